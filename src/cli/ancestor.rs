@@ -1,0 +1,281 @@
+//! Who called: the process that a lease is bound to when nobody names one.
+//!
+//! It is the nearest ancestor that is neither a shell nor a launcher: the agent whose tool ran `sh -c "lessor …"`.
+//! Where there is none below the terminal, the service manager or another user's process, it is the shell that called:
+//! a script's, or the one at the prompt. A subshell (`x=$(lessor …)`) counts as the shell it was forked from, and the
+//! shell of one `-c` line as part of the launcher (`make`, `npm`) that runs it; both are gone in a moment.
+
+/// A process, as far as the choice needs it.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+struct Process {
+    parent: u32,
+    /// The program and its arguments.
+    args: Vec<String>,
+    session: u32,
+    has_terminal: bool,
+    /// It runs as this user.
+    ours: bool,
+}
+
+/// What a lease is bound to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Holder {
+    pub(super) pid: u32,
+    /// The program's name.
+    pub(super) name: String,
+}
+
+const SHELLS: [&str; 12] =
+    ["sh", "bash", "dash", "zsh", "fish", "ksh", "mksh", "ash", "busybox", "nu", "pwsh", "xonsh"];
+/// Programs that only run another one.
+const LAUNCHERS: [&str; 24] = [
+    "env", "nohup", "timeout", "sudo", "doas", "time", "nice", "ionice", "setsid", "stdbuf", "xargs", "parallel",
+    "script", "npx", "npm", "pnpm", "yarn", "bunx", "uvx", "make", "gmake", "just", "direnv", "lessor",
+];
+/// Interpreters whose first argument may be a launcher.
+const INTERPRETERS: [&str; 3] = ["node", "nodejs", "bun"];
+/// What is above every terminal and service: bound to them, a lease would live for ever.
+const ROOTS: [&str; 24] = [
+    "init",
+    "systemd",
+    "launchd",
+    "tini",
+    "dumb-init",
+    "docker-init",
+    "catatonit",
+    "conmon",
+    "containerd-shim",
+    "containerd-shim-runc-v2",
+    "cron",
+    "crond",
+    "atd",
+    "sshd",
+    "sshd-session",
+    "login",
+    "su",
+    "tmux",
+    "screen",
+    "zellij",
+    "gnome-terminal-server",
+    "konsole",
+    "xterm",
+    "code",
+];
+/// No tree of processes is deeper than this in earnest.
+const DEEPEST: usize = 64;
+
+/// The process that called.
+pub(super) fn holder() -> Result<Holder, String> {
+    let found = system::parent().and_then(|parent| choose(parent, &system::find));
+    found.ok_or_else(|| "no process to bind the lease to: name one with --pid, or give it a time with --ttl".to_owned())
+}
+
+/// The nearest ancestor from `first` on that a lease can be bound to.
+fn choose(first: u32, find: &dyn Fn(u32) -> Option<Process>) -> Option<Holder> {
+    let mut shell: Option<(u32, Process)> = None;
+    let mut pid = first;
+    for _ in 0..DEEPEST {
+        let Some(process) = find(pid).filter(|_| pid > 1) else { break };
+        let name = process.name();
+        if process.is_shell() {
+            let is_subshell_of_it =
+                shell.as_ref().is_some_and(|(_, inner)| inner.parent == pid && inner.args == process.args);
+            if shell.is_none() || is_subshell_of_it {
+                shell = Some((pid, process.clone()));
+            }
+            // at a prompt: what is above is the terminal
+            if process.session == pid && process.has_terminal && process.is_interactive() {
+                break;
+            }
+        } else if process.is_launcher() {
+            let is_its_line = |(_, inner): &(u32, Process)| inner.parent == pid && inner.runs_a_line();
+            if shell.as_ref().is_some_and(is_its_line) {
+                shell = None;
+            }
+        } else if ROOTS.contains(&name.as_str()) || !process.ours {
+            break;
+        } else {
+            return Some(Holder { pid, name });
+        }
+        pid = process.parent;
+    }
+    shell.map(|(pid, shell)| Holder { pid, name: shell.name() })
+}
+
+/// Whether a program of this name only runs another one.
+pub(super) fn is_launcher(name: &str) -> bool {
+    LAUNCHERS.contains(&name) || SHELLS.contains(&name)
+}
+
+impl Process {
+    /// The program's file name; a login shell's dash is not part of it.
+    fn name(&self) -> String {
+        let program = self.args.first().map_or("", String::as_str);
+        // a title of its own making (`npm exec claude`, `tmux: server`) begins with the name
+        let program = program.rsplit('/').next().unwrap_or_default().trim_start_matches('-');
+        program.split([' ', ':']).next().unwrap_or_default().to_owned()
+    }
+
+    fn is_shell(&self) -> bool {
+        SHELLS.contains(&self.name().as_str())
+    }
+
+    fn is_launcher(&self) -> bool {
+        let name = self.name();
+        if LAUNCHERS.contains(&name.as_str()) {
+            return true;
+        }
+        let script = self.args.iter().skip(1).find(|argument| !argument.starts_with('-'));
+        let script = script.map(|script| script.rsplit('/').next().unwrap_or_default());
+        let stem = script.map(|script| script.split(['.', '-']).next().unwrap_or_default());
+        // node /usr/lib/node_modules/npm/bin/npx-cli.js
+        INTERPRETERS.contains(&name.as_str()) && stem.is_some_and(|stem| LAUNCHERS.contains(&stem))
+    }
+
+    /// Whether the shell runs a line of text: `sh -c "…"`.
+    fn runs_a_line(&self) -> bool {
+        let options = self.args.iter().skip(1).take_while(|argument| argument.starts_with('-'));
+        options.into_iter().any(|option| !option.starts_with("--") && option.contains('c'))
+    }
+
+    /// Whether the shell reads from a prompt: neither a line nor a script.
+    fn is_interactive(&self) -> bool {
+        self.args.iter().skip(1).all(|argument| argument.starts_with('-')) && !self.runs_a_line()
+    }
+}
+
+#[cfg(target_os = "linux")]
+mod system {
+    use std::os::unix::fs::MetadataExt;
+
+    use super::Process;
+
+    pub(super) fn parent() -> Option<u32> {
+        Some(std::os::unix::process::parent_id())
+    }
+
+    pub(super) fn find(pid: u32) -> Option<Process> {
+        let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
+        // the name may hold blanks and parentheses, so what follows is counted from its end
+        let open = stat.iter().position(|byte| *byte == b'(')?;
+        let close = stat.iter().rposition(|byte| *byte == b')')?;
+        let mut fields = str::from_utf8(stat.get(close + 1..)?).ok()?.split_ascii_whitespace().skip(1);
+        let parent = fields.next()?.parse().ok()?;
+        let session = fields.nth(1)?.parse().ok()?;
+        let has_terminal = fields.next()? != "0";
+        let command = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+        let command = command.strip_suffix(b"\0").unwrap_or(&command);
+        let mut args: Vec<String> =
+            command.split(|byte| *byte == 0).map(|part| String::from_utf8_lossy(part).into_owned()).collect();
+        if args.first().is_none_or(String::is_empty) {
+            args = vec![String::from_utf8_lossy(stat.get(open + 1..close)?).into_owned()];
+        }
+        let owner = std::fs::metadata(format!("/proc/{pid}")).ok()?.uid();
+        let ours = owner == rustix::process::geteuid().as_raw();
+        Some(Process { parent, args, session, has_terminal, ours })
+    }
+}
+
+/// Only the caller itself is known without `/proc`: it counts as the shell that called.
+#[cfg(all(unix, not(target_os = "linux")))]
+mod system {
+    use super::Process;
+
+    pub(super) fn parent() -> Option<u32> {
+        Some(std::os::unix::process::parent_id())
+    }
+
+    pub(super) fn find(pid: u32) -> Option<Process> {
+        (Some(pid) == parent()).then(|| Process { args: vec!["sh".to_owned()], ours: true, ..Process::default() })
+    }
+}
+
+/// The system does not tell without unsafe code.
+#[cfg(not(unix))]
+mod system {
+    use super::Process;
+
+    pub(super) fn parent() -> Option<u32> {
+        None
+    }
+
+    pub(super) fn find(_pid: u32) -> Option<Process> {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One process from below to above: pid, command line, `s` for the leader of a session on a terminal.
+    type Row = (u32, &'static str, &'static str);
+
+    fn chosen(rows: &[Row]) -> Option<u32> {
+        let find = |pid: u32| {
+            let index = rows.iter().position(|row| row.0 == pid)?;
+            let (_, args, flags) = rows[index];
+            Some(Process {
+                parent: rows.get(index + 1).map_or(1, |above| above.0),
+                args: args.split('|').map(str::to_owned).collect(),
+                session: if flags.contains('s') { pid } else { 9999 },
+                has_terminal: flags.contains('s'),
+                ours: !flags.contains('r'),
+            })
+        };
+        choose(rows[0].0, &find).map(|holder| holder.pid)
+    }
+
+    #[test]
+    fn the_nearest_program_that_is_no_shell_or_launcher() {
+        for (expected, rows) in [
+            // an agent's tool
+            (Some(20), &[(30, "/bin/sh|-c|lessor acquire", ""), (20, "claude", ""), (10, "-bash", "s")][..]),
+            (Some(20), &[(31, "bash|-c|x", ""), (20, "node|/usr/bin/claude", ""), (10, "-zsh", "s")]),
+            // launchers between
+            (Some(20), &[(33, "timeout|5", ""), (32, "env", ""), (31, "sh|-c|x", ""), (20, "python3|a.py", "")]),
+            (Some(20), &[(32, "npm exec x", ""), (31, "node|/l/npm/bin/npx-cli.js|x", ""), (20, "codex", "")]),
+            (Some(20), &[(31, "sudo|-u|me", "r"), (20, "opencode", "")]),
+            // an agent in a session of its own, without a terminal or with one
+            (Some(20), &[(31, "bash|-lc|x", "s"), (20, "codex", ""), (10, "-bash", "s")]),
+        ] {
+            assert_eq!(chosen(rows), expected, "{rows:?}");
+        }
+    }
+
+    #[test]
+    fn at_a_prompt_it_is_the_shell_that_called() {
+        for (expected, rows) in [
+            (Some(10), &[(10, "-bash", "s"), (5, "some-unknown-terminal", "")][..]),
+            (Some(10), &[(10, "/usr/bin/zsh|-i", "s"), (5, "sshd", "r")]),
+            // a script is a shell too
+            (Some(11), &[(11, "/bin/bash|./work.sh", ""), (10, "bash", "s"), (5, "xterm", "")]),
+            (Some(11), &[(12, "timeout|9", ""), (11, "sh|work.sh", ""), (10, "bash", "s")]),
+            // x=$(lessor acquire … | jq …)
+            (Some(11), &[(12, "bash|work.sh", ""), (11, "bash|work.sh", ""), (10, "bash", "s")]),
+            (Some(10), &[(12, "bash", ""), (11, "bash", ""), (10, "bash", "s")]),
+            // a recipe's line is over in a moment
+            (Some(10), &[(12, "/bin/sh|-c|lessor acquire", ""), (11, "make|all", ""), (10, "bash", "s")]),
+            // services
+            (Some(11), &[(11, "sh|-c|lessor acquire", ""), (10, "cron", "r")]),
+            (Some(11), &[(11, "bash|a.sh", ""), (10, "systemd", "")]),
+            (Some(11), &[(11, "bash", ""), (10, "tmux: server", "")]),
+            (Some(11), &[(11, "bash|a.sh", ""), (10, "strangers-daemon", "r")]),
+            // nothing to bind to
+            (None, &[(10, "tmux", "")]),
+            (None, &[(1, "bash", "s")]),
+            (None, &[(10, "make", ""), (5, "systemd", "")]),
+        ] {
+            assert_eq!(chosen(rows), expected, "{rows:?}");
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn this_process_is_found_as_it_is() {
+        let me = system::find(std::process::id()).unwrap();
+        assert_eq!(me.parent, std::os::unix::process::parent_id());
+        // the session is 0 where its leader lives outside this process's pid namespace
+        assert!(me.ours && !me.args.is_empty(), "{me:?}");
+    }
+}

@@ -1,0 +1,126 @@
+//! `daemon`, `stop`, `ping`.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use crate::client::{Client, ClientError, launch};
+use crate::daemon::{Ended, Options, StartError, find_process, run};
+use crate::protocol::HelloInfo;
+
+use super::context::Context;
+use super::failure::Failure;
+use super::words;
+
+/// How long a daemon may take to end.
+const STOP: Duration = Duration::from_secs(15);
+/// The exit status that makes a service manager start the daemon anew.
+const SOCKET_LOST: u8 = 1;
+
+/// `daemon`
+#[derive(Debug, Args)]
+pub(super) struct Daemon {
+    /// Be a daemon that a client has started: away from the terminal
+    #[arg(long, hide = true, conflicts_with = "launch")]
+    detached: bool,
+    /// Start such a daemon, and return as soon as it serves
+    #[arg(long, hide = true)]
+    launch: bool,
+}
+
+/// Serves until it is asked to end.
+pub(super) fn daemon(options: &Daemon, context: &Context) -> Result<u8, Failure> {
+    let places = context.places()?;
+    if options.launch {
+        return launch(&places, &context.start()?)
+            .map_err(|error| Failure::new("internal", format!("the daemon could not be started: {error}")));
+    }
+    let log = std::env::var("LESSOR_LOG").ok();
+    match run(&Options { places, detached: options.detached, log }) {
+        Ok(Ended::Served) => Ok(0),
+        Ok(Ended::SocketLost) => Ok(SOCKET_LOST),
+        Ok(Ended::AlreadyRunning(holder)) => {
+            let who = holder.map_or_else(
+                || "it has not said where it listens".to_owned(),
+                |holder| format!("pid {}, socket {}", holder.pid, holder.socket.display()),
+            );
+            context.output.note(&format!("already running: {who}"));
+            Ok(0)
+        }
+        Err(StartError::Config(errors)) => Err(Failure::config(errors.to_string())),
+        Err(error) => Err(Failure::new("internal", error.to_string())),
+    }
+}
+
+/// `stop --json`
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Stopped {
+    /// Whether a daemon was ended.
+    stopped: bool,
+    /// Its process id, if there was one.
+    pid: Option<u32>,
+}
+
+/// Ends the daemon and waits until it is gone; that there was none is as good.
+pub(super) fn stop(context: &Context) -> Result<(), Failure> {
+    let places = context.places()?;
+    let client = match Client::connect(&places) {
+        Ok(client) => client,
+        Err(ClientError::NoDaemon(_)) => {
+            return context.output.result(&Stopped { stopped: false, pid: None }, || "no daemon is running".to_owned());
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let deadline = Instant::now() + STOP;
+    let pid = client.server().pid;
+    let slow = || {
+        Failure::new("internal", format!("the daemon (pid {pid}) has not ended after {} s", STOP.as_secs()))
+            .hint(format!("see its log: {}", places.log.display()))
+    };
+    if !client.stop(STOP)? {
+        return Err(slow());
+    }
+    // its connections close first, then its socket and its lock
+    while !is_gone(&places.lock, pid) {
+        if Instant::now() >= deadline {
+            return Err(slow());
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    context.output.result(&Stopped { stopped: true, pid: Some(pid) }, || format!("stopped (pid {pid})"))
+}
+
+/// Whether the daemon has let go of the data directory; that the next one has it already is no reason to wait.
+fn is_gone(lock: &Path, pid: u32) -> bool {
+    if matches!(find_process(pid), Ok(None)) {
+        return true;
+    }
+    // opened for reading: the lock file is never made here
+    std::fs::File::open(lock).map_or(true, |file| !matches!(file.try_lock(), Err(std::fs::TryLockError::WouldBlock)))
+}
+
+/// `ping --json`
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Pong<'a> {
+    /// From the call to its answer, in microseconds.
+    round_trip_us: u64,
+    /// Who answered.
+    #[serde(flatten)]
+    server: &'a HelloInfo,
+}
+
+/// Measures the round trip of one small call.
+pub(super) fn ping(context: &Context) -> Result<(), Failure> {
+    let (trip, server) = context.ask(|client| {
+        let start = Instant::now();
+        let server = client.ping()?;
+        Ok((start.elapsed(), server))
+    })?;
+    let round_trip_us = u64::try_from(trip.as_micros()).unwrap_or(u64::MAX);
+    context.output.result(&Pong { round_trip_us, server: &server }, || {
+        format!("lessor {} (pid {}) answers in {}", server.version, server.pid, words::trip(trip))
+    })
+}

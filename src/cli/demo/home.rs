@@ -1,0 +1,233 @@
+//! The throw-away home and the processes in it: nothing of them stays, however the demo ends.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Read;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+
+use crate::client::Client;
+use crate::config::Places;
+use crate::protocol::{LeaseRow, ListAccounts};
+
+use super::agent::{TASK, Tally, Task};
+use super::upstream::KeyState;
+
+/// How long the daemon may take to serve.
+const PATIENCE: Duration = Duration::from_secs(10);
+const STEP: Duration = Duration::from_millis(2);
+/// Requests an account must have left for its holder to be killed: others want them.
+const ENOUGH_LEFT: u64 = 8;
+/// How long holders of leases are watched coming back to a new daemon.
+const COMING_BACK: Duration = Duration::from_millis(500);
+/// How long agents may take to end after their time.
+const LAST_TURN: Duration = Duration::from_secs(5);
+
+/// A directory with a daemon and agents.
+pub(super) struct Home {
+    directory: tempfile::TempDir,
+    places: Places,
+    provider: &'static str,
+    daemon: Option<Child>,
+    agents: Vec<(String, Child)>,
+    client: Option<Client>,
+}
+
+/// How an agent died, and what came after.
+pub(super) struct AgentKilled {
+    pub(super) story: String,
+    pub(super) free_again_after: Option<Duration>,
+}
+
+/// How the daemon died, and what came after.
+pub(super) struct DaemonKilled {
+    pub(super) story: String,
+    pub(super) served_again_after: Duration,
+    pub(super) held: usize,
+    pub(super) resumed: usize,
+}
+
+impl Home {
+    pub(super) fn new(provider: &'static str) -> anyhow::Result<Self> {
+        let directory = tempfile::Builder::new().prefix("lessor-demo-").tempdir().context("making a directory")?;
+        let home = directory.path();
+        // distinct accounts, and an end of its own should the demo be killed
+        let config = format!(
+            "[daemon]\nidle_exit = \"10s\"\n[leases]\noverflow = \"wait\"\n[providers.{provider}]\n\
+             base_url = \"http://127.0.0.1\"\n"
+        );
+        fs::write(home.join("config.toml"), config).context("writing the configuration")?;
+        let places = Places {
+            config: home.join("config.toml"),
+            data: home.join("data"),
+            state: home.join("state"),
+            socket: home.join("run/lessor.sock"),
+            database: home.join("data/lessor.db"),
+            lock: home.join("data/daemon.lock"),
+            key: home.join("state/key"),
+            log: home.join("state/lessor.log"),
+        };
+        Ok(Self { places, directory, provider, daemon: None, agents: Vec::new(), client: None })
+    }
+
+    /// Starts the daemon; it serves when this returns. Answers how long that took.
+    pub(super) fn start_daemon(&mut self) -> anyhow::Result<Duration> {
+        let begun = Instant::now();
+        let log = fs::File::options().create(true).append(true).open(self.directory.path().join("daemon.log"))?;
+        let child =
+            self.command()?.args(["daemon", "--detached"]).stderr(log).spawn().context("starting the daemon")?;
+        self.daemon = Some(child);
+        loop {
+            match Client::connect(&self.places) {
+                Ok(client) => {
+                    self.client = Some(client);
+                    return Ok(begun.elapsed());
+                }
+                Err(error) if begun.elapsed() > PATIENCE => return Err(error).context("waiting for the daemon"),
+                Err(_) => std::thread::sleep(STEP),
+            }
+        }
+    }
+
+    /// A connection of the demo's own.
+    pub(super) fn client(&mut self) -> anyhow::Result<&mut Client> {
+        if self.client.is_none() {
+            self.client = Some(Client::connect(&self.places)?);
+        }
+        self.client.as_mut().context("no connection to the daemon")
+    }
+
+    pub(super) fn start_agents(&mut self, count: usize, upstream: &str, end: Instant) -> anyhow::Result<()> {
+        for number in 1..=count {
+            let name = format!("agent-{number}");
+            let left = end.saturating_duration_since(Instant::now());
+            let task = Task {
+                name: name.clone(),
+                provider: self.provider.to_owned(),
+                upstream: upstream.to_owned(),
+                millis: u64::try_from(left.as_millis()).unwrap_or_default(),
+            };
+            let mut command = self.command()?;
+            command.arg("demo-agent").env(TASK, serde_json::to_string(&task)?).stdout(Stdio::piped());
+            let child = command.stderr(Stdio::null()).spawn().context("starting an agent")?;
+            self.agents.push((name, child));
+        }
+        Ok(())
+    }
+
+    /// Kills an agent that holds a lease, and waits for its account's next lease; `None` when no moment is worse than
+    /// another: nobody waits, or no account that is held has much left.
+    pub(super) fn kill_an_agent(&mut self, states: &BTreeMap<String, KeyState>) -> anyhow::Result<Option<AgentKilled>> {
+        let client = self.client()?;
+        if client.status()?.queue.is_empty() {
+            return Ok(None);
+        }
+        let accounts = client.accounts(ListAccounts::default())?;
+        let leases = client.leases()?;
+        let has_much = |lease: &&LeaseRow| {
+            let place = accounts.iter().position(|account| account.id == lease.account.id);
+            let key = place.and_then(|place| states.values().nth(place));
+            key.is_some_and(|key| key.used + ENOUGH_LEFT <= key.quota)
+        };
+        let Some(lease) = leases.iter().filter(has_much).max_by_key(|row| row.fence) else { return Ok(None) };
+        let name = lease.label.clone().unwrap_or_default();
+        let account = lease.account.label.clone().unwrap_or_default();
+        let Some(place) = self.agents.iter().position(|(agent, _)| *agent == name) else { return Ok(None) };
+        let begun = Instant::now();
+        self.agents[place].1.kill().context("killing an agent")?;
+        let mut after = None;
+        while after.is_none() && begun.elapsed() < PATIENCE {
+            let leases = self.client()?.leases()?;
+            // whatever was granted before the kill has a lower fence
+            let next = leases.iter().any(|row| row.account.id == lease.account.id && row.fence > lease.fence);
+            after = next.then(|| begun.elapsed());
+        }
+        let when =
+            after.map_or_else(|| "not leased again in time".to_owned(), |a| format!("leased again {} later", shown(a)));
+        let story = format!("killed {name} (-9): {account} was {when}");
+        Ok(Some(AgentKilled { story, free_again_after: after }))
+    }
+
+    /// Kills the daemon and starts it again: holders take up their leases, nobody is given one of theirs.
+    pub(super) fn kill_the_daemon(&mut self) -> anyhow::Result<DaemonKilled> {
+        let before = self.client()?.leases()?;
+        self.client = None;
+        let begun = Instant::now();
+        if let Some(mut daemon) = self.daemon.take() {
+            daemon.kill().context("killing the daemon")?;
+            daemon.wait().context("waiting for the daemon's end")?;
+        }
+        self.start_daemon()?;
+        let after = begun.elapsed();
+        // a holder comes back when it next calls: at the end of its turn, or with a report
+        let mut resumed = Vec::new();
+        while begun.elapsed() < COMING_BACK {
+            for lease in self.client()?.leases()? {
+                let held_before = before.iter().any(|row| row.lease == lease.lease);
+                if held_before && !resumed.contains(&lease.lease) {
+                    resumed.push(lease.lease);
+                }
+            }
+            std::thread::sleep(STEP);
+        }
+        let story = format!("killed the daemon (-9): it served again {} later", shown(after));
+        Ok(DaemonKilled { story, served_again_after: after, held: before.len(), resumed: resumed.len() })
+    }
+
+    /// Waits for the agents' ends; what each has met.
+    pub(super) fn finish_agents(&mut self) -> Vec<Tally> {
+        let deadline = Instant::now() + LAST_TURN;
+        let mut tallies = Vec::new();
+        for (_, mut child) in self.agents.drain(..) {
+            while child.try_wait().is_ok_and(|status| status.is_none()) && Instant::now() < deadline {
+                std::thread::sleep(STEP);
+            }
+            let _ended_already = child.kill();
+            let mut said = String::new();
+            if let Some(mut stdout) = child.stdout.take() {
+                let _nothing_said = stdout.read_to_string(&mut said);
+            }
+            let _ended = child.wait();
+            tallies.extend(last_tally(&said));
+        }
+        tallies
+    }
+
+    fn command(&self) -> anyhow::Result<Command> {
+        let program: PathBuf = std::env::current_exe().context("finding this program")?;
+        let mut command = Command::new(program);
+        for name in ["LESSOR_CONFIG", "LESSOR_SOCKET", "LESSOR_LOG"] {
+            command.env_remove(name);
+        }
+        command.env("LESSOR_HOME", self.directory.path()).stdin(Stdio::null()).stdout(Stdio::null());
+        #[cfg(unix)]
+        {
+            // Ctrl-C is for the demo: it ends the others
+            use std::os::unix::process::CommandExt;
+            command.process_group(0);
+        }
+        Ok(command)
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        let agents = self.agents.iter_mut().map(|(_, child)| child);
+        for child in agents.chain(&mut self.daemon) {
+            let _ended_already = child.kill();
+            let _ended = child.wait();
+        }
+    }
+}
+
+/// The last whole line an agent said: one that was killed may have said half of another.
+fn last_tally(said: &str) -> Option<Tally> {
+    said.lines().rev().find_map(|line| serde_json::from_str(line).ok())
+}
+
+fn shown(duration: Duration) -> String {
+    format!("{:.1} ms", duration.as_secs_f64() * 1000.0)
+}

@@ -1,0 +1,171 @@
+//! The command line: parses, calls the client, prints for people or as JSON.
+
+mod account;
+mod agent;
+mod ancestor;
+mod context;
+mod daemon;
+mod demo;
+mod events;
+mod failure;
+mod lease;
+mod oauth;
+mod output;
+mod prompt;
+mod rfc3339;
+mod run;
+mod schema;
+mod secret;
+mod shell;
+mod status;
+mod table;
+mod waiting;
+mod words;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use context::Context;
+use failure::Failure;
+
+/// Leases LLM accounts to coding agents.
+#[derive(Debug, Parser)]
+#[command(name = "lessor", version, max_term_width = 100, after_help = EXIT_CODES)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 ok · 1 it failed · 2 usage · 3 no daemon · 4 no account can serve now · \
+5 needs you (add an account, log in) · 6 config invalid · 126/127 `run` cannot start the command";
+
+/// What every command takes.
+#[derive(Debug, Args)]
+struct Global {
+    /// Print one JSON document instead of text
+    #[arg(long, global = true, display_order = 900)]
+    json: bool,
+    /// Do not start a daemon when none runs (also LESSOR_NO_START=1)
+    #[arg(long, global = true, display_order = 901)]
+    no_start: bool,
+    /// Configuration file (also LESSOR_CONFIG)
+    #[arg(long, global = true, value_name = "FILE", display_order = 902)]
+    config: Option<PathBuf>,
+    /// The daemon's socket (also LESSOR_SOCKET)
+    #[arg(long, global = true, value_name = "PATH", display_order = 903)]
+    socket: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a command on a leased account; the lease lives as long as the command
+    Run(run::Run),
+    /// Accounts, leases, queue and daemon at a glance
+    Status,
+    /// List, add, change and remove accounts
+    #[command(subcommand)]
+    Account(account::Account),
+    /// Lease an account, for shell scripts
+    Acquire(lease::Acquire),
+    /// Give a lease back
+    Release(lease::Which),
+    /// Add a lease's life to its time
+    Renew(lease::Which),
+    /// List the leases that are held
+    Leases,
+    /// Print what happens
+    Events(events::Events),
+    /// Round trip to the daemon, and its version
+    Ping,
+    /// Be the daemon, in the foreground
+    Daemon(daemon::Daemon),
+    /// End the daemon
+    Stop,
+    /// Show the whole job offline, on a simulated provider
+    Demo(demo::Demo),
+    /// One of the demo's agents
+    #[command(hide = true)]
+    DemoAgent,
+    /// Print a shell's completions
+    Completions(shell::Completions),
+    /// Print the manual page
+    Man,
+    /// Print the JSON Schema of what a command prints with --json
+    Schema(schema::Schema),
+}
+
+/// Runs the command line of this process.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // help for a closed pipe is no failure either
+            let _closed = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(failure::USAGE));
+        }
+    };
+    let context = Context::new(&cli.global);
+    match dispatch(cli.command, &context) {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => {
+            failure.tell(&context.output);
+            ExitCode::from(failure.exit)
+        }
+    }
+}
+
+fn dispatch(command: Command, context: &Context) -> Result<u8, Failure> {
+    match command {
+        Command::Run(run) => run::run(run, context),
+        Command::Status => status::status(context).map(|()| 0),
+        Command::Account(account) => account::account(account, context).map(|()| 0),
+        Command::Acquire(acquire) => lease::acquire(acquire, context).map(|()| 0),
+        Command::Release(which) => lease::release(&which, context).map(|()| 0),
+        Command::Renew(which) => lease::renew(&which, context).map(|()| 0),
+        Command::Leases => lease::leases(context).map(|()| 0),
+        Command::Events(events) => events::events(events, context).map(|()| 0),
+        Command::Ping => daemon::ping(context).map(|()| 0),
+        Command::Daemon(daemon) => daemon::daemon(&daemon, context),
+        Command::Stop => daemon::stop(context).map(|()| 0),
+        Command::Demo(options) => demo::demo(&options, context),
+        Command::DemoAgent => Ok(demo::work_as_agent()),
+        Command::Completions(shell) => shell::completions(&shell, context).map(|()| 0),
+        Command::Man => shell::man(context).map(|()| 0),
+        Command::Schema(options) => schema::schema(&options, context).map(|()| 0),
+    }
+}
+
+/// A duration as in the configuration: `30s`, `5m`.
+fn duration(text: &str) -> Result<std::time::Duration, String> {
+    crate::config::duration::parse(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_grammar_is_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_and_option_says_what_it_does() {
+        use clap::CommandFactory;
+        fn check(command: &clap::Command) {
+            assert!(command.get_about().is_some(), "{}", command.get_name());
+            for argument in command.get_arguments() {
+                assert!(argument.get_help().is_some(), "{} {}", command.get_name(), argument.get_id());
+            }
+            command.get_subcommands().for_each(check);
+        }
+        check(&Cli::command());
+    }
+}

@@ -1,0 +1,111 @@
+//! `schema`: what the commands print with `--json`, as JSON Schema, made from the types that are printed.
+
+use std::collections::BTreeMap;
+
+use clap::Args;
+use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
+
+use crate::protocol::{AccountInfo, DaemonStatus, Empty, EventInfo, LeaseInfo, LeaseRow};
+
+use super::context::Context;
+use super::daemon::{Pong, Stopped};
+use super::demo::Findings;
+use super::failure::{Document, Failure};
+
+/// `schema`
+#[derive(Debug, Args)]
+pub(super) struct Schema {
+    /// The command, as in `account list`; `error` for what failures print on standard error [default: all of them]
+    #[arg(value_name = "COMMAND")]
+    command: Vec<String>,
+}
+
+type Make = fn() -> schemars::Schema;
+
+/// Every command that prints a document, and what makes its schema.
+const DOCUMENTS: [(&str, Make); 17] = [
+    ("account add", of::<AccountInfo>),
+    ("account disable", of::<AccountInfo>),
+    ("account enable", of::<AccountInfo>),
+    ("account list", of::<Vec<AccountInfo>>),
+    // with --all, a list
+    ("account remove", of::<OneOrAll>),
+    ("account set", of::<AccountInfo>),
+    ("account show", of::<AccountInfo>),
+    ("acquire", of::<LeaseInfo<'static>>),
+    ("error", of::<Document<'static>>),
+    ("demo", of::<Findings>),
+    // each line
+    ("events", of::<EventInfo>),
+    ("leases", of::<Vec<LeaseRow>>),
+    ("ping", of::<Pong<'static>>),
+    ("release", of::<Empty>),
+    ("renew", of::<LeaseInfo<'static>>),
+    ("status", of::<DaemonStatus>),
+    ("stop", of::<Stopped>),
+];
+
+/// The account that was removed; with `--all`, all of them.
+#[derive(JsonSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "stands for what is printed, and is never made")]
+enum OneOrAll {
+    One(Box<AccountInfo>),
+    All(Vec<AccountInfo>),
+}
+
+/// Prints the schema of one command, or of all by their names.
+pub(super) fn schema(options: &Schema, context: &Context) -> Result<(), Failure> {
+    if options.command.is_empty() {
+        let all: BTreeMap<&str, schemars::Schema> = DOCUMENTS.iter().map(|(name, make)| (*name, make())).collect();
+        return context.output.document(&all);
+    }
+    let wanted = options.command.join(" ");
+    match DOCUMENTS.iter().find(|(name, _)| *name == wanted) {
+        Some((_, make)) => context.output.document(&make()),
+        None => {
+            let names: Vec<&str> = DOCUMENTS.iter().map(|(name, _)| *name).collect();
+            Err(Failure::usage(format!("{wanted:?} prints no document; these do: {}", names.join(", "))))
+        }
+    }
+}
+
+/// As it is written, not as it would be read: what may be left out of a call is always there in an answer.
+fn of<T: JsonSchema>() -> schemars::Schema {
+    let settings = SchemaSettings::draft2020_12().for_serialize();
+    SchemaGenerator::new(settings).into_root_schema_for::<T>()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_schemas_name_the_keys_that_are_printed() {
+        for (name, key) in
+            [("acquire", "fence"), ("status", "uptime_ms"), ("account show", "use"), ("ping", "round_trip_us")]
+        {
+            let (_, make) = DOCUMENTS.iter().find(|(known, _)| *known == name).unwrap();
+            let schema = serde_json::to_value(make()).unwrap();
+            assert!(schema["properties"][key]["description"].is_string(), "{name}: {schema}");
+            assert!(schema["required"].as_array().unwrap().iter().any(|one| one == key), "{name}: {schema}");
+        }
+    }
+
+    #[test]
+    fn every_command_but_the_printing_ones_is_there() {
+        use clap::CommandFactory;
+        fn names(command: &clap::Command, before: &str, all: &mut Vec<String>) {
+            for below in command.get_subcommands() {
+                let name = format!("{before}{}", below.get_name());
+                if below.has_subcommands() { names(below, &format!("{name} "), all) } else { all.push(name) }
+            }
+        }
+        let mut all = Vec::new();
+        names(&super::super::Cli::command(), "", &mut all);
+        all.retain(|name| !["run", "daemon", "completions", "man", "schema", "demo-agent"].contains(&name.as_str()));
+        for name in all {
+            assert!(DOCUMENTS.iter().any(|(known, _)| *known == name), "{name}");
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! The calls, each with its own type of answer.
+
+use std::time::{Duration, Instant};
+
+use crate::protocol::{
+    AccountInfo, AccountRef, Acquire, AddAccount, Answer, Call, CredentialInfo, CredentialOf, DaemonStatus,
+    DecisionInfo, DisableAccount, HelloInfo, LeaseInfo, LeaseRef, LeaseRow, ListAccounts, Nothing, Report, SetAccount,
+    Subscribe,
+};
+
+use super::connection::{Client, greeting, unexpected};
+use super::error::ClientError;
+use super::events::EventStream;
+
+/// How long a call may take that waits for nobody.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How much longer than asked a lease may be waited for, before the daemon is taken for dead.
+const MARGIN: Duration = Duration::from_secs(30);
+
+/// Declares a call: its method, its parameters, the call and the answer.
+macro_rules! calls {
+    ($($(#[doc = $doc:literal])* $method:ident($($param:ident: $type:ty)?) $call:expr => $answer:pat => $value:expr, $result:ty;)*) => {
+        impl Client {
+            $(
+                $(#[doc = $doc])*
+                ///
+                /// # Errors
+                /// When the daemon refuses, or the connection is lost.
+                pub fn $method(&mut self $(, $param: $type)?) -> Result<$result, ClientError> {
+                    let call = $call;
+                    let name = call.method();
+                    match self.call(call, Some(PATIENCE))? {
+                        $answer => Ok($value),
+                        other => Err(unexpected(name, &other)),
+                    }
+                }
+            )*
+        }
+    };
+}
+
+calls! {
+    /// Greets once more: the smallest call there is.
+    ping() Call::Hello(greeting()) => Answer::Hello(hello) => hello, HelloInfo;
+    /// Adds the lease's life to its time.
+    renew(lease: LeaseRef) Call::Renew(lease) => Answer::Lease(lease) => lease, LeaseInfo<'static>;
+    /// Gives a lease back.
+    release(lease: LeaseRef) Call::Release(lease) => Answer::Done(_) => (), ();
+    /// Takes a lease up again after a restart of the daemon, bound to this connection.
+    resume(lease: LeaseRef) Call::Resume(lease) => Answer::Lease(lease) => lease, LeaseInfo<'static>;
+    /// The credential of a lease as it is now.
+    credential(of: CredentialOf) Call::Credential(of) => Answer::Credential(found) => found, CredentialInfo<'static>;
+    /// Tells what the upstream answered, and hears what to do.
+    report(report: Report) Call::Report(report) => Answer::Decision(decision) => *decision, DecisionInfo<'static>;
+    /// All leases.
+    leases() Call::ListLeases(Nothing {}) => Answer::Leases(leases) => leases, Vec<LeaseRow>;
+    /// All accounts, or one provider's.
+    accounts(list: ListAccounts) Call::ListAccounts(list) => Answer::Accounts(accounts) => accounts, Vec<AccountInfo>;
+    /// Takes in an account.
+    add_account(account: AddAccount) Call::AddAccount(Box::new(account)) => Answer::Account(info) => *info, AccountInfo;
+    /// Takes out an account.
+    remove_account(account: AccountRef) Call::RemoveAccount(account) => Answer::Account(info) => *info, AccountInfo;
+    /// Changes an account.
+    set_account(change: SetAccount) Call::SetAccount(Box::new(change)) => Answer::Account(info) => *info, AccountInfo;
+    /// Lets an account be leased again.
+    enable_account(account: AccountRef) Call::EnableAccount(account) => Answer::Account(info) => *info, AccountInfo;
+    /// Lets an account be leased no more.
+    disable_account(what: DisableAccount) Call::DisableAccount(what) => Answer::Account(info) => *info, AccountInfo;
+    /// The whole picture.
+    status() Call::Status(Nothing {}) => Answer::Status(status) => *status, DaemonStatus;
+    /// The effective configuration, a JSON document.
+    config() Call::GetConfig(Nothing {}) => Answer::Config(document) => document, String;
+}
+
+impl Client {
+    /// Leases an account, or waits for one as long as the request says.
+    ///
+    /// # Errors
+    /// When none can be had, or the connection is lost.
+    pub fn acquire(&mut self, request: Acquire) -> Result<LeaseInfo<'static>, ClientError> {
+        // without `wait_ms` only the daemon knows how long; its end is noticed all the same
+        let patience = request.wait_ms.map(|wait| Duration::from_millis(wait).saturating_add(MARGIN));
+        let patience = patience.filter(|patience| Instant::now().checked_add(*patience).is_some());
+        match self.call(Call::Acquire(Box::new(request)), patience)? {
+            Answer::Lease(lease) => Ok(lease),
+            other => Err(unexpected("lease.acquire", &other)),
+        }
+    }
+
+    /// Turns the connection into a stream of events.
+    ///
+    /// # Errors
+    /// When the daemon refuses, or the connection is lost.
+    pub fn subscribe(mut self, to: Subscribe) -> Result<EventStream, ClientError> {
+        match self.call(Call::Subscribe(to), Some(PATIENCE))? {
+            Answer::Done(_) => Ok(EventStream::new(self)),
+            other => Err(unexpected("events.subscribe", &other)),
+        }
+    }
+
+    /// Asks the daemon to end, and waits until it closes the connection; `false` when it does not in time.
+    ///
+    /// # Errors
+    /// When the daemon refuses.
+    pub fn stop(mut self, patience: Duration) -> Result<bool, ClientError> {
+        let deadline = Instant::now() + patience;
+        match self.call(Call::Stop(Nothing {}), Some(patience)) {
+            Ok(Answer::Done(_)) => Ok(self.wait_for_close(deadline)),
+            Ok(other) => Err(unexpected("daemon.stop", &other)),
+            // it was faster than its answer
+            Err(ClientError::Lost(error)) if !super::connection::is_timeout(&error) => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+}

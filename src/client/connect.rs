@@ -1,0 +1,147 @@
+//! Finding the daemon: at its socket, else at the socket that its lock file names.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use interprocess::ConnectWaitMode;
+use interprocess::local_socket::traits::StreamCommon;
+use interprocess::local_socket::{ConnectOptions, GenericFilePath, Stream, ToFsName};
+use serde::Deserialize;
+
+use crate::config::Places;
+
+use super::connection::{Client, GREETING, is_timeout};
+use super::error::{ClientError, NoDaemon};
+use super::start::Start;
+use super::{Backoff, start};
+
+/// What `daemon.lock` says; only what a client needs of it.
+#[derive(Deserialize)]
+struct Holder {
+    socket: PathBuf,
+}
+
+/// More than any lock file holds.
+const LONGEST_LOCK: u64 = 64 * 1024;
+
+impl Client {
+    /// Connects to a daemon that runs.
+    ///
+    /// # Errors
+    /// When there is none, or it does not speak this protocol.
+    pub fn connect(places: &Places) -> Result<Self, ClientError> {
+        let first = match Self::connect_at(&places.socket) {
+            Err(ClientError::NoDaemon(first)) => first,
+            found => return found,
+        };
+        match locked_socket(&places.lock).filter(|socket| *socket != places.socket) {
+            Some(socket) => Self::connect_at(&socket),
+            None => Err(ClientError::NoDaemon(first)),
+        }
+    }
+
+    /// Connects, and starts a daemon if there is none.
+    ///
+    /// # Errors
+    /// When none could be started, or it does not speak this protocol.
+    pub fn connect_or_start(places: &Places, how: &Start) -> Result<Self, ClientError> {
+        match Self::connect(places) {
+            Err(ClientError::NoDaemon(_)) => start::start(places, how),
+            found => found,
+        }
+    }
+
+    /// Connects to the daemon at this socket, and no other.
+    ///
+    /// # Errors
+    /// When there is none, or it does not speak this protocol.
+    pub fn connect_at(socket: &Path) -> Result<Self, ClientError> {
+        let nobody =
+            |why: String| ClientError::from(NoDaemon { socket: socket.to_owned(), why, ..NoDaemon::default() });
+        let mut backoff = Backoff::until(Instant::now() + GREETING);
+        let stream = loop {
+            match open(socket) {
+                Ok(stream) => break stream,
+                // its queue of connections is full: it is there, and busy
+                Err(error) if is_timeout(&error) => {
+                    if !backoff.wait() {
+                        return Err(ClientError::Lost(io::Error::new(io::ErrorKind::TimedOut, "it is too busy")));
+                    }
+                }
+                Err(error) => {
+                    return Err(nobody(match error.kind() {
+                        io::ErrorKind::NotFound => "nothing is there".to_owned(),
+                        io::ErrorKind::ConnectionRefused => "nobody listens there any more".to_owned(),
+                        _ => error.to_string(),
+                    }));
+                }
+            }
+        };
+        check_owner(&stream).map_err(nobody)?;
+        match Self::greet(stream, socket) {
+            // it closed before it said a word: a daemon about to end
+            Err(ClientError::Lost(error)) if !is_timeout(&error) => Err(nobody("it is ending".to_owned())),
+            greeted => greeted,
+        }
+    }
+}
+
+fn open(socket: &Path) -> io::Result<Stream> {
+    let name = socket.to_fs_name::<GenericFilePath>()?;
+    ConnectOptions::new().name(name).wait_mode(ConnectWaitMode::Timeout(GREETING)).connect_sync()
+}
+
+/// A socket in a directory that others may write to could be anybody's; secrets go only to one's own daemon.
+#[cfg(unix)]
+fn check_owner(stream: &Stream) -> Result<(), String> {
+    let owner = stream.peer_creds().ok().and_then(|peer| peer.euid());
+    match owner {
+        Some(owner) if owner != rustix::process::geteuid().as_raw() => {
+            Err(format!("it belongs to another user (uid {owner}); it is not spoken to"))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(not(unix))]
+fn check_owner(_stream: &Stream) -> Result<(), String> {
+    Ok(())
+}
+
+/// The socket of the daemon that has the data directory, if it has said so.
+fn locked_socket(lock: &Path) -> Option<PathBuf> {
+    let mut text = String::new();
+    File::open(lock).ok()?.take(LONGEST_LOCK).read_to_string(&mut text).ok()?;
+    serde_json::from_str(&text).ok().map(|Holder { socket }| socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lock_file_is_read_with_indulgence() {
+        let directory = tempfile::tempdir().unwrap();
+        let lock = directory.path().join("daemon.lock");
+        assert_eq!(locked_socket(&lock), None);
+        for (text, expected) in [
+            ("", None),
+            ("{\"pid\":7,\"sock", None),
+            ("{\"pid\":7,\"socket\":\"/s\"}\n", Some("/s")),
+            ("{\"pid\":7,\"socket\":\"/s\",\"since\":1}\n", Some("/s")),
+        ] {
+            std::fs::write(&lock, text).unwrap();
+            assert_eq!(locked_socket(&lock), expected.map(PathBuf::from), "{text}");
+        }
+    }
+
+    #[test]
+    fn where_nothing_is_the_error_says_so() {
+        let directory = tempfile::tempdir().unwrap();
+        let error = Client::connect_at(&directory.path().join("none.sock")).unwrap_err();
+        assert!(matches!(error, ClientError::NoDaemon(_)), "{error:?}");
+        assert!(error.to_string().contains("nothing is there"), "{error}");
+    }
+}

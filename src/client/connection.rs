@@ -1,0 +1,259 @@
+//! One connection: calls go out, answers and events come in.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use interprocess::local_socket::Stream;
+use interprocess::local_socket::traits::Stream as _;
+
+use crate::protocol::{
+    Answer, Call, EventInfo, FromServer, Hello, HelloInfo, MAGIC, PROTOCOL, ServerFrames, encode_call,
+};
+
+use super::error::ClientError;
+
+/// What is read at once.
+const CHUNK: usize = 16 * 1024;
+/// How long the daemon may take to greet.
+pub(super) const GREETING: Duration = Duration::from_secs(5);
+
+/// A connection to the daemon.
+pub struct Client {
+    stream: Stream,
+    frames: ServerFrames,
+    chunk: Box<[u8]>,
+    out: Vec<u8>,
+    next: u64,
+    /// Events that came while an answer was awaited.
+    events: VecDeque<EventInfo>,
+    /// The timeout the socket is set to, so that it is set only when it changes.
+    timeout: Option<Duration>,
+    socket: PathBuf,
+    hello: HelloInfo,
+}
+
+impl Client {
+    /// Greets the daemon at the other end of `stream`.
+    pub(super) fn greet(stream: Stream, socket: &Path) -> Result<Self, ClientError> {
+        stream.set_send_timeout(Some(GREETING)).map_err(ClientError::Lost)?;
+        let nobody = HelloInfo {
+            server: String::new(),
+            version: String::new(),
+            protocol: PROTOCOL,
+            pid: 0,
+            features: Vec::new(),
+        };
+        let mut client = Self {
+            stream,
+            frames: ServerFrames::default(),
+            chunk: vec![0; CHUNK].into(),
+            out: MAGIC.to_vec(),
+            next: 0,
+            events: VecDeque::new(),
+            timeout: None,
+            socket: socket.to_owned(),
+            hello: nobody,
+        };
+        let hello = match client.call(Call::Hello(greeting()), Some(GREETING)) {
+            Ok(Answer::Hello(hello)) => hello,
+            Ok(answer) => return Err(unexpected("hello", &answer)),
+            Err(ClientError::Refused(error)) if error.data.kind == "unsupported_version" => {
+                let hint = error.data.hint.unwrap_or_else(|| "use the same version of both".to_owned());
+                return Err(ClientError::Mismatch { message: error.message, hint });
+            }
+            // a greeting of another shape: one of the two is from another time, and cannot say which
+            Err(ClientError::Unexpected(text)) => {
+                let message = format!("the daemon does not speak protocol {PROTOCOL} as this lessor does: {text}");
+                return Err(ClientError::Mismatch { message, hint: "stop the daemon, then try again".to_owned() });
+            }
+            Err(error) => return Err(error),
+        };
+        check_protocol(&hello)?;
+        client.hello = hello;
+        Ok(client)
+    }
+
+    /// Who answered.
+    #[must_use]
+    pub fn server(&self) -> &HelloInfo {
+        &self.hello
+    }
+
+    /// Where the daemon was found.
+    #[must_use]
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// Calls, and waits for the answer, at most `timeout`.
+    pub(super) fn call(&mut self, call: Call, timeout: Option<Duration>) -> Result<Answer<'static>, ClientError> {
+        self.next += 1;
+        let id = self.next;
+        encode_call(id, call, &mut self.out)?;
+        let written = self.stream.write_all(&self.out);
+        // it may hold a secret
+        zeroize::Zeroize::zeroize(&mut self.out);
+        if let Err(error) = written {
+            // a daemon that closes says why before it does
+            return Err(self.last_words().unwrap_or(ClientError::Lost(error)));
+        }
+        let deadline = timeout.map(|timeout| Instant::now() + timeout);
+        loop {
+            match self.receive(deadline)? {
+                FromServer::Answer(to, answer) if to == id => return Ok(answer),
+                FromServer::Refusal(to, error) if to == id => return Err(error.into()),
+                // refusals of the whole connection carry no call's number
+                FromServer::Refusal(0, error) => return Err(error.into()),
+                FromServer::Event(event) => self.events.push_back(event),
+                // late answers to calls that were given up
+                FromServer::Answer(..) | FromServer::Refusal(..) => {}
+            }
+        }
+    }
+
+    /// The next event, as long as it takes.
+    pub(super) fn next_event(&mut self) -> Result<EventInfo, ClientError> {
+        loop {
+            if let Some(event) = self.events.pop_front() {
+                return Ok(event);
+            }
+            match self.receive(None)? {
+                FromServer::Event(event) => return Ok(event),
+                FromServer::Refusal(0, error) => return Err(error.into()),
+                FromServer::Answer(..) | FromServer::Refusal(..) => {}
+            }
+        }
+    }
+
+    /// Waits until the daemon closes the connection; `false` when it does not in time.
+    pub(super) fn wait_for_close(&mut self, deadline: Instant) -> bool {
+        loop {
+            match self.receive(Some(deadline)) {
+                Ok(_) => {}
+                Err(ClientError::Lost(error)) => return !is_timeout(&error),
+                Err(_) => return true,
+            }
+        }
+    }
+
+    fn receive(&mut self, deadline: Option<Instant>) -> Result<FromServer<'static>, ClientError> {
+        loop {
+            match self.frames.take() {
+                Ok(Some(message)) => return Ok(message),
+                Ok(None) => {}
+                Err(error) => return Err(ClientError::Unexpected(error.to_string())),
+            }
+            self.set_timeout(deadline).map_err(ClientError::Lost)?;
+            match self.stream.read(&mut self.chunk) {
+                Ok(0) => return Err(ClientError::Lost(io::ErrorKind::UnexpectedEof.into())),
+                Ok(length) => self.frames.inbox().extend_from_slice(&self.chunk[..length]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if is_timeout(&error) => {
+                    return Err(ClientError::Lost(io::Error::new(io::ErrorKind::TimedOut, "it does not answer")));
+                }
+                Err(error) => return Err(ClientError::Lost(error)),
+            }
+        }
+    }
+
+    fn set_timeout(&mut self, deadline: Option<Instant>) -> io::Result<()> {
+        let left = match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
+            Some(Duration::ZERO) => return Err(io::Error::new(io::ErrorKind::TimedOut, "it does not answer")),
+            // whole seconds: a call rarely needs the socket set anew
+            Some(left) => Some(Duration::from_secs(left.as_secs() + 1)),
+            None => None,
+        };
+        if left != self.timeout {
+            self.stream.set_recv_timeout(left)?;
+            self.timeout = left;
+        }
+        Ok(())
+    }
+
+    /// What a daemon that closed the connection had said before.
+    fn last_words(&mut self) -> Option<ClientError> {
+        let deadline = Instant::now() + Duration::from_millis(100);
+        loop {
+            match self.receive(Some(deadline)).ok()? {
+                FromServer::Refusal(_, error) => return Some(error.into()),
+                FromServer::Answer(..) | FromServer::Event(_) => {}
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // not the buffers: what has arrived may be a credential
+        f.debug_struct("Client").field("socket", &self.socket).field("server", &self.hello).finish_non_exhaustive()
+    }
+}
+
+/// Who we are, and what we speak.
+pub(super) fn greeting() -> Hello {
+    Hello { client: concat!("lessor ", env!("CARGO_PKG_VERSION")).to_owned(), protocol: (PROTOCOL, PROTOCOL) }
+}
+
+/// An answer to another call than the one that was made.
+pub(super) fn unexpected(call: &str, answer: &Answer<'_>) -> ClientError {
+    let kind = match answer {
+        Answer::Hello(_) => "a greeting",
+        Answer::Lease(_) => "a lease",
+        Answer::Done(_) => "nothing",
+        Answer::Credential(_) => "a credential",
+        Answer::Decision(_) => "a decision",
+        Answer::Leases(_) => "leases",
+        Answer::Accounts(_) => "accounts",
+        Answer::Account(_) => "an account",
+        Answer::Status(_) => "a status",
+        Answer::Config(_) => "a configuration",
+    };
+    ClientError::Unexpected(format!("{kind} in answer to {call}"))
+}
+
+fn check_protocol(hello: &HelloInfo) -> Result<(), ClientError> {
+    if hello.protocol == PROTOCOL {
+        return Ok(());
+    }
+    let message = format!(
+        "the daemon (version {}, pid {}) speaks protocol {}, this lessor {PROTOCOL}",
+        hello.version, hello.pid, hello.protocol
+    );
+    let hint = if hello.protocol < PROTOCOL {
+        "the daemon is older: stop it, then try again"
+    } else {
+        "this lessor is older: use the version the daemon was installed with"
+    };
+    Err(ClientError::Mismatch { message, hint: hint.to_owned() })
+}
+
+/// Both words the systems have for it.
+pub(super) fn is_timeout(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_protocol_names_the_older_side() {
+        let hello = |protocol| HelloInfo {
+            server: "lessor".into(),
+            version: "9.9".into(),
+            protocol,
+            pid: 7,
+            features: Vec::new(),
+        };
+        assert!(check_protocol(&hello(PROTOCOL)).is_ok());
+        for (protocol, older) in [(PROTOCOL - 1, "the daemon is older"), (PROTOCOL + 1, "this lessor is older")] {
+            let Err(ClientError::Mismatch { message, hint }) = check_protocol(&hello(protocol)) else {
+                panic!("{protocol} is accepted")
+            };
+            assert!(message.contains("9.9") && hint.contains(older), "{message} {hint}");
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! What `lessor daemon --launch` does: starts the daemon proper, and returns as soon as it serves.
+
+use std::io;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::config::Places;
+
+use super::Backoff;
+use super::connection::Client;
+use super::error::ClientError;
+use super::start::Start;
+
+/// How long a daemon may take until it serves.
+const DEADLINE: Duration = Duration::from_secs(10);
+/// How long a daemon that another one sent away may be the last that was seen: the other may have been about to end.
+const ANEW: Duration = Duration::from_millis(250);
+
+/// Starts a daemon in the background; answers the exit status for the launcher, 0 once a daemon serves.
+///
+/// # Errors
+/// When the program could not be started at all.
+pub fn launch(places: &Places, how: &Start) -> io::Result<u8> {
+    keep_descriptors_from_children();
+    let mut child = spawn(how)?;
+    let mut sent_away = None;
+    let mut backoff = Backoff::until(Instant::now() + DEADLINE);
+    loop {
+        match Client::connect(places) {
+            Ok(client) => {
+                if client.server().pid != child.id() {
+                    let _later = reap(&mut child);
+                }
+                return Ok(0);
+            }
+            Err(ClientError::NoDaemon(_)) => {}
+            // whoever asked for a daemon says the same to the user, better than we could here
+            Err(_) => return Ok(0),
+        }
+        if let Some(status) = child.try_wait()? {
+            match status.code() {
+                // another daemon has the data directory: it is about to serve, or about to end
+                Some(0) => {
+                    let since = *sent_away.get_or_insert_with(Instant::now);
+                    if since.elapsed() >= ANEW {
+                        child = spawn(how)?;
+                        sent_away = None;
+                    }
+                }
+                Some(code) => return Ok(u8::try_from(code).unwrap_or(1)),
+                None => {
+                    eprintln!("lessor: the daemon was ended by {status}");
+                    return Ok(1);
+                }
+            }
+        }
+        if !backoff.wait() {
+            eprintln!("lessor: the daemon has been started, but does not serve after {} s", DEADLINE.as_secs());
+            return Ok(1);
+        }
+    }
+}
+
+/// Waits a moment for a daemon that came too late, so that it does not stay behind as a zombie where process 1 reaps
+/// nobody, as in many containers.
+fn reap(child: &mut Child) -> io::Result<()> {
+    let mut backoff = Backoff::until(Instant::now() + ANEW);
+    while child.try_wait()?.is_none() && backoff.wait() {}
+    Ok(())
+}
+
+/// The daemon proper; what it writes to standard error goes where ours goes, to the log.
+fn spawn(how: &Start) -> io::Result<Child> {
+    let mut command = how.command("--detached");
+    command.stderr(Stdio::inherit());
+    #[cfg(windows)]
+    {
+        use std::os::windows::process::CommandExt;
+        /// `DETACHED_PROCESS | CREATE_NEW_PROCESS_GROUP`: no console, and not ended by its Ctrl-C.
+        const AWAY: u32 = 0x0000_0008 | 0x0000_0200;
+        command.creation_flags(AWAY);
+    }
+    command.spawn()
+}
+
+/// A pipe of the caller's must not stay open for as long as the daemon lives: somebody may wait for its end.
+#[cfg(unix)]
+fn keep_descriptors_from_children() {
+    close_fds::set_fds_cloexec_threadsafe(3, &[]);
+}
+
+#[cfg(not(unix))]
+fn keep_descriptors_from_children() {}

@@ -1,0 +1,62 @@
+//! The Rust client: finds the daemon or starts it, calls it, and holds leases.
+//!
+//! Blocking, one call at a time on a connection; for more at a time, open more connections.
+//!
+//! ```no_run
+//! use lessor::client::{Client, LeaseGuard, Start};
+//! use lessor::config::{Flags, Places};
+//! use lessor::protocol::Acquire;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let flags = Flags::default();
+//! let places = Places::from_process(&flags)?;
+//! let client = Client::connect_or_start(&places, &Start::program("lessor", &flags))?;
+//! let lease = LeaseGuard::acquire(client, Acquire { provider: "anthropic".into(), credential: true, ..Acquire::default() })?;
+//! println!("{}", lease.lease().account.id);
+//! # Ok(())
+//! # }
+//! ```
+
+mod calls;
+mod connect;
+mod connection;
+mod error;
+mod events;
+mod guard;
+mod launch;
+mod start;
+
+pub use connection::Client;
+pub use error::{ClientError, NoDaemon};
+pub use events::EventStream;
+pub use guard::LeaseGuard;
+pub use launch::launch;
+pub use start::Start;
+
+use std::time::{Duration, Instant};
+
+/// Waits between two tries: short at first, because most things are ready at once.
+struct Backoff {
+    next: Duration,
+    deadline: Instant,
+}
+
+impl Backoff {
+    const FIRST: Duration = Duration::from_millis(2);
+    const LONGEST: Duration = Duration::from_millis(50);
+
+    fn until(deadline: Instant) -> Self {
+        Self { next: Self::FIRST, deadline }
+    }
+
+    /// Sleeps; `false`, without sleeping, when the time is over.
+    fn wait(&mut self) -> bool {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return false;
+        }
+        std::thread::sleep(self.next.min(left));
+        self.next = (self.next * 2).min(Self::LONGEST);
+        true
+    }
+}

@@ -1,0 +1,167 @@
+//! Starting a daemon from a client.
+//!
+//! The client runs `lessor daemon --launch` and waits for it; that process starts the daemon proper, and ends as soon
+//! as the daemon serves (see `launch`). So the daemon is no child of the client: a program that the client becomes
+//! by `exec` finds no stranger among its children, and nobody has to reap the daemon.
+
+use std::ffi::OsString;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::config::{Flags, Places};
+
+use super::Backoff;
+use super::connection::Client;
+use super::error::{ClientError, NoDaemon};
+
+/// How long a daemon that has been started may take until it can be reached.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How much of the log is shown.
+const SHOWN_BYTES: u64 = 4096;
+const SHOWN_LINES: usize = 10;
+/// What the daemon's places depend on; relative ones are made absolute, because it leaves the current directory.
+const PLACES: [&str; 3] = ["LESSOR_HOME", "LESSOR_CONFIG", "LESSOR_SOCKET"];
+
+/// How to start a daemon.
+#[derive(Clone, Debug)]
+pub struct Start {
+    program: PathBuf,
+    flags: Flags,
+}
+
+impl Start {
+    /// With this program, passing on what the command line says about places.
+    #[must_use]
+    pub fn program(program: impl Into<PathBuf>, flags: &Flags) -> Self {
+        Self { program: program.into(), flags: flags.clone() }
+    }
+
+    /// With the program that runs now, which must be `lessor`.
+    ///
+    /// # Errors
+    /// When the system does not tell which program that is.
+    pub fn this_program(flags: &Flags) -> io::Result<Self> {
+        Ok(Self::program(std::env::current_exe()?, flags))
+    }
+
+    /// `program [--config FILE] [--socket PATH] daemon FLAG`
+    pub(super) fn command(&self, flag: &str) -> Command {
+        let mut command = Command::new(&self.program);
+        for (name, value) in [("--config", &self.flags.config), ("--socket", &self.flags.socket)] {
+            if let Some(value) = value {
+                let path = std::path::absolute(value).unwrap_or_else(|_| value.clone());
+                command.arg(name).arg(path);
+            }
+        }
+        for name in PLACES {
+            let relative = std::env::var_os(name).filter(|value| !value.is_empty() && !Path::new(value).is_absolute());
+            if let Some(Ok(path)) = relative.map(|value: OsString| std::path::absolute(value)) {
+                command.env(name, path);
+            }
+        }
+        command.args(["daemon", flag]).stdin(Stdio::null()).stdout(Stdio::null());
+        command
+    }
+}
+
+/// Starts a daemon and connects to it, or to the one that was faster.
+pub(super) fn start(places: &Places, how: &Start) -> Result<Client, ClientError> {
+    let nobody = |why: String, log: Vec<String>| {
+        ClientError::from(NoDaemon { socket: places.socket.clone(), why: format!("none could be started: {why}"), log })
+    };
+    let log = open_log(&places.state, &places.log)
+        .map_err(|error| nobody(format!("{}: {error}", places.log.display()), Vec::new()))?;
+    let before = log.metadata().map(|metadata| metadata.len()).unwrap_or_default();
+    let launched = how.command("--launch").stderr(log).status();
+    let launched = launched.map_err(|error| nobody(format!("{}: {error}", how.program.display()), Vec::new()))?;
+    if !launched.success() {
+        let log = written_since(&places.log, before);
+        return Err(nobody(format!("it ended with {launched}"), log));
+    }
+    let mut backoff = Backoff::until(Instant::now() + PATIENCE);
+    loop {
+        match Client::connect(places) {
+            // it was reached a moment ago: somebody has just stopped it, or it is only busy
+            Err(ClientError::NoDaemon(error)) => {
+                if !backoff.wait() {
+                    return Err(nobody(error.why, written_since(&places.log, before)));
+                }
+            }
+            found => return found,
+        }
+    }
+}
+
+/// The log, for a daemon's standard error; only its owner reads it.
+fn open_log(state: &Path, log: &Path) -> io::Result<File> {
+    let mut directory = std::fs::DirBuilder::new();
+    directory.recursive(true);
+    let mut options = OpenOptions::new();
+    options.append(true).create(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+        directory.mode(0o700);
+        options.mode(0o600);
+    }
+    directory.create(state)?;
+    options.open(log)
+}
+
+/// The last lines of what was written after the first `before` bytes.
+fn written_since(log: &Path, before: u64) -> Vec<String> {
+    let read = || -> io::Result<Vec<u8>> {
+        let mut file = File::open(log)?;
+        let length = file.metadata()?.len();
+        // a log that was cut meanwhile is new from its beginning
+        let from = if before > length { 0 } else { before }.max(length.saturating_sub(SHOWN_BYTES));
+        file.seek(SeekFrom::Start(from))?;
+        let mut text = Vec::new();
+        file.take(SHOWN_BYTES).read_to_end(&mut text)?;
+        Ok(text)
+    };
+    let text = read().unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+    lines[lines.len().saturating_sub(SHOWN_LINES)..].iter().map(|line| (*line).to_owned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_last_new_lines_are_shown() {
+        let directory = tempfile::tempdir().unwrap();
+        let state = directory.path().join("a").join("state");
+        let log = state.join("lessor.log");
+        drop(open_log(&state, &log).unwrap());
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+            assert_eq!((mode(&state), mode(&log)), (0o700, 0o600));
+        }
+        std::fs::write(&log, "old\nnew 1\n\nnew 2\n").unwrap();
+        assert_eq!(written_since(&log, 4), ["new 1", "new 2"]);
+        assert_eq!(written_since(&log, 999), ["old", "new 1", "new 2"]);
+        let many: String = (0..50).map(|line| format!("line {line}\n")).collect();
+        std::fs::write(&log, many).unwrap();
+        assert_eq!(written_since(&log, 0).len(), SHOWN_LINES);
+        assert_eq!(written_since(&log, 0).last().unwrap(), "line 49");
+        assert!(written_since(&state.join("none"), 0).is_empty());
+    }
+
+    #[test]
+    fn a_program_that_is_not_there_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let environment = crate::config::Environment { home: Some(directory.path().into()), ..Default::default() };
+        let places = Places::resolve(&environment).unwrap();
+        let how = Start::program(directory.path().join("nothing"), &Flags::default());
+        let error = Client::connect_or_start(&places, &how).unwrap_err();
+        assert!(error.to_string().contains("nothing"), "{error}");
+    }
+}

@@ -1,0 +1,148 @@
+//! The file on disk.
+
+use std::fs::{self, File};
+use std::io::{ErrorKind, Read};
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::place::Lines;
+use super::problem::{Errors, Problem};
+use super::settings::Config;
+
+/// No configuration file is larger, in bytes.
+pub const MAX_FILE: usize = 1 << 20;
+
+/// A configuration and what it was read from.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Loaded {
+    /// What holds.
+    pub config: Config,
+    /// Whether there was a file.
+    pub state: LoadState,
+}
+
+/// Whether there was a file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LoadState {
+    /// It was read.
+    Ok,
+    /// There is none, so the defaults hold.
+    Default,
+}
+
+impl Config {
+    /// Reads a file; a missing one means the defaults. Blocks on the disk.
+    pub fn load(path: &Path) -> Result<Loaded, Errors> {
+        match read(path)? {
+            Some(text) => Ok(Loaded { config: Self::parse(&text, path)?, state: LoadState::Ok }),
+            None => {
+                let mut config = Self::default();
+                config.origins.path = path.to_owned();
+                Ok(Loaded { config, state: LoadState::Default })
+            }
+        }
+    }
+}
+
+fn read(path: &Path) -> Result<Option<String>, Errors> {
+    let refuse = |message: String| Errors::of_file(path, message);
+    let broken = |error: std::io::Error| refuse(format!("cannot be read: {error}"));
+    let about = match fs::metadata(path) {
+        // A link that points nowhere is a mistake, not a missing file.
+        Err(error) if error.kind() == ErrorKind::NotFound && fs::symlink_metadata(path).is_ok() => {
+            return Err(refuse("is a link to a file that does not exist".to_owned()));
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        other => other.map_err(broken)?,
+    };
+    if about.is_dir() {
+        return Err(refuse("is a directory; the configuration is a file".to_owned()));
+    }
+    if is_stream(&about) {
+        // Opening one waits for somebody to write, and a reload must not.
+        return Err(refuse("is a pipe or socket; the configuration is a file".to_owned()));
+    }
+    let mut bytes = Vec::new();
+    let limit = MAX_FILE as u64 + 1;
+    File::open(path).map_err(broken)?.take(limit).read_to_end(&mut bytes).map_err(broken)?;
+    if bytes.len() > MAX_FILE {
+        return Err(refuse("larger than 1MiB; a configuration is a few kilobytes".to_owned()));
+    }
+    String::from_utf8(bytes).map(Some).map_err(|error| {
+        let good = error.utf8_error().valid_up_to();
+        let text = String::from_utf8_lossy(error.as_bytes());
+        let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+        // The text before the first bad byte is unchanged, save for the mark at its beginning.
+        let skipped = if error.as_bytes().starts_with(b"\xef\xbb\xbf") { 3 } else { 0 };
+        let start = good - skipped;
+        let message = "not UTF-8; save the file in that encoding".to_owned();
+        let problem = Problem::at(path, &Lines::new(text), &(start..start + 1), String::new(), message);
+        Errors { problems: vec![problem] }
+    })
+}
+
+#[cfg(unix)]
+fn is_stream(about: &fs::Metadata) -> bool {
+    use std::os::unix::fs::FileTypeExt;
+    about.file_type().is_fifo() || about.file_type().is_socket()
+}
+
+#[cfg(not(unix))]
+fn is_stream(_: &fs::Metadata) -> bool {
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_file_means_the_defaults() {
+        let home = tempfile::tempdir().unwrap();
+        let loaded = Config::load(&home.path().join("config.toml")).unwrap();
+        assert_eq!(loaded, Loaded { config: Config::default(), state: LoadState::Default });
+    }
+
+    #[test]
+    fn a_file_is_read() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("config.toml");
+        fs::write(&path, "\u{feff}[leases]\r\nper_account = 3\r\n").unwrap();
+        let loaded = Config::load(&path).unwrap();
+        assert_eq!((loaded.config.pool.leases.per_account, loaded.state), (3, LoadState::Ok));
+        assert_eq!(loaded.config.place_of(&["leases", "per_account"]).as_deref(), Some("config.toml:2"));
+    }
+
+    #[test]
+    fn what_is_no_configuration_file() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("config.toml");
+        let message = |path: &Path| Config::load(path).unwrap_err().to_string();
+        assert!(message(home.path()).contains("is a directory"));
+        fs::write(&path, " ".repeat(MAX_FILE + 1)).unwrap();
+        assert!(message(&path).contains("larger than 1MiB"));
+        fs::write(&path, b"[leases]\nttl = \"\xff\"\n").unwrap();
+        let problem = Config::load(&path).unwrap_err().problems.remove(0);
+        assert_eq!((problem.line, problem.column), (2, 8));
+        assert!(problem.message.contains("not UTF-8"));
+        fs::write(&path, b"\xef\xbb\xbf\xfe").unwrap();
+        assert_eq!(Config::load(&path).unwrap_err().problems[0].column, 1);
+        fs::write(&path, " ".repeat(MAX_FILE)).unwrap();
+        assert!(Config::load(&path).is_ok());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_and_sockets() {
+        let home = tempfile::tempdir().unwrap();
+        let link = home.path().join("config.toml");
+        std::os::unix::fs::symlink(home.path().join("nowhere"), &link).unwrap();
+        assert!(Config::load(&link).unwrap_err().to_string().contains("is a link"));
+        let socket = home.path().join("s");
+        let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        assert!(Config::load(&socket).unwrap_err().to_string().contains("is a pipe or socket"));
+        assert!(Config::load(Path::new("/dev/null")).is_ok());
+    }
+}

@@ -1,0 +1,331 @@
+//! Where everything lives.
+
+use std::ffi::OsString;
+use std::path::{Component, Path, PathBuf};
+
+use directories::BaseDirs;
+
+/// The places of one daemon and its clients; all absolute.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Places {
+    /// The configuration file; it need not exist.
+    pub config: PathBuf,
+    /// Directory of the database and the lock.
+    pub data: PathBuf,
+    /// Directory of the log and the key.
+    pub state: PathBuf,
+    /// The lease socket, or the pipe on Windows.
+    pub socket: PathBuf,
+    /// The database file.
+    pub database: PathBuf,
+    /// `daemon.lock`: one daemon per data directory.
+    pub lock: PathBuf,
+    /// The key that seals secrets; deliberately not beside the database.
+    pub key: PathBuf,
+    /// The daemon's log.
+    pub log: PathBuf,
+}
+
+/// What the command line says about places.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Flags {
+    /// `--config`
+    pub config: Option<PathBuf>,
+    /// `--socket`
+    pub socket: Option<PathBuf>,
+}
+
+/// Everything the places depend on.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Environment {
+    /// The command line.
+    pub flags: Flags,
+    /// `LESSOR_CONFIG`
+    pub config: Option<OsString>,
+    /// `LESSOR_SOCKET`
+    pub socket: Option<OsString>,
+    /// `LESSOR_HOME`
+    pub home: Option<OsString>,
+    /// `XDG_RUNTIME_DIR`
+    pub runtime: Option<OsString>,
+    /// The system's base directories, if the user has a home.
+    pub base: Option<Base>,
+    /// The current directory, for relative paths.
+    pub current: Option<PathBuf>,
+    /// The user's name; only Windows' pipe needs it.
+    pub user: String,
+}
+
+/// The system's base directories.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Base {
+    /// Of configuration.
+    pub config: PathBuf,
+    /// Of data.
+    pub data: PathBuf,
+    /// Of state; not every system has one.
+    pub state: Option<PathBuf>,
+}
+
+/// Why there are no places.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PlacesError {
+    /// Neither a home directory nor `LESSOR_HOME`.
+    #[error("no home directory is known; set HOME to an absolute path, or LESSOR_HOME to a directory for lessor")]
+    NoHome,
+    /// A relative path, and no directory to resolve it against.
+    #[error("{what} is the relative path {path:?}, and the current directory is not known; give an absolute path")]
+    NoCurrent {
+        /// Which variable or flag.
+        what: &'static str,
+        /// What it says.
+        path: PathBuf,
+    },
+}
+
+impl Places {
+    /// The places for this process.
+    pub fn from_process(flags: &Flags) -> Result<Self, PlacesError> {
+        Self::resolve(&Environment::from_process(flags))
+    }
+
+    /// The places for an environment; reads nothing else.
+    pub fn resolve(environment: &Environment) -> Result<Self, PlacesError> {
+        let home = path(environment.home.as_deref()).map(|p| environment.absolute("LESSOR_HOME", p)).transpose()?;
+        let (config, data, state, run) = match (&home, &environment.base) {
+            (Some(home), _) => (home.join("config.toml"), home.join("data"), home.join("state"), home.join("run")),
+            // A relative base directory would move with the shell.
+            (None, Some(base)) if base.config.is_absolute() && base.data.is_absolute() => {
+                let data = base.data.join("lessor");
+                let state = match &base.state {
+                    Some(state) if state.is_absolute() => state.join("lessor"),
+                    _ => data.join("state"),
+                };
+                let run = path(environment.runtime.as_deref())
+                    .filter(|p| p.is_absolute())
+                    .map_or_else(|| state.join("run"), |runtime| runtime.join("lessor"));
+                (base.config.join("lessor").join("config.toml"), data, state, run)
+            }
+            _ => return Err(PlacesError::NoHome),
+        };
+        let given = |flag: &'static str, said: &Option<PathBuf>, variable: &'static str, value: &Option<OsString>| {
+            let said = said.as_deref().filter(|p| !p.as_os_str().is_empty()).map(|p| (flag, p));
+            let found = said.or_else(|| path(value.as_deref()).map(|p| (variable, p)));
+            found.map(|(what, p)| environment.absolute(what, p)).transpose()
+        };
+        let config =
+            given("--config", &environment.flags.config, "LESSOR_CONFIG", &environment.config)?.unwrap_or(config);
+        let socket = given("--socket", &environment.flags.socket, "LESSOR_SOCKET", &environment.socket)?;
+        let socket = socket.unwrap_or_else(|| default_socket(&run, &environment.user, home.as_deref()));
+        Ok(Self {
+            database: data.join("lessor.db"),
+            lock: data.join("daemon.lock"),
+            key: state.join("key"),
+            log: state.join("lessor.log"),
+            config,
+            data,
+            state,
+            socket,
+        })
+    }
+}
+
+impl Environment {
+    /// Reads the process's environment.
+    pub fn from_process(flags: &Flags) -> Self {
+        Self {
+            flags: flags.clone(),
+            config: std::env::var_os("LESSOR_CONFIG"),
+            socket: std::env::var_os("LESSOR_SOCKET"),
+            home: std::env::var_os("LESSOR_HOME"),
+            runtime: std::env::var_os("XDG_RUNTIME_DIR"),
+            base: BaseDirs::new().map(|base| Base {
+                config: base.config_dir().to_owned(),
+                data: base.data_dir().to_owned(),
+                state: base.state_dir().map(Path::to_owned),
+            }),
+            current: std::env::current_dir().ok(),
+            user: std::env::var("USERNAME").unwrap_or_default(),
+        }
+    }
+
+    /// Makes a path absolute; `..` stays, because a symbolic link may come before it.
+    fn absolute(&self, what: &'static str, path: &Path) -> Result<PathBuf, PlacesError> {
+        // A pipe is a name, not a place below the current directory.
+        if path.is_absolute() || path.as_os_str().as_encoded_bytes().starts_with(br"\\.\pipe\") {
+            return Ok(path.to_owned());
+        }
+        let Some(current) = &self.current else {
+            return Err(PlacesError::NoCurrent { what, path: path.to_owned() });
+        };
+        Ok(current.join(path).components().filter(|part| *part != Component::CurDir).collect())
+    }
+}
+
+/// An empty variable counts as unset.
+fn path(value: Option<&std::ffi::OsStr>) -> Option<&Path> {
+    value.filter(|value| !value.is_empty()).map(Path::new)
+}
+
+#[cfg(not(windows))]
+fn default_socket(run: &Path, _user: &str, _home: Option<&Path>) -> PathBuf {
+    run.join("lessor.sock")
+}
+
+/// Pipes have no directories, so a home of its own becomes part of the name.
+#[cfg(windows)]
+fn default_socket(_run: &Path, user: &str, home: Option<&Path>) -> PathBuf {
+    let user: String = user.chars().map(|c| if c.is_alphanumeric() || c == '.' { c } else { '-' }).collect();
+    let home = home.map(|home| {
+        // FNV-1a: equal on every build, which the standard hasher does not promise.
+        let hash = home
+            .as_os_str()
+            .as_encoded_bytes()
+            .iter()
+            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
+        format!("-{hash:016x}")
+    });
+    PathBuf::from(format!(r"\\.\pipe\lessor-{user}{}", home.unwrap_or_default()))
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    fn environment() -> Environment {
+        Environment {
+            base: Some(Base {
+                config: "/h/.config".into(),
+                data: "/h/.local/share".into(),
+                state: Some("/h/.local/state".into()),
+            }),
+            runtime: Some("/run/user/7".into()),
+            current: Some("/work".into()),
+            ..Environment::default()
+        }
+    }
+
+    /// What the environment is changed by, and config, data, state and socket after it.
+    type Case = (fn(&mut Environment), [&'static str; 4]);
+
+    const XDG: [&str; 4] = [
+        "/h/.config/lessor/config.toml",
+        "/h/.local/share/lessor",
+        "/h/.local/state/lessor",
+        "/run/user/7/lessor/lessor.sock",
+    ];
+    const HOME: [&str; 4] = ["/x/config.toml", "/x/data", "/x/state", "/x/run/lessor.sock"];
+
+    fn with(row: [&'static str; 4], at: usize, path: &'static str) -> [&'static str; 4] {
+        let mut row = row;
+        row[at] = path;
+        row
+    }
+
+    #[test]
+    fn every_source_has_its_rank() {
+        let fallback = "/h/.local/state/lessor/run/lessor.sock";
+        let cases: Vec<Case> = vec![
+            (|_| (), XDG),
+            (|e| e.runtime = None, with(XDG, 3, fallback)),
+            (|e| e.runtime = Some("".into()), with(XDG, 3, fallback)),
+            (|e| e.runtime = Some("run".into()), with(XDG, 3, fallback)),
+            (|e| e.home = Some("/x".into()), HOME),
+            (|e| e.home = Some("".into()), XDG),
+            (
+                |e| e.home = Some("./x".into()),
+                ["/work/x/config.toml", "/work/x/data", "/work/x/state", "/work/x/run/lessor.sock"],
+            ),
+            (|e| e.config = Some("/c.toml".into()), with(XDG, 0, "/c.toml")),
+            (|e| e.config = Some("c.toml".into()), with(XDG, 0, "/work/c.toml")),
+            (|e| e.config = Some("".into()), XDG),
+            (|e| e.socket = Some("/s".into()), with(XDG, 3, "/s")),
+            (|e| e.socket = Some("../s".into()), with(XDG, 3, "/work/../s")),
+            (
+                |e| {
+                    e.home = Some("/x".into());
+                    e.config = Some("/c.toml".into());
+                },
+                with(HOME, 0, "/c.toml"),
+            ),
+            (
+                |e| {
+                    e.home = Some("/x".into());
+                    e.socket = Some("/s".into());
+                },
+                with(HOME, 3, "/s"),
+            ),
+            (
+                |e| {
+                    e.home = Some("/x".into());
+                    e.socket = Some("/s".into());
+                    e.flags.socket = Some("t".into());
+                },
+                with(HOME, 3, "/work/t"),
+            ),
+            (
+                |e| {
+                    e.config = Some("/c.toml".into());
+                    e.flags.config = Some("/d.toml".into());
+                },
+                with(XDG, 0, "/d.toml"),
+            ),
+            (|e| e.flags.config = Some("".into()), XDG),
+            (
+                |e| {
+                    e.base = None;
+                    e.home = Some("/x".into());
+                    e.current = None;
+                },
+                HOME,
+            ),
+        ];
+        for (index, (change, expected)) in cases.into_iter().enumerate() {
+            let mut environment = environment();
+            change(&mut environment);
+            let places = Places::resolve(&environment).unwrap();
+            let got = [places.config, places.data, places.state, places.socket];
+            assert_eq!(got, expected.map(PathBuf::from), "case {index}");
+        }
+    }
+
+    #[test]
+    fn without_a_state_base_the_data_directory_serves() {
+        let mut environment = environment();
+        environment.runtime = None;
+        environment.base.as_mut().unwrap().state = None;
+        let places = Places::resolve(&environment).unwrap();
+        assert_eq!(places.state, Path::new("/h/.local/share/lessor/state"));
+        assert_eq!(places.socket, Path::new("/h/.local/share/lessor/state/run/lessor.sock"));
+    }
+
+    #[test]
+    fn the_files_are_in_their_directories() {
+        let places = Places::resolve(&environment()).unwrap();
+        assert_eq!(places.database, Path::new("/h/.local/share/lessor/lessor.db"));
+        assert_eq!(places.lock, Path::new("/h/.local/share/lessor/daemon.lock"));
+        assert_eq!(places.key, Path::new("/h/.local/state/lessor/key"));
+        assert_eq!(places.log, Path::new("/h/.local/state/lessor/lessor.log"));
+    }
+
+    #[test]
+    fn without_any_home_the_error_names_the_fix() {
+        let mut environment = environment();
+        environment.base = None;
+        let error = Places::resolve(&environment).unwrap_err();
+        assert_eq!(error, PlacesError::NoHome);
+        assert!(error.to_string().contains("LESSOR_HOME"));
+        environment.base = Some(Base { config: ".config".into(), data: ".local".into(), state: None });
+        assert_eq!(Places::resolve(&environment), Err(PlacesError::NoHome));
+    }
+
+    #[test]
+    fn a_relative_path_needs_a_current_directory() {
+        let mut environment = environment();
+        environment.current = None;
+        environment.home = Some("x".into());
+        let error = Places::resolve(&environment).unwrap_err();
+        assert!(error.to_string().starts_with("LESSOR_HOME is the relative path"), "{error}");
+    }
+}

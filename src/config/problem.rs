@@ -1,0 +1,131 @@
+//! What is wrong with a configuration, for people and for programs.
+
+use std::fmt;
+use std::ops::Range;
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::place::Lines;
+
+/// One error or warning of a file.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Problem {
+    /// The file.
+    pub file: String,
+    /// Its line, from 1; 0 means the file as a whole.
+    pub line: u32,
+    /// The column in characters, from 1; 0 means the file as a whole.
+    pub column: u32,
+    /// The key, as far as it is known.
+    pub key: String,
+    /// What was found and what is allowed.
+    pub message: String,
+    /// The line with a marked part, for people only.
+    #[serde(skip)]
+    excerpt: Option<Excerpt>,
+}
+
+/// Everything that is wrong with a file, in its order.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[serde(transparent)]
+pub struct Errors {
+    /// At least one.
+    pub problems: Vec<Problem>,
+}
+
+/// A line and the part of it that is meant, in characters.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Excerpt {
+    line: String,
+    marked: Range<usize>,
+}
+
+/// A screen holds no more.
+const MOST_SHOWN: usize = 20;
+/// Characters of a line that are shown.
+const WIDTH: usize = 100;
+
+impl Errors {
+    /// One error that concerns the file as a whole.
+    pub(super) fn of_file(path: &Path, message: impl Into<String>) -> Self {
+        let file = path.display().to_string();
+        let message = message.into();
+        Self { problems: vec![Problem { file, line: 0, column: 0, key: String::new(), message, excerpt: None }] }
+    }
+}
+
+impl std::error::Error for Errors {}
+
+impl fmt::Display for Errors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, problem) in self.problems.iter().take(MOST_SHOWN).enumerate() {
+            if index > 0 {
+                f.write_str("\n")?;
+            }
+            write!(f, "{problem}")?;
+        }
+        match self.problems.len().saturating_sub(MOST_SHOWN) {
+            0 => Ok(()),
+            more => write!(f, "\n… and {more} more"),
+        }
+    }
+}
+
+impl Problem {
+    /// A problem at a part of a text.
+    pub(super) fn at(path: &Path, lines: &Lines<'_>, span: &Range<usize>, key: String, message: String) -> Self {
+        let (line, column) = lines.position(span.start);
+        let excerpt = Some(Excerpt::new(lines, span, column as usize - 1));
+        Self { file: path.display().to_string(), line, column, key, message, excerpt }
+    }
+
+    /// The problem in one line, without the source.
+    pub fn headline(&self) -> String {
+        match self.line {
+            0 => format!("{}: {}", self.file, self.message),
+            line => format!("{}:{line}:{}: {}", self.file, self.column, self.message),
+        }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.headline())?;
+        let Some(excerpt) = &self.excerpt else { return Ok(()) };
+        let number = self.line.to_string();
+        write!(f, "\n  {number} | {}", excerpt.line)?;
+        let gutter = " ".repeat(number.len());
+        let indent = " ".repeat(excerpt.marked.start);
+        write!(f, "\n  {gutter} | {indent}{}", "^".repeat(excerpt.marked.len().max(1)))
+    }
+}
+
+impl Excerpt {
+    fn new(lines: &Lines<'_>, span: &Range<usize>, column: usize) -> Self {
+        let line = lines.line_at(span.start.min(lines.text().len()));
+        let text = &lines.text()[line.clone()];
+        let length = lines.text().get(span.start..span.end.min(line.end)).map_or(1, |part| part.chars().count());
+        // Long lines are shown from shortly before the mark.
+        let from = if column > WIDTH - 20 { column - 20 } else { 0 };
+        // Control and direction characters could move the cursor or forge output.
+        let shown: String =
+            masked(text).chars().skip(from).take(WIDTH).map(|c| if moves_cursor(c) { ' ' } else { c }).collect();
+        let start = column - from;
+        let end = (start + length).min(shown.chars().count()).max(start);
+        Self { line: shown, marked: start..end }
+    }
+}
+
+fn moves_cursor(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// Hides what follows names that smell of secrets: people put them into the wrong file, and errors travel.
+fn masked(line: &str) -> String {
+    let Some((name, value)) = line.split_once('=') else { return line.to_owned() };
+    let lower = name.to_ascii_lowercase();
+    let secret = ["secret", "token", "key", "password", "auth"].iter().any(|word| lower.contains(word))
+        || value.contains("://") && value.contains('@');
+    if secret { format!("{name}= …") } else { line.to_owned() }
+}

@@ -1,0 +1,189 @@
+//! Effective values and where each came from.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::Range;
+use std::path::PathBuf;
+
+use super::keys::KEYS;
+use super::problem::Problem;
+use super::schema::{self, Found, format_key};
+use super::settings::{Config, Daemon, Gateway, Limits, Notify, Quota, Refresh, Secrets};
+use super::value::Value;
+use crate::pool;
+
+/// One key with its effective value.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Setting {
+    /// The key's path, as TOML writes it.
+    pub key: String,
+    /// Its value; none where unset means something of its own.
+    pub value: Option<Value>,
+    /// Where the value came from.
+    pub source: Source,
+}
+
+/// Where a value came from.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Source {
+    /// Nobody said otherwise.
+    Default,
+    /// A line of the file.
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Its line, from 1.
+        line: u32,
+    },
+    /// An environment variable.
+    Environment(&'static str),
+}
+
+/// Where every value came from, and what is to be said about it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Origins {
+    pub(super) path: PathBuf,
+    pub(super) set: BTreeMap<String, Entry>,
+    pub(super) sections: BTreeMap<String, (Range<usize>, u32)>,
+    pub(super) warnings: Vec<Problem>,
+}
+
+/// A value that somebody set.
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    pub(super) value: Value,
+    pub(super) origin: Origin,
+}
+
+/// Who set a value.
+#[derive(Clone, Debug)]
+pub(super) enum Origin {
+    File { line: u32, span: Range<usize> },
+    Environment(&'static str),
+}
+
+/// Equal configurations say the same, wherever it stands.
+impl PartialEq for Origins {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Default for Config {
+    /// The documented defaults, from the table of keys.
+    fn default() -> Self {
+        let mut config = Self {
+            daemon: Daemon::default(),
+            pool: pool::Settings::default(),
+            limits: Limits::default(),
+            quota: Quota::default(),
+            refresh: Refresh::default(),
+            gateway: Gateway::default(),
+            notify: Notify::default(),
+            secrets: Secrets::default(),
+            providers: BTreeMap::new(),
+            origins: Origins::default(),
+        };
+        for key in KEYS {
+            if let Some(Ok(value)) = key.default.map(|text| key.kind.read_plain(text)) {
+                (key.set)(&mut config, "", &value);
+            }
+        }
+        config
+    }
+}
+
+impl Config {
+    /// One key's effective value; names with dots or `@` are quoted, as in `accounts."a@b.c".use`.
+    pub fn get(&self, key: &str) -> Result<Setting, String> {
+        let parsed = toml_edit::Key::parse(key.trim()).map_err(|_| {
+            format!("{key:?} is not a key; names with other characters are quoted: accounts.\"a@b.c\".use")
+        })?;
+        let path: Vec<&str> = parsed.iter().map(toml_edit::Key::get).collect();
+        match schema::find(&path) {
+            Found::Key(row) => {
+                Ok(self.setting(format_key(&path), row.default.and_then(|text| row.kind.read_plain(text).ok())))
+            }
+            Found::Section => {
+                Err(format!("`{}` is a section; its keys: {}", format_key(&path), schema::below(&path).join(", ")))
+            }
+            Found::Nothing => Err(schema::unknown(&path, false)),
+        }
+    }
+
+    /// Every key with its effective value; of named sections those that are set.
+    pub fn show(&self) -> Vec<Setting> {
+        let fixed = KEYS.iter().filter(|row| !row.key.contains('*')).filter_map(|row| self.get(row.key).ok());
+        let named = self.origins.set.keys().filter(|key| !KEYS.iter().any(|row| row.key == key.as_str()));
+        fixed.chain(named.map(|key| self.setting(key.clone(), None))).collect()
+    }
+
+    /// Warnings: what is accepted, but will not do what one may expect.
+    pub fn check(&self) -> &[Problem] {
+        &self.origins.warnings
+    }
+
+    /// Puts an environment variable's word before the file's; empty counts as unset.
+    pub fn set_from_environment(&mut self, key: &str, variable: &'static str, text: &str) -> Result<(), String> {
+        let path: Vec<&str> = key.split('.').collect();
+        let Found::Key(row) = schema::find(&path) else { return Err(schema::unknown(&path, false)) };
+        if text.is_empty() {
+            return Ok(());
+        }
+        let value = row.kind.read_plain(text).map_err(|why| format!("{variable} {why}"))?;
+        (row.set)(self, schema::name_in(row, &path), &value);
+        self.origins.set.insert(format_key(&path), Entry { value, origin: Origin::Environment(variable) });
+        Ok(())
+    }
+
+    /// Where a key is set, short enough to name in a refusal: `config.toml:12`.
+    pub fn place_of(&self, path: &[&str]) -> Option<String> {
+        let key = format_key(path);
+        let line = match self.origins.set.get(&key).map(|entry| &entry.origin) {
+            Some(Origin::File { line, .. }) => *line,
+            Some(Origin::Environment(name)) => return Some((*name).to_owned()),
+            None => self.origins.sections.get(&key)?.1,
+        };
+        let file = self.origins.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        Some(format!("{file}:{line}"))
+    }
+
+    /// Where the file sets a key, for messages.
+    pub(super) fn span_of(&self, key: &str) -> Option<Range<usize>> {
+        match self.origins.set.get(key)?.origin {
+            Origin::File { ref span, .. } => Some(span.clone()),
+            Origin::Environment(_) => None,
+        }
+    }
+
+    fn setting(&self, key: String, default: Option<Value>) -> Setting {
+        let Some(entry) = self.origins.set.get(&key) else {
+            return Setting { key, value: default, source: Source::Default };
+        };
+        let source = match &entry.origin {
+            Origin::File { line, .. } => Source::File { path: self.origins.path.clone(), line: *line },
+            Origin::Environment(name) => Source::Environment(name),
+        };
+        Setting { key, value: Some(entry.value.clone()), source }
+    }
+}
+
+impl fmt::Display for Setting {
+    /// A line of TOML; what is unset is a comment.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.value {
+            Some(value) => write!(f, "{} = {value}", self.key),
+            None => write!(f, "# {} is unset", self.key),
+        }
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::File { path, line } => write!(f, "{}:{line}", path.display()),
+            Self::Environment(name) => f.write_str(name),
+        }
+    }
+}

@@ -1,0 +1,303 @@
+//! Whole files: what they mean, and what is said of those that mean nothing.
+
+use std::path::Path;
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::pool;
+
+mod errors;
+
+fn parse(text: &str) -> Result<Config, Errors> {
+    Config::parse(text, Path::new("/etc/config.toml"))
+}
+
+fn good(text: &str) -> Config {
+    parse(text).unwrap_or_else(|errors| panic!("{errors}\nin\n{text}"))
+}
+
+/// The documented file without its example sections: every key at its default.
+const DOCUMENTED: &str = r#"
+[daemon]
+log = "info"
+idle_exit = "never"
+[leases]
+per_account = 1
+overflow = "share"
+max_per_account = 16
+ttl = "10m"
+grace = "2s"
+[selection]
+strategy = "hybrid"
+mode = "balance"
+preferred_account = ""
+pid_offset = false
+max_cache_wait = "60s"
+session_ttl = "1h"
+reuse_window = "60s"
+tier_first = false
+[selection.health]
+initial = 70
+success = 1
+rate_limit = -10
+failure = -20
+recovery_per_hour = 2
+min_usable = 50
+max = 100
+[selection.tokens]
+max = 50
+initial = 50
+per_minute = 6
+[limits]
+switch_on_first_rate_limit = true
+max_rate_limit_wait = "5m"
+quota_backoff = ["1m", "5m", "30m", "2h"]
+rate_limit_backoff = "30s"
+capacity_backoff = "15s"
+server_error_backoff = "20s"
+unknown_backoff = "60s"
+dedup_window = "2s"
+reset_after = "2m"
+quota_failure_ttl = "1h"
+retry_delay = "1s"
+max_attempts = 3
+[quota]
+primary = "antigravity"
+fallback = "off"
+soft_threshold = 0.90
+protect = []
+poll = "15m"
+[refresh]
+ahead = "30m"
+min_life = "60s"
+wait = "5s"
+[gateway]
+enabled = true
+listen = "127.0.0.1:0"
+max_body = "32MiB"
+buffer_total = "256MiB"
+socket = ""
+allow_remote = false
+[notify]
+desktop = false
+[secrets]
+key = "file"
+"#;
+
+const EXAMPLES: &str = r#"
+[providers.anthropic]
+base_url = "https://api.example"
+usage_url = "https://api.example/usage"
+[providers.anthropic.oauth]
+base_url = ""
+issuer = ""
+authorize_url = ""
+token_url = ""
+device_url = ""
+client_id = ""
+client_secret_env = ""
+scopes = []
+redirect_port = 0
+[accounts."work"]
+enabled = true
+max_leases = 2
+priority = 0
+use = ["claude"]
+"#;
+
+#[test]
+fn the_defaults_are_the_documented_ones() {
+    let config = good(DOCUMENTED);
+    assert_eq!(config, Config::default());
+    assert_eq!(config.pool, pool::Settings::default());
+    assert_eq!(good(""), Config::default());
+    let fixed = KEYS.iter().filter(|key| !key.key.contains('*'));
+    assert_eq!(fixed.filter(|key| config.get(key.key).unwrap().source == Source::Default).count(), 0);
+}
+
+#[test]
+fn the_typed_defaults_hold_what_the_texts_say() {
+    let config = Config::default();
+    assert_eq!(config.daemon, Daemon { log: LogLevel::Info, idle_exit: None });
+    assert_eq!(config.limits.max_attempts, 3);
+    assert_eq!(config.pool.limits.quota_failure_ttl, Duration::from_secs(3600));
+    assert!(config.pool.limits.switch_on_first_rate_limit);
+    assert_eq!(config.quota.poll, Some(Duration::from_secs(900)));
+    assert_eq!(config.refresh.ahead, Duration::from_secs(1800));
+    assert_eq!((config.gateway.max_body, config.gateway.buffer_total), (32 << 20, 256 << 20));
+    assert_eq!(config.gateway.listen.0.to_string(), "127.0.0.1:0");
+    assert_eq!(config.gateway.socket, GatewaySocket::Beside);
+    assert_eq!(config.secrets.key, KeyPlace::File);
+}
+
+#[test]
+fn the_example_sections_are_understood() {
+    let config = good(&format!("{DOCUMENTED}{EXAMPLES}"));
+    let [work] = &config.pool.accounts[..] else { panic!("{:?}", config.pool.accounts) };
+    assert_eq!(
+        (work.name.as_str(), work.enabled, work.max_leases, work.priority),
+        ("work", Some(true), Some(2), Some(0))
+    );
+    assert_eq!(work.uses.as_deref(), Some(&["claude".to_owned()][..]));
+    let anthropic = &config.providers["anthropic"];
+    assert_eq!(anthropic.base_url.as_deref(), Some("https://api.example"));
+    assert_eq!(anthropic.oauth, Oauth::default());
+}
+
+/// A value of the kind that differs from the default.
+fn sample(key: &Key) -> &'static str {
+    match (key.key, &key.kind) {
+        ("selection.tokens.max", _) => "60",
+        ("selection.health.max", _) => "200",
+        ("gateway.listen", _) => "\"127.0.0.2:8080\"",
+        ("refresh.min_life", _) => "\"7s\"",
+        (_, Kind::Bool) if key.default == Some("true") => "false",
+        (_, Kind::Bool) => "true",
+        (_, Kind::Integer(..)) => "7",
+        (_, Kind::Number(-1e6, _)) => "-3.5",
+        (_, Kind::Number(_, 1.0)) => "0.5",
+        (_, Kind::Number(..)) => "7.5",
+        (_, Kind::Duration(..)) => "\"1500ms\"",
+        (_, Kind::Durations(..)) => "[\"3s\", \"2m\"]",
+        (_, Kind::Size(..)) => "\"3MiB\"",
+        (_, Kind::OneOf(words)) if key.default == Some(words[0]) => match words[1] {
+            "wait" => "\"wait\"",
+            "round-robin" => "\"round-robin\"",
+            "gemini-cli" => "\"gemini-cli\"",
+            "accounts-first" => "\"accounts-first\"",
+            "keyring" => "\"keyring\"",
+            other => panic!("a sample for {other}"),
+        },
+        ("daemon.log", _) => "\"error\"",
+        ("selection.mode", _) => "\"cache-first\"",
+        ("selection.strategy", _) => "\"sticky\"",
+        (_, Kind::Url) => "\"https://x.example/v1\"",
+        (_, Kind::Variable) => "\"SECRET_9\"",
+        (_, Kind::Texts(..)) => "[\"a\", \"b\"]",
+        (_, Kind::Protect) => "[{ models = [\"claude-opus*\"], below = 0.1 }]",
+        (_, Kind::Text | Kind::Listen) => "\"x\"",
+        (other, _) => panic!("a sample for {other}"),
+    }
+}
+
+#[test]
+fn every_key_can_be_set_and_seen() {
+    for row in KEYS {
+        let key = row.key.replace('*', "openai");
+        let ready = if row.key == "refresh.ahead" { "refresh.min_life = \"1s\"\n" } else { "" };
+        let config = good(&format!("{ready}{key} = {}", sample(row)));
+        assert_ne!(config, Config::default(), "{key} changes nothing");
+        let setting = config.get(&key).unwrap();
+        assert_eq!(setting.to_string(), format!("{key} = {}", sample(row)));
+        assert!(matches!(setting.source, Source::File { .. }));
+        assert_eq!(config.check().iter().any(|warning| warning.key == key), !row.active, "{key}");
+        let shown: Vec<_> = config.show().iter().map(|s| s.key.clone()).collect();
+        assert_eq!(shown.iter().filter(|shown| **shown == key).count(), 1, "{key}");
+    }
+}
+
+#[test]
+fn what_is_active_is_what_the_version_does() {
+    let waiting: Vec<_> = KEYS.iter().filter(|key| !key.active).map(|key| key.key).collect();
+    for key in waiting {
+        let section = key.split('.').next().unwrap();
+        assert!(!["daemon", "leases", "selection", "accounts"].contains(&section), "{key}");
+        assert!(!key.ends_with("_backoff") && !key.ends_with("max_rate_limit_wait"), "{key}");
+    }
+}
+
+#[test]
+fn every_way_to_write_a_section() {
+    let wanted = good("[leases]\nper_account = 2\nttl = \"1m\"\n");
+    assert_eq!(wanted, good("leases.per_account = 2\nleases.ttl = \"60s\""));
+    assert_eq!(wanted, good("leases = { per_account = 2, ttl = \"60000ms\" }"));
+    let tables = good("[[quota.protect]]\nmodels = [\"a\"]\nbelow = 0.5\n");
+    assert_eq!(tables, good("quota.protect = [{ models = [\"a\"], below = 0.5 }]"));
+}
+
+#[test]
+fn lines_are_remembered() {
+    let config = good("[daemon]\n[accounts.\"a@b.c\"]\n\nmax_leases = 99\n[accounts.b]\n");
+    assert_eq!(config.place_of(&["accounts", "a@b.c", "max_leases"]).as_deref(), Some("config.toml:4"));
+    assert_eq!(config.place_of(&["accounts", "b"]).as_deref(), Some("config.toml:5"));
+    assert_eq!(config.place_of(&["accounts", "b", "enabled"]), None);
+    assert_eq!(config.pool.accounts.len(), 2);
+    let [warning] = config.check() else { panic!("{:?}", config.check()) };
+    assert!(warning.message.contains("which holds"), "{}", warning.message);
+    assert_eq!(config.get("accounts.\"a@b.c\".max_leases").unwrap().source.to_string(), "/etc/config.toml:4");
+    assert_eq!(config.get("accounts.b.enabled").unwrap().value, None);
+}
+
+#[test]
+fn what_get_refuses() {
+    let config = Config::default();
+    assert!(config.get("leases").unwrap_err().contains("is a section; its keys: per_account"));
+    assert!(config.get("leases.tll").unwrap_err().contains("did you mean `ttl`?"));
+    assert!(config.get("accounts.a@b.c.use").unwrap_err().contains("quoted"));
+    assert_eq!(config.get("leases.ttl").unwrap().value.unwrap().plain(), "10m");
+}
+
+#[test]
+fn the_environment_goes_before_the_file() {
+    let mut config = good("[daemon]\nlog = \"warn\"");
+    config.set_from_environment("daemon.log", "LESSOR_LOG", "").unwrap();
+    assert_eq!(config.daemon.log, LogLevel::Warn);
+    config.set_from_environment("daemon.log", "LESSOR_LOG", "trace").unwrap();
+    assert_eq!(config.daemon.log, LogLevel::Trace);
+    assert_eq!(config.get("daemon.log").unwrap().source.to_string(), "LESSOR_LOG");
+    let error = config.set_from_environment("daemon.log", "LESSOR_LOG", "loud").unwrap_err();
+    assert!(error.starts_with("LESSOR_LOG is \"loud\"; allowed: \"error\""), "{error}");
+}
+
+#[test]
+fn the_reference_is_a_configuration_that_changes_nothing() {
+    let text = reference();
+    assert_eq!(good(&text), Config::default());
+    for key in KEYS {
+        assert!(text.contains(key.doc), "{}", key.key);
+    }
+}
+
+/// A file of some keys, each at its sample.
+fn some_file() -> impl Strategy<Value = String> {
+    let rows = proptest::sample::subsequence(KEYS.iter().collect::<Vec<_>>(), 0..=KEYS.len());
+    rows.prop_map(|rows| {
+        let line = |row: &&Key| format!("{} = {}\n", row.key.replace('*', "\"openai\""), sample(row));
+        rows.iter().filter(|row| row.key != "refresh.ahead").map(line).collect()
+    })
+}
+
+proptest! {
+    #[test]
+    fn any_text_is_answered(text in "(?s).{0,200}") {
+        let _ = parse(&text);
+    }
+
+    #[test]
+    fn anything_like_toml_is_answered(
+        lines in proptest::collection::vec("\\[?\\[?(leases|accounts|quota|providers|\"ä\"|x)?\\.?(ttl|use|protect|a)?\\]?\\]?( = )?(\"1m\"|\\[|\\]|\\{|\\}|3|\"\"\"|')?(\r)?", 0..12),
+    ) {
+        if let Err(errors) = parse(&lines.join("\n")) {
+            prop_assert!(!errors.problems.is_empty());
+            prop_assert!(!errors.to_string().is_empty());
+        }
+    }
+
+    #[test]
+    fn what_is_shown_reads_back(text in some_file()) {
+        let config = good(&text);
+        let shown: String = config.show().iter().map(|setting| format!("{setting}\n")).collect();
+        prop_assert_eq!(good(&shown), config);
+    }
+
+    #[test]
+    fn any_name_of_an_account_reads_back(name in "[^\\p{Cc}]{1,30}") {
+        let key = format_key(&["accounts", &name, "max_leases"]);
+        let config = good(&format!("{key} = 3"));
+        prop_assert_eq!(&config.pool.accounts[0].name, &name);
+        let shown: String = config.show().iter().map(|setting| format!("{setting}\n")).collect();
+        prop_assert_eq!(good(&shown), config);
+    }
+}

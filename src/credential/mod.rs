@@ -1,0 +1,33 @@
+//! Credentials: secrets that cannot be printed, and what an account authenticates with.
+
+mod secret;
+
+pub use secret::Secret;
+
+use crate::pool::{CredentialKind, Wall};
+
+/// What authenticates an account.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Credential {
+    /// How it authenticates.
+    pub kind: CredentialKind,
+    /// The key, the token, or the login's access token: what goes upstream.
+    pub access: Secret,
+    /// The login's refresh token; it never leaves the daemon.
+    pub refresh: Option<Secret>,
+    /// When `access` ends, if it does.
+    pub expires_at: Option<Wall>,
+}
+
+impl Credential {
+    /// A second owner of the same credential, made on purpose.
+    #[must_use]
+    pub fn duplicate(&self) -> Self {
+        Self {
+            kind: self.kind,
+            access: self.access.duplicate(),
+            refresh: self.refresh.as_ref().map(Secret::duplicate),
+            expires_at: self.expires_at,
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! From the pool's state to what goes over the wire.
+
+use std::borrow::Cow;
+
+use rustc_hash::FxHashMap;
+
+use crate::credential::Credential;
+use crate::pool::{Account, Bind, Decision, Fence, Lease, Now, Process, Standing, Why};
+use crate::protocol::{
+    AccountInfo, AccountLabel, AccountName, AccountTotals, Answer, ConfigState, CredentialInfo, DaemonStatus,
+    DecisionInfo, ErrorInfo, HolderInfo, LeaseInfo, LeaseKey, LeaseRow, LimitInfo, QueueRow, SecretText, UsageInfo,
+};
+use crate::provider;
+
+use super::core::{Core, Daemon, Responder};
+use super::{clock, process};
+
+/// Appends the lease, or why it cannot be handed out.
+pub(super) fn lease(core: &Core, key: &LeaseKey, now: Now, fence: Fence, to: &Responder, out: &mut Vec<u8>) {
+    match lease_info(core, key, now, fence, to.wants_credential) {
+        Ok(info) => to.codec.answer(&to.id, &Answer::Lease(info), out),
+        Err(error) => to.codec.refusal(&to.id, &error, out),
+    }
+}
+
+/// Appends what to do next.
+pub(super) fn decision(core: &Core, key: &LeaseKey, now: Now, decision: Decision, to: &Responder, out: &mut Vec<u8>) {
+    let lease = decision.lease.map(|fence| lease_info(core, key, now, fence, to.wants_credential)).transpose();
+    match lease {
+        Err(error) => to.codec.refusal(&to.id, &error, out),
+        Ok(lease) => {
+            let info = DecisionInfo {
+                action: decision.action.name().into(),
+                after_ms: crate::pool::millis(decision.after),
+                reason: decision.reason.map(|reason| reason.name().into()),
+                scope: decision.scope.map(|scope| scope.name().into()),
+                lease,
+            };
+            to.codec.answer(&to.id, &Answer::Decision(Box::new(info)), out);
+        }
+    }
+}
+
+/// A lease, as its holder sees it.
+fn lease_info<'a>(
+    core: &'a Core,
+    key: &LeaseKey,
+    now: Now,
+    fence: Fence,
+    credential: bool,
+) -> Result<LeaseInfo<'a>, ErrorInfo> {
+    let gone = || ErrorInfo::new("stale_lease", "this lease has ended");
+    let lease = core.pool.lease(fence).ok_or_else(gone)?;
+    let account = core.pool.account(lease.account).ok_or_else(gone)?;
+    Ok(LeaseInfo {
+        lease: Cow::Owned(key.id(lease)),
+        fence: fence.0,
+        account: AccountName {
+            id: Cow::Owned(account.record.id.to_string()),
+            label: account.record.label.as_deref().map(Cow::Borrowed),
+            email: account.record.email.as_deref().map(Cow::Borrowed),
+            tier: account.record.tier,
+        },
+        provider: Cow::Borrowed(&lease.target.provider),
+        pool: lease.target.pool.as_deref().map(Cow::Borrowed),
+        model: lease.target.model.as_deref().map(Cow::Borrowed),
+        quota_key: Cow::Borrowed(&lease.target.key),
+        shared_with: account.leases().saturating_sub(1),
+        expires_at: lease.expires.map(|at| now.wall_of(at).0),
+        credential: credential.then(|| credential_info(core, account)).transpose()?,
+        project_id: account.record.project_id.as_deref().map(Cow::Borrowed),
+    })
+}
+
+/// What an account authenticates with.
+pub(super) fn credential_info<'a>(core: &'a Core, account: &'a Account) -> Result<CredentialInfo<'a>, ErrorInfo> {
+    let missing = || {
+        ErrorInfo::new("credential_unavailable", format!("the credential of {} is missing", account.record.id))
+            .hint("add the account again")
+    };
+    let Credential { kind, access, expires_at, .. } = core.credentials.get(&account.record.id).ok_or_else(missing)?;
+    let (header, scheme) = provider::header(&account.record.provider, *kind);
+    Ok(CredentialInfo {
+        kind: *kind,
+        secret: SecretText(Cow::Borrowed(access.expose())),
+        expires_at: expires_at.map(|at| at.0),
+        header: Cow::Borrowed(header),
+        scheme: scheme.map(Cow::Borrowed),
+    })
+}
+
+/// All leases, oldest first.
+pub(super) fn lease_rows(core: &Core, key: &LeaseKey, now: Now) -> Vec<LeaseRow> {
+    let mut leases: Vec<&Lease> = core.pool.leases().collect();
+    leases.sort_unstable_by_key(|lease| lease.fence);
+    let mut programs: FxHashMap<Process, Option<HolderInfo>> = FxHashMap::default();
+    let mut holder = |lease: &Lease| {
+        let holder = lease.holder.process?;
+        programs.entry(holder).or_insert_with(|| now_running(holder)).clone()
+    };
+    let mut row = |lease: &Lease| LeaseRow {
+        lease: key.id(lease),
+        fence: lease.fence.0,
+        account: AccountLabel {
+            id: lease.account.to_string(),
+            label: core.pool.account(lease.account).and_then(|account| account.record.label.clone()),
+        },
+        provider: lease.target.provider.to_string(),
+        model: lease.target.model.as_deref().map(str::to_owned),
+        pool: lease.target.pool.as_deref().map(str::to_owned),
+        session: lease.session.as_deref().map(str::to_owned),
+        label: lease.label.as_deref().map(str::to_owned),
+        bind: match lease.bind {
+            Bind::Connection(_) => "connection",
+            Bind::Process(_) => "pid",
+            Bind::Ttl => "ttl",
+        }
+        .to_owned(),
+        holder: holder(lease),
+        granted_at: lease.granted_at.0,
+        expires_at: lease.expires.map(|at| now.wall_of(at).0),
+    };
+    leases.into_iter().map(&mut row).collect()
+}
+
+/// The holder as it is now: a process may have become another program since (`lessor run` does), or be gone, as that of
+/// a lease that outlives it by its time.
+fn now_running(holder: Process) -> Option<HolderInfo> {
+    let found = process::find(holder.pid).ok().flatten().filter(|found| found.process == holder)?;
+    Some(HolderInfo { pid: holder.pid, program: found.program.as_deref().map(str::to_owned) })
+}
+
+/// An account, as its owner sees it.
+pub(super) fn account_info(core: &Core, now: Now, account: &Account) -> AccountInfo {
+    let record = &account.record;
+    let credential = core.credentials.get(&record.id);
+    let state = state(account, now);
+    AccountInfo {
+        id: record.id.to_string(),
+        provider: record.provider.clone(),
+        label: record.label.clone(),
+        email: record.email.clone(),
+        tier: record.tier,
+        kind: record.kind,
+        state: state.to_owned(),
+        state_reason: match (&record.standing, state) {
+            (_, "disabled") => record.disabled_reason.clone(),
+            (Standing::NeedsLogin(why) | Standing::NeedsVerification(why), _) => Some(why.clone()),
+            (Standing::Ready, _) => None,
+        },
+        enabled: account.enabled(),
+        leases: account.leases(),
+        capacity: account.capacity(),
+        priority: account.priority(),
+        uses: account.uses().map_or_else(|| vec!["any".to_owned()], <[String]>::to_vec),
+        project_id: record.project_id.clone(),
+        credential_expires_at: credential.and_then(|credential| credential.expires_at).map(|at| at.0),
+        limits: account
+            .limits()
+            .iter()
+            .filter(|limit| !limit.until.passed(now))
+            .map(|limit| LimitInfo {
+                key: limit.key.clone(),
+                reason: limit.reason.name().to_owned(),
+                scope: limit.scope.name().to_owned(),
+                until: limit.until.wall(now).0,
+                source: limit.source.name().to_owned(),
+            })
+            .collect(),
+        usage: account
+            .usage()
+            .windows
+            .iter()
+            .map(|window| UsageInfo {
+                window: window.name.clone(),
+                utilization: window.utilization,
+                resets_at: window.resets_at.map(|at| at.0),
+                as_of: window.as_of.0,
+            })
+            .collect(),
+        created_at: record.created_at.0,
+        last_used_at: record.last_used_at.map(|at| at.0),
+    }
+}
+
+fn state(account: &Account, now: Now) -> &'static str {
+    if !account.enabled() {
+        return Why::Disabled.name();
+    }
+    match account.record.standing {
+        Standing::NeedsLogin(_) => Why::NeedsLogin.name(),
+        Standing::NeedsVerification(_) => Why::NeedsVerification.name(),
+        Standing::Ready if account.limits().iter().any(|limit| !limit.until.passed(now)) => Why::Limited.name(),
+        Standing::Ready => "ready",
+    }
+}
+
+/// The whole picture.
+pub(super) fn status(daemon: &Daemon, core: &Core, now: Now) -> DaemonStatus {
+    let mut accounts = AccountTotals { total: core.pool.accounts().len() as u64, ..AccountTotals::default() };
+    for account in core.pool.accounts() {
+        match state(account, now) {
+            "ready" => accounts.ready += 1,
+            "limited" => accounts.limited += 1,
+            "needs_login" => accounts.needs_login += 1,
+            "needs_verification" => accounts.needs_verification += 1,
+            _ => accounts.disabled += 1,
+        }
+    }
+    let queue = core.pool.waiters().zip(1u64..).map(|((id, waiter), position)| QueueRow {
+        position,
+        eta_at: core.pool.eta(now, id).map(|at| at.0),
+        provider: waiter.ask.target.provider.to_string(),
+        model: waiter.ask.target.model.as_deref().map(str::to_owned),
+        label: waiter.ask.label.as_deref().map(str::to_owned),
+    });
+    let mut warnings = daemon.facts.warnings.clone();
+    warnings.extend(super::warnings::of_store(&daemon.store.health(), now.wall));
+    warnings.extend(super::warnings::of_accounts(&daemon.facts.config, &core.pool));
+    DaemonStatus {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: std::process::id(),
+        uptime_ms: crate::pool::millis(clock::now().mono.since(daemon.facts.started.mono)),
+        socket: daemon.facts.socket.clone(),
+        config: ConfigState {
+            path: daemon.facts.config_path.clone(),
+            state: daemon.facts.config_state.to_owned(),
+            error: None,
+        },
+        accounts,
+        leases: core.pool.lease_count() as u64,
+        queue: queue.collect(),
+        warnings,
+    }
+}

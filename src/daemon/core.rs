@@ -1,0 +1,394 @@
+//! The pool and everything that must agree with it, behind one lock that is never held across an await.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rustc_hash::FxHashMap;
+use tokio::sync::{Notify, watch};
+
+use crate::config::Config;
+use crate::credential::Credential;
+use crate::pool::{
+    AccountChange, AccountId, Command, ConnectionId, Effect, Fence, Now, Pool, Process, Refusal, Reply, Standing,
+    WaiterId, Wall,
+};
+use crate::protocol::{Codec, ErrorInfo, LeaseKey, RequestId};
+use crate::provider::Catalog;
+use crate::store::{Done, Store, Write, WriteError};
+
+use super::answers;
+use super::clock;
+use super::events::Events;
+use super::outbox::Outbox;
+use super::watchers::Watchers;
+
+/// The daemon, as every connection sees it.
+#[derive(Debug)]
+pub struct Daemon {
+    core: Mutex<Core>,
+    pub(super) store: Store,
+    pub(super) key: LeaseKey,
+    pub(super) facts: Facts,
+    /// When the timer will next call, ms since boot.
+    scheduled: AtomicU64,
+    pub(super) reschedule: Notify,
+    pub(super) stop: watch::Sender<bool>,
+    /// Accounts are added one at a time, so that two with one label cannot both be on their way to the disk.
+    pub(super) adding: tokio::sync::Mutex<()>,
+}
+
+/// What does not change while the daemon runs.
+#[derive(Debug)]
+pub struct Facts {
+    pub(super) started: Now,
+    pub(super) socket: String,
+    pub(super) config_path: String,
+    pub(super) config_state: &'static str,
+    pub(super) config: Config,
+    pub(super) warnings: Vec<String>,
+    pub(super) most_connections: usize,
+}
+
+/// What changes together.
+#[derive(Debug)]
+pub struct Core {
+    pub(super) pool: Pool,
+    pub(super) catalog: Catalog,
+    pub(super) credentials: FxHashMap<AccountId, Credential>,
+    pub(super) connections: FxHashMap<ConnectionId, Arc<Outbox>>,
+    pub(super) watchers: Watchers,
+    pub(super) events: Events,
+    waiting: FxHashMap<WaiterId, Vec<Responder>>,
+    effects: Vec<Effect>,
+    /// The earliest end of a credential that nothing can renew.
+    next_credential_end: Option<Wall>,
+    /// When the daemon was last of use, for `idle_exit`.
+    pub(super) last_busy: Now,
+    saved_uses: FxHashMap<AccountId, Wall>,
+}
+
+/// Where an answer goes.
+#[derive(Clone, Debug)]
+pub(super) struct Responder {
+    pub(super) connection: ConnectionId,
+    pub(super) codec: Codec,
+    pub(super) id: RequestId,
+    pub(super) outbox: Arc<Outbox>,
+    pub(super) wants_credential: bool,
+    /// It was asked without an id: nobody wants to hear.
+    pub(super) quiet: bool,
+}
+
+impl Responder {
+    /// Sends, if anybody wants to hear.
+    pub(super) fn say(&self, write: impl FnOnce(&mut Vec<u8>)) {
+        if !self.quiet {
+            self.outbox.push(write);
+        }
+    }
+}
+
+/// Why an account with an ended credential cannot serve.
+pub(super) const CREDENTIAL_ENDED: &str = "its access token has ended";
+
+/// What must be on disk before an answer may go out.
+pub(super) type Unsaved = Vec<Write>;
+
+impl Daemon {
+    pub(super) fn new(
+        pool: Pool,
+        catalog: Catalog,
+        credentials: FxHashMap<AccountId, Credential>,
+        store: Store,
+        key: LeaseKey,
+        facts: Facts,
+    ) -> Self {
+        let mut core = Core {
+            pool,
+            catalog,
+            credentials,
+            connections: FxHashMap::default(),
+            watchers: Watchers::new(facts.most_connections),
+            events: Events::default(),
+            waiting: FxHashMap::default(),
+            effects: Vec::new(),
+            next_credential_end: None,
+            last_busy: facts.started,
+            saved_uses: FxHashMap::default(),
+        };
+        core.find_next_credential_end();
+        Self {
+            core: Mutex::new(core),
+            store,
+            key,
+            facts,
+            scheduled: AtomicU64::new(0),
+            reschedule: Notify::new(),
+            stop: watch::Sender::new(false),
+            adding: tokio::sync::Mutex::new(()),
+        }
+    }
+
+    /// Carries out what restoring left to do, and watches the processes that leases are bound to.
+    pub(super) fn begin(self: &Arc<Self>, mut effects: Vec<Effect>, bound: &[Process]) {
+        let core = &mut *self.core();
+        for process in bound {
+            match core.watchers.watch(self, process.pid) {
+                Ok(Some(found)) if found.process == *process => core.watchers.bind(process.pid),
+                Ok(_) => self.apply_unasked(core, clock::now(), Command::ProcessEnded(*process)),
+                Err(error) => tracing::error!(pid = process.pid, %error, "a holder cannot be watched"),
+            }
+        }
+        for write in self.carry_out(core, clock::now(), &mut effects) {
+            self.store.write(write, None);
+        }
+    }
+
+    /// How long nobody has been connected, held a lease or waited.
+    pub(super) fn idle_for(&self) -> Duration {
+        let core = &mut *self.core();
+        let now = clock::now();
+        if core.pool.lease_count() > 0 || !core.connections.is_empty() {
+            core.last_busy = now;
+        }
+        now.mono.since(core.last_busy.mono)
+    }
+
+    /// The state, for as long as the guard lives; never across an await.
+    pub(super) fn core(&self) -> MutexGuard<'_, Core> {
+        // the pool checks before it changes: a panic in between is a bug, and serving on is the lesser harm
+        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Carries out a command and its effects; answers what must be on disk before the reply may go out.
+    pub(super) fn apply(&self, core: &mut Core, now: Now, command: Command) -> (Result<Reply, Refusal>, Unsaved) {
+        core.retire_credentials(now);
+        let mut effects = std::mem::take(&mut core.effects);
+        let reply = core.pool.handle(now, command, &mut effects);
+        let unsaved = self.carry_out(core, now, &mut effects);
+        core.effects = effects;
+        if let Some(next) = core.pool.next_wakeup(now)
+            && next.0 < self.scheduled.load(Ordering::Relaxed)
+        {
+            self.reschedule.notify_one();
+        }
+        (reply, unsaved)
+    }
+
+    /// Applies a command nobody waits for.
+    pub(super) fn apply_unasked(&self, core: &mut Core, now: Now, command: Command) {
+        let (reply, unsaved) = self.apply(core, now, command);
+        if let Err(refusal) = reply {
+            tracing::debug!(message = refusal.message, "an unasked command was refused");
+        }
+        for write in unsaved {
+            self.store.write(write, None);
+        }
+    }
+
+    fn carry_out(&self, core: &mut Core, now: Now, effects: &mut Vec<Effect>) -> Unsaved {
+        let mut unsaved = Unsaved::new();
+        for effect in effects.drain(..) {
+            match effect {
+                Effect::Answer { waiter, result } => self.answer_waiter(core, now, waiter, result, &mut unsaved),
+                Effect::SaveLease(fence) => {
+                    if let Some(lease) = core.pool.lease(fence) {
+                        unsaved.push(Write::SaveLease(lease.clone()));
+                    }
+                }
+                Effect::Ended(lease, why) => {
+                    if lease.is_durable() {
+                        self.store.write(Write::DropLease(lease.fence), None);
+                    }
+                    core.events.ended(now.wall, &lease, why, &core.pool, &self.key);
+                }
+                Effect::SaveSession(record) => self.store.write(Write::SaveSession(record), None),
+                Effect::SaveAccount(id) => {
+                    if let Some(account) = core.pool.account(id) {
+                        unsaved.push(Write::SaveAccount { record: account.record.clone(), credential: None });
+                    }
+                }
+                Effect::DeleteAccount(id) => {
+                    core.credentials.remove(&id);
+                    core.find_next_credential_end();
+                    unsaved.push(Write::DeleteAccount(id));
+                }
+                Effect::SaveLimit(record) => self.store.write(Write::SaveLimit(record), None),
+                Effect::DropLimit(account, which) => self.store.write(Write::DropLimit(account, which), None),
+                Effect::ReserveFences(fence) => self.store.write(Write::ReserveFences(fence), None),
+                Effect::Unwatch(process) => core.watchers.process_is_free(process),
+                Effect::Emit(event) => core.events.tell(now.wall, event, &core.pool, &self.key),
+            }
+        }
+        unsaved
+    }
+
+    /// Sends `bytes` once `unsaved` is on disk; at once when there is nothing to save.
+    pub(super) fn deliver(&self, responder: &Responder, mut unsaved: Unsaved, bytes: Vec<u8>) {
+        let Some(last) = unsaved.pop() else {
+            responder.say(|out| out.extend_from_slice(&bytes));
+            return;
+        };
+        // writes are committed in order: when the last one is, all are
+        for write in unsaved {
+            self.store.write(write, None);
+        }
+        // a lease is safe in memory as long as we live; a change of accounts that is lost later is not
+        let must_last = !matches!(last, Write::SaveLease(_));
+        responder.outbox.begin_wait();
+        let responder = responder.clone();
+        let done: Done = Box::new(move |result: Result<(), WriteError>| {
+            responder.say(|out| match result {
+                Err(error) if must_last => {
+                    let message =
+                        format!("done, but it could not be saved and will be lost at the next start: {error}");
+                    responder.codec.refusal(&responder.id, &ErrorInfo::new("internal", message), out);
+                }
+                _ => out.extend_from_slice(&bytes),
+            });
+            responder.outbox.end_wait();
+        });
+        self.store.write(last, Some(done));
+    }
+
+    fn answer_waiter(
+        &self,
+        core: &mut Core,
+        now: Now,
+        waiter: WaiterId,
+        result: Result<Fence, Refusal>,
+        unsaved: &mut Unsaved,
+    ) {
+        let Some(responders) = core.waiting.remove(&waiter) else { return };
+        let saved: Unsaved = match &result {
+            Ok(fence) => {
+                let concerns = |write: &mut Write| matches!(write, Write::SaveLease(lease) if lease.fence == *fence);
+                unsaved.extract_if(.., concerns).collect()
+            }
+            Err(_) => Unsaved::new(),
+        };
+        let mut saved = Some(saved);
+        for responder in responders {
+            let mut bytes = Vec::new();
+            match &result {
+                Ok(fence) => answers::lease(core, &self.key, now, *fence, &responder, &mut bytes),
+                Err(refusal) => {
+                    responder.codec.refusal(&responder.id, &ErrorInfo::of_refusal(refusal, now.wall), &mut bytes);
+                }
+            }
+            self.deliver(&responder, saved.take().unwrap_or_default(), bytes);
+            responder.outbox.end_wait();
+        }
+    }
+
+    /// Ends everything of a connection.
+    pub(super) fn connection_ended(&self, connection: ConnectionId) {
+        let core = &mut *self.core();
+        core.waiting.retain(|_, responders| {
+            let gone = responders.extract_if(.., |responder| responder.connection == connection);
+            gone.for_each(|responder| responder.outbox.end_wait());
+            !responders.is_empty()
+        });
+        core.events.unsubscribe(connection);
+        core.connections.remove(&connection);
+        core.watchers.connection_ended(connection);
+        self.apply_unasked(core, clock::now(), Command::ConnectionClosed(connection));
+    }
+
+    /// Ends everything of a process, the connections it made included: a child may still hold their descriptors.
+    pub(super) fn process_ended(&self, process: Process) {
+        let core = &mut *self.core();
+        let now = clock::now();
+        for connection in core.watchers.ended(process) {
+            self.apply_unasked(core, now, Command::ConnectionClosed(connection));
+            if let Some(outbox) = core.connections.get(&connection) {
+                outbox.close();
+            }
+        }
+        self.apply_unasked(core, now, Command::ProcessEnded(process));
+    }
+
+    /// Lets time pass; answers how long to sleep, at most `most`.
+    pub(super) fn tick(&self, most: Duration) -> Duration {
+        let core = &mut *self.core();
+        let now = clock::now();
+        self.apply_unasked(core, now, Command::Tick);
+        let next = core.pool.next_wakeup(now).unwrap_or(now.mono.after(most)).min(now.mono.after(most));
+        self.scheduled.store(next.0, Ordering::Relaxed);
+        next.since(now.mono)
+    }
+
+    /// Writes down when accounts were last used, where that has changed.
+    pub(super) fn save_last_uses(&self) {
+        let core = &mut *self.core();
+        let used =
+            core.pool.accounts().iter().filter_map(|account| Some((account.record.id, account.record.last_used_at?)));
+        let changed: Vec<(AccountId, Wall)> = used.filter(|(id, at)| core.saved_uses.get(id) != Some(at)).collect();
+        if !changed.is_empty() {
+            core.saved_uses.extend(changed.iter().copied());
+            self.store.write(Write::LastUsed(changed), None);
+        }
+    }
+}
+
+impl Core {
+    /// Remembers where the answer to a queued request goes.
+    pub(super) fn wait_for(&mut self, waiter: WaiterId, responder: Responder, now: Now) {
+        let responders = self.waiting.entry(waiter).or_default();
+        // asked again elsewhere: the lease follows its holder, and only there it is answered
+        let (stay, gone) =
+            std::mem::take(responders).into_iter().partition::<Vec<_>, _>(|old| old.connection == responder.connection);
+        *responders = stay;
+        responders.push(responder);
+        for old in gone {
+            let error = ErrorInfo::new("bad_request", "the same request id was used again on another connection");
+            old.outbox.push(|out| old.codec.refusal(&old.id, &error, out));
+            old.outbox.end_wait();
+        }
+        self.last_busy = now;
+    }
+
+    /// Keeps a credential, and knows when it ends.
+    pub(super) fn keep_credential(&mut self, id: AccountId, credential: Credential) {
+        self.credentials.insert(id, credential);
+        self.find_next_credential_end();
+    }
+
+    /// Takes accounts out of selection whose credential has ended.
+    fn retire_credentials(&mut self, now: Now) {
+        if self.next_credential_end.is_none_or(|end| end > now.wall) {
+            return;
+        }
+        let ended: Vec<AccountId> = self
+            .credentials
+            .iter()
+            .filter(|(_, credential)| credential.expires_at.is_some_and(|end| end <= now.wall))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in ended {
+            let is_ready = self.pool.account(id).is_some_and(|account| account.record.standing == Standing::Ready);
+            if is_ready {
+                let standing = Some(Standing::NeedsLogin(CREDENTIAL_ENDED.to_owned()));
+                let change = AccountChange { standing, ..AccountChange::default() };
+                let mut effects = std::mem::take(&mut self.effects);
+                if let Err(refusal) = self.pool.handle(now, Command::ChangeAccount(id, Box::new(change)), &mut effects)
+                {
+                    tracing::error!(account = %id, message = refusal.message, "an account could not be retired");
+                }
+                // what follows is carried out with the command that is on its way
+                self.effects = effects;
+            }
+        }
+        self.next_credential_end = self
+            .credentials
+            .values()
+            .filter_map(|credential| credential.expires_at)
+            .filter(|end| *end > now.wall)
+            .min();
+    }
+
+    fn find_next_credential_end(&mut self) {
+        self.next_credential_end = self.credentials.values().filter_map(|credential| credential.expires_at).min();
+    }
+}

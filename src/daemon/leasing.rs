@@ -1,0 +1,277 @@
+//! The calls about leases.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::limits::Scope;
+use crate::pool::{Ask, Bind, Command, Fence, Holder, Now, Outcome, Reply, Ticket};
+use crate::protocol::{Acquire, Answer, BindTo, CredentialOf, ErrorInfo, LeaseRef, LeaseToken, Report, RequestId};
+
+use super::account_calls::find;
+use super::answers;
+use super::calls::{Answered, Caller, bad, bad_target, refused, too_many};
+use super::clock;
+use super::core::{Core, Daemon, Unsaved};
+
+/// The longest text of a request's own.
+const LONGEST_TEXT: usize = 256;
+/// The longest life a lease may be given.
+const LONGEST_TTL: Duration = Duration::from_secs(30 * 86_400);
+/// The priorities there are.
+const PRIORITIES: std::ops::RangeInclusive<i8> = -10..=10;
+
+impl Caller {
+    pub(super) fn acquire(
+        &mut self,
+        daemon: &Arc<Daemon>,
+        id: &RequestId,
+        params: Acquire,
+        out: &mut Vec<u8>,
+    ) -> Answered {
+        check_texts(&params)?;
+        if !PRIORITIES.contains(&params.priority) {
+            return Err(bad(format!("`priority` is {}; it may be from -10 to 10", params.priority)));
+        }
+        let ttl = params.ttl_ms.map(Duration::from_millis);
+        if ttl.is_some_and(|ttl| ttl.is_zero() || ttl > LONGEST_TTL) {
+            return Err(bad("`ttl_ms` may be from 1 ms to 30 days"));
+        }
+        let core = &mut *daemon.core();
+        let target = core
+            .catalog
+            .target(&params.provider, params.model.as_deref(), params.pool.as_deref())
+            .map_err(|error| bad_target(&error, core))?;
+        let exclude = params.exclude.iter().map(|name| find(core, name)).collect::<Result<_, _>>()?;
+        let (bind, holder) = self.bind(daemon, core, params.bind)?;
+        let text = |text: Option<String>| text.map(String::into_boxed_str);
+        let ask = Ask {
+            target,
+            connection: self.connection,
+            bind,
+            holder,
+            ttl,
+            session: text(params.session),
+            label: text(params.label),
+            agent: text(params.agent),
+            account: text(params.account),
+            exclude,
+            priority: params.priority,
+            wait: params.wait_ms.map(Duration::from_millis),
+            exclusive: params.exclusive,
+            request_id: text(params.request_id),
+        };
+        let now = clock::now();
+        let (reply, unsaved) = daemon.apply(core, now, Command::Acquire(Box::new(ask)));
+        if let Bind::Process(process) = bind {
+            // one that was refused has nothing bound to it: it need not be watched
+            match &reply {
+                Ok(_) => core.watchers.bind(process.pid),
+                Err(_) => core.watchers.let_go(process.pid),
+            }
+        }
+        let responder = Replying { caller: self, id, wants_credential: params.credential };
+        match refused(reply, now)? {
+            Reply::Queued(waiter) => {
+                if !self.outbox.has_room() {
+                    daemon.apply_unasked(core, now, Command::Cancel(waiter));
+                    return Err(too_many());
+                }
+                self.outbox.begin_wait();
+                core.wait_for(waiter, self.responder(id, params.credential), now);
+                Ok(())
+            }
+            reply => responder.held(daemon, core, now, &reply, unsaved, out),
+        }
+    }
+
+    /// What ends the lease, and who holds it.
+    fn bind(&mut self, daemon: &Arc<Daemon>, core: &mut Core, to: BindTo) -> Result<(Bind, Holder), ErrorInfo> {
+        match to {
+            BindTo::Connection => Ok((Bind::Connection(self.connection), self.holder(daemon, core)?)),
+            BindTo::Ttl => Ok((Bind::Ttl, self.holder(daemon, core)?)),
+            BindTo::Pid(pid) => {
+                let found = core.watchers.watch(daemon, pid).map_err(|error| match error.kind() {
+                    std::io::ErrorKind::PermissionDenied => {
+                        ErrorInfo::new("not_allowed", format!("process {pid} belongs to another user"))
+                    }
+                    _ => ErrorInfo::new("overloaded", format!("process {pid} cannot be watched: {error}")),
+                })?;
+                let found = found.ok_or_else(|| bad(format!("there is no process {pid}")))?;
+                let holder = Holder { process: Some(found.process), program: found.program };
+                Ok((Bind::Process(found.process), holder))
+            }
+        }
+    }
+
+    /// The process at the other end, watched from its first lease on: a child may hold the connection open after it.
+    fn holder(&mut self, daemon: &Arc<Daemon>, core: &mut Core) -> Result<Holder, ErrorInfo> {
+        if let Some(holder) = &self.holder {
+            return Ok(holder.clone());
+        }
+        let Some(pid) = self.pid else { return Ok(Holder::default()) };
+        let holder = match core.watchers.watch(daemon, pid) {
+            Ok(Some(found)) => {
+                core.watchers.connect(pid, self.connection);
+                Holder { process: Some(found.process), program: found.program }
+            }
+            Ok(None) => return Err(bad("the process that made this connection has ended")),
+            Err(error) => {
+                tracing::warn!(pid, %error, "a holder cannot be watched; its leases end with its connection");
+                Holder::default()
+            }
+        };
+        self.holder = Some(holder.clone());
+        Ok(holder)
+    }
+
+    pub(super) fn renew(&self, daemon: &Daemon, id: &RequestId, params: &LeaseRef, out: &mut Vec<u8>) -> Answered {
+        let fence = live_fence(daemon, params)?;
+        let core = &mut *daemon.core();
+        let now = clock::now();
+        let (reply, unsaved) = daemon.apply(core, now, Command::Renew(fence));
+        let reply = refused(reply, now)?;
+        Replying { caller: self, id, wants_credential: true }.held(daemon, core, now, &reply, unsaved, out)
+    }
+
+    pub(super) fn resume(
+        &mut self,
+        daemon: &Arc<Daemon>,
+        id: &RequestId,
+        params: &LeaseRef,
+        out: &mut Vec<u8>,
+    ) -> Answered {
+        let token = open(daemon, params)?;
+        let core = &mut *daemon.core();
+        let stale = || ErrorInfo::new("stale_lease", "this lease has ended").hint("acquire a new one");
+        let provider = core.pool.account(token.account).ok_or_else(stale)?.record.provider.clone();
+        let target = core
+            .catalog
+            .target(&provider, token.model.as_deref(), token.pool.as_deref())
+            .map_err(|error| bad_target(&error, core))?;
+        let holder = self.holder(daemon, core)?;
+        let ticket = Ticket {
+            fence: token.fence,
+            account: token.account,
+            exclusive: token.exclusive,
+            target,
+            session: token.session,
+            label: token.label,
+        };
+        let now = clock::now();
+        let command = Command::Resume { ticket: Box::new(ticket), connection: self.connection, holder };
+        let (reply, unsaved) = daemon.apply(core, now, command);
+        let reply = refused(reply, now)?;
+        Replying { caller: self, id, wants_credential: true }.held(daemon, core, now, &reply, unsaved, out)
+    }
+
+    pub(super) fn report(&self, daemon: &Daemon, id: &RequestId, params: &Report, out: &mut Vec<u8>) -> Answered {
+        let outcome = match (params.ok, params.reason) {
+            (Some(true), None) if params.retry_after_ms.is_none() => Outcome::Ok,
+            (None | Some(false), Some(reason)) => Outcome::Refused {
+                reason,
+                scope: None::<Scope>,
+                wait: params.retry_after_ms.map(Duration::from_millis),
+            },
+            _ => return Err(bad("a report carries either `\"ok\": true` or a `reason` (with `retry_after_ms`)")),
+        };
+        let fence = live_fence(daemon, &LeaseRef { lease: params.lease.clone(), fence: None })?;
+        let core = &mut *daemon.core();
+        let now = clock::now();
+        let (reply, unsaved) = daemon.apply(core, now, Command::Report { fence, outcome });
+        let Reply::Decision(decision) = refused(reply, now)? else { return Ok(()) };
+        let responder = self.responder(id, true);
+        if unsaved.is_empty() {
+            answers::decision(core, &daemon.key, now, decision, &responder, out);
+        } else {
+            let mut bytes = Vec::new();
+            answers::decision(core, &daemon.key, now, decision, &responder, &mut bytes);
+            daemon.deliver(&responder, unsaved, bytes);
+        }
+        Ok(())
+    }
+
+    pub(super) fn credential(
+        &self,
+        daemon: &Daemon,
+        id: &RequestId,
+        params: &CredentialOf,
+        out: &mut Vec<u8>,
+    ) -> Answered {
+        let fence = live_fence(daemon, &LeaseRef { lease: params.lease.clone(), fence: None })?;
+        let core = &*daemon.core();
+        let stale = || ErrorInfo::new("stale_lease", "this lease has ended").hint("acquire a new one");
+        let lease = core.pool.lease(fence).ok_or_else(stale)?;
+        let account = core.pool.account(lease.account).ok_or_else(stale)?;
+        if params.force {
+            let message = format!("this version cannot renew the credential of {}", account.display_name());
+            return Err(ErrorInfo::new("credential_unavailable", message)
+                .hint("report `auth_failed` and go on with another account; add the account again to renew it"));
+        }
+        let credential = answers::credential_info(core, account)?;
+        self.codec.answer(id, &Answer::Credential(credential), out);
+        Ok(())
+    }
+}
+
+/// A reply on its way.
+struct Replying<'a> {
+    caller: &'a Caller,
+    id: &'a RequestId,
+    wants_credential: bool,
+}
+
+impl Replying<'_> {
+    /// Answers a lease that is held: at once, or once it is kept.
+    fn held(
+        &self,
+        daemon: &Daemon,
+        core: &Core,
+        now: Now,
+        reply: &Reply,
+        unsaved: Unsaved,
+        out: &mut Vec<u8>,
+    ) -> Answered {
+        let Reply::Held(fence) = *reply else { return Ok(()) };
+        let responder = self.caller.responder(self.id, self.wants_credential);
+        if unsaved.is_empty() {
+            answers::lease(core, &daemon.key, now, fence, &responder, out);
+        } else {
+            let mut bytes = Vec::new();
+            answers::lease(core, &daemon.key, now, fence, &responder, &mut bytes);
+            daemon.deliver(&responder, unsaved, bytes);
+        }
+        Ok(())
+    }
+}
+
+/// The fence of a lease id, if this daemon made it and the caller's fence agrees.
+pub(super) fn live_fence(daemon: &Daemon, params: &LeaseRef) -> Result<Fence, ErrorInfo> {
+    open(daemon, params).map(|token| token.fence)
+}
+
+fn open(daemon: &Daemon, params: &LeaseRef) -> Result<LeaseToken, ErrorInfo> {
+    let unknown = || ErrorInfo::new("unknown_lease", "this is not a lease of this daemon").hint("acquire a new one");
+    let token = daemon.key.open(&params.lease).ok_or_else(unknown)?;
+    match params.fence {
+        Some(fence) if fence != token.fence.0 => {
+            Err(ErrorInfo::new("stale_lease", "the fence is not the one this lease was granted with"))
+        }
+        _ => Ok(token),
+    }
+}
+
+fn check_texts(params: &Acquire) -> Result<(), ErrorInfo> {
+    let texts = [
+        ("model", &params.model),
+        ("session", &params.session),
+        ("label", &params.label),
+        ("account", &params.account),
+        ("agent", &params.agent),
+        ("request_id", &params.request_id),
+    ];
+    let too_long = |text: &Option<String>| text.as_ref().is_some_and(|text| text.len() > LONGEST_TEXT);
+    match texts.iter().find(|(_, text)| too_long(text)) {
+        Some((name, _)) => Err(bad(format!("`{name}` may have {LONGEST_TEXT} bytes"))),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,193 @@
+//! The daemon: one per data directory, one thread for sockets, one for the disk.
+
+mod account_calls;
+mod adding;
+mod answers;
+mod calls;
+pub mod clock;
+mod connection;
+mod core;
+mod events;
+mod leasing;
+pub mod lock;
+mod outbox;
+mod process;
+mod signals;
+mod socket;
+mod start;
+mod warnings;
+mod watchers;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use interprocess::local_socket::traits::StreamCommon;
+use interprocess::local_socket::traits::tokio::Listener as _;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use crate::config::{Config, Setting, Value};
+use crate::pool::{Command, ConnectionId};
+
+pub use self::core::Daemon;
+pub use events::{KINDS, REPLAY_END};
+pub use process::find as find_process;
+pub use socket::SocketError;
+pub use start::{Ended, Options, StartError, run};
+
+use lock::Lock;
+use outbox::Outbox;
+use signals::{Asked, Listening};
+use socket::Socket;
+
+/// The longest sleep of the timer: what a clock that stops in suspend has missed is made up for.
+const TICK: Duration = Duration::from_secs(30);
+/// How often the socket's place is looked at.
+const LOOK: Duration = Duration::from_secs(60);
+/// How long a stop waits for what is on its way.
+const DRAIN: Duration = Duration::from_secs(10);
+/// How long to accept nobody when no descriptor is left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Why serving ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Why {
+    Asked,
+    Unused,
+    SocketLost,
+}
+
+/// Serves until something ends it; answers whether that was in order.
+async fn serve(
+    daemon: Arc<Daemon>,
+    socket: &Socket,
+    lock: &mut Lock,
+    mut signals: Listening,
+    idle_exit: Option<Duration>,
+) -> bool {
+    let room = Arc::new(Semaphore::new(daemon.facts.most_connections));
+    let mut connections = JoinSet::new();
+    let timer = tokio::spawn(keep_time(daemon.clone()));
+    let mut next = 0;
+    let mut stop = daemon.stop.subscribe();
+    let mut look = tokio::time::interval(idle_exit.map_or(LOOK, |idle| LOOK.min(idle / 2).max(ACCEPT_PAUSE)));
+    // the first one comes at once
+    look.tick().await;
+    let why = loop {
+        tokio::select! {
+            accepted = accept(socket, &room) => {
+                let Some((stream, permit)) = accepted else { continue };
+                let connection = ConnectionId(next);
+                next += 1;
+                if let Some(pid) = admitted(&stream) {
+                    // known before it runs: a stop in between must find it
+                    let outbox = Arc::new(Outbox::default());
+                    daemon.core().connections.insert(connection, outbox.clone());
+                    let daemon = daemon.clone();
+                    connections.spawn(async move {
+                        connection::serve(daemon, stream, connection, pid, outbox).await;
+                        drop(permit);
+                    });
+                }
+            }
+            Some(_) = connections.join_next() => {}
+            asked = signals.next() => match asked {
+                Some(Asked::Reload) => tracing::info!("the configuration is read at start; restart to apply a change"),
+                Some(Asked::Stop) | None => break Why::Asked,
+            },
+            _ = stop.changed() => break Why::Asked,
+            _ = look.tick() => {
+                daemon.save_last_uses();
+                if !socket.is_in_place() {
+                    break Why::SocketLost;
+                }
+                if idle_exit.is_some_and(|most| daemon.idle_for() >= most) {
+                    break Why::Unused;
+                }
+            }
+        }
+    };
+    match why {
+        Why::Asked => tracing::info!("stopping"),
+        Why::Unused => tracing::info!("stopping: unused for as long as idle_exit allows"),
+        Why::SocketLost => tracing::error!("stopping: the socket was removed or replaced, clients cannot reach us"),
+    }
+    timer.abort();
+    // who comes now finds nothing, and does not wait in front of a closed door
+    lock.withdraw();
+    socket.remove();
+    tokio::select! {
+        () = drain(&daemon, &mut connections) => {}
+        _ = signals.next() => tracing::warn!("stopping at once"),
+    }
+    why != Why::SocketLost
+}
+
+/// Accepts one client when there is room; `None` when that failed.
+async fn accept(
+    socket: &Socket,
+    room: &Arc<Semaphore>,
+) -> Option<(interprocess::local_socket::tokio::Stream, tokio::sync::OwnedSemaphorePermit)> {
+    let permit = room.clone().acquire_owned().await.ok()?;
+    match socket.listener().accept().await {
+        Ok(stream) => Some((stream, permit)),
+        Err(error) => {
+            tracing::warn!(%error, "no connection can be accepted for a moment");
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+            None
+        }
+    }
+}
+
+/// Lets in the owner only; answers the process at the other end, where the system tells.
+#[expect(clippy::option_option, reason = "not let in, or let in and not known")]
+fn admitted(stream: &interprocess::local_socket::tokio::Stream) -> Option<Option<u32>> {
+    let credentials = match stream.peer_creds() {
+        Ok(credentials) => credentials,
+        Err(error) => {
+            tracing::debug!(%error, "a client left before it was known");
+            return None;
+        }
+    };
+    let ours = rustix::process::geteuid().as_raw();
+    if credentials.euid() != Some(ours) {
+        tracing::warn!(uid = credentials.euid(), "a client of another user was turned away");
+        return None;
+    }
+    Some(credentials.pid().and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid > 0))
+}
+
+/// Calls the pool when it wants to be called.
+async fn keep_time(daemon: Arc<Daemon>) {
+    loop {
+        let sleep = daemon.tick(TICK);
+        tokio::select! {
+            () = tokio::time::sleep(sleep) => {}
+            () = daemon.reschedule.notified() => {}
+        }
+    }
+}
+
+/// Tells everybody, lets out what is on its way, closes.
+async fn drain(daemon: &Daemon, connections: &mut JoinSet<()>) {
+    {
+        let core = &mut *daemon.core();
+        daemon.apply_unasked(core, clock::now(), Command::Drain);
+        for outbox in core.connections.values() {
+            outbox.close();
+        }
+    }
+    let all_gone = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(DRAIN, all_gone).await.is_err() {
+        tracing::warn!("some clients did not take their last answers in time");
+    }
+}
+
+/// The effective configuration as a JSON document.
+fn settings_document(config: &Config) -> String {
+    let value = |setting: &Setting| setting.value.as_ref().map(Value::json);
+    let rows = config.show().into_iter().map(|setting| {
+        serde_json::json!({ "key": setting.key, "value": value(&setting), "source": setting.source.to_string() })
+    });
+    serde_json::json!({ "settings": rows.collect::<Vec<_>>() }).to_string()
+}

@@ -1,0 +1,270 @@
+//! From a command line to a daemon that serves, and to its end.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::config::{Config, LoadState, LogLevel, Places};
+use crate::pool::{Bind, Fence, Lease, Now, Pool, Process, Start};
+use crate::protocol::LeaseKey;
+use crate::provider::Catalog;
+use crate::store::{Opened, Paths, Store, StoreError, Write};
+
+use super::core::{Daemon, Facts};
+use super::lock::{Lock, LockHolder, Taken};
+use super::signals::Listening;
+use super::socket::{Socket, SocketError, private_directory};
+use super::{clock, process, serve};
+
+/// How to run.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where everything is.
+    pub places: Places,
+    /// Started by a client: away from its terminal, and ended by `idle_exit`.
+    pub detached: bool,
+    /// `LESSOR_LOG`, if it is set.
+    pub log: Option<String>,
+}
+
+/// How it ended.
+#[derive(Debug)]
+pub enum Ended {
+    /// It served, and was asked to end.
+    Served,
+    /// It served until clients could no longer reach it; a service manager should start it anew.
+    SocketLost,
+    /// Another daemon has this data directory; who, if it has said so.
+    AlreadyRunning(Option<LockHolder>),
+}
+
+/// Why it does not serve.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The configuration is invalid.
+    #[error("{0}")]
+    Config(crate::config::Errors),
+    /// `LESSOR_LOG` is no level.
+    #[error("LESSOR_LOG is {0:?}; it may be error, warn, info, debug or trace")]
+    LogLevel(String),
+    /// A directory or the socket is not usable.
+    #[error(transparent)]
+    Socket(#[from] SocketError),
+    /// The lock cannot be taken.
+    #[error("locking {path}: {error}")]
+    Lock {
+        /// The lock file.
+        path: PathBuf,
+        /// The system's word.
+        error: std::io::Error,
+    },
+    /// The database is not usable.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The system refused something else.
+    #[error("{doing}: {error}")]
+    System {
+        /// What was tried.
+        doing: &'static str,
+        /// The system's word.
+        error: std::io::Error,
+    },
+}
+
+/// The time in the upper bits of a fence: a second guard beside the number kept on disk, for when the disk was full,
+/// read-only or restored from a backup. 2⁹ fences a millisecond are more than any machine grants, and the result is
+/// exact in JSON (below 2⁵³) until the year 2500.
+const FENCES_PER_MS: u64 = 1 << 9;
+/// Descriptors that are not connections: lock, database, log, the system's own.
+const OTHER_DESCRIPTORS: u64 = 32;
+/// Most connections at a time, however many descriptors there are.
+const MOST_CONNECTIONS: u64 = 8192;
+
+/// Runs the daemon; returns when it has ended.
+///
+/// # Errors
+/// When it cannot serve: why, and what to do.
+pub fn run(options: &Options) -> Result<Ended, StartError> {
+    let places = &options.places;
+    let loaded = Config::load(&places.config).map_err(StartError::Config)?;
+    start_log(options.log.as_deref(), loaded.config.daemon.log)?;
+    if options.detached {
+        leave_the_terminal();
+    }
+    let most_connections = prepare_process();
+    private_directory(&places.data)?;
+    let lock_error = |error| StartError::Lock { path: places.lock.clone(), error };
+    let mut lock = match Lock::take(&places.lock).map_err(lock_error)? {
+        Taken::Ours(lock) => lock,
+        Taken::Theirs(holder) => return Ok(Ended::AlreadyRunning(holder)),
+    };
+    private_directory(&places.state)?;
+    // signals are caught before anything exists that a default end would leave behind
+    let signals = Listening::begin().map_err(|error| StartError::System { doing: "listening to signals", error })?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| StartError::System { doing: "starting the runtime", error })?;
+    let paths = Paths { database: places.database.clone(), key: places.key.clone() };
+    let opened = Store::open(&paths, &clock::boot_id())?;
+    let (served, daemon) = runtime.block_on(async {
+        let socket = open_socket(places)?;
+        let idle_exit = loaded.config.daemon.idle_exit.filter(|_| options.detached);
+        let daemon = restore(places, loaded, opened, most_connections)?;
+        let holder = LockHolder { pid: std::process::id(), socket: places.socket.clone() };
+        if let Err(error) = lock.publish(&holder) {
+            tracing::warn!(%error, "clients elsewhere will not find this daemon by its lock file");
+        }
+        say_ready(&holder);
+        let served = serve(daemon.clone(), &socket, &mut lock, signals, idle_exit).await;
+        daemon.save_last_uses();
+        Ok::<_, StartError>((served, daemon))
+    })?;
+    drop(runtime);
+    let health = daemon.store.close(true);
+    tracing::info!(?health, "stopped");
+    drop(lock);
+    Ok(if served { Ended::Served } else { Ended::SocketLost })
+}
+
+/// Binds; the directory of a socket in one of lessor's own places is made and closed to others.
+fn open_socket(places: &Places) -> Result<Socket, StartError> {
+    if let Some(directory) = places.socket.parent() {
+        let is_own = ["lessor", "run"].iter().any(|name| directory.ends_with(name)) || !directory.exists();
+        if is_own {
+            private_directory(directory)?;
+        }
+    }
+    Ok(Socket::bind(&places.socket)?)
+}
+
+/// Puts the pool together again from what was kept.
+fn restore(
+    places: &Places,
+    loaded: crate::config::Loaded,
+    opened: Opened,
+    most_connections: usize,
+) -> Result<Arc<Daemon>, StartError> {
+    let Opened { store, loaded: mut kept } = opened;
+    let now = clock::now();
+    let mut catalog = Catalog::default();
+    for provider in loaded.config.providers.keys() {
+        catalog.learn(provider);
+    }
+    for account in &kept.snapshot.accounts {
+        catalog.learn(&account.provider);
+    }
+    let (living, dead): (Vec<Lease>, Vec<Lease>) = kept.snapshot.leases.into_iter().partition(is_alive);
+    for lease in dead {
+        store.write(Write::DropLease(lease.fence), None);
+    }
+    kept.snapshot.leases = living;
+    let start = Start { fence: first_fence(kept.fence, now), grace: !kept.clean && kept.same_boot };
+    let mut effects = Vec::new();
+    let pool = Pool::restore(now, loaded.config.pool.clone(), kept.snapshot, start, &mut effects);
+    let bound: Vec<Process> = pool.leases().filter_map(|lease| bound_process(lease.bind)).collect();
+    let mut warnings = kept.warnings;
+    warnings.extend(loaded.config.check().iter().map(|problem| problem.headline()));
+    for warning in &warnings {
+        tracing::warn!("{warning}");
+    }
+    tracing::info!(
+        accounts = pool.accounts().len(),
+        leases = pool.lease_count(),
+        clean = kept.clean,
+        grace = start.grace,
+        "restored"
+    );
+    let facts = Facts {
+        started: now,
+        socket: places.socket.display().to_string(),
+        config_path: places.config.display().to_string(),
+        config_state: match loaded.state {
+            LoadState::Default => "default",
+            LoadState::Ok => "ok",
+        },
+        config: loaded.config,
+        warnings,
+        most_connections,
+    };
+    let credentials = kept.credentials.into_iter().collect();
+    let daemon = Arc::new(Daemon::new(pool, catalog, credentials, store, LeaseKey::new(kept.lease_key), facts));
+    daemon.begin(effects, &bound);
+    Ok(daemon)
+}
+
+/// Whether what a lease is bound to is still there.
+fn is_alive(lease: &Lease) -> bool {
+    bound_process(lease.bind)
+        .is_none_or(|bound| process::find(bound.pid).ok().flatten().is_some_and(|found| found.process == bound))
+}
+
+fn bound_process(bind: Bind) -> Option<Process> {
+    match bind {
+        Bind::Process(process) => Some(process),
+        Bind::Connection(_) | Bind::Ttl => None,
+    }
+}
+
+fn first_fence(kept: Fence, now: Now) -> Fence {
+    Fence(kept.0.max(now.wall.0.saturating_mul(FENCES_PER_MS)))
+}
+
+fn say_ready(holder: &LockHolder) {
+    // who started us may have gone, and with it the pipe: `eprintln` would end us for that
+    let _nobody_listens = writeln!(std::io::stderr(), "ready: pid {}, socket {}", holder.pid, holder.socket.display());
+    if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
+        tracing::debug!(%error, "no service manager was told");
+    }
+}
+
+fn start_log(wanted: Option<&str>, configured: LogLevel) -> Result<(), StartError> {
+    let level = match wanted.filter(|wanted| !wanted.is_empty()) {
+        Some(wanted) => wanted.parse().map_err(|_| StartError::LogLevel(wanted.to_owned()))?,
+        None => match configured {
+            LogLevel::Error => tracing::Level::ERROR,
+            LogLevel::Warn => tracing::Level::WARN,
+            LogLevel::Info => tracing::Level::INFO,
+            LogLevel::Debug => tracing::Level::DEBUG,
+            LogLevel::Trace => tracing::Level::TRACE,
+        },
+    };
+    let log = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).with_target(false);
+    // it would tell of a broken standard error on standard error, and panic
+    let log = log.log_internal_errors(false);
+    // a second daemon in one process, as in tests, keeps the first one's log
+    let _already_there = log.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init();
+    Ok(())
+}
+
+/// Leaves the session of the client that started us: its terminal's end is not ours.
+fn leave_the_terminal() {
+    #[cfg(unix)]
+    if let Err(error) = rustix::process::setsid() {
+        tracing::debug!(%error, "no session of its own");
+    }
+    // a removed directory, or one on a disk to be unmounted, is no place to stay
+    if let Err(error) = std::env::set_current_dir("/") {
+        tracing::debug!(%error, "the current directory stays");
+    }
+}
+
+/// Sets limits of the process; answers how many connections it can have.
+fn prepare_process() -> usize {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    // a core dump would hold every secret
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    if let Err(error) = setrlimit(Resource::Core, none) {
+        tracing::debug!(%error, "core dumps stay as they are");
+    }
+    let descriptors = getrlimit(Resource::Nofile);
+    let wanted = Rlimit { current: descriptors.maximum, maximum: descriptors.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, wanted) {
+        tracing::debug!(%error, "the limit of descriptors stays as it is");
+    }
+    let most = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    // a connection may need a second descriptor, to watch its process by
+    let connections = (most.saturating_sub(OTHER_DESCRIPTORS) / 2).clamp(4, MOST_CONNECTIONS);
+    usize::try_from(connections).unwrap_or(4)
+}

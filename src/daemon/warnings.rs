@@ -1,0 +1,34 @@
+//! What a user should know without looking for it.
+
+use crate::config::Config;
+use crate::pool::{Pool, Wall, spoken};
+use crate::store::Health;
+
+/// The disk.
+pub(super) fn of_store(health: &Health, now: Wall) -> Option<String> {
+    match health {
+        Health::Ok => None,
+        Health::ReadOnly => {
+            Some("the data directory is read-only: leases are served, but nothing that changes is kept".to_owned())
+        }
+        Health::Failing(failure) => Some(format!(
+            "the database cannot be written for {} ({}): leases are served from memory, {} changes wait{}",
+            spoken(now.since(failure.since)),
+            failure.message,
+            failure.waiting,
+            if failure.dropped > 0 { format!(", {} were lost", failure.dropped) } else { String::new() },
+        )),
+    }
+}
+
+/// Sections of the configuration that no account answers to.
+pub(super) fn of_accounts(config: &Config, pool: &Pool) -> Vec<String> {
+    let unmatched = config
+        .pool
+        .accounts
+        .iter()
+        .filter(|section| !pool.accounts().iter().any(|account| account.record.is_named(&section.name)));
+    unmatched
+        .map(|section| format!("the configuration's section [accounts.{:?}] matches no account", section.name))
+        .collect()
+}

@@ -1,0 +1,5 @@
+//! The `lessor` program; see `lessor::cli`.
+
+fn main() -> std::process::ExitCode {
+    lessor::cli::main()
+}

@@ -1,0 +1,240 @@
+//! What is known of an account, without its secret.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::limits::Scope;
+
+use super::health::{Bucket, Health};
+use super::id::{AccountId, Fence};
+use super::limit::Limit;
+use super::settings::{AccountSettings, Leases};
+use super::time::{Mono, Past, Wall};
+use super::usage::Usage;
+
+/// How an account authenticates.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum CredentialKind {
+    /// Access and refresh token of a login.
+    Oauth,
+    /// A key that does not expire.
+    ApiKey,
+    /// A long-lived token without refresh.
+    Token,
+}
+
+/// The plan of an account, best first.
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Tier {
+    /// The largest plan.
+    Ultra,
+    /// A paid plan.
+    Pro,
+    /// No payment.
+    Free,
+    /// Not told yet.
+    #[default]
+    Unknown,
+}
+
+/// Whether the login itself works; limits are a matter apart.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Standing {
+    /// It can be leased.
+    #[default]
+    Ready,
+    /// The user must log in again; why.
+    NeedsLogin(String),
+    /// The provider wants the user to confirm something; why, or where.
+    NeedsVerification(String),
+}
+
+/// The durable facts of an account: what the store keeps beside the sealed credential.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct AccountRecord {
+    /// Its stable id.
+    pub id: AccountId,
+    /// The upstream it belongs to.
+    pub provider: String,
+    /// The user's name for it; unique among all accounts.
+    pub label: Option<String>,
+    /// The login's address.
+    pub email: Option<String>,
+    /// The plan.
+    pub tier: Tier,
+    /// How it authenticates.
+    pub kind: CredentialKind,
+    /// Whether the login works.
+    pub standing: Standing,
+    /// Whether the user wants it used.
+    pub enabled: bool,
+    /// Why it is disabled, in the user's words.
+    pub disabled_reason: Option<String>,
+    /// Its own capacity; else the configured one.
+    pub max_leases: Option<u32>,
+    /// Higher is preferred among equally loaded accounts.
+    pub priority: i32,
+    /// Which agents may hold it; `None` means the default of its kind.
+    pub uses: Option<Vec<String>>,
+    /// The cloud project requests are billed to.
+    pub project_id: Option<String>,
+    /// The vendor's own id of the account.
+    pub vendor_id: Option<String>,
+    /// When it was added.
+    pub created_at: Wall,
+    /// When it was last leased.
+    pub last_used_at: Option<Wall>,
+}
+
+/// An account in the pool: its record, and what changes while it serves.
+#[derive(Debug)]
+pub struct Account {
+    /// The durable facts.
+    pub record: AccountRecord,
+    /// What configuration and record together allow.
+    pub(super) policy: EffectivePolicy,
+    /// Live leases.
+    pub(super) leases: u32,
+    /// Whether one of them is alone by right.
+    pub(super) exclusive: bool,
+    /// Leases it may carry beyond its bound, because the bound was lowered under them.
+    pub(super) tolerated: u32,
+    /// Live limits, at most one per scope and key.
+    pub(super) limits: Vec<Limit>,
+    /// How well it has done lately.
+    pub(super) health: Health,
+    /// How much of its allowance of attempts is left.
+    pub(super) bucket: Bucket,
+    /// What is known of its quota windows.
+    pub(super) usage: Usage,
+    /// When it was last granted in this run or, from the record, before.
+    pub(super) last_used: Option<Past>,
+    /// The newest fence granted on it in this run.
+    pub(super) newest_fence: Option<Fence>,
+    /// Whether leases from before this run may come back: until one is granted anew.
+    pub(super) resumable: bool,
+    /// Quota failures in a row, for the back-off ladder.
+    pub(super) quota_failures: u32,
+    /// When the last limit by the ladder ends.
+    pub(super) quota_until: Mono,
+    /// What was refused lately, so that one event reported by many counts once.
+    pub(super) refused: Vec<Refused>,
+}
+
+/// A refusal that was counted.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Refused {
+    /// Of which model, pool or account.
+    pub(super) scope: Scope,
+    /// As in the limit.
+    pub(super) key: String,
+    /// When.
+    pub(super) at: Mono,
+    /// Whose report it was.
+    pub(super) fence: Fence,
+    /// Whether it was answered by `retry`, and no limit was filed.
+    pub(super) retried: bool,
+}
+
+/// What holds for an account after configuration and record are combined.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct EffectivePolicy {
+    pub(super) enabled: bool,
+    pub(super) capacity: u32,
+    pub(super) priority: i32,
+    /// Shared by accounts of the same policy, so that it is compared once.
+    pub(super) uses: Option<Arc<[String]>>,
+}
+
+impl Account {
+    /// How many leases it carries.
+    #[must_use]
+    pub fn leases(&self) -> u32 {
+        self.leases
+    }
+
+    /// How many leases it takes before others are shared or waited for.
+    #[must_use]
+    pub fn capacity(&self) -> u32 {
+        self.policy.capacity
+    }
+
+    /// Whether user and configuration both want it used.
+    #[must_use]
+    pub fn enabled(&self) -> bool {
+        self.policy.enabled
+    }
+
+    /// Higher is preferred among equally loaded accounts.
+    #[must_use]
+    pub fn priority(&self) -> i32 {
+        self.policy.priority
+    }
+
+    /// Which agents may hold it; `None` means anybody.
+    #[must_use]
+    pub fn uses(&self) -> Option<&[String]> {
+        self.policy.uses.as_deref()
+    }
+
+    /// What it may not be used for, and until when.
+    #[must_use]
+    pub fn limits(&self) -> &[Limit] {
+        &self.limits
+    }
+
+    /// What is known of its quota windows.
+    #[must_use]
+    pub fn usage(&self) -> &Usage {
+        &self.usage
+    }
+
+    /// The name a person knows it by: label, else email, else id.
+    #[must_use]
+    pub fn display_name(&self) -> String {
+        self.record.display_name()
+    }
+
+    /// Whether an agent of this name may hold it; no name gets no restricted account.
+    #[must_use]
+    pub fn allows(&self, agent: Option<&str>) -> bool {
+        let Some(uses) = &self.policy.uses else { return true };
+        uses.iter().any(|allowed| Some(allowed.as_str()) == agent)
+    }
+}
+
+impl AccountRecord {
+    /// The name a person knows it by: label, else email, else id.
+    #[must_use]
+    pub fn display_name(&self) -> String {
+        self.label.clone().or_else(|| self.email.clone()).unwrap_or_else(|| self.id.to_string())
+    }
+
+    /// Whether `reference` names this account: its id, label or email, exactly.
+    #[must_use]
+    pub fn is_named(&self, reference: &str) -> bool {
+        self.label.as_deref() == Some(reference)
+            || self.email.as_deref() == Some(reference)
+            || reference.parse() == Ok(self.id)
+    }
+
+    pub(super) fn policy(&self, leases: &Leases, configured: Option<&AccountSettings>) -> EffectivePolicy {
+        let max_leases = configured.and_then(|c| c.max_leases).or(self.max_leases);
+        EffectivePolicy {
+            enabled: self.enabled && configured.and_then(|c| c.enabled).unwrap_or(true),
+            capacity: max_leases.unwrap_or(leases.per_account).clamp(1, leases.max_per_account.max(1)),
+            priority: configured.and_then(|c| c.priority).unwrap_or(self.priority),
+            uses: configured
+                .and_then(|c| c.uses.clone())
+                .or_else(|| self.uses.clone())
+                .filter(|uses| !uses.iter().any(|one| one == "any"))
+                .map(Arc::from),
+        }
+    }
+}

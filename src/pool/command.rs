@@ -1,0 +1,258 @@
+//! What goes into the pool and what comes out.
+
+use std::time::Duration;
+
+use crate::limits::{Reason, Scope};
+
+use super::account::{AccountRecord, Standing, Tier};
+use super::error::Refusal;
+use super::id::{AccountId, ConnectionId, Fence, Process, WaiterId};
+use super::lease::{Bind, Ending, Holder, Lease, Target};
+use super::limit::{Limit, LimitRecord};
+use super::session::SessionRecord;
+use super::settings::Settings;
+use super::usage::Usage;
+
+/// A request for a lease.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Ask {
+    /// What for.
+    pub target: Target,
+    /// The connection the answer goes to.
+    pub connection: ConnectionId,
+    /// What ends the lease.
+    pub bind: Bind,
+    /// Who asks.
+    pub holder: Holder,
+    /// The life of the lease, if it has one.
+    pub ttl: Option<Duration>,
+    /// The conversation it belongs to.
+    pub session: Option<Box<str>>,
+    /// The holder's name for it.
+    pub label: Option<Box<str>>,
+    /// The agent's name, for the `use` policy.
+    pub agent: Option<Box<str>>,
+    /// This account and no other: id, unique prefix of an id, email or label.
+    pub account: Option<Box<str>>,
+    /// Not these accounts.
+    pub exclude: Vec<AccountId>,
+    /// Higher is served first.
+    pub priority: i8,
+    /// How long it may wait; `None` means the configured time.
+    pub wait: Option<Duration>,
+    /// Nobody else on the account meanwhile.
+    pub exclusive: bool,
+    /// The caller's name for the request: asked again, it gets the same answer.
+    pub request_id: Option<Box<str>>,
+}
+
+/// A lease as its holder names it: the number, and what the number was granted with.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Ticket {
+    /// The number.
+    pub fence: Fence,
+    /// The account it was granted on.
+    pub account: AccountId,
+    /// Whether it was alone by right.
+    pub exclusive: bool,
+    /// What it was for.
+    pub target: Target,
+    /// Its session.
+    pub session: Option<Box<str>>,
+    /// Its label.
+    pub label: Option<Box<str>>,
+}
+
+/// What a holder has met.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Outcome {
+    /// It worked.
+    Ok,
+    /// It was refused.
+    Refused {
+        /// Why.
+        reason: Reason,
+        /// How far it reaches, where that is known better than by the reason.
+        scope: Option<Scope>,
+        /// The wait the server stated.
+        wait: Option<Duration>,
+    },
+}
+
+/// What to do to an account's record; `None` leaves a field as it is.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct AccountChange {
+    /// The user's name for it; empty takes it away.
+    pub label: Option<String>,
+    /// The login's address; empty takes it away.
+    pub email: Option<String>,
+    /// The plan.
+    pub tier: Option<Tier>,
+    /// The cloud project; empty takes it away.
+    pub project_id: Option<String>,
+    /// Capacity; 0 takes it away.
+    pub max_leases: Option<u32>,
+    /// Preference.
+    pub priority: Option<i32>,
+    /// Agents; empty takes the restriction back to the default.
+    pub uses: Option<Vec<String>>,
+    /// On or off, and why.
+    pub enabled: Option<(bool, Option<String>)>,
+    /// Whether the login works.
+    pub standing: Option<Standing>,
+}
+
+/// Everything that can be done to the pool.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Command {
+    /// Lease an account, or queue for one.
+    Acquire(Box<Ask>),
+    /// Leave the queue.
+    Cancel(WaiterId),
+    /// Add the lease's life to its time.
+    Renew(Fence),
+    /// Give it back.
+    Release(Fence),
+    /// Take up again a lease from before the daemon's restart.
+    Resume {
+        /// What the holder has.
+        ticket: Box<Ticket>,
+        /// Where it is now.
+        connection: ConnectionId,
+        /// Who it is.
+        holder: Holder,
+    },
+    /// Say what was met.
+    Report {
+        /// With which lease.
+        fence: Fence,
+        /// What.
+        outcome: Outcome,
+    },
+    /// A connection has ended.
+    ConnectionClosed(ConnectionId),
+    /// A process has died.
+    ProcessEnded(Process),
+    /// Take in an account.
+    AddAccount(Box<AccountRecord>),
+    /// Take out an account; its leases end.
+    RemoveAccount(AccountId),
+    /// Change an account.
+    ChangeAccount(AccountId, Box<AccountChange>),
+    /// File a limit.
+    SetLimit(AccountId, Limit),
+    /// Forget an account's limits: the user says so.
+    ClearLimits(AccountId),
+    /// Learn what an account has used.
+    SetUsage(AccountId, Usage),
+    /// Use these settings from now on.
+    Configure(Box<Settings>),
+    /// Grant nothing any more; everybody in the queue is told.
+    Drain,
+    /// Nothing but time has passed.
+    Tick,
+}
+
+/// The answer to a command.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Reply {
+    /// A lease is held: granted, renewed, resumed.
+    Held(Fence),
+    /// The request waits; `Effect::Answer` will carry its end.
+    Queued(WaiterId),
+    /// What to do next.
+    Decision(Decision),
+    /// It is done.
+    Done,
+}
+
+/// What a holder should do next.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Decision {
+    /// The move.
+    pub action: Action,
+    /// How long to wait before it.
+    pub after: Duration,
+    /// What was understood, unless all went well.
+    pub reason: Option<Reason>,
+    /// How far it reaches.
+    pub scope: Option<Scope>,
+    /// With `Switch`, the new lease.
+    pub lease: Option<Fence>,
+}
+
+/// A move.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Action {
+    /// Go on.
+    Continue,
+    /// The same again, after the time.
+    Retry,
+    /// Go on with the new lease.
+    Switch,
+    /// Nobody can serve: wait, then the same again.
+    Wait,
+    /// Trying again is no use.
+    Stop,
+}
+
+impl Action {
+    /// The stable name, as in the protocol.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Continue => "continue",
+            Self::Retry => "retry",
+            Self::Switch => "switch",
+            Self::Wait => "wait",
+            Self::Stop => "stop",
+        }
+    }
+}
+
+/// What the shell must carry out, in order.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Effect {
+    /// The end of a wait.
+    Answer {
+        /// Whose.
+        waiter: WaiterId,
+        /// A lease, or why there is none.
+        result: Result<Fence, Refusal>,
+    },
+    /// Keep this lease; before its holder learns of it, when it was just granted.
+    SaveLease(Fence),
+    /// A lease has ended; if it was kept, forget it.
+    Ended(Box<Lease>, Ending),
+    /// Keep where a session lives.
+    SaveSession(SessionRecord),
+    /// Keep this account's record.
+    SaveAccount(AccountId),
+    /// Forget an account, its limits and its sessions.
+    DeleteAccount(AccountId),
+    /// Keep a limit in place of the one filed under the same key and scope.
+    SaveLimit(LimitRecord),
+    /// Forget the limits of an account that are over: all, or of one key and scope.
+    DropLimit(AccountId, Option<(Scope, String)>),
+    /// Fences up to this one are about to be used: keep that before they run out.
+    ReserveFences(Fence),
+    /// No lease is bound to this process any more.
+    Unwatch(Process),
+    /// Tell whoever listens.
+    Emit(Event),
+}
+
+/// Something others may want to know.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Event {
+    /// A lease was granted.
+    Granted(Fence),
+    /// An account cannot serve a key until a time.
+    Limited(LimitRecord),
+    /// An account can serve a key again.
+    Recovered(AccountId, String),
+    /// An account was added, changed or removed.
+    AccountChanged(AccountId),
+    /// The queue has this many requests now.
+    QueueChanged(usize),
+}

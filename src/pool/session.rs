@@ -1,0 +1,188 @@
+//! Sessions: conversations that want to stay on one account for its prompt cache.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustc_hash::FxHashMap;
+
+use super::id::AccountId;
+use super::time::{Mono, Now, Past, Wall};
+
+/// Most sessions remembered; beyond it the longest unused are forgotten.
+const MOST: usize = 10_000;
+
+/// A session as the store keeps it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SessionRecord {
+    /// The upstream.
+    pub provider: String,
+    /// The caller's name for the conversation.
+    pub session: String,
+    /// Where it lives.
+    pub account: AccountId,
+    /// When it last asked.
+    pub used_at: Wall,
+}
+
+/// All sessions, by provider and name.
+#[derive(Debug, Default)]
+pub(super) struct Sessions {
+    bound: FxHashMap<Arc<str>, FxHashMap<Box<str>, Binding>>,
+    len: usize,
+}
+
+/// Times are monotonic: setting the clock ends no conversation.
+#[derive(Clone, Copy, Debug)]
+struct Binding {
+    account: AccountId,
+    used_at: Past,
+    saved_at: Past,
+}
+
+impl Sessions {
+    /// Where a session lives, for somebody who asked at `asked_at`.
+    pub(super) fn get(&self, provider: &str, session: &str, asked_at: Mono, ttl: Duration) -> Option<AccountId> {
+        let binding = self.bound.get(provider)?.get(session)?;
+        (Past::from(asked_at).since(binding.used_at) < ttl).then_some(binding.account)
+    }
+
+    /// Binds or touches; answers whether it has moved, and the record when the store should know.
+    pub(super) fn bind(
+        &mut self,
+        provider: &Arc<str>,
+        session: &str,
+        account: AccountId,
+        now: Now,
+        ttl: Duration,
+    ) -> (bool, Option<SessionRecord>) {
+        let used_at = Past::from(now.mono);
+        let record = || SessionRecord {
+            provider: provider.to_string(),
+            session: session.to_owned(),
+            account,
+            used_at: now.wall,
+        };
+        if let Some(binding) = self.bound.get_mut(provider).and_then(|names| names.get_mut(session)) {
+            let moved = binding.account != account;
+            let save = moved || used_at.since(binding.saved_at) > ttl / 4;
+            let saved_at = if save { used_at } else { binding.saved_at };
+            *binding = Binding { account, used_at, saved_at };
+            return (moved, save.then(record));
+        }
+        if self.len >= MOST {
+            self.shrink(used_at, ttl);
+        }
+        self.insert(provider.clone(), session, Binding { account, used_at, saved_at: used_at });
+        (true, Some(record()))
+    }
+
+    pub(super) fn restore(&mut self, now: Now, record: &SessionRecord) {
+        let used_at = now.past_of(record.used_at);
+        let binding = Binding { account: record.account, used_at, saved_at: used_at };
+        if self.len < MOST {
+            self.insert(Arc::from(record.provider.as_str()), &record.session, binding);
+        }
+    }
+
+    pub(super) fn forget_account(&mut self, account: AccountId) {
+        self.retain(|binding| binding.account != account);
+    }
+
+    pub(super) fn records(&self, now: Now) -> impl Iterator<Item = SessionRecord> {
+        let all = self.bound.iter().flat_map(|(provider, names)| names.iter().map(move |entry| (provider, entry)));
+        all.map(move |(provider, (session, binding))| SessionRecord {
+            provider: provider.to_string(),
+            session: session.to_string(),
+            account: binding.account,
+            used_at: now.wall_of_past(binding.used_at),
+        })
+    }
+
+    fn insert(&mut self, provider: Arc<str>, session: &str, binding: Binding) {
+        if self.bound.entry(provider).or_default().insert(session.into(), binding).is_none() {
+            self.len += 1;
+        }
+    }
+
+    fn retain(&mut self, mut keep: impl FnMut(&Binding) -> bool) {
+        for names in self.bound.values_mut() {
+            names.retain(|_, binding| keep(binding));
+        }
+        self.bound.retain(|_, names| !names.is_empty());
+        self.len = self.bound.values().map(FxHashMap::len).sum();
+    }
+
+    /// Forgets what is over, and of the rest so much that a tenth of the table is free: a full table is not searched
+    /// for every newcomer.
+    fn shrink(&mut self, now: Past, ttl: Duration) {
+        self.retain(|binding| now.since(binding.used_at) < ttl);
+        let Some(mut surplus) = self.len.checked_sub(MOST - MOST / 10).filter(|surplus| *surplus > 0) else { return };
+        let mut ages: Vec<Past> = self.bound.values().flat_map(FxHashMap::values).map(|b| b.used_at).collect();
+        let (older, cut, _) = ages.select_nth_unstable(surplus - 1);
+        let cut = *cut;
+        // all that is older goes, and of those of the same age as many as must
+        surplus -= older.iter().filter(|at| **at < cut).count();
+        self.retain(|binding| {
+            let goes = binding.used_at < cut || (binding.used_at == cut && surplus > 0);
+            surplus -= usize::from(goes && binding.used_at == cut);
+            !goes
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TTL: Duration = Duration::from_secs(3600);
+
+    fn at(mono: u64) -> Now {
+        Now { mono: Mono(mono), wall: Wall(1_000_000 + mono) }
+    }
+
+    #[test]
+    fn a_full_table_forgets_the_longest_unused_and_never_the_newest() {
+        let (mut sessions, provider) = (Sessions::default(), Arc::from("p"));
+        let account = AccountId::from_bits(1);
+        // all in the same millisecond: the worst case for "older than the cut"
+        for n in 0..=MOST {
+            let _ = sessions.bind(&provider, &n.to_string(), account, at(5), TTL);
+        }
+        assert_eq!(sessions.len, MOST - MOST / 10 + 1);
+        assert_eq!(sessions.get("p", &MOST.to_string(), Mono(5), TTL), Some(account));
+        for n in 0..=MOST {
+            let _ = sessions.bind(&provider, &format!("new{n}"), account, at(6 + n as u64), TTL);
+        }
+        assert!(sessions.len <= MOST);
+        assert_eq!(sessions.get("p", &format!("new{MOST}"), Mono(6 + MOST as u64), TTL), Some(account));
+        assert_eq!(sessions.get("p", "new0", Mono(6 + MOST as u64), TTL), None);
+    }
+
+    #[test]
+    fn a_session_lives_for_its_time_from_its_last_use_whatever_the_clock_on_the_wall_says() {
+        let (mut sessions, provider) = (Sessions::default(), Arc::from("p"));
+        let account = AccountId::from_bits(1);
+        let (moved, record) = sessions.bind(&provider, "s", account, at(0), TTL);
+        assert!(moved && record.is_some());
+        assert_eq!(sessions.get("p", "s", Mono(3_599_999), TTL), Some(account));
+        assert_eq!(sessions.get("p", "s", Mono(3_600_000), TTL), None);
+        // the store is told of a touch only now and then
+        assert_eq!(sessions.bind(&provider, "s", account, at(900_000), TTL), (false, None));
+        assert!(sessions.bind(&provider, "s", account, at(900_001), TTL).1.is_some());
+        let set_back = Now { mono: Mono(900_002), wall: Wall(0) };
+        assert_eq!(sessions.bind(&provider, "s", account, set_back, TTL), (false, None));
+        assert_eq!(sessions.records(set_back).count(), 1);
+    }
+
+    #[test]
+    fn a_reboot_does_not_make_an_old_session_young() {
+        let mut sessions = Sessions::default();
+        let account = AccountId::from_bits(1);
+        let record =
+            SessionRecord { provider: "p".into(), session: "s".into(), account, used_at: Wall(10_000_000 - 3_599_000) };
+        // two seconds after the machine came up, an hour after the session's last use
+        sessions.restore(Now { mono: Mono(2_000), wall: Wall(10_000_000) }, &record);
+        assert_eq!(sessions.get("p", "s", Mono(2_999), TTL), Some(account));
+        assert_eq!(sessions.get("p", "s", Mono(3_000), TTL), None);
+    }
+}

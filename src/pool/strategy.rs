@@ -1,0 +1,153 @@
+//! The five strategies: which of several equally loaded accounts.
+
+use std::cmp::Ordering;
+
+use super::command::Ask;
+use super::hot::Hot;
+use super::id::AccountId;
+use super::select::process_of;
+use super::settings::{Selection, Strategy};
+use super::time::{Now, Past};
+use super::{Pool, Ring};
+
+/// What the current account is ahead by in `hybrid`.
+/// Source: opencode-antigravity-auth's rotation; its later threshold of 100 can never refuse, so 150 is the rule.
+const STICKINESS: f64 = 150.0;
+/// Weight of a health point.
+const PER_HEALTH: f64 = 2.0;
+/// Weight of a full bucket.
+const PER_BUCKET: f64 = 500.0;
+/// Weight of a second of rest.
+const PER_IDLE_SECOND: f64 = 0.1;
+/// Rest beyond this counts no more.
+const MOST_IDLE_SECONDS: f64 = 3600.0;
+/// What an account counts as used while nothing is known of it: neither fresh nor spent.
+const UNKNOWN_UTILIZATION: f64 = 0.5;
+/// The window `least-used` and `drain-soonest` look at first, and the one that breaks ties.
+const WEEKLY: &str = "7d";
+const SHORT: &str = "5h";
+
+/// Where the order starts for a holder without a session, when `pid_offset` is on.
+pub(super) fn offset(pool: &Pool, ask: &Ask, ring: &Ring) -> Option<usize> {
+    if !pool.settings.selection.pid_offset || ask.session.is_some() {
+        return None;
+    }
+    let process = process_of(ask)?;
+    let current = ring.families.get(&ask.target.family).and_then(|pointer| pointer.current);
+    let start = current.and_then(|id| pool.slots.get(&id)).map_or(0, |slot| pool.places[*slot]);
+    (start + process.pid as usize).checked_rem(ring.slots.len())
+}
+
+/// Picks from `ties`, which are not empty and lead the order equally.
+pub(super) fn pick(pool: &Pool, now: Now, ask: &Ask, ring: &Ring, ties: &[usize]) -> usize {
+    if let [only] = ties {
+        return *only;
+    }
+    let selection = &pool.settings.selection;
+    let pointer = ring.families.get(&ask.target.family);
+    let place = |id: Option<AccountId>| id.and_then(|id| pool.slots.get(&id)).map(|slot| pool.places[*slot]);
+    let current = place(pointer.and_then(|pointer| pointer.current));
+    match selection.strategy {
+        Strategy::Sticky => first_from(pool, ties, current.unwrap_or(0)),
+        Strategy::RoundRobin => {
+            let last = place(pointer.and_then(|pointer| pointer.last));
+            first_from(pool, ties, last.map_or(0, |last| last + 1))
+        }
+        Strategy::Hybrid => {
+            let current = pointer.and_then(|pointer| pointer.current).and_then(|id| pool.slots.get(&id));
+            least(pool, ties, now, ask, |slot| {
+                let (level, score) = hybrid_rank(selection, &pool.hot[slot], now);
+                let bonus = if current == Some(&slot) { STICKINESS } else { 0.0 };
+                (level, -(score + bonus))
+            })
+        }
+        Strategy::LeastUsed => least(pool, ties, now, ask, |slot| {
+            let used = |window| {
+                if pool.hot[slot].like.unmeasured {
+                    return UNKNOWN_UTILIZATION;
+                }
+                let account = &pool.accounts[slot];
+                account.usage.window(window, &ask.target.key, now.wall).map_or(UNKNOWN_UTILIZATION, |w| w.utilization)
+            };
+            (used(WEEKLY), used(SHORT))
+        }),
+        Strategy::DrainSoonest => least(pool, ties, now, ask, |slot| {
+            if pool.hot[slot].like.unmeasured {
+                return (f64::INFINITY, 0.0);
+            }
+            let account = &pool.accounts[slot];
+            // a window without room left drains no further, and an unknown reset is no reason to hurry
+            let resets_at = account
+                .usage
+                .window(WEEKLY, &ask.target.key, now.wall)
+                .filter(|window| window.utilization < 1.0)
+                .and_then(|window| window.resets_at);
+            (resets_at.map_or(f64::INFINITY, |at| at.0 as f64), 0.0)
+        }),
+    }
+}
+
+/// The score of `hybrid` without the bonus of the current account.
+#[must_use]
+#[inline]
+pub fn hybrid_score(health: f64, tokens: f64, max_tokens: f64, idle_seconds: f64) -> f64 {
+    // in this order, so that over many accounts it is divided once
+    let per_token = if max_tokens > 0.0 { PER_BUCKET / max_tokens } else { 0.0 };
+    let base = PER_HEALTH * health + per_token * tokens + PER_IDLE_SECOND * idle_seconds.min(MOST_IDLE_SECONDS);
+    base.max(0.0)
+}
+
+/// How far the rules must be relaxed for the account (0: not at all, 1: no token, 2: not healthy), and its score.
+#[inline]
+fn hybrid_rank(selection: &Selection, account: &Hot, now: Now) -> (f64, f64) {
+    let health = account.health.score(&selection.health, now.mono);
+    let tokens = account.bucket.tokens(&selection.tokens, now.mono);
+    let level = if health < selection.health.min_usable {
+        2.0
+    } else if tokens < 1.0 {
+        1.0
+    } else {
+        0.0
+    };
+    // an account never used has rested as long as counts
+    let idle = account.last_used.map_or(MOST_IDLE_SECONDS, |at| Past::from(now.mono).seconds_since(at));
+    (level, hybrid_score(health, tokens, selection.tokens.max, idle))
+}
+
+/// The first of `ties` at or after `start` in the provider's order, around the end.
+pub(super) fn first_from(pool: &Pool, ties: &[usize], start: usize) -> usize {
+    // `ties` is in the provider's order
+    ties.iter().copied().find(|&slot| pool.places[slot] >= start).unwrap_or(ties[0])
+}
+
+/// The least of `ties` by `key`, then by what is used, then by the time of the last use, then by place.
+fn least(pool: &Pool, ties: &[usize], now: Now, ask: &Ask, key: impl Fn(usize) -> (f64, f64)) -> usize {
+    let used = |slot: usize| {
+        let highest = || pool.accounts[slot].usage.highest(&ask.target.key, now.wall);
+        if pool.hot[slot].like.unmeasured { UNKNOWN_UTILIZATION } else { highest().unwrap_or(UNKNOWN_UTILIZATION) }
+    };
+    let mut chosen = ties[0];
+    let mut lowest = key(chosen);
+    for &slot in &ties[1..] {
+        let rival = key(slot);
+        // most lose clearly; what is left, and what is no number, is compared in full
+        if rival.0 > lowest.0 || (rival.0 == lowest.0 && rival.1 > lowest.1) {
+            continue;
+        }
+        let ordering = rival.0.total_cmp(&lowest.0).then_with(|| rival.1.total_cmp(&lowest.1)).then_with(|| {
+            let (newcomer, incumbent) = (&pool.hot[slot], &pool.hot[chosen]);
+            let known = !(pool.hot[slot].like.unmeasured && pool.hot[chosen].like.unmeasured);
+            let by_use = if known { used(slot).total_cmp(&used(chosen)) } else { Ordering::Equal };
+            by_use
+                .then_with(|| newcomer.last_used.cmp(&incumbent.last_used))
+                .then_with(|| pool.accounts[slot].newest_fence.cmp(&pool.accounts[chosen].newest_fence))
+        });
+        if ordering.is_lt() {
+            (chosen, lowest) = (slot, rival);
+        }
+    }
+    chosen
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,315 @@
+//! What can be asked: one table of methods, and the parameters of each.
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::limits::Reason;
+use crate::pool::{CredentialKind, Tier};
+
+use super::answer::SecretText;
+
+/// Declares each method once: its variant, its parameters, its name on the wire.
+macro_rules! methods {
+    ($($(#[doc = $doc:literal])* $variant:ident($params:ty) = $name:literal;)*) => {
+        /// A call; the order of the variants is part of the binary protocol.
+        #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+        pub enum Call {
+            $($(#[doc = $doc])* $variant($params),)*
+        }
+
+        impl Call {
+            /// All methods, as on the wire.
+            pub const METHODS: &[&str] = &[$($name),*];
+
+            /// The method's name on the wire.
+            #[must_use]
+            pub fn method(&self) -> &'static str {
+                match self {
+                    $(Self::$variant(_) => $name,)*
+                }
+            }
+
+            /// Reads the parameters of `method`; `None` when there is no such method.
+            pub(super) fn parse(method: &str, params: &RawValue) -> Option<Result<Self, serde_json::Error>> {
+                match method {
+                    $($name => Some(serde_json::from_str(params.get()).map(Self::$variant)),)*
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+methods! {
+    /// Who is there, and which protocol; must come first on a binary connection.
+    Hello(Hello) = "hello";
+    /// Lease an account, or wait for one.
+    Acquire(Box<Acquire>) = "lease.acquire";
+    /// Add the lease's life to its time.
+    Renew(LeaseRef) = "lease.renew";
+    /// Give it back.
+    Release(LeaseRef) = "lease.release";
+    /// Take it up again after a restart of the daemon.
+    Resume(LeaseRef) = "lease.resume";
+    /// The credential as it is now.
+    Credential(CredentialOf) = "lease.credential";
+    /// What the upstream answered.
+    Report(Report) = "lease.report";
+    /// All leases.
+    ListLeases(Nothing) = "lease.list";
+    /// All accounts.
+    ListAccounts(ListAccounts) = "account.list";
+    /// Take in an account.
+    AddAccount(Box<AddAccount>) = "account.add";
+    /// Take out an account.
+    RemoveAccount(AccountRef) = "account.remove";
+    /// Change an account.
+    SetAccount(Box<SetAccount>) = "account.set";
+    /// Let it be leased again.
+    EnableAccount(AccountRef) = "account.enable";
+    /// Let it be leased no more.
+    DisableAccount(DisableAccount) = "account.disable";
+    /// The whole picture.
+    Status(Nothing) = "status";
+    /// Be told what happens.
+    Subscribe(Subscribe) = "events.subscribe";
+    /// The effective configuration.
+    GetConfig(Nothing) = "config.get";
+    /// End the daemon, gracefully.
+    Stop(Nothing) = "daemon.stop";
+}
+
+/// No parameters.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Nothing {}
+
+/// `hello`
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Hello {
+    /// The client's name and version.
+    pub client: String,
+    /// The lowest and highest protocol it speaks.
+    pub protocol: (u32, u32),
+}
+
+/// `lease.acquire`
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Acquire {
+    /// The upstream.
+    pub provider: String,
+    /// The model it is for.
+    #[serde(default)]
+    pub model: Option<String>,
+    /// Pins one of several quotas of an account.
+    #[serde(default)]
+    pub pool: Option<String>,
+    /// A conversation that wants to stay on one account.
+    #[serde(default)]
+    pub session: Option<String>,
+    /// A name for people.
+    #[serde(default)]
+    pub label: Option<String>,
+    /// This account and no other.
+    #[serde(default)]
+    pub account: Option<String>,
+    /// Not these accounts.
+    #[serde(default)]
+    pub exclude: Vec<String>,
+    /// From -10 to 10; higher is served first.
+    #[serde(default)]
+    pub priority: i8,
+    /// How long to wait, in ms; 0 does not wait; `None` waits as configured.
+    #[serde(default)]
+    pub wait_ms: Option<u64>,
+    /// The life of the lease, in ms.
+    #[serde(default)]
+    pub ttl_ms: Option<u64>,
+    /// What ends the lease.
+    #[serde(default)]
+    pub bind: BindTo,
+    /// Whether the answer carries the credential.
+    #[serde(default = "yes")]
+    pub credential: bool,
+    /// The agent's name, for the `use` policy.
+    #[serde(default)]
+    pub agent: Option<String>,
+    /// Nobody else on the account meanwhile.
+    #[serde(default)]
+    pub exclusive: bool,
+    /// The same id gets the same answer for 60 s.
+    #[serde(default)]
+    pub request_id: Option<String>,
+}
+
+/// What ends a lease, besides its holder and its time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BindTo {
+    /// The end of this connection.
+    #[default]
+    Connection,
+    /// The death of this process.
+    Pid(u32),
+    /// Its time alone.
+    Ttl,
+}
+
+/// A lease, and its fence for those who keep it.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LeaseRef {
+    /// The id.
+    pub lease: String,
+    /// The fence it was granted with.
+    #[serde(default)]
+    pub fence: Option<u64>,
+}
+
+/// `lease.credential`
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CredentialOf {
+    /// The id.
+    pub lease: String,
+    /// A new one, because the upstream refused the old.
+    #[serde(default)]
+    pub force: bool,
+}
+
+/// `lease.report`: either `ok` or a `reason`.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Report {
+    /// The id.
+    pub lease: String,
+    /// It worked.
+    #[serde(default)]
+    pub ok: Option<bool>,
+    /// Why it was refused.
+    #[serde(default)]
+    pub reason: Option<Reason>,
+    /// The wait the upstream stated, in ms.
+    #[serde(default)]
+    pub retry_after_ms: Option<u64>,
+}
+
+/// `account.list`
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ListAccounts {
+    /// Of this upstream only.
+    pub provider: Option<String>,
+}
+
+/// `account.add`
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AddAccount {
+    /// The upstream.
+    pub provider: String,
+    /// How it authenticates.
+    pub kind: CredentialKind,
+    /// The key, the token, or the login's access token.
+    pub secret: SecretText<'static>,
+    /// The login's refresh token.
+    #[serde(default)]
+    pub refresh_token: Option<SecretText<'static>>,
+    /// When `secret` ends, epoch ms.
+    #[serde(default)]
+    pub expires_at: Option<u64>,
+    /// The user's name for it.
+    #[serde(default)]
+    pub label: Option<String>,
+    /// The login's address.
+    #[serde(default)]
+    pub email: Option<String>,
+    /// The plan.
+    #[serde(default)]
+    pub tier: Option<Tier>,
+    /// Its own capacity.
+    #[serde(default)]
+    pub max_leases: Option<u32>,
+    /// Higher is preferred.
+    #[serde(default)]
+    pub priority: Option<i32>,
+    /// Which agents may hold it.
+    #[serde(default, rename = "use")]
+    pub uses: Option<Vec<String>>,
+    /// The cloud project.
+    #[serde(default)]
+    pub project_id: Option<String>,
+    /// The vendor's own id of the account.
+    #[serde(default)]
+    pub account_id: Option<String>,
+}
+
+/// An account by id, unique prefix of an id, email or label.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AccountRef {
+    /// Which.
+    pub account: String,
+}
+
+/// `account.set`; what is not given stays.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SetAccount {
+    /// Which.
+    pub account: String,
+    /// The user's name for it; empty takes it away.
+    #[serde(default)]
+    pub label: Option<String>,
+    /// The login's address; empty takes it away.
+    #[serde(default)]
+    pub email: Option<String>,
+    /// The plan.
+    #[serde(default)]
+    pub tier: Option<Tier>,
+    /// The cloud project; empty takes it away.
+    #[serde(default)]
+    pub project_id: Option<String>,
+    /// Its own capacity; 0 takes it away.
+    #[serde(default)]
+    pub max_leases: Option<u32>,
+    /// Higher is preferred.
+    #[serde(default)]
+    pub priority: Option<i32>,
+    /// Which agents may hold it; empty goes back to the default.
+    #[serde(default, rename = "use")]
+    pub uses: Option<Vec<String>>,
+}
+
+/// `account.disable`
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DisableAccount {
+    /// Which.
+    pub account: String,
+    /// Why, for people.
+    #[serde(default)]
+    pub reason: Option<String>,
+}
+
+/// `events.subscribe`
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Subscribe {
+    /// Only these kinds; all when empty.
+    pub kinds: Vec<String>,
+    /// First what happened lately, ended by an event of kind `replay.end`.
+    pub recent: bool,
+}
+
+impl Default for Hello {
+    fn default() -> Self {
+        Self { client: String::new(), protocol: (super::PROTOCOL, super::PROTOCOL) }
+    }
+}
+
+fn yes() -> bool {
+    true
+}

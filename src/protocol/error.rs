@@ -1,0 +1,105 @@
+//! Errors on the wire: JSON-RPC's codes for malformed calls, one code and a stable kind for the rest.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::pool::{Kind, Refusal, Wall};
+
+/// The line is not JSON.
+pub(super) const PARSE_ERROR: i32 = -32700;
+/// It is JSON, but not a call.
+pub(super) const INVALID_REQUEST: i32 = -32600;
+/// There is no such method.
+pub(super) const METHOD_NOT_FOUND: i32 = -32601;
+/// The parameters do not fit.
+pub(super) const INVALID_PARAMS: i32 = -32602;
+/// Everything else; the kind says what.
+pub(super) const REFUSED: i32 = -32000;
+
+/// An error, in both codecs.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema, thiserror::Error)]
+#[error("{message}")]
+pub struct ErrorInfo {
+    /// JSON-RPC's code.
+    pub code: i32,
+    /// One sentence.
+    pub message: String,
+    /// What programs go by.
+    pub data: ErrorData,
+}
+
+/// What programs go by.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct ErrorData {
+    /// The stable kind.
+    pub kind: String,
+    /// The earliest time another try makes sense, ms from now, where that is known.
+    pub retry_after_ms: Option<u64>,
+    /// What stands in each account's way.
+    pub accounts: Vec<ErrorAccount>,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+/// What stands in one account's way.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct ErrorAccount {
+    /// Which account.
+    pub id: String,
+    /// What.
+    pub why: String,
+    /// Until when, epoch ms, where that is known.
+    pub until: Option<u64>,
+}
+
+impl ErrorInfo {
+    /// An error of a stable kind.
+    #[must_use]
+    pub fn new(kind: &str, message: impl Into<String>) -> Self {
+        let data = ErrorData { kind: kind.to_owned(), retry_after_ms: None, accounts: Vec::new(), hint: None };
+        Self { code: REFUSED, message: message.into(), data }
+    }
+
+    /// The same, with what to do about it.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.data.hint = Some(hint.into());
+        self
+    }
+
+    /// What the pool refused, at this time of day.
+    #[must_use]
+    pub fn of_refusal(refusal: &Refusal, now: Wall) -> Self {
+        let accounts = refusal.accounts.iter().map(|obstacle| ErrorAccount {
+            id: obstacle.account.to_string(),
+            why: obstacle.why.name().to_owned(),
+            until: obstacle.until.map(|until| until.0),
+        });
+        let mut error = Self::new(kind_name(refusal.kind), refusal.message.clone());
+        error.data.retry_after_ms = refusal.retry_at.map(|at| at.0.saturating_sub(now.0));
+        error.data.accounts = accounts.collect();
+        error.data.hint.clone_from(&refusal.hint);
+        error
+    }
+
+    pub(super) fn malformed(code: i32, message: impl Into<String>) -> Self {
+        Self { code, ..Self::new("bad_request", message) }
+    }
+}
+
+fn kind_name(kind: Kind) -> &'static str {
+    match kind {
+        Kind::NoAccount => "no_account",
+        Kind::AllLimited => "all_limited",
+        Kind::NoCapacity => "no_capacity",
+        Kind::WaitTimeout => "wait_timeout",
+        Kind::UnknownAccount => "unknown_account",
+        Kind::NotAllowed => "not_allowed",
+        Kind::StaleLease => "stale_lease",
+        Kind::NeedsLogin => "needs_login",
+        Kind::NeedsVerification => "needs_verification",
+        Kind::BadRequest => "bad_request",
+        Kind::Overloaded => "overloaded",
+        Kind::ShuttingDown => "shutting_down",
+    }
+}

@@ -1,0 +1,140 @@
+//! Binary frames, private to lessor's own programs: `u32` little-endian length, then bincode.
+//!
+//! bincode 2.0.1 is the last version that works (3.0.0 is a tombstone that does not compile), so it is pinned and
+//! named in this file only. The way out needs no change of the wire: wincode, set to variable-length integers, writes
+//! and reads the same bytes. Another encoding could also be added beside it: `hello` names the one in use.
+
+use bincode::config::{Configuration, Limit, LittleEndian, Varint};
+use serde::{Deserialize, Serialize};
+
+use super::MAX_MESSAGE;
+use super::answer::{Answer, EventInfo};
+use super::call::Call;
+use super::decoder::{Incoming, RequestId};
+use super::error::ErrorInfo;
+
+/// What a binary connection begins with: three letters and the version of the framing.
+pub const MAGIC: [u8; 4] = *b"LSR\x01";
+/// What `hello` calls this encoding.
+pub const ENCODING: &str = "enc:bincode2";
+
+const CONFIG: Configuration<LittleEndian, Varint, Limit<MAX_MESSAGE>> =
+    bincode::config::standard().with_limit::<MAX_MESSAGE>();
+
+#[derive(Serialize, Deserialize)]
+struct FromClient {
+    id: u64,
+    call: Call,
+}
+
+/// One message from the daemon; the order of the variants is part of the protocol.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub enum FromServer<'a> {
+    /// The answer to a call.
+    Answer(u64, Answer<'a>),
+    /// The refusal of a call.
+    Refusal(u64, ErrorInfo),
+    /// Something happened.
+    Event(EventInfo),
+}
+
+/// Collects what the daemon sends and takes the messages out of it.
+#[derive(Debug, Default)]
+pub struct ServerFrames {
+    buffer: Vec<u8>,
+}
+
+/// The daemon sent what this client does not understand.
+#[derive(Debug, thiserror::Error)]
+#[error("the daemon sent a message that is not understood: {0}")]
+pub struct BadFrame(String);
+
+impl ServerFrames {
+    /// Where to append what arrives.
+    pub fn inbox(&mut self) -> &mut Vec<u8> {
+        &mut self.buffer
+    }
+
+    /// The next whole message.
+    ///
+    /// # Errors
+    /// When the bytes are no message of this protocol.
+    pub fn take(&mut self) -> Result<Option<FromServer<'static>>, BadFrame> {
+        let Some((header, rest)) = self.buffer.split_first_chunk::<4>() else { return Ok(None) };
+        let length = u32::from_le_bytes(*header) as usize;
+        if length > MAX_ANSWER {
+            return Err(BadFrame(format!("{length} bytes are announced")));
+        }
+        let Some(body) = rest.get(..length) else { return Ok(None) };
+        let (message, used) = bincode::serde::decode_from_slice(body, bincode::config::standard())
+            .map_err(|error| BadFrame(error.to_string()))?;
+        if used != length {
+            return Err(BadFrame("bytes are left over".into()));
+        }
+        self.buffer.drain(..header.len() + length);
+        Ok(Some(message))
+    }
+}
+
+/// The largest answer a client takes: a list of all leases can be long.
+const MAX_ANSWER: usize = 64 << 20;
+
+/// Appends a call, as a client sends it.
+///
+/// # Errors
+/// When it is larger than a message may be.
+pub fn encode_call(id: u64, call: Call, out: &mut Vec<u8>) -> Result<(), ErrorInfo> {
+    let start = out.len();
+    append(&FromClient { id, call }, out);
+    if out.len() - start - 4 > MAX_MESSAGE {
+        out.truncate(start);
+        return Err(ErrorInfo::new("too_large", format!("a message may have {MAX_MESSAGE} bytes")));
+    }
+    Ok(())
+}
+
+/// Reads the body of one frame.
+pub(super) fn parse(body: &[u8]) -> Result<Incoming, String> {
+    let (message, used): (FromClient, usize) =
+        bincode::serde::decode_from_slice(body, CONFIG).map_err(|error| format!("not a frame: {error}"))?;
+    // bincode itself takes no offence at bytes that are left over
+    if used != body.len() {
+        return Err("not a frame: bytes are left over".into());
+    }
+    Ok(Incoming { id: Some(RequestId::Number(message.id)), call: Ok(message.call) })
+}
+
+pub(super) fn answer(id: &RequestId, answer: &Answer<'_>, out: &mut Vec<u8>) {
+    // encoded as the variant of `FromServer` it is, without taking the answer over
+    #[derive(Serialize)]
+    enum Borrowed<'a> {
+        Answer(u64, &'a Answer<'a>),
+    }
+    append(&Borrowed::Answer(number(id), answer), out);
+}
+
+pub(super) fn refusal(id: &RequestId, error: &ErrorInfo, out: &mut Vec<u8>) {
+    append(&FromServer::Refusal(number(id), error.clone()), out);
+}
+
+pub(super) fn event(event: &EventInfo, out: &mut Vec<u8>) {
+    append(&FromServer::Event(event.clone()), out);
+}
+
+fn append(message: &impl Serialize, out: &mut Vec<u8>) {
+    let start = out.len();
+    out.extend_from_slice(&[0; 4]);
+    // our own types go to memory: this cannot fail
+    let written = bincode::serde::encode_into_std_write(message, out, bincode::config::standard());
+    debug_assert!(written.is_ok(), "{written:?}");
+    let length = u32::try_from(out.len() - start - 4).unwrap_or(u32::MAX);
+    out[start..start + 4].copy_from_slice(&length.to_le_bytes());
+}
+
+fn number(id: &RequestId) -> u64 {
+    match id {
+        RequestId::Number(number) => *number,
+        // only for errors of connections that have not said anything yet
+        RequestId::Json(_) => 0,
+    }
+}

@@ -1,0 +1,167 @@
+//! JSON-RPC 2.0, a message a line.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::answer::{Answer, EventInfo};
+use super::call::Call;
+use super::decoder::{Incoming, RequestId};
+use super::error::{ErrorInfo, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, PARSE_ERROR};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Envelope<'a> {
+    #[serde(borrow)]
+    jsonrpc: Cow<'a, str>,
+    /// Absent in a notification; `null` is an id like any other.
+    #[serde(borrow, default, deserialize_with = "present")]
+    id: Option<&'a RawValue>,
+    #[serde(borrow)]
+    method: Cow<'a, str>,
+    #[serde(borrow, default)]
+    params: Option<&'a RawValue>,
+}
+
+#[derive(Serialize)]
+struct Notification<'a, P> {
+    jsonrpc: &'static str,
+    method: &'static str,
+    params: &'a P,
+}
+
+/// What is there, `null` included.
+fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
+    Deserialize::deserialize(deserializer).map(Some)
+}
+
+/// Reads one line.
+pub(super) fn parse(line: &[u8]) -> Incoming {
+    // serde would also take a list for a structure
+    if !line.trim_ascii_start().starts_with(b"{") {
+        return no_object(line);
+    }
+    let envelope: Envelope<'_> = match serde_json::from_slice(line) {
+        Ok(envelope) => envelope,
+        Err(error) => return not_a_call(line, &error),
+    };
+    let id = envelope.id.map(request_id);
+    let fail = |code, message: String| Err(ErrorInfo::malformed(code, message));
+    let nothing = RawValue::NULL;
+    let params = envelope.params.unwrap_or(nothing);
+    let call = if envelope.jsonrpc != "2.0" {
+        fail(INVALID_REQUEST, "`jsonrpc` must be \"2.0\"".into())
+    } else if id.as_ref().is_some_and(|id| matches!(id, RequestId::Json(text) if text.starts_with(['{', '[']))) {
+        fail(INVALID_REQUEST, "`id` must be a string, a number or null".into())
+    } else {
+        match params.get().as_bytes().first() {
+            Some(b'{') => parse_call(&envelope.method, params),
+            // left out, or null: no parameters
+            Some(b'n') => serde_json::from_str::<&RawValue>("{}")
+                .map_err(|error| ErrorInfo::malformed(INVALID_PARAMS, error.to_string()))
+                .and_then(|none| parse_call(&envelope.method, none)),
+            _ => fail(INVALID_PARAMS, "`params` must be an object".into()),
+        }
+    };
+    Incoming { id, call }
+}
+
+fn parse_call(method: &str, params: &RawValue) -> Result<Call, ErrorInfo> {
+    match Call::parse(method, params) {
+        Some(Ok(call)) => Ok(call),
+        Some(Err(error)) => Err(ErrorInfo::malformed(INVALID_PARAMS, format!("{method}: {}", without_place(&error)))),
+        None => Err(ErrorInfo::malformed(METHOD_NOT_FOUND, format!("there is no method {method:?}"))
+            .hint(format!("methods: {}", Call::METHODS.join(", ")))),
+    }
+}
+
+/// Tells what is no JSON from what is JSON and no call; the id is given back where one can be read.
+fn not_a_call(line: &[u8], error: &serde_json::Error) -> Incoming {
+    #[derive(Deserialize)]
+    struct OnlyId<'a> {
+        #[serde(borrow, default, deserialize_with = "present")]
+        id: Option<&'a RawValue>,
+    }
+    let id = serde_json::from_slice::<OnlyId<'_>>(line).ok().and_then(|only| only.id).map(request_id);
+    let error = if is_json(line) {
+        ErrorInfo::malformed(INVALID_REQUEST, format!("not a JSON-RPC 2.0 call: {}", without_place(error)))
+    } else {
+        ErrorInfo::malformed(PARSE_ERROR, format!("not JSON: {error}"))
+    };
+    Incoming { id: Some(id.unwrap_or(RequestId::Json("null".into()))), call: Err(error) }
+}
+
+fn no_object(line: &[u8]) -> Incoming {
+    let error = if !is_json(line) {
+        ErrorInfo::malformed(PARSE_ERROR, "not JSON")
+    } else if line.trim_ascii_start().starts_with(b"[") {
+        ErrorInfo::malformed(INVALID_REQUEST, "batches are not served: send a message a line")
+    } else {
+        ErrorInfo::malformed(INVALID_REQUEST, "a call is an object")
+    };
+    Incoming { id: Some(RequestId::Json("null".into())), call: Err(error) }
+}
+
+fn is_json(line: &[u8]) -> bool {
+    serde_json::from_slice::<&RawValue>(line).is_ok()
+}
+
+/// The message without serde's "at line 1 column 7", which counts in a part of the line.
+fn without_place(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    text.split(" at line ").next().unwrap_or_default().to_owned()
+}
+
+fn request_id(raw: &RawValue) -> RequestId {
+    let text = raw.get();
+    // only what prints the same again is taken for a number
+    match text.parse::<u64>() {
+        Ok(number) if text.len() == 1 || !text.starts_with(['0', '+']) => RequestId::Number(number),
+        _ => RequestId::Json(text.into()),
+    }
+}
+
+pub(super) fn answer(id: &RequestId, answer: &Answer<'_>, out: &mut Vec<u8>) {
+    begin(id, b",\"result\":", out);
+    match answer {
+        Answer::Hello(result) => value(result, out),
+        Answer::Lease(result) => value(result, out),
+        Answer::Done(result) => value(result, out),
+        Answer::Credential(result) => value(result, out),
+        Answer::Decision(result) => value(result, out),
+        Answer::Leases(result) => value(result, out),
+        Answer::Accounts(result) => value(result, out),
+        Answer::Account(result) => value(result, out),
+        Answer::Status(result) => value(result, out),
+        // a document already
+        Answer::Config(document) => out.extend_from_slice(document.as_bytes()),
+    }
+    out.extend_from_slice(b"}\n");
+}
+
+pub(super) fn refusal(id: &RequestId, error: &ErrorInfo, out: &mut Vec<u8>) {
+    begin(id, b",\"error\":", out);
+    value(error, out);
+    out.extend_from_slice(b"}\n");
+}
+
+pub(super) fn event(event: &EventInfo, out: &mut Vec<u8>) {
+    value(&Notification { jsonrpc: "2.0", method: "event", params: event }, out);
+    out.push(b'\n');
+}
+
+fn begin(id: &RequestId, part: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(b"{\"jsonrpc\":\"2.0\",\"id\":");
+    match id {
+        RequestId::Number(number) => value(number, out),
+        RequestId::Json(text) => out.extend_from_slice(text.as_bytes()),
+    }
+    out.extend_from_slice(part);
+}
+
+fn value(value: &impl Serialize, out: &mut Vec<u8>) {
+    // our own types have string keys and go to memory: this cannot fail
+    let written = serde_json::to_writer(out, value);
+    debug_assert!(written.is_ok(), "{written:?}");
+}

@@ -1,0 +1,255 @@
+//! Lease ids carry what they stand for under a keyed MAC, so that a connection-bound lease survives the daemon
+//! without a write to disk, and an ended lease is told from one that never was.
+
+use siphasher::sip128::{Hasher128, SipHasher24};
+use std::hash::Hasher;
+
+use crate::pool::{AccountId, Fence, Lease};
+
+const PREFIX: &str = "ls_";
+const MAC: usize = 8;
+/// Account, fence, flags.
+const FIXED: usize = 5 + 8 + 1;
+/// The texts an id may carry; what does not fit is left out, in the order model, pool, session, label.
+const MOST_TEXT: usize = 160;
+const TEXTS: usize = 4;
+/// The longest id, before it is written in letters.
+const MOST_BYTES: usize = FIXED + TEXTS + MOST_TEXT + MAC;
+const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+const EXCLUSIVE: u8 = 1;
+
+/// The key of the MAC: one for each boot of the machine.
+#[derive(Clone)]
+pub struct LeaseKey([u8; 16]);
+
+/// What a lease id says.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LeaseToken {
+    /// The number.
+    pub fence: Fence,
+    /// The account.
+    pub account: AccountId,
+    /// Whether it was alone by right.
+    pub exclusive: bool,
+    /// The model.
+    pub model: Option<Box<str>>,
+    /// Which of several quotas.
+    pub pool: Option<Box<str>>,
+    /// The conversation.
+    pub session: Option<Box<str>>,
+    /// The holder's name for it.
+    pub label: Option<Box<str>>,
+}
+
+impl LeaseKey {
+    /// A key from random bytes.
+    #[must_use]
+    pub fn new(key: [u8; 16]) -> Self {
+        Self(key)
+    }
+
+    /// The id of a lease.
+    #[must_use]
+    pub fn id(&self, lease: &Lease) -> String {
+        let mut bytes = [0u8; MOST_BYTES];
+        bytes[..5].copy_from_slice(&lease.account.bits().to_le_bytes()[..5]);
+        bytes[5..13].copy_from_slice(&lease.fence.0.to_le_bytes());
+        bytes[13] = if lease.exclusive { EXCLUSIVE } else { 0 };
+        let mut end = FIXED;
+        let pool = lease.target.pool.as_deref();
+        let texts = [lease.target.model.as_deref(), pool, lease.session.as_deref(), lease.label.as_deref()];
+        let mut room = MOST_TEXT;
+        for text in texts {
+            // one more than the length, so that "none" is not "empty"
+            let text = text.filter(|text| text.len() <= room);
+            bytes[end] = text.map_or(0, |text| text.len() as u8 + 1);
+            end += 1;
+            if let Some(text) = text {
+                bytes[end..end + text.len()].copy_from_slice(text.as_bytes());
+                end += text.len();
+                room -= text.len();
+            }
+        }
+        let mac = self.mac(&bytes[..end]);
+        bytes[end..end + MAC].copy_from_slice(&mac);
+        encode(&bytes[..end + MAC])
+    }
+
+    /// What an id says; `None` when this daemon did not make it.
+    #[must_use]
+    pub fn open(&self, id: &str) -> Option<LeaseToken> {
+        let mut room = [0; MOST_BYTES + GROUP];
+        let bytes = decode(id.strip_prefix(PREFIX)?, &mut room)?;
+        let (payload, mac) = bytes.split_at_checked(bytes.len().checked_sub(MAC)?)?;
+        if self.mac(payload) != *mac {
+            return None;
+        }
+        let (fixed, mut texts) = payload.split_at_checked(FIXED)?;
+        let mut account = [0; 8];
+        account[..5].copy_from_slice(&fixed[..5]);
+        let mut next = || -> Option<Option<Box<str>>> {
+            let (length, rest) = texts.split_first()?;
+            let Some(length) = length.checked_sub(1) else {
+                texts = rest;
+                return Some(None);
+            };
+            let (text, rest) = rest.split_at_checked(usize::from(length))?;
+            texts = rest;
+            Some(Some(str::from_utf8(text).ok()?.into()))
+        };
+        Some(LeaseToken {
+            fence: Fence(u64::from_le_bytes(fixed[5..13].try_into().ok()?)),
+            account: AccountId::from_bits(u64::from_le_bytes(account)),
+            exclusive: fixed[13] & EXCLUSIVE != 0,
+            model: next()?,
+            pool: next()?,
+            session: next()?,
+            label: next()?,
+        })
+    }
+
+    fn mac(&self, payload: &[u8]) -> [u8; MAC] {
+        let mut hasher = SipHasher24::new_with_key(&self.0);
+        hasher.write(payload);
+        hasher.finish128().h1.to_le_bytes()
+    }
+}
+
+impl std::fmt::Debug for LeaseKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("LeaseKey(…)")
+    }
+}
+
+/// Five bytes are eight letters; the last group may be shorter.
+fn encode(bytes: &[u8]) -> String {
+    let mut text = Vec::with_capacity(PREFIX.len() + bytes.len() * 8 / 5 + 1);
+    text.extend_from_slice(PREFIX.as_bytes());
+    for group in bytes.chunks(GROUP) {
+        let mut padded = [0; 8];
+        padded[8 - GROUP..8 - GROUP + group.len()].copy_from_slice(group);
+        let bits = u64::from_be_bytes(padded);
+        let letters: [u8; 8] = std::array::from_fn(|place| ALPHABET[(bits >> (35 - 5 * place) & 31) as usize]);
+        text.extend_from_slice(&letters[..(group.len() * 8).div_ceil(5)]);
+    }
+    // letters of the alphabet are ASCII
+    String::from_utf8(text).unwrap_or_default()
+}
+
+/// Decodes into `room`, whose beginning is answered.
+fn decode<'a>(text: &str, room: &'a mut [u8; MOST_BYTES + GROUP]) -> Option<&'a [u8]> {
+    if text.len() > MOST_BYTES * 8 / 5 + 1 {
+        return None;
+    }
+    let mut end = 0;
+    for letters in text.as_bytes().chunks(8) {
+        let mut bits = 0u64;
+        for letter in letters {
+            let value = VALUES[usize::from(*letter)];
+            if value == NONE {
+                return None;
+            }
+            bits = bits << 5 | u64::from(value);
+        }
+        let whole = letters.len() * 5 / 8;
+        let bits = bits << (40 - 5 * letters.len());
+        let group = bits.to_be_bytes();
+        let (group, rest) = group[8 - GROUP..].split_at(whole);
+        // what is beyond the last whole byte is zero, or two texts would name one lease
+        if rest.iter().any(|byte| *byte != 0) || letters.len() != (whole * 8).div_ceil(5) {
+            return None;
+        }
+        room.get_mut(end..end + whole)?.copy_from_slice(group);
+        end += whole;
+    }
+    room.get(..end)
+}
+
+/// Bytes encoded together.
+const GROUP: usize = 5;
+const NONE: u8 = u8::MAX;
+const VALUES: [u8; 256] = {
+    let mut values = [NONE; 256];
+    let mut value = 0;
+    while value < ALPHABET.len() {
+        values[ALPHABET[value] as usize] = value as u8;
+        value += 1;
+    }
+    values
+};
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::pool::{Bind, ConnectionId, Holder, Target, Wall};
+
+    fn lease(account: u64, fence: u64, texts: [Option<String>; 4], exclusive: bool) -> Lease {
+        let [model, pool, session, label] = texts;
+        Lease {
+            fence: Fence(fence),
+            account: AccountId::from_bits(account),
+            target: Target {
+                provider: "p".into(),
+                family: "f".into(),
+                key: "k".into(),
+                pool: pool.map(Arc::from),
+                model: model.map(Into::into),
+            },
+            session: session.map(Into::into),
+            label: label.map(Into::into),
+            agent: None,
+            bind: Bind::Connection(ConnectionId(0)),
+            holder: Holder::default(),
+            exclusive,
+            pinned: false,
+            ttl: None,
+            expires: None,
+            granted_at: Wall(0),
+            request_id: None,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_goes_in_comes_out(
+            account in 0u64..1 << 40, fence: u64, exclusive: bool,
+            texts in prop::array::uniform4(prop::option::of("[a-zé]{0,20}")),
+        ) {
+            let key = LeaseKey::new([7; 16]);
+            let lease = lease(account, fence, texts, exclusive);
+            let token = key.open(&key.id(&lease)).unwrap();
+            prop_assert_eq!((token.fence, token.account, token.exclusive), (lease.fence, lease.account, exclusive));
+            prop_assert_eq!((token.model, token.session), (lease.target.model, lease.session));
+            prop_assert_eq!(token.label, lease.label);
+        }
+
+        #[test]
+        fn anything_else_is_refused(text in "(ls_)?[0-9a-z]{0,80}|.{0,40}") {
+            prop_assert_eq!(LeaseKey::new([7; 16]).open(&text), None);
+        }
+    }
+
+    #[test]
+    fn a_changed_letter_or_another_key_is_refused() {
+        let key = LeaseKey::new([7; 16]);
+        let id = key.id(&lease(1, 2, [Some("claude".into()), None, None, None], false));
+        assert!(LeaseKey::new([8; 16]).open(&id).is_none());
+        for place in PREFIX.len()..id.len() {
+            let mut changed = id.clone().into_bytes();
+            changed[place] = if changed[place] == b'0' { b'1' } else { b'0' };
+            assert!(key.open(str::from_utf8(&changed).unwrap()).is_none(), "letter {place}");
+        }
+    }
+
+    #[test]
+    fn long_texts_are_left_out() {
+        let key = LeaseKey::new([7; 16]);
+        let long = "x".repeat(MOST_TEXT + 1);
+        let token = key.open(&key.id(&lease(1, 2, [Some(long), None, Some("s".into()), None], false))).unwrap();
+        assert_eq!((token.model, token.session.as_deref()), (None, Some("s")));
+    }
+}

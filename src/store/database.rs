@@ -1,0 +1,242 @@
+//! The database file: made whole, recognised before it is touched, opened for writing or, if need be, only for reading.
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, ErrorCode, OpenFlags, params};
+
+use super::error::StoreError;
+use super::file::{self, beside};
+use super::schema::{self, APPLICATION, STEPS};
+use super::seal::{Key, Purpose};
+
+const MAGIC: &[u8; 16] = b"SQLite format 3\0";
+/// The length of SQLite's header, and where our number stands in it.
+const HEADER: usize = 100;
+const APPLICATION_AT: usize = 68;
+/// What is kept is bounded; a file of this size is not what we wrote.
+const LARGEST: u64 = 256 << 20;
+/// Up to this size every page is looked at; it takes some milliseconds.
+const CHECKED: u64 = 64 << 20;
+/// How long another program may keep us from opening it.
+const PATIENCE: Duration = Duration::from_millis(250);
+/// What proves the key.
+const CHECK: &[u8] = b"lessor";
+/// What SQLite keeps beside a database.
+const COMPANIONS: [&str; 3] = ["-wal", "-shm", "-journal"];
+
+/// A new, empty database at `path`; it has its name only when it is whole.
+pub(super) fn create(
+    path: &Path,
+    key: &Key,
+    lease_key: &[u8; 16],
+    warnings: &mut Vec<String>,
+) -> Result<(), StoreError> {
+    set_companions_aside(path, warnings)?;
+    let temporary = beside(path, ".new");
+    for suffix in ["", "-wal", "-shm", "-journal"] {
+        file::clear(&beside(&temporary, suffix))?;
+    }
+    drop(file::create(&temporary)?);
+    let made = fill(&temporary, key, lease_key);
+    made.inspect_err(|_| _ = fs::remove_file(&temporary))?;
+    File::open(&temporary).and_then(|made| made.sync_all()).map_err(StoreError::file("sync", &temporary))?;
+    file::publish(&temporary, path)
+}
+
+fn fill(path: &Path, key: &Key, lease_key: &[u8; 16]) -> Result<(), StoreError> {
+    let fault = |error| StoreError::from_sqlite(path, error);
+    let sealed = |purpose, plain: &[u8]| {
+        key.seal(purpose, plain).map_err(|why| StoreError::File {
+            path: path.to_owned(),
+            action: "seal values for",
+            source: std::io::Error::other(why),
+        })
+    };
+    let mut database = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(fault)?;
+    // nothing can be lost yet: a file that is not finished is made anew
+    let setup =
+        format!("PRAGMA journal_mode = MEMORY; PRAGMA synchronous = OFF; PRAGMA application_id = {APPLICATION};");
+    database.execute_batch(&setup).map_err(fault)?;
+    schema::migrate(&mut database, STEPS).map_err(fault)?;
+    let check = sealed(Purpose::Check, CHECK)?;
+    let lease_key = sealed(Purpose::LeaseKey, lease_key)?;
+    let statement = "INSERT INTO meta (name, value) VALUES \
+                     ('key_check', ?1), ('lease_key', ?2), ('boot_id', ''), ('clean', 1), ('next_fence', 1)";
+    database.execute(statement, params![check, lease_key]).map_err(fault)?;
+    database.close().map_err(|(_, error)| fault(error))
+}
+
+/// SQLite would play a left-behind log of another database into the new one. It may hold the last logins, so it is
+/// kept, under another name.
+fn set_companions_aside(path: &Path, warnings: &mut Vec<String>) -> Result<(), StoreError> {
+    for suffix in COMPANIONS {
+        let companion = beside(path, suffix);
+        if fs::symlink_metadata(&companion).is_err() {
+            continue;
+        }
+        let free = (1..1000).map(|n| beside(&companion, &format!(".old{n}"))).find(|name| !name.exists());
+        let aside = free.unwrap_or_else(|| beside(&companion, ".old"));
+        fs::rename(&companion, &aside).map_err(StoreError::file("move away", &companion))?;
+        warnings.push(format!("{} was left by another database and is {} now", companion.display(), aside.display()));
+    }
+    Ok(())
+}
+
+/// Reads the first bytes only: whether this can be a database of ours.
+pub(super) fn recognise(path: &Path, length: u64) -> Result<(), StoreError> {
+    let damaged = |why: &str| StoreError::Damaged { path: path.to_owned(), why: why.into() };
+    if length == 0 {
+        return Err(damaged("it is empty"));
+    }
+    let mut header = [0u8; HEADER];
+    let read = File::open(path).and_then(|mut opened| opened.read_exact(&mut header));
+    match read {
+        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+            return Err(damaged("it is too short to be a database"));
+        }
+        other => other.map_err(StoreError::file("read", path))?,
+    }
+    if !header.starts_with(MAGIC) {
+        return Err(damaged("it is not a database"));
+    }
+    if header[APPLICATION_AT..APPLICATION_AT + 4] != APPLICATION.to_be_bytes() {
+        return Err(StoreError::Foreign { path: path.to_owned() });
+    }
+    if length > LARGEST {
+        return Err(damaged(&format!("{} MiB are far more than lessor ever writes", length >> 20)));
+    }
+    Ok(())
+}
+
+/// Opens for writing if that is possible, else for reading; second, whether it is the latter. The content is checked
+/// and brought up to date.
+pub(super) fn open(path: &Path, length: u64, warnings: &mut Vec<String>) -> Result<(Connection, bool), StoreError> {
+    for suffix in COMPANIONS {
+        file::inspect(&beside(path, suffix), warnings)?;
+    }
+    let why = if file::writable(path) {
+        let log = beside(path, "-wal");
+        let had_log = log.exists();
+        let opened = open_for_writing(path, length);
+        if opened.is_err() && !had_log && fs::metadata(&log).is_ok_and(|log| log.len() == 0) {
+            // SQLite has begun a log; a refusal leaves nothing behind
+            let _ = fs::remove_file(&log);
+        }
+        match opened {
+            Err(StoreError::Database { source, .. }) if disk_refuses(&source) => source.to_string(),
+            other => return other.map(|database| (database, false)),
+        }
+    } else {
+        "no permission to write".to_owned()
+    };
+    let database = open_for_reading(path, length)?;
+    warnings.push(format!(
+        "{} cannot be written ({why}): nothing that happens now is kept; make it and its directory writable, then \
+         restart",
+        path.display()
+    ));
+    Ok((database, true))
+}
+
+fn disk_refuses(error: &rusqlite::Error) -> bool {
+    use ErrorCode::{CannotOpen, DiskFull, PermissionDenied, ReadOnly, SystemIoFailure};
+    error
+        .sqlite_error_code()
+        .is_some_and(|code| matches!(code, ReadOnly | CannotOpen | PermissionDenied | DiskFull | SystemIoFailure))
+}
+
+fn open_for_writing(path: &Path, length: u64) -> Result<Connection, StoreError> {
+    let fault = |error| StoreError::from_sqlite(path, error);
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut database = Connection::open_with_flags(path, flags).map_err(fault)?;
+    // first, as even the settings below may have to read: somebody who looks at it for a moment is waited for
+    database.busy_timeout(PATIENCE).map_err(fault)?;
+    // until all is checked, a refusal must leave the file and its log as they are
+    keep_log(&database, true).map_err(fault)?;
+    // exclusive: one daemon per data directory, and no shared-memory file
+    database
+        .execute_batch(
+            "PRAGMA locking_mode = EXCLUSIVE; PRAGMA temp_store = MEMORY; PRAGMA mmap_size = 0; \
+             PRAGMA cache_size = -512; PRAGMA synchronous = NORMAL; PRAGMA fullfsync = ON; \
+             PRAGMA checkpoint_fullfsync = ON; PRAGMA trusted_schema = OFF; PRAGMA secure_delete = ON;",
+        )
+        .map_err(fault)?;
+    check(&database, path, length)?;
+    let mode: String = database.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0)).map_err(fault)?;
+    if mode != "wal" {
+        let why = format!("it keeps no write-ahead log but {mode}");
+        return Err(StoreError::Damaged { path: path.to_owned(), why });
+    }
+    database.execute_batch("PRAGMA wal_autocheckpoint = 256; PRAGMA journal_size_limit = 1048576;").map_err(fault)?;
+    schema::migrate(&mut database, STEPS).map_err(fault)?;
+    Ok(database)
+}
+
+fn open_for_reading(path: &Path, length: u64) -> Result<Connection, StoreError> {
+    let fault = |error| StoreError::from_sqlite(path, error);
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
+    let database = Connection::open_with_flags(uri(path), flags).map_err(fault)?;
+    // exclusive: the index of a log is kept in memory, as no file can be made for it
+    database
+        .execute_batch("PRAGMA locking_mode = EXCLUSIVE; PRAGMA temp_store = MEMORY; PRAGMA mmap_size = 0;")
+        .map_err(fault)?;
+    let found = check(&database, path, length)?;
+    if found < schema::known(STEPS) {
+        return Err(StoreError::OlderReadOnly { path: path.to_owned(), found, known: schema::known(STEPS) });
+    }
+    Ok(database)
+}
+
+/// With a log, the log must be read, and SQLite's locks cannot be had on a file opened for reading: our own lock on
+/// the directory stands for them. Without one, `immutable` keeps SQLite from making one.
+fn uri(path: &Path) -> PathBuf {
+    let logged = fs::metadata(beside(path, "-wal")).is_ok_and(|log| log.len() > 0);
+    let how = match logged {
+        true if cfg!(unix) => "mode=ro&vfs=unix-none",
+        true => "mode=ro",
+        false => "mode=ro&immutable=1",
+    };
+    let mut text = String::from("file:");
+    for byte in path.as_os_str().as_encoded_bytes() {
+        if byte.is_ascii_alphanumeric() || b"/._-".contains(byte) {
+            text.push(char::from(*byte));
+        } else {
+            text.push_str(&format!("%{byte:02x}"));
+        }
+    }
+    PathBuf::from(format!("{text}?{how}"))
+}
+
+/// The schema found, if this version can work with it and the pages are sound.
+fn check(database: &Connection, path: &Path, length: u64) -> Result<i64, StoreError> {
+    let fault = |error| StoreError::from_sqlite(path, error);
+    let (found, known) = (schema::version(database).map_err(fault)?, schema::known(STEPS));
+    if found > known {
+        return Err(StoreError::Newer { path: path.to_owned(), found, known });
+    }
+    if found < 1 {
+        return Err(StoreError::Damaged { path: path.to_owned(), why: format!("there is no schema {found}") });
+    }
+    if length <= CHECKED {
+        let verdict: String = database.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(fault)?;
+        if verdict != "ok" {
+            return Err(StoreError::Damaged { path: path.to_owned(), why: verdict });
+        }
+    }
+    Ok(found)
+}
+
+/// Whether the key is the one the values in the database were sealed with.
+pub(super) fn fits(database: &Connection, key: &Key) -> rusqlite::Result<bool> {
+    let check: Vec<u8> = super::load::meta(database, "key_check")?;
+    Ok(key.open(Purpose::Check, &check).is_some_and(|plain| **plain == *CHECK))
+}
+
+/// Whether closing leaves the log as it is.
+pub(super) fn keep_log(database: &Connection, keep: bool) -> rusqlite::Result<()> {
+    database.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, keep).map(drop)
+}

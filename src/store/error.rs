@@ -1,0 +1,225 @@
+//! What can go wrong with the store, in the words of a person who must repair it.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rusqlite::ErrorCode;
+
+/// Why the store cannot be opened. None of these changes a file.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// A file operation failed.
+    #[error("cannot {action} {}: {source}", path.display())]
+    File {
+        /// Which file.
+        path: PathBuf,
+        /// What was tried.
+        action: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Something other than a regular file is in its place.
+    #[error("{} is {what}, not a regular file; nothing was changed; move it away: mv {q} {q}.old", path.display(), q = Quoted(path))]
+    NotAFile {
+        /// Which file.
+        path: PathBuf,
+        /// What it is.
+        what: &'static str,
+    },
+    /// Another user's file.
+    #[error("{} belongs to user {owner}, not to you (user {me}); nothing was changed; if it is yours to take: sudo chown {me} {}", path.display(), Quoted(path))]
+    ForeignOwner {
+        /// Which file.
+        path: PathBuf,
+        /// Whose it is.
+        owner: u32,
+        /// Who we are.
+        me: u32,
+    },
+    /// The database cannot be read, wholly or in part.
+    #[error("{} is damaged ({why}); nothing was changed; to start without it move it away: mv {q} {q}.damaged", path.display(), q = Quoted(path))]
+    Damaged {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A database of another program.
+    #[error("{} is a database of another program, not of lessor; nothing was changed; move it away: mv {q} {q}.other", path.display(), q = Quoted(path))]
+    Foreign {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// A database of a newer version.
+    #[error("{} was made by a newer lessor (schema {found}; this one knows up to {known}); run that one; nothing was changed", path.display())]
+    Newer {
+        /// Which file.
+        path: PathBuf,
+        /// Its schema.
+        found: i64,
+        /// Our schema.
+        known: i64,
+    },
+    /// A database of an older version that cannot be brought up to date.
+    #[error("{} was made by an older lessor (schema {found}; this one needs {known}) and cannot be written; make it writable and start once", path.display())]
+    OlderReadOnly {
+        /// Which file.
+        path: PathBuf,
+        /// Its schema.
+        found: i64,
+        /// Our schema.
+        known: i64,
+    },
+    /// There are sealed logins, and no key.
+    #[error("the key {} is missing, and the logins in {} are sealed with it; put it back from a backup, or, to start without these logins, move the database away: mv {q} {q}.sealed", key.display(), database.display(), q = Quoted(database))]
+    KeyMissing {
+        /// Where the key should be.
+        key: PathBuf,
+        /// What it opens.
+        database: PathBuf,
+    },
+    /// The key is not the one the logins were sealed with.
+    #[error("the key {} does not fit {}: the logins there were sealed with another one; put the right key back, or, to start without these logins, move the database away: mv {q} {q}.sealed", key.display(), database.display(), q = Quoted(database))]
+    KeyWrong {
+        /// The key.
+        key: PathBuf,
+        /// What it should open.
+        database: PathBuf,
+    },
+    /// The key file does not hold a key.
+    #[error("the key file {} is damaged ({why}); nothing was changed; put it back from a backup, or, if nothing is sealed with it, move it away: mv {q} {q}.damaged", path.display(), q = Quoted(path))]
+    KeyDamaged {
+        /// The key file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// Somebody else has it open.
+    #[error("{} is in use by another program; close that one (fuser {} names it), then start again", path.display(), Quoted(path))]
+    Busy {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// Any other failure of the database.
+    #[error("cannot use the database {}: {source}; see whether its disk has room and works", path.display())]
+    Database {
+        /// Which file.
+        path: PathBuf,
+        /// What SQLite said.
+        source: rusqlite::Error,
+    },
+    /// The system gave no random bytes.
+    #[error("the system's random source failed: {0}; nothing can be sealed without it")]
+    Random(#[from] getrandom::Error),
+    /// The system gave no thread.
+    #[error("cannot start the store's thread: {0}; see the limit on processes (ulimit -u)")]
+    Thread(io::Error),
+}
+
+/// Why something was not written.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum WriteError {
+    /// The disk refused; other writes fail as well until that is mended.
+    #[error("cannot write {}: {reason}; {remedy}", path.display())]
+    Disk {
+        /// Which file.
+        path: PathBuf,
+        /// What was said.
+        reason: String,
+        /// What to do.
+        remedy: &'static str,
+    },
+    /// This one write makes no sense; others are not affected.
+    #[error("not written: {0}")]
+    Refused(String),
+    /// The database was opened read-only.
+    #[error("{} is read-only: nothing is kept; make it and its directory writable, then restart", path.display())]
+    ReadOnly {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// The disk is so slow that too many writes wait.
+    #[error("not written: {0} writes wait for the disk already; see what slows it")]
+    Overloaded(usize),
+    /// The store was closed.
+    #[error("not written: the store is closed")]
+    Closed,
+}
+
+impl StoreError {
+    /// What an SQLite error at opening means for the file at `path`.
+    pub(super) fn from_sqlite(path: &Path, source: rusqlite::Error) -> Self {
+        let path = path.to_owned();
+        match &source {
+            rusqlite::Error::SqliteFailure(failure, _) => match failure.code {
+                ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => Self::Busy { path },
+                ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt => Self::Damaged { path, why: source.to_string() },
+                // a generic error while reading our own tables: a table or column is not there
+                ErrorCode::Unknown => Self::Damaged { path, why: source.to_string() },
+                _ => Self::Database { path, source },
+            },
+            rusqlite::Error::QueryReturnedNoRows => Self::Damaged { path, why: "a value is missing".into() },
+            rusqlite::Error::InvalidColumnName(_)
+            | rusqlite::Error::InvalidColumnType(..)
+            | rusqlite::Error::FromSqlConversionFailure(..)
+            | rusqlite::Error::IntegralValueOutOfRange(..) => Self::Damaged { path, why: source.to_string() },
+            _ => Self::Database { path, source },
+        }
+    }
+
+    pub(super) fn file(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::File { path, action, source }
+    }
+}
+
+impl WriteError {
+    /// What an SQLite error at writing means: the disk's fault, or this one write's.
+    pub(super) fn from_sqlite(path: &Path, source: &rusqlite::Error) -> Self {
+        let rusqlite::Error::SqliteFailure(failure, _) = source else { return Self::Refused(source.to_string()) };
+        let remedy = match failure.code {
+            ErrorCode::DiskFull => "free some space on that disk",
+            ErrorCode::ReadOnly | ErrorCode::PermissionDenied => "make the file and its directory writable",
+            ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => "close the other program that has it open",
+            ErrorCode::CannotOpen | ErrorCode::SystemIoFailure => "see whether its disk is there and works",
+            ErrorCode::OutOfMemory => "free some memory",
+            ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => "stop lessor and move the file away",
+            _ => return Self::Refused(source.to_string()),
+        };
+        Self::Disk { path: path.to_owned(), reason: source.to_string(), remedy }
+    }
+
+    /// Whether another write would fail in the same way.
+    pub(super) fn is_disk(&self) -> bool {
+        matches!(self, Self::Disk { .. })
+    }
+}
+
+/// A path as a shell takes it.
+struct Quoted<'a>(&'a Path);
+
+impl fmt::Display for Quoted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = self.0.to_string_lossy();
+        if text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/._-+:@".contains(&byte)) {
+            f.write_str(&text)
+        } else {
+            write!(f, "'{}'", text.replace('\'', r"'\''"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn remedies_can_be_pasted() {
+        let error = StoreError::Damaged { path: "/tmp/it's here/x.db".into(), why: "it is empty".into() };
+        assert_eq!(
+            error.to_string(),
+            r"/tmp/it's here/x.db is damaged (it is empty); nothing was changed; to start without it move it away: mv '/tmp/it'\''s here/x.db' '/tmp/it'\''s here/x.db'.damaged"
+        );
+    }
+}

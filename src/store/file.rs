@@ -1,0 +1,130 @@
+//! Files that hold secrets: ours alone, made whole or not at all.
+
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::error::StoreError;
+
+/// The length of the regular file of ours at `path`, or `None` when nothing is there. Anything else is refused; a
+/// file that others can read is closed to them, with a warning.
+pub(super) fn inspect(path: &Path, warnings: &mut Vec<String>) -> Result<Option<u64>, StoreError> {
+    let facts = match fs::symlink_metadata(path) {
+        Ok(facts) => facts,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(StoreError::file("look at", path)(error)),
+    };
+    let kind = facts.file_type();
+    if !kind.is_file() {
+        let what = match () {
+            () if kind.is_symlink() => "a symbolic link",
+            () if kind.is_dir() => "a directory",
+            () => "a device, a pipe or a socket",
+        };
+        return Err(StoreError::NotAFile { path: path.to_owned(), what });
+    }
+    #[cfg(unix)]
+    own(path, &facts, warnings)?;
+    #[cfg(not(unix))]
+    let _ = warnings;
+    Ok(Some(facts.len()))
+}
+
+#[cfg(unix)]
+fn own(path: &Path, facts: &fs::Metadata, warnings: &mut Vec<String>) -> Result<(), StoreError> {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    let me = rustix::process::geteuid().as_raw();
+    if facts.uid() != me {
+        return Err(StoreError::ForeignOwner { path: path.to_owned(), owner: facts.uid(), me });
+    }
+    let mode = facts.mode() & 0o7777;
+    if mode & 0o077 != 0 {
+        let closed = mode & 0o700;
+        let outcome = match fs::set_permissions(path, fs::Permissions::from_mode(closed)) {
+            Ok(()) => format!("it is {closed:03o} now"),
+            Err(error) => format!("and that cannot be changed: {error}"),
+        };
+        warnings.push(format!("{} was open to other users (mode {mode:03o}); {outcome}", path.display()));
+    }
+    Ok(())
+}
+
+/// A new file of ours at `path`, which must not exist.
+pub(super) fn create(path: &Path) -> Result<File, StoreError> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt;
+        options.mode(0o600);
+    }
+    let file = options.open(path).map_err(StoreError::file("create", path))?;
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        // a umask can take bits away from the mode of a new file, even ours
+        file.set_permissions(fs::Permissions::from_mode(0o600)).map_err(StoreError::file("protect", path))?;
+    }
+    Ok(file)
+}
+
+/// Gives a finished, synced file its name, and makes the name durable.
+pub(super) fn publish(temporary: &Path, path: &Path) -> Result<(), StoreError> {
+    fs::rename(temporary, path).map_err(StoreError::file("create", path))?;
+    sync_directory(path)
+}
+
+#[cfg(unix)]
+fn sync_directory(path: &Path) -> Result<(), StoreError> {
+    let directory = directory_of(path);
+    match File::open(directory).and_then(|directory| directory.sync_all()) {
+        // some network file systems do not sync directories
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
+        other => other.map_err(StoreError::file("sync", directory)),
+    }
+}
+
+#[cfg(not(unix))]
+fn sync_directory(_path: &Path) -> Result<(), StoreError> {
+    // the platform has no such call
+    Ok(())
+}
+
+/// Removes a leftover of a start that was cut short.
+pub(super) fn clear(path: &Path) -> Result<(), StoreError> {
+    // looked at first: a read-only disk refuses even to remove what is not there
+    match fs::symlink_metadata(path).and_then(|_| fs::remove_file(path)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(StoreError::file("remove", path)(error)),
+        _ => Ok(()),
+    }
+}
+
+/// Whether the existing file and its directory can be written.
+pub(super) fn writable(path: &Path) -> bool {
+    if OpenOptions::new().write(true).open(path).is_err() {
+        return false;
+    }
+    #[cfg(unix)]
+    {
+        use rustix::fs::{Access, access};
+        access(directory_of(path), Access::WRITE_OK | Access::EXEC_OK).is_ok()
+    }
+    #[cfg(not(unix))]
+    true
+}
+
+/// `path` with `suffix` after its last letter.
+pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = OsString::from(path);
+    name.push(suffix);
+    name.into()
+}
+
+#[cfg(unix)]
+fn directory_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}

@@ -1,0 +1,207 @@
+//! Loading: what the tables hold, as the pool wants it. A row this version cannot read is left out, and stays.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use rusqlite::types::FromSql;
+use rusqlite::{Connection, Row};
+
+use crate::credential::Credential;
+use crate::pool::{
+    AccountId, AccountRecord, Bind, Fence, Holder, Lease, LimitRecord, Mono, Process, SessionRecord, Snapshot, Target,
+    Wall,
+};
+
+use super::names::{self, Unknown};
+use super::seal::Key;
+
+/// What the tables hold.
+#[derive(Default)]
+pub(super) struct Contents {
+    pub(super) snapshot: Snapshot,
+    pub(super) credentials: Vec<(AccountId, Credential)>,
+    pub(super) refreshing: Vec<(AccountId, Wall)>,
+    pub(super) warnings: Vec<String>,
+}
+
+/// Why a row is left out.
+#[derive(Debug, thiserror::Error)]
+enum Unreadable {
+    #[error("{0}")]
+    Column(#[from] rusqlite::Error),
+    #[error("{0}")]
+    Text(#[from] Unknown),
+    #[error("{0} is out of range")]
+    Range(&'static str),
+    #[error("the credential of {0} does not open; log that account in again")]
+    Sealed(AccountId),
+}
+
+type Read<T> = Result<T, Unreadable>;
+
+/// Reads all tables; leases only when their holders can still be alive.
+pub(super) fn load(database: &Connection, key: &Key, leases: bool) -> rusqlite::Result<Contents> {
+    let mut warnings = Vec::new();
+    let mut snapshot = Snapshot {
+        accounts: rows(database, "SELECT * FROM account ORDER BY place", "account", &mut warnings, account)?,
+        limits: rows(database, "SELECT * FROM limits", "limit", &mut warnings, limit)?,
+        sessions: rows(database, "SELECT * FROM session ORDER BY used_at", "session", &mut warnings, session)?,
+        leases: Vec::new(),
+    };
+    if leases {
+        snapshot.leases = rows(database, "SELECT * FROM lease ORDER BY fence", "lease", &mut warnings, lease)?;
+    }
+    // the secrets of an account that was left out are left closed
+    let known: HashSet<AccountId> = snapshot.accounts.iter().map(|account| account.id).collect();
+    let sealed = rows(database, "SELECT * FROM credential", "credential", &mut warnings, |row| {
+        let id = id(row, "account")?;
+        if !known.contains(&id) {
+            return Ok(None);
+        }
+        let blob: Vec<u8> = row.get("sealed")?;
+        let credential = key.open_credential(id, &blob).ok_or(Unreadable::Sealed(id))?;
+        Ok(Some((id, credential, optional_number(row, "refresh_started_at")?.map(Wall))))
+    })?;
+    let mut contents = Contents { snapshot, warnings, ..Contents::default() };
+    for (id, credential, started) in sealed.into_iter().flatten() {
+        contents.credentials.push((id, credential));
+        contents.refreshing.extend(started.map(|at| (id, at)));
+    }
+    Ok(contents)
+}
+
+/// A single value of the daemon itself.
+pub(super) fn meta<T: FromSql>(database: &Connection, name: &str) -> rusqlite::Result<T> {
+    database.query_row("SELECT value FROM meta WHERE name = ?1", [name], |row| row.get(0))
+}
+
+/// The first fence that was never granted.
+pub(super) fn next_fence(database: &Connection) -> rusqlite::Result<Fence> {
+    let reserved: i64 = meta(database, "next_fence")?;
+    let granted: Option<i64> = database.query_row("SELECT max(fence) FROM lease", [], |row| row.get(0))?;
+    // a lease above the reservation should not be; if it is, its number is not given again
+    let next = reserved.max(granted.map_or(0, |fence| fence.saturating_add(1))).max(1);
+    Ok(Fence(next.unsigned_abs()))
+}
+
+fn rows<T>(
+    database: &Connection,
+    query: &str,
+    what: &str,
+    warnings: &mut Vec<String>,
+    read: impl Fn(&Row<'_>) -> Read<T>,
+) -> rusqlite::Result<Vec<T>> {
+    let mut statement = database.prepare(query)?;
+    let mut found = statement.query([])?;
+    let (mut values, mut first, mut more) = (Vec::new(), None, 0);
+    while let Some(row) = found.next()? {
+        match read(row) {
+            Ok(value) => values.push(value),
+            // not this row is at fault but the table
+            Err(Unreadable::Column(error @ rusqlite::Error::InvalidColumnName(_))) => return Err(error),
+            Err(error) if first.is_none() => first = Some(error),
+            Err(_) => more += 1,
+        }
+    }
+    if let Some(error) = first {
+        let others = if more > 0 { format!(" (and {more} more like it)") } else { String::new() };
+        warnings.push(format!("a kept {what} is left out, and stays as it is: {error}{others}"));
+    }
+    Ok(values)
+}
+
+fn account(row: &Row<'_>) -> Read<AccountRecord> {
+    let uses: Option<String> = row.get("uses")?;
+    let uses = uses.map(|text| serde_json::from_str(&text).map_err(|_| Unknown::new("list of uses", &text)));
+    Ok(AccountRecord {
+        id: id(row, "id")?,
+        provider: row.get("provider")?,
+        label: row.get("label")?,
+        email: row.get("email")?,
+        tier: names::tier(&text(row, "tier")?)?,
+        kind: names::kind(&text(row, "kind")?)?,
+        standing: names::standing(&text(row, "standing")?, row.get("standing_why")?)?,
+        enabled: row.get("enabled")?,
+        disabled_reason: row.get("disabled_reason")?,
+        max_leases: row.get("max_leases")?,
+        priority: row.get("priority")?,
+        uses: uses.transpose()?,
+        project_id: row.get("project_id")?,
+        vendor_id: row.get("vendor_id")?,
+        created_at: Wall(number(row, "created_at")?),
+        last_used_at: optional_number(row, "last_used_at")?.map(Wall),
+    })
+}
+
+fn lease(row: &Row<'_>) -> Read<Lease> {
+    let bind = match text(row, "bind")?.as_str() {
+        "process" => Bind::Process(process(row, "bind_pid", "bind_start")?.ok_or(Unreadable::Range("bind_pid"))?),
+        "ttl" => Bind::Ttl,
+        other => return Err(Unknown::new("bind", other).into()),
+    };
+    Ok(Lease {
+        fence: Fence(number(row, "fence")?),
+        account: id(row, "account")?,
+        target: Target {
+            provider: row.get("provider")?,
+            family: row.get("family")?,
+            key: row.get("key")?,
+            pool: row.get("pool")?,
+            model: row.get("model")?,
+        },
+        session: row.get("session")?,
+        label: row.get("label")?,
+        agent: row.get("agent")?,
+        bind,
+        holder: Holder { process: process(row, "holder_pid", "holder_start")?, program: row.get("holder_program")? },
+        exclusive: row.get("exclusive")?,
+        pinned: row.get("pinned")?,
+        ttl: optional_number(row, "ttl")?.map(Duration::from_millis),
+        expires: optional_number(row, "expires")?.map(Mono),
+        granted_at: Wall(number(row, "granted_at")?),
+        request_id: row.get("request_id")?,
+    })
+}
+
+fn session(row: &Row<'_>) -> Read<SessionRecord> {
+    Ok(SessionRecord {
+        provider: row.get("provider")?,
+        session: row.get("session")?,
+        account: id(row, "account")?,
+        used_at: Wall(number(row, "used_at")?),
+    })
+}
+
+fn limit(row: &Row<'_>) -> Read<LimitRecord> {
+    Ok(LimitRecord {
+        account: id(row, "account")?,
+        key: row.get("key")?,
+        scope: names::scope(&text(row, "scope")?)?,
+        reason: names::reason(&text(row, "reason")?)?,
+        until: Wall(number(row, "until")?),
+        source: names::source(&text(row, "source")?)?,
+    })
+}
+
+fn text(row: &Row<'_>, column: &str) -> Read<String> {
+    Ok(row.get(column)?)
+}
+
+fn id(row: &Row<'_>, column: &str) -> Read<AccountId> {
+    let text = text(row, column)?;
+    Ok(text.parse().map_err(|_| Unknown::new("account id", &text))?)
+}
+
+fn number(row: &Row<'_>, column: &'static str) -> Read<u64> {
+    optional_number(row, column)?.ok_or(Unreadable::Range(column))
+}
+
+fn optional_number(row: &Row<'_>, column: &'static str) -> Read<Option<u64>> {
+    let value: Option<i64> = row.get(column)?;
+    value.map(|value| u64::try_from(value).map_err(|_| Unreadable::Range(column))).transpose()
+}
+
+fn process(row: &Row<'_>, pid: &str, start: &str) -> Read<Option<Process>> {
+    let (pid, start): (Option<u32>, Option<i64>) = (row.get(pid)?, row.get(start)?);
+    Ok(pid.zip(start).map(|(pid, start)| Process { pid, start: start.cast_unsigned() }))
+}

@@ -1,0 +1,54 @@
+//! The tables, and the steps that lead to them.
+
+use rusqlite::Connection;
+
+/// In the header of every database of ours: "LSSR".
+pub(super) const APPLICATION: u32 = 0x4c53_5352;
+
+/// Step n makes schema n + 1 of schema n. A step that was released is never changed again.
+pub(super) const STEPS: &[&str] = &[include_str!("schema/1.sql")];
+
+/// The schema this version works with.
+#[must_use]
+pub(super) fn known(steps: &[&str]) -> i64 {
+    // proof: there are a handful of steps
+    i64::try_from(steps.len()).unwrap_or(i64::MAX)
+}
+
+/// The schema of an open database.
+pub(super) fn version(database: &Connection) -> rusqlite::Result<i64> {
+    database.query_row("PRAGMA user_version", [], |row| row.get(0))
+}
+
+/// Takes the steps that are still to be taken, each one wholly or not at all.
+pub(super) fn migrate(database: &mut Connection, steps: &[&str]) -> rusqlite::Result<()> {
+    let from = usize::try_from(version(database)?).unwrap_or(usize::MAX);
+    for (place, step) in steps.iter().enumerate().skip(from) {
+        let step_taken = database.transaction()?;
+        step_taken.execute_batch(step)?;
+        step_taken.execute_batch(&format!("PRAGMA user_version = {}", place + 1))?;
+        step_taken.commit()?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_are_taken_once_and_a_failed_one_leaves_nothing() {
+        let mut database = Connection::open_in_memory().unwrap();
+        let first = "CREATE TABLE one (x)";
+        migrate(&mut database, &[first]).unwrap();
+        migrate(&mut database, &[first]).unwrap();
+        assert_eq!(version(&database).unwrap(), 1);
+        let broken = "CREATE TABLE two (x); INSERT INTO nowhere VALUES (1)";
+        assert!(migrate(&mut database, &[first, broken]).is_err());
+        assert_eq!(version(&database).unwrap(), 1);
+        assert!(!database.table_exists(None, "two").unwrap());
+        migrate(&mut database, &[first, "CREATE TABLE two (x)", "ALTER TABLE two ADD COLUMN y"]).unwrap();
+        assert_eq!(version(&database).unwrap(), 3);
+        assert!(database.column_exists(None, "two", "y").unwrap());
+    }
+}

@@ -1,0 +1,145 @@
+//! Writes that fail, and what becomes of them.
+
+use super::*;
+
+/// Lets the database grow no further than it is; SQLite then says that the disk is full.
+fn fill_disk(store: &Store) {
+    store.touch(|database| {
+        database.execute_batch("PRAGMA max_page_count = 1").unwrap();
+    });
+}
+
+fn free_disk(store: &Store) {
+    store.touch(|database| database.execute_batch("PRAGMA max_page_count = 1000000").unwrap());
+}
+
+fn long_session(n: u64) -> Write {
+    Write::SaveSession(session(&format!("{n}-{}", "x".repeat(9000)), 1, n))
+}
+
+#[test]
+fn a_full_disk_is_told_and_what_nobody_was_told_of_is_written_later() {
+    let home = Home::new();
+    let store = home.open().store;
+    store.done(account(1, "first")).unwrap();
+    fill_disk(&store);
+    store.write(long_session(1), None);
+    store.write(long_session(2), None);
+    let error = store.done(long_session(3)).unwrap_err();
+    assert!(error.is_disk() && error.to_string().contains("free some space"), "{error}");
+    assert!(error.to_string().contains("lessor.db"));
+    let Health::Failing(failure) = store.health() else { panic!("{:?}", store.health()) };
+    assert_eq!((failure.waiting, failure.dropped), (2, 0));
+    assert!(failure.since > Wall(0) && failure.message == error.to_string());
+    // a token is not handed out that is not kept
+    assert!(store.done(Write::ReserveFences(Fence(10))).is_err());
+
+    free_disk(&store);
+    store.done(Write::LastUsed(Vec::new())).unwrap();
+    assert_eq!(store.health(), Health::Ok);
+    store.close(true);
+    let loaded = home.open().loaded;
+    let used: Vec<u64> = loaded.snapshot.sessions.iter().map(|session| session.used_at.0).collect();
+    assert_eq!(used, [1, 2]);
+    assert_eq!(loaded.fence, Fence(1));
+    assert!(loaded.clean);
+}
+
+#[test]
+fn nothing_overtakes_a_waiting_write() {
+    let home = Home::new();
+    let store = home.open().store;
+    fill_disk(&store);
+    let old = AccountRecord { disabled_reason: Some("x".repeat(20_000)), ..record(1) };
+    store.write(Write::SaveAccount { record: old, credential: None }, None);
+    assert!(store.done(Write::SaveAccount { record: record(1), credential: None }).is_err());
+    free_disk(&store);
+    store.done(Write::SaveAccount { record: record(1), credential: None }).unwrap();
+    store.close(true);
+    assert_eq!(home.open().loaded.snapshot.accounts, [record(1)]);
+}
+
+#[test]
+fn a_run_whose_writes_are_lost_did_not_end_cleanly() {
+    let home = Home::new();
+    let store = home.open().store;
+    fill_disk(&store);
+    store.write(long_session(1), None);
+    assert!(matches!(store.close(true), Health::Failing(_)));
+    assert!(!home.open().loaded.clean);
+}
+
+#[test]
+fn what_waits_is_bounded_and_logins_go_last() {
+    let home = Home::new();
+    let store = home.open().store;
+    fill_disk(&store);
+    store.write(
+        Write::SaveAccount {
+            record: AccountRecord { email: Some("x".repeat(20_000)), ..record(1) },
+            credential: Some(credential("a")),
+        },
+        None,
+    );
+    for n in 0..MOST_WAITING as u64 + 50 {
+        store.write(Write::DropLease(Fence(n)), None);
+        if n % 500 == 0 {
+            store.touch(|_| {});
+        }
+    }
+    store.touch(|_| {});
+    assert!(store.done(Write::LastUsed(Vec::new())).is_err());
+    let Health::Failing(failure) = store.health() else { panic!() };
+    assert_eq!(failure.waiting, MOST_WAITING);
+    assert_eq!(failure.dropped, 51);
+    free_disk(&store);
+    store.done(Write::LastUsed(Vec::new())).unwrap();
+    drop(store);
+    assert_eq!(home.open().loaded.credentials, [(AccountId::from_bits(1), credential("a"))]);
+}
+
+#[test]
+fn a_bad_write_sinks_no_other() {
+    let home = Home::new();
+    let store = home.open().store;
+    let (hold, held) = channel::<()>();
+    store.inbox.send(Message::Touch(Box::new(move |_| held.recv().unwrap()))).unwrap();
+    let bound = Lease { bind: Bind::Connection(ConnectionId(1)), ..lease(1, 1) };
+    let told =
+        [account(1, "a"), Write::SaveLease(bound.clone()), Write::SaveLease(lease(2, 1))].map(|write| store.put(write));
+    store.write(Write::SaveLease(bound), None);
+    hold.send(()).unwrap();
+    let [first, bad, last] = told.map(|told| told.recv_timeout(Duration::from_secs(60)).unwrap());
+    assert_eq!((first, last), (Ok(()), Ok(())));
+    assert!(bad.unwrap_err().to_string().contains("connection"));
+    assert_eq!(store.health(), Health::Ok);
+    drop(store);
+    assert_eq!(home.open().loaded.snapshot.leases, [lease(2, 1)]);
+}
+
+#[test]
+fn listeners_hear_in_order_and_after_the_commit() {
+    let home = Home::new();
+    let store = home.open().store;
+    let (tell, told) = channel();
+    for n in 0..200 {
+        let tell = tell.clone();
+        let done: Done = Box::new(move |result| tell.send((n, result)).unwrap());
+        store.write(Write::SaveLease(lease(n, 1)), Some(done));
+    }
+    for n in 0..200 {
+        assert_eq!(told.recv_timeout(Duration::from_secs(60)).unwrap(), (n, Ok(())));
+    }
+    store.close(true);
+    assert_eq!(store.done(Write::DropLease(Fence(1))), Err(WriteError::Closed));
+}
+
+#[test]
+fn a_listener_that_panics_stops_nobody() {
+    let home = Home::new();
+    let store = home.open().store;
+    store.write(account(1, "a"), Some(Box::new(|_| panic!("on purpose"))));
+    assert_eq!(store.done(account(2, "b")), Ok(()));
+    drop(store);
+    assert_eq!(home.open().loaded.credentials.len(), 2);
+}

@@ -1,0 +1,68 @@
+//! Databases that earlier versions wrote, kept as text: this version must open them for ever.
+
+use super::*;
+
+/// Made by `print` below with schema 1, and never to be changed.
+const V1: &str = include_str!("golden/1.sql");
+const KEY: &str = "lessor-key-1 000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f\n";
+
+fn home() -> Home {
+    let home = Home::new();
+    std::fs::write(&home.paths.key, KEY).unwrap();
+    home
+}
+
+#[test]
+fn a_database_of_schema_1_opens() {
+    let home = home();
+    home.raw().execute_batch(V1).unwrap();
+    let Opened { store, loaded } = home.open();
+    assert_eq!(loaded.snapshot, sample());
+    assert_eq!(loaded.credentials, [(AccountId::from_bits(1), credential("golden"))]);
+    assert_eq!(loaded.refreshing, [(AccountId::from_bits(1), Wall(3))]);
+    assert_eq!((loaded.fence, loaded.clean, loaded.same_boot), (Fence(65), true, true));
+    // made loose by this test's own umask, and closed at once
+    assert!(loaded.warnings.iter().all(|warning| warning.contains("open to other users")), "{:?}", loaded.warnings);
+    assert_eq!(store.close(true), Health::Ok);
+    assert_eq!(home.open().loaded.snapshot, sample());
+}
+
+fn sample() -> Snapshot {
+    Snapshot {
+        accounts: vec![record(1)],
+        limits: vec![limit(1, "claude", 77)],
+        sessions: vec![session("s", 1, 9)],
+        leases: vec![full_lease(8, 1)],
+    }
+}
+
+/// Prints a database as SQL for a new golden file: `cargo test print_golden -- --ignored --nocapture`.
+#[test]
+#[ignore = "makes a golden file; run by hand after a schema step"]
+fn print_golden() {
+    let home = home();
+    let store = home.open().store;
+    store.write(account(1, "golden"), None);
+    store.write(Write::MarkRefresh(AccountId::from_bits(1), Some(Wall(3))), None);
+    store.write(Write::SaveLimit(limit(1, "claude", 77)), None);
+    store.write(Write::SaveSession(session("s", 1, 9)), None);
+    store.write(Write::SaveLease(full_lease(8, 1)), None);
+    store.write(Write::ReserveFences(Fence(64)), None);
+    store.close(true);
+    let database = home.raw();
+    println!("PRAGMA application_id = {};", schema::APPLICATION);
+    println!("PRAGMA user_version = {};", schema::version(&database).unwrap());
+    let mut tables = database.prepare("SELECT name, sql FROM sqlite_schema WHERE type = 'table'").unwrap();
+    let mut rows = tables.query([]).unwrap();
+    while let Some(row) = rows.next().unwrap() {
+        let (name, sql): (String, String) = (row.get(0).unwrap(), row.get(1).unwrap());
+        println!("{sql};");
+        let mut columns = database.prepare(&format!("SELECT name FROM pragma_table_info('{name}')")).unwrap();
+        let columns: Vec<String> = columns.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+        let quoted = columns.iter().map(|column| format!("quote({column})")).collect::<Vec<_>>().join(" || ', ' || ");
+        let mut values = database.prepare(&format!("SELECT {quoted} FROM {name}")).unwrap();
+        for values in values.query_map([], |row| row.get::<_, String>(0)).unwrap() {
+            println!("INSERT INTO {name} VALUES ({});", values.unwrap());
+        }
+    }
+}

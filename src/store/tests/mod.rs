@@ -1,0 +1,190 @@
+//! The store as its users see it, on real files.
+
+mod failing;
+mod golden;
+mod opening;
+mod read_only;
+mod round_trip;
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+use rusqlite::Connection;
+use tempfile::TempDir;
+
+use crate::credential::{Credential, Secret};
+use crate::limits::{Reason, Scope};
+use crate::pool::{
+    AccountId, AccountRecord, Bind, ConnectionId, CredentialKind, Fence, Holder, Lease, LimitRecord, Mono, Process,
+    SessionRecord, Snapshot, Source, Standing, Target, Tier, Wall,
+};
+
+use super::writer::Message;
+use super::*;
+
+/// A directory of its own for every test.
+struct Home {
+    directory: TempDir,
+    paths: Paths,
+}
+
+impl Home {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let paths = Paths { database: directory.path().join("lessor.db"), key: directory.path().join("key") };
+        Self { directory, paths }
+    }
+
+    fn open(&self) -> Opened {
+        self.open_in("boot-1")
+    }
+
+    fn open_in(&self, boot: &str) -> Opened {
+        Store::open(&self.paths, boot).unwrap()
+    }
+
+    fn refusal(&self) -> String {
+        Store::open(&self.paths, "boot-1").unwrap_err().to_string()
+    }
+
+    /// The files as they are at this instant, as after a crash.
+    fn crashed(&self) -> Self {
+        let copy = Self::new();
+        for entry in std::fs::read_dir(self.directory.path()).unwrap() {
+            let entry = entry.unwrap();
+            std::fs::copy(entry.path(), copy.directory.path().join(entry.file_name())).unwrap();
+        }
+        copy
+    }
+
+    fn raw(&self) -> Connection {
+        Connection::open(&self.paths.database).unwrap()
+    }
+
+    /// Every byte of the database and its companions.
+    fn bytes(&self) -> Vec<u8> {
+        let entries = std::fs::read_dir(self.directory.path()).unwrap().map(|entry| entry.unwrap().path());
+        entries.filter(|path| *path != self.paths.key).flat_map(|path| std::fs::read(path).unwrap()).collect()
+    }
+}
+
+impl Store {
+    fn put(&self, write: Write) -> Receiver<Result<(), WriteError>> {
+        let (tell, told) = channel();
+        self.write(write, Some(Box::new(move |result| _ = tell.send(result))));
+        told
+    }
+
+    fn done(&self, write: Write) -> Result<(), WriteError> {
+        self.put(write).recv_timeout(Duration::from_secs(60)).unwrap()
+    }
+
+    /// Does something to the open database, and waits for it.
+    fn touch(&self, touch: impl FnOnce(&Connection) + Send + 'static) {
+        let (tell, told) = channel();
+        let touch = Box::new(move |database: &Connection| {
+            touch(database);
+            tell.send(()).unwrap();
+        });
+        self.inbox.send(Message::Touch(touch)).unwrap();
+        told.recv_timeout(Duration::from_secs(60)).unwrap();
+    }
+}
+
+fn record(bits: u64) -> AccountRecord {
+    AccountRecord {
+        id: AccountId::from_bits(bits),
+        provider: "anthropic".into(),
+        label: None,
+        email: Some(format!("{bits}@example.org")),
+        tier: Tier::Pro,
+        kind: CredentialKind::Oauth,
+        standing: Standing::Ready,
+        enabled: true,
+        disabled_reason: None,
+        max_leases: None,
+        priority: 0,
+        uses: None,
+        project_id: None,
+        vendor_id: None,
+        created_at: Wall(1_700_000_000_000),
+        last_used_at: None,
+    }
+}
+
+fn credential(access: &str) -> Credential {
+    Credential {
+        kind: CredentialKind::Oauth,
+        access: Secret::new(access.into()),
+        refresh: Some(Secret::new(format!("refresh-of-{access}"))),
+        expires_at: Some(Wall(1_800_000_000_000)),
+    }
+}
+
+fn account(bits: u64, access: &str) -> Write {
+    Write::SaveAccount { record: record(bits), credential: Some(credential(access)) }
+}
+
+fn lease(fence: u64, account: u64) -> Lease {
+    Lease {
+        fence: Fence(fence),
+        account: AccountId::from_bits(account),
+        target: Target {
+            provider: "anthropic".into(),
+            family: "claude".into(),
+            key: "claude".into(),
+            pool: None,
+            model: None,
+        },
+        session: None,
+        label: None,
+        agent: None,
+        bind: Bind::Ttl,
+        holder: Holder::default(),
+        exclusive: false,
+        pinned: false,
+        ttl: None,
+        expires: None,
+        granted_at: Wall(5),
+        request_id: None,
+    }
+}
+
+fn full_lease(fence: u64, account: u64) -> Lease {
+    let process = Process { pid: u32::MAX, start: u64::MAX - 3 };
+    Lease {
+        target: Target { pool: Some("antigravity".into()), model: Some("opus".into()), ..lease(1, 1).target },
+        session: Some("conversation".into()),
+        label: Some("my label".into()),
+        agent: Some("claude-code".into()),
+        bind: Bind::Process(process),
+        holder: Holder { process: Some(process), program: Some(Arc::from("claude")) },
+        exclusive: true,
+        pinned: true,
+        ttl: Some(Duration::from_millis(90_500)),
+        expires: Some(Mono(123_456)),
+        request_id: Some("r-1".into()),
+        ..lease(fence, account)
+    }
+}
+
+fn limit(account: u64, key: &str, until: u64) -> LimitRecord {
+    LimitRecord {
+        account: AccountId::from_bits(account),
+        key: key.into(),
+        scope: Scope::Pool,
+        reason: Reason::QuotaExhausted,
+        until: Wall(until),
+        source: Source::Server,
+    }
+}
+
+fn session(name: &str, account: u64, used_at: u64) -> SessionRecord {
+    SessionRecord {
+        provider: "anthropic".into(),
+        session: name.into(),
+        account: AccountId::from_bits(account),
+        used_at: Wall(used_at),
+    }
+}

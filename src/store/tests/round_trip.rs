@@ -1,0 +1,193 @@
+//! What is written comes back.
+
+use super::*;
+
+#[test]
+fn every_record_comes_back_as_it_was() {
+    let home = Home::new();
+    let store = home.open().store;
+    let full = AccountRecord {
+        label: Some("work".into()),
+        tier: Tier::Ultra,
+        kind: CredentialKind::ApiKey,
+        standing: Standing::NeedsLogin("the login was revoked".into()),
+        enabled: false,
+        disabled_reason: Some("holiday".into()),
+        max_leases: Some(7),
+        priority: -3,
+        uses: Some(vec!["claude-code".into(), "a \"quoted\" one".into()]),
+        project_id: Some("p-1".into()),
+        vendor_id: Some("v-1".into()),
+        last_used_at: Some(Wall(99)),
+        ..record(2)
+    };
+    let verify = AccountRecord { standing: Standing::NeedsVerification("https://x".into()), ..record(1) };
+    store.write(Write::SaveAccount { record: full.clone(), credential: Some(credential("two")) }, None);
+    store.write(Write::SaveAccount { record: verify.clone(), credential: None }, None);
+    for lease in [full_lease(8, 2), lease(9, 1)] {
+        store.write(Write::SaveLease(lease), None);
+    }
+    for scope in [Scope::Request, Scope::Model, Scope::Pool, Scope::Account, Scope::Service] {
+        for (reason, source) in Reason::ALL.into_iter().zip([Source::Table, Source::Report, Source::Server].repeat(4)) {
+            let key = format!("claude:{}", reason.name());
+            store.write(Write::SaveLimit(LimitRecord { scope, reason, source, key, ..limit(1, "", 77) }), None);
+        }
+    }
+    store.write(Write::SaveSession(session("s", 1, 4)), None);
+    store.write(Write::SaveSession(session("s", 2, 5)), None);
+    assert_eq!(store.done(Write::ReserveFences(Fence(64))), Ok(()));
+    assert_eq!(store.close(true), Health::Ok);
+
+    let Opened { loaded, .. } = home.open();
+    assert_eq!(loaded.snapshot.accounts, [full.clone(), verify]);
+    assert_eq!(loaded.snapshot.leases, [full_lease(8, 2), lease(9, 1)]);
+    assert_eq!(loaded.snapshot.limits.len(), 50);
+    assert!(loaded.snapshot.limits.iter().all(|limit| limit.key == format!("claude:{}", limit.reason.name())));
+    assert_eq!(loaded.snapshot.sessions, [session("s", 2, 5)]);
+    assert_eq!(loaded.credentials, [(full.id, credential("two"))]);
+    assert_eq!(loaded.fence, Fence(65));
+    assert!(loaded.clean && loaded.same_boot && !loaded.read_only, "{loaded:?}");
+    assert_eq!(loaded.warnings, [""; 0]);
+}
+
+#[test]
+fn changes_and_removals_come_back_too() {
+    let home = Home::new();
+    let store = home.open().store;
+    for bits in [1, 2, 3] {
+        store.write(account(bits, "old"), None);
+        store.write(Write::SaveLease(lease(bits, bits)), None);
+        store.write(Write::SaveSession(session(&bits.to_string(), bits, 1)), None);
+        store.write(Write::SaveLimit(limit(bits, "a", 1)), None);
+        store.write(Write::SaveLimit(limit(bits, "b", 2)), None);
+    }
+    let changed = AccountRecord { label: Some("changed".into()), ..record(1) };
+    store.write(Write::SaveAccount { record: changed.clone(), credential: None }, None);
+    store.write(account(3, "new"), None);
+    store.write(Write::DeleteAccount(AccountId::from_bits(2)), None);
+    store.write(Write::DropLease(Fence(3)), None);
+    store.write(Write::DropLimit(AccountId::from_bits(1), Some((Scope::Pool, "a".into()))), None);
+    store.write(Write::DropLimit(AccountId::from_bits(3), None), None);
+    store.write(Write::LastUsed(vec![(AccountId::from_bits(3), Wall(42))]), None);
+    store.write(Write::ReserveFences(Fence(100)), None);
+    store.write(Write::ReserveFences(Fence(50)), None);
+    store.close(true);
+
+    let loaded = home.open().loaded;
+    assert_eq!(loaded.snapshot.accounts, [changed, AccountRecord { last_used_at: Some(Wall(42)), ..record(3) }]);
+    let secrets = [(AccountId::from_bits(1), credential("old")), (AccountId::from_bits(3), credential("new"))];
+    assert_eq!(loaded.credentials, secrets);
+    assert_eq!(loaded.snapshot.leases, [lease(1, 1)]);
+    assert_eq!(loaded.snapshot.limits, [limit(1, "b", 2)]);
+    assert_eq!(loaded.snapshot.sessions.len(), 2);
+    assert_eq!(loaded.fence, Fence(101));
+}
+
+#[test]
+fn a_begun_refresh_is_known_until_it_ends() {
+    let home = Home::new();
+    let store = home.open().store;
+    let id = AccountId::from_bits(1);
+    store.write(account(1, "old"), None);
+    store.done(Write::MarkRefresh(id, Some(Wall(7)))).unwrap();
+    let crashed = home.crashed();
+    assert_eq!(crashed.open().loaded.refreshing, [(id, Wall(7))]);
+    store.write(account(1, "new"), None);
+    store.close(true);
+    assert_eq!(home.open().loaded.refreshing, []);
+}
+
+#[test]
+fn a_copied_database_reveals_no_secret() {
+    let home = Home::new();
+    let store = home.open().store;
+    store.done(account(1, "sk-canary-4711")).unwrap();
+    let key = std::fs::read(&home.paths.key).unwrap();
+    let shows = |needle: &[u8], bytes: &[u8]| bytes.windows(needle.len()).any(|window| window == needle);
+    for bytes in [home.bytes(), {
+        drop(store);
+        home.bytes()
+    }] {
+        assert!(shows(b"1@example.org", &bytes));
+        assert!(!shows(b"canary", &bytes));
+        assert!(!shows(&key[13..40], &bytes));
+    }
+}
+
+#[test]
+fn a_crash_at_any_commit_leaves_what_was_done() {
+    let home = Home::new();
+    let store = home.open().store;
+    for n in 1..=30 {
+        store.done(account(n, &format!("token-{n}"))).unwrap();
+        store.done(Write::ReserveFences(Fence(n * 10))).unwrap();
+        store.done(Write::SaveLease(lease(n, n))).unwrap();
+        let crashed = home.crashed();
+        let loaded = crashed.open().loaded;
+        assert_eq!(loaded.credentials.len() as u64, n);
+        assert_eq!(loaded.snapshot.leases.len() as u64, n);
+        assert_eq!(loaded.fence, Fence(n * 10 + 1));
+        assert!(!loaded.clean && loaded.same_boot);
+    }
+}
+
+#[test]
+fn a_torn_log_loses_its_end_and_nothing_else() {
+    let home = Home::new();
+    let store = home.open().store;
+    store.done(account(1, "first")).unwrap();
+    store.touch(|database| database.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").unwrap());
+    store.done(account(2, "second")).unwrap();
+    let log = file::beside(&home.paths.database, "-wal");
+    let whole = std::fs::read(&log).unwrap();
+    for length in [0, 1, 31, 32, 33, whole.len() / 2, whole.len() - 1, whole.len()] {
+        let crashed = home.crashed();
+        std::fs::write(file::beside(&crashed.paths.database, "-wal"), &whole[..length]).unwrap();
+        let loaded = crashed.open().loaded;
+        let expected = if length == whole.len() { 2 } else { 1 };
+        assert_eq!(loaded.credentials.len(), expected, "{length} of {}", whole.len());
+    }
+}
+
+#[test]
+fn another_boot_ends_leases_and_keeps_fences() {
+    let home = Home::new();
+    let first = home.open();
+    first.store.write(account(1, "a"), None);
+    first.store.write(Write::SaveLease(lease(700, 1)), None);
+    drop(first.store);
+    let again = home.open();
+    assert_eq!(again.loaded.lease_key, first.loaded.lease_key);
+    assert!(again.loaded.same_boot && !again.loaded.clean);
+    assert_eq!(again.loaded.snapshot.leases.len(), 1);
+    assert_eq!(again.loaded.fence, Fence(701));
+    again.store.close(true);
+    let rebooted = home.open_in("boot-2");
+    assert_ne!(rebooted.loaded.lease_key, first.loaded.lease_key);
+    assert!(!rebooted.loaded.same_boot && rebooted.loaded.clean);
+    assert_eq!(rebooted.loaded.snapshot.leases, []);
+    rebooted.store.close(true);
+    let last = home.open_in("boot-2");
+    assert_eq!(last.loaded.lease_key, rebooted.loaded.lease_key);
+    assert_eq!(last.loaded.fence, Fence(701));
+}
+
+#[test]
+fn sessions_and_limits_are_bounded() {
+    let home = Home::new();
+    let store = home.open().store;
+    store.write(account(1, "a"), None);
+    for n in 0..write::MOST_ROWS as u64 + 500 {
+        store.put(Write::SaveSession(session(&n.to_string(), 1, n)));
+        if n % 1000 == 0 {
+            store.done(Write::SaveLimit(limit(1, "k", n))).unwrap();
+        }
+    }
+    store.close(true);
+    let loaded = home.open().loaded;
+    assert!(loaded.snapshot.sessions.len() <= write::MOST_ROWS + write::MOST_ROWS / 10);
+    drop(loaded);
+    let loaded = home.open().loaded;
+    assert_eq!(loaded.snapshot.sessions.len(), write::MOST_ROWS);
+    assert_eq!(loaded.snapshot.sessions[0].session, "500");
+}

@@ -1,0 +1,244 @@
+//! Writes: what can be asked of the store, and what each does to the tables.
+
+use rusqlite::{Connection, params};
+
+use crate::credential::Credential;
+use crate::limits::Scope;
+use crate::pool::{AccountId, AccountRecord, Bind, Fence, Lease, LimitRecord, Process, SessionRecord, Wall, millis};
+
+use super::names;
+use super::seal::Key;
+
+/// Most sessions and most limits kept; beyond it the oldest go. The pool itself keeps no more sessions.
+pub(super) const MOST_ROWS: usize = 10_000;
+
+/// One change of what is kept.
+#[derive(Debug)]
+pub enum Write {
+    /// Keep this record; with a credential, fsynced before it is done. Without one, the kept credential stays.
+    SaveAccount {
+        /// The record.
+        record: AccountRecord,
+        /// What authenticates it, if that is new.
+        credential: Option<Credential>,
+    },
+    /// Forget an account and all that hangs on it; fsynced.
+    DeleteAccount(AccountId),
+    /// A refresh of this account's login is about to be sent (its time), or has ended without a new credential
+    /// (`None`); fsynced. Saving a new credential ends it too.
+    MarkRefresh(AccountId, Option<Wall>),
+    /// Keep this lease.
+    SaveLease(Lease),
+    /// Forget this lease.
+    DropLease(Fence),
+    /// Keep where a session lives.
+    SaveSession(SessionRecord),
+    /// Keep a limit in place of the one of the same account, scope and key.
+    SaveLimit(LimitRecord),
+    /// Forget limits of an account: all, or of one scope and key.
+    DropLimit(AccountId, Option<(Scope, String)>),
+    /// Fences up to and including this one may be used; fsynced.
+    ReserveFences(Fence),
+    /// When accounts were last leased.
+    LastUsed(Vec<(AccountId, Wall)>),
+}
+
+/// Why a write could not be applied.
+#[derive(Debug)]
+pub(super) enum Fault {
+    Database(rusqlite::Error),
+    Refused(String),
+}
+
+impl From<rusqlite::Error> for Fault {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Database(error)
+    }
+}
+
+impl Write {
+    /// Whether it must survive the machine, not only the daemon.
+    #[must_use]
+    pub(super) fn must_be_synced(&self) -> bool {
+        match self {
+            Self::SaveAccount { credential, .. } => credential.is_some(),
+            Self::DeleteAccount(_) | Self::MarkRefresh(..) | Self::ReserveFences(_) => true,
+            _ => false,
+        }
+    }
+
+    pub(super) fn apply(&self, database: &Connection, key: &Key) -> Result<(), Fault> {
+        match self {
+            Self::SaveAccount { record, credential } => {
+                save_account(database, record)?;
+                credential.as_ref().map_or(Ok(()), |credential| save_credential(database, key, record.id, credential))
+            }
+            Self::DeleteAccount(id) => {
+                for table in ["credential", "lease", "session", "limits"] {
+                    run(database, &format!("DELETE FROM {table} WHERE account = ?1"), [id.to_string()])?;
+                }
+                run(database, "DELETE FROM account WHERE id = ?1", [id.to_string()])
+            }
+            Self::MarkRefresh(id, at) => run(
+                database,
+                "UPDATE credential SET refresh_started_at = ?2 WHERE account = ?1",
+                params![id.to_string(), at.map(|at| integer(at.0))],
+            ),
+            Self::SaveLease(lease) => save_lease(database, lease),
+            Self::DropLease(fence) => run(database, "DELETE FROM lease WHERE fence = ?1", [integer(fence.0)]),
+            Self::SaveSession(session) => run(
+                database,
+                "INSERT OR REPLACE INTO session (provider, session, account, used_at) VALUES (?1, ?2, ?3, ?4)",
+                params![session.provider, session.session, session.account.to_string(), integer(session.used_at.0)],
+            ),
+            Self::SaveLimit(limit) => save_limit(database, limit),
+            Self::DropLimit(id, None) => run(database, "DELETE FROM limits WHERE account = ?1", [id.to_string()]),
+            Self::DropLimit(id, Some((scope, key))) => run(
+                database,
+                "DELETE FROM limits WHERE account = ?1 AND scope = ?2 AND key = ?3",
+                params![id.to_string(), scope.name(), key],
+            ),
+            Self::ReserveFences(last) => run(
+                database,
+                "UPDATE meta SET value = max(value, ?1) WHERE name = 'next_fence'",
+                [integer(last.0.saturating_add(1))],
+            ),
+            Self::LastUsed(times) => times.iter().try_for_each(|(id, at)| {
+                run(
+                    database,
+                    "UPDATE account SET last_used_at = ?2 WHERE id = ?1",
+                    params![id.to_string(), integer(at.0)],
+                )
+            }),
+        }
+    }
+}
+
+/// Drops the oldest sessions and limits beyond the bound, and whatever belongs to no account.
+pub(super) fn prune(database: &Connection) -> rusqlite::Result<()> {
+    // no credential is ever dropped but by DeleteAccount
+    for table in ["lease", "session", "limits"] {
+        database.execute(&format!("DELETE FROM {table} WHERE account NOT IN (SELECT id FROM account)"), [])?;
+    }
+    prune_sessions(database)?;
+    let statement = "DELETE FROM limits WHERE (account, scope, key) IN \
+                     (SELECT account, scope, key FROM limits ORDER BY until DESC LIMIT -1 OFFSET ?1)";
+    database.execute(statement, [MOST_ROWS as i64]).map(drop)
+}
+
+/// Drops the longest unused sessions beyond the bound.
+pub(super) fn prune_sessions(database: &Connection) -> rusqlite::Result<()> {
+    let statement = "DELETE FROM session WHERE (provider, session) IN \
+                     (SELECT provider, session FROM session ORDER BY used_at DESC LIMIT -1 OFFSET ?1)";
+    database.execute(statement, [MOST_ROWS as i64]).map(drop)
+}
+
+fn run(database: &Connection, statement: &str, values: impl rusqlite::Params) -> Result<(), Fault> {
+    database.prepare_cached(statement)?.execute(values)?;
+    Ok(())
+}
+
+fn save_account(database: &Connection, record: &AccountRecord) -> Result<(), Fault> {
+    let (standing, why) = names::standing_name(&record.standing);
+    let uses = record.uses.as_ref().map(serde_json::to_string).transpose();
+    let uses = uses.map_err(|error| Fault::Refused(format!("the list of uses is not text: {error}")))?;
+    run(
+        database,
+        "INSERT INTO account (id, provider, label, email, tier, kind, standing, standing_why, enabled, \
+         disabled_reason, max_leases, priority, uses, project_id, vendor_id, created_at, last_used_at) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17) \
+         ON CONFLICT (id) DO UPDATE SET provider = ?2, label = ?3, email = ?4, tier = ?5, kind = ?6, standing = ?7, \
+         standing_why = ?8, enabled = ?9, disabled_reason = ?10, max_leases = ?11, priority = ?12, uses = ?13, \
+         project_id = ?14, vendor_id = ?15, created_at = ?16, last_used_at = ?17",
+        params![
+            record.id.to_string(),
+            record.provider,
+            record.label,
+            record.email,
+            names::tier_name(record.tier),
+            names::kind_name(record.kind),
+            standing,
+            why,
+            record.enabled,
+            record.disabled_reason,
+            record.max_leases,
+            record.priority,
+            uses,
+            record.project_id,
+            record.vendor_id,
+            integer(record.created_at.0),
+            record.last_used_at.map(|at| integer(at.0)),
+        ],
+    )
+}
+
+fn save_credential(database: &Connection, key: &Key, id: AccountId, credential: &Credential) -> Result<(), Fault> {
+    let sealed = key.seal_credential(id, credential).map_err(Fault::Refused)?;
+    let statement = "INSERT OR REPLACE INTO credential (account, sealed) VALUES (?1, ?2)";
+    run(database, statement, params![id.to_string(), sealed])
+}
+
+fn save_lease(database: &Connection, lease: &Lease) -> Result<(), Fault> {
+    let (bind, process) = match lease.bind {
+        Bind::Process(process) => ("process", Some(process)),
+        Bind::Ttl => ("ttl", None),
+        Bind::Connection(_) => return Err(Fault::Refused("a lease bound to a connection ends with it".into())),
+    };
+    let holder = lease.holder.process;
+    run(
+        database,
+        "INSERT OR REPLACE INTO lease (fence, account, provider, family, key, pool, model, session, label, agent, \
+         bind, bind_pid, bind_start, holder_pid, holder_start, holder_program, exclusive, pinned, ttl, expires, \
+         granted_at, request_id) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, \
+         ?17, ?18, ?19, ?20, ?21, ?22)",
+        params![
+            integer(lease.fence.0),
+            lease.account.to_string(),
+            &*lease.target.provider,
+            &*lease.target.family,
+            &*lease.target.key,
+            lease.target.pool.as_deref(),
+            lease.target.model.as_deref(),
+            lease.session.as_deref(),
+            lease.label.as_deref(),
+            lease.agent.as_deref(),
+            bind,
+            process.map(|process| process.pid),
+            process.map(start),
+            holder.map(|process| process.pid),
+            holder.map(start),
+            lease.holder.program.as_deref(),
+            lease.exclusive,
+            lease.pinned,
+            lease.ttl.map(|ttl| integer(millis(ttl))),
+            lease.expires.map(|at| integer(at.0)),
+            integer(lease.granted_at.0),
+            lease.request_id.as_deref(),
+        ],
+    )
+}
+
+fn save_limit(database: &Connection, limit: &LimitRecord) -> Result<(), Fault> {
+    run(
+        database,
+        "INSERT OR REPLACE INTO limits (account, scope, key, reason, until, source) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        params![
+            limit.account.to_string(),
+            limit.scope.name(),
+            limit.key,
+            limit.reason.name(),
+            integer(limit.until.0),
+            limit.source.name(),
+        ],
+    )
+}
+
+/// SQLite's integers have a sign; times and fences that large are "never" anyway.
+fn integer(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+/// Start times are only compared, and use all bits on some platforms.
+fn start(process: Process) -> i64 {
+    process.start.cast_signed()
+}

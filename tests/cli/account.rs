@@ -1,0 +1,65 @@
+//! `account …`, and what becomes of secrets.
+
+use serde_json::json;
+
+use super::support::Home;
+
+#[test]
+fn accounts_come_change_and_go() {
+    let home = Home::with_keys(&[("anthropic", "work")]);
+    let login = r#"{"access_token":"at-canary","refresh_token":"rt-canary","expires_at":"2099-01-01T00:00:00Z",
+        "email":"a@b.c","tier":"pro"}"#;
+    home.feed(&["account", "add", "claude", "--oauth-stdin"], login).ok().says("added a@b.c");
+    let list = home.json(&["account", "list"]);
+    assert_eq!((&list[0]["label"], &list[0]["kind"]), (&json!("work"), &json!("api_key")));
+    assert_eq!((&list[1]["email"], &list[1]["tier"]), (&json!("a@b.c"), &json!("pro")));
+    assert_eq!(list[1]["credential_expires_at"], 4_070_908_800_000_u64);
+    assert_eq!(home.json(&["account", "list", "-p", "openai"]), json!([]));
+
+    home.run(&["account", "set", "work", "label=home", "priority=-3", "use=claude,codex"]).ok().says("changed home");
+    let shown = home.json(&["account", "show", "home"]);
+    assert_eq!((&shown["priority"], &shown["use"]), (&json!(-3), &json!(["claude", "codex"])));
+    home.run(&["account", "show", &shown["id"].as_str().unwrap()[..7]]).ok().says("home");
+    home.run(&["account", "disable", "home", "--reason", "holiday"]).ok();
+    home.run(&["account", "show", "home"]).ok().says("disabled: holiday");
+    assert_eq!(home.json(&["account", "enable", "home"])["state"], "ready");
+
+    home.run(&["account", "show", "nobody"]).exits(1).complains("lessor account list");
+    home.run(&["account", "set", "home", "colour=red"]).exits(2).complains("it may be label");
+    home.run(&["account", "remove", "--all"]).exits(2);
+    home.run(&["account", "remove", "home"]).ok().says("removed home");
+    assert_eq!(home.json(&["account", "remove", "--all", "--yes"]).as_array().unwrap().len(), 1);
+    home.run(&["account", "list"]).ok().says("no accounts yet");
+}
+
+#[test]
+fn bad_secrets_are_refused_and_never_shown() {
+    let home = Home::new();
+    let key = ["account", "add", "openai", "--api-key-stdin"];
+    home.feed(&key, "").exits(1).complains("empty");
+    home.feed(&key, "sk-canary\nsk-canary\n").exits(1).complains("more than one line");
+    home.feed(&key, &"k".repeat(64 * 1024 + 1)).exits(1).complains("longer than 64 KiB");
+    home.run(&["account", "add", "openai"]).exits(2);
+    let login = ["account", "add", "openai", "--oauth-stdin"];
+    for text in ["sk-canary", "\"sk-canary\"", r#"{"access_token":"sk-canary","x":1}"#, r#"{"access_token":1}"#] {
+        let refused = home.feed(&login, text).exits(1).complains("this is no login");
+        assert!(!refused.err.contains("canary"), "{refused:?}");
+    }
+}
+
+#[test]
+fn secrets_are_printed_by_acquire_as_json_alone() {
+    let home = Home::with_keys(&[("anthropic", "work")]);
+    let acquire = ["acquire", "anthropic", "--ttl", "10m", "--wait", "0s"];
+    assert_eq!(home.json(&acquire)["credential"]["secret"], "sk-canary-work");
+    home.run(&["release", home.json(&["leases"])[0]["lease"].as_str().unwrap()]).ok();
+    home.run(&acquire).ok().says("lease    ls_");
+    for command in [&["status"][..], &["account", "list"], &["account", "show", "work"], &["leases"], &["events"]] {
+        for args in [command.to_vec(), [command, &["--json"]].concat()] {
+            let done = home.run(&args).ok();
+            assert!(!done.out.contains("canary") && !done.err.contains("canary"), "{done:?}");
+        }
+    }
+    let log = std::fs::read_to_string(home.places().log).unwrap();
+    assert!(!log.contains("canary"), "{log}");
+}

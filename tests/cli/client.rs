@@ -1,0 +1,62 @@
+//! The Rust client.
+
+use std::process::Command;
+use std::time::Duration;
+
+use lessor::client::{Client, ClientError, LeaseGuard, Start};
+use lessor::config::Flags;
+use lessor::protocol::Acquire;
+
+use super::support::{Home, PROGRAM};
+
+fn request() -> Acquire {
+    Acquire { provider: "anthropic".into(), wait_ms: Some(0), ..Acquire::default() }
+}
+
+/// A wrapper that knows the home, because the environment of this process does not.
+fn start(home: &Home) -> Start {
+    let wrapper = home.path().join("lessor-here");
+    let script = format!("#!/bin/sh\nLESSOR_HOME='{}' exec {PROGRAM} \"$@\"\n", home.path().display());
+    std::fs::write(&wrapper, script).unwrap();
+    std::fs::set_permissions(&wrapper, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    Start::program(wrapper, &Flags::default())
+}
+
+#[test]
+fn a_guard_gives_its_lease_back() {
+    let home = Home::with_keys(&[("anthropic", "work")]);
+    let client = Client::connect(&home.places()).unwrap();
+    let guard = LeaseGuard::acquire(client, request()).unwrap();
+    assert_eq!(guard.lease().account.label.as_deref(), Some("work"));
+    assert!(!format!("{guard:?}").contains("canary"));
+    let mut other = Client::connect(&home.places()).unwrap();
+    assert_eq!(other.leases().unwrap().len(), 1);
+    drop(guard);
+    assert!(other.leases().unwrap().is_empty());
+}
+
+#[test]
+fn a_guard_outlives_its_daemon() {
+    let home = Home::with_keys(&[("anthropic", "work")]);
+    let client = Client::connect(&home.places()).unwrap();
+    let pid = client.server().pid;
+    let mut guard = LeaseGuard::acquire(client, request()).unwrap().reconnect_by(home.places(), start(&home));
+    let fence = guard.lease().fence;
+    assert!(Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap().success());
+    let credential = guard.credential(false).unwrap();
+    assert_eq!(&*credential.secret.0, "sk-canary-work");
+    assert_eq!(guard.lease().fence, fence);
+    let mut other = Client::connect(&home.places()).unwrap();
+    assert_ne!(other.server().pid, pid);
+    assert_eq!(other.leases().unwrap().len(), 1);
+}
+
+#[test]
+fn refusals_and_absence_are_told_apart() {
+    let home = Home::new();
+    assert!(matches!(Client::connect(&home.places()), Err(ClientError::NoDaemon(_))));
+    let mut client = Client::connect_or_start(&home.places(), &start(&home)).unwrap();
+    assert_eq!(client.acquire(request()).unwrap_err().kind(), Some("no_account"));
+    assert!(client.config().unwrap().starts_with('{'));
+    assert!(client.stop(Duration::from_secs(15)).unwrap());
+}

@@ -1,0 +1,82 @@
+//! `daemon`, `ping`, `stop`, and the start of a daemon by whoever needs it.
+
+use serde_json::{Value, json};
+
+use super::support::{Home, PROGRAM, feed};
+
+#[test]
+fn a_daemon_is_started_pinged_and_stopped() {
+    let home = Home::new();
+    home.run(&["stop"]).ok().says("no daemon is running");
+    home.run(&["--no-start", "ping"]).exits(3).complains("no daemon at").complains("hint: start one: lessor daemon");
+    home.run(&["ping"]).ok().says("answers in");
+    let pong = home.json(&["ping"]);
+    assert!(pong["round_trip_us"].is_u64() && pong["version"] == env!("CARGO_PKG_VERSION"), "{pong}");
+    home.run(&["daemon"]).ok().complains("already running: pid");
+    home.run(&["--no-start", "status"]).ok().says("no accounts yet: lessor account add");
+    assert_eq!(home.json(&["stop"]), json!({"stopped": true, "pid": pong["pid"]}));
+    assert_eq!(home.json(&["stop"]), json!({"stopped": false, "pid": null}));
+    assert!(!home.places().socket.exists());
+}
+
+#[test]
+fn no_start_can_be_said_by_the_environment() {
+    let home = Home::new();
+    let mut command = home.command(&["status"]);
+    command.env("LESSOR_NO_START", "1");
+    feed(command, "").exits(3);
+    assert!(!home.places().state.exists());
+}
+
+#[test]
+fn a_daemon_elsewhere_is_found_by_its_lock() {
+    let home = Home::new();
+    let socket = home.path().join("other.sock");
+    let pong = home.json(&["--socket", socket.to_str().unwrap(), "ping"]);
+    assert_eq!(home.json(&["--no-start", "ping"])["pid"], pong["pid"]);
+    assert_eq!(home.json(&["status"])["socket"], socket.to_str().unwrap());
+}
+
+#[test]
+fn fifty_clients_at_once_are_all_served_by_one_daemon() {
+    let home = Home::new();
+    let pids: Vec<Value> = std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..50).map(|_| scope.spawn(|| home.json(&["ping"])["pid"].clone())).collect();
+        clients.into_iter().map(|client| client.join().unwrap()).collect()
+    });
+    assert!(pids.iter().all(|pid| *pid == pids[0]), "{pids:?}");
+}
+
+#[test]
+fn clients_that_meet_a_stop_are_served_by_the_next_daemon() {
+    let home = Home::new();
+    for _ in 0..5 {
+        home.run(&["ping"]).ok();
+        std::thread::scope(|scope| {
+            scope.spawn(|| home.run(&["stop"]).ok());
+            for _ in 0..4 {
+                scope.spawn(|| home.run(&["ping"]).ok());
+            }
+        });
+    }
+}
+
+#[test]
+fn a_daemon_that_cannot_start_is_explained() {
+    let home = Home::new();
+    std::fs::write(home.path().join("config.toml"), "[daemon]\nlgo = 1\n").unwrap();
+    home.run(&["status"]).exits(3).complains("none could be started").complains("lgo");
+    home.run(&["daemon"]).exits(6).complains("config.toml:2");
+    let error: Value = serde_json::from_str(&home.run(&["status", "--json"]).exits(3).err).unwrap();
+    assert_eq!(error["error"]["data"]["kind"], "no_daemon");
+}
+
+/// A pipe of the caller's that the daemon kept open would never end, and this test with it.
+#[test]
+fn a_started_daemon_keeps_nothing_of_its_starter_open() {
+    let home = Home::new();
+    let mut shell = std::process::Command::new("sh");
+    let script = format!("exec 7>&1; {PROGRAM} ping >/dev/null; exec 7>&-; echo done");
+    shell.args(["-c", &script]).env("LESSOR_HOME", home.path());
+    feed(shell, "").ok().says("done");
+}

@@ -1,0 +1,49 @@
+//! `acquire`, `release`, `renew`, `leases`.
+
+use serde_json::{Value, json};
+
+use super::support::{Home, PROGRAM, feed};
+
+#[test]
+fn leases_are_taken_shown_renewed_and_given_back() {
+    let home = Home::with_keys(&[("anthropic", "work")]);
+    home.run(&["leases"]).ok().says("no leases are held now");
+    let me = std::process::id();
+    let pid = me.to_string();
+    let lease = home.json(&["acquire", "claude", "--pid", &pid, "--ttl", "10m", "--label", "job", "--priority", "-5"]);
+    assert_eq!((&lease["provider"], &lease["account"]["label"]), (&json!("anthropic"), &json!("work")));
+    let row = &home.json(&["leases"])[0];
+    assert_eq!((&row["bind"], &row["holder"]["pid"], &row["label"]), (&json!("pid"), &json!(me), &json!("job")));
+    let short = &lease["lease"].as_str().unwrap()[..14];
+    home.run(&["leases"]).ok().says(short).says("job").says("in 10 min");
+    home.run(&["status"]).ok().says(short).says("1/1");
+    home.run(&["renew", short]).ok().says("renewed: ends in 10 min");
+    home.run(&["renew", short, "--fence", "1"]).exits(1);
+    assert_eq!(home.json(&["release", short]), json!({}));
+    home.run(&["release", lease["lease"].as_str().unwrap()]).exits(1).complains("ended");
+    home.run(&["release", "ls_nonsense"]).exits(1);
+}
+
+/// Bound to nobody in particular, the lease is the calling program's: this test.
+#[test]
+fn a_lease_is_bound_to_the_program_that_called() {
+    let home = Home::with_keys(&[("anthropic", "work")]);
+    let mut shell = std::process::Command::new("sh");
+    shell.args(["-c", &format!("timeout 60 {PROGRAM} acquire anthropic; true")]).env("LESSOR_HOME", home.path());
+    feed(shell, "").ok().says("life     until cli-");
+    assert_eq!(home.json(&["leases"])[0]["holder"]["pid"], std::process::id());
+}
+
+#[test]
+fn refusals_have_their_exit_codes() {
+    let home = Home::with_keys(&[("anthropic", "work")]);
+    home.run(&["acquire", "openai", "--wait", "0s"]).exits(5).complains("lessor account add openai");
+    home.run(&["acquire", "nosuch", "--wait", "0s"]).exits(1).complains("no provider");
+    home.run(&["acquire", "anthropic", "--account", "x", "--wait", "0s"]).exits(1).complains("no account");
+    home.run(&["acquire", "anthropic", "--wait", "5"]).exits(2).complains("5s");
+    home.run(&["acquire", "anthropic", "--ttl", "1h", "--exclusive"]).ok();
+    home.run(&["acquire", "anthropic", "--ttl", "1h", "--wait", "0s"]).exits(4).complains("busy");
+    let refused = home.run(&["acquire", "anthropic", "--ttl", "1h", "--wait", "0s", "--json"]).exits(4);
+    let error: Value = serde_json::from_str(&refused.err).unwrap();
+    assert_eq!((&error["error"]["data"]["kind"], refused.out.as_str()), (&json!("no_capacity"), ""));
+}

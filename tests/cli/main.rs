@@ -1,0 +1,10 @@
+//! Each command, and the Rust client, against a real daemon in a fresh home: text, JSON, exit code.
+#![cfg(unix)]
+
+mod account;
+mod client;
+mod daemon;
+mod lease;
+mod run;
+mod small;
+mod support;

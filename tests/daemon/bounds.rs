@@ -1,0 +1,350 @@
+//! What one client can make the daemon keep, write or forget: it has an end, and the others do not notice.
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use lessor::protocol::{Answer, Call, FromServer, Hello, MAGIC, MAX_MESSAGE, Nothing, ServerFrames, encode_call};
+use serde_json::{Value, json};
+
+use crate::support::{Client, Home, Idler, PATIENCE, descriptors, fence, reference, resident, wait_until};
+
+const WAIT: &str = "[leases]\noverflow = \"wait\"\n";
+
+fn acquire_line(id: usize) -> String {
+    format!(
+        "{{\"jsonrpc\":\"2.0\",\"id\":{id},\"method\":\"lease.acquire\",\"params\":{{\"provider\":\"anthropic\"}}}}\n"
+    )
+}
+
+/// The next message of a binary connection; `None` when it was closed.
+fn next_frame(stream: &mut UnixStream, frames: &mut ServerFrames) -> Option<FromServer<'static>> {
+    loop {
+        if let Some(message) = frames.take().unwrap() {
+            return Some(message);
+        }
+        let mut buffer = [0; 4096];
+        match stream.read(&mut buffer).unwrap() {
+            0 => return None,
+            read => frames.inbox().extend_from_slice(&buffer[..read]),
+        }
+    }
+}
+
+fn binary(home: &Home) -> UnixStream {
+    let stream = UnixStream::connect(home.socket()).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream
+}
+
+#[test]
+fn the_count_of_waiting_calls_survives_calls_that_go_to_the_disk_meanwhile() {
+    let home = Home::with_accounts(WAIT, 1);
+    let mut holder = home.client();
+    let lease = holder.acquire();
+    let mut client = home.client();
+    for id in 0..64 {
+        client.stream.write_all(acquire_line(1000 + id).as_bytes()).unwrap();
+    }
+    home.client().wait_for_queue(64);
+    // each of these waits for the disk: refused or carried out, but never counted wrong
+    for _ in 0..8 {
+        client.ask("account.set", &json!({ "account": "a0", "tier": "pro" }));
+    }
+    client.stream.write_all(acquire_line(2000).as_bytes()).unwrap();
+    let refused = client.receive().unwrap();
+    assert_eq!((&refused["id"], &refused["error"]["data"]["kind"]), (&json!(2000), &json!("overloaded")), "{refused}");
+    // and when all have been answered, there is room for as many again
+    holder.call("lease.release", reference(&lease));
+    for _ in 0..64 {
+        let lease = client.receive().unwrap();
+        client.send("lease.release", &reference(&lease["result"])).unwrap();
+        assert!(client.receive().unwrap()["error"].is_null());
+    }
+    let held = holder.acquire();
+    for id in 0..65 {
+        client.stream.write_all(acquire_line(3000 + id).as_bytes()).unwrap();
+    }
+    let refused = client.receive().unwrap();
+    assert_eq!(refused["id"], 3064, "{refused}");
+    holder.call("lease.release", reference(&held));
+}
+
+#[test]
+fn a_call_without_an_id_is_carried_out_and_never_answered() {
+    let home = Home::with_accounts("", 1);
+    let mut client = home.client();
+    for (method, params) in [
+        ("account.disable", json!({ "account": "a0" })),
+        ("account.add", json!({ "provider": "anthropic", "kind": "api_key", "secret": "sk-canary-b", "label": "b" })),
+        ("account.add", json!({ "provider": "nobody", "kind": "api_key", "secret": "sk-canary-b" })),
+        ("lease.acquire", json!({ "provider": "anthropic", "bind": "ttl" })),
+        ("lease.release", json!({ "lease": "nonsense" })),
+        ("status", json!({})),
+        ("nonsense", json!({})),
+    ] {
+        writeln!(client.stream, "{}", json!({ "jsonrpc": "2.0", "method": method, "params": params })).unwrap();
+    }
+    let mut other = home.client();
+    wait_until("the account is added", || other.call("account.list", json!({})).as_array().unwrap().len() == 2);
+    assert_eq!(client.ask("hello", &json!({}))["id"], 1, "the first answer is the first that was asked for");
+    let accounts = other.call("account.list", json!({}));
+    assert_eq!((&accounts[0]["enabled"], &accounts[1]["enabled"]), (&json!(false), &json!(true)));
+    assert!(other.call("lease.list", json!({})).as_array().unwrap().is_empty(), "nobody could be told of it");
+}
+
+#[test]
+fn a_listener_that_reads_nothing_is_closed_and_costs_a_bounded_amount() {
+    let home = Home::with_accounts("", 1);
+    let mut deaf = home.client();
+    deaf.call("events.subscribe", json!({}));
+    deaf.stream.set_nonblocking(true).unwrap();
+    let mut busy = home.client();
+    let before = resident(home.pid());
+    // a lease is told of twice, some 250 bytes each time
+    let mut told = 0;
+    wait_until("the deaf one is closed", || {
+        for _ in 0..100 {
+            let lease = busy.acquire();
+            busy.call("lease.release", reference(&lease));
+            told += 2;
+        }
+        // only its writing can tell: what it is sent stays unread
+        deaf.stream.write_all(b"\n").is_err_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+    });
+    let grown = resident(home.pid()).saturating_sub(before);
+    println!("closed after {told} events, {grown} bytes grown");
+    assert!(grown < 4 << 20, "{grown} bytes");
+    assert_eq!(busy.acquire()["account"]["label"], "a0");
+}
+
+#[test]
+fn one_write_of_many_calls_does_not_make_the_daemon_keep_all_their_answers() {
+    let home = Home::with_accounts("", 100);
+    let size = home.client().ask("account.list", &json!({})).to_string().len();
+    let before = resident(home.pid());
+    let mut greedy = home.client();
+    // a long message makes room to read much at once
+    writeln!(greedy.stream, "{{\"x\":\"{}\"}}", "y".repeat(MAX_MESSAGE - 100)).unwrap();
+    greedy.receive().unwrap();
+    let call = "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"account.list\"}\n";
+    let calls = 600;
+    let mut sender = greedy.stream.try_clone().unwrap();
+    let sending = std::thread::spawn(move || sender.write_all(call.repeat(calls).as_bytes()).unwrap());
+    let (mut peak, mut answers) = (0, 0);
+    let mut bytes = vec![0; 64 * 1024];
+    while answers < calls {
+        let read = greedy.stream.read(&mut bytes).unwrap();
+        assert!(read > 0, "closed after {answers} answers");
+        answers += bytes[..read].iter().filter(|byte| **byte == b'\n').count();
+        peak = peak.max(resident(home.pid()));
+    }
+    sending.join().unwrap();
+    let grown = peak.saturating_sub(before);
+    println!("{size} bytes an answer, {calls} calls, {grown} bytes grown");
+    assert!(grown < 3 << 20, "{grown} bytes");
+}
+
+#[test]
+fn holders_that_have_gone_leave_descriptors_to_those_who_come() {
+    let mut home = Home::new("");
+    let mut command = Command::new("prlimit");
+    command.args(["--nofile=64", env!("CARGO_BIN_EXE_lessor"), "daemon"]).env("LESSOR_HOME", home.path());
+    home.start_as(command);
+    home.client().add("a");
+    // processes that live on after they have given back what they held
+    let socket = home.socket();
+    let idlers: Vec<Idler> = (0..80).map(|_| Idler::start(&socket)).collect();
+    let mut client = home.client();
+    // nor do those take any for whom there was no room
+    let held = client.call("lease.acquire", json!({ "provider": "anthropic", "exclusive": true }));
+    for idler in &idlers {
+        let ask = json!({ "provider": "anthropic", "bind": { "pid": idler.0.id() }, "wait_ms": 0 });
+        // one after the other without a pause, the daemon may not have closed yet what it has let go
+        let kind = client.refused("lease.acquire", ask);
+        assert!(["no_capacity", "overloaded"].contains(&kind.as_str()), "{kind}");
+    }
+    client.call("lease.release", reference(&held));
+    let lease = client.call("lease.acquire", json!({ "provider": "anthropic", "wait_ms": 0 }));
+    client.call("lease.release", reference(&lease));
+    let many: Vec<Client> = (0..10)
+        .map(|_| {
+            let mut client = home.client();
+            client.acquire();
+            client
+        })
+        .collect();
+    assert!(descriptors(home.pid()) < 64);
+    drop(many);
+}
+
+#[test]
+fn a_client_that_only_writes_gets_its_answer_before_the_end() {
+    let home = Home::with_accounts("", 0);
+    for end in ["\n", ""] {
+        let mut client = Client::connect(&home.socket());
+        let params =
+            json!({ "provider": "anthropic", "kind": "api_key", "secret": format!("sk-canary-{}", end.len()) });
+        let call = json!({ "jsonrpc": "2.0", "id": 7, "method": "account.add", "params": params });
+        write!(client.stream, "{call}{end}").unwrap();
+        client.stream.shutdown(std::net::Shutdown::Write).unwrap();
+        let answer = client.receive().expect("an answer");
+        assert_eq!((&answer["id"], &answer["error"]), (&json!(7), &Value::Null), "{answer}");
+        assert_eq!(client.read_to_end(), "", "and then the end");
+    }
+}
+
+#[test]
+fn a_binary_client_that_stops_halfway_is_told_so_in_its_own_codec() {
+    let mut home = Home::new("");
+    home.start();
+    let mut stream = binary(&home);
+    stream.write_all(&MAGIC).unwrap();
+    let begun = Instant::now();
+    let mut frames = ServerFrames::default();
+    let said = next_frame(&mut stream, &mut frames);
+    assert!(matches!(said, Some(FromServer::Refusal(_, _))), "{said:?}");
+    assert!(next_frame(&mut stream, &mut frames).is_none());
+    assert!(begun.elapsed() > Duration::from_secs(4) && begun.elapsed() < Duration::from_secs(15));
+}
+
+#[test]
+fn frames_are_served_wherever_they_are_cut_and_refused_with_bytes_left_over() {
+    let mut home = Home::new("");
+    home.start();
+    let mut whole = MAGIC.to_vec();
+    encode_call(1, Call::Hello(Hello::default()), &mut whole).unwrap();
+    encode_call(2, Call::Status(Nothing {}), &mut whole).unwrap();
+    for cut in 1..whole.len() {
+        let mut stream = binary(&home);
+        stream.write_all(&whole[..cut]).unwrap();
+        // what comes second comes later: the daemon has answered somebody else in between
+        home.client().call("hello", json!({}));
+        stream.write_all(&whole[cut..]).unwrap();
+        let mut frames = ServerFrames::default();
+        let first = next_frame(&mut stream, &mut frames);
+        assert!(matches!(first, Some(FromServer::Answer(1, Answer::Hello(_)))), "cut at {cut}: {first:?}");
+        let second = next_frame(&mut stream, &mut frames);
+        assert!(matches!(second, Some(FromServer::Answer(2, Answer::Status(_)))), "cut at {cut}: {second:?}");
+    }
+    let mut longer = MAGIC.to_vec();
+    encode_call(1, Call::Hello(Hello::default()), &mut longer).unwrap();
+    longer.push(0);
+    longer[4] += 1;
+    let mut stream = binary(&home);
+    stream.write_all(&longer).unwrap();
+    let mut frames = ServerFrames::default();
+    let said = next_frame(&mut stream, &mut frames);
+    assert!(matches!(&said, Some(FromServer::Refusal(_, error)) if error.message.contains("left over")), "{said:?}");
+    assert!(next_frame(&mut stream, &mut frames).is_none());
+}
+
+#[test]
+fn the_cap_is_exact_in_both_codecs() {
+    let mut home = Home::new("");
+    home.start();
+    let line = |length: usize| {
+        let (head, tail) = ("{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"nonsense\",\"params\":{\"x\":\"", "\"}}");
+        format!("{head}{}{tail}\n", "y".repeat(length - head.len() - tail.len()))
+    };
+    let mut client = home.client();
+    client.stream.write_all(line(MAX_MESSAGE).as_bytes()).unwrap();
+    assert_eq!(client.receive().unwrap()["error"]["code"], -32601);
+    client.stream.write_all(line(MAX_MESSAGE + 1).as_bytes()).unwrap();
+    assert_eq!(client.receive().unwrap()["error"]["data"]["kind"], "too_large");
+    assert_eq!(client.read_to_end(), "");
+    for (length, kind) in
+        [(MAX_MESSAGE as u32, "bad_request"), (MAX_MESSAGE as u32 + 1, "too_large"), (u32::MAX, "too_large")]
+    {
+        let mut stream = binary(&home);
+        let mut bytes = MAGIC.to_vec();
+        bytes.extend_from_slice(&length.to_le_bytes());
+        if kind == "bad_request" {
+            bytes.extend(std::iter::repeat_n(0xff, length as usize));
+        }
+        stream.write_all(&bytes).unwrap();
+        let said = next_frame(&mut stream, &mut ServerFrames::default());
+        assert!(matches!(&said, Some(FromServer::Refusal(_, error)) if error.data.kind == kind), "{length}: {said:?}");
+    }
+}
+
+#[test]
+fn idle_connections_give_their_memory_back() {
+    let mut home = Home::new("");
+    home.start();
+    let crowd = || {
+        let clients: Vec<Client> = (0..500)
+            .map(|_| {
+                let mut client = home.client();
+                client.call("status", json!({}));
+                client
+            })
+            .collect();
+        let size = resident(home.pid());
+        drop(clients);
+        size
+    };
+    let before = descriptors(home.pid());
+    let sizes: Vec<u64> = (0..4)
+        .map(|_| {
+            let size = crowd();
+            wait_until("their descriptors are closed", || descriptors(home.pid()) <= before + 1);
+            size
+        })
+        .collect();
+    // the first crowd may make the heap larger; those after it live in the same room
+    assert!(sizes[3] < sizes[0] + (1 << 20), "{sizes:?}");
+}
+
+#[test]
+fn a_changed_letter_of_a_lease_is_no_lease() {
+    let home = Home::with_accounts("", 1);
+    let mut client = home.client();
+    let lease = client.acquire();
+    let id = lease["lease"].as_str().unwrap();
+    for place in 0..id.len() {
+        let mut changed = id.as_bytes().to_vec();
+        changed[place] = if changed[place] == b'0' { b'1' } else { b'0' };
+        let changed = String::from_utf8(changed).unwrap();
+        for method in ["lease.renew", "lease.release", "lease.resume", "lease.credential"] {
+            let kind = client.refused(method, json!({ "lease": changed }));
+            assert_eq!(kind, "unknown_lease", "{method} {changed}");
+        }
+    }
+    let other = json!({ "lease": id, "fence": fence(&lease) + 1 });
+    assert_eq!(client.refused("lease.release", other), "stale_lease");
+    client.call("lease.release", reference(&lease));
+}
+
+#[test]
+fn random_bytes_end_a_connection_and_never_the_daemon() {
+    let home = Home::with_accounts("", 1);
+    // a xorshift: the same bytes each time
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut random = move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state
+    };
+    let mut hello = MAGIC.to_vec();
+    encode_call(1, Call::Hello(Hello::default()), &mut hello).unwrap();
+    for round in 0..600 {
+        let mut stream = binary(&home);
+        let start: &[u8] = [&b""[..], b"{", &MAGIC, &hello, b"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":"][round % 5];
+        let mut bytes = start.to_vec();
+        if round % 5 == 3 {
+            // a true length before the noise: it gets as far as the decoder
+            let length = 1 + random() as u8 % 64;
+            bytes.extend_from_slice(&u32::from(length).to_le_bytes());
+        }
+        bytes.extend((0..random() % 200).map(|_| random() as u8));
+        let _closed_early = stream.write_all(&bytes);
+        let _closed_early = stream.shutdown(std::net::Shutdown::Write);
+        let mut said = Vec::new();
+        let _reset = stream.read_to_end(&mut said);
+    }
+    home.client().acquire();
+    assert!(!home.said().contains("panicked"), "{}", home.said());
+}

@@ -1,0 +1,14 @@
+//! A real daemon in a process of its own, real sockets, real files: what DESIGN promises, seen from outside.
+
+#![cfg(unix)]
+
+mod bounds;
+mod chaos;
+mod disk;
+mod endings;
+mod leases;
+mod life;
+mod restart;
+mod secrets;
+mod support;
+mod wire;

@@ -1,0 +1,62 @@
+//! Secrets go to their holders and nowhere else.
+
+use serde_json::json;
+
+use crate::support::{Home, fence, reference};
+
+#[test]
+fn a_canary_is_seen_by_its_holder_only() {
+    let mut home = Home::new("[daemon]\nlog = \"trace\"\n");
+    home.start();
+    let mut client = home.client();
+    client.add("one");
+    client.call(
+        "account.add",
+        json!({ "provider": "google", "kind": "oauth", "secret": "ya29.canary", "refresh_token": "1//canary" }),
+    );
+    let lease = client.acquire();
+    assert_eq!(lease["credential"]["secret"], "sk-canary-one");
+    let mut said = String::new();
+    for method in ["account.list", "lease.list", "status", "config.get"] {
+        said += &client.ask(method, &json!({})).to_string();
+    }
+    for wrong in [
+        json!({ "provider": "anthropic", "kind": "nonsense", "secret": "sk-canary-two" }),
+        json!({ "provider": "anthropic", "kind": "api_key", "secret": ["sk-canary-three"] }),
+        json!({ "provider": "anthropic", "kind": "api_key", "secret": "sk-canary-one", "label": "other" }),
+        json!({ "provider": "anthropic", "kind": "api_key", "secret": "sk-canary four" }),
+    ] {
+        let refusal = client.ask("account.add", &wrong);
+        assert!(!refusal["error"].is_null(), "{refusal}");
+        said += &refusal.to_string();
+    }
+    client.call("lease.report", json!({ "lease": lease["lease"], "reason": "auth_failed" }));
+    client.ask("lease.release", &reference(&lease));
+    client.call("events.subscribe", json!({ "recent": true }));
+    loop {
+        let event = client.receive().unwrap();
+        said += &event.to_string();
+        if event["params"]["kind"] == "replay.end" {
+            break;
+        }
+    }
+    assert!(said.contains(&fence(&lease).to_string()), "the events are there");
+    assert_eq!(home.stop(), Some(0));
+    assert!(!said.contains("canary"), "{said}");
+    // nor is it in any file, the log at its most talkative included
+    let mut directories = vec![home.path().to_owned()];
+    let mut files = 0;
+    while let Some(directory) = directories.pop() {
+        for entry in std::fs::read_dir(directory).unwrap().flatten() {
+            if entry.file_type().unwrap().is_dir() {
+                directories.push(entry.path());
+                continue;
+            }
+            files += 1;
+            let bytes = std::fs::read(entry.path()).unwrap();
+            let found = bytes.windows(b"canary".len()).any(|window| window == b"canary");
+            assert!(!found, "{}", entry.path().display());
+        }
+    }
+    assert!(files >= 4, "{files}");
+}

@@ -1,0 +1,61 @@
+//! The demo keeps what it promises, and leaves nothing behind.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+fn demo(temporary: &Path, seconds: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lessor"));
+    command.args(["demo", "--json", "--agents", "6", "--accounts", "3", "--seconds", seconds]);
+    command.env("TMPDIR", temporary).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+fn is_empty(directory: &Path) -> bool {
+    std::fs::read_dir(directory).unwrap().next().is_none()
+}
+
+/// Processes that work in `directory`.
+fn processes_in(directory: &Path) -> usize {
+    let wanted = format!("LESSOR_HOME={}", directory.display());
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    processes
+        .filter(|entry| {
+            let environment = std::fs::read(entry.path().join("environ")).unwrap_or_default();
+            String::from_utf8_lossy(&environment).contains(&wanted)
+        })
+        .count()
+}
+
+#[test]
+fn a_short_demo_keeps_its_promises() {
+    let temporary = tempfile::tempdir().unwrap();
+    let output = demo(temporary.path(), "4").output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    let found: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(found["most_agents_on_one_key"], 1);
+    assert_eq!(found["idle_while_waited_ms"], 0);
+    assert!(found["requests"].as_u64().unwrap() > 20, "{found}");
+    assert!(found["agent_killed_ms"].as_f64().is_some(), "{found}");
+    assert!(is_empty(temporary.path()), "the home is still there");
+    assert_eq!(processes_in(temporary.path()), 0);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn an_interrupted_demo_leaves_nothing() {
+    let temporary = tempfile::tempdir().unwrap();
+    let mut child = demo(temporary.path(), "60").spawn().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    // the daemon and six agents
+    while processes_in(temporary.path()) < 7 {
+        assert!(Instant::now() < deadline, "the agents have not been started");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert!(is_empty(temporary.path()), "the home is still there");
+    assert_eq!(processes_in(temporary.path()), 0);
+}

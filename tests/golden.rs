@@ -1,0 +1,381 @@
+//! Golden samples: every message, in both codecs, byte for byte. A change of these files is a change of the protocol.
+//!
+//! `LESSOR_UPDATE_GOLDEN=1 cargo test --test golden` writes them anew.
+
+use std::path::PathBuf;
+
+use lessor::limits::Reason;
+use lessor::pool::{CredentialKind, Tier};
+use lessor::protocol::{
+    AccountInfo, AccountLabel, AccountName, AccountRef, AccountTotals, Acquire, AddAccount, Answer, BindTo, Call,
+    Codec, ConfigState, CredentialInfo, CredentialOf, DaemonStatus, DecisionInfo, Decoder, DisableAccount, Empty,
+    ErrorAccount, ErrorInfo, EventInfo, FromServer, Hello, HelloInfo, HolderInfo, LeaseInfo, LeaseRef, LeaseRow,
+    LimitInfo, ListAccounts, MAGIC, Nothing, QueueRow, Report, RequestId, SecretText, ServerFrames, SetAccount,
+    Subscribe, UsageInfo, encode_call,
+};
+
+fn text(text: &str) -> Option<String> {
+    Some(text.to_owned())
+}
+
+fn lease_ref() -> LeaseRef {
+    LeaseRef { lease: "ls_1".into(), fence: Some(42) }
+}
+
+fn calls() -> Vec<Call> {
+    vec![
+        Call::Hello(Hello { client: "golden 1".into(), protocol: (1, 1) }),
+        Call::Acquire(Box::new(Acquire {
+            provider: "anthropic".into(),
+            model: text("claude-sonnet-4-5"),
+            pool: text("antigravity"),
+            session: text("s1"),
+            label: text("agent-1"),
+            account: text("work"),
+            exclude: vec!["ac_00000001".into()],
+            priority: -3,
+            wait_ms: Some(30_000),
+            ttl_ms: Some(600_000),
+            bind: BindTo::Pid(4711),
+            credential: false,
+            agent: text("claude"),
+            exclusive: true,
+            request_id: text("r-1"),
+        })),
+        Call::Renew(lease_ref()),
+        Call::Release(lease_ref()),
+        Call::Resume(lease_ref()),
+        Call::Credential(CredentialOf { lease: "ls_1".into(), force: true }),
+        Call::Report(Report {
+            lease: "ls_1".into(),
+            ok: None,
+            reason: Some(Reason::QuotaExhausted),
+            retry_after_ms: Some(5_000),
+        }),
+        Call::ListLeases(Nothing {}),
+        Call::ListAccounts(ListAccounts { provider: text("google") }),
+        Call::AddAccount(Box::new(AddAccount {
+            provider: "openai".into(),
+            kind: CredentialKind::Oauth,
+            secret: SecretText("access".into()),
+            refresh_token: Some(SecretText("refresh".into())),
+            expires_at: Some(1_790_000_000_000),
+            label: text("work"),
+            email: text("a@b.c"),
+            tier: Some(Tier::Pro),
+            max_leases: Some(2),
+            priority: Some(-1),
+            uses: Some(vec!["codex".into()]),
+            project_id: text("p"),
+            account_id: text("v"),
+        })),
+        Call::RemoveAccount(AccountRef { account: "work".into() }),
+        Call::SetAccount(Box::new(SetAccount {
+            account: "work".into(),
+            label: text("home"),
+            email: text("d@e.f"),
+            tier: Some(Tier::Ultra),
+            project_id: text("q"),
+            max_leases: Some(3),
+            priority: Some(4),
+            uses: Some(vec!["any".into()]),
+        })),
+        Call::EnableAccount(AccountRef { account: "work".into() }),
+        Call::DisableAccount(DisableAccount { account: "work".into(), reason: text("holiday") }),
+        Call::Status(Nothing {}),
+        Call::Subscribe(Subscribe { kinds: vec!["lease.granted".into()], recent: true }),
+        Call::GetConfig(Nothing {}),
+        Call::Stop(Nothing {}),
+    ]
+}
+
+fn lease() -> LeaseInfo<'static> {
+    LeaseInfo {
+        lease: "ls_1".into(),
+        fence: 42,
+        account: AccountName { id: "ac_1".into(), label: Some("work".into()), email: None, tier: Tier::Pro },
+        provider: "anthropic".into(),
+        pool: None,
+        model: Some("claude-sonnet-4-5".into()),
+        quota_key: "claude".into(),
+        shared_with: 0,
+        expires_at: None,
+        credential: Some(credential()),
+        project_id: None,
+    }
+}
+
+fn credential() -> CredentialInfo<'static> {
+    CredentialInfo {
+        kind: CredentialKind::Oauth,
+        secret: SecretText("s\"e\\cret".into()),
+        expires_at: Some(1_790_000_000_000),
+        header: "authorization".into(),
+        scheme: Some("Bearer".into()),
+    }
+}
+
+fn label() -> AccountLabel {
+    AccountLabel { id: "ac_1".into(), label: text("work") }
+}
+
+fn account() -> AccountInfo {
+    AccountInfo {
+        id: "ac_1".into(),
+        provider: "anthropic".into(),
+        label: text("work"),
+        email: text("a@b.c"),
+        tier: Tier::Free,
+        kind: CredentialKind::ApiKey,
+        state: "limited".into(),
+        state_reason: None,
+        enabled: true,
+        leases: 1,
+        capacity: 2,
+        priority: 3,
+        uses: vec!["any".into()],
+        project_id: None,
+        credential_expires_at: None,
+        limits: vec![LimitInfo {
+            key: "claude".into(),
+            reason: "quota_exhausted".into(),
+            scope: "pool".into(),
+            until: 1_790_000_000_000,
+            source: "server".into(),
+        }],
+        usage: vec![UsageInfo {
+            window: "5h".into(),
+            utilization: 0.25,
+            resets_at: Some(1_790_000_000_000),
+            as_of: 1_780_000_000_000,
+        }],
+        created_at: 1_700_000_000_000,
+        last_used_at: Some(1_780_000_000_000),
+    }
+}
+
+fn answers() -> Vec<(&'static str, Answer<'static>)> {
+    let decision = DecisionInfo {
+        action: "switch".into(),
+        after_ms: 0,
+        reason: Some("quota_exhausted".into()),
+        scope: Some("pool".into()),
+        lease: Some(lease()),
+    };
+    let row = LeaseRow {
+        lease: "ls_1".into(),
+        fence: 42,
+        account: label(),
+        provider: "google".into(),
+        model: text("gemini-3-pro"),
+        pool: text("antigravity"),
+        session: text("s1"),
+        label: text("agent-1"),
+        bind: "pid".into(),
+        holder: Some(HolderInfo { pid: 4711, program: text("claude") }),
+        granted_at: 1_780_000_000_000,
+        expires_at: Some(1_790_000_000_000),
+    };
+    let status = DaemonStatus {
+        version: "0.1.0".into(),
+        pid: 1,
+        uptime_ms: 2,
+        socket: "/run/lessor.sock".into(),
+        config: ConfigState { path: "/config.toml".into(), state: "ok".into(), error: None },
+        accounts: AccountTotals { total: 5, ready: 1, limited: 1, needs_login: 1, needs_verification: 1, disabled: 1 },
+        leases: 3,
+        queue: vec![QueueRow {
+            position: 1,
+            eta_at: Some(1_790_000_000_000),
+            provider: "openai".into(),
+            model: None,
+            label: text("agent-2"),
+        }],
+        warnings: vec!["a warning".into()],
+    };
+    let hello = HelloInfo {
+        server: "lessor".into(),
+        version: "0.1.0".into(),
+        protocol: 1,
+        pid: 1,
+        features: vec!["enc:bincode2".into()],
+    };
+    vec![
+        ("hello", Answer::Hello(hello)),
+        ("lease", Answer::Lease(lease())),
+        ("done", Answer::Done(Empty {})),
+        ("credential", Answer::Credential(credential())),
+        ("decision", Answer::Decision(Box::new(decision))),
+        ("leases", Answer::Leases(vec![row])),
+        ("accounts", Answer::Accounts(vec![account()])),
+        ("account", Answer::Account(Box::new(account()))),
+        ("status", Answer::Status(Box::new(status))),
+        ("config", Answer::Config("{\"settings\":[]}".into())),
+    ]
+}
+
+fn error() -> ErrorInfo {
+    let mut error = ErrorInfo::new("all_limited", "every anthropic account is limited").hint("wait");
+    error.data.retry_after_ms = Some(30_000);
+    error.data.accounts.push(ErrorAccount { id: "ac_1".into(), why: "limited".into(), until: Some(1_790_000_000_000) });
+    error
+}
+
+fn event() -> EventInfo {
+    EventInfo {
+        kind: "account.limited".into(),
+        at: 1_780_000_000_000,
+        account: Some(label()),
+        provider: text("anthropic"),
+        key: text("claude"),
+        reason: text("quota_exhausted"),
+        scope: text("pool"),
+        until: Some(1_790_000_000_000),
+        ..EventInfo::default()
+    }
+}
+
+/// Compares with the file of this name, or writes it.
+fn check(name: &str, bytes: &[u8]) {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+    if std::env::var_os("LESSOR_UPDATE_GOLDEN").is_some() {
+        return std::fs::write(&path, bytes).unwrap();
+    }
+    let golden = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    assert!(
+        golden == bytes,
+        "{name} has changed:\n was {:?}\n is  {:?}",
+        String::from_utf8_lossy(&golden),
+        String::from_utf8_lossy(bytes)
+    );
+}
+
+fn id() -> RequestId {
+    RequestId::Number(7)
+}
+
+#[test]
+fn every_call_has_its_frame_and_comes_back_from_it() {
+    let calls = calls();
+    let methods: Vec<&str> = calls.iter().map(Call::method).collect();
+    assert_eq!(methods, Call::METHODS, "a sample for every method, in their order");
+    for call in calls {
+        let mut frame = Vec::new();
+        encode_call(7, call.clone(), &mut frame).unwrap();
+        check(&format!("call-{}.bin", call.method()), &frame);
+        let mut decoder = Decoder::default();
+        decoder.inbox().extend_from_slice(&MAGIC);
+        decoder.inbox().extend_from_slice(&frame);
+        let incoming = decoder.take().unwrap().unwrap();
+        assert_eq!((incoming.id, incoming.call), (Some(id()), Ok(call)));
+    }
+}
+
+#[test]
+fn every_call_comes_out_of_its_line() {
+    for call in calls() {
+        let name = format!("call-{}.json", call.method());
+        if std::env::var_os("LESSOR_UPDATE_GOLDEN").is_some() {
+            let params = parameters(&call);
+            let line =
+                format!("{{\"jsonrpc\":\"2.0\",\"id\":7,\"method\":\"{}\",\"params\":{params}}}\n", call.method());
+            check(&name, line.as_bytes());
+        }
+        let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(&name);
+        let mut decoder = Decoder::default();
+        decoder.inbox().extend_from_slice(&std::fs::read(path).unwrap());
+        let incoming = decoder.take().unwrap().unwrap();
+        assert_eq!((incoming.id, incoming.call), (Some(id()), Ok(call)), "{name}");
+        assert_eq!(decoder.take().unwrap(), None);
+    }
+}
+
+/// The parameters of a call, as a JSON client writes them.
+fn parameters(call: &Call) -> serde_json::Value {
+    let call = serde_json::to_value(call).unwrap();
+    call.as_object().unwrap().values().next().unwrap().clone()
+}
+
+#[test]
+fn every_answer_has_its_bytes() {
+    for (name, answer) in answers() {
+        let mut line = Vec::new();
+        Codec::Json.answer(&id(), &answer, &mut line);
+        check(&format!("answer-{name}.json"), &line);
+        assert!(serde_json::from_slice::<serde_json::Value>(&line).is_ok());
+        let mut frame = Vec::new();
+        Codec::Binary.answer(&id(), &answer, &mut frame);
+        check(&format!("answer-{name}.bin"), &frame);
+        assert_eq!(decoded(&frame), FromServer::Answer(7, answer));
+    }
+}
+
+#[test]
+fn refusals_and_events_have_their_bytes() {
+    for codec in [Codec::Json, Codec::Binary] {
+        let suffix = if codec == Codec::Json { "json" } else { "bin" };
+        let (mut refusal, mut told) = (Vec::new(), Vec::new());
+        codec.refusal(&id(), &error(), &mut refusal);
+        codec.event(&event(), &mut told);
+        check(&format!("refusal.{suffix}"), &refusal);
+        check(&format!("event.{suffix}"), &told);
+        if codec == Codec::Binary {
+            assert_eq!(decoded(&refusal), FromServer::Refusal(7, error()));
+            assert_eq!(decoded(&told), FromServer::Event(event()));
+        }
+    }
+}
+
+fn decoded(frame: &[u8]) -> FromServer<'static> {
+    let mut frames = ServerFrames::default();
+    frames.inbox().extend_from_slice(frame);
+    let message = frames.take().unwrap().unwrap();
+    assert!(frames.take().unwrap().is_none());
+    message
+}
+
+#[test]
+fn frames_that_lie_are_refused() {
+    let mut frame = Vec::new();
+    encode_call(7, Call::Status(Nothing {}), &mut frame).unwrap();
+    let lying = [
+        // a byte is left over in the frame
+        [&[frame[0] + 1, 0, 0, 0], &frame[4..], &[0]].concat(),
+        // a byte is missing
+        [&[frame[0] - 1, 0, 0, 0], &frame[4..frame.len() - 1]].concat(),
+        // no such method
+        vec![2, 0, 0, 0, 7, 200],
+        // empty
+        vec![0, 0, 0, 0],
+        // far too long
+        vec![255, 255, 255, 255],
+        // a text that claims to be longer than everything
+        vec![12, 0, 0, 0, 7, 0, 253, 255, 255, 255, 255, 255, 255, 255, 255, 1],
+    ];
+    for bytes in lying {
+        let mut decoder = Decoder::default();
+        decoder.inbox().extend_from_slice(&MAGIC);
+        decoder.inbox().extend_from_slice(&bytes);
+        assert!(decoder.take().is_err(), "{bytes:?}");
+    }
+}
+
+#[test]
+fn messages_are_found_however_they_arrive() {
+    let mut stream = MAGIC.to_vec();
+    for call in calls() {
+        encode_call(7, call, &mut stream).unwrap();
+    }
+    for step in [1, 2, 3, 7, 64, stream.len()] {
+        let mut decoder = Decoder::default();
+        let mut seen = Vec::new();
+        for part in stream.chunks(step) {
+            decoder.inbox().extend_from_slice(part);
+            while let Some(incoming) = decoder.take().unwrap() {
+                seen.push(incoming.call.unwrap());
+            }
+        }
+        assert_eq!(seen, calls(), "in steps of {step}");
+        assert!(!decoder.is_partial());
+    }
+}

@@ -1,0 +1,138 @@
+//! Who and what appears: accounts, requests, settings, made from small numbers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use lessor::pool::{
+    AccountChange, AccountId, AccountRecord, AccountSettings, Ask, Bind, ConnectionId, CredentialKind, Holder, Kind,
+    Lease, Mode, Overflow, Process, Refusal, Reply, Settings, Standing, Strategy, Target, Tier, Wall,
+};
+
+use crate::ops::AskOp;
+
+pub fn kind(reply: &Result<Reply, Refusal>) -> Option<Kind> {
+    reply.as_ref().err().map(|refusal| refusal.kind)
+}
+
+pub fn id_of(n: u8) -> AccountId {
+    AccountId::from_bits(u64::from(n % 8) << 30 | u64::from(n % 8))
+}
+
+pub fn process_of(n: u8) -> Process {
+    Process { pid: 100 + u32::from(n), start: 7 }
+}
+
+pub fn target_of(provider: u8, key: u8, model: Option<u8>) -> Target {
+    Target {
+        provider: Arc::from(format!("p{provider}")),
+        family: Arc::from(format!("f{key}")),
+        key: Arc::from(format!("k{key}")),
+        pool: None,
+        model: model.map(|model| format!("m{model}").into()),
+    }
+}
+
+pub fn ask_of(op: &AskOp) -> Ask {
+    let process = op.process.map(process_of);
+    let name = |(n, how): (u8, u8)| match how {
+        0 => id_of(n).to_string(),
+        1 => format!("l{}", n % 8),
+        2 => "shared@x.y".into(),
+        _ => id_of(n).to_string()[3..6].to_owned(),
+    };
+    Ask {
+        target: target_of(op.provider, op.key, op.model),
+        connection: ConnectionId(op.connection.into()),
+        bind: match op.bind {
+            0 => Bind::Connection(ConnectionId(op.connection.into())),
+            1 => Bind::Process(process.unwrap_or(process_of(0))),
+            _ => Bind::Ttl,
+        },
+        holder: Holder { process, program: None },
+        ttl: op.ttl_s.map(|s| Duration::from_secs(s.into())),
+        session: op.session.map(|session| format!("s{session}").into()),
+        label: None,
+        agent: op.agent.map(|agent| ["claude", "codex"][agent as usize].into()),
+        account: op.pin.map(|pin| name(pin).into()),
+        exclude: op.exclude.iter().map(|n| id_of(*n)).collect(),
+        priority: op.priority,
+        wait: op.wait_s.map(|s| Duration::from_secs(s.into())),
+        exclusive: op.exclusive,
+        request_id: op.request.map(|n| format!("r{n}").into()),
+    }
+}
+
+pub fn ask_again(lease: &Lease) -> Ask {
+    Ask {
+        target: lease.target.clone(),
+        connection: ConnectionId(0),
+        bind: lease.bind,
+        holder: lease.holder.clone(),
+        ttl: lease.ttl,
+        session: lease.session.clone(),
+        label: lease.label.clone(),
+        agent: lease.agent.clone(),
+        account: lease.pinned.then(|| lease.account.to_string().into()),
+        exclude: vec![],
+        priority: 0,
+        wait: None,
+        exclusive: lease.exclusive,
+        request_id: None,
+    }
+}
+
+pub fn record_of(id: u8, provider: u8, capacity: u8, uses: u8, tier: u8, priority: i8) -> AccountRecord {
+    AccountRecord {
+        id: id_of(id),
+        provider: format!("p{provider}"),
+        label: Some(format!("l{}", id % 8)),
+        email: (id.is_multiple_of(3)).then(|| "shared@x.y".into()),
+        tier: [Tier::Ultra, Tier::Pro, Tier::Free, Tier::Unknown][tier as usize % 4],
+        kind: CredentialKind::Oauth,
+        standing: Standing::Ready,
+        enabled: true,
+        disabled_reason: None,
+        max_leases: Some(u32::from(capacity)).filter(|n| *n > 0),
+        priority: priority.into(),
+        uses: (uses == 1).then(|| vec!["claude".into()]),
+        project_id: None,
+        vendor_id: None,
+        created_at: Wall(1),
+        last_used_at: None,
+    }
+}
+
+pub fn change_of(n: u8, what: u8) -> AccountChange {
+    let none = AccountChange::default();
+    match what {
+        0 => AccountChange { enabled: Some((false, Some("tired".into()))), ..none },
+        1 | 2 => AccountChange { enabled: Some((true, None)), ..none },
+        3 => AccountChange { standing: Some(Standing::NeedsVerification("x".into())), ..none },
+        4 | 5 => AccountChange { standing: Some(Standing::Ready), ..none },
+        6 => AccountChange { max_leases: Some(1), ..none },
+        7 => AccountChange { max_leases: Some(3), priority: Some(1), tier: Some(Tier::Ultra), ..none },
+        8 => AccountChange { uses: Some(if n.is_multiple_of(2) { vec![] } else { vec!["codex".into()] }), ..none },
+        _ => AccountChange { label: Some(format!("l{}", (n + 1) % 8)), ..none },
+    }
+}
+
+pub fn settings_of(overflow: u8, mode: u8, strategy: u8, bits: u8) -> Settings {
+    let bit = |n: u8| bits >> n & 1 == 1;
+    let mut settings = Settings::default();
+    settings.leases.overflow = [Overflow::Share, Overflow::Wait, Overflow::Fail][overflow as usize];
+    settings.leases.per_account = 1 + u32::from(bit(0));
+    settings.leases.max_per_account = if bit(1) { 3 } else { 16 };
+    settings.selection.mode = [Mode::CacheFirst, Mode::Balance, Mode::PerformanceFirst][mode as usize];
+    settings.selection.strategy =
+        [Strategy::Sticky, Strategy::RoundRobin, Strategy::Hybrid, Strategy::LeastUsed, Strategy::DrainSoonest]
+            [strategy as usize];
+    settings.selection.preferred_account = bit(2).then(|| "l0".into());
+    settings.selection.pid_offset = bit(3);
+    settings.selection.tier_first = bit(4);
+    settings.selection.reuse_window = Duration::from_secs(if bit(5) { 60 } else { 0 });
+    settings.limits.switch_on_first_rate_limit = !bit(6);
+    if bit(7) {
+        settings.accounts.push(AccountSettings { name: "l1".into(), enabled: Some(false), ..Default::default() });
+    }
+    settings
+}

@@ -1,0 +1,250 @@
+//! Every effect and every state, held against the reference.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use lessor::pool::{
+    Action, Bind, Command, Deadline, Effect, Ending, Event, Fence, Kind, Lease, Limit, LimitRecord, Mode, Mono, Now,
+    Refusal, Reply, Ticket, WaiterId,
+};
+
+use crate::cast::ask_again;
+use crate::harness::World;
+use crate::reference::{MWaiter, Verdict};
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+impl World {
+    /// Takes the effects in order, as the shell would, and holds each against the reference.
+    pub fn digest(&mut self, command: &Command, reply: &Result<Reply, Refusal>, effects: Vec<Effect>) {
+        let answers: BTreeMap<Fence, WaiterId> = effects
+            .iter()
+            .filter_map(|effect| match effect {
+                Effect::Answer { waiter, result: Ok(fence) } => Some((*fence, *waiter)),
+                _ => None,
+            })
+            .collect();
+        let mut saved = BTreeSet::new();
+        for effect in effects {
+            match effect {
+                Effect::SaveLease(fence) => {
+                    saved.insert(fence);
+                    self.store.leases.insert(fence, self.pool.lease(fence).expect("it is held").clone());
+                }
+                Effect::Ended(lease, why) => self.ended(command, &lease, why),
+                Effect::Emit(Event::Granted(fence)) => {
+                    let lease = self.pool.lease(fence).expect("it was just granted").clone();
+                    assert!(
+                        !lease.is_durable() || saved.contains(&fence),
+                        "{fence:?} is handed out before it is saved"
+                    );
+                    self.granted(command, reply, &lease, answers.get(&fence).copied());
+                }
+                Effect::Answer { waiter, result } => {
+                    assert!(self.answered.insert(waiter), "{waiter:?} is answered twice (C5)");
+                    if let Err(refusal) = result {
+                        self.turned_away(command, waiter, &refusal);
+                    }
+                }
+                Effect::SaveAccount(id) => {
+                    let record = self.pool.account(id).expect("it exists").record.clone();
+                    let at = self.model.accounts.iter().position(|account| account.record.id == id).unwrap();
+                    self.model.accounts[at].record = record.clone();
+                    self.store.accounts[at] = record;
+                }
+                Effect::DeleteAccount(id) => {
+                    self.store.accounts.retain(|record| record.id != id);
+                    self.store.limits.retain(|key, _| key.0 != id);
+                    self.store.sessions.retain(|_, session| session.account != id);
+                }
+                Effect::SaveSession(record) => {
+                    self.store.sessions.insert((record.provider.clone(), record.session.clone()), record);
+                }
+                Effect::SaveLimit(record) => self.limited(record),
+                Effect::DropLimit(id, None) => {
+                    assert!(matches!(command, Command::ClearLimits(_)), "limits cleared by {command:?} (I7)");
+                    self.store.limits.retain(|key, _| key.0 != id);
+                }
+                Effect::DropLimit(id, Some((scope, key))) => {
+                    drop(self.store.limits.remove(&(id, scope, key)));
+                }
+                Effect::ReserveFences(mark) => {
+                    assert!(mark > self.store.mark, "the mark goes back");
+                    self.store.mark = mark;
+                }
+                Effect::Unwatch(process) => self.unwatched.push(process),
+                Effect::Emit(_) => {}
+            }
+        }
+        if let (Command::Report { outcome, .. }, Ok(Reply::Decision(decision))) = (command, reply) {
+            let moved = decision.lease.is_some();
+            assert_eq!(moved, decision.action == Action::Switch, "{decision:?} for {outcome:?}");
+        }
+    }
+
+    fn ended(&mut self, command: &Command, lease: &Lease, why: Ending) {
+        self.store.leases.remove(&lease.fence);
+        let known = self.model.end(lease.fence).expect("it was held");
+        assert_eq!(known, *lease);
+        let rightly = match why {
+            Ending::Released => *command == Command::Release(lease.fence),
+            Ending::ConnectionClosed => {
+                matches!(command, Command::ConnectionClosed(c) if lease.bind == Bind::Connection(*c))
+            }
+            Ending::ProcessEnded => matches!(command, Command::ProcessEnded(p) if lease.bind == Bind::Process(*p)),
+            Ending::Expired => lease.expires.is_some_and(|at| at <= self.model.now.mono),
+            Ending::Switched => matches!(command, Command::Report { fence, .. } if *fence == lease.fence),
+            Ending::Revoked => *command == Command::RemoveAccount(lease.account),
+        };
+        assert!(rightly, "{lease:?} ended as {why:?} by {command:?}");
+        if matches!(why, Ending::Released | Ending::ConnectionClosed) {
+            self.model.note_released(lease);
+        }
+    }
+
+    fn granted(&mut self, command: &Command, reply: &Result<Reply, Refusal>, lease: &Lease, to: Option<WaiterId>) {
+        let ask = match (to, command) {
+            (Some(id), _) => {
+                let at = self.model.waiters.iter().position(|waiter| waiter.id == id).expect("it waited");
+                let waiter = self.model.waiters.remove(at);
+                self.check_turn(&waiter);
+                if let Some(request) = &waiter.ask.request_id {
+                    self.model.remember(request, Ok(lease.fence));
+                }
+                Some((waiter.ask, waiter.since))
+            }
+            (None, Command::Acquire(ask)) => Some(((**ask).clone(), self.model.now.mono)),
+            (None, Command::Report { .. }) => Some((ask_again(lease), self.model.now.mono)),
+            (None, Command::Resume { .. }) => None,
+            other => panic!("nobody asked for {lease:?}: {other:?} {reply:?}"),
+        };
+        if let Some((ask, since)) = ask {
+            assert!(!self.model.draining, "granted while the daemon ends");
+            assert!(lease.fence > self.model.newest, "{:?} after {:?} (I4)", lease.fence, self.model.newest);
+            self.model.newest = lease.fence;
+            match self.model.verdict(&ask, since) {
+                Verdict::Grant(allowed) => {
+                    assert!(
+                        allowed.contains(&lease.account),
+                        "{} granted, one of {allowed:?} wanted by {ask:?}",
+                        lease.account
+                    );
+                }
+                other => panic!("{lease:?} granted, {other:?} expected"),
+            }
+            self.model.grant(lease);
+            let found = self.model.accounts.iter_mut().find(|account| account.record.id == lease.account);
+            found.unwrap().fresh = true;
+        } else {
+            self.model.take_in(lease);
+        }
+        if !self.tickets.iter().any(|ticket| ticket.fence == lease.fence) {
+            self.tickets.push(Ticket {
+                fence: lease.fence,
+                account: lease.account,
+                exclusive: lease.exclusive,
+                target: lease.target.clone(),
+                session: lease.session.clone(),
+                label: lease.label.clone(),
+            });
+        }
+    }
+
+    /// Nobody before this one in the order could have been served.
+    fn check_turn(&self, served: &MWaiter) {
+        let place = |waiter: &MWaiter| (-i16::from(waiter.ask.priority), waiter.id);
+        for other in self.model.waiters.iter().filter(|other| place(other) < place(served)) {
+            // a conversation that waits for its account is free to go elsewhere only after somebody moved it
+            let waits_for_one = self.model.settings.selection.mode == Mode::CacheFirst && other.ask.session.is_some();
+            let open = matches!(self.model.verdict(&other.ask, other.since), Verdict::Grant(_));
+            assert!(!open || waits_for_one, "{:?} is passed over by {:?}", other.id, served.id);
+        }
+    }
+
+    fn turned_away(&mut self, command: &Command, id: WaiterId, refusal: &Refusal) {
+        let at = self.model.waiters.iter().position(|waiter| waiter.id == id).expect("it waited");
+        let waiter = self.model.waiters.remove(at);
+        let now = self.model.now;
+        let rightly = match (self.model.verdict(&waiter.ask, waiter.since), refusal.kind) {
+            (_, Kind::ShuttingDown) => *command == Command::Drain,
+            (_, Kind::BadRequest) => {
+                matches!(command, Command::ProcessEnded(p) if waiter.ask.bind == Bind::Process(*p))
+            }
+            (Verdict::Wait { .. }, Kind::WaitTimeout) => waiter.deadline <= now.mono,
+            (Verdict::Wait { earliest, .. }, Kind::AllLimited | Kind::NoCapacity) => {
+                earliest.is_some_and(|at| at > waiter.deadline)
+            }
+            (Verdict::Refuse(kind), given) => kind == given,
+            _ => false,
+        };
+        assert!(rightly, "{refusal:?} for {:?}", waiter.ask);
+    }
+
+    /// A limit is filed: it exists, it is believable, and it replaces nothing longer (I8).
+    fn limited(&mut self, record: LimitRecord) {
+        let now = self.model.now;
+        let live = self.pool.account(record.account).expect("it exists").limits().iter();
+        let same = |limit: &&Limit| limit.scope == record.scope && limit.key == record.key;
+        let limit = live.clone().find(same).expect("it is filed").clone();
+        assert!(until_of(&limit, now) <= now.mono.after(32 * DAY), "not to be believed: {limit:?}");
+        let account = self.model.accounts.iter_mut().find(|account| account.record.id == record.account).unwrap();
+        // after the clock was set the same limit is kept anew
+        if let Some(old) = account.limits.iter().find(same).filter(|old| **old != limit) {
+            assert!(until_of(&limit, now) > until_of(old, now), "{limit:?} replaces the longer {old:?} (I8)");
+        }
+        account.limits.retain(|old| !same(&old));
+        account.limits.push(limit);
+        self.store.limits.insert((record.account, record.scope, record.key.clone()), record);
+    }
+
+    /// Both know the same, and nobody waits who need not.
+    pub fn compare(&mut self) {
+        let now = self.model.now;
+        if let Err(broken) = self.pool.check(now) {
+            panic!("{broken}");
+        }
+        for process in self.unwatched.drain(..) {
+            assert!(self.pool.held_by_process(process).is_empty());
+            let waits = self.model.waiters.iter().any(|waiter| waiter.ask.bind == Bind::Process(process));
+            assert!(!waits, "the end of {process:?} would go unseen");
+        }
+        let mut held: Vec<Lease> = self.pool.leases().cloned().collect();
+        held.sort_unstable_by_key(|lease| lease.fence);
+        let mut known = self.model.leases.clone();
+        known.sort_unstable_by_key(|lease| lease.fence);
+        assert_eq!(held, known);
+        let waiting: Vec<WaiterId> = self.pool.waiters().map(|(id, _)| id).collect();
+        let mut known: Vec<_> = self.model.waiters.iter().map(|w| (-i16::from(w.ask.priority), w.id)).collect();
+        known.sort_unstable();
+        assert_eq!(waiting, known.into_iter().map(|(_, id)| id).collect::<Vec<_>>());
+        for waiter in &self.model.waiters {
+            let verdict = self.model.verdict(&waiter.ask, waiter.since);
+            let Verdict::Wait { earliest, .. } = verdict else { panic!("{:?} waits: {verdict:?}", waiter.ask) };
+            assert!(earliest.is_none_or(|at| at <= waiter.deadline), "{:?} waits for nothing", waiter.ask);
+            let _ = self.pool.eta(now, waiter.id);
+        }
+        for account in &self.model.accounts {
+            let sorted = |limits: &[Limit]| {
+                let mut all: Vec<_> = limits.iter().map(|l| (l.scope, l.key.clone(), until_of(l, now))).collect();
+                all.sort_unstable();
+                all
+            };
+            let known = self.pool.account(account.record.id).expect("it exists");
+            assert_eq!(sorted(known.limits()), sorted(&account.limits));
+        }
+        for lease in self.model.leases.iter().filter(|lease| lease.exclusive) {
+            assert_eq!(self.model.load(lease.account), 1, "{lease:?} is not alone (I2)");
+        }
+        let wakeup = self.pool.next_wakeup(now);
+        assert_eq!(wakeup, self.model.next_change(), "the next wake-up");
+        assert!(wakeup.is_none_or(|at| at > now.mono), "a busy loop");
+    }
+}
+
+/// The end of a limit, on the monotonic clock.
+fn until_of(limit: &Limit, now: Now) -> Mono {
+    match limit.until {
+        Deadline::Mono(at) => at,
+        wall @ Deadline::Wall(_) => wall.mono(now),
+    }
+}

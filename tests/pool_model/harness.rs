@@ -1,0 +1,430 @@
+//! Drives the pool and the reference side by side, keeps what the store would keep, and compares after every step.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+use std::time::Duration;
+
+use lessor::limits::{Reason, Scope};
+use lessor::pool::{
+    AccountId, AccountRecord, Ask, Bind, Command, ConnectionId, Deadline, Effect, Fence, Holder, Kind, Lease, Limit,
+    LimitRecord, Mono, Now, Outcome, Pool, Process, Refusal, Reply, SessionRecord, Settings, Snapshot, Source, Start,
+    Ticket, Usage, WaiterId, Wall, Window,
+};
+
+use crate::cast::{ask_of, change_of, id_of, kind, process_of, record_of, settings_of};
+use crate::ops::{AskOp, Op};
+use crate::reference::{MAccount, MWaiter, Model, Verdict};
+
+/// What the database would hold.
+#[derive(Default)]
+pub struct Store {
+    pub accounts: Vec<AccountRecord>,
+    pub limits: BTreeMap<(AccountId, Scope, String), LimitRecord>,
+    pub sessions: BTreeMap<(String, String), SessionRecord>,
+    pub leases: BTreeMap<Fence, Lease>,
+    pub mark: Fence,
+}
+
+pub struct World {
+    pub pool: Pool,
+    pub model: Model,
+    pub store: Store,
+    pub tickets: Vec<Ticket>,
+    pub answered: BTreeSet<WaiterId>,
+    /// Let go of by the last command.
+    pub unwatched: Vec<Process>,
+    pub trace: String,
+}
+
+impl World {
+    pub fn new() -> Self {
+        let settings = Settings::default();
+        let now = Now { mono: Mono(1_000_000_000), wall: Wall(1_800_000_000_000) };
+        let mut store = Store::default();
+        let mut effects = Vec::new();
+        let start = Start { fence: Fence(1), grace: false };
+        let pool = Pool::restore(now, settings.clone(), Snapshot::default(), start, &mut effects);
+        if let [Effect::ReserveFences(mark)] = effects[..] {
+            store.mark = mark;
+        }
+        let model = Model {
+            now,
+            settings,
+            accounts: vec![],
+            leases: vec![],
+            waiters: vec![],
+            sessions: vec![],
+            released: vec![],
+            requests: vec![],
+            spent: vec![],
+            first_fence: Fence(1),
+            newest: Fence(0),
+            grace: None,
+            draining: false,
+        };
+        Self { pool, model, store, tickets: vec![], answered: BTreeSet::new(), unwatched: vec![], trace: String::new() }
+    }
+
+    pub fn carry_out(&mut self, op: &Op) {
+        let pick = |n: u8, len: usize| (len > 0).then(|| n as usize % len);
+        let fences: Vec<Fence> = {
+            let mut all: Vec<Fence> = self.model.leases.iter().map(|lease| lease.fence).collect();
+            all.sort_unstable();
+            all
+        };
+        let fence = |n: u8| pick(n, fences.len()).map(|at| fences[at]);
+        let account = |n: u8| id_of(n);
+        match op {
+            Op::Acquire(op) => self.acquire(op),
+            Op::Cancel(n) => {
+                if let Some(at) = pick(*n, self.model.waiters.len()) {
+                    let id = self.model.waiters[at].id;
+                    self.just(Command::Cancel(id));
+                }
+            }
+            Op::Renew(n) => fence(*n).map_or((), |fence| self.just(Command::Renew(fence))),
+            Op::Release(n) => fence(*n).map_or((), |fence| self.just(Command::Release(fence))),
+            Op::Stale(n, what) => self.stale(*n, *what),
+            Op::Resume { lease, connection, forged } => self.resume(*lease, *connection, *forged),
+            Op::ReportOk(n) => {
+                if let Some(fence) = fence(*n) {
+                    self.just(Command::Report { fence, outcome: Outcome::Ok });
+                }
+            }
+            Op::Report { lease, reason, scope, wait_s } => {
+                if let Some(fence) = fence(*lease) {
+                    let scopes = [Scope::Request, Scope::Model, Scope::Pool, Scope::Account, Scope::Service];
+                    let outcome = Outcome::Refused {
+                        reason: Reason::ALL[*reason as usize],
+                        scope: scopes.get(*scope as usize).copied(),
+                        wait: wait_s.map(|s| Duration::from_secs(s.into())),
+                    };
+                    self.just(Command::Report { fence, outcome });
+                }
+            }
+            Op::ConnectionClosed(n) => self.just(Command::ConnectionClosed(ConnectionId((*n).into()))),
+            Op::ProcessEnded(n) => self.just(Command::ProcessEnded(process_of(*n))),
+            Op::Add { id, provider, capacity, uses, tier, priority } => {
+                let record = record_of(*id, *provider, *capacity, *uses, *tier, *priority);
+                self.just(Command::AddAccount(Box::new(record)));
+            }
+            Op::Remove(n) => self.just(Command::RemoveAccount(account(*n))),
+            Op::Change { account: n, what } => {
+                self.just(Command::ChangeAccount(account(*n), Box::new(change_of(*n, *what))));
+            }
+            Op::Limit { account: n, scope, key, secs, wall } => {
+                let (scope, key) = match scope {
+                    0 => (Scope::Account, String::new()),
+                    1 => (Scope::Pool, format!("k{key}")),
+                    _ => (Scope::Model, format!("k0:m{key}")),
+                };
+                let now = self.model.now;
+                let at = Wall((now.wall.0 as i64 + i64::from(*secs) * 1000).max(0) as u64);
+                let until = if *wall { Deadline::Wall(at) } else { Deadline::Mono(now.mono_of(at)) };
+                let source = if *wall { Source::Server } else { Source::Report };
+                let limit = Limit { key, scope, reason: Reason::QuotaExhausted, until, source };
+                self.just(Command::SetLimit(account(*n), limit));
+            }
+            Op::Clear(n) => self.just(Command::ClearLimits(account(*n))),
+            Op::Usage { account: n, key, used, resets_s } => {
+                let now = self.model.now.wall;
+                let resets_at = (*resets_s > 0).then(|| now.after(Duration::from_secs((*resets_s).into())));
+                let key = if *key == 2 { String::new() } else { format!("k{key}") };
+                let window =
+                    Window { name: "7d".into(), utilization: f64::from(*used) / 10.0, resets_at, as_of: now, key };
+                self.just(Command::SetUsage(account(*n), Usage { windows: vec![window] }));
+            }
+            Op::Configure(overflow, mode, strategy, bits) => {
+                self.just(Command::Configure(Box::new(settings_of(*overflow, *mode, *strategy, *bits))));
+            }
+            Op::Drain => self.just(Command::Drain),
+            Op::Time { ms } => self.pass(u64::from(*ms), 0),
+            Op::Jump { secs } => self.pass(0, i64::from(*secs) * 1000),
+            Op::Wakeup => {
+                if let Some(at) = self.pool.next_wakeup(self.model.now) {
+                    let now = self.model.now.mono;
+                    assert!(at > now, "a wake-up at {at:?} would be a busy loop at {now:?}");
+                    // far ends would let everything else run out
+                    self.pass((at.0 - now.0).min(3_600_000), 0);
+                }
+            }
+            Op::Crash { grace, reboot_s } => self.crash(*grace, u64::from(*reboot_s) * 1000),
+        }
+    }
+
+    /// Ends with a drain: whatever waits is answered, whatever is held can be given back.
+    pub fn finish(mut self) {
+        self.just(Command::Drain);
+        assert!(self.model.waiters.is_empty());
+        while let Some(lease) = self.model.leases.first() {
+            let fence = lease.fence;
+            // it may expire in the very millisecond
+            self.just(Command::Release(fence));
+        }
+        assert_eq!(self.pool.lease_count(), 0);
+        assert!(self.store.leases.is_empty(), "the store keeps leases that have ended");
+    }
+
+    fn pass(&mut self, ms: u64, jump: i64) {
+        let now = self.model.now;
+        let wall = (now.wall.0 as i64 + ms as i64 + jump).max(0) as u64;
+        self.run(Now { mono: Mono(now.mono.0 + ms), wall: Wall(wall) }, Command::Tick).unwrap();
+    }
+
+    fn just(&mut self, command: Command) {
+        let _ = self.step(command);
+    }
+
+    fn step(&mut self, command: Command) -> Result<Reply, Refusal> {
+        let now =
+            Now { mono: Mono(self.model.now.mono.0 + 1), wall: self.model.now.wall.after(Duration::from_millis(1)) };
+        // what time does comes first; then the command alone
+        self.run(now, Command::Tick).unwrap();
+        self.run(now, command)
+    }
+
+    fn acquire(&mut self, op: &AskOp) {
+        let ask = ask_of(op);
+        let now =
+            Now { mono: Mono(self.model.now.mono.0 + 1), wall: self.model.now.wall.after(Duration::from_millis(1)) };
+        self.run(now, Command::Tick).unwrap();
+        let known = ask.request_id.as_deref().and_then(|id| self.model.remembered(id));
+        let verdict = self.model.verdict(&ask, now.mono);
+        let reply = self.run(now, Command::Acquire(Box::new(ask.clone())));
+        if let Some(answer) = known {
+            self.check_repeated(&ask, answer, &reply);
+            return;
+        }
+        let deadline = now.mono.after(ask.wait.unwrap_or(self.model.settings.limits.max_rate_limit_wait));
+        match (verdict, &reply) {
+            _ if self.model.draining => assert_eq!(kind(&reply), Some(Kind::ShuttingDown)),
+            (Verdict::Grant(_), Ok(Reply::Held(fence))) => {
+                if let Some(id) = &ask.request_id {
+                    self.model.remember(id, Ok(*fence));
+                }
+            }
+            (Verdict::Refuse(wanted), Err(refusal)) => assert_eq!(refusal.kind, wanted, "{refusal:?}"),
+            (Verdict::Wait { kind: wanted, earliest }, reply) => {
+                if deadline <= now.mono || earliest.is_some_and(|earliest| earliest > deadline) {
+                    assert_eq!(kind(reply), Some(wanted), "{reply:?}");
+                } else {
+                    let Ok(Reply::Queued(id)) = *reply else { panic!("should wait: {reply:?}") };
+                    if let Some(request) = &ask.request_id {
+                        self.model.remember(request, Err(id));
+                    }
+                    self.model.waiters.push(MWaiter { id, ask, since: now.mono, deadline });
+                }
+            }
+            (verdict, reply) => panic!("expected {verdict:?}, got {reply:?} for {ask:?}"),
+        }
+        self.compare();
+    }
+
+    fn check_repeated(&mut self, ask: &Ask, answer: Result<Fence, WaiterId>, reply: &Result<Reply, Refusal>) {
+        match answer {
+            Ok(fence) => {
+                let lease = self.model.leases.iter_mut().find(|lease| lease.fence == fence).unwrap();
+                if lease.target != ask.target || lease.exclusive != ask.exclusive {
+                    assert_eq!(kind(reply), Some(Kind::BadRequest));
+                } else {
+                    assert_eq!(*reply, Ok(Reply::Held(fence)));
+                    if let Bind::Connection(connection) = &mut lease.bind {
+                        *connection = ask.connection;
+                        lease.holder = ask.holder.clone();
+                    }
+                }
+            }
+            Err(id) => {
+                let waiter = self.model.waiters.iter_mut().find(|waiter| waiter.id == id).unwrap();
+                if waiter.ask.target != ask.target || waiter.ask.exclusive != ask.exclusive {
+                    assert_eq!(kind(reply), Some(Kind::BadRequest));
+                } else {
+                    assert_eq!(*reply, Ok(Reply::Queued(id)));
+                    waiter.ask.connection = ask.connection;
+                    waiter.ask.bind = ask.bind;
+                    waiter.ask.holder = ask.holder.clone();
+                }
+            }
+        }
+        self.compare();
+    }
+
+    fn stale(&mut self, n: u8, what: u8) {
+        let ended: Vec<Fence> = self.tickets.iter().map(|ticket| ticket.fence).collect();
+        let fence = ended.get(n as usize % (ended.len() + 1)).copied().unwrap_or(Fence(u64::MAX));
+        if self.model.leases.iter().any(|lease| lease.fence == fence) {
+            return;
+        }
+        let refused = Outcome::Refused { reason: Reason::AuthFailed, scope: None, wait: None };
+        let reply = self.step(match what {
+            0 => Command::Renew(fence),
+            1 => Command::Release(fence),
+            _ => Command::Report { fence, outcome: refused },
+        });
+        assert_eq!(kind(&reply), Some(Kind::StaleLease));
+    }
+
+    fn resume(&mut self, n: u8, connection: u8, forged: bool) {
+        let Some(at) = (!self.tickets.is_empty()).then(|| n as usize % self.tickets.len()) else { return };
+        let mut ticket = self.tickets[self.tickets.len() - 1 - at].clone();
+        if forged {
+            ticket.account = id_of(n);
+        }
+        let connection = ConnectionId(connection.into());
+        let holder = Holder { process: Some(process_of(n % 3)), program: None };
+        let live = self.model.leases.iter().find(|lease| lease.fence == ticket.fence).map(|lease| lease.account);
+        // whether it would be alone is judged when time has done its part
+        let now = Now { mono: Mono(self.model.now.mono.0 + 1), ..self.model.now };
+        self.run(now, Command::Tick).unwrap();
+        let live = live.filter(|_| self.model.leases.iter().any(|lease| lease.fence == ticket.fence));
+        let may = self.model.may_resume(ticket.fence, ticket.account, ticket.exclusive)
+            && self.model.account(ticket.account).is_some_and(|a| a.record.provider == *ticket.target.provider);
+        let fence = ticket.fence;
+        let known = self.model.account(ticket.account).is_some();
+        let account = ticket.account;
+        let reply = self.run(now, Command::Resume { ticket: Box::new(ticket), connection, holder: holder.clone() });
+        match live {
+            Some(on) if on == account => {
+                assert_eq!(reply, Ok(Reply::Held(fence)));
+                let lease = self.model.leases.iter_mut().find(|lease| lease.fence == fence).unwrap();
+                if let Bind::Connection(before) = &mut lease.bind {
+                    (*before, lease.holder) = (connection, holder);
+                }
+            }
+            Some(_) => assert_eq!(kind(&reply), Some(Kind::StaleLease)),
+            None if self.model.draining => assert_eq!(kind(&reply), Some(Kind::ShuttingDown)),
+            None if may => assert_eq!(reply, Ok(Reply::Held(fence))),
+            None => assert_eq!(kind(&reply), Some(Kind::StaleLease), "{known}"),
+        }
+        self.compare();
+    }
+
+    /// The daemon dies and comes back with what the store kept.
+    fn crash(&mut self, grace: bool, down: u64) {
+        let before = self.model.now;
+        let snapshot = self.pool.snapshot(before);
+        let kept: Vec<Lease> = self.store.leases.values().cloned().collect();
+        assert_eq!(snapshot.leases, kept, "the store does not know the durable leases");
+        let keys: BTreeSet<_> = snapshot.limits.iter().map(|l| (l.account, l.scope, l.key.clone())).collect();
+        assert_eq!(keys, self.store.limits.keys().cloned().collect(), "the store does not know the limits");
+        let sessions: BTreeSet<_> =
+            snapshot.sessions.iter().map(|s| (s.provider.clone(), s.session.clone(), s.account)).collect();
+        let stored: BTreeSet<_> =
+            self.store.sessions.values().map(|s| (s.provider.clone(), s.session.clone(), s.account)).collect();
+        assert_eq!(sessions, stored, "the store does not know the sessions");
+        assert!(self.store.mark > self.model.newest, "a fence would be granted twice (C2)");
+
+        let now = Now { mono: Mono(before.mono.0 + down), wall: Wall(before.wall.0 + down) };
+        let snapshot = Snapshot {
+            accounts: self.store.accounts.clone(),
+            limits: self.store.limits.values().cloned().collect(),
+            sessions: self.store.sessions.values().cloned().collect(),
+            leases: kept,
+        };
+        let start = Start { fence: self.store.mark, grace };
+        let mut effects = Vec::new();
+        let settings = self.model.settings.clone();
+        self.pool = Pool::restore(now, settings.clone(), snapshot, start, &mut effects);
+        let _ = writeln!(self.trace, "crash {effects:?}");
+        let model = &mut self.model;
+        model.waiters.clear();
+        self.answered.clear();
+        model.released.clear();
+        model.spent.clear();
+        model.draining = false;
+        model.first_fence = start.fence;
+        model.grace = grace.then(|| now.mono.after(settings.leases.grace));
+        let ago = |at: Wall| Mono(now.mono.0.saturating_sub(now.wall.0.saturating_sub(at.0)));
+        let sessions = self.store.sessions.values();
+        model.sessions = sessions.map(|s| (s.provider.clone(), s.session.clone(), s.account, ago(s.used_at))).collect();
+        model.leases = self.store.leases.values().cloned().collect();
+        model.requests.clear();
+        for lease in &self.store.leases {
+            if let Some(id) = &lease.1.request_id {
+                model.requests.retain(|(known, _, _)| **known != **id);
+                model.requests.push((id.to_string(), Ok(*lease.0), now.mono));
+            }
+        }
+        for account in &mut model.accounts {
+            account.fresh = false;
+            account.usage = Usage::default();
+            account.limits = self.pool.account(account.record.id).unwrap().limits().to_vec();
+        }
+        for (key, record) in &self.store.limits {
+            let live = self.pool.account(key.0).unwrap().limits().iter();
+            let live = live.filter(|limit| limit.scope == record.scope && limit.key == record.key);
+            let dropped = effects
+                .iter()
+                .any(|e| matches!(e, Effect::DropLimit(id, Some((s, k))) if (*id, *s, k) == (key.0, key.1, &key.2)));
+            assert!(dropped || live.count() == 1, "a limit is lost (I7): {record:?}");
+            assert!(!dropped || record.until <= now.wall, "a live limit was dropped: {record:?}");
+        }
+        self.model.pass(now);
+        self.digest(&Command::Tick, &Ok(Reply::Done), effects);
+        self.compare();
+    }
+
+    fn run(&mut self, now: Now, command: Command) -> Result<Reply, Refusal> {
+        let mut effects = Vec::new();
+        let reply = self.pool.handle(now, command.clone(), &mut effects);
+        let _ = writeln!(self.trace, "{now:?} {command:?} -> {reply:?} {effects:?}");
+        self.model.pass(now);
+        self.apply(&command, &reply);
+        self.digest(&command, &reply, effects);
+        if !matches!(command, Command::Acquire(_) | Command::Resume { .. }) {
+            self.compare();
+        }
+        reply
+    }
+
+    /// What a command does to the reference, apart from granting and ending.
+    fn apply(&mut self, command: &Command, reply: &Result<Reply, Refusal>) {
+        let model = &mut self.model;
+        let ok = reply.is_ok();
+        match command {
+            Command::Cancel(id) => model.waiters.retain(|waiter| waiter.id != *id),
+            Command::Renew(fence) => {
+                if let Some(lease) = model.leases.iter_mut().find(|lease| lease.fence == *fence) {
+                    lease.expires = lease.ttl.map(|ttl| model.now.mono.after(ttl));
+                }
+            }
+            Command::ConnectionClosed(connection) => {
+                model.waiters.retain(|waiter| waiter.ask.connection != *connection);
+            }
+            Command::ProcessEnded(process) => model.released.retain(|(released, _, _)| released != process),
+            Command::AddAccount(record) => {
+                let label = |a: &MAccount| a.record.label == record.label;
+                let fails = model.accounts.iter().any(|a| a.record.id == record.id || label(a));
+                assert_eq!(ok, !fails, "{reply:?}");
+                if ok {
+                    let record = (**record).clone();
+                    self.store.accounts.push(record.clone());
+                    model.accounts.push(MAccount { record, limits: vec![], usage: Usage::default(), fresh: true });
+                }
+            }
+            Command::RemoveAccount(id) => {
+                assert_eq!(ok, model.account(*id).is_some());
+                model.accounts.retain(|account| account.record.id != *id);
+                model.sessions.retain(|(_, _, account, _)| account != id);
+            }
+            Command::ChangeAccount(id, change) => {
+                let others = || model.accounts.iter().filter(|account| account.record.id != *id);
+                let taken = change.label.is_some() && others().any(|account| account.record.label == change.label);
+                assert_eq!(ok, model.account(*id).is_some() && !taken, "{reply:?}");
+            }
+            Command::ClearLimits(id) => {
+                for account in model.accounts.iter_mut().filter(|account| account.record.id == *id) {
+                    account.limits.clear();
+                }
+            }
+            Command::SetUsage(id, usage) => {
+                for account in model.accounts.iter_mut().filter(|account| account.record.id == *id) {
+                    account.usage = usage.clone();
+                }
+            }
+            Command::Configure(settings) => model.settings = (**settings).clone(),
+            Command::Drain => model.draining = true,
+            _ => {}
+        }
+    }
+}

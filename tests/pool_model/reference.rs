@@ -1,0 +1,304 @@
+//! The reference: a list of leases and linear scans. It does not choose; it says what must and what may happen.
+
+use std::time::Duration;
+
+use lessor::limits::Scope;
+use lessor::pool::{
+    AccountId, AccountRecord, Ask, Bind, Fence, Kind, Lease, Limit, Mode, Mono, Now, Overflow, Process, Settings,
+    Standing, Tier, Usage, WaiterId, Why,
+};
+
+/// An account as the reference knows it.
+pub struct MAccount {
+    pub record: AccountRecord,
+    pub limits: Vec<Limit>,
+    pub usage: Usage,
+    /// Granted, or added, in this run: nothing older comes back.
+    pub fresh: bool,
+}
+
+/// Somebody who waits.
+pub struct MWaiter {
+    pub id: WaiterId,
+    pub ask: Ask,
+    pub since: Mono,
+    pub deadline: Mono,
+}
+
+/// What must come of a request.
+#[derive(Debug, PartialEq)]
+pub enum Verdict {
+    /// One of these.
+    Grant(Vec<AccountId>),
+    Wait {
+        kind: Kind,
+        earliest: Option<Mono>,
+    },
+    Refuse(Kind),
+}
+
+pub struct Model {
+    pub now: Now,
+    pub settings: Settings,
+    pub accounts: Vec<MAccount>,
+    pub leases: Vec<Lease>,
+    pub waiters: Vec<MWaiter>,
+    pub sessions: Vec<(String, String, AccountId, Mono)>,
+    pub released: Vec<(Process, AccountId, Mono)>,
+    pub requests: Vec<(String, Result<Fence, WaiterId>, Mono)>,
+    pub spent: Vec<Fence>,
+    pub first_fence: Fence,
+    pub newest: Fence,
+    pub grace: Option<Mono>,
+    pub draining: bool,
+}
+
+impl Model {
+    pub fn account(&self, id: AccountId) -> Option<&MAccount> {
+        self.accounts.iter().find(|account| account.record.id == id)
+    }
+
+    pub fn load(&self, id: AccountId) -> usize {
+        self.leases.iter().filter(|lease| lease.account == id).count()
+    }
+
+    pub fn capacity(&self, account: &MAccount) -> usize {
+        let leases = &self.settings.leases;
+        account.record.max_leases.unwrap_or(leases.per_account).min(leases.max_per_account).max(1) as usize
+    }
+
+    /// What stands in the way, as the user would be told it.
+    pub fn obstacle(&self, account: &MAccount, ask: &Ask) -> Option<(Why, Option<Mono>)> {
+        let record = &account.record;
+        let configured = self.settings.accounts.iter().find(|c| record.label.as_deref() == Some(&*c.name));
+        if !record.enabled || configured.and_then(|c| c.enabled) == Some(false) {
+            return Some((Why::Disabled, None));
+        }
+        match record.standing {
+            Standing::NeedsLogin(_) => return Some((Why::NeedsLogin, None)),
+            Standing::NeedsVerification(_) => return Some((Why::NeedsVerification, None)),
+            Standing::Ready => {}
+        }
+        if let Some(uses) = &record.uses
+            && !uses.iter().any(|agent| agent == "any" || Some(&**agent) == ask.agent.as_deref())
+        {
+            return Some((Why::NotAllowed, None));
+        }
+        if ask.exclude.contains(&record.id) {
+            return Some((Why::Excluded, None));
+        }
+        let blocks = |limit: &&Limit| match limit.scope {
+            Scope::Account => true,
+            Scope::Pool => limit.key == *ask.target.key,
+            Scope::Model => ask.target.model.as_ref().is_some_and(|m| limit.key == format!("{}:{m}", ask.target.key)),
+            _ => false,
+        };
+        if let Some(until) = account.limits.iter().filter(blocks).map(|limit| limit.until.mono(self.now)).max() {
+            return Some((Why::Limited, Some(until)));
+        }
+        let most = match self.settings.leases.overflow {
+            Overflow::Share => self.settings.leases.max_per_account as usize,
+            _ => self.capacity(account),
+        };
+        let load = self.load(record.id);
+        let taken = self.leases.iter().any(|lease| lease.account == record.id && lease.exclusive);
+        (taken || load >= most || (ask.exclusive && load > 0)).then_some((Why::Busy, None))
+    }
+
+    pub fn resolve(&self, name: &str, provider: &str) -> Option<AccountId> {
+        let of: Vec<&AccountRecord> =
+            self.accounts.iter().map(|a| &a.record).filter(|record| record.provider == provider).collect();
+        let tests: [&dyn Fn(&AccountRecord) -> bool; 4] = [
+            &|record| record.id.to_string() == name,
+            &|record| record.label.as_deref() == Some(name),
+            &|record| record.email.as_deref() == Some(name),
+            &|record| record.id.to_string().starts_with(name) || record.id.to_string()[3..].starts_with(name),
+        ];
+        for test in tests {
+            let found: Vec<_> = of.iter().filter(|record| test(record)).collect();
+            if !found.is_empty() {
+                return (found.len() == 1).then(|| found[0].id);
+            }
+        }
+        None
+    }
+
+    pub fn verdict(&self, ask: &Ask, since: Mono) -> Verdict {
+        if let Some(until) = self.grace {
+            return Verdict::Wait { kind: Kind::NoCapacity, earliest: Some(until) };
+        }
+        let selection = &self.settings.selection;
+        let provider = &*ask.target.provider;
+        let all: Vec<&MAccount> = self.accounts.iter().filter(|a| a.record.provider == provider).collect();
+        if all.is_empty() {
+            return Verdict::Refuse(Kind::NoAccount);
+        }
+        let open = |account: &MAccount| self.obstacle(account, ask).is_none();
+        if let Some(name) = &ask.account {
+            let Some(account) = self.resolve(name, provider).and_then(|id| self.account(id)) else {
+                return Verdict::Refuse(Kind::UnknownAccount);
+            };
+            return if open(account) { Verdict::Grant(vec![account.record.id]) } else { self.blocked(ask, &[account]) };
+        }
+        let session = ask.session.as_deref().filter(|_| selection.mode != Mode::PerformanceFirst);
+        let bound = session.and_then(|session| self.bound(provider, session, since));
+        let preferred = selection.preferred_account.as_deref().and_then(|name| self.resolve(name, provider));
+        for (id, most) in [(bound, usize::MAX), (preferred, 0)] {
+            let Some(account) = id.and_then(|id| self.account(id)) else { continue };
+            let most = if most == 0 { self.capacity(account) } else { most };
+            match self.obstacle(account, ask) {
+                None if self.load(account.record.id) < most => return Verdict::Grant(vec![account.record.id]),
+                Some((Why::Limited, Some(until))) if selection.mode == Mode::CacheFirst => {
+                    let patience = ask.wait.unwrap_or(self.settings.limits.max_rate_limit_wait);
+                    if until <= since.after(selection.max_cache_wait.min(patience)) {
+                        return Verdict::Wait { kind: Kind::AllLimited, earliest: Some(until) };
+                    }
+                }
+                _ => {}
+            }
+        }
+        let free: Vec<&MAccount> = all.iter().copied().filter(|account| open(account)).collect();
+        if free.is_empty() {
+            return self.blocked(ask, &all);
+        }
+        let load = |a: &MAccount| (self.load(a.record.id) * 1_000_000) / self.capacity(a);
+        let tier = |a: &MAccount| if selection.tier_first { a.record.tier } else { Tier::Unknown };
+        let spent = |a: &MAccount| {
+            let threshold = self.settings.quota.soft_threshold;
+            let counts = a.usage.windows.iter().filter(|w| w.key.is_empty() || w.key == *ask.target.key);
+            let live = counts.filter(|w| w.resets_at.is_none_or(|at| at > self.now.wall));
+            threshold < 1.0 && live.map(|w| w.utilization).any(|used| used >= threshold)
+        };
+        let rank = |a: &MAccount| (spent(a), load(a), -a.record.priority, tier(a));
+        let best = free.iter().map(|a| rank(a)).min();
+        let least = free.iter().map(|a| load(a)).min();
+        let process = match ask.bind {
+            Bind::Process(process) => Some(process),
+            _ => ask.holder.process,
+        };
+        let back = |a: &MAccount| {
+            let recent = |(p, id, at): &(Process, AccountId, Mono)| {
+                Some(*p) == process && *id == a.record.id && self.now.mono.since(*at) < selection.reuse_window
+            };
+            selection.mode != Mode::PerformanceFirst && Some(load(a)) == least && self.released.iter().any(recent)
+        };
+        let back: Vec<_> = free.iter().filter(|a| back(a)).map(|a| a.record.id).collect();
+        let first: Vec<_> = free.iter().filter(|a| Some(rank(a)) == best).map(|a| a.record.id).collect();
+        Verdict::Grant(if back.is_empty() { first } else { back })
+    }
+
+    /// Where a session lives, for somebody who asked at `since`.
+    pub fn bound(&self, provider: &str, session: &str, since: Mono) -> Option<AccountId> {
+        let (_, _, id, used) = self.sessions.iter().find(|(p, s, _, _)| p == provider && s == session)?;
+        (since.since(*used) < self.settings.selection.session_ttl).then_some(*id)
+    }
+
+    fn blocked(&self, ask: &Ask, among: &[&MAccount]) -> Verdict {
+        let all: Vec<_> = among.iter().filter_map(|account| self.obstacle(account, ask)).collect();
+        let any = |wanted: Why| all.iter().any(|(why, _)| *why == wanted);
+        if any(Why::Busy) {
+            return match self.settings.leases.overflow {
+                Overflow::Fail => Verdict::Refuse(Kind::NoCapacity),
+                _ => Verdict::Wait { kind: Kind::NoCapacity, earliest: None },
+            };
+        }
+        if any(Why::Limited) {
+            return Verdict::Wait {
+                kind: Kind::AllLimited,
+                earliest: all.iter().filter_map(|(_, until)| *until).min(),
+            };
+        }
+        let kinds = [
+            (Why::Excluded, Kind::NoCapacity),
+            (Why::NeedsLogin, Kind::NeedsLogin),
+            (Why::NeedsVerification, Kind::NeedsVerification),
+            (Why::NotAllowed, Kind::NotAllowed),
+        ];
+        let kind = kinds.into_iter().find(|(why, _)| any(*why)).map_or(Kind::NoAccount, |(_, kind)| kind);
+        Verdict::Refuse(kind)
+    }
+
+    /// A lease begins.
+    pub fn grant(&mut self, lease: &Lease) {
+        let mode = self.settings.selection.mode;
+        if let Some(session) = lease.session.as_deref().filter(|_| mode != Mode::PerformanceFirst) {
+            let provider = &*lease.target.provider;
+            let bound = self.bound(provider, session, self.now.mono).filter(|id| *id != lease.account);
+            let held = |l: &Lease| Some(l.account) == bound && l.session.as_deref() == Some(session);
+            if !self.leases.iter().any(held) {
+                self.sessions.retain(|(p, s, _, _)| p != provider || s != session);
+                self.sessions.push((provider.to_owned(), session.to_owned(), lease.account, self.now.mono));
+            }
+        }
+        self.take_in(lease);
+    }
+
+    /// A lease begins or comes back.
+    pub fn take_in(&mut self, lease: &Lease) {
+        self.leases.push(lease.clone());
+    }
+
+    /// A lease ends; answers it.
+    pub fn end(&mut self, fence: Fence) -> Option<Lease> {
+        let at = self.leases.iter().position(|lease| lease.fence == fence)?;
+        if fence < self.first_fence {
+            self.spent.push(fence);
+        }
+        Some(self.leases.remove(at))
+    }
+
+    pub fn note_released(&mut self, lease: &Lease) {
+        let process = match lease.bind {
+            Bind::Process(process) => Some(process),
+            _ => lease.holder.process,
+        };
+        if let Some(process) = process.filter(|_| !self.settings.selection.reuse_window.is_zero()) {
+            self.released.retain(|(p, id, _)| (*p, *id) != (process, lease.account));
+            self.released.push((process, lease.account, self.now.mono));
+        }
+    }
+
+    /// Time passes; what it ends quietly ends.
+    pub fn pass(&mut self, now: Now) {
+        self.now = now;
+        self.grace = self.grace.filter(|until| *until > now.mono);
+        for account in &mut self.accounts {
+            account.limits.retain(|limit| !limit.until.passed(now));
+        }
+    }
+
+    /// When something changes by itself next.
+    pub fn next_change(&self) -> Option<Mono> {
+        let limits = self.accounts.iter().flat_map(|a| &a.limits).map(|limit| limit.until.mono(self.now));
+        let leases = self.leases.iter().filter_map(|lease| lease.expires);
+        limits.chain(leases).chain(self.waiters.iter().map(|w| w.deadline)).chain(self.grace).min()
+    }
+
+    /// Whether a lease from before this run may come back.
+    pub fn may_resume(&self, fence: Fence, account: AccountId, exclusive: bool) -> bool {
+        let Some(found) = self.account(account) else { return false };
+        let most = match self.settings.leases.overflow {
+            Overflow::Share => self.settings.leases.max_per_account as usize,
+            _ => self.capacity(found),
+        };
+        let load = self.load(account);
+        let taken = self.leases.iter().any(|lease| lease.account == account && lease.exclusive);
+        let room = !taken && load < most && !(exclusive && load > 0);
+        fence < self.first_fence && !found.fresh && !self.spent.contains(&fence) && room && !self.draining
+    }
+
+    pub fn remembered(&self, id: &str) -> Option<Result<Fence, WaiterId>> {
+        let minute = Duration::from_secs(60);
+        let (_, answer, _) =
+            self.requests.iter().find(|(known, _, at)| known == id && self.now.mono.since(*at) < minute)?;
+        match answer {
+            Ok(fence) => self.leases.iter().any(|lease| lease.fence == *fence).then_some(*answer),
+            Err(waiter) => self.waiters.iter().any(|w| w.id == *waiter).then_some(*answer),
+        }
+    }
+
+    pub fn remember(&mut self, id: &str, answer: Result<Fence, WaiterId>) {
+        self.requests.retain(|(known, _, _)| known != id);
+        self.requests.push((id.to_owned(), answer, self.now.mono));
+    }
+}

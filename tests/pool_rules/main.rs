@@ -1,0 +1,7 @@
+//! The rules of the core, one by one, with times and accounts that a person can follow.
+
+mod choosing;
+mod desk;
+mod life;
+mod limits;
+mod waiting;
