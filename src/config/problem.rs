@@ -61,6 +61,17 @@ impl Errors {
     }
 }
 
+impl Errors {
+    /// The first error in one line, and how many more there are.
+    pub fn headline(&self) -> String {
+        let first = self.problems.first().map(Problem::headline).unwrap_or_default();
+        match self.problems.len().saturating_sub(1) {
+            0 => first,
+            more => format!("{first} (and {more} more)"),
+        }
+    }
+}
+
 impl std::error::Error for Errors {}
 
 impl fmt::Display for Errors {
