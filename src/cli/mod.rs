@@ -9,6 +9,7 @@ mod demo;
 mod events;
 mod failure;
 mod lease;
+mod logs;
 mod oauth;
 mod output;
 mod prompt;
@@ -80,6 +81,8 @@ enum Command {
     Leases,
     /// Print what happens
     Events(events::Events),
+    /// Print the daemon's log: the journal under systemd, else its file
+    Logs(logs::Logs),
     /// Round trip to the daemon, and its version
     Ping,
     /// Be the daemon, in the foreground
@@ -130,6 +133,7 @@ fn dispatch(command: Command, context: &Context) -> Result<u8, Failure> {
         Command::Renew(which) => lease::renew(&which, context).map(|()| 0),
         Command::Leases => lease::leases(context).map(|()| 0),
         Command::Events(events) => events::events(events, context).map(|()| 0),
+        Command::Logs(options) => logs::logs(&options, context).map(|()| 0),
         Command::Ping => daemon::ping(context).map(|()| 0),
         Command::Daemon(daemon) => daemon::daemon(&daemon, context),
         Command::Stop => daemon::stop(context).map(|()| 0),

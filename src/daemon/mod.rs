@@ -10,6 +10,7 @@ mod core;
 mod events;
 mod leasing;
 pub mod lock;
+pub mod log;
 mod outbox;
 mod process;
 mod signals;

@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::config::{Config, LoadState, LogLevel, Places};
+use crate::config::{Config, LoadState, Places};
 use crate::pool::{Bind, Fence, Lease, Now, Pool, Process, Start};
 use crate::protocol::LeaseKey;
 use crate::provider::Catalog;
@@ -12,6 +12,7 @@ use crate::store::{Opened, Paths, Store, StoreError, Write};
 
 use super::core::{Daemon, Facts};
 use super::lock::{Lock, LockHolder, Taken};
+use super::log::{self, Log};
 use super::signals::Listening;
 use super::socket::{Socket, SocketError, private_directory};
 use super::{clock, process, serve};
@@ -87,8 +88,15 @@ const MOST_CONNECTIONS: u64 = 8192;
 /// When it cannot serve: why, and what to do.
 pub fn run(options: &Options) -> Result<Ended, StartError> {
     let places = &options.places;
-    let loaded = Config::load(&places.config).map_err(StartError::Config)?;
-    start_log(options.log.as_deref(), loaded.config.daemon.log)?;
+    let log = log::start(options.log.as_deref(), &places.log)?;
+    let loaded = Config::load(&places.config).map_err(|errors| {
+        // whoever looks for the reason in the file is sent to where it is said
+        log.say_where();
+        StartError::Config(errors)
+    })?;
+    if !log.level.set(loaded.config.daemon.log) {
+        tracing::debug!("LESSOR_LOG says how much is logged, not the configuration");
+    }
     if options.detached {
         leave_the_terminal();
     }
@@ -100,6 +108,7 @@ pub fn run(options: &Options) -> Result<Ended, StartError> {
         Taken::Theirs(holder) => return Ok(Ended::AlreadyRunning(holder)),
     };
     private_directory(&places.state)?;
+    log.say_where();
     // signals are caught before anything exists that a default end would leave behind
     let signals = Listening::begin().map_err(|error| StartError::System { doing: "listening to signals", error })?;
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -116,7 +125,7 @@ pub fn run(options: &Options) -> Result<Ended, StartError> {
         if let Err(error) = lock.publish(&holder) {
             tracing::warn!(%error, "clients elsewhere will not find this daemon by its lock file");
         }
-        say_ready(&holder);
+        say_ready(&holder, &log);
         let served = serve(daemon.clone(), &socket, &mut lock, signals, idle_exit).await;
         daemon.save_last_uses();
         Ok::<_, StartError>((served, daemon))
@@ -211,31 +220,16 @@ fn first_fence(kept: Fence, now: Now) -> Fence {
     Fence(kept.0.max(now.wall.0.saturating_mul(FENCES_PER_MS)))
 }
 
-fn say_ready(holder: &LockHolder) {
-    // who started us may have gone, and with it the pipe: `eprintln` would end us for that
-    let _nobody_listens = writeln!(std::io::stderr(), "ready: pid {}, socket {}", holder.pid, holder.socket.display());
+fn say_ready(holder: &LockHolder, log: &Log) {
+    let (version, pid, socket) = (env!("CARGO_PKG_VERSION"), holder.pid, holder.socket.display());
+    tracing::info!(version, pid, %socket, "lessor {version} serves at {socket}");
+    if log.stderr_is_apart {
+        // who started us may have gone, and with it the pipe: `eprintln` would end us for that
+        let _nobody_listens = writeln!(std::io::stderr(), "ready: pid {pid}, socket {socket}");
+    }
     if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
         tracing::debug!(%error, "no service manager was told");
     }
-}
-
-fn start_log(wanted: Option<&str>, configured: LogLevel) -> Result<(), StartError> {
-    let level = match wanted.filter(|wanted| !wanted.is_empty()) {
-        Some(wanted) => wanted.parse().map_err(|_| StartError::LogLevel(wanted.to_owned()))?,
-        None => match configured {
-            LogLevel::Error => tracing::Level::ERROR,
-            LogLevel::Warn => tracing::Level::WARN,
-            LogLevel::Info => tracing::Level::INFO,
-            LogLevel::Debug => tracing::Level::DEBUG,
-            LogLevel::Trace => tracing::Level::TRACE,
-        },
-    };
-    let log = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).with_target(false);
-    // it would tell of a broken standard error on standard error, and panic
-    let log = log.log_internal_errors(false);
-    // a second daemon in one process, as in tests, keeps the first one's log
-    let _already_there = log.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init();
-    Ok(())
 }
 
 /// Leaves the session of the client that started us: its terminal's end is not ours.
