@@ -10,6 +10,7 @@ mod demo;
 mod events;
 mod failure;
 mod lease;
+mod logs;
 mod oauth;
 mod output;
 mod prompt;
@@ -81,6 +82,8 @@ enum Command {
     Leases,
     /// Print what happens
     Events(events::Events),
+    /// Print the daemon's log: the journal under systemd, else its file
+    Logs(logs::Logs),
     /// Round trip to the daemon, and its version
     Ping,
     /// Look at the configuration, change and check it
@@ -136,6 +139,7 @@ fn dispatch(command: Command, context: &Context) -> Result<u8, Failure> {
         Command::Renew(which) => lease::renew(&which, context).map(|()| 0),
         Command::Leases => lease::leases(context).map(|()| 0),
         Command::Events(events) => events::events(events, context).map(|()| 0),
+        Command::Logs(options) => logs::logs(&options, context).map(|()| 0),
         Command::Ping => daemon::ping(context).map(|()| 0),
         Command::Config(config) => config::config(config, context),
         Command::Reload => config::reload(context),

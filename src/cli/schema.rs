@@ -12,6 +12,7 @@ use super::context::Context;
 use super::daemon::{Pong, Stopped};
 use super::demo::Findings;
 use super::failure::{Document, Failure};
+use super::logs::LogLine;
 
 /// `schema`
 #[derive(Debug, Args)]
@@ -24,7 +25,7 @@ pub(super) struct Schema {
 type Make = fn() -> schemars::Schema;
 
 /// Every command that prints a document, and what makes its schema.
-const DOCUMENTS: [(&str, Make); 25] = [
+const DOCUMENTS: [(&str, Make); 26] = [
     ("account add", of::<AccountInfo>),
     ("account disable", of::<AccountInfo>),
     ("account enable", of::<AccountInfo>),
@@ -46,6 +47,8 @@ const DOCUMENTS: [(&str, Make); 25] = [
     // each line
     ("events", of::<EventInfo>),
     ("leases", of::<Vec<LeaseRow>>),
+    // each line
+    ("logs", of::<LogLine>),
     ("ping", of::<Pong<'static>>),
     ("release", of::<Empty>),
     ("reload", of::<ReloadInfo>),

@@ -20,6 +20,7 @@ use super::answers;
 use super::clock;
 use super::configured::{self, Configured};
 use super::events::Events;
+use super::log::LogLevelHandle;
 use super::outbox::Outbox;
 use super::reload::Reload;
 use super::watchers::Watchers;
@@ -50,6 +51,8 @@ pub struct Facts {
     pub(super) socket: String,
     /// What was found at the start.
     pub(super) warnings: Vec<String>,
+    /// How much is logged.
+    pub(super) log_level: LogLevelHandle,
     /// Started by a client: `idle_exit` ends it.
     pub(super) detached: bool,
     pub(super) most_connections: usize,

@@ -11,6 +11,7 @@ mod core;
 mod events;
 mod leasing;
 pub mod lock;
+pub mod log;
 mod notify;
 mod outbox;
 mod process;

@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::config::{Config, LogLevel, Places};
+use crate::config::Places;
 use crate::pool::{Bind, Fence, Lease, Now, Pool, Process, Start};
 use crate::protocol::LeaseKey;
 use crate::store::{Opened, Paths, Store, StoreError, Write};
@@ -12,6 +12,7 @@ use crate::store::{Opened, Paths, Store, StoreError, Write};
 use super::configured::Configured;
 use super::core::{Daemon, Facts};
 use super::lock::{Lock, LockHolder, Taken};
+use super::log::{self, Log};
 use super::reload::{Reload, Reloader};
 use super::signals::Listening;
 use super::socket::{Socket, SocketError, private_directory};
@@ -91,11 +92,15 @@ const MOST_CONNECTIONS: u64 = 8192;
 /// When it cannot serve: why, and what to do.
 pub fn run(options: &Options) -> Result<Ended, StartError> {
     let places = &options.places;
-    check_level(options.log.as_deref())?;
+    let log = log::start(options.log.as_deref(), &places.log)?;
     let (reload, reloader) = Reloader::new(places.config.clone(), options.log.clone());
     let (content, loaded) = reloader.load();
-    let loaded = loaded.map_err(StartError::Config)?;
-    start_log(loaded.config.daemon.log);
+    let loaded = loaded.map_err(|errors| {
+        // whoever looks for the reason in the file is sent to where it is said
+        log.say_where();
+        StartError::Config(errors)
+    })?;
+    log.level.set(loaded.config.daemon.log);
     if options.detached {
         leave_the_terminal();
     }
@@ -107,6 +112,7 @@ pub fn run(options: &Options) -> Result<Ended, StartError> {
         Taken::Theirs(holder) => return Ok(Ended::AlreadyRunning(holder)),
     };
     private_directory(&places.state)?;
+    log.say_where();
     // signals are caught before anything exists that a default end would leave behind
     let signals = Listening::begin().map_err(|error| StartError::System { doing: "listening to signals", error })?;
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -122,6 +128,7 @@ pub fn run(options: &Options) -> Result<Ended, StartError> {
             socket: places.socket.display().to_string(),
             warnings: Vec::new(),
             most_connections,
+            log_level: log.level.clone(),
             detached: options.detached,
         };
         let daemon = restore(Configured::new(loaded, places.config.clone()), opened, reload, facts);
@@ -131,7 +138,7 @@ pub fn run(options: &Options) -> Result<Ended, StartError> {
         if let Err(error) = lock.publish(&holder) {
             tracing::warn!(%error, "clients elsewhere will not find this daemon by its lock file");
         }
-        say_ready(&holder);
+        say_ready(&holder, &log);
         let served = serve(daemon.clone(), &socket, &mut lock, signals).await;
         reloading.end();
         daemon.save_last_uses();
@@ -203,32 +210,14 @@ fn first_fence(kept: Fence, now: Now) -> Fence {
     Fence(kept.0.max(now.wall.0.saturating_mul(FENCES_PER_MS)))
 }
 
-fn say_ready(holder: &LockHolder) {
-    // who started us may have gone, and with it the pipe: `eprintln` would end us for that
-    let _nobody_listens = writeln!(std::io::stderr(), "ready: pid {}, socket {}", holder.pid, holder.socket.display());
+fn say_ready(holder: &LockHolder, log: &Log) {
+    let (version, pid, socket) = (env!("CARGO_PKG_VERSION"), holder.pid, holder.socket.display());
+    tracing::info!(version, pid, %socket, "lessor {version} serves at {socket}");
+    if log.stderr_is_apart {
+        // who started us may have gone, and with it the pipe: `eprintln` would end us for that
+        let _nobody_listens = writeln!(std::io::stderr(), "ready: pid {pid}, socket {socket}");
+    }
     super::notify::ready();
-}
-
-/// `LESSOR_LOG` goes before every file, so it is refused once, here.
-fn check_level(wanted: Option<&str>) -> Result<(), StartError> {
-    let Some(wanted) = wanted else { return Ok(()) };
-    let known = Config::default().set_from_environment("daemon.log", LOG_VARIABLE, wanted);
-    known.map_err(|_| StartError::LogLevel(wanted.to_owned()))
-}
-
-fn start_log(level: LogLevel) {
-    let level = match level {
-        LogLevel::Error => tracing::Level::ERROR,
-        LogLevel::Warn => tracing::Level::WARN,
-        LogLevel::Info => tracing::Level::INFO,
-        LogLevel::Debug => tracing::Level::DEBUG,
-        LogLevel::Trace => tracing::Level::TRACE,
-    };
-    let log = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).with_target(false);
-    // it would tell of a broken standard error on standard error, and panic
-    let log = log.log_internal_errors(false);
-    // a second daemon in one process, as in tests, keeps the first one's log
-    let _already_there = log.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init();
 }
 
 /// Leaves the session of the client that started us: its terminal's end is not ours.
