@@ -1,6 +1,7 @@
 //! The daemon: one per data directory, one thread for sockets, one for the disk.
 
 mod account_calls;
+mod activation;
 mod adding;
 mod answers;
 mod calls;
@@ -10,6 +11,7 @@ mod core;
 mod events;
 mod leasing;
 pub mod lock;
+mod notify;
 mod outbox;
 mod process;
 mod signals;
@@ -70,6 +72,7 @@ async fn serve(
     let timer = tokio::spawn(keep_time(daemon.clone()));
     let mut next = 0;
     let mut stop = daemon.stop.subscribe();
+    let mut pulse = notify::Pulse::of_process();
     let mut look = tokio::time::interval(idle_exit.map_or(LOOK, |idle| LOOK.min(idle / 2).max(ACCEPT_PAUSE)));
     // the first one comes at once
     look.tick().await;
@@ -92,10 +95,15 @@ async fn serve(
             }
             Some(_) = connections.join_next() => {}
             asked = signals.next() => match asked {
-                Some(Asked::Reload) => tracing::info!("the configuration is read at start; restart to apply a change"),
+                Some(Asked::Reload) => {
+                    notify::reloading();
+                    tracing::info!("the configuration is read at start; restart to apply a change");
+                    notify::ready();
+                }
                 Some(Asked::Stop) | None => break Why::Asked,
             },
             _ = stop.changed() => break Why::Asked,
+            () = pulse.next() => pulse.say(&daemon, timer.is_finished()),
             _ = look.tick() => {
                 daemon.save_last_uses();
                 if !socket.is_in_place() {
@@ -112,6 +120,7 @@ async fn serve(
         Why::Unused => tracing::info!("stopping: unused for as long as idle_exit allows"),
         Why::SocketLost => tracing::error!("stopping: the socket was removed or replaced, clients cannot reach us"),
     }
+    notify::stopping();
     timer.abort();
     // who comes now finds nothing, and does not wait in front of a closed door
     lock.withdraw();
