@@ -7,6 +7,7 @@ use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 
 use crate::protocol::{AccountInfo, DaemonStatus, Empty, EventInfo, LeaseInfo, LeaseRow};
 
+use super::classify::Line;
 use super::context::Context;
 use super::daemon::{Pong, Stopped};
 use super::demo::Findings;
@@ -23,7 +24,7 @@ pub(super) struct Schema {
 type Make = fn() -> schemars::Schema;
 
 /// Every command that prints a document, and what makes its schema.
-const DOCUMENTS: [(&str, Make); 17] = [
+const DOCUMENTS: [(&str, Make); 18] = [
     ("account add", of::<AccountInfo>),
     ("account disable", of::<AccountInfo>),
     ("account enable", of::<AccountInfo>),
@@ -33,6 +34,8 @@ const DOCUMENTS: [(&str, Make); 17] = [
     ("account set", of::<AccountInfo>),
     ("account show", of::<AccountInfo>),
     ("acquire", of::<LeaseInfo<'static>>),
+    // each line
+    ("classify", of::<Line>),
     ("error", of::<Document<'static>>),
     ("demo", of::<Findings>),
     // each line
