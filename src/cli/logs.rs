@@ -142,9 +142,13 @@ mod tests {
 
     #[test]
     fn a_number_of_lines_or_all() {
-        for (text, expected) in
-            [("0", Ok(Lines::Last(0))), ("12", Ok(Lines::Last(12))), ("all", Ok(Lines::All)), ("-1", Err(())), ("", Err(()))]
-        {
+        for (text, expected) in [
+            ("0", Ok(Lines::Last(0))),
+            ("12", Ok(Lines::Last(12))),
+            ("all", Ok(Lines::All)),
+            ("-1", Err(())),
+            ("", Err(())),
+        ] {
             assert_eq!(lines(text).map_err(drop), expected, "{text}");
         }
     }

@@ -5,6 +5,7 @@ mod account;
 mod client;
 mod daemon;
 mod lease;
+mod logs;
 mod run;
 mod small;
 mod support;

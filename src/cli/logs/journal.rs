@@ -32,7 +32,8 @@ pub(super) fn read(
         command.arg("--follow");
     }
     let failed = |error: String| {
-        let failure = Failure::new("internal", format!("the daemon logs to the journal, and journalctl failed: {error}"));
+        let failure =
+            Failure::new("internal", format!("the daemon logs to the journal, and journalctl failed: {error}"));
         failure.hint(format!("see for yourself: journalctl {journal}"))
     };
     let spawned = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
@@ -88,7 +89,8 @@ fn line(entry: &Map<String, Value>) -> Line {
         Some("7") => "DEBUG",
         _ => "INFO",
     };
-    let fields = entry.iter().filter_map(|(name, value)| Some((name.strip_prefix(FIELDS)?.to_lowercase(), text(value)?)));
+    let fields =
+        entry.iter().filter_map(|(name, value)| Some((name.strip_prefix(FIELDS)?.to_lowercase(), text(value)?)));
     Line {
         at: Some(instant(micros.unwrap_or_default() / 1000)),
         level: Some(level),

@@ -209,7 +209,10 @@ mod tests {
         file.write("too");
         let text = read(&path);
         let lines: Vec<&str> = text.lines().collect();
-        assert!(lines.len() == 3 && lines[0].ends_with("WARN  lines of this log that could not be written: 3"), "{text}");
+        assert!(
+            lines.len() == 3 && lines[0].ends_with("WARN  lines of this log that could not be written: 3"),
+            "{text}"
+        );
         assert_eq!(lines[1..], ["kept", "too"]);
         // the directory goes, and is not made anew: who removed it wants it gone
         std::fs::remove_file(&path).unwrap();

@@ -158,7 +158,10 @@ mod tests {
     #[test]
     fn the_environment_wins_over_the_configuration() {
         let said = heard(Some("warn"), &[LogLevel::Trace, LogLevel::Error]);
-        assert_eq!(said, [(false, "error warn their warning".to_owned()), (false, "error warn their warning".to_owned())]);
+        assert_eq!(
+            said,
+            [(false, "error warn their warning".to_owned()), (false, "error warn their warning".to_owned())]
+        );
         assert_eq!(LogLevelHandle::new(Some("loud")).unwrap_err(), "loud");
     }
 }

@@ -141,8 +141,14 @@ mod tests {
         let user = |unit: &str| Some(Journal::UserUnit(unit.to_owned()));
         for (groups, expected) in [
             ("0::/user.slice/user-7.slice/user@7.service/app.slice/lessor.service\n", user("lessor.service")),
-            ("0::/user.slice/user-7.slice/user@7.service/app.slice/app-a\\x2db.service/sub", user("app-a\\x2db.service")),
-            ("12:cpu:/\n1:name=systemd:/system.slice/lessor@x.service\n", Some(Journal::Unit("lessor@x.service".to_owned()))),
+            (
+                "0::/user.slice/user-7.slice/user@7.service/app.slice/app-a\\x2db.service/sub",
+                user("app-a\\x2db.service"),
+            ),
+            (
+                "12:cpu:/\n1:name=systemd:/system.slice/lessor@x.service\n",
+                Some(Journal::Unit("lessor@x.service".to_owned())),
+            ),
             ("0::/user.slice/user-7.slice/user@7.service/init.scope", None),
             ("0::/user.slice/user-7.slice/session-2.scope", None),
             ("0::/lessor-test/mgr/app.slice/lessor.service", None),
@@ -156,7 +162,8 @@ mod tests {
 
     #[test]
     fn what_is_announced_is_found_again() {
-        for journal in [Journal::UserUnit("a.service".into()), Journal::Unit("b@1.service".into()), Journal::User(1000)] {
+        for journal in [Journal::UserUnit("a.service".into()), Journal::Unit("b@1.service".into()), Journal::User(1000)]
+        {
             let line = Line { message: journal.announcement(), ..Line::default() };
             assert_eq!(Journal::announced(&line), Some(journal));
         }
