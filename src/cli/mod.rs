@@ -3,6 +3,7 @@
 mod account;
 mod agent;
 mod ancestor;
+mod config;
 mod context;
 mod daemon;
 mod demo;
@@ -85,6 +86,11 @@ enum Command {
     Logs(logs::Logs),
     /// Round trip to the daemon, and its version
     Ping,
+    /// Look at the configuration, change and check it
+    #[command(subcommand)]
+    Config(config::Config),
+    /// Have the daemon read its configuration now
+    Reload,
     /// Be the daemon, in the foreground
     Daemon(daemon::Daemon),
     /// End the daemon
@@ -135,6 +141,8 @@ fn dispatch(command: Command, context: &Context) -> Result<u8, Failure> {
         Command::Events(events) => events::events(events, context).map(|()| 0),
         Command::Logs(options) => logs::logs(&options, context).map(|()| 0),
         Command::Ping => daemon::ping(context).map(|()| 0),
+        Command::Config(config) => config::config(config, context),
+        Command::Reload => config::reload(context),
         Command::Daemon(daemon) => daemon::daemon(&daemon, context),
         Command::Stop => daemon::stop(context).map(|()| 0),
         Command::Demo(options) => demo::demo(&options, context),

@@ -4,18 +4,22 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::config::{Config, LoadState, Places};
+use crate::config::{Config, Places};
 use crate::pool::{Bind, Fence, Lease, Now, Pool, Process, Start};
 use crate::protocol::LeaseKey;
-use crate::provider::Catalog;
 use crate::store::{Opened, Paths, Store, StoreError, Write};
 
+use super::configured::Configured;
 use super::core::{Daemon, Facts};
 use super::lock::{Lock, LockHolder, Taken};
 use super::log::{self, Log};
+use super::reload::{Reload, Reloader};
 use super::signals::Listening;
 use super::socket::{Socket, SocketError, private_directory};
 use super::{clock, process, serve};
+
+/// Goes before `daemon.log`.
+pub(super) const LOG_VARIABLE: &str = "LESSOR_LOG";
 
 /// How to run.
 #[derive(Clone, Debug)]
@@ -88,15 +92,16 @@ const MOST_CONNECTIONS: u64 = 8192;
 /// When it cannot serve: why, and what to do.
 pub fn run(options: &Options) -> Result<Ended, StartError> {
     let places = &options.places;
-    let log = log::start(options.log.as_deref(), &places.log)?;
-    let loaded = Config::load(&places.config).map_err(|errors| {
+    check_level(options.log.as_deref())?;
+    let log = log::start(&places.log);
+    let (reload, reloader) = Reloader::new(places.config.clone(), options.log.clone());
+    let (content, loaded) = reloader.load();
+    let loaded = loaded.map_err(|errors| {
         // whoever looks for the reason in the file is sent to where it is said
         log.say_where();
         StartError::Config(errors)
     })?;
-    if !log.level.set(loaded.config.daemon.log) {
-        tracing::debug!("LESSOR_LOG says how much is logged, not the configuration");
-    }
+    log.level.set(loaded.config.daemon.log);
     if options.detached {
         leave_the_terminal();
     }
@@ -119,14 +124,24 @@ pub fn run(options: &Options) -> Result<Ended, StartError> {
     let opened = Store::open(&paths, &clock::boot_id())?;
     let (served, daemon) = runtime.block_on(async {
         let socket = open_socket(places)?;
-        let idle_exit = loaded.config.daemon.idle_exit.filter(|_| options.detached);
-        let daemon = restore(places, loaded, opened, most_connections)?;
+        let facts = Facts {
+            started: clock::now(),
+            socket: places.socket.display().to_string(),
+            warnings: Vec::new(),
+            most_connections,
+            detached: options.detached,
+            log_level: log.level.clone(),
+        };
+        let daemon = restore(Configured::new(loaded, places.config.clone()), opened, reload, facts);
+        let reloading = reloader.begin(&daemon, content);
+        let reloading = reloading.map_err(|error| StartError::System { doing: "starting a thread", error })?;
         let holder = LockHolder { pid: std::process::id(), socket: places.socket.clone() };
         if let Err(error) = lock.publish(&holder) {
-            tracing::warn!(%error, "clients elsewhere will not find this daemon by its lock file");
+            tracing::warn!("clients elsewhere will not find this daemon by its lock file: {error}");
         }
         say_ready(&holder, &log);
-        let served = serve(daemon.clone(), &socket, &mut lock, signals, idle_exit).await;
+        let served = serve(daemon.clone(), &socket, &mut lock, signals).await;
+        reloading.end();
         daemon.save_last_uses();
         Ok::<_, StartError>((served, daemon))
     })?;
@@ -149,21 +164,9 @@ fn open_socket(places: &Places) -> Result<Socket, StartError> {
 }
 
 /// Puts the pool together again from what was kept.
-fn restore(
-    places: &Places,
-    loaded: crate::config::Loaded,
-    opened: Opened,
-    most_connections: usize,
-) -> Result<Arc<Daemon>, StartError> {
+fn restore(configured: Configured, opened: Opened, reload: Reload, mut facts: Facts) -> Arc<Daemon> {
     let Opened { store, loaded: mut kept } = opened;
-    let now = clock::now();
-    let mut catalog = Catalog::default();
-    for provider in loaded.config.providers.keys() {
-        catalog.learn(provider);
-    }
-    for account in &kept.snapshot.accounts {
-        catalog.learn(&account.provider);
-    }
+    let now = facts.started;
     let (living, dead): (Vec<Lease>, Vec<Lease>) = kept.snapshot.leases.into_iter().partition(is_alive);
     for lease in dead {
         store.write(Write::DropLease(lease.fence), None);
@@ -171,36 +174,20 @@ fn restore(
     kept.snapshot.leases = living;
     let start = Start { fence: first_fence(kept.fence, now), grace: !kept.clean && kept.same_boot };
     let mut effects = Vec::new();
-    let pool = Pool::restore(now, loaded.config.pool.clone(), kept.snapshot, start, &mut effects);
+    let pool = Pool::restore(now, configured.config.pool.clone(), kept.snapshot, start, &mut effects);
     let bound: Vec<Process> = pool.leases().filter_map(|lease| bound_process(lease.bind)).collect();
-    let mut warnings = kept.warnings;
-    warnings.extend(loaded.config.check().iter().map(|problem| problem.headline()));
-    for warning in &warnings {
+    facts.warnings = kept.warnings;
+    for warning in facts.warnings.iter().cloned().chain(configured.notes()) {
         tracing::warn!("{warning}");
     }
-    tracing::info!(
-        accounts = pool.accounts().len(),
-        leases = pool.lease_count(),
-        clean = kept.clean,
-        grace = start.grace,
-        "restored"
-    );
-    let facts = Facts {
-        started: now,
-        socket: places.socket.display().to_string(),
-        config_path: places.config.display().to_string(),
-        config_state: match loaded.state {
-            LoadState::Default => "default",
-            LoadState::Ok => "ok",
-        },
-        config: loaded.config,
-        warnings,
-        most_connections,
-    };
+    let (accounts, leases, clean, grace) = (pool.accounts().len(), pool.lease_count(), kept.clean, start.grace);
+    let after = if clean { "" } else { ", after an end that was none of its own" };
+    tracing::info!(accounts, leases, clean, grace, "{accounts} accounts and {leases} leases taken up again{after}");
     let credentials = kept.credentials.into_iter().collect();
-    let daemon = Arc::new(Daemon::new(pool, catalog, credentials, store, LeaseKey::new(kept.lease_key), facts));
+    let key = LeaseKey::new(kept.lease_key);
+    let daemon = Arc::new(Daemon::new((pool, configured), credentials, store, key, reload, facts));
     daemon.begin(effects, &bound);
-    Ok(daemon)
+    daemon
 }
 
 /// Whether what a lease is bound to is still there.
@@ -227,9 +214,14 @@ fn say_ready(holder: &LockHolder, log: &Log) {
         // who started us may have gone, and with it the pipe: `eprintln` would end us for that
         let _nobody_listens = writeln!(std::io::stderr(), "ready: pid {pid}, socket {socket}");
     }
-    if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
-        tracing::debug!(%error, "no service manager was told");
-    }
+    super::notify::ready();
+}
+
+/// `LESSOR_LOG` goes before every file, so it is refused once, here.
+fn check_level(wanted: Option<&str>) -> Result<(), StartError> {
+    let Some(wanted) = wanted else { return Ok(()) };
+    let known = Config::default().set_from_environment("daemon.log", LOG_VARIABLE, wanted);
+    known.map_err(|_| StartError::LogLevel(wanted.to_owned()))
 }
 
 /// Leaves the session of the client that started us: its terminal's end is not ours.

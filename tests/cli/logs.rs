@@ -134,6 +134,28 @@ fn the_level_is_of_the_environment_then_of_the_configuration() {
 }
 
 #[test]
+fn the_level_changes_while_it_runs() {
+    let home = Home::with_keys(&[("anthropic", "work")]);
+    let acquire = || drop(home.json(&["acquire", "anthropic", "--ttl", "10m"]));
+    let granted = || home.run(&["logs", "-n", "all"]).ok().out.matches("kind=lease.granted").count();
+    for (level, expected) in [("debug", 1), ("info", 1), ("trace", 2), ("error", 2)] {
+        home.run(&["config", "set", "daemon.log", level]).ok();
+        home.run(&["reload"]).ok();
+        acquire();
+        assert_eq!(granted(), expected, "{level}");
+    }
+    // one line, whatever the error says
+    fs::write(home.path().join("config.toml"), "[daemon]\nlgo = 1\nlog = 2\n").unwrap();
+    home.run(&["reload"]);
+    let log = home.run(&["logs"]).ok().out;
+    let rejected: Vec<&str> = log.lines().filter(|line| line.contains("the last good one is kept")).collect();
+    assert!(
+        rejected.len() == 1 && rejected[0].contains("config.toml:2:1") && rejected[0].contains("(and 1 more)"),
+        "{log}"
+    );
+}
+
+#[test]
 fn a_log_that_cannot_be_written_stops_no_daemon() {
     let home = Home::new();
     // a directory, because a mode stops no root
