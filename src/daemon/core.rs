@@ -153,7 +153,7 @@ impl Daemon {
             match core.watchers.watch(self, process.pid) {
                 Ok(Some(found)) if found.process == *process => core.watchers.bind(process.pid),
                 Ok(_) => self.apply_unasked(core, clock::now(), Command::ProcessEnded(*process)),
-                Err(error) => tracing::error!(pid = process.pid, %error, "a holder cannot be watched"),
+                Err(error) => tracing::error!(pid = process.pid, "a holder cannot be watched: {error}"),
             }
         }
         for write in self.carry_out(core, clock::now(), &mut effects) {
@@ -201,7 +201,7 @@ impl Daemon {
     pub(super) fn apply_unasked(&self, core: &mut Core, now: Now, command: Command) {
         let (reply, unsaved) = self.apply(core, now, command);
         if let Err(refusal) = reply {
-            tracing::debug!(message = refusal.message, "an unasked command was refused");
+            tracing::debug!("an unasked command was refused: {}", refusal.message);
         }
         for write in unsaved {
             self.store.write(write, None);
@@ -396,7 +396,7 @@ impl Core {
                 let mut effects = std::mem::take(&mut self.effects);
                 if let Err(refusal) = self.pool.handle(now, Command::ChangeAccount(id, Box::new(change)), &mut effects)
                 {
-                    tracing::error!(account = %id, message = refusal.message, "an account could not be retired");
+                    tracing::error!(account = %id, "{id} could not be retired: {}", refusal.message);
                 }
                 // what follows is carried out with the command that is on its way
                 self.effects = effects;

@@ -80,7 +80,7 @@ impl Lock {
                     let mut lock = Self { file };
                     // what an earlier daemon said must not be taken for ours
                     if let Err(error) = lock.say("") {
-                        tracing::warn!(path = %path.display(), %error, "the lock file cannot be written");
+                        tracing::warn!(path = %path.display(), "the lock file cannot be written: {error}");
                     }
                     return Ok(Taken::Ours(lock));
                 }
@@ -137,7 +137,7 @@ impl Lock {
 fn make_private(file: &File, path: &Path) {
     use std::os::unix::fs::PermissionsExt;
     if let Err(error) = file.set_permissions(std::fs::Permissions::from_mode(0o600)) {
-        tracing::warn!(path = %path.display(), %error, "the lock file's mode stays as it is");
+        tracing::warn!(path = %path.display(), "the lock file's mode stays as it is: {error}");
     }
 }
 

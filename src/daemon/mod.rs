@@ -141,7 +141,7 @@ async fn accept(
     match socket.listener().accept().await {
         Ok(stream) => Some((stream, permit)),
         Err(error) => {
-            tracing::warn!(%error, "no connection can be accepted for a moment");
+            tracing::warn!("no connection can be accepted for a moment: {error}");
             tokio::time::sleep(ACCEPT_PAUSE).await;
             None
         }

@@ -194,7 +194,7 @@ impl Socket {
             && self.is_in_place()
             && let Err(error) = fs::remove_file(&self.path)
         {
-            tracing::warn!(path = %self.path.display(), %error, "the socket could not be removed");
+            tracing::warn!(path = %self.path.display(), "the socket could not be removed: {error}");
         }
     }
 }

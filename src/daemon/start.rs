@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::config::Places;
+use crate::config::{Config, Places};
 use crate::pool::{Bind, Fence, Lease, Now, Pool, Process, Start};
 use crate::protocol::LeaseKey;
 use crate::store::{Opened, Paths, Store, StoreError, Write};
@@ -114,7 +114,8 @@ fn begin(options: &Options, inherited: Option<Inherited>) -> Result<Ended, Start
         places.socket.clone_from(&inherited.path);
     }
     let places = &places;
-    let log = log::start(options.log.as_deref(), &places.log)?;
+    check_level(options.log.as_deref())?;
+    let log = log::start(&places.log);
     let (reload, reloader) = Reloader::new(places.config.clone(), options.log.clone());
     let (content, loaded) = reloader.load();
     let loaded = loaded.map_err(|errors| {
@@ -170,7 +171,7 @@ fn begin(options: &Options, inherited: Option<Inherited>) -> Result<Ended, Start
         let reloading = reloading.map_err(|error| StartError::System { doing: "starting a thread", error })?;
         let holder = LockHolder { pid: std::process::id(), socket: places.socket.clone(), started_by };
         if let Err(error) = lock.publish(&holder) {
-            tracing::warn!(%error, "clients elsewhere will not find this daemon by its lock file");
+            tracing::warn!("clients elsewhere will not find this daemon by its lock file: {error}");
         }
         say_ready(&holder, &log);
         let served = serve(daemon.clone(), &socket, &mut lock, signals).await;
@@ -224,13 +225,9 @@ fn restore(configured: Configured, opened: Opened, reload: Reload, mut facts: Fa
     for warning in facts.warnings.iter().cloned().chain(configured.notes()) {
         tracing::warn!("{warning}");
     }
-    tracing::info!(
-        accounts = pool.accounts().len(),
-        leases = pool.lease_count(),
-        clean = kept.clean,
-        grace = start.grace,
-        "restored"
-    );
+    let (accounts, leases, clean, grace) = (pool.accounts().len(), pool.lease_count(), kept.clean, start.grace);
+    let after = if clean { "" } else { ", after an end that was none of its own" };
+    tracing::info!(accounts, leases, clean, grace, "{accounts} accounts and {leases} leases taken up again{after}");
     let credentials = kept.credentials.into_iter().collect();
     let key = LeaseKey::new(kept.lease_key);
     let daemon = Arc::new(Daemon::new((pool, configured), credentials, store, key, reload, facts));
@@ -263,6 +260,13 @@ fn say_ready(holder: &LockHolder, log: &Log) {
         let _nobody_listens = writeln!(std::io::stderr(), "ready: pid {pid}, socket {socket}");
     }
     super::notify::ready();
+}
+
+/// `LESSOR_LOG` goes before every file, so it is refused once, here.
+fn check_level(wanted: Option<&str>) -> Result<(), StartError> {
+    let Some(wanted) = wanted else { return Ok(()) };
+    let known = Config::default().set_from_environment("daemon.log", LOG_VARIABLE, wanted);
+    known.map_err(|_| StartError::LogLevel(wanted.to_owned()))
 }
 
 /// Leaves the session of the client that started us: its terminal's end is not ours.

@@ -6,6 +6,7 @@ mod client;
 mod config;
 mod daemon;
 mod lease;
+mod logs;
 mod run;
 mod small;
 mod support;
