@@ -227,11 +227,9 @@ fn many_at_once_lose_nothing() {
 fn an_edit_takes_effect_only_if_it_is_valid() {
     let home = Home::new();
     // a new file begins with everything there is to say
-    home.edit("grep -q '^# ttl = \"10m\"' \"$1\"; sed -i 's/^# ttl = \"10m\"/ttl = \"11m\"/' \"$1\"")
-        .ok()
-        .says("saved");
+    home.edit("grep -q '^#ttl = \"10m\"' \"$1\"; sed -i 's/^#ttl = \"10m\"/ttl = \"11m\"/' \"$1\"").ok().says("saved");
     assert_eq!(home.run(&["config", "get", "leases.ttl"]).ok().out, "11m\n");
-    assert_eq!((mode(&home.config()), home.read().contains("# per_account = 1")), (0o600, true));
+    assert_eq!((mode(&home.config()), home.read().contains("#per_account = 1")), (0o600, true));
     let before = home.read();
     home.edit("true").ok().says("unchanged");
     home.edit("echo 'x = 1' >> \"$1\"; exit 3").exits(1).complains("exit status: 3").complains("nothing was changed");
