@@ -3,6 +3,7 @@
 mod account;
 mod agent;
 mod ancestor;
+mod classify;
 mod config;
 mod context;
 mod daemon;
@@ -10,6 +11,7 @@ mod demo;
 mod events;
 mod failure;
 mod lease;
+mod logs;
 mod oauth;
 mod output;
 mod prompt;
@@ -79,8 +81,12 @@ enum Command {
     Renew(lease::Which),
     /// List the leases that are held
     Leases,
+    /// Tell what upstreams' answers mean: JSON lines in, a JSON line for each out
+    Classify(classify::Classify),
     /// Print what happens
     Events(events::Events),
+    /// Print the daemon's log: the journal under systemd, else its file
+    Logs(logs::Logs),
     /// Round trip to the daemon, and its version
     Ping,
     /// Look at the configuration, change and check it
@@ -135,7 +141,9 @@ fn dispatch(command: Command, context: &Context) -> Result<u8, Failure> {
         Command::Release(which) => lease::release(&which, context).map(|()| 0),
         Command::Renew(which) => lease::renew(&which, context).map(|()| 0),
         Command::Leases => lease::leases(context).map(|()| 0),
+        Command::Classify(options) => classify::classify(&options, context),
         Command::Events(events) => events::events(events, context).map(|()| 0),
+        Command::Logs(options) => logs::logs(&options, context).map(|()| 0),
         Command::Ping => daemon::ping(context).map(|()| 0),
         Command::Config(config) => config::config(config, context),
         Command::Reload => config::reload(context),

@@ -7,11 +7,13 @@ use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 
 use crate::protocol::{AccountInfo, DaemonStatus, Empty, EventInfo, LeaseInfo, LeaseRow, ReloadInfo};
 
+use super::classify::Line;
 use super::config::{Change, Checked, Edited, Place, Shown, Value};
 use super::context::Context;
 use super::daemon::{Pong, Stopped};
 use super::demo::Findings;
 use super::failure::{Document, Failure};
+use super::logs::LogLine;
 
 /// `schema`
 #[derive(Debug, Args)]
@@ -24,7 +26,7 @@ pub(super) struct Schema {
 type Make = fn() -> schemars::Schema;
 
 /// Every command that prints a document, and what makes its schema.
-const DOCUMENTS: [(&str, Make); 25] = [
+const DOCUMENTS: &[(&str, Make)] = &[
     ("account add", of::<AccountInfo>),
     ("account disable", of::<AccountInfo>),
     ("account enable", of::<AccountInfo>),
@@ -34,6 +36,8 @@ const DOCUMENTS: [(&str, Make); 25] = [
     ("account set", of::<AccountInfo>),
     ("account show", of::<AccountInfo>),
     ("acquire", of::<LeaseInfo<'static>>),
+    // each line
+    ("classify", of::<Line>),
     ("config check", of::<Checked>),
     ("config edit", of::<Edited>),
     ("config get", of::<Value>),
@@ -46,6 +50,8 @@ const DOCUMENTS: [(&str, Make); 25] = [
     // each line
     ("events", of::<EventInfo>),
     ("leases", of::<Vec<LeaseRow>>),
+    // each line
+    ("logs", of::<LogLine>),
     ("ping", of::<Pong<'static>>),
     ("release", of::<Empty>),
     ("reload", of::<ReloadInfo>),

@@ -71,6 +71,9 @@ impl Daemon {
 
     fn adopt(&self, core: &mut Core, loaded: Loaded) {
         let now = clock::now();
+        if !self.facts.log_level.set(loaded.config.daemon.log) {
+            tracing::debug!("LESSOR_LOG says how much is logged, not the configuration");
+        }
         core.catalog = catalog(&loaded.config, &core.pool);
         self.apply_unasked(core, now, Command::Configure(Box::new(loaded.config.pool.clone())));
         core.configured = Configured::new(loaded, std::mem::take(&mut core.configured.path));
