@@ -58,4 +58,5 @@ pub mod pool;
 pub mod protocol;
 #[deny(clippy::disallowed_methods)]
 pub mod provider;
+pub mod service;
 pub mod store;

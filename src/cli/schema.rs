@@ -11,6 +11,7 @@ use super::context::Context;
 use super::daemon::{Pong, Stopped};
 use super::demo::Findings;
 use super::failure::{Document, Failure};
+use super::service::{Outcome, ServiceStatus};
 
 /// `schema`
 #[derive(Debug, Args)]
@@ -23,7 +24,7 @@ pub(super) struct Schema {
 type Make = fn() -> schemars::Schema;
 
 /// Every command that prints a document, and what makes its schema.
-const DOCUMENTS: [(&str, Make); 17] = [
+const DOCUMENTS: [(&str, Make); 23] = [
     ("account add", of::<AccountInfo>),
     ("account disable", of::<AccountInfo>),
     ("account enable", of::<AccountInfo>),
@@ -41,6 +42,12 @@ const DOCUMENTS: [(&str, Make); 17] = [
     ("ping", of::<Pong<'static>>),
     ("release", of::<Empty>),
     ("renew", of::<LeaseInfo<'static>>),
+    ("service install", of::<Outcome>),
+    ("service restart", of::<Outcome>),
+    ("service start", of::<Outcome>),
+    ("service status", of::<ServiceStatus>),
+    ("service stop", of::<Outcome>),
+    ("service uninstall", of::<Outcome>),
     ("status", of::<DaemonStatus>),
     ("stop", of::<Stopped>),
 ];
