@@ -172,11 +172,11 @@ mod tests {
 
     #[test]
     fn a_service_is_told_from_the_child_of_one() {
-        let is_service = |set: &str, value: &str| is_service(77, |name| (name == set).then(|| value.to_owned()));
+        let told = |set: &str, value: &str| is_service(77, |name| (name == set).then(|| value.to_owned()));
         for name in ["SYSTEMD_EXEC_PID", "LISTEN_PID", "WATCHDOG_PID"] {
-            assert!(is_service(name, "77"));
-            assert!(!is_service(name, "7") && !is_service(name, "") && !is_service(name, "777"));
+            assert!(told(name, "77"));
+            assert!(!told(name, "7") && !told(name, "") && !told(name, "777"));
         }
-        assert!(!is_service("NOTIFY_SOCKET", "77"));
+        assert!(!told("NOTIFY_SOCKET", "77"));
     }
 }

@@ -5,6 +5,7 @@
 mod activation;
 mod bounds;
 mod chaos;
+mod config;
 mod disk;
 mod endings;
 mod leases;
