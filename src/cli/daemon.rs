@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::client::{Client, ClientError, launch};
+use crate::daemon::lock::is_held;
 use crate::daemon::{Ended, Options, StartError, find_process, run};
 use crate::protocol::HelloInfo;
 
@@ -98,8 +99,7 @@ fn is_gone(lock: &Path, pid: u32) -> bool {
     if matches!(find_process(pid), Ok(None)) {
         return true;
     }
-    // opened for reading: the lock file is never made here
-    std::fs::File::open(lock).map_or(true, |file| !matches!(file.try_lock(), Err(std::fs::TryLockError::WouldBlock)))
+    !is_held(lock)
 }
 
 /// `ping --json`
