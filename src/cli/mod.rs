@@ -3,6 +3,7 @@
 mod account;
 mod agent;
 mod ancestor;
+mod classify;
 mod config;
 mod context;
 mod daemon;
@@ -80,6 +81,8 @@ enum Command {
     Renew(lease::Which),
     /// List the leases that are held
     Leases,
+    /// Tell what upstreams' answers mean: JSON lines in, a JSON line for each out
+    Classify(classify::Classify),
     /// Print what happens
     Events(events::Events),
     /// Print the daemon's log: the journal under systemd, else its file
@@ -138,6 +141,7 @@ fn dispatch(command: Command, context: &Context) -> Result<u8, Failure> {
         Command::Release(which) => lease::release(&which, context).map(|()| 0),
         Command::Renew(which) => lease::renew(&which, context).map(|()| 0),
         Command::Leases => lease::leases(context).map(|()| 0),
+        Command::Classify(options) => classify::classify(&options, context),
         Command::Events(events) => events::events(events, context).map(|()| 0),
         Command::Logs(options) => logs::logs(&options, context).map(|()| 0),
         Command::Ping => daemon::ping(context).map(|()| 0),

@@ -51,11 +51,11 @@ pub struct Facts {
     pub(super) socket: String,
     /// What was found at the start.
     pub(super) warnings: Vec<String>,
-    /// Started by a client: `idle_exit` ends it.
-    pub(super) detached: bool,
-    pub(super) most_connections: usize,
-    /// What sets how much is logged.
+    /// How much is logged.
     pub(super) log_level: LogLevelHandle,
+    /// Whether `idle_exit` ends it: a client or a service manager started it, and will again.
+    pub(super) may_idle_exit: bool,
+    pub(super) most_connections: usize,
 }
 
 /// What changes together.
@@ -163,7 +163,7 @@ impl Daemon {
 
     /// How long it may be unused before it ends itself.
     pub(super) fn idle_exit(&self) -> Option<Duration> {
-        self.core().configured.config.daemon.idle_exit.filter(|_| self.facts.detached)
+        self.core().configured.config.daemon.idle_exit.filter(|_| self.facts.may_idle_exit)
     }
 
     /// How long nobody has been connected, held a lease or waited.

@@ -1,6 +1,7 @@
 //! The daemon: one per data directory, one thread for sockets, one for the disk.
 
 mod account_calls;
+mod activation;
 mod adding;
 mod answers;
 mod calls;
@@ -68,6 +69,7 @@ async fn serve(daemon: Arc<Daemon>, socket: &Socket, lock: &mut Lock, mut signal
     let timer = tokio::spawn(keep_time(daemon.clone()));
     let mut next = 0;
     let mut stop = daemon.stop.subscribe();
+    let mut pulse = notify::Pulse::of_process();
     let mut look = tokio::time::interval(until_look(&daemon));
     // the first one comes at once
     look.tick().await;
@@ -95,6 +97,7 @@ async fn serve(daemon: Arc<Daemon>, socket: &Socket, lock: &mut Lock, mut signal
             },
             _ = stop.changed() => break Why::Asked,
             () = daemon.reconfigured.notified() => look.reset_after(until_look(&daemon)),
+            () = pulse.next() => pulse.say(&daemon, timer.is_finished()),
             _ = look.tick() => {
                 daemon.save_last_uses();
                 if !socket.is_in_place() {
@@ -112,6 +115,7 @@ async fn serve(daemon: Arc<Daemon>, socket: &Socket, lock: &mut Lock, mut signal
         Why::Unused => tracing::info!("stopping: unused for as long as idle_exit allows"),
         Why::SocketLost => tracing::error!("stopping: the socket was removed or replaced, clients cannot reach us"),
     }
+    notify::stopping();
     timer.abort();
     // who comes now finds nothing, and does not wait in front of a closed door
     lock.withdraw();

@@ -347,7 +347,7 @@ fn a_running_daemon_says_what_it_makes_of_it() {
     home.edit("sed -i s/3/4/ \"$1\"").ok().says(&live);
     assert_eq!(home.json(&["config", "unset", "leases.per_account"])["daemon"]["state"], "live");
     home.run(&["reload"]).ok().says("has it already");
-    assert_eq!(home.json(&["reload"])["state"], "default");
+    assert_eq!(home.json(&["reload"])["state"], "ok");
 
     home.write("[leases]\nper_account = 0\n");
     home.run(&["reload"]).exits(6).complains("has rejected").complains("config.toml:2:15").complains("config edit");

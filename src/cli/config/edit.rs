@@ -185,8 +185,11 @@ fn ask_again(errors: &Errors, output: &Output) -> bool {
 impl Copy {
     fn of(bytes: &[u8]) -> Result<Self, Failure> {
         let make = || -> std::io::Result<Self> {
-            // made for its owner alone
-            let directory = tempfile::Builder::new().prefix("lessor-config-").tempdir()?;
+            let mut private = tempfile::Builder::new();
+            private.prefix("lessor-config-");
+            #[cfg(unix)]
+            private.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700));
+            let directory = private.tempdir()?;
             let file = directory.path().join("config.toml");
             let mut options = fs::OpenOptions::new();
             options.write(true).create_new(true);
