@@ -21,9 +21,11 @@ const LONGEST_LINE: u64 = 8 * 1024 * 1024;
 
 /// `classify`
 #[derive(Debug, Args)]
-#[command(after_help = "Each line of the input: {\"provider\", \"status\", \"headers\": {}, \"body\": \"…\", \"now\": epoch ms}; \
+#[command(
+    after_help = "Each line of the input: {\"provider\", \"status\", \"headers\": {}, \"body\": \"…\", \"now\": epoch ms}; \
                         all but the status may be left out. A line that cannot be read is answered with {\"error\"}, \
-                        and the exit code is 1 in the end.")]
+                        and the exit code is 1 in the end."
+)]
 pub(super) struct Classify {
     /// Also print how sure the reason is, what it was seen by, the link to open, and what was learnt of the quota
     #[arg(long)]
@@ -259,7 +261,8 @@ fn evidence(reading: &Reading) -> Evidence {
 }
 
 fn write(output: &mut impl Write, line: &impl Serialize) -> Result<(), Failure> {
-    serde_json::to_writer(&mut *output, line).map_err(io::Error::from).and_then(|()| output.write_all(b"\n")).map_err(
-        |error| Failure::of_output(&error),
-    )
+    serde_json::to_writer(&mut *output, line)
+        .map_err(io::Error::from)
+        .and_then(|()| output.write_all(b"\n"))
+        .map_err(|error| Failure::of_output(&error))
 }

@@ -91,6 +91,11 @@ pub(super) fn is_windowless(headers: &Headers) -> bool {
     !headers.iter().any(|(name, _)| name.starts_with("anthropic-ratelimit-"))
 }
 
+/// Whether the account must pay first.
+pub(super) fn is_unpaid(headers: &Headers) -> bool {
+    headers.get("anthropic-ratelimit-unified-status") == Some("payment_required")
+}
+
 /// What is refused because nothing can be bought beyond the windows, which themselves have room.
 pub(super) fn overage(headers: &Headers) -> Option<(Reason, Scope)> {
     let refused = headers.get("anthropic-ratelimit-unified-overage-status").is_some_and(refuses);
@@ -115,17 +120,33 @@ mod tests {
     fn which_window_stands_in_the_way() {
         let is = |name: &str, scope, reset| Some((name.to_owned(), scope, reset));
         for (headers, expected) in [
-            (&[("5h-status", "rejected"), ("5h-reset", "1790001200"), ("7d-status", "allowed")][..], is("5h", Scope::Account, Some(3600))),
             (
-                &[("5h-status", "rejected"), ("5h-reset", "1790001200"), ("7d-status", "rejected"), ("7d-reset", "1790397600")],
+                &[("5h-status", "rejected"), ("5h-reset", "1790001200"), ("7d-status", "allowed")][..],
+                is("5h", Scope::Account, Some(3600)),
+            ),
+            (
+                &[
+                    ("5h-status", "rejected"),
+                    ("5h-reset", "1790001200"),
+                    ("7d-status", "rejected"),
+                    ("7d-reset", "1790397600"),
+                ],
                 is("7d", Scope::Account, Some(400_000)),
             ),
             // the account is back before the model is
             (
-                &[("5h-status", "rejected"), ("5h-reset", "1790001200"), ("7d_oi-status", "rejected"), ("7d_oi-reset", "1790397600")],
+                &[
+                    ("5h-status", "rejected"),
+                    ("5h-reset", "1790001200"),
+                    ("7d_oi-status", "rejected"),
+                    ("7d_oi-reset", "1790397600"),
+                ],
                 is("5h", Scope::Account, Some(3600)),
             ),
-            (&[("7d_opus-status", "rejected"), ("7d_opus-reset", "1790397600")], is("7d_opus", Scope::Model, Some(400_000))),
+            (
+                &[("7d_opus-status", "rejected"), ("7d_opus-reset", "1790397600")],
+                is("7d_opus", Scope::Model, Some(400_000)),
+            ),
             (
                 &[("status", "rejected"), ("reset", "1790397600"), ("representative-claim", "seven_day")],
                 is("7d", Scope::Account, Some(400_000)),
@@ -136,7 +157,12 @@ mod tests {
             ),
             (&[("status", "rate_limited"), ("reset", "1790001200")], is("5h", Scope::Account, Some(3600))),
             (
-                &[("status", "rejected"), ("5h-utilization", "1.0"), ("5h-reset", "1790001200"), ("7d-utilization", "0.5")],
+                &[
+                    ("status", "rejected"),
+                    ("5h-utilization", "1.0"),
+                    ("5h-reset", "1790001200"),
+                    ("7d-utilization", "0.5"),
+                ],
                 is("5h", Scope::Account, Some(3600)),
             ),
             (&[("status", "allowed"), ("5h-utilization", "1.0")], None),

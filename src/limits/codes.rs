@@ -12,7 +12,11 @@ pub(super) fn plain(code: &str) -> Option<String> {
 /// Codes that settle the matter whatever the status; the first that is met in this order counts, because several may
 /// stand side by side.
 const SPECIFIC: [(Reason, Option<Scope>, &[&str]); 9] = [
-    (Reason::VerificationRequired, None, &["validationrequired", "verificationrequired", "accountverificationrequired"]),
+    (
+        Reason::VerificationRequired,
+        None,
+        &["validationrequired", "verificationrequired", "accountverificationrequired"],
+    ),
     (
         Reason::OutOfCredit,
         None,
@@ -40,7 +44,14 @@ const SPECIFIC: [(Reason, Option<Scope>, &[&str]); 9] = [
     (
         Reason::QuotaExhausted,
         None,
-        &["quotaexhausted", "quotaexceeded", "dailylimitexceeded", "dailyquotaexceeded", "dailylimitreached"],
+        &[
+            "quotaexhausted",
+            "quotaexceeded",
+            "dailylimitexceeded",
+            "dailyquotaexceeded",
+            "dailylimitreached",
+            "servicequotaexceededexception",
+        ],
     ),
     (
         Reason::ModelCapacityExhausted,
@@ -60,6 +71,7 @@ const SPECIFIC: [(Reason, Option<Scope>, &[&str]); 9] = [
             "servicetiercapacityexceeded",
             "capacityexceeded",
             "modelatcapacity",
+            "modelnotreadyexception",
         ],
     ),
     (
@@ -93,7 +105,11 @@ const SPECIFIC: [(Reason, Option<Scope>, &[&str]); 9] = [
             "invalidauthenticationerror",
         ],
     ),
-    (Reason::Forbidden, None, &["servicedisabled", "consumersuspended", "userprojectdenied", "accountdeactivated"]),
+    (
+        Reason::Forbidden,
+        None,
+        &["servicedisabled", "consumersuspended", "userprojectdenied", "accountdeactivated", "deactivatedworkspace"],
+    ),
     (
         Reason::RequestRejected,
         None,
@@ -120,10 +136,7 @@ const GENERIC: [(Reason, &[&str]); 7] = [
         ],
     ),
     (Reason::ModelCapacityExhausted, &["unavailable", "serviceunavailable", "serviceunavailableerror"]),
-    (
-        Reason::ServerError,
-        &["apierror", "servererror", "internal", "internalerror", "internalservererror", "aborted"],
-    ),
+    (Reason::ServerError, &["apierror", "servererror", "internal", "internalerror", "internalservererror", "aborted"]),
     (Reason::ServerError, &["timeouterror", "timeout", "deadlineexceeded", "badgateway", "upstreamerror"]),
 ];
 

@@ -113,7 +113,10 @@ mod tests {
                 Some("https://accounts.google.com/signin/continue?continue=y"),
             ),
             ("verify at https://accounts.google.com/a?b=1&amp;c=2.", Some("https://accounts.google.com/a?b=1&c=2")),
-            (r#"{"m":"<a href=\"https://accounts.google.com/s?plt=AK\u0026x=1\">"}"#, Some("https://accounts.google.com/s?plt=AK&x=1")),
+            (
+                r#"{"m":"<a href=\"https://accounts.google.com/s?plt=AK\u0026x=1\">"}"#,
+                Some("https://accounts.google.com/s?plt=AK&x=1"),
+            ),
             (r#"{"url":"https://evil.example/verify"}"#, None),
             (r#"{"url":"https://accounts.google.com.evil.example/verify"}"#, None),
             (r#"{"url":"https://accounts.google.com@evil.example/verify"}"#, None),

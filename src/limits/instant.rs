@@ -25,7 +25,8 @@ impl Civil {
         if !clock || !(1..=12).contains(&self.month) || !(1..=days_of(self.year, self.month)).contains(&self.day) {
             return None;
         }
-        let seconds = days(self.year, self.month, self.day) * 86_400 + self.hour * 3600 + self.minute * 60 + self.second;
+        let seconds =
+            days(self.year, self.month, self.day) * 86_400 + self.hour * 3600 + self.minute * 60 + self.second;
         u64::try_from(seconds).ok()
     }
 }
@@ -57,7 +58,8 @@ pub(super) fn of_number(number: f64) -> Option<u64> {
         _ => return None,
     };
     // beyond the year 5138 in milliseconds nothing is an instant
-    (millis < MILLIS_FROM * 1000.0).then_some(millis.ceil() as u64)
+    // a float is not exact: what is wrong with it must not be rounded up
+    (millis < MILLIS_FROM * 1000.0).then_some(((millis * 100.0).round() / 100.0).ceil() as u64)
 }
 
 /// Reads the RFC 3339 instant that `text` begins with, in epoch ms, and how many bytes it took. Also taken: a blank or
@@ -123,7 +125,9 @@ fn zone(bytes: &[u8]) -> Option<(i64, usize)> {
             let seconds = hours * 3600 + minutes * 60;
             Some((if *sign == b'-' { -seconds } else { seconds }, 5 + colon))
         }
-        [b' ', rest @ ..] if rest.len() >= 3 && ["UTC", "GMT"].iter().any(|name| rest[..3].eq_ignore_ascii_case(name.as_bytes())) => {
+        [b' ', rest @ ..]
+            if rest.len() >= 3 && ["UTC", "GMT"].iter().any(|name| rest[..3].eq_ignore_ascii_case(name.as_bytes())) =>
+        {
             Some((0, 4))
         }
         _ => Some((0, 0)),
@@ -132,8 +136,7 @@ fn zone(bytes: &[u8]) -> Option<(i64, usize)> {
 
 /// The number of a month, by the first three letters of its name.
 pub(super) fn month(name: &str) -> Option<i64> {
-    const MONTHS: [&str; 12] =
-        ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
+    const MONTHS: [&str; 12] = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
     let at = MONTHS.iter().position(|month| name.eq_ignore_ascii_case(month))?;
     i64::try_from(at + 1).ok()
 }
@@ -176,6 +179,8 @@ mod tests {
             ("Mon, 21 Sep 2026 14:13:20 GMT", Some(1_790_000_000_000)),
             ("1790000000", Some(1_790_000_000_000)),
             ("1790000000.25", Some(1_790_000_000_250)),
+            ("1790000000.1", Some(1_790_000_000_100)),
+            ("1790000000.001", Some(1_790_000_000_001)),
             ("1790000000000", Some(1_790_000_000_000)),
             ("2024-02-29T00:00:00Z", Some(1_709_164_800_000)),
             ("2016-12-31T23:59:60Z", Some(1_483_228_800_000)),

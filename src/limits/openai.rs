@@ -34,7 +34,15 @@ pub(super) fn codex_windows(headers: &Headers, now: u64) -> Vec<Window> {
         let resets_at = told.as_ref().and_then(|(wait, _)| now.checked_add(u64::try_from(wait.as_millis()).ok()?));
         let told_by = told.map(|(_, header)| header).unwrap_or_default();
         let used = percent / 100.0;
-        found.push(Window { name, utilization: Some(used), resets_at, scope, spent: used >= FULL, kind: Kind::Codex, told_by });
+        found.push(Window {
+            name,
+            utilization: Some(used),
+            resets_at,
+            scope,
+            spent: used >= FULL,
+            kind: Kind::Codex,
+            told_by,
+        });
     }
     found
 }

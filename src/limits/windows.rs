@@ -127,7 +127,15 @@ impl Rate {
         });
         let name = if self.counted.is_empty() { "requests".to_owned() } else { self.counted };
         let spent = remaining == Some(0.0);
-        Some(Window { name, utilization, resets_at, scope: Scope::Pool, spent, kind: Kind::Rate, told_by: self.told_by })
+        Some(Window {
+            name,
+            utilization,
+            resets_at,
+            scope: Scope::Pool,
+            spent,
+            kind: Kind::Rate,
+            told_by: self.told_by,
+        })
     }
 }
 
@@ -138,9 +146,9 @@ fn field_of(name: &str) -> Option<(&str, Field)> {
         .find_map(|prefix| name.strip_prefix(prefix))
         .filter(|rest| !rest.starts_with("unified"))?;
     FIELDS.iter().find_map(|(word, field)| {
-        let before = rest.strip_prefix(word).and_then(|counted| {
-            if counted.is_empty() { Some(counted) } else { counted.strip_prefix('-') }
-        });
+        let before = rest
+            .strip_prefix(word)
+            .and_then(|counted| if counted.is_empty() { Some(counted) } else { counted.strip_prefix('-') });
         let after = || rest.strip_suffix(word).and_then(|counted| counted.strip_suffix('-'));
         before.or_else(after).map(|counted| (counted, *field))
     })
@@ -206,11 +214,7 @@ mod tests {
                 ("output-tokens", Some(1.0), Some(12_000), true),
             ),
             (
-                &[
-                    ("X-RateLimit-Limit", "50"),
-                    ("X-RateLimit-Remaining", "0"),
-                    ("X-RateLimit-Reset", "1789997660000"),
-                ],
+                &[("X-RateLimit-Limit", "50"), ("X-RateLimit-Remaining", "0"), ("X-RateLimit-Reset", "1789997660000")],
                 ("requests", Some(1.0), Some(60_000), true),
             ),
             (&[("x-ratelimit-reset", "1789997660")], ("requests", None, Some(60_000), false)),
@@ -234,10 +238,7 @@ mod tests {
                 &[("x-ratelimit-remaining-tokens", "-1"), ("x-ratelimit-reset-tokens", "1s")],
                 ("tokens", None, Some(1_000), false),
             ),
-            (
-                &[("x-ratelimit-remaining-tokens", "0"), ("x-ratelimit-reset-tokens", "0")],
-                ("tokens", None, None, true),
-            ),
+            (&[("x-ratelimit-remaining-tokens", "0"), ("x-ratelimit-reset-tokens", "0")], ("tokens", None, None, true)),
         ] {
             let (name, used, reset, spent) = expected;
             assert_eq!(told(headers), [(name.to_owned(), used, reset, spent)], "{headers:?}");
