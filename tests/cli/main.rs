@@ -3,8 +3,10 @@
 
 mod account;
 mod client;
+mod config;
 mod daemon;
 mod lease;
+mod logs;
 mod run;
 mod small;
 mod support;
