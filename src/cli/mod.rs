@@ -12,7 +12,6 @@ mod lease;
 mod oauth;
 mod output;
 mod prompt;
-mod rfc3339;
 mod run;
 mod schema;
 mod secret;

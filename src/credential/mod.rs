@@ -1,5 +1,7 @@
-//! Credentials: secrets that cannot be printed, and what an account authenticates with.
+//! Credentials: secrets that cannot be printed, what an account authenticates with, and what other tools keep.
 
+pub mod import;
+pub mod rfc3339;
 mod secret;
 
 pub use secret::Secret;
