@@ -210,6 +210,7 @@ pub(super) fn unexpected(call: &str, answer: &Answer<'_>) -> ClientError {
         Answer::Account(_) => "an account",
         Answer::Status(_) => "a status",
         Answer::Config(_) => "a configuration",
+        Answer::Reloaded(_) => "what a reload came to",
     };
     ClientError::Unexpected(format!("{kind} in answer to {call}"))
 }

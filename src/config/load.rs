@@ -35,18 +35,22 @@ pub enum LoadState {
 impl Config {
     /// Reads a file; a missing one means the defaults. Blocks on the disk.
     pub fn load(path: &Path) -> Result<Loaded, Errors> {
-        match read(path)? {
-            Some(text) => Ok(Loaded { config: Self::parse(&text, path)?, state: LoadState::Ok }),
-            None => {
-                let mut config = Self::default();
-                config.origins.path = path.to_owned();
-                Ok(Loaded { config, state: LoadState::Default })
-            }
-        }
+        Self::understand(read_file(path)?.as_deref(), path)
+    }
+
+    /// What the text of a file says; none means the defaults.
+    pub fn understand(text: Option<&str>, path: &Path) -> Result<Loaded, Errors> {
+        let Some(text) = text else {
+            let mut config = Self::default();
+            config.origins.path = path.to_owned();
+            return Ok(Loaded { config, state: LoadState::Default });
+        };
+        Ok(Loaded { config: Self::parse(text, path)?, state: LoadState::Ok })
     }
 }
 
-fn read(path: &Path) -> Result<Option<String>, Errors> {
+/// The text of a file; `None` when there is none. Blocks on the disk.
+pub fn read_file(path: &Path) -> Result<Option<String>, Errors> {
     let refuse = |message: String| Errors::of_file(path, message);
     let broken = |error: std::io::Error| refuse(format!("cannot be read: {error}"));
     let about = match fs::metadata(path) {

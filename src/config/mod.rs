@@ -26,7 +26,7 @@ mod value;
 pub use json_schema::json_schema;
 pub use keys::KEYS;
 pub use kind::Kind;
-pub use load::{LoadState, Loaded, MAX_FILE};
+pub use load::{LoadState, Loaded, MAX_FILE, read_file};
 pub use places::{Base, Environment, Flags, Places, PlacesError};
 pub use problem::{Errors, Problem};
 pub use reference::reference;

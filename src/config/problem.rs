@@ -48,10 +48,21 @@ const WIDTH: usize = 100;
 
 impl Errors {
     /// One error that concerns the file as a whole.
-    pub(super) fn of_file(path: &Path, message: impl Into<String>) -> Self {
+    pub fn of_file(path: &Path, message: impl Into<String>) -> Self {
         let file = path.display().to_string();
         let message = message.into();
         Self { problems: vec![Problem { file, line: 0, column: 0, key: String::new(), message, excerpt: None }] }
+    }
+}
+
+impl Errors {
+    /// The first error in one line, and how many more there are.
+    pub fn headline(&self) -> String {
+        let first = self.problems.first().map(Problem::headline).unwrap_or_default();
+        match self.problems.len().saturating_sub(1) {
+            0 => first,
+            more => format!("{first} (and {more} more)"),
+        }
     }
 }
 

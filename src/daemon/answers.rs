@@ -7,8 +7,8 @@ use rustc_hash::FxHashMap;
 use crate::credential::Credential;
 use crate::pool::{Account, Bind, Decision, Fence, Lease, Now, Process, Standing, Why};
 use crate::protocol::{
-    AccountInfo, AccountLabel, AccountName, AccountTotals, Answer, ConfigState, CredentialInfo, DaemonStatus,
-    DecisionInfo, ErrorInfo, HolderInfo, LeaseInfo, LeaseKey, LeaseRow, LimitInfo, QueueRow, SecretText, UsageInfo,
+    AccountInfo, AccountLabel, AccountName, AccountTotals, Answer, CredentialInfo, DaemonStatus, DecisionInfo,
+    ErrorInfo, HolderInfo, LeaseInfo, LeaseKey, LeaseRow, LimitInfo, QueueRow, SecretText, UsageInfo,
 };
 use crate::provider;
 
@@ -216,17 +216,14 @@ pub(super) fn status(daemon: &Daemon, core: &Core, now: Now) -> DaemonStatus {
     });
     let mut warnings = daemon.facts.warnings.clone();
     warnings.extend(super::warnings::of_store(&daemon.store.health(), now.wall));
-    warnings.extend(super::warnings::of_accounts(&daemon.facts.config, &core.pool));
+    warnings.extend(core.configured.notes());
+    warnings.extend(super::warnings::of_accounts(&core.configured.config, &core.pool));
     DaemonStatus {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
         uptime_ms: crate::pool::millis(clock::now().mono.since(daemon.facts.started.mono)),
         socket: daemon.facts.socket.clone(),
-        config: ConfigState {
-            path: daemon.facts.config_path.clone(),
-            state: daemon.facts.config_state.to_owned(),
-            error: None,
-        },
+        config: core.configured.state(),
         accounts,
         leases: core.pool.lease_count() as u64,
         queue: queue.collect(),

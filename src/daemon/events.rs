@@ -50,6 +50,8 @@ enum Happening {
     Recovered(AccountId, Box<str>),
     AccountChanged(AccountId),
     QueueChanged(usize),
+    ConfigReloaded,
+    ConfigRejected(Box<str>),
 }
 
 impl Events {
@@ -100,6 +102,16 @@ impl Events {
     /// A lease has ended.
     pub fn ended(&mut self, at: Wall, lease: &Lease, why: Ending, pool: &Pool, key: &LeaseKey) {
         self.note(at, Happening::Ended(lease.fence, lease.account, why), pool, Some((key, lease)));
+    }
+
+    /// The configuration was read anew and holds.
+    pub fn config_reloaded(&mut self, at: Wall, pool: &Pool) {
+        self.note(at, Happening::ConfigReloaded, pool, None);
+    }
+
+    /// The configuration was read anew and does not hold, for this reason.
+    pub fn config_rejected(&mut self, at: Wall, why: String, pool: &Pool) {
+        self.note(at, Happening::ConfigRejected(why.into()), pool, None);
     }
 
     fn note(&mut self, at: Wall, happening: Happening, pool: &Pool, lease: Option<(&LeaseKey, &Lease)>) {
@@ -157,6 +169,11 @@ impl Happening {
             Self::QueueChanged(waiting) => {
                 event.queue = Some(*waiting as u64);
                 "queue.changed"
+            }
+            Self::ConfigReloaded => "config.reloaded",
+            Self::ConfigRejected(why) => {
+                event.reason = Some(why.to_string());
+                "config.rejected"
             }
         };
         event.kind = kind.to_owned();

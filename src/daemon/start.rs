@@ -4,17 +4,21 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::config::{Config, LoadState, LogLevel, Places};
+use crate::config::{Config, LogLevel, Places};
 use crate::pool::{Bind, Fence, Lease, Now, Pool, Process, Start};
 use crate::protocol::LeaseKey;
-use crate::provider::Catalog;
 use crate::store::{Opened, Paths, Store, StoreError, Write};
 
+use super::configured::Configured;
 use super::core::{Daemon, Facts};
 use super::lock::{Lock, LockHolder, Taken};
+use super::reload::{Reload, Reloader};
 use super::signals::Listening;
 use super::socket::{Socket, SocketError, private_directory};
 use super::{clock, process, serve};
+
+/// Goes before `daemon.log`.
+pub(super) const LOG_VARIABLE: &str = "LESSOR_LOG";
 
 /// How to run.
 #[derive(Clone, Debug)]
@@ -87,8 +91,11 @@ const MOST_CONNECTIONS: u64 = 8192;
 /// When it cannot serve: why, and what to do.
 pub fn run(options: &Options) -> Result<Ended, StartError> {
     let places = &options.places;
-    let loaded = Config::load(&places.config).map_err(StartError::Config)?;
-    start_log(options.log.as_deref(), loaded.config.daemon.log)?;
+    check_level(options.log.as_deref())?;
+    let (reload, reloader) = Reloader::new(places.config.clone(), options.log.clone());
+    let (content, loaded) = reloader.load();
+    let loaded = loaded.map_err(StartError::Config)?;
+    start_log(loaded.config.daemon.log);
     if options.detached {
         leave_the_terminal();
     }
@@ -110,14 +117,23 @@ pub fn run(options: &Options) -> Result<Ended, StartError> {
     let opened = Store::open(&paths, &clock::boot_id())?;
     let (served, daemon) = runtime.block_on(async {
         let socket = open_socket(places)?;
-        let idle_exit = loaded.config.daemon.idle_exit.filter(|_| options.detached);
-        let daemon = restore(places, loaded, opened, most_connections)?;
+        let facts = Facts {
+            started: clock::now(),
+            socket: places.socket.display().to_string(),
+            warnings: Vec::new(),
+            most_connections,
+            detached: options.detached,
+        };
+        let daemon = restore(Configured::new(loaded, places.config.clone()), opened, reload, facts);
+        let reloading = reloader.begin(&daemon, content);
+        let reloading = reloading.map_err(|error| StartError::System { doing: "starting a thread", error })?;
         let holder = LockHolder { pid: std::process::id(), socket: places.socket.clone() };
         if let Err(error) = lock.publish(&holder) {
             tracing::warn!(%error, "clients elsewhere will not find this daemon by its lock file");
         }
         say_ready(&holder);
-        let served = serve(daemon.clone(), &socket, &mut lock, signals, idle_exit).await;
+        let served = serve(daemon.clone(), &socket, &mut lock, signals).await;
+        reloading.end();
         daemon.save_last_uses();
         Ok::<_, StartError>((served, daemon))
     })?;
@@ -140,21 +156,9 @@ fn open_socket(places: &Places) -> Result<Socket, StartError> {
 }
 
 /// Puts the pool together again from what was kept.
-fn restore(
-    places: &Places,
-    loaded: crate::config::Loaded,
-    opened: Opened,
-    most_connections: usize,
-) -> Result<Arc<Daemon>, StartError> {
+fn restore(configured: Configured, opened: Opened, reload: Reload, mut facts: Facts) -> Arc<Daemon> {
     let Opened { store, loaded: mut kept } = opened;
-    let now = clock::now();
-    let mut catalog = Catalog::default();
-    for provider in loaded.config.providers.keys() {
-        catalog.learn(provider);
-    }
-    for account in &kept.snapshot.accounts {
-        catalog.learn(&account.provider);
-    }
+    let now = facts.started;
     let (living, dead): (Vec<Lease>, Vec<Lease>) = kept.snapshot.leases.into_iter().partition(is_alive);
     for lease in dead {
         store.write(Write::DropLease(lease.fence), None);
@@ -162,11 +166,10 @@ fn restore(
     kept.snapshot.leases = living;
     let start = Start { fence: first_fence(kept.fence, now), grace: !kept.clean && kept.same_boot };
     let mut effects = Vec::new();
-    let pool = Pool::restore(now, loaded.config.pool.clone(), kept.snapshot, start, &mut effects);
+    let pool = Pool::restore(now, configured.config.pool.clone(), kept.snapshot, start, &mut effects);
     let bound: Vec<Process> = pool.leases().filter_map(|lease| bound_process(lease.bind)).collect();
-    let mut warnings = kept.warnings;
-    warnings.extend(loaded.config.check().iter().map(|problem| problem.headline()));
-    for warning in &warnings {
+    facts.warnings = kept.warnings;
+    for warning in facts.warnings.iter().cloned().chain(configured.notes()) {
         tracing::warn!("{warning}");
     }
     tracing::info!(
@@ -176,22 +179,11 @@ fn restore(
         grace = start.grace,
         "restored"
     );
-    let facts = Facts {
-        started: now,
-        socket: places.socket.display().to_string(),
-        config_path: places.config.display().to_string(),
-        config_state: match loaded.state {
-            LoadState::Default => "default",
-            LoadState::Ok => "ok",
-        },
-        config: loaded.config,
-        warnings,
-        most_connections,
-    };
     let credentials = kept.credentials.into_iter().collect();
-    let daemon = Arc::new(Daemon::new(pool, catalog, credentials, store, LeaseKey::new(kept.lease_key), facts));
+    let key = LeaseKey::new(kept.lease_key);
+    let daemon = Arc::new(Daemon::new((pool, configured), credentials, store, key, reload, facts));
     daemon.begin(effects, &bound);
-    Ok(daemon)
+    daemon
 }
 
 /// Whether what a lease is bound to is still there.
@@ -214,28 +206,29 @@ fn first_fence(kept: Fence, now: Now) -> Fence {
 fn say_ready(holder: &LockHolder) {
     // who started us may have gone, and with it the pipe: `eprintln` would end us for that
     let _nobody_listens = writeln!(std::io::stderr(), "ready: pid {}, socket {}", holder.pid, holder.socket.display());
-    if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
-        tracing::debug!(%error, "no service manager was told");
-    }
+    super::notify::ready();
 }
 
-fn start_log(wanted: Option<&str>, configured: LogLevel) -> Result<(), StartError> {
-    let level = match wanted.filter(|wanted| !wanted.is_empty()) {
-        Some(wanted) => wanted.parse().map_err(|_| StartError::LogLevel(wanted.to_owned()))?,
-        None => match configured {
-            LogLevel::Error => tracing::Level::ERROR,
-            LogLevel::Warn => tracing::Level::WARN,
-            LogLevel::Info => tracing::Level::INFO,
-            LogLevel::Debug => tracing::Level::DEBUG,
-            LogLevel::Trace => tracing::Level::TRACE,
-        },
+/// `LESSOR_LOG` goes before every file, so it is refused once, here.
+fn check_level(wanted: Option<&str>) -> Result<(), StartError> {
+    let Some(wanted) = wanted else { return Ok(()) };
+    let known = Config::default().set_from_environment("daemon.log", LOG_VARIABLE, wanted);
+    known.map_err(|_| StartError::LogLevel(wanted.to_owned()))
+}
+
+fn start_log(level: LogLevel) {
+    let level = match level {
+        LogLevel::Error => tracing::Level::ERROR,
+        LogLevel::Warn => tracing::Level::WARN,
+        LogLevel::Info => tracing::Level::INFO,
+        LogLevel::Debug => tracing::Level::DEBUG,
+        LogLevel::Trace => tracing::Level::TRACE,
     };
     let log = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).with_target(false);
     // it would tell of a broken standard error on standard error, and panic
     let log = log.log_internal_errors(false);
     // a second daemon in one process, as in tests, keeps the first one's log
     let _already_there = log.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init();
-    Ok(())
 }
 
 /// Leaves the session of the client that started us: its terminal's end is not ours.

@@ -4,6 +4,7 @@
 
 mod bounds;
 mod chaos;
+mod config;
 mod disk;
 mod endings;
 mod leases;
