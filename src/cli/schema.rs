@@ -5,12 +5,14 @@ use std::collections::BTreeMap;
 use clap::Args;
 use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 
-use crate::protocol::{AccountInfo, DaemonStatus, Empty, EventInfo, LeaseInfo, LeaseRow};
+use crate::protocol::{AccountInfo, DaemonStatus, Empty, EventInfo, ExportInfo, LeaseInfo, LeaseRow};
 
 use super::context::Context;
 use super::daemon::{Pong, Stopped};
 use super::demo::Findings;
+use super::doctor::Diagnosis;
 use super::failure::{Document, Failure};
+use super::import::Report;
 
 /// `schema`
 #[derive(Debug, Args)]
@@ -23,7 +25,7 @@ pub(super) struct Schema {
 type Make = fn() -> schemars::Schema;
 
 /// Every command that prints a document, and what makes its schema.
-const DOCUMENTS: [(&str, Make); 17] = [
+const DOCUMENTS: [(&str, Make); 20] = [
     ("account add", of::<AccountInfo>),
     ("account disable", of::<AccountInfo>),
     ("account enable", of::<AccountInfo>),
@@ -33,10 +35,13 @@ const DOCUMENTS: [(&str, Make); 17] = [
     ("account set", of::<AccountInfo>),
     ("account show", of::<AccountInfo>),
     ("acquire", of::<LeaseInfo<'static>>),
+    ("doctor", of::<Diagnosis>),
     ("error", of::<Document<'static>>),
     ("demo", of::<Findings>),
     // each line
     ("events", of::<EventInfo>),
+    ("export", of::<ExportInfo>),
+    ("import", of::<Report>),
     ("leases", of::<Vec<LeaseRow>>),
     ("ping", of::<Pong<'static>>),
     ("release", of::<Empty>),

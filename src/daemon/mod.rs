@@ -9,6 +9,8 @@ mod configured;
 mod connection;
 mod core;
 mod events;
+mod exporting;
+mod importing;
 mod leasing;
 pub mod lock;
 mod notify;
@@ -18,6 +20,7 @@ mod reload;
 mod signals;
 mod socket;
 mod start;
+mod tokens;
 mod warnings;
 mod watchers;
 

@@ -15,6 +15,7 @@ use super::lock::{Lock, LockHolder, Taken};
 use super::reload::{Reload, Reloader};
 use super::signals::Listening;
 use super::socket::{Socket, SocketError, private_directory};
+use super::tokens::Tokens;
 use super::{clock, process, serve};
 
 /// Goes before `daemon.log`.
@@ -180,8 +181,10 @@ fn restore(configured: Configured, opened: Opened, reload: Reload, mut facts: Fa
         "restored"
     );
     let credentials = kept.credentials.into_iter().collect();
+    let tokens = Tokens::new(kept.fingerprint_key, kept.fingerprints);
+    let logins = (credentials, tokens, kept.links.into_iter().collect());
     let key = LeaseKey::new(kept.lease_key);
-    let daemon = Arc::new(Daemon::new((pool, configured), credentials, store, key, reload, facts));
+    let daemon = Arc::new(Daemon::new((pool, configured), logins, store, key, reload, facts));
     daemon.begin(effects, &bound);
     daemon
 }

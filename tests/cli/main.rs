@@ -4,6 +4,7 @@
 mod account;
 mod client;
 mod daemon;
+mod import;
 mod lease;
 mod run;
 mod small;

@@ -10,10 +10,12 @@ use zeroize::Zeroizing;
 use crate::pool::Wall;
 
 use super::places::{Place, PlaceKind, Surroundings, beside};
-use super::{Content, Format, Reading, Unreadable, read};
+use super::{Content, Entry, Format, Reading, Unreadable, read};
 
 /// No file of accounts is larger, in bytes.
 pub const LARGEST: u64 = 8 << 20;
+/// What a place in the keychain begins with, where a file would have its path.
+pub const KEYCHAIN: &str = "keychain:";
 /// Most files of one directory that are looked at.
 const MOST_FILES: usize = 1000;
 
@@ -132,7 +134,33 @@ fn file(path: &Path, of: &Surroundings<'_>, now: Wall) -> Option<Found> {
     let beside = beside.as_ref().map(|taken| taken.bytes.as_slice());
     let content = Content { bytes: &taken.bytes, beside, written: taken.written, now };
     let reading = read(&content).map_err(Trouble::from);
-    Some(Found { source, reading, open_to_others: taken.open_to_others })
+    Some(Found { reading: followed(reading, &source), source, open_to_others: taken.open_to_others })
+}
+
+/// Notes of each login that rotates where it is kept, in words that can be kept.
+fn followed(reading: Result<(Format, Reading), Trouble>, source: &Source) -> Result<(Format, Reading), Trouble> {
+    let (format, mut reading) = reading?;
+    let place = match source {
+        Source::File(path) => std::path::absolute(path).ok().and_then(|path| path.to_str().map(str::to_owned)),
+        Source::Keychain(service) => Some(format!("{KEYCHAIN}{service}")),
+    };
+    for entry in reading.entries.iter_mut().filter(|entry| entry.rotates && entry.file.is_none()) {
+        entry.file.clone_from(&place);
+    }
+    Ok((format, reading))
+}
+
+/// Reads again where a login is kept, and answers that login; `None` when it is not there any more.
+///
+/// # Errors
+/// When nothing can be read there, or it is half written.
+pub fn look_again(place: &str, item: &str, of: &Surroundings<'_>, now: Wall) -> Result<Option<Entry>, Trouble> {
+    let found = match place.strip_prefix(KEYCHAIN) {
+        Some(service) => keychain(service, now),
+        None => file(Path::new(place), of, now),
+    };
+    let (_, reading) = found.ok_or(Trouble::Missing)?.reading?;
+    Ok(reading.entries.into_iter().find(|entry| entry.item == item))
 }
 
 /// Reads a file: never more than [`LARGEST`], never one that is none.
@@ -223,7 +251,8 @@ fn keychain(service: &str, now: Wall) -> Option<Found> {
         Err(error) => return Some(Found { source, reading: Err(Trouble::System(error)), open_to_others: None }),
     };
     let content = Content { bytes: bytes.trim_ascii_end(), beside: None, written: None, now };
-    Some(Found { source, reading: read(&content).map_err(Trouble::from), open_to_others: None })
+    let reading = followed(read(&content).map_err(Trouble::from), &source);
+    Some(Found { source, reading, open_to_others: None })
 }
 
 #[cfg(not(target_os = "macos"))]

@@ -43,6 +43,8 @@ pub struct Entry {
     pub max_leases: Option<u32>,
     /// Higher is preferred.
     pub priority: Option<i32>,
+    /// The file its tool keeps it in, where there is one that can be followed.
+    pub file: Option<String>,
     /// When this state of the login was written down.
     pub as_of: Option<Wall>,
 }
@@ -82,6 +84,7 @@ impl Entry {
             uses: None,
             max_leases: None,
             priority: None,
+            file: None,
             as_of: None,
         }
     }

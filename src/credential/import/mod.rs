@@ -19,6 +19,7 @@ mod jwt;
 mod opencode;
 pub mod own;
 pub mod places;
+pub mod plan;
 mod settings;
 #[cfg(test)]
 mod tests;

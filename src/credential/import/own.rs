@@ -50,6 +50,13 @@ fn entry(account: &Fields<'_>, now: Wall) -> Option<Entry> {
     entry.login_ended = account.prose("needs_login");
     entry.limits = account.objects("limits").iter().filter_map(limit).filter(|limit| limit.until > now).collect();
     entry.as_of = account.instant("as_of");
+    if let Some(link) = account.object("link") {
+        // it is another tool's, and stays so
+        entry.rotates = true;
+        entry.tool = link.text("tool").and_then(|name| Tool::named(&name)).unwrap_or(Tool::Lessor);
+        entry.file = link.value("path").and_then(Value::as_str).map(str::to_owned);
+        entry.item = link.text("item").unwrap_or_default();
+    }
     Some(entry)
 }
 
