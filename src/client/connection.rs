@@ -212,6 +212,8 @@ pub(super) fn unexpected(call: &str, answer: &Answer<'_>) -> ClientError {
         Answer::Status(_) => "a status",
         Answer::Config(_) => "a configuration",
         Answer::Reloaded(_) => "what a reload came to",
+        Answer::Imported(_) => "what an import came to",
+        Answer::Exported(_) => "an export",
     };
     ClientError::Unexpected(format!("{kind} in answer to {call}"))
 }

@@ -11,7 +11,9 @@ mod configured;
 mod connection;
 mod core;
 mod events;
+mod exporting;
 mod host;
+mod importing;
 mod leasing;
 pub mod lock;
 pub mod log;
@@ -23,6 +25,7 @@ mod reload;
 mod signals;
 mod socket;
 mod start;
+mod tokens;
 mod warnings;
 mod watchers;
 

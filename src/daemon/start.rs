@@ -17,6 +17,7 @@ use super::log::{self, Log};
 use super::reload::{Reload, Reloader};
 use super::signals::Listening;
 use super::socket::{Socket, SocketError, prepare_place, private_directory};
+use super::tokens::Tokens;
 use super::{clock, host, process, serve};
 
 /// Goes before `daemon.log`.
@@ -220,8 +221,10 @@ fn restore(configured: Configured, opened: Opened, reload: Reload, mut facts: Fa
     let after = if clean { "" } else { ", after an end that was none of its own" };
     tracing::info!(accounts, leases, clean, grace, "{accounts} accounts and {leases} leases taken up again{after}");
     let credentials = kept.credentials.into_iter().collect();
+    let tokens = Tokens::new(kept.fingerprint_key, kept.fingerprints);
+    let logins = (credentials, tokens, kept.links.into_iter().collect());
     let key = LeaseKey::new(kept.lease_key);
-    let daemon = Arc::new(Daemon::new((pool, configured), credentials, store, key, reload, facts));
+    let daemon = Arc::new(Daemon::new((pool, configured), logins, store, key, reload, facts));
     daemon.begin(effects, &bound);
     daemon
 }
