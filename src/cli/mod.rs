@@ -19,6 +19,7 @@ mod rfc3339;
 mod run;
 mod schema;
 mod secret;
+mod service;
 mod shell;
 mod status;
 mod table;
@@ -98,6 +99,9 @@ enum Command {
     Daemon(daemon::Daemon),
     /// End the daemon
     Stop,
+    /// Have systemd, launchd or Windows keep the daemon there
+    #[command(subcommand)]
+    Service(service::Service),
     /// Show the whole job offline, on a simulated provider
     Demo(demo::Demo),
     /// One of the demo's agents
@@ -149,6 +153,7 @@ fn dispatch(command: Command, context: &Context) -> Result<u8, Failure> {
         Command::Reload => config::reload(context),
         Command::Daemon(daemon) => daemon::daemon(&daemon, context),
         Command::Stop => daemon::stop(context).map(|()| 0),
+        Command::Service(service) => service::service(&service, context).map(|()| 0),
         Command::Demo(options) => demo::demo(&options, context),
         Command::DemoAgent => Ok(demo::work_as_agent()),
         Command::Completions(shell) => shell::completions(&shell, context).map(|()| 0),

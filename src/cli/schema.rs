@@ -14,6 +14,7 @@ use super::daemon::{Pong, Stopped};
 use super::demo::Findings;
 use super::failure::{Document, Failure};
 use super::logs::LogLine;
+use super::service::{Outcome, ServiceStatus};
 
 /// `schema`
 #[derive(Debug, Args)]
@@ -56,6 +57,12 @@ const DOCUMENTS: &[(&str, Make)] = &[
     ("release", of::<Empty>),
     ("reload", of::<ReloadInfo>),
     ("renew", of::<LeaseInfo<'static>>),
+    ("service install", of::<Outcome>),
+    ("service restart", of::<Outcome>),
+    ("service start", of::<Outcome>),
+    ("service status", of::<ServiceStatus>),
+    ("service stop", of::<Outcome>),
+    ("service uninstall", of::<Outcome>),
     ("status", of::<DaemonStatus>),
     ("stop", of::<Stopped>),
 ];

@@ -71,8 +71,8 @@ impl Daemon {
 
     fn adopt(&self, core: &mut Core, loaded: Loaded) {
         let now = clock::now();
-        core.catalog = catalog(&loaded.config, &core.pool);
         self.facts.log_level.set(loaded.config.daemon.log);
+        core.catalog = catalog(&loaded.config, &core.pool);
         self.apply_unasked(core, now, Command::Configure(Box::new(loaded.config.pool.clone())));
         core.configured = Configured::new(loaded, std::mem::take(&mut core.configured.path));
         tracing::info!(state = core.configured.state_name(), "the configuration was read anew");
