@@ -219,7 +219,7 @@ fn restore(configured: Configured, opened: Opened, reload: Reload, mut facts: Fa
     }
     let (accounts, leases, clean, grace) = (pool.accounts().len(), pool.lease_count(), kept.clean, start.grace);
     let after = if clean { "" } else { ", after an end that was none of its own" };
-    tracing::info!(accounts, leases, clean, grace, "{accounts} accounts and {leases} leases taken up again{after}");
+    tracing::info!(accounts, leases, clean, grace, "restored: accounts {accounts}, leases {leases}{after}");
     let credentials = kept.credentials.into_iter().collect();
     let tokens = Tokens::new(kept.fingerprint_key, kept.fingerprints);
     let logins = (credentials, tokens, kept.links.into_iter().collect());
