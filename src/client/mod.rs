@@ -35,7 +35,7 @@ pub use error::{ClientError, NoDaemon};
 pub use events::EventStream;
 pub use guard::LeaseGuard;
 pub use launch::launch;
-pub use start::Start;
+pub use start::{MANAGERS_WORDS, Start};
 
 #[cfg(windows)]
 pub(crate) use identity::this_user;

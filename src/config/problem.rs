@@ -4,12 +4,13 @@ use std::fmt;
 use std::ops::Range;
 use std::path::Path;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::place::Lines;
 
 /// One error or warning of a file.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, JsonSchema)]
 pub struct Problem {
     /// The file.
     pub file: String,
@@ -53,6 +54,11 @@ impl Errors {
         let message = message.into();
         Self { problems: vec![Problem { file, line: 0, column: 0, key: String::new(), message, excerpt: None }] }
     }
+
+    /// The file is too large to be a configuration.
+    pub(super) fn too_large(path: &Path) -> Self {
+        Self::of_file(path, "larger than 1MiB; a configuration is a few kilobytes")
+    }
 }
 
 impl Errors {
@@ -62,6 +68,15 @@ impl Errors {
         match self.problems.len().saturating_sub(1) {
             0 => first,
             more => format!("{first} (and {more} more)"),
+        }
+    }
+
+    /// As many as a screen holds, one after the other in one line.
+    pub fn headlines(&self) -> String {
+        let shown: Vec<String> = self.problems.iter().take(MOST_SHOWN).map(Problem::headline).collect();
+        match self.problems.len() - shown.len() {
+            0 => shown.join("; "),
+            more => format!("{} (and {more} more)", shown.join("; ")),
         }
     }
 }

@@ -5,12 +5,13 @@ use std::borrow::Cow;
 use rustc_hash::FxHashMap;
 
 use crate::credential::Credential;
-use crate::pool::{Account, Bind, Decision, Fence, Lease, Now, Process, Standing, Why};
+use crate::pool::{Account, Bind, Decision, Fence, Lease, Limit, Now, Process, Standing, Why};
 use crate::protocol::{
     AccountInfo, AccountLabel, AccountName, AccountTotals, Answer, CredentialInfo, DaemonStatus, DecisionInfo,
-    ErrorInfo, HolderInfo, LeaseInfo, LeaseKey, LeaseRow, LimitInfo, QueueRow, SecretText, UsageInfo,
+    ErrorInfo, HolderInfo, LeaseInfo, LeaseKey, LeaseRow, LimitInfo, LinkInfo, QueueRow, SecretText, UsageInfo,
 };
 use crate::provider;
+use crate::store::Health;
 
 use super::core::{Core, Daemon, Responder};
 use super::{clock, process};
@@ -155,18 +156,7 @@ pub(super) fn account_info(core: &Core, now: Now, account: &Account) -> AccountI
         uses: account.uses().map_or_else(|| vec!["any".to_owned()], <[String]>::to_vec),
         project_id: record.project_id.clone(),
         credential_expires_at: credential.and_then(|credential| credential.expires_at).map(|at| at.0),
-        limits: account
-            .limits()
-            .iter()
-            .filter(|limit| !limit.until.passed(now))
-            .map(|limit| LimitInfo {
-                key: limit.key.clone(),
-                reason: limit.reason.name().to_owned(),
-                scope: limit.scope.name().to_owned(),
-                until: limit.until.wall(now).0,
-                source: limit.source.name().to_owned(),
-            })
-            .collect(),
+        limits: limits(account, now),
         usage: account
             .usage()
             .windows
@@ -180,7 +170,27 @@ pub(super) fn account_info(core: &Core, now: Now, account: &Account) -> AccountI
             .collect(),
         created_at: record.created_at.0,
         last_used_at: record.last_used_at.map(|at| at.0),
+        account_id: record.vendor_id.clone(),
+        link: core.links.get(&record.id).map(|link| LinkInfo {
+            tool: link.tool.clone(),
+            path: link.path.clone(),
+            mode: link.mode.name().to_owned(),
+            trouble: None,
+        }),
     }
+}
+
+/// What an account cannot be used for now.
+pub(super) fn limits(account: &Account, now: Now) -> Vec<LimitInfo> {
+    let live = account.limits().iter().filter(|limit| !limit.until.passed(now));
+    let info = |limit: &Limit| LimitInfo {
+        key: limit.key.clone(),
+        reason: limit.reason.name().to_owned(),
+        scope: limit.scope.name().to_owned(),
+        until: limit.until.wall(now).0,
+        source: limit.source.name().to_owned(),
+    };
+    live.map(info).collect()
 }
 
 fn state(account: &Account, now: Now) -> &'static str {
@@ -197,16 +207,7 @@ fn state(account: &Account, now: Now) -> &'static str {
 
 /// The whole picture.
 pub(super) fn status(daemon: &Daemon, core: &Core, now: Now) -> DaemonStatus {
-    let mut accounts = AccountTotals { total: core.pool.accounts().len() as u64, ..AccountTotals::default() };
-    for account in core.pool.accounts() {
-        match state(account, now) {
-            "ready" => accounts.ready += 1,
-            "limited" => accounts.limited += 1,
-            "needs_login" => accounts.needs_login += 1,
-            "needs_verification" => accounts.needs_verification += 1,
-            _ => accounts.disabled += 1,
-        }
-    }
+    let accounts = totals(core, now);
     let queue = core.pool.waiters().zip(1u64..).map(|((id, waiter), position)| QueueRow {
         position,
         eta_at: core.pool.eta(now, id).map(|at| at.0),
@@ -229,4 +230,32 @@ pub(super) fn status(daemon: &Daemon, core: &Core, now: Now) -> DaemonStatus {
         queue: queue.collect(),
         warnings,
     }
+}
+
+fn totals(core: &Core, now: Now) -> AccountTotals {
+    let mut accounts = AccountTotals { total: core.pool.accounts().len() as u64, ..AccountTotals::default() };
+    for account in core.pool.accounts() {
+        match state(account, now) {
+            "ready" => accounts.ready += 1,
+            "limited" => accounts.limited += 1,
+            "needs_login" => accounts.needs_login += 1,
+            "needs_verification" => accounts.needs_verification += 1,
+            _ => accounts.disabled += 1,
+        }
+    }
+    accounts
+}
+
+/// How it is doing, in a line.
+pub(super) fn summary(daemon: &Daemon, core: &Core, now: Now) -> String {
+    let accounts = totals(core, now);
+    let some = |number: u64, one: &str| format!("{number} {one}{}", if number == 1 { "" } else { "s" });
+    let disk = if daemon.store.health() == Health::Ok { "" } else { "; changes are not kept, see: lessor status" };
+    format!(
+        "{}, {} ({} ready), queue {}{disk}",
+        some(core.pool.lease_count() as u64, "lease"),
+        some(accounts.total, "account"),
+        accounts.ready,
+        core.pool.waiters().count(),
+    )
 }

@@ -34,6 +34,23 @@ pub struct LockHolder {
     pub pid: u32,
     /// Where it listens.
     pub socket: PathBuf,
+    /// Who wanted it.
+    #[serde(default)]
+    pub started_by: StartedBy,
+}
+
+/// Who wanted a daemon to run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StartedBy {
+    /// A client that needed one: any other daemon will do as well.
+    Client,
+    /// A service manager, which holds the socket.
+    Manager,
+    /// Somebody who wants this very one, or it has not said.
+    #[default]
+    #[serde(other)]
+    User,
 }
 
 /// What became of taking the lock.

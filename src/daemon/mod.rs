@@ -1,6 +1,8 @@
 //! The daemon: one per data directory, one thread for sockets, one for the disk.
 
 mod account_calls;
+#[cfg_attr(windows, path = "activation/windows.rs")]
+mod activation;
 mod adding;
 mod answers;
 mod calls;
@@ -9,9 +11,13 @@ mod configured;
 mod connection;
 mod core;
 mod events;
+mod exporting;
 mod host;
+mod importing;
 mod leasing;
 pub mod lock;
+pub mod log;
+#[cfg_attr(windows, path = "notify/windows.rs")]
 mod notify;
 mod outbox;
 mod process;
@@ -19,6 +25,7 @@ mod reload;
 mod signals;
 mod socket;
 mod start;
+mod tokens;
 mod warnings;
 mod watchers;
 
@@ -66,6 +73,7 @@ async fn serve(daemon: Arc<Daemon>, socket: &Socket, lock: &mut Lock, mut signal
     let timer = tokio::spawn(keep_time(daemon.clone()));
     let mut next = 0;
     let mut stop = daemon.stop.subscribe();
+    let mut pulse = notify::Pulse::of_process();
     let mut look = tokio::time::interval(until_look(&daemon));
     // the first one comes at once
     look.tick().await;
@@ -93,6 +101,7 @@ async fn serve(daemon: Arc<Daemon>, socket: &Socket, lock: &mut Lock, mut signal
             },
             _ = stop.changed() => break Why::Asked,
             () = daemon.reconfigured.notified() => look.reset_after(until_look(&daemon)),
+            () = pulse.next() => pulse.say(&daemon, timer.is_finished()),
             _ = look.tick() => {
                 daemon.save_last_uses();
                 if !socket.is_in_place() {
@@ -110,6 +119,7 @@ async fn serve(daemon: Arc<Daemon>, socket: &Socket, lock: &mut Lock, mut signal
         Why::Unused => tracing::info!("stopping: unused for as long as idle_exit allows"),
         Why::SocketLost => tracing::error!("stopping: the socket was removed or replaced, clients cannot reach us"),
     }
+    notify::stopping();
     timer.abort();
     // who comes now finds nothing, and does not wait in front of a closed door
     lock.withdraw();
@@ -135,7 +145,7 @@ async fn accept(
     match socket.accept().await {
         Ok(stream) => Some((stream, permit)),
         Err(error) => {
-            tracing::warn!(%error, "no connection can be accepted for a moment");
+            tracing::warn!("no connection can be accepted for a moment: {error}");
             tokio::time::sleep(ACCEPT_PAUSE).await;
             None
         }

@@ -43,6 +43,12 @@ pub enum SocketError {
         /// What to do.
         remedy: String,
     },
+    /// A service manager handed over something that is of no use.
+    #[error("the service manager handed over {why}; lessor.socket must have one `ListenStream=`, an absolute path")]
+    Inherited {
+        /// What it is.
+        why: String,
+    },
     /// The system refused.
     #[error("{doing} {path}: {error}")]
     Io {

@@ -15,6 +15,8 @@ pub(super) fn leave_the_session() {
 
 /// Sets limits of the process; answers how many connections it can have.
 pub(in crate::daemon) fn prepare_process() -> usize {
+    // what we were started with is not for whatever we may start
+    close_fds::set_fds_cloexec_threadsafe(3, &[]);
     // a core dump would hold every secret
     let none = Rlimit { current: Some(0), maximum: Some(0) };
     if let Err(error) = setrlimit(Resource::Core, none) {

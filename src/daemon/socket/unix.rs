@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -9,7 +10,9 @@ use interprocess::local_socket::tokio::{Listener, Stream};
 use interprocess::local_socket::traits::StreamCommon;
 use interprocess::local_socket::traits::tokio::Listener as _;
 use interprocess::local_socket::{GenericFilePath, ListenerOptions, ToFsName};
+use interprocess::os::unix::uds_local_socket::tokio::Listener as AdoptedListener;
 
+use super::super::activation::Inherited;
 use super::SocketError;
 
 /// The longest path a socket can have: `sun_path` less its final zero.
@@ -21,6 +24,8 @@ pub struct Socket {
     listener: Listener,
     path: PathBuf,
     identity: (u64, u64),
+    /// A service manager made it and keeps it.
+    inherited: bool,
 }
 
 /// Makes ready where the socket is to be: one of lessor's own directories is made, and closed to others.
@@ -104,7 +109,31 @@ impl Socket {
         // whatever the umask; the directory has kept others out meanwhile
         fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(io("closing to others"))?;
         let metadata = fs::symlink_metadata(path).map_err(io("looking at"))?;
-        Ok(Self { listener, path: path.to_owned(), identity: (metadata.dev(), metadata.ino()) })
+        Ok(Self { listener, path: path.to_owned(), identity: (metadata.dev(), metadata.ino()), inherited: false })
+    }
+
+    /// Takes over the listening socket of a service manager; `None` when its path has been removed or replaced, so that
+    /// no client could come. To be called within the runtime.
+    ///
+    /// # Errors
+    /// When the directory is not safe, or the system refuses.
+    pub(in crate::daemon) fn adopt(inherited: Inherited) -> Result<Option<Self>, SocketError> {
+        let Inherited { listener, path } = inherited;
+        let metadata = match fs::symlink_metadata(&path) {
+            Ok(metadata) if metadata.file_type().is_socket() => metadata,
+            _ => return Ok(None),
+        };
+        check_directory(path.parent().unwrap_or(Path::new("/")))?;
+        let adopted = AdoptedListener::try_from(OwnedFd::from(listener));
+        let listener = adopted.map_err(|error| SocketError::Io { doing: "adopting", path: path.clone(), error })?;
+        let identity = (metadata.dev(), metadata.ino());
+        Ok(Some(Self { listener: listener.into(), path, identity, inherited: true }))
+    }
+
+    /// Whether a service manager holds it.
+    #[must_use]
+    pub fn is_inherited(&self) -> bool {
+        self.inherited
     }
 
     /// The next client.
@@ -122,12 +151,13 @@ impl Socket {
         identity.is_ok_and(|identity| identity == self.identity)
     }
 
-    /// Takes the socket away, unless another one has taken its place.
+    /// Takes the socket away, unless another one has taken its place, or a service manager keeps it for the next daemon.
     pub fn remove(&self) {
-        if self.is_in_place()
+        if !self.inherited
+            && self.is_in_place()
             && let Err(error) = fs::remove_file(&self.path)
         {
-            tracing::warn!(path = %self.path.display(), %error, "the socket could not be removed");
+            tracing::warn!(path = %self.path.display(), "the socket could not be removed: {error}");
         }
     }
 }

@@ -17,6 +17,7 @@ use winsafe::co;
 
 use crate::client::this_user;
 
+use super::super::activation::Inherited;
 use super::SocketError;
 
 /// The longest name a pipe can have, with its `\\.\pipe\`.
@@ -80,6 +81,20 @@ impl Socket {
             }),
             Err(error) => Err(io("listening at")(error)),
         }
+    }
+
+    /// Takes over what a service manager has handed over: on this system nothing ever is.
+    ///
+    /// # Errors
+    /// Never.
+    pub(in crate::daemon) fn adopt(inherited: Inherited) -> Result<Option<Self>, SocketError> {
+        match inherited {}
+    }
+
+    /// Whether a service manager holds it: none does.
+    #[must_use]
+    pub fn is_inherited(&self) -> bool {
+        false
     }
 
     /// The next client.
