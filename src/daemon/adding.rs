@@ -42,7 +42,9 @@ async fn add(daemon: &Daemon, params: AddAccount) -> Result<Answer<'static>, Err
     check(&params)?;
     let (record, credential) = {
         let core = &*daemon.core();
-        core.catalog.target(&params.provider, None, None).map_err(|error| bad_target(&error, core))?;
+        core.catalog
+            .target(&params.provider, None, None, core.pool.settings().quota.primary)
+            .map_err(|error| bad_target(&error, core))?;
         record_of(core, params)?
     };
     let id = record.id;

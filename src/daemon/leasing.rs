@@ -39,7 +39,12 @@ impl Caller {
         let core = &mut *daemon.core();
         let target = core
             .catalog
-            .target(&params.provider, params.model.as_deref(), params.pool.as_deref())
+            .target(
+                &params.provider,
+                params.model.as_deref(),
+                params.pool.as_deref(),
+                core.pool.settings().quota.primary,
+            )
             .map_err(|error| bad_target(&error, core))?;
         let exclude = params.exclude.iter().map(|name| find(core, name)).collect::<Result<_, _>>()?;
         let (bind, holder) = self.bind(daemon, core, params.bind)?;
@@ -146,7 +151,7 @@ impl Caller {
         let provider = core.pool.account(token.account).ok_or_else(stale)?.record.provider.clone();
         let target = core
             .catalog
-            .target(&provider, token.model.as_deref(), token.pool.as_deref())
+            .target(&provider, token.model.as_deref(), token.pool.as_deref(), core.pool.settings().quota.primary)
             .map_err(|error| bad_target(&error, core))?;
         let holder = self.holder(daemon, core)?;
         let ticket = Ticket {

@@ -7,10 +7,11 @@ use crate::limits::{Reason, Scope};
 use super::account::{AccountRecord, Standing, Tier};
 use super::error::Refusal;
 use super::id::{AccountId, ConnectionId, Fence, Process, WaiterId};
-use super::lease::{Bind, Ending, Holder, Lease, Target};
+use super::lease::{Bind, Ending, Holder, Lease};
 use super::limit::{Limit, LimitRecord};
 use super::session::SessionRecord;
 use super::settings::Settings;
+use super::target::Target;
 use super::usage::Usage;
 
 /// A request for a lease.

@@ -2,7 +2,7 @@
 
 use crate::limits::{Reason, Scope};
 
-use super::lease::Target;
+use super::target::Quota;
 use super::time::{Deadline, Now, Wall};
 
 /// Where the time of a limit comes from; a server's word outweighs a guess.
@@ -67,16 +67,13 @@ impl Source {
 }
 
 impl Limit {
-    /// Whether this limit stands in the way of `target`.
+    /// Whether this limit stands in the way of `quota`.
     #[must_use]
-    pub fn blocks(&self, target: &Target) -> bool {
+    pub fn blocks(&self, quota: Quota<'_>) -> bool {
         match self.scope {
             Scope::Account => true,
-            Scope::Pool => self.key == *target.key,
-            Scope::Model => target.model.as_deref().is_some_and(|model| {
-                // compared in pieces, so that choosing allocates nothing
-                self.key.strip_prefix(&*target.key).and_then(|rest| rest.strip_prefix(':')) == Some(model)
-            }),
+            Scope::Pool => self.key == quota.key,
+            Scope::Model => self.key.len() > quota.key.len() && quota.is_under(&self.key),
             Scope::Request | Scope::Service => false,
         }
     }
@@ -86,6 +83,18 @@ impl Limit {
     #[must_use]
     pub fn yields_to(&self, newer: &Self, now: Now) -> bool {
         newer.until.mono(now) > self.until.mono(now)
+    }
+
+    /// Whether it is in force.
+    #[must_use]
+    pub fn holds(&self, now: Now) -> bool {
+        !self.until.passed(now)
+    }
+
+    /// When it lets somebody through, where that is known.
+    #[must_use]
+    pub fn opens_at(&self) -> Option<Deadline> {
+        Some(self.until)
     }
 
     pub(super) fn same_place(&self, other: &Self) -> bool {

@@ -8,11 +8,14 @@ use super::Pool;
 use super::account::{Refused, Standing};
 use super::command::{AccountChange, Action, Ask, Decision, Effect, Outcome, Reply};
 use super::error::{Kind, Refusal, Why};
+use super::hot::most_of;
 use super::id::{ConnectionId, Fence};
 use super::lease::{Bind, Ending, Lease};
 use super::limit::{Limit, Source, model_key};
 use super::limits::{LONGEST_BELIEVED, SHORTEST_WAIT};
-use super::select::Choice;
+use super::obstacle::is_closed;
+use super::select::{By, Choice};
+use super::settings::Fallback;
 use super::time::{Deadline, Now};
 
 /// Most refusals of one account that are remembered for counting; the oldest goes first.
@@ -67,7 +70,7 @@ impl Pool {
         account.health.add(settings.success, settings, now.mono);
         self.hot[slot].health = account.health;
         // a success under a live limit began before it, and clears nothing (I7)
-        if !account.limits.iter().any(|limit| limit.blocks(&lease.target)) {
+        if !account.limits.iter().any(|limit| limit.blocks(lease.target.quota())) {
             account.quota_failures = 0;
             account.refused.retain(|refused| now.mono.since(refused.at) < window);
         }
@@ -99,7 +102,7 @@ impl Pool {
         };
         // without a model in the request, "this model" is all that is known of the pool
         let scope = if scope == Scope::Model && lease.target.model.is_none() { Scope::Pool } else { scope };
-        let key = match (scope, lease.target.model.as_deref()) {
+        let key = match (scope, lease.target.quota().limited_as()) {
             (Scope::Account, _) => String::new(),
             (Scope::Model, Some(model)) => model_key(&lease.target.key, model),
             _ => lease.target.key.to_string(),
@@ -204,12 +207,12 @@ impl Pool {
         // after a restart nothing new is granted before the holders had time to come back
         let choice = match self.grace_until {
             Some(until) => Choice::Wait { kind: Kind::NoCapacity, earliest: Some(until) },
-            None => self.choose(now, &ask, now.mono),
+            None => self.other_quota(now, lease, &ask).unwrap_or_else(|| self.choose(now, &ask, now.mono)),
         };
         match (choice, own) {
-            (Choice::Grant { slot, by_order }, _) if !self.draining => {
+            (Choice::Grant { slot, by, other }, _) if !self.draining => {
                 self.end_lease(now, lease.fence, Ending::Switched, effects);
-                let fence = self.grant(now, ask, slot, by_order, effects);
+                let fence = self.grant(now, ask, slot, (by, other), effects);
                 (Action::Switch, Duration::ZERO, Some(fence))
             }
             (Choice::Wait { earliest: Some(at), .. }, _) => (Action::Wait, at.since(now.mono), None),
@@ -218,6 +221,20 @@ impl Pool {
             (Choice::Wait { .. }, _) => (Action::Wait, SHORTEST_WAIT, None),
             (Choice::Grant { .. } | Choice::Refuse(_), _) => (Action::Stop, Duration::ZERO, None),
         }
+    }
+
+    /// The other quota of the lease's own account, where that goes before another account.
+    fn other_quota(&self, now: Now, lease: &Lease, ask: &Ask) -> Option<Choice> {
+        let lanes = self.lanes(&ask.target);
+        let slot = *self.slots.get(&lease.account)?;
+        if self.settings.quota.fallback != Fallback::SameAccountFirst || lanes.second.is_none() {
+            return None;
+        }
+        // the lease that moves makes the room itself
+        let account = &self.accounts[slot];
+        let room = account.leases <= most_of(&self.settings.leases, account.policy.capacity);
+        let open = self.obstacle(slot, ask, now).is_none_or(|(why, _)| why == Why::Busy && room);
+        open.then(|| Choice::Grant { slot, by: By::SameAccount, other: is_closed(account, lanes.first, now) })
     }
 
     fn display_of(&self, lease: &Lease) -> Option<Box<str>> {
@@ -256,7 +273,7 @@ fn climbs(reason: Reason) -> bool {
 /// The request that would lead to this lease.
 fn ask_again(lease: &Lease, account: Option<Box<str>>) -> Ask {
     Ask {
-        target: lease.target.clone(),
+        target: lease.target.as_asked(),
         connection: match lease.bind {
             Bind::Connection(connection) => connection,
             Bind::Process(_) | Bind::Ttl => ConnectionId(u64::MAX),

@@ -7,6 +7,7 @@ use super::hot::Hot;
 use super::id::AccountId;
 use super::select::process_of;
 use super::settings::{Selection, Strategy};
+use super::target::Quota;
 use super::time::{Now, Past};
 use super::{Pool, Ring};
 
@@ -38,8 +39,14 @@ pub(super) fn offset(pool: &Pool, ask: &Ask, ring: &Ring) -> Option<usize> {
     (start + process.pid as usize).checked_rem(ring.slots.len())
 }
 
+/// The family's current account.
+pub(super) fn current(pool: &Pool, ask: &Ask, ring: &Ring) -> Option<usize> {
+    let pointer = ring.families.get(&ask.target.family)?;
+    pool.slots.get(&pointer.current?).copied()
+}
+
 /// Picks from `ties`, which are not empty and lead the order equally.
-pub(super) fn pick(pool: &Pool, now: Now, ask: &Ask, ring: &Ring, ties: &[usize]) -> usize {
+pub(super) fn pick(pool: &Pool, now: Now, ask: &Ask, quota: Quota<'_>, ring: &Ring, ties: &[usize]) -> usize {
     if let [only] = ties {
         return *only;
     }
@@ -55,23 +62,23 @@ pub(super) fn pick(pool: &Pool, now: Now, ask: &Ask, ring: &Ring, ties: &[usize]
         }
         Strategy::Hybrid => {
             let current = pointer.and_then(|pointer| pointer.current).and_then(|id| pool.slots.get(&id));
-            least(pool, ties, now, ask, |slot| {
+            least(pool, ties, now, quota, |slot| {
                 let (level, score) = hybrid_rank(selection, &pool.hot[slot], now);
                 let bonus = if current == Some(&slot) { STICKINESS } else { 0.0 };
                 (level, -(score + bonus))
             })
         }
-        Strategy::LeastUsed => least(pool, ties, now, ask, |slot| {
+        Strategy::LeastUsed => least(pool, ties, now, quota, |slot| {
             let used = |window| {
                 if pool.hot[slot].like.unmeasured {
                     return UNKNOWN_UTILIZATION;
                 }
                 let account = &pool.accounts[slot];
-                account.usage.window(window, &ask.target.key, now.wall).map_or(UNKNOWN_UTILIZATION, |w| w.utilization)
+                account.usage.window(window, quota, now.wall).map_or(UNKNOWN_UTILIZATION, |w| w.utilization)
             };
             (used(WEEKLY), used(SHORT))
         }),
-        Strategy::DrainSoonest => least(pool, ties, now, ask, |slot| {
+        Strategy::DrainSoonest => least(pool, ties, now, quota, |slot| {
             if pool.hot[slot].like.unmeasured {
                 return (f64::INFINITY, 0.0);
             }
@@ -79,7 +86,7 @@ pub(super) fn pick(pool: &Pool, now: Now, ask: &Ask, ring: &Ring, ties: &[usize]
             // a window without room left drains no further, and an unknown reset is no reason to hurry
             let resets_at = account
                 .usage
-                .window(WEEKLY, &ask.target.key, now.wall)
+                .window(WEEKLY, quota, now.wall)
                 .filter(|window| window.utilization < 1.0)
                 .and_then(|window| window.resets_at);
             (resets_at.map_or(f64::INFINITY, |at| at.0 as f64), 0.0)
@@ -121,9 +128,9 @@ pub(super) fn first_from(pool: &Pool, ties: &[usize], start: usize) -> usize {
 }
 
 /// The least of `ties` by `key`, then by what is used, then by the time of the last use, then by place.
-fn least(pool: &Pool, ties: &[usize], now: Now, ask: &Ask, key: impl Fn(usize) -> (f64, f64)) -> usize {
+fn least(pool: &Pool, ties: &[usize], now: Now, quota: Quota<'_>, key: impl Fn(usize) -> (f64, f64)) -> usize {
     let used = |slot: usize| {
-        let highest = || pool.accounts[slot].usage.highest(&ask.target.key, now.wall);
+        let highest = || pool.accounts[slot].usage.highest(quota, now.wall);
         if pool.hot[slot].like.unmeasured { UNKNOWN_UTILIZATION } else { highest().unwrap_or(UNKNOWN_UTILIZATION) }
     };
     let mut chosen = ties[0];

@@ -1,5 +1,6 @@
 //! What is known of an account's quota windows; unknown is not zero.
 
+use super::target::Quota;
 use super::time::Wall;
 
 /// One window of a quota.
@@ -13,7 +14,7 @@ pub struct Window {
     pub resets_at: Option<Wall>,
     /// When this was learnt.
     pub as_of: Wall,
-    /// The quota key it belongs to; empty for the whole account.
+    /// The quota key it belongs to, or that and a pattern of models behind a colon; empty for the whole account.
     pub key: String,
 }
 
@@ -25,22 +26,23 @@ pub struct Usage {
 }
 
 impl Usage {
-    /// Windows that count for `key` and have not been reset since they were read.
-    pub fn live(&self, key: &str, now: Wall) -> impl Iterator<Item = &Window> {
-        self.windows.iter().filter(move |window| {
-            (window.key.is_empty() || window.key == key) && window.resets_at.is_none_or(|reset| reset > now)
-        })
+    /// Windows that count for `quota` and have not been reset since they were read.
+    pub fn live(&self, quota: Quota<'_>, now: Wall) -> impl Iterator<Item = &Window> {
+        self.windows
+            .iter()
+            .filter(move |window| quota.is_under(&window.key) && window.resets_at.is_none_or(|reset| reset > now))
     }
 
-    /// The window of this name, if it counts for `key`.
+    /// The window of this name, if it counts for `quota`; of two, the fuller one.
     #[must_use]
-    pub fn window(&self, name: &str, key: &str, now: Wall) -> Option<&Window> {
-        self.live(key, now).find(|window| window.name == name)
+    pub fn window(&self, name: &str, quota: Quota<'_>, now: Wall) -> Option<&Window> {
+        let named = self.live(quota, now).filter(|window| window.name == name);
+        named.max_by(|a, b| a.utilization.total_cmp(&b.utilization))
     }
 
-    /// The highest utilisation of any live window of `key`.
+    /// The highest utilisation of any live window of `quota`.
     #[must_use]
-    pub fn highest(&self, key: &str, now: Wall) -> Option<f64> {
-        self.live(key, now).map(|window| window.utilization).max_by(f64::total_cmp)
+    pub fn highest(&self, quota: Quota<'_>, now: Wall) -> Option<f64> {
+        self.live(quota, now).map(|window| window.utilization).max_by(f64::total_cmp)
     }
 }

@@ -81,10 +81,10 @@ impl Pool {
             };
             let known = alike.is_some();
             match choice {
-                Choice::Grant { slot, by_order } => {
+                Choice::Grant { slot, by, other } => {
                     let Some(Waiter { ask, .. }) = self.queue.remove(id) else { continue };
                     let request = ask.request_id.clone();
-                    let fence = self.grant(now, ask, slot, by_order, effects);
+                    let fence = self.grant(now, ask, slot, (by, other), effects);
                     if let Some(request) = request {
                         self.remember(now, &request, &Reply::Held(fence));
                     }

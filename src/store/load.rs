@@ -1,6 +1,7 @@
 //! Loading: what the tables hold, as the pool wants it. A row this version cannot read is left out, and stays.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::types::FromSql;
@@ -8,8 +9,8 @@ use rusqlite::{Connection, Row};
 
 use crate::credential::Credential;
 use crate::pool::{
-    AccountId, AccountRecord, Bind, Fence, Holder, Lease, LimitRecord, Mono, Process, SessionRecord, Snapshot, Target,
-    Wall,
+    AccountId, AccountRecord, Bind, By, Fence, Holder, Lease, LimitRecord, Mono, Process, SessionRecord, Snapshot,
+    Target, Wall,
 };
 
 use super::names::{self, Unknown};
@@ -139,6 +140,8 @@ fn lease(row: &Row<'_>) -> Read<Lease> {
         "ttl" => Bind::Ttl,
         other => return Err(Unknown::new("bind", other).into()),
     };
+    let names: Option<String> = row.get("names")?;
+    let names = names.map(|text| serde_json::from_str(&text).map_err(|_| Unknown::new("names of a lease", &text)));
     Ok(Lease {
         fence: Fence(number(row, "fence")?),
         account: id(row, "account")?,
@@ -148,6 +151,7 @@ fn lease(row: &Row<'_>) -> Read<Lease> {
             key: row.get("key")?,
             pool: row.get("pool")?,
             model: row.get("model")?,
+            names: names.transpose()?.map(Arc::new),
         },
         session: row.get("session")?,
         label: row.get("label")?,
@@ -156,6 +160,7 @@ fn lease(row: &Row<'_>) -> Read<Lease> {
         holder: Holder { process: process(row, "holder_pid", "holder_start")?, program: row.get("holder_program")? },
         exclusive: row.get("exclusive")?,
         pinned: row.get("pinned")?,
+        by: By::Resumed,
         ttl: optional_number(row, "ttl")?.map(Duration::from_millis),
         expires: optional_number(row, "expires")?.map(Mono),
         granted_at: Wall(number(row, "granted_at")?),

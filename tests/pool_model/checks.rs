@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use lessor::pool::{
-    Action, Bind, Command, Deadline, Effect, Ending, Event, Fence, Kind, Lease, Limit, LimitRecord, Mode, Mono, Now,
-    Refusal, Reply, Ticket, WaiterId,
+    AccountId, Action, Ask, Bind, Command, Deadline, Effect, Ending, Event, Fallback, Fence, Kind, Lease, Limit,
+    LimitRecord, Mode, Mono, Now, Refusal, Reply, Ticket, WaiterId,
 };
 
 use crate::cast::ask_again;
@@ -122,7 +122,13 @@ impl World {
             assert!(!self.model.draining, "granted while the daemon ends");
             assert!(lease.fence > self.model.newest, "{:?} after {:?} (I4)", lease.fence, self.model.newest);
             self.model.newest = lease.fence;
+            let before = match command {
+                Command::Report { fence, .. } => self.moved_from(*fence, &ask),
+                _ => None,
+            };
             match self.model.verdict(&ask, since) {
+                // the other quota of the same account goes before another account
+                _ if before.is_some() => assert_eq!(Some(lease.account), before),
                 Verdict::Grant(allowed) => {
                     assert!(
                         allowed.contains(&lease.account),
@@ -148,6 +154,15 @@ impl World {
                 label: lease.label.clone(),
             });
         }
+    }
+
+    /// The account a report's lease had, if that serves the request on its other quota and is to.
+    fn moved_from(&self, fence: Fence, ask: &Ask) -> Option<AccountId> {
+        let same_account = self.model.settings.quota.fallback == Fallback::SameAccountFirst;
+        let ticket = self.tickets.iter().find(|ticket| ticket.fence == fence)?;
+        let account = self.model.account(ticket.account)?;
+        let open = self.model.obstacle(account, ask).is_none();
+        (same_account && ask.target.turned().is_some() && open).then_some(ticket.account)
     }
 
     /// Nobody before this one in the order could have been served.

@@ -115,6 +115,7 @@ impl World {
             Op::Limit { account: n, scope, key, secs, wall } => {
                 let (scope, key) = match scope {
                     0 => (Scope::Account, String::new()),
+                    1 if *key == 2 => (Scope::Pool, "j0".to_owned()),
                     1 => (Scope::Pool, format!("k{key}")),
                     _ => (Scope::Model, format!("k0:m{key}")),
                 };
@@ -129,13 +130,17 @@ impl World {
             Op::Usage { account: n, key, used, resets_s } => {
                 let now = self.model.now.wall;
                 let resets_at = (*resets_s > 0).then(|| now.after(Duration::from_secs((*resets_s).into())));
-                let key = if *key == 2 { String::new() } else { format!("k{key}") };
+                let key = match *key {
+                    2 => String::new(),
+                    3 => "j0".to_owned(),
+                    _ => format!("k{key}"),
+                };
                 let window =
                     Window { name: "7d".into(), utilization: f64::from(*used) / 10.0, resets_at, as_of: now, key };
                 self.just(Command::SetUsage(account(*n), Usage { windows: vec![window] }));
             }
-            Op::Configure(overflow, mode, strategy, bits) => {
-                self.just(Command::Configure(Box::new(settings_of(*overflow, *mode, *strategy, *bits))));
+            Op::Configure(overflow, mode, strategy, bits, quota) => {
+                self.just(Command::Configure(Box::new(settings_of(*overflow, *mode, *strategy, *bits, *quota))));
             }
             Op::Drain => self.just(Command::Drain),
             Op::Time { ms } => self.pass(u64::from(*ms), 0),
@@ -224,7 +229,7 @@ impl World {
         match answer {
             Ok(fence) => {
                 let lease = self.model.leases.iter_mut().find(|lease| lease.fence == fence).unwrap();
-                if lease.target != ask.target || lease.exclusive != ask.exclusive {
+                if lease.target.as_asked() != ask.target || lease.exclusive != ask.exclusive {
                     assert_eq!(kind(reply), Some(Kind::BadRequest));
                 } else {
                     assert_eq!(*reply, Ok(Reply::Held(fence)));

@@ -46,6 +46,7 @@ pub fn target(key: &str, model: Option<&str>) -> Target {
         key: Arc::from(key),
         pool: None,
         model: model.map(Into::into),
+        names: None,
     }
 }
 

@@ -4,4 +4,5 @@ mod choosing;
 mod desk;
 mod life;
 mod limits;
+mod pools;
 mod waiting;

@@ -420,5 +420,12 @@ pub fn account(n: u64) -> AccountRecord {
 }
 
 pub fn target() -> Target {
-    Target { provider: Arc::from("p"), family: Arc::from("f"), key: Arc::from("k"), pool: None, model: None }
+    Target {
+        provider: Arc::from("p"),
+        family: Arc::from("f"),
+        key: Arc::from("k"),
+        pool: None,
+        model: None,
+        names: None,
+    }
 }
