@@ -188,7 +188,7 @@ fn has_pools(account: &Account) -> bool {
 /// Why this quota of the account cannot serve, and until when, where that is known.
 pub(super) fn closed(account: &Account, lane: Lane<'_>, now: Now) -> Option<(Why, Option<Deadline>)> {
     let mut limits = account.limits.iter().filter(|limit| limit.blocks(lane.quota) && limit.holds(now));
-    let Some(first) = limits.next() else { return reserved(account, lane, now).map(|until| (Why::Reserved, until)) };
+    let Some(first) = limits.next() else { return reserved(account, lane, now) };
     let later = |a: Deadline, b: Deadline| if b.mono(now) > a.mono(now) { b } else { a };
     // the latest, unless one of them has no time
     let until = limits.fold(first.opens_at(), |latest, limit| Some(later(latest?, limit.opens_at()?)));
@@ -207,7 +207,7 @@ const EPSILON: f64 = 1e-9;
 
 /// Until when what is left of the quota is kept back from the model; nothing known keeps nothing back.
 #[inline]
-fn reserved(account: &Account, lane: Lane<'_>, now: Now) -> Option<Option<Deadline>> {
+fn reserved(account: &Account, lane: Lane<'_>, now: Now) -> Option<(Why, Option<Deadline>)> {
     if lane.reserve <= 0.0 {
         return None;
     }
@@ -215,5 +215,5 @@ fn reserved(account: &Account, lane: Lane<'_>, now: Now) -> Option<Option<Deadli
     let mut windows = account.usage.live(lane.quota, now.wall).filter(|window| spent(window.utilization));
     let first = windows.next()?.resets_at;
     let last = windows.fold(first, |last, window| Some(last?.max(window.resets_at?)));
-    Some(last.map(Deadline::Wall))
+    Some((Why::Reserved, last.map(Deadline::Wall)))
 }
