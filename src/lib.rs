@@ -24,6 +24,7 @@
 //! | [`protocol`] | calls and answers, JSON lines and binary frames, without I/O; lease ids |
 //! | [`provider`] | what each upstream is: families, quotas, headers, environment variables |
 //! | [`credential`] | secrets that cannot be printed |
+//! | [`watch`] | notices that a file has changed, however its editor writes it |
 //! | [`pool`] | **pure**: accounts, leases, queue, sessions, strategies, health, limits, decisions |
 //! | [`limits`] | **pure**: why an upstream refused, and how far the refusal reaches |
 //!
@@ -59,3 +60,4 @@ pub mod protocol;
 #[deny(clippy::disallowed_methods)]
 pub mod provider;
 pub mod store;
+pub mod watch;

@@ -10,8 +10,8 @@ use lessor::protocol::{
     AccountInfo, AccountLabel, AccountName, AccountRef, AccountTotals, Acquire, AddAccount, Answer, BindTo, Call,
     Codec, ConfigState, CredentialInfo, CredentialOf, DaemonStatus, DecisionInfo, Decoder, DisableAccount, Empty,
     ErrorAccount, ErrorInfo, EventInfo, FromServer, Hello, HelloInfo, HolderInfo, LeaseInfo, LeaseRef, LeaseRow,
-    LimitInfo, ListAccounts, MAGIC, Nothing, QueueRow, Report, RequestId, SecretText, ServerFrames, SetAccount,
-    Subscribe, UsageInfo, encode_call,
+    LimitInfo, ListAccounts, MAGIC, Nothing, QueueRow, ReloadInfo, Report, RequestId, SecretText, ServerFrames,
+    SetAccount, Subscribe, UsageInfo, encode_call,
 };
 
 fn text(text: &str) -> Option<String> {
@@ -86,6 +86,7 @@ fn calls() -> Vec<Call> {
         Call::Subscribe(Subscribe { kinds: vec!["lease.granted".into()], recent: true }),
         Call::GetConfig(Nothing {}),
         Call::Stop(Nothing {}),
+        Call::ReloadConfig(Nothing {}),
     ]
 }
 
@@ -112,6 +113,16 @@ fn credential() -> CredentialInfo<'static> {
         expires_at: Some(1_790_000_000_000),
         header: "authorization".into(),
         scheme: Some("Bearer".into()),
+    }
+}
+
+fn reloaded() -> ReloadInfo {
+    ReloadInfo {
+        path: "/config.toml".into(),
+        state: "rejected".into(),
+        error: text("/config.toml:1:1: unknown key"),
+        changed: true,
+        notes: vec!["not active yet".into()],
     }
 }
 
@@ -211,6 +222,7 @@ fn answers() -> Vec<(&'static str, Answer<'static>)> {
         ("account", Answer::Account(Box::new(account()))),
         ("status", Answer::Status(Box::new(status))),
         ("config", Answer::Config("{\"settings\":[]}".into())),
+        ("reloaded", Answer::Reloaded(reloaded())),
     ]
 }
 

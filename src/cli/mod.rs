@@ -3,12 +3,14 @@
 mod account;
 mod agent;
 mod ancestor;
+mod config;
 mod context;
 mod daemon;
 mod demo;
 mod events;
 mod failure;
 mod lease;
+mod logs;
 mod oauth;
 mod output;
 mod prompt;
@@ -80,8 +82,15 @@ enum Command {
     Leases,
     /// Print what happens
     Events(events::Events),
+    /// Print the daemon's log: the journal under systemd, else its file
+    Logs(logs::Logs),
     /// Round trip to the daemon, and its version
     Ping,
+    /// Look at the configuration, change and check it
+    #[command(subcommand)]
+    Config(config::Config),
+    /// Have the daemon read its configuration now
+    Reload,
     /// Be the daemon, in the foreground
     Daemon(daemon::Daemon),
     /// End the daemon
@@ -130,7 +139,10 @@ fn dispatch(command: Command, context: &Context) -> Result<u8, Failure> {
         Command::Renew(which) => lease::renew(&which, context).map(|()| 0),
         Command::Leases => lease::leases(context).map(|()| 0),
         Command::Events(events) => events::events(events, context).map(|()| 0),
+        Command::Logs(options) => logs::logs(&options, context).map(|()| 0),
         Command::Ping => daemon::ping(context).map(|()| 0),
+        Command::Config(config) => config::config(config, context),
+        Command::Reload => config::reload(context),
         Command::Daemon(daemon) => daemon::daemon(&daemon, context),
         Command::Stop => daemon::stop(context).map(|()| 0),
         Command::Demo(options) => demo::demo(&options, context),

@@ -5,12 +5,14 @@ use std::collections::BTreeMap;
 use clap::Args;
 use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 
-use crate::protocol::{AccountInfo, DaemonStatus, Empty, EventInfo, LeaseInfo, LeaseRow};
+use crate::protocol::{AccountInfo, DaemonStatus, Empty, EventInfo, LeaseInfo, LeaseRow, ReloadInfo};
 
+use super::config::{Change, Checked, Edited, Place, Shown, Value};
 use super::context::Context;
 use super::daemon::{Pong, Stopped};
 use super::demo::Findings;
 use super::failure::{Document, Failure};
+use super::logs::LogLine;
 
 /// `schema`
 #[derive(Debug, Args)]
@@ -23,7 +25,7 @@ pub(super) struct Schema {
 type Make = fn() -> schemars::Schema;
 
 /// Every command that prints a document, and what makes its schema.
-const DOCUMENTS: [(&str, Make); 17] = [
+const DOCUMENTS: [(&str, Make); 26] = [
     ("account add", of::<AccountInfo>),
     ("account disable", of::<AccountInfo>),
     ("account enable", of::<AccountInfo>),
@@ -33,13 +35,23 @@ const DOCUMENTS: [(&str, Make); 17] = [
     ("account set", of::<AccountInfo>),
     ("account show", of::<AccountInfo>),
     ("acquire", of::<LeaseInfo<'static>>),
+    ("config check", of::<Checked>),
+    ("config edit", of::<Edited>),
+    ("config get", of::<Value>),
+    ("config path", of::<Place>),
+    ("config set", of::<Change>),
+    ("config show", of::<Shown>),
+    ("config unset", of::<Change>),
     ("error", of::<Document<'static>>),
     ("demo", of::<Findings>),
     // each line
     ("events", of::<EventInfo>),
     ("leases", of::<Vec<LeaseRow>>),
+    // each line
+    ("logs", of::<LogLine>),
     ("ping", of::<Pong<'static>>),
     ("release", of::<Empty>),
+    ("reload", of::<ReloadInfo>),
     ("renew", of::<LeaseInfo<'static>>),
     ("status", of::<DaemonStatus>),
     ("stop", of::<Stopped>),
@@ -103,7 +115,9 @@ mod tests {
         }
         let mut all = Vec::new();
         names(&super::super::Cli::command(), "", &mut all);
-        all.retain(|name| !["run", "daemon", "completions", "man", "schema", "demo-agent"].contains(&name.as_str()));
+        // these print a schema themselves, or what others read
+        let printing = ["run", "daemon", "completions", "man", "schema", "config schema", "demo-agent"];
+        all.retain(|name| !printing.contains(&name.as_str()));
         for name in all {
             assert!(DOCUMENTS.iter().any(|(known, _)| *known == name), "{name}");
         }

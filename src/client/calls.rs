@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use crate::protocol::{
     AccountInfo, AccountRef, Acquire, AddAccount, Answer, Call, CredentialInfo, CredentialOf, DaemonStatus,
-    DecisionInfo, DisableAccount, HelloInfo, LeaseInfo, LeaseRef, LeaseRow, ListAccounts, Nothing, Report, SetAccount,
-    Subscribe,
+    DecisionInfo, DisableAccount, HelloInfo, LeaseInfo, LeaseRef, LeaseRow, ListAccounts, Nothing, ReloadInfo, Report,
+    SetAccount, Subscribe,
 };
 
 use super::connection::{Client, greeting, unexpected};
@@ -70,6 +70,8 @@ calls! {
     status() Call::Status(Nothing {}) => Answer::Status(status) => *status, DaemonStatus;
     /// The effective configuration, a JSON document.
     config() Call::GetConfig(Nothing {}) => Answer::Config(document) => document, String;
+    /// Has the configuration read now, and hears what came of it.
+    reload() Call::ReloadConfig(Nothing {}) => Answer::Reloaded(info) => info, ReloadInfo;
 }
 
 impl Client {

@@ -4,12 +4,13 @@ use std::fmt;
 use std::ops::Range;
 use std::path::Path;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::place::Lines;
 
 /// One error or warning of a file.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, JsonSchema)]
 pub struct Problem {
     /// The file.
     pub file: String,
@@ -48,10 +49,26 @@ const WIDTH: usize = 100;
 
 impl Errors {
     /// One error that concerns the file as a whole.
-    pub(super) fn of_file(path: &Path, message: impl Into<String>) -> Self {
+    pub fn of_file(path: &Path, message: impl Into<String>) -> Self {
         let file = path.display().to_string();
         let message = message.into();
         Self { problems: vec![Problem { file, line: 0, column: 0, key: String::new(), message, excerpt: None }] }
+    }
+
+    /// The file is too large to be a configuration.
+    pub(super) fn too_large(path: &Path) -> Self {
+        Self::of_file(path, "larger than 1MiB; a configuration is a few kilobytes")
+    }
+}
+
+impl Errors {
+    /// The first error in one line, and how many more there are.
+    pub fn headline(&self) -> String {
+        let first = self.problems.first().map(Problem::headline).unwrap_or_default();
+        match self.problems.len().saturating_sub(1) {
+            0 => first,
+            more => format!("{first} (and {more} more)"),
+        }
     }
 }
 

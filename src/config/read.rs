@@ -27,7 +27,7 @@ impl Config {
     /// Reads a file's text; the path is for messages only.
     pub fn parse(text: &str, path: &Path) -> Result<Self, Errors> {
         if text.len() > MAX_FILE {
-            return Err(Errors::of_file(path, "larger than 1MiB; a configuration is a few kilobytes"));
+            return Err(Errors::too_large(path));
         }
         let lines = Lines::new(text.strip_prefix('\u{feff}').unwrap_or(text));
         let parsed = syntax::parse(&lines);

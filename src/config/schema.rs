@@ -59,6 +59,20 @@ pub(super) fn name_in<'p>(key: &Key, path: &[&'p str]) -> &'p str {
     key.key.split('.').zip(path).find(|(part, _)| *part == "*").map_or("", |(_, name)| name)
 }
 
+/// A path as people type it; names with dots or `@` are quoted, as in `accounts."a@b.c".use`.
+pub(super) fn parse_key(key: &str) -> Result<Vec<String>, String> {
+    let parsed = toml_edit::Key::parse(key.trim())
+        .map_err(|_| format!("{key:?} is not a key; names with other characters are quoted: accounts.\"a@b.c\".use"))?;
+    Ok(parsed.iter().map(|part| part.get().to_owned()).collect())
+}
+
+/// What to say of a section where a key is wanted.
+pub(super) fn is_section(path: &[&str]) -> String {
+    let names = below(path);
+    let names = if names.is_empty() { "NAME".to_owned() } else { names.join(", ") };
+    format!("`{}` is a section; its keys: {names}", format_key(path))
+}
+
 /// What may follow a path: names of keys and sections, without `*`.
 pub(super) fn below(path: &[&str]) -> Vec<&'static str> {
     let mut names = Vec::new();

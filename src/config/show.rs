@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use super::keys::KEYS;
 use super::problem::Problem;
-use super::schema::{self, Found, format_key};
+use super::schema::{self, Found, Key, format_key};
 use super::settings::{Config, Daemon, Gateway, Limits, Notify, Quota, Refresh, Secrets};
 use super::value::Value;
 use crate::pool;
@@ -96,17 +96,13 @@ impl Default for Config {
 impl Config {
     /// One key's effective value; names with dots or `@` are quoted, as in `accounts."a@b.c".use`.
     pub fn get(&self, key: &str) -> Result<Setting, String> {
-        let parsed = toml_edit::Key::parse(key.trim()).map_err(|_| {
-            format!("{key:?} is not a key; names with other characters are quoted: accounts.\"a@b.c\".use")
-        })?;
-        let path: Vec<&str> = parsed.iter().map(toml_edit::Key::get).collect();
+        let path = schema::parse_key(key)?;
+        let path: Vec<&str> = path.iter().map(String::as_str).collect();
         match schema::find(&path) {
             Found::Key(row) => {
                 Ok(self.setting(format_key(&path), row.default.and_then(|text| row.kind.read_plain(text).ok())))
             }
-            Found::Section => {
-                Err(format!("`{}` is a section; its keys: {}", format_key(&path), schema::below(&path).join(", ")))
-            }
+            Found::Section => Err(schema::is_section(&path)),
             Found::Nothing => Err(schema::unknown(&path, false)),
         }
     }
@@ -165,6 +161,27 @@ impl Config {
             Origin::Environment(name) => Source::Environment(name),
         };
         Setting { key, value: Some(entry.value.clone()), source }
+    }
+}
+
+impl Setting {
+    /// Its row of the table of keys.
+    #[must_use]
+    pub fn row(&self) -> Option<&'static Key> {
+        let path = schema::parse_key(&self.key).ok()?;
+        match schema::find(&path.iter().map(String::as_str).collect::<Vec<_>>()) {
+            Found::Key(row) => Some(row),
+            _ => None,
+        }
+    }
+
+    /// Its section and its name there, as TOML writes them: `accounts."a@b.c"` and `use`.
+    #[must_use]
+    pub fn section_and_name(&self) -> (String, String) {
+        let path = schema::parse_key(&self.key).unwrap_or_default();
+        let parts: Vec<&str> = path.iter().map(String::as_str).collect();
+        let (section, name) = parts.split_at(parts.len().saturating_sub(1));
+        (format_key(section), format_key(name))
     }
 }
 

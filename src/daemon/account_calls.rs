@@ -48,11 +48,11 @@ impl Caller {
         let command = match change {
             Change::Remove => Command::RemoveAccount(account),
             Change::Enabled(enabled, reason) => {
-                refuse_configured(daemon, core, account, &["enabled"], enabled)?;
+                refuse_configured(core, account, &["enabled"], enabled)?;
                 let enabled = Some((enabled, reason.filter(|reason| !reason.is_empty())));
                 Command::ChangeAccount(account, Box::new(AccountChange { enabled, ..AccountChange::default() }))
             }
-            Change::Set(params) => Command::ChangeAccount(account, Box::new(set(daemon, core, account, *params)?)),
+            Change::Set(params) => Command::ChangeAccount(account, Box::new(set(core, account, *params)?)),
         };
         let (reply, unsaved) = daemon.apply(core, now, command);
         refused(reply, now)?;
@@ -77,7 +77,7 @@ pub(super) fn find(core: &Core, name: &str) -> Result<AccountId, ErrorInfo> {
     found.map_err(|refusal| ErrorInfo::of_refusal(&refusal, clock::now().wall))
 }
 
-fn set(daemon: &Daemon, core: &Core, account: AccountId, params: SetAccount) -> Result<AccountChange, ErrorInfo> {
+fn set(core: &Core, account: AccountId, params: SetAccount) -> Result<AccountChange, ErrorInfo> {
     check_account_texts(&[
         ("label", params.label.as_deref()),
         ("email", params.email.as_deref()),
@@ -92,7 +92,7 @@ fn set(daemon: &Daemon, core: &Core, account: AccountId, params: SetAccount) -> 
         ("use", params.uses.is_some()),
     ];
     let keys: Vec<&str> = given.iter().filter(|(_, given)| *given).map(|(key, _)| *key).collect();
-    refuse_configured(daemon, core, account, &keys, false)?;
+    refuse_configured(core, account, &keys, false)?;
     let uses = params.uses.map(|uses| if uses.is_empty() { default_uses(core, account) } else { uses });
     Ok(AccountChange {
         label: params.label,
@@ -114,13 +114,7 @@ fn default_uses(core: &Core, account: AccountId) -> Vec<String> {
 }
 
 /// Refuses to change in the database what the configuration decides, and names the line.
-fn refuse_configured(
-    daemon: &Daemon,
-    core: &Core,
-    account: AccountId,
-    keys: &[&str],
-    enabling: bool,
-) -> Result<(), ErrorInfo> {
+fn refuse_configured(core: &Core, account: AccountId, keys: &[&str], enabling: bool) -> Result<(), ErrorInfo> {
     let record = core.pool.account(account).map(|account| &account.record);
     let Some(section) = record.and_then(|record| core.pool.configured(record)) else { return Ok(()) };
     let decides = |key: &str| match key {
@@ -131,8 +125,8 @@ fn refuse_configured(
         _ => section.uses.is_some(),
     };
     let Some(key) = keys.iter().find(|key| decides(key)) else { return Ok(()) };
-    let place = daemon.facts.config.place_of(&["accounts", &section.name, key]);
-    let place = place.unwrap_or_else(|| daemon.facts.config_path.clone());
+    let place = core.configured.config.place_of(&["accounts", &section.name, key]);
+    let place = place.unwrap_or_else(|| core.configured.path.display().to_string());
     let message = format!("`{key}` of this account is decided by the configuration: {place}");
     Err(bad(message).hint("change it there, or take the line out"))
 }

@@ -7,10 +7,11 @@ use rustc_hash::FxHashMap;
 use crate::credential::Credential;
 use crate::pool::{Account, Bind, Decision, Fence, Lease, Now, Process, Standing, Why};
 use crate::protocol::{
-    AccountInfo, AccountLabel, AccountName, AccountTotals, Answer, ConfigState, CredentialInfo, DaemonStatus,
-    DecisionInfo, ErrorInfo, HolderInfo, LeaseInfo, LeaseKey, LeaseRow, LimitInfo, QueueRow, SecretText, UsageInfo,
+    AccountInfo, AccountLabel, AccountName, AccountTotals, Answer, CredentialInfo, DaemonStatus, DecisionInfo,
+    ErrorInfo, HolderInfo, LeaseInfo, LeaseKey, LeaseRow, LimitInfo, QueueRow, SecretText, UsageInfo,
 };
 use crate::provider;
+use crate::store::Health;
 
 use super::core::{Core, Daemon, Responder};
 use super::{clock, process};
@@ -197,6 +198,32 @@ fn state(account: &Account, now: Now) -> &'static str {
 
 /// The whole picture.
 pub(super) fn status(daemon: &Daemon, core: &Core, now: Now) -> DaemonStatus {
+    let accounts = totals(core, now);
+    let queue = core.pool.waiters().zip(1u64..).map(|((id, waiter), position)| QueueRow {
+        position,
+        eta_at: core.pool.eta(now, id).map(|at| at.0),
+        provider: waiter.ask.target.provider.to_string(),
+        model: waiter.ask.target.model.as_deref().map(str::to_owned),
+        label: waiter.ask.label.as_deref().map(str::to_owned),
+    });
+    let mut warnings = daemon.facts.warnings.clone();
+    warnings.extend(super::warnings::of_store(&daemon.store.health(), now.wall));
+    warnings.extend(core.configured.notes());
+    warnings.extend(super::warnings::of_accounts(&core.configured.config, &core.pool));
+    DaemonStatus {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: std::process::id(),
+        uptime_ms: crate::pool::millis(clock::now().mono.since(daemon.facts.started.mono)),
+        socket: daemon.facts.socket.clone(),
+        config: core.configured.state(),
+        accounts,
+        leases: core.pool.lease_count() as u64,
+        queue: queue.collect(),
+        warnings,
+    }
+}
+
+fn totals(core: &Core, now: Now) -> AccountTotals {
     let mut accounts = AccountTotals { total: core.pool.accounts().len() as u64, ..AccountTotals::default() };
     for account in core.pool.accounts() {
         match state(account, now) {
@@ -207,29 +234,19 @@ pub(super) fn status(daemon: &Daemon, core: &Core, now: Now) -> DaemonStatus {
             _ => accounts.disabled += 1,
         }
     }
-    let queue = core.pool.waiters().zip(1u64..).map(|((id, waiter), position)| QueueRow {
-        position,
-        eta_at: core.pool.eta(now, id).map(|at| at.0),
-        provider: waiter.ask.target.provider.to_string(),
-        model: waiter.ask.target.model.as_deref().map(str::to_owned),
-        label: waiter.ask.label.as_deref().map(str::to_owned),
-    });
-    let mut warnings = daemon.facts.warnings.clone();
-    warnings.extend(super::warnings::of_store(&daemon.store.health(), now.wall));
-    warnings.extend(super::warnings::of_accounts(&daemon.facts.config, &core.pool));
-    DaemonStatus {
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        pid: std::process::id(),
-        uptime_ms: crate::pool::millis(clock::now().mono.since(daemon.facts.started.mono)),
-        socket: daemon.facts.socket.clone(),
-        config: ConfigState {
-            path: daemon.facts.config_path.clone(),
-            state: daemon.facts.config_state.to_owned(),
-            error: None,
-        },
-        accounts,
-        leases: core.pool.lease_count() as u64,
-        queue: queue.collect(),
-        warnings,
-    }
+    accounts
+}
+
+/// How it is doing, in a line.
+pub(super) fn summary(daemon: &Daemon, core: &Core, now: Now) -> String {
+    let accounts = totals(core, now);
+    let some = |number: u64, one: &str| format!("{number} {one}{}", if number == 1 { "" } else { "s" });
+    let disk = if daemon.store.health() == Health::Ok { "" } else { "; changes are not kept, see: lessor status" };
+    format!(
+        "{}, {} ({} ready), queue {}{disk}",
+        some(core.pool.lease_count() as u64, "lease"),
+        some(accounts.total, "account"),
+        accounts.ready,
+        core.pool.waiters().count(),
+    )
 }

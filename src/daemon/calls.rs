@@ -106,10 +106,11 @@ impl Caller {
             }
             Call::Subscribe(params) => self.subscribe(daemon, id, params, out),
             Call::GetConfig(_) => {
-                let document = super::settings_document(&daemon.facts.config);
+                let document = super::settings_document(&daemon.core().configured.config);
                 self.codec.answer(id, &Answer::Config(document), out);
                 Ok(())
             }
+            Call::ReloadConfig(_) => self.reload_config(daemon, id),
             Call::Stop(_) => {
                 self.codec.answer(id, &Answer::Done(Empty {}), out);
                 daemon.stop.send_replace(true);
@@ -151,6 +152,16 @@ impl Caller {
             params.recent,
             out,
         );
+        Ok(())
+    }
+
+    /// Answered once the file is read, on the thread that does.
+    fn reload_config(&self, daemon: &Daemon, id: &RequestId) -> Answered {
+        if !self.outbox.has_room() {
+            return Err(too_many());
+        }
+        self.outbox.begin_wait();
+        daemon.reload.ask(Some(self.responder(id, false)));
         Ok(())
     }
 

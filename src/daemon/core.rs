@@ -7,7 +7,6 @@ use std::time::Duration;
 use rustc_hash::FxHashMap;
 use tokio::sync::{Notify, watch};
 
-use crate::config::Config;
 use crate::credential::Credential;
 use crate::pool::{
     AccountChange, AccountId, Command, ConnectionId, Effect, Fence, Now, Pool, Process, Refusal, Reply, Standing,
@@ -19,8 +18,11 @@ use crate::store::{Done, Store, Write, WriteError};
 
 use super::answers;
 use super::clock;
+use super::configured::{self, Configured};
 use super::events::Events;
+use super::log::LogLevelHandle;
 use super::outbox::Outbox;
+use super::reload::Reload;
 use super::watchers::Watchers;
 
 /// The daemon, as every connection sees it.
@@ -34,6 +36,10 @@ pub struct Daemon {
     scheduled: AtomicU64,
     pub(super) reschedule: Notify,
     pub(super) stop: watch::Sender<bool>,
+    /// Reads the configuration.
+    pub(super) reload: Reload,
+    /// It was read anew.
+    pub(super) reconfigured: Notify,
     /// Accounts are added one at a time, so that two with one label cannot both be on their way to the disk.
     pub(super) adding: tokio::sync::Mutex<()>,
 }
@@ -43,10 +49,12 @@ pub struct Daemon {
 pub struct Facts {
     pub(super) started: Now,
     pub(super) socket: String,
-    pub(super) config_path: String,
-    pub(super) config_state: &'static str,
-    pub(super) config: Config,
+    /// What was found at the start.
     pub(super) warnings: Vec<String>,
+    /// How much is logged.
+    pub(super) log_level: LogLevelHandle,
+    /// Whether `idle_exit` ends it: a client or a service manager started it, and will again.
+    pub(super) may_idle_exit: bool,
     pub(super) most_connections: usize,
 }
 
@@ -54,6 +62,7 @@ pub struct Facts {
 #[derive(Debug)]
 pub struct Core {
     pub(super) pool: Pool,
+    pub(super) configured: Configured,
     pub(super) catalog: Catalog,
     pub(super) credentials: FxHashMap<AccountId, Credential>,
     pub(super) connections: FxHashMap<ConnectionId, Arc<Outbox>>,
@@ -92,20 +101,25 @@ impl Responder {
 /// Why an account with an ended credential cannot serve.
 pub(super) const CREDENTIAL_ENDED: &str = "its access token has ended";
 
+/// The timer's sleep when nothing is to come; whatever comes wakes it.
+const IDLE: Duration = Duration::from_secs(3600);
+
 /// What must be on disk before an answer may go out.
 pub(super) type Unsaved = Vec<Write>;
 
 impl Daemon {
     pub(super) fn new(
-        pool: Pool,
-        catalog: Catalog,
+        (pool, configured): (Pool, Configured),
         credentials: FxHashMap<AccountId, Credential>,
         store: Store,
         key: LeaseKey,
+        reload: Reload,
         facts: Facts,
     ) -> Self {
+        let catalog = configured::catalog(&configured.config, &pool);
         let mut core = Core {
             pool,
+            configured,
             catalog,
             credentials,
             connections: FxHashMap::default(),
@@ -126,6 +140,8 @@ impl Daemon {
             scheduled: AtomicU64::new(0),
             reschedule: Notify::new(),
             stop: watch::Sender::new(false),
+            reload,
+            reconfigured: Notify::new(),
             adding: tokio::sync::Mutex::new(()),
         }
     }
@@ -143,6 +159,11 @@ impl Daemon {
         for write in self.carry_out(core, clock::now(), &mut effects) {
             self.store.write(write, None);
         }
+    }
+
+    /// How long it may be unused before it ends itself.
+    pub(super) fn idle_exit(&self) -> Option<Duration> {
+        self.core().configured.config.daemon.idle_exit.filter(|_| self.facts.may_idle_exit)
     }
 
     /// How long nobody has been connected, held a lease or waited.
@@ -314,7 +335,8 @@ impl Daemon {
         let core = &mut *self.core();
         let now = clock::now();
         self.apply_unasked(core, now, Command::Tick);
-        let next = core.pool.next_wakeup(now).unwrap_or(now.mono.after(most)).min(now.mono.after(most));
+        // with nothing to come there is nothing to be late for
+        let next = core.pool.next_wakeup(now).map_or(now.mono.after(IDLE), |next| next.min(now.mono.after(most)));
         self.scheduled.store(next.0, Ordering::Relaxed);
         next.since(now.mono)
     }

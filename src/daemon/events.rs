@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::pool::{AccountId, ConnectionId, Ending, Event, Fence, Lease, LimitRecord, Pool, Wall};
 use crate::protocol::{AccountLabel, Codec, EventInfo, LeaseKey};
 
+use super::log;
 use super::outbox::Outbox;
 
 /// How many are kept.
@@ -50,6 +51,8 @@ enum Happening {
     Recovered(AccountId, Box<str>),
     AccountChanged(AccountId),
     QueueChanged(usize),
+    ConfigReloaded,
+    ConfigRejected(Box<str>),
 }
 
 impl Events {
@@ -83,6 +86,7 @@ impl Events {
 
     /// The pool said so.
     pub fn tell(&mut self, at: Wall, event: Event, pool: &Pool, key: &LeaseKey) {
+        log::happened(&event, pool);
         let happening = match event {
             Event::Granted(fence) => {
                 let Some(lease) = pool.lease(fence) else { return };
@@ -99,7 +103,18 @@ impl Events {
 
     /// A lease has ended.
     pub fn ended(&mut self, at: Wall, lease: &Lease, why: Ending, pool: &Pool, key: &LeaseKey) {
+        log::ended(lease, why, pool);
         self.note(at, Happening::Ended(lease.fence, lease.account, why), pool, Some((key, lease)));
+    }
+
+    /// The configuration was read anew and holds.
+    pub fn config_reloaded(&mut self, at: Wall, pool: &Pool) {
+        self.note(at, Happening::ConfigReloaded, pool, None);
+    }
+
+    /// The configuration was read anew and does not hold, for this reason.
+    pub fn config_rejected(&mut self, at: Wall, why: String, pool: &Pool) {
+        self.note(at, Happening::ConfigRejected(why.into()), pool, None);
     }
 
     fn note(&mut self, at: Wall, happening: Happening, pool: &Pool, lease: Option<(&LeaseKey, &Lease)>) {
@@ -157,6 +172,11 @@ impl Happening {
             Self::QueueChanged(waiting) => {
                 event.queue = Some(*waiting as u64);
                 "queue.changed"
+            }
+            Self::ConfigReloaded => "config.reloaded",
+            Self::ConfigRejected(why) => {
+                event.reason = Some(why.to_string());
+                "config.rejected"
             }
         };
         event.kind = kind.to_owned();

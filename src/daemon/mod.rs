@@ -1,17 +1,22 @@
 //! The daemon: one per data directory, one thread for sockets, one for the disk.
 
 mod account_calls;
+mod activation;
 mod adding;
 mod answers;
 mod calls;
 pub mod clock;
+mod configured;
 mod connection;
 mod core;
 mod events;
 mod leasing;
 pub mod lock;
+pub mod log;
+mod notify;
 mod outbox;
 mod process;
+mod reload;
 mod signals;
 mod socket;
 mod start;
@@ -58,19 +63,14 @@ enum Why {
 }
 
 /// Serves until something ends it; answers whether that was in order.
-async fn serve(
-    daemon: Arc<Daemon>,
-    socket: &Socket,
-    lock: &mut Lock,
-    mut signals: Listening,
-    idle_exit: Option<Duration>,
-) -> bool {
+async fn serve(daemon: Arc<Daemon>, socket: &Socket, lock: &mut Lock, mut signals: Listening) -> bool {
     let room = Arc::new(Semaphore::new(daemon.facts.most_connections));
     let mut connections = JoinSet::new();
     let timer = tokio::spawn(keep_time(daemon.clone()));
     let mut next = 0;
     let mut stop = daemon.stop.subscribe();
-    let mut look = tokio::time::interval(idle_exit.map_or(LOOK, |idle| LOOK.min(idle / 2).max(ACCEPT_PAUSE)));
+    let mut pulse = notify::Pulse::of_process();
+    let mut look = tokio::time::interval(until_look(&daemon));
     // the first one comes at once
     look.tick().await;
     let why = loop {
@@ -92,18 +92,21 @@ async fn serve(
             }
             Some(_) = connections.join_next() => {}
             asked = signals.next() => match asked {
-                Some(Asked::Reload) => tracing::info!("the configuration is read at start; restart to apply a change"),
+                Some(Asked::Reload) => daemon.reload.ask(None),
                 Some(Asked::Stop) | None => break Why::Asked,
             },
             _ = stop.changed() => break Why::Asked,
+            () = daemon.reconfigured.notified() => look.reset_after(until_look(&daemon)),
+            () = pulse.next() => pulse.say(&daemon, timer.is_finished()),
             _ = look.tick() => {
                 daemon.save_last_uses();
                 if !socket.is_in_place() {
                     break Why::SocketLost;
                 }
-                if idle_exit.is_some_and(|most| daemon.idle_for() >= most) {
+                if daemon.idle_exit().is_some_and(|most| daemon.idle_for() >= most) {
                     break Why::Unused;
                 }
+                look.reset_after(until_look(&daemon));
             }
         }
     };
@@ -112,6 +115,7 @@ async fn serve(
         Why::Unused => tracing::info!("stopping: unused for as long as idle_exit allows"),
         Why::SocketLost => tracing::error!("stopping: the socket was removed or replaced, clients cannot reach us"),
     }
+    notify::stopping();
     timer.abort();
     // who comes now finds nothing, and does not wait in front of a closed door
     lock.withdraw();
@@ -121,6 +125,11 @@ async fn serve(
         _ = signals.next() => tracing::warn!("stopping at once"),
     }
     why != Why::SocketLost
+}
+
+/// How long until the daemon looks after itself.
+fn until_look(daemon: &Daemon) -> Duration {
+    daemon.idle_exit().map_or(LOOK, |idle| LOOK.min(idle / 2).max(ACCEPT_PAUSE))
 }
 
 /// Accepts one client when there is room; `None` when that failed.

@@ -34,6 +34,8 @@ pub enum Answer<'a> {
     Status(Box<DaemonStatus>),
     /// To `config.get`: a JSON document.
     Config(String),
+    /// To `config.reload`.
+    Reloaded(ReloadInfo),
 }
 
 /// Nothing to say.
@@ -281,6 +283,21 @@ pub struct ConfigState {
     pub state: String,
     /// Why it was rejected.
     pub error: Option<String>,
+}
+
+/// What reading the configuration came to.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct ReloadInfo {
+    /// The file.
+    pub path: String,
+    /// `ok`, `rejected` (the last good one is kept) or `default` (there is no file).
+    pub state: String,
+    /// Why it was rejected: every error with its place.
+    pub error: Option<String>,
+    /// Whether the file says something else than before.
+    pub changed: bool,
+    /// What will not do what one may expect.
+    pub notes: Vec<String>,
 }
 
 /// How many accounts there are, by state.

@@ -77,6 +77,8 @@ methods! {
     GetConfig(Nothing) = "config.get";
     /// End the daemon, gracefully.
     Stop(Nothing) = "daemon.stop";
+    /// Read the configuration now.
+    ReloadConfig(Nothing) = "config.reload";
 }
 
 /// No parameters.

@@ -136,6 +136,7 @@ pub(super) fn answer(id: &RequestId, answer: &Answer<'_>, out: &mut Vec<u8>) {
         Answer::Status(result) => value(result, out),
         // a document already
         Answer::Config(document) => out.extend_from_slice(document.as_bytes()),
+        Answer::Reloaded(result) => value(result, out),
     }
     out.extend_from_slice(b"}\n");
 }

@@ -13,8 +13,8 @@ mod lease_id;
 
 pub use answer::{
     AccountInfo, AccountLabel, AccountName, AccountTotals, Answer, ConfigState, CredentialInfo, DaemonStatus,
-    DecisionInfo, Empty, EventInfo, HelloInfo, HolderInfo, LeaseInfo, LeaseRow, LimitInfo, QueueRow, SecretText,
-    UsageInfo,
+    DecisionInfo, Empty, EventInfo, HelloInfo, HolderInfo, LeaseInfo, LeaseRow, LimitInfo, QueueRow, ReloadInfo,
+    SecretText, UsageInfo,
 };
 pub use call::{
     AccountRef, Acquire, AddAccount, BindTo, Call, CredentialOf, DisableAccount, Hello, LeaseRef, ListAccounts,

@@ -3,6 +3,7 @@
 
 mod account;
 mod client;
+mod config;
 mod daemon;
 mod lease;
 mod run;

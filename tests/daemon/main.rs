@@ -2,8 +2,10 @@
 
 #![cfg(unix)]
 
+mod activation;
 mod bounds;
 mod chaos;
+mod config;
 mod disk;
 mod endings;
 mod leases;

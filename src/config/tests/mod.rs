@@ -260,6 +260,15 @@ fn the_reference_is_a_configuration_that_changes_nothing() {
     }
 }
 
+#[test]
+fn the_template_changes_nothing_until_a_mark_is_taken_away() {
+    let text = template();
+    assert_eq!(good(&text), Config::default());
+    let open = text.replace("# ttl = \"10m\"", "ttl = \"11m\"");
+    assert_eq!(good(&open).get("leases.ttl").unwrap().value.unwrap().plain(), "11m");
+    assert!(KEYS.iter().all(|key| text.contains(key.doc)));
+}
+
 /// A file of some keys, each at its sample.
 fn some_file() -> impl Strategy<Value = String> {
     let rows = proptest::sample::subsequence(KEYS.iter().collect::<Vec<_>>(), 0..=KEYS.len());

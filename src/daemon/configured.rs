@@ -1,0 +1,95 @@
+//! The configuration that holds, and how the file stands to it.
+
+use std::path::PathBuf;
+
+use crate::config::{Config, Errors, LoadState, Loaded, Problem};
+use crate::pool::{Command, Pool};
+use crate::protocol::{ConfigState, ReloadInfo};
+use crate::provider::Catalog;
+
+use super::clock;
+use super::core::{Core, Daemon};
+
+/// What holds, from where, and what is wrong with the file.
+#[derive(Debug)]
+pub(super) struct Configured {
+    pub(super) config: Config,
+    pub(super) path: PathBuf,
+    from: LoadState,
+    /// Why the file as it is now does not hold.
+    rejected: Option<Errors>,
+}
+
+impl Configured {
+    pub(super) fn new(loaded: Loaded, path: PathBuf) -> Self {
+        Self { config: loaded.config, path, from: loaded.state, rejected: None }
+    }
+
+    /// How it stands.
+    pub(super) fn state(&self) -> ConfigState {
+        ConfigState {
+            path: self.path.display().to_string(),
+            state: self.state_name().to_owned(),
+            error: self.rejected.as_ref().map(Errors::to_string),
+        }
+    }
+
+    /// How it stands, for who had it read.
+    pub(super) fn told(&self, changed: bool) -> ReloadInfo {
+        let ConfigState { path, state, error } = self.state();
+        let notes = if error.is_some() { Vec::new() } else { self.notes().collect() };
+        ReloadInfo { path, state, error, changed, notes }
+    }
+
+    /// What is accepted, but will not do what one may expect.
+    pub(super) fn notes(&self) -> impl Iterator<Item = String> {
+        self.config.check().iter().map(Problem::headline)
+    }
+
+    const fn state_name(&self) -> &'static str {
+        match (&self.rejected, self.from) {
+            (Some(_), _) => "rejected",
+            (None, LoadState::Ok) => "ok",
+            (None, LoadState::Default) => "default",
+        }
+    }
+}
+
+impl Daemon {
+    /// Lets what the file says hold from now on, or says why it does not; no lease, limit, session or login is touched.
+    pub(super) fn configure(&self, read: Result<Loaded, Errors>) {
+        let core = &mut *self.core();
+        match read {
+            Ok(loaded) => self.adopt(core, loaded),
+            Err(errors) => {
+                tracing::error!("the configuration is not taken, the last good one is kept:\n{errors}");
+                core.events.config_rejected(clock::now().wall, errors.headline(), &core.pool);
+                core.configured.rejected = Some(errors);
+            }
+        }
+    }
+
+    fn adopt(&self, core: &mut Core, loaded: Loaded) {
+        let now = clock::now();
+        if !self.facts.log_level.set(loaded.config.daemon.log) {
+            tracing::debug!("LESSOR_LOG says how much is logged, not the configuration");
+        }
+        core.catalog = catalog(&loaded.config, &core.pool);
+        self.apply_unasked(core, now, Command::Configure(Box::new(loaded.config.pool.clone())));
+        core.configured = Configured::new(loaded, std::mem::take(&mut core.configured.path));
+        tracing::info!(state = core.configured.state_name(), "the configuration was read anew");
+        for note in core.configured.notes() {
+            tracing::warn!("{note}");
+        }
+        core.events.config_reloaded(now.wall, &core.pool);
+        self.reconfigured.notify_one();
+    }
+}
+
+/// Every provider there is: built in, configured, or of an account.
+pub(super) fn catalog(config: &Config, pool: &Pool) -> Catalog {
+    let mut catalog = Catalog::default();
+    let of_accounts = pool.accounts().iter().map(|account| &account.record.provider);
+    config.providers.keys().chain(of_accounts).for_each(|provider| catalog.learn(provider));
+    catalog
+}
