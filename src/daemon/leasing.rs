@@ -3,8 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::limits::Scope;
-use crate::pool::{Ask, Bind, Command, Fence, Holder, Now, Outcome, Reply, Ticket};
+use crate::pool::{Ask, Bind, Command, Fence, Finding, Holder, Now, Outcome, Reply, Ticket};
 use crate::protocol::{Acquire, Answer, BindTo, CredentialOf, ErrorInfo, LeaseRef, LeaseToken, Report, RequestId};
 
 use super::account_calls::find;
@@ -172,11 +171,10 @@ impl Caller {
     pub(super) fn report(&self, daemon: &Daemon, id: &RequestId, params: &Report, out: &mut Vec<u8>) -> Answered {
         let outcome = match (params.ok, params.reason) {
             (Some(true), None) if params.retry_after_ms.is_none() => Outcome::Ok,
-            (None | Some(false), Some(reason)) => Outcome::Refused {
-                reason,
-                scope: None::<Scope>,
-                wait: params.retry_after_ms.map(Duration::from_millis),
-            },
+            (None | Some(false), Some(reason)) => {
+                let wait = params.retry_after_ms.map(Duration::from_millis);
+                Outcome::Refused(Box::new(Finding::reported(reason, wait)))
+            }
             _ => return Err(bad("a report carries either `\"ok\": true` or a `reason` (with `retry_after_ms`)")),
         };
         let fence = live_fence(daemon, &LeaseRef { lease: params.lease.clone(), fence: None })?;

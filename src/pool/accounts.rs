@@ -12,7 +12,7 @@ use super::id::AccountId;
 use super::lease::Ending;
 use super::settings::{AccountSettings, Settings};
 use super::time::{Mono, Now, Past};
-use super::usage::Usage;
+use super::usage::{Usage, Window};
 
 impl Pool {
     pub(super) fn add_account(
@@ -83,7 +83,7 @@ impl Pool {
         self.sessions.forget_account(id);
         self.index_accounts();
         self.find_next_reset(now);
-        self.find_next_limit_end();
+        self.find_next_limit_end(now);
         self.stirred.all = true;
         effects.push(Effect::DeleteAccount(id));
         effects.push(Effect::Emit(Event::AccountChanged(id)));
@@ -135,13 +135,38 @@ impl Pool {
         Ok(Reply::Done)
     }
 
-    pub(super) fn set_usage(&mut self, now: Now, id: AccountId, usage: Usage) -> Result<Reply, Refusal> {
+    pub(super) fn set_usage(
+        &mut self,
+        now: Now,
+        id: AccountId,
+        usage: Usage,
+        effects: &mut Vec<Effect>,
+    ) -> Result<Reply, Refusal> {
         let slot = self.slot(id)?;
         self.accounts[slot].usage = usage;
+        self.usage_changed(now, slot, effects);
+        Ok(Reply::Done)
+    }
+
+    pub(super) fn learn_usage(
+        &mut self,
+        now: Now,
+        id: AccountId,
+        windows: Vec<Window>,
+        effects: &mut Vec<Effect>,
+    ) -> Result<Reply, Refusal> {
+        let slot = self.slot(id)?;
+        self.accounts[slot].usage.learn(windows);
+        self.usage_changed(now, slot, effects);
+        Ok(Reply::Done)
+    }
+
+    fn usage_changed(&mut self, now: Now, slot: usize, effects: &mut Vec<Effect>) {
         self.refresh(slot);
+        self.end_by_reading(now, slot, effects);
         self.find_next_reset(now);
         self.stirred.all |= !self.settings.quota.protect.is_empty();
-        Ok(Reply::Done)
+        effects.push(Effect::Emit(Event::UsageUpdated(self.accounts[slot].record.id)));
     }
 
     /// Finds when the next window starts anew, where reserves make accounts wait for that.

@@ -107,6 +107,7 @@ impl Pool {
             request_id: ask.request_id,
         };
         self.file(lease, effects);
+        self.let_through(now, slot, fence);
         effects.push(Effect::Emit(Event::Granted(fence)));
         fence
     }
@@ -245,6 +246,9 @@ impl Pool {
         if let Some(expires) = lease.expires {
             self.expiries.remove(&(expires, fence));
         }
+        if !self.chains.is_empty() {
+            self.chains.remove(&fence);
+        }
         self.unwatch_later(lease.bind);
         match lease.bind {
             Bind::Connection(connection) => {
@@ -268,6 +272,7 @@ impl Pool {
             account.exclusive = false;
             account.tolerated = account.tolerated.min(account.leases);
             self.refresh(slot);
+            self.pass_probe_on(now, slot, fence);
             if !self.queue.is_empty() {
                 self.stirred.freed.push(slot);
             }

@@ -2,6 +2,7 @@
 
 use crate::limits::{Reason, Scope};
 
+use super::recovery::Phase;
 use super::target::Quota;
 use super::time::{Deadline, Now, Wall};
 
@@ -29,6 +30,15 @@ pub struct Limit {
     pub until: Deadline,
     /// Who said so.
     pub source: Source,
+    /// When it was filed.
+    pub since: Wall,
+    /// What showed it, in a few words.
+    pub evidence: Option<Box<str>>,
+    /// Where the user can do something about it.
+    pub link: Option<Box<str>>,
+    /// Whether a probe goes first when its time is over.
+    pub(super) long: bool,
+    pub(super) phase: Phase,
 }
 
 /// A limit as the store keeps it: on the wall clock.
@@ -46,6 +56,12 @@ pub struct LimitRecord {
     pub until: Wall,
     /// Who said so.
     pub source: Source,
+    /// When it was filed; earlier versions did not keep that.
+    pub since: Option<Wall>,
+    /// What showed it, in a few words.
+    pub evidence: Option<Box<str>>,
+    /// Where the user can do something about it.
+    pub link: Option<Box<str>>,
 }
 
 /// The key a limit on one model is filed under.
@@ -67,6 +83,23 @@ impl Source {
 }
 
 impl Limit {
+    /// A limit, to be filed.
+    #[must_use]
+    pub fn new(scope: Scope, key: impl Into<String>, reason: Reason, until: Deadline, source: Source) -> Self {
+        Self {
+            key: key.into(),
+            scope,
+            reason,
+            until,
+            source,
+            since: Wall::default(),
+            evidence: None,
+            link: None,
+            long: false,
+            phase: Phase::CLOSED,
+        }
+    }
+
     /// Whether this limit stands in the way of `quota`.
     #[must_use]
     pub fn blocks(&self, quota: Quota<'_>) -> bool {
@@ -85,19 +118,11 @@ impl Limit {
         newer.until.mono(now) > self.until.mono(now)
     }
 
-    /// Whether it is in force.
-    #[must_use]
-    pub fn holds(&self, now: Now) -> bool {
-        !self.until.passed(now)
-    }
-
-    /// When it lets somebody through, where that is known.
-    #[must_use]
-    pub fn opens_at(&self) -> Option<Deadline> {
-        Some(self.until)
-    }
-
     pub(super) fn same_place(&self, other: &Self) -> bool {
-        self.scope == other.scope && self.key == other.key
+        self.is_of(other.scope, &other.key)
+    }
+
+    pub(super) fn is_of(&self, scope: Scope, key: &str) -> bool {
+        self.scope == scope && self.key == key
     }
 }

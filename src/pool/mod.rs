@@ -12,8 +12,10 @@
 
 mod account;
 mod accounts;
+mod blame;
 mod check;
 mod command;
+mod counting;
 mod error;
 mod glob;
 mod grant;
@@ -26,6 +28,7 @@ mod limits;
 mod memory;
 mod obstacle;
 mod queue;
+mod recovery;
 mod report;
 mod resolve;
 mod select;
@@ -44,7 +47,9 @@ use std::sync::Arc;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 pub use account::{Account, AccountRecord, CredentialKind, Standing, Tier};
-pub use command::{AccountChange, Action, Ask, Command, Decision, Effect, Event, Outcome, Reply, Ticket};
+pub use command::{
+    AccountChange, Action, Ask, Command, Decision, Effect, Event, Finding, Outcome, Reply, Stated, Ticket,
+};
 pub use error::{Kind, Obstacle, Refusal, Why};
 pub use health::{Bucket, Health};
 pub use id::{AccountId, BadAccountId, ConnectionId, Fence, Process, WaiterId};
@@ -63,6 +68,7 @@ pub use target::{Names, Quota, Route, Target};
 pub use time::{Deadline, Mono, Now, Wall, millis, spoken};
 pub use usage::{Usage, Window};
 
+use blame::Chain;
 use hot::Hot;
 use memory::{Released, Requests};
 use queue::Queue;
@@ -88,6 +94,8 @@ pub struct Pool {
     sessions: Sessions,
     /// Processes that a lease or a waiter was bound to until this command.
     unbound: Vec<Process>,
+    /// What holders that were moved met on the way, by the lease they have now.
+    chains: FxHashMap<Fence, Chain>,
     released: Released,
     requests: Requests,
     next_fence: Fence,
@@ -158,6 +166,7 @@ impl Pool {
             queue: Queue::default(),
             sessions: Sessions::default(),
             unbound: Vec::new(),
+            chains: FxHashMap::default(),
             released: Released::default(),
             requests: Requests::default(),
             next_fence: Fence(1),
@@ -219,8 +228,9 @@ impl Pool {
             Command::RemoveAccount(id) => self.remove_account(now, id, effects),
             Command::ChangeAccount(id, change) => self.change_account(id, *change, effects),
             Command::SetLimit(id, limit) => self.limit_account(now, id, limit, effects),
-            Command::ClearLimits(id) => self.clear_limits(id, effects),
-            Command::SetUsage(id, usage) => self.set_usage(now, id, usage),
+            Command::ClearLimits(id) => self.clear_limits(now, id, effects),
+            Command::SetUsage(id, usage) => self.set_usage(now, id, usage, effects),
+            Command::LearnUsage(id, windows) => self.learn_usage(now, id, windows, effects),
             Command::Configure(settings) => self.configure(now, *settings),
             Command::Drain => self.drain(effects),
             Command::Tick => Ok(Reply::Done),

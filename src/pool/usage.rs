@@ -1,7 +1,18 @@
 //! What is known of an account's quota windows; unknown is not zero.
 
+use std::time::Duration;
+
+use crate::limits::Scope;
+
+use super::glob;
+use super::limit::Limit;
 use super::target::Quota;
-use super::time::Wall;
+use super::time::{Now, Wall};
+
+/// Most windows of one account.
+const MOST_WINDOWS: usize = 64;
+/// Two times of one reset are this close: upstreams state them with jitter.
+const SLACK: Duration = Duration::from_secs(60);
 
 /// One window of a quota.
 #[derive(Clone, PartialEq, Debug)]
@@ -45,4 +56,45 @@ impl Usage {
     pub fn highest(&self, quota: Quota<'_>, now: Wall) -> Option<f64> {
         self.live(quota, now).map(|window| window.utilization).max_by(f64::total_cmp)
     }
+
+    /// Takes in windows read from an answer; those it does not name stay as they were.
+    pub(super) fn learn(&mut self, windows: Vec<Window>) {
+        for window in windows {
+            let same = |known: &Window| known.name == window.name && known.key == window.key;
+            match self.windows.iter().position(same) {
+                Some(at) if self.windows[at].as_of <= window.as_of => self.windows[at] = window,
+                None if self.windows.len() < MOST_WINDOWS => self.windows.push(window),
+                Some(_) | None => {}
+            }
+        }
+    }
+
+    /// Whether it is newer than the limit and shows room in all that counts for it: for a model's limit the model's own
+    /// windows, else the quota's or the account's; one of them must be as long as what is left of the limit.
+    pub(super) fn speaks_against(&self, limit: &Limit, now: Now) -> bool {
+        let until = limit.until.wall(now);
+        let concerns = |window: &&Window| match limit.scope {
+            Scope::Model => covers(&window.key, &limit.key),
+            Scope::Pool => window.key.is_empty() || window.key == limit.key,
+            Scope::Account => window.key.is_empty(),
+            Scope::Request | Scope::Service => false,
+        };
+        let (mut any, mut long_enough) = (false, false);
+        for window in self.windows.iter().filter(concerns) {
+            if window.as_of <= limit.since || window.utilization >= 1.0 {
+                return false;
+            }
+            any = true;
+            long_enough |= window.resets_at.is_none_or(|at| at.after(SLACK) >= until);
+        }
+        any && long_enough
+    }
+}
+
+/// Whether windows under `key` are those of the model's limit filed under `limit`.
+fn covers(key: &str, limit: &str) -> bool {
+    let (Some((quota, pattern)), Some((of, model))) = (key.split_once(':'), limit.split_once(':')) else {
+        return false;
+    };
+    quota == of && glob::matches(pattern, model)
 }

@@ -185,6 +185,9 @@ fn limit(row: &Row<'_>) -> Read<LimitRecord> {
         reason: names::reason(&text(row, "reason")?)?,
         until: Wall(number(row, "until")?),
         source: names::source(&text(row, "source")?)?,
+        since: optional_number(row, "since")?.map(Wall),
+        evidence: row.get("evidence")?,
+        link: row.get("link")?,
     })
 }
 

@@ -224,7 +224,8 @@ fn save_lease(database: &Connection, lease: &Lease) -> Result<(), Fault> {
 fn save_limit(database: &Connection, limit: &LimitRecord) -> Result<(), Fault> {
     run(
         database,
-        "INSERT OR REPLACE INTO limits (account, scope, key, reason, until, source) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        "INSERT OR REPLACE INTO limits (account, scope, key, reason, until, source, since, evidence, link) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
         params![
             limit.account.to_string(),
             limit.scope.name(),
@@ -232,6 +233,9 @@ fn save_limit(database: &Connection, limit: &LimitRecord) -> Result<(), Fault> {
             limit.reason.name(),
             integer(limit.until.0),
             limit.source.name(),
+            limit.since.map(|at| integer(at.0)),
+            limit.evidence.as_deref(),
+            limit.link.as_deref(),
         ],
     )
 }

@@ -2,16 +2,17 @@
 
 use std::time::Duration;
 
-use lessor::limits::Scope;
 use lessor::pool::{
-    AccountId, AccountRecord, Ask, Bind, CredentialKind, Fallback, Fence, Kind, Lease, Limit, Mode, Mono, Now,
-    Overflow, Process, Protect, Settings, Standing, Tier, Usage, WaiterId, Why, Window,
+    AccountId, AccountRecord, Ask, Bind, CredentialKind, Fallback, Fence, Kind, Lease, Mode, Mono, Now, Overflow,
+    Process, Protect, Settings, Standing, Tier, Usage, WaiterId, Why, Window,
 };
+
+use crate::limits::MLimit;
 
 /// An account as the reference knows it.
 pub struct MAccount {
     pub record: AccountRecord,
-    pub limits: Vec<Limit>,
+    pub limits: Vec<MLimit>,
     pub usage: Usage,
     /// Granted, or added, in this run: nothing older comes back.
     pub fresh: bool,
@@ -24,6 +25,9 @@ pub struct MWaiter {
     pub since: Mono,
     pub deadline: Mono,
 }
+
+/// What stands in an account's way, and until when.
+type Blocked = Option<(Why, Option<Mono>)>;
 
 /// What must come of a request.
 #[derive(Debug, PartialEq)]
@@ -68,7 +72,7 @@ impl Model {
     }
 
     /// What stands in the way, as the user would be told it: on every quota the request may use.
-    pub fn obstacle(&self, account: &MAccount, ask: &Ask) -> Option<(Why, Option<Mono>)> {
+    pub fn obstacle(&self, account: &MAccount, ask: &Ask) -> Blocked {
         let turned = ask.target.turned();
         let other = turned.filter(|_| self.settings.quota.fallback != Fallback::Off);
         let Some(target) = other.filter(|_| account.record.kind != CredentialKind::ApiKey) else {
@@ -86,7 +90,7 @@ impl Model {
     }
 
     /// The same on the quota the target names.
-    pub fn obstacle_on(&self, account: &MAccount, ask: &Ask) -> Option<(Why, Option<Mono>)> {
+    pub fn obstacle_on(&self, account: &MAccount, ask: &Ask) -> Blocked {
         let record = &account.record;
         let configured = self.settings.accounts.iter().find(|c| record.label.as_deref() == Some(&*c.name));
         if !record.enabled || configured.and_then(|c| c.enabled) == Some(false) {
@@ -105,17 +109,15 @@ impl Model {
         if ask.exclude.contains(&record.id) {
             return Some((Why::Excluded, None));
         }
-        let blocks = |limit: &&Limit| match limit.scope {
-            Scope::Account => true,
-            Scope::Pool => limit.key == *ask.target.key,
-            Scope::Model => ask.target.model.as_ref().is_some_and(|m| limit.key == format!("{}:{m}", ask.target.key)),
-            _ => false,
-        };
-        if let Some(until) = account.limits.iter().filter(blocks).map(|limit| limit.until.mono(self.now)).max() {
-            return Some((Why::Limited, Some(until)));
+        let closed = account.limits.iter().filter(|limit| limit.blocks(&ask.target));
+        let closed: Vec<Option<Mono>> = closed.filter_map(|limit| limit.closed_until(self.now)).collect();
+        if !closed.is_empty() {
+            let untils: Option<Vec<Mono>> = closed.into_iter().collect();
+            return Some((Why::Limited, untils.and_then(|untils| untils.into_iter().max())));
         }
-        if let Some(reserved) = self.reserved(account, ask) {
-            return Some((Why::Reserved, reserved));
+        let reserved = self.reserved(account, ask);
+        if reserved.is_some() {
+            return reserved;
         }
         let most = match self.settings.leases.overflow {
             Overflow::Share => self.settings.leases.max_per_account as usize,
@@ -132,7 +134,7 @@ impl Model {
     }
 
     /// Until when a reserve keeps the request off the account; the patterns here are whole names.
-    fn reserved(&self, account: &MAccount, ask: &Ask) -> Option<Option<Mono>> {
+    fn reserved(&self, account: &MAccount, ask: &Ask) -> Blocked {
         let model = ask.target.model.as_deref()?;
         let named = |p: &&Protect| p.models.iter().any(|name| name == "*" || name == model);
         let below = self.settings.quota.protect.iter().filter(named).map(|p| p.below).fold(0.0, f64::max);
@@ -142,7 +144,7 @@ impl Model {
             return None;
         }
         let resets: Option<Vec<Mono>> = spent.iter().map(|w| Some(self.now.mono_of(w.resets_at?))).collect();
-        Some(resets.and_then(|resets| resets.into_iter().max()))
+        Some((Why::Reserved, resets.and_then(|resets| resets.into_iter().max())))
     }
 
     pub fn resolve(&self, name: &str, provider: &str) -> Option<AccountId> {
@@ -200,12 +202,7 @@ impl Model {
     }
 
     /// By these obstacles; nothing when nobody is open.
-    fn verdict_by(
-        &self,
-        ask: &Ask,
-        since: Mono,
-        obstacle: &dyn Fn(&MAccount) -> Option<(Why, Option<Mono>)>,
-    ) -> Option<Verdict> {
+    fn verdict_by(&self, ask: &Ask, since: Mono, obstacle: &dyn Fn(&MAccount) -> Blocked) -> Option<Verdict> {
         let selection = &self.settings.selection;
         let provider = &*ask.target.provider;
         let all: Vec<&MAccount> = self.accounts.iter().filter(|a| a.record.provider == provider).collect();
@@ -312,6 +309,10 @@ impl Model {
                 self.sessions.push((provider.to_owned(), session.to_owned(), lease.account, self.now.mono));
             }
         }
+        if let Some(account) = self.accounts.iter_mut().find(|account| account.record.id == lease.account) {
+            let through = account.limits.iter_mut().filter(|limit| limit.blocks(&lease.target));
+            through.for_each(|limit| limit.let_through(lease.fence, self.now.mono));
+        }
         self.take_in(lease);
     }
 
@@ -326,6 +327,7 @@ impl Model {
         if fence < self.first_fence {
             self.spent.push(fence);
         }
+        self.accounts.iter_mut().flat_map(|account| &mut account.limits).for_each(|limit| limit.ended(fence));
         Some(self.leases.remove(at))
     }
 
@@ -345,13 +347,17 @@ impl Model {
         self.now = now;
         self.grace = self.grace.filter(|until| *until > now.mono);
         for account in &mut self.accounts {
-            account.limits.retain(|limit| !limit.until.passed(now));
+            let alive = |fence: Fence| {
+                let lives = |lease: &Lease| lease.fence == fence && lease.expires.is_none_or(|at| at > now.mono);
+                self.leases.iter().any(lives)
+            };
+            account.limits.retain_mut(|limit| limit.pass(now, alive));
         }
     }
 
     /// When something changes by itself next.
     pub fn next_change(&self) -> Option<Mono> {
-        let limits = self.accounts.iter().flat_map(|a| &a.limits).map(|limit| limit.until.mono(self.now));
+        let limits = self.accounts.iter().flat_map(|a| &a.limits).filter_map(|limit| limit.next_change(self.now));
         let leases = self.leases.iter().filter_map(|lease| lease.expires);
         let waits = !self.waiters.is_empty() && !self.settings.quota.protect.is_empty();
         let windows = self.accounts.iter().flat_map(|a| &a.usage.windows).filter_map(|w| w.resets_at);

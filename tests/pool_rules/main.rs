@@ -6,4 +6,5 @@ mod keys;
 mod life;
 mod limits;
 mod pools;
+mod recovery;
 mod waiting;

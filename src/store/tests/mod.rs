@@ -179,6 +179,9 @@ fn limit(account: u64, key: &str, until: u64) -> LimitRecord {
         reason: Reason::QuotaExhausted,
         until: Wall(until),
         source: Source::Server,
+        since: None,
+        evidence: None,
+        link: None,
     }
 }
 
