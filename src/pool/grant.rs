@@ -44,7 +44,10 @@ impl Pool {
         } else {
             match self.choose(now, &ask, now.mono) {
                 Choice::Grant { slot, by, other } => Ok(Reply::Held(self.grant(now, ask, slot, (by, other), effects))),
-                Choice::Refuse(refusal) => Err(*refusal),
+                Choice::Refuse(refusal) => {
+                    self.note_refused(now, &ask, &refusal);
+                    Err(*refusal)
+                }
                 wait @ Choice::Wait { .. } => self.wait_for(now, ask, wait),
             }
         }?;
@@ -248,6 +251,9 @@ impl Pool {
         }
         if !self.chains.is_empty() {
             self.chains.remove(&fence);
+        }
+        if !self.moves.is_empty() {
+            self.moves.remove(&fence);
         }
         self.unwatch_later(lease.bind);
         match lease.bind {

@@ -17,6 +17,8 @@ mod check;
 mod command;
 mod counting;
 mod error;
+mod explain;
+mod forecast;
 mod glob;
 mod grant;
 mod health;
@@ -41,16 +43,20 @@ mod time;
 mod usage;
 mod waiting;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
+
+use crate::limits::Reason;
 
 pub use account::{Account, AccountRecord, CredentialKind, Standing, Tier};
 pub use command::{
     AccountChange, Action, Ask, Command, Decision, Effect, Event, Finding, Outcome, Reply, Stated, Ticket,
 };
 pub use error::{Kind, Obstacle, Refusal, Why};
+pub use explain::{Candidate, Decided, Exclusion, Explanation, Refused, Verdict};
+pub use forecast::{Forecast, Outlook};
 pub use health::{Bucket, Health};
 pub use id::{AccountId, BadAccountId, ConnectionId, Fence, Process, WaiterId};
 pub use lease::{Bind, Ending, Holder, Lease};
@@ -96,6 +102,10 @@ pub struct Pool {
     unbound: Vec<Process>,
     /// What holders that were moved met on the way, by the lease they have now.
     chains: FxHashMap<Fence, Chain>,
+    /// Where leases that a report moved come from, and why they did not stay.
+    moves: FxHashMap<Fence, (AccountId, Reason)>,
+    /// Who was refused lately, and why.
+    refusals: VecDeque<Refused>,
     released: Released,
     requests: Requests,
     next_fence: Fence,
@@ -167,6 +177,8 @@ impl Pool {
             sessions: Sessions::default(),
             unbound: Vec::new(),
             chains: FxHashMap::default(),
+            moves: FxHashMap::default(),
+            refusals: VecDeque::new(),
             released: Released::default(),
             requests: Requests::default(),
             next_fence: Fence(1),

@@ -71,6 +71,17 @@ impl Limit {
         }
     }
 
+    /// How many it lets through now.
+    pub(super) fn admits(&self, now: Now) -> u32 {
+        match self.phase {
+            Phase::Closed { .. } if self.until.passed(now) && self.long => 1,
+            Phase::Closed { .. } if self.until.passed(now) => u32::MAX,
+            Phase::Closed { .. } => 0,
+            Phase::HalfOpen(probe) => u32::from(probe.is_none()),
+            Phase::Ramp { since, let_in } => Phase::allowed(since, now.mono).saturating_sub(let_in),
+        }
+    }
+
     /// When it lets somebody through, where that is known: not while a probe is out.
     #[must_use]
     pub fn opens_at(&self) -> Option<Deadline> {

@@ -70,7 +70,7 @@ impl Pool {
             Scope::Model | Scope::Pool | Scope::Account => {
                 let refused = self.refused(&lease, finding, scope)?;
                 match self.note_refusal(now, &refused, effects)? {
-                    Noted::Out => self.move_on(now, &lease, effects),
+                    Noted::Out => self.move_on(now, &lease, finding.reason, effects),
                     Noted::OnceMore(after) => decision(Action::Retry, after, None),
                 }
             }
@@ -194,7 +194,7 @@ impl Pool {
     }
 
     /// Finds the holder another account; its lease moves there at once.
-    fn move_on(&mut self, now: Now, lease: &Lease, effects: &mut Vec<Effect>) -> Decision {
+    fn move_on(&mut self, now: Now, lease: &Lease, reason: Reason, effects: &mut Vec<Effect>) -> Decision {
         if self.chains.get(&lease.fence).is_some_and(|chain| chain.blames_the_request(false)) {
             return self.blame_the_request(now, lease, effects);
         }
@@ -216,6 +216,7 @@ impl Pool {
             self.end_lease(now, lease.fence, Ending::Switched, effects);
             let fence = self.grant(now, ask, slot, (by, other), effects);
             self.chains.extend(chain.map(|chain| (fence, chain)));
+            self.moves.insert(fence, (lease.account, reason));
             return decision(Action::Switch, Duration::ZERO, Some(fence));
         }
         if self.chains.get(&lease.fence).is_some_and(|chain| chain.blames_the_request(true)) {

@@ -264,7 +264,7 @@ impl Pool {
     }
 
     /// Whether the quota that would serve is over the soft threshold.
-    fn is_spent(&self, slot: usize, lanes: Lanes<'_>, now: Now) -> bool {
+    pub(super) fn is_spent(&self, slot: usize, lanes: Lanes<'_>, now: Now) -> bool {
         let threshold = self.settings.quota.soft_threshold;
         let account = &self.accounts[slot];
         let lane = self.lane_of(account, lanes, now);

@@ -13,7 +13,7 @@ use super::{Pool, Ring};
 
 /// What the current account is ahead by in `hybrid`.
 /// Source: opencode-antigravity-auth's rotation; its later threshold of 100 can never refuse, so 150 is the rule.
-const STICKINESS: f64 = 150.0;
+pub(super) const STICKINESS: f64 = 150.0;
 /// Weight of a health point.
 const PER_HEALTH: f64 = 2.0;
 /// Weight of a full bucket.
@@ -25,8 +25,8 @@ const MOST_IDLE_SECONDS: f64 = 3600.0;
 /// What an account counts as used while nothing is known of it: neither fresh nor spent.
 const UNKNOWN_UTILIZATION: f64 = 0.5;
 /// The window `least-used` and `drain-soonest` look at first, and the one that breaks ties.
-const WEEKLY: &str = "7d";
-const SHORT: &str = "5h";
+pub(super) const WEEKLY: &str = "7d";
+pub(super) const SHORT: &str = "5h";
 
 /// Where the order starts for a holder without a session, when `pid_offset` is on.
 pub(super) fn offset(pool: &Pool, ask: &Ask, ring: &Ring) -> Option<usize> {
@@ -106,7 +106,7 @@ pub fn hybrid_score(health: f64, tokens: f64, max_tokens: f64, idle_seconds: f64
 
 /// How far the rules must be relaxed for the account (0: not at all, 1: no token, 2: not healthy), and its score.
 #[inline]
-fn hybrid_rank(selection: &Selection, account: &Hot, now: Now) -> (f64, f64) {
+pub(super) fn hybrid_rank(selection: &Selection, account: &Hot, now: Now) -> (f64, f64) {
     let health = account.health.score(&selection.health, now.mono);
     let tokens = account.bucket.tokens(&selection.tokens, now.mono);
     let level = if health < selection.health.min_usable {

@@ -24,6 +24,7 @@ impl Pool {
         if deadline <= now.mono || choice.too_late(deadline) {
             let mut refusal = self.refusal(now, &ask, kind);
             refusal.retry_at = refusal.retry_at.or(self.grace_until.map(|until| now.wall_of(until)));
+            self.note_refused(now, &ask, &refusal);
             return Err(refusal);
         }
         if self.queue.len() >= MOST_WAITERS {
@@ -154,7 +155,9 @@ impl Pool {
 
     fn give_up(&mut self, now: Now, waiter: WaiterId, kind: Kind, effects: &mut Vec<Effect>) {
         let Some(waiting) = self.queue.get(waiter) else { return };
-        let refusal = self.refusal(now, &waiting.ask, kind);
+        let ask = waiting.ask.clone();
+        let refusal = self.refusal(now, &ask, kind);
+        self.note_refused(now, &ask, &refusal);
         self.answer(waiter, Err(refusal), effects);
     }
 }

@@ -7,4 +7,5 @@ mod life;
 mod limits;
 mod pools;
 mod recovery;
+mod telling;
 mod waiting;
