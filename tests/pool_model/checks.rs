@@ -271,11 +271,8 @@ impl World {
                 .collect();
             found.sort_unstable();
             let known = account.limits.iter().map(|limit| {
-                let opens = match limit.phase {
-                    Phase::Closed { .. } => Some(limit.until.mono(now)),
-                    _ => limit.closed_until(now).flatten(),
-                };
-                (limit.scope, limit.key.clone(), limit.until.mono(now), limit.closed_until(now).is_some(), opens)
+                let (shut, opens) = limit.shut(now);
+                (limit.scope, limit.key.clone(), limit.until.mono(now), shut, opens)
             });
             let mut known: Vec<_> = known.collect();
             known.sort_unstable();

@@ -57,16 +57,16 @@ impl MLimit {
         }
     }
 
-    /// When it lets somebody through; nothing when it does now, and no time when that is not known.
-    pub fn closed_until(&self, now: Now) -> Option<Option<Mono>> {
+    /// Whether it keeps everybody out, and when it lets somebody through, where that is known.
+    pub fn shut(&self, now: Now) -> (bool, Option<Mono>) {
         match self.phase {
-            Phase::Closed { .. } => (!self.until.passed(now)).then(|| Some(self.until.mono(now))),
-            Phase::Probing(probe) => probe.map(|_| None),
+            Phase::Closed { .. } => (!self.until.passed(now), Some(self.until.mono(now))),
+            Phase::Probing(probe) => (probe.is_some(), None),
             Phase::Ramp(since, let_in) => {
                 let second = now.mono.since(since).as_secs() as usize;
                 let opens = RAMP.iter().position(|most| *most > let_in).unwrap_or(RAMP.len());
-                (second < RAMP.len() && RAMP[second] <= let_in)
-                    .then(|| Some(since.after(Duration::from_secs(opens as u64))))
+                let shut = second < RAMP.len() && RAMP[second] <= let_in;
+                (shut, Some(since.after(Duration::from_secs(opens as u64))))
             }
         }
     }

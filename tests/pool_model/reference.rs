@@ -110,7 +110,8 @@ impl Model {
             return Some((Why::Excluded, None));
         }
         let closed = account.limits.iter().filter(|limit| limit.blocks(&ask.target));
-        let closed: Vec<Option<Mono>> = closed.filter_map(|limit| limit.closed_until(self.now)).collect();
+        let closed = closed.map(|limit| limit.shut(self.now)).filter(|(shut, _)| *shut);
+        let closed: Vec<Option<Mono>> = closed.map(|(_, opens)| opens).collect();
         if !closed.is_empty() {
             let untils: Option<Vec<Mono>> = closed.into_iter().collect();
             return Some((Why::Limited, untils.and_then(|untils| untils.into_iter().max())));
