@@ -74,6 +74,7 @@ fn cycle(pool: &mut Pool, session: Option<&str>, most: Duration) -> f64 {
         key: Arc::from("claude"),
         pool: None,
         model: Some("claude-sonnet-4-5".into()),
+        names: None,
     };
     let mut effects = Vec::new();
     let (started, mut cycles) = (Instant::now(), 0_u64);
@@ -125,6 +126,7 @@ fn handover(waiting: usize) -> f64 {
         key: Arc::from("claude"),
         pool: None,
         model: None,
+        names: None,
     };
     let mut effects = Vec::new();
     let mut held = std::collections::VecDeque::new();

@@ -105,10 +105,10 @@ pub static KEYS: &[Key] = &[
     on("limits.retry_delay", upto(DAY), "1s", "first retry on the same account, when not switching", |c, _, v| c.pool.limits.retry_delay.put(v)),
     off("limits.max_attempts", Integer(1, 100), "3", "gateway: attempts at service, request and network failures", |c, _, v| c.limits.max_attempts.put(v)),
 
-    off("quota.primary", OneOf(&["antigravity", "gemini-cli"]), "antigravity", "Gemini pool to start on", |c, _, v| c.quota.primary.put(v)),
-    off("quota.fallback", OneOf(&["off", "accounts-first", "same-account-first"]), "off", "whether and how the other Gemini pool is tried", |c, _, v| c.quota.fallback.put(v)),
+    on("quota.primary", OneOf(&["antigravity", "gemini-cli"]), "antigravity", "Gemini pool to start on", |c, _, v| c.pool.quota.primary.put(v)),
+    on("quota.fallback", OneOf(&["off", "accounts-first", "same-account-first"]), "off", "whether and how the other Gemini pool is tried", |c, _, v| c.pool.quota.fallback.put(v)),
     on("quota.soft_threshold", Number(0.0, 1.0), "0.9", "above this utilisation an account ranks last for the family; 1 is off", |c, _, v| c.pool.quota.soft_threshold.put(v)),
-    off("quota.protect", Protect, "[]", "reserves per model: [{ models = [\"claude-opus*\"], below = 0.1 }]", |c, _, v| c.quota.protect.put(v)),
+    on("quota.protect", Protect, "[]", "reserves per model: [{ models = [\"claude-opus*\"], below = 0.1 }]", |c, _, v| c.pool.quota.protect.put(v)),
     off("quota.poll", Kind::Duration(Duration::from_secs(1), MONTH, Some("off")), "15m", "usage polling, under each provider's own budget", |c, _, v| c.quota.poll.put(v)),
 
     off("refresh.ahead", upto(DAY), "30m", "how long before expiry a token is refreshed; at most half its lifetime", |c, _, v| c.refresh.ahead.put(v)),

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use toml_edit::{Item, TableLike};
 
-use super::settings::{Listen, Protect};
+use super::settings::Listen;
 use super::value::{Value, quoted};
 use super::{duration, size};
+use crate::pool::Protect;
 
 /// What values a key may have; ranges include both ends.
 #[derive(Clone, Copy, PartialEq, Debug)]

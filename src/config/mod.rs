@@ -36,8 +36,8 @@ pub use problem::{Errors, Problem};
 pub use reference::reference;
 pub use schema::{Key, format_key};
 pub use settings::{
-    Config, Daemon, Fallback, Gateway, GatewaySocket, KeyPlace, Limits, Listen, LogLevel, Notify, Oauth, Primary,
-    Protect, Provider, Quota, Refresh, Secrets,
+    Config, Daemon, Gateway, GatewaySocket, KeyPlace, Limits, Listen, LogLevel, Notify, Oauth, Provider, Quota,
+    Refresh, Secrets,
 };
 pub use show::{Setting, Source};
 pub use swap::{Held, SwapError};

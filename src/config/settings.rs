@@ -73,49 +73,10 @@ pub struct Limits {
 }
 
 /// `[quota]`, beyond what the pool needs.
-#[derive(Clone, PartialEq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Quota {
-    /// The Gemini pool to start on.
-    pub primary: Primary,
-    /// Whether and how the other pool is tried.
-    pub fallback: Fallback,
-    /// Reserves kept per model.
-    pub protect: Vec<Protect>,
     /// How often usage is polled.
     pub poll: Option<Duration>,
-}
-
-/// The Gemini pool to start on.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Primary {
-    /// The pool of Antigravity.
-    #[default]
-    Antigravity,
-    /// The pool of the Gemini CLI.
-    GeminiCli,
-}
-
-/// Whether and how the second pool is tried.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Fallback {
-    /// Never.
-    #[default]
-    Off,
-    /// After every account's first pool.
-    AccountsFirst,
-    /// On the same account before the next account.
-    SameAccountFirst,
-}
-
-/// A reserve that only some models may use.
-#[derive(Clone, PartialEq, Debug)]
-pub struct Protect {
-    /// Patterns of the models it is kept for.
-    pub models: Vec<String>,
-    /// The fraction of the quota that is kept, 0 to 1.
-    pub below: f64,
 }
 
 /// `[refresh]`

@@ -6,9 +6,9 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde::de::value::{Error, StrDeserializer};
 
-use super::settings::{Fallback, GatewaySocket, KeyPlace, Listen, LogLevel, Primary, Protect};
+use super::settings::{GatewaySocket, KeyPlace, Listen, LogLevel};
 use super::value::Value;
-use crate::pool::{Mode, Overflow, Strategy};
+use crate::pool::{Fallback, Mode, Overflow, Primary, Protect, Strategy};
 
 /// A field that takes values of its kind.
 pub(super) trait Slot {

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::settings::Protect;
 use super::{duration, size};
+use crate::pool::Protect;
 
 /// The value of a key; prints as a TOML literal.
 #[derive(Clone, PartialEq, Debug)]

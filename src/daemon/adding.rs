@@ -26,7 +26,9 @@ pub(super) async fn add(daemon: Arc<Daemon>, params: AddAccount) -> Result<Answe
     check(&params)?;
     let (record, credential) = {
         let core = &*daemon.core();
-        core.catalog.target(&params.provider, None, None).map_err(|error| bad_target(&error, core))?;
+        core.catalog
+            .target(&params.provider, None, None, core.pool.settings().quota.primary)
+            .map_err(|error| bad_target(&error, core))?;
         record_of(core, params)?
     };
     let id = record.id;

@@ -64,7 +64,7 @@ fn lease_info<'a>(
         },
         provider: Cow::Borrowed(&lease.target.provider),
         pool: lease.target.pool.as_deref().map(Cow::Borrowed),
-        model: lease.target.model.as_deref().map(Cow::Borrowed),
+        model: lease.target.model_for(account.record.kind).map(Cow::Borrowed),
         quota_key: Cow::Borrowed(&lease.target.key),
         shared_with: account.leases().saturating_sub(1),
         expires_at: lease.expires.map(|at| now.wall_of(at).0),

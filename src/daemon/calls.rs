@@ -221,7 +221,7 @@ pub(super) fn bad_target(error: &BadTarget, core: &Core) -> ErrorInfo {
             "there are: {}; another one is a section [providers.NAME] of the configuration",
             core.catalog.names().join(", ")
         )),
-        BadTarget::Pool { .. } => bad(error.to_string()),
+        BadTarget::Pool { .. } | BadTarget::TwoPools { .. } => bad(error.to_string()),
     }
 }
 

@@ -14,7 +14,7 @@ const KEPT: usize = 1000;
 /// Ends the replay of what was kept.
 pub const REPLAY_END: &str = "replay.end";
 /// Every kind there is.
-pub const KINDS: [&str; 9] = [
+pub const KINDS: [&str; 10] = [
     "lease.granted",
     "lease.ended",
     "lease.revoked",
@@ -23,6 +23,7 @@ pub const KINDS: [&str; 9] = [
     "account.changed",
     "config.reloaded",
     "config.rejected",
+    "usage.updated",
     "queue.changed",
 ];
 
@@ -50,6 +51,7 @@ enum Happening {
     Limited(Box<LimitRecord>),
     Recovered(AccountId, Box<str>),
     AccountChanged(AccountId),
+    UsageUpdated(AccountId),
     QueueChanged(usize),
     ConfigReloaded,
     ConfigRejected(Box<str>),
@@ -96,6 +98,7 @@ impl Events {
             Event::Limited(record) => Happening::Limited(Box::new(record)),
             Event::Recovered(account, key) => Happening::Recovered(account, key.into()),
             Event::AccountChanged(account) => Happening::AccountChanged(account),
+            Event::UsageUpdated(account) => Happening::UsageUpdated(account),
             Event::QueueChanged(waiting) => Happening::QueueChanged(waiting),
         };
         self.note(at, happening, pool, None);
@@ -168,6 +171,10 @@ impl Happening {
             Self::AccountChanged(account) => {
                 name(&mut event, *account, pool);
                 "account.changed"
+            }
+            Self::UsageUpdated(account) => {
+                name(&mut event, *account, pool);
+                "usage.updated"
             }
             Self::QueueChanged(waiting) => {
                 event.queue = Some(*waiting as u64);

@@ -43,7 +43,7 @@ pub(super) async fn import(daemon: Arc<Daemon>, params: ImportAccounts) -> Resul
     for entry in entries {
         let step = {
             let core = &*daemon.core();
-            match core.catalog.target(&entry.provider, None, None) {
+            match core.catalog.target(&entry.provider, None, None, core.pool.settings().quota.primary) {
                 Ok(_) => plan.next(&entry, core.tokens.of(&entry.credential)),
                 Err(_) => Step::refused(no_provider(&entry.provider)),
             }
@@ -246,7 +246,7 @@ fn change(record: &AccountRecord, learnt: &Learnt) -> AccountChange {
 
 fn filed(limit: Limited) -> Limit {
     let Limited { scope, key, reason, until } = limit;
-    Limit { key, scope, reason, until: Deadline::Wall(until), source: Source::Report }
+    Limit::new(scope, key, reason, Deadline::Wall(until), Source::Report)
 }
 
 /// What came over the wire, checked.

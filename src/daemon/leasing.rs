@@ -3,8 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::limits::Scope;
-use crate::pool::{Ask, Bind, Command, Fence, Holder, Now, Outcome, Reply, Ticket};
+use crate::pool::{Ask, Bind, Command, Fence, Finding, Holder, Now, Outcome, Reply, Ticket};
 use crate::protocol::{Acquire, Answer, BindTo, CredentialOf, ErrorInfo, LeaseRef, LeaseToken, Report, RequestId};
 
 use super::account_calls::find;
@@ -39,7 +38,12 @@ impl Caller {
         let core = &mut *daemon.core();
         let target = core
             .catalog
-            .target(&params.provider, params.model.as_deref(), params.pool.as_deref())
+            .target(
+                &params.provider,
+                params.model.as_deref(),
+                params.pool.as_deref(),
+                core.pool.settings().quota.primary,
+            )
             .map_err(|error| bad_target(&error, core))?;
         let exclude = params.exclude.iter().map(|name| find(core, name)).collect::<Result<_, _>>()?;
         let (bind, holder) = self.bind(daemon, core, params.bind)?;
@@ -146,7 +150,7 @@ impl Caller {
         let provider = core.pool.account(token.account).ok_or_else(stale)?.record.provider.clone();
         let target = core
             .catalog
-            .target(&provider, token.model.as_deref(), token.pool.as_deref())
+            .target(&provider, token.model.as_deref(), token.pool.as_deref(), core.pool.settings().quota.primary)
             .map_err(|error| bad_target(&error, core))?;
         let holder = self.holder(daemon, core)?;
         let ticket = Ticket {
@@ -167,11 +171,10 @@ impl Caller {
     pub(super) fn report(&self, daemon: &Daemon, id: &RequestId, params: &Report, out: &mut Vec<u8>) -> Answered {
         let outcome = match (params.ok, params.reason) {
             (Some(true), None) if params.retry_after_ms.is_none() => Outcome::Ok,
-            (None | Some(false), Some(reason)) => Outcome::Refused {
-                reason,
-                scope: None::<Scope>,
-                wait: params.retry_after_ms.map(Duration::from_millis),
-            },
+            (None | Some(false), Some(reason)) => {
+                let wait = params.retry_after_ms.map(Duration::from_millis);
+                Outcome::Refused(Box::new(Finding::reported(reason, wait)))
+            }
             _ => return Err(bad("a report carries either `\"ok\": true` or a `reason` (with `retry_after_ms`)")),
         };
         let fence = live_fence(daemon, &LeaseRef { lease: params.lease.clone(), fence: None })?;

@@ -9,7 +9,7 @@ use crate::limits::Scope;
 use super::health::{Bucket, Health};
 use super::id::{AccountId, Fence};
 use super::limit::Limit;
-use super::settings::{AccountSettings, Leases};
+use super::settings::{AccountSettings, HealthSettings, Leases, TokenSettings};
 use super::time::{Mono, Past, Wall};
 use super::usage::Usage;
 
@@ -138,8 +138,10 @@ pub(super) struct Refused {
     pub(super) at: Mono,
     /// Whose report it was.
     pub(super) fence: Fence,
-    /// Whether it was answered by `retry`, and no limit was filed.
+    /// Whether its holder was told to try again.
     pub(super) retried: bool,
+    /// Failures in a row: the retry counter.
+    pub(super) failures: u32,
 }
 
 /// What holds for an account after configuration and record are combined.
@@ -187,6 +189,18 @@ impl Account {
     #[must_use]
     pub fn limits(&self) -> &[Limit] {
         &self.limits
+    }
+
+    /// How well it has done lately, in points.
+    #[must_use]
+    pub fn health(&self, settings: &HealthSettings, now: Mono) -> f64 {
+        self.health.score(settings, now)
+    }
+
+    /// What is left of its allowance of attempts.
+    #[must_use]
+    pub fn tokens(&self, settings: &TokenSettings, now: Mono) -> f64 {
+        self.bucket.tokens(settings, now)
     }
 
     /// What is known of its quota windows.

@@ -12,7 +12,7 @@ use super::id::AccountId;
 use super::lease::Ending;
 use super::settings::{AccountSettings, Settings};
 use super::time::{Mono, Now, Past};
-use super::usage::Usage;
+use super::usage::{Usage, Window};
 
 impl Pool {
     pub(super) fn add_account(
@@ -82,7 +82,8 @@ impl Pool {
         self.accounts.remove(slot);
         self.sessions.forget_account(id);
         self.index_accounts();
-        self.find_next_limit_end();
+        self.find_next_reset(now);
+        self.find_next_limit_end(now);
         self.stirred.all = true;
         effects.push(Effect::DeleteAccount(id));
         effects.push(Effect::Emit(Event::AccountChanged(id)));
@@ -137,19 +138,54 @@ impl Pool {
         Ok(Reply::Done)
     }
 
-    pub(super) fn set_usage(&mut self, id: AccountId, usage: Usage) -> Result<Reply, Refusal> {
+    pub(super) fn set_usage(
+        &mut self,
+        now: Now,
+        id: AccountId,
+        usage: Usage,
+        effects: &mut Vec<Effect>,
+    ) -> Result<Reply, Refusal> {
         let slot = self.slot(id)?;
         self.accounts[slot].usage = usage;
-        self.refresh(slot);
+        self.usage_changed(now, slot, effects);
         Ok(Reply::Done)
     }
 
+    pub(super) fn learn_usage(
+        &mut self,
+        now: Now,
+        id: AccountId,
+        windows: Vec<Window>,
+        effects: &mut Vec<Effect>,
+    ) -> Result<Reply, Refusal> {
+        let slot = self.slot(id)?;
+        self.accounts[slot].usage.learn(windows);
+        self.usage_changed(now, slot, effects);
+        Ok(Reply::Done)
+    }
+
+    fn usage_changed(&mut self, now: Now, slot: usize, effects: &mut Vec<Effect>) {
+        self.refresh(slot);
+        self.end_by_reading(now, slot, effects);
+        self.find_next_reset(now);
+        self.stirred.all |= !self.settings.quota.protect.is_empty();
+        effects.push(Effect::Emit(Event::UsageUpdated(self.accounts[slot].record.id)));
+    }
+
+    /// Finds when the next window starts anew, where reserves make accounts wait for that.
+    pub(super) fn find_next_reset(&mut self, now: Now) {
+        let windows = self.accounts.iter().flat_map(|account| &account.usage.windows);
+        let resets = windows.filter_map(|window| window.resets_at).filter(|at| *at > now.wall);
+        self.next_reset = if self.settings.quota.protect.is_empty() { None } else { resets.min() };
+    }
+
     /// Uses `settings` from now on; no lease, limit or session is lost by it (I7).
-    pub(super) fn configure(&mut self, settings: Settings) -> Result<Reply, Refusal> {
+    pub(super) fn configure(&mut self, now: Now, settings: Settings) -> Result<Reply, Refusal> {
         self.settings = settings;
         for slot in 0..self.accounts.len() {
             self.apply_policy(slot);
         }
+        self.find_next_reset(now);
         self.stirred.all = true;
         Ok(Reply::Done)
     }

@@ -7,11 +7,13 @@ use crate::limits::{Reason, Scope};
 use super::account::{AccountRecord, Standing, Tier};
 use super::error::Refusal;
 use super::id::{AccountId, ConnectionId, Fence, Process, WaiterId};
-use super::lease::{Bind, Ending, Holder, Lease, Target};
-use super::limit::{Limit, LimitRecord};
+use super::lease::{Bind, Ending, Holder, Lease};
+use super::limit::{Limit, LimitRecord, Source};
 use super::session::SessionRecord;
 use super::settings::Settings;
-use super::usage::Usage;
+use super::target::Target;
+use super::time::Wall;
+use super::usage::{Usage, Window};
 
 /// A request for a lease.
 #[derive(Clone, PartialEq, Debug)]
@@ -69,14 +71,42 @@ pub enum Outcome {
     /// It worked.
     Ok,
     /// It was refused.
-    Refused {
-        /// Why.
-        reason: Reason,
-        /// How far it reaches, where that is known better than by the reason.
-        scope: Option<Scope>,
-        /// The wait the server stated.
-        wait: Option<Duration>,
-    },
+    Refused(Box<Finding>),
+}
+
+/// What a refusal was understood as.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Finding {
+    /// Why.
+    pub reason: Reason,
+    /// How far it reaches, where that is known better than by the reason.
+    pub scope: Option<Scope>,
+    /// The wait that was stated.
+    pub wait: Option<Stated>,
+    /// Who stated it.
+    pub source: Source,
+    /// What showed it, in a few words.
+    pub evidence: Option<Box<str>>,
+    /// Where the user can do something about it.
+    pub link: Option<Box<str>>,
+}
+
+/// A wait, as it was stated: setting the clock moves only a time of day.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Stated {
+    /// "In 30 seconds."
+    In(Duration),
+    /// "At 15:00."
+    At(Wall),
+}
+
+impl Finding {
+    /// A holder's own word: for this reason, with this wait.
+    #[must_use]
+    pub fn reported(reason: Reason, wait: Option<Duration>) -> Self {
+        let wait = wait.map(Stated::In);
+        Self { reason, scope: None, wait, source: Source::Report, evidence: None, link: None }
+    }
 }
 
 /// What to do to an account's record; `None` leaves a field as it is.
@@ -145,8 +175,10 @@ pub enum Command {
     SetLimit(AccountId, Limit),
     /// Forget an account's limits: the user says so.
     ClearLimits(AccountId),
-    /// Learn what an account has used.
+    /// Learn all that an account has used.
     SetUsage(AccountId, Usage),
+    /// Learn what an account has used of these windows.
+    LearnUsage(AccountId, Vec<Window>),
     /// Use these settings from now on.
     Configure(Box<Settings>),
     /// Grant nothing any more; everybody in the queue is told.
@@ -255,6 +287,8 @@ pub enum Event {
     Recovered(AccountId, String),
     /// An account was added, changed or removed.
     AccountChanged(AccountId),
+    /// Something was learnt of what an account has used.
+    UsageUpdated(AccountId),
     /// The queue has this many requests now.
     QueueChanged(usize),
 }

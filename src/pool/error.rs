@@ -73,6 +73,8 @@ pub enum Why {
     Excluded,
     /// A limit lies on it.
     Limited,
+    /// What is left of it is kept back from this model.
+    Reserved,
     /// It carries all the leases it takes.
     Busy,
 }
@@ -88,6 +90,7 @@ impl Why {
             Self::NotAllowed => "not_allowed",
             Self::Excluded => "excluded",
             Self::Limited => "limited",
+            Self::Reserved => "reserved",
             Self::Busy => "busy",
         }
     }

@@ -7,8 +7,9 @@ use super::error::{Kind, Refusal};
 use super::id::{ConnectionId, Fence, Process};
 use super::lease::{Bind, Ending, Holder, Lease};
 use super::memory::Answered;
-use super::select::Choice;
+use super::select::{By, Choice};
 use super::settings::{Mode, Strategy};
+use super::target::Lanes;
 use super::time::{Now, Past};
 use super::{Pool, Why};
 
@@ -42,8 +43,11 @@ impl Pool {
             self.wait_for(now, ask, grace)
         } else {
             match self.choose(now, &ask, now.mono) {
-                Choice::Grant { slot, by_order } => Ok(Reply::Held(self.grant(now, ask, slot, by_order, effects))),
-                Choice::Refuse(refusal) => Err(*refusal),
+                Choice::Grant { slot, by, other } => Ok(Reply::Held(self.grant(now, ask, slot, (by, other), effects))),
+                Choice::Refuse(refusal) => {
+                    self.note_refused(now, &ask, &refusal);
+                    Err(*refusal)
+                }
                 wait @ Choice::Wait { .. } => self.wait_for(now, ask, wait),
             }
         }?;
@@ -56,17 +60,20 @@ impl Pool {
     pub(super) fn grant(
         &mut self,
         now: Now,
-        ask: Ask,
+        mut ask: Ask,
         slot: usize,
-        by_order: bool,
+        (by, other): (By, bool),
         effects: &mut Vec<Effect>,
     ) -> Fence {
+        if let Some(turned) = other.then(|| ask.target.turned()).flatten() {
+            ask.target = turned;
+        }
         let fence = self.next_fence;
         self.next_fence = Fence(fence.0 + 1);
         if fence.0 + FENCE_BLOCK / 2 >= self.reserved_fence.0 {
             self.reserve_fences(effects);
         }
-        if by_order {
+        if by.is_order() {
             self.advance_pointer(now, &ask, slot);
         }
         let selection = &self.settings.selection;
@@ -96,12 +103,14 @@ impl Pool {
             holder: ask.holder,
             exclusive: ask.exclusive,
             pinned: ask.account.is_some(),
+            by,
             ttl,
             expires: ttl.map(|ttl| now.mono.after(ttl)),
             granted_at: now.wall,
             request_id: ask.request_id,
         };
         self.file(lease, effects);
+        self.let_through(now, slot, fence);
         effects.push(Effect::Emit(Event::Granted(fence)));
         fence
     }
@@ -189,6 +198,7 @@ impl Pool {
             holder,
             exclusive: ticket.exclusive,
             pinned: false,
+            by: By::Resumed,
             ttl: None,
             expires: None,
             granted_at: now.wall,
@@ -239,6 +249,12 @@ impl Pool {
         if let Some(expires) = lease.expires {
             self.expiries.remove(&(expires, fence));
         }
+        if !self.chains.is_empty() {
+            self.chains.remove(&fence);
+        }
+        if !self.moves.is_empty() {
+            self.moves.remove(&fence);
+        }
         self.unwatch_later(lease.bind);
         match lease.bind {
             Bind::Connection(connection) => {
@@ -262,6 +278,7 @@ impl Pool {
             account.exclusive = false;
             account.tolerated = account.tolerated.min(account.leases);
             self.refresh(slot);
+            self.pass_probe_on(now, slot, fence);
             if !self.queue.is_empty() {
                 self.stirred.freed.push(slot);
             }
@@ -313,7 +330,7 @@ impl Pool {
             Some(Answered::Held(fence)) => {
                 // one that has ended serves nobody: the request is a new one
                 let Some(lease) = self.leases.get(&fence) else { return Ok(None) };
-                if lease.target != ask.target || lease.exclusive != ask.exclusive {
+                if !lease.target.asks_like(&ask.target) || lease.exclusive != ask.exclusive {
                     return Err(other());
                 }
                 // the answer went to a connection that may be gone: the lease follows its holder
@@ -376,7 +393,8 @@ impl Pool {
             let slot = current.and_then(|pointer| pointer.current).and_then(|id| self.slots.get(&id).copied());
             // an account that is busy, or not for this caller, stays the current one for everybody else
             let stays = |why| matches!(why, Why::Busy | Why::Excluded | Why::NotAllowed);
-            slot.is_some_and(|slot| self.obstacle(slot, ask, now).is_none_or(|(why, _)| stays(why)))
+            let lanes = Lanes::only(self.lanes(&ask.target).first);
+            slot.is_some_and(|slot| self.obstacle_on(slot, ask, lanes, now).is_none_or(|(why, _)| stays(why)))
         };
         let Some(ring) = self.rings.get_mut(&ask.target.provider) else { return };
         let pointer = match ring.families.get_mut(&ask.target.family) {

@@ -4,22 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::id::{AccountId, ConnectionId, Fence, Process};
+use super::select::By;
+use super::target::Target;
 use super::time::{Mono, Wall};
-
-/// What a lease is wanted for, resolved by the provider's table.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub struct Target {
-    /// The upstream.
-    pub provider: Arc<str>,
-    /// Models that share a quota; the place of the current account.
-    pub family: Arc<str>,
-    /// What a limit is filed under.
-    pub key: Arc<str>,
-    /// One of several quotas of an account, where the provider has them.
-    pub pool: Option<Arc<str>>,
-    /// The model, as the upstream names it.
-    pub model: Option<Box<str>>,
-}
 
 /// What ends a lease, besides its holder and its time.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -64,6 +51,8 @@ pub struct Lease {
     pub exclusive: bool,
     /// Whether its holder asked for this account and no other.
     pub pinned: bool,
+    /// What decided for this account.
+    pub by: By,
     /// What a renewal adds.
     pub ttl: Option<Duration>,
     /// When it ends by itself.

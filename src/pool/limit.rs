@@ -2,7 +2,8 @@
 
 use crate::limits::{Reason, Scope};
 
-use super::lease::Target;
+use super::recovery::Phase;
+use super::target::Quota;
 use super::time::{Deadline, Now, Wall};
 
 /// Where the time of a limit comes from; a server's word outweighs a guess.
@@ -29,6 +30,15 @@ pub struct Limit {
     pub until: Deadline,
     /// Who said so.
     pub source: Source,
+    /// When it was filed.
+    pub since: Wall,
+    /// What showed it, in a few words.
+    pub evidence: Option<Box<str>>,
+    /// Where the user can do something about it.
+    pub link: Option<Box<str>>,
+    /// Whether a probe goes first when its time is over.
+    pub(super) long: bool,
+    pub(super) phase: Phase,
 }
 
 /// A limit as the store keeps it: on the wall clock.
@@ -46,6 +56,12 @@ pub struct LimitRecord {
     pub until: Wall,
     /// Who said so.
     pub source: Source,
+    /// When it was filed; earlier versions did not keep that.
+    pub since: Option<Wall>,
+    /// What showed it, in a few words.
+    pub evidence: Option<Box<str>>,
+    /// Where the user can do something about it.
+    pub link: Option<Box<str>>,
 }
 
 /// The key a limit on one model is filed under.
@@ -67,16 +83,30 @@ impl Source {
 }
 
 impl Limit {
-    /// Whether this limit stands in the way of `target`.
+    /// A limit, to be filed.
     #[must_use]
-    pub fn blocks(&self, target: &Target) -> bool {
+    pub fn new(scope: Scope, key: impl Into<String>, reason: Reason, until: Deadline, source: Source) -> Self {
+        Self {
+            key: key.into(),
+            scope,
+            reason,
+            until,
+            source,
+            since: Wall::default(),
+            evidence: None,
+            link: None,
+            long: false,
+            phase: Phase::CLOSED,
+        }
+    }
+
+    /// Whether this limit stands in the way of `quota`.
+    #[must_use]
+    pub fn blocks(&self, quota: Quota<'_>) -> bool {
         match self.scope {
             Scope::Account => true,
-            Scope::Pool => self.key == *target.key,
-            Scope::Model => target.model.as_deref().is_some_and(|model| {
-                // compared in pieces, so that choosing allocates nothing
-                self.key.strip_prefix(&*target.key).and_then(|rest| rest.strip_prefix(':')) == Some(model)
-            }),
+            Scope::Pool => self.key == quota.key,
+            Scope::Model => self.key.len() > quota.key.len() && quota.is_under(&self.key),
             Scope::Request | Scope::Service => false,
         }
     }
@@ -89,6 +119,10 @@ impl Limit {
     }
 
     pub(super) fn same_place(&self, other: &Self) -> bool {
-        self.scope == other.scope && self.key == other.key
+        self.is_of(other.scope, &other.key)
+    }
+
+    pub(super) fn is_of(&self, scope: Scope, key: &str) -> bool {
+        self.scope == scope && self.key == key
     }
 }

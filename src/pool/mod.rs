@@ -12,9 +12,14 @@
 
 mod account;
 mod accounts;
+mod blame;
 mod check;
 mod command;
+mod counting;
 mod error;
+mod explain;
+mod forecast;
+mod glob;
 mod grant;
 mod health;
 mod hot;
@@ -23,40 +28,53 @@ mod lease;
 mod limit;
 mod limits;
 mod memory;
+mod obstacle;
 mod queue;
+mod recovery;
 mod report;
+mod resolve;
 mod select;
 mod session;
 mod settings;
 mod snapshot;
 mod strategy;
+mod target;
 mod time;
 mod usage;
 mod waiting;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use crate::limits::Reason;
+
 pub use account::{Account, AccountRecord, CredentialKind, Standing, Tier};
-pub use command::{AccountChange, Action, Ask, Command, Decision, Effect, Event, Outcome, Reply, Ticket};
+pub use command::{
+    AccountChange, Action, Ask, Command, Decision, Effect, Event, Finding, Outcome, Reply, Stated, Ticket,
+};
 pub use error::{Kind, Obstacle, Refusal, Why};
+pub use explain::{Candidate, Decided, Exclusion, Explanation, Refused, Verdict};
+pub use forecast::{Forecast, Outlook};
 pub use health::{Bucket, Health};
 pub use id::{AccountId, BadAccountId, ConnectionId, Fence, Process, WaiterId};
-pub use lease::{Bind, Ending, Holder, Lease, Target};
+pub use lease::{Bind, Ending, Holder, Lease};
 pub use limit::{Limit, LimitRecord, Source, model_key};
 pub use queue::{MOST_WAITERS, Waiter};
+pub use select::By;
 pub use session::SessionRecord;
 pub use settings::{
-    AccountSettings, HealthSettings, Leases, Limits, Mode, Overflow, Quota, Selection, Settings, Strategy,
-    TokenSettings,
+    AccountSettings, Fallback, HealthSettings, Leases, Limits, Mode, Overflow, Primary, Protect, QuotaSettings,
+    Selection, Settings, Strategy, TokenSettings,
 };
 pub use snapshot::{Snapshot, Start};
 pub use strategy::hybrid_score;
+pub use target::{Names, Quota, Route, Target};
 pub use time::{Deadline, Mono, Now, Wall, millis, spoken};
 pub use usage::{Usage, Window};
 
+use blame::Chain;
 use hot::Hot;
 use memory::{Released, Requests};
 use queue::Queue;
@@ -82,6 +100,12 @@ pub struct Pool {
     sessions: Sessions,
     /// Processes that a lease or a waiter was bound to until this command.
     unbound: Vec<Process>,
+    /// What holders that were moved met on the way, by the lease they have now.
+    chains: FxHashMap<Fence, Chain>,
+    /// Where leases that a report moved come from, and why they did not stay.
+    moves: FxHashMap<Fence, (AccountId, Reason)>,
+    /// Who was refused lately, and why.
+    refusals: VecDeque<Refused>,
     released: Released,
     requests: Requests,
     next_fence: Fence,
@@ -96,6 +120,8 @@ pub struct Pool {
     /// How the clocks stood to each other when the queue was last looked through.
     skew: i64,
     next_limit_end: LimitEnds,
+    /// The next time a window starts anew, where that may serve somebody: only reserves make an account wait for it.
+    next_reset: Option<Wall>,
     scratch: Vec<usize>,
 }
 
@@ -150,6 +176,9 @@ impl Pool {
             queue: Queue::default(),
             sessions: Sessions::default(),
             unbound: Vec::new(),
+            chains: FxHashMap::default(),
+            moves: FxHashMap::default(),
+            refusals: VecDeque::new(),
             released: Released::default(),
             requests: Requests::default(),
             next_fence: Fence(1),
@@ -161,6 +190,7 @@ impl Pool {
             stirred: Stirred::default(),
             skew: 0,
             next_limit_end: LimitEnds::default(),
+            next_reset: None,
             scratch: Vec::new(),
         }
     }
@@ -189,7 +219,8 @@ impl Pool {
     pub fn next_wakeup(&self, now: Now) -> Option<Mono> {
         let lease = self.expiries.first().map(|(at, _)| *at);
         let limit = self.next_limit_end.wall.map(|at| now.mono_of(at));
-        [lease, limit, self.next_limit_end.mono, self.queue.first_deadline(), self.grace_until]
+        let reset = self.next_reset.filter(|_| !self.queue.is_empty()).map(|at| now.mono_of(at));
+        [lease, limit, reset, self.next_limit_end.mono, self.queue.first_deadline(), self.grace_until]
             .into_iter()
             .flatten()
             .min()
@@ -209,9 +240,10 @@ impl Pool {
             Command::RemoveAccount(id) => self.remove_account(now, id, effects),
             Command::ChangeAccount(id, change) => self.change_account(id, *change, effects),
             Command::SetLimit(id, limit) => self.limit_account(now, id, limit, effects),
-            Command::ClearLimits(id) => self.clear_limits(id, effects),
-            Command::SetUsage(id, usage) => self.set_usage(id, usage),
-            Command::Configure(settings) => self.configure(*settings),
+            Command::ClearLimits(id) => self.clear_limits(now, id, effects),
+            Command::SetUsage(id, usage) => self.set_usage(now, id, usage, effects),
+            Command::LearnUsage(id, windows) => self.learn_usage(now, id, windows, effects),
+            Command::Configure(settings) => self.configure(now, *settings),
             Command::Drain => self.drain(effects),
             Command::Tick => Ok(Reply::Done),
         }
@@ -232,12 +264,17 @@ impl Pool {
         let set = now.skew().abs_diff(self.skew) >= CLOCK_SET;
         if set {
             self.skew = now.skew();
+            self.find_next_reset(now);
             self.stirred.all = true;
         }
         let over = self.next_limit_end.mono.is_some_and(|at| at <= now.mono)
             || self.next_limit_end.wall.is_some_and(|at| at <= now.wall);
         if over {
             self.end_limits(now, effects);
+        }
+        if self.next_reset.is_some_and(|at| at <= now.wall) {
+            self.find_next_reset(now);
+            self.stirred.all = true;
         }
         if set {
             self.save_spans(now, effects);
@@ -312,7 +349,7 @@ impl Pool {
         };
         let slots = pinned.as_ref().map_or(&ring.slots[..], std::slice::from_ref);
         let limited = slots.iter().filter_map(|&slot| match self.obstacle(slot, ask, now)? {
-            (Why::Limited, Some(until)) => Some(until.mono(now)),
+            (Why::Limited | Why::Reserved, Some(until)) => Some(until.mono(now)),
             _ => None,
         });
         let ends = |fence: &Fence| {

@@ -5,27 +5,39 @@ use std::time::Duration;
 use crate::limits::{Reason, Scope};
 
 use super::Pool;
-use super::account::{Refused, Standing};
-use super::command::{AccountChange, Action, Ask, Decision, Effect, Outcome, Reply};
+use super::account::Standing;
+use super::blame::{Step, may_be_the_request};
+use super::command::{AccountChange, Action, Ask, Decision, Effect, Finding, Outcome, Reply, Stated};
+use super::counting::climbs;
 use super::error::{Kind, Refusal, Why};
+use super::hot::most_of;
 use super::id::{ConnectionId, Fence};
 use super::lease::{Bind, Ending, Lease};
 use super::limit::{Limit, Source, model_key};
 use super::limits::{LONGEST_BELIEVED, SHORTEST_WAIT};
-use super::select::Choice;
+use super::obstacle::is_closed;
+use super::select::{By, Choice};
+use super::settings::Fallback;
 use super::time::{Deadline, Now};
 
-/// Most refusals of one account that are remembered for counting; the oldest goes first.
-const MOST_REFUSED: usize = 32;
-/// A back-off is at least the clock's own step.
-const SHORTEST_BACKOFF: Duration = Duration::from_millis(1);
+/// The longest piece of evidence that is kept, in letters.
+const LONGEST_EVIDENCE: usize = 300;
 
 /// What a refusal comes to, once it is counted and filed.
 enum Noted {
     /// The account is out for this holder.
     Out,
-    /// One more attempt on the same account, by `switch_on_first_rate_limit = false`.
+    /// One more attempt on the same account.
     OnceMore(Duration),
+}
+
+/// A refusal by the account, with what it is filed under.
+pub(super) struct Refused<'a> {
+    pub(super) slot: usize,
+    pub(super) lease: &'a Lease,
+    pub(super) finding: &'a Finding,
+    pub(super) scope: Scope,
+    pub(super) key: String,
 }
 
 impl Pool {
@@ -37,39 +49,52 @@ impl Pool {
         effects: &mut Vec<Effect>,
     ) -> Result<Reply, Refusal> {
         let lease = self.leases.get(&fence).ok_or_else(Refusal::stale)?.clone();
-        let Outcome::Refused { reason, scope, wait } = *outcome else {
-            self.note_success(now, &lease);
-            return Ok(Reply::Decision(decision(Action::Continue, Duration::ZERO, None, None)));
+        let Outcome::Refused(finding) = outcome else {
+            self.note_success(now, &lease, effects);
+            return Ok(Reply::Decision(decision(Action::Continue, Duration::ZERO, None)));
         };
         // a wait that is not believed is as good as none
-        let wait = wait.filter(|wait| *wait <= LONGEST_BELIEVED);
-        let scope = scope.unwrap_or_else(|| reason.scope());
-        let (action, after, new) = match scope {
-            Scope::Request => (Action::Stop, Duration::ZERO, None),
+        let wait = finding.wait.filter(|wait| wait.span(now) <= LONGEST_BELIEVED);
+        let finding = &Finding { wait, ..(**finding).clone() };
+        let scope = finding.scope.unwrap_or_else(|| finding.reason.scope());
+        let decision = match scope {
+            Scope::Request => {
+                self.note_step(fence, None);
+                decision(Action::Stop, Duration::ZERO, None)
+            }
             Scope::Service => {
                 self.give_token_back(now, &lease);
-                (Action::Retry, self.wait_of(reason, wait, 0), None)
+                let until = self.until_of(now, finding, 0);
+                decision(Action::Retry, until.mono(now).since(now.mono), None)
             }
             Scope::Model | Scope::Pool | Scope::Account => {
-                match self.note_refusal(now, &lease, reason, scope, wait, effects)? {
-                    Noted::Out => self.move_on(now, &lease, effects),
-                    Noted::OnceMore(after) => (Action::Retry, after, None),
+                let refused = self.refused(&lease, finding, scope)?;
+                match self.note_refusal(now, &refused, effects)? {
+                    Noted::Out => self.move_on(now, &lease, finding.reason, effects),
+                    Noted::OnceMore(after) => decision(Action::Retry, after, None),
                 }
             }
         };
-        Ok(Reply::Decision(Decision { lease: new, ..decision(action, after, Some(reason), Some(scope)) }))
+        // whoever is told that it is the request is told so
+        let reason = decision.reason.unwrap_or(finding.reason);
+        let scope = decision.scope.unwrap_or(scope);
+        Ok(Reply::Decision(Decision { reason: Some(reason), scope: Some(scope), ..decision }))
     }
 
-    fn note_success(&mut self, now: Now, lease: &Lease) {
+    fn note_success(&mut self, now: Now, lease: &Lease, effects: &mut Vec<Effect>) {
         let Some(&slot) = self.slots.get(&lease.account) else { return };
-        let (settings, window) = (&self.settings.selection.health, self.settings.limits.dedup_window);
+        self.note_step(lease.fence, None);
+        if !self.accounts[slot].limits.is_empty() {
+            self.probe_came_through(now, slot, lease.fence, effects);
+        }
+        let settings = &self.settings.selection.health;
         let account = &mut self.accounts[slot];
         account.health.add(settings.success, settings, now.mono);
         self.hot[slot].health = account.health;
         // a success under a live limit began before it, and clears nothing (I7)
-        if !account.limits.iter().any(|limit| limit.blocks(&lease.target)) {
-            account.quota_failures = 0;
-            account.refused.retain(|refused| now.mono.since(refused.at) < window);
+        let closed = |limit: &Limit| !limit.is_recovering() && limit.blocks(lease.target.quota());
+        if !account.limits.iter().any(closed) {
+            self.forget_failures(now, slot);
         }
     }
 
@@ -79,40 +104,38 @@ impl Pool {
         self.refresh(slot);
     }
 
-    /// Files what was met: a limit until a time, or a login that does not work.
-    fn note_refusal(
-        &mut self,
-        now: Now,
-        lease: &Lease,
-        reason: Reason,
-        scope: Scope,
-        wait: Option<Duration>,
-        effects: &mut Vec<Effect>,
-    ) -> Result<Noted, Refusal> {
+    /// What the refusal is filed under.
+    fn refused<'a>(&self, lease: &'a Lease, finding: &'a Finding, scope: Scope) -> Result<Refused<'a>, Refusal> {
         let slot = self.slot(lease.account)?;
-        let standing = match reason {
-            Reason::AuthFailed => Some(Standing::NeedsLogin("the provider refused the credential".into())),
-            Reason::VerificationRequired => {
-                Some(Standing::NeedsVerification("the provider wants the account confirmed".into()))
-            }
-            _ => None,
-        };
         // without a model in the request, "this model" is all that is known of the pool
         let scope = if scope == Scope::Model && lease.target.model.is_none() { Scope::Pool } else { scope };
-        let key = match (scope, lease.target.model.as_deref()) {
+        let key = match (scope, lease.target.quota().limited_as()) {
             (Scope::Account, _) => String::new(),
             (Scope::Model, Some(model)) => model_key(&lease.target.key, model),
             _ => lease.target.key.to_string(),
         };
-        let first = standing.is_none() && self.may_try_again(reason, wait);
-        let (counts, once_more) = self.count_refusal(now, slot, lease.fence, scope, &key, first);
-        if counts {
-            let settings = &self.settings.selection.health;
-            let rate = matches!(reason, Reason::QuotaExhausted | Reason::RateLimitExceeded | Reason::Unknown);
-            let penalty = if rate { settings.rate_limit } else { settings.failure };
-            self.accounts[slot].health.add(penalty, settings, now.mono);
-            self.refresh(slot);
-        }
+        Ok(Refused { slot, lease, finding, scope, key })
+    }
+
+    /// Files what was met: a limit until a time, or a login that does not work.
+    fn note_refusal(&mut self, now: Now, refused: &Refused<'_>, effects: &mut Vec<Effect>) -> Result<Noted, Refusal> {
+        let Refused { slot, lease, finding, .. } = *refused;
+        let reason = finding.reason;
+        let standing = standing(finding);
+        let only = standing.is_none() && self.is_only(now, refused);
+        let once = standing.is_none() && self.may_try_again(finding, now);
+        let counted = self.count_refusal(now, refused, only, once);
+        let points = if counted.counts { self.charge(now, slot, reason) } else { 0.0 };
+        self.note_step(
+            lease.fence,
+            (may_be_the_request(reason) && finding.wait.is_none()).then(|| Step {
+                account: lease.account,
+                reason,
+                scope: refused.scope,
+                key: refused.key.clone(),
+                points,
+            }),
+        );
         if standing.is_some() {
             // whoever found out first said it best
             let known = std::mem::discriminant(&self.accounts[slot].record.standing);
@@ -122,141 +145,154 @@ impl Pool {
             }
             return Ok(Noted::Out);
         }
-        if once_more {
+        if counted.once_more {
             return Ok(Noted::OnceMore(self.settings.limits.retry_delay));
         }
-        let failures = self.count_failure(now, slot, reason, counts);
-        let span = self.wait_of(reason, wait, failures);
-        let until = now.mono.after(span);
+        if only {
+            let until = Deadline::Mono(now.mono.after(self.settings.limits.retry_after(counted.failures)));
+            self.file_limit(now, refused, until, effects)?;
+            let filed = self.accounts[slot].limits.iter().find(|limit| limit.is_of(refused.scope, &refused.key));
+            let until = filed.map_or(until, |limit| limit.until);
+            return Ok(Noted::OnceMore(until.mono(now).since(now.mono)));
+        }
+        let failures = self.climb(now, slot, reason, counted.counts);
+        let until = self.until_of(now, finding, failures);
         if climbs(reason) {
             let account = &mut self.accounts[slot];
-            account.quota_until = account.quota_until.max(until);
+            account.quota_until = account.quota_until.max(until.mono(now));
         }
-        let source = if wait.is_some() { Source::Report } else { Source::Table };
-        let limit = Limit { key, scope, reason, until: Deadline::Mono(until), source };
-        self.limit_account(now, lease.account, limit, effects)?;
+        self.file_limit(now, refused, until, effects)?;
         Ok(Noted::Out)
     }
 
-    /// Whether the first of these is answered by one more attempt instead of a move.
-    fn may_try_again(&self, reason: Reason, wait: Option<Duration>) -> bool {
-        !self.settings.limits.switch_on_first_rate_limit
-            && matches!(reason, Reason::RateLimitExceeded | Reason::Unknown)
-            && wait.is_none_or(|wait| wait <= SHORTEST_WAIT)
+    /// Charges the account's health; answers with how much.
+    fn charge(&mut self, now: Now, slot: usize, reason: Reason) -> f64 {
+        let settings = &self.settings.selection.health;
+        let rate = matches!(reason, Reason::QuotaExhausted | Reason::RateLimitExceeded | Reason::Unknown);
+        let points = if rate { settings.rate_limit } else { settings.failure };
+        self.accounts[slot].health.add(points, settings, now.mono);
+        self.refresh(slot);
+        points
     }
 
-    /// Counts a refusal, unless it is the same event as one counted just before; answers whether it counts, and
-    /// whether its holder tries once more.
-    fn count_refusal(
+    fn file_limit(
         &mut self,
         now: Now,
-        slot: usize,
-        fence: Fence,
-        scope: Scope,
-        key: &str,
-        first: bool,
-    ) -> (bool, bool) {
-        let (window, memory) = (self.settings.limits.dedup_window, self.settings.limits.reset_after);
-        let refused = &mut self.accounts[slot].refused;
-        refused.retain(|refused| now.mono.since(refused.at) < memory.max(window));
-        let Some(known) = refused.iter_mut().find(|refused| refused.scope == scope && refused.key == key) else {
-            if refused.len() >= MOST_REFUSED {
-                refused.remove(0);
-            }
-            refused.push(Refused { scope, key: key.to_owned(), at: now.mono, fence, retried: first });
-            return (true, first);
+        refused: &Refused<'_>,
+        until: Deadline,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), Refusal> {
+        let finding = refused.finding;
+        let source = if finding.wait.is_some() { finding.source } else { Source::Table };
+        let evidence = finding.evidence.as_deref().map(|text| text.chars().take(LONGEST_EVIDENCE).collect());
+        let limit = Limit {
+            evidence,
+            link: finding.link.clone(),
+            ..Limit::new(refused.scope, refused.key.clone(), finding.reason, until, source)
         };
-        let same_event = now.mono.since(known.at) < window;
-        // who was told to try once more and is back has met a second event, however soon
-        let back = known.retried && known.fence == fence;
-        if same_event && !back {
-            return (false, first && known.retried);
-        }
-        *known = Refused { at: now.mono, fence, retried: false, ..known.clone() };
-        (true, false)
-    }
-
-    /// The failures before this one, for the ladder.
-    fn count_failure(&mut self, now: Now, slot: usize, reason: Reason, counts: bool) -> u32 {
-        let ttl = self.settings.limits.quota_failure_ttl;
-        let account = &mut self.accounts[slot];
-        if !climbs(reason) {
-            return 0;
-        }
-        if now.mono > account.quota_until.after(ttl) {
-            account.quota_failures = 0;
-        }
-        if !counts {
-            return account.quota_failures.saturating_sub(1);
-        }
-        account.quota_failures = account.quota_failures.saturating_add(1);
-        account.quota_failures - 1
+        self.limit_account(now, refused.lease.account, limit, effects).map(drop)
     }
 
     /// Finds the holder another account; its lease moves there at once.
-    fn move_on(&mut self, now: Now, lease: &Lease, effects: &mut Vec<Effect>) -> (Action, Duration, Option<Fence>) {
+    fn move_on(&mut self, now: Now, lease: &Lease, reason: Reason, effects: &mut Vec<Effect>) -> Decision {
+        if self.chains.get(&lease.fence).is_some_and(|chain| chain.blames_the_request(false)) {
+            return self.blame_the_request(now, lease, effects);
+        }
         let ask = ask_again(lease, self.display_of(lease));
         // its own account's time, for when nobody else's is known
         let own = self.slots.get(&lease.account).and_then(|slot| match self.obstacle(*slot, &ask, now) {
-            Some((Why::Limited, Some(until))) => Some(until.mono(now).since(now.mono)),
+            Some((Why::Limited, Some(until))) => Some((*slot, until.mono(now).since(now.mono))),
             _ => None,
         });
         // after a restart nothing new is granted before the holders had time to come back
         let choice = match self.grace_until {
             Some(until) => Choice::Wait { kind: Kind::NoCapacity, earliest: Some(until) },
-            None => self.choose(now, &ask, now.mono),
+            None => self.other_quota(now, lease, &ask).unwrap_or_else(|| self.choose(now, &ask, now.mono)),
         };
-        match (choice, own) {
-            (Choice::Grant { slot, by_order }, _) if !self.draining => {
-                self.end_lease(now, lease.fence, Ending::Switched, effects);
-                let fence = self.grant(now, ask, slot, by_order, effects);
-                (Action::Switch, Duration::ZERO, Some(fence))
-            }
-            (Choice::Wait { earliest: Some(at), .. }, _) => (Action::Wait, at.since(now.mono), None),
-            // the others are busy: no request goes upstream before its own limit has run out
-            (_, Some(own)) if !self.draining => (Action::Wait, own, None),
-            (Choice::Wait { .. }, _) => (Action::Wait, SHORTEST_WAIT, None),
-            (Choice::Grant { .. } | Choice::Refuse(_), _) => (Action::Stop, Duration::ZERO, None),
+        if let Choice::Grant { slot, by, other } = choice
+            && !self.draining
+        {
+            let chain = self.chains.remove(&lease.fence);
+            self.end_lease(now, lease.fence, Ending::Switched, effects);
+            let fence = self.grant(now, ask, slot, (by, other), effects);
+            self.chains.extend(chain.map(|chain| (fence, chain)));
+            self.moves.insert(fence, (lease.account, reason));
+            return decision(Action::Switch, Duration::ZERO, Some(fence));
         }
+        if self.chains.get(&lease.fence).is_some_and(|chain| chain.blames_the_request(true)) {
+            return self.blame_the_request(now, lease, effects);
+        }
+        let after = match (choice, own) {
+            (Choice::Wait { earliest: Some(at), .. }, _) => at.since(now.mono),
+            // the others are busy: no request goes upstream before its own limit has run out
+            (_, Some((_, own))) if !self.draining => own,
+            (Choice::Wait { .. }, _) => SHORTEST_WAIT,
+            (Choice::Grant { .. } | Choice::Refuse(_), _) => return decision(Action::Stop, Duration::ZERO, None),
+        };
+        let later = match own {
+            Some((slot, own)) if own <= after => self.will_be_back(now, slot, lease.fence),
+            _ => Duration::ZERO,
+        };
+        decision(Action::Wait, after + later, None)
+    }
+
+    /// Several accounts refused the same request: it is the request, and no account's fault.
+    fn blame_the_request(&mut self, now: Now, lease: &Lease, effects: &mut Vec<Effect>) -> Decision {
+        if let Some(chain) = self.chains.remove(&lease.fence) {
+            self.acquit(now, chain, effects);
+        }
+        let (reason, scope) = (Some(Reason::RequestRejected), Some(Scope::Request));
+        Decision { reason, scope, ..decision(Action::Stop, Duration::ZERO, None) }
+    }
+
+    /// The other quota of the lease's own account, where that goes before another account.
+    fn other_quota(&self, now: Now, lease: &Lease, ask: &Ask) -> Option<Choice> {
+        let lanes = self.lanes(&ask.target);
+        let slot = *self.slots.get(&lease.account)?;
+        if self.settings.quota.fallback != Fallback::SameAccountFirst || lanes.second.is_none() {
+            return None;
+        }
+        // the lease that moves makes the room itself
+        let account = &self.accounts[slot];
+        let room = account.leases <= most_of(&self.settings.leases, account.policy.capacity);
+        let open = self.obstacle(slot, ask, now).is_none_or(|(why, _)| why == Why::Busy && room);
+        open.then(|| Choice::Grant { slot, by: By::SameAccount, other: is_closed(account, lanes.first, now) })
     }
 
     fn display_of(&self, lease: &Lease) -> Option<Box<str>> {
         lease.pinned.then(|| lease.account.to_string().into())
     }
+}
 
-    /// The wait that applies: the stated one, not below two seconds, else the table's.
-    fn wait_of(&self, reason: Reason, stated: Option<Duration>, failures: u32) -> Duration {
-        let limits = &self.settings.limits;
-        let ladder = || {
-            let step = (failures as usize).min(limits.quota_backoff.len().saturating_sub(1));
-            limits.quota_backoff.get(step).copied().unwrap_or(limits.unknown_backoff)
-        };
-        if let Some(wait) = stated {
-            return wait.max(SHORTEST_WAIT);
+impl Stated {
+    /// From now on.
+    fn span(self, now: Now) -> Duration {
+        match self {
+            Self::In(span) => span,
+            Self::At(at) => at.since(now.wall),
         }
-        let table = match reason {
-            Reason::QuotaExhausted | Reason::OutOfCredit | Reason::Forbidden => ladder(),
-            Reason::RateLimitExceeded => limits.rate_limit_backoff,
-            Reason::ModelCapacityExhausted => limits.capacity_backoff,
-            Reason::ServerError => limits.server_error_backoff,
-            Reason::Unknown | Reason::AuthFailed | Reason::VerificationRequired | Reason::RequestRejected => {
-                limits.unknown_backoff
-            }
-        };
-        // a configured zero would send the holder back to the account that just refused it
-        table.max(SHORTEST_BACKOFF)
     }
 }
 
-/// Whether this reason climbs the ladder.
-fn climbs(reason: Reason) -> bool {
-    matches!(reason, Reason::QuotaExhausted | Reason::OutOfCredit | Reason::Forbidden)
+/// What a refusal says of the login itself.
+fn standing(finding: &Finding) -> Option<Standing> {
+    let said = |text: &str| match finding.link.as_deref() {
+        Some(link) => format!("{text}: {link}"),
+        None => text.to_owned(),
+    };
+    match finding.reason {
+        Reason::AuthFailed => Some(Standing::NeedsLogin(said("the provider refused the credential"))),
+        Reason::VerificationRequired => {
+            Some(Standing::NeedsVerification(said("the provider wants the account confirmed")))
+        }
+        _ => None,
+    }
 }
 
 /// The request that would lead to this lease.
-fn ask_again(lease: &Lease, account: Option<Box<str>>) -> Ask {
+pub(super) fn ask_again(lease: &Lease, account: Option<Box<str>>) -> Ask {
     Ask {
-        target: lease.target.clone(),
+        target: lease.target.as_asked(),
         connection: match lease.bind {
             Bind::Connection(connection) => connection,
             Bind::Process(_) | Bind::Ttl => ConnectionId(u64::MAX),
@@ -277,6 +313,6 @@ fn ask_again(lease: &Lease, account: Option<Box<str>>) -> Ask {
     }
 }
 
-fn decision(action: Action, after: Duration, reason: Option<Reason>, scope: Option<Scope>) -> Decision {
-    Decision { action, after, reason, scope, lease: None }
+fn decision(action: Action, after: Duration, lease: Option<Fence>) -> Decision {
+    Decision { action, after, reason: None, scope: None, lease }
 }

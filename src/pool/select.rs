@@ -2,29 +2,91 @@
 
 use std::cmp::Ordering;
 
-use super::Pool;
-use super::account::{Account, Standing};
+use super::account::Account;
 use super::command::Ask;
-use super::error::{Kind, Obstacle, Refusal, Why};
-use super::hot::{Like, Order, most_of};
-use super::id::{AccountId, Process};
+use super::error::{Kind, Refusal, Why};
+use super::hot::{Like, Order};
+use super::id::Process;
 use super::lease::Bind;
-use super::settings::{Mode, Overflow};
-use super::strategy;
-use super::time::{Deadline, Mono, Now, Wall, spoken};
-
-/// Most accounts a refusal names: it must fit into one message.
-const MOST_OBSTACLES: usize = 256;
+use super::obstacle::{is_closed, is_closed_on};
+use super::settings::{Fallback, Mode};
+use super::target::{Lane, Lanes};
+use super::time::{Mono, Now};
+use super::{Pool, Ring, strategy};
 
 /// What choosing comes to.
 #[derive(Debug)]
 pub(super) enum Choice {
-    /// This account; `by_order` when no wish or binding decided it.
-    Grant { slot: usize, by_order: bool },
+    /// This account, why, and whether on the request's other quota.
+    Grant { slot: usize, by: By, other: bool },
     /// Nobody now; the earliest time it can be different, where that is known.
     Wait { kind: Kind, earliest: Option<Mono> },
     /// Nobody, whatever time passes.
     Refuse(Box<Refusal>),
+}
+
+/// What decided for an account.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum By {
+    /// The request named it.
+    Account,
+    /// Its session lives there.
+    Session,
+    /// The configuration prefers it.
+    Preferred,
+    /// The same process released it lately.
+    Reuse,
+    /// The holder's pid.
+    PidOffset,
+    /// The order of accounts, and among equals the strategy.
+    Strategy,
+    /// It was the family's current account when every first quota was closed.
+    Current,
+    /// It had the lease before, and has another quota.
+    SameAccount,
+    /// The lease is from before this run: that is no longer known.
+    #[default]
+    Resumed,
+}
+
+impl By {
+    /// The stable name, as in the protocol.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Account => "account",
+            Self::Session => "session",
+            Self::Preferred => "preferred",
+            Self::Reuse => "reuse",
+            Self::PidOffset => "pid_offset",
+            Self::Strategy => "strategy",
+            Self::Current => "current",
+            Self::SameAccount => "same_account",
+            Self::Resumed => "resumed",
+        }
+    }
+
+    /// Whether the family's order decided, and moves on by it.
+    pub(super) fn is_order(self) -> bool {
+        matches!(self, Self::Strategy | Self::Current)
+    }
+}
+
+/// One request to choose for.
+struct Turn<'a> {
+    now: Now,
+    ask: &'a Ask,
+    asked_at: Mono,
+    /// The account it names.
+    pinned: Option<usize>,
+    ring: &'a Ring,
+}
+
+/// An account that is wanted more than the order says.
+enum Wanted {
+    Take(usize, By),
+    /// Until then its limit is waited for.
+    Await(Mono),
 }
 
 impl Pool {
@@ -40,64 +102,96 @@ impl Pool {
         let Some(ring) = self.rings.get(&ask.target.provider) else {
             return Choice::Refuse(Box::new(self.no_account(ask)));
         };
-        if let Some(reference) = &ask.account {
-            return match self.resolve_for(reference, ask) {
-                Ok(slot) if self.obstacle(slot, ask, now).is_none() => Choice::Grant { slot, by_order: false },
-                Ok(slot) => self.blocked(now, ask, &[slot]),
-                Err(refusal) => Choice::Refuse(Box::new(refusal)),
-            };
-        }
-        if let Some(choice) = self.wanted(now, ask, asked_at) {
-            return choice;
-        }
-        let Some(least) = self.leading(now, ask, &ring.slots, ties) else {
-            return self.blocked(now, ask, &ring.slots);
+        let pinned = match &ask.account {
+            Some(reference) => match self.resolve_for(reference, ask) {
+                Ok(slot) => Some(slot),
+                Err(refusal) => return Choice::Refuse(Box::new(refusal)),
+            },
+            None => None,
         };
-        if let Some(slot) = self.reusable(now, ask, least) {
-            return Choice::Grant { slot, by_order: false };
+        let lanes = self.lanes(&ask.target);
+        let turn = Turn { now, ask, asked_at, pinned, ring };
+        let choice = match lanes.second {
+            // every account's first quota, then the second ones
+            Some(second) if self.settings.quota.fallback == Fallback::AccountsFirst => self
+                .choose_on(&turn, Lanes::only(lanes.first), ties)
+                .or_else(|| self.choose_on(&turn, Lanes { pools_only: true, ..Lanes::only(second) }, ties)),
+            _ => self.choose_on(&turn, lanes, ties),
+        };
+        choice.unwrap_or_else(|| self.blocked(now, ask, pinned.as_ref().map_or(&ring.slots[..], std::slice::from_ref)))
+    }
+
+    /// Chooses on these quotas. Nothing when nobody is open.
+    fn choose_on(&self, turn: &Turn<'_>, lanes: Lanes<'_>, ties: &mut Vec<usize>) -> Option<Choice> {
+        let Turn { now, ask, ring, .. } = *turn;
+        let grant = |slot: usize, by: By| {
+            // where both quotas will do, the first goes first
+            let second = lanes.second.is_some() && is_closed(&self.accounts[slot], lanes.first, now);
+            Some(Choice::Grant { slot, by, other: lanes.pools_only || second })
+        };
+        if let Some(slot) = turn.pinned {
+            return self.obstacle_on(slot, ask, lanes, now).is_none().then(|| grant(slot, By::Account)).flatten();
+        }
+        match self.wanted(turn, lanes) {
+            Some(Wanted::Take(slot, by)) => return grant(slot, by),
+            Some(Wanted::Await(until)) => {
+                return Some(Choice::Wait { kind: Kind::AllLimited, earliest: Some(until) });
+            }
+            None => {}
+        }
+        let least = self.leading(now, ask, lanes, &ring.slots, ties)?;
+        if let Some(slot) = self.reusable(now, ask, lanes, least) {
+            return grant(slot, By::Reuse);
+        }
+        if lanes.pools_only
+            && let Some(slot) = strategy::current(self, ask, ring).filter(|slot| ties.contains(slot))
+        {
+            return grant(slot, By::Current);
         }
         match strategy::offset(self, ask, ring) {
             // an offset is the holder's own place, not the family's: its pointer stays
-            Some(start) => Choice::Grant { slot: strategy::first_from(self, ties, start), by_order: false },
-            None => Choice::Grant { slot: strategy::pick(self, now, ask, ring, ties), by_order: true },
+            Some(start) => grant(strategy::first_from(self, ties, start), By::PidOffset),
+            None => grant(strategy::pick(self, now, ask, lanes.first.quota, ring, ties), By::Strategy),
         }
     }
 
     /// The session's account, else the preferred one.
-    fn wanted(&self, now: Now, ask: &Ask, asked_at: Mono) -> Option<Choice> {
+    fn wanted(&self, turn: &Turn<'_>, lanes: Lanes<'_>) -> Option<Wanted> {
         let selection = &self.settings.selection;
+        let ask = turn.ask;
         let bound = ask
             .session
             .as_deref()
             .filter(|_| selection.mode != Mode::PerformanceFirst)
-            .and_then(|name| self.sessions.get(&ask.target.provider, name, asked_at, selection.session_ttl))
+            .and_then(|name| self.sessions.get(&ask.target.provider, name, turn.asked_at, selection.session_ttl))
             .and_then(|id| self.slots.get(&id).copied());
         if let Some(slot) = bound {
-            let choice = self.take_wanted(now, ask, asked_at, slot, u32::MAX);
-            if choice.is_some() {
-                return choice;
+            let wanted = self.take_wanted(turn, lanes, slot, By::Session);
+            if wanted.is_some() {
+                return wanted;
             }
         }
         let preferred = selection.preferred_account.as_deref()?;
         let slot = self.resolve_for(preferred, ask).ok()?;
-        self.take_wanted(now, ask, asked_at, slot, self.accounts[slot].policy.capacity)
+        self.take_wanted(turn, lanes, slot, By::Preferred)
     }
 
-    fn take_wanted(&self, now: Now, ask: &Ask, asked_at: Mono, slot: usize, below: u32) -> Option<Choice> {
-        match self.obstacle(slot, ask, now) {
-            None => (self.accounts[slot].leases < below).then_some(Choice::Grant { slot, by_order: false }),
+    fn take_wanted(&self, turn: &Turn<'_>, lanes: Lanes<'_>, slot: usize, by: By) -> Option<Wanted> {
+        let Turn { now, ask, asked_at, .. } = *turn;
+        let account = &self.accounts[slot];
+        match self.obstacle_on(slot, ask, lanes, now) {
+            None => (by == By::Session || account.leases < account.policy.capacity).then_some(Wanted::Take(slot, by)),
             Some((Why::Limited, Some(until))) if self.settings.selection.mode == Mode::CacheFirst => {
                 let until = until.mono(now);
                 let patience = self.settings.selection.max_cache_wait.min(self.patience(ask));
-                (until <= asked_at.after(patience))
-                    .then_some(Choice::Wait { kind: Kind::AllLimited, earliest: Some(until) })
+                (until <= asked_at.after(patience)).then_some(Wanted::Await(until))
             }
             Some(_) => None,
         }
     }
 
     /// Collects into `ties` the open accounts that lead the order, and answers the lowest load among all open ones.
-    fn leading(&self, now: Now, ask: &Ask, slots: &[usize], ties: &mut Vec<usize>) -> Option<u64> {
+    fn leading(&self, now: Now, ask: &Ask, lanes: Lanes<'_>, slots: &[usize], ties: &mut Vec<usize>) -> Option<u64> {
         ties.clear();
         let mut best: Option<Order> = None;
         let mut least = u64::MAX;
@@ -117,12 +211,15 @@ impl Pool {
             if best.is_some_and(|best| order > best) && order.load() >= least {
                 continue;
             }
-            if !like.ready || !like.has_room(leases, ask.exclusive) || !self.is_open(slot, like, ask, now, &mut agents)
+            if !like.ready
+                || !like.has_room(leases, ask.exclusive)
+                || !self.is_open(slot, like, ask, lanes, now, &mut agents)
             {
                 continue;
             }
             least = least.min(order.load());
-            let order = if like.unmeasured || !self.is_spent(slot, ask, now) { order } else { order.over_threshold() };
+            let order =
+                if like.unmeasured || !self.is_spent(slot, lanes, now) { order } else { order.over_threshold() };
             match best.map_or(Ordering::Less, |best| order.cmp(&best)) {
                 Ordering::Less => {
                     best = Some(order);
@@ -140,9 +237,17 @@ impl Pool {
     /// Whether nothing else stands in the way of an account that is ready and has room: `obstacle`, without saying
     /// what. `agents` keeps the answer for the list of agents last looked at; neighbours mostly share one.
     #[inline]
-    fn is_open(&self, slot: usize, like: &Like, ask: &Ask, now: Now, agents: &mut Option<(usize, bool)>) -> bool {
+    fn is_open(
+        &self,
+        slot: usize,
+        like: &Like,
+        ask: &Ask,
+        lanes: Lanes<'_>,
+        now: Now,
+        agents: &mut Option<(usize, bool)>,
+    ) -> bool {
         let account = &self.accounts[slot];
-        if !like.unlimited && account.limits.iter().any(|limit| limit.blocks(&ask.target) && !limit.until.passed(now))
+        if !(like.unlimited && like.unmeasured && !lanes.pools_only) && is_closed_on(account, lanes, now)
             || !ask.exclude.is_empty() && ask.exclude.binary_search(&account.record.id).is_ok()
         {
             return false;
@@ -158,15 +263,21 @@ impl Pool {
         }
     }
 
-    /// Whether it is over the soft threshold for this request.
-    fn is_spent(&self, slot: usize, ask: &Ask, now: Now) -> bool {
+    /// Whether the quota that would serve is over the soft threshold.
+    pub(super) fn is_spent(&self, slot: usize, lanes: Lanes<'_>, now: Now) -> bool {
         let threshold = self.settings.quota.soft_threshold;
-        threshold < 1.0
-            && self.accounts[slot].usage.highest(&ask.target.key, now.wall).is_some_and(|used| used >= threshold)
+        let account = &self.accounts[slot];
+        let lane = self.lane_of(account, lanes, now);
+        threshold < 1.0 && account.usage.highest(lane.quota, now.wall).is_some_and(|used| used >= threshold)
+    }
+
+    /// The quota of the account that would serve.
+    pub(super) fn lane_of<'a>(&self, account: &Account, lanes: Lanes<'a>, now: Now) -> Lane<'a> {
+        lanes.second.filter(|_| is_closed(account, lanes.first, now)).unwrap_or(lanes.first)
     }
 
     /// The account this process released lately, if nobody carries less: what comes back finds its cache (I2 holds).
-    fn reusable(&self, now: Now, ask: &Ask, least: u64) -> Option<usize> {
+    fn reusable(&self, now: Now, ask: &Ask, lanes: Lanes<'_>, least: u64) -> Option<usize> {
         let selection = &self.settings.selection;
         if selection.mode == Mode::PerformanceFirst || selection.reuse_window.is_zero() {
             return None;
@@ -176,183 +287,13 @@ impl Pool {
             let account = &self.accounts[slot];
             *account.record.provider == *ask.target.provider
                 && self.hot[slot].like.order.load() <= least
-                && self.obstacle(slot, ask, now).is_none()
+                && self.obstacle_on(slot, ask, lanes, now).is_none()
         })
-    }
-
-    /// What stands in the way of this account serving this request, nearest to the user first.
-    pub(super) fn obstacle(&self, slot: usize, ask: &Ask, now: Now) -> Option<(Why, Option<Deadline>)> {
-        let account = &self.accounts[slot];
-        if !account.policy.enabled {
-            return Some((Why::Disabled, None));
-        }
-        match account.record.standing {
-            Standing::Ready => {}
-            Standing::NeedsLogin(_) => return Some((Why::NeedsLogin, None)),
-            Standing::NeedsVerification(_) => return Some((Why::NeedsVerification, None)),
-        }
-        if !account.allows(ask.agent.as_deref()) {
-            return Some((Why::NotAllowed, None));
-        }
-        if ask.exclude.binary_search(&account.record.id).is_ok() {
-            return Some((Why::Excluded, None));
-        }
-        let limit = account
-            .limits
-            .iter()
-            .filter(|limit| limit.blocks(&ask.target) && !limit.until.passed(now))
-            .map(|limit| limit.until)
-            .max_by_key(|until| until.mono(now));
-        if limit.is_some() {
-            return Some((Why::Limited, limit));
-        }
-        (!self.has_room(account, ask.exclusive)).then_some((Why::Busy, None))
-    }
-
-    pub(super) fn has_room(&self, account: &Account, exclusive: bool) -> bool {
-        let most = most_of(&self.settings.leases, account.policy.capacity);
-        !account.exclusive && account.leases < most && (!exclusive || account.leases == 0)
-    }
-
-    /// What it means that none of `slots` is open.
-    fn blocked(&self, now: Now, ask: &Ask, slots: &[usize]) -> Choice {
-        let mut earliest: Option<Mono> = None;
-        let mut busy = false;
-        for &slot in slots {
-            match self.obstacle(slot, ask, now) {
-                Some((Why::Limited, Some(until))) => {
-                    let until = until.mono(now);
-                    earliest = Some(earliest.map_or(until, |known| known.min(until)));
-                }
-                Some((Why::Busy, _)) => busy = true,
-                _ => {}
-            }
-        }
-        if busy && self.settings.leases.overflow == Overflow::Fail {
-            return Choice::Refuse(Box::new(self.refusal(now, ask, Kind::NoCapacity)));
-        }
-        if busy {
-            // a lease may end at any moment
-            return Choice::Wait { kind: Kind::NoCapacity, earliest: None };
-        }
-        if earliest.is_some() {
-            return Choice::Wait { kind: Kind::AllLimited, earliest };
-        }
-        Choice::Refuse(Box::new(self.refusal(now, ask, self.permanent_kind(now, ask, slots))))
-    }
-
-    fn permanent_kind(&self, now: Now, ask: &Ask, slots: &[usize]) -> Kind {
-        let has =
-            |wanted: Why| slots.iter().any(|&slot| self.obstacle(slot, ask, now).is_some_and(|(why, _)| why == wanted));
-        if has(Why::Excluded) {
-            Kind::NoCapacity
-        } else if has(Why::NeedsLogin) {
-            Kind::NeedsLogin
-        } else if has(Why::NeedsVerification) {
-            Kind::NeedsVerification
-        } else if has(Why::NotAllowed) {
-            Kind::NotAllowed
-        } else {
-            Kind::NoAccount
-        }
-    }
-
-    /// Says why `ask` gets nothing now, account by account.
-    pub(super) fn refusal(&self, now: Now, ask: &Ask, kind: Kind) -> Refusal {
-        let provider = &*ask.target.provider;
-        let slots: Vec<usize> = match &ask.account {
-            Some(reference) => self.resolve_for(reference, ask).into_iter().collect(),
-            None => self.rings.get(provider).map(|ring| ring.slots.clone()).unwrap_or_default(),
-        };
-        let obstacles = slots.into_iter().filter_map(|slot| {
-            let (why, until) = self.obstacle(slot, ask, now)?;
-            let until = until.map(|until| until.wall(now));
-            Some(Obstacle { account: self.accounts[slot].record.id, why, until })
-        });
-        let (mut accounts, mut retry_at, mut excluded) = (Vec::new(), None::<Wall>, true);
-        for obstacle in obstacles {
-            excluded &= obstacle.why == Why::Excluded;
-            retry_at = [retry_at, obstacle.until].into_iter().flatten().min();
-            if accounts.len() < MOST_OBSTACLES {
-                accounts.push(obstacle);
-            }
-        }
-        let soon = retry_at.map(|at| format!("; the first is free in {}", spoken(at.since(now.wall))));
-        let soon = soon.unwrap_or_default();
-        let (message, hint) = match kind {
-            Kind::AllLimited => (format!("every {provider} account is limited{soon}"), None),
-            Kind::NoCapacity if excluded && !accounts.is_empty() => {
-                (format!("every {provider} account is excluded by this request"), None)
-            }
-            Kind::NoCapacity => (format!("every {provider} account is in use or limited{soon}"), None),
-            Kind::WaitTimeout => (format!("no {provider} account became free in time{soon}"), None),
-            Kind::NeedsLogin => (
-                format!("the {provider} account needs a new login"),
-                Some("see `lessor account list`; add the account again with a working credential"),
-            ),
-            Kind::NeedsVerification => (
-                format!("the {provider} account waits for a confirmation with its provider"),
-                Some("see `lessor account list` for where to confirm"),
-            ),
-            Kind::NotAllowed => (
-                format!(
-                    "no {provider} account may be held by {}",
-                    ask.agent.as_deref().unwrap_or("a holder that names no agent")
-                ),
-                Some("name the agent (`agent`), or widen the account: `lessor account set A use=any`"),
-            ),
-            _ => (format!("every {provider} account is disabled"), Some("`lessor account enable A` turns one on")),
-        };
-        Refusal { kind, message, retry_at, accounts, hint: hint.map(str::to_owned) }
-    }
-
-    fn no_account(&self, ask: &Ask) -> Refusal {
-        let provider = &*ask.target.provider;
-        Refusal::new(Kind::NoAccount, format!("there is no {provider} account"))
-            .hint(format!("`lessor account add {provider} --api-key-stdin` adds one"))
     }
 
     /// How long a request may wait.
     pub(super) fn patience(&self, ask: &Ask) -> std::time::Duration {
         ask.wait.unwrap_or(self.settings.limits.max_rate_limit_wait)
-    }
-
-    fn resolve_for(&self, reference: &str, ask: &Ask) -> Result<usize, Refusal> {
-        self.resolve(reference, Some(&ask.target.provider))
-    }
-
-    /// Finds an account, of `provider` where one is given: by id, label, email, or a unique prefix of an id.
-    pub(super) fn resolve(&self, reference: &str, provider: Option<&str>) -> Result<usize, Refusal> {
-        let of_provider = |slot: usize| provider.is_none_or(|provider| self.accounts[slot].record.provider == provider);
-        let by_id = reference.parse::<AccountId>().ok().and_then(|id| self.slots.get(&id).copied());
-        if let Some(slot) = by_id.filter(|slot| of_provider(*slot)) {
-            return Ok(slot);
-        }
-        // for label, email and prefix: the first match, and how many there are
-        let mut found = [(None, 0_u32); 3];
-        for (slot, account) in self.accounts.iter().enumerate().filter(|(slot, _)| of_provider(*slot)) {
-            let record = &account.record;
-            let matches = [
-                record.label.as_deref() == Some(reference),
-                record.email.as_deref() == Some(reference),
-                !reference.is_empty() && record.id.starts_with(reference),
-            ];
-            for ((first, count), matches) in found.iter_mut().zip(matches) {
-                *first = first.or(matches.then_some(slot));
-                *count += u32::from(matches);
-            }
-        }
-        match found.into_iter().find_map(|(slot, count)| Some((slot?, count))) {
-            Some((slot, 1)) => return Ok(slot),
-            Some(_) => {
-                let message = format!("{reference:?} names several accounts");
-                return Err(Refusal::new(Kind::UnknownAccount, message).hint("use the account's whole id"));
-            }
-            None => {}
-        }
-        let of = provider.map(|provider| format!(" of {provider}")).unwrap_or_default();
-        Err(Refusal::new(Kind::UnknownAccount, format!("there is no account {reference:?}{of}"))
-            .hint("`lessor account list` shows them all"))
     }
 }
 

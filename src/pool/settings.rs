@@ -13,8 +13,8 @@ pub struct Settings {
     pub selection: Selection,
     /// How long limits are waited for, and lie without a server's word.
     pub limits: Limits,
-    /// Quota thresholds.
-    pub quota: Quota,
+    /// Pools, thresholds and reserves.
+    pub quota: QuotaSettings,
     /// Policy per account.
     pub accounts: Vec<AccountSettings>,
 }
@@ -161,9 +161,48 @@ pub struct Limits {
 
 /// `[quota]`, as far as the pool needs it.
 #[derive(Clone, PartialEq, Debug)]
-pub struct Quota {
+pub struct QuotaSettings {
+    /// The Gemini pool to start on.
+    pub primary: Primary,
+    /// Whether and how the other pool is tried.
+    pub fallback: Fallback,
     /// Above this utilisation an account ranks last; 1 turns it off.
     pub soft_threshold: f64,
+    /// Reserves kept per model.
+    pub protect: Vec<Protect>,
+}
+
+/// The Gemini pool to start on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Primary {
+    /// The pool of Antigravity.
+    #[default]
+    Antigravity,
+    /// The pool of the Gemini CLI.
+    GeminiCli,
+}
+
+/// Whether and how the second pool is tried.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Fallback {
+    /// Never.
+    #[default]
+    Off,
+    /// After every account's first pool.
+    AccountsFirst,
+    /// On the same account before the next account.
+    SameAccountFirst,
+}
+
+/// A reserve: an account whose rest is smaller serves none of these models.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Protect {
+    /// Patterns of the models' names; `*` stands for any letters.
+    pub models: Vec<String>,
+    /// The fraction of the quota that is kept, 0 to 1.
+    pub below: f64,
 }
 
 /// `[accounts."X"]`: what the configuration says of one account; it wins over the record.
@@ -248,8 +287,8 @@ impl Default for Limits {
     }
 }
 
-impl Default for Quota {
+impl Default for QuotaSettings {
     fn default() -> Self {
-        Self { soft_threshold: 0.9 }
+        Self { primary: Primary::default(), fallback: Fallback::default(), soft_threshold: 0.9, protect: Vec::new() }
     }
 }

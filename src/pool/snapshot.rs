@@ -6,6 +6,7 @@ use super::id::Fence;
 use super::lease::{Ending, Lease};
 use super::limit::{Limit, LimitRecord, Source};
 use super::limits::LONGEST_BELIEVED;
+use super::recovery::{LONG, Phase};
 use super::session::SessionRecord;
 use super::settings::Settings;
 use super::time::{Deadline, Now};
@@ -37,10 +38,9 @@ impl Pool {
     /// The durable part of the state.
     #[must_use]
     pub fn snapshot(&self, now: Now) -> Snapshot {
-        let limits = self
-            .accounts
-            .iter()
-            .flat_map(|account| account.limits.iter().map(|limit| limits::record(account.record.id, limit, now)));
+        let limits = self.accounts.iter().flat_map(|account| {
+            account.limits.iter().filter(|l| l.is_kept()).map(|limit| limits::record(account.record.id, limit, now))
+        });
         // sorted: the same state gives the same bytes
         let mut sessions: Vec<SessionRecord> = self.sessions.records(now).collect();
         sessions.sort_unstable_by(|a, b| (&a.provider, &a.session).cmp(&(&b.provider, &b.session)));
@@ -70,7 +70,7 @@ impl Pool {
         for limit in snapshot.limits {
             pool.restore_limit(now, limit, effects);
         }
-        pool.find_next_limit_end();
+        pool.find_next_limit_end(now);
         pool.refresh_all();
         for record in &snapshot.sessions {
             if pool.slots.contains_key(&record.account) {
@@ -89,12 +89,17 @@ impl Pool {
 
     fn restore_limit(&mut self, now: Now, record: LimitRecord, effects: &mut Vec<Effect>) {
         let Some(&slot) = self.slots.get(&record.account) else { return };
-        let LimitRecord { account, key, scope, reason, until, source } = record;
+        let LimitRecord { account, key, scope, reason, until, source, since, evidence, link } = record;
+        let long = since.is_some_and(|since| until.since(since) >= LONG);
+        let since = since.unwrap_or(now.wall);
         // a time the server named is a time of day; a guessed wait is a span, which a set clock does not change
         let span = source != Source::Server && until <= now.wall.after(LONGEST_BELIEVED);
         let until = if span { Deadline::Mono(now.mono_of(until)) } else { Deadline::Wall(until) };
-        let limit = Limit { key, scope, reason, until, source };
-        if limit.until.passed(now) {
+        let mut limit = Limit { since, evidence, link, long, ..Limit::new(scope, key, reason, until, source) };
+        if limit.until.passed(now) && long {
+            // nobody has found out yet whether it is over
+            limit.phase = Phase::HalfOpen(None);
+        } else if limit.until.passed(now) {
             effects.push(Effect::DropLimit(account, Some((scope, limit.key))));
             return;
         }

@@ -7,12 +7,13 @@ use super::hot::Hot;
 use super::id::AccountId;
 use super::select::process_of;
 use super::settings::{Selection, Strategy};
+use super::target::Quota;
 use super::time::{Now, Past};
 use super::{Pool, Ring};
 
 /// What the current account is ahead by in `hybrid`.
 /// Source: opencode-antigravity-auth's rotation; its later threshold of 100 can never refuse, so 150 is the rule.
-const STICKINESS: f64 = 150.0;
+pub(super) const STICKINESS: f64 = 150.0;
 /// Weight of a health point.
 const PER_HEALTH: f64 = 2.0;
 /// Weight of a full bucket.
@@ -24,8 +25,8 @@ const MOST_IDLE_SECONDS: f64 = 3600.0;
 /// What an account counts as used while nothing is known of it: neither fresh nor spent.
 const UNKNOWN_UTILIZATION: f64 = 0.5;
 /// The window `least-used` and `drain-soonest` look at first, and the one that breaks ties.
-const WEEKLY: &str = "7d";
-const SHORT: &str = "5h";
+pub(super) const WEEKLY: &str = "7d";
+pub(super) const SHORT: &str = "5h";
 
 /// Where the order starts for a holder without a session, when `pid_offset` is on.
 pub(super) fn offset(pool: &Pool, ask: &Ask, ring: &Ring) -> Option<usize> {
@@ -38,8 +39,14 @@ pub(super) fn offset(pool: &Pool, ask: &Ask, ring: &Ring) -> Option<usize> {
     (start + process.pid as usize).checked_rem(ring.slots.len())
 }
 
+/// The family's current account.
+pub(super) fn current(pool: &Pool, ask: &Ask, ring: &Ring) -> Option<usize> {
+    let pointer = ring.families.get(&ask.target.family)?;
+    pool.slots.get(&pointer.current?).copied()
+}
+
 /// Picks from `ties`, which are not empty and lead the order equally.
-pub(super) fn pick(pool: &Pool, now: Now, ask: &Ask, ring: &Ring, ties: &[usize]) -> usize {
+pub(super) fn pick(pool: &Pool, now: Now, ask: &Ask, quota: Quota<'_>, ring: &Ring, ties: &[usize]) -> usize {
     if let [only] = ties {
         return *only;
     }
@@ -55,23 +62,23 @@ pub(super) fn pick(pool: &Pool, now: Now, ask: &Ask, ring: &Ring, ties: &[usize]
         }
         Strategy::Hybrid => {
             let current = pointer.and_then(|pointer| pointer.current).and_then(|id| pool.slots.get(&id));
-            least(pool, ties, now, ask, |slot| {
+            least(pool, ties, now, quota, |slot| {
                 let (level, score) = hybrid_rank(selection, &pool.hot[slot], now);
                 let bonus = if current == Some(&slot) { STICKINESS } else { 0.0 };
                 (level, -(score + bonus))
             })
         }
-        Strategy::LeastUsed => least(pool, ties, now, ask, |slot| {
+        Strategy::LeastUsed => least(pool, ties, now, quota, |slot| {
             let used = |window| {
                 if pool.hot[slot].like.unmeasured {
                     return UNKNOWN_UTILIZATION;
                 }
                 let account = &pool.accounts[slot];
-                account.usage.window(window, &ask.target.key, now.wall).map_or(UNKNOWN_UTILIZATION, |w| w.utilization)
+                account.usage.window(window, quota, now.wall).map_or(UNKNOWN_UTILIZATION, |w| w.utilization)
             };
             (used(WEEKLY), used(SHORT))
         }),
-        Strategy::DrainSoonest => least(pool, ties, now, ask, |slot| {
+        Strategy::DrainSoonest => least(pool, ties, now, quota, |slot| {
             if pool.hot[slot].like.unmeasured {
                 return (f64::INFINITY, 0.0);
             }
@@ -79,7 +86,7 @@ pub(super) fn pick(pool: &Pool, now: Now, ask: &Ask, ring: &Ring, ties: &[usize]
             // a window without room left drains no further, and an unknown reset is no reason to hurry
             let resets_at = account
                 .usage
-                .window(WEEKLY, &ask.target.key, now.wall)
+                .window(WEEKLY, quota, now.wall)
                 .filter(|window| window.utilization < 1.0)
                 .and_then(|window| window.resets_at);
             (resets_at.map_or(f64::INFINITY, |at| at.0 as f64), 0.0)
@@ -99,7 +106,7 @@ pub fn hybrid_score(health: f64, tokens: f64, max_tokens: f64, idle_seconds: f64
 
 /// How far the rules must be relaxed for the account (0: not at all, 1: no token, 2: not healthy), and its score.
 #[inline]
-fn hybrid_rank(selection: &Selection, account: &Hot, now: Now) -> (f64, f64) {
+pub(super) fn hybrid_rank(selection: &Selection, account: &Hot, now: Now) -> (f64, f64) {
     let health = account.health.score(&selection.health, now.mono);
     let tokens = account.bucket.tokens(&selection.tokens, now.mono);
     let level = if health < selection.health.min_usable {
@@ -121,9 +128,9 @@ pub(super) fn first_from(pool: &Pool, ties: &[usize], start: usize) -> usize {
 }
 
 /// The least of `ties` by `key`, then by what is used, then by the time of the last use, then by place.
-fn least(pool: &Pool, ties: &[usize], now: Now, ask: &Ask, key: impl Fn(usize) -> (f64, f64)) -> usize {
+fn least(pool: &Pool, ties: &[usize], now: Now, quota: Quota<'_>, key: impl Fn(usize) -> (f64, f64)) -> usize {
     let used = |slot: usize| {
-        let highest = || pool.accounts[slot].usage.highest(&ask.target.key, now.wall);
+        let highest = || pool.accounts[slot].usage.highest(quota, now.wall);
         if pool.hot[slot].like.unmeasured { UNKNOWN_UTILIZATION } else { highest().unwrap_or(UNKNOWN_UTILIZATION) }
     };
     let mut chosen = ties[0];

@@ -1,6 +1,18 @@
 //! What is known of an account's quota windows; unknown is not zero.
 
-use super::time::Wall;
+use std::time::Duration;
+
+use crate::limits::Scope;
+
+use super::glob;
+use super::limit::Limit;
+use super::target::Quota;
+use super::time::{Now, Wall};
+
+/// Most windows of one account.
+const MOST_WINDOWS: usize = 64;
+/// Two times of one reset are this close: upstreams state them with jitter.
+const SLACK: Duration = Duration::from_secs(60);
 
 /// One window of a quota.
 #[derive(Clone, PartialEq, Debug)]
@@ -13,7 +25,7 @@ pub struct Window {
     pub resets_at: Option<Wall>,
     /// When this was learnt.
     pub as_of: Wall,
-    /// The quota key it belongs to; empty for the whole account.
+    /// The quota key it belongs to, or that and a pattern of models behind a colon; empty for the whole account.
     pub key: String,
 }
 
@@ -25,22 +37,64 @@ pub struct Usage {
 }
 
 impl Usage {
-    /// Windows that count for `key` and have not been reset since they were read.
-    pub fn live(&self, key: &str, now: Wall) -> impl Iterator<Item = &Window> {
-        self.windows.iter().filter(move |window| {
-            (window.key.is_empty() || window.key == key) && window.resets_at.is_none_or(|reset| reset > now)
-        })
+    /// Windows that count for `quota` and have not been reset since they were read.
+    pub fn live(&self, quota: Quota<'_>, now: Wall) -> impl Iterator<Item = &Window> {
+        self.windows
+            .iter()
+            .filter(move |window| quota.is_under(&window.key) && window.resets_at.is_none_or(|reset| reset > now))
     }
 
-    /// The window of this name, if it counts for `key`.
+    /// The window of this name, if it counts for `quota`; of two, the fuller one.
     #[must_use]
-    pub fn window(&self, name: &str, key: &str, now: Wall) -> Option<&Window> {
-        self.live(key, now).find(|window| window.name == name)
+    pub fn window(&self, name: &str, quota: Quota<'_>, now: Wall) -> Option<&Window> {
+        let named = self.live(quota, now).filter(|window| window.name == name);
+        named.max_by(|a, b| a.utilization.total_cmp(&b.utilization))
     }
 
-    /// The highest utilisation of any live window of `key`.
+    /// The highest utilisation of any live window of `quota`.
     #[must_use]
-    pub fn highest(&self, key: &str, now: Wall) -> Option<f64> {
-        self.live(key, now).map(|window| window.utilization).max_by(f64::total_cmp)
+    pub fn highest(&self, quota: Quota<'_>, now: Wall) -> Option<f64> {
+        self.live(quota, now).map(|window| window.utilization).max_by(f64::total_cmp)
     }
+
+    /// Takes in windows read from an answer; those it does not name stay as they were.
+    pub(super) fn learn(&mut self, windows: Vec<Window>) {
+        for window in windows {
+            let same = |known: &Window| known.name == window.name && known.key == window.key;
+            match self.windows.iter().position(same) {
+                Some(at) if self.windows[at].as_of <= window.as_of => self.windows[at] = window,
+                None if self.windows.len() < MOST_WINDOWS => self.windows.push(window),
+                Some(_) | None => {}
+            }
+        }
+    }
+
+    /// Whether it is newer than the limit and shows room in all that counts for it: for a model's limit the model's own
+    /// windows, else the quota's or the account's; one of them must be as long as what is left of the limit.
+    pub(super) fn speaks_against(&self, limit: &Limit, now: Now) -> bool {
+        let until = limit.until.wall(now);
+        let concerns = |window: &&Window| match limit.scope {
+            Scope::Model => covers(&window.key, &limit.key),
+            Scope::Pool => window.key.is_empty() || window.key == limit.key,
+            Scope::Account => window.key.is_empty(),
+            Scope::Request | Scope::Service => false,
+        };
+        let (mut any, mut long_enough) = (false, false);
+        for window in self.windows.iter().filter(concerns) {
+            if window.as_of <= limit.since || window.utilization >= 1.0 {
+                return false;
+            }
+            any = true;
+            long_enough |= window.resets_at.is_none_or(|at| at.after(SLACK) >= until);
+        }
+        any && long_enough
+    }
+}
+
+/// Whether windows under `key` are those of the model's limit filed under `limit`.
+fn covers(key: &str, limit: &str) -> bool {
+    let (Some((quota, pattern)), Some((of, model))) = (key.split_once(':'), limit.split_once(':')) else {
+        return false;
+    };
+    quota == of && glob::matches(pattern, model)
 }

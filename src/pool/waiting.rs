@@ -24,6 +24,7 @@ impl Pool {
         if deadline <= now.mono || choice.too_late(deadline) {
             let mut refusal = self.refusal(now, &ask, kind);
             refusal.retry_at = refusal.retry_at.or(self.grace_until.map(|until| now.wall_of(until)));
+            self.note_refused(now, &ask, &refusal);
             return Err(refusal);
         }
         if self.queue.len() >= MOST_WAITERS {
@@ -81,10 +82,10 @@ impl Pool {
             };
             let known = alike.is_some();
             match choice {
-                Choice::Grant { slot, by_order } => {
+                Choice::Grant { slot, by, other } => {
                     let Some(Waiter { ask, .. }) = self.queue.remove(id) else { continue };
                     let request = ask.request_id.clone();
-                    let fence = self.grant(now, ask, slot, by_order, effects);
+                    let fence = self.grant(now, ask, slot, (by, other), effects);
                     if let Some(request) = request {
                         self.remember(now, &request, &Reply::Held(fence));
                     }
@@ -154,7 +155,9 @@ impl Pool {
 
     fn give_up(&mut self, now: Now, waiter: WaiterId, kind: Kind, effects: &mut Vec<Effect>) {
         let Some(waiting) = self.queue.get(waiter) else { return };
-        let refusal = self.refusal(now, &waiting.ask, kind);
+        let ask = waiting.ask.clone();
+        let refusal = self.refusal(now, &ask, kind);
+        self.note_refused(now, &ask, &refusal);
         self.answer(waiter, Err(refusal), effects);
     }
 }

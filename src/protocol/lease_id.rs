@@ -185,7 +185,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::pool::{Bind, ConnectionId, Holder, Target, Wall};
+    use crate::pool::{Bind, By, ConnectionId, Holder, Target, Wall};
 
     fn lease(account: u64, fence: u64, texts: [Option<String>; 4], exclusive: bool) -> Lease {
         let [model, pool, session, label] = texts;
@@ -198,6 +198,7 @@ mod tests {
                 key: "k".into(),
                 pool: pool.map(Arc::from),
                 model: model.map(Into::into),
+                names: None,
             },
             session: session.map(Into::into),
             label: label.map(Into::into),
@@ -206,6 +207,7 @@ mod tests {
             holder: Holder::default(),
             exclusive,
             pinned: false,
+            by: By::Resumed,
             ttl: None,
             expires: None,
             granted_at: Wall(0),

@@ -2,6 +2,7 @@
 
 mod catalog;
 mod environment;
+mod models;
 
 pub use catalog::{BadTarget, Catalog};
 pub use environment::{Environment, environment};

@@ -1,6 +1,7 @@
 //! Loading: what the tables hold, as the pool wants it. A row this version cannot read is left out, and stays.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::types::FromSql;
@@ -8,8 +9,8 @@ use rusqlite::{Connection, Row};
 
 use crate::credential::{Credential, Fingerprint, Link, LinkMode};
 use crate::pool::{
-    AccountId, AccountRecord, Bind, Fence, Holder, Lease, LimitRecord, Mono, Process, SessionRecord, Snapshot, Target,
-    Wall,
+    AccountId, AccountRecord, Bind, By, Fence, Holder, Lease, LimitRecord, Mono, Process, SessionRecord, Snapshot,
+    Target, Wall,
 };
 
 use super::names::{self, Unknown};
@@ -145,6 +146,8 @@ fn lease(row: &Row<'_>) -> Read<Lease> {
         "ttl" => Bind::Ttl,
         other => return Err(Unknown::new("bind", other).into()),
     };
+    let names: Option<String> = row.get("names")?;
+    let names = names.map(|text| serde_json::from_str(&text).map_err(|_| Unknown::new("names of a lease", &text)));
     Ok(Lease {
         fence: Fence(number(row, "fence")?),
         account: id(row, "account")?,
@@ -154,6 +157,7 @@ fn lease(row: &Row<'_>) -> Read<Lease> {
             key: row.get("key")?,
             pool: row.get("pool")?,
             model: row.get("model")?,
+            names: names.transpose()?.map(Arc::new),
         },
         session: row.get("session")?,
         label: row.get("label")?,
@@ -162,6 +166,7 @@ fn lease(row: &Row<'_>) -> Read<Lease> {
         holder: Holder { process: process(row, "holder_pid", "holder_start")?, program: row.get("holder_program")? },
         exclusive: row.get("exclusive")?,
         pinned: row.get("pinned")?,
+        by: By::Resumed,
         ttl: optional_number(row, "ttl")?.map(Duration::from_millis),
         expires: optional_number(row, "expires")?.map(Mono),
         granted_at: Wall(number(row, "granted_at")?),
@@ -186,6 +191,9 @@ fn limit(row: &Row<'_>) -> Read<LimitRecord> {
         reason: names::reason(&text(row, "reason")?)?,
         until: Wall(number(row, "until")?),
         source: names::source(&text(row, "source")?)?,
+        since: optional_number(row, "since")?.map(Wall),
+        evidence: row.get("evidence")?,
+        link: row.get("link")?,
     })
 }
 

@@ -209,12 +209,14 @@ fn save_lease(database: &Connection, lease: &Lease) -> Result<(), Fault> {
         Bind::Connection(_) => return Err(Fault::Refused("a lease bound to a connection ends with it".into())),
     };
     let holder = lease.holder.process;
+    let names = lease.target.names.as_deref().map(serde_json::to_string).transpose();
+    let names = names.map_err(|error| Fault::Refused(format!("the names of a lease are not text: {error}")))?;
     run(
         database,
         "INSERT OR REPLACE INTO lease (fence, account, provider, family, key, pool, model, session, label, agent, \
          bind, bind_pid, bind_start, holder_pid, holder_start, holder_program, exclusive, pinned, ttl, expires, \
-         granted_at, request_id) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, \
-         ?17, ?18, ?19, ?20, ?21, ?22)",
+         granted_at, request_id, names) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, \
+         ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23)",
         params![
             integer(lease.fence.0),
             lease.account.to_string(),
@@ -238,6 +240,7 @@ fn save_lease(database: &Connection, lease: &Lease) -> Result<(), Fault> {
             lease.expires.map(|at| integer(at.0)),
             integer(lease.granted_at.0),
             lease.request_id.as_deref(),
+            names,
         ],
     )
 }
@@ -245,7 +248,8 @@ fn save_lease(database: &Connection, lease: &Lease) -> Result<(), Fault> {
 fn save_limit(database: &Connection, limit: &LimitRecord) -> Result<(), Fault> {
     run(
         database,
-        "INSERT OR REPLACE INTO limits (account, scope, key, reason, until, source) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        "INSERT OR REPLACE INTO limits (account, scope, key, reason, until, source, since, evidence, link) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
         params![
             limit.account.to_string(),
             limit.scope.name(),
@@ -253,6 +257,9 @@ fn save_limit(database: &Connection, limit: &LimitRecord) -> Result<(), Fault> {
             limit.reason.name(),
             integer(limit.until.0),
             limit.source.name(),
+            limit.since.map(|at| integer(at.0)),
+            limit.evidence.as_deref(),
+            limit.link.as_deref(),
         ],
     )
 }

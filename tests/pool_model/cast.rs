@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lessor::pool::{
-    AccountChange, AccountId, AccountRecord, AccountSettings, Ask, Bind, ConnectionId, CredentialKind, Holder, Kind,
-    Lease, Mode, Overflow, Process, Refusal, Reply, Settings, Standing, Strategy, Target, Tier, Wall,
+    AccountChange, AccountId, AccountRecord, AccountSettings, Ask, Bind, ConnectionId, CredentialKind, Fallback,
+    Holder, Kind, Lease, Mode, Names, Overflow, Process, Protect, Refusal, Reply, Route, Settings, Standing, Strategy,
+    Target, Tier, Wall,
 };
 
 use crate::ops::AskOp;
@@ -22,13 +23,18 @@ pub fn process_of(n: u8) -> Process {
     Process { pid: 100 + u32::from(n), start: 7 }
 }
 
+/// Key 0 is one of an account's two quotas, and the other one is `j0`.
 pub fn target_of(provider: u8, key: u8, model: Option<u8>) -> Target {
+    let model = model.map(|model| format!("m{model}").into_boxed_str());
+    let other = Route { key: "j0".into(), pool: "j".into(), model: model.clone(), first: false };
+    let names = Names { other: (key == 0).then_some(other), ..Names::default() };
     Target {
         provider: Arc::from(format!("p{provider}")),
         family: Arc::from(format!("f{key}")),
         key: Arc::from(format!("k{key}")),
-        pool: None,
-        model: model.map(|model| format!("m{model}").into()),
+        pool: (key == 0).then(|| Arc::from("k")),
+        model,
+        names: (key == 0).then(|| Arc::new(names)),
     }
 }
 
@@ -64,7 +70,7 @@ pub fn ask_of(op: &AskOp) -> Ask {
 
 pub fn ask_again(lease: &Lease) -> Ask {
     Ask {
-        target: lease.target.clone(),
+        target: lease.target.as_asked(),
         connection: ConnectionId(0),
         bind: lease.bind,
         holder: lease.holder.clone(),
@@ -88,7 +94,7 @@ pub fn record_of(id: u8, provider: u8, capacity: u8, uses: u8, tier: u8, priorit
         label: Some(format!("l{}", id % 8)),
         email: (id.is_multiple_of(3)).then(|| "shared@x.y".into()),
         tier: [Tier::Ultra, Tier::Pro, Tier::Free, Tier::Unknown][tier as usize % 4],
-        kind: CredentialKind::Oauth,
+        kind: if id == 5 { CredentialKind::ApiKey } else { CredentialKind::Oauth },
         standing: Standing::Ready,
         enabled: true,
         disabled_reason: None,
@@ -116,7 +122,7 @@ pub fn change_of(n: u8, what: u8) -> AccountChange {
     }
 }
 
-pub fn settings_of(overflow: u8, mode: u8, strategy: u8, bits: u8) -> Settings {
+pub fn settings_of(overflow: u8, mode: u8, strategy: u8, bits: u8, quota: u8) -> Settings {
     let bit = |n: u8| bits >> n & 1 == 1;
     let mut settings = Settings::default();
     settings.leases.overflow = [Overflow::Share, Overflow::Wait, Overflow::Fail][overflow as usize];
@@ -130,6 +136,11 @@ pub fn settings_of(overflow: u8, mode: u8, strategy: u8, bits: u8) -> Settings {
     settings.selection.pid_offset = bit(3);
     settings.selection.tier_first = bit(4);
     settings.selection.reuse_window = Duration::from_secs(if bit(5) { 60 } else { 0 });
+    settings.quota.fallback = [Fallback::Off, Fallback::AccountsFirst, Fallback::SameAccountFirst][quota as usize % 3];
+    if quota >= 3 {
+        let models = vec![if quota >= 6 { "*".to_owned() } else { "m0".to_owned() }];
+        settings.quota.protect = vec![Protect { models, below: 0.3 }];
+    }
     settings.limits.switch_on_first_rate_limit = !bit(6);
     if bit(7) {
         settings.accounts.push(AccountSettings { name: "l1".into(), enabled: Some(false), ..Default::default() });

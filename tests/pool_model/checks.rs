@@ -3,13 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use lessor::limits::Scope;
 use lessor::pool::{
-    Action, Bind, Command, Deadline, Effect, Ending, Event, Fence, Kind, Lease, Limit, LimitRecord, Mode, Mono, Now,
-    Refusal, Reply, Ticket, WaiterId,
+    AccountId, Action, Ask, Bind, Command, Deadline, Effect, Ending, Event, Fallback, Fence, Kind, Lease, Limit,
+    LimitRecord, Mode, Mono, Now, Refusal, Reply, Ticket, WaiterId,
 };
 
 use crate::cast::ask_again;
 use crate::harness::World;
+use crate::limits::{MLimit, Phase};
 use crate::reference::{MWaiter, Verdict};
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -66,6 +68,7 @@ impl World {
                     self.store.limits.retain(|key, _| key.0 != id);
                 }
                 Effect::DropLimit(id, Some((scope, key))) => {
+                    self.dropped(command, id, scope, &key);
                     drop(self.store.limits.remove(&(id, scope, key)));
                 }
                 Effect::ReserveFences(mark) => {
@@ -122,7 +125,13 @@ impl World {
             assert!(!self.model.draining, "granted while the daemon ends");
             assert!(lease.fence > self.model.newest, "{:?} after {:?} (I4)", lease.fence, self.model.newest);
             self.model.newest = lease.fence;
+            let before = match command {
+                Command::Report { fence, .. } => self.moved_from(*fence, &ask),
+                _ => None,
+            };
             match self.model.verdict(&ask, since) {
+                // the other quota of the same account goes before another account
+                _ if before.is_some() => assert_eq!(Some(lease.account), before),
                 Verdict::Grant(allowed) => {
                     assert!(
                         allowed.contains(&lease.account),
@@ -148,6 +157,15 @@ impl World {
                 label: lease.label.clone(),
             });
         }
+    }
+
+    /// The account a report's lease had, if that serves the request on its other quota and is to.
+    fn moved_from(&self, fence: Fence, ask: &Ask) -> Option<AccountId> {
+        let same_account = self.model.settings.quota.fallback == Fallback::SameAccountFirst;
+        let ticket = self.tickets.iter().find(|ticket| ticket.fence == fence)?;
+        let account = self.model.account(ticket.account)?;
+        let open = self.model.obstacle(account, ask).is_none();
+        (same_account && ask.target.turned().is_some() && open).then_some(ticket.account)
     }
 
     /// Nobody before this one in the order could have been served.
@@ -189,12 +207,35 @@ impl World {
         assert!(until_of(&limit, now) <= now.mono.after(32 * DAY), "not to be believed: {limit:?}");
         let account = self.model.accounts.iter_mut().find(|account| account.record.id == record.account).unwrap();
         // after the clock was set the same limit is kept anew
-        if let Some(old) = account.limits.iter().find(same).filter(|old| **old != limit) {
-            assert!(until_of(&limit, now) > until_of(old, now), "{limit:?} replaces the longer {old:?} (I8)");
+        let old = account.limits.iter().find(|old| old.scope == limit.scope && old.key == limit.key);
+        if old.is_none_or(|old| old.until != limit.until) {
+            if let Some(old) = old {
+                assert!(until_of(&limit, now) > old.until.mono(now), "{limit:?} replaces the longer {old:?} (I8)");
+            }
+            let filed = MLimit::filed(&limit, now, old);
+            account.limits.retain(|old| old.scope != filed.scope || old.key != filed.key);
+            account.limits.push(filed);
         }
-        account.limits.retain(|old| !same(&old));
-        account.limits.push(limit);
         self.store.limits.insert((record.account, record.scope, record.key.clone()), record);
+    }
+
+    /// A limit is forgotten: by time, or by what proves that it is over (I7).
+    fn dropped(&mut self, command: &Command, id: AccountId, scope: Scope, key: &str) {
+        let now = self.model.now;
+        let Some(account) = self.model.accounts.iter_mut().find(|account| account.record.id == id) else { return };
+        let Some(at) = account.limits.iter().position(|limit| limit.scope == scope && limit.key == key) else {
+            return;
+        };
+        let limit = &account.limits[at];
+        let proof = match (&limit.phase, command) {
+            (Phase::Ramp(..), _) => return,
+            (_, Command::SetUsage(..)) => account.usage.windows.iter().all(|window| window.utilization < 1.0),
+            // the request was to blame
+            (Phase::Closed { .. }, Command::Report { .. }) => true,
+            _ => limit.until.passed(now),
+        };
+        assert!(proof, "{limit:?} is dropped by {command:?}");
+        account.limits.remove(at);
     }
 
     /// Both know the same, and nobody waits who need not.
@@ -224,13 +265,29 @@ impl World {
             let _ = self.pool.eta(now, waiter.id);
         }
         for account in &self.model.accounts {
-            let sorted = |limits: &[Limit]| {
-                let mut all: Vec<_> = limits.iter().map(|l| (l.scope, l.key.clone(), until_of(l, now))).collect();
-                all.sort_unstable();
-                all
+            let found = self.pool.account(account.record.id).expect("it exists").limits().iter();
+            let mut found: Vec<_> = found
+                .map(|l| (l.scope, l.key.clone(), until_of(l, now), l.holds(now), l.opens_at().map(|at| at.mono(now))))
+                .collect();
+            found.sort_unstable();
+            let known = account.limits.iter().map(|limit| {
+                let (shut, opens) = limit.shut(now);
+                (limit.scope, limit.key.clone(), limit.until.mono(now), shut, opens)
+            });
+            let mut known: Vec<_> = known.collect();
+            known.sort_unstable();
+            let same = |(found, known): (&(_, _, _, bool, _), &(_, _, _, bool, _))| {
+                let plain =
+                    |limit: &(Scope, String, Mono, bool, Option<Mono>)| (limit.0, limit.1.clone(), limit.2, limit.3);
+                // when it opens matters only to who is kept out
+                plain(found) == plain(known) && (!found.3 || found.4 == known.4)
             };
-            let known = self.pool.account(account.record.id).expect("it exists");
-            assert_eq!(sorted(known.limits()), sorted(&account.limits));
+            assert!(found.len() == known.len() && found.iter().zip(&known).all(same), "{found:?}, not {known:?}");
+            for limit in self.pool.account(account.record.id).expect("it exists").limits() {
+                let probe = limit.probe().map(|fence| self.model.leases.iter().find(|lease| lease.fence == fence));
+                let rightly = probe.is_none_or(|lease| lease.is_some_and(|lease| lease.account == account.record.id));
+                assert!(rightly, "nobody is the probe of {limit:?}");
+            }
         }
         for lease in self.model.leases.iter().filter(|lease| lease.exclusive) {
             assert_eq!(self.model.load(lease.account), 1, "{lease:?} is not alone (I2)");

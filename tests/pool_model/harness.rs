@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use lessor::limits::{Reason, Scope};
 use lessor::pool::{
-    AccountId, AccountRecord, Ask, Bind, Command, ConnectionId, Deadline, Effect, Fence, Holder, Kind, Lease, Limit,
-    LimitRecord, Mono, Now, Outcome, Pool, Process, Refusal, Reply, SessionRecord, Settings, Snapshot, Source, Start,
-    Ticket, Usage, WaiterId, Wall, Window,
+    AccountId, AccountRecord, Action, Ask, Bind, Command, ConnectionId, Deadline, Effect, Fence, Finding, Holder, Kind,
+    Lease, Limit, LimitRecord, Mono, Now, Outcome, Pool, Process, Refusal, Reply, SessionRecord, Settings, Snapshot,
+    Source, Start, Ticket, Usage, WaiterId, Wall, Why, Window,
 };
 
-use crate::cast::{ask_of, change_of, id_of, kind, process_of, record_of, settings_of};
+use crate::cast::{ask_again, ask_of, change_of, id_of, kind, process_of, record_of, settings_of};
+use crate::limits::{MLimit, Phase};
 use crate::ops::{AskOp, Op};
 use crate::reference::{MAccount, MWaiter, Model, Verdict};
 
@@ -94,11 +95,13 @@ impl World {
             Op::Report { lease, reason, scope, wait_s } => {
                 if let Some(fence) = fence(*lease) {
                     let scopes = [Scope::Request, Scope::Model, Scope::Pool, Scope::Account, Scope::Service];
-                    let outcome = Outcome::Refused {
-                        reason: Reason::ALL[*reason as usize],
+                    let outcome = Outcome::Refused(Box::new(Finding {
                         scope: scopes.get(*scope as usize).copied(),
-                        wait: wait_s.map(|s| Duration::from_secs(s.into())),
-                    };
+                        ..Finding::reported(
+                            Reason::ALL[*reason as usize],
+                            wait_s.map(|s| Duration::from_secs(s.into())),
+                        )
+                    }));
                     self.just(Command::Report { fence, outcome });
                 }
             }
@@ -115,6 +118,7 @@ impl World {
             Op::Limit { account: n, scope, key, secs, wall } => {
                 let (scope, key) = match scope {
                     0 => (Scope::Account, String::new()),
+                    1 if *key == 2 => (Scope::Pool, "j0".to_owned()),
                     1 => (Scope::Pool, format!("k{key}")),
                     _ => (Scope::Model, format!("k0:m{key}")),
                 };
@@ -122,20 +126,24 @@ impl World {
                 let at = Wall((now.wall.0 as i64 + i64::from(*secs) * 1000).max(0) as u64);
                 let until = if *wall { Deadline::Wall(at) } else { Deadline::Mono(now.mono_of(at)) };
                 let source = if *wall { Source::Server } else { Source::Report };
-                let limit = Limit { key, scope, reason: Reason::QuotaExhausted, until, source };
+                let limit = Limit::new(scope, key, Reason::QuotaExhausted, until, source);
                 self.just(Command::SetLimit(account(*n), limit));
             }
             Op::Clear(n) => self.just(Command::ClearLimits(account(*n))),
             Op::Usage { account: n, key, used, resets_s } => {
                 let now = self.model.now.wall;
                 let resets_at = (*resets_s > 0).then(|| now.after(Duration::from_secs((*resets_s).into())));
-                let key = if *key == 2 { String::new() } else { format!("k{key}") };
+                let key = match *key {
+                    2 => String::new(),
+                    3 => "j0".to_owned(),
+                    _ => format!("k{key}"),
+                };
                 let window =
                     Window { name: "7d".into(), utilization: f64::from(*used) / 10.0, resets_at, as_of: now, key };
                 self.just(Command::SetUsage(account(*n), Usage { windows: vec![window] }));
             }
-            Op::Configure(overflow, mode, strategy, bits) => {
-                self.just(Command::Configure(Box::new(settings_of(*overflow, *mode, *strategy, *bits))));
+            Op::Configure(overflow, mode, strategy, bits, quota) => {
+                self.just(Command::Configure(Box::new(settings_of(*overflow, *mode, *strategy, *bits, *quota))));
             }
             Op::Drain => self.just(Command::Drain),
             Op::Time { ms } => self.pass(u64::from(*ms), 0),
@@ -224,7 +232,7 @@ impl World {
         match answer {
             Ok(fence) => {
                 let lease = self.model.leases.iter_mut().find(|lease| lease.fence == fence).unwrap();
-                if lease.target != ask.target || lease.exclusive != ask.exclusive {
+                if lease.target.as_asked() != ask.target || lease.exclusive != ask.exclusive {
                     assert_eq!(kind(reply), Some(Kind::BadRequest));
                 } else {
                     assert_eq!(*reply, Ok(Reply::Held(fence)));
@@ -255,7 +263,7 @@ impl World {
         if self.model.leases.iter().any(|lease| lease.fence == fence) {
             return;
         }
-        let refused = Outcome::Refused { reason: Reason::AuthFailed, scope: None, wait: None };
+        let refused = Outcome::Refused(Box::new(Finding::reported(Reason::AuthFailed, None)));
         let reply = self.step(match what {
             0 => Command::Renew(fence),
             1 => Command::Release(fence),
@@ -348,7 +356,8 @@ impl World {
         for account in &mut model.accounts {
             account.fresh = false;
             account.usage = Usage::default();
-            account.limits = self.pool.account(account.record.id).unwrap().limits().to_vec();
+            let kept = self.pool.account(account.record.id).unwrap().limits().iter();
+            account.limits = kept.map(|limit| MLimit::kept(limit, now)).collect();
         }
         for (key, record) in &self.store.limits {
             let live = self.pool.account(key.0).unwrap().limits().iter();
@@ -371,6 +380,7 @@ impl World {
         self.model.pass(now);
         self.apply(&command, &reply);
         self.digest(&command, &reply, effects);
+        self.note_wait(&command, &reply);
         if !matches!(command, Command::Acquire(_) | Command::Resume { .. }) {
             self.compare();
         }
@@ -420,11 +430,45 @@ impl World {
             Command::SetUsage(id, usage) => {
                 for account in model.accounts.iter_mut().filter(|account| account.record.id == *id) {
                     account.usage = usage.clone();
+                    // what ramps has ended already: a reading may clear it away
+                    let kept = self.pool.account(*id).unwrap().limits();
+                    account.limits.retain(|limit| {
+                        let known = kept.iter().any(|known| known.scope == limit.scope && known.key == limit.key);
+                        known || !matches!(limit.phase, Phase::Ramp(..))
+                    });
+                }
+            }
+            Command::Report { fence, outcome: Outcome::Ok } if ok => {
+                for limit in model.accounts.iter_mut().flat_map(|account| &mut account.limits) {
+                    if matches!(limit.phase, Phase::Probing(Some((probe, _))) if probe == *fence) {
+                        limit.phase = Phase::Ramp(model.now.mono, 0);
+                    }
                 }
             }
             Command::Configure(settings) => model.settings = (**settings).clone(),
             Command::Drain => model.draining = true,
             _ => {}
+        }
+    }
+
+    /// Who waits out a limit on its own account is the first to come back.
+    fn note_wait(&mut self, command: &Command, reply: &Result<Reply, Refusal>) {
+        let (Command::Report { fence, .. }, Ok(Reply::Decision(decision))) = (command, reply) else { return };
+        let Some(lease) = self.model.leases.iter().find(|lease| lease.fence == *fence).cloned() else { return };
+        let now = self.model.now;
+        let Some(account) = self.model.account(lease.account) else { return };
+        let own = match self.model.obstacle(account, &ask_again(&lease)) {
+            Some((Why::Limited, Some(until))) => until.since(now.mono),
+            _ => return,
+        };
+        if decision.action != Action::Wait || own > decision.after {
+            return;
+        }
+        let account = self.model.accounts.iter_mut().find(|account| account.record.id == lease.account).unwrap();
+        for limit in account.limits.iter_mut().filter(|limit| limit.long && limit.blocks(&lease.target)) {
+            if let Phase::Closed { first_back } = &mut limit.phase {
+                first_back.get_or_insert(*fence);
+            }
         }
     }
 }

@@ -75,7 +75,7 @@ pub enum Op {
         used: u8,
         resets_s: u16,
     },
-    Configure(u8, u8, u8, u8),
+    Configure(u8, u8, u8, u8, u8),
     Drain,
     Time {
         ms: u32,
@@ -127,7 +127,7 @@ fn ask() -> impl Strategy<Value = AskOp> {
 
 fn op() -> impl Strategy<Value = Op> {
     let n = || 0..16u8;
-    let secs = || prop_oneof![6 => 1..100i32, 1 => 100..7_000i32, 1 => 2_700_000..2_900_000i32, 1 => -5..1i32];
+    let secs = || prop_oneof![6 => 1..100i32, 3 => 100..7_000i32, 1 => 2_700_000..2_900_000i32, 1 => -5..1i32];
     let add = (0..8u8, 0..2u8, 0..3u8, 0..5u8, 0..4u8, -1..=1i8);
     prop_oneof![
         24 => ask().prop_map(|ask| Op::Acquire(Box::new(ask))),
@@ -137,7 +137,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (n(), 0..3u8).prop_map(|(fence, what)| Op::Stale(fence, what)),
         4 => (n(), 0..4u8, prop::bool::weighted(0.1))
             .prop_map(|(lease, connection, forged)| Op::Resume { lease, connection, forged }),
-        2 => n().prop_map(Op::ReportOk),
+        4 => n().prop_map(Op::ReportOk),
         5 => (n(), 0..10u8, 0..8u8, option::weighted(0.5, prop_oneof![8 => 0..100u32, 1 => 2_764_000..3_000_000u32]))
             .prop_map(|(lease, reason, scope, wait_s)| Op::Report { lease, reason, scope, wait_s }),
         3 => (0..4u8).prop_map(Op::ConnectionClosed),
@@ -147,12 +147,13 @@ fn op() -> impl Strategy<Value = Op> {
         }),
         1 => (0..8u8).prop_map(Op::Remove),
         3 => (0..8u8, 0..10u8).prop_map(|(account, what)| Op::Change { account, what }),
-        3 => (0..8u8, 0..3u8, 0..2u8, secs(), any::<bool>())
+        3 => (0..8u8, 0..3u8, 0..3u8, secs(), any::<bool>())
             .prop_map(|(account, scope, key, secs, wall)| Op::Limit { account, scope, key, secs, wall }),
         1 => (0..8u8).prop_map(Op::Clear),
-        1 => (0..8u8, 0..3u8, 0..12u8, 0..300u16)
+        2 => (0..8u8, 0..4u8, 0..12u8, 0..300u16)
             .prop_map(|(account, key, used, resets_s)| Op::Usage { account, key, used, resets_s }),
-        2 => (0..3u8, 0..3u8, 0..5u8, any::<u8>()).prop_map(|(a, b, c, d)| Op::Configure(a, b, c, d)),
+        2 => (0..3u8, 0..3u8, 0..5u8, any::<u8>(), 0..9u8)
+            .prop_map(|(a, b, c, d, e)| Op::Configure(a, b, c, d, e)),
         8 => prop_oneof![3 => 1..3_000u32, 3 => 1_000..60_000u32, 1 => 60_000..7_300_000u32]
             .prop_map(|ms| Op::Time { ms }),
         2 => prop_oneof![2 => -100..100i32, 1 => -4_000_000..4_000_000i32].prop_map(|secs| Op::Jump { secs }),

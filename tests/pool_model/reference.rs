@@ -2,16 +2,17 @@
 
 use std::time::Duration;
 
-use lessor::limits::Scope;
 use lessor::pool::{
-    AccountId, AccountRecord, Ask, Bind, Fence, Kind, Lease, Limit, Mode, Mono, Now, Overflow, Process, Settings,
-    Standing, Tier, Usage, WaiterId, Why,
+    AccountId, AccountRecord, Ask, Bind, CredentialKind, Fallback, Fence, Kind, Lease, Mode, Mono, Now, Overflow,
+    Process, Protect, Settings, Standing, Tier, Usage, WaiterId, Why, Window,
 };
+
+use crate::limits::MLimit;
 
 /// An account as the reference knows it.
 pub struct MAccount {
     pub record: AccountRecord,
-    pub limits: Vec<Limit>,
+    pub limits: Vec<MLimit>,
     pub usage: Usage,
     /// Granted, or added, in this run: nothing older comes back.
     pub fresh: bool,
@@ -24,6 +25,9 @@ pub struct MWaiter {
     pub since: Mono,
     pub deadline: Mono,
 }
+
+/// What stands in an account's way, and until when.
+type Blocked = Option<(Why, Option<Mono>)>;
 
 /// What must come of a request.
 #[derive(Debug, PartialEq)]
@@ -67,8 +71,26 @@ impl Model {
         account.record.max_leases.unwrap_or(leases.per_account).min(leases.max_per_account).max(1) as usize
     }
 
-    /// What stands in the way, as the user would be told it.
-    pub fn obstacle(&self, account: &MAccount, ask: &Ask) -> Option<(Why, Option<Mono>)> {
+    /// What stands in the way, as the user would be told it: on every quota the request may use.
+    pub fn obstacle(&self, account: &MAccount, ask: &Ask) -> Blocked {
+        let turned = ask.target.turned();
+        let other = turned.filter(|_| self.settings.quota.fallback != Fallback::Off);
+        let Some(target) = other.filter(|_| account.record.kind != CredentialKind::ApiKey) else {
+            return self.obstacle_on(account, ask);
+        };
+        let first = self.obstacle_on(account, ask)?;
+        let second = self.obstacle_on(account, &Ask { target, ..ask.clone() })?;
+        match (first, second) {
+            ((Why::Limited | Why::Reserved, a), (Why::Limited | Why::Reserved, b)) => {
+                Some((first.0, a.zip(b).map(|(a, b)| a.min(b))))
+            }
+            ((Why::Limited | Why::Reserved, _), _) => Some(second),
+            _ => Some(first),
+        }
+    }
+
+    /// The same on the quota the target names.
+    pub fn obstacle_on(&self, account: &MAccount, ask: &Ask) -> Blocked {
         let record = &account.record;
         let configured = self.settings.accounts.iter().find(|c| record.label.as_deref() == Some(&*c.name));
         if !record.enabled || configured.and_then(|c| c.enabled) == Some(false) {
@@ -87,14 +109,16 @@ impl Model {
         if ask.exclude.contains(&record.id) {
             return Some((Why::Excluded, None));
         }
-        let blocks = |limit: &&Limit| match limit.scope {
-            Scope::Account => true,
-            Scope::Pool => limit.key == *ask.target.key,
-            Scope::Model => ask.target.model.as_ref().is_some_and(|m| limit.key == format!("{}:{m}", ask.target.key)),
-            _ => false,
-        };
-        if let Some(until) = account.limits.iter().filter(blocks).map(|limit| limit.until.mono(self.now)).max() {
-            return Some((Why::Limited, Some(until)));
+        let closed = account.limits.iter().filter(|limit| limit.blocks(&ask.target));
+        let closed = closed.map(|limit| limit.shut(self.now)).filter(|(shut, _)| *shut);
+        let closed: Vec<Option<Mono>> = closed.map(|(_, opens)| opens).collect();
+        if !closed.is_empty() {
+            let untils: Option<Vec<Mono>> = closed.into_iter().collect();
+            return Some((Why::Limited, untils.and_then(|untils| untils.into_iter().max())));
+        }
+        let reserved = self.reserved(account, ask);
+        if reserved.is_some() {
+            return reserved;
         }
         let most = match self.settings.leases.overflow {
             Overflow::Share => self.settings.leases.max_per_account as usize,
@@ -103,6 +127,25 @@ impl Model {
         let load = self.load(record.id);
         let taken = self.leases.iter().any(|lease| lease.account == record.id && lease.exclusive);
         (taken || load >= most || (ask.exclusive && load > 0)).then_some((Why::Busy, None))
+    }
+
+    fn windows<'a>(&'a self, account: &'a MAccount, ask: &'a Ask) -> impl Iterator<Item = &'a Window> {
+        let counts = account.usage.windows.iter().filter(|w| w.key.is_empty() || w.key == *ask.target.key);
+        counts.filter(|w| w.resets_at.is_none_or(|at| at > self.now.wall))
+    }
+
+    /// Until when a reserve keeps the request off the account; the patterns here are whole names.
+    fn reserved(&self, account: &MAccount, ask: &Ask) -> Blocked {
+        let model = ask.target.model.as_deref()?;
+        let named = |p: &&Protect| p.models.iter().any(|name| name == "*" || name == model);
+        let below = self.settings.quota.protect.iter().filter(named).map(|p| p.below).fold(0.0, f64::max);
+        let spent: Vec<&Window> =
+            self.windows(account, ask).filter(|w| below > 0.0 && 1.0 - w.utilization + 1e-9 < below).collect();
+        if spent.is_empty() {
+            return None;
+        }
+        let resets: Option<Vec<Mono>> = spent.iter().map(|w| Some(self.now.mono_of(w.resets_at?))).collect();
+        Some((Why::Reserved, resets.and_then(|resets| resets.into_iter().max())))
     }
 
     pub fn resolve(&self, name: &str, provider: &str) -> Option<AccountId> {
@@ -127,18 +170,52 @@ impl Model {
         if let Some(until) = self.grace {
             return Verdict::Wait { kind: Kind::NoCapacity, earliest: Some(until) };
         }
+        let first = |account: &MAccount| self.obstacle_on(account, ask);
+        let any = |account: &MAccount| self.obstacle(account, ask);
+        match (ask.target.turned(), self.settings.quota.fallback) {
+            (Some(target), Fallback::AccountsFirst) => match self.verdict_by(ask, since, &first) {
+                Some(verdict) => verdict,
+                None => {
+                    let ask = Ask { target, ..ask.clone() };
+                    let second = |account: &MAccount| match account.record.kind {
+                        CredentialKind::ApiKey => Some((Why::Limited, None)),
+                        _ => self.obstacle_on(account, &ask),
+                    };
+                    self.verdict_by(&ask, since, &second).unwrap_or_else(|| self.nobody(&ask))
+                }
+            },
+            (Some(_), Fallback::SameAccountFirst) => {
+                self.verdict_by(ask, since, &any).unwrap_or_else(|| self.nobody(ask))
+            }
+            _ => self.verdict_by(ask, since, &first).unwrap_or_else(|| self.nobody(ask)),
+        }
+    }
+
+    /// What it comes to when nobody is open.
+    fn nobody(&self, ask: &Ask) -> Verdict {
+        let asked = Ask { target: ask.target.as_asked(), ..ask.clone() };
+        let provider = &*ask.target.provider;
+        let all: Vec<&MAccount> = self.accounts.iter().filter(|a| a.record.provider == provider).collect();
+        match ask.account.as_deref().and_then(|name| self.resolve(name, provider)).and_then(|id| self.account(id)) {
+            Some(account) => self.blocked(&asked, &[account]),
+            None => self.blocked(&asked, &all),
+        }
+    }
+
+    /// By these obstacles; nothing when nobody is open.
+    fn verdict_by(&self, ask: &Ask, since: Mono, obstacle: &dyn Fn(&MAccount) -> Blocked) -> Option<Verdict> {
         let selection = &self.settings.selection;
         let provider = &*ask.target.provider;
         let all: Vec<&MAccount> = self.accounts.iter().filter(|a| a.record.provider == provider).collect();
         if all.is_empty() {
-            return Verdict::Refuse(Kind::NoAccount);
+            return Some(Verdict::Refuse(Kind::NoAccount));
         }
-        let open = |account: &MAccount| self.obstacle(account, ask).is_none();
+        let open = |account: &MAccount| obstacle(account).is_none();
         if let Some(name) = &ask.account {
             let Some(account) = self.resolve(name, provider).and_then(|id| self.account(id)) else {
-                return Verdict::Refuse(Kind::UnknownAccount);
+                return Some(Verdict::Refuse(Kind::UnknownAccount));
             };
-            return if open(account) { Verdict::Grant(vec![account.record.id]) } else { self.blocked(ask, &[account]) };
+            return open(account).then(|| Verdict::Grant(vec![account.record.id]));
         }
         let session = ask.session.as_deref().filter(|_| selection.mode != Mode::PerformanceFirst);
         let bound = session.and_then(|session| self.bound(provider, session, since));
@@ -146,12 +223,12 @@ impl Model {
         for (id, most) in [(bound, usize::MAX), (preferred, 0)] {
             let Some(account) = id.and_then(|id| self.account(id)) else { continue };
             let most = if most == 0 { self.capacity(account) } else { most };
-            match self.obstacle(account, ask) {
-                None if self.load(account.record.id) < most => return Verdict::Grant(vec![account.record.id]),
+            match obstacle(account) {
+                None if self.load(account.record.id) < most => return Some(Verdict::Grant(vec![account.record.id])),
                 Some((Why::Limited, Some(until))) if selection.mode == Mode::CacheFirst => {
                     let patience = ask.wait.unwrap_or(self.settings.limits.max_rate_limit_wait);
                     if until <= since.after(selection.max_cache_wait.min(patience)) {
-                        return Verdict::Wait { kind: Kind::AllLimited, earliest: Some(until) };
+                        return Some(Verdict::Wait { kind: Kind::AllLimited, earliest: Some(until) });
                     }
                 }
                 _ => {}
@@ -159,15 +236,15 @@ impl Model {
         }
         let free: Vec<&MAccount> = all.iter().copied().filter(|account| open(account)).collect();
         if free.is_empty() {
-            return self.blocked(ask, &all);
+            return None;
         }
         let load = |a: &MAccount| (self.load(a.record.id) * 1_000_000) / self.capacity(a);
         let tier = |a: &MAccount| if selection.tier_first { a.record.tier } else { Tier::Unknown };
         let spent = |a: &MAccount| {
             let threshold = self.settings.quota.soft_threshold;
-            let counts = a.usage.windows.iter().filter(|w| w.key.is_empty() || w.key == *ask.target.key);
-            let live = counts.filter(|w| w.resets_at.is_none_or(|at| at > self.now.wall));
-            threshold < 1.0 && live.map(|w| w.utilization).any(|used| used >= threshold)
+            let used = |ask: &Ask| self.windows(a, ask).any(|w| w.utilization >= threshold);
+            let turned = ask.target.turned().filter(|_| self.obstacle_on(a, ask).is_some());
+            threshold < 1.0 && turned.map_or(used(ask), |target| used(&Ask { target, ..ask.clone() }))
         };
         let rank = |a: &MAccount| (spent(a), load(a), -a.record.priority, tier(a));
         let best = free.iter().map(|a| rank(a)).min();
@@ -184,7 +261,7 @@ impl Model {
         };
         let back: Vec<_> = free.iter().filter(|a| back(a)).map(|a| a.record.id).collect();
         let first: Vec<_> = free.iter().filter(|a| Some(rank(a)) == best).map(|a| a.record.id).collect();
-        Verdict::Grant(if back.is_empty() { first } else { back })
+        Some(Verdict::Grant(if back.is_empty() { first } else { back }))
     }
 
     /// Where a session lives, for somebody who asked at `since`.
@@ -202,10 +279,13 @@ impl Model {
                 _ => Verdict::Wait { kind: Kind::NoCapacity, earliest: None },
             };
         }
-        if any(Why::Limited) {
+        let limited: Vec<_> = all.iter().filter(|(why, _)| matches!(why, Why::Limited | Why::Reserved)).collect();
+        if !limited.is_empty() {
+            // one that has no known end may end at any moment
+            let untils: Option<Vec<Mono>> = limited.iter().map(|(_, until)| *until).collect();
             return Verdict::Wait {
                 kind: Kind::AllLimited,
-                earliest: all.iter().filter_map(|(_, until)| *until).min(),
+                earliest: untils.and_then(|untils| untils.into_iter().min()),
             };
         }
         let kinds = [
@@ -230,6 +310,10 @@ impl Model {
                 self.sessions.push((provider.to_owned(), session.to_owned(), lease.account, self.now.mono));
             }
         }
+        if let Some(account) = self.accounts.iter_mut().find(|account| account.record.id == lease.account) {
+            let through = account.limits.iter_mut().filter(|limit| limit.blocks(&lease.target));
+            through.for_each(|limit| limit.let_through(lease.fence, self.now.mono));
+        }
         self.take_in(lease);
     }
 
@@ -244,6 +328,7 @@ impl Model {
         if fence < self.first_fence {
             self.spent.push(fence);
         }
+        self.accounts.iter_mut().flat_map(|account| &mut account.limits).for_each(|limit| limit.ended(fence));
         Some(self.leases.remove(at))
     }
 
@@ -263,15 +348,23 @@ impl Model {
         self.now = now;
         self.grace = self.grace.filter(|until| *until > now.mono);
         for account in &mut self.accounts {
-            account.limits.retain(|limit| !limit.until.passed(now));
+            let alive = |fence: Fence| {
+                let lives = |lease: &Lease| lease.fence == fence && lease.expires.is_none_or(|at| at > now.mono);
+                self.leases.iter().any(lives)
+            };
+            account.limits.retain_mut(|limit| limit.pass(now, alive));
         }
     }
 
     /// When something changes by itself next.
     pub fn next_change(&self) -> Option<Mono> {
-        let limits = self.accounts.iter().flat_map(|a| &a.limits).map(|limit| limit.until.mono(self.now));
+        let limits = self.accounts.iter().flat_map(|a| &a.limits).filter_map(|limit| limit.next_change(self.now));
         let leases = self.leases.iter().filter_map(|lease| lease.expires);
-        limits.chain(leases).chain(self.waiters.iter().map(|w| w.deadline)).chain(self.grace).min()
+        let waits = !self.waiters.is_empty() && !self.settings.quota.protect.is_empty();
+        let windows = self.accounts.iter().flat_map(|a| &a.usage.windows).filter_map(|w| w.resets_at);
+        let resets = windows.filter(|at| waits && *at > self.now.wall).map(|at| self.now.mono_of(at));
+        let ends = limits.chain(leases).chain(resets);
+        ends.chain(self.waiters.iter().map(|w| w.deadline)).chain(self.grace).min()
     }
 
     /// Whether a lease from before this run may come back.

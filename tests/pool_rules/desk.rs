@@ -6,8 +6,8 @@ use std::time::Duration;
 use lessor::limits::{Reason, Scope};
 use lessor::pool::{
     AccountId, AccountRecord, Ask, Bind, Command, ConnectionId, CredentialKind, Deadline, Decision, Effect, Fence,
-    Holder, Kind, Limit, Mono, Now, Outcome, Pool, Process, Refusal, Reply, Settings, Source, Standing, Target, Ticket,
-    Tier, Usage, WaiterId, Wall, Window,
+    Finding, Holder, Kind, Limit, Mono, Now, Outcome, Pool, Process, Refusal, Reply, Settings, Source, Standing,
+    Target, Ticket, Tier, Usage, WaiterId, Wall, Window,
 };
 
 pub const fn secs(n: u64) -> Duration {
@@ -46,6 +46,7 @@ pub fn target(key: &str, model: Option<&str>) -> Target {
         key: Arc::from(key),
         pool: None,
         model: model.map(Into::into),
+        names: None,
     }
 }
 
@@ -183,7 +184,7 @@ impl Desk {
     }
 
     pub fn limit(&mut self, letter: char, scope: Scope, key: &str, until: Deadline) {
-        let limit = Limit { key: key.into(), scope, reason: Reason::QuotaExhausted, until, source: Source::Server };
+        let limit = Limit::new(scope, key, Reason::QuotaExhausted, until, Source::Server);
         self.run(Command::SetLimit(id(letter), limit)).unwrap();
     }
 
@@ -203,7 +204,15 @@ impl Desk {
         scope: Option<Scope>,
         wait: Option<Duration>,
     ) -> Decision {
-        match self.run(Command::Report { fence, outcome: Outcome::Refused { reason, scope, wait } }) {
+        self.found(fence, Finding { scope, ..Finding::reported(reason, wait) })
+    }
+
+    pub fn ok(&mut self, fence: Fence) {
+        self.run(Command::Report { fence, outcome: Outcome::Ok }).unwrap();
+    }
+
+    pub fn found(&mut self, fence: Fence, finding: Finding) -> Decision {
+        match self.run(Command::Report { fence, outcome: Outcome::Refused(Box::new(finding)) }) {
             Ok(Reply::Decision(decision)) => decision,
             other => panic!("no decision: {other:?}"),
         }
@@ -212,7 +221,8 @@ impl Desk {
     /// How long the account's longest limit still lasts.
     pub fn limited_for(&self, letter: char) -> Option<Duration> {
         let limits = self.pool.account(id(letter)).unwrap().limits().iter();
-        limits.map(|limit| limit.until.mono(self.now).since(self.now.mono)).max()
+        let live = limits.filter(|limit| !limit.until.passed(self.now));
+        live.map(|limit| limit.until.mono(self.now).since(self.now.mono)).max()
     }
 
     pub fn used(&mut self, letter: char, utilization: f64) {

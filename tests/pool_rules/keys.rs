@@ -4,10 +4,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use lessor::config::{Config, KEYS};
-use lessor::limits::Reason;
-use lessor::pool::{Ask, Bind, Command, Decision, Outcome, Reply, Tier};
+use lessor::limits::{Reason, Scope};
+use lessor::pool::{AccountRecord, Ask, Bind, Command, CredentialKind, Deadline, Decision, Outcome, Reply, Tier};
+use lessor::provider::Catalog;
 
-use crate::desk::{Desk, ask, by, id, in_session, record, secs};
+use crate::desk::{Desk, ask, by, id, in_session, record, secs, target};
 
 /// What is seen of a scene.
 type Scene = fn(&mut Desk) -> String;
@@ -279,6 +280,29 @@ fn stranger(desk: &mut Desk) -> String {
         .collect()
 }
 
+/// A login with two quotas, on which pool a model starts, and where it goes when that is spent.
+fn pools(desk: &mut Desk) -> String {
+    desk.add(AccountRecord { kind: CredentialKind::Oauth, provider: "google".into(), ..record('g') });
+    let primary = desk.pool.settings().quota.primary;
+    let target = Catalog::default().target("google", Some("gemini-3-flash"), None, primary).unwrap();
+    let ask = || Ask { target: target.clone(), ..ask(1) };
+    let first = desk.hold(ask());
+    let lease = desk.pool.lease(first).unwrap();
+    let (start, key) = (lease.target.pool.clone(), lease.target.key.clone());
+    desk.release(first);
+    desk.limit('g', Scope::Pool, &key, Deadline::Mono(desk.now.mono.after(secs(9))));
+    let second = desk.acquire(ask());
+    format!("{start:?} {}", told(desk, second))
+}
+
+/// A model whose account is nearly spent.
+fn reserved(desk: &mut Desk) -> String {
+    desk.used('a', 0.95);
+    let ask = Ask { target: target("k", Some("opus")), account: Some("a".into()), ..ask(1) };
+    let reply = desk.acquire(ask);
+    told(desk, reply)
+}
+
 fn rows() -> Vec<Row> {
     let fail = "leases.overflow = \"fail\"";
     let cache_first = "selection.mode = \"cache-first\"";
@@ -323,6 +347,9 @@ fn rows() -> Vec<Row> {
         ("limits.reset_after", stay, ["\"10s\"", "\"2m\""], first_limits),
         ("limits.quota_failure_ttl", one, ["\"1h\"", "\"3h\""], quota_hours_apart),
         ("limits.retry_delay", stay, ["\"1s\"", "\"3s\""], first_limits),
+        ("quota.primary", "", ["\"antigravity\"", "\"gemini-cli\""], pools),
+        ("quota.fallback", "", ["\"off\"", "\"accounts-first\""], pools),
+        ("quota.protect", "", ["[]", "[{ models = [\"opus*\"], below = 0.1 }]"], reserved),
         ("quota.soft_threshold", "", ["0.7", "0.9"], nearly_used_up),
         ("accounts.a.enabled", "", ["true", "false"], crowd),
         ("accounts.a.max_leases", fail, ["1", "3"], crowd),

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use lessor::limits::Reason;
 use lessor::pool::{
-    AccountChange, Action, Ask, Bind, Command, ConnectionId, Effect, Ending, Fence, Kind, Overflow, Pool, Reply,
-    Settings, Snapshot, Start,
+    AccountChange, Action, Ask, Bind, Command, ConnectionId, Effect, Ending, Fence, Finding, Kind, Overflow, Pool,
+    Reply, Settings, Snapshot, Start,
 };
 
 use crate::desk::{Desk, ask, by, id, process, record, secs, target};
@@ -287,7 +287,7 @@ fn reports_of_the_dead_change_nothing() {
     let mut desk = Desk::new("a", |_| {});
     let held = desk.hold(by(1));
     desk.release(held);
-    let outcome = lessor::pool::Outcome::Refused { reason: Reason::AuthFailed, scope: None, wait: None };
+    let outcome = lessor::pool::Outcome::Refused(Box::new(Finding::reported(Reason::AuthFailed, None)));
     assert_eq!(desk.run(Command::Report { fence: held, outcome }).unwrap_err().kind, Kind::StaleLease);
     assert!(desk.effects.is_empty());
     assert_eq!(desk.peek(ask(2)), 'a');
@@ -306,7 +306,7 @@ fn clocks_that_run_backwards_or_far_ahead_panic_nobody() {
             let reply = desk.pool.handle(now, Command::Acquire(Box::new(timed)), &mut desk.effects);
             if let Ok(Reply::Held(fence)) = reply {
                 let wait = Some(Duration::MAX);
-                let outcome = lessor::pool::Outcome::Refused { reason: Reason::QuotaExhausted, scope: None, wait };
+                let outcome = lessor::pool::Outcome::Refused(Box::new(Finding::reported(Reason::QuotaExhausted, wait)));
                 let _ = desk.pool.handle(now, Command::Report { fence, outcome }, &mut desk.effects);
             }
             let _ = desk.pool.next_wakeup(now);

@@ -5,4 +5,7 @@ mod desk;
 mod keys;
 mod life;
 mod limits;
+mod pools;
+mod recovery;
+mod telling;
 mod waiting;

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use lessor::limits::{Reason, Scope};
 use lessor::pool::{
-    AccountId, AccountRecord, Action, Ask, Bind, Command, ConnectionId, CredentialKind, Effect, Fence, Holder, Lease,
-    LimitRecord, Mode, Mono, Now, Outcome, Overflow, Pool, Process, Reply, Settings, Standing, Start, Strategy, Target,
-    Ticket, Tier, WaiterId, Wall,
+    AccountId, AccountRecord, Action, Ask, Bind, Command, ConnectionId, CredentialKind, Effect, Fence, Finding, Holder,
+    Lease, LimitRecord, Mode, Mono, Now, Outcome, Overflow, Pool, Process, Reply, Settings, Standing, Start, Strategy,
+    Target, Ticket, Tier, WaiterId, Wall,
 };
 
 /// splitmix64 (Steele, Lea, Flood 2014): small, and the same everywhere.
@@ -298,7 +298,7 @@ impl World {
         }
         let wait = quota.renews_at.since(now).max(Duration::from_secs(2));
         quota.known_until = now.after(wait);
-        let outcome = Outcome::Refused { reason: Reason::QuotaExhausted, scope: None, wait: Some(wait) };
+        let outcome = Outcome::Refused(Box::new(Finding::reported(Reason::QuotaExhausted, Some(wait))));
         let Ok(Reply::Decision(decision)) = self.run_as(n, Command::Report { fence, outcome }) else {
             panic!("{fence:?} is alive")
         };
@@ -420,5 +420,12 @@ pub fn account(n: u64) -> AccountRecord {
 }
 
 pub fn target() -> Target {
-    Target { provider: Arc::from("p"), family: Arc::from("f"), key: Arc::from("k"), pool: None, model: None }
+    Target {
+        provider: Arc::from("p"),
+        family: Arc::from("f"),
+        key: Arc::from("k"),
+        pool: None,
+        model: None,
+        names: None,
+    }
 }

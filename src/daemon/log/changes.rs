@@ -18,6 +18,7 @@ pub(in crate::daemon) fn happened(event: &Event, pool: &Pool) {
             tracing::info!(kind = "account.ready", %account, key, "{who} can serve{what} again");
         }
         Event::AccountChanged(account) => changed(*account, pool),
+        Event::UsageUpdated(account) => tracing::trace!(kind = "usage.updated", %account, "usage of {account} learnt"),
         Event::QueueChanged(waiting) => tracing::trace!(kind = "queue.changed", waiting, "{waiting} waiting"),
     }
 }

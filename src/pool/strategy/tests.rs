@@ -52,6 +52,7 @@ fn ask(pid: Option<u32>) -> Ask {
             key: Arc::from("k"),
             pool: None,
             model: None,
+            names: None,
         },
         connection: ConnectionId(0),
         bind: Bind::Connection(ConnectionId(0)),
@@ -78,7 +79,7 @@ fn point(pool: &mut Pool, current: Option<usize>) {
 fn picked(pool: &mut Pool) -> usize {
     pool.refresh_all();
     let ties: Vec<usize> = (0..pool.accounts.len()).collect();
-    pick(pool, NOW, &ask(None), &pool.rings["p"], &ties)
+    pick(pool, NOW, &ask(None), ask(None).target.quota(), &pool.rings["p"], &ties)
 }
 
 fn hybrid(states: &[State], current: Option<usize>) -> usize {
@@ -154,7 +155,7 @@ fn sticky_stays_and_round_robin_goes_on() {
         }
         // somebody among them is out: the next after it, around the end
         point(&mut pool, Some(3));
-        assert_eq!(pick(&pool, NOW, &ask(None), &pool.rings["p"], &[0, 1, 2]), 0);
+        assert_eq!(pick(&pool, NOW, &ask(None), ask(None).target.quota(), &pool.rings["p"], &[0, 1, 2]), 0);
     }
 }
 

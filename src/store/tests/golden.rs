@@ -1,9 +1,13 @@
 //! Databases that earlier versions wrote, kept as text: this version must open them for ever.
 
+use crate::pool::{Names, Route};
+
 use super::*;
 
 /// Made by `print` below with schema 1, and never to be changed.
 const V1: &str = include_str!("golden/1.sql");
+/// The same with schema 2.
+const V2: &str = include_str!("golden/2.sql");
 const KEY: &str = "lessor-key-1 000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f\n";
 
 fn home() -> Home {
@@ -13,27 +17,51 @@ fn home() -> Home {
 }
 
 #[test]
-fn a_database_of_schema_1_opens() {
+fn databases_of_all_schemas_open() {
+    let of_schema_1 = Snapshot { limits: vec![limit(1, "claude", 77)], leases: vec![full_lease(8, 1)], ..sample() };
+    for (golden, sample) in [(V1, of_schema_1), (V2, sample())] {
+        opens(golden, &sample);
+    }
+}
+
+fn opens(golden: &str, sample: &Snapshot) {
     let home = home();
-    home.raw().execute_batch(V1).unwrap();
+    home.raw().execute_batch(golden).unwrap();
     let Opened { store, loaded } = home.open();
-    assert_eq!(loaded.snapshot, sample());
+    assert_eq!(loaded.snapshot, *sample);
     assert_eq!(loaded.credentials, [(AccountId::from_bits(1), credential("golden"))]);
     assert_eq!(loaded.refreshing, [(AccountId::from_bits(1), Wall(3))]);
     assert_eq!((loaded.fence, loaded.clean, loaded.same_boot), (Fence(65), true, true));
     // made loose by this test's own umask, and closed at once
     assert!(loaded.warnings.iter().all(|warning| warning.contains("open to other users")), "{:?}", loaded.warnings);
     assert_eq!(store.close(true), Health::Ok);
-    assert_eq!(home.open().loaded.snapshot, sample());
+    assert_eq!(home.open().loaded.snapshot, *sample);
 }
 
 fn sample() -> Snapshot {
     Snapshot {
         accounts: vec![record(1)],
-        limits: vec![limit(1, "claude", 77)],
+        limits: vec![full_limit()],
         sessions: vec![session("s", 1, 9)],
-        leases: vec![full_lease(8, 1)],
+        leases: vec![pooled_lease()],
     }
+}
+
+fn full_limit() -> LimitRecord {
+    LimitRecord {
+        since: Some(Wall(70)),
+        evidence: Some("resets_at".into()),
+        link: Some("https://example.org/plan".into()),
+        ..limit(1, "claude", 77)
+    }
+}
+
+fn pooled_lease() -> Lease {
+    let other = Route { key: "gemini-cli".into(), pool: "gemini-cli".into(), model: Some("m".into()), first: true };
+    let names = Names { billed: Some("b".into()), plain: None, other: Some(other) };
+    let mut lease = full_lease(8, 1);
+    lease.target.names = Some(Arc::new(names));
+    lease
 }
 
 /// Prints a database as SQL for a new golden file: `cargo test print_golden -- --ignored --nocapture`.
@@ -44,9 +72,9 @@ fn print_golden() {
     let store = home.open().store;
     store.write(account(1, "golden"), None);
     store.write(Write::MarkRefresh(AccountId::from_bits(1), Some(Wall(3))), None);
-    store.write(Write::SaveLimit(limit(1, "claude", 77)), None);
+    store.write(Write::SaveLimit(full_limit()), None);
     store.write(Write::SaveSession(session("s", 1, 9)), None);
-    store.write(Write::SaveLease(full_lease(8, 1)), None);
+    store.write(Write::SaveLease(pooled_lease()), None);
     store.write(Write::ReserveFences(Fence(64)), None);
     store.close(true);
     let database = home.raw();

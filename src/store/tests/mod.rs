@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use crate::credential::{Credential, Secret};
 use crate::limits::{Reason, Scope};
 use crate::pool::{
-    AccountId, AccountRecord, Bind, ConnectionId, CredentialKind, Fence, Holder, Lease, LimitRecord, Mono, Process,
+    AccountId, AccountRecord, Bind, By, ConnectionId, CredentialKind, Fence, Holder, Lease, LimitRecord, Mono, Process,
     SessionRecord, Snapshot, Source, Standing, Target, Tier, Wall,
 };
 
@@ -136,6 +136,7 @@ fn lease(fence: u64, account: u64) -> Lease {
             key: "claude".into(),
             pool: None,
             model: None,
+            names: None,
         },
         session: None,
         label: None,
@@ -144,6 +145,7 @@ fn lease(fence: u64, account: u64) -> Lease {
         holder: Holder::default(),
         exclusive: false,
         pinned: false,
+        by: By::Resumed,
         ttl: None,
         expires: None,
         granted_at: Wall(5),
@@ -177,6 +179,9 @@ fn limit(account: u64, key: &str, until: u64) -> LimitRecord {
         reason: Reason::QuotaExhausted,
         until: Wall(until),
         source: Source::Server,
+        since: None,
+        evidence: None,
+        link: None,
     }
 }
 

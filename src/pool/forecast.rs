@@ -1,0 +1,119 @@
+//! How many leases could be granted now, and when there will be more.
+
+use rustc_hash::FxHashMap;
+
+use super::Pool;
+use super::account::{Account, Standing};
+use super::error::Why;
+use super::hot::most_of;
+use super::id::AccountId;
+use super::obstacle::closed_on;
+use super::target::Target;
+use super::time::{Mono, Now, Wall};
+
+/// What can be had, now and next.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Forecast {
+    /// How many leases could be granted now.
+    pub grantable: u32,
+    /// How many of them without sharing an account beyond its capacity.
+    pub unshared: u32,
+    /// When the next account comes back; where more were asked for than can be had, when so many can be. Unknown where
+    /// that depends on holders.
+    pub next_at: Option<Wall>,
+    /// Each account of the provider.
+    pub accounts: Vec<Outlook>,
+}
+
+/// What can be had of one account.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Outlook {
+    /// Which.
+    pub account: AccountId,
+    /// How many leases it would take now.
+    pub room: u32,
+    /// What stands in its way.
+    pub why: Option<Why>,
+    /// Until when, where that is known.
+    pub until: Option<Wall>,
+}
+
+impl Pool {
+    /// What could be had for `target`, by `agent`; where none is named, whoever may hold an account is left open.
+    /// `count` is how many leases are wanted.
+    #[must_use]
+    pub fn forecast(&self, now: Now, target: &Target, agent: Option<&str>, count: Option<u32>) -> Forecast {
+        let Some(ring) = self.rings.get(&target.provider) else { return Forecast::default() };
+        let mut frees: FxHashMap<AccountId, Mono> = FxHashMap::default();
+        for (at, lease) in self.expiries.iter().filter_map(|(at, fence)| Some((*at, self.leases.get(fence)?))) {
+            frees.entry(lease.account).or_insert(at);
+        }
+        let mut forecast = Forecast::default();
+        // what comes back when, with how much room
+        let mut returns: Vec<(Wall, u32)> = Vec::new();
+        for &slot in &ring.slots {
+            let account = &self.accounts[slot];
+            let frees = frees.get(&account.record.id).map(|at| now.wall_of(*at));
+            let outlook = self.outlook(now, account, target, agent, frees);
+            let most = self.room(account);
+            let fresh = account.policy.capacity.saturating_sub(account.leases);
+            forecast.grantable = forecast.grantable.saturating_add(outlook.room);
+            forecast.unshared = forecast.unshared.saturating_add(outlook.room.min(fresh));
+            returns.extend(outlook.until.filter(|_| outlook.room == 0).map(|at| (at, most.max(1))));
+            forecast.accounts.push(outlook);
+        }
+        returns.sort_unstable();
+        let missing = count.unwrap_or(0).saturating_sub(forecast.grantable);
+        let mut gained: u32 = 0;
+        let enough = returns.iter().find(|(_, room)| {
+            gained = gained.saturating_add(*room);
+            gained >= missing
+        });
+        forecast.next_at = enough.map(|(at, _)| *at);
+        if let Some(until) = self.grace_until {
+            // after a restart nothing is granted before the holders had time to come back
+            let until = now.wall_of(until);
+            (forecast.grantable, forecast.unshared, forecast.next_at) = (0, 0, Some(until));
+        }
+        forecast
+    }
+
+    fn outlook(
+        &self,
+        now: Now,
+        account: &Account,
+        target: &Target,
+        agent: Option<&str>,
+        frees: Option<Wall>,
+    ) -> Outlook {
+        let id = account.record.id;
+        let out = |why: Why, until: Option<Wall>| Outlook { account: id, room: 0, why: Some(why), until };
+        if !account.policy.enabled {
+            return out(Why::Disabled, None);
+        }
+        match account.record.standing {
+            Standing::Ready => {}
+            Standing::NeedsLogin(_) => return out(Why::NeedsLogin, None),
+            Standing::NeedsVerification(_) => return out(Why::NeedsVerification, None),
+        }
+        if agent.is_some() && !account.allows(agent) {
+            return out(Why::NotAllowed, None);
+        }
+        let lanes = self.lanes(target);
+        if let Some((why, until)) = closed_on(account, lanes, now) {
+            return out(why, until.map(|until| until.wall(now)));
+        }
+        let lane = self.lane_of(account, lanes, now);
+        let blocking = account.limits.iter().filter(|limit| limit.blocks(lane.quota));
+        let admitted = blocking.map(|limit| limit.admits(now)).min().unwrap_or(u32::MAX);
+        match self.room(account).min(admitted) {
+            0 => out(Why::Busy, frees),
+            room => Outlook { account: id, room, why: None, until: None },
+        }
+    }
+
+    fn room(&self, account: &Account) -> u32 {
+        let most = most_of(&self.settings.leases, account.policy.capacity);
+        if account.exclusive { 0 } else { most.saturating_sub(account.leases) }
+    }
+}

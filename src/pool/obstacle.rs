@@ -1,0 +1,219 @@
+//! What stands in an account's way, and how a request is told.
+
+use super::Pool;
+use super::account::{Account, CredentialKind, Standing};
+use super::command::Ask;
+use super::error::{Kind, Obstacle, Refusal, Why};
+use super::hot::most_of;
+use super::select::Choice;
+use super::settings::Overflow;
+use super::target::{Lane, Lanes};
+use super::time::{Deadline, Mono, Now, Wall, spoken};
+
+/// Most accounts a refusal names: it must fit into one message.
+const MOST_OBSTACLES: usize = 256;
+
+impl Pool {
+    /// What stands in the way of this account serving this request, nearest to the user first.
+    pub(super) fn obstacle(&self, slot: usize, ask: &Ask, now: Now) -> Option<(Why, Option<Deadline>)> {
+        self.obstacle_on(slot, ask, self.lanes(&ask.target), now)
+    }
+
+    /// The same on these quotas only.
+    pub(super) fn obstacle_on(
+        &self,
+        slot: usize,
+        ask: &Ask,
+        lanes: Lanes<'_>,
+        now: Now,
+    ) -> Option<(Why, Option<Deadline>)> {
+        let account = &self.accounts[slot];
+        if !account.policy.enabled {
+            return Some((Why::Disabled, None));
+        }
+        match account.record.standing {
+            Standing::Ready => {}
+            Standing::NeedsLogin(_) => return Some((Why::NeedsLogin, None)),
+            Standing::NeedsVerification(_) => return Some((Why::NeedsVerification, None)),
+        }
+        if !account.allows(ask.agent.as_deref()) {
+            return Some((Why::NotAllowed, None));
+        }
+        if ask.exclude.binary_search(&account.record.id).is_ok() {
+            return Some((Why::Excluded, None));
+        }
+        let closed = closed_on(account, lanes, now);
+        if closed.is_some() {
+            return closed;
+        }
+        (!self.has_room(account, ask.exclusive)).then_some((Why::Busy, None))
+    }
+
+    pub(super) fn has_room(&self, account: &Account, exclusive: bool) -> bool {
+        let most = most_of(&self.settings.leases, account.policy.capacity);
+        !account.exclusive && account.leases < most && (!exclusive || account.leases == 0)
+    }
+
+    /// What it means that none of `slots` is open.
+    pub(super) fn blocked(&self, now: Now, ask: &Ask, slots: &[usize]) -> Choice {
+        let mut earliest: Option<Mono> = None;
+        let (mut busy, mut open_ended) = (false, false);
+        for &slot in slots {
+            match self.obstacle(slot, ask, now) {
+                Some((Why::Limited | Why::Reserved, Some(until))) => {
+                    let until = until.mono(now);
+                    earliest = Some(earliest.map_or(until, |known| known.min(until)));
+                }
+                Some((Why::Limited | Why::Reserved, None)) => open_ended = true,
+                Some((Why::Busy, _)) => busy = true,
+                _ => {}
+            }
+        }
+        if busy && self.settings.leases.overflow == Overflow::Fail {
+            return Choice::Refuse(Box::new(self.refusal(now, ask, Kind::NoCapacity)));
+        }
+        if busy {
+            // a lease may end at any moment
+            return Choice::Wait { kind: Kind::NoCapacity, earliest: None };
+        }
+        if open_ended {
+            // a probe may come back at any moment, or a reading
+            return Choice::Wait { kind: Kind::AllLimited, earliest: None };
+        }
+        if earliest.is_some() {
+            return Choice::Wait { kind: Kind::AllLimited, earliest };
+        }
+        Choice::Refuse(Box::new(self.refusal(now, ask, self.permanent_kind(now, ask, slots))))
+    }
+
+    fn permanent_kind(&self, now: Now, ask: &Ask, slots: &[usize]) -> Kind {
+        let has =
+            |wanted: Why| slots.iter().any(|&slot| self.obstacle(slot, ask, now).is_some_and(|(why, _)| why == wanted));
+        if has(Why::Excluded) {
+            Kind::NoCapacity
+        } else if has(Why::NeedsLogin) {
+            Kind::NeedsLogin
+        } else if has(Why::NeedsVerification) {
+            Kind::NeedsVerification
+        } else if has(Why::NotAllowed) {
+            Kind::NotAllowed
+        } else {
+            Kind::NoAccount
+        }
+    }
+
+    /// Says why `ask` gets nothing now, account by account.
+    pub(super) fn refusal(&self, now: Now, ask: &Ask, kind: Kind) -> Refusal {
+        let provider = &*ask.target.provider;
+        let slots: Vec<usize> = match &ask.account {
+            Some(reference) => self.resolve_for(reference, ask).into_iter().collect(),
+            None => self.rings.get(provider).map(|ring| ring.slots.clone()).unwrap_or_default(),
+        };
+        let obstacles = slots.into_iter().filter_map(|slot| {
+            let (why, until) = self.obstacle(slot, ask, now)?;
+            let until = until.map(|until| until.wall(now));
+            Some(Obstacle { account: self.accounts[slot].record.id, why, until })
+        });
+        let (mut accounts, mut retry_at, mut excluded) = (Vec::new(), None::<Wall>, true);
+        for obstacle in obstacles {
+            excluded &= obstacle.why == Why::Excluded;
+            retry_at = [retry_at, obstacle.until].into_iter().flatten().min();
+            if accounts.len() < MOST_OBSTACLES {
+                accounts.push(obstacle);
+            }
+        }
+        let soon = retry_at.map(|at| format!("; the first is free in {}", spoken(at.since(now.wall))));
+        let soon = soon.unwrap_or_default();
+        let (message, hint) = match kind {
+            Kind::AllLimited => (format!("every {provider} account is limited{soon}"), None),
+            Kind::NoCapacity if excluded && !accounts.is_empty() => {
+                (format!("every {provider} account is excluded by this request"), None)
+            }
+            Kind::NoCapacity => (format!("every {provider} account is in use or limited{soon}"), None),
+            Kind::WaitTimeout => (format!("no {provider} account became free in time{soon}"), None),
+            Kind::NeedsLogin => (
+                format!("the {provider} account needs a new login"),
+                Some("see `lessor account list`; add the account again with a working credential"),
+            ),
+            Kind::NeedsVerification => (
+                format!("the {provider} account waits for a confirmation with its provider"),
+                Some("see `lessor account list` for where to confirm"),
+            ),
+            Kind::NotAllowed => (
+                format!(
+                    "no {provider} account may be held by {}",
+                    ask.agent.as_deref().unwrap_or("a holder that names no agent")
+                ),
+                Some("name the agent (`agent`), or widen the account: `lessor account set A use=any`"),
+            ),
+            _ => (format!("every {provider} account is disabled"), Some("`lessor account enable A` turns one on")),
+        };
+        Refusal { kind, message, retry_at, accounts, hint: hint.map(str::to_owned) }
+    }
+
+    pub(super) fn no_account(&self, ask: &Ask) -> Refusal {
+        let provider = &*ask.target.provider;
+        Refusal::new(Kind::NoAccount, format!("there is no {provider} account"))
+            .hint(format!("`lessor account add {provider} --api-key-stdin` adds one"))
+    }
+}
+
+/// Why none of the account's quotas can serve, and until when, where that is known.
+pub(super) fn closed_on(account: &Account, lanes: Lanes<'_>, now: Now) -> Option<(Why, Option<Deadline>)> {
+    let pools = has_pools(account);
+    if lanes.pools_only && !pools {
+        return Some((Why::Limited, None));
+    }
+    let first = closed(account, lanes.first, now)?;
+    let Some(second) = lanes.second.filter(|_| pools) else { return Some(first) };
+    let second = closed(account, second, now)?;
+    let sooner = |a: Deadline, b: Deadline| if b.mono(now) < a.mono(now) { b } else { a };
+    Some((first.0, first.1.zip(second.1).map(|(a, b)| sooner(a, b))))
+}
+
+/// Whether none of the account's quotas can serve: as `closed_on`, for the many.
+#[inline]
+pub(super) fn is_closed_on(account: &Account, lanes: Lanes<'_>, now: Now) -> bool {
+    let Some(second) = lanes.second.filter(|_| has_pools(account)) else {
+        return lanes.pools_only && !has_pools(account) || is_closed(account, lanes.first, now);
+    };
+    is_closed(account, lanes.first, now) && is_closed(account, second, now)
+}
+
+/// A key has one quota, whatever its provider's logins have.
+fn has_pools(account: &Account) -> bool {
+    account.record.kind != CredentialKind::ApiKey
+}
+
+/// Why this quota of the account cannot serve, and until when, where that is known.
+pub(super) fn closed(account: &Account, lane: Lane<'_>, now: Now) -> Option<(Why, Option<Deadline>)> {
+    let mut limits = account.limits.iter().filter(|limit| limit.blocks(lane.quota) && limit.holds(now));
+    let Some(first) = limits.next() else { return reserved(account, lane, now) };
+    let later = |a: Deadline, b: Deadline| if b.mono(now) > a.mono(now) { b } else { a };
+    // the latest, unless one of them has no time
+    let until = limits.fold(first.opens_at(), |latest, limit| Some(later(latest?, limit.opens_at()?)));
+    Some((Why::Limited, until))
+}
+
+/// Whether this quota of the account is closed: as `closed`, for the many.
+#[inline]
+pub(super) fn is_closed(account: &Account, lane: Lane<'_>, now: Now) -> bool {
+    account.limits.iter().any(|limit| limit.blocks(lane.quota) && limit.holds(now))
+        || reserved(account, lane, now).is_some()
+}
+
+/// What fractions are told apart by.
+const EPSILON: f64 = 1e-9;
+
+/// Until when what is left of the quota is kept back from the model; nothing known keeps nothing back.
+#[inline]
+fn reserved(account: &Account, lane: Lane<'_>, now: Now) -> Option<(Why, Option<Deadline>)> {
+    if lane.reserve <= 0.0 {
+        return None;
+    }
+    let spent = |used: f64| 1.0 - used < lane.reserve - EPSILON;
+    let mut windows = account.usage.live(lane.quota, now.wall).filter(|window| spent(window.utilization));
+    let first = windows.next()?.resets_at;
+    let last = windows.fold(first, |last, window| Some(last?.max(window.resets_at?)));
+    Some((Why::Reserved, last.map(Deadline::Wall)))
+}

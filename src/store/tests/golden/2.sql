@@ -1,0 +1,94 @@
+PRAGMA application_id = 1280529234;
+PRAGMA user_version = 2;
+CREATE TABLE meta (
+    name TEXT PRIMARY KEY,
+    value ANY NOT NULL
+) STRICT, WITHOUT ROWID;
+INSERT INTO meta VALUES ('boot_id', 'boot-1');
+INSERT INTO meta VALUES ('clean', 1);
+INSERT INTO meta VALUES ('key_check', X'0173191B40D5AC69022F5AAA22404D002F70D48E4E95EA1CC9C4F5B78EA07E8C9530F6DD38E12A1E1F21B73CAA4D7D');
+INSERT INTO meta VALUES ('lease_key', X'014BA31B1758464C67A33B40EA2A24BAA796EB9734B4169F80C37F5817212FC4D53ABA808852E267B3224A7373A8F81E99F8C52607DE7C70E9');
+INSERT INTO meta VALUES ('next_fence', 65);
+CREATE TABLE account (
+    place INTEGER PRIMARY KEY, -- in the order they were added
+    id TEXT NOT NULL UNIQUE,
+    provider TEXT NOT NULL,
+    label TEXT,
+    email TEXT,
+    tier TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    standing TEXT NOT NULL,
+    standing_why TEXT,
+    enabled INTEGER NOT NULL,
+    disabled_reason TEXT,
+    max_leases INTEGER,
+    priority INTEGER NOT NULL,
+    uses TEXT, -- a JSON list, or NULL for the default of the kind
+    project_id TEXT,
+    vendor_id TEXT,
+    created_at INTEGER NOT NULL,
+    last_used_at INTEGER
+) STRICT;
+INSERT INTO account VALUES (1, 'ac_00000001', 'anthropic', NULL, '1@example.org', 'pro', 'oauth', 'ready', NULL, 1, NULL, NULL, 0, NULL, NULL, NULL, 1700000000000, NULL);
+CREATE TABLE credential (
+    account TEXT PRIMARY KEY,
+    sealed BLOB NOT NULL,
+    refresh_started_at INTEGER -- a refresh was attempted, and its outcome is not known yet
+) STRICT;
+INSERT INTO credential VALUES ('ac_00000001', X'01367161951E4A98C8B475967F8A8A0A245F492468BA3B29477C80D730B684D169E503D4422A9A243107F9583905B753B59DF61CA1D466FEA810B1458BBB7ED374CAE9B8E4A35F7F2EDAF212661C81C8B35D2F87C674B9057B25E6', 3);
+CREATE TABLE lease (
+    fence INTEGER PRIMARY KEY,
+    account TEXT NOT NULL,
+    provider TEXT NOT NULL,
+    family TEXT NOT NULL,
+    key TEXT NOT NULL,
+    pool TEXT,
+    model TEXT,
+    session TEXT,
+    label TEXT,
+    agent TEXT,
+    bind TEXT NOT NULL, -- 'process' or 'ttl'
+    bind_pid INTEGER,
+    bind_start INTEGER,
+    holder_pid INTEGER,
+    holder_start INTEGER,
+    holder_program TEXT,
+    exclusive INTEGER NOT NULL,
+    pinned INTEGER NOT NULL,
+    ttl INTEGER,
+    expires INTEGER,
+    granted_at INTEGER NOT NULL,
+    request_id TEXT
+, names TEXT) STRICT;
+INSERT INTO lease VALUES (8, 'ac_00000001', 'anthropic', 'claude', 'claude', 'antigravity', 'opus', 'conversation', 'my label', 'claude-code', 'process', 4294967295, -4, 4294967295, -4, 'claude', 1, 1, 90500, 123456, 5, 'r-1', '{"billed":"b","plain":null,"other":{"key":"gemini-cli","pool":"gemini-cli","model":"m","first":true}}');
+CREATE TABLE session (
+    provider TEXT NOT NULL,
+    session TEXT NOT NULL,
+    account TEXT NOT NULL,
+    used_at INTEGER NOT NULL,
+    PRIMARY KEY (provider, session)
+) STRICT, WITHOUT ROWID;
+INSERT INTO session VALUES ('anthropic', 's', 'ac_00000001', 9);
+CREATE TABLE limits (
+    account TEXT NOT NULL,
+    scope TEXT NOT NULL,
+    key TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    until INTEGER NOT NULL,
+    source TEXT NOT NULL, since INTEGER, evidence TEXT, link TEXT,
+    PRIMARY KEY (account, scope, key)
+) STRICT, WITHOUT ROWID;
+INSERT INTO limits VALUES ('ac_00000001', 'pool', 'claude', 'quota_exhausted', 77, 'server', 70, 'resets_at', 'https://example.org/plan');
+CREATE TABLE fingerprint (
+    print BLOB PRIMARY KEY,
+    account TEXT NOT NULL,
+    kept_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+INSERT INTO fingerprint VALUES (X'65E52DAE5B6070AC36CB37B76CC9E8E5', 'ac_00000001', 1795275875976);
+CREATE TABLE link (
+    account TEXT PRIMARY KEY,
+    tool TEXT NOT NULL,
+    path TEXT NOT NULL,
+    item TEXT NOT NULL,
+    mode TEXT NOT NULL -- 'link', 'take-over' or 'share'
+) STRICT, WITHOUT ROWID;

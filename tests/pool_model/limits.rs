@@ -1,0 +1,118 @@
+//! Limits as the reference knows them: closed until a time; a long one then lets a probe go first, then more and more.
+
+use std::time::Duration;
+
+use lessor::limits::Scope;
+use lessor::pool::{Deadline, Fence, Limit, Mono, Now, Target};
+
+const LONG: Duration = Duration::from_secs(300);
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How many may go by the n-th second.
+const RAMP: [u32; 4] = [2, 4, 8, 16];
+
+#[derive(Clone, PartialEq, Debug)]
+pub struct MLimit {
+    pub scope: Scope,
+    pub key: String,
+    pub until: Deadline,
+    pub long: bool,
+    pub phase: Phase,
+}
+
+#[derive(Clone, PartialEq, Debug)]
+pub enum Phase {
+    Closed { first_back: Option<Fence> },
+    Probing(Option<(Fence, Mono)>),
+    Ramp(Mono, u32),
+}
+
+impl MLimit {
+    pub fn filed(limit: &Limit, now: Now, before: Option<&Self>) -> Self {
+        let first_back = match before.map(|old| &old.phase) {
+            Some(Phase::Closed { first_back }) => *first_back,
+            _ => None,
+        };
+        Self {
+            scope: limit.scope,
+            key: limit.key.clone(),
+            until: limit.until,
+            long: limit.until.mono(now).since(now.mono) >= LONG,
+            phase: Phase::Closed { first_back },
+        }
+    }
+
+    /// What is left of it after a restart.
+    pub fn kept(limit: &Limit, now: Now) -> Self {
+        let phase = if limit.is_recovering() { Phase::Probing(None) } else { Phase::Closed { first_back: None } };
+        let span = limit.until.wall(now).since(limit.since);
+        Self { scope: limit.scope, key: limit.key.clone(), until: limit.until, long: span >= LONG, phase }
+    }
+
+    pub fn blocks(&self, target: &Target) -> bool {
+        match self.scope {
+            Scope::Account => true,
+            Scope::Pool => self.key == *target.key,
+            Scope::Model => target.model.as_ref().is_some_and(|m| self.key == format!("{}:{m}", target.key)),
+            _ => false,
+        }
+    }
+
+    /// Whether it keeps everybody out, and when it lets somebody through, where that is known.
+    pub fn shut(&self, now: Now) -> (bool, Option<Mono>) {
+        match self.phase {
+            Phase::Closed { .. } => (!self.until.passed(now), Some(self.until.mono(now))),
+            Phase::Probing(probe) => (probe.is_some(), None),
+            Phase::Ramp(since, let_in) => {
+                let second = now.mono.since(since).as_secs() as usize;
+                let opens = RAMP.iter().position(|most| *most > let_in).unwrap_or(RAMP.len());
+                let shut = second < RAMP.len() && RAMP[second] <= let_in;
+                (shut, Some(since.after(Duration::from_secs(opens as u64))))
+            }
+        }
+    }
+
+    /// Lets time pass; answers whether anything is left of it.
+    pub fn pass(&mut self, now: Now, alive: impl Fn(Fence) -> bool) -> bool {
+        match self.phase {
+            Phase::Closed { first_back } if self.until.passed(now) => {
+                self.phase = Phase::Probing(first_back.filter(|fence| alive(*fence)).map(|fence| (fence, now.mono)));
+                self.long
+            }
+            Phase::Probing(Some((fence, _))) if !alive(fence) => {
+                self.phase = Phase::Probing(None);
+                true
+            }
+            Phase::Probing(Some((_, since))) if now.mono.since(since) >= PATIENCE => {
+                self.phase = Phase::Ramp(now.mono, 0);
+                true
+            }
+            Phase::Ramp(since, _) => now.mono.since(since) < Duration::from_secs(RAMP.len() as u64),
+            _ => true,
+        }
+    }
+
+    pub fn next_change(&self, now: Now) -> Option<Mono> {
+        match self.phase {
+            Phase::Closed { .. } => Some(self.until.mono(now)),
+            Phase::Probing(probe) => probe.map(|(_, since)| since.after(PATIENCE)),
+            Phase::Ramp(since, _) => (1..=4).map(|n| since.after(Duration::from_secs(n))).find(|at| *at > now.mono),
+        }
+    }
+
+    /// A lease was granted through it.
+    pub fn let_through(&mut self, fence: Fence, now: Mono) {
+        match &mut self.phase {
+            Phase::Probing(probe @ None) => *probe = Some((fence, now)),
+            Phase::Ramp(_, let_in) => *let_in += 1,
+            _ => {}
+        }
+    }
+
+    pub fn ended(&mut self, fence: Fence) {
+        match &mut self.phase {
+            Phase::Probing(probe) if probe.is_some_and(|(probe, _)| probe == fence) => *probe = None,
+            Phase::Closed { first_back } if *first_back == Some(fence) => *first_back = None,
+            _ => {}
+        }
+    }
+}
