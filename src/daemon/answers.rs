@@ -11,7 +11,6 @@ use crate::protocol::{
     ErrorInfo, HolderInfo, LeaseInfo, LeaseKey, LeaseRow, LimitInfo, LinkInfo, QueueRow, SecretText, UsageInfo,
 };
 use crate::provider;
-use crate::store::Health;
 
 use super::core::{Core, Daemon, Responder};
 use super::{clock, process};
@@ -246,11 +245,16 @@ fn totals(core: &Core, now: Now) -> AccountTotals {
     accounts
 }
 
-/// How it is doing, in a line.
+/// How it is doing, in a line for the service manager.
+#[cfg(unix)]
 pub(super) fn summary(daemon: &Daemon, core: &Core, now: Now) -> String {
     let accounts = totals(core, now);
     let some = |number: u64, one: &str| format!("{number} {one}{}", if number == 1 { "" } else { "s" });
-    let disk = if daemon.store.health() == Health::Ok { "" } else { "; changes are not kept, see: lessor status" };
+    let disk = if daemon.store.health() == crate::store::Health::Ok {
+        ""
+    } else {
+        "; changes are not kept, see: lessor status"
+    };
     format!(
         "{}, {} ({} ready), queue {}{disk}",
         some(core.pool.lease_count() as u64, "lease"),

@@ -1,19 +1,25 @@
 //! The Rust client.
 
-use std::process::Command;
-use std::time::Duration;
+#[cfg(unix)]
+use std::{process::Command, time::Duration};
 
-use lessor::client::{Client, ClientError, LeaseGuard, Start};
+use lessor::client::{Client, LeaseGuard};
+#[cfg(unix)]
+use lessor::client::{ClientError, Start};
+#[cfg(unix)]
 use lessor::config::Flags;
 use lessor::protocol::Acquire;
 
-use super::support::{Home, PROGRAM};
+use super::support::Home;
+#[cfg(unix)]
+use super::support::PROGRAM;
 
 fn request() -> Acquire {
     Acquire { provider: "anthropic".into(), wait_ms: Some(0), ..Acquire::default() }
 }
 
 /// A wrapper that knows the home, because the environment of this process does not.
+#[cfg(unix)]
 fn start(home: &Home) -> Start {
     let wrapper = home.path().join("lessor-here");
     let script = format!("#!/bin/sh\nLESSOR_HOME='{}' exec {PROGRAM} \"$@\"\n", home.path().display());
@@ -35,6 +41,7 @@ fn a_guard_gives_its_lease_back() {
     assert!(other.leases().unwrap().is_empty());
 }
 
+#[cfg(unix)]
 #[test]
 fn a_guard_outlives_its_daemon() {
     let home = Home::with_keys(&[("anthropic", "work")]);
@@ -51,6 +58,7 @@ fn a_guard_outlives_its_daemon() {
     assert_eq!(other.leases().unwrap().len(), 1);
 }
 
+#[cfg(unix)]
 #[test]
 fn refusals_and_absence_are_told_apart() {
     let home = Home::new();

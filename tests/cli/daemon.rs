@@ -2,7 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::support::{Home, PROGRAM, feed};
+#[cfg(unix)]
+use super::support::PROGRAM;
+use super::support::{Home, feed};
 
 #[test]
 fn a_daemon_is_started_pinged_and_stopped() {
@@ -31,7 +33,10 @@ fn no_start_can_be_said_by_the_environment() {
 #[test]
 fn a_daemon_elsewhere_is_found_by_its_lock() {
     let home = Home::new();
-    let socket = home.path().join("other.sock");
+    let socket = match cfg!(windows) {
+        true => format!("{}-other", home.places().socket.display()).into(),
+        false => home.path().join("other.sock"),
+    };
     let pong = home.json(&["--socket", socket.to_str().unwrap(), "ping"]);
     assert_eq!(home.json(&["--no-start", "ping"])["pid"], pong["pid"]);
     assert_eq!(home.json(&["status"])["socket"], socket.to_str().unwrap());
@@ -72,6 +77,7 @@ fn a_daemon_that_cannot_start_is_explained() {
 }
 
 /// A pipe of the caller's that the daemon kept open would never end, and this test with it.
+#[cfg(unix)]
 #[test]
 fn a_started_daemon_keeps_nothing_of_its_starter_open() {
     let home = Home::new();

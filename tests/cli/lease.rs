@@ -2,7 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::support::{Home, PROGRAM, feed};
+use super::support::Home;
+#[cfg(unix)]
+use super::support::{PROGRAM, feed};
 
 #[test]
 fn leases_are_taken_shown_renewed_and_given_back() {
@@ -25,6 +27,7 @@ fn leases_are_taken_shown_renewed_and_given_back() {
 }
 
 /// Bound to nobody in particular, the lease is the calling program's: this test.
+#[cfg(unix)]
 #[test]
 fn a_lease_is_bound_to_the_program_that_called() {
     let home = Home::with_keys(&[("anthropic", "work")]);

@@ -1,13 +1,18 @@
 //! Each command, and the Rust client, against a real daemon in a fresh home: text, JSON, exit code.
-#![cfg(unix)]
 
 mod account;
 mod client;
+#[cfg(unix)]
 mod config;
 mod daemon;
+#[cfg(unix)]
 mod import;
 mod lease;
+#[cfg(unix)]
 mod logs;
+#[cfg(unix)]
 mod run;
 mod small;
 mod support;
+#[cfg(windows)]
+mod windows;

@@ -41,7 +41,9 @@ impl Home {
     }
 
     pub fn places(&self) -> Places {
-        Places::resolve(&Environment { home: Some(self.path().into()), ..Environment::default() }).unwrap()
+        // part of a pipe's name
+        let user = std::env::var("USERNAME").unwrap_or_default();
+        Places::resolve(&Environment { home: Some(self.path().into()), user, ..Environment::default() }).unwrap()
     }
 
     /// The program with this home and nothing of the caller's settings.

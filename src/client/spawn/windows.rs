@@ -68,12 +68,12 @@ pub(crate) fn find_program(name: &OsStr) -> Option<PathBuf> {
         }
     };
     let with_endings = |path: PathBuf| {
-        let files = endings.iter().map(|ending| {
+        let mut files = endings.iter().map(|ending| {
             let mut file = OsString::from(&path);
             file.push(ending);
             PathBuf::from(file)
         });
-        files.filter(|file| file.is_file()).next()
+        files.find(|file| file.is_file())
     };
     if path.parent().is_some_and(|parent| !parent.as_os_str().is_empty()) {
         return with_endings(path.to_owned());

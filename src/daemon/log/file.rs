@@ -16,6 +16,7 @@ pub(super) struct BoundedFile {
     aside: PathBuf,
     most: u64,
     /// Standard error is this file, and goes with it: what the runtime says at its very end belongs here too.
+    #[cfg_attr(windows, expect(dead_code, reason = "a handle cannot be moved: it stays with the file set aside"))]
     takes_stderr: bool,
     file: Option<File>,
     /// Lines that could not be written since one could.

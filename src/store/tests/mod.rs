@@ -3,6 +3,7 @@
 mod failing;
 mod golden;
 mod opening;
+#[cfg(unix)]
 mod read_only;
 mod round_trip;
 

@@ -1,9 +1,11 @@
 //! What is opened, what is refused, and that a refusal changes nothing.
 
+#[cfg(unix)]
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
 use super::*;
 
+#[cfg(unix)]
 fn mode(path: &std::path::Path) -> u32 {
     std::fs::metadata(path).unwrap().mode() & 0o777
 }
@@ -28,6 +30,7 @@ fn refused(bytes: &[u8], words: &[&str]) {
     assert_eq!(std::fs::read_dir(home.directory.path()).unwrap().count(), 2);
 }
 
+#[cfg(unix)]
 #[test]
 fn files_are_for_their_owner_only() {
     let home = Home::new();
@@ -112,6 +115,7 @@ fn a_refusal_leaves_the_log() {
     assert_eq!(files(&crashed), before);
 }
 
+#[cfg(unix)]
 #[test]
 fn only_regular_files_of_ours_are_opened() {
     let home = used();

@@ -43,7 +43,7 @@ const CELLS: [Cell; 6] = [
     Cell { name: "8 x 16 pipelined, bincode", connections: 8, codec: Codec::Binary, depth: 16, target: 0.40 },
 ];
 
-fn main() {
+pub fn main() {
     if let Ok(path) = std::env::var(ECHO) {
         return runtime().block_on(echo(Path::new(&path)));
     }
