@@ -19,7 +19,7 @@ impl Pulse {
 
     /// It is never time.
     pub(super) async fn next(&mut self) {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     pub(super) fn say(&mut self, _daemon: &Daemon, _timer_is_gone: bool) {}
