@@ -24,10 +24,20 @@ pub(in crate::client) fn launcher(how: &Start, _log: File) -> io::Result<ExitSta
     let line = words.map(|word| word.to_str().map(quoted)).collect::<Option<Vec<_>>>();
     let line = line.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "a path is not Unicode"))?.join(" ");
     let mut startup = STARTUPINFO::default();
-    // relative places of the environment are the launcher's to resolve: it has our current directory
-    let started =
-        CreateProcess(program.to_str(), Some(&line), None, None, false, co::CREATE::NO_WINDOW, &[], None, &mut startup)
-            .map_err(io::Error::other)?;
+    // with a console it would be given our standard handles all the same; relative places of the environment are its to
+    // resolve, in our current directory
+    let started = CreateProcess(
+        program.to_str(),
+        Some(&line),
+        None,
+        None,
+        false,
+        co::CREATE::DETACHED_PROCESS,
+        &[],
+        None,
+        &mut startup,
+    )
+    .map_err(io::Error::other)?;
     started.hProcess.WaitForSingleObject(None).map_err(io::Error::other)?;
     let code = started.hProcess.GetExitCodeProcess().map_err(io::Error::other)?;
     Ok(ExitStatus::from_raw(code))
