@@ -231,7 +231,8 @@ pub(super) fn status(daemon: &Daemon, core: &Core, now: Now) -> DaemonStatus {
     }
 }
 
-fn totals(core: &Core, now: Now) -> AccountTotals {
+/// How many accounts are in which state.
+pub(super) fn totals(core: &Core, now: Now) -> AccountTotals {
     let mut accounts = AccountTotals { total: core.pool.accounts().len() as u64, ..AccountTotals::default() };
     for account in core.pool.accounts() {
         match state(account, now) {
@@ -243,23 +244,4 @@ fn totals(core: &Core, now: Now) -> AccountTotals {
         }
     }
     accounts
-}
-
-/// How it is doing, in a line for the service manager.
-#[cfg(unix)]
-pub(super) fn summary(daemon: &Daemon, core: &Core, now: Now) -> String {
-    let accounts = totals(core, now);
-    let some = |number: u64, one: &str| format!("{number} {one}{}", if number == 1 { "" } else { "s" });
-    let disk = if daemon.store.health() == crate::store::Health::Ok {
-        ""
-    } else {
-        "; changes are not kept, see: lessor status"
-    };
-    format!(
-        "{}, {} ({} ready), queue {}{disk}",
-        some(core.pool.lease_count() as u64, "lease"),
-        some(accounts.total, "account"),
-        accounts.ready,
-        core.pool.waiters().count(),
-    )
 }

@@ -12,7 +12,10 @@ use std::time::Duration;
 use sd_notify::NotifyState;
 use tokio::time::{Interval, MissedTickBehavior};
 
-use super::core::Daemon;
+use crate::pool::Now;
+use crate::store::Health;
+
+use super::core::{Core, Daemon};
 use super::{answers, clock};
 
 /// How often the status is looked at where no watchdog asks for more.
@@ -85,7 +88,7 @@ impl Pulse {
         // this waits for the pool: a daemon that is stuck there gets no further
         let (now, status) = {
             let core = &*daemon.core();
-            (clock::now(), answers::summary(daemon, core, clock::now()))
+            (clock::now(), summary(daemon, core, clock::now()))
         };
         let sound = !timer_is_gone && daemon.store.is_running();
         if !sound && !self.complained {
@@ -108,4 +111,18 @@ impl Pulse {
             (self.said, self.said_at) = (status, Some(now.mono));
         }
     }
+}
+
+/// How it is doing, in a line.
+fn summary(daemon: &Daemon, core: &Core, now: Now) -> String {
+    let accounts = answers::totals(core, now);
+    let some = |number: u64, one: &str| format!("{number} {one}{}", if number == 1 { "" } else { "s" });
+    let disk = if daemon.store.health() == Health::Ok { "" } else { "; changes are not kept, see: lessor status" };
+    format!(
+        "{}, {} ({} ready), queue {}{disk}",
+        some(core.pool.lease_count() as u64, "lease"),
+        some(accounts.total, "account"),
+        accounts.ready,
+        core.pool.waiters().count(),
+    )
 }
