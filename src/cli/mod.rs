@@ -8,14 +8,16 @@ mod config;
 mod context;
 mod daemon;
 mod demo;
+mod doctor;
 mod events;
+mod export;
 mod failure;
+mod import;
 mod lease;
 mod logs;
 mod oauth;
 mod output;
 mod prompt;
-mod rfc3339;
 mod run;
 mod schema;
 mod secret;
@@ -74,6 +76,12 @@ enum Command {
     /// List, add, change and remove accounts
     #[command(subcommand)]
     Account(account::Account),
+    /// Take in the logins and keys that other tools have
+    Import(import::Import),
+    /// Print all accounts as a document that import reads; without secrets unless told
+    Export(export::Export),
+    /// Check everything, and say what to do about what is wrong
+    Doctor(doctor::Doctor),
     /// Lease an account, for shell scripts
     Acquire(lease::Acquire),
     /// Give a lease back
@@ -141,6 +149,9 @@ fn dispatch(command: Command, context: &Context) -> Result<u8, Failure> {
         Command::Run(run) => run::run(run, context),
         Command::Status => status::status(context).map(|()| 0),
         Command::Account(account) => account::account(account, context).map(|()| 0),
+        Command::Import(options) => import::import(options, context),
+        Command::Export(options) => export::export(&options, context).map(|()| 0),
+        Command::Doctor(options) => doctor::doctor(&options, context),
         Command::Acquire(acquire) => lease::acquire(acquire, context).map(|()| 0),
         Command::Release(which) => lease::release(&which, context).map(|()| 0),
         Command::Renew(which) => lease::renew(&which, context).map(|()| 0),

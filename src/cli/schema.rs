@@ -5,14 +5,16 @@ use std::collections::BTreeMap;
 use clap::Args;
 use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 
-use crate::protocol::{AccountInfo, DaemonStatus, Empty, EventInfo, LeaseInfo, LeaseRow, ReloadInfo};
+use crate::protocol::{AccountInfo, DaemonStatus, Empty, EventInfo, ExportInfo, LeaseInfo, LeaseRow, ReloadInfo};
 
 use super::classify::Line;
 use super::config::{Change, Checked, Edited, Place, Shown, Value};
 use super::context::Context;
 use super::daemon::{Pong, Stopped};
 use super::demo::Findings;
+use super::doctor::Diagnosis;
 use super::failure::{Document, Failure};
+use super::import::Report;
 use super::logs::LogLine;
 use super::service::{Outcome, ServiceStatus};
 
@@ -46,10 +48,13 @@ const DOCUMENTS: &[(&str, Make)] = &[
     ("config set", of::<Change>),
     ("config show", of::<Shown>),
     ("config unset", of::<Change>),
+    ("doctor", of::<Diagnosis>),
     ("error", of::<Document<'static>>),
     ("demo", of::<Findings>),
     // each line
     ("events", of::<EventInfo>),
+    ("export", of::<ExportInfo>),
+    ("import", of::<Report>),
     ("leases", of::<Vec<LeaseRow>>),
     // each line
     ("logs", of::<LogLine>),

@@ -100,6 +100,8 @@ pub struct AccountChange {
     pub enabled: Option<(bool, Option<String>)>,
     /// Whether the login works.
     pub standing: Option<Standing>,
+    /// The vendor's own id of the account.
+    pub vendor_id: Option<String>,
 }
 
 /// Everything that can be done to the pool.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rusqlite::types::FromSql;
 use rusqlite::{Connection, Row};
 
-use crate::credential::Credential;
+use crate::credential::{Credential, Fingerprint, Link, LinkMode};
 use crate::pool::{
     AccountId, AccountRecord, Bind, Fence, Holder, Lease, LimitRecord, Mono, Process, SessionRecord, Snapshot, Target,
     Wall,
@@ -21,6 +21,8 @@ pub(super) struct Contents {
     pub(super) snapshot: Snapshot,
     pub(super) credentials: Vec<(AccountId, Credential)>,
     pub(super) refreshing: Vec<(AccountId, Wall)>,
+    pub(super) fingerprints: Vec<(Fingerprint, AccountId, Wall)>,
+    pub(super) links: Vec<(AccountId, Link)>,
     pub(super) warnings: Vec<String>,
 }
 
@@ -62,7 +64,11 @@ pub(super) fn load(database: &Connection, key: &Key, leases: bool) -> rusqlite::
         let credential = key.open_credential(id, &blob).ok_or(Unreadable::Sealed(id))?;
         Ok(Some((id, credential, optional_number(row, "refresh_started_at")?.map(Wall))))
     })?;
+    let prints = rows(database, "SELECT * FROM fingerprint", "fingerprint", &mut warnings, fingerprint)?;
+    let links = rows(database, "SELECT * FROM link", "link", &mut warnings, link)?;
     let mut contents = Contents { snapshot, warnings, ..Contents::default() };
+    contents.fingerprints = prints.into_iter().filter(|(_, id, _)| known.contains(id)).collect();
+    contents.links = links.into_iter().filter(|(id, _)| known.contains(id)).collect();
     for (id, credential, started) in sealed.into_iter().flatten() {
         contents.credentials.push((id, credential));
         contents.refreshing.extend(started.map(|at| (id, at)));
@@ -181,6 +187,18 @@ fn limit(row: &Row<'_>) -> Read<LimitRecord> {
         until: Wall(number(row, "until")?),
         source: names::source(&text(row, "source")?)?,
     })
+}
+
+fn fingerprint(row: &Row<'_>) -> Read<(Fingerprint, AccountId, Wall)> {
+    let print = Fingerprint(u128::from_be_bytes(row.get("print")?));
+    Ok((print, id(row, "account")?, Wall(number(row, "kept_at")?)))
+}
+
+fn link(row: &Row<'_>) -> Read<(AccountId, Link)> {
+    let mode = text(row, "mode")?;
+    let mode = LinkMode::named(&mode).ok_or_else(|| Unknown::new("mode of a link", &mode))?;
+    let link = Link { tool: text(row, "tool")?, path: text(row, "path")?, item: text(row, "item")?, mode };
+    Ok((id(row, "account")?, link))
 }
 
 fn text(row: &Row<'_>, column: &str) -> Read<String> {

@@ -5,6 +5,7 @@ mod account;
 mod client;
 mod config;
 mod daemon;
+mod import;
 mod lease;
 mod logs;
 mod run;
