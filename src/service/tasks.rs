@@ -77,7 +77,7 @@ impl Manager for Tasks {
     }
 
     fn understand(&self, answers: &[Said]) -> State {
-        let Some(task) = answers.first().filter(|said| said.ok) else {
+        let Some(task) = answers.first().filter(|said| said.ok && said.out.contains("<Task")) else {
             return State { word: "not installed".to_owned(), ..State::default() };
         };
         // what is on is left out of what is printed
