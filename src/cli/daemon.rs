@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::client::{Client, ClientError, launch};
+use crate::daemon::lock::{self, LockHolder};
 use crate::daemon::{Ended, Options, StartError, find_process, run};
 use crate::protocol::HelloInfo;
 
@@ -19,6 +20,9 @@ use super::words;
 const STOP: Duration = Duration::from_secs(15);
 /// The exit status that makes a service manager start the daemon anew.
 const SOCKET_LOST: u8 = 1;
+/// The exit status that says to a service manager: not now, and trying again changes nothing (`EX_TEMPFAIL`). The units
+/// in `systemd/` know it.
+const IN_THE_WAY: u8 = 75;
 
 /// `daemon`
 #[derive(Debug, Args)]
@@ -43,16 +47,25 @@ pub(super) fn daemon(options: &Daemon, context: &Context) -> Result<u8, Failure>
         Ok(Ended::Served) => Ok(0),
         Ok(Ended::SocketLost) => Ok(SOCKET_LOST),
         Ok(Ended::AlreadyRunning(holder)) => {
-            let who = holder.map_or_else(
-                || "it has not said where it listens".to_owned(),
-                |holder| format!("pid {}, socket {}", holder.pid, holder.socket.display()),
-            );
-            context.output.note(&format!("already running: {who}"));
+            context.output.note(&format!("already running: {}", who(holder.as_ref())));
             Ok(0)
+        }
+        Ok(Ended::InTheWay(holder)) => {
+            context.output.note(&format!("already running: {}", who(holder.as_ref())));
+            let pid = holder.map_or_else(String::new, |holder| format!(" (kill {})", holder.pid));
+            context.output.note(&format!("it was not started by a client: end it{pid}, then: lessor service start"));
+            Ok(IN_THE_WAY)
         }
         Err(StartError::Config(errors)) => Err(Failure::config(errors.to_string())),
         Err(error) => Err(Failure::new("internal", error.to_string())),
     }
+}
+
+fn who(holder: Option<&LockHolder>) -> String {
+    holder.map_or_else(
+        || "it has not said where it listens".to_owned(),
+        |holder| format!("pid {}, socket {}", holder.pid, holder.socket.display()),
+    )
 }
 
 /// `stop --json`
@@ -66,12 +79,24 @@ pub(super) struct Stopped {
 
 /// Ends the daemon and waits until it is gone; that there was none is as good.
 pub(super) fn stop(context: &Context) -> Result<(), Failure> {
+    let pid = end(context)?;
+    context.output.result(&Stopped { stopped: pid.is_some(), pid }, || match pid {
+        Some(pid) => format!("stopped (pid {pid})"),
+        None => "no daemon is running".to_owned(),
+    })
+}
+
+/// Ends the daemon, and waits until it is gone; answers which process it was.
+pub(super) fn end(context: &Context) -> Result<Option<u32>, Failure> {
     let places = context.places()?;
+    // a service manager that holds the socket would start one, only to have it stopped
+    let elsewhere = context.flags.socket.is_some() || std::env::var_os("LESSOR_SOCKET").is_some();
+    if !elsewhere && !lock::is_held(&places.lock) {
+        return Ok(None);
+    }
     let client = match Client::connect(&places) {
         Ok(client) => client,
-        Err(ClientError::NoDaemon(_)) => {
-            return context.output.result(&Stopped { stopped: false, pid: None }, || "no daemon is running".to_owned());
-        }
+        Err(ClientError::NoDaemon(_)) => return Ok(None),
         Err(error) => return Err(error.into()),
     };
     let deadline = Instant::now() + STOP;
@@ -90,7 +115,7 @@ pub(super) fn stop(context: &Context) -> Result<(), Failure> {
         }
         std::thread::sleep(Duration::from_millis(5));
     }
-    context.output.result(&Stopped { stopped: true, pid: Some(pid) }, || format!("stopped (pid {pid})"))
+    Ok(Some(pid))
 }
 
 /// Whether the daemon has let go of the data directory; that the next one has it already is no reason to wait.
@@ -98,8 +123,7 @@ fn is_gone(lock: &Path, pid: u32) -> bool {
     if matches!(find_process(pid), Ok(None)) {
         return true;
     }
-    // opened for reading: the lock file is never made here
-    std::fs::File::open(lock).map_or(true, |file| !matches!(file.try_lock(), Err(std::fs::TryLockError::WouldBlock)))
+    !lock::is_held(lock)
 }
 
 /// `ping --json`

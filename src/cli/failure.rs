@@ -16,7 +16,8 @@ const FAILED: u8 = 1;
 const NO_DAEMON: u8 = 3;
 const NOBODY_NOW: u8 = 4;
 const NEEDS_USER: u8 = 5;
-const CONFIG: u8 = 6;
+/// The configuration is not valid.
+pub(super) const CONFIG: u8 = 6;
 
 /// Why a command failed.
 #[derive(Debug)]

@@ -3,6 +3,8 @@
 mod account;
 mod agent;
 mod ancestor;
+mod classify;
+mod config;
 mod context;
 mod daemon;
 mod demo;
@@ -12,12 +14,15 @@ mod export;
 mod failure;
 mod import;
 mod lease;
+mod logs;
 mod oauth;
 mod output;
 mod prompt;
+mod rfc3339;
 mod run;
 mod schema;
 mod secret;
+mod service;
 mod shell;
 mod status;
 mod table;
@@ -86,14 +91,26 @@ enum Command {
     Renew(lease::Which),
     /// List the leases that are held
     Leases,
+    /// Tell what upstreams' answers mean: JSON lines in, a JSON line for each out
+    Classify(classify::Classify),
     /// Print what happens
     Events(events::Events),
+    /// Print the daemon's log: the journal under systemd, else its file
+    Logs(logs::Logs),
     /// Round trip to the daemon, and its version
     Ping,
+    /// Look at the configuration, change and check it
+    #[command(subcommand)]
+    Config(config::Config),
+    /// Have the daemon read its configuration now
+    Reload,
     /// Be the daemon, in the foreground
     Daemon(daemon::Daemon),
     /// End the daemon
     Stop,
+    /// Have systemd, launchd or Windows keep the daemon there
+    #[command(subcommand)]
+    Service(service::Service),
     /// Show the whole job offline, on a simulated provider
     Demo(demo::Demo),
     /// One of the demo's agents
@@ -140,10 +157,15 @@ fn dispatch(command: Command, context: &Context) -> Result<u8, Failure> {
         Command::Release(which) => lease::release(&which, context).map(|()| 0),
         Command::Renew(which) => lease::renew(&which, context).map(|()| 0),
         Command::Leases => lease::leases(context).map(|()| 0),
+        Command::Classify(options) => classify::classify(&options, context),
         Command::Events(events) => events::events(events, context).map(|()| 0),
+        Command::Logs(options) => logs::logs(&options, context).map(|()| 0),
         Command::Ping => daemon::ping(context).map(|()| 0),
+        Command::Config(config) => config::config(config, context),
+        Command::Reload => config::reload(context),
         Command::Daemon(daemon) => daemon::daemon(&daemon, context),
         Command::Stop => daemon::stop(context).map(|()| 0),
+        Command::Service(service) => service::service(&service, context).map(|()| 0),
         Command::Demo(options) => demo::demo(&options, context),
         Command::DemoAgent => Ok(demo::work_as_agent()),
         Command::Completions(shell) => shell::completions(&shell, context).map(|()| 0),

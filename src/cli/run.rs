@@ -6,7 +6,7 @@ use std::process::Command;
 
 use clap::Args;
 
-use crate::client::Client;
+use crate::client::{Client, MANAGERS_WORDS};
 use crate::pool::millis;
 use crate::protocol::{Acquire, BindTo, LeaseInfo, LeaseRef};
 use crate::provider::{Environment, environment};
@@ -74,6 +74,11 @@ pub(super) fn run(options: Run, context: &Context) -> Result<u8, Failure> {
     for name in &variables.unset {
         command.env_remove(name);
     }
+    if !is_service(std::process::id(), |name| std::env::var(name).ok()) {
+        for name in MANAGERS_WORDS {
+            command.env_remove(name);
+        }
+    }
     tell(&lease, &variables, context);
     become_command(command).map_err(|error| {
         let exit = if error.kind() == ErrorKind::NotFound { NOT_FOUND } else { NOT_EXECUTABLE };
@@ -97,6 +102,13 @@ fn request(wanted: Wanted, purpose: &Purpose) -> Acquire {
         agent: purpose.agent.clone(),
         ..Acquire::default()
     }
+}
+
+/// Whether a service manager speaks to this very process, whose place the command takes; what it says to an ancestor of
+/// ours is not for the command.
+fn is_service(pid: u32, variable: impl Fn(&str) -> Option<String>) -> bool {
+    let names = ["SYSTEMD_EXEC_PID", "LISTEN_PID", "WATCHDOG_PID"];
+    names.iter().any(|name| variable(name).is_some_and(|value| value.parse() == Ok(pid)))
 }
 
 /// Says on standard error which account it is, to a person, and what of the environment was cleared, to anybody.
@@ -156,5 +168,15 @@ mod tests {
         assert!(parse("x --direct -- claude").unwrap().word.is_none());
         assert!(parse("x -p openai claude -- claude").is_err(), "two providers");
         assert!(parse("x claude x.py").is_err(), "a command without `--`");
+    }
+
+    #[test]
+    fn a_service_is_told_from_the_child_of_one() {
+        let told = |set: &str, value: &str| is_service(77, |name| (name == set).then(|| value.to_owned()));
+        for name in ["SYSTEMD_EXEC_PID", "LISTEN_PID", "WATCHDOG_PID"] {
+            assert!(told(name, "77"));
+            assert!(!told(name, "7") && !told(name, "") && !told(name, "777"));
+        }
+        assert!(!told("NOTIFY_SOCKET", "77"));
     }
 }

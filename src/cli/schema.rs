@@ -5,14 +5,18 @@ use std::collections::BTreeMap;
 use clap::Args;
 use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 
-use crate::protocol::{AccountInfo, DaemonStatus, Empty, EventInfo, ExportInfo, LeaseInfo, LeaseRow};
+use crate::protocol::{AccountInfo, DaemonStatus, Empty, EventInfo, ExportInfo, LeaseInfo, LeaseRow, ReloadInfo};
 
+use super::classify::Line;
+use super::config::{Change, Checked, Edited, Place, Shown, Value};
 use super::context::Context;
 use super::daemon::{Pong, Stopped};
 use super::demo::Findings;
 use super::doctor::Diagnosis;
 use super::failure::{Document, Failure};
 use super::import::Report;
+use super::logs::LogLine;
+use super::service::{Outcome, ServiceStatus};
 
 /// `schema`
 #[derive(Debug, Args)]
@@ -25,7 +29,7 @@ pub(super) struct Schema {
 type Make = fn() -> schemars::Schema;
 
 /// Every command that prints a document, and what makes its schema.
-const DOCUMENTS: [(&str, Make); 20] = [
+const DOCUMENTS: &[(&str, Make)] = &[
     ("account add", of::<AccountInfo>),
     ("account disable", of::<AccountInfo>),
     ("account enable", of::<AccountInfo>),
@@ -35,6 +39,15 @@ const DOCUMENTS: [(&str, Make); 20] = [
     ("account set", of::<AccountInfo>),
     ("account show", of::<AccountInfo>),
     ("acquire", of::<LeaseInfo<'static>>),
+    // each line
+    ("classify", of::<Line>),
+    ("config check", of::<Checked>),
+    ("config edit", of::<Edited>),
+    ("config get", of::<Value>),
+    ("config path", of::<Place>),
+    ("config set", of::<Change>),
+    ("config show", of::<Shown>),
+    ("config unset", of::<Change>),
     ("doctor", of::<Diagnosis>),
     ("error", of::<Document<'static>>),
     ("demo", of::<Findings>),
@@ -43,9 +56,18 @@ const DOCUMENTS: [(&str, Make); 20] = [
     ("export", of::<ExportInfo>),
     ("import", of::<Report>),
     ("leases", of::<Vec<LeaseRow>>),
+    // each line
+    ("logs", of::<LogLine>),
     ("ping", of::<Pong<'static>>),
     ("release", of::<Empty>),
+    ("reload", of::<ReloadInfo>),
     ("renew", of::<LeaseInfo<'static>>),
+    ("service install", of::<Outcome>),
+    ("service restart", of::<Outcome>),
+    ("service start", of::<Outcome>),
+    ("service status", of::<ServiceStatus>),
+    ("service stop", of::<Outcome>),
+    ("service uninstall", of::<Outcome>),
     ("status", of::<DaemonStatus>),
     ("stop", of::<Stopped>),
 ];
@@ -108,7 +130,9 @@ mod tests {
         }
         let mut all = Vec::new();
         names(&super::super::Cli::command(), "", &mut all);
-        all.retain(|name| !["run", "daemon", "completions", "man", "schema", "demo-agent"].contains(&name.as_str()));
+        // these print a schema themselves, or what others read
+        let printing = ["run", "daemon", "completions", "man", "schema", "config schema", "demo-agent"];
+        all.retain(|name| !printing.contains(&name.as_str()));
         for name in all {
             assert!(DOCUMENTS.iter().any(|(known, _)| *known == name), "{name}");
         }

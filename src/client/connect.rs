@@ -23,6 +23,8 @@ struct Holder {
     socket: PathBuf,
 }
 
+/// What is said of a daemon that closes before it has said a word.
+const ENDING: &str = "it is ending";
 /// More than any lock file holds.
 const LONGEST_LOCK: u64 = 64 * 1024;
 
@@ -33,6 +35,11 @@ impl Client {
     /// When there is none, or it does not speak this protocol.
     pub fn connect(places: &Places) -> Result<Self, ClientError> {
         let first = match Self::connect_at(&places.socket) {
+            // where a service manager holds the socket, the next daemon comes by itself
+            Err(ClientError::NoDaemon(first)) if first.why == ENDING => match Self::connect_at(&places.socket) {
+                Err(ClientError::NoDaemon(again)) => again,
+                found => return found,
+            },
             Err(ClientError::NoDaemon(first)) => first,
             found => return found,
         };
@@ -82,7 +89,7 @@ impl Client {
         check_owner(&stream).map_err(nobody)?;
         match Self::greet(stream, socket) {
             // it closed before it said a word: a daemon about to end
-            Err(ClientError::Lost(error)) if !is_timeout(&error) => Err(nobody("it is ending".to_owned())),
+            Err(ClientError::Lost(error)) if !is_timeout(&error) => Err(nobody(ENDING.to_owned())),
             greeted => greeted,
         }
     }

@@ -17,8 +17,11 @@ use super::error::ClientError;
 
 /// What is read at once.
 const CHUNK: usize = 16 * 1024;
-/// How long the daemon may take to greet.
+/// How long it may take to be let in, and to be heard.
 pub(super) const GREETING: Duration = Duration::from_secs(5);
+/// How long the daemon may take to greet: a service manager that holds the socket may have to start it first, and an
+/// older one may have to end before.
+const START: Duration = Duration::from_secs(15);
 
 /// A connection to the daemon.
 pub struct Client {
@@ -57,7 +60,7 @@ impl Client {
             socket: socket.to_owned(),
             hello: nobody,
         };
-        let hello = match client.call(Call::Hello(greeting()), Some(GREETING)) {
+        let hello = match client.call(Call::Hello(greeting()), Some(START)) {
             Ok(Answer::Hello(hello)) => hello,
             Ok(answer) => return Err(unexpected("hello", &answer)),
             Err(ClientError::Refused(error)) if error.data.kind == "unsupported_version" => {

@@ -31,7 +31,7 @@ pub use error::{ClientError, NoDaemon};
 pub use events::EventStream;
 pub use guard::LeaseGuard;
 pub use launch::launch;
-pub use start::Start;
+pub use start::{MANAGERS_WORDS, Start};
 
 use std::time::{Duration, Instant};
 

@@ -25,6 +25,12 @@ const SHOWN_LINES: usize = 10;
 /// What the daemon's places depend on; relative ones are made absolute, because it leaves the current directory.
 const PLACES: [&str; 3] = ["LESSOR_HOME", "LESSOR_CONFIG", "LESSOR_SOCKET"];
 
+/// Where a service manager listens to one process, and what it hands over to it: not to be passed on to another one.
+pub const MANAGERS_WORDS: [&str; 7] =
+    ["NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "LISTEN_PID", "LISTEN_PIDFDID", "LISTEN_FDS", "LISTEN_FDNAMES"];
+/// By what a process knows that it is a service; a daemon that a client starts is none.
+const SERVICES_MARKS: [&str; 4] = ["SYSTEMD_EXEC_PID", "INVOCATION_ID", "JOURNAL_STREAM", "MANAGERPID"];
+
 /// How to start a daemon.
 #[derive(Clone, Debug)]
 pub struct Start {
@@ -61,6 +67,9 @@ impl Start {
             if let Some(Ok(path)) = relative.map(|value: OsString| std::path::absolute(value)) {
                 command.env(name, path);
             }
+        }
+        for name in MANAGERS_WORDS.iter().chain(&SERVICES_MARKS) {
+            command.env_remove(name);
         }
         command.args(["daemon", flag]).stdin(Stdio::null()).stdout(Stdio::null());
         command

@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::{ErrorKind, Read};
 use std::path::Path;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::place::Lines;
@@ -23,7 +24,7 @@ pub struct Loaded {
 }
 
 /// Whether there was a file.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum LoadState {
     /// It was read.
@@ -47,10 +48,20 @@ impl Config {
         };
         Ok(Loaded { config: Self::parse(text, path)?, state: LoadState::Ok })
     }
+
+    /// Reads a file's bytes; the path is for messages only.
+    pub fn parse_bytes(bytes: Vec<u8>, path: &Path) -> Result<Self, Errors> {
+        Self::parse(&text_of(bytes, path)?, path)
+    }
 }
 
 /// The text of a file; `None` when there is none. Blocks on the disk.
 pub fn read_file(path: &Path) -> Result<Option<String>, Errors> {
+    bytes_at(path)?.map(|bytes| text_of(bytes, path)).transpose()
+}
+
+/// What a file holds; none if there is no file.
+pub(super) fn bytes_at(path: &Path) -> Result<Option<Vec<u8>>, Errors> {
     let refuse = |message: String| Errors::of_file(path, message);
     let broken = |error: std::io::Error| refuse(format!("cannot be read: {error}"));
     let about = match fs::metadata(path) {
@@ -71,10 +82,15 @@ pub fn read_file(path: &Path) -> Result<Option<String>, Errors> {
     let mut bytes = Vec::new();
     let limit = MAX_FILE as u64 + 1;
     File::open(path).map_err(broken)?.take(limit).read_to_end(&mut bytes).map_err(broken)?;
+    if bytes.len() > MAX_FILE { Err(Errors::too_large(path)) } else { Ok(Some(bytes)) }
+}
+
+/// Bytes as text.
+pub(super) fn text_of(bytes: Vec<u8>, path: &Path) -> Result<String, Errors> {
     if bytes.len() > MAX_FILE {
-        return Err(refuse("larger than 1MiB; a configuration is a few kilobytes".to_owned()));
+        return Err(Errors::too_large(path));
     }
-    String::from_utf8(bytes).map(Some).map_err(|error| {
+    String::from_utf8(bytes).map_err(|error| {
         let good = error.utf8_error().valid_up_to();
         let text = String::from_utf8_lossy(error.as_bytes());
         let text = text.strip_prefix('\u{feff}').unwrap_or(&text);

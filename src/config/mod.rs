@@ -1,7 +1,9 @@
 //! What the user decides: places, keys, their values and where each came from.
 
+mod argument;
 mod check;
 pub mod duration;
+pub mod edit;
 mod json_schema;
 mod keys;
 mod kind;
@@ -18,7 +20,9 @@ mod show;
 pub mod size;
 mod slot;
 mod suggest;
+mod swap;
 mod syntax;
+mod template;
 #[cfg(test)]
 mod tests;
 mod value;
@@ -36,4 +40,6 @@ pub use settings::{
     Protect, Provider, Quota, Refresh, Secrets,
 };
 pub use show::{Setting, Source};
+pub use swap::{Held, SwapError};
+pub use template::template;
 pub use value::Value;

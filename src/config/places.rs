@@ -150,6 +150,18 @@ impl Environment {
         }
     }
 
+    /// Who says where the configuration file is: a flag, a variable, or nobody.
+    #[must_use]
+    pub fn config_source(&self) -> &'static str {
+        let flag = self.flags.config.as_deref().is_some_and(|path| !path.as_os_str().is_empty());
+        match () {
+            () if flag => "--config",
+            () if path(self.config.as_deref()).is_some() => "LESSOR_CONFIG",
+            () if path(self.home.as_deref()).is_some() => "LESSOR_HOME",
+            () => "default",
+        }
+    }
+
     /// Makes a path absolute; `..` stays, because a symbolic link may come before it.
     fn absolute(&self, what: &'static str, path: &Path) -> Result<PathBuf, PlacesError> {
         // A pipe is a name, not a place below the current directory.

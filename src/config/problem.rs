@@ -4,12 +4,13 @@ use std::fmt;
 use std::ops::Range;
 use std::path::Path;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::place::Lines;
 
 /// One error or warning of a file.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, JsonSchema)]
 pub struct Problem {
     /// The file.
     pub file: String,
@@ -52,6 +53,11 @@ impl Errors {
         let file = path.display().to_string();
         let message = message.into();
         Self { problems: vec![Problem { file, line: 0, column: 0, key: String::new(), message, excerpt: None }] }
+    }
+
+    /// The file is too large to be a configuration.
+    pub(super) fn too_large(path: &Path) -> Self {
+        Self::of_file(path, "larger than 1MiB; a configuration is a few kilobytes")
     }
 }
 

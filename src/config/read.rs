@@ -27,7 +27,7 @@ impl Config {
     /// Reads a file's text; the path is for messages only.
     pub fn parse(text: &str, path: &Path) -> Result<Self, Errors> {
         if text.len() > MAX_FILE {
-            return Err(Errors::of_file(path, "larger than 1MiB; a configuration is a few kilobytes"));
+            return Err(Errors::too_large(path));
         }
         let lines = Lines::new(text.strip_prefix('\u{feff}').unwrap_or(text));
         let parsed = syntax::parse(&lines);
@@ -133,7 +133,10 @@ impl Reader<'_> {
             let warning = Problem::at(self.path, &self.lines, span, key.clone(), message);
             config.origins.warnings.push(warning);
         }
-        config.origins.set.insert(key, Entry { value, origin: Origin::File { line, span: span.clone() } });
+        // Sections in a value's place have no literal.
+        let literal = item.as_value().and_then(toml_edit::Value::span).and_then(|span| self.lines.text().get(span));
+        let written = literal.filter(|literal| !literal.contains(char::is_control)).map(str::to_owned);
+        config.origins.set.insert(key, Entry { value, origin: Origin::File { line, span: span.clone() }, written });
     }
 
     /// Notes a warning of a key that the file sets.

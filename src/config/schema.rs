@@ -22,6 +22,13 @@ pub struct Key {
     pub(super) set: fn(&mut Config, &str, &Value) -> bool,
 }
 
+impl Key {
+    /// A value as people type it, as TOML says it.
+    pub(super) fn literal(&self, plain: &str) -> String {
+        if self.kind.is_text() { quoted(plain) } else { plain.trim().to_owned() }
+    }
+}
+
 impl std::fmt::Debug for Key {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Key").field("key", &self.key).field("kind", &self.kind).finish_non_exhaustive()
@@ -57,6 +64,20 @@ pub(super) fn find(path: &[&str]) -> Found {
 /// The name that stands for `*` in a key.
 pub(super) fn name_in<'p>(key: &Key, path: &[&'p str]) -> &'p str {
     key.key.split('.').zip(path).find(|(part, _)| *part == "*").map_or("", |(_, name)| name)
+}
+
+/// A path as people type it; names with dots or `@` are quoted, as in `accounts."a@b.c".use`.
+pub(super) fn parse_key(key: &str) -> Result<Vec<String>, String> {
+    let parsed = toml_edit::Key::parse(key.trim())
+        .map_err(|_| format!("{key:?} is not a key; names with other characters are quoted: accounts.\"a@b.c\".use"))?;
+    Ok(parsed.iter().map(|part| part.get().to_owned()).collect())
+}
+
+/// What to say of a section where a key is wanted.
+pub(super) fn is_section(path: &[&str]) -> String {
+    let names = below(path);
+    let names = if names.is_empty() { "NAME".to_owned() } else { names.join(", ") };
+    format!("`{}` is a section; its keys: {names}", format_key(path))
 }
 
 /// What may follow a path: names of keys and sections, without `*`.

@@ -11,6 +11,7 @@ use crate::protocol::{
     ErrorInfo, HolderInfo, LeaseInfo, LeaseKey, LeaseRow, LimitInfo, LinkInfo, QueueRow, SecretText, UsageInfo,
 };
 use crate::provider;
+use crate::store::Health;
 
 use super::core::{Core, Daemon, Responder};
 use super::{clock, process};
@@ -206,16 +207,7 @@ fn state(account: &Account, now: Now) -> &'static str {
 
 /// The whole picture.
 pub(super) fn status(daemon: &Daemon, core: &Core, now: Now) -> DaemonStatus {
-    let mut accounts = AccountTotals { total: core.pool.accounts().len() as u64, ..AccountTotals::default() };
-    for account in core.pool.accounts() {
-        match state(account, now) {
-            "ready" => accounts.ready += 1,
-            "limited" => accounts.limited += 1,
-            "needs_login" => accounts.needs_login += 1,
-            "needs_verification" => accounts.needs_verification += 1,
-            _ => accounts.disabled += 1,
-        }
-    }
+    let accounts = totals(core, now);
     let queue = core.pool.waiters().zip(1u64..).map(|((id, waiter), position)| QueueRow {
         position,
         eta_at: core.pool.eta(now, id).map(|at| at.0),
@@ -238,4 +230,32 @@ pub(super) fn status(daemon: &Daemon, core: &Core, now: Now) -> DaemonStatus {
         queue: queue.collect(),
         warnings,
     }
+}
+
+fn totals(core: &Core, now: Now) -> AccountTotals {
+    let mut accounts = AccountTotals { total: core.pool.accounts().len() as u64, ..AccountTotals::default() };
+    for account in core.pool.accounts() {
+        match state(account, now) {
+            "ready" => accounts.ready += 1,
+            "limited" => accounts.limited += 1,
+            "needs_login" => accounts.needs_login += 1,
+            "needs_verification" => accounts.needs_verification += 1,
+            _ => accounts.disabled += 1,
+        }
+    }
+    accounts
+}
+
+/// How it is doing, in a line.
+pub(super) fn summary(daemon: &Daemon, core: &Core, now: Now) -> String {
+    let accounts = totals(core, now);
+    let some = |number: u64, one: &str| format!("{number} {one}{}", if number == 1 { "" } else { "s" });
+    let disk = if daemon.store.health() == Health::Ok { "" } else { "; changes are not kept, see: lessor status" };
+    format!(
+        "{}, {} ({} ready), queue {}{disk}",
+        some(core.pool.lease_count() as u64, "lease"),
+        some(accounts.total, "account"),
+        accounts.ready,
+        core.pool.waiters().count(),
+    )
 }

@@ -62,7 +62,7 @@ impl Daemon {
         match read {
             Ok(loaded) => self.adopt(core, loaded),
             Err(errors) => {
-                tracing::error!("the configuration is not taken, the last good one is kept:\n{errors}");
+                tracing::error!("the configuration is not taken, the last good one is kept: {}", errors.headline());
                 core.events.config_rejected(clock::now().wall, errors.headline(), &core.pool);
                 core.configured.rejected = Some(errors);
             }
@@ -71,6 +71,7 @@ impl Daemon {
 
     fn adopt(&self, core: &mut Core, loaded: Loaded) {
         let now = clock::now();
+        self.facts.log_level.set(loaded.config.daemon.log);
         core.catalog = catalog(&loaded.config, &core.pool);
         self.apply_unasked(core, now, Command::Configure(Box::new(loaded.config.pool.clone())));
         core.configured = Configured::new(loaded, std::mem::take(&mut core.configured.path));

@@ -20,6 +20,7 @@ use super::answers;
 use super::clock;
 use super::configured::{self, Configured};
 use super::events::Events;
+use super::log::LogLevelHandle;
 use super::outbox::Outbox;
 use super::reload::Reload;
 use super::tokens::Tokens;
@@ -51,8 +52,10 @@ pub struct Facts {
     pub(super) socket: String,
     /// What was found at the start.
     pub(super) warnings: Vec<String>,
-    /// Started by a client: `idle_exit` ends it.
-    pub(super) detached: bool,
+    /// How much is logged.
+    pub(super) log_level: LogLevelHandle,
+    /// Whether `idle_exit` ends it: a client or a service manager started it, and will again.
+    pub(super) may_idle_exit: bool,
     pub(super) most_connections: usize,
 }
 
@@ -163,7 +166,7 @@ impl Daemon {
             match core.watchers.watch(self, process.pid) {
                 Ok(Some(found)) if found.process == *process => core.watchers.bind(process.pid),
                 Ok(_) => self.apply_unasked(core, clock::now(), Command::ProcessEnded(*process)),
-                Err(error) => tracing::error!(pid = process.pid, %error, "a holder cannot be watched"),
+                Err(error) => tracing::error!(pid = process.pid, "a holder cannot be watched: {error}"),
             }
         }
         for write in self.carry_out(core, clock::now(), &mut effects) {
@@ -173,7 +176,7 @@ impl Daemon {
 
     /// How long it may be unused before it ends itself.
     pub(super) fn idle_exit(&self) -> Option<Duration> {
-        self.core().configured.config.daemon.idle_exit.filter(|_| self.facts.detached)
+        self.core().configured.config.daemon.idle_exit.filter(|_| self.facts.may_idle_exit)
     }
 
     /// How long nobody has been connected, held a lease or waited.
@@ -211,7 +214,7 @@ impl Daemon {
     pub(super) fn apply_unasked(&self, core: &mut Core, now: Now, command: Command) {
         let (reply, unsaved) = self.apply(core, now, command);
         if let Err(refusal) = reply {
-            tracing::debug!(message = refusal.message, "an unasked command was refused");
+            tracing::debug!("an unasked command was refused: {}", refusal.message);
         }
         for write in unsaved {
             self.store.write(write, None);
@@ -409,7 +412,7 @@ impl Core {
                 let mut effects = std::mem::take(&mut self.effects);
                 if let Err(refusal) = self.pool.handle(now, Command::ChangeAccount(id, Box::new(change)), &mut effects)
                 {
-                    tracing::error!(account = %id, message = refusal.message, "an account could not be retired");
+                    tracing::error!(account = %id, "{id} could not be retired: {}", refusal.message);
                 }
                 // what follows is carried out with the command that is on its way
                 self.effects = effects;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::pool::{AccountId, ConnectionId, Ending, Event, Fence, Lease, LimitRecord, Pool, Wall};
 use crate::protocol::{AccountLabel, Codec, EventInfo, LeaseKey};
 
+use super::log;
 use super::outbox::Outbox;
 
 /// How many are kept.
@@ -85,6 +86,7 @@ impl Events {
 
     /// The pool said so.
     pub fn tell(&mut self, at: Wall, event: Event, pool: &Pool, key: &LeaseKey) {
+        log::happened(&event, pool);
         let happening = match event {
             Event::Granted(fence) => {
                 let Some(lease) = pool.lease(fence) else { return };
@@ -101,6 +103,7 @@ impl Events {
 
     /// A lease has ended.
     pub fn ended(&mut self, at: Wall, lease: &Lease, why: Ending, pool: &Pool, key: &LeaseKey) {
+        log::ended(lease, why, pool);
         self.note(at, Happening::Ended(lease.fence, lease.account, why), pool, Some((key, lease)));
     }
 

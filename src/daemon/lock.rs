@@ -27,6 +27,23 @@ pub struct LockHolder {
     pub pid: u32,
     /// Where it listens.
     pub socket: PathBuf,
+    /// Who wanted it.
+    #[serde(default)]
+    pub started_by: StartedBy,
+}
+
+/// Who wanted a daemon to run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StartedBy {
+    /// A client that needed one: any other daemon will do as well.
+    Client,
+    /// A service manager, which holds the socket.
+    Manager,
+    /// Somebody who wants this very one, or it has not said.
+    #[default]
+    #[serde(other)]
+    User,
 }
 
 /// What became of taking the lock.
@@ -63,7 +80,7 @@ impl Lock {
                     let mut lock = Self { file };
                     // what an earlier daemon said must not be taken for ours
                     if let Err(error) = lock.say("") {
-                        tracing::warn!(path = %path.display(), %error, "the lock file cannot be written");
+                        tracing::warn!(path = %path.display(), "the lock file cannot be written: {error}");
                     }
                     return Ok(Taken::Ours(lock));
                 }
@@ -120,8 +137,15 @@ impl Lock {
 fn make_private(file: &File, path: &Path) {
     use std::os::unix::fs::PermissionsExt;
     if let Err(error) = file.set_permissions(std::fs::Permissions::from_mode(0o600)) {
-        tracing::warn!(path = %path.display(), %error, "the lock file's mode stays as it is");
+        tracing::warn!(path = %path.display(), "the lock file's mode stays as it is: {error}");
     }
+}
+
+/// Whether somebody has the lock.
+#[must_use]
+pub fn is_held(path: &Path) -> bool {
+    // opened for reading: the file is never made here
+    File::open(path).is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
 }
 
 /// What the lock file at `path` says, if it says anything.

@@ -1,6 +1,7 @@
 //! The daemon: one per data directory, one thread for sockets, one for the disk.
 
 mod account_calls;
+mod activation;
 mod adding;
 mod answers;
 mod calls;
@@ -13,6 +14,7 @@ mod exporting;
 mod importing;
 mod leasing;
 pub mod lock;
+pub mod log;
 mod notify;
 mod outbox;
 mod process;
@@ -70,6 +72,7 @@ async fn serve(daemon: Arc<Daemon>, socket: &Socket, lock: &mut Lock, mut signal
     let timer = tokio::spawn(keep_time(daemon.clone()));
     let mut next = 0;
     let mut stop = daemon.stop.subscribe();
+    let mut pulse = notify::Pulse::of_process();
     let mut look = tokio::time::interval(until_look(&daemon));
     // the first one comes at once
     look.tick().await;
@@ -97,6 +100,7 @@ async fn serve(daemon: Arc<Daemon>, socket: &Socket, lock: &mut Lock, mut signal
             },
             _ = stop.changed() => break Why::Asked,
             () = daemon.reconfigured.notified() => look.reset_after(until_look(&daemon)),
+            () = pulse.next() => pulse.say(&daemon, timer.is_finished()),
             _ = look.tick() => {
                 daemon.save_last_uses();
                 if !socket.is_in_place() {
@@ -114,6 +118,7 @@ async fn serve(daemon: Arc<Daemon>, socket: &Socket, lock: &mut Lock, mut signal
         Why::Unused => tracing::info!("stopping: unused for as long as idle_exit allows"),
         Why::SocketLost => tracing::error!("stopping: the socket was removed or replaced, clients cannot reach us"),
     }
+    notify::stopping();
     timer.abort();
     // who comes now finds nothing, and does not wait in front of a closed door
     lock.withdraw();
@@ -139,7 +144,7 @@ async fn accept(
     match socket.listener().accept().await {
         Ok(stream) => Some((stream, permit)),
         Err(error) => {
-            tracing::warn!(%error, "no connection can be accepted for a moment");
+            tracing::warn!("no connection can be accepted for a moment: {error}");
             tokio::time::sleep(ACCEPT_PAUSE).await;
             None
         }

@@ -2,11 +2,15 @@
 
 use std::fs;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use interprocess::local_socket::tokio::Listener;
 use interprocess::local_socket::{GenericFilePath, ListenerOptions, ToFsName};
+use interprocess::os::unix::uds_local_socket::tokio::Listener as AdoptedListener;
+
+use super::activation::Inherited;
 
 /// The longest path a socket can have: `sun_path` less its final zero.
 const LONGEST_PATH: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
@@ -17,6 +21,8 @@ pub struct Socket {
     listener: Listener,
     path: PathBuf,
     identity: (u64, u64),
+    /// A service manager made it and keeps it.
+    inherited: bool,
 }
 
 /// Why there is no socket.
@@ -52,6 +58,12 @@ pub enum SocketError {
         why: &'static str,
         /// What to do.
         remedy: String,
+    },
+    /// A service manager handed over something that is of no use.
+    #[error("the service manager handed over {why}; lessor.socket must have one `ListenStream=`, an absolute path")]
+    Inherited {
+        /// What it is.
+        why: String,
     },
     /// The system refused.
     #[error("{doing} {path}: {error}")]
@@ -136,7 +148,31 @@ impl Socket {
         // whatever the umask; the directory has kept others out meanwhile
         fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(io("closing to others"))?;
         let metadata = fs::symlink_metadata(path).map_err(io("looking at"))?;
-        Ok(Self { listener, path: path.to_owned(), identity: (metadata.dev(), metadata.ino()) })
+        Ok(Self { listener, path: path.to_owned(), identity: (metadata.dev(), metadata.ino()), inherited: false })
+    }
+
+    /// Takes over the listening socket of a service manager; `None` when its path has been removed or replaced, so that
+    /// no client could come. To be called within the runtime.
+    ///
+    /// # Errors
+    /// When the directory is not safe, or the system refuses.
+    pub(super) fn adopt(inherited: Inherited) -> Result<Option<Self>, SocketError> {
+        let Inherited { listener, path } = inherited;
+        let metadata = match fs::symlink_metadata(&path) {
+            Ok(metadata) if metadata.file_type().is_socket() => metadata,
+            _ => return Ok(None),
+        };
+        check_directory(path.parent().unwrap_or(Path::new("/")))?;
+        let adopted = AdoptedListener::try_from(OwnedFd::from(listener));
+        let listener = adopted.map_err(|error| SocketError::Io { doing: "adopting", path: path.clone(), error })?;
+        let identity = (metadata.dev(), metadata.ino());
+        Ok(Some(Self { listener: listener.into(), path, identity, inherited: true }))
+    }
+
+    /// Whether a service manager holds it.
+    #[must_use]
+    pub fn is_inherited(&self) -> bool {
+        self.inherited
     }
 
     /// What accepts connections.
@@ -152,12 +188,13 @@ impl Socket {
         identity.is_ok_and(|identity| identity == self.identity)
     }
 
-    /// Takes the socket away, unless another one has taken its place.
+    /// Takes the socket away, unless another one has taken its place, or a service manager keeps it for the next daemon.
     pub fn remove(&self) {
-        if self.is_in_place()
+        if !self.inherited
+            && self.is_in_place()
             && let Err(error) = fs::remove_file(&self.path)
         {
-            tracing::warn!(path = %self.path.display(), %error, "the socket could not be removed");
+            tracing::warn!(path = %self.path.display(), "the socket could not be removed: {error}");
         }
     }
 }

@@ -4,14 +4,16 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::config::{Config, LogLevel, Places};
+use crate::config::{Config, Places};
 use crate::pool::{Bind, Fence, Lease, Now, Pool, Process, Start};
 use crate::protocol::LeaseKey;
 use crate::store::{Opened, Paths, Store, StoreError, Write};
 
+use super::activation::{self, Inherited};
 use super::configured::Configured;
 use super::core::{Daemon, Facts};
-use super::lock::{Lock, LockHolder, Taken};
+use super::lock::{Lock, LockHolder, StartedBy, Taken};
+use super::log::{self, Log};
 use super::reload::{Reload, Reloader};
 use super::signals::Listening;
 use super::socket::{Socket, SocketError, private_directory};
@@ -41,6 +43,9 @@ pub enum Ended {
     SocketLost,
     /// Another daemon has this data directory; who, if it has said so.
     AlreadyRunning(Option<LockHolder>),
+    /// The same, while a service manager holds the socket for this one: who waited there was sent away, and starting
+    /// anew would change nothing until the other one ends.
+    InTheWay(Option<LockHolder>),
 }
 
 /// Why it does not serve.
@@ -86,28 +91,58 @@ const OTHER_DESCRIPTORS: u64 = 32;
 /// Most connections at a time, however many descriptors there are.
 const MOST_CONNECTIONS: u64 = 8192;
 
-/// Runs the daemon; returns when it has ended.
+/// Runs the daemon; returns when it has ended. To be called before any thread starts.
 ///
 /// # Errors
 /// When it cannot serve: why, and what to do.
 pub fn run(options: &Options) -> Result<Ended, StartError> {
-    let places = &options.places;
+    let inherited = Inherited::take()?;
+    let waiting = inherited.as_ref().and_then(Inherited::waiting);
+    let ended = match (begin(options, inherited), &waiting) {
+        (Ok(Ended::AlreadyRunning(holder)), Some(_)) => Ok(Ended::InTheWay(holder)),
+        (ended, _) => ended,
+    };
+    // a service manager would start us again for those who wait
+    if let Some(waiting) = waiting.filter(|_| !matches!(ended, Ok(Ended::Served | Ended::SocketLost))) {
+        waiting.send_away();
+    }
+    ended
+}
+
+fn begin(options: &Options, inherited: Option<Inherited>) -> Result<Ended, StartError> {
+    let mut places = options.places.clone();
+    if let Some(inherited) = &inherited {
+        places.socket.clone_from(&inherited.path);
+    }
+    let places = &places;
     check_level(options.log.as_deref())?;
+    let log = log::start(&places.log);
     let (reload, reloader) = Reloader::new(places.config.clone(), options.log.clone());
     let (content, loaded) = reloader.load();
-    let loaded = loaded.map_err(StartError::Config)?;
-    start_log(loaded.config.daemon.log);
+    let loaded = loaded.map_err(|errors| {
+        // whoever looks for the reason in the file is sent to where it is said
+        log.say_where();
+        StartError::Config(errors)
+    })?;
+    log.level.set(loaded.config.daemon.log);
     if options.detached {
         leave_the_terminal();
     }
     let most_connections = prepare_process();
     private_directory(&places.data)?;
     let lock_error = |error| StartError::Lock { path: places.lock.clone(), error };
-    let mut lock = match Lock::take(&places.lock).map_err(lock_error)? {
+    let taken = match Lock::take(&places.lock).map_err(lock_error)? {
+        Taken::Theirs(Some(holder)) if inherited.is_some() => {
+            activation::succeed(holder, &places.lock).map_err(lock_error)?
+        }
+        taken => taken,
+    };
+    let mut lock = match taken {
         Taken::Ours(lock) => lock,
         Taken::Theirs(holder) => return Ok(Ended::AlreadyRunning(holder)),
     };
     private_directory(&places.state)?;
+    log.say_where();
     // signals are caught before anything exists that a default end would leave behind
     let signals = Listening::begin().map_err(|error| StartError::System { doing: "listening to signals", error })?;
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -117,22 +152,29 @@ pub fn run(options: &Options) -> Result<Ended, StartError> {
     let paths = Paths { database: places.database.clone(), key: places.key.clone() };
     let opened = Store::open(&paths, &clock::boot_id())?;
     let (served, daemon) = runtime.block_on(async {
-        let socket = open_socket(places)?;
+        let started_by = match &inherited {
+            Some(_) => StartedBy::Manager,
+            None if options.detached => StartedBy::Client,
+            None => StartedBy::User,
+        };
+        let socket = open_socket(places, inherited)?;
         let facts = Facts {
             started: clock::now(),
             socket: places.socket.display().to_string(),
             warnings: Vec::new(),
             most_connections,
-            detached: options.detached,
+            log_level: log.level.clone(),
+            // who started it for a client starts the next one for the next client
+            may_idle_exit: options.detached || socket.is_inherited(),
         };
         let daemon = restore(Configured::new(loaded, places.config.clone()), opened, reload, facts);
         let reloading = reloader.begin(&daemon, content);
         let reloading = reloading.map_err(|error| StartError::System { doing: "starting a thread", error })?;
-        let holder = LockHolder { pid: std::process::id(), socket: places.socket.clone() };
+        let holder = LockHolder { pid: std::process::id(), socket: places.socket.clone(), started_by };
         if let Err(error) = lock.publish(&holder) {
-            tracing::warn!(%error, "clients elsewhere will not find this daemon by its lock file");
+            tracing::warn!("clients elsewhere will not find this daemon by its lock file: {error}");
         }
-        say_ready(&holder);
+        say_ready(&holder, &log);
         let served = serve(daemon.clone(), &socket, &mut lock, signals).await;
         reloading.end();
         daemon.save_last_uses();
@@ -145,13 +187,24 @@ pub fn run(options: &Options) -> Result<Ended, StartError> {
     Ok(if served { Ended::Served } else { Ended::SocketLost })
 }
 
-/// Binds; the directory of a socket in one of lessor's own places is made and closed to others.
-fn open_socket(places: &Places) -> Result<Socket, StartError> {
+/// Binds, or takes over a service manager's socket; the directory of a socket in one of lessor's own places is made and
+/// closed to others.
+fn open_socket(places: &Places, inherited: Option<Inherited>) -> Result<Socket, StartError> {
     if let Some(directory) = places.socket.parent() {
         let is_own = ["lessor", "run"].iter().any(|name| directory.ends_with(name)) || !directory.exists();
         if is_own {
             private_directory(directory)?;
         }
+    }
+    if let Some(inherited) = inherited {
+        if let Some(socket) = Socket::adopt(inherited)? {
+            return Ok(socket);
+        }
+        // no client can come to the one that was handed over
+        tracing::warn!(
+            path = %places.socket.display(),
+            "the service manager's socket was removed from its place; there is a new one until its unit is restarted"
+        );
     }
     Ok(Socket::bind(&places.socket)?)
 }
@@ -173,13 +226,9 @@ fn restore(configured: Configured, opened: Opened, reload: Reload, mut facts: Fa
     for warning in facts.warnings.iter().cloned().chain(configured.notes()) {
         tracing::warn!("{warning}");
     }
-    tracing::info!(
-        accounts = pool.accounts().len(),
-        leases = pool.lease_count(),
-        clean = kept.clean,
-        grace = start.grace,
-        "restored"
-    );
+    let (accounts, leases, clean, grace) = (pool.accounts().len(), pool.lease_count(), kept.clean, start.grace);
+    let after = if clean { "" } else { ", after an end that was none of its own" };
+    tracing::info!(accounts, leases, clean, grace, "{accounts} accounts and {leases} leases taken up again{after}");
     let credentials = kept.credentials.into_iter().collect();
     let tokens = Tokens::new(kept.fingerprint_key, kept.fingerprints);
     let logins = (credentials, tokens, kept.links.into_iter().collect());
@@ -206,9 +255,13 @@ fn first_fence(kept: Fence, now: Now) -> Fence {
     Fence(kept.0.max(now.wall.0.saturating_mul(FENCES_PER_MS)))
 }
 
-fn say_ready(holder: &LockHolder) {
-    // who started us may have gone, and with it the pipe: `eprintln` would end us for that
-    let _nobody_listens = writeln!(std::io::stderr(), "ready: pid {}, socket {}", holder.pid, holder.socket.display());
+fn say_ready(holder: &LockHolder, log: &Log) {
+    let (version, pid, socket) = (env!("CARGO_PKG_VERSION"), holder.pid, holder.socket.display());
+    tracing::info!(version, pid, %socket, "lessor {version} serves at {socket}");
+    if log.stderr_is_apart {
+        // who started us may have gone, and with it the pipe: `eprintln` would end us for that
+        let _nobody_listens = writeln!(std::io::stderr(), "ready: pid {pid}, socket {socket}");
+    }
     super::notify::ready();
 }
 
@@ -217,21 +270,6 @@ fn check_level(wanted: Option<&str>) -> Result<(), StartError> {
     let Some(wanted) = wanted else { return Ok(()) };
     let known = Config::default().set_from_environment("daemon.log", LOG_VARIABLE, wanted);
     known.map_err(|_| StartError::LogLevel(wanted.to_owned()))
-}
-
-fn start_log(level: LogLevel) {
-    let level = match level {
-        LogLevel::Error => tracing::Level::ERROR,
-        LogLevel::Warn => tracing::Level::WARN,
-        LogLevel::Info => tracing::Level::INFO,
-        LogLevel::Debug => tracing::Level::DEBUG,
-        LogLevel::Trace => tracing::Level::TRACE,
-    };
-    let log = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).with_target(false);
-    // it would tell of a broken standard error on standard error, and panic
-    let log = log.log_internal_errors(false);
-    // a second daemon in one process, as in tests, keeps the first one's log
-    let _already_there = log.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init();
 }
 
 /// Leaves the session of the client that started us: its terminal's end is not ours.
@@ -249,6 +287,9 @@ fn leave_the_terminal() {
 /// Sets limits of the process; answers how many connections it can have.
 fn prepare_process() -> usize {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    // what we were started with is not for whatever we may start
+    #[cfg(unix)]
+    close_fds::set_fds_cloexec_threadsafe(3, &[]);
     // a core dump would hold every secret
     let none = Rlimit { current: Some(0), maximum: Some(0) };
     if let Err(error) = setrlimit(Resource::Core, none) {

@@ -199,6 +199,13 @@ impl Store {
         self.shared.health()
     }
 
+    /// Whether the store's thread is there; it ends only when the store is closed, or by a bug.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        thread.as_ref().is_some_and(|thread| !thread.is_finished())
+    }
+
     /// Writes all that waits, notes whether the run ended in order, and closes the files; waits until that is done and
     /// answers how it ended. Later writes are refused.
     pub fn close(&self, clean: bool) -> Health {

@@ -3,9 +3,11 @@
 
 mod account;
 mod client;
+mod config;
 mod daemon;
 mod import;
 mod lease;
+mod logs;
 mod run;
 mod small;
 mod support;

@@ -2,6 +2,7 @@
 
 #![cfg(unix)]
 
+mod activation;
 mod bounds;
 mod chaos;
 mod config;

@@ -77,12 +77,17 @@ impl Home {
     }
 
     /// Starts the daemon by this command, and waits until it serves.
-    pub fn start_as(&mut self, mut command: Command) {
+    pub fn start_as(&mut self, command: Command) {
+        self.runs_at(&self.socket(), command);
+    }
+
+    /// Starts the daemon by this command, and waits until it serves at this socket.
+    pub fn runs_at(&mut self, socket: &Path, mut command: Command) {
         self.runs += 1;
         let log = std::fs::File::options().create(true).append(true).open(self.log()).unwrap();
         self.daemon = Some(command.stdout(Stdio::null()).stderr(log).spawn().unwrap());
         let ready = |home: &Self| std::fs::read_to_string(home.log()).unwrap().matches("ready: ").count() >= home.runs;
-        wait_until("the daemon serves", || ready(self) && UnixStream::connect(self.socket()).is_ok());
+        wait_until("the daemon serves", || ready(self) && UnixStream::connect(socket).is_ok());
     }
 
     pub fn pid(&self) -> u32 {

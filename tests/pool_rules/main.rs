@@ -2,6 +2,7 @@
 
 mod choosing;
 mod desk;
+mod keys;
 mod life;
 mod limits;
 mod waiting;

@@ -1,0 +1,278 @@
+//! Replacing the file whole or not at all, and never over somebody else's change.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use super::load;
+use super::problem::Errors;
+
+/// The file as it was when somebody began to change it.
+///
+/// lessor's own commands do so one after the other; editors are not asked, so the content is compared before the swap.
+#[derive(Debug)]
+pub struct Held {
+    path: PathBuf,
+    /// The file itself, where `path` is a link.
+    target: PathBuf,
+    before: Option<Vec<u8>>,
+    /// Its owner and mode.
+    #[cfg(unix)]
+    about: Option<fs::Metadata>,
+    /// Held as long as this lives; not every file system has locks.
+    _lock: Option<File>,
+}
+
+/// Why a file was not replaced; it is as it was.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SwapError {
+    /// Something stands there that is no configuration file.
+    #[error(transparent)]
+    NotAFile(#[from] Errors),
+    /// Somebody else changed it in the meantime.
+    #[error("{} was changed by somebody else meanwhile; nothing was written, try again", .0.display())]
+    Changed(PathBuf),
+    /// The new file could not be given to the owner of the old one.
+    #[error("{} belongs to another user or group, and the changed file could not be given to them: {error}", path.display())]
+    Owner {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// The system refused.
+    #[error("{doing} {}: {error}", path.display())]
+    Io {
+        /// What was being done.
+        doing: &'static str,
+        /// To what.
+        path: PathBuf,
+        /// Why not.
+        error: io::Error,
+    },
+}
+
+impl Held {
+    /// Takes hold of a file, which need not exist yet; its directory is made, for its owner alone.
+    pub fn take(path: &Path) -> Result<Self, SwapError> {
+        let target = target_of(path)?;
+        let directory = directory_of(&target);
+        make_private(directory)?;
+        let lock = lock(directory);
+        let before = load::bytes_at(&target)?;
+        Ok(Self {
+            path: path.to_owned(),
+            before,
+            #[cfg(unix)]
+            about: fs::metadata(&target).ok(),
+            target,
+            _lock: lock,
+        })
+    }
+
+    /// What it holds; none if it does not exist.
+    #[must_use]
+    pub fn bytes(&self) -> Option<&[u8]> {
+        self.before.as_deref()
+    }
+
+    /// Replaces what it holds, and leaves its owner and mode as they are; a new file is its owner's alone.
+    pub fn swap(&self, text: &str) -> Result<(), SwapError> {
+        let directory = directory_of(&self.target);
+        let io = |doing| move |error| SwapError::Io { doing, path: directory.to_owned(), error };
+        let mut file = tempfile::Builder::new()
+            .prefix(".lessor-")
+            .suffix(".tmp")
+            .tempfile_in(directory)
+            .map_err(io("cannot make a new file in"))?;
+        file.write_all(text.as_bytes()).map_err(io("cannot write a new file in"))?;
+        self.dress(file.as_file())?;
+        file.as_file().sync_all().map_err(io("cannot write a new file in"))?;
+        if target_of(&self.path)? != self.target || load::bytes_at(&self.target)? != self.before {
+            return Err(SwapError::Changed(self.path.clone()));
+        }
+        let named = match self.before {
+            Some(_) => file.persist(&self.target),
+            None => file.persist_noclobber(&self.target),
+        };
+        named.map_err(|refused| match refused.error.kind() {
+            io::ErrorKind::AlreadyExists => SwapError::Changed(self.path.clone()),
+            _ => SwapError::Io { doing: "cannot replace", path: self.target.clone(), error: refused.error },
+        })?;
+        sync(directory).map_err(io("cannot make durable what is in"))
+    }
+
+    /// Gives the new file the owner and the mode of the old one.
+    #[cfg(unix)]
+    fn dress(&self, file: &File) -> Result<(), SwapError> {
+        use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
+        let io = |doing| move |error| SwapError::Io { doing, path: self.target.clone(), error };
+        let mut mode = 0o600;
+        if let Some(old) = &self.about {
+            let new = file.metadata().map_err(io("cannot look at the copy of"))?;
+            let user = (old.uid() != new.uid()).then_some(old.uid());
+            let group = (old.gid() != new.gid()).then_some(old.gid());
+            if user.is_some() || group.is_some() {
+                fchown(file, user, group).map_err(|error| SwapError::Owner { path: self.target.clone(), error })?;
+            }
+            mode = old.mode() & 0o7777;
+        }
+        // After the owner: a change of that takes bits away.
+        file.set_permissions(fs::Permissions::from_mode(mode)).map_err(io("cannot set the mode of the copy of"))
+    }
+
+    #[cfg(not(unix))]
+    #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "files inherit who may read them here")]
+    fn dress(&self, _: &File) -> Result<(), SwapError> {
+        Ok(())
+    }
+}
+
+/// The file itself, at the end of all links.
+fn target_of(path: &Path) -> Result<PathBuf, SwapError> {
+    match fs::symlink_metadata(path) {
+        Ok(about) if about.is_symlink() => match fs::canonicalize(path) {
+            Ok(target) => Ok(target),
+            Err(error) => {
+                // The same words as everywhere else, if it has some for it.
+                load::bytes_at(path)?;
+                Err(SwapError::Io { doing: "cannot follow the link", path: path.to_owned(), error })
+            }
+        },
+        _ => Ok(path.to_owned()),
+    }
+}
+
+fn directory_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+fn make_private(directory: &Path) -> Result<(), SwapError> {
+    if directory.is_dir() {
+        return Ok(());
+    }
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    let error = |error| SwapError::Io { doing: "cannot make the directory", path: directory.to_owned(), error };
+    builder.create(directory).map_err(error)
+}
+
+/// The directory is what is locked: the file itself is about to be replaced, and a lock file would be litter.
+#[cfg(unix)]
+fn lock(directory: &Path) -> Option<File> {
+    File::open(directory).ok().filter(|directory| directory.lock().is_ok())
+}
+
+/// Directories cannot be locked here; the comparison before the swap remains.
+#[cfg(not(unix))]
+fn lock(_: &Path) -> Option<File> {
+    None
+}
+
+#[cfg(unix)]
+fn sync(directory: &Path) -> io::Result<()> {
+    match File::open(directory).and_then(|directory| directory.sync_all()) {
+        // Some network file systems do not sync directories.
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
+        other => other,
+    }
+}
+
+#[cfg(not(unix))]
+fn sync(_: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).map_or(0, |about| about.mode() & 0o7777)
+    }
+
+    #[test]
+    fn a_new_file_and_its_directory_are_private() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("a/b/config.toml");
+        let held = Held::take(&path).unwrap();
+        assert_eq!(held.bytes(), None);
+        held.swap("x").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "x");
+        assert_eq!((mode(&path), mode(path.parent().unwrap()), mode(&home.path().join("a"))), (0o600, 0o700, 0o700));
+        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "no litter");
+    }
+
+    #[test]
+    fn the_mode_and_the_links_stay() {
+        let home = tempfile::tempdir().unwrap();
+        let at = |name: &str| home.path().join(name);
+        fs::create_dir(at("dotfiles")).unwrap();
+        fs::write(at("dotfiles/lessor.toml"), "old").unwrap();
+        fs::set_permissions(at("dotfiles/lessor.toml"), fs::Permissions::from_mode(0o640)).unwrap();
+        symlink("dotfiles/lessor.toml", at("middle.toml")).unwrap();
+        symlink(at("middle.toml"), at("config.toml")).unwrap();
+        Held::take(&at("config.toml")).unwrap().swap("new").unwrap();
+        assert_eq!(fs::read_to_string(at("dotfiles/lessor.toml")).unwrap(), "new");
+        assert_eq!(mode(&at("dotfiles/lessor.toml")), 0o640);
+        assert_eq!(fs::read_link(at("config.toml")).unwrap(), at("middle.toml"));
+        assert_eq!(fs::read_link(at("middle.toml")).unwrap(), Path::new("dotfiles/lessor.toml"));
+        assert_eq!(fs::read_dir(home.path()).unwrap().count(), 3);
+    }
+
+    #[test]
+    fn what_somebody_else_did_meanwhile_is_not_lost() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("config.toml");
+        let changed = |change: &dyn Fn()| {
+            let held = Held::take(&path).unwrap();
+            change();
+            assert!(matches!(held.swap("mine").unwrap_err(), SwapError::Changed(_)));
+        };
+        changed(&|| fs::write(&path, "theirs").unwrap());
+        assert_eq!(fs::read_to_string(&path).unwrap(), "theirs");
+        changed(&|| fs::write(&path, "theirs again").unwrap());
+        assert_eq!(fs::read_to_string(&path).unwrap(), "theirs again");
+        changed(&|| fs::remove_file(&path).unwrap());
+        assert!(!path.exists());
+        fs::write(home.path().join("other"), "mine").unwrap();
+        changed(&|| symlink("other", &path).unwrap());
+        assert_eq!(fs::read_dir(home.path()).unwrap().count(), 2, "no litter");
+    }
+
+    #[test]
+    fn what_is_no_file_is_refused() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("config.toml");
+        symlink("nowhere", &path).unwrap();
+        assert!(Held::take(&path).unwrap_err().to_string().contains("is a link to a file that does not exist"));
+        assert!(Held::take(home.path()).unwrap_err().to_string().contains("is a directory"));
+        fs::write(home.path().join("file"), "").unwrap();
+        let below = Held::take(&home.path().join("file/config.toml")).unwrap_err();
+        assert!(below.to_string().starts_with("cannot make the directory"), "{below}");
+    }
+
+    #[test]
+    fn those_who_hold_it_come_one_after_the_other() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("config.toml");
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    let held = Held::take(&path).unwrap();
+                    let more = format!("{}x", String::from_utf8_lossy(held.bytes().unwrap_or_default()));
+                    held.swap(&more).unwrap();
+                });
+            }
+        });
+        assert_eq!(fs::read_to_string(&path).unwrap(), "xxxxxxxx");
+    }
+}

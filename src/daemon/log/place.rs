@@ -1,0 +1,176 @@
+//! Where the log goes: whether standard error is the journal or the log file, and where the journal is asked.
+
+use std::fmt;
+use std::path::Path;
+
+use super::line::Line;
+
+/// What the journal calls us.
+pub(super) const IDENTIFIER: &str = env!("CARGO_PKG_NAME");
+/// The line in the file that says that the journal goes on.
+const ANNOUNCEMENT: &str = "what follows is in the journal: journalctl ";
+
+/// The part of the journal that is ours.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Journal {
+    /// Of a unit of the user's own manager.
+    UserUnit(String),
+    /// Of a unit of the system.
+    Unit(String),
+    /// Of whoever calls itself lessor, under this user.
+    User(u32),
+}
+
+impl Journal {
+    /// Of this process.
+    pub(super) fn of_process() -> Self {
+        let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+        Self::of_control_group(&groups).unwrap_or_else(|| Self::User(user()))
+    }
+
+    /// As the journal itself finds out: by the place among the control groups.
+    fn of_control_group(groups: &str) -> Option<Self> {
+        let path = groups.lines().find_map(|line| {
+            let (hierarchy, path) = line.split_once(':')?.1.split_once(':')?;
+            matches!(hierarchy, "" | "name=systemd").then_some(path)
+        })?;
+        let is_unit = |part: &&str| part.ends_with(".service") && is_name(part);
+        let mut parts = path.split('/');
+        match parts.find(is_unit)? {
+            manager if manager.starts_with("user@") => parts.find(is_unit).map(|unit| Self::UserUnit(unit.to_owned())),
+            unit => path.starts_with("/system.slice/").then(|| Self::Unit(unit.to_owned())),
+        }
+    }
+
+    /// What `journalctl` is asked.
+    #[must_use]
+    pub fn arguments(&self) -> Vec<String> {
+        match self {
+            Self::UserUnit(unit) => vec![format!("--user-unit={unit}")],
+            Self::Unit(unit) => vec![format!("--unit={unit}")],
+            Self::User(user) => vec![format!("--identifier={IDENTIFIER}"), format!("_UID={user}")],
+        }
+    }
+
+    /// What the log file says when the journal goes on.
+    pub(super) fn announcement(&self) -> String {
+        format!("{ANNOUNCEMENT}{self}")
+    }
+
+    /// The journal that goes on after this line of the log file.
+    #[must_use]
+    pub fn announced(line: &Line) -> Option<Self> {
+        let arguments = line.message.strip_prefix(ANNOUNCEMENT)?;
+        let named = |option: &str| arguments.strip_prefix(option).filter(|name| is_name(name)).map(str::to_owned);
+        if let Some(unit) = named("--user-unit=") {
+            return Some(Self::UserUnit(unit));
+        }
+        if let Some(unit) = named("--unit=") {
+            return Some(Self::Unit(unit));
+        }
+        let user = arguments.strip_prefix("--identifier=")?.strip_prefix(IDENTIFIER)?.strip_prefix(" _UID=")?;
+        user.parse().ok().map(Self::User)
+    }
+}
+
+impl fmt::Display for Journal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.arguments().join(" "))
+    }
+}
+
+/// A unit's name, and nothing else.
+fn is_name(text: &str) -> bool {
+    !text.is_empty() && text.chars().all(|letter| letter.is_ascii_alphanumeric() || ":-_.\\@".contains(letter))
+}
+
+#[cfg(unix)]
+fn user() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
+#[cfg(not(unix))]
+fn user() -> u32 {
+    0
+}
+
+/// Whether standard error goes to the journal. Programs in a terminal inherit the variable too, so it names the very
+/// stream that it is about.
+#[cfg(unix)]
+pub(super) fn stderr_is_journal() -> bool {
+    let said = std::env::var("JOURNAL_STREAM").unwrap_or_default();
+    let stream = said.split_once(':').and_then(|(device, inode)| Some((device.parse().ok()?, inode.parse().ok()?)));
+    stream.is_some() && stream == stderr()
+}
+
+/// Whether standard error is this file, as it is for a daemon that a client has started.
+#[cfg(unix)]
+pub(super) fn stderr_is(path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let file = std::fs::metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()));
+    file.is_some() && file == stderr()
+}
+
+/// Device and inode of standard error.
+#[cfg(unix)]
+fn stderr() -> Option<(u64, u64)> {
+    let stat = rustix::fs::fstat(std::io::stderr()).ok()?;
+    // how wide they are differs among systems
+    #[allow(clippy::useless_conversion, clippy::unnecessary_cast)]
+    Some((stat.st_dev as u64, stat.st_ino as u64))
+}
+
+#[cfg(not(unix))]
+pub(super) fn stderr_is_journal() -> bool {
+    false
+}
+
+/// Nothing tells what a handle leads to; a program without a console has been started by a client.
+#[cfg(not(unix))]
+pub(super) fn stderr_is(path: &Path) -> bool {
+    use std::io::IsTerminal;
+    path.exists() && !std::io::stdin().is_terminal() && !std::io::stderr().is_terminal()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_control_group_names_the_unit() {
+        let user = |unit: &str| Some(Journal::UserUnit(unit.to_owned()));
+        for (groups, expected) in [
+            ("0::/user.slice/user-7.slice/user@7.service/app.slice/lessor.service\n", user("lessor.service")),
+            (
+                "0::/user.slice/user-7.slice/user@7.service/app.slice/app-a\\x2db.service/sub",
+                user("app-a\\x2db.service"),
+            ),
+            (
+                "12:cpu:/\n1:name=systemd:/system.slice/lessor@x.service\n",
+                Some(Journal::Unit("lessor@x.service".to_owned())),
+            ),
+            ("0::/user.slice/user-7.slice/user@7.service/init.scope", None),
+            ("0::/user.slice/user-7.slice/session-2.scope", None),
+            ("0::/lessor-test/mgr/app.slice/lessor.service", None),
+            ("0::/system.slice/x y.service", None),
+            ("0::/", None),
+            ("", None),
+        ] {
+            assert_eq!(Journal::of_control_group(groups), expected, "{groups}");
+        }
+    }
+
+    #[test]
+    fn what_is_announced_is_found_again() {
+        for journal in [Journal::UserUnit("a.service".into()), Journal::Unit("b@1.service".into()), Journal::User(1000)]
+        {
+            let line = Line { message: journal.announcement(), ..Line::default() };
+            assert_eq!(Journal::announced(&line), Some(journal));
+        }
+        for forged in ["--user-unit=a b", "--user-unit=", "--file=/etc/passwd", "--identifier=x _UID=1", ""] {
+            let line = Line { message: format!("{ANNOUNCEMENT}{forged}"), ..Line::default() };
+            assert_eq!(Journal::announced(&line), None, "{forged}");
+        }
+        assert_eq!(Journal::announced(&Line { message: "started".into(), ..Line::default() }), None);
+    }
+}
