@@ -139,6 +139,10 @@ async fn carry_out(
     }
     if let Some(link) = link {
         core.links.insert(id, link);
+        core.link_troubles.remove(&id);
+        if let Some(follow) = daemon.follow.get() {
+            follow.relinked();
+        }
     }
     let command = if core.pool.account(id).is_some() {
         Command::ChangeAccount(id, Box::new(change(&record, &step.learnt)))
@@ -244,7 +248,7 @@ fn change(record: &AccountRecord, learnt: &Learnt) -> AccountChange {
     }
 }
 
-fn filed(limit: Limited) -> Limit {
+pub(super) fn filed(limit: Limited) -> Limit {
     let Limited { scope, key, reason, until } = limit;
     Limit { key, scope, reason, until: Deadline::Wall(until), source: Source::Report }
 }
