@@ -19,6 +19,7 @@
 //! | `cli` | commands: parse, call the client, print for people or as JSON; the demo |
 //! | [`daemon`] | sockets, connections, watched processes, signals; carries out what the pool decides |
 //! | [`client`] | finds the daemon or starts one, typed calls, a lease that ends when dropped |
+//! | [`service`] | what systemd, launchd and Windows must be told to keep the daemon there, and what they answer |
 //! | [`config`] | where everything lives; `config.toml`: one table of keys, strict reading, every error at once |
 //! | [`store`] | what survives the daemon: accounts, limits, sessions, leases that are not bound to a connection |
 //! | [`protocol`] | calls and answers, JSON lines and binary frames, without I/O; lease ids |

@@ -81,6 +81,6 @@ mod tests {
         for title in ["LESSOR RUN", "LESSOR ACCOUNT ADD", "LESSOR ACQUIRE"] {
             assert!(page.contains(&format!(".SH \"{title}\"")), "{title}");
         }
-        assert!(!page.contains("launch"), "hidden options stay hidden");
+        assert!(page.contains(r"\-\-no\-start") && !page.contains(r"\-\-launch"), "hidden options stay hidden");
     }
 }

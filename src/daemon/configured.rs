@@ -62,7 +62,7 @@ impl Daemon {
         match read {
             Ok(loaded) => self.adopt(core, loaded),
             Err(errors) => {
-                tracing::error!("the configuration is not taken, the last good one is kept: {}", errors.headline());
+                tracing::error!("the configuration is not taken, the last good one is kept: {}", errors.headlines());
                 core.events.config_rejected(clock::now().wall, errors.headline(), &core.pool);
                 core.configured.rejected = Some(errors);
             }

@@ -17,9 +17,9 @@ use super::lock::{Lock, LockHolder, StartedBy, Taken};
 use super::log::{self, Log};
 use super::reload::{Reload, Reloader};
 use super::signals::Listening;
-use super::socket::{Socket, SocketError, private_directory};
+use super::socket::{Socket, SocketError, prepare_place, private_directory};
 use super::tokens::Tokens;
-use super::{clock, process, serve};
+use super::{clock, host, process, serve};
 
 /// Goes before `daemon.log`.
 pub(super) const LOG_VARIABLE: &str = "LESSOR_LOG";
@@ -87,10 +87,6 @@ pub enum StartError {
 /// read-only or restored from a backup. 2⁹ fences a millisecond are more than any machine grants, and the result is
 /// exact in JSON (below 2⁵³) until the year 2500.
 const FENCES_PER_MS: u64 = 1 << 9;
-/// Descriptors that are not connections: lock, database, log, the system's own.
-const OTHER_DESCRIPTORS: u64 = 32;
-/// Most connections at a time, however many descriptors there are.
-const MOST_CONNECTIONS: u64 = 8192;
 
 /// Runs the daemon; returns when it has ended. To be called before any thread starts.
 ///
@@ -113,7 +109,7 @@ pub fn run(options: &Options) -> Result<Ended, StartError> {
 fn begin(options: &Options, inherited: Option<Inherited>) -> Result<Ended, StartError> {
     let mut places = options.places.clone();
     if let Some(inherited) = &inherited {
-        places.socket.clone_from(&inherited.path);
+        inherited.path().clone_into(&mut places.socket);
     }
     let places = &places;
     check_level(options.log.as_deref())?;
@@ -127,9 +123,9 @@ fn begin(options: &Options, inherited: Option<Inherited>) -> Result<Ended, Start
     })?;
     log.level.set(loaded.config.daemon.log);
     if options.detached {
-        leave_the_terminal();
+        host::leave_the_terminal();
     }
-    let most_connections = prepare_process();
+    let most_connections = host::prepare_process();
     private_directory(&places.data)?;
     let lock_error = |error| StartError::Lock { path: places.lock.clone(), error };
     let taken = match Lock::take(&places.lock).map_err(lock_error)? {
@@ -195,12 +191,7 @@ fn begin(options: &Options, inherited: Option<Inherited>) -> Result<Ended, Start
 /// Binds, or takes over a service manager's socket; the directory of a socket in one of lessor's own places is made and
 /// closed to others.
 fn open_socket(places: &Places, inherited: Option<Inherited>) -> Result<Socket, StartError> {
-    if let Some(directory) = places.socket.parent() {
-        let is_own = ["lessor", "run"].iter().any(|name| directory.ends_with(name)) || !directory.exists();
-        if is_own {
-            private_directory(directory)?;
-        }
-    }
+    prepare_place(&places.socket)?;
     if let Some(inherited) = inherited {
         if let Some(socket) = Socket::adopt(inherited)? {
             return Ok(socket);
@@ -233,7 +224,7 @@ fn restore(configured: Configured, opened: Opened, reload: Reload, mut facts: Fa
     }
     let (accounts, leases, clean, grace) = (pool.accounts().len(), pool.lease_count(), kept.clean, start.grace);
     let after = if clean { "" } else { ", after an end that was none of its own" };
-    tracing::info!(accounts, leases, clean, grace, "{accounts} accounts and {leases} leases taken up again{after}");
+    tracing::info!(accounts, leases, clean, grace, "restored: accounts {accounts}, leases {leases}{after}");
     let credentials = kept.credentials.into_iter().collect();
     let tokens = Tokens::new(kept.fingerprint_key, kept.fingerprints);
     let logins = (credentials, tokens, kept.links.into_iter().collect());
@@ -275,38 +266,4 @@ fn check_level(wanted: Option<&str>) -> Result<(), StartError> {
     let Some(wanted) = wanted else { return Ok(()) };
     let known = Config::default().set_from_environment("daemon.log", LOG_VARIABLE, wanted);
     known.map_err(|_| StartError::LogLevel(wanted.to_owned()))
-}
-
-/// Leaves the session of the client that started us: its terminal's end is not ours.
-fn leave_the_terminal() {
-    #[cfg(unix)]
-    if let Err(error) = rustix::process::setsid() {
-        tracing::debug!(%error, "no session of its own");
-    }
-    // a removed directory, or one on a disk to be unmounted, is no place to stay
-    if let Err(error) = std::env::set_current_dir("/") {
-        tracing::debug!(%error, "the current directory stays");
-    }
-}
-
-/// Sets limits of the process; answers how many connections it can have.
-fn prepare_process() -> usize {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    // what we were started with is not for whatever we may start
-    #[cfg(unix)]
-    close_fds::set_fds_cloexec_threadsafe(3, &[]);
-    // a core dump would hold every secret
-    let none = Rlimit { current: Some(0), maximum: Some(0) };
-    if let Err(error) = setrlimit(Resource::Core, none) {
-        tracing::debug!(%error, "core dumps stay as they are");
-    }
-    let descriptors = getrlimit(Resource::Nofile);
-    let wanted = Rlimit { current: descriptors.maximum, maximum: descriptors.maximum };
-    if let Err(error) = setrlimit(Resource::Nofile, wanted) {
-        tracing::debug!(%error, "the limit of descriptors stays as it is");
-    }
-    let most = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    // a connection may need a second descriptor, to watch its process by
-    let connections = (most.saturating_sub(OTHER_DESCRIPTORS) / 2).clamp(4, MOST_CONNECTIONS);
-    usize::try_from(connections).unwrap_or(4)
 }

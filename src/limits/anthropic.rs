@@ -91,6 +91,11 @@ pub(super) fn is_windowless(headers: &Headers) -> bool {
     !headers.iter().any(|(name, _)| name.starts_with("anthropic-ratelimit-"))
 }
 
+/// Whether the account must pay first.
+pub(super) fn is_unpaid(headers: &Headers) -> bool {
+    headers.get("anthropic-ratelimit-unified-status") == Some("payment_required")
+}
+
 /// What is refused because nothing can be bought beyond the windows, which themselves have room.
 pub(super) fn overage(headers: &Headers) -> Option<(Reason, Scope)> {
     let refused = headers.get("anthropic-ratelimit-unified-overage-status").is_some_and(refuses);

@@ -3,8 +3,9 @@
 //! other errors; an event stream; a page; nothing.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Number, Value};
 
 use super::duration;
 use super::headers::Headers;
@@ -26,8 +27,8 @@ const DEEPEST: usize = 4;
 pub(super) struct Body {
     /// For programs, as [`codes::plain`] writes them.
     pub(super) codes: Vec<String>,
-    /// The first code, as it was written.
-    pub(super) shown: Option<String>,
+    /// The same codes as they were written.
+    pub(super) written: Vec<String>,
     /// The first message, as it was written.
     pub(super) message: Option<String>,
     /// All words for people, in lower case.
@@ -68,29 +69,32 @@ impl Body {
         let text = text_of(bytes);
         let text = trimmed(&text);
         match document(text).or_else(|| stream::first_error(text)) {
-            Some(document) => Self::of_document(document, text),
+            Some(document) => Self::of_document(document),
             None => Self::of_text(text),
         }
     }
 
     /// The body of a success, if it is an error or a stream with one in it.
     pub(super) fn read_failure(bytes: &[u8]) -> Option<Self> {
+        if !stream::may_be_error(&bytes[..bytes.len().min(MAX_BODY)]) {
+            return None;
+        }
         let text = text_of(bytes);
         let text = trimmed(&text);
         let found = match document(text) {
             Some(document) => Some(document).filter(stream::is_error),
             None => stream::first_error(text),
         };
-        found.map(|document| Self::of_document(document, text))
+        found.map(Self::of_document)
     }
 
-    fn of_document(document: Value, text: &str) -> Self {
+    fn of_document(document: Value) -> Self {
         let mut body = Self::default();
         body.envelope(&document, 0);
         body.waits.sort_by_key(|wait| wait.rank);
         if body.text.is_empty() && body.codes.is_empty() {
             // a shape nobody knows may still say it in words
-            body.add_text(text);
+            body.add_text(&document.to_string());
         }
         body.document = Some(document);
         body
@@ -135,10 +139,8 @@ impl Body {
             && let Some(plain) = codes::plain(text)
             && !self.codes.contains(&plain)
         {
-            if plain != "error" && self.shown.is_none() {
-                self.shown = Some(text.clone());
-            }
             self.codes.push(plain);
+            self.written.push(text.clone());
         }
     }
 
@@ -187,7 +189,7 @@ impl Body {
                 _ => {}
             }
         }
-        for key in ["code", "type", "status", "reason", "error_type", "error_code", "errorCode"] {
+        for key in ["code", "type", "status", "reason", "error_type", "error_code", "errorCode", "__type"] {
             object.get(key).into_iter().for_each(|code| self.add_code(code));
         }
         for key in ["details", "errors"] {
@@ -275,11 +277,10 @@ fn document(text: &str) -> Option<Value> {
 }
 
 /// A span: seconds as a number, a duration as text, or seconds and nanoseconds.
-fn span(value: &Value) -> Option<std::time::Duration> {
+fn span(value: &Value) -> Option<Duration> {
     match value {
         Value::String(text) => duration::parse(text),
-        // through its digits, which are exact where a float is not
-        Value::Number(number) => duration::parse(&number.to_string()),
+        Value::Number(number) => seconds(number),
         Value::Object(parts) => {
             let part = |name: &str| match parts.get(name) {
                 None => Some(0),
@@ -287,9 +288,20 @@ fn span(value: &Value) -> Option<std::time::Duration> {
                 Some(number) => number.as_u64(),
             };
             let nanos = u32::try_from(part("nanos")?).ok().filter(|nanos| *nanos < 1_000_000_000)?;
-            Some(std::time::Duration::new(part("seconds")?, nanos))
+            Some(Duration::new(part("seconds")?, nanos))
         }
         _ => None,
+    }
+}
+
+/// A float is not exact: what is wrong with it must not be rounded up.
+fn seconds(number: &Number) -> Option<Duration> {
+    match number.as_u64() {
+        Some(seconds) => Some(Duration::from_secs(seconds)),
+        None => {
+            let micros = (number.as_f64()? * 1e6).round();
+            (0.0..1e18).contains(&micros).then(|| Duration::from_micros(micros as u64))
+        }
     }
 }
 

@@ -44,7 +44,14 @@ const SPECIFIC: [(Reason, Option<Scope>, &[&str]); 9] = [
     (
         Reason::QuotaExhausted,
         None,
-        &["quotaexhausted", "quotaexceeded", "dailylimitexceeded", "dailyquotaexceeded", "dailylimitreached"],
+        &[
+            "quotaexhausted",
+            "quotaexceeded",
+            "dailylimitexceeded",
+            "dailyquotaexceeded",
+            "dailylimitreached",
+            "servicequotaexceededexception",
+        ],
     ),
     (
         Reason::ModelCapacityExhausted,
@@ -64,6 +71,7 @@ const SPECIFIC: [(Reason, Option<Scope>, &[&str]); 9] = [
             "servicetiercapacityexceeded",
             "capacityexceeded",
             "modelatcapacity",
+            "modelnotreadyexception",
         ],
     ),
     (
@@ -97,7 +105,11 @@ const SPECIFIC: [(Reason, Option<Scope>, &[&str]); 9] = [
             "invalidauthenticationerror",
         ],
     ),
-    (Reason::Forbidden, None, &["servicedisabled", "consumersuspended", "userprojectdenied", "accountdeactivated"]),
+    (
+        Reason::Forbidden,
+        None,
+        &["servicedisabled", "consumersuspended", "userprojectdenied", "accountdeactivated", "deactivatedworkspace"],
+    ),
     (
         Reason::RequestRejected,
         None,

@@ -1,6 +1,7 @@
 //! What to show of a response: short, in one line, and nothing that could be a secret.
 
-use super::body::beginning;
+use super::body::{Body, beginning};
+use super::codes;
 use super::judge::Case;
 use super::verdict::Source;
 
@@ -19,7 +20,7 @@ pub(super) fn of(case: &Case, source: &Source) -> String {
         parts.push(status.to_string());
     }
     let body = case.body;
-    parts.extend(body.shown.as_deref().map(|code| line(code, 64)));
+    parts.extend(code(body).map(|code| line(code, 64)));
     let message = body.message.as_deref().map(|message| line(message, LONGEST_MESSAGE)).filter(|text| !text.is_empty());
     parts.extend(message.map(|message| format!("“{message}”")));
     if let Some(value) = case.headers.get(source.name()) {
@@ -32,11 +33,22 @@ pub(super) fn of(case: &Case, source: &Source) -> String {
     text
 }
 
+/// The code that tells most: one that settles the matter, or else the first that is a word.
+fn code(body: &Body) -> Option<&str> {
+    let known = body.codes.iter().position(|code| codes::specific(std::slice::from_ref(code)).is_some());
+    let is_word = |code: &String| code != "error" && code.bytes().any(|byte| byte.is_ascii_alphabetic());
+    let at = known.or_else(|| body.codes.iter().position(is_word))?;
+    body.written.get(at).map(String::as_str)
+}
+
 /// Text in one line, cut, without control characters and what may be a secret.
 fn line(text: &str, most: usize) -> String {
     let mut clean = String::new();
-    // a secret that the cut halves is still seen as one, by its whole length
-    for word in beginning(text, 8 * most).split_whitespace() {
+    let whole = beginning(text, 8 * most);
+    // half a secret is not seen to be one
+    let is_whole = whole.len() == text.len();
+    let cut = if is_whole { whole.len() } else { whole.trim_end_matches(is_inner).len() };
+    for word in whole[..cut].split_whitespace() {
         if clean.len() >= most {
             break;
         }
@@ -53,7 +65,6 @@ fn line(text: &str, most: usize) -> String {
 }
 
 fn hide(word: &str, out: &mut String) {
-    let is_inner = |letter: char| letter.is_ascii_alphanumeric() || "-_./+=~*".contains(letter);
     let mut rest = word;
     while !rest.is_empty() {
         let end = rest.find(|letter: char| !is_inner(letter)).unwrap_or(rest.len());
@@ -67,6 +78,11 @@ fn hide(word: &str, out: &mut String) {
     }
 }
 
+/// May stand within a secret.
+fn is_inner(letter: char) -> bool {
+    letter.is_ascii_alphanumeric() || "-_./+".contains(letter)
+}
+
 /// Neither steers a terminal nor turns the direction of a line.
 fn is_shown(letter: char) -> bool {
     !letter.is_control()
@@ -74,8 +90,10 @@ fn is_shown(letter: char) -> bool {
 }
 
 fn is_secret(piece: &str) -> bool {
-    let lower = beginning(piece, 8).to_ascii_lowercase();
-    let known = piece.len() > 8 && SECRETS.iter().any(|start| lower.starts_with(start));
+    let known = [piece].into_iter().chain(piece.split('/')).any(|part| {
+        let lower = beginning(part, 8).to_ascii_lowercase();
+        part.len() > 8 && SECRETS.iter().any(|start| lower.starts_with(start))
+    });
     let longest = piece.split(['.', '/']).map(str::len).max().unwrap_or_default();
     let mixed = piece.bytes().any(|byte| byte.is_ascii_digit()) && piece.bytes().any(|byte| byte.is_ascii_alphabetic());
     known || (longest > LONGEST_WORD && mixed)

@@ -58,7 +58,8 @@ pub(super) fn of_number(number: f64) -> Option<u64> {
         _ => return None,
     };
     // beyond the year 5138 in milliseconds nothing is an instant
-    (millis < MILLIS_FROM * 1000.0).then_some(millis.ceil() as u64)
+    // a float is not exact: what is wrong with it must not be rounded up
+    (millis < MILLIS_FROM * 1000.0).then_some(((millis * 100.0).round() / 100.0).ceil() as u64)
 }
 
 /// Reads the RFC 3339 instant that `text` begins with, in epoch ms, and how many bytes it took. Also taken: a blank or
@@ -178,6 +179,8 @@ mod tests {
             ("Mon, 21 Sep 2026 14:13:20 GMT", Some(1_790_000_000_000)),
             ("1790000000", Some(1_790_000_000_000)),
             ("1790000000.25", Some(1_790_000_000_250)),
+            ("1790000000.1", Some(1_790_000_000_100)),
+            ("1790000000.001", Some(1_790_000_000_001)),
             ("1790000000000", Some(1_790_000_000_000)),
             ("2024-02-29T00:00:00Z", Some(1_709_164_800_000)),
             ("2016-12-31T23:59:60Z", Some(1_483_228_800_000)),

@@ -9,7 +9,7 @@ use super::response::Response;
 use super::stated::{Stated, When};
 use super::verdict::{Confidence, Reading, Source, Verdict};
 use super::windows::{self, Kind, Window};
-use super::{anthropic, duration, evidence, google, openai, prose, stream, windows as window_headers};
+use super::{anthropic, duration, evidence, google, openai, prose, prose_time, stream};
 
 /// The evidence of one response.
 pub(super) struct Case<'a> {
@@ -34,7 +34,7 @@ struct Found {
 /// A success whose body is an error, or a stream with one in it, is no success.
 #[must_use]
 pub fn classify(response: &Response) -> Reading {
-    let windows = window_headers::read(response.headers, response.now);
+    let windows = windows::read(response.headers, response.now);
     let verdict = match response.status {
         100..=199 | 300..=399 => None,
         200..=299 => refused_within(response, &windows),
@@ -50,7 +50,7 @@ pub fn classify_event(response: &Response, name: Option<&str>) -> Option<Verdict
         return None;
     }
     let body = Body::read(response.body);
-    let windows = window_headers::read(response.headers, response.now);
+    let windows = windows::read(response.headers, response.now);
     Some(judge(response, body.status, &body, &windows))
 }
 
@@ -133,7 +133,10 @@ impl Case<'_> {
         if let Some((reason, scope)) = anthropic::overage(self.headers) {
             return certain(reason).at(scope);
         }
-        if openai::credits_depleted(self.headers) || prose::is_out_of_credit(text, self.dialect) {
+        if anthropic::is_unpaid(self.headers)
+            || openai::credits_depleted(self.headers)
+            || prose::is_out_of_credit(text, self.dialect)
+        {
             return likely(Reason::OutOfCredit);
         }
         if let Some(period) = self.body.period {
@@ -165,6 +168,8 @@ impl Case<'_> {
             likely(Reason::OutOfCredit)
         } else if text.contains("quota exceeded") || text.contains("rate limit exceeded") {
             likely(prose::why_limited(text).unwrap_or(Reason::QuotaExhausted))
+        } else if prose::is_model_denied(text) {
+            likely(Reason::Forbidden).at(Scope::Model)
         } else {
             likely(Reason::Forbidden)
         }
@@ -264,7 +269,7 @@ impl Case<'_> {
             .or_else(|| self.retry_header())
             .or_else(|| self.only_reset().filter(|_| of_window))
             .or_else(|| {
-                let wait = prose::wait(&self.body.text).filter(|_| reason != Reason::RequestRejected)?;
+                let wait = prose_time::wait(&self.body.text).filter(|_| reason != Reason::RequestRejected)?;
                 Some(Stated { wait: wait.wait(self.now)?, source: Source::PROSE })
             })
     }
@@ -273,7 +278,7 @@ impl Case<'_> {
     fn unified_reset(&self) -> Option<Stated> {
         windows::blocking(self.windows).filter(|window| window.kind == Kind::Unified)?;
         let name = "anthropic-ratelimit-unified-reset";
-        let wait = window_headers::when(self.headers.get(name)?, self.now)?.wait(self.now)?;
+        let wait = windows::when(self.headers.get(name)?, self.now)?.wait(self.now)?;
         Some(Stated { wait, source: Source::header(name) })
     }
 
@@ -284,7 +289,7 @@ impl Case<'_> {
             names.into_iter().flat_map(|name| self.headers.all(name).map(move |value| (name, value)))
         };
         let millis = all(MILLIS).map(|(name, value)| (name, duration::parse(&format!("{value}ms")).map(When::In)));
-        let seconds = all(SECONDS).map(|(name, value)| (name, window_headers::when(value, self.now)));
+        let seconds = all(SECONDS).map(|(name, value)| (name, retry_after(value, self.now)));
         millis.chain(seconds).find_map(|(name, when)| {
             let wait = when?.wait(self.now)?;
             Some(Stated { wait, source: Source::header(name) })
@@ -298,6 +303,11 @@ impl Case<'_> {
             _ => None,
         }
     }
+}
+
+/// The value of a header that a proxy may have joined with its like.
+fn retry_after(value: &str, now: u64) -> Option<When> {
+    windows::when(value, now).or_else(|| windows::when(value.split_once(',')?.0, now))
 }
 
 impl Found {

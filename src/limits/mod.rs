@@ -20,6 +20,7 @@ mod json;
 mod judge;
 mod openai;
 mod prose;
+mod prose_time;
 mod reason;
 mod response;
 mod stated;

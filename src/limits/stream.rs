@@ -1,6 +1,6 @@
 //! Errors that come inside a stream that began well.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::json;
 
@@ -11,16 +11,15 @@ const LONGEST_EVENT: usize = 64 * 1024;
 #[must_use]
 pub fn is_error_event(name: Option<&str>, data: &[u8]) -> bool {
     let named = name.is_some_and(|name| name.trim() == "error");
-    named || (may_be_error(data) && std::str::from_utf8(data).ok().and_then(read).is_some())
+    named
+        || (data.len() <= LONGEST_EVENT
+            && may_be_error(data)
+            && std::str::from_utf8(data).ok().and_then(read).is_some())
 }
 
 /// A quick look: every error has one of these words, and little else does.
-fn may_be_error(data: &[u8]) -> bool {
-    data.len() <= LONGEST_EVENT && [&b"error"[..], b"fail"].iter().any(|word| memchr_find(data, word))
-}
-
-fn memchr_find(data: &[u8], word: &[u8]) -> bool {
-    data.windows(word.len()).any(|window| window == word)
+pub(super) fn may_be_error(data: &[u8]) -> bool {
+    data.windows(5).any(|five| five == b"error" || five == b"faile")
 }
 
 /// The document of an event that is an error.
@@ -35,18 +34,29 @@ pub(super) fn is_error(document: &Value) -> bool {
             .as_array()
             .is_some_and(|list| list.first().is_some_and(|one| one.is_object() && is_error(one)));
     };
-    let text = |key: &str| object.get(key).and_then(Value::as_str);
-    let failed = |object: &serde_json::Map<String, Value>| {
-        let stated = object.get("error").is_some_and(|error| match error {
-            Value::Object(error) => !error.is_empty(),
-            Value::String(error) => !error.is_empty(),
-            _ => false,
-        });
-        stated || object.get("status").and_then(Value::as_str) == Some("failed")
-    };
-    matches!(text("type"), Some("error" | "response.failed" | "response.error"))
+    let response = object.get("response").and_then(Value::as_object);
+    matches!(text(object, "type"), Some("error" | "response.failed" | "response.error"))
         || failed(object)
-        || object.get("response").and_then(Value::as_object).is_some_and(failed)
+        || response.is_some_and(failed)
+}
+
+/// Whether an object is, or carries, an error. One that is asked about, such as a batch that failed, is none.
+fn failed(object: &Map<String, Value>) -> bool {
+    let kind = text(object, "object");
+    let stated = match object.get("error") {
+        Some(Value::Object(error)) => error.values().any(|value| !value.is_null()),
+        Some(Value::String(error)) => !error.is_empty(),
+        _ => false,
+    };
+    match kind {
+        None | Some("error" | "chat.completion" | "chat.completion.chunk" | "text_completion") => stated,
+        Some("response") => stated || text(object, "status") == Some("failed"),
+        Some(_) => false,
+    }
+}
+
+fn text<'a>(object: &'a Map<String, Value>, key: &str) -> Option<&'a str> {
+    object.get(key).and_then(Value::as_str)
 }
 
 /// The first error in the text of an event stream.
@@ -92,6 +102,10 @@ mod tests {
             (None, r#"{"candidates":[{"content":{"parts":[{"text":"fail"}]}}]}"#, false),
             (None, r#"{"id":"x","status":"completed","error":null}"#, false),
             (None, r#"{"error":""}"#, false),
+            (None, r#"{"id":"b","object":"batch","status":"failed","error":{"code":"x"}}"#, false),
+            (None, r#"{"object":"response","status":"failed","error":null}"#, true),
+            (None, r#"{"object":"chat.completion.chunk","error":{"code":502,"message":"x"},"choices":[]}"#, true),
+            (None, r#"{"error":{"code":null,"message":null}}"#, false),
             (None, "[DONE]", false),
             (None, "", false),
         ] {

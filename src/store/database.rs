@@ -1,6 +1,6 @@
 //! The database file: made whole, recognised before it is touched, opened for writing or, if need be, only for reading.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -43,7 +43,9 @@ pub(super) fn create(
     drop(file::create(&temporary)?);
     let made = fill(&temporary, key, lease_key);
     made.inspect_err(|_| _ = fs::remove_file(&temporary))?;
-    File::open(&temporary).and_then(|made| made.sync_all()).map_err(StoreError::file("sync", &temporary))?;
+    // open for writing: some systems sync nothing else
+    let made = OpenOptions::new().write(true).open(&temporary);
+    made.and_then(|made| made.sync_all()).map_err(StoreError::file("sync", &temporary))?;
     file::publish(&temporary, path)
 }
 

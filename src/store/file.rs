@@ -26,7 +26,7 @@ pub(super) fn inspect(path: &Path, warnings: &mut Vec<String>) -> Result<Option<
     }
     #[cfg(unix)]
     own(path, &facts, warnings)?;
-    #[cfg(not(unix))]
+    #[cfg(windows)]
     let _ = warnings;
     Ok(Some(facts.len()))
 }
@@ -70,9 +70,22 @@ pub(super) fn create(path: &Path) -> Result<File, StoreError> {
 }
 
 /// Gives a finished, synced file its name, and makes the name durable.
+#[cfg(unix)]
 pub(super) fn publish(temporary: &Path, path: &Path) -> Result<(), StoreError> {
     fs::rename(temporary, path).map_err(StoreError::file("create", path))?;
     sync_directory(path)
+}
+
+/// Gives a finished, synced file its name, which nothing must have, and makes the name durable.
+#[cfg(windows)]
+pub(super) fn publish(temporary: &Path, path: &Path) -> Result<(), StoreError> {
+    use winsafe::{MoveFileEx, co};
+    let fault = StoreError::file("create", path);
+    let (Some(from), Some(to)) = (temporary.to_str(), path.to_str()) else {
+        return Err(fault(io::Error::new(io::ErrorKind::InvalidInput, "the path is not Unicode")));
+    };
+    MoveFileEx(from, Some(to), co::MOVEFILE::WRITE_THROUGH)
+        .map_err(|error| fault(io::Error::from_raw_os_error(error.raw().cast_signed())))
 }
 
 #[cfg(unix)]
@@ -83,12 +96,6 @@ fn sync_directory(path: &Path) -> Result<(), StoreError> {
         Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
         other => other.map_err(StoreError::file("sync", directory)),
     }
-}
-
-#[cfg(not(unix))]
-fn sync_directory(_path: &Path) -> Result<(), StoreError> {
-    // the platform has no such call
-    Ok(())
 }
 
 /// Removes a leftover of a start that was cut short.
@@ -110,7 +117,7 @@ pub(super) fn writable(path: &Path) -> bool {
         use rustix::fs::{Access, access};
         access(directory_of(path), Access::WRITE_OK | Access::EXEC_OK).is_ok()
     }
-    #[cfg(not(unix))]
+    #[cfg(windows)]
     true
 }
 

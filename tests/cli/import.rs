@@ -101,7 +101,9 @@ fn antigravity() -> Value {
     json!({ "version": 4, "activeIndex": 0, "accounts": [
         { "email": "one@example.org", "refreshToken": "1//FAKE-one", "projectId": "own", "managedProjectId": "managed",
           "addedAt": 1_700_000_000_000_u64, "lastUsed": 1_700_000_000_001_u64,
-          "rateLimitResetTimes": { "claude": tomorrow(), "gemini-antigravity:gemini-3-pro": 1000 } },
+          "rateLimitResetTimes": { "claude": tomorrow(), "gemini-antigravity:gemini-3-pro": 1000 },
+          "cachedQuota": { "claude": { "remainingFraction": 0.25, "resetTime": "2099-01-01T00:00:00Z", "modelCount": 1 } },
+          "cachedQuotaUpdatedAt": 1_700_000_000_002_u64 },
         { "email": "two@example.org", "refreshToken": "1//FAKE-two", "addedAt": 1_700_000_000_000_u64, "lastUsed": 0,
           "enabled": false, "verificationRequired": true, "verificationUrl": "https://accounts.google.com/verify" } ] })
 }
@@ -160,6 +162,8 @@ fn everything_is_found_taken_in_and_left_as_it_is() {
         (one["limits"].as_array().unwrap().len(), &one["limits"][0]["until"]),
         (1, &store["accounts"][0]["rateLimitResetTimes"]["claude"])
     );
+    assert_eq!((&one["usage"][0]["window"], &one["usage"][0]["utilization"]), (&json!("claude"), &json!(0.75)));
+    assert_eq!(one["last_used_at"], 1_700_000_000_001_u64);
     let two = machine.account("two@example.org");
     assert_eq!((&two["enabled"], &two["state"]), (&json!(false), &json!("disabled")));
     assert!(two["state_reason"].as_str().unwrap().contains("https://accounts.google.com/verify"), "{two}");

@@ -150,7 +150,7 @@ fn the_level_changes_while_it_runs() {
     let log = home.run(&["logs"]).ok().out;
     let rejected: Vec<&str> = log.lines().filter(|line| line.contains("the last good one is kept")).collect();
     assert!(
-        rejected.len() == 1 && rejected[0].contains("config.toml:2:1") && rejected[0].contains("(and 1 more)"),
+        rejected.len() == 1 && rejected[0].contains("config.toml:2:1") && rejected[0].contains("config.toml:3:7"),
         "{log}"
     );
 }

@@ -215,7 +215,7 @@ fn typed(row: &Key, name: &str) -> (String, String) {
 
 /// A file in one of the ways people write files: every kind of line, and the keys of some rows.
 fn some_file() -> impl Strategy<Value = String> {
-    let rows = proptest::sample::subsequence(KEYS.iter().collect::<Vec<_>>(), 0..=KEYS.len());
+    let rows = proptest::sample::subsequence(KEYS.iter().collect::<Vec<_>>(), 0..=9);
     (rows, "[ a-z#=\\[\\]\"]{0,12}", 0..3_usize, any::<bool>(), any::<bool>()).prop_map(
         |(rows, noise, style, crlf, mark)| {
             let mut text = format!("# {noise}\n");
@@ -240,7 +240,16 @@ fn some_file() -> impl Strategy<Value = String> {
     )
 }
 
+/// `PROPTEST_CASES` lengthens the run.
+fn cases() -> ProptestConfig {
+    let config = ProptestConfig::default();
+    let cases = if std::env::var_os("PROPTEST_CASES").is_some() { config.cases } else { 100 };
+    ProptestConfig { cases, failure_persistence: None, ..config }
+}
+
 proptest! {
+    #![proptest_config(cases())]
+
     /// The value is there, and every line of before in its order.
     #[test]
     fn what_is_set_holds_and_all_else_stays(

@@ -120,6 +120,11 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// A finite number.
+    pub(super) fn number(&self, name: &str) -> Option<f64> {
+        self.value(name)?.as_f64().filter(|number| number.is_finite())
+    }
+
     pub(super) fn flag(&self, name: &str) -> Option<bool> {
         match self.value(name)? {
             Value::Bool(flag) => Some(*flag),
