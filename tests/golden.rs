@@ -10,9 +10,9 @@ use lessor::protocol::{
     AccountInfo, AccountLabel, AccountName, AccountRef, AccountTotals, Acquire, AddAccount, Answer, BindTo, Call,
     Codec, ConfigState, CredentialInfo, CredentialOf, DaemonStatus, DecisionInfo, Decoder, DisableAccount, Empty,
     ErrorAccount, ErrorInfo, EventInfo, ExportAccounts, ExportInfo, ExportedAccount, ExportedCredential, ExportedLink,
-    FromServer, Hello, HelloInfo, HolderInfo, ImportAccounts, ImportEntry, ImportInfo, ImportLimit, ImportedEntry,
-    LeaseInfo, LeaseRef, LeaseRow, LimitInfo, LinkInfo, ListAccounts, MAGIC, Nothing, QueueRow, ReloadInfo, Report,
-    RequestId, SecretText, ServerFrames, SetAccount, Subscribe, UsageInfo, encode_call,
+    FromServer, Hello, HelloInfo, HolderInfo, ImportAccounts, ImportEntry, ImportInfo, ImportLimit, ImportWindow,
+    ImportedEntry, LeaseInfo, LeaseRef, LeaseRow, LimitInfo, LinkInfo, ListAccounts, MAGIC, Nothing, QueueRow,
+    ReloadInfo, Report, RequestId, SecretText, ServerFrames, SetAccount, Subscribe, UsageInfo, encode_call,
 };
 
 fn text(text: &str) -> Option<String> {
@@ -110,6 +110,14 @@ fn calls() -> Vec<Call> {
                     reason: Reason::RateLimitExceeded,
                     until: 1_790_000_000_000,
                 }],
+                usage: vec![ImportWindow {
+                    window: "claude".into(),
+                    key: "claude".into(),
+                    utilization: 0.25,
+                    resets_at: Some(1_790_000_000_000),
+                    as_of: 1_780_000_000_000,
+                }],
+                last_used_at: Some(1_780_000_000_000),
                 disabled: text("disabled there"),
                 verification: text("verify: https://x"),
                 login_ended: text("revoked"),

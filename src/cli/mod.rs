@@ -18,6 +18,7 @@ mod logs;
 mod oauth;
 mod output;
 mod prompt;
+mod rfc3339;
 mod run;
 mod schema;
 mod secret;

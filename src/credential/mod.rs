@@ -3,7 +3,6 @@
 mod fingerprint;
 pub mod import;
 mod link;
-pub mod rfc3339;
 mod secret;
 
 pub use fingerprint::{Fingerprint, FingerprintKey};

@@ -174,7 +174,7 @@ pub(super) fn account_info(core: &Core, now: Now, account: &Account) -> AccountI
             tool: link.tool.clone(),
             path: link.path.clone(),
             mode: link.mode.name().to_owned(),
-            trouble: None,
+            trouble: core.link_troubles.get(&record.id).cloned(),
         }),
     }
 }
@@ -217,6 +217,7 @@ pub(super) fn status(daemon: &Daemon, core: &Core, now: Now) -> DaemonStatus {
     let mut warnings = daemon.facts.warnings.clone();
     warnings.extend(super::warnings::of_store(&daemon.store.health(), now.wall));
     warnings.extend(core.configured.notes());
+    warnings.extend(super::warnings::of_links(core));
     warnings.extend(super::warnings::of_accounts(&core.configured.config, &core.pool));
     DaemonStatus {
         version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -1,7 +1,7 @@
 //! The pool and everything that must agree with it, behind one lock that is never held across an await.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use rustc_hash::FxHashMap;
@@ -20,6 +20,7 @@ use super::answers;
 use super::clock;
 use super::configured::{self, Configured};
 use super::events::Events;
+use super::following::Follow;
 use super::log::LogLevelHandle;
 use super::outbox::Outbox;
 use super::reload::Reload;
@@ -39,6 +40,8 @@ pub struct Daemon {
     pub(super) stop: watch::Sender<bool>,
     /// Reads the configuration.
     pub(super) reload: Reload,
+    /// Follows other tools' files.
+    pub(super) follow: OnceLock<Follow>,
     /// It was read anew.
     pub(super) reconfigured: Notify,
     /// Accounts are added one at a time, so that two with one label cannot both be on their way to the disk.
@@ -69,6 +72,8 @@ pub struct Core {
     pub(super) tokens: Tokens,
     /// Logins that other tools have, too.
     pub(super) links: FxHashMap<AccountId, Link>,
+    /// Why some of them cannot be followed.
+    pub(super) link_troubles: FxHashMap<AccountId, String>,
     pub(super) connections: FxHashMap<ConnectionId, Arc<Outbox>>,
     pub(super) watchers: Watchers,
     pub(super) events: Events,
@@ -131,6 +136,7 @@ impl Daemon {
             credentials,
             tokens,
             links,
+            link_troubles: FxHashMap::default(),
             connections: FxHashMap::default(),
             watchers: Watchers::new(facts.most_connections),
             events: Events::default(),
@@ -154,6 +160,7 @@ impl Daemon {
             reschedule: Notify::new(),
             stop: watch::Sender::new(false),
             reload,
+            follow: OnceLock::new(),
             reconfigured: Notify::new(),
             adding: tokio::sync::Mutex::new(()),
         }
@@ -247,6 +254,7 @@ impl Daemon {
                     core.credentials.remove(&id);
                     core.tokens.forget(id);
                     core.links.remove(&id);
+                    core.link_troubles.remove(&id);
                     core.find_next_credential_end();
                     unsaved.push(Write::DeleteAccount(id));
                 }

@@ -9,10 +9,10 @@ use crate::credential::import::{Entry, Limited, Tool};
 use crate::credential::{Credential, Link, LinkMode, Secret};
 use crate::pool::{
     Account, AccountChange, AccountId, AccountRecord, Command, CredentialKind, Deadline, Limit, Now, Source, Standing,
-    Wall,
+    Usage, Wall, Window,
 };
 use crate::protocol::{
-    AccountLabel, Answer, ErrorInfo, ImportAccounts, ImportEntry, ImportInfo, ImportedEntry, SecretText,
+    AccountLabel, Answer, ErrorInfo, ImportAccounts, ImportEntry, ImportInfo, ImportWindow, ImportedEntry, SecretText,
 };
 use crate::provider;
 use crate::store::Write;
@@ -139,6 +139,10 @@ async fn carry_out(
     }
     if let Some(link) = link {
         core.links.insert(id, link);
+        core.link_troubles.remove(&id);
+        if let Some(follow) = daemon.follow.get() {
+            follow.relinked();
+        }
     }
     let command = if core.pool.account(id).is_some() {
         Command::ChangeAccount(id, Box::new(change(&record, &step.learnt)))
@@ -147,7 +151,10 @@ async fn carry_out(
     };
     let limits = if known.is_some() { step.learnt.limits } else { entry.limits };
     let limits = limits.into_iter().map(|limit| Command::SetLimit(id, filed(limit)));
-    for command in std::iter::once(command).chain(limits) {
+    // what was learnt here is newer
+    let windows = if known.is_some() { Vec::new() } else { entry.usage };
+    let usage = (!windows.is_empty()).then_some(Command::SetUsage(id, Usage { windows }));
+    for command in std::iter::once(command).chain(limits).chain(usage) {
         let (reply, unsaved) = daemon.apply(core, now, command);
         for write in unsaved {
             daemon.store.write(write, None);
@@ -203,7 +210,7 @@ fn new(core: &Core, entry: &Entry, step: &Step) -> Result<(AccountRecord, Option
         project_id: entry.project_id.clone(),
         vendor_id: entry.vendor_id.clone(),
         created_at: clock::now().wall,
-        last_used_at: None,
+        last_used_at: entry.last_used_at,
     };
     Ok((record, Some(credential)))
 }
@@ -244,7 +251,7 @@ fn change(record: &AccountRecord, learnt: &Learnt) -> AccountChange {
     }
 }
 
-fn filed(limit: Limited) -> Limit {
+pub(super) fn filed(limit: Limited) -> Limit {
     let Limited { scope, key, reason, until } = limit;
     Limit::new(scope, key, reason, Deadline::Wall(until), Source::Report)
 }
@@ -278,6 +285,8 @@ fn entry_of(given: ImportEntry) -> Result<Entry, ErrorInfo> {
         project_id: given.project_id,
         tier: given.tier.unwrap_or_default(),
         limits: given.limits.into_iter().map(limit).collect(),
+        usage: given.usage.into_iter().map(window).collect(),
+        last_used_at: given.last_used_at.map(Wall),
         disabled: given.disabled,
         verification: given.verification,
         login_ended: given.login_ended,
@@ -290,6 +299,16 @@ fn entry_of(given: ImportEntry) -> Result<Entry, ErrorInfo> {
     })
 }
 
+fn window(given: ImportWindow) -> Window {
+    Window {
+        name: given.window,
+        utilization: given.utilization.clamp(0.0, 1.0),
+        resets_at: given.resets_at.map(Wall),
+        as_of: Wall(given.as_of),
+        key: given.key,
+    }
+}
+
 fn check(given: &ImportEntry) -> Result<(), ErrorInfo> {
     check_account_texts(&[
         ("label", given.label.as_deref()),
@@ -298,7 +317,9 @@ fn check(given: &ImportEntry) -> Result<(), ErrorInfo> {
         ("account_id", given.account_id.as_deref()),
         ("item", Some(&given.item)),
     ])?;
-    let keys: Vec<_> = given.limits.iter().map(|limit| ("limits", Some(limit.key.as_str()))).collect();
+    let limits = given.limits.iter().map(|limit| ("limits", Some(limit.key.as_str())));
+    let windows = given.usage.iter().flat_map(|window| [&window.window, &window.key]);
+    let keys: Vec<_> = limits.chain(windows.map(|text| ("usage", Some(text.as_str())))).collect();
     check_account_texts(&keys)?;
     check_uses(given.uses.as_deref().unwrap_or_default())?;
     let prose = [&given.disabled, &given.verification, &given.login_ended];

@@ -12,9 +12,11 @@ mod connection;
 mod core;
 mod events;
 mod exporting;
+mod following;
 mod host;
 mod importing;
 mod leasing;
+mod linked;
 pub mod lock;
 pub mod log;
 #[cfg_attr(windows, path = "notify/windows.rs")]

@@ -12,6 +12,7 @@ use crate::store::{Opened, Paths, Store, StoreError, Write};
 use super::activation::{self, Inherited};
 use super::configured::Configured;
 use super::core::{Daemon, Facts};
+use super::following::Following;
 use super::lock::{Lock, LockHolder, StartedBy, Taken};
 use super::log::{self, Log};
 use super::reload::{Reload, Reloader};
@@ -147,7 +148,7 @@ fn begin(options: &Options, inherited: Option<Inherited>) -> Result<Ended, Start
         .map_err(|error| StartError::System { doing: "starting the runtime", error })?;
     let paths = Paths { database: places.database.clone(), key: places.key.clone() };
     let opened = Store::open(&paths, &clock::boot_id())?;
-    let (served, daemon) = runtime.block_on(async {
+    let (served, daemon, following) = runtime.block_on(async {
         let started_by = match &inherited {
             Some(_) => StartedBy::Manager,
             None if options.detached => StartedBy::Client,
@@ -165,7 +166,9 @@ fn begin(options: &Options, inherited: Option<Inherited>) -> Result<Ended, Start
         };
         let daemon = restore(Configured::new(loaded, places.config.clone()), opened, reload, facts);
         let reloading = reloader.begin(&daemon, content);
-        let reloading = reloading.map_err(|error| StartError::System { doing: "starting a thread", error })?;
+        let thread_error = |error| StartError::System { doing: "starting a thread", error };
+        let reloading = reloading.map_err(thread_error)?;
+        let following = Following::begin(&daemon).map_err(thread_error)?;
         let holder = LockHolder { pid: std::process::id(), socket: places.socket.clone(), started_by };
         if let Err(error) = lock.publish(&holder) {
             tracing::warn!("clients elsewhere will not find this daemon by its lock file: {error}");
@@ -174,9 +177,11 @@ fn begin(options: &Options, inherited: Option<Inherited>) -> Result<Ended, Start
         let served = serve(daemon.clone(), &socket, &mut lock, signals).await;
         reloading.end();
         daemon.save_last_uses();
-        Ok::<_, StartError>((served, daemon))
+        Ok::<_, StartError>((served, daemon, following))
     })?;
     drop(runtime);
+    // it may have waited for a task that went with the runtime
+    following.end();
     let health = daemon.store.close(true);
     tracing::info!(?health, "stopped");
     drop(lock);

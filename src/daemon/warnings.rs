@@ -1,8 +1,10 @@
 //! What a user should know without looking for it.
 
 use crate::config::Config;
-use crate::pool::{Pool, Wall, spoken};
+use crate::pool::{AccountId, Pool, Wall, spoken};
 use crate::store::Health;
+
+use super::core::Core;
 
 /// The disk.
 pub(super) fn of_store(health: &Health, now: Wall) -> Option<String> {
@@ -19,6 +21,13 @@ pub(super) fn of_store(health: &Health, now: Wall) -> Option<String> {
             if failure.dropped > 0 { format!(", {} were lost", failure.dropped) } else { String::new() },
         )),
     }
+}
+
+/// Logins whose files cannot be followed.
+pub(super) fn of_links(core: &Core) -> Vec<String> {
+    let name = |id: &AccountId| core.pool.account(*id).map_or_else(|| id.to_string(), |account| account.display_name());
+    let told = core.link_troubles.iter().filter_map(|(id, why)| Some((id, core.links.get(id)?, why)));
+    told.map(|(id, link, why)| format!("{} cannot follow {}: {why}", name(id), link.path)).collect()
 }
 
 /// Sections of the configuration that no account answers to.

@@ -311,6 +311,12 @@ pub struct ImportEntry {
     /// Limits that are not over.
     #[serde(default)]
     pub limits: Vec<ImportLimit>,
+    /// What was known of its quota windows.
+    #[serde(default)]
+    pub usage: Vec<ImportWindow>,
+    /// When it was last used, epoch ms.
+    #[serde(default)]
+    pub last_used_at: Option<u64>,
     /// Turned off there, and why.
     #[serde(default)]
     pub disabled: Option<String>,
@@ -347,6 +353,24 @@ pub struct ImportLimit {
     pub reason: Reason,
     /// Until when, epoch ms.
     pub until: u64,
+}
+
+/// A quota window, as another tool has last seen it.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImportWindow {
+    /// Its name.
+    pub window: String,
+    /// The quota key it belongs to; empty for the whole account.
+    #[serde(default)]
+    pub key: String,
+    /// How much is used, from 0 to 1.
+    pub utilization: f64,
+    /// When it starts anew, epoch ms.
+    #[serde(default)]
+    pub resets_at: Option<u64>,
+    /// When this was learnt, epoch ms.
+    pub as_of: u64,
 }
 
 /// `account.export`

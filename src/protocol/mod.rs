@@ -19,7 +19,7 @@ pub use answer::{
 };
 pub use call::{
     AccountRef, Acquire, AddAccount, BindTo, Call, CredentialOf, DisableAccount, ExportAccounts, Hello, ImportAccounts,
-    ImportEntry, ImportLimit, LeaseRef, ListAccounts, Nothing, Report, SetAccount, Subscribe,
+    ImportEntry, ImportLimit, ImportWindow, LeaseRef, ListAccounts, Nothing, Report, SetAccount, Subscribe,
 };
 pub use decoder::{Decoder, Fatal, Incoming, RequestId};
 pub use error::{ErrorAccount, ErrorData, ErrorInfo};

@@ -1,7 +1,12 @@
 //! `import`, `export`, `doctor`: from other tools' files to a leased account.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
+
+use lessor::client::Client;
+use lessor::protocol::ListAccounts;
 
 use serde_json::{Value, json};
 
@@ -96,7 +101,9 @@ fn antigravity() -> Value {
     json!({ "version": 4, "activeIndex": 0, "accounts": [
         { "email": "one@example.org", "refreshToken": "1//FAKE-one", "projectId": "own", "managedProjectId": "managed",
           "addedAt": 1_700_000_000_000_u64, "lastUsed": 1_700_000_000_001_u64,
-          "rateLimitResetTimes": { "claude": tomorrow(), "gemini-antigravity:gemini-3-pro": 1000 } },
+          "rateLimitResetTimes": { "claude": tomorrow(), "gemini-antigravity:gemini-3-pro": 1000 },
+          "cachedQuota": { "claude": { "remainingFraction": 0.25, "resetTime": "2099-01-01T00:00:00Z", "modelCount": 1 } },
+          "cachedQuotaUpdatedAt": 1_700_000_000_002_u64 },
         { "email": "two@example.org", "refreshToken": "1//FAKE-two", "addedAt": 1_700_000_000_000_u64, "lastUsed": 0,
           "enabled": false, "verificationRequired": true, "verificationUrl": "https://accounts.google.com/verify" } ] })
 }
@@ -155,6 +162,8 @@ fn everything_is_found_taken_in_and_left_as_it_is() {
         (one["limits"].as_array().unwrap().len(), &one["limits"][0]["until"]),
         (1, &store["accounts"][0]["rateLimitResetTimes"]["claude"])
     );
+    assert_eq!((&one["usage"][0]["window"], &one["usage"][0]["utilization"]), (&json!("claude"), &json!(0.75)));
+    assert_eq!(one["last_used_at"], 1_700_000_000_001_u64);
     let two = machine.account("two@example.org");
     assert_eq!((&two["enabled"], &two["state"]), (&json!(false), &json!("disabled")));
     assert!(two["state_reason"].as_str().unwrap().contains("https://accounts.google.com/verify"), "{two}");
@@ -329,6 +338,105 @@ fn the_doctor_sees_what_is_wrong_and_says_what_to_do() {
     assert_eq!((&report["healthy"], &report["findings"][0]["level"]), (&json!(false), &json!("broken")));
     std::fs::write(machine.lessor.path().join("config.toml"), "[leases]\nper_acount = 2\n").unwrap();
     machine.run(&["doctor"]).exits(1).says("per_acount");
+}
+
+/// Writes as Codex does: the file is emptied, then filled, in two steps.
+fn write_in_place(path: &Path, content: &Value) {
+    let text = content.to_string();
+    let mut file = std::fs::File::options().write(true).truncate(true).open(path).unwrap();
+    let (first, rest) = text.as_bytes().split_at(text.len() / 2);
+    file.write_all(first).unwrap();
+    file.sync_all().unwrap();
+    file.write_all(rest).unwrap();
+}
+
+/// Far less than the time after which everything is looked at anyway.
+fn soon(what: &str, mut done: impl FnMut() -> bool) -> Duration {
+    let start = Instant::now();
+    while !done() {
+        assert!(start.elapsed() < Duration::from_secs(10), "{what} in time");
+        std::thread::yield_now();
+    }
+    start.elapsed()
+}
+
+#[test]
+fn what_a_tool_writes_of_a_linked_login_is_taken_over_as_it_comes() {
+    let machine = Machine::new();
+    let me = machine.write(".claude.json", &json!({ "oauthAccount": { "emailAddress": "me@example.org" } }));
+    let file = machine.write(".claude/.credentials.json", &claude("r1", FAR));
+    machine.import(&[]);
+    let mut client = Client::connect(&machine.lessor.places()).unwrap();
+    let mut mine = || client.accounts(ListAccounts::default()).unwrap().remove(0);
+    // by renaming a new file over the old one
+    let next = machine.write(".claude/.credentials.json.tmp", &claude("r2", FARTHER));
+    std::fs::rename(&next, &file).unwrap();
+    soon("a renamed file is seen", || mine().credential_expires_at == Some(FARTHER));
+    // in place
+    write_in_place(&file, &claude("r3", FARTHER + 1));
+    let took = soon("a file written in place is seen", || mine().credential_expires_at == Some(FARTHER + 1));
+    eprintln!("taken over after {took:?}");
+    // an old one put back is none
+    write_in_place(&file, &claude("r2", FARTHER + 7));
+    write_in_place(&file, &claude("r4", FARTHER + 2));
+    soon("the next one is seen", || mine().credential_expires_at == Some(FARTHER + 2));
+    // half a file, no file: what was there goes on serving, and the trouble is said
+    std::fs::write(&file, "{\"claudeAiOauth\":").unwrap();
+    soon("half a file is trouble", || mine().link.unwrap().trouble.is_some_and(|why| why.contains("JSON")));
+    std::fs::remove_file(&file).unwrap();
+    soon("no file is trouble", || mine().link.unwrap().trouble.is_some_and(|why| why.contains("no such file")));
+    assert_eq!((mine().state.as_str(), mine().credential_expires_at), ("ready", Some(FARTHER + 2)));
+    machine.run(&["doctor"]).ok().says("cannot be followed");
+    // somebody else logs in
+    std::fs::write(&me, json!({ "oauthAccount": { "emailAddress": "other@example.org" } }).to_string()).unwrap();
+    machine.write(".claude/.credentials.json", &claude("r5", FARTHER + 3));
+    soon("another's login is seen", || mine().link.unwrap().trouble.is_some_and(|why| why.contains("other@")));
+    assert_eq!(mine().credential_expires_at, Some(FARTHER + 2));
+    std::fs::write(&me, json!({ "oauthAccount": { "emailAddress": "me@example.org" } }).to_string()).unwrap();
+    soon("one's own is taken over again", || mine().credential_expires_at == Some(FARTHER + 3));
+    assert_eq!(mine().link.unwrap().trouble, None);
+    // also what was written while no daemon ran; and what was taken over is kept
+    drop(client);
+    machine.run(&["stop"]).ok();
+    write_in_place(&file, &claude("r6", FARTHER + 4));
+    soon("it is seen at the start", || machine.account("me@example.org")["credential_expires_at"] == FARTHER + 4);
+    std::fs::remove_file(&file).unwrap();
+    machine.run(&["stop"]).ok();
+    assert_eq!(machine.account("me@example.org")["credential_expires_at"], FARTHER + 4);
+}
+
+#[test]
+fn codex_is_followed_and_serves_again_after_its_token_had_ended() {
+    let machine = Machine::new();
+    let login = |ends: u64, refresh: &str| {
+        let access = token(&json!({ "exp": ends / 1000 }));
+        json!({ "auth_mode": "chatgpt", "OPENAI_API_KEY": null, "last_refresh": "2026-05-31T00:00:00Z", "tokens":
+            { "id_token": token(&json!({ "email": "me@example.org" })), "access_token": access,
+              "refresh_token": refresh, "account_id": "acc" } })
+    };
+    let file = machine.write(".codex/auth.json", &login(1_700_000_000_000, "rt-FAKE-1"));
+    machine.run(&["import"]).ok().says("its access token has ended");
+    assert_eq!(machine.account("me@example.org")["state"], "needs_login");
+    write_in_place(&file, &login(FAR, "rt-FAKE-2"));
+    soon("it serves again", || machine.account("me@example.org")["state"] == "ready");
+    // whoever took it over is not led astray by the file
+    machine.run(&["import", "--take-over"]).ok().says("taken over");
+    write_in_place(&file, &login(FARTHER, "rt-FAKE-3"));
+    assert_eq!(machine.account("me@example.org")["link"]["mode"], "take-over");
+    assert_eq!(machine.account("me@example.org")["credential_expires_at"], FAR);
+}
+
+/// A token whose middle part is these claims.
+fn token(claims: &Value) -> String {
+    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let mut text = String::from("FAKE.");
+    for chunk in claims.to_string().as_bytes().chunks(3) {
+        let group = chunk.iter().fold(0u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
+        for place in 0..=chunk.len() {
+            text.push(LETTERS[(group >> (18 - 6 * place) & 63) as usize] as char);
+        }
+    }
+    text + ".FAKE"
 }
 
 #[test]

@@ -10,6 +10,7 @@ mod verdict;
 pub(super) use check::Checked;
 pub(super) use edit::Edited;
 pub(super) use set::Change;
+pub(super) use set::failure as set_failure;
 pub(super) use show::{Shown, Value};
 pub(super) use verdict::reload;
 

@@ -104,7 +104,7 @@ fn is_set(text: &str, path: &Path, named: &Named) -> bool {
 }
 
 /// Why the file could not be replaced.
-pub(super) fn failure(error: SwapError) -> Failure {
+pub(in crate::cli) fn failure(error: SwapError) -> Failure {
     match error {
         SwapError::NotAFile(errors) => Failure::config(errors.to_string()),
         SwapError::Changed(_) => Failure::new("changed_meanwhile", error.to_string()),

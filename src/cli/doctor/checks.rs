@@ -137,7 +137,7 @@ fn files(files: &[File], findings: &mut Vec<Finding>) {
             let place = if problem.place.is_empty() { String::new() } else { format!("{}: ", problem.place) };
             findings.push(finding(Level::Warning, format!("{place}{}", problem.message)));
         }
-        if let Some(mode) = file.open_to_others {
+        if let Some(mode) = file.open_secrets() {
             let message = format!("other users can get at it (mode {mode:04o})");
             findings.push(finding(Level::Warning, message).remedy(format!("chmod 600 '{}'", file.name)));
         }

@@ -73,6 +73,13 @@ pub(in crate::cli) fn gather(wanted: &Where) -> Gathered {
     gathered
 }
 
+impl File {
+    /// Its permissions, where they let others in who could find a secret there.
+    pub(in crate::cli) fn open_secrets(&self) -> Option<u32> {
+        self.open_to_others.filter(|_| self.entries > 0 || !self.problems.is_empty())
+    }
+}
+
 fn nothing_in(path: &Path) -> File {
     File {
         name: path.display().to_string(),

@@ -240,25 +240,22 @@ impl Row {
     /// How people know it.
     fn name(&self) -> String {
         let known = self.account.as_ref().and_then(|account| account.label.clone());
-        let account = self.account.as_ref().map(|account| account.id.clone());
-        known
-            .or_else(|| self.email.clone())
-            .or_else(|| self.label.clone())
-            .or(account)
-            .unwrap_or_else(|| self.item.clone())
+        let of_tool = || format!("{}'s {}", self.tool, self.kind);
+        known.or_else(|| self.email.clone()).or_else(|| self.label.clone()).unwrap_or_else(of_tool)
     }
 }
 
 impl FileRow {
     fn of(file: File) -> Self {
         let problem = |Problem { place, message }| ProblemRow { place, message };
+        let open_to_others = file.open_secrets().map(|mode| format!("{mode:04o}"));
         Self {
             path: file.name,
             tool: file.tool.map(|tool| tool.name().to_owned()),
             entries: file.entries,
             error: file.error,
             problems: file.problems.into_iter().map(problem).collect(),
-            open_to_others: file.open_to_others.map(|mode| format!("{mode:04o}")),
+            open_to_others,
         }
     }
 }

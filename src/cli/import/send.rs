@@ -6,7 +6,8 @@ use crate::client::Client;
 use crate::credential::LinkMode;
 use crate::credential::Secret;
 use crate::credential::import::Entry;
-use crate::protocol::{ImportAccounts, ImportEntry, ImportLimit, ImportedEntry, MAX_MESSAGE, SecretText};
+use crate::pool::Window;
+use crate::protocol::{ImportAccounts, ImportEntry, ImportLimit, ImportWindow, ImportedEntry, MAX_MESSAGE, SecretText};
 
 use super::super::failure::Failure;
 
@@ -94,11 +95,13 @@ fn size(entry: &Entry) -> usize {
     let texts = [&entry.email, &entry.label, &entry.vendor_id, &entry.project_id, &entry.disabled, &entry.verification];
     let more = [&entry.login_ended, &entry.file];
     let limits: usize = entry.limits.iter().map(|limit| limit.key.len() + 32).sum();
+    let usage: usize = entry.usage.iter().map(|window| window.key.len() + window.name.len() + 64).sum();
     let refresh = entry.credential.refresh.as_ref().map_or(0, |refresh| refresh.expose().len());
     let uses: usize = entry.uses.iter().flatten().map(|name| name.len() + 8).sum();
     entry.credential.access.expose().len()
         + refresh
         + limits
+        + usage
         + uses
         + texts.into_iter().chain(more).map(text).sum::<usize>()
         + entry.item.len()
@@ -113,6 +116,13 @@ fn on_the_wire(entry: &Entry) -> ImportEntry {
         key: limit.key.clone(),
         reason: limit.reason,
         until: limit.until.0,
+    };
+    let window = |window: &Window| ImportWindow {
+        window: window.name.clone(),
+        key: window.key.clone(),
+        utilization: window.utilization,
+        resets_at: window.resets_at.map(|at| at.0),
+        as_of: window.as_of.0,
     };
     ImportEntry {
         tool: entry.tool.name().to_owned(),
@@ -130,6 +140,8 @@ fn on_the_wire(entry: &Entry) -> ImportEntry {
         project_id: entry.project_id.clone(),
         tier: Some(entry.tier),
         limits: entry.limits.iter().map(limit).collect(),
+        usage: entry.usage.iter().map(window).collect(),
+        last_used_at: entry.last_used_at.map(|at| at.0),
         disabled: entry.disabled.clone(),
         verification: entry.verification.clone(),
         login_ended: entry.login_ended.clone(),

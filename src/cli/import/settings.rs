@@ -1,14 +1,14 @@
 //! Another tool's settings as a change of the configuration: shown, and made when the user agrees.
 
-use std::io::Write as _;
 use std::path::Path;
 
 use schemars::JsonSchema;
 use serde::Serialize;
-use toml_edit::{DocumentMut, Item, Table};
 
-use crate::config::{Config, Value};
+use crate::config::edit::{self, Named};
+use crate::config::{Config, Held, Value};
 
+use super::super::config;
 use super::super::failure::Failure;
 use super::gather::File;
 
@@ -67,56 +67,20 @@ fn value_of(config: &Config, key: &str) -> serde_json::Value {
 
 /// Makes the changes in the file: the rest of it stays as it is, comments included.
 pub(in crate::cli) fn accept(changes: &[Change], path: &Path) -> Result<(), Failure> {
-    let failed = |doing: &str, why: String| Failure::new("internal", format!("{doing} {}: {why}", path.display()));
-    let before = match std::fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
-        Err(error) => return Err(failed("reading", error.to_string())),
-    };
-    let text = edited(&before, changes).map_err(Failure::config)?;
-    Config::parse(&text, path).map_err(|errors| Failure::config(errors.to_string()))?;
-    // through a link, to the file it leads to
-    let target = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let directory = target.parent().unwrap_or(Path::new("."));
-    let write = || -> std::io::Result<()> {
-        std::fs::create_dir_all(directory)?;
-        let mut file = tempfile::NamedTempFile::new_in(directory)?;
-        if let Ok(about) = std::fs::metadata(&target) {
-            file.as_file().set_permissions(about.permissions())?;
-        }
-        file.write_all(text.as_bytes())?;
-        file.as_file().sync_all()?;
-        file.persist(&target)?;
-        Ok(())
-    };
-    write().map_err(|error| failed("writing", error.to_string()))
+    let held = Held::take(path).map_err(config::set_failure)?;
+    let before = String::from_utf8(held.bytes().unwrap_or_default().to_vec());
+    let before = before.map_err(|_| Failure::config(format!("{} is not UTF-8", path.display())))?;
+    let after = edited(before, changes, path)?;
+    held.swap(&after).map_err(config::set_failure)
 }
 
-fn edited(text: &str, changes: &[Change]) -> Result<String, String> {
-    let mut document: DocumentMut = text.parse().map_err(|error| format!("the configuration is not TOML: {error}"))?;
+fn edited(mut text: String, changes: &[Change], path: &Path) -> Result<String, Failure> {
     for change in changes {
-        let value: toml_edit::Value = change.toml.parse().map_err(|_| format!("{} has no such value", change.key))?;
-        let (tables, name) = change.key.rsplit_once('.').unwrap_or(("", &change.key));
-        let mut table: &mut dyn toml_edit::TableLike = document.as_table_mut();
-        for part in tables.split('.').filter(|part| !part.is_empty()) {
-            let item = table.entry(part).or_insert_with(|| {
-                let mut table = Table::new();
-                // only what has keys of its own gets a header
-                table.set_implicit(true);
-                Item::Table(table)
-            });
-            table = item.as_table_like_mut().ok_or_else(|| format!("{part} is no table in the configuration"))?;
-        }
-        match table.get_mut(name) {
-            Some(Item::Value(old)) => {
-                let decor = old.decor().clone();
-                *old = value;
-                *old.decor_mut() = decor;
-            }
-            _ => drop(table.insert(name, Item::Value(value))),
-        }
+        let named = Named::find(&change.key).map_err(Failure::config)?;
+        let changed = edit::set(&text, path, &named, &change.toml);
+        text = changed.map_err(|error| Failure::config(format!("{}: {error}", change.key)))?.0;
     }
-    Ok(document.to_string())
+    Ok(text)
 }
 
 #[cfg(test)]
@@ -143,20 +107,16 @@ mod tests {
             change("selection.health.min_usable", "40"),
             change("quota.poll", "\"off\""),
         ];
+        let edited = |text: &str, changes: &[Change]| edited(text.to_owned(), changes, Path::new("x"));
         let after = edited(before, &changes).unwrap();
-        for part in [
-            "# mine\n",
-            "mode = \"cache-first\"   # of course",
-            "per_account = 2",
-            "[selection.health]\nmin_usable = 40",
-            "[quota]\npoll = \"off\"",
-        ] {
+        for part in
+            ["# mine\n", "mode = \"cache-first\"   # of course", "per_account = 2", "min_usable = 40", "poll = \"off\""]
+        {
             assert!(after.contains(part), "{part}: {after}");
         }
-        assert!(Config::parse(&after, Path::new("x")).is_ok(), "{after}");
+        let config = Config::parse(&after, Path::new("x")).unwrap();
+        assert_eq!(value_of(&config, "selection.health.min_usable"), 40.0);
         assert_eq!(edited(&after, &changes).unwrap(), after);
-        let dotted = edited("selection.mode = \"balance\"\n", &changes[..2]).unwrap();
-        assert!(Config::parse(&dotted, Path::new("x")).is_ok(), "{dotted}");
         assert!(edited("selection = 3\n", &changes).is_err());
     }
 }

@@ -42,7 +42,7 @@ fn table(rows: &[Row], output: &Output) -> String {
         Column::flexible("ACCOUNT", 8),
         Column::fixed("PROVIDER"),
         Column::fixed("KIND"),
-        Column::flexible("FILE", 16),
+        Column::flexible("FROM", 8),
     ]);
     for row in rows {
         let tint = match row.outcome.as_str() {
@@ -55,7 +55,7 @@ fn table(rows: &[Row], output: &Output) -> String {
             (row.name(), None),
             (row.provider.clone(), None),
             (row.kind.clone(), None),
-            (row.file.clone(), Some(Tint::Faint)),
+            (row.tool.clone(), Some(Tint::Faint)),
         ]);
     }
     table.render(output)

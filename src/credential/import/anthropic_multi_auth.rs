@@ -27,6 +27,7 @@ fn entry(account: &Fields<'_>, number: usize, now: Wall) -> Option<Entry> {
     let item = added.map_or_else(|| account.place().to_owned(), |at| format!("added {}", at.0));
     let mut entry = Entry::new(Tool::AnthropicMultiAuth, item, "anthropic", credential);
     entry.rotates = true;
+    entry.last_used_at = account.instant("lastUsed");
     entry.email = account.text("email");
     // it shows its accounts by number
     entry.label = account.text("label").or_else(|| Some(format!("multi-auth {}", number + 1)));

@@ -1,7 +1,7 @@
 //! opencode-antigravity-auth: `antigravity-accounts.json`, versions 1 to 4.
 
 use crate::limits::{Reason, Scope};
-use crate::pool::Wall;
+use crate::pool::{Wall, Window};
 
 use super::entry::{Entry, Limited, login};
 use super::fields::{Fields, instant};
@@ -31,6 +31,8 @@ fn entry(account: &Fields<'_>, version: u64, now: Wall) -> Option<Entry> {
     entry.email = account.text("email");
     entry.project_id = account.text("managedProjectId").or_else(|| account.text("projectId"));
     entry.limits = limits(account, version);
+    entry.usage = usage(account, now);
+    entry.last_used_at = account.instant("lastUsed");
     entry.as_of = [account.instant("lastUsed"), account.instant("addedAt")].into_iter().flatten().max();
     if let Some(until) = account.instant("coolingDownUntil").filter(|until| *until > now) {
         entry.limits.push(cooldown(account, until));
@@ -75,6 +77,24 @@ fn limits(account: &Fields<'_>, version: u64) -> Vec<Limited> {
         }
     }
     limits
+}
+
+/// What it has asked Google for, by group of models.
+fn usage(account: &Fields<'_>, now: Wall) -> Vec<Window> {
+    let Some(groups) = account.object("cachedQuota") else { return Vec::new() };
+    let as_of = account.instant("cachedQuotaUpdatedAt").unwrap_or(now);
+    let window = |name: &&str| {
+        let group = groups.object(name)?;
+        let left = group.number("remainingFraction")?;
+        Some(window(name, left, group.instant("resetTime"), as_of))
+    };
+    ["claude", "gemini-pro", "gemini-flash"].iter().filter_map(window).collect()
+}
+
+/// A window of which this fraction is left. Gemini's groups are parts of one quota: shown, but none stands for the rest.
+pub(super) fn window(name: &str, left: f64, resets_at: Option<Wall>, as_of: Wall) -> Window {
+    let key = if name.contains("claude") { "claude".to_owned() } else { format!("gemini-antigravity:{name}") };
+    Window { name: name.to_owned(), utilization: (1.0 - left).clamp(0.0, 1.0), resets_at, as_of, key }
 }
 
 fn limit(key: &str, until: Wall) -> Limited {

@@ -3,12 +3,16 @@
 use serde_json::Value;
 
 use crate::limits::{Reason, Scope};
-use crate::pool::{Tier, Wall};
+use crate::pool::{Tier, Wall, Window};
 
+use super::antigravity_auth::window;
 use super::entry::{Entry, Limited, login};
 use super::fields::{Fields, Problems, objects};
 use super::gemini_cli;
 use super::tool::Tool;
+
+/// Most models of an account whose quota is kept.
+const MOST_WINDOWS: usize = 64;
 
 pub(super) fn account(top: &Fields<'_>, now: Wall) -> Option<Entry> {
     let token = top.object("token")?;
@@ -28,6 +32,8 @@ pub(super) fn account(top: &Fields<'_>, now: Wall) -> Option<Entry> {
     entry.tier =
         quota.as_ref().and_then(|quota| quota.text("subscription_tier")).map_or(Tier::Unknown, |name| tier(&name));
     entry.as_of = top.instant("last_used");
+    entry.last_used_at = top.instant("last_used");
+    entry.usage = quota.as_ref().map(|quota| usage(quota, now)).unwrap_or_default();
     entry.limits = limits(top);
     entry.verification = verification(top, now);
     let disabled = top.flag("disabled") == Some(true);
@@ -45,6 +51,16 @@ pub(super) fn account(top: &Fields<'_>, now: Wall) -> Option<Entry> {
         entry.disabled = Some(format!("forbidden by Google, as Antigravity Manager has seen{why}"));
     }
     Some(entry)
+}
+
+/// What it has asked Google for, by model: whole percents that are left.
+fn usage(quota: &Fields<'_>, now: Wall) -> Vec<Window> {
+    let as_of = quota.instant("last_updated").unwrap_or(now);
+    let window = |model: &Fields<'_>| {
+        let name = model.text("name")?;
+        Some(window(&name, model.number("percentage")? / 100.0, model.instant("reset_time"), as_of))
+    };
+    quota.objects("models").iter().filter_map(window).take(MOST_WINDOWS).collect()
 }
 
 /// Its export: addresses and refresh tokens.

@@ -150,17 +150,17 @@ fn followed(reading: Result<(Format, Reading), Trouble>, source: &Source) -> Res
     Ok((format, reading))
 }
 
-/// Reads again where a login is kept, and answers that login; `None` when it is not there any more.
+/// Reads again where logins are kept, and answers those.
 ///
 /// # Errors
 /// When nothing can be read there, or it is half written.
-pub fn look_again(place: &str, item: &str, of: &Surroundings<'_>, now: Wall) -> Result<Option<Entry>, Trouble> {
+pub fn look_again(place: &str, of: &Surroundings<'_>, now: Wall) -> Result<Vec<Entry>, Trouble> {
     let found = match place.strip_prefix(KEYCHAIN) {
         Some(service) => keychain(service, now),
         None => file(Path::new(place), of, now),
     };
     let (_, reading) = found.ok_or(Trouble::Missing)?.reading?;
-    Ok(reading.entries.into_iter().find(|entry| entry.item == item))
+    Ok(reading.entries)
 }
 
 /// Reads a file: never more than [`LARGEST`], never one that is none.

@@ -2,7 +2,7 @@
 
 use crate::credential::{Credential, Secret};
 use crate::limits::{Reason, Scope};
-use crate::pool::{CredentialKind, Tier, Wall};
+use crate::pool::{CredentialKind, Tier, Wall, Window};
 
 use super::Tool;
 
@@ -31,6 +31,10 @@ pub struct Entry {
     pub tier: Tier,
     /// Limits that are not over.
     pub limits: Vec<Limited>,
+    /// What was known of its quota windows.
+    pub usage: Vec<Window>,
+    /// When it was last used.
+    pub last_used_at: Option<Wall>,
     /// Turned off there, and why.
     pub disabled: Option<String>,
     /// The provider wants something confirmed: what, and where.
@@ -78,6 +82,8 @@ impl Entry {
             project_id: None,
             tier: Tier::Unknown,
             limits: Vec::new(),
+            usage: Vec::new(),
+            last_used_at: None,
             disabled: None,
             verification: None,
             login_ended: None,

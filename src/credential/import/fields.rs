@@ -4,7 +4,8 @@ use std::cell::RefCell;
 
 use serde_json::{Map, Value};
 
-use crate::credential::{Secret, rfc3339};
+use crate::credential::Secret;
+use crate::limits;
 use crate::pool::Wall;
 
 use super::{MOST_ENTRIES, Problem};
@@ -119,6 +120,11 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// A finite number.
+    pub(super) fn number(&self, name: &str) -> Option<f64> {
+        self.value(name)?.as_f64().filter(|number| number.is_finite())
+    }
+
     pub(super) fn flag(&self, name: &str) -> Option<bool> {
         match self.value(name)? {
             Value::Bool(flag) => Some(*flag),
@@ -187,7 +193,7 @@ pub(super) fn is_secret(text: &str) -> bool {
 /// An instant: milliseconds, seconds, or RFC 3339; `None` before 1970, at its first moment and when it is none.
 pub(super) fn instant(value: &Value) -> Option<Wall> {
     match value {
-        Value::String(text) => rfc3339::epoch_ms(text).map(Wall),
+        Value::String(text) => limits::epoch_ms(text, 0).map(Wall),
         Value::Number(number) => {
             let number = number.as_f64().filter(|number| number.is_finite() && *number >= 1.0)?;
             let millis = if number < SURELY_SECONDS { number * 1000.0 } else { number };

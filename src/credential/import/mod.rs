@@ -157,6 +157,8 @@ fn read_as(format: Format, document: &Value, beside: Option<&Value>, content: &C
     for entry in &mut entries {
         entry.as_of = entry.as_of.or(content.written);
         entry.limits.retain(|limit| limit.until > content.now);
+        entry.usage.retain(|window| window.resets_at.is_some_and(|at| at > content.now));
+        entry.last_used_at = entry.last_used_at.filter(|at| *at <= content.now);
     }
     Reading { entries, problems: problems.into_list(), settings }
 }

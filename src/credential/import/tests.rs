@@ -65,6 +65,13 @@ fn antigravity_auth_in_all_its_versions() {
         ),
         (
             4,
+            json!({ "cachedQuota": { "claude": { "remainingFraction": 0.25, "resetTime": "2026-06-02T00:00:00Z", "modelCount": 2 },
+                "gemini-pro": { "remainingFraction": 1, "resetTime": "2026-05-02T00:00:00Z" } },
+                "cachedQuotaUpdatedAt": BEFORE }),
+            vec![],
+        ),
+        (
+            4,
             json!({ "coolingDownUntil": LATER, "cooldownReason": "auth-failure" }),
             vec![limit(Scope::Account, "", Reason::AuthFailed)],
         ),
@@ -77,6 +84,9 @@ fn antigravity_auth_in_all_its_versions() {
         assert_eq!((entry.email.as_deref(), entry.project_id.as_deref()), (Some("a@b.c"), Some("managed-1")));
         assert_eq!((entry.rotates, entry.as_of, entry.provider.as_str()), (false, Some(Wall(BEFORE + 5)), "google"));
         assert_eq!(entry.credential.refresh.as_ref().unwrap().expose(), "1//FAKE-r");
+        let expected = if more["cachedQuota"].is_null() { vec![] } else { vec![("claude", 0.75, Wall(BEFORE))] };
+        let usage: Vec<_> = entry.usage.iter().map(|w| (w.name.as_str(), w.utilization, w.as_of)).collect();
+        assert_eq!((usage, entry.last_used_at), (expected, Some(Wall(BEFORE + 5))));
         assert_eq!((entry.credential.access.expose(), entry.credential.expires_at), ("", Some(Wall(0))));
     }
     let store = json!({ "version": 4, "accounts": [
@@ -196,7 +206,7 @@ fn antigravity_manager_account_index_and_export() {
         "last_used": BEFORE / 1000, "disabled": true, "disabled_reason": "invalid_grant: revoked",
         "token": { "access_token": "ya29.FAKE", "refresh_token": "1//FAKE", "expires_in": 3599,
             "expiry_timestamp": LATER / 1000, "token_type": "Bearer", "project_id": "p-1" },
-        "quota": { "models": [], "last_updated": 1, "subscription_tier": "Google AI Ultra", "is_forbidden": false },
+        "quota": { "models": [{ "name": "gemini-3-pro-high", "percentage": 40, "reset_time": "2026-06-02T00:00:00Z" }], "last_updated": 1, "subscription_tier": "Google AI Ultra", "is_forbidden": false },
         "live_limited_models": { "claude": { "model": "claude-opus-4", "status": 429, "reason": "QuotaExhausted",
             "until": LATER / 1000 }, "gemini-3-flash": { "model": "gemini-3-flash", "until": LATER / 1000 } },
         "validation_blocked": true, "validation_blocked_reason": "verify", "validation_url": "https://x" });
@@ -212,6 +222,7 @@ fn antigravity_manager_account_index_and_export() {
         ]
     );
     assert_eq!(entry.disabled.as_deref(), Some("disabled in Antigravity Manager: invalid_grant: revoked"));
+    assert_eq!((entry.usage[0].utilization, entry.usage[0].resets_at), (0.6, Some(Wall(LATER))));
     assert_eq!((entry.verification.as_deref(), entry.login_ended.is_some()), (Some("verify: https://x"), true));
     let index =
         json!({ "version": "2.0", "accounts": [{ "id": "5f0c", "email": "a@b.c" }], "current_account_id": null });
