@@ -59,5 +59,6 @@ pub mod pool;
 pub mod protocol;
 #[deny(clippy::disallowed_methods)]
 pub mod provider;
+pub mod service;
 pub mod store;
 pub mod watch;

@@ -4,14 +4,15 @@
 
 use std::path::PathBuf;
 
-use lessor::limits::Reason;
+use lessor::limits::{Reason, Scope};
 use lessor::pool::{CredentialKind, Tier};
 use lessor::protocol::{
     AccountInfo, AccountLabel, AccountName, AccountRef, AccountTotals, Acquire, AddAccount, Answer, BindTo, Call,
     Codec, ConfigState, CredentialInfo, CredentialOf, DaemonStatus, DecisionInfo, Decoder, DisableAccount, Empty,
-    ErrorAccount, ErrorInfo, EventInfo, FromServer, Hello, HelloInfo, HolderInfo, LeaseInfo, LeaseRef, LeaseRow,
-    LimitInfo, ListAccounts, MAGIC, Nothing, QueueRow, ReloadInfo, Report, RequestId, SecretText, ServerFrames,
-    SetAccount, Subscribe, UsageInfo, encode_call,
+    ErrorAccount, ErrorInfo, EventInfo, ExportAccounts, ExportInfo, ExportedAccount, ExportedCredential, ExportedLink,
+    FromServer, Hello, HelloInfo, HolderInfo, ImportAccounts, ImportEntry, ImportInfo, ImportLimit, ImportedEntry,
+    LeaseInfo, LeaseRef, LeaseRow, LimitInfo, LinkInfo, ListAccounts, MAGIC, Nothing, QueueRow, ReloadInfo, Report,
+    RequestId, SecretText, ServerFrames, SetAccount, Subscribe, UsageInfo, encode_call,
 };
 
 fn text(text: &str) -> Option<String> {
@@ -87,6 +88,40 @@ fn calls() -> Vec<Call> {
         Call::GetConfig(Nothing {}),
         Call::Stop(Nothing {}),
         Call::ReloadConfig(Nothing {}),
+        Call::ImportAccounts(Box::new(ImportAccounts {
+            entries: vec![ImportEntry {
+                tool: "claude-code".into(),
+                item: "claudeAiOauth".into(),
+                file: text("/h/.claude/.credentials.json"),
+                rotates: true,
+                provider: "anthropic".into(),
+                kind: CredentialKind::Oauth,
+                secret: SecretText("access".into()),
+                refresh_token: Some(SecretText("refresh".into())),
+                expires_at: Some(1_790_000_000_000),
+                email: text("a@b.c"),
+                label: text("work"),
+                account_id: text("v"),
+                project_id: text("p"),
+                tier: Some(Tier::Pro),
+                limits: vec![ImportLimit {
+                    scope: Scope::Pool,
+                    key: "claude".into(),
+                    reason: Reason::RateLimitExceeded,
+                    until: 1_790_000_000_000,
+                }],
+                disabled: text("disabled there"),
+                verification: text("verify: https://x"),
+                login_ended: text("revoked"),
+                uses: Some(vec!["claude".into()]),
+                max_leases: Some(2),
+                priority: Some(-1),
+                as_of: Some(1_780_000_000_000),
+            }],
+            mode: text("share"),
+            dry_run: true,
+        })),
+        Call::ExportAccounts(ExportAccounts { secrets: true }),
     ]
 }
 
@@ -162,7 +197,53 @@ fn account() -> AccountInfo {
         }],
         created_at: 1_700_000_000_000,
         last_used_at: Some(1_780_000_000_000),
+        account_id: text("v"),
+        link: Some(LinkInfo {
+            tool: "claude-code".into(),
+            path: "/h/.claude/.credentials.json".into(),
+            mode: "link".into(),
+            trouble: None,
+        }),
     }
+}
+
+fn imported() -> ImportInfo {
+    let row = ImportedEntry { outcome: "added".into(), account: Some(label()), message: "copied".into() };
+    ImportInfo { entries: vec![row] }
+}
+
+fn exported() -> ExportInfo {
+    let account = ExportedAccount {
+        id: "ac_1".into(),
+        provider: "anthropic".into(),
+        kind: CredentialKind::Oauth,
+        label: text("work"),
+        email: text("a@b.c"),
+        account_id: text("v"),
+        tier: Tier::Pro,
+        project_id: None,
+        uses: Some(vec!["claude".into()]),
+        max_leases: Some(2),
+        priority: 1,
+        enabled: false,
+        disabled_reason: text("holiday"),
+        needs_login: text("revoked"),
+        needs_verification: None,
+        limits: account().limits,
+        link: Some(ExportedLink {
+            tool: "codex".into(),
+            path: "/h/.codex/auth.json".into(),
+            item: "tokens".into(),
+            mode: "take-over".into(),
+        }),
+        as_of: Some(1_780_000_000_000),
+        credential: Some(ExportedCredential {
+            access: SecretText("access".into()),
+            refresh: Some(SecretText("refresh".into())),
+            expires_at: Some(1_790_000_000_000),
+        }),
+    };
+    ExportInfo { lessor_export: 1, exported_at: 1_780_000_000_000, accounts: vec![account] }
 }
 
 fn answers() -> Vec<(&'static str, Answer<'static>)> {
@@ -223,6 +304,8 @@ fn answers() -> Vec<(&'static str, Answer<'static>)> {
         ("status", Answer::Status(Box::new(status))),
         ("config", Answer::Config("{\"settings\":[]}".into())),
         ("reloaded", Answer::Reloaded(reloaded())),
+        ("imported", Answer::Imported(imported())),
+        ("exported", Answer::Exported(exported())),
     ]
 }
 

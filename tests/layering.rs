@@ -10,7 +10,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("store", &["pool", "credential", "limits"]),
     ("provider", &["limits", "pool"]),
     ("usage", &["provider", "limits", "pool"]),
-    ("credential", &["pool", "provider", "store"]),
+    ("credential", &["pool", "limits", "provider", "store"]),
     ("config", &["pool", "limits"]),
     ("service", &[]),
     ("watch", &[]),

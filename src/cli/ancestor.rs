@@ -5,6 +5,11 @@
 //! a script's, or the one at the prompt. A subshell (`x=$(lessor …)`) counts as the shell it was forked from, and the
 //! shell of one `-c` line as part of the launcher (`make`, `npm`) that runs it; both are gone in a moment.
 
+#[cfg_attr(target_os = "linux", path = "ancestor/linux.rs")]
+#[cfg_attr(windows, path = "ancestor/windows.rs")]
+#[cfg_attr(not(any(target_os = "linux", windows)), path = "ancestor/table.rs")]
+mod system;
+
 /// A process, as far as the choice needs it.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 struct Process {
@@ -25,8 +30,8 @@ pub(super) struct Holder {
     pub(super) name: String,
 }
 
-const SHELLS: [&str; 12] =
-    ["sh", "bash", "dash", "zsh", "fish", "ksh", "mksh", "ash", "busybox", "nu", "pwsh", "xonsh"];
+const SHELLS: [&str; 14] =
+    ["sh", "bash", "dash", "zsh", "fish", "ksh", "mksh", "ash", "busybox", "nu", "pwsh", "xonsh", "cmd", "powershell"];
 /// Programs that only run another one.
 const LAUNCHERS: [&str; 24] = [
     "env", "nohup", "timeout", "sudo", "doas", "time", "nice", "ionice", "setsid", "stdbuf", "xargs", "parallel",
@@ -35,7 +40,7 @@ const LAUNCHERS: [&str; 24] = [
 /// Interpreters whose first argument may be a launcher.
 const INTERPRETERS: [&str; 3] = ["node", "nodejs", "bun"];
 /// What is above every terminal and service: bound to them, a lease would live for ever.
-const ROOTS: [&str; 24] = [
+const ROOTS: [&str; 40] = [
     "init",
     "systemd",
     "launchd",
@@ -60,6 +65,22 @@ const ROOTS: [&str; 24] = [
     "konsole",
     "xterm",
     "code",
+    "alacritty",
+    "kitty",
+    "wezterm-gui",
+    "ghostty",
+    "terminal",
+    "iterm2",
+    "explorer",
+    "windowsterminal",
+    "openconsole",
+    "conhost",
+    "mintty",
+    "services",
+    "svchost",
+    "wininit",
+    "winlogon",
+    "taskhostw",
 ];
 /// No tree of processes is deeper than this in earnest.
 const DEEPEST: usize = 64;
@@ -92,7 +113,7 @@ fn choose(first: u32, find: &dyn Fn(u32) -> Option<Process>) -> Option<Holder> {
             if shell.as_ref().is_some_and(is_its_line) {
                 shell = None;
             }
-        } else if ROOTS.contains(&name.as_str()) || !process.ours {
+        } else if ROOTS.contains(&name.to_lowercase().as_str()) || !process.ours {
             break;
         } else {
             return Some(Holder { pid, name });
@@ -141,66 +162,6 @@ impl Process {
     /// Whether the shell reads from a prompt: neither a line nor a script.
     fn is_interactive(&self) -> bool {
         self.args.iter().skip(1).all(|argument| argument.starts_with('-')) && !self.runs_a_line()
-    }
-}
-
-#[cfg(target_os = "linux")]
-mod system {
-    use std::os::unix::fs::MetadataExt;
-
-    use super::Process;
-
-    pub(super) fn parent() -> Option<u32> {
-        Some(std::os::unix::process::parent_id())
-    }
-
-    pub(super) fn find(pid: u32) -> Option<Process> {
-        let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
-        // the name may hold blanks and parentheses, so what follows is counted from its end
-        let open = stat.iter().position(|byte| *byte == b'(')?;
-        let close = stat.iter().rposition(|byte| *byte == b')')?;
-        let mut fields = str::from_utf8(stat.get(close + 1..)?).ok()?.split_ascii_whitespace().skip(1);
-        let parent = fields.next()?.parse().ok()?;
-        let session = fields.nth(1)?.parse().ok()?;
-        let has_terminal = fields.next()? != "0";
-        let command = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
-        let command = command.strip_suffix(b"\0").unwrap_or(&command);
-        let mut args: Vec<String> =
-            command.split(|byte| *byte == 0).map(|part| String::from_utf8_lossy(part).into_owned()).collect();
-        if args.first().is_none_or(String::is_empty) {
-            args = vec![String::from_utf8_lossy(stat.get(open + 1..close)?).into_owned()];
-        }
-        let owner = std::fs::metadata(format!("/proc/{pid}")).ok()?.uid();
-        let ours = owner == rustix::process::geteuid().as_raw();
-        Some(Process { parent, args, session, has_terminal, ours })
-    }
-}
-
-/// Only the caller itself is known without `/proc`: it counts as the shell that called.
-#[cfg(all(unix, not(target_os = "linux")))]
-mod system {
-    use super::Process;
-
-    pub(super) fn parent() -> Option<u32> {
-        Some(std::os::unix::process::parent_id())
-    }
-
-    pub(super) fn find(pid: u32) -> Option<Process> {
-        (Some(pid) == parent()).then(|| Process { args: vec!["sh".to_owned()], ours: true, ..Process::default() })
-    }
-}
-
-/// The system does not tell without unsafe code.
-#[cfg(not(unix))]
-mod system {
-    use super::Process;
-
-    pub(super) fn parent() -> Option<u32> {
-        None
-    }
-
-    pub(super) fn find(_pid: u32) -> Option<Process> {
-        None
     }
 }
 
@@ -270,11 +231,10 @@ mod tests {
         }
     }
 
-    #[cfg(target_os = "linux")]
     #[test]
     fn this_process_is_found_as_it_is() {
         let me = system::find(std::process::id()).unwrap();
-        assert_eq!(me.parent, std::os::unix::process::parent_id());
+        assert_eq!(Some(me.parent), system::parent());
         // the session is 0 where its leader lives outside this process's pid namespace
         assert!(me.ours && !me.args.is_empty(), "{me:?}");
     }

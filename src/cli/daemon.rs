@@ -79,16 +79,24 @@ pub(super) struct Stopped {
 
 /// Ends the daemon and waits until it is gone; that there was none is as good.
 pub(super) fn stop(context: &Context) -> Result<(), Failure> {
+    let pid = end(context)?;
+    context.output.result(&Stopped { stopped: pid.is_some(), pid }, || match pid {
+        Some(pid) => format!("stopped (pid {pid})"),
+        None => "no daemon is running".to_owned(),
+    })
+}
+
+/// Ends the daemon, and waits until it is gone; answers which process it was.
+pub(super) fn end(context: &Context) -> Result<Option<u32>, Failure> {
     let places = context.places()?;
-    let none = || context.output.result(&Stopped { stopped: false, pid: None }, || "no daemon is running".to_owned());
     // a service manager that holds the socket would start one, only to have it stopped
     let elsewhere = context.flags.socket.is_some() || std::env::var_os("LESSOR_SOCKET").is_some();
     if !elsewhere && !lock::is_held(&places.lock) {
-        return none();
+        return Ok(None);
     }
     let client = match Client::connect(&places) {
         Ok(client) => client,
-        Err(ClientError::NoDaemon(_)) => return none(),
+        Err(ClientError::NoDaemon(_)) => return Ok(None),
         Err(error) => return Err(error.into()),
     };
     let deadline = Instant::now() + STOP;
@@ -107,7 +115,7 @@ pub(super) fn stop(context: &Context) -> Result<(), Failure> {
         }
         std::thread::sleep(Duration::from_millis(5));
     }
-    context.output.result(&Stopped { stopped: true, pid: Some(pid) }, || format!("stopped (pid {pid})"))
+    Ok(Some(pid))
 }
 
 /// Whether the daemon has let go of the data directory; that the next one has it already is no reason to wait.

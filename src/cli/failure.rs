@@ -67,6 +67,10 @@ impl Failure {
         Self { exit, ..self }
     }
 
+    pub(super) fn message(&self) -> &str {
+        &self.error.message
+    }
+
     pub(super) fn kind(&self) -> &str {
         &self.error.data.kind
     }

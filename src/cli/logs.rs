@@ -15,7 +15,7 @@ use crate::daemon::log::{Journal, Line};
 use super::context::Context;
 use super::failure::Failure;
 use super::output::{Output, Tint, clean};
-use super::rfc3339;
+use crate::credential::rfc3339;
 
 /// How often a followed log is looked at.
 const LOOK: Duration = Duration::from_millis(200);

@@ -3,21 +3,25 @@
 mod account;
 mod agent;
 mod ancestor;
+mod classify;
 mod config;
 mod context;
 mod daemon;
 mod demo;
+mod doctor;
 mod events;
+mod export;
 mod failure;
+mod import;
 mod lease;
 mod logs;
 mod oauth;
 mod output;
 mod prompt;
-mod rfc3339;
 mod run;
 mod schema;
 mod secret;
+mod service;
 mod shell;
 mod status;
 mod table;
@@ -72,6 +76,12 @@ enum Command {
     /// List, add, change and remove accounts
     #[command(subcommand)]
     Account(account::Account),
+    /// Take in the logins and keys that other tools have
+    Import(import::Import),
+    /// Print all accounts as a document that import reads; without secrets unless told
+    Export(export::Export),
+    /// Check everything, and say what to do about what is wrong
+    Doctor(doctor::Doctor),
     /// Lease an account, for shell scripts
     Acquire(lease::Acquire),
     /// Give a lease back
@@ -80,6 +90,8 @@ enum Command {
     Renew(lease::Which),
     /// List the leases that are held
     Leases,
+    /// Tell what upstreams' answers mean: JSON lines in, a JSON line for each out
+    Classify(classify::Classify),
     /// Print what happens
     Events(events::Events),
     /// Print the daemon's log: the journal under systemd, else its file
@@ -95,6 +107,9 @@ enum Command {
     Daemon(daemon::Daemon),
     /// End the daemon
     Stop,
+    /// Have systemd, launchd or Windows keep the daemon there
+    #[command(subcommand)]
+    Service(service::Service),
     /// Show the whole job offline, on a simulated provider
     Demo(demo::Demo),
     /// One of the demo's agents
@@ -134,10 +149,14 @@ fn dispatch(command: Command, context: &Context) -> Result<u8, Failure> {
         Command::Run(run) => run::run(run, context),
         Command::Status => status::status(context).map(|()| 0),
         Command::Account(account) => account::account(account, context).map(|()| 0),
+        Command::Import(options) => import::import(options, context),
+        Command::Export(options) => export::export(&options, context).map(|()| 0),
+        Command::Doctor(options) => doctor::doctor(&options, context),
         Command::Acquire(acquire) => lease::acquire(acquire, context).map(|()| 0),
         Command::Release(which) => lease::release(&which, context).map(|()| 0),
         Command::Renew(which) => lease::renew(&which, context).map(|()| 0),
         Command::Leases => lease::leases(context).map(|()| 0),
+        Command::Classify(options) => classify::classify(&options, context),
         Command::Events(events) => events::events(events, context).map(|()| 0),
         Command::Logs(options) => logs::logs(&options, context).map(|()| 0),
         Command::Ping => daemon::ping(context).map(|()| 0),
@@ -145,6 +164,7 @@ fn dispatch(command: Command, context: &Context) -> Result<u8, Failure> {
         Command::Reload => config::reload(context),
         Command::Daemon(daemon) => daemon::daemon(&daemon, context),
         Command::Stop => daemon::stop(context).map(|()| 0),
+        Command::Service(service) => service::service(&service, context).map(|()| 0),
         Command::Demo(options) => demo::demo(&options, context),
         Command::DemoAgent => Ok(demo::work_as_agent()),
         Command::Completions(shell) => shell::completions(&shell, context).map(|()| 0),

@@ -4,9 +4,8 @@
 
 use serde_json::{Map, Value};
 
+use crate::credential::rfc3339;
 use crate::pool::Tier;
-
-use super::rfc3339;
 
 /// A login.
 #[derive(PartialEq)]

@@ -1,6 +1,6 @@
 //! `run`: a command on a leased account.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::{ErrorKind, IsTerminal};
 use std::process::Command;
 
@@ -65,7 +65,7 @@ pub(super) fn run(options: Run, context: &Context) -> Result<u8, Failure> {
         return Err(release(&mut client, Failure::new("internal", "the lease came without its credential")));
     };
     let variables = environment(&purpose.provider, credential.kind, purpose.agent.as_deref());
-    let mut command = Command::new(program);
+    let mut command = command_of(program);
     command.args(arguments);
     for name in &variables.secret {
         command.env(name, &*credential.secret.0);
@@ -134,12 +134,26 @@ fn become_command(mut command: Command) -> std::io::Result<u8> {
     Err(command.exec())
 }
 
-/// Runs the command and waits for it: this system cannot replace a process. The lease is bound to this one.
-#[cfg(not(unix))]
+/// Runs the command, waits for it and ends as it did: this system cannot replace a process. The lease is bound to this
+/// one. Ctrl-C goes to both, and is the command's to heed.
+#[cfg(windows)]
 fn become_command(mut command: Command) -> std::io::Result<u8> {
+    use tokio::signal::windows::{ctrl_break, ctrl_c};
+    let _deaf = (ctrl_c()?, ctrl_break()?);
     let status = command.status()?;
-    // a status that does not fit is a failure all the same
-    Ok(status.code().map_or(1, |code| u8::try_from(code).unwrap_or(1)))
+    // all 32 bits of it
+    std::process::exit(status.code().unwrap_or(1))
+}
+
+/// The command, found as a shell finds it: what npm installs are scripts (`claude.cmd`).
+#[cfg(windows)]
+fn command_of(program: &OsStr) -> Command {
+    Command::new(crate::client::find_program(program).unwrap_or_else(|| program.into()))
+}
+
+#[cfg(unix)]
+fn command_of(program: &OsStr) -> Command {
+    Command::new(program)
 }
 
 #[cfg(test)]
@@ -172,11 +186,11 @@ mod tests {
 
     #[test]
     fn a_service_is_told_from_the_child_of_one() {
-        let is_service = |set: &str, value: &str| super::is_service(77, |name| (name == set).then(|| value.to_owned()));
+        let told = |set: &str, value: &str| is_service(77, |name| (name == set).then(|| value.to_owned()));
         for name in ["SYSTEMD_EXEC_PID", "LISTEN_PID", "WATCHDOG_PID"] {
-            assert!(is_service(name, "77"));
-            assert!(!is_service(name, "7") && !is_service(name, "") && !is_service(name, "777"));
+            assert!(told(name, "77"));
+            assert!(!told(name, "7") && !told(name, "") && !told(name, "777"));
         }
-        assert!(!is_service("NOTIFY_SOCKET", "77"));
+        assert!(!told("NOTIFY_SOCKET", "77"));
     }
 }

@@ -5,14 +5,18 @@ use std::collections::BTreeMap;
 use clap::Args;
 use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 
-use crate::protocol::{AccountInfo, DaemonStatus, Empty, EventInfo, LeaseInfo, LeaseRow, ReloadInfo};
+use crate::protocol::{AccountInfo, DaemonStatus, Empty, EventInfo, ExportInfo, LeaseInfo, LeaseRow, ReloadInfo};
 
+use super::classify::Line;
 use super::config::{Change, Checked, Edited, Place, Shown, Value};
 use super::context::Context;
 use super::daemon::{Pong, Stopped};
 use super::demo::Findings;
+use super::doctor::Diagnosis;
 use super::failure::{Document, Failure};
+use super::import::Report;
 use super::logs::LogLine;
+use super::service::{Outcome, ServiceStatus};
 
 /// `schema`
 #[derive(Debug, Args)]
@@ -25,7 +29,7 @@ pub(super) struct Schema {
 type Make = fn() -> schemars::Schema;
 
 /// Every command that prints a document, and what makes its schema.
-const DOCUMENTS: [(&str, Make); 26] = [
+const DOCUMENTS: &[(&str, Make)] = &[
     ("account add", of::<AccountInfo>),
     ("account disable", of::<AccountInfo>),
     ("account enable", of::<AccountInfo>),
@@ -35,6 +39,8 @@ const DOCUMENTS: [(&str, Make); 26] = [
     ("account set", of::<AccountInfo>),
     ("account show", of::<AccountInfo>),
     ("acquire", of::<LeaseInfo<'static>>),
+    // each line
+    ("classify", of::<Line>),
     ("config check", of::<Checked>),
     ("config edit", of::<Edited>),
     ("config get", of::<Value>),
@@ -42,10 +48,13 @@ const DOCUMENTS: [(&str, Make); 26] = [
     ("config set", of::<Change>),
     ("config show", of::<Shown>),
     ("config unset", of::<Change>),
+    ("doctor", of::<Diagnosis>),
     ("error", of::<Document<'static>>),
     ("demo", of::<Findings>),
     // each line
     ("events", of::<EventInfo>),
+    ("export", of::<ExportInfo>),
+    ("import", of::<Report>),
     ("leases", of::<Vec<LeaseRow>>),
     // each line
     ("logs", of::<LogLine>),
@@ -53,6 +62,12 @@ const DOCUMENTS: [(&str, Make); 26] = [
     ("release", of::<Empty>),
     ("reload", of::<ReloadInfo>),
     ("renew", of::<LeaseInfo<'static>>),
+    ("service install", of::<Outcome>),
+    ("service restart", of::<Outcome>),
+    ("service start", of::<Outcome>),
+    ("service status", of::<ServiceStatus>),
+    ("service stop", of::<Outcome>),
+    ("service uninstall", of::<Outcome>),
     ("status", of::<DaemonStatus>),
     ("stop", of::<Stopped>),
 ];

@@ -191,6 +191,8 @@ mod tests {
             usage: Vec::new(),
             created_at: 0,
             last_used_at: Some(1_000_000_000),
+            account_id: None,
+            link: None,
         }
     }
 

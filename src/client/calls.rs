@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use crate::protocol::{
     AccountInfo, AccountRef, Acquire, AddAccount, Answer, Call, CredentialInfo, CredentialOf, DaemonStatus,
-    DecisionInfo, DisableAccount, HelloInfo, LeaseInfo, LeaseRef, LeaseRow, ListAccounts, Nothing, ReloadInfo, Report,
-    SetAccount, Subscribe,
+    DecisionInfo, DisableAccount, ExportAccounts, ExportInfo, HelloInfo, ImportAccounts, ImportInfo, LeaseInfo,
+    LeaseRef, LeaseRow, ListAccounts, Nothing, ReloadInfo, Report, SetAccount, Subscribe,
 };
 
 use super::connection::{Client, greeting, unexpected};
@@ -72,6 +72,10 @@ calls! {
     config() Call::GetConfig(Nothing {}) => Answer::Config(document) => document, String;
     /// Has the configuration read now, and hears what came of it.
     reload() Call::ReloadConfig(Nothing {}) => Answer::Reloaded(info) => info, ReloadInfo;
+    /// Takes in what other tools keep, or says what would become of it.
+    import_accounts(import: ImportAccounts) Call::ImportAccounts(Box::new(import)) => Answer::Imported(info) => info, ImportInfo;
+    /// All that is known of all accounts.
+    export_accounts(export: ExportAccounts) Call::ExportAccounts(export) => Answer::Exported(info) => info, ExportInfo;
 }
 
 impl Client {

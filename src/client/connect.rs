@@ -5,9 +5,6 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use interprocess::ConnectWaitMode;
-use interprocess::local_socket::traits::StreamCommon;
-use interprocess::local_socket::{ConnectOptions, GenericFilePath, Stream, ToFsName};
 use serde::Deserialize;
 
 use crate::config::Places;
@@ -15,6 +12,7 @@ use crate::config::Places;
 use super::connection::{Client, GREETING, is_timeout};
 use super::error::{ClientError, NoDaemon};
 use super::start::Start;
+use super::transport::Transport;
 use super::{Backoff, start};
 
 /// What `daemon.lock` says; only what a client needs of it.
@@ -69,7 +67,7 @@ impl Client {
             |why: String| ClientError::from(NoDaemon { socket: socket.to_owned(), why, ..NoDaemon::default() });
         let mut backoff = Backoff::until(Instant::now() + GREETING);
         let stream = loop {
-            match open(socket) {
+            match Transport::connect(socket, GREETING) {
                 Ok(stream) => break stream,
                 // its queue of connections is full: it is there, and busy
                 Err(error) if is_timeout(&error) => {
@@ -86,35 +84,13 @@ impl Client {
                 }
             }
         };
-        check_owner(&stream).map_err(nobody)?;
+        stream.check_owner().map_err(nobody)?;
         match Self::greet(stream, socket) {
             // it closed before it said a word: a daemon about to end
             Err(ClientError::Lost(error)) if !is_timeout(&error) => Err(nobody(ENDING.to_owned())),
             greeted => greeted,
         }
     }
-}
-
-fn open(socket: &Path) -> io::Result<Stream> {
-    let name = socket.to_fs_name::<GenericFilePath>()?;
-    ConnectOptions::new().name(name).wait_mode(ConnectWaitMode::Timeout(GREETING)).connect_sync()
-}
-
-/// A socket in a directory that others may write to could be anybody's; secrets go only to one's own daemon.
-#[cfg(unix)]
-fn check_owner(stream: &Stream) -> Result<(), String> {
-    let owner = stream.peer_creds().ok().and_then(|peer| peer.euid());
-    match owner {
-        Some(owner) if owner != rustix::process::geteuid().as_raw() => {
-            Err(format!("it belongs to another user (uid {owner}); it is not spoken to"))
-        }
-        _ => Ok(()),
-    }
-}
-
-#[cfg(not(unix))]
-fn check_owner(_stream: &Stream) -> Result<(), String> {
-    Ok(())
 }
 
 /// The socket of the daemon that has the data directory, if it has said so.
@@ -147,7 +123,12 @@ mod tests {
     #[test]
     fn where_nothing_is_the_error_says_so() {
         let directory = tempfile::tempdir().unwrap();
-        let error = Client::connect_at(&directory.path().join("none.sock")).unwrap_err();
+        let nowhere = if cfg!(windows) {
+            PathBuf::from(r"\\.\pipe\lessor-test-nowhere")
+        } else {
+            directory.path().join("none.sock")
+        };
+        let error = Client::connect_at(&nowhere).unwrap_err();
         assert!(matches!(error, ClientError::NoDaemon(_)), "{error:?}");
         assert!(error.to_string().contains("nothing is there"), "{error}");
     }

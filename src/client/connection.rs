@@ -6,14 +6,12 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use interprocess::local_socket::Stream;
-use interprocess::local_socket::traits::Stream as _;
-
 use crate::protocol::{
     Answer, Call, EventInfo, FromServer, Hello, HelloInfo, MAGIC, PROTOCOL, ServerFrames, encode_call,
 };
 
 use super::error::ClientError;
+use super::transport::Transport;
 
 /// What is read at once.
 const CHUNK: usize = 16 * 1024;
@@ -25,7 +23,7 @@ const START: Duration = Duration::from_secs(15);
 
 /// A connection to the daemon.
 pub struct Client {
-    stream: Stream,
+    stream: Transport,
     frames: ServerFrames,
     chunk: Box<[u8]>,
     out: Vec<u8>,
@@ -40,8 +38,8 @@ pub struct Client {
 
 impl Client {
     /// Greets the daemon at the other end of `stream`.
-    pub(super) fn greet(stream: Stream, socket: &Path) -> Result<Self, ClientError> {
-        stream.set_send_timeout(Some(GREETING)).map_err(ClientError::Lost)?;
+    pub(super) fn greet(mut stream: Transport, socket: &Path) -> Result<Self, ClientError> {
+        stream.set_send_timeout(GREETING).map_err(ClientError::Lost)?;
         let nobody = HelloInfo {
             server: String::new(),
             version: String::new(),
@@ -214,6 +212,8 @@ pub(super) fn unexpected(call: &str, answer: &Answer<'_>) -> ClientError {
         Answer::Status(_) => "a status",
         Answer::Config(_) => "a configuration",
         Answer::Reloaded(_) => "what a reload came to",
+        Answer::Imported(_) => "what an import came to",
+        Answer::Exported(_) => "an export",
     };
     ClientError::Unexpected(format!("{kind} in answer to {call}"))
 }

@@ -1,7 +1,7 @@
 //! What `lessor daemon --launch` does: starts the daemon proper, and returns as soon as it serves.
 
 use std::io;
-use std::process::{Child, Stdio};
+use std::process::Child;
 use std::time::{Duration, Instant};
 
 use crate::config::Places;
@@ -9,6 +9,7 @@ use crate::config::Places;
 use super::Backoff;
 use super::connection::Client;
 use super::error::ClientError;
+use super::spawn;
 use super::start::Start;
 
 /// How long a daemon may take until it serves.
@@ -21,8 +22,7 @@ const ANEW: Duration = Duration::from_millis(250);
 /// # Errors
 /// When the program could not be started at all.
 pub fn launch(places: &Places, how: &Start) -> io::Result<u8> {
-    keep_descriptors_from_children();
-    let mut child = spawn(how)?;
+    let mut child = spawn::daemon(how, places)?;
     let mut sent_away = None;
     let mut backoff = Backoff::until(Instant::now() + DEADLINE);
     loop {
@@ -43,19 +43,20 @@ pub fn launch(places: &Places, how: &Start) -> io::Result<u8> {
                 Some(0) => {
                     let since = *sent_away.get_or_insert_with(Instant::now);
                     if since.elapsed() >= ANEW {
-                        child = spawn(how)?;
+                        child = spawn::daemon(how, places)?;
                         sent_away = None;
                     }
                 }
                 Some(code) => return Ok(u8::try_from(code).unwrap_or(1)),
                 None => {
-                    eprintln!("lessor: the daemon was ended by {status}");
+                    spawn::say(places, &format!("the daemon was ended by {status}"));
                     return Ok(1);
                 }
             }
         }
         if !backoff.wait() {
-            eprintln!("lessor: the daemon has been started, but does not serve after {} s", DEADLINE.as_secs());
+            let seconds = DEADLINE.as_secs();
+            spawn::say(places, &format!("the daemon has been started, but does not serve after {seconds} s"));
             return Ok(1);
         }
     }
@@ -68,26 +69,3 @@ fn reap(child: &mut Child) -> io::Result<()> {
     while child.try_wait()?.is_none() && backoff.wait() {}
     Ok(())
 }
-
-/// The daemon proper; what it writes to standard error goes where ours goes, to the log.
-fn spawn(how: &Start) -> io::Result<Child> {
-    let mut command = how.command("--detached");
-    command.stderr(Stdio::inherit());
-    #[cfg(windows)]
-    {
-        use std::os::windows::process::CommandExt;
-        /// `DETACHED_PROCESS | CREATE_NEW_PROCESS_GROUP`: no console, and not ended by its Ctrl-C.
-        const AWAY: u32 = 0x0000_0008 | 0x0000_0200;
-        command.creation_flags(AWAY);
-    }
-    command.spawn()
-}
-
-/// A pipe of the caller's must not stay open for as long as the daemon lives: somebody may wait for its end.
-#[cfg(unix)]
-fn keep_descriptors_from_children() {
-    close_fds::set_fds_cloexec_threadsafe(3, &[]);
-}
-
-#[cfg(not(unix))]
-fn keep_descriptors_from_children() {}

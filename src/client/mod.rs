@@ -23,8 +23,12 @@ mod connection;
 mod error;
 mod events;
 mod guard;
+#[cfg(windows)]
+mod identity;
 mod launch;
+mod spawn;
 mod start;
+mod transport;
 
 pub use connection::Client;
 pub use error::{ClientError, NoDaemon};
@@ -32,6 +36,11 @@ pub use events::EventStream;
 pub use guard::LeaseGuard;
 pub use launch::launch;
 pub use start::{MANAGERS_WORDS, Start};
+
+#[cfg(windows)]
+pub(crate) use identity::this_user;
+#[cfg(windows)]
+pub(crate) use spawn::find_program;
 
 use std::time::{Duration, Instant};
 

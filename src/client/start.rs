@@ -16,6 +16,7 @@ use crate::config::{Flags, Places};
 use super::Backoff;
 use super::connection::Client;
 use super::error::{ClientError, NoDaemon};
+use super::spawn;
 
 /// How long a daemon that has been started may take until it can be reached.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -84,7 +85,7 @@ pub(super) fn start(places: &Places, how: &Start) -> Result<Client, ClientError>
     let log = open_log(&places.state, &places.log)
         .map_err(|error| nobody(format!("{}: {error}", places.log.display()), Vec::new()))?;
     let before = log.metadata().map(|metadata| metadata.len()).unwrap_or_default();
-    let launched = how.command("--launch").stderr(log).status();
+    let launched = spawn::launcher(how, log);
     let launched = launched.map_err(|error| nobody(format!("{}: {error}", how.program.display()), Vec::new()))?;
     if !launched.success() {
         let log = written_since(&places.log, before);
@@ -105,7 +106,7 @@ pub(super) fn start(places: &Places, how: &Start) -> Result<Client, ClientError>
 }
 
 /// The log, for a daemon's standard error; only its owner reads it.
-fn open_log(state: &Path, log: &Path) -> io::Result<File> {
+pub(super) fn open_log(state: &Path, log: &Path) -> io::Result<File> {
     let mut directory = std::fs::DirBuilder::new();
     directory.recursive(true);
     let mut options = OpenOptions::new();

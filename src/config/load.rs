@@ -109,7 +109,7 @@ fn is_stream(about: &fs::Metadata) -> bool {
     about.file_type().is_fifo() || about.file_type().is_socket()
 }
 
-#[cfg(not(unix))]
+#[cfg(windows)]
 fn is_stream(_: &fs::Metadata) -> bool {
     false
 }

@@ -164,8 +164,12 @@ impl Environment {
 
     /// Makes a path absolute; `..` stays, because a symbolic link may come before it.
     fn absolute(&self, what: &'static str, path: &Path) -> Result<PathBuf, PlacesError> {
-        // A pipe is a name, not a place below the current directory.
-        if path.is_absolute() || path.as_os_str().as_encoded_bytes().starts_with(br"\\.\pipe\") {
+        // A pipe is a name, not a place below the current directory; a Unix-like shell writes it with slashes.
+        let pipe = path.to_str().map(|text| text.replace('/', r"\")).filter(|text| text.starts_with(r"\\.\pipe\"));
+        if let Some(pipe) = pipe.filter(|_| cfg!(windows)) {
+            return Ok(pipe.into());
+        }
+        if path.is_absolute() {
             return Ok(path.to_owned());
         }
         let Some(current) = &self.current else {
@@ -180,164 +184,28 @@ fn path(value: Option<&std::ffi::OsStr>) -> Option<&Path> {
     value.filter(|value| !value.is_empty()).map(Path::new)
 }
 
-#[cfg(not(windows))]
+#[cfg(unix)]
 fn default_socket(run: &Path, _user: &str, _home: Option<&Path>) -> PathBuf {
     run.join("lessor.sock")
 }
 
-/// Pipes have no directories, so a home of its own becomes part of the name.
+/// `\\.\pipe\lessor-USER`. Pipes are in no directory, so a home of its own (`LESSOR_HOME`) becomes part of the name, as
+/// 16 hexadecimal digits: `\\.\pipe\lessor-USER-0123456789abcdef`. They are the FNV-1a of the path in lower case, because
+/// the file system does not tell the cases apart.
 #[cfg(windows)]
 fn default_socket(_run: &Path, user: &str, home: Option<&Path>) -> PathBuf {
     let user: String = user.chars().map(|c| if c.is_alphanumeric() || c == '.' { c } else { '-' }).collect();
     let home = home.map(|home| {
-        // FNV-1a: equal on every build, which the standard hasher does not promise.
-        let hash = home
-            .as_os_str()
-            .as_encoded_bytes()
-            .iter()
-            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
-        format!("-{hash:016x}")
+        let same: PathBuf = home.components().collect();
+        let path = same.to_string_lossy().to_lowercase();
+        // equal on every build, which the standard hasher does not promise
+        let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        format!("-{:016x}", path.bytes().fold(0xcbf2_9ce4_8422_2325, step))
     });
     PathBuf::from(format!(r"\\.\pipe\lessor-{user}{}", home.unwrap_or_default()))
 }
 
-#[cfg(all(test, unix))]
-mod tests {
-    use super::*;
-
-    fn environment() -> Environment {
-        Environment {
-            base: Some(Base {
-                config: "/h/.config".into(),
-                data: "/h/.local/share".into(),
-                state: Some("/h/.local/state".into()),
-            }),
-            runtime: Some("/run/user/7".into()),
-            current: Some("/work".into()),
-            ..Environment::default()
-        }
-    }
-
-    /// What the environment is changed by, and config, data, state and socket after it.
-    type Case = (fn(&mut Environment), [&'static str; 4]);
-
-    const XDG: [&str; 4] = [
-        "/h/.config/lessor/config.toml",
-        "/h/.local/share/lessor",
-        "/h/.local/state/lessor",
-        "/run/user/7/lessor/lessor.sock",
-    ];
-    const HOME: [&str; 4] = ["/x/config.toml", "/x/data", "/x/state", "/x/run/lessor.sock"];
-
-    fn with(row: [&'static str; 4], at: usize, path: &'static str) -> [&'static str; 4] {
-        let mut row = row;
-        row[at] = path;
-        row
-    }
-
-    #[test]
-    fn every_source_has_its_rank() {
-        let fallback = "/h/.local/state/lessor/run/lessor.sock";
-        let cases: Vec<Case> = vec![
-            (|_| (), XDG),
-            (|e| e.runtime = None, with(XDG, 3, fallback)),
-            (|e| e.runtime = Some("".into()), with(XDG, 3, fallback)),
-            (|e| e.runtime = Some("run".into()), with(XDG, 3, fallback)),
-            (|e| e.home = Some("/x".into()), HOME),
-            (|e| e.home = Some("".into()), XDG),
-            (
-                |e| e.home = Some("./x".into()),
-                ["/work/x/config.toml", "/work/x/data", "/work/x/state", "/work/x/run/lessor.sock"],
-            ),
-            (|e| e.config = Some("/c.toml".into()), with(XDG, 0, "/c.toml")),
-            (|e| e.config = Some("c.toml".into()), with(XDG, 0, "/work/c.toml")),
-            (|e| e.config = Some("".into()), XDG),
-            (|e| e.socket = Some("/s".into()), with(XDG, 3, "/s")),
-            (|e| e.socket = Some("../s".into()), with(XDG, 3, "/work/../s")),
-            (
-                |e| {
-                    e.home = Some("/x".into());
-                    e.config = Some("/c.toml".into());
-                },
-                with(HOME, 0, "/c.toml"),
-            ),
-            (
-                |e| {
-                    e.home = Some("/x".into());
-                    e.socket = Some("/s".into());
-                },
-                with(HOME, 3, "/s"),
-            ),
-            (
-                |e| {
-                    e.home = Some("/x".into());
-                    e.socket = Some("/s".into());
-                    e.flags.socket = Some("t".into());
-                },
-                with(HOME, 3, "/work/t"),
-            ),
-            (
-                |e| {
-                    e.config = Some("/c.toml".into());
-                    e.flags.config = Some("/d.toml".into());
-                },
-                with(XDG, 0, "/d.toml"),
-            ),
-            (|e| e.flags.config = Some("".into()), XDG),
-            (
-                |e| {
-                    e.base = None;
-                    e.home = Some("/x".into());
-                    e.current = None;
-                },
-                HOME,
-            ),
-        ];
-        for (index, (change, expected)) in cases.into_iter().enumerate() {
-            let mut environment = environment();
-            change(&mut environment);
-            let places = Places::resolve(&environment).unwrap();
-            let got = [places.config, places.data, places.state, places.socket];
-            assert_eq!(got, expected.map(PathBuf::from), "case {index}");
-        }
-    }
-
-    #[test]
-    fn without_a_state_base_the_data_directory_serves() {
-        let mut environment = environment();
-        environment.runtime = None;
-        environment.base.as_mut().unwrap().state = None;
-        let places = Places::resolve(&environment).unwrap();
-        assert_eq!(places.state, Path::new("/h/.local/share/lessor/state"));
-        assert_eq!(places.socket, Path::new("/h/.local/share/lessor/state/run/lessor.sock"));
-    }
-
-    #[test]
-    fn the_files_are_in_their_directories() {
-        let places = Places::resolve(&environment()).unwrap();
-        assert_eq!(places.database, Path::new("/h/.local/share/lessor/lessor.db"));
-        assert_eq!(places.lock, Path::new("/h/.local/share/lessor/daemon.lock"));
-        assert_eq!(places.key, Path::new("/h/.local/state/lessor/key"));
-        assert_eq!(places.log, Path::new("/h/.local/state/lessor/lessor.log"));
-    }
-
-    #[test]
-    fn without_any_home_the_error_names_the_fix() {
-        let mut environment = environment();
-        environment.base = None;
-        let error = Places::resolve(&environment).unwrap_err();
-        assert_eq!(error, PlacesError::NoHome);
-        assert!(error.to_string().contains("LESSOR_HOME"));
-        environment.base = Some(Base { config: ".config".into(), data: ".local".into(), state: None });
-        assert_eq!(Places::resolve(&environment), Err(PlacesError::NoHome));
-    }
-
-    #[test]
-    fn a_relative_path_needs_a_current_directory() {
-        let mut environment = environment();
-        environment.current = None;
-        environment.home = Some("x".into());
-        let error = Places::resolve(&environment).unwrap_err();
-        assert!(error.to_string().starts_with("LESSOR_HOME is the relative path"), "{error}");
-    }
-}
+#[cfg(test)]
+#[cfg_attr(unix, path = "places/unix_tests.rs")]
+#[cfg_attr(windows, path = "places/windows_tests.rs")]
+mod tests;

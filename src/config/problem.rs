@@ -70,6 +70,15 @@ impl Errors {
             more => format!("{first} (and {more} more)"),
         }
     }
+
+    /// As many as a screen holds, one after the other in one line.
+    pub fn headlines(&self) -> String {
+        let shown: Vec<String> = self.problems.iter().take(MOST_SHOWN).map(Problem::headline).collect();
+        match self.problems.len() - shown.len() {
+            0 => shown.join("; "),
+            more => format!("{} (and {more} more)", shown.join("; ")),
+        }
+    }
 }
 
 impl std::error::Error for Errors {}

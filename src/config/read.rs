@@ -133,7 +133,10 @@ impl Reader<'_> {
             let warning = Problem::at(self.path, &self.lines, span, key.clone(), message);
             config.origins.warnings.push(warning);
         }
-        config.origins.set.insert(key, Entry { value, origin: Origin::File { line, span: span.clone() } });
+        // Sections in a value's place have no literal.
+        let literal = item.as_value().and_then(toml_edit::Value::span).and_then(|span| self.lines.text().get(span));
+        let written = literal.filter(|literal| !literal.contains(char::is_control)).map(str::to_owned);
+        config.origins.set.insert(key, Entry { value, origin: Origin::File { line, span: span.clone() }, written });
     }
 
     /// Notes a warning of a key that the file sets.

@@ -22,6 +22,13 @@ pub struct Key {
     pub(super) set: fn(&mut Config, &str, &Value) -> bool,
 }
 
+impl Key {
+    /// A value as people type it, as TOML says it.
+    pub(super) fn literal(&self, plain: &str) -> String {
+        if self.kind.is_text() { quoted(plain) } else { plain.trim().to_owned() }
+    }
+}
+
 impl std::fmt::Debug for Key {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Key").field("key", &self.key).field("kind", &self.kind).finish_non_exhaustive()

@@ -21,6 +21,8 @@ pub struct Setting {
     pub value: Option<Value>,
     /// Where the value came from.
     pub source: Source,
+    /// The words it was said in, as a TOML literal: `"60s"` stays that.
+    pub(super) written: Option<String>,
 }
 
 /// Where a value came from.
@@ -53,6 +55,8 @@ pub(super) struct Origins {
 pub(super) struct Entry {
     pub(super) value: Value,
     pub(super) origin: Origin,
+    /// Its literal, if that is one line.
+    pub(super) written: Option<String>,
 }
 
 /// Who set a value.
@@ -100,7 +104,8 @@ impl Config {
         let path: Vec<&str> = path.iter().map(String::as_str).collect();
         match schema::find(&path) {
             Found::Key(row) => {
-                Ok(self.setting(format_key(&path), row.default.and_then(|text| row.kind.read_plain(text).ok())))
+                let default = row.default.and_then(|text| Some((row.kind.read_plain(text).ok()?, row.literal(text))));
+                Ok(self.setting(format_key(&path), default))
             }
             Found::Section => Err(schema::is_section(&path)),
             Found::Nothing => Err(schema::unknown(&path, false)),
@@ -128,7 +133,8 @@ impl Config {
         }
         let value = row.kind.read_plain(text).map_err(|why| format!("{variable} {why}"))?;
         (row.set)(self, schema::name_in(row, &path), &value);
-        self.origins.set.insert(format_key(&path), Entry { value, origin: Origin::Environment(variable) });
+        let entry = Entry { value, origin: Origin::Environment(variable), written: Some(row.literal(text)) };
+        self.origins.set.insert(format_key(&path), entry);
         Ok(())
     }
 
@@ -152,15 +158,16 @@ impl Config {
         }
     }
 
-    fn setting(&self, key: String, default: Option<Value>) -> Setting {
+    fn setting(&self, key: String, default: Option<(Value, String)>) -> Setting {
         let Some(entry) = self.origins.set.get(&key) else {
-            return Setting { key, value: default, source: Source::Default };
+            let (value, written) = default.unzip();
+            return Setting { key, value, source: Source::Default, written };
         };
         let source = match &entry.origin {
             Origin::File { line, .. } => Source::File { path: self.origins.path.clone(), line: *line },
             Origin::Environment(name) => Source::Environment(name),
         };
-        Setting { key, value: Some(entry.value.clone()), source }
+        Setting { key, value: Some(entry.value.clone()), source, written: entry.written.clone() }
     }
 }
 
@@ -173,6 +180,36 @@ impl Setting {
             Found::Key(row) => Some(row),
             _ => None,
         }
+    }
+
+    /// The value as TOML says it, in the words of whoever said it.
+    #[must_use]
+    pub fn literal(&self) -> Option<String> {
+        let value = self.value.as_ref()?;
+        Some(self.written.clone().unwrap_or_else(|| value.to_string()))
+    }
+
+    /// The value as `config get` prints it, in the words of whoever said it: texts without quotes.
+    #[must_use]
+    pub fn plain(&self) -> Option<String> {
+        let literal = self.literal()?;
+        let text = literal.parse().ok().and_then(|value: toml_edit::Value| value.as_str().map(str::to_owned));
+        Some(text.unwrap_or(literal))
+    }
+
+    /// The value as JSON, in the words of whoever said it; null where it is unset.
+    #[must_use]
+    pub fn json(&self) -> serde_json::Value {
+        let said = self.literal().and_then(|literal| literal.parse::<toml_edit::Value>().ok());
+        let texts = said.as_ref().and_then(|said| match said {
+            toml_edit::Value::String(text) => Some(text.value().as_str().into()),
+            // Of texts only; other lists have no words of their own.
+            toml_edit::Value::Array(list) => {
+                list.iter().map(toml_edit::Value::as_str).collect::<Option<Vec<_>>>().map(Into::into)
+            }
+            _ => None,
+        });
+        texts.or_else(|| self.value.as_ref().map(Value::json)).unwrap_or_default()
     }
 
     /// Its section and its name there, as TOML writes them: `accounts."a@b.c"` and `use`.
@@ -188,8 +225,8 @@ impl Setting {
 impl fmt::Display for Setting {
     /// A line of TOML; what is unset is a comment.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.value {
-            Some(value) => write!(f, "{} = {value}", self.key),
+        match self.literal() {
+            Some(literal) => write!(f, "{} = {literal}", self.key),
             None => write!(f, "# {} is unset", self.key),
         }
     }

@@ -1,7 +1,13 @@
-//! Credentials: secrets that cannot be printed, and what an account authenticates with.
+//! Credentials: secrets that cannot be printed, what an account authenticates with, and what other tools keep.
 
+mod fingerprint;
+pub mod import;
+mod link;
+pub mod rfc3339;
 mod secret;
 
+pub use fingerprint::{Fingerprint, FingerprintKey};
+pub use link::{Link, LinkMode};
 pub use secret::Secret;
 
 use crate::pool::{CredentialKind, Wall};

@@ -104,6 +104,7 @@ fn set(core: &Core, account: AccountId, params: SetAccount) -> Result<AccountCha
         uses,
         enabled: None,
         standing: None,
+        vendor_id: None,
     })
 }
 

@@ -63,6 +63,11 @@ impl Inherited {
         }
     }
 
+    /// Where clients find it.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// A second way to the queue, to be kept until it is known whether we serve.
     pub(super) fn waiting(&self) -> Option<Waiting> {
         self.listener.try_clone().map(Waiting).ok()

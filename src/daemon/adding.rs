@@ -11,33 +11,17 @@ use crate::provider;
 use crate::store::Write;
 
 use super::answers;
-use super::calls::{bad, bad_target, refused, secret, too_many};
+use super::calls::{bad, bad_target, refused, secret};
 use super::clock;
-use super::core::{CREDENTIAL_ENDED, Core, Daemon, Responder};
+use super::core::{CREDENTIAL_ENDED, Core, Daemon};
 
 /// The longest text an account carries.
 const LONGEST_TEXT: usize = 256;
 /// The longest secret.
 const LONGEST_SECRET: usize = 64 * 1024;
 
-/// Begins to add; the answer follows when it is on disk.
-pub(super) fn begin(daemon: &Arc<Daemon>, to: Responder, params: AddAccount) {
-    if !to.outbox.has_room() {
-        return to.say(|out| to.codec.refusal(&to.id, &too_many(), out));
-    }
-    to.outbox.begin_wait();
-    let daemon = daemon.clone();
-    tokio::spawn(async move {
-        let result = add(&daemon, params).await;
-        to.say(|out| match result {
-            Ok(answer) => to.codec.answer(&to.id, &answer, out),
-            Err(error) => to.codec.refusal(&to.id, &error, out),
-        });
-        to.outbox.end_wait();
-    });
-}
-
-async fn add(daemon: &Daemon, params: AddAccount) -> Result<Answer<'static>, ErrorInfo> {
+/// Adds; answers when it is on disk.
+pub(super) async fn add(daemon: Arc<Daemon>, params: AddAccount) -> Result<Answer<'static>, ErrorInfo> {
     let _one_at_a_time = daemon.adding.lock().await;
     check(&params)?;
     let (record, credential) = {
@@ -62,7 +46,8 @@ async fn add(daemon: &Daemon, params: AddAccount) -> Result<Answer<'static>, Err
     core.keep_credential(id, credential);
     let command = if core.pool.account(id).is_some() {
         // a login known already: its new credential works until shown otherwise
-        let change = AccountChange { standing: Some(record.standing.clone()), ..AccountChange::default() };
+        let (standing, vendor_id) = (Some(record.standing.clone()), record.vendor_id.clone());
+        let change = AccountChange { standing, vendor_id, ..AccountChange::default() };
         Command::ChangeAccount(id, Box::new(change))
     } else {
         Command::AddAccount(Box::new(record))
@@ -139,7 +124,7 @@ fn record_of(core: &Core, params: AddAccount) -> Result<(AccountRecord, Credenti
 }
 
 /// Nothing can be leased on a credential that has ended already.
-fn standing(credential: &Credential) -> Standing {
+pub(super) fn standing(credential: &Credential) -> Standing {
     match credential.expires_at {
         Some(end) if end <= clock::now().wall => Standing::NeedsLogin(CREDENTIAL_ENDED.to_owned()),
         _ => Standing::Ready,
@@ -168,7 +153,7 @@ fn is_same(
     })
 }
 
-fn new_id(core: &Core) -> Result<AccountId, ErrorInfo> {
+pub(super) fn new_id(core: &Core) -> Result<AccountId, ErrorInfo> {
     loop {
         let mut bits = [0; 8];
         getrandom::fill(&mut bits)
@@ -195,10 +180,7 @@ fn check(params: &AddAccount) -> Result<(), ErrorInfo> {
     }
     let secrets = [Some(&params.secret), params.refresh_token.as_ref()];
     for secret in secrets.into_iter().flatten() {
-        let text = &secret.0;
-        if text.is_empty() || text.len() > LONGEST_SECRET || text.chars().any(|c| c.is_control() || c == ' ') {
-            return Err(bad("the secret is empty, too long, or holds blanks or line breaks"));
-        }
+        check_secret(&secret.0)?;
     }
     match params.kind {
         CredentialKind::Oauth => Ok(()),
@@ -207,6 +189,13 @@ fn check(params: &AddAccount) -> Result<(), ErrorInfo> {
         }
         CredentialKind::ApiKey | CredentialKind::Token => Ok(()),
     }
+}
+
+pub(super) fn check_secret(text: &str) -> Result<(), ErrorInfo> {
+    if text.is_empty() || text.len() > LONGEST_SECRET || text.chars().any(|c| c.is_control() || c == ' ') {
+        return Err(bad("the secret is empty, too long, or holds blanks or line breaks"));
+    }
+    Ok(())
 }
 
 pub(super) fn check_account_texts(texts: &[(&str, Option<&str>)]) -> Result<(), ErrorInfo> {

@@ -5,10 +5,10 @@ use std::borrow::Cow;
 use rustc_hash::FxHashMap;
 
 use crate::credential::Credential;
-use crate::pool::{Account, Bind, Decision, Fence, Lease, Now, Process, Standing, Why};
+use crate::pool::{Account, Bind, Decision, Fence, Lease, Limit, Now, Process, Standing, Why};
 use crate::protocol::{
     AccountInfo, AccountLabel, AccountName, AccountTotals, Answer, CredentialInfo, DaemonStatus, DecisionInfo,
-    ErrorInfo, HolderInfo, LeaseInfo, LeaseKey, LeaseRow, LimitInfo, QueueRow, SecretText, UsageInfo,
+    ErrorInfo, HolderInfo, LeaseInfo, LeaseKey, LeaseRow, LimitInfo, LinkInfo, QueueRow, SecretText, UsageInfo,
 };
 use crate::provider;
 use crate::store::Health;
@@ -156,18 +156,7 @@ pub(super) fn account_info(core: &Core, now: Now, account: &Account) -> AccountI
         uses: account.uses().map_or_else(|| vec!["any".to_owned()], <[String]>::to_vec),
         project_id: record.project_id.clone(),
         credential_expires_at: credential.and_then(|credential| credential.expires_at).map(|at| at.0),
-        limits: account
-            .limits()
-            .iter()
-            .filter(|limit| !limit.until.passed(now))
-            .map(|limit| LimitInfo {
-                key: limit.key.clone(),
-                reason: limit.reason.name().to_owned(),
-                scope: limit.scope.name().to_owned(),
-                until: limit.until.wall(now).0,
-                source: limit.source.name().to_owned(),
-            })
-            .collect(),
+        limits: limits(account, now),
         usage: account
             .usage()
             .windows
@@ -181,7 +170,27 @@ pub(super) fn account_info(core: &Core, now: Now, account: &Account) -> AccountI
             .collect(),
         created_at: record.created_at.0,
         last_used_at: record.last_used_at.map(|at| at.0),
+        account_id: record.vendor_id.clone(),
+        link: core.links.get(&record.id).map(|link| LinkInfo {
+            tool: link.tool.clone(),
+            path: link.path.clone(),
+            mode: link.mode.name().to_owned(),
+            trouble: None,
+        }),
     }
+}
+
+/// What an account cannot be used for now.
+pub(super) fn limits(account: &Account, now: Now) -> Vec<LimitInfo> {
+    let live = account.limits().iter().filter(|limit| !limit.until.passed(now));
+    let info = |limit: &Limit| LimitInfo {
+        key: limit.key.clone(),
+        reason: limit.reason.name().to_owned(),
+        scope: limit.scope.name().to_owned(),
+        until: limit.until.wall(now).0,
+        source: limit.source.name().to_owned(),
+    };
+    live.map(info).collect()
 }
 
 fn state(account: &Account, now: Now) -> &'static str {

@@ -31,6 +31,11 @@ pub(super) struct Caller {
     pub(super) quiet: bool,
 }
 
+/// What takes its time, and comes to an answer.
+trait Work: Future<Output = Result<Answer<'static>, ErrorInfo>> + Send + 'static {}
+
+impl<F: Future<Output = Result<Answer<'static>, ErrorInfo>> + Send + 'static> Work for F {}
+
 /// What a call comes to, when it is not answered on the spot.
 pub(super) type Answered = Result<(), ErrorInfo>;
 
@@ -85,10 +90,7 @@ impl Caller {
                 self.list_accounts(daemon, id, &params, out);
                 Ok(())
             }
-            Call::AddAccount(params) => {
-                super::adding::begin(daemon, self.responder(id, false), *params);
-                Ok(())
-            }
+            Call::AddAccount(params) => self.later(id, super::adding::add(daemon.clone(), *params)),
             Call::RemoveAccount(params) => self.change(daemon, id, &params.account, Change::Remove, out),
             Call::SetAccount(params) => {
                 let account = params.account.clone();
@@ -111,6 +113,12 @@ impl Caller {
                 Ok(())
             }
             Call::ReloadConfig(_) => self.reload_config(daemon, id),
+            Call::ImportAccounts(params) => self.later(id, super::importing::import(daemon.clone(), *params)),
+            Call::ExportAccounts(params) => {
+                let document = super::exporting::export(&daemon.core(), clock::now(), params.secrets);
+                self.codec.answer(id, &Answer::Exported(document), out);
+                Ok(())
+            }
             Call::Stop(_) => {
                 self.codec.answer(id, &Answer::Done(Empty {}), out);
                 daemon.stop.send_replace(true);
@@ -152,6 +160,24 @@ impl Caller {
             params.recent,
             out,
         );
+        Ok(())
+    }
+
+    /// Answered when the work is over; other calls are served meanwhile.
+    fn later(&self, id: &RequestId, work: impl Work) -> Answered {
+        if !self.outbox.has_room() {
+            return Err(too_many());
+        }
+        self.outbox.begin_wait();
+        let to = self.responder(id, false);
+        tokio::spawn(async move {
+            let result = work.await;
+            to.say(|out| match result {
+                Ok(answer) => to.codec.answer(&to.id, &answer, out),
+                Err(error) => to.codec.refusal(&to.id, &error, out),
+            });
+            to.outbox.end_wait();
+        });
         Ok(())
     }
 

@@ -16,28 +16,30 @@ fn wall() -> Wall {
     Wall(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, millis))
 }
 
-/// The time since boot, suspend included where the platform can: `Instant` stops in suspend on Linux and macOS.
-#[cfg(target_os = "linux")]
+/// The time since boot, suspend included: `Instant` stops in suspend on Linux and macOS.
+#[cfg(unix)]
 fn mono() -> Mono {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    use rustix::time::{ClockId, clock_gettime};
+    #[cfg(target_os = "linux")]
+    const SINCE_BOOT: ClockId = ClockId::Boottime;
+    // counts in suspend on macOS; where it does not, the tick makes up for it
+    #[cfg(not(target_os = "linux"))]
+    const SINCE_BOOT: ClockId = ClockId::Monotonic;
+    let time = clock_gettime(SINCE_BOOT);
     let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
     Mono(seconds * 1000 + u64::try_from(time.tv_nsec).unwrap_or_default() / 1_000_000)
 }
 
-/// The time since boot; on these systems it stops in suspend, and the tick makes up for it.
-#[cfg(all(unix, not(target_os = "linux")))]
-fn mono() -> Mono {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
-    Mono(seconds * 1000 + u64::try_from(time.tv_nsec).unwrap_or_default() / 1_000_000)
-}
-
-/// The time since this process first asked.
-#[cfg(not(unix))]
+/// The time since boot, suspend included: the system's own count goes in steps of up to 16 ms, so it is looked at once,
+/// and goes on by `Instant`, which counts in suspend here.
+#[cfg(windows)]
 #[expect(clippy::disallowed_methods, reason = "the one place that reads the clock")]
 fn mono() -> Mono {
-    static START: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
-    Mono(millis(START.get_or_init(std::time::Instant::now).elapsed()))
+    use std::sync::LazyLock;
+    use std::time::Instant;
+    static START: LazyLock<(u64, Instant)> = LazyLock::new(|| (winsafe::GetTickCount64(), Instant::now()));
+    let (at_start, start) = &*START;
+    Mono(at_start + millis(start.elapsed()))
 }
 
 /// How long from now until `at`.
@@ -49,6 +51,33 @@ pub fn until(at: Mono) -> Duration {
 /// What tells this boot of the machine from any other.
 #[must_use]
 pub fn boot_id() -> String {
-    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
-    id.map_or_else(|_| String::from("unknown"), |id| id.trim().to_owned())
+    system_boot_id().map_or_else(|| String::from("unknown"), |id| id.trim().to_owned())
+}
+
+#[cfg(target_os = "linux")]
+fn system_boot_id() -> Option<String> {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()
+}
+
+#[cfg(all(unix, not(target_os = "linux")))]
+fn system_boot_id() -> Option<String> {
+    let said = std::process::Command::new("/usr/sbin/sysctl").args(["-n", "kern.bootsessionuuid"]).output().ok()?;
+    String::from_utf8(said.stdout).ok().filter(|_| said.status.success())
+}
+
+/// A mark in the part of the registry that the system forgets when the user's session ends; so it tells sessions apart,
+/// and no lease outlives one.
+#[cfg(windows)]
+fn system_boot_id() -> Option<String> {
+    use winsafe::{HKEY, RegistryValue, co};
+    const NAME: Option<&str> = Some("session");
+    let access = co::KEY::QUERY_VALUE | co::KEY::SET_VALUE;
+    let key =
+        HKEY::CURRENT_USER.RegCreateKeyEx("Software\\lessor session", None, co::REG_OPTION::VOLATILE, access, None);
+    let (key, _) = key.inspect_err(|error| tracing::debug!(%error, "no mark of this session")).ok()?;
+    if let Ok(RegistryValue::Sz(mark)) = key.RegQueryValueEx(NAME) {
+        return Some(mark);
+    }
+    let mark = format!("{:016x}", getrandom::u64().ok()?);
+    key.RegSetValueEx(NAME, RegistryValue::Sz(mark.clone())).ok().map(|()| mark)
 }

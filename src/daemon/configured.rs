@@ -62,7 +62,7 @@ impl Daemon {
         match read {
             Ok(loaded) => self.adopt(core, loaded),
             Err(errors) => {
-                tracing::error!("the configuration is not taken, the last good one is kept:\n{errors}");
+                tracing::error!("the configuration is not taken, the last good one is kept: {}", errors.headlines());
                 core.events.config_rejected(clock::now().wall, errors.headline(), &core.pool);
                 core.configured.rejected = Some(errors);
             }
@@ -71,9 +71,7 @@ impl Daemon {
 
     fn adopt(&self, core: &mut Core, loaded: Loaded) {
         let now = clock::now();
-        if !self.facts.log_level.set(loaded.config.daemon.log) {
-            tracing::debug!("LESSOR_LOG says how much is logged, not the configuration");
-        }
+        self.facts.log_level.set(loaded.config.daemon.log);
         core.catalog = catalog(&loaded.config, &core.pool);
         self.apply_unasked(core, now, Command::Configure(Box::new(loaded.config.pool.clone())));
         core.configured = Configured::new(loaded, std::mem::take(&mut core.configured.path));

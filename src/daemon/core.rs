@@ -7,7 +7,7 @@ use std::time::Duration;
 use rustc_hash::FxHashMap;
 use tokio::sync::{Notify, watch};
 
-use crate::credential::Credential;
+use crate::credential::{Credential, Link};
 use crate::pool::{
     AccountChange, AccountId, Command, ConnectionId, Effect, Fence, Now, Pool, Process, Refusal, Reply, Standing,
     WaiterId, Wall,
@@ -23,6 +23,7 @@ use super::events::Events;
 use super::log::LogLevelHandle;
 use super::outbox::Outbox;
 use super::reload::Reload;
+use super::tokens::Tokens;
 use super::watchers::Watchers;
 
 /// The daemon, as every connection sees it.
@@ -65,6 +66,9 @@ pub struct Core {
     pub(super) configured: Configured,
     pub(super) catalog: Catalog,
     pub(super) credentials: FxHashMap<AccountId, Credential>,
+    pub(super) tokens: Tokens,
+    /// Logins that other tools have, too.
+    pub(super) links: FxHashMap<AccountId, Link>,
     pub(super) connections: FxHashMap<ConnectionId, Arc<Outbox>>,
     pub(super) watchers: Watchers,
     pub(super) events: Events,
@@ -107,10 +111,13 @@ const IDLE: Duration = Duration::from_secs(3600);
 /// What must be on disk before an answer may go out.
 pub(super) type Unsaved = Vec<Write>;
 
+/// What accounts authenticate with, all they have authenticated with, and which of it other tools have, too.
+pub(super) type Logins = (FxHashMap<AccountId, Credential>, Tokens, FxHashMap<AccountId, Link>);
+
 impl Daemon {
     pub(super) fn new(
         (pool, configured): (Pool, Configured),
-        credentials: FxHashMap<AccountId, Credential>,
+        (credentials, tokens, links): Logins,
         store: Store,
         key: LeaseKey,
         reload: Reload,
@@ -122,6 +129,8 @@ impl Daemon {
             configured,
             catalog,
             credentials,
+            tokens,
+            links,
             connections: FxHashMap::default(),
             watchers: Watchers::new(facts.most_connections),
             events: Events::default(),
@@ -131,6 +140,10 @@ impl Daemon {
             last_busy: facts.started,
             saved_uses: FxHashMap::default(),
         };
+        // those from before fingerprints were kept
+        for (id, credential) in &core.credentials {
+            core.tokens.keep(*id, credential, facts.started.wall);
+        }
         core.find_next_credential_end();
         Self {
             core: Mutex::new(core),
@@ -153,7 +166,7 @@ impl Daemon {
             match core.watchers.watch(self, process.pid) {
                 Ok(Some(found)) if found.process == *process => core.watchers.bind(process.pid),
                 Ok(_) => self.apply_unasked(core, clock::now(), Command::ProcessEnded(*process)),
-                Err(error) => tracing::error!(pid = process.pid, %error, "a holder cannot be watched"),
+                Err(error) => tracing::error!(pid = process.pid, "a holder cannot be watched: {error}"),
             }
         }
         for write in self.carry_out(core, clock::now(), &mut effects) {
@@ -201,7 +214,7 @@ impl Daemon {
     pub(super) fn apply_unasked(&self, core: &mut Core, now: Now, command: Command) {
         let (reply, unsaved) = self.apply(core, now, command);
         if let Err(refusal) = reply {
-            tracing::debug!(message = refusal.message, "an unasked command was refused");
+            tracing::debug!("an unasked command was refused: {}", refusal.message);
         }
         for write in unsaved {
             self.store.write(write, None);
@@ -232,6 +245,8 @@ impl Daemon {
                 }
                 Effect::DeleteAccount(id) => {
                     core.credentials.remove(&id);
+                    core.tokens.forget(id);
+                    core.links.remove(&id);
                     core.find_next_credential_end();
                     unsaved.push(Write::DeleteAccount(id));
                 }
@@ -373,6 +388,7 @@ impl Core {
 
     /// Keeps a credential, and knows when it ends.
     pub(super) fn keep_credential(&mut self, id: AccountId, credential: Credential) {
+        self.tokens.keep(id, &credential, clock::now().wall);
         self.credentials.insert(id, credential);
         self.find_next_credential_end();
     }
@@ -396,7 +412,7 @@ impl Core {
                 let mut effects = std::mem::take(&mut self.effects);
                 if let Err(refusal) = self.pool.handle(now, Command::ChangeAccount(id, Box::new(change)), &mut effects)
                 {
-                    tracing::error!(account = %id, message = refusal.message, "an account could not be retired");
+                    tracing::error!(account = %id, "{id} could not be retired: {}", refusal.message);
                 }
                 // what follows is carried out with the command that is on its way
                 self.effects = effects;

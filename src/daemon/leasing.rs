@@ -120,7 +120,7 @@ impl Caller {
             }
             Ok(None) => return Err(bad("the process that made this connection has ended")),
             Err(error) => {
-                tracing::warn!(pid, %error, "a holder cannot be watched; its leases end with its connection");
+                tracing::warn!(pid, "a holder cannot be watched; its leases end with its connection: {error}");
                 Holder::default()
             }
         };

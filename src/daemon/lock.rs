@@ -1,11 +1,18 @@
 //! One daemon per data directory: the lock is held for life.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+#[cfg_attr(unix, path = "lock/unix.rs")]
+#[cfg_attr(windows, path = "lock/windows.rs")]
+mod system;
+
+/// Whether somebody has the lock of the file at `path`, which is not made here.
+pub use system::is_held;
 
 /// How long a daemon that found the lock taken waits for the winner to say where it listens, or for one that is ending
 /// to be gone: longer than the end may take.
@@ -61,34 +68,18 @@ impl Lock {
     /// # Errors
     /// When the file cannot be opened or locked at all.
     pub fn take(path: &Path) -> io::Result<Taken> {
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false);
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::OpenOptionsExt;
-            let no_follow = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::CLOEXEC;
-            options.mode(0o600).custom_flags(no_follow.bits().cast_signed());
-        }
         let mut waited = Duration::ZERO;
         loop {
-            // a lock can be had on a read-only disk too, only nothing can be written into it
-            let file = options.open(path).or_else(|error| File::open(path).map_err(|_| error))?;
-            match file.try_lock() {
-                Ok(()) => {
-                    #[cfg(unix)]
-                    make_private(&file, path);
-                    let mut lock = Self { file };
-                    // what an earlier daemon said must not be taken for ours
-                    if let Err(error) = lock.say("") {
-                        tracing::warn!(path = %path.display(), %error, "the lock file cannot be written");
-                    }
-                    return Ok(Taken::Ours(lock));
+            if let Some(file) = system::open_locked(path)? {
+                let mut lock = Self { file };
+                // what an earlier daemon said must not be taken for ours
+                if let Err(error) = lock.say("") {
+                    tracing::warn!(path = %path.display(), %error, "the lock file cannot be written");
                 }
-                Err(TryLockError::Error(error)) => return Err(error),
-                Err(TryLockError::WouldBlock) => {}
+                return Ok(Taken::Ours(lock));
             }
             // it says who it is while it listens; before and after there is nothing to name
-            let holder = read(path).filter(|holder| is_alive(holder.pid));
+            let holder = read(path).filter(|holder| system::is_alive(holder.pid));
             if holder.is_some() || waited >= PATIENCE {
                 return Ok(Taken::Theirs(holder));
             }
@@ -132,37 +123,10 @@ impl Lock {
     }
 }
 
-/// Whatever the umask.
-#[cfg(unix)]
-fn make_private(file: &File, path: &Path) {
-    use std::os::unix::fs::PermissionsExt;
-    if let Err(error) = file.set_permissions(std::fs::Permissions::from_mode(0o600)) {
-        tracing::warn!(path = %path.display(), %error, "the lock file's mode stays as it is");
-    }
-}
-
-/// Whether somebody has the lock.
-#[must_use]
-pub fn is_held(path: &Path) -> bool {
-    // opened for reading: the file is never made here
-    File::open(path).is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
-}
-
 /// What the lock file at `path` says, if it says anything.
 #[must_use]
 pub fn read(path: &Path) -> Option<LockHolder> {
     let mut text = String::new();
     File::open(path).ok()?.take(LONGEST as u64).read_to_string(&mut text).ok()?;
     serde_json::from_str(&text).ok()
-}
-
-#[cfg(unix)]
-fn is_alive(pid: u32) -> bool {
-    let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
-    pid.is_some_and(|pid| rustix::process::test_kill_process(pid) != Err(rustix::io::Errno::SRCH))
-}
-
-#[cfg(not(unix))]
-fn is_alive(_pid: u32) -> bool {
-    true
 }

@@ -19,7 +19,6 @@ use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 
 use super::clock;
-use super::start::StartError;
 
 pub(super) use changes::{ended, happened};
 pub(super) use level::LogLevelHandle;
@@ -54,12 +53,9 @@ impl Log {
     }
 }
 
-/// Starts the log of this process: what is written by `tracing`, and panics. `wanted` is `LESSOR_LOG`.
-///
-/// # Errors
-/// When `LESSOR_LOG` is no level.
-pub(super) fn start(wanted: Option<&str>, path: &Path) -> Result<Log, StartError> {
-    let level = LogLevelHandle::new(wanted).map_err(StartError::LogLevel)?;
+/// Starts the log of this process: what is written by `tracing`, and panics.
+pub(super) fn start(path: &Path) -> Log {
+    let level = LogLevelHandle::new();
     let stderr_is_log = place::stderr_is(path);
     let file = Arc::new(Mutex::new(BoundedFile::new(path, MOST_BYTES, stderr_is_log)));
     let filtered = tracing_subscriber::registry().with(level.clone());
@@ -78,7 +74,7 @@ pub(super) fn start(wanted: Option<&str>, path: &Path) -> Result<Log, StartError
     if started.is_ok() {
         log_panics();
     }
-    Ok(log)
+    log
 }
 
 /// The journal; `None` when nobody listens there, as in containers.

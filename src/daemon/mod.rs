@@ -1,6 +1,7 @@
 //! The daemon: one per data directory, one thread for sockets, one for the disk.
 
 mod account_calls;
+#[cfg_attr(windows, path = "activation/windows.rs")]
 mod activation;
 mod adding;
 mod answers;
@@ -10,9 +11,13 @@ mod configured;
 mod connection;
 mod core;
 mod events;
+mod exporting;
+mod host;
+mod importing;
 mod leasing;
 pub mod lock;
 pub mod log;
+#[cfg_attr(windows, path = "notify/windows.rs")]
 mod notify;
 mod outbox;
 mod process;
@@ -20,14 +25,13 @@ mod reload;
 mod signals;
 mod socket;
 mod start;
+mod tokens;
 mod warnings;
 mod watchers;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use interprocess::local_socket::traits::StreamCommon;
-use interprocess::local_socket::traits::tokio::Listener as _;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
@@ -43,7 +47,7 @@ pub use start::{Ended, Options, StartError, run};
 use lock::Lock;
 use outbox::Outbox;
 use signals::{Asked, Listening};
-use socket::Socket;
+use socket::{Socket, admit};
 
 /// The longest sleep of the timer: what a clock that stops in suspend has missed is made up for.
 const TICK: Duration = Duration::from_secs(30);
@@ -79,7 +83,7 @@ async fn serve(daemon: Arc<Daemon>, socket: &Socket, lock: &mut Lock, mut signal
                 let Some((stream, permit)) = accepted else { continue };
                 let connection = ConnectionId(next);
                 next += 1;
-                if let Some(pid) = admitted(&stream) {
+                if let Some(pid) = admit(&stream) {
                     // known before it runs: a stop in between must find it
                     let outbox = Arc::new(Outbox::default());
                     daemon.core().connections.insert(connection, outbox.clone());
@@ -138,32 +142,14 @@ async fn accept(
     room: &Arc<Semaphore>,
 ) -> Option<(interprocess::local_socket::tokio::Stream, tokio::sync::OwnedSemaphorePermit)> {
     let permit = room.clone().acquire_owned().await.ok()?;
-    match socket.listener().accept().await {
+    match socket.accept().await {
         Ok(stream) => Some((stream, permit)),
         Err(error) => {
-            tracing::warn!(%error, "no connection can be accepted for a moment");
+            tracing::warn!("no connection can be accepted for a moment: {error}");
             tokio::time::sleep(ACCEPT_PAUSE).await;
             None
         }
     }
-}
-
-/// Lets in the owner only; answers the process at the other end, where the system tells.
-#[expect(clippy::option_option, reason = "not let in, or let in and not known")]
-fn admitted(stream: &interprocess::local_socket::tokio::Stream) -> Option<Option<u32>> {
-    let credentials = match stream.peer_creds() {
-        Ok(credentials) => credentials,
-        Err(error) => {
-            tracing::debug!(%error, "a client left before it was known");
-            return None;
-        }
-    };
-    let ours = rustix::process::geteuid().as_raw();
-    if credentials.euid() != Some(ours) {
-        tracing::warn!(uid = credentials.euid(), "a client of another user was turned away");
-        return None;
-    }
-    Some(credentials.pid().and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid > 0))
 }
 
 /// Calls the pool when it wants to be called.

@@ -127,13 +127,13 @@ impl Reloader {
         let notes = self.to_itself.clone();
         // the thread has ended: nobody wants to know
         let tell = move || drop(notes.send(Note::Touched));
-        Watcher::new(tell).map_err(|error| tracing::warn!(%error, "{UNWATCHED}")).ok()
+        Watcher::new(tell).map_err(|error| tracing::warn!("{UNWATCHED}: {error}")).ok()
     }
 
     fn watch(&self, watcher: &mut Option<Watcher>) {
         let outcome = watcher.as_mut().map_or(Ok(()), |watcher| watcher.watch(&[&self.path]));
         if let Err(error) = outcome {
-            tracing::warn!(%error, "{UNWATCHED}");
+            tracing::warn!("{UNWATCHED}: {error}");
         }
     }
 

@@ -1,10 +1,10 @@
 //! Signals, as messages.
 
-use std::io;
+#[cfg_attr(unix, path = "signals/unix.rs")]
+#[cfg_attr(windows, path = "signals/windows.rs")]
+mod system;
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::iterator::{Handle, Signals};
-use tokio::sync::mpsc;
+pub use system::Listening;
 
 /// What a signal asks for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -12,44 +12,6 @@ pub enum Asked {
     /// End; asked twice, at once.
     Stop,
     /// Read the configuration again.
+    #[cfg_attr(windows, expect(dead_code, reason = "the system has no signal for it; `lessor reload` asks"))]
     Reload,
-}
-
-/// Listens to signals as long as it lives.
-#[derive(Debug)]
-pub struct Listening {
-    handle: Handle,
-    asked: mpsc::UnboundedReceiver<Asked>,
-}
-
-impl Listening {
-    /// Begins to listen.
-    ///
-    /// # Errors
-    /// When the system does not let us.
-    pub fn begin() -> io::Result<Self> {
-        let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
-        let handle = signals.handle();
-        let (tell, asked) = mpsc::unbounded_channel();
-        std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
-            for signal in signals.forever() {
-                let what = if signal == SIGHUP { Asked::Reload } else { Asked::Stop };
-                if tell.send(what).is_err() {
-                    return;
-                }
-            }
-        })?;
-        Ok(Self { handle, asked })
-    }
-
-    /// The next thing asked for.
-    pub async fn next(&mut self) -> Option<Asked> {
-        self.asked.recv().await
-    }
-}
-
-impl Drop for Listening {
-    fn drop(&mut self) {
-        self.handle.close();
-    }
 }

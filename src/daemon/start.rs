@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::config::Places;
+use crate::config::{Config, Places};
 use crate::pool::{Bind, Fence, Lease, Now, Pool, Process, Start};
 use crate::protocol::LeaseKey;
 use crate::store::{Opened, Paths, Store, StoreError, Write};
@@ -16,8 +16,9 @@ use super::lock::{Lock, LockHolder, StartedBy, Taken};
 use super::log::{self, Log};
 use super::reload::{Reload, Reloader};
 use super::signals::Listening;
-use super::socket::{Socket, SocketError, private_directory};
-use super::{clock, process, serve};
+use super::socket::{Socket, SocketError, prepare_place, private_directory};
+use super::tokens::Tokens;
+use super::{clock, host, process, serve};
 
 /// Goes before `daemon.log`.
 pub(super) const LOG_VARIABLE: &str = "LESSOR_LOG";
@@ -85,10 +86,6 @@ pub enum StartError {
 /// read-only or restored from a backup. 2⁹ fences a millisecond are more than any machine grants, and the result is
 /// exact in JSON (below 2⁵³) until the year 2500.
 const FENCES_PER_MS: u64 = 1 << 9;
-/// Descriptors that are not connections: lock, database, log, the system's own.
-const OTHER_DESCRIPTORS: u64 = 32;
-/// Most connections at a time, however many descriptors there are.
-const MOST_CONNECTIONS: u64 = 8192;
 
 /// Runs the daemon; returns when it has ended. To be called before any thread starts.
 ///
@@ -111,10 +108,11 @@ pub fn run(options: &Options) -> Result<Ended, StartError> {
 fn begin(options: &Options, inherited: Option<Inherited>) -> Result<Ended, StartError> {
     let mut places = options.places.clone();
     if let Some(inherited) = &inherited {
-        places.socket.clone_from(&inherited.path);
+        inherited.path().clone_into(&mut places.socket);
     }
     let places = &places;
-    let log = log::start(options.log.as_deref(), &places.log)?;
+    check_level(options.log.as_deref())?;
+    let log = log::start(&places.log);
     let (reload, reloader) = Reloader::new(places.config.clone(), options.log.clone());
     let (content, loaded) = reloader.load();
     let loaded = loaded.map_err(|errors| {
@@ -124,9 +122,9 @@ fn begin(options: &Options, inherited: Option<Inherited>) -> Result<Ended, Start
     })?;
     log.level.set(loaded.config.daemon.log);
     if options.detached {
-        leave_the_terminal();
+        host::leave_the_terminal();
     }
-    let most_connections = prepare_process();
+    let most_connections = host::prepare_process();
     private_directory(&places.data)?;
     let lock_error = |error| StartError::Lock { path: places.lock.clone(), error };
     let taken = match Lock::take(&places.lock).map_err(lock_error)? {
@@ -170,7 +168,7 @@ fn begin(options: &Options, inherited: Option<Inherited>) -> Result<Ended, Start
         let reloading = reloading.map_err(|error| StartError::System { doing: "starting a thread", error })?;
         let holder = LockHolder { pid: std::process::id(), socket: places.socket.clone(), started_by };
         if let Err(error) = lock.publish(&holder) {
-            tracing::warn!(%error, "clients elsewhere will not find this daemon by its lock file");
+            tracing::warn!("clients elsewhere will not find this daemon by its lock file: {error}");
         }
         say_ready(&holder, &log);
         let served = serve(daemon.clone(), &socket, &mut lock, signals).await;
@@ -188,12 +186,7 @@ fn begin(options: &Options, inherited: Option<Inherited>) -> Result<Ended, Start
 /// Binds, or takes over a service manager's socket; the directory of a socket in one of lessor's own places is made and
 /// closed to others.
 fn open_socket(places: &Places, inherited: Option<Inherited>) -> Result<Socket, StartError> {
-    if let Some(directory) = places.socket.parent() {
-        let is_own = ["lessor", "run"].iter().any(|name| directory.ends_with(name)) || !directory.exists();
-        if is_own {
-            private_directory(directory)?;
-        }
-    }
+    prepare_place(&places.socket)?;
     if let Some(inherited) = inherited {
         if let Some(socket) = Socket::adopt(inherited)? {
             return Ok(socket);
@@ -224,16 +217,14 @@ fn restore(configured: Configured, opened: Opened, reload: Reload, mut facts: Fa
     for warning in facts.warnings.iter().cloned().chain(configured.notes()) {
         tracing::warn!("{warning}");
     }
-    tracing::info!(
-        accounts = pool.accounts().len(),
-        leases = pool.lease_count(),
-        clean = kept.clean,
-        grace = start.grace,
-        "restored"
-    );
+    let (accounts, leases, clean, grace) = (pool.accounts().len(), pool.lease_count(), kept.clean, start.grace);
+    let after = if clean { "" } else { ", after an end that was none of its own" };
+    tracing::info!(accounts, leases, clean, grace, "{accounts} accounts and {leases} leases taken up again{after}");
     let credentials = kept.credentials.into_iter().collect();
+    let tokens = Tokens::new(kept.fingerprint_key, kept.fingerprints);
+    let logins = (credentials, tokens, kept.links.into_iter().collect());
     let key = LeaseKey::new(kept.lease_key);
-    let daemon = Arc::new(Daemon::new((pool, configured), credentials, store, key, reload, facts));
+    let daemon = Arc::new(Daemon::new((pool, configured), logins, store, key, reload, facts));
     daemon.begin(effects, &bound);
     daemon
 }
@@ -265,36 +256,9 @@ fn say_ready(holder: &LockHolder, log: &Log) {
     super::notify::ready();
 }
 
-/// Leaves the session of the client that started us: its terminal's end is not ours.
-fn leave_the_terminal() {
-    #[cfg(unix)]
-    if let Err(error) = rustix::process::setsid() {
-        tracing::debug!(%error, "no session of its own");
-    }
-    // a removed directory, or one on a disk to be unmounted, is no place to stay
-    if let Err(error) = std::env::set_current_dir("/") {
-        tracing::debug!(%error, "the current directory stays");
-    }
-}
-
-/// Sets limits of the process; answers how many connections it can have.
-fn prepare_process() -> usize {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    // what we were started with is not for whatever we may start
-    #[cfg(unix)]
-    close_fds::set_fds_cloexec_threadsafe(3, &[]);
-    // a core dump would hold every secret
-    let none = Rlimit { current: Some(0), maximum: Some(0) };
-    if let Err(error) = setrlimit(Resource::Core, none) {
-        tracing::debug!(%error, "core dumps stay as they are");
-    }
-    let descriptors = getrlimit(Resource::Nofile);
-    let wanted = Rlimit { current: descriptors.maximum, maximum: descriptors.maximum };
-    if let Err(error) = setrlimit(Resource::Nofile, wanted) {
-        tracing::debug!(%error, "the limit of descriptors stays as it is");
-    }
-    let most = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    // a connection may need a second descriptor, to watch its process by
-    let connections = (most.saturating_sub(OTHER_DESCRIPTORS) / 2).clamp(4, MOST_CONNECTIONS);
-    usize::try_from(connections).unwrap_or(4)
+/// `LESSOR_LOG` goes before every file, so it is refused once, here.
+fn check_level(wanted: Option<&str>) -> Result<(), StartError> {
+    let Some(wanted) = wanted else { return Ok(()) };
+    let known = Config::default().set_from_environment("daemon.log", LOG_VARIABLE, wanted);
+    known.map_err(|_| StartError::LogLevel(wanted.to_owned()))
 }

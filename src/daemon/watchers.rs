@@ -50,7 +50,7 @@ impl Watchers {
         let task = tokio::spawn(async move {
             match process::wait_for_end(handle).await {
                 Ok(()) => daemon.process_ended(process),
-                Err(error) => tracing::error!(pid = process.pid, %error, "a process can no longer be watched"),
+                Err(error) => tracing::error!(pid = process.pid, "a process can no longer be watched: {error}"),
             }
         });
         let watched = Watched {

@@ -125,6 +125,9 @@ impl Pool {
             record.enabled = enabled;
             record.disabled_reason = reason;
         }
+        if let Some(vendor_id) = change.vendor_id {
+            record.vendor_id = text(vendor_id);
+        }
         if let Some(standing) = change.standing {
             record.standing = standing;
         }

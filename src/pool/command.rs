@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::limits::{Reason, Scope};
+use crate::limits::{self, Reason, Scope};
 
 use super::account::{AccountRecord, Standing, Tier};
 use super::error::Refusal;
@@ -107,6 +107,19 @@ impl Finding {
         let wait = wait.map(Stated::In);
         Self { reason, scope: None, wait, source: Source::Report, evidence: None, link: None }
     }
+
+    /// What an upstream's own answer said.
+    #[must_use]
+    pub fn read(verdict: &limits::Verdict) -> Self {
+        Self {
+            reason: verdict.reason,
+            scope: Some(verdict.scope),
+            wait: verdict.wait.map(Stated::In),
+            source: Source::Server,
+            evidence: Some(verdict.evidence.as_str().into()),
+            link: verdict.link.as_deref().map(Into::into),
+        }
+    }
 }
 
 /// What to do to an account's record; `None` leaves a field as it is.
@@ -130,6 +143,8 @@ pub struct AccountChange {
     pub enabled: Option<(bool, Option<String>)>,
     /// Whether the login works.
     pub standing: Option<Standing>,
+    /// The vendor's own id of the account.
+    pub vendor_id: Option<String>,
 }
 
 /// Everything that can be done to the pool.

@@ -36,6 +36,10 @@ pub enum Answer<'a> {
     Config(String),
     /// To `config.reload`.
     Reloaded(ReloadInfo),
+    /// To `account.import`.
+    Imported(ImportInfo),
+    /// To `account.export`.
+    Exported(ExportInfo),
 }
 
 /// Nothing to say.
@@ -221,6 +225,120 @@ pub struct AccountInfo {
     pub created_at: u64,
     /// When it was last leased, epoch ms.
     pub last_used_at: Option<u64>,
+    /// The vendor's own id of the account.
+    pub account_id: Option<String>,
+    /// Where another tool keeps the same login.
+    pub link: Option<LinkInfo>,
+}
+
+/// Where another tool keeps a login.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct LinkInfo {
+    /// The tool.
+    pub tool: String,
+    /// Its file.
+    pub path: String,
+    /// `link` (the tool refreshes it), `take-over` (lessor does) or `share` (both do).
+    pub mode: String,
+    /// Why its file cannot be followed now.
+    pub trouble: Option<String>,
+}
+
+/// What has become of what was to be taken in.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct ImportInfo {
+    /// One for each entry, in order.
+    pub entries: Vec<ImportedEntry>,
+}
+
+/// What has become of one entry.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct ImportedEntry {
+    /// `added`, `updated`, `same`, `linked` or `refused`.
+    pub outcome: String,
+    /// The account; none when it was refused, or would only be added.
+    pub account: Option<AccountLabel>,
+    /// What that means, or why, in a sentence.
+    pub message: String,
+}
+
+/// All that is known of all accounts, so that `account.import` can take it in again.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct ExportInfo {
+    /// The version of this document.
+    pub lessor_export: u64,
+    /// When it was made, epoch ms.
+    pub exported_at: u64,
+    /// The accounts.
+    pub accounts: Vec<ExportedAccount>,
+}
+
+/// All that is known of an account.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct ExportedAccount {
+    /// Its id.
+    pub id: String,
+    /// The upstream.
+    pub provider: String,
+    /// How it authenticates.
+    pub kind: CredentialKind,
+    /// The user's name for it.
+    pub label: Option<String>,
+    /// The login's address.
+    pub email: Option<String>,
+    /// The vendor's own id of the account.
+    pub account_id: Option<String>,
+    /// The plan.
+    pub tier: Tier,
+    /// The cloud project.
+    pub project_id: Option<String>,
+    /// Which agents may hold it, where that is not the default.
+    #[serde(rename = "use")]
+    pub uses: Option<Vec<String>>,
+    /// Its own capacity.
+    pub max_leases: Option<u32>,
+    /// Higher is preferred.
+    pub priority: i32,
+    /// Whether the user wants it used.
+    pub enabled: bool,
+    /// Why not.
+    pub disabled_reason: Option<String>,
+    /// Why the user must log in again.
+    pub needs_login: Option<String>,
+    /// What the provider wants confirmed.
+    pub needs_verification: Option<String>,
+    /// What it cannot be used for.
+    pub limits: Vec<LimitInfo>,
+    /// Where another tool keeps it.
+    pub link: Option<ExportedLink>,
+    /// Since when this credential has been known, epoch ms.
+    pub as_of: Option<u64>,
+    /// What authenticates it; only when asked for.
+    pub credential: Option<ExportedCredential>,
+}
+
+/// Where another tool keeps a login that was exported.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct ExportedLink {
+    /// The tool.
+    pub tool: String,
+    /// Its file.
+    pub path: String,
+    /// What names the login within the file.
+    pub item: String,
+    /// Who refreshes it.
+    pub mode: String,
+}
+
+/// What authenticates an account.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct ExportedCredential {
+    /// The key, the token, or the login's access token.
+    pub access: SecretText<'static>,
+    /// The login's refresh token.
+    pub refresh: Option<SecretText<'static>>,
+    /// When `access` ends, epoch ms.
+    pub expires_at: Option<u64>,
 }
 
 /// A limit.

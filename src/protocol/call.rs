@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::limits::Reason;
+use crate::limits::{Reason, Scope};
 use crate::pool::{CredentialKind, Tier};
 
 use super::answer::SecretText;
@@ -79,6 +79,10 @@ methods! {
     Stop(Nothing) = "daemon.stop";
     /// Read the configuration now.
     ReloadConfig(Nothing) = "config.reload";
+    /// Take in what other tools keep.
+    ImportAccounts(Box<ImportAccounts>) = "account.import";
+    /// All that is known of all accounts.
+    ExportAccounts(ExportAccounts) = "account.export";
 }
 
 /// No parameters.
@@ -246,6 +250,111 @@ pub struct AddAccount {
     /// The vendor's own id of the account.
     #[serde(default)]
     pub account_id: Option<String>,
+}
+
+/// `account.import`
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImportAccounts {
+    /// What other tools keep, in order: later ones meet what has become of earlier ones.
+    pub entries: Vec<ImportEntry>,
+    /// What is wanted of logins that rotate: `link` (the default), `take-over` or `share`.
+    #[serde(default)]
+    pub mode: Option<String>,
+    /// Only say what would happen.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// One login or key of another tool.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImportEntry {
+    /// Whose it is: a tool's stable name.
+    pub tool: String,
+    /// What names it within its file.
+    #[serde(default)]
+    pub item: String,
+    /// Its file, where the tool goes on writing it.
+    #[serde(default)]
+    pub file: Option<String>,
+    /// Whether each refresh ends the refresh token before it.
+    #[serde(default)]
+    pub rotates: bool,
+    /// The upstream.
+    pub provider: String,
+    /// How it authenticates.
+    pub kind: CredentialKind,
+    /// The key, the token, or the login's access token; empty for a login of which only the refresh token is known.
+    pub secret: SecretText<'static>,
+    /// The login's refresh token.
+    #[serde(default)]
+    pub refresh_token: Option<SecretText<'static>>,
+    /// When `secret` ends, epoch ms.
+    #[serde(default)]
+    pub expires_at: Option<u64>,
+    /// The login's address.
+    #[serde(default)]
+    pub email: Option<String>,
+    /// The user's name for it.
+    #[serde(default)]
+    pub label: Option<String>,
+    /// The vendor's own id of the account.
+    #[serde(default)]
+    pub account_id: Option<String>,
+    /// The cloud project.
+    #[serde(default)]
+    pub project_id: Option<String>,
+    /// The plan.
+    #[serde(default)]
+    pub tier: Option<Tier>,
+    /// Limits that are not over.
+    #[serde(default)]
+    pub limits: Vec<ImportLimit>,
+    /// Turned off there, and why.
+    #[serde(default)]
+    pub disabled: Option<String>,
+    /// The provider wants something confirmed: what, and where.
+    #[serde(default)]
+    pub verification: Option<String>,
+    /// Its login is known to have ended, and why.
+    #[serde(default)]
+    pub login_ended: Option<String>,
+    /// Which agents may hold it.
+    #[serde(default, rename = "use")]
+    pub uses: Option<Vec<String>>,
+    /// Its own capacity.
+    #[serde(default)]
+    pub max_leases: Option<u32>,
+    /// Higher is preferred.
+    #[serde(default)]
+    pub priority: Option<i32>,
+    /// When this state of it was written down, epoch ms.
+    #[serde(default)]
+    pub as_of: Option<u64>,
+}
+
+/// A limit that another tool has met.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImportLimit {
+    /// How far it reaches: `model`, `pool` or `account`.
+    pub scope: Scope,
+    /// The quota key, or the model within it; empty for the account.
+    #[serde(default)]
+    pub key: String,
+    /// Why.
+    pub reason: Reason,
+    /// Until when, epoch ms.
+    pub until: u64,
+}
+
+/// `account.export`
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ExportAccounts {
+    /// With keys and tokens, refresh tokens among them.
+    pub secrets: bool,
 }
 
 /// An account by id, unique prefix of an id, email or label.

@@ -137,6 +137,8 @@ pub(super) fn answer(id: &RequestId, answer: &Answer<'_>, out: &mut Vec<u8>) {
         // a document already
         Answer::Config(document) => out.extend_from_slice(document.as_bytes()),
         Answer::Reloaded(result) => value(result, out),
+        Answer::Imported(result) => value(result, out),
+        Answer::Exported(result) => value(result, out),
     }
     out.extend_from_slice(b"}\n");
 }

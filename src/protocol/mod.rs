@@ -13,12 +13,13 @@ mod lease_id;
 
 pub use answer::{
     AccountInfo, AccountLabel, AccountName, AccountTotals, Answer, ConfigState, CredentialInfo, DaemonStatus,
-    DecisionInfo, Empty, EventInfo, HelloInfo, HolderInfo, LeaseInfo, LeaseRow, LimitInfo, QueueRow, ReloadInfo,
-    SecretText, UsageInfo,
+    DecisionInfo, Empty, EventInfo, ExportInfo, ExportedAccount, ExportedCredential, ExportedLink, HelloInfo,
+    HolderInfo, ImportInfo, ImportedEntry, LeaseInfo, LeaseRow, LimitInfo, LinkInfo, QueueRow, ReloadInfo, SecretText,
+    UsageInfo,
 };
 pub use call::{
-    AccountRef, Acquire, AddAccount, BindTo, Call, CredentialOf, DisableAccount, Hello, LeaseRef, ListAccounts,
-    Nothing, Report, SetAccount, Subscribe,
+    AccountRef, Acquire, AddAccount, BindTo, Call, CredentialOf, DisableAccount, ExportAccounts, Hello, ImportAccounts,
+    ImportEntry, ImportLimit, LeaseRef, ListAccounts, Nothing, Report, SetAccount, Subscribe,
 };
 pub use decoder::{Decoder, Fatal, Incoming, RequestId};
 pub use error::{ErrorAccount, ErrorData, ErrorInfo};

@@ -7,7 +7,7 @@ use std::time::Duration;
 use rusqlite::types::FromSql;
 use rusqlite::{Connection, Row};
 
-use crate::credential::Credential;
+use crate::credential::{Credential, Fingerprint, Link, LinkMode};
 use crate::pool::{
     AccountId, AccountRecord, Bind, By, Fence, Holder, Lease, LimitRecord, Mono, Process, SessionRecord, Snapshot,
     Target, Wall,
@@ -22,6 +22,8 @@ pub(super) struct Contents {
     pub(super) snapshot: Snapshot,
     pub(super) credentials: Vec<(AccountId, Credential)>,
     pub(super) refreshing: Vec<(AccountId, Wall)>,
+    pub(super) fingerprints: Vec<(Fingerprint, AccountId, Wall)>,
+    pub(super) links: Vec<(AccountId, Link)>,
     pub(super) warnings: Vec<String>,
 }
 
@@ -63,7 +65,11 @@ pub(super) fn load(database: &Connection, key: &Key, leases: bool) -> rusqlite::
         let credential = key.open_credential(id, &blob).ok_or(Unreadable::Sealed(id))?;
         Ok(Some((id, credential, optional_number(row, "refresh_started_at")?.map(Wall))))
     })?;
+    let prints = rows(database, "SELECT * FROM fingerprint", "fingerprint", &mut warnings, fingerprint)?;
+    let links = rows(database, "SELECT * FROM link", "link", &mut warnings, link)?;
     let mut contents = Contents { snapshot, warnings, ..Contents::default() };
+    contents.fingerprints = prints.into_iter().filter(|(_, id, _)| known.contains(id)).collect();
+    contents.links = links.into_iter().filter(|(id, _)| known.contains(id)).collect();
     for (id, credential, started) in sealed.into_iter().flatten() {
         contents.credentials.push((id, credential));
         contents.refreshing.extend(started.map(|at| (id, at)));
@@ -189,6 +195,18 @@ fn limit(row: &Row<'_>) -> Read<LimitRecord> {
         evidence: row.get("evidence")?,
         link: row.get("link")?,
     })
+}
+
+fn fingerprint(row: &Row<'_>) -> Read<(Fingerprint, AccountId, Wall)> {
+    let print = Fingerprint(u128::from_be_bytes(row.get("print")?));
+    Ok((print, id(row, "account")?, Wall(number(row, "kept_at")?)))
+}
+
+fn link(row: &Row<'_>) -> Read<(AccountId, Link)> {
+    let mode = text(row, "mode")?;
+    let mode = LinkMode::named(&mode).ok_or_else(|| Unknown::new("mode of a link", &mode))?;
+    let link = Link { tool: text(row, "tool")?, path: text(row, "path")?, item: text(row, "item")?, mode };
+    Ok((id(row, "account")?, link))
 }
 
 fn text(row: &Row<'_>, column: &str) -> Read<String> {

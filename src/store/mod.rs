@@ -26,7 +26,7 @@ use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
-use crate::credential::Credential;
+use crate::credential::{Credential, Fingerprint, FingerprintKey, Link};
 use crate::pool::{AccountId, Fence, Snapshot, Wall};
 
 pub use error::{StoreError, WriteError};
@@ -70,6 +70,12 @@ pub struct Loaded {
     pub credentials: Vec<(AccountId, Credential)>,
     /// Accounts whose refresh was begun, when, with an outcome that is not known.
     pub refreshing: Vec<(AccountId, Wall)>,
+    /// Credentials that were ever kept: whose, and since when they have been known.
+    pub fingerprints: Vec<(Fingerprint, AccountId, Wall)>,
+    /// What those are made with.
+    pub fingerprint_key: FingerprintKey,
+    /// Logins that other tools have, too.
+    pub links: Vec<(AccountId, Link)>,
     /// The first fence that was never reserved.
     pub fence: Fence,
     /// Whether the last run ended in order; a new store counts as that.
@@ -144,6 +150,11 @@ impl Store {
             snapshot: contents.snapshot,
             credentials: contents.credentials,
             refreshing: contents.refreshing,
+            fingerprints: contents.fingerprints,
+            fingerprint_key: key
+                .fingerprints()
+                .map_err(|why| StoreError::KeyDamaged { path: paths.key.clone(), why })?,
+            links: contents.links,
             fence: load::next_fence(&database).map_err(fault)?,
             clean: load::meta::<i64>(&database, "clean").map_err(fault)? == 1,
             same_boot,

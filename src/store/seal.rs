@@ -4,7 +4,7 @@ use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use zeroize::Zeroizing;
 
-use crate::credential::{Credential, Secret};
+use crate::credential::{Credential, FingerprintKey, Secret};
 use crate::pool::{AccountId, CredentialKind, Wall};
 
 const VERSION: u8 = 1;
@@ -71,6 +71,16 @@ impl Key {
         let associated = purpose.associated();
         let payload = Payload { msg: sealed, aad: associated.as_bytes() };
         self.cipher().decrypt(&XNonce::from(*nonce), payload).ok().map(Zeroizing::new)
+    }
+
+    /// What fingerprints of tokens are made with: drawn from the cipher at a nonce that is never drawn by chance, so
+    /// that it tells nothing of the key, and needs no place of its own.
+    pub(super) fn fingerprints(&self) -> Result<FingerprintKey, &'static str> {
+        const NONCE_OF_FINGERPRINTS: [u8; NONCE] = *b"lessor fingerprint key 1";
+        let drawn = self.cipher().encrypt(&XNonce::from(NONCE_OF_FINGERPRINTS), &[0u8; 16][..]);
+        let drawn = Zeroizing::new(drawn.map_err(|_| "the cipher draws nothing")?);
+        let bytes = drawn.first_chunk::<16>().ok_or("the cipher draws too little")?;
+        Ok(FingerprintKey::new(*bytes))
     }
 
     /// Seals what authenticates `account`.

@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, params};
 
-use crate::credential::Credential;
+use crate::credential::{Credential, Fingerprint, Link};
 use crate::limits::Scope;
 use crate::pool::{AccountId, AccountRecord, Bind, Fence, Lease, LimitRecord, Process, SessionRecord, Wall, millis};
 
@@ -11,6 +11,9 @@ use super::seal::Key;
 
 /// Most sessions and most limits kept; beyond it the oldest go. The pool itself keeps no more sessions.
 pub(super) const MOST_ROWS: usize = 10_000;
+
+/// Most earlier credentials of one account that are known again: months of a login that changes thrice a day.
+pub(super) const MOST_FINGERPRINTS: i64 = 256;
 
 /// One change of what is kept.
 #[derive(Debug)]
@@ -39,6 +42,8 @@ pub enum Write {
     DropLimit(AccountId, Option<(Scope, String)>),
     /// Fences up to and including this one may be used; fsynced.
     ReserveFences(Fence),
+    /// Keep where an account's login is kept by another tool, or forget it; fsynced.
+    SaveLink(AccountId, Option<Link>),
     /// When accounts were last leased.
     LastUsed(Vec<(AccountId, Wall)>),
 }
@@ -62,7 +67,7 @@ impl Write {
     pub(super) fn must_be_synced(&self) -> bool {
         match self {
             Self::SaveAccount { credential, .. } => credential.is_some(),
-            Self::DeleteAccount(_) | Self::MarkRefresh(..) | Self::ReserveFences(_) => true,
+            Self::DeleteAccount(_) | Self::MarkRefresh(..) | Self::ReserveFences(_) | Self::SaveLink(..) => true,
             _ => false,
         }
     }
@@ -74,7 +79,7 @@ impl Write {
                 credential.as_ref().map_or(Ok(()), |credential| save_credential(database, key, record.id, credential))
             }
             Self::DeleteAccount(id) => {
-                for table in ["credential", "lease", "session", "limits"] {
+                for table in ["credential", "lease", "session", "limits", "fingerprint", "link"] {
                     run(database, &format!("DELETE FROM {table} WHERE account = ?1"), [id.to_string()])?;
                 }
                 run(database, "DELETE FROM account WHERE id = ?1", [id.to_string()])
@@ -102,6 +107,12 @@ impl Write {
                 database,
                 "UPDATE meta SET value = max(value, ?1) WHERE name = 'next_fence'",
                 [integer(last.0.saturating_add(1))],
+            ),
+            Self::SaveLink(id, None) => run(database, "DELETE FROM link WHERE account = ?1", [id.to_string()]),
+            Self::SaveLink(id, Some(link)) => run(
+                database,
+                "INSERT OR REPLACE INTO link (account, tool, path, item, mode) VALUES (?1, ?2, ?3, ?4, ?5)",
+                params![id.to_string(), link.tool, link.path, link.item, link.mode.name()],
             ),
             Self::LastUsed(times) => times.iter().try_for_each(|(id, at)| {
                 run(
@@ -175,7 +186,20 @@ fn save_account(database: &Connection, record: &AccountRecord) -> Result<(), Fau
 fn save_credential(database: &Connection, key: &Key, id: AccountId, credential: &Credential) -> Result<(), Fault> {
     let sealed = key.seal_credential(id, credential).map_err(Fault::Refused)?;
     let statement = "INSERT OR REPLACE INTO credential (account, sealed) VALUES (?1, ?2)";
-    run(database, statement, params![id.to_string(), sealed])
+    run(database, statement, params![id.to_string(), sealed])?;
+    let print = key.fingerprints().map_err(|why| Fault::Refused(why.to_owned()))?.of_credential(credential);
+    save_fingerprint(database, print, id)
+}
+
+/// Remembers the credential for as long as the account has not had many others since.
+fn save_fingerprint(database: &Connection, print: Fingerprint, id: AccountId) -> Result<(), Fault> {
+    let statement = "INSERT INTO fingerprint (print, account, kept_at) \
+                     VALUES (?1, ?2, CAST(unixepoch('subsec') * 1000 AS INTEGER)) \
+                     ON CONFLICT (print) DO UPDATE SET account = ?2, kept_at = excluded.kept_at WHERE account <> ?2";
+    run(database, statement, params![print.0.to_be_bytes(), id.to_string()])?;
+    let statement = "DELETE FROM fingerprint WHERE print IN \
+                     (SELECT print FROM fingerprint WHERE account = ?1 ORDER BY kept_at DESC LIMIT -1 OFFSET ?2)";
+    run(database, statement, params![id.to_string(), MOST_FINGERPRINTS])
 }
 
 fn save_lease(database: &Connection, lease: &Lease) -> Result<(), Fault> {

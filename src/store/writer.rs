@@ -215,7 +215,7 @@ impl Writer {
         }
         if let Some(job) = self.backlog.pop_front() {
             if !job.listener.is_there() {
-                tracing::error!(%error, "a write makes no sense and is left out");
+                tracing::error!("a write makes no sense and is left out: {error}");
             }
             job.listener.hear(Err(error));
         }
@@ -253,7 +253,7 @@ impl Writer {
         let closed = self.database.close().map_err(|(_, error)| error);
         if let Err(error) = finished.and(closed) {
             let error = WriteError::from_sqlite(&self.path, &error);
-            tracing::error!(%error, "the store could not be closed in order");
+            tracing::error!("the store could not be closed in order: {error}");
             self.shared.failed(error.to_string(), self.backlog.len(), 0);
         }
     }

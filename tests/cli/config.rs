@@ -99,10 +99,14 @@ fn every_value_is_shown_with_its_source() {
 #[test]
 fn one_value_is_printed_as_scripts_want_it() {
     let home = Home::new();
-    home.write("[leases]\nttl = \"90s\"\n[accounts.\"a@b.c\"]\nuse = [\"claude\", \"codex\"]\n");
+    let words = "[limits]\nretry_delay = '120s'\n[quota]\nsoft_threshold = 0.80\n";
+    home.write(&format!("{words}[leases]\nttl = \"90s\"\n[accounts.\"a@b.c\"]\nuse = [\"claude\", \"codex\"]\n"));
     for (key, value) in [
         ("leases.ttl", "90s\n"),
         ("leases.per_account", "1\n"),
+        ("selection.max_cache_wait", "60s\n"),
+        ("limits.retry_delay", "120s\n"),
+        ("quota.soft_threshold", "0.80\n"),
         ("selection.tier_first", "false\n"),
         ("selection.preferred_account", "\n"),
         ("limits.quota_backoff", "[\"1m\", \"5m\", \"30m\", \"2h\"]\n"),
@@ -223,11 +227,9 @@ fn many_at_once_lose_nothing() {
 fn an_edit_takes_effect_only_if_it_is_valid() {
     let home = Home::new();
     // a new file begins with everything there is to say
-    home.edit("grep -q '^# ttl = \"10m\"' \"$1\"; sed -i 's/^# ttl = \"10m\"/ttl = \"11m\"/' \"$1\"")
-        .ok()
-        .says("saved");
+    home.edit("grep -q '^#ttl = \"10m\"' \"$1\"; sed -i 's/^#ttl = \"10m\"/ttl = \"11m\"/' \"$1\"").ok().says("saved");
     assert_eq!(home.run(&["config", "get", "leases.ttl"]).ok().out, "11m\n");
-    assert_eq!((mode(&home.config()), home.read().contains("# per_account = 1")), (0o600, true));
+    assert_eq!((mode(&home.config()), home.read().contains("#per_account = 1")), (0o600, true));
     let before = home.read();
     home.edit("true").ok().says("unchanged");
     home.edit("echo 'x = 1' >> \"$1\"; exit 3").exits(1).complains("exit status: 3").complains("nothing was changed");
@@ -355,7 +357,7 @@ fn a_running_daemon_says_what_it_makes_of_it() {
     let reload: Value = serde_json::from_str(&done.out).unwrap();
     assert_eq!(reload["state"], "rejected");
     assert!(reload["error"].as_str().unwrap().contains("config.toml:2:15"), "{reload}");
-    home.run(&["config", "show"]).exits(6);
+    home.run(&["config", "show"]).exits(6).complains("keeps the last good configuration");
 
     home.write("[leases]\nper_account = 5\n");
     home.run(&["reload"]).ok();

@@ -80,3 +80,28 @@ fn a_started_daemon_keeps_nothing_of_its_starter_open() {
     shell.args(["-c", &script]).env("LESSOR_HOME", home.path());
     feed(shell, "").ok().says("done");
 }
+
+/// What a service manager says to one process is not for the daemon that this process starts, or it would speak for it.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_started_daemon_hears_nothing_of_its_starters_service_manager() {
+    let home = Home::new();
+    let ear = std::os::unix::net::UnixDatagram::bind(home.path().join("notify")).unwrap();
+    ear.set_nonblocking(true).unwrap();
+    let mut command = home.command(&["ping", "--json"]);
+    command.env("NOTIFY_SOCKET", home.path().join("notify")).env("JOURNAL_STREAM", "1:2").env("INVOCATION_ID", "x");
+    for name in lessor::client::MANAGERS_WORDS.iter().skip(1) {
+        command.env(name, "1");
+    }
+    let pong: Value = serde_json::from_str(&feed(command, "").ok().out).unwrap();
+    let environment = std::fs::read(format!("/proc/{}/environ", pong["pid"])).unwrap();
+    let names: Vec<_> = environment
+        .split(|byte| *byte == 0)
+        .map(|line| String::from_utf8_lossy(line.split(|byte| *byte == b'=').next().unwrap()).into_owned())
+        .collect();
+    assert!(names.iter().any(|name| name == "LESSOR_HOME"), "{names:?}");
+    for name in lessor::client::MANAGERS_WORDS.iter().chain(&["JOURNAL_STREAM", "INVOCATION_ID"]) {
+        assert!(!names.iter().any(|known| known == name), "{name} in {names:?}");
+    }
+    assert_eq!(ear.recv(&mut [0; 512]).unwrap_err().kind(), std::io::ErrorKind::WouldBlock, "nobody spoke");
+}

@@ -61,3 +61,34 @@ fn a_named_agent_gets_the_login_that_is_kept_for_it() {
     home.run(&["run", "--direct", "--", bin.to_str().unwrap()]).ok().says("at-canary");
     home.run(&["run", "claude", "--direct", "--wait", "0s", "--", "python3"]).exits(1);
 }
+
+/// What a service manager says to an ancestor is not for the command, what it says to `run` is: they are one process.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_command_inherits_no_service_manager_and_no_descriptor_of_ours() {
+    let home = Home::with_keys(&[("anthropic", "work")]);
+    let script = "printenv NOTIFY_SOCKET LISTEN_FDS LISTEN_PID WATCHDOG_USEC; ls -l /proc/self/fd | wc -l";
+    let alone = feed(
+        {
+            let mut sh = std::process::Command::new("sh");
+            sh.args(["-c", script]);
+            sh
+        },
+        "",
+    )
+    .ok();
+    let run = ["run", "claude", "--direct", "--", "sh", "-c", script];
+    let spoken_to = |mut command: std::process::Command| {
+        for name in lessor::client::MANAGERS_WORDS {
+            command.env(name, "1");
+        }
+        command
+    };
+    let done = feed(spoken_to(home.command(&run)), "").ok();
+    assert_eq!(done.out, alone.out, "as many descriptors as without us, and no word");
+    let mut shell = std::process::Command::new("sh");
+    let start =
+        format!("SYSTEMD_EXEC_PID=$$ exec {PROGRAM} run claude --direct -- printenv NOTIFY_SOCKET WATCHDOG_USEC");
+    shell.args(["-c", &start]).env("LESSOR_HOME", home.path());
+    assert_eq!(feed(spoken_to(shell), "").ok().out, "1\n1\n");
+}

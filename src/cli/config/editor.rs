@@ -36,7 +36,9 @@ impl Editor {
     /// A shell takes the words apart, as everything does that reads these variables.
     #[cfg(unix)]
     fn command(&self, file: &Path) -> Command {
-        let mut script = self.command.clone();
+        // the shell does not end by Ctrl-C either, and an editor finds its signals as they were
+        let mut script = OsString::from("trap : INT QUIT; ");
+        script.push(&self.command);
         script.push(" \"$@\"");
         let mut command = Command::new("sh");
         command.arg("-c").arg(script).arg(&self.command).arg(file);

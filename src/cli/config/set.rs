@@ -44,11 +44,11 @@ pub(super) fn set(key: &str, typed: Option<&str>, context: &Context) -> Result<u
     } else {
         change(path, &named, typed)?
     };
-    let value = config.get(&named.key()).map_err(|why| Failure::new("internal", why))?.value;
-    let shown = value.as_ref().map_or_else(|| "not set".to_owned(), |value| value.to_string());
+    let setting = config.get(&named.key()).map_err(|why| Failure::new("internal", why))?;
+    let shown = setting.literal().unwrap_or_else(|| "not set".to_owned());
     let change = Change {
         key: named.key(),
-        value: value.map_or(serde_json::Value::Null, |value| value.json()),
+        value: setting.json(),
         path: path.display().to_string(),
         changed,
         daemon: Verdict::of_daemon(&places).beyond(config.check()),

@@ -50,7 +50,7 @@ pub(in crate::cli) struct Value {
 
 /// Prints every value that holds.
 pub(super) fn show(context: &Context) -> Result<(), Failure> {
-    let (places, loaded) = load(context)?;
+    let (places, loaded) = load(context).inspect_err(|_| tell_of_the_last_good_one(context))?;
     let settings = loaded.config.show();
     let shown = Shown {
         path: places.config.display().to_string(),
@@ -71,9 +71,7 @@ pub(super) fn get(key: &str, context: &Context) -> Result<(), Failure> {
     if setting.value.is_none() && !context.output.json {
         context.output.note(&format!("{} is not set", clean(&setting.key)));
     }
-    context.output.result(&value(&setting), || {
-        setting.value.as_ref().map_or_else(|| "\n".to_owned(), |value| format!("{}\n", value.plain()))
-    })
+    context.output.result(&value(&setting), || format!("{}\n", setting.plain().unwrap_or_default()))
 }
 
 /// The file and the environment of this process.
@@ -89,12 +87,12 @@ fn load(context: &Context) -> Result<(Places, Loaded), Failure> {
 
 fn value(setting: &Setting) -> Value {
     let row = setting.row();
-    let default = row.and_then(|row| row.kind.read_plain(row.default?).ok());
+    let default = row.and_then(|row| Config::default().get(row.key).ok());
     Value {
         key: setting.key.clone(),
-        value: setting.value.as_ref().map_or(serde_json::Value::Null, |value| value.json()),
+        value: setting.json(),
         source: setting.source.to_string(),
-        default: default.map_or(serde_json::Value::Null, |value| value.json()),
+        default: default.map(|setting| setting.json()).unwrap_or_default(),
         active: row.is_none_or(|row| row.active),
         doc: row.map_or("", |row| row.doc),
     }
@@ -112,8 +110,8 @@ fn listing(shown: &Shown, settings: &[Setting], output: &Output) -> String {
             text += &format!("\n{}\n", output.tint(Tint::Strong, &format!("[{section}]")));
             current = section;
         }
-        let line = match &setting.value {
-            Some(value) => format!("{name} = {value}"),
+        let line = match setting.literal() {
+            Some(literal) => format!("{name} = {literal}"),
             None => format!("# {name} is not set"),
         };
         let blank = " ".repeat(REMARK.saturating_sub(line.width()).max(1));
@@ -151,6 +149,16 @@ fn tell_of_another(places: &Places, settings: &[Setting], context: &Context) {
     if !differing.is_empty() {
         let keys = differing.join(", ");
         note(format!("the running daemon (pid {pid}) does not have this yet: {keys}; see: lessor reload"));
+    }
+}
+
+/// Says so when a daemon runs although the file is broken.
+fn tell_of_the_last_good_one(context: &Context) {
+    let daemon = context.places().ok().and_then(|places| Client::connect(&places).ok());
+    if let Some(client) = daemon {
+        let pid = client.server().pid;
+        let note = context.output.strong("note:");
+        context.output.note(&format!("{note} the running daemon (pid {pid}) keeps the last good configuration"));
     }
 }
 
@@ -215,7 +223,10 @@ mod tests {
         let mut config = Config::parse("leases.ttl = \"90s\"\naccounts.b.priority = 1", path).unwrap();
         config.set_from_environment("daemon.log", LOG, "trace").unwrap();
         let document = |config: &Config| {
-            let rows: Vec<_> = config.show().iter().map(|s| serde_json::to_value(value(s)).unwrap()).collect();
+            let value = |s: &Setting| s.value.as_ref().map(|value| value.json());
+            let row =
+                |s: Setting| serde_json::json!({ "key": s.key, "value": value(&s), "source": s.source.to_string() });
+            let rows: Vec<_> = config.show().into_iter().map(row).collect();
             serde_json::json!({ "settings": rows }).to_string()
         };
         assert_eq!(differing(&config.show(), &document(&config)), Vec::<String>::new());

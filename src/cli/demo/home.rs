@@ -209,6 +209,13 @@ impl Home {
             use std::os::unix::process::CommandExt;
             command.process_group(0);
         }
+        #[cfg(windows)]
+        {
+            use std::os::windows::process::CommandExt;
+            /// `CREATE_NEW_PROCESS_GROUP`, for the same reason.
+            const OWN_GROUP: u32 = 0x0000_0200;
+            command.creation_flags(OWN_GROUP);
+        }
         Ok(command)
     }
 }

@@ -264,9 +264,14 @@ fn the_reference_is_a_configuration_that_changes_nothing() {
 fn the_template_changes_nothing_until_a_mark_is_taken_away() {
     let text = template();
     assert_eq!(good(&text), Config::default());
-    let open = text.replace("# ttl = \"10m\"", "ttl = \"11m\"");
+    let open = text.replace("#ttl = \"10m\"", "ttl = \"11m\"");
     assert_eq!(good(&open).get("leases.ttl").unwrap().value.unwrap().plain(), "11m");
     assert!(KEYS.iter().all(|key| text.contains(key.doc)));
+    assert!(text.lines().all(|line| line.len() < 120), "{text}");
+    // without any mark it is a file as well
+    let keys = text.lines().map(|line| line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')).unwrap_or(line));
+    let all = good(&keys.map(|line| format!("{}\n", line.replace("NAME", "openai"))).collect::<String>());
+    assert_eq!(all.show().iter().filter(|setting| setting.source == Source::Default).count(), 0);
 }
 
 /// A file of some keys, each at its sample.

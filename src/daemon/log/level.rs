@@ -16,38 +16,25 @@ const OURS: &str = env!("CARGO_PKG_NAME");
 
 /// How much is logged; all clones are one.
 #[derive(Clone, Debug)]
-pub(in crate::daemon) struct LogLevelHandle {
-    /// As `number` says.
-    level: Arc<AtomicU8>,
-    by_environment: bool,
-}
+pub(in crate::daemon) struct LogLevelHandle(Arc<AtomicU8>);
 
 impl LogLevelHandle {
-    /// As `LESSOR_LOG` says; else the usual until the configuration is known. Answers the variable if it is no level.
-    pub(super) fn new(environment: Option<&str>) -> Result<Self, String> {
-        let said = environment.filter(|said| !said.is_empty());
-        let level = match said {
-            Some(said) => said.parse().map_err(|_| said.to_owned())?,
-            None => tracing_level(LogLevel::default()),
-        };
-        Ok(Self { level: Arc::new(AtomicU8::new(number(level))), by_environment: said.is_some() })
+    /// The usual, until the configuration is known.
+    pub(super) fn new() -> Self {
+        Self(Arc::new(AtomicU8::new(number(LogLevel::default()))))
     }
 
-    /// Logs as the configuration says from now on; `false` when `LESSOR_LOG` is set, which wins.
-    pub(in crate::daemon) fn set(&self, configured: LogLevel) -> bool {
-        if self.by_environment {
-            return false;
-        }
-        let new = number(tracing_level(configured));
-        if self.level.swap(new, Ordering::Relaxed) != new {
+    /// Logs as much as this from now on.
+    pub(in crate::daemon) fn set(&self, level: LogLevel) {
+        let new = number(level);
+        if self.0.swap(new, Ordering::Relaxed) != new {
             // every place that logs remembers whether anybody wants to hear
             tracing::callsite::rebuild_interest_cache();
         }
-        true
     }
 
     fn level(&self) -> LevelFilter {
-        match self.level.load(Ordering::Relaxed) {
+        match self.0.load(Ordering::Relaxed) {
             1 => LevelFilter::ERROR,
             2 => LevelFilter::WARN,
             3 => LevelFilter::INFO,
@@ -76,23 +63,13 @@ impl<S: Subscriber> Layer<S> for LogLevelHandle {
     }
 }
 
-fn tracing_level(configured: LogLevel) -> Level {
-    match configured {
-        LogLevel::Error => Level::ERROR,
-        LogLevel::Warn => Level::WARN,
-        LogLevel::Info => Level::INFO,
-        LogLevel::Debug => Level::DEBUG,
-        LogLevel::Trace => Level::TRACE,
-    }
-}
-
-fn number(level: Level) -> u8 {
+fn number(level: LogLevel) -> u8 {
     match level {
-        Level::ERROR => 1,
-        Level::WARN => 2,
-        Level::INFO => 3,
-        Level::DEBUG => 4,
-        Level::TRACE => 5,
+        LogLevel::Error => 1,
+        LogLevel::Warn => 2,
+        LogLevel::Info => 3,
+        LogLevel::Debug => 4,
+        LogLevel::Trace => 5,
     }
 }
 
@@ -128,40 +105,26 @@ mod tests {
         tracing::warn!(target: "hyper::proto", "their warning");
     }
 
-    fn heard(environment: Option<&str>, configured: &[LogLevel]) -> Vec<(bool, String)> {
-        let handle = LogLevelHandle::new(environment).unwrap();
+    #[test]
+    fn a_level_counts_at_once_both_ways() {
+        let handle = LogLevelHandle::new();
         let heard = Heard::default();
         let log = tracing_subscriber::registry().with(handle.clone()).with(heard.clone());
         tracing::subscriber::with_default(log, || {
-            let levels = configured.iter().map(|level| {
-                let taken = handle.set(*level);
+            let said = || {
                 log_of_every_level();
-                (taken, std::mem::take(&mut *heard.0.lock().unwrap()).join(" "))
-            });
-            levels.collect()
-        })
-    }
-
-    #[test]
-    fn the_configured_level_counts_at_once_both_ways() {
-        let said = heard(None, &[LogLevel::Info, LogLevel::Trace, LogLevel::Error, LogLevel::Debug]);
-        let expected = [
-            "error warn info their warning",
-            "error warn info debug trace their warning",
-            "error",
-            "error warn info debug their warning",
-        ];
-        assert_eq!(said, expected.map(|words| (true, words.to_owned())));
-        assert_eq!(heard(Some(""), &[LogLevel::Error]), [(true, "error".to_owned())]);
-    }
-
-    #[test]
-    fn the_environment_wins_over_the_configuration() {
-        let said = heard(Some("warn"), &[LogLevel::Trace, LogLevel::Error]);
-        assert_eq!(
-            said,
-            [(false, "error warn their warning".to_owned()), (false, "error warn their warning".to_owned())]
-        );
-        assert_eq!(LogLevelHandle::new(Some("loud")).unwrap_err(), "loud");
+                std::mem::take(&mut *heard.0.lock().unwrap()).join(" ")
+            };
+            assert_eq!(said(), "error warn info their warning");
+            for (level, expected) in [
+                (LogLevel::Trace, "error warn info debug trace their warning"),
+                (LogLevel::Error, "error"),
+                (LogLevel::Debug, "error warn info debug their warning"),
+                (LogLevel::Warn, "error warn their warning"),
+            ] {
+                handle.set(level);
+                assert_eq!(said(), expected);
+            }
+        });
     }
 }

@@ -1,7 +1,8 @@
 //! Instants as RFC 3339 writes them, in epoch milliseconds.
 
 /// Reads `2026-03-04T05:06:07.089Z`; `None` when it is no such instant or before 1970.
-pub(super) fn epoch_ms(text: &str) -> Option<u64> {
+#[must_use]
+pub fn epoch_ms(text: &str) -> Option<u64> {
     let bytes = text.as_bytes();
     let number = |from: usize, length: usize| -> Option<i64> {
         let digits = bytes.get(from..from + length)?;

@@ -1,0 +1,124 @@
+//! What is started gets every handle that can be inherited, whether it is named or not: a shell's pipe would stay open
+//! for as long as the daemon lives. So the launcher is started without any, and the daemon by the launcher.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::windows::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ExitStatus};
+
+use winsafe::{CreateProcess, STARTUPINFO, co};
+
+use crate::client::start::{Start, open_log};
+use crate::config::Places;
+
+/// `DETACHED_PROCESS | CREATE_NEW_PROCESS_GROUP`: no console, and not ended by its Ctrl-C.
+const AWAY: u32 = 0x0000_0008 | 0x0000_0200;
+
+/// Runs the launcher to its end; it opens the log itself.
+pub(in crate::client) fn launcher(how: &Start, _log: File) -> io::Result<ExitStatus> {
+    let command = how.command("--launch");
+    let program = find_program(command.get_program()).ok_or(io::ErrorKind::NotFound)?;
+    let words = [program.as_os_str()].into_iter().chain(command.get_args());
+    let line = words.map(|word| word.to_str().map(quoted)).collect::<Option<Vec<_>>>();
+    let line = line.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "a path is not Unicode"))?.join(" ");
+    let mut startup = STARTUPINFO::default();
+    // relative places of the environment are the launcher's to resolve: it has our current directory
+    let started =
+        CreateProcess(program.to_str(), Some(&line), None, None, false, co::CREATE::NO_WINDOW, &[], None, &mut startup)
+            .map_err(io::Error::other)?;
+    started.hProcess.WaitForSingleObject(None).map_err(io::Error::other)?;
+    let code = started.hProcess.GetExitCodeProcess().map_err(io::Error::other)?;
+    Ok(ExitStatus::from_raw(code))
+}
+
+/// Starts the daemon proper; what it writes to standard error goes to the log.
+pub(in crate::client) fn daemon(how: &Start, places: &Places) -> io::Result<Child> {
+    let log = open_log(&places.state, &places.log)?;
+    how.command("--detached").stderr(log).creation_flags(AWAY).spawn()
+}
+
+/// Says what the launcher has to say where the daemon's words go, and to who called it by hand.
+pub(in crate::client) fn say(places: &Places, text: &str) {
+    eprintln!("lessor: {text}");
+    let log = open_log(&places.state, &places.log);
+    let _no_log = log.and_then(|mut log| writeln!(log, "lessor: {text}"));
+}
+
+/// The program's file: as it is named, or in one of `PATH`'s directories, with one of `PATHEXT`'s endings if it has
+/// none. The current directory is no place to find programs in.
+pub(crate) fn find_program(name: &OsStr) -> Option<PathBuf> {
+    let path = Path::new(name);
+    let endings: Vec<String> = match path.extension() {
+        Some(_) => vec![String::new()],
+        None => {
+            let endings = std::env::var("PATHEXT").unwrap_or_else(|_| ".COM;.EXE;.BAT;.CMD".to_owned());
+            endings.split(';').filter(|ending| ending.starts_with('.')).map(str::to_lowercase).collect()
+        }
+    };
+    let with_endings = |path: PathBuf| {
+        let files = endings.iter().map(|ending| {
+            let mut file = OsString::from(&path);
+            file.push(ending);
+            PathBuf::from(file)
+        });
+        files.filter(|file| file.is_file()).next()
+    };
+    if path.parent().is_some_and(|parent| !parent.as_os_str().is_empty()) {
+        return with_endings(path.to_owned());
+    }
+    let directories = std::env::var_os("PATH")?;
+    std::env::split_paths(&directories)
+        .filter(|place| place.is_absolute())
+        .find_map(|place| with_endings(place.join(path)))
+}
+
+/// A word as programs take it out of the command line again: blanks keep it together in quotes, a quote is escaped, and
+/// so are the backslashes before a quote.
+fn quoted(word: &str) -> String {
+    let mut text = String::from("\"");
+    let mut backslashes = 0;
+    for letter in word.chars() {
+        match letter {
+            '\\' => backslashes += 1,
+            '"' => {
+                text.extend(std::iter::repeat_n('\\', backslashes + 1));
+                backslashes = 0;
+            }
+            _ => backslashes = 0,
+        }
+        text.push(letter);
+    }
+    text.extend(std::iter::repeat_n('\\', backslashes));
+    text.push('"');
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_survive_the_command_line() {
+        for (word, expected) in [
+            ("", r#""""#),
+            ("a b", r#""a b""#),
+            (r"C:\x y\", r#""C:\x y\\""#),
+            (r#"say "hi""#, r#""say \"hi\"""#),
+            (r#"a\"b"#, r#""a\\\"b""#),
+        ] {
+            assert_eq!(quoted(word), expected, "{word}");
+        }
+    }
+
+    #[test]
+    fn programs_are_found_as_a_shell_finds_them() {
+        let place = tempfile::tempdir().unwrap();
+        std::fs::write(place.path().join("agent.cmd"), "").unwrap();
+        let by_stem = place.path().join("agent");
+        assert_eq!(find_program(by_stem.as_os_str()), Some(place.path().join("agent.cmd")));
+        assert!(find_program(OsStr::new("no-such-program-anywhere")).is_none());
+        assert!(find_program(OsStr::new("cmd")).is_some());
+    }
+}

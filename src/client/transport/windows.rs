@@ -1,0 +1,94 @@
+//! A named pipe. Its blocking calls know no time limit, so each call runs the asynchronous ones to their end.
+
+use std::io::{self, Read, Write};
+use std::path::Path;
+use std::time::Duration;
+
+use interprocess::ConnectWaitMode;
+use interprocess::os::windows::named_pipe::pipe_mode::Bytes;
+use interprocess::os::windows::named_pipe::tokio::DuplexPipeStream;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::runtime::{Builder, Runtime};
+
+use crate::client::identity;
+
+/// A connection.
+pub(in crate::client) struct Transport {
+    pipe: DuplexPipeStream<Bytes>,
+    // after the pipe: fields are dropped in this order
+    runtime: Runtime,
+    send: Option<Duration>,
+    recv: Option<Duration>,
+}
+
+impl Transport {
+    /// Connects; for as long as all of the other end's hands are full, at most `wait`.
+    pub(in crate::client) fn connect(socket: &Path, wait: Duration) -> io::Result<Self> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let wait = ConnectWaitMode::Timeout(wait);
+        let pipe = runtime.block_on(DuplexPipeStream::connect_by_path_with_wait_mode(socket, wait))?;
+        Ok(Self { pipe, runtime, send: None, recv: None })
+    }
+
+    /// Makes sure that the other end is one's own: anybody may make a pipe of any name that is free, and secrets go
+    /// only to one's own daemon.
+    pub(in crate::client) fn check_owner(&self) -> Result<(), String> {
+        let pid = self.pipe.server_process_id().map_err(|error| format!("who listens is not known: {error}"))?;
+        match identity::is_ours(pid) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(format!("it belongs to another user (process {pid}); it is not spoken to")),
+            Err(error) => Err(format!("whose it is is not known (process {pid}: {error})")),
+        }
+    }
+
+    /// Every write from now on takes at most so long.
+    pub(in crate::client) fn set_send_timeout(&mut self, most: Duration) -> io::Result<()> {
+        self.send = Some(most);
+        Ok(())
+    }
+
+    /// Every read from now on takes at most so long.
+    pub(in crate::client) fn set_recv_timeout(&mut self, most: Option<Duration>) -> io::Result<()> {
+        self.recv = most;
+        Ok(())
+    }
+}
+
+/// Runs to the end, or until the time is over.
+fn run(runtime: &Runtime, most: Option<Duration>, task: impl Future<Output = io::Result<usize>>) -> io::Result<usize> {
+    runtime.block_on(async {
+        match most {
+            Some(most) => {
+                tokio::time::timeout(most, task).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+            }
+            None => task.await,
+        }
+    })
+}
+
+impl Read for Transport {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        match run(&self.runtime, self.recv, self.pipe.read(into)) {
+            // the other end has closed
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(0),
+            read => read,
+        }
+    }
+}
+
+impl Write for Transport {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        run(&self.runtime, self.send, self.pipe.write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for Transport {
+    fn drop(&mut self) {
+        // what was written and not read is no reason to hold the pipe open behind the program's back
+        self.pipe.assume_flushed();
+    }
+}

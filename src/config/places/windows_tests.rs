@@ -1,0 +1,45 @@
+use super::*;
+
+fn environment() -> Environment {
+    Environment {
+        base: Some(Base { config: r"C:\u\AppData\Roaming".into(), data: r"C:\u\AppData\Roaming".into(), state: None }),
+        current: Some(r"C:\work".into()),
+        user: "Ann Lee".to_owned(),
+        ..Environment::default()
+    }
+}
+
+fn socket(change: impl FnOnce(&mut Environment)) -> String {
+    let mut environment = environment();
+    change(&mut environment);
+    Places::resolve(&environment).unwrap().socket.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn the_profile_holds_everything() {
+    let places = Places::resolve(&environment()).unwrap();
+    assert_eq!(places.config, Path::new(r"C:\u\AppData\Roaming\lessor\config.toml"));
+    assert_eq!(places.lock, Path::new(r"C:\u\AppData\Roaming\lessor\daemon.lock"));
+    assert_eq!(places.key, Path::new(r"C:\u\AppData\Roaming\lessor\state\key"));
+    assert_eq!(places.socket, Path::new(r"\\.\pipe\lessor-Ann-Lee"));
+}
+
+#[test]
+fn every_home_has_a_pipe_of_its_own() {
+    let home = |path: &'static str| socket(|e| e.home = Some(path.into()));
+    let one = home(r"C:\x");
+    assert!(one.starts_with(r"\\.\pipe\lessor-Ann-Lee-"), "{one}");
+    assert_eq!(one.rsplit('-').next().unwrap().len(), 16);
+    assert_ne!(one, home(r"C:\y"));
+    for same in [r"c:\X", r"C:\x\", r"C:/x", r"C:\.\x"] {
+        assert_eq!(home(same), one, "{same}");
+    }
+    assert_eq!(home(r"here"), home(r"C:\work\here"));
+}
+
+#[test]
+fn a_pipe_is_taken_as_it_is_named() {
+    assert_eq!(socket(|e| e.socket = Some(r"\\.\pipe\mine".into())), r"\\.\pipe\mine");
+    assert_eq!(socket(|e| e.socket = Some("//./pipe/mine".into())), r"\\.\pipe\mine");
+    assert_eq!(socket(|e| e.flags.socket = Some(r"\\.\pipe\Mine".into())), r"\\.\pipe\Mine");
+}

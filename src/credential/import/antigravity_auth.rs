@@ -1,0 +1,94 @@
+//! opencode-antigravity-auth: `antigravity-accounts.json`, versions 1 to 4.
+
+use crate::limits::{Reason, Scope};
+use crate::pool::Wall;
+
+use super::entry::{Entry, Limited, login};
+use super::fields::{Fields, instant};
+use super::tool::Tool;
+
+/// The versions there have been.
+const VERSIONS: std::ops::RangeInclusive<u64> = 1..=4;
+/// The quotas an account has there; ours are named alike.
+const KEYS: [&str; 3] = ["claude", "gemini-antigravity", "gemini-cli"];
+
+pub(super) fn read(top: &Fields<'_>, now: Wall) -> Vec<Entry> {
+    let version = top.value("version").and_then(serde_json::Value::as_u64);
+    let Some(version) = version.filter(|version| VERSIONS.contains(version)) else {
+        top.note("this version of the store is not known; lessor reads 1 to 4");
+        return Vec::new();
+    };
+    top.objects("accounts").iter().filter_map(|account| entry(account, version, now)).collect()
+}
+
+fn entry(account: &Fields<'_>, version: u64, now: Wall) -> Option<Entry> {
+    let Some(refresh) = account.secret("refreshToken") else {
+        account.note("is left out: it has no refresh token");
+        return None;
+    };
+    let credential = login(None, Some(refresh), None)?;
+    let mut entry = Entry::new(Tool::AntigravityAuth, account.place().to_owned(), "google", credential);
+    entry.email = account.text("email");
+    entry.project_id = account.text("managedProjectId").or_else(|| account.text("projectId"));
+    entry.limits = limits(account, version);
+    entry.as_of = [account.instant("lastUsed"), account.instant("addedAt")].into_iter().flatten().max();
+    if let Some(until) = account.instant("coolingDownUntil").filter(|until| *until > now) {
+        entry.limits.push(cooldown(account, until));
+    }
+    if account.flag("verificationRequired") == Some(true) {
+        let why = account.prose("verificationReason").or_else(|| account.prose("verificationRequiredReason"));
+        let why = why.unwrap_or_else(|| "Google wants this account verified".to_owned());
+        entry.verification = Some(match account.prose("verificationUrl") {
+            Some(link) => format!("{why}: {link}"),
+            None => why,
+        });
+    }
+    if account.flag("enabled") == Some(false) {
+        let why = entry.verification.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+        entry.disabled = Some(format!("disabled in opencode-antigravity-auth{why}"));
+    }
+    Some(entry)
+}
+
+fn limits(account: &Fields<'_>, version: u64) -> Vec<Limited> {
+    if version == 1 {
+        // one time for everything, and only while the flag is up
+        let limited = account.flag("isRateLimited") == Some(true);
+        let until = account.instant("rateLimitResetTime").filter(|_| limited);
+        return until
+            .map(|until| ["claude", "gemini-antigravity"].map(|key| limit(key, until)))
+            .into_iter()
+            .flatten()
+            .collect();
+    }
+    let Some(times) = account.object("rateLimitResetTimes") else { return Vec::new() };
+    let mut limits = Vec::new();
+    for key in times.names() {
+        let Some(until) = times.value(key).and_then(instant) else { continue };
+        // before version 3 there was one quota for Gemini
+        let name = if key == "gemini" { "gemini-antigravity" } else { key };
+        let pool = name.split(':').next().unwrap_or_default();
+        if KEYS.contains(&pool) && name.len() <= 200 && !name.chars().any(char::is_control) {
+            limits.push(limit(name, until));
+        } else {
+            times.note("holds a limit of a quota that lessor does not know; it is left out");
+        }
+    }
+    limits
+}
+
+fn limit(key: &str, until: Wall) -> Limited {
+    let scope = if key.contains(':') { Scope::Model } else { Scope::Pool };
+    Limited { scope, key: key.to_owned(), reason: Reason::RateLimitExceeded, until }
+}
+
+fn cooldown(account: &Fields<'_>, until: Wall) -> Limited {
+    let reason = match account.text("cooldownReason").as_deref() {
+        Some("auth-failure") => Reason::AuthFailed,
+        Some("validation-required") => Reason::VerificationRequired,
+        Some("project-error") => Reason::Forbidden,
+        Some("network-error") => Reason::ServerError,
+        _ => Reason::Unknown,
+    };
+    Limited { scope: Scope::Account, key: String::new(), reason, until }
+}

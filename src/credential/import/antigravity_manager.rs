@@ -1,0 +1,118 @@
+//! Antigravity Manager: a file for each account, and its export.
+
+use serde_json::Value;
+
+use crate::limits::{Reason, Scope};
+use crate::pool::{Tier, Wall};
+
+use super::entry::{Entry, Limited, login};
+use super::fields::{Fields, Problems, objects};
+use super::gemini_cli;
+use super::tool::Tool;
+
+pub(super) fn account(top: &Fields<'_>, now: Wall) -> Option<Entry> {
+    let token = top.object("token")?;
+    let ends = token.instant("expiry_timestamp");
+    let Some(credential) = login(token.secret("access_token"), token.secret("refresh_token"), ends) else {
+        token.note("it has neither an access nor a refresh token");
+        return None;
+    };
+    let item = top.text("id").unwrap_or_default();
+    let mut entry = Entry::new(Tool::AntigravityManager, item, "google", credential);
+    let (email, vendor_id) = gemini_cli::owner(&token);
+    entry.email = top.text("email").or_else(|| token.text("email")).or(email);
+    entry.vendor_id = vendor_id;
+    entry.label = top.text("custom_label");
+    entry.project_id = token.text("project_id");
+    let quota = top.object("quota");
+    entry.tier =
+        quota.as_ref().and_then(|quota| quota.text("subscription_tier")).map_or(Tier::Unknown, |name| tier(&name));
+    entry.as_of = top.instant("last_used");
+    entry.limits = limits(top);
+    entry.verification = verification(top, now);
+    let disabled = top.flag("disabled") == Some(true);
+    let because = |name: &str| top.prose(name).map(|why| format!(": {why}")).unwrap_or_default();
+    if disabled {
+        let why = because("disabled_reason");
+        // it sets this when a refresh was refused for good
+        entry.login_ended = why.contains("invalid_grant").then(|| "its login was revoked (invalid_grant)".to_owned());
+        entry.disabled = Some(format!("disabled in Antigravity Manager{why}"));
+    } else if top.flag("proxy_disabled") == Some(true) {
+        entry.disabled = Some(format!("disabled in Antigravity Manager{}", because("proxy_disabled_reason")));
+    } else if quota.as_ref().is_some_and(|quota| quota.flag("is_forbidden") == Some(true)) {
+        let why = quota.as_ref().and_then(|quota| quota.prose("forbidden_reason"));
+        let why = why.map(|why| format!(": {why}")).unwrap_or_default();
+        entry.disabled = Some(format!("forbidden by Google, as Antigravity Manager has seen{why}"));
+    }
+    Some(entry)
+}
+
+/// Its export: addresses and refresh tokens.
+pub(super) fn list(document: &Value, problems: &Problems) -> Vec<Entry> {
+    let Value::Array(list) = document else { return Vec::new() };
+    let read = |account: &Fields<'_>| {
+        let credential = login(None, account.secret("refresh_token"), None)?;
+        let mut entry = Entry::new(Tool::AntigravityManager, account.place().to_owned(), "google", credential);
+        entry.email = account.text("email");
+        Some(entry)
+    };
+    objects(list, "", problems).iter().filter_map(read).collect()
+}
+
+/// A block with an end is over when its time is; one without is there until the account is seen to work.
+fn verification(top: &Fields<'_>, now: Wall) -> Option<String> {
+    let until = top.instant("validation_blocked_until");
+    if top.flag("validation_blocked") != Some(true) || until.is_some_and(|until| until <= now) {
+        return None;
+    }
+    let why = top.prose("validation_blocked_reason");
+    let why = why.unwrap_or_else(|| "Google wants this account verified".to_owned());
+    let link = top.prose("validation_url").or_else(|| top.prose("validation_blocked_url"));
+    Some(match link {
+        Some(link) if !why.contains(&link) => format!("{why}: {link}"),
+        _ => why,
+    })
+}
+
+/// It knows limits by family; all of Claude is one quota, Gemini's are kept by model.
+fn limits(top: &Fields<'_>) -> Vec<Limited> {
+    let Some(limited) = top.object("live_limited_models") else { return Vec::new() };
+    let mut limits = Vec::new();
+    for family in limited.names().take(super::MOST_ENTRIES) {
+        let Some(limit) = limited.object(family) else { continue };
+        let Some(until) = limit.instant("until") else { continue };
+        let model = limit.text("model").unwrap_or_else(|| family.to_owned());
+        let (scope, key) = if family == "claude" || model.contains("claude") {
+            (Scope::Pool, "claude".to_owned())
+        } else {
+            (Scope::Model, format!("gemini-antigravity:{model}"))
+        };
+        limits.push(Limited { scope, key, reason: reason(&limit.text("reason").unwrap_or_default()), until });
+    }
+    limits
+}
+
+fn reason(name: &str) -> Reason {
+    let plain: String = name.chars().filter(char::is_ascii_alphabetic).collect::<String>().to_ascii_lowercase();
+    match plain.as_str() {
+        "quotaexhausted" => Reason::QuotaExhausted,
+        "ratelimitexceeded" => Reason::RateLimitExceeded,
+        "modelcapacityexhausted" => Reason::ModelCapacityExhausted,
+        "servererror" => Reason::ServerError,
+        _ => Reason::Unknown,
+    }
+}
+
+/// A plan by Google's name or id of it.
+pub(super) fn tier(name: &str) -> Tier {
+    let name = name.to_ascii_lowercase();
+    if name.contains("ultra") {
+        Tier::Ultra
+    } else if name.contains("pro") || name.contains("standard") {
+        Tier::Pro
+    } else if name.contains("free") {
+        Tier::Free
+    } else {
+        Tier::Unknown
+    }
+}

@@ -1,0 +1,43 @@
+//! Claude Code: `.credentials.json`, or the same document in the keychain; `.claude.json` names the login's owner.
+
+use crate::pool::Tier;
+
+use super::entry::{Entry, key, login};
+use super::fields::Fields;
+use super::tool::Tool;
+
+pub(super) fn credentials(top: &Fields<'_>, settings: Option<&Fields<'_>>) -> Vec<Entry> {
+    // without a login there may still be other things in the file
+    let Some(oauth) = top.object("claudeAiOauth") else { return Vec::new() };
+    let tokens = login(oauth.secret("accessToken"), oauth.secret("refreshToken"), oauth.instant("expiresAt"));
+    let Some(credential) = tokens else {
+        oauth.note("is left out: it has neither an access nor a refresh token");
+        return Vec::new();
+    };
+    let mut entry = Entry::new(Tool::ClaudeCode, "claudeAiOauth".to_owned(), "anthropic", credential);
+    entry.rotates = entry.credential.refresh.is_some();
+    entry.tier = tier(oauth.text("subscriptionType").as_deref(), oauth.text("rateLimitTier").as_deref());
+    if let Some(owner) = settings.and_then(|settings| settings.object("oauthAccount")) {
+        entry.email = owner.text("emailAddress");
+        entry.vendor_id = owner.text("accountUuid");
+    }
+    vec![entry]
+}
+
+/// `.claude.json`: a key that Claude Code made for itself.
+pub(super) fn settings(top: &Fields<'_>) -> Vec<Entry> {
+    let Some(secret) = top.secret("primaryApiKey") else { return Vec::new() };
+    let mut entry = Entry::new(Tool::ClaudeCode, "primaryApiKey".to_owned(), "anthropic", key(secret));
+    entry.label = Some("claude-code".to_owned());
+    vec![entry]
+}
+
+fn tier(subscription: Option<&str>, limits: Option<&str>) -> Tier {
+    match (subscription, limits) {
+        (Some("max"), _) => Tier::Ultra,
+        (_, Some(limits)) if limits.contains("max") => Tier::Ultra,
+        (Some("pro" | "team" | "enterprise"), _) => Tier::Pro,
+        (Some("free"), _) => Tier::Free,
+        _ => Tier::Unknown,
+    }
+}

@@ -1,0 +1,254 @@
+//! The usual places of each tool, on each system; nothing is looked at.
+
+use std::path::{Path, PathBuf};
+
+use super::Tool;
+
+/// A system, as far as places differ.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum System {
+    /// Linux and other Unix.
+    Unix,
+    /// macOS.
+    MacOs,
+    /// Windows.
+    Windows,
+}
+
+impl System {
+    /// The one this program runs on.
+    #[must_use]
+    pub fn here() -> Self {
+        if cfg!(target_os = "macos") {
+            Self::MacOs
+        } else if cfg!(windows) {
+            Self::Windows
+        } else {
+            Self::Unix
+        }
+    }
+}
+
+/// What the places depend on.
+pub struct Surroundings<'a> {
+    /// The system.
+    pub system: System,
+    /// The user's home directory.
+    pub home: PathBuf,
+    /// Answers for variables of the environment.
+    pub variable: &'a dyn Fn(&str) -> Option<String>,
+}
+
+impl std::fmt::Debug for Surroundings<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Surroundings").field("system", &self.system).field("home", &self.home).finish_non_exhaustive()
+    }
+}
+
+/// Somewhere to look.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Place {
+    /// Whose place it is.
+    pub tool: Tool,
+    /// What to look at.
+    pub kind: PlaceKind,
+}
+
+/// What there may be at a place.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum PlaceKind {
+    /// A file.
+    File(PathBuf),
+    /// A directory of files that end in `.json`.
+    Directory(PathBuf),
+    /// An item of the macOS keychain, by the name of its service.
+    Keychain(String),
+}
+
+impl Surroundings<'_> {
+    fn set(&self, name: &str) -> Option<PathBuf> {
+        let value = (self.variable)(name).filter(|value| !value.is_empty())?;
+        // a tilde that no shell has replaced
+        let rest = value.strip_prefix("~/").or_else(|| value.strip_prefix("~\\"));
+        Some(rest.map_or_else(|| PathBuf::from(&value), |rest| self.home.join(rest)))
+    }
+
+    /// The base directory of configuration, as tools made for Linux take it on every system.
+    fn xdg_config(&self) -> PathBuf {
+        self.set("XDG_CONFIG_HOME").unwrap_or_else(|| self.home.join(".config"))
+    }
+
+    fn claude_directories(&self) -> Vec<PathBuf> {
+        unique([
+            self.set("CLAUDE_SECURESTORAGE_CONFIG_DIR"),
+            self.set("CLAUDE_CONFIG_DIR"),
+            Some(self.home.join(".claude")),
+        ])
+    }
+}
+
+/// Every usual place.
+#[must_use]
+pub fn usual(of: &Surroundings<'_>) -> Vec<Place> {
+    let mut places = Vec::new();
+    for directory in manager_directories(of) {
+        let kind = PlaceKind::Directory(directory.join("accounts"));
+        places.push(Place { tool: Tool::AntigravityManager, kind });
+    }
+    let mut file = |tool, path: PathBuf| places.push(Place { tool, kind: PlaceKind::File(path) });
+    for directory in opencode_configurations(of) {
+        file(Tool::AntigravityAuth, directory.join("antigravity-accounts.json"));
+        file(Tool::AntigravityAuth, directory.join("antigravity.json"));
+        file(Tool::AnthropicMultiAuth, directory.join("anthropic-accounts.json"));
+    }
+    for directory in of.claude_directories() {
+        file(Tool::ClaudeCode, directory.join(".credentials.json"));
+    }
+    for directory in claude_settings(of) {
+        file(Tool::ClaudeCode, directory.join(".claude.json"));
+    }
+    for directory in unique([of.set("CODEX_HOME"), Some(of.home.join(".codex"))]) {
+        file(Tool::Codex, directory.join("auth.json"));
+    }
+    for directory in unique([of.set("GEMINI_CLI_HOME"), Some(of.home.clone())]) {
+        file(Tool::GeminiCli, directory.join(".gemini").join("oauth_creds.json"));
+    }
+    let data = of.set("XDG_DATA_HOME").unwrap_or_else(|| of.home.join(".local").join("share"));
+    file(Tool::Opencode, data.join("opencode").join("auth.json"));
+    for directory in manager_directories(of) {
+        file(Tool::AntigravityManager, directory.join("gui_config.json"));
+    }
+    places.push(Place { tool: Tool::CliProxyApi, kind: PlaceKind::Directory(of.home.join(".cli-proxy-api")) });
+    if of.system == System::MacOs {
+        places.push(Place { tool: Tool::ClaudeCode, kind: PlaceKind::Keychain(KEYCHAIN_SERVICE.to_owned()) });
+    }
+    places
+}
+
+/// Where Claude Code keeps its login on macOS.
+pub const KEYCHAIN_SERVICE: &str = "Claude Code-credentials";
+
+fn opencode_configurations(of: &Surroundings<'_>) -> Vec<PathBuf> {
+    // an older version kept it here, and moves it when it can
+    let roaming = of.set("APPDATA").filter(|_| of.system == System::Windows);
+    unique([
+        of.set("OPENCODE_CONFIG_DIR"),
+        Some(of.xdg_config().join("opencode")),
+        Some(of.home.join(".config").join("opencode")),
+        roaming.map(|directory| directory.join("opencode")),
+    ])
+}
+
+fn manager_directories(of: &Surroundings<'_>) -> Vec<PathBuf> {
+    unique([of.set("ABV_DATA_DIR"), Some(of.home.join(".antigravity_tools"))])
+}
+
+fn claude_settings(of: &Surroundings<'_>) -> Vec<PathBuf> {
+    unique([of.set("CLAUDE_CONFIG_DIR"), Some(of.home.clone())])
+}
+
+/// The file that says whose login `path` holds.
+#[must_use]
+pub fn beside(path: &Path, of: &Surroundings<'_>) -> Vec<PathBuf> {
+    let directory = path.parent().unwrap_or(Path::new(""));
+    match path.file_name().and_then(|name| name.to_str()) {
+        // in a directory of its own it keeps both together; else the second one is in the home directory
+        Some(".credentials.json") => {
+            let own = directory.join(".claude.json");
+            let is_default = directory == of.home.join(".claude");
+            if is_default { vec![own, of.home.join(".claude.json")] } else { vec![own] }
+        }
+        Some("oauth_creds.json") => vec![directory.join("google_accounts.json")],
+        _ => Vec::new(),
+    }
+}
+
+fn unique<const N: usize>(paths: [Option<PathBuf>; N]) -> Vec<PathBuf> {
+    let mut found: Vec<PathBuf> = Vec::new();
+    for path in paths.into_iter().flatten() {
+        if !found.contains(&path) {
+            found.push(path);
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn files(system: System, variables: &[(&str, &str)]) -> Vec<String> {
+        let variable = |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, v)| (*v).to_owned());
+        let of = Surroundings { system, home: "/h".into(), variable: &variable };
+        let text = |place: Place| match place.kind {
+            PlaceKind::File(path) | PlaceKind::Directory(path) => path.display().to_string(),
+            PlaceKind::Keychain(service) => service,
+        };
+        usual(&of).into_iter().map(text).collect()
+    }
+
+    #[test]
+    fn each_system_has_its_places() {
+        let linux = files(System::Unix, &[]);
+        for path in [
+            "/h/.config/opencode/antigravity-accounts.json",
+            "/h/.config/opencode/antigravity.json",
+            "/h/.config/opencode/anthropic-accounts.json",
+            "/h/.claude/.credentials.json",
+            "/h/.claude.json",
+            "/h/.codex/auth.json",
+            "/h/.gemini/oauth_creds.json",
+            "/h/.local/share/opencode/auth.json",
+            "/h/.antigravity_tools/accounts",
+            "/h/.cli-proxy-api",
+        ] {
+            assert!(linux.iter().any(|known| known == path), "{path}: {linux:?}");
+        }
+        assert!(files(System::MacOs, &[]).iter().any(|known| known == KEYCHAIN_SERVICE));
+        let windows = files(System::Windows, &[("APPDATA", "/r")]);
+        assert!(windows.iter().any(|known| known == "/r/opencode/antigravity-accounts.json"), "{windows:?}");
+    }
+
+    #[test]
+    fn variables_move_them() {
+        let moved = files(
+            System::Unix,
+            &[
+                ("XDG_CONFIG_HOME", "/c"),
+                ("XDG_DATA_HOME", "/d"),
+                ("OPENCODE_CONFIG_DIR", "/o"),
+                ("CLAUDE_CONFIG_DIR", "~/claude"),
+                ("CODEX_HOME", "/x"),
+                ("GEMINI_CLI_HOME", "/g"),
+                ("ABV_DATA_DIR", "/a"),
+            ],
+        );
+        for path in [
+            "/o/antigravity-accounts.json",
+            "/c/opencode/antigravity-accounts.json",
+            "/h/claude/.credentials.json",
+            "/h/claude/.claude.json",
+            "/h/.claude/.credentials.json",
+            "/x/auth.json",
+            "/g/.gemini/oauth_creds.json",
+            "/d/opencode/auth.json",
+            "/a/accounts",
+        ] {
+            assert!(moved.iter().any(|known| known == path), "{path}: {moved:?}");
+        }
+    }
+
+    #[test]
+    fn what_lies_beside_a_login() {
+        let variable = |_: &str| None;
+        let of = Surroundings { system: System::Unix, home: "/h".into(), variable: &variable };
+        let seen = |path: &str| beside(Path::new(path), &of);
+        assert_eq!(
+            seen("/h/.claude/.credentials.json"),
+            [PathBuf::from("/h/.claude/.claude.json"), PathBuf::from("/h/.claude.json")]
+        );
+        assert_eq!(seen("/p/.credentials.json"), [PathBuf::from("/p/.claude.json")]);
+        assert_eq!(seen("/h/.gemini/oauth_creds.json"), [PathBuf::from("/h/.gemini/google_accounts.json")]);
+        assert!(seen("/h/auth.json").is_empty());
+    }
+}

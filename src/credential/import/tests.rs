@@ -1,0 +1,441 @@
+//! A sample of every format and version, and what is read of it.
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::limits::{Reason, Scope};
+use crate::pool::{CredentialKind, Tier};
+
+/// 2026-06-01, and a day later.
+const NOW: u64 = 1_780_272_000_000;
+const LATER: u64 = NOW + 86_400_000;
+const BEFORE: u64 = NOW - 86_400_000;
+
+fn content(bytes: &[u8]) -> Content<'_> {
+    Content { bytes, beside: None, written: Some(Wall(NOW - 5)), now: Wall(NOW) }
+}
+
+fn read_json(document: &Value) -> (Format, Reading) {
+    read(&content(document.to_string().as_bytes())).unwrap()
+}
+
+/// A token whose middle part is these claims.
+pub(super) fn token(claims: &Value) -> String {
+    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let bytes = claims.to_string().into_bytes();
+    let mut text = String::from("FAKE.");
+    for chunk in bytes.chunks(3) {
+        let group = chunk.iter().fold(0u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
+        for place in 0..=chunk.len() {
+            text.push(LETTERS[(group >> (18 - 6 * place) & 63) as usize] as char);
+        }
+    }
+    text + ".FAKE"
+}
+
+fn limit(scope: Scope, key: &str, reason: Reason) -> Limited {
+    Limited { scope, key: key.into(), reason, until: Wall(LATER) }
+}
+
+#[test]
+fn antigravity_auth_in_all_its_versions() {
+    let account = |more: Value| {
+        let mut account = json!({ "email": "a@b.c", "refreshToken": "1//FAKE-r", "projectId": "own-project",
+            "managedProjectId": "managed-1", "addedAt": BEFORE, "lastUsed": BEFORE + 5 });
+        account.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        account
+    };
+    let pools =
+        |keys: &[&str]| keys.iter().map(|key| limit(Scope::Pool, key, Reason::RateLimitExceeded)).collect::<Vec<_>>();
+    for (version, more, limits) in [
+        (1, json!({ "isRateLimited": true, "rateLimitResetTime": LATER }), pools(&["claude", "gemini-antigravity"])),
+        (1, json!({ "isRateLimited": false, "rateLimitResetTime": LATER }), vec![]),
+        (1, json!({ "isRateLimited": true, "rateLimitResetTime": BEFORE }), vec![]),
+        (2, json!({ "rateLimitResetTimes": { "claude": BEFORE, "gemini": LATER } }), pools(&["gemini-antigravity"])),
+        (
+            3,
+            json!({ "rateLimitResetTimes": { "claude": LATER, "gemini-cli": LATER } }),
+            pools(&["claude", "gemini-cli"]),
+        ),
+        (
+            4,
+            json!({ "rateLimitResetTimes": { "gemini-antigravity:gemini-3-pro": LATER } }),
+            vec![limit(Scope::Model, "gemini-antigravity:gemini-3-pro", Reason::RateLimitExceeded)],
+        ),
+        (
+            4,
+            json!({ "coolingDownUntil": LATER, "cooldownReason": "auth-failure" }),
+            vec![limit(Scope::Account, "", Reason::AuthFailed)],
+        ),
+    ] {
+        let store = json!({ "version": version, "accounts": [account(more.clone())], "activeIndex": 0 });
+        let (format, reading) = read_json(&store);
+        assert_eq!((format, &reading.problems), (Format::AntigravityAuth, &vec![]), "{store}");
+        let entry = &reading.entries[0];
+        assert_eq!(entry.limits, limits, "{store}");
+        assert_eq!((entry.email.as_deref(), entry.project_id.as_deref()), (Some("a@b.c"), Some("managed-1")));
+        assert_eq!((entry.rotates, entry.as_of, entry.provider.as_str()), (false, Some(Wall(BEFORE + 5)), "google"));
+        assert_eq!(entry.credential.refresh.as_ref().unwrap().expose(), "1//FAKE-r");
+        assert_eq!((entry.credential.access.expose(), entry.credential.expires_at), ("", Some(Wall(0))));
+    }
+    let store = json!({ "version": 4, "accounts": [
+        account(json!({ "enabled": false, "verificationRequired": true, "verificationReason": "verify it",
+            "verificationUrl": "https://accounts.google.com/x" })),
+        { "refreshToken": 7 }, "nonsense", { "email": "no@token" } ] });
+    let (_, reading) = read_json(&store);
+    assert_eq!(reading.entries.len(), 1);
+    assert_eq!(reading.entries[0].verification.as_deref(), Some("verify it: https://accounts.google.com/x"));
+    assert!(reading.entries[0].disabled.as_ref().unwrap().contains("verify it"));
+    let places: Vec<&str> = reading.problems.iter().map(|problem| problem.place.as_str()).collect();
+    assert_eq!(places, ["accounts[2]", "accounts[1].refreshToken", "accounts[1]", "accounts[3]"]);
+    let (_, reading) = read_json(&json!({ "version": 5, "accounts": [account(json!({}))] }));
+    assert!(reading.entries.is_empty() && reading.problems[0].message.contains("1 to 4"), "{reading:?}");
+}
+
+#[test]
+fn anthropic_multi_auth() {
+    let (format, reading) = read_json(&json!({ "version": 1, "activeIndex": 1, "accounts": [
+        { "refresh": "sk-ant-ort01-FAKE-1", "access": "sk-ant-oat01-FAKE-1", "expires": LATER, "addedAt": 1_700_000_000_001_u64,
+          "rateLimitedUntil": LATER, "enabled": false },
+        { "refresh": "sk-ant-ort01-FAKE-2", "addedAt": 1_700_000_000_002_u64, "label": "work", "email": "a@b.c" } ] }));
+    assert_eq!(format, Format::AnthropicMultiAuth);
+    let [first, second] = &reading.entries[..] else { panic!("{reading:?}") };
+    assert_eq!((first.item.as_str(), first.rotates), ("added 1700000000001", true));
+    assert_eq!(first.credential.expires_at, Some(Wall(LATER)));
+    assert_eq!(first.limits, [limit(Scope::Pool, "claude", Reason::RateLimitExceeded)]);
+    assert_eq!((first.label.as_deref(), first.disabled.is_some()), (Some("multi-auth 1"), true));
+    assert_eq!((second.label.as_deref(), second.email.as_deref()), (Some("work"), Some("a@b.c")));
+    assert_eq!((second.credential.expires_at, second.disabled.is_some()), (Some(Wall(0)), false));
+}
+
+#[test]
+fn claude_code_and_whose_login_it_is() {
+    let file = json!({ "claudeAiOauth": { "accessToken": "sk-ant-oat01-FAKE", "refreshToken": "sk-ant-ort01-FAKE",
+        "expiresAt": LATER, "scopes": ["user:inference"], "subscriptionType": "max",
+        "rateLimitTier": "default_claude_max_20x" }, "mcpOAuth": {} });
+    let settings = json!({ "oauthAccount": { "emailAddress": "a@b.c", "accountUuid": "uuid-1" } }).to_string();
+    let bytes = file.to_string();
+    let whole = Content { beside: Some(settings.as_bytes()), ..content(bytes.as_bytes()) };
+    let (format, reading) = read(&whole).unwrap();
+    let entry = &reading.entries[0];
+    assert_eq!((format, entry.tier, entry.rotates), (Format::ClaudeCode, Tier::Ultra, true));
+    assert_eq!((entry.email.as_deref(), entry.vendor_id.as_deref()), (Some("a@b.c"), Some("uuid-1")));
+    assert_eq!((entry.credential.expires_at, entry.as_of), (Some(Wall(LATER)), Some(Wall(NOW - 5))));
+    assert_eq!(read_json(&json!({ "mcpOAuth": { "x": 1 } })).1.entries.len(), 0);
+    let (format, reading) = read_json(&json!({ "numStartups": 3, "primaryApiKey": "sk-ant-api03-FAKE" }));
+    assert_eq!((format, reading.entries[0].credential.kind), (Format::ClaudeCodeSettings, CredentialKind::ApiKey));
+}
+
+#[test]
+fn codex_with_key_and_login() {
+    let owner = token(&json!({ "email": "a@b.c", "https://api.openai.com/auth":
+        { "chatgpt_account_id": "acc-claim", "chatgpt_plan_type": "plus" } }));
+    let access = token(&json!({ "exp": LATER / 1000 }));
+    let (format, reading) = read_json(&json!({ "OPENAI_API_KEY": "sk-FAKE", "auth_mode": "chatgpt", "tokens":
+        { "id_token": owner, "access_token": access, "refresh_token": "rt-FAKE", "account_id": null },
+        "last_refresh": "2026-05-31T00:00:00Z" }));
+    assert_eq!(format, Format::Codex);
+    let [key, login] = &reading.entries[..] else { panic!("{reading:?}") };
+    assert_eq!(
+        (key.credential.kind, key.label.as_deref(), key.rotates),
+        (CredentialKind::ApiKey, Some("codex"), false)
+    );
+    assert_eq!((login.email.as_deref(), login.vendor_id.as_deref()), (Some("a@b.c"), Some("acc-claim")));
+    assert_eq!((login.tier, login.rotates, login.credential.expires_at), (Tier::Pro, true, Some(Wall(LATER))));
+    assert_eq!(login.as_of, Some(Wall(1_780_185_600_000)));
+    let (_, reading) = read_json(&json!({ "OPENAI_API_KEY": null, "tokens": { "account_id": "x" } }));
+    assert_eq!((reading.entries.len(), reading.problems[0].place.as_str()), (0, "tokens"));
+}
+
+#[test]
+fn gemini_cli_and_whose_login_it_is() {
+    let mut file = json!({ "access_token": "ya29.FAKE", "refresh_token": "1//FAKE", "scope": "s", "token_type": "Bearer",
+        "id_token": token(&json!({ "email": "a@b.c", "sub": "1234" })), "expiry_date": LATER });
+    let (format, reading) = read_json(&file);
+    let entry = &reading.entries[0];
+    assert_eq!((format, entry.rotates, entry.credential.expires_at), (Format::GeminiCli, false, Some(Wall(LATER))));
+    assert_eq!((entry.email.as_deref(), entry.vendor_id.as_deref()), (Some("a@b.c"), Some("1234")));
+    file["id_token"] = Value::Null;
+    let (bytes, beside) = (file.to_string(), json!({ "active": "d@e.f", "old": [] }).to_string());
+    let whole = Content { beside: Some(beside.as_bytes()), ..content(bytes.as_bytes()) };
+    assert_eq!(read(&whole).unwrap().1.entries[0].email.as_deref(), Some("d@e.f"));
+    assert_eq!(read_json(&json!({ "active": null, "old": [] })).0, Format::GeminiCliAccounts);
+}
+
+#[test]
+fn opencode_in_all_its_types() {
+    let (format, reading) = read_json(&json!({
+        "anthropic": { "type": "oauth", "refresh": "sk-ant-ort01-FAKE", "access": "sk-ant-oat01-FAKE", "expires": LATER },
+        "google": { "type": "oauth", "refresh": "1//FAKE|own|managed", "access": "ya29.FAKE", "expires": LATER },
+        "openai": { "type": "api", "key": "sk-FAKE" },
+        "openrouter": { "type": "api", "key": "sk-or-FAKE" },
+        "github-copilot": { "type": "oauth", "refresh": "gho_FAKE", "access": "x", "expires": 0 },
+        "https://corp.example": { "type": "wellknown", "key": "K", "token": "t" },
+        "other": { "type": "api", "key": "sk-FAKE", "baseURL": "https://elsewhere" } }));
+    assert_eq!(format, Format::Opencode);
+    let seen: Vec<_> = reading.entries.iter().map(|e| (e.provider.as_str(), e.rotates, e.label.as_deref())).collect();
+    assert_eq!(
+        seen,
+        [
+            ("anthropic", true, None),
+            ("google", false, None),
+            ("openai", false, Some("opencode-openai")),
+            ("openrouter", false, Some("opencode-openrouter")),
+        ]
+    );
+    let google = &reading.entries[1];
+    assert_eq!(google.project_id.as_deref(), Some("managed"));
+    assert_eq!(google.credential.refresh.as_ref().unwrap().expose(), "1//FAKE");
+    assert_eq!(reading.problems.len(), 3, "{:?}", reading.problems);
+}
+
+#[test]
+fn antigravity_manager_account_index_and_export() {
+    let account = json!({ "id": "5f0c", "email": "a@b.c", "name": "A", "custom_label": "work", "created_at": 1_700_000_000,
+        "last_used": BEFORE / 1000, "disabled": true, "disabled_reason": "invalid_grant: revoked",
+        "token": { "access_token": "ya29.FAKE", "refresh_token": "1//FAKE", "expires_in": 3599,
+            "expiry_timestamp": LATER / 1000, "token_type": "Bearer", "project_id": "p-1" },
+        "quota": { "models": [], "last_updated": 1, "subscription_tier": "Google AI Ultra", "is_forbidden": false },
+        "live_limited_models": { "claude": { "model": "claude-opus-4", "status": 429, "reason": "QuotaExhausted",
+            "until": LATER / 1000 }, "gemini-3-flash": { "model": "gemini-3-flash", "until": LATER / 1000 } },
+        "validation_blocked": true, "validation_blocked_reason": "verify", "validation_url": "https://x" });
+    let (format, reading) = read_json(&account);
+    let entry = &reading.entries[0];
+    assert_eq!((format, entry.tier, entry.label.as_deref()), (Format::AntigravityManager, Tier::Ultra, Some("work")));
+    assert_eq!((entry.project_id.as_deref(), entry.credential.expires_at), (Some("p-1"), Some(Wall(LATER))));
+    assert_eq!(
+        entry.limits,
+        [
+            limit(Scope::Pool, "claude", Reason::QuotaExhausted),
+            limit(Scope::Model, "gemini-antigravity:gemini-3-flash", Reason::Unknown)
+        ]
+    );
+    assert_eq!(entry.disabled.as_deref(), Some("disabled in Antigravity Manager: invalid_grant: revoked"));
+    assert_eq!((entry.verification.as_deref(), entry.login_ended.is_some()), (Some("verify: https://x"), true));
+    let index =
+        json!({ "version": "2.0", "accounts": [{ "id": "5f0c", "email": "a@b.c" }], "current_account_id": null });
+    assert_eq!(read_json(&index).0, Format::AntigravityManagerIndex);
+    let (format, reading) = read_json(&json!([{ "email": "a@b.c", "refresh_token": "1//FAKE" }]));
+    assert_eq!((format, reading.entries.len()), (Format::AntigravityManagerList, 1));
+}
+
+#[test]
+fn cliproxyapi_in_all_its_types() {
+    let expired = "2026-06-02T00:00:00Z";
+    for (file, provider, rotates, project) in [
+        (
+            json!({ "type": "claude", "access_token": "sk-ant-oat01-FAKE", "refresh_token": "sk-ant-ort01-FAKE",
+            "email": "a@b.c", "expired": expired, "disabled": true }),
+            "anthropic",
+            true,
+            None,
+        ),
+        (
+            json!({ "type": "codex", "access_token": "FAKE", "refresh_token": "rt-FAKE", "account_id": "acc",
+            "email": "a@b.c", "expired": expired, "id_token": "" }),
+            "openai",
+            true,
+            None,
+        ),
+        (
+            json!({ "type": "gemini", "email": "a@b.c", "project_id": "p-1", "auto": true, "token":
+            { "access_token": "ya29.FAKE", "refresh_token": "1//FAKE", "expiry": expired } }),
+            "google",
+            false,
+            Some("p-1"),
+        ),
+        (
+            json!({ "type": "antigravity", "email": "a@b.c", "project_id": "p-1", "access_token": "ya29.FAKE",
+            "refresh_token": "1//FAKE", "expired": expired, "timestamp": NOW }),
+            "google",
+            false,
+            Some("p-1"),
+        ),
+    ] {
+        let (format, reading) = read_json(&file);
+        assert_eq!((format, &reading.problems), (Format::CliProxyApi, &vec![]), "{file}");
+        let entry = &reading.entries[0];
+        assert_eq!((entry.provider.as_str(), entry.rotates, entry.project_id.as_deref()), (provider, rotates, project));
+        assert_eq!((entry.email.as_deref(), entry.credential.expires_at), (Some("a@b.c"), Some(Wall(LATER))), "{file}");
+        assert_eq!(entry.disabled.is_some(), provider == "anthropic");
+    }
+    let (_, reading) = read_json(&json!({ "type": "qwen", "access_token": "FAKE" }));
+    assert!(reading.entries.is_empty() && reading.problems.len() == 1);
+}
+
+#[test]
+fn the_environment() {
+    let read = |set: &[(&str, &str)]| {
+        environment::read(|name| set.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned()))
+    };
+    let reading = read(&[
+        ("ANTHROPIC_API_KEY", "sk-FAKE"),
+        ("CLAUDE_CODE_OAUTH_TOKEN", "sk-ant-oat01-FAKE"),
+        ("GEMINI_API_KEY", ""),
+    ]);
+    let kinds: Vec<_> = reading.entries.iter().map(|entry| (entry.provider.as_str(), entry.credential.kind)).collect();
+    assert_eq!(kinds, [("anthropic", CredentialKind::ApiKey), ("anthropic", CredentialKind::Token)]);
+    let reading =
+        read(&[("OPENAI_API_KEY", "sk-FAKE"), ("OPENAI_BASE_URL", "http://localhost"), ("GOOGLE_API_KEY", "a b")]);
+    assert_eq!((reading.entries.len(), reading.problems.len()), (0, 2));
+}
+
+#[test]
+fn settings_in_our_words() {
+    let (format, reading) = read_json(&json!({ "$schema": "x", "account_selection_strategy": "round-robin",
+        "scheduling_mode": "cache_first", "pid_offset_enabled": true, "max_rate_limit_wait_seconds": 0,
+        "max_cache_first_wait_seconds": 90, "soft_quota_threshold_percent": 85, "quota_refresh_interval_minutes": 0,
+        "cli_first": true, "quota_fallback": true, "health_score": { "min_usable": 40, "rate_limit_penalty": -5 },
+        "token_bucket": { "max_tokens": 30 }, "proactive_token_refresh": false, "quiet_mode": true, "toast_scope": "all" }));
+    assert!(format.is_config());
+    let found: Vec<String> =
+        reading.settings.iter().map(|proposal| format!("{} = {}", proposal.key, proposal.value)).collect();
+    assert_eq!(
+        found,
+        [
+            "selection.strategy = \"round-robin\"",
+            "selection.pid_offset = true",
+            "selection.mode = \"cache-first\"",
+            "selection.max_cache_wait = \"90s\"",
+            "limits.max_rate_limit_wait = \"32d\"",
+            "quota.soft_threshold = 0.85",
+            "quota.poll = \"off\"",
+            "quota.fallback = \"accounts-first\"",
+            "quota.primary = \"gemini-cli\"",
+            "selection.health.rate_limit = -5",
+            "selection.health.min_usable = 40",
+            "selection.tokens.max = 30",
+            "notify.desktop = false",
+            "refresh.ahead = \"0s\"",
+        ]
+    );
+    let (format, reading) = read_json(&json!({ "refresh_interval": 15, "circuit_breaker": { "enabled": true,
+        "backoff_steps": [60, 300.5] }, "proxy": { "scheduling": { "mode": "PerformanceFirst", "max_wait_seconds": 60 } } }));
+    assert!(format.is_config());
+    let found: Vec<&str> = reading.settings.iter().map(|proposal| proposal.value.as_str()).collect();
+    assert_eq!(found, ["\"performance-first\"", "\"60s\"", "[\"60s\", \"300500ms\"]", "\"15m\""]);
+}
+
+#[test]
+fn what_is_broken_is_said_and_never_quoted() {
+    let deep = "[".repeat(100_000);
+    let canary = r#"{"version":4,"accounts":[{"refreshToken":"sk-canary"#;
+    for (bytes, part) in [
+        (&b"\xff\xfe{"[..], "not UTF-8"),
+        (b"", "not JSON"),
+        (b"null", "nothing that lessor knows"),
+        (b"{}", "nothing that lessor knows"),
+        (b"\"sk-canary\"", "nothing that lessor knows"),
+        (canary.as_bytes(), "not JSON"),
+        (deep.as_bytes(), "not JSON"),
+    ] {
+        let error = read(&content(bytes)).unwrap_err().to_string();
+        assert!(error.contains(part) && !error.contains("canary"), "{error}");
+    }
+    // a mark at the beginning, line ends of Windows, what a crash left at the end, a key given twice
+    let text =
+        "\u{feff}{\r\n\"version\": 4,\r\n\"accounts\": [],\r\n\"accounts\": [{\"refreshToken\": \"1//FAKE\"}]\r\n}\0\0";
+    assert_eq!(read(&content(text.as_bytes())).unwrap().1.entries.len(), 1);
+    let odd = json!({ "version": 4, "accounts": [
+        { "refreshToken": "1//FAKE", "email": "a\nb", "projectId": 7, "lastUsed": "never", "enabled": "no",
+          "rateLimitResetTimes": { "claude": "soon", "sk-canary\u{1b}": LATER } },
+        { "refreshToken": "with blank" }, { "refreshToken": "x".repeat(70_000) } ] });
+    let (_, reading) = read_json(&odd);
+    assert_eq!(reading.entries.len(), 1);
+    assert!(reading.entries[0].email.is_none() && reading.entries[0].limits.is_empty());
+    assert!(!format!("{:?}", reading.problems).contains("blank\""), "{:?}", reading.problems);
+    let many = json!({ "version": 4, "accounts": vec![json!({ "refreshToken": "1//FAKE" }); MOST_ENTRIES + 5] });
+    let (_, reading) = read_json(&many);
+    assert_eq!((reading.entries.len(), reading.problems.len()), (MOST_ENTRIES, 1));
+}
+
+#[test]
+fn a_debug_print_shows_no_token() {
+    let (_, reading) = read_json(&json!({ "claudeAiOauth": { "accessToken": "canary", "refreshToken": "canary" } }));
+    assert!(!format!("{reading:?}").contains("canary"));
+}
+
+/// JSON that looks like that of a tool, with anything at all in its fields.
+fn document() -> impl Strategy<Value = Value> {
+    let names = prop::sample::select(vec![
+        "version",
+        "accounts",
+        "refreshToken",
+        "refresh",
+        "access",
+        "token",
+        "tokens",
+        "type",
+        "id",
+        "email",
+        "quota",
+        "claudeAiOauth",
+        "accessToken",
+        "expiresAt",
+        "access_token",
+        "refresh_token",
+        "expiry_date",
+        "id_token",
+        "rateLimitResetTimes",
+        "live_limited_models",
+        "until",
+        "enabled",
+        "lessor_export",
+        "credential",
+        "kind",
+        "provider",
+        "OPENAI_API_KEY",
+        "proxy",
+        "health_score",
+        "scheduling_mode",
+        "claude",
+        "anthropic",
+    ]);
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        any::<u64>().prop_map(Value::from),
+        prop::sample::select(vec![
+            "oauth",
+            "api",
+            "claude",
+            "codex",
+            "gemini",
+            "x.e30.y",
+            "1//FAKE",
+            "2026-06-02T00:00:00Z"
+        ])
+        .prop_map(Value::from),
+        ".{0,20}".prop_map(Value::from),
+    ];
+    leaf.prop_recursive(4, 48, 6, move |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..6).prop_map(Value::from),
+            prop::collection::vec((names.clone(), inner), 0..6)
+                .prop_map(|fields| fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()),
+        ]
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_bytes_are_harmless(bytes: Vec<u8>) {
+        let _ = read(&content(&bytes));
+    }
+
+    #[test]
+    fn any_document_is_harmless(document in document(), cut: prop::sample::Index) {
+        let text = document.to_string();
+        if let Ok((_, reading)) = read(&content(text.as_bytes())) {
+            for entry in &reading.entries {
+                prop_assert!(!entry.provider.is_empty());
+                prop_assert!(entry.limits.iter().all(|limit| limit.until > Wall(NOW)));
+            }
+        }
+        let _ = read(&content(&text.as_bytes()[..cut.index(text.len())]));
+    }
+}

@@ -1,0 +1,103 @@
+//! Linux: `/proc` tells who a process is, a pidfd when it ends.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
+
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, geteuid, pidfd_open};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use crate::pool::Process;
+
+use super::Found;
+
+/// What a process is watched by.
+#[derive(Debug)]
+pub struct Handle(AsyncFd<OwnedFd>);
+
+/// Finds a living process of ours; `None` when there is none with this pid.
+///
+/// # Errors
+/// When it cannot be told, or the process belongs to somebody else.
+pub fn find(pid: u32) -> io::Result<Option<Found>> {
+    let stat = match std::fs::read(format!("/proc/{pid}/stat")) {
+        Ok(stat) => stat,
+        Err(error) if is_gone(&error) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let owner = match std::fs::metadata(format!("/proc/{pid}")) {
+        Ok(metadata) => metadata.uid(),
+        Err(error) if is_gone(&error) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let ours = geteuid().as_raw();
+    if owner != ours && ours != 0 {
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, "the process belongs to another user"));
+    }
+    Ok(parse_stat(pid, &stat))
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(Errno::SRCH.raw_os_error())
+}
+
+/// Reads `/proc/PID/stat`: the name may hold blanks and parentheses, so what follows is counted from its end.
+fn parse_stat(pid: u32, stat: &[u8]) -> Option<Found> {
+    let open = stat.iter().position(|byte| *byte == b'(')?;
+    let close = stat.iter().rposition(|byte| *byte == b')')?;
+    let name = String::from_utf8_lossy(stat.get(open + 1..close)?);
+    let mut fields = str::from_utf8(stat.get(close + 1..)?).ok()?.split_ascii_whitespace();
+    let state = fields.next()?;
+    // a zombie holds nothing any more
+    if matches!(state, "Z" | "X" | "x") {
+        return None;
+    }
+    // the state is field 3, the start time field 22
+    let start = fields.nth(22 - 4)?.parse().ok()?;
+    Some(Found { process: Process { pid, start }, program: Some(name.into()) })
+}
+
+/// Starts to watch; `None` when it is dead already.
+///
+/// # Errors
+/// When it cannot be watched: no descriptor is left, for instance.
+pub fn watch(process: Process) -> io::Result<Option<Handle>> {
+    let Some(pid) = i32::try_from(process.pid).ok().and_then(Pid::from_raw) else { return Ok(None) };
+    let descriptor = match pidfd_open(pid, PidfdFlags::empty()) {
+        Ok(descriptor) => descriptor,
+        Err(Errno::SRCH) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    // the pid may have been given to another process between finding it and opening it
+    if find(process.pid)?.is_none_or(|found| found.process != process) {
+        return Ok(None);
+    }
+    #[expect(deprecated, reason = "its successor is `unsafe` for descriptors that may close early; an OwnedFd cannot")]
+    AsyncFd::with_interest(descriptor, Interest::READABLE).map(|handle| Some(Handle(handle)))
+}
+
+/// Waits until the process is dead.
+///
+/// # Errors
+/// When it cannot be watched.
+pub async fn wait_for_end(handle: Handle) -> io::Result<()> {
+    handle.0.readable().await.map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_with_parentheses_do_not_shift_the_fields() {
+        let fields: Vec<String> = (4..=52).map(|n| n.to_string()).collect();
+        let stat = format!("7 (a) b (c) S {}", fields.join(" "));
+        let found = parse_stat(7, stat.as_bytes()).unwrap();
+        assert_eq!(found.process, Process { pid: 7, start: 22 });
+        assert_eq!(found.program.as_deref(), Some("a) b (c"));
+        assert!(parse_stat(7, b"7 (x) Z 1 2 3").is_none());
+        assert!(parse_stat(7, b"garbage").is_none());
+    }
+}

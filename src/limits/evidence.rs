@@ -1,0 +1,126 @@
+//! What to show of a response: short, in one line, and nothing that could be a secret.
+
+use super::body::{Body, beginning};
+use super::codes;
+use super::judge::Case;
+use super::verdict::Source;
+
+/// Longer evidence is cut.
+const LONGEST: usize = 240;
+const LONGEST_MESSAGE: usize = 160;
+/// Longer words with digits in them may be keys.
+const LONGEST_WORD: usize = 32;
+/// Beginnings of what vendors hand out as keys and tokens.
+const SECRETS: [&str; 10] = ["sk-", "sk_", "ya29.", "aiza", "eyj", "gho_", "ghp_", "xai-", "gsk_", "1//"];
+
+/// The evidence of a verdict.
+pub(super) fn of(case: &Case, source: &Source) -> String {
+    let mut parts = Vec::new();
+    if let Some(status) = case.status {
+        parts.push(status.to_string());
+    }
+    let body = case.body;
+    parts.extend(code(body).map(|code| line(code, 64)));
+    let message = body.message.as_deref().map(|message| line(message, LONGEST_MESSAGE)).filter(|text| !text.is_empty());
+    parts.extend(message.map(|message| format!("“{message}”")));
+    if let Some(value) = case.headers.get(source.name()) {
+        parts.push(format!("{}: {}", source.name(), line(value, 48)));
+    } else if *source != Source::NONE && *source != Source::PROSE {
+        parts.push(source.name().to_owned());
+    }
+    let mut text = parts.join(" ");
+    text.truncate(text.floor_char_boundary(LONGEST));
+    text
+}
+
+/// The code that tells most: one that settles the matter, or else the first that is a word.
+fn code(body: &Body) -> Option<&str> {
+    let known = body.codes.iter().position(|code| codes::specific(std::slice::from_ref(code)).is_some());
+    let is_word = |code: &String| code != "error" && code.bytes().any(|byte| byte.is_ascii_alphabetic());
+    let at = known.or_else(|| body.codes.iter().position(is_word))?;
+    body.written.get(at).map(String::as_str)
+}
+
+/// Text in one line, cut, without control characters and what may be a secret.
+fn line(text: &str, most: usize) -> String {
+    let mut clean = String::new();
+    let whole = beginning(text, 8 * most);
+    // half a secret is not seen to be one
+    let is_whole = whole.len() == text.len();
+    let cut = if is_whole { whole.len() } else { whole.trim_end_matches(is_inner).len() };
+    for word in whole[..cut].split_whitespace() {
+        if clean.len() >= most {
+            break;
+        }
+        if !clean.is_empty() {
+            clean.push(' ');
+        }
+        hide(word, &mut clean);
+    }
+    if clean.len() > most {
+        clean.truncate(clean.floor_char_boundary(most));
+        clean.push('…');
+    }
+    clean
+}
+
+fn hide(word: &str, out: &mut String) {
+    let mut rest = word;
+    while !rest.is_empty() {
+        let end = rest.find(|letter: char| !is_inner(letter)).unwrap_or(rest.len());
+        let (piece, next) = rest.split_at(end);
+        out.push_str(if is_secret(piece) { "…" } else { piece });
+        let mut letters = next.chars();
+        if let Some(letter) = letters.next() {
+            out.push(if is_shown(letter) { letter } else { '\u{fffd}' });
+        }
+        rest = letters.as_str();
+    }
+}
+
+/// May stand within a secret.
+fn is_inner(letter: char) -> bool {
+    letter.is_ascii_alphanumeric() || "-_./+".contains(letter)
+}
+
+/// Neither steers a terminal nor turns the direction of a line.
+fn is_shown(letter: char) -> bool {
+    !letter.is_control()
+        && !matches!(letter, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+fn is_secret(piece: &str) -> bool {
+    let known = [piece].into_iter().chain(piece.split('/')).any(|part| {
+        let lower = beginning(part, 8).to_ascii_lowercase();
+        part.len() > 8 && SECRETS.iter().any(|start| lower.starts_with(start))
+    });
+    let longest = piece.split(['.', '/']).map(str::len).max().unwrap_or_default();
+    let mixed = piece.bytes().any(|byte| byte.is_ascii_digit()) && piece.bytes().any(|byte| byte.is_ascii_alphabetic());
+    known || (longest > LONGEST_WORD && mixed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_and_control_characters_are_not_shown() {
+        for (text, expected) in [
+            ("Incorrect API key provided: sk-proj-abcdef123456", "Incorrect API key provided: …"),
+            ("key=AIzaSyD-1234567890", "key=…"),
+            ("Bearer eyJhbGciOi.J9.x", "Bearer …"),
+            ("token 0123456789abcdef0123456789abcdef01", "token …"),
+            ("a\u{1b}[31m\nb\u{202e}c", "a\u{fffd}[31m b\u{fffd}c"),
+            (
+                "limit for generativelanguage.googleapis.com/generate_content_free_tier_requests",
+                "limit for generativelanguage.googleapis.com/generate_content_free_tier_requests",
+            ),
+            ("  a   b  ", "a b"),
+            ("", ""),
+        ] {
+            assert_eq!(line(text, 160), expected, "{text}");
+        }
+        assert_eq!(line(&"ä".repeat(500), 10), "äääää…");
+        assert!(line(&"word ".repeat(100_000), 160).len() < 170);
+    }
+}

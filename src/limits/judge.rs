@@ -1,0 +1,329 @@
+//! From all the evidence to one verdict.
+
+use super::body::{Body, Period};
+use super::codes;
+use super::dialect::Dialect;
+use super::headers::Headers;
+use super::reason::{Reason, Scope};
+use super::response::Response;
+use super::stated::{Stated, When};
+use super::verdict::{Confidence, Reading, Source, Verdict};
+use super::windows::{self, Kind, Window};
+use super::{anthropic, duration, evidence, google, openai, prose, prose_time, stream};
+
+/// The evidence of one response.
+pub(super) struct Case<'a> {
+    pub(super) dialect: Dialect,
+    /// The status, or the one that an error within a stream states.
+    pub(super) status: Option<u16>,
+    pub(super) headers: &'a Headers,
+    pub(super) body: &'a Body,
+    pub(super) windows: &'a [Window],
+    pub(super) now: u64,
+}
+
+/// A reason and how it was found; without a scope the reason's own.
+struct Found {
+    reason: Reason,
+    scope: Option<Scope>,
+    confidence: Confidence,
+}
+
+/// Reads a response: what it says of the account's quota, and, unless it is a success, why it refused.
+///
+/// A success whose body is an error, or a stream with one in it, is no success.
+#[must_use]
+pub fn classify(response: &Response) -> Reading {
+    let windows = windows::read(response.headers, response.now);
+    let verdict = match response.status {
+        100..=199 | 300..=399 => None,
+        200..=299 => refused_within(response, &windows),
+        status => Some(judge(response, Some(status), &Body::read(response.body), &windows)),
+    };
+    Reading { verdict, windows }
+}
+
+/// Reads one event of a stream that began well, the response's body being the event's data: `None` if it is no error.
+#[must_use]
+pub fn classify_event(response: &Response, name: Option<&str>) -> Option<Verdict> {
+    if !stream::is_error_event(name, response.body) {
+        return None;
+    }
+    let body = Body::read(response.body);
+    let windows = windows::read(response.headers, response.now);
+    Some(judge(response, body.status, &body, &windows))
+}
+
+fn refused_within(response: &Response, windows: &[Window]) -> Option<Verdict> {
+    let body = Body::read_failure(response.body)?;
+    Some(judge(response, body.status, &body, windows))
+}
+
+fn judge(response: &Response, status: Option<u16>, body: &Body, windows: &[Window]) -> Verdict {
+    let mut headers = response.headers.clone();
+    body.headers.iter().for_each(|(name, value)| headers.add(name, value.as_bytes()));
+    let passed_on = windows::read(&body.headers, response.now);
+    let windows: Vec<Window> = windows.iter().cloned().chain(passed_on).collect();
+    let dialect = Dialect::of(response.provider);
+    let case = Case { dialect, status, headers: &headers, body, windows: &windows, now: response.now };
+    let found = case.find();
+    let stated = case.stated(found.reason);
+    let source = stated.as_ref().map_or(Source::NONE, |stated| stated.source.clone());
+    let scope = case.scope(&found, stated.is_some());
+    let link = (found.reason == Reason::VerificationRequired).then(|| google::verification_link(body)).flatten();
+    Verdict {
+        reason: found.reason,
+        scope,
+        wait: stated.map(|stated| stated.wait),
+        evidence: evidence::of(&case, &source),
+        source,
+        confidence: found.confidence,
+        link,
+    }
+}
+
+impl Case<'_> {
+    fn find(&self) -> Found {
+        let text = self.body.text.as_str();
+        if self.status == Some(413) || (self.may_be_limit() && prose::is_too_large(text)) {
+            return certain(Reason::RequestRejected);
+        }
+        if self.may_be_limit() && prose::is_beyond_plan(text) {
+            return likely(Reason::OutOfCredit).at(Scope::Request);
+        }
+        if let Some((reason, scope)) = codes::specific(&self.body.codes) {
+            return self.by_code(reason, scope);
+        }
+        match self.status {
+            Some(401) => certain(Reason::AuthFailed),
+            Some(402) => certain(Reason::OutOfCredit),
+            Some(403) => self.forbidden(),
+            Some(408 | 425) => likely(Reason::ServerError),
+            Some(429) => self.limited(),
+            Some(400..=499) => self.rejected(),
+            Some(500..=599) => self.failed(),
+            _ => self.without_status(),
+        }
+    }
+
+    /// Whether a limit may be behind it, by the status.
+    fn may_be_limit(&self) -> bool {
+        matches!(self.status, None | Some(400 | 403 | 429))
+    }
+
+    fn by_code(&self, reason: Reason, scope: Option<Scope>) -> Found {
+        // a limit's own name says more of it than "too many"
+        if reason == Reason::RateLimitExceeded && self.body.period == Some(Period::Long) {
+            return certain(Reason::QuotaExhausted);
+        }
+        let further = |window: &&Window| window.kind == Kind::Codex && window.scope == Scope::Model;
+        if scope == Some(Scope::Account) && windows::blocking(self.windows).as_ref().is_some_and(further) {
+            return certain(reason).at(Scope::Model);
+        }
+        Found { reason, scope, confidence: Confidence::Certain }
+    }
+
+    /// A 429 whose codes do not settle it.
+    fn limited(&self) -> Found {
+        let text = self.body.text.as_str();
+        let blocking = windows::blocking(self.windows);
+        if let Some(window) = blocking.filter(|window| window.kind != Kind::Rate) {
+            return certain(Reason::QuotaExhausted).at(window.scope);
+        }
+        if let Some((reason, scope)) = anthropic::overage(self.headers) {
+            return certain(reason).at(scope);
+        }
+        if anthropic::is_unpaid(self.headers)
+            || openai::credits_depleted(self.headers)
+            || prose::is_out_of_credit(text, self.dialect)
+        {
+            return likely(Reason::OutOfCredit);
+        }
+        if let Some(period) = self.body.period {
+            return certain(if period == Period::Long { Reason::QuotaExhausted } else { Reason::RateLimitExceeded });
+        }
+        let told = codes::generic(&self.body.codes).filter(|reason| *reason == Reason::RateLimitExceeded);
+        match (prose::why_limited(text), told) {
+            // the code is every limit's; the words say which
+            (Some(Reason::QuotaExhausted), Some(_)) if prose::is_long(text) => likely(Reason::QuotaExhausted),
+            (_, Some(reason)) => certain(reason),
+            (Some(reason), None) => likely(reason),
+            (None, None) if blocking.is_some() => likely(Reason::RateLimitExceeded),
+            (None, None) => guess(Reason::Unknown),
+        }
+    }
+
+    fn forbidden(&self) -> Found {
+        let text = self.body.text.as_str();
+        if prose::is_verification(text) {
+            likely(Reason::VerificationRequired)
+        } else if self.is_challenge() {
+            // whoever stands before the service doubts this machine, not this account
+            likely(Reason::ServerError)
+        } else if prose::is_refused_to_anybody(text) {
+            likely(Reason::Forbidden).at(Scope::Request)
+        } else if prose::is_dead_credential(text) {
+            likely(Reason::AuthFailed)
+        } else if prose::is_out_of_credit(text, self.dialect) {
+            likely(Reason::OutOfCredit)
+        } else if text.contains("quota exceeded") || text.contains("rate limit exceeded") {
+            likely(prose::why_limited(text).unwrap_or(Reason::QuotaExhausted))
+        } else if prose::is_model_denied(text) {
+            likely(Reason::Forbidden).at(Scope::Model)
+        } else {
+            likely(Reason::Forbidden)
+        }
+    }
+
+    /// Any other 4xx.
+    fn rejected(&self) -> Found {
+        let text = self.body.text.as_str();
+        if self.status != Some(400) {
+            return likely(Reason::RequestRejected);
+        }
+        if prose::is_out_of_credit(text, self.dialect) {
+            likely(Reason::OutOfCredit)
+        } else if prose::is_dead_credential(text) {
+            likely(Reason::AuthFailed)
+        } else if prose::is_verification(text) {
+            likely(Reason::VerificationRequired)
+        } else if prose::is_shut(text) {
+            likely(Reason::Forbidden)
+        } else {
+            certain(Reason::RequestRejected)
+        }
+    }
+
+    fn failed(&self) -> Found {
+        let text = self.body.text.as_str();
+        if self.is_challenge() {
+            return likely(Reason::ServerError);
+        }
+        let told = codes::generic(&self.body.codes).filter(|reason| *reason == Reason::ServerError);
+        match self.status {
+            Some(529) => certain(Reason::ModelCapacityExhausted),
+            _ if prose::is_capacity(text) => likely(Reason::ModelCapacityExhausted),
+            // a 503 means that there is no room, unless it says that something broke
+            Some(503) if told.is_none() => likely(Reason::ModelCapacityExhausted),
+            _ => certain(Reason::ServerError),
+        }
+    }
+
+    /// An error in a stream without a status of its own, or a status that is none.
+    fn without_status(&self) -> Found {
+        let text = self.body.text.as_str();
+        if prose::is_out_of_credit(text, self.dialect) {
+            return likely(Reason::OutOfCredit);
+        }
+        let generic = codes::generic(&self.body.codes);
+        if matches!(generic, None | Some(Reason::RateLimitExceeded))
+            && let limited @ Found { reason, .. } = self.limited()
+            && reason != Reason::Unknown
+        {
+            return limited;
+        }
+        match (generic, self.status) {
+            (Some(reason), _) => certain(reason),
+            // the stream broke: that is nobody's account
+            (None, None) => guess(Reason::ServerError),
+            (None, Some(_)) => guess(Reason::Unknown),
+        }
+    }
+
+    fn is_challenge(&self) -> bool {
+        let body = self.body;
+        self.headers.get("cf-mitigated") == Some("challenge")
+            || body.message.as_deref().is_some_and(|title| title.starts_with("Just a moment"))
+    }
+
+    fn scope(&self, found: &Found, stated: bool) -> Scope {
+        if let Some(scope) = found.scope {
+            return scope;
+        }
+        let limited = matches!(found.reason, Reason::QuotaExhausted | Reason::RateLimitExceeded | Reason::Unknown);
+        if !limited {
+            return found.reason.scope();
+        }
+        // Claude's limits all come with their windows: without any, the request is what is refused
+        let of_claude = self.dialect == Dialect::Anthropic && self.status == Some(429);
+        let told = found.reason != Reason::Unknown || self.headers.get("x-should-retry").is_some();
+        if of_claude && told && !stated && anthropic::is_windowless(self.headers) {
+            return Scope::Request;
+        }
+        let of_model = self.body.of_model || prose::names_model(&self.body.text);
+        if of_model { Scope::Model } else { found.reason.scope() }
+    }
+
+    /// The wait that was stated, by the best evidence.
+    fn stated(&self, reason: Reason) -> Option<Stated> {
+        let of_window = matches!(
+            reason,
+            Reason::QuotaExhausted | Reason::RateLimitExceeded | Reason::OutOfCredit | Reason::Unknown
+        );
+        let body = self.body.waits.iter().find_map(|known| {
+            let wait = known.when.wait(self.now)?;
+            Some(Stated { wait, source: Source::body(known.source) })
+        });
+        body.or_else(|| windows::blocking(self.windows).filter(|_| of_window)?.stated(self.now))
+            .or_else(|| self.unified_reset().filter(|_| of_window))
+            .or_else(|| self.retry_header())
+            .or_else(|| self.only_reset().filter(|_| of_window))
+            .or_else(|| {
+                let wait = prose_time::wait(&self.body.text).filter(|_| reason != Reason::RequestRejected)?;
+                Some(Stated { wait: wait.wait(self.now)?, source: Source::PROSE })
+            })
+    }
+
+    /// The reset of a subscription's refusal as a whole, when its window tells none.
+    fn unified_reset(&self) -> Option<Stated> {
+        windows::blocking(self.windows).filter(|window| window.kind == Kind::Unified)?;
+        let name = "anthropic-ratelimit-unified-reset";
+        let wait = windows::when(self.headers.get(name)?, self.now)?.wait(self.now)?;
+        Some(Stated { wait, source: Source::header(name) })
+    }
+
+    fn retry_header(&self) -> Option<Stated> {
+        const MILLIS: [&str; 2] = ["retry-after-ms", "x-ms-retry-after-ms"];
+        const SECONDS: [&str; 2] = ["retry-after", "x-retry-after"];
+        let all = |names: [&'static str; 2]| {
+            names.into_iter().flat_map(|name| self.headers.all(name).map(move |value| (name, value)))
+        };
+        let millis = all(MILLIS).map(|(name, value)| (name, duration::parse(&format!("{value}ms")).map(When::In)));
+        let seconds = all(SECONDS).map(|(name, value)| (name, retry_after(value, self.now)));
+        millis.chain(seconds).find_map(|(name, when)| {
+            let wait = when?.wait(self.now)?;
+            Some(Stated { wait, source: Source::header(name) })
+        })
+    }
+
+    /// The reset of the only window, of which no more is known.
+    fn only_reset(&self) -> Option<Stated> {
+        match self.windows {
+            [window] if window.utilization.is_none() => window.stated(self.now),
+            _ => None,
+        }
+    }
+}
+
+/// The value of a header that a proxy may have joined with its like.
+fn retry_after(value: &str, now: u64) -> Option<When> {
+    windows::when(value, now).or_else(|| windows::when(value.split_once(',')?.0, now))
+}
+
+impl Found {
+    fn at(self, scope: Scope) -> Self {
+        Self { scope: Some(scope), ..self }
+    }
+}
+
+fn certain(reason: Reason) -> Found {
+    Found { reason, scope: None, confidence: Confidence::Certain }
+}
+
+fn likely(reason: Reason) -> Found {
+    Found { reason, scope: None, confidence: Confidence::Likely }
+}
+
+fn guess(reason: Reason) -> Found {
+    Found { reason, scope: None, confidence: Confidence::Guess }
+}

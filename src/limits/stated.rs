@@ -1,0 +1,33 @@
+//! A wait that somebody stated, and whether to believe it.
+
+use std::time::Duration;
+
+use super::backoff::LONGEST_BELIEVED;
+use super::verdict::Source;
+
+/// A time as it was stated.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum When {
+    /// "In 30 seconds."
+    In(Duration),
+    /// "At 15:00", epoch ms.
+    At(u64),
+}
+
+/// A believed wait.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Stated {
+    pub(super) wait: Duration,
+    pub(super) source: Source,
+}
+
+impl When {
+    /// The wait from `now` on, in whole ms, rounded up; `None` when it is over, nothing, or too long to be believed.
+    pub(super) fn wait(self, now: u64) -> Option<Duration> {
+        let wait = match self {
+            Self::In(span) => Duration::from_millis(u64::try_from(span.as_nanos().div_ceil(1_000_000)).ok()?),
+            Self::At(at) => Duration::from_millis(at.checked_sub(now)?),
+        };
+        (!wait.is_zero() && wait <= LONGEST_BELIEVED).then_some(wait)
+    }
+}

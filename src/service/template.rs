@@ -1,0 +1,103 @@
+//! Templates with `@WORDS@` to be filled in.
+
+/// Fills in the words.
+pub(super) fn fill(template: &str, words: &[(&str, &str)]) -> String {
+    let mut text = String::new();
+    for (literal, word) in pieces(template) {
+        text.push_str(literal);
+        if let Some(name) = word {
+            let value = words.iter().find(|(known, _)| *known == name).map(|(_, value)| *value);
+            text.push_str(value.unwrap_or_default());
+        }
+    }
+    text
+}
+
+/// The value of a word, and whether the rest of the text is the template's.
+pub(super) fn read<'a>(template: &str, text: &'a str, wanted: &str) -> (Option<&'a str>, bool) {
+    let pieces: Vec<_> = pieces(template).collect();
+    let Some(mut rest) = pieces.first().and_then(|(literal, _)| text.strip_prefix(literal)) else {
+        return (None, false);
+    };
+    let mut found = None;
+    for ((_, word), (next, after)) in pieces.iter().zip(pieces.iter().skip(1)) {
+        // what comes last must be the end
+        let at = if after.is_none() { rest.ends_with(next).then(|| rest.len() - next.len()) } else { rest.find(next) };
+        let Some(at) = at else { return (found, false) };
+        if *word == Some(wanted) {
+            found = found.or(Some(&rest[..at]));
+        }
+        rest = &rest[at + next.len()..];
+    }
+    (found, rest.is_empty())
+}
+
+/// Text, and the word that follows it.
+fn pieces(template: &str) -> impl Iterator<Item = (&str, Option<&str>)> {
+    let mut rest = Some(template);
+    std::iter::from_fn(move || {
+        let text = rest?;
+        let word = text.match_indices('@').find_map(|(start, _)| {
+            let after = &text[start + 1..];
+            let end = after.find('@')?;
+            let name = &after[..end];
+            let is_word = !name.is_empty() && name != "WORDS" && name.bytes().all(|byte| byte.is_ascii_uppercase());
+            is_word.then_some((start, name))
+        });
+        let Some((start, name)) = word else {
+            rest = None;
+            return Some((text, None));
+        };
+        rest = Some(&text[start + name.len() + 2..]);
+        Some((&text[..start], Some(name)))
+    })
+}
+
+/// Text as XML writes it.
+pub(super) fn xml(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for letter in text.chars() {
+        match letter {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            '\'' => out.push_str("&apos;"),
+            _ => out.push(letter),
+        }
+    }
+    out
+}
+
+/// The other way round.
+pub(super) fn unxml(text: &str) -> String {
+    let names = [("&lt;", "<"), ("&gt;", ">"), ("&quot;", "\""), ("&apos;", "'"), ("&amp;", "&")];
+    names.iter().fold(text.to_owned(), |text, (name, letter)| text.replace(name, letter))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEMPLATE: &str = "# @WORDS@ and a@b\n<@ONE@> <@TWO@>\n@ONE@ end\n";
+
+    #[test]
+    fn words_are_filled_in_and_found_again() {
+        let text = fill(TEMPLATE, &[("ONE", "1@x"), ("TWO", "")]);
+        assert_eq!(text, "# @WORDS@ and a@b\n<1@x> <>\n1@x end\n");
+        assert_eq!(read(TEMPLATE, &text, "ONE"), (Some("1@x"), true));
+        assert_eq!(read(TEMPLATE, &text, "TWO"), (Some(""), true));
+        for other in ["", "# @WORDS@ and a@b\n<1> <2>\n1 End\n", &format!("{text}more"), &text.replace("> <", ">  <")] {
+            assert!(!read(TEMPLATE, other, "ONE").1, "{other}");
+        }
+        assert_eq!(read("no words", "no words", "ONE"), (None, true));
+        assert_eq!(read("no words", "no words!", "ONE"), (None, false));
+    }
+
+    #[test]
+    fn xml_and_back() {
+        let text = "a<b>&\"c' &amp; ü";
+        assert_eq!(xml(text), "a&lt;b&gt;&amp;&quot;c&apos; &amp;amp; ü");
+        assert_eq!(unxml(&xml(text)), text);
+    }
+}

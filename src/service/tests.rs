@@ -1,0 +1,377 @@
+//! What each manager would be told, and what is understood of its answers.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::io;
+use std::path::Path;
+
+use super::*;
+
+/// Plays the manager's program: notes what is called, and answers what it was told to, else that all is well.
+#[derive(Debug, Default)]
+struct Stage {
+    called: RefCell<Vec<String>>,
+    answers: RefCell<VecDeque<Said>>,
+}
+
+impl Runner for &Stage {
+    fn run(&self, call: &Call) -> io::Result<Said> {
+        self.called.borrow_mut().push(call.to_string());
+        Ok(self.answers.borrow_mut().pop_front().unwrap_or(Said { ok: true, ..Said::default() }))
+    }
+
+    fn rest(&self) {
+        self.called.borrow_mut().push("(rest)".to_owned());
+    }
+}
+
+fn person(home: &Path) -> Person {
+    Person {
+        uid: 501,
+        name: Some("ann".to_owned()),
+        home: home.to_owned(),
+        config: home.join(".config"),
+        state: home.join("state"),
+    }
+}
+
+fn managers(home: &Path) -> [Box<dyn Manager>; 3] {
+    let ann = person(home);
+    [Box::new(Systemd::of(ann.clone())), Box::new(Launchd::of(ann.clone())), Box::new(Tasks::of(ann))]
+}
+
+fn wanted() -> Wanted {
+    Wanted {
+        program: "/opt/a & b/lessor".into(),
+        variables: vec![("LESSOR_HOME", "/h/100 %".into()), ("LESSOR_CONFIG", "/c/\"x\".toml".into())],
+        socket: Some("/h/100 %/run/lessor.sock".into()),
+    }
+}
+
+fn said(out: &str) -> Said {
+    Said { ok: true, out: out.to_owned(), err: String::new() }
+}
+
+fn no(err: &str) -> Said {
+    Said { ok: false, out: String::new(), err: err.to_owned() }
+}
+
+#[test]
+fn each_action_is_told_in_the_managers_own_words() {
+    let rows: [(usize, Action, &[&str]); 27] = [
+        (0, Action::Check, &["systemctl --user show --property=Version"]),
+        (0, Action::Load { anew: false }, &["systemctl --user daemon-reload"]),
+        (
+            0,
+            Action::Load { anew: true },
+            &["systemctl --user stop lessor.socket lessor.service", "systemctl --user daemon-reload"],
+        ),
+        (
+            0,
+            Action::Enable { loaded: true },
+            &[
+                "systemctl --user reset-failed lessor.socket lessor.service",
+                "systemctl --user enable --now lessor.socket",
+            ],
+        ),
+        (
+            0,
+            Action::Uninstall,
+            &["systemctl --user disable --now lessor.socket", "systemctl --user stop lessor.service"],
+        ),
+        (
+            0,
+            Action::Forget,
+            &["systemctl --user daemon-reload", "systemctl --user reset-failed lessor.socket lessor.service"],
+        ),
+        (
+            0,
+            Action::Start,
+            &[
+                "systemctl --user reset-failed lessor.socket lessor.service",
+                "systemctl --user start lessor.socket lessor.service",
+            ],
+        ),
+        (0, Action::Stop, &["systemctl --user stop lessor.socket lessor.service"]),
+        (
+            0,
+            Action::Restart,
+            &["systemctl --user reset-failed lessor.socket lessor.service", "systemctl --user restart lessor.service"],
+        ),
+        (1, Action::Check, &["launchctl print gui/501"]),
+        (1, Action::Load { anew: false }, &[]),
+        (1, Action::Load { anew: true }, &["launchctl bootout gui/501/lessor"]),
+        (1, Action::Enable { loaded: true }, &["launchctl enable gui/501/lessor"]),
+        (
+            1,
+            Action::Enable { loaded: false },
+            &[
+                "launchctl enable gui/501/lessor",
+                "launchctl bootstrap gui/501 /Users/ann/Library/LaunchAgents/lessor.plist",
+            ],
+        ),
+        (1, Action::Uninstall, &["launchctl bootout gui/501/lessor"]),
+        (1, Action::Forget, &[]),
+        (
+            1,
+            Action::Start,
+            &[
+                "launchctl bootstrap gui/501 /Users/ann/Library/LaunchAgents/lessor.plist",
+                "launchctl kickstart gui/501/lessor",
+            ],
+        ),
+        (1, Action::Stop, &["launchctl kill SIGTERM gui/501/lessor"]),
+        (
+            1,
+            Action::Restart,
+            &[
+                "launchctl bootstrap gui/501 /Users/ann/Library/LaunchAgents/lessor.plist",
+                "launchctl kickstart -k gui/501/lessor",
+            ],
+        ),
+        (2, Action::Check, &["schtasks /Query"]),
+        (2, Action::Load { anew: false }, &["schtasks /Create /TN lessor /XML /Users/ann/state/logon-task.xml /F"]),
+        (2, Action::Enable { loaded: true }, &["schtasks /Run /TN lessor"]),
+        (2, Action::Uninstall, &["schtasks /Delete /TN lessor /F"]),
+        (2, Action::Forget, &[]),
+        (2, Action::Start, &["schtasks /Run /TN lessor"]),
+        (2, Action::Stop, &[]),
+        (2, Action::Restart, &["schtasks /Run /TN lessor"]),
+    ];
+    let managers = managers(Path::new("/Users/ann"));
+    for (which, action, wanted) in rows {
+        let calls: Vec<String> = managers[which].calls(action).iter().map(ToString::to_string).collect();
+        // a path is written with the separators of the system that the test runs on
+        let calls: Vec<String> = calls.iter().map(|call| call.replace('\\', "/")).collect();
+        assert_eq!(calls, wanted, "{} {action:?}", managers[which].name());
+    }
+}
+
+#[test]
+fn what_is_written_can_be_read_again() {
+    for manager in managers(Path::new("/Users/ann")) {
+        let units = manager.units(&wanted()).unwrap();
+        assert_eq!(units.iter().map(|unit| unit.path.clone()).collect::<Vec<_>>(), manager.paths());
+        let reading = manager.read(&units[0].text);
+        assert_eq!(reading.program.as_deref(), Some("/opt/a & b/lessor"), "{}", manager.name());
+        for unit in &units {
+            assert!(manager.read(&unit.text).is_current, "{}", unit.text);
+            let older = unit.text.replace("lessor, which", "Lessor, that").replace("10", "11").replace("0600", "0666");
+            assert!(!manager.read(&older).is_current, "{older}");
+            for word in ["@PROGRAM@", "@VARIABLES@", "@STATE@", "@USER@", "@ARGUMENTS@"] {
+                assert!(!unit.text.contains(word), "{}", unit.text);
+            }
+        }
+    }
+}
+
+#[test]
+fn systemd_is_told_the_users_settings() {
+    let manager = Systemd::of(person(Path::new("/home/ann")));
+    let units = manager.units(&wanted()).unwrap();
+    let lines = |unit: &Unit, beginning: &str| -> Vec<String> {
+        unit.text.lines().filter(|line| line.starts_with(beginning)).map(str::to_owned).collect()
+    };
+    assert_eq!(lines(&units[0], "ExecStart="), ["ExecStart=\"/opt/a & b/lessor\" daemon"]);
+    assert_eq!(
+        lines(&units[0], "Environment="),
+        [r#"Environment="LESSOR_HOME=/h/100 %%""#, r#"Environment="LESSOR_CONFIG=/c/\"x\".toml""#]
+    );
+    assert_eq!(lines(&units[1], "ListenStream="), ["ListenStream=/h/100 %%/run/lessor.sock"]);
+    let usual = Wanted { program: "/usr/bin/lessor".into(), ..Wanted::default() };
+    for program in ["/a'b/lessor", "/a\"b", "/a\\b", "/a\nb"] {
+        let wanted = Wanted { program: program.into(), ..usual.clone() };
+        assert!(manager.units(&wanted).unwrap_err().to_string().starts_with("this program is"));
+    }
+    let units = manager.units(&usual).unwrap();
+    assert_eq!(lines(&units[0], "ExecStart="), ["ExecStart=/usr/bin/lessor daemon"]);
+    assert_eq!(lines(&units[1], "ListenStream="), ["ListenStream=%t/lessor/lessor.sock"]);
+    for (socket, why) in [("/a\nb", "control"), ("/a ", "blank"), ("/a\\", "backslash"), (&*"/x".repeat(60), "long")] {
+        let wanted = Wanted { socket: Some(socket.into()), ..usual.clone() };
+        let error = manager.units(&wanted).unwrap_err().to_string();
+        assert!(error.contains(why), "{error}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn launchd_is_told_the_users_settings() {
+    let manager = Launchd::of(person(Path::new("/Users/ann")));
+    let text = &manager.units(&wanted()).unwrap()[0].text;
+    for part in [
+        "<string>/opt/a &amp; b/lessor</string>\n\t\t<string>daemon</string>",
+        "\t\t<key>LESSOR_HOME</key>\n\t\t<string>/h/100 %</string>\n\t\t<key>LESSOR_CONFIG</key>\n\t\t<string>/c/&quot;x&quot;.toml</string>",
+        "<key>RunAtLoad</key>\n\t<true/>",
+        "<key>SuccessfulExit</key>\n\t\t<false/>",
+        "<key>Umask</key>\n\t<integer>63</integer>",
+        "<string>/Users/ann/state/launchd.log</string>",
+    ] {
+        assert!(text.contains(part), "{part} in {text}");
+    }
+    assert_tags_close(text);
+}
+
+#[test]
+fn windows_is_told_the_users_settings() {
+    let mut ann = person(Path::new("/Users/ann"));
+    ann.name = Some("HOME&CO\\ann".to_owned());
+    let manager = Tasks::of(ann);
+    let unit = &manager.units(&wanted()).unwrap()[0];
+    for part in [
+        "<UserId>HOME&amp;CO\\ann</UserId>",
+        "<Command>/opt/a &amp; b/lessor</Command>",
+        "<Arguments>--config &quot;/c/&quot;x&quot;.toml&quot; daemon --launch</Arguments>",
+        "<RunLevel>LeastPrivilege</RunLevel>",
+    ] {
+        assert!(unit.text.contains(part), "{part} in {}", unit.text);
+    }
+    assert_tags_close(&unit.text);
+    let hints = manager.hints(&wanted(), &State::default());
+    assert!(hints[0].contains("setx LESSOR_HOME"), "{hints:?}");
+    // written as Windows reads it, and read back
+    let directory = tempfile::tempdir().unwrap();
+    let unit = Unit { path: directory.path().join("a/b.xml"), ..unit.clone() };
+    assert_eq!(unit.write().unwrap(), Change::Written);
+    assert!(std::fs::read(&unit.path).unwrap().starts_with(&[0xff, 0xfe, b'<', 0]));
+    assert_eq!(unit::text(&unit.path).unwrap(), unit.text);
+    assert_eq!(unit.write().unwrap(), Change::Unchanged);
+}
+
+/// Every element that begins ends, in order.
+fn assert_tags_close(text: &str) {
+    let mut open = Vec::new();
+    for part in text.split('<').skip(1) {
+        let tag = part.split('>').next().unwrap();
+        let name = tag.split(' ').next().unwrap();
+        match tag {
+            _ if tag.starts_with(['?', '!']) || tag.ends_with('/') => {}
+            _ if name.starts_with('/') => assert_eq!(open.pop().as_deref(), Some(&name[1..]), "{text}"),
+            _ => open.push(name.to_owned()),
+        }
+    }
+    assert!(open.is_empty(), "{open:?}");
+}
+
+#[test]
+fn systemds_answers_are_understood() {
+    let manager = Systemd::of(person(Path::new("/home/ann")));
+    let text = "Listen=/run/user/501/lessor/lessor.sock (Stream)\nResult=success\nId=lessor.socket\nLoadState=loaded\n\
+                ActiveState=active\nSubState=running\nFragmentPath=/u/lessor.socket\nUnitFileState=enabled\n\
+                DropInPaths=\n\nNRestarts=2\nMainPID=77\nStatusText=1 lease, 2 accounts (2 ready), queue 0\n\
+                Result=success\nId=lessor.service\nLoadState=loaded\nActiveState=active\nSubState=running\n\
+                FragmentPath=/u/lessor.service\nDropInPaths=/u/lessor.service.d/a.conf\nUnitFileState=indirect\n";
+    let state = manager.understand(&[said(text)]);
+    assert_eq!(
+        state,
+        State {
+            installed: true,
+            enabled: true,
+            active: true,
+            word: "active (running)".into(),
+            pid: Some(77),
+            listening: Some(true),
+            socket: Some("/run/user/501/lessor/lessor.sock".into()),
+            lingers: Some(false),
+            said: Some("1 lease, 2 accounts (2 ready), queue 0".into()),
+            restarts: Some(2),
+            files: ["/u/lessor.service", "/u/lessor.service.d/a.conf", "/u/lessor.socket"].map(str::to_owned).into(),
+        }
+    );
+    assert!(manager.hints(&wanted(), &state)[0].contains("loginctl enable-linger"));
+    let failed = text
+        .replace("MainPID=77", "MainPID=0")
+        .replace(
+            "ActiveState=active\nSubState=running\nFragmentPath=/u/lessor.service",
+            "ActiveState=failed\nSubState=failed\nFragmentPath=/u/lessor.service",
+        )
+        .replace("Result=success\nId=lessor.service", "Result=exit-code\nId=lessor.service");
+    let state = manager.understand(&[said(&failed)]);
+    assert_eq!((state.active, state.pid, state.word.as_str()), (false, None, "failed (failed): exit-code"));
+    let none =
+        "Id=lessor.socket\nLoadState=not-found\nActiveState=inactive\n\nId=lessor.service\nLoadState=not-found\n";
+    let state = manager.understand(&[said(none)]);
+    assert!(!state.installed && !state.enabled && state.listening.is_none(), "{state:?}");
+}
+
+#[test]
+fn launchds_and_windows_answers_are_understood() {
+    let [_, launchd, tasks] = managers(Path::new("/Users/ann"));
+    let loaded = "gui/501/lessor = {\n\tactive count = 1\n\tpath = /Users/ann/Library/LaunchAgents/lessor.plist\n\
+                  \ttype = LaunchAgent\n\tstate = running\n\n\tprogram = /opt/lessor\n\tpid = 77\n\truns = 3\n}\n";
+    let disabled = "disabled services = {\n\t\t\"com.x\" => disabled\n\t\t\"lessor\" => enabled\n}\n";
+    let state = launchd.understand(&[said(loaded), said(disabled)]);
+    assert!(state.installed && state.enabled && state.active, "{state:?}");
+    assert_eq!((state.pid, state.restarts), (Some(77), Some(2)));
+    for off in ["\"lessor\" => disabled", "\"lessor\" => true"] {
+        assert!(!launchd.understand(&[said(loaded), said(&format!("{{\n\t{off}\n}}"))]).enabled);
+    }
+    let idle = launchd.understand(&[said("x = {\n\tstate = not running\n}"), said("")]);
+    assert!(idle.installed && !idle.active && idle.pid.is_none(), "{idle:?}");
+    assert!(!launchd.understand(&[no("Could not find service"), said("")]).installed);
+
+    let task = tasks.units(&wanted()).unwrap()[0].text.clone();
+    let state = tasks.understand(&[said(&task)]);
+    assert!(state.installed && state.enabled, "{state:?}");
+    let off = task.replace("<Settings>", "<Settings><Enabled>false</Enabled>");
+    assert!(!tasks.understand(&[said(&off)]).enabled);
+    assert!(!tasks.understand(&[no("ERROR: The system cannot find the file specified.")]).installed);
+}
+
+/// The answer to the questions, for an installed service.
+fn loaded() -> Said {
+    said("Id=lessor.socket\nLoadState=loaded\n\nId=lessor.service\nLoadState=loaded\n")
+}
+
+#[test]
+fn installing_twice_is_installing_once_and_uninstalling_leaves_nothing() {
+    let home = tempfile::tempdir().unwrap();
+    let stage = Stage::default();
+    let service = Service::with(Box::new(Systemd::of(person(home.path()))), &stage);
+    for change in [Change::Written, Change::Unchanged] {
+        // check, reload, and the question; reset, enable, and the question
+        stage.answers.borrow_mut().extend([said(""), said(""), loaded(), no("not loaded"), said(""), loaded()]);
+        let (done, state) = service.install(&wanted()).unwrap();
+        assert!(state.installed && done.iter().all(|done| done.change == change), "{done:?}");
+    }
+    assert_eq!(service.reading(), Reading { program: Some("/opt/a & b/lessor".into()), is_current: true });
+    assert_eq!(service.uninstall().unwrap().len(), 2);
+    assert!(service.manager().paths().iter().all(|path| !path.exists()));
+    assert_eq!(service.uninstall().unwrap(), []);
+}
+
+#[test]
+fn a_manager_that_is_not_there_or_looks_elsewhere_is_told_of() {
+    let home = tempfile::tempdir().unwrap();
+    let stage = Stage::default();
+    let service = Service::with(Box::new(Systemd::of(person(home.path()))), &stage);
+    let bus = no("Failed to connect to bus: No medium found\n");
+    stage.answers.borrow_mut().push_back(bus.clone());
+    let error = service.install(&wanted()).unwrap_err();
+    assert_eq!(error.to_string(), "systemd cannot be reached: Failed to connect to bus: No medium found");
+    assert!(error.hint().unwrap().contains("enable-linger"));
+    assert!(service.manager().paths().iter().all(|path| !path.exists()), "nothing is written for nobody");
+    // the units go even if nobody can be told
+    stage.answers.borrow_mut().extend([said(""), said(""), loaded(), said(""), said(""), loaded()]);
+    service.install(&wanted()).unwrap();
+    stage.answers.borrow_mut().push_back(bus);
+    assert_eq!(service.uninstall().unwrap().len(), 2);
+    // it takes no notice
+    let error = service.install(&wanted()).unwrap_err();
+    assert!(matches!(error, ServiceError::NotSeen { .. }) && error.hint().unwrap().contains("XDG_CONFIG_HOME"));
+}
+
+#[test]
+fn what_needs_a_moment_is_tried_again() {
+    let home = tempfile::tempdir().unwrap();
+    let stage = Stage::default();
+    let service = Service::with(Box::new(Launchd::of(person(home.path()))), &stage);
+    stage.answers.borrow_mut().extend([said(""), no("37: Operation already in progress"), said("")]);
+    service.act(Action::Enable { loaded: false }).unwrap();
+    let called = stage.called.borrow();
+    let verbs: Vec<_> = called.iter().map(|call| call.split(' ').nth(1).unwrap_or("rest")).collect();
+    assert_eq!(verbs, ["enable", "bootstrap", "rest", "bootstrap"]);
+    drop(called);
+    stage.answers.borrow_mut().extend([said(""), no("3: No such process")]);
+    let error = service.act(Action::Start).unwrap_err().to_string();
+    assert_eq!(error, "`launchctl kickstart gui/501/lessor` failed: 3: No such process");
+}

@@ -1,0 +1,343 @@
+//! `import`, `export`, `doctor`: from other tools' files to a leased account.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use super::support::{Done, Home, feed};
+
+/// 2100; a day after that.
+const FAR: u64 = 4_102_444_800_000;
+const FARTHER: u64 = FAR + 86_400_000;
+
+/// A home of lessor's, and one of the user's, in which other tools keep things.
+struct Machine {
+    lessor: Home,
+    user: tempfile::TempDir,
+}
+
+impl Machine {
+    fn new() -> Self {
+        Self { lessor: Home::new(), user: tempfile::tempdir().unwrap() }
+    }
+
+    fn path(&self, path: &str) -> PathBuf {
+        self.user.path().join(path)
+    }
+
+    fn write(&self, path: &str, content: &Value) -> PathBuf {
+        self.write_text(path, &content.to_string())
+    }
+
+    fn write_text(&self, path: &str, content: &str) -> PathBuf {
+        let path = self.path(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, content).unwrap();
+        close(&path);
+        path
+    }
+
+    /// With nothing of the caller's environment in which a key or a path could be.
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(super::support::PROGRAM);
+        command.env_clear().env("HOME", self.user.path()).env("LESSOR_HOME", self.lessor.path());
+        command.args(args);
+        command
+    }
+
+    fn run(&self, args: &[&str]) -> Done {
+        feed(self.command(args), "")
+    }
+
+    fn json(&self, args: &[&str]) -> Value {
+        let done = self.run(&[args, &["--json"]].concat()).ok();
+        serde_json::from_str(&done.out).unwrap_or_else(|error| panic!("{args:?}: {error}: {}", done.out))
+    }
+
+    /// Outcomes of an import, with the names of the accounts.
+    fn import(&self, args: &[&str]) -> Vec<(String, String)> {
+        let report = self.json(&[&["import"], args].concat());
+        let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
+        let rows = report["entries"].as_array().unwrap();
+        rows.iter().map(|row| (text(&row["outcome"]), text(&row["email"]))).collect()
+    }
+
+    fn accounts(&self) -> Vec<Value> {
+        self.json(&["account", "list"]).as_array().unwrap().clone()
+    }
+
+    fn account(&self, name: &str) -> Value {
+        self.json(&["account", "show", name])
+    }
+}
+
+fn close(path: &Path) {
+    std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+}
+
+/// No longer wait is believed than a month.
+fn tomorrow() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    u64::try_from(now.as_millis()).unwrap() + 86_400_000
+}
+
+fn pairs(rows: &[(&str, &str)]) -> Vec<(String, String)> {
+    rows.iter().map(|(outcome, email)| ((*outcome).to_owned(), (*email).to_owned())).collect()
+}
+
+fn claude(refresh: &str, ends: u64) -> Value {
+    json!({ "claudeAiOauth": { "accessToken": format!("sk-ant-oat01-FAKE-{refresh}"), "refreshToken": format!("sk-ant-ort01-FAKE-{refresh}"),
+        "expiresAt": ends, "scopes": ["user:inference"], "subscriptionType": "max", "rateLimitTier": "default_claude_max_5x" },
+        "mcpOAuth": { "keep": "me" } })
+}
+
+fn antigravity() -> Value {
+    json!({ "version": 4, "activeIndex": 0, "accounts": [
+        { "email": "one@example.org", "refreshToken": "1//FAKE-one", "projectId": "own", "managedProjectId": "managed",
+          "addedAt": 1_700_000_000_000_u64, "lastUsed": 1_700_000_000_001_u64,
+          "rateLimitResetTimes": { "claude": tomorrow(), "gemini-antigravity:gemini-3-pro": 1000 } },
+        { "email": "two@example.org", "refreshToken": "1//FAKE-two", "addedAt": 1_700_000_000_000_u64, "lastUsed": 0,
+          "enabled": false, "verificationRequired": true, "verificationUrl": "https://accounts.google.com/verify" } ] })
+}
+
+#[test]
+fn everything_is_found_taken_in_and_left_as_it_is() {
+    let machine = Machine::new();
+    let store = antigravity();
+    let files = [
+        machine.write(".config/opencode/antigravity-accounts.json", &store),
+        machine.write(".claude/.credentials.json", &claude("r1", FAR)),
+        machine.write(
+            ".claude.json",
+            &json!({ "numStartups": 1, "oauthAccount": { "emailAddress": "me@example.org", "accountUuid": "uuid-1" } }),
+        ),
+        machine.write(".codex/auth.json", &json!({ "OPENAI_API_KEY": "sk-FAKE-codex", "tokens": null })),
+        machine.write(
+            ".local/share/opencode/auth.json",
+            &json!({ "openai": { "type": "api", "key": "sk-FAKE-codex" }, "nobody": { "type": "api", "key": "sk-FAKE-x" } }),
+        ),
+        machine.write_text(".gemini/oauth_creds.json", "{\"refresh_token\": \"1//FAKE"),
+    ];
+    let before: Vec<Vec<u8>> = files.iter().map(|path| std::fs::read(path).unwrap()).collect();
+
+    let plan = machine.json(&["import", "--dry-run"]);
+    assert!(machine.accounts().is_empty(), "a dry run changes nothing");
+    let report = machine.json(&["import"]);
+    let outcomes = |report: &Value| {
+        let rows = report["entries"].as_array().unwrap();
+        rows.iter().map(|row| (row["outcome"].clone(), row["message"].clone())).collect::<Vec<_>>()
+    };
+    assert_eq!(outcomes(&plan), outcomes(&report), "a dry run says what happens");
+    assert_eq!(
+        report["summary"],
+        json!({ "added": 3, "updated": 0, "same": 1, "linked": 1, "refused": 1, "broken": 1 })
+    );
+    let refused = report["entries"].as_array().unwrap().iter().find(|row| row["outcome"] == "refused").unwrap();
+    assert!(refused["message"].as_str().unwrap().contains("providers"), "{refused}");
+    let broken = report["files"].as_array().unwrap().iter().find(|file| !file["error"].is_null()).unwrap();
+    assert!(
+        broken["path"].as_str().unwrap().ends_with("oauth_creds.json")
+            && broken["error"].as_str().unwrap().contains("JSON")
+    );
+
+    let mine = machine.account("me@example.org");
+    assert_eq!(
+        (&mine["tier"], &mine["account_id"], &mine["state"]),
+        (&json!("ultra"), &json!("uuid-1"), &json!("ready"))
+    );
+    assert_eq!(mine["link"]["mode"], "link");
+    assert_eq!(mine["link"]["path"], files[1].to_str().unwrap());
+    assert_eq!(mine["credential_expires_at"], FAR);
+    let one = machine.account("one@example.org");
+    assert_eq!((&one["project_id"], &one["limits"][0]["key"]), (&json!("managed"), &json!("claude")));
+    assert_eq!(
+        (one["limits"].as_array().unwrap().len(), &one["limits"][0]["until"]),
+        (1, &store["accounts"][0]["rateLimitResetTimes"]["claude"])
+    );
+    let two = machine.account("two@example.org");
+    assert_eq!((&two["enabled"], &two["state"]), (&json!(false), &json!("disabled")));
+    assert!(two["state_reason"].as_str().unwrap().contains("https://accounts.google.com/verify"), "{two}");
+
+    let second = machine.json(&["import"]);
+    assert_eq!(
+        second["summary"],
+        json!({ "added": 0, "updated": 0, "same": 5, "linked": 0, "refused": 1, "broken": 1 })
+    );
+    assert_eq!(machine.accounts().len(), 4);
+    let after: Vec<Vec<u8>> = files.iter().map(|path| std::fs::read(path).unwrap()).collect();
+    assert_eq!(before, after);
+    let log = std::fs::read_to_string(machine.lessor.places().log).unwrap();
+    assert!(!log.contains("FAKE"), "{log}");
+}
+
+#[test]
+fn a_newer_token_updates_an_older_one_does_not_also_after_a_restart() {
+    let machine = Machine::new();
+    machine.write(".claude.json", &json!({ "oauthAccount": { "emailAddress": "me@example.org" } }));
+    let import = |content: &Value| {
+        machine.write(".claude/.credentials.json", content);
+        machine.import(&["--from", "claude", "--take-over"])
+    };
+    assert_eq!(import(&claude("r1", FAR)), pairs(&[("added", "me@example.org")]));
+    assert_eq!(import(&claude("r2", FARTHER)), pairs(&[("updated", "me@example.org")]));
+    machine.run(&["stop"]).ok();
+    assert_eq!(import(&claude("r1", FARTHER + 5)), pairs(&[("same", "me@example.org")]), "that one was there before");
+    assert_eq!(machine.account("me@example.org")["credential_expires_at"], FARTHER);
+    assert_eq!(machine.account("me@example.org")["link"]["mode"], "take-over");
+    // removed is forgotten
+    machine.run(&["account", "remove", "me@example.org"]).ok();
+    assert_eq!(import(&claude("r1", FAR)), pairs(&[("added", "me@example.org")]));
+}
+
+#[test]
+fn one_file_or_one_tool_and_what_comes_of_it() {
+    let machine = Machine::new();
+    let store = machine.write("elsewhere/store.json", &antigravity());
+    let broken = machine.write_text("elsewhere/broken.json", "{");
+    let path = |path: &Path| path.to_str().unwrap().to_owned();
+    let done = machine.run(&["import", &path(&broken), &path(&store)]).ok();
+    done.says("2 added, 1 broken").complains("broken.json: it is not JSON");
+    machine.run(&["import", &path(&broken)]).exits(1).complains("broken.json");
+    machine.run(&["import", "/nowhere/x.json"]).exits(1).complains("no such file");
+    machine.run(&["import", "--from", "codex"]).exits(1).says("nothing was found");
+    machine.run(&["import", "--from", "nosuch"]).exits(2).complains("claude-code");
+    machine.run(&["import", "--from", "codex", "x.json"]).exits(2);
+    machine.run(&["import", "--share", "--take-over"]).exits(2);
+    machine.run(&["import"]).ok().says("nothing was found");
+    // a directory of a tool's
+    let directory = machine.path("manager");
+    for number in 0..3 {
+        machine.write(
+            &format!("manager/accounts/{number}.json"),
+            &json!({ "id": format!("id-{number}"), "email": format!("m{number}@example.org"), "token":
+                { "access_token": "ya29.FAKE", "refresh_token": format!("1//FAKE-{number}"), "expiry_timestamp": FAR / 1000,
+                  "project_id": "p" }, "custom_label": "same label" }),
+        );
+    }
+    machine.write("manager/accounts.json", &json!({ "version": "2.0", "accounts": [], "current_account_id": null }));
+    assert_eq!(machine.import(&[&path(&directory)]).len(), 3);
+    let labels: Vec<Value> = machine.accounts().iter().map(|account| account["label"].clone()).collect();
+    assert_eq!(labels.iter().filter(|label| **label == "same label").count(), 1, "{labels:?}");
+}
+
+#[test]
+fn share_is_for_what_has_locks() {
+    let machine = Machine::new();
+    machine.write(".claude/.credentials.json", &claude("r1", FAR));
+    let tokens = json!({ "tokens": { "access_token": "FAKE", "refresh_token": "rt-FAKE", "account_id": "acc" } });
+    machine.write(".codex/auth.json", &tokens);
+    let done = machine.run(&["import", "--share"]).ok();
+    done.says("1 linked, 1 refused").says("under Claude Code's own locks").says("--take-over");
+    machine.run(&["import", "--from", "codex", "--share"]).exits(1);
+    machine.run(&["import", "--from", "codex", "--take-over"]).ok().says("must from now on run through `lessor run`");
+}
+
+#[test]
+fn open_files_are_pointed_out_and_hostile_ones_harmless() {
+    let machine = Machine::new();
+    let store = machine.write(
+        ".config/opencode/anthropic-accounts.json",
+        &json!({ "version": 1, "accounts": [
+        { "refresh": "sk-ant-ort01-FAKE", "access": "sk-ant-oat01-FAKE", "expires": FAR, "addedAt": 5000 }] }),
+    );
+    std::fs::set_permissions(&store, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+    // a pipe that nobody writes to, a link in a circle, a file that is far too large
+    std::fs::create_dir_all(machine.path(".codex")).unwrap();
+    let pipe = machine.path(".codex/auth.json");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    std::fs::create_dir_all(machine.path(".gemini")).unwrap();
+    let link = machine.path(".gemini/oauth_creds.json");
+    std::os::unix::fs::symlink(&link, &link).unwrap();
+    let large = machine.write_text(".claude/.credentials.json", "");
+    std::fs::File::options().write(true).open(large).unwrap().set_len(100 << 20).unwrap();
+    let done = machine.run(&["import"]).ok().complains("mode 0644").complains("chmod 600");
+    let done = done.complains("not a file").complains("cannot be read").complains("larger than 8 MiB");
+    done.says("1 linked, 3 broken");
+}
+
+#[test]
+fn settings_are_shown_and_taken_over_when_accepted() {
+    let machine = Machine::new();
+    let settings = json!({ "account_selection_strategy": "sticky", "max_cache_first_wait_seconds": 60,
+        "soft_quota_threshold_percent": 80, "health_score": { "max_score": 0 } });
+    machine.write(".config/opencode/antigravity.json", &settings);
+    let config = machine.lessor.path().join("config.toml");
+    std::fs::write(&config, "# mine\n[leases]\nper_account = 2\n").unwrap();
+    let done = machine.run(&["import"]).ok().says("selection.strategy = \"sticky\"").says("--accept-config");
+    // what holds already is no change, what cannot hold is said
+    assert!(!done.out.contains("max_cache_wait"), "{done:?}");
+    done.complains("health_score.max_score");
+    assert_eq!(machine.json(&["import", "--dry-run"])["config"].as_array().unwrap().len(), 2);
+    assert_eq!(std::fs::read_to_string(&config).unwrap(), "# mine\n[leases]\nper_account = 2\n");
+    machine.run(&["import", "--accept-config"]).ok().says("they are in the configuration now");
+    let text = std::fs::read_to_string(&config).unwrap();
+    assert!(
+        text.starts_with("# mine\n[leases]\nper_account = 2\n") && text.contains("strategy = \"sticky\""),
+        "{text}"
+    );
+    assert_eq!(machine.json(&["import"])["config"], json!([]));
+}
+
+#[test]
+fn an_export_can_be_taken_in_again() {
+    let machine = Machine::new();
+    machine.write(".config/opencode/antigravity-accounts.json", &antigravity());
+    machine.write(".claude/.credentials.json", &claude("r1", FAR));
+    assert_eq!(machine.import(&[]).len(), 3);
+    machine.run(&["account", "set", "one@example.org", "label=first", "max_leases=3", "priority=2"]).ok();
+    let shown = |machine: &Machine| {
+        let mut accounts = machine.accounts();
+        for account in &mut accounts {
+            let fields = account.as_object_mut().unwrap();
+            fields.retain(|name, _| !["id", "created_at"].contains(&name.as_str()));
+        }
+        accounts
+    };
+    let before = shown(&machine);
+
+    let plain = machine.run(&["export"]).ok();
+    assert!(!plain.out.contains("FAKE") && plain.out.contains("one@example.org"), "{plain:?}");
+    machine.run(&["export", "--secrets"]).exits(2).complains("--yes");
+    let file = machine.path("export.json");
+    machine.run(&["export", "--secrets", "--yes", "-o", file.to_str().unwrap()]).ok().complains("0600");
+    let mode = std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(&file).unwrap());
+    assert_eq!(mode & 0o777, 0o600);
+    assert!(std::fs::read_to_string(&file).unwrap().contains("1//FAKE-one"));
+
+    assert!(machine.import(&[file.to_str().unwrap()]).iter().all(|(outcome, _)| outcome == "same"));
+    machine.run(&["account", "remove", "--all", "--yes"]).ok();
+    assert_eq!(machine.import(&[file.to_str().unwrap()]).len(), 3);
+    assert_eq!(shown(&machine), before);
+}
+
+#[test]
+fn the_doctor_sees_what_is_wrong_and_says_what_to_do() {
+    let machine = Machine::new();
+    machine.run(&["doctor"]).exits(1).says("there are no accounts").says("lessor import");
+    let credentials = machine.write(".claude/.credentials.json", &claude("r1", FAR));
+    machine.run(&["import"]).ok();
+    machine.run(&["doctor"]).ok().says("1 of 1 account can serve").says("1 credential of Claude Code");
+    std::fs::set_permissions(&credentials, std::os::unix::fs::PermissionsExt::from_mode(0o640)).unwrap();
+    let same =
+        json!({ "anthropic": { "type": "oauth", "refresh": "sk-ant-ort01-FAKE-r1", "access": "x", "expires": FAR } });
+    machine.write(".local/share/opencode/auth.json", &same);
+    let done = machine.run(&["doctor"]).exits(1).says("chmod 600").says("have the same login, by their token");
+    assert!(!done.out.contains("FAKE"), "{done:?}");
+    let report = feed(machine.command(&["doctor", "--json"]), "").exits(1);
+    let report: Value = serde_json::from_str(&report.out).unwrap();
+    assert_eq!((&report["healthy"], &report["findings"][0]["level"]), (&json!(false), &json!("broken")));
+    std::fs::write(machine.lessor.path().join("config.toml"), "[leases]\nper_acount = 2\n").unwrap();
+    machine.run(&["doctor"]).exits(1).says("per_acount");
+}
+
+#[test]
+fn an_imported_login_is_leased() {
+    let machine = Machine::new();
+    machine.write(".claude/.credentials.json", &claude("r1", FAR));
+    machine.run(&["import"]).ok();
+    // the agent is known by its program's name
+    let agent = machine.write_text("bin/claude", "#!/bin/sh\necho \"$CLAUDE_CODE_OAUTH_TOKEN\"\n");
+    std::fs::set_permissions(&agent, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    machine.run(&["run", "--direct", "--", agent.to_str().unwrap()]).ok().says("sk-ant-oat01-FAKE-r1");
+}
