@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::limits::{Reason, Scope};
+use crate::limits::{self, Reason, Scope};
 
 use super::account::{AccountRecord, Standing, Tier};
 use super::error::Refusal;
@@ -106,6 +106,19 @@ impl Finding {
     pub fn reported(reason: Reason, wait: Option<Duration>) -> Self {
         let wait = wait.map(Stated::In);
         Self { reason, scope: None, wait, source: Source::Report, evidence: None, link: None }
+    }
+
+    /// What an upstream's own answer said.
+    #[must_use]
+    pub fn read(verdict: &limits::Verdict) -> Self {
+        Self {
+            reason: verdict.reason,
+            scope: Some(verdict.scope),
+            wait: verdict.wait.map(Stated::In),
+            source: Source::Server,
+            evidence: Some(verdict.evidence.as_str().into()),
+            link: verdict.link.as_deref().map(Into::into),
+        }
     }
 }
 

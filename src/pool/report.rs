@@ -10,7 +10,6 @@ use super::blame::{Step, may_be_the_request};
 use super::command::{AccountChange, Action, Ask, Decision, Effect, Finding, Outcome, Reply, Stated};
 use super::counting::climbs;
 use super::error::{Kind, Refusal, Why};
-use super::hot::most_of;
 use super::id::{ConnectionId, Fence};
 use super::lease::{Bind, Ending, Lease};
 use super::limit::{Limit, Source, model_key};
@@ -207,7 +206,7 @@ impl Pool {
         // after a restart nothing new is granted before the holders had time to come back
         let choice = match self.grace_until {
             Some(until) => Choice::Wait { kind: Kind::NoCapacity, earliest: Some(until) },
-            None => self.other_quota(now, lease, &ask).unwrap_or_else(|| self.choose(now, &ask, now.mono)),
+            None => self.choose_without(now, lease, &ask),
         };
         if let Choice::Grant { slot, by, other } = choice
             && !self.draining
@@ -245,18 +244,32 @@ impl Pool {
         Decision { reason, scope, ..decision(Action::Stop, Duration::ZERO, None) }
     }
 
+    /// Chooses as if the lease had ended: one that moves makes room itself, for its account's other quota too.
+    fn choose_without(&mut self, now: Now, lease: &Lease, ask: &Ask) -> Choice {
+        let Some(&slot) = self.slots.get(&lease.account) else { return self.choose(now, ask, now.mono) };
+        let account = &mut self.accounts[slot];
+        let before = (account.leases, account.exclusive);
+        (account.leases, account.exclusive) = (account.leases - 1, false);
+        self.refresh(slot);
+        let choice = match self.other_quota(now, slot, ask) {
+            Some(choice) => choice,
+            None => self.choose(now, ask, now.mono),
+        };
+        let account = &mut self.accounts[slot];
+        (account.leases, account.exclusive) = before;
+        self.refresh(slot);
+        choice
+    }
+
     /// The other quota of the lease's own account, where that goes before another account.
-    fn other_quota(&self, now: Now, lease: &Lease, ask: &Ask) -> Option<Choice> {
+    fn other_quota(&self, now: Now, slot: usize, ask: &Ask) -> Option<Choice> {
         let lanes = self.lanes(&ask.target);
-        let slot = *self.slots.get(&lease.account)?;
         if self.settings.quota.fallback != Fallback::SameAccountFirst || lanes.second.is_none() {
             return None;
         }
-        // the lease that moves makes the room itself
-        let account = &self.accounts[slot];
-        let room = account.leases <= most_of(&self.settings.leases, account.policy.capacity);
-        let open = self.obstacle(slot, ask, now).is_none_or(|(why, _)| why == Why::Busy && room);
-        open.then(|| Choice::Grant { slot, by: By::SameAccount, other: is_closed(account, lanes.first, now) })
+        let other = is_closed(&self.accounts[slot], lanes.first, now);
+        let grant = Choice::Grant { slot, by: By::SameAccount, other };
+        self.obstacle(slot, ask, now).is_none().then_some(grant)
     }
 
     fn display_of(&self, lease: &Lease) -> Option<Box<str>> {

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use crate::limits::Scope;
+use crate::limits::{self, Scope};
 
 use super::glob;
-use super::limit::Limit;
+use super::limit::{Limit, model_key};
 use super::target::Quota;
 use super::time::{Now, Wall};
 
@@ -34,6 +34,26 @@ pub struct Window {
 pub struct Usage {
     /// One entry for each window and key.
     pub windows: Vec<Window>,
+}
+
+impl Window {
+    /// A window an upstream's answer to a request of `quota` told of, where it says how much is used.
+    #[must_use]
+    pub fn read(window: &limits::Window, quota: Quota<'_>, now: Wall) -> Option<Self> {
+        let spent = window.spent.then_some(1.0);
+        let key = match (window.scope, quota.limited_as()) {
+            (Scope::Model, Some(model)) => model_key(quota.key, model),
+            (Scope::Model | Scope::Pool, _) => quota.key.to_owned(),
+            (Scope::Account | Scope::Request | Scope::Service, _) => String::new(),
+        };
+        Some(Self {
+            name: window.name.clone(),
+            utilization: window.utilization.or(spent)?,
+            resets_at: window.resets_at.map(Wall),
+            as_of: now,
+            key,
+        })
+    }
 }
 
 impl Usage {
