@@ -52,6 +52,7 @@ pub mod config;
 pub mod credential;
 #[deny(clippy::disallowed_methods)]
 pub mod daemon;
+pub mod http;
 #[deny(clippy::disallowed_methods)]
 pub mod limits;
 #[deny(clippy::disallowed_methods)]

@@ -9,17 +9,19 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("protocol", &["pool", "limits"]),
     ("store", &["pool", "credential", "limits"]),
     ("provider", &["limits", "pool"]),
-    ("usage", &["provider", "limits", "pool"]),
-    ("credential", &["pool", "limits", "provider", "store"]),
+    ("usage", &["http", "provider", "limits", "pool"]),
+    ("credential", &["http", "pool", "limits", "provider", "store"]),
     ("config", &["pool", "limits"]),
     ("service", &[]),
     ("watch", &[]),
+    ("http", &[]),
     ("client", &["protocol", "pool", "config"]),
     (
         "daemon",
         &[
             "client",
             "service",
+            "http",
             "watch",
             "config",
             "credential",
@@ -33,7 +35,19 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ),
     (
         "gateway",
-        &["daemon", "service", "config", "credential", "usage", "provider", "store", "protocol", "limits", "pool"],
+        &[
+            "daemon",
+            "http",
+            "service",
+            "config",
+            "credential",
+            "usage",
+            "provider",
+            "store",
+            "protocol",
+            "limits",
+            "pool",
+        ],
     ),
 ];
 
