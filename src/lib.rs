@@ -25,6 +25,7 @@
 //! | [`protocol`] | calls and answers, JSON lines and binary frames, without I/O; lease ids |
 //! | [`provider`] | what each upstream is: families, quotas, headers, environment variables |
 //! | [`credential`] | secrets that cannot be printed |
+//! | [`usage`] | what accounts have used, as their providers tell when asked, within a budget |
 //! | [`watch`] | notices that a file has changed, however its editor writes it |
 //! | [`pool`] | **pure**: accounts, leases, queue, sessions, strategies, health, limits, decisions |
 //! | [`limits`] | **pure**: why an upstream refused, and how far the refusal reaches |
@@ -63,4 +64,6 @@ pub mod protocol;
 pub mod provider;
 pub mod service;
 pub mod store;
+#[deny(clippy::disallowed_methods)]
+pub mod usage;
 pub mod watch;

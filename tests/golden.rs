@@ -12,7 +12,8 @@ use lessor::protocol::{
     ErrorAccount, ErrorInfo, EventInfo, ExportAccounts, ExportInfo, ExportedAccount, ExportedCredential, ExportedLink,
     FromServer, Hello, HelloInfo, HolderInfo, ImportAccounts, ImportEntry, ImportInfo, ImportLimit, ImportWindow,
     ImportedEntry, LeaseInfo, LeaseRef, LeaseRow, LimitInfo, LinkInfo, ListAccounts, MAGIC, Nothing, QueueRow,
-    ReloadInfo, Report, RequestId, SecretText, ServerFrames, SetAccount, Subscribe, UsageInfo, encode_call,
+    RekeyInfo, ReloadInfo, Report, RequestId, SecretText, ServerFrames, SetAccount, Subscribe, UsageInfo,
+    VerifyAccount, encode_call,
 };
 
 fn text(text: &str) -> Option<String> {
@@ -130,6 +131,10 @@ fn calls() -> Vec<Call> {
             dry_run: true,
         })),
         Call::ExportAccounts(ExportAccounts { secrets: true }),
+        Call::Token(Box::new(Acquire { provider: "openai".into(), bind: BindTo::Pid(4711), ..Acquire::default() })),
+        Call::AskUsage(AccountRef { account: "work".into() }),
+        Call::VerifyAccount(VerifyAccount { account: "work".into(), confirmed: true }),
+        Call::Rekey(Nothing {}),
     ]
 }
 
@@ -202,6 +207,9 @@ fn account() -> AccountInfo {
             utilization: 0.25,
             resets_at: Some(1_790_000_000_000),
             as_of: 1_780_000_000_000,
+            key: String::new(),
+            stale: true,
+            pace: Some(0.5),
         }],
         created_at: 1_700_000_000_000,
         last_used_at: Some(1_780_000_000_000),
@@ -212,6 +220,9 @@ fn account() -> AccountInfo {
             mode: "link".into(),
             trouble: None,
         }),
+        plan: text("max"),
+        verification_link: text("https://accounts.example/verify"),
+        usage_trouble: text("nobody answers"),
     }
 }
 
@@ -314,6 +325,7 @@ fn answers() -> Vec<(&'static str, Answer<'static>)> {
         ("reloaded", Answer::Reloaded(reloaded())),
         ("imported", Answer::Imported(imported())),
         ("exported", Answer::Exported(exported())),
+        ("rekeyed", Answer::Rekeyed(RekeyInfo { key: "file".into(), place: "/h/state/key".into(), accounts: 2 })),
     ]
 }
 

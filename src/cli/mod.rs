@@ -26,6 +26,7 @@ mod service;
 mod shell;
 mod status;
 mod table;
+mod token;
 mod waiting;
 mod words;
 
@@ -85,6 +86,8 @@ enum Command {
     Doctor(doctor::Doctor),
     /// Lease an account, for shell scripts
     Acquire(lease::Acquire),
+    /// Print one fresh token or key and nothing else, for apiKeyHelper and its like
+    Token(token::Token),
     /// Give a lease back
     Release(lease::Which),
     /// Add a lease's life to its time
@@ -154,6 +157,7 @@ fn dispatch(command: Command, context: &Context) -> Result<u8, Failure> {
         Command::Export(options) => export::export(&options, context).map(|()| 0),
         Command::Doctor(options) => doctor::doctor(&options, context),
         Command::Acquire(acquire) => lease::acquire(acquire, context).map(|()| 0),
+        Command::Token(options) => token::token(options, context).map(|()| 0),
         Command::Release(which) => lease::release(&which, context).map(|()| 0),
         Command::Renew(which) => lease::renew(&which, context).map(|()| 0),
         Command::Leases => lease::leases(context).map(|()| 0),

@@ -115,9 +115,19 @@ fn key_of(limit: &LimitInfo) -> String {
 fn usage(account: &AccountInfo, now: u64) -> String {
     let window = |window: &crate::protocol::UsageInfo| {
         let reset = window.resets_at.map(|at| format!(", new {}", words::until(now, at))).unwrap_or_default();
-        format!("{} {:.0} % used{reset}", window.window, window.utilization * 100.0)
+        let stale = if window.stale { ", stale" } else { "" };
+        format!("{} {:.0} % used{reset}{stale}", window.window, window.utilization * 100.0)
     };
-    account.usage.iter().map(window).collect::<Vec<_>>().join(" · ")
+    // the whole account's first, then the fullest
+    let mut windows: Vec<_> = account.usage.iter().collect();
+    windows.sort_by(|a, b| {
+        a.key.is_empty().cmp(&b.key.is_empty()).reverse().then(if a.key.is_empty() {
+            std::cmp::Ordering::Equal
+        } else {
+            b.utilization.total_cmp(&a.utilization)
+        })
+    });
+    windows.into_iter().map(window).collect::<Vec<_>>().join(" · ")
 }
 
 fn queue_table(queue: &[QueueRow], now: u64, output: &Output) -> String {
@@ -193,6 +203,9 @@ mod tests {
             last_used_at: Some(1_000_000_000),
             account_id: None,
             link: None,
+            plan: None,
+            verification_link: None,
+            usage_trouble: None,
         }
     }
 
@@ -207,8 +220,15 @@ mod tests {
     fn a_person_sees_who_why_and_until_when() {
         let mut limited = account("work", "limited");
         limited.limits = vec![limit("", NOW - 1), limit("claude", NOW + 3_600_000)];
-        limited.usage =
-            vec![UsageInfo { window: "5h".into(), utilization: 0.42, resets_at: Some(NOW + 60_000), as_of: NOW }];
+        limited.usage = vec![UsageInfo {
+            window: "5h".into(),
+            utilization: 0.42,
+            resets_at: Some(NOW + 60_000),
+            as_of: NOW,
+            key: String::new(),
+            stale: false,
+            pace: None,
+        }];
         let text = accounts_table(&[limited, account("home", "needs_login")], NOW, &Output::plain(80));
         assert_eq!(
             text,

@@ -1,16 +1,17 @@
 //! From the pool's state to what goes over the wire.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 
 use crate::credential::Credential;
-use crate::pool::{Account, Bind, Decision, Fence, Lease, Limit, Now, Process, Standing, Why};
+use crate::pool::{Account, Bind, Decision, Fence, Lease, Limit, Now, Process, Standing, Why, Window};
 use crate::protocol::{
     AccountInfo, AccountLabel, AccountName, AccountTotals, Answer, CredentialInfo, DaemonStatus, DecisionInfo,
     ErrorInfo, HolderInfo, LeaseInfo, LeaseKey, LeaseRow, LimitInfo, LinkInfo, QueueRow, SecretText, UsageInfo,
 };
-use crate::provider;
+use crate::{provider, usage};
 
 use super::core::{Core, Daemon, Responder};
 use super::{clock, process};
@@ -156,17 +157,7 @@ pub(super) fn account_info(core: &Core, now: Now, account: &Account) -> AccountI
         project_id: record.project_id.clone(),
         credential_expires_at: credential.and_then(|credential| credential.expires_at).map(|at| at.0),
         limits: limits(account, now),
-        usage: account
-            .usage()
-            .windows
-            .iter()
-            .map(|window| UsageInfo {
-                window: window.name.clone(),
-                utilization: window.utilization,
-                resets_at: window.resets_at.map(|at| at.0),
-                as_of: window.as_of.0,
-            })
-            .collect(),
+        usage: account.usage().windows.iter().map(|window| usage_info(core, now, window)).collect(),
         created_at: record.created_at.0,
         last_used_at: record.last_used_at.map(|at| at.0),
         account_id: record.vendor_id.clone(),
@@ -176,7 +167,37 @@ pub(super) fn account_info(core: &Core, now: Now, account: &Account) -> AccountI
             mode: link.mode.name().to_owned(),
             trouble: core.link_troubles.get(&record.id).cloned(),
         }),
+        plan: core.learnt.plans.get(&record.id).cloned(),
+        verification_link: match &record.standing {
+            Standing::NeedsVerification(why) => link_in(why).map(str::to_owned),
+            _ => None,
+        },
+        usage_trouble: core.learnt.troubles.get(&record.id).cloned(),
     }
+}
+
+/// What is older than this may be another by now, however often it is asked for.
+const STALE: Duration = Duration::from_secs(600);
+
+fn usage_info(core: &Core, now: Now, window: &Window) -> UsageInfo {
+    // one that was to be read anew twice since
+    let old = core.configured.config.quota.poll.map_or(STALE, |every| STALE.max(2 * every));
+    let over = window.resets_at.is_some_and(|at| at <= now.wall);
+    UsageInfo {
+        window: window.name.clone(),
+        utilization: window.utilization,
+        resets_at: window.resets_at.map(|at| at.0),
+        as_of: window.as_of.0,
+        key: window.key.clone(),
+        stale: over || now.wall.since(window.as_of) > old,
+        pace: usage::length_of(&window.name).and_then(|length| window.pace(length)),
+    }
+}
+
+/// The first address in a text.
+pub(super) fn link_in(text: &str) -> Option<&str> {
+    let start = text.find("https://").or_else(|| text.find("http://"))?;
+    text[start..].split(|letter: char| letter.is_whitespace() || letter.is_control()).next()
 }
 
 /// What an account cannot be used for now.

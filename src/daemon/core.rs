@@ -23,6 +23,7 @@ use super::events::Events;
 use super::following::Follow;
 use super::log::LogLevelHandle;
 use super::outbox::Outbox;
+use super::polling::{Learnt, Polls};
 use super::reload::Reload;
 use super::tokens::Tokens;
 use super::watchers::Watchers;
@@ -42,6 +43,8 @@ pub struct Daemon {
     pub(super) reload: Reload,
     /// Follows other tools' files.
     pub(super) follow: OnceLock<Follow>,
+    /// Asks providers what accounts have used.
+    pub(super) polls: OnceLock<Polls>,
     /// It was read anew.
     pub(super) reconfigured: Notify,
     /// Accounts are added one at a time, so that two with one label cannot both be on their way to the disk.
@@ -74,6 +77,8 @@ pub struct Core {
     pub(super) links: FxHashMap<AccountId, Link>,
     /// Why some of them cannot be followed.
     pub(super) link_troubles: FxHashMap<AccountId, String>,
+    /// What was learnt by asking, beside the windows.
+    pub(super) learnt: Learnt,
     pub(super) connections: FxHashMap<ConnectionId, Arc<Outbox>>,
     pub(super) watchers: Watchers,
     pub(super) events: Events,
@@ -137,6 +142,7 @@ impl Daemon {
             tokens,
             links,
             link_troubles: FxHashMap::default(),
+            learnt: Learnt::default(),
             connections: FxHashMap::default(),
             watchers: Watchers::new(facts.most_connections),
             events: Events::default(),
@@ -161,6 +167,7 @@ impl Daemon {
             stop: watch::Sender::new(false),
             reload,
             follow: OnceLock::new(),
+            polls: OnceLock::new(),
             reconfigured: Notify::new(),
             adding: tokio::sync::Mutex::new(()),
         }
@@ -255,6 +262,7 @@ impl Daemon {
                     core.tokens.forget(id);
                     core.links.remove(&id);
                     core.link_troubles.remove(&id);
+                    core.learnt.forget(id);
                     core.find_next_credential_end();
                     unsaved.push(Write::DeleteAccount(id));
                 }
@@ -399,6 +407,7 @@ impl Core {
         self.tokens.keep(id, &credential, clock::now().wall);
         self.credentials.insert(id, credential);
         self.find_next_credential_end();
+        self.learnt.wake.notify_one();
     }
 
     /// Takes accounts out of selection whose credential has ended.

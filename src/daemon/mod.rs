@@ -5,6 +5,7 @@ mod account_calls;
 mod activation;
 mod adding;
 mod answers;
+mod asking;
 mod calls;
 pub mod clock;
 mod configured;
@@ -22,12 +23,14 @@ pub mod log;
 #[cfg_attr(windows, path = "notify/windows.rs")]
 mod notify;
 mod outbox;
+mod polling;
 mod process;
 mod reload;
 mod signals;
 mod socket;
 mod start;
 mod tokens;
+mod usage_file;
 mod warnings;
 mod watchers;
 

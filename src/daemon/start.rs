@@ -15,6 +15,7 @@ use super::core::{Daemon, Facts};
 use super::following::Following;
 use super::lock::{Lock, LockHolder, StartedBy, Taken};
 use super::log::{self, Log};
+use super::polling::Polling;
 use super::reload::{Reload, Reloader};
 use super::signals::Listening;
 use super::socket::{Socket, SocketError, prepare_place, private_directory};
@@ -169,6 +170,7 @@ fn begin(options: &Options, inherited: Option<Inherited>) -> Result<Ended, Start
         let thread_error = |error| StartError::System { doing: "starting a thread", error };
         let reloading = reloading.map_err(thread_error)?;
         let following = Following::begin(&daemon).map_err(thread_error)?;
+        let polling = Polling::begin(&daemon, places.state.join("usage.json")).map_err(thread_error)?;
         let holder = LockHolder { pid: std::process::id(), socket: places.socket.clone(), started_by };
         if let Err(error) = lock.publish(&holder) {
             tracing::warn!("clients elsewhere will not find this daemon by its lock file: {error}");
@@ -176,6 +178,7 @@ fn begin(options: &Options, inherited: Option<Inherited>) -> Result<Ended, Start
         say_ready(&holder, &log);
         let served = serve(daemon.clone(), &socket, &mut lock, signals).await;
         reloading.end();
+        polling.end();
         daemon.save_last_uses();
         Ok::<_, StartError>((served, daemon, following))
     })?;

@@ -14,6 +14,9 @@ const MOST_WINDOWS: usize = 64;
 /// Two times of one reset are this close: upstreams state them with jitter.
 const SLACK: Duration = Duration::from_secs(60);
 
+/// Of a window's length; before so much has passed, how fast it is used says nothing.
+const LEAST_PASSED: f64 = 0.02;
+
 /// One window of a quota.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Window {
@@ -56,6 +59,26 @@ impl Window {
     }
 }
 
+impl Window {
+    /// A reset that is stated a little differently each time is the same one, and stays where it was.
+    fn keep_reset_of(&mut self, known: &Self) {
+        if let (Some(known), Some(stated)) = (known.resets_at, self.resets_at)
+            && known.since(stated).max(stated.since(known)) < SLACK
+        {
+            self.resets_at = Some(known);
+        }
+    }
+
+    /// How fast it is used, when it is so long: 1 lasts exactly until it starts anew, 2 half as long. As of when it was
+    /// learnt; `None` when its end is not known, or it has only just begun.
+    #[must_use]
+    pub fn pace(&self, length: Duration) -> Option<f64> {
+        let left = self.resets_at?.since(self.as_of).as_secs_f64();
+        let passed = 1.0 - left / length.as_secs_f64();
+        (passed >= LEAST_PASSED && passed <= 1.0).then(|| self.utilization / passed)
+    }
+}
+
 impl Usage {
     /// Windows that count for `quota` and have not been reset since they were read.
     pub fn live(&self, quota: Quota<'_>, now: Wall) -> impl Iterator<Item = &Window> {
@@ -79,10 +102,13 @@ impl Usage {
 
     /// Takes in windows read from an answer; those it does not name stay as they were.
     pub(super) fn learn(&mut self, windows: Vec<Window>) {
-        for window in windows {
+        for mut window in windows {
             let same = |known: &Window| known.name == window.name && known.key == window.key;
             match self.windows.iter().position(same) {
-                Some(at) if self.windows[at].as_of <= window.as_of => self.windows[at] = window,
+                Some(at) if self.windows[at].as_of <= window.as_of => {
+                    window.keep_reset_of(&self.windows[at]);
+                    self.windows[at] = window;
+                }
                 None if self.windows.len() < MOST_WINDOWS => self.windows.push(window),
                 Some(_) | None => {}
             }

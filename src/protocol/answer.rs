@@ -40,6 +40,8 @@ pub enum Answer<'a> {
     Imported(ImportInfo),
     /// To `account.export`.
     Exported(ExportInfo),
+    /// What became of the key.
+    Rekeyed(RekeyInfo),
 }
 
 /// Nothing to say.
@@ -229,6 +231,12 @@ pub struct AccountInfo {
     pub account_id: Option<String>,
     /// Where another tool keeps the same login.
     pub link: Option<LinkInfo>,
+    /// The plan, as the provider calls it.
+    pub plan: Option<String>,
+    /// Where its owner confirms the account, when that is what it needs.
+    pub verification_link: Option<String>,
+    /// Why its provider could not be asked lately what it has used.
+    pub usage_trouble: Option<String>,
 }
 
 /// Where another tool keeps a login.
@@ -367,6 +375,13 @@ pub struct UsageInfo {
     pub resets_at: Option<u64>,
     /// When this was learnt, epoch ms.
     pub as_of: u64,
+    /// The quota key it counts for, or that and a pattern of models behind a colon; empty for the whole account.
+    pub key: String,
+    /// It may be another by now: it is old, or the window has started anew since.
+    pub stale: bool,
+    /// How fast it is used: 1 lasts exactly until the window starts anew, 2 half as long. Null where the window's length
+    /// or its end is not known.
+    pub pace: Option<f64>,
 }
 
 /// The whole picture.
@@ -416,6 +431,17 @@ pub struct ReloadInfo {
     pub changed: bool,
     /// What will not do what one may expect.
     pub notes: Vec<String>,
+}
+
+/// What became of the key that secrets are sealed with.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct RekeyInfo {
+    /// `file` or `keyring`.
+    pub key: String,
+    /// Where it is, in words.
+    pub place: String,
+    /// How many accounts' secrets are sealed with it.
+    pub accounts: u64,
 }
 
 /// How many accounts there are, by state.

@@ -14,12 +14,13 @@ mod lease_id;
 pub use answer::{
     AccountInfo, AccountLabel, AccountName, AccountTotals, Answer, ConfigState, CredentialInfo, DaemonStatus,
     DecisionInfo, Empty, EventInfo, ExportInfo, ExportedAccount, ExportedCredential, ExportedLink, HelloInfo,
-    HolderInfo, ImportInfo, ImportedEntry, LeaseInfo, LeaseRow, LimitInfo, LinkInfo, QueueRow, ReloadInfo, SecretText,
-    UsageInfo,
+    HolderInfo, ImportInfo, ImportedEntry, LeaseInfo, LeaseRow, LimitInfo, LinkInfo, QueueRow, RekeyInfo, ReloadInfo,
+    SecretText, UsageInfo,
 };
 pub use call::{
     AccountRef, Acquire, AddAccount, BindTo, Call, CredentialOf, DisableAccount, ExportAccounts, Hello, ImportAccounts,
     ImportEntry, ImportLimit, ImportWindow, LeaseRef, ListAccounts, Nothing, Report, SetAccount, Subscribe,
+    VerifyAccount,
 };
 pub use decoder::{Decoder, Fatal, Incoming, RequestId};
 pub use error::{ErrorAccount, ErrorData, ErrorInfo};

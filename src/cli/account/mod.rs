@@ -2,6 +2,8 @@
 
 mod add;
 mod set;
+mod usage;
+mod verify;
 
 use clap::{Args, Subcommand};
 
@@ -33,6 +35,10 @@ pub(super) enum Account {
     Disable(Disable),
     /// Change it
     Set(set::Set),
+    /// Show how much of its quota is used; of all accounts, if none is named
+    Usage(usage::Of),
+    /// Have it serve again, once you have confirmed it with its provider
+    Verify(verify::Verify),
 }
 
 /// `account list`
@@ -106,6 +112,8 @@ pub(super) fn account(command: Account, context: &Context) -> Result<(), Failure
             done(&info, "disabled", context)
         }
         Account::Set(options) => set::set(options, context),
+        Account::Usage(of) => usage::usage(of, context),
+        Account::Verify(options) => verify::verify(options, context),
     }
 }
 
