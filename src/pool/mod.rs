@@ -31,6 +31,7 @@ mod memory;
 mod obstacle;
 mod queue;
 mod recovery;
+mod renewal;
 mod report;
 mod resolve;
 mod select;
@@ -242,7 +243,8 @@ impl Pool {
             Command::SetLimit(id, limit) => self.limit_account(now, id, limit, effects),
             Command::ClearLimits(id) => self.clear_limits(now, id, effects),
             Command::SetUsage(id, usage) => self.set_usage(now, id, usage, effects),
-            Command::LearnUsage(id, windows) => self.learn_usage(now, id, windows, effects),
+            Command::LearnUsage(id, read) => self.learn_usage(now, id, read, effects),
+            Command::Renewed(id) => self.renewed(now, id, effects),
             Command::Configure(settings) => self.configure(now, *settings),
             Command::Drain => self.drain(effects),
             Command::Tick => Ok(Reply::Done),
