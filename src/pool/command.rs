@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::limits::{self, Reason, Scope};
 
-use super::account::{AccountRecord, Standing, Tier};
+use super::account::{AccountRecord, Renewing, Standing, Tier};
 use super::error::Refusal;
 use super::id::{AccountId, ConnectionId, Fence, Process, WaiterId};
 use super::lease::{Bind, Ending, Holder, Lease};
@@ -187,6 +187,15 @@ pub enum Command {
     RemoveAccount(AccountId),
     /// Change an account.
     ChangeAccount(AccountId, Box<AccountChange>),
+    /// Grant nothing on an account while its token is renewed; or it has one again.
+    SetRenewing(AccountId, Option<Renewing>),
+    /// The account of a lease cannot serve after all: its holder gets another one, or waits for one.
+    Move {
+        /// Which lease; it ends.
+        fence: Fence,
+        /// How long its holder still waits; `None` means the configured time.
+        wait: Option<Duration>,
+    },
     /// File a limit.
     SetLimit(AccountId, Limit),
     /// Forget an account's limits: the user says so.

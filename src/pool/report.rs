@@ -122,6 +122,10 @@ impl Pool {
     fn note_refusal(&mut self, now: Now, refused: &Refused<'_>, effects: &mut Vec<Effect>) -> Result<Noted, Refusal> {
         let Refused { slot, lease, finding, .. } = *refused;
         let reason = finding.reason;
+        if reason == Reason::AuthFailed && self.accounts[slot].renewing.is_some() {
+            // its token is on the way to be another one: nothing is known against the login
+            return Ok(Noted::Out);
+        }
         let standing = standing(finding);
         let only = standing.is_none() && self.is_only(now, refused);
         let once = standing.is_none() && self.may_try_again(finding, now);
