@@ -167,12 +167,12 @@ pub(super) fn account_info(core: &Core, now: Now, account: &Account) -> AccountI
             mode: link.mode.name().to_owned(),
             trouble: core.link_troubles.get(&record.id).cloned(),
         }),
-        plan: core.learnt.plans.get(&record.id).cloned(),
+        plan: core.gathered.plans.get(&record.id).cloned(),
         verification_link: match &record.standing {
             Standing::NeedsVerification(why) => link_in(why).map(str::to_owned),
             _ => None,
         },
-        usage_trouble: core.learnt.troubles.get(&record.id).cloned(),
+        usage_trouble: core.gathered.troubles.get(&record.id).cloned(),
     }
 }
 

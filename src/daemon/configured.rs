@@ -81,7 +81,7 @@ impl Daemon {
         }
         core.events.config_reloaded(now.wall, &core.pool);
         self.reconfigured.notify_one();
-        core.learnt.wake.notify_one();
+        core.gathered.wake.notify_one();
     }
 }
 

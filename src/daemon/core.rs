@@ -21,9 +21,10 @@ use super::clock;
 use super::configured::{self, Configured};
 use super::events::Events;
 use super::following::Follow;
+use super::learning::Renewals;
 use super::log::LogLevelHandle;
 use super::outbox::Outbox;
-use super::polling::{Learnt, Polls};
+use super::polling::{Gathered, Polls};
 use super::reload::Reload;
 use super::tokens::Tokens;
 use super::watchers::Watchers;
@@ -45,6 +46,8 @@ pub struct Daemon {
     pub(super) follow: OnceLock<Follow>,
     /// Asks providers what accounts have used.
     pub(super) polls: OnceLock<Polls>,
+    /// Exchanges refused credentials.
+    pub(super) renewals: OnceLock<Renewals>,
     /// It was read anew.
     pub(super) reconfigured: Notify,
     /// Accounts are added one at a time, so that two with one label cannot both be on their way to the disk.
@@ -78,7 +81,7 @@ pub struct Core {
     /// Why some of them cannot be followed.
     pub(super) link_troubles: FxHashMap<AccountId, String>,
     /// What was learnt by asking, beside the windows.
-    pub(super) learnt: Learnt,
+    pub(super) gathered: Gathered,
     pub(super) connections: FxHashMap<ConnectionId, Arc<Outbox>>,
     pub(super) watchers: Watchers,
     pub(super) events: Events,
@@ -142,7 +145,7 @@ impl Daemon {
             tokens,
             links,
             link_troubles: FxHashMap::default(),
-            learnt: Learnt::default(),
+            gathered: Gathered::default(),
             connections: FxHashMap::default(),
             watchers: Watchers::new(facts.most_connections),
             events: Events::default(),
@@ -168,6 +171,7 @@ impl Daemon {
             reload,
             follow: OnceLock::new(),
             polls: OnceLock::new(),
+            renewals: OnceLock::new(),
             reconfigured: Notify::new(),
             adding: tokio::sync::Mutex::new(()),
         }
@@ -262,13 +266,15 @@ impl Daemon {
                     core.tokens.forget(id);
                     core.links.remove(&id);
                     core.link_troubles.remove(&id);
-                    core.learnt.forget(id);
+                    core.gathered.forget(id);
                     core.find_next_credential_end();
                     unsaved.push(Write::DeleteAccount(id));
                 }
                 Effect::SaveLimit(record) => self.store.write(Write::SaveLimit(record), None),
                 Effect::DropLimit(account, which) => self.store.write(Write::DropLimit(account, which), None),
                 Effect::ReserveFences(fence) => self.store.write(Write::ReserveFences(fence), None),
+                Effect::SaveUsage(_) => {}
+                Effect::Renew(account) => self.ask_for_renewal(account),
                 Effect::Unwatch(process) => core.watchers.process_is_free(process),
                 Effect::Emit(event) => core.events.tell(now.wall, event, &core.pool, &self.key),
             }
@@ -407,7 +413,7 @@ impl Core {
         self.tokens.keep(id, &credential, clock::now().wall);
         self.credentials.insert(id, credential);
         self.find_next_credential_end();
-        self.learnt.wake.notify_one();
+        self.gathered.wake.notify_one();
     }
 
     /// Takes accounts out of selection whose credential has ended.

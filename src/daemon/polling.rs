@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 
 use crate::credential::{Fingerprint, Secret};
 use crate::http;
-use crate::pool::{AccountChange, AccountId, AccountRecord, Command, Now, Standing, Tier, Wall, Window};
+use crate::pool::{AccountChange, AccountId, AccountRecord, Command, Now, Standing, Tier, Usage, Wall, Window};
 use crate::usage::{self, Asked, Failure, Question, Reading, Rhythm};
 
 use super::clock;
@@ -28,7 +28,7 @@ const LEAST_LIFE: Duration = Duration::from_secs(30);
 
 /// What is learnt of accounts beside their windows.
 #[derive(Debug, Default)]
-pub(super) struct Learnt {
+pub(super) struct Gathered {
     /// The plan, as the provider calls it.
     pub(super) plans: FxHashMap<AccountId, String>,
     /// Why the last question brought nothing.
@@ -37,7 +37,7 @@ pub(super) struct Learnt {
     pub(super) wake: Arc<Notify>,
 }
 
-impl Learnt {
+impl Gathered {
     pub(super) fn forget(&mut self, id: AccountId) {
         self.plans.remove(&id);
         self.troubles.remove(&id);
@@ -154,7 +154,7 @@ impl Poller {
 
     async fn run(&mut self, mut wishes: mpsc::UnboundedReceiver<Wish>) {
         let mut questions: JoinSet<(AccountId, Print, Asked)> = JoinSet::new();
-        let Some(wake) = self.daemon.upgrade().map(|daemon| daemon.core().learnt.wake.clone()) else { return };
+        let Some(wake) = self.daemon.upgrade().map(|daemon| daemon.core().gathered.wake.clone()) else { return };
         loop {
             let Some(sleep) = self.ask_what_is_due(&mut questions) else { return };
             tokio::select! {
@@ -326,15 +326,15 @@ impl Poller {
     fn note(&self, daemon: &Daemon, account: AccountId, trouble: Option<String>) {
         let core = &mut *daemon.core();
         let Some(name) = core.pool.account(account).map(|account| account.display_name()) else { return };
-        let before = core.learnt.troubles.remove(&account);
+        let before = core.gathered.troubles.remove(&account);
         match (before, trouble) {
             (None, Some(why)) => {
                 tracing::warn!(account = %account, "what {name} has used cannot be learnt: {why}");
-                core.learnt.troubles.insert(account, why);
+                core.gathered.troubles.insert(account, why);
             }
             (Some(_), Some(why)) => {
                 tracing::debug!(account = %account, "what {name} has used still cannot be learnt: {why}");
-                core.learnt.troubles.insert(account, why);
+                core.gathered.troubles.insert(account, why);
             }
             (Some(_), None) => tracing::info!(account = %account, "what {name} has used is learnt again"),
             (None, None) => {}
@@ -391,12 +391,10 @@ fn remember(daemon: &Daemon, kept: &BTreeMap<AccountId, Kept>) {
             continue;
         }
         if let Some(plan) = &kept.plan {
-            core.learnt.plans.insert(*id, plan.clone());
+            core.gathered.plans.insert(*id, plan.clone());
         }
         let windows: Vec<Window> = kept.windows.iter().map(Into::into).collect();
-        if !windows.is_empty() {
-            daemon.apply_unasked(core, now, Command::LearnUsage(*id, windows));
-        }
+        daemon.learn_usage(core, now, *id, Usage { windows, ..Usage::default() });
     }
 }
 
@@ -405,7 +403,7 @@ fn learn(daemon: &Daemon, id: AccountId, reading: Reading, now: Now) {
     let core = &mut *daemon.core();
     let Some(record) = core.pool.account(id).map(|account| account.record.clone()) else { return };
     if let Some(plan) = reading.plan {
-        core.learnt.plans.insert(id, plan);
+        core.gathered.plans.insert(id, plan);
     }
     // what the user has said stands
     let change = AccountChange {
@@ -416,7 +414,7 @@ fn learn(daemon: &Daemon, id: AccountId, reading: Reading, now: Now) {
     if change != AccountChange::default() {
         daemon.apply_unasked(core, now, Command::ChangeAccount(id, Box::new(change)));
     }
-    daemon.apply_unasked(core, now, Command::LearnUsage(id, reading.windows));
+    daemon.learn_usage(core, now, id, Usage { windows: reading.windows, ..Usage::default() });
 }
 
 /// The provider wants its owner to confirm the account.
