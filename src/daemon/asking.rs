@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::pool::{AccountChange, AccountId, Command, Standing, spoken};
 use crate::protocol::{AccountRef, Answer, ErrorInfo, VerifyAccount};
-use crate::usage::{self, Failure};
+use crate::usage;
 
 use super::account_calls::find;
 use super::answers;
@@ -29,17 +29,15 @@ pub(super) async fn usage(daemon: Arc<Daemon>, params: AccountRef) -> Result<Ans
 /// Lets an account serve again when its owner has confirmed it: by the provider's word, or by theirs.
 pub(super) async fn verify(daemon: Arc<Daemon>, params: VerifyAccount) -> Result<Answer<'static>, ErrorInfo> {
     let id = find(&daemon.core(), &params.account)?;
-    let wanted = link_of(&daemon, id);
+    let wanted = wanted_at(&daemon, id);
     // who cannot be asked is believed
     if params.confirmed || !asks(&daemon, id) {
         confirm(&daemon, id)?;
         return answer(&daemon, id);
     }
     let unsure = |why: String| match &wanted {
-        Some(link) => Err(ErrorInfo::new("needs_verification", why).hint(match link {
-            Some(link) => format!("confirm it at {link}, then try again; or, if that is done: --confirmed"),
-            None => "confirm it with the provider, then try again; or, if that is done: --confirmed".to_owned(),
-        })),
+        Some(place) => Err(ErrorInfo::new("needs_verification", why)
+            .hint(format!("confirm it {place}, then try again; or, if that is done: --confirmed"))),
         None => Err(ErrorInfo::new("credential_unavailable", why)),
     };
     match ask(&daemon, id).await {
@@ -47,9 +45,9 @@ pub(super) async fn verify(daemon: Arc<Daemon>, params: VerifyAccount) -> Result
             confirm(&daemon, id)?;
             answer(&daemon, id)
         }
-        Some(Outcome::Asked(Err(Failure { message, verification: Some(link), .. }))) => {
-            let place = link.map_or_else(|| "with the provider".to_owned(), |link| format!("at {link}"));
-            Err(ErrorInfo::new("needs_verification", format!("it is not confirmed yet: {message}"))
+        Some(Outcome::Asked(Err(failure))) if failure.unconfirmed => {
+            let place = place(failure.link.as_deref());
+            Err(ErrorInfo::new("needs_verification", format!("it is not confirmed yet: {failure}"))
                 .hint(format!("confirm it {place}, then try again")))
         }
         Some(Outcome::Asked(Err(failure))) => unsure(format!("the provider could not be asked: {failure}")),
@@ -73,13 +71,17 @@ async fn ask(daemon: &Daemon, id: AccountId) -> Option<Outcome> {
     tokio::time::timeout(PATIENCE, polls.ask(id)).await.ok()?
 }
 
-/// Whether the account waits for a confirmation, and where it is given.
-fn link_of(daemon: &Daemon, id: AccountId) -> Option<Option<String>> {
+/// Where the confirmation is given that the account waits for, if it does.
+fn wanted_at(daemon: &Daemon, id: AccountId) -> Option<String> {
     let core = &*daemon.core();
     match &core.pool.account(id)?.record.standing {
-        Standing::NeedsVerification(why) => Some(answers::link_in(why).map(str::to_owned)),
+        Standing::NeedsVerification(why) => Some(place(answers::link_in(why))),
         _ => None,
     }
+}
+
+fn place(link: Option<&str>) -> String {
+    link.map_or_else(|| "with the provider".to_owned(), |link| format!("at {link}"))
 }
 
 fn confirm(daemon: &Daemon, id: AccountId) -> Result<(), ErrorInfo> {

@@ -309,8 +309,8 @@ impl Poller {
                 kept.ledger.failed(failure.setback, now.wall);
                 self.refused.insert(account, print);
                 self.note(&daemon, account, Some(failure.message.clone()));
-                if let Some(link) = &failure.verification {
-                    must_confirm(&daemon, account, link.as_deref(), now);
+                if failure.unconfirmed {
+                    must_confirm(&daemon, account, failure.link.as_deref(), now);
                 }
                 Err(failure)
             }

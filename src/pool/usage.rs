@@ -79,7 +79,7 @@ impl Window {
     pub fn pace(&self, length: Duration) -> Option<f64> {
         let left = self.resets_at?.since(self.as_of).as_secs_f64();
         let passed = 1.0 - left / length.as_secs_f64();
-        (passed >= LEAST_PASSED && passed <= 1.0).then(|| self.utilization / passed)
+        (LEAST_PASSED..=1.0).contains(&passed).then(|| self.utilization / passed)
     }
 
     /// Whether somebody who knows this one should be told of `newer`.

@@ -44,8 +44,10 @@ pub struct Failure {
     pub message: String,
     /// What that means for the next time.
     pub setback: Setback,
-    /// The provider wants the account confirmed by its owner, and where.
-    pub verification: Option<Option<String>>,
+    /// The provider wants the account confirmed by its owner.
+    pub unconfirmed: bool,
+    /// Where that is done, if it says so.
+    pub link: Option<String>,
 }
 
 /// One request.
@@ -100,7 +102,7 @@ async fn ask_google(client: &reqwest::Client, question: &Question<'_>, token: &s
         // the quota is told without it, too
         match send("loadCodeAssist", metadata).await.and_then(|body| read(&body, google::code_assist)) {
             Ok(reading) => whole = reading,
-            Err(failure) if failure.verification.is_some() => return Err(failure),
+            Err(failure) if failure.unconfirmed => return Err(failure),
             Err(failure) => tracing::debug!("a plan was not learnt: {failure}"),
         }
     }
@@ -170,7 +172,7 @@ fn refused(question: &Question<'_>, status: u16, headers: &Headers, body: &[u8])
     let response = Response { provider: question.provider, status, headers, body, now: question.now.0 };
     let verdict = limits::classify(&response).verdict;
     let confirm = verdict.as_ref().filter(|verdict| verdict.reason == Reason::VerificationRequired);
-    let verification = confirm.map(|verdict| verdict.link.clone());
+    let (unconfirmed, link) = (confirm.is_some(), confirm.and_then(|verdict| verdict.link.clone()));
     let setback = match status {
         // zero is an answer of its own here, and the classifier knows none
         429 => Setback::Limited(match headers.get("retry-after").and_then(parse_duration) {
@@ -182,11 +184,11 @@ fn refused(question: &Question<'_>, status: u16, headers: &Headers, body: &[u8])
     };
     let message = match status {
         401 => "the credential was refused (401)".to_owned(),
-        403 if verification.is_some() => "the provider wants the account confirmed (403)".to_owned(),
+        403 if unconfirmed => "the provider wants the account confirmed (403)".to_owned(),
         429 => "too many questions (429)".to_owned(),
         status => format!("the answer was {status}"),
     };
-    Failure { message, setback, verification }
+    Failure { message, setback, unconfirmed, link }
 }
 
 fn read(body: &[u8], parse: impl FnOnce(&[u8]) -> Result<Reading, Unreadable>) -> Asked {
@@ -195,11 +197,11 @@ fn read(body: &[u8], parse: impl FnOnce(&[u8]) -> Result<Reading, Unreadable>) -
 
 impl Failure {
     fn useless(message: String) -> Self {
-        Self { message, setback: Setback::Useless, verification: None }
+        Self { message, setback: Setback::Useless, unconfirmed: false, link: None }
     }
 
     fn unreachable(error: &reqwest::Error) -> Self {
-        Self { message: http::in_full(error), setback: Setback::Unreachable, verification: None }
+        Self { message: http::in_full(error), setback: Setback::Unreachable, unconfirmed: false, link: None }
     }
 }
 
@@ -241,7 +243,7 @@ mod tests {
             let headers = Headers::telling(header.map(|value| ("retry-after", value)));
             let failure = refused(&question("anthropic", None, None), status, &headers, b"{}");
             assert_eq!(failure.setback, setback, "{status} {header:?}");
-            assert_eq!(failure.verification, None);
+            assert!(!failure.unconfirmed);
         }
     }
 
@@ -251,6 +253,6 @@ mod tests {
             {"@type":"type.googleapis.com/google.rpc.ErrorInfo","reason":"VALIDATION_REQUIRED","domain":"cloudcode-pa.googleapis.com"},
             {"@type":"type.googleapis.com/google.rpc.Help","links":[{"url":"https://accounts.google.com/verify?x=1"}]}]}}"#;
         let failure = refused(&question("google", None, None), 403, &Headers::default(), body);
-        assert_eq!(failure.verification.flatten().as_deref(), Some("https://accounts.google.com/verify?x=1"));
+        assert_eq!(failure.link.as_deref(), Some("https://accounts.google.com/verify?x=1"));
     }
 }

@@ -64,8 +64,10 @@ pub enum Setback {
 pub struct Ledger {
     /// The last hour's calls, oldest first, epoch ms.
     asked: VecDeque<u64>,
-    /// None before, epoch ms.
+    /// None before, whoever asks, epoch ms.
     blocked_until: Option<u64>,
+    /// None before unless a person asks, who may know that something has changed; epoch ms.
+    resting_until: Option<u64>,
     /// Setbacks in a row.
     setbacks: u32,
 }
@@ -80,7 +82,7 @@ impl Ledger {
         let gap = recent.last().map(|at| at.after(rhythm.gap));
         let over = recent.len().checked_sub(rhythm.most_an_hour);
         let room = over.and_then(|over| recent.get(over)).map(|at| at.after(HOUR));
-        let blocked = self.blocked_until.map(|at| Wall(at.min(now.after(LONGEST).0)));
+        let blocked = self.blocked_until.map(|at| believed(at, now));
         [gap, room, blocked].into_iter().flatten().max().unwrap_or(now).max(now)
     }
 
@@ -91,7 +93,8 @@ impl Ledger {
         let every = jittered(every.max(rhythm.shortest()), seed ^ self.asked.len() as u64);
         let last = self.asked.back().map(|at| Wall((*at).min(now.0)));
         let due = last.max(fresh).map_or(now, |last| last.after(every));
-        due.max(self.opens(rhythm, now))
+        let resting = self.resting_until.map_or(now, |at| believed(at, now));
+        due.max(resting).max(self.opens(rhythm, now))
     }
 
     /// A call is about to be made.
@@ -102,7 +105,7 @@ impl Ledger {
 
     /// It brought something.
     pub fn succeeded(&mut self) {
-        (self.blocked_until, self.setbacks) = (None, 0);
+        (self.blocked_until, self.resting_until, self.setbacks) = (None, None, 0);
     }
 
     /// It brought nothing.
@@ -115,7 +118,11 @@ impl Ledger {
             Setback::Useless => LATER,
         };
         self.setbacks = self.setbacks.saturating_add(1);
-        self.blocked_until = Some(now.after(wait).0);
+        let until = Some(now.after(wait).0);
+        match how {
+            Setback::Limited(_) => self.blocked_until = until,
+            Setback::Unreachable | Setback::Useless => self.resting_until = until,
+        }
     }
 
     /// The credential is another one now: what was held against the old one is over, but not what was spent.
@@ -126,8 +133,13 @@ impl Ledger {
     /// Whether it is worth keeping.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.asked.is_empty() && self.blocked_until.is_none()
+        self.asked.is_empty() && self.blocked_until.is_none() && self.resting_until.is_none()
     }
+}
+
+/// A time that was written down, as far as a clock that was set since lets it be believed.
+fn believed(at: u64, now: Wall) -> Wall {
+    Wall(at.min(now.after(LONGEST).0))
 }
 
 /// Up to a tenth less.
@@ -213,7 +225,14 @@ mod tests {
             let mut ledger = Ledger::default();
             ledger.note(START);
             setbacks.iter().for_each(|how| ledger.failed(*how, START));
-            assert_eq!(ledger.opens(ANTHROPIC, START), at(opens), "{setbacks:?}");
+            assert_eq!(
+                ledger.due(ANTHROPIC, HOUR / 1000, Some(Wall(0)), 0, START).max(at(180)),
+                at(opens.max(180)),
+                "{setbacks:?}"
+            );
+            // who asks in person only has to obey the provider
+            let in_person = if matches!(setbacks[0], Setback::Limited(_)) { opens } else { 60 };
+            assert_eq!(ledger.opens(ANTHROPIC, START), at(in_person), "{setbacks:?}");
             ledger.renewed();
             assert_eq!(ledger.opens(ANTHROPIC, START), at(60));
         }

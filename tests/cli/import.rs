@@ -46,7 +46,11 @@ impl Machine {
     /// With nothing of the caller's environment in which a key or a path could be.
     fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(super::support::PROGRAM);
-        command.env_clear().env("HOME", self.user.path()).env("LESSOR_HOME", self.lessor.path());
+        command
+            .env_clear()
+            .env("HTTPS_PROXY", "http://127.0.0.1:9")
+            .env("HOME", self.user.path())
+            .env("LESSOR_HOME", self.lessor.path());
         command.args(args);
         command
     }

@@ -13,4 +13,6 @@ mod life;
 mod restart;
 mod secrets;
 mod support;
+mod upstream;
+mod usage;
 mod wire;
