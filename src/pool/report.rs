@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::limits::{Reason, Scope};
+use crate::limits::{LONGEST_BELIEVED, Reason, SHORTEST_HINT, Scope};
 
 use super::Pool;
 use super::account::Standing;
@@ -13,7 +13,6 @@ use super::error::{Kind, Refusal, Why};
 use super::id::{ConnectionId, Fence};
 use super::lease::{Bind, Ending, Lease};
 use super::limit::{Limit, Source, model_key};
-use super::limits::{LONGEST_BELIEVED, SHORTEST_WAIT};
 use super::obstacle::is_closed;
 use super::renewal::LOOK_AGAIN;
 use super::select::{By, Choice};
@@ -254,7 +253,7 @@ impl Pool {
             (Choice::Wait { earliest: Some(at), .. }, _) => at.since(now.mono),
             // the others are busy: no request goes upstream before its own limit has run out
             (_, Some((_, own))) if !self.draining => own,
-            (Choice::Wait { .. }, _) => SHORTEST_WAIT,
+            (Choice::Wait { .. }, _) => SHORTEST_HINT,
             (Choice::Grant { .. } | Choice::Refuse(_), _) => return decision(Action::Stop, Duration::ZERO, None),
         };
         let later = match own {
