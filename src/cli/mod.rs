@@ -20,7 +20,6 @@ mod oauth;
 mod output;
 mod prompt;
 mod report;
-mod rfc3339;
 mod run;
 mod schema;
 mod secret;

@@ -6,7 +6,7 @@ mod link;
 mod secret;
 
 pub use fingerprint::{Fingerprint, FingerprintKey};
-pub use link::{Link, LinkMode};
+pub use link::{Link, LinkMode, may_refresh};
 pub use secret::Secret;
 
 use crate::pool::{CredentialKind, Wall};

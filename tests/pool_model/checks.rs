@@ -62,6 +62,7 @@ impl World {
                 Effect::SaveSession(record) => {
                     self.store.sessions.insert((record.provider.clone(), record.session.clone()), record);
                 }
+                Effect::SaveUsage(id) => assert!(self.pool.account(id).is_some()),
                 Effect::SaveLimit(record) => self.limited(record),
                 Effect::DropLimit(id, None) => {
                     assert!(matches!(command, Command::ClearLimits(_)), "limits cleared by {command:?} (I7)");

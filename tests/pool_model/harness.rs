@@ -327,6 +327,7 @@ impl World {
             accounts: self.store.accounts.clone(),
             limits: self.store.limits.values().cloned().collect(),
             sessions: self.store.sessions.values().cloned().collect(),
+            usage: snapshot.usage,
             leases: kept,
         };
         let start = Start { fence: self.store.mark, grace };

@@ -207,7 +207,11 @@ fn show(info: &AccountInfo, now: u64, output: &Output) -> String {
     lines.push(("priority", info.priority.to_string()));
     lines.push(("use", info.uses.join(", ")));
     lines.extend(info.credential_expires_at.map(|at| ("token ends", words::until(now, at))));
-    lines.extend(info.limits.iter().map(|limit| ("limit", explain::limit(limit, now))));
+    for limit in &info.limits {
+        lines.push(("limit", explain::limit(limit, now)));
+        lines.extend(limit.evidence.clone().map(|evidence| ("", evidence)));
+        lines.extend(limit.link.clone().map(|link| ("", link)));
+    }
     for window in &info.usage {
         let reset = window.resets_at.map(|at| format!(", new {}", words::until(now, at))).unwrap_or_default();
         let used = window.utilization * 100.0;
