@@ -39,7 +39,7 @@ enum State {
 
 impl Verdict {
     /// Asks the daemon, if there is one, to read the file now.
-    pub(super) fn of_daemon(places: &Places) -> Self {
+    pub(in crate::cli) fn of_daemon(places: &Places) -> Self {
         let nothing = |state, error| Self { state, error, notes: Vec::new(), pid: None };
         let mut client = match Client::connect(places) {
             Ok(client) => client,
@@ -68,7 +68,7 @@ impl Verdict {
     }
 
     /// In words, for after a change.
-    pub(super) fn words(&self) -> String {
+    pub(in crate::cli) fn words(&self) -> String {
         let pid = self.pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default();
         let error = self.error.as_deref().unwrap_or_default();
         let mut text = match self.state {
