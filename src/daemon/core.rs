@@ -21,6 +21,7 @@ use super::clock;
 use super::configured::{self, Configured};
 use super::events::Events;
 use super::following::Follow;
+use super::learning::Renewals;
 use super::log::LogLevelHandle;
 use super::outbox::Outbox;
 use super::reload::Reload;
@@ -42,6 +43,8 @@ pub struct Daemon {
     pub(super) reload: Reload,
     /// Follows other tools' files.
     pub(super) follow: OnceLock<Follow>,
+    /// Exchanges refused credentials.
+    pub(super) renewals: OnceLock<Renewals>,
     /// It was read anew.
     pub(super) reconfigured: Notify,
     /// Accounts are added one at a time, so that two with one label cannot both be on their way to the disk.
@@ -161,6 +164,7 @@ impl Daemon {
             stop: watch::Sender::new(false),
             reload,
             follow: OnceLock::new(),
+            renewals: OnceLock::new(),
             reconfigured: Notify::new(),
             adding: tokio::sync::Mutex::new(()),
         }
@@ -261,6 +265,8 @@ impl Daemon {
                 Effect::SaveLimit(record) => self.store.write(Write::SaveLimit(record), None),
                 Effect::DropLimit(account, which) => self.store.write(Write::DropLimit(account, which), None),
                 Effect::ReserveFences(fence) => self.store.write(Write::ReserveFences(fence), None),
+                Effect::SaveUsage(_) => {}
+                Effect::Renew(account) => self.ask_for_renewal(account),
                 Effect::Unwatch(process) => core.watchers.process_is_free(process),
                 Effect::Emit(event) => core.events.tell(now.wall, event, &core.pool, &self.key),
             }
