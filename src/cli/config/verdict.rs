@@ -63,7 +63,7 @@ impl Verdict {
     }
 
     /// The exit code: what is not taken is a failure, for the file is meant for the daemon.
-    pub(super) fn exit(&self) -> u8 {
+    pub(in crate::cli) fn exit(&self) -> u8 {
         if self.state == State::Rejected { super::super::failure::CONFIG } else { 0 }
     }
 

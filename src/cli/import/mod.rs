@@ -20,6 +20,7 @@ use crate::protocol::{AccountLabel, ImportedEntry};
 use super::config::Verdict;
 use super::context::Context;
 use super::failure::Failure;
+use super::output::clean;
 
 pub(super) use gather::{File, Gathered, Where, gather};
 pub(super) use send::send;
@@ -172,7 +173,8 @@ pub(super) fn import(options: Import, context: &Context) -> Result<u8, Failure> 
     if !context.output.json {
         show::troubles(&report, &context.output);
     }
-    Ok(report.exit(&wanted))
+    let verdict = report.config_verdict.as_ref().map_or(0, Verdict::exit);
+    Ok(report.exit(&wanted).max(verdict))
 }
 
 type Proposed = (Vec<settings::Change>, Vec<settings::LeftOut>);
@@ -181,8 +183,17 @@ fn proposed(gathered: &Gathered, context: &Context) -> Result<Proposed, Failure>
     if gathered.files.iter().all(|file| file.settings.is_empty() && file.unmatched.is_empty()) {
         return Ok(Default::default());
     }
-    let loaded = Config::load(&context.places()?.config).map_err(|errors| Failure::config(errors.to_string()))?;
-    Ok(settings::changes(gathered, &loaded.config))
+    let path = context.places()?.config;
+    match Config::load(&path) {
+        Ok(loaded) => Ok(settings::changes(gathered, &loaded.config)),
+        // what was taken in is told all the same
+        Err(errors) => {
+            let why =
+                format!("settings of other tools are not compared with a broken configuration: {}", errors.headline());
+            context.output.note(&format!("{} {}", context.output.bad("broken:"), clean(&why)));
+            Ok(Default::default())
+        }
+    }
 }
 
 /// Whether the user wants the configuration changed: said by an option, or asked for at a terminal.
@@ -255,7 +266,9 @@ impl Row {
 
     /// How people know it.
     fn name(&self) -> String {
-        let known = self.account.as_ref().and_then(|account| account.label.clone());
+        let known = self.account.as_ref().map(|account| account.label.clone());
+        // of one that would only be added, its label is what it would get
+        let known = known.unwrap_or_else(|| self.label.clone());
         let of_tool = || format!("{}'s {}", self.tool, self.kind);
         known.or_else(|| self.email.clone()).or_else(|| self.label.clone()).unwrap_or_else(of_tool)
     }

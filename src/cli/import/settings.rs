@@ -28,8 +28,12 @@ pub(in crate::cli) struct Change {
     pub(in crate::cli) file: String,
     /// Whether this version of lessor acts on it.
     pub(in crate::cli) active: bool,
+    /// What holds now, as TOML.
     #[serde(skip)]
-    toml: String,
+    pub(in crate::cli) now_toml: String,
+    /// What would hold, as TOML.
+    #[serde(skip)]
+    pub(in crate::cli) toml: String,
 }
 
 /// A setting of another tool that is not taken over.
@@ -71,6 +75,7 @@ pub(in crate::cli) fn changes(gathered: &Gathered, config: &Config) -> (Vec<Chan
                     from: proposal.from.clone(),
                     file: file.name.clone(),
                     active: Named::find(proposal.key).is_ok_and(|named| named.row().active),
+                    now_toml: literal(config, proposal.key),
                     toml,
                 });
             }
@@ -100,6 +105,10 @@ fn address(id: &str, gathered: &Gathered) -> Result<String, String> {
 fn value_of(config: &Config, key: &str) -> serde_json::Value {
     let setting = config.show().into_iter().find(|setting| setting.key == key);
     setting.and_then(|setting| setting.value.as_ref().map(Value::json)).unwrap_or_default()
+}
+
+fn literal(config: &Config, key: &str) -> String {
+    config.get(key).ok().and_then(|setting| setting.literal()).unwrap_or_default()
 }
 
 /// Makes the changes in the file: the rest of it stays as it is, comments included.
@@ -133,6 +142,7 @@ mod tests {
             from: "x".into(),
             file: "f".into(),
             active: true,
+            now_toml: String::new(),
             toml: toml.into(),
         }
     }

@@ -82,13 +82,13 @@ pub(super) fn changes(config: &[Change], output: &Output) -> String {
     let mut text = String::from("settings of other tools, as a change of lessor's configuration:\n");
     let mut file = "";
     for change in config {
-        let Change { key, now, proposed, from, .. } = change;
+        let Change { key, now_toml, toml, from, .. } = change;
         if file != change.file {
             file = &change.file;
             text += &format!("  {}\n", clean(file));
         }
-        let old = clean(&format!("- {key} = {now}"));
-        let new = clean(&format!("+ {key} = {proposed}"));
+        let old = clean(&format!("- {key} = {now_toml}"));
+        let new = clean(&format!("+ {key} = {toml}"));
         let idle = if change.active { "" } else { "; not active yet in this version" };
         let from = output.tint(Tint::Faint, &clean(&format!("  ({from}{idle})")));
         text += &format!("  {}\n  {}{from}\n", output.tint(Tint::Bad, &old), output.tint(Tint::Good, &new));

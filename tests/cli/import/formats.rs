@@ -389,6 +389,9 @@ fn settings() {
     let left: Vec<Value> = machine.json(&["import"])["config_left_out"].as_array().unwrap().clone();
     assert_eq!((left.len(), &left[0]["from"]), (1, &json!("request_jitter_max_ms")), "{left:?}");
 
+    std::fs::write(machine.lessor.path().join("config.toml"), "nonsense = 1\n").unwrap();
+    machine.run(&["import", "--no-start"]).complains("broken configuration").complains("nonsense");
+
     let manager = Machine::new();
     let account = "accounts/0c1f0000-0000-4000-8000-000000000001.json";
     manager.place(
