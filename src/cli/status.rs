@@ -62,8 +62,9 @@ pub(super) fn accounts_table(accounts: &[AccountInfo], now: u64, output: &Output
             (limits(account, now), Some(Tint::Warn)),
             (account.last_used_at.map_or_else(|| "never".to_owned(), |at| words::ago(now, at)), Some(Tint::Faint)),
         ]);
-        if !account.usage.is_empty() {
-            table.detail(&usage(account, now));
+        let usage = usage(account, now);
+        if !usage.is_empty() {
+            table.detail(&usage);
         }
     }
     table.render(output)
@@ -119,7 +120,7 @@ fn usage(account: &AccountInfo, now: u64) -> String {
         format!("{} {:.0} % used{reset}{stale}", window.window, window.utilization * 100.0)
     };
     // the whole account's first, then the fullest
-    let mut windows: Vec<_> = account.usage.iter().collect();
+    let mut windows: Vec<_> = account.usage.iter().filter(|window| !window.rate).collect();
     windows.sort_by(|a, b| {
         a.key.is_empty().cmp(&b.key.is_empty()).reverse().then(if a.key.is_empty() {
             std::cmp::Ordering::Equal
@@ -190,6 +191,7 @@ mod tests {
             kind: CredentialKind::Oauth,
             state: state.into(),
             state_reason: None,
+            state_link: None,
             enabled: state != "disabled",
             leases: 1,
             capacity: 1,
@@ -204,14 +206,22 @@ mod tests {
             account_id: None,
             link: None,
             plan: None,
-            verification_link: None,
             usage_trouble: None,
         }
     }
 
     fn limit(key: &str, until: u64) -> LimitInfo {
         let text = |text: &str| text.to_owned();
-        LimitInfo { key: text(key), reason: text("quota_exhausted"), scope: text("pool"), until, source: text("body") }
+        LimitInfo {
+            key: text(key),
+            reason: text("quota_exhausted"),
+            scope: text("pool"),
+            until,
+            source: text("body"),
+            since: 0,
+            evidence: None,
+            link: None,
+        }
     }
 
     const NOW: u64 = 1_000_120_000;
@@ -226,6 +236,7 @@ mod tests {
             resets_at: Some(NOW + 60_000),
             as_of: NOW,
             key: String::new(),
+            rate: false,
             stale: false,
             pace: None,
         }];

@@ -75,7 +75,7 @@ async fn ask(daemon: &Daemon, id: AccountId) -> Option<Outcome> {
 fn wanted_at(daemon: &Daemon, id: AccountId) -> Option<String> {
     let core = &*daemon.core();
     match &core.pool.account(id)?.record.standing {
-        Standing::NeedsVerification(why) => Some(place(answers::link_in(why))),
+        Standing::NeedsVerification(why) => Some(place(answers::link_in(why).as_deref())),
         _ => None,
     }
 }

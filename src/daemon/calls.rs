@@ -120,6 +120,9 @@ impl Caller {
                 self.codec.answer(id, &Answer::Exported(document), out);
                 Ok(())
             }
+            Call::ClearLimits(params) => self.clear_limits(daemon, id, &params.account, out),
+            Call::Forecast(params) => self.forecast(daemon, id, &params, out),
+            Call::Explain(params) => self.explain(daemon, id, &params, out),
             Call::AskUsage(params) => self.later(id, super::asking::usage(daemon.clone(), params)),
             Call::VerifyAccount(params) => self.later(id, super::asking::verify(daemon.clone(), params)),
             Call::Rekey(_) => Err(bad("not yet")),

@@ -299,7 +299,6 @@ impl Poller {
             Ok(reading) => {
                 kept.ledger.succeeded();
                 kept.plan = reading.plan.clone().or(kept.plan.take());
-                kept.windows = reading.windows.iter().map(Into::into).collect();
                 self.refused.remove(&account);
                 self.note(&daemon, account, None);
                 learn(&daemon, account, reading, now);
@@ -382,19 +381,13 @@ fn freshest(windows: &[Window], now: Wall) -> Option<Wall> {
     live.map(|window| window.as_of).min()
 }
 
-/// Puts back what an earlier run has learnt.
+/// Puts back which plans an earlier run has learnt.
 fn remember(daemon: &Daemon, kept: &BTreeMap<AccountId, Kept>) {
     let core = &mut *daemon.core();
-    let now = clock::now();
     for (id, kept) in kept {
-        if core.pool.account(*id).is_none() {
-            continue;
-        }
-        if let Some(plan) = &kept.plan {
+        if let Some(plan) = kept.plan.as_ref().filter(|_| core.pool.account(*id).is_some()) {
             core.gathered.plans.insert(*id, plan.clone());
         }
-        let windows: Vec<Window> = kept.windows.iter().map(Into::into).collect();
-        daemon.learn_usage(core, now, *id, Usage { windows, ..Usage::default() });
     }
 }
 

@@ -1,5 +1,5 @@
-//! What usage polling keeps between runs: how often each account was asked about, and what was learnt. No secret is in
-//! it; it lies in the state directory, and is lost without harm.
+//! What usage polling keeps between runs: how often each account was asked about, and its plan. No secret is in it; it lies
+//! in the state directory, and is lost without harm. The windows are in the store.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -8,56 +8,20 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::pool::{AccountId, Wall, Window};
+use crate::pool::AccountId;
 use crate::usage::Ledger;
 
 /// More is not what we wrote.
 const LONGEST: u64 = 8 << 20;
 
 /// What is kept of an account.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct Kept {
     /// When it was asked about.
     pub(super) ledger: Ledger,
     /// Its plan.
     pub(super) plan: Option<String>,
-    /// What was learnt by asking.
-    pub(super) windows: Vec<KeptWindow>,
-}
-
-/// A quota window.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct KeptWindow {
-    name: String,
-    key: String,
-    utilization: f64,
-    resets_at: Option<u64>,
-    as_of: u64,
-}
-
-impl From<&Window> for KeptWindow {
-    fn from(window: &Window) -> Self {
-        Self {
-            name: window.name.clone(),
-            key: window.key.clone(),
-            utilization: window.utilization,
-            resets_at: window.resets_at.map(|at| at.0),
-            as_of: window.as_of.0,
-        }
-    }
-}
-
-impl From<&KeptWindow> for Window {
-    fn from(kept: &KeptWindow) -> Self {
-        Self {
-            name: kept.name.clone(),
-            utilization: kept.utilization,
-            resets_at: kept.resets_at.map(Wall),
-            as_of: Wall(kept.as_of),
-            key: kept.key.clone(),
-        }
-    }
 }
 
 /// What an earlier run has kept; nothing, if that cannot be read.
@@ -84,6 +48,7 @@ pub(super) fn write(path: &Path, kept: &BTreeMap<AccountId, Kept>) -> std::io::R
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pool::Wall;
 
     #[test]
     fn what_is_kept_comes_back_and_rubbish_is_nothing() {
@@ -92,13 +57,9 @@ mod tests {
         assert!(read(&path).is_empty());
         let mut one = Kept { plan: Some("max".into()), ..Kept::default() };
         one.ledger.note(Wall(1));
-        let window =
-            Window { name: "5h".into(), utilization: 0.5, resets_at: None, as_of: Wall(7), key: String::new() };
-        one.windows.push((&window).into());
         let kept = BTreeMap::from([(AccountId::from_bits(5), one)]);
         write(&path, &kept).unwrap();
         assert_eq!(read(&path), kept);
-        assert_eq!(Window::from(&read(&path)[&AccountId::from_bits(5)].windows[0]), window);
         for text in ["", "{", "[]", r#"{"x":{}}"#, r#"{"ac_00000005":{"ledger":7}}"#] {
             std::fs::write(&path, text).unwrap();
             assert!(read(&path).is_empty(), "{text}");

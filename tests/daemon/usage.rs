@@ -133,7 +133,7 @@ fn a_confirmation_that_is_wanted_is_told_with_its_place_and_taken_at_its_owners_
     login(&mut client, "google", "work", FAR);
     wait_until("it is known", || account(&mut client, "work")["state"] == "needs_verification");
     let info = account(&mut client, "work");
-    assert_eq!(info["verification_link"], "https://accounts.google.com/verify", "{info}");
+    assert_eq!(info["state_link"], "https://accounts.google.com/verify", "{info}");
     assert_eq!(
         client.refused("lease.acquire", json!({ "provider": "google", "agent": "gemini" })),
         "needs_verification"
@@ -147,7 +147,7 @@ fn a_confirmation_that_is_wanted_is_told_with_its_place_and_taken_at_its_owners_
     );
     // its owner's word is enough
     let info = client.call("account.verify", json!({ "account": "work", "confirmed": true }));
-    assert_eq!((&info["state"], &info["verification_link"]), (&json!("ready"), &Value::Null), "{info}");
+    assert_eq!((&info["state"], &info["state_link"]), (&json!("ready"), &Value::Null), "{info}");
     assert_eq!(upstream.seen().len(), 1);
 }
 

@@ -80,10 +80,10 @@ fn account_text(info: &AccountInfo, now: u64, output: &Output) -> String {
     let plan = plan.map(|plan| format!(", {}", clean(&plan))).unwrap_or_default();
     let head = format!("{} ({}{plan})", clean(status::name(info)), clean(&info.provider));
     let mut text = output.tint(Tint::Strong, &cut(&head, output.width)) + "\n";
-    for window in &info.usage {
+    for window in info.usage.iter().filter(|window| !window.rate) {
         text += &window_line(window, now, output);
     }
-    if info.usage.is_empty() {
+    if info.usage.iter().all(|window| window.rate) {
         text += &line(&output.tint(Tint::Faint, "unknown so far"));
     }
     if let Some(why) = &info.usage_trouble {
@@ -150,7 +150,16 @@ mod tests {
     const H: u64 = 3_600_000;
 
     fn window(name: &str, utilization: f64, resets_at: Option<u64>, pace: Option<f64>) -> UsageInfo {
-        UsageInfo { window: name.into(), utilization, resets_at, as_of: 0, key: String::new(), stale: false, pace }
+        UsageInfo {
+            window: name.into(),
+            utilization,
+            resets_at,
+            as_of: 0,
+            key: String::new(),
+            rate: false,
+            stale: false,
+            pace,
+        }
     }
 
     #[test]
