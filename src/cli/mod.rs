@@ -23,6 +23,7 @@ mod report;
 mod run;
 mod schema;
 mod secret;
+mod secrets;
 mod service;
 mod shell;
 mod status;
@@ -79,6 +80,9 @@ enum Command {
     /// List, add, change and remove accounts
     #[command(subcommand)]
     Account(account::Account),
+    /// Change the key that everything secret is sealed with
+    #[command(subcommand)]
+    Secrets(secrets::Secrets),
     /// Take in the logins and keys that other tools have
     Import(import::Import),
     /// Print all accounts as a document that import reads; without secrets unless told
@@ -158,6 +162,7 @@ fn dispatch(command: Command, context: &Context) -> Result<u8, Failure> {
         Command::Run(run) => run::run(run, context),
         Command::Status => status::status(context).map(|()| 0),
         Command::Account(account) => account::account(account, context).map(|()| 0),
+        Command::Secrets(command) => secrets::secrets(&command, context).map(|()| 0),
         Command::Import(options) => import::import(options, context),
         Command::Export(options) => export::export(&options, context).map(|()| 0),
         Command::Doctor(options) => doctor::doctor(&options, context),

@@ -6,7 +6,8 @@ use clap::Args;
 use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 
 use crate::protocol::{
-    AccountInfo, DaemonStatus, DecisionInfo, Empty, EventInfo, ExplainInfo, ExportInfo, LeaseInfo, LeaseRow, ReloadInfo,
+    AccountInfo, DaemonStatus, DecisionInfo, Empty, EventInfo, ExplainInfo, ExportInfo, LeaseInfo, LeaseRow, RekeyInfo,
+    ReloadInfo,
 };
 
 use super::classify::Line;
@@ -70,6 +71,7 @@ const DOCUMENTS: &[(&str, Make)] = &[
     ("reload", of::<ReloadInfo>),
     ("report", of::<DecisionInfo<'static>>),
     ("renew", of::<LeaseInfo<'static>>),
+    ("secrets rekey", of::<RekeyInfo>),
     ("service install", of::<Outcome>),
     ("service restart", of::<Outcome>),
     ("service start", of::<Outcome>),
