@@ -41,8 +41,23 @@ pub(super) fn purpose(said: Option<&str>, word: Option<&str>, program: &OsStr) -
     Ok(Purpose { provider, agent: agent.filter(|agent| !agent.is_empty()) })
 }
 
-fn is_agent(word: &str) -> bool {
+/// Whether the word is the name of an agent.
+pub(super) fn is_agent(word: &str) -> bool {
     provider::PROVIDERS.iter().any(|provider| provider.agents.contains(&word)) || NEUTRAL.contains(&word)
+}
+
+/// The provider and agent that a word stands for, without a program that could tell more.
+pub(super) fn purpose_of_word(said: Option<&str>, word: &str) -> Result<Purpose, String> {
+    if is_agent(word) {
+        return purpose(said, None, OsStr::new(word));
+    }
+    let provider = provider::by_alias(said.unwrap_or(word)).map_or(said.unwrap_or(word), |provider| provider.name);
+    Ok(Purpose { provider: provider.to_owned(), agent: None })
+}
+
+/// Whether the program only runs another one: then the arguments that come first are its own.
+pub(super) fn runs_another(program: &OsStr) -> bool {
+    is_launcher(&program_name(program))
 }
 
 /// The program's name from its path: `claude` of `/usr/bin/claude` and of `Claude.exe`.

@@ -42,7 +42,7 @@ use crate::pool::{Command, ConnectionId};
 
 pub use self::core::Daemon;
 pub use events::{KINDS, REPLAY_END};
-pub use process::find as find_process;
+pub use process::{find as find_process, wait_for_end as wait_for_process, watch as watch_process};
 pub use socket::SocketError;
 pub use start::{Ended, Options, StartError, run};
 

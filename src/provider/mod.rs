@@ -1,11 +1,12 @@
 //! What each upstream is: data wherever possible.
 
+mod agents;
 mod catalog;
-mod environment;
 mod models;
 
+pub use agents::{Addition, HandOut, Handed, Outfit, Overruled, Shared, outfit, with_profile};
 pub use catalog::{BadTarget, Catalog};
-pub use environment::{Environment, environment};
+
 
 use crate::pool::CredentialKind;
 
