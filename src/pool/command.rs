@@ -205,6 +205,17 @@ pub enum Command {
     Tick,
 }
 
+impl Command {
+    /// The lease that it may move to another account.
+    #[must_use]
+    pub fn moves(&self) -> Option<Fence> {
+        match self {
+            Self::Report { fence, .. } => Some(*fence),
+            _ => None,
+        }
+    }
+}
+
 /// The answer to a command.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Reply {

@@ -63,6 +63,7 @@ pub use id::{AccountId, BadAccountId, ConnectionId, Fence, Process, WaiterId};
 pub use lease::{Bind, Ending, Holder, Lease};
 pub use limit::{Limit, LimitRecord, Source, model_key};
 pub use queue::{MOST_WAITERS, Waiter};
+pub use report::ask_again;
 pub use select::By;
 pub use session::SessionRecord;
 pub use settings::{
@@ -369,6 +370,12 @@ impl Pool {
     #[must_use]
     pub fn next_fence(&self) -> Fence {
         self.next_fence
+    }
+
+    /// Whether a fence was given out before this run.
+    #[must_use]
+    pub fn is_from_before(&self, fence: Fence) -> bool {
+        fence < self.first_fence
     }
 
     /// Whether grants wait for holders to come back after an unclean restart.

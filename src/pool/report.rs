@@ -332,7 +332,8 @@ fn standing(finding: &Finding) -> Option<Standing> {
 }
 
 /// The request that would lead to this lease.
-pub(super) fn ask_again(lease: &Lease, account: Option<Box<str>>) -> Ask {
+#[must_use]
+pub fn ask_again(lease: &Lease, account: Option<Box<str>>) -> Ask {
     Ask {
         target: lease.target.as_asked(),
         connection: match lease.bind {
