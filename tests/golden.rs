@@ -10,9 +10,10 @@ use lessor::protocol::{
     AccountInfo, AccountLabel, AccountName, AccountRef, AccountTotals, Acquire, AddAccount, Answer, BindTo, Call,
     Codec, ConfigState, CredentialInfo, CredentialOf, DaemonStatus, DecisionInfo, Decoder, DisableAccount, Empty,
     ErrorAccount, ErrorInfo, EventInfo, ExportAccounts, ExportInfo, ExportedAccount, ExportedCredential, ExportedLink,
-    FromServer, Hello, HelloInfo, HolderInfo, ImportAccounts, ImportEntry, ImportInfo, ImportLimit, ImportWindow,
-    ImportedEntry, LeaseInfo, LeaseRef, LeaseRow, LimitInfo, LinkInfo, ListAccounts, MAGIC, Nothing, QueueRow,
-    ReloadInfo, Report, RequestId, SecretText, ServerFrames, SetAccount, Subscribe, UsageInfo, encode_call,
+    FromServer, GatewayAccess, GatewayInfo, GatewayKey, Hello, HelloInfo, HolderInfo, ImportAccounts, ImportEntry,
+    ImportInfo, ImportLimit, ImportWindow, ImportedEntry, LeaseInfo, LeaseRef, LeaseRow, LimitInfo, LinkInfo,
+    ListAccounts, MAGIC, Nothing, QueueRow, ReloadInfo, Report, RequestId, SecretText, ServerFrames, SetAccount,
+    Subscribe, UsageInfo, encode_call,
 };
 
 fn text(text: &str) -> Option<String> {
@@ -130,6 +131,12 @@ fn calls() -> Vec<Call> {
             dry_run: true,
         })),
         Call::ExportAccounts(ExportAccounts { secrets: true }),
+        Call::GatewayKey(GatewayKey {
+            lease: text("ls_1"),
+            agent: text("claude"),
+            label: text("agent-1"),
+            directory: text("/home/me/project"),
+        }),
     ]
 }
 
@@ -281,6 +288,7 @@ fn answers() -> Vec<(&'static str, Answer<'static>)> {
         pid: 1,
         uptime_ms: 2,
         socket: "/run/lessor.sock".into(),
+        gateway: Some(GatewayInfo { url: text("http://127.0.0.1:18080"), socket: text("/run/gateway.sock") }),
         config: ConfigState { path: "/config.toml".into(), state: "ok".into(), error: None },
         accounts: AccountTotals { total: 5, ready: 1, limited: 1, needs_login: 1, needs_verification: 1, disabled: 1 },
         leases: 3,
@@ -292,6 +300,12 @@ fn answers() -> Vec<(&'static str, Answer<'static>)> {
             label: text("agent-2"),
         }],
         warnings: vec!["a warning".into()],
+    };
+    let access = GatewayAccess {
+        key: SecretText("lk_1".into()),
+        url: text("http://127.0.0.1:18080"),
+        socket: text("/run/gateway.sock"),
+        trouble: text("the port is taken"),
     };
     let hello = HelloInfo {
         server: "lessor".into(),
@@ -314,6 +328,7 @@ fn answers() -> Vec<(&'static str, Answer<'static>)> {
         ("reloaded", Answer::Reloaded(reloaded())),
         ("imported", Answer::Imported(imported())),
         ("exported", Answer::Exported(exported())),
+        ("gateway-access", Answer::GatewayAccess(access)),
     ]
 }
 

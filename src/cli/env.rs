@@ -107,7 +107,8 @@ fn document(ready: &Ready) -> Variables {
 fn lines(ready: &Ready, agent: Option<&str>, shell: Shell) -> String {
     let set = ready.set.iter().map(|(name, value)| shell.set(name, &value.to_string_lossy()));
     let unset = ready.cleared.iter().map(|name| shell.unset(name));
-    let arguments: Vec<String> = ready.arguments.iter().map(|argument| shell.quoted(&argument.to_string_lossy())).collect();
+    let arguments: Vec<String> =
+        ready.arguments.iter().map(|argument| shell.quoted(&argument.to_string_lossy())).collect();
     let function = agent.filter(|_| !arguments.is_empty()).map(|agent| shell.function(agent, &arguments.join(" ")));
     let mut lines: Vec<String> = unset.chain(set).chain(function).collect();
     lines.push(String::new());
@@ -161,7 +162,12 @@ mod tests {
         let nasty = r"it's $HOME `x` \ ";
         for (shell, set, unset, function) in [
             (Shell::Sh, r"export A='it'\''s $HOME `x` \ '", "unset A", "codex() { command codex '-c' \"$@\"; }"),
-            (Shell::Fish, r"set -gx A 'it\'s $HOME `x` \\ '", "set -e A", "function codex; command codex '-c' $argv; end"),
+            (
+                Shell::Fish,
+                r"set -gx A 'it\'s $HOME `x` \\ '",
+                "set -e A",
+                "function codex; command codex '-c' $argv; end",
+            ),
             (
                 Shell::Powershell,
                 r"$env:A = 'it''s $HOME `x` \ '",

@@ -13,6 +13,7 @@ mod env;
 mod events;
 mod export;
 mod failure;
+mod gateway;
 mod hand_out;
 mod import;
 mod lease;
@@ -115,6 +116,9 @@ enum Command {
     Daemon(daemon::Daemon),
     /// End the daemon
     Stop,
+    /// Where the gateway is, and a key to it
+    #[command(subcommand)]
+    Gateway(gateway::Gateway),
     /// Have systemd, launchd or Windows keep the daemon there
     #[command(subcommand)]
     Service(service::Service),
@@ -174,6 +178,7 @@ fn dispatch(command: Command, context: &Context) -> Result<u8, Failure> {
         Command::Reload => config::reload(context),
         Command::Daemon(daemon) => daemon::daemon(&daemon, context),
         Command::Stop => daemon::stop(context).map(|()| 0),
+        Command::Gateway(gateway) => gateway::gateway(gateway, context).map(|()| 0),
         Command::Service(service) => service::service(&service, context).map(|()| 0),
         Command::Demo(options) => demo::demo(&options, context),
         Command::DemoAgent => Ok(demo::work_as_agent()),

@@ -77,7 +77,8 @@ fn command(command: Vec<OsString>, word: Option<&str>) -> Result<(OsString, Vec<
         Some(agent) => Some(agent.into()),
         None => words.next(),
     };
-    let program = program.ok_or_else(|| Failure::usage("no command; it comes after `--`, as in: lessor run -- claude"))?;
+    let program =
+        program.ok_or_else(|| Failure::usage("no command; it comes after `--`, as in: lessor run -- claude"))?;
     Ok((program, words.collect()))
 }
 

@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use clap::Args;
 use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 
-use crate::protocol::{AccountInfo, DaemonStatus, Empty, EventInfo, ExportInfo, LeaseInfo, LeaseRow, ReloadInfo};
+use crate::protocol::{
+    AccountInfo, DaemonStatus, Empty, EventInfo, ExportInfo, GatewayAccess, GatewayInfo, LeaseInfo, LeaseRow,
+    ReloadInfo,
+};
 
 use super::classify::Line;
 use super::config::{Change, Checked, Edited, Place, Shown, Value};
@@ -56,6 +59,8 @@ const DOCUMENTS: &[(&str, Make)] = &[
     // each line
     ("events", of::<EventInfo>),
     ("export", of::<ExportInfo>),
+    ("gateway key", of::<GatewayAccess>),
+    ("gateway url", of::<GatewayInfo>),
     ("import", of::<Report>),
     ("leases", of::<Vec<LeaseRow>>),
     // each line

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use crate::protocol::{
     AccountInfo, AccountRef, Acquire, AddAccount, Answer, Call, CredentialInfo, CredentialOf, DaemonStatus,
-    DecisionInfo, DisableAccount, ExportAccounts, ExportInfo, HelloInfo, ImportAccounts, ImportInfo, LeaseInfo,
-    LeaseRef, LeaseRow, ListAccounts, Nothing, ReloadInfo, Report, SetAccount, Subscribe,
+    DecisionInfo, DisableAccount, ExportAccounts, ExportInfo, GatewayAccess, GatewayKey, HelloInfo, ImportAccounts,
+    ImportInfo, LeaseInfo, LeaseRef, LeaseRow, ListAccounts, Nothing, ReloadInfo, Report, SetAccount, Subscribe,
 };
 
 use super::connection::{Client, greeting, unexpected};
@@ -76,6 +76,8 @@ calls! {
     import_accounts(import: ImportAccounts) Call::ImportAccounts(Box::new(import)) => Answer::Imported(info) => info, ImportInfo;
     /// All that is known of all accounts.
     export_accounts(export: ExportAccounts) Call::ExportAccounts(export) => Answer::Exported(info) => info, ExportInfo;
+    /// Makes a key to the gateway: of a lease, or one that lasts.
+    gateway_key(of: GatewayKey) Call::GatewayKey(of) => Answer::GatewayAccess(access) => access, GatewayAccess;
 }
 
 impl Client {

@@ -119,6 +119,7 @@ impl Caller {
                 self.codec.answer(id, &Answer::Exported(document), out);
                 Ok(())
             }
+            Call::GatewayKey(params) => self.gateway_key(daemon, id, params, out),
             Call::Stop(_) => {
                 self.codec.answer(id, &Answer::Done(Empty {}), out);
                 daemon.stop.send_replace(true);

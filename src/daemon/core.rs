@@ -9,10 +9,10 @@ use tokio::sync::{Notify, watch};
 
 use crate::credential::{Credential, Link};
 use crate::pool::{
-    AccountChange, AccountId, Command, ConnectionId, Effect, Fence, Now, Pool, Process, Refusal, Reply, Standing,
-    WaiterId, Wall,
+    AccountChange, AccountId, Command, ConnectionId, Decision, Effect, Fence, Now, Pool, Process, Refusal, Reply,
+    Standing, WaiterId, Wall,
 };
-use crate::protocol::{Codec, ErrorInfo, LeaseKey, RequestId};
+use crate::protocol::{Codec, ErrorInfo, LeaseKey, PassKey, RequestId};
 use crate::provider::Catalog;
 use crate::store::{Done, Store, Write, WriteError};
 
@@ -21,9 +21,12 @@ use super::clock;
 use super::configured::{self, Configured};
 use super::events::Events;
 use super::following::Follow;
+use super::learning::Renewals;
 use super::log::LogLevelHandle;
 use super::outbox::Outbox;
+use super::passing::GatewayState;
 use super::reload::Reload;
+use super::runs::Runs;
 use super::tokens::Tokens;
 use super::watchers::Watchers;
 
@@ -33,6 +36,7 @@ pub struct Daemon {
     core: Mutex<Core>,
     pub(super) store: Store,
     pub(super) key: LeaseKey,
+    pub(super) pass_key: PassKey,
     pub(super) facts: Facts,
     /// When the timer will next call, ms since boot.
     scheduled: AtomicU64,
@@ -42,8 +46,12 @@ pub struct Daemon {
     pub(super) reload: Reload,
     /// Follows other tools' files.
     pub(super) follow: OnceLock<Follow>,
+    /// Exchanges refused credentials.
+    pub(super) renewals: OnceLock<Renewals>,
     /// It was read anew.
     pub(super) reconfigured: Notify,
+    /// Changes with the configuration.
+    pub(super) config_version: watch::Sender<u64>,
     /// Accounts are added one at a time, so that two with one label cannot both be on their way to the disk.
     pub(super) adding: tokio::sync::Mutex<()>,
 }
@@ -60,6 +68,8 @@ pub struct Facts {
     /// Whether `idle_exit` ends it: a client or a service manager started it, and will again.
     pub(super) may_idle_exit: bool,
     pub(super) most_connections: usize,
+    /// The port that the gateway chose in an earlier run.
+    pub(super) gateway_port: Option<u16>,
 }
 
 /// What changes together.
@@ -76,6 +86,10 @@ pub struct Core {
     pub(super) link_troubles: FxHashMap<AccountId, String>,
     pub(super) connections: FxHashMap<ConnectionId, Arc<Outbox>>,
     pub(super) watchers: Watchers,
+    /// Who has a key to the gateway.
+    pub(super) runs: Runs,
+    /// Where the gateway listens.
+    pub(super) gateway: GatewayState,
     pub(super) events: Events,
     waiting: FxHashMap<WaiterId, Vec<Responder>>,
     effects: Vec<Effect>,
@@ -124,7 +138,7 @@ impl Daemon {
         (pool, configured): (Pool, Configured),
         (credentials, tokens, links): Logins,
         store: Store,
-        key: LeaseKey,
+        (key, pass_key): (LeaseKey, PassKey),
         reload: Reload,
         facts: Facts,
     ) -> Self {
@@ -139,6 +153,8 @@ impl Daemon {
             link_troubles: FxHashMap::default(),
             connections: FxHashMap::default(),
             watchers: Watchers::new(facts.most_connections),
+            runs: Runs::default(),
+            gateway: GatewayState::default(),
             events: Events::default(),
             waiting: FxHashMap::default(),
             effects: Vec::new(),
@@ -155,13 +171,16 @@ impl Daemon {
             core: Mutex::new(core),
             store,
             key,
+            pass_key,
             facts,
             scheduled: AtomicU64::new(0),
             reschedule: Notify::new(),
             stop: watch::Sender::new(false),
             reload,
             follow: OnceLock::new(),
+            renewals: OnceLock::new(),
             reconfigured: Notify::new(),
+            config_version: watch::Sender::new(0),
             adding: tokio::sync::Mutex::new(()),
         }
     }
@@ -206,7 +225,11 @@ impl Daemon {
     pub(super) fn apply(&self, core: &mut Core, now: Now, command: Command) -> (Result<Reply, Refusal>, Unsaved) {
         core.retire_credentials(now);
         let mut effects = std::mem::take(&mut core.effects);
+        let moves = command.moves();
         let reply = core.pool.handle(now, command, &mut effects);
+        if let (Some(from), Ok(Reply::Decision(Decision { lease: Some(to), .. }))) = (moves, &reply) {
+            core.runs.moved(from, *to);
+        }
         let unsaved = self.carry_out(core, now, &mut effects);
         core.effects = effects;
         if let Some(next) = core.pool.next_wakeup(now)
@@ -229,7 +252,7 @@ impl Daemon {
     }
 
     fn carry_out(&self, core: &mut Core, now: Now, effects: &mut Vec<Effect>) -> Unsaved {
-        let mut unsaved = Unsaved::new();
+        let (mut unsaved, mut orphans) = (Unsaved::new(), Vec::new());
         for effect in effects.drain(..) {
             match effect {
                 Effect::Answer { waiter, result } => self.answer_waiter(core, now, waiter, result, &mut unsaved),
@@ -243,6 +266,7 @@ impl Daemon {
                         self.store.write(Write::DropLease(lease.fence), None);
                     }
                     core.events.ended(now.wall, &lease, why, &core.pool, &self.key);
+                    orphans.extend(core.runs.ended(lease.fence, why));
                 }
                 Effect::SaveSession(record) => self.store.write(Write::SaveSession(record), None),
                 Effect::SaveAccount(id) => {
@@ -261,8 +285,17 @@ impl Daemon {
                 Effect::SaveLimit(record) => self.store.write(Write::SaveLimit(record), None),
                 Effect::DropLimit(account, which) => self.store.write(Write::DropLimit(account, which), None),
                 Effect::ReserveFences(fence) => self.store.write(Write::ReserveFences(fence), None),
+                Effect::SaveUsage(_) => {}
+                Effect::Renew(account) => self.ask_for_renewal(account),
                 Effect::Unwatch(process) => core.watchers.process_is_free(process),
                 Effect::Emit(event) => core.events.tell(now.wall, event, &core.pool, &self.key),
+            }
+        }
+        for orphan in orphans {
+            let mut effects = Vec::new();
+            // those that were bound to the same process or connection are ending by themselves
+            if core.pool.handle(now, Command::Release(orphan), &mut effects).is_ok() {
+                unsaved.append(&mut self.carry_out(core, now, &mut effects));
             }
         }
         unsaved

@@ -153,7 +153,7 @@ async fn carry_out(
     let limits = limits.into_iter().map(|limit| Command::SetLimit(id, filed(limit)));
     // what was learnt here is newer
     let windows = if known.is_some() { Vec::new() } else { entry.usage };
-    let usage = (!windows.is_empty()).then_some(Command::SetUsage(id, Usage { windows }));
+    let usage = (!windows.is_empty()).then_some(Command::SetUsage(id, Usage { windows, ..Usage::default() }));
     for command in std::iter::once(command).chain(limits).chain(usage) {
         let (reply, unsaved) = daemon.apply(core, now, command);
         for write in unsaved {

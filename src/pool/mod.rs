@@ -31,6 +31,7 @@ mod memory;
 mod obstacle;
 mod queue;
 mod recovery;
+mod renewal;
 mod report;
 mod resolve;
 mod select;
@@ -62,6 +63,7 @@ pub use id::{AccountId, BadAccountId, ConnectionId, Fence, Process, WaiterId};
 pub use lease::{Bind, Ending, Holder, Lease};
 pub use limit::{Limit, LimitRecord, Source, model_key};
 pub use queue::{MOST_WAITERS, Waiter};
+pub use report::ask_again;
 pub use select::By;
 pub use session::SessionRecord;
 pub use settings::{
@@ -242,7 +244,8 @@ impl Pool {
             Command::SetLimit(id, limit) => self.limit_account(now, id, limit, effects),
             Command::ClearLimits(id) => self.clear_limits(now, id, effects),
             Command::SetUsage(id, usage) => self.set_usage(now, id, usage, effects),
-            Command::LearnUsage(id, windows) => self.learn_usage(now, id, windows, effects),
+            Command::LearnUsage(id, read) => self.learn_usage(now, id, read, effects),
+            Command::Renewed(id) => self.renewed(now, id, effects),
             Command::Configure(settings) => self.configure(now, *settings),
             Command::Drain => self.drain(effects),
             Command::Tick => Ok(Reply::Done),
@@ -367,6 +370,12 @@ impl Pool {
     #[must_use]
     pub fn next_fence(&self) -> Fence {
         self.next_fence
+    }
+
+    /// Whether a fence was given out before this run.
+    #[must_use]
+    pub fn is_from_before(&self, fence: Fence) -> bool {
+        fence < self.first_fence
     }
 
     /// Whether grants wait for holders to come back after an unclean restart.

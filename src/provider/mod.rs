@@ -7,7 +7,6 @@ mod models;
 pub use agents::{Addition, HandOut, Handed, Outfit, Overruled, Shared, outfit, with_profile};
 pub use catalog::{BadTarget, Catalog};
 
-
 use crate::pool::CredentialKind;
 
 /// A provider lessor knows without configuration.

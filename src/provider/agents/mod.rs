@@ -156,9 +156,8 @@ fn cleared(provider: &str, recipe: &Recipe, set: &[(String, String)]) -> Vec<&'s
     let borrows = set.iter().any(|(name, _)| name.starts_with(BORROWED.1));
     let mut cleared: Vec<&'static str> = recipe.cleared.to_vec();
     for (vendor, names) in table::SPOKEN {
-        let speaks = |name: &&&str| {
-            *vendor == provider || borrows && *vendor == BORROWED.0 && name.starts_with(BORROWED.1)
-        };
+        let speaks =
+            |name: &&&str| *vendor == provider || borrows && *vendor == BORROWED.0 && name.starts_with(BORROWED.1);
         cleared.extend(names.iter().filter(speaks));
     }
     cleared.retain(|name| set.iter().all(|(set, _)| set != name));

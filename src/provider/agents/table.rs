@@ -255,12 +255,7 @@ pub(super) const RECIPES: &[Recipe] = &[
         set: &[("OPENAI_API_KEY", "{key}"), ("CODEX_API_KEY", "{key}")],
         ..NONE
     },
-    Recipe {
-        provider: Some("openai"),
-        hand_out: HandOut::Direct,
-        set: &[("CODEX_ACCESS_TOKEN", "{key}")],
-        ..NONE
-    },
+    Recipe { provider: Some("openai"), hand_out: HandOut::Direct, set: &[("CODEX_ACCESS_TOKEN", "{key}")], ..NONE },
     Recipe {
         provider: Some("google"),
         hand_out: HandOut::Direct,

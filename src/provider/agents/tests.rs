@@ -2,12 +2,7 @@ use super::*;
 
 const BASE: &str = "http://127.0.0.1:7777/x";
 
-fn handed<'a>(
-    hand_out: HandOut,
-    provider: &'a str,
-    kind: CredentialKind,
-    agent: Option<&'a str>,
-) -> Handed<'a> {
+fn handed<'a>(hand_out: HandOut, provider: &'a str, kind: CredentialKind, agent: Option<&'a str>) -> Handed<'a> {
     Handed {
         hand_out,
         provider,
