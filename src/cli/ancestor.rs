@@ -154,6 +154,11 @@ fn choose(first: u32, find: &dyn Fn(u32) -> Option<Process>) -> Option<Holder> {
     shell.map(|(pid, shell)| Holder { pid, name: shell.name() })
 }
 
+/// Whether a program of this name is a shell.
+pub(super) fn is_shell(name: &str) -> bool {
+    SHELLS.contains(&name)
+}
+
 /// Whether a program of this name only runs another one.
 pub(super) fn is_launcher(name: &str) -> bool {
     LAUNCHERS.contains(&name) || SHELLS.contains(&name)

@@ -9,7 +9,7 @@ use clap::Args;
 use crate::client::MANAGERS_WORDS;
 use crate::daemon::find_process;
 
-use super::agent::{is_agent, purpose, runs_another};
+use super::agent::{is_agent, purpose, runs_scripts};
 use super::context::Context;
 use super::failure::Failure;
 use super::hand_out::{Order, Ready, Way, make_ready};
@@ -59,10 +59,12 @@ pub(super) fn run(mut options: Run, context: &Context) -> Result<u8, Failure> {
     tell(&ready, context);
     let name = std::path::Path::new(&program).file_name().unwrap_or(&program);
     let started = ready.leave_a_keeper(Some(name), context).and_then(|()| {
-        become_command(made(&program, &arguments, &ready), || ready.take_back(&mut client)).map_err(|error| {
-            let exit = if error.kind() == ErrorKind::NotFound { NOT_FOUND } else { NOT_EXECUTABLE };
-            Failure::new("cannot_run", format!("{}: {error}", program.to_string_lossy())).exit(exit)
-        })
+        become_command(made(&program, &arguments, purpose.within, &ready), || ready.take_back(&mut client)).map_err(
+            |error| {
+                let exit = if error.kind() == ErrorKind::NotFound { NOT_FOUND } else { NOT_EXECUTABLE };
+                Failure::new("cannot_run", format!("{}: {error}", program.to_string_lossy())).exit(exit)
+            },
+        )
     });
     ready.take_back(&mut client);
     started
@@ -82,10 +84,12 @@ fn command(command: Vec<OsString>, word: Option<&str>) -> Result<(OsString, Vec<
     Ok((program, words.collect()))
 }
 
-fn made(program: &OsStr, arguments: &[OsString], ready: &Ready) -> Command {
+fn made(program: &OsStr, arguments: &[OsString], within: bool, ready: &Ready) -> Command {
     let mut command = command_of(program);
-    // before a launcher's arguments ours would be the launcher's
-    if runs_another(program) {
+    // before a launcher's arguments ours would be the launcher's, and a shell has no place for them
+    if runs_scripts(program) {
+        command.args(arguments);
+    } else if within {
         command.args(arguments).args(&ready.arguments);
     } else {
         command.args(&ready.arguments).args(arguments);

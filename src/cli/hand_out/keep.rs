@@ -73,7 +73,7 @@ mod unix {
     use super::super::directory;
     use super::{Context, Failure, Keep, Path, Process};
     use crate::cli::output::clean;
-    use crate::client::{Client, ClientError, Start};
+    use crate::client::{Client, Start};
     use crate::config::Places;
     use crate::daemon::{find_process, lock, wait_for_process, watch_process};
 
@@ -168,32 +168,29 @@ mod unix {
 
     /// A connection to the next daemon. One that died is replaced; one that somebody stopped is waited for.
     fn come_back(places: &Places, start: Option<&Start>, say: &dyn Fn(&str)) -> Client {
-        // a daemon that ends in order takes back what its lock file says
-        let died = lock::read(&places.lock).is_some_and(|holder| !matches!(find_process(holder.pid), Ok(Some(_))));
-        let deadline = std::time::Instant::now() + PATIENCE;
-        while std::time::Instant::now() < deadline {
-            match (Client::connect(places), start) {
-                (Ok(client), _) => {
-                    say("the daemon was restarted; {program} keeps its account");
-                    return client;
-                }
-                (Err(ClientError::NoDaemon(_)), Some(start)) if died => {
-                    if let Ok(client) = Client::connect_or_start(places, start) {
-                        say("the daemon had died and was started again; {program} keeps its account");
-                        return client;
-                    }
-                }
-                (Err(_), _) => {}
-            }
-            std::thread::sleep(STEP);
-        }
-        say("the daemon is gone: {program} reaches no account until it runs again; start it: lessor ping");
+        let begun = std::time::Instant::now();
+        let mut is_gone = false;
         loop {
             if let Ok(client) = Client::connect(places) {
-                say("the daemon is back");
+                say("the daemon was restarted; {program} keeps its account");
                 return client;
             }
-            std::thread::sleep(LOOK);
+            if let Some(start) = start.filter(|_| has_died(places))
+                && let Ok(client) = Client::connect_or_start(places, start)
+            {
+                say("the daemon had died and was started again; {program} keeps its account");
+                return client;
+            }
+            if !is_gone && begun.elapsed() > PATIENCE {
+                is_gone = true;
+                say("the daemon is gone: {program} reaches no account until it runs again; start it: lessor ping");
+            }
+            std::thread::sleep(if is_gone { LOOK } else { STEP });
         }
+    }
+
+    /// One that ends in order takes back what its lock file says of it.
+    fn has_died(places: &Places) -> bool {
+        lock::read(&places.lock).is_some_and(|holder| matches!(find_process(holder.pid), Ok(None)))
     }
 }

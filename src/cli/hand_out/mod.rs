@@ -87,10 +87,9 @@ pub(super) fn make_ready(client: &mut Client, order: Order<'_>, context: &Contex
     let at = directory::root(&places).join(name);
     let ready = outfit(client, &lease, purpose, hand_out, &at)
         .and_then(|outfit| Ready::new(lease.clone(), outfit, hand_out, holder, &at, arguments));
-    ready.map_err(|failure| {
+    ready.inspect_err(|_| {
         release(client, &lease);
         directory::remove(&at);
-        failure
     })
 }
 
@@ -156,7 +155,12 @@ fn outfit(
         expires_at: lease.credential.as_ref().and_then(|credential| credential.expires_at),
         project: lease.project_id.as_deref(),
     };
-    let outfit = provider::outfit(&handed);
+    let mut outfit = provider::outfit(&handed);
+    if let Some(outfit) = outfit.as_mut().filter(|_| purpose.within && hand_out != HandOut::Profile)
+        && let Some(anybodys) = provider::outfit(&Handed { agent: None, ..handed })
+    {
+        outfit.serve_also(anybodys);
+    }
     let mut key = key;
     zeroize::Zeroize::zeroize(&mut key);
     outfit.ok_or_else(|| Failure::usage(format!("{provider} has no profile for this program")))

@@ -113,6 +113,16 @@ pub struct Overruled {
 }
 
 impl Outfit {
+    /// Adds what other programs need that may be started beside the agent.
+    pub fn serve_also(&mut self, others: Self) {
+        for (name, value) in others.set {
+            if !self.set.iter().any(|(set, _)| *set == name) {
+                self.set.push((name, value));
+            }
+        }
+        self.cleared.retain(|name| !self.set.iter().any(|(set, _)| set == name));
+    }
+
     /// Whether it needs its directory.
     #[must_use]
     pub fn needs_directory(&self) -> bool {

@@ -65,6 +65,7 @@ impl<'a> Filling<'a> {
     }
 
     /// What a place stands for: `None` when there is no such place, `Some(None)` when it is not known.
+    #[expect(clippy::option_option, reason = "no such place, or one that is not known")]
     fn value(&self, place: &str) -> Option<Option<String>> {
         let handed = self.handed;
         Some(match place {

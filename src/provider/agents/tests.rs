@@ -103,6 +103,15 @@ fn codex_is_told_by_arguments_and_gemini_by_a_file() {
 }
 
 #[test]
+fn what_a_script_starts_beside_the_agent_is_served_too() {
+    let mut outfit = of(HandOut::Gateway, "anthropic", CredentialKind::ApiKey, Some("claude"));
+    outfit.serve_also(of(HandOut::Gateway, "anthropic", CredentialKind::ApiKey, None));
+    for name in ["ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_BASE_URL"] {
+        assert!(variable(&outfit, name).is_some() && !outfit.cleared.contains(&name), "{name}");
+    }
+}
+
+#[test]
 fn a_profile_never_holds_a_refresh_token_and_leaves_out_what_is_not_known() {
     let claude = of(HandOut::Profile, "anthropic", CredentialKind::Oauth, Some("claude"));
     let (_, text) = claude.files.iter().find(|(path, _)| *path == ".credentials.json").unwrap();
