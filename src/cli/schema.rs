@@ -6,8 +6,8 @@ use clap::Args;
 use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 
 use crate::protocol::{
-    AccountInfo, DaemonStatus, Empty, EventInfo, ExportInfo, GatewayAccess, GatewayInfo, LeaseInfo, LeaseRow,
-    ReloadInfo,
+    AccountInfo, DaemonStatus, DecisionInfo, Empty, EventInfo, ExplainInfo, ExportInfo, GatewayAccess, GatewayInfo,
+    LeaseInfo, LeaseRow, ReloadInfo,
 };
 
 use super::classify::Line;
@@ -36,6 +36,7 @@ type Make = fn() -> schemars::Schema;
 const DOCUMENTS: &[(&str, Make)] = &[
     ("account add", of::<AccountInfo>),
     ("account disable", of::<AccountInfo>),
+    ("account clear-limits", of::<AccountInfo>),
     ("account enable", of::<AccountInfo>),
     ("account list", of::<Vec<AccountInfo>>),
     // with --all, a list
@@ -58,6 +59,7 @@ const DOCUMENTS: &[(&str, Make)] = &[
     ("demo", of::<Findings>),
     // each line
     ("events", of::<EventInfo>),
+    ("explain", of::<ExplainInfo>),
     ("export", of::<ExportInfo>),
     ("gateway key", of::<GatewayAccess>),
     ("gateway url", of::<GatewayInfo>),
@@ -68,6 +70,7 @@ const DOCUMENTS: &[(&str, Make)] = &[
     ("ping", of::<Pong<'static>>),
     ("release", of::<Empty>),
     ("reload", of::<ReloadInfo>),
+    ("report", of::<DecisionInfo<'static>>),
     ("renew", of::<LeaseInfo<'static>>),
     ("service install", of::<Outcome>),
     ("service restart", of::<Outcome>),

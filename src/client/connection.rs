@@ -219,6 +219,8 @@ pub(super) fn unexpected(call: &str, answer: &Answer<'_>) -> ClientError {
         Answer::Reloaded(_) => "what a reload came to",
         Answer::Imported(_) => "what an import came to",
         Answer::Exported(_) => "an export",
+        Answer::Forecast(_) => "a forecast",
+        Answer::Explained(_) => "an explanation",
         Answer::GatewayAccess(_) => "a key to the gateway",
     };
     ClientError::Unexpected(format!("{kind} in answer to {call}"))

@@ -9,8 +9,8 @@ use tokio::sync::{Notify, watch};
 
 use crate::credential::{Credential, Link};
 use crate::pool::{
-    AccountChange, AccountId, Command, ConnectionId, Decision, Effect, Fence, Now, Pool, Process, Refusal, Reply,
-    Standing, WaiterId, Wall,
+    AccountChange, AccountId, Command, ConnectionId, Decision, Effect, Fence, Lease, Now, Pool, Process, Refusal,
+    Reply, Standing, WaiterId, Wall,
 };
 use crate::protocol::{Codec, ErrorInfo, LeaseKey, PassKey, RequestId};
 use crate::provider::Catalog;
@@ -92,6 +92,8 @@ pub struct Core {
     pub(super) gateway: GatewayState,
     pub(super) events: Events,
     waiting: FxHashMap<WaiterId, Vec<Responder>>,
+    /// The lease that ended last, for who asks why it was where it was.
+    pub(super) last_ended: Option<Box<Lease>>,
     effects: Vec<Effect>,
     /// The earliest end of a credential that nothing can renew.
     next_credential_end: Option<Wall>,
@@ -157,6 +159,7 @@ impl Daemon {
             gateway: GatewayState::default(),
             events: Events::default(),
             waiting: FxHashMap::default(),
+            last_ended: None,
             effects: Vec::new(),
             next_credential_end: None,
             last_busy: facts.started,
@@ -267,6 +270,7 @@ impl Daemon {
                     }
                     core.events.ended(now.wall, &lease, why, &core.pool, &self.key);
                     orphans.extend(core.runs.ended(lease.fence, why));
+                    core.last_ended = Some(lease);
                 }
                 Effect::SaveSession(record) => self.store.write(Write::SaveSession(record), None),
                 Effect::SaveAccount(id) => {
@@ -288,7 +292,7 @@ impl Daemon {
                 Effect::SaveUsage(_) => {}
                 Effect::Renew(account) => self.ask_for_renewal(account),
                 Effect::Unwatch(process) => core.watchers.process_is_free(process),
-                Effect::Emit(event) => core.events.tell(now.wall, event, &core.pool, &self.key),
+                Effect::Emit(event) => core.events.tell(now, event, &core.pool, &self.key),
             }
         }
         for orphan in orphans {

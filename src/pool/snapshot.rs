@@ -1,11 +1,12 @@
 //! What survives the daemon: taken out of the pool, and put back into a new one.
 
+use crate::limits::LONGEST_BELIEVED;
+
 use super::account::AccountRecord;
 use super::command::Effect;
 use super::id::Fence;
 use super::lease::{Ending, Lease};
 use super::limit::{Limit, LimitRecord, Source};
-use super::limits::LONGEST_BELIEVED;
 use super::recovery::{LONG, Phase};
 use super::session::SessionRecord;
 use super::settings::Settings;
