@@ -3,9 +3,11 @@
 mod catalog;
 mod environment;
 mod models;
+mod upstream;
 
 pub use catalog::{BadTarget, Catalog};
 pub use environment::{Environment, environment};
+pub use upstream::{Bases, bases, served};
 
 use crate::pool::CredentialKind;
 
