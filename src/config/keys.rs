@@ -126,9 +126,11 @@ pub static KEYS: &[Key] = &[
 
     off("secrets.key", OneOf(&["file", "keyring"]), "file", "where the key that seals secrets is", |c, _, v| c.secrets.key.put(v)),
 
-    named("providers.*.base_url", Url, false, "where API keys are served", |c, n, v| provider(c, n).base_url.put(v)),
+    named("providers.*.base_url", Url, true, "where API keys are served", |c, n, v| provider(c, n).base_url.put(v)),
     named("providers.*.usage_url", Url, false, "where usage is asked for", |c, n, v| provider(c, n).usage_url.put(v)),
-    named("providers.*.oauth.base_url", Url, false, "where OAuth credentials are served, if elsewhere", |c, n, v| provider(c, n).oauth.base_url.put(v)),
+    named("providers.*.proxy", Url, true, "the proxy it is reached by; without one, the proxy variables of the environment count", |c, n, v| provider(c, n).proxy.put(v)),
+    named("providers.*.ca_file", Text, true, "a PEM file with certificates to trust besides those of the system", |c, n, v| provider(c, n).ca_file.put(v)),
+    named("providers.*.oauth.base_url", Url, true, "where OAuth credentials are served, if elsewhere", |c, n, v| provider(c, n).oauth.base_url.put(v)),
     named("providers.*.oauth.issuer", Url, false, "OpenID discovery fills the URLs below", |c, n, v| provider(c, n).oauth.issuer.put(v)),
     named("providers.*.oauth.authorize_url", Url, false, "where users log in", |c, n, v| provider(c, n).oauth.authorize_url.put(v)),
     named("providers.*.oauth.token_url", Url, false, "where tokens come from", |c, n, v| provider(c, n).oauth.token_url.put(v)),
