@@ -7,7 +7,6 @@ mod upstream;
 
 pub use agents::{Addition, HandOut, Handed, Outfit, Overruled, Shared, outfit, with_profile};
 pub use catalog::{BadTarget, Catalog};
-pub use environment::{Environment, environment};
 pub use upstream::{Bases, bases, served};
 
 use crate::pool::CredentialKind;
