@@ -103,7 +103,7 @@ pub static KEYS: &[Key] = &[
     on("limits.reset_after", upto(MONTH), "2m", "the retry counter forgets after so long without a failure", |c, _, v| c.pool.limits.reset_after.put(v)),
     on("limits.quota_failure_ttl", upto(MONTH), "1h", "the quota ladder forgets so long after the last limit's end", |c, _, v| c.pool.limits.quota_failure_ttl.put(v)),
     on("limits.retry_delay", upto(DAY), "1s", "first retry on the same account, when not switching", |c, _, v| c.pool.limits.retry_delay.put(v)),
-    off("limits.max_attempts", Integer(1, 100), "3", "gateway: attempts at service, request and network failures", |c, _, v| c.limits.max_attempts.put(v)),
+    on("limits.max_attempts", Integer(1, 100), "3", "gateway: attempts at service, request and network failures", |c, _, v| c.limits.max_attempts.put(v)),
 
     on("quota.primary", OneOf(&["antigravity", "gemini-cli"]), "antigravity", "Gemini pool to start on", |c, _, v| c.pool.quota.primary.put(v)),
     on("quota.fallback", OneOf(&["off", "accounts-first", "same-account-first"]), "off", "whether and how the other Gemini pool is tried", |c, _, v| c.pool.quota.fallback.put(v)),

@@ -16,7 +16,7 @@ type Scene = fn(&mut Desk) -> String;
 /// A key, what both configurations share, its two values, the scene that tells them apart.
 type Row = (&'static str, &'static str, [&'static str; 2], Scene);
 
-/// Active keys that the pool knows nothing of; `tests/daemon/config.rs` and `tests/daemon/log.rs` play theirs.
+/// Active keys that the pool knows nothing of; `tests/daemon/config.rs`, `tests/daemon/log.rs` and `tests/gateway` play theirs.
 const ELSEWHERE: [&str; 2] = ["daemon.log", "daemon.idle_exit"];
 
 #[test]
