@@ -74,6 +74,8 @@ calls! {
     reload() Call::ReloadConfig(Nothing {}) => Answer::Reloaded(info) => info, ReloadInfo;
     /// Takes in what other tools keep, or says what would become of it.
     import_accounts(import: ImportAccounts) Call::ImportAccounts(Box::new(import)) => Answer::Imported(info) => info, ImportInfo;
+    /// Has a login refreshed now, and waits for it.
+    refresh_account(account: AccountRef) Call::RefreshAccount(account) => Answer::Account(info) => *info, AccountInfo;
     /// All that is known of all accounts.
     export_accounts(export: ExportAccounts) Call::ExportAccounts(export) => Answer::Exported(info) => info, ExportInfo;
 }

@@ -23,6 +23,7 @@ pub mod log;
 mod notify;
 mod outbox;
 mod process;
+mod refreshing;
 mod reload;
 mod signals;
 mod socket;
@@ -43,6 +44,7 @@ use crate::pool::{Command, ConnectionId};
 pub use self::core::Daemon;
 pub use events::{KINDS, REPLAY_END};
 pub use process::find as find_process;
+pub use refreshing::{Need, oauth_given};
 pub use socket::SocketError;
 pub use start::{Ended, Options, StartError, run};
 

@@ -41,8 +41,8 @@ impl Pool {
     ) -> Result<Reply, Refusal> {
         let lease = self.leases.get(&fence).ok_or_else(Refusal::stale)?.clone();
         let account = lease.pinned.then(|| lease.account.to_string().into());
-        let ask = ask_again(&lease, account);
-        let ask = Ask { wait, request_id: lease.request_id.clone(), ..ask };
+        let ask = Ask { wait, ..ask_again(&lease, account) };
+        let ask = Ask { request_id: lease.request_id, ..ask };
         self.end_lease(now, fence, Ending::Switched, effects);
         self.acquire(now, ask, effects)
     }

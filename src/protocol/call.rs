@@ -83,6 +83,8 @@ methods! {
     ImportAccounts(Box<ImportAccounts>) = "account.import";
     /// All that is known of all accounts.
     ExportAccounts(ExportAccounts) = "account.export";
+    /// A new token for a login, now.
+    RefreshAccount(AccountRef) = "account.refresh";
 }
 
 /// No parameters.

@@ -15,7 +15,7 @@ pub mod environment;
 mod fields;
 mod format;
 mod gemini_cli;
-mod jwt;
+pub(in crate::credential) mod jwt;
 mod opencode;
 pub mod own;
 pub mod places;
