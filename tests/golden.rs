@@ -10,9 +10,9 @@ use lessor::protocol::{
     AccountInfo, AccountLabel, AccountName, AccountRef, AccountTotals, Acquire, AddAccount, Answer, BindTo, Call,
     Codec, ConfigState, CredentialInfo, CredentialOf, DaemonStatus, DecisionInfo, Decoder, DisableAccount, Empty,
     ErrorAccount, ErrorInfo, EventInfo, ExportAccounts, ExportInfo, ExportedAccount, ExportedCredential, ExportedLink,
-    FromServer, Hello, HelloInfo, HolderInfo, ImportAccounts, ImportEntry, ImportInfo, ImportLimit, ImportWindow,
-    ImportedEntry, LeaseInfo, LeaseRef, LeaseRow, LimitInfo, LinkInfo, ListAccounts, MAGIC, Nothing, QueueRow,
-    ReloadInfo, Report, RequestId, SecretText, ServerFrames, SetAccount, Subscribe, UsageInfo, encode_call,
+    ExportedWindow, FromServer, Hello, HelloInfo, HolderInfo, ImportAccounts, ImportEntry, ImportInfo, ImportLimit,
+    ImportWindow, ImportedEntry, LeaseInfo, LeaseRef, LeaseRow, LimitInfo, LinkInfo, ListAccounts, MAGIC, Nothing,
+    QueueRow, ReloadInfo, Report, RequestId, SecretText, ServerFrames, SetAccount, Subscribe, UsageInfo, encode_call,
 };
 
 fn text(text: &str) -> Option<String> {
@@ -125,6 +125,7 @@ fn calls() -> Vec<Call> {
                 max_leases: Some(2),
                 priority: Some(-1),
                 as_of: Some(1_780_000_000_000),
+                mode: text("take-over"),
             }],
             mode: text("share"),
             dry_run: true,
@@ -238,6 +239,14 @@ fn exported() -> ExportInfo {
         needs_login: text("revoked"),
         needs_verification: None,
         limits: account().limits,
+        usage: vec![ExportedWindow {
+            window: "5h".into(),
+            key: "claude".into(),
+            utilization: 0.25,
+            resets_at: Some(1_790_000_000_000),
+            as_of: 1_780_000_000_000,
+        }],
+        last_used_at: Some(1_780_000_000_000),
         link: Some(ExportedLink {
             tool: "codex".into(),
             path: "/h/.codex/auth.json".into(),

@@ -18,7 +18,6 @@ mod logs;
 mod oauth;
 mod output;
 mod prompt;
-mod rfc3339;
 mod run;
 mod schema;
 mod secret;

@@ -8,7 +8,7 @@ pub mod refresh;
 mod secret;
 
 pub use fingerprint::{Fingerprint, FingerprintKey};
-pub use link::{Link, LinkMode};
+pub use link::{Link, LinkMode, may_refresh};
 pub use secret::Secret;
 
 use crate::pool::{CredentialKind, Wall};

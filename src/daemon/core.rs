@@ -7,7 +7,7 @@ use std::time::Duration;
 use rustc_hash::FxHashMap;
 use tokio::sync::{Notify, watch};
 
-use crate::credential::refresh::Refresher;
+use crate::credential::refresh::{Refresher, Want};
 use crate::credential::{Credential, Link};
 use crate::pool::{
     AccountChange, AccountId, Command, ConnectionId, Effect, Fence, Mono, Now, Pool, Process, Refusal, Reply, Standing,
@@ -287,6 +287,11 @@ impl Daemon {
                 Effect::SaveLimit(record) => self.store.write(Write::SaveLimit(record), None),
                 Effect::DropLimit(account, which) => self.store.write(Write::DropLimit(account, which), None),
                 Effect::ReserveFences(fence) => self.store.write(Write::ReserveFences(fence), None),
+                Effect::SaveUsage(_) => {}
+                Effect::Renew(id) => {
+                    // when it cannot be, the pool was told so with the report
+                    let _wanted = core.refreshing.want(id, Want::Refused, now);
+                }
                 Effect::Unwatch(process) => core.watchers.process_is_free(process),
                 Effect::Emit(event) => core.events.tell(now.wall, event, &core.pool, &self.key),
             }

@@ -12,7 +12,7 @@ use super::answers;
 use super::calls::{Answered, Caller, bad, bad_target, refused, too_many};
 use super::clock;
 use super::core::{Core, Daemon, Responder, Unsaved};
-use super::refreshing::{Looked, Need, Renewal, Shape};
+use super::refreshing::{Looked, Need, Shape};
 
 /// The longest text of a request's own.
 const LONGEST_TEXT: usize = 256;
@@ -198,15 +198,21 @@ impl Caller {
         let fence = live_fence(daemon, &LeaseRef { lease: params.lease.clone(), fence: None })?;
         let core = &mut *daemon.core();
         let now = clock::now();
-        let is_401 = matches!(&outcome, Outcome::Refused(finding) if finding.reason == Reason::AuthFailed);
-        if is_401 && daemon.renews_after_refusal(core, now, fence) == Renewal::Done {
-            // it had an older token than there is: `lease.credential` gives it the newer one
-            let reason = Some(Reason::AuthFailed);
-            let scope = Some(Reason::AuthFailed.scope());
-            let decision = Decision { action: Action::Retry, after: Duration::ZERO, reason, scope, lease: None };
-            answers::decision(core, &daemon.key, now, decision, &self.responder(id, true), out);
-            return Ok(());
-        }
+        let outcome = match outcome {
+            Outcome::Refused(finding) if finding.reason == Reason::AuthFailed => {
+                if core.has_newer_token(fence, now) {
+                    // it had an older token than there is: `lease.credential` gives it the newer one
+                    let (reason, scope) = (Some(finding.reason), Some(finding.reason.scope()));
+                    let decision =
+                        Decision { action: Action::Retry, after: Duration::ZERO, reason, scope, lease: None };
+                    answers::decision(core, &daemon.key, now, decision, &self.responder(id, true), out);
+                    return Ok(());
+                }
+                let renewable = core.pool.lease(fence).is_some_and(|lease| core.can_renew(lease.account, now));
+                Outcome::Refused(Box::new(Finding { renewable, ..*finding }))
+            }
+            other => other,
+        };
         let (reply, unsaved) = daemon.apply(core, now, Command::Report { fence, outcome });
         let Reply::Decision(decision) = refused(reply, now)? else { return Ok(()) };
         let responder = self.responder(id, true);

@@ -15,6 +15,7 @@ mod exporting;
 mod following;
 mod host;
 mod importing;
+mod learning;
 mod leasing;
 mod linked;
 pub mod lock;
@@ -43,6 +44,7 @@ use crate::pool::{Command, ConnectionId};
 
 pub use self::core::Daemon;
 pub use events::{KINDS, REPLAY_END};
+pub use learning::{Heard, Learnt};
 pub use process::find as find_process;
 pub use refreshing::{Need, oauth_given};
 pub use socket::SocketError;

@@ -245,7 +245,7 @@ impl Pool {
             Command::SetLimit(id, limit) => self.limit_account(now, id, limit, effects),
             Command::ClearLimits(id) => self.clear_limits(now, id, effects),
             Command::SetUsage(id, usage) => self.set_usage(now, id, usage, effects),
-            Command::LearnUsage(id, windows) => self.learn_usage(now, id, windows, effects),
+            Command::LearnUsage(id, read) => self.learn_usage(now, id, read, effects),
             Command::Configure(settings) => self.configure(now, *settings),
             Command::Drain => self.drain(effects),
             Command::Tick => Ok(Reply::Done),

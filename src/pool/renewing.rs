@@ -1,17 +1,34 @@
-//! Accounts whose tokens are being renewed, and the holders that got one too early.
+//! Accounts whose tokens are being renewed: because they end, or were refused; and the holders that got one too early.
 
 use std::time::Duration;
 
+use crate::limits::Reason;
+
 use super::Pool;
 use super::account::Renewing;
-use super::command::{Ask, Effect, Event, Reply};
+use super::command::{Ask, Effect, Event, Finding, Reply};
 use super::error::Refusal;
 use super::id::{AccountId, Fence};
 use super::lease::Ending;
 use super::report::ask_again;
 use super::time::Now;
 
+/// When a holder without another account looks again.
+pub(super) const LOOK_AGAIN: Duration = Duration::from_secs(2);
+
 impl Pool {
+    /// Whether the refused credential is exchanged, instead of the account's owner being asked.
+    pub(super) fn is_renewed(&self, slot: usize, finding: &Finding) -> bool {
+        finding.reason == Reason::AuthFailed && (finding.renewable || self.accounts[slot].renewing.is_some())
+    }
+
+    /// Lets the account rest, and has its credential exchanged; nothing is known against the login.
+    pub(super) fn ask_for_renewal(&mut self, id: AccountId, effects: &mut Vec<Effect>) -> Result<(), Refusal> {
+        self.set_renewing(id, Some(Renewing { until: None }), effects)?;
+        effects.push(Effect::Renew(id));
+        Ok(())
+    }
+
     pub(super) fn set_renewing(
         &mut self,
         id: AccountId,
@@ -41,8 +58,8 @@ impl Pool {
     ) -> Result<Reply, Refusal> {
         let lease = self.leases.get(&fence).ok_or_else(Refusal::stale)?.clone();
         let account = lease.pinned.then(|| lease.account.to_string().into());
-        let ask = Ask { wait, ..ask_again(&lease, account) };
-        let ask = Ask { request_id: lease.request_id, ..ask };
+        let ask = ask_again(&lease, account);
+        let ask = Ask { wait, request_id: lease.request_id, ..ask };
         self.end_lease(now, fence, Ending::Switched, effects);
         self.acquire(now, ask, effects)
     }

@@ -13,9 +13,9 @@ mod lease_id;
 
 pub use answer::{
     AccountInfo, AccountLabel, AccountName, AccountTotals, Answer, ConfigState, CredentialInfo, DaemonStatus,
-    DecisionInfo, Empty, EventInfo, ExportInfo, ExportedAccount, ExportedCredential, ExportedLink, HelloInfo,
-    HolderInfo, ImportInfo, ImportedEntry, LeaseInfo, LeaseRow, LimitInfo, LinkInfo, QueueRow, ReloadInfo, SecretText,
-    UsageInfo,
+    DecisionInfo, Empty, EventInfo, ExportInfo, ExportedAccount, ExportedCredential, ExportedLink, ExportedWindow,
+    HelloInfo, HolderInfo, ImportInfo, ImportedEntry, LeaseInfo, LeaseRow, LimitInfo, LinkInfo, QueueRow, ReloadInfo,
+    SecretText, UsageInfo,
 };
 pub use call::{
     AccountRef, Acquire, AddAccount, BindTo, Call, CredentialOf, DisableAccount, ExportAccounts, Hello, ImportAccounts,

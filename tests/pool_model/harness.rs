@@ -140,7 +140,7 @@ impl World {
                 };
                 let window =
                     Window { name: "7d".into(), utilization: f64::from(*used) / 10.0, resets_at, as_of: now, key };
-                self.just(Command::SetUsage(account(*n), Usage { windows: vec![window] }));
+                self.just(Command::SetUsage(account(*n), Usage { windows: vec![window], ..Usage::default() }));
             }
             Op::Configure(overflow, mode, strategy, bits, quota) => {
                 self.just(Command::Configure(Box::new(settings_of(*overflow, *mode, *strategy, *bits, *quota))));

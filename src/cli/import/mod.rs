@@ -139,9 +139,9 @@ fn tool(name: &str) -> Result<Tool, String> {
 /// Finds, takes in, tells.
 pub(super) fn import(options: Import, context: &Context) -> Result<u8, Failure> {
     let mode = match (options.take_over, options.share) {
-        (true, _) => LinkMode::TakeOver,
-        (_, true) => LinkMode::Share,
-        _ => LinkMode::Link,
+        (true, _) => Some(LinkMode::TakeOver),
+        (_, true) => Some(LinkMode::Share),
+        _ => None,
     };
     let wanted = match (options.files, options.from) {
         (files, None) if files.is_empty() => Where::Everywhere,

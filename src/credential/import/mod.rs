@@ -102,6 +102,12 @@ pub fn read(content: &Content<'_>) -> Result<(Format, Reading), Unreadable> {
     read.ok_or(Unreadable::Unknown)
 }
 
+/// The plan by the name that `ChatGPT` has for it.
+#[must_use]
+pub fn account_tier(plan: &str) -> crate::pool::Tier {
+    codex::tier(Some(plan))
+}
+
 /// A file's JSON.
 ///
 /// # Errors

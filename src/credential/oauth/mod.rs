@@ -4,12 +4,21 @@
 //! is the user's to say: no id and no secret of anybody's is in here.
 
 mod attempt;
+mod code;
+mod device;
 mod fetch;
+mod identity;
+mod loopback;
+mod pkce;
 mod server;
 mod settings;
 mod token;
 
 pub use attempt::{Refreshed, Sent, refresh};
+pub use code::{Arrival, BadPaste, Request, read_pasted};
+pub use device::{Device, begin as begin_device, poll as poll_device};
+pub use identity::{Identity, identify};
+pub use loopback::{Loopback, Redirect};
 pub use server::{Server, ServerError};
 pub use settings::{Given, Missing, Settings};
 pub use token::{Grant, TokenError, Tokens};

@@ -197,11 +197,18 @@ impl Refresher {
         self.accounts.get(&id).and_then(|account| self.low_at(account)).is_some_and(|at| at <= now.wall)
     }
 
+    /// Whether a token that was refused is worth exchanging: not when it just was.
+    #[must_use]
+    pub fn can_renew(&self, id: AccountId, now: Now) -> bool {
+        let is_young = |account: &Account| account.renewed.is_some_and(|at| now.mono.since(at) < JUST_RENEWED);
+        self.accounts.get(&id).is_some_and(|account| account.running.is_some() || !is_young(account))
+    }
+
     /// Wants a new token before it is due.
     pub fn want(&mut self, id: AccountId, want: Want, now: Now) -> Wanted {
+        let can_renew = self.can_renew(id, now);
         let Some(account) = self.accounts.get_mut(&id) else { return Wanted::Never };
-        let young = account.renewed.is_some_and(|at| now.mono.since(at) < JUST_RENEWED);
-        if want == Want::Refused && young && account.running.is_none() {
+        if want == Want::Refused && !can_renew {
             return Wanted::JustRenewed;
         }
         let since = account.wanted.map_or(now.mono, |(_, since)| since);

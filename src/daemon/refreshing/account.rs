@@ -20,12 +20,11 @@ pub(in crate::daemon) async fn refresh(daemon: Arc<Daemon>, params: AccountRef) 
     let (id, before, told) = {
         let core = &mut *daemon.core();
         let id = find(core, &params.account)?;
-        match core.refreshing.plan.want(id, Want::User, clock::now()) {
+        match core.refreshing.want(id, Want::User, clock::now()) {
             Wanted::Coming => {}
             Wanted::NotBefore(at) => return Err(not_now(core, id, Some(at))),
             Wanted::JustRenewed | Wanted::Never => return Err(never(core, id)),
         }
-        core.refreshing.pulse.notify_one();
         (id, core.refreshing.generation(id), core.refreshing.waits(id))
     };
     let _told_or_not = tokio::time::timeout(PATIENCE, told).await;

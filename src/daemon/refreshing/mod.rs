@@ -110,6 +110,13 @@ impl Refreshing {
         !self.changed.is_empty()
     }
 
+    /// Wants a new token, and wakes the thread.
+    pub(super) fn want(&mut self, id: AccountId, want: Want, now: Now) -> Wanted {
+        let wanted = self.plan.want(id, want, now);
+        self.pulse.notify_one();
+        wanted
+    }
+
     fn generation(&self, id: AccountId) -> u64 {
         self.generations.get(&id).copied().unwrap_or_default()
     }
@@ -184,6 +191,18 @@ impl Core {
     pub(super) fn is_low(&self, id: AccountId, now: Now) -> bool {
         let ends = self.credentials.get(&id).is_some_and(|credential| credential.expires_at.is_some());
         ends && self.refreshing.plan.is_low(id, now)
+    }
+
+    /// Whether a token that was refused can be exchanged for another one, which is worth trying.
+    pub(super) fn can_renew(&self, id: AccountId, now: Now) -> bool {
+        self.refreshing.plan.can_renew(id, now)
+    }
+
+    /// Whether there is a newer token than this lease was handed.
+    pub(super) fn has_newer_token(&self, fence: Fence, now: Now) -> bool {
+        let Some(id) = self.pool.lease(fence).map(|lease| lease.account) else { return false };
+        let handed = self.refreshing.handed.get(&fence);
+        handed.is_some_and(|handed| *handed < self.refreshing.generation(id)) && !self.is_low(id, now)
     }
 
     /// Remembers which credential a lease was handed, so that its refusal is laid to that one.
@@ -266,8 +285,7 @@ impl Daemon {
         let Looked::Coming(id) = looked else { return Ok(looked) };
         let now = clock::now();
         let want = if need == Need::Another { Want::Refused } else { Want::Life };
-        let wanted = core.refreshing.plan.want(id, want, now);
-        core.refreshing.pulse.notify_one();
+        let wanted = core.refreshing.want(id, want, now);
         let soon = now.mono.after(core.refreshing.plan.rules().wait);
         Ok(match wanted {
             Wanted::Coming => Looked::Coming(id),
@@ -295,12 +313,10 @@ impl Daemon {
         let Some(credential) = core.credentials.get(&id) else {
             return Ok(Looked::None(never(core, id)));
         };
-        let generation = core.refreshing.generation(id);
-        let is_another = core.refreshing.handed.get(&fence).is_some_and(|handed| *handed < generation);
         let fine = match need {
             Need::Forward => !core.is_low(id, now) || !has_ended(credential, now) && is_resting(core, id, now),
             Need::HandOut => !core.is_low(id, now),
-            Need::Another => is_another && !core.is_low(id, now),
+            Need::Another => core.has_newer_token(fence, now),
         };
         if fine {
             let credential = credential.duplicate();
@@ -308,26 +324,6 @@ impl Daemon {
             return Ok(Looked::Fine(credential));
         }
         Ok(if core.refreshing.plan.knows(id) { Looked::Coming(id) } else { Looked::None(never(core, id)) })
-    }
-
-    /// A holder's 401: whether that is settled by another token, so that nothing is known against the login.
-    pub(super) fn renews_after_refusal(&self, core: &mut Core, now: Now, fence: Fence) -> Renewal {
-        let Some(id) = core.pool.lease(fence).map(|lease| lease.account) else { return Renewal::No };
-        let generation = core.refreshing.generation(id);
-        if core.refreshing.plan.knows(id)
-            && core.refreshing.handed.get(&fence).is_some_and(|handed| *handed < generation)
-            && !core.is_low(id, now)
-        {
-            return Renewal::Done;
-        }
-        match core.refreshing.plan.want(id, Want::Refused, now) {
-            Wanted::Coming | Wanted::NotBefore(_) => {
-                self.settle_tokens(core, now);
-                core.refreshing.pulse.notify_one();
-                Renewal::Begun
-            }
-            Wanted::JustRenewed | Wanted::Never => Renewal::No,
-        }
     }
 }
 
@@ -339,17 +335,6 @@ pub(super) enum Looked {
     Coming(AccountId),
     /// There is none.
     None(ErrorInfo),
-}
-
-/// What a refused token comes to.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Renewal {
-    /// There is a newer one than the holder had.
-    Done,
-    /// A newer one is on its way.
-    Begun,
-    /// It cannot be renewed, or just was: the login itself is refused.
-    No,
 }
 
 fn has_ended(credential: &Credential, now: Now) -> bool {
