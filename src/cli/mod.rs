@@ -13,6 +13,7 @@ mod events;
 mod explain;
 mod export;
 mod failure;
+mod gateway;
 mod import;
 mod lease;
 mod logs;
@@ -113,6 +114,9 @@ enum Command {
     Daemon(daemon::Daemon),
     /// End the daemon
     Stop,
+    /// Where the gateway is, and a key to it
+    #[command(subcommand)]
+    Gateway(gateway::Gateway),
     /// Have systemd, launchd or Windows keep the daemon there
     #[command(subcommand)]
     Service(service::Service),
@@ -172,6 +176,7 @@ fn dispatch(command: Command, context: &Context) -> Result<u8, Failure> {
         Command::Reload => config::reload(context),
         Command::Daemon(daemon) => daemon::daemon(&daemon, context),
         Command::Stop => daemon::stop(context).map(|()| 0),
+        Command::Gateway(gateway) => gateway::gateway(gateway, context).map(|()| 0),
         Command::Service(service) => service::service(&service, context).map(|()| 0),
         Command::Demo(options) => demo::demo(&options, context),
         Command::DemoAgent => Ok(demo::work_as_agent()),

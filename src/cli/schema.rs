@@ -6,7 +6,8 @@ use clap::Args;
 use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 
 use crate::protocol::{
-    AccountInfo, DaemonStatus, DecisionInfo, Empty, EventInfo, ExplainInfo, ExportInfo, LeaseInfo, LeaseRow, ReloadInfo,
+    AccountInfo, DaemonStatus, DecisionInfo, Empty, EventInfo, ExplainInfo, ExportInfo, GatewayAccess, GatewayInfo,
+    LeaseInfo, LeaseRow, ReloadInfo,
 };
 
 use super::classify::Line;
@@ -58,6 +59,8 @@ const DOCUMENTS: &[(&str, Make)] = &[
     ("events", of::<EventInfo>),
     ("explain", of::<ExplainInfo>),
     ("export", of::<ExportInfo>),
+    ("gateway key", of::<GatewayAccess>),
+    ("gateway url", of::<GatewayInfo>),
     ("import", of::<Report>),
     ("leases", of::<Vec<LeaseRow>>),
     // each line

@@ -216,6 +216,7 @@ pub(super) fn unexpected(call: &str, answer: &Answer<'_>) -> ClientError {
         Answer::Exported(_) => "an export",
         Answer::Forecast(_) => "a forecast",
         Answer::Explained(_) => "an explanation",
+        Answer::GatewayAccess(_) => "a key to the gateway",
     };
     ClientError::Unexpected(format!("{kind} in answer to {call}"))
 }
