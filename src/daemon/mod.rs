@@ -52,7 +52,7 @@ pub use desk::{Desk, GatewayConfig, Serving, StartGateway};
 pub use events::{KINDS, REPLAY_END};
 pub use learning::{Heard, Learnt};
 pub use passing::GatewayState;
-pub use process::find as find_process;
+pub use process::{find as find_process, wait_for_end as wait_for_process, watch as watch_process};
 pub use refreshing::{Need, oauth_given};
 pub use socket::SocketError;
 #[cfg(unix)]
