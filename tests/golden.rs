@@ -10,11 +10,11 @@ use lessor::protocol::{
     AccountInfo, AccountLabel, AccountName, AccountRef, AccountTotals, Acquire, AddAccount, Answer, BindTo, BodyText,
     Call, CandidateInfo, Codec, ConfigState, CredentialInfo, CredentialOf, DaemonStatus, DecidedInfo, DecisionInfo,
     Decoder, DisableAccount, Empty, ErrorAccount, ErrorInfo, EventInfo, ExplainInfo, ExplainWhat, ExportAccounts,
-    ExportInfo, ExportedAccount, ExportedCredential, ExportedLink, ForecastInfo, ForecastOf, FromServer, GatewayAccess,
-    GatewayInfo, GatewayKey, HeaderList, Hello, HelloInfo, HolderInfo, ImportAccounts, ImportEntry, ImportInfo,
-    ImportLimit, ImportWindow, ImportedEntry, LeaseInfo, LeaseRef, LeaseRow, LimitInfo, LinkInfo, ListAccounts, MAGIC,
-    Nothing, ObjectText, OutlookInfo, QueueRow, ReloadInfo, Report, RequestId, RequestInfo, SecretText, ServerFrames,
-    SetAccount, Subscribe, UsageInfo, VerdictInfo, encode_call,
+    ExportInfo, ExportedAccount, ExportedCredential, ExportedLink, ExportedWindow, ForecastInfo, ForecastOf,
+    FromServer, GatewayAccess, GatewayInfo, GatewayKey, HeaderList, Hello, HelloInfo, HolderInfo, ImportAccounts,
+    ImportEntry, ImportInfo, ImportLimit, ImportWindow, ImportedEntry, LeaseInfo, LeaseRef, LeaseRow, LimitInfo,
+    LinkInfo, ListAccounts, MAGIC, Nothing, ObjectText, OutlookInfo, QueueRow, ReloadInfo, Report, RequestId,
+    RequestInfo, SecretText, ServerFrames, SetAccount, Subscribe, UsageInfo, VerdictInfo, encode_call,
 };
 
 fn text(text: &str) -> Option<String> {
@@ -135,6 +135,7 @@ fn calls() -> Vec<Call> {
                 max_leases: Some(2),
                 priority: Some(-1),
                 as_of: Some(1_780_000_000_000),
+                mode: text("take-over"),
             }],
             mode: text("share"),
             dry_run: true,
@@ -263,6 +264,14 @@ fn exported() -> ExportInfo {
         needs_login: text("revoked"),
         needs_verification: None,
         limits: account().limits,
+        usage: vec![ExportedWindow {
+            window: "5h".into(),
+            key: "claude".into(),
+            utilization: 0.25,
+            resets_at: Some(1_790_000_000_000),
+            as_of: 1_780_000_000_000,
+        }],
+        last_used_at: Some(1_780_000_000_000),
         link: Some(ExportedLink {
             tool: "codex".into(),
             path: "/h/.codex/auth.json".into(),

@@ -9,11 +9,13 @@ mod context;
 mod daemon;
 mod demo;
 mod doctor;
+mod env;
 mod events;
 mod explain;
 mod export;
 mod failure;
 mod gateway;
+mod hand_out;
 mod import;
 mod lease;
 mod logs;
@@ -21,7 +23,6 @@ mod oauth;
 mod output;
 mod prompt;
 mod report;
-mod rfc3339;
 mod run;
 mod schema;
 mod secret;
@@ -75,6 +76,11 @@ struct Global {
 enum Command {
     /// Run a command on a leased account; the lease lives as long as the command
     Run(run::Run),
+    /// Print the variables for a program on a leased account; the lease lives as long as the calling shell
+    Env(env::Env),
+    /// Look after a command that `run` became
+    #[command(hide = true)]
+    Keep(hand_out::Keep),
     /// Accounts, leases, queue and daemon at a glance
     Status,
     /// List, add, change and remove accounts
@@ -158,6 +164,8 @@ pub fn main() -> ExitCode {
 fn dispatch(command: Command, context: &Context) -> Result<u8, Failure> {
     match command {
         Command::Run(run) => run::run(run, context),
+        Command::Env(options) => env::env(options, context).map(|()| 0),
+        Command::Keep(options) => hand_out::keep(options, context),
         Command::Status => status::status(context).map(|()| 0),
         Command::Account(account) => account::account(account, context).map(|()| 0),
         Command::Import(options) => import::import(options, context),

@@ -16,6 +16,7 @@ use super::context::Context;
 use super::daemon::{Pong, Stopped};
 use super::demo::Findings;
 use super::doctor::Diagnosis;
+use super::env::Variables;
 use super::failure::{Document, Failure};
 use super::import::Report;
 use super::logs::LogLine;
@@ -53,6 +54,7 @@ const DOCUMENTS: &[(&str, Make)] = &[
     ("config show", of::<Shown>),
     ("config unset", of::<Change>),
     ("doctor", of::<Diagnosis>),
+    ("env", of::<Variables>),
     ("error", of::<Document<'static>>),
     ("demo", of::<Findings>),
     // each line

@@ -140,6 +140,11 @@ impl Client {
         }
     }
 
+    /// Waits until the connection ends, however that comes about.
+    pub fn wait_for_end(&mut self) {
+        while self.receive(None).is_ok() {}
+    }
+
     fn receive(&mut self, deadline: Option<Instant>) -> Result<FromServer<'static>, ClientError> {
         loop {
             match self.frames.take() {

@@ -27,6 +27,7 @@ mod notify;
 mod outbox;
 mod passing;
 mod process;
+mod refreshing;
 mod reload;
 mod reporting;
 mod runs;
@@ -52,7 +53,8 @@ pub use desk::{Desk, GatewayConfig, Serving, Standings, StartGateway};
 pub use events::{KINDS, REPLAY_END};
 pub use learning::{Heard, Learnt};
 pub use passing::GatewayState;
-pub use process::find as find_process;
+pub use process::{find as find_process, wait_for_end as wait_for_process, watch as watch_process};
+pub use refreshing::{Need, oauth_given};
 pub use serving::{Held, NoLease, Step, Visitor, Wanted};
 pub use socket::SocketError;
 #[cfg(unix)]

@@ -277,7 +277,7 @@ pub struct ImportedEntry {
 }
 
 /// All that is known of all accounts, so that `account.import` can take it in again.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ExportInfo {
     /// The version of this document.
     pub lessor_export: u64,
@@ -288,7 +288,7 @@ pub struct ExportInfo {
 }
 
 /// All that is known of an account.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ExportedAccount {
     /// Its id.
     pub id: String,
@@ -323,12 +323,31 @@ pub struct ExportedAccount {
     pub needs_verification: Option<String>,
     /// What it cannot be used for.
     pub limits: Vec<LimitInfo>,
+    /// What is known of its quota.
+    pub usage: Vec<ExportedWindow>,
+    /// When it was last leased, epoch ms.
+    pub last_used_at: Option<u64>,
     /// Where another tool keeps it.
     pub link: Option<ExportedLink>,
     /// Since when this credential has been known, epoch ms.
     pub as_of: Option<u64>,
     /// What authenticates it; only when asked for.
     pub credential: Option<ExportedCredential>,
+}
+
+/// A quota window of an account that was exported.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct ExportedWindow {
+    /// Its name.
+    pub window: String,
+    /// The quota key it belongs to; empty for the whole account.
+    pub key: String,
+    /// How much is used, from 0 to 1.
+    pub utilization: f64,
+    /// When it starts anew, epoch ms.
+    pub resets_at: Option<u64>,
+    /// When this was learnt, epoch ms.
+    pub as_of: u64,
 }
 
 /// Where another tool keeps a login that was exported.

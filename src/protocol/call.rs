@@ -90,6 +90,8 @@ methods! {
     ClearLimits(AccountRef) = "account.clear_limits";
     /// Why an account was chosen, and the others were not.
     Explain(ExplainWhat) = "explain";
+    /// A new token for a login, now.
+    RefreshAccount(AccountRef) = "account.refresh";
     /// A key to the gateway.
     GatewayKey(GatewayKey) = "gateway.key";
 }
@@ -304,7 +306,7 @@ pub struct AddAccount {
 pub struct ImportAccounts {
     /// What other tools keep, in order: later ones meet what has become of earlier ones.
     pub entries: Vec<ImportEntry>,
-    /// What is wanted of logins that rotate: `link` (the default), `take-over` or `share`.
+    /// What is wanted of logins that rotate: `link`, `take-over` or `share` [default: as the entry says, else `link`].
     #[serde(default)]
     pub mode: Option<String>,
     /// Only say what would happen.
@@ -384,6 +386,9 @@ pub struct ImportEntry {
     /// When this state of it was written down, epoch ms.
     #[serde(default)]
     pub as_of: Option<u64>,
+    /// Who refreshes it, where that is known already: `link`, `take-over` or `share`; the call's own `mode` goes before.
+    #[serde(default)]
+    pub mode: Option<String>,
 }
 
 /// A limit that another tool has met.

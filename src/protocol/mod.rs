@@ -17,9 +17,9 @@ mod pass;
 
 pub use answer::{
     AccountInfo, AccountLabel, AccountName, AccountTotals, Answer, ConfigState, CredentialInfo, DaemonStatus,
-    DecisionInfo, Empty, EventInfo, ExportInfo, ExportedAccount, ExportedCredential, ExportedLink, GatewayAccess,
-    GatewayInfo, HelloInfo, HolderInfo, ImportInfo, ImportedEntry, LeaseInfo, LeaseRow, LimitInfo, LinkInfo, QueueRow,
-    ReloadInfo, SecretText, UsageInfo,
+    DecisionInfo, Empty, EventInfo, ExportInfo, ExportedAccount, ExportedCredential, ExportedLink, ExportedWindow,
+    GatewayAccess, GatewayInfo, HelloInfo, HolderInfo, ImportInfo, ImportedEntry, LeaseInfo, LeaseRow, LimitInfo,
+    LinkInfo, QueueRow, ReloadInfo, SecretText, UsageInfo,
 };
 pub use call::{
     AccountRef, Acquire, AddAccount, BindTo, Call, CredentialOf, DisableAccount, ExplainWhat, ExportAccounts,
