@@ -135,3 +135,27 @@ fn a_taken_port_disables_the_gateway_and_not_the_daemon() {
     home.client().add("a");
     home.client().acquire();
 }
+
+#[test]
+fn an_upstream_is_reached_by_the_provider_s_own_proxy() {
+    let proxy = Upstream::by_key(|_| (200, "", "by proxy"));
+    let config = format!("[providers.llm]\nbase_url = \"http://llm.example/v1\"\nproxy = \"{}\"", proxy.url());
+    let scene = scene(&config);
+    scene.add("llm", "api_key", "p");
+    let headers = format!("authorization: Bearer {}\r\n", scene.key);
+    let answer = scene.visitor().ask(&request("POST /llm/chat?x=1", &headers, "{}"));
+    assert_eq!(answer.text(), "by proxy");
+    let asked = proxy.asked().pop().unwrap();
+    assert_eq!((asked.target(), asked.key().as_str()), ("http://llm.example/v1/chat?x=1", "k-p"));
+}
+
+#[test]
+fn certificates_that_cannot_be_read_are_named() {
+    let config = "[providers.llm]\nbase_url = \"https://127.0.0.1:1\"\nca_file = \"/nowhere/ca.pem\"";
+    let scene = scene(config);
+    scene.add("llm", "api_key", "p");
+    let headers = format!("authorization: Bearer {}\r\n", scene.key);
+    let answer = scene.visitor().ask(&request("POST /llm/chat", &headers, "{}"));
+    assert_eq!(answer.status(), 502);
+    assert!(answer.text().contains("/nowhere/ca.pem"), "{}", answer.text());
+}

@@ -6,8 +6,10 @@ use serde_json::json;
 
 use crate::scene::{Scene, messages};
 use crate::support::{reference, wait_until};
-use crate::upstream::Upstream;
+use crate::upstream::{Upstream, say};
 
+/// 2100.
+const FAR: u64 = 4_102_444_800_000;
 const AN_HOUR: &str = "retry-after: 3600\r\n";
 const LIMITED: &str = r#"{"type":"error","error":{"type":"rate_limit_error","message":"limit"}}"#;
 
@@ -113,19 +115,64 @@ fn a_session_stays_on_its_account() {
 #[test]
 fn a_login_serves_its_agent_only_and_is_announced() {
     let scene = Scene::new("", Upstream::by_key(|_| (200, "", "{}")));
-    let mut client = scene.home.client();
-    let far = 4_102_444_800_000_u64;
-    client.call(
-        "account.add",
-        json!({ "provider": "anthropic", "kind": "oauth", "secret": "t-1", "refresh_token": "r", "expires_at": far,
-                "label": "login" }),
-    );
+    let key = scene.login("t-1", FAR);
     let answer = scene.ask();
     assert_eq!(answer.status(), 429, "{answer:?}");
-    let key = client.call("gateway.key", json!({ "agent": "claude" }))["key"].as_str().unwrap().to_owned();
     let mut visitor = scene.visitor();
     assert_eq!(visitor.ask(&messages(&key, "{}")).status(), 200);
     let asked = scene.upstream.asked().pop().unwrap();
     assert_eq!(asked.header("authorization"), Some("Bearer t-1"));
     assert_eq!((asked.header("anthropic-beta"), asked.header("x-api-key")), (Some("oauth-2025-04-20"), None));
+}
+
+const OAUTH: &str = "[providers.anthropic.oauth]\ntoken_url = \"URL/token\"\nclient_id = \"test\"";
+
+/// Where tokens come from, and where only the new one is good.
+fn renewing() -> Upstream {
+    Upstream::start(|asked, stream| match (asked.target(), asked.key().as_str()) {
+        ("/token", _) => {
+            let new = r#"{"access_token":"t-new","refresh_token":"r-2","token_type":"Bearer","expires_in":36000}"#;
+            say(stream, 200, "content-type: application/json\r\n", new)
+        }
+        (_, "t-new" | "k-b") => say(stream, 200, "", "{}"),
+        _ => say(stream, 401, "", r#"{"type":"error","error":{"type":"authentication_error","message":"expired"}}"#),
+    })
+}
+
+#[test]
+fn a_refused_login_is_renewed_once_and_goes_on_where_it_was() {
+    let scene = Scene::with(OAUTH, "", renewing());
+    let key = scene.login("t-old", FAR);
+    scene.add("anthropic", "api_key", "b");
+    // the session is the login's
+    scene.home.client().call("account.disable", json!({ "account": "b" }));
+    let answer = scene.ask_with(&key);
+    assert_eq!((answer.status(), answer.header("x-lessor-attempts")), (200, Some("2")), "{answer:?}");
+    assert_eq!(answer.header("x-lessor-account"), Some("login"));
+    assert_eq!(scene.upstream.keys(), ["t-old", "", "t-new"]);
+    assert_eq!(scene.account("login")["state"], "ready");
+}
+
+#[test]
+fn a_login_that_has_ended_is_renewed_before_it_goes_upstream() {
+    let scene = Scene::with(OAUTH, "", renewing());
+    let key = scene.login("t-old", 1_000);
+    let answer = scene.ask_with(&key);
+    assert_eq!((answer.status(), answer.header("x-lessor-attempts")), (200, Some("1")), "{answer:?}");
+    assert_eq!(scene.upstream.keys(), ["", "t-new"]);
+}
+
+#[test]
+fn a_login_that_cannot_be_renewed_is_left() {
+    let upstream = Upstream::start(|asked, stream| match (asked.target(), asked.key().as_str()) {
+        ("/token", _) => say(stream, 400, "", r#"{"error":"invalid_grant"}"#),
+        (_, "k-b") => say(stream, 200, "", "{}"),
+        _ => say(stream, 401, "", r#"{"type":"error","error":{"type":"authentication_error","message":"revoked"}}"#),
+    });
+    let scene = Scene::with(&format!("[selection]\npreferred_account = \"login\"\n{OAUTH}"), "", upstream);
+    let key = scene.login("t-old", FAR);
+    scene.add("anthropic", "api_key", "b");
+    let answer = scene.ask_with(&key);
+    assert_eq!((answer.status(), answer.header("x-lessor-account")), (200, Some("b")), "{answer:?}");
+    assert_eq!(scene.account("login")["state"], "needs_login");
 }

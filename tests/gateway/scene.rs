@@ -23,11 +23,12 @@ impl Scene {
         Self::with("", accounts, upstream)
     }
 
-    /// With a configuration, too.
+    /// With a configuration, too; `URL` in it is the upstream.
     pub fn with(config: &str, accounts: &str, upstream: Upstream) -> Self {
         let url = upstream.url();
         let providers =
             ["anthropic", "openai", "google"].map(|name| format!("[providers.{name}]\nbase_url = \"{url}\"\n"));
+        let config = config.replace("URL", &url);
         let mut home = Home::new(&format!("{config}\n{}", providers.concat()));
         home.start();
         let mut scene = Self { home, upstream, port: 0, key: String::new() };
@@ -62,6 +63,15 @@ impl Scene {
 
     pub fn ask_with(&self, key: &str) -> Message {
         self.visitor().ask(&messages(key, r#"{"model":"claude-sonnet-4-5","messages":[]}"#))
+    }
+
+    /// A login of Anthropic's, and a key for its agent.
+    pub fn login(&self, access: &str, expires_at: u64) -> String {
+        let mut client = self.home.client();
+        let account = json!({ "provider": "anthropic", "kind": "oauth", "secret": access, "refresh_token": "r-1",
+            "expires_at": expires_at, "label": "login" });
+        client.call("account.add", account);
+        client.call("gateway.key", json!({ "agent": "claude" }))["key"].as_str().unwrap().to_owned()
     }
 
     /// How an account stands: its state, and what it is limited for.
