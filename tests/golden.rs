@@ -10,11 +10,12 @@ use lessor::protocol::{
     AccountInfo, AccountLabel, AccountName, AccountRef, AccountTotals, Acquire, AddAccount, Answer, BindTo, BodyText,
     Call, CandidateInfo, Codec, ConfigState, CredentialInfo, CredentialOf, DaemonStatus, DecidedInfo, DecisionInfo,
     Decoder, DisableAccount, Empty, ErrorAccount, ErrorInfo, EventInfo, ExplainInfo, ExplainWhat, ExportAccounts,
-    ExportInfo, ExportedAccount, ExportedCredential, ExportedLink, ForecastInfo, ForecastOf, FromServer, GatewayAccess,
-    GatewayInfo, GatewayKey, HeaderList, Hello, HelloInfo, HolderInfo, ImportAccounts, ImportEntry, ImportInfo,
-    ImportLimit, ImportWindow, ImportedEntry, LeaseInfo, LeaseRef, LeaseRow, LimitInfo, LinkInfo, ListAccounts, MAGIC,
-    Nothing, ObjectText, OutlookInfo, QueueRow, ReloadInfo, Report, RequestId, RequestInfo, SecretText, ServerFrames,
-    SetAccount, Subscribe, UsageInfo, VerdictInfo, encode_call,
+    ExportInfo, ExportedAccount, ExportedCredential, ExportedLink, ExportedWindow, ForecastInfo, ForecastOf,
+    FromServer, GatewayAccess, GatewayInfo, GatewayKey, HeaderList, Hello, HelloInfo, HolderInfo, ImportAccounts,
+    ImportEntry, ImportInfo, ImportLimit, ImportWindow, ImportedEntry, LeaseInfo, LeaseRef, LeaseRow, LimitInfo,
+    LinkInfo, ListAccounts, MAGIC, Nothing, ObjectText, OutlookInfo, QueueRow, RekeyInfo, ReloadInfo, Report,
+    RequestId, RequestInfo, SecretText, ServerFrames, SetAccount, Subscribe, UsageInfo, VerdictInfo, VerifyAccount,
+    encode_call,
 };
 
 fn text(text: &str) -> Option<String> {
@@ -135,6 +136,7 @@ fn calls() -> Vec<Call> {
                 max_leases: Some(2),
                 priority: Some(-1),
                 as_of: Some(1_780_000_000_000),
+                mode: text("take-over"),
             }],
             mode: text("share"),
             dry_run: true,
@@ -143,12 +145,17 @@ fn calls() -> Vec<Call> {
         Call::Forecast(ForecastOf { provider: "anthropic".into(), model: text("claude-sonnet-4-5"), count: Some(3) }),
         Call::ClearLimits(AccountRef { account: "work".into() }),
         Call::Explain(ExplainWhat { what: text("LAST"), model: text("m") }),
+        Call::RefreshAccount(AccountRef { account: "work".into() }),
         Call::GatewayKey(GatewayKey {
             lease: text("ls_1"),
             agent: text("claude"),
             label: text("agent-1"),
             directory: text("/home/me/project"),
         }),
+        Call::Token(Box::new(Acquire { provider: "openai".into(), bind: BindTo::Pid(4711), ..Acquire::default() })),
+        Call::AskUsage(AccountRef { account: "work".into() }),
+        Call::VerifyAccount(VerifyAccount { account: "work".into(), confirmed: true }),
+        Call::Rekey(Nothing {}),
     ]
 }
 
@@ -227,6 +234,8 @@ fn account() -> AccountInfo {
             as_of: 1_780_000_000_000,
             key: "claude".into(),
             rate: true,
+            stale: true,
+            pace: Some(0.5),
         }],
         created_at: 1_700_000_000_000,
         last_used_at: Some(1_780_000_000_000),
@@ -237,6 +246,8 @@ fn account() -> AccountInfo {
             mode: "link".into(),
             trouble: None,
         }),
+        plan: text("max"),
+        usage_trouble: text("nobody answers"),
     }
 }
 
@@ -263,6 +274,14 @@ fn exported() -> ExportInfo {
         needs_login: text("revoked"),
         needs_verification: None,
         limits: account().limits,
+        usage: vec![ExportedWindow {
+            window: "5h".into(),
+            key: "claude".into(),
+            utilization: 0.25,
+            resets_at: Some(1_790_000_000_000),
+            as_of: 1_780_000_000_000,
+        }],
+        last_used_at: Some(1_780_000_000_000),
         link: Some(ExportedLink {
             tool: "codex".into(),
             path: "/h/.codex/auth.json".into(),
@@ -351,6 +370,7 @@ fn answers() -> Vec<(&'static str, Answer<'static>)> {
         ("forecast", Answer::Forecast(forecast())),
         ("explained", Answer::Explained(Box::new(explained()))),
         ("gateway-access", Answer::GatewayAccess(access)),
+        ("rekeyed", Answer::Rekeyed(RekeyInfo { key: "file".into(), place: "/h/state/key".into(), accounts: 2 })),
     ]
 }
 

@@ -1,6 +1,7 @@
 //! `explain`: why this account, and why not the others.
 
 use clap::Args;
+use unicode_width::UnicodeWidthStr;
 
 use crate::pool::spoken;
 use crate::protocol::{AccountLabel, CandidateInfo, DecidedInfo, ExplainInfo, ExplainWhat, LimitInfo, VerdictInfo};
@@ -63,6 +64,8 @@ fn about_account(info: &ExplainInfo, now: u64, output: &Output) -> String {
     let mut text = format!("{} ({})\n", output.tint(Tint::Strong, &clean(account)), clean(&info.request.provider));
     for known in &info.limits {
         text += &format!("{}\n", clean(&limit(known, now)));
+        let evidence = known.evidence.iter().flat_map(|text| wrapped(text, output.width - INDENT));
+        text.extend(evidence.map(|line| format!("  {}\n", output.tint(Tint::Faint, &clean(&line)))));
     }
     text
 }
@@ -143,10 +146,10 @@ fn candidates(info: &ExplainInfo, now: u64, output: &Output) -> String {
         ]);
         for known in &one.limits {
             table.detail(&limit(known, now));
+            let evidence = known.evidence.iter().flat_map(|text| wrapped(text, output.width - INDENT));
+            evidence.for_each(|line| table.detail(&format!("  {line}")));
         }
-        if let Some(note) = &one.note {
-            table.detail(note);
-        }
+        one.note.iter().flat_map(|note| wrapped(note, output.width - INDENT)).for_each(|line| table.detail(&line));
     }
     table.render(output)
 }
@@ -168,13 +171,27 @@ fn notes(one: &CandidateInfo, now: u64) -> String {
     notes.join(", ")
 }
 
-/// A limit with what showed it.
+/// How far evidence stands from the left.
+const INDENT: usize = 4;
+
+/// Lines of whole words, none wider than `width` unless a word is.
+fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut().filter(|line| line.width() + 1 + word.width() <= width) {
+            Some(line) => *line += &format!(" {word}"),
+            None => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}
+
+/// A limit in a line.
 pub(super) fn limit(limit: &LimitInfo, now: u64) -> String {
     let of = if limit.key.is_empty() { "the account" } else { limit.key.as_str() };
     let reason = limit.reason.replace('_', " ");
     let until = words::until(now, limit.until);
-    let evidence = limit.evidence.as_ref().map(|evidence| format!(": {evidence}")).unwrap_or_default();
-    format!("{reason} of {of}, ends {until} (by {}, {}){evidence}", limit.source, words::ago(now, limit.since))
+    format!("{reason} of {of}, ends {until} (by {}, {})", limit.source, words::ago(now, limit.since))
 }
 
 fn name(account: &AccountLabel) -> &str {
@@ -190,7 +207,6 @@ mod tests {
     use super::*;
     use crate::pool::Tier;
     use crate::protocol::RequestInfo;
-    use unicode_width::UnicodeWidthStr;
 
     const NOW: u64 = 1_790_000_000_000;
 
@@ -299,7 +315,8 @@ mod tests {
              #  ACCOUNT  LEASES  HEALTH  TOKENS  SCORE     5H  NOTES\n\
              1  home        1/1      70      49    640   20 %  current\n\
              \u{20}  work        0/1      70      49    640  100 %  limited, free in 13 h\n\
-             \u{20} quota exhausted of the account, ends in 13 h (by server, 5 s ago): 429 rate_lim…\n"
+             \u{20} quota exhausted of the account, ends in 13 h (by server, 5 s ago)\n\
+             \u{20}   429 rate_limit_error “This request would exceed your account's rate limit”\n"
         );
     }
 

@@ -32,7 +32,7 @@ pub(super) struct Report {
     #[arg(long = "header", value_name = "K: V", value_parser = header, conflicts_with = "reason")]
     headers: Vec<(String, String)>,
     /// A file with the answer's body; - is standard input
-    #[arg(long, value_name = "FILE", requires = "status")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["ok", "reason"])]
     body: Option<PathBuf>,
     /// It was answered as it should be
     #[arg(long, group = "what")]
@@ -42,7 +42,7 @@ pub(super) struct Report {
           value_parser = PossibleValuesParser::new(Reason::ALL.map(Reason::name)))]
     reason: Option<String>,
     /// The wait that was stated
-    #[arg(long, value_name = "DUR", requires = "reason", value_parser = super::duration)]
+    #[arg(long, value_name = "DUR", conflicts_with_all = ["ok", "status"], value_parser = super::duration)]
     retry_after: Option<Duration>,
 }
 

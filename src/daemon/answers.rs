@@ -11,10 +11,11 @@ use crate::protocol::{
     AccountInfo, AccountLabel, AccountName, AccountTotals, Answer, CredentialInfo, DaemonStatus, DecisionInfo,
     ErrorInfo, HolderInfo, LeaseInfo, LeaseKey, LeaseRow, LimitInfo, LinkInfo, QueueRow, SecretText, UsageInfo,
 };
-use crate::provider;
+use crate::{provider, usage};
 
 use super::core::{Core, Daemon, Responder};
 use super::learning::Learnt;
+use super::refreshing::Need;
 use super::{clock, process};
 
 /// Appends the lease, or why it cannot be handed out.
@@ -75,6 +76,26 @@ fn lease_info<'a>(
         credential: credential.then(|| credential_info(core, account)).transpose()?,
         project_id: account.record.project_id.as_deref().map(Cow::Borrowed),
     })
+}
+
+/// The credential of a lease, once it is fresh.
+pub(super) async fn fresh_credential(
+    daemon: std::sync::Arc<Daemon>,
+    fence: Fence,
+    need: Need,
+) -> Result<Answer<'static>, ErrorInfo> {
+    let credential = daemon.fresh_credential(fence, need).await?;
+    let core = &*daemon.core();
+    let account = core.pool.lease(fence).and_then(|lease| core.pool.account(lease.account));
+    let account = account.ok_or_else(|| ErrorInfo::new("stale_lease", "this lease has ended"))?;
+    let (header, scheme) = provider::header(&account.record.provider, credential.kind);
+    Ok(Answer::Credential(CredentialInfo {
+        kind: credential.kind,
+        secret: super::importing::exposed(&credential.access),
+        expires_at: credential.expires_at.map(|at| at.0),
+        header: Cow::Borrowed(header),
+        scheme: scheme.map(Cow::Borrowed),
+    }))
 }
 
 /// What an account authenticates with.
@@ -151,7 +172,7 @@ pub(super) fn account_info(core: &Core, now: Now, account: &Account) -> AccountI
         state_reason: match (&record.standing, state) {
             (_, "disabled") => record.disabled_reason.clone(),
             (Standing::NeedsLogin(why) | Standing::NeedsVerification(why), _) => Some(why.clone()),
-            (Standing::Ready, _) => None,
+            (Standing::Ready, _) => account.renewing().map(|_| core.why_renewing(record.id)),
         },
         state_link: state_link(account, now),
         enabled: account.enabled(),
@@ -162,7 +183,7 @@ pub(super) fn account_info(core: &Core, now: Now, account: &Account) -> AccountI
         project_id: record.project_id.clone(),
         credential_expires_at: credential.and_then(|credential| credential.expires_at).map(|at| at.0),
         limits: limits(account, now),
-        usage: usage(account, now),
+        usage: usage_of(core, now, account),
         created_at: record.created_at.0,
         last_used_at: record.last_used_at.map(|at| at.0),
         account_id: record.vendor_id.clone(),
@@ -172,12 +193,21 @@ pub(super) fn account_info(core: &Core, now: Now, account: &Account) -> AccountI
             mode: link.mode.name().to_owned(),
             trouble: core.link_troubles.get(&record.id).cloned(),
         }),
+        plan: core.gathered.plans.get(&record.id).cloned(),
+        usage_trouble: core.gathered.troubles.get(&record.id).cloned(),
     }
 }
 
+/// What is older than this may be another by now, however often it is asked for.
+const STALE: Duration = Duration::from_secs(600);
+
 /// What is known of its windows, then of its rates; of rates only what still counts.
-fn usage(account: &Account, now: Now) -> Vec<UsageInfo> {
+fn usage_of(core: &Core, now: Now, account: &Account) -> Vec<UsageInfo> {
+    // one that was to be read anew twice since
+    let old = core.configured.config.quota.poll.map_or(STALE, |every| STALE.max(2 * every));
     let info = |window: &Window, rate| UsageInfo {
+        stale: window.resets_at.is_some_and(|at| at <= now.wall) || now.wall.since(window.as_of) > old,
+        pace: usage::length_of(&window.name).and_then(|length| window.pace(length)),
         window: window.name.clone(),
         utilization: window.utilization,
         resets_at: window.resets_at.map(|at| at.0),
@@ -206,7 +236,7 @@ fn state_link(account: &Account, now: Now) -> Option<String> {
     }
 }
 
-fn link_in(text: &str) -> Option<String> {
+pub(super) fn link_in(text: &str) -> Option<String> {
     let start = text.find("https://")?;
     let link = text[start..].split_whitespace().next()?;
     Some(link.trim_end_matches(['.', ',', ')', ';']).to_owned())
@@ -239,6 +269,7 @@ pub(super) fn state(account: &Account, now: Now) -> &'static str {
     match account.record.standing {
         Standing::NeedsLogin(_) => Why::NeedsLogin.name(),
         Standing::NeedsVerification(_) => Why::NeedsVerification.name(),
+        Standing::Ready if account.renewing().is_some() => Why::Limited.name(),
         Standing::Ready if account.limits().iter().any(|limit| !limit.until.passed(now)) => Why::Limited.name(),
         Standing::Ready => "ready",
     }

@@ -2,10 +2,8 @@
 
 use std::time::Duration;
 
-use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 
-use crate::credential::LinkMode;
 use crate::limits::{self, Headers, Reading, Reason, Response, Verdict};
 use crate::pool::{
     AccountId, Action, Command, Decision, Fence, Finding, Need, Now, Outcome, Refusal, Reply, Usage, Wall,
@@ -52,10 +50,6 @@ pub struct Learnt {
     /// What the answer was understood as, unless it was no refusal.
     pub verdict: Option<Verdict>,
 }
-
-/// Exchanges credentials that were refused; set once, by who can.
-#[derive(Debug)]
-pub(super) struct Renewals(pub(super) UnboundedSender<AccountId>);
 
 impl Daemon {
     /// Learns what an upstream answered to a request on `lease`, and decides what its holder does next.
@@ -113,7 +107,13 @@ impl Daemon {
             // neither a success nor a failure
             (_, None) => return (Ok(Learnt { decision: GO_ON, verdict: None }), Unsaved::new()),
         };
-        let finding = Finding { renewable: self.is_renewable(core, account), ..finding };
+        let finding = Finding { renewable: core.can_renew(account, now), ..finding };
+        if finding.reason == Reason::AuthFailed && core.has_newer_token(lease, now) {
+            // it was refused with an older token than there is: with the newer one, at once
+            let (reason, scope) = (Some(finding.reason), Some(finding.reason.scope()));
+            let decision = Decision { action: Action::Retry, after: Duration::ZERO, reason, scope, lease: None };
+            return (Ok(Learnt { decision, verdict: reading.verdict }), Unsaved::new());
+        }
         self.report(core, now, (lease, need), Outcome::Refused(Box::new(finding)), reading.verdict)
     }
 
@@ -142,21 +142,6 @@ impl Daemon {
             Reply::Held(_) | Reply::Queued(_) | Reply::Done => GO_ON,
         };
         (reply.map(|reply| Learnt { decision: decision(reply), verdict }), unsaved)
-    }
-
-    /// Whether a credential that was refused is exchanged without its owner.
-    fn is_renewable(&self, core: &Core, account: AccountId) -> bool {
-        let is_ours = core.links.get(&account).is_none_or(|link| link.mode != LinkMode::Link);
-        let has_refresh = core.credentials.get(&account).is_some_and(|credential| credential.refresh.is_some());
-        self.renewals.get().is_some() && is_ours && has_refresh
-    }
-
-    /// Has a refused credential exchanged.
-    pub(super) fn ask_for_renewal(&self, account: AccountId) {
-        let asked = self.renewals.get().map(|renewals| renewals.0.send(account));
-        if !matches!(asked, Some(Ok(()))) {
-            tracing::error!(%account, "nobody is there to renew the credential of {account}");
-        }
     }
 
     /// Waits until it is on disk, or cannot be: a lease is safe in memory as long as we live.

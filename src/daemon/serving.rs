@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 
 use crate::credential::Secret;
 use crate::pool::{
-    AccountId, Action, Ask, Bind, Command, ConnectionId, CredentialKind, Decision, Fence, Holder, Need, Refusal, Reply,
+    self, AccountId, Action, Ask, Bind, Command, ConnectionId, CredentialKind, Decision, Fence, Holder, Refusal, Reply,
     Target, WaiterId,
 };
 use crate::protocol::Pass;
@@ -17,6 +17,7 @@ use super::clock;
 use super::core::{Core, Unsaved};
 use super::desk::Desk;
 use super::learning::{Heard, Learnt};
+use super::refreshing::Need;
 
 /// Connections of the gateway are counted from here: those of the socket never come so far.
 const FIRST_CONNECTION: u64 = 1 << 62;
@@ -77,7 +78,7 @@ pub enum Step {
 #[derive(Debug)]
 pub struct Held {
     lease: OwnLease,
-    need: Need,
+    need: pool::Need,
     /// Which account.
     pub account: AccountId,
     /// Its label, or else its id.
@@ -171,12 +172,44 @@ impl Desk {
         &self,
         visitor: &Visitor,
         wanted: &Wanted<'_>,
+        mut held: Option<Box<Held>>,
+        wait: Duration,
+    ) -> Result<Step, NoLease> {
+        let began = clock::now().mono;
+        let mut without = Vec::new();
+        loop {
+            let left = wait.saturating_sub(clock::now().mono.since(began));
+            let mut got = match self.lease_without(visitor, wanted, &without, held, left).await? {
+                Step::Held(got) => got,
+                wait @ Step::Wait(..) => return Ok(wait),
+            };
+            // it is renewed first, if need be
+            match self.daemon.fresh_credential(got.lease.fence, Need::Forward).await {
+                Ok(credential) => {
+                    (got.kind, got.secret) = (credential.kind, credential.access);
+                    return Ok(Step::Held(got));
+                }
+                Err(error) if error.is("stale_lease") => {}
+                Err(error) => {
+                    tracing::debug!(account = got.name, "another account is taken: {}", error.message);
+                    without.push(got.account);
+                }
+            }
+            held = Some(got);
+        }
+    }
+
+    async fn lease_without(
+        &self,
+        visitor: &Visitor,
+        wanted: &Wanted<'_>,
+        without: &[AccountId],
         held: Option<Box<Held>>,
         wait: Duration,
     ) -> Result<Step, NoLease> {
         let (looked, need, unsaved) = {
             let core = &mut *self.daemon.core();
-            let need = core.need(wanted).map_err(NoLease::Bad)?;
+            let need = core.need(wanted, without).map_err(NoLease::Bad)?;
             let fence = held.as_ref().map(|held| held.lease.fence);
             let (looked, unsaved) = self.look(core, visitor, wanted, &need, fence, wait);
             (looked, need, unsaved)
@@ -217,7 +250,7 @@ impl Desk {
         core: &mut Core,
         visitor: &Visitor,
         wanted: &Wanted<'_>,
-        need: &Need,
+        need: &pool::Need,
         held: Option<Fence>,
         wait: Duration,
     ) -> (Result<Looked, NoLease>, Unsaved) {
@@ -268,7 +301,7 @@ impl Desk {
     }
 
     /// What a visitor without a lease of this provider asks for.
-    fn ask(&self, core: &Core, visitor: &Visitor, wanted: &Wanted<'_>, need: &Need) -> Ask {
+    fn ask(&self, core: &Core, visitor: &Visitor, wanted: &Wanted<'_>, need: &pool::Need) -> Ask {
         let run = visitor.run.and_then(|first| core.runs.get(first));
         let (target, exclude) = (need.target.clone(), need.exclude.clone());
         match run {
@@ -300,6 +333,7 @@ impl Desk {
         let Some(first) = visitor.run else { return };
         let core = &mut *self.daemon.core();
         let known = core.runs.get(first).and_then(|run| run.lease_of(wanted.provider));
+        let known = known.filter(|fence| core.pool.lease(*fence).is_some());
         if known == Some(lease.fence) {
             return;
         }
@@ -312,7 +346,7 @@ impl Desk {
         lease.fence = known.unwrap_or(lease.fence);
     }
 
-    fn held(&self, lease: OwnLease, need: Need) -> Result<Held, NoLease> {
+    fn held(&self, lease: OwnLease, need: pool::Need) -> Result<Held, NoLease> {
         let core = &*self.daemon.core();
         let account = core.pool.lease(lease.fence).ok_or(NoLease::Gone)?.account;
         let record = &core.pool.account(account).ok_or(NoLease::Gone)?.record;
@@ -360,10 +394,17 @@ impl Desk {
     }
 
     /// Sees to it that an account whose credential was refused has another one; answers whether it has.
-    pub async fn renew(&self, held: &Held, _wait: Duration) -> bool {
-        let core = &*self.daemon.core();
+    pub async fn renew(&self, held: &Held, wait: Duration) -> bool {
+        let is_another = || {
+            let core = &*self.daemon.core();
+            core.credentials.get(&held.account).is_some_and(|credential| credential.access != held.secret)
+        };
         // by its tool, or for another request
-        core.credentials.get(&held.account).is_some_and(|credential| credential.access != held.secret)
+        if is_another() {
+            return true;
+        }
+        let renewed = tokio::time::timeout(wait, self.daemon.fresh_credential(held.lease.fence, Need::Another)).await;
+        matches!(renewed, Ok(Ok(_))) && is_another()
     }
 
     /// Waits until something has changed that may serve somebody.
@@ -382,13 +423,14 @@ fn session(visitor: &Visitor, wanted: &Wanted<'_>) -> Box<str> {
 
 impl Core {
     /// What a request needs.
-    fn need(&self, wanted: &Wanted<'_>) -> Result<Need, BadTarget> {
+    fn need(&self, wanted: &Wanted<'_>, without: &[AccountId]) -> Result<pool::Need, BadTarget> {
         let Wanted { provider, model, pool, kinds, .. } = *wanted;
         let target: Target = self.catalog.target(provider, model, pool, self.pool.settings().quota.primary)?;
         let of_provider = self.pool.accounts().iter().filter(|account| account.record.provider == provider);
         let unserved = of_provider.filter(|account| !kinds.contains(&account.record.kind));
-        let mut exclude: Vec<AccountId> = unserved.map(|account| account.record.id).collect();
+        let unserved = unserved.map(|account| account.record.id);
+        let mut exclude: Vec<AccountId> = unserved.chain(without.iter().copied()).collect();
         exclude.sort_unstable();
-        Ok(Need { target, exclude })
+        Ok(pool::Need { target, exclude })
     }
 }

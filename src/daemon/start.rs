@@ -16,6 +16,8 @@ use super::desk::{Desk, StartGateway};
 use super::following::Following;
 use super::lock::{Lock, LockHolder, StartedBy, Taken};
 use super::log::{self, Log};
+use super::polling::Polling;
+use super::refreshing::Engine;
 use super::reload::{Reload, Reloader};
 use super::signals::Listening;
 use super::socket::{Socket, SocketError, prepare_place, private_directory};
@@ -151,7 +153,7 @@ fn begin(options: &Options, inherited: Option<Inherited>) -> Result<Ended, Start
         .map_err(|error| StartError::System { doing: "starting the runtime", error })?;
     let paths = Paths { database: places.database.clone(), key: places.key.clone() };
     let opened = Store::open(&paths, &clock::boot_id())?;
-    let (served, daemon, following) = runtime.block_on(async {
+    let (served, daemon, following, engine) = runtime.block_on(async {
         let started_by = match &inherited {
             Some(_) => StartedBy::Manager,
             None if options.detached => StartedBy::Client,
@@ -173,7 +175,9 @@ fn begin(options: &Options, inherited: Option<Inherited>) -> Result<Ended, Start
         let thread_error = |error| StartError::System { doing: "starting a thread", error };
         let reloading = reloading.map_err(thread_error)?;
         let following = Following::begin(&daemon).map_err(thread_error)?;
+        let engine = Engine::begin(&daemon).map_err(thread_error)?;
         let gateway = options.gateway.map(|start| start(Desk::new(&daemon))).transpose().map_err(thread_error)?;
+        let polling = Polling::begin(&daemon, places.state.join("usage.json")).map_err(thread_error)?;
         let holder = LockHolder { pid: std::process::id(), socket: places.socket.clone(), started_by };
         if let Err(error) = lock.publish(&holder) {
             tracing::warn!("clients elsewhere will not find this daemon by its lock file: {error}");
@@ -184,12 +188,14 @@ fn begin(options: &Options, inherited: Option<Inherited>) -> Result<Ended, Start
             gateway.end();
         }
         reloading.end();
+        polling.end();
         daemon.save_last_uses();
-        Ok::<_, StartError>((served, daemon, following))
+        Ok::<_, StartError>((served, daemon, following, engine))
     })?;
     drop(runtime);
     // it may have waited for a task that went with the runtime
     following.end();
+    engine.end();
     let health = daemon.store.close(true);
     tracing::info!(?health, "stopped");
     drop(lock);
@@ -236,7 +242,7 @@ fn restore(configured: Configured, opened: Opened, reload: Reload, mut facts: Fa
     let credentials = kept.credentials.into_iter().collect();
     let pass_key = PassKey::new(kept.fingerprint_key.derived("keys of the gateway"));
     let tokens = Tokens::new(kept.fingerprint_key, kept.fingerprints);
-    let logins = (credentials, tokens, kept.links.into_iter().collect());
+    let logins = (credentials, tokens, kept.links.into_iter().collect(), kept.refreshing);
     let keys = (LeaseKey::new(kept.lease_key), pass_key);
     let daemon = Arc::new(Daemon::new((pool, configured), logins, store, keys, reload, facts));
     daemon.begin(effects, &bound);

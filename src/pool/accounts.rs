@@ -42,6 +42,7 @@ impl Pool {
         let (id, provider) = (record.id, Arc::from(record.provider.as_str()));
         self.accounts.push(Account {
             policy,
+            renewing: None,
             leases: 0,
             exclusive: false,
             tolerated: 0,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::limits::{self, Reason, Scope};
 
-use super::account::{AccountRecord, Standing, Tier};
+use super::account::{AccountRecord, Renewing, Standing, Tier};
 use super::error::Refusal;
 use super::id::{AccountId, ConnectionId, Fence, Process, WaiterId};
 use super::lease::{Bind, Ending, Holder, Lease};
@@ -90,7 +90,7 @@ pub struct Finding {
     pub evidence: Option<Box<str>>,
     /// Where the user can do something about it.
     pub link: Option<Box<str>>,
-    /// The credential that was refused can be exchanged for a new one without its owner.
+    /// The credential that was refused can be exchanged for a new one, without its owner.
     pub renewable: bool,
 }
 
@@ -204,6 +204,15 @@ pub enum Command {
     RemoveAccount(AccountId),
     /// Change an account.
     ChangeAccount(AccountId, Box<AccountChange>),
+    /// Grant nothing on an account while its token is renewed; or it has one again.
+    SetRenewing(AccountId, Option<Renewing>),
+    /// The account of a lease cannot serve after all: its holder gets another one, or waits for one.
+    Move {
+        /// Which lease; it ends.
+        fence: Fence,
+        /// How long its holder still waits; `None` means the configured time.
+        wait: Option<Duration>,
+    },
     /// File a limit.
     SetLimit(AccountId, Limit),
     /// Forget an account's limits: the user says so.
@@ -212,8 +221,6 @@ pub enum Command {
     SetUsage(AccountId, Usage),
     /// Learn what an account has used of these windows.
     LearnUsage(AccountId, Usage),
-    /// An account has a new credential, from its refresh or its owner: what was held against the old one is over.
-    Renewed(AccountId),
     /// Use these settings from now on.
     Configure(Box<Settings>),
     /// Grant nothing any more; everybody in the queue is told.
@@ -227,7 +234,10 @@ impl Command {
     #[must_use]
     pub fn moves(&self) -> Option<Fence> {
         match self {
-            Self::Report { fence, .. } | Self::ReportOf { fence, .. } | Self::Serve { fence, .. } => Some(*fence),
+            Self::Report { fence, .. }
+            | Self::ReportOf { fence, .. }
+            | Self::Serve { fence, .. }
+            | Self::Move { fence, .. } => Some(*fence),
             _ => None,
         }
     }
@@ -318,7 +328,7 @@ pub enum Effect {
     SaveUsage(AccountId),
     /// Fences up to this one are about to be used: keep that before they run out.
     ReserveFences(Fence),
-    /// Exchange this account's credential for a new one: it was refused. [`Command::Renewed`] tells of success.
+    /// Exchange this account's credential for a new one: it was refused. [`Command::SetRenewing`] tells of the end.
     Renew(AccountId),
     /// No lease is bound to this process any more.
     Unwatch(Process),

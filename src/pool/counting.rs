@@ -51,7 +51,7 @@ impl Pool {
         let ask = ask_again(lease, None);
         let may_serve = |slot: usize| {
             let why = self.obstacle(slot, &ask, now).map(|(why, _)| why);
-            matches!(why, None | Some(Why::Limited | Why::Reserved | Why::Busy))
+            matches!(why, None | Some(Why::Limited | Why::Reserved | Why::Renewing | Why::Busy))
         };
         ring.slots.iter().all(|&slot| slot == refused.slot || !may_serve(slot))
     }

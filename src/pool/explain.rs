@@ -230,6 +230,7 @@ impl Pool {
                     format!("{} % are left, {} % are kept", percent(1.0 - used), percent(lanes.first.reserve))
                 })
             }
+            (Why::Renewing, _) => Some("its token is being renewed".to_owned()),
             _ => None,
         };
         let stands = |limit: &&Limit| {

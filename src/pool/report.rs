@@ -15,7 +15,7 @@ use super::lease::{Bind, Ending, Lease};
 use super::limit::{Limit, Source, model_key};
 use super::need::Need;
 use super::obstacle::is_closed;
-use super::renewal::LOOK_AGAIN;
+use super::renewing::LOOK_AGAIN;
 use super::select::{By, Choice};
 use super::settings::Fallback;
 use super::time::{Deadline, Now};
@@ -125,15 +125,15 @@ impl Pool {
     fn note_refusal(&mut self, now: Now, refused: &Refused<'_>, effects: &mut Vec<Effect>) -> Result<Noted, Refusal> {
         let Refused { slot, lease, finding, .. } = *refused;
         let reason = finding.reason;
+        if self.is_renewed(slot, finding) {
+            self.note_step(lease.fence, None);
+            self.ask_for_renewal(lease.account, effects)?;
+            return Ok(Noted::Out);
+        }
         let standing = standing(finding);
         let only = standing.is_none() && self.is_only(now, refused);
         let once = standing.is_none() && self.may_try_again(finding, now);
         let counted = self.count_refusal(now, refused, only, once);
-        if Self::is_renewed(finding, counted.failures) {
-            self.note_step(lease.fence, None);
-            self.ask_for_renewal(now, lease.account, finding, effects)?;
-            return Ok(Noted::Out);
-        }
         let points = if counted.counts { self.charge(now, slot, reason) } else { 0.0 };
         self.note_step(
             lease.fence,
@@ -266,7 +266,9 @@ impl Pool {
         if self.chains.get(&lease.fence).is_some_and(|chain| chain.blames_the_request(true)) {
             return self.blame_the_request(now, lease, effects);
         }
-        if own.is_some_and(|(slot, _)| self.is_being_renewed(slot)) && !self.draining {
+        let is_renewed = self.account(lease.account).is_some_and(|account| account.renewing.is_some());
+        if is_renewed && !self.draining {
+            // its own account is back first, or never
             return decision(Action::Retry, LOOK_AGAIN, None);
         }
         let after = match (choice, own) {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::limits::{self, Scope};
 
 use super::glob;
@@ -16,8 +18,11 @@ const NOTICED: f64 = 0.001;
 /// Two times of one reset are this close: upstreams state them with jitter.
 const SLACK: Duration = Duration::from_secs(60);
 
+/// Of a window's length; before so much has passed, how fast it is used says nothing.
+const LEAST_PASSED: f64 = 0.02;
+
 /// One window of a quota.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Window {
     /// The provider's name of it, such as `5h` or `7d`.
     pub name: String,
@@ -38,6 +43,12 @@ pub struct Usage {
     pub windows: Vec<Window>,
     /// The same for rates, which are full and empty within a minute: to be shown, and of no weight in choosing.
     pub rates: Vec<Window>,
+}
+
+impl From<Vec<Window>> for Usage {
+    fn from(windows: Vec<Window>) -> Self {
+        Self { windows, rates: Vec::new() }
+    }
 }
 
 impl Window {
@@ -61,6 +72,24 @@ impl Window {
 }
 
 impl Window {
+    /// A reset that is stated a little differently each time is the same one, and stays where it was.
+    fn keep_reset_of(&mut self, known: &Self) {
+        if let (Some(known), Some(stated)) = (known.resets_at, self.resets_at)
+            && known.since(stated).max(stated.since(known)) < SLACK
+        {
+            self.resets_at = Some(known);
+        }
+    }
+
+    /// How fast it is used, when it is so long: 1 lasts exactly until it starts anew, 2 half as long. As of when it was
+    /// learnt; `None` when its end is not known, or it has only just begun.
+    #[must_use]
+    pub fn pace(&self, length: Duration) -> Option<f64> {
+        let left = self.resets_at?.since(self.as_of).as_secs_f64();
+        let passed = 1.0 - left / length.as_secs_f64();
+        (LEAST_PASSED..=1.0).contains(&passed).then(|| self.utilization / passed)
+    }
+
     /// Whether somebody who knows this one should be told of `newer`.
     fn is_news(&self, newer: &Self) -> bool {
         let moved = |a: Wall, b: Wall| a.since(b).max(b.since(a)) > SLACK;
@@ -88,6 +117,12 @@ impl Usage {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.windows.is_empty() && self.rates.is_empty()
+    }
+
+    /// What outlives the daemon: a rate is over before the next one runs.
+    #[must_use]
+    pub fn kept(&self) -> Self {
+        self.windows.clone().into()
     }
 
     /// Windows that count for `quota` and have not been reset since they were read.
@@ -140,11 +175,12 @@ impl Usage {
 
 fn learn(known: &mut Vec<Window>, read: Vec<Window>) -> bool {
     let mut news = false;
-    for window in read {
+    for mut window in read {
         let same = |old: &Window| old.name == window.name && old.key == window.key;
         match known.iter().position(same) {
             Some(at) if known[at].as_of <= window.as_of => {
                 news |= known[at].is_news(&window);
+                window.keep_reset_of(&known[at]);
                 known[at] = window;
             }
             None if known.len() < MOST_WINDOWS => {

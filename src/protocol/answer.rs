@@ -48,6 +48,8 @@ pub enum Answer<'a> {
     Explained(Box<ExplainInfo>),
     /// To `gateway.key`.
     GatewayAccess(GatewayAccess),
+    /// What became of the key.
+    Rekeyed(RekeyInfo),
 }
 
 /// Nothing to say.
@@ -243,6 +245,10 @@ pub struct AccountInfo {
     pub account_id: Option<String>,
     /// Where another tool keeps the same login.
     pub link: Option<LinkInfo>,
+    /// The plan, as the provider calls it.
+    pub plan: Option<String>,
+    /// Why its provider could not be asked lately what it has used.
+    pub usage_trouble: Option<String>,
 }
 
 /// Where another tool keeps a login.
@@ -277,7 +283,7 @@ pub struct ImportedEntry {
 }
 
 /// All that is known of all accounts, so that `account.import` can take it in again.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ExportInfo {
     /// The version of this document.
     pub lessor_export: u64,
@@ -288,7 +294,7 @@ pub struct ExportInfo {
 }
 
 /// All that is known of an account.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ExportedAccount {
     /// Its id.
     pub id: String,
@@ -323,12 +329,31 @@ pub struct ExportedAccount {
     pub needs_verification: Option<String>,
     /// What it cannot be used for.
     pub limits: Vec<LimitInfo>,
+    /// What is known of its quota.
+    pub usage: Vec<ExportedWindow>,
+    /// When it was last leased, epoch ms.
+    pub last_used_at: Option<u64>,
     /// Where another tool keeps it.
     pub link: Option<ExportedLink>,
     /// Since when this credential has been known, epoch ms.
     pub as_of: Option<u64>,
     /// What authenticates it; only when asked for.
     pub credential: Option<ExportedCredential>,
+}
+
+/// A quota window of an account that was exported.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct ExportedWindow {
+    /// Its name.
+    pub window: String,
+    /// The quota key it belongs to; empty for the whole account.
+    pub key: String,
+    /// How much is used, from 0 to 1.
+    pub utilization: f64,
+    /// When it starts anew, epoch ms.
+    pub resets_at: Option<u64>,
+    /// When this was learnt, epoch ms.
+    pub as_of: u64,
 }
 
 /// Where another tool keeps a login that was exported.
@@ -391,6 +416,11 @@ pub struct UsageInfo {
     pub key: String,
     /// Whether it is a rate: of requests or tokens in a short time. Rates have no weight in choosing.
     pub rate: bool,
+    /// It may be another by now: it is old, or the window has started anew since.
+    pub stale: bool,
+    /// How fast it is used: 1 lasts exactly until the window starts anew, 2 half as long. Null where the window's length
+    /// or its end is not known.
+    pub pace: Option<f64>,
 }
 
 /// The whole picture.
@@ -464,6 +494,17 @@ pub struct ReloadInfo {
     pub changed: bool,
     /// What will not do what one may expect.
     pub notes: Vec<String>,
+}
+
+/// What became of the key that secrets are sealed with.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct RekeyInfo {
+    /// `file` or `keyring`.
+    pub key: String,
+    /// Where it is, in words.
+    pub place: String,
+    /// How many accounts' secrets are sealed with it.
+    pub accounts: u64,
 }
 
 /// How many accounts there are, by state.

@@ -90,8 +90,18 @@ methods! {
     ClearLimits(AccountRef) = "account.clear_limits";
     /// Why an account was chosen, and the others were not.
     Explain(ExplainWhat) = "explain";
+    /// A new token for a login, now.
+    RefreshAccount(AccountRef) = "account.refresh";
     /// A key to the gateway.
     GatewayKey(GatewayKey) = "gateway.key";
+    /// Lease an account, or have again the lease that the same process holds for the same purpose.
+    Token(Box<Acquire>) = "lease.token";
+    /// Learn now what an account has used, as far as its provider lets itself be asked.
+    AskUsage(AccountRef) = "account.usage";
+    /// Find out whether its owner has confirmed an account with its provider.
+    VerifyAccount(VerifyAccount) = "account.verify";
+    /// Seal all secrets with a new key.
+    Rekey(Nothing) = "secrets.rekey";
 }
 
 /// No parameters.
@@ -304,7 +314,7 @@ pub struct AddAccount {
 pub struct ImportAccounts {
     /// What other tools keep, in order: later ones meet what has become of earlier ones.
     pub entries: Vec<ImportEntry>,
-    /// What is wanted of logins that rotate: `link` (the default), `take-over` or `share`.
+    /// What is wanted of logins that rotate: `link`, `take-over` or `share` [default: as the entry says, else `link`].
     #[serde(default)]
     pub mode: Option<String>,
     /// Only say what would happen.
@@ -384,6 +394,9 @@ pub struct ImportEntry {
     /// When this state of it was written down, epoch ms.
     #[serde(default)]
     pub as_of: Option<u64>,
+    /// Who refreshes it, where that is known already: `link`, `take-over` or `share`; the call's own `mode` goes before.
+    #[serde(default)]
+    pub mode: Option<String>,
 }
 
 /// A limit that another tool has met.
@@ -448,6 +461,17 @@ pub struct GatewayKey {
 pub struct AccountRef {
     /// Which.
     pub account: String,
+}
+
+/// `account.verify`
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VerifyAccount {
+    /// Which.
+    pub account: String,
+    /// Its owner says so: the provider is not asked.
+    #[serde(default)]
+    pub confirmed: bool,
 }
 
 /// `account.set`; what is not given stays.

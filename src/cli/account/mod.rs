@@ -2,6 +2,8 @@
 
 mod add;
 mod set;
+mod usage;
+mod verify;
 
 use clap::{Args, Subcommand};
 
@@ -36,6 +38,10 @@ pub(super) enum Account {
     Set(set::Set),
     /// Forget its limits: it is tried again at once
     ClearLimits(Which),
+    /// Show how much of its quota is used; of all accounts, if none is named
+    Usage(usage::Of),
+    /// Have it serve again, once you have confirmed it with its provider
+    Verify(verify::Verify),
 }
 
 /// `account list`
@@ -113,6 +119,8 @@ pub(super) fn account(command: Account, context: &Context) -> Result<(), Failure
             let info = context.connect()?.clear_limits(AccountRef { account })?;
             done(&info, "cleared the limits of", context)
         }
+        Account::Usage(of) => usage::usage(of, context),
+        Account::Verify(options) => verify::verify(options, context),
     }
 }
 
@@ -197,6 +205,7 @@ fn show(info: &AccountInfo, now: u64, output: &Output) -> String {
     let mut maybe = |name, value: &Option<String>| lines.extend(value.clone().map(|value| (name, value)));
     maybe("label", &info.label);
     maybe("email", &info.email);
+    maybe("account_id", &info.account_id);
     maybe("project_id", &info.project_id);
     lines.push(("tier", status::tier(info.tier).to_owned()));
     lines.push(("kind", kind(info.kind).to_owned()));
@@ -207,7 +216,20 @@ fn show(info: &AccountInfo, now: u64, output: &Output) -> String {
     lines.push(("priority", info.priority.to_string()));
     lines.push(("use", info.uses.join(", ")));
     lines.extend(info.credential_expires_at.map(|at| ("token ends", words::until(now, at))));
-    lines.extend(info.limits.iter().map(|limit| ("limit", explain::limit(limit, now))));
+    if let Some(link) = &info.link {
+        let who = match link.mode.as_str() {
+            "link" => format!("{} refreshes it, lessor follows", link.tool),
+            "share" => format!("{} and lessor both refresh it, under its locks", link.tool),
+            _ => format!("taken over: lessor refreshes it, not {}", link.tool),
+        };
+        let trouble = link.trouble.as_ref().map(|why| format!("; it cannot be followed: {why}")).unwrap_or_default();
+        lines.push(("kept in", format!("{} ({who}){trouble}", link.path)));
+    }
+    for limit in &info.limits {
+        lines.push(("limit", explain::limit(limit, now)));
+        lines.extend(limit.evidence.clone().map(|evidence| ("", evidence)));
+        lines.extend(limit.link.clone().map(|link| ("", link)));
+    }
     for window in &info.usage {
         let reset = window.resets_at.map(|at| format!(", new {}", words::until(now, at))).unwrap_or_default();
         let used = window.utilization * 100.0;
