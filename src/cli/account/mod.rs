@@ -197,6 +197,7 @@ fn show(info: &AccountInfo, now: u64, output: &Output) -> String {
     let mut maybe = |name, value: &Option<String>| lines.extend(value.clone().map(|value| (name, value)));
     maybe("label", &info.label);
     maybe("email", &info.email);
+    maybe("account_id", &info.account_id);
     maybe("project_id", &info.project_id);
     lines.push(("tier", status::tier(info.tier).to_owned()));
     lines.push(("kind", kind(info.kind).to_owned()));
@@ -207,6 +208,15 @@ fn show(info: &AccountInfo, now: u64, output: &Output) -> String {
     lines.push(("priority", info.priority.to_string()));
     lines.push(("use", info.uses.join(", ")));
     lines.extend(info.credential_expires_at.map(|at| ("token ends", words::until(now, at))));
+    if let Some(link) = &info.link {
+        let who = match link.mode.as_str() {
+            "link" => format!("{} refreshes it, lessor follows", link.tool),
+            "share" => format!("{} and lessor both refresh it, under its locks", link.tool),
+            _ => format!("taken over: lessor refreshes it, not {}", link.tool),
+        };
+        let trouble = link.trouble.as_ref().map(|why| format!("; it cannot be followed: {why}")).unwrap_or_default();
+        lines.push(("kept in", format!("{} ({who}){trouble}", link.path)));
+    }
     for limit in &info.limits {
         lines.push(("limit", explain::limit(limit, now)));
         lines.extend(limit.evidence.clone().map(|evidence| ("", evidence)));
