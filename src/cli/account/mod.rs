@@ -33,6 +33,8 @@ pub(super) enum Account {
     Disable(Disable),
     /// Change it
     Set(set::Set),
+    /// Get a new token for its login, now
+    Refresh(Which),
 }
 
 /// `account list`
@@ -106,6 +108,10 @@ pub(super) fn account(command: Account, context: &Context) -> Result<(), Failure
             done(&info, "disabled", context)
         }
         Account::Set(options) => set::set(options, context),
+        Account::Refresh(Which { account }) => {
+            let info = context.connect()?.refresh_account(AccountRef { account })?;
+            done(&info, "refreshed", context)
+        }
     }
 }
 
