@@ -37,6 +37,7 @@ const DOCUMENTS: &[(&str, Make)] = &[
     ("account clear-limits", of::<AccountInfo>),
     ("account enable", of::<AccountInfo>),
     ("account list", of::<Vec<AccountInfo>>),
+    ("account refresh", of::<AccountInfo>),
     // with --all, a list
     ("account remove", of::<OneOrAll>),
     ("account set", of::<AccountInfo>),
@@ -62,6 +63,7 @@ const DOCUMENTS: &[(&str, Make)] = &[
     ("leases", of::<Vec<LeaseRow>>),
     // each line
     ("logs", of::<LogLine>),
+    ("login", of::<AccountInfo>),
     ("ping", of::<Pong<'static>>),
     ("release", of::<Empty>),
     ("reload", of::<ReloadInfo>),

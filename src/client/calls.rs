@@ -81,6 +81,8 @@ calls! {
     clear_limits(account: AccountRef) Call::ClearLimits(account) => Answer::Account(info) => *info, AccountInfo;
     /// Why an account was chosen, and the others were not.
     explain(what: ExplainWhat) Call::Explain(what) => Answer::Explained(info) => *info, ExplainInfo;
+    /// Has a login refreshed now, and waits for it.
+    refresh_account(account: AccountRef) Call::RefreshAccount(account) => Answer::Account(info) => *info, AccountInfo;
     /// All that is known of all accounts.
     export_accounts(export: ExportAccounts) Call::ExportAccounts(export) => Answer::Exported(info) => info, ExportInfo;
 }

@@ -25,6 +25,7 @@ pub mod log;
 mod notify;
 mod outbox;
 mod process;
+mod refreshing;
 mod reload;
 mod reporting;
 mod signals;
@@ -47,6 +48,7 @@ pub use self::core::Daemon;
 pub use events::{KINDS, REPLAY_END};
 pub use learning::{Heard, Learnt};
 pub use process::find as find_process;
+pub use refreshing::{Need, oauth_given};
 pub use socket::SocketError;
 pub use start::{Ended, Options, StartError, run};
 

@@ -89,6 +89,8 @@ pub struct Finding {
     pub evidence: Option<Box<str>>,
     /// Where the user can do something about it.
     pub link: Option<Box<str>>,
+    /// The credential that was refused can be exchanged for a new one without its owner.
+    pub renewable: bool,
 }
 
 /// A wait, as it was stated: setting the clock moves only a time of day.
@@ -105,7 +107,7 @@ impl Finding {
     #[must_use]
     pub fn reported(reason: Reason, wait: Option<Duration>) -> Self {
         let wait = wait.map(Stated::In);
-        Self { reason, scope: None, wait, source: Source::Report, evidence: None, link: None }
+        Self { reason, scope: None, wait, source: Source::Report, evidence: None, link: None, renewable: false }
     }
 
     /// What an upstream's own answer said.
@@ -118,6 +120,7 @@ impl Finding {
             source: Source::Server,
             evidence: Some(verdict.evidence.as_str().into()),
             link: verdict.link.as_deref().map(Into::into),
+            renewable: false,
         }
     }
 }
@@ -294,6 +297,8 @@ pub enum Effect {
     SaveUsage(AccountId),
     /// Fences up to this one are about to be used: keep that before they run out.
     ReserveFences(Fence),
+    /// Exchange this account's credential for a new one: it was refused. [`Command::SetRenewing`] tells of the end.
+    Renew(AccountId),
     /// No lease is bound to this process any more.
     Unwatch(Process),
     /// Tell whoever listens.

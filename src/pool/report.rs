@@ -14,6 +14,7 @@ use super::id::{ConnectionId, Fence};
 use super::lease::{Bind, Ending, Lease};
 use super::limit::{Limit, Source, model_key};
 use super::obstacle::is_closed;
+use super::renewing::LOOK_AGAIN;
 use super::select::{By, Choice};
 use super::settings::Fallback;
 use super::time::{Deadline, Now};
@@ -120,8 +121,9 @@ impl Pool {
     fn note_refusal(&mut self, now: Now, refused: &Refused<'_>, effects: &mut Vec<Effect>) -> Result<Noted, Refusal> {
         let Refused { slot, lease, finding, .. } = *refused;
         let reason = finding.reason;
-        if reason == Reason::AuthFailed && self.accounts[slot].renewing.is_some() {
-            // its token is on the way to be another one: nothing is known against the login
+        if self.is_renewed(slot, finding) {
+            self.note_step(lease.fence, None);
+            self.ask_for_renewal(lease.account, effects)?;
             return Ok(Noted::Out);
         }
         let standing = standing(finding);
@@ -243,6 +245,11 @@ impl Pool {
         }
         if self.chains.get(&lease.fence).is_some_and(|chain| chain.blames_the_request(true)) {
             return self.blame_the_request(now, lease, effects);
+        }
+        let is_renewed = self.account(lease.account).is_some_and(|account| account.renewing.is_some());
+        if is_renewed && !self.draining {
+            // its own account is back first, or never
+            return decision(Action::Retry, LOOK_AGAIN, None);
         }
         let after = match (choice, own) {
             (Choice::Wait { earliest: Some(at), .. }, _) => at.since(now.mono),

@@ -90,6 +90,8 @@ methods! {
     ClearLimits(AccountRef) = "account.clear_limits";
     /// Why an account was chosen, and the others were not.
     Explain(ExplainWhat) = "explain";
+    /// A new token for a login, now.
+    RefreshAccount(AccountRef) = "account.refresh";
 }
 
 /// No parameters.

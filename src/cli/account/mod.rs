@@ -36,6 +36,8 @@ pub(super) enum Account {
     Set(set::Set),
     /// Forget its limits: it is tried again at once
     ClearLimits(Which),
+    /// Get a new token for its login, now
+    Refresh(Which),
 }
 
 /// `account list`
@@ -112,6 +114,10 @@ pub(super) fn account(command: Account, context: &Context) -> Result<(), Failure
         Account::ClearLimits(Which { account }) => {
             let info = context.connect()?.clear_limits(AccountRef { account })?;
             done(&info, "cleared the limits of", context)
+        }
+        Account::Refresh(Which { account }) => {
+            let info = context.connect()?.refresh_account(AccountRef { account })?;
+            done(&info, "refreshed", context)
         }
     }
 }
