@@ -144,6 +144,7 @@ fn calls() -> Vec<Call> {
         Call::Forecast(ForecastOf { provider: "anthropic".into(), model: text("claude-sonnet-4-5"), count: Some(3) }),
         Call::ClearLimits(AccountRef { account: "work".into() }),
         Call::Explain(ExplainWhat { what: text("LAST"), model: text("m") }),
+        Call::RefreshAccount(AccountRef { account: "work".into() }),
     ]
 }
 
