@@ -10,10 +10,13 @@ mod context;
 mod daemon;
 mod demo;
 mod doctor;
+mod env;
 mod events;
 mod explain;
 mod export;
 mod failure;
+mod gateway;
+mod hand_out;
 mod import;
 mod lease;
 mod login;
@@ -29,6 +32,7 @@ mod service;
 mod shell;
 mod status;
 mod table;
+mod token;
 mod waiting;
 mod words;
 
@@ -75,6 +79,11 @@ struct Global {
 enum Command {
     /// Run a command on a leased account; the lease lives as long as the command
     Run(run::Run),
+    /// Print the variables for a program on a leased account; the lease lives as long as the calling shell
+    Env(env::Env),
+    /// Look after a command that `run` became
+    #[command(hide = true)]
+    Keep(hand_out::Keep),
     /// Accounts, leases, queue and daemon at a glance
     Status,
     /// List, add, change and remove accounts
@@ -90,6 +99,8 @@ enum Command {
     Doctor(doctor::Doctor),
     /// Lease an account, for shell scripts
     Acquire(lease::Acquire),
+    /// Print one fresh token or key and nothing else, for apiKeyHelper and its like
+    Token(token::Token),
     /// Give a lease back
     Release(lease::Which),
     /// Add a lease's life to its time
@@ -117,6 +128,9 @@ enum Command {
     Daemon(daemon::Daemon),
     /// End the daemon
     Stop,
+    /// Where the gateway is, and a key to it
+    #[command(subcommand)]
+    Gateway(gateway::Gateway),
     /// Have systemd, launchd or Windows keep the daemon there
     #[command(subcommand)]
     Service(service::Service),
@@ -157,6 +171,8 @@ pub fn main() -> ExitCode {
 fn dispatch(command: Command, context: &Context) -> Result<u8, Failure> {
     match command {
         Command::Run(run) => run::run(run, context),
+        Command::Env(options) => env::env(options, context).map(|()| 0),
+        Command::Keep(options) => hand_out::keep(options, context),
         Command::Status => status::status(context).map(|()| 0),
         Command::Account(account) => account::account(account, context).map(|()| 0),
         Command::Login(options) => login::login(options, context).map(|()| 0),
@@ -164,6 +180,7 @@ fn dispatch(command: Command, context: &Context) -> Result<u8, Failure> {
         Command::Export(options) => export::export(&options, context).map(|()| 0),
         Command::Doctor(options) => doctor::doctor(&options, context),
         Command::Acquire(acquire) => lease::acquire(acquire, context).map(|()| 0),
+        Command::Token(options) => token::token(options, context).map(|()| 0),
         Command::Release(which) => lease::release(&which, context).map(|()| 0),
         Command::Renew(which) => lease::renew(&which, context).map(|()| 0),
         Command::Report(options) => report::report(options, context).map(|()| 0),
@@ -177,6 +194,7 @@ fn dispatch(command: Command, context: &Context) -> Result<u8, Failure> {
         Command::Reload => config::reload(context),
         Command::Daemon(daemon) => daemon::daemon(&daemon, context),
         Command::Stop => daemon::stop(context).map(|()| 0),
+        Command::Gateway(gateway) => gateway::gateway(gateway, context).map(|()| 0),
         Command::Service(service) => service::service(&service, context).map(|()| 0),
         Command::Demo(options) => demo::demo(&options, context),
         Command::DemoAgent => Ok(demo::work_as_agent()),

@@ -6,7 +6,8 @@ use clap::Args;
 use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 
 use crate::protocol::{
-    AccountInfo, DaemonStatus, DecisionInfo, Empty, EventInfo, ExplainInfo, ExportInfo, LeaseInfo, LeaseRow, ReloadInfo,
+    AccountInfo, DaemonStatus, DecisionInfo, Empty, EventInfo, ExplainInfo, ExportInfo, GatewayAccess, GatewayInfo,
+    LeaseInfo, LeaseRow, ReloadInfo,
 };
 
 use super::classify::Line;
@@ -15,6 +16,7 @@ use super::context::Context;
 use super::daemon::{Pong, Stopped};
 use super::demo::Findings;
 use super::doctor::Diagnosis;
+use super::env::Variables;
 use super::failure::{Document, Failure};
 use super::import::Report;
 use super::logs::LogLine;
@@ -42,6 +44,9 @@ const DOCUMENTS: &[(&str, Make)] = &[
     ("account remove", of::<OneOrAll>),
     ("account set", of::<AccountInfo>),
     ("account show", of::<AccountInfo>),
+    // of all accounts, a list
+    ("account usage", of::<OneOrAll>),
+    ("account verify", of::<AccountInfo>),
     ("acquire", of::<LeaseInfo<'static>>),
     // each line
     ("classify", of::<Line>),
@@ -53,12 +58,15 @@ const DOCUMENTS: &[(&str, Make)] = &[
     ("config show", of::<Shown>),
     ("config unset", of::<Change>),
     ("doctor", of::<Diagnosis>),
+    ("env", of::<Variables>),
     ("error", of::<Document<'static>>),
     ("demo", of::<Findings>),
     // each line
     ("events", of::<EventInfo>),
     ("explain", of::<ExplainInfo>),
     ("export", of::<ExportInfo>),
+    ("gateway key", of::<GatewayAccess>),
+    ("gateway url", of::<GatewayInfo>),
     ("import", of::<Report>),
     ("leases", of::<Vec<LeaseRow>>),
     // each line
@@ -77,9 +85,10 @@ const DOCUMENTS: &[(&str, Make)] = &[
     ("service uninstall", of::<Outcome>),
     ("status", of::<DaemonStatus>),
     ("stop", of::<Stopped>),
+    ("token", of::<LeaseInfo<'static>>),
 ];
 
-/// The account that was removed; with `--all`, all of them.
+/// The one account that was meant; without one, or with `--all`, all of them.
 #[derive(JsonSchema)]
 #[serde(untagged)]
 #[expect(dead_code, reason = "stands for what is printed, and is never made")]

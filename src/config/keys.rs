@@ -109,25 +109,25 @@ pub static KEYS: &[Key] = &[
     on("quota.fallback", OneOf(&["off", "accounts-first", "same-account-first"]), "off", "whether and how the other Gemini pool is tried", |c, _, v| c.pool.quota.fallback.put(v)),
     on("quota.soft_threshold", Number(0.0, 1.0), "0.9", "above this utilisation an account ranks last for the family; 1 is off", |c, _, v| c.pool.quota.soft_threshold.put(v)),
     on("quota.protect", Protect, "[]", "reserves per model: [{ models = [\"claude-opus*\"], below = 0.1 }]", |c, _, v| c.pool.quota.protect.put(v)),
-    off("quota.poll", Kind::Duration(Duration::from_secs(1), MONTH, Some("off")), "15m", "usage polling, under each provider's own budget", |c, _, v| c.quota.poll.put(v)),
+    on("quota.poll", Kind::Duration(Duration::from_secs(1), MONTH, Some("off")), "15m", "usage polling, under each provider's own budget", |c, _, v| c.quota.poll.put(v)),
 
     on("refresh.ahead", upto(DAY), "30m", "how long before expiry a token is refreshed; at most half its lifetime", |c, _, v| c.refresh.ahead.put(v)),
     on("refresh.min_life", upto(DAY), "60s", "a token with less life is not handed out", |c, _, v| c.refresh.min_life.put(v)),
     on("refresh.wait", upto(DAY), "5s", "a holder meeting an expired token waits this long, then gets another account", |c, _, v| c.refresh.wait.put(v)),
 
-    off("gateway.enabled", Bool, "true", "whether the gateway serves", |c, _, v| c.gateway.enabled.put(v)),
-    off("gateway.listen", Listen, "127.0.0.1:0", "where it listens; port 0 is chosen once, then kept", |c, _, v| c.gateway.listen.put(v)),
-    off("gateway.max_body", Size(KIB, 64 * GIB), "32MiB", "larger requests are answered 413", |c, _, v| c.gateway.max_body.put(v)),
-    off("gateway.buffer_total", Size(0, 1024 * GIB), "256MiB", "kept for retries over all requests; beyond it a request gets one attempt", |c, _, v| c.gateway.buffer_total.put(v)),
-    off("gateway.socket", Text, "", "its Unix socket; \"\" for gateway.sock beside the lease socket, or \"off\"", |c, _, v| c.gateway.socket.put(v)),
-    off("gateway.allow_remote", Bool, "false", "whether it may listen beyond loopback", |c, _, v| c.gateway.allow_remote.put(v)),
+    on("gateway.enabled", Bool, "true", "whether the gateway serves", |c, _, v| c.gateway.enabled.put(v)),
+    on("gateway.listen", Listen, "127.0.0.1:0", "where it listens; port 0 is chosen once, then kept", |c, _, v| c.gateway.listen.put(v)),
+    on("gateway.max_body", Size(KIB, 64 * GIB), "32MiB", "larger requests are answered 413", |c, _, v| c.gateway.max_body.put(v)),
+    on("gateway.buffer_total", Size(0, 1024 * GIB), "256MiB", "kept for retries over all requests; beyond it a request gets one attempt", |c, _, v| c.gateway.buffer_total.put(v)),
+    on("gateway.socket", Text, "", "its Unix socket; \"\" for gateway.sock beside the lease socket, or \"off\"", |c, _, v| c.gateway.socket.put(v)),
+    on("gateway.allow_remote", Bool, "false", "whether it may listen beyond loopback", |c, _, v| c.gateway.allow_remote.put(v)),
 
     off("notify.desktop", Bool, "false", "notifications: account switched, login needed, everything limited", |c, _, v| c.notify.desktop.put(v)),
 
     off("secrets.key", OneOf(&["file", "keyring"]), "file", "where the key that seals secrets is", |c, _, v| c.secrets.key.put(v)),
 
     named("providers.*.base_url", Url, false, "where API keys are served", |c, n, v| provider(c, n).base_url.put(v)),
-    named("providers.*.usage_url", Url, false, "where usage is asked for", |c, n, v| provider(c, n).usage_url.put(v)),
+    named("providers.*.usage_url", Url, true, "where usage is asked for", |c, n, v| provider(c, n).usage_url.put(v)),
     named("providers.*.oauth.base_url", Url, false, "where OAuth credentials are served, if elsewhere", |c, n, v| provider(c, n).oauth.base_url.put(v)),
     named("providers.*.oauth.issuer", Url, true, "OpenID discovery fills the URLs below", |c, n, v| provider(c, n).oauth.issuer.put(v)),
     named("providers.*.oauth.authorize_url", Url, true, "where users log in", |c, n, v| provider(c, n).oauth.authorize_url.put(v)),

@@ -10,10 +10,10 @@ use tokio::sync::{Notify, watch};
 use crate::credential::refresh::{Refresher, Want};
 use crate::credential::{Credential, Link};
 use crate::pool::{
-    AccountChange, AccountId, Command, ConnectionId, Effect, Fence, Lease, Mono, Now, Pool, Process, Refusal, Reply,
-    Standing, WaiterId, Wall,
+    AccountChange, AccountId, Command, ConnectionId, Decision, Effect, Fence, Lease, Mono, Now, Pool, Process, Refusal,
+    Reply, Standing, WaiterId, Wall,
 };
-use crate::protocol::{Codec, ErrorInfo, LeaseKey, RequestId};
+use crate::protocol::{Codec, ErrorInfo, LeaseKey, PassKey, RequestId};
 use crate::provider::Catalog;
 use crate::store::{Done, Store, Write, WriteError};
 
@@ -24,8 +24,11 @@ use super::events::Events;
 use super::following::Follow;
 use super::log::LogLevelHandle;
 use super::outbox::Outbox;
+use super::passing::GatewayState;
+use super::polling::{Gathered, Polls};
 use super::refreshing::{Refreshing, Shape, rules};
 use super::reload::Reload;
+use super::runs::Runs;
 use super::tokens::Tokens;
 use super::watchers::Watchers;
 
@@ -35,6 +38,7 @@ pub struct Daemon {
     core: Mutex<Core>,
     pub(super) store: Store,
     pub(super) key: LeaseKey,
+    pub(super) pass_key: PassKey,
     pub(super) facts: Facts,
     /// When the timer will next call, ms since boot.
     scheduled: AtomicU64,
@@ -44,8 +48,12 @@ pub struct Daemon {
     pub(super) reload: Reload,
     /// Follows other tools' files.
     pub(super) follow: OnceLock<Follow>,
+    /// Asks providers what accounts have used.
+    pub(super) polls: OnceLock<Polls>,
     /// It was read anew.
     pub(super) reconfigured: Notify,
+    /// Changes with the configuration.
+    pub(super) config_version: watch::Sender<u64>,
     /// Accounts are added one at a time, so that two with one label cannot both be on their way to the disk.
     pub(super) adding: tokio::sync::Mutex<()>,
     /// Where its own tasks run, whatever thread begins them.
@@ -66,6 +74,8 @@ pub struct Facts {
     /// Whether `idle_exit` ends it: a client or a service manager started it, and will again.
     pub(super) may_idle_exit: bool,
     pub(super) most_connections: usize,
+    /// The port that the gateway chose in an earlier run.
+    pub(super) gateway_port: Option<u16>,
 }
 
 /// What changes together.
@@ -83,8 +93,14 @@ pub struct Core {
     pub(super) links: FxHashMap<AccountId, Link>,
     /// Why some of them cannot be followed.
     pub(super) link_troubles: FxHashMap<AccountId, String>,
+    /// What was learnt by asking, beside the windows.
+    pub(super) gathered: Gathered,
     pub(super) connections: FxHashMap<ConnectionId, Arc<Outbox>>,
     pub(super) watchers: Watchers,
+    /// Who has a key to the gateway.
+    pub(super) runs: Runs,
+    /// Where the gateway listens.
+    pub(super) gateway: GatewayState,
     pub(super) events: Events,
     waiting: FxHashMap<WaiterId, Vec<Responder>>,
     /// The lease that ended last, for who asks why it was where it was.
@@ -138,7 +154,7 @@ impl Daemon {
         (pool, configured): (Pool, Configured),
         (credentials, tokens, links, unknown): Logins,
         store: Store,
-        key: LeaseKey,
+        (key, pass_key): (LeaseKey, PassKey),
         reload: Reload,
         facts: Facts,
     ) -> Self {
@@ -155,8 +171,11 @@ impl Daemon {
             tokens,
             links,
             link_troubles: FxHashMap::default(),
+            gathered: Gathered::default(),
             connections: FxHashMap::default(),
             watchers: Watchers::new(facts.most_connections),
+            runs: Runs::default(),
+            gateway: GatewayState::default(),
             events: Events::default(),
             waiting: FxHashMap::default(),
             last_ended: None,
@@ -174,13 +193,16 @@ impl Daemon {
             core: Mutex::new(core),
             store,
             key,
+            pass_key,
             facts,
             scheduled: AtomicU64::new(0),
             reschedule: Notify::new(),
             stop: watch::Sender::new(false),
             reload,
             follow: OnceLock::new(),
+            polls: OnceLock::new(),
             reconfigured: Notify::new(),
+            config_version: watch::Sender::new(0),
             adding: tokio::sync::Mutex::new(()),
             runtime: tokio::runtime::Handle::current(),
             itself: OnceLock::new(),
@@ -229,7 +251,11 @@ impl Daemon {
     pub(super) fn apply(&self, core: &mut Core, now: Now, command: Command) -> (Result<Reply, Refusal>, Unsaved) {
         core.retire_credentials(now);
         let mut effects = std::mem::take(&mut core.effects);
+        let moves = command.moves();
         let reply = core.pool.handle(now, command, &mut effects);
+        if let (Some(from), Ok(Reply::Decision(Decision { lease: Some(to), .. }))) = (moves, &reply) {
+            core.runs.moved(from, *to);
+        }
         let unsaved = self.carry_out(core, now, &mut effects);
         core.effects = effects;
         if core.refreshing.has_changes() {
@@ -255,7 +281,7 @@ impl Daemon {
     }
 
     fn carry_out(&self, core: &mut Core, now: Now, effects: &mut Vec<Effect>) -> Unsaved {
-        let mut unsaved = Unsaved::new();
+        let (mut unsaved, mut orphans) = (Unsaved::new(), Vec::new());
         for effect in effects.drain(..) {
             match effect {
                 Effect::Answer { waiter, result } => self.answer_waiter(core, now, waiter, result, &mut unsaved),
@@ -270,6 +296,7 @@ impl Daemon {
                     }
                     core.refreshing.lease_ended(lease.fence);
                     core.events.ended(now.wall, &lease, why, &core.pool, &self.key);
+                    orphans.extend(core.runs.ended(lease.fence, why));
                     core.last_ended = Some(lease);
                 }
                 Effect::SaveSession(record) => self.store.write(Write::SaveSession(record), None),
@@ -285,6 +312,7 @@ impl Daemon {
                     core.links.remove(&id);
                     core.link_troubles.remove(&id);
                     core.refreshing.account_gone(id);
+                    core.gathered.forget(id);
                     core.find_next_credential_end();
                     unsaved.push(Write::DeleteAccount(id));
                 }
@@ -302,6 +330,13 @@ impl Daemon {
                 }
                 Effect::Unwatch(process) => core.watchers.process_is_free(process),
                 Effect::Emit(event) => core.events.tell(now, event, &core.pool, &self.key),
+            }
+        }
+        for orphan in orphans {
+            let mut effects = Vec::new();
+            // those that were bound to the same process or connection are ending by themselves
+            if core.pool.handle(now, Command::Release(orphan), &mut effects).is_ok() {
+                unsaved.append(&mut self.carry_out(core, now, &mut effects));
             }
         }
         unsaved
@@ -459,6 +494,7 @@ impl Core {
         self.tokens.keep(id, &credential, clock::now().wall);
         self.credentials.insert(id, credential);
         self.find_next_credential_end();
+        self.gathered.wake.notify_one();
     }
 
     /// Takes accounts out of selection whose credential has ended.

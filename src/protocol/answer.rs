@@ -46,6 +46,10 @@ pub enum Answer<'a> {
     Forecast(ForecastInfo),
     /// To `explain`.
     Explained(Box<ExplainInfo>),
+    /// To `gateway.key`.
+    GatewayAccess(GatewayAccess),
+    /// What became of the key.
+    Rekeyed(RekeyInfo),
 }
 
 /// Nothing to say.
@@ -241,6 +245,10 @@ pub struct AccountInfo {
     pub account_id: Option<String>,
     /// Where another tool keeps the same login.
     pub link: Option<LinkInfo>,
+    /// The plan, as the provider calls it.
+    pub plan: Option<String>,
+    /// Why its provider could not be asked lately what it has used.
+    pub usage_trouble: Option<String>,
 }
 
 /// Where another tool keeps a login.
@@ -408,6 +416,11 @@ pub struct UsageInfo {
     pub key: String,
     /// Whether it is a rate: of requests or tokens in a short time. Rates have no weight in choosing.
     pub rate: bool,
+    /// It may be another by now: it is old, or the window has started anew since.
+    pub stale: bool,
+    /// How fast it is used: 1 lasts exactly until the window starts anew, 2 half as long. Null where the window's length
+    /// or its end is not known.
+    pub pace: Option<f64>,
 }
 
 /// The whole picture.
@@ -421,6 +434,8 @@ pub struct DaemonStatus {
     pub uptime_ms: u64,
     /// Where it listens.
     pub socket: String,
+    /// Where the gateway listens; none while it does not.
+    pub gateway: Option<GatewayInfo>,
     /// Where its configuration is, and how it stands.
     pub config: ConfigState,
     /// How many accounts there are, by state.
@@ -431,6 +446,28 @@ pub struct DaemonStatus {
     pub queue: Vec<QueueRow>,
     /// What the user should know.
     pub warnings: Vec<String>,
+}
+
+/// Where the gateway listens.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+pub struct GatewayInfo {
+    /// `http://HOST:PORT`; a provider's name follows, then what its own URL would have.
+    pub url: Option<String>,
+    /// The Unix socket, where no key is needed.
+    pub socket: Option<String>,
+}
+
+/// A key to the gateway, and where that is.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct GatewayAccess {
+    /// The key; it goes wherever the client puts its API key.
+    pub key: SecretText<'static>,
+    /// `http://HOST:PORT`; a provider's name follows, then what its own URL would have.
+    pub url: Option<String>,
+    /// The Unix socket, where no key is needed.
+    pub socket: Option<String>,
+    /// Why it does not listen everywhere it should.
+    pub trouble: Option<String>,
 }
 
 /// How the configuration stands.
@@ -457,6 +494,17 @@ pub struct ReloadInfo {
     pub changed: bool,
     /// What will not do what one may expect.
     pub notes: Vec<String>,
+}
+
+/// What became of the key that secrets are sealed with.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct RekeyInfo {
+    /// `file` or `keyring`.
+    pub key: String,
+    /// Where it is, in words.
+    pub place: String,
+    /// How many accounts' secrets are sealed with it.
+    pub accounts: u64,
 }
 
 /// How many accounts there are, by state.
