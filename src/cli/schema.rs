@@ -39,6 +39,7 @@ const DOCUMENTS: &[(&str, Make)] = &[
     ("account clear-limits", of::<AccountInfo>),
     ("account enable", of::<AccountInfo>),
     ("account list", of::<Vec<AccountInfo>>),
+    ("account refresh", of::<AccountInfo>),
     // with --all, a list
     ("account remove", of::<OneOrAll>),
     ("account set", of::<AccountInfo>),
@@ -70,6 +71,7 @@ const DOCUMENTS: &[(&str, Make)] = &[
     ("leases", of::<Vec<LeaseRow>>),
     // each line
     ("logs", of::<LogLine>),
+    ("login", of::<AccountInfo>),
     ("ping", of::<Pong<'static>>),
     ("release", of::<Empty>),
     ("reload", of::<ReloadInfo>),
