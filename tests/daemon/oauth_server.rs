@@ -110,10 +110,6 @@ impl OauthServer {
         self.state().always = how;
     }
 
-    pub fn life(&self, seconds: u64) {
-        self.state().life = seconds;
-    }
-
     pub fn revoke(&self, who: &str) {
         self.state().revoked.insert(who.to_owned());
     }

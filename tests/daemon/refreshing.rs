@@ -269,19 +269,18 @@ fn a_reported_401_moves_the_holder_and_renews_the_account() {
 
 #[test]
 fn an_answer_that_is_lost_is_resolved_and_not_guessed() {
-    for (server, how, honoured) in [
+    let scenes = [
         (OauthServer::start(), Fail::CloseBefore, true),
         (OauthServer::lenient(), Fail::CloseAfter, true),
         (OauthServer::lenient(), Fail::Nonsense, true),
         (OauthServer::start(), Fail::CloseAfter, false),
-    ] {
+    ];
+    let scene = |(server, how, honoured): (OauthServer, Fail, bool)| {
         server.fail(how.clone());
         let home = home(&server, "");
         let mut client = home.client();
         add(&mut client, &server, "a", -1000);
-        wait_until("it is tried twice", || server.requests() >= 2);
         if honoured {
-            assert_eq!(account(&mut client, "a")["label"], "a");
             let lease = acquire(&mut client);
             assert!(token(&lease).starts_with("at-canary-a-"), "{how:?} {lease}");
         } else {
@@ -289,7 +288,10 @@ fn an_answer_that_is_lost_is_resolved_and_not_guessed() {
             let why = account(&mut client, "a")["state_reason"].as_str().unwrap().to_owned();
             assert!(why.contains("the answer to a refresh was lost"), "{why}");
         }
-    }
+        assert_eq!(server.requests(), 2);
+    };
+    let scenes: Vec<_> = scenes.into_iter().map(|one| std::thread::spawn(move || scene(one))).collect();
+    scenes.into_iter().for_each(|scene| scene.join().unwrap());
 }
 
 #[test]
@@ -328,8 +330,10 @@ fn killed_at_any_moment_of_an_exchange_no_login_is_lost_that_the_server_still_ho
             }
         }
         home.kill();
-        server.let_go();
-        wait_until("the server is rid of it", || server.held() == 0);
+        if how.is_some() {
+            server.let_go();
+            wait_until("the server is rid of it", || server.held() == 0);
+        }
         home.start();
         let mut client = home.client();
         client.call("account.refresh", json!({ "account": "a" }));
