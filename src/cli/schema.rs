@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use clap::Args;
 use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 
-use crate::protocol::{AccountInfo, DaemonStatus, Empty, EventInfo, ExportInfo, LeaseInfo, LeaseRow, ReloadInfo};
+use crate::protocol::{
+    AccountInfo, DaemonStatus, DecisionInfo, Empty, EventInfo, ExplainInfo, ExportInfo, GatewayAccess, GatewayInfo,
+    LeaseInfo, LeaseRow, ReloadInfo,
+};
 
 use super::classify::Line;
 use super::config::{Change, Checked, Edited, Place, Shown, Value};
@@ -13,6 +16,7 @@ use super::context::Context;
 use super::daemon::{Pong, Stopped};
 use super::demo::Findings;
 use super::doctor::Diagnosis;
+use super::env::Variables;
 use super::failure::{Document, Failure};
 use super::import::Report;
 use super::logs::LogLine;
@@ -32,6 +36,7 @@ type Make = fn() -> schemars::Schema;
 const DOCUMENTS: &[(&str, Make)] = &[
     ("account add", of::<AccountInfo>),
     ("account disable", of::<AccountInfo>),
+    ("account clear-limits", of::<AccountInfo>),
     ("account enable", of::<AccountInfo>),
     ("account list", of::<Vec<AccountInfo>>),
     ("account refresh", of::<AccountInfo>),
@@ -50,11 +55,15 @@ const DOCUMENTS: &[(&str, Make)] = &[
     ("config show", of::<Shown>),
     ("config unset", of::<Change>),
     ("doctor", of::<Diagnosis>),
+    ("env", of::<Variables>),
     ("error", of::<Document<'static>>),
     ("demo", of::<Findings>),
     // each line
     ("events", of::<EventInfo>),
+    ("explain", of::<ExplainInfo>),
     ("export", of::<ExportInfo>),
+    ("gateway key", of::<GatewayAccess>),
+    ("gateway url", of::<GatewayInfo>),
     ("import", of::<Report>),
     ("leases", of::<Vec<LeaseRow>>),
     // each line
@@ -63,6 +72,7 @@ const DOCUMENTS: &[(&str, Make)] = &[
     ("ping", of::<Pong<'static>>),
     ("release", of::<Empty>),
     ("reload", of::<ReloadInfo>),
+    ("report", of::<DecisionInfo<'static>>),
     ("renew", of::<LeaseInfo<'static>>),
     ("service install", of::<Outcome>),
     ("service restart", of::<Outcome>),

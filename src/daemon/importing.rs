@@ -236,7 +236,7 @@ fn changed(record: &AccountRecord, entry: &Entry, step: &Step) -> (AccountRecord
     record.project_id = record.project_id.or(project_id);
     // what its provider wants confirmed is not confirmed by a new token
     if step.takes_token && !matches!(record.standing, Standing::NeedsVerification(_)) {
-        record.standing = standing(&entry.credential);
+        record.standing = first_standing(entry);
     }
     (record, step.takes_token.then(|| entry.credential.duplicate()))
 }

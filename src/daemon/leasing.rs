@@ -3,9 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::limits::Reason;
-use crate::pool::{Action, Ask, Bind, Command, Decision, Fence, Finding, Holder, Now, Outcome, Reply, Ticket};
-use crate::protocol::{Acquire, Answer, BindTo, CredentialOf, ErrorInfo, LeaseRef, LeaseToken, Report, RequestId};
+use crate::pool::{Ask, Bind, Command, Fence, Holder, Now, Reply, Ticket};
+use crate::protocol::{Acquire, Answer, BindTo, CredentialOf, ErrorInfo, LeaseRef, LeaseToken, RequestId};
 
 use super::account_calls::find;
 use super::answers;
@@ -184,56 +183,6 @@ impl Caller {
             unsaved,
             out,
         )
-    }
-
-    pub(super) fn report(&self, daemon: &Daemon, id: &RequestId, params: &Report, out: &mut Vec<u8>) -> Answered {
-        let outcome = match (params.ok, params.reason) {
-            (Some(true), None) if params.retry_after_ms.is_none() => Outcome::Ok,
-            (None | Some(false), Some(reason)) => {
-                let wait = params.retry_after_ms.map(Duration::from_millis);
-                Outcome::Refused(Box::new(Finding::reported(reason, wait)))
-            }
-            _ => return Err(bad("a report carries either `\"ok\": true` or a `reason` (with `retry_after_ms`)")),
-        };
-        let fence = live_fence(daemon, &LeaseRef { lease: params.lease.clone(), fence: None })?;
-        let core = &mut *daemon.core();
-        let now = clock::now();
-        let outcome = match outcome {
-            Outcome::Refused(finding) if finding.reason == Reason::AuthFailed => {
-                if core.has_newer_token(fence, now) {
-                    // it had an older token than there is: `lease.credential` gives it the newer one
-                    let (reason, scope) = (Some(finding.reason), Some(finding.reason.scope()));
-                    let decision =
-                        Decision { action: Action::Retry, after: Duration::ZERO, reason, scope, lease: None };
-                    answers::decision(core, &daemon.key, now, decision, &self.responder(id, true), out);
-                    return Ok(());
-                }
-                let renewable = core.pool.lease(fence).is_some_and(|lease| core.can_renew(lease.account, now));
-                Outcome::Refused(Box::new(Finding { renewable, ..*finding }))
-            }
-            other => other,
-        };
-        let (reply, unsaved) = daemon.apply(core, now, Command::Report { fence, outcome });
-        let Reply::Decision(decision) = refused(reply, now)? else { return Ok(()) };
-        let responder = self.responder(id, true);
-        if let Some(fence) = decision.lease {
-            if daemon.waits_for_token(core, now, fence) {
-                responder.outbox.begin_wait();
-                daemon.hand_out_later(core, (fence, Shape::Decided(decision)), vec![responder], unsaved);
-                return Ok(());
-            }
-            if let Some(account) = core.pool.lease(fence).map(|lease| lease.account) {
-                core.note_handed(fence, account);
-            }
-        }
-        if unsaved.is_empty() {
-            answers::decision(core, &daemon.key, now, decision, &responder, out);
-        } else {
-            let mut bytes = Vec::new();
-            answers::decision(core, &daemon.key, now, decision, &responder, &mut bytes);
-            daemon.deliver(&responder, unsaved, bytes);
-        }
-        Ok(())
     }
 
     pub(super) fn credential(

@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::pool::{CredentialKind, Tier};
 
+use super::explanation::{ExplainInfo, ForecastInfo};
+
 type Text<'a> = Cow<'a, str>;
 
 /// The answer to a call; the order of the variants is part of the binary protocol.
@@ -40,6 +42,12 @@ pub enum Answer<'a> {
     Imported(ImportInfo),
     /// To `account.export`.
     Exported(ExportInfo),
+    /// To `forecast`.
+    Forecast(ForecastInfo),
+    /// To `explain`.
+    Explained(Box<ExplainInfo>),
+    /// To `gateway.key`.
+    GatewayAccess(GatewayAccess),
 }
 
 /// Nothing to say.
@@ -122,7 +130,7 @@ pub struct CredentialInfo<'a> {
 }
 
 /// What to do next.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct DecisionInfo<'a> {
     /// `continue`, `retry`, `switch`, `wait` or `stop`.
     pub action: Text<'a>,
@@ -134,6 +142,10 @@ pub struct DecisionInfo<'a> {
     pub scope: Option<Text<'a>>,
     /// With `switch`, the new lease.
     pub lease: Option<LeaseInfo<'a>>,
+    /// What showed the reason, in a few words.
+    pub evidence: Option<Text<'a>>,
+    /// Where the user can do something about it.
+    pub link: Option<Text<'a>>,
 }
 
 /// One row of `lease.list`.
@@ -202,6 +214,8 @@ pub struct AccountInfo {
     pub state: String,
     /// Why it is not ready, in words.
     pub state_reason: Option<String>,
+    /// Where the user can do something about it.
+    pub state_link: Option<String>,
     /// Whether the user and the configuration want it used.
     pub enabled: bool,
     /// How many leases it carries.
@@ -371,8 +385,14 @@ pub struct LimitInfo {
     pub scope: String,
     /// Until when, epoch ms.
     pub until: u64,
-    /// Who said so.
+    /// Who said so: `server`, `report` or `table`.
     pub source: String,
+    /// Since when, epoch ms.
+    pub since: u64,
+    /// What showed it, in a few words.
+    pub evidence: Option<String>,
+    /// Where the user can do something about it.
+    pub link: Option<String>,
 }
 
 /// A quota window.
@@ -386,6 +406,10 @@ pub struct UsageInfo {
     pub resets_at: Option<u64>,
     /// When this was learnt, epoch ms.
     pub as_of: u64,
+    /// The quota key it belongs to, and a model behind a colon; empty for the whole account.
+    pub key: String,
+    /// Whether it is a rate: of requests or tokens in a short time. Rates have no weight in choosing.
+    pub rate: bool,
 }
 
 /// The whole picture.
@@ -399,6 +423,8 @@ pub struct DaemonStatus {
     pub uptime_ms: u64,
     /// Where it listens.
     pub socket: String,
+    /// Where the gateway listens; none while it does not.
+    pub gateway: Option<GatewayInfo>,
     /// Where its configuration is, and how it stands.
     pub config: ConfigState,
     /// How many accounts there are, by state.
@@ -409,6 +435,28 @@ pub struct DaemonStatus {
     pub queue: Vec<QueueRow>,
     /// What the user should know.
     pub warnings: Vec<String>,
+}
+
+/// Where the gateway listens.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+pub struct GatewayInfo {
+    /// `http://HOST:PORT`; a provider's name follows, then what its own URL would have.
+    pub url: Option<String>,
+    /// The Unix socket, where no key is needed.
+    pub socket: Option<String>,
+}
+
+/// A key to the gateway, and where that is.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct GatewayAccess {
+    /// The key; it goes wherever the client puts its API key.
+    pub key: SecretText<'static>,
+    /// `http://HOST:PORT`; a provider's name follows, then what its own URL would have.
+    pub url: Option<String>,
+    /// The Unix socket, where no key is needed.
+    pub socket: Option<String>,
+    /// Why it does not listen everywhere it should.
+    pub trouble: Option<String>,
 }
 
 /// How the configuration stands.
@@ -498,6 +546,8 @@ pub struct EventInfo {
     pub until: Option<u64>,
     /// How many wait.
     pub queue: Option<u64>,
+    /// The account's state, when it has changed.
+    pub state: Option<String>,
 }
 
 impl fmt::Debug for SecretText<'_> {

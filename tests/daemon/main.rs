@@ -3,6 +3,7 @@
 #![cfg(unix)]
 
 mod activation;
+mod asking;
 mod bounds;
 mod chaos;
 mod config;
@@ -13,6 +14,7 @@ mod life;
 mod login;
 mod oauth_server;
 mod refreshing;
+mod report;
 mod restart;
 mod secrets;
 mod support;

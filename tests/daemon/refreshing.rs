@@ -409,7 +409,10 @@ fn a_shared_login_is_refreshed_under_the_tools_locks_and_the_tool_gets_it() {
     assert_eq!((server.refreshes("a"), server.requests()), (1, 1));
     let written = || -> Value { serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap() };
     assert_eq!(written()["claudeAiOauth"]["accessToken"], "at-canary-a-1");
-    assert_eq!((&written()["mcpOAuth"]["kept"], &written()["claudeAiOauth"]["scopes"][0]), (&json!(true), &json!("user:inference")));
+    assert_eq!(
+        (&written()["mcpOAuth"]["kept"], &written()["claudeAiOauth"]["scopes"][0]),
+        (&json!(true), &json!("user:inference"))
+    );
     wait_until("the locks are given back", || !lock.exists() && !home.path().join("claude.lock").exists());
     // and what the tool rotates is taken over, not consumed
     let theirs = server.login("theirs");

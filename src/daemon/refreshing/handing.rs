@@ -2,16 +2,17 @@
 
 use std::sync::Arc;
 
-use crate::pool::{Command, Decision, Fence, Mono, Now, Reply};
+use crate::pool::{Command, Fence, Mono, Now, Reply};
 use crate::protocol::ErrorInfo;
 
 use super::super::answers;
 use super::super::clock;
 use super::super::core::{Core, Daemon, Responder, Unsaved};
+use super::super::learning::Learnt;
 use super::{Looked, Need};
 
 /// What the answer is that waits.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(in crate::daemon) enum Shape {
     /// A lease that was asked for; how long its holder waits for one.
     Granted {
@@ -21,7 +22,7 @@ pub(in crate::daemon) enum Shape {
     /// A lease that is held already: it stays where it is.
     Held,
     /// What to do after a report; with a lease that was granted for it.
-    Decided(Decision),
+    Decided(Box<Learnt>),
 }
 
 /// An answer that waits for a token.
@@ -72,14 +73,14 @@ impl Daemon {
             return refuse(&responders, &error);
         }
         if !self.waits_for_token(core, now, fence) {
-            return self.answer(core, now, fence, shape, &responders);
+            return self.answer(core, now, fence, &shape, &responders);
         }
         let wait = match shape {
             Shape::Held => {
                 // it keeps its lease, and the token it has; `lease.credential` says what is the matter
                 let responders: Vec<Responder> =
                     responders.into_iter().map(|one| Responder { wants_credential: false, ..one }).collect();
-                return self.answer(core, now, fence, shape, &responders);
+                return self.answer(core, now, fence, &shape, &responders);
             }
             Shape::Granted { until } => until.since(now.mono),
             Shape::Decided(_) => std::time::Duration::ZERO,
@@ -89,7 +90,10 @@ impl Daemon {
         match reply {
             Ok(Reply::Held(fence)) => {
                 let shape = match shape {
-                    Shape::Decided(decision) => Shape::Decided(Decision { lease: Some(fence), ..decision }),
+                    Shape::Decided(mut learnt) => {
+                        learnt.decision.lease = Some(fence);
+                        Shape::Decided(learnt)
+                    }
                     other => other,
                 };
                 if self.waits_for_token(core, now, fence) {
@@ -98,7 +102,7 @@ impl Daemon {
                 for write in unsaved {
                     self.store.write(write, None);
                 }
-                self.answer(core, now, fence, shape, &responders);
+                self.answer(core, now, fence, &shape, &responders);
             }
             Ok(Reply::Queued(waiter)) => {
                 for responder in responders {
@@ -113,15 +117,15 @@ impl Daemon {
         }
     }
 
-    fn answer(&self, core: &mut Core, now: Now, fence: Fence, shape: Shape, responders: &[Responder]) {
+    fn answer(&self, core: &mut Core, now: Now, fence: Fence, shape: &Shape, responders: &[Responder]) {
         if let Some(account) = core.pool.lease(fence).map(|lease| lease.account) {
             core.note_handed(fence, account);
         }
         for responder in responders {
             let mut bytes = Vec::new();
             match shape {
-                Shape::Decided(decision) => {
-                    answers::decision(core, &self.key, now, decision, responder, &mut bytes);
+                Shape::Decided(learnt) => {
+                    answers::decision(core, &self.key, now, learnt, responder, &mut bytes);
                 }
                 Shape::Granted { .. } | Shape::Held => {
                     answers::lease(core, &self.key, now, fence, responder, &mut bytes);

@@ -183,7 +183,7 @@ impl Plan {
             let later = !no_access && ends.zip(known.expires_at).is_some_and(|(ends, known)| ends > known);
             return if later { Age::Newer } else { Age::Same };
         }
-        if known.prints.contains(&print) {
+        if known.prints.contains(&print) || entry.login_ended.is_some() {
             return Age::Older;
         }
         // where the refresh token stays, when an access token ends tells nothing of which login is the newer one

@@ -155,6 +155,8 @@ fn without_ends_the_time_of_writing_tells() {
     };
     assert_eq!(take(&mut plan, &living("other")).0, Outcome::Same, "an access token that lives is no newer login");
     assert_eq!(take(&mut plan, &living("r2")), (Outcome::Updated, Some(0), true), "of the same one it is news");
+    let revoked = Entry { login_ended: Some("revoked".into()), ..owned("gone", 9) };
+    assert_eq!(take(&mut plan, &revoked).0, Outcome::Same, "what has ended is no newer login");
     plan.known[0].ended = true;
     assert_eq!(take(&mut plan, &owned("r3", 5)).0, Outcome::Updated, "there is nothing to lose");
     assert_eq!(take(&mut plan, &owned("r1", 2_000_000)).0, Outcome::Same, "that one was there before");
