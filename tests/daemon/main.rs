@@ -18,4 +18,6 @@ mod report;
 mod restart;
 mod secrets;
 mod support;
+mod upstream;
+mod usage;
 mod wire;
