@@ -181,9 +181,12 @@ fn open_files_are_pointed_out_and_hostile_ones_harmless() {
     std::os::unix::fs::symlink(&link, &link).unwrap();
     let large = machine.write_text(".claude/.credentials.json", "");
     std::fs::File::options().write(true).open(large).unwrap().set_len(100 << 20).unwrap();
+    for number in 0..1001 {
+        machine.write_text(&format!(".cli-proxy-api/{number}.json"), "{}");
+    }
     let done = machine.run(&["import"]).ok().complains("mode 0644").complains("chmod 600");
     let done = done.complains("not a file").complains("cannot be read").complains("larger than 8 MiB");
-    done.says("1 linked, 3 broken");
+    done.complains("more than 1000 files").says("1 linked, 4 broken");
 }
 
 #[test]
