@@ -119,6 +119,9 @@ impl Caller {
                 self.codec.answer(id, &Answer::Exported(document), out);
                 Ok(())
             }
+            Call::ClearLimits(params) => self.clear_limits(daemon, id, &params.account, out),
+            Call::Forecast(params) => self.forecast(daemon, id, &params, out),
+            Call::Explain(params) => self.explain(daemon, id, &params, out),
             Call::Stop(_) => {
                 self.codec.answer(id, &Answer::Done(Empty {}), out);
                 daemon.stop.send_replace(true);

@@ -9,8 +9,8 @@ use tokio::sync::{Notify, watch};
 
 use crate::credential::{Credential, Link};
 use crate::pool::{
-    AccountChange, AccountId, Command, ConnectionId, Effect, Fence, Now, Pool, Process, Refusal, Reply, Standing,
-    WaiterId, Wall,
+    AccountChange, AccountId, Command, ConnectionId, Effect, Fence, Lease, Now, Pool, Process, Refusal, Reply,
+    Standing, WaiterId, Wall,
 };
 use crate::protocol::{Codec, ErrorInfo, LeaseKey, RequestId};
 use crate::provider::Catalog;
@@ -21,7 +21,6 @@ use super::clock;
 use super::configured::{self, Configured};
 use super::events::Events;
 use super::following::Follow;
-use super::learning::Renewals;
 use super::log::LogLevelHandle;
 use super::outbox::Outbox;
 use super::reload::Reload;
@@ -43,8 +42,6 @@ pub struct Daemon {
     pub(super) reload: Reload,
     /// Follows other tools' files.
     pub(super) follow: OnceLock<Follow>,
-    /// Exchanges refused credentials.
-    pub(super) renewals: OnceLock<Renewals>,
     /// It was read anew.
     pub(super) reconfigured: Notify,
     /// Accounts are added one at a time, so that two with one label cannot both be on their way to the disk.
@@ -81,6 +78,8 @@ pub struct Core {
     pub(super) watchers: Watchers,
     pub(super) events: Events,
     waiting: FxHashMap<WaiterId, Vec<Responder>>,
+    /// The lease that ended last, for who asks why it was where it was.
+    pub(super) last_ended: Option<Box<Lease>>,
     effects: Vec<Effect>,
     /// The earliest end of a credential that nothing can renew.
     next_credential_end: Option<Wall>,
@@ -144,6 +143,7 @@ impl Daemon {
             watchers: Watchers::new(facts.most_connections),
             events: Events::default(),
             waiting: FxHashMap::default(),
+            last_ended: None,
             effects: Vec::new(),
             next_credential_end: None,
             last_busy: facts.started,
@@ -164,7 +164,6 @@ impl Daemon {
             stop: watch::Sender::new(false),
             reload,
             follow: OnceLock::new(),
-            renewals: OnceLock::new(),
             reconfigured: Notify::new(),
             adding: tokio::sync::Mutex::new(()),
         }
@@ -247,6 +246,7 @@ impl Daemon {
                         self.store.write(Write::DropLease(lease.fence), None);
                     }
                     core.events.ended(now.wall, &lease, why, &core.pool, &self.key);
+                    core.last_ended = Some(lease);
                 }
                 Effect::SaveSession(record) => self.store.write(Write::SaveSession(record), None),
                 Effect::SaveAccount(id) => {
@@ -269,10 +269,13 @@ impl Daemon {
                 Effect::SaveLimit(record) => self.store.write(Write::SaveLimit(record), None),
                 Effect::DropLimit(account, which) => self.store.write(Write::DropLimit(account, which), None),
                 Effect::ReserveFences(fence) => self.store.write(Write::ReserveFences(fence), None),
-                Effect::SaveUsage(_) => {}
-                Effect::Renew(account) => self.ask_for_renewal(account),
+                Effect::SaveUsage(id) => {
+                    if let Some(account) = core.pool.account(id) {
+                        self.store.write(Write::SaveUsage(id, account.usage().kept()), None);
+                    }
+                }
                 Effect::Unwatch(process) => core.watchers.process_is_free(process),
-                Effect::Emit(event) => core.events.tell(now.wall, event, &core.pool, &self.key),
+                Effect::Emit(event) => core.events.tell(now, event, &core.pool, &self.key),
             }
         }
         unsaved

@@ -2,10 +2,8 @@
 
 use std::time::Duration;
 
-use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 
-use crate::credential::LinkMode;
 use crate::limits::{self, Headers, Reading, Reason, Response, Verdict};
 use crate::pool::{AccountId, Action, Command, Decision, Fence, Finding, Now, Outcome, Refusal, Reply, Usage, Wall};
 
@@ -51,10 +49,6 @@ pub struct Learnt {
     pub verdict: Option<Verdict>,
 }
 
-/// Exchanges credentials that were refused; set once, by who can.
-#[derive(Debug)]
-pub(super) struct Renewals(pub(super) UnboundedSender<AccountId>);
-
 impl Daemon {
     /// Learns what an upstream answered to a request on `lease`, and decides what its holder does next.
     ///
@@ -96,7 +90,6 @@ impl Daemon {
             // neither a success nor a failure
             (_, None) => return (Ok(Learnt { decision: GO_ON, verdict: None }), Unsaved::new()),
         };
-        let finding = Finding { renewable: self.is_renewable(core, account), ..finding };
         self.report(core, now, lease, Outcome::Refused(Box::new(finding)), reading.verdict)
     }
 
@@ -121,21 +114,6 @@ impl Daemon {
             Reply::Held(_) | Reply::Queued(_) | Reply::Done => GO_ON,
         };
         (reply.map(|reply| Learnt { decision: decision(reply), verdict }), unsaved)
-    }
-
-    /// Whether a credential that was refused is exchanged without its owner.
-    fn is_renewable(&self, core: &Core, account: AccountId) -> bool {
-        let is_ours = core.links.get(&account).is_none_or(|link| link.mode != LinkMode::Link);
-        let has_refresh = core.credentials.get(&account).is_some_and(|credential| credential.refresh.is_some());
-        self.renewals.get().is_some() && is_ours && has_refresh
-    }
-
-    /// Has a refused credential exchanged.
-    pub(super) fn ask_for_renewal(&self, account: AccountId) {
-        let asked = self.renewals.get().map(|renewals| renewals.0.send(account));
-        if !matches!(asked, Some(Ok(()))) {
-            tracing::error!(%account, "nobody is there to renew the credential of {account}");
-        }
     }
 
     /// Waits until it is on disk, or cannot be: a lease is safe in memory as long as we live.

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::pool::{Ask, Bind, Command, Fence, Finding, Holder, Now, Outcome, Reply, Ticket};
-use crate::protocol::{Acquire, Answer, BindTo, CredentialOf, ErrorInfo, LeaseRef, LeaseToken, Report, RequestId};
+use crate::pool::{Ask, Bind, Command, Fence, Holder, Now, Reply, Ticket};
+use crate::protocol::{Acquire, Answer, BindTo, CredentialOf, ErrorInfo, LeaseRef, LeaseToken, RequestId};
 
 use super::account_calls::find;
 use super::answers;
@@ -166,31 +166,6 @@ impl Caller {
         let (reply, unsaved) = daemon.apply(core, now, command);
         let reply = refused(reply, now)?;
         Replying { caller: self, id, wants_credential: true }.held(daemon, core, now, &reply, unsaved, out)
-    }
-
-    pub(super) fn report(&self, daemon: &Daemon, id: &RequestId, params: &Report, out: &mut Vec<u8>) -> Answered {
-        let outcome = match (params.ok, params.reason) {
-            (Some(true), None) if params.retry_after_ms.is_none() => Outcome::Ok,
-            (None | Some(false), Some(reason)) => {
-                let wait = params.retry_after_ms.map(Duration::from_millis);
-                Outcome::Refused(Box::new(Finding::reported(reason, wait)))
-            }
-            _ => return Err(bad("a report carries either `\"ok\": true` or a `reason` (with `retry_after_ms`)")),
-        };
-        let fence = live_fence(daemon, &LeaseRef { lease: params.lease.clone(), fence: None })?;
-        let core = &mut *daemon.core();
-        let now = clock::now();
-        let (reply, unsaved) = daemon.apply(core, now, Command::Report { fence, outcome });
-        let Reply::Decision(decision) = refused(reply, now)? else { return Ok(()) };
-        let responder = self.responder(id, true);
-        if unsaved.is_empty() {
-            answers::decision(core, &daemon.key, now, decision, &responder, out);
-        } else {
-            let mut bytes = Vec::new();
-            answers::decision(core, &daemon.key, now, decision, &responder, &mut bytes);
-            daemon.deliver(&responder, unsaved, bytes);
-        }
-        Ok(())
     }
 
     pub(super) fn credential(

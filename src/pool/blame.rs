@@ -17,8 +17,8 @@ const MOST_STEPS: usize = 16;
 #[derive(Debug, Default)]
 pub(super) struct Chain {
     steps: Vec<Step>,
-    /// How often it was refused with the word that it is the request.
-    refused: usize,
+    /// Who said that it is the request, each time.
+    refused_by: Vec<AccountId>,
 }
 
 /// A refusal that may have been the request's fault, and what was filed for it.
@@ -40,7 +40,9 @@ pub(super) fn may_be_the_request(reason: Reason) -> bool {
 
 impl Chain {
     pub(super) fn push(&mut self, step: Step) {
-        self.refused += usize::from(step.scope == Scope::Request);
+        if step.scope == Scope::Request && self.refused_by.len() < MOST_STEPS {
+            self.refused_by.push(step.account);
+        }
         if self.steps.len() < MOST_STEPS && self.steps.iter().all(|known| known.account != step.account) {
             self.steps.push(step);
         }
@@ -50,7 +52,7 @@ impl Chain {
     pub(super) fn blames_the_request(&self, last: bool) -> bool {
         let sure = |step: &Step| step.reason == Reason::Forbidden;
         self.steps.len() >= SEVERAL
-            || self.refused >= SEVERAL
+            || self.refused_by.len() >= SEVERAL
             || last && self.steps.len() >= 2 && self.steps.iter().all(sure)
     }
 }
@@ -58,9 +60,9 @@ impl Chain {
 impl Chain {
     /// The accounts that refused the request as such: they would again.
     pub(super) fn seen_by(&self) -> Vec<AccountId> {
-        let refused = self.steps.iter().filter(|step| step.scope == Scope::Request);
-        let mut accounts: Vec<AccountId> = refused.map(|step| step.account).collect();
+        let mut accounts = self.refused_by.clone();
         accounts.sort_unstable();
+        accounts.dedup();
         accounts
     }
 }

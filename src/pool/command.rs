@@ -89,8 +89,6 @@ pub struct Finding {
     pub evidence: Option<Box<str>>,
     /// Where the user can do something about it.
     pub link: Option<Box<str>>,
-    /// The credential that was refused can be exchanged for a new one without its owner.
-    pub renewable: bool,
 }
 
 /// A wait, as it was stated: setting the clock moves only a time of day.
@@ -107,7 +105,7 @@ impl Finding {
     #[must_use]
     pub fn reported(reason: Reason, wait: Option<Duration>) -> Self {
         let wait = wait.map(Stated::In);
-        Self { reason, scope: None, wait, source: Source::Report, evidence: None, link: None, renewable: false }
+        Self { reason, scope: None, wait, source: Source::Report, evidence: None, link: None }
     }
 
     /// What an upstream's own answer said.
@@ -120,7 +118,6 @@ impl Finding {
             source: Source::Server,
             evidence: Some(verdict.evidence.as_str().into()),
             link: verdict.link.as_deref().map(Into::into),
-            renewable: false,
         }
     }
 }
@@ -204,8 +201,6 @@ pub enum Command {
     SetUsage(AccountId, Usage),
     /// Learn what an account has used of these windows.
     LearnUsage(AccountId, Usage),
-    /// An account has a new credential, from its refresh or its owner: what was held against the old one is over.
-    Renewed(AccountId),
     /// Use these settings from now on.
     Configure(Box<Settings>),
     /// Grant nothing any more; everybody in the queue is told.
@@ -299,8 +294,6 @@ pub enum Effect {
     SaveUsage(AccountId),
     /// Fences up to this one are about to be used: keep that before they run out.
     ReserveFences(Fence),
-    /// Exchange this account's credential for a new one: it was refused. [`Command::Renewed`] tells of success.
-    Renew(AccountId),
     /// No lease is bound to this process any more.
     Unwatch(Process),
     /// Tell whoever listens.

@@ -31,7 +31,6 @@ mod memory;
 mod obstacle;
 mod queue;
 mod recovery;
-mod renewal;
 mod renewing;
 mod report;
 mod resolve;
@@ -247,7 +246,6 @@ impl Pool {
             Command::ClearLimits(id) => self.clear_limits(now, id, effects),
             Command::SetUsage(id, usage) => self.set_usage(now, id, usage, effects),
             Command::LearnUsage(id, read) => self.learn_usage(now, id, read, effects),
-            Command::Renewed(id) => self.renewed(now, id, effects),
             Command::Configure(settings) => self.configure(now, *settings),
             Command::Drain => self.drain(effects),
             Command::Tick => Ok(Reply::Done),

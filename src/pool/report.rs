@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::limits::{Reason, Scope};
+use crate::limits::{LONGEST_BELIEVED, Reason, SHORTEST_HINT, Scope};
 
 use super::Pool;
 use super::account::Standing;
@@ -13,9 +13,7 @@ use super::error::{Kind, Refusal, Why};
 use super::id::{ConnectionId, Fence};
 use super::lease::{Bind, Ending, Lease};
 use super::limit::{Limit, Source, model_key};
-use super::limits::{LONGEST_BELIEVED, SHORTEST_WAIT};
 use super::obstacle::is_closed;
-use super::renewal::LOOK_AGAIN;
 use super::select::{By, Choice};
 use super::settings::Fallback;
 use super::time::{Deadline, Now};
@@ -130,11 +128,6 @@ impl Pool {
         let only = standing.is_none() && self.is_only(now, refused);
         let once = standing.is_none() && self.may_try_again(finding, now);
         let counted = self.count_refusal(now, refused, only, once);
-        if Self::is_renewed(finding, counted.failures) {
-            self.note_step(lease.fence, None);
-            self.ask_for_renewal(now, lease.account, finding, effects)?;
-            return Ok(Noted::Out);
-        }
         let points = if counted.counts { self.charge(now, slot, reason) } else { 0.0 };
         self.note_step(
             lease.fence,
@@ -251,14 +244,11 @@ impl Pool {
         if self.chains.get(&lease.fence).is_some_and(|chain| chain.blames_the_request(true)) {
             return self.blame_the_request(now, lease, effects);
         }
-        if own.is_some_and(|(slot, _)| self.is_being_renewed(slot)) && !self.draining {
-            return decision(Action::Retry, LOOK_AGAIN, None);
-        }
         let after = match (choice, own) {
             (Choice::Wait { earliest: Some(at), .. }, _) => at.since(now.mono),
             // the others are busy: no request goes upstream before its own limit has run out
             (_, Some((_, own))) if !self.draining => own,
-            (Choice::Wait { .. }, _) => SHORTEST_WAIT,
+            (Choice::Wait { .. }, _) => SHORTEST_HINT,
             (Choice::Grant { .. } | Choice::Refuse(_), _) => return decision(Action::Stop, Duration::ZERO, None),
         };
         let later = match own {

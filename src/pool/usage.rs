@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::limits::{self, Scope};
 
 use super::glob;
@@ -17,7 +19,7 @@ const NOTICED: f64 = 0.001;
 const SLACK: Duration = Duration::from_secs(60);
 
 /// One window of a quota.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Window {
     /// The provider's name of it, such as `5h` or `7d`.
     pub name: String,
@@ -38,6 +40,12 @@ pub struct Usage {
     pub windows: Vec<Window>,
     /// The same for rates, which are full and empty within a minute: to be shown, and of no weight in choosing.
     pub rates: Vec<Window>,
+}
+
+impl From<Vec<Window>> for Usage {
+    fn from(windows: Vec<Window>) -> Self {
+        Self { windows, rates: Vec::new() }
+    }
 }
 
 impl Window {
@@ -88,6 +96,12 @@ impl Usage {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.windows.is_empty() && self.rates.is_empty()
+    }
+
+    /// What outlives the daemon: a rate is over before the next one runs.
+    #[must_use]
+    pub fn kept(&self) -> Self {
+        self.windows.clone().into()
     }
 
     /// Windows that count for `quota` and have not been reset since they were read.

@@ -7,7 +7,9 @@ mod answer;
 mod call;
 mod decoder;
 mod error;
+mod explanation;
 mod frame;
+mod heard;
 mod json;
 mod lease_id;
 
@@ -18,12 +20,15 @@ pub use answer::{
     SecretText, UsageInfo,
 };
 pub use call::{
-    AccountRef, Acquire, AddAccount, BindTo, Call, CredentialOf, DisableAccount, ExportAccounts, Hello, ImportAccounts,
-    ImportEntry, ImportLimit, ImportWindow, LeaseRef, ListAccounts, Nothing, Report, SetAccount, Subscribe,
+    AccountRef, Acquire, AddAccount, BindTo, Call, CredentialOf, DisableAccount, ExplainWhat, ExportAccounts,
+    ForecastOf, Hello, ImportAccounts, ImportEntry, ImportLimit, ImportWindow, LeaseRef, ListAccounts, Nothing, Report,
+    SetAccount, Subscribe,
 };
 pub use decoder::{Decoder, Fatal, Incoming, RequestId};
-pub use error::{ErrorAccount, ErrorData, ErrorInfo};
+pub use error::{ErrorAccount, ErrorData, ErrorInfo, kind_name};
+pub use explanation::{CandidateInfo, DecidedInfo, ExplainInfo, ForecastInfo, OutlookInfo, RequestInfo, VerdictInfo};
 pub use frame::{ENCODING, FromServer, MAGIC, ServerFrames, encode_call};
+pub use heard::{BodyText, HeaderList, ObjectText};
 pub use lease_id::{LeaseKey, LeaseToken};
 
 /// The protocol this build speaks; integers, so that "at least" has a meaning.

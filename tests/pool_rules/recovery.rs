@@ -346,12 +346,18 @@ fn learnt_windows_are_merged_by_name_and_key_and_the_newest_stands() {
         as_of: Wall(as_of),
         key: String::new(),
     };
-    for (name, used, as_of) in [("5h", 0.1, 10), ("7d", 0.2, 10), ("5h", 0.3, 20), ("5h", 0.0, 15)] {
+    for (name, used, as_of, is_news) in [
+        ("5h", 0.1, 10, true),
+        ("7d", 0.2, 10, true),
+        ("5h", 0.3, 20, true),
+        ("5h", 0.0, 15, false),
+        ("7d", 0.2, 30, false),
+    ] {
         desk.run(Command::LearnUsage(id('a'), Usage { windows: vec![window(name, used, as_of)], ..Usage::default() }))
             .unwrap();
-        assert!(desk.effects.contains(&Effect::Emit(Event::UsageUpdated(id('a')))));
+        assert_eq!(desk.effects.contains(&Effect::Emit(Event::UsageUpdated(id('a')))), is_news, "{name} {used}");
     }
-    assert_eq!(desk.pool.account(id('a')).unwrap().usage().windows, [window("5h", 0.3, 20), window("7d", 0.2, 10)]);
+    assert_eq!(desk.pool.account(id('a')).unwrap().usage().windows, [window("5h", 0.3, 20), window("7d", 0.2, 30)]);
     for n in 0..100 {
         desk.run(Command::LearnUsage(
             id('a'),
