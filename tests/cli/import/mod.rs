@@ -4,6 +4,7 @@ mod following;
 mod formats;
 mod machine;
 mod schema;
+mod settings;
 
 use std::path::Path;
 use std::process::Command;
@@ -187,29 +188,6 @@ fn open_files_are_pointed_out_and_hostile_ones_harmless() {
     let done = machine.run(&["import"]).ok().complains("mode 0644").complains("chmod 600");
     let done = done.complains("not a file").complains("cannot be read").complains("larger than 8 MiB");
     done.complains("more than 1000 files").says("1 linked, 4 broken");
-}
-
-#[test]
-fn settings_are_shown_and_taken_over_when_accepted() {
-    let machine = Machine::new();
-    let settings = json!({ "account_selection_strategy": "sticky", "max_cache_first_wait_seconds": 60,
-        "soft_quota_threshold_percent": 80, "health_score": { "max_score": 0 } });
-    machine.write(".config/opencode/antigravity.json", &settings);
-    let config = machine.lessor.path().join("config.toml");
-    std::fs::write(&config, "# mine\n[leases]\nper_account = 2\n").unwrap();
-    let done = machine.run(&["import"]).ok().says("selection.strategy = \"sticky\"").says("--accept-config");
-    // what holds already is no change, what cannot hold is said
-    assert!(!done.out.contains("max_cache_wait"), "{done:?}");
-    done.complains("health_score.max_score");
-    assert_eq!(machine.json(&["import", "--dry-run"])["config"].as_array().unwrap().len(), 2);
-    assert_eq!(std::fs::read_to_string(&config).unwrap(), "# mine\n[leases]\nper_account = 2\n");
-    machine.run(&["import", "--accept-config"]).ok().says("they are in the configuration now");
-    let text = std::fs::read_to_string(&config).unwrap();
-    assert!(
-        text.starts_with("# mine\n[leases]\nper_account = 2\n") && text.contains("strategy = \"sticky\""),
-        "{text}"
-    );
-    assert_eq!(machine.json(&["import"])["config"], json!([]));
 }
 
 #[test]
