@@ -3,6 +3,8 @@
 mod fingerprint;
 pub mod import;
 mod link;
+pub mod oauth;
+pub mod refresh;
 mod secret;
 
 pub use fingerprint::{Fingerprint, FingerprintKey};

@@ -90,6 +90,13 @@ impl Daemon {
             // neither a success nor a failure
             (_, None) => return (Ok(Learnt { decision: GO_ON, verdict: None }), Unsaved::new()),
         };
+        let finding = Finding { renewable: core.can_renew(account, now), ..finding };
+        if finding.reason == Reason::AuthFailed && core.has_newer_token(lease, now) {
+            // it was refused with an older token than there is: with the newer one, at once
+            let (reason, scope) = (Some(finding.reason), Some(finding.reason.scope()));
+            let decision = Decision { action: Action::Retry, after: Duration::ZERO, reason, scope, lease: None };
+            return (Ok(Learnt { decision, verdict: reading.verdict }), Unsaved::new());
+        }
         self.report(core, now, lease, Outcome::Refused(Box::new(finding)), reading.verdict)
     }
 

@@ -15,7 +15,7 @@ pub mod environment;
 mod fields;
 mod format;
 mod gemini_cli;
-mod jwt;
+pub(in crate::credential) mod jwt;
 mod keychain;
 mod opencode;
 pub mod own;
@@ -107,6 +107,12 @@ pub fn read(content: &Content<'_>) -> Result<(Format, Reading), Unreadable> {
         wipe(beside);
     }
     read.ok_or(Unreadable::Unknown)
+}
+
+/// The plan by the name that `ChatGPT` has for it.
+#[must_use]
+pub fn account_tier(plan: &str) -> crate::pool::Tier {
+    codex::tier(Some(plan))
 }
 
 /// A file's JSON.
