@@ -256,3 +256,57 @@ fn an_imported_login_is_leased() {
     std::fs::set_permissions(&agent, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
     machine.run(&["run", "--direct", "--", agent.to_str().unwrap()]).ok().says("sk-ant-oat01-FAKE-r1");
 }
+
+/// Answers every request for a token with the same one; tells what it was asked.
+fn token_server() -> (u16, std::sync::mpsc::Receiver<String>) {
+    use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (tell, asked) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = BufReader::new(stream.unwrap());
+            let (mut length, mut line) = (0, String::new());
+            while stream.read_line(&mut line).unwrap_or(0) > 2 {
+                let lower = line.to_ascii_lowercase();
+                length = lower.strip_prefix("content-length:").map_or(length, |text| text.trim().parse().unwrap());
+                line.clear();
+            }
+            let mut body = vec![0; length];
+            stream.read_exact(&mut body).unwrap();
+            let answer = r#"{"access_token":"ya29.FAKE-fresh","expires_in":3599,"token_type":"Bearer"}"#;
+            let head = format!(
+                "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+                answer.len()
+            );
+            stream.get_mut().write_all((head + answer).as_bytes()).unwrap();
+            if tell.send(String::from_utf8(body).unwrap()).is_err() {
+                return;
+            }
+        }
+    });
+    (port, asked)
+}
+
+/// The store of opencode-antigravity-auth holds no access tokens: the first lease needs a refresh.
+#[test]
+fn a_login_that_comes_without_an_access_token_is_refreshed_and_leased() {
+    let machine = Machine::new();
+    let (port, asked) = token_server();
+    let config = format!(
+        "[providers.google.oauth]\ntoken_url = \"http://127.0.0.1:{port}/token\"\nclient_id = \"client-FAKE\"\nclient_secret_env = \"GOOGLE_SECRET\"\n"
+    );
+    std::fs::write(machine.lessor.path().join("config.toml"), config).unwrap();
+    machine.write(".config/opencode/antigravity-accounts.json", &antigravity());
+    let agent = machine.write_text("bin/gemini", "#!/bin/sh\necho \"$GOOGLE_CLOUD_ACCESS_TOKEN\"\n");
+    std::fs::set_permissions(&agent, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    let mut import = machine.command(&["import"]);
+    import.env("GOOGLE_SECRET", "FAKE-client-secret");
+    feed(import, "").ok().says("the first refresh makes one");
+    let mut run = machine.command(&["run", "--direct", "--wait", "20s", "--", agent.to_str().unwrap()]);
+    run.env("GOOGLE_SECRET", "FAKE-client-secret");
+    feed(run, "").ok().says("ya29.FAKE-fresh");
+    let body = asked.recv_timeout(std::time::Duration::from_secs(10)).unwrap();
+    assert!(body.contains("refresh_token=1%2F%2FFAKE-one") && body.contains("client_id=client-FAKE"), "{body}");
+    assert_eq!(machine.account("one@example.org")["state"], "limited");
+}
