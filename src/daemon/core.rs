@@ -5,13 +5,13 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use rustc_hash::FxHashMap;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, oneshot, watch};
 
 use crate::credential::refresh::{Refresher, Want};
 use crate::credential::{Credential, Link};
 use crate::pool::{
-    AccountChange, AccountId, Command, ConnectionId, Decision, Effect, Fence, Lease, Mono, Now, Pool, Process, Refusal,
-    Reply, Standing, WaiterId, Wall,
+    AccountChange, AccountId, Command, ConnectionId, Decision, Effect, Event, Fence, Lease, Mono, Now, Pool, Process,
+    Refusal, Reply, Standing, WaiterId, Wall,
 };
 use crate::protocol::{Codec, ErrorInfo, LeaseKey, PassKey, RequestId};
 use crate::provider::Catalog;
@@ -25,6 +25,7 @@ use super::following::Follow;
 use super::log::LogLevelHandle;
 use super::outbox::Outbox;
 use super::passing::GatewayState;
+use super::polling::{Gathered, Polls};
 use super::refreshing::{Refreshing, Shape, rules};
 use super::reload::Reload;
 use super::runs::Runs;
@@ -47,8 +48,12 @@ pub struct Daemon {
     pub(super) reload: Reload,
     /// Follows other tools' files.
     pub(super) follow: OnceLock<Follow>,
+    /// Asks providers what accounts have used.
+    pub(super) polls: OnceLock<Polls>,
     /// It was read anew.
     pub(super) reconfigured: Notify,
+    /// Something has changed that may serve somebody who waits with a lease.
+    pub(super) stirred: Notify,
     /// Changes with the configuration.
     pub(super) config_version: watch::Sender<u64>,
     /// Accounts are added one at a time, so that two with one label cannot both be on their way to the disk.
@@ -90,6 +95,8 @@ pub struct Core {
     pub(super) links: FxHashMap<AccountId, Link>,
     /// Why some of them cannot be followed.
     pub(super) link_troubles: FxHashMap<AccountId, String>,
+    /// What was learnt by asking, beside the windows.
+    pub(super) gathered: Gathered,
     pub(super) connections: FxHashMap<ConnectionId, Arc<Outbox>>,
     pub(super) watchers: Watchers,
     /// Who has a key to the gateway.
@@ -98,6 +105,8 @@ pub struct Core {
     pub(super) gateway: GatewayState,
     pub(super) events: Events,
     waiting: FxHashMap<WaiterId, Vec<Responder>>,
+    /// Requests of the gateway that wait.
+    pub(super) insiders: FxHashMap<WaiterId, oneshot::Sender<Result<Fence, Refusal>>>,
     /// The lease that ended last, for who asks why it was where it was.
     pub(super) last_ended: Option<Box<Lease>>,
     effects: Vec<Effect>,
@@ -166,12 +175,14 @@ impl Daemon {
             tokens,
             links,
             link_troubles: FxHashMap::default(),
+            gathered: Gathered::default(),
             connections: FxHashMap::default(),
             watchers: Watchers::new(facts.most_connections),
             runs: Runs::default(),
             gateway: GatewayState::default(),
             events: Events::default(),
             waiting: FxHashMap::default(),
+            insiders: FxHashMap::default(),
             last_ended: None,
             effects: Vec::new(),
             next_credential_end: None,
@@ -194,7 +205,9 @@ impl Daemon {
             stop: watch::Sender::new(false),
             reload,
             follow: OnceLock::new(),
+            polls: OnceLock::new(),
             reconfigured: Notify::new(),
+            stirred: Notify::new(),
             config_version: watch::Sender::new(0),
             adding: tokio::sync::Mutex::new(()),
             runtime: tokio::runtime::Handle::current(),
@@ -246,7 +259,7 @@ impl Daemon {
         let mut effects = std::mem::take(&mut core.effects);
         let moves = command.moves();
         let reply = core.pool.handle(now, command, &mut effects);
-        if let (Some(from), Ok(Reply::Decision(Decision { lease: Some(to), .. }))) = (moves, &reply) {
+        if let (Some(from), Ok(Reply::Decision(Decision { lease: Some(to), .. }) | Reply::Held(to))) = (moves, &reply) {
             core.runs.moved(from, *to);
         }
         let unsaved = self.carry_out(core, now, &mut effects);
@@ -289,6 +302,7 @@ impl Daemon {
                     }
                     core.refreshing.lease_ended(lease.fence);
                     core.events.ended(now.wall, &lease, why, &core.pool, &self.key);
+                    self.stirred.notify_waiters();
                     orphans.extend(core.runs.ended(lease.fence, why));
                     core.last_ended = Some(lease);
                 }
@@ -309,6 +323,7 @@ impl Daemon {
                     }
                     core.link_troubles.remove(&id);
                     core.refreshing.account_gone(id);
+                    core.gathered.forget(id);
                     core.find_next_credential_end();
                     unsaved.push(Write::DeleteAccount(id));
                 }
@@ -325,6 +340,10 @@ impl Daemon {
                     let _wanted = core.refreshing.want(id, Want::Refused, now);
                 }
                 Effect::Unwatch(process) => core.watchers.process_is_free(process),
+                Effect::Emit(event @ (Event::Recovered(..) | Event::AccountChanged(_))) => {
+                    self.stirred.notify_waiters();
+                    core.events.tell(now, event, &core.pool, &self.key);
+                }
                 Effect::Emit(event) => core.events.tell(now, event, &core.pool, &self.key),
             }
         }
@@ -374,6 +393,11 @@ impl Daemon {
         result: Result<Fence, Refusal>,
         unsaved: &mut Unsaved,
     ) {
+        if let Some(insider) = core.insiders.remove(&waiter) {
+            // it takes itself out before it goes away
+            let _listens = insider.send(result);
+            return;
+        }
         let Some(responders) = core.waiting.remove(&waiter) else { return };
         let saved: Unsaved = match &result {
             Ok(fence) => {
@@ -490,6 +514,7 @@ impl Core {
         self.tokens.keep(id, &credential, clock::now().wall);
         self.credentials.insert(id, credential);
         self.find_next_credential_end();
+        self.gathered.wake.notify_one();
     }
 
     /// Takes accounts out of selection whose credential has ended.
