@@ -7,7 +7,7 @@ use std::path::PathBuf;
 #[cfg_attr(windows, path = "socket/windows.rs")]
 mod system;
 
-pub(super) use system::{LONGEST_PATH, Socket, admit, prepare_place, private_directory};
+pub(super) use system::{LONGEST_PATH, Socket, admit, part, prepare_place, private_directory};
 
 /// Why there is no socket.
 #[derive(Debug, thiserror::Error)]
