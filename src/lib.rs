@@ -26,6 +26,7 @@
 //! | [`provider`] | what each upstream is: families, quotas, headers, environment variables |
 //! | [`credential`] | secrets that cannot be printed |
 //! | [`watch`] | notices that a file has changed, however its editor writes it |
+//! | [`simulate`] | **pure**: the pool and the rules of others at work in virtual time, against a modelled provider |
 //! | [`pool`] | **pure**: accounts, leases, queue, sessions, strategies, health, limits, decisions |
 //! | [`limits`] | **pure**: why an upstream refused, and how far the refusal reaches |
 //!
@@ -62,5 +63,7 @@ pub mod protocol;
 #[deny(clippy::disallowed_methods)]
 pub mod provider;
 pub mod service;
+#[deny(clippy::disallowed_methods)]
+pub mod simulate;
 pub mod store;
 pub mod watch;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("limits", &[]),
     ("pool", &["limits"]),
+    ("simulate", &["pool", "limits"]),
     ("protocol", &["pool", "limits"]),
     ("store", &["pool", "credential", "limits"]),
     ("provider", &["limits", "pool"]),
@@ -52,7 +53,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
 ];
 
 /// What the pure folders must not name: I/O, clocks, threads, chance.
-const PURE: &[&str] = &["pool", "limits"];
+const PURE: &[&str] = &["pool", "limits", "simulate"];
 const FORBIDDEN: &[&str] = &[
     "tokio",
     "std::fs",

@@ -10,6 +10,7 @@ mod daemon;
 mod demo;
 mod doctor;
 mod events;
+mod explain;
 mod export;
 mod failure;
 mod import;
@@ -18,6 +19,7 @@ mod logs;
 mod oauth;
 mod output;
 mod prompt;
+mod report;
 mod run;
 mod schema;
 mod secret;
@@ -88,8 +90,12 @@ enum Command {
     Release(lease::Which),
     /// Add a lease's life to its time
     Renew(lease::Which),
+    /// Tell what an upstream answered, and hear what to do next
+    Report(report::Report),
     /// List the leases that are held
     Leases,
+    /// Say why an account was chosen, and why the others were not
+    Explain(explain::Explain),
     /// Tell what upstreams' answers mean: JSON lines in, a JSON line for each out
     Classify(classify::Classify),
     /// Print what happens
@@ -155,7 +161,9 @@ fn dispatch(command: Command, context: &Context) -> Result<u8, Failure> {
         Command::Acquire(acquire) => lease::acquire(acquire, context).map(|()| 0),
         Command::Release(which) => lease::release(&which, context).map(|()| 0),
         Command::Renew(which) => lease::renew(&which, context).map(|()| 0),
+        Command::Report(options) => report::report(options, context).map(|()| 0),
         Command::Leases => lease::leases(context).map(|()| 0),
+        Command::Explain(options) => explain::explain(options, context).map(|()| 0),
         Command::Classify(options) => classify::classify(&options, context),
         Command::Events(events) => events::events(events, context).map(|()| 0),
         Command::Logs(options) => logs::logs(&options, context).map(|()| 0),

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use clap::Args;
 use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 
-use crate::protocol::{AccountInfo, DaemonStatus, Empty, EventInfo, ExportInfo, LeaseInfo, LeaseRow, ReloadInfo};
+use crate::protocol::{
+    AccountInfo, DaemonStatus, DecisionInfo, Empty, EventInfo, ExplainInfo, ExportInfo, LeaseInfo, LeaseRow, ReloadInfo,
+};
 
 use super::classify::Line;
 use super::config::{Change, Checked, Edited, Place, Shown, Value};
@@ -32,6 +34,7 @@ type Make = fn() -> schemars::Schema;
 const DOCUMENTS: &[(&str, Make)] = &[
     ("account add", of::<AccountInfo>),
     ("account disable", of::<AccountInfo>),
+    ("account clear-limits", of::<AccountInfo>),
     ("account enable", of::<AccountInfo>),
     ("account list", of::<Vec<AccountInfo>>),
     // with --all, a list
@@ -53,6 +56,7 @@ const DOCUMENTS: &[(&str, Make)] = &[
     ("demo", of::<Findings>),
     // each line
     ("events", of::<EventInfo>),
+    ("explain", of::<ExplainInfo>),
     ("export", of::<ExportInfo>),
     ("import", of::<Report>),
     ("leases", of::<Vec<LeaseRow>>),
@@ -61,6 +65,7 @@ const DOCUMENTS: &[(&str, Make)] = &[
     ("ping", of::<Pong<'static>>),
     ("release", of::<Empty>),
     ("reload", of::<ReloadInfo>),
+    ("report", of::<DecisionInfo<'static>>),
     ("renew", of::<LeaseInfo<'static>>),
     ("service install", of::<Outcome>),
     ("service restart", of::<Outcome>),

@@ -62,8 +62,9 @@ pub(super) fn accounts_table(accounts: &[AccountInfo], now: u64, output: &Output
             (limits(account, now), Some(Tint::Warn)),
             (account.last_used_at.map_or_else(|| "never".to_owned(), |at| words::ago(now, at)), Some(Tint::Faint)),
         ]);
-        if !account.usage.is_empty() {
-            table.detail(&usage(account, now));
+        let usage = usage(account, now);
+        if !usage.is_empty() {
+            table.detail(&usage);
         }
     }
     table.render(output)
@@ -117,7 +118,7 @@ fn usage(account: &AccountInfo, now: u64) -> String {
         let reset = window.resets_at.map(|at| format!(", new {}", words::until(now, at))).unwrap_or_default();
         format!("{} {:.0} % used{reset}", window.window, window.utilization * 100.0)
     };
-    account.usage.iter().map(window).collect::<Vec<_>>().join(" · ")
+    account.usage.iter().filter(|window| !window.rate).map(window).collect::<Vec<_>>().join(" · ")
 }
 
 fn queue_table(queue: &[QueueRow], now: u64, output: &Output) -> String {
@@ -180,6 +181,7 @@ mod tests {
             kind: CredentialKind::Oauth,
             state: state.into(),
             state_reason: None,
+            state_link: None,
             enabled: state != "disabled",
             leases: 1,
             capacity: 1,
@@ -198,7 +200,16 @@ mod tests {
 
     fn limit(key: &str, until: u64) -> LimitInfo {
         let text = |text: &str| text.to_owned();
-        LimitInfo { key: text(key), reason: text("quota_exhausted"), scope: text("pool"), until, source: text("body") }
+        LimitInfo {
+            key: text(key),
+            reason: text("quota_exhausted"),
+            scope: text("pool"),
+            until,
+            source: text("body"),
+            since: 0,
+            evidence: None,
+            link: None,
+        }
     }
 
     const NOW: u64 = 1_000_120_000;
@@ -207,8 +218,14 @@ mod tests {
     fn a_person_sees_who_why_and_until_when() {
         let mut limited = account("work", "limited");
         limited.limits = vec![limit("", NOW - 1), limit("claude", NOW + 3_600_000)];
-        limited.usage =
-            vec![UsageInfo { window: "5h".into(), utilization: 0.42, resets_at: Some(NOW + 60_000), as_of: NOW }];
+        limited.usage = vec![UsageInfo {
+            window: "5h".into(),
+            utilization: 0.42,
+            resets_at: Some(NOW + 60_000),
+            as_of: NOW,
+            key: String::new(),
+            rate: false,
+        }];
         let text = accounts_table(&[limited, account("home", "needs_login")], NOW, &Output::plain(80));
         assert_eq!(
             text,

@@ -4,8 +4,9 @@ use std::time::{Duration, Instant};
 
 use crate::protocol::{
     AccountInfo, AccountRef, Acquire, AddAccount, Answer, Call, CredentialInfo, CredentialOf, DaemonStatus,
-    DecisionInfo, DisableAccount, ExportAccounts, ExportInfo, HelloInfo, ImportAccounts, ImportInfo, LeaseInfo,
-    LeaseRef, LeaseRow, ListAccounts, Nothing, ReloadInfo, Report, SetAccount, Subscribe,
+    DecisionInfo, DisableAccount, ExplainInfo, ExplainWhat, ExportAccounts, ExportInfo, ForecastInfo, ForecastOf,
+    HelloInfo, ImportAccounts, ImportInfo, LeaseInfo, LeaseRef, LeaseRow, ListAccounts, Nothing, ReloadInfo, Report,
+    SetAccount, Subscribe,
 };
 
 use super::connection::{Client, greeting, unexpected};
@@ -74,6 +75,14 @@ calls! {
     reload() Call::ReloadConfig(Nothing {}) => Answer::Reloaded(info) => info, ReloadInfo;
     /// Takes in what other tools keep, or says what would become of it.
     import_accounts(import: ImportAccounts) Call::ImportAccounts(Box::new(import)) => Answer::Imported(info) => info, ImportInfo;
+    /// What could be had, now and next.
+    forecast(of: ForecastOf) Call::Forecast(of) => Answer::Forecast(info) => info, ForecastInfo;
+    /// Forgets an account's limits.
+    clear_limits(account: AccountRef) Call::ClearLimits(account) => Answer::Account(info) => *info, AccountInfo;
+    /// Why an account was chosen, and the others were not.
+    explain(what: ExplainWhat) Call::Explain(what) => Answer::Explained(info) => *info, ExplainInfo;
+    /// Has a login refreshed now, and waits for it.
+    refresh_account(account: AccountRef) Call::RefreshAccount(account) => Answer::Account(info) => *info, AccountInfo;
     /// All that is known of all accounts.
     export_accounts(export: ExportAccounts) Call::ExportAccounts(export) => Answer::Exported(info) => info, ExportInfo;
 }

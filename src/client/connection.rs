@@ -214,6 +214,8 @@ pub(super) fn unexpected(call: &str, answer: &Answer<'_>) -> ClientError {
         Answer::Reloaded(_) => "what a reload came to",
         Answer::Imported(_) => "what an import came to",
         Answer::Exported(_) => "an export",
+        Answer::Forecast(_) => "a forecast",
+        Answer::Explained(_) => "an explanation",
     };
     ClientError::Unexpected(format!("{kind} in answer to {call}"))
 }

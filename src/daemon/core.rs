@@ -1,16 +1,17 @@
 //! The pool and everything that must agree with it, behind one lock that is never held across an await.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 use tokio::sync::{Notify, watch};
 
+use crate::credential::refresh::{Refresher, Want};
 use crate::credential::{Credential, Link};
 use crate::pool::{
-    AccountChange, AccountId, Command, ConnectionId, Effect, Fence, Now, Pool, Process, Refusal, Reply, Standing,
-    WaiterId, Wall,
+    AccountChange, AccountId, Command, ConnectionId, Effect, Fence, Lease, Mono, Now, Pool, Process, Refusal, Reply,
+    Standing, WaiterId, Wall,
 };
 use crate::protocol::{Codec, ErrorInfo, LeaseKey, RequestId};
 use crate::provider::Catalog;
@@ -23,6 +24,7 @@ use super::events::Events;
 use super::following::Follow;
 use super::log::LogLevelHandle;
 use super::outbox::Outbox;
+use super::refreshing::{Refreshing, Shape, rules};
 use super::reload::Reload;
 use super::tokens::Tokens;
 use super::watchers::Watchers;
@@ -46,6 +48,10 @@ pub struct Daemon {
     pub(super) reconfigured: Notify,
     /// Accounts are added one at a time, so that two with one label cannot both be on their way to the disk.
     pub(super) adding: tokio::sync::Mutex<()>,
+    /// Where its own tasks run, whatever thread begins them.
+    pub(super) runtime: tokio::runtime::Handle,
+    /// For those tasks.
+    pub(super) itself: OnceLock<Weak<Self>>,
 }
 
 /// What does not change while the daemon runs.
@@ -70,6 +76,9 @@ pub struct Core {
     pub(super) catalog: Catalog,
     pub(super) credentials: FxHashMap<AccountId, Credential>,
     pub(super) tokens: Tokens,
+    pub(super) refreshing: Refreshing,
+    /// When this run began.
+    pub(super) started: Wall,
     /// Logins that other tools have, too.
     pub(super) links: FxHashMap<AccountId, Link>,
     /// Why some of them cannot be followed.
@@ -78,6 +87,8 @@ pub struct Core {
     pub(super) watchers: Watchers,
     pub(super) events: Events,
     waiting: FxHashMap<WaiterId, Vec<Responder>>,
+    /// The lease that ended last, for who asks why it was where it was.
+    pub(super) last_ended: Option<Box<Lease>>,
     effects: Vec<Effect>,
     /// The earliest end of a credential that nothing can renew.
     next_credential_end: Option<Wall>,
@@ -94,6 +105,8 @@ pub(super) struct Responder {
     pub(super) id: RequestId,
     pub(super) outbox: Arc<Outbox>,
     pub(super) wants_credential: bool,
+    /// How long a lease is waited for; nothing for what is no request for one.
+    pub(super) until: Option<Mono>,
     /// It was asked without an id: nobody wants to hear.
     pub(super) quiet: bool,
 }
@@ -116,20 +129,25 @@ const IDLE: Duration = Duration::from_secs(3600);
 /// What must be on disk before an answer may go out.
 pub(super) type Unsaved = Vec<Write>;
 
-/// What accounts authenticate with, all they have authenticated with, and which of it other tools have, too.
-pub(super) type Logins = (FxHashMap<AccountId, Credential>, Tokens, FxHashMap<AccountId, Link>);
+/// What accounts authenticate with, all they have authenticated with, which of it other tools have, too, and which was
+/// being refreshed when the last run ended.
+pub(super) type Logins = (FxHashMap<AccountId, Credential>, Tokens, FxHashMap<AccountId, Link>, Vec<(AccountId, Wall)>);
 
 impl Daemon {
     pub(super) fn new(
         (pool, configured): (Pool, Configured),
-        (credentials, tokens, links): Logins,
+        (credentials, tokens, links, unknown): Logins,
         store: Store,
         key: LeaseKey,
         reload: Reload,
         facts: Facts,
     ) -> Self {
         let catalog = configured::catalog(&configured.config, &pool);
+        let mut refreshing = Refreshing::new(Refresher::new(rules(&configured.config)), unknown);
+        credentials.keys().for_each(|id| refreshing.account_changed(*id));
         let mut core = Core {
+            refreshing,
+            started: facts.started.wall,
             pool,
             configured,
             catalog,
@@ -141,6 +159,7 @@ impl Daemon {
             watchers: Watchers::new(facts.most_connections),
             events: Events::default(),
             waiting: FxHashMap::default(),
+            last_ended: None,
             effects: Vec::new(),
             next_credential_end: None,
             last_busy: facts.started,
@@ -163,12 +182,16 @@ impl Daemon {
             follow: OnceLock::new(),
             reconfigured: Notify::new(),
             adding: tokio::sync::Mutex::new(()),
+            runtime: tokio::runtime::Handle::current(),
+            itself: OnceLock::new(),
         }
     }
 
     /// Carries out what restoring left to do, and watches the processes that leases are bound to.
     pub(super) fn begin(self: &Arc<Self>, mut effects: Vec<Effect>, bound: &[Process]) {
+        let _only_begun_once = self.itself.set(Arc::downgrade(self));
         let core = &mut *self.core();
+        self.settle_logins(core, clock::now());
         for process in bound {
             match core.watchers.watch(self, process.pid) {
                 Ok(Some(found)) if found.process == *process => core.watchers.bind(process.pid),
@@ -209,6 +232,9 @@ impl Daemon {
         let reply = core.pool.handle(now, command, &mut effects);
         let unsaved = self.carry_out(core, now, &mut effects);
         core.effects = effects;
+        if core.refreshing.has_changes() {
+            self.settle_logins(core, now);
+        }
         if let Some(next) = core.pool.next_wakeup(now)
             && next.0 < self.scheduled.load(Ordering::Relaxed)
         {
@@ -242,10 +268,13 @@ impl Daemon {
                     if lease.is_durable() {
                         self.store.write(Write::DropLease(lease.fence), None);
                     }
+                    core.refreshing.lease_ended(lease.fence);
                     core.events.ended(now.wall, &lease, why, &core.pool, &self.key);
+                    core.last_ended = Some(lease);
                 }
                 Effect::SaveSession(record) => self.store.write(Write::SaveSession(record), None),
                 Effect::SaveAccount(id) => {
+                    core.refreshing.account_changed(id);
                     if let Some(account) = core.pool.account(id) {
                         unsaved.push(Write::SaveAccount { record: account.record.clone(), credential: None });
                     }
@@ -255,14 +284,24 @@ impl Daemon {
                     core.tokens.forget(id);
                     core.links.remove(&id);
                     core.link_troubles.remove(&id);
+                    core.refreshing.account_gone(id);
                     core.find_next_credential_end();
                     unsaved.push(Write::DeleteAccount(id));
                 }
                 Effect::SaveLimit(record) => self.store.write(Write::SaveLimit(record), None),
                 Effect::DropLimit(account, which) => self.store.write(Write::DropLimit(account, which), None),
                 Effect::ReserveFences(fence) => self.store.write(Write::ReserveFences(fence), None),
+                Effect::SaveUsage(id) => {
+                    if let Some(account) = core.pool.account(id) {
+                        self.store.write(Write::SaveUsage(id, account.usage().kept()), None);
+                    }
+                }
+                Effect::Renew(id) => {
+                    // when it cannot be, the pool was told so with the report
+                    let _wanted = core.refreshing.want(id, Want::Refused, now);
+                }
                 Effect::Unwatch(process) => core.watchers.process_is_free(process),
-                Effect::Emit(event) => core.events.tell(now.wall, event, &core.pool, &self.key),
+                Effect::Emit(event) => core.events.tell(now, event, &core.pool, &self.key),
             }
         }
         unsaved
@@ -313,6 +352,21 @@ impl Daemon {
             Err(_) => Unsaved::new(),
         };
         let mut saved = Some(saved);
+        let mut responders = responders;
+        if let Ok(fence) = &result
+            && self.waits_for_token(core, now, *fence)
+        {
+            let waiting: Vec<Responder> = responders.extract_if(.., |responder| responder.wants_credential).collect();
+            let until = waiting.iter().filter_map(|responder| responder.until).max().unwrap_or(now.mono);
+            if !waiting.is_empty() {
+                let unsaved = saved.take().unwrap_or_default();
+                self.hand_out_later(core, (*fence, Shape::Granted { until }), waiting, unsaved);
+            }
+        } else if let Ok(fence) = &result
+            && let Some(account) = core.pool.lease(*fence).map(|lease| lease.account)
+        {
+            core.note_handed(*fence, account);
+        }
         for responder in responders {
             let mut bytes = Vec::new();
             match &result {
@@ -396,6 +450,12 @@ impl Core {
 
     /// Keeps a credential, and knows when it ends.
     pub(super) fn keep_credential(&mut self, id: AccountId, credential: Credential) {
+        self.keep_credential_of_life(id, credential, None);
+    }
+
+    /// The same of one that was just made, of which it is known how long it lives.
+    pub(super) fn keep_credential_of_life(&mut self, id: AccountId, credential: Credential, life: Option<Duration>) {
+        self.refreshing.credential_came(id, life);
         self.tokens.keep(id, &credential, clock::now().wall);
         self.credentials.insert(id, credential);
         self.find_next_credential_end();
@@ -409,13 +469,16 @@ impl Core {
         let ended: Vec<AccountId> = self
             .credentials
             .iter()
-            .filter(|(_, credential)| credential.expires_at.is_some_and(|end| end <= now.wall))
+            .filter(|(id, credential)| {
+                credential.expires_at.is_some_and(|end| end <= now.wall) && !self.refreshing.plan.knows(**id)
+            })
             .map(|(id, _)| *id)
             .collect();
         for id in ended {
             let is_ready = self.pool.account(id).is_some_and(|account| account.record.standing == Standing::Ready);
             if is_ready {
-                let standing = Some(Standing::NeedsLogin(CREDENTIAL_ENDED.to_owned()));
+                let why = self.why_not_refreshed(id).map(|why| format!(", and cannot be renewed: {why}"));
+                let standing = Some(Standing::NeedsLogin(format!("{CREDENTIAL_ENDED}{}", why.unwrap_or_default())));
                 let change = AccountChange { standing, ..AccountChange::default() };
                 let mut effects = std::mem::take(&mut self.effects);
                 if let Err(refusal) = self.pool.handle(now, Command::ChangeAccount(id, Box::new(change)), &mut effects)

@@ -15,6 +15,7 @@ use super::core::{Daemon, Facts};
 use super::following::Following;
 use super::lock::{Lock, LockHolder, StartedBy, Taken};
 use super::log::{self, Log};
+use super::refreshing::Engine;
 use super::reload::{Reload, Reloader};
 use super::signals::Listening;
 use super::socket::{Socket, SocketError, prepare_place, private_directory};
@@ -148,7 +149,7 @@ fn begin(options: &Options, inherited: Option<Inherited>) -> Result<Ended, Start
         .map_err(|error| StartError::System { doing: "starting the runtime", error })?;
     let paths = Paths { database: places.database.clone(), key: places.key.clone() };
     let opened = Store::open(&paths, &clock::boot_id())?;
-    let (served, daemon, following) = runtime.block_on(async {
+    let (served, daemon, following, engine) = runtime.block_on(async {
         let started_by = match &inherited {
             Some(_) => StartedBy::Manager,
             None if options.detached => StartedBy::Client,
@@ -169,6 +170,7 @@ fn begin(options: &Options, inherited: Option<Inherited>) -> Result<Ended, Start
         let thread_error = |error| StartError::System { doing: "starting a thread", error };
         let reloading = reloading.map_err(thread_error)?;
         let following = Following::begin(&daemon).map_err(thread_error)?;
+        let engine = Engine::begin(&daemon).map_err(thread_error)?;
         let holder = LockHolder { pid: std::process::id(), socket: places.socket.clone(), started_by };
         if let Err(error) = lock.publish(&holder) {
             tracing::warn!("clients elsewhere will not find this daemon by its lock file: {error}");
@@ -177,11 +179,12 @@ fn begin(options: &Options, inherited: Option<Inherited>) -> Result<Ended, Start
         let served = serve(daemon.clone(), &socket, &mut lock, signals).await;
         reloading.end();
         daemon.save_last_uses();
-        Ok::<_, StartError>((served, daemon, following))
+        Ok::<_, StartError>((served, daemon, following, engine))
     })?;
     drop(runtime);
     // it may have waited for a task that went with the runtime
     following.end();
+    engine.end();
     let health = daemon.store.close(true);
     tracing::info!(?health, "stopped");
     drop(lock);
@@ -227,7 +230,7 @@ fn restore(configured: Configured, opened: Opened, reload: Reload, mut facts: Fa
     tracing::info!(accounts, leases, clean, grace, "restored: accounts {accounts}, leases {leases}{after}");
     let credentials = kept.credentials.into_iter().collect();
     let tokens = Tokens::new(kept.fingerprint_key, kept.fingerprints);
-    let logins = (credentials, tokens, kept.links.into_iter().collect());
+    let logins = (credentials, tokens, kept.links.into_iter().collect(), kept.refreshing);
     let key = LeaseKey::new(kept.lease_key);
     let daemon = Arc::new(Daemon::new((pool, configured), logins, store, key, reload, facts));
     daemon.begin(effects, &bound);

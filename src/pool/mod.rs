@@ -31,6 +31,7 @@ mod memory;
 mod obstacle;
 mod queue;
 mod recovery;
+mod renewing;
 mod report;
 mod resolve;
 mod select;
@@ -50,7 +51,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::limits::Reason;
 
-pub use account::{Account, AccountRecord, CredentialKind, Standing, Tier};
+pub use account::{Account, AccountRecord, CredentialKind, Renewing, Standing, Tier};
 pub use command::{
     AccountChange, Action, Ask, Command, Decision, Effect, Event, Finding, Outcome, Reply, Stated, Ticket,
 };
@@ -239,10 +240,12 @@ impl Pool {
             Command::AddAccount(record) => self.add_account(now, *record, effects),
             Command::RemoveAccount(id) => self.remove_account(now, id, effects),
             Command::ChangeAccount(id, change) => self.change_account(id, *change, effects),
+            Command::SetRenewing(id, renewing) => self.set_renewing(id, renewing, effects),
+            Command::Move { fence, wait } => self.move_lease(now, fence, wait, effects),
             Command::SetLimit(id, limit) => self.limit_account(now, id, limit, effects),
             Command::ClearLimits(id) => self.clear_limits(now, id, effects),
             Command::SetUsage(id, usage) => self.set_usage(now, id, usage, effects),
-            Command::LearnUsage(id, windows) => self.learn_usage(now, id, windows, effects),
+            Command::LearnUsage(id, read) => self.learn_usage(now, id, read, effects),
             Command::Configure(settings) => self.configure(now, *settings),
             Command::Drain => self.drain(effects),
             Command::Tick => Ok(Reply::Done),
@@ -349,7 +352,7 @@ impl Pool {
         };
         let slots = pinned.as_ref().map_or(&ring.slots[..], std::slice::from_ref);
         let limited = slots.iter().filter_map(|&slot| match self.obstacle(slot, ask, now)? {
-            (Why::Limited | Why::Reserved, Some(until)) => Some(until.mono(now)),
+            (Why::Limited | Why::Reserved | Why::Renewing, Some(until)) => Some(until.mono(now)),
             _ => None,
         });
         let ends = |fence: &Fence| {

@@ -39,10 +39,11 @@ impl Pool {
         if !account.allows(ask.agent.as_deref()) {
             return Some((Why::NotAllowed, None));
         }
+        let renewing = account.renewing.map(|renewing| (Why::Renewing, renewing.until.map(Deadline::Mono)));
         if ask.exclude.binary_search(&account.record.id).is_ok() {
             return Some((Why::Excluded, None));
         }
-        let closed = closed_on(account, lanes, now);
+        let closed = closed_on(account, lanes, now).or(renewing);
         if closed.is_some() {
             return closed;
         }
@@ -60,11 +61,11 @@ impl Pool {
         let (mut busy, mut open_ended) = (false, false);
         for &slot in slots {
             match self.obstacle(slot, ask, now) {
-                Some((Why::Limited | Why::Reserved, Some(until))) => {
+                Some((Why::Limited | Why::Reserved | Why::Renewing, Some(until))) => {
                     let until = until.mono(now);
                     earliest = Some(earliest.map_or(until, |known| known.min(until)));
                 }
-                Some((Why::Limited | Why::Reserved, None)) => open_ended = true,
+                Some((Why::Limited | Why::Reserved | Why::Renewing, None)) => open_ended = true,
                 Some((Why::Busy, _)) => busy = true,
                 _ => {}
             }
@@ -77,7 +78,7 @@ impl Pool {
             return Choice::Wait { kind: Kind::NoCapacity, earliest: None };
         }
         if open_ended {
-            // a probe may come back at any moment, or a reading
+            // a probe may come back at any moment, or a reading, or a token
             return Choice::Wait { kind: Kind::AllLimited, earliest: None };
         }
         if earliest.is_some() {
@@ -125,6 +126,10 @@ impl Pool {
         let soon = retry_at.map(|at| format!("; the first is free in {}", spoken(at.since(now.wall))));
         let soon = soon.unwrap_or_default();
         let (message, hint) = match kind {
+            Kind::AllLimited if !accounts.is_empty() && accounts.iter().all(|one| one.why == Why::Renewing) => (
+                format!("the tokens of all {provider} accounts have to be renewed first{soon}"),
+                Some("`lessor account list` says what keeps them"),
+            ),
             Kind::AllLimited => (format!("every {provider} account is limited{soon}"), None),
             Kind::NoCapacity if excluded && !accounts.is_empty() => {
                 (format!("every {provider} account is excluded by this request"), None)

@@ -1,0 +1,298 @@
+//! opencode-antigravity-auth 1.6.0 with its defaults (`hybrid`, `cache_first`, soft threshold 90 %): every agent is a
+//! process that learns limits for itself, and shares a file with the others that it reads when it starts, once a task.
+//!
+//! Kinder than the original: the file is written at once and never lost, tokens never expire, and no request fails for
+//! other reasons.
+
+use crate::simulate::Load;
+use crate::simulate::upstream::{Answer, HOUR, MINUTE, Meter, Ms, SECOND, Upstream};
+use crate::simulate::world::{Asker, Rules, Step};
+
+const FIRST_RETRY: Ms = SECOND;
+const SWITCH: Ms = 5 * SECOND;
+const MAX_CACHE_FIRST_WAIT: Ms = MINUTE;
+const MAX_RATE_LIMIT_WAIT: Ms = 300 * SECOND;
+const SHORTEST_LOCK: Ms = 2 * SECOND;
+const DEDUP: Ms = 2 * SECOND;
+const RESET_AFTER: Ms = 2 * MINUTE;
+const LONGEST_RETRY: Ms = MINUTE;
+const SOFT_THRESHOLD: f64 = 0.9;
+const QUOTA_INTERVAL: Ms = 15 * MINUTE;
+const QUOTA_TTL: Ms = 30 * MINUTE;
+const STICKINESS: f64 = 150.0;
+const MIN_USABLE: f64 = 50.0;
+const MAX_TOKENS: f64 = 50.0;
+const TOKENS_PER_MINUTE: f64 = 6.0;
+
+/// What a process knows of an account.
+#[derive(Clone, Debug)]
+struct Known {
+    limited_until: Ms,
+    last_used: Ms,
+    quota: Option<Quota>,
+    health: f64,
+    health_at: Ms,
+    tokens: f64,
+    tokens_at: Ms,
+    /// 429 answers in a row, and when the last one was counted.
+    attempts: u32,
+    counted_at: Ms,
+}
+
+/// What the usage page said.
+#[derive(Clone, Copy, Debug)]
+struct Quota {
+    used: f64,
+    resets_at: Ms,
+    at: Ms,
+}
+
+impl Known {
+    fn new(now: Ms) -> Self {
+        Self {
+            limited_until: 0,
+            last_used: 0,
+            quota: None,
+            health: 70.0,
+            health_at: now,
+            tokens: MAX_TOKENS,
+            tokens_at: now,
+            attempts: 0,
+            counted_at: 0,
+        }
+    }
+
+    fn health(&self, now: Ms) -> f64 {
+        let regained = (now - self.health_at) * 2 / HOUR;
+        (self.health + regained as f64).min(100.0)
+    }
+
+    fn add_health(&mut self, now: Ms, points: f64) {
+        (self.health, self.health_at) = ((self.health(now) + points).clamp(0.0, 100.0), now);
+    }
+
+    fn tokens(&self, now: Ms) -> f64 {
+        let refilled = (now - self.tokens_at) as f64 / MINUTE as f64 * TOKENS_PER_MINUTE;
+        (self.tokens + refilled).min(MAX_TOKENS)
+    }
+
+    fn add_token(&mut self, now: Ms, tokens: f64) {
+        (self.tokens, self.tokens_at) = ((self.tokens(now) + tokens).clamp(0.0, MAX_TOKENS), now);
+    }
+
+    fn is_limited(&self, now: Ms) -> bool {
+        now < self.limited_until
+    }
+
+    /// Over the soft threshold, as far as a page that is not too old says.
+    fn is_soft_blocked(&self, now: Ms) -> bool {
+        self.quota.is_some_and(|quota| now - quota.at <= QUOTA_TTL && quota.used >= SOFT_THRESHOLD)
+    }
+
+    fn score(&self, now: Ms) -> f64 {
+        let idle = (now - self.last_used) as f64 / SECOND as f64;
+        2.0 * self.health(now) + 500.0 * self.tokens(now) / MAX_TOKENS + 0.1 * idle.min(3600.0)
+    }
+}
+
+/// A process of the agent's current task.
+#[derive(Clone, Debug)]
+struct Process {
+    session: u64,
+    accounts: Vec<Known>,
+    current: usize,
+    cursor: usize,
+    /// What it does when its sleep is over.
+    then: Then,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Then {
+    Select,
+    Send(usize),
+    /// Passes the refusal on to its caller, with its time.
+    GiveUp(Ms),
+}
+
+#[derive(Debug)]
+pub(in crate::simulate) struct Plugin {
+    processes: Vec<Option<Process>>,
+    /// The file: limits, last uses and pages of all accounts, and the current one.
+    file: Vec<Known>,
+    active: usize,
+}
+
+impl Plugin {
+    pub(in crate::simulate) fn new(load: &Load) -> Self {
+        Self { processes: vec![None; load.agents], file: vec![Known::new(0); load.accounts], active: 0 }
+    }
+
+    /// The process of this task; a new one reads the file.
+    fn process(&mut self, now: Ms, asker: Asker) -> &mut Process {
+        let (file, active) = (&self.file, self.active);
+        let fresh = || {
+            let read = |known: &Known| Known {
+                limited_until: known.limited_until,
+                last_used: known.last_used,
+                quota: known.quota,
+                ..Known::new(now)
+            };
+            let accounts = file.iter().map(read).collect();
+            Process { session: asker.session, accounts, current: active, cursor: active, then: Then::Select }
+        };
+        let slot = &mut self.processes[asker.agent];
+        if slot.as_ref().is_none_or(|process| process.session != asker.session) {
+            *slot = None;
+        }
+        slot.get_or_insert_with(fresh)
+    }
+
+    /// Writes what the process knows: the later limit and use, and its current account.
+    fn save(&mut self, agent: usize) {
+        let Some(process) = &self.processes[agent] else { return };
+        for (kept, known) in self.file.iter_mut().zip(&process.accounts) {
+            kept.limited_until = kept.limited_until.max(known.limited_until);
+            kept.last_used = kept.last_used.max(known.last_used);
+            if known.quota.is_some_and(|new| kept.quota.is_none_or(|old| old.at < new.at)) {
+                kept.quota = known.quota;
+            }
+        }
+        self.active = process.current;
+    }
+
+    fn select(&mut self, now: Ms, asker: Asker) -> Step {
+        let step = self.process(now, asker).select(now);
+        self.save(asker.agent);
+        step
+    }
+}
+
+impl Process {
+    fn select(&mut self, now: Ms) -> Step {
+        match self.hybrid(now).or_else(|| self.sticky(now)) {
+            Some(account) => self.send(now, account),
+            None => self.nobody(now),
+        }
+    }
+
+    fn send(&mut self, now: Ms, account: usize) -> Step {
+        self.current = account;
+        let known = &mut self.accounts[account];
+        known.last_used = now;
+        known.add_token(now, -1.0);
+        Step::Send(account)
+    }
+
+    fn is_open(&self, now: Ms, account: usize) -> bool {
+        let known = &self.accounts[account];
+        !known.is_limited(now) && !known.is_soft_blocked(now)
+    }
+
+    fn hybrid(&self, now: Ms) -> Option<usize> {
+        let usable = |account: &usize| {
+            let known = &self.accounts[*account];
+            self.is_open(now, *account) && known.health(now) >= MIN_USABLE && known.tokens(now) >= 1.0
+        };
+        let rank = |account: usize| {
+            let bonus = if account == self.current { STICKINESS } else { 0.0 };
+            self.accounts[account].score(now) + bonus
+        };
+        // of equals the first
+        (0..self.accounts.len()).rev().filter(usable).max_by(|a, b| rank(*a).total_cmp(&rank(*b)))
+    }
+
+    fn sticky(&mut self, now: Ms) -> Option<usize> {
+        if self.is_open(now, self.current) {
+            return Some(self.current);
+        }
+        let open: Vec<usize> = (0..self.accounts.len()).filter(|account| self.is_open(now, *account)).collect();
+        let next = open.get(self.cursor.checked_rem(open.len())?).copied();
+        self.cursor += 1;
+        next
+    }
+
+    /// Waits for the first to come back, if that is soon enough; else the caller is told.
+    fn nobody(&mut self, now: Ms) -> Step {
+        self.then = Then::Select;
+        if self.accounts.iter().all(|known| known.is_soft_blocked(now)) {
+            let resets = self.accounts.iter().filter_map(|known| known.quota).map(|quota| quota.resets_at);
+            return match resets.min().filter(|at| *at > now).map(|at| at - now) {
+                Some(wait) if wait <= MAX_RATE_LIMIT_WAIT => Step::Sleep(wait),
+                wait => Step::GiveUp(wait),
+            };
+        }
+        let left = self.accounts.iter().map(|known| known.limited_until.saturating_sub(now)).min();
+        match left.filter(|left| *left > 0).unwrap_or(MINUTE) {
+            wait if wait > MAX_RATE_LIMIT_WAIT => Step::GiveUp(Some(wait)),
+            wait => Step::Sleep(wait),
+        }
+    }
+
+    fn refused(&mut self, now: Ms, account: usize, meter: Meter, wait: Ms) -> Step {
+        let several = self.accounts.len() > 1;
+        let known = &mut self.accounts[account];
+        let since = now - known.counted_at;
+        if known.attempts == 0 || since >= DEDUP {
+            known.attempts = if since < RESET_AFTER { known.attempts + 1 } else { 1 };
+            known.counted_at = now;
+        }
+        known.add_health(now, -10.0);
+        known.add_token(now, 1.0);
+        if known.attempts == 1 && meter == Meter::Minute {
+            known.limited_until = now + FIRST_RETRY + wait.max(SHORTEST_LOCK);
+            if wait <= MAX_CACHE_FIRST_WAIT {
+                self.then = Then::Send(account);
+                return Step::Sleep(FIRST_RETRY + wait);
+            }
+            self.then = Then::Select;
+            return Step::Sleep(FIRST_RETRY);
+        }
+        known.limited_until = now + wait.max(SHORTEST_LOCK);
+        if several {
+            self.then = Then::Select;
+            return Step::Sleep(SWITCH);
+        }
+        let retry = (SECOND << (known.attempts - 1).min(6)).min(LONGEST_RETRY);
+        self.then = Then::GiveUp(wait.saturating_sub(retry));
+        Step::Sleep(retry)
+    }
+
+    fn served(&mut self, now: Ms, account: usize, upstream: &Upstream) {
+        let known = &mut self.accounts[account];
+        known.attempts = 0;
+        known.add_health(now, 1.0);
+        known.last_used = now;
+        if known.quota.is_none_or(|quota| now - quota.at >= QUOTA_INTERVAL) {
+            let reading = upstream.reading(account, now);
+            known.quota = Some(Quota { used: reading.five_hours, resets_at: reading.five_hours_end, at: now });
+        }
+    }
+}
+
+impl Rules for Plugin {
+    fn begin(&mut self, now: Ms, asker: Asker, _: &Upstream) -> Step {
+        self.select(now, asker)
+    }
+
+    fn answered(&mut self, now: Ms, asker: Asker, account: usize, answer: Answer, upstream: &Upstream) -> Option<Step> {
+        let process = self.process(now, asker);
+        let step = match answer {
+            Answer::Served => {
+                process.served(now, account, upstream);
+                None
+            }
+            Answer::Refused { meter, wait } => Some(process.refused(now, account, meter, wait)),
+        };
+        self.save(asker.agent);
+        step
+    }
+
+    fn resume(&mut self, now: Ms, asker: Asker, _: &Upstream) -> Step {
+        let process = self.process(now, asker);
+        match process.then {
+            Then::Select => self.select(now, asker),
+            Then::Send(account) => process.send(now, account),
+            Then::GiveUp(wait) => Step::GiveUp(Some(wait)),
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! lessor: the pool itself, called as the daemon calls it for a gateway, with a lease for each request.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustc_hash::FxHashMap;
+
+use crate::limits::{self, Headers, Response};
+use crate::pool::{
+    AccountId, AccountRecord, Action, Ask, Bind, Command, ConnectionId, CredentialKind, Effect, Fence, Finding, Holder,
+    Mono, Now, Outcome, Pool, Process, Refusal, Reply, Settings, Standing, Strategy, Target, Tier, Usage, WaiterId,
+    Wall, Window, millis,
+};
+use crate::simulate::Load;
+use crate::simulate::upstream::{Answer, Meter, Ms, SECOND, Upstream};
+use crate::simulate::world::{Asker, Rules, Step};
+
+const PROVIDER: &str = "anthropic";
+const FAMILY: &str = "claude";
+const MODEL: &str = "claude-sonnet-4-5";
+/// The clocks at the beginning.
+const BOOT: u64 = 1_000_000;
+const EPOCH: u64 = 1_800_000_000_000;
+
+pub(in crate::simulate) struct Pooled {
+    pool: Pool,
+    ids: Vec<AccountId>,
+    /// Each agent's lease.
+    held: Vec<Option<Fence>>,
+    waiting: FxHashMap<WaiterId, Asker>,
+    woken: Vec<(usize, Step)>,
+}
+
+fn now_of(at: Ms) -> Now {
+    Now { mono: Mono(BOOT + at), wall: Wall(EPOCH + at) }
+}
+
+fn target() -> Target {
+    Target {
+        provider: Arc::from(PROVIDER),
+        family: Arc::from(FAMILY),
+        key: Arc::from(FAMILY),
+        pool: None,
+        model: Some(MODEL.into()),
+        names: None,
+    }
+}
+
+fn record(n: usize) -> AccountRecord {
+    AccountRecord {
+        id: AccountId::from_bits(n as u64),
+        provider: PROVIDER.into(),
+        label: None,
+        email: None,
+        tier: Tier::Pro,
+        kind: CredentialKind::ApiKey,
+        standing: Standing::Ready,
+        enabled: true,
+        disabled_reason: None,
+        max_leases: None,
+        priority: 0,
+        uses: None,
+        project_id: None,
+        vendor_id: None,
+        created_at: Wall(EPOCH),
+        last_used_at: None,
+    }
+}
+
+fn ask(asker: Asker) -> Ask {
+    let connection = ConnectionId(asker.agent as u64);
+    Ask {
+        target: target(),
+        connection,
+        bind: Bind::Connection(connection),
+        holder: Holder { process: Some(Process { pid: asker.agent as u32 + 1, start: 1 }), program: None },
+        ttl: None,
+        session: Some(asker.session.to_string().into()),
+        label: None,
+        agent: None,
+        account: None,
+        exclude: vec![],
+        priority: 0,
+        wait: None,
+        exclusive: false,
+        request_id: None,
+    }
+}
+
+/// What the refusal is understood as, by the code that reads real ones.
+fn finding(now: Now, meter: Meter, wait: Ms) -> Finding {
+    let (claim, window) = match meter {
+        Meter::Minute => ("rate_limit_error", "per minute"),
+        Meter::FiveHours => ("usage_limit_error", "of five hours"),
+    };
+    let headers = Headers::telling([("retry-after", (wait / SECOND).to_string())]);
+    let body = format!(r#"{{"type":"error","error":{{"type":"{claim}","message":"Your limit {window} is reached"}}}}"#);
+    let reading = limits::classify(&Response {
+        provider: PROVIDER,
+        status: 429,
+        headers: &headers,
+        body: body.as_bytes(),
+        now: now.wall.0,
+    });
+    match &reading.verdict {
+        Some(verdict) => Finding::read(verdict),
+        None => Finding::reported(limits::Reason::Unknown, Some(Duration::from_millis(wait))),
+    }
+}
+
+impl Pooled {
+    pub(in crate::simulate) fn new(load: &Load, strategy: Strategy) -> Self {
+        let mut settings = Settings::default();
+        settings.selection.strategy = strategy;
+        let mut pooled = Self {
+            pool: Pool::new(settings),
+            ids: Vec::new(),
+            held: vec![None; load.agents],
+            waiting: FxHashMap::default(),
+            woken: Vec::new(),
+        };
+        for n in 0..load.accounts {
+            let record = record(n);
+            pooled.ids.push(record.id);
+            let _added = pooled.handle(0, Command::AddAccount(Box::new(record)));
+        }
+        pooled
+    }
+
+    fn handle(&mut self, now: Ms, command: Command) -> Result<Reply, Refusal> {
+        let mut effects = Vec::new();
+        let reply = self.pool.handle(now_of(now), command, &mut effects);
+        for effect in effects {
+            if let Effect::Answer { waiter, result } = effect
+                && let Some(asker) = self.waiting.remove(&waiter)
+            {
+                let step = match result {
+                    Ok(fence) => self.holds(asker, fence),
+                    Err(refusal) => turned_away(now, &refusal),
+                };
+                self.woken.push((asker.agent, step));
+            }
+        }
+        reply
+    }
+
+    fn holds(&mut self, asker: Asker, fence: Fence) -> Step {
+        self.held[asker.agent] = Some(fence);
+        let account = self.pool.lease(fence).map(|lease| lease.account);
+        let Some(slot) = account.and_then(|id| self.ids.iter().position(|known| *known == id)) else {
+            return Step::GiveUp(None);
+        };
+        let probes = |account: &crate::pool::Account| account.limits().iter().any(|l| l.probe() == Some(fence));
+        let probes = self.pool.account(self.ids[slot]).is_some_and(probes);
+        if probes { Step::Probe(slot) } else { Step::Send(slot) }
+    }
+
+    fn release(&mut self, now: Ms, asker: Asker) {
+        if let Some(fence) = self.held[asker.agent].take() {
+            let _stale = self.handle(now, Command::Release(fence));
+        }
+    }
+
+    /// What every answer's headers say.
+    fn learn(&mut self, now: Ms, account: usize, upstream: &Upstream) {
+        let reading = upstream.reading(account, now);
+        let window = |name: &str, utilization: f64, end: Ms| Window {
+            name: name.into(),
+            utilization,
+            resets_at: Some(Wall(EPOCH + end)),
+            as_of: now_of(now).wall,
+            key: String::new(),
+        };
+        let windows = vec![
+            window("5h", reading.five_hours, reading.five_hours_end),
+            window("7d", reading.week, reading.week_end),
+        ];
+        let _learnt =
+            self.handle(now, Command::LearnUsage(self.ids[account], Usage { windows, ..Usage::default() }.into()));
+    }
+
+    fn report(&mut self, now: Ms, asker: Asker, outcome: Outcome) -> Step {
+        let Some(fence) = self.held[asker.agent] else { return Step::GiveUp(None) };
+        let Ok(Reply::Decision(decision)) = self.handle(now, Command::Report { fence, outcome }) else {
+            return Step::GiveUp(None);
+        };
+        match (decision.action, decision.lease) {
+            (Action::Switch, Some(moved)) => self.holds(asker, moved),
+            (Action::Continue | Action::Retry, _) => Step::Sleep(millis(decision.after)),
+            // the queue is where one waits: it knows who is next, and on which account
+            (Action::Wait, _) => {
+                self.release(now, asker);
+                Step::Sleep(0)
+            }
+            (Action::Switch | Action::Stop, _) => {
+                self.release(now, asker);
+                Step::GiveUp(None)
+            }
+        }
+    }
+}
+
+fn turned_away(now: Ms, refusal: &Refusal) -> Step {
+    Step::GiveUp(refusal.retry_at.map(|at| millis(at.since(now_of(now).wall))))
+}
+
+impl Rules for Pooled {
+    fn begin(&mut self, now: Ms, asker: Asker, _: &Upstream) -> Step {
+        match self.handle(now, Command::Acquire(Box::new(ask(asker)))) {
+            Ok(Reply::Held(fence)) => self.holds(asker, fence),
+            Ok(Reply::Queued(waiter)) => {
+                self.waiting.insert(waiter, asker);
+                Step::Park
+            }
+            Ok(Reply::Decision(_) | Reply::Done) => Step::GiveUp(None),
+            Err(refusal) => turned_away(now, &refusal),
+        }
+    }
+
+    fn answered(&mut self, now: Ms, asker: Asker, account: usize, answer: Answer, upstream: &Upstream) -> Option<Step> {
+        match answer {
+            Answer::Served => {
+                self.learn(now, account, upstream);
+                self.report(now, asker, Outcome::Ok);
+                self.release(now, asker);
+                None
+            }
+            Answer::Refused { meter, wait } => {
+                let finding = finding(now_of(now), meter, wait);
+                Some(self.report(now, asker, Outcome::Refused(Box::new(finding))))
+            }
+        }
+    }
+
+    fn resume(&mut self, now: Ms, asker: Asker, upstream: &Upstream) -> Step {
+        match self.held[asker.agent] {
+            Some(fence) => self.holds(asker, fence),
+            None => self.begin(now, asker, upstream),
+        }
+    }
+
+    fn next_wakeup(&self, now: Ms, _: &Upstream) -> Option<Ms> {
+        self.pool.next_wakeup(now_of(now)).map(|at| at.0.saturating_sub(BOOT))
+    }
+
+    fn wake(&mut self, now: Ms, _: &Upstream) {
+        let _ticked = self.handle(now, Command::Tick);
+    }
+
+    fn woken(&mut self) -> Vec<(usize, Step)> {
+        std::mem::take(&mut self.woken)
+    }
+
+    fn keeps_back(&self, _: Ms, account: usize) -> bool {
+        let Some(account) = self.pool.account(self.ids[account]) else { return true };
+        account.leases() >= self.pool.settings().leases.max_per_account
+            || account.limits().iter().any(crate::pool::Limit::is_recovering)
+    }
+}

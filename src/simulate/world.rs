@@ -1,0 +1,290 @@
+//! Agents at work in virtual time, and what is counted while they are.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use super::chance::Chance;
+use super::upstream::{Answer, MINUTE, Ms, SECOND, Upstream};
+use super::{Counted, Load};
+
+/// How long a refusal takes to come back: it costs the provider nothing.
+const REFUSAL: Ms = 50;
+/// Whoever is turned away without a time tries again after this.
+const AGAIN: Ms = 30 * SECOND;
+/// Nobody believes that it must stay away for longer without asking again.
+const LONGEST_STAY: Ms = 5 * MINUTE;
+/// Points of the curve.
+const STEPS: u64 = 96;
+
+/// What an agent does next with its request.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(super) enum Step {
+    /// Sends it with this account.
+    Send(usize),
+    /// The same, to find out whether the account serves again.
+    Probe(usize),
+    /// Waits so long, and asks on.
+    Sleep(Ms),
+    /// Waits until it is told.
+    Park,
+    /// Is turned away, with the time it was told, and begins anew then.
+    GiveUp(Option<Ms>),
+}
+
+/// What an agent asks with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Asker {
+    pub(super) agent: usize,
+    /// The conversation; never the same again.
+    pub(super) session: u64,
+}
+
+/// Rules that say who sends what where. `upstream` is for what the provider tells anybody who asks: its usage page.
+pub(super) trait Rules {
+    /// A new request.
+    fn begin(&mut self, now: Ms, asker: Asker, upstream: &Upstream) -> Step;
+    /// What was sent with `account` is answered; a step only when it was refused.
+    fn answered(&mut self, now: Ms, asker: Asker, account: usize, answer: Answer, upstream: &Upstream) -> Option<Step>;
+    /// A sleep is over.
+    fn resume(&mut self, now: Ms, asker: Asker, upstream: &Upstream) -> Step;
+    /// When they want to be called.
+    fn next_wakeup(&self, _now: Ms, _upstream: &Upstream) -> Option<Ms> {
+        None
+    }
+    fn wake(&mut self, _now: Ms, _upstream: &Upstream) {}
+    /// Steps of agents that were parked.
+    fn woken(&mut self) -> Vec<(usize, Step)> {
+        Vec::new()
+    }
+    /// Whether they keep the account back on purpose: while it is probed, or is at its ceiling.
+    fn keeps_back(&self, _now: Ms, _account: usize) -> bool {
+        false
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum What {
+    /// An account may have become free.
+    Look(usize),
+    Window(usize),
+    Answer(usize),
+    Resume(usize),
+    Begin(usize),
+    Rules,
+}
+
+#[derive(Debug)]
+struct Agent {
+    chance: Chance,
+    asker: Asker,
+    /// Requests until its task is done.
+    left: u64,
+    /// How long its request takes when it is served.
+    service: Ms,
+    /// The account that the session's last request went to.
+    last: Option<usize>,
+    sent: Option<(usize, Answer)>,
+    sleeps: bool,
+}
+
+pub(super) struct World<'a> {
+    now: Ms,
+    end: Ms,
+    rules: &'a mut dyn Rules,
+    upstream: Upstream,
+    agents: Vec<Agent>,
+    events: BinaryHeap<Reverse<(Ms, u64, What)>>,
+    /// So that events of one moment come in the order they were made.
+    order: u64,
+    sessions: u64,
+    asleep: u64,
+    /// Whether any account could serve since the last event.
+    any_free: bool,
+    rules_at: Option<Ms>,
+    counted: Counted,
+}
+
+impl<'a> World<'a> {
+    pub(super) fn new(load: &Load, rules: &'a mut dyn Rules) -> Self {
+        let upstream = Upstream::new(load);
+        let end = load.length();
+        let counted =
+            Counted { quota: upstream.quota_until(end), curve: vec![0; STEPS as usize], ..Counted::default() };
+        let agents = (0..load.agents).map(|agent| Agent {
+            chance: Chance::new(load.seed, agent as u64),
+            asker: Asker { agent, session: 0 },
+            left: 0,
+            service: 0,
+            last: None,
+            sent: None,
+            sleeps: false,
+        });
+        let mut world = Self {
+            now: 0,
+            end,
+            rules,
+            agents: agents.collect(),
+            events: BinaryHeap::new(),
+            order: 0,
+            sessions: 0,
+            asleep: 0,
+            any_free: false,
+            rules_at: None,
+            counted,
+            upstream,
+        };
+        for account in 0..world.upstream.len() {
+            world.at(world.upstream.next_window(account, 0), What::Window(account));
+        }
+        for agent in 0..world.agents.len() {
+            world.think(agent);
+        }
+        world
+    }
+
+    pub(super) fn run(mut self) -> Counted {
+        while let Some(Reverse((at, _, what))) = self.events.pop() {
+            if at >= self.end {
+                break;
+            }
+            if self.any_free {
+                self.counted.slept_ms += (at - self.now) * self.asleep;
+            }
+            self.now = at;
+            self.happen(what);
+            for (agent, step) in self.rules.woken() {
+                self.wake(agent);
+                self.follow(agent, step);
+            }
+            let wanted = self.rules.next_wakeup(at, &self.upstream).map(|wanted| wanted.max(at));
+            if let Some(wanted) = wanted.filter(|wanted| self.rules_at.is_none_or(|known| *wanted < known)) {
+                self.rules_at = Some(wanted);
+                self.at(wanted, What::Rules);
+            }
+            self.any_free = self.asleep > 0 && self.is_any_free();
+        }
+        let refusals = self.upstream.refusals;
+        self.counted.refusals = refusals.all;
+        self.counted.refused_windows = refusals.windows;
+        self.counted.needless_refusals = refusals.needless;
+        self.counted.most_refusals = refusals.most;
+        let mut sum = 0;
+        for step in &mut self.counted.curve {
+            sum += *step;
+            *step = sum;
+        }
+        self.counted
+    }
+
+    fn at(&mut self, at: Ms, what: What) {
+        self.order += 1;
+        self.events.push(Reverse((at, self.order, what)));
+    }
+
+    fn happen(&mut self, what: What) {
+        match what {
+            What::Look(_) => {}
+            What::Window(account) => self.at(self.upstream.next_window(account, self.now), What::Window(account)),
+            What::Rules => {
+                self.rules_at = None;
+                self.rules.wake(self.now, &self.upstream);
+            }
+            What::Begin(agent) => {
+                self.wake(agent);
+                let step = self.rules.begin(self.now, self.agents[agent].asker, &self.upstream);
+                self.follow(agent, step);
+            }
+            What::Resume(agent) => {
+                self.wake(agent);
+                let step = self.rules.resume(self.now, self.agents[agent].asker, &self.upstream);
+                self.follow(agent, step);
+            }
+            What::Answer(agent) => {
+                let Some((account, answer)) = self.agents[agent].sent.take() else { return };
+                let asker = self.agents[agent].asker;
+                match self.rules.answered(self.now, asker, account, answer, &self.upstream) {
+                    Some(step) => self.follow(agent, step),
+                    None => self.think(agent),
+                }
+            }
+        }
+    }
+
+    /// The agent works without the provider for a while; then it has a new request.
+    fn think(&mut self, index: usize) {
+        let agent = &mut self.agents[index];
+        let mut pause = agent.chance.between(SECOND, 10 * SECOND);
+        if agent.left == 0 {
+            agent.left = agent.chance.between(8, 60);
+            pause = agent.chance.between(10 * SECOND, 2 * MINUTE);
+            self.sessions += 1;
+            agent.asker.session = self.sessions;
+            agent.last = None;
+        }
+        agent.left -= 1;
+        agent.service = agent.chance.between(4 * SECOND, 24 * SECOND);
+        self.at(self.now + pause, What::Begin(index));
+    }
+
+    fn follow(&mut self, agent: usize, step: Step) {
+        match step {
+            Step::Send(account) => self.send(agent, account, false),
+            Step::Probe(account) => self.send(agent, account, true),
+            Step::Sleep(ms) => {
+                self.sleep(agent);
+                self.at(self.now + ms, What::Resume(agent));
+            }
+            Step::Park => self.sleep(agent),
+            Step::GiveUp(told) => {
+                self.sleep(agent);
+                self.counted.turned_away += 1;
+                let stay = told.unwrap_or(AGAIN).clamp(SECOND, LONGEST_STAY);
+                self.at(self.now + stay, What::Begin(agent));
+            }
+        }
+    }
+
+    fn sleep(&mut self, agent: usize) {
+        self.counted.wrong += u64::from(self.is_any_free());
+        self.agents[agent].sleeps = true;
+        self.asleep += 1;
+    }
+
+    fn wake(&mut self, agent: usize) {
+        if std::mem::take(&mut self.agents[agent].sleeps) {
+            self.asleep -= 1;
+        }
+    }
+
+    fn send(&mut self, index: usize, account: usize, probes: bool) {
+        let now = self.now;
+        let last = self.agents[index].last.replace(account);
+        if let Some(last) = last.filter(|last| *last != account) {
+            self.counted.moves += 1;
+            self.counted.needless_moves += u64::from(self.could_serve(last));
+        }
+        let answer = self.upstream.ask(account, now, now + REFUSAL, probes);
+        let agent = &mut self.agents[index];
+        agent.sent = Some((account, answer));
+        let takes = match answer {
+            Answer::Served => agent.service,
+            Answer::Refused { .. } => REFUSAL,
+        };
+        self.at(now + takes, What::Answer(index));
+        match answer {
+            Answer::Served => {
+                self.counted.served += 1;
+                self.counted.curve[(now * STEPS / self.end) as usize] += 1;
+            }
+            Answer::Refused { .. } => self.at(self.upstream.told_until(account), What::Look(account)),
+        }
+    }
+
+    fn could_serve(&self, account: usize) -> bool {
+        self.upstream.is_free(account, self.now) && !self.rules.keeps_back(self.now, account)
+    }
+
+    fn is_any_free(&self) -> bool {
+        (0..self.upstream.len()).any(|account| self.could_serve(account))
+    }
+}
