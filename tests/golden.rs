@@ -11,10 +11,10 @@ use lessor::protocol::{
     Call, CandidateInfo, Codec, ConfigState, CredentialInfo, CredentialOf, DaemonStatus, DecidedInfo, DecisionInfo,
     Decoder, DisableAccount, Empty, ErrorAccount, ErrorInfo, EventInfo, ExplainInfo, ExplainWhat, ExportAccounts,
     ExportInfo, ExportedAccount, ExportedCredential, ExportedLink, ExportedWindow, ForecastInfo, ForecastOf,
-    FromServer, HeaderList, Hello, HelloInfo, HolderInfo, ImportAccounts, ImportEntry, ImportInfo, ImportLimit,
-    ImportWindow, ImportedEntry, LeaseInfo, LeaseRef, LeaseRow, LimitInfo, LinkInfo, ListAccounts, MAGIC, Nothing,
-    ObjectText, OutlookInfo, QueueRow, ReloadInfo, Report, RequestId, RequestInfo, SecretText, ServerFrames,
-    SetAccount, Subscribe, UsageInfo, VerdictInfo, encode_call,
+    FromServer, GatewayAccess, GatewayInfo, GatewayKey, HeaderList, Hello, HelloInfo, HolderInfo, ImportAccounts,
+    ImportEntry, ImportInfo, ImportLimit, ImportWindow, ImportedEntry, LeaseInfo, LeaseRef, LeaseRow, LimitInfo,
+    LinkInfo, ListAccounts, MAGIC, Nothing, ObjectText, OutlookInfo, QueueRow, ReloadInfo, Report, RequestId,
+    RequestInfo, SecretText, ServerFrames, SetAccount, Subscribe, UsageInfo, VerdictInfo, encode_call,
 };
 
 fn text(text: &str) -> Option<String> {
@@ -144,6 +144,12 @@ fn calls() -> Vec<Call> {
         Call::Forecast(ForecastOf { provider: "anthropic".into(), model: text("claude-sonnet-4-5"), count: Some(3) }),
         Call::ClearLimits(AccountRef { account: "work".into() }),
         Call::Explain(ExplainWhat { what: text("LAST"), model: text("m") }),
+        Call::GatewayKey(GatewayKey {
+            lease: text("ls_1"),
+            agent: text("claude"),
+            label: text("agent-1"),
+            directory: text("/home/me/project"),
+        }),
     ]
 }
 
@@ -311,6 +317,7 @@ fn answers() -> Vec<(&'static str, Answer<'static>)> {
         pid: 1,
         uptime_ms: 2,
         socket: "/run/lessor.sock".into(),
+        gateway: Some(GatewayInfo { url: text("http://127.0.0.1:18080"), socket: text("/run/gateway.sock") }),
         config: ConfigState { path: "/config.toml".into(), state: "ok".into(), error: None },
         accounts: AccountTotals { total: 5, ready: 1, limited: 1, needs_login: 1, needs_verification: 1, disabled: 1 },
         leases: 3,
@@ -322,6 +329,12 @@ fn answers() -> Vec<(&'static str, Answer<'static>)> {
             label: text("agent-2"),
         }],
         warnings: vec!["a warning".into()],
+    };
+    let access = GatewayAccess {
+        key: SecretText("lk_1".into()),
+        url: text("http://127.0.0.1:18080"),
+        socket: text("/run/gateway.sock"),
+        trouble: text("the port is taken"),
     };
     let hello = HelloInfo {
         server: "lessor".into(),
@@ -346,6 +359,7 @@ fn answers() -> Vec<(&'static str, Answer<'static>)> {
         ("exported", Answer::Exported(exported())),
         ("forecast", Answer::Forecast(forecast())),
         ("explained", Answer::Explained(Box::new(explained()))),
+        ("gateway-access", Answer::GatewayAccess(access)),
     ]
 }
 

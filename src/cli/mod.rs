@@ -9,10 +9,13 @@ mod context;
 mod daemon;
 mod demo;
 mod doctor;
+mod env;
 mod events;
 mod explain;
 mod export;
 mod failure;
+mod gateway;
+mod hand_out;
 mod import;
 mod lease;
 mod logs;
@@ -73,6 +76,11 @@ struct Global {
 enum Command {
     /// Run a command on a leased account; the lease lives as long as the command
     Run(run::Run),
+    /// Print the variables for a program on a leased account; the lease lives as long as the calling shell
+    Env(env::Env),
+    /// Look after a command that `run` became
+    #[command(hide = true)]
+    Keep(hand_out::Keep),
     /// Accounts, leases, queue and daemon at a glance
     Status,
     /// List, add, change and remove accounts
@@ -113,6 +121,9 @@ enum Command {
     Daemon(daemon::Daemon),
     /// End the daemon
     Stop,
+    /// Where the gateway is, and a key to it
+    #[command(subcommand)]
+    Gateway(gateway::Gateway),
     /// Have systemd, launchd or Windows keep the daemon there
     #[command(subcommand)]
     Service(service::Service),
@@ -153,6 +164,8 @@ pub fn main() -> ExitCode {
 fn dispatch(command: Command, context: &Context) -> Result<u8, Failure> {
     match command {
         Command::Run(run) => run::run(run, context),
+        Command::Env(options) => env::env(options, context).map(|()| 0),
+        Command::Keep(options) => hand_out::keep(options, context),
         Command::Status => status::status(context).map(|()| 0),
         Command::Account(account) => account::account(account, context).map(|()| 0),
         Command::Import(options) => import::import(options, context),
@@ -172,6 +185,7 @@ fn dispatch(command: Command, context: &Context) -> Result<u8, Failure> {
         Command::Reload => config::reload(context),
         Command::Daemon(daemon) => daemon::daemon(&daemon, context),
         Command::Stop => daemon::stop(context).map(|()| 0),
+        Command::Gateway(gateway) => gateway::gateway(gateway, context).map(|()| 0),
         Command::Service(service) => service::service(&service, context).map(|()| 0),
         Command::Demo(options) => demo::demo(&options, context),
         Command::DemoAgent => Ok(demo::work_as_agent()),

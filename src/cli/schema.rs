@@ -6,7 +6,8 @@ use clap::Args;
 use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 
 use crate::protocol::{
-    AccountInfo, DaemonStatus, DecisionInfo, Empty, EventInfo, ExplainInfo, ExportInfo, LeaseInfo, LeaseRow, ReloadInfo,
+    AccountInfo, DaemonStatus, DecisionInfo, Empty, EventInfo, ExplainInfo, ExportInfo, GatewayAccess, GatewayInfo,
+    LeaseInfo, LeaseRow, ReloadInfo,
 };
 
 use super::classify::Line;
@@ -15,6 +16,7 @@ use super::context::Context;
 use super::daemon::{Pong, Stopped};
 use super::demo::Findings;
 use super::doctor::Diagnosis;
+use super::env::Variables;
 use super::failure::{Document, Failure};
 use super::import::Report;
 use super::logs::LogLine;
@@ -52,12 +54,15 @@ const DOCUMENTS: &[(&str, Make)] = &[
     ("config show", of::<Shown>),
     ("config unset", of::<Change>),
     ("doctor", of::<Diagnosis>),
+    ("env", of::<Variables>),
     ("error", of::<Document<'static>>),
     ("demo", of::<Findings>),
     // each line
     ("events", of::<EventInfo>),
     ("explain", of::<ExplainInfo>),
     ("export", of::<ExportInfo>),
+    ("gateway key", of::<GatewayAccess>),
+    ("gateway url", of::<GatewayInfo>),
     ("import", of::<Report>),
     ("leases", of::<Vec<LeaseRow>>),
     // each line

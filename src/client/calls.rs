@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use crate::protocol::{
     AccountInfo, AccountRef, Acquire, AddAccount, Answer, Call, CredentialInfo, CredentialOf, DaemonStatus,
     DecisionInfo, DisableAccount, ExplainInfo, ExplainWhat, ExportAccounts, ExportInfo, ForecastInfo, ForecastOf,
-    HelloInfo, ImportAccounts, ImportInfo, LeaseInfo, LeaseRef, LeaseRow, ListAccounts, Nothing, ReloadInfo, Report,
-    SetAccount, Subscribe,
+    GatewayAccess, GatewayKey, HelloInfo, ImportAccounts, ImportInfo, LeaseInfo, LeaseRef, LeaseRow, ListAccounts,
+    Nothing, ReloadInfo, Report, SetAccount, Subscribe,
 };
 
 use super::connection::{Client, greeting, unexpected};
@@ -85,6 +85,8 @@ calls! {
     refresh_account(account: AccountRef) Call::RefreshAccount(account) => Answer::Account(info) => *info, AccountInfo;
     /// All that is known of all accounts.
     export_accounts(export: ExportAccounts) Call::ExportAccounts(export) => Answer::Exported(info) => info, ExportInfo;
+    /// Makes a key to the gateway: of a lease, or one that lasts.
+    gateway_key(of: GatewayKey) Call::GatewayKey(of) => Answer::GatewayAccess(access) => access, GatewayAccess;
 }
 
 impl Client {

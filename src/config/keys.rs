@@ -115,12 +115,12 @@ pub static KEYS: &[Key] = &[
     off("refresh.min_life", upto(DAY), "60s", "a token with less life is not handed out", |c, _, v| c.refresh.min_life.put(v)),
     off("refresh.wait", upto(DAY), "5s", "a holder meeting an expired token waits this long, then gets another account", |c, _, v| c.refresh.wait.put(v)),
 
-    off("gateway.enabled", Bool, "true", "whether the gateway serves", |c, _, v| c.gateway.enabled.put(v)),
-    off("gateway.listen", Listen, "127.0.0.1:0", "where it listens; port 0 is chosen once, then kept", |c, _, v| c.gateway.listen.put(v)),
-    off("gateway.max_body", Size(KIB, 64 * GIB), "32MiB", "larger requests are answered 413", |c, _, v| c.gateway.max_body.put(v)),
-    off("gateway.buffer_total", Size(0, 1024 * GIB), "256MiB", "kept for retries over all requests; beyond it a request gets one attempt", |c, _, v| c.gateway.buffer_total.put(v)),
-    off("gateway.socket", Text, "", "its Unix socket; \"\" for gateway.sock beside the lease socket, or \"off\"", |c, _, v| c.gateway.socket.put(v)),
-    off("gateway.allow_remote", Bool, "false", "whether it may listen beyond loopback", |c, _, v| c.gateway.allow_remote.put(v)),
+    on("gateway.enabled", Bool, "true", "whether the gateway serves", |c, _, v| c.gateway.enabled.put(v)),
+    on("gateway.listen", Listen, "127.0.0.1:0", "where it listens; port 0 is chosen once, then kept", |c, _, v| c.gateway.listen.put(v)),
+    on("gateway.max_body", Size(KIB, 64 * GIB), "32MiB", "larger requests are answered 413", |c, _, v| c.gateway.max_body.put(v)),
+    on("gateway.buffer_total", Size(0, 1024 * GIB), "256MiB", "kept for retries over all requests; beyond it a request gets one attempt", |c, _, v| c.gateway.buffer_total.put(v)),
+    on("gateway.socket", Text, "", "its Unix socket; \"\" for gateway.sock beside the lease socket, or \"off\"", |c, _, v| c.gateway.socket.put(v)),
+    on("gateway.allow_remote", Bool, "false", "whether it may listen beyond loopback", |c, _, v| c.gateway.allow_remote.put(v)),
 
     off("notify.desktop", Bool, "false", "notifications: account switched, login needed, everything limited", |c, _, v| c.notify.desktop.put(v)),
 

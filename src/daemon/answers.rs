@@ -279,6 +279,7 @@ pub(super) fn status(daemon: &Daemon, core: &Core, now: Now) -> DaemonStatus {
     let mut warnings = daemon.facts.warnings.clone();
     warnings.extend(super::warnings::of_store(&daemon.store.health(), now.wall));
     warnings.extend(core.configured.notes());
+    warnings.extend(core.gateway.trouble.as_ref().map(|why| format!("the gateway does not serve as it should: {why}")));
     warnings.extend(super::warnings::of_links(core));
     warnings.extend(super::warnings::of_accounts(&core.configured.config, &core.pool));
     DaemonStatus {
@@ -286,6 +287,7 @@ pub(super) fn status(daemon: &Daemon, core: &Core, now: Now) -> DaemonStatus {
         pid: std::process::id(),
         uptime_ms: crate::pool::millis(clock::now().mono.since(daemon.facts.started.mono)),
         socket: daemon.facts.socket.clone(),
+        gateway: core.gateway.told(),
         config: core.configured.state(),
         accounts,
         leases: core.pool.lease_count() as u64,

@@ -123,6 +123,7 @@ impl Caller {
             Call::ClearLimits(params) => self.clear_limits(daemon, id, &params.account, out),
             Call::Forecast(params) => self.forecast(daemon, id, &params, out),
             Call::Explain(params) => self.explain(daemon, id, &params, out),
+            Call::GatewayKey(params) => self.gateway_key(daemon, id, params, out),
             Call::Stop(_) => {
                 self.codec.answer(id, &Answer::Done(Empty {}), out);
                 daemon.stop.send_replace(true);

@@ -10,10 +10,10 @@ use tokio::sync::{Notify, watch};
 use crate::credential::refresh::{Refresher, Want};
 use crate::credential::{Credential, Link};
 use crate::pool::{
-    AccountChange, AccountId, Command, ConnectionId, Effect, Fence, Lease, Mono, Now, Pool, Process, Refusal, Reply,
-    Standing, WaiterId, Wall,
+    AccountChange, AccountId, Command, ConnectionId, Decision, Effect, Fence, Lease, Mono, Now, Pool, Process, Refusal,
+    Reply, Standing, WaiterId, Wall,
 };
-use crate::protocol::{Codec, ErrorInfo, LeaseKey, RequestId};
+use crate::protocol::{Codec, ErrorInfo, LeaseKey, PassKey, RequestId};
 use crate::provider::Catalog;
 use crate::store::{Done, Store, Write, WriteError};
 
@@ -24,8 +24,10 @@ use super::events::Events;
 use super::following::Follow;
 use super::log::LogLevelHandle;
 use super::outbox::Outbox;
+use super::passing::GatewayState;
 use super::refreshing::{Refreshing, Shape, rules};
 use super::reload::Reload;
+use super::runs::Runs;
 use super::tokens::Tokens;
 use super::watchers::Watchers;
 
@@ -35,6 +37,7 @@ pub struct Daemon {
     core: Mutex<Core>,
     pub(super) store: Store,
     pub(super) key: LeaseKey,
+    pub(super) pass_key: PassKey,
     pub(super) facts: Facts,
     /// When the timer will next call, ms since boot.
     scheduled: AtomicU64,
@@ -46,6 +49,8 @@ pub struct Daemon {
     pub(super) follow: OnceLock<Follow>,
     /// It was read anew.
     pub(super) reconfigured: Notify,
+    /// Changes with the configuration.
+    pub(super) config_version: watch::Sender<u64>,
     /// Accounts are added one at a time, so that two with one label cannot both be on their way to the disk.
     pub(super) adding: tokio::sync::Mutex<()>,
     /// Where its own tasks run, whatever thread begins them.
@@ -66,6 +71,8 @@ pub struct Facts {
     /// Whether `idle_exit` ends it: a client or a service manager started it, and will again.
     pub(super) may_idle_exit: bool,
     pub(super) most_connections: usize,
+    /// The port that the gateway chose in an earlier run.
+    pub(super) gateway_port: Option<u16>,
 }
 
 /// What changes together.
@@ -85,6 +92,10 @@ pub struct Core {
     pub(super) link_troubles: FxHashMap<AccountId, String>,
     pub(super) connections: FxHashMap<ConnectionId, Arc<Outbox>>,
     pub(super) watchers: Watchers,
+    /// Who has a key to the gateway.
+    pub(super) runs: Runs,
+    /// Where the gateway listens.
+    pub(super) gateway: GatewayState,
     pub(super) events: Events,
     waiting: FxHashMap<WaiterId, Vec<Responder>>,
     /// The lease that ended last, for who asks why it was where it was.
@@ -138,7 +149,7 @@ impl Daemon {
         (pool, configured): (Pool, Configured),
         (credentials, tokens, links, unknown): Logins,
         store: Store,
-        key: LeaseKey,
+        (key, pass_key): (LeaseKey, PassKey),
         reload: Reload,
         facts: Facts,
     ) -> Self {
@@ -157,6 +168,8 @@ impl Daemon {
             link_troubles: FxHashMap::default(),
             connections: FxHashMap::default(),
             watchers: Watchers::new(facts.most_connections),
+            runs: Runs::default(),
+            gateway: GatewayState::default(),
             events: Events::default(),
             waiting: FxHashMap::default(),
             last_ended: None,
@@ -174,6 +187,7 @@ impl Daemon {
             core: Mutex::new(core),
             store,
             key,
+            pass_key,
             facts,
             scheduled: AtomicU64::new(0),
             reschedule: Notify::new(),
@@ -181,6 +195,7 @@ impl Daemon {
             reload,
             follow: OnceLock::new(),
             reconfigured: Notify::new(),
+            config_version: watch::Sender::new(0),
             adding: tokio::sync::Mutex::new(()),
             runtime: tokio::runtime::Handle::current(),
             itself: OnceLock::new(),
@@ -229,7 +244,11 @@ impl Daemon {
     pub(super) fn apply(&self, core: &mut Core, now: Now, command: Command) -> (Result<Reply, Refusal>, Unsaved) {
         core.retire_credentials(now);
         let mut effects = std::mem::take(&mut core.effects);
+        let moves = command.moves();
         let reply = core.pool.handle(now, command, &mut effects);
+        if let (Some(from), Ok(Reply::Decision(Decision { lease: Some(to), .. }))) = (moves, &reply) {
+            core.runs.moved(from, *to);
+        }
         let unsaved = self.carry_out(core, now, &mut effects);
         core.effects = effects;
         if core.refreshing.has_changes() {
@@ -255,7 +274,7 @@ impl Daemon {
     }
 
     fn carry_out(&self, core: &mut Core, now: Now, effects: &mut Vec<Effect>) -> Unsaved {
-        let mut unsaved = Unsaved::new();
+        let (mut unsaved, mut orphans) = (Unsaved::new(), Vec::new());
         for effect in effects.drain(..) {
             match effect {
                 Effect::Answer { waiter, result } => self.answer_waiter(core, now, waiter, result, &mut unsaved),
@@ -270,6 +289,7 @@ impl Daemon {
                     }
                     core.refreshing.lease_ended(lease.fence);
                     core.events.ended(now.wall, &lease, why, &core.pool, &self.key);
+                    orphans.extend(core.runs.ended(lease.fence, why));
                     core.last_ended = Some(lease);
                 }
                 Effect::SaveSession(record) => self.store.write(Write::SaveSession(record), None),
@@ -302,6 +322,13 @@ impl Daemon {
                 }
                 Effect::Unwatch(process) => core.watchers.process_is_free(process),
                 Effect::Emit(event) => core.events.tell(now, event, &core.pool, &self.key),
+            }
+        }
+        for orphan in orphans {
+            let mut effects = Vec::new();
+            // those that were bound to the same process or connection are ending by themselves
+            if core.pool.handle(now, Command::Release(orphan), &mut effects).is_ok() {
+                unsaved.append(&mut self.carry_out(core, now, &mut effects));
             }
         }
         unsaved

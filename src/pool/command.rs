@@ -9,6 +9,7 @@ use super::error::Refusal;
 use super::id::{AccountId, ConnectionId, Fence, Process, WaiterId};
 use super::lease::{Bind, Ending, Holder, Lease};
 use super::limit::{Limit, LimitRecord, Source};
+use super::need::Need;
 use super::session::SessionRecord;
 use super::settings::Settings;
 use super::target::Target;
@@ -177,6 +178,22 @@ pub enum Command {
         /// What.
         outcome: Outcome,
     },
+    /// Say what was met by a request that used the lease in its own way.
+    ReportOf {
+        /// With which lease.
+        fence: Fence,
+        /// What.
+        outcome: Outcome,
+        /// What the request needed.
+        need: Box<Need>,
+    },
+    /// Make sure that the lease's account can serve a request; else move to one that can.
+    Serve {
+        /// With which lease.
+        fence: Fence,
+        /// What the request needs.
+        need: Box<Need>,
+    },
     /// A connection has ended.
     ConnectionClosed(ConnectionId),
     /// A process has died.
@@ -210,6 +227,17 @@ pub enum Command {
     Drain,
     /// Nothing but time has passed.
     Tick,
+}
+
+impl Command {
+    /// The lease that it may move to another account.
+    #[must_use]
+    pub fn moves(&self) -> Option<Fence> {
+        match self {
+            Self::Report { fence, .. } | Self::ReportOf { fence, .. } | Self::Serve { fence, .. } => Some(*fence),
+            _ => None,
+        }
+    }
 }
 
 /// The answer to a command.

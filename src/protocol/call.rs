@@ -92,6 +92,8 @@ methods! {
     Explain(ExplainWhat) = "explain";
     /// A new token for a login, now.
     RefreshAccount(AccountRef) = "account.refresh";
+    /// A key to the gateway.
+    GatewayKey(GatewayKey) = "gateway.key";
 }
 
 /// No parameters.
@@ -428,6 +430,21 @@ pub struct ImportWindow {
 pub struct ExportAccounts {
     /// With keys and tokens, refresh tokens among them.
     pub secrets: bool,
+}
+
+/// `gateway.key`
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GatewayKey {
+    /// The lease it carries: requests with it are served by the lease's account, and it dies with the lease. Without
+    /// one it is a key that lasts, for clients that `run` does not start.
+    pub lease: Option<String>,
+    /// Of a key that lasts: the agent's name, for the `use` policy.
+    pub agent: Option<String>,
+    /// Of a key that lasts: a name for people.
+    pub label: Option<String>,
+    /// Of a lease's key: where its holder works, for the account of what was used.
+    pub directory: Option<String>,
 }
 
 /// An account by id, unique prefix of an id, email or label.

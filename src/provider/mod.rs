@@ -1,12 +1,12 @@
 //! What each upstream is: data wherever possible.
 
+mod agents;
 mod catalog;
-mod environment;
 mod models;
 mod oauth;
 
+pub use agents::{Addition, HandOut, Handed, Outfit, Overruled, Shared, outfit, with_profile};
 pub use catalog::{BadTarget, Catalog};
-pub use environment::{Environment, environment};
 pub use oauth::OauthServer;
 
 use crate::pool::CredentialKind;
