@@ -26,6 +26,7 @@
 //! | [`protocol`] | calls and answers, JSON lines and binary frames, without I/O; lease ids |
 //! | [`provider`] | what each upstream is: families, quotas, headers, environment variables |
 //! | [`credential`] | secrets that cannot be printed |
+//! | [`usage`] | what accounts have used, as their providers tell when asked, within a budget |
 //! | [`watch`] | notices that a file has changed, however its editor writes it |
 //! | [`simulate`] | **pure**: the pool and the rules of others at work in virtual time, against a modelled provider |
 //! | [`pool`] | **pure**: accounts, leases, queue, sessions, strategies, health, limits, decisions |
@@ -68,4 +69,6 @@ pub mod service;
 #[deny(clippy::disallowed_methods)]
 pub mod simulate;
 pub mod store;
+#[deny(clippy::disallowed_methods)]
+pub mod usage;
 pub mod watch;

@@ -13,8 +13,9 @@ use lessor::protocol::{
     ExportInfo, ExportedAccount, ExportedCredential, ExportedLink, ExportedWindow, ForecastInfo, ForecastOf,
     FromServer, GatewayAccess, GatewayInfo, GatewayKey, HeaderList, Hello, HelloInfo, HolderInfo, ImportAccounts,
     ImportEntry, ImportInfo, ImportLimit, ImportWindow, ImportedEntry, LeaseInfo, LeaseRef, LeaseRow, LimitInfo,
-    LinkInfo, ListAccounts, MAGIC, Nothing, ObjectText, OutlookInfo, QueueRow, ReloadInfo, Report, RequestId,
-    RequestInfo, SecretText, ServerFrames, SetAccount, Subscribe, UsageInfo, VerdictInfo, encode_call,
+    LinkInfo, ListAccounts, MAGIC, Nothing, ObjectText, OutlookInfo, QueueRow, RekeyInfo, ReloadInfo, Report,
+    RequestId, RequestInfo, SecretText, ServerFrames, SetAccount, Subscribe, UsageInfo, VerdictInfo, VerifyAccount,
+    encode_call,
 };
 
 fn text(text: &str) -> Option<String> {
@@ -144,12 +145,17 @@ fn calls() -> Vec<Call> {
         Call::Forecast(ForecastOf { provider: "anthropic".into(), model: text("claude-sonnet-4-5"), count: Some(3) }),
         Call::ClearLimits(AccountRef { account: "work".into() }),
         Call::Explain(ExplainWhat { what: text("LAST"), model: text("m") }),
+        Call::RefreshAccount(AccountRef { account: "work".into() }),
         Call::GatewayKey(GatewayKey {
             lease: text("ls_1"),
             agent: text("claude"),
             label: text("agent-1"),
             directory: text("/home/me/project"),
         }),
+        Call::Token(Box::new(Acquire { provider: "openai".into(), bind: BindTo::Pid(4711), ..Acquire::default() })),
+        Call::AskUsage(AccountRef { account: "work".into() }),
+        Call::VerifyAccount(VerifyAccount { account: "work".into(), confirmed: true }),
+        Call::Rekey(Nothing {}),
     ]
 }
 
@@ -228,6 +234,8 @@ fn account() -> AccountInfo {
             as_of: 1_780_000_000_000,
             key: "claude".into(),
             rate: true,
+            stale: true,
+            pace: Some(0.5),
         }],
         created_at: 1_700_000_000_000,
         last_used_at: Some(1_780_000_000_000),
@@ -238,6 +246,8 @@ fn account() -> AccountInfo {
             mode: "link".into(),
             trouble: None,
         }),
+        plan: text("max"),
+        usage_trouble: text("nobody answers"),
     }
 }
 
@@ -360,6 +370,7 @@ fn answers() -> Vec<(&'static str, Answer<'static>)> {
         ("forecast", Answer::Forecast(forecast())),
         ("explained", Answer::Explained(Box::new(explained()))),
         ("gateway-access", Answer::GatewayAccess(access)),
+        ("rekeyed", Answer::Rekeyed(RekeyInfo { key: "file".into(), place: "/h/state/key".into(), accounts: 2 })),
     ]
 }
 

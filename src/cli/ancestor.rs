@@ -28,6 +28,8 @@ pub(super) struct Holder {
     pub(super) pid: u32,
     /// The program's name.
     pub(super) name: String,
+    /// The same, or of the script that it interprets: what an agent of many is called.
+    pub(super) agent: String,
 }
 
 const SHELLS: [&str; 14] =
@@ -119,7 +121,7 @@ fn calling_shell(first: u32, find: &dyn Fn(u32) -> Option<Process>) -> Option<Ho
         }
         pid = parent;
     }
-    shell.map(|(pid, shell)| Holder { pid, name: shell.name() })
+    shell.map(|(pid, shell)| Holder { pid, name: shell.name(), agent: shell.name() })
 }
 
 /// The nearest ancestor from `first` on that a lease can be bound to.
@@ -147,11 +149,11 @@ fn choose(first: u32, find: &dyn Fn(u32) -> Option<Process>) -> Option<Holder> {
         } else if ROOTS.contains(&name.to_lowercase().as_str()) || !process.ours {
             break;
         } else {
-            return Some(Holder { pid, name });
+            return Some(Holder { pid, agent: process.agent(), name });
         }
         pid = process.parent;
     }
-    shell.map(|(pid, shell)| Holder { pid, name: shell.name() })
+    shell.map(|(pid, shell)| Holder { pid, name: shell.name(), agent: shell.name() })
 }
 
 /// Whether a program of this name is a shell.
@@ -182,11 +184,24 @@ impl Process {
         if LAUNCHERS.contains(&name.as_str()) {
             return true;
         }
-        let script = self.args.iter().skip(1).find(|argument| !argument.starts_with('-'));
-        let script = script.map(|script| script.rsplit('/').next().unwrap_or_default());
+        let script = self.script();
         let stem = script.map(|script| script.split(['.', '-']).next().unwrap_or_default());
         // node /usr/lib/node_modules/npm/bin/npx-cli.js
         INTERPRETERS.contains(&name.as_str()) && stem.is_some_and(|stem| LAUNCHERS.contains(&stem))
+    }
+
+    /// The file name of what it interprets.
+    fn script(&self) -> Option<&str> {
+        let script = self.args.iter().skip(1).find(|argument| !argument.starts_with('-'))?;
+        script.rsplit('/').next()
+    }
+
+    /// What it is called: `node /usr/bin/claude` is `claude`, `python3 agent.py` is `agent`.
+    fn agent(&self) -> String {
+        let name = self.name();
+        let interprets = INTERPRETERS.contains(&name.as_str()) || name.starts_with("python");
+        let script = self.script().filter(|_| interprets).map(|script| script.split('.').next().unwrap_or_default());
+        script.filter(|script| !script.is_empty()).map_or(name, str::to_owned)
     }
 
     /// Whether the shell runs a line of text: `sh -c "…"`.
@@ -287,6 +302,22 @@ mod tests {
             (None, &[(10, "make", ""), (5, "systemd", "")]),
         ] {
             assert_eq!(chosen(rows), expected, "{rows:?}");
+        }
+    }
+
+    #[test]
+    fn an_agent_is_called_as_its_script() {
+        for (args, name) in [
+            ("claude", "claude"),
+            ("/opt/codex/bin/codex|exec", "codex"),
+            ("node|/usr/local/bin/gemini", "gemini"),
+            ("node|--max-old-space-size=4096|/usr/lib/cli.js", "cli"),
+            ("python3|agent.py", "agent"),
+            ("node", "node"),
+            ("node|-e|x", "x"),
+        ] {
+            let args = args.split('|').map(str::to_owned).collect();
+            assert_eq!(Process { args, ..Process::default() }.agent(), name);
         }
     }
 

@@ -30,6 +30,7 @@ mod service;
 mod shell;
 mod status;
 mod table;
+mod token;
 mod waiting;
 mod words;
 
@@ -94,6 +95,8 @@ enum Command {
     Doctor(doctor::Doctor),
     /// Lease an account, for shell scripts
     Acquire(lease::Acquire),
+    /// Print one fresh token or key and nothing else, for apiKeyHelper and its like
+    Token(token::Token),
     /// Give a lease back
     Release(lease::Which),
     /// Add a lease's life to its time
@@ -172,6 +175,7 @@ fn dispatch(command: Command, context: &Context) -> Result<u8, Failure> {
         Command::Export(options) => export::export(&options, context).map(|()| 0),
         Command::Doctor(options) => doctor::doctor(&options, context),
         Command::Acquire(acquire) => lease::acquire(acquire, context).map(|()| 0),
+        Command::Token(options) => token::token(options, context).map(|()| 0),
         Command::Release(which) => lease::release(&which, context).map(|()| 0),
         Command::Renew(which) => lease::renew(&which, context).map(|()| 0),
         Command::Report(options) => report::report(options, context).map(|()| 0),

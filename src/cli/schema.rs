@@ -43,6 +43,9 @@ const DOCUMENTS: &[(&str, Make)] = &[
     ("account remove", of::<OneOrAll>),
     ("account set", of::<AccountInfo>),
     ("account show", of::<AccountInfo>),
+    // of all accounts, a list
+    ("account usage", of::<OneOrAll>),
+    ("account verify", of::<AccountInfo>),
     ("acquire", of::<LeaseInfo<'static>>),
     // each line
     ("classify", of::<Line>),
@@ -80,9 +83,10 @@ const DOCUMENTS: &[(&str, Make)] = &[
     ("service uninstall", of::<Outcome>),
     ("status", of::<DaemonStatus>),
     ("stop", of::<Stopped>),
+    ("token", of::<LeaseInfo<'static>>),
 ];
 
-/// The account that was removed; with `--all`, all of them.
+/// The one account that was meant; without one, or with `--all`, all of them.
 #[derive(JsonSchema)]
 #[serde(untagged)]
 #[expect(dead_code, reason = "stands for what is printed, and is never made")]

@@ -117,9 +117,19 @@ fn key_of(limit: &LimitInfo) -> String {
 fn usage(account: &AccountInfo, now: u64) -> String {
     let window = |window: &crate::protocol::UsageInfo| {
         let reset = window.resets_at.map(|at| format!(", new {}", words::until(now, at))).unwrap_or_default();
-        format!("{} {:.0} % used{reset}", window.window, window.utilization * 100.0)
+        let stale = if window.stale { ", stale" } else { "" };
+        format!("{} {:.0} % used{reset}{stale}", window.window, window.utilization * 100.0)
     };
-    account.usage.iter().filter(|window| !window.rate).map(window).collect::<Vec<_>>().join(" · ")
+    // the whole account's first, then the fullest
+    let mut windows: Vec<_> = account.usage.iter().filter(|window| !window.rate).collect();
+    windows.sort_by(|a, b| {
+        a.key.is_empty().cmp(&b.key.is_empty()).reverse().then(if a.key.is_empty() {
+            std::cmp::Ordering::Equal
+        } else {
+            b.utilization.total_cmp(&a.utilization)
+        })
+    });
+    windows.into_iter().map(window).collect::<Vec<_>>().join(" · ")
 }
 
 fn queue_table(queue: &[QueueRow], now: u64, output: &Output) -> String {
@@ -201,6 +211,8 @@ mod tests {
             last_used_at: Some(1_000_000_000),
             account_id: None,
             link: None,
+            plan: None,
+            usage_trouble: None,
         }
     }
 
@@ -231,6 +243,8 @@ mod tests {
             as_of: NOW,
             key: String::new(),
             rate: false,
+            stale: false,
+            pace: None,
         }];
         let text = accounts_table(&[limited, account("home", "needs_login")], NOW, &Output::plain(80));
         assert_eq!(

@@ -222,6 +222,7 @@ pub(super) fn unexpected(call: &str, answer: &Answer<'_>) -> ClientError {
         Answer::Forecast(_) => "a forecast",
         Answer::Explained(_) => "an explanation",
         Answer::GatewayAccess(_) => "a key to the gateway",
+        Answer::Rekeyed(_) => "what became of the key",
     };
     ClientError::Unexpected(format!("{kind} in answer to {call}"))
 }

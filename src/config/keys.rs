@@ -109,7 +109,7 @@ pub static KEYS: &[Key] = &[
     on("quota.fallback", OneOf(&["off", "accounts-first", "same-account-first"]), "off", "whether and how the other Gemini pool is tried", |c, _, v| c.pool.quota.fallback.put(v)),
     on("quota.soft_threshold", Number(0.0, 1.0), "0.9", "above this utilisation an account ranks last for the family; 1 is off", |c, _, v| c.pool.quota.soft_threshold.put(v)),
     on("quota.protect", Protect, "[]", "reserves per model: [{ models = [\"claude-opus*\"], below = 0.1 }]", |c, _, v| c.pool.quota.protect.put(v)),
-    off("quota.poll", Kind::Duration(Duration::from_secs(1), MONTH, Some("off")), "15m", "usage polling, under each provider's own budget", |c, _, v| c.quota.poll.put(v)),
+    on("quota.poll", Kind::Duration(Duration::from_secs(1), MONTH, Some("off")), "15m", "usage polling, under each provider's own budget", |c, _, v| c.quota.poll.put(v)),
 
     off("refresh.ahead", upto(DAY), "30m", "how long before expiry a token is refreshed; at most half its lifetime", |c, _, v| c.refresh.ahead.put(v)),
     off("refresh.min_life", upto(DAY), "60s", "a token with less life is not handed out", |c, _, v| c.refresh.min_life.put(v)),
@@ -127,7 +127,7 @@ pub static KEYS: &[Key] = &[
     off("secrets.key", OneOf(&["file", "keyring"]), "file", "where the key that seals secrets is", |c, _, v| c.secrets.key.put(v)),
 
     named("providers.*.base_url", Url, false, "where API keys are served", |c, n, v| provider(c, n).base_url.put(v)),
-    named("providers.*.usage_url", Url, false, "where usage is asked for", |c, n, v| provider(c, n).usage_url.put(v)),
+    named("providers.*.usage_url", Url, true, "where usage is asked for", |c, n, v| provider(c, n).usage_url.put(v)),
     named("providers.*.oauth.base_url", Url, false, "where OAuth credentials are served, if elsewhere", |c, n, v| provider(c, n).oauth.base_url.put(v)),
     named("providers.*.oauth.issuer", Url, false, "OpenID discovery fills the URLs below", |c, n, v| provider(c, n).oauth.issuer.put(v)),
     named("providers.*.oauth.authorize_url", Url, false, "where users log in", |c, n, v| provider(c, n).oauth.authorize_url.put(v)),

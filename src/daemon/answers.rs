@@ -11,7 +11,7 @@ use crate::protocol::{
     AccountInfo, AccountLabel, AccountName, AccountTotals, Answer, CredentialInfo, DaemonStatus, DecisionInfo,
     ErrorInfo, HolderInfo, LeaseInfo, LeaseKey, LeaseRow, LimitInfo, LinkInfo, QueueRow, SecretText, UsageInfo,
 };
-use crate::provider;
+use crate::{provider, usage};
 
 use super::core::{Core, Daemon, Responder};
 use super::learning::Learnt;
@@ -183,7 +183,7 @@ pub(super) fn account_info(core: &Core, now: Now, account: &Account) -> AccountI
         project_id: record.project_id.clone(),
         credential_expires_at: credential.and_then(|credential| credential.expires_at).map(|at| at.0),
         limits: limits(account, now),
-        usage: usage(account, now),
+        usage: usage_of(core, now, account),
         created_at: record.created_at.0,
         last_used_at: record.last_used_at.map(|at| at.0),
         account_id: record.vendor_id.clone(),
@@ -193,12 +193,21 @@ pub(super) fn account_info(core: &Core, now: Now, account: &Account) -> AccountI
             mode: link.mode.name().to_owned(),
             trouble: core.link_troubles.get(&record.id).cloned(),
         }),
+        plan: core.gathered.plans.get(&record.id).cloned(),
+        usage_trouble: core.gathered.troubles.get(&record.id).cloned(),
     }
 }
 
+/// What is older than this may be another by now, however often it is asked for.
+const STALE: Duration = Duration::from_secs(600);
+
 /// What is known of its windows, then of its rates; of rates only what still counts.
-fn usage(account: &Account, now: Now) -> Vec<UsageInfo> {
+fn usage_of(core: &Core, now: Now, account: &Account) -> Vec<UsageInfo> {
+    // one that was to be read anew twice since
+    let old = core.configured.config.quota.poll.map_or(STALE, |every| STALE.max(2 * every));
     let info = |window: &Window, rate| UsageInfo {
+        stale: window.resets_at.is_some_and(|at| at <= now.wall) || now.wall.since(window.as_of) > old,
+        pace: usage::length_of(&window.name).and_then(|length| window.pace(length)),
         window: window.name.clone(),
         utilization: window.utilization,
         resets_at: window.resets_at.map(|at| at.0),
@@ -227,7 +236,7 @@ fn state_link(account: &Account, now: Now) -> Option<String> {
     }
 }
 
-fn link_in(text: &str) -> Option<String> {
+pub(super) fn link_in(text: &str) -> Option<String> {
     let start = text.find("https://")?;
     let link = text[start..].split_whitespace().next()?;
     Some(link.trim_end_matches(['.', ',', ')', ';']).to_owned())

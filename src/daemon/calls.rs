@@ -47,7 +47,7 @@ impl Caller {
             return self.refuse(id.as_ref(), &error, out);
         }
         // a lease that nobody can be told of would be held for nothing
-        if id.is_none() && matches!(call, Call::Acquire(_)) {
+        if id.is_none() && matches!(call, Call::Acquire(_) | Call::Token(_)) {
             return;
         }
         self.quiet = id.is_none();
@@ -70,7 +70,8 @@ impl Caller {
 
     fn dispatch(&mut self, daemon: &Arc<Daemon>, id: &RequestId, call: Call, out: &mut Vec<u8>) -> Answered {
         match call {
-            Call::Acquire(params) => self.acquire(daemon, id, *params, out),
+            Call::Acquire(params) => self.acquire(daemon, id, *params, false, out),
+            Call::Token(params) => self.acquire(daemon, id, *params, true, out),
             Call::Release(params) => {
                 let fence = live_fence(daemon, &params)?;
                 self.simple(daemon, id, Command::Release(fence), out)
@@ -124,6 +125,9 @@ impl Caller {
             Call::Forecast(params) => self.forecast(daemon, id, &params, out),
             Call::Explain(params) => self.explain(daemon, id, &params, out),
             Call::GatewayKey(params) => self.gateway_key(daemon, id, params, out),
+            Call::AskUsage(params) => self.later(id, super::asking::usage(daemon.clone(), params)),
+            Call::VerifyAccount(params) => self.later(id, super::asking::verify(daemon.clone(), params)),
+            Call::Rekey(_) => Err(bad("not yet")),
             Call::Stop(_) => {
                 self.codec.answer(id, &Answer::Done(Empty {}), out);
                 daemon.stop.send_replace(true);

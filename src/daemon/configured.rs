@@ -87,6 +87,7 @@ impl Daemon {
         core.events.config_reloaded(now.wall, &core.pool);
         self.reconfigured.notify_one();
         self.config_version.send_modify(|version| *version += 1);
+        core.gathered.wake.notify_one();
     }
 }
 

@@ -25,6 +25,7 @@ use super::following::Follow;
 use super::log::LogLevelHandle;
 use super::outbox::Outbox;
 use super::passing::GatewayState;
+use super::polling::{Gathered, Polls};
 use super::refreshing::{Refreshing, Shape, rules};
 use super::reload::Reload;
 use super::runs::Runs;
@@ -47,6 +48,8 @@ pub struct Daemon {
     pub(super) reload: Reload,
     /// Follows other tools' files.
     pub(super) follow: OnceLock<Follow>,
+    /// Asks providers what accounts have used.
+    pub(super) polls: OnceLock<Polls>,
     /// It was read anew.
     pub(super) reconfigured: Notify,
     /// Changes with the configuration.
@@ -90,6 +93,8 @@ pub struct Core {
     pub(super) links: FxHashMap<AccountId, Link>,
     /// Why some of them cannot be followed.
     pub(super) link_troubles: FxHashMap<AccountId, String>,
+    /// What was learnt by asking, beside the windows.
+    pub(super) gathered: Gathered,
     pub(super) connections: FxHashMap<ConnectionId, Arc<Outbox>>,
     pub(super) watchers: Watchers,
     /// Who has a key to the gateway.
@@ -166,6 +171,7 @@ impl Daemon {
             tokens,
             links,
             link_troubles: FxHashMap::default(),
+            gathered: Gathered::default(),
             connections: FxHashMap::default(),
             watchers: Watchers::new(facts.most_connections),
             runs: Runs::default(),
@@ -194,6 +200,7 @@ impl Daemon {
             stop: watch::Sender::new(false),
             reload,
             follow: OnceLock::new(),
+            polls: OnceLock::new(),
             reconfigured: Notify::new(),
             config_version: watch::Sender::new(0),
             adding: tokio::sync::Mutex::new(()),
@@ -305,6 +312,7 @@ impl Daemon {
                     core.links.remove(&id);
                     core.link_troubles.remove(&id);
                     core.refreshing.account_gone(id);
+                    core.gathered.forget(id);
                     core.find_next_credential_end();
                     unsaved.push(Write::DeleteAccount(id));
                 }
@@ -486,6 +494,7 @@ impl Core {
         self.tokens.keep(id, &credential, clock::now().wall);
         self.credentials.insert(id, credential);
         self.find_next_credential_end();
+        self.gathered.wake.notify_one();
     }
 
     /// Takes accounts out of selection whose credential has ended.

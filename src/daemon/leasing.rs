@@ -26,9 +26,13 @@ impl Caller {
         daemon: &Arc<Daemon>,
         id: &RequestId,
         params: Acquire,
+        again: bool,
         out: &mut Vec<u8>,
     ) -> Answered {
         check_texts(&params)?;
+        if again && !matches!(params.bind, BindTo::Pid(_)) {
+            return Err(bad("`lease.token` binds to a process: `\"bind\": {\"pid\": N}`"));
+        }
         if !PRIORITIES.contains(&params.priority) {
             return Err(bad(format!("`priority` is {}; it may be from -10 to 10", params.priority)));
         }
@@ -67,6 +71,20 @@ impl Caller {
         };
         let now = clock::now();
         let until = now.mono.after(ask.wait.unwrap_or(core.pool.settings().limits.max_rate_limit_wait));
+        let responder = Replying { caller: self, id, wants_credential: params.credential };
+        if again {
+            // what time ends does not serve any more
+            daemon.apply_unasked(core, now, Command::Tick);
+            match core.pool.held_already(now, &ask) {
+                Some((fence, true)) => {
+                    let reply = Reply::Held(fence);
+                    return responder.held(daemon, core, now, (&reply, Shape::Granted { until }), Unsaved::new(), out);
+                }
+                // the same holder goes on with another account: this one is of no use to it
+                Some((fence, false)) => daemon.apply_unasked(core, now, Command::Release(fence)),
+                None => {}
+            }
+        }
         let (reply, unsaved) = daemon.apply(core, now, Command::Acquire(Box::new(ask)));
         if let Bind::Process(process) = bind {
             // one that was refused has nothing bound to it: it need not be watched
@@ -75,7 +93,6 @@ impl Caller {
                 Err(_) => core.watchers.let_go(process.pid),
             }
         }
-        let responder = Replying { caller: self, id, wants_credential: params.credential };
         match refused(reply, now)? {
             Reply::Queued(waiter) => {
                 if !self.outbox.has_room() {

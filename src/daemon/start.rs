@@ -16,6 +16,7 @@ use super::desk::{Desk, StartGateway};
 use super::following::Following;
 use super::lock::{Lock, LockHolder, StartedBy, Taken};
 use super::log::{self, Log};
+use super::polling::Polling;
 use super::refreshing::Engine;
 use super::reload::{Reload, Reloader};
 use super::signals::Listening;
@@ -176,6 +177,7 @@ fn begin(options: &Options, inherited: Option<Inherited>) -> Result<Ended, Start
         let following = Following::begin(&daemon).map_err(thread_error)?;
         let engine = Engine::begin(&daemon).map_err(thread_error)?;
         let gateway = options.gateway.map(|start| start(Desk::new(&daemon))).transpose().map_err(thread_error)?;
+        let polling = Polling::begin(&daemon, places.state.join("usage.json")).map_err(thread_error)?;
         let holder = LockHolder { pid: std::process::id(), socket: places.socket.clone(), started_by };
         if let Err(error) = lock.publish(&holder) {
             tracing::warn!("clients elsewhere will not find this daemon by its lock file: {error}");
@@ -186,6 +188,7 @@ fn begin(options: &Options, inherited: Option<Inherited>) -> Result<Ended, Start
             gateway.end();
         }
         reloading.end();
+        polling.end();
         daemon.save_last_uses();
         Ok::<_, StartError>((served, daemon, following, engine))
     })?;

@@ -224,6 +224,12 @@ impl Account {
         &self.usage
     }
 
+    /// Whether the user wants it used and its login works.
+    #[must_use]
+    pub fn can_serve(&self) -> bool {
+        self.policy.enabled && self.record.standing == Standing::Ready && self.renewing.is_none()
+    }
+
     /// The name a person knows it by: label, else email, else id.
     #[must_use]
     pub fn display_name(&self) -> String {

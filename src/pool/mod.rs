@@ -12,6 +12,7 @@
 
 mod account;
 mod accounts;
+mod again;
 mod blame;
 mod check;
 mod command;

@@ -18,6 +18,9 @@ const NOTICED: f64 = 0.001;
 /// Two times of one reset are this close: upstreams state them with jitter.
 const SLACK: Duration = Duration::from_secs(60);
 
+/// Of a window's length; before so much has passed, how fast it is used says nothing.
+const LEAST_PASSED: f64 = 0.02;
+
 /// One window of a quota.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Window {
@@ -69,6 +72,24 @@ impl Window {
 }
 
 impl Window {
+    /// A reset that is stated a little differently each time is the same one, and stays where it was.
+    fn keep_reset_of(&mut self, known: &Self) {
+        if let (Some(known), Some(stated)) = (known.resets_at, self.resets_at)
+            && known.since(stated).max(stated.since(known)) < SLACK
+        {
+            self.resets_at = Some(known);
+        }
+    }
+
+    /// How fast it is used, when it is so long: 1 lasts exactly until it starts anew, 2 half as long. As of when it was
+    /// learnt; `None` when its end is not known, or it has only just begun.
+    #[must_use]
+    pub fn pace(&self, length: Duration) -> Option<f64> {
+        let left = self.resets_at?.since(self.as_of).as_secs_f64();
+        let passed = 1.0 - left / length.as_secs_f64();
+        (LEAST_PASSED..=1.0).contains(&passed).then(|| self.utilization / passed)
+    }
+
     /// Whether somebody who knows this one should be told of `newer`.
     fn is_news(&self, newer: &Self) -> bool {
         let moved = |a: Wall, b: Wall| a.since(b).max(b.since(a)) > SLACK;
@@ -154,11 +175,12 @@ impl Usage {
 
 fn learn(known: &mut Vec<Window>, read: Vec<Window>) -> bool {
     let mut news = false;
-    for window in read {
+    for mut window in read {
         let same = |old: &Window| old.name == window.name && old.key == window.key;
         match known.iter().position(same) {
             Some(at) if known[at].as_of <= window.as_of => {
                 news |= known[at].is_news(&window);
+                window.keep_reset_of(&known[at]);
                 known[at] = window;
             }
             None if known.len() < MOST_WINDOWS => {

@@ -48,6 +48,8 @@ pub enum Answer<'a> {
     Explained(Box<ExplainInfo>),
     /// To `gateway.key`.
     GatewayAccess(GatewayAccess),
+    /// What became of the key.
+    Rekeyed(RekeyInfo),
 }
 
 /// Nothing to say.
@@ -243,6 +245,10 @@ pub struct AccountInfo {
     pub account_id: Option<String>,
     /// Where another tool keeps the same login.
     pub link: Option<LinkInfo>,
+    /// The plan, as the provider calls it.
+    pub plan: Option<String>,
+    /// Why its provider could not be asked lately what it has used.
+    pub usage_trouble: Option<String>,
 }
 
 /// Where another tool keeps a login.
@@ -410,6 +416,11 @@ pub struct UsageInfo {
     pub key: String,
     /// Whether it is a rate: of requests or tokens in a short time. Rates have no weight in choosing.
     pub rate: bool,
+    /// It may be another by now: it is old, or the window has started anew since.
+    pub stale: bool,
+    /// How fast it is used: 1 lasts exactly until the window starts anew, 2 half as long. Null where the window's length
+    /// or its end is not known.
+    pub pace: Option<f64>,
 }
 
 /// The whole picture.
@@ -483,6 +494,17 @@ pub struct ReloadInfo {
     pub changed: bool,
     /// What will not do what one may expect.
     pub notes: Vec<String>,
+}
+
+/// What became of the key that secrets are sealed with.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct RekeyInfo {
+    /// `file` or `keyring`.
+    pub key: String,
+    /// Where it is, in words.
+    pub place: String,
+    /// How many accounts' secrets are sealed with it.
+    pub accounts: u64,
 }
 
 /// How many accounts there are, by state.

@@ -94,6 +94,14 @@ methods! {
     RefreshAccount(AccountRef) = "account.refresh";
     /// A key to the gateway.
     GatewayKey(GatewayKey) = "gateway.key";
+    /// Lease an account, or have again the lease that the same process holds for the same purpose.
+    Token(Box<Acquire>) = "lease.token";
+    /// Learn now what an account has used, as far as its provider lets itself be asked.
+    AskUsage(AccountRef) = "account.usage";
+    /// Find out whether its owner has confirmed an account with its provider.
+    VerifyAccount(VerifyAccount) = "account.verify";
+    /// Seal all secrets with a new key.
+    Rekey(Nothing) = "secrets.rekey";
 }
 
 /// No parameters.
@@ -453,6 +461,17 @@ pub struct GatewayKey {
 pub struct AccountRef {
     /// Which.
     pub account: String,
+}
+
+/// `account.verify`
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VerifyAccount {
+    /// Which.
+    pub account: String,
+    /// Its owner says so: the provider is not asked.
+    #[serde(default)]
+    pub confirmed: bool,
 }
 
 /// `account.set`; what is not given stays.

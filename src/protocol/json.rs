@@ -142,6 +142,7 @@ pub(super) fn answer(id: &RequestId, answer: &Answer<'_>, out: &mut Vec<u8>) {
         Answer::Forecast(result) => value(result, out),
         Answer::Explained(result) => value(result, out),
         Answer::GatewayAccess(result) => value(result, out),
+        Answer::Rekeyed(result) => value(result, out),
     }
     out.extend_from_slice(b"}\n");
 }

@@ -19,12 +19,12 @@ pub use answer::{
     AccountInfo, AccountLabel, AccountName, AccountTotals, Answer, ConfigState, CredentialInfo, DaemonStatus,
     DecisionInfo, Empty, EventInfo, ExportInfo, ExportedAccount, ExportedCredential, ExportedLink, ExportedWindow,
     GatewayAccess, GatewayInfo, HelloInfo, HolderInfo, ImportInfo, ImportedEntry, LeaseInfo, LeaseRow, LimitInfo,
-    LinkInfo, QueueRow, ReloadInfo, SecretText, UsageInfo,
+    LinkInfo, QueueRow, RekeyInfo, ReloadInfo, SecretText, UsageInfo,
 };
 pub use call::{
     AccountRef, Acquire, AddAccount, BindTo, Call, CredentialOf, DisableAccount, ExplainWhat, ExportAccounts,
     ForecastOf, GatewayKey, Hello, ImportAccounts, ImportEntry, ImportLimit, ImportWindow, LeaseRef, ListAccounts,
-    Nothing, Report, SetAccount, Subscribe,
+    Nothing, Report, SetAccount, Subscribe, VerifyAccount,
 };
 pub use decoder::{Decoder, Fatal, Incoming, RequestId};
 pub use error::{ErrorAccount, ErrorData, ErrorInfo, kind_name};

@@ -16,5 +16,7 @@ mod logs;
 mod run;
 mod small;
 mod support;
+#[cfg(unix)]
+mod token;
 #[cfg(windows)]
 mod windows;

@@ -53,6 +53,8 @@ impl Home {
             command.env_remove(name);
         }
         command.env("LESSOR_HOME", self.path()).args(args);
+        // nothing goes out, whatever is configured
+        command.env("HTTPS_PROXY", "http://127.0.0.1:9").env("NO_PROXY", "127.0.0.1");
         command
     }
 

@@ -15,4 +15,6 @@ mod report;
 mod restart;
 mod secrets;
 mod support;
+mod upstream;
+mod usage;
 mod wire;

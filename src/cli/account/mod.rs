@@ -2,6 +2,8 @@
 
 mod add;
 mod set;
+mod usage;
+mod verify;
 
 use clap::{Args, Subcommand};
 
@@ -36,6 +38,10 @@ pub(super) enum Account {
     Set(set::Set),
     /// Forget its limits: it is tried again at once
     ClearLimits(Which),
+    /// Show how much of its quota is used; of all accounts, if none is named
+    Usage(usage::Of),
+    /// Have it serve again, once you have confirmed it with its provider
+    Verify(verify::Verify),
 }
 
 /// `account list`
@@ -113,6 +119,8 @@ pub(super) fn account(command: Account, context: &Context) -> Result<(), Failure
             let info = context.connect()?.clear_limits(AccountRef { account })?;
             done(&info, "cleared the limits of", context)
         }
+        Account::Usage(of) => usage::usage(of, context),
+        Account::Verify(options) => verify::verify(options, context),
     }
 }
 
