@@ -9,6 +9,7 @@ fn look() {
     rules.extend([Strategy::Sticky, Strategy::RoundRobin, Strategy::Hybrid, Strategy::LeastUsed, Strategy::DrainSoonest].map(Rule::Lessor));
     rules.extend(Rule::OTHERS);
     for rule in rules {
+        if std::env::var("R").is_ok_and(|r| !rule.name().contains(&r)) { continue }
         let t = std::time::Instant::now();
         let c = run(&load, rule);
         println!("{:30} served {}/{} 429/w {:.2} ({} in {}, needless {}, most {}) moves {}/{} slept {} s wrong {} away {} {:?}", rule.name(), c.served, c.quota, c.refusals_a_window(), c.refusals, c.refused_windows, c.needless_refusals, c.most_refusals, c.needless_moves, c.moves, c.slept_ms/1000, c.wrong, c.turned_away, t.elapsed());
