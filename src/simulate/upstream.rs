@@ -202,7 +202,7 @@ impl Upstream {
         let refusals = &mut self.refusals;
         refusals.windows += u64::from(windows.refused == 1);
         refusals.all += 1;
-        refusals.needless += u64::from(windows.known_at <= now && !probes);
+        refusals.needless += u64::from(windows.known_at < now && !probes);
         refusals.most = refusals.most.max(windows.refused);
         windows.known_at = windows.known_at.min(answer_at);
         account.told_until = account.told_until.max(answer_at + wait.max(SHORTEST_WAIT));
@@ -240,8 +240,8 @@ mod tests {
     #[test]
     fn a_refusal_that_was_known_is_needless() {
         let mut upstream = Upstream::new(&Load { per_minute: 0, ..load() });
-        for (at, answer_at) in [(0, 50), (49, 99), (50, 100), (60, 110)] {
-            upstream.ask(0, at, answer_at, at == 60);
+        for (at, answer_at) in [(0, 50), (49, 99), (50, 100), (51, 101)] {
+            upstream.ask(0, at, answer_at, at == 49);
         }
         assert_eq!(upstream.refusals, Refusals { windows: 1, all: 4, needless: 1, most: 4 });
     }

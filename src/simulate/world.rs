@@ -52,7 +52,6 @@ pub(super) trait Rules {
         None
     }
     fn wake(&mut self, _now: Ms, _upstream: &Upstream) {}
-    fn dbg(&self, _a: usize) -> String { String::new() }
     /// Steps of agents that were parked.
     fn woken(&mut self) -> Vec<(usize, Step)> {
         Vec::new()
@@ -150,7 +149,6 @@ impl<'a> World<'a> {
             }
             if self.any_free {
                 self.counted.slept_ms += (at - self.now) * self.asleep;
-                if at - self.now > 1000 && std::env::var("DBG").is_ok() { let free: Vec<usize> = (0..self.upstream.len()).filter(|a| self.could_serve(*a)).collect(); eprintln!("{} +{} asleep {} free {:?} {}", self.now, at-self.now, self.asleep, free, self.rules.dbg(free[0])); }
             }
             self.now = at;
             self.happen(what);
@@ -240,7 +238,6 @@ impl<'a> World<'a> {
             Step::GiveUp(told) => {
                 self.sleep(agent);
                 self.counted.turned_away += 1;
-                if std::env::var("DBG").is_ok() { eprintln!("{} agent {agent} away told {told:?} truth {:?}", self.now, (0..self.upstream.len()).map(|a| (self.upstream.room(a, self.now), self.upstream.told_until(a) as i64 - self.now as i64)).collect::<Vec<_>>()); for a in 0..self.upstream.len() { eprintln!("    {}", self.rules.dbg(a)); } }
                 let stay = told.unwrap_or(AGAIN).clamp(SECOND, LONGEST_STAY);
                 self.at(self.now + stay, What::Begin(agent));
             }

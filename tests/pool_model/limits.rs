@@ -10,7 +10,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// After so many milliseconds the one after `let_in` others may go: two at once, in the second that follows two, then
 /// four, eight, sixteen, evenly.
 fn ramp(let_in: u32) -> u64 {
-    let in_second = |second: u64| (1..=2_u64 << second).map(move |n| second * 1_000 + (n * 1_000).div_ceil(2 << second));
+    let in_second =
+        |second: u64| (1..=2_u64 << second).map(move |n| second * 1_000 + (n * 1_000).div_ceil(2 << second));
     [0, 0].into_iter().chain((0..4).flat_map(in_second)).nth(let_in as usize).unwrap_or(RAMP_END)
 }
 const RAMP_END: u64 = 4_000;

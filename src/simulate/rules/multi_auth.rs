@@ -58,14 +58,7 @@ impl Rules for MultiAuth {
         Step::Send(process.current)
     }
 
-    fn answered(
-        &mut self,
-        now: Ms,
-        asker: Asker,
-        account: usize,
-        answer: Answer,
-        upstream: &Upstream,
-    ) -> Option<Step> {
+    fn answered(&mut self, now: Ms, asker: Asker, account: usize, answer: Answer, upstream: &Upstream) -> Option<Step> {
         let Answer::Refused { wait, .. } = answer else { return None };
         let process = self.process(now, asker, upstream);
         if process.retried {

@@ -274,14 +274,7 @@ impl Rules for Plugin {
         self.select(now, asker)
     }
 
-    fn answered(
-        &mut self,
-        now: Ms,
-        asker: Asker,
-        account: usize,
-        answer: Answer,
-        upstream: &Upstream,
-    ) -> Option<Step> {
+    fn answered(&mut self, now: Ms, asker: Asker, account: usize, answer: Answer, upstream: &Upstream) -> Option<Step> {
         let process = self.process(now, asker);
         let step = match answer {
             Answer::Served => {

@@ -216,14 +216,7 @@ impl Rules for Pooled {
         }
     }
 
-    fn answered(
-        &mut self,
-        now: Ms,
-        asker: Asker,
-        account: usize,
-        answer: Answer,
-        upstream: &Upstream,
-    ) -> Option<Step> {
+    fn answered(&mut self, now: Ms, asker: Asker, account: usize, answer: Answer, upstream: &Upstream) -> Option<Step> {
         match answer {
             Answer::Served => {
                 self.learn(now, account, upstream);
@@ -257,7 +250,6 @@ impl Rules for Pooled {
         std::mem::take(&mut self.woken)
     }
 
-    fn dbg(&self, a: usize) -> String { let acc = self.pool.account(self.ids[a]).unwrap(); format!("leases {} limits {:?} waiting {} wake {:?}", acc.leases(), acc.limits(), self.waiting.len(), self.pool.waiters().map(|(_, w)| (w.since.0 - BOOT, w.deadline.0 - BOOT)).collect::<Vec<_>>()) }
     fn keeps_back(&self, _: Ms, account: usize) -> bool {
         let Some(account) = self.pool.account(self.ids[account]) else { return true };
         account.leases() >= self.pool.settings().leases.max_per_account
