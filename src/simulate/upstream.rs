@@ -140,7 +140,8 @@ impl Upstream {
             let (mut at, mut sum) = (0, 0);
             while at < end {
                 let until = account.five_hours.end(at).min(end);
-                let by_minutes = (until - at).div_ceil(MINUTE) * account.minute.quota;
+                let minutes = (until - 1 + account.minute.phase) / MINUTE - (at + account.minute.phase) / MINUTE + 1;
+                let by_minutes = minutes * account.minute.quota;
                 sum += account.five_hours.left(at).min(by_minutes);
                 at = until;
             }
@@ -253,6 +254,8 @@ mod tests {
         let left = upstream.accounts[0].five_hours.left(0);
         assert_eq!(upstream.quota_until(first), left);
         assert_eq!(upstream.quota_until(first + LONG_WINDOW), left + 7);
-        assert_eq!(upstream.quota_until(first + MINUTE), left + 3);
+        let minute = upstream.accounts[0].minute.end(first);
+        assert_eq!(upstream.quota_until(minute), left + 3);
+        assert_eq!(upstream.quota_until(minute + 1), left + 6);
     }
 }
