@@ -10,7 +10,7 @@ const STRATEGIES: [Strategy; 5] =
 /// Requests of an agent in five hours, if nobody is in its way.
 const OF_AN_AGENT: u64 = 830;
 /// Loads of the sample.
-const SAMPLE: u64 = 12;
+const SAMPLE: u64 = 10;
 
 /// Quotas of five hours: from far less than the agents ask for to more than that.
 const QUOTAS: [u64; 4] = [40, 120, 300, 600];

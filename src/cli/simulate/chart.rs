@@ -1,7 +1,7 @@
 //! Bars for a terminal: what was served over time, one line for each set of rules.
 
 use crate::cli::output::{Output, Tint};
-use crate::simulate::{Counted, Rule};
+use crate::simulate::{Counted, Load, Rule};
 
 /// From nothing to everything.
 const BARS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
@@ -11,14 +11,12 @@ const NAME: usize = 29;
 const MOST_BARS: usize = 48;
 
 /// What each part of the time served, against the most that any part did.
-pub(super) fn served(results: &[(Rule, Counted)], usable: u64, output: &Output) -> String {
+pub(super) fn served(load: &Load, results: &[(Rule, Counted)], usable: u64, output: &Output) -> String {
     let bars = MOST_BARS.min(output.width.saturating_sub(NAME + 3));
     let lines: Vec<Vec<u64>> = results.iter().map(|(_, counted)| parts(&counted.curve, bars)).collect();
     let most = lines.iter().flatten().copied().max().unwrap_or(0).max(usable.div_ceil(bars.max(1) as u64)).max(1);
-    let mut text = format!(
-        "served over time, {}\n",
-        if bars == MOST_BARS { "a bar for each half hour of a day" } else { "from left to right" }
-    );
+    let minutes = load.hours * 60 / bars.max(1) as u64;
+    let mut text = format!("served over time, a bar for each {minutes} min\n");
     for ((rule, _), line) in results.iter().zip(&lines) {
         let drawn: String = line.iter().map(|part| bar(*part, most)).collect();
         let tint = if matches!(rule, Rule::Lessor(_)) { Tint::Good } else { Tint::Warn };

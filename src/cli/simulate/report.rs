@@ -127,12 +127,13 @@ pub(super) fn text(
     }
     let Load { accounts, agents, hours, seed, per_minute, per_five_hours } = load;
     format!(
-        "{agents} agents, {accounts} accounts of {per_minute} requests a minute and {per_five_hours} in five hours, \
-         {hours} h, seed {seed}:\n{} of the {} requests of all quotas can be used.\n\n{}\n{}\n{}",
+        "{agents} agents for {hours} h, seed {seed}\n\
+         {accounts} accounts of {per_minute} requests a minute and {per_five_hours} in five hours\n\
+         {} of the {} requests of all quotas can be used\n\n{}\n{}\n{}",
         findings.usable,
         perfect.quota,
         table.render(output),
-        chart::served(results, findings.usable, output),
+        chart::served(load, results, findings.usable, output),
         output.tint(Tint::Faint, LEGEND),
     )
 }
