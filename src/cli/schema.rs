@@ -83,6 +83,7 @@ const DOCUMENTS: &[(&str, Make)] = &[
     ("service status", of::<ServiceStatus>),
     ("service stop", of::<Outcome>),
     ("service uninstall", of::<Outcome>),
+    ("simulate", of::<super::simulate::Findings>),
     ("status", of::<DaemonStatus>),
     ("stop", of::<Stopped>),
     ("token", of::<LeaseInfo<'static>>),
