@@ -17,6 +17,7 @@
 //! | folder | one job |
 //! |---|---|
 //! | `cli` | commands: parse, call the client, print for people or as JSON; the demo |
+//! | [`gateway`] | loopback HTTP for unmodified agents: lease, forward, next account before the first byte |
 //! | [`daemon`] | sockets, connections, watched processes, signals; carries out what the pool decides |
 //! | [`client`] | finds the daemon or starts one, typed calls, a lease that ends when dropped |
 //! | [`service`] | what systemd, launchd and Windows must be told to keep the daemon there, and what they answer |
@@ -54,6 +55,7 @@ pub mod config;
 pub mod credential;
 #[deny(clippy::disallowed_methods)]
 pub mod daemon;
+pub mod gateway;
 pub mod http;
 #[deny(clippy::disallowed_methods)]
 pub mod limits;

@@ -11,10 +11,11 @@ use lessor::protocol::{
     Call, CandidateInfo, Codec, ConfigState, CredentialInfo, CredentialOf, DaemonStatus, DecidedInfo, DecisionInfo,
     Decoder, DisableAccount, Empty, ErrorAccount, ErrorInfo, EventInfo, ExplainInfo, ExplainWhat, ExportAccounts,
     ExportInfo, ExportedAccount, ExportedCredential, ExportedLink, ExportedWindow, ForecastInfo, ForecastOf,
-    FromServer, HeaderList, Hello, HelloInfo, HolderInfo, ImportAccounts, ImportEntry, ImportInfo, ImportLimit,
-    ImportWindow, ImportedEntry, LeaseInfo, LeaseRef, LeaseRow, LimitInfo, LinkInfo, ListAccounts, MAGIC, Nothing,
-    ObjectText, OutlookInfo, QueueRow, RekeyInfo, ReloadInfo, Report, RequestId, RequestInfo, SecretText, ServerFrames,
-    SetAccount, Subscribe, UsageInfo, VerdictInfo, VerifyAccount, encode_call,
+    FromServer, GatewayAccess, GatewayInfo, GatewayKey, HeaderList, Hello, HelloInfo, HolderInfo, ImportAccounts,
+    ImportEntry, ImportInfo, ImportLimit, ImportWindow, ImportedEntry, LeaseInfo, LeaseRef, LeaseRow, LimitInfo,
+    LinkInfo, ListAccounts, MAGIC, Nothing, ObjectText, OutlookInfo, QueueRow, RekeyInfo, ReloadInfo, Report,
+    RequestId, RequestInfo, SecretText, ServerFrames, SetAccount, Subscribe, UsageInfo, VerdictInfo, VerifyAccount,
+    encode_call,
 };
 
 fn text(text: &str) -> Option<String> {
@@ -144,6 +145,13 @@ fn calls() -> Vec<Call> {
         Call::Forecast(ForecastOf { provider: "anthropic".into(), model: text("claude-sonnet-4-5"), count: Some(3) }),
         Call::ClearLimits(AccountRef { account: "work".into() }),
         Call::Explain(ExplainWhat { what: text("LAST"), model: text("m") }),
+        Call::RefreshAccount(AccountRef { account: "work".into() }),
+        Call::GatewayKey(GatewayKey {
+            lease: text("ls_1"),
+            agent: text("claude"),
+            label: text("agent-1"),
+            directory: text("/home/me/project"),
+        }),
         Call::Token(Box::new(Acquire { provider: "openai".into(), bind: BindTo::Pid(4711), ..Acquire::default() })),
         Call::AskUsage(AccountRef { account: "work".into() }),
         Call::VerifyAccount(VerifyAccount { account: "work".into(), confirmed: true }),
@@ -319,6 +327,7 @@ fn answers() -> Vec<(&'static str, Answer<'static>)> {
         pid: 1,
         uptime_ms: 2,
         socket: "/run/lessor.sock".into(),
+        gateway: Some(GatewayInfo { url: text("http://127.0.0.1:18080"), socket: text("/run/gateway.sock") }),
         config: ConfigState { path: "/config.toml".into(), state: "ok".into(), error: None },
         accounts: AccountTotals { total: 5, ready: 1, limited: 1, needs_login: 1, needs_verification: 1, disabled: 1 },
         leases: 3,
@@ -330,6 +339,12 @@ fn answers() -> Vec<(&'static str, Answer<'static>)> {
             label: text("agent-2"),
         }],
         warnings: vec!["a warning".into()],
+    };
+    let access = GatewayAccess {
+        key: SecretText("lk_1".into()),
+        url: text("http://127.0.0.1:18080"),
+        socket: text("/run/gateway.sock"),
+        trouble: text("the port is taken"),
     };
     let hello = HelloInfo {
         server: "lessor".into(),
@@ -354,6 +369,7 @@ fn answers() -> Vec<(&'static str, Answer<'static>)> {
         ("exported", Answer::Exported(exported())),
         ("forecast", Answer::Forecast(forecast())),
         ("explained", Answer::Explained(Box::new(explained()))),
+        ("gateway-access", Answer::GatewayAccess(access)),
         ("rekeyed", Answer::Rekeyed(RekeyInfo { key: "file".into(), place: "/h/state/key".into(), accounts: 2 })),
     ]
 }

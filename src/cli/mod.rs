@@ -3,18 +3,23 @@
 mod account;
 mod agent;
 mod ancestor;
+mod browser;
 mod classify;
 mod config;
 mod context;
 mod daemon;
 mod demo;
 mod doctor;
+mod env;
 mod events;
 mod explain;
 mod export;
 mod failure;
+mod gateway;
+mod hand_out;
 mod import;
 mod lease;
+mod login;
 mod logs;
 mod oauth;
 mod output;
@@ -26,6 +31,7 @@ mod secret;
 mod secrets;
 mod service;
 mod shell;
+mod simulate;
 mod status;
 mod table;
 mod token;
@@ -75,11 +81,18 @@ struct Global {
 enum Command {
     /// Run a command on a leased account; the lease lives as long as the command
     Run(run::Run),
+    /// Print the variables for a program on a leased account; the lease lives as long as the calling shell
+    Env(env::Env),
+    /// Look after a command that `run` became
+    #[command(hide = true)]
+    Keep(hand_out::Keep),
     /// Accounts, leases, queue and daemon at a glance
     Status,
     /// List, add, change and remove accounts
     #[command(subcommand)]
     Account(account::Account),
+    /// Log in at a provider, or renew a login: in the browser, by pasted code, or by device code
+    Login(login::Login),
     /// Change the key that everything secret is sealed with
     #[command(subcommand)]
     Secrets(secrets::Secrets),
@@ -120,11 +133,16 @@ enum Command {
     Daemon(daemon::Daemon),
     /// End the daemon
     Stop,
+    /// Where the gateway is, and a key to it
+    #[command(subcommand)]
+    Gateway(gateway::Gateway),
     /// Have systemd, launchd or Windows keep the daemon there
     #[command(subcommand)]
     Service(service::Service),
     /// Show the whole job offline, on a simulated provider
     Demo(demo::Demo),
+    /// Compare the strategies, and the rules of others, on a modelled load in virtual time
+    Simulate(simulate::Simulate),
     /// One of the demo's agents
     #[command(hide = true)]
     DemoAgent,
@@ -160,8 +178,11 @@ pub fn main() -> ExitCode {
 fn dispatch(command: Command, context: &Context) -> Result<u8, Failure> {
     match command {
         Command::Run(run) => run::run(run, context),
+        Command::Env(options) => env::env(options, context).map(|()| 0),
+        Command::Keep(options) => hand_out::keep(options, context),
         Command::Status => status::status(context).map(|()| 0),
         Command::Account(account) => account::account(account, context).map(|()| 0),
+        Command::Login(options) => login::login(options, context).map(|()| 0),
         Command::Secrets(command) => secrets::secrets(&command, context).map(|()| 0),
         Command::Import(options) => import::import(options, context),
         Command::Export(options) => export::export(&options, context).map(|()| 0),
@@ -181,8 +202,10 @@ fn dispatch(command: Command, context: &Context) -> Result<u8, Failure> {
         Command::Reload => config::reload(context),
         Command::Daemon(daemon) => daemon::daemon(&daemon, context),
         Command::Stop => daemon::stop(context).map(|()| 0),
+        Command::Gateway(gateway) => gateway::gateway(gateway, context).map(|()| 0),
         Command::Service(service) => service::service(&service, context).map(|()| 0),
         Command::Demo(options) => demo::demo(&options, context),
+        Command::Simulate(options) => simulate::simulate(&options, context).map(|()| 0),
         Command::DemoAgent => Ok(demo::work_as_agent()),
         Command::Completions(shell) => shell::completions(&shell, context).map(|()| 0),
         Command::Man => shell::man(context).map(|()| 0),

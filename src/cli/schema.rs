@@ -6,8 +6,8 @@ use clap::Args;
 use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 
 use crate::protocol::{
-    AccountInfo, DaemonStatus, DecisionInfo, Empty, EventInfo, ExplainInfo, ExportInfo, LeaseInfo, LeaseRow, RekeyInfo,
-    ReloadInfo,
+    AccountInfo, DaemonStatus, DecisionInfo, Empty, EventInfo, ExplainInfo, ExportInfo, GatewayAccess, GatewayInfo,
+    LeaseInfo, LeaseRow, RekeyInfo, ReloadInfo,
 };
 
 use super::classify::Line;
@@ -16,6 +16,7 @@ use super::context::Context;
 use super::daemon::{Pong, Stopped};
 use super::demo::Findings;
 use super::doctor::Diagnosis;
+use super::env::Variables;
 use super::failure::{Document, Failure};
 use super::import::Report;
 use super::logs::LogLine;
@@ -38,6 +39,7 @@ const DOCUMENTS: &[(&str, Make)] = &[
     ("account clear-limits", of::<AccountInfo>),
     ("account enable", of::<AccountInfo>),
     ("account list", of::<Vec<AccountInfo>>),
+    ("account refresh", of::<AccountInfo>),
     // with --all, a list
     ("account remove", of::<OneOrAll>),
     ("account set", of::<AccountInfo>),
@@ -56,16 +58,20 @@ const DOCUMENTS: &[(&str, Make)] = &[
     ("config show", of::<Shown>),
     ("config unset", of::<Change>),
     ("doctor", of::<Diagnosis>),
+    ("env", of::<Variables>),
     ("error", of::<Document<'static>>),
     ("demo", of::<Findings>),
     // each line
     ("events", of::<EventInfo>),
     ("explain", of::<ExplainInfo>),
     ("export", of::<ExportInfo>),
+    ("gateway key", of::<GatewayAccess>),
+    ("gateway url", of::<GatewayInfo>),
     ("import", of::<Report>),
     ("leases", of::<Vec<LeaseRow>>),
     // each line
     ("logs", of::<LogLine>),
+    ("login", of::<AccountInfo>),
     ("ping", of::<Pong<'static>>),
     ("release", of::<Empty>),
     ("reload", of::<ReloadInfo>),
@@ -78,6 +84,7 @@ const DOCUMENTS: &[(&str, Make)] = &[
     ("service status", of::<ServiceStatus>),
     ("service stop", of::<Outcome>),
     ("service uninstall", of::<Outcome>),
+    ("simulate", of::<super::simulate::Findings>),
     ("status", of::<DaemonStatus>),
     ("stop", of::<Stopped>),
     ("token", of::<LeaseInfo<'static>>),
@@ -142,7 +149,7 @@ mod tests {
         let mut all = Vec::new();
         names(&super::super::Cli::command(), "", &mut all);
         // these print a schema themselves, or what others read
-        let printing = ["run", "daemon", "completions", "man", "schema", "config schema", "demo-agent"];
+        let printing = ["run", "keep", "daemon", "completions", "man", "schema", "config schema", "demo-agent"];
         all.retain(|name| !printing.contains(&name.as_str()));
         for name in all {
             assert!(DOCUMENTS.iter().any(|(known, _)| *known == name), "{name}");

@@ -33,6 +33,7 @@ pub(super) fn status(context: &Context) -> Result<(), Failure> {
     }
     text.push('\n');
     text += &daemon_line(&status, leases.len() as u64, output);
+    text += &gateway_line(&status, output);
     text += &warnings(&status, output);
     output.text(&text)
 }
@@ -160,6 +161,11 @@ fn daemon_line(status: &DaemonStatus, leases: u64, output: &Output) -> String {
     output.tint(Tint::Faint, &line) + "\n"
 }
 
+fn gateway_line(status: &DaemonStatus, output: &Output) -> String {
+    let url = status.gateway.as_ref().and_then(|gateway| gateway.url.as_deref());
+    url.map_or_else(String::new, |url| output.tint(Tint::Faint, &format!("gateway {url}")) + "\n")
+}
+
 /// Last, where the eye ends; a rejected configuration is one of them.
 fn warnings(status: &DaemonStatus, output: &Output) -> String {
     let rejected = status.config.error.iter().map(|error| format!("config rejected, the old one is used: {error}"));
@@ -274,6 +280,7 @@ mod tests {
             pid: 7,
             uptime_ms: 240_000,
             socket: "/s".into(),
+            gateway: None,
             config: ConfigState { path: "/c".into(), state: "rejected".into(), error: Some("line 3: bad".into()) },
             accounts: AccountTotals::default(),
             leases: 1,

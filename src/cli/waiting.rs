@@ -83,6 +83,7 @@ mod tests {
             pid: 1,
             uptime_ms: 0,
             socket: String::new(),
+            gateway: None,
             config: ConfigState { path: String::new(), state: "ok".into(), error: None },
             accounts: AccountTotals::default(),
             leases: 0,

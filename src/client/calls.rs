@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use crate::protocol::{
     AccountInfo, AccountRef, Acquire, AddAccount, Answer, Call, CredentialInfo, CredentialOf, DaemonStatus,
     DecisionInfo, DisableAccount, ExplainInfo, ExplainWhat, ExportAccounts, ExportInfo, ForecastInfo, ForecastOf,
-    HelloInfo, ImportAccounts, ImportInfo, LeaseInfo, LeaseRef, LeaseRow, ListAccounts, Nothing, RekeyInfo, ReloadInfo,
-    Report, SetAccount, Subscribe, VerifyAccount,
+    GatewayAccess, GatewayKey, HelloInfo, ImportAccounts, ImportInfo, LeaseInfo, LeaseRef, LeaseRow, ListAccounts,
+    Nothing, RekeyInfo, ReloadInfo, Report, SetAccount, Subscribe, VerifyAccount,
 };
 
 use super::connection::{Client, greeting, unexpected};
@@ -81,6 +81,8 @@ calls! {
     clear_limits(account: AccountRef) Call::ClearLimits(account) => Answer::Account(info) => *info, AccountInfo;
     /// Why an account was chosen, and the others were not.
     explain(what: ExplainWhat) Call::Explain(what) => Answer::Explained(info) => *info, ExplainInfo;
+    /// Has a login refreshed now, and waits for it.
+    refresh_account(account: AccountRef) Call::RefreshAccount(account) => Answer::Account(info) => *info, AccountInfo;
     /// Learns now what an account has used, as far as that is allowed.
     usage(account: AccountRef) Call::AskUsage(account) => Answer::Account(info) => *info, AccountInfo;
     /// Finds out whether its owner has confirmed an account.
@@ -89,6 +91,8 @@ calls! {
     rekey() Call::Rekey(Nothing {}) => Answer::Rekeyed(info) => info, RekeyInfo;
     /// All that is known of all accounts.
     export_accounts(export: ExportAccounts) Call::ExportAccounts(export) => Answer::Exported(info) => info, ExportInfo;
+    /// Makes a key to the gateway: of a lease, or one that lasts.
+    gateway_key(of: GatewayKey) Call::GatewayKey(of) => Answer::GatewayAccess(access) => access, GatewayAccess;
 }
 
 impl Client {

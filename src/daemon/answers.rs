@@ -15,6 +15,7 @@ use crate::{provider, usage};
 
 use super::core::{Core, Daemon, Responder};
 use super::learning::Learnt;
+use super::refreshing::Need;
 use super::{clock, process};
 
 /// Appends the lease, or why it cannot be handed out.
@@ -75,6 +76,26 @@ fn lease_info<'a>(
         credential: credential.then(|| credential_info(core, account)).transpose()?,
         project_id: account.record.project_id.as_deref().map(Cow::Borrowed),
     })
+}
+
+/// The credential of a lease, once it is fresh.
+pub(super) async fn fresh_credential(
+    daemon: std::sync::Arc<Daemon>,
+    fence: Fence,
+    need: Need,
+) -> Result<Answer<'static>, ErrorInfo> {
+    let credential = daemon.fresh_credential(fence, need).await?;
+    let core = &*daemon.core();
+    let account = core.pool.lease(fence).and_then(|lease| core.pool.account(lease.account));
+    let account = account.ok_or_else(|| ErrorInfo::new("stale_lease", "this lease has ended"))?;
+    let (header, scheme) = provider::header(&account.record.provider, credential.kind);
+    Ok(Answer::Credential(CredentialInfo {
+        kind: credential.kind,
+        secret: super::importing::exposed(&credential.access),
+        expires_at: credential.expires_at.map(|at| at.0),
+        header: Cow::Borrowed(header),
+        scheme: scheme.map(Cow::Borrowed),
+    }))
 }
 
 /// What an account authenticates with.
@@ -151,7 +172,7 @@ pub(super) fn account_info(core: &Core, now: Now, account: &Account) -> AccountI
         state_reason: match (&record.standing, state) {
             (_, "disabled") => record.disabled_reason.clone(),
             (Standing::NeedsLogin(why) | Standing::NeedsVerification(why), _) => Some(why.clone()),
-            (Standing::Ready, _) => None,
+            (Standing::Ready, _) => account.renewing().map(|_| core.why_renewing(record.id)),
         },
         state_link: state_link(account, now),
         enabled: account.enabled(),
@@ -248,6 +269,7 @@ pub(super) fn state(account: &Account, now: Now) -> &'static str {
     match account.record.standing {
         Standing::NeedsLogin(_) => Why::NeedsLogin.name(),
         Standing::NeedsVerification(_) => Why::NeedsVerification.name(),
+        Standing::Ready if account.renewing().is_some() => Why::Limited.name(),
         Standing::Ready if account.limits().iter().any(|limit| !limit.until.passed(now)) => Why::Limited.name(),
         Standing::Ready => "ready",
     }
@@ -270,6 +292,8 @@ pub(super) fn status(daemon: &Daemon, core: &Core, now: Now) -> DaemonStatus {
     }
     warnings.extend(daemon.store.key_trouble());
     warnings.extend(core.configured.notes());
+    warnings.extend(super::warnings::of_refreshing(core, now));
+    warnings.extend(core.gateway.trouble.as_ref().map(|why| format!("the gateway does not serve as it should: {why}")));
     warnings.extend(super::warnings::of_links(core));
     warnings.extend(super::warnings::of_accounts(&core.configured.config, &core.pool));
     DaemonStatus {
@@ -277,6 +301,7 @@ pub(super) fn status(daemon: &Daemon, core: &Core, now: Now) -> DaemonStatus {
         pid: std::process::id(),
         uptime_ms: crate::pool::millis(clock::now().mono.since(daemon.facts.started.mono)),
         socket: daemon.facts.socket.clone(),
+        gateway: core.gateway.told(),
         config: core.configured.state(),
         accounts,
         leases: core.pool.lease_count() as u64,

@@ -32,7 +32,7 @@ pub(super) struct Caller {
 }
 
 /// What takes its time, and comes to an answer.
-trait Work: Future<Output = Result<Answer<'static>, ErrorInfo>> + Send + 'static {}
+pub(super) trait Work: Future<Output = Result<Answer<'static>, ErrorInfo>> + Send + 'static {}
 
 impl<F: Future<Output = Result<Answer<'static>, ErrorInfo>> + Send + 'static> Work for F {}
 
@@ -84,6 +84,7 @@ impl Caller {
             Call::Report(params) => self.report(daemon, id, &params, out),
             Call::Credential(params) => self.credential(daemon, id, &params, out),
             Call::Hello(params) => self.hello(id, &params, out),
+            Call::RefreshAccount(params) => self.later(id, super::refreshing::refresh_account(daemon.clone(), params)),
             Call::ListLeases(_) => {
                 let core = &*daemon.core();
                 let rows = answers::lease_rows(core, &daemon.key, clock::now());
@@ -126,6 +127,7 @@ impl Caller {
             Call::ClearLimits(params) => self.clear_limits(daemon, id, &params.account, out),
             Call::Forecast(params) => self.forecast(daemon, id, &params, out),
             Call::Explain(params) => self.explain(daemon, id, &params, out),
+            Call::GatewayKey(params) => self.gateway_key(daemon, id, params, out),
             Call::AskUsage(params) => self.later(id, super::asking::usage(daemon.clone(), params)),
             Call::VerifyAccount(params) => self.later(id, super::asking::verify(daemon.clone(), params)),
             Call::Rekey(_) => self.later(id, super::unlocking::rekey(daemon.clone())),
@@ -174,7 +176,7 @@ impl Caller {
     }
 
     /// Answered when the work is over; other calls are served meanwhile.
-    fn later(&self, id: &RequestId, work: impl Work) -> Answered {
+    pub(super) fn later(&self, id: &RequestId, work: impl Work) -> Answered {
         if !self.outbox.has_room() {
             return Err(too_many());
         }
@@ -220,6 +222,7 @@ impl Caller {
             id: id.clone(),
             outbox: self.outbox.clone(),
             wants_credential,
+            until: None,
             quiet: self.quiet,
         }
     }

@@ -10,7 +10,8 @@ use super::account_calls::find;
 use super::answers;
 use super::calls::{Answered, Caller, bad, bad_target, refused, too_many};
 use super::clock;
-use super::core::{Core, Daemon, Unsaved};
+use super::core::{Core, Daemon, Responder, Unsaved};
+use super::refreshing::{Looked, Need, Shape};
 
 /// The longest text of a request's own.
 const LONGEST_TEXT: usize = 256;
@@ -69,13 +70,15 @@ impl Caller {
             request_id: text(params.request_id),
         };
         let now = clock::now();
+        let until = now.mono.after(ask.wait.unwrap_or(core.pool.settings().limits.max_rate_limit_wait));
         let responder = Replying { caller: self, id, wants_credential: params.credential };
         if again {
             // what time ends does not serve any more
             daemon.apply_unasked(core, now, Command::Tick);
             match core.pool.held_already(now, &ask) {
                 Some((fence, true)) => {
-                    return responder.held(daemon, core, now, &Reply::Held(fence), Unsaved::new(), out);
+                    let reply = Reply::Held(fence);
+                    return responder.held(daemon, core, now, (&reply, Shape::Granted { until }), Unsaved::new(), out);
                 }
                 // the same holder goes on with another account: this one is of no use to it
                 Some((fence, false)) => daemon.apply_unasked(core, now, Command::Release(fence)),
@@ -97,10 +100,11 @@ impl Caller {
                     return Err(too_many());
                 }
                 self.outbox.begin_wait();
-                core.wait_for(waiter, self.responder(id, params.credential), now);
+                let to = self.responder(id, params.credential);
+                core.wait_for(waiter, Responder { until: Some(until), ..to }, now);
                 Ok(())
             }
-            reply => responder.held(daemon, core, now, &reply, unsaved, out),
+            reply => responder.held(daemon, core, now, (&reply, Shape::Granted { until }), unsaved, out),
         }
     }
 
@@ -150,7 +154,14 @@ impl Caller {
         let now = clock::now();
         let (reply, unsaved) = daemon.apply(core, now, Command::Renew(fence));
         let reply = refused(reply, now)?;
-        Replying { caller: self, id, wants_credential: true }.held(daemon, core, now, &reply, unsaved, out)
+        Replying { caller: self, id, wants_credential: true }.held(
+            daemon,
+            core,
+            now,
+            (&reply, Shape::Held),
+            unsaved,
+            out,
+        )
     }
 
     pub(super) fn resume(
@@ -181,29 +192,37 @@ impl Caller {
         let command = Command::Resume { ticket: Box::new(ticket), connection: self.connection, holder };
         let (reply, unsaved) = daemon.apply(core, now, command);
         let reply = refused(reply, now)?;
-        Replying { caller: self, id, wants_credential: true }.held(daemon, core, now, &reply, unsaved, out)
+        Replying { caller: self, id, wants_credential: true }.held(
+            daemon,
+            core,
+            now,
+            (&reply, Shape::Held),
+            unsaved,
+            out,
+        )
     }
 
     pub(super) fn credential(
         &self,
-        daemon: &Daemon,
+        daemon: &Arc<Daemon>,
         id: &RequestId,
         params: &CredentialOf,
         out: &mut Vec<u8>,
     ) -> Answered {
         let fence = live_fence(daemon, &LeaseRef { lease: params.lease.clone(), fence: None })?;
-        let core = &*daemon.core();
-        let stale = || ErrorInfo::new("stale_lease", "this lease has ended").hint("acquire a new one");
-        let lease = core.pool.lease(fence).ok_or_else(stale)?;
-        let account = core.pool.account(lease.account).ok_or_else(stale)?;
-        if params.force {
-            let message = format!("this version cannot renew the credential of {}", account.display_name());
-            return Err(ErrorInfo::new("credential_unavailable", message)
-                .hint("report `auth_failed` and go on with another account; add the account again to renew it"));
+        let need = if params.force { Need::Another } else { Need::HandOut };
+        let core = &mut *daemon.core();
+        match daemon.look_at(core, fence, need)? {
+            Looked::Fine(_) => {
+                let stale = || ErrorInfo::new("stale_lease", "this lease has ended").hint("acquire a new one");
+                let lease = core.pool.lease(fence).ok_or_else(stale)?;
+                let account = core.pool.account(lease.account).ok_or_else(stale)?;
+                self.codec.answer(id, &Answer::Credential(answers::credential_info(core, account)?), out);
+                Ok(())
+            }
+            Looked::None(error) => Err(error),
+            Looked::Coming(_) => self.later(id, answers::fresh_credential(daemon.clone(), fence, need)),
         }
-        let credential = answers::credential_info(core, account)?;
-        self.codec.answer(id, &Answer::Credential(credential), out);
-        Ok(())
     }
 }
 
@@ -219,14 +238,24 @@ impl Replying<'_> {
     fn held(
         &self,
         daemon: &Daemon,
-        core: &Core,
+        core: &mut Core,
         now: Now,
-        reply: &Reply,
+        (reply, shape): (&Reply, Shape),
         unsaved: Unsaved,
         out: &mut Vec<u8>,
     ) -> Answered {
         let Reply::Held(fence) = *reply else { return Ok(()) };
         let responder = self.caller.responder(self.id, self.wants_credential);
+        if self.wants_credential {
+            if daemon.waits_for_token(core, now, fence) {
+                responder.outbox.begin_wait();
+                daemon.hand_out_later(core, (fence, shape), vec![responder], unsaved);
+                return Ok(());
+            }
+            if let Some(account) = core.pool.lease(fence).map(|lease| lease.account) {
+                core.note_handed(fence, account);
+            }
+        }
         if unsaved.is_empty() {
             answers::lease(core, &daemon.key, now, fence, &responder, out);
         } else {

@@ -11,6 +11,7 @@ pub mod clock;
 mod configured;
 mod connection;
 mod core;
+mod desk;
 mod events;
 mod explaining;
 mod exporting;
@@ -25,10 +26,14 @@ pub mod log;
 #[cfg_attr(windows, path = "notify/windows.rs")]
 mod notify;
 mod outbox;
+mod passing;
 mod polling;
 mod process;
+mod refreshing;
 mod reload;
 mod reporting;
+mod runs;
+mod serving;
 mod signals;
 mod socket;
 mod start;
@@ -48,15 +53,22 @@ use crate::config::{Config, Setting, Value};
 use crate::pool::{Command, ConnectionId};
 
 pub use self::core::Daemon;
+pub use desk::{Desk, GatewayConfig, Serving, Standings, StartGateway};
 pub use events::{KINDS, REPLAY_END};
 pub use learning::{Heard, Learnt};
-pub use process::find as find_process;
+pub use passing::GatewayState;
+pub use process::{find as find_process, wait_for_end as wait_for_process, watch as watch_process};
+pub use refreshing::{Need, oauth_given};
+pub use serving::{Held, NoLease, Step, Visitor, Wanted};
 pub use socket::SocketError;
+#[cfg(unix)]
+pub use socket::{LocalStream, Socket, admit, prepare_place};
 pub use start::{Ended, Options, StartError, run};
 
 use lock::Lock;
 use outbox::Outbox;
 use signals::{Asked, Listening};
+#[cfg(windows)]
 use socket::{Socket, admit};
 
 /// The longest sleep of the timer: what a clock that stops in suspend has missed is made up for.
@@ -140,6 +152,8 @@ async fn serve(daemon: Arc<Daemon>, socket: &Socket, lock: &mut Lock, signals: &
         Why::SocketLost => tracing::error!("stopping: the socket was removed or replaced, clients cannot reach us"),
     }
     notify::stopping();
+    // the gateway lets nobody in any more either
+    daemon.stop.send_replace(true);
     timer.abort();
     // who comes now finds nothing, and does not wait in front of a closed door
     lock.withdraw();

@@ -15,6 +15,7 @@ use super::clock;
 use super::core::{Core, Daemon};
 use super::learning::Heard;
 use super::leasing::live_fence;
+use super::refreshing::Shape;
 
 /// The statuses there are.
 const STATUSES: std::ops::RangeInclusive<u16> = 100..=999;
@@ -33,6 +34,16 @@ impl Caller {
         let (learnt, unsaved) = daemon.learn_now(core, now, fence, heard);
         let learnt = learnt.map_err(|refusal| ErrorInfo::of_refusal(&refusal, now.wall))?;
         let responder = self.responder(id, true);
+        if let Some(fence) = learnt.decision.lease {
+            if daemon.waits_for_token(core, now, fence) {
+                responder.outbox.begin_wait();
+                daemon.hand_out_later(core, (fence, Shape::Decided(Box::new(learnt))), vec![responder], unsaved);
+                return Ok(());
+            }
+            if let Some(account) = core.pool.lease(fence).map(|lease| lease.account) {
+                core.note_handed(fence, account);
+            }
+        }
         if unsaved.is_empty() {
             answers::decision(core, &daemon.key, now, &learnt, &responder, out);
         } else {

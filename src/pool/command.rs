@@ -9,6 +9,7 @@ use super::error::Refusal;
 use super::id::{AccountId, ConnectionId, Fence, Process, WaiterId};
 use super::lease::{Bind, Ending, Holder, Lease};
 use super::limit::{Limit, LimitRecord, Source};
+use super::need::Need;
 use super::session::SessionRecord;
 use super::settings::Settings;
 use super::target::Target;
@@ -89,6 +90,8 @@ pub struct Finding {
     pub evidence: Option<Box<str>>,
     /// Where the user can do something about it.
     pub link: Option<Box<str>>,
+    /// The credential that was refused can be exchanged for a new one, without its owner.
+    pub renewable: bool,
 }
 
 /// A wait, as it was stated: setting the clock moves only a time of day.
@@ -105,7 +108,7 @@ impl Finding {
     #[must_use]
     pub fn reported(reason: Reason, wait: Option<Duration>) -> Self {
         let wait = wait.map(Stated::In);
-        Self { reason, scope: None, wait, source: Source::Report, evidence: None, link: None }
+        Self { reason, scope: None, wait, source: Source::Report, evidence: None, link: None, renewable: false }
     }
 
     /// What an upstream's own answer said.
@@ -114,10 +117,11 @@ impl Finding {
         Self {
             reason: verdict.reason,
             scope: Some(verdict.scope),
-            wait: verdict.wait.map(Stated::In),
+            wait: verdict.at.map(|at| Stated::At(Wall(at))).or(verdict.wait.map(Stated::In)),
             source: Source::Server,
             evidence: Some(verdict.evidence.as_str().into()),
             link: verdict.link.as_deref().map(Into::into),
+            renewable: false,
         }
     }
 }
@@ -174,6 +178,22 @@ pub enum Command {
         /// What.
         outcome: Outcome,
     },
+    /// Say what was met by a request that used the lease in its own way.
+    ReportOf {
+        /// With which lease.
+        fence: Fence,
+        /// What.
+        outcome: Outcome,
+        /// What the request needed.
+        need: Box<Need>,
+    },
+    /// Make sure that the lease's account can serve a request; else move to one that can.
+    Serve {
+        /// With which lease.
+        fence: Fence,
+        /// What the request needs.
+        need: Box<Need>,
+    },
     /// A connection has ended.
     ConnectionClosed(ConnectionId),
     /// A process has died.
@@ -207,6 +227,20 @@ pub enum Command {
     Drain,
     /// Nothing but time has passed.
     Tick,
+}
+
+impl Command {
+    /// The lease that it may move to another account.
+    #[must_use]
+    pub fn moves(&self) -> Option<Fence> {
+        match self {
+            Self::Report { fence, .. }
+            | Self::ReportOf { fence, .. }
+            | Self::Serve { fence, .. }
+            | Self::Move { fence, .. } => Some(*fence),
+            _ => None,
+        }
+    }
 }
 
 /// The answer to a command.
@@ -294,6 +328,8 @@ pub enum Effect {
     SaveUsage(AccountId),
     /// Fences up to this one are about to be used: keep that before they run out.
     ReserveFences(Fence),
+    /// Exchange this account's credential for a new one: it was refused. [`Command::SetRenewing`] tells of the end.
+    Renew(AccountId),
     /// No lease is bound to this process any more.
     Unwatch(Process),
     /// Tell whoever listens.

@@ -29,6 +29,7 @@ mod lease;
 mod limit;
 mod limits;
 mod memory;
+mod need;
 mod obstacle;
 mod queue;
 mod recovery;
@@ -63,7 +64,9 @@ pub use health::{Bucket, Health};
 pub use id::{AccountId, BadAccountId, ConnectionId, Fence, Process, WaiterId};
 pub use lease::{Bind, Ending, Holder, Lease};
 pub use limit::{Limit, LimitRecord, Source, model_key};
+pub use need::Need;
 pub use queue::{MOST_WAITERS, Waiter};
+pub use report::ask_again;
 pub use select::By;
 pub use session::SessionRecord;
 pub use settings::{
@@ -235,7 +238,9 @@ impl Pool {
             Command::Renew(fence) => self.renew(now, fence, effects),
             Command::Release(fence) => self.release(now, fence, effects),
             Command::Resume { ticket, connection, holder } => self.resume(now, *ticket, connection, holder, effects),
-            Command::Report { fence, outcome } => self.report(now, fence, &outcome, effects),
+            Command::Report { fence, outcome } => self.report(now, fence, &outcome, None, effects),
+            Command::ReportOf { fence, outcome, need } => self.report(now, fence, &outcome, Some(&*need), effects),
+            Command::Serve { fence, need } => self.serve(now, fence, &need, effects),
             Command::ConnectionClosed(connection) => self.connection_closed(now, connection, effects),
             Command::ProcessEnded(process) => self.process_ended(now, process, effects),
             Command::AddAccount(record) => self.add_account(now, *record, effects),
@@ -371,6 +376,12 @@ impl Pool {
     #[must_use]
     pub fn next_fence(&self) -> Fence {
         self.next_fence
+    }
+
+    /// Whether a fence was given out before this run.
+    #[must_use]
+    pub fn is_from_before(&self, fence: Fence) -> bool {
+        fence < self.first_fence
     }
 
     /// Whether grants wait for holders to come back after an unclean restart.

@@ -1,17 +1,34 @@
-//! Accounts whose tokens are being renewed, and the holders that got one too early.
+//! Accounts whose tokens are being renewed: because they end, or were refused; and the holders that got one too early.
 
 use std::time::Duration;
 
+use crate::limits::Reason;
+
 use super::Pool;
 use super::account::Renewing;
-use super::command::{Ask, Effect, Event, Reply};
+use super::command::{Ask, Effect, Event, Finding, Reply};
 use super::error::Refusal;
 use super::id::{AccountId, Fence};
 use super::lease::Ending;
 use super::report::ask_again;
 use super::time::Now;
 
+/// When a holder without another account looks again.
+pub(super) const LOOK_AGAIN: Duration = Duration::from_secs(2);
+
 impl Pool {
+    /// Whether the refused credential is exchanged, instead of the account's owner being asked.
+    pub(super) fn is_renewed(&self, slot: usize, finding: &Finding) -> bool {
+        finding.reason == Reason::AuthFailed && (finding.renewable || self.accounts[slot].renewing.is_some())
+    }
+
+    /// Lets the account rest, and has its credential exchanged; nothing is known against the login.
+    pub(super) fn ask_for_renewal(&mut self, id: AccountId, effects: &mut Vec<Effect>) -> Result<(), Refusal> {
+        self.set_renewing(id, Some(Renewing { until: None }), effects)?;
+        effects.push(Effect::Renew(id));
+        Ok(())
+    }
+
     pub(super) fn set_renewing(
         &mut self,
         id: AccountId,

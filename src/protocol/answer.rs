@@ -46,6 +46,8 @@ pub enum Answer<'a> {
     Forecast(ForecastInfo),
     /// To `explain`.
     Explained(Box<ExplainInfo>),
+    /// To `gateway.key`.
+    GatewayAccess(GatewayAccess),
     /// What became of the key.
     Rekeyed(RekeyInfo),
 }
@@ -432,6 +434,8 @@ pub struct DaemonStatus {
     pub uptime_ms: u64,
     /// Where it listens.
     pub socket: String,
+    /// Where the gateway listens; none while it does not.
+    pub gateway: Option<GatewayInfo>,
     /// Where its configuration is, and how it stands.
     pub config: ConfigState,
     /// How many accounts there are, by state.
@@ -442,6 +446,28 @@ pub struct DaemonStatus {
     pub queue: Vec<QueueRow>,
     /// What the user should know.
     pub warnings: Vec<String>,
+}
+
+/// Where the gateway listens.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+pub struct GatewayInfo {
+    /// `http://HOST:PORT`; a provider's name follows, then what its own URL would have.
+    pub url: Option<String>,
+    /// The Unix socket, where no key is needed.
+    pub socket: Option<String>,
+}
+
+/// A key to the gateway, and where that is.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct GatewayAccess {
+    /// The key; it goes wherever the client puts its API key.
+    pub key: SecretText<'static>,
+    /// `http://HOST:PORT`; a provider's name follows, then what its own URL would have.
+    pub url: Option<String>,
+    /// The Unix socket, where no key is needed.
+    pub socket: Option<String>,
+    /// Why it does not listen everywhere it should.
+    pub trouble: Option<String>,
 }
 
 /// How the configuration stands.

@@ -90,6 +90,10 @@ methods! {
     ClearLimits(AccountRef) = "account.clear_limits";
     /// Why an account was chosen, and the others were not.
     Explain(ExplainWhat) = "explain";
+    /// A new token for a login, now.
+    RefreshAccount(AccountRef) = "account.refresh";
+    /// A key to the gateway.
+    GatewayKey(GatewayKey) = "gateway.key";
     /// Lease an account, or have again the lease that the same process holds for the same purpose.
     Token(Box<Acquire>) = "lease.token";
     /// Learn now what an account has used, as far as its provider lets itself be asked.
@@ -434,6 +438,21 @@ pub struct ImportWindow {
 pub struct ExportAccounts {
     /// With keys and tokens, refresh tokens among them.
     pub secrets: bool,
+}
+
+/// `gateway.key`
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GatewayKey {
+    /// The lease it carries: requests with it are served by the lease's account, and it dies with the lease. Without
+    /// one it is a key that lasts, for clients that `run` does not start.
+    pub lease: Option<String>,
+    /// Of a key that lasts: the agent's name, for the `use` policy.
+    pub agent: Option<String>,
+    /// Of a key that lasts: a name for people.
+    pub label: Option<String>,
+    /// Of a lease's key: where its holder works, for the account of what was used.
+    pub directory: Option<String>,
 }
 
 /// An account by id, unique prefix of an id, email or label.

@@ -141,6 +141,7 @@ pub(super) fn answer(id: &RequestId, answer: &Answer<'_>, out: &mut Vec<u8>) {
         Answer::Exported(result) => value(result, out),
         Answer::Forecast(result) => value(result, out),
         Answer::Explained(result) => value(result, out),
+        Answer::GatewayAccess(result) => value(result, out),
         Answer::Rekeyed(result) => value(result, out),
     }
     out.extend_from_slice(b"}\n");

@@ -81,6 +81,14 @@ pub(super) fn meta<T: FromSql>(database: &Connection, name: &str) -> rusqlite::R
     database.query_row("SELECT value FROM meta WHERE name = ?1", [name], |row| row.get(0))
 }
 
+/// The port that the gateway has chosen, if it has.
+pub(super) fn gateway_port(database: &Connection) -> rusqlite::Result<Option<u16>> {
+    match meta(database, "gateway_port") {
+        Err(rusqlite::Error::QueryReturnedNoRows) => Ok(None),
+        port => port.map(Some),
+    }
+}
+
 /// The first fence that was never granted.
 pub(super) fn next_fence(database: &Connection) -> rusqlite::Result<Fence> {
     let reserved: i64 = meta(database, "next_fence")?;

@@ -48,6 +48,8 @@ pub enum Write {
     ReserveFences(Fence),
     /// Keep where an account's login is kept by another tool, or forget it; fsynced.
     SaveLink(AccountId, Option<Link>),
+    /// The port that the gateway has chosen.
+    GatewayPort(u16),
     /// When accounts were last leased.
     LastUsed(Vec<(AccountId, Wall)>),
 }
@@ -119,6 +121,9 @@ impl Write {
                 "INSERT OR REPLACE INTO link (account, tool, path, item, mode) VALUES (?1, ?2, ?3, ?4, ?5)",
                 params![id.to_string(), link.tool, link.path, link.item, link.mode.name()],
             ),
+            Self::GatewayPort(port) => {
+                run(database, "INSERT OR REPLACE INTO meta (name, value) VALUES ('gateway_port', ?1)", params![port])
+            }
             Self::LastUsed(times) => times.iter().try_for_each(|(id, at)| {
                 run(
                     database,

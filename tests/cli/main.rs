@@ -6,6 +6,8 @@ mod client;
 mod config;
 mod daemon;
 #[cfg(unix)]
+mod env;
+#[cfg(unix)]
 mod import;
 mod lease;
 #[cfg(unix)]

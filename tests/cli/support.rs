@@ -123,3 +123,12 @@ fn exit_code(status: std::process::ExitStatus) -> i32 {
     }
     status.code().unwrap_or(-1)
 }
+
+/// Waits until it is so.
+pub fn eventually(what: &str, is_so: impl Fn() -> bool) {
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while !is_so() {
+        assert!(std::time::Instant::now() < deadline, "not in time: {what}");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+}

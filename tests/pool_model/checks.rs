@@ -78,7 +78,7 @@ impl World {
                     self.store.mark = mark;
                 }
                 Effect::Unwatch(process) => self.unwatched.push(process),
-                Effect::Emit(_) => {}
+                Effect::Renew(_) | Effect::Emit(_) => {}
             }
         }
         if let (Command::Report { outcome, .. }, Ok(Reply::Decision(decision))) = (command, reply) {

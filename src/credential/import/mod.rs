@@ -15,7 +15,7 @@ pub mod environment;
 mod fields;
 mod format;
 mod gemini_cli;
-mod jwt;
+pub(in crate::credential) mod jwt;
 mod keychain;
 mod opencode;
 pub mod own;
@@ -76,6 +76,8 @@ pub struct Problem {
     pub place: String,
     /// What is wrong; quotes nothing that could be a secret.
     pub message: String,
+    /// Whether something is damaged; else it is whole, and of no use to lessor.
+    pub broken: bool,
 }
 
 /// Why nothing at all was read of a file.
@@ -105,6 +107,12 @@ pub fn read(content: &Content<'_>) -> Result<(Format, Reading), Unreadable> {
         wipe(beside);
     }
     read.ok_or(Unreadable::Unknown)
+}
+
+/// The plan by the name that `ChatGPT` has for it.
+#[must_use]
+pub fn account_tier(plan: &str) -> crate::pool::Tier {
+    codex::tier(Some(plan))
 }
 
 /// A file's JSON.
