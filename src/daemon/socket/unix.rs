@@ -190,7 +190,7 @@ fn clear_the_dead(path: &Path) -> Result<(), SocketError> {
 }
 
 /// Lets in the owner only; answers the process at the other end, where the system tells.
-#[expect(clippy::option_option, reason = "not let in, or let in and not known")]
+#[allow(clippy::option_option, reason = "not let in, or let in and not known")]
 pub fn admit(stream: &Stream) -> Option<Option<u32>> {
     let credentials = match stream.peer_creds() {
         Ok(credentials) => credentials,
