@@ -168,7 +168,9 @@ mod tests {
         let row =
             |(name, value): &(&str, &str)| (name.parse::<HeaderName>().unwrap(), HeaderValue::from_str(value).unwrap());
         let mut headers = HeaderMap::new();
-        rows.iter().map(row).for_each(|(name, value)| drop(headers.append(name, value)));
+        for (name, value) in rows.iter().map(row) {
+            headers.append(name, value);
+        }
         headers
     }
 
