@@ -39,6 +39,7 @@ const DOCUMENTS: &[(&str, Make)] = &[
     ("account clear-limits", of::<AccountInfo>),
     ("account enable", of::<AccountInfo>),
     ("account list", of::<Vec<AccountInfo>>),
+    ("account refresh", of::<AccountInfo>),
     // with --all, a list
     ("account remove", of::<OneOrAll>),
     ("account set", of::<AccountInfo>),
@@ -70,6 +71,7 @@ const DOCUMENTS: &[(&str, Make)] = &[
     ("leases", of::<Vec<LeaseRow>>),
     // each line
     ("logs", of::<LogLine>),
+    ("login", of::<AccountInfo>),
     ("ping", of::<Pong<'static>>),
     ("release", of::<Empty>),
     ("reload", of::<ReloadInfo>),
@@ -81,6 +83,7 @@ const DOCUMENTS: &[(&str, Make)] = &[
     ("service status", of::<ServiceStatus>),
     ("service stop", of::<Outcome>),
     ("service uninstall", of::<Outcome>),
+    ("simulate", of::<super::simulate::Findings>),
     ("status", of::<DaemonStatus>),
     ("stop", of::<Stopped>),
     ("token", of::<LeaseInfo<'static>>),

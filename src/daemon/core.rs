@@ -316,7 +316,11 @@ impl Daemon {
                 Effect::DeleteAccount(id) => {
                     core.credentials.remove(&id);
                     core.tokens.forget(id);
-                    core.links.remove(&id);
+                    if core.links.remove(&id).is_some()
+                        && let Some(follow) = self.follow.get()
+                    {
+                        follow.relinked();
+                    }
                     core.link_troubles.remove(&id);
                     core.refreshing.account_gone(id);
                     core.gathered.forget(id);
