@@ -30,6 +30,7 @@ mod schema;
 mod secret;
 mod service;
 mod shell;
+mod simulate;
 mod status;
 mod table;
 mod token;
@@ -136,6 +137,8 @@ enum Command {
     Service(service::Service),
     /// Show the whole job offline, on a simulated provider
     Demo(demo::Demo),
+    /// Compare the strategies, and the rules of others, on a modelled load in virtual time
+    Simulate(simulate::Simulate),
     /// One of the demo's agents
     #[command(hide = true)]
     DemoAgent,
@@ -197,6 +200,7 @@ fn dispatch(command: Command, context: &Context) -> Result<u8, Failure> {
         Command::Gateway(gateway) => gateway::gateway(gateway, context).map(|()| 0),
         Command::Service(service) => service::service(&service, context).map(|()| 0),
         Command::Demo(options) => demo::demo(&options, context),
+        Command::Simulate(options) => simulate::simulate(&options, context).map(|()| 0),
         Command::DemoAgent => Ok(demo::work_as_agent()),
         Command::Completions(shell) => shell::completions(&shell, context).map(|()| 0),
         Command::Man => shell::man(context).map(|()| 0),

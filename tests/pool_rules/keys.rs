@@ -17,7 +17,8 @@ type Scene = fn(&mut Desk) -> String;
 type Row = (&'static str, &'static str, [&'static str; 2], Scene);
 
 /// Beginnings of active keys that the pool knows nothing of; `tests/daemon` and `tests/gateway` play theirs.
-const ELSEWHERE: [&str; 5] = ["daemon.log", "daemon.idle_exit", "quota.poll", "refresh.", "providers."];
+const ELSEWHERE: [&str; 7] =
+    ["daemon.log", "daemon.idle_exit", "gateway.", "limits.max_attempts", "providers.", "quota.poll", "refresh."];
 
 #[test]
 fn every_active_key_changes_what_happens() {

@@ -36,10 +36,10 @@ pub(super) enum Account {
     Disable(Disable),
     /// Change it
     Set(set::Set),
-    /// Get a new token for its login, now
-    Refresh(Which),
     /// Forget its limits: it is tried again at once
     ClearLimits(Which),
+    /// Get a new token for its login, now
+    Refresh(Which),
     /// Show how much of its quota is used; of all accounts, if none is named
     Usage(usage::Of),
     /// Have it serve again, once you have confirmed it with its provider
@@ -117,13 +117,13 @@ pub(super) fn account(command: Account, context: &Context) -> Result<(), Failure
             done(&info, "disabled", context)
         }
         Account::Set(options) => set::set(options, context),
-        Account::Refresh(Which { account }) => {
-            let info = context.connect()?.refresh_account(AccountRef { account })?;
-            done(&info, "refreshed", context)
-        }
         Account::ClearLimits(Which { account }) => {
             let info = context.connect()?.clear_limits(AccountRef { account })?;
             done(&info, "cleared the limits of", context)
+        }
+        Account::Refresh(Which { account }) => {
+            let info = context.connect()?.refresh_account(AccountRef { account })?;
+            done(&info, "refreshed", context)
         }
         Account::Usage(of) => usage::usage(of, context),
         Account::Verify(options) => verify::verify(options, context),
