@@ -147,7 +147,7 @@ mod tests {
         let mut all = Vec::new();
         names(&super::super::Cli::command(), "", &mut all);
         // these print a schema themselves, or what others read
-        let printing = ["run", "daemon", "completions", "man", "schema", "config schema", "demo-agent"];
+        let printing = ["run", "keep", "daemon", "completions", "man", "schema", "config schema", "demo-agent"];
         all.retain(|name| !printing.contains(&name.as_str()));
         for name in all {
             assert!(DOCUMENTS.iter().any(|(known, _)| *known == name), "{name}");

@@ -103,7 +103,7 @@ pub static KEYS: &[Key] = &[
     on("limits.reset_after", upto(MONTH), "2m", "the retry counter forgets after so long without a failure", |c, _, v| c.pool.limits.reset_after.put(v)),
     on("limits.quota_failure_ttl", upto(MONTH), "1h", "the quota ladder forgets so long after the last limit's end", |c, _, v| c.pool.limits.quota_failure_ttl.put(v)),
     on("limits.retry_delay", upto(DAY), "1s", "first retry on the same account, when not switching", |c, _, v| c.pool.limits.retry_delay.put(v)),
-    off("limits.max_attempts", Integer(1, 100), "3", "gateway: attempts at service, request and network failures", |c, _, v| c.limits.max_attempts.put(v)),
+    on("limits.max_attempts", Integer(1, 100), "3", "gateway: attempts at service, request and network failures", |c, _, v| c.limits.max_attempts.put(v)),
 
     on("quota.primary", OneOf(&["antigravity", "gemini-cli"]), "antigravity", "Gemini pool to start on", |c, _, v| c.pool.quota.primary.put(v)),
     on("quota.fallback", OneOf(&["off", "accounts-first", "same-account-first"]), "off", "whether and how the other Gemini pool is tried", |c, _, v| c.pool.quota.fallback.put(v)),
@@ -126,9 +126,11 @@ pub static KEYS: &[Key] = &[
 
     off("secrets.key", OneOf(&["file", "keyring"]), "file", "where the key that seals secrets is", |c, _, v| c.secrets.key.put(v)),
 
-    named("providers.*.base_url", Url, false, "where API keys are served", |c, n, v| provider(c, n).base_url.put(v)),
+    named("providers.*.base_url", Url, true, "where API keys are served", |c, n, v| provider(c, n).base_url.put(v)),
     named("providers.*.usage_url", Url, true, "where usage is asked for", |c, n, v| provider(c, n).usage_url.put(v)),
-    named("providers.*.oauth.base_url", Url, false, "where OAuth credentials are served, if elsewhere", |c, n, v| provider(c, n).oauth.base_url.put(v)),
+    named("providers.*.proxy", Url, true, "the proxy it is reached by; without one, the proxy variables of the environment count", |c, n, v| provider(c, n).proxy.put(v)),
+    named("providers.*.ca_file", Text, true, "a PEM file with certificates to trust besides those of the system", |c, n, v| provider(c, n).ca_file.put(v)),
+    named("providers.*.oauth.base_url", Url, true, "where OAuth credentials are served, if elsewhere", |c, n, v| provider(c, n).oauth.base_url.put(v)),
     named("providers.*.oauth.issuer", Url, true, "OpenID discovery fills the URLs below", |c, n, v| provider(c, n).oauth.issuer.put(v)),
     named("providers.*.oauth.authorize_url", Url, true, "where users log in", |c, n, v| provider(c, n).oauth.authorize_url.put(v)),
     named("providers.*.oauth.token_url", Url, true, "where tokens come from", |c, n, v| provider(c, n).oauth.token_url.put(v)),

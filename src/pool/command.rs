@@ -234,7 +234,10 @@ impl Command {
     #[must_use]
     pub fn moves(&self) -> Option<Fence> {
         match self {
-            Self::Report { fence, .. } | Self::ReportOf { fence, .. } | Self::Serve { fence, .. } => Some(*fence),
+            Self::Report { fence, .. }
+            | Self::ReportOf { fence, .. }
+            | Self::Serve { fence, .. }
+            | Self::Move { fence, .. } => Some(*fence),
             _ => None,
         }
     }
