@@ -162,7 +162,9 @@ fn a_lease_survives_a_reload() {
     std::fs::write(here.home().join(".config/lessor/config.toml"), "[leases]\nper_account = 7\n").unwrap();
     here.systemctl(&["reload", "lessor.service"]);
     // systemd has waited until it had read it
-    assert_eq!(client.call("config.get", json!({ "key": "leases.per_account" }))["value"], 7);
+    let settings = client.call("config.get", json!({}))["settings"].clone();
+    let per_account = settings.as_array().unwrap().iter().find(|setting| setting["key"] == "leases.per_account");
+    assert_eq!(per_account.unwrap()["value"], 7);
     wait_until("it serves again", || here.property("ActiveState") == "active");
     assert_eq!(client.call("lease.list", json!({}))[0]["fence"], lease["fence"]);
     assert_eq!(client.pid(), pid);
