@@ -1,11 +1,12 @@
 //! What stands in an account's way, and how a request is told.
 
+use crate::limits::SHORTEST_HINT;
+
 use super::Pool;
 use super::account::{Account, CredentialKind, Standing};
 use super::command::Ask;
 use super::error::{Kind, Obstacle, Refusal, Why};
 use super::hot::most_of;
-use super::limits::SHORTEST_WAIT;
 use super::select::Choice;
 use super::settings::Overflow;
 use super::target::{Lane, Lanes};
@@ -119,7 +120,7 @@ impl Pool {
             busy |= why == Why::Busy;
             // a probe may come back at any moment, long before the next limit ends
             let probed = why == Why::Limited && until.is_none() && self.is_probed(slot);
-            let known = if probed { Some(now.wall.after(SHORTEST_WAIT)) } else { until };
+            let known = if probed { Some(now.wall.after(SHORTEST_HINT)) } else { until };
             retry_at = [retry_at, known].into_iter().flatten().min();
             if accounts.len() < MOST_OBSTACLES {
                 accounts.push(Obstacle { account: self.accounts[slot].record.id, why, until });
