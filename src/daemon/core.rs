@@ -222,7 +222,9 @@ impl Daemon {
     pub(super) fn begin(self: &Arc<Self>, mut effects: Vec<Effect>, bound: &[Process]) {
         let _only_begun_once = self.itself.set(Arc::downgrade(self));
         let core = &mut *self.core();
-        self.settle_logins(core, clock::now());
+        let now = clock::now();
+        self.settle_logins(core, now);
+        core.take_up_refreshes(now);
         for process in bound {
             match core.watchers.watch(self, process.pid) {
                 Ok(Some(found)) if found.process == *process => core.watchers.bind(process.pid),
