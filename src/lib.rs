@@ -37,6 +37,7 @@
 //! # Where to begin
 //!
 //! - How an account is chosen: `pool/select.rs`, then `pool/strategy.rs`.
+//! - What an upstream's answer comes to: `limits/judge.rs`, then `daemon/learning.rs`, then `pool/report.rs`.
 //! - What ends a lease: `pool/grant.rs`; who tells the pool: `daemon/watchers.rs`, `daemon/connection.rs`.
 //! - What must be on disk before an answer goes out: `daemon/core.rs` (`deliver`), `daemon/adding.rs`.
 //! - What must always hold: `pool/check.rs`, called after every step by `tests/pool_model.rs`.
