@@ -18,11 +18,16 @@ struct Login {
 
 impl Login {
     fn start(home: &Home, args: &[&str]) -> Self {
+        Self::start_with(home, args, &[])
+    }
+
+    fn start_with(home: &Home, args: &[&str], variables: &[(&str, &str)]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_lessor"));
         for name in ["LESSOR_CONFIG", "LESSOR_SOCKET", "LESSOR_LOG", "BROWSER", "DISPLAY", "WAYLAND_DISPLAY"] {
             command.env_remove(name);
         }
         command.args(["login", "mine", "--json"]).args(args).env("LESSOR_HOME", home.path());
+        command.envs(variables.iter().copied());
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let said = BufReader::new(child.stderr.take().unwrap());
@@ -131,6 +136,36 @@ fn by_device_code() {
     wait_until("it has asked in vain", || server.polls() > 0);
     server.finish_device();
     assert_eq!(login.end().unwrap()["email"], "device@example.org");
+}
+
+#[test]
+fn each_address_the_scopes_the_port_and_the_secret_can_be_given() {
+    let server = OauthServer::start();
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let url = &server.url;
+    let config = format!(
+        "[providers.mine.oauth]\nauthorize_url = \"{url}/authorize\"\ntoken_url = \"{url}/token\"\n\
+         device_url = \"{url}/device\"\nclient_id = \"test-client\"\nclient_secret_env = \"LESSOR_TEST_SECRET\"\n\
+         scopes = [\"one\", \"two\"]\nredirect_port = {free}\n"
+    );
+    let mut home = Home::new(&config);
+    home.start();
+    // without the secret nobody is asked
+    let mut login = Login::start(&home, &[]);
+    let back = get(&login.word("http")).1.unwrap();
+    get(&back);
+    assert!(login.end().unwrap_err().contains("LESSOR_TEST_SECRET"));
+    assert_eq!(server.requests(), 0);
+    let mut login = Login::start_with(&home, &[], &[("LESSOR_TEST_SECRET", "secret-canary")]);
+    let back = get(&login.word("http")).1.unwrap();
+    assert!(back.starts_with(&format!("http://127.0.0.1:{free}/callback?")), "{back}");
+    get(&back);
+    login.end().unwrap();
+    assert_eq!((server.asked("scope").as_str(), server.form("client_secret").as_str()), ("one two", "secret-canary"));
+    let mut login = Login::start_with(&home, &["--device"], &[("LESSOR_TEST_SECRET", "secret-canary")]);
+    login.word("WDJB");
+    server.finish_device();
+    login.end().unwrap();
 }
 
 #[test]

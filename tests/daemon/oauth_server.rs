@@ -51,6 +51,9 @@ struct State {
     /// How often a device code has been asked for, and whether the user is done.
     polls: usize,
     device_done: bool,
+    /// What the last login was asked with, and the last request for tokens.
+    asked: HashMap<String, String>,
+    form: HashMap<String, String>,
 }
 
 /// The server.
@@ -110,10 +113,6 @@ impl OauthServer {
         self.state().always = how;
     }
 
-    pub fn life(&self, seconds: u64) {
-        self.state().life = seconds;
-    }
-
     pub fn revoke(&self, who: &str) {
         self.state().revoked.insert(who.to_owned());
     }
@@ -146,6 +145,16 @@ impl OauthServer {
 
     pub fn polls(&self) -> usize {
         self.state().polls
+    }
+
+    /// What the last login was asked with.
+    pub fn asked(&self, name: &str) -> String {
+        self.state().asked[name].clone()
+    }
+
+    /// What tokens were last asked for with.
+    pub fn form(&self, name: &str) -> String {
+        self.state().form[name].clone()
     }
 
     pub fn finish_device(&self) {
@@ -203,6 +212,7 @@ impl OauthServer {
             url::form_urlencoded::parse(target.split_once('?').unwrap().1.as_bytes()).into_owned().collect();
         assert_eq!((query["response_type"].as_str(), query["code_challenge_method"].as_str()), ("code", "S256"));
         assert_eq!(query["client_id"], "test-client");
+        self.state().asked.clone_from(&query);
         let code = format!("code-{}", self.state().codes.len());
         let kept = (query["code_challenge"].clone(), query["redirect_uri"].clone());
         self.state().codes.insert(code.clone(), kept);
@@ -211,6 +221,7 @@ impl OauthServer {
 
     fn token(&self, body: &str) -> Option<(u16, String, Value)> {
         let form: HashMap<String, String> = url::form_urlencoded::parse(body.as_bytes()).into_owned().collect();
+        self.state().form.clone_from(&form);
         let refuse = |error: &str| Some((400, String::new(), json!({ "error": error })));
         let fail = {
             let state = &mut *self.state();
