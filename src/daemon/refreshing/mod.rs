@@ -23,6 +23,7 @@ use crate::credential::{Credential, Link, LinkMode};
 use crate::pool::{AccountChange, AccountId, Command, CredentialKind, Fence, Mono, Now, Standing, Wall, millis};
 use crate::protocol::ErrorInfo;
 
+use super::adding::standing;
 use super::clock;
 use super::core::{CREDENTIAL_ENDED, Core, Daemon};
 
@@ -178,6 +179,15 @@ impl Core {
             LinkMode::TakeOver => true,
             LinkMode::Share => link.tool == Tool::ClaudeCode.name() && !link.path.starts_with(KEYCHAIN),
         }
+    }
+
+    /// How an account begins with this credential: one that has ended is renewed before anybody gets it, if it can be.
+    pub(super) fn first_standing(&self, provider: &str, credential: &Credential) -> Standing {
+        let is_login = credential.kind == CredentialKind::Oauth && credential.refresh.is_some();
+        if is_login && settings::of(&self.configured.config, provider).is_ok() {
+            return Standing::Ready;
+        }
+        standing(credential)
     }
 
     /// Why a login that could be refreshed is not.
