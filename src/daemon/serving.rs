@@ -22,6 +22,9 @@ use super::refreshing::Need;
 /// Connections of the gateway are counted from here: those of the socket never come so far.
 const FIRST_CONNECTION: u64 = 1 << 62;
 
+/// What stands for the key of who came without one.
+const NO_KEY: u64 = 0;
+
 /// Who asks, by the key that came with the request.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Visitor {
@@ -155,7 +158,7 @@ impl Desk {
     /// One that needs no key: it came by the user's own socket.
     #[must_use]
     pub fn local_visitor(&self) -> Visitor {
-        Visitor { run: None, id: 0, agent: None, label: None, directory: None }
+        Visitor { run: None, id: NO_KEY, agent: None, label: None, directory: None }
     }
 
     /// The id of the gateway's `number`th connection.
@@ -315,7 +318,7 @@ impl Desk {
                 bind: Bind::Connection(wanted.connection),
                 holder: Holder::default(),
                 ttl: None,
-                session: Some(session(visitor, wanted)),
+                session: session(visitor, wanted),
                 label: visitor.label.clone(),
                 agent: visitor.agent.clone(),
                 account: None,
@@ -413,12 +416,11 @@ impl Desk {
     }
 }
 
-/// What a request's conversation is called: as the client says, or else all of its key are one.
-fn session(visitor: &Visitor, wanted: &Wanted<'_>) -> Box<str> {
-    match wanted.session {
-        Some(session) => session.into(),
-        None => format!("key:{:x}", visitor.id).into(),
-    }
+/// What a request's conversation is called: as the client says, or else all of its key are one; without a key nothing
+/// tells one client from another.
+fn session(visitor: &Visitor, wanted: &Wanted<'_>) -> Option<Box<str>> {
+    let of_key = || (visitor.id != NO_KEY).then(|| format!("key:{:x}", visitor.id).into());
+    wanted.session.map(Into::into).or_else(of_key)
 }
 
 impl Core {
