@@ -370,12 +370,17 @@ impl Desk {
     /// # Errors
     /// When its lease has ended meanwhile, by another request or its holder: nothing is learnt.
     pub async fn learn(&self, held: Box<Held>, heard: Heard<'_>) -> Result<(Learnt, Box<Held>), NoLease> {
+        let reading = heard.read(&held.need.target.provider, clock::now().wall);
         let (learnt, unsaved) = {
             let core = &mut *self.daemon.core();
-            self.daemon.learn_of(core, clock::now(), held.lease.fence, heard, Some(&held.need))
+            self.daemon.learn(core, clock::now(), (held.lease.fence, Some(&held.need)), heard, reading)
         };
         let learnt = learnt.map_err(|refusal| NoLease::Refused(Box::new(refusal)))?;
-        let Some(fence) = learnt.decision.lease else { return Ok((learnt, held)) };
+        let Some(fence) = learnt.decision.lease else {
+            // nothing is handed out that would have to wait for it
+            unsaved.into_iter().for_each(|write| self.daemon.store.write(write, None));
+            return Ok((learnt, held));
+        };
         let mut held = held;
         let for_request = std::mem::replace(&mut held.lease.for_request, false);
         let lease = OwnLease { desk: self.clone(), fence, for_request };
@@ -386,8 +391,10 @@ impl Desk {
 
     /// The same for what is learnt when nothing can be done any more: of a stream that had begun.
     pub fn learn_late(&self, held: &Held, heard: Heard<'_>) {
+        let reading = heard.read(&held.need.target.provider, clock::now().wall);
         let core = &mut *self.daemon.core();
-        let (learnt, unsaved) = self.daemon.learn_of(core, clock::now(), held.lease.fence, heard, Some(&held.need));
+        let which = (held.lease.fence, Some(&held.need));
+        let (learnt, unsaved) = self.daemon.learn(core, clock::now(), which, heard, reading);
         if let Err(refusal) = learnt {
             tracing::debug!("what a stream told came too late: {}", refusal.message);
         }
