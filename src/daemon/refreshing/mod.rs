@@ -175,7 +175,12 @@ impl Core {
         if self.links.get(&id).is_some_and(|link| link.mode == LinkMode::Link) {
             return None;
         }
-        let missing = settings::of(&self.configured.config, &account.record.provider).err()?;
+        self.lacks_client(&account.record.provider)
+    }
+
+    /// What is missing for logins of a provider to be refreshed, and how to set it.
+    pub(super) fn lacks_client(&self, provider: &str) -> Option<String> {
+        let missing = settings::of(&self.configured.config, provider).err()?;
         Some(format!("{missing}: {}", missing.remedy()))
     }
 
