@@ -211,6 +211,12 @@ impl Core {
         held.into_iter().for_each(|(fence, id)| self.note_handed(fence, id));
     }
 
+    /// What is missing for logins of a provider to be refreshed, and how to set it.
+    pub(super) fn lacks_client(&self, provider: &str) -> Option<String> {
+        let missing = settings::of(&self.configured.config, provider).err()?;
+        Some(format!("{missing}: {}", missing.remedy()))
+    }
+
     /// Why nothing is granted on an account whose token has to be renewed first.
     pub(super) fn why_renewing(&self, id: AccountId) -> String {
         match self.refreshing.plan.trouble(id) {
