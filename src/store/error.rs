@@ -120,7 +120,7 @@ pub enum StoreError {
     #[error(
         "all is sealed with a new key, but that is not in its final place yet, and the next start puts it there: {0}"
     )]
-    HalfRekeyed(Box<StoreError>),
+    HalfRekeyed(Box<Self>),
     /// The database could not be sealed anew.
     #[error("nothing was changed: {0}")]
     NotResealed(WriteError),
