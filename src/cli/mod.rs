@@ -3,6 +3,7 @@
 mod account;
 mod agent;
 mod ancestor;
+mod browser;
 mod classify;
 mod config;
 mod context;
@@ -18,6 +19,7 @@ mod gateway;
 mod hand_out;
 mod import;
 mod lease;
+mod login;
 mod logs;
 mod oauth;
 mod output;
@@ -26,8 +28,10 @@ mod report;
 mod run;
 mod schema;
 mod secret;
+mod secrets;
 mod service;
 mod shell;
+mod simulate;
 mod status;
 mod table;
 mod token;
@@ -87,6 +91,11 @@ enum Command {
     /// List, add, change and remove accounts
     #[command(subcommand)]
     Account(account::Account),
+    /// Log in at a provider, or renew a login: in the browser, by pasted code, or by device code
+    Login(login::Login),
+    /// Change the key that everything secret is sealed with
+    #[command(subcommand)]
+    Secrets(secrets::Secrets),
     /// Take in the logins and keys that other tools have
     Import(import::Import),
     /// Print all accounts as a document that import reads; without secrets unless told
@@ -132,6 +141,8 @@ enum Command {
     Service(service::Service),
     /// Show the whole job offline, on a simulated provider
     Demo(demo::Demo),
+    /// Compare the strategies, and the rules of others, on a modelled load in virtual time
+    Simulate(simulate::Simulate),
     /// One of the demo's agents
     #[command(hide = true)]
     DemoAgent,
@@ -171,6 +182,8 @@ fn dispatch(command: Command, context: &Context) -> Result<u8, Failure> {
         Command::Keep(options) => hand_out::keep(options, context),
         Command::Status => status::status(context).map(|()| 0),
         Command::Account(account) => account::account(account, context).map(|()| 0),
+        Command::Login(options) => login::login(options, context).map(|()| 0),
+        Command::Secrets(command) => secrets::secrets(&command, context).map(|()| 0),
         Command::Import(options) => import::import(options, context),
         Command::Export(options) => export::export(&options, context).map(|()| 0),
         Command::Doctor(options) => doctor::doctor(&options, context),
@@ -192,6 +205,7 @@ fn dispatch(command: Command, context: &Context) -> Result<u8, Failure> {
         Command::Gateway(gateway) => gateway::gateway(gateway, context).map(|()| 0),
         Command::Service(service) => service::service(&service, context).map(|()| 0),
         Command::Demo(options) => demo::demo(&options, context),
+        Command::Simulate(options) => simulate::simulate(&options, context).map(|()| 0),
         Command::DemoAgent => Ok(demo::work_as_agent()),
         Command::Completions(shell) => shell::completions(&shell, context).map(|()| 0),
         Command::Man => shell::man(context).map(|()| 0),

@@ -7,7 +7,7 @@ use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 
 use crate::protocol::{
     AccountInfo, DaemonStatus, DecisionInfo, Empty, EventInfo, ExplainInfo, ExportInfo, GatewayAccess, GatewayInfo,
-    LeaseInfo, LeaseRow, ReloadInfo,
+    LeaseInfo, LeaseRow, RekeyInfo, ReloadInfo,
 };
 
 use super::classify::Line;
@@ -39,6 +39,7 @@ const DOCUMENTS: &[(&str, Make)] = &[
     ("account clear-limits", of::<AccountInfo>),
     ("account enable", of::<AccountInfo>),
     ("account list", of::<Vec<AccountInfo>>),
+    ("account refresh", of::<AccountInfo>),
     // with --all, a list
     ("account remove", of::<OneOrAll>),
     ("account set", of::<AccountInfo>),
@@ -70,17 +71,20 @@ const DOCUMENTS: &[(&str, Make)] = &[
     ("leases", of::<Vec<LeaseRow>>),
     // each line
     ("logs", of::<LogLine>),
+    ("login", of::<AccountInfo>),
     ("ping", of::<Pong<'static>>),
     ("release", of::<Empty>),
     ("reload", of::<ReloadInfo>),
     ("report", of::<DecisionInfo<'static>>),
     ("renew", of::<LeaseInfo<'static>>),
+    ("secrets rekey", of::<RekeyInfo>),
     ("service install", of::<Outcome>),
     ("service restart", of::<Outcome>),
     ("service start", of::<Outcome>),
     ("service status", of::<ServiceStatus>),
     ("service stop", of::<Outcome>),
     ("service uninstall", of::<Outcome>),
+    ("simulate", of::<super::simulate::Findings>),
     ("status", of::<DaemonStatus>),
     ("stop", of::<Stopped>),
     ("token", of::<LeaseInfo<'static>>),

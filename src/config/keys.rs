@@ -111,9 +111,9 @@ pub static KEYS: &[Key] = &[
     on("quota.protect", Protect, "[]", "reserves per model: [{ models = [\"claude-opus*\"], below = 0.1 }]", |c, _, v| c.pool.quota.protect.put(v)),
     on("quota.poll", Kind::Duration(Duration::from_secs(1), MONTH, Some("off")), "15m", "usage polling, under each provider's own budget", |c, _, v| c.quota.poll.put(v)),
 
-    off("refresh.ahead", upto(DAY), "30m", "how long before expiry a token is refreshed; at most half its lifetime", |c, _, v| c.refresh.ahead.put(v)),
-    off("refresh.min_life", upto(DAY), "60s", "a token with less life is not handed out", |c, _, v| c.refresh.min_life.put(v)),
-    off("refresh.wait", upto(DAY), "5s", "a holder meeting an expired token waits this long, then gets another account", |c, _, v| c.refresh.wait.put(v)),
+    on("refresh.ahead", upto(DAY), "30m", "how long before expiry a token is refreshed; at most half its lifetime", |c, _, v| c.refresh.ahead.put(v)),
+    on("refresh.min_life", upto(DAY), "60s", "a token with less life is not handed out", |c, _, v| c.refresh.min_life.put(v)),
+    on("refresh.wait", upto(DAY), "5s", "a holder meeting an expired token waits this long, then gets another account", |c, _, v| c.refresh.wait.put(v)),
 
     on("gateway.enabled", Bool, "true", "whether the gateway serves", |c, _, v| c.gateway.enabled.put(v)),
     on("gateway.listen", Listen, "127.0.0.1:0", "where it listens; port 0 is chosen once, then kept", |c, _, v| c.gateway.listen.put(v)),
@@ -124,21 +124,21 @@ pub static KEYS: &[Key] = &[
 
     off("notify.desktop", Bool, "false", "notifications: account switched, login needed, everything limited", |c, _, v| c.notify.desktop.put(v)),
 
-    off("secrets.key", OneOf(&["file", "keyring"]), "file", "where the key that seals secrets is", |c, _, v| c.secrets.key.put(v)),
+    on("secrets.key", OneOf(&["file", "keyring"]), "file", "where the key that seals secrets is", |c, _, v| c.secrets.key.put(v)),
 
     named("providers.*.base_url", Url, true, "where API keys are served", |c, n, v| provider(c, n).base_url.put(v)),
     named("providers.*.usage_url", Url, true, "where usage is asked for", |c, n, v| provider(c, n).usage_url.put(v)),
     named("providers.*.proxy", Url, true, "the proxy it is reached by; without one, the proxy variables of the environment count", |c, n, v| provider(c, n).proxy.put(v)),
     named("providers.*.ca_file", Text, true, "a PEM file with certificates to trust besides those of the system", |c, n, v| provider(c, n).ca_file.put(v)),
     named("providers.*.oauth.base_url", Url, true, "where OAuth credentials are served, if elsewhere", |c, n, v| provider(c, n).oauth.base_url.put(v)),
-    named("providers.*.oauth.issuer", Url, false, "OpenID discovery fills the URLs below", |c, n, v| provider(c, n).oauth.issuer.put(v)),
-    named("providers.*.oauth.authorize_url", Url, false, "where users log in", |c, n, v| provider(c, n).oauth.authorize_url.put(v)),
-    named("providers.*.oauth.token_url", Url, false, "where tokens come from", |c, n, v| provider(c, n).oauth.token_url.put(v)),
-    named("providers.*.oauth.device_url", Url, false, "where device codes come from", |c, n, v| provider(c, n).oauth.device_url.put(v)),
-    named("providers.*.oauth.client_id", Text, false, "the OAuth client's id", |c, n, v| provider(c, n).oauth.client_id.put(v)),
-    named("providers.*.oauth.client_secret_env", Variable, false, "name of an environment variable, never the secret itself", |c, n, v| provider(c, n).oauth.client_secret_env.put(v)),
-    named("providers.*.oauth.scopes", Texts(0, 64), false, "scopes that are asked for", |c, n, v| provider(c, n).oauth.scopes.put(v)),
-    named("providers.*.oauth.redirect_port", Integer(0, 65_535), false, "loopback port of the redirect; 0 is any", |c, n, v| provider(c, n).oauth.redirect_port.put(v)),
+    named("providers.*.oauth.issuer", Url, true, "OpenID discovery fills the URLs below", |c, n, v| provider(c, n).oauth.issuer.put(v)),
+    named("providers.*.oauth.authorize_url", Url, true, "where users log in", |c, n, v| provider(c, n).oauth.authorize_url.put(v)),
+    named("providers.*.oauth.token_url", Url, true, "where tokens come from", |c, n, v| provider(c, n).oauth.token_url.put(v)),
+    named("providers.*.oauth.device_url", Url, true, "where device codes come from", |c, n, v| provider(c, n).oauth.device_url.put(v)),
+    named("providers.*.oauth.client_id", Text, true, "the OAuth client's id", |c, n, v| provider(c, n).oauth.client_id.put(v)),
+    named("providers.*.oauth.client_secret_env", Variable, true, "name of an environment variable, never the secret itself", |c, n, v| provider(c, n).oauth.client_secret_env.put(v)),
+    named("providers.*.oauth.scopes", Texts(0, 64), true, "scopes that are asked for", |c, n, v| provider(c, n).oauth.scopes.put(v)),
+    named("providers.*.oauth.redirect_port", Integer(0, 65_535), true, "loopback port of the redirect; 0 is any", |c, n, v| provider(c, n).oauth.redirect_port.put(v)),
 
     named("accounts.*.enabled", Bool, true, "both this and the account's record must allow it", |c, n, v| account(c, n).enabled.put(v)),
     named("accounts.*.max_leases", Integer(1, 10_000), true, "capacity of this account", |c, n, v| account(c, n).max_leases.put(v)),

@@ -30,6 +30,7 @@ use super::refreshing::{Refreshing, Shape, rules};
 use super::reload::Reload;
 use super::runs::Runs;
 use super::tokens::Tokens;
+use super::unlocking::Waiting;
 use super::watchers::Watchers;
 
 /// The daemon, as every connection sees it.
@@ -65,7 +66,7 @@ pub struct Daemon {
 }
 
 /// What does not change while the daemon runs.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Facts {
     pub(super) started: Now,
     pub(super) socket: String,
@@ -75,6 +76,8 @@ pub struct Facts {
     pub(super) log_level: LogLevelHandle,
     /// Whether `idle_exit` ends it: a client or a service manager started it, and will again.
     pub(super) may_idle_exit: bool,
+    /// The key of all secrets cannot be had yet.
+    pub(super) waiting: Option<Arc<Waiting>>,
     pub(super) most_connections: usize,
     /// The port that the gateway chose in an earlier run.
     pub(super) gateway_port: Option<u16>,
@@ -219,7 +222,9 @@ impl Daemon {
     pub(super) fn begin(self: &Arc<Self>, mut effects: Vec<Effect>, bound: &[Process]) {
         let _only_begun_once = self.itself.set(Arc::downgrade(self));
         let core = &mut *self.core();
-        self.settle_logins(core, clock::now());
+        let now = clock::now();
+        self.settle_logins(core, now);
+        core.take_up_refreshes(now);
         for process in bound {
             match core.watchers.watch(self, process.pid) {
                 Ok(Some(found)) if found.process == *process => core.watchers.bind(process.pid),

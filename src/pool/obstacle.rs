@@ -1,5 +1,7 @@
 //! What stands in an account's way, and how a request is told.
 
+use crate::limits::SHORTEST_HINT;
+
 use super::Pool;
 use super::account::{Account, CredentialKind, Standing};
 use super::command::Ask;
@@ -110,19 +112,22 @@ impl Pool {
             Some(reference) => self.resolve_for(reference, ask).into_iter().collect(),
             None => self.rings.get(provider).map(|ring| ring.slots.clone()).unwrap_or_default(),
         };
-        let obstacles = slots.into_iter().filter_map(|slot| {
-            let (why, until) = self.obstacle(slot, ask, now)?;
+        let (mut accounts, mut retry_at, mut excluded, mut busy) = (Vec::new(), None::<Wall>, true, false);
+        for slot in slots {
+            let Some((why, until)) = self.obstacle(slot, ask, now) else { continue };
             let until = until.map(|until| until.wall(now));
-            Some(Obstacle { account: self.accounts[slot].record.id, why, until })
-        });
-        let (mut accounts, mut retry_at, mut excluded) = (Vec::new(), None::<Wall>, true);
-        for obstacle in obstacles {
-            excluded &= obstacle.why == Why::Excluded;
-            retry_at = [retry_at, obstacle.until].into_iter().flatten().min();
+            excluded &= why == Why::Excluded;
+            busy |= why == Why::Busy;
+            // a probe may come back at any moment, long before the next limit ends
+            let probed = why == Why::Limited && until.is_none() && self.is_probed(slot);
+            let known = if probed { Some(now.wall.after(SHORTEST_HINT)) } else { until };
+            retry_at = [retry_at, known].into_iter().flatten().min();
             if accounts.len() < MOST_OBSTACLES {
-                accounts.push(obstacle);
+                accounts.push(Obstacle { account: self.accounts[slot].record.id, why, until });
             }
         }
+        // a lease may end at any moment: no time is better than one that is too late
+        retry_at = retry_at.filter(|_| !busy);
         let soon = retry_at.map(|at| format!("; the first is free in {}", spoken(at.since(now.wall))));
         let soon = soon.unwrap_or_default();
         let (message, hint) = match kind {
@@ -154,6 +159,11 @@ impl Pool {
             _ => (format!("every {provider} account is disabled"), Some("`lessor account enable A` turns one on")),
         };
         Refusal { kind, message, retry_at, accounts, hint: hint.map(str::to_owned) }
+    }
+
+    /// Whether somebody is finding out if the account serves again.
+    fn is_probed(&self, slot: usize) -> bool {
+        self.accounts[slot].limits.iter().any(|limit| limit.probe().is_some())
     }
 
     pub(super) fn no_account(&self, ask: &Ask) -> Refusal {

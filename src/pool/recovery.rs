@@ -1,4 +1,4 @@
-//! How a limit ends: a long one lets a probe go first, then more and more.
+//! How a limit ends: a long one lets a probe go first; then, as after a short one, more and more may.
 
 use std::time::Duration;
 
@@ -7,16 +7,17 @@ use super::command::{Effect, Event};
 use super::id::Fence;
 use super::lease::Lease;
 use super::limit::Limit;
-use super::time::{Deadline, Mono, Now};
+use super::time::{Deadline, Mono, Now, millis};
 
-/// A limit of at least this span lets a probe go first: shorter ones cost less than asking.
+/// A limit of at least this span lets a probe go first: shorter ones cost less than waiting for its answer.
 pub(super) const LONG: Duration = Duration::from_secs(300);
 /// A probe that says nothing for so long has come through: its holder may be one that never reports.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// How many may go to a freshly recovered account at once; twice as many with every second.
+/// How many may go to a freshly recovered account at once; twice as many with every second, one by one within it: what
+/// is left of its quota may be little, and all that is under way when the first is refused will be.
 const RAMP: u32 = 2;
-/// A step of the ramp.
-const RAMP_STEP: Duration = Duration::from_secs(1);
+/// A step of the ramp, in milliseconds.
+const RAMP_STEP: u64 = 1_000;
 /// Steps of the ramp; after them everybody may.
 const RAMP_STEPS: u32 = 4;
 /// Holders that wait out a long limit on their account come back one after the other.
@@ -36,7 +37,7 @@ pub(super) enum Phase {
     },
     /// Its time is over, and one goes first.
     HalfOpen(Option<Probe>),
-    /// The probe came through.
+    /// Its time is over, and the probe came through where there was one.
     Ramp {
         since: Mono,
         /// How many were let in since.
@@ -56,8 +57,33 @@ impl Phase {
 
     /// How many may have been let in by now.
     fn allowed(since: Mono, now: Mono) -> u32 {
-        let steps = now.since(since).as_millis() / RAMP_STEP.as_millis();
-        RAMP << u32::try_from(steps).unwrap_or(RAMP_STEPS).min(RAMP_STEPS)
+        let (steps, ms) = (millis(now.since(since)) / RAMP_STEP, millis(now.since(since)) % RAMP_STEP);
+        if steps >= u64::from(RAMP_STEPS) {
+            return RAMP << RAMP_STEPS;
+        }
+        let begun = u64::from(RAMP) << steps;
+        // at most twice the last step's: far from the end of the type
+        (begun + begun * ms / RAMP_STEP) as u32
+    }
+
+    /// When the next may be let in after `let_in` were.
+    fn next_in(since: Mono, let_in: u32) -> Mono {
+        let wanted = u64::from(let_in) + 1;
+        let step = (0..RAMP_STEPS).find(|step| wanted <= u64::from(RAMP) << (step + 1));
+        let ms = match step {
+            _ if wanted <= u64::from(RAMP) => 0,
+            Some(step) => {
+                let begun = u64::from(RAMP) << step;
+                u64::from(step) * RAMP_STEP + ((wanted - begun) * RAMP_STEP).div_ceil(begun)
+            }
+            None => u64::from(RAMP_STEPS) * RAMP_STEP,
+        };
+        since.after(Duration::from_millis(ms))
+    }
+
+    /// When the ramp is over.
+    fn ramp_end(since: Mono) -> Mono {
+        since.after(Duration::from_millis(RAMP_STEP * u64::from(RAMP_STEPS)))
     }
 }
 
@@ -76,7 +102,7 @@ impl Limit {
     pub(super) fn admits(&self, now: Now) -> u32 {
         match self.phase {
             Phase::Closed { .. } if self.until.passed(now) && self.long => 1,
-            Phase::Closed { .. } if self.until.passed(now) => u32::MAX,
+            Phase::Closed { .. } if self.until.passed(now) => RAMP,
             Phase::Closed { .. } => 0,
             Phase::HalfOpen(probe) => u32::from(probe.is_none()),
             Phase::Ramp { since, let_in } => Phase::allowed(since, now.mono).saturating_sub(let_in),
@@ -89,10 +115,7 @@ impl Limit {
         match self.phase {
             Phase::Closed { .. } => Some(self.until),
             Phase::HalfOpen(_) => None,
-            Phase::Ramp { since, let_in } => {
-                let step = (0..=RAMP_STEPS).find(|step| RAMP << step > let_in).unwrap_or(RAMP_STEPS);
-                Some(Deadline::Mono(since.after(RAMP_STEP * step)))
-            }
+            Phase::Ramp { since, let_in } => Some(Deadline::Mono(Phase::next_in(since, let_in))),
         }
     }
 
@@ -134,9 +157,9 @@ impl Limit {
         match self.phase {
             Phase::Closed { .. } => Some(self.until),
             Phase::HalfOpen(probe) => probe.map(|probe| Deadline::Mono(probe.since.after(PATIENCE))),
-            Phase::Ramp { since, .. } => {
-                let next = (1..=RAMP_STEPS).map(|step| since.after(RAMP_STEP * step)).find(|at| *at > now);
-                Some(Deadline::Mono(next.unwrap_or(since)))
+            Phase::Ramp { since, let_in } => {
+                let next = Some(Phase::next_in(since, let_in)).filter(|at| *at > now);
+                Some(Deadline::Mono(next.unwrap_or(Phase::ramp_end(since))))
             }
         }
     }
@@ -146,6 +169,7 @@ impl Limit {
         match self.phase {
             Phase::Closed { first_back, .. } if self.until.passed(now) => {
                 if !self.long {
+                    self.phase = Phase::Ramp { since: now.mono, let_in: 0 };
                     return Passed::Over;
                 }
                 let fence = first_back.filter(|fence| alive(*fence));
@@ -156,7 +180,7 @@ impl Limit {
                 self.phase = Phase::Ramp { since: now.mono, let_in: 0 };
                 Passed::CameThrough
             }
-            Phase::Ramp { since, .. } if now.mono.since(since) >= RAMP_STEP * RAMP_STEPS => Passed::Ramped,
+            Phase::Ramp { since, .. } if Phase::ramp_end(since) <= now.mono => Passed::Ramped,
             _ => Passed::Nothing,
         }
     }
@@ -186,7 +210,7 @@ impl Pool {
                 if matches!(passed, Passed::Over | Passed::HalfOpened) {
                     effects.push(Effect::Emit(Event::Recovered(id, limit.key.clone())));
                 }
-                !matches!(passed, Passed::Over | Passed::Ramped)
+                passed != Passed::Ramped
             });
         }
         self.refresh_all();

@@ -162,10 +162,10 @@ impl Pool {
     }
 }
 
-/// Whether two requests can be served by the same accounts.
+/// Whether two requests can be served by the same accounts; which of these a session prefers is no matter to one that
+/// none of them is open to.
 fn asks_alike(left: &Ask, right: &Ask) -> bool {
     left.target == right.target
-        && left.session == right.session
         && left.account == right.account
         && left.agent == right.agent
         && left.exclusive == right.exclusive

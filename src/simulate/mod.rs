@@ -38,7 +38,7 @@ pub struct Load {
 
 impl Default for Load {
     fn default() -> Self {
-        Self { accounts: 6, agents: 16, hours: 24, seed: 1, per_minute: 12, per_five_hours: 600 }
+        Self { accounts: 8, agents: 20, hours: 24, seed: 1, per_minute: 10, per_five_hours: 1_800 }
     }
 }
 

@@ -140,7 +140,8 @@ impl Upstream {
             let (mut at, mut sum) = (0, 0);
             while at < end {
                 let until = account.five_hours.end(at).min(end);
-                let by_minutes = (until - at).div_ceil(MINUTE) * account.minute.quota;
+                let minutes = (until - 1 + account.minute.phase) / MINUTE - (at + account.minute.phase) / MINUTE + 1;
+                let by_minutes = minutes * account.minute.quota;
                 sum += account.five_hours.left(at).min(by_minutes);
                 at = until;
             }
@@ -202,7 +203,7 @@ impl Upstream {
         let refusals = &mut self.refusals;
         refusals.windows += u64::from(windows.refused == 1);
         refusals.all += 1;
-        refusals.needless += u64::from(windows.known_at <= now && !probes);
+        refusals.needless += u64::from(windows.known_at < now && !probes);
         refusals.most = refusals.most.max(windows.refused);
         windows.known_at = windows.known_at.min(answer_at);
         account.told_until = account.told_until.max(answer_at + wait.max(SHORTEST_WAIT));
@@ -240,8 +241,8 @@ mod tests {
     #[test]
     fn a_refusal_that_was_known_is_needless() {
         let mut upstream = Upstream::new(&Load { per_minute: 0, ..load() });
-        for (at, answer_at) in [(0, 50), (49, 99), (50, 100), (60, 110)] {
-            upstream.ask(0, at, answer_at, at == 60);
+        for (at, answer_at) in [(0, 50), (49, 99), (50, 100), (51, 101)] {
+            upstream.ask(0, at, answer_at, at == 49);
         }
         assert_eq!(upstream.refusals, Refusals { windows: 1, all: 4, needless: 1, most: 4 });
     }
@@ -253,6 +254,8 @@ mod tests {
         let left = upstream.accounts[0].five_hours.left(0);
         assert_eq!(upstream.quota_until(first), left);
         assert_eq!(upstream.quota_until(first + LONG_WINDOW), left + 7);
-        assert_eq!(upstream.quota_until(first + MINUTE), left + 3);
+        let minute = upstream.accounts[0].minute.end(first);
+        assert_eq!(upstream.quota_until(minute), left + 3);
+        assert_eq!(upstream.quota_until(minute + 1), left + 6);
     }
 }

@@ -185,6 +185,8 @@ impl<'a> World<'a> {
         match what {
             What::Look(_) => {}
             What::Window(account) => self.at(self.upstream.next_window(account, self.now), What::Window(account)),
+            // an earlier wish has taken the place of all others
+            What::Rules if self.rules_at != Some(self.now) => {}
             What::Rules => {
                 self.rules_at = None;
                 self.rules.wake(self.now, &self.upstream);
@@ -238,7 +240,7 @@ impl<'a> World<'a> {
             Step::GiveUp(told) => {
                 self.sleep(agent);
                 self.counted.turned_away += 1;
-                let stay = told.unwrap_or(AGAIN).clamp(SECOND, LONGEST_STAY);
+                let stay = told.unwrap_or(AGAIN).clamp(1, LONGEST_STAY);
                 self.at(self.now + stay, What::Begin(agent));
             }
         }

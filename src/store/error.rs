@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::ErrorCode;
 
+use super::keyring::KeyringTrouble;
+
 /// Why the store cannot be opened. None of these changes a file.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -20,7 +22,7 @@ pub enum StoreError {
         source: io::Error,
     },
     /// Something other than a regular file is in its place.
-    #[error("{} is {what}, not a regular file; nothing was changed; move it away: mv {q} {q}.old", path.display(), q = Quoted(path))]
+    #[error("{} is {what}, not a regular file; nothing was changed; move it away: {}", path.display(), MovedAway(path, "old"))]
     NotAFile {
         /// Which file.
         path: PathBuf,
@@ -38,7 +40,7 @@ pub enum StoreError {
         me: u32,
     },
     /// The database cannot be read, wholly or in part.
-    #[error("{} is damaged ({why}); nothing was changed; to start without it move it away: mv {q} {q}.damaged", path.display(), q = Quoted(path))]
+    #[error("{} is damaged ({why}); nothing was changed; to start without it move it away: {}", path.display(), MovedAway(path, "damaged"))]
     Damaged {
         /// Which file.
         path: PathBuf,
@@ -46,7 +48,7 @@ pub enum StoreError {
         why: String,
     },
     /// A database of another program.
-    #[error("{} is a database of another program, not of lessor; nothing was changed; move it away: mv {q} {q}.other", path.display(), q = Quoted(path))]
+    #[error("{} is a database of another program, not of lessor; nothing was changed; move it away: {}", path.display(), MovedAway(path, "other"))]
     Foreign {
         /// Which file.
         path: PathBuf,
@@ -72,7 +74,7 @@ pub enum StoreError {
         known: i64,
     },
     /// There are sealed logins, and no key.
-    #[error("the key {} is missing, and the logins in {} are sealed with it; put it back from a backup, or, to start without these logins, move the database away: mv {q} {q}.sealed", key.display(), database.display(), q = Quoted(database))]
+    #[error("the key {} is missing, and the logins in {} are sealed with it; put it back from a backup, or, to start without these logins, move the database away: {}", key.display(), database.display(), MovedAway(database, "sealed"))]
     KeyMissing {
         /// Where the key should be.
         key: PathBuf,
@@ -80,7 +82,7 @@ pub enum StoreError {
         database: PathBuf,
     },
     /// The key is not the one the logins were sealed with.
-    #[error("the key {} does not fit {}: the logins there were sealed with another one; put the right key back, or, to start without these logins, move the database away: mv {q} {q}.sealed", key.display(), database.display(), q = Quoted(database))]
+    #[error("the key {} does not fit {}: the logins there were sealed with another one; put the right key back, or, to start without these logins, move the database away: {}", key.display(), database.display(), MovedAway(database, "sealed"))]
     KeyWrong {
         /// The key.
         key: PathBuf,
@@ -88,15 +90,42 @@ pub enum StoreError {
         database: PathBuf,
     },
     /// The key file does not hold a key.
-    #[error("the key file {} is damaged ({why}); nothing was changed; put it back from a backup, or, if nothing is sealed with it, move it away: mv {q} {q}.damaged", path.display(), q = Quoted(path))]
+    #[error("the key file {} is damaged ({why}); nothing was changed; put it back from a backup, or, if nothing is sealed with it, move it away: {}", path.display(), MovedAway(path, "damaged"))]
     KeyDamaged {
         /// The key file.
         path: PathBuf,
         /// What is wrong with it.
         why: &'static str,
     },
+    /// The keyring gives or takes nothing now; it may later.
+    #[error("{0}")]
+    Keyring(KeyringTrouble),
+    /// The key should be in the keyring, and is not.
+    #[error("the key of {} is not in the keyring, where {} says it is; open the keyring it was put in, or, to start without these logins, move the database away: mv {q} {q}.sealed", database.display(), file.display(), q = Quoted(database))]
+    NotInKeyring {
+        /// What it opens.
+        database: PathBuf,
+        /// Who says that it is there.
+        file: PathBuf,
+    },
+    /// What the keyring has is no key.
+    #[error("what the keyring has as the key of {item} is none ({why}); remove it there if nothing is sealed with it")]
+    KeyringDamaged {
+        /// Its name there.
+        item: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// All is sealed anew, but one step is left that the next start will do.
+    #[error(
+        "all is sealed with a new key, but that is not in its final place yet, and the next start puts it there: {0}"
+    )]
+    HalfRekeyed(Box<StoreError>),
+    /// The database could not be sealed anew.
+    #[error("nothing was changed: {0}")]
+    NotResealed(WriteError),
     /// Somebody else has it open.
-    #[error("{} is in use by another program; close that one (fuser {} names it), then start again", path.display(), Quoted(path))]
+    #[error("{} is in use by another program; close that one{}, then start again", path.display(), Finder(path))]
     Busy {
         /// Which file.
         path: PathBuf,
@@ -148,6 +177,15 @@ pub enum WriteError {
 }
 
 impl StoreError {
+    /// What has to happen first, when the key cannot be had yet but may be later.
+    #[must_use]
+    pub fn waits_for(&self) -> Option<&KeyringTrouble> {
+        match self {
+            Self::Keyring(trouble) => Some(trouble),
+            _ => None,
+        }
+    }
+
     /// What an SQLite error at opening means for the file at `path`.
     pub(super) fn from_sqlite(path: &Path, source: rusqlite::Error) -> Self {
         let path = path.to_owned();
@@ -196,7 +234,32 @@ impl WriteError {
     }
 }
 
-/// A path as a shell takes it.
+/// The command that moves a file away.
+struct MovedAway<'a>(&'a Path, &'static str);
+
+impl fmt::Display for MovedAway<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(path, suffix) = *self;
+        if cfg!(windows) {
+            // as both of its shells take it; no path can have a double quote
+            let path = path.display();
+            write!(f, "move \"{path}\" \"{path}.{suffix}\"")
+        } else {
+            write!(f, "mv {q} {q}.{suffix}", q = Quoted(path))
+        }
+    }
+}
+
+/// How to find out who has a file open, where the system has a command for it.
+struct Finder<'a>(&'a Path);
+
+impl fmt::Display for Finder<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if cfg!(windows) { Ok(()) } else { write!(f, " (fuser {} names it)", Quoted(self.0)) }
+    }
+}
+
+/// A path as a Unix shell takes it.
 struct Quoted<'a>(&'a Path);
 
 impl fmt::Display for Quoted<'_> {
@@ -217,9 +280,12 @@ mod tests {
     #[test]
     fn remedies_can_be_pasted() {
         let error = StoreError::Damaged { path: "/tmp/it's here/x.db".into(), why: "it is empty".into() };
-        assert_eq!(
-            error.to_string(),
-            r"/tmp/it's here/x.db is damaged (it is empty); nothing was changed; to start without it move it away: mv '/tmp/it'\''s here/x.db' '/tmp/it'\''s here/x.db'.damaged"
-        );
+        let command = match () {
+            () if cfg!(windows) => r#"move "/tmp/it's here/x.db" "/tmp/it's here/x.db.damaged""#,
+            () => r"mv '/tmp/it'\''s here/x.db' '/tmp/it'\''s here/x.db'.damaged",
+        };
+        let said =
+            r"/tmp/it's here/x.db is damaged (it is empty); nothing was changed; to start without it move it away: ";
+        assert_eq!(error.to_string(), format!("{said}{command}"));
     }
 }

@@ -76,15 +76,32 @@ pub(super) fn publish(temporary: &Path, path: &Path) -> Result<(), StoreError> {
     sync_directory(path)
 }
 
+/// The same, where a file of that name may be.
+#[cfg(unix)]
+pub(super) fn replace(temporary: &Path, path: &Path) -> Result<(), StoreError> {
+    publish(temporary, path)
+}
+
 /// Gives a finished, synced file its name, which nothing must have, and makes the name durable.
 #[cfg(windows)]
 pub(super) fn publish(temporary: &Path, path: &Path) -> Result<(), StoreError> {
-    use winsafe::{MoveFileEx, co};
+    name(temporary, path, winsafe::co::MOVEFILE::WRITE_THROUGH)
+}
+
+/// The same, where a file of that name may be.
+#[cfg(windows)]
+pub(super) fn replace(temporary: &Path, path: &Path) -> Result<(), StoreError> {
+    use winsafe::co::MOVEFILE;
+    name(temporary, path, MOVEFILE::WRITE_THROUGH | MOVEFILE::REPLACE_EXISTING)
+}
+
+#[cfg(windows)]
+fn name(temporary: &Path, path: &Path, how: winsafe::co::MOVEFILE) -> Result<(), StoreError> {
     let fault = StoreError::file("create", path);
     let (Some(from), Some(to)) = (temporary.to_str(), path.to_str()) else {
         return Err(fault(io::Error::new(io::ErrorKind::InvalidInput, "the path is not Unicode")));
     };
-    MoveFileEx(from, Some(to), co::MOVEFILE::WRITE_THROUGH)
+    winsafe::MoveFileEx(from, Some(to), how)
         .map_err(|error| fault(io::Error::from_raw_os_error(error.raw().cast_signed())))
 }
 

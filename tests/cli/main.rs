@@ -13,6 +13,7 @@ mod lease;
 #[cfg(unix)]
 mod logs;
 #[cfg(unix)]
+mod report;
 mod run;
 mod small;
 mod support;

@@ -9,8 +9,13 @@ mod chaos;
 mod config;
 mod disk;
 mod endings;
+#[cfg(target_os = "linux")]
+mod keyring;
 mod leases;
 mod life;
+mod login;
+mod oauth_server;
+mod refreshing;
 mod report;
 mod restart;
 mod secrets;

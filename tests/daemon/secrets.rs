@@ -60,3 +60,21 @@ fn a_canary_is_seen_by_its_holder_only() {
     }
     assert!(files >= 4, "{files}");
 }
+
+/// Whether `/proc` and the system's own limits say that nobody sees into it.
+#[cfg(target_os = "linux")]
+#[test]
+fn nobody_dumps_or_traces_it() {
+    let mut home = Home::new("");
+    home.start();
+    home.client().add("one");
+    let proc = format!("/proc/{}", home.pid());
+    let limits = std::fs::read_to_string(format!("{proc}/limits")).unwrap();
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    assert_eq!(core.split_whitespace().skip(4).take(2).collect::<Vec<_>>(), ["0", "0"], "{core}");
+    // what cannot be traced belongs to root there; who is root sees that it cannot by the signal that would dump it
+    if !rustix::process::geteuid().is_root() {
+        assert!(std::fs::read(format!("{proc}/mem")).is_err());
+        assert!(std::fs::read_dir(format!("{proc}/fd")).is_err());
+    }
+}

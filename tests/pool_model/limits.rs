@@ -7,8 +7,14 @@ use lessor::pool::{Deadline, Fence, Limit, Mono, Now, Target};
 
 const LONG: Duration = Duration::from_secs(300);
 const PATIENCE: Duration = Duration::from_secs(60);
-/// How many may go by the n-th second.
-const RAMP: [u32; 4] = [2, 4, 8, 16];
+/// After so many milliseconds the one after `let_in` others may go: two at once, in the second that follows two, then
+/// four, eight, sixteen, evenly.
+fn ramp(let_in: u32) -> u64 {
+    let in_second =
+        |second: u64| (1..=2_u64 << second).map(move |n| second * 1_000 + (n * 1_000).div_ceil(2 << second));
+    [0, 0].into_iter().chain((0..4).flat_map(in_second)).nth(let_in as usize).unwrap_or(RAMP_END)
+}
+const RAMP_END: u64 = 4_000;
 
 #[derive(Clone, PartialEq, Debug)]
 pub struct MLimit {
@@ -63,10 +69,8 @@ impl MLimit {
             Phase::Closed { .. } => (!self.until.passed(now), Some(self.until.mono(now))),
             Phase::Probing(probe) => (probe.is_some(), None),
             Phase::Ramp(since, let_in) => {
-                let second = now.mono.since(since).as_secs() as usize;
-                let opens = RAMP.iter().position(|most| *most > let_in).unwrap_or(RAMP.len());
-                let shut = second < RAMP.len() && RAMP[second] <= let_in;
-                (shut, Some(since.after(Duration::from_secs(opens as u64))))
+                let opens = since.after(Duration::from_millis(ramp(let_in)));
+                (now.mono < opens, Some(opens))
             }
         }
     }
@@ -74,9 +78,13 @@ impl MLimit {
     /// Lets time pass; answers whether anything is left of it.
     pub fn pass(&mut self, now: Now, alive: impl Fn(Fence) -> bool) -> bool {
         match self.phase {
+            Phase::Closed { .. } if self.until.passed(now) && !self.long => {
+                self.phase = Phase::Ramp(now.mono, 0);
+                true
+            }
             Phase::Closed { first_back } if self.until.passed(now) => {
                 self.phase = Phase::Probing(first_back.filter(|fence| alive(*fence)).map(|fence| (fence, now.mono)));
-                self.long
+                true
             }
             Phase::Probing(Some((fence, _))) if !alive(fence) => {
                 self.phase = Phase::Probing(None);
@@ -86,7 +94,7 @@ impl MLimit {
                 self.phase = Phase::Ramp(now.mono, 0);
                 true
             }
-            Phase::Ramp(since, _) => now.mono.since(since) < Duration::from_secs(RAMP.len() as u64),
+            Phase::Ramp(since, _) => now.mono.since(since) < Duration::from_millis(RAMP_END),
             _ => true,
         }
     }
@@ -95,7 +103,10 @@ impl MLimit {
         match self.phase {
             Phase::Closed { .. } => Some(self.until.mono(now)),
             Phase::Probing(probe) => probe.map(|(_, since)| since.after(PATIENCE)),
-            Phase::Ramp(since, _) => (1..=4).map(|n| since.after(Duration::from_secs(n))).find(|at| *at > now.mono),
+            Phase::Ramp(since, let_in) => {
+                let times = [ramp(let_in), RAMP_END].map(|ms| since.after(Duration::from_millis(ms)));
+                times.into_iter().find(|at| *at > now.mono)
+            }
         }
     }
 

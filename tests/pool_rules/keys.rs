@@ -16,10 +16,17 @@ type Scene = fn(&mut Desk) -> String;
 /// A key, what both configurations share, its two values, the scene that tells them apart.
 type Row = (&'static str, &'static str, [&'static str; 2], Scene);
 
-/// Beginnings of active keys that the pool knows nothing of; `tests/daemon/config.rs`, `log.rs` and `usage.rs` and
-/// `tests/gateway` play theirs.
-const ELSEWHERE: [&str; 6] =
-    ["daemon.log", "daemon.idle_exit", "gateway.", "limits.max_attempts", "providers.", "quota.poll"];
+/// Beginnings of active keys that the pool knows nothing of; `tests/daemon` and `tests/gateway` play theirs.
+const ELSEWHERE: [&str; 8] = [
+    "daemon.log",
+    "daemon.idle_exit",
+    "gateway.",
+    "limits.max_attempts",
+    "providers.",
+    "quota.poll",
+    "refresh.",
+    "secrets.",
+];
 
 #[test]
 fn every_active_key_changes_what_happens() {

@@ -87,12 +87,47 @@ fn a_probe_whose_holder_vanishes_passes_on_and_one_that_is_silent_has_come_throu
 }
 
 #[test]
-fn a_short_limit_just_ends() {
-    let mut desk = Desk::new("a", |_| {});
+fn a_short_limit_needs_no_probe_and_lets_in_more_and_more() {
+    let mut desk = Desk::new("a", |settings| settings.leases.max_per_account = 40);
     desk.block('a', secs(299));
-    let waiting: Vec<WaiterId> = (0..6).map(|n| desk.queued(patient(n))).collect();
+    let waiting: Vec<WaiterId> = (0..40).map(|n| desk.queued(patient(n))).collect();
     desk.pass(secs(299));
-    assert_eq!(served(&desk).len(), waiting.len());
+    assert!(desk.effects.iter().any(|effect| matches!(effect, Effect::Emit(Event::Recovered(..)))));
+    let (began, mut order, mut times) = (desk.now.mono, Vec::new(), Vec::new());
+    loop {
+        for (waiter, _) in served(&desk) {
+            order.push(waiter);
+            times.push(desk.now.mono.since(began).as_millis());
+        }
+        if order.len() == waiting.len() {
+            break;
+        }
+        let next = desk.pool.next_wakeup(desk.now).unwrap();
+        desk.pass(next.since(desk.now.mono));
+    }
+    assert_eq!(order, waiting, "in order");
+    assert_eq!(times[..12], [0, 0, 500, 1_000, 1_250, 1_500, 1_750, 2_000, 2_125, 2_250, 2_375, 2_500]);
+    assert_eq!(times[32..], [4_000; 8], "and after four seconds all");
+    assert_eq!(desk.pool.account(id('a')).unwrap().limits(), [], "nothing is left of it");
+}
+
+#[test]
+fn whoever_gives_up_waiting_while_a_probe_is_out_is_told_to_ask_again_soon() {
+    let mut desk = Desk::new("ab", |settings| settings.leases.overflow = Overflow::Share);
+    desk.block('a', secs(600));
+    desk.block('b', secs(9_000));
+    let soon = desk.queued(Ask { wait: Some(secs(610)), ..ask(0) });
+    let later = desk.queued(Ask { wait: Some(secs(610)), ..ask(1) });
+    desk.pass(secs(600));
+    assert_eq!(served(&desk)[0].0, soon);
+    desk.pass(secs(10));
+    let refused = desk.effects.iter().find_map(|effect| match effect {
+        Effect::Answer { waiter, result: Err(refusal) } if *waiter == later => Some(refusal),
+        _ => None,
+    });
+    let refusal = refused.expect("its time is over");
+    assert_eq!(refusal.kind, Kind::WaitTimeout);
+    assert_eq!(refusal.retry_at, Some(desk.now.wall.after(secs(2))), "not in two hours");
 }
 
 #[test]

@@ -143,9 +143,10 @@ impl Refresher {
         Self { rules, accounts: FxHashMap::default(), clients: FxHashMap::default(), looked: None }
     }
 
-    /// Goes by these rules from now on.
+    /// Goes by these rules from now on; what was wrong with a client may be mended.
     pub fn set_rules(&mut self, rules: Rules) {
         self.rules = rules;
+        self.clients.values_mut().for_each(|client| client.down.lift());
     }
 
     /// What it goes by.

@@ -15,8 +15,11 @@ use std::time::Duration;
 use rustc_hash::FxHashMap;
 use tokio::sync::{Notify, oneshot};
 
+use crate::credential::import::Tool;
+use crate::credential::import::discover::KEYCHAIN;
+use crate::credential::oauth::Missing;
 use crate::credential::refresh::{Login, Refresher, Want, Wanted};
-use crate::credential::{Credential, LinkMode};
+use crate::credential::{Credential, Link, LinkMode};
 use crate::pool::{AccountChange, AccountId, Command, CredentialKind, Fence, Mono, Now, Standing, Wall, millis};
 use crate::protocol::ErrorInfo;
 
@@ -145,7 +148,7 @@ impl Core {
         let account = self.pool.account(id)?;
         let credential = self.credentials.get(&id)?;
         let is_login = credential.kind == CredentialKind::Oauth && credential.refresh.is_some();
-        let is_anothers = self.links.get(&id).is_some_and(|link| link.mode == LinkMode::Link);
+        let is_anothers = self.links.get(&id).is_some_and(|link| !self.is_ours_to_refresh(link));
         let is_over = match &account.record.standing {
             Standing::NeedsLogin(why) => !why.starts_with(CREDENTIAL_ENDED),
             Standing::Ready | Standing::NeedsVerification(_) => false,
@@ -168,20 +171,39 @@ impl Core {
         })
     }
 
+    /// Whether a login that another tool has is lessor's to refresh: taken over, or shared where that tool has locks.
+    pub(super) fn is_ours_to_refresh(&self, link: &Link) -> bool {
+        match link.mode {
+            LinkMode::Link => false,
+            LinkMode::TakeOver => true,
+            LinkMode::Share => link.tool == Tool::ClaudeCode.name() && !link.path.starts_with(KEYCHAIN),
+        }
+    }
+
     /// Why a login that could be refreshed is not.
-    pub(super) fn why_not_refreshed(&self, id: AccountId) -> Option<String> {
+    pub(super) fn why_not_refreshed(&self, id: AccountId) -> Option<Missing> {
         let account = self.pool.account(id)?;
         self.credentials.get(&id)?.refresh.as_ref()?;
-        if self.links.get(&id).is_some_and(|link| link.mode == LinkMode::Link) {
+        if self.links.get(&id).is_some_and(|link| !self.is_ours_to_refresh(link)) {
             return None;
         }
         self.lacks_client(&account.record.provider)
     }
 
-    /// What is missing for logins of a provider to be refreshed, and how to set it.
-    pub(super) fn lacks_client(&self, provider: &str) -> Option<String> {
-        let missing = settings::of(&self.configured.config, provider).err()?;
-        Some(format!("{missing}: {}", missing.remedy()))
+    /// What is missing for logins of a provider to be refreshed.
+    pub(super) fn lacks_client(&self, provider: &str) -> Option<Missing> {
+        settings::of(&self.configured.config, provider).err()
+    }
+
+    /// After a start: what the servers have done of the last run's refreshes is found out at once, as long as they may
+    /// still honour what there is; and holders from before have what was there then.
+    pub(super) fn take_up_refreshes(&mut self, now: Now) {
+        let unknown: Vec<AccountId> = self.refreshing.unknown.keys().copied().collect();
+        for id in unknown {
+            let _if_it_can_be = self.refreshing.want(id, Want::Life, now);
+        }
+        let held: Vec<(Fence, AccountId)> = self.pool.leases().map(|lease| (lease.fence, lease.account)).collect();
+        held.into_iter().for_each(|(fence, id)| self.note_handed(fence, id));
     }
 
     /// Why nothing is granted on an account whose token has to be renewed first.
@@ -228,6 +250,7 @@ impl Daemon {
             }
             let Some(login) = core.login(id) else {
                 core.refreshing.plan.forget(id);
+                self.say_why_ended(core, now, id);
                 continue;
             };
             core.refreshing.plan.know(id, login, now, chance());
@@ -243,6 +266,20 @@ impl Daemon {
             }
         }
         core.refreshing.pulse.notify_one();
+    }
+
+    /// Says of an account whose token has ended what is missing to renew it.
+    fn say_why_ended(&self, core: &mut Core, now: Now, id: AccountId) {
+        let Some(account) = core.pool.account(id) else { return };
+        let Standing::NeedsLogin(known) = &account.record.standing else { return };
+        if known != CREDENTIAL_ENDED {
+            return;
+        }
+        if core.why_not_refreshed(id).is_some() {
+            let standing = Some(Standing::NeedsLogin(core.why_ended(id)));
+            let change = AccountChange { standing, ..AccountChange::default() };
+            self.apply_unasked(core, now, Command::ChangeAccount(id, Box::new(change)));
+        }
     }
 
     /// Tells the pool which accounts have no token to hand out.
@@ -373,11 +410,12 @@ fn just_renewed(core: &Core, id: AccountId) -> ErrorInfo {
 fn never(core: &Core, id: AccountId) -> ErrorInfo {
     let name = core.pool.account(id).map_or_else(|| id.to_string(), |account| account.display_name());
     let message = match core.why_not_refreshed(id) {
-        Some(why) => format!("the token of {name} cannot be renewed: {why}"),
+        Some(missing) => format!("the token of {name} cannot be renewed: {missing}"),
         None => format!("the credential of {name} is none that lessor can renew"),
     };
-    ErrorInfo::new("credential_unavailable", message)
-        .hint("report `auth_failed` and go on with another account; add the account again to renew it")
+    let remedy = core.why_not_refreshed(id).map(|missing| missing.remedy());
+    let usual = || "report `auth_failed` and go on with another account; add the account again to renew it".to_owned();
+    ErrorInfo::new("credential_unavailable", message).hint(remedy.unwrap_or_else(usual))
 }
 
 /// From 0 to 1; without random bits from the system everything goes on, in step.

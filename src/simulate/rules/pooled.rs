@@ -136,7 +136,7 @@ impl Pooled {
             {
                 let step = match result {
                     Ok(fence) => self.holds(asker, fence),
-                    Err(refusal) => turned_away(now, &refusal),
+                    Err(refusal) => turned_away(now, self.patience(), &refusal),
                 };
                 self.woken.push((asker.agent, step));
             }
@@ -153,6 +153,10 @@ impl Pooled {
         let probes = |account: &crate::pool::Account| account.limits().iter().any(|l| l.probe() == Some(fence));
         let probes = self.pool.account(self.ids[slot]).is_some_and(probes);
         if probes { Step::Probe(slot) } else { Step::Send(slot) }
+    }
+
+    fn patience(&self) -> Duration {
+        self.pool.settings().limits.max_rate_limit_wait
     }
 
     fn release(&mut self, now: Ms, asker: Asker) {
@@ -175,8 +179,7 @@ impl Pooled {
             window("5h", reading.five_hours, reading.five_hours_end),
             window("7d", reading.week, reading.week_end),
         ];
-        let _learnt =
-            self.handle(now, Command::LearnUsage(self.ids[account], Usage { windows, ..Usage::default() }.into()));
+        let _learnt = self.handle(now, Command::LearnUsage(self.ids[account], Usage { windows, ..Usage::default() }));
     }
 
     fn report(&mut self, now: Ms, asker: Asker, outcome: Outcome) -> Step {
@@ -200,8 +203,10 @@ impl Pooled {
     }
 }
 
-fn turned_away(now: Ms, refusal: &Refusal) -> Step {
-    Step::GiveUp(refusal.retry_at.map(|at| millis(at.since(now_of(now).wall))))
+/// Whoever is told of a time within its patience asks again at once: the queue is the place to wait.
+fn turned_away(now: Ms, patience: Duration, refusal: &Refusal) -> Step {
+    let told = refusal.retry_at.map(|at| at.since(now_of(now).wall));
+    Step::GiveUp(told.map(|told| if told < patience { 0 } else { millis(told) }))
 }
 
 impl Rules for Pooled {
@@ -213,7 +218,7 @@ impl Rules for Pooled {
                 Step::Park
             }
             Ok(Reply::Decision(_) | Reply::Done) => Step::GiveUp(None),
-            Err(refusal) => turned_away(now, &refusal),
+            Err(refusal) => turned_away(now, self.patience(), &refusal),
         }
     }
 

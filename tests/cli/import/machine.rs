@@ -80,7 +80,9 @@ impl Machine {
     }
 
     pub fn account(&self, name: &str) -> Value {
-        self.json(&["account", "show", name])
+        let mut account = self.json(&["account", "show", name]);
+        account.as_object_mut().unwrap().remove("usage_trouble");
+        account
     }
 }
 
