@@ -83,7 +83,8 @@ fn cannot_renew(core: &Core, entry: &Entry, step: &Step, known: Option<AccountId
     };
     let news = step.takes_token || step.follow != Follow::Keep;
     let wanted = news && step.account.is_some() && may_refresh(&entry.credential, link);
-    core.lacks_client(&entry.provider).filter(|_| wanted)
+    let missing = core.lacks_client(&entry.provider).filter(|_| wanted)?;
+    Some(format!("{missing}: {}", missing.remedy()))
 }
 
 fn mode_of(name: Option<&str>) -> Result<Option<LinkMode>, ErrorInfo> {

@@ -102,7 +102,10 @@ fn accounts(accounts: &[AccountInfo], findings: &mut Vec<Finding>) {
                 let unset = account.state_reason.as_deref().is_some_and(|why| why.contains("cannot be renewed"));
                 let remedy = account.link.as_ref().filter(|link| link.mode == "link").map_or_else(
                     || match unset {
-                        true => "set what is missing: the daemon then renews it by itself".to_owned(),
+                        true => format!(
+                            "set what is missing (lessor config set providers.{}.oauth.KEY VALUE); the daemon then renews it",
+                            account.provider
+                        ),
                         false => "log in anew, then: lessor import, or lessor account add".to_owned(),
                     },
                     |link| format!("use {} once: its next refresh is followed", link.tool),

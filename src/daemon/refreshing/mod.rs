@@ -197,7 +197,12 @@ impl Core {
         if self.links.get(&id).is_some_and(|link| !self.is_ours_to_refresh(link)) {
             return None;
         }
-        settings::of(&self.configured.config, &account.record.provider).err()
+        self.lacks_client(&account.record.provider)
+    }
+
+    /// What is missing for logins of a provider to be refreshed.
+    pub(super) fn lacks_client(&self, provider: &str) -> Option<Missing> {
+        settings::of(&self.configured.config, provider).err()
     }
 
     /// After a start: what the servers have done of the last run's refreshes is found out at once, as long as they may
@@ -209,12 +214,6 @@ impl Core {
         }
         let held: Vec<(Fence, AccountId)> = self.pool.leases().map(|lease| (lease.fence, lease.account)).collect();
         held.into_iter().for_each(|(fence, id)| self.note_handed(fence, id));
-    }
-
-    /// What is missing for logins of a provider to be refreshed, and how to set it.
-    pub(super) fn lacks_client(&self, provider: &str) -> Option<String> {
-        let missing = settings::of(&self.configured.config, provider).err()?;
-        Some(format!("{missing}: {}", missing.remedy()))
     }
 
     /// Why nothing is granted on an account whose token has to be renewed first.
@@ -286,8 +285,8 @@ impl Daemon {
         if known != CREDENTIAL_ENDED {
             return;
         }
-        if let Some(why) = core.why_not_refreshed(id) {
-            let standing = Some(Standing::NeedsLogin(format!("{CREDENTIAL_ENDED}, and cannot be renewed: {why}")));
+        if core.why_not_refreshed(id).is_some() {
+            let standing = Some(Standing::NeedsLogin(core.why_ended(id)));
             let change = AccountChange { standing, ..AccountChange::default() };
             self.apply_unasked(core, now, Command::ChangeAccount(id, Box::new(change)));
         }
