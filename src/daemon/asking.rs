@@ -30,16 +30,16 @@ pub(super) async fn usage(daemon: Arc<Daemon>, params: AccountRef) -> Result<Ans
 /// Lets an account serve again when its owner has confirmed it: by the provider's word, or by theirs.
 pub(super) async fn verify(daemon: Arc<Daemon>, params: VerifyAccount) -> Result<Answer<'static>, ErrorInfo> {
     let id = find(&daemon.core(), &params.account)?;
-    let wanted = wanted_at(&daemon, id);
+    // nothing is wanted of it
+    let Some(wanted) = wanted_at(&daemon, id) else { return answer(&daemon, id) };
     // who cannot be asked is believed
     if params.confirmed || !asks(&daemon, id) {
         confirm(&daemon, id)?;
         return answer(&daemon, id);
     }
-    let unsure = |why: String| match &wanted {
-        Some(place) => Err(ErrorInfo::new("needs_verification", why)
-            .hint(format!("confirm it {place}, then try again; or, if that is done: --confirmed"))),
-        None => Err(ErrorInfo::new("credential_unavailable", why)),
+    let unsure = |why: String| {
+        let hint = format!("confirm it {wanted}, then try again; or, if that is done: --confirmed");
+        Err(ErrorInfo::new("needs_verification", why).hint(hint))
     };
     let outcome = match ask(&daemon, id).await {
         Some(Outcome::NoToken) => renew_and_ask(&daemon, id).await,

@@ -134,6 +134,8 @@ fn a_locked_keyring_is_waited_for() {
     session.keyring(Some("pw"));
     let mut home = Home::new(KEYRING);
     home.start_as(session.daemon(&home));
+    // the keyring may still be on its way
+    wait_until("it serves", || warnings(&home) == "[]");
     home.client().add("one");
     assert_eq!(key_text(&home), "lessor-key-in-keyring\n", "it was never in a file");
     assert_eq!(home.stop(), Some(0));
