@@ -144,7 +144,7 @@ fn a_locked_keyring_is_waited_for() {
     wait_until("it says what it waits for", || warnings(&home).contains("the keyring is locked"));
     // what needs no secret is served
     assert_eq!(client.call("account.list", json!({}))[0]["label"], "one");
-    assert_eq!(client.call("config.get", json!({}))["settings"].is_array(), true);
+    assert!(client.call("config.get", json!({}))["settings"].is_array());
     assert_eq!(client.refused("lease.acquire", json!({ "provider": "anthropic" })), "credential_unavailable");
     assert_eq!(
         client.refused("account.set", json!({ "account": "one", "priority": 1 })),

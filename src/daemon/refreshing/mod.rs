@@ -23,6 +23,7 @@ use crate::credential::{Credential, Link, LinkMode};
 use crate::pool::{AccountChange, AccountId, Command, CredentialKind, Fence, Mono, Now, Standing, Wall, millis};
 use crate::protocol::ErrorInfo;
 
+use super::adding::standing;
 use super::clock;
 use super::core::{CREDENTIAL_ENDED, Core, Daemon};
 
@@ -180,6 +181,15 @@ impl Core {
         }
     }
 
+    /// How an account begins with this credential: one that has ended is renewed before anybody gets it, if it can be.
+    pub(super) fn first_standing(&self, provider: &str, credential: &Credential) -> Standing {
+        let is_login = credential.kind == CredentialKind::Oauth && credential.refresh.is_some();
+        if is_login && settings::of(&self.configured.config, provider).is_ok() {
+            return Standing::Ready;
+        }
+        standing(credential)
+    }
+
     /// Why a login that could be refreshed is not.
     pub(super) fn why_not_refreshed(&self, id: AccountId) -> Option<Missing> {
         let account = self.pool.account(id)?;
@@ -199,6 +209,12 @@ impl Core {
         }
         let held: Vec<(Fence, AccountId)> = self.pool.leases().map(|lease| (lease.fence, lease.account)).collect();
         held.into_iter().for_each(|(fence, id)| self.note_handed(fence, id));
+    }
+
+    /// What is missing for logins of a provider to be refreshed, and how to set it.
+    pub(super) fn lacks_client(&self, provider: &str) -> Option<String> {
+        let missing = settings::of(&self.configured.config, provider).err()?;
+        Some(format!("{missing}: {}", missing.remedy()))
     }
 
     /// Why nothing is granted on an account whose token has to be renewed first.
