@@ -17,6 +17,7 @@
 //! | folder | one job |
 //! |---|---|
 //! | `cli` | commands: parse, call the client, print for people or as JSON; the demo |
+//! | [`gateway`] | loopback HTTP for unmodified agents: lease, forward, next account before the first byte |
 //! | [`daemon`] | sockets, connections, watched processes, signals; carries out what the pool decides |
 //! | [`client`] | finds the daemon or starts one, typed calls, a lease that ends when dropped |
 //! | [`service`] | what systemd, launchd and Windows must be told to keep the daemon there, and what they answer |
@@ -25,6 +26,7 @@
 //! | [`protocol`] | calls and answers, JSON lines and binary frames, without I/O; lease ids |
 //! | [`provider`] | what each upstream is: families, quotas, headers, environment variables |
 //! | [`credential`] | secrets that cannot be printed |
+//! | [`usage`] | what accounts have used, as their providers tell when asked, within a budget |
 //! | [`watch`] | notices that a file has changed, however its editor writes it |
 //! | [`simulate`] | **pure**: the pool and the rules of others at work in virtual time, against a modelled provider |
 //! | [`pool`] | **pure**: accounts, leases, queue, sessions, strategies, health, limits, decisions |
@@ -53,6 +55,7 @@ pub mod config;
 pub mod credential;
 #[deny(clippy::disallowed_methods)]
 pub mod daemon;
+pub mod gateway;
 pub mod http;
 #[deny(clippy::disallowed_methods)]
 pub mod limits;
@@ -66,4 +69,6 @@ pub mod service;
 #[deny(clippy::disallowed_methods)]
 pub mod simulate;
 pub mod store;
+#[deny(clippy::disallowed_methods)]
+pub mod usage;
 pub mod watch;

@@ -7,12 +7,15 @@ use std::path::PathBuf;
 use lessor::limits::{Reason, Scope};
 use lessor::pool::{CredentialKind, Tier};
 use lessor::protocol::{
-    AccountInfo, AccountLabel, AccountName, AccountRef, AccountTotals, Acquire, AddAccount, Answer, BindTo, Call,
-    Codec, ConfigState, CredentialInfo, CredentialOf, DaemonStatus, DecisionInfo, Decoder, DisableAccount, Empty,
-    ErrorAccount, ErrorInfo, EventInfo, ExportAccounts, ExportInfo, ExportedAccount, ExportedCredential, ExportedLink,
-    FromServer, Hello, HelloInfo, HolderInfo, ImportAccounts, ImportEntry, ImportInfo, ImportLimit, ImportWindow,
-    ImportedEntry, LeaseInfo, LeaseRef, LeaseRow, LimitInfo, LinkInfo, ListAccounts, MAGIC, Nothing, QueueRow,
-    ReloadInfo, Report, RequestId, SecretText, ServerFrames, SetAccount, Subscribe, UsageInfo, encode_call,
+    AccountInfo, AccountLabel, AccountName, AccountRef, AccountTotals, Acquire, AddAccount, Answer, BindTo, BodyText,
+    Call, CandidateInfo, Codec, ConfigState, CredentialInfo, CredentialOf, DaemonStatus, DecidedInfo, DecisionInfo,
+    Decoder, DisableAccount, Empty, ErrorAccount, ErrorInfo, EventInfo, ExplainInfo, ExplainWhat, ExportAccounts,
+    ExportInfo, ExportedAccount, ExportedCredential, ExportedLink, ExportedWindow, ForecastInfo, ForecastOf,
+    FromServer, GatewayAccess, GatewayInfo, GatewayKey, HeaderList, Hello, HelloInfo, HolderInfo, ImportAccounts,
+    ImportEntry, ImportInfo, ImportLimit, ImportWindow, ImportedEntry, LeaseInfo, LeaseRef, LeaseRow, LimitInfo,
+    LinkInfo, ListAccounts, MAGIC, Nothing, ObjectText, OutlookInfo, QueueRow, RekeyInfo, ReloadInfo, Report,
+    RequestId, RequestInfo, SecretText, ServerFrames, SetAccount, Subscribe, UsageInfo, VerdictInfo, VerifyAccount,
+    encode_call,
 };
 
 fn text(text: &str) -> Option<String> {
@@ -49,9 +52,17 @@ fn calls() -> Vec<Call> {
         Call::Credential(CredentialOf { lease: "ls_1".into(), force: true }),
         Call::Report(Report {
             lease: "ls_1".into(),
-            ok: None,
+            ok: Some(false),
             reason: Some(Reason::QuotaExhausted),
             retry_after_ms: Some(5_000),
+            usage: Some(ObjectText("{\"5h\":{\"utilization\":0.5}}".into())),
+            status: Some(429),
+            headers: Some(HeaderList(vec![
+                ("retry-after".into(), "7".into()),
+                ("x-twice".into(), "1".into()),
+                ("x-twice".into(), "2".into()),
+            ])),
+            body: Some(BodyText("{\"error\":{}}".into())),
         }),
         Call::ListLeases(Nothing {}),
         Call::ListAccounts(ListAccounts { provider: text("google") }),
@@ -125,11 +136,26 @@ fn calls() -> Vec<Call> {
                 max_leases: Some(2),
                 priority: Some(-1),
                 as_of: Some(1_780_000_000_000),
+                mode: text("take-over"),
             }],
             mode: text("share"),
             dry_run: true,
         })),
         Call::ExportAccounts(ExportAccounts { secrets: true }),
+        Call::Forecast(ForecastOf { provider: "anthropic".into(), model: text("claude-sonnet-4-5"), count: Some(3) }),
+        Call::ClearLimits(AccountRef { account: "work".into() }),
+        Call::Explain(ExplainWhat { what: text("LAST"), model: text("m") }),
+        Call::RefreshAccount(AccountRef { account: "work".into() }),
+        Call::GatewayKey(GatewayKey {
+            lease: text("ls_1"),
+            agent: text("claude"),
+            label: text("agent-1"),
+            directory: text("/home/me/project"),
+        }),
+        Call::Token(Box::new(Acquire { provider: "openai".into(), bind: BindTo::Pid(4711), ..Acquire::default() })),
+        Call::AskUsage(AccountRef { account: "work".into() }),
+        Call::VerifyAccount(VerifyAccount { account: "work".into(), confirmed: true }),
+        Call::Rekey(Nothing {}),
     ]
 }
 
@@ -183,6 +209,7 @@ fn account() -> AccountInfo {
         kind: CredentialKind::ApiKey,
         state: "limited".into(),
         state_reason: None,
+        state_link: text("https://example.org/plan"),
         enabled: true,
         leases: 1,
         capacity: 2,
@@ -196,12 +223,19 @@ fn account() -> AccountInfo {
             scope: "pool".into(),
             until: 1_790_000_000_000,
             source: "server".into(),
+            since: 1_780_000_000_000,
+            evidence: text("429 resets_at"),
+            link: text("https://example.org/plan"),
         }],
         usage: vec![UsageInfo {
             window: "5h".into(),
             utilization: 0.25,
             resets_at: Some(1_790_000_000_000),
             as_of: 1_780_000_000_000,
+            key: "claude".into(),
+            rate: true,
+            stale: true,
+            pace: Some(0.5),
         }],
         created_at: 1_700_000_000_000,
         last_used_at: Some(1_780_000_000_000),
@@ -212,6 +246,8 @@ fn account() -> AccountInfo {
             mode: "link".into(),
             trouble: None,
         }),
+        plan: text("max"),
+        usage_trouble: text("nobody answers"),
     }
 }
 
@@ -238,6 +274,14 @@ fn exported() -> ExportInfo {
         needs_login: text("revoked"),
         needs_verification: None,
         limits: account().limits,
+        usage: vec![ExportedWindow {
+            window: "5h".into(),
+            key: "claude".into(),
+            utilization: 0.25,
+            resets_at: Some(1_790_000_000_000),
+            as_of: 1_780_000_000_000,
+        }],
+        last_used_at: Some(1_780_000_000_000),
         link: Some(ExportedLink {
             tool: "codex".into(),
             path: "/h/.codex/auth.json".into(),
@@ -261,6 +305,8 @@ fn answers() -> Vec<(&'static str, Answer<'static>)> {
         reason: Some("quota_exhausted".into()),
         scope: Some("pool".into()),
         lease: Some(lease()),
+        evidence: Some("429 rate_limit_error".into()),
+        link: Some("https://example.org/plan".into()),
     };
     let row = LeaseRow {
         lease: "ls_1".into(),
@@ -281,6 +327,7 @@ fn answers() -> Vec<(&'static str, Answer<'static>)> {
         pid: 1,
         uptime_ms: 2,
         socket: "/run/lessor.sock".into(),
+        gateway: Some(GatewayInfo { url: text("http://127.0.0.1:18080"), socket: text("/run/gateway.sock") }),
         config: ConfigState { path: "/config.toml".into(), state: "ok".into(), error: None },
         accounts: AccountTotals { total: 5, ready: 1, limited: 1, needs_login: 1, needs_verification: 1, disabled: 1 },
         leases: 3,
@@ -292,6 +339,12 @@ fn answers() -> Vec<(&'static str, Answer<'static>)> {
             label: text("agent-2"),
         }],
         warnings: vec!["a warning".into()],
+    };
+    let access = GatewayAccess {
+        key: SecretText("lk_1".into()),
+        url: text("http://127.0.0.1:18080"),
+        socket: text("/run/gateway.sock"),
+        trouble: text("the port is taken"),
     };
     let hello = HelloInfo {
         server: "lessor".into(),
@@ -314,7 +367,87 @@ fn answers() -> Vec<(&'static str, Answer<'static>)> {
         ("reloaded", Answer::Reloaded(reloaded())),
         ("imported", Answer::Imported(imported())),
         ("exported", Answer::Exported(exported())),
+        ("forecast", Answer::Forecast(forecast())),
+        ("explained", Answer::Explained(Box::new(explained()))),
+        ("gateway-access", Answer::GatewayAccess(access)),
+        ("rekeyed", Answer::Rekeyed(RekeyInfo { key: "file".into(), place: "/h/state/key".into(), accounts: 2 })),
     ]
+}
+
+fn forecast() -> ForecastInfo {
+    let limited = OutlookInfo {
+        id: "ac_1".into(),
+        label: text("work"),
+        room: 0,
+        why: text("limited"),
+        until: Some(1_790_000_000_000),
+    };
+    ForecastInfo { grantable: 3, unshared: 1, next_at: Some(1_790_000_000_000), accounts: vec![limited] }
+}
+
+fn explained() -> ExplainInfo {
+    ExplainInfo {
+        subject: "lease".into(),
+        request: RequestInfo {
+            provider: "anthropic".into(),
+            model: text("claude-sonnet-4-5"),
+            pool: text("antigravity"),
+            quota_key: "claude".into(),
+            session: text("s1"),
+            label: text("agent-1"),
+            agent: text("claude"),
+            account: text("work"),
+        },
+        decided: Some(DecidedInfo {
+            at: 1_780_000_000_000,
+            lease: text("ls_1"),
+            fence: Some(42),
+            held: true,
+            account: Some(label()),
+            by: text("strategy"),
+            moved_from: Some(label()),
+            moved_because: text("quota_exhausted"),
+            kind: text("all_limited"),
+            message: text("every account is limited"),
+        }),
+        account: Some(label()),
+        limits: account().limits,
+        now: VerdictInfo {
+            outcome: "wait".into(),
+            account: Some(label()),
+            by: text("session"),
+            kind: text("no_capacity"),
+            until: Some(1_790_000_000_000),
+            message: text("in use"),
+            hint: text("wait"),
+        },
+        strategy: "hybrid".into(),
+        mode: "balance".into(),
+        candidates: vec![CandidateInfo {
+            id: "ac_1".into(),
+            label: text("work"),
+            email: text("a@b.c"),
+            rank: Some(1),
+            why: text("limited"),
+            until: Some(1_790_000_000_000),
+            note: text("only for claude"),
+            limits: account().limits,
+            pool: text("antigravity"),
+            leases: 1,
+            capacity: 2,
+            priority: 3,
+            tier: Tier::Pro,
+            over_threshold: true,
+            health: 70.0,
+            tokens: 49.5,
+            idle_ms: Some(5_000),
+            score: 640.25,
+            current: true,
+            used_5h: Some(0.25),
+            used_7d: Some(0.5),
+            resets_7d_at: Some(1_790_000_000_000),
+        }],
+    }
 }
 
 fn error() -> ErrorInfo {
@@ -334,6 +467,7 @@ fn event() -> EventInfo {
         reason: text("quota_exhausted"),
         scope: text("pool"),
         until: Some(1_790_000_000_000),
+        state: text("limited"),
         ..EventInfo::default()
     }
 }

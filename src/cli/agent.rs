@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::provider;
 
-use super::ancestor::is_launcher;
+use super::ancestor::{is_launcher, is_shell};
 
 /// Agents without a vendor of their own; they work with any provider.
 const NEUTRAL: [&str; 6] = ["opencode", "aider", "goose", "crush", "cline", "pi"];
@@ -18,13 +18,16 @@ pub(super) struct Purpose {
     pub(super) provider: String,
     /// The agent's name, for the `use` policy and the environment.
     pub(super) agent: Option<String>,
+    /// The command is not the agent itself, but will start it, and perhaps others.
+    pub(super) within: bool,
 }
 
 /// The provider and agent of a command: what was said, else what the program's name tells.
 pub(super) fn purpose(said: Option<&str>, word: Option<&str>, program: &OsStr) -> Result<Purpose, String> {
     let name = program_name(program);
     // behind a launcher (npx, env) only the word can tell; else the program says itself what it is
-    let agent = match word.filter(|_| is_launcher(&name)) {
+    let within = is_launcher(&name);
+    let agent = match word.filter(|_| within) {
         Some(word) => is_agent(word).then(|| word.to_owned()),
         None => Some(name.clone()),
     };
@@ -38,11 +41,26 @@ pub(super) fn purpose(said: Option<&str>, word: Option<&str>, program: &OsStr) -
             None => return Err(format!("{name:?} is no agent that is known: say which provider with -p")),
         },
     };
-    Ok(Purpose { provider, agent: agent.filter(|agent| !agent.is_empty()) })
+    Ok(Purpose { provider, agent: agent.filter(|agent| !agent.is_empty()), within })
 }
 
-fn is_agent(word: &str) -> bool {
+/// Whether the word is the name of an agent.
+pub(super) fn is_agent(word: &str) -> bool {
     provider::PROVIDERS.iter().any(|provider| provider.agents.contains(&word)) || NEUTRAL.contains(&word)
+}
+
+/// The provider and agent that a word stands for, without a program that could tell more.
+pub(super) fn purpose_of_word(said: Option<&str>, word: &str) -> Result<Purpose, String> {
+    if is_agent(word) {
+        return purpose(said, None, OsStr::new(word));
+    }
+    let provider = provider::by_alias(said.unwrap_or(word)).map_or(said.unwrap_or(word), |provider| provider.name);
+    Ok(Purpose { provider: provider.to_owned(), agent: None, within: false })
+}
+
+/// Whether the program is a shell: arguments that are added are its script's.
+pub(super) fn runs_scripts(program: &OsStr) -> bool {
+    is_shell(&program_name(program))
 }
 
 /// The program's name from its path: `claude` of `/usr/bin/claude` and of `Claude.exe`.

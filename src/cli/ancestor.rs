@@ -28,6 +28,8 @@ pub(super) struct Holder {
     pub(super) pid: u32,
     /// The program's name.
     pub(super) name: String,
+    /// The same, or of the script that it interprets: what an agent of many is called.
+    pub(super) agent: String,
 }
 
 const SHELLS: [&str; 14] =
@@ -91,6 +93,37 @@ pub(super) fn holder() -> Result<Holder, String> {
     found.ok_or_else(|| "no process to bind the lease to: name one with --pid, or give it a time with --ttl".to_owned())
 }
 
+/// The shell that called: whatever else runs it, variables are for this one.
+pub(super) fn shell() -> Result<Holder, String> {
+    system::parent().and_then(|parent| calling_shell(parent, &system::find)).map_or_else(holder, Ok)
+}
+
+/// The nearest shell from `first` on, with only launchers between; a subshell counts as the one it was forked from.
+fn calling_shell(first: u32, find: &dyn Fn(u32) -> Option<Process>) -> Option<Holder> {
+    let mut shell: Option<(u32, Process)> = None;
+    let mut pid = first;
+    for _ in 0..DEEPEST {
+        let Some(process) = find(pid).filter(|_| pid > 1) else { break };
+        let parent = process.parent;
+        if process.is_shell() {
+            let is_another = shell.as_ref().is_some_and(|(_, inner)| inner.parent != pid || inner.args != process.args);
+            if is_another {
+                break;
+            }
+            shell = Some((pid, process));
+        } else if process.is_launcher() {
+            // the line that a launcher runs is over in a moment
+            if shell.as_ref().is_some_and(|(_, inner)| inner.parent == pid && inner.runs_a_line()) {
+                shell = None;
+            }
+        } else {
+            break;
+        }
+        pid = parent;
+    }
+    shell.map(|(pid, shell)| Holder { pid, name: shell.name(), agent: shell.name() })
+}
+
 /// The nearest ancestor from `first` on that a lease can be bound to.
 fn choose(first: u32, find: &dyn Fn(u32) -> Option<Process>) -> Option<Holder> {
     let mut shell: Option<(u32, Process)> = None;
@@ -116,11 +149,16 @@ fn choose(first: u32, find: &dyn Fn(u32) -> Option<Process>) -> Option<Holder> {
         } else if ROOTS.contains(&name.to_lowercase().as_str()) || !process.ours {
             break;
         } else {
-            return Some(Holder { pid, name });
+            return Some(Holder { pid, agent: process.agent(), name });
         }
         pid = process.parent;
     }
-    shell.map(|(pid, shell)| Holder { pid, name: shell.name() })
+    shell.map(|(pid, shell)| Holder { pid, name: shell.name(), agent: shell.name() })
+}
+
+/// Whether a program of this name is a shell.
+pub(super) fn is_shell(name: &str) -> bool {
+    SHELLS.contains(&name)
 }
 
 /// Whether a program of this name only runs another one.
@@ -146,11 +184,24 @@ impl Process {
         if LAUNCHERS.contains(&name.as_str()) {
             return true;
         }
-        let script = self.args.iter().skip(1).find(|argument| !argument.starts_with('-'));
-        let script = script.map(|script| script.rsplit('/').next().unwrap_or_default());
+        let script = self.script();
         let stem = script.map(|script| script.split(['.', '-']).next().unwrap_or_default());
         // node /usr/lib/node_modules/npm/bin/npx-cli.js
         INTERPRETERS.contains(&name.as_str()) && stem.is_some_and(|stem| LAUNCHERS.contains(&stem))
+    }
+
+    /// The file name of what it interprets.
+    fn script(&self) -> Option<&str> {
+        let script = self.args.iter().skip(1).find(|argument| !argument.starts_with('-'))?;
+        script.rsplit('/').next()
+    }
+
+    /// What it is called: `node /usr/bin/claude` is `claude`, `python3 agent.py` is `agent`.
+    fn agent(&self) -> String {
+        let name = self.name();
+        let interprets = INTERPRETERS.contains(&name.as_str()) || name.starts_with("python");
+        let script = self.script().filter(|_| interprets).map(|script| script.split('.').next().unwrap_or_default());
+        script.filter(|script| !script.is_empty()).map_or(name, str::to_owned)
     }
 
     /// Whether the shell runs a line of text: `sh -c "…"`.
@@ -173,6 +224,12 @@ mod tests {
     type Row = (u32, &'static str, &'static str);
 
     fn chosen(rows: &[Row]) -> Option<u32> {
+        found(rows, choose)
+    }
+
+    type Find<'a> = &'a dyn Fn(u32) -> Option<Process>;
+
+    fn found(rows: &[Row], rule: fn(u32, Find<'_>) -> Option<Holder>) -> Option<u32> {
         let find = |pid: u32| {
             let index = rows.iter().position(|row| row.0 == pid)?;
             let (_, args, flags) = rows[index];
@@ -184,7 +241,24 @@ mod tests {
                 ours: !flags.contains('r'),
             })
         };
-        choose(rows[0].0, &find).map(|holder| holder.pid)
+        rule(rows[0].0, &find).map(|holder| holder.pid)
+    }
+
+    #[test]
+    fn variables_are_for_the_shell_that_called() {
+        for (expected, rows) in [
+            (Some(10), &[(10, "-bash", "s"), (5, "sshd", "r")][..]),
+            // eval "$(lessor env claude)"
+            (Some(10), &[(12, "-bash", ""), (10, "-bash", "s")]),
+            (Some(11), &[(12, "bash|a.sh", ""), (11, "bash|a.sh", ""), (10, "zsh", "s")]),
+            // an agent's tool keeps its variables no longer than its line
+            (Some(30), &[(30, "sh|-c|eval", ""), (20, "claude", ""), (10, "-bash", "s")]),
+            // .envrc
+            (Some(10), &[(12, "bash|-c|eval", ""), (11, "direnv|export", ""), (10, "zsh", "s")]),
+            (None, &[(20, "python3|a.py", ""), (10, "bash", "s")]),
+        ] {
+            assert_eq!(found(rows, calling_shell), expected, "{rows:?}");
+        }
     }
 
     #[test]
@@ -228,6 +302,22 @@ mod tests {
             (None, &[(10, "make", ""), (5, "systemd", "")]),
         ] {
             assert_eq!(chosen(rows), expected, "{rows:?}");
+        }
+    }
+
+    #[test]
+    fn an_agent_is_called_as_its_script() {
+        for (args, name) in [
+            ("claude", "claude"),
+            ("/opt/codex/bin/codex|exec", "codex"),
+            ("node|/usr/local/bin/gemini", "gemini"),
+            ("node|--max-old-space-size=4096|/usr/lib/cli.js", "cli"),
+            ("python3|agent.py", "agent"),
+            ("node", "node"),
+            ("node|-e|x", "x"),
+        ] {
+            let args = args.split('|').map(str::to_owned).collect();
+            assert_eq!(Process { args, ..Process::default() }.agent(), name);
         }
     }
 

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::config::Config;
-use crate::limits::{self, Backoff, Headers, Reading, Reason, Response, SHORTEST_HINT, Scope, Verdict};
+use crate::limits::{self, Headers, Reading, Reason, Response, SHORTEST_HINT, Scope, Verdict};
 use crate::pool::{self, Action, millis};
 
 use super::context::{self, Context};
@@ -222,7 +222,7 @@ fn tell(answer: &Answer, settings: &pool::Limits, with_evidence: bool) -> Line {
 
 /// What a holder does after a first failure, and how long what failed is left alone.
 fn first_move(verdict: &Verdict, settings: &pool::Limits) -> (Action, Duration) {
-    let wait = backoff(settings).wait(verdict.reason, verdict.wait, 0);
+    let wait = settings.backoff.wait(verdict.reason, verdict.wait, 0);
     let in_short = verdict.wait.is_none_or(|wait| wait <= SHORTEST_HINT);
     match (verdict.scope, verdict.reason) {
         (Scope::Request, Reason::RequestRejected) => (Action::Stop, wait),
@@ -231,16 +231,6 @@ fn first_move(verdict: &Verdict, settings: &pool::Limits) -> (Action, Duration) 
             (Action::Retry, settings.retry_delay)
         }
         _ => (Action::Switch, wait),
-    }
-}
-
-fn backoff(settings: &pool::Limits) -> Backoff {
-    Backoff {
-        quota: settings.quota_backoff.clone(),
-        rate_limit: settings.rate_limit_backoff,
-        capacity: settings.capacity_backoff,
-        server_error: settings.server_error_backoff,
-        unknown: settings.unknown_backoff,
     }
 }
 

@@ -14,7 +14,7 @@ use super::output::Output;
 pub(super) struct Context {
     pub(super) output: Output,
     pub(super) flags: Flags,
-    may_start: bool,
+    pub(super) may_start: bool,
 }
 
 impl Context {

@@ -43,7 +43,7 @@ pub(super) fn daemon(options: &Daemon, context: &Context) -> Result<u8, Failure>
             .map_err(|error| Failure::new("internal", format!("the daemon could not be started: {error}")));
     }
     let log = std::env::var("LESSOR_LOG").ok();
-    match run(&Options { places, detached: options.detached, log }) {
+    match run(&Options { places, detached: options.detached, log, gateway: Some(crate::gateway::start) }) {
         Ok(Ended::Served) => Ok(0),
         Ok(Ended::SocketLost) => Ok(SOCKET_LOST),
         Ok(Ended::AlreadyRunning(holder)) => {

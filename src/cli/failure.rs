@@ -63,6 +63,12 @@ impl Failure {
         self
     }
 
+    /// What to do about it, better than what was known.
+    pub(super) fn hint_instead(mut self, hint: impl Into<String>) -> Self {
+        self.error.data.hint = Some(hint.into());
+        self
+    }
+
     pub(super) fn exit(self, exit: u8) -> Self {
         Self { exit, ..self }
     }

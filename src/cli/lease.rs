@@ -74,10 +74,10 @@ pub(super) struct Acquire {
 #[derive(Debug, Args)]
 pub(super) struct Which {
     /// The lease: its id, or the beginning of it as `leases` shows it
-    lease: String,
+    pub(super) lease: String,
     /// Only if it is the lease with this number
     #[arg(long, value_name = "N")]
-    fence: Option<u64>,
+    pub(super) fence: Option<u64>,
 }
 
 /// Leases an account.
@@ -147,7 +147,7 @@ pub(super) fn leases(context: &Context) -> Result<(), Failure> {
 }
 
 /// Calls with the id as it was given; if the daemon did not make it, with the one lease whose id begins so.
-fn with_lease<T>(
+pub(super) fn with_lease<T>(
     client: &mut Client,
     which: &Which,
     call: impl Fn(&mut Client, LeaseRef) -> Result<T, ClientError>,
@@ -215,7 +215,8 @@ fn shown_length(leases: &[LeaseRow]) -> usize {
     ids.windows(2).map(|pair| common(pair[0], pair[1]) + 1).max().unwrap_or(0).max(SHOWN)
 }
 
-fn describe(lease: &LeaseInfo<'_>, bound_to: &str, now: u64) -> String {
+/// The lease in words; `bound_to` says what else ends it.
+pub(super) fn describe(lease: &LeaseInfo<'_>, bound_to: &str, now: u64) -> String {
     let account = &lease.account;
     let name = account.label.as_ref().or(account.email.as_ref()).unwrap_or(&account.id);
     let time = lease.expires_at.map(|at| format!("ends {}", words::until(now, at)));

@@ -11,11 +11,11 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::daemon::log::{Journal, Line};
+use crate::limits::rfc3339;
 
 use super::context::Context;
 use super::failure::Failure;
 use super::output::{Output, Tint, clean};
-use super::rfc3339;
 
 /// How often a followed log is looked at.
 const LOOK: Duration = Duration::from_millis(200);
@@ -113,7 +113,7 @@ fn text(line: &Line, output: &Output) -> String {
 
 fn json(line: &Line) -> Result<String, Failure> {
     let document = LogLine {
-        at: line.at.as_deref().and_then(rfc3339::epoch_ms),
+        at: line.at.as_deref().and_then(rfc3339),
         level: line.level.map(str::to_lowercase),
         message: line.message.clone(),
         fields: line.fields.iter().cloned().collect(),

@@ -9,16 +9,20 @@ mod context;
 mod daemon;
 mod demo;
 mod doctor;
+mod env;
 mod events;
+mod explain;
 mod export;
 mod failure;
+mod gateway;
+mod hand_out;
 mod import;
 mod lease;
 mod logs;
 mod oauth;
 mod output;
 mod prompt;
-mod rfc3339;
+mod report;
 mod run;
 mod schema;
 mod secret;
@@ -27,6 +31,7 @@ mod shell;
 mod simulate;
 mod status;
 mod table;
+mod token;
 mod waiting;
 mod words;
 
@@ -73,6 +78,11 @@ struct Global {
 enum Command {
     /// Run a command on a leased account; the lease lives as long as the command
     Run(run::Run),
+    /// Print the variables for a program on a leased account; the lease lives as long as the calling shell
+    Env(env::Env),
+    /// Look after a command that `run` became
+    #[command(hide = true)]
+    Keep(hand_out::Keep),
     /// Accounts, leases, queue and daemon at a glance
     Status,
     /// List, add, change and remove accounts
@@ -86,12 +96,18 @@ enum Command {
     Doctor(doctor::Doctor),
     /// Lease an account, for shell scripts
     Acquire(lease::Acquire),
+    /// Print one fresh token or key and nothing else, for apiKeyHelper and its like
+    Token(token::Token),
     /// Give a lease back
     Release(lease::Which),
     /// Add a lease's life to its time
     Renew(lease::Which),
+    /// Tell what an upstream answered, and hear what to do next
+    Report(report::Report),
     /// List the leases that are held
     Leases,
+    /// Say why an account was chosen, and why the others were not
+    Explain(explain::Explain),
     /// Tell what upstreams' answers mean: JSON lines in, a JSON line for each out
     Classify(classify::Classify),
     /// Print what happens
@@ -109,6 +125,9 @@ enum Command {
     Daemon(daemon::Daemon),
     /// End the daemon
     Stop,
+    /// Where the gateway is, and a key to it
+    #[command(subcommand)]
+    Gateway(gateway::Gateway),
     /// Have systemd, launchd or Windows keep the daemon there
     #[command(subcommand)]
     Service(service::Service),
@@ -151,15 +170,20 @@ pub fn main() -> ExitCode {
 fn dispatch(command: Command, context: &Context) -> Result<u8, Failure> {
     match command {
         Command::Run(run) => run::run(run, context),
+        Command::Env(options) => env::env(options, context).map(|()| 0),
+        Command::Keep(options) => hand_out::keep(options, context),
         Command::Status => status::status(context).map(|()| 0),
         Command::Account(account) => account::account(account, context).map(|()| 0),
         Command::Import(options) => import::import(options, context),
         Command::Export(options) => export::export(&options, context).map(|()| 0),
         Command::Doctor(options) => doctor::doctor(&options, context),
         Command::Acquire(acquire) => lease::acquire(acquire, context).map(|()| 0),
+        Command::Token(options) => token::token(options, context).map(|()| 0),
         Command::Release(which) => lease::release(&which, context).map(|()| 0),
         Command::Renew(which) => lease::renew(&which, context).map(|()| 0),
+        Command::Report(options) => report::report(options, context).map(|()| 0),
         Command::Leases => lease::leases(context).map(|()| 0),
+        Command::Explain(options) => explain::explain(options, context).map(|()| 0),
         Command::Classify(options) => classify::classify(&options, context),
         Command::Events(events) => events::events(events, context).map(|()| 0),
         Command::Logs(options) => logs::logs(&options, context).map(|()| 0),
@@ -168,6 +192,7 @@ fn dispatch(command: Command, context: &Context) -> Result<u8, Failure> {
         Command::Reload => config::reload(context),
         Command::Daemon(daemon) => daemon::daemon(&daemon, context),
         Command::Stop => daemon::stop(context).map(|()| 0),
+        Command::Gateway(gateway) => gateway::gateway(gateway, context).map(|()| 0),
         Command::Service(service) => service::service(&service, context).map(|()| 0),
         Command::Demo(options) => demo::demo(&options, context),
         Command::Simulate(options) => simulate::simulate(&options, context).map(|()| 0),

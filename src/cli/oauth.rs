@@ -4,9 +4,8 @@
 
 use serde_json::{Map, Value};
 
+use crate::limits::rfc3339;
 use crate::pool::Tier;
-
-use super::rfc3339;
 
 /// A login.
 #[derive(PartialEq)]
@@ -85,7 +84,7 @@ fn instant(value: Option<Value>) -> Result<u64, String> {
             Some(millis) => Ok(millis),
             None => Err(format!("`expires_at` must be {expected}")),
         },
-        Some(Value::String(text)) => rfc3339::epoch_ms(&text).ok_or_else(|| format!("`expires_at` must be {expected}")),
+        Some(Value::String(text)) => rfc3339(&text).ok_or_else(|| format!("`expires_at` must be {expected}")),
         Some(_) => Err(format!("`expires_at` must be {expected}")),
     }
 }

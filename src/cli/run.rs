@@ -6,17 +6,15 @@ use std::process::Command;
 
 use clap::Args;
 
-use crate::client::{Client, MANAGERS_WORDS};
-use crate::pool::millis;
-use crate::protocol::{Acquire, BindTo, LeaseInfo, LeaseRef};
-use crate::provider::{Environment, environment};
+use crate::client::MANAGERS_WORDS;
+use crate::daemon::find_process;
 
-use super::agent::{Purpose, purpose};
+use super::agent::{is_agent, purpose, runs_scripts};
 use super::context::Context;
 use super::failure::Failure;
+use super::hand_out::{Order, Ready, Way, make_ready};
 use super::lease::Wanted;
 use super::output::clean;
-use super::waiting;
 
 /// As a shell says it.
 const NOT_FOUND: u8 = 127;
@@ -24,84 +22,88 @@ const NOT_EXECUTABLE: u8 = 126;
 
 /// `run`
 #[derive(Debug, Args)]
-#[command(override_usage = "lessor run [AGENT-OR-PROVIDER] --direct [OPTIONS] -- CMD [ARGS]...")]
+#[command(override_usage = "lessor run [AGENT-OR-PROVIDER] [OPTIONS] -- CMD [ARGS]...")]
 pub(super) struct Run {
     /// Whose account: anthropic, openai, google, or one that the configuration names [default: the agent's own]
     #[arg(short, long, value_name = "PROVIDER", conflicts_with = "word")]
     provider: Option<String>,
     #[command(flatten)]
     wanted: Wanted,
-    /// Put the account's own token or key into the command's environment
-    #[arg(long)]
-    direct: bool,
+    #[command(flatten)]
+    way: Way,
     /// A provider or an agent (claude, codex, gemini), instead of -p
     #[arg(value_name = "AGENT-OR-PROVIDER")]
     word: Option<String>,
-    /// The command and its arguments, after `--`
+    /// The command and its arguments, after `--`; an agent that was named need not be named again
     #[arg(last = true, value_name = "CMD")]
     command: Vec<OsString>,
 }
 
 /// Leases, and becomes the command.
-pub(super) fn run(options: Run, context: &Context) -> Result<u8, Failure> {
-    let Some((program, arguments)) = options.command.split_first() else {
-        return Err(Failure::usage("no command; it comes after `--`, as in: lessor run --direct -- claude"));
-    };
-    if !options.direct {
-        let message = "this version hands out accounts directly only: it has no gateway yet";
-        return Err(
-            Failure::usage(message).hint("add --direct: the account's own token goes into the command's environment")
-        );
-    }
-    let purpose = purpose(options.provider.as_deref(), options.word.as_deref(), program).map_err(Failure::usage)?;
+pub(super) fn run(mut options: Run, context: &Context) -> Result<u8, Failure> {
+    let word = options.word.take();
+    let (program, arguments) = command(options.command, word.as_deref())?;
+    let purpose = purpose(options.provider.as_deref(), word.as_deref(), &program).map_err(Failure::usage)?;
+    // this process becomes the command
+    let this = find_process(std::process::id()).ok().flatten();
+    let this = this.ok_or_else(|| Failure::new("internal", "the system does not tell who this process is"))?;
     let mut client = context.connect()?;
-    let lease = waiting::acquire(&mut client, request(options.wanted, &purpose), context)?;
-    let release = |client: &mut Client, failure: Failure| {
-        // if this fails, the lease ends with this process
-        let _ended = client.release(LeaseRef { lease: lease.lease.clone().into_owned(), fence: Some(lease.fence) });
-        failure
+    let order = Order {
+        wanted: options.wanted,
+        purpose: &purpose,
+        way: options.way,
+        holder: this.process,
+        arguments: &arguments,
     };
-    let Some(credential) = &lease.credential else {
-        return Err(release(&mut client, Failure::new("internal", "the lease came without its credential")));
+    let ready = make_ready(&mut client, order, context)?;
+    tell(&ready, context);
+    let name = std::path::Path::new(&program).file_name().unwrap_or(&program);
+    let started = ready.leave_a_keeper(Some(name), context).and_then(|()| {
+        become_command(made(&program, &arguments, purpose.within, &ready), || ready.take_back(&mut client)).map_err(
+            |error| {
+                let exit = if error.kind() == ErrorKind::NotFound { NOT_FOUND } else { NOT_EXECUTABLE };
+                Failure::new("cannot_run", format!("{}: {error}", program.to_string_lossy())).exit(exit)
+            },
+        )
+    });
+    ready.take_back(&mut client);
+    started
+}
+
+/// The program and its arguments: what comes after `--`, or the agent that was named.
+fn command(command: Vec<OsString>, word: Option<&str>) -> Result<(OsString, Vec<OsString>), Failure> {
+    let agent = word.filter(|word| is_agent(word));
+    let mut words = command.into_iter().peekable();
+    let only_options = words.peek().is_none_or(|first| first.to_string_lossy().starts_with('-'));
+    let program = match agent.filter(|_| only_options) {
+        Some(agent) => Some(agent.into()),
+        None => words.next(),
     };
-    let variables = environment(&purpose.provider, credential.kind, purpose.agent.as_deref());
+    let program =
+        program.ok_or_else(|| Failure::usage("no command; it comes after `--`, as in: lessor run -- claude"))?;
+    Ok((program, words.collect()))
+}
+
+fn made(program: &OsStr, arguments: &[OsString], within: bool, ready: &Ready) -> Command {
     let mut command = command_of(program);
-    command.args(arguments);
-    for name in &variables.secret {
-        command.env(name, &*credential.secret.0);
+    // before a launcher's arguments ours would be the launcher's, and a shell has no place for them
+    if runs_scripts(program) {
+        command.args(arguments);
+    } else if within {
+        command.args(arguments).args(&ready.arguments);
+    } else {
+        command.args(&ready.arguments).args(arguments);
     }
-    command.envs(variables.fixed.iter().copied());
-    for name in &variables.unset {
+    for name in &ready.cleared {
         command.env_remove(name);
     }
+    command.envs(ready.set.iter().map(|(name, value)| (name, value)));
     if !is_service(std::process::id(), |name| std::env::var(name).ok()) {
         for name in MANAGERS_WORDS {
             command.env_remove(name);
         }
     }
-    tell(&lease, &variables, context);
-    become_command(command).map_err(|error| {
-        let exit = if error.kind() == ErrorKind::NotFound { NOT_FOUND } else { NOT_EXECUTABLE };
-        let message = format!("{}: {error}", program.to_string_lossy());
-        release(&mut client, Failure::new("cannot_run", message).exit(exit))
-    })
-}
-
-fn request(wanted: Wanted, purpose: &Purpose) -> Acquire {
-    Acquire {
-        provider: purpose.provider.clone(),
-        model: wanted.model,
-        pool: wanted.pool,
-        session: wanted.session,
-        label: wanted.label,
-        account: wanted.account,
-        wait_ms: wanted.wait.map(millis),
-        // this process becomes the command
-        bind: BindTo::Pid(std::process::id()),
-        credential: true,
-        agent: purpose.agent.clone(),
-        ..Acquire::default()
-    }
+    command
 }
 
 /// Whether a service manager speaks to this very process, whose place the command takes; what it says to an ancestor of
@@ -112,24 +114,17 @@ fn is_service(pid: u32, variable: impl Fn(&str) -> Option<String>) -> bool {
 }
 
 /// Says on standard error which account it is, to a person, and what of the environment was cleared, to anybody.
-fn tell(lease: &LeaseInfo<'_>, variables: &Environment, context: &Context) {
-    let account = &lease.account;
-    let name = account.label.as_ref().or(account.email.as_ref()).unwrap_or(&account.id);
+fn tell(ready: &Ready, context: &Context) {
     if std::io::stderr().is_terminal() {
-        context.output.note(&format!("lessor: {} on {}", clean(&lease.provider), clean(name)));
+        context.output.note(&format!("lessor: {} on {}", clean(&ready.lease.provider), ready.account()));
     }
-    let cleared: Vec<&str> = variables.unset.iter().copied().filter(|name| std::env::var_os(name).is_some()).collect();
-    if !cleared.is_empty() {
-        context
-            .output
-            .note(&format!("lessor: not passed on, because it would speak against the lease: {}", cleared.join(", ")));
-    }
+    ready.tell_cleared(context);
 }
 
 /// The command takes this process's place, so that signals, job control, terminal and exit status are its own and the
 /// lease lives exactly as long as it does; returns only when it cannot be started.
 #[cfg(unix)]
-fn become_command(mut command: Command) -> std::io::Result<u8> {
+fn become_command(mut command: Command, _ended: impl FnOnce()) -> std::io::Result<u8> {
     use std::os::unix::process::CommandExt;
     Err(command.exec())
 }
@@ -137,10 +132,11 @@ fn become_command(mut command: Command) -> std::io::Result<u8> {
 /// Runs the command, waits for it and ends as it did: this system cannot replace a process. The lease is bound to this
 /// one. Ctrl-C goes to both, and is the command's to heed.
 #[cfg(windows)]
-fn become_command(mut command: Command) -> std::io::Result<u8> {
+fn become_command(mut command: Command, ended: impl FnOnce()) -> std::io::Result<u8> {
     use tokio::signal::windows::{ctrl_break, ctrl_c};
     let _deaf = (ctrl_c()?, ctrl_break()?);
     let status = command.status()?;
+    ended();
     // all 32 bits of it
     std::process::exit(status.code().unwrap_or(1))
 }
@@ -182,6 +178,28 @@ mod tests {
         assert!(parse("x --direct -- claude").unwrap().word.is_none());
         assert!(parse("x -p openai claude -- claude").is_err(), "two providers");
         assert!(parse("x claude x.py").is_err(), "a command without `--`");
+        assert!(parse("x claude --direct --profile -- claude").is_err(), "two ways");
+    }
+
+    #[test]
+    fn an_agent_that_was_named_need_not_be_named_again() {
+        for (line, expected) in [
+            ("x claude -- claude -p hi", Some("claude -p hi")),
+            ("x claude -- -p hi", Some("claude -p hi")),
+            ("x claude", Some("claude")),
+            ("x claude -- npx x", Some("npx x")),
+            ("x -- codex exec hi", Some("codex exec hi")),
+            ("x anthropic -- -p", Some("-p")),
+            ("x anthropic", None),
+            ("x", None),
+        ] {
+            let run = parse(line).unwrap();
+            let made = command(run.command, run.word.as_deref()).ok().map(|(program, arguments)| {
+                let all: Vec<_> = [program].into_iter().chain(arguments).collect();
+                all.join(OsStr::new(" ")).into_string().unwrap()
+            });
+            assert_eq!(made.as_deref(), expected, "{line}");
+        }
     }
 
     #[test]

@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use clap::Args;
 use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 
-use crate::protocol::{AccountInfo, DaemonStatus, Empty, EventInfo, ExportInfo, LeaseInfo, LeaseRow, ReloadInfo};
+use crate::protocol::{
+    AccountInfo, DaemonStatus, DecisionInfo, Empty, EventInfo, ExplainInfo, ExportInfo, GatewayAccess, GatewayInfo,
+    LeaseInfo, LeaseRow, ReloadInfo,
+};
 
 use super::classify::Line;
 use super::config::{Change, Checked, Edited, Place, Shown, Value};
@@ -13,6 +16,7 @@ use super::context::Context;
 use super::daemon::{Pong, Stopped};
 use super::demo::Findings;
 use super::doctor::Diagnosis;
+use super::env::Variables;
 use super::failure::{Document, Failure};
 use super::import::Report;
 use super::logs::LogLine;
@@ -32,12 +36,16 @@ type Make = fn() -> schemars::Schema;
 const DOCUMENTS: &[(&str, Make)] = &[
     ("account add", of::<AccountInfo>),
     ("account disable", of::<AccountInfo>),
+    ("account clear-limits", of::<AccountInfo>),
     ("account enable", of::<AccountInfo>),
     ("account list", of::<Vec<AccountInfo>>),
     // with --all, a list
     ("account remove", of::<OneOrAll>),
     ("account set", of::<AccountInfo>),
     ("account show", of::<AccountInfo>),
+    // of all accounts, a list
+    ("account usage", of::<OneOrAll>),
+    ("account verify", of::<AccountInfo>),
     ("acquire", of::<LeaseInfo<'static>>),
     // each line
     ("classify", of::<Line>),
@@ -49,11 +57,15 @@ const DOCUMENTS: &[(&str, Make)] = &[
     ("config show", of::<Shown>),
     ("config unset", of::<Change>),
     ("doctor", of::<Diagnosis>),
+    ("env", of::<Variables>),
     ("error", of::<Document<'static>>),
     ("demo", of::<Findings>),
     // each line
     ("events", of::<EventInfo>),
+    ("explain", of::<ExplainInfo>),
     ("export", of::<ExportInfo>),
+    ("gateway key", of::<GatewayAccess>),
+    ("gateway url", of::<GatewayInfo>),
     ("import", of::<Report>),
     ("leases", of::<Vec<LeaseRow>>),
     // each line
@@ -61,6 +73,7 @@ const DOCUMENTS: &[(&str, Make)] = &[
     ("ping", of::<Pong<'static>>),
     ("release", of::<Empty>),
     ("reload", of::<ReloadInfo>),
+    ("report", of::<DecisionInfo<'static>>),
     ("renew", of::<LeaseInfo<'static>>),
     ("service install", of::<Outcome>),
     ("service restart", of::<Outcome>),
@@ -71,9 +84,10 @@ const DOCUMENTS: &[(&str, Make)] = &[
     ("simulate", of::<super::simulate::Findings>),
     ("status", of::<DaemonStatus>),
     ("stop", of::<Stopped>),
+    ("token", of::<LeaseInfo<'static>>),
 ];
 
-/// The account that was removed; with `--all`, all of them.
+/// The one account that was meant; without one, or with `--all`, all of them.
 #[derive(JsonSchema)]
 #[serde(untagged)]
 #[expect(dead_code, reason = "stands for what is printed, and is never made")]

@@ -33,6 +33,7 @@ pub(super) fn status(context: &Context) -> Result<(), Failure> {
     }
     text.push('\n');
     text += &daemon_line(&status, leases.len() as u64, output);
+    text += &gateway_line(&status, output);
     text += &warnings(&status, output);
     output.text(&text)
 }
@@ -62,8 +63,9 @@ pub(super) fn accounts_table(accounts: &[AccountInfo], now: u64, output: &Output
             (limits(account, now), Some(Tint::Warn)),
             (account.last_used_at.map_or_else(|| "never".to_owned(), |at| words::ago(now, at)), Some(Tint::Faint)),
         ]);
-        if !account.usage.is_empty() {
-            table.detail(&usage(account, now));
+        let usage = usage(account, now);
+        if !usage.is_empty() {
+            table.detail(&usage);
         }
     }
     table.render(output)
@@ -115,9 +117,19 @@ fn key_of(limit: &LimitInfo) -> String {
 fn usage(account: &AccountInfo, now: u64) -> String {
     let window = |window: &crate::protocol::UsageInfo| {
         let reset = window.resets_at.map(|at| format!(", new {}", words::until(now, at))).unwrap_or_default();
-        format!("{} {:.0} % used{reset}", window.window, window.utilization * 100.0)
+        let stale = if window.stale { ", stale" } else { "" };
+        format!("{} {:.0} % used{reset}{stale}", window.window, window.utilization * 100.0)
     };
-    account.usage.iter().map(window).collect::<Vec<_>>().join(" · ")
+    // the whole account's first, then the fullest
+    let mut windows: Vec<_> = account.usage.iter().filter(|window| !window.rate).collect();
+    windows.sort_by(|a, b| {
+        a.key.is_empty().cmp(&b.key.is_empty()).reverse().then(if a.key.is_empty() {
+            std::cmp::Ordering::Equal
+        } else {
+            b.utilization.total_cmp(&a.utilization)
+        })
+    });
+    windows.into_iter().map(window).collect::<Vec<_>>().join(" · ")
 }
 
 fn queue_table(queue: &[QueueRow], now: u64, output: &Output) -> String {
@@ -147,6 +159,11 @@ fn daemon_line(status: &DaemonStatus, leases: u64, output: &Output) -> String {
     let line =
         format!("{}{waiting} · lessor {}, pid {}, up {up}", words::count(leases, "lease"), status.version, status.pid);
     output.tint(Tint::Faint, &line) + "\n"
+}
+
+fn gateway_line(status: &DaemonStatus, output: &Output) -> String {
+    let url = status.gateway.as_ref().and_then(|gateway| gateway.url.as_deref());
+    url.map_or_else(String::new, |url| output.tint(Tint::Faint, &format!("gateway {url}")) + "\n")
 }
 
 /// Last, where the eye ends; a rejected configuration is one of them.
@@ -180,6 +197,7 @@ mod tests {
             kind: CredentialKind::Oauth,
             state: state.into(),
             state_reason: None,
+            state_link: None,
             enabled: state != "disabled",
             leases: 1,
             capacity: 1,
@@ -193,12 +211,23 @@ mod tests {
             last_used_at: Some(1_000_000_000),
             account_id: None,
             link: None,
+            plan: None,
+            usage_trouble: None,
         }
     }
 
     fn limit(key: &str, until: u64) -> LimitInfo {
         let text = |text: &str| text.to_owned();
-        LimitInfo { key: text(key), reason: text("quota_exhausted"), scope: text("pool"), until, source: text("body") }
+        LimitInfo {
+            key: text(key),
+            reason: text("quota_exhausted"),
+            scope: text("pool"),
+            until,
+            source: text("body"),
+            since: 0,
+            evidence: None,
+            link: None,
+        }
     }
 
     const NOW: u64 = 1_000_120_000;
@@ -207,8 +236,16 @@ mod tests {
     fn a_person_sees_who_why_and_until_when() {
         let mut limited = account("work", "limited");
         limited.limits = vec![limit("", NOW - 1), limit("claude", NOW + 3_600_000)];
-        limited.usage =
-            vec![UsageInfo { window: "5h".into(), utilization: 0.42, resets_at: Some(NOW + 60_000), as_of: NOW }];
+        limited.usage = vec![UsageInfo {
+            window: "5h".into(),
+            utilization: 0.42,
+            resets_at: Some(NOW + 60_000),
+            as_of: NOW,
+            key: String::new(),
+            rate: false,
+            stale: false,
+            pace: None,
+        }];
         let text = accounts_table(&[limited, account("home", "needs_login")], NOW, &Output::plain(80));
         assert_eq!(
             text,
@@ -243,6 +280,7 @@ mod tests {
             pid: 7,
             uptime_ms: 240_000,
             socket: "/s".into(),
+            gateway: None,
             config: ConfigState { path: "/c".into(), state: "rejected".into(), error: Some("line 3: bad".into()) },
             accounts: AccountTotals::default(),
             leases: 1,

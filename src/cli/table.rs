@@ -141,7 +141,7 @@ impl Table {
 }
 
 /// The text in at most `width` columns, with an ellipsis for what is left out.
-fn cut(text: &str, width: usize) -> String {
+pub(super) fn cut(text: &str, width: usize) -> String {
     if text.width() <= width {
         return text.to_owned();
     }

@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
-use crate::client::Client;
+use crate::client::{Client, ClientError};
 use crate::protocol::{Acquire, DaemonStatus, LeaseInfo};
 
 use super::context::{self, Context};
@@ -17,8 +17,22 @@ const WONDERING: Duration = Duration::from_secs(1);
 
 /// Leases; when that takes a while and somebody watches, tells why.
 pub(super) fn acquire(client: &mut Client, request: Acquire, context: &Context) -> Result<LeaseInfo<'static>, Failure> {
+    wait(client, request, context, Client::acquire)
+}
+
+/// The same, or has again what the same process holds.
+pub(super) fn token(client: &mut Client, request: Acquire, context: &Context) -> Result<LeaseInfo<'static>, Failure> {
+    wait(client, request, context, Client::token)
+}
+
+fn wait(
+    client: &mut Client,
+    request: Acquire,
+    context: &Context,
+    call: fn(&mut Client, Acquire) -> Result<LeaseInfo<'static>, ClientError>,
+) -> Result<LeaseInfo<'static>, Failure> {
     if !std::io::stderr().is_terminal() || request.wait_ms == Some(0) {
-        return Ok(client.acquire(request)?);
+        return Ok(call(client, request)?);
     }
     let (provider, socket) = (request.provider.clone(), client.socket().to_owned());
     std::thread::scope(|scope| {
@@ -33,7 +47,7 @@ pub(super) fn acquire(client: &mut Client, request: Acquire, context: &Context) 
                 }
             }
         });
-        Ok(client.acquire(request)?)
+        Ok(call(client, request)?)
     })
 }
 
@@ -69,6 +83,7 @@ mod tests {
             pid: 1,
             uptime_ms: 0,
             socket: String::new(),
+            gateway: None,
             config: ConfigState { path: String::new(), state: "ok".into(), error: None },
             accounts: AccountTotals::default(),
             leases: 0,

@@ -4,8 +4,9 @@ use std::time::{Duration, Instant};
 
 use crate::protocol::{
     AccountInfo, AccountRef, Acquire, AddAccount, Answer, Call, CredentialInfo, CredentialOf, DaemonStatus,
-    DecisionInfo, DisableAccount, ExportAccounts, ExportInfo, HelloInfo, ImportAccounts, ImportInfo, LeaseInfo,
-    LeaseRef, LeaseRow, ListAccounts, Nothing, ReloadInfo, Report, SetAccount, Subscribe,
+    DecisionInfo, DisableAccount, ExplainInfo, ExplainWhat, ExportAccounts, ExportInfo, ForecastInfo, ForecastOf,
+    GatewayAccess, GatewayKey, HelloInfo, ImportAccounts, ImportInfo, LeaseInfo, LeaseRef, LeaseRow, ListAccounts,
+    Nothing, RekeyInfo, ReloadInfo, Report, SetAccount, Subscribe, VerifyAccount,
 };
 
 use super::connection::{Client, greeting, unexpected};
@@ -74,8 +75,24 @@ calls! {
     reload() Call::ReloadConfig(Nothing {}) => Answer::Reloaded(info) => info, ReloadInfo;
     /// Takes in what other tools keep, or says what would become of it.
     import_accounts(import: ImportAccounts) Call::ImportAccounts(Box::new(import)) => Answer::Imported(info) => info, ImportInfo;
+    /// What could be had, now and next.
+    forecast(of: ForecastOf) Call::Forecast(of) => Answer::Forecast(info) => info, ForecastInfo;
+    /// Forgets an account's limits.
+    clear_limits(account: AccountRef) Call::ClearLimits(account) => Answer::Account(info) => *info, AccountInfo;
+    /// Why an account was chosen, and the others were not.
+    explain(what: ExplainWhat) Call::Explain(what) => Answer::Explained(info) => *info, ExplainInfo;
+    /// Has a login refreshed now, and waits for it.
+    refresh_account(account: AccountRef) Call::RefreshAccount(account) => Answer::Account(info) => *info, AccountInfo;
+    /// Learns now what an account has used, as far as that is allowed.
+    usage(account: AccountRef) Call::AskUsage(account) => Answer::Account(info) => *info, AccountInfo;
+    /// Finds out whether its owner has confirmed an account.
+    verify_account(what: VerifyAccount) Call::VerifyAccount(what) => Answer::Account(info) => *info, AccountInfo;
+    /// Seals all secrets with a new key.
+    rekey() Call::Rekey(Nothing {}) => Answer::Rekeyed(info) => info, RekeyInfo;
     /// All that is known of all accounts.
     export_accounts(export: ExportAccounts) Call::ExportAccounts(export) => Answer::Exported(info) => info, ExportInfo;
+    /// Makes a key to the gateway: of a lease, or one that lasts.
+    gateway_key(of: GatewayKey) Call::GatewayKey(of) => Answer::GatewayAccess(access) => access, GatewayAccess;
 }
 
 impl Client {
@@ -84,12 +101,26 @@ impl Client {
     /// # Errors
     /// When none can be had, or the connection is lost.
     pub fn acquire(&mut self, request: Acquire) -> Result<LeaseInfo<'static>, ClientError> {
+        self.lease(request, |request| Call::Acquire(Box::new(request)))
+    }
+
+    /// Leases an account as [`Self::acquire`] does, or has again what the same process holds for the same purpose.
+    ///
+    /// # Errors
+    /// When none can be had, or the connection is lost.
+    pub fn token(&mut self, request: Acquire) -> Result<LeaseInfo<'static>, ClientError> {
+        self.lease(request, |request| Call::Token(Box::new(request)))
+    }
+
+    fn lease(&mut self, request: Acquire, call: fn(Acquire) -> Call) -> Result<LeaseInfo<'static>, ClientError> {
         // without `wait_ms` only the daemon knows how long; its end is noticed all the same
         let patience = request.wait_ms.map(|wait| Duration::from_millis(wait).saturating_add(MARGIN));
         let patience = patience.filter(|patience| Instant::now().checked_add(*patience).is_some());
-        match self.call(Call::Acquire(Box::new(request)), patience)? {
+        let call = call(request);
+        let name = call.method();
+        match self.call(call, patience)? {
             Answer::Lease(lease) => Ok(lease),
-            other => Err(unexpected("lease.acquire", &other)),
+            other => Err(unexpected(name, &other)),
         }
     }
 

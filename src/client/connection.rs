@@ -140,6 +140,11 @@ impl Client {
         }
     }
 
+    /// Waits until the connection ends, however that comes about.
+    pub fn wait_for_end(&mut self) {
+        while self.receive(None).is_ok() {}
+    }
+
     fn receive(&mut self, deadline: Option<Instant>) -> Result<FromServer<'static>, ClientError> {
         loop {
             match self.frames.take() {
@@ -214,6 +219,10 @@ pub(super) fn unexpected(call: &str, answer: &Answer<'_>) -> ClientError {
         Answer::Reloaded(_) => "what a reload came to",
         Answer::Imported(_) => "what an import came to",
         Answer::Exported(_) => "an export",
+        Answer::Forecast(_) => "a forecast",
+        Answer::Explained(_) => "an explanation",
+        Answer::GatewayAccess(_) => "a key to the gateway",
+        Answer::Rekeyed(_) => "what became of the key",
     };
     ClientError::Unexpected(format!("{kind} in answer to {call}"))
 }

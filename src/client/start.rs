@@ -4,7 +4,7 @@
 //! as the daemon serves (see `launch`). So the daemon is no child of the client: a program that the client becomes
 //! by `exec` finds no stranger among its children, and nobody has to reap the daemon.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -54,8 +54,8 @@ impl Start {
         Ok(Self::program(std::env::current_exe()?, flags))
     }
 
-    /// `program [--config FILE] [--socket PATH] daemon FLAG`
-    pub(super) fn command(&self, flag: &str) -> Command {
+    /// `program [--config FILE] [--socket PATH] ARGUMENTS`, without a terminal's or a service manager's words.
+    pub(crate) fn command(&self, arguments: &[&OsStr]) -> Command {
         let mut command = Command::new(&self.program);
         for (name, value) in [("--config", &self.flags.config), ("--socket", &self.flags.socket)] {
             if let Some(value) = value {
@@ -72,7 +72,7 @@ impl Start {
         for name in MANAGERS_WORDS.iter().chain(&SERVICES_MARKS) {
             command.env_remove(name);
         }
-        command.args(["daemon", flag]).stdin(Stdio::null()).stdout(Stdio::null());
+        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null());
         command
     }
 }

@@ -16,6 +16,8 @@ pub struct Places {
     pub state: PathBuf,
     /// The lease socket, or the pipe on Windows.
     pub socket: PathBuf,
+    /// Directory of what lives no longer than a program that `run` starts.
+    pub run: PathBuf,
     /// The database file.
     pub database: PathBuf,
     /// `daemon.lock`: one daemon per data directory.
@@ -127,6 +129,7 @@ impl Places {
             data,
             state,
             socket,
+            run,
         })
     }
 }

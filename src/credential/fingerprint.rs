@@ -30,6 +30,16 @@ impl FingerprintKey {
         Fingerprint(hasher.finish128().as_u128())
     }
 
+    /// Another key, for this purpose; it tells nothing of this one.
+    #[must_use]
+    pub fn derived(&self, purpose: &str) -> [u8; 16] {
+        let mut hasher = SipHasher24::new_with_key(&self.0);
+        // no token begins with it
+        hasher.write(b"\0");
+        hasher.write(purpose.as_bytes());
+        hasher.finish128().as_bytes()
+    }
+
     /// The fingerprint of what stays the same of a credential while its access tokens come and go.
     #[must_use]
     pub fn of_credential(&self, credential: &Credential) -> Fingerprint {

@@ -1,5 +1,7 @@
 //! A login that another tool has, too.
 
+use super::Credential;
+
 /// Where a login is kept by its tool, and who refreshes it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Link {
@@ -57,4 +59,10 @@ impl Link {
     pub fn same_place(&self, other: &Self) -> bool {
         self.path == other.path && self.item == other.item
     }
+}
+
+/// Whether lessor may refresh a login, and can.
+#[must_use]
+pub fn may_refresh(credential: &Credential, link: Option<&Link>) -> bool {
+    credential.refresh.is_some() && link.is_none_or(|link| link.mode != LinkMode::Link)
 }

@@ -3,10 +3,12 @@
 mod fingerprint;
 pub mod import;
 mod link;
+pub mod oauth;
+pub mod refresh;
 mod secret;
 
 pub use fingerprint::{Fingerprint, FingerprintKey};
-pub use link::{Link, LinkMode};
+pub use link::{Link, LinkMode, may_refresh};
 pub use secret::Secret;
 
 use crate::pool::{CredentialKind, Wall};

@@ -15,6 +15,7 @@ pub(super) enum Change {
     Remove,
     Enabled(bool, Option<String>),
     Set(Box<SetAccount>),
+    ClearLimits,
 }
 
 impl Caller {
@@ -47,6 +48,7 @@ impl Caller {
         let before = core.pool.account(account).map(|account| answers::account_info(core, now, account));
         let command = match change {
             Change::Remove => Command::RemoveAccount(account),
+            Change::ClearLimits => Command::ClearLimits(account),
             Change::Enabled(enabled, reason) => {
                 refuse_configured(core, account, &["enabled"], enabled)?;
                 let enabled = Some((enabled, reason.filter(|reason| !reason.is_empty())));

@@ -1,18 +1,21 @@
 //! From the pool's state to what goes over the wire.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 
 use crate::credential::Credential;
-use crate::pool::{Account, Bind, Decision, Fence, Lease, Limit, Now, Process, Standing, Why};
+use crate::pool::{Account, Bind, Fence, Lease, Limit, Now, Process, Standing, Why, Window};
 use crate::protocol::{
     AccountInfo, AccountLabel, AccountName, AccountTotals, Answer, CredentialInfo, DaemonStatus, DecisionInfo,
     ErrorInfo, HolderInfo, LeaseInfo, LeaseKey, LeaseRow, LimitInfo, LinkInfo, QueueRow, SecretText, UsageInfo,
 };
-use crate::provider;
+use crate::{provider, usage};
 
 use super::core::{Core, Daemon, Responder};
+use super::learning::Learnt;
+use super::refreshing::Need;
 use super::{clock, process};
 
 /// Appends the lease, or why it cannot be handed out.
@@ -24,7 +27,8 @@ pub(super) fn lease(core: &Core, key: &LeaseKey, now: Now, fence: Fence, to: &Re
 }
 
 /// Appends what to do next.
-pub(super) fn decision(core: &Core, key: &LeaseKey, now: Now, decision: Decision, to: &Responder, out: &mut Vec<u8>) {
+pub(super) fn decision(core: &Core, key: &LeaseKey, now: Now, learnt: &Learnt, to: &Responder, out: &mut Vec<u8>) {
+    let Learnt { decision, verdict } = learnt;
     let lease = decision.lease.map(|fence| lease_info(core, key, now, fence, to.wants_credential)).transpose();
     match lease {
         Err(error) => to.codec.refusal(&to.id, &error, out),
@@ -35,6 +39,8 @@ pub(super) fn decision(core: &Core, key: &LeaseKey, now: Now, decision: Decision
                 reason: decision.reason.map(|reason| reason.name().into()),
                 scope: decision.scope.map(|scope| scope.name().into()),
                 lease,
+                evidence: verdict.as_ref().map(|verdict| verdict.evidence.as_str().into()),
+                link: verdict.as_ref().and_then(|verdict| verdict.link.as_deref()).map(Cow::Borrowed),
             };
             to.codec.answer(&to.id, &Answer::Decision(Box::new(info)), out);
         }
@@ -70,6 +76,26 @@ fn lease_info<'a>(
         credential: credential.then(|| credential_info(core, account)).transpose()?,
         project_id: account.record.project_id.as_deref().map(Cow::Borrowed),
     })
+}
+
+/// The credential of a lease, once it is fresh.
+pub(super) async fn fresh_credential(
+    daemon: std::sync::Arc<Daemon>,
+    fence: Fence,
+    need: Need,
+) -> Result<Answer<'static>, ErrorInfo> {
+    let credential = daemon.fresh_credential(fence, need).await?;
+    let core = &*daemon.core();
+    let account = core.pool.lease(fence).and_then(|lease| core.pool.account(lease.account));
+    let account = account.ok_or_else(|| ErrorInfo::new("stale_lease", "this lease has ended"))?;
+    let (header, scheme) = provider::header(&account.record.provider, credential.kind);
+    Ok(Answer::Credential(CredentialInfo {
+        kind: credential.kind,
+        secret: super::importing::exposed(&credential.access),
+        expires_at: credential.expires_at.map(|at| at.0),
+        header: Cow::Borrowed(header),
+        scheme: scheme.map(Cow::Borrowed),
+    }))
 }
 
 /// What an account authenticates with.
@@ -146,8 +172,9 @@ pub(super) fn account_info(core: &Core, now: Now, account: &Account) -> AccountI
         state_reason: match (&record.standing, state) {
             (_, "disabled") => record.disabled_reason.clone(),
             (Standing::NeedsLogin(why) | Standing::NeedsVerification(why), _) => Some(why.clone()),
-            (Standing::Ready, _) => None,
+            (Standing::Ready, _) => account.renewing().map(|_| core.why_renewing(record.id)),
         },
+        state_link: state_link(account, now),
         enabled: account.enabled(),
         leases: account.leases(),
         capacity: account.capacity(),
@@ -156,17 +183,7 @@ pub(super) fn account_info(core: &Core, now: Now, account: &Account) -> AccountI
         project_id: record.project_id.clone(),
         credential_expires_at: credential.and_then(|credential| credential.expires_at).map(|at| at.0),
         limits: limits(account, now),
-        usage: account
-            .usage()
-            .windows
-            .iter()
-            .map(|window| UsageInfo {
-                window: window.name.clone(),
-                utilization: window.utilization,
-                resets_at: window.resets_at.map(|at| at.0),
-                as_of: window.as_of.0,
-            })
-            .collect(),
+        usage: usage_of(core, now, account),
         created_at: record.created_at.0,
         last_used_at: record.last_used_at.map(|at| at.0),
         account_id: record.vendor_id.clone(),
@@ -176,29 +193,83 @@ pub(super) fn account_info(core: &Core, now: Now, account: &Account) -> AccountI
             mode: link.mode.name().to_owned(),
             trouble: core.link_troubles.get(&record.id).cloned(),
         }),
+        plan: core.gathered.plans.get(&record.id).cloned(),
+        usage_trouble: core.gathered.troubles.get(&record.id).cloned(),
     }
+}
+
+/// What is older than this may be another by now, however often it is asked for.
+const STALE: Duration = Duration::from_secs(600);
+
+/// What is known of its windows, then of its rates; of rates only what still counts.
+fn usage_of(core: &Core, now: Now, account: &Account) -> Vec<UsageInfo> {
+    // one that was to be read anew twice since
+    let old = core.configured.config.quota.poll.map_or(STALE, |every| STALE.max(2 * every));
+    let info = |window: &Window, rate| UsageInfo {
+        stale: window.resets_at.is_some_and(|at| at <= now.wall) || now.wall.since(window.as_of) > old,
+        pace: usage::length_of(&window.name).and_then(|length| window.pace(length)),
+        window: window.name.clone(),
+        utilization: window.utilization,
+        resets_at: window.resets_at.map(|at| at.0),
+        as_of: window.as_of.0,
+        key: window.key.clone(),
+        rate,
+    };
+    let known = account.usage();
+    let live = |rate: &&Window| rate.resets_at.unwrap_or(rate.as_of.after(RATE)) > now.wall;
+    let rates = known.rates.iter().filter(live).map(|window| info(window, true));
+    known.windows.iter().map(|window| info(window, false)).chain(rates).collect()
+}
+
+/// A rate without a time of its own is forgotten after this.
+const RATE: Duration = Duration::from_secs(60);
+
+/// Where the user can do something about it.
+fn state_link(account: &Account, now: Now) -> Option<String> {
+    let of_limit = || {
+        let live = account.limits().iter().filter(|limit| !limit.until.passed(now));
+        live.filter_map(|limit| limit.link.as_deref()).next().map(str::to_owned)
+    };
+    match &account.record.standing {
+        Standing::NeedsLogin(why) | Standing::NeedsVerification(why) => link_in(why),
+        Standing::Ready => of_limit(),
+    }
+}
+
+pub(super) fn link_in(text: &str) -> Option<String> {
+    let start = text.find("https://")?;
+    let link = text[start..].split_whitespace().next()?;
+    Some(link.trim_end_matches(['.', ',', ')', ';']).to_owned())
 }
 
 /// What an account cannot be used for now.
 pub(super) fn limits(account: &Account, now: Now) -> Vec<LimitInfo> {
-    let live = account.limits().iter().filter(|limit| !limit.until.passed(now));
-    let info = |limit: &Limit| LimitInfo {
+    account.limits().iter().filter(|limit| !limit.until.passed(now)).map(|known| limit(known, now)).collect()
+}
+
+/// A limit, for people.
+pub(super) fn limit(limit: &Limit, now: Now) -> LimitInfo {
+    LimitInfo {
         key: limit.key.clone(),
         reason: limit.reason.name().to_owned(),
         scope: limit.scope.name().to_owned(),
         until: limit.until.wall(now).0,
         source: limit.source.name().to_owned(),
-    };
-    live.map(info).collect()
+        since: limit.since.0,
+        evidence: limit.evidence.as_deref().map(str::to_owned),
+        link: limit.link.as_deref().map(str::to_owned),
+    }
 }
 
-fn state(account: &Account, now: Now) -> &'static str {
+/// The account's state, in a word.
+pub(super) fn state(account: &Account, now: Now) -> &'static str {
     if !account.enabled() {
         return Why::Disabled.name();
     }
     match account.record.standing {
         Standing::NeedsLogin(_) => Why::NeedsLogin.name(),
         Standing::NeedsVerification(_) => Why::NeedsVerification.name(),
+        Standing::Ready if account.renewing().is_some() => Why::Limited.name(),
         Standing::Ready if account.limits().iter().any(|limit| !limit.until.passed(now)) => Why::Limited.name(),
         Standing::Ready => "ready",
     }
@@ -217,6 +288,7 @@ pub(super) fn status(daemon: &Daemon, core: &Core, now: Now) -> DaemonStatus {
     let mut warnings = daemon.facts.warnings.clone();
     warnings.extend(super::warnings::of_store(&daemon.store.health(), now.wall));
     warnings.extend(core.configured.notes());
+    warnings.extend(core.gateway.trouble.as_ref().map(|why| format!("the gateway does not serve as it should: {why}")));
     warnings.extend(super::warnings::of_links(core));
     warnings.extend(super::warnings::of_accounts(&core.configured.config, &core.pool));
     DaemonStatus {
@@ -224,6 +296,7 @@ pub(super) fn status(daemon: &Daemon, core: &Core, now: Now) -> DaemonStatus {
         pid: std::process::id(),
         uptime_ms: crate::pool::millis(clock::now().mono.since(daemon.facts.started.mono)),
         socket: daemon.facts.socket.clone(),
+        gateway: core.gateway.told(),
         config: core.configured.state(),
         accounts,
         leases: core.pool.lease_count() as u64,

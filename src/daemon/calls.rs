@@ -32,7 +32,7 @@ pub(super) struct Caller {
 }
 
 /// What takes its time, and comes to an answer.
-trait Work: Future<Output = Result<Answer<'static>, ErrorInfo>> + Send + 'static {}
+pub(super) trait Work: Future<Output = Result<Answer<'static>, ErrorInfo>> + Send + 'static {}
 
 impl<F: Future<Output = Result<Answer<'static>, ErrorInfo>> + Send + 'static> Work for F {}
 
@@ -47,7 +47,7 @@ impl Caller {
             return self.refuse(id.as_ref(), &error, out);
         }
         // a lease that nobody can be told of would be held for nothing
-        if id.is_none() && matches!(call, Call::Acquire(_)) {
+        if id.is_none() && matches!(call, Call::Acquire(_) | Call::Token(_)) {
             return;
         }
         self.quiet = id.is_none();
@@ -70,7 +70,8 @@ impl Caller {
 
     fn dispatch(&mut self, daemon: &Arc<Daemon>, id: &RequestId, call: Call, out: &mut Vec<u8>) -> Answered {
         match call {
-            Call::Acquire(params) => self.acquire(daemon, id, *params, out),
+            Call::Acquire(params) => self.acquire(daemon, id, *params, false, out),
+            Call::Token(params) => self.acquire(daemon, id, *params, true, out),
             Call::Release(params) => {
                 let fence = live_fence(daemon, &params)?;
                 self.simple(daemon, id, Command::Release(fence), out)
@@ -80,6 +81,7 @@ impl Caller {
             Call::Report(params) => self.report(daemon, id, &params, out),
             Call::Credential(params) => self.credential(daemon, id, &params, out),
             Call::Hello(params) => self.hello(id, &params, out),
+            Call::RefreshAccount(params) => self.later(id, super::refreshing::refresh_account(daemon.clone(), params)),
             Call::ListLeases(_) => {
                 let core = &*daemon.core();
                 let rows = answers::lease_rows(core, &daemon.key, clock::now());
@@ -119,6 +121,13 @@ impl Caller {
                 self.codec.answer(id, &Answer::Exported(document), out);
                 Ok(())
             }
+            Call::ClearLimits(params) => self.clear_limits(daemon, id, &params.account, out),
+            Call::Forecast(params) => self.forecast(daemon, id, &params, out),
+            Call::Explain(params) => self.explain(daemon, id, &params, out),
+            Call::GatewayKey(params) => self.gateway_key(daemon, id, params, out),
+            Call::AskUsage(params) => self.later(id, super::asking::usage(daemon.clone(), params)),
+            Call::VerifyAccount(params) => self.later(id, super::asking::verify(daemon.clone(), params)),
+            Call::Rekey(_) => Err(bad("not yet")),
             Call::Stop(_) => {
                 self.codec.answer(id, &Answer::Done(Empty {}), out);
                 daemon.stop.send_replace(true);
@@ -164,7 +173,7 @@ impl Caller {
     }
 
     /// Answered when the work is over; other calls are served meanwhile.
-    fn later(&self, id: &RequestId, work: impl Work) -> Answered {
+    pub(super) fn later(&self, id: &RequestId, work: impl Work) -> Answered {
         if !self.outbox.has_room() {
             return Err(too_many());
         }
@@ -210,6 +219,7 @@ impl Caller {
             id: id.clone(),
             outbox: self.outbox.clone(),
             wants_credential,
+            until: None,
             quiet: self.quiet,
         }
     }

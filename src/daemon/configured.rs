@@ -9,6 +9,7 @@ use crate::provider::Catalog;
 
 use super::clock;
 use super::core::{Core, Daemon};
+use super::refreshing::rules;
 
 /// What holds, from where, and what is wrong with the file.
 #[derive(Debug)]
@@ -73,14 +74,20 @@ impl Daemon {
         let now = clock::now();
         self.facts.log_level.set(loaded.config.daemon.log);
         core.catalog = catalog(&loaded.config, &core.pool);
-        self.apply_unasked(core, now, Command::Configure(Box::new(loaded.config.pool.clone())));
+        let pool = Command::Configure(Box::new(loaded.config.pool.clone()));
         core.configured = Configured::new(loaded, std::mem::take(&mut core.configured.path));
+        core.refreshing.plan.set_rules(rules(&core.configured.config));
+        let Core { credentials, refreshing, .. } = &mut *core;
+        credentials.keys().for_each(|id| refreshing.account_changed(*id));
+        self.apply_unasked(core, now, pool);
         tracing::info!(state = core.configured.state_name(), "the configuration was read anew");
         for note in core.configured.notes() {
             tracing::warn!("{note}");
         }
         core.events.config_reloaded(now.wall, &core.pool);
         self.reconfigured.notify_one();
+        self.config_version.send_modify(|version| *version += 1);
+        core.gathered.wake.notify_one();
     }
 }
 

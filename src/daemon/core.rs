@@ -1,18 +1,19 @@
 //! The pool and everything that must agree with it, behind one lock that is never held across an await.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 use tokio::sync::{Notify, watch};
 
+use crate::credential::refresh::{Refresher, Want};
 use crate::credential::{Credential, Link};
 use crate::pool::{
-    AccountChange, AccountId, Command, ConnectionId, Effect, Fence, Now, Pool, Process, Refusal, Reply, Standing,
-    WaiterId, Wall,
+    AccountChange, AccountId, Command, ConnectionId, Decision, Effect, Fence, Lease, Mono, Now, Pool, Process, Refusal,
+    Reply, Standing, WaiterId, Wall,
 };
-use crate::protocol::{Codec, ErrorInfo, LeaseKey, RequestId};
+use crate::protocol::{Codec, ErrorInfo, LeaseKey, PassKey, RequestId};
 use crate::provider::Catalog;
 use crate::store::{Done, Store, Write, WriteError};
 
@@ -23,7 +24,11 @@ use super::events::Events;
 use super::following::Follow;
 use super::log::LogLevelHandle;
 use super::outbox::Outbox;
+use super::passing::GatewayState;
+use super::polling::{Gathered, Polls};
+use super::refreshing::{Refreshing, Shape, rules};
 use super::reload::Reload;
+use super::runs::Runs;
 use super::tokens::Tokens;
 use super::watchers::Watchers;
 
@@ -33,6 +38,7 @@ pub struct Daemon {
     core: Mutex<Core>,
     pub(super) store: Store,
     pub(super) key: LeaseKey,
+    pub(super) pass_key: PassKey,
     pub(super) facts: Facts,
     /// When the timer will next call, ms since boot.
     scheduled: AtomicU64,
@@ -42,10 +48,18 @@ pub struct Daemon {
     pub(super) reload: Reload,
     /// Follows other tools' files.
     pub(super) follow: OnceLock<Follow>,
+    /// Asks providers what accounts have used.
+    pub(super) polls: OnceLock<Polls>,
     /// It was read anew.
     pub(super) reconfigured: Notify,
+    /// Changes with the configuration.
+    pub(super) config_version: watch::Sender<u64>,
     /// Accounts are added one at a time, so that two with one label cannot both be on their way to the disk.
     pub(super) adding: tokio::sync::Mutex<()>,
+    /// Where its own tasks run, whatever thread begins them.
+    pub(super) runtime: tokio::runtime::Handle,
+    /// For those tasks.
+    pub(super) itself: OnceLock<Weak<Self>>,
 }
 
 /// What does not change while the daemon runs.
@@ -60,6 +74,8 @@ pub struct Facts {
     /// Whether `idle_exit` ends it: a client or a service manager started it, and will again.
     pub(super) may_idle_exit: bool,
     pub(super) most_connections: usize,
+    /// The port that the gateway chose in an earlier run.
+    pub(super) gateway_port: Option<u16>,
 }
 
 /// What changes together.
@@ -70,14 +86,25 @@ pub struct Core {
     pub(super) catalog: Catalog,
     pub(super) credentials: FxHashMap<AccountId, Credential>,
     pub(super) tokens: Tokens,
+    pub(super) refreshing: Refreshing,
+    /// When this run began.
+    pub(super) started: Wall,
     /// Logins that other tools have, too.
     pub(super) links: FxHashMap<AccountId, Link>,
     /// Why some of them cannot be followed.
     pub(super) link_troubles: FxHashMap<AccountId, String>,
+    /// What was learnt by asking, beside the windows.
+    pub(super) gathered: Gathered,
     pub(super) connections: FxHashMap<ConnectionId, Arc<Outbox>>,
     pub(super) watchers: Watchers,
+    /// Who has a key to the gateway.
+    pub(super) runs: Runs,
+    /// Where the gateway listens.
+    pub(super) gateway: GatewayState,
     pub(super) events: Events,
     waiting: FxHashMap<WaiterId, Vec<Responder>>,
+    /// The lease that ended last, for who asks why it was where it was.
+    pub(super) last_ended: Option<Box<Lease>>,
     effects: Vec<Effect>,
     /// The earliest end of a credential that nothing can renew.
     next_credential_end: Option<Wall>,
@@ -94,6 +121,8 @@ pub(super) struct Responder {
     pub(super) id: RequestId,
     pub(super) outbox: Arc<Outbox>,
     pub(super) wants_credential: bool,
+    /// How long a lease is waited for; nothing for what is no request for one.
+    pub(super) until: Option<Mono>,
     /// It was asked without an id: nobody wants to hear.
     pub(super) quiet: bool,
 }
@@ -116,20 +145,25 @@ const IDLE: Duration = Duration::from_secs(3600);
 /// What must be on disk before an answer may go out.
 pub(super) type Unsaved = Vec<Write>;
 
-/// What accounts authenticate with, all they have authenticated with, and which of it other tools have, too.
-pub(super) type Logins = (FxHashMap<AccountId, Credential>, Tokens, FxHashMap<AccountId, Link>);
+/// What accounts authenticate with, all they have authenticated with, which of it other tools have, too, and which was
+/// being refreshed when the last run ended.
+pub(super) type Logins = (FxHashMap<AccountId, Credential>, Tokens, FxHashMap<AccountId, Link>, Vec<(AccountId, Wall)>);
 
 impl Daemon {
     pub(super) fn new(
         (pool, configured): (Pool, Configured),
-        (credentials, tokens, links): Logins,
+        (credentials, tokens, links, unknown): Logins,
         store: Store,
-        key: LeaseKey,
+        (key, pass_key): (LeaseKey, PassKey),
         reload: Reload,
         facts: Facts,
     ) -> Self {
         let catalog = configured::catalog(&configured.config, &pool);
+        let mut refreshing = Refreshing::new(Refresher::new(rules(&configured.config)), unknown);
+        credentials.keys().for_each(|id| refreshing.account_changed(*id));
         let mut core = Core {
+            refreshing,
+            started: facts.started.wall,
             pool,
             configured,
             catalog,
@@ -137,10 +171,14 @@ impl Daemon {
             tokens,
             links,
             link_troubles: FxHashMap::default(),
+            gathered: Gathered::default(),
             connections: FxHashMap::default(),
             watchers: Watchers::new(facts.most_connections),
+            runs: Runs::default(),
+            gateway: GatewayState::default(),
             events: Events::default(),
             waiting: FxHashMap::default(),
+            last_ended: None,
             effects: Vec::new(),
             next_credential_end: None,
             last_busy: facts.started,
@@ -155,20 +193,27 @@ impl Daemon {
             core: Mutex::new(core),
             store,
             key,
+            pass_key,
             facts,
             scheduled: AtomicU64::new(0),
             reschedule: Notify::new(),
             stop: watch::Sender::new(false),
             reload,
             follow: OnceLock::new(),
+            polls: OnceLock::new(),
             reconfigured: Notify::new(),
+            config_version: watch::Sender::new(0),
             adding: tokio::sync::Mutex::new(()),
+            runtime: tokio::runtime::Handle::current(),
+            itself: OnceLock::new(),
         }
     }
 
     /// Carries out what restoring left to do, and watches the processes that leases are bound to.
     pub(super) fn begin(self: &Arc<Self>, mut effects: Vec<Effect>, bound: &[Process]) {
+        let _only_begun_once = self.itself.set(Arc::downgrade(self));
         let core = &mut *self.core();
+        self.settle_logins(core, clock::now());
         for process in bound {
             match core.watchers.watch(self, process.pid) {
                 Ok(Some(found)) if found.process == *process => core.watchers.bind(process.pid),
@@ -206,9 +251,16 @@ impl Daemon {
     pub(super) fn apply(&self, core: &mut Core, now: Now, command: Command) -> (Result<Reply, Refusal>, Unsaved) {
         core.retire_credentials(now);
         let mut effects = std::mem::take(&mut core.effects);
+        let moves = command.moves();
         let reply = core.pool.handle(now, command, &mut effects);
+        if let (Some(from), Ok(Reply::Decision(Decision { lease: Some(to), .. }))) = (moves, &reply) {
+            core.runs.moved(from, *to);
+        }
         let unsaved = self.carry_out(core, now, &mut effects);
         core.effects = effects;
+        if core.refreshing.has_changes() {
+            self.settle_logins(core, now);
+        }
         if let Some(next) = core.pool.next_wakeup(now)
             && next.0 < self.scheduled.load(Ordering::Relaxed)
         {
@@ -229,7 +281,7 @@ impl Daemon {
     }
 
     fn carry_out(&self, core: &mut Core, now: Now, effects: &mut Vec<Effect>) -> Unsaved {
-        let mut unsaved = Unsaved::new();
+        let (mut unsaved, mut orphans) = (Unsaved::new(), Vec::new());
         for effect in effects.drain(..) {
             match effect {
                 Effect::Answer { waiter, result } => self.answer_waiter(core, now, waiter, result, &mut unsaved),
@@ -242,10 +294,14 @@ impl Daemon {
                     if lease.is_durable() {
                         self.store.write(Write::DropLease(lease.fence), None);
                     }
+                    core.refreshing.lease_ended(lease.fence);
                     core.events.ended(now.wall, &lease, why, &core.pool, &self.key);
+                    orphans.extend(core.runs.ended(lease.fence, why));
+                    core.last_ended = Some(lease);
                 }
                 Effect::SaveSession(record) => self.store.write(Write::SaveSession(record), None),
                 Effect::SaveAccount(id) => {
+                    core.refreshing.account_changed(id);
                     if let Some(account) = core.pool.account(id) {
                         unsaved.push(Write::SaveAccount { record: account.record.clone(), credential: None });
                     }
@@ -255,14 +311,32 @@ impl Daemon {
                     core.tokens.forget(id);
                     core.links.remove(&id);
                     core.link_troubles.remove(&id);
+                    core.refreshing.account_gone(id);
+                    core.gathered.forget(id);
                     core.find_next_credential_end();
                     unsaved.push(Write::DeleteAccount(id));
                 }
                 Effect::SaveLimit(record) => self.store.write(Write::SaveLimit(record), None),
                 Effect::DropLimit(account, which) => self.store.write(Write::DropLimit(account, which), None),
                 Effect::ReserveFences(fence) => self.store.write(Write::ReserveFences(fence), None),
+                Effect::SaveUsage(id) => {
+                    if let Some(account) = core.pool.account(id) {
+                        self.store.write(Write::SaveUsage(id, account.usage().kept()), None);
+                    }
+                }
+                Effect::Renew(id) => {
+                    // when it cannot be, the pool was told so with the report
+                    let _wanted = core.refreshing.want(id, Want::Refused, now);
+                }
                 Effect::Unwatch(process) => core.watchers.process_is_free(process),
-                Effect::Emit(event) => core.events.tell(now.wall, event, &core.pool, &self.key),
+                Effect::Emit(event) => core.events.tell(now, event, &core.pool, &self.key),
+            }
+        }
+        for orphan in orphans {
+            let mut effects = Vec::new();
+            // those that were bound to the same process or connection are ending by themselves
+            if core.pool.handle(now, Command::Release(orphan), &mut effects).is_ok() {
+                unsaved.append(&mut self.carry_out(core, now, &mut effects));
             }
         }
         unsaved
@@ -313,6 +387,21 @@ impl Daemon {
             Err(_) => Unsaved::new(),
         };
         let mut saved = Some(saved);
+        let mut responders = responders;
+        if let Ok(fence) = &result
+            && self.waits_for_token(core, now, *fence)
+        {
+            let waiting: Vec<Responder> = responders.extract_if(.., |responder| responder.wants_credential).collect();
+            let until = waiting.iter().filter_map(|responder| responder.until).max().unwrap_or(now.mono);
+            if !waiting.is_empty() {
+                let unsaved = saved.take().unwrap_or_default();
+                self.hand_out_later(core, (*fence, Shape::Granted { until }), waiting, unsaved);
+            }
+        } else if let Ok(fence) = &result
+            && let Some(account) = core.pool.lease(*fence).map(|lease| lease.account)
+        {
+            core.note_handed(*fence, account);
+        }
         for responder in responders {
             let mut bytes = Vec::new();
             match &result {
@@ -396,9 +485,16 @@ impl Core {
 
     /// Keeps a credential, and knows when it ends.
     pub(super) fn keep_credential(&mut self, id: AccountId, credential: Credential) {
+        self.keep_credential_of_life(id, credential, None);
+    }
+
+    /// The same of one that was just made, of which it is known how long it lives.
+    pub(super) fn keep_credential_of_life(&mut self, id: AccountId, credential: Credential, life: Option<Duration>) {
+        self.refreshing.credential_came(id, life);
         self.tokens.keep(id, &credential, clock::now().wall);
         self.credentials.insert(id, credential);
         self.find_next_credential_end();
+        self.gathered.wake.notify_one();
     }
 
     /// Takes accounts out of selection whose credential has ended.
@@ -409,13 +505,16 @@ impl Core {
         let ended: Vec<AccountId> = self
             .credentials
             .iter()
-            .filter(|(_, credential)| credential.expires_at.is_some_and(|end| end <= now.wall))
+            .filter(|(id, credential)| {
+                credential.expires_at.is_some_and(|end| end <= now.wall) && !self.refreshing.plan.knows(**id)
+            })
             .map(|(id, _)| *id)
             .collect();
         for id in ended {
             let is_ready = self.pool.account(id).is_some_and(|account| account.record.standing == Standing::Ready);
             if is_ready {
-                let standing = Some(Standing::NeedsLogin(CREDENTIAL_ENDED.to_owned()));
+                let why = self.why_not_refreshed(id).map(|why| format!(", and cannot be renewed: {why}"));
+                let standing = Some(Standing::NeedsLogin(format!("{CREDENTIAL_ENDED}{}", why.unwrap_or_default())));
                 let change = AccountChange { standing, ..AccountChange::default() };
                 let mut effects = std::mem::take(&mut self.effects);
                 if let Err(refusal) = self.pool.handle(now, Command::ChangeAccount(id, Box::new(change)), &mut effects)

@@ -3,9 +3,10 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::pool::{AccountId, ConnectionId, Ending, Event, Fence, Lease, LimitRecord, Pool, Wall};
+use crate::pool::{AccountId, ConnectionId, Ending, Event, Fence, Lease, LimitRecord, Now, Pool, Wall};
 use crate::protocol::{AccountLabel, Codec, EventInfo, LeaseKey};
 
+use super::answers;
 use super::log;
 use super::outbox::Outbox;
 
@@ -50,7 +51,7 @@ enum Happening {
     Ended(Fence, AccountId, Ending),
     Limited(Box<LimitRecord>),
     Recovered(AccountId, Box<str>),
-    AccountChanged(AccountId),
+    AccountChanged(AccountId, Option<&'static str>),
     UsageUpdated(AccountId),
     QueueChanged(usize),
     ConfigReloaded,
@@ -87,7 +88,8 @@ impl Events {
     }
 
     /// The pool said so.
-    pub fn tell(&mut self, at: Wall, event: Event, pool: &Pool, key: &LeaseKey) {
+    pub fn tell(&mut self, now: Now, event: Event, pool: &Pool, key: &LeaseKey) {
+        let at = now.wall;
         log::happened(&event, pool);
         let happening = match event {
             Event::Granted(fence) => {
@@ -97,7 +99,10 @@ impl Events {
             }
             Event::Limited(record) => Happening::Limited(Box::new(record)),
             Event::Recovered(account, key) => Happening::Recovered(account, key.into()),
-            Event::AccountChanged(account) => Happening::AccountChanged(account),
+            Event::AccountChanged(account) => {
+                let state = pool.account(account).map(|account| answers::state(account, now));
+                Happening::AccountChanged(account, state)
+            }
             Event::UsageUpdated(account) => Happening::UsageUpdated(account),
             Event::QueueChanged(waiting) => Happening::QueueChanged(waiting),
         };
@@ -168,7 +173,8 @@ impl Happening {
                 name(&mut event, *account, pool);
                 "account.ready"
             }
-            Self::AccountChanged(account) => {
+            Self::AccountChanged(account, state) => {
+                event.state = state.map(str::to_owned);
                 name(&mut event, *account, pool);
                 "account.changed"
             }

@@ -1,8 +1,8 @@
 //! All that is known of all accounts, for its owner to keep or to take elsewhere.
 
 use crate::credential::import::own;
-use crate::pool::{Account, Now, Standing};
-use crate::protocol::{ExportInfo, ExportedAccount, ExportedCredential, ExportedLink};
+use crate::pool::{Account, Now, Standing, Window};
+use crate::protocol::{ExportInfo, ExportedAccount, ExportedCredential, ExportedLink, ExportedWindow};
 
 use super::answers;
 use super::core::Core;
@@ -40,6 +40,8 @@ fn exported(core: &Core, now: Now, account: &Account, secrets: bool) -> Exported
         needs_login,
         needs_verification,
         limits: answers::limits(account, now),
+        usage: account.usage().windows.iter().map(window).collect(),
+        last_used_at: record.last_used_at.map(|at| at.0),
         link: core.links.get(&record.id).map(|link| ExportedLink {
             tool: link.tool.clone(),
             path: link.path.clone(),
@@ -52,5 +54,15 @@ fn exported(core: &Core, now: Now, account: &Account, secrets: bool) -> Exported
             refresh: credential.refresh.as_ref().map(exposed),
             expires_at: credential.expires_at.map(|at| at.0),
         }),
+    }
+}
+
+fn window(window: &Window) -> ExportedWindow {
+    ExportedWindow {
+        window: window.name.clone(),
+        key: window.key.clone(),
+        utilization: window.utilization,
+        resets_at: window.resets_at.map(|at| at.0),
+        as_of: window.as_of.0,
     }
 }

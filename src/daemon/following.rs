@@ -7,6 +7,7 @@ use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use crate::credential::LinkMode;
 use crate::credential::import::Entry;
 use crate::credential::import::discover::{KEYCHAIN, Trouble, look_again};
 use crate::credential::import::places::{Surroundings, System, beside};
@@ -153,6 +154,19 @@ impl Follower {
             {
                 daemon.take_from(path, seen.as_deref().map_err(String::as_str));
             }
+        }
+    }
+}
+
+impl Daemon {
+    /// Takes over what a tool has written by now of logins that lessor refreshes; called on a thread that may wait.
+    pub(super) fn look_at_tools_file(&self, path: &str) {
+        let home = directories::BaseDirs::new().map(|base| base.home_dir().to_owned()).unwrap_or_default();
+        let variable = |name: &str| std::env::var(name).ok();
+        // what cannot be read now says nothing: it is followed elsewhere, or no longer the tool's
+        if let Ok(entries) = seen_at(path, &surroundings(&home, &variable)).0 {
+            let has = |item: &str| entries.iter().any(|entry| entry.item == item);
+            self.take_where(path, Ok(&entries), |link| link.mode != LinkMode::Link && has(&link.item));
         }
     }
 }

@@ -6,7 +6,7 @@ use tokio::sync::oneshot;
 
 use crate::credential::import::plan::{Follow, Known, Learnt, Plan, Step};
 use crate::credential::import::{Entry, Limited, Tool};
-use crate::credential::{Credential, Link, LinkMode, Secret};
+use crate::credential::{Credential, Link, LinkMode, Secret, may_refresh};
 use crate::pool::{
     Account, AccountChange, AccountId, AccountRecord, Command, CredentialKind, Deadline, Limit, Now, Source, Standing,
     Usage, Wall, Window,
@@ -20,7 +20,7 @@ use crate::store::Write;
 use super::adding::{check_account_texts, check_secret, check_uses, new_id, standing};
 use super::calls::{bad, refused, secret};
 use super::clock;
-use super::core::{Core, Daemon};
+use super::core::{CREDENTIAL_ENDED, Core, Daemon};
 
 /// The longest sentence that is kept of an account, in bytes.
 const LONGEST_PROSE: usize = 2048;
@@ -71,10 +71,9 @@ pub(super) async fn import(daemon: Arc<Daemon>, params: ImportAccounts) -> Resul
     Ok(Answer::Imported(ImportInfo { entries: rows }))
 }
 
-fn mode_of(name: Option<&str>) -> Result<LinkMode, ErrorInfo> {
-    let Some(name) = name else { return Ok(LinkMode::Link) };
-    LinkMode::named(name)
-        .ok_or_else(|| bad(format!("`mode` may be link, take-over or share; {name:?} is none of them")))
+fn mode_of(name: Option<&str>) -> Result<Option<LinkMode>, ErrorInfo> {
+    let unknown = |name| bad(format!("`mode` may be link, take-over or share; {name:?} is none of them"));
+    name.map(|name| LinkMode::named(name).ok_or_else(|| unknown(name))).transpose()
 }
 
 fn no_provider(name: &str) -> String {
@@ -92,7 +91,10 @@ fn known(core: &Core, now: Now, account: &Account) -> Known {
         reason: limit.reason,
         until: limit.until.wall(now),
     };
-    let over = credential.and_then(|credential| credential.expires_at).is_some_and(|end| end <= now.wall);
+    let link = core.links.get(&record.id);
+    let over = |credential: &Credential| credential.expires_at.is_some_and(|end| end <= now.wall);
+    let stuck = credential.is_none_or(|credential| over(credential) && !may_refresh(credential, link));
+    let refused = matches!(&record.standing, Standing::NeedsLogin(why) if why != CREDENTIAL_ENDED);
     Known {
         name: account.display_name(),
         provider: record.provider.clone(),
@@ -106,8 +108,8 @@ fn known(core: &Core, now: Now, account: &Account) -> Known {
         prints: core.tokens.of_account(record.id),
         kept_at: current.and_then(|print| core.tokens.known_since(record.id, print)),
         expires_at: credential.and_then(|credential| credential.expires_at),
-        ended: over || matches!(record.standing, Standing::NeedsLogin(_)),
-        link: core.links.get(&record.id).cloned(),
+        ended: stuck || refused,
+        link: link.cloned(),
         limits: account.limits().iter().map(limit).collect(),
     }
 }
@@ -153,7 +155,7 @@ async fn carry_out(
     let limits = limits.into_iter().map(|limit| Command::SetLimit(id, filed(limit)));
     // what was learnt here is newer
     let windows = if known.is_some() { Vec::new() } else { entry.usage };
-    let usage = (!windows.is_empty()).then_some(Command::SetUsage(id, Usage { windows }));
+    let usage = (!windows.is_empty()).then_some(Command::SetUsage(id, Usage { windows, ..Usage::default() }));
     for command in std::iter::once(command).chain(limits).chain(usage) {
         let (reply, unsaved) = daemon.apply(core, now, command);
         for write in unsaved {
@@ -234,7 +236,7 @@ fn changed(record: &AccountRecord, entry: &Entry, step: &Step) -> (AccountRecord
     record.project_id = record.project_id.or(project_id);
     // what its provider wants confirmed is not confirmed by a new token
     if step.takes_token && !matches!(record.standing, Standing::NeedsVerification(_)) {
-        record.standing = standing(&entry.credential);
+        record.standing = first_standing(entry);
     }
     (record, step.takes_token.then(|| entry.credential.duplicate()))
 }
@@ -263,6 +265,7 @@ fn entry_of(given: ImportEntry) -> Result<Entry, ErrorInfo> {
         let names = Tool::ALL.map(Tool::name).join(", ");
         bad(format!("there is no tool {:?}; known are {names}", given.tool))
     })?;
+    let mode = mode_of(given.mode.as_deref())?;
     let ended = given.secret.0.is_empty();
     let credential = Credential {
         kind: given.kind,
@@ -294,6 +297,7 @@ fn entry_of(given: ImportEntry) -> Result<Entry, ErrorInfo> {
         max_leases: given.max_leases,
         priority: given.priority,
         file: given.file,
+        mode,
         as_of: given.as_of.map(Wall),
         ..Entry::new(tool, given.item, &given.provider, credential)
     })

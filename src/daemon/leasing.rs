@@ -3,14 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::pool::{Ask, Bind, Command, Fence, Finding, Holder, Now, Outcome, Reply, Ticket};
-use crate::protocol::{Acquire, Answer, BindTo, CredentialOf, ErrorInfo, LeaseRef, LeaseToken, Report, RequestId};
+use crate::pool::{Ask, Bind, Command, Fence, Holder, Now, Reply, Ticket};
+use crate::protocol::{Acquire, Answer, BindTo, CredentialOf, ErrorInfo, LeaseRef, LeaseToken, RequestId};
 
 use super::account_calls::find;
 use super::answers;
 use super::calls::{Answered, Caller, bad, bad_target, refused, too_many};
 use super::clock;
-use super::core::{Core, Daemon, Unsaved};
+use super::core::{Core, Daemon, Responder, Unsaved};
+use super::refreshing::{Looked, Need, Shape};
 
 /// The longest text of a request's own.
 const LONGEST_TEXT: usize = 256;
@@ -25,9 +26,13 @@ impl Caller {
         daemon: &Arc<Daemon>,
         id: &RequestId,
         params: Acquire,
+        again: bool,
         out: &mut Vec<u8>,
     ) -> Answered {
         check_texts(&params)?;
+        if again && !matches!(params.bind, BindTo::Pid(_)) {
+            return Err(bad("`lease.token` binds to a process: `\"bind\": {\"pid\": N}`"));
+        }
         if !PRIORITIES.contains(&params.priority) {
             return Err(bad(format!("`priority` is {}; it may be from -10 to 10", params.priority)));
         }
@@ -65,6 +70,21 @@ impl Caller {
             request_id: text(params.request_id),
         };
         let now = clock::now();
+        let until = now.mono.after(ask.wait.unwrap_or(core.pool.settings().limits.max_rate_limit_wait));
+        let responder = Replying { caller: self, id, wants_credential: params.credential };
+        if again {
+            // what time ends does not serve any more
+            daemon.apply_unasked(core, now, Command::Tick);
+            match core.pool.held_already(now, &ask) {
+                Some((fence, true)) => {
+                    let reply = Reply::Held(fence);
+                    return responder.held(daemon, core, now, (&reply, Shape::Granted { until }), Unsaved::new(), out);
+                }
+                // the same holder goes on with another account: this one is of no use to it
+                Some((fence, false)) => daemon.apply_unasked(core, now, Command::Release(fence)),
+                None => {}
+            }
+        }
         let (reply, unsaved) = daemon.apply(core, now, Command::Acquire(Box::new(ask)));
         if let Bind::Process(process) = bind {
             // one that was refused has nothing bound to it: it need not be watched
@@ -73,7 +93,6 @@ impl Caller {
                 Err(_) => core.watchers.let_go(process.pid),
             }
         }
-        let responder = Replying { caller: self, id, wants_credential: params.credential };
         match refused(reply, now)? {
             Reply::Queued(waiter) => {
                 if !self.outbox.has_room() {
@@ -81,10 +100,11 @@ impl Caller {
                     return Err(too_many());
                 }
                 self.outbox.begin_wait();
-                core.wait_for(waiter, self.responder(id, params.credential), now);
+                let to = self.responder(id, params.credential);
+                core.wait_for(waiter, Responder { until: Some(until), ..to }, now);
                 Ok(())
             }
-            reply => responder.held(daemon, core, now, &reply, unsaved, out),
+            reply => responder.held(daemon, core, now, (&reply, Shape::Granted { until }), unsaved, out),
         }
     }
 
@@ -134,7 +154,14 @@ impl Caller {
         let now = clock::now();
         let (reply, unsaved) = daemon.apply(core, now, Command::Renew(fence));
         let reply = refused(reply, now)?;
-        Replying { caller: self, id, wants_credential: true }.held(daemon, core, now, &reply, unsaved, out)
+        Replying { caller: self, id, wants_credential: true }.held(
+            daemon,
+            core,
+            now,
+            (&reply, Shape::Held),
+            unsaved,
+            out,
+        )
     }
 
     pub(super) fn resume(
@@ -165,54 +192,37 @@ impl Caller {
         let command = Command::Resume { ticket: Box::new(ticket), connection: self.connection, holder };
         let (reply, unsaved) = daemon.apply(core, now, command);
         let reply = refused(reply, now)?;
-        Replying { caller: self, id, wants_credential: true }.held(daemon, core, now, &reply, unsaved, out)
-    }
-
-    pub(super) fn report(&self, daemon: &Daemon, id: &RequestId, params: &Report, out: &mut Vec<u8>) -> Answered {
-        let outcome = match (params.ok, params.reason) {
-            (Some(true), None) if params.retry_after_ms.is_none() => Outcome::Ok,
-            (None | Some(false), Some(reason)) => {
-                let wait = params.retry_after_ms.map(Duration::from_millis);
-                Outcome::Refused(Box::new(Finding::reported(reason, wait)))
-            }
-            _ => return Err(bad("a report carries either `\"ok\": true` or a `reason` (with `retry_after_ms`)")),
-        };
-        let fence = live_fence(daemon, &LeaseRef { lease: params.lease.clone(), fence: None })?;
-        let core = &mut *daemon.core();
-        let now = clock::now();
-        let (reply, unsaved) = daemon.apply(core, now, Command::Report { fence, outcome });
-        let Reply::Decision(decision) = refused(reply, now)? else { return Ok(()) };
-        let responder = self.responder(id, true);
-        if unsaved.is_empty() {
-            answers::decision(core, &daemon.key, now, decision, &responder, out);
-        } else {
-            let mut bytes = Vec::new();
-            answers::decision(core, &daemon.key, now, decision, &responder, &mut bytes);
-            daemon.deliver(&responder, unsaved, bytes);
-        }
-        Ok(())
+        Replying { caller: self, id, wants_credential: true }.held(
+            daemon,
+            core,
+            now,
+            (&reply, Shape::Held),
+            unsaved,
+            out,
+        )
     }
 
     pub(super) fn credential(
         &self,
-        daemon: &Daemon,
+        daemon: &Arc<Daemon>,
         id: &RequestId,
         params: &CredentialOf,
         out: &mut Vec<u8>,
     ) -> Answered {
         let fence = live_fence(daemon, &LeaseRef { lease: params.lease.clone(), fence: None })?;
-        let core = &*daemon.core();
-        let stale = || ErrorInfo::new("stale_lease", "this lease has ended").hint("acquire a new one");
-        let lease = core.pool.lease(fence).ok_or_else(stale)?;
-        let account = core.pool.account(lease.account).ok_or_else(stale)?;
-        if params.force {
-            let message = format!("this version cannot renew the credential of {}", account.display_name());
-            return Err(ErrorInfo::new("credential_unavailable", message)
-                .hint("report `auth_failed` and go on with another account; add the account again to renew it"));
+        let need = if params.force { Need::Another } else { Need::HandOut };
+        let core = &mut *daemon.core();
+        match daemon.look_at(core, fence, need)? {
+            Looked::Fine(_) => {
+                let stale = || ErrorInfo::new("stale_lease", "this lease has ended").hint("acquire a new one");
+                let lease = core.pool.lease(fence).ok_or_else(stale)?;
+                let account = core.pool.account(lease.account).ok_or_else(stale)?;
+                self.codec.answer(id, &Answer::Credential(answers::credential_info(core, account)?), out);
+                Ok(())
+            }
+            Looked::None(error) => Err(error),
+            Looked::Coming(_) => self.later(id, answers::fresh_credential(daemon.clone(), fence, need)),
         }
-        let credential = answers::credential_info(core, account)?;
-        self.codec.answer(id, &Answer::Credential(credential), out);
-        Ok(())
     }
 }
 
@@ -228,14 +238,24 @@ impl Replying<'_> {
     fn held(
         &self,
         daemon: &Daemon,
-        core: &Core,
+        core: &mut Core,
         now: Now,
-        reply: &Reply,
+        (reply, shape): (&Reply, Shape),
         unsaved: Unsaved,
         out: &mut Vec<u8>,
     ) -> Answered {
         let Reply::Held(fence) = *reply else { return Ok(()) };
         let responder = self.caller.responder(self.id, self.wants_credential);
+        if self.wants_credential {
+            if daemon.waits_for_token(core, now, fence) {
+                responder.outbox.begin_wait();
+                daemon.hand_out_later(core, (fence, shape), vec![responder], unsaved);
+                return Ok(());
+            }
+            if let Some(account) = core.pool.lease(fence).map(|lease| lease.account) {
+                core.note_handed(fence, account);
+            }
+        }
         if unsaved.is_empty() {
             answers::lease(core, &daemon.key, now, fence, &responder, out);
         } else {

@@ -32,10 +32,15 @@ impl Daemon {
 
     /// Takes over what a tool has written, on disk before it counts; called on a thread that may wait.
     pub(super) fn take_from(&self, path: &str, seen: Result<&[Entry], &str>) {
+        self.take_where(path, seen, Link::is_followed);
+    }
+
+    /// The same for some of the logins that are linked to the file.
+    pub(super) fn take_where(&self, path: &str, seen: Result<&[Entry], &str>, concerns: impl Fn(&Link) -> bool) {
         let _one_at_a_time = self.adding.blocking_lock();
         let linked: Vec<(AccountId, Link)> = {
             let core = &*self.core();
-            let here = core.links.iter().filter(|(_, link)| link.is_followed() && link.path == path);
+            let here = core.links.iter().filter(|(_, link)| concerns(link) && link.path == path);
             here.map(|(id, link)| (*id, link.clone())).collect()
         };
         for (id, link) in linked {
@@ -47,7 +52,7 @@ impl Daemon {
             };
             match (meaning, entry) {
                 (Meaning::New, Ok(Some(entry))) => self.adopt_login(record, entry),
-                (Meaning::Trouble(why), _) => {
+                (Meaning::Trouble(why), _) if link.is_followed() => {
                     let name = record.display_name();
                     tracing::warn!(account = %id, path, "{name} cannot follow its file: {why}");
                     self.core().link_troubles.insert(id, why);

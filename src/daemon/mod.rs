@@ -5,16 +5,20 @@ mod account_calls;
 mod activation;
 mod adding;
 mod answers;
+mod asking;
 mod calls;
 pub mod clock;
 mod configured;
 mod connection;
 mod core;
+mod desk;
 mod events;
+mod explaining;
 mod exporting;
 mod following;
 mod host;
 mod importing;
+mod learning;
 mod leasing;
 mod linked;
 pub mod lock;
@@ -22,12 +26,18 @@ pub mod log;
 #[cfg_attr(windows, path = "notify/windows.rs")]
 mod notify;
 mod outbox;
+mod passing;
+mod polling;
 mod process;
+mod refreshing;
 mod reload;
+mod reporting;
+mod runs;
 mod signals;
 mod socket;
 mod start;
 mod tokens;
+mod usage_file;
 mod warnings;
 mod watchers;
 
@@ -41,14 +51,21 @@ use crate::config::{Config, Setting, Value};
 use crate::pool::{Command, ConnectionId};
 
 pub use self::core::Daemon;
+pub use desk::{Desk, GatewayConfig, Serving, StartGateway};
 pub use events::{KINDS, REPLAY_END};
-pub use process::find as find_process;
+pub use learning::{Heard, Learnt};
+pub use passing::GatewayState;
+pub use process::{find as find_process, wait_for_end as wait_for_process, watch as watch_process};
+pub use refreshing::{Need, oauth_given};
 pub use socket::SocketError;
+#[cfg(unix)]
+pub use socket::{LocalStream, Socket, admit, prepare_place};
 pub use start::{Ended, Options, StartError, run};
 
 use lock::Lock;
 use outbox::Outbox;
 use signals::{Asked, Listening};
+#[cfg(windows)]
 use socket::{Socket, admit};
 
 /// The longest sleep of the timer: what a clock that stops in suspend has missed is made up for.
@@ -122,6 +139,8 @@ async fn serve(daemon: Arc<Daemon>, socket: &Socket, lock: &mut Lock, mut signal
         Why::SocketLost => tracing::error!("stopping: the socket was removed or replaced, clients cannot reach us"),
     }
     notify::stopping();
+    // the gateway lets nobody in any more either
+    daemon.stop.send_replace(true);
     timer.abort();
     // who comes now finds nothing, and does not wait in front of a closed door
     lock.withdraw();

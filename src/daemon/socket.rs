@@ -7,7 +7,14 @@ use std::path::PathBuf;
 #[cfg_attr(windows, path = "socket/windows.rs")]
 mod system;
 
-pub(super) use system::{LONGEST_PATH, Socket, admit, prepare_place, private_directory};
+pub(super) use system::{LONGEST_PATH, private_directory};
+#[cfg(unix)]
+pub use system::{Socket, admit, prepare_place};
+#[cfg(windows)]
+pub(super) use system::{Socket, admit, prepare_place};
+
+/// One that came in by a socket.
+pub type LocalStream = interprocess::local_socket::tokio::Stream;
 
 /// Why there is no socket.
 #[derive(Debug, thiserror::Error)]

@@ -38,10 +38,13 @@ pub fn epoch_ms(text: &str, now: u64) -> Option<u64> {
     if let Some(number) = plain_number(text) {
         return of_number(number);
     }
-    match leading(text) {
-        Some((at, length)) if length == text.len() => Some(at),
-        _ => http_date::epoch_ms(text, now),
-    }
+    rfc3339(text).or_else(|| http_date::epoch_ms(text, now))
+}
+
+/// Reads an RFC 3339 instant and nothing else, in epoch ms, rounded up. Without a zone it counts as UTC.
+#[must_use]
+pub fn rfc3339(text: &str) -> Option<u64> {
+    leading(text).filter(|(_, length)| *length == text.len()).map(|(at, _)| at)
 }
 
 /// Digits with an optional fraction, as a number.
@@ -161,6 +164,31 @@ fn days(year: i64, month: i64, day: i64) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rfc_3339_and_nothing_else() {
+        for (text, expected) in [
+            ("2026-03-04T05:06:07.089Z", Some(1_772_600_767_089)),
+            ("2026-03-04 07:36:07.5+02:30", Some(1_772_600_767_500)),
+            ("2026-03-03t23:06:07-06:00", Some(1_772_600_767_000)),
+            ("2024-02-29T00:00:00Z", Some(1_709_164_800_000)),
+            ("2016-12-31T23:59:60Z", Some(1_483_228_800_000)),
+            ("2025-02-29T00:00:00Z", None),
+            ("2100-02-29T00:00:00Z", None),
+            ("1969-12-31T23:59:59Z", None),
+            ("2026-13-01T00:00:00Z", None),
+            ("2026-03-04T24:00:00Z", None),
+            ("2026-03-04T05:06:07.Z", None),
+            ("2026-03-04T05:06:07Zx", None),
+            ("2026-03-04", None),
+            ("2026-03-04T05:06:0é", None),
+            ("1790000000", None),
+            ("Mon, 21 Sep 2026 14:13:20 GMT", None),
+            ("", None),
+        ] {
+            assert_eq!(rfc3339(text), expected, "{text}");
+        }
+    }
 
     #[test]
     fn every_form() {

@@ -32,7 +32,7 @@ pub use backoff::{Backoff, LONGEST_BELIEVED, SHORTEST_HINT};
 pub use dialect::Dialect;
 pub use duration::parse as parse_duration;
 pub use headers::Headers;
-pub use instant::epoch_ms;
+pub use instant::{epoch_ms, rfc3339};
 pub use json::lenient as lenient_json;
 pub use judge::{classify, classify_event};
 pub use reason::{Reason, Scope};

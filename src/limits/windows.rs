@@ -58,6 +58,12 @@ pub(super) fn blocking(windows: &[Window]) -> Option<&Window> {
 }
 
 impl Window {
+    /// Whether it counts requests or tokens in a short time, not a plan's quota.
+    #[must_use]
+    pub fn is_rate(&self) -> bool {
+        self.kind == Kind::Rate
+    }
+
     /// The wait until it starts anew.
     pub(super) fn stated(&self, now: u64) -> Option<Stated> {
         let wait = When::At(self.resets_at?).wait(now)?;

@@ -99,6 +99,8 @@ pub struct Account {
     pub record: AccountRecord,
     /// What configuration and record together allow.
     pub(super) policy: EffectivePolicy,
+    /// Its token cannot be handed out, and nothing is granted on it meanwhile.
+    pub(super) renewing: Option<Renewing>,
     /// Live leases.
     pub(super) leases: u32,
     /// Whether one of them is alone by right.
@@ -125,6 +127,13 @@ pub struct Account {
     pub(super) quota_until: Mono,
     /// What was refused lately, so that one event reported by many counts once.
     pub(super) refused: Vec<Refused>,
+}
+
+/// An account whose token is being renewed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Renewing {
+    /// When it can be different, where that is known.
+    pub until: Option<Mono>,
 }
 
 /// A refusal that was counted.
@@ -185,6 +194,12 @@ impl Account {
         self.policy.uses.as_deref()
     }
 
+    /// Whether its token is being renewed, and nothing is granted on it meanwhile.
+    #[must_use]
+    pub fn renewing(&self) -> Option<Renewing> {
+        self.renewing
+    }
+
     /// What it may not be used for, and until when.
     #[must_use]
     pub fn limits(&self) -> &[Limit] {
@@ -207,6 +222,12 @@ impl Account {
     #[must_use]
     pub fn usage(&self) -> &Usage {
         &self.usage
+    }
+
+    /// Whether the user wants it used and its login works.
+    #[must_use]
+    pub fn can_serve(&self) -> bool {
+        self.policy.enabled && self.record.standing == Standing::Ready && self.renewing.is_none()
     }
 
     /// The name a person knows it by: label, else email, else id.

@@ -12,7 +12,7 @@ use super::id::AccountId;
 use super::lease::Ending;
 use super::settings::{AccountSettings, Settings};
 use super::time::{Mono, Now, Past};
-use super::usage::{Usage, Window};
+use super::usage::Usage;
 
 impl Pool {
     pub(super) fn add_account(
@@ -42,6 +42,7 @@ impl Pool {
         let (id, provider) = (record.id, Arc::from(record.provider.as_str()));
         self.accounts.push(Account {
             policy,
+            renewing: None,
             leases: 0,
             exclusive: false,
             tolerated: 0,
@@ -148,6 +149,7 @@ impl Pool {
         let slot = self.slot(id)?;
         self.accounts[slot].usage = usage;
         self.usage_changed(now, slot, effects);
+        self.tell_usage(slot, effects);
         Ok(Reply::Done)
     }
 
@@ -155,12 +157,15 @@ impl Pool {
         &mut self,
         now: Now,
         id: AccountId,
-        windows: Vec<Window>,
+        read: Usage,
         effects: &mut Vec<Effect>,
     ) -> Result<Reply, Refusal> {
         let slot = self.slot(id)?;
-        self.accounts[slot].usage.learn(windows);
+        let news = self.accounts[slot].usage.learn(read);
         self.usage_changed(now, slot, effects);
+        if news {
+            self.tell_usage(slot, effects);
+        }
         Ok(Reply::Done)
     }
 
@@ -169,7 +174,12 @@ impl Pool {
         self.end_by_reading(now, slot, effects);
         self.find_next_reset(now);
         self.stirred.all |= !self.settings.quota.protect.is_empty();
-        effects.push(Effect::Emit(Event::UsageUpdated(self.accounts[slot].record.id)));
+    }
+
+    fn tell_usage(&self, slot: usize, effects: &mut Vec<Effect>) {
+        let id = self.accounts[slot].record.id;
+        effects.push(Effect::SaveUsage(id));
+        effects.push(Effect::Emit(Event::UsageUpdated(id)));
     }
 
     /// Finds when the next window starts anew, where reserves make accounts wait for that.

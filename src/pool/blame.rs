@@ -17,6 +17,8 @@ const MOST_STEPS: usize = 16;
 #[derive(Debug, Default)]
 pub(super) struct Chain {
     steps: Vec<Step>,
+    /// Who said that it is the request, each time.
+    refused_by: Vec<AccountId>,
 }
 
 /// A refusal that may have been the request's fault, and what was filed for it.
@@ -38,6 +40,9 @@ pub(super) fn may_be_the_request(reason: Reason) -> bool {
 
 impl Chain {
     pub(super) fn push(&mut self, step: Step) {
+        if step.scope == Scope::Request && self.refused_by.len() < MOST_STEPS {
+            self.refused_by.push(step.account);
+        }
         if self.steps.len() < MOST_STEPS && self.steps.iter().all(|known| known.account != step.account) {
             self.steps.push(step);
         }
@@ -46,7 +51,19 @@ impl Chain {
     /// Whether the request is at fault; `last` says that nobody else is left to ask.
     pub(super) fn blames_the_request(&self, last: bool) -> bool {
         let sure = |step: &Step| step.reason == Reason::Forbidden;
-        self.steps.len() >= SEVERAL || last && self.steps.len() >= 2 && self.steps.iter().all(sure)
+        self.steps.len() >= SEVERAL
+            || self.refused_by.len() >= SEVERAL
+            || last && self.steps.len() >= 2 && self.steps.iter().all(sure)
+    }
+}
+
+impl Chain {
+    /// The accounts that refused the request as such: they would again.
+    pub(super) fn seen_by(&self) -> Vec<AccountId> {
+        let mut accounts = self.refused_by.clone();
+        accounts.sort_unstable();
+        accounts.dedup();
+        accounts
     }
 }
 
@@ -61,7 +78,8 @@ impl Pool {
 
     /// Takes back what the accounts were charged with.
     pub(super) fn acquit(&mut self, now: Now, chain: Chain, effects: &mut Vec<Effect>) {
-        for step in chain.steps {
+        // those that said themselves that it is the request were charged with nothing
+        for step in chain.steps.into_iter().filter(|step| step.scope != Scope::Request) {
             let Some(&slot) = self.slots.get(&step.account) else { continue };
             let account = &mut self.accounts[slot];
             account.health.add(-step.points, &self.settings.selection.health, now.mono);

@@ -4,16 +4,17 @@ use std::time::Duration;
 
 use crate::limits::{self, Reason, Scope};
 
-use super::account::{AccountRecord, Standing, Tier};
+use super::account::{AccountRecord, Renewing, Standing, Tier};
 use super::error::Refusal;
 use super::id::{AccountId, ConnectionId, Fence, Process, WaiterId};
 use super::lease::{Bind, Ending, Holder, Lease};
 use super::limit::{Limit, LimitRecord, Source};
+use super::need::Need;
 use super::session::SessionRecord;
 use super::settings::Settings;
 use super::target::Target;
 use super::time::Wall;
-use super::usage::{Usage, Window};
+use super::usage::Usage;
 
 /// A request for a lease.
 #[derive(Clone, PartialEq, Debug)]
@@ -89,6 +90,8 @@ pub struct Finding {
     pub evidence: Option<Box<str>>,
     /// Where the user can do something about it.
     pub link: Option<Box<str>>,
+    /// The credential that was refused can be exchanged for a new one, without its owner.
+    pub renewable: bool,
 }
 
 /// A wait, as it was stated: setting the clock moves only a time of day.
@@ -105,7 +108,7 @@ impl Finding {
     #[must_use]
     pub fn reported(reason: Reason, wait: Option<Duration>) -> Self {
         let wait = wait.map(Stated::In);
-        Self { reason, scope: None, wait, source: Source::Report, evidence: None, link: None }
+        Self { reason, scope: None, wait, source: Source::Report, evidence: None, link: None, renewable: false }
     }
 
     /// What an upstream's own answer said.
@@ -118,6 +121,7 @@ impl Finding {
             source: Source::Server,
             evidence: Some(verdict.evidence.as_str().into()),
             link: verdict.link.as_deref().map(Into::into),
+            renewable: false,
         }
     }
 }
@@ -174,6 +178,22 @@ pub enum Command {
         /// What.
         outcome: Outcome,
     },
+    /// Say what was met by a request that used the lease in its own way.
+    ReportOf {
+        /// With which lease.
+        fence: Fence,
+        /// What.
+        outcome: Outcome,
+        /// What the request needed.
+        need: Box<Need>,
+    },
+    /// Make sure that the lease's account can serve a request; else move to one that can.
+    Serve {
+        /// With which lease.
+        fence: Fence,
+        /// What the request needs.
+        need: Box<Need>,
+    },
     /// A connection has ended.
     ConnectionClosed(ConnectionId),
     /// A process has died.
@@ -184,6 +204,15 @@ pub enum Command {
     RemoveAccount(AccountId),
     /// Change an account.
     ChangeAccount(AccountId, Box<AccountChange>),
+    /// Grant nothing on an account while its token is renewed; or it has one again.
+    SetRenewing(AccountId, Option<Renewing>),
+    /// The account of a lease cannot serve after all: its holder gets another one, or waits for one.
+    Move {
+        /// Which lease; it ends.
+        fence: Fence,
+        /// How long its holder still waits; `None` means the configured time.
+        wait: Option<Duration>,
+    },
     /// File a limit.
     SetLimit(AccountId, Limit),
     /// Forget an account's limits: the user says so.
@@ -191,13 +220,24 @@ pub enum Command {
     /// Learn all that an account has used.
     SetUsage(AccountId, Usage),
     /// Learn what an account has used of these windows.
-    LearnUsage(AccountId, Vec<Window>),
+    LearnUsage(AccountId, Usage),
     /// Use these settings from now on.
     Configure(Box<Settings>),
     /// Grant nothing any more; everybody in the queue is told.
     Drain,
     /// Nothing but time has passed.
     Tick,
+}
+
+impl Command {
+    /// The lease that it may move to another account.
+    #[must_use]
+    pub fn moves(&self) -> Option<Fence> {
+        match self {
+            Self::Report { fence, .. } | Self::ReportOf { fence, .. } | Self::Serve { fence, .. } => Some(*fence),
+            _ => None,
+        }
+    }
 }
 
 /// The answer to a command.
@@ -281,8 +321,12 @@ pub enum Effect {
     SaveLimit(LimitRecord),
     /// Forget the limits of an account that are over: all, or of one key and scope.
     DropLimit(AccountId, Option<(Scope, String)>),
+    /// Keep what is known of an account's windows.
+    SaveUsage(AccountId),
     /// Fences up to this one are about to be used: keep that before they run out.
     ReserveFences(Fence),
+    /// Exchange this account's credential for a new one: it was refused. [`Command::SetRenewing`] tells of the end.
+    Renew(AccountId),
     /// No lease is bound to this process any more.
     Unwatch(Process),
     /// Tell whoever listens.

@@ -2,13 +2,12 @@
 
 use std::time::Duration;
 
-use crate::limits::Reason;
+use crate::limits::{Reason, SHORTEST_HINT};
 
 use super::Pool;
 use super::account::Refused as Counted;
 use super::command::{Finding, Stated};
 use super::error::Why;
-use super::limits::SHORTEST_WAIT;
 use super::report::{Refused, ask_again};
 use super::settings::Limits;
 use super::time::{Deadline, Now};
@@ -52,7 +51,7 @@ impl Pool {
         let ask = ask_again(lease, None);
         let may_serve = |slot: usize| {
             let why = self.obstacle(slot, &ask, now).map(|(why, _)| why);
-            matches!(why, None | Some(Why::Limited | Why::Reserved | Why::Busy))
+            matches!(why, None | Some(Why::Limited | Why::Reserved | Why::Renewing | Why::Busy))
         };
         ring.slots.iter().all(|&slot| slot == refused.slot || !may_serve(slot))
     }
@@ -60,8 +59,8 @@ impl Pool {
     /// Whether the first of these is answered by one more attempt instead of a move.
     pub(super) fn may_try_again(&self, finding: &Finding, now: Now) -> bool {
         let short = |wait: Stated| match wait {
-            Stated::In(span) => span <= SHORTEST_WAIT,
-            Stated::At(at) => at.since(now.wall) <= SHORTEST_WAIT,
+            Stated::In(span) => span <= SHORTEST_HINT,
+            Stated::At(at) => at.since(now.wall) <= SHORTEST_HINT,
         };
         !self.settings.limits.switch_on_first_rate_limit
             && matches!(finding.reason, Reason::RateLimitExceeded | Reason::Unknown)
@@ -124,7 +123,7 @@ impl Pool {
 
     /// Until when the refusal holds: the stated time, not sooner than in two seconds, else the table's.
     pub(super) fn until_of(&self, now: Now, finding: &Finding, failures: u32) -> Deadline {
-        let soonest = now.mono.after(SHORTEST_WAIT);
+        let soonest = now.mono.after(SHORTEST_HINT);
         match finding.wait {
             Some(Stated::At(at)) if now.mono_of(at) >= soonest => Deadline::Wall(at),
             Some(Stated::At(_)) => Deadline::Mono(soonest),
@@ -134,20 +133,7 @@ impl Pool {
     }
 
     fn backoff(&self, reason: Reason, failures: u32) -> Duration {
-        let limits = &self.settings.limits;
-        let ladder = || {
-            let step = (failures as usize).min(limits.quota_backoff.len().saturating_sub(1));
-            limits.quota_backoff.get(step).copied().unwrap_or(limits.unknown_backoff)
-        };
-        let table = match reason {
-            Reason::QuotaExhausted | Reason::OutOfCredit | Reason::Forbidden => ladder(),
-            Reason::RateLimitExceeded => limits.rate_limit_backoff,
-            Reason::ModelCapacityExhausted => limits.capacity_backoff,
-            Reason::ServerError => limits.server_error_backoff,
-            Reason::Unknown | Reason::AuthFailed | Reason::VerificationRequired | Reason::RequestRejected => {
-                limits.unknown_backoff
-            }
-        };
+        let table = self.settings.limits.backoff.wait(reason, None, failures as usize);
         // a configured zero would send the holder back to the account that just refused it
         table.max(SHORTEST_BACKOFF)
     }

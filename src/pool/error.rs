@@ -75,6 +75,8 @@ pub enum Why {
     Limited,
     /// What is left of it is kept back from this model.
     Reserved,
+    /// Its token is being renewed.
+    Renewing,
     /// It carries all the leases it takes.
     Busy,
 }
@@ -91,6 +93,7 @@ impl Why {
             Self::Excluded => "excluded",
             Self::Limited => "limited",
             Self::Reserved => "reserved",
+            Self::Renewing => "renewing",
             Self::Busy => "busy",
         }
     }

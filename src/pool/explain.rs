@@ -8,6 +8,7 @@ use super::command::Ask;
 use super::error::{Kind, Refusal, Why};
 use super::hot::Order;
 use super::id::{AccountId, Fence};
+use super::lease::Lease;
 use super::limit::Limit;
 use super::obstacle::closed_on;
 use super::report::ask_again;
@@ -148,16 +149,21 @@ impl Pool {
     /// Why a lease is where it is.
     #[must_use]
     pub fn decided(&self, now: Now, fence: Fence) -> Option<Decided> {
-        let lease = self.leases.get(&fence)?;
+        self.leases.get(&fence).map(|lease| self.decided_for(now, lease))
+    }
+
+    /// The same of a lease that may have ended.
+    #[must_use]
+    pub fn decided_for(&self, now: Now, lease: &Lease) -> Decided {
         let account = lease.pinned.then(|| lease.account.to_string().into());
-        Some(Decided {
-            fence,
+        Decided {
+            fence: lease.fence,
             account: lease.account,
             by: lease.by,
             at: lease.granted_at,
-            moved_from: self.moves.get(&fence).copied(),
+            moved_from: self.moves.get(&lease.fence).copied(),
             now: self.explain(now, &ask_again(lease, account)),
-        })
+        }
     }
 
     /// The lease that was granted last, if it is still held.
@@ -224,6 +230,7 @@ impl Pool {
                     format!("{} % are left, {} % are kept", percent(1.0 - used), percent(lanes.first.reserve))
                 })
             }
+            (Why::Renewing, _) => Some("its token is being renewed".to_owned()),
             _ => None,
         };
         let stands = |limit: &&Limit| {

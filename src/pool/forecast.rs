@@ -9,7 +9,7 @@ use super::hot::most_of;
 use super::id::AccountId;
 use super::obstacle::closed_on;
 use super::target::Target;
-use super::time::{Mono, Now, Wall};
+use super::time::{Deadline, Mono, Now, Wall};
 
 /// What can be had, now and next.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -100,7 +100,8 @@ impl Pool {
             return out(Why::NotAllowed, None);
         }
         let lanes = self.lanes(target);
-        if let Some((why, until)) = closed_on(account, lanes, now) {
+        let renewing = account.renewing.map(|renewing| (Why::Renewing, renewing.until.map(Deadline::Mono)));
+        if let Some((why, until)) = closed_on(account, lanes, now).or(renewing) {
             return out(why, until.map(|until| until.wall(now)));
         }
         let lane = self.lane_of(account, lanes, now);

@@ -27,7 +27,7 @@ pub(super) struct Like {
     pub(super) capacity: u32,
     /// Which list of agents it goes by: the address of the shared list, only ever compared; 0 for anybody.
     pub(super) uses: usize,
-    /// Enabled, logged in, and not taken by an exclusive lease.
+    /// Enabled, logged in, with a token, and not taken by an exclusive lease.
     pub(super) ready: bool,
     /// Without any limit.
     pub(super) unlimited: bool,
@@ -79,7 +79,10 @@ impl Hot {
             leases: account.leases,
             capacity: account.policy.capacity,
             uses: account.policy.uses.as_ref().map_or(0, |uses| Arc::as_ptr(uses).addr()),
-            ready: account.policy.enabled && account.record.standing == Standing::Ready && !account.exclusive,
+            ready: account.policy.enabled
+                && account.record.standing == Standing::Ready
+                && account.renewing.is_none()
+                && !account.exclusive,
             unlimited: account.limits.is_empty(),
             unmeasured: account.usage.windows.is_empty(),
         };

@@ -1,8 +1,6 @@
 //! Limits are filed, and end: by time or by command, never by a shorter guess (I7, I8).
 
-use std::time::Duration;
-
-use crate::limits::Reason;
+use crate::limits::{LONGEST_BELIEVED, Reason};
 
 use super::account::Account;
 use super::command::{Effect, Event, Reply};
@@ -12,11 +10,6 @@ use super::limit::{Limit, LimitRecord};
 use super::recovery::{LONG, Phase};
 use super::time::{Deadline, Now};
 use super::{LimitEnds, Pool};
-
-/// A wait stated for longer than this is not believed.
-pub(super) const LONGEST_BELIEVED: Duration = Duration::from_secs(32 * 86_400);
-/// A wait stated for less than this is taken for this.
-pub(super) const SHORTEST_WAIT: Duration = Duration::from_secs(2);
 
 /// Most limits of one account: one for each model somebody thought of would have no bound.
 const MOST_LIMITS: usize = 256;

@@ -12,6 +12,7 @@
 
 mod account;
 mod accounts;
+mod again;
 mod blame;
 mod check;
 mod command;
@@ -28,9 +29,11 @@ mod lease;
 mod limit;
 mod limits;
 mod memory;
+mod need;
 mod obstacle;
 mod queue;
 mod recovery;
+mod renewing;
 mod report;
 mod resolve;
 mod select;
@@ -50,7 +53,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::limits::Reason;
 
-pub use account::{Account, AccountRecord, CredentialKind, Standing, Tier};
+pub use account::{Account, AccountRecord, CredentialKind, Renewing, Standing, Tier};
 pub use command::{
     AccountChange, Action, Ask, Command, Decision, Effect, Event, Finding, Outcome, Reply, Stated, Ticket,
 };
@@ -61,7 +64,9 @@ pub use health::{Bucket, Health};
 pub use id::{AccountId, BadAccountId, ConnectionId, Fence, Process, WaiterId};
 pub use lease::{Bind, Ending, Holder, Lease};
 pub use limit::{Limit, LimitRecord, Source, model_key};
+pub use need::Need;
 pub use queue::{MOST_WAITERS, Waiter};
+pub use report::ask_again;
 pub use select::By;
 pub use session::SessionRecord;
 pub use settings::{
@@ -233,16 +238,20 @@ impl Pool {
             Command::Renew(fence) => self.renew(now, fence, effects),
             Command::Release(fence) => self.release(now, fence, effects),
             Command::Resume { ticket, connection, holder } => self.resume(now, *ticket, connection, holder, effects),
-            Command::Report { fence, outcome } => self.report(now, fence, &outcome, effects),
+            Command::Report { fence, outcome } => self.report(now, fence, &outcome, None, effects),
+            Command::ReportOf { fence, outcome, need } => self.report(now, fence, &outcome, Some(&*need), effects),
+            Command::Serve { fence, need } => self.serve(now, fence, &need, effects),
             Command::ConnectionClosed(connection) => self.connection_closed(now, connection, effects),
             Command::ProcessEnded(process) => self.process_ended(now, process, effects),
             Command::AddAccount(record) => self.add_account(now, *record, effects),
             Command::RemoveAccount(id) => self.remove_account(now, id, effects),
             Command::ChangeAccount(id, change) => self.change_account(id, *change, effects),
+            Command::SetRenewing(id, renewing) => self.set_renewing(id, renewing, effects),
+            Command::Move { fence, wait } => self.move_lease(now, fence, wait, effects),
             Command::SetLimit(id, limit) => self.limit_account(now, id, limit, effects),
             Command::ClearLimits(id) => self.clear_limits(now, id, effects),
             Command::SetUsage(id, usage) => self.set_usage(now, id, usage, effects),
-            Command::LearnUsage(id, windows) => self.learn_usage(now, id, windows, effects),
+            Command::LearnUsage(id, read) => self.learn_usage(now, id, read, effects),
             Command::Configure(settings) => self.configure(now, *settings),
             Command::Drain => self.drain(effects),
             Command::Tick => Ok(Reply::Done),
@@ -349,7 +358,7 @@ impl Pool {
         };
         let slots = pinned.as_ref().map_or(&ring.slots[..], std::slice::from_ref);
         let limited = slots.iter().filter_map(|&slot| match self.obstacle(slot, ask, now)? {
-            (Why::Limited | Why::Reserved, Some(until)) => Some(until.mono(now)),
+            (Why::Limited | Why::Reserved | Why::Renewing, Some(until)) => Some(until.mono(now)),
             _ => None,
         });
         let ends = |fence: &Fence| {
@@ -367,6 +376,12 @@ impl Pool {
     #[must_use]
     pub fn next_fence(&self) -> Fence {
         self.next_fence
+    }
+
+    /// Whether a fence was given out before this run.
+    #[must_use]
+    pub fn is_from_before(&self, fence: Fence) -> bool {
+        fence < self.first_fence
     }
 
     /// Whether grants wait for holders to come back after an unclean restart.

@@ -1,11 +1,12 @@
 //! What stands in an account's way, and how a request is told.
 
+use crate::limits::SHORTEST_HINT;
+
 use super::Pool;
 use super::account::{Account, CredentialKind, Standing};
 use super::command::Ask;
 use super::error::{Kind, Obstacle, Refusal, Why};
 use super::hot::most_of;
-use super::limits::SHORTEST_WAIT;
 use super::select::Choice;
 use super::settings::Overflow;
 use super::target::{Lane, Lanes};
@@ -40,10 +41,11 @@ impl Pool {
         if !account.allows(ask.agent.as_deref()) {
             return Some((Why::NotAllowed, None));
         }
+        let renewing = account.renewing.map(|renewing| (Why::Renewing, renewing.until.map(Deadline::Mono)));
         if ask.exclude.binary_search(&account.record.id).is_ok() {
             return Some((Why::Excluded, None));
         }
-        let closed = closed_on(account, lanes, now);
+        let closed = closed_on(account, lanes, now).or(renewing);
         if closed.is_some() {
             return closed;
         }
@@ -61,11 +63,11 @@ impl Pool {
         let (mut busy, mut open_ended) = (false, false);
         for &slot in slots {
             match self.obstacle(slot, ask, now) {
-                Some((Why::Limited | Why::Reserved, Some(until))) => {
+                Some((Why::Limited | Why::Reserved | Why::Renewing, Some(until))) => {
                     let until = until.mono(now);
                     earliest = Some(earliest.map_or(until, |known| known.min(until)));
                 }
-                Some((Why::Limited | Why::Reserved, None)) => open_ended = true,
+                Some((Why::Limited | Why::Reserved | Why::Renewing, None)) => open_ended = true,
                 Some((Why::Busy, _)) => busy = true,
                 _ => {}
             }
@@ -78,7 +80,7 @@ impl Pool {
             return Choice::Wait { kind: Kind::NoCapacity, earliest: None };
         }
         if open_ended {
-            // a probe may come back at any moment, or a reading
+            // a probe may come back at any moment, or a reading, or a token
             return Choice::Wait { kind: Kind::AllLimited, earliest: None };
         }
         if earliest.is_some() {
@@ -118,7 +120,7 @@ impl Pool {
             busy |= why == Why::Busy;
             // a probe may come back at any moment, long before the next limit ends
             let probed = why == Why::Limited && until.is_none() && self.is_probed(slot);
-            let known = if probed { Some(now.wall.after(SHORTEST_WAIT)) } else { until };
+            let known = if probed { Some(now.wall.after(SHORTEST_HINT)) } else { until };
             retry_at = [retry_at, known].into_iter().flatten().min();
             if accounts.len() < MOST_OBSTACLES {
                 accounts.push(Obstacle { account: self.accounts[slot].record.id, why, until });
@@ -129,6 +131,10 @@ impl Pool {
         let soon = retry_at.map(|at| format!("; the first is free in {}", spoken(at.since(now.wall))));
         let soon = soon.unwrap_or_default();
         let (message, hint) = match kind {
+            Kind::AllLimited if !accounts.is_empty() && accounts.iter().all(|one| one.why == Why::Renewing) => (
+                format!("the tokens of all {provider} accounts have to be renewed first{soon}"),
+                Some("`lessor account list` says what keeps them"),
+            ),
             Kind::AllLimited => (format!("every {provider} account is limited{soon}"), None),
             Kind::NoCapacity if excluded && !accounts.is_empty() => {
                 (format!("every {provider} account is excluded by this request"), None)

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::Pool;
 use super::command::{Effect, Event};
 use super::id::Fence;
+use super::lease::Lease;
 use super::limit::Limit;
 use super::time::{Deadline, Mono, Now, millis};
 
@@ -127,6 +128,11 @@ impl Limit {
         }
     }
 
+    /// Whether nobody is let through yet.
+    pub(super) fn is_closed(&self) -> bool {
+        matches!(self.phase, Phase::Closed { .. })
+    }
+
     /// Whether its time is over: what is left of it only keeps the herd back.
     #[must_use]
     pub fn is_recovering(&self) -> bool {
@@ -217,7 +223,13 @@ impl Pool {
         if self.hot[slot].like.unlimited {
             return;
         }
-        let Some(lease) = self.leases.get(&fence) else { return };
+        let Some(lease) = self.leases.get(&fence).cloned() else { return };
+        self.let_lease_through(now, slot, &lease);
+    }
+
+    /// The same for a request that uses a lease in its own way.
+    pub(super) fn let_lease_through(&mut self, now: Now, slot: usize, lease: &Lease) {
+        let fence = lease.fence;
         let mut changed = false;
         for limit in &mut self.accounts[slot].limits {
             if !limit.blocks(lease.target.quota()) {

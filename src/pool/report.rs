@@ -2,19 +2,20 @@
 
 use std::time::Duration;
 
-use crate::limits::{Reason, Scope};
+use crate::limits::{LONGEST_BELIEVED, Reason, SHORTEST_HINT, Scope};
 
 use super::Pool;
 use super::account::Standing;
-use super::blame::{Step, may_be_the_request};
+use super::blame::{Chain, Step, may_be_the_request};
 use super::command::{AccountChange, Action, Ask, Decision, Effect, Finding, Outcome, Reply, Stated};
 use super::counting::climbs;
 use super::error::{Kind, Refusal, Why};
-use super::id::{ConnectionId, Fence};
+use super::id::{AccountId, ConnectionId, Fence};
 use super::lease::{Bind, Ending, Lease};
 use super::limit::{Limit, Source, model_key};
-use super::limits::{LONGEST_BELIEVED, SHORTEST_WAIT};
+use super::need::Need;
 use super::obstacle::is_closed;
+use super::renewing::LOOK_AGAIN;
 use super::select::{By, Choice};
 use super::settings::Fallback;
 use super::time::{Deadline, Now};
@@ -45,9 +46,12 @@ impl Pool {
         now: Now,
         fence: Fence,
         outcome: &Outcome,
+        need: Option<&Need>,
         effects: &mut Vec<Effect>,
     ) -> Result<Reply, Refusal> {
-        let lease = self.leases.get(&fence).ok_or_else(Refusal::stale)?.clone();
+        let lease = self.leases.get(&fence).ok_or_else(Refusal::stale)?;
+        let lease = need.map_or_else(|| lease.clone(), |need| lease.used_for(need));
+        let exclude = need.map_or(&[][..], |need| &need.exclude);
         let Outcome::Refused(finding) = outcome else {
             self.note_success(now, &lease, effects);
             return Ok(Reply::Decision(decision(Action::Continue, Duration::ZERO, None)));
@@ -57,10 +61,11 @@ impl Pool {
         let finding = &Finding { wait, ..(**finding).clone() };
         let scope = finding.scope.unwrap_or_else(|| finding.reason.scope());
         let decision = match scope {
-            Scope::Request => {
+            Scope::Request if finding.reason == Reason::RequestRejected => {
                 self.note_step(fence, None);
                 decision(Action::Stop, Duration::ZERO, None)
             }
+            Scope::Request => self.pass_on(now, &lease, finding, exclude, effects),
             Scope::Service => {
                 self.give_token_back(now, &lease);
                 let until = self.until_of(now, finding, 0);
@@ -69,7 +74,7 @@ impl Pool {
             Scope::Model | Scope::Pool | Scope::Account => {
                 let refused = self.refused(&lease, finding, scope)?;
                 match self.note_refusal(now, &refused, effects)? {
-                    Noted::Out => self.move_on(now, &lease, finding.reason, effects),
+                    Noted::Out => self.move_on(now, &lease, finding.reason, exclude, effects),
                     Noted::OnceMore(after) => decision(Action::Retry, after, None),
                 }
             }
@@ -120,6 +125,11 @@ impl Pool {
     fn note_refusal(&mut self, now: Now, refused: &Refused<'_>, effects: &mut Vec<Effect>) -> Result<Noted, Refusal> {
         let Refused { slot, lease, finding, .. } = *refused;
         let reason = finding.reason;
+        if self.is_renewed(slot, finding) {
+            self.note_step(lease.fence, None);
+            self.ask_for_renewal(lease.account, effects)?;
+            return Ok(Noted::Out);
+        }
         let standing = standing(finding);
         let only = standing.is_none() && self.is_only(now, refused);
         let once = standing.is_none() && self.may_try_again(finding, now);
@@ -192,12 +202,47 @@ impl Pool {
         self.limit_account(now, refused.lease.account, limit, effects).map(drop)
     }
 
+    /// A request is refused that others of the account are not: it goes on to one that has not seen it, and nothing is
+    /// held against anybody.
+    fn pass_on(
+        &mut self,
+        now: Now,
+        lease: &Lease,
+        finding: &Finding,
+        exclude: &[AccountId],
+        effects: &mut Vec<Effect>,
+    ) -> Decision {
+        let Finding { reason, wait, .. } = *finding;
+        let step = Step { account: lease.account, reason, scope: Scope::Request, key: String::new(), points: 0.0 };
+        self.note_step(lease.fence, Some(step));
+        let decision = self.move_on(now, lease, reason, exclude, effects);
+        // more time, or less asked of it, may help: the same account is as good as another
+        let is_rate = matches!(reason, Reason::RateLimitExceeded | Reason::QuotaExhausted | Reason::Unknown);
+        let may_come_through = is_rate && decision.reason.is_none();
+        if matches!(decision.action, Action::Stop | Action::Wait) && may_come_through && !self.draining {
+            let after = self.until_of(now, &Finding { wait, ..finding.clone() }, 0).mono(now).since(now.mono);
+            return Decision { action: Action::Retry, after, ..decision };
+        }
+        decision
+    }
+
     /// Finds the holder another account; its lease moves there at once.
-    fn move_on(&mut self, now: Now, lease: &Lease, reason: Reason, effects: &mut Vec<Effect>) -> Decision {
-        if self.chains.get(&lease.fence).is_some_and(|chain| chain.blames_the_request(false)) {
+    pub(super) fn move_on(
+        &mut self,
+        now: Now,
+        lease: &Lease,
+        reason: Reason,
+        exclude: &[AccountId],
+        effects: &mut Vec<Effect>,
+    ) -> Decision {
+        let chain = self.chains.get(&lease.fence);
+        if chain.is_some_and(|chain| chain.blames_the_request(false)) {
             return self.blame_the_request(now, lease, effects);
         }
-        let ask = ask_again(lease, self.display_of(lease));
+        let mut seen_by = chain.map(Chain::seen_by).unwrap_or_default();
+        seen_by.extend_from_slice(exclude);
+        seen_by.sort_unstable();
+        let ask = Ask { exclude: seen_by, ..ask_again(lease, self.display_of(lease)) };
         // its own account's time, for when nobody else's is known
         let own = self.slots.get(&lease.account).and_then(|slot| match self.obstacle(*slot, &ask, now) {
             Some((Why::Limited, Some(until))) => Some((*slot, until.mono(now).since(now.mono))),
@@ -221,11 +266,16 @@ impl Pool {
         if self.chains.get(&lease.fence).is_some_and(|chain| chain.blames_the_request(true)) {
             return self.blame_the_request(now, lease, effects);
         }
+        let is_renewed = self.account(lease.account).is_some_and(|account| account.renewing.is_some());
+        if is_renewed && !self.draining {
+            // its own account is back first, or never
+            return decision(Action::Retry, LOOK_AGAIN, None);
+        }
         let after = match (choice, own) {
             (Choice::Wait { earliest: Some(at), .. }, _) => at.since(now.mono),
             // the others are busy: no request goes upstream before its own limit has run out
             (_, Some((_, own))) if !self.draining => own,
-            (Choice::Wait { .. }, _) => SHORTEST_WAIT,
+            (Choice::Wait { .. }, _) => SHORTEST_HINT,
             (Choice::Grant { .. } | Choice::Refuse(_), _) => return decision(Action::Stop, Duration::ZERO, None),
         };
         let later = match own {
@@ -303,7 +353,8 @@ fn standing(finding: &Finding) -> Option<Standing> {
 }
 
 /// The request that would lead to this lease.
-pub(super) fn ask_again(lease: &Lease, account: Option<Box<str>>) -> Ask {
+#[must_use]
+pub fn ask_again(lease: &Lease, account: Option<Box<str>>) -> Ask {
     Ask {
         target: lease.target.as_asked(),
         connection: match lease.bind {

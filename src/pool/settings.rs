@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::limits::Backoff;
+
 /// Everything the pool is configured by.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Settings {
@@ -89,6 +91,32 @@ pub enum Strategy {
     DrainSoonest,
 }
 
+impl Strategy {
+    /// The name, as in the configuration.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Sticky => "sticky",
+            Self::RoundRobin => "round-robin",
+            Self::Hybrid => "hybrid",
+            Self::LeastUsed => "least-used",
+            Self::DrainSoonest => "drain-soonest",
+        }
+    }
+}
+
+impl Mode {
+    /// The name, as in the configuration.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::CacheFirst => "cache-first",
+            Self::Balance => "balance",
+            Self::PerformanceFirst => "performance-first",
+        }
+    }
+}
+
 /// What happens when the wanted account is limited.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -137,16 +165,8 @@ pub struct TokenSettings {
 pub struct Limits {
     /// How long a request waits when the caller does not say.
     pub max_rate_limit_wait: Duration,
-    /// Waits for `quota_exhausted` without a server's word, by failures in a row.
-    pub quota_backoff: Vec<Duration>,
-    /// Wait for `rate_limit_exceeded`.
-    pub rate_limit_backoff: Duration,
-    /// Wait for `model_capacity_exhausted`.
-    pub capacity_backoff: Duration,
-    /// Wait for `server_error`.
-    pub server_error_backoff: Duration,
-    /// Wait for `unknown`.
-    pub unknown_backoff: Duration,
+    /// What is waited without a server's word.
+    pub backoff: Backoff,
     /// Reports on one quota key within this time are one event.
     pub dedup_window: Duration,
     /// How long after the end of the last limit the ladder of `quota_exhausted` starts anew.
@@ -273,11 +293,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             max_rate_limit_wait: Duration::from_secs(300),
-            quota_backoff: [60, 300, 1800, 7200].map(Duration::from_secs).to_vec(),
-            rate_limit_backoff: Duration::from_secs(30),
-            capacity_backoff: Duration::from_secs(15),
-            server_error_backoff: Duration::from_secs(20),
-            unknown_backoff: Duration::from_secs(60),
+            backoff: Backoff::default(),
             dedup_window: Duration::from_secs(2),
             quota_failure_ttl: Duration::from_secs(3600),
             switch_on_first_rate_limit: true,

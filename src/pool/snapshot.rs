@@ -1,15 +1,17 @@
 //! What survives the daemon: taken out of the pool, and put back into a new one.
 
+use crate::limits::LONGEST_BELIEVED;
+
 use super::account::AccountRecord;
 use super::command::Effect;
-use super::id::Fence;
+use super::id::{AccountId, Fence};
 use super::lease::{Ending, Lease};
 use super::limit::{Limit, LimitRecord, Source};
-use super::limits::LONGEST_BELIEVED;
 use super::recovery::{LONG, Phase};
 use super::session::SessionRecord;
 use super::settings::Settings;
 use super::time::{Deadline, Now};
+use super::usage::Usage;
 use super::{Pool, limits};
 
 /// The durable part of the pool's state.
@@ -21,6 +23,8 @@ pub struct Snapshot {
     pub limits: Vec<LimitRecord>,
     /// Where sessions live.
     pub sessions: Vec<SessionRecord>,
+    /// What was known of accounts' windows.
+    pub usage: Vec<(AccountId, Usage)>,
     /// Leases whose holders do not hang on a connection.
     pub leases: Vec<Lease>,
 }
@@ -41,6 +45,8 @@ impl Pool {
         let limits = self.accounts.iter().flat_map(|account| {
             account.limits.iter().filter(|l| l.is_kept()).map(|limit| limits::record(account.record.id, limit, now))
         });
+        let known = self.accounts.iter().filter(|account| !account.usage.windows.is_empty());
+        let usage = known.map(|account| (account.record.id, account.usage.kept()));
         // sorted: the same state gives the same bytes
         let mut sessions: Vec<SessionRecord> = self.sessions.records(now).collect();
         sessions.sort_unstable_by(|a, b| (&a.provider, &a.session).cmp(&(&b.provider, &b.session)));
@@ -50,6 +56,7 @@ impl Pool {
             accounts: self.accounts.iter().map(|account| account.record.clone()).collect(),
             limits: limits.collect(),
             sessions,
+            usage: usage.collect(),
             leases,
         }
     }
@@ -70,6 +77,12 @@ impl Pool {
         for limit in snapshot.limits {
             pool.restore_limit(now, limit, effects);
         }
+        for (id, usage) in snapshot.usage {
+            if let Some(&slot) = pool.slots.get(&id) {
+                pool.accounts[slot].usage = usage;
+            }
+        }
+        pool.find_next_reset(now);
         pool.find_next_limit_end(now);
         pool.refresh_all();
         for record in &snapshot.sessions {

@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::pool::{CredentialKind, Tier};
 
+use super::explanation::{ExplainInfo, ForecastInfo};
+
 type Text<'a> = Cow<'a, str>;
 
 /// The answer to a call; the order of the variants is part of the binary protocol.
@@ -40,6 +42,14 @@ pub enum Answer<'a> {
     Imported(ImportInfo),
     /// To `account.export`.
     Exported(ExportInfo),
+    /// To `forecast`.
+    Forecast(ForecastInfo),
+    /// To `explain`.
+    Explained(Box<ExplainInfo>),
+    /// To `gateway.key`.
+    GatewayAccess(GatewayAccess),
+    /// What became of the key.
+    Rekeyed(RekeyInfo),
 }
 
 /// Nothing to say.
@@ -122,7 +132,7 @@ pub struct CredentialInfo<'a> {
 }
 
 /// What to do next.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct DecisionInfo<'a> {
     /// `continue`, `retry`, `switch`, `wait` or `stop`.
     pub action: Text<'a>,
@@ -134,6 +144,10 @@ pub struct DecisionInfo<'a> {
     pub scope: Option<Text<'a>>,
     /// With `switch`, the new lease.
     pub lease: Option<LeaseInfo<'a>>,
+    /// What showed the reason, in a few words.
+    pub evidence: Option<Text<'a>>,
+    /// Where the user can do something about it.
+    pub link: Option<Text<'a>>,
 }
 
 /// One row of `lease.list`.
@@ -202,6 +216,8 @@ pub struct AccountInfo {
     pub state: String,
     /// Why it is not ready, in words.
     pub state_reason: Option<String>,
+    /// Where the user can do something about it.
+    pub state_link: Option<String>,
     /// Whether the user and the configuration want it used.
     pub enabled: bool,
     /// How many leases it carries.
@@ -229,6 +245,10 @@ pub struct AccountInfo {
     pub account_id: Option<String>,
     /// Where another tool keeps the same login.
     pub link: Option<LinkInfo>,
+    /// The plan, as the provider calls it.
+    pub plan: Option<String>,
+    /// Why its provider could not be asked lately what it has used.
+    pub usage_trouble: Option<String>,
 }
 
 /// Where another tool keeps a login.
@@ -263,7 +283,7 @@ pub struct ImportedEntry {
 }
 
 /// All that is known of all accounts, so that `account.import` can take it in again.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ExportInfo {
     /// The version of this document.
     pub lessor_export: u64,
@@ -274,7 +294,7 @@ pub struct ExportInfo {
 }
 
 /// All that is known of an account.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ExportedAccount {
     /// Its id.
     pub id: String,
@@ -309,12 +329,31 @@ pub struct ExportedAccount {
     pub needs_verification: Option<String>,
     /// What it cannot be used for.
     pub limits: Vec<LimitInfo>,
+    /// What is known of its quota.
+    pub usage: Vec<ExportedWindow>,
+    /// When it was last leased, epoch ms.
+    pub last_used_at: Option<u64>,
     /// Where another tool keeps it.
     pub link: Option<ExportedLink>,
     /// Since when this credential has been known, epoch ms.
     pub as_of: Option<u64>,
     /// What authenticates it; only when asked for.
     pub credential: Option<ExportedCredential>,
+}
+
+/// A quota window of an account that was exported.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct ExportedWindow {
+    /// Its name.
+    pub window: String,
+    /// The quota key it belongs to; empty for the whole account.
+    pub key: String,
+    /// How much is used, from 0 to 1.
+    pub utilization: f64,
+    /// When it starts anew, epoch ms.
+    pub resets_at: Option<u64>,
+    /// When this was learnt, epoch ms.
+    pub as_of: u64,
 }
 
 /// Where another tool keeps a login that was exported.
@@ -352,8 +391,14 @@ pub struct LimitInfo {
     pub scope: String,
     /// Until when, epoch ms.
     pub until: u64,
-    /// Who said so.
+    /// Who said so: `server`, `report` or `table`.
     pub source: String,
+    /// Since when, epoch ms.
+    pub since: u64,
+    /// What showed it, in a few words.
+    pub evidence: Option<String>,
+    /// Where the user can do something about it.
+    pub link: Option<String>,
 }
 
 /// A quota window.
@@ -367,6 +412,15 @@ pub struct UsageInfo {
     pub resets_at: Option<u64>,
     /// When this was learnt, epoch ms.
     pub as_of: u64,
+    /// The quota key it belongs to, and a model behind a colon; empty for the whole account.
+    pub key: String,
+    /// Whether it is a rate: of requests or tokens in a short time. Rates have no weight in choosing.
+    pub rate: bool,
+    /// It may be another by now: it is old, or the window has started anew since.
+    pub stale: bool,
+    /// How fast it is used: 1 lasts exactly until the window starts anew, 2 half as long. Null where the window's length
+    /// or its end is not known.
+    pub pace: Option<f64>,
 }
 
 /// The whole picture.
@@ -380,6 +434,8 @@ pub struct DaemonStatus {
     pub uptime_ms: u64,
     /// Where it listens.
     pub socket: String,
+    /// Where the gateway listens; none while it does not.
+    pub gateway: Option<GatewayInfo>,
     /// Where its configuration is, and how it stands.
     pub config: ConfigState,
     /// How many accounts there are, by state.
@@ -390,6 +446,28 @@ pub struct DaemonStatus {
     pub queue: Vec<QueueRow>,
     /// What the user should know.
     pub warnings: Vec<String>,
+}
+
+/// Where the gateway listens.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+pub struct GatewayInfo {
+    /// `http://HOST:PORT`; a provider's name follows, then what its own URL would have.
+    pub url: Option<String>,
+    /// The Unix socket, where no key is needed.
+    pub socket: Option<String>,
+}
+
+/// A key to the gateway, and where that is.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct GatewayAccess {
+    /// The key; it goes wherever the client puts its API key.
+    pub key: SecretText<'static>,
+    /// `http://HOST:PORT`; a provider's name follows, then what its own URL would have.
+    pub url: Option<String>,
+    /// The Unix socket, where no key is needed.
+    pub socket: Option<String>,
+    /// Why it does not listen everywhere it should.
+    pub trouble: Option<String>,
 }
 
 /// How the configuration stands.
@@ -416,6 +494,17 @@ pub struct ReloadInfo {
     pub changed: bool,
     /// What will not do what one may expect.
     pub notes: Vec<String>,
+}
+
+/// What became of the key that secrets are sealed with.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct RekeyInfo {
+    /// `file` or `keyring`.
+    pub key: String,
+    /// Where it is, in words.
+    pub place: String,
+    /// How many accounts' secrets are sealed with it.
+    pub accounts: u64,
 }
 
 /// How many accounts there are, by state.
@@ -479,6 +568,8 @@ pub struct EventInfo {
     pub until: Option<u64>,
     /// How many wait.
     pub queue: Option<u64>,
+    /// The account's state, when it has changed.
+    pub state: Option<String>,
 }
 
 impl fmt::Debug for SecretText<'_> {

@@ -7,6 +7,7 @@ use crate::limits::{Reason, Scope};
 use crate::pool::{CredentialKind, Tier};
 
 use super::answer::SecretText;
+use super::heard::{BodyText, HeaderList, ObjectText};
 
 /// Declares each method once: its variant, its parameters, its name on the wire.
 macro_rules! methods {
@@ -83,6 +84,24 @@ methods! {
     ImportAccounts(Box<ImportAccounts>) = "account.import";
     /// All that is known of all accounts.
     ExportAccounts(ExportAccounts) = "account.export";
+    /// What could be had, now and next.
+    Forecast(ForecastOf) = "forecast";
+    /// Forget an account's limits.
+    ClearLimits(AccountRef) = "account.clear_limits";
+    /// Why an account was chosen, and the others were not.
+    Explain(ExplainWhat) = "explain";
+    /// A new token for a login, now.
+    RefreshAccount(AccountRef) = "account.refresh";
+    /// A key to the gateway.
+    GatewayKey(GatewayKey) = "gateway.key";
+    /// Lease an account, or have again the lease that the same process holds for the same purpose.
+    Token(Box<Acquire>) = "lease.token";
+    /// Learn now what an account has used, as far as its provider lets itself be asked.
+    AskUsage(AccountRef) = "account.usage";
+    /// Find out whether its owner has confirmed an account with its provider.
+    VerifyAccount(VerifyAccount) = "account.verify";
+    /// Seal all secrets with a new key.
+    Rekey(Nothing) = "secrets.rekey";
 }
 
 /// No parameters.
@@ -185,7 +204,8 @@ pub struct CredentialOf {
     pub force: bool,
 }
 
-/// `lease.report`: either `ok` or a `reason`.
+/// `lease.report`: one of `ok` (with `usage` and `headers`), `status` (with `headers` and `body`), or a `reason` (with
+/// `retry_after_ms`).
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Report {
@@ -200,6 +220,42 @@ pub struct Report {
     /// The wait the upstream stated, in ms.
     #[serde(default)]
     pub retry_after_ms: Option<u64>,
+    /// What the account has used of its windows: one window, as `account.list` has it, or windows by their names.
+    #[serde(default)]
+    pub usage: Option<ObjectText>,
+    /// The HTTP status of the upstream's answer.
+    #[serde(default)]
+    pub status: Option<u16>,
+    /// Its headers.
+    #[serde(default)]
+    pub headers: Option<HeaderList>,
+    /// Its body, or the beginning of it.
+    #[serde(default)]
+    pub body: Option<BodyText>,
+}
+
+/// `forecast`
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ForecastOf {
+    /// The upstream.
+    pub provider: String,
+    /// The model they are wanted for.
+    #[serde(default)]
+    pub model: Option<String>,
+    /// How many leases are wanted.
+    #[serde(default)]
+    pub count: Option<u32>,
+}
+
+/// `explain`
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ExplainWhat {
+    /// A lease or the beginning of its id, an account, or `LAST` for the last decision of all; nothing is `LAST`.
+    pub what: Option<String>,
+    /// For an account: which model is asked about.
+    pub model: Option<String>,
 }
 
 /// `account.list`
@@ -258,7 +314,7 @@ pub struct AddAccount {
 pub struct ImportAccounts {
     /// What other tools keep, in order: later ones meet what has become of earlier ones.
     pub entries: Vec<ImportEntry>,
-    /// What is wanted of logins that rotate: `link` (the default), `take-over` or `share`.
+    /// What is wanted of logins that rotate: `link`, `take-over` or `share` [default: as the entry says, else `link`].
     #[serde(default)]
     pub mode: Option<String>,
     /// Only say what would happen.
@@ -338,6 +394,9 @@ pub struct ImportEntry {
     /// When this state of it was written down, epoch ms.
     #[serde(default)]
     pub as_of: Option<u64>,
+    /// Who refreshes it, where that is known already: `link`, `take-over` or `share`; the call's own `mode` goes before.
+    #[serde(default)]
+    pub mode: Option<String>,
 }
 
 /// A limit that another tool has met.
@@ -381,12 +440,38 @@ pub struct ExportAccounts {
     pub secrets: bool,
 }
 
+/// `gateway.key`
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GatewayKey {
+    /// The lease it carries: requests with it are served by the lease's account, and it dies with the lease. Without
+    /// one it is a key that lasts, for clients that `run` does not start.
+    pub lease: Option<String>,
+    /// Of a key that lasts: the agent's name, for the `use` policy.
+    pub agent: Option<String>,
+    /// Of a key that lasts: a name for people.
+    pub label: Option<String>,
+    /// Of a lease's key: where its holder works, for the account of what was used.
+    pub directory: Option<String>,
+}
+
 /// An account by id, unique prefix of an id, email or label.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AccountRef {
     /// Which.
     pub account: String,
+}
+
+/// `account.verify`
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VerifyAccount {
+    /// Which.
+    pub account: String,
+    /// Its owner says so: the provider is not asked.
+    #[serde(default)]
+    pub confirmed: bool,
 }
 
 /// `account.set`; what is not given stays.

@@ -87,7 +87,9 @@ impl ErrorInfo {
     }
 }
 
-fn kind_name(kind: Kind) -> &'static str {
+/// The stable name of a kind.
+#[must_use]
+pub fn kind_name(kind: Kind) -> &'static str {
     match kind {
         Kind::NoAccount => "no_account",
         Kind::AllLimited => "all_limited",

@@ -139,6 +139,10 @@ pub(super) fn answer(id: &RequestId, answer: &Answer<'_>, out: &mut Vec<u8>) {
         Answer::Reloaded(result) => value(result, out),
         Answer::Imported(result) => value(result, out),
         Answer::Exported(result) => value(result, out),
+        Answer::Forecast(result) => value(result, out),
+        Answer::Explained(result) => value(result, out),
+        Answer::GatewayAccess(result) => value(result, out),
+        Answer::Rekeyed(result) => value(result, out),
     }
     out.extend_from_slice(b"}\n");
 }

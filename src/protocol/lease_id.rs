@@ -6,6 +6,8 @@ use std::hash::Hasher;
 
 use crate::pool::{AccountId, Fence, Lease};
 
+use super::letters::{GROUP, decode, encode};
+
 const PREFIX: &str = "ls_";
 const MAC: usize = 8;
 /// Account, fence, flags.
@@ -15,7 +17,6 @@ const MOST_TEXT: usize = 160;
 const TEXTS: usize = 4;
 /// The longest id, before it is written in letters.
 const MOST_BYTES: usize = FIXED + TEXTS + MOST_TEXT + MAC;
-const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 const EXCLUSIVE: u8 = 1;
 
 /// The key of the MAC: one for each boot of the machine.
@@ -72,7 +73,7 @@ impl LeaseKey {
         }
         let mac = self.mac(&bytes[..end]);
         bytes[end..end + MAC].copy_from_slice(&mac);
-        encode(&bytes[..end + MAC])
+        encode(PREFIX, &bytes[..end + MAC])
     }
 
     /// What an id says; `None` when this daemon did not make it.
@@ -120,63 +121,6 @@ impl std::fmt::Debug for LeaseKey {
         f.write_str("LeaseKey(…)")
     }
 }
-
-/// Five bytes are eight letters; the last group may be shorter.
-fn encode(bytes: &[u8]) -> String {
-    let mut text = Vec::with_capacity(PREFIX.len() + bytes.len() * 8 / 5 + 1);
-    text.extend_from_slice(PREFIX.as_bytes());
-    for group in bytes.chunks(GROUP) {
-        let mut padded = [0; 8];
-        padded[8 - GROUP..8 - GROUP + group.len()].copy_from_slice(group);
-        let bits = u64::from_be_bytes(padded);
-        let letters: [u8; 8] = std::array::from_fn(|place| ALPHABET[(bits >> (35 - 5 * place) & 31) as usize]);
-        text.extend_from_slice(&letters[..(group.len() * 8).div_ceil(5)]);
-    }
-    // letters of the alphabet are ASCII
-    String::from_utf8(text).unwrap_or_default()
-}
-
-/// Decodes into `room`, whose beginning is answered.
-fn decode<'a>(text: &str, room: &'a mut [u8; MOST_BYTES + GROUP]) -> Option<&'a [u8]> {
-    if text.len() > MOST_BYTES * 8 / 5 + 1 {
-        return None;
-    }
-    let mut end = 0;
-    for letters in text.as_bytes().chunks(8) {
-        let mut bits = 0u64;
-        for letter in letters {
-            let value = VALUES[usize::from(*letter)];
-            if value == NONE {
-                return None;
-            }
-            bits = bits << 5 | u64::from(value);
-        }
-        let whole = letters.len() * 5 / 8;
-        let bits = bits << (40 - 5 * letters.len());
-        let group = bits.to_be_bytes();
-        let (group, rest) = group[8 - GROUP..].split_at(whole);
-        // what is beyond the last whole byte is zero, or two texts would name one lease
-        if rest.iter().any(|byte| *byte != 0) || letters.len() != (whole * 8).div_ceil(5) {
-            return None;
-        }
-        room.get_mut(end..end + whole)?.copy_from_slice(group);
-        end += whole;
-    }
-    room.get(..end)
-}
-
-/// Bytes encoded together.
-const GROUP: usize = 5;
-const NONE: u8 = u8::MAX;
-const VALUES: [u8; 256] = {
-    let mut values = [NONE; 256];
-    let mut value = 0;
-    while value < ALPHABET.len() {
-        values[ALPHABET[value] as usize] = value as u8;
-        value += 1;
-    }
-    values
-};
 
 #[cfg(test)]
 mod tests {

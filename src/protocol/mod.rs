@@ -7,24 +7,32 @@ mod answer;
 mod call;
 mod decoder;
 mod error;
+mod explanation;
 mod frame;
+mod heard;
 mod json;
 mod lease_id;
+mod letters;
+mod pass;
 
 pub use answer::{
     AccountInfo, AccountLabel, AccountName, AccountTotals, Answer, ConfigState, CredentialInfo, DaemonStatus,
-    DecisionInfo, Empty, EventInfo, ExportInfo, ExportedAccount, ExportedCredential, ExportedLink, HelloInfo,
-    HolderInfo, ImportInfo, ImportedEntry, LeaseInfo, LeaseRow, LimitInfo, LinkInfo, QueueRow, ReloadInfo, SecretText,
-    UsageInfo,
+    DecisionInfo, Empty, EventInfo, ExportInfo, ExportedAccount, ExportedCredential, ExportedLink, ExportedWindow,
+    GatewayAccess, GatewayInfo, HelloInfo, HolderInfo, ImportInfo, ImportedEntry, LeaseInfo, LeaseRow, LimitInfo,
+    LinkInfo, QueueRow, RekeyInfo, ReloadInfo, SecretText, UsageInfo,
 };
 pub use call::{
-    AccountRef, Acquire, AddAccount, BindTo, Call, CredentialOf, DisableAccount, ExportAccounts, Hello, ImportAccounts,
-    ImportEntry, ImportLimit, ImportWindow, LeaseRef, ListAccounts, Nothing, Report, SetAccount, Subscribe,
+    AccountRef, Acquire, AddAccount, BindTo, Call, CredentialOf, DisableAccount, ExplainWhat, ExportAccounts,
+    ForecastOf, GatewayKey, Hello, ImportAccounts, ImportEntry, ImportLimit, ImportWindow, LeaseRef, ListAccounts,
+    Nothing, Report, SetAccount, Subscribe, VerifyAccount,
 };
 pub use decoder::{Decoder, Fatal, Incoming, RequestId};
-pub use error::{ErrorAccount, ErrorData, ErrorInfo};
+pub use error::{ErrorAccount, ErrorData, ErrorInfo, kind_name};
+pub use explanation::{CandidateInfo, DecidedInfo, ExplainInfo, ForecastInfo, OutlookInfo, RequestInfo, VerdictInfo};
 pub use frame::{ENCODING, FromServer, MAGIC, ServerFrames, encode_call};
+pub use heard::{BodyText, HeaderList, ObjectText};
 pub use lease_id::{LeaseKey, LeaseToken};
+pub use pass::{Pass, PassKey};
 
 /// The protocol this build speaks; integers, so that "at least" has a meaning.
 pub const PROTOCOL: u32 = 1;

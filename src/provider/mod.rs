@@ -1,11 +1,13 @@
 //! What each upstream is: data wherever possible.
 
+mod agents;
 mod catalog;
-mod environment;
 mod models;
+mod oauth;
 
+pub use agents::{Addition, HandOut, Handed, Outfit, Overruled, Shared, outfit, with_profile};
 pub use catalog::{BadTarget, Catalog};
-pub use environment::{Environment, environment};
+pub use oauth::OauthServer;
 
 use crate::pool::CredentialKind;
 
@@ -22,24 +24,35 @@ pub struct Provider {
     pub key_header: (&'static str, Option<&'static str>),
     /// What the vendor's login tokens begin with, when they are handed out as long-lived tokens.
     pub login_token_prefix: Option<&'static str>,
+    /// Where its logins are made.
+    pub oauth: &'static OauthServer,
 }
 
 /// The providers lessor knows.
-pub const PROVIDERS: [Provider; 3] = [
+pub static PROVIDERS: [Provider; 3] = [
     Provider {
         name: "anthropic",
         aliases: &["claude"],
         agents: &["claude"],
         key_header: ("x-api-key", None),
         login_token_prefix: Some("sk-ant-oat"),
+        oauth: &oauth::ANTHROPIC,
     },
-    Provider { name: "openai", aliases: &["codex"], agents: &["codex"], key_header: BEARER, login_token_prefix: None },
+    Provider {
+        name: "openai",
+        aliases: &["codex"],
+        agents: &["codex"],
+        key_header: BEARER,
+        login_token_prefix: None,
+        oauth: &oauth::OPENAI,
+    },
     Provider {
         name: "google",
         aliases: &["gemini", "antigravity"],
         agents: &["gemini", "antigravity"],
         key_header: ("x-goog-api-key", None),
         login_token_prefix: None,
+        oauth: &oauth::GOOGLE,
     },
 ];
 

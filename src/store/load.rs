@@ -10,7 +10,7 @@ use rusqlite::{Connection, Row};
 use crate::credential::{Credential, Fingerprint, Link, LinkMode};
 use crate::pool::{
     AccountId, AccountRecord, Bind, By, Fence, Holder, Lease, LimitRecord, Mono, Process, SessionRecord, Snapshot,
-    Target, Wall,
+    Target, Usage, Wall, Window,
 };
 
 use super::names::{self, Unknown};
@@ -49,6 +49,7 @@ pub(super) fn load(database: &Connection, key: &Key, leases: bool) -> rusqlite::
         accounts: rows(database, "SELECT * FROM account ORDER BY place", "account", &mut warnings, account)?,
         limits: rows(database, "SELECT * FROM limits", "limit", &mut warnings, limit)?,
         sessions: rows(database, "SELECT * FROM session ORDER BY used_at", "session", &mut warnings, session)?,
+        usage: rows(database, "SELECT * FROM usage ORDER BY account", "list of windows", &mut warnings, usage)?,
         leases: Vec::new(),
     };
     if leases {
@@ -80,6 +81,14 @@ pub(super) fn load(database: &Connection, key: &Key, leases: bool) -> rusqlite::
 /// A single value of the daemon itself.
 pub(super) fn meta<T: FromSql>(database: &Connection, name: &str) -> rusqlite::Result<T> {
     database.query_row("SELECT value FROM meta WHERE name = ?1", [name], |row| row.get(0))
+}
+
+/// The port that the gateway has chosen, if it has.
+pub(super) fn gateway_port(database: &Connection) -> rusqlite::Result<Option<u16>> {
+    match meta(database, "gateway_port") {
+        Err(rusqlite::Error::QueryReturnedNoRows) => Ok(None),
+        port => port.map(Some),
+    }
 }
 
 /// The first fence that was never granted.
@@ -195,6 +204,12 @@ fn limit(row: &Row<'_>) -> Read<LimitRecord> {
         evidence: row.get("evidence")?,
         link: row.get("link")?,
     })
+}
+
+fn usage(row: &Row<'_>) -> Read<(AccountId, Usage)> {
+    let windows = text(row, "windows")?;
+    let windows: Vec<Window> = serde_json::from_str(&windows).map_err(|_| Unknown::new("list of windows", &windows))?;
+    Ok((id(row, "account")?, windows.into()))
 }
 
 fn fingerprint(row: &Row<'_>) -> Read<(Fingerprint, AccountId, Wall)> {

@@ -78,6 +78,8 @@ pub struct Loaded {
     pub links: Vec<(AccountId, Link)>,
     /// The first fence that was never reserved.
     pub fence: Fence,
+    /// The port that the gateway has chosen.
+    pub gateway_port: Option<u16>,
     /// Whether the last run ended in order; a new store counts as that.
     pub clean: bool,
     /// Whether the machine has run on since; else holders are gone, and so are the leases.
@@ -156,6 +158,7 @@ impl Store {
                 .map_err(|why| StoreError::KeyDamaged { path: paths.key.clone(), why })?,
             links: contents.links,
             fence: load::next_fence(&database).map_err(fault)?,
+            gateway_port: load::gateway_port(&database).map_err(fault)?,
             clean: load::meta::<i64>(&database, "clean").map_err(fault)? == 1,
             same_boot,
             lease_key,

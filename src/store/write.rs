@@ -4,7 +4,9 @@ use rusqlite::{Connection, params};
 
 use crate::credential::{Credential, Fingerprint, Link};
 use crate::limits::Scope;
-use crate::pool::{AccountId, AccountRecord, Bind, Fence, Lease, LimitRecord, Process, SessionRecord, Wall, millis};
+use crate::pool::{
+    AccountId, AccountRecord, Bind, Fence, Lease, LimitRecord, Process, SessionRecord, Usage, Wall, millis,
+};
 
 use super::names;
 use super::seal::Key;
@@ -38,12 +40,16 @@ pub enum Write {
     SaveSession(SessionRecord),
     /// Keep a limit in place of the one of the same account, scope and key.
     SaveLimit(LimitRecord),
+    /// Keep what is known of an account's windows, in place of what was known before.
+    SaveUsage(AccountId, Usage),
     /// Forget limits of an account: all, or of one scope and key.
     DropLimit(AccountId, Option<(Scope, String)>),
     /// Fences up to and including this one may be used; fsynced.
     ReserveFences(Fence),
     /// Keep where an account's login is kept by another tool, or forget it; fsynced.
     SaveLink(AccountId, Option<Link>),
+    /// The port that the gateway has chosen.
+    GatewayPort(u16),
     /// When accounts were last leased.
     LastUsed(Vec<(AccountId, Wall)>),
 }
@@ -79,7 +85,7 @@ impl Write {
                 credential.as_ref().map_or(Ok(()), |credential| save_credential(database, key, record.id, credential))
             }
             Self::DeleteAccount(id) => {
-                for table in ["credential", "lease", "session", "limits", "fingerprint", "link"] {
+                for table in ["credential", "lease", "session", "limits", "fingerprint", "link", "usage"] {
                     run(database, &format!("DELETE FROM {table} WHERE account = ?1"), [id.to_string()])?;
                 }
                 run(database, "DELETE FROM account WHERE id = ?1", [id.to_string()])
@@ -97,6 +103,7 @@ impl Write {
                 params![session.provider, session.session, session.account.to_string(), integer(session.used_at.0)],
             ),
             Self::SaveLimit(limit) => save_limit(database, limit),
+            Self::SaveUsage(id, usage) => save_usage(database, *id, usage),
             Self::DropLimit(id, None) => run(database, "DELETE FROM limits WHERE account = ?1", [id.to_string()]),
             Self::DropLimit(id, Some((scope, key))) => run(
                 database,
@@ -114,6 +121,9 @@ impl Write {
                 "INSERT OR REPLACE INTO link (account, tool, path, item, mode) VALUES (?1, ?2, ?3, ?4, ?5)",
                 params![id.to_string(), link.tool, link.path, link.item, link.mode.name()],
             ),
+            Self::GatewayPort(port) => {
+                run(database, "INSERT OR REPLACE INTO meta (name, value) VALUES ('gateway_port', ?1)", params![port])
+            }
             Self::LastUsed(times) => times.iter().try_for_each(|(id, at)| {
                 run(
                     database,
@@ -128,7 +138,7 @@ impl Write {
 /// Drops the oldest sessions and limits beyond the bound, and whatever belongs to no account.
 pub(super) fn prune(database: &Connection) -> rusqlite::Result<()> {
     // no credential is ever dropped but by DeleteAccount
-    for table in ["lease", "session", "limits"] {
+    for table in ["lease", "session", "limits", "usage"] {
         database.execute(&format!("DELETE FROM {table} WHERE account NOT IN (SELECT id FROM account)"), [])?;
     }
     prune_sessions(database)?;
@@ -262,6 +272,13 @@ fn save_limit(database: &Connection, limit: &LimitRecord) -> Result<(), Fault> {
             limit.link.as_deref(),
         ],
     )
+}
+
+fn save_usage(database: &Connection, id: AccountId, usage: &Usage) -> Result<(), Fault> {
+    let windows = serde_json::to_string(&usage.windows);
+    let windows = windows.map_err(|error| Fault::Refused(format!("the windows of {id} are not text: {error}")))?;
+    let statement = "INSERT OR REPLACE INTO usage (account, windows) VALUES (?1, ?2)";
+    run(database, statement, params![id.to_string(), windows])
 }
 
 /// SQLite's integers have a sign; times and fences that large are "never" anyway.

@@ -166,7 +166,7 @@ fn setting_a_key_makes_the_file_and_keeps_what_is_in_it() {
     let set = home.json(&["config", "set", "quota.poll", "off"]);
     assert_eq!((&set["key"], &set["value"], &set["changed"]), (&json!("quota.poll"), &json!("off"), &json!(true)));
     assert_eq!(set["daemon"]["state"], "no_daemon");
-    home.run(&["config", "set", "quota.poll", "1h"]).ok().complains("not active yet");
+    home.run(&["config", "set", "notify.desktop", "true"]).ok().complains("not active yet");
     assert!(!home.places().state.exists(), "no daemon was started");
     // nothing but the file is left behind
     assert_eq!(fs::read_dir(home.path()).unwrap().count(), 2);

@@ -6,6 +6,8 @@ mod client;
 mod config;
 mod daemon;
 #[cfg(unix)]
+mod env;
+#[cfg(unix)]
 mod import;
 mod lease;
 #[cfg(unix)]
@@ -14,5 +16,7 @@ mod logs;
 mod run;
 mod small;
 mod support;
+#[cfg(unix)]
+mod token;
 #[cfg(windows)]
 mod windows;

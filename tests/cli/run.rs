@@ -1,8 +1,8 @@
-//! `run --direct`.
+//! `run`.
 
 use serde_json::{Value, json};
 
-use super::support::{Home, PROGRAM, feed};
+use super::support::{Home, PROGRAM, eventually, feed};
 
 #[test]
 fn run_becomes_the_command() {
@@ -14,9 +14,9 @@ fn run_becomes_the_command() {
     direct(&["-p", "openai", "--", "/nonexistent"]).exits(127);
     direct(&["-p", "openai", "--", "/dev/null"]).exits(126);
     direct(&["--", "opencode"]).exits(2).complains("-p");
-    direct(&["claude"]).exits(2).complains("after `--`");
-    direct(&["google", "--", "true"]).exits(5);
-    home.run(&["run", "claude", "--", "claude"]).exits(2).complains("--direct");
+    direct(&["anthropic"]).exits(2).complains("after `--`");
+    let nobody = direct(&["google", "--", "true"]).exits(5);
+    nobody.complains("lessor import").complains("lessor login google").complains("lessor account add google");
     assert_eq!(home.json(&["leases"]), json!([]), "all have ended with their commands");
 }
 
@@ -91,4 +91,115 @@ fn a_command_inherits_no_service_manager_and_no_descriptor_of_ours() {
         format!("SYSTEMD_EXEC_PID=$$ exec {PROGRAM} run claude --direct -- printenv NOTIFY_SOCKET WATCHDOG_USEC");
     shell.args(["-c", &start]).env("LESSOR_HOME", home.path());
     assert_eq!(feed(spoken_to(shell), "").ok().out, "1\n1\n");
+}
+
+/// What the command sees: variables of the gateway, none of the account's.
+#[test]
+fn by_default_a_command_gets_the_gateway() {
+    let home = Home::new();
+    std::fs::write(home.path().join("config.toml"), "[providers.my-llm]\nbase_url = \"http://127.0.0.1:1\"\n").unwrap();
+    for provider in ["anthropic", "my-llm"] {
+        home.feed(&["account", "add", provider, "--api-key-stdin"], "sk-canary\n").ok();
+    }
+    let run = |args: &[&str]| home.run(&[&["run"], args].concat()).ok();
+    let seen = run(&["claude", "--", "sh", "-c", "echo $ANTHROPIC_BASE_URL $ANTHROPIC_API_KEY"]).out;
+    let url = home.json(&["gateway", "url"])["url"].as_str().unwrap().to_owned();
+    assert!(seen.starts_with(&format!("{url}/anthropic lk_")), "{seen}");
+    let seen = run(&["-p", "my-llm", "--", "sh", "-c", "echo $MY_LLM_BASE_URL $OPENAI_BASE_URL; env"]);
+    assert!(seen.out.starts_with(&format!("{url}/my-llm {url}/my-llm\n")), "{seen:?}");
+    assert!(!seen.out.contains("sk-canary"), "{seen:?}");
+    assert_eq!(home.json(&["leases"]), json!([]));
+}
+
+#[test]
+fn a_named_agent_runs_without_being_named_twice() {
+    let home = Home::with_keys(&[("anthropic", "work")]);
+    let bin = program(&home, "claude", "echo \"$ANTHROPIC_AUTH_TOKEN $*\"");
+    let path = format!("{}:{}", bin.parent().unwrap().display(), std::env::var("PATH").unwrap());
+    for args in [&["run", "claude", "--", "claude", "-p", "x"][..], &["run", "claude", "--", "-p", "x"]] {
+        let mut command = home.command(args);
+        let done = feed(
+            {
+                command.env("PATH", &path);
+                command
+            },
+            "",
+        )
+        .ok();
+        assert!(done.out.starts_with("lk_") && done.out.ends_with(" -p x\n"), "{done:?}");
+    }
+}
+
+/// Claude Code's own settings would win over the environment, if nothing were said after them.
+#[test]
+fn settings_of_the_users_that_would_win_are_answered_for_this_run_only() {
+    let home = Home::with_keys(&[("anthropic", "work")]);
+    let config = home.path().join("claude-config");
+    std::fs::create_dir(&config).unwrap();
+    let theirs = r#"{"env":{"ANTHROPIC_BASE_URL":"http://elsewhere"}}"#;
+    std::fs::write(config.join("settings.json"), theirs).unwrap();
+    let bin = program(&home, "claude", "test \"$1\" = --settings && cat \"$2\" && echo && echo \"$2\"");
+    let run = |args: &[&str]| {
+        let mut command = home.command(&[&["run", "--", bin.to_str().unwrap()], args].concat());
+        command.env("CLAUDE_CONFIG_DIR", &config);
+        feed(command, "")
+    };
+    let done = run(&["-p", "x"]).ok().complains("ANTHROPIC_BASE_URL (in settings)");
+    let (last, path) = done.out.trim_end().split_once('\n').unwrap();
+    let last: Value = serde_json::from_str(last).unwrap();
+    assert!(last["env"]["ANTHROPIC_BASE_URL"].as_str().unwrap().ends_with("/anthropic"), "{last}");
+    eventually("the directory is removed", || !std::path::Path::new(path).exists());
+    assert_eq!(std::fs::read_to_string(config.join("settings.json")).unwrap(), theirs);
+    run(&["--settings", "mine.json"]).exits(2).complains("--settings");
+    assert_eq!(home.json(&["leases"]), json!([]));
+}
+
+#[test]
+fn a_profile_is_logged_in_as_the_account_and_gone_afterwards() {
+    let home = Home::with_keys(&[("anthropic", "work")]);
+    let script = "echo $CLAUDE_CONFIG_DIR; ls -ld $CLAUDE_CONFIG_DIR | cut -c1-10; cat $CLAUDE_CONFIG_DIR/.claude.json";
+    let bin = program(&home, "claude", script);
+    let done = home.run(&["run", "--profile", "--", bin.to_str().unwrap()]).ok();
+    let lines: Vec<&str> = done.out.lines().collect();
+    assert_eq!(lines[1], "drwx------");
+    assert!(lines[2].contains(r#""primaryApiKey":"sk-canary-work""#), "{done:?}");
+    eventually("the directory is removed", || !std::path::Path::new(lines[0]).exists());
+    home.run(&["run", "-p", "anthropic", "--profile", "--", "true"]).exits(2).complains("claude, codex, gemini");
+}
+
+/// The daemon dies beneath a command: there is a new one at once, with the lease, the gateway and the key as they were.
+#[test]
+fn a_command_outlives_its_daemon() {
+    let home = Home::with_keys(&[("anthropic", "work")]);
+    let go = home.path().join("go");
+    let script = format!("echo $ANTHROPIC_BASE_URL; until [ -e {} ]; do sleep 0.02; done", go.display());
+    let mut command = home.command(&["run", "claude", "--", "sh", "-c", &script]);
+    let child = command.stdin(std::process::Stdio::null());
+    let child = child.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let leases = || serde_json::from_str::<Value>(&home.run(&["leases", "--json", "--no-start"]).out).ok();
+    let held = || leases().filter(|leases| leases[0]["holder"]["program"] == "sh");
+    eventually("the command holds its lease", || held().is_some());
+    let before = held().unwrap();
+    let daemon = home.json(&["ping"])["pid"].to_string();
+    assert!(std::process::Command::new("kill").args(["-9", &daemon]).status().unwrap().success());
+    eventually("there is a new daemon", || {
+        let ping = home.run(&["ping", "--json", "--no-start"]);
+        ping.code == 0 && !ping.out.contains(&format!("\"pid\":{daemon}"))
+    });
+    assert_eq!(leases().unwrap(), before, "the same lease");
+    let url = home.json(&["gateway", "url"])["url"].as_str().unwrap().to_owned();
+    std::fs::write(&go, "").unwrap();
+    let output = child.wait_with_output().unwrap();
+    let (out, err) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    assert!(output.status.success(), "{out} {err}");
+    assert_eq!(out, format!("{url}/anthropic\n"), "the same place");
+    assert_eq!(err.lines().filter(|line| line.starts_with("lessor: the daemon")).count(), 1, "{err}");
+}
+
+fn program(home: &Home, name: &str, script: &str) -> std::path::PathBuf {
+    let path = home.path().join("bin").join(name);
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    path
 }

@@ -53,6 +53,8 @@ impl Home {
             command.env_remove(name);
         }
         command.env("LESSOR_HOME", self.path()).args(args);
+        // nothing goes out, whatever is configured
+        command.env("HTTPS_PROXY", "http://127.0.0.1:9").env("NO_PROXY", "127.0.0.1");
         command
     }
 
@@ -120,4 +122,13 @@ fn exit_code(status: std::process::ExitStatus) -> i32 {
         }
     }
     status.code().unwrap_or(-1)
+}
+
+/// Waits until it is so.
+pub fn eventually(what: &str, is_so: impl Fn() -> bool) {
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while !is_so() {
+        assert!(std::time::Instant::now() < deadline, "not in time: {what}");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
 }

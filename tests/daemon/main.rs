@@ -3,6 +3,7 @@
 #![cfg(unix)]
 
 mod activation;
+mod asking;
 mod bounds;
 mod chaos;
 mod config;
@@ -10,7 +11,10 @@ mod disk;
 mod endings;
 mod leases;
 mod life;
+mod report;
 mod restart;
 mod secrets;
 mod support;
+mod upstream;
+mod usage;
 mod wire;

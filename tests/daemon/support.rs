@@ -58,6 +58,8 @@ impl Home {
             command.env_remove(name);
         }
         command.arg("daemon").env("LESSOR_HOME", self.path()).stdin(Stdio::null());
+        // nothing goes out, whatever is configured
+        command.env("HTTPS_PROXY", "http://127.0.0.1:9").env("NO_PROXY", "127.0.0.1");
         command
     }
 

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use lessor::limits::Scope;
+use lessor::limits::{Reason, Scope};
 use lessor::pool::{
     AccountId, Action, Ask, Bind, Command, Deadline, Effect, Ending, Event, Fallback, Fence, Kind, Lease, Limit,
-    LimitRecord, Mode, Mono, Now, Refusal, Reply, Ticket, WaiterId,
+    LimitRecord, Mode, Mono, Now, Outcome, Refusal, Reply, Ticket, WaiterId,
 };
 
 use crate::cast::ask_again;
@@ -27,6 +27,7 @@ impl World {
             })
             .collect();
         let mut saved = BTreeSet::new();
+        self.note_refused_by(command, reply);
         for effect in effects {
             match effect {
                 Effect::SaveLease(fence) => {
@@ -62,6 +63,7 @@ impl World {
                 Effect::SaveSession(record) => {
                     self.store.sessions.insert((record.provider.clone(), record.session.clone()), record);
                 }
+                Effect::SaveUsage(id) => assert!(self.pool.account(id).is_some()),
                 Effect::SaveLimit(record) => self.limited(record),
                 Effect::DropLimit(id, None) => {
                     assert!(matches!(command, Command::ClearLimits(_)), "limits cleared by {command:?} (I7)");
@@ -76,7 +78,7 @@ impl World {
                     self.store.mark = mark;
                 }
                 Effect::Unwatch(process) => self.unwatched.push(process),
-                Effect::Emit(_) => {}
+                Effect::Renew(_) | Effect::Emit(_) => {}
             }
         }
         if let (Command::Report { outcome, .. }, Ok(Reply::Decision(decision))) = (command, reply) {
@@ -117,7 +119,12 @@ impl World {
                 Some((waiter.ask, waiter.since))
             }
             (None, Command::Acquire(ask)) => Some(((**ask).clone(), self.model.now.mono)),
-            (None, Command::Report { .. }) => Some((ask_again(lease), self.model.now.mono)),
+            (None, Command::Report { fence, .. }) => {
+                let seen_by = self.refused_by.remove(fence).unwrap_or_default();
+                let exclude = seen_by.iter().copied().collect();
+                self.refused_by.insert(lease.fence, seen_by);
+                Some((Ask { exclude, ..ask_again(lease) }, self.model.now.mono))
+            }
             (None, Command::Resume { .. }) => None,
             other => panic!("nobody asked for {lease:?}: {other:?} {reply:?}"),
         };
@@ -156,6 +163,26 @@ impl World {
                 session: lease.session.clone(),
                 label: lease.label.clone(),
             });
+        }
+    }
+
+    /// Accounts that refuse a request as such are not asked again for it, until something else becomes of it.
+    fn note_refused_by(&mut self, command: &Command, reply: &Result<Reply, Refusal>) {
+        let (Command::Report { fence, outcome }, Ok(Reply::Decision(decision))) = (command, reply) else { return };
+        if decision.reason == Some(Reason::RequestRejected) {
+            return drop(self.refused_by.remove(fence));
+        }
+        let Outcome::Refused(finding) = outcome else { return drop(self.refused_by.remove(fence)) };
+        let is_request = finding.reason == Reason::RequestRejected;
+        match finding.scope.unwrap_or_else(|| finding.reason.scope()) {
+            Scope::Request if !is_request => {
+                let account = self.tickets.iter().find(|ticket| ticket.fence == *fence).unwrap().account;
+                self.refused_by.entry(*fence).or_default().insert(account);
+            }
+            Scope::Service => {}
+            Scope::Model | Scope::Pool | Scope::Account
+                if matches!(finding.reason, Reason::Forbidden | Reason::Unknown) && finding.wait.is_none() => {}
+            _ => drop(self.refused_by.remove(fence)),
         }
     }
 

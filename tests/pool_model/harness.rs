@@ -31,6 +31,8 @@ pub struct World {
     pub model: Model,
     pub store: Store,
     pub tickets: Vec<Ticket>,
+    /// By lease: who has refused its request as such.
+    pub refused_by: BTreeMap<Fence, BTreeSet<AccountId>>,
     pub answered: BTreeSet<WaiterId>,
     /// Let go of by the last command.
     pub unwatched: Vec<Process>,
@@ -63,7 +65,16 @@ impl World {
             grace: None,
             draining: false,
         };
-        Self { pool, model, store, tickets: vec![], answered: BTreeSet::new(), unwatched: vec![], trace: String::new() }
+        Self {
+            pool,
+            model,
+            store,
+            tickets: vec![],
+            refused_by: BTreeMap::new(),
+            answered: BTreeSet::new(),
+            unwatched: vec![],
+            trace: String::new(),
+        }
     }
 
     pub fn carry_out(&mut self, op: &Op) {
@@ -140,7 +151,7 @@ impl World {
                 };
                 let window =
                     Window { name: "7d".into(), utilization: f64::from(*used) / 10.0, resets_at, as_of: now, key };
-                self.just(Command::SetUsage(account(*n), Usage { windows: vec![window] }));
+                self.just(Command::SetUsage(account(*n), Usage { windows: vec![window], ..Usage::default() }));
             }
             Op::Configure(overflow, mode, strategy, bits, quota) => {
                 self.just(Command::Configure(Box::new(settings_of(*overflow, *mode, *strategy, *bits, *quota))));
@@ -327,6 +338,7 @@ impl World {
             accounts: self.store.accounts.clone(),
             limits: self.store.limits.values().cloned().collect(),
             sessions: self.store.sessions.values().cloned().collect(),
+            usage: snapshot.usage,
             leases: kept,
         };
         let start = Start { fence: self.store.mark, grace };
@@ -355,7 +367,6 @@ impl World {
         }
         for account in &mut model.accounts {
             account.fresh = false;
-            account.usage = Usage::default();
             let kept = self.pool.account(account.record.id).unwrap().limits().iter();
             account.limits = kept.map(|limit| MLimit::kept(limit, now)).collect();
         }

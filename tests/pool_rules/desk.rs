@@ -228,7 +228,7 @@ impl Desk {
     pub fn used(&mut self, letter: char, utilization: f64) {
         let window =
             Window { name: "7d".into(), utilization, resets_at: None, as_of: self.now.wall, key: String::new() };
-        self.run(Command::SetUsage(id(letter), Usage { windows: vec![window] })).unwrap();
+        self.run(Command::SetUsage(id(letter), Usage { windows: vec![window], ..Usage::default() })).unwrap();
     }
 
     pub fn ticket(&self, fence: Fence) -> Ticket {

@@ -16,8 +16,8 @@ type Scene = fn(&mut Desk) -> String;
 /// A key, what both configurations share, its two values, the scene that tells them apart.
 type Row = (&'static str, &'static str, [&'static str; 2], Scene);
 
-/// Active keys that the pool knows nothing of; `tests/daemon/config.rs` and `tests/daemon/log.rs` play theirs.
-const ELSEWHERE: [&str; 2] = ["daemon.log", "daemon.idle_exit"];
+/// Active keys that the pool knows nothing of; `tests/daemon/config.rs`, `log.rs` and `usage.rs` play theirs.
+const ELSEWHERE: [&str; 4] = ["daemon.log", "daemon.idle_exit", "quota.poll", "providers.*.usage_url"];
 
 #[test]
 fn every_active_key_changes_what_happens() {

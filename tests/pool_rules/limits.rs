@@ -265,9 +265,9 @@ fn a_login_that_does_not_work_is_out_until_the_user_says_so() {
 #[test]
 fn zero_back_offs_send_nobody_in_circles() {
     let mut desk = Desk::new("a", |settings| {
-        settings.limits.rate_limit_backoff = Duration::ZERO;
-        settings.limits.quota_backoff = vec![];
-        settings.limits.unknown_backoff = Duration::ZERO;
+        settings.limits.backoff.rate_limit = Duration::ZERO;
+        settings.limits.backoff.quota = vec![];
+        settings.limits.backoff.unknown = Duration::ZERO;
     });
     let held = desk.hold(ask(0));
     for reason in [Reason::RateLimitExceeded, Reason::QuotaExhausted, Reason::Unknown] {

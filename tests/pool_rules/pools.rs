@@ -193,7 +193,7 @@ fn a_reserve_ends_with_its_window_or_with_a_better_reading() {
     let reserved = || {
         let mut desk = Desk::new("a", protecting("m", 0.2));
         let windows = vec![window("5h", 0.9, 40, &desk), window("7d", 0.81, 90, &desk), window("x", 0.1, 9, &desk)];
-        desk.run(Command::SetUsage(id('a'), Usage { windows })).unwrap();
+        desk.run(Command::SetUsage(id('a'), Usage { windows, ..Usage::default() })).unwrap();
         let waiter = desk.queued(Ask { wait: None, ..for_model("m") });
         assert_eq!(desk.pool.eta(desk.now, waiter), Some(desk.now.wall.after(secs(90))), "both must start anew");
         (desk, waiter)
@@ -229,7 +229,7 @@ fn windows_of_one_model_class_count_for_it_alone() {
         as_of: desk.now.wall,
         key: "k:*opus*".into(),
     }];
-    desk.run(Command::SetUsage(id('a'), Usage { windows })).unwrap();
+    desk.run(Command::SetUsage(id('a'), Usage { windows, ..Usage::default() })).unwrap();
     assert_eq!(desk.peek(for_model("claude-opus-4")), 'b');
     assert_eq!(desk.peek(Ask { exclude: vec![id('b')], ..for_model("claude-sonnet-4") }), 'a');
 }

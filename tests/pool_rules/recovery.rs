@@ -343,7 +343,7 @@ fn a_newer_reading_that_shows_room_ends_a_limit_by_the_quota() {
         desk.pass(secs(1));
         let windows =
             windows.iter().map(|(name, key, used, resets)| window(name, key, *used, *resets, &desk)).collect();
-        desk.run(Command::SetUsage(id('a'), Usage { windows })).unwrap();
+        desk.run(Command::SetUsage(id('a'), Usage { windows, ..Usage::default() })).unwrap();
         assert_eq!(desk.limited_for('a').is_none(), ends);
         assert_eq!(desk.answers().first().is_some_and(|(served, _)| *served == waiter), ends);
     }
@@ -353,21 +353,21 @@ fn a_newer_reading_that_shows_room_ends_a_limit_by_the_quota() {
     desk.pass(secs(1));
     let held = desk.hold(ask(0));
     desk.report(held, Reason::QuotaExhausted, Some(secs(HOUR)));
-    desk.run(Command::LearnUsage(id('a'), vec![old])).unwrap();
+    desk.run(Command::LearnUsage(id('a'), Usage { windows: vec![old], ..Usage::default() })).unwrap();
     assert!(desk.limited_for('a').is_some());
     let mut desk = Desk::new("a", |_| {});
     let held = desk.hold(Ask { target: target("k", Some("opus")), ..ask(0) });
     desk.report(held, Reason::RateLimitExceeded, Some(secs(HOUR)));
     desk.pass(secs(1));
     let new = window("5h", "", 0.1, 4 * HOUR, &desk);
-    desk.run(Command::LearnUsage(id('a'), vec![new])).unwrap();
+    desk.run(Command::LearnUsage(id('a'), Usage { windows: vec![new], ..Usage::default() })).unwrap();
     assert!(desk.limited_for('a').is_some());
     // a model's limit ends by the model's own windows
     desk.run(Command::ClearLimits(id('a'))).unwrap();
     desk.report_at(held, Reason::QuotaExhausted, Some(Scope::Model), Some(secs(HOUR)));
     desk.pass(secs(1));
     let new = window("7d", "k:*opus*", 0.1, 90 * HOUR, &desk);
-    desk.run(Command::LearnUsage(id('a'), vec![new])).unwrap();
+    desk.run(Command::LearnUsage(id('a'), Usage { windows: vec![new], ..Usage::default() })).unwrap();
     assert!(desk.limited_for('a').is_none());
 }
 
@@ -381,13 +381,24 @@ fn learnt_windows_are_merged_by_name_and_key_and_the_newest_stands() {
         as_of: Wall(as_of),
         key: String::new(),
     };
-    for (name, used, as_of) in [("5h", 0.1, 10), ("7d", 0.2, 10), ("5h", 0.3, 20), ("5h", 0.0, 15)] {
-        desk.run(Command::LearnUsage(id('a'), vec![window(name, used, as_of)])).unwrap();
-        assert!(desk.effects.contains(&Effect::Emit(Event::UsageUpdated(id('a')))));
+    for (name, used, as_of, is_news) in [
+        ("5h", 0.1, 10, true),
+        ("7d", 0.2, 10, true),
+        ("5h", 0.3, 20, true),
+        ("5h", 0.0, 15, false),
+        ("7d", 0.2, 30, false),
+    ] {
+        desk.run(Command::LearnUsage(id('a'), Usage { windows: vec![window(name, used, as_of)], ..Usage::default() }))
+            .unwrap();
+        assert_eq!(desk.effects.contains(&Effect::Emit(Event::UsageUpdated(id('a')))), is_news, "{name} {used}");
     }
-    assert_eq!(desk.pool.account(id('a')).unwrap().usage().windows, [window("5h", 0.3, 20), window("7d", 0.2, 10)]);
+    assert_eq!(desk.pool.account(id('a')).unwrap().usage().windows, [window("5h", 0.3, 20), window("7d", 0.2, 30)]);
     for n in 0..100 {
-        desk.run(Command::LearnUsage(id('a'), vec![window(&n.to_string(), 0.1, 10)])).unwrap();
+        desk.run(Command::LearnUsage(
+            id('a'),
+            Usage { windows: vec![window(&n.to_string(), 0.1, 10)], ..Usage::default() },
+        ))
+        .unwrap();
     }
     assert_eq!(desk.pool.account(id('a')).unwrap().usage().windows.len(), 64, "bounded");
 }

@@ -2,6 +2,8 @@
 
 mod add;
 mod set;
+mod usage;
+mod verify;
 
 use clap::{Args, Subcommand};
 
@@ -9,6 +11,7 @@ use crate::pool::CredentialKind;
 use crate::protocol::{AccountInfo, AccountRef, DisableAccount, ListAccounts};
 
 use super::context::{self, Context};
+use super::explain;
 use super::failure::Failure;
 use super::lease::canonical;
 use super::output::{Output, Tint, clean};
@@ -33,6 +36,12 @@ pub(super) enum Account {
     Disable(Disable),
     /// Change it
     Set(set::Set),
+    /// Forget its limits: it is tried again at once
+    ClearLimits(Which),
+    /// Show how much of its quota is used; of all accounts, if none is named
+    Usage(usage::Of),
+    /// Have it serve again, once you have confirmed it with its provider
+    Verify(verify::Verify),
 }
 
 /// `account list`
@@ -106,6 +115,12 @@ pub(super) fn account(command: Account, context: &Context) -> Result<(), Failure
             done(&info, "disabled", context)
         }
         Account::Set(options) => set::set(options, context),
+        Account::ClearLimits(Which { account }) => {
+            let info = context.connect()?.clear_limits(AccountRef { account })?;
+            done(&info, "cleared the limits of", context)
+        }
+        Account::Usage(of) => usage::usage(of, context),
+        Account::Verify(options) => verify::verify(options, context),
     }
 }
 
@@ -190,25 +205,38 @@ fn show(info: &AccountInfo, now: u64, output: &Output) -> String {
     let mut maybe = |name, value: &Option<String>| lines.extend(value.clone().map(|value| (name, value)));
     maybe("label", &info.label);
     maybe("email", &info.email);
+    maybe("account_id", &info.account_id);
     maybe("project_id", &info.project_id);
     lines.push(("tier", status::tier(info.tier).to_owned()));
     lines.push(("kind", kind(info.kind).to_owned()));
     let why = info.state_reason.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
     lines.push(("state", format!("{}{why}", info.state.replace('_', " "))));
+    lines.extend(info.state_link.clone().filter(|link| !why.contains(link.as_str())).map(|link| ("open", link)));
     lines.push(("leases", format!("{} of {}", info.leases, info.capacity)));
     lines.push(("priority", info.priority.to_string()));
     lines.push(("use", info.uses.join(", ")));
     lines.extend(info.credential_expires_at.map(|at| ("token ends", words::until(now, at))));
+    if let Some(link) = &info.link {
+        let who = match link.mode.as_str() {
+            "link" => format!("{} refreshes it, lessor follows", link.tool),
+            "share" => format!("{} and lessor both refresh it, under its locks", link.tool),
+            _ => format!("taken over: lessor refreshes it, not {}", link.tool),
+        };
+        let trouble = link.trouble.as_ref().map(|why| format!("; it cannot be followed: {why}")).unwrap_or_default();
+        lines.push(("kept in", format!("{} ({who}){trouble}", link.path)));
+    }
     for limit in &info.limits {
-        let of = if limit.key.is_empty() { "the account" } else { &limit.key };
-        let until = words::until(now, limit.until);
-        lines.push(("limit", format!("{} of {of}, ends {until} (by {})", words::short(&limit.reason), limit.source)));
+        lines.push(("limit", explain::limit(limit, now)));
+        lines.extend(limit.evidence.clone().map(|evidence| ("", evidence)));
+        lines.extend(limit.link.clone().map(|link| ("", link)));
     }
     for window in &info.usage {
         let reset = window.resets_at.map(|at| format!(", new {}", words::until(now, at))).unwrap_or_default();
         let used = window.utilization * 100.0;
         let learnt = words::ago(now, window.as_of);
-        lines.push(("quota", format!("{} {used:.0} % used{reset} (as of {learnt})", window.window)));
+        let name = if window.rate { "rate" } else { "quota" };
+        let of = if window.key.is_empty() { String::new() } else { format!(" of {}", window.key) };
+        lines.push((name, format!("{}{of} {used:.0} % used{reset} (as of {learnt})", window.window)));
     }
     lines.push(("added", words::ago(now, info.created_at)));
     lines.push(("last used", info.last_used_at.map_or_else(|| "never".to_owned(), |at| words::ago(now, at))));

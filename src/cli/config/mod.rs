@@ -12,7 +12,7 @@ pub(super) use edit::Edited;
 pub(super) use set::Change;
 pub(super) use set::failure as set_failure;
 pub(super) use show::{Shown, Value};
-pub(super) use verdict::reload;
+pub(super) use verdict::{Verdict, reload};
 
 use std::path::Path;
 

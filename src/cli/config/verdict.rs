@@ -39,7 +39,7 @@ enum State {
 
 impl Verdict {
     /// Asks the daemon, if there is one, to read the file now.
-    pub(super) fn of_daemon(places: &Places) -> Self {
+    pub(in crate::cli) fn of_daemon(places: &Places) -> Self {
         let nothing = |state, error| Self { state, error, notes: Vec::new(), pid: None };
         let mut client = match Client::connect(places) {
             Ok(client) => client,
@@ -63,12 +63,12 @@ impl Verdict {
     }
 
     /// The exit code: what is not taken is a failure, for the file is meant for the daemon.
-    pub(super) fn exit(&self) -> u8 {
+    pub(in crate::cli) fn exit(&self) -> u8 {
         if self.state == State::Rejected { super::super::failure::CONFIG } else { 0 }
     }
 
     /// In words, for after a change.
-    pub(super) fn words(&self) -> String {
+    pub(in crate::cli) fn words(&self) -> String {
         let pid = self.pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default();
         let error = self.error.as_deref().unwrap_or_default();
         let mut text = match self.state {

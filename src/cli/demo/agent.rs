@@ -172,10 +172,9 @@ impl Agent {
     /// Reports a limit; whether the lease goes on, on another account.
     async fn report(&mut self, lease: &mut LeaseGuard, wait: Duration) -> bool {
         let report = || Report {
-            lease: String::new(),
-            ok: None,
             reason: Some(Reason::QuotaExhausted),
             retry_after_ms: Some(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)),
+            ..Report::default()
         };
         while Instant::now() < self.end {
             match lease.report(report()) {

@@ -65,6 +65,7 @@ impl Home {
             data: home.join("data"),
             state: home.join("state"),
             socket: home.join("run/lessor.sock"),
+            run: home.join("run"),
             database: home.join("data/lessor.db"),
             lock: home.join("data/daemon.lock"),
             key: home.join("state/key"),

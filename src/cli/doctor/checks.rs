@@ -1,7 +1,6 @@
 //! The checks, one after another.
 
 use crate::config::Config;
-use crate::credential::LinkMode;
 use crate::credential::import::Entry;
 use crate::protocol::{AccountInfo, DaemonStatus, ImportedEntry, ListAccounts};
 
@@ -39,7 +38,7 @@ fn ask(context: &Context, gathered: &Gathered) -> Result<Asked, String> {
     let ask = || -> Result<Asked, super::super::failure::Failure> {
         let mut client = context.connect()?;
         let entries: Vec<&Entry> = gathered.entries.iter().map(|(entry, _)| entry).collect();
-        let answers = if entries.is_empty() { Vec::new() } else { send(&mut client, &entries, LinkMode::Link, true)? };
+        let answers = if entries.is_empty() { Vec::new() } else { send(&mut client, &entries, None, true)? };
         Ok((client.status()?, client.accounts(ListAccounts::default())?, answers))
     };
     ask().map_err(|failure| failure.message().to_owned())

@@ -38,6 +38,8 @@ pub(in crate::cli) struct File {
     pub(in crate::cli) error: Option<String>,
     pub(in crate::cli) problems: Vec<Problem>,
     pub(in crate::cli) settings: Vec<Proposal>,
+    /// Settings without a counterpart, each with why.
+    pub(in crate::cli) unmatched: Vec<(String, String)>,
     /// Its permissions, where they let others in.
     pub(in crate::cli) open_to_others: Option<u32>,
 }
@@ -88,6 +90,7 @@ fn nothing_in(path: &Path) -> File {
         error: Some("there is no file in it that could hold accounts".to_owned()),
         problems: Vec::new(),
         settings: Vec::new(),
+        unmatched: Vec::new(),
         open_to_others: None,
     }
 }
@@ -105,15 +108,17 @@ impl Gathered {
             error: None,
             problems: Vec::new(),
             settings: Vec::new(),
+            unmatched: Vec::new(),
             open_to_others: found.open_to_others,
         };
         match found.reading {
             Err(trouble) => file.error = Some(said(&trouble)),
             Ok((format, reading)) => {
-                file.tool = Some(format.tool());
+                file.tool = format.tool();
                 file.entries = reading.entries.len();
                 file.problems = reading.problems;
                 file.settings = reading.settings;
+                file.unmatched = reading.unmatched;
                 self.entries.extend(reading.entries.into_iter().map(|entry| (entry, name.clone())));
             }
         }
@@ -133,6 +138,7 @@ impl Gathered {
             error: None,
             problems: reading.problems,
             settings: Vec::new(),
+            unmatched: Vec::new(),
             open_to_others: None,
         });
         self.entries.extend(reading.entries.into_iter().map(|entry| (entry, name.clone())));

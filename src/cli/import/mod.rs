@@ -17,8 +17,10 @@ use crate::credential::LinkMode;
 use crate::credential::import::{Entry, Problem, Tool};
 use crate::protocol::{AccountLabel, ImportedEntry};
 
+use super::config::Verdict;
 use super::context::Context;
 use super::failure::Failure;
+use super::output::clean;
 
 pub(super) use gather::{File, Gathered, Where, gather};
 pub(super) use send::send;
@@ -60,6 +62,10 @@ pub(super) struct Report {
     config: Vec<settings::Change>,
     /// Whether those were written into it.
     config_accepted: bool,
+    /// What a running daemon makes of it then.
+    config_verdict: Option<Verdict>,
+    /// Settings of other tools that are not taken over.
+    config_left_out: Vec<settings::LeftOut>,
     /// How many entries came to what.
     summary: Summary,
 }
@@ -139,9 +145,9 @@ fn tool(name: &str) -> Result<Tool, String> {
 /// Finds, takes in, tells.
 pub(super) fn import(options: Import, context: &Context) -> Result<u8, Failure> {
     let mode = match (options.take_over, options.share) {
-        (true, _) => LinkMode::TakeOver,
-        (_, true) => LinkMode::Share,
-        _ => LinkMode::Link,
+        (true, _) => Some(LinkMode::TakeOver),
+        (_, true) => Some(LinkMode::Share),
+        _ => None,
     };
     let wanted = match (options.files, options.from) {
         (files, None) if files.is_empty() => Where::Everywhere,
@@ -156,26 +162,38 @@ pub(super) fn import(options: Import, context: &Context) -> Result<u8, Failure> 
     };
     let (config, left_out) = proposed(&gathered, context)?;
     let mut report = Report::of(gathered, answers, options.dry_run, config);
-    for line in left_out {
-        context.output.note(&line);
-    }
+    report.config_left_out = left_out;
     if !report.config.is_empty() && !options.dry_run && agreed(options.accept_config, &report, context)? {
-        settings::accept(&report.config, &context.places()?.config)?;
+        let places = context.places()?;
+        settings::accept(&report.config, &places.config)?;
         report.config_accepted = true;
+        report.config_verdict = Some(Verdict::of_daemon(&places));
     }
     context.output.result(&report, || show::text(&report, &context.output))?;
     if !context.output.json {
         show::troubles(&report, &context.output);
     }
-    Ok(report.exit(&wanted))
+    let verdict = report.config_verdict.as_ref().map_or(0, Verdict::exit);
+    Ok(report.exit(&wanted).max(verdict))
 }
 
-fn proposed(gathered: &Gathered, context: &Context) -> Result<(Vec<settings::Change>, Vec<String>), Failure> {
-    if gathered.files.iter().all(|file| file.settings.is_empty()) {
+type Proposed = (Vec<settings::Change>, Vec<settings::LeftOut>);
+
+fn proposed(gathered: &Gathered, context: &Context) -> Result<Proposed, Failure> {
+    if gathered.files.iter().all(|file| file.settings.is_empty() && file.unmatched.is_empty()) {
         return Ok(Default::default());
     }
-    let loaded = Config::load(&context.places()?.config).map_err(|errors| Failure::config(errors.to_string()))?;
-    Ok(settings::changes(&gathered.files, &loaded.config))
+    let path = context.places()?.config;
+    match Config::load(&path) {
+        Ok(loaded) => Ok(settings::changes(gathered, &loaded.config)),
+        // what was taken in is told all the same
+        Err(errors) => {
+            let why =
+                format!("settings of other tools are not compared with a broken configuration: {}", errors.headline());
+            context.output.note(&format!("{} {}", context.output.bad("broken:"), clean(&why)));
+            Ok(Default::default())
+        }
+    }
 }
 
 /// Whether the user wants the configuration changed: said by an option, or asked for at a terminal.
@@ -186,7 +204,7 @@ fn agreed(told: bool, report: &Report, context: &Context) -> Result<bool, Failur
     if context.output.json || !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
         return Ok(false);
     }
-    context.output.note(&show::changes(&report.config));
+    context.output.note(&show::changes(&report.config, &context.output));
     context.output.note("Write these into the configuration? [y/N]");
     let mut answer = String::new();
     let read = std::io::stdin().read_line(&mut answer);
@@ -209,7 +227,16 @@ impl Report {
             refused: count("refused"),
             broken,
         };
-        Self { dry_run, entries, files, config, config_accepted: false, summary }
+        Self {
+            dry_run,
+            entries,
+            files,
+            config,
+            config_accepted: false,
+            config_verdict: None,
+            config_left_out: Vec::new(),
+            summary,
+        }
     }
 
     /// 1 when what was asked for came to nothing: something stood in the way, and nothing was taken in or there already.
@@ -239,7 +266,9 @@ impl Row {
 
     /// How people know it.
     fn name(&self) -> String {
-        let known = self.account.as_ref().and_then(|account| account.label.clone());
+        let known = self.account.as_ref().map(|account| account.label.clone());
+        // of one that would only be added, its label is what it would get
+        let known = known.unwrap_or_else(|| self.label.clone());
         let of_tool = || format!("{}'s {}", self.tool, self.kind);
         known.or_else(|| self.email.clone()).or_else(|| self.label.clone()).unwrap_or_else(of_tool)
     }

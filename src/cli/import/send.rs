@@ -18,14 +18,14 @@ const ROOM: usize = MAX_MESSAGE - 16 * 1024;
 pub(in crate::cli) fn send(
     client: &mut Client,
     entries: &[&Entry],
-    mode: LinkMode,
+    mode: Option<LinkMode>,
     dry_run: bool,
 ) -> Result<Vec<ImportedEntry>, Failure> {
     let mut answers: Vec<Option<ImportedEntry>> = entries.iter().map(|_| None).collect();
     for batch in batches(entries) {
         let call = ImportAccounts {
             entries: batch.iter().map(|place| on_the_wire(entries[*place])).collect(),
-            mode: Some(mode.name().to_owned()),
+            mode: mode.map(|mode| mode.name().to_owned()),
             dry_run,
         };
         let rows = client.import_accounts(call)?.entries;
@@ -149,6 +149,7 @@ fn on_the_wire(entry: &Entry) -> ImportEntry {
         max_leases: entry.max_leases,
         priority: entry.priority,
         as_of: entry.as_of.map(|at| at.0),
+        mode: entry.mode.map(|mode| mode.name().to_owned()),
     }
 }
 

@@ -7,10 +7,11 @@ use serde::Serialize;
 
 use crate::config::edit::{self, Named};
 use crate::config::{Config, Held, Value};
+use crate::credential::import::{PREFERRED, Proposal};
 
 use super::super::config;
 use super::super::failure::Failure;
-use super::gather::File;
+use super::gather::Gathered;
 
 /// A key that another tool's setting would change.
 #[derive(Clone, PartialEq, Debug, Serialize, JsonSchema)]
@@ -25,21 +26,42 @@ pub(in crate::cli) struct Change {
     pub(in crate::cli) from: String,
     /// The file it comes from.
     pub(in crate::cli) file: String,
+    /// Whether this version of lessor acts on it.
+    pub(in crate::cli) active: bool,
+    /// What holds now, as TOML.
     #[serde(skip)]
-    toml: String,
+    pub(in crate::cli) now_toml: String,
+    /// What would hold, as TOML.
+    #[serde(skip)]
+    pub(in crate::cli) toml: String,
 }
 
-/// What would change; and what cannot be taken over, each with why.
-pub(in crate::cli) fn changes(files: &[File], config: &Config) -> (Vec<Change>, Vec<String>) {
-    let (mut changes, mut left_out): (Vec<Change>, Vec<String>) = (Vec::new(), Vec::new());
-    for file in files {
+/// A setting of another tool that is not taken over.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, JsonSchema)]
+pub(in crate::cli) struct LeftOut {
+    /// The other tool's key.
+    pub(in crate::cli) from: String,
+    /// The file it is in.
+    pub(in crate::cli) file: String,
+    /// Why.
+    pub(in crate::cli) why: String,
+}
+
+/// What would change; and what is not taken over.
+pub(in crate::cli) fn changes(gathered: &Gathered, config: &Config) -> (Vec<Change>, Vec<LeftOut>) {
+    let (mut changes, mut left_out): (Vec<Change>, Vec<LeftOut>) = (Vec::new(), Vec::new());
+    for file in &gathered.files {
+        let mut leave = |from: &str, why: String| {
+            left_out.push(LeftOut { from: from.to_owned(), file: file.name.clone(), why });
+        };
+        for (from, why) in &file.unmatched {
+            leave(from, format!("it has no counterpart: {why}"));
+        }
         for proposal in &file.settings {
-            let text = format!("{} = {}\n", proposal.key, proposal.value);
-            let proposed = match Config::parse(&text, Path::new("import")) {
-                Ok(config) => value_of(&config, proposal.key),
-                Err(errors) => {
-                    let why = errors.problems.first().map(|problem| problem.message.clone()).unwrap_or_default();
-                    left_out.push(format!("{}: `{}` is left out: {why}", file.name, proposal.from));
+            let (toml, proposed) = match read(proposal, gathered) {
+                Ok(read) => read,
+                Err(why) => {
+                    leave(&proposal.from, why);
                     continue;
                 }
             };
@@ -52,7 +74,9 @@ pub(in crate::cli) fn changes(files: &[File], config: &Config) -> (Vec<Change>, 
                     proposed,
                     from: proposal.from.clone(),
                     file: file.name.clone(),
-                    toml: proposal.value.clone(),
+                    active: Named::find(proposal.key).is_ok_and(|named| named.row().active),
+                    now_toml: literal(config, proposal.key),
+                    toml,
                 });
             }
         }
@@ -60,9 +84,31 @@ pub(in crate::cli) fn changes(files: &[File], config: &Config) -> (Vec<Change>, 
     (changes, left_out)
 }
 
+/// The value as TOML and as JSON, if it can hold.
+fn read(proposal: &Proposal, gathered: &Gathered) -> Result<(String, serde_json::Value), String> {
+    let toml = if proposal.key == PREFERRED { address(&proposal.value, gathered)? } else { proposal.value.clone() };
+    let text = format!("{} = {toml}\n", proposal.key);
+    match Config::parse(&text, Path::new("import")) {
+        Ok(config) => Ok((toml, value_of(&config, proposal.key))),
+        Err(errors) => Err(errors.problems.first().map(|problem| problem.message.clone()).unwrap_or_default()),
+    }
+}
+
+/// The address of an account that is known by its tool's own id of it.
+fn address(id: &str, gathered: &Gathered) -> Result<String, String> {
+    let id = id.trim_matches('"');
+    let entry = gathered.entries.iter().map(|(entry, _)| entry).find(|entry| entry.item == id);
+    let address = entry.and_then(|entry| entry.email.as_ref().or(entry.label.as_ref()));
+    address.map(|address| format!("{address:?}")).ok_or_else(|| "the account it names was not found".to_owned())
+}
+
 fn value_of(config: &Config, key: &str) -> serde_json::Value {
     let setting = config.show().into_iter().find(|setting| setting.key == key);
     setting.and_then(|setting| setting.value.as_ref().map(Value::json)).unwrap_or_default()
+}
+
+fn literal(config: &Config, key: &str) -> String {
+    config.get(key).ok().and_then(|setting| setting.literal()).unwrap_or_default()
 }
 
 /// Makes the changes in the file: the rest of it stays as it is, comments included.
@@ -95,6 +141,8 @@ mod tests {
             proposed: nothing,
             from: "x".into(),
             file: "f".into(),
+            active: true,
+            now_toml: String::new(),
             toml: toml.into(),
         }
     }

@@ -5,7 +5,7 @@ use crate::pool::CredentialKind;
 use super::super::output::{Output, Tint, clean};
 use super::super::table::{Column, Table};
 use super::super::words::count;
-use super::settings::Change;
+use super::settings::{Change, LeftOut};
 use super::{Report, Row, Summary};
 
 /// What people call a kind of credential.
@@ -26,11 +26,11 @@ pub(super) fn text(report: &Report, output: &Output) -> String {
         text.push('\n');
     }
     if !report.config.is_empty() {
-        text += &changes(&report.config);
-        text += match (report.config_accepted, report.dry_run) {
-            (true, _) => "they are in the configuration now\n\n",
-            (_, true) => "\n",
-            _ => "to take them over: lessor import --accept-config\n\n",
+        text += &changes(&report.config, output);
+        text += &match (&report.config_verdict, report.dry_run) {
+            (Some(verdict), _) => format!("they are in the configuration now\n{}\n", verdict.words()),
+            (None, true) => "\n".to_owned(),
+            (None, false) => "to take them over: lessor import --accept-config\n\n".to_owned(),
         };
     }
     text + &summary(report)
@@ -77,13 +77,21 @@ fn sentences(rows: &[Row]) -> String {
     said.into_iter().map(line).collect()
 }
 
-/// The settings that would change.
-pub(super) fn changes(config: &[Change]) -> String {
-    let mut text = String::from("settings of other tools, in lessor's words:\n");
+/// The settings that would change, as a difference of the configuration.
+pub(super) fn changes(config: &[Change], output: &Output) -> String {
+    let mut text = String::from("settings of other tools, as a change of lessor's configuration:\n");
+    let mut file = "";
     for change in config {
-        let Change { key, now, proposed, from, .. } = change;
-        text += &clean(&format!("  {key} = {proposed}  (now {now}; there {from})"));
-        text.push('\n');
+        let Change { key, now_toml, toml, from, .. } = change;
+        if file != change.file {
+            file = &change.file;
+            text += &format!("  {}\n", clean(file));
+        }
+        let old = clean(&format!("- {key} = {now_toml}"));
+        let new = clean(&format!("+ {key} = {toml}"));
+        let idle = if change.active { "" } else { "; not active yet in this version" };
+        let from = output.tint(Tint::Faint, &clean(&format!("  ({from}{idle})")));
+        text += &format!("  {}\n  {}{from}\n", output.tint(Tint::Bad, &old), output.tint(Tint::Good, &new));
     }
     text
 }
@@ -110,6 +118,10 @@ fn summary(report: &Report) -> String {
 
 /// What is wrong with files, beside the result.
 pub(super) fn troubles(report: &Report, output: &Output) {
+    for LeftOut { from, file, why } in &report.config_left_out {
+        let line = clean(&format!("{file}: `{from}` is left out: {why}"));
+        output.note(&format!("{} {line}", output.strong("note:")));
+    }
     for file in &report.files {
         let path = clean(&file.path);
         if let Some(error) = &file.error {

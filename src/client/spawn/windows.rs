@@ -18,7 +18,7 @@ const AWAY: u32 = 0x0000_0008 | 0x0000_0200;
 
 /// Runs the launcher to its end; it opens the log itself.
 pub(in crate::client) fn launcher(how: &Start, _log: File) -> io::Result<ExitStatus> {
-    let command = how.command("--launch");
+    let command = how.command(&["daemon".as_ref(), "--launch".as_ref()]);
     let program = find_program(command.get_program()).ok_or(io::ErrorKind::NotFound)?;
     let words = [program.as_os_str()].into_iter().chain(command.get_args());
     let line = words.map(|word| word.to_str().map(quoted)).collect::<Option<Vec<_>>>();
@@ -46,7 +46,7 @@ pub(in crate::client) fn launcher(how: &Start, _log: File) -> io::Result<ExitSta
 /// Starts the daemon proper; what it writes to standard error goes to the log.
 pub(in crate::client) fn daemon(how: &Start, places: &Places) -> io::Result<Child> {
     let log = open_log(&places.state, &places.log)?;
-    how.command("--detached").stderr(log).creation_flags(AWAY).spawn()
+    how.command(&["daemon".as_ref(), "--detached".as_ref()]).stderr(log).creation_flags(AWAY).spawn()
 }
 
 /// Says what the launcher has to say where the daemon's words go, and to who called it by hand.

@@ -1,12 +1,15 @@
 //! Claude Code: `.credentials.json`, or the same document in the keychain; `.claude.json` names the login's owner.
 
-use crate::pool::Tier;
+use crate::credential::Secret;
+use crate::pool::{Tier, Wall};
 
 use super::entry::{Entry, key, login};
 use super::fields::Fields;
+#[cfg(any(target_os = "macos", all(test, unix)))]
+use super::fields::is_secret;
 use super::tool::Tool;
 
-pub(super) fn credentials(top: &Fields<'_>, settings: Option<&Fields<'_>>) -> Vec<Entry> {
+pub(super) fn credentials(top: &Fields<'_>, settings: Option<&Fields<'_>>, now: Wall) -> Vec<Entry> {
     // without a login there may still be other things in the file
     let Some(oauth) = top.object("claudeAiOauth") else { return Vec::new() };
     let tokens = login(oauth.secret("accessToken"), oauth.secret("refreshToken"), oauth.instant("expiresAt"));
@@ -17,6 +20,10 @@ pub(super) fn credentials(top: &Fields<'_>, settings: Option<&Fields<'_>>) -> Ve
     let mut entry = Entry::new(Tool::ClaudeCode, "claudeAiOauth".to_owned(), "anthropic", credential);
     entry.rotates = entry.credential.refresh.is_some();
     entry.tier = tier(oauth.text("subscriptionType").as_deref(), oauth.text("rateLimitTier").as_deref());
+    let over = |name: &str| oauth.instant(name).is_some_and(|ends| ends <= now);
+    if over("expiresAt") && over("refreshTokenExpiresAt") {
+        entry.login_ended = Some("its login has ended: its refresh token is too old".to_owned());
+    }
     if let Some(owner) = settings.and_then(|settings| settings.object("oauthAccount")) {
         entry.email = owner.text("emailAddress");
         entry.vendor_id = owner.text("accountUuid");
@@ -26,10 +33,20 @@ pub(super) fn credentials(top: &Fields<'_>, settings: Option<&Fields<'_>>) -> Ve
 
 /// `.claude.json`: a key that Claude Code made for itself.
 pub(super) fn settings(top: &Fields<'_>) -> Vec<Entry> {
-    let Some(secret) = top.secret("primaryApiKey") else { return Vec::new() };
+    top.secret("primaryApiKey").map(own_key).into_iter().collect()
+}
+
+/// The key that it keeps in the macOS keychain: nothing but the key.
+#[cfg(any(target_os = "macos", all(test, unix)))]
+pub(super) fn managed_key(text: &[u8]) -> Option<Entry> {
+    let text = str::from_utf8(text).ok().filter(|text| is_secret(text))?;
+    Some(own_key(Secret::new(text.to_owned())))
+}
+
+fn own_key(secret: Secret) -> Entry {
     let mut entry = Entry::new(Tool::ClaudeCode, "primaryApiKey".to_owned(), "anthropic", key(secret));
     entry.label = Some("claude-code".to_owned());
-    vec![entry]
+    entry
 }
 
 fn tier(subscription: Option<&str>, limits: Option<&str>) -> Tier {

@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 use crate::pool::Wall;
 
 use super::places::{Place, PlaceKind, Surroundings, beside};
-use super::{Content, Entry, Format, Reading, Unreadable, read};
+use super::{Content, Entry, Format, Reading, Unreadable, keychain, read};
 
 /// No file of accounts is larger, in bytes.
 pub const LARGEST: u64 = 8 << 20;
@@ -91,7 +91,7 @@ pub fn look(places: &[Place], of: &Surroundings<'_>, now: Wall) -> Vec<Found> {
                     found.extend(file(&path, of, now));
                 }
             }
-            PlaceKind::Keychain(service) => found.extend(keychain(service, now)),
+            PlaceKind::Keychain(service) => found.extend(keychain::look(service, of, now)),
         }
     }
     // the same file by two names is looked at twice, and read once
@@ -138,7 +138,10 @@ fn file(path: &Path, of: &Surroundings<'_>, now: Wall) -> Option<Found> {
 }
 
 /// Notes of each login that rotates where it is kept, in words that can be kept.
-fn followed(reading: Result<(Format, Reading), Trouble>, source: &Source) -> Result<(Format, Reading), Trouble> {
+pub(super) fn followed(
+    reading: Result<(Format, Reading), Trouble>,
+    source: &Source,
+) -> Result<(Format, Reading), Trouble> {
     let (format, mut reading) = reading?;
     let place = match source {
         Source::File(path) => std::path::absolute(path).ok().and_then(|path| path.to_str().map(str::to_owned)),
@@ -156,7 +159,7 @@ fn followed(reading: Result<(Format, Reading), Trouble>, source: &Source) -> Res
 /// When nothing can be read there, or it is half written.
 pub fn look_again(place: &str, of: &Surroundings<'_>, now: Wall) -> Result<Vec<Entry>, Trouble> {
     let found = match place.strip_prefix(KEYCHAIN) {
-        Some(service) => keychain(service, now),
+        Some(service) => keychain::look(service, of, now),
         None => file(Path::new(place), of, now),
     };
     let (_, reading) = found.ok_or(Trouble::Missing)?.reading?;
@@ -231,31 +234,4 @@ fn files(directory: &Path) -> io::Result<Vec<PathBuf>> {
     }
     found.sort_unstable();
     Ok(found)
-}
-
-/// Asks the keychain's own program, which asks the user where needed.
-#[cfg(target_os = "macos")]
-fn keychain(service: &str, now: Wall) -> Option<Found> {
-    let source = Source::Keychain(service.to_owned());
-    let mut command = std::process::Command::new("/usr/bin/security");
-    let output =
-        command.args(["find-generic-password", "-w", "-s", service]).stdin(std::process::Stdio::null()).output();
-    let bytes = match output {
-        Ok(output) if output.status.success() => Zeroizing::new(output.stdout),
-        // no such item
-        Ok(output) if output.status.code() == Some(44) => return None,
-        Ok(output) => {
-            let why = io::Error::other(format!("the keychain refused ({})", output.status));
-            return Some(Found { source, reading: Err(Trouble::System(why)), open_to_others: None });
-        }
-        Err(error) => return Some(Found { source, reading: Err(Trouble::System(error)), open_to_others: None }),
-    };
-    let content = Content { bytes: bytes.trim_ascii_end(), beside: None, written: None, now };
-    let reading = followed(read(&content).map_err(Trouble::from), &source);
-    Some(Found { source, reading, open_to_others: None })
-}
-
-#[cfg(not(target_os = "macos"))]
-fn keychain(_: &str, _: Wall) -> Option<Found> {
-    None
 }

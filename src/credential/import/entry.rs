@@ -1,6 +1,6 @@
 //! One login or key of another tool.
 
-use crate::credential::{Credential, Secret};
+use crate::credential::{Credential, LinkMode, Secret};
 use crate::limits::{Reason, Scope};
 use crate::pool::{CredentialKind, Tier, Wall, Window};
 
@@ -49,6 +49,8 @@ pub struct Entry {
     pub priority: Option<i32>,
     /// The file its tool keeps it in, where there is one that can be followed.
     pub file: Option<String>,
+    /// Who refreshes it, where that is known already; what the user says goes before.
+    pub mode: Option<LinkMode>,
     /// When this state of the login was written down.
     pub as_of: Option<Wall>,
 }
@@ -91,6 +93,7 @@ impl Entry {
             max_leases: None,
             priority: None,
             file: None,
+            mode: None,
             as_of: None,
         }
     }

@@ -37,13 +37,15 @@ pub enum Format {
     CliProxyApi,
     /// lessor's own export.
     Lessor,
+    /// An object or a list with nothing in it, as a tool leaves behind that has logged out.
+    Empty,
 }
 
 impl Format {
-    /// Whose files are like this.
+    /// Whose files are like this, where that can be told.
     #[must_use]
-    pub fn tool(self) -> Tool {
-        match self {
+    pub fn tool(self) -> Option<Tool> {
+        let tool = match self {
             Self::AntigravityAuth | Self::AntigravityAuthConfig => Tool::AntigravityAuth,
             Self::AnthropicMultiAuth => Tool::AnthropicMultiAuth,
             Self::ClaudeCode | Self::ClaudeCodeSettings => Tool::ClaudeCode,
@@ -56,7 +58,9 @@ impl Format {
             | Self::AntigravityManagerConfig => Tool::AntigravityManager,
             Self::CliProxyApi => Tool::CliProxyApi,
             Self::Lessor => Tool::Lessor,
-        }
+            Self::Empty => return None,
+        };
+        Some(tool)
     }
 
     /// Whether it holds settings rather than accounts.
@@ -67,7 +71,7 @@ impl Format {
 }
 
 /// Keys that only the settings of opencode-antigravity-auth have.
-const ANTIGRAVITY_KEYS: [&str; 12] = [
+const ANTIGRAVITY_KEYS: [&str; 22] = [
     "account_selection_strategy",
     "pid_offset_enabled",
     "switch_on_first_rate_limit",
@@ -80,16 +84,28 @@ const ANTIGRAVITY_KEYS: [&str; 12] = [
     "token_bucket",
     "proactive_token_refresh",
     "quota_fallback",
+    "cli_first",
+    "failure_ttl_seconds",
+    "default_retry_after_seconds",
+    "max_backoff_seconds",
+    "request_jitter_max_ms",
+    "soft_quota_cache_ttl_minutes",
+    "toast_scope",
+    "keep_thinking",
+    "session_recovery",
+    "auto_resume",
 ];
 
 /// What kind of file this is the content of.
 #[must_use]
 pub fn recognise(document: &Value) -> Option<Format> {
     match document {
+        Value::Object(map) if map.is_empty() => Some(Format::Empty),
+        Value::Array(list) if list.is_empty() => Some(Format::Empty),
         Value::Object(map) => of_object(map),
         Value::Array(list) => {
             let all = |value: &Value| value.get("refresh_token").is_some_and(Value::is_string);
-            (!list.is_empty() && list.iter().all(all)).then_some(Format::AntigravityManagerList)
+            list.iter().all(all).then_some(Format::AntigravityManagerList)
         }
         _ => None,
     }

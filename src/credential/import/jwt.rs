@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 /// The claims of a JSON web token; `None` when it is none.
-pub(super) fn claims(token: &str) -> Option<Map<String, Value>> {
+pub(in crate::credential) fn claims(token: &str) -> Option<Map<String, Value>> {
     let mut parts = token.split('.');
     let (_header, payload, _signature) = (parts.next()?, parts.next()?, parts.next()?);
     match serde_json::from_slice(&base64(payload)?) {

@@ -15,7 +15,8 @@ pub mod environment;
 mod fields;
 mod format;
 mod gemini_cli;
-mod jwt;
+pub(in crate::credential) mod jwt;
+mod keychain;
 mod opencode;
 pub mod own;
 pub mod places;
@@ -27,8 +28,10 @@ mod tool;
 
 pub use entry::{Entry, Limited};
 pub use format::{Format, recognise};
-pub use settings::Proposal;
+pub use settings::{PREFERRED, Proposal};
 pub use tool::Tool;
+
+use std::collections::HashMap;
 
 use serde_json::Value;
 use zeroize::Zeroize;
@@ -62,6 +65,8 @@ pub struct Reading {
     pub problems: Vec<Problem>,
     /// What its settings amount to.
     pub settings: Vec<Proposal>,
+    /// Settings that have no counterpart, each with why.
+    pub unmatched: Vec<(String, String)>,
 }
 
 /// Something in a file that cannot be taken in.
@@ -102,6 +107,12 @@ pub fn read(content: &Content<'_>) -> Result<(Format, Reading), Unreadable> {
     read.ok_or(Unreadable::Unknown)
 }
 
+/// The plan by the name that `ChatGPT` has for it.
+#[must_use]
+pub fn account_tier(plan: &str) -> crate::pool::Tier {
+    codex::tier(Some(plan))
+}
+
 /// A file's JSON.
 ///
 /// # Errors
@@ -135,7 +146,7 @@ fn read_as(format: Format, document: &Value, beside: Option<&Value>, content: &C
     let mut entries = match format {
         Format::AntigravityAuth => antigravity_auth::read(&top, content.now),
         Format::AnthropicMultiAuth => anthropic_multi_auth::read(&top, content.now),
-        Format::ClaudeCode => claude_code::credentials(&top, beside.as_ref()),
+        Format::ClaudeCode => claude_code::credentials(&top, beside.as_ref(), content.now),
         Format::ClaudeCodeSettings => claude_code::settings(&top),
         Format::Codex => codex::read(&top),
         Format::GeminiCli => gemini_cli::read(&top, beside.as_ref()),
@@ -147,18 +158,34 @@ fn read_as(format: Format, document: &Value, beside: Option<&Value>, content: &C
         Format::AntigravityAuthConfig
         | Format::AntigravityManagerConfig
         | Format::AntigravityManagerIndex
-        | Format::GeminiCliAccounts => Vec::new(),
+        | Format::GeminiCliAccounts
+        | Format::Empty => Vec::new(),
     };
-    let settings = match format {
+    let (settings, unmatched) = match format {
         Format::AntigravityAuthConfig => settings::antigravity_auth(&top),
         Format::AntigravityManagerConfig => settings::antigravity_manager(&top),
-        _ => Vec::new(),
+        _ => Default::default(),
     };
+    name_apart(&mut entries);
     for entry in &mut entries {
-        entry.as_of = entry.as_of.or(content.written);
+        // these are written anew at each refresh, which tells nothing of when the login was made
+        let refreshed = [Tool::GeminiCli, Tool::CliProxyApi].contains(&entry.tool) && !entry.rotates;
+        entry.as_of = entry.as_of.or(content.written).filter(|_| !refreshed);
         entry.limits.retain(|limit| limit.until > content.now);
         entry.usage.retain(|window| window.resets_at.is_some_and(|at| at > content.now));
         entry.last_used_at = entry.last_used_at.filter(|at| *at <= content.now);
     }
-    Reading { entries, problems: problems.into_list(), settings }
+    Reading { entries, problems: problems.into_list(), settings, unmatched }
+}
+
+/// Gives each entry a name of its own, for the file to be followed by it.
+fn name_apart(entries: &mut [Entry]) {
+    let mut seen: HashMap<String, usize> = HashMap::new();
+    for entry in entries {
+        let count = seen.entry(entry.item.clone()).or_default();
+        *count += 1;
+        if *count > 1 {
+            entry.item = format!("{} ({count})", entry.item);
+        }
+    }
 }

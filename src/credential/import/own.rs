@@ -2,14 +2,16 @@
 
 use serde_json::Value;
 
-use crate::credential::Credential;
+use crate::credential::{Credential, LinkMode};
 use crate::limits::{Reason, Scope};
-use crate::pool::{CredentialKind, Tier, Wall};
+use crate::pool::{CredentialKind, Tier, Wall, Window};
 
 use super::entry::{Entry, Limited, login};
 use super::fields::Fields;
 use super::tool::Tool;
 
+/// Most quota windows of an account.
+const MOST_WINDOWS: usize = 64;
 /// The version of the document.
 pub const VERSION: u64 = 1;
 
@@ -49,6 +51,8 @@ fn entry(account: &Fields<'_>, now: Wall) -> Option<Entry> {
     entry.verification = account.prose("needs_verification");
     entry.login_ended = account.prose("needs_login");
     entry.limits = account.objects("limits").iter().filter_map(limit).filter(|limit| limit.until > now).collect();
+    entry.usage = account.objects("usage").iter().filter_map(window).take(MOST_WINDOWS).collect();
+    entry.last_used_at = account.instant("last_used_at");
     entry.as_of = account.instant("as_of");
     if let Some(link) = account.object("link") {
         // it is another tool's, and stays so
@@ -56,6 +60,7 @@ fn entry(account: &Fields<'_>, now: Wall) -> Option<Entry> {
         entry.tool = link.text("tool").and_then(|name| Tool::named(&name)).unwrap_or(Tool::Lessor);
         entry.file = link.value("path").and_then(Value::as_str).map(str::to_owned);
         entry.item = link.text("item").unwrap_or_default();
+        entry.mode = link.text("mode").and_then(|name| LinkMode::named(&name));
     }
     Some(entry)
 }
@@ -77,4 +82,14 @@ fn limit(limit: &Fields<'_>) -> Option<Limited> {
     let reason: Reason = serde_json::from_value(named("reason")?).ok()?;
     let key = limit.value("key").and_then(Value::as_str).unwrap_or_default().to_owned();
     Some(Limited { scope, key, reason, until: limit.instant("until")? })
+}
+
+fn window(window: &Fields<'_>) -> Option<Window> {
+    Some(Window {
+        name: window.text("window")?,
+        key: window.text("key").unwrap_or_default(),
+        utilization: window.number("utilization")?.clamp(0.0, 1.0),
+        resets_at: window.instant("resets_at"),
+        as_of: window.instant("as_of")?,
+    })
 }

@@ -120,13 +120,36 @@ pub fn usual(of: &Surroundings<'_>) -> Vec<Place> {
     }
     places.push(Place { tool: Tool::CliProxyApi, kind: PlaceKind::Directory(of.home.join(".cli-proxy-api")) });
     if of.system == System::MacOs {
-        places.push(Place { tool: Tool::ClaudeCode, kind: PlaceKind::Keychain(KEYCHAIN_SERVICE.to_owned()) });
+        for service in keychain_services(of) {
+            places.push(Place { tool: Tool::ClaudeCode, kind: PlaceKind::Keychain(service) });
+        }
     }
     places
 }
 
 /// Where Claude Code keeps its login on macOS.
-pub const KEYCHAIN_SERVICE: &str = "Claude Code-credentials";
+pub const KEYCHAIN_LOGIN: &str = "Claude Code-credentials";
+/// Where it keeps a key there that it has made for itself: the key alone, as text.
+pub const KEYCHAIN_KEY: &str = "Claude Code";
+
+/// A directory of its own has an item of its own: named by the text of the variable as it is, whatever it leads to.
+fn keychain_services(of: &Surroundings<'_>) -> Vec<String> {
+    let named = |name: &str| (of.variable)(name);
+    let directory = named("CLAUDE_SECURESTORAGE_CONFIG_DIR").or_else(|| named("CLAUDE_CONFIG_DIR"));
+    let own = directory.filter(|directory| !directory.is_empty()).map(|directory| {
+        let digest = ring::digest::digest(&ring::digest::SHA256, directory.as_bytes());
+        let start: String = digest.as_ref().iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+        format!("{KEYCHAIN_LOGIN}-{start}")
+    });
+    own.into_iter().chain([KEYCHAIN_LOGIN.to_owned(), KEYCHAIN_KEY.to_owned()]).collect()
+}
+
+/// The file that says whose login an item of the keychain is.
+#[must_use]
+pub fn beside_keychain(service: &str, of: &Surroundings<'_>) -> Option<PathBuf> {
+    let directory = if service == KEYCHAIN_LOGIN { Some(of.home.clone()) } else { of.set("CLAUDE_CONFIG_DIR") };
+    directory.map(|directory| directory.join(".claude.json"))
+}
 
 fn opencode_configurations(of: &Surroundings<'_>) -> Vec<PathBuf> {
     // an older version kept it here, and moves it when it can
@@ -204,7 +227,16 @@ mod tests {
         ] {
             assert!(linux.iter().any(|known| known == path), "{path}: {linux:?}");
         }
-        assert!(files(System::MacOs, &[]).iter().any(|known| known == KEYCHAIN_SERVICE));
+        let items = |variables: &[(&str, &str)]| {
+            let mut items = files(System::MacOs, variables);
+            items.retain(|known| known.starts_with("Claude Code"));
+            items
+        };
+        assert_eq!(items(&[]), ["Claude Code-credentials", "Claude Code"]);
+        let own = ["Claude Code-credentials-b6542e25", "Claude Code-credentials", "Claude Code"];
+        assert_eq!(items(&[("CLAUDE_CONFIG_DIR", "/Users/me/work")]), own);
+        assert_eq!(items(&[("CLAUDE_CONFIG_DIR", "/x"), ("CLAUDE_SECURESTORAGE_CONFIG_DIR", "/Users/me/work")]), own);
+        assert_eq!(items(&[("CLAUDE_CONFIG_DIR", "/x"), ("CLAUDE_SECURESTORAGE_CONFIG_DIR", "")]), own[1..]);
         let windows = files(System::Windows, &[("APPDATA", "/r")]);
         assert!(windows.iter().any(|known| known == "/r/opencode/antigravity-accounts.json"), "{windows:?}");
     }

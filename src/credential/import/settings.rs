@@ -1,6 +1,6 @@
 //! Other tools' settings, in lessor's words: proposed to the user, never applied unasked.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::fields::Fields;
 
@@ -47,16 +47,38 @@ const ANTIGRAVITY_AUTH: &[(&str, &str, Translate)] = &[
     ("debug", "daemon.log", debug),
 ];
 
+/// Keys of opencode-antigravity-auth that concern accounts and have no counterpart, and why.
+const ANTIGRAVITY_AUTH_ONLY: &[(&str, &str)] = &[
+    ("max_backoff_seconds", "it has no effect there either"),
+    ("request_jitter_max_ms", "lessor does not delay requests"),
+    ("soft_quota_cache_ttl_minutes", "lessor says how old what it knows of a quota is"),
+    ("proactive_refresh_check_interval_seconds", "lessor refreshes when it is time, without looking"),
+    ("empty_response_max_attempts", "an empty answer is the agent's own matter"),
+    ("empty_response_retry_delay_ms", "an empty answer is the agent's own matter"),
+];
+
+/// Keys of Antigravity Manager that concern accounts and have no counterpart, and why.
+const ANTIGRAVITY_MANAGER_ONLY: &[(&str, &str)] = &[
+    ("scheduled_warmup", "lessor sends no requests of its own to start a quota window"),
+    ("proxy.custom_mapping", "lessor passes models on as they are asked for"),
+];
+
 /// What Antigravity Manager's keys amount to.
 const ANTIGRAVITY_MANAGER: &[(&str, &str, Translate)] = &[
     ("proxy.scheduling.mode", "selection.mode", word),
     ("proxy.scheduling.max_wait_seconds", "selection.max_cache_wait", seconds),
     ("circuit_breaker.backoff_steps", "limits.quota_backoff", steps),
     ("refresh_interval", "quota.poll", minutes_or_off),
+    // resolved by whoever has the accounts: lessor knows an account by its address
+    ("proxy.preferred_account_id", PREFERRED, name),
+    ("quota_protection", "quota.protect", protection),
 ];
 
+/// The key whose value names an account.
+pub const PREFERRED: &str = "selection.preferred_account";
+
 /// The settings of opencode-antigravity-auth.
-pub(super) fn antigravity_auth(top: &Fields<'_>) -> Vec<Proposal> {
+pub(super) fn antigravity_auth(top: &Fields<'_>) -> (Vec<Proposal>, Vec<(String, String)>) {
     let mut proposals = translate(top, ANTIGRAVITY_AUTH);
     // refreshing ahead was turned off altogether
     if top.value("proactive_token_refresh") == Some(&Value::Bool(false)) {
@@ -64,12 +86,37 @@ pub(super) fn antigravity_auth(top: &Fields<'_>) -> Vec<Proposal> {
         let from = "proactive_token_refresh".to_owned();
         proposals.push(Proposal { key: "refresh.ahead", value: "\"0s\"".to_owned(), from });
     }
-    proposals
+    (proposals, unmatched(top, ANTIGRAVITY_AUTH_ONLY))
 }
 
 /// The settings of Antigravity Manager.
-pub(super) fn antigravity_manager(top: &Fields<'_>) -> Vec<Proposal> {
-    translate(top, ANTIGRAVITY_MANAGER)
+pub(super) fn antigravity_manager(top: &Fields<'_>) -> (Vec<Proposal>, Vec<(String, String)>) {
+    let mut proposals = translate(top, ANTIGRAVITY_MANAGER);
+    if top.value("auto_refresh") == Some(&Value::Bool(false)) {
+        proposals.retain(|proposal| proposal.key != "quota.poll");
+        let from = "auto_refresh".to_owned();
+        proposals.push(Proposal { key: "quota.poll", value: "\"off\"".to_owned(), from });
+    }
+    let mut without = unmatched(top, ANTIGRAVITY_MANAGER_ONLY);
+    let breaker = top.value("circuit_breaker").and_then(|breaker| breaker.get("enabled"));
+    if breaker == Some(&Value::Bool(false)) {
+        without
+            .push(("circuit_breaker.enabled".to_owned(), "lessor always keeps away from limited accounts".to_owned()));
+    }
+    (proposals, without)
+}
+
+/// Those of the keys that are set to something.
+fn unmatched(top: &Fields<'_>, keys: &[(&str, &str)]) -> Vec<(String, String)> {
+    let is_set = |key: &str| {
+        let mut parts = key.split('.');
+        let first = parts.next().and_then(|part| top.value(part));
+        let value = parts.try_fold(first?, |value, part| value.get(part))?;
+        let off = value.get("enabled") == Some(&Value::Bool(false)) || value.as_object().is_some_and(Map::is_empty);
+        (!off && !value.is_null()).then_some(())
+    };
+    let set = keys.iter().filter(|(key, _)| is_set(key).is_some());
+    set.map(|(key, why)| ((*key).to_owned(), (*why).to_owned())).collect()
 }
 
 fn translate(top: &Fields<'_>, table: &[(&str, &'static str, Translate)]) -> Vec<Proposal> {
@@ -122,8 +169,13 @@ fn number(value: &Value) -> Option<String> {
 
 fn seconds(value: &Value) -> Option<String> {
     let seconds = value.as_f64().filter(|seconds| (0.0..=1e6).contains(seconds))?;
-    // whole ones where they are: people read this
-    let text = if seconds.fract() == 0.0 { format!("{seconds}s") } else { format!("{}ms", (seconds * 1000.0).round()) };
+    // in the largest unit that it is whole in: people read this
+    let units = [(3600.0, "h"), (60.0, "m"), (1.0, "s")];
+    let unit = units.into_iter().find(|(size, _)| seconds >= *size && seconds % size == 0.0);
+    let text = match unit {
+        Some((size, unit)) => format!("{}{unit}", seconds / size),
+        None => format!("{}ms", (seconds * 1000.0).round()),
+    };
     Some(format!("{text:?}"))
 }
 
@@ -163,4 +215,44 @@ fn debug(value: &Value) -> Option<String> {
 fn steps(value: &Value) -> Option<String> {
     let steps: Option<Vec<String>> = value.as_array()?.iter().take(16).map(seconds).collect();
     steps.filter(|steps| !steps.is_empty()).map(|steps| format!("[{}]", steps.join(", ")))
+}
+
+/// Any short text.
+fn name(value: &Value) -> Option<String> {
+    let text = value.as_str().filter(|text| !text.is_empty() && text.len() <= 256)?;
+    (!text.chars().any(|c| c.is_control() || c == '"' || c == '\\')).then(|| format!("\"{text}\""))
+}
+
+/// Families of models whose last part is kept, as patterns of models.
+fn protection(value: &Value) -> Option<String> {
+    if value.get("enabled") != Some(&Value::Bool(true)) {
+        return Some("[]".to_owned());
+    }
+    let below = value.get("threshold_percentage").map_or(Some(10.0), Value::as_f64);
+    let below = below.filter(|percent| (0.0..=100.0).contains(percent))? / 100.0;
+    let families = ["claude", "gemini-3-pro-high", "gemini-3-flash", "gemini-3.1-flash-image"];
+    let given = value.get("monitored_models").and_then(Value::as_array);
+    let given: Vec<&str> =
+        given.map_or(families.to_vec(), |given| given.iter().filter_map(Value::as_str).take(64).collect());
+    let mut patterns: Vec<&str> = given.into_iter().filter_map(pattern).collect();
+    patterns.dedup();
+    if patterns.is_empty() {
+        return Some("[]".to_owned());
+    }
+    Some(format!("[{{ models = [{}], below = {below} }}]", patterns.join(", ")))
+}
+
+/// The models it counts as one family with this one.
+fn pattern(model: &str) -> Option<&'static str> {
+    let model = model.to_ascii_lowercase();
+    let families = [
+        ("image", "\"gemini*image*\""),
+        ("flash", "\"gemini*flash*\""),
+        ("pro", "\"gemini*pro*\""),
+        ("claude", "\"claude*\""),
+        ("opus", "\"claude*\""),
+        ("sonnet", "\"claude*\""),
+        ("haiku", "\"claude*\""),
+    ];
+    families.iter().find(|(part, _)| model.contains(part)).map(|(_, pattern)| *pattern)
 }

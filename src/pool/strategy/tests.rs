@@ -186,7 +186,7 @@ fn window(name: &str, used: f64, resets_in: u64) -> Window {
 fn with_windows(strategy: Strategy, windows: &[&[Window]]) -> usize {
     let mut pool = pool_of(strategy, windows.len());
     for (account, windows) in pool.accounts.iter_mut().zip(windows) {
-        account.usage = Usage { windows: windows.to_vec() };
+        account.usage = Usage { windows: windows.to_vec(), ..Usage::default() };
     }
     picked(&mut pool)
 }

@@ -8,8 +8,8 @@ use rustc_hash::FxHashMap;
 use crate::limits::{self, Headers, Response};
 use crate::pool::{
     AccountId, AccountRecord, Action, Ask, Bind, Command, ConnectionId, CredentialKind, Effect, Fence, Finding, Holder,
-    Mono, Now, Outcome, Pool, Process, Refusal, Reply, Settings, Standing, Strategy, Target, Tier, WaiterId, Wall,
-    Window, millis,
+    Mono, Now, Outcome, Pool, Process, Refusal, Reply, Settings, Standing, Strategy, Target, Tier, Usage, WaiterId,
+    Wall, Window, millis,
 };
 use crate::simulate::Load;
 use crate::simulate::upstream::{Answer, Meter, Ms, SECOND, Upstream};
@@ -179,7 +179,8 @@ impl Pooled {
             window("5h", reading.five_hours, reading.five_hours_end),
             window("7d", reading.week, reading.week_end),
         ];
-        let _learnt = self.handle(now, Command::LearnUsage(self.ids[account], windows));
+        let _learnt =
+            self.handle(now, Command::LearnUsage(self.ids[account], Usage::from(windows)));
     }
 
     fn report(&mut self, now: Ms, asker: Asker, outcome: Outcome) -> Step {

@@ -1,6 +1,6 @@
 //! Databases that earlier versions wrote, kept as text: this version must open them for ever.
 
-use crate::pool::{Names, Route};
+use crate::pool::{Names, Route, Usage, Window};
 
 use super::*;
 
@@ -8,6 +8,8 @@ use super::*;
 const V1: &str = include_str!("golden/1.sql");
 /// The same with schema 2.
 const V2: &str = include_str!("golden/2.sql");
+/// The same with schema 3.
+const V3: &str = include_str!("golden/3.sql");
 const KEY: &str = "lessor-key-1 000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f\n";
 
 fn home() -> Home {
@@ -18,8 +20,10 @@ fn home() -> Home {
 
 #[test]
 fn databases_of_all_schemas_open() {
-    let of_schema_1 = Snapshot { limits: vec![limit(1, "claude", 77)], leases: vec![full_lease(8, 1)], ..sample() };
-    for (golden, sample) in [(V1, of_schema_1), (V2, sample())] {
+    let of_schema_2 = Snapshot { usage: Vec::new(), ..sample() };
+    let (limits, leases) = (vec![limit(1, "claude", 77)], vec![full_lease(8, 1)]);
+    let of_schema_1 = Snapshot { limits, leases, ..of_schema_2.clone() };
+    for (golden, sample) in [(V1, of_schema_1), (V2, of_schema_2), (V3, sample())] {
         opens(golden, &sample);
     }
 }
@@ -43,6 +47,7 @@ fn sample() -> Snapshot {
         accounts: vec![record(1)],
         limits: vec![full_limit()],
         sessions: vec![session("s", 1, 9)],
+        usage: vec![(AccountId::from_bits(1), full_usage())],
         leases: vec![pooled_lease()],
     }
 }
@@ -54,6 +59,17 @@ fn full_limit() -> LimitRecord {
         link: Some("https://example.org/plan".into()),
         ..limit(1, "claude", 77)
     }
+}
+
+fn full_usage() -> Usage {
+    let window = Window {
+        name: "5h".into(),
+        utilization: 0.25,
+        resets_at: Some(Wall(80)),
+        as_of: Wall(70),
+        key: "claude".into(),
+    };
+    vec![window].into()
 }
 
 fn pooled_lease() -> Lease {
@@ -74,6 +90,7 @@ fn print_golden() {
     store.write(Write::MarkRefresh(AccountId::from_bits(1), Some(Wall(3))), None);
     store.write(Write::SaveLimit(full_limit()), None);
     store.write(Write::SaveSession(session("s", 1, 9)), None);
+    store.write(Write::SaveUsage(AccountId::from_bits(1), full_usage()), None);
     store.write(Write::SaveLease(pooled_lease()), None);
     store.write(Write::ReserveFences(Fence(64)), None);
     store.close(true);

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use crate::credential::{Fingerprint, Link, LinkMode};
+use crate::credential::{Fingerprint, Link, LinkMode, may_refresh};
 use crate::pool::{CredentialKind, Tier, Wall};
 
 use super::super::{Entry, Limited};
@@ -12,7 +12,7 @@ use super::{Follow, Known, Learnt, Outcome, Step};
 #[derive(Debug)]
 pub struct Plan {
     pub(super) known: Vec<Known>,
-    mode: LinkMode,
+    mode: Option<LinkMode>,
     now: Wall,
 }
 
@@ -25,9 +25,9 @@ enum Age {
 }
 
 impl Plan {
-    /// Begins with the accounts there are; `mode` is what the user wants of logins that rotate.
+    /// Begins with the accounts there are; `mode` is what the user wants of logins that rotate, where that was said.
     #[must_use]
-    pub fn new(known: Vec<Known>, mode: LinkMode, now: Wall) -> Self {
+    pub fn new(known: Vec<Known>, mode: Option<LinkMode>, now: Wall) -> Self {
         Self { known, mode, now }
     }
 
@@ -99,10 +99,8 @@ impl Plan {
         if entry.label.is_some() && label.is_none() {
             sentence += "; its label is another account's, so it has none";
         }
-        let ended = self.is_over(entry);
-        if ended {
-            sentence += "; its access token has ended";
-        }
+        sentence += &self.lacks(entry, link.as_ref());
+        let ended = self.is_dead(entry, link.as_ref());
         self.known.push(Known {
             name: label
                 .clone()
@@ -117,7 +115,7 @@ impl Plan {
             project_id: entry.project_id.clone(),
             current: Some(print),
             prints: HashSet::from([print]),
-            kept_at: Some(self.now),
+            kept_at: Some(self.written(entry)),
             expires_at: entry.credential.expires_at,
             ended,
             link: link.clone(),
@@ -185,10 +183,15 @@ impl Plan {
             let later = !no_access && ends.zip(known.expires_at).is_some_and(|(ends, known)| ends > known);
             return if later { Age::Newer } else { Age::Same };
         }
-        if known.prints.contains(&print) {
+        if known.prints.contains(&print) || entry.login_ended.is_some() {
             return Age::Older;
         }
-        if !no_access && let (Some(ends), Some(known)) = (ends, known.expires_at) {
+        // where the refresh token stays, when an access token ends tells nothing of which login is the newer one
+        let stays = !entry.rotates && entry.credential.refresh.is_some();
+        if !no_access
+            && !stays
+            && let (Some(ends), Some(known)) = (ends, known.expires_at)
+        {
             return if ends > known { Age::Newer } else { Age::Older };
         }
         let written_since = entry.as_of.zip(known.kept_at).is_some_and(|(written, kept)| written > kept);
@@ -200,14 +203,15 @@ impl Plan {
         if !entry.rotates {
             return Ok(None);
         }
-        if self.mode == LinkMode::Share && !entry.tool.has_locks() {
+        let mode = self.mode.or(entry.mode).unwrap_or(LinkMode::Link);
+        if mode == LinkMode::Share && !entry.tool.has_locks() {
             return Err(format!(
                 "{} takes no locks that could be shared, so two refreshes would end each other's login; leave --share \
                  out to follow its file, or let lessor own the login: --take-over",
                 entry.tool.title()
             ));
         }
-        match (&entry.file, self.mode) {
+        match (&entry.file, mode) {
             (Some(path), mode) => {
                 let (tool, path) = (entry.tool.name().to_owned(), path.clone());
                 Ok(Some(Link { tool, path, item: entry.item.clone(), mode }))
@@ -223,15 +227,19 @@ impl Plan {
     /// What becomes of the link of a known account. Who once took a login over keeps it until told otherwise.
     fn follow(&self, known: &Known, wanted: Option<Link>, takes_token: bool) -> Follow {
         let Some(wanted) = wanted else { return Follow::Keep };
+        let told = self.mode.is_some_and(|mode| mode != LinkMode::Link);
         match &known.link {
             Some(link) if link.same_place(&wanted) => {
-                let told = self.mode != LinkMode::Link && self.mode != link.mode;
-                if told { Follow::Set(wanted) } else { Follow::Keep }
+                if told && wanted.mode != link.mode {
+                    Follow::Set(wanted)
+                } else {
+                    Follow::Keep
+                }
             }
-            Some(link) if link.is_followed() && (takes_token || self.mode != LinkMode::Link) => Follow::Set(wanted),
+            Some(link) if link.is_followed() && (takes_token || told) => Follow::Set(wanted),
             Some(_) => Follow::Keep,
             // a login of lessor's own is left alone, unless its tool turns out to be ahead of it
-            None if takes_token || self.mode != LinkMode::Link => Follow::Set(wanted),
+            None if takes_token || told => Follow::Set(wanted),
             None => Follow::Keep,
         }
     }
@@ -256,8 +264,37 @@ impl Plan {
         entry.label.clone().filter(|label| !self.known.iter().any(|known| known.label.as_ref() == Some(label)))
     }
 
-    fn is_over(&self, entry: &Entry) -> bool {
-        entry.login_ended.is_some() || entry.credential.expires_at.is_some_and(|ends| ends <= self.now)
+    fn has_expired(&self, entry: &Entry) -> bool {
+        entry.credential.expires_at.is_some_and(|ends| ends <= self.now)
+    }
+
+    /// Whether lessor can do nothing more with it.
+    fn is_dead(&self, entry: &Entry, link: Option<&Link>) -> bool {
+        entry.login_ended.is_some() || (self.has_expired(entry) && !may_refresh(&entry.credential, link))
+    }
+
+    /// When it was written down, as far as is known.
+    fn written(&self, entry: &Entry) -> Wall {
+        entry.as_of.map_or(self.now, |at| at.min(self.now))
+    }
+
+    /// What it lacks to be leased at once, as the end of a sentence.
+    fn lacks(&self, entry: &Entry, link: Option<&Link>) -> String {
+        if let Some(why) = &entry.login_ended {
+            return format!("; {why}");
+        }
+        if !self.has_expired(entry) {
+            return String::new();
+        }
+        let tool = entry.tool.title();
+        match (entry.credential.access.expose(), may_refresh(&entry.credential, link)) {
+            ("", true) => "; it comes without an access token: the first refresh makes one".to_owned(),
+            (_, true) => "; its access token has ended: the next refresh makes a new one".to_owned(),
+            (_, false) if link.is_some() => {
+                format!("; its access token has ended: it serves once {tool} has refreshed it")
+            }
+            (_, false) => "; its access token has ended, and nothing can refresh it: log in anew".to_owned(),
+        }
     }
 
     fn remember(
@@ -269,18 +306,20 @@ impl Plan {
         follow: &Follow,
         learnt: &Learnt,
     ) {
-        let ended = self.is_over(entry);
-        let now = self.now;
+        let link = match follow {
+            Follow::Set(link) => Some(link.clone()),
+            Follow::Keep => self.known[place].link.clone(),
+        };
+        let ended = self.is_dead(entry, link.as_ref());
+        let written = self.written(entry);
         let known = &mut self.known[place];
+        known.link = link;
         if takes {
             known.current = Some(print);
             known.prints.insert(print);
-            known.kept_at = Some(now);
+            known.kept_at = Some(written);
             known.expires_at = entry.credential.expires_at;
             known.ended = ended;
-        }
-        if let Follow::Set(link) = follow {
-            known.link = Some(link.clone());
         }
         let Learnt { vendor_id, email, label, tier, project_id, limits } = learnt.clone();
         known.vendor_id = known.vendor_id.take().or(vendor_id);

@@ -40,7 +40,7 @@ pub struct Known {
     pub kept_at: Option<Wall>,
     /// When its access token ends.
     pub expires_at: Option<Wall>,
-    /// Whether it cannot serve until somebody logs in or refreshes it.
+    /// Whether lessor can do nothing more with its credential: any other one is better.
     pub ended: bool,
     /// Where its tool keeps it.
     pub link: Option<Link>,

@@ -35,7 +35,8 @@ fn print(entry: &Entry) -> Fingerprint {
 }
 
 fn plan(mode: LinkMode) -> Plan {
-    Plan::new(Vec::new(), mode, NOW)
+    // linking is what is done unasked
+    Plan::new(Vec::new(), Some(mode).filter(|mode| *mode != LinkMode::Link), NOW)
 }
 
 /// Outcome, account, whether the token was taken.
@@ -53,7 +54,7 @@ fn twice_changes_nothing_newer_updates_older_does_not() {
     // not yet known to be of one account: without id or address only the token tells
     assert_eq!(take(&mut plan, &login("r2", 3_000_000)), (Outcome::Linked, Some(1), true));
     let owned = |refresh: &str, ends| Entry { email: Some("A@b.c".into()), ..login(refresh, ends) };
-    let mut plan = Plan::new(Vec::new(), LinkMode::Link, NOW);
+    let mut plan = Plan::new(Vec::new(), None, NOW);
     assert_eq!(take(&mut plan, &owned("r1", 2_000_000)).0, Outcome::Linked);
     assert_eq!(take(&mut plan, &owned("r2", 3_000_000)), (Outcome::Updated, Some(0), true));
     assert_eq!(take(&mut plan, &owned("r1", 9_000_000)), (Outcome::Same, Some(0), false), "it had that before");
@@ -144,12 +145,21 @@ fn without_ends_the_time_of_writing_tells() {
         |refresh: &str, written| Entry { email: Some("a@b.c".into()), as_of: Some(Wall(written)), ..google(refresh) };
     let mut plan = plan(LinkMode::Link);
     assert_eq!(take(&mut plan, &owned("r1", 5)).0, Outcome::Added);
-    plan.known[0].ended = false;
-    assert_eq!(take(&mut plan, &owned("r0", 999_999)).0, Outcome::Same, "written before this one was kept");
-    assert_eq!(take(&mut plan, &owned("r2", 1_000_001)), (Outcome::Updated, Some(0), true));
+    assert_eq!(take(&mut plan, &owned("r0", 4)).0, Outcome::Same, "written before that one");
+    assert_eq!(take(&mut plan, &owned("r2", 6)), (Outcome::Updated, Some(0), true));
+    let living = |refresh: &str| {
+        let mut entry = Entry { as_of: None, ..owned(refresh, 0) };
+        entry.credential.access = Secret::new("ya29.FAKE".into());
+        entry.credential.expires_at = Some(Wall(2_000_000));
+        entry
+    };
+    assert_eq!(take(&mut plan, &living("other")).0, Outcome::Same, "an access token that lives is no newer login");
+    assert_eq!(take(&mut plan, &living("r2")), (Outcome::Updated, Some(0), true), "of the same one it is news");
+    let revoked = Entry { login_ended: Some("revoked".into()), ..owned("gone", 9) };
+    assert_eq!(take(&mut plan, &revoked).0, Outcome::Same, "what has ended is no newer login");
     plan.known[0].ended = true;
     assert_eq!(take(&mut plan, &owned("r3", 5)).0, Outcome::Updated, "there is nothing to lose");
-    assert_eq!(take(&mut plan, &owned("r1", 2_000_000)).0, Outcome::Same, "that one had ended before");
+    assert_eq!(take(&mut plan, &owned("r1", 2_000_000)).0, Outcome::Same, "that one was there before");
 }
 
 #[test]
@@ -170,11 +180,11 @@ fn rotating_logins_are_linked_taken_over_or_shared() {
     let (_, step) = first(LinkMode::Share);
     assert_eq!(step.outcome, Outcome::Linked);
     // taken over later, and it stays so
-    let mut again = Plan::new(linked.known, LinkMode::TakeOver, NOW);
+    let mut again = Plan::new(linked.known, Some(LinkMode::TakeOver), NOW);
     assert_eq!(take(&mut again, &entry()), (Outcome::Updated, Some(0), false));
     assert_eq!(mode_of(&again), Some(LinkMode::TakeOver));
     assert_eq!(take(&mut again, &entry()).0, Outcome::Same);
-    let mut again = Plan::new(again.known, LinkMode::Link, NOW);
+    let mut again = Plan::new(again.known, None, NOW);
     assert_eq!(take(&mut again, &entry()).0, Outcome::Same);
     let newer = Entry { email: Some("a@b.c".into()), ..login("r2", 3_000_000) };
     assert_eq!(take(&mut again, &newer).0, Outcome::Updated);
@@ -188,6 +198,12 @@ fn rotating_logins_are_linked_taken_over_or_shared() {
         assert_eq!(step.outcome, Outcome::Refused);
         assert!(step.message.contains(part), "{}", step.message);
     }
+    // as it was where it was exported
+    let moved = Entry { mode: Some(LinkMode::TakeOver), ..entry() };
+    let (mut unasked, mut asked) = (plan(LinkMode::Link), plan(LinkMode::Share));
+    take(&mut unasked, &moved);
+    take(&mut asked, &moved);
+    assert_eq!((mode_of(&unasked), mode_of(&asked)), (Some(LinkMode::TakeOver), Some(LinkMode::Share)));
     let key = Entry { rotates: false, ..entry() };
     assert_eq!(plan(LinkMode::Share).next(&key, print(&key)).outcome, Outcome::Added, "copies need no locks");
 }
@@ -208,7 +224,7 @@ fn a_login_is_followed_in_one_place() {
     assert_eq!(take(&mut plan, &at("/two", "r2", 3_000_000)), (Outcome::Updated, Some(0), true));
     assert_eq!(plan.known[0].link.as_ref().unwrap().path, "/two");
     // lessor's own login is not given away to a tool that is behind
-    let mut own = Plan::new(plan.known.clone(), LinkMode::Link, NOW);
+    let mut own = Plan::new(plan.known.clone(), None, NOW);
     own.known[0].link = None;
     assert_eq!(take(&mut own, &at("/one", "r1", 2_000_000)).0, Outcome::Same);
     assert_eq!(own.known[0].link, None);

@@ -1,100 +1,21 @@
 //! `import`, `export`, `doctor`: from other tools' files to a leased account.
 
-use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::time::{Duration, Instant};
+mod following;
+mod formats;
+mod machine;
+mod schema;
 
-use lessor::client::Client;
-use lessor::protocol::ListAccounts;
+use std::path::Path;
+use std::process::Command;
 
 use serde_json::{Value, json};
 
-use super::support::{Done, Home, feed};
+use super::support::feed;
 
-/// 2100; a day after that.
-const FAR: u64 = 4_102_444_800_000;
-const FARTHER: u64 = FAR + 86_400_000;
-
-/// A home of lessor's, and one of the user's, in which other tools keep things.
-struct Machine {
-    lessor: Home,
-    user: tempfile::TempDir,
-}
-
-impl Machine {
-    fn new() -> Self {
-        Self { lessor: Home::new(), user: tempfile::tempdir().unwrap() }
-    }
-
-    fn path(&self, path: &str) -> PathBuf {
-        self.user.path().join(path)
-    }
-
-    fn write(&self, path: &str, content: &Value) -> PathBuf {
-        self.write_text(path, &content.to_string())
-    }
-
-    fn write_text(&self, path: &str, content: &str) -> PathBuf {
-        let path = self.path(path);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(&path, content).unwrap();
-        close(&path);
-        path
-    }
-
-    /// With nothing of the caller's environment in which a key or a path could be.
-    fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(super::support::PROGRAM);
-        command.env_clear().env("HOME", self.user.path()).env("LESSOR_HOME", self.lessor.path());
-        command.args(args);
-        command
-    }
-
-    fn run(&self, args: &[&str]) -> Done {
-        feed(self.command(args), "")
-    }
-
-    fn json(&self, args: &[&str]) -> Value {
-        let done = self.run(&[args, &["--json"]].concat()).ok();
-        serde_json::from_str(&done.out).unwrap_or_else(|error| panic!("{args:?}: {error}: {}", done.out))
-    }
-
-    /// Outcomes of an import, with the names of the accounts.
-    fn import(&self, args: &[&str]) -> Vec<(String, String)> {
-        let report = self.json(&[&["import"], args].concat());
-        let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
-        let rows = report["entries"].as_array().unwrap();
-        rows.iter().map(|row| (text(&row["outcome"]), text(&row["email"]))).collect()
-    }
-
-    fn accounts(&self) -> Vec<Value> {
-        self.json(&["account", "list"]).as_array().unwrap().clone()
-    }
-
-    fn account(&self, name: &str) -> Value {
-        self.json(&["account", "show", name])
-    }
-}
-
-fn close(path: &Path) {
-    std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
-}
-
-/// No longer wait is believed than a month.
-fn tomorrow() -> u64 {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-    u64::try_from(now.as_millis()).unwrap() + 86_400_000
-}
+use machine::{FAR, FARTHER, Machine, claude, tomorrow};
 
 fn pairs(rows: &[(&str, &str)]) -> Vec<(String, String)> {
     rows.iter().map(|(outcome, email)| ((*outcome).to_owned(), (*email).to_owned())).collect()
-}
-
-fn claude(refresh: &str, ends: u64) -> Value {
-    json!({ "claudeAiOauth": { "accessToken": format!("sk-ant-oat01-FAKE-{refresh}"), "refreshToken": format!("sk-ant-ort01-FAKE-{refresh}"),
-        "expiresAt": ends, "scopes": ["user:inference"], "subscriptionType": "max", "rateLimitTier": "default_claude_max_5x" },
-        "mcpOAuth": { "keep": "me" } })
 }
 
 fn antigravity() -> Value {
@@ -299,7 +220,11 @@ fn an_export_can_be_taken_in_again() {
         let mut accounts = machine.accounts();
         for account in &mut accounts {
             let fields = account.as_object_mut().unwrap();
-            fields.retain(|name, _| !["id", "created_at"].contains(&name.as_str()));
+            fields.retain(|name, _| !["id", "created_at", "usage_trouble"].contains(&name.as_str()));
+            // known since it was taken in
+            for limit in fields["limits"].as_array_mut().unwrap() {
+                limit["since"].take();
+            }
         }
         accounts
     };
@@ -338,105 +263,6 @@ fn the_doctor_sees_what_is_wrong_and_says_what_to_do() {
     assert_eq!((&report["healthy"], &report["findings"][0]["level"]), (&json!(false), &json!("broken")));
     std::fs::write(machine.lessor.path().join("config.toml"), "[leases]\nper_acount = 2\n").unwrap();
     machine.run(&["doctor"]).exits(1).says("per_acount");
-}
-
-/// Writes as Codex does: the file is emptied, then filled, in two steps.
-fn write_in_place(path: &Path, content: &Value) {
-    let text = content.to_string();
-    let mut file = std::fs::File::options().write(true).truncate(true).open(path).unwrap();
-    let (first, rest) = text.as_bytes().split_at(text.len() / 2);
-    file.write_all(first).unwrap();
-    file.sync_all().unwrap();
-    file.write_all(rest).unwrap();
-}
-
-/// Far less than the time after which everything is looked at anyway.
-fn soon(what: &str, mut done: impl FnMut() -> bool) -> Duration {
-    let start = Instant::now();
-    while !done() {
-        assert!(start.elapsed() < Duration::from_secs(10), "{what} in time");
-        std::thread::yield_now();
-    }
-    start.elapsed()
-}
-
-#[test]
-fn what_a_tool_writes_of_a_linked_login_is_taken_over_as_it_comes() {
-    let machine = Machine::new();
-    let me = machine.write(".claude.json", &json!({ "oauthAccount": { "emailAddress": "me@example.org" } }));
-    let file = machine.write(".claude/.credentials.json", &claude("r1", FAR));
-    machine.import(&[]);
-    let mut client = Client::connect(&machine.lessor.places()).unwrap();
-    let mut mine = || client.accounts(ListAccounts::default()).unwrap().remove(0);
-    // by renaming a new file over the old one
-    let next = machine.write(".claude/.credentials.json.tmp", &claude("r2", FARTHER));
-    std::fs::rename(&next, &file).unwrap();
-    soon("a renamed file is seen", || mine().credential_expires_at == Some(FARTHER));
-    // in place
-    write_in_place(&file, &claude("r3", FARTHER + 1));
-    let took = soon("a file written in place is seen", || mine().credential_expires_at == Some(FARTHER + 1));
-    eprintln!("taken over after {took:?}");
-    // an old one put back is none
-    write_in_place(&file, &claude("r2", FARTHER + 7));
-    write_in_place(&file, &claude("r4", FARTHER + 2));
-    soon("the next one is seen", || mine().credential_expires_at == Some(FARTHER + 2));
-    // half a file, no file: what was there goes on serving, and the trouble is said
-    std::fs::write(&file, "{\"claudeAiOauth\":").unwrap();
-    soon("half a file is trouble", || mine().link.unwrap().trouble.is_some_and(|why| why.contains("JSON")));
-    std::fs::remove_file(&file).unwrap();
-    soon("no file is trouble", || mine().link.unwrap().trouble.is_some_and(|why| why.contains("no such file")));
-    assert_eq!((mine().state.as_str(), mine().credential_expires_at), ("ready", Some(FARTHER + 2)));
-    machine.run(&["doctor"]).ok().says("cannot be followed");
-    // somebody else logs in
-    std::fs::write(&me, json!({ "oauthAccount": { "emailAddress": "other@example.org" } }).to_string()).unwrap();
-    machine.write(".claude/.credentials.json", &claude("r5", FARTHER + 3));
-    soon("another's login is seen", || mine().link.unwrap().trouble.is_some_and(|why| why.contains("other@")));
-    assert_eq!(mine().credential_expires_at, Some(FARTHER + 2));
-    std::fs::write(&me, json!({ "oauthAccount": { "emailAddress": "me@example.org" } }).to_string()).unwrap();
-    soon("one's own is taken over again", || mine().credential_expires_at == Some(FARTHER + 3));
-    assert_eq!(mine().link.unwrap().trouble, None);
-    // also what was written while no daemon ran; and what was taken over is kept
-    drop(client);
-    machine.run(&["stop"]).ok();
-    write_in_place(&file, &claude("r6", FARTHER + 4));
-    soon("it is seen at the start", || machine.account("me@example.org")["credential_expires_at"] == FARTHER + 4);
-    std::fs::remove_file(&file).unwrap();
-    machine.run(&["stop"]).ok();
-    assert_eq!(machine.account("me@example.org")["credential_expires_at"], FARTHER + 4);
-}
-
-#[test]
-fn codex_is_followed_and_serves_again_after_its_token_had_ended() {
-    let machine = Machine::new();
-    let login = |ends: u64, refresh: &str| {
-        let access = token(&json!({ "exp": ends / 1000 }));
-        json!({ "auth_mode": "chatgpt", "OPENAI_API_KEY": null, "last_refresh": "2026-05-31T00:00:00Z", "tokens":
-            { "id_token": token(&json!({ "email": "me@example.org" })), "access_token": access,
-              "refresh_token": refresh, "account_id": "acc" } })
-    };
-    let file = machine.write(".codex/auth.json", &login(1_700_000_000_000, "rt-FAKE-1"));
-    machine.run(&["import"]).ok().says("its access token has ended");
-    assert_eq!(machine.account("me@example.org")["state"], "needs_login");
-    write_in_place(&file, &login(FAR, "rt-FAKE-2"));
-    soon("it serves again", || machine.account("me@example.org")["state"] == "ready");
-    // whoever took it over is not led astray by the file
-    machine.run(&["import", "--take-over"]).ok().says("taken over");
-    write_in_place(&file, &login(FARTHER, "rt-FAKE-3"));
-    assert_eq!(machine.account("me@example.org")["link"]["mode"], "take-over");
-    assert_eq!(machine.account("me@example.org")["credential_expires_at"], FAR);
-}
-
-/// A token whose middle part is these claims.
-fn token(claims: &Value) -> String {
-    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    let mut text = String::from("FAKE.");
-    for chunk in claims.to_string().as_bytes().chunks(3) {
-        let group = chunk.iter().fold(0u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
-        for place in 0..=chunk.len() {
-            text.push(LETTERS[(group >> (18 - 6 * place) & 63) as usize] as char);
-        }
-    }
-    text + ".FAKE"
 }
 
 #[test]

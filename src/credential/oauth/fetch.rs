@@ -1,0 +1,89 @@
+//! One request, bounded in time and size; what is not known afterwards is said to be unknown.
+
+use std::time::Duration;
+
+use reqwest::header::HeaderMap;
+use zeroize::Zeroizing;
+
+use crate::http::in_full;
+use crate::limits;
+
+/// From the first byte sent to the last one read.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// No answer of such a server is longer.
+const LONGEST: usize = 256 * 1024;
+
+/// An answer.
+pub(super) struct Response {
+    pub(super) status: u16,
+    /// How long the server wants to be left alone.
+    pub(super) wait: Option<Duration>,
+    pub(super) body: Zeroizing<Vec<u8>>,
+}
+
+/// No answer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum NoAnswer {
+    /// The request has not reached the server.
+    NotSent(String),
+    /// It may have: nobody knows what the server has done.
+    Lost(String),
+}
+
+pub(super) async fn send(request: reqwest::RequestBuilder) -> Result<Response, NoAnswer> {
+    let sent = request.timeout(PATIENCE).send().await.map_err(|error| {
+        let not_sent = error.is_connect() || error.is_builder();
+        let why = in_full(&error.without_url());
+        if not_sent { NoAnswer::NotSent(why) } else { NoAnswer::Lost(why) }
+    });
+    let mut response = sent?;
+    let status = response.status().as_u16();
+    let wait = stated_wait(response.headers());
+    let mut body = Zeroizing::new(Vec::with_capacity(LONGEST.min(16 * 1024)));
+    loop {
+        match response.chunk().await {
+            Ok(Some(chunk)) if body.len() + chunk.len() <= LONGEST => body.extend_from_slice(&chunk),
+            Ok(Some(_)) => return Err(NoAnswer::Lost(format!("an answer of over {} KiB", LONGEST / 1024))),
+            Ok(None) => return Ok(Response { status, wait, body }),
+            // what is refused is refused, whatever else was to be said
+            Err(_) if status >= 400 => return Ok(Response { status, wait, body }),
+            Err(error) => return Err(NoAnswer::Lost(in_full(&error.without_url()))),
+        }
+    }
+}
+
+/// `Retry-After`, in seconds or as a date by the server's own clock.
+fn stated_wait(headers: &HeaderMap) -> Option<Duration> {
+    let text = |name: &str| headers.get(name)?.to_str().ok();
+    let stated = text("retry-after")?.trim();
+    if let Ok(seconds) = stated.parse::<f64>() {
+        return Duration::try_from_secs_f64(seconds.max(0.0)).ok();
+    }
+    let server_now = limits::epoch_ms(text("date")?, 0)?;
+    let until = limits::epoch_ms(stated, server_now)?;
+    Some(Duration::from_millis(until.saturating_sub(server_now)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_are_read_in_all_forms_and_nonsense_is_none() {
+        for (stated, seconds) in [
+            ("30", Some(30.0)),
+            ("0", Some(0.0)),
+            ("-5", Some(0.0)),
+            ("1.5", Some(1.5)),
+            ("1e300", None),
+            ("Mon, 21 Sep 2026 14:13:30 GMT", Some(10.0)),
+            ("Mon, 21 Sep 2026 14:13:10 GMT", Some(0.0)),
+            ("soon", None),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert("date", "Mon, 21 Sep 2026 14:13:20 GMT".parse().unwrap());
+            headers.insert("retry-after", stated.parse().unwrap());
+            assert_eq!(stated_wait(&headers), seconds.map(Duration::from_secs_f64), "{stated}");
+        }
+    }
+}

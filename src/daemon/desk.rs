@@ -1,0 +1,101 @@
+//! What the gateway may do with the daemon: the folder above this one comes in here and nowhere else.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use crate::config;
+use crate::store::Write;
+
+use super::core::Daemon;
+use super::passing::GatewayState;
+
+/// Starts the gateway; called once, before the daemon says that it serves.
+pub type StartGateway = fn(Desk) -> io::Result<Box<dyn Serving>>;
+
+/// A gateway that serves.
+pub trait Serving: Send {
+    /// Waits until it has ended, as it does when [`Desk::stopping`] says so.
+    fn end(self: Box<Self>);
+}
+
+/// The daemon, as the gateway sees it.
+#[derive(Clone, Debug)]
+pub struct Desk {
+    pub(super) daemon: Arc<Daemon>,
+}
+
+/// What the configuration says of the gateway.
+#[derive(Clone, PartialEq, Debug)]
+pub struct GatewayConfig {
+    /// `[gateway]`
+    pub gateway: config::Gateway,
+    /// `limits.max_attempts`
+    pub max_attempts: u32,
+    /// `[providers.*]`, by name.
+    pub providers: std::collections::BTreeMap<String, config::Provider>,
+}
+
+impl Desk {
+    pub(super) fn new(daemon: &Arc<Daemon>) -> Self {
+        Self { daemon: daemon.clone() }
+    }
+
+    /// What the configuration says now.
+    #[must_use]
+    pub fn config(&self) -> GatewayConfig {
+        let core = &*self.daemon.core();
+        let config = &core.configured.config;
+        GatewayConfig {
+            gateway: config.gateway.clone(),
+            max_attempts: config.limits.max_attempts,
+            providers: config.providers.clone(),
+        }
+    }
+
+    /// Changes whenever the configuration has.
+    #[must_use]
+    pub fn config_changes(&self) -> watch::Receiver<u64> {
+        self.daemon.config_version.subscribe()
+    }
+
+    /// Turns true when the daemon ends.
+    #[must_use]
+    pub fn stopping(&self) -> watch::Receiver<bool> {
+        self.daemon.stop.subscribe()
+    }
+
+    /// The port that was chosen in an earlier run.
+    #[must_use]
+    pub fn kept_port(&self) -> Option<u16> {
+        self.daemon.facts.gateway_port
+    }
+
+    /// Keeps the port that was chosen.
+    pub fn keep_port(&self, port: u16) {
+        self.daemon.store.write(Write::GatewayPort(port), None);
+    }
+
+    /// Where the gateway's socket is unless the configuration says otherwise.
+    #[must_use]
+    pub fn socket_beside(&self) -> PathBuf {
+        PathBuf::from(&self.daemon.facts.socket).with_file_name("gateway.sock")
+    }
+
+    /// Says where the gateway listens now.
+    pub fn listens(&self, state: GatewayState) {
+        let core = &mut *self.daemon.core();
+        if core.gateway == state {
+            return;
+        }
+        if let Some(why) = &state.trouble {
+            tracing::warn!("the gateway does not serve as it should: {why}");
+        }
+        if let Some(url) = state.url.as_ref().filter(|url| core.gateway.url.as_ref() != Some(url)) {
+            tracing::info!(url, "the gateway serves at {url}");
+        }
+        core.gateway = state;
+    }
+}

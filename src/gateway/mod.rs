@@ -1,0 +1,92 @@
+//! The gateway: `http://HOST:PORT/<provider>/<anything>` on loopback, for agents that know nothing of leases.
+//!
+//! A request goes through these hands, in this order:
+//!
+//! - `doors.rs` listens, `connection.rs` speaks HTTP/1.1, `front.rs` turns away what has no business here.
+//! - `end.rs`: what begins with the thread of its own, and ends with the daemon.
+
+mod connection;
+mod doors;
+mod front;
+mod reply;
+
+use std::io;
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::daemon::{Desk, Serving};
+
+use doors::{Doors, Guest};
+use front::Front;
+
+/// How long what is on its way may take when the daemon ends.
+const DRAIN: Duration = Duration::from_secs(8);
+/// How often a place that is not free is tried again.
+const AGAIN: Duration = Duration::from_secs(20);
+
+/// The gateway's thread.
+#[derive(Debug)]
+struct Thread(JoinHandle<()>);
+
+impl Serving for Thread {
+    fn end(self: Box<Self>) {
+        if self.0.join().is_err() {
+            tracing::error!("the gateway has failed");
+        }
+    }
+}
+
+/// Starts the gateway, on a thread of its own; it listens when this returns, or has said why not.
+///
+/// # Errors
+/// When the system has no thread for it.
+pub fn start(desk: Desk) -> io::Result<Box<dyn Serving>> {
+    let (tell, listens) = mpsc::channel();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let thread = std::thread::Builder::new().name("lessor-gateway".to_owned());
+    let thread = thread.spawn(move || runtime.block_on(serve(desk, tell)))?;
+    // it has failed: that is in the log, and leases are served all the same
+    let _failed = listens.recv();
+    Ok(Box::new(Thread(thread)))
+}
+
+async fn serve(desk: Desk, tell: mpsc::Sender<()>) {
+    let (mut changes, mut stop) = (desk.config_changes(), desk.stopping());
+    let mut doors = Doors::default();
+    doors.open(&desk);
+    // nobody waits any more: the daemon ends already
+    let _waits = tell.send(());
+    let front = Front::new(desk.clone());
+    let mut guests = JoinSet::new();
+    loop {
+        tokio::select! {
+            guest = doors.next() => {
+                guests.spawn(serve_guest(front.clone(), guest, stop.clone()));
+            }
+            Some(_) = guests.join_next() => {}
+            Ok(()) = changes.changed() => {
+                front.configure();
+                doors.open(&desk);
+            }
+            () = tokio::time::sleep(AGAIN), if doors.in_trouble() => doors.open(&desk),
+            _ = stop.changed() => break,
+        }
+    }
+    doors.close();
+    let all_gone = async { while guests.join_next().await.is_some() {} };
+    if tokio::time::timeout(DRAIN, all_gone).await.is_err() {
+        tracing::warn!("the gateway ends in the middle of {} requests", guests.len());
+    }
+}
+
+async fn serve_guest(front: std::sync::Arc<Front>, guest: Guest, stop: watch::Receiver<bool>) {
+    match guest {
+        Guest::Tcp(stream) => connection::serve(front, stream, connection::Way::Tcp, stop).await,
+        #[cfg(unix)]
+        Guest::Local(stream) => connection::serve(front, stream, connection::Way::Local, stop).await,
+    }
+}

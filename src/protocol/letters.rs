@@ -1,0 +1,61 @@
+//! Bytes as letters that nobody mistakes for each other: five bytes are eight letters.
+
+/// Crockford's base 32, lower case.
+const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+
+/// Five bytes are eight letters; the last group may be shorter.
+pub(super) fn encode(prefix: &str, bytes: &[u8]) -> String {
+    let mut text = Vec::with_capacity(prefix.len() + bytes.len() * 8 / 5 + 1);
+    text.extend_from_slice(prefix.as_bytes());
+    for group in bytes.chunks(GROUP) {
+        let mut padded = [0; 8];
+        padded[8 - GROUP..8 - GROUP + group.len()].copy_from_slice(group);
+        let bits = u64::from_be_bytes(padded);
+        let letters: [u8; 8] = std::array::from_fn(|place| ALPHABET[(bits >> (35 - 5 * place) & 31) as usize]);
+        text.extend_from_slice(&letters[..(group.len() * 8).div_ceil(5)]);
+    }
+    // letters of the alphabet are ASCII
+    String::from_utf8(text).unwrap_or_default()
+}
+
+/// Decodes into `room`, whose beginning is answered; it has space for a group more than the longest.
+pub(super) fn decode<'a>(text: &str, room: &'a mut [u8]) -> Option<&'a [u8]> {
+    if text.len() > room.len() * 8 / 5 + 1 {
+        return None;
+    }
+    let mut end = 0;
+    for letters in text.as_bytes().chunks(8) {
+        let mut bits = 0u64;
+        for letter in letters {
+            let value = VALUES[usize::from(*letter)];
+            if value == NONE {
+                return None;
+            }
+            bits = bits << 5 | u64::from(value);
+        }
+        let whole = letters.len() * 5 / 8;
+        let bits = bits << (40 - 5 * letters.len());
+        let group = bits.to_be_bytes();
+        let (group, rest) = group[8 - GROUP..].split_at(whole);
+        // what is beyond the last whole byte is zero, or two texts would name one lease
+        if rest.iter().any(|byte| *byte != 0) || letters.len() != (whole * 8).div_ceil(5) {
+            return None;
+        }
+        room.get_mut(end..end + whole)?.copy_from_slice(group);
+        end += whole;
+    }
+    room.get(..end)
+}
+
+/// Bytes encoded together.
+pub(super) const GROUP: usize = 5;
+const NONE: u8 = u8::MAX;
+const VALUES: [u8; 256] = {
+    let mut values = [NONE; 256];
+    let mut value = 0;
+    while value < ALPHABET.len() {
+        values[ALPHABET[value] as usize] = value as u8;
+        value += 1;
+    }
+    values
+};

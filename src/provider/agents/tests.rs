@@ -1,0 +1,129 @@
+use super::*;
+
+const BASE: &str = "http://127.0.0.1:7777/x";
+
+fn handed<'a>(hand_out: HandOut, provider: &'a str, kind: CredentialKind, agent: Option<&'a str>) -> Handed<'a> {
+    Handed {
+        hand_out,
+        provider,
+        kind,
+        agent,
+        key: "sk-0123456789abcdefghijklmnop",
+        base: Some(BASE),
+        directory: "/run/d",
+        expires_at: Some(1_790_000_000_000),
+        project: None,
+    }
+}
+
+fn of(hand_out: HandOut, provider: &str, kind: CredentialKind, agent: Option<&str>) -> Outfit {
+    outfit(&handed(hand_out, provider, kind, agent)).unwrap()
+}
+
+fn variable<'a>(outfit: &'a Outfit, name: &str) -> Option<&'a str> {
+    outfit.set.iter().find(|(set, _)| set == name).map(|(_, value)| value.as_str())
+}
+
+/// Hand-out, provider, kind, agent; a variable that is set, a variable that is cleared.
+#[test]
+fn each_gets_its_variable_and_loses_what_speaks_against_it() {
+    use CredentialKind::{ApiKey, Oauth, Token};
+    use HandOut::{Direct, Gateway, Profile};
+    for (hand_out, provider, kind, agent, set, value, cleared) in [
+        (Gateway, "anthropic", ApiKey, Some("claude"), "ANTHROPIC_AUTH_TOKEN", "sk-", "ANTHROPIC_API_KEY"),
+        (Gateway, "anthropic", Oauth, Some("claude"), "ANTHROPIC_BASE_URL", BASE, "ANTHROPIC_UNIX_SOCKET"),
+        (Gateway, "anthropic", Oauth, Some("claude"), "ANTHROPIC_BASE_URL", BASE, "CLAUDE_CODE_USE_BEDROCK"),
+        (Gateway, "anthropic", ApiKey, Some("python"), "ANTHROPIC_API_KEY", "sk-", "ANTHROPIC_AUTH_TOKEN"),
+        (Gateway, "anthropic", ApiKey, Some("opencode"), "ANTHROPIC_API_KEY", "sk-", "ANTHROPIC_AUTH_TOKEN"),
+        (Gateway, "openai", ApiKey, Some("codex"), "OPENAI_API_KEY", "sk-", "CODEX_API_KEY"),
+        (Gateway, "openai", Oauth, Some("codex"), "OPENAI_API_KEY", "sk-", "OPENAI_BASE_URL"),
+        (Gateway, "openai", ApiKey, None, "OPENAI_BASE_URL", "/x/v1", "OPENAI_ORG_ID"),
+        (Gateway, "google", ApiKey, Some("gemini"), "GEMINI_API_KEY", "sk-", "GOOGLE_API_KEY"),
+        (Gateway, "google", Oauth, Some("gemini"), "CODE_ASSIST_ENDPOINT", BASE, "GEMINI_API_KEY"),
+        (Gateway, "google", ApiKey, None, "GOOGLE_API_KEY", "sk-", "GOOGLE_GENAI_USE_VERTEXAI"),
+        (Gateway, "my-llm", ApiKey, None, "MY_LLM_BASE_URL", BASE, "OPENAI_ORG_ID"),
+        (Gateway, "my-llm", ApiKey, None, "OPENAI_API_KEY", "sk-", "OPENAI_PROJECT_ID"),
+        (Direct, "anthropic", ApiKey, Some("claude"), "ANTHROPIC_API_KEY", "sk-", "CLAUDE_CODE_OAUTH_TOKEN"),
+        (Direct, "anthropic", Oauth, Some("claude"), "CLAUDE_CODE_OAUTH_TOKEN", "sk-", "ANTHROPIC_API_KEY"),
+        (Direct, "anthropic", Token, None, "ANTHROPIC_AUTH_TOKEN", "sk-", "ANTHROPIC_BASE_URL"),
+        (Direct, "openai", ApiKey, None, "OPENAI_API_KEY", "sk-", "OPENAI_BASE_URL"),
+        (Direct, "google", Oauth, Some("gemini"), "GOOGLE_CLOUD_ACCESS_TOKEN", "sk-", "GOOGLE_CLOUD_PROJECT"),
+        (Profile, "anthropic", Oauth, Some("claude"), "CLAUDE_CONFIG_DIR", "/run/d", "ANTHROPIC_API_KEY"),
+        (Profile, "openai", ApiKey, Some("codex"), "CODEX_HOME", "/run/d", "OPENAI_API_KEY"),
+        (Profile, "google", ApiKey, Some("gemini"), "GEMINI_CLI_HOME", "/run/d", "GEMINI_API_KEY"),
+    ] {
+        let row = format!("{hand_out:?} {provider} {kind:?} {agent:?}");
+        let outfit = of(hand_out, provider, kind, agent);
+        assert!(variable(&outfit, set).is_some_and(|found| found.contains(value)), "{row}: {outfit:?}");
+        assert!(outfit.cleared.contains(&cleared), "{row}: {outfit:?}");
+        assert!(outfit.cleared.iter().all(|name| variable(&outfit, name).is_none()), "{row}: {outfit:?}");
+    }
+    assert_eq!(variable(&of(Direct, "my-llm", ApiKey, None), "OPENAI_API_KEY"), None, "it would go to OpenAI");
+}
+
+#[test]
+fn no_place_stays_unfilled_and_no_secret_is_an_argument() {
+    use CredentialKind::{ApiKey, Oauth, Token};
+    for hand_out in [HandOut::Gateway, HandOut::Direct, HandOut::Profile] {
+        for provider in ["anthropic", "openai", "google", "other"] {
+            for agent in [None, Some("claude"), Some("codex"), Some("gemini"), Some("opencode")] {
+                for kind in [ApiKey, Oauth, Token] {
+                    let Some(outfit) = outfit(&handed(hand_out, provider, kind, agent)) else {
+                        assert_eq!(hand_out, HandOut::Profile, "only a profile is not for everybody");
+                        continue;
+                    };
+                    let mut texts: Vec<&str> = outfit.arguments.iter().map(String::as_str).collect();
+                    assert!(texts.iter().all(|text| !text.contains("sk-")), "{provider} {agent:?}");
+                    texts.extend(outfit.set.iter().flat_map(|(name, value)| [name.as_str(), value.as_str()]));
+                    texts.extend(outfit.files.iter().map(|(_, text)| text.as_str()));
+                    for place in ["{base}", "{key}", "{dir}", "{NAME}", "{expires}", "{tail}", "{project}"] {
+                        assert!(texts.iter().all(|text| !text.contains(place)), "{provider} {agent:?}: {place}");
+                    }
+                    assert!(!format!("{outfit:?}").contains("sk-"), "{outfit:?}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn codex_is_told_by_arguments_and_gemini_by_a_file() {
+    let codex = of(HandOut::Gateway, "openai", CredentialKind::ApiKey, Some("codex"));
+    let told = codex.arguments.join(" ");
+    assert!(told.contains(r#"base_url="http://127.0.0.1:7777/x/v1""#), "{told}");
+    assert!(told.contains(r#"model_providers.lessor={name="#) && told.ends_with('}'), "{told}");
+    assert!(!codex.needs_directory());
+    let gemini = of(HandOut::Gateway, "google", CredentialKind::ApiKey, Some("gemini"));
+    assert!(gemini.needs_directory() && gemini.arguments.is_empty());
+    let opencode = of(HandOut::Gateway, "anthropic", CredentialKind::ApiKey, Some("opencode"));
+    let [Addition::InVariable("OPENCODE_CONFIG_CONTENT", value)] = &opencode.additions[..] else {
+        panic!("{opencode:?}")
+    };
+    assert_eq!(value["provider"]["anthropic"]["options"]["baseURL"], "http://127.0.0.1:7777/x/v1");
+}
+
+#[test]
+fn what_a_script_starts_beside_the_agent_is_served_too() {
+    let mut outfit = of(HandOut::Gateway, "anthropic", CredentialKind::ApiKey, Some("claude"));
+    outfit.serve_also(of(HandOut::Gateway, "anthropic", CredentialKind::ApiKey, None));
+    for name in ["ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_BASE_URL"] {
+        assert!(variable(&outfit, name).is_some() && !outfit.cleared.contains(&name), "{name}");
+    }
+}
+
+#[test]
+fn a_profile_never_holds_a_refresh_token_and_leaves_out_what_is_not_known() {
+    let claude = of(HandOut::Profile, "anthropic", CredentialKind::Oauth, Some("claude"));
+    let (_, text) = claude.files.iter().find(|(path, _)| *path == ".credentials.json").unwrap();
+    let login: Value = serde_json::from_str(text).unwrap();
+    assert_eq!(login["claudeAiOauth"]["expiresAt"], 1_790_000_000_000_u64);
+    assert!(login["claudeAiOauth"].get("refreshToken").is_none(), "{text}");
+    let mut endless = handed(HandOut::Profile, "anthropic", CredentialKind::Token, Some("claude"));
+    endless.expires_at = None;
+    let endless = outfit(&endless).unwrap();
+    assert!(endless.files.iter().all(|(_, text)| !text.contains("expiresAt")));
+    let key = of(HandOut::Profile, "anthropic", CredentialKind::ApiKey, Some("claude"));
+    assert!(key.files[0].1.contains(r#""approved":["6789abcdefghijklmnop"]"#), "{}", key.files[0].1);
+    assert!(outfit(&handed(HandOut::Profile, "anthropic", CredentialKind::ApiKey, Some("python"))).is_none());
+    assert_eq!(with_profile(), ["claude", "codex", "gemini"]);
+}

@@ -1,0 +1,67 @@
+//! Where the vendors' logins are made and renewed. Whose client one is, is the user's to configure.
+
+/// A vendor's OAuth server, as far as it is known without configuration.
+#[derive(PartialEq, Eq, Debug)]
+pub struct OauthServer {
+    /// Where users log in.
+    pub authorize_url: &'static str,
+    /// Where tokens come from.
+    pub token_url: &'static str,
+    /// Who has logged in, where the tokens do not say it.
+    pub identity_url: Option<&'static str>,
+    /// What is asked for.
+    pub scopes: &'static [&'static str],
+    /// The host, the port (0 is any) and the path of the redirect to this machine.
+    pub redirect: (&'static str, u16, &'static str),
+    /// A page of the vendor's that shows the code to be pasted.
+    pub paste_page: Option<&'static str>,
+    /// Parameters of its own when logging in.
+    pub extra: &'static [(&'static str, &'static str)],
+    /// Whether its token endpoint takes JSON, not a form.
+    pub json: bool,
+    /// Whether its clients have a secret, too.
+    pub wants_secret: bool,
+}
+
+/// Claude: <https://claude.ai>.
+pub(super) static ANTHROPIC: OauthServer = OauthServer {
+    authorize_url: "https://claude.ai/oauth/authorize",
+    token_url: "https://platform.claude.com/v1/oauth/token",
+    identity_url: Some("https://api.anthropic.com/api/oauth/profile"),
+    scopes: &["user:profile", "user:inference", "user:sessions:claude_code", "user:mcp_servers", "user:file_upload"],
+    redirect: ("localhost", 54545, "/callback"),
+    paste_page: Some("https://platform.claude.com/oauth/code/callback"),
+    extra: &[("code", "true")],
+    json: true,
+    wants_secret: false,
+};
+
+/// `ChatGPT`. Its redirect is registered with this port only.
+pub(super) static OPENAI: OauthServer = OauthServer {
+    authorize_url: "https://auth.openai.com/oauth/authorize",
+    token_url: "https://auth.openai.com/oauth/token",
+    identity_url: None,
+    scopes: &["openid", "email", "profile", "offline_access"],
+    redirect: ("localhost", 1455, "/auth/callback"),
+    paste_page: None,
+    extra: &[("id_token_add_organizations", "true"), ("codex_cli_simplified_flow", "true")],
+    json: false,
+    wants_secret: false,
+};
+
+/// Google. Without `offline` and `consent` there is no refresh token.
+pub(super) static GOOGLE: OauthServer = OauthServer {
+    authorize_url: "https://accounts.google.com/o/oauth2/v2/auth",
+    token_url: "https://oauth2.googleapis.com/token",
+    identity_url: Some("https://www.googleapis.com/oauth2/v2/userinfo"),
+    scopes: &[
+        "https://www.googleapis.com/auth/cloud-platform",
+        "https://www.googleapis.com/auth/userinfo.email",
+        "https://www.googleapis.com/auth/userinfo.profile",
+    ],
+    redirect: ("127.0.0.1", 0, "/oauth2callback"),
+    paste_page: None,
+    extra: &[("access_type", "offline"), ("prompt", "consent")],
+    json: false,
+    wants_secret: true,
+};

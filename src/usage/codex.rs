@@ -1,0 +1,134 @@
+//! `GET /backend-api/wham/usage` of ChatGPT: what a plan has used with Codex.
+
+use serde_json::Value;
+
+use crate::pool::{Tier, Wall, Window};
+
+use super::value::{document, instant, number, percent, text};
+use super::{Reading, Unreadable, name_of};
+
+/// The quota key of all models of a ChatGPT plan.
+const KEY: &str = "openai";
+/// More are nobody's.
+const MOST: usize = 32;
+
+/// Reads the answer.
+pub(super) fn usage(body: &[u8], now: Wall) -> Result<Reading, Unreadable> {
+    let document = document(body).ok_or(Unreadable("OpenAI"))?;
+    let plan = document.get("plan_type").and_then(text);
+    let mut windows = Vec::new();
+    if let Some(limit) = document.get("rate_limit") {
+        windows.extend(of(limit, None, now));
+    }
+    let more = document.get("additional_rate_limits").and_then(Value::as_array);
+    for entry in more.into_iter().flatten().take(MOST) {
+        let named = ["metered_feature", "limit_name"].iter().find_map(|field| text(entry.get(*field)?));
+        let model = ["limit_name", "metered_feature"].iter().find_map(|field| text(entry.get(*field)?));
+        if let (Some(named), Some(model), Some(limit)) = (named, model, entry.get("rate_limit")) {
+            windows.extend(of(limit, Some((&plain(named), &plain(model))), now));
+        }
+    }
+    if windows.is_empty() && plan.is_none() && document.get("rate_limit").is_none() {
+        return Err(Unreadable("OpenAI"));
+    }
+    windows.truncate(MOST);
+    Ok(Reading { windows, plan: plan.map(str::to_owned), tier: plan.and_then(tier), project: None })
+}
+
+/// The windows of a limit: of the account, or of the models that `of` names.
+fn of(limit: &Value, of: Option<(&str, &str)>, now: Wall) -> impl Iterator<Item = Window> {
+    ["primary", "secondary"].into_iter().filter_map(move |slot| {
+        let window = limit.get(format!("{slot}_window"))?;
+        // windows come and go: the first may be the week's
+        let seconds = window.get("limit_window_seconds").and_then(number).filter(|seconds| *seconds > 0.0);
+        let length = seconds.and_then(|seconds| name_of(seconds as u64)).unwrap_or_else(|| slot.to_owned());
+        Some(Window {
+            name: of.map_or_else(|| length.clone(), |(name, _)| format!("{length} {name}")),
+            utilization: percent(window.get("used_percent")?)?,
+            resets_at: reset(window, now),
+            as_of: now,
+            key: of.map(|(_, model)| format!("{KEY}:{model}*")).unwrap_or_default(),
+        })
+    })
+}
+
+/// A span is right whatever the clocks say.
+fn reset(window: &Value, now: Wall) -> Option<Wall> {
+    let span = window.get("reset_after_seconds").and_then(number).filter(|seconds| (0.0..1e8).contains(seconds));
+    let after = span.map(|seconds| now.after(std::time::Duration::from_secs_f64(seconds)));
+    after.or_else(|| instant(window.get("reset_at")?, now))
+}
+
+/// `GPT-5.3-Codex-Spark` and `codex_spark` as headers and requests write them.
+fn plain(name: &str) -> String {
+    name.to_ascii_lowercase().replace([' ', '_'], "-")
+}
+
+fn tier(plan: &str) -> Option<Tier> {
+    match plan {
+        "pro" => Some(Tier::Ultra),
+        "go" | "plus" | "team" | "business" | "enterprise" | "edu" => Some(Tier::Pro),
+        "free" => Some(Tier::Free),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    const NOW: Wall = Wall(1_789_997_600_000);
+
+    #[test]
+    fn windows_are_named_by_their_length() {
+        let body = json!({
+            "plan_type": "plus",
+            "rate_limit": {
+                "allowed": true,
+                "primary_window": { "used_percent": 12.5, "limit_window_seconds": 18_000, "reset_after_seconds": 60, "reset_at": 1 },
+                "secondary_window": { "used_percent": 100, "limit_window_seconds": 604_800, "reset_at": 1_789_997_660 },
+            },
+            "additional_rate_limits": [
+                { "limit_name": "GPT-5.3-Codex-Spark", "metered_feature": "codex_spark",
+                  "rate_limit": { "primary_window": { "used_percent": 3, "limit_window_seconds": 86_400 }, "secondary_window": null } },
+                { "limit_name": null, "metered_feature": null, "rate_limit": null },
+            ],
+            "credits": { "has_credits": false, "unlimited": false, "balance": "0" },
+        });
+        let reading = usage(body.to_string().as_bytes(), NOW).unwrap();
+        let rows: Vec<_> = reading
+            .windows
+            .iter()
+            .map(|w| (w.name.as_str(), w.key.as_str(), w.utilization, w.resets_at.map(|at| at.0 - NOW.0)))
+            .collect();
+        assert_eq!(
+            rows,
+            [
+                ("5h", "", 0.125, Some(60_000)),
+                ("7d", "", 1.0, Some(60_000)),
+                ("1d codex-spark", "openai:gpt-5.3-codex-spark*", 0.03, None),
+            ]
+        );
+        assert_eq!((reading.plan.as_deref(), reading.tier), (Some("plus"), Some(Tier::Pro)));
+    }
+
+    #[test]
+    fn unknown_is_not_zero() {
+        for limit in [
+            json!(null),
+            json!({ "primary_window": null, "secondary_window": null }),
+            json!({ "primary_window": { "limit_window_seconds": 18_000 } }),
+            json!({ "primary_window": { "used_percent": null, "reset_after_seconds": -5 } }),
+        ] {
+            let body = json!({ "plan_type": "mystery", "rate_limit": limit });
+            let reading = usage(body.to_string().as_bytes(), NOW).unwrap();
+            assert_eq!((reading.windows.len(), reading.tier), (0, None), "{body}");
+        }
+        let body = json!({ "rate_limit": { "primary_window": { "used_percent": 5 } } });
+        assert_eq!(usage(body.to_string().as_bytes(), NOW).unwrap().windows[0].name, "primary");
+        for body in ["", "[]", "{}", "<html>", r#"{"detail":"Unauthorized"}"#] {
+            assert!(usage(body.as_bytes(), NOW).is_err(), "{body}");
+        }
+    }
+}

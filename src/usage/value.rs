@@ -1,0 +1,49 @@
+//! Reading values that may be missing, null, or of another type than they should be.
+
+use serde_json::Value;
+
+use crate::limits;
+use crate::pool::Wall;
+
+/// A text of an answer that is worth keeping.
+const LONGEST: usize = 128;
+
+/// The document that an answer is, an object.
+pub(super) fn document(body: &[u8]) -> Option<Value> {
+    serde_json::from_slice(body).ok().filter(Value::is_object)
+}
+
+/// A finite number, whether written as one or as text.
+pub(super) fn number(value: &Value) -> Option<f64> {
+    let number = match value {
+        Value::Number(number) => number.as_f64(),
+        Value::String(text) => text.trim().parse().ok(),
+        _ => None,
+    };
+    number.filter(|number| number.is_finite())
+}
+
+/// A percentage as a fraction; what is over full stays so, nothing is below empty.
+pub(super) fn percent(value: &Value) -> Option<f64> {
+    number(value).map(|number| (number / 100.0).max(0.0))
+}
+
+/// What is used, of the fraction that remains.
+pub(super) fn used_of_remaining(value: &Value) -> Option<f64> {
+    number(value).map(|remaining| (1.0 - remaining).clamp(0.0, 1.0))
+}
+
+/// An instant, whether an ISO 8601 text or a number of seconds or milliseconds.
+pub(super) fn instant(value: &Value, now: Wall) -> Option<Wall> {
+    match value {
+        Value::String(text) => limits::epoch_ms(text, now.0).map(Wall),
+        Value::Number(number) => limits::epoch_ms(&number.to_string(), now.0).map(Wall),
+        _ => None,
+    }
+}
+
+/// A short text in one line.
+pub(super) fn text(value: &Value) -> Option<&str> {
+    let text = value.as_str()?.trim();
+    (!text.is_empty() && text.len() <= LONGEST && !text.chars().any(char::is_control)).then_some(text)
+}

@@ -1,0 +1,150 @@
+//! A fleet of unmodified agents under `lessor run`, in a home of their own.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::upstream::{Seen, Upstream};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_lessor");
+/// An agent that met a limit would wait longer.
+const PATIENCE: Duration = Duration::from_secs(50);
+
+/// A home, accounts, and the providers they are at.
+pub struct Fleet {
+    home: PathBuf,
+    pub upstream: Upstream,
+}
+
+/// What a run came to.
+#[derive(Debug)]
+pub struct Ran {
+    pub run: u64,
+    pub ok: bool,
+    pub text: String,
+}
+
+/// Where `.ci/agents` has put things.
+pub fn place(variable: &str) -> PathBuf {
+    std::env::var_os(variable).map(PathBuf::from).unwrap_or_else(|| panic!("{variable}: run by .ci/agents"))
+}
+
+impl Fleet {
+    /// With accounts `a`, `b`, … of a provider, each with a quota of requests.
+    pub fn new(test: &str, provider: &str, quotas: &[u64]) -> Self {
+        let home = place("LESSOR_AGENTS_HOME").join(test);
+        std::fs::create_dir_all(home.join("work")).unwrap();
+        std::fs::write(home.join("work/file.txt"), "some text\n").unwrap();
+        let keys: Vec<String> = (0..quotas.len()).map(|n| format!("sk-{provider}-{n}-0123456789abcdef")).collect();
+        let quotas: Vec<(&str, u64)> = keys.iter().map(String::as_str).zip(quotas.iter().copied()).collect();
+        let (upstream, address) = Upstream::start(&quotas);
+        let fleet = Self { home, upstream };
+        fleet.configure(address);
+        for (n, key) in keys.iter().enumerate() {
+            let label = format!("{provider}-{n}");
+            let mut add = fleet.command();
+            add.args(["account", "add", provider, "--api-key-stdin", "--label", &label]).stdin(Stdio::piped());
+            let mut child = add.spawn().unwrap();
+            std::io::Write::write_all(&mut child.stdin.take().unwrap(), key.as_bytes()).unwrap();
+            assert!(child.wait().unwrap().success());
+        }
+        fleet
+    }
+
+    fn configure(&self, upstream: SocketAddr) {
+        let section = |name: &str| format!("[providers.{name}]\nbase_url = \"http://{upstream}/{name}\"\n");
+        let text: String = ["anthropic", "openai", "google"].iter().map(|name| section(name)).collect();
+        std::fs::create_dir_all(self.home.join("lessor")).unwrap();
+        std::fs::write(self.home.join("lessor/config.toml"), text).unwrap();
+    }
+
+    pub fn work(&self) -> PathBuf {
+        self.home.join("work")
+    }
+
+    /// `lessor`, with nothing in its environment that is not meant.
+    fn command(&self) -> Command {
+        let mut command = Command::new(PROGRAM);
+        let agents = place("LESSOR_AGENTS");
+        let bins = [agents.join("npm/node_modules/.bin"), agents.join("python/bin")];
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let path = std::env::join_paths(bins.into_iter().chain(std::env::split_paths(&path))).unwrap();
+        command.env_clear().env("PATH", path).env("HOME", &self.home).env("LESSOR_HOME", self.home.join("lessor"));
+        command.env("LANG", "C.UTF-8").env("TERM", "dumb").current_dir(self.work());
+        command
+    }
+
+    /// Starts `lessor run ARGS -- COMMAND`.
+    pub fn start(&self, args: &[&str], command: &[&str]) -> Child {
+        let mut run = self.command();
+        run.arg("run").args(args).arg("--").args(command);
+        run.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    }
+
+    /// The prompt of a run: so many calls of a tool, then the end.
+    pub fn prompt(&self, run: u64, steps: u64) -> String {
+        let file = self.work().join("file.txt");
+        format!("RUN-{run} STEPS-{steps} FILE={}", file.display())
+    }
+}
+
+impl Drop for Fleet {
+    fn drop(&mut self) {
+        let stopped = self.command().arg("stop").status();
+        if !std::thread::panicking() {
+            assert!(stopped.unwrap().success());
+        }
+    }
+}
+
+/// Waits for all; one that takes too long is ended, and has failed.
+pub fn wait(runs: Vec<(u64, Child)>) -> Vec<Ran> {
+    let begun = Instant::now();
+    let waiting = runs.into_iter().map(|(run, child)| {
+        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).unwrap();
+        let (done, ended) = std::sync::mpsc::channel();
+        let waits = std::thread::spawn(move || {
+            let output = child.wait_with_output();
+            let _nobody = done.send(());
+            output
+        });
+        (run, pid, ended, waits)
+    });
+    let waiting: Vec<_> = waiting.collect();
+    let over = |(run, pid, ended, waits): (u64, Pid, std::sync::mpsc::Receiver<()>, std::thread::JoinHandle<_>)| {
+        let late = ended.recv_timeout(PATIENCE.saturating_sub(begun.elapsed())).is_err();
+        if late {
+            let _gone = kill_process(pid, Signal::KILL);
+        }
+        let output: std::io::Result<Output> = waits.join().unwrap();
+        let output = output.unwrap();
+        let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).join("\n");
+        let ok = !late && output.status.success() && text.contains(&format!("FINISHED-RUN-{run}"));
+        Ran { run, ok, text }
+    };
+    waiting.into_iter().map(over).collect()
+}
+
+/// Everything that must hold of a fleet: all tasks are complete, parallel runs began on accounts of their own, at least
+/// `limits` of them met a limit, and none of those limits reached an agent.
+pub fn check(ran: &[Ran], seen: &[Seen], limits: usize) {
+    for one in ran {
+        assert!(one.ok, "run {} did not finish: {}\n{seen:#?}", one.run, one.text);
+    }
+    assert!(seen.iter().all(|seen| seen.key.is_some()), "a foreign key went upstream: {seen:#?}");
+    let first = |run: u64| seen.iter().find(|seen| seen.run == Some(run)).and_then(|seen| seen.key.clone());
+    let mut firsts: Vec<_> = ran.iter().map(|one| first(one.run).unwrap_or_default()).collect();
+    firsts.sort();
+    firsts.dedup();
+    assert_eq!(firsts.len(), ran.len(), "parallel runs share an account: {seen:#?}");
+    let met = seen.iter().filter(|seen| seen.status == 429).count();
+    assert!(met >= limits, "only {met} limits were met: {seen:#?}");
+}
+
+/// The path of a file of this folder.
+pub fn file(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/agents").join(name)
+}

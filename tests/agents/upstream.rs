@@ -1,0 +1,118 @@
+//! Three providers on loopback: each knows its keys, gives each a quota, and writes down who asked.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Bytes, Incoming};
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response};
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use tokio::net::TcpListener;
+
+use super::vendors::{Asked, Vendor};
+
+/// The providers, shared by their connections and whoever reads the book.
+#[derive(Clone)]
+pub struct Upstream {
+    book: Arc<Mutex<Book>>,
+}
+
+#[derive(Default)]
+struct Book {
+    /// What each key may still do.
+    left: BTreeMap<String, u64>,
+    seen: Vec<Seen>,
+}
+
+/// A request that was answered.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// Which key it had, if it is one of ours.
+    pub key: Option<String>,
+    /// Whose it was, by what stands in the prompt.
+    pub run: Option<u64>,
+    pub status: u16,
+    #[expect(dead_code, reason = "seen when a test fails")]
+    pub path: String,
+}
+
+impl Upstream {
+    /// With these keys and what each may do, ever. Serves until the process ends.
+    pub fn start(quotas: &[(&str, u64)]) -> (Self, SocketAddr) {
+        let left = quotas.iter().map(|(key, quota)| ((*key).to_owned(), *quota)).collect();
+        let upstream = Self { book: Arc::new(Mutex::new(Book { left, seen: Vec::new() })) };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let listener = runtime.block_on(TcpListener::bind(("127.0.0.1", 0))).unwrap();
+        let address = listener.local_addr().unwrap();
+        let serving = upstream.clone();
+        std::thread::spawn(move || runtime.block_on(serving.serve(listener)));
+        (upstream, address)
+    }
+
+    async fn serve(self, listener: TcpListener) {
+        loop {
+            let Ok((stream, _)) = listener.accept().await else { continue };
+            let upstream = self.clone();
+            tokio::spawn(async move {
+                let service = service_fn(|request| upstream.clone().answer(request));
+                // a client that goes away is no concern of ours
+                let _gone =
+                    hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+            });
+        }
+    }
+
+    async fn answer(self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+        let (head, body) = request.into_parts();
+        let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+        let path = head.uri.path().to_owned();
+        let (vendor, below) = Vendor::of(&path);
+        let json: Value = serde_json::from_slice(&body).unwrap_or_default();
+        let key = ["authorization", "x-api-key", "x-goog-api-key"]
+            .iter()
+            .filter_map(|name| head.headers.get(*name)?.to_str().ok())
+            .map(|value| value.trim_start_matches("Bearer ").to_owned())
+            .next();
+        let asked = Asked::read(vendor, below, &json, &String::from_utf8_lossy(&body));
+        let counts = head.method == Method::POST && asked.is_generation;
+        let mut book = self.book();
+        let known = key.filter(|key| book.left.contains_key(key));
+        let (status, content_type, text) = match &known {
+            None => vendor.refused(),
+            Some(_) if head.method == Method::HEAD => (200, "text/plain", String::new()),
+            Some(_) if !counts => vendor.other(below),
+            Some(key) => match book.left.get_mut(key) {
+                Some(left) if *left > 0 => {
+                    *left -= 1;
+                    vendor.served(&asked)
+                }
+                _ => vendor.exhausted(),
+            },
+        };
+        if counts || status == 401 {
+            book.seen.push(Seen { key: known, run: asked.run, status, path });
+        }
+        drop(book);
+        let response = Response::builder().status(status).header("content-type", content_type);
+        let response = if status == 429 { vendor.with_limit_headers(response) } else { response };
+        Ok(response.body(Full::from(text)).unwrap())
+    }
+
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap()
+    }
+
+    /// All that were answered.
+    pub fn seen(&self) -> Vec<Seen> {
+        self.book().seen.clone()
+    }
+
+    /// What is left of all quotas.
+    pub fn left(&self) -> u64 {
+        self.book().left.values().sum()
+    }
+}

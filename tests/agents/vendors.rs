@@ -1,0 +1,243 @@
+//! How each vendor's API looks: enough of it for the agents and SDKs.
+
+use hyper::http::response::Builder;
+use serde_json::{Value, json};
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Vendor {
+    Anthropic,
+    Openai,
+    Google,
+}
+
+/// What a request is about.
+#[derive(Debug)]
+pub struct Asked {
+    /// It asks a model.
+    pub is_generation: bool,
+    pub run: Option<u64>,
+    stream: bool,
+    model: String,
+    /// The tool to call next, and its arguments.
+    call: Option<(&'static str, Value)>,
+    /// An answer by a schema is wanted, not a text.
+    structured: bool,
+}
+
+/// Status, content type, body.
+type Answer = (u16, &'static str, String);
+
+const SSE: &str = "text/event-stream";
+const JSON: &str = "application/json";
+
+impl Vendor {
+    /// By the first part of the path; and the rest.
+    pub fn of(path: &str) -> (Self, &str) {
+        for (name, vendor) in [("/openai", Self::Openai), ("/google", Self::Google)] {
+            if let Some(below) = path.strip_prefix(name) {
+                return (vendor, below);
+            }
+        }
+        (Self::Anthropic, path.strip_prefix("/anthropic").unwrap_or(path))
+    }
+
+    pub fn refused(self) -> Answer {
+        let body = match self {
+            Self::Anthropic => {
+                json!({"type": "error", "error": {"type": "authentication_error", "message": "invalid x-api-key"}})
+            }
+            Self::Openai => json!({"error": {"message": "Incorrect API key", "type": "invalid_request_error",
+                "code": "invalid_api_key"}}),
+            Self::Google => json!({"error": {"code": 401, "message": "no such key", "status": "UNAUTHENTICATED"}}),
+        };
+        (401, JSON, body.to_string())
+    }
+
+    pub fn exhausted(self) -> Answer {
+        let body = match self {
+            Self::Anthropic => json!({"type": "error", "error": {"type": "rate_limit_error",
+                "message": "This request would exceed your account's rate limit."}}),
+            Self::Openai => json!({"error": {"message": "Rate limit reached for requests", "type": "requests",
+                "param": null, "code": "rate_limit_exceeded"}}),
+            Self::Google => json!({"error": {"code": 429, "message": "Quota exceeded", "status": "RESOURCE_EXHAUSTED",
+                "details": [{"@type": "type.googleapis.com/google.rpc.QuotaFailure",
+                    "violations": [{"quotaId": "GenerateRequestsPerDayPerProject"}]},
+                    {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "3600s"}]}}),
+        };
+        (429, JSON, body.to_string())
+    }
+
+    /// Longer than any agent waits: one that saw it would give up, or hang.
+    pub fn with_limit_headers(self, response: Builder) -> Builder {
+        match self {
+            Self::Google => response,
+            _ => response.header("retry-after", "3600"),
+        }
+    }
+
+    /// What is neither a generation nor worth an error.
+    pub fn other(self, below: &str) -> Answer {
+        match self {
+            Self::Anthropic if below.ends_with("/count_tokens") => (200, JSON, r#"{"input_tokens":1}"#.to_owned()),
+            Self::Google if below.ends_with(":countTokens") => (200, JSON, r#"{"totalTokens":1}"#.to_owned()),
+            _ if below.ends_with("/models") => (200, JSON, r#"{"object":"list","data":[],"models":[]}"#.to_owned()),
+            _ => (404, JSON, "{}".to_owned()),
+        }
+    }
+
+    pub fn served(self, asked: &Asked) -> Answer {
+        match self {
+            Self::Anthropic => anthropic(asked),
+            Self::Openai => openai(asked),
+            Self::Google => google(asked),
+        }
+    }
+}
+
+impl Asked {
+    /// Reads a request; the prompt says `RUN-n STEPS-n FILE=path`, and each step is a call of a tool that reads the file.
+    pub fn read(vendor: Vendor, below: &str, body: &Value, text: &str) -> Self {
+        let number = |mark: &str| {
+            let from = text.find(mark)? + mark.len();
+            let digits: String = text[from..].chars().take_while(char::is_ascii_digit).collect();
+            digits.parse::<u64>().ok()
+        };
+        let file: String = text
+            .split_once("FILE=")
+            .map(|(_, rest)| rest.chars().take_while(|c| !matches!(c, ' ' | '"' | '\\' | '\n')).collect())
+            .unwrap_or_default();
+        let done = match vendor {
+            Vendor::Anthropic => parts(body, "messages", "content", |part| part["type"] == "tool_result"),
+            Vendor::Openai => items(&body["input"]).filter(|item| item["type"] == "function_call_output").count(),
+            Vendor::Google => parts(body, "contents", "parts", |part| part.get("functionResponse").is_some()),
+        };
+        let has = |name: &str| tool_names(body).any(|found| found == name);
+        let tools = [
+            ("Read", json!({ "file_path": file })),
+            ("read", json!({ "filePath": file })),
+            ("exec_command", json!({ "cmd": format!("cat {file}") })),
+            ("read_file", json!({ "file_path": file })),
+        ];
+        let is_next = number("STEPS-").is_some_and(|steps| (done as u64) < steps);
+        let call = tools.into_iter().find(|(name, _)| is_next && has(name));
+        Self {
+            is_generation: match vendor {
+                Vendor::Anthropic => below.ends_with("/messages"),
+                Vendor::Openai => below.ends_with("/responses") || below.ends_with("/chat/completions"),
+                Vendor::Google => below.ends_with("enerateContent"),
+            },
+            run: number("RUN-"),
+            stream: body["stream"] == true || below.ends_with(":streamGenerateContent"),
+            model: body["model"].as_str().unwrap_or("model").to_owned(),
+            call,
+            structured: body["generationConfig"].get("responseJsonSchema").is_some(),
+        }
+    }
+
+    fn text(&self) -> String {
+        if self.structured {
+            // what Gemini CLI's router wants to hear
+            return r#"{"reasoning":"simple","model_choice":"flash","complexity_reasoning":"simple","complexity_score":1}"#
+                .to_owned();
+        }
+        format!("FINISHED-RUN-{}", self.run.unwrap_or_default())
+    }
+}
+
+fn items(list: &Value) -> impl Iterator<Item = &Value> {
+    list.as_array().into_iter().flatten()
+}
+
+fn parts(body: &Value, list: &str, below: &str, is_one: impl Fn(&Value) -> bool) -> usize {
+    items(&body[list]).flat_map(|item| items(&item[below])).filter(|part| is_one(part)).count()
+}
+
+fn tool_names(body: &Value) -> impl Iterator<Item = &str> {
+    items(&body["tools"])
+        .flat_map(|tool| [tool].into_iter().chain(items(&tool["functionDeclarations"])))
+        .filter_map(|tool| tool["name"].as_str())
+}
+
+/// Events as they go over the wire, each with its name if it has one.
+fn stream(events: &[Value]) -> String {
+    let event = |event: &Value| match event["type"].as_str() {
+        Some(name) => format!("event: {name}\ndata: {event}\n\n"),
+        None => format!("data: {event}\r\n\r\n"),
+    };
+    events.iter().map(event).collect()
+}
+
+fn anthropic(asked: &Asked) -> Answer {
+    let usage = json!({"input_tokens": 1, "output_tokens": 1});
+    let (block, stop) = match &asked.call {
+        Some((name, input)) => (json!({"type": "tool_use", "id": "toolu_1", "name": name, "input": input}), "tool_use"),
+        None => (json!({"type": "text", "text": asked.text()}), "end_turn"),
+    };
+    let message = |content: Value, stop: Value| {
+        json!({"id": "msg_1", "type": "message", "role": "assistant", "model": asked.model, "content": content,
+            "stop_reason": stop, "stop_sequence": null, "usage": usage})
+    };
+    if !asked.stream {
+        return (200, JSON, message(json!([block]), json!(stop)).to_string());
+    }
+    let (start, delta) = match &asked.call {
+        Some((name, input)) => (
+            json!({"type": "tool_use", "id": "toolu_1", "name": name, "input": {}}),
+            json!({"type": "input_json_delta", "partial_json": input.to_string()}),
+        ),
+        None => (json!({"type": "text", "text": ""}), json!({"type": "text_delta", "text": asked.text()})),
+    };
+    let events = [
+        json!({"type": "message_start", "message": message(json!([]), Value::Null)}),
+        json!({"type": "content_block_start", "index": 0, "content_block": start}),
+        json!({"type": "ping"}),
+        json!({"type": "content_block_delta", "index": 0, "delta": delta}),
+        json!({"type": "content_block_stop", "index": 0}),
+        json!({"type": "message_delta", "delta": {"stop_reason": stop, "stop_sequence": null}, "usage": usage}),
+        json!({"type": "message_stop"}),
+    ];
+    (200, SSE, stream(&events))
+}
+
+fn openai(asked: &Asked) -> Answer {
+    let item = match &asked.call {
+        Some((name, arguments)) => json!({"type": "function_call", "id": "fc_1", "call_id": "call_1", "name": name,
+            "arguments": arguments.to_string(), "status": "completed"}),
+        None => json!({"type": "message", "id": "msg_1", "role": "assistant", "status": "completed",
+            "content": [{"type": "output_text", "text": asked.text(), "annotations": []}]}),
+    };
+    let response = |status: &str, output: Value| {
+        json!({"id": "resp_1", "object": "response", "created_at": 1, "status": status, "model": asked.model,
+            "output": output, "parallel_tool_calls": true, "tool_choice": "auto", "tools": [],
+            "usage": {"input_tokens": 1, "input_tokens_details": {"cached_tokens": 0}, "output_tokens": 1,
+                "output_tokens_details": {"reasoning_tokens": 0}, "total_tokens": 2}})
+    };
+    let done = response("completed", json!([item]));
+    if !asked.stream {
+        return (200, JSON, done.to_string());
+    }
+    let mut events = vec![
+        json!({"type": "response.created", "sequence_number": 0, "response": response("in_progress", json!([]))}),
+        json!({"type": "response.output_item.added", "sequence_number": 1, "output_index": 0, "item": item}),
+    ];
+    if asked.call.is_none() {
+        events.push(json!({"type": "response.output_text.delta", "sequence_number": 2, "item_id": "msg_1",
+            "output_index": 0, "content_index": 0, "delta": asked.text(), "logprobs": []}));
+    }
+    events.push(json!({"type": "response.output_item.done", "sequence_number": 3, "output_index": 0, "item": item}));
+    events.push(json!({"type": "response.completed", "sequence_number": 4, "response": done}));
+    (200, SSE, stream(&events))
+}
+
+fn google(asked: &Asked) -> Answer {
+    let part = match &asked.call {
+        Some((name, args)) => json!({"functionCall": {"name": name, "args": args}}),
+        None => json!({"text": asked.text()}),
+    };
+    let chunk = json!({
+        "candidates": [{"content": {"role": "model", "parts": [part]}, "finishReason": "STOP", "index": 0}],
+        "usageMetadata": {"promptTokenCount": 1, "candidatesTokenCount": 1, "totalTokenCount": 2},
+        "modelVersion": "model"
+    });
+    if asked.stream { (200, SSE, stream(&[chunk])) } else { (200, JSON, chunk.to_string()) }
+}

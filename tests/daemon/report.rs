@@ -1,0 +1,431 @@
+//! `lease.report` in its three forms, over a real socket: what comes of it can be followed blindly.
+
+use lessor::limits::Reason;
+use lessor::protocol::{BodyText, HeaderList, Report};
+use serde_json::{Value, json};
+
+use crate::support::{Client, Home, fence, label, reference, wait_until};
+
+const HOUR: u64 = 3_600_000;
+
+fn now() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as u64
+}
+
+/// An answer of Claude's: this window is spent, until then.
+fn spent(lease: &Value, window: &str, resets_at: u64) -> Value {
+    json!({
+        "lease": lease["lease"],
+        "status": 429,
+        "headers": {
+            "anthropic-ratelimit-unified-status": "rejected",
+            "anthropic-ratelimit-unified-reset": (resets_at / 1000).to_string(),
+            format!("anthropic-ratelimit-unified-{window}-status"): "rejected",
+            format!("anthropic-ratelimit-unified-{window}-utilization"): "1.0",
+            format!("anthropic-ratelimit-unified-{window}-reset"): resets_at / 1000,
+        },
+        "body": "{\"type\":\"error\",\"error\":{\"type\":\"rate_limit_error\",\"message\":\"This request would exceed \
+                 your account's rate limit.\"}}",
+    })
+}
+
+fn report(client: &mut Client, lease: &Value, what: &Value) -> Value {
+    let mut params = what.clone();
+    params["lease"] = lease["lease"].clone();
+    client.call("lease.report", params)
+}
+
+fn accounts(client: &mut Client) -> Vec<Value> {
+    client.call("account.list", json!({})).as_array().unwrap().clone()
+}
+
+fn account(client: &mut Client, label: &str) -> Value {
+    accounts(client).into_iter().find(|account| account["label"] == label).unwrap()
+}
+
+#[test]
+fn an_upstream_s_answer_moves_its_holder_with_everything_it_needs() {
+    let home = Home::with_accounts("", 2);
+    let mut client = home.client();
+    let lease = client.acquire();
+    let until = (now() / 1000 + 13 * 3600) * 1000;
+    let decision = client.call("lease.report", spent(&lease, "5h", until));
+    assert_eq!(
+        (&decision["action"], &decision["reason"], &decision["scope"], &decision["after_ms"]),
+        (&json!("switch"), &json!("quota_exhausted"), &json!("account"), &json!(0))
+    );
+    assert!(decision["evidence"].as_str().unwrap().contains("429"), "{decision}");
+    let moved = &decision["lease"];
+    assert_ne!(label(moved), label(&lease));
+    assert!(fence(moved) > fence(&lease));
+    assert_eq!(moved["credential"]["secret"], format!("sk-canary-{}", label(moved)));
+    // the old one has ended, and whoever comes with it changes nothing
+    assert_eq!(client.refused("lease.report", json!({ "lease": lease["lease"], "ok": true })), "stale_lease");
+    assert_eq!(client.call("lease.list", json!({})).as_array().unwrap().len(), 1);
+    let limited = account(&mut client, &label(&lease));
+    assert_eq!(limited["state"], "limited");
+    let limit = &limited["limits"][0];
+    assert!(limit["until"].as_u64().unwrap().abs_diff(until) < 1_000, "{limit} not until {until}");
+    assert_eq!((&limit["source"], &limit["scope"]), (&json!("server"), &json!("account")));
+    assert_eq!(limit["evidence"], decision["evidence"]);
+    // the window itself was learnt too
+    let window = &limited["usage"][0];
+    assert_eq!(
+        (&window["window"], &window["utilization"], &window["resets_at"]),
+        (&json!("5h"), &json!(1.0), &json!(until))
+    );
+    // nobody else can serve now: the time is known, and is that of the limit
+    let decision = client.call("lease.report", spent(moved, "7d", until + HOUR));
+    assert_eq!(decision["action"], "wait", "{decision}");
+    assert!(decision["after_ms"].as_u64().unwrap().abs_diff(13 * HOUR) < 60_000, "{decision}");
+}
+
+/// Like the JSON above, through the other codec and the Rust client.
+#[test]
+fn frames_carry_the_same() {
+    let home = Home::with_accounts("", 2);
+    let mut client = lessor::client::Client::connect_at(&home.socket()).unwrap();
+    let request = || lessor::protocol::Acquire { provider: "anthropic".into(), credential: true, ..Default::default() };
+    let lease = client.acquire(request()).unwrap();
+    let id = || lease.lease.clone().into_owned();
+    let ok = Report {
+        ok: Some(true),
+        headers: Some(HeaderList(vec![("anthropic-ratelimit-unified-7d-utilization".into(), "0.25".into())])),
+        ..Report { lease: id(), ..Report::default() }
+    };
+    assert_eq!(client.report(ok).unwrap().action, "continue");
+    let answer = Report {
+        status: Some(429),
+        headers: Some(HeaderList(vec![("retry-after".into(), "120".into())])),
+        body: Some(BodyText(r#"{"type":"error","error":{"type":"rate_limit_error","message":"slow"}}"#.into())),
+        ..Report { lease: id(), ..Report::default() }
+    };
+    let decision = client.report(answer).unwrap();
+    assert_eq!((&*decision.action, decision.reason.as_deref()), ("switch", Some("rate_limit_exceeded")));
+    let moved = decision.lease.unwrap();
+    assert!(moved.credential.is_some());
+    let told = Report { reason: Some(Reason::QuotaExhausted), retry_after_ms: Some(5_000), ..Report::default() };
+    let decision = client.report(Report { lease: moved.lease.into_owned(), ..told }).unwrap();
+    assert_eq!((&*decision.action, decision.after_ms), ("wait", 5_000));
+    let accounts = client.accounts(lessor::protocol::ListAccounts::default()).unwrap();
+    assert_eq!(accounts.iter().filter(|account| account.state == "limited").count(), 2);
+    assert!(
+        accounts.iter().any(|account| account.usage.iter().any(|one| one.window == "7d" && one.utilization == 0.25))
+    );
+}
+
+#[test]
+fn each_kind_of_refusal_has_its_move() {
+    let home = Home::with_accounts("", 3);
+    let mut client = home.client();
+    for (what, action, reason, scope) in [
+        (json!({"status": 200, "headers": {}, "body": "{}"}), "continue", Value::Null, Value::Null),
+        (json!({"status": 302}), "continue", Value::Null, Value::Null),
+        (
+            json!({"status": 400, "body": {"error": {"type": "invalid_request_error", "message": "no messages"}}}),
+            "stop",
+            json!("request_rejected"),
+            json!("request"),
+        ),
+        (
+            json!({"status": 529, "body": {"type": "error", "error": {"type": "overloaded_error"}}}),
+            "retry",
+            json!("model_capacity_exhausted"),
+            json!("service"),
+        ),
+        (json!({"status": 500}), "retry", json!("server_error"), json!("service")),
+        // a 200 that is none
+        (
+            json!({"status": 200, "body": "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\"}}\n\n"}),
+            "retry",
+            json!("model_capacity_exhausted"),
+            json!("service"),
+        ),
+        // Claude's 429 without a window: the request moves, nobody is held to account
+        (
+            json!({"status": 429, "headers": {"x-should-retry": "true"},
+            "body": {"type": "error", "error": {"type": "rate_limit_error", "message": "try again later"}}}),
+            "switch",
+            json!("rate_limit_exceeded"),
+            json!("request"),
+        ),
+        (
+            json!({"status": 401, "body": {"type": "error", "error": {"type": "authentication_error"}}}),
+            "switch",
+            json!("auth_failed"),
+            json!("account"),
+        ),
+    ] {
+        let lease = client.acquire();
+        let decision = report(&mut client, &lease, &what);
+        assert_eq!(
+            (&decision["action"], &decision["reason"], &decision["scope"]),
+            (&json!(action), &reason, &scope),
+            "{what}: {decision}"
+        );
+        let held = if action == "switch" { &decision["lease"] } else { &lease };
+        client.call("lease.release", reference(held));
+    }
+    let states: Vec<Value> = accounts(&mut client).into_iter().map(|account| account["state"].clone()).collect();
+    assert_eq!(states.iter().filter(|state| **state == "ready").count(), 2, "{states:?}");
+    assert_eq!(states.iter().filter(|state| **state == "needs_login").count(), 1, "{states:?}");
+    assert_eq!(client.call("status", json!({}))["accounts"]["limited"], 0);
+}
+
+#[test]
+fn a_request_that_nobody_takes_is_not_asked_for_ever() {
+    let home = Home::with_accounts("", 5);
+    let mut client = home.client();
+    let windowless = json!({"status": 429, "headers": {"x-should-retry": "true"},
+        "body": {"type": "error", "error": {"type": "rate_limit_error", "message": "try again later"}}});
+    let (mut lease, mut seen) = (client.acquire(), vec![]);
+    let end = loop {
+        seen.push(label(&lease));
+        let decision = report(&mut client, &lease, &windowless);
+        if decision["action"] != "switch" {
+            break decision;
+        }
+        lease = decision["lease"].clone();
+    };
+    assert_eq!((&end["action"], &end["reason"], seen.len()), (&json!("stop"), &json!("request_rejected"), 3));
+    seen.sort();
+    seen.dedup();
+    assert_eq!(seen.len(), 3, "each account is asked once");
+    assert_eq!(client.call("status", json!({}))["accounts"]["ready"], 5);
+}
+
+#[test]
+fn what_the_owner_must_do_comes_with_its_link() {
+    let mut home = Home::new("");
+    home.start();
+    let mut client = home.client();
+    let add = json!({"provider": "google", "kind": "api_key", "secret": "k", "label": "g"});
+    client.call("account.add", add);
+    let lease = client.call("lease.acquire", json!({"provider": "google"}));
+    let link = "https://accounts.google.com/signin/continue?sarp=1";
+    let body = json!({"error": {"code": 403, "status": "PERMISSION_DENIED", "message": "Verify your account to continue.",
+        "details": [{"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "VALIDATION_REQUIRED",
+            "domain": "cloudcode-pa.googleapis.com", "metadata": {"validation_url": link}}]}});
+    let decision = report(&mut client, &lease, &json!({"status": 403, "body": body}));
+    assert_eq!((&decision["action"], &decision["reason"]), (&json!("stop"), &json!("verification_required")));
+    assert_eq!(decision["link"], link);
+    let check = |client: &mut Client| {
+        let account = account(client, "g");
+        assert_eq!((&account["state"], &account["state_link"]), (&json!("needs_verification"), &json!(link)));
+        assert!(account["state_reason"].as_str().unwrap().contains("confirmed"), "{account}");
+        assert_eq!(client.refused("lease.acquire", json!({"provider": "google"})), "needs_verification");
+    };
+    check(&mut client);
+    drop(client);
+    home.kill();
+    home.start();
+    check(&mut home.client());
+}
+
+#[test]
+fn a_limit_survives_the_daemon_to_the_second_with_what_showed_it() {
+    let mut home = Home::with_accounts("", 1);
+    let mut client = home.client();
+    let lease = client.acquire();
+    let until = (now() / 1000 + 13 * 3600) * 1000;
+    client.call("lease.report", spent(&lease, "5h", until));
+    let before = account(&mut client, "a0");
+    drop(client);
+    home.kill();
+    home.start();
+    let mut client = home.client();
+    let after = account(&mut client, "a0");
+    let left = |account: &Value| account["limits"][0]["until"].as_u64().unwrap();
+    assert!(left(&after).abs_diff(left(&before)) < 100, "{after}");
+    for field in ["key", "reason", "scope", "source", "since", "evidence", "link"] {
+        assert_eq!(after["limits"][0][field], before["limits"][0][field], "{field}");
+    }
+    assert_eq!(after["usage"], before["usage"], "what was learnt of its windows too");
+    let refusal = client.ask("lease.acquire", &json!({"provider": "anthropic", "wait_ms": 30_000}));
+    let wait = refusal["error"]["data"]["retry_after_ms"].as_u64().unwrap();
+    assert!(wait.abs_diff(13 * HOUR) < 60_000, "{refusal}");
+    // and only a word from its owner ends it sooner
+    let cleared = client.call("account.clear_limits", json!({"account": "a0"}));
+    assert_eq!((&cleared["state"], &cleared["limits"]), (&json!("ready"), &json!([])));
+    client.acquire();
+    drop(client);
+    home.kill();
+    home.start();
+    assert_eq!(account(&mut home.client(), "a0")["limits"], json!([]));
+}
+
+#[test]
+fn successes_teach_what_is_used_and_everybody_hears() {
+    let home = Home::with_accounts("", 1);
+    let mut listener = home.client();
+    listener.call(
+        "events.subscribe",
+        json!({"kinds": ["usage.updated", "account.limited", "account.ready", "account.changed"]}),
+    );
+    let mut client = home.client();
+    let lease = client.acquire();
+    let resets_at = (now() / 1000 + 600) * 1000;
+    let headers = json!({
+        "Anthropic-Ratelimit-Unified-Status": "allowed",
+        "anthropic-ratelimit-unified-5h-utilization": 0.42,
+        "anthropic-ratelimit-unified-5h-reset": resets_at / 1000,
+        "anthropic-ratelimit-requests-limit": ["50"],
+        "anthropic-ratelimit-requests-remaining": 5,
+    });
+    let decision = report(&mut client, &lease, &json!({"ok": true, "headers": headers}));
+    assert_eq!(
+        decision,
+        json!({"action": "continue", "after_ms": 0, "reason": null, "scope": null, "lease": null,
+        "evidence": null, "link": null})
+    );
+    let event = listener.receive().unwrap();
+    assert_eq!(
+        (&event["params"]["kind"], &event["params"]["account"]["label"]),
+        (&json!("usage.updated"), &json!("a0"))
+    );
+    let usage = account(&mut client, "a0")["usage"].clone();
+    assert_eq!(
+        (&usage[0]["window"], &usage[0]["utilization"], &usage[0]["resets_at"], &usage[0]["rate"]),
+        (&json!("5h"), &json!(0.42), &json!(resets_at), &json!(false))
+    );
+    assert_eq!(
+        (&usage[1]["window"], &usage[1]["utilization"], &usage[1]["rate"]),
+        (&json!("requests"), &json!(0.9), &json!(true))
+    );
+    // the same again is no news; a holder's own word is
+    report(&mut client, &lease, &json!({"ok": true, "headers": headers}));
+    let told = json!({"window": "7d", "utilization": 0.5, "resets_at": resets_at});
+    report(&mut client, &lease, &json!({"ok": true, "usage": told}));
+    assert_eq!(listener.receive().unwrap()["params"]["kind"], "usage.updated");
+    assert_eq!(account(&mut client, "a0")["usage"][1]["window"], "7d");
+    // a limit, its end, and a login that does not work are told as they come
+    report(&mut client, &lease, &json!({"reason": "quota_exhausted", "retry_after_ms": 60_000}));
+    let event = listener.receive().unwrap()["params"].clone();
+    assert_eq!((&event["kind"], &event["reason"]), (&json!("account.limited"), &json!("quota_exhausted")));
+    client.call("account.clear_limits", json!({"account": "a0"}));
+    assert_eq!(listener.receive().unwrap()["params"]["kind"], "account.ready");
+    report(&mut client, &lease, &json!({"reason": "auth_failed"}));
+    let event = listener.receive().unwrap()["params"].clone();
+    assert_eq!((&event["kind"], &event["state"]), (&json!("account.changed"), &json!("needs_login")));
+}
+
+/// A full window of a minute is no reason to go elsewhere; a full one of five hours is.
+#[test]
+fn rates_have_no_weight_in_choosing() {
+    let home = Home::with_accounts("[selection]\nstrategy = \"sticky\"\nreuse_window = \"0s\"", 2);
+    let mut client = home.client();
+    let lease = client.acquire();
+    let full = json!({"anthropic-ratelimit-requests-limit": 50, "anthropic-ratelimit-requests-remaining": 0});
+    report(&mut client, &lease, &json!({"ok": true, "headers": full}));
+    client.call("lease.release", reference(&lease));
+    let again = client.acquire();
+    assert_eq!(label(&again), label(&lease));
+    let full = json!({"anthropic-ratelimit-unified-5h-utilization": "0.95"});
+    report(&mut client, &again, &json!({"ok": true, "headers": full}));
+    client.call("lease.release", reference(&again));
+    assert_ne!(label(&client.acquire()), label(&lease));
+}
+
+#[test]
+fn five_reports_of_one_event_are_one() {
+    let home = Home::with_accounts("[leases]\nper_account = 5", 1);
+    let mut clients: Vec<Client> = (0..5).map(|_| home.client()).collect();
+    let leases: Vec<Value> = clients.iter_mut().map(Client::acquire).collect();
+    for (client, lease) in clients.iter_mut().zip(&leases) {
+        client
+            .send(
+                "lease.report",
+                &json!({"lease": lease["lease"], "status": 429,
+            "body": {"error": {"details": [{"reason": "QUOTA_EXHAUSTED"}]}}}),
+            )
+            .unwrap();
+    }
+    for client in &mut clients {
+        let decision = client.receive().unwrap()["result"].clone();
+        assert_eq!(decision["action"], "wait", "{decision}");
+        assert!(
+            (59_000..=63_000).contains(&decision["after_ms"].as_u64().unwrap()),
+            "the ladder has one step: {decision}"
+        );
+    }
+    let candidate = clients[0].call("explain", json!({"what": "a0"}))["candidates"][0].clone();
+    assert_eq!(candidate["health"], 60.0, "{candidate}");
+}
+
+#[test]
+fn the_queue_is_woken_in_order_and_one_goes_first() {
+    let mut home = Home::with_accounts("[leases]\noverflow = \"wait\"", 1);
+    let mut holder = home.client();
+    let lease = holder.acquire();
+    // a limit that was filed long enough ago to be a long one, and has just ended, as after a night with the lid closed
+    holder.call("lease.report", spent(&lease, "5h", (now() / 1000 + 3600) * 1000));
+    holder.call("lease.release", reference(&lease));
+    drop(holder);
+    home.kill();
+    let ended = format!("UPDATE limits SET until = {}, since = {}", now() + 300, now() - HOUR);
+    rusqlite::Connection::open(home.path().join("data/lessor.db")).unwrap().execute(&ended, []).unwrap();
+    home.start();
+    let mut clients: Vec<Client> = (0..4).map(|_| home.client()).collect();
+    for (n, client) in clients.iter_mut().enumerate() {
+        let ask = json!({"provider": "anthropic", "wait_ms": 60_000, "label": format!("w{n}")});
+        client.send("lease.acquire", &ask).unwrap();
+        home.client().wait_for_queue(n + 1);
+    }
+    let mut waiting = clients.into_iter();
+    let mut first = waiting.next().unwrap();
+    let probe = first.receive().unwrap()["result"].clone();
+    let mut watcher = home.client();
+    assert_eq!(watcher.call("status", json!({}))["queue"].as_array().unwrap().len(), 3, "the others wait for it");
+    report(&mut first, &probe, &json!({"ok": true}));
+    first.call("lease.release", reference(&probe));
+    for mut client in waiting {
+        let lease = client.receive().unwrap()["result"].clone();
+        client.call("lease.release", reference(&lease));
+    }
+    wait_until("nobody waits", || watcher.call("status", json!({}))["queue"] == json!([]));
+}
+
+#[test]
+fn a_durable_lease_that_moves_is_kept_before_it_is_told() {
+    let mut home = Home::with_accounts("", 2);
+    let mut client = home.client();
+    let lease = client.call("lease.acquire", json!({"provider": "anthropic", "bind": {"pid": std::process::id()}}));
+    let moved = report(&mut client, &lease, &json!({"reason": "quota_exhausted"}))["lease"].clone();
+    drop(client);
+    home.kill();
+    home.start();
+    let mut client = home.client();
+    let held = client.call("lease.list", json!({}));
+    assert_eq!((held.as_array().unwrap().len(), &held[0]["lease"]), (1, &moved["lease"]));
+}
+
+#[test]
+fn reports_that_say_two_things_or_none_are_refused() {
+    let home = Home::with_accounts("", 1);
+    let mut client = home.client();
+    let lease = client.acquire();
+    for what in [
+        json!({}),
+        json!({"ok": false}),
+        json!({"ok": true, "reason": "unknown"}),
+        json!({"ok": true, "status": 200}),
+        json!({"ok": true, "retry_after_ms": 5}),
+        json!({"status": 429, "reason": "unknown"}),
+        json!({"status": 42}),
+        json!({"status": 70_000}),
+        json!({"status": "many"}),
+        json!({"reason": "tired"}),
+        json!({"reason": "unknown", "body": "x"}),
+        json!({"headers": {}}),
+        json!({"status": 429, "headers": "retry-after: 5"}),
+        json!({"status": 429, "nonsense": 1}),
+        json!({"ok": true, "usage": []}),
+        json!({"ok": true, "usage": {"5h": {"utilization": "much"}}}),
+    ] {
+        let mut params = what.clone();
+        params["lease"] = lease["lease"].clone();
+        assert_eq!(client.refused("lease.report", params), "bad_request", "{what}");
+    }
+    assert_eq!(client.refused("lease.report", json!({"lease": "ls_x", "ok": true})), "unknown_lease");
+    assert_eq!(account(&mut client, "a0")["state"], "ready");
+}

@@ -1,0 +1,181 @@
+//! What accounts have used is asked for, within each provider's budget, and never with a token that has ended.
+
+use serde_json::{Value, json};
+
+use crate::support::{Client, Home, wait_until};
+use crate::upstream::Upstream;
+
+const FAR: u64 = 4_102_444_800_000;
+
+fn claude_usage() -> String {
+    json!({
+        "five_hour": { "utilization": 42.0, "resets_at": "2100-01-01T00:00:00Z" },
+        "seven_day": { "utilization": 7.0, "resets_at": null },
+    })
+    .to_string()
+}
+
+fn login(client: &mut Client, provider: &str, label: &str, expires_at: u64) -> Value {
+    let secret = format!("sk-canary-{label}");
+    client.call(
+        "account.add",
+        json!({ "provider": provider, "kind": "oauth", "secret": secret, "refresh_token": "r", "label": label,
+                "expires_at": expires_at, "account_id": label }),
+    )
+}
+
+fn account(client: &mut Client, label: &str) -> Value {
+    let accounts = client.call("account.list", json!({}));
+    accounts.as_array().unwrap().iter().find(|account| account["label"] == label).unwrap().clone()
+}
+
+fn config(provider: &str, url: &str, poll: &str) -> String {
+    format!("[quota]\npoll = \"{poll}\"\n[providers.{provider}]\nusage_url = \"{url}\"\n")
+}
+
+#[test]
+fn a_login_is_asked_about_once_and_never_beyond_the_budget_restarts_included() {
+    let upstream = Upstream::new(|_, _| (200, "", claude_usage()));
+    let mut home = Home::new(&config("anthropic", &format!("{}/own/usage", upstream.url), "1s"));
+    home.start();
+    let mut listener = home.client();
+    listener.call("events.subscribe", json!({ "kinds": ["usage.updated"] }));
+    let mut client = home.client();
+    login(&mut client, "anthropic", "work", FAR);
+    client.add("key");
+    let event = listener.receive().unwrap();
+    assert_eq!(
+        (&event["params"]["kind"], &event["params"]["account"]["label"]),
+        (&json!("usage.updated"), &json!("work"))
+    );
+    let usage = account(&mut client, "work")["usage"].clone();
+    let row = |at: usize| (usage[at]["window"].clone(), usage[at]["utilization"].clone(), usage[at]["stale"].clone());
+    assert_eq!(row(0), (json!("5h"), json!(0.42), json!(false)));
+    assert_eq!(row(1), (json!("7d"), json!(0.07), json!(false)));
+    // asked again by people: what is known is answered, and nobody else is asked
+    for _ in 0..30 {
+        assert_eq!(client.call("account.usage", json!({ "account": "work" }))["usage"][0]["utilization"], 0.42);
+    }
+    assert_eq!(client.call("account.usage", json!({ "account": "key" }))["usage"], json!([]));
+    home.kill();
+    home.start();
+    let mut client = home.client();
+    // what was learnt is known again, and how often it was asked for
+    wait_until("it is remembered", || account(&mut client, "work")["usage"][0]["utilization"] == 0.42);
+    client.call("account.usage", json!({ "account": "work" }));
+    let seen = upstream.seen();
+    assert_eq!(seen.len(), 1, "{seen:?}");
+    assert_eq!(seen[0].line, "GET /own/usage HTTP/1.1");
+    for header in ["authorization: bearer sk-canary-work", "anthropic-beta: oauth-2025-04-20", "user-agent: lessor/"] {
+        assert!(seen[0].headers.contains(header), "{}", seen[0].headers);
+    }
+}
+
+#[test]
+fn a_refusal_is_obeyed_told_and_no_usage_is_made_up() {
+    let upstream = Upstream::new(|_, _| (429, "retry-after: 0\r\n", "{}".to_owned()));
+    let mut home = Home::new(&config("anthropic", &upstream.url, "1s"));
+    home.start();
+    let mut client = home.client();
+    login(&mut client, "anthropic", "work", FAR);
+    wait_until("it is told", || account(&mut client, "work")["usage_trouble"].is_string());
+    for _ in 0..5 {
+        client.call("account.usage", json!({ "account": "work" }));
+    }
+    let info = account(&mut client, "work");
+    assert_eq!((&info["usage"], &info["state"]), (&json!([]), &json!("ready")), "{info}");
+    assert!(info["usage_trouble"].as_str().unwrap().contains("429"), "{info}");
+    let seen = upstream.seen();
+    assert_eq!((seen.len(), seen[0].line.as_str()), (1, "GET /api/oauth/usage HTTP/1.1"));
+    assert_eq!(home.said().matches("cannot be learnt").count(), 1, "one line for one change");
+}
+
+#[test]
+fn nobody_is_asked_unless_that_is_wanted_nor_with_a_token_that_has_ended() {
+    let upstream = Upstream::new(|_, _| {
+        let window = json!({ "used_percent": 100, "limit_window_seconds": 604_800, "reset_after_seconds": 60 });
+        (200, "", json!({ "plan_type": "plus", "rate_limit": { "primary_window": window } }).to_string())
+    });
+    let mut home = Home::new(&config("openai", &format!("{}/usage", upstream.url), "off"));
+    home.start();
+    let mut client = home.client();
+    login(&mut client, "openai", "ended", 1_000);
+    login(&mut client, "openai", "work", FAR);
+    assert_eq!(client.call("account.usage", json!({ "account": "ended" }))["usage"], json!([]));
+    assert_eq!(upstream.seen().len(), 0);
+    let info = client.call("account.usage", json!({ "account": "work" }));
+    assert_eq!(
+        (&info["plan"], &info["tier"], &info["usage"][0]["window"]),
+        (&json!("plus"), &json!("pro"), &json!("7d"))
+    );
+    assert!(upstream.seen()[0].headers.contains("chatgpt-account-id: work"), "{:?}", upstream.seen());
+    // and by itself once it is
+    login(&mut client, "openai", "home", FAR);
+    std::fs::write(home.path().join("config.toml"), config("openai", &format!("{}/usage", upstream.url), "1h"))
+        .unwrap();
+    client.call("config.reload", json!({}));
+    wait_until("it is asked", || account(&mut client, "home")["plan"] == "plus");
+    assert_eq!(upstream.seen().len(), 2);
+}
+
+#[test]
+fn a_confirmation_that_is_wanted_is_told_with_its_place_and_taken_at_its_owners_word() {
+    let upstream = Upstream::new(|_, _| {
+        let refused = json!({ "error": { "code": 403, "status": "PERMISSION_DENIED", "details": [
+            { "@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "VALIDATION_REQUIRED" },
+            { "@type": "type.googleapis.com/google.rpc.Help", "links": [{ "url": "https://accounts.google.com/verify" }] },
+        ] } });
+        (403, "", refused.to_string())
+    });
+    let mut home = Home::new(&config("google", &upstream.url, "1h"));
+    home.start();
+    let mut client = home.client();
+    login(&mut client, "google", "work", FAR);
+    wait_until("it is known", || account(&mut client, "work")["state"] == "needs_verification");
+    let info = account(&mut client, "work");
+    assert_eq!(info["state_link"], "https://accounts.google.com/verify", "{info}");
+    assert_eq!(
+        client.refused("lease.acquire", json!({ "provider": "google", "agent": "gemini" })),
+        "needs_verification"
+    );
+    // asked too soon after: not before an hour without being told otherwise
+    let answer = client.ask("account.verify", &json!({ "account": "work" }));
+    assert_eq!(answer["error"]["data"]["kind"], "needs_verification", "{answer}");
+    assert!(
+        answer["error"]["data"]["hint"].as_str().unwrap().contains("https://accounts.google.com/verify"),
+        "{answer}"
+    );
+    // its owner's word is enough
+    let info = client.call("account.verify", json!({ "account": "work", "confirmed": true }));
+    assert_eq!((&info["state"], &info["state_link"]), (&json!("ready"), &Value::Null), "{info}");
+    assert_eq!(upstream.seen().len(), 1);
+}
+
+#[test]
+fn what_google_tells_is_filed_under_what_it_counts_for() {
+    let upstream = Upstream::new(|request, _| {
+        let body = match request.line.split([':', ' ']).nth(2).unwrap_or_default() {
+            "loadCodeAssist" => json!({ "paidTier": { "id": "g1-pro-tier" }, "cloudaicompanionProject": "proj-7" }),
+            "fetchAvailableModels" => {
+                json!({ "models": { "gemini-3-pro-high": { "quotaInfo": { "remainingFraction": 0.25 } } } })
+            }
+            _ => json!({ "buckets": [{ "modelId": "gemini-2.5-pro", "remainingFraction": 1 }] }),
+        };
+        (200, "", body.to_string())
+    });
+    let mut home = Home::new(&config("google", &upstream.url, "1h"));
+    home.start();
+    let mut client = home.client();
+    login(&mut client, "google", "work", FAR);
+    wait_until("it is known", || !account(&mut client, "work")["usage"].as_array().unwrap().is_empty());
+    let info = account(&mut client, "work");
+    assert_eq!(
+        (&info["plan"], &info["tier"], &info["project_id"]),
+        (&json!("g1-pro-tier"), &json!("pro"), &json!("proj-7"))
+    );
+    let keys: Vec<&Value> = info["usage"].as_array().unwrap().iter().map(|window| &window["key"]).collect();
+    assert_eq!(keys, ["gemini-antigravity:gemini-3-pro", "gemini-cli:gemini-2.5-pro"]);
+    let asked: Vec<String> = upstream.seen().iter().map(|request| request.line.clone()).collect();
+    assert!(asked.contains(&"POST /v1internal:fetchAvailableModels HTTP/1.1".to_owned()), "{asked:?}");
+    assert!(upstream.seen()[1].body.contains("proj-7"), "{:?}", upstream.seen());
+}
