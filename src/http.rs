@@ -47,6 +47,9 @@ pub enum HttpError {
     /// TLS cannot be set up.
     #[error("cannot set up TLS: {0}")]
     Tls(reqwest::Error),
+    /// The same, of a client that is not reqwest's.
+    #[error("cannot set up TLS: {0}")]
+    Failed(String),
 }
 
 /// Makes a client. It keeps connections open, so one is made for each way to reach a provider and kept.
@@ -74,6 +77,32 @@ pub fn client(reach: &Reach) -> Result<reqwest::Client, HttpError> {
         builder = builder.tls_certs_merge(certificates);
     }
     builder.build().map_err(HttpError::Tls)
+}
+
+/// The same TLS as that of [`client`], for a client of another kind: the system's roots, and those of `reach`.
+///
+/// # Errors
+/// When the certificates in `reach` are unusable, or the system has no trusted roots.
+pub fn tls(reach: &Reach) -> Result<rustls::ClientConfig, HttpError> {
+    use rustls::pki_types::CertificateDer;
+    use rustls::pki_types::pem::PemObject;
+    let failed = |error: &dyn std::fmt::Display| HttpError::Failed(error.to_string());
+    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+    let mut extra = Vec::new();
+    if let Some(path) = &reach.ca_file {
+        let pem = std::fs::read(path).map_err(|source| HttpError::Unreadable { path: path.clone(), source })?;
+        let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+        extra = read.map_err(|error| HttpError::Failed(format!("{}: {error}", path.display())))?;
+        if extra.is_empty() {
+            return Err(HttpError::Failed(format!("{} holds no PEM certificates", path.display())));
+        }
+    }
+    let verifier = rustls_platform_verifier::Verifier::new_with_extra_roots(extra, provider.clone());
+    let verifier = std::sync::Arc::new(verifier.map_err(|error| failed(&error))?);
+    let builder = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    // the dangerous part is another verifier than rustls' own: the system's
+    let builder = builder.map_err(|error| failed(&error))?.dangerous().with_custom_certificate_verifier(verifier);
+    Ok(builder.with_no_client_auth())
 }
 
 /// What may be shown of a URL: a password in it is nobody's business.

@@ -15,7 +15,7 @@ use super::agent::{Purpose, purpose_of_word};
 use super::ancestor;
 use super::context::Context;
 use super::failure::Failure;
-use super::hand_out::{Order, Ready, Way, make_ready};
+use super::hand_out::{Order, Ready, Way, make_ready, quoted};
 use super::lease::Wanted;
 
 /// By this name the shell's lease is found again.
@@ -72,7 +72,7 @@ pub(super) fn env(options: Env, context: &Context) -> Result<(), Failure> {
     let mut wanted = options.wanted;
     let label = wanted.label.get_or_insert_with(|| LABEL.to_owned()).clone();
     release_former(&mut client, &purpose, shell.pid, &label)?;
-    let order = Order { wanted, purpose: &purpose, way: options.way, holder, arguments: &[] };
+    let order = Order { wanted, purpose: &purpose, way: options.way, holder, arguments: &[], is_shell: false };
     let ready = make_ready(&mut client, order, context)?;
     let printed = ready.leave_a_keeper(None, context).and_then(|()| {
         let agent = purpose.agent.as_deref();
@@ -98,17 +98,17 @@ fn document(ready: &Ready) -> Variables {
     Variables {
         lease: ready.lease.lease.clone().into_owned(),
         account: ready.lease.account.id.clone().into_owned(),
-        set: ready.set.iter().map(|(name, value)| (name.clone(), text(value))).collect(),
-        unset: ready.cleared.iter().map(|name| (*name).to_owned()).collect(),
-        arguments: ready.arguments.iter().map(|argument| text(argument)).collect(),
+        set: ready.filled.set.iter().map(|(name, value)| (name.clone(), text(value))).collect(),
+        unset: ready.filled.cleared.iter().map(|name| (*name).to_owned()).collect(),
+        arguments: ready.filled.arguments.iter().map(|argument| text(argument)).collect(),
     }
 }
 
 fn lines(ready: &Ready, agent: Option<&str>, shell: Shell) -> String {
-    let set = ready.set.iter().map(|(name, value)| shell.set(name, &value.to_string_lossy()));
-    let unset = ready.cleared.iter().map(|name| shell.unset(name));
+    let set = ready.filled.set.iter().map(|(name, value)| shell.set(name, &value.to_string_lossy()));
+    let unset = ready.filled.cleared.iter().map(|name| shell.unset(name));
     let arguments: Vec<String> =
-        ready.arguments.iter().map(|argument| shell.quoted(&argument.to_string_lossy())).collect();
+        ready.filled.arguments.iter().map(|argument| shell.quoted(&argument.to_string_lossy())).collect();
     let function = agent.filter(|_| !arguments.is_empty()).map(|agent| shell.function(agent, &arguments.join(" ")));
     let mut lines: Vec<String> = unset.chain(set).chain(function).collect();
     lines.push(String::new());
@@ -146,7 +146,7 @@ impl Shell {
 
     fn quoted(self, text: &str) -> String {
         match self {
-            Self::Sh => format!("'{}'", text.replace('\'', r"'\''")),
+            Self::Sh => quoted(text),
             Self::Fish => format!("'{}'", text.replace('\\', r"\\").replace('\'', r"\'")),
             Self::Powershell => format!("'{}'", text.replace('\'', "''")),
         }

@@ -3,6 +3,7 @@
 mod account;
 mod agent;
 mod ancestor;
+mod browser;
 mod classify;
 mod config;
 mod context;
@@ -18,6 +19,7 @@ mod gateway;
 mod hand_out;
 mod import;
 mod lease;
+mod login;
 mod logs;
 mod oauth;
 mod output;
@@ -88,6 +90,8 @@ enum Command {
     /// List, add, change and remove accounts
     #[command(subcommand)]
     Account(account::Account),
+    /// Log in at a provider, or renew a login: in the browser, by pasted code, or by device code
+    Login(login::Login),
     /// Take in the logins and keys that other tools have
     Import(import::Import),
     /// Print all accounts as a document that import reads; without secrets unless told
@@ -174,6 +178,7 @@ fn dispatch(command: Command, context: &Context) -> Result<u8, Failure> {
         Command::Keep(options) => hand_out::keep(options, context),
         Command::Status => status::status(context).map(|()| 0),
         Command::Account(account) => account::account(account, context).map(|()| 0),
+        Command::Login(options) => login::login(options, context).map(|()| 0),
         Command::Import(options) => import::import(options, context),
         Command::Export(options) => export::export(&options, context).map(|()| 0),
         Command::Doctor(options) => doctor::doctor(&options, context),

@@ -54,6 +54,7 @@ pub(super) fn run(mut options: Run, context: &Context) -> Result<u8, Failure> {
         way: options.way,
         holder: this.process,
         arguments: &arguments,
+        is_shell: runs_scripts(&program),
     };
     let ready = make_ready(&mut client, order, context)?;
     tell(&ready, context);
@@ -86,18 +87,16 @@ fn command(command: Vec<OsString>, word: Option<&str>) -> Result<(OsString, Vec<
 
 fn made(program: &OsStr, arguments: &[OsString], within: bool, ready: &Ready) -> Command {
     let mut command = command_of(program);
-    // before a launcher's arguments ours would be the launcher's, and a shell has no place for them
-    if runs_scripts(program) {
-        command.args(arguments);
-    } else if within {
-        command.args(arguments).args(&ready.arguments);
+    // before a launcher's arguments ours would be the launcher's
+    if within {
+        command.args(arguments).args(&ready.filled.arguments);
     } else {
-        command.args(&ready.arguments).args(arguments);
+        command.args(&ready.filled.arguments).args(arguments);
     }
-    for name in &ready.cleared {
+    for name in &ready.filled.cleared {
         command.env_remove(name);
     }
-    command.envs(ready.set.iter().map(|(name, value)| (name, value)));
+    command.envs(ready.filled.set.iter().map(|(name, value)| (name, value)));
     if !is_service(std::process::id(), |name| std::env::var(name).ok()) {
         for name in MANAGERS_WORDS {
             command.env_remove(name);

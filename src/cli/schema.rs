@@ -39,6 +39,7 @@ const DOCUMENTS: &[(&str, Make)] = &[
     ("account clear-limits", of::<AccountInfo>),
     ("account enable", of::<AccountInfo>),
     ("account list", of::<Vec<AccountInfo>>),
+    ("account refresh", of::<AccountInfo>),
     // with --all, a list
     ("account remove", of::<OneOrAll>),
     ("account set", of::<AccountInfo>),
@@ -70,6 +71,7 @@ const DOCUMENTS: &[(&str, Make)] = &[
     ("leases", of::<Vec<LeaseRow>>),
     // each line
     ("logs", of::<LogLine>),
+    ("login", of::<AccountInfo>),
     ("ping", of::<Pong<'static>>),
     ("release", of::<Empty>),
     ("reload", of::<ReloadInfo>),
@@ -146,7 +148,7 @@ mod tests {
         let mut all = Vec::new();
         names(&super::super::Cli::command(), "", &mut all);
         // these print a schema themselves, or what others read
-        let printing = ["run", "daemon", "completions", "man", "schema", "config schema", "demo-agent"];
+        let printing = ["run", "keep", "daemon", "completions", "man", "schema", "config schema", "demo-agent"];
         all.retain(|name| !printing.contains(&name.as_str()));
         for name in all {
             assert!(DOCUMENTS.iter().any(|(known, _)| *known == name), "{name}");

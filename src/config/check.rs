@@ -4,7 +4,7 @@ use super::duration;
 use super::problem::Problem;
 use super::read::Reader;
 use super::schema::format_key;
-use super::settings::Config;
+use super::settings::{Config, Provider};
 
 /// Providers that need no definition.
 const BUILT_IN: [&str; 3] = ["anthropic", "openai", "google"];
@@ -104,9 +104,13 @@ fn listener(config: &Config, reader: &mut Reader<'_>) {
 }
 
 fn providers(config: &Config, reader: &mut Reader<'_>) {
-    let homeless = config.providers.iter().filter(|(name, provider)| {
-        !BUILT_IN.contains(&name.as_str()) && provider.base_url.is_none() && provider.oauth.base_url.is_none()
-    });
+    // one whose logins are known can be leased, wherever it is served
+    let has_home = |provider: &Provider| {
+        let oauth = &provider.oauth;
+        [&provider.base_url, &oauth.base_url, &oauth.issuer, &oauth.token_url].iter().any(|url| url.is_some())
+    };
+    let homeless =
+        config.providers.iter().filter(|(name, provider)| !BUILT_IN.contains(&name.as_str()) && !has_home(provider));
     for (name, _) in homeless {
         let key = format_key(&["providers", name]);
         let urls =

@@ -171,6 +171,10 @@ pub enum KeyPlace {
 pub struct Provider {
     /// Where API keys are served.
     pub base_url: Option<String>,
+    /// The proxy it is reached by.
+    pub proxy: Option<String>,
+    /// A PEM file with certificates to trust besides those of the system.
+    pub ca_file: Option<PathBuf>,
     /// Where usage is asked for.
     pub usage_url: Option<String>,
     /// `[providers.X.oauth]`

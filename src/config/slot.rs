@@ -39,6 +39,12 @@ impl Slot for String {
     }
 }
 
+impl Slot for PathBuf {
+    fn put(&mut self, value: &Value) -> bool {
+        store(self, if let Value::Text(value) = value { Some(Self::from(value)) } else { None })
+    }
+}
+
 impl Slot for Duration {
     fn put(&mut self, value: &Value) -> bool {
         store(self, if let Value::Duration(value) = value { Some(*value) } else { None })

@@ -6,6 +6,7 @@ mod link;
 pub mod oauth;
 pub mod refresh;
 mod secret;
+pub mod share;
 
 pub use fingerprint::{Fingerprint, FingerprintKey};
 pub use link::{Link, LinkMode, may_refresh};

@@ -54,7 +54,7 @@ impl Inherited {
             Ok(None) => return Ok(None),
             Err(error) => return wrong(format!("something else ({error})")),
         };
-        if !rustix::net::sockopt::socket_acceptconn(&listener).unwrap_or(false) {
+        if !listens(&listener) {
             return wrong("a socket that does not listen".to_owned());
         }
         match listener.local_addr().ok().and_then(|address| address.as_pathname().map(Path::to_owned)) {
@@ -85,6 +85,18 @@ impl Waiting {
             tracing::info!(clients = gone, "clients that waited for this daemon were sent away");
         }
     }
+}
+
+/// Whether it is a socket that listens.
+#[cfg(not(target_vendor = "apple"))]
+fn listens(socket: &UnixListener) -> bool {
+    rustix::net::sockopt::socket_acceptconn(socket).unwrap_or(false)
+}
+
+/// This system does not tell; accepting will.
+#[cfg(target_vendor = "apple")]
+fn listens(_socket: &UnixListener) -> bool {
+    true
 }
 
 /// What a daemon of the service manager does when another one has the data directory: one that a client had started

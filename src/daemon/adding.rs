@@ -43,6 +43,14 @@ pub(super) async fn add(daemon: Arc<Daemon>, params: AddAccount) -> Result<Answe
     }
     let core = &mut *daemon.core();
     let now = clock::now();
+    if core.tokens.known_since(id, core.tokens.of(&credential)).is_none() && core.links.remove(&id).is_some() {
+        // a login of lessor's own: what the tool goes on writing is another one
+        core.link_troubles.remove(&id);
+        daemon.store.write(Write::SaveLink(id, None), None);
+        if let Some(follow) = daemon.follow.get() {
+            follow.relinked();
+        }
+    }
     core.keep_credential(id, credential);
     let command = if core.pool.account(id).is_some() {
         // a login known already: its new credential works until shown otherwise

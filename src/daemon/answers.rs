@@ -288,6 +288,7 @@ pub(super) fn status(daemon: &Daemon, core: &Core, now: Now) -> DaemonStatus {
     let mut warnings = daemon.facts.warnings.clone();
     warnings.extend(super::warnings::of_store(&daemon.store.health(), now.wall));
     warnings.extend(core.configured.notes());
+    warnings.extend(super::warnings::of_refreshing(core, now));
     warnings.extend(core.gateway.trouble.as_ref().map(|why| format!("the gateway does not serve as it should: {why}")));
     warnings.extend(super::warnings::of_links(core));
     warnings.extend(super::warnings::of_accounts(&core.configured.config, &core.pool));

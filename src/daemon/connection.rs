@@ -16,6 +16,7 @@ use crate::protocol::{Codec, Decoder, ErrorInfo, Fatal, RequestId};
 use super::calls::Caller;
 use super::core::Daemon;
 use super::outbox::Outbox;
+use super::socket::part;
 
 /// The first whole message must be there by then.
 const FIRST_MESSAGE: Duration = Duration::from_secs(5);
@@ -47,10 +48,11 @@ pub(super) async fn serve(
     let end = conversation.run(&daemon, &stream).await;
     // what hangs on the connection ends before anything else is waited for
     daemon.connection_ended(connection);
-    if matches!(end, End::Heard) {
+    let _in_time = match end {
         // it may only have closed its half, as a shell's pipe does; or the daemon ends
-        let _in_time = timeout(LAST_ANSWERS, conversation.say_the_last(&stream)).await;
-    }
+        End::Heard => timeout(LAST_ANSWERS, conversation.say_the_last(&stream)).await.is_ok(),
+        End::Over => timeout(LAST_ANSWERS, part(&stream)).await.is_ok(),
+    };
 }
 
 struct Conversation {

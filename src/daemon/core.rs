@@ -5,13 +5,13 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use rustc_hash::FxHashMap;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, oneshot, watch};
 
 use crate::credential::refresh::{Refresher, Want};
 use crate::credential::{Credential, Link};
 use crate::pool::{
-    AccountChange, AccountId, Command, ConnectionId, Decision, Effect, Fence, Lease, Mono, Now, Pool, Process, Refusal,
-    Reply, Standing, WaiterId, Wall,
+    AccountChange, AccountId, Command, ConnectionId, Decision, Effect, Event, Fence, Lease, Mono, Now, Pool, Process,
+    Refusal, Reply, Standing, WaiterId, Wall,
 };
 use crate::protocol::{Codec, ErrorInfo, LeaseKey, PassKey, RequestId};
 use crate::provider::Catalog;
@@ -52,6 +52,8 @@ pub struct Daemon {
     pub(super) polls: OnceLock<Polls>,
     /// It was read anew.
     pub(super) reconfigured: Notify,
+    /// Something has changed that may serve somebody who waits with a lease.
+    pub(super) stirred: Notify,
     /// Changes with the configuration.
     pub(super) config_version: watch::Sender<u64>,
     /// Accounts are added one at a time, so that two with one label cannot both be on their way to the disk.
@@ -103,6 +105,8 @@ pub struct Core {
     pub(super) gateway: GatewayState,
     pub(super) events: Events,
     waiting: FxHashMap<WaiterId, Vec<Responder>>,
+    /// Requests of the gateway that wait.
+    pub(super) insiders: FxHashMap<WaiterId, oneshot::Sender<Result<Fence, Refusal>>>,
     /// The lease that ended last, for who asks why it was where it was.
     pub(super) last_ended: Option<Box<Lease>>,
     effects: Vec<Effect>,
@@ -178,6 +182,7 @@ impl Daemon {
             gateway: GatewayState::default(),
             events: Events::default(),
             waiting: FxHashMap::default(),
+            insiders: FxHashMap::default(),
             last_ended: None,
             effects: Vec::new(),
             next_credential_end: None,
@@ -202,6 +207,7 @@ impl Daemon {
             follow: OnceLock::new(),
             polls: OnceLock::new(),
             reconfigured: Notify::new(),
+            stirred: Notify::new(),
             config_version: watch::Sender::new(0),
             adding: tokio::sync::Mutex::new(()),
             runtime: tokio::runtime::Handle::current(),
@@ -253,7 +259,7 @@ impl Daemon {
         let mut effects = std::mem::take(&mut core.effects);
         let moves = command.moves();
         let reply = core.pool.handle(now, command, &mut effects);
-        if let (Some(from), Ok(Reply::Decision(Decision { lease: Some(to), .. }))) = (moves, &reply) {
+        if let (Some(from), Ok(Reply::Decision(Decision { lease: Some(to), .. }) | Reply::Held(to))) = (moves, &reply) {
             core.runs.moved(from, *to);
         }
         let unsaved = self.carry_out(core, now, &mut effects);
@@ -296,6 +302,7 @@ impl Daemon {
                     }
                     core.refreshing.lease_ended(lease.fence);
                     core.events.ended(now.wall, &lease, why, &core.pool, &self.key);
+                    self.stirred.notify_waiters();
                     orphans.extend(core.runs.ended(lease.fence, why));
                     core.last_ended = Some(lease);
                 }
@@ -309,7 +316,11 @@ impl Daemon {
                 Effect::DeleteAccount(id) => {
                     core.credentials.remove(&id);
                     core.tokens.forget(id);
-                    core.links.remove(&id);
+                    if core.links.remove(&id).is_some()
+                        && let Some(follow) = self.follow.get()
+                    {
+                        follow.relinked();
+                    }
                     core.link_troubles.remove(&id);
                     core.refreshing.account_gone(id);
                     core.gathered.forget(id);
@@ -329,6 +340,10 @@ impl Daemon {
                     let _wanted = core.refreshing.want(id, Want::Refused, now);
                 }
                 Effect::Unwatch(process) => core.watchers.process_is_free(process),
+                Effect::Emit(event @ (Event::Recovered(..) | Event::AccountChanged(_))) => {
+                    self.stirred.notify_waiters();
+                    core.events.tell(now, event, &core.pool, &self.key);
+                }
                 Effect::Emit(event) => core.events.tell(now, event, &core.pool, &self.key),
             }
         }
@@ -378,6 +393,11 @@ impl Daemon {
         result: Result<Fence, Refusal>,
         unsaved: &mut Unsaved,
     ) {
+        if let Some(insider) = core.insiders.remove(&waiter) {
+            // it takes itself out before it goes away
+            let _listens = insider.send(result);
+            return;
+        }
         let Some(responders) = core.waiting.remove(&waiter) else { return };
         let saved: Unsaved = match &result {
             Ok(fence) => {

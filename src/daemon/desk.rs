@@ -7,8 +7,11 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use crate::config;
+use crate::protocol::AccountTotals;
 use crate::store::Write;
 
+use super::answers;
+use super::clock;
 use super::core::Daemon;
 use super::passing::GatewayState;
 
@@ -36,6 +39,19 @@ pub struct GatewayConfig {
     pub max_attempts: u32,
     /// `[providers.*]`, by name.
     pub providers: std::collections::BTreeMap<String, config::Provider>,
+}
+
+/// How accounts and leases stand.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Standings {
+    /// How many accounts there are, by state.
+    pub accounts: AccountTotals,
+    /// How many leases are held.
+    pub leases: usize,
+    /// How many requests wait for one.
+    pub waiting: usize,
+    /// Provider, account and window, and how much of it is used.
+    pub windows: Vec<(String, String, String, f64)>,
 }
 
 impl Desk {
@@ -82,6 +98,26 @@ impl Desk {
     #[must_use]
     pub fn socket_beside(&self) -> PathBuf {
         PathBuf::from(&self.daemon.facts.socket).with_file_name("gateway.sock")
+    }
+
+    /// How accounts and leases stand.
+    #[must_use]
+    pub fn standings(&self) -> Standings {
+        let core = &*self.daemon.core();
+        let mut windows = Vec::new();
+        for account in core.pool.accounts() {
+            let name = account.record.label.clone().unwrap_or_else(|| account.record.id.to_string());
+            let known = account.usage().windows.iter();
+            windows.extend(known.map(|window| {
+                (account.record.provider.clone(), name.clone(), window.name.clone(), window.utilization)
+            }));
+        }
+        Standings {
+            accounts: answers::totals(core, clock::now()),
+            leases: core.pool.lease_count(),
+            waiting: core.pool.waiters().count(),
+            windows,
+        }
     }
 
     /// Says where the gateway listens now.

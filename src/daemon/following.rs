@@ -13,6 +13,8 @@ use crate::credential::import::discover::{KEYCHAIN, Trouble, look_again};
 use crate::credential::import::places::{Surroundings, System, beside};
 use crate::watch::{Rhythm, Settle, Trust, Watcher};
 
+use crate::pool::AccountId;
+
 use super::clock;
 use super::core::Daemon;
 
@@ -168,6 +170,20 @@ impl Daemon {
             let has = |item: &str| entries.iter().any(|entry| entry.item == item);
             self.take_where(path, Ok(&entries), |link| link.mode != LinkMode::Link && has(&link.item));
         }
+    }
+}
+
+impl Daemon {
+    /// Whether a tool's file holds an older login of this account than there is; called on a thread that may wait.
+    pub(super) fn is_tool_behind(&self, id: AccountId, path: &str) -> bool {
+        let home = directories::BaseDirs::new().map(|base| base.home_dir().to_owned()).unwrap_or_default();
+        let variable = |name: &str| std::env::var(name).ok();
+        let Ok(entries) = seen_at(path, &surroundings(&home, &variable)).0 else { return false };
+        let core = &*self.core();
+        let (Some(link), Some(known)) = (core.links.get(&id), core.credentials.get(&id)) else { return false };
+        let theirs =
+            entries.iter().find(|entry| entry.item == link.item).map(|entry| core.tokens.of(&entry.credential));
+        theirs.is_some_and(|print| print != core.tokens.of(known) && core.tokens.known_since(id, print).is_some())
     }
 }
 

@@ -94,7 +94,7 @@ fn known(core: &Core, now: Now, account: &Account) -> Known {
     let link = core.links.get(&record.id);
     let over = |credential: &Credential| credential.expires_at.is_some_and(|end| end <= now.wall);
     let stuck = credential.is_none_or(|credential| over(credential) && !may_refresh(credential, link));
-    let refused = matches!(&record.standing, Standing::NeedsLogin(why) if why != CREDENTIAL_ENDED);
+    let refused = matches!(&record.standing, Standing::NeedsLogin(why) if !why.starts_with(CREDENTIAL_ENDED));
     Known {
         name: account.display_name(),
         provider: record.provider.clone(),

@@ -5,7 +5,9 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use crate::limits::{self, Headers, Reading, Reason, Response, Verdict};
-use crate::pool::{AccountId, Action, Command, Decision, Fence, Finding, Now, Outcome, Refusal, Reply, Usage, Wall};
+use crate::pool::{
+    AccountId, Action, Command, Decision, Fence, Finding, Need, Now, Outcome, Refusal, Reply, Usage, Wall,
+};
 
 use super::clock;
 use super::core::{Core, Daemon, Unsaved};
@@ -77,15 +79,30 @@ impl Daemon {
         lease: Fence,
         heard: Heard<'_>,
     ) -> (Result<Learnt, Refusal>, Unsaved) {
-        let Some(held) = core.pool.lease(lease) else { return self.report(core, now, lease, Outcome::Ok, None) };
+        self.learn_of(core, now, lease, heard, None)
+    }
+
+    /// The same of a request that used the lease in its own way.
+    pub(super) fn learn_of(
+        &self,
+        core: &mut Core,
+        now: Now,
+        lease: Fence,
+        heard: Heard<'_>,
+        need: Option<&Need>,
+    ) -> (Result<Learnt, Refusal>, Unsaved) {
+        let Some(held) = core.pool.lease(lease) else {
+            return self.report(core, now, (lease, need), Outcome::Ok, None);
+        };
         let reading = read(&held.target.provider, now.wall, heard);
-        let (account, usage) = (held.account, Usage::read(&reading.windows, held.target.quota(), now.wall));
+        let quota = need.map_or(&held.target, |need| &need.target).quota();
+        let (account, usage) = (held.account, Usage::read(&reading.windows, quota, now.wall));
         self.learn_usage(core, now, account, usage);
         let finding = match (heard, &reading.verdict) {
             (Heard::Told { reason, wait }, _) => Finding::reported(reason, wait),
             (_, Some(verdict)) => Finding::read(verdict),
             (Heard::Response { status: 200..=299, .. }, None) => {
-                return self.report(core, now, lease, Outcome::Ok, None);
+                return self.report(core, now, (lease, need), Outcome::Ok, None);
             }
             // neither a success nor a failure
             (_, None) => return (Ok(Learnt { decision: GO_ON, verdict: None }), Unsaved::new()),
@@ -97,7 +114,7 @@ impl Daemon {
             let decision = Decision { action: Action::Retry, after: Duration::ZERO, reason, scope, lease: None };
             return (Ok(Learnt { decision, verdict: reading.verdict }), Unsaved::new());
         }
-        self.report(core, now, lease, Outcome::Refused(Box::new(finding)), reading.verdict)
+        self.report(core, now, (lease, need), Outcome::Refused(Box::new(finding)), reading.verdict)
     }
 
     /// Takes in what is known of an account's quota.
@@ -111,11 +128,15 @@ impl Daemon {
         &self,
         core: &mut Core,
         now: Now,
-        fence: Fence,
+        (fence, need): (Fence, Option<&Need>),
         outcome: Outcome,
         verdict: Option<Verdict>,
     ) -> (Result<Learnt, Refusal>, Unsaved) {
-        let (reply, unsaved) = self.apply(core, now, Command::Report { fence, outcome });
+        let command = match need {
+            Some(need) => Command::ReportOf { fence, outcome, need: Box::new(need.clone()) },
+            None => Command::Report { fence, outcome },
+        };
+        let (reply, unsaved) = self.apply(core, now, command);
         let decision = |reply| match reply {
             Reply::Decision(decision) => decision,
             Reply::Held(_) | Reply::Queued(_) | Reply::Done => GO_ON,
@@ -124,7 +145,7 @@ impl Daemon {
     }
 
     /// Waits until it is on disk, or cannot be: a lease is safe in memory as long as we live.
-    async fn saved(&self, mut unsaved: Unsaved) {
+    pub(super) async fn saved(&self, mut unsaved: Unsaved) {
         let Some(last) = unsaved.pop() else { return };
         for write in unsaved {
             self.store.write(write, None);

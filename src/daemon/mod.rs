@@ -33,6 +33,7 @@ mod refreshing;
 mod reload;
 mod reporting;
 mod runs;
+mod serving;
 mod signals;
 mod socket;
 mod start;
@@ -51,12 +52,13 @@ use crate::config::{Config, Setting, Value};
 use crate::pool::{Command, ConnectionId};
 
 pub use self::core::Daemon;
-pub use desk::{Desk, GatewayConfig, Serving, StartGateway};
+pub use desk::{Desk, GatewayConfig, Serving, Standings, StartGateway};
 pub use events::{KINDS, REPLAY_END};
 pub use learning::{Heard, Learnt};
 pub use passing::GatewayState;
 pub use process::{find as find_process, wait_for_end as wait_for_process, watch as watch_process};
 pub use refreshing::{Need, oauth_given};
+pub use serving::{Held, NoLease, Step, Visitor, Wanted};
 pub use socket::SocketError;
 #[cfg(unix)]
 pub use socket::{LocalStream, Socket, admit, prepare_place};

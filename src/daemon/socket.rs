@@ -7,7 +7,7 @@ use std::path::PathBuf;
 #[cfg_attr(windows, path = "socket/windows.rs")]
 mod system;
 
-pub(super) use system::{LONGEST_PATH, private_directory};
+pub(super) use system::{LONGEST_PATH, part, private_directory};
 #[cfg(unix)]
 pub use system::{Socket, admit, prepare_place};
 #[cfg(windows)]

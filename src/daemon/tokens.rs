@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use rustc_hash::FxHashMap;
 
-use crate::credential::{Credential, Fingerprint, FingerprintKey};
+use crate::credential::{Credential, Fingerprint, FingerprintKey, Secret};
 use crate::pool::{AccountId, Wall};
 
 /// Most of one account; the store keeps no more.
@@ -25,6 +25,11 @@ impl Tokens {
 
     pub(super) fn of(&self, credential: &Credential) -> Fingerprint {
         self.key.of_credential(credential)
+    }
+
+    /// The fingerprint of a login with this refresh token.
+    pub(super) fn of_refresh(&self, refresh: &Secret) -> Fingerprint {
+        self.key.of(refresh)
     }
 
     /// Remembers a credential that is kept from now on; one that was known stays known since then.

@@ -1,7 +1,8 @@
 //! What a user should know without looking for it.
 
 use crate::config::Config;
-use crate::pool::{AccountId, Pool, Wall, spoken};
+use crate::credential::refresh::Fault;
+use crate::pool::{AccountId, Now, Pool, Standing, Wall, spoken};
 use crate::store::Health;
 
 use super::core::Core;
@@ -21,6 +22,31 @@ pub(super) fn of_store(health: &Health, now: Wall) -> Option<String> {
             if failure.dropped > 0 { format!(", {} were lost", failure.dropped) } else { String::new() },
         )),
     }
+}
+
+/// Logins that cannot be renewed: each trouble once, however many share it.
+pub(super) fn of_refreshing(core: &Core, now: Now) -> Vec<String> {
+    let mut told: Vec<String> = Vec::new();
+    for account in core.pool.accounts() {
+        let (id, provider) = (account.record.id, &account.record.provider);
+        if let Some((failure, since)) = core.refreshing.plan.trouble(id) {
+            let (why, since) = (&failure.why, spoken(now.mono.since(since)));
+            let remedy = match failure.fault {
+                Fault::Client => format!("; check [providers.{provider}.oauth], then: lessor account refresh {id}"),
+                Fault::Account | Fault::Disk | Fault::Endpoint | Fault::TooMany => String::new(),
+            };
+            let whose = if failure.fault == Fault::Account { account.display_name() } else { provider.clone() };
+            told.push(format!("logins of {whose} are not renewed for {since}: {why}{remedy}"));
+        } else if account.record.standing == Standing::Ready
+            && account.enabled()
+            && let Some(why) = core.why_not_refreshed(id)
+        {
+            told.push(format!("logins of {provider} end and are not renewed: {why}"));
+        }
+    }
+    told.sort_unstable();
+    told.dedup();
+    told
 }
 
 /// Logins whose files cannot be followed.

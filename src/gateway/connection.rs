@@ -37,7 +37,11 @@ where
         async move { Ok::<_, Infallible>(front.answer(&guest, request).await) }
     });
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(SILENCE).preserve_header_case(true).max_headers(MOST_HEADERS);
+    http.timer(TokioTimer::new())
+        .header_read_timeout(SILENCE)
+        .preserve_header_case(true)
+        .auto_date_header(false)
+        .max_headers(MOST_HEADERS);
     let connection = http.serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
     let ended = tokio::select! {

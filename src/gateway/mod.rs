@@ -2,13 +2,41 @@
 //!
 //! A request goes through these hands, in this order:
 //!
-//! - `doors.rs` listens, `connection.rs` speaks HTTP/1.1, `front.rs` turns away what has no business here.
-//! - `end.rs`: what begins with the thread of its own, and ends with the daemon.
+//! | file | its part |
+//! |---|---|
+//! | `doors.rs`, `connection.rs` | listens; speaks HTTP/1.1 with a client |
+//! | `front.rs`, `route.rs` | turns away who has no business here; where a path leads |
+//! | `ask.rs`, `scan.rs` | the request, kept to be sent again within a budget; its model, read and left as it is |
+//! | `relay.rs` | the journey: account, attempt, what the refusal means, the next account |
+//! | `swap.rs` | the credential, the one thing that is changed |
+//! | `upstream.rs` | the way there: TLS, proxies, HTTP/2 |
+//! | `peek.rs`, `events.rs` | whether what begins like a success is one |
+//! | `body.rs`, `tap.rs`, `usage.rs`, `decode.rs` | the answer on its way to the client; what is learnt as it goes by |
+//! | `refuse.rs`, `reply.rs` | what the gateway itself says |
+//! | `ledger.rs`, `metrics.rs` | what was used, by whom |
+//!
+//! It has a thread and a runtime of its own, so that bytes on their way never hold up a grant; the pool is asked under
+//! its short lock, as by every connection of the socket.
 
+mod ask;
+mod body;
 mod connection;
+mod decode;
 mod doors;
+mod events;
 mod front;
+mod ledger;
+mod metrics;
+mod peek;
+mod refuse;
+mod relay;
 mod reply;
+mod route;
+mod scan;
+mod swap;
+mod tap;
+mod upstream;
+mod usage;
 
 use std::io;
 use std::sync::mpsc;

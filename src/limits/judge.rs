@@ -74,7 +74,8 @@ fn judge(response: &Response, status: Option<u16>, body: &Body, windows: &[Windo
     Verdict {
         reason: found.reason,
         scope,
-        wait: stated.map(|stated| stated.wait),
+        wait: stated.as_ref().map(|stated| stated.wait),
+        at: stated.and_then(|stated| stated.at),
         evidence: evidence::of(&case, &source),
         source,
         confidence: found.confidence,
@@ -260,17 +261,14 @@ impl Case<'_> {
             reason,
             Reason::QuotaExhausted | Reason::RateLimitExceeded | Reason::OutOfCredit | Reason::Unknown
         );
-        let body = self.body.waits.iter().find_map(|known| {
-            let wait = known.when.wait(self.now)?;
-            Some(Stated { wait, source: Source::body(known.source) })
-        });
+        let body = self.body.waits.iter().find_map(|known| known.when.stated(self.now, Source::body(known.source)));
         body.or_else(|| windows::blocking(self.windows).filter(|_| of_window)?.stated(self.now))
             .or_else(|| self.unified_reset().filter(|_| of_window))
             .or_else(|| self.retry_header())
             .or_else(|| self.only_reset().filter(|_| of_window))
             .or_else(|| {
                 let wait = prose_time::wait(&self.body.text).filter(|_| reason != Reason::RequestRejected)?;
-                Some(Stated { wait: wait.wait(self.now)?, source: Source::PROSE })
+                wait.stated(self.now, Source::PROSE)
             })
     }
 
@@ -278,8 +276,7 @@ impl Case<'_> {
     fn unified_reset(&self) -> Option<Stated> {
         windows::blocking(self.windows).filter(|window| window.kind == Kind::Unified)?;
         let name = "anthropic-ratelimit-unified-reset";
-        let wait = windows::when(self.headers.get(name)?, self.now)?.wait(self.now)?;
-        Some(Stated { wait, source: Source::header(name) })
+        windows::when(self.headers.get(name)?, self.now)?.stated(self.now, Source::header(name))
     }
 
     fn retry_header(&self) -> Option<Stated> {
@@ -290,10 +287,7 @@ impl Case<'_> {
         };
         let millis = all(MILLIS).map(|(name, value)| (name, duration::parse(&format!("{value}ms")).map(When::In)));
         let seconds = all(SECONDS).map(|(name, value)| (name, retry_after(value, self.now)));
-        millis.chain(seconds).find_map(|(name, when)| {
-            let wait = when?.wait(self.now)?;
-            Some(Stated { wait, source: Source::header(name) })
-        })
+        millis.chain(seconds).find_map(|(name, when)| when?.stated(self.now, Source::header(name)))
     }
 
     /// The reset of the only window, of which no more is known.

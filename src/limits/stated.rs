@@ -18,10 +18,21 @@ pub(super) enum When {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Stated {
     pub(super) wait: Duration,
+    /// The time of day it was stated as, epoch ms.
+    pub(super) at: Option<u64>,
     pub(super) source: Source,
 }
 
 impl When {
+    /// The same, believed.
+    pub(super) fn stated(self, now: u64, source: Source) -> Option<Stated> {
+        let at = match self {
+            Self::In(_) => None,
+            Self::At(at) => Some(at),
+        };
+        Some(Stated { wait: self.wait(now)?, at, source })
+    }
+
     /// The wait from `now` on, in whole ms, rounded up; `None` when it is over, nothing, or too long to be believed.
     pub(super) fn wait(self, now: u64) -> Option<Duration> {
         let wait = match self {

@@ -24,6 +24,8 @@ pub struct Verdict {
     pub scope: Scope,
     /// The wait that the server stated, in whole ms, rounded up; at most [`super::LONGEST_BELIEVED`], never zero.
     pub wait: Option<Duration>,
+    /// The time of day it was stated as, epoch ms, if it was: it stays right when a wrong clock is set.
+    pub at: Option<u64>,
     /// Where the wait was stated; [`Source::NONE`] without one.
     pub source: Source,
     /// How sure the reason is.

@@ -66,8 +66,10 @@ impl Window {
 
     /// The wait until it starts anew.
     pub(super) fn stated(&self, now: u64) -> Option<Stated> {
-        let wait = When::At(self.resets_at?).wait(now)?;
-        Some(Stated { wait, source: Source::header(&self.told_by) })
+        let stated = When::At(self.resets_at?).stated(now, Source::header(&self.told_by))?;
+        // the others are mostly told as spans
+        let is_time_of_day = self.kind == Kind::Unified || self.told_by.ends_with("-reset-at");
+        Some(Stated { at: stated.at.filter(|_| is_time_of_day), ..stated })
     }
 }
 

@@ -117,7 +117,7 @@ impl Finding {
         Self {
             reason: verdict.reason,
             scope: Some(verdict.scope),
-            wait: verdict.wait.map(Stated::In),
+            wait: verdict.at.map(|at| Stated::At(Wall(at))).or(verdict.wait.map(Stated::In)),
             source: Source::Server,
             evidence: Some(verdict.evidence.as_str().into()),
             link: verdict.link.as_deref().map(Into::into),
@@ -234,7 +234,10 @@ impl Command {
     #[must_use]
     pub fn moves(&self) -> Option<Fence> {
         match self {
-            Self::Report { fence, .. } | Self::ReportOf { fence, .. } | Self::Serve { fence, .. } => Some(*fence),
+            Self::Report { fence, .. }
+            | Self::ReportOf { fence, .. }
+            | Self::Serve { fence, .. }
+            | Self::Move { fence, .. } => Some(*fence),
             _ => None,
         }
     }

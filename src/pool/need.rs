@@ -6,10 +6,11 @@ use crate::limits::Reason;
 
 use super::Pool;
 use super::command::{Action, Ask, Decision, Effect, Reply};
-use super::error::{Refusal, Why};
+use super::error::{Kind, Refusal, Why};
 use super::id::{AccountId, Fence};
 use super::lease::Lease;
 use super::report::ask_again;
+use super::select::Choice;
 use super::target::Target;
 use super::time::Now;
 
@@ -60,6 +61,16 @@ impl Pool {
         let limits = self.accounts[slot].limits.iter();
         let reason = limits.filter(|limit| limit.blocks(lease.target.quota())).map(|limit| limit.reason).next();
         Ok(Reply::Decision(self.move_on(now, &lease, reason.unwrap_or(Reason::Unknown), &need.exclude, effects)))
+    }
+
+    /// Why a request gets nothing now.
+    #[must_use]
+    pub fn why_not(&self, now: Now, ask: &Ask) -> Refusal {
+        match self.choose_with(now, ask, now.mono, &mut Vec::new()) {
+            Choice::Refuse(refusal) => *refusal,
+            Choice::Wait { kind, .. } => self.refusal(now, ask, kind),
+            Choice::Grant { .. } => self.refusal(now, ask, Kind::WaitTimeout),
+        }
     }
 
     /// Whether the lease is the probe of every limit that holds.

@@ -82,6 +82,12 @@ impl ErrorInfo {
         error
     }
 
+    /// Whether it is of this kind.
+    #[must_use]
+    pub fn is(&self, kind: &str) -> bool {
+        self.data.kind == kind
+    }
+
     pub(super) fn malformed(code: i32, message: impl Into<String>) -> Self {
         Self { code, ..Self::new("bad_request", message) }
     }

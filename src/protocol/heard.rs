@@ -28,7 +28,7 @@ enum Value {
     Text(String),
     Number(serde_json::Number),
     Truth(bool),
-    List(Vec<Value>),
+    List(Vec<Self>),
     Nothing(()),
 }
 

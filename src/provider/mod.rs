@@ -4,10 +4,12 @@ mod agents;
 mod catalog;
 mod models;
 mod oauth;
+mod upstream;
 
 pub use agents::{Addition, HandOut, Handed, Outfit, Overruled, Shared, outfit, with_profile};
 pub use catalog::{BadTarget, Catalog};
 pub use oauth::OauthServer;
+pub use upstream::{Bases, bases, served};
 
 use crate::pool::CredentialKind;
 

@@ -20,7 +20,7 @@ pub enum StoreError {
         source: io::Error,
     },
     /// Something other than a regular file is in its place.
-    #[error("{} is {what}, not a regular file; nothing was changed; move it away: mv {q} {q}.old", path.display(), q = Quoted(path))]
+    #[error("{} is {what}, not a regular file; nothing was changed; move it away: {}", path.display(), MovedAway(path, "old"))]
     NotAFile {
         /// Which file.
         path: PathBuf,
@@ -38,7 +38,7 @@ pub enum StoreError {
         me: u32,
     },
     /// The database cannot be read, wholly or in part.
-    #[error("{} is damaged ({why}); nothing was changed; to start without it move it away: mv {q} {q}.damaged", path.display(), q = Quoted(path))]
+    #[error("{} is damaged ({why}); nothing was changed; to start without it move it away: {}", path.display(), MovedAway(path, "damaged"))]
     Damaged {
         /// Which file.
         path: PathBuf,
@@ -46,7 +46,7 @@ pub enum StoreError {
         why: String,
     },
     /// A database of another program.
-    #[error("{} is a database of another program, not of lessor; nothing was changed; move it away: mv {q} {q}.other", path.display(), q = Quoted(path))]
+    #[error("{} is a database of another program, not of lessor; nothing was changed; move it away: {}", path.display(), MovedAway(path, "other"))]
     Foreign {
         /// Which file.
         path: PathBuf,
@@ -72,7 +72,7 @@ pub enum StoreError {
         known: i64,
     },
     /// There are sealed logins, and no key.
-    #[error("the key {} is missing, and the logins in {} are sealed with it; put it back from a backup, or, to start without these logins, move the database away: mv {q} {q}.sealed", key.display(), database.display(), q = Quoted(database))]
+    #[error("the key {} is missing, and the logins in {} are sealed with it; put it back from a backup, or, to start without these logins, move the database away: {}", key.display(), database.display(), MovedAway(database, "sealed"))]
     KeyMissing {
         /// Where the key should be.
         key: PathBuf,
@@ -80,7 +80,7 @@ pub enum StoreError {
         database: PathBuf,
     },
     /// The key is not the one the logins were sealed with.
-    #[error("the key {} does not fit {}: the logins there were sealed with another one; put the right key back, or, to start without these logins, move the database away: mv {q} {q}.sealed", key.display(), database.display(), q = Quoted(database))]
+    #[error("the key {} does not fit {}: the logins there were sealed with another one; put the right key back, or, to start without these logins, move the database away: {}", key.display(), database.display(), MovedAway(database, "sealed"))]
     KeyWrong {
         /// The key.
         key: PathBuf,
@@ -88,7 +88,7 @@ pub enum StoreError {
         database: PathBuf,
     },
     /// The key file does not hold a key.
-    #[error("the key file {} is damaged ({why}); nothing was changed; put it back from a backup, or, if nothing is sealed with it, move it away: mv {q} {q}.damaged", path.display(), q = Quoted(path))]
+    #[error("the key file {} is damaged ({why}); nothing was changed; put it back from a backup, or, if nothing is sealed with it, move it away: {}", path.display(), MovedAway(path, "damaged"))]
     KeyDamaged {
         /// The key file.
         path: PathBuf,
@@ -96,7 +96,7 @@ pub enum StoreError {
         why: &'static str,
     },
     /// Somebody else has it open.
-    #[error("{} is in use by another program; close that one (fuser {} names it), then start again", path.display(), Quoted(path))]
+    #[error("{} is in use by another program; close that one{}, then start again", path.display(), Finder(path))]
     Busy {
         /// Which file.
         path: PathBuf,
@@ -196,7 +196,32 @@ impl WriteError {
     }
 }
 
-/// A path as a shell takes it.
+/// The command that moves a file away.
+struct MovedAway<'a>(&'a Path, &'static str);
+
+impl fmt::Display for MovedAway<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(path, suffix) = *self;
+        if cfg!(windows) {
+            // as both of its shells take it; no path can have a double quote
+            let path = path.display();
+            write!(f, "move \"{path}\" \"{path}.{suffix}\"")
+        } else {
+            write!(f, "mv {q} {q}.{suffix}", q = Quoted(path))
+        }
+    }
+}
+
+/// How to find out who has a file open, where the system has a command for it.
+struct Finder<'a>(&'a Path);
+
+impl fmt::Display for Finder<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if cfg!(windows) { Ok(()) } else { write!(f, " (fuser {} names it)", Quoted(self.0)) }
+    }
+}
+
+/// A path as a Unix shell takes it.
 struct Quoted<'a>(&'a Path);
 
 impl fmt::Display for Quoted<'_> {
@@ -217,9 +242,12 @@ mod tests {
     #[test]
     fn remedies_can_be_pasted() {
         let error = StoreError::Damaged { path: "/tmp/it's here/x.db".into(), why: "it is empty".into() };
-        assert_eq!(
-            error.to_string(),
-            r"/tmp/it's here/x.db is damaged (it is empty); nothing was changed; to start without it move it away: mv '/tmp/it'\''s here/x.db' '/tmp/it'\''s here/x.db'.damaged"
-        );
+        let command = match () {
+            () if cfg!(windows) => r#"move "/tmp/it's here/x.db" "/tmp/it's here/x.db.damaged""#,
+            () => r"mv '/tmp/it'\''s here/x.db' '/tmp/it'\''s here/x.db'.damaged",
+        };
+        let said =
+            r"/tmp/it's here/x.db is damaged (it is empty); nothing was changed; to start without it move it away: ";
+        assert_eq!(error.to_string(), format!("{said}{command}"));
     }
 }

@@ -10,8 +10,10 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::upstream::{Seen, Upstream};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_lessor");
-/// An agent that met a limit would wait longer.
-const PATIENCE: Duration = Duration::from_secs(50);
+/// Nothing here takes longer, however loaded the machine is.
+const PATIENCE: Duration = Duration::from_secs(170);
+/// An agent that is told of a limit waits a minute, or gives up; the gateway goes to the next account at once.
+const AT_ONCE: Duration = Duration::from_secs(20);
 
 /// A home, accounts, and the providers they are at.
 pub struct Fleet {
@@ -46,7 +48,9 @@ impl Fleet {
         for (n, key) in keys.iter().enumerate() {
             let label = format!("{provider}-{n}");
             let mut add = fleet.command();
-            add.args(["account", "add", provider, "--api-key-stdin", "--label", &label]).stdin(Stdio::piped());
+            add.args(["account", "add", provider, "--api-key-stdin", "--label", &label])
+                .stdin(Stdio::piped())
+                .stdout(Stdio::null());
             let mut child = add.spawn().unwrap();
             std::io::Write::write_all(&mut child.stdin.take().unwrap(), key.as_bytes()).unwrap();
             assert!(child.wait().unwrap().success());
@@ -77,9 +81,12 @@ impl Fleet {
         command
     }
 
-    /// Starts `lessor run ARGS -- COMMAND`.
-    pub fn start(&self, args: &[&str], command: &[&str]) -> Child {
+    /// Starts `lessor run ARGS -- COMMAND`, with a part of the home as the user's.
+    pub fn start(&self, home: &str, args: &[&str], command: &[&str]) -> Child {
         let mut run = self.command();
+        let home = self.home.join(home);
+        std::fs::create_dir_all(&home).unwrap();
+        run.env("HOME", home);
         run.arg("run").args(args).arg("--").args(command);
         run.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     }
@@ -93,7 +100,7 @@ impl Fleet {
 
 impl Drop for Fleet {
     fn drop(&mut self) {
-        let stopped = self.command().arg("stop").status();
+        let stopped = self.command().arg("stop").stdout(Stdio::null()).status();
         if !std::thread::panicking() {
             assert!(stopped.unwrap().success());
         }
@@ -140,6 +147,11 @@ pub fn check(ran: &[Ran], seen: &[Seen], limits: usize) {
     firsts.sort();
     firsts.dedup();
     assert_eq!(firsts.len(), ran.len(), "parallel runs share an account: {seen:#?}");
+    for (at, limited) in seen.iter().enumerate().filter(|(_, seen)| seen.status == 429) {
+        let next = seen[at..].iter().find(|seen| seen.run == limited.run && seen.status == 200);
+        let next = next.unwrap_or_else(|| panic!("{limited:?} was the end: {seen:#?}"));
+        assert!(next.at - limited.at < AT_ONCE, "{limited:?} reached the agent: {seen:#?}");
+    }
     let met = seen.iter().filter(|seen| seen.status == 429).count();
     assert!(met >= limits, "only {met} limits were met: {seen:#?}");
 }

@@ -11,16 +11,31 @@ use fleet::{Fleet, check, file, wait};
 /// Calls of a tool in each run; after the last one the agent is told that it has finished.
 const STEPS: u64 = 3;
 
+/// What the agents are set to.
+#[derive(Default)]
+struct Task<'a> {
+    test: &'a str,
+    provider: &'a str,
+    /// Requests each makes beside those of the task.
+    beside: u64,
+    /// Each run has a home of its own.
+    homes_apart: bool,
+    /// Of `lessor run`.
+    args: &'a [&'a str],
+}
+
 /// Three runs at once. The quotas are what they need, to the last request, and the first account's is gone in the
 /// middle of its session.
-fn three_at_once(test: &str, provider: &str, extra: u64, args: &[&str], command: impl Fn(&str) -> Vec<String>) {
-    let all = 3 * (STEPS + 1 + extra);
+fn three_at_once(task: &Task<'_>, command: impl Fn(&str) -> Vec<String>) {
+    let Task { test, provider, beside, homes_apart, args } = *task;
+    let all = 3 * (STEPS + 1 + beside);
     let quotas = [2, (all - 2) / 2, all - 2 - (all - 2) / 2];
     let fleet = Fleet::new(test, provider, &quotas);
     let start = |run: u64| {
         let command = command(&fleet.prompt(run, STEPS));
         let command: Vec<&str> = command.iter().map(String::as_str).collect();
-        (run, fleet.start(args, &command))
+        let home = if homes_apart { format!("user-{run}") } else { "user".to_owned() };
+        (run, fleet.start(&home, args, &command))
     };
     let ran = wait((1..=3).map(start).collect());
     check(&ran, &fleet.upstream.seen(), 1);
@@ -33,34 +48,38 @@ fn words(words: &[&str]) -> Vec<String> {
 
 #[test]
 fn claude_code() {
-    three_at_once("claude", "anthropic", 0, &[], |prompt| words(&["claude", "-p", prompt]));
+    three_at_once(&Task { test: "claude", provider: "anthropic", ..Task::default() }, |prompt| {
+        words(&["claude", "-p", prompt])
+    });
 }
 
 #[test]
 fn codex() {
-    three_at_once("codex", "openai", 0, &[], |prompt| {
+    three_at_once(&Task { test: "codex", provider: "openai", ..Task::default() }, |prompt| {
         words(&["codex", "exec", "--skip-git-repo-check", "-m", "gpt-5.1-codex", "-s", "danger-full-access", prompt])
     });
 }
 
 #[test]
 fn gemini_cli() {
-    three_at_once("gemini", "google", 0, &[], |prompt| {
+    three_at_once(&Task { test: "gemini", provider: "google", ..Task::default() }, |prompt| {
         words(&["gemini", "--skip-trust", "-m", "gemini-2.5-pro", "-p", prompt])
     });
 }
 
-/// It asks for a title of the session beside.
+/// It asks for a title of the session beside. Three that are the first in one home make its database at once, and all
+/// but one fail.
 #[test]
 fn opencode() {
-    three_at_once("opencode", "anthropic", 1, &["-p", "anthropic"], |prompt| {
-        words(&["opencode", "run", "-m", "anthropic/claude-sonnet-4-5", prompt])
-    });
+    let args = ["-p", "anthropic"];
+    let task = Task { test: "opencode", provider: "anthropic", beside: 1, homes_apart: true, args: &args };
+    three_at_once(&task, |prompt| words(&["opencode", "run", "-m", "anthropic/claude-sonnet-4-5", prompt]));
 }
 
 fn sdk(provider: &str) {
-    three_at_once(&format!("sdk-{provider}"), provider, 0, &["-p", provider], |prompt| {
-        words(&["python", file("sdk.py").to_str().unwrap(), provider, &(STEPS + 1).to_string(), prompt])
+    let (test, args) = (format!("sdk-{provider}"), ["-p", provider]);
+    three_at_once(&Task { test: &test, provider, args: &args, ..Task::default() }, |prompt| {
+        words(&["python", "-W", "ignore", file("sdk.py").to_str().unwrap(), provider, &(STEPS + 1).to_string(), prompt])
     });
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Instant;
 
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
@@ -29,15 +30,22 @@ struct Book {
 }
 
 /// A request that was answered.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Seen {
     /// Which key it had, if it is one of ours.
     pub key: Option<String>,
     /// Whose it was, by what stands in the prompt.
     pub run: Option<u64>,
     pub status: u16,
-    #[expect(dead_code, reason = "seen when a test fails")]
     pub path: String,
+    pub at: Instant,
+}
+
+impl std::fmt::Debug for Seen {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { key, run, status, path, at: _ } = self;
+        write!(f, "run {} {} {status} {path}", run.unwrap_or_default(), key.as_deref().unwrap_or("a foreign key"))
+    }
 }
 
 impl Upstream {
@@ -94,7 +102,7 @@ impl Upstream {
             },
         };
         if counts || status == 401 {
-            book.seen.push(Seen { key: known, run: asked.run, status, path });
+            book.seen.push(Seen { key: known, run: asked.run, status, path, at: Instant::now() });
         }
         drop(book);
         let response = Response::builder().status(status).header("content-type", content_type);

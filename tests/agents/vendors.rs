@@ -18,6 +18,8 @@ pub struct Asked {
     pub run: Option<u64>,
     stream: bool,
     model: String,
+    /// How many calls of a tool were answered.
+    done: usize,
     /// The tool to call next, and its arguments.
     call: Option<(&'static str, Value)>,
     /// An answer by a schema is wanted, not a text.
@@ -129,9 +131,15 @@ impl Asked {
             run: number("RUN-"),
             stream: body["stream"] == true || below.ends_with(":streamGenerateContent"),
             model: body["model"].as_str().unwrap_or("model").to_owned(),
+            done,
             call,
             structured: body["generationConfig"].get("responseJsonSchema").is_some(),
         }
+    }
+
+    /// Each call has one of its own.
+    fn id(&self, kind: &str) -> String {
+        format!("{kind}_{}_{}", self.run.unwrap_or_default(), self.done)
     }
 
     fn text(&self) -> String {
@@ -170,7 +178,9 @@ fn stream(events: &[Value]) -> String {
 fn anthropic(asked: &Asked) -> Answer {
     let usage = json!({"input_tokens": 1, "output_tokens": 1});
     let (block, stop) = match &asked.call {
-        Some((name, input)) => (json!({"type": "tool_use", "id": "toolu_1", "name": name, "input": input}), "tool_use"),
+        Some((name, input)) => {
+            (json!({"type": "tool_use", "id": asked.id("toolu"), "name": name, "input": input}), "tool_use")
+        }
         None => (json!({"type": "text", "text": asked.text()}), "end_turn"),
     };
     let message = |content: Value, stop: Value| {
@@ -182,7 +192,7 @@ fn anthropic(asked: &Asked) -> Answer {
     }
     let (start, delta) = match &asked.call {
         Some((name, input)) => (
-            json!({"type": "tool_use", "id": "toolu_1", "name": name, "input": {}}),
+            json!({"type": "tool_use", "id": asked.id("toolu"), "name": name, "input": {}}),
             json!({"type": "input_json_delta", "partial_json": input.to_string()}),
         ),
         None => (json!({"type": "text", "text": ""}), json!({"type": "text_delta", "text": asked.text()})),
@@ -201,8 +211,10 @@ fn anthropic(asked: &Asked) -> Answer {
 
 fn openai(asked: &Asked) -> Answer {
     let item = match &asked.call {
-        Some((name, arguments)) => json!({"type": "function_call", "id": "fc_1", "call_id": "call_1", "name": name,
-            "arguments": arguments.to_string(), "status": "completed"}),
+        Some((name, arguments)) => {
+            json!({"type": "function_call", "id": asked.id("fc"), "call_id": asked.id("call"), "name": name,
+            "arguments": arguments.to_string(), "status": "completed"})
+        }
         None => json!({"type": "message", "id": "msg_1", "role": "assistant", "status": "completed",
             "content": [{"type": "output_text", "text": asked.text(), "annotations": []}]}),
     };

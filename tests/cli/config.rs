@@ -75,7 +75,7 @@ fn every_value_is_shown_with_its_source() {
         .says("there is no such file")
         .says("ttl = \"10m\"")
         .says("# default, not active yet");
-    home.write("[leases]\nttl = \"90s\"\n[accounts.\"a@b.c\"]\nuse = [\"claude\"]\n[refresh]\nwait = \"1s\"\n");
+    home.write("[leases]\nttl = \"90s\"\n[accounts.\"a@b.c\"]\nuse = [\"claude\"]\n[notify]\ndesktop = true\n");
     let shown = home.run(&["config", "show"]).ok().says("[accounts.\"a@b.c\"]").says("# config.toml:6, not active yet");
     assert!(shown.out.lines().all(|line| line.chars().count() <= 80), "{}", shown.out);
     // what is shown is a file that means the same
@@ -89,7 +89,7 @@ fn every_value_is_shown_with_its_source() {
     assert_eq!(row("leases.ttl")["source"], format!("{}:2", home.config().display()));
     assert_eq!((&row("leases.ttl")["value"], &row("leases.ttl")["default"]), (&json!("90s"), &json!("10m")));
     assert_eq!((&row("leases.grace")["source"], &row("leases.grace")["active"]), (&json!("default"), &json!(true)));
-    assert_eq!(row("refresh.wait")["active"], false);
+    assert_eq!(row("notify.desktop")["active"], false);
     assert_eq!(row("accounts.\"a@b.c\".use")["value"], json!(["claude"]));
     home.write("leases.ttl = 1\n");
     home.run(&["config", "show"]).exits(6).complains("config.toml:1:14").complains("say 1s or 1m");
@@ -246,9 +246,9 @@ fn an_edit_takes_effect_only_if_it_is_valid() {
     assert_eq!((copies.len(), mode(&copies[0]), mode(copies[0].parent().unwrap())), (1, 0o600, 0o700));
 
     fs::set_permissions(home.config(), fs::Permissions::from_mode(0o644)).unwrap();
-    let edit = "test \"$(stat -c %a \"$1\")\" = 600; printf '[refresh]\\nwait = \"1s\"\\n' > \"$1\"";
-    home.edit(edit).ok().complains("`refresh.wait` is not active yet").says("no daemon is running");
-    assert_eq!((home.read().as_str(), mode(&home.config())), ("[refresh]\nwait = \"1s\"\n", 0o644));
+    let edit = "test \"$(stat -c %a \"$1\")\" = 600; printf '[notify]\\ndesktop = true\\n' > \"$1\"";
+    home.edit(edit).ok().complains("`notify.desktop` is not active yet").says("no daemon is running");
+    assert_eq!((home.read().as_str(), mode(&home.config())), ("[notify]\ndesktop = true\n", 0o644));
     let edited = home.edit_with(&["config", "edit", "--json"], "printf '' > \"$1\"").ok();
     let edited: Value = serde_json::from_str(&edited.out).unwrap();
     assert_eq!((&edited["changed"], &edited["daemon"]["state"]), (&json!(true), &json!("no_daemon")));
@@ -301,12 +301,12 @@ fn a_file_is_checked_whole() {
     assert_eq!((&first["line"], &first["column"], &first["key"]), (&json!(2), &json!(7), &json!("leases.ttl")));
     assert_eq!((&second["line"], &second["key"]), (&json!(4), &json!("quota.pol")));
 
-    home.feed(&["config", "check", "-"], "[refresh]\nwait = \"1s\"\n")
+    home.feed(&["config", "check", "-"], "[notify]\ndesktop = true\n")
         .ok()
         .says("warning: standard input:2:1")
         .says("not active yet");
     let checked: Value =
-        serde_json::from_str(&home.feed(&["config", "check", "-", "--json"], "refresh.wait = \"1s\"").ok().out)
+        serde_json::from_str(&home.feed(&["config", "check", "-", "--json"], "notify.desktop = true").ok().out)
             .unwrap();
     assert_eq!((&checked["ok"], &checked["warnings"][0]["key"]), (&json!(true), &json!("refresh.wait")));
     home.feed(&["config", "check", "-"], "x = 1").exits(6).complains("standard input:1:1");

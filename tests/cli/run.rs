@@ -130,6 +130,39 @@ fn a_named_agent_runs_without_being_named_twice() {
     }
 }
 
+/// Codex reads its address from arguments only; a script that starts it knows nothing of that.
+#[test]
+fn an_agent_in_a_script_gets_its_arguments_too() {
+    let home = Home::with_keys(&[("openai", "work")]);
+    let bin = program(&home, "codex", "printf '%s\\n' \"$@\"; echo $PATH");
+    let bins = bin.parent().unwrap().display().to_string();
+    let path = format!("{bins}:/usr/bin:/bin");
+    let mut command = home.command(&["run", "codex", "--", "sh", "-c", "codex exec \"a b\"; echo $OPENAI_BASE_URL"]);
+    let done = feed(
+        {
+            command.env("PATH", &path);
+            command
+        },
+        "",
+    )
+    .ok();
+    let lines: Vec<&str> = done.out.lines().collect();
+    assert_eq!(lines[..2], ["-c", "model_provider=\"lessor\""]);
+    assert_eq!(lines[4..7], ["exec", "a b", path.as_str()], "and what it starts finds itself: {done:?}");
+    assert!(lines[7].ends_with("/openai/v1"));
+    // behind a launcher they come last
+    let mut command = home.command(&["run", "codex", "--", "env", "codex", "exec"]);
+    let done = feed(
+        {
+            command.env("PATH", &path);
+            command
+        },
+        "",
+    )
+    .ok();
+    assert!(done.out.starts_with("exec\n-c\n"), "{done:?}");
+}
+
 /// Claude Code's own settings would win over the environment, if nothing were said after them.
 #[test]
 fn settings_of_the_users_that_would_win_are_answered_for_this_run_only() {

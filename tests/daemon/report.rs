@@ -332,13 +332,7 @@ fn five_reports_of_one_event_are_one() {
     let mut clients: Vec<Client> = (0..5).map(|_| home.client()).collect();
     let leases: Vec<Value> = clients.iter_mut().map(Client::acquire).collect();
     for (client, lease) in clients.iter_mut().zip(&leases) {
-        client
-            .send(
-                "lease.report",
-                &json!({"lease": lease["lease"], "status": 429,
-            "body": {"error": {"details": [{"reason": "QUOTA_EXHAUSTED"}]}}}),
-            )
-            .unwrap();
+        client.send("lease.report", &json!({ "lease": lease["lease"], "reason": "quota_exhausted" })).unwrap();
     }
     for client in &mut clients {
         let decision = client.receive().unwrap()["result"].clone();

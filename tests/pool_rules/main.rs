@@ -7,5 +7,6 @@ mod life;
 mod limits;
 mod pools;
 mod recovery;
+mod seeds;
 mod telling;
 mod waiting;

@@ -38,6 +38,8 @@ pub(super) enum Account {
     Set(set::Set),
     /// Forget its limits: it is tried again at once
     ClearLimits(Which),
+    /// Get a new token for its login, now
+    Refresh(Which),
     /// Show how much of its quota is used; of all accounts, if none is named
     Usage(usage::Of),
     /// Have it serve again, once you have confirmed it with its provider
@@ -118,6 +120,10 @@ pub(super) fn account(command: Account, context: &Context) -> Result<(), Failure
         Account::ClearLimits(Which { account }) => {
             let info = context.connect()?.clear_limits(AccountRef { account })?;
             done(&info, "cleared the limits of", context)
+        }
+        Account::Refresh(Which { account }) => {
+            let info = context.connect()?.refresh_account(AccountRef { account })?;
+            done(&info, "refreshed", context)
         }
         Account::Usage(of) => usage::usage(of, context),
         Account::Verify(options) => verify::verify(options, context),

@@ -13,7 +13,7 @@ pub(super) fn parent() -> Option<u32> {
 pub(super) fn find(pid: u32) -> Option<Process> {
     let wanted = Pid::from_u32(pid);
     let what = ProcessRefreshKind::nothing().with_cmd(UpdateKind::Always).with_user(UpdateKind::Always);
-    let mut system = System::new();
+    let mut system = System::new().ok()?;
     system.refresh_processes_specifics(ProcessesToUpdate::Some(&[wanted]), true, what);
     let found = system.process(wanted)?;
     let mut args: Vec<String> = found.cmd().iter().map(|part| part.to_string_lossy().into_owned()).collect();

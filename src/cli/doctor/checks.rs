@@ -134,7 +134,8 @@ fn files(files: &[File], findings: &mut Vec<Finding>) {
         }
         for problem in &file.problems {
             let place = if problem.place.is_empty() { String::new() } else { format!("{}: ", problem.place) };
-            findings.push(finding(Level::Warning, format!("{place}{}", problem.message)));
+            let level = if problem.broken { Level::Warning } else { Level::Ok };
+            findings.push(finding(level, format!("{place}{}", problem.message)));
         }
         if let Some(mode) = file.open_secrets() {
             let message = format!("other users can get at it (mode {mode:04o})");

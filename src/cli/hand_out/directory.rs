@@ -3,17 +3,60 @@
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use crate::cli::failure::Failure;
 use crate::config::Places;
 use crate::daemon::find_process;
 use crate::pool::Process;
 
-/// Where they all are.
-pub(super) fn root(places: &Places) -> PathBuf {
-    places.run.join("agents")
+/// A directory of one program; it is there when something has been written to it.
+#[derive(Debug)]
+pub(super) struct Place {
+    at: PathBuf,
+    made: bool,
+}
+
+impl Place {
+    /// The directory of a lease's holder.
+    pub(super) fn of(places: &Places, holder: Process, fence: u64) -> Self {
+        Self { at: places.run.join("agents").join(name(holder, fence)), made: false }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.at
+    }
+
+    /// The directory, if there is one.
+    pub(super) fn made(self) -> Option<PathBuf> {
+        self.made.then_some(self.at)
+    }
+
+    /// Writes a file that only its owner reads; answers where it is.
+    pub(super) fn write(&mut self, path: &str, text: &str) -> Result<PathBuf, Failure> {
+        let failed = |error: io::Error| Failure::new("internal", format!("{}: {error}", self.at.display()));
+        if !self.made {
+            make(&self.at).map_err(failed)?;
+            self.made = true;
+        }
+        write(&self.at, path, text).map_err(failed)?;
+        Ok(self.at.join(path))
+    }
+
+    /// Writes a file that its owner can run.
+    pub(super) fn program(&mut self, path: &str, text: &str) -> Result<(), Failure> {
+        let _path = self.write(path, text)?;
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            let mode = std::fs::Permissions::from_mode(0o700);
+            std::fs::set_permissions(&_path, mode)
+                .map_err(|error| Failure::new("internal", format!("{}: {error}", _path.display())))?;
+        }
+        Ok(())
+    }
 }
 
 /// By this name it is known whose it is, also when whoever should have removed it could not.
-pub(super) fn name(holder: Process, fence: u64) -> String {
+fn name(holder: Process, fence: u64) -> String {
     format!("{}-{}-{fence}", holder.pid, holder.start)
 }
 
@@ -24,7 +67,7 @@ fn holder(name: &str) -> Option<Process> {
 }
 
 /// Makes it; and removes those whose holder has ended.
-pub(super) fn make(at: &Path) -> io::Result<()> {
+fn make(at: &Path) -> io::Result<()> {
     if let Some(root) = at.parent() {
         private(root)?;
         sweep(root);
@@ -52,7 +95,7 @@ fn sweep(root: &Path) {
 }
 
 /// Writes a file below it that only its owner reads; a reader sees the old one or the new one.
-pub(super) fn write(at: &Path, path: &str, text: &str) -> io::Result<()> {
+fn write(at: &Path, path: &str, text: &str) -> io::Result<()> {
     let target = at.join(path);
     let parent = target.parent().unwrap_or(at);
     private(parent)?;

@@ -2,10 +2,11 @@
 
 mod directory;
 mod keep;
+mod ready;
 mod settings;
 
-use std::ffi::{OsStr, OsString};
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::path::Path;
 
 use clap::Args;
 
@@ -18,10 +19,12 @@ use super::agent::Purpose;
 use super::context::Context;
 use super::failure::Failure;
 use super::lease::Wanted;
-use super::output::clean;
 use super::waiting;
 
 pub(super) use keep::{Keep, keep};
+pub(super) use ready::{Ready, quoted};
+
+use directory::Place;
 
 /// How the credential is handed out; without an option, through the gateway.
 #[derive(Clone, Copy, Debug, Args)]
@@ -44,22 +47,6 @@ impl Way {
     }
 }
 
-/// A lease, and everything a program needs to work with it.
-pub(super) struct Ready {
-    pub(super) lease: LeaseInfo<'static>,
-    /// Variables to set.
-    pub(super) set: Vec<(String, OsString)>,
-    /// Variables that would speak against them, and that are there now.
-    pub(super) cleared: Vec<&'static str>,
-    /// Arguments, before the program's own.
-    pub(super) arguments: Vec<OsString>,
-    /// Names in the user's settings that do not count this time.
-    pub(super) overruled: Vec<String>,
-    hand_out: HandOut,
-    holder: Process,
-    directory: Option<PathBuf>,
-}
-
 /// What a lease is wanted for, and how.
 pub(super) struct Order<'a> {
     pub(super) wanted: Wanted,
@@ -69,11 +56,13 @@ pub(super) struct Order<'a> {
     pub(super) holder: Process,
     /// What the program is already given: an argument of ours must not stand beside the user's.
     pub(super) arguments: &'a [OsString],
+    /// The program is a shell, which has no use for an agent's arguments.
+    pub(super) is_shell: bool,
 }
 
 /// Leases, and makes everything ready; whatever fails, the lease is not kept.
 pub(super) fn make_ready(client: &mut Client, order: Order<'_>, context: &Context) -> Result<Ready, Failure> {
-    let Order { wanted, purpose, way, holder, arguments } = order;
+    let Order { wanted, purpose, way, holder, arguments, is_shell } = order;
     let hand_out = way.hand_out();
     let agents = provider::with_profile();
     if hand_out == HandOut::Profile && !purpose.agent.as_deref().is_some_and(|agent| agents.contains(&agent)) {
@@ -83,14 +72,19 @@ pub(super) fn make_ready(client: &mut Client, order: Order<'_>, context: &Contex
     let places = context.places()?;
     let request = request(wanted, purpose, hand_out, holder.pid);
     let lease = waiting::acquire(client, request, context).map_err(|failure| without_accounts(failure, purpose))?;
-    let name = directory::name(holder, lease.fence);
-    let at = directory::root(&places).join(name);
-    let ready = outfit(client, &lease, purpose, hand_out, &at)
-        .and_then(|outfit| Ready::new(lease.clone(), outfit, hand_out, holder, &at, arguments));
-    ready.inspect_err(|_| {
-        release(client, &lease);
-        directory::remove(&at);
-    })
+    let mut place = Place::of(&places, holder, lease.fence);
+    let made = outfit(client, &lease, purpose, hand_out, place.path()).and_then(|outfit| {
+        let agent = purpose.agent.as_deref().filter(|_| is_shell);
+        ready::fill(&outfit, &mut place, arguments, agent)
+    });
+    match made {
+        Ok(filled) => Ok(Ready { lease, filled, hand_out, holder, directory: place.made() }),
+        Err(failure) => {
+            release(client, &lease);
+            directory::remove(place.path());
+            Err(failure)
+        }
+    }
 }
 
 /// Gives the lease back; if this fails, it ends with its holder.
@@ -133,7 +127,7 @@ fn outfit(
     lease: &LeaseInfo<'_>,
     purpose: &Purpose,
     hand_out: HandOut,
-    directory: &std::path::Path,
+    directory: &Path,
 ) -> Result<Outfit, Failure> {
     let provider = purpose.provider.as_str();
     let (kind, key, base) = match (&lease.credential, hand_out) {
@@ -184,88 +178,4 @@ fn kind_of(client: &mut Client, lease: &LeaseInfo<'_>) -> Result<CredentialKind,
     let accounts = client.accounts(ListAccounts { provider: Some(lease.provider.clone().into_owned()) })?;
     let account = accounts.into_iter().find(|account| account.id == lease.account.id);
     account.map(|account| account.kind).ok_or_else(|| Failure::new("unknown_account", "the account has been removed"))
-}
-
-impl Ready {
-    fn new(
-        lease: LeaseInfo<'static>,
-        outfit: Outfit,
-        hand_out: HandOut,
-        holder: Process,
-        at: &std::path::Path,
-        given: &[OsString],
-    ) -> Result<Self, Failure> {
-        let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
-        let home = directories::BaseDirs::new().map(|base| base.home_dir().to_owned());
-        let overruled = settings::overruled(&outfit, &variable, home.as_deref());
-        let needs_directory = outfit.needs_directory() || !overruled.is_empty();
-        if needs_directory {
-            directory::make(at).map_err(|error| Failure::new("internal", format!("{}: {error}", at.display())))?;
-        }
-        let write = |path: &str, text: &str| directory::write(at, path, text);
-        let failed = |error: std::io::Error| Failure::new("internal", format!("{}: {error}", at.display()));
-        for (path, text) in &outfit.files {
-            write(path, text).map_err(failed)?;
-        }
-        let mut set: Vec<(String, OsString)> =
-            outfit.set.iter().map(|(name, value)| (name.clone(), value.into())).collect();
-        let unset = outfit.unless_set.iter().filter(|(name, _)| std::env::var_os(name).is_none());
-        set.extend(unset.map(|(name, value)| (name.clone(), value.into())));
-        for addition in &outfit.additions {
-            let (name, text, path) = settings::added(addition, &variable)?;
-            if let Some(path) = &path {
-                write(path, &text).map_err(failed)?;
-            }
-            set.push((name.to_owned(), path.map_or_else(|| text.into(), |path| at.join(path).into())));
-        }
-        let mut arguments: Vec<OsString> = outfit.arguments.iter().map(OsString::from).collect();
-        if let Some(last) = outfit.overruled.filter(|_| !overruled.is_empty()) {
-            let own = given.iter().any(|argument| argument.to_string_lossy().split('=').next() == Some(last.argument));
-            if own {
-                let message = format!("{} in your settings would speak against the lease", overruled.join(", "));
-                return Err(Failure::usage(message).hint(format!("take it out, or leave {} out", last.argument)));
-            }
-            write(settings::LAST, &settings::last(&outfit, &overruled)).map_err(failed)?;
-            arguments.extend([last.argument.into(), at.join(settings::LAST).into()]);
-        }
-        let there = |name: &&str| std::env::var_os(name).is_some();
-        let cleared = outfit.cleared.iter().copied().filter(there).collect();
-        let directory = needs_directory.then(|| at.to_owned());
-        Ok(Self { lease, set, cleared, arguments, overruled, hand_out, holder, directory })
-    }
-
-    /// The account, by the name people know it by.
-    pub(super) fn account(&self) -> String {
-        let account = &self.lease.account;
-        clean(account.label.as_ref().or(account.email.as_ref()).unwrap_or(&account.id))
-    }
-
-    /// Says, once, what of the user's own does not count this time.
-    pub(super) fn tell_cleared(&self, context: &Context) {
-        let settings = self.overruled.iter().map(|name| format!("{name} (in settings)"));
-        let all: Vec<String> = self.cleared.iter().map(|name| (*name).to_owned()).chain(settings).collect();
-        if !all.is_empty() {
-            let all = clean(&all.join(", "));
-            context.output.note(&format!("lessor: not passed on, because it would speak against the lease: {all}"));
-        }
-    }
-
-    /// Leaves somebody behind, if need be, who looks after the daemon and cleans up when the holder has ended.
-    pub(super) fn leave_a_keeper(&self, program: Option<&OsStr>, context: &Context) -> Result<(), Failure> {
-        if self.directory.is_none() && self.hand_out != HandOut::Gateway {
-            return Ok(());
-        }
-        let directory = self.directory.as_deref();
-        let watches = self.hand_out == HandOut::Gateway;
-        keep::leave(self.holder, directory, watches, program, context)
-            .map_err(|error| Failure::new("internal", format!("no process can be started: {error}")))
-    }
-
-    /// Takes back everything: the program could not be started.
-    pub(super) fn take_back(&self, client: &mut Client) {
-        release(client, &self.lease);
-        if let Some(directory) = &self.directory {
-            directory::remove(directory);
-        }
-    }
 }

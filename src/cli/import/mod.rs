@@ -119,6 +119,8 @@ struct ProblemRow {
     place: String,
     /// What is wrong.
     message: String,
+    /// Whether something is damaged; else it is whole, and of no use to lessor.
+    broken: bool,
 }
 
 /// How many entries came to what.
@@ -134,7 +136,7 @@ struct Summary {
     linked: usize,
     /// Not taken in.
     refused: usize,
-    /// Files that could not be read, and parts of files.
+    /// Files that could not be read, and damaged parts of files.
     broken: usize,
 }
 
@@ -218,7 +220,8 @@ impl Report {
         let entries: Vec<Row> = rows.map(|((entry, file), answer)| Row::of(entry, file, answer)).collect();
         let files: Vec<FileRow> = gathered.files.into_iter().map(FileRow::of).collect();
         let count = |outcome: &str| entries.iter().filter(|row| row.outcome == outcome).count();
-        let broken = files.iter().map(|file| file.problems.len() + usize::from(file.error.is_some())).sum();
+        let damaged = |file: &FileRow| file.problems.iter().filter(|problem| problem.broken).count();
+        let broken = files.iter().map(|file| damaged(file) + usize::from(file.error.is_some())).sum();
         let summary = Summary {
             added: count("added"),
             updated: count("updated"),
@@ -276,7 +279,7 @@ impl Row {
 
 impl FileRow {
     fn of(file: File) -> Self {
-        let problem = |Problem { place, message }| ProblemRow { place, message };
+        let problem = |Problem { place, message, broken }| ProblemRow { place, message, broken };
         let open_to_others = file.open_secrets().map(|mode| format!("{mode:04o}"));
         Self {
             path: file.name,

@@ -129,7 +129,8 @@ pub(super) fn troubles(report: &Report, output: &Output) {
         }
         for problem in &file.problems {
             let place = if problem.place.is_empty() { String::new() } else { format!("{}: ", clean(&problem.place)) };
-            output.note(&format!("{} {path}: {place}{}", output.bad("broken:"), clean(&problem.message)));
+            let word = if problem.broken { output.bad("broken:") } else { output.strong("note:") };
+            output.note(&format!("{word} {path}: {place}{}", clean(&problem.message)));
         }
         if let Some(mode) = &file.open_to_others {
             let tool = file.tool.as_deref().unwrap_or("its tool");

@@ -73,7 +73,7 @@ fn limits(account: &Fields<'_>, version: u64) -> Vec<Limited> {
         if KEYS.contains(&pool) && name.len() <= 200 && !name.chars().any(char::is_control) {
             limits.push(limit(name, until));
         } else {
-            times.note("holds a limit of a quota that lessor does not know; it is left out");
+            times.pass_over("holds a limit of a quota that lessor does not know; it is left out");
         }
     }
     limits

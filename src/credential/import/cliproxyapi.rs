@@ -13,7 +13,7 @@ pub(super) fn read(top: &Fields<'_>) -> Option<Entry> {
         "claude" | "codex" => vendor(&kind, top)?,
         "gemini" | "gemini-cli" | "antigravity" => google(&kind, top)?,
         _ => {
-            top.note("is left out: lessor knows no logins of this type");
+            top.pass_over("is left out: lessor knows no logins of this type");
             return None;
         }
     };

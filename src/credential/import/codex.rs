@@ -29,7 +29,7 @@ pub(super) fn read(top: &Fields<'_>) -> Vec<Entry> {
         }
     }
     if ["agent_identity", "personal_access_token", "bedrock_api_key"].iter().any(|name| top.value(name).is_some()) {
-        top.note("holds a credential beside the login that lessor cannot use: of an agent, or of Bedrock");
+        top.pass_over("holds a credential beside the login that lessor cannot use: of an agent, or of Bedrock");
     }
     entries
 }

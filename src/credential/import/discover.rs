@@ -60,6 +60,9 @@ pub enum Trouble {
     /// It is too large.
     #[error("it is larger than {} MiB; no list of accounts is", LARGEST >> 20)]
     TooLarge,
+    /// The directory has too many files.
+    #[error("more than {MOST_FILES} files are in it; those after them are left out: name them")]
+    TooMany,
     /// The system refused.
     #[error("it cannot be read: {0}")]
     System(io::Error),
@@ -87,9 +90,7 @@ pub fn look(places: &[Place], of: &Surroundings<'_>, now: Wall) -> Vec<Found> {
         match &place.kind {
             PlaceKind::File(path) => found.extend(file(path, of, now)),
             PlaceKind::Directory(path) => {
-                for path in files(path).unwrap_or_default() {
-                    found.extend(file(&path, of, now));
-                }
+                found.extend(directory(path, of, now));
             }
             PlaceKind::Keychain(service) => found.extend(keychain::look(service, of, now)),
         }
@@ -117,11 +118,28 @@ pub fn look_at(path: &Path, of: &Surroundings<'_>, now: Wall) -> Vec<Found> {
     }
     // a data directory keeps its accounts in one of their own
     let accounts = path.join("accounts");
-    let mut paths = files(path).unwrap_or_default();
+    let mut found = directory(path, of, now);
     if accounts.is_dir() {
-        paths.extend(files(&accounts).unwrap_or_default());
+        found.extend(directory(&accounts, of, now));
     }
-    paths.iter().flat_map(|path| file(path, of, now)).collect()
+    found
+}
+
+/// The files of a directory; one that cannot be read, or all of it, is told.
+fn directory(path: &Path, of: &Surroundings<'_>, now: Wall) -> Vec<Found> {
+    let trouble =
+        |trouble| Found { source: Source::File(path.to_owned()), reading: Err(trouble), open_to_others: None };
+    match files(path) {
+        Ok((paths, all)) => {
+            let mut found: Vec<Found> = paths.iter().filter_map(|path| file(path, of, now)).collect();
+            if !all {
+                found.push(trouble(Trouble::TooMany));
+            }
+            found
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        Err(error) => vec![trouble(Trouble::System(error))],
+    }
 }
 
 fn file(path: &Path, of: &Surroundings<'_>, now: Wall) -> Option<Found> {
@@ -223,15 +241,19 @@ fn open_to_others(_: &fs::Metadata) -> Option<u32> {
     None
 }
 
-/// The files of a directory that can hold accounts, in order of their names.
-fn files(directory: &Path) -> io::Result<Vec<PathBuf>> {
+/// The files of a directory that can hold accounts, in order of their names; and whether these are all of them.
+fn files(directory: &Path) -> io::Result<(Vec<PathBuf>, bool)> {
     let mut found = Vec::new();
-    for entry in fs::read_dir(directory)?.take(MOST_FILES) {
+    for entry in fs::read_dir(directory)? {
         let path = entry?.path();
         if path.extension() == Some(OsStr::new("json")) && !path.is_dir() {
+            if found.len() == MOST_FILES {
+                found.sort_unstable();
+                return Ok((found, false));
+            }
             found.push(path);
         }
     }
     found.sort_unstable();
-    Ok(found)
+    Ok((found, true))
 }

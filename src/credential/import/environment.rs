@@ -24,11 +24,13 @@ pub fn read(variable: impl Fn(&str) -> Option<String>) -> Reading {
     let set = |name: &str| variable(name).filter(|value| !value.is_empty());
     for (name, provider, kind, elsewhere) in VARIABLES {
         let Some(value) = set(name) else { continue };
-        let mut refuse = |message: String| reading.problems.push(Problem { place: name.to_owned(), message });
+        let mut refuse = |broken, message: String| {
+            reading.problems.push(Problem { place: name.to_owned(), message, broken });
+        };
         if set(elsewhere).is_some() {
-            refuse(format!("is left out: {elsewhere} is set, so it is for another address"));
+            refuse(false, format!("is left out: {elsewhere} is set, so it is for another address"));
         } else if !is_secret(&value) {
-            refuse("is no key: it holds blanks or control characters, or is over 64 KiB".to_owned());
+            refuse(true, "is no key: it holds blanks or control characters, or is over 64 KiB".to_owned());
         } else {
             let mut credential = key(Secret::new(value));
             credential.kind = kind;

@@ -24,10 +24,15 @@ const SURELY_SECONDS: f64 = 1e11;
 pub(super) struct Problems(RefCell<Vec<Problem>>);
 
 impl Problems {
+    /// Something is damaged.
     pub(super) fn note(&self, place: &str, message: impl Into<String>) {
+        self.tell(place, message.into(), true);
+    }
+
+    fn tell(&self, place: &str, message: String, broken: bool) {
         let mut list = self.0.borrow_mut();
         if list.len() < MOST_PROBLEMS {
-            list.push(Problem { place: place.to_owned(), message: message.into() });
+            list.push(Problem { place: place.to_owned(), message, broken });
         }
     }
 
@@ -58,8 +63,14 @@ impl<'a> Fields<'a> {
         &self.place
     }
 
+    /// It is damaged.
     pub(super) fn note(&self, message: impl Into<String>) {
         self.problems.note(&self.place, message);
+    }
+
+    /// It is whole, and lessor has no use for it.
+    pub(super) fn pass_over(&self, message: impl Into<String>) {
+        self.problems.tell(&self.place, message.into(), false);
     }
 
     /// What is there; `null` is nothing.

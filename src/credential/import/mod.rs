@@ -76,6 +76,8 @@ pub struct Problem {
     pub place: String,
     /// What is wrong; quotes nothing that could be a secret.
     pub message: String,
+    /// Whether something is damaged; else it is whole, and of no use to lessor.
+    pub broken: bool,
 }
 
 /// Why nothing at all was read of a file.

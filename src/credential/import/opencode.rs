@@ -25,7 +25,7 @@ fn entry(name: &str, fields: &Fields<'_>) -> Option<Entry> {
                 return None;
             };
             if fields.value("baseURL").is_some() {
-                fields.note("is left out: its key is for another address (baseURL); add it by hand");
+                fields.pass_over("is left out: its key is for another address (baseURL); add it by hand");
                 return None;
             }
             let mut entry = Entry::new(Tool::Opencode, name.to_owned(), provider, key(secret));
@@ -33,11 +33,11 @@ fn entry(name: &str, fields: &Fields<'_>) -> Option<Entry> {
             Some(entry)
         }
         Some("wellknown") => {
-            fields.note("is left out: a token of an organisation's own server cannot be leased");
+            fields.pass_over("is left out: a token of an organisation's own server cannot be leased");
             None
         }
         _ => {
-            fields.note("is left out: its type is neither oauth nor api");
+            fields.pass_over("is left out: its type is neither oauth nor api");
             None
         }
     }
@@ -45,7 +45,7 @@ fn entry(name: &str, fields: &Fields<'_>) -> Option<Entry> {
 
 fn oauth(name: &str, provider: &str, fields: &Fields<'_>) -> Option<Entry> {
     if fields.value("enterpriseUrl").is_some() || !["anthropic", "openai", "google"].contains(&provider) {
-        fields.note("is left out: lessor knows no logins of this provider");
+        fields.pass_over("is left out: lessor knows no logins of this provider");
         return None;
     }
     let refresh = fields.secret("refresh");

@@ -31,7 +31,7 @@ fn entry(account: &Fields<'_>, now: Wall) -> Option<Entry> {
     let kind: CredentialKind = account.value("kind").and_then(|kind| serde_json::from_value(kind.clone()).ok())?;
     let secret = account.object("credential");
     let Some(credential) = secret.as_ref().and_then(|secret| credential(secret, kind)) else {
-        account.note("is left out: it holds no secret; export with --secrets");
+        account.pass_over("is left out: it holds no secret; export with --secrets");
         return None;
     };
     let mut entry = Entry::new(Tool::Lessor, account.text("id").unwrap_or_default(), &provider, credential);

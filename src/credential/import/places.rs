@@ -204,7 +204,8 @@ mod tests {
         let variable = |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, v)| (*v).to_owned());
         let of = Surroundings { system, home: "/h".into(), variable: &variable };
         let text = |place: Place| match place.kind {
-            PlaceKind::File(path) | PlaceKind::Directory(path) => path.display().to_string(),
+            // as they are written here, whatever this system joins paths with
+            PlaceKind::File(path) | PlaceKind::Directory(path) => path.to_string_lossy().replace('\\', "/"),
             PlaceKind::Keychain(service) => service,
         };
         usual(&of).into_iter().map(text).collect()

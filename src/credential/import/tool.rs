@@ -89,6 +89,12 @@ impl Tool {
         known.or_else(|| aliases.iter().find(|(alias, _)| *alias == word).map(|(_, tool)| *tool))
     }
 
+    /// Whether `lessor run` can start it on a login of its vendor's.
+    #[must_use]
+    pub fn is_agent(self) -> bool {
+        matches!(self, Self::ClaudeCode | Self::Codex | Self::GeminiCli)
+    }
+
     /// Whether it takes locks around its own refresh that others can take too: only then both can refresh one login.
     #[must_use]
     pub fn has_locks(self) -> bool {

@@ -23,7 +23,7 @@ pub struct Handle(AsyncFd<OwnedFd>);
 /// # Errors
 /// When the process belongs to somebody else.
 pub fn find(pid: u32) -> io::Result<Option<Found>> {
-    let mut system = System::new();
+    let mut system = System::new().map_err(io::Error::other)?;
     let wanted = Pid::from_u32(pid);
     let what = ProcessRefreshKind::nothing().with_user(UpdateKind::Always);
     system.refresh_processes_specifics(ProcessesToUpdate::Some(&[wanted]), true, what);

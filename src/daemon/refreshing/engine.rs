@@ -12,7 +12,7 @@ use crate::pool::AccountId;
 use super::super::clock;
 use super::super::core::Daemon;
 use super::attempt::{Servers, attempt};
-use super::chance;
+use super::{chance, tool};
 
 /// The longest sleep: a clock that stops in suspend is made up for.
 const TICK: Duration = Duration::from_secs(30);
@@ -49,6 +49,12 @@ impl Engine {
 async fn run(daemon: Weak<Daemon>, pulse: Arc<Notify>, mut stopped: watch::Receiver<bool>) {
     let servers = Arc::new(Servers::default());
     let mut attempts = JoinSet::new();
+    if let Some(daemon) = daemon.upgrade() {
+        let shared: Vec<AccountId> = daemon.core().links.keys().copied().collect();
+        for id in shared {
+            attempts.spawn(tool::catch_up(daemon.clone(), id));
+        }
+    }
     loop {
         let sleep = {
             let Some(daemon) = daemon.upgrade() else { return };

@@ -75,7 +75,7 @@ impl Daemon {
         if !self.waits_for_token(core, now, fence) {
             return self.answer(core, now, fence, &shape, &responders);
         }
-        let wait = match shape {
+        let wait = match &shape {
             Shape::Held => {
                 // it keeps its lease, and the token it has; `lease.credential` says what is the matter
                 let responders: Vec<Responder> =

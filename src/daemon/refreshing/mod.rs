@@ -15,8 +15,10 @@ use std::time::Duration;
 use rustc_hash::FxHashMap;
 use tokio::sync::{Notify, oneshot};
 
+use crate::credential::import::Tool;
+use crate::credential::import::discover::KEYCHAIN;
 use crate::credential::refresh::{Login, Refresher, Want, Wanted};
-use crate::credential::{Credential, LinkMode};
+use crate::credential::{Credential, Link, LinkMode};
 use crate::pool::{AccountChange, AccountId, Command, CredentialKind, Fence, Mono, Now, Standing, Wall, millis};
 use crate::protocol::ErrorInfo;
 
@@ -145,7 +147,7 @@ impl Core {
         let account = self.pool.account(id)?;
         let credential = self.credentials.get(&id)?;
         let is_login = credential.kind == CredentialKind::Oauth && credential.refresh.is_some();
-        let is_anothers = self.links.get(&id).is_some_and(|link| link.mode == LinkMode::Link);
+        let is_anothers = self.links.get(&id).is_some_and(|link| !self.is_ours_to_refresh(link));
         let is_over = match &account.record.standing {
             Standing::NeedsLogin(why) => !why.starts_with(CREDENTIAL_ENDED),
             Standing::Ready | Standing::NeedsVerification(_) => false,
@@ -168,11 +170,20 @@ impl Core {
         })
     }
 
+    /// Whether a login that another tool has is lessor's to refresh: taken over, or shared where that tool has locks.
+    pub(super) fn is_ours_to_refresh(&self, link: &Link) -> bool {
+        match link.mode {
+            LinkMode::Link => false,
+            LinkMode::TakeOver => true,
+            LinkMode::Share => link.tool == Tool::ClaudeCode.name() && !link.path.starts_with(KEYCHAIN),
+        }
+    }
+
     /// Why a login that could be refreshed is not.
     pub(super) fn why_not_refreshed(&self, id: AccountId) -> Option<String> {
         let account = self.pool.account(id)?;
         self.credentials.get(&id)?.refresh.as_ref()?;
-        if self.links.get(&id).is_some_and(|link| link.mode == LinkMode::Link) {
+        if self.links.get(&id).is_some_and(|link| !self.is_ours_to_refresh(link)) {
             return None;
         }
         let missing = settings::of(&self.configured.config, &account.record.provider).err()?;
@@ -223,6 +234,7 @@ impl Daemon {
             }
             let Some(login) = core.login(id) else {
                 core.refreshing.plan.forget(id);
+                self.say_why_ended(core, now, id);
                 continue;
             };
             core.refreshing.plan.know(id, login, now, chance());
@@ -238,6 +250,20 @@ impl Daemon {
             }
         }
         core.refreshing.pulse.notify_one();
+    }
+
+    /// Says of an account whose token has ended what is missing to renew it.
+    fn say_why_ended(&self, core: &mut Core, now: Now, id: AccountId) {
+        let Some(account) = core.pool.account(id) else { return };
+        let Standing::NeedsLogin(known) = &account.record.standing else { return };
+        if known != CREDENTIAL_ENDED {
+            return;
+        }
+        if let Some(why) = core.why_not_refreshed(id) {
+            let standing = Some(Standing::NeedsLogin(format!("{CREDENTIAL_ENDED}, and cannot be renewed: {why}")));
+            let change = AccountChange { standing, ..AccountChange::default() };
+            self.apply_unasked(core, now, Command::ChangeAccount(id, Box::new(change)));
+        }
     }
 
     /// Tells the pool which accounts have no token to hand out.

@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use interprocess::local_socket::tokio::{Listener, Stream};
 use interprocess::local_socket::traits::StreamCommon;
@@ -12,6 +13,8 @@ use interprocess::local_socket::traits::tokio::Listener as _;
 use interprocess::local_socket::{GenericFilePath, ListenerOptions, ToFsName};
 use interprocess::os::windows::local_socket::ListenerOptionsExt;
 use interprocess::os::windows::security_descriptor::SecurityDescriptor;
+use tokio::io::AsyncReadExt;
+use tokio::time::timeout;
 use widestring::U16CString;
 use winsafe::co;
 
@@ -22,6 +25,9 @@ use super::SocketError;
 
 /// The longest name a pipe can have, with its `\\.\pipe\`.
 pub const LONGEST_PATH: usize = 256;
+
+/// Who has said nothing for so long has said all.
+const SILENCE: Duration = Duration::from_millis(200);
 
 /// A pipe that is ours as long as this lives: names of pipes go with the last handle, and nobody else can take them.
 #[derive(Debug)]
@@ -142,6 +148,14 @@ fn ours_alone() -> io::Result<SecurityDescriptor> {
     let text = format!("D:P(A;;GA;;;{})", this_user()?);
     let text = U16CString::from_str(text).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
     SecurityDescriptor::deserialize(&text)
+}
+
+/// Before a client is left that may not have heard the last word: takes what it is still saying, until it has closed or
+/// fallen silent. A pipe does not end for its client before all has been read, so one that only writes, because it
+/// said too much, would write for ever.
+pub async fn part(mut stream: &Stream) {
+    let mut unheard = [0; 4096];
+    while matches!(timeout(SILENCE, stream.read(&mut unheard)).await, Ok(Ok(length)) if length > 0) {}
 }
 
 /// Who comes is let in, because the pipe opens to its owner only; answers the process at the other end.

@@ -122,12 +122,6 @@ impl Outfit {
         }
         self.cleared.retain(|name| !self.set.iter().any(|(set, _)| set == name));
     }
-
-    /// Whether it needs its directory.
-    #[must_use]
-    pub fn needs_directory(&self) -> bool {
-        !self.files.is_empty() || self.additions.iter().any(|addition| matches!(addition, Addition::InFile(..)))
-    }
 }
 
 impl fmt::Debug for Outfit {

@@ -92,9 +92,8 @@ fn codex_is_told_by_arguments_and_gemini_by_a_file() {
     let told = codex.arguments.join(" ");
     assert!(told.contains(r#"base_url="http://127.0.0.1:7777/x/v1""#), "{told}");
     assert!(told.contains(r#"model_providers.lessor={name="#) && told.ends_with('}'), "{told}");
-    assert!(!codex.needs_directory());
     let gemini = of(HandOut::Gateway, "google", CredentialKind::ApiKey, Some("gemini"));
-    assert!(gemini.needs_directory() && gemini.arguments.is_empty());
+    assert!(gemini.arguments.is_empty() && matches!(gemini.additions[..], [Addition::InFile(..)]));
     let opencode = of(HandOut::Gateway, "anthropic", CredentialKind::ApiKey, Some("opencode"));
     let [Addition::InVariable("OPENCODE_CONFIG_CONTENT", value)] = &opencode.additions[..] else {
         panic!("{opencode:?}")

@@ -179,8 +179,7 @@ impl Pooled {
             window("5h", reading.five_hours, reading.five_hours_end),
             window("7d", reading.week, reading.week_end),
         ];
-        let _learnt =
-            self.handle(now, Command::LearnUsage(self.ids[account], Usage::from(windows)));
+        let _learnt = self.handle(now, Command::LearnUsage(self.ids[account], Usage { windows, ..Usage::default() }));
     }
 
     fn report(&mut self, now: Ms, asker: Asker, outcome: Outcome) -> Step {

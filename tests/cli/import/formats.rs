@@ -52,7 +52,7 @@ fn holds(actual: &Value, expected: &Value) -> bool {
 }
 
 impl Machine {
-    fn place(&self, placed: &[Placed<'_>], tomorrow: u64) {
+    pub fn place(&self, placed: &[Placed<'_>], tomorrow: u64) {
         let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/samples/import");
         let instant = lessor_rfc3339(tomorrow);
         for (sample, place) in placed {
@@ -349,69 +349,4 @@ fn places_that_variables_name() {
     emails.sort_unstable();
     let all = ["claude", "codex", "gemini", "one", "two"].map(|name| format!("{name}@example.org"));
     assert_eq!(emails, all);
-}
-
-/// Both tools' settings, as they are shown and as they hold when they are accepted.
-#[test]
-fn settings() {
-    let machine = Machine::new();
-    machine.place(&[("antigravity-auth/antigravity.json", ".config/opencode/antigravity.json")], tomorrow());
-    machine
-        .run(&["import"])
-        .ok()
-        .says("- selection.strategy = \"hybrid\"")
-        .says("+ selection.strategy = \"round-robin\"");
-    machine
-        .run(&["import", "--accept-config"])
-        .ok()
-        .says("they are in the configuration now")
-        .says("no daemon is running");
-    let value = |key: &str| machine.json(&["config", "get", key])["value"].clone();
-    for (key, expected) in [
-        ("selection.strategy", json!("round-robin")),
-        ("selection.pid_offset", json!(true)),
-        ("selection.mode", json!("cache-first")),
-        ("selection.max_cache_wait", json!("90s")),
-        ("limits.switch_on_first_rate_limit", json!(false)),
-        ("limits.unknown_backoff", json!("30s")),
-        ("limits.quota_failure_ttl", json!("30m")),
-        ("quota.soft_threshold", json!(0.85)),
-        ("quota.fallback", json!("accounts-first")),
-        ("selection.health.initial", json!(80.0)),
-        ("selection.health.rate_limit", json!(-5.0)),
-        ("selection.health.min_usable", json!(40.0)),
-        ("selection.tokens.max", json!(30.0)),
-        ("selection.tokens.per_minute", json!(3.0)),
-        ("notify.desktop", json!(false)),
-    ] {
-        assert_eq!(value(key), expected, "{key}");
-    }
-    let left: Vec<Value> = machine.json(&["import"])["config_left_out"].as_array().unwrap().clone();
-    assert_eq!((left.len(), &left[0]["from"]), (1, &json!("request_jitter_max_ms")), "{left:?}");
-
-    std::fs::write(machine.lessor.path().join("config.toml"), "nonsense = 1\n").unwrap();
-    machine.run(&["import", "--no-start"]).complains("broken configuration").complains("nonsense");
-
-    let manager = Machine::new();
-    let account = "accounts/0c1f0000-0000-4000-8000-000000000001.json";
-    manager.place(
-        &[
-            ("antigravity-manager/gui_config.json", ".antigravity_tools/gui_config.json"),
-            (&format!("antigravity-manager/{account}"), &format!(".antigravity_tools/{account}")),
-        ],
-        tomorrow(),
-    );
-    let done = manager.run(&["import", "--accept-config"]).ok();
-    done.complains("scheduled_warmup").complains("custom_mapping");
-    let value = |key: &str| manager.json(&["config", "get", key])["value"].clone();
-    for (key, expected) in [
-        ("selection.mode", json!("performance-first")),
-        ("selection.max_cache_wait", json!("30s")),
-        ("selection.preferred_account", json!("one@example.org")),
-        ("limits.quota_backoff", json!(["30s", "2m", "10m"])),
-        ("quota.poll", json!("20m")),
-        ("quota.protect", json!([{ "models": ["claude*", "gemini*flash*"], "below": 0.2 }])),
-    ] {
-        assert_eq!(value(key), expected, "{key}");
-    }
 }

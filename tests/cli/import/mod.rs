@@ -4,6 +4,7 @@ mod following;
 mod formats;
 mod machine;
 mod schema;
+mod settings;
 
 use std::path::Path;
 use std::process::Command;
@@ -181,32 +182,12 @@ fn open_files_are_pointed_out_and_hostile_ones_harmless() {
     std::os::unix::fs::symlink(&link, &link).unwrap();
     let large = machine.write_text(".claude/.credentials.json", "");
     std::fs::File::options().write(true).open(large).unwrap().set_len(100 << 20).unwrap();
+    for number in 0..1001 {
+        machine.write_text(&format!(".cli-proxy-api/{number}.json"), "{}");
+    }
     let done = machine.run(&["import"]).ok().complains("mode 0644").complains("chmod 600");
     let done = done.complains("not a file").complains("cannot be read").complains("larger than 8 MiB");
-    done.says("1 linked, 3 broken");
-}
-
-#[test]
-fn settings_are_shown_and_taken_over_when_accepted() {
-    let machine = Machine::new();
-    let settings = json!({ "account_selection_strategy": "sticky", "max_cache_first_wait_seconds": 60,
-        "soft_quota_threshold_percent": 80, "health_score": { "max_score": 0 } });
-    machine.write(".config/opencode/antigravity.json", &settings);
-    let config = machine.lessor.path().join("config.toml");
-    std::fs::write(&config, "# mine\n[leases]\nper_account = 2\n").unwrap();
-    let done = machine.run(&["import"]).ok().says("selection.strategy = \"sticky\"").says("--accept-config");
-    // what holds already is no change, what cannot hold is said
-    assert!(!done.out.contains("max_cache_wait"), "{done:?}");
-    done.complains("health_score.max_score");
-    assert_eq!(machine.json(&["import", "--dry-run"])["config"].as_array().unwrap().len(), 2);
-    assert_eq!(std::fs::read_to_string(&config).unwrap(), "# mine\n[leases]\nper_account = 2\n");
-    machine.run(&["import", "--accept-config"]).ok().says("they are in the configuration now");
-    let text = std::fs::read_to_string(&config).unwrap();
-    assert!(
-        text.starts_with("# mine\n[leases]\nper_account = 2\n") && text.contains("strategy = \"sticky\""),
-        "{text}"
-    );
-    assert_eq!(machine.json(&["import"])["config"], json!([]));
+    done.complains("more than 1000 files").says("1 linked, 4 broken");
 }
 
 #[test]
@@ -274,4 +255,58 @@ fn an_imported_login_is_leased() {
     let agent = machine.write_text("bin/claude", "#!/bin/sh\necho \"$CLAUDE_CODE_OAUTH_TOKEN\"\n");
     std::fs::set_permissions(&agent, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
     machine.run(&["run", "--direct", "--", agent.to_str().unwrap()]).ok().says("sk-ant-oat01-FAKE-r1");
+}
+
+/// Answers every request for a token with the same one; tells what it was asked.
+fn token_server() -> (u16, std::sync::mpsc::Receiver<String>) {
+    use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (tell, asked) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = BufReader::new(stream.unwrap());
+            let (mut length, mut line) = (0, String::new());
+            while stream.read_line(&mut line).unwrap_or(0) > 2 {
+                let lower = line.to_ascii_lowercase();
+                length = lower.strip_prefix("content-length:").map_or(length, |text| text.trim().parse().unwrap());
+                line.clear();
+            }
+            let mut body = vec![0; length];
+            stream.read_exact(&mut body).unwrap();
+            let answer = r#"{"access_token":"ya29.FAKE-fresh","expires_in":3599,"token_type":"Bearer"}"#;
+            let head = format!(
+                "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+                answer.len()
+            );
+            stream.get_mut().write_all((head + answer).as_bytes()).unwrap();
+            if tell.send(String::from_utf8(body).unwrap()).is_err() {
+                return;
+            }
+        }
+    });
+    (port, asked)
+}
+
+/// The store of opencode-antigravity-auth holds no access tokens: the first lease needs a refresh.
+#[test]
+fn a_login_that_comes_without_an_access_token_is_refreshed_and_leased() {
+    let machine = Machine::new();
+    let (port, asked) = token_server();
+    let config = format!(
+        "[providers.google.oauth]\ntoken_url = \"http://127.0.0.1:{port}/token\"\nclient_id = \"client-FAKE\"\nclient_secret_env = \"GOOGLE_SECRET\"\n"
+    );
+    std::fs::write(machine.lessor.path().join("config.toml"), config).unwrap();
+    machine.write(".config/opencode/antigravity-accounts.json", &antigravity());
+    let agent = machine.write_text("bin/gemini", "#!/bin/sh\necho \"$GOOGLE_CLOUD_ACCESS_TOKEN\"\n");
+    std::fs::set_permissions(&agent, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    let mut import = machine.command(&["import"]);
+    import.env("GOOGLE_SECRET", "FAKE-client-secret");
+    feed(import, "").ok().says("the first refresh makes one");
+    let mut run = machine.command(&["run", "--direct", "--wait", "20s", "--", agent.to_str().unwrap()]);
+    run.env("GOOGLE_SECRET", "FAKE-client-secret");
+    feed(run, "").ok().says("ya29.FAKE-fresh");
+    let body = asked.recv_timeout(std::time::Duration::from_secs(10)).unwrap();
+    assert!(body.contains("refresh_token=1%2F%2FFAKE-one") && body.contains("client_id=client-FAKE"), "{body}");
+    assert_eq!(machine.account("one@example.org")["state"], "limited");
 }

@@ -338,8 +338,11 @@ fn meaning(mode: LinkMode, entry: &Entry) -> String {
         LinkMode::Link => {
             format!("linked: {tool} goes on refreshing this login, lessor follows its file and never refreshes it")
         }
-        LinkMode::TakeOver => {
+        LinkMode::TakeOver if entry.tool.is_agent() => {
             format!("taken over: lessor refreshes this login, so {tool} must from now on run through `lessor run`")
+        }
+        LinkMode::TakeOver => {
+            format!("taken over: lessor refreshes this login, so {tool} must no longer use it by itself")
         }
         LinkMode::Share => format!("shared: lessor and {tool} both refresh this login, each under {tool}'s own locks"),
     }

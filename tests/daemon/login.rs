@@ -1,0 +1,181 @@
+//! `lessor login`, from the command line to the account: by code, by paste, by device.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::process::{Child, ChildStderr, Command, Stdio};
+
+use serde_json::{Value, json};
+
+use crate::oauth_server::OauthServer;
+use crate::support::{Home, wait_until};
+
+/// A login that is under way.
+struct Login {
+    child: Child,
+    said: BufReader<ChildStderr>,
+    all: String,
+}
+
+impl Login {
+    fn start(home: &Home, args: &[&str]) -> Self {
+        Self::start_with(home, args, &[])
+    }
+
+    fn start_with(home: &Home, args: &[&str], variables: &[(&str, &str)]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lessor"));
+        for name in ["LESSOR_CONFIG", "LESSOR_SOCKET", "LESSOR_LOG", "BROWSER", "DISPLAY", "WAYLAND_DISPLAY"] {
+            command.env_remove(name);
+        }
+        command.args(["login", "mine", "--json"]).args(args).env("LESSOR_HOME", home.path());
+        command.envs(variables.iter().copied());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let said = BufReader::new(child.stderr.take().unwrap());
+        Self { child, said, all: String::new() }
+    }
+
+    /// The first word it says that begins like this.
+    fn word(&mut self, begin: &str) -> String {
+        loop {
+            let mut line = String::new();
+            assert!(self.said.read_line(&mut line).unwrap() > 0, "it ended: {}", self.all);
+            self.all.push_str(&line);
+            if let Some(word) = line.split_whitespace().find(|word| word.starts_with(begin)) {
+                return word.to_owned();
+            }
+        }
+    }
+
+    fn paste(&mut self, text: &str) {
+        writeln!(self.child.stdin.as_mut().unwrap(), "{text}").unwrap();
+    }
+
+    /// The account, or what it complains of.
+    fn end(mut self) -> Result<Value, String> {
+        let mut out = String::new();
+        self.child.stdout.take().unwrap().read_to_string(&mut out).unwrap();
+        let succeeded = self.child.wait().unwrap().success();
+        self.said.read_to_string(&mut self.all).unwrap();
+        if succeeded { Ok(serde_json::from_str(&out).unwrap()) } else { Err(self.all) }
+    }
+}
+
+/// What a browser does: asks, and says where it is sent.
+fn get(url: &str) -> (u16, Option<String>) {
+    let rest = url.strip_prefix("http://").unwrap();
+    let (host, path) = rest.split_once('/').unwrap();
+    let mut stream = TcpStream::connect(host).unwrap();
+    write!(stream, "GET /{path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n").unwrap();
+    let mut lines = BufReader::new(stream).lines().map_while(Result::ok);
+    let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
+    let location =
+        lines.take_while(|line| !line.is_empty()).find_map(|line| line.strip_prefix("location: ").map(str::to_owned));
+    (status, location)
+}
+
+fn home(server: &OauthServer) -> Home {
+    let mut home = Home::new(&server.config("mine"));
+    home.start();
+    home
+}
+
+#[test]
+fn by_code_in_the_browser_and_a_second_time_renews() {
+    let server = OauthServer::start();
+    let home = home(&server);
+    let mut ids = Vec::new();
+    for _ in 0..2 {
+        let mut login = Login::start(&home, &[]);
+        let url = login.word("http");
+        let back = get(&url).1.unwrap();
+        assert!(back.starts_with("http://127.0.0.1:") && back.contains("/callback?"), "{back}");
+        // what is not ours changes nothing
+        let foreign = back.split("state=").next().unwrap().to_owned() + "state=other";
+        assert_eq!(get(&foreign).0, 400);
+        let favicon = back.split("/callback").next().unwrap().to_owned() + "/favicon.ico";
+        assert_eq!(get(&favicon).0, 404);
+        assert_eq!(get(&back).0, 200);
+        let account = login.end().unwrap();
+        assert_eq!((&account["email"], &account["state"]), (&json!("person@example.org"), &json!("ready")));
+        // the listener is gone with its one answer
+        let host = back.strip_prefix("http://").unwrap().split('/').next().unwrap();
+        assert!(TcpStream::connect(host).is_err());
+        ids.push(account["id"].clone());
+    }
+    assert_eq!(ids[0], ids[1], "the same person is the same account");
+    let mut client = home.client();
+    let lease = client.call("lease.acquire", json!({ "provider": "mine" }));
+    assert_eq!(lease["credential"]["secret"], "at-canary-person-2");
+    assert!(!home.said().contains("canary"));
+}
+
+#[test]
+fn by_paste_of_the_address_or_the_code() {
+    let server = OauthServer::start();
+    let home = home(&server);
+    for whole in [true, false] {
+        let mut login = Login::start(&home, &["--paste"]);
+        let back = get(&login.word("http")).1.unwrap();
+        let code = back.split("code=").nth(1).unwrap().split('&').next().unwrap();
+        login.paste(if whole { &back } else { code });
+        assert_eq!(login.end().unwrap()["email"], "person@example.org");
+    }
+    let mut login = Login::start(&home, &["--paste"]);
+    let back = get(&login.word("http")).1.unwrap();
+    login.paste(&(back.split("state=").next().unwrap().to_owned() + "state=other"));
+    assert!(login.end().unwrap_err().contains("another login"));
+}
+
+#[test]
+fn by_device_code() {
+    let server = OauthServer::start();
+    let home = home(&server);
+    let mut login = Login::start(&home, &["--device"]);
+    assert_eq!(login.word("http"), format!("{}/activate", server.url));
+    assert_eq!(login.word("WDJB"), "WDJB-MJHT");
+    wait_until("it has asked in vain", || server.polls() > 0);
+    server.finish_device();
+    assert_eq!(login.end().unwrap()["email"], "device@example.org");
+}
+
+#[test]
+fn each_address_the_scopes_the_port_and_the_secret_can_be_given() {
+    let server = OauthServer::start();
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let url = &server.url;
+    let config = format!(
+        "[providers.mine.oauth]\nauthorize_url = \"{url}/authorize\"\ntoken_url = \"{url}/token\"\n\
+         device_url = \"{url}/device\"\nclient_id = \"test-client\"\nclient_secret_env = \"LESSOR_TEST_SECRET\"\n\
+         scopes = [\"one\", \"two\"]\nredirect_port = {free}\n"
+    );
+    let mut home = Home::new(&config);
+    home.start();
+    // without the secret nobody is asked
+    let mut login = Login::start(&home, &[]);
+    let back = get(&login.word("http")).1.unwrap();
+    get(&back);
+    assert!(login.end().unwrap_err().contains("LESSOR_TEST_SECRET"));
+    assert_eq!(server.requests(), 0);
+    let mut login = Login::start_with(&home, &[], &[("LESSOR_TEST_SECRET", "secret-canary")]);
+    let back = get(&login.word("http")).1.unwrap();
+    assert!(back.starts_with(&format!("http://127.0.0.1:{free}/callback?")), "{back}");
+    get(&back);
+    login.end().unwrap();
+    assert_eq!((server.asked("scope").as_str(), server.form("client_secret").as_str()), ("one two", "secret-canary"));
+    let mut login = Login::start_with(&home, &["--device"], &[("LESSOR_TEST_SECRET", "secret-canary")]);
+    login.word("WDJB");
+    server.finish_device();
+    login.end().unwrap();
+}
+
+#[test]
+fn what_is_missing_is_said() {
+    let mut home = Home::new("");
+    home.start();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lessor"));
+    command.args(["login", "anthropic"]).env("LESSOR_HOME", home.path());
+    let done = command.output().unwrap();
+    let said = String::from_utf8(done.stderr).unwrap();
+    assert_eq!(done.status.code(), Some(1), "{said}");
+    assert!(said.contains("lessor config set providers.anthropic.oauth.client_id"), "{said}");
+}
