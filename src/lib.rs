@@ -25,7 +25,7 @@
 //! | [`store`] | what survives the daemon: accounts, limits, sessions, leases that are not bound to a connection |
 //! | [`protocol`] | calls and answers, JSON lines and binary frames, without I/O; lease ids |
 //! | [`provider`] | what each upstream is: families, quotas, headers, environment variables |
-//! | [`credential`] | secrets that cannot be printed |
+//! | [`credential`] | secrets that cannot be printed; OAuth; **pure** in `refresh`: when a login is renewed; other tools' logins |
 //! | [`usage`] | what accounts have used, as their providers tell when asked, within a budget |
 //! | [`watch`] | notices that a file has changed, however its editor writes it |
 //! | [`simulate`] | **pure**: the pool and the rules of others at work in virtual time, against a modelled provider |
@@ -37,7 +37,9 @@
 //! # Where to begin
 //!
 //! - How an account is chosen: `pool/select.rs`, then `pool/strategy.rs`.
+//! - What an upstream's answer comes to: `limits/judge.rs`, then `daemon/learning.rs`, then `pool/report.rs`.
 //! - What ends a lease: `pool/grant.rs`; who tells the pool: `daemon/watchers.rs`, `daemon/connection.rs`.
+//! - When a login is refreshed: `credential/refresh/`; who carries it out: `daemon/refreshing/`.
 //! - What must be on disk before an answer goes out: `daemon/core.rs` (`deliver`), `daemon/adding.rs`.
 //! - What must always hold: `pool/check.rs`, called after every step by `tests/pool_model.rs`.
 //!

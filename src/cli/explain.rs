@@ -62,7 +62,9 @@ fn past(info: &ExplainInfo, decided: &DecidedInfo, now: u64, output: &Output) ->
 fn about_account(info: &ExplainInfo, now: u64, output: &Output) -> String {
     let account = info.account.as_ref().map(name).unwrap_or_default();
     let mut text = format!("{} ({})\n", output.tint(Tint::Strong, &clean(account)), clean(&info.request.provider));
-    for known in &info.limits {
+    // those that stand in the way of a plain request are told below
+    let below = |limit: &&LimitInfo| info.candidates.iter().any(|one| one.limits.contains(*limit));
+    for known in info.limits.iter().filter(|limit| !below(limit)) {
         text += &format!("{}\n", clean(&limit(known, now)));
         let evidence = known.evidence.iter().flat_map(|text| wrapped(text, output.width - INDENT));
         text.extend(evidence.map(|line| format!("  {}\n", output.tint(Tint::Faint, &clean(&line)))));
@@ -175,7 +177,7 @@ fn notes(one: &CandidateInfo, now: u64) -> String {
 const INDENT: usize = 4;
 
 /// Lines of whole words, none wider than `width` unless a word is.
-fn wrapped(text: &str, width: usize) -> Vec<String> {
+pub(super) fn wrapped(text: &str, width: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split_whitespace() {
         match lines.last_mut().filter(|line| line.width() + 1 + word.width() <= width) {

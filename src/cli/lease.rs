@@ -140,7 +140,7 @@ pub(super) fn leases(context: &Context) -> Result<(), Failure> {
     let leases = context.ask(Client::leases)?;
     context.output.result(&leases, || {
         if leases.is_empty() {
-            return "no leases are held now; take one: lessor run claude --direct -- claude\n".to_owned();
+            return "no leases are held now; take one: lessor run -- claude\n".to_owned();
         }
         table(&leases, context::now(), &context.output)
     })

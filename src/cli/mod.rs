@@ -28,6 +28,7 @@ mod report;
 mod run;
 mod schema;
 mod secret;
+mod secrets;
 mod service;
 mod shell;
 mod simulate;
@@ -92,6 +93,9 @@ enum Command {
     Account(account::Account),
     /// Log in at a provider, or renew a login: in the browser, by pasted code, or by device code
     Login(login::Login),
+    /// Change the key that everything secret is sealed with
+    #[command(subcommand)]
+    Secrets(secrets::Secrets),
     /// Take in the logins and keys that other tools have
     Import(import::Import),
     /// Print all accounts as a document that import reads; without secrets unless told
@@ -179,6 +183,7 @@ fn dispatch(command: Command, context: &Context) -> Result<u8, Failure> {
         Command::Status => status::status(context).map(|()| 0),
         Command::Account(account) => account::account(account, context).map(|()| 0),
         Command::Login(options) => login::login(options, context).map(|()| 0),
+        Command::Secrets(command) => secrets::secrets(&command, context).map(|()| 0),
         Command::Import(options) => import::import(options, context),
         Command::Export(options) => export::export(&options, context).map(|()| 0),
         Command::Doctor(options) => doctor::doctor(&options, context),

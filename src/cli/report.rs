@@ -12,12 +12,16 @@ use crate::pool::{millis, spoken};
 use crate::protocol::{BodyText, DecisionInfo, HeaderList, LeaseRef, Report as Told};
 
 use super::context::{self, Context};
+use super::explain::wrapped;
 use super::failure::Failure;
 use super::lease::{Which, describe, with_lease};
 use super::output::{Output, Tint, clean};
 
 /// No more of a body is sent: it must fit into one message, and what it says is at its beginning.
 const MOST_BODY: usize = 128 * 1024;
+
+/// Where what is said stands.
+const INDENT: usize = 9;
 
 /// `report`
 #[derive(Debug, Args)]
@@ -100,7 +104,10 @@ fn text(decision: &DecisionInfo<'_>, output: &Output) -> String {
     });
     let mut lines = format!("{}{}\n", output.tint(Tint::Strong, &action), why.unwrap_or_default());
     if let Some(evidence) = &decision.evidence {
-        lines += &format!("{}\n", output.tint(Tint::Faint, &format!("seen     {}", clean(evidence))));
+        for (number, line) in wrapped(evidence, output.width - INDENT).iter().enumerate() {
+            let name = if number == 0 { "seen     " } else { "         " };
+            lines += &format!("{}\n", output.tint(Tint::Faint, &format!("{name}{}", clean(line))));
+        }
     }
     if let Some(link) = &decision.link {
         lines += &format!("open     {}\n", clean(link));

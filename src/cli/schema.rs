@@ -7,7 +7,7 @@ use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 
 use crate::protocol::{
     AccountInfo, DaemonStatus, DecisionInfo, Empty, EventInfo, ExplainInfo, ExportInfo, GatewayAccess, GatewayInfo,
-    LeaseInfo, LeaseRow, ReloadInfo,
+    LeaseInfo, LeaseRow, RekeyInfo, ReloadInfo,
 };
 
 use super::classify::Line;
@@ -77,6 +77,7 @@ const DOCUMENTS: &[(&str, Make)] = &[
     ("reload", of::<ReloadInfo>),
     ("report", of::<DecisionInfo<'static>>),
     ("renew", of::<LeaseInfo<'static>>),
+    ("secrets rekey", of::<RekeyInfo>),
     ("service install", of::<Outcome>),
     ("service restart", of::<Outcome>),
     ("service start", of::<Outcome>),

@@ -124,7 +124,7 @@ pub static KEYS: &[Key] = &[
 
     off("notify.desktop", Bool, "false", "notifications: account switched, login needed, everything limited", |c, _, v| c.notify.desktop.put(v)),
 
-    off("secrets.key", OneOf(&["file", "keyring"]), "file", "where the key that seals secrets is", |c, _, v| c.secrets.key.put(v)),
+    on("secrets.key", OneOf(&["file", "keyring"]), "file", "where the key that seals secrets is", |c, _, v| c.secrets.key.put(v)),
 
     named("providers.*.base_url", Url, true, "where API keys are served", |c, n, v| provider(c, n).base_url.put(v)),
     named("providers.*.usage_url", Url, true, "where usage is asked for", |c, n, v| provider(c, n).usage_url.put(v)),

@@ -286,7 +286,11 @@ pub(super) fn status(daemon: &Daemon, core: &Core, now: Now) -> DaemonStatus {
         label: waiter.ask.label.as_deref().map(str::to_owned),
     });
     let mut warnings = daemon.facts.warnings.clone();
-    warnings.extend(super::warnings::of_store(&daemon.store.health(), now.wall));
+    match &daemon.facts.waiting {
+        Some(waiting) => warnings.push(waiting.warning()),
+        None => warnings.extend(super::warnings::of_store(&daemon.store.health(), now.wall)),
+    }
+    warnings.extend(daemon.store.key_trouble());
     warnings.extend(core.configured.notes());
     warnings.extend(super::warnings::of_refreshing(core, now));
     warnings.extend(core.gateway.trouble.as_ref().map(|why| format!("the gateway does not serve as it should: {why}")));

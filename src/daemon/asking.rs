@@ -13,6 +13,7 @@ use super::calls::refused;
 use super::clock;
 use super::core::Daemon;
 use super::polling::Outcome;
+use super::refreshing::refresh_account;
 
 /// How long whoever asks is kept waiting for a provider.
 const PATIENCE: Duration = Duration::from_secs(50);
@@ -20,8 +21,8 @@ const PATIENCE: Duration = Duration::from_secs(50);
 /// What is known after asking, if that is allowed now; asking in vain is told with the account.
 pub(super) async fn usage(daemon: Arc<Daemon>, params: AccountRef) -> Result<Answer<'static>, ErrorInfo> {
     let id = find(&daemon.core(), &params.account)?;
-    if asks(&daemon, id) {
-        ask(&daemon, id).await;
+    if asks(&daemon, id) && matches!(ask(&daemon, id).await, Some(Outcome::NoToken)) {
+        renew_and_ask(&daemon, id).await;
     }
     answer(&daemon, id)
 }
@@ -40,7 +41,11 @@ pub(super) async fn verify(daemon: Arc<Daemon>, params: VerifyAccount) -> Result
             .hint(format!("confirm it {place}, then try again; or, if that is done: --confirmed"))),
         None => Err(ErrorInfo::new("credential_unavailable", why)),
     };
-    match ask(&daemon, id).await {
+    let outcome = match ask(&daemon, id).await {
+        Some(Outcome::NoToken) => renew_and_ask(&daemon, id).await,
+        outcome => outcome,
+    };
+    match outcome {
         Some(Outcome::Asked(Ok(()))) => {
             confirm(&daemon, id)?;
             answer(&daemon, id)
@@ -64,6 +69,14 @@ pub(super) async fn verify(daemon: Arc<Daemon>, params: VerifyAccount) -> Result
 fn asks(daemon: &Daemon, id: AccountId) -> bool {
     let core = &*daemon.core();
     core.pool.account(id).is_some_and(|account| usage::can_tell(&account.record.provider, account.record.kind))
+}
+
+/// Asks with a new token, where one can be had.
+async fn renew_and_ask(daemon: &Arc<Daemon>, id: AccountId) -> Option<Outcome> {
+    match refresh_account(daemon.clone(), AccountRef { account: id.to_string() }).await {
+        Ok(_) => ask(daemon, id).await,
+        Err(_) => Some(Outcome::NoToken),
+    }
 }
 
 async fn ask(daemon: &Daemon, id: AccountId) -> Option<Outcome> {

@@ -69,6 +69,9 @@ impl Caller {
     }
 
     fn dispatch(&mut self, daemon: &Arc<Daemon>, id: &RequestId, call: Call, out: &mut Vec<u8>) -> Answered {
+        if let Some(waiting) = &daemon.facts.waiting {
+            waiting.check(&call)?;
+        }
         match call {
             Call::Acquire(params) => self.acquire(daemon, id, *params, false, out),
             Call::Token(params) => self.acquire(daemon, id, *params, true, out),
@@ -127,7 +130,7 @@ impl Caller {
             Call::GatewayKey(params) => self.gateway_key(daemon, id, params, out),
             Call::AskUsage(params) => self.later(id, super::asking::usage(daemon.clone(), params)),
             Call::VerifyAccount(params) => self.later(id, super::asking::verify(daemon.clone(), params)),
-            Call::Rekey(_) => Err(bad("not yet")),
+            Call::Rekey(_) => self.later(id, super::unlocking::rekey(daemon.clone())),
             Call::Stop(_) => {
                 self.codec.answer(id, &Answer::Done(Empty {}), out);
                 daemon.stop.send_replace(true);

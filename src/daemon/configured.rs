@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
-use crate::config::{Config, Errors, LoadState, Loaded, Problem};
+use crate::config::{self, Config, Errors, LoadState, Loaded, Problem};
 use crate::pool::{Command, Pool};
 use crate::protocol::{ConfigState, ReloadInfo};
 use crate::provider::Catalog;
+use crate::store::KeyPlace;
 
 use super::clock;
 use super::core::{Core, Daemon};
@@ -88,6 +89,18 @@ impl Daemon {
         self.reconfigured.notify_one();
         self.config_version.send_modify(|version| *version += 1);
         core.gathered.wake.notify_one();
+        if self.facts.waiting.is_none() {
+            self.store.settle_key(key_place(&core.configured.config));
+        }
+    }
+}
+
+impl Daemon {
+    /// Brings the key where the configuration wants it; again and again, as a keyring may be locked.
+    pub(super) fn settle_key(&self) {
+        if self.facts.waiting.is_none() {
+            self.store.settle_key(key_place(&self.core().configured.config));
+        }
     }
 }
 
@@ -97,4 +110,12 @@ pub(super) fn catalog(config: &Config, pool: &Pool) -> Catalog {
     let of_accounts = pool.accounts().iter().map(|account| &account.record.provider);
     config.providers.keys().chain(of_accounts).for_each(|provider| catalog.learn(provider));
     catalog
+}
+
+/// Where the key is to be.
+pub(super) fn key_place(config: &Config) -> KeyPlace {
+    match config.secrets.key {
+        config::KeyPlace::File => KeyPlace::File,
+        config::KeyPlace::Keyring => KeyPlace::Keyring,
+    }
 }

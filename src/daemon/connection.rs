@@ -9,6 +9,7 @@ use std::time::Duration;
 use interprocess::local_socket::tokio::Stream;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, sleep_until, timeout};
+use zeroize::Zeroize as _;
 
 use crate::pool::ConnectionId;
 use crate::protocol::{Codec, Decoder, ErrorInfo, Fatal, RequestId};
@@ -83,6 +84,14 @@ enum End {
     Heard,
     /// Nothing more is to be said to it, or it does not listen.
     Over,
+}
+
+impl Drop for Conversation {
+    /// Secrets have gone both ways.
+    fn drop(&mut self) {
+        self.out.zeroize();
+        self.decoder.wipe();
+    }
 }
 
 impl Conversation {
@@ -200,6 +209,7 @@ impl Conversation {
         }
         self.out.clear();
         if self.out.capacity() > KEPT {
+            self.out.zeroize();
             self.out = Vec::new();
         }
         self.decoder.shrink();

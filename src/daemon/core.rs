@@ -30,6 +30,7 @@ use super::refreshing::{Refreshing, Shape, rules};
 use super::reload::Reload;
 use super::runs::Runs;
 use super::tokens::Tokens;
+use super::unlocking::Waiting;
 use super::watchers::Watchers;
 
 /// The daemon, as every connection sees it.
@@ -65,7 +66,7 @@ pub struct Daemon {
 }
 
 /// What does not change while the daemon runs.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Facts {
     pub(super) started: Now,
     pub(super) socket: String,
@@ -75,6 +76,8 @@ pub struct Facts {
     pub(super) log_level: LogLevelHandle,
     /// Whether `idle_exit` ends it: a client or a service manager started it, and will again.
     pub(super) may_idle_exit: bool,
+    /// The key of all secrets cannot be had yet.
+    pub(super) waiting: Option<Arc<Waiting>>,
     pub(super) most_connections: usize,
     /// The port that the gateway chose in an earlier run.
     pub(super) gateway_port: Option<u16>,
@@ -219,7 +222,9 @@ impl Daemon {
     pub(super) fn begin(self: &Arc<Self>, mut effects: Vec<Effect>, bound: &[Process]) {
         let _only_begun_once = self.itself.set(Arc::downgrade(self));
         let core = &mut *self.core();
-        self.settle_logins(core, clock::now());
+        let now = clock::now();
+        self.settle_logins(core, now);
+        core.take_up_refreshes(now);
         for process in bound {
             match core.watchers.watch(self, process.pid) {
                 Ok(Some(found)) if found.process == *process => core.watchers.bind(process.pid),
@@ -517,6 +522,12 @@ impl Core {
         self.gathered.wake.notify_one();
     }
 
+    /// That the credential of an account has ended, and why there is no other one.
+    pub(super) fn why_ended(&self, id: AccountId) -> String {
+        let why = self.why_not_refreshed(id).map(|why| format!(", and cannot be renewed: {why}"));
+        format!("{CREDENTIAL_ENDED}{}", why.unwrap_or_default())
+    }
+
     /// Takes accounts out of selection whose credential has ended.
     fn retire_credentials(&mut self, now: Now) {
         if self.next_credential_end.is_none_or(|end| end > now.wall) {
@@ -533,8 +544,7 @@ impl Core {
         for id in ended {
             let is_ready = self.pool.account(id).is_some_and(|account| account.record.standing == Standing::Ready);
             if is_ready {
-                let why = self.why_not_refreshed(id).map(|why| format!(", and cannot be renewed: {why}"));
-                let standing = Some(Standing::NeedsLogin(format!("{CREDENTIAL_ENDED}{}", why.unwrap_or_default())));
+                let standing = Some(Standing::NeedsLogin(self.why_ended(id)));
                 let change = AccountChange { standing, ..AccountChange::default() };
                 let mut effects = std::mem::take(&mut self.effects);
                 if let Err(refusal) = self.pool.handle(now, Command::ChangeAccount(id, Box::new(change)), &mut effects)

@@ -83,6 +83,12 @@ impl Desk {
         self.daemon.stop.subscribe()
     }
 
+    /// How many connections the process can have.
+    #[must_use]
+    pub fn most_connections(&self) -> usize {
+        self.daemon.facts.most_connections
+    }
+
     /// The port that was chosen in an earlier run.
     #[must_use]
     pub fn kept_port(&self) -> Option<u16> {

@@ -9,7 +9,6 @@ use crate::pool::{
     AccountId, Action, Command, Decision, Fence, Finding, Need, Now, Outcome, Refusal, Reply, Usage, Wall,
 };
 
-use super::clock;
 use super::core::{Core, Daemon, Unsaved};
 
 /// What a holder heard.
@@ -51,50 +50,38 @@ pub struct Learnt {
     pub verdict: Option<Verdict>,
 }
 
+impl Heard<'_> {
+    /// What it means, by the words of this provider. Not to be done under the lock: a body can be long.
+    pub(super) fn read(self, provider: &str, now: Wall) -> Reading {
+        match self {
+            Self::Response { status, headers, body } => {
+                limits::classify(&Response { provider, status, headers, body, now: now.0 })
+            }
+            Self::Event { headers, name, data } => {
+                let response = Response { provider, status: 200, headers, body: data, now: now.0 };
+                // the windows were learnt when the stream began
+                Reading { verdict: limits::classify_event(&response, name), windows: Vec::new() }
+            }
+            Self::Told { .. } => Reading::default(),
+        }
+    }
+}
+
 impl Daemon {
-    /// Learns what an upstream answered to a request on `lease`, and decides what its holder does next.
-    ///
-    /// ```ignore
-    /// let headers = Headers::telling(response.headers().iter().map(|(name, value)| (name, value)));
-    /// let learnt = daemon.learn(fence, Heard::Response { status, headers: &headers, body: &body }).await?;
-    /// match learnt.decision.action { … }
-    /// ```
-    ///
-    /// # Errors
-    /// When the lease has ended.
-    pub async fn learn(&self, lease: Fence, heard: Heard<'_>) -> Result<Learnt, Refusal> {
-        let (learnt, unsaved) = {
-            let core = &mut *self.core();
-            self.learn_now(core, clock::now(), lease, heard)
-        };
-        self.saved(unsaved).await;
-        learnt
-    }
-
-    /// The same under the lock; what must be kept before the holder hears of it is for the caller.
-    pub(super) fn learn_now(
+    /// Learns what an upstream answered to a request on a lease, and decides what its holder does next; `reading` is
+    /// what [`Heard::read`] made of it, `need` says how the request used the lease, if that was its own way. What must
+    /// be kept before the holder hears of it is for the caller.
+    pub(super) fn learn(
         &self,
         core: &mut Core,
         now: Now,
-        lease: Fence,
+        (lease, need): (Fence, Option<&Need>),
         heard: Heard<'_>,
-    ) -> (Result<Learnt, Refusal>, Unsaved) {
-        self.learn_of(core, now, lease, heard, None)
-    }
-
-    /// The same of a request that used the lease in its own way.
-    pub(super) fn learn_of(
-        &self,
-        core: &mut Core,
-        now: Now,
-        lease: Fence,
-        heard: Heard<'_>,
-        need: Option<&Need>,
+        reading: Reading,
     ) -> (Result<Learnt, Refusal>, Unsaved) {
         let Some(held) = core.pool.lease(lease) else {
             return self.report(core, now, (lease, need), Outcome::Ok, None);
         };
-        let reading = read(&held.target.provider, now.wall, heard);
         let quota = need.map_or(&held.target, |need| &need.target).quota();
         let (account, usage) = (held.account, Usage::read(&reading.windows, quota, now.wall));
         self.learn_usage(core, now, account, usage);
@@ -161,18 +148,3 @@ impl Daemon {
 
 const GO_ON: Decision =
     Decision { action: Action::Continue, after: Duration::ZERO, reason: None, scope: None, lease: None };
-
-/// What it means.
-fn read(provider: &str, now: Wall, heard: Heard<'_>) -> Reading {
-    match heard {
-        Heard::Response { status, headers, body } => {
-            limits::classify(&Response { provider, status, headers, body, now: now.0 })
-        }
-        Heard::Event { headers, name, data } => {
-            let response = Response { provider, status: 200, headers, body: data, now: now.0 };
-            // the windows were learnt when the stream began
-            Reading { verdict: limits::classify_event(&response, name), windows: Vec::new() }
-        }
-        Heard::Told { .. } => Reading::default(),
-    }
-}

@@ -38,6 +38,7 @@ mod signals;
 mod socket;
 mod start;
 mod tokens;
+mod unlocking;
 mod usage_file;
 mod warnings;
 mod watchers;
@@ -85,10 +86,12 @@ enum Why {
     Asked,
     Unused,
     SocketLost,
+    /// The key is there: somebody else serves from now on.
+    Unlocked,
 }
 
-/// Serves until something ends it; answers whether that was in order.
-async fn serve(daemon: Arc<Daemon>, socket: &Socket, lock: &mut Lock, mut signals: Listening) -> bool {
+/// Serves until something ends it; answers what.
+async fn serve(daemon: Arc<Daemon>, socket: &Socket, lock: &mut Lock, signals: &mut Listening) -> Why {
     let room = Arc::new(Semaphore::new(daemon.facts.most_connections));
     let mut connections = JoinSet::new();
     let timer = tokio::spawn(keep_time(daemon.clone()));
@@ -121,10 +124,12 @@ async fn serve(daemon: Arc<Daemon>, socket: &Socket, lock: &mut Lock, mut signal
                 Some(Asked::Stop) | None => break Why::Asked,
             },
             _ = stop.changed() => break Why::Asked,
+            () = unlocking::unlocked(&daemon) => break Why::Unlocked,
             () = daemon.reconfigured.notified() => look.reset_after(until_look(&daemon)),
             () = pulse.next() => pulse.say(&daemon, timer.is_finished()),
             _ = look.tick() => {
                 daemon.save_last_uses();
+                daemon.settle_key();
                 if !socket.is_in_place() {
                     break Why::SocketLost;
                 }
@@ -135,7 +140,13 @@ async fn serve(daemon: Arc<Daemon>, socket: &Socket, lock: &mut Lock, mut signal
             }
         }
     };
+    if why == Why::Unlocked {
+        timer.abort();
+        drain(&daemon, &mut connections).await;
+        return why;
+    }
     match why {
+        Why::Unlocked => {}
         Why::Asked => tracing::info!("stopping"),
         Why::Unused => tracing::info!("stopping: unused for as long as idle_exit allows"),
         Why::SocketLost => tracing::error!("stopping: the socket was removed or replaced, clients cannot reach us"),
@@ -151,7 +162,7 @@ async fn serve(daemon: Arc<Daemon>, socket: &Socket, lock: &mut Lock, mut signal
         () = drain(&daemon, &mut connections) => {}
         _ = signals.next() => tracing::warn!("stopping at once"),
     }
-    why != Why::SocketLost
+    why
 }
 
 /// How long until the daemon looks after itself.

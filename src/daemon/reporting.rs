@@ -5,14 +5,14 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use crate::limits::{Headers, epoch_ms};
-use crate::pool::{Command, Fence, Now, Usage, Wall, Window};
+use crate::pool::{Usage, Wall, Window};
 use crate::protocol::{ErrorInfo, HeaderList, LeaseRef, ObjectText, Report, RequestId};
 
 use super::account_calls::Change;
 use super::answers;
 use super::calls::{Answered, Caller, bad};
 use super::clock;
-use super::core::{Core, Daemon};
+use super::core::Daemon;
 use super::learning::Heard;
 use super::leasing::live_fence;
 use super::refreshing::Shape;
@@ -25,13 +25,16 @@ impl Caller {
         let headers = headers(params.headers.as_ref());
         let heard = heard(params, &headers)?;
         let fence = live_fence(daemon, &LeaseRef { lease: params.lease.clone(), fence: None })?;
-        let core = &mut *daemon.core();
         let now = clock::now();
-        if let Some(usage) = &params.usage {
-            let usage = told_usage(usage, now.wall)?;
-            learn_told(daemon, core, now, fence, usage);
+        let provider = daemon.core().pool.lease(fence).map(|lease| lease.target.provider.clone());
+        let reading = heard.read(provider.as_deref().unwrap_or_default(), now.wall);
+        let usage = params.usage.as_ref().map(|usage| told_usage(usage, now.wall)).transpose()?;
+        let core = &mut *daemon.core();
+        if let (Some(usage), Some(lease)) = (usage, core.pool.lease(fence)) {
+            let account = lease.account;
+            daemon.learn_usage(core, now, account, usage);
         }
-        let (learnt, unsaved) = daemon.learn_now(core, now, fence, heard);
+        let (learnt, unsaved) = daemon.learn(core, now, (fence, None), heard, reading);
         let learnt = learnt.map_err(|refusal| ErrorInfo::of_refusal(&refusal, now.wall))?;
         let responder = self.responder(id, true);
         if let Some(fence) = learnt.decision.lease {
@@ -88,14 +91,6 @@ fn headers(list: Option<&HeaderList>) -> Headers {
     Headers::telling(list.into_iter().flat_map(|list| &list.0).map(|(name, value)| (name, value)))
 }
 
-fn learn_told(daemon: &Daemon, core: &mut Core, now: Now, fence: Fence, usage: Usage) {
-    if let Some(account) = core.pool.lease(fence).map(|lease| lease.account)
-        && !usage.is_empty()
-    {
-        daemon.apply_unasked(core, now, Command::LearnUsage(account, usage));
-    }
-}
-
 /// What a holder says of the account's windows: one, as `account.list` has it, or several by their names. Whatever else
 /// stands there, as the tokens of a response, is of no interest.
 fn told_usage(text: &ObjectText, now: Wall) -> Result<Usage, ErrorInfo> {
@@ -133,7 +128,7 @@ fn told_window(name: &str, window: &Map<String, Value>, now: Wall) -> Result<Win
         None => None,
     };
     let key = window.get("key").and_then(Value::as_str).unwrap_or_default();
-    let key = key.get(..LONGEST_NAME).unwrap_or(key).to_owned();
+    let key = key[..key.floor_char_boundary(LONGEST_NAME)].to_owned();
     Ok(Window { name: name.to_owned(), utilization, resets_at, as_of: now, key })
 }
 

@@ -22,6 +22,9 @@ use super::refreshing::Need;
 /// Connections of the gateway are counted from here: those of the socket never come so far.
 const FIRST_CONNECTION: u64 = 1 << 62;
 
+/// What stands for the key of who came without one.
+const NO_KEY: u64 = 0;
+
 /// Who asks, by the key that came with the request.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Visitor {
@@ -155,7 +158,7 @@ impl Desk {
     /// One that needs no key: it came by the user's own socket.
     #[must_use]
     pub fn local_visitor(&self) -> Visitor {
-        Visitor { run: None, id: 0, agent: None, label: None, directory: None }
+        Visitor { run: None, id: NO_KEY, agent: None, label: None, directory: None }
     }
 
     /// The id of the gateway's `number`th connection.
@@ -315,7 +318,7 @@ impl Desk {
                 bind: Bind::Connection(wanted.connection),
                 holder: Holder::default(),
                 ttl: None,
-                session: Some(session(visitor, wanted)),
+                session: session(visitor, wanted),
                 label: visitor.label.clone(),
                 agent: visitor.agent.clone(),
                 account: None,
@@ -367,12 +370,17 @@ impl Desk {
     /// # Errors
     /// When its lease has ended meanwhile, by another request or its holder: nothing is learnt.
     pub async fn learn(&self, held: Box<Held>, heard: Heard<'_>) -> Result<(Learnt, Box<Held>), NoLease> {
+        let reading = heard.read(&held.need.target.provider, clock::now().wall);
         let (learnt, unsaved) = {
             let core = &mut *self.daemon.core();
-            self.daemon.learn_of(core, clock::now(), held.lease.fence, heard, Some(&held.need))
+            self.daemon.learn(core, clock::now(), (held.lease.fence, Some(&held.need)), heard, reading)
         };
         let learnt = learnt.map_err(|refusal| NoLease::Refused(Box::new(refusal)))?;
-        let Some(fence) = learnt.decision.lease else { return Ok((learnt, held)) };
+        let Some(fence) = learnt.decision.lease else {
+            // nothing is handed out that would have to wait for it
+            unsaved.into_iter().for_each(|write| self.daemon.store.write(write, None));
+            return Ok((learnt, held));
+        };
         let mut held = held;
         let for_request = std::mem::replace(&mut held.lease.for_request, false);
         let lease = OwnLease { desk: self.clone(), fence, for_request };
@@ -383,8 +391,10 @@ impl Desk {
 
     /// The same for what is learnt when nothing can be done any more: of a stream that had begun.
     pub fn learn_late(&self, held: &Held, heard: Heard<'_>) {
+        let reading = heard.read(&held.need.target.provider, clock::now().wall);
         let core = &mut *self.daemon.core();
-        let (learnt, unsaved) = self.daemon.learn_of(core, clock::now(), held.lease.fence, heard, Some(&held.need));
+        let which = (held.lease.fence, Some(&held.need));
+        let (learnt, unsaved) = self.daemon.learn(core, clock::now(), which, heard, reading);
         if let Err(refusal) = learnt {
             tracing::debug!("what a stream told came too late: {}", refusal.message);
         }
@@ -413,12 +423,11 @@ impl Desk {
     }
 }
 
-/// What a request's conversation is called: as the client says, or else all of its key are one.
-fn session(visitor: &Visitor, wanted: &Wanted<'_>) -> Box<str> {
-    match wanted.session {
-        Some(session) => session.into(),
-        None => format!("key:{:x}", visitor.id).into(),
-    }
+/// What a request's conversation is called: as the client says, or else all of its key are one; without a key nothing
+/// tells one client from another.
+fn session(visitor: &Visitor, wanted: &Wanted<'_>) -> Option<Box<str>> {
+    let of_key = || (visitor.id != NO_KEY).then(|| format!("key:{:x}", visitor.id).into());
+    wanted.session.map(Into::into).or_else(of_key)
 }
 
 impl Core {

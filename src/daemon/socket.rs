@@ -14,6 +14,7 @@ pub use system::{Socket, admit, prepare_place};
 pub(super) use system::{Socket, admit, prepare_place};
 
 /// One that came in by a socket.
+#[cfg(unix)]
 pub type LocalStream = interprocess::local_socket::tokio::Stream;
 
 /// Why there is no socket.

@@ -4,13 +4,15 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::config::{Config, Places};
+use tokio::runtime::Runtime;
+
+use crate::config::{Config, Loaded, Places};
 use crate::pool::{Bind, Fence, Lease, Now, Pool, Process, Start};
 use crate::protocol::{LeaseKey, PassKey};
-use crate::store::{Opened, Paths, Store, StoreError, Write};
+use crate::store::{KeyringTrouble, Opened, Paths, Store, StoreError, Write};
 
 use super::activation::{self, Inherited};
-use super::configured::Configured;
+use super::configured::{self, Configured};
 use super::core::{Daemon, Facts};
 use super::desk::{Desk, StartGateway};
 use super::following::Following;
@@ -22,7 +24,8 @@ use super::reload::{Reload, Reloader};
 use super::signals::Listening;
 use super::socket::{Socket, SocketError, prepare_place, private_directory};
 use super::tokens::Tokens;
-use super::{clock, host, process, serve};
+use super::unlocking::Waiting;
+use super::{Why, clock, host, process, serve};
 
 /// Goes before `daemon.log`.
 pub(super) const LOG_VARIABLE: &str = "LESSOR_LOG";
@@ -146,31 +149,55 @@ fn begin(options: &Options, inherited: Option<Inherited>) -> Result<Ended, Start
     private_directory(&places.state)?;
     log.say_where();
     // signals are caught before anything exists that a default end would leave behind
-    let signals = Listening::begin().map_err(|error| StartError::System { doing: "listening to signals", error })?;
+    let mut signals =
+        Listening::begin().map_err(|error| StartError::System { doing: "listening to signals", error })?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| StartError::System { doing: "starting the runtime", error })?;
-    let paths = Paths { database: places.database.clone(), key: places.key.clone() };
-    let opened = Store::open(&paths, &clock::boot_id())?;
+    let key_place = configured::key_place(&loaded.config);
+    let paths = Paths { database: places.database.clone(), key: places.key.clone(), key_place };
+    let opened = match Store::open(&paths, &clock::boot_id()) {
+        Err(StoreError::Keyring(trouble)) => Err(trouble),
+        opened => Ok(opened?),
+    };
+    let started_by = match &inherited {
+        Some(_) => StartedBy::Manager,
+        None if options.detached => StartedBy::Client,
+        None => StartedBy::User,
+    };
+    let socket = runtime.block_on(async { open_socket(places, inherited) })?;
+    let facts = Facts {
+        started: clock::now(),
+        socket: places.socket.display().to_string(),
+        warnings: Vec::new(),
+        most_connections,
+        gateway_port: opened.as_ref().ok().and_then(|opened| opened.loaded.gateway_port),
+        log_level: log.level.clone(),
+        // who started it for a client starts the next one for the next client
+        may_idle_exit: options.detached || socket.is_inherited(),
+        waiting: None,
+    };
+    let holder = LockHolder { pid: std::process::id(), socket: places.socket.clone(), started_by };
+    if let Err(error) = lock.publish(&holder) {
+        tracing::warn!("clients elsewhere will not find this daemon by its lock file: {error}");
+    }
+    let say_ready = || say_ready(&holder, &log);
+    let (opened, has_said) = match opened {
+        Ok(opened) => (opened, false),
+        Err(trouble) => {
+            let antechamber = Antechamber { paths: &paths, loaded: &loaded, facts: &facts, options };
+            let waited = antechamber.wait(trouble, &runtime, (&socket, &mut lock, &mut signals), say_ready)?;
+            match waited {
+                Ok(opened) => (opened, true),
+                Err(why) => return Ok(why.into()),
+            }
+        }
+    };
+    let facts = Facts { gateway_port: opened.loaded.gateway_port, ..facts };
     let (served, daemon, following, engine) = runtime.block_on(async {
-        let started_by = match &inherited {
-            Some(_) => StartedBy::Manager,
-            None if options.detached => StartedBy::Client,
-            None => StartedBy::User,
-        };
-        let socket = open_socket(places, inherited)?;
-        let facts = Facts {
-            started: clock::now(),
-            socket: places.socket.display().to_string(),
-            warnings: Vec::new(),
-            most_connections,
-            gateway_port: opened.loaded.gateway_port,
-            log_level: log.level.clone(),
-            // who started it for a client starts the next one for the next client
-            may_idle_exit: options.detached || socket.is_inherited(),
-        };
         let daemon = restore(Configured::new(loaded, places.config.clone()), opened, reload, facts);
+        daemon.settle_key();
         let reloading = reloader.begin(&daemon, content);
         let thread_error = |error| StartError::System { doing: "starting a thread", error };
         let reloading = reloading.map_err(thread_error)?;
@@ -178,12 +205,10 @@ fn begin(options: &Options, inherited: Option<Inherited>) -> Result<Ended, Start
         let engine = Engine::begin(&daemon).map_err(thread_error)?;
         let gateway = options.gateway.map(|start| start(Desk::new(&daemon))).transpose().map_err(thread_error)?;
         let polling = Polling::begin(&daemon, places.state.join("usage.json")).map_err(thread_error)?;
-        let holder = LockHolder { pid: std::process::id(), socket: places.socket.clone(), started_by };
-        if let Err(error) = lock.publish(&holder) {
-            tracing::warn!("clients elsewhere will not find this daemon by its lock file: {error}");
+        if !has_said {
+            say_ready();
         }
-        say_ready(&holder, &log);
-        let served = serve(daemon.clone(), &socket, &mut lock, signals).await;
+        let served = serve(daemon.clone(), &socket, &mut lock, &mut signals).await;
         if let Some(gateway) = gateway {
             gateway.end();
         }
@@ -199,7 +224,66 @@ fn begin(options: &Options, inherited: Option<Inherited>) -> Result<Ended, Start
     let health = daemon.store.close(true);
     tracing::info!(?health, "stopped");
     drop(lock);
-    Ok(if served { Ended::Served } else { Ended::SocketLost })
+    Ok(served.into())
+}
+
+impl From<Why> for Ended {
+    fn from(why: Why) -> Self {
+        match why {
+            Why::SocketLost => Self::SocketLost,
+            Why::Asked | Why::Unused | Why::Unlocked => Self::Served,
+        }
+    }
+}
+
+/// Where clients wait with us for a key that cannot be had yet.
+struct Antechamber<'a> {
+    paths: &'a Paths,
+    loaded: &'a Loaded,
+    facts: &'a Facts,
+    options: &'a Options,
+}
+
+impl Antechamber<'_> {
+    /// Serves what needs no secret until the key is there, or something ends it before.
+    fn wait(
+        &self,
+        mut trouble: KeyringTrouble,
+        runtime: &Runtime,
+        (socket, lock, signals): (&Socket, &mut Lock, &mut Listening),
+        ready: impl Fn(),
+    ) -> Result<Result<Opened, Why>, StartError> {
+        let thread_error = |error| StartError::System { doing: "starting a thread", error };
+        let config = &self.options.places.config;
+        tracing::warn!("{trouble}: no account can serve until the key is there");
+        ready();
+        loop {
+            let waiting = Waiting::begin(&trouble).map_err(thread_error)?;
+            let facts = Facts { waiting: Some(waiting.clone()), ..self.facts.clone() };
+            let (reload, reloader) = Reloader::new(config.clone(), self.options.log.clone());
+            let (content, _) = reloader.load();
+            let opened = Store::open_without_key(self.paths)?;
+            let why = runtime.block_on(async {
+                let configured = Configured::new(self.loaded.clone(), config.clone());
+                let daemon = restore(configured, opened, reload, facts);
+                let reloading = reloader.begin(&daemon, content).map_err(thread_error)?;
+                let why = serve(daemon.clone(), socket, lock, signals).await;
+                reloading.end();
+                Ok::<_, StartError>(why)
+            })?;
+            waiting.give_up();
+            if why != Why::Unlocked {
+                return Ok(Err(why));
+            }
+            match Store::open(self.paths, &clock::boot_id()) {
+                Err(StoreError::Keyring(again)) => trouble = again,
+                opened => {
+                    tracing::info!("the key is there");
+                    return Ok(Ok(opened?));
+                }
+            }
+        }
+    }
 }
 
 /// Binds, or takes over a service manager's socket; the directory of a socket in one of lessor's own places is made and

@@ -39,9 +39,10 @@ pub(super) fn of_refreshing(core: &Core, now: Now) -> Vec<String> {
             told.push(format!("logins of {whose} are not renewed for {since}: {why}{remedy}"));
         } else if account.record.standing == Standing::Ready
             && account.enabled()
-            && let Some(why) = core.why_not_refreshed(id)
+            && let Some(missing) = core.why_not_refreshed(id)
         {
-            told.push(format!("logins of {provider} end and are not renewed: {why}"));
+            let remedy = missing.remedy();
+            told.push(format!("logins of {provider} end and are not renewed: {missing}; {remedy}"));
         }
     }
     told.sort_unstable();

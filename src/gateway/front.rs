@@ -86,8 +86,8 @@ impl Front {
         let asked_at = Instant::now();
         let (head, body) = request.into_parts();
         let config = self.config();
-        if let Err(refusal) = comes_from_here(guest.way, &head.uri, &head.headers, config.gateway.allow_remote) {
-            return refusal;
+        if let Some(why) = foreign(guest.way, &head.uri, &head.headers, config.gateway.allow_remote) {
+            return refuse::error("", StatusCode::FORBIDDEN, why);
         }
         let path = head.uri.path();
         if path == "/healthz" {
@@ -171,22 +171,19 @@ impl Front {
     }
 }
 
-/// Lets in nobody whom a web page has sent.
-fn comes_from_here(way: Way, uri: &Uri, headers: &HeaderMap, remote: bool) -> Result<(), Response<Body>> {
-    let refuse = |message: &str| Err(refuse::error("", StatusCode::FORBIDDEN, message));
+/// Why a request is none of the user's own programs: a web page may have sent it.
+fn foreign(way: Way, uri: &Uri, headers: &HeaderMap, remote: bool) -> Option<&'static str> {
     if headers.contains_key(ORIGIN) {
-        return refuse("lessor: no web page may ask this");
+        return Some("lessor: no web page may ask this");
     }
     if way == Way::Local {
-        return Ok(());
+        return None;
     }
     let named = headers.get_all(HOST).iter().map(|host| host.to_str().unwrap_or_default());
     let mut named: Vec<&str> = named.chain(uri.authority().map(|authority| authority.as_str())).collect();
     named.dedup();
-    if named.is_empty() || !named.iter().all(|host| is_ours(host, remote)) {
-        return refuse("lessor: this is not the host that was asked for");
-    }
-    Ok(())
+    let is_ours = !named.is_empty() && named.iter().all(|host| is_ours(host, remote));
+    (!is_ours).then_some("lessor: this is not the host that was asked for")
 }
 
 /// Whether a host's name can only mean this machine: a name could be anybody's, by a trick with DNS.

@@ -90,9 +90,11 @@ async fn serve(desk: Desk, tell: mpsc::Sender<()>) {
     let _waits = tell.send(());
     let front = Front::new(desk.clone());
     let mut guests = JoinSet::new();
+    // each may need another descriptor, for its upstream
+    let most = (desk.most_connections() / 3).max(16);
     loop {
         tokio::select! {
-            guest = doors.next() => {
+            guest = doors.next(), if guests.len() < most => {
                 guests.spawn(serve_guest(front.clone(), guest, stop.clone()));
             }
             Some(_) = guests.join_next() => {}

@@ -324,7 +324,12 @@ impl<'a> Journey<'a> {
                 if decision.after > self.left() {
                     return self.out(&learnt);
                 }
-                self.pause(decision.after).await;
+                if decision.action == Action::Wait {
+                    self.pause(decision.after).await;
+                } else {
+                    // the same account is asked again, and not before its time
+                    sleep(decision.after).await;
+                }
                 Next::Again(held)
             }
             Action::Switch | Action::Retry | Action::Wait => self.pass_on(held, &name, refused),

@@ -85,9 +85,7 @@ pub(super) fn swapped(headers: &HeaderMap, host: &HeaderValue, with: With<'_>) -
             }
         } else if *known == HOST {
             swapped.insert(HOST, host.clone());
-        } else if is_of_connection(known, &named) || [EXPECT, PROXY_AUTHORIZATION].contains(known) {
-        } else if account.is_some() && *known == CHATGPT_ACCOUNT {
-        } else {
+        } else if !is_left_out(known, &named, account.is_some()) {
             swapped.append(known.clone(), old.clone());
         }
     }
@@ -101,6 +99,13 @@ pub(super) fn swapped(headers: &HeaderMap, host: &HeaderValue, with: With<'_>) -
         swapped.insert(CHATGPT_ACCOUNT, account);
     }
     Ok(swapped)
+}
+
+/// What the upstream does not get: it was for us, or the account has its own.
+fn is_left_out(name: &HeaderName, named: &[HeaderName], has_account: bool) -> bool {
+    is_of_connection(name, named)
+        || [EXPECT, PROXY_AUTHORIZATION].contains(name)
+        || has_account && *name == CHATGPT_ACCOUNT
 }
 
 /// A secret with bytes in it that no header can hold.
@@ -163,7 +168,9 @@ mod tests {
         let row =
             |(name, value): &(&str, &str)| (name.parse::<HeaderName>().unwrap(), HeaderValue::from_str(value).unwrap());
         let mut headers = HeaderMap::new();
-        rows.iter().map(row).for_each(|(name, value)| drop(headers.append(name, value)));
+        for (name, value) in rows.iter().map(row) {
+            headers.append(name, value);
+        }
         headers
     }
 

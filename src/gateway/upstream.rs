@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::io;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
@@ -18,7 +19,7 @@ use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::connect::proxy::Tunnel;
 use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector};
 use hyper_util::client::legacy::{Client, Error};
-use hyper_util::client::proxy::matcher::Matcher;
+use hyper_util::client::proxy::matcher::{Intercept, Matcher};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 use tower_service::Service;
@@ -45,7 +46,7 @@ pub(super) struct Upstreams(Mutex<HashMap<(Reach, bool), Upstream>>);
 #[derive(Clone, Debug)]
 pub(super) struct Upstream {
     client: Client<HttpsConnector<Road>, Sent>,
-    proxies: Arc<Matcher>,
+    proxies: Arc<Proxies>,
 }
 
 /// A request came to no response.
@@ -97,9 +98,12 @@ impl Upstream {
         direct.set_nodelay(true);
         direct.set_connect_timeout(Some(CONNECT));
         direct.set_keepalive(Some(PING));
-        let proxies = Arc::new(match &reach.proxy {
-            Some(proxy) => Matcher::builder().all(proxy.as_str()).build(),
-            None => Matcher::from_env(),
+        let proxies = Arc::new(Proxies {
+            matcher: match &reach.proxy {
+                Some(proxy) => Matcher::builder().all(proxy.as_str()).build(),
+                None => Matcher::from_env(),
+            },
+            for_loopback: reach.proxy.is_some(),
         });
         let road = Road { direct, proxies: proxies.clone() };
         let connector = hyper_rustls::HttpsConnectorBuilder::new()
@@ -152,11 +156,28 @@ fn in_full(error: &Error) -> String {
     text
 }
 
+/// Which proxy is meant for whom.
+#[derive(Debug)]
+struct Proxies {
+    matcher: Matcher,
+    /// Whether it was named for this provider: those of the environment are for the way out, not for this machine.
+    for_loopback: bool,
+}
+
+impl Proxies {
+    fn intercept(&self, to: &Uri) -> Option<Intercept> {
+        let is_here = to.host().is_some_and(|host| {
+            host == "localhost" || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+        });
+        if is_here && !self.for_loopback { None } else { self.matcher.intercept(to) }
+    }
+}
+
 /// Straight to a server, or through the proxy that is meant for it.
 #[derive(Clone, Debug)]
 pub(super) struct Road {
     direct: HttpConnector,
-    proxies: Arc<Matcher>,
+    proxies: Arc<Proxies>,
 }
 
 /// A connection by a road.

@@ -1,5 +1,7 @@
 //! Bytes in, calls out: finds messages in what has arrived, never more than the cap.
 
+use zeroize::Zeroize as _;
+
 use super::call::Call;
 use super::error::{ErrorInfo, INVALID_REQUEST, PARSE_ERROR};
 use super::{Codec, MAX_MESSAGE, frame, json};
@@ -70,9 +72,17 @@ impl Decoder {
         self.start < self.buffer.len()
     }
 
+    /// Overwrites all it has read: secrets come this way.
+    pub fn wipe(&mut self) {
+        self.buffer.zeroize();
+        self.start = 0;
+        self.searched = 0;
+    }
+
     /// Gives back memory that a large message needed.
     pub fn shrink(&mut self) {
         if !self.is_partial() && self.buffer.capacity() > 4 * READ_ROOM {
+            self.buffer.zeroize();
             self.buffer = Vec::new();
             self.start = 0;
             self.searched = 0;

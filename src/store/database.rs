@@ -6,12 +6,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, ErrorCode, OpenFlags, params};
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, params};
+use zeroize::Zeroizing;
 
 use super::error::StoreError;
 use super::file::{self, beside};
 use super::schema::{self, APPLICATION, STEPS};
 use super::seal::{Key, Purpose};
+use super::write::Fault;
 
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 /// The length of SQLite's header, and where our number stands in it.
@@ -241,4 +243,43 @@ pub(super) fn fits(database: &Connection, key: &Key) -> rusqlite::Result<bool> {
 /// Whether closing leaves the log as it is.
 pub(super) fn keep_log(database: &Connection, keep: bool) -> rusqlite::Result<()> {
     database.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, keep).map(drop)
+}
+
+/// Takes over what fingerprints are made with, if that is another key's.
+pub(super) fn adopt_prints(database: &Connection, key: &mut Key) -> rusqlite::Result<()> {
+    let find = "SELECT value FROM meta WHERE name = 'fingerprint_key'";
+    let sealed: Option<Vec<u8>> = database.query_row(find, [], |row| row.get(0)).optional()?;
+    let plain = sealed.and_then(|sealed| key.open(Purpose::FingerprintKey, &sealed));
+    if let Some(bytes) = plain.and_then(|plain| <[u8; 16]>::try_from(&**plain).ok()) {
+        key.adopt_prints(Zeroizing::new(bytes));
+    }
+    Ok(())
+}
+
+/// Seals all that is sealed with `old` with `new` instead: all of it, or nothing. Answers how many accounts' secrets.
+pub(super) fn reseal(database: &Connection, old: &Key, new: &Key) -> Result<u64, Fault> {
+    let seal = |purpose, plain: &[u8]| new.seal(purpose, plain).map_err(Fault::Refused);
+    let set = "INSERT OR REPLACE INTO meta (name, value) VALUES (?1, ?2)";
+    let sealed: Vec<u8> = super::load::meta(database, "lease_key")?;
+    let lease_key = old.open(Purpose::LeaseKey, &sealed).ok_or_else(|| unopened("the key of leases"))?;
+    let prints = old.prints().map_err(|why| Fault::Refused(why.to_owned()))?;
+    database.execute(set, params!["key_check", seal(Purpose::Check, CHECK)?])?;
+    database.execute(set, params!["lease_key", seal(Purpose::LeaseKey, &lease_key)?])?;
+    database.execute(set, params!["fingerprint_key", seal(Purpose::FingerprintKey, &*prints)?])?;
+    let mut count = 0;
+    let mut rows = database.prepare("SELECT account, sealed FROM credential")?;
+    let rows = rows.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, Vec<u8>>(1)?)))?;
+    let rows: Vec<(String, Vec<u8>)> = rows.collect::<rusqlite::Result<_>>()?;
+    for (name, sealed) in rows {
+        let account = name.parse().map_err(|_| unopened(&name))?;
+        let plain = old.open(Purpose::Credential(account), &sealed).ok_or_else(|| unopened(&name))?;
+        let sealed = seal(Purpose::Credential(account), &plain)?;
+        database.execute("UPDATE credential SET sealed = ?2 WHERE account = ?1", params![name, sealed])?;
+        count += 1;
+    }
+    Ok(count)
+}
+
+fn unopened(what: &str) -> Fault {
+    Fault::Refused(format!("the secret of {what} does not open; log that account in again, or remove it"))
 }

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::ErrorCode;
 
+use super::keyring::KeyringTrouble;
+
 /// Why the store cannot be opened. None of these changes a file.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -95,6 +97,33 @@ pub enum StoreError {
         /// What is wrong with it.
         why: &'static str,
     },
+    /// The keyring gives or takes nothing now; it may later.
+    #[error("{0}")]
+    Keyring(KeyringTrouble),
+    /// The key should be in the keyring, and is not.
+    #[error("the key of {} is not in the keyring, where {} says it is; open the keyring it was put in, or, to start without these logins, move the database away: mv {q} {q}.sealed", database.display(), file.display(), q = Quoted(database))]
+    NotInKeyring {
+        /// What it opens.
+        database: PathBuf,
+        /// Who says that it is there.
+        file: PathBuf,
+    },
+    /// What the keyring has is no key.
+    #[error("what the keyring has as the key of {item} is none ({why}); remove it there if nothing is sealed with it")]
+    KeyringDamaged {
+        /// Its name there.
+        item: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// All is sealed anew, but one step is left that the next start will do.
+    #[error(
+        "all is sealed with a new key, but that is not in its final place yet, and the next start puts it there: {0}"
+    )]
+    HalfRekeyed(Box<Self>),
+    /// The database could not be sealed anew.
+    #[error("nothing was changed: {0}")]
+    NotResealed(WriteError),
     /// Somebody else has it open.
     #[error("{} is in use by another program; close that one{}, then start again", path.display(), Finder(path))]
     Busy {
@@ -148,6 +177,15 @@ pub enum WriteError {
 }
 
 impl StoreError {
+    /// What has to happen first, when the key cannot be had yet but may be later.
+    #[must_use]
+    pub fn waits_for(&self) -> Option<&KeyringTrouble> {
+        match self {
+            Self::Keyring(trouble) => Some(trouble),
+            _ => None,
+        }
+    }
+
     /// What an SQLite error at opening means for the file at `path`.
     pub(super) fn from_sqlite(path: &Path, source: rusqlite::Error) -> Self {
         let path = path.to_owned();

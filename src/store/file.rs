@@ -76,6 +76,12 @@ pub(super) fn publish(temporary: &Path, path: &Path) -> Result<(), StoreError> {
     sync_directory(path)
 }
 
+/// The same, where a file of that name may be.
+#[cfg(unix)]
+pub(super) fn replace(temporary: &Path, path: &Path) -> Result<(), StoreError> {
+    publish(temporary, path)
+}
+
 /// Gives a finished, synced file its name, which nothing must have, and makes the name durable.
 #[cfg(windows)]
 pub(super) fn publish(temporary: &Path, path: &Path) -> Result<(), StoreError> {
@@ -86,6 +92,15 @@ pub(super) fn publish(temporary: &Path, path: &Path) -> Result<(), StoreError> {
     };
     MoveFileEx(from, Some(to), co::MOVEFILE::WRITE_THROUGH)
         .map_err(|error| fault(io::Error::from_raw_os_error(error.raw().cast_signed())))
+}
+
+/// The same, where a file of that name may be.
+#[cfg(windows)]
+pub(super) fn replace(temporary: &Path, path: &Path) -> Result<(), StoreError> {
+    fs::rename(temporary, path).map_err(StoreError::file("create", path))?;
+    // with the file, its new name goes to the disk
+    let named = OpenOptions::new().write(true).open(path);
+    named.and_then(|file| file.sync_all()).map_err(StoreError::file("sync", path))
 }
 
 #[cfg(unix)]

@@ -42,8 +42,8 @@ enum Unreadable {
 
 type Read<T> = Result<T, Unreadable>;
 
-/// Reads all tables; leases only when their holders can still be alive.
-pub(super) fn load(database: &Connection, key: &Key, leases: bool) -> rusqlite::Result<Contents> {
+/// Reads all tables; leases only when their holders can still be alive, secrets only with a key.
+pub(super) fn load(database: &Connection, key: Option<&Key>, leases: bool) -> rusqlite::Result<Contents> {
     let mut warnings = Vec::new();
     let mut snapshot = Snapshot {
         accounts: rows(database, "SELECT * FROM account ORDER BY place", "account", &mut warnings, account)?,
@@ -59,9 +59,7 @@ pub(super) fn load(database: &Connection, key: &Key, leases: bool) -> rusqlite::
     let known: HashSet<AccountId> = snapshot.accounts.iter().map(|account| account.id).collect();
     let sealed = rows(database, "SELECT * FROM credential", "credential", &mut warnings, |row| {
         let id = id(row, "account")?;
-        if !known.contains(&id) {
-            return Ok(None);
-        }
+        let Some(key) = key.filter(|_| known.contains(&id)) else { return Ok(None) };
         let blob: Vec<u8> = row.get("sealed")?;
         let credential = key.open_credential(id, &blob).ok_or(Unreadable::Sealed(id))?;
         Ok(Some((id, credential, optional_number(row, "refresh_started_at")?.map(Wall))))

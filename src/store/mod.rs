@@ -9,12 +9,15 @@ mod error;
 mod file;
 mod health;
 mod key;
+mod keyring;
 mod load;
 mod names;
+mod rekey;
 mod schema;
 mod seal;
 #[cfg(test)]
 mod tests;
+mod vault;
 mod write;
 mod writer;
 
@@ -26,15 +29,22 @@ use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
+use zeroize::Zeroizing;
+
 use crate::credential::{Credential, Fingerprint, FingerprintKey, Link};
 use crate::pool::{AccountId, Fence, Snapshot, Wall};
 
 pub use error::{StoreError, WriteError};
 pub use health::{Failure, Health};
+pub use keyring::KeyringTrouble;
+pub use rekey::Rekeyed;
+pub use vault::KeyPlace;
 pub use write::Write;
 
 use health::Shared;
-use seal::Purpose;
+use rekey::Keeper;
+use seal::{Key, Purpose};
+use vault::Vault;
 use writer::{Begin, Job, Listener, Message, Task, Writer};
 
 /// Most writes that wait, for the thread or for the disk; beyond it the oldest that need no fsync are given up.
@@ -51,6 +61,8 @@ pub struct Paths {
     pub database: PathBuf,
     /// The key, apart from it.
     pub key: PathBuf,
+    /// Where the key is to be.
+    pub key_place: KeyPlace,
 }
 
 /// An open store, and what was in it.
@@ -111,6 +123,7 @@ impl fmt::Debug for Loaded {
 pub struct Store {
     inbox: Sender<Message>,
     shared: Arc<Shared>,
+    keeper: Arc<Keeper>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -127,26 +140,24 @@ impl Store {
         if let Some(length) = found {
             database::recognise(path, length)?;
         }
-        let key = match (key::read(&paths.key, &mut warnings)?, found) {
-            (Some(key), _) => key,
-            (None, None) => key::create(&paths.key)?,
-            (None, Some(_)) => {
-                return Err(StoreError::KeyMissing { key: paths.key.clone(), database: path.clone() });
+        let vault = Vault::new(paths);
+        let candidates = match found {
+            Some(_) => vault.candidates(paths.key_place, &mut warnings)?,
+            None => {
+                let first = vault.first(paths.key_place, &mut warnings)?;
+                database::create(path, &first.key, &random()?, &mut warnings)?;
+                vec![first]
             }
         };
-        if found.is_none() {
-            database::create(path, &key, &random()?, &mut warnings)?;
-        }
         let (database, read_only) = database::open(path, found.unwrap_or(0), &mut warnings)?;
-        if !database::fits(&database, &key).map_err(fault)? {
-            return Err(StoreError::KeyWrong { key: paths.key.clone(), database: path.clone() });
-        }
+        let (mut key, place) = rekey::fitting(&vault, candidates, &database)?;
+        database::adopt_prints(&database, &mut key).map_err(fault)?;
         let same_boot = load::meta::<String>(&database, "boot_id").map_err(fault)? == boot_id;
         let sealed: Vec<u8> = load::meta(&database, "lease_key").map_err(fault)?;
         let kept = key.open(Purpose::LeaseKey, &sealed).and_then(|plain| <[u8; 16]>::try_from(&**plain).ok());
         let kept = kept.filter(|_| same_boot);
         let lease_key = kept.map_or_else(random, Ok)?;
-        let contents = load::load(&database, &key, same_boot).map_err(fault)?;
+        let contents = load::load(&database, Some(&key), same_boot).map_err(fault)?;
         warnings.extend(contents.warnings);
         let loaded = Loaded {
             snapshot: contents.snapshot,
@@ -165,9 +176,10 @@ impl Store {
             warnings,
             read_only,
         };
+        let keeper = Keeper::new(vault, place, &key);
         let store = if read_only {
             let path = path.clone();
-            Self::start(true, move |inbox, shared| writer::refuse(&inbox, &path, &shared))
+            Self::start(true, keeper, move |inbox, shared| writer::refuse(&inbox, &path, &shared))
         } else {
             // without random bytes for the seal the old key stays in the file: after a crash holders cannot resume
             let new = if kept.is_some() { None } else { key.seal(Purpose::LeaseKey, &lease_key).ok() };
@@ -175,11 +187,48 @@ impl Store {
             let begin = Job { task: begin, listener: Listener::new(None) };
             let backlog = VecDeque::from([begin]);
             let path = path.clone();
-            Self::start(false, move |inbox, shared| {
+            Self::start(false, keeper, move |inbox, shared| {
                 Writer { database, key, path, shared, backlog, sessions: 0 }.run(&inbox);
             })
         };
         Ok(Opened { store: store?, loaded })
+    }
+
+    /// What can be known without the key: for as long as that cannot be had. Nothing is written by it.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_without_key(paths: &Paths) -> Result<Opened, StoreError> {
+        let path = &paths.database;
+        let fault = |error| StoreError::from_sqlite(path, error);
+        let mut warnings = Vec::new();
+        let mut contents = load::Contents::default();
+        if let Some(length) = file::inspect(path, &mut warnings)? {
+            database::recognise(path, length)?;
+            let (database, _) = database::open(path, length, &mut warnings)?;
+            contents = load::load(&database, None, false).map_err(fault)?;
+        }
+        warnings.extend(contents.warnings);
+        let nobodys = Key::new(Zeroizing::new([0; 32]));
+        let loaded = Loaded {
+            snapshot: contents.snapshot,
+            credentials: Vec::new(),
+            refreshing: Vec::new(),
+            fingerprints: Vec::new(),
+            fingerprint_key: FingerprintKey::new(random()?),
+            links: contents.links,
+            fence: Fence::default(),
+            clean: true,
+            same_boot: false,
+            gateway_port: None,
+            lease_key: random()?,
+            warnings,
+            read_only: true,
+        };
+        let keeper = Keeper::new(Vault::new(paths), paths.key_place, &nobodys);
+        let path = path.clone();
+        let store = Self::start(true, keeper, move |inbox, shared| writer::refuse(&inbox, &path, &shared))?;
+        Ok(Opened { store, loaded })
     }
 
     /// Hands over a write; `done` hears what became of it. Never waits for the disk.
@@ -225,13 +274,19 @@ impl Store {
 
     fn start(
         read_only: bool,
+        keeper: Keeper,
         work: impl FnOnce(mpsc::Receiver<Message>, Arc<Shared>) + Send + 'static,
     ) -> Result<Self, StoreError> {
         let (inbox, outbox) = mpsc::channel();
         let shared = Arc::new(Shared::new(read_only));
         let theirs = shared.clone();
         let thread = thread::Builder::new().name("lessor-store".into()).spawn(move || work(outbox, theirs));
-        Ok(Self { inbox, shared, thread: Mutex::new(Some(thread.map_err(StoreError::Thread)?)) })
+        Ok(Self {
+            inbox,
+            shared,
+            keeper: Arc::new(keeper),
+            thread: Mutex::new(Some(thread.map_err(StoreError::Thread)?)),
+        })
     }
 }
 

@@ -11,7 +11,12 @@ const VERSION: u8 = 1;
 const NONCE: usize = 24;
 
 /// The key everything is sealed with.
-pub(super) struct Key(Zeroizing<[u8; 32]>);
+pub(super) struct Key {
+    bytes: Zeroizing<[u8; 32]>,
+    /// What fingerprints are made with, when that is not this key's own: a new key goes on with the old one's, so that
+    /// tokens are known again.
+    prints: Option<Zeroizing<[u8; 16]>>,
+}
 
 /// What a sealed value is: it opens as nothing else.
 #[derive(Clone, Copy, Debug)]
@@ -22,6 +27,8 @@ pub(super) enum Purpose {
     Check,
     /// Signs the ids of connection-bound leases.
     LeaseKey,
+    /// Makes fingerprints, since the key was changed.
+    FingerprintKey,
 }
 
 impl Purpose {
@@ -30,21 +37,32 @@ impl Purpose {
             Self::Credential(account) => format!("lessor credential {account}"),
             Self::Check => "lessor check".into(),
             Self::LeaseKey => "lessor lease-key".into(),
+            Self::FingerprintKey => "lessor fingerprint-key".into(),
         }
     }
 }
 
 impl Key {
     pub(super) fn new(bytes: Zeroizing<[u8; 32]>) -> Self {
-        Self(bytes)
+        Self { bytes, prints: None }
     }
 
     pub(super) fn bytes(&self) -> &[u8; 32] {
-        &self.0
+        &self.bytes
+    }
+
+    /// A second owner of the same key, made on purpose.
+    pub(super) fn duplicate(&self) -> Self {
+        Self { bytes: self.bytes.clone(), prints: self.prints.clone() }
+    }
+
+    /// Goes on making fingerprints as another key did.
+    pub(super) fn adopt_prints(&mut self, prints: Zeroizing<[u8; 16]>) {
+        self.prints = Some(prints);
     }
 
     fn cipher(&self) -> XChaCha20Poly1305 {
-        XChaCha20Poly1305::new((&*self.0).into())
+        XChaCha20Poly1305::new((&*self.bytes).into())
     }
 
     /// Version, nonce, ciphertext and tag.
@@ -76,11 +94,19 @@ impl Key {
     /// What fingerprints of tokens are made with: drawn from the cipher at a nonce that is never drawn by chance, so
     /// that it tells nothing of the key, and needs no place of its own.
     pub(super) fn fingerprints(&self) -> Result<FingerprintKey, &'static str> {
+        self.prints().map(|bytes| FingerprintKey::new(*bytes))
+    }
+
+    /// The bytes of the same.
+    pub(super) fn prints(&self) -> Result<Zeroizing<[u8; 16]>, &'static str> {
+        if let Some(prints) = &self.prints {
+            return Ok(prints.clone());
+        }
         const NONCE_OF_FINGERPRINTS: [u8; NONCE] = *b"lessor fingerprint key 1";
         let drawn = self.cipher().encrypt(&XNonce::from(NONCE_OF_FINGERPRINTS), &[0u8; 16][..]);
         let drawn = Zeroizing::new(drawn.map_err(|_| "the cipher draws nothing")?);
         let bytes = drawn.first_chunk::<16>().ok_or("the cipher draws too little")?;
-        Ok(FingerprintKey::new(*bytes))
+        Ok(Zeroizing::new(*bytes))
     }
 
     /// Seals what authenticates `account`.

@@ -34,6 +34,8 @@ pub(super) enum Message {
     Job(Job),
     /// Write everything and end; whether the end is a clean one.
     Close(bool),
+    /// Seal everything with this key from now on, and tell how many accounts' secrets that was.
+    Reseal(Box<Key>, Box<dyn FnOnce(Result<u64, WriteError>) + Send>),
     /// Lets a test do something to the open database.
     #[cfg(test)]
     Touch(Box<dyn FnOnce(&Connection) + Send>),
@@ -121,6 +123,10 @@ impl Writer {
                         self.backlog.push_back(job);
                     }
                     Message::Close(clean) => end = Some(clean),
+                    Message::Reseal(key, told) => {
+                        self.flush();
+                        told(self.reseal(*key));
+                    }
                     #[cfg(test)]
                     Message::Touch(touch) => touch(&self.database),
                 }
@@ -239,6 +245,28 @@ impl Writer {
         }
     }
 
+    /// Seals everything with `key` from now on, if that can be written.
+    fn reseal(&mut self, key: Key) -> Result<u64, WriteError> {
+        let fault = |error: Fault| match error {
+            Fault::Database(error) => WriteError::from_sqlite(&self.path, &error),
+            Fault::Refused(why) => WriteError::Refused(why),
+        };
+        let mut attempt = || -> Result<u64, Fault> {
+            self.database.execute_batch("PRAGMA synchronous = FULL")?;
+            let transaction = self.database.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let count = database::reseal(&transaction, &self.key, &key)?;
+            transaction.commit()?;
+            Ok(count)
+        };
+        let count = attempt().map_err(fault)?;
+        self.key = key;
+        // what was sealed with the old key is not left in the log; if it is, that is no more than was there before
+        if let Err(error) = self.database.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)") {
+            tracing::debug!("the log still holds what the old key opens: {error}");
+        }
+        Ok(count)
+    }
+
     fn end(self, clean: bool) {
         let finish = || -> rusqlite::Result<()> {
             // a run whose writes are lost did not end cleanly
@@ -268,6 +296,7 @@ pub(super) fn refuse(inbox: &Receiver<Message>, path: &std::path::Path, shared: 
                 job.listener.hear(Err(WriteError::ReadOnly { path: path.to_owned() }));
             }
             Message::Close(_) => return,
+            Message::Reseal(_, told) => told(Err(WriteError::ReadOnly { path: path.to_owned() })),
             #[cfg(test)]
             Message::Touch(_) => {}
         }

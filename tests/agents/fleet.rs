@@ -91,6 +91,14 @@ impl Fleet {
         run.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     }
 
+    /// Ends the daemon as nothing should.
+    pub fn kill_daemon(&self) {
+        let ping = self.command().args(["ping", "--json", "--no-start"]).output().unwrap();
+        let pong: serde_json::Value = serde_json::from_slice(&ping.stdout).unwrap();
+        let pid = Pid::from_raw(i32::try_from(pong["pid"].as_i64().unwrap()).unwrap()).unwrap();
+        kill_process(pid, Signal::KILL).unwrap();
+    }
+
     /// The prompt of a run: so many calls of a tool, then the end.
     pub fn prompt(&self, run: u64, steps: u64) -> String {
         let file = self.work().join("file.txt");

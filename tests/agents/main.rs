@@ -53,6 +53,22 @@ fn claude_code() {
     });
 }
 
+/// The daemon dies in the middle of a session: the agent asks again, and there is another one.
+#[test]
+fn claude_code_outlives_its_daemon() {
+    let fleet = Fleet::new("claude-daemon", "anthropic", &[100]);
+    let run = fleet.start("user", &[], &["claude", "-p", &fleet.prompt(1, 2 * STEPS)]);
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while fleet.upstream.seen().len() < 2 {
+        assert!(std::time::Instant::now() < deadline, "it asks for nothing");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    fleet.kill_daemon();
+    let ran = wait(vec![(1, run)]);
+    check(&ran, &fleet.upstream.seen(), 0);
+    assert!(ran[0].text.contains("lessor: the daemon had died and was started again"), "{ran:?}");
+}
+
 #[test]
 fn codex() {
     three_at_once(&Task { test: "codex", provider: "openai", ..Task::default() }, |prompt| {

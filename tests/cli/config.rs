@@ -308,7 +308,7 @@ fn a_file_is_checked_whole() {
     let checked: Value =
         serde_json::from_str(&home.feed(&["config", "check", "-", "--json"], "notify.desktop = true").ok().out)
             .unwrap();
-    assert_eq!((&checked["ok"], &checked["warnings"][0]["key"]), (&json!(true), &json!("refresh.wait")));
+    assert_eq!((&checked["ok"], &checked["warnings"][0]["key"]), (&json!(true), &json!("notify.desktop")));
     home.feed(&["config", "check", "-"], "x = 1").exits(6).complains("standard input:1:1");
     let other = home.path().join("other.toml");
     home.run(&["config", "check", other.to_str().unwrap()]).exits(6).complains("there is no such file");

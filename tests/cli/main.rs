@@ -13,6 +13,8 @@ mod lease;
 #[cfg(unix)]
 mod logs;
 #[cfg(unix)]
+mod report;
+#[cfg(unix)]
 mod run;
 mod small;
 mod support;

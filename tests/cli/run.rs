@@ -205,7 +205,9 @@ fn a_profile_is_logged_in_as_the_account_and_gone_afterwards() {
 fn a_command_outlives_its_daemon() {
     let home = Home::with_keys(&[("anthropic", "work")]);
     let go = home.path().join("go");
-    let script = format!("echo $ANTHROPIC_BASE_URL; until [ -e {} ]; do sleep 0.02; done", go.display());
+    // should the test fail, its home goes, and with it the command
+    let (at, home_at) = (go.display(), home.path().display());
+    let script = format!("echo $ANTHROPIC_BASE_URL; while [ ! -e {at} ] && [ -d {home_at} ]; do sleep 0.02; done");
     let mut command = home.command(&["run", "claude", "--", "sh", "-c", &script]);
     let child = command.stdin(std::process::Stdio::null());
     let child = child.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();

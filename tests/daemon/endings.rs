@@ -92,7 +92,11 @@ fn a_daemon_started_while_another_ends_takes_over() {
 
 /// Whether a process has the lock file open: it has come as far as asking for the lock.
 fn waits_for_lock(pid: u32) -> bool {
-    let Ok(files) = std::fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
+    let files = match std::fs::read_dir(format!("/proc/{pid}/fd")) {
+        Ok(files) => files,
+        // just before it asks it closes itself to everybody but root
+        Err(error) => return error.kind() == std::io::ErrorKind::PermissionDenied,
+    };
     files.flatten().any(|file| std::fs::read_link(file.path()).is_ok_and(|path| path.ends_with("daemon.lock")))
 }
 

@@ -9,6 +9,8 @@ mod chaos;
 mod config;
 mod disk;
 mod endings;
+#[cfg(target_os = "linux")]
+mod keyring;
 mod leases;
 mod life;
 mod login;

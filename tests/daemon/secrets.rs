@@ -2,11 +2,18 @@
 
 use serde_json::json;
 
-use crate::support::{Home, fence, reference};
+use crate::support::{Home, fence, reference, wait_until};
+use crate::upstream::Upstream;
 
 #[test]
 fn a_canary_is_seen_by_its_holder_only() {
-    let mut home = Home::new("[daemon]\nlog = \"trace\"\n");
+    // a provider that says back what it was sent, wherever it can
+    let upstream = Upstream::new(|request, _| {
+        let sent = request.headers.lines().find(|line| line.starts_with("authorization")).unwrap_or_default();
+        (403, "x-said: no\r\n", json!({ "error": { "message": sent, "status": sent, "code": 403 } }).to_string())
+    });
+    let url = &upstream.url;
+    let mut home = Home::new(&format!("[daemon]\nlog = \"trace\"\n[providers.google]\nusage_url = \"{url}\"\n"));
     home.start();
     let mut client = home.client();
     client.add("one");
@@ -17,7 +24,19 @@ fn a_canary_is_seen_by_its_holder_only() {
     let lease = client.acquire();
     assert_eq!(lease["credential"]["secret"], "sk-canary-one");
     let mut said = String::new();
-    for method in ["account.list", "lease.list", "status", "config.get"] {
+    let me = json!({ "pid": std::process::id() });
+    let token = client.call("lease.token", json!({ "provider": "anthropic", "bind": me }));
+    assert_eq!(token["credential"]["secret"], "sk-canary-one");
+    let google = client.call("account.list", json!({ "provider": "google" }))[0]["id"].clone();
+    wait_until("the provider was asked", || upstream.seen().iter().any(|request| request.headers.contains("canary")));
+    for method in ["account.usage", "account.verify"] {
+        said += &client.ask(method, &json!({ "account": google })).to_string();
+    }
+    said += &client.ask("secrets.rekey", &json!({})).to_string();
+    for method in ["cmdline", "environ"] {
+        said += &String::from_utf8_lossy(&std::fs::read(format!("/proc/{}/{method}", home.pid())).unwrap_or_default());
+    }
+    for method in ["account.export", "explain", "account.list", "lease.list", "status", "config.get"] {
         said += &client.ask(method, &json!({})).to_string();
     }
     for wrong in [
@@ -59,4 +78,22 @@ fn a_canary_is_seen_by_its_holder_only() {
         }
     }
     assert!(files >= 4, "{files}");
+}
+
+/// Whether `/proc` and the system's own limits say that nobody sees into it.
+#[cfg(target_os = "linux")]
+#[test]
+fn nobody_dumps_or_traces_it() {
+    let mut home = Home::new("");
+    home.start();
+    home.client().add("one");
+    let proc = format!("/proc/{}", home.pid());
+    let limits = std::fs::read_to_string(format!("{proc}/limits")).unwrap();
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    assert_eq!(core.split_whitespace().skip(4).take(2).collect::<Vec<_>>(), ["0", "0"], "{core}");
+    // what cannot be traced belongs to root there; who is root sees that it cannot by the signal that would dump it
+    if !rustix::process::geteuid().is_root() {
+        assert!(std::fs::read(format!("{proc}/mem")).is_err());
+        assert!(std::fs::read_dir(format!("{proc}/fd")).is_err());
+    }
 }

@@ -27,6 +27,14 @@ impl World {
             })
             .collect();
         let mut saved = BTreeSet::new();
+        // what was filed for a request that is then found to be at fault is taken back at once
+        let taken_back: BTreeSet<(AccountId, Scope, String)> = effects
+            .iter()
+            .filter_map(|effect| match effect {
+                Effect::DropLimit(account, Some((scope, key))) => Some((*account, *scope, key.clone())),
+                _ => None,
+            })
+            .collect();
         self.note_refused_by(command, reply);
         for effect in effects {
             match effect {
@@ -64,7 +72,7 @@ impl World {
                     self.store.sessions.insert((record.provider.clone(), record.session.clone()), record);
                 }
                 Effect::SaveUsage(id) => assert!(self.pool.account(id).is_some()),
-                Effect::SaveLimit(record) => self.limited(record),
+                Effect::SaveLimit(record) => self.limited(record, &taken_back),
                 Effect::DropLimit(id, None) => {
                     assert!(matches!(command, Command::ClearLimits(_)), "limits cleared by {command:?} (I7)");
                     self.store.limits.retain(|key, _| key.0 != id);
@@ -89,6 +97,9 @@ impl World {
 
     fn ended(&mut self, command: &Command, lease: &Lease, why: Ending) {
         self.store.leases.remove(&lease.fence);
+        if why != Ending::Switched {
+            self.refused_by.remove(&lease.fence);
+        }
         let known = self.model.end(lease.fence).expect("it was held");
         assert_eq!(known, *lease);
         let rightly = match why {
@@ -226,11 +237,13 @@ impl World {
     }
 
     /// A limit is filed: it exists, it is believable, and it replaces nothing longer (I8).
-    fn limited(&mut self, record: LimitRecord) {
+    fn limited(&mut self, record: LimitRecord, taken_back: &BTreeSet<(AccountId, Scope, String)>) {
         let now = self.model.now;
         let live = self.pool.account(record.account).expect("it exists").limits().iter();
         let same = |limit: &&Limit| limit.scope == record.scope && limit.key == record.key;
-        let limit = live.clone().find(same).expect("it is filed").clone();
+        let limit = live.clone().find(same);
+        let at_once = taken_back.contains(&(record.account, record.scope, record.key.clone()));
+        let Some(limit) = limit.cloned() else { return assert!(at_once, "it is filed") };
         assert!(until_of(&limit, now) <= now.mono.after(32 * DAY), "not to be believed: {limit:?}");
         let account = self.model.accounts.iter_mut().find(|account| account.record.id == record.account).unwrap();
         // after the clock was set the same limit is kept anew

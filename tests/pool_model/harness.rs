@@ -349,6 +349,7 @@ impl World {
         let model = &mut self.model;
         model.waiters.clear();
         self.answered.clear();
+        self.refused_by.clear();
         model.released.clear();
         model.spent.clear();
         model.draining = false;

@@ -17,8 +17,16 @@ type Scene = fn(&mut Desk) -> String;
 type Row = (&'static str, &'static str, [&'static str; 2], Scene);
 
 /// Beginnings of active keys that the pool knows nothing of; `tests/daemon` and `tests/gateway` play theirs.
-const ELSEWHERE: [&str; 7] =
-    ["daemon.log", "daemon.idle_exit", "gateway.", "limits.max_attempts", "providers.", "quota.poll", "refresh."];
+const ELSEWHERE: [&str; 8] = [
+    "daemon.log",
+    "daemon.idle_exit",
+    "gateway.",
+    "limits.max_attempts",
+    "providers.",
+    "quota.poll",
+    "refresh.",
+    "secrets.",
+];
 
 #[test]
 fn every_active_key_changes_what_happens() {

@@ -158,7 +158,13 @@ fn a_lease_survives_a_reload() {
     client.add("a");
     let lease = client.call("lease.acquire", json!({ "provider": "anthropic" }));
     wait_until("systemd knows that it serves", || here.property("ActiveState") == "active");
+    std::fs::create_dir_all(here.home().join(".config/lessor")).unwrap();
+    std::fs::write(here.home().join(".config/lessor/config.toml"), "[leases]\nper_account = 7\n").unwrap();
     here.systemctl(&["reload", "lessor.service"]);
+    // systemd has waited until it had read it
+    let settings = client.call("config.get", json!({}))["settings"].clone();
+    let per_account = settings.as_array().unwrap().iter().find(|setting| setting["key"] == "leases.per_account");
+    assert_eq!(per_account.unwrap()["value"], 7);
     wait_until("it serves again", || here.property("ActiveState") == "active");
     assert_eq!(client.call("lease.list", json!({}))[0]["fence"], lease["fence"]);
     assert_eq!(client.pid(), pid);
@@ -175,6 +181,36 @@ fn systemd_is_told_how_it_is() {
     client.call("lease.acquire", json!({ "provider": "anthropic" }));
     wait_until("it says so", || here.property("StatusText") == "1 lease, 1 account (1 ready), queue 0");
     assert!(here.lessor(&["service", "status"]).ok().contains("1 lease, 1 account (1 ready), queue 0"));
+}
+
+#[test]
+fn what_it_logs_is_in_the_journal_field_by_field() {
+    let here = Here::installed();
+    let mut client = here.client();
+    client.add("a");
+    client.call("lease.acquire", json!({ "provider": "anthropic" }));
+    let account = client.call("account.list", json!({}))[0]["id"].as_str().unwrap().to_owned();
+    let mine = format!("LESSOR_ACCOUNT={account}");
+    // from here on and for this unit: as a person would ask
+    let journal = |wanted: &str| here.journal(&["--user-unit", "lessor.service", &mine, wanted]);
+    wait_until("the journal has it", || !journal("LESSOR_KIND=account.changed").is_empty());
+    let entry = &journal("LESSOR_KIND=account.changed")[0];
+    for (field, value) in [
+        ("LESSOR_PROVIDER", "anthropic"),
+        ("LESSOR_STATE", "ready"),
+        ("SYSLOG_IDENTIFIER", "lessor"),
+        ("PRIORITY", "6"),
+        ("_SYSTEMD_USER_UNIT", "lessor.service"),
+        ("_PID", &client.pid().to_string()),
+    ] {
+        assert_eq!(entry[field], value, "{field} of {entry}");
+    }
+    let lines = here.lessor(&["logs"]).ok();
+    let line =
+        lines.lines().find(|line| line.contains(&format!("account={account}"))).unwrap_or_else(|| panic!("{lines}"));
+    assert!(line.contains(" INFO  a was added or changed  "), "{line}");
+    let everything = here.journal(&["--user-unit", "lessor.service"]);
+    assert!(everything.len() > 2 && !format!("{everything:?}").contains("sk-canary"), "{everything:?}");
 }
 
 #[test]

@@ -121,6 +121,13 @@ impl Here {
         self.systemctl(&["show", "lessor.service", "--value", "--property", name]).trim().to_owned()
     }
 
+    /// The entries of the user's journal that match.
+    pub fn journal(&self, wanted: &[&str]) -> Vec<Value> {
+        let mut command = self.command("journalctl");
+        command.args(["--quiet", "--output=json"]).args(wanted);
+        run(command).ok().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
     pub fn drop_in(&self, name: &str, text: &str) {
         let directory = self.units().join("lessor.service.d");
         std::fs::create_dir_all(&directory).unwrap();

@@ -200,7 +200,7 @@ mod tests {
 
     #[test]
     fn what_is_shown_is_itself_a_configuration_and_fits() {
-        let text = "[leases]\nttl = \"90s\"\n[accounts.\"a@b.c\"]\nuse = [\"claude\"]\n[providers.openai.oauth]\nclient_id = \"x\"\n";
+        let text = "[leases]\nttl = \"90s\"\n[accounts.\"a@b.c\"]\nuse = [\"claude\"]\n[notify]\ndesktop = true\n";
         let listed = shown(text);
         let path = Path::new("/etc/config.toml");
         assert_eq!(Config::parse(&listed, path).unwrap(), Config::parse(text, path).unwrap());

@@ -60,7 +60,7 @@ pub(super) fn demo(options: &Demo, context: &Context) -> Result<u8, Failure> {
     context.output.result(&findings, || report::table(&findings))?;
     if !context.output.json {
         context.output.note("next: lessor account add anthropic --api-key-stdin --label work < key-file");
-        context.output.note("      lessor run claude --direct -- claude -p \"say hi\"");
+        context.output.note("      lessor run -- claude -p \"say hi\"");
     }
     match findings.broken() {
         None => Ok(0),

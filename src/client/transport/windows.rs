@@ -8,7 +8,7 @@ use interprocess::ConnectWaitMode;
 use interprocess::os::windows::named_pipe::pipe_mode::Bytes;
 use interprocess::os::windows::named_pipe::tokio::DuplexPipeStream;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::{Builder, Handle, Runtime};
 
 use crate::client::identity;
 
@@ -16,7 +16,7 @@ use crate::client::identity;
 pub(in crate::client) struct Transport {
     pipe: DuplexPipeStream<Bytes>,
     // after the pipe: fields are dropped in this order
-    runtime: Runtime,
+    runtime: Own,
     send: Option<Duration>,
     recv: Option<Duration>,
 }
@@ -24,9 +24,9 @@ pub(in crate::client) struct Transport {
 impl Transport {
     /// Connects; for as long as all of the other end's hands are full, at most `wait`.
     pub(in crate::client) fn connect(socket: &Path, wait: Duration) -> io::Result<Self> {
-        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let runtime = Own(Some(Builder::new_current_thread().enable_all().build()?));
         let wait = ConnectWaitMode::Timeout(wait);
-        let pipe = runtime.block_on(DuplexPipeStream::connect_by_path_with_wait_mode(socket, wait))?;
+        let pipe = runtime.run(DuplexPipeStream::connect_by_path_with_wait_mode(socket, wait))?;
         Ok(Self { pipe, runtime, send: None, recv: None })
     }
 
@@ -54,21 +54,48 @@ impl Transport {
     }
 }
 
-/// Runs to the end, or until the time is over.
-fn run(runtime: &Runtime, most: Option<Duration>, task: impl Future<Output = io::Result<usize>>) -> io::Result<usize> {
-    runtime.block_on(async {
-        match most {
-            Some(most) => {
-                tokio::time::timeout(most, task).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
-            }
-            None => task.await,
+/// A runtime of one's own, which may be used and dropped by a program that itself is run by one.
+struct Own(Option<Runtime>);
+
+impl Own {
+    fn run<T: Send>(&self, task: impl Future<Output = io::Result<T>> + Send) -> io::Result<T> {
+        let Some(runtime) = &self.0 else { return Err(io::ErrorKind::NotConnected.into()) };
+        if Handle::try_current().is_err() {
+            return runtime.block_on(task);
         }
-    })
+        // a thread has one runtime at a time
+        let apart = std::thread::scope(|scope| scope.spawn(|| runtime.block_on(task)).join());
+        apart.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+
+    /// Runs to the end, or until the time is over.
+    fn run_within(
+        &self,
+        most: Option<Duration>,
+        task: impl Future<Output = io::Result<usize>> + Send,
+    ) -> io::Result<usize> {
+        self.run(async {
+            match most {
+                Some(most) => {
+                    tokio::time::timeout(most, task).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+                }
+                None => task.await,
+            }
+        })
+    }
+}
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 impl Read for Transport {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        match run(&self.runtime, self.recv, self.pipe.read(into)) {
+        match self.runtime.run_within(self.recv, self.pipe.read(into)) {
             // the other end has closed
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(0),
             read => read,
@@ -78,7 +105,7 @@ impl Read for Transport {
 
 impl Write for Transport {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        run(&self.runtime, self.send, self.pipe.write(bytes))
+        self.runtime.run_within(self.send, self.pipe.write(bytes))
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -22,6 +22,7 @@ pub(in crate::daemon) fn prepare_process() -> usize {
     if let Err(error) = setrlimit(Resource::Core, none) {
         tracing::debug!(%error, "core dumps stay as they are");
     }
+    hide_memory();
     let descriptors = getrlimit(Resource::Nofile);
     let wanted = Rlimit { current: descriptors.maximum, maximum: descriptors.maximum };
     if let Err(error) = setrlimit(Resource::Nofile, wanted) {
@@ -32,3 +33,17 @@ pub(in crate::daemon) fn prepare_process() -> usize {
     let connections = (most.saturating_sub(OTHER_DESCRIPTORS) / 2).clamp(4, MOST_CONNECTIONS);
     usize::try_from(connections).unwrap_or(4)
 }
+
+/// Closes this process's memory to other programs of the same user: no debugger attaches, `/proc` shows none of it, and
+/// nothing dumps it, whatever is set to take core dumps over from the system.
+#[cfg(target_os = "linux")]
+fn hide_memory() {
+    use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+    if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
+        tracing::debug!(%error, "other programs can trace this one");
+    }
+}
+
+/// The other systems have no such call that is safe to make.
+#[cfg(not(target_os = "linux"))]
+fn hide_memory() {}

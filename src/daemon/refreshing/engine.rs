@@ -17,7 +17,7 @@ use super::{chance, tool};
 /// The longest sleep: a clock that stops in suspend is made up for.
 const TICK: Duration = Duration::from_secs(30);
 /// How long the end of the daemon waits for what the servers have been asked already.
-const LAST_ANSWERS: Duration = Duration::from_secs(10);
+const LAST_ANSWERS: Duration = Duration::from_secs(5);
 
 /// The running thread.
 #[derive(Debug)]

@@ -17,11 +17,13 @@ use tokio::sync::{Notify, oneshot};
 
 use crate::credential::import::Tool;
 use crate::credential::import::discover::KEYCHAIN;
+use crate::credential::oauth::Missing;
 use crate::credential::refresh::{Login, Refresher, Want, Wanted};
 use crate::credential::{Credential, Link, LinkMode};
 use crate::pool::{AccountChange, AccountId, Command, CredentialKind, Fence, Mono, Now, Standing, Wall, millis};
 use crate::protocol::ErrorInfo;
 
+use super::adding::standing;
 use super::clock;
 use super::core::{CREDENTIAL_ENDED, Core, Daemon};
 
@@ -179,14 +181,39 @@ impl Core {
         }
     }
 
+    /// How an account begins with this credential: one that has ended is renewed before anybody gets it, if it can be.
+    pub(super) fn first_standing(&self, provider: &str, credential: &Credential) -> Standing {
+        let is_login = credential.kind == CredentialKind::Oauth && credential.refresh.is_some();
+        if is_login && settings::of(&self.configured.config, provider).is_ok() {
+            return Standing::Ready;
+        }
+        standing(credential)
+    }
+
     /// Why a login that could be refreshed is not.
-    pub(super) fn why_not_refreshed(&self, id: AccountId) -> Option<String> {
+    pub(super) fn why_not_refreshed(&self, id: AccountId) -> Option<Missing> {
         let account = self.pool.account(id)?;
         self.credentials.get(&id)?.refresh.as_ref()?;
         if self.links.get(&id).is_some_and(|link| !self.is_ours_to_refresh(link)) {
             return None;
         }
-        let missing = settings::of(&self.configured.config, &account.record.provider).err()?;
+        settings::of(&self.configured.config, &account.record.provider).err()
+    }
+
+    /// After a start: what the servers have done of the last run's refreshes is found out at once, as long as they may
+    /// still honour what there is; and holders from before have what was there then.
+    pub(super) fn take_up_refreshes(&mut self, now: Now) {
+        let unknown: Vec<AccountId> = self.refreshing.unknown.keys().copied().collect();
+        for id in unknown {
+            let _if_it_can_be = self.refreshing.want(id, Want::Life, now);
+        }
+        let held: Vec<(Fence, AccountId)> = self.pool.leases().map(|lease| (lease.fence, lease.account)).collect();
+        held.into_iter().for_each(|(fence, id)| self.note_handed(fence, id));
+    }
+
+    /// What is missing for logins of a provider to be refreshed, and how to set it.
+    pub(super) fn lacks_client(&self, provider: &str) -> Option<String> {
+        let missing = settings::of(&self.configured.config, provider).err()?;
         Some(format!("{missing}: {}", missing.remedy()))
     }
 
@@ -394,11 +421,12 @@ fn just_renewed(core: &Core, id: AccountId) -> ErrorInfo {
 fn never(core: &Core, id: AccountId) -> ErrorInfo {
     let name = core.pool.account(id).map_or_else(|| id.to_string(), |account| account.display_name());
     let message = match core.why_not_refreshed(id) {
-        Some(why) => format!("the token of {name} cannot be renewed: {why}"),
+        Some(missing) => format!("the token of {name} cannot be renewed: {missing}"),
         None => format!("the credential of {name} is none that lessor can renew"),
     };
-    ErrorInfo::new("credential_unavailable", message)
-        .hint("report `auth_failed` and go on with another account; add the account again to renew it")
+    let remedy = core.why_not_refreshed(id).map(|missing| missing.remedy());
+    let usual = || "report `auth_failed` and go on with another account; add the account again to renew it".to_owned();
+    ErrorInfo::new("credential_unavailable", message).hint(remedy.unwrap_or_else(usual))
 }
 
 /// From 0 to 1; without random bits from the system everything goes on, in step.

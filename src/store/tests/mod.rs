@@ -5,6 +5,7 @@ mod golden;
 mod opening;
 #[cfg(unix)]
 mod read_only;
+mod rekeying;
 mod round_trip;
 
 use std::sync::Arc;
@@ -33,7 +34,11 @@ struct Home {
 impl Home {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let paths = Paths { database: directory.path().join("lessor.db"), key: directory.path().join("key") };
+        let paths = Paths {
+            database: directory.path().join("lessor.db"),
+            key: directory.path().join("key"),
+            key_place: KeyPlace::File,
+        };
         Self { directory, paths }
     }
 

@@ -33,7 +33,7 @@ fn in_namespace(test: &str, directory: &Path, shell: &str) {
 
 fn inside() -> Option<Paths> {
     let directory = PathBuf::from(std::env::var_os(INSIDE)?);
-    Some(Paths { database: directory.join("lessor.db"), key: directory.join("key") })
+    Some(Paths { database: directory.join("lessor.db"), key: directory.join("key"), key_place: KeyPlace::File })
 }
 
 const READ_ONLY: &str = "mount --bind \"$d\" \"$d\"; mount -o remount,bind,ro \"$d\"";
