@@ -48,6 +48,8 @@ fn failures_in_a_row_climb_and_time_or_a_success_brings_them_down() {
     assert_eq!(ladder(&[0, 60, 60], success), [60, 300, 60]);
     // five failures of the service in between count for nothing
     let overload = |desk: &mut Desk, n: usize| {
+        // by then everybody is let in again
+        desk.pass(secs(4));
         for _ in 0..if n == 1 { 5 } else { 0 } {
             let held = desk.hold(Ask { account: Some("a".into()), ..ask(99) });
             desk.report(held, Reason::ServerError, None);
