@@ -37,6 +37,7 @@
 //! # Where to begin
 //!
 //! - How an account is chosen: `pool/select.rs`, then `pool/strategy.rs`.
+//! - What an upstream's answer comes to: `limits/judge.rs`, then `daemon/learning.rs`, then `pool/report.rs`.
 //! - What ends a lease: `pool/grant.rs`; who tells the pool: `daemon/watchers.rs`, `daemon/connection.rs`.
 //! - When a login is refreshed: `credential/refresh/`; who carries it out: `daemon/refreshing/`.
 //! - What must be on disk before an answer goes out: `daemon/core.rs` (`deliver`), `daemon/adding.rs`.

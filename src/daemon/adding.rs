@@ -96,7 +96,7 @@ fn record_of(core: &Core, params: AddAccount) -> Result<(AccountRecord, Credenti
             return Err(bad(message).hint(format!("change it with `lessor account set {} {field}=…`", known.id)));
         }
         let mut record = known.clone();
-        record.standing = standing(&credential);
+        record.standing = core.first_standing(&record.provider, &credential);
         record.kind = credential.kind;
         record.vendor_id = params.account_id.or(record.vendor_id);
         return Ok((record, credential));
@@ -110,6 +110,7 @@ fn record_of(core: &Core, params: AddAccount) -> Result<(AccountRecord, Credenti
     let uses = params
         .uses
         .unwrap_or_else(|| provider::default_use(&params.provider, credential.kind, credential.access.expose()));
+    let standing = core.first_standing(&params.provider, &credential);
     let record = AccountRecord {
         id: new_id(core)?,
         provider: params.provider,
@@ -117,7 +118,7 @@ fn record_of(core: &Core, params: AddAccount) -> Result<(AccountRecord, Credenti
         email: params.email,
         tier: params.tier.unwrap_or_default(),
         kind: credential.kind,
-        standing: standing(&credential),
+        standing,
         enabled: true,
         disabled_reason: None,
         max_leases: params.max_leases,

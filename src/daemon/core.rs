@@ -522,6 +522,12 @@ impl Core {
         self.gathered.wake.notify_one();
     }
 
+    /// That the credential of an account has ended, and why there is no other one.
+    pub(super) fn why_ended(&self, id: AccountId) -> String {
+        let why = self.why_not_refreshed(id).map(|why| format!(", and cannot be renewed: {why}"));
+        format!("{CREDENTIAL_ENDED}{}", why.unwrap_or_default())
+    }
+
     /// Takes accounts out of selection whose credential has ended.
     fn retire_credentials(&mut self, now: Now) {
         if self.next_credential_end.is_none_or(|end| end > now.wall) {
@@ -538,8 +544,7 @@ impl Core {
         for id in ended {
             let is_ready = self.pool.account(id).is_some_and(|account| account.record.standing == Standing::Ready);
             if is_ready {
-                let why = self.why_not_refreshed(id).map(|why| format!(", and cannot be renewed: {why}"));
-                let standing = Some(Standing::NeedsLogin(format!("{CREDENTIAL_ENDED}{}", why.unwrap_or_default())));
+                let standing = Some(Standing::NeedsLogin(self.why_ended(id)));
                 let change = AccountChange { standing, ..AccountChange::default() };
                 let mut effects = std::mem::take(&mut self.effects);
                 if let Err(refusal) = self.pool.handle(now, Command::ChangeAccount(id, Box::new(change)), &mut effects)

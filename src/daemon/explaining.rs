@@ -11,7 +11,7 @@ use crate::protocol::{
 
 use super::account_calls::find;
 use super::answers;
-use super::calls::{Answered, Caller, bad_target};
+use super::calls::{Answered, Caller, bad, bad_target};
 use super::clock;
 use super::core::{Core, Daemon};
 
@@ -48,7 +48,12 @@ impl Caller {
     pub(super) fn explain(&self, daemon: &Daemon, id: &RequestId, params: &ExplainWhat, out: &mut Vec<u8>) -> Answered {
         let core = &*daemon.core();
         let now = clock::now();
-        let info = match params.what.as_deref().unwrap_or(LAST) {
+        let what = params.what.as_deref().unwrap_or(LAST);
+        let is_decided = what.eq_ignore_ascii_case(LAST) || what.starts_with("ls_");
+        if is_decided && params.model.is_some() {
+            return Err(bad("`model` is for accounts: a lease has its own"));
+        }
+        let info = match what {
             last if last.eq_ignore_ascii_case(LAST) => explain_last(daemon, core, now)?,
             lease if lease.starts_with("ls_") => {
                 let lease = find_lease(daemon, core, lease)?;

@@ -5,7 +5,7 @@ use crate::pool::{Account, Now, Standing, Window};
 use crate::protocol::{ExportInfo, ExportedAccount, ExportedCredential, ExportedLink, ExportedWindow};
 
 use super::answers;
-use super::core::Core;
+use super::core::{CREDENTIAL_ENDED, Core};
 use super::importing::exposed;
 
 /// The document.
@@ -19,6 +19,8 @@ fn exported(core: &Core, now: Now, account: &Account, secrets: bool) -> Exported
     let credential = core.credentials.get(&record.id);
     let (needs_login, needs_verification) = match &record.standing {
         Standing::Ready => (None, None),
+        // that a token has ended is seen of itself
+        Standing::NeedsLogin(why) if why.starts_with(CREDENTIAL_ENDED) => (None, None),
         Standing::NeedsLogin(why) => (Some(why.clone()), None),
         Standing::NeedsVerification(what) => (None, Some(what.clone())),
     };

@@ -23,7 +23,7 @@ use super::clock;
 use super::core::{CREDENTIAL_ENDED, Core, Daemon};
 
 /// The longest sentence that is kept of an account, in bytes.
-const LONGEST_PROSE: usize = 2048;
+const LONGEST_PROSE: usize = 8192;
 /// The longest path, in bytes.
 const LONGEST_PATH: usize = 4096;
 
@@ -48,8 +48,12 @@ pub(super) async fn import(daemon: Arc<Daemon>, params: ImportAccounts) -> Resul
                 Err(_) => Step::refused(no_provider(&entry.provider)),
             }
         };
-        let (outcome, message) = (step.outcome.name().to_owned(), step.message.clone());
         let known_already = step.account.and_then(|place| ids.get(place).copied().flatten());
+        let mut message = step.message.clone();
+        if let Some(why) = cannot_renew(&daemon.core(), &entry, &step, known_already) {
+            message += &format!("; it cannot be renewed yet: {why}");
+        }
+        let outcome = step.outcome.name().to_owned();
         let account = if params.dry_run || step.account.is_none() {
             known_already
         } else {
@@ -69,6 +73,18 @@ pub(super) async fn import(daemon: Arc<Daemon>, params: ImportAccounts) -> Resul
         rows.push(ImportedEntry { outcome, account: label, message });
     }
     Ok(Answer::Imported(ImportInfo { entries: rows }))
+}
+
+/// What is missing for lessor to refresh a login that it takes in for that.
+fn cannot_renew(core: &Core, entry: &Entry, step: &Step, known: Option<AccountId>) -> Option<String> {
+    let link = match &step.follow {
+        Follow::Set(link) => Some(link),
+        Follow::Keep => known.and_then(|id| core.links.get(&id)),
+    };
+    let news = step.takes_token || step.follow != Follow::Keep;
+    let wanted = news && step.account.is_some() && may_refresh(&entry.credential, link);
+    let missing = core.lacks_client(&entry.provider).filter(|_| wanted)?;
+    Some(format!("{missing}: {}", missing.remedy()))
 }
 
 fn mode_of(name: Option<&str>) -> Result<Option<LinkMode>, ErrorInfo> {
@@ -163,7 +179,18 @@ async fn carry_out(
         }
         refused(reply, now)?;
     }
+    say_why(daemon, core, now, id);
     Ok(id)
+}
+
+/// Has an account that cannot serve say what is missing for it to be refreshed.
+fn say_why(daemon: &Daemon, core: &mut Core, now: Now, id: AccountId) {
+    let standing = core.pool.account(id).map(|account| &account.record.standing);
+    let why = core.why_ended(id);
+    if matches!(standing, Some(Standing::NeedsLogin(said)) if said == CREDENTIAL_ENDED && *said != why) {
+        let change = AccountChange { standing: Some(Standing::NeedsLogin(why)), ..AccountChange::default() };
+        daemon.apply_unasked(core, now, Command::ChangeAccount(id, Box::new(change)));
+    }
 }
 
 /// Writes, and waits until it is on disk.

@@ -128,7 +128,7 @@ fn told_window(name: &str, window: &Map<String, Value>, now: Wall) -> Result<Win
         None => None,
     };
     let key = window.get("key").and_then(Value::as_str).unwrap_or_default();
-    let key = key.get(..LONGEST_NAME).unwrap_or(key).to_owned();
+    let key = key[..key.floor_char_boundary(LONGEST_NAME)].to_owned();
     Ok(Window { name: name.to_owned(), utilization, resets_at, as_of: now, key })
 }
 

@@ -45,7 +45,6 @@ impl Doors {
         let config = desk.config().gateway;
         self.troubles.clear();
         self.open_tcp(desk, config.enabled.then_some(config.listen.0));
-        #[cfg(unix)]
         self.open_local(desk, config.enabled.then_some(&config.socket));
         let url = self.tcp.as_ref().and_then(|tcp| tcp.local_addr().ok()).map(url);
         #[cfg(unix)]
@@ -116,6 +115,14 @@ impl Doors {
         match prepare_place(&path).and_then(|()| Socket::bind(&path)) {
             Ok(socket) => self.local = Some((path, socket)),
             Err(error) => self.troubles.push(error.to_string()),
+        }
+    }
+
+    #[cfg(not(unix))]
+    fn open_local(&mut self, _desk: &Desk, wanted: Option<&GatewaySocket>) {
+        if let Some(GatewaySocket::At(path)) = wanted {
+            let path = path.display();
+            self.troubles.push(format!("{path} cannot be listened at: gateway.socket is for Unix; use the address"));
         }
     }
 

@@ -7,7 +7,7 @@ use super::account::{Account, AccountRecord, EffectivePolicy};
 use super::command::{AccountChange, Effect, Event, Reply};
 use super::error::{Kind, Refusal};
 use super::health::{Bucket, Health};
-use super::hot::Hot;
+use super::hot::{Hot, Like};
 use super::id::AccountId;
 use super::lease::Ending;
 use super::settings::{AccountSettings, Settings};
@@ -59,6 +59,7 @@ impl Pool {
             record,
         });
         let slot = self.accounts.len() - 1;
+        self.likes.push(Like::of(&self.accounts[slot]));
         self.hot.push(Hot::of(&self.accounts[slot]));
         let ring = self.rings.entry(provider).or_default();
         self.slots.insert(id, slot);

@@ -2,7 +2,7 @@
 
 use rustc_hash::FxHashMap;
 
-use super::hot::Hot;
+use super::hot::{Hot, Like};
 use super::id::{AccountId, ConnectionId, Fence, Process};
 use super::lease::{Bind, Lease};
 use super::select::Choice;
@@ -28,13 +28,17 @@ impl Pool {
             *leases += 1;
             *exclusive |= lease.exclusive;
         }
-        must(self.hot.len() == self.accounts.len(), || "a digest too many or too few".into())?;
+        must(self.hot.len() == self.accounts.len() && self.likes.len() == self.accounts.len(), || {
+            "a digest too many or too few".into()
+        })?;
         let ceiling = self.settings.leases.max_per_account.max(1);
         for (slot, account) in self.accounts.iter().enumerate() {
             let id = account.record.id;
             let (leases, exclusive) = counted.remove(&id).unwrap_or_default();
             must(self.slots.get(&id) == Some(&slot), || format!("{id} is not filed under its slot"))?;
-            must(self.hot[slot] == Hot::of(account), || format!("the digest of {id} is stale"))?;
+            must(self.hot[slot] == Hot::of(account) && self.likes[slot] == Like::of(account), || {
+                format!("the digest of {id} is stale")
+            })?;
             must(account.leases == leases, || format!("{id} counts {} leases, has {leases}", account.leases))?;
             must(account.exclusive == exclusive, || format!("{id} is wrong about being exclusive"))?;
             must(!exclusive || leases == 1, || format!("{id} is exclusive and has {leases} leases"))?;

@@ -208,7 +208,7 @@ impl Pool {
             health: account.health.score(&selection.health, now.mono),
             tokens: account.bucket.tokens(&selection.tokens, now.mono),
             idle: account.last_used.map(|at| Past::from(now.mono).since(at)),
-            score: strategy::hybrid_rank(selection, hot, now).1 + if current { strategy::STICKINESS } else { 0.0 },
+            score: strategy::Hybrid::new(selection, now).rank(hot).1 + if current { strategy::STICKINESS } else { 0.0 },
             current,
             weekly: weekly.map(|window| window.utilization),
             weekly_resets_at: weekly.and_then(|window| window.resets_at),
@@ -246,7 +246,7 @@ impl Pool {
         let lanes = self.lanes(&ask.target);
         let tier_first = self.settings.selection.tier_first;
         let order = |slot: usize| -> Order {
-            let order = self.hot[slot].like.order;
+            let order = self.likes[slot].order;
             let order = if tier_first { order } else { order.any_tier() };
             if self.is_spent(slot, lanes, now) { order.over_threshold() } else { order }
         };

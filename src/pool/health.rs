@@ -3,8 +3,8 @@
 use super::settings::{HealthSettings, TokenSettings};
 use super::time::Mono;
 
-const MS_PER_HOUR: f64 = 3_600_000.0;
-const MS_PER_MINUTE: f64 = 60_000.0;
+pub(super) const MS_PER_HOUR: f64 = 3_600_000.0;
+pub(super) const MS_PER_MINUTE: f64 = 60_000.0;
 
 /// A score that falls with failures and recovers with time.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -35,6 +35,11 @@ impl Health {
         (self.points + regained).min(settings.max)
     }
 
+    /// The points, and since when, in milliseconds: for whoever reads many.
+    pub(super) fn parts(&self) -> (f64, f64) {
+        (self.points, self.since.0 as f64)
+    }
+
     pub(super) fn add(&mut self, points: f64, settings: &HealthSettings, now: Mono) {
         // not `clamp`: it panics when a configured maximum makes no sense
         self.points = (self.score(settings, now) + points).min(settings.max).max(0.0);
@@ -58,6 +63,11 @@ impl Bucket {
         // in this order, so that over many accounts it is divided once
         let refilled = elapsed(self.since, now) * (settings.per_minute / MS_PER_MINUTE);
         (self.tokens + refilled).min(settings.max)
+    }
+
+    /// The tokens, and since when, in milliseconds: for whoever reads many.
+    pub(super) fn parts(&self) -> (f64, f64) {
+        (self.tokens, self.since.0 as f64)
     }
 
     /// Takes one, if there is a whole one: an empty bucket stops nobody, and goes on filling.

@@ -80,7 +80,7 @@ pub use time::{Deadline, Mono, Now, Wall, millis, spoken};
 pub use usage::{Usage, Window};
 
 use blame::Chain;
-use hot::Hot;
+use hot::{Hot, Like};
 use memory::{Released, Requests};
 use queue::Queue;
 use session::Sessions;
@@ -92,6 +92,8 @@ pub struct Pool {
     /// In the order they were added; a *slot* is an index into it.
     accounts: Vec<Account>,
     /// For each slot, what choosing reads first.
+    likes: Vec<Like>,
+    /// For each slot, what the strategies read.
     hot: Vec<Hot>,
     /// For each slot, its place among its provider's accounts.
     places: Vec<usize>,
@@ -170,6 +172,7 @@ impl Pool {
         Self {
             settings,
             accounts: Vec::new(),
+            likes: Vec::new(),
             hot: Vec::new(),
             places: Vec::new(),
             slots: FxHashMap::default(),

@@ -143,7 +143,7 @@ impl Pool {
             Kind::WaitTimeout => (format!("no {provider} account became free in time{soon}"), None),
             Kind::NeedsLogin => (
                 format!("the {provider} account needs a new login"),
-                Some("see `lessor account list`; add the account again with a working credential"),
+                Some("see `lessor doctor`: it says what each account needs"),
             ),
             Kind::NeedsVerification => (
                 format!("the {provider} account waits for a confirmation with its provider"),

@@ -220,7 +220,7 @@ impl Pool {
 
     /// A lease was granted: where a limit is half-open for it, it is the probe.
     pub(super) fn let_through(&mut self, now: Now, slot: usize, fence: Fence) {
-        if self.hot[slot].like.unlimited {
+        if self.likes[slot].unlimited() {
             return;
         }
         let Some(lease) = self.leases.get(&fence).cloned() else { return };
@@ -249,7 +249,7 @@ impl Pool {
 
     /// A lease has ended: if it was a probe, the next may go.
     pub(super) fn pass_probe_on(&mut self, now: Now, slot: usize, fence: Fence) {
-        if self.hot[slot].like.unlimited {
+        if self.likes[slot].unlimited() {
             return;
         }
         let mut changed = false;

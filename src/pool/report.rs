@@ -92,9 +92,9 @@ impl Pool {
             self.probe_came_through(now, slot, lease.fence, effects);
         }
         let settings = &self.settings.selection.health;
-        let account = &mut self.accounts[slot];
-        account.health.add(settings.success, settings, now.mono);
-        self.hot[slot].health = account.health;
+        self.accounts[slot].health.add(settings.success, settings, now.mono);
+        self.refresh(slot);
+        let account = &self.accounts[slot];
         // a success under a live limit began before it, and clears nothing (I7)
         let closed = |limit: &Limit| !limit.is_recovering() && limit.blocks(lease.target.quota());
         if !account.limits.iter().any(closed) {

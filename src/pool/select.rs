@@ -201,8 +201,8 @@ impl Pool {
         // the leader, when whoever is like it leads as well
         let mut leader: Option<Like> = None;
         for &slot in slots {
-            let like = &self.hot[slot].like;
-            if leader.as_ref() == Some(like) {
+            let like = self.likes[slot];
+            if leader == Some(like) {
                 ties.push(slot);
                 continue;
             }
@@ -211,7 +211,7 @@ impl Pool {
             if best.is_some_and(|best| order > best) && order.load() >= least {
                 continue;
             }
-            if !like.ready
+            if !like.ready()
                 || !like.has_room(leases, ask.exclusive)
                 || !self.is_open(slot, like, ask, lanes, now, &mut agents)
             {
@@ -219,11 +219,11 @@ impl Pool {
             }
             least = least.min(order.load());
             let order =
-                if like.unmeasured || !self.is_spent(slot, lanes, now) { order } else { order.over_threshold() };
+                if like.unmeasured() || !self.is_spent(slot, lanes, now) { order } else { order.over_threshold() };
             match best.map_or(Ordering::Less, |best| order.cmp(&best)) {
                 Ordering::Less => {
                     best = Some(order);
-                    leader = (like.unlimited && like.unmeasured && ask.exclude.is_empty()).then_some(*like);
+                    leader = (like.unlimited() && like.unmeasured() && ask.exclude.is_empty()).then_some(like);
                     ties.clear();
                     ties.push(slot);
                 }
@@ -240,24 +240,24 @@ impl Pool {
     fn is_open(
         &self,
         slot: usize,
-        like: &Like,
+        like: Like,
         ask: &Ask,
         lanes: Lanes<'_>,
         now: Now,
         agents: &mut Option<(usize, bool)>,
     ) -> bool {
         let account = &self.accounts[slot];
-        if !(like.unlimited && like.unmeasured && !lanes.pools_only) && is_closed_on(account, lanes, now)
+        if !(like.unlimited() && like.unmeasured() && !lanes.pools_only) && is_closed_on(account, lanes, now)
             || !ask.exclude.is_empty() && ask.exclude.binary_search(&account.record.id).is_ok()
         {
             return false;
         }
         match *agents {
-            _ if like.uses == 0 => true,
-            Some((known, allowed)) if like.uses == known => allowed,
+            _ if like.uses() == 0 => true,
+            Some((known, allowed)) if like.uses() == known => allowed,
             _ => {
                 let allowed = account.allows(ask.agent.as_deref());
-                *agents = Some((like.uses, allowed));
+                *agents = Some((like.uses(), allowed));
                 allowed
             }
         }
@@ -286,7 +286,7 @@ impl Pool {
         released.filter_map(|id| self.slots.get(&id).copied()).find(|&slot| {
             let account = &self.accounts[slot];
             *account.record.provider == *ask.target.provider
-                && self.hot[slot].like.order.load() <= least
+                && self.likes[slot].order.load() <= least
                 && self.obstacle_on(slot, ask, lanes, now).is_none()
         })
     }

@@ -3,12 +3,13 @@
 use std::cmp::Ordering;
 
 use super::command::Ask;
+use super::health::{MS_PER_HOUR, MS_PER_MINUTE};
 use super::hot::Hot;
 use super::id::AccountId;
 use super::select::process_of;
 use super::settings::{Selection, Strategy};
 use super::target::Quota;
-use super::time::{Now, Past};
+use super::time::Now;
 use super::{Pool, Ring};
 
 /// What the current account is ahead by in `hybrid`.
@@ -61,16 +62,22 @@ pub(super) fn pick(pool: &Pool, now: Now, ask: &Ask, quota: Quota<'_>, ring: &Ri
             first_from(pool, ties, last.map_or(0, |last| last + 1))
         }
         Strategy::Hybrid => {
-            let current = pointer.and_then(|pointer| pointer.current).and_then(|id| pool.slots.get(&id));
-            least(pool, ties, now, quota, |slot| {
-                let (level, score) = hybrid_rank(selection, &pool.hot[slot], now);
-                let bonus = if current == Some(&slot) { STICKINESS } else { 0.0 };
+            let current = pointer.and_then(|pointer| pointer.current).and_then(|id| pool.slots.get(&id)).copied();
+            let (hybrid, current) = (Hybrid::new(selection, now), current.unwrap_or(usize::MAX));
+            // the current one first: most others then cannot win, and a glance shows it
+            let start = ties.binary_search(&current).map_or(ties[0], |_| current);
+            let hopeless =
+                |slot: usize, lowest: (f64, f64)| lowest.0 <= 0.0 && -hybrid.most(&pool.hot[slot]) > lowest.1;
+            let key = |slot: usize| {
+                let (level, score) = hybrid.rank(&pool.hot[slot]);
+                let bonus = if slot == current { STICKINESS } else { 0.0 };
                 (level, -(score + bonus))
-            })
+            };
+            least_from(pool, ties, now, quota, start, hopeless, key)
         }
         Strategy::LeastUsed => least(pool, ties, now, quota, |slot| {
             let used = |window| {
-                if pool.hot[slot].like.unmeasured {
+                if pool.likes[slot].unmeasured() {
                     return UNKNOWN_UTILIZATION;
                 }
                 let account = &pool.accounts[slot];
@@ -79,7 +86,7 @@ pub(super) fn pick(pool: &Pool, now: Now, ask: &Ask, quota: Quota<'_>, ring: &Ri
             (used(WEEKLY), used(SHORT))
         }),
         Strategy::DrainSoonest => least(pool, ties, now, quota, |slot| {
-            if pool.hot[slot].like.unmeasured {
+            if pool.likes[slot].unmeasured() {
                 return (f64::INFINITY, 0.0);
             }
             let account = &pool.accounts[slot];
@@ -100,25 +107,74 @@ pub(super) fn pick(pool: &Pool, now: Now, ask: &Ask, quota: Quota<'_>, ring: &Ri
 pub fn hybrid_score(health: f64, tokens: f64, max_tokens: f64, idle_seconds: f64) -> f64 {
     // in this order, so that over many accounts it is divided once
     let per_token = if max_tokens > 0.0 { PER_BUCKET / max_tokens } else { 0.0 };
-    let base = PER_HEALTH * health + per_token * tokens + PER_IDLE_SECOND * idle_seconds.min(MOST_IDLE_SECONDS);
-    base.max(0.0)
+    let base = PER_HEALTH * health + per_token * tokens + PER_IDLE_SECOND * at_most(idle_seconds, MOST_IDLE_SECONDS);
+    at_least_0(base)
 }
 
-/// How far the rules must be relaxed for the account (0: not at all, 1: no token, 2: not healthy), and its score.
+/// The rule of `hybrid` at one moment: what is the same for every account is worked out once.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Hybrid {
+    now: f64,
+    points_per_ms_hour: f64,
+    max_points: f64,
+    min_usable: f64,
+    tokens_per_ms: f64,
+    max_tokens: f64,
+}
+
+impl Hybrid {
+    pub(super) fn new(selection: &Selection, now: Now) -> Self {
+        let (health, tokens) = (&selection.health, &selection.tokens);
+        Self {
+            now: now.mono.0 as f64,
+            points_per_ms_hour: health.recovery_per_hour,
+            max_points: health.max,
+            min_usable: health.min_usable,
+            tokens_per_ms: tokens.per_minute / MS_PER_MINUTE,
+            max_tokens: tokens.max,
+        }
+    }
+
+    /// How far the rules must be relaxed for the account (0: not at all, 1: no token, 2: not healthy), and its score:
+    /// as `Health::score` and `Bucket::tokens` have it, for the many.
+    #[inline]
+    pub(super) fn rank(&self, hot: &Hot) -> (f64, f64) {
+        let elapsed = |since: f64| at_least_0(self.now - since);
+        let earned = elapsed(hot.points_at) * self.points_per_ms_hour;
+        let regained = if earned < MS_PER_HOUR { 0.0 } else { (earned / MS_PER_HOUR).floor() };
+        let health = at_most(hot.points + regained, self.max_points);
+        let tokens = at_most(hot.tokens + elapsed(hot.tokens_at) * self.tokens_per_ms, self.max_tokens);
+        let level = if health < self.min_usable {
+            2.0
+        } else if tokens < 1.0 {
+            1.0
+        } else {
+            0.0
+        };
+        // an account never used has rested as long as counts
+        (level, hybrid_score(health, tokens, self.max_tokens, elapsed(hot.used_at) * 0.001))
+    }
+}
+
+impl Hybrid {
+    /// No score of the account can be higher: what it would be with full health and a full bucket. Sums and products
+    /// that are rounded keep their order, so this holds to the last bit.
+    #[inline]
+    fn most(&self, hot: &Hot) -> f64 {
+        let idle = at_least_0(self.now - hot.used_at) * 0.001;
+        hybrid_score(self.max_points, self.max_tokens, self.max_tokens, idle)
+    }
+}
+
+/// The lesser one; of no number and a bound the bound, in one instruction.
 #[inline]
-pub(super) fn hybrid_rank(selection: &Selection, account: &Hot, now: Now) -> (f64, f64) {
-    let health = account.health.score(&selection.health, now.mono);
-    let tokens = account.bucket.tokens(&selection.tokens, now.mono);
-    let level = if health < selection.health.min_usable {
-        2.0
-    } else if tokens < 1.0 {
-        1.0
-    } else {
-        0.0
-    };
-    // an account never used has rested as long as counts
-    let idle = account.last_used.map_or(MOST_IDLE_SECONDS, |at| Past::from(now.mono).seconds_since(at));
-    (level, hybrid_score(health, tokens, selection.tokens.max, idle))
+fn at_most(value: f64, most: f64) -> f64 {
+    if value < most { value } else { most }
+}
+
+#[inline]
+fn at_least_0(value: f64) -> f64 {
+    if value > 0.0 { value } else { 0.0 }
 }
 
 /// The first of `ties` at or after `start` in the provider's order, around the end.
@@ -129,25 +185,43 @@ pub(super) fn first_from(pool: &Pool, ties: &[usize], start: usize) -> usize {
 
 /// The least of `ties` by `key`, then by what is used, then by the time of the last use, then by place.
 fn least(pool: &Pool, ties: &[usize], now: Now, quota: Quota<'_>, key: impl Fn(usize) -> (f64, f64)) -> usize {
+    least_from(pool, ties, now, quota, ties[0], |_, _| false, key)
+}
+
+/// The same, beginning with `start`; `hopeless` says of a slot that its key is surely more than the least so far.
+fn least_from(
+    pool: &Pool,
+    ties: &[usize],
+    now: Now,
+    quota: Quota<'_>,
+    start: usize,
+    hopeless: impl Fn(usize, (f64, f64)) -> bool,
+    key: impl Fn(usize) -> (f64, f64),
+) -> usize {
     let used = |slot: usize| {
         let highest = || pool.accounts[slot].usage.highest(quota, now.wall);
-        if pool.hot[slot].like.unmeasured { UNKNOWN_UTILIZATION } else { highest().unwrap_or(UNKNOWN_UTILIZATION) }
+        if pool.likes[slot].unmeasured() { UNKNOWN_UTILIZATION } else { highest().unwrap_or(UNKNOWN_UTILIZATION) }
     };
-    let mut chosen = ties[0];
+    let mut chosen = start;
     let mut lowest = key(chosen);
-    for &slot in &ties[1..] {
+    for &slot in ties {
+        if slot == start || hopeless(slot, lowest) {
+            continue;
+        }
         let rival = key(slot);
         // most lose clearly; what is left, and what is no number, is compared in full
         if rival.0 > lowest.0 || (rival.0 == lowest.0 && rival.1 > lowest.1) {
             continue;
         }
         let ordering = rival.0.total_cmp(&lowest.0).then_with(|| rival.1.total_cmp(&lowest.1)).then_with(|| {
-            let (newcomer, incumbent) = (&pool.hot[slot], &pool.hot[chosen]);
-            let known = !(pool.hot[slot].like.unmeasured && pool.hot[chosen].like.unmeasured);
+            let (newcomer, incumbent) = (&pool.accounts[slot], &pool.accounts[chosen]);
+            let known = !(pool.likes[slot].unmeasured() && pool.likes[chosen].unmeasured());
             let by_use = if known { used(slot).total_cmp(&used(chosen)) } else { Ordering::Equal };
             by_use
                 .then_with(|| newcomer.last_used.cmp(&incumbent.last_used))
-                .then_with(|| pool.accounts[slot].newest_fence.cmp(&pool.accounts[chosen].newest_fence))
+                .then_with(|| newcomer.newest_fence.cmp(&incumbent.newest_fence))
+                // a provider's slots are in the order of its accounts
+                .then_with(|| slot.cmp(&chosen))
         });
         if ordering.is_lt() {
             (chosen, lowest) = (slot, rival);

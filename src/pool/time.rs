@@ -74,9 +74,9 @@ impl Past {
         Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
 
-    /// The seconds since `earlier`; zero when `earlier` is later.
-    pub(super) fn seconds_since(self, earlier: Self) -> f64 {
-        self.0.saturating_sub(earlier.0).max(0) as f64 * 0.001
+    /// Milliseconds since boot.
+    pub(super) fn as_f64(self) -> f64 {
+        self.0 as f64
     }
 
     /// The instant, or the boot for what was before it.

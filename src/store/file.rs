@@ -85,24 +85,22 @@ pub(super) fn replace(temporary: &Path, path: &Path) -> Result<(), StoreError> {
 /// Gives a finished, synced file its name, which nothing must have, and makes the name durable.
 #[cfg(windows)]
 pub(super) fn publish(temporary: &Path, path: &Path) -> Result<(), StoreError> {
-    name(temporary, path, winsafe::co::MOVEFILE::WRITE_THROUGH)
+    use winsafe::{MoveFileEx, co};
+    let fault = StoreError::file("create", path);
+    let (Some(from), Some(to)) = (temporary.to_str(), path.to_str()) else {
+        return Err(fault(io::Error::new(io::ErrorKind::InvalidInput, "the path is not Unicode")));
+    };
+    MoveFileEx(from, Some(to), co::MOVEFILE::WRITE_THROUGH)
+        .map_err(|error| fault(io::Error::from_raw_os_error(error.raw().cast_signed())))
 }
 
 /// The same, where a file of that name may be.
 #[cfg(windows)]
 pub(super) fn replace(temporary: &Path, path: &Path) -> Result<(), StoreError> {
-    use winsafe::co::MOVEFILE;
-    name(temporary, path, MOVEFILE::WRITE_THROUGH | MOVEFILE::REPLACE_EXISTING)
-}
-
-#[cfg(windows)]
-fn name(temporary: &Path, path: &Path, how: winsafe::co::MOVEFILE) -> Result<(), StoreError> {
-    let fault = StoreError::file("create", path);
-    let (Some(from), Some(to)) = (temporary.to_str(), path.to_str()) else {
-        return Err(fault(io::Error::new(io::ErrorKind::InvalidInput, "the path is not Unicode")));
-    };
-    winsafe::MoveFileEx(from, Some(to), how)
-        .map_err(|error| fault(io::Error::from_raw_os_error(error.raw().cast_signed())))
+    fs::rename(temporary, path).map_err(StoreError::file("create", path))?;
+    // with the file, its new name goes to the disk
+    let named = OpenOptions::new().write(true).open(path);
+    named.and_then(|file| file.sync_all()).map_err(StoreError::file("sync", path))
 }
 
 #[cfg(unix)]

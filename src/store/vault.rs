@@ -56,11 +56,11 @@ impl Vault {
             (InFile::Key(key), _) => (KeyPlace::File, key),
             (InFile::InKeyring, _) => {
                 let lost = || StoreError::NotInKeyring { database: self.database.clone(), file: self.file.clone() };
-                (KeyPlace::Keyring, self.kept_in_keyring(Slot::Current)?.ok_or_else(lost)?)
+                (KeyPlace::Keyring, self.read_keyring(Slot::Current)?.ok_or_else(lost)?)
             }
             // the file is lost, but it was only to say where the key is
             (InFile::Nothing, KeyPlace::Keyring) => {
-                (KeyPlace::Keyring, self.kept_in_keyring(Slot::Current)?.ok_or_else(missing)?)
+                (KeyPlace::Keyring, self.read_keyring(Slot::Current)?.ok_or_else(missing)?)
             }
             (InFile::Nothing, KeyPlace::File) => return Err(missing()),
         };
@@ -69,7 +69,7 @@ impl Vault {
                 InFile::Key(key) => Some(key),
                 InFile::Nothing | InFile::InKeyring => None,
             },
-            KeyPlace::Keyring => self.kept_in_keyring(Slot::Next)?,
+            KeyPlace::Keyring => self.read_keyring(Slot::Next)?,
         };
         let mut all = vec![Candidate { key: current, place, slot: Slot::Current }];
         all.extend(next.map(|key| Candidate { key, place, slot: Slot::Next }));
@@ -80,7 +80,7 @@ impl Vault {
     pub(super) fn first(&self, wanted: KeyPlace, warnings: &mut Vec<String>) -> Result<Candidate, StoreError> {
         let found = match key::look(&self.file, warnings)? {
             InFile::Key(key) => Some((KeyPlace::File, key)),
-            InFile::InKeyring => self.kept_in_keyring(Slot::Current)?.map(|key| (KeyPlace::Keyring, key)),
+            InFile::InKeyring => self.read_keyring(Slot::Current)?.map(|key| (KeyPlace::Keyring, key)),
             InFile::Nothing => None,
         };
         let (place, key) = match found {
@@ -99,7 +99,7 @@ impl Vault {
         match place {
             KeyPlace::File => key::put(&self.file, key),
             KeyPlace::Keyring => {
-                self.keep_in_keyring(Slot::Current, key)?;
+                self.to_keyring(Slot::Current, key)?;
                 // only now: until here the file has the key that fits
                 key::refer_to_keyring(&self.file)
             }
@@ -110,7 +110,7 @@ impl Vault {
     pub(super) fn prepare(&self, place: KeyPlace, key: &Key) -> Result<(), StoreError> {
         match place {
             KeyPlace::File => key::put(&self.next_file(), key),
-            KeyPlace::Keyring => self.keep_in_keyring(Slot::Next, key),
+            KeyPlace::Keyring => self.to_keyring(Slot::Next, key),
         }
     }
 
@@ -119,7 +119,7 @@ impl Vault {
         match place {
             KeyPlace::File => file::replace(&self.next_file(), &self.file),
             KeyPlace::Keyring => {
-                self.keep_in_keyring(Slot::Current, key)?;
+                self.to_keyring(Slot::Current, key)?;
                 self.discard(place)
             }
         }
@@ -148,15 +148,15 @@ impl Vault {
         }
     }
 
-    fn kept_in_keyring(&self, slot: Slot) -> Result<Option<Key>, StoreError> {
+    fn read_keyring(&self, slot: Slot) -> Result<Option<Key>, StoreError> {
         let text = keyring::read(&self.item(slot)).map_err(StoreError::Keyring)?;
         let damaged = |why| StoreError::KeyringDamaged { item: self.item(slot), why };
         text.map(|text| key::parse(&text).map_err(damaged)).transpose()
     }
 
-    fn keep_in_keyring(&self, slot: Slot, key: &Key) -> Result<(), StoreError> {
+    fn to_keyring(&self, slot: Slot, key: &Key) -> Result<(), StoreError> {
         keyring::write(&self.item(slot), &key::print(key)).map_err(StoreError::Keyring)?;
-        match self.kept_in_keyring(slot)? {
+        match self.read_keyring(slot)? {
             Some(kept) if kept.bytes() == key.bytes() => Ok(()),
             _ => {
                 let why = "what it was given to keep is not what it gives back";

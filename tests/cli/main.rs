@@ -14,6 +14,7 @@ mod lease;
 mod logs;
 #[cfg(unix)]
 mod report;
+#[cfg(unix)]
 mod run;
 mod small;
 mod support;

@@ -125,6 +125,7 @@ fn exit_code(status: std::process::ExitStatus) -> i32 {
 }
 
 /// Waits until it is so.
+#[cfg(unix)]
 pub fn eventually(what: &str, is_so: impl Fn() -> bool) {
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
     while !is_so() {

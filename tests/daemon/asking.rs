@@ -83,4 +83,5 @@ fn why_this_one_and_why_not_the_others() {
     assert_eq!(told["now"]["outcome"], "wait");
     assert_eq!(client.refused("explain", json!({"what": "ls_nonsense"})), "unknown_lease");
     assert_eq!(client.refused("explain", json!({"what": "nobody"})), "unknown_account");
+    assert_eq!(client.refused("explain", json!({"what": "LAST", "model": "m"})), "bad_request");
 }

@@ -178,13 +178,12 @@ impl OauthServer {
                     (200, String::new(), answer)
                 }
                 ("POST", "/token") => {
-                    self.state().requests += 1;
-                    let entered = {
+                    {
                         let state = &mut *self.state();
+                        state.requests += 1;
                         state.running += 1;
                         state.most_running = state.most_running.max(state.running);
-                    };
-                    let () = entered;
+                    }
                     let answered = self.token(&body);
                     self.state().running -= 1;
                     answered?
@@ -280,7 +279,7 @@ impl OauthServer {
             let is_unused = state.living.contains_key(&successor);
             if !(state.lenient && is_unused) {
                 state.reuses += 1;
-                state.revoked.insert(who.clone());
+                state.revoked.insert(who);
                 return Err("invalid_grant");
             }
             state.living.remove(&successor);

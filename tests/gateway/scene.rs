@@ -29,7 +29,8 @@ impl Scene {
         let providers =
             ["anthropic", "openai", "google"].map(|name| format!("[providers.{name}]\nbase_url = \"{url}\"\n"));
         let config = config.replace("URL", &url);
-        let mut home = Home::new(&format!("{config}\n{}", providers.concat()));
+        // nobody else asks the upstream
+        let mut home = Home::new(&format!("[quota]\npoll = \"off\"\n{config}\n{}", providers.concat()));
         home.start();
         let mut scene = Self { home, upstream, port: 0, key: String::new() };
         for account in accounts.chars() {

@@ -85,7 +85,11 @@ fn accounts(accounts: &[AccountInfo], findings: &mut Vec<Finding>) {
             number => format!("none of {} can serve", count(number as u64, "account")),
         };
         let finding = Finding::new(Level::Broken, "account", message);
-        findings.push(finding.remedy("take in what other tools have: lessor import; or lessor account add PROVIDER"));
+        let remedy = match accounts.len() {
+            0 => "take in what other tools have: lessor import; or lessor account add PROVIDER",
+            _ => "for each account there is a line here on what it needs",
+        };
+        findings.push(finding.remedy(remedy));
     } else {
         let message = format!("{serving} of {} can serve", count(accounts.len() as u64, "account"));
         findings.push(Finding::new(Level::Ok, "account", message));
@@ -95,8 +99,15 @@ fn accounts(accounts: &[AccountInfo], findings: &mut Vec<Finding>) {
         let finding = |message: String| Finding::new(Level::Warning, "account", message).of(name(account));
         match account.state.as_str() {
             "needs_login" => {
+                let unset = account.state_reason.as_deref().is_some_and(|why| why.contains("cannot be renewed"));
                 let remedy = account.link.as_ref().filter(|link| link.mode == "link").map_or_else(
-                    || "log in anew, then: lessor import, or lessor account add".to_owned(),
+                    || match unset {
+                        true => format!(
+                            "set what is missing (lessor config set providers.{}.oauth.KEY VALUE); the daemon then renews it",
+                            account.provider
+                        ),
+                        false => "log in anew, then: lessor import, or lessor account add".to_owned(),
+                    },
                     |link| format!("use {} once: its next refresh is followed", link.tool),
                 );
                 findings.push(finding(format!("it needs a login{why}")).remedy(remedy));

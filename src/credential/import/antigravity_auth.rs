@@ -40,7 +40,7 @@ fn entry(account: &Fields<'_>, version: u64, now: Wall) -> Option<Entry> {
     if account.flag("verificationRequired") == Some(true) {
         let why = account.prose("verificationReason").or_else(|| account.prose("verificationRequiredReason"));
         let why = why.unwrap_or_else(|| "Google wants this account verified".to_owned());
-        entry.verification = Some(match account.prose("verificationUrl") {
+        entry.verification = Some(match account.link("verificationUrl") {
             Some(link) => format!("{why}: {link}"),
             None => why,
         });

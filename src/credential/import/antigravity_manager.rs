@@ -83,7 +83,7 @@ fn verification(top: &Fields<'_>, now: Wall) -> Option<String> {
     }
     let why = top.prose("validation_blocked_reason");
     let why = why.unwrap_or_else(|| "Google wants this account verified".to_owned());
-    let link = top.prose("validation_url").or_else(|| top.prose("validation_blocked_url"));
+    let link = top.link("validation_url").or_else(|| top.link("validation_blocked_url"));
     Some(match link {
         Some(link) if !why.contains(&link) => format!("{why}: {link}"),
         _ => why,

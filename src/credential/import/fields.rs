@@ -12,6 +12,8 @@ use super::{MOST_ENTRIES, Problem};
 
 /// The longest text an account carries, in bytes.
 const LONGEST_TEXT: usize = 256;
+/// The longest link, in bytes.
+const LONGEST_LINK: usize = 4096;
 /// The longest secret, in bytes.
 const LONGEST_SECRET: usize = 64 * 1024;
 /// Problems of one file that are told; the rest would say the same.
@@ -111,8 +113,19 @@ impl<'a> Fields<'a> {
     /// A text that was written for people, made into one line of bearable length.
     pub(super) fn prose(&self, name: &str) -> Option<String> {
         let text = self.value(name)?.as_str()?;
-        let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(300).collect();
+        let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(1000).collect();
         Some(line.trim().to_owned()).filter(|line| !line.is_empty())
+    }
+
+    /// A link that can be opened; half of one could not.
+    pub(super) fn link(&self, name: &str) -> Option<String> {
+        let text = self.value(name)?.as_str().filter(|text| !text.is_empty())?;
+        let fits = text.len() <= LONGEST_LINK && text.starts_with("https://");
+        if !fits || text.chars().any(|c| c.is_control() || c.is_whitespace()) {
+            self.wrong(name, "is left out: it is no https link, or over 4 KiB");
+            return None;
+        }
+        Some(text.to_owned())
     }
 
     /// A key or token.

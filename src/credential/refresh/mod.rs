@@ -316,17 +316,14 @@ impl Refresher {
         if !refused && !self.is_low(id, now) {
             return None;
         }
-        if let Some(since) = account.running {
-            return (refused || now.mono.since(since) >= self.rules.wait).then_some(Renewing { until: None });
-        }
         let client = self.clients.get(&account.login.client)?;
         let rest = [account.down.rest, client.down.rest].into_iter().flatten().max().filter(|rest| *rest > now.mono);
-        let waited = account.wanted.is_some_and(|(_, since)| now.mono.since(since) >= self.rules.wait);
-        match rest {
-            Some(_) => Some(Renewing { until: rest }),
-            // others of its client go first
-            None => (refused || waited).then_some(Renewing { until: None }),
-        }
+        // who has failed is stuck until it works, however often it is tried meanwhile
+        let in_trouble = account.down.last.is_some() || client.down.last.is_some();
+        // others of its client may go first, or the endpoint takes its time
+        let since = [account.running, account.wanted.map(|(_, since)| since)].into_iter().flatten().min();
+        let too_long = since.is_some_and(|since| now.mono.since(since) >= self.rules.wait);
+        (refused || in_trouble || too_long).then_some(Renewing { until: rest })
     }
 
     /// Why a login is not refreshed now, and since when.

@@ -23,6 +23,7 @@ use crate::credential::{Credential, Link, LinkMode};
 use crate::pool::{AccountChange, AccountId, Command, CredentialKind, Fence, Mono, Now, Standing, Wall, millis};
 use crate::protocol::ErrorInfo;
 
+use super::adding::standing;
 use super::clock;
 use super::core::{CREDENTIAL_ENDED, Core, Daemon};
 
@@ -180,6 +181,15 @@ impl Core {
         }
     }
 
+    /// How an account begins with this credential: one that has ended is renewed before anybody gets it, if it can be.
+    pub(super) fn first_standing(&self, provider: &str, credential: &Credential) -> Standing {
+        let is_login = credential.kind == CredentialKind::Oauth && credential.refresh.is_some();
+        if is_login && settings::of(&self.configured.config, provider).is_ok() {
+            return Standing::Ready;
+        }
+        standing(credential)
+    }
+
     /// Why a login that could be refreshed is not.
     pub(super) fn why_not_refreshed(&self, id: AccountId) -> Option<Missing> {
         let account = self.pool.account(id)?;
@@ -187,7 +197,12 @@ impl Core {
         if self.links.get(&id).is_some_and(|link| !self.is_ours_to_refresh(link)) {
             return None;
         }
-        settings::of(&self.configured.config, &account.record.provider).err()
+        self.lacks_client(&account.record.provider)
+    }
+
+    /// What is missing for logins of a provider to be refreshed.
+    pub(super) fn lacks_client(&self, provider: &str) -> Option<Missing> {
+        settings::of(&self.configured.config, provider).err()
     }
 
     /// After a start: what the servers have done of the last run's refreshes is found out at once, as long as they may
@@ -270,8 +285,8 @@ impl Daemon {
         if known != CREDENTIAL_ENDED {
             return;
         }
-        if let Some(why) = core.why_not_refreshed(id) {
-            let standing = Some(Standing::NeedsLogin(format!("{CREDENTIAL_ENDED}, and cannot be renewed: {why}")));
+        if core.why_not_refreshed(id).is_some() {
+            let standing = Some(Standing::NeedsLogin(core.why_ended(id)));
             let change = AccountChange { standing, ..AccountChange::default() };
             self.apply_unasked(core, now, Command::ChangeAccount(id, Box::new(change)));
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::super::account::AccountRecord;
 use super::super::health::{Bucket, Health};
 use super::super::settings::{HealthSettings, Settings, TokenSettings};
-use super::super::time::{Mono, Wall};
+use super::super::time::{Mono, Past, Wall};
 use super::super::usage::{Usage, Window};
 use super::super::{Bind, ConnectionId, CredentialKind, Fence, Holder, Pointer, Process, Standing, Target, Tier};
 use super::*;

@@ -7,6 +7,8 @@ use serde_json::{Value, json};
 
 use super::super::support::{Done, Home, PROGRAM, feed};
 
+/// Nobody is asked for usage.
+pub const NO_POLL: &str = "[quota]\npoll = \"off\"\n";
 /// 2100; a day after that.
 pub const FAR: u64 = 4_102_444_800_000;
 pub const FARTHER: u64 = FAR + 86_400_000;
@@ -19,7 +21,10 @@ pub struct Machine {
 
 impl Machine {
     pub fn new() -> Self {
-        Self { lessor: Home::new(), user: tempfile::tempdir().unwrap() }
+        let lessor = Home::new();
+        // what is shown of an account is what was imported, and nothing that was asked for since
+        std::fs::write(lessor.path().join("config.toml"), NO_POLL).unwrap();
+        Self { lessor, user: tempfile::tempdir().unwrap() }
     }
 
     pub fn path(&self, path: &str) -> PathBuf {

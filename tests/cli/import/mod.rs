@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::support::feed;
 
-use machine::{FAR, FARTHER, Machine, claude, tomorrow};
+use machine::{FAR, FARTHER, Machine, NO_POLL, claude, tomorrow};
 
 fn pairs(rows: &[(&str, &str)]) -> Vec<(String, String)> {
     rows.iter().map(|(outcome, email)| ((*outcome).to_owned(), (*email).to_owned())).collect()
@@ -294,15 +294,17 @@ fn a_login_that_comes_without_an_access_token_is_refreshed_and_leased() {
     let machine = Machine::new();
     let (port, asked) = token_server();
     let config = format!(
-        "[providers.google.oauth]\ntoken_url = \"http://127.0.0.1:{port}/token\"\nclient_id = \"client-FAKE\"\nclient_secret_env = \"GOOGLE_SECRET\"\n"
+        "{NO_POLL}[providers.google.oauth]\ntoken_url = \"http://127.0.0.1:{port}/token\"\nclient_id = \"client-FAKE\"\nclient_secret_env = \"GOOGLE_SECRET\"\n"
     );
-    std::fs::write(machine.lessor.path().join("config.toml"), config).unwrap();
     machine.write(".config/opencode/antigravity-accounts.json", &antigravity());
     let agent = machine.write_text("bin/gemini", "#!/bin/sh\necho \"$GOOGLE_CLOUD_ACCESS_TOKEN\"\n");
     std::fs::set_permissions(&agent, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
     let mut import = machine.command(&["import"]);
     import.env("GOOGLE_SECRET", "FAKE-client-secret");
-    feed(import, "").ok().says("the first refresh makes one");
+    feed(import, "").ok().says("the first refresh makes one").says("cannot be renewed yet");
+    machine.run(&["doctor"]).exits(1).says("`client_id`").says("set what is missing");
+    std::fs::write(machine.lessor.path().join("config.toml"), config).unwrap();
+    machine.run(&["reload"]).ok();
     let mut run = machine.command(&["run", "--direct", "--wait", "20s", "--", agent.to_str().unwrap()]);
     run.env("GOOGLE_SECRET", "FAKE-client-secret");
     feed(run, "").ok().says("ya29.FAKE-fresh");

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use crate::credential::{Fingerprint, Link, LinkMode, may_refresh};
 use crate::pool::{CredentialKind, Tier, Wall};
 
+use super::super::discover::KEYCHAIN;
 use super::super::{Entry, Limited};
 use super::{Follow, Known, Learnt, Outcome, Step};
 
@@ -208,6 +209,13 @@ impl Plan {
             return Err(format!(
                 "{} takes no locks that could be shared, so two refreshes would end each other's login; leave --share \
                  out to follow its file, or let lessor own the login: --take-over",
+                entry.tool.title()
+            ));
+        }
+        if mode == LinkMode::Share && entry.file.as_ref().is_some_and(|path| path.starts_with(KEYCHAIN)) {
+            return Err(format!(
+                "lessor does not write into the keychain of {}; leave --share out to follow it, or let lessor own the \
+                 login: --take-over",
                 entry.tool.title()
             ));
         }

@@ -192,6 +192,7 @@ fn rotating_logins_are_linked_taken_over_or_shared() {
     // what has no locks cannot be shared, what has no file not be followed
     for (entry, mode, part) in [
         (Entry { tool: Tool::Codex, ..entry() }, LinkMode::Share, "--take-over"),
+        (Entry { file: Some("keychain:x".into()), ..entry() }, LinkMode::Share, "keychain"),
         (Entry { file: None, ..entry() }, LinkMode::Link, "no file to follow"),
     ] {
         let step = plan(mode).next(&entry, print(&entry));

@@ -38,6 +38,12 @@ fn what_is_broken_is_said_and_never_quoted() {
     assert_eq!(reading.entries.len(), 1);
     assert!(reading.entries[0].email.is_none() && reading.entries[0].limits.is_empty());
     assert!(!format!("{:?}", reading.problems).contains("blank\""), "{:?}", reading.problems);
+    let long = format!("https://accounts.google.com/signin/continue?plt={}", "x".repeat(2000));
+    for (link, kept) in [(long.as_str(), true), ("javascript:alert(1)", false), ("https://a b", false)] {
+        let verify = json!({ "version": 4, "accounts": [{ "refreshToken": "1//FAKE", "verificationRequired": true, "verificationUrl": link }] });
+        let (_, reading) = read_json(&verify);
+        assert_eq!(reading.entries[0].verification.as_ref().unwrap().ends_with(link), kept, "{link}");
+    }
     let many = json!({ "version": 4, "accounts": vec![json!({ "refreshToken": "1//FAKE" }); MOST_ENTRIES + 5] });
     let (_, reading) = read_json(&many);
     assert_eq!((reading.entries.len(), reading.problems.len()), (MOST_ENTRIES, 1));
