@@ -95,7 +95,10 @@ impl Hot {
 impl Like {
     pub(super) fn of(account: &Account) -> Self {
         let truth = |holds: bool, bit: usize| if holds { bit } else { 0 };
-        let ready = account.policy.enabled && account.record.standing == Standing::Ready && !account.exclusive;
+        let ready = account.policy.enabled
+            && account.record.standing == Standing::Ready
+            && account.renewing.is_none()
+            && !account.exclusive;
         let uses = account.policy.uses.as_ref().map_or(0, |uses| Arc::as_ptr(uses).addr());
         Self {
             order: Order::of(account),
@@ -108,7 +111,7 @@ impl Like {
         }
     }
 
-    /// Enabled, logged in, and not taken by an exclusive lease.
+    /// Enabled, logged in, with a token, and not taken by an exclusive lease.
     #[inline]
     pub(super) fn ready(self) -> bool {
         self.tag.0 & Tag::READY != 0
