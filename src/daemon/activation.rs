@@ -130,26 +130,37 @@ pub(super) fn succeed(holder: LockHolder, lock: &Path) -> io::Result<Taken> {
     }
 }
 
-/// SIGTERM, to this very process and only while it has the lock file open: a pid in a file may be that of another one.
+/// SIGTERM, to this very process and only while it has the lock: a pid in a file may be that of another one.
 #[cfg(target_os = "linux")]
 fn ask_to_end(pid: u32, lock: &Path) -> io::Result<()> {
     use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
     let number = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidInput)?;
     let process = pidfd_open(number, PidfdFlags::empty())?;
-    if !has_open(pid, lock)? {
+    if !has_locked(pid, lock)? {
         return Err(io::Error::new(io::ErrorKind::NotFound, "this process does not have the lock"));
     }
     pidfd_send_signal(&process, Signal::TERM)?;
     Ok(())
 }
 
+/// Whether it has the lock, by the system's list of them: what a process has open is not told of one that keeps its
+/// secrets from core dumps.
 #[cfg(target_os = "linux")]
-fn has_open(pid: u32, path: &Path) -> io::Result<bool> {
+fn has_locked(pid: u32, path: &Path) -> io::Result<bool> {
     use std::os::unix::fs::MetadataExt;
-    let wanted = std::fs::metadata(path)?;
-    let same = |found: std::fs::Metadata| (found.dev(), found.ino()) == (wanted.dev(), wanted.ino());
-    let files = std::fs::read_dir(format!("/proc/{pid}/fd"))?;
-    Ok(files.flatten().any(|file| std::fs::metadata(file.path()).is_ok_and(same)))
+    let inode = std::fs::metadata(path)?.ino();
+    let locks = std::fs::read_to_string("/proc/locks")?;
+    Ok(locks.lines().any(|line| names(line, pid, inode)))
+}
+
+/// Whether a line like `1: FLOCK  ADVISORY  WRITE 14811 00:2d:1234 0 EOF` names this process and this file. Devices are
+/// named differently here and there; one who waits for a lock has an arrow before the kind.
+#[cfg(target_os = "linux")]
+fn names(line: &str, pid: u32, inode: u64) -> bool {
+    let mut words = line.split_ascii_whitespace().skip(4);
+    let holder = words.next().and_then(|word| word.parse().ok());
+    let file = words.next().and_then(|word| word.rsplit(':').next()?.parse().ok());
+    (holder, file) == (Some(pid), Some(inode))
 }
 
 /// Only Linux has service managers that hand over sockets this way.
@@ -163,15 +174,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_who_has_the_lock_open_is_asked_to_end() {
+    fn only_who_has_the_lock_is_asked_to_end() {
         let directory = tempfile::tempdir().unwrap();
         let lock = directory.path().join("daemon.lock");
         let file = std::fs::File::create(&lock).unwrap();
-        assert!(has_open(std::process::id(), &lock).unwrap());
-        drop(file);
-        assert!(!has_open(std::process::id(), &lock).unwrap());
+        assert!(!has_locked(std::process::id(), &lock).unwrap());
         // it would end this test
         assert_eq!(ask_to_end(std::process::id(), &lock).unwrap_err().kind(), io::ErrorKind::NotFound);
+        file.lock().unwrap();
+        assert!(has_locked(std::process::id(), &lock).unwrap());
+        assert!(!has_locked(std::process::id() + 1, &lock).unwrap());
+    }
+
+    #[test]
+    fn who_waits_for_a_lock_does_not_have_it() {
+        for (line, has) in [
+            ("1: FLOCK  ADVISORY  WRITE 14811 00:2d:1234 0 EOF", true),
+            ("1: POSIX  ADVISORY  WRITE 14811 fe:00:1234 0 EOF", true),
+            ("1: -> FLOCK  ADVISORY  WRITE 14811 00:2d:1234 0 EOF", false),
+            ("1: FLOCK  ADVISORY  WRITE 1481 00:2d:1234 0 EOF", false),
+            ("1: FLOCK  ADVISORY  WRITE 14811 00:2d:12345 0 EOF", false),
+            ("1: FLOCK  ADVISORY  WRITE -1 00:2d:1234 0 EOF", false),
+            ("", false),
+        ] {
+            assert_eq!(names(line, 14811, 1234), has, "{line}");
+        }
     }
 
     #[test]
