@@ -89,7 +89,7 @@ fn check_directory(path: &Path) -> Result<fs::Metadata, SocketError> {
 }
 
 impl Socket {
-    /// Binds; to be called under the lock of the data directory only, after [`private_directory`] where the directory
+    /// Binds; to be called under the lock of the data directory only, after `private_directory` where the directory
     /// is lessor's own.
     ///
     /// # Errors
