@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::Pool;
 use super::command::{Effect, Event};
+use super::hot::most_of;
 use super::id::Fence;
 use super::lease::Lease;
 use super::limit::Limit;
@@ -199,9 +200,11 @@ enum Passed {
 impl Pool {
     /// Does to the limits what time does.
     pub(super) fn end_limits(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        let leases = &self.leases;
+        let (leases, settings) = (&self.leases, &self.settings.leases);
         for account in &mut self.accounts {
             let id = account.record.id;
+            // so few keep the herd back by themselves
+            let is_narrow = most_of(settings, account.policy.capacity) <= RAMP;
             account.limits.retain_mut(|limit| {
                 let passed = limit.pass(now, |fence| leases.contains_key(&fence));
                 if matches!(passed, Passed::Over | Passed::CameThrough) {
@@ -210,7 +213,7 @@ impl Pool {
                 if matches!(passed, Passed::Over | Passed::HalfOpened) {
                     effects.push(Effect::Emit(Event::Recovered(id, limit.key.clone())));
                 }
-                passed != Passed::Ramped
+                passed != Passed::Ramped && !(passed == Passed::Over && is_narrow)
             });
         }
         self.refresh_all();

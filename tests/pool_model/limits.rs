@@ -75,12 +75,12 @@ impl MLimit {
         }
     }
 
-    /// Lets time pass; answers whether anything is left of it.
-    pub fn pass(&mut self, now: Now, alive: impl Fn(Fence) -> bool) -> bool {
+    /// Lets time pass; answers whether anything is left of it. `most` leases can be on its account.
+    pub fn pass(&mut self, now: Now, most: usize, alive: impl Fn(Fence) -> bool) -> bool {
         match self.phase {
             Phase::Closed { .. } if self.until.passed(now) && !self.long => {
                 self.phase = Phase::Ramp(now.mono, 0);
-                true
+                most > 2
             }
             Phase::Closed { first_back } if self.until.passed(now) => {
                 self.phase = Phase::Probing(first_back.filter(|fence| alive(*fence)).map(|fence| (fence, now.mono)));

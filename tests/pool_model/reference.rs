@@ -120,10 +120,7 @@ impl Model {
         if reserved.is_some() {
             return reserved;
         }
-        let most = match self.settings.leases.overflow {
-            Overflow::Share => self.settings.leases.max_per_account as usize,
-            _ => self.capacity(account),
-        };
+        let most = self.most(account);
         let load = self.load(record.id);
         let taken = self.leases.iter().any(|lease| lease.account == record.id && lease.exclusive);
         (taken || load >= most || (ask.exclusive && load > 0)).then_some((Why::Busy, None))
@@ -343,16 +340,25 @@ impl Model {
         }
     }
 
+    /// The most leases that can be on it at once.
+    fn most(&self, account: &MAccount) -> usize {
+        match self.settings.leases.overflow {
+            Overflow::Share => self.settings.leases.max_per_account as usize,
+            _ => self.capacity(account),
+        }
+    }
+
     /// Time passes; what it ends quietly ends.
     pub fn pass(&mut self, now: Now) {
         self.now = now;
         self.grace = self.grace.filter(|until| *until > now.mono);
-        for account in &mut self.accounts {
+        let most: Vec<usize> = self.accounts.iter().map(|account| self.most(account)).collect();
+        for (account, most) in self.accounts.iter_mut().zip(most) {
             let alive = |fence: Fence| {
                 let lives = |lease: &Lease| lease.fence == fence && lease.expires.is_none_or(|at| at > now.mono);
                 self.leases.iter().any(lives)
             };
-            account.limits.retain_mut(|limit| limit.pass(now, alive));
+            account.limits.retain_mut(|limit| limit.pass(now, most, alive));
         }
     }
 

@@ -51,6 +51,23 @@ fn one_goes_first_and_its_success_lets_in_more_and_more_in_order() {
 }
 
 #[test]
+fn where_few_can_be_on_an_account_a_short_limit_ends_for_all_at_once() {
+    for (overflow, pauses) in [(Overflow::Wait, false), (Overflow::Share, true)] {
+        let mut desk = Desk::new("a", |settings| settings.leases.overflow = overflow);
+        desk.block('a', secs(10));
+        let mut waiting: Vec<WaiterId> = (0..6).map(|n| desk.queued(patient(n))).collect();
+        desk.pass(secs(10));
+        let mut turns = 0;
+        while let Some((waiter, fence)) = served(&desk).first().copied() {
+            assert_eq!(waiter, waiting.remove(0));
+            desk.release(fence);
+            turns += 1;
+        }
+        assert_eq!(turns < 6, pauses, "{overflow:?}: {turns} turns in the same moment");
+    }
+}
+
+#[test]
 fn a_probe_that_is_refused_limits_the_rest_again() {
     let (mut desk, _) = crowd();
     desk.pass(secs(600));
