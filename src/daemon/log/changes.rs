@@ -8,7 +8,7 @@ use crate::pool::{AccountId, Ending, Event, Fence, Lease, LimitRecord, Pool, Sta
 use super::instant;
 
 /// The pool said so.
-pub(in crate::daemon) fn happened(event: &Event, pool: &Pool) {
+pub(crate) fn happened(event: &Event, pool: &Pool) {
     match event {
         Event::Granted(fence) => granted(*fence, pool),
         Event::Limited(record) => limited(record, pool),
@@ -24,7 +24,7 @@ pub(in crate::daemon) fn happened(event: &Event, pool: &Pool) {
 }
 
 /// A lease has ended.
-pub(in crate::daemon) fn ended(lease: &Lease, why: Ending, pool: &Pool) {
+pub(crate) fn ended(lease: &Lease, why: Ending, pool: &Pool) {
     let (account, fence, reason) = (lease.account, lease.fence.0, why.name());
     if why == Ending::Revoked {
         let who = name(account, pool);

@@ -11,7 +11,7 @@ use crate::daemon::clock;
 
 /// The file, and how much it may hold.
 #[derive(Debug)]
-pub(super) struct BoundedFile {
+pub(crate) struct BoundedFile {
     path: PathBuf,
     aside: PathBuf,
     most: u64,
@@ -27,7 +27,7 @@ pub(super) struct BoundedFile {
 
 impl BoundedFile {
     /// Opened when the first line is written; its directory must be there then.
-    pub(super) fn new(path: &Path, most: u64, takes_stderr: bool) -> Self {
+    pub(crate) fn new(path: &Path, most: u64, takes_stderr: bool) -> Self {
         let mut aside = path.as_os_str().to_owned();
         aside.push(".1");
         let (path, aside) = (path.to_owned(), PathBuf::from(aside));
@@ -35,7 +35,7 @@ impl BoundedFile {
     }
 
     /// Writes a line, if that is possible.
-    pub(super) fn write(&mut self, line: &str) {
+    pub(crate) fn write(&mut self, line: &str) {
         let mut text = String::new();
         if self.is_torn {
             text.push('\n');

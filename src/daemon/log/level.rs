@@ -16,16 +16,16 @@ const OURS: &str = env!("CARGO_PKG_NAME");
 
 /// How much is logged; all clones are one.
 #[derive(Clone, Debug)]
-pub(in crate::daemon) struct LogLevelHandle(Arc<AtomicU8>);
+pub(crate) struct LogLevelHandle(Arc<AtomicU8>);
 
 impl LogLevelHandle {
     /// The usual, until the configuration is known.
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(Arc::new(AtomicU8::new(number(LogLevel::default()))))
     }
 
     /// Logs as much as this from now on.
-    pub(in crate::daemon) fn set(&self, level: LogLevel) {
+    pub(crate) fn set(&self, level: LogLevel) {
         let new = number(level);
         if self.0.swap(new, Ordering::Relaxed) != new {
             // every place that logs remembers whether anybody wants to hear

@@ -31,7 +31,7 @@ pub struct Line {
 
 impl Line {
     /// Without fields.
-    pub(super) fn at(at: Wall, level: Level, message: String) -> Self {
+    pub(crate) fn at(at: Wall, level: Level, message: String) -> Self {
         Self { at: Some(instant(at.0)), level: Some(level.as_str()), message, fields: Vec::new() }
     }
 
@@ -56,7 +56,7 @@ impl Line {
     }
 
     /// For a terminal: the level in its colour, what is less important faint.
-    pub(super) fn coloured(&self) -> String {
+    pub(crate) fn coloured(&self) -> String {
         let colour = match self.level {
             Some("ERROR") => "31",
             Some("WARN") => "33",
@@ -109,13 +109,13 @@ impl fmt::Display for Line {
 
 /// Collects what an event carries.
 #[derive(Default)]
-pub(super) struct Collect {
+pub(crate) struct Collect {
     message: String,
     fields: Vec<(String, String)>,
 }
 
 impl Collect {
-    pub(super) fn line(self, at: Wall, level: Level) -> Line {
+    pub(crate) fn line(self, at: Wall, level: Level) -> Line {
         Line { fields: self.fields, ..Line::at(at, level, self.message) }
     }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use super::line::Line;
 
 /// What the journal calls us.
-pub(super) const IDENTIFIER: &str = env!("CARGO_PKG_NAME");
+pub(crate) const IDENTIFIER: &str = env!("CARGO_PKG_NAME");
 /// The line in the file that says that the journal goes on.
 const ANNOUNCEMENT: &str = "what follows is in the journal: journalctl ";
 
@@ -23,7 +23,7 @@ pub enum Journal {
 
 impl Journal {
     /// Of this process.
-    pub(super) fn of_process() -> Self {
+    pub(crate) fn of_process() -> Self {
         let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
         Self::of_control_group(&groups).unwrap_or_else(|| Self::User(user()))
     }
@@ -53,7 +53,7 @@ impl Journal {
     }
 
     /// What the log file says when the journal goes on.
-    pub(super) fn announcement(&self) -> String {
+    pub(crate) fn announcement(&self) -> String {
         format!("{ANNOUNCEMENT}{self}")
     }
 
@@ -97,7 +97,7 @@ fn user() -> u32 {
 /// Whether standard error goes to the journal. Programs in a terminal inherit the variable too, so it names the very
 /// stream that it is about.
 #[cfg(unix)]
-pub(super) fn stderr_is_journal() -> bool {
+pub(crate) fn stderr_is_journal() -> bool {
     let said = std::env::var("JOURNAL_STREAM").unwrap_or_default();
     let stream = said.split_once(':').and_then(|(device, inode)| Some((device.parse().ok()?, inode.parse().ok()?)));
     stream.is_some() && stream == stderr()
@@ -105,7 +105,7 @@ pub(super) fn stderr_is_journal() -> bool {
 
 /// Whether standard error is this file, as it is for a daemon that a client has started.
 #[cfg(unix)]
-pub(super) fn stderr_is(path: &Path) -> bool {
+pub(crate) fn stderr_is(path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
     let file = std::fs::metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()));
     file.is_some() && file == stderr()
@@ -121,13 +121,13 @@ fn stderr() -> Option<(u64, u64)> {
 }
 
 #[cfg(not(unix))]
-pub(super) fn stderr_is_journal() -> bool {
+pub(crate) fn stderr_is_journal() -> bool {
     false
 }
 
 /// Nothing tells what a handle leads to; a program without a console has been started by a client.
 #[cfg(not(unix))]
-pub(super) fn stderr_is(path: &Path) -> bool {
+pub(crate) fn stderr_is(path: &Path) -> bool {
     use std::io::IsTerminal;
     path.exists() && !std::io::stdin().is_terminal() && !std::io::stderr().is_terminal()
 }

@@ -1,0 +1,226 @@
+//! Adding an account: on disk before it counts, one at a time.
+
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use crate::credential::Credential;
+use crate::pool::{AccountChange, AccountId, AccountRecord, Command, CredentialKind, Standing, Wall};
+use crate::protocol::{AddAccount, Answer, ErrorInfo};
+use crate::provider;
+use crate::store::Write;
+
+use crate::daemon::api::dispatch::{bad, bad_target, refused, secret};
+use crate::daemon::os::clock;
+use crate::daemon::state::{CREDENTIAL_ENDED, Core, Daemon};
+use crate::daemon::view;
+
+/// The longest text an account carries.
+const LONGEST_TEXT: usize = 256;
+/// The longest secret.
+const LONGEST_SECRET: usize = 64 * 1024;
+
+/// Adds; answers when it is on disk.
+pub(crate) async fn add(daemon: Arc<Daemon>, params: AddAccount) -> Result<Answer<'static>, ErrorInfo> {
+    let _one_at_a_time = daemon.adding.lock().await;
+    check(&params)?;
+    let (record, credential) = {
+        let core = &*daemon.core();
+        core.catalog
+            .target(&params.provider, None, None, core.pool.settings().quota.primary)
+            .map_err(|error| bad_target(&error, core))?;
+        record_of(core, params)?
+    };
+    let id = record.id;
+    let (done, kept) = oneshot::channel();
+    let write = Write::SaveAccount { record: record.clone(), credential: Some(credential.duplicate()) };
+    daemon.store.write(write, Some(Box::new(move |result| drop(done.send(result)))));
+    let not_kept = |error: String| ErrorInfo::new("internal", format!("the account could not be saved: {error}"));
+    match kept.await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => return Err(not_kept(error.to_string())),
+        Err(_) => return Err(not_kept("the daemon is ending".to_owned())),
+    }
+    let core = &mut *daemon.core();
+    let now = clock::now();
+    if core.tokens.known_since(id, core.tokens.of(&credential)).is_none() && core.links.remove(&id).is_some() {
+        // a login of lessor's own: what the tool goes on writing is another one
+        core.link_troubles.remove(&id);
+        daemon.store.write(Write::SaveLink(id, None), None);
+        if let Some(follow) = daemon.follow.get() {
+            follow.relinked();
+        }
+    }
+    core.keep_credential(id, credential);
+    let command = if core.pool.account(id).is_some() {
+        // a login known already: its new credential works until shown otherwise
+        let (standing, vendor_id) = (Some(record.standing.clone()), record.vendor_id.clone());
+        let change = AccountChange { standing, vendor_id, ..AccountChange::default() };
+        Command::ChangeAccount(id, Box::new(change))
+    } else {
+        Command::AddAccount(Box::new(record))
+    };
+    let (reply, unsaved) = daemon.apply(core, now, command);
+    for write in unsaved {
+        daemon.store.write(write, None);
+    }
+    refused(reply, now)?;
+    let account = core.pool.account(id).ok_or_else(|| ErrorInfo::new("internal", "the account is gone again"))?;
+    Ok(Answer::Account(Box::new(view::account_info(core, now, account))))
+}
+
+/// The record to keep: of the account that is meant, if it is known already, else a new one.
+fn record_of(core: &Core, params: AddAccount) -> Result<(AccountRecord, Credential), ErrorInfo> {
+    let credential = Credential {
+        kind: params.kind,
+        access: secret(params.secret),
+        refresh: params.refresh_token.map(secret),
+        expires_at: params.expires_at.map(Wall),
+    };
+    let known = core.pool.accounts().iter().map(|account| &account.record).find(|record| {
+        record.provider == params.provider
+            && is_same(core, record, &credential, params.account_id.as_ref(), params.email.as_ref())
+    });
+    if let Some(known) = known {
+        let given = [
+            ("label", params.label.is_some() && params.label != known.label),
+            ("tier", params.tier.is_some_and(|tier| tier != known.tier)),
+            ("max_leases", params.max_leases.is_some() && params.max_leases != known.max_leases),
+            ("priority", params.priority.is_some_and(|priority| priority != known.priority)),
+            ("use", params.uses.is_some() && params.uses != known.uses),
+            ("project_id", params.project_id.is_some() && params.project_id != known.project_id),
+        ];
+        // its credential is renewed; what was decided about it before is not changed on the way
+        if let Some((field, _)) = given.iter().find(|(_, differs)| *differs) {
+            let message = format!("this is account {} already, with another `{field}`", known.display_name());
+            return Err(bad(message).hint(format!("change it with `lessor account set {} {field}=…`", known.id)));
+        }
+        let mut record = known.clone();
+        record.standing = core.first_standing(&record.provider, &credential);
+        record.kind = credential.kind;
+        record.vendor_id = params.account_id.or(record.vendor_id);
+        return Ok((record, credential));
+    }
+    if let Some(label) = &params.label
+        && let Some(other) = core.pool.accounts().iter().find(|account| account.record.label.as_ref() == Some(label))
+    {
+        return Err(bad(format!("the label {label:?} belongs to account {}", other.record.id))
+            .hint("labels are unique: choose another, or remove that account first"));
+    }
+    let uses = params
+        .uses
+        .unwrap_or_else(|| provider::default_use(&params.provider, credential.kind, credential.access.expose()));
+    let standing = core.first_standing(&params.provider, &credential);
+    let record = AccountRecord {
+        id: new_id(core)?,
+        provider: params.provider,
+        label: params.label,
+        email: params.email,
+        tier: params.tier.unwrap_or_default(),
+        kind: credential.kind,
+        standing,
+        enabled: true,
+        disabled_reason: None,
+        max_leases: params.max_leases,
+        priority: params.priority.unwrap_or_default(),
+        uses: Some(uses),
+        project_id: params.project_id,
+        vendor_id: params.account_id,
+        created_at: clock::now().wall,
+        last_used_at: None,
+    };
+    Ok((record, credential))
+}
+
+/// Nothing can be leased on a credential that has ended already.
+pub(crate) fn standing(credential: &Credential) -> Standing {
+    match credential.expires_at {
+        Some(end) if end <= clock::now().wall => Standing::NeedsLogin(CREDENTIAL_ENDED.to_owned()),
+        _ => Standing::Ready,
+    }
+}
+
+/// Whether a credential is one of a known account: by the vendor's id, then the email, then the secret itself.
+fn is_same(
+    core: &Core,
+    record: &AccountRecord,
+    credential: &Credential,
+    vendor_id: Option<&String>,
+    email: Option<&String>,
+) -> bool {
+    if let (Some(known), Some(given)) = (&record.vendor_id, vendor_id) {
+        return known == given;
+    }
+    // one person has a login and several keys: only logins are told by their address
+    let login = credential.kind == CredentialKind::Oauth && record.kind == CredentialKind::Oauth;
+    if login && let (Some(known), Some(given)) = (&record.email, email) {
+        return known == given;
+    }
+    core.credentials.get(&record.id).is_some_and(|known| {
+        known.access == credential.access
+            || known.refresh.as_ref().is_some_and(|known| Some(known) == credential.refresh.as_ref())
+    })
+}
+
+pub(crate) fn new_id(core: &Core) -> Result<AccountId, ErrorInfo> {
+    loop {
+        let mut bits = [0; 8];
+        getrandom::fill(&mut bits)
+            .map_err(|error| ErrorInfo::new("internal", format!("the system gives no random bits: {error}")))?;
+        let id = AccountId::from_bits(u64::from_le_bytes(bits));
+        if core.pool.account(id).is_none() {
+            return Ok(id);
+        }
+    }
+}
+
+fn check(params: &AddAccount) -> Result<(), ErrorInfo> {
+    check_account_texts(&[
+        ("label", params.label.as_deref()),
+        ("email", params.email.as_deref()),
+        ("project_id", params.project_id.as_deref()),
+        ("account_id", params.account_id.as_deref()),
+    ])?;
+    if let Some(uses) = &params.uses {
+        check_uses(uses)?;
+    }
+    if params.max_leases == Some(0) {
+        return Err(bad("`max_leases` is 0; at least 1 is needed, or leave it out"));
+    }
+    let secrets = [Some(&params.secret), params.refresh_token.as_ref()];
+    for secret in secrets.into_iter().flatten() {
+        check_secret(&secret.0)?;
+    }
+    match params.kind {
+        CredentialKind::Oauth => Ok(()),
+        CredentialKind::ApiKey | CredentialKind::Token if params.refresh_token.is_some() => {
+            Err(bad("only a login has a refresh token"))
+        }
+        CredentialKind::ApiKey | CredentialKind::Token => Ok(()),
+    }
+}
+
+pub(crate) fn check_secret(text: &str) -> Result<(), ErrorInfo> {
+    if text.is_empty() || text.len() > LONGEST_SECRET || text.chars().any(|c| c.is_control() || c == ' ') {
+        return Err(bad("the secret is empty, too long, or holds blanks or line breaks"));
+    }
+    Ok(())
+}
+
+pub(crate) fn check_account_texts(texts: &[(&str, Option<&str>)]) -> Result<(), ErrorInfo> {
+    let bad_text = |text: &str| text.len() > LONGEST_TEXT || text.chars().any(char::is_control);
+    match texts.iter().find(|(_, text)| text.is_some_and(bad_text)) {
+        Some((name, _)) => Err(bad(format!("`{name}` is over {LONGEST_TEXT} bytes or holds control characters"))),
+        None => Ok(()),
+    }
+}
+
+pub(crate) fn check_uses(uses: &[String]) -> Result<(), ErrorInfo> {
+    let is_name = |name: &String| {
+        !name.is_empty() && name.len() <= 64 && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+    };
+    match uses.iter().find(|name| !is_name(name)) {
+        Some(name) => Err(bad(format!("`use` names agents, such as claude, or any; {name:?} is no name"))),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,12 @@
+//! The calls about the configuration.
+
+use crate::config::{Config, Setting, Value};
+
+/// The effective configuration as a JSON document.
+pub(crate) fn settings_document(config: &Config) -> String {
+    let value = |setting: &Setting| setting.value.as_ref().map(Value::json);
+    let rows = config.show().into_iter().map(|setting| {
+        serde_json::json!({ "key": setting.key, "value": value(&setting), "source": setting.source.to_string() })
+    });
+    serde_json::json!({ "settings": rows.collect::<Vec<_>>() }).to_string()
+}

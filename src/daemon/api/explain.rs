@@ -1,0 +1,273 @@
+//! `explain` and `forecast`: why it is as it is, and what could be had.
+
+use crate::pool::{
+    Account, AccountId, Ask, Bind, Candidate, ConnectionId, Decided, Explanation, Holder, Lease, Limit, Now, Refused,
+    Verdict,
+};
+use crate::protocol::{
+    AccountLabel, Answer, CandidateInfo, DecidedInfo, ErrorInfo, ExplainInfo, ExplainWhat, ForecastInfo, ForecastOf,
+    OutlookInfo, RequestId, RequestInfo, VerdictInfo, kind_name,
+};
+
+use crate::daemon::api::account::find;
+use crate::daemon::api::dispatch::{Answered, Caller, bad, bad_target};
+use crate::daemon::os::clock;
+use crate::daemon::state::{Core, Daemon};
+use crate::daemon::view;
+
+/// The word for the last decision of all.
+const LAST: &str = "last";
+/// Most accounts that are told of: it must fit into one message.
+const MOST_TOLD: usize = 256;
+
+impl Caller {
+    pub(crate) fn forecast(&self, daemon: &Daemon, id: &RequestId, params: &ForecastOf, out: &mut Vec<u8>) -> Answered {
+        let core = &*daemon.core();
+        let now = clock::now();
+        let primary = core.pool.settings().quota.primary;
+        let target = core.catalog.target(&params.provider, params.model.as_deref(), None, primary);
+        let target = target.map_err(|error| bad_target(&error, core))?;
+        let forecast = core.pool.forecast(now, &target, None, params.count);
+        let accounts = forecast.accounts.into_iter().map(|outlook| OutlookInfo {
+            id: outlook.account.to_string(),
+            label: name(core, outlook.account).label,
+            room: outlook.room,
+            why: outlook.why.map(|why| why.name().to_owned()),
+            until: outlook.until.map(|until| until.0),
+        });
+        let info = ForecastInfo {
+            grantable: forecast.grantable,
+            unshared: forecast.unshared,
+            next_at: forecast.next_at.map(|at| at.0),
+            accounts: accounts.collect(),
+        };
+        self.codec.answer(id, &Answer::Forecast(info), out);
+        Ok(())
+    }
+
+    pub(crate) fn explain(&self, daemon: &Daemon, id: &RequestId, params: &ExplainWhat, out: &mut Vec<u8>) -> Answered {
+        let core = &*daemon.core();
+        let now = clock::now();
+        let what = params.what.as_deref().unwrap_or(LAST);
+        let is_decided = what.eq_ignore_ascii_case(LAST) || what.starts_with("ls_");
+        if is_decided && params.model.is_some() {
+            return Err(bad("`model` is for accounts: a lease has its own"));
+        }
+        let info = match what {
+            last if last.eq_ignore_ascii_case(LAST) => explain_last(daemon, core, now)?,
+            lease if lease.starts_with("ls_") => {
+                let lease = find_lease(daemon, core, lease)?;
+                of_lease(daemon, core, now, lease)
+            }
+            account => of_account(core, now, find(core, account)?, params.model.as_deref())?,
+        };
+        self.codec.answer(id, &Answer::Explained(Box::new(info)), out);
+        Ok(())
+    }
+}
+
+/// The last decision: a grant or a refusal.
+fn explain_last(daemon: &Daemon, core: &Core, now: Now) -> Result<ExplainInfo, ErrorInfo> {
+    let held = core.pool.last_granted().and_then(|fence| core.pool.lease(fence));
+    let granted = [held, core.last_ended.as_deref()].into_iter().flatten().max_by_key(|lease| lease.fence);
+    match (granted, core.pool.refusals().next_back()) {
+        (Some(lease), Some(refused)) if lease.granted_at < refused.at => Ok(of_refusal(core, now, refused)),
+        (Some(lease), _) => Ok(of_lease(daemon, core, now, lease)),
+        (None, Some(refused)) => Ok(of_refusal(core, now, refused)),
+        (None, None) => Err(ErrorInfo::new("unknown_lease", "nothing was granted or refused since the daemon started")
+            .hint("name an account: lessor explain A")),
+    }
+}
+
+/// The lease of this id, or of an id that begins so.
+fn find_lease<'a>(daemon: &Daemon, core: &'a Core, id: &str) -> Result<&'a Lease, ErrorInfo> {
+    let all = || core.pool.leases().chain(core.last_ended.as_deref());
+    if let Some(token) = daemon.key.open(id) {
+        let stale = || ErrorInfo::new("stale_lease", "this lease has ended").hint("see: lessor leases");
+        return all().find(|lease| lease.fence == token.fence).ok_or_else(stale);
+    }
+    let beginning = id.trim_end_matches('…');
+    let mut found = all().filter(|lease| daemon.key.id(lease).starts_with(beginning));
+    match (found.next(), found.next()) {
+        (Some(lease), None) => Ok(lease),
+        (Some(_), Some(_)) => Err(ErrorInfo::new("unknown_lease", format!("several leases begin with {beginning}"))),
+        (None, _) => Err(ErrorInfo::new("unknown_lease", format!("there is no lease {id}")).hint("see: lessor leases")),
+    }
+}
+
+fn of_lease(daemon: &Daemon, core: &Core, now: Now, lease: &Lease) -> ExplainInfo {
+    let Decided { fence, account, by, at, moved_from, now: as_of_now } = core.pool.decided_for(now, lease);
+    let decided = DecidedInfo {
+        at: at.0,
+        lease: Some(daemon.key.id(lease)),
+        fence: Some(fence.0),
+        held: core.pool.lease(fence).is_some(),
+        account: Some(name(core, account)),
+        by: Some(by.name().to_owned()),
+        moved_from: moved_from.map(|(account, _)| name(core, account)),
+        moved_because: moved_from.map(|(_, reason)| reason.name().to_owned()),
+        kind: None,
+        message: None,
+    };
+    let request = RequestInfo {
+        session: text(lease.session.as_deref()),
+        label: text(lease.label.as_deref()),
+        agent: text(lease.agent.as_deref()),
+        account: lease.pinned.then(|| account.to_string()),
+        ..request(&lease.target)
+    };
+    ExplainInfo { decided: Some(decided), ..told(core, now, "lease", request, as_of_now) }
+}
+
+fn of_refusal(core: &Core, now: Now, refused: &Refused) -> ExplainInfo {
+    let Refused { at, ask, refusal } = refused;
+    let decided = DecidedInfo {
+        at: at.0,
+        lease: None,
+        fence: None,
+        held: false,
+        account: None,
+        by: None,
+        moved_from: None,
+        moved_because: None,
+        kind: Some(kind_name(refusal.kind).to_owned()),
+        message: Some(refusal.message.clone()),
+    };
+    let explanation = core.pool.explain(now, ask);
+    ExplainInfo { decided: Some(decided), ..told(core, now, "refusal", of_ask(ask), explanation) }
+}
+
+/// How a plain request of the account's provider would be decided, by an agent that may hold it.
+fn of_account(core: &Core, now: Now, id: AccountId, model: Option<&str>) -> Result<ExplainInfo, ErrorInfo> {
+    let unknown = || ErrorInfo::new("unknown_account", format!("there is no account {id}"));
+    let account = core.pool.account(id).ok_or_else(unknown)?;
+    let primary = core.pool.settings().quota.primary;
+    let target = core.catalog.target(&account.record.provider, model, None, primary);
+    let ask = Ask {
+        target: target.map_err(|error| bad_target(&error, core))?,
+        connection: NOBODY,
+        bind: Bind::Connection(NOBODY),
+        holder: Holder::default(),
+        ttl: None,
+        session: None,
+        label: None,
+        agent: account.uses().and_then(|uses| uses.first()).map(|agent| agent.as_str().into()),
+        account: None,
+        exclude: Vec::new(),
+        priority: 0,
+        wait: None,
+        exclusive: false,
+        request_id: None,
+    };
+    let explanation = core.pool.explain(now, &ask);
+    let limits = view::limits(account, now);
+    let told = told(core, now, "account", of_ask(&ask), explanation);
+    Ok(ExplainInfo { account: Some(name(core, id)), limits, ..told })
+}
+
+/// A connection that is none.
+const NOBODY: ConnectionId = ConnectionId(u64::MAX);
+
+fn told(core: &Core, now: Now, subject: &str, request: RequestInfo, explanation: Explanation) -> ExplainInfo {
+    let selection = &core.pool.settings().selection;
+    let candidates = explanation.candidates.iter().take(MOST_TOLD);
+    ExplainInfo {
+        subject: subject.to_owned(),
+        request,
+        decided: None,
+        account: None,
+        limits: Vec::new(),
+        now: verdict(core, explanation.verdict),
+        strategy: selection.strategy.name().to_owned(),
+        mode: selection.mode.name().to_owned(),
+        candidates: candidates.filter_map(|one| Some(candidate(now, core.pool.account(one.account)?, one))).collect(),
+    }
+}
+
+fn verdict(core: &Core, verdict: Verdict) -> VerdictInfo {
+    let nothing = |outcome: &str| VerdictInfo {
+        outcome: outcome.to_owned(),
+        account: None,
+        by: None,
+        kind: None,
+        until: None,
+        message: None,
+        hint: None,
+    };
+    match verdict {
+        Verdict::Grant(account, by) => {
+            VerdictInfo { account: Some(name(core, account)), by: Some(by.name().to_owned()), ..nothing("grant") }
+        }
+        Verdict::Wait(kind, until) => {
+            VerdictInfo { kind: Some(kind_name(kind).to_owned()), until: until.map(|at| at.0), ..nothing("wait") }
+        }
+        Verdict::Refuse(refusal) => VerdictInfo {
+            kind: Some(kind_name(refusal.kind).to_owned()),
+            until: refusal.retry_at.map(|at| at.0),
+            message: Some(refusal.message),
+            hint: refusal.hint,
+            ..nothing("refuse")
+        },
+    }
+}
+
+fn candidate(now: Now, account: &Account, one: &Candidate) -> CandidateInfo {
+    let exclusion = one.exclusion.as_ref();
+    let limits = exclusion.map_or(&[][..], |exclusion| &exclusion.limits);
+    CandidateInfo {
+        id: one.account.to_string(),
+        label: account.record.label.clone(),
+        email: account.record.email.clone(),
+        rank: one.rank.map(|rank| rank as u64),
+        why: exclusion.map(|exclusion| exclusion.why.name().to_owned()),
+        until: exclusion.and_then(|exclusion| exclusion.until).map(|until| until.0),
+        note: exclusion.and_then(|exclusion| exclusion.note.clone()),
+        limits: limits.iter().map(|limit: &Limit| view::limit(limit, now)).collect(),
+        pool: one.pool.as_deref().map(str::to_owned),
+        leases: one.leases,
+        capacity: one.capacity,
+        priority: one.priority,
+        tier: one.tier,
+        over_threshold: one.over_threshold,
+        health: one.health,
+        tokens: one.tokens,
+        idle_ms: one.idle.map(crate::pool::millis),
+        score: one.score,
+        current: one.current,
+        used_5h: one.short,
+        used_7d: one.weekly,
+        resets_7d_at: one.weekly_resets_at.map(|at| at.0),
+    }
+}
+
+fn of_ask(ask: &Ask) -> RequestInfo {
+    RequestInfo {
+        session: text(ask.session.as_deref()),
+        label: text(ask.label.as_deref()),
+        agent: text(ask.agent.as_deref()),
+        account: text(ask.account.as_deref()),
+        ..request(&ask.target)
+    }
+}
+
+fn request(target: &crate::pool::Target) -> RequestInfo {
+    RequestInfo {
+        provider: target.provider.to_string(),
+        model: text(target.model.as_deref()),
+        pool: text(target.pool.as_deref()),
+        quota_key: target.key.to_string(),
+        session: None,
+        label: None,
+        agent: None,
+        account: None,
+    }
+}
+
+fn text(text: Option<&str>) -> Option<String> {
+    text.map(str::to_owned)
+}
+
+fn name(core: &Core, id: AccountId) -> AccountLabel {
+    let label = core.pool.account(id).and_then(|account| account.record.label.clone());
+    AccountLabel { id: id.to_string(), label }
+}

@@ -1,0 +1,70 @@
+//! All that is known of all accounts, for its owner to keep or to take elsewhere.
+
+use crate::credential::import::own;
+use crate::pool::{Account, Now, Standing, Window};
+use crate::protocol::{ExportInfo, ExportedAccount, ExportedCredential, ExportedLink, ExportedWindow};
+
+use crate::daemon::api::import::exposed;
+use crate::daemon::state::{CREDENTIAL_ENDED, Core};
+use crate::daemon::view;
+
+/// The document.
+pub(crate) fn export(core: &Core, now: Now, secrets: bool) -> ExportInfo {
+    let accounts = core.pool.accounts().iter().map(|account| exported(core, now, account, secrets));
+    ExportInfo { lessor_export: own::VERSION, exported_at: now.wall.0, accounts: accounts.collect() }
+}
+
+fn exported(core: &Core, now: Now, account: &Account, secrets: bool) -> ExportedAccount {
+    let record = &account.record;
+    let credential = core.credentials.get(&record.id);
+    let (needs_login, needs_verification) = match &record.standing {
+        Standing::Ready => (None, None),
+        // that a token has ended is seen of itself
+        Standing::NeedsLogin(why) if why.starts_with(CREDENTIAL_ENDED) => (None, None),
+        Standing::NeedsLogin(why) => (Some(why.clone()), None),
+        Standing::NeedsVerification(what) => (None, Some(what.clone())),
+    };
+    let known_since = credential.and_then(|credential| core.tokens.known_since(record.id, core.tokens.of(credential)));
+    ExportedAccount {
+        id: record.id.to_string(),
+        provider: record.provider.clone(),
+        kind: record.kind,
+        label: record.label.clone(),
+        email: record.email.clone(),
+        account_id: record.vendor_id.clone(),
+        tier: record.tier,
+        project_id: record.project_id.clone(),
+        uses: record.uses.clone(),
+        max_leases: record.max_leases,
+        priority: record.priority,
+        enabled: record.enabled,
+        disabled_reason: record.disabled_reason.clone(),
+        needs_login,
+        needs_verification,
+        limits: view::limits(account, now),
+        usage: account.usage().windows.iter().map(window).collect(),
+        last_used_at: record.last_used_at.map(|at| at.0),
+        link: core.links.get(&record.id).map(|link| ExportedLink {
+            tool: link.tool.clone(),
+            path: link.path.clone(),
+            item: link.item.clone(),
+            mode: link.mode.name().to_owned(),
+        }),
+        as_of: known_since.map(|at| at.0),
+        credential: credential.filter(|_| secrets).map(|credential| ExportedCredential {
+            access: exposed(&credential.access),
+            refresh: credential.refresh.as_ref().map(exposed),
+            expires_at: credential.expires_at.map(|at| at.0),
+        }),
+    }
+}
+
+fn window(window: &Window) -> ExportedWindow {
+    ExportedWindow {
+        window: window.name.clone(),
+        key: window.key.clone(),
+        utilization: window.utilization,
+        resets_at: window.resets_at.map(|at| at.0),
+        as_of: window.as_of.0,
+    }
+}

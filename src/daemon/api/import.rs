@@ -1,0 +1,381 @@
+//! Taking in what other tools keep: each account on disk before it counts, one import at a time.
+
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use crate::credential::import::plan::{Follow, Known, Learnt, Plan, Step};
+use crate::credential::import::{Entry, Limited, Tool};
+use crate::credential::{Credential, Link, LinkMode, Secret, may_refresh};
+use crate::pool::{
+    Account, AccountChange, AccountId, AccountRecord, Command, CredentialKind, Deadline, Limit, Now, Source, Standing,
+    Usage, Wall, Window,
+};
+use crate::protocol::{
+    AccountLabel, Answer, ErrorInfo, ImportAccounts, ImportEntry, ImportInfo, ImportWindow, ImportedEntry, SecretText,
+};
+use crate::provider;
+use crate::store::Write;
+
+use crate::daemon::api::add_account::{check_account_texts, check_secret, check_uses, new_id, standing};
+use crate::daemon::api::dispatch::{bad, refused, secret};
+use crate::daemon::os::clock;
+use crate::daemon::state::{CREDENTIAL_ENDED, Core, Daemon};
+
+/// The longest sentence that is kept of an account, in bytes.
+const LONGEST_PROSE: usize = 8192;
+/// The longest path, in bytes.
+const LONGEST_PATH: usize = 4096;
+
+/// Takes the entries in, or says what would become of them.
+pub(crate) async fn import(daemon: Arc<Daemon>, params: ImportAccounts) -> Result<Answer<'static>, ErrorInfo> {
+    let mode = mode_of(params.mode.as_deref())?;
+    let entries: Vec<Entry> = params.entries.into_iter().map(entry_of).collect::<Result<_, _>>()?;
+    let _one_at_a_time = daemon.adding.lock().await;
+    let (mut ids, mut plan) = {
+        let core = &*daemon.core();
+        let now = clock::now();
+        let ids: Vec<Option<AccountId>> = core.pool.accounts().iter().map(|account| Some(account.record.id)).collect();
+        let known = core.pool.accounts().iter().map(|account| known(core, now, account)).collect();
+        (ids, Plan::new(known, mode, now.wall))
+    };
+    let mut rows = Vec::new();
+    for entry in entries {
+        let step = {
+            let core = &*daemon.core();
+            match core.catalog.target(&entry.provider, None, None, core.pool.settings().quota.primary) {
+                Ok(_) => plan.next(&entry, core.tokens.of(&entry.credential)),
+                Err(_) => Step::refused(no_provider(&entry.provider)),
+            }
+        };
+        let known_already = step.account.and_then(|place| ids.get(place).copied().flatten());
+        let mut message = step.message.clone();
+        if let Some(why) = cannot_renew(&daemon.core(), &entry, &step, known_already) {
+            message += &format!("; it cannot be renewed yet: {why}");
+        }
+        let outcome = step.outcome.name().to_owned();
+        let account = if params.dry_run || step.account.is_none() {
+            known_already
+        } else {
+            Some(carry_out(&daemon, entry, step.clone(), known_already).await?)
+        };
+        if let Some(place) = step.account
+            && place >= ids.len()
+        {
+            ids.resize(place + 1, None);
+            ids[place] = account;
+        }
+        let label = account.map(|id| {
+            let core = &*daemon.core();
+            let label = core.pool.account(id).and_then(|account| account.record.label.clone());
+            AccountLabel { id: id.to_string(), label }
+        });
+        rows.push(ImportedEntry { outcome, account: label, message });
+    }
+    Ok(Answer::Imported(ImportInfo { entries: rows }))
+}
+
+/// What is missing for lessor to refresh a login that it takes in for that.
+fn cannot_renew(core: &Core, entry: &Entry, step: &Step, known: Option<AccountId>) -> Option<String> {
+    let link = match &step.follow {
+        Follow::Set(link) => Some(link),
+        Follow::Keep => known.and_then(|id| core.links.get(&id)),
+    };
+    let news = step.takes_token || step.follow != Follow::Keep;
+    let wanted = news && step.account.is_some() && may_refresh(&entry.credential, link);
+    let missing = core.lacks_client(&entry.provider).filter(|_| wanted)?;
+    Some(format!("{missing}: {}", missing.remedy()))
+}
+
+fn mode_of(name: Option<&str>) -> Result<Option<LinkMode>, ErrorInfo> {
+    let unknown = |name| bad(format!("`mode` may be link, take-over or share; {name:?} is none of them"));
+    name.map(|name| LinkMode::named(name).ok_or_else(|| unknown(name))).transpose()
+}
+
+fn no_provider(name: &str) -> String {
+    format!("there is no provider {name:?}; to use it make a section [providers.{name:?}] in the configuration")
+}
+
+/// An account, as far as entries are compared with it.
+fn known(core: &Core, now: Now, account: &Account) -> Known {
+    let record = &account.record;
+    let credential = core.credentials.get(&record.id);
+    let current = credential.map(|credential| core.tokens.of(credential));
+    let limit = |limit: &Limit| Limited {
+        scope: limit.scope,
+        key: limit.key.clone(),
+        reason: limit.reason,
+        until: limit.until.wall(now),
+    };
+    let link = core.links.get(&record.id);
+    let over = |credential: &Credential| credential.expires_at.is_some_and(|end| end <= now.wall);
+    let stuck = credential.is_none_or(|credential| over(credential) && !may_refresh(credential, link));
+    let refused = matches!(&record.standing, Standing::NeedsLogin(why) if !why.starts_with(CREDENTIAL_ENDED));
+    Known {
+        name: account.display_name(),
+        provider: record.provider.clone(),
+        kind: record.kind,
+        vendor_id: record.vendor_id.clone(),
+        email: record.email.clone(),
+        label: record.label.clone(),
+        tier: record.tier,
+        project_id: record.project_id.clone(),
+        current,
+        prints: core.tokens.of_account(record.id),
+        kept_at: current.and_then(|print| core.tokens.known_since(record.id, print)),
+        expires_at: credential.and_then(|credential| credential.expires_at),
+        ended: stuck || refused,
+        link: link.cloned(),
+        limits: account.limits().iter().map(limit).collect(),
+    }
+}
+
+/// Does what a step says; the account is on disk when this is over.
+async fn carry_out(
+    daemon: &Daemon,
+    entry: Entry,
+    step: Step,
+    known: Option<AccountId>,
+) -> Result<AccountId, ErrorInfo> {
+    let (record, credential) = {
+        let core = &*daemon.core();
+        match known.and_then(|id| core.pool.account(id)) {
+            Some(account) => changed(&account.record, &entry, &step),
+            None => new(core, &entry, &step)?,
+        }
+    };
+    let id = record.id;
+    let link = match &step.follow {
+        Follow::Keep => None,
+        Follow::Set(link) => Some(link.clone()),
+    };
+    save(daemon, &record, credential.as_ref(), link.as_ref()).await?;
+    let core = &mut *daemon.core();
+    let now = clock::now();
+    if let Some(credential) = credential {
+        core.keep_credential(id, credential);
+    }
+    if let Some(link) = link {
+        core.links.insert(id, link);
+        core.link_troubles.remove(&id);
+        if let Some(follow) = daemon.follow.get() {
+            follow.relinked();
+        }
+    }
+    let command = if core.pool.account(id).is_some() {
+        Command::ChangeAccount(id, Box::new(change(&record, &step.learnt)))
+    } else {
+        Command::AddAccount(Box::new(record))
+    };
+    let limits = if known.is_some() { step.learnt.limits } else { entry.limits };
+    let limits = limits.into_iter().map(|limit| Command::SetLimit(id, filed(limit)));
+    // what was learnt here is newer
+    let windows = if known.is_some() { Vec::new() } else { entry.usage };
+    let usage = (!windows.is_empty()).then_some(Command::SetUsage(id, Usage { windows, ..Usage::default() }));
+    for command in std::iter::once(command).chain(limits).chain(usage) {
+        let (reply, unsaved) = daemon.apply(core, now, command);
+        for write in unsaved {
+            daemon.store.write(write, None);
+        }
+        refused(reply, now)?;
+    }
+    say_why(daemon, core, now, id);
+    Ok(id)
+}
+
+/// Has an account that cannot serve say what is missing for it to be refreshed.
+fn say_why(daemon: &Daemon, core: &mut Core, now: Now, id: AccountId) {
+    let standing = core.pool.account(id).map(|account| &account.record.standing);
+    let why = core.why_ended(id);
+    if matches!(standing, Some(Standing::NeedsLogin(said)) if said == CREDENTIAL_ENDED && *said != why) {
+        let change = AccountChange { standing: Some(Standing::NeedsLogin(why)), ..AccountChange::default() };
+        daemon.apply_unasked(core, now, Command::ChangeAccount(id, Box::new(change)));
+    }
+}
+
+/// Writes, and waits until it is on disk.
+async fn save(
+    daemon: &Daemon,
+    record: &AccountRecord,
+    credential: Option<&Credential>,
+    link: Option<&Link>,
+) -> Result<(), ErrorInfo> {
+    let account = Write::SaveAccount { record: record.clone(), credential: credential.map(Credential::duplicate) };
+    let link = link.map(|link| Write::SaveLink(record.id, Some(link.clone())));
+    let mut waits = Vec::new();
+    for write in std::iter::once(account).chain(link) {
+        let (done, kept) = oneshot::channel();
+        daemon.store.write(write, Some(Box::new(move |result| drop(done.send(result)))));
+        waits.push(kept);
+    }
+    let not_kept = |error: String| ErrorInfo::new("internal", format!("an account could not be saved: {error}"));
+    for kept in waits {
+        match kept.await {
+            Ok(result) => result.map_err(|error| not_kept(error.to_string()))?,
+            Err(_) => return Err(not_kept("the daemon is ending".to_owned())),
+        }
+    }
+    Ok(())
+}
+
+fn new(core: &Core, entry: &Entry, step: &Step) -> Result<(AccountRecord, Option<Credential>), ErrorInfo> {
+    let credential = entry.credential.duplicate();
+    let uses = entry.uses.clone();
+    let uses =
+        uses.unwrap_or_else(|| provider::default_use(&entry.provider, credential.kind, credential.access.expose()));
+    let record = AccountRecord {
+        id: new_id(core)?,
+        provider: entry.provider.clone(),
+        label: step.learnt.label.clone(),
+        email: entry.email.clone(),
+        tier: entry.tier,
+        kind: credential.kind,
+        standing: first_standing(entry),
+        enabled: entry.disabled.is_none(),
+        disabled_reason: entry.disabled.clone(),
+        max_leases: entry.max_leases,
+        priority: entry.priority.unwrap_or_default(),
+        uses: Some(uses),
+        project_id: entry.project_id.clone(),
+        vendor_id: entry.vendor_id.clone(),
+        created_at: clock::now().wall,
+        last_used_at: entry.last_used_at,
+    };
+    Ok((record, Some(credential)))
+}
+
+fn first_standing(entry: &Entry) -> Standing {
+    match (&entry.verification, &entry.login_ended) {
+        (Some(what), _) => Standing::NeedsVerification(what.clone()),
+        (None, Some(why)) => Standing::NeedsLogin(why.clone()),
+        (None, None) => standing(&entry.credential),
+    }
+}
+
+/// What an account becomes. What was decided about it here is not changed on the way.
+fn changed(record: &AccountRecord, entry: &Entry, step: &Step) -> (AccountRecord, Option<Credential>) {
+    let mut record = record.clone();
+    let Learnt { vendor_id, email, label, tier, project_id, limits: _ } = step.learnt.clone();
+    record.vendor_id = record.vendor_id.or(vendor_id);
+    record.email = record.email.or(email);
+    record.label = record.label.or(label);
+    record.tier = tier.unwrap_or(record.tier);
+    record.project_id = record.project_id.or(project_id);
+    // what its provider wants confirmed is not confirmed by a new token
+    if step.takes_token && !matches!(record.standing, Standing::NeedsVerification(_)) {
+        record.standing = first_standing(entry);
+    }
+    (record, step.takes_token.then(|| entry.credential.duplicate()))
+}
+
+fn change(record: &AccountRecord, learnt: &Learnt) -> AccountChange {
+    AccountChange {
+        label: learnt.label.clone(),
+        email: learnt.email.clone(),
+        tier: learnt.tier,
+        project_id: learnt.project_id.clone(),
+        vendor_id: learnt.vendor_id.clone(),
+        standing: Some(record.standing.clone()),
+        ..AccountChange::default()
+    }
+}
+
+pub(crate) fn filed(limit: Limited) -> Limit {
+    let Limited { scope, key, reason, until } = limit;
+    Limit::new(scope, key, reason, Deadline::Wall(until), Source::Report)
+}
+
+/// What came over the wire, checked.
+fn entry_of(given: ImportEntry) -> Result<Entry, ErrorInfo> {
+    check(&given)?;
+    let tool = Tool::named(&given.tool).ok_or_else(|| {
+        let names = Tool::ALL.map(Tool::name).join(", ");
+        bad(format!("there is no tool {:?}; known are {names}", given.tool))
+    })?;
+    let mode = mode_of(given.mode.as_deref())?;
+    let ended = given.secret.0.is_empty();
+    let credential = Credential {
+        kind: given.kind,
+        access: secret(given.secret),
+        refresh: given.refresh_token.map(secret),
+        // what is not there has ended
+        expires_at: if ended { Some(Wall(0)) } else { given.expires_at.map(Wall) },
+    };
+    let limit = |limit: crate::protocol::ImportLimit| Limited {
+        scope: limit.scope,
+        key: limit.key,
+        reason: limit.reason,
+        until: Wall(limit.until),
+    };
+    Ok(Entry {
+        rotates: given.rotates,
+        email: given.email,
+        label: given.label,
+        vendor_id: given.account_id,
+        project_id: given.project_id,
+        tier: given.tier.unwrap_or_default(),
+        limits: given.limits.into_iter().map(limit).collect(),
+        usage: given.usage.into_iter().map(window).collect(),
+        last_used_at: given.last_used_at.map(Wall),
+        disabled: given.disabled,
+        verification: given.verification,
+        login_ended: given.login_ended,
+        uses: given.uses,
+        max_leases: given.max_leases,
+        priority: given.priority,
+        file: given.file,
+        mode,
+        as_of: given.as_of.map(Wall),
+        ..Entry::new(tool, given.item, &given.provider, credential)
+    })
+}
+
+fn window(given: ImportWindow) -> Window {
+    Window {
+        name: given.window,
+        utilization: given.utilization.clamp(0.0, 1.0),
+        resets_at: given.resets_at.map(Wall),
+        as_of: Wall(given.as_of),
+        key: given.key,
+    }
+}
+
+fn check(given: &ImportEntry) -> Result<(), ErrorInfo> {
+    check_account_texts(&[
+        ("label", given.label.as_deref()),
+        ("email", given.email.as_deref()),
+        ("project_id", given.project_id.as_deref()),
+        ("account_id", given.account_id.as_deref()),
+        ("item", Some(&given.item)),
+    ])?;
+    let limits = given.limits.iter().map(|limit| ("limits", Some(limit.key.as_str())));
+    let windows = given.usage.iter().flat_map(|window| [&window.window, &window.key]);
+    let keys: Vec<_> = limits.chain(windows.map(|text| ("usage", Some(text.as_str())))).collect();
+    check_account_texts(&keys)?;
+    check_uses(given.uses.as_deref().unwrap_or_default())?;
+    let prose = [&given.disabled, &given.verification, &given.login_ended];
+    let bad_prose = |text: &String| text.len() > LONGEST_PROSE || text.chars().any(char::is_control);
+    if prose.into_iter().flatten().any(bad_prose) {
+        return Err(bad(format!("a reason is over {LONGEST_PROSE} bytes, or holds control characters")));
+    }
+    if given.file.as_ref().is_some_and(|path| path.is_empty() || path.len() > LONGEST_PATH || path.contains('\0')) {
+        return Err(bad("`file` is no path"));
+    }
+    if given.max_leases == Some(0) {
+        return Err(bad("`max_leases` is 0; at least 1 is needed, or leave it out"));
+    }
+    let login = given.kind == CredentialKind::Oauth;
+    if !login && given.refresh_token.is_some() {
+        return Err(bad("only a login has a refresh token"));
+    }
+    let SecretText(access) = &given.secret;
+    if !(login && access.is_empty() && given.refresh_token.is_some()) {
+        check_secret(access)?;
+    }
+    given.refresh_token.as_ref().map_or(Ok(()), |SecretText(refresh)| check_secret(refresh))
+}
+
+/// Answers the login of an account, for who writes it down.
+pub(crate) fn exposed(secret: &Secret) -> SecretText<'static> {
+    SecretText(secret.expose().to_owned().into())
+}

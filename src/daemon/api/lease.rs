@@ -1,0 +1,301 @@
+//! The calls about leases.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::pool::{Ask, Bind, Command, Fence, Holder, Now, Reply, Ticket};
+use crate::protocol::{Acquire, Answer, BindTo, CredentialOf, ErrorInfo, LeaseRef, LeaseToken, RequestId};
+
+use crate::daemon::api::account::find;
+use crate::daemon::api::dispatch::{Answered, Caller, bad, bad_target, refused, too_many};
+use crate::daemon::api::reply::Shape;
+use crate::daemon::os::clock;
+use crate::daemon::refresh::{Looked, Need};
+use crate::daemon::state::{Core, Daemon, Responder, Unsaved};
+use crate::daemon::view;
+
+/// The longest text of a request's own.
+const LONGEST_TEXT: usize = 256;
+/// The longest life a lease may be given.
+const LONGEST_TTL: Duration = Duration::from_secs(30 * 86_400);
+/// The priorities there are.
+const PRIORITIES: std::ops::RangeInclusive<i8> = -10..=10;
+
+impl Caller {
+    pub(crate) fn acquire(
+        &mut self,
+        daemon: &Arc<Daemon>,
+        id: &RequestId,
+        params: Acquire,
+        again: bool,
+        out: &mut Vec<u8>,
+    ) -> Answered {
+        check_texts(&params)?;
+        if again && !matches!(params.bind, BindTo::Pid(_)) {
+            return Err(bad("`lease.token` binds to a process: `\"bind\": {\"pid\": N}`"));
+        }
+        if !PRIORITIES.contains(&params.priority) {
+            return Err(bad(format!("`priority` is {}; it may be from -10 to 10", params.priority)));
+        }
+        let ttl = params.ttl_ms.map(Duration::from_millis);
+        if ttl.is_some_and(|ttl| ttl.is_zero() || ttl > LONGEST_TTL) {
+            return Err(bad("`ttl_ms` may be from 1 ms to 30 days"));
+        }
+        let core = &mut *daemon.core();
+        let target = core
+            .catalog
+            .target(
+                &params.provider,
+                params.model.as_deref(),
+                params.pool.as_deref(),
+                core.pool.settings().quota.primary,
+            )
+            .map_err(|error| bad_target(&error, core))?;
+        let exclude = params.exclude.iter().map(|name| find(core, name)).collect::<Result<_, _>>()?;
+        let (bind, holder) = self.bind(daemon, core, params.bind)?;
+        let text = |text: Option<String>| text.map(String::into_boxed_str);
+        let ask = Ask {
+            target,
+            connection: self.connection,
+            bind,
+            holder,
+            ttl,
+            session: text(params.session),
+            label: text(params.label),
+            agent: text(params.agent),
+            account: text(params.account),
+            exclude,
+            priority: params.priority,
+            wait: params.wait_ms.map(Duration::from_millis),
+            exclusive: params.exclusive,
+            request_id: text(params.request_id),
+        };
+        let now = clock::now();
+        let until = now.mono.after(ask.wait.unwrap_or(core.pool.settings().limits.max_rate_limit_wait));
+        let responder = Replying { caller: self, id, wants_credential: params.credential };
+        if again {
+            // what time ends does not serve any more
+            daemon.apply_unasked(core, now, Command::Tick);
+            match core.pool.held_already(now, &ask) {
+                Some((fence, true)) => {
+                    let reply = Reply::Held(fence);
+                    return responder.held(daemon, core, now, (&reply, Shape::Granted { until }), Unsaved::new(), out);
+                }
+                // the same holder goes on with another account: this one is of no use to it
+                Some((fence, false)) => daemon.apply_unasked(core, now, Command::Release(fence)),
+                None => {}
+            }
+        }
+        let (reply, unsaved) = daemon.apply(core, now, Command::Acquire(Box::new(ask)));
+        if let Bind::Process(process) = bind {
+            // one that was refused has nothing bound to it: it need not be watched
+            match &reply {
+                Ok(_) => core.watchers.bind(process.pid),
+                Err(_) => core.watchers.let_go(process.pid),
+            }
+        }
+        match refused(reply, now)? {
+            Reply::Queued(waiter) => {
+                if !self.outbox.has_room() {
+                    daemon.apply_unasked(core, now, Command::Cancel(waiter));
+                    return Err(too_many());
+                }
+                self.outbox.begin_wait();
+                let to = self.responder(id, params.credential);
+                core.wait_for(waiter, Responder { until: Some(until), ..to }, now);
+                Ok(())
+            }
+            reply => responder.held(daemon, core, now, (&reply, Shape::Granted { until }), unsaved, out),
+        }
+    }
+
+    /// What ends the lease, and who holds it.
+    fn bind(&mut self, daemon: &Arc<Daemon>, core: &mut Core, to: BindTo) -> Result<(Bind, Holder), ErrorInfo> {
+        match to {
+            BindTo::Connection => Ok((Bind::Connection(self.connection), self.holder(daemon, core)?)),
+            BindTo::Ttl => Ok((Bind::Ttl, self.holder(daemon, core)?)),
+            BindTo::Pid(pid) => {
+                let found = core.watchers.watch(daemon, pid).map_err(|error| match error.kind() {
+                    std::io::ErrorKind::PermissionDenied => {
+                        ErrorInfo::new("not_allowed", format!("process {pid} belongs to another user"))
+                    }
+                    _ => ErrorInfo::new("overloaded", format!("process {pid} cannot be watched: {error}")),
+                })?;
+                let found = found.ok_or_else(|| bad(format!("there is no process {pid}")))?;
+                let holder = Holder { process: Some(found.process), program: found.program };
+                Ok((Bind::Process(found.process), holder))
+            }
+        }
+    }
+
+    /// The process at the other end, watched from its first lease on: a child may hold the connection open after it.
+    fn holder(&mut self, daemon: &Arc<Daemon>, core: &mut Core) -> Result<Holder, ErrorInfo> {
+        if let Some(holder) = &self.holder {
+            return Ok(holder.clone());
+        }
+        let Some(pid) = self.pid else { return Ok(Holder::default()) };
+        let holder = match core.watchers.watch(daemon, pid) {
+            Ok(Some(found)) => {
+                core.watchers.connect(pid, self.connection);
+                Holder { process: Some(found.process), program: found.program }
+            }
+            Ok(None) => return Err(bad("the process that made this connection has ended")),
+            Err(error) => {
+                tracing::warn!(pid, "a holder cannot be watched; its leases end with its connection: {error}");
+                Holder::default()
+            }
+        };
+        self.holder = Some(holder.clone());
+        Ok(holder)
+    }
+
+    pub(crate) fn renew(&self, daemon: &Daemon, id: &RequestId, params: &LeaseRef, out: &mut Vec<u8>) -> Answered {
+        let fence = live_fence(daemon, params)?;
+        let core = &mut *daemon.core();
+        let now = clock::now();
+        let (reply, unsaved) = daemon.apply(core, now, Command::Renew(fence));
+        let reply = refused(reply, now)?;
+        Replying { caller: self, id, wants_credential: true }.held(
+            daemon,
+            core,
+            now,
+            (&reply, Shape::Held),
+            unsaved,
+            out,
+        )
+    }
+
+    pub(crate) fn resume(
+        &mut self,
+        daemon: &Arc<Daemon>,
+        id: &RequestId,
+        params: &LeaseRef,
+        out: &mut Vec<u8>,
+    ) -> Answered {
+        let token = open(daemon, params)?;
+        let core = &mut *daemon.core();
+        let stale = || ErrorInfo::new("stale_lease", "this lease has ended").hint("acquire a new one");
+        let provider = core.pool.account(token.account).ok_or_else(stale)?.record.provider.clone();
+        let target = core
+            .catalog
+            .target(&provider, token.model.as_deref(), token.pool.as_deref(), core.pool.settings().quota.primary)
+            .map_err(|error| bad_target(&error, core))?;
+        let holder = self.holder(daemon, core)?;
+        let ticket = Ticket {
+            fence: token.fence,
+            account: token.account,
+            exclusive: token.exclusive,
+            target,
+            session: token.session,
+            label: token.label,
+        };
+        let now = clock::now();
+        let command = Command::Resume { ticket: Box::new(ticket), connection: self.connection, holder };
+        let (reply, unsaved) = daemon.apply(core, now, command);
+        let reply = refused(reply, now)?;
+        Replying { caller: self, id, wants_credential: true }.held(
+            daemon,
+            core,
+            now,
+            (&reply, Shape::Held),
+            unsaved,
+            out,
+        )
+    }
+
+    pub(crate) fn credential(
+        &self,
+        daemon: &Arc<Daemon>,
+        id: &RequestId,
+        params: &CredentialOf,
+        out: &mut Vec<u8>,
+    ) -> Answered {
+        let fence = live_fence(daemon, &LeaseRef { lease: params.lease.clone(), fence: None })?;
+        let need = if params.force { Need::Another } else { Need::HandOut };
+        let core = &mut *daemon.core();
+        match daemon.look_at(core, fence, need)? {
+            Looked::Fine(_) => {
+                let stale = || ErrorInfo::new("stale_lease", "this lease has ended").hint("acquire a new one");
+                let lease = core.pool.lease(fence).ok_or_else(stale)?;
+                let account = core.pool.account(lease.account).ok_or_else(stale)?;
+                self.codec.answer(id, &Answer::Credential(view::credential_info(core, account)?), out);
+                Ok(())
+            }
+            Looked::None(error) => Err(error),
+            Looked::Coming(_) => self.later(id, view::fresh_credential(daemon.clone(), fence, need)),
+        }
+    }
+}
+
+/// A reply on its way.
+struct Replying<'a> {
+    caller: &'a Caller,
+    id: &'a RequestId,
+    wants_credential: bool,
+}
+
+impl Replying<'_> {
+    /// Answers a lease that is held: at once, or once it is kept.
+    fn held(
+        &self,
+        daemon: &Daemon,
+        core: &mut Core,
+        now: Now,
+        (reply, shape): (&Reply, Shape),
+        unsaved: Unsaved,
+        out: &mut Vec<u8>,
+    ) -> Answered {
+        let Reply::Held(fence) = *reply else { return Ok(()) };
+        let responder = self.caller.responder(self.id, self.wants_credential);
+        if self.wants_credential {
+            if daemon.waits_for_token(core, now, fence) {
+                responder.outbox.begin_wait();
+                daemon.hand_out_later(core, (fence, shape), vec![responder], unsaved);
+                return Ok(());
+            }
+            if let Some(account) = core.pool.lease(fence).map(|lease| lease.account) {
+                core.note_handed(fence, account);
+            }
+        }
+        if unsaved.is_empty() {
+            view::lease(core, &daemon.key, now, fence, &responder, out);
+        } else {
+            let mut bytes = Vec::new();
+            view::lease(core, &daemon.key, now, fence, &responder, &mut bytes);
+            daemon.deliver(&responder, unsaved, bytes);
+        }
+        Ok(())
+    }
+}
+
+/// The fence of a lease id, if this daemon made it and the caller's fence agrees.
+pub(crate) fn live_fence(daemon: &Daemon, params: &LeaseRef) -> Result<Fence, ErrorInfo> {
+    open(daemon, params).map(|token| token.fence)
+}
+
+fn open(daemon: &Daemon, params: &LeaseRef) -> Result<LeaseToken, ErrorInfo> {
+    let unknown = || ErrorInfo::new("unknown_lease", "this is not a lease of this daemon").hint("acquire a new one");
+    let token = daemon.key.open(&params.lease).ok_or_else(unknown)?;
+    match params.fence {
+        Some(fence) if fence != token.fence.0 => {
+            Err(ErrorInfo::new("stale_lease", "the fence is not the one this lease was granted with"))
+        }
+        _ => Ok(token),
+    }
+}
+
+fn check_texts(params: &Acquire) -> Result<(), ErrorInfo> {
+    let texts = [
+        ("model", &params.model),
+        ("session", &params.session),
+        ("label", &params.label),
+        ("account", &params.account),
+        ("agent", &params.agent),
+        ("request_id", &params.request_id),
+    ];
+    let too_long = |text: &Option<String>| text.as_ref().is_some_and(|text| text.len() > LONGEST_TEXT);
+    match texts.iter().find(|(_, text)| too_long(text)) {
+        Some((name, _)) => Err(bad(format!("`{name}` may have {LONGEST_TEXT} bytes"))),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,173 @@
+//! `lease.report` and `account.clear_limits`: what holders and people say of limits.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+use crate::limits::{Headers, epoch_ms};
+use crate::pool::{Usage, Wall, Window};
+use crate::protocol::{ErrorInfo, HeaderList, LeaseRef, ObjectText, Report, RequestId};
+
+use crate::daemon::api::account::Change;
+use crate::daemon::api::dispatch::{Answered, Caller, bad};
+use crate::daemon::api::lease::live_fence;
+use crate::daemon::api::reply::Shape;
+use crate::daemon::os::clock;
+use crate::daemon::state::Daemon;
+use crate::daemon::state::report::Heard;
+use crate::daemon::view;
+
+/// The statuses there are.
+const STATUSES: std::ops::RangeInclusive<u16> = 100..=999;
+
+impl Caller {
+    pub(crate) fn report(&self, daemon: &Daemon, id: &RequestId, params: &Report, out: &mut Vec<u8>) -> Answered {
+        let headers = headers(params.headers.as_ref());
+        let heard = heard(params, &headers)?;
+        let fence = live_fence(daemon, &LeaseRef { lease: params.lease.clone(), fence: None })?;
+        let now = clock::now();
+        let provider = daemon.core().pool.lease(fence).map(|lease| lease.target.provider.clone());
+        let reading = heard.read(provider.as_deref().unwrap_or_default(), now.wall);
+        let usage = params.usage.as_ref().map(|usage| told_usage(usage, now.wall)).transpose()?;
+        let core = &mut *daemon.core();
+        if let (Some(usage), Some(lease)) = (usage, core.pool.lease(fence)) {
+            let account = lease.account;
+            daemon.learn_usage(core, now, account, usage);
+        }
+        let (learnt, unsaved) = daemon.learn(core, now, (fence, None), heard, reading);
+        let learnt = learnt.map_err(|refusal| ErrorInfo::of_refusal(&refusal, now.wall))?;
+        let responder = self.responder(id, true);
+        if let Some(fence) = learnt.decision.lease {
+            if daemon.waits_for_token(core, now, fence) {
+                responder.outbox.begin_wait();
+                daemon.hand_out_later(core, (fence, Shape::Decided(Box::new(learnt))), vec![responder], unsaved);
+                return Ok(());
+            }
+            if let Some(account) = core.pool.lease(fence).map(|lease| lease.account) {
+                core.note_handed(fence, account);
+            }
+        }
+        if unsaved.is_empty() {
+            view::decision(core, &daemon.key, now, &learnt, &responder, out);
+        } else {
+            let mut bytes = Vec::new();
+            view::decision(core, &daemon.key, now, &learnt, &responder, &mut bytes);
+            daemon.deliver(&responder, unsaved, bytes);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn clear_limits(&self, daemon: &Daemon, id: &RequestId, account: &str, out: &mut Vec<u8>) -> Answered {
+        self.change(daemon, id, account, Change::ClearLimits, out)
+    }
+}
+
+/// The one of the three forms that a report has.
+fn heard<'a>(params: &'a Report, headers: &'a Headers) -> Result<Heard<'a>, ErrorInfo> {
+    let Report { ok, status, reason, .. } = params;
+    let of_answer = params.headers.is_some() || params.body.is_some();
+    match (ok, status, reason) {
+        (Some(true), None, None) if params.body.is_none() && params.retry_after_ms.is_none() => {
+            Ok(Heard::Response { status: 200, headers, body: &[] })
+        }
+        (None | Some(false), Some(status), None) if params.retry_after_ms.is_none() && params.usage.is_none() => {
+            if !STATUSES.contains(status) {
+                return Err(bad(format!("`status` is {status}; it may be from 100 to 999")));
+            }
+            let body = params.body.as_ref().map_or(&[][..], |body| body.0.as_bytes());
+            Ok(Heard::Response { status: *status, headers, body })
+        }
+        (None | Some(false), None, Some(reason)) if !of_answer && params.usage.is_none() => {
+            Ok(Heard::Told { reason: *reason, wait: params.retry_after_ms.map(Duration::from_millis) })
+        }
+        _ => Err(bad(FORMS)),
+    }
+}
+
+const FORMS: &str = "a report is one of: `\"ok\": true` (with `usage`, `headers`), `status` (with `headers`, `body`), or \
+                     `reason` (with `retry_after_ms`)";
+
+fn headers(list: Option<&HeaderList>) -> Headers {
+    Headers::telling(list.into_iter().flat_map(|list| &list.0).map(|(name, value)| (name, value)))
+}
+
+/// What a holder says of the account's windows: one, as `account.list` has it, or several by their names. Whatever else
+/// stands there, as the tokens of a response, is of no interest.
+fn told_usage(text: &ObjectText, now: Wall) -> Result<Usage, ErrorInfo> {
+    let told: Map<String, Value> =
+        serde_json::from_str(&text.0).map_err(|error| bad(format!("`usage` is no object: {error}")))?;
+    let one = match told.get("window") {
+        Some(Value::String(name)) => Some((name.as_str(), &told)),
+        _ => None,
+    };
+    let several = told.iter().filter_map(|(name, value)| Some((name.as_str(), value.as_object()?)));
+    let windows = one.into_iter().chain(several).filter(|(_, window)| window.contains_key("utilization"));
+    let windows: Result<Vec<Window>, ErrorInfo> =
+        windows.take(MOST_TOLD).map(|(name, window)| told_window(name, window, now)).collect();
+    Ok(Usage { windows: windows?, ..Usage::default() })
+}
+
+/// More windows are nobody's.
+const MOST_TOLD: usize = 32;
+const LONGEST_NAME: usize = 64;
+
+fn told_window(name: &str, window: &Map<String, Value>, now: Wall) -> Result<Window, ErrorInfo> {
+    if name.is_empty() || name.len() > LONGEST_NAME {
+        return Err(bad(format!("the name of a window may have from 1 to {LONGEST_NAME} bytes")));
+    }
+    let utilization = window.get("utilization").and_then(Value::as_f64).filter(|used| (0.0..=2.0).contains(used));
+    let utilization = utilization.ok_or_else(|| bad(format!("`utilization` of {name} is a number from 0 to 1")))?;
+    let resets_at = match window.get("resets_at") {
+        None | Some(Value::Null) => None,
+        Some(Value::String(text)) => Some(epoch_ms(text, now.0)),
+        Some(other) => Some(epoch_ms(&other.to_string(), now.0)),
+    };
+    let resets_at = match resets_at {
+        Some(None) => return Err(bad(format!("`resets_at` of {name} is no time: epoch ms, or RFC 3339"))),
+        Some(Some(at)) => Some(Wall(at)),
+        None => None,
+    };
+    let key = window.get("key").and_then(Value::as_str).unwrap_or_default();
+    let key = key[..key.floor_char_boundary(LONGEST_NAME)].to_owned();
+    Ok(Window { name: name.to_owned(), utilization, resets_at, as_of: now, key })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Wall = Wall(1_790_000_000_000);
+
+    fn told(text: &str) -> Result<Vec<(String, f64, Option<u64>)>, String> {
+        let usage = told_usage(&ObjectText(text.to_owned()), NOW).map_err(|error| error.message)?;
+        Ok(usage.windows.into_iter().map(|w| (w.name, w.utilization, w.resets_at.map(|at| at.0))).collect())
+    }
+
+    #[test]
+    fn windows_are_told_in_two_shapes() {
+        let at = 1_790_000_600_000;
+        for (text, expected) in [
+            (r#"{"window":"5h","utilization":0.5,"resets_at":1790000600000}"#, vec![("5h", 0.5, Some(at))]),
+            (
+                r#"{"5h":{"utilization":1,"resets_at":"2026-09-21T14:23:20Z"},"7d":{"utilization":0.25}}"#,
+                vec![("5h", 1.0, Some(at)), ("7d", 0.25, None)],
+            ),
+            (
+                r#"{"input_tokens":12,"cache_creation":{"ephemeral_5m_input_tokens":0},"service_tier":"standard"}"#,
+                vec![],
+            ),
+            ("{}", vec![]),
+        ] {
+            let expected: Vec<_> = expected.into_iter().map(|(name, used, at)| (name.to_owned(), used, at)).collect();
+            assert_eq!(told(text).unwrap(), expected, "{text}");
+        }
+        for (text, why) in [
+            (r#"{"window":"5h","utilization":34}"#, "from 0 to 1"),
+            (r#"{"5h":{"utilization":"full"}}"#, "from 0 to 1"),
+            (r#"{"5h":{"utilization":0.1,"resets_at":"soon"}}"#, "no time"),
+            (r#"{"":{"utilization":0.1}}"#, "name"),
+        ] {
+            assert!(told(text).unwrap_err().contains(why), "{text}");
+        }
+    }
+}

@@ -1,0 +1,445 @@
+//! Leases for requests that come by the gateway: of a holder that has one, or for the request alone.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use crate::credential::Secret;
+use crate::pool::{
+    self, AccountId, Action, Ask, Bind, Command, ConnectionId, CredentialKind, Decision, Fence, Holder, Refusal, Reply,
+    Target, WaiterId,
+};
+use crate::protocol::Pass;
+use crate::provider::BadTarget;
+
+use crate::daemon::handle::Desk;
+use crate::daemon::os::clock;
+use crate::daemon::refresh::Need;
+use crate::daemon::state::report::{Heard, Learnt};
+use crate::daemon::state::{Core, Unsaved};
+
+/// Connections of the gateway are counted from here: those of the socket never come so far.
+const FIRST_CONNECTION: u64 = 1 << 62;
+
+/// What stands for the key of who came without one.
+const NO_KEY: u64 = 0;
+
+/// Who asks, by the key that came with the request.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Visitor {
+    /// The number of its key's lease, if it is a holder's.
+    run: Option<Fence>,
+    /// Tells clients without a lease apart.
+    pub id: u64,
+    /// The agent's name.
+    pub agent: Option<Box<str>>,
+    /// A name for people.
+    pub label: Option<Box<str>>,
+    /// Where it works.
+    pub directory: Option<Box<str>>,
+}
+
+/// What a request wants.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'a> {
+    /// The upstream.
+    pub provider: &'a str,
+    /// The model.
+    pub model: Option<&'a str>,
+    /// The quota, where the request can only be of one.
+    pub pool: Option<&'a str>,
+    /// Which credentials are served where it goes.
+    pub kinds: &'a [CredentialKind],
+    /// The conversation, where the client says one.
+    pub session: Option<&'a str>,
+    /// The connection it came on.
+    pub connection: ConnectionId,
+}
+
+/// Why there is no lease for a request.
+#[derive(Clone, PartialEq, Debug)]
+pub enum NoLease {
+    /// It names what there is not.
+    Bad(BadTarget),
+    /// Its holder has no lease any more: the key is dead.
+    Gone,
+    /// Nobody can serve it.
+    Refused(Box<Refusal>),
+}
+
+/// How far a request has come.
+#[derive(Debug)]
+pub enum Step {
+    /// It has an account.
+    Held(Box<Held>),
+    /// It may have one after this time, or when something changes.
+    Wait(Duration, Option<Box<Held>>),
+}
+
+/// An account for a request.
+#[derive(Debug)]
+pub struct Held {
+    lease: OwnLease,
+    need: pool::Need,
+    /// Which account.
+    pub account: AccountId,
+    /// Its label, or else its id.
+    pub name: String,
+    /// How it authenticates.
+    pub kind: CredentialKind,
+    /// The key or token.
+    pub secret: Secret,
+    /// The vendor's own id of the account.
+    pub vendor_id: Option<String>,
+}
+
+/// A lease; one that was taken for this request alone ends with it.
+#[derive(Debug)]
+struct OwnLease {
+    desk: Desk,
+    fence: Fence,
+    for_request: bool,
+}
+
+impl Drop for OwnLease {
+    fn drop(&mut self) {
+        if self.for_request {
+            let core = &mut *self.desk.daemon.core();
+            self.desk.daemon.apply_unasked(core, clock::now(), Command::Release(self.fence));
+        }
+    }
+}
+
+/// A place in the queue.
+#[derive(Debug)]
+struct Queued {
+    desk: Desk,
+    waiter: WaiterId,
+    answer: oneshot::Receiver<Result<Fence, Refusal>>,
+}
+
+impl Drop for Queued {
+    fn drop(&mut self) {
+        let daemon = &self.desk.daemon;
+        let core = &mut *daemon.core();
+        if core.insiders.remove(&self.waiter).is_some() {
+            daemon.apply_unasked(core, clock::now(), Command::Cancel(self.waiter));
+        } else if let Ok(Ok(fence)) = self.answer.try_recv() {
+            // granted in the moment its request went away
+            daemon.apply_unasked(core, clock::now(), Command::Release(fence));
+        }
+    }
+}
+
+/// What a look under the lock came to.
+enum Looked {
+    Fence(Fence, bool),
+    Wait(Duration),
+    Queued(Queued, bool),
+}
+
+impl Desk {
+    /// Who a key stands for; `None` when it is none, or dead.
+    #[must_use]
+    pub fn visitor(&self, key: &str) -> Option<Visitor> {
+        match self.daemon.pass_key.open(key)? {
+            Pass::Client { id, agent, label } => Some(Visitor { run: None, id, agent, label, directory: None }),
+            Pass::Lease { fence, process, directory } => {
+                let core = &mut *self.daemon.core();
+                let first = core.run_named(fence, process)?;
+                let ask = &core.runs.get(first)?.ask;
+                let (agent, label) = (ask.agent.clone(), ask.label.clone());
+                Some(Visitor { run: Some(first), id: first.0, agent, label, directory })
+            }
+        }
+    }
+
+    /// One that needs no key: it came by the user's own socket.
+    #[must_use]
+    pub fn local_visitor(&self) -> Visitor {
+        Visitor { run: None, id: NO_KEY, agent: None, label: None, directory: None }
+    }
+
+    /// The id of the gateway's `number`th connection.
+    #[must_use]
+    pub fn connection(&self, number: u64) -> ConnectionId {
+        ConnectionId(FIRST_CONNECTION + number)
+    }
+
+    /// Finds an account for a request, waiting in the queue at most so long; `held` is what it has from before.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub async fn lease(
+        &self,
+        visitor: &Visitor,
+        wanted: &Wanted<'_>,
+        mut held: Option<Box<Held>>,
+        wait: Duration,
+    ) -> Result<Step, NoLease> {
+        let began = clock::now().mono;
+        let mut without = Vec::new();
+        loop {
+            let left = wait.saturating_sub(clock::now().mono.since(began));
+            let mut got = match self.lease_without(visitor, wanted, &without, held, left).await? {
+                Step::Held(got) => got,
+                wait @ Step::Wait(..) => return Ok(wait),
+            };
+            // it is renewed first, if need be
+            match self.daemon.fresh_credential(got.lease.fence, Need::Forward).await {
+                Ok(credential) => {
+                    (got.kind, got.secret) = (credential.kind, credential.access);
+                    return Ok(Step::Held(got));
+                }
+                Err(error) if error.is("stale_lease") => {}
+                Err(error) => {
+                    tracing::debug!(account = got.name, "another account is taken: {}", error.message);
+                    without.push(got.account);
+                }
+            }
+            held = Some(got);
+        }
+    }
+
+    async fn lease_without(
+        &self,
+        visitor: &Visitor,
+        wanted: &Wanted<'_>,
+        without: &[AccountId],
+        held: Option<Box<Held>>,
+        wait: Duration,
+    ) -> Result<Step, NoLease> {
+        let (looked, need, unsaved) = {
+            let core = &mut *self.daemon.core();
+            let need = core.need(wanted, without).map_err(NoLease::Bad)?;
+            let fence = held.as_ref().map(|held| held.lease.fence);
+            let (looked, unsaved) = self.look(core, visitor, wanted, &need, fence, wait);
+            (looked, need, unsaved)
+        };
+        // from here on what was granted must be given back if the request goes away
+        let looked = looked?;
+        let (mut lease, unsaved) = match looked {
+            Looked::Wait(after) => return Ok(Step::Wait(after, held)),
+            Looked::Fence(fence, for_request) => (self.own(fence, for_request, held), unsaved),
+            Looked::Queued(mut queued, for_request) => {
+                self.daemon.saved(unsaved).await;
+                let answer = (&mut queued.answer).await;
+                let fence =
+                    answer.map_err(|_| NoLease::Gone)?.map_err(|refusal| NoLease::Refused(Box::new(refusal)))?;
+                (self.own(fence, for_request, held), Unsaved::new())
+            }
+        };
+        self.took(visitor, wanted, &mut lease);
+        self.daemon.saved(unsaved).await;
+        let held = self.held(lease, need)?;
+        Ok(Step::Held(Box::new(held)))
+    }
+
+    /// What is held from now on; what was held before has ended, if it is another one.
+    fn own(&self, fence: Fence, for_request: bool, before: Option<Box<Held>>) -> OwnLease {
+        if let Some(mut before) = before {
+            before.lease.for_request &= before.lease.fence == fence;
+            if before.lease.fence == fence {
+                let for_request = std::mem::replace(&mut before.lease.for_request, false);
+                return OwnLease { desk: self.clone(), fence, for_request };
+            }
+        }
+        OwnLease { desk: self.clone(), fence, for_request }
+    }
+
+    fn look(
+        &self,
+        core: &mut Core,
+        visitor: &Visitor,
+        wanted: &Wanted<'_>,
+        need: &pool::Need,
+        held: Option<Fence>,
+        wait: Duration,
+    ) -> (Result<Looked, NoLease>, Unsaved) {
+        let now = clock::now();
+        let refused = |refusal| NoLease::Refused(Box::new(refusal));
+        let of_run = visitor.run.map(|first| core.runs.get(first).map(|run| run.lease_of(wanted.provider)));
+        let fence = match of_run {
+            // the holder's lease was ended by itself
+            Some(None) => return (Err(NoLease::Gone), Unsaved::new()),
+            Some(Some(fence)) => fence,
+            None => held,
+        };
+        if let Some(fence) = fence {
+            let command = Command::Serve { fence, need: Box::new(need.clone()) };
+            let (reply, unsaved) = self.daemon.apply(core, now, command);
+            let after = match reply {
+                Ok(Reply::Decision(Decision { action: Action::Continue, .. })) => {
+                    return (Ok(Looked::Fence(fence, visitor.run.is_none())), unsaved);
+                }
+                Ok(Reply::Decision(Decision { action: Action::Switch, lease: Some(fence), .. })) => {
+                    return (Ok(Looked::Fence(fence, visitor.run.is_none())), unsaved);
+                }
+                Ok(Reply::Decision(Decision { action: Action::Wait | Action::Retry, after, .. })) => Some(after),
+                // it has ended, or nobody else is left
+                _ => None,
+            };
+            if let Some(after) = after.filter(|after| *after <= wait) {
+                return (Ok(Looked::Wait(after)), unsaved);
+            }
+            if core.pool.lease(fence).is_some() {
+                return (Err(refused(core.pool.why_not(now, &self.ask(core, visitor, wanted, need)))), unsaved);
+            }
+        }
+        let ask = Ask { wait: Some(wait), ..self.ask(core, visitor, wanted, need) };
+        let (reply, unsaved) = self.daemon.apply(core, now, Command::Acquire(Box::new(ask)));
+        let looked = match reply {
+            Ok(Reply::Held(fence)) => Ok(Looked::Fence(fence, visitor.run.is_none())),
+            Ok(Reply::Queued(waiter)) => {
+                let (tell, answer) = oneshot::channel();
+                core.insiders.insert(waiter, tell);
+                let queued = Queued { desk: self.clone(), waiter, answer };
+                Ok(Looked::Queued(queued, visitor.run.is_none()))
+            }
+            Ok(Reply::Decision(_) | Reply::Done) => Err(NoLease::Gone),
+            Err(refusal) => Err(refused(refusal)),
+        };
+        (looked, unsaved)
+    }
+
+    /// What a visitor without a lease of this provider asks for.
+    fn ask(&self, core: &Core, visitor: &Visitor, wanted: &Wanted<'_>, need: &pool::Need) -> Ask {
+        let run = visitor.run.and_then(|first| core.runs.get(first));
+        let (target, exclude) = (need.target.clone(), need.exclude.clone());
+        match run {
+            Some(run) => {
+                let account = run.ask.account.clone().filter(|_| run.provider() == wanted.provider);
+                Ask { target, exclude, account, exclusive: false, wait: None, ..run.ask.clone() }
+            }
+            None => Ask {
+                target,
+                connection: wanted.connection,
+                bind: Bind::Connection(wanted.connection),
+                holder: Holder::default(),
+                ttl: None,
+                session: session(visitor, wanted),
+                label: visitor.label.clone(),
+                agent: visitor.agent.clone(),
+                account: None,
+                exclude,
+                priority: 0,
+                wait: None,
+                exclusive: false,
+                request_id: None,
+            },
+        }
+    }
+
+    /// Notes which lease of a provider a holder has taken.
+    fn took(&self, visitor: &Visitor, wanted: &Wanted<'_>, lease: &mut OwnLease) {
+        let Some(first) = visitor.run else { return };
+        let core = &mut *self.daemon.core();
+        let known = core.runs.get(first).and_then(|run| run.lease_of(wanted.provider));
+        let known = known.filter(|fence| core.pool.lease(*fence).is_some());
+        if known == Some(lease.fence) {
+            return;
+        }
+        let provider: Arc<str> = wanted.provider.into();
+        if known.is_none() && core.runs.took(first, provider, lease.fence) {
+            return;
+        }
+        // two requests at once: the other one's is the holder's
+        self.daemon.apply_unasked(core, clock::now(), Command::Release(lease.fence));
+        lease.fence = known.unwrap_or(lease.fence);
+    }
+
+    fn held(&self, lease: OwnLease, need: pool::Need) -> Result<Held, NoLease> {
+        let core = &*self.daemon.core();
+        let account = core.pool.lease(lease.fence).ok_or(NoLease::Gone)?.account;
+        let record = &core.pool.account(account).ok_or(NoLease::Gone)?.record;
+        let credential = core.credentials.get(&account).ok_or(NoLease::Gone)?;
+        Ok(Held {
+            need,
+            account,
+            name: record.label.clone().unwrap_or_else(|| account.to_string()),
+            kind: credential.kind,
+            secret: credential.access.duplicate(),
+            vendor_id: record.vendor_id.clone(),
+            lease,
+        })
+    }
+
+    /// Learns what an upstream answered to a request, and finds it another account where that is called for.
+    ///
+    /// # Errors
+    /// When its lease has ended meanwhile, by another request or its holder: nothing is learnt.
+    pub async fn learn(&self, held: Box<Held>, heard: Heard<'_>) -> Result<(Learnt, Box<Held>), NoLease> {
+        let reading = heard.read(&held.need.target.provider, clock::now().wall);
+        let (learnt, unsaved) = {
+            let core = &mut *self.daemon.core();
+            self.daemon.learn(core, clock::now(), (held.lease.fence, Some(&held.need)), heard, reading)
+        };
+        let learnt = learnt.map_err(|refusal| NoLease::Refused(Box::new(refusal)))?;
+        let Some(fence) = learnt.decision.lease else {
+            // nothing is handed out that would have to wait for it
+            unsaved.into_iter().for_each(|write| self.daemon.store.write(write, None));
+            return Ok((learnt, held));
+        };
+        let mut held = held;
+        let for_request = std::mem::replace(&mut held.lease.for_request, false);
+        let lease = OwnLease { desk: self.clone(), fence, for_request };
+        self.daemon.saved(unsaved).await;
+        let held = self.held(lease, held.need.clone())?;
+        Ok((learnt, Box::new(held)))
+    }
+
+    /// The same for what is learnt when nothing can be done any more: of a stream that had begun.
+    pub fn learn_late(&self, held: &Held, heard: Heard<'_>) {
+        let reading = heard.read(&held.need.target.provider, clock::now().wall);
+        let core = &mut *self.daemon.core();
+        let which = (held.lease.fence, Some(&held.need));
+        let (learnt, unsaved) = self.daemon.learn(core, clock::now(), which, heard, reading);
+        if let Err(refusal) = learnt {
+            tracing::debug!("what a stream told came too late: {}", refusal.message);
+        }
+        for write in unsaved {
+            self.daemon.store.write(write, None);
+        }
+    }
+
+    /// Sees to it that an account whose credential was refused has another one; answers whether it has.
+    pub async fn renew(&self, held: &Held, wait: Duration) -> bool {
+        let is_another = || {
+            let core = &*self.daemon.core();
+            core.credentials.get(&held.account).is_some_and(|credential| credential.access != held.secret)
+        };
+        // by its tool, or for another request
+        if is_another() {
+            return true;
+        }
+        let renewed = tokio::time::timeout(wait, self.daemon.fresh_credential(held.lease.fence, Need::Another)).await;
+        matches!(renewed, Ok(Ok(_))) && is_another()
+    }
+
+    /// Waits until something has changed that may serve somebody.
+    pub async fn stirred(&self) {
+        self.daemon.stirred.notified().await;
+    }
+}
+
+/// What a request's conversation is called: as the client says, or else all of its key are one; without a key nothing
+/// tells one client from another.
+fn session(visitor: &Visitor, wanted: &Wanted<'_>) -> Option<Box<str>> {
+    let of_key = || (visitor.id != NO_KEY).then(|| format!("key:{:x}", visitor.id).into());
+    wanted.session.map(Into::into).or_else(of_key)
+}
+
+impl Core {
+    /// What a request needs.
+    fn need(&self, wanted: &Wanted<'_>, without: &[AccountId]) -> Result<pool::Need, BadTarget> {
+        let Wanted { provider, model, pool, kinds, .. } = *wanted;
+        let target: Target = self.catalog.target(provider, model, pool, self.pool.settings().quota.primary)?;
+        let of_provider = self.pool.accounts().iter().filter(|account| account.record.provider == provider);
+        let unserved = of_provider.filter(|account| !kinds.contains(&account.record.kind));
+        let unserved = unserved.map(|account| account.record.id);
+        let mut exclude: Vec<AccountId> = unserved.chain(without.iter().copied()).collect();
+        exclude.sort_unstable();
+        Ok(pool::Need { target, exclude })
+    }
+}

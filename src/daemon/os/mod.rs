@@ -1,0 +1,12 @@
+//! What differs between operating systems, one subject a file.
+
+pub mod clock;
+pub(crate) mod host;
+pub mod lock;
+pub mod process;
+#[cfg_attr(windows, path = "service_manager/windows.rs")]
+pub(crate) mod service_manager;
+pub(crate) mod signals;
+pub(crate) mod socket;
+#[cfg_attr(windows, path = "socket_activation/windows.rs")]
+pub(crate) mod socket_activation;

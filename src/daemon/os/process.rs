@@ -1,0 +1,62 @@
+//! Processes: told apart from later ones with the same pid, and watched until they die.
+
+use std::sync::Arc;
+
+use crate::pool::Process;
+
+#[cfg_attr(target_os = "linux", path = "process/linux.rs")]
+#[cfg_attr(windows, path = "process/windows.rs")]
+#[cfg_attr(not(any(target_os = "linux", windows)), path = "process/kqueue.rs")]
+mod system;
+
+pub use system::{find, wait_for_end, watch};
+
+/// A process as it was found.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// Who.
+    pub process: Process,
+    /// The program's name.
+    pub program: Option<Arc<str>>,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    const WAIT: &str = "LESSOR_TEST_WAIT_FOR_INPUT";
+
+    #[test]
+    fn we_find_ourselves() {
+        let found = find(std::process::id()).unwrap().unwrap();
+        assert_eq!(found.process.pid, std::process::id());
+        assert!(found.process.start > 0);
+        assert!(found.program.is_some_and(|program| !program.is_empty()));
+    }
+
+    /// Not a test of its own: what the watched process runs.
+    #[test]
+    fn live_until_input_ends() {
+        if std::env::var_os(WAIT).is_some() {
+            let _ended = std::io::stdin().read_line(&mut String::new());
+        }
+    }
+
+    #[tokio::test]
+    async fn the_end_of_a_process_is_noticed() {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "daemon::os::process::tests::live_until_input_ends"]).env(WAIT, "1");
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        let found = find(child.id()).unwrap().unwrap();
+        let later = Process { start: found.process.start + 1, ..found.process };
+        assert!(watch(later).unwrap().is_none(), "another process with this pid is not this one");
+        let handle = watch(found.process).unwrap().unwrap();
+        child.kill().unwrap();
+        tokio::time::timeout(std::time::Duration::from_secs(20), wait_for_end(handle)).await.unwrap().unwrap();
+        child.wait().unwrap();
+        assert!(find(found.process.pid).unwrap().is_none_or(|found_now| found_now.process != found.process));
+        assert!(watch(found.process).unwrap().is_none());
+    }
+}

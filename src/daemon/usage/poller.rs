@@ -1,0 +1,423 @@
+//! Asking providers what accounts have used: on a thread of its own, within each provider's budget.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Weak};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rustc_hash::{FxHashMap, FxHashSet};
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::task::JoinSet;
+
+use crate::credential::{Fingerprint, Secret};
+use crate::http;
+use crate::pool::{AccountChange, AccountId, AccountRecord, Command, Now, Standing, Tier, Usage, Wall, Window};
+use crate::usage::{self, Asked, Failure, Question, Reading, Rhythm};
+
+use crate::daemon::os::clock;
+use crate::daemon::state::{Core, Daemon};
+use crate::daemon::usage::file::Kept;
+
+/// Most questions on their way at a time.
+const MOST: usize = 4;
+/// A sleep is never longer: a clock that stops in suspend is made up for.
+const LONGEST_SLEEP: Duration = Duration::from_secs(300);
+/// A token with less life may have ended before it arrives.
+const LEAST_LIFE: Duration = Duration::from_secs(30);
+
+/// What is learnt of accounts beside their windows.
+#[derive(Debug, Default)]
+pub(crate) struct Gathered {
+    /// The plan, as the provider calls it.
+    pub(crate) plans: FxHashMap<AccountId, String>,
+    /// Why the last question brought nothing.
+    pub(crate) troubles: FxHashMap<AccountId, String>,
+    /// Told when there may be something new to ask: an account, a credential, a configuration.
+    pub(crate) wake: Arc<Notify>,
+}
+
+impl Gathered {
+    pub(crate) fn forget(&mut self, id: AccountId) {
+        self.plans.remove(&id);
+        self.troubles.remove(&id);
+    }
+}
+
+/// Somebody wants to know now.
+#[derive(Debug)]
+struct Wish {
+    account: AccountId,
+    answer: oneshot::Sender<Outcome>,
+}
+
+/// What came of a wish.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// It was asked.
+    Asked(Result<(), Failure>),
+    /// It may not be asked before this time.
+    NotBefore(Wall),
+    /// There is no token to ask with.
+    NoToken,
+}
+
+/// The way to the thread.
+#[derive(Clone, Debug)]
+pub(crate) struct Polls(mpsc::UnboundedSender<Wish>);
+
+/// The running thread.
+#[derive(Debug)]
+pub(crate) struct Polling {
+    end: Arc<Notify>,
+    thread: JoinHandle<()>,
+}
+
+impl Polls {
+    /// Asks about an account now, if that is allowed; `None` at the end of the daemon.
+    pub(crate) async fn ask(&self, account: AccountId) -> Option<Outcome> {
+        let (answer, told) = oneshot::channel();
+        self.0.send(Wish { account, answer }).ok()?;
+        told.await.ok()
+    }
+}
+
+impl Polling {
+    /// Begins to ask; what is known is kept at `path`.
+    pub(crate) fn begin(daemon: &Arc<Daemon>, path: PathBuf) -> std::io::Result<Self> {
+        let (wishes, inbox) = mpsc::unbounded_channel();
+        let _only_begun_once = daemon.polls.set(Polls(wishes));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let end = Arc::new(Notify::new());
+        let (ended, daemon) = (end.clone(), Arc::downgrade(daemon));
+        let thread = std::thread::Builder::new().name("usage".to_owned()).spawn(move || {
+            let mut poller = Poller::new(daemon, path);
+            runtime.block_on(async {
+                tokio::select! {
+                    () = poller.run(inbox) => {}
+                    () = ended.notified() => {}
+                }
+            });
+            // questions on their way are given up
+            runtime.shutdown_background();
+        })?;
+        Ok(Self { end, thread })
+    }
+
+    /// Ends the thread.
+    pub(crate) fn end(self) {
+        self.end.notify_one();
+        let _panicked = self.thread.join();
+    }
+}
+
+/// What a question is asked with.
+struct Asking {
+    record: AccountRecord,
+    token: Secret,
+    url: Option<String>,
+    base_url: Option<String>,
+    print: Print,
+}
+
+/// What tells one access token from the next.
+type Print = (Fingerprint, Option<Wall>);
+
+/// The thread's own.
+struct Poller {
+    daemon: Weak<Daemon>,
+    path: PathBuf,
+    kept: BTreeMap<AccountId, Kept>,
+    /// What the last question was refused with.
+    refused: FxHashMap<AccountId, Print>,
+    client: Option<reqwest::Client>,
+    on_the_way: FxHashSet<AccountId>,
+    waiting: FxHashMap<AccountId, Vec<oneshot::Sender<Outcome>>>,
+}
+
+impl Poller {
+    fn new(daemon: Weak<Daemon>, path: PathBuf) -> Self {
+        let kept = super::file::read(&path);
+        if let Some(daemon) = daemon.upgrade() {
+            remember(&daemon, &kept);
+        }
+        Self {
+            daemon,
+            path,
+            kept,
+            refused: FxHashMap::default(),
+            client: None,
+            on_the_way: FxHashSet::default(),
+            waiting: FxHashMap::default(),
+        }
+    }
+
+    async fn run(&mut self, mut wishes: mpsc::UnboundedReceiver<Wish>) {
+        let mut questions: JoinSet<(AccountId, Print, Asked)> = JoinSet::new();
+        let Some(wake) = self.daemon.upgrade().map(|daemon| daemon.core().gathered.wake.clone()) else { return };
+        loop {
+            let Some(sleep) = self.ask_what_is_due(&mut questions) else { return };
+            tokio::select! {
+                () = tokio::time::sleep(sleep) => {}
+                () = wake.notified() => {}
+                Some(answered) = questions.join_next() => {
+                    if let Ok((account, print, asked)) = answered {
+                        self.answered(account, print, asked);
+                    }
+                }
+                wish = wishes.recv() => match wish {
+                    Some(wish) => self.wished(wish, &mut questions),
+                    None => return,
+                },
+            }
+        }
+    }
+
+    /// Asks about the accounts whose time has come; answers how long to sleep, `None` at the end of the daemon.
+    fn ask_what_is_due(&mut self, questions: &mut JoinSet<(AccountId, Print, Asked)>) -> Option<Duration> {
+        let daemon = self.daemon.upgrade()?;
+        let now = clock::now();
+        let mut due: Vec<(Wall, AccountId)> = {
+            let core = &*daemon.core();
+            let Some(every) = core.configured.config.quota.poll else { return Some(LONGEST_SLEEP) };
+            let wanted = core.pool.accounts().iter().filter(|account| {
+                account.enabled()
+                    && account.record.standing == Standing::Ready
+                    && !self.on_the_way.contains(&account.record.id)
+                    && usage::can_tell(&account.record.provider, account.record.kind)
+            });
+            let due = wanted.filter_map(|account| {
+                let id = account.record.id;
+                let print = living(core, id, now)?;
+                let rhythm = usage::rhythm(&account.record.provider)?;
+                let mut ledger = self.kept.get(&id).map(|kept| kept.ledger.clone()).unwrap_or_default();
+                if self.refused.get(&id).is_some_and(|refused| *refused != print) {
+                    ledger.renewed();
+                }
+                let fresh = freshest(&account.usage().windows, now.wall);
+                Some((ledger.due(rhythm, every, fresh, id.bits(), now.wall), id))
+            });
+            due.collect()
+        };
+        due.sort_unstable();
+        for (_, account) in due.iter().take_while(|(at, _)| *at <= now.wall) {
+            if questions.len() >= MOST {
+                // the next answer wakes us
+                return Some(LONGEST_SLEEP);
+            }
+            self.start(&daemon, *account, now, questions);
+        }
+        let next = due.into_iter().map(|(at, _)| at).find(|at| *at > now.wall);
+        Some(next.map_or(LONGEST_SLEEP, |at| at.since(now.wall)).min(LONGEST_SLEEP))
+    }
+
+    fn wished(&mut self, wish: Wish, questions: &mut JoinSet<(AccountId, Print, Asked)>) {
+        let Some(daemon) = self.daemon.upgrade() else { return };
+        let Wish { account, answer } = wish;
+        if self.on_the_way.contains(&account) {
+            return self.waiting.entry(account).or_default().push(answer);
+        }
+        let now = clock::now();
+        self.forgive(&daemon, account, now);
+        let rhythm = daemon.core().pool.account(account).and_then(|found| usage::rhythm(&found.record.provider));
+        let ledger = self.kept.get(&account).map(|kept| kept.ledger.clone()).unwrap_or_default();
+        let opens = ledger.opens(rhythm.unwrap_or(Rhythm::OTHERS), now.wall);
+        // nobody is there to hear: no harm
+        let _gone = if opens > now.wall {
+            answer.send(Outcome::NotBefore(opens))
+        } else if self.start(&daemon, account, now, questions) {
+            self.waiting.entry(account).or_default().push(answer);
+            Ok(())
+        } else {
+            answer.send(Outcome::NoToken)
+        };
+    }
+
+    /// What was held against a credential is not held against the next one.
+    fn forgive(&mut self, daemon: &Daemon, account: AccountId, now: Now) {
+        let Some(refused) = self.refused.get(&account) else { return };
+        let renewed = living(&daemon.core(), account, now).is_some_and(|print| print != *refused);
+        if renewed {
+            self.refused.remove(&account);
+            self.kept.entry(account).or_default().ledger.renewed();
+        }
+    }
+
+    fn start(
+        &mut self,
+        daemon: &Daemon,
+        account: AccountId,
+        now: Now,
+        questions: &mut JoinSet<(AccountId, Print, Asked)>,
+    ) -> bool {
+        self.forgive(daemon, account, now);
+        let Some(asking) = asking(&daemon.core(), account, now) else { return false };
+        let client = match self.client() {
+            Ok(client) => client,
+            Err(message) => {
+                self.note(daemon, account, Some(message));
+                return false;
+            }
+        };
+        let kept = self.kept.entry(account).or_default();
+        kept.ledger.note(now.wall);
+        let wants_plan = kept.plan.is_none();
+        // written down before it is asked: a daemon that crashes in between has asked, too
+        self.save();
+        self.on_the_way.insert(account);
+        questions.spawn(async move {
+            let record = &asking.record;
+            let question = Question {
+                provider: &record.provider,
+                url: asking.url.as_deref(),
+                base_url: asking.base_url.as_deref(),
+                vendor_id: record.vendor_id.as_deref(),
+                project: record.project_id.as_deref(),
+                wants_plan,
+                now: now.wall,
+            };
+            let asked = usage::ask(&client, &question, asking.token.expose()).await;
+            (account, asking.print, asked)
+        });
+        true
+    }
+
+    fn client(&mut self) -> Result<reqwest::Client, String> {
+        if let Some(client) = &self.client {
+            return Ok(client.clone());
+        }
+        let client = http::client(&http::Reach::default()).map_err(|error| error.to_string())?;
+        Ok(self.client.insert(client).clone())
+    }
+
+    fn answered(&mut self, account: AccountId, print: Print, asked: Asked) {
+        self.on_the_way.remove(&account);
+        let Some(daemon) = self.daemon.upgrade() else { return };
+        let now = clock::now();
+        let kept = self.kept.entry(account).or_default();
+        let outcome = match asked {
+            Ok(reading) => {
+                kept.ledger.succeeded();
+                kept.plan = reading.plan.clone().or(kept.plan.take());
+                self.refused.remove(&account);
+                self.note(&daemon, account, None);
+                learn(&daemon, account, reading, now);
+                Ok(())
+            }
+            Err(failure) => {
+                kept.ledger.failed(failure.setback, now.wall);
+                self.refused.insert(account, print);
+                self.note(&daemon, account, Some(failure.message.clone()));
+                if failure.unconfirmed {
+                    must_confirm(&daemon, account, failure.link.as_deref(), now);
+                }
+                Err(failure)
+            }
+        };
+        self.save();
+        for answer in self.waiting.remove(&account).unwrap_or_default() {
+            // nobody is there to hear: no harm
+            let _gone = answer.send(Outcome::Asked(outcome.clone()));
+        }
+    }
+
+    /// Keeps how asking goes, and says so where that has changed.
+    fn note(&self, daemon: &Daemon, account: AccountId, trouble: Option<String>) {
+        let core = &mut *daemon.core();
+        let Some(name) = core.pool.account(account).map(|account| account.display_name()) else { return };
+        let before = core.gathered.troubles.remove(&account);
+        match (before, trouble) {
+            (None, Some(why)) => {
+                tracing::warn!(account = %account, "what {name} has used cannot be learnt: {why}");
+                core.gathered.troubles.insert(account, why);
+            }
+            (Some(_), Some(why)) => {
+                tracing::debug!(account = %account, "what {name} has used still cannot be learnt: {why}");
+                core.gathered.troubles.insert(account, why);
+            }
+            (Some(_), None) => tracing::info!(account = %account, "what {name} has used is learnt again"),
+            (None, None) => {}
+        }
+    }
+
+    fn save(&mut self) {
+        if let Some(daemon) = self.daemon.upgrade() {
+            let core = &*daemon.core();
+            self.kept.retain(|id, kept| core.pool.account(*id).is_some() && !kept.ledger.is_empty());
+        }
+        if let Err(error) = super::file::write(&self.path, &self.kept) {
+            tracing::debug!("how often usage was asked for is not kept: {error}");
+        }
+    }
+}
+
+/// The account's token, if it lives: an ended one is never asked with.
+fn living(core: &Core, id: AccountId, now: Now) -> Option<Print> {
+    let credential = core.credentials.get(&id)?;
+    let ends = credential.expires_at.is_some_and(|end| end <= now.wall.after(LEAST_LIFE));
+    let lives = !ends && !credential.access.expose().is_empty();
+    lives.then(|| (core.tokens.of(credential), credential.expires_at))
+}
+
+/// What an account can be asked about with.
+fn asking(core: &Core, id: AccountId, now: Now) -> Option<Asking> {
+    let print = living(core, id, now)?;
+    let record = core.pool.account(id)?.record.clone();
+    let credential = core.credentials.get(&id)?;
+    let provider = core.configured.config.providers.get(&record.provider);
+    let base_url = provider.and_then(|provider| provider.oauth.base_url.clone().or_else(|| provider.base_url.clone()));
+    Some(Asking {
+        url: provider.and_then(|provider| provider.usage_url.clone()),
+        base_url,
+        token: credential.access.duplicate(),
+        print,
+        record,
+    })
+}
+
+/// Since when everything that is known of an account has been known: the oldest of its windows that still counts.
+fn freshest(windows: &[Window], now: Wall) -> Option<Wall> {
+    let live = windows.iter().filter(|window| window.resets_at.is_none_or(|at| at > now));
+    live.map(|window| window.as_of).min()
+}
+
+/// Puts back which plans an earlier run has learnt.
+fn remember(daemon: &Daemon, kept: &BTreeMap<AccountId, Kept>) {
+    let core = &mut *daemon.core();
+    for (id, kept) in kept {
+        if let Some(plan) = kept.plan.as_ref().filter(|_| core.pool.account(*id).is_some()) {
+            core.gathered.plans.insert(*id, plan.clone());
+        }
+    }
+}
+
+/// Lets what was read count.
+fn learn(daemon: &Daemon, id: AccountId, reading: Reading, now: Now) {
+    let core = &mut *daemon.core();
+    let Some(record) = core.pool.account(id).map(|account| account.record.clone()) else { return };
+    if let Some(plan) = reading.plan {
+        core.gathered.plans.insert(id, plan);
+    }
+    // what the user has said stands
+    let change = AccountChange {
+        tier: reading.tier.filter(|_| record.tier == Tier::Unknown),
+        project_id: reading.project.filter(|_| record.project_id.is_none()),
+        ..AccountChange::default()
+    };
+    if change != AccountChange::default() {
+        daemon.apply_unasked(core, now, Command::ChangeAccount(id, Box::new(change)));
+    }
+    daemon.learn_usage(core, now, id, Usage { windows: reading.windows, ..Usage::default() });
+}
+
+/// The provider wants its owner to confirm the account.
+fn must_confirm(daemon: &Daemon, id: AccountId, link: Option<&str>, now: Now) {
+    let core = &mut *daemon.core();
+    let wanted = "the provider wants the account confirmed";
+    let why = link.map_or_else(|| wanted.to_owned(), |link| format!("{wanted}: {link}"));
+    let standing = Standing::NeedsVerification(why);
+    if core.pool.account(id).is_some_and(|account| account.record.standing != standing) {
+        let change = AccountChange { standing: Some(standing), ..AccountChange::default() };
+        daemon.apply_unasked(core, now, Command::ChangeAccount(id, Box::new(change)));
+    }
+}
