@@ -13,15 +13,15 @@ mod usage;
 mod view;
 
 pub use api::gateway_key::GatewayState;
-pub use handle::lease::{Held, NoLease, Step, Visitor, Wanted};
-pub use handle::{Desk, GatewayConfig, Serving, Standings, StartGateway};
+pub use handle::lease::{GatewayClient, LeaseStep, LeasedAccount, NoLeaseReason, RouteRequest};
+pub use handle::{GatewayConfig, GatewayHandle, PoolStats, RunningGateway, StartGateway};
 pub use os::process::{find as find_process, wait_for_end as wait_for_process, watch as watch_process};
 pub use os::socket::SocketError;
 #[cfg(unix)]
 pub use os::socket::{LocalStream, Socket, admit, prepare_place};
 pub use os::{clock, lock};
-pub use refresh::{Need, oauth_given};
+pub use refresh::{CredentialUse, oauth_given};
 pub use run::{Ended, Options, StartError, run};
 pub use state::Daemon;
 pub use state::events::{KINDS, REPLAY_END};
-pub use state::report::{Heard, Learnt};
+pub use state::report::{ReportOutcome, UpstreamOutcome};

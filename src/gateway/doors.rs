@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::config::GatewaySocket;
-use crate::daemon::{Desk, GatewayState};
+use crate::daemon::{GatewayHandle, GatewayState};
 
 #[cfg(unix)]
 use crate::daemon::{LocalStream, Socket, admit, prepare_place};
@@ -41,7 +41,7 @@ pub(super) enum Guest {
 
 impl Doors {
     /// Listens where the configuration says, and says where that is; what is open already and stays is not touched.
-    pub(super) fn open(&mut self, desk: &Desk) {
+    pub(super) fn open(&mut self, desk: &GatewayHandle) {
         let config = desk.config().gateway;
         self.troubles.clear();
         self.open_tcp(desk, config.enabled.then_some(config.listen.0));
@@ -69,7 +69,7 @@ impl Doors {
         }
     }
 
-    fn open_tcp(&mut self, desk: &Desk, wanted: Option<SocketAddr>) {
+    fn open_tcp(&mut self, desk: &GatewayHandle, wanted: Option<SocketAddr>) {
         let Some(mut wanted) = wanted else {
             self.tcp = None;
             return;
@@ -98,7 +98,7 @@ impl Doors {
     }
 
     #[cfg(unix)]
-    fn open_local(&mut self, desk: &Desk, wanted: Option<&GatewaySocket>) {
+    fn open_local(&mut self, desk: &GatewayHandle, wanted: Option<&GatewaySocket>) {
         let path = match wanted {
             None | Some(GatewaySocket::Off) => None,
             Some(GatewaySocket::Beside) => Some(desk.socket_beside()),
@@ -119,7 +119,7 @@ impl Doors {
     }
 
     #[cfg(not(unix))]
-    fn open_local(&mut self, _desk: &Desk, wanted: Option<&GatewaySocket>) {
+    fn open_local(&mut self, _desk: &GatewayHandle, wanted: Option<&GatewaySocket>) {
         if let Some(GatewaySocket::At(path)) = wanted {
             let path = path.display();
             self.troubles.push(format!("{path} cannot be listened at: gateway.socket is for Unix; use the address"));

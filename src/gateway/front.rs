@@ -11,7 +11,7 @@ use hyper::{Request, Response, StatusCode, Uri};
 use serde_json::json;
 use tokio::time::Instant;
 
-use crate::daemon::{Desk, GatewayConfig, Visitor};
+use crate::daemon::{GatewayClient, GatewayConfig, GatewayHandle};
 use crate::pool::ConnectionId;
 
 use super::ask::{Asked, Room, Unread};
@@ -42,7 +42,7 @@ const LONGEST_MODEL: usize = 200;
 /// The gateway, as every connection sees it.
 #[derive(Debug)]
 pub(super) struct Front {
-    pub(super) desk: Desk,
+    pub(super) desk: GatewayHandle,
     pub(super) upstreams: Upstreams,
     pub(super) ledger: Arc<Ledger>,
     config: RwLock<Arc<GatewayConfig>>,
@@ -58,7 +58,7 @@ pub(super) struct Guest {
 }
 
 impl Front {
-    pub(super) fn new(desk: Desk) -> Arc<Self> {
+    pub(super) fn new(desk: GatewayHandle) -> Arc<Self> {
         let config = RwLock::new(Arc::new(desk.config()));
         let (upstreams, ledger, budget) = (Upstreams::default(), Arc::default(), Arc::default());
         Arc::new(Self { desk, upstreams, ledger, config, budget, connections: AtomicU64::new(0) })
@@ -119,7 +119,7 @@ impl Front {
     async fn relay(
         self: &Arc<Self>,
         guest: &Guest,
-        visitor: &Visitor,
+        visitor: &GatewayClient,
         route: Route,
         mut entry: Entry,
         head: Parts,
@@ -158,7 +158,7 @@ impl Front {
     }
 
     /// Who asks, by a key in any of its places; over the user's own socket none is needed.
-    fn visitor(&self, way: Way, head: &Parts) -> Option<Visitor> {
+    fn visitor(&self, way: Way, head: &Parts) -> Option<GatewayClient> {
         let mut keys = swap::presented(&head.headers, head.uri.query());
         let by_key = keys.find_map(|key| self.desk.visitor(key));
         by_key.or_else(|| (way == Way::Local).then(|| self.desk.local_visitor()))

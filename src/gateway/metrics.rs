@@ -2,7 +2,7 @@
 
 use hyper::{Response, StatusCode};
 
-use crate::daemon::{Desk, Standings};
+use crate::daemon::{GatewayHandle, PoolStats};
 
 use super::ledger::{Ledger, head, line};
 use super::reply::{self, Body};
@@ -11,10 +11,10 @@ use super::reply::{self, Body};
 const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// All of it.
-pub(super) fn told(desk: &Desk, ledger: &Ledger) -> Response<Body> {
+pub(super) fn told(desk: &GatewayHandle, ledger: &Ledger) -> Response<Body> {
     let mut out = String::new();
     ledger.told(&mut out);
-    let Standings { accounts, leases, waiting, windows } = desk.standings();
+    let PoolStats { accounts, leases, waiting, windows } = desk.standings();
     head(&mut out, "lessor_accounts", "gauge", "Accounts, by how they stand.");
     for (state, count) in [
         ("ready", accounts.ready),

@@ -46,7 +46,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::daemon::{Desk, Serving};
+use crate::daemon::{GatewayHandle, RunningGateway};
 
 use doors::{Doors, Guest};
 use front::Front;
@@ -60,7 +60,7 @@ const AGAIN: Duration = Duration::from_secs(20);
 #[derive(Debug)]
 struct Thread(JoinHandle<()>);
 
-impl Serving for Thread {
+impl RunningGateway for Thread {
     fn end(self: Box<Self>) {
         if self.0.join().is_err() {
             tracing::error!("the gateway has failed");
@@ -72,7 +72,7 @@ impl Serving for Thread {
 ///
 /// # Errors
 /// When the system has no thread for it.
-pub fn start(desk: Desk) -> io::Result<Box<dyn Serving>> {
+pub fn start(desk: GatewayHandle) -> io::Result<Box<dyn RunningGateway>> {
     let (tell, listens) = mpsc::channel();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let thread = std::thread::Builder::new().name("lessor-gateway".to_owned());
@@ -82,7 +82,7 @@ pub fn start(desk: Desk) -> io::Result<Box<dyn Serving>> {
     Ok(Box::new(Thread(thread)))
 }
 
-async fn serve(desk: Desk, tell: mpsc::Sender<()>) {
+async fn serve(desk: GatewayHandle, tell: mpsc::Sender<()>) {
     let (mut changes, mut stop) = (desk.config_changes(), desk.stopping());
     let mut doors = Doors::default();
     doors.open(&desk);

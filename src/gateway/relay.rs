@@ -9,7 +9,10 @@ use hyper::http::response::Parts;
 use hyper::{Response, StatusCode};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::daemon::{Desk, Heard, Held, Learnt, NoLease, Step, Visitor, Wanted, clock};
+use crate::daemon::{
+    GatewayClient, GatewayHandle, LeaseStep, LeasedAccount, NoLeaseReason, ReportOutcome, RouteRequest,
+    UpstreamOutcome, clock,
+};
 use crate::limits::{Dialect, Headers, Reason, Scope};
 use crate::pool::{Action, ConnectionId, CredentialKind, Kind, Refusal};
 
@@ -40,7 +43,7 @@ const X_LESSOR_ATTEMPTS: HeaderName = HeaderName::from_static("x-lessor-attempts
 /// A request, where it goes, and how far it has come.
 pub(super) struct Journey<'a> {
     pub(super) front: &'a Arc<Front>,
-    pub(super) visitor: &'a Visitor,
+    pub(super) visitor: &'a GatewayClient,
     pub(super) connection: ConnectionId,
     pub(super) route: Route,
     pub(super) query: Option<String>,
@@ -85,7 +88,7 @@ enum Said {
 /// What comes after a refusal.
 enum Next {
     /// Another attempt.
-    Again(Option<Box<Held>>),
+    Again(Option<Box<LeasedAccount>>),
     /// The client gets this.
     Answer(Response<Body>),
 }
@@ -104,7 +107,7 @@ pub(super) struct Baggage {
 impl<'a> Journey<'a> {
     pub(super) fn new(
         front: &'a Arc<Front>,
-        visitor: &'a Visitor,
+        visitor: &'a GatewayClient,
         connection: ConnectionId,
         baggage: Baggage,
         max_attempts: u32,
@@ -131,7 +134,7 @@ impl<'a> Journey<'a> {
         }
     }
 
-    fn desk(&self) -> &'a Desk {
+    fn desk(&self) -> &'a GatewayHandle {
         &self.front.desk
     }
 
@@ -165,9 +168,9 @@ impl<'a> Journey<'a> {
     }
 
     /// Finds an account that can serve, and waits for one where that can be in time.
-    async fn account(&mut self, mut held: Option<Box<Held>>) -> Result<Box<Held>, Response<Body>> {
+    async fn account(&mut self, mut held: Option<Box<LeasedAccount>>) -> Result<Box<LeasedAccount>, Response<Body>> {
         loop {
-            let wanted = Wanted {
+            let wanted = RouteRequest {
                 provider: &self.route.provider,
                 model: self.model.as_deref(),
                 pool: self.pool,
@@ -176,14 +179,14 @@ impl<'a> Journey<'a> {
                 connection: self.connection,
             };
             match self.desk().lease(self.visitor, &wanted, held, self.left()).await {
-                Ok(Step::Held(held)) => return Ok(held),
-                Ok(Step::Wait(after, before)) => {
+                Ok(LeaseStep::Leased(held)) => return Ok(held),
+                Ok(LeaseStep::Wait(after, before)) => {
                     held = before;
                     self.pause(after).await;
                 }
-                Err(NoLease::Gone) => return Err(self.front.stranger(&self.route.provider)),
-                Err(NoLease::Bad(why)) => return Err(self.error(StatusCode::BAD_REQUEST, &why.to_string())),
-                Err(NoLease::Refused(refusal)) => return Err(self.nobody(&refusal)),
+                Err(NoLeaseReason::Gone) => return Err(self.front.stranger(&self.route.provider)),
+                Err(NoLeaseReason::Bad(why)) => return Err(self.error(StatusCode::BAD_REQUEST, &why.to_string())),
+                Err(NoLeaseReason::Refused(refusal)) => return Err(self.nobody(&refusal)),
             }
         }
     }
@@ -197,7 +200,7 @@ impl<'a> Journey<'a> {
         }
     }
 
-    async fn attempt(&mut self, held: &Held) -> Result<Attempt, String> {
+    async fn attempt(&mut self, held: &LeasedAccount) -> Result<Attempt, String> {
         let with = With {
             provider: &self.route.provider,
             kind: held.kind,
@@ -248,10 +251,10 @@ impl<'a> Journey<'a> {
     }
 
     /// Lets the answer go to the client, and learns from it on the way.
-    fn commit(self, held: Box<Held>, head: Parts, first: Vec<Bytes>, rest: Incoming) -> Response<Body> {
+    fn commit(self, held: Box<LeasedAccount>, head: Parts, first: Vec<Bytes>, rest: Incoming) -> Response<Body> {
         let telling = telling(&head.headers);
         if head.status.is_success() {
-            let heard = Heard::Response { status: head.status.as_u16(), headers: &telling, body: &[] };
+            let heard = UpstreamOutcome::Response { status: head.status.as_u16(), headers: &telling, body: &[] };
             self.desk().learn_late(&held, heard);
         }
         let tap = Tap::new(&head, telling, self.desk().clone(), self.front.ledger.clone(), self.entry.clone(), held);
@@ -287,13 +290,13 @@ impl<'a> Journey<'a> {
     }
 
     /// The account refused: it is learnt, and somebody else is asked.
-    async fn refused(&mut self, held: Box<Held>, refused: Refused) -> Next {
+    async fn refused(&mut self, held: Box<LeasedAccount>, refused: Refused) -> Next {
         let telling = telling(&refused.head.headers);
         let heard = match &refused.said {
             Said::Status(text) => {
-                Heard::Response { status: refused.head.status.as_u16(), headers: &telling, body: text }
+                UpstreamOutcome::Response { status: refused.head.status.as_u16(), headers: &telling, body: text }
             }
-            Said::Event(name, data) => Heard::Event { headers: &telling, name: name.as_deref(), data },
+            Said::Event(name, data) => UpstreamOutcome::Event { headers: &telling, name: name.as_deref(), data },
         };
         let is_login = held.kind == CredentialKind::Oauth;
         if is_login && refused.head.status == StatusCode::UNAUTHORIZED && !self.renewed && self.asked.can_be_sent() {
@@ -309,7 +312,7 @@ impl<'a> Journey<'a> {
             Err(_) => return if self.may_go_on() { Next::Again(None) } else { self.pass_on(None, &name, refused) },
         };
         self.front.ledger.failure(&self.entry, &name, reason_of(&learnt));
-        let Learnt { decision, .. } = &learnt;
+        let ReportOutcome { decision, .. } = &learnt;
         let of_service = decision.scope == Some(Scope::Service);
         match decision.action {
             Action::Continue => self.pass_on(held, &name, refused),
@@ -355,14 +358,14 @@ impl<'a> Journey<'a> {
     }
 
     /// The refusal goes to the client as it came.
-    fn pass_on(&self, held: Option<Box<Held>>, name: &str, refused: Refused) -> Next {
+    fn pass_on(&self, held: Option<Box<LeasedAccount>>, name: &str, refused: Refused) -> Next {
         let Refused { head, first, rest, .. } = refused;
         let tap = Tap::passive(&head, self.front.ledger.clone(), self.entry.clone(), name, held);
         Next::Answer(self.answer(tap, head, first, rest))
     }
 
     /// Nobody is left; the last one's word says why.
-    fn out(&self, learnt: &Learnt) -> Next {
+    fn out(&self, learnt: &ReportOutcome) -> Next {
         let decision = &learnt.decision;
         let evidence = learnt.verdict.as_ref().map(|verdict| verdict.evidence.as_str()).unwrap_or_default();
         let reason = decision.reason.map_or("unknown", Reason::name).replace('_', " ");
@@ -373,11 +376,11 @@ impl<'a> Journey<'a> {
     }
 
     /// There was no answer.
-    async fn failed(&mut self, held: Box<Held>, why: &str) -> Next {
+    async fn failed(&mut self, held: Box<LeasedAccount>, why: &str) -> Next {
         let name = held.name.clone();
         self.front.ledger.failure(&self.entry, &name, "network");
         tracing::debug!(account = name, "no answer of {}: {why}", self.route.provider);
-        let told = Heard::Told { reason: Reason::ServerError, wait: None };
+        let told = UpstreamOutcome::Told { reason: Reason::ServerError, wait: None };
         let held = self.desk().learn(held, told).await.ok().map(|(_, held)| held);
         if self.service_pause(None).await {
             return Next::Again(held);
@@ -400,7 +403,7 @@ impl<'a> Journey<'a> {
     }
 }
 
-fn reason_of(learnt: &Learnt) -> &'static str {
+fn reason_of(learnt: &ReportOutcome) -> &'static str {
     learnt.decision.reason.map_or("none", Reason::name)
 }
 

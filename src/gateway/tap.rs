@@ -6,7 +6,7 @@ use hyper::body::Bytes;
 use hyper::header::CONTENT_TYPE;
 use hyper::http::response::Parts;
 
-use crate::daemon::{Desk, Heard, Held};
+use crate::daemon::{GatewayHandle, LeasedAccount, UpstreamOutcome};
 use crate::limits::{Headers, is_error_event};
 
 use super::body::Watch;
@@ -26,14 +26,14 @@ pub(super) struct Tap {
     name: String,
     status: u16,
     /// The account stays this request's until its answer is over.
-    held: Option<Box<Held>>,
+    held: Option<Box<LeasedAccount>>,
     _running: Running,
 }
 
 struct Stream {
     events: Events,
     headers: Headers,
-    desk: Desk,
+    desk: GatewayHandle,
     /// One error is enough.
     failed: bool,
 }
@@ -43,10 +43,10 @@ impl Tap {
     pub(super) fn new(
         head: &Parts,
         headers: Headers,
-        desk: Desk,
+        desk: GatewayHandle,
         ledger: Arc<Ledger>,
         entry: Entry,
-        held: Box<Held>,
+        held: Box<LeasedAccount>,
     ) -> Self {
         let kind = head.headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
         let is_stream = kind.is_some_and(|kind| kind.starts_with("text/event-stream"));
@@ -61,7 +61,7 @@ impl Tap {
         ledger: Arc<Ledger>,
         entry: Entry,
         name: &str,
-        held: Option<Box<Held>>,
+        held: Option<Box<LeasedAccount>>,
     ) -> Self {
         let status = head.status.as_u16();
         ledger.begun(&entry, name, status);
@@ -97,7 +97,7 @@ impl Watch for Tap {
                 }
                 *failed = true;
                 if let Some(held) = held {
-                    desk.learn_late(held, Heard::Event { headers, name: event.name, data: event.data });
+                    desk.learn_late(held, UpstreamOutcome::Event { headers, name: event.name, data: event.data });
                 }
             });
         });

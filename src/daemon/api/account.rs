@@ -5,9 +5,9 @@ use crate::protocol::{Answer, ErrorInfo, ListAccounts, RequestId, SetAccount};
 use crate::provider;
 
 use crate::daemon::api::add_account::{check_account_texts, check_uses};
-use crate::daemon::api::dispatch::{Answered, Caller, bad, refused, too_many};
+use crate::daemon::api::dispatch::{CallResult, ClientSession, bad, refused, too_many};
 use crate::daemon::os::clock;
-use crate::daemon::state::{Core, Daemon};
+use crate::daemon::state::{Daemon, State};
 use crate::daemon::view;
 
 /// What to do to an account.
@@ -18,16 +18,16 @@ pub(crate) enum Change {
     ClearLimits,
 }
 
-impl Caller {
+impl ClientSession {
     pub(crate) fn list_accounts(&self, daemon: &Daemon, id: &RequestId, params: &ListAccounts, out: &mut Vec<u8>) {
-        let core = &*daemon.core();
+        let state = &*daemon.state();
         let now = clock::now();
-        let wanted = core
+        let wanted = state
             .pool
             .accounts()
             .iter()
             .filter(|account| params.provider.as_ref().is_none_or(|provider| account.record.provider == *provider));
-        let accounts = wanted.map(|account| view::account_info(core, now, account)).collect();
+        let accounts = wanted.map(|account| view::account_info(state, now, account)).collect();
         self.codec.answer(id, &Answer::Accounts(accounts), out);
     }
 
@@ -38,27 +38,27 @@ impl Caller {
         name: &str,
         change: Change,
         out: &mut Vec<u8>,
-    ) -> Answered {
+    ) -> CallResult {
         if !self.outbox.has_room() {
             return Err(too_many());
         }
-        let core = &mut *daemon.core();
-        let account = find(core, name)?;
+        let state = &mut *daemon.state();
+        let account = find(state, name)?;
         let now = clock::now();
-        let before = core.pool.account(account).map(|account| view::account_info(core, now, account));
+        let before = state.pool.account(account).map(|account| view::account_info(state, now, account));
         let command = match change {
             Change::Remove => Command::RemoveAccount(account),
             Change::ClearLimits => Command::ClearLimits(account),
             Change::Enabled(enabled, reason) => {
-                refuse_configured(core, account, &["enabled"], enabled)?;
+                refuse_configured(state, account, &["enabled"], enabled)?;
                 let enabled = Some((enabled, reason.filter(|reason| !reason.is_empty())));
                 Command::ChangeAccount(account, Box::new(AccountChange { enabled, ..AccountChange::default() }))
             }
-            Change::Set(params) => Command::ChangeAccount(account, Box::new(set(core, account, *params)?)),
+            Change::Set(params) => Command::ChangeAccount(account, Box::new(set(state, account, *params)?)),
         };
-        let (reply, unsaved) = daemon.apply(core, now, command);
+        let (reply, unsaved) = daemon.apply(state, now, command);
         refused(reply, now)?;
-        let after = core.pool.account(account).map(|account| view::account_info(core, now, account));
+        let after = state.pool.account(account).map(|account| view::account_info(state, now, account));
         // a removed account is answered as it was
         let Some(info) = after.or(before) else { return Ok(()) };
         let responder = self.responder(id, false);
@@ -74,12 +74,12 @@ impl Caller {
 }
 
 /// The account of this name.
-pub(crate) fn find(core: &Core, name: &str) -> Result<AccountId, ErrorInfo> {
-    let found = core.pool.find_account(name).map(|account| account.record.id);
+pub(crate) fn find(state: &State, name: &str) -> Result<AccountId, ErrorInfo> {
+    let found = state.pool.find_account(name).map(|account| account.record.id);
     found.map_err(|refusal| ErrorInfo::of_refusal(&refusal, clock::now().wall))
 }
 
-fn set(core: &Core, account: AccountId, params: SetAccount) -> Result<AccountChange, ErrorInfo> {
+fn set(state: &State, account: AccountId, params: SetAccount) -> Result<AccountChange, ErrorInfo> {
     check_account_texts(&[
         ("label", params.label.as_deref()),
         ("email", params.email.as_deref()),
@@ -94,8 +94,8 @@ fn set(core: &Core, account: AccountId, params: SetAccount) -> Result<AccountCha
         ("use", params.uses.is_some()),
     ];
     let keys: Vec<&str> = given.iter().filter(|(_, given)| *given).map(|(key, _)| *key).collect();
-    refuse_configured(core, account, &keys, false)?;
-    let uses = params.uses.map(|uses| if uses.is_empty() { default_uses(core, account) } else { uses });
+    refuse_configured(state, account, &keys, false)?;
+    let uses = params.uses.map(|uses| if uses.is_empty() { default_uses(state, account) } else { uses });
     Ok(AccountChange {
         label: params.label,
         email: params.email,
@@ -110,16 +110,16 @@ fn set(core: &Core, account: AccountId, params: SetAccount) -> Result<AccountCha
     })
 }
 
-fn default_uses(core: &Core, account: AccountId) -> Vec<String> {
-    let secret = core.credentials.get(&account).map_or("", |credential| credential.access.expose());
-    let record = core.pool.account(account).map(|account| &account.record);
+fn default_uses(state: &State, account: AccountId) -> Vec<String> {
+    let secret = state.credentials.get(&account).map_or("", |credential| credential.access.expose());
+    let record = state.pool.account(account).map(|account| &account.record);
     record.map_or_else(Vec::new, |record| provider::default_use(&record.provider, record.kind, secret))
 }
 
 /// Refuses to change in the database what the configuration decides, and names the line.
-fn refuse_configured(core: &Core, account: AccountId, keys: &[&str], enabling: bool) -> Result<(), ErrorInfo> {
-    let record = core.pool.account(account).map(|account| &account.record);
-    let Some(section) = record.and_then(|record| core.pool.configured(record)) else { return Ok(()) };
+fn refuse_configured(state: &State, account: AccountId, keys: &[&str], enabling: bool) -> Result<(), ErrorInfo> {
+    let record = state.pool.account(account).map(|account| &account.record);
+    let Some(section) = record.and_then(|record| state.pool.configured(record)) else { return Ok(()) };
     let decides = |key: &str| match key {
         // both must allow it: only turning on what the configuration turns off has no effect
         "enabled" => enabling && section.enabled == Some(false),
@@ -128,8 +128,8 @@ fn refuse_configured(core: &Core, account: AccountId, keys: &[&str], enabling: b
         _ => section.uses.is_some(),
     };
     let Some(key) = keys.iter().find(|key| decides(key)) else { return Ok(()) };
-    let place = core.configured.config.place_of(&["accounts", &section.name, key]);
-    let place = place.unwrap_or_else(|| core.configured.path.display().to_string());
+    let place = state.configured.config.place_of(&["accounts", &section.name, key]);
+    let place = place.unwrap_or_else(|| state.configured.path.display().to_string());
     let message = format!("`{key}` of this account is decided by the configuration: {place}");
     Err(bad(message).hint("change it there, or take the line out"))
 }

@@ -12,7 +12,7 @@ use crate::store::Write;
 
 use crate::daemon::api::dispatch::{bad, bad_target, refused, secret};
 use crate::daemon::os::clock;
-use crate::daemon::state::{CREDENTIAL_ENDED, Core, Daemon};
+use crate::daemon::state::{CREDENTIAL_ENDED, Daemon, State};
 use crate::daemon::view;
 
 /// The longest text an account carries.
@@ -25,11 +25,12 @@ pub(crate) async fn add(daemon: Arc<Daemon>, params: AddAccount) -> Result<Answe
     let _one_at_a_time = daemon.adding.lock().await;
     check(&params)?;
     let (record, credential) = {
-        let core = &*daemon.core();
-        core.catalog
-            .target(&params.provider, None, None, core.pool.settings().quota.primary)
-            .map_err(|error| bad_target(&error, core))?;
-        record_of(core, params)?
+        let state = &*daemon.state();
+        state
+            .catalog
+            .target(&params.provider, None, None, state.pool.settings().quota.primary)
+            .map_err(|error| bad_target(&error, state))?;
+        record_of(state, params)?
     };
     let id = record.id;
     let (done, kept) = oneshot::channel();
@@ -41,18 +42,18 @@ pub(crate) async fn add(daemon: Arc<Daemon>, params: AddAccount) -> Result<Answe
         Ok(Err(error)) => return Err(not_kept(error.to_string())),
         Err(_) => return Err(not_kept("the daemon is ending".to_owned())),
     }
-    let core = &mut *daemon.core();
+    let state = &mut *daemon.state();
     let now = clock::now();
-    if core.tokens.known_since(id, core.tokens.of(&credential)).is_none() && core.links.remove(&id).is_some() {
+    if state.tokens.known_since(id, state.tokens.of(&credential)).is_none() && state.links.remove(&id).is_some() {
         // a login of lessor's own: what the tool goes on writing is another one
-        core.link_troubles.remove(&id);
+        state.link_troubles.remove(&id);
         daemon.store.write(Write::SaveLink(id, None), None);
         if let Some(follow) = daemon.follow.get() {
             follow.relinked();
         }
     }
-    core.keep_credential(id, credential);
-    let command = if core.pool.account(id).is_some() {
+    state.keep_credential(id, credential);
+    let command = if state.pool.account(id).is_some() {
         // a login known already: its new credential works until shown otherwise
         let (standing, vendor_id) = (Some(record.standing.clone()), record.vendor_id.clone());
         let change = AccountChange { standing, vendor_id, ..AccountChange::default() };
@@ -60,26 +61,26 @@ pub(crate) async fn add(daemon: Arc<Daemon>, params: AddAccount) -> Result<Answe
     } else {
         Command::AddAccount(Box::new(record))
     };
-    let (reply, unsaved) = daemon.apply(core, now, command);
+    let (reply, unsaved) = daemon.apply(state, now, command);
     for write in unsaved {
         daemon.store.write(write, None);
     }
     refused(reply, now)?;
-    let account = core.pool.account(id).ok_or_else(|| ErrorInfo::new("internal", "the account is gone again"))?;
-    Ok(Answer::Account(Box::new(view::account_info(core, now, account))))
+    let account = state.pool.account(id).ok_or_else(|| ErrorInfo::new("internal", "the account is gone again"))?;
+    Ok(Answer::Account(Box::new(view::account_info(state, now, account))))
 }
 
 /// The record to keep: of the account that is meant, if it is known already, else a new one.
-fn record_of(core: &Core, params: AddAccount) -> Result<(AccountRecord, Credential), ErrorInfo> {
+fn record_of(state: &State, params: AddAccount) -> Result<(AccountRecord, Credential), ErrorInfo> {
     let credential = Credential {
         kind: params.kind,
         access: secret(params.secret),
         refresh: params.refresh_token.map(secret),
         expires_at: params.expires_at.map(Wall),
     };
-    let known = core.pool.accounts().iter().map(|account| &account.record).find(|record| {
+    let known = state.pool.accounts().iter().map(|account| &account.record).find(|record| {
         record.provider == params.provider
-            && is_same(core, record, &credential, params.account_id.as_ref(), params.email.as_ref())
+            && is_same(state, record, &credential, params.account_id.as_ref(), params.email.as_ref())
     });
     if let Some(known) = known {
         let given = [
@@ -96,13 +97,13 @@ fn record_of(core: &Core, params: AddAccount) -> Result<(AccountRecord, Credenti
             return Err(bad(message).hint(format!("change it with `lessor account set {} {field}=…`", known.id)));
         }
         let mut record = known.clone();
-        record.standing = core.first_standing(&record.provider, &credential);
+        record.standing = state.first_standing(&record.provider, &credential);
         record.kind = credential.kind;
         record.vendor_id = params.account_id.or(record.vendor_id);
         return Ok((record, credential));
     }
     if let Some(label) = &params.label
-        && let Some(other) = core.pool.accounts().iter().find(|account| account.record.label.as_ref() == Some(label))
+        && let Some(other) = state.pool.accounts().iter().find(|account| account.record.label.as_ref() == Some(label))
     {
         return Err(bad(format!("the label {label:?} belongs to account {}", other.record.id))
             .hint("labels are unique: choose another, or remove that account first"));
@@ -110,9 +111,9 @@ fn record_of(core: &Core, params: AddAccount) -> Result<(AccountRecord, Credenti
     let uses = params
         .uses
         .unwrap_or_else(|| provider::default_use(&params.provider, credential.kind, credential.access.expose()));
-    let standing = core.first_standing(&params.provider, &credential);
+    let standing = state.first_standing(&params.provider, &credential);
     let record = AccountRecord {
-        id: new_id(core)?,
+        id: new_id(state)?,
         provider: params.provider,
         label: params.label,
         email: params.email,
@@ -142,7 +143,7 @@ pub(crate) fn standing(credential: &Credential) -> Standing {
 
 /// Whether a credential is one of a known account: by the vendor's id, then the email, then the secret itself.
 fn is_same(
-    core: &Core,
+    state: &State,
     record: &AccountRecord,
     credential: &Credential,
     vendor_id: Option<&String>,
@@ -156,19 +157,19 @@ fn is_same(
     if login && let (Some(known), Some(given)) = (&record.email, email) {
         return known == given;
     }
-    core.credentials.get(&record.id).is_some_and(|known| {
+    state.credentials.get(&record.id).is_some_and(|known| {
         known.access == credential.access
             || known.refresh.as_ref().is_some_and(|known| Some(known) == credential.refresh.as_ref())
     })
 }
 
-pub(crate) fn new_id(core: &Core) -> Result<AccountId, ErrorInfo> {
+pub(crate) fn new_id(state: &State) -> Result<AccountId, ErrorInfo> {
     loop {
         let mut bits = [0; 8];
         getrandom::fill(&mut bits)
             .map_err(|error| ErrorInfo::new("internal", format!("the system gives no random bits: {error}")))?;
         let id = AccountId::from_bits(u64::from_le_bytes(bits));
-        if core.pool.account(id).is_none() {
+        if state.pool.account(id).is_none() {
             return Ok(id);
         }
     }

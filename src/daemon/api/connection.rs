@@ -14,7 +14,7 @@ use zeroize::Zeroize as _;
 use crate::pool::ConnectionId;
 use crate::protocol::{Codec, Decoder, ErrorInfo, Fatal, RequestId};
 
-use crate::daemon::api::dispatch::Caller;
+use crate::daemon::api::dispatch::ClientSession;
 use crate::daemon::os::socket::part;
 use crate::daemon::state::Daemon;
 use crate::daemon::state::outbox::Outbox;
@@ -41,7 +41,15 @@ pub(crate) async fn serve(
     outbox: Arc<Outbox>,
 ) {
     let mut conversation = Conversation {
-        caller: Caller { connection, pid, codec: Codec::Json, outbox, holder: None, greeted: false, quiet: false },
+        caller: ClientSession {
+            connection,
+            pid,
+            codec: Codec::Json,
+            outbox,
+            holder: None,
+            greeted: false,
+            quiet: false,
+        },
         decoder: Decoder::default(),
         out: Vec::new(),
         deadline: Some(deadline(FIRST_MESSAGE)),
@@ -51,13 +59,13 @@ pub(crate) async fn serve(
     daemon.connection_ended(connection);
     let _in_time = match end {
         // it may only have closed its half, as a shell's pipe does; or the daemon ends
-        End::Heard => timeout(LAST_ANSWERS, conversation.say_the_last(&stream)).await.is_ok(),
+        End::UpstreamOutcome => timeout(LAST_ANSWERS, conversation.say_the_last(&stream)).await.is_ok(),
         End::Over => timeout(LAST_ANSWERS, part(&stream)).await.is_ok(),
     };
 }
 
 struct Conversation {
-    caller: Caller,
+    caller: ClientSession,
     decoder: Decoder,
     out: Vec<u8>,
     /// When the message that is expected must be whole.
@@ -81,7 +89,7 @@ enum Then {
 
 enum End {
     /// Nothing more is listened to.
-    Heard,
+    UpstreamOutcome,
     /// Nothing more is to be said to it, or it does not listen.
     Over,
 }
@@ -112,7 +120,7 @@ impl Conversation {
             then = match next {
                 Next::Arrived(0) => {
                     self.answer_the_rest(daemon);
-                    Then::Stop(End::Heard)
+                    Then::Stop(End::UpstreamOutcome)
                 }
                 Next::Arrived(_) | Next::Waiting => self.answer_messages(daemon),
                 Next::Woken => Then::Listen,
@@ -133,7 +141,7 @@ impl Conversation {
                 return end;
             }
             if is_closed {
-                return End::Heard;
+                return End::UpstreamOutcome;
             }
         }
     }

@@ -15,12 +15,12 @@ use crate::daemon::api::lease::live_fence;
 use crate::daemon::os::clock;
 use crate::daemon::state::events::{KINDS, REPLAY_END};
 use crate::daemon::state::outbox::Outbox;
-use crate::daemon::state::{Core, Daemon, Responder};
+use crate::daemon::state::{Daemon, Responder, State};
 use crate::daemon::view;
 
 /// One connection, as its calls see it.
 #[derive(Debug)]
-pub(crate) struct Caller {
+pub(crate) struct ClientSession {
     pub(crate) connection: ConnectionId,
     pub(crate) pid: Option<u32>,
     pub(crate) codec: Codec,
@@ -37,9 +37,9 @@ pub(crate) trait Work: Future<Output = Result<Answer<'static>, ErrorInfo>> + Sen
 impl<F: Future<Output = Result<Answer<'static>, ErrorInfo>> + Send + 'static> Work for F {}
 
 /// What a call comes to, when it is not answered on the spot.
-pub(crate) type Answered = Result<(), ErrorInfo>;
+pub(crate) type CallResult = Result<(), ErrorInfo>;
 
-impl Caller {
+impl ClientSession {
     /// Carries out a call; what can be said at once is appended to `out`.
     pub(crate) fn carry_out(&mut self, daemon: &Arc<Daemon>, id: Option<RequestId>, call: Call, out: &mut Vec<u8>) {
         if self.codec == Codec::Binary && !self.greeted && !matches!(call, Call::Hello(_)) {
@@ -68,7 +68,7 @@ impl Caller {
         }
     }
 
-    fn dispatch(&mut self, daemon: &Arc<Daemon>, id: &RequestId, call: Call, out: &mut Vec<u8>) -> Answered {
+    fn dispatch(&mut self, daemon: &Arc<Daemon>, id: &RequestId, call: Call, out: &mut Vec<u8>) -> CallResult {
         if let Some(waiting) = &daemon.facts.waiting {
             waiting.check(&call)?;
         }
@@ -88,8 +88,8 @@ impl Caller {
                 self.later(id, crate::daemon::api::refresh::refresh(daemon.clone(), params))
             }
             Call::ListLeases(_) => {
-                let core = &*daemon.core();
-                let rows = view::lease_rows(core, &daemon.key, clock::now());
+                let state = &*daemon.state();
+                let rows = view::lease_rows(state, &daemon.key, clock::now());
                 self.codec.answer(id, &Answer::Leases(rows), out);
                 Ok(())
             }
@@ -108,21 +108,21 @@ impl Caller {
                 self.change(daemon, id, &account, Change::Enabled(false, reason), out)
             }
             Call::Status(_) => {
-                let core = &*daemon.core();
-                let status = view::status(daemon, core, clock::now());
+                let state = &*daemon.state();
+                let status = view::status(daemon, state, clock::now());
                 self.codec.answer(id, &Answer::Status(Box::new(status)), out);
                 Ok(())
             }
             Call::Subscribe(params) => self.subscribe(daemon, id, params, out),
             Call::GetConfig(_) => {
-                let document = crate::daemon::api::config::settings_document(&daemon.core().configured.config);
+                let document = crate::daemon::api::config::settings_document(&daemon.state().configured.config);
                 self.codec.answer(id, &Answer::Config(document), out);
                 Ok(())
             }
             Call::ReloadConfig(_) => self.reload_config(daemon, id),
             Call::ImportAccounts(params) => self.later(id, crate::daemon::api::import::import(daemon.clone(), *params)),
             Call::ExportAccounts(params) => {
-                let document = crate::daemon::api::export::export(&daemon.core(), clock::now(), params.secrets);
+                let document = crate::daemon::api::export::export(&daemon.state(), clock::now(), params.secrets);
                 self.codec.answer(id, &Answer::Exported(document), out);
                 Ok(())
             }
@@ -141,7 +141,7 @@ impl Caller {
         }
     }
 
-    fn hello(&mut self, id: &RequestId, params: &Hello, out: &mut Vec<u8>) -> Answered {
+    fn hello(&mut self, id: &RequestId, params: &Hello, out: &mut Vec<u8>) -> CallResult {
         let (lowest, highest) = params.protocol;
         if lowest > PROTOCOL || highest < PROTOCOL {
             let message = format!("this daemon speaks protocol {PROTOCOL}, the client {lowest} to {highest}");
@@ -160,15 +160,15 @@ impl Caller {
         Ok(())
     }
 
-    fn subscribe(&self, daemon: &Daemon, id: &RequestId, params: Subscribe, out: &mut Vec<u8>) -> Answered {
+    fn subscribe(&self, daemon: &Daemon, id: &RequestId, params: Subscribe, out: &mut Vec<u8>) -> CallResult {
         if let Some(unknown) = params.kinds.iter().find(|kind| !KINDS.contains(&kind.as_str())) {
             return Err(bad(format!("there is no event kind {unknown:?}")).hint(format!("kinds: {}", KINDS.join(", "))));
         }
         debug_assert!(!KINDS.contains(&REPLAY_END));
-        let core = &mut *daemon.core();
+        let state = &mut *daemon.state();
         self.codec.answer(id, &Answer::Done(Empty {}), out);
-        core.events.subscribe(
-            &core.pool,
+        state.events.subscribe(
+            &state.pool,
             (self.connection, self.codec, &self.outbox),
             params.kinds,
             params.recent,
@@ -177,8 +177,8 @@ impl Caller {
         Ok(())
     }
 
-    /// Answered when the work is over; other calls are served meanwhile.
-    pub(crate) fn later(&self, id: &RequestId, work: impl Work) -> Answered {
+    /// CallResult when the work is over; other calls are served meanwhile.
+    pub(crate) fn later(&self, id: &RequestId, work: impl Work) -> CallResult {
         if !self.outbox.has_room() {
             return Err(too_many());
         }
@@ -195,8 +195,8 @@ impl Caller {
         Ok(())
     }
 
-    /// Answered once the file is read, on the thread that does.
-    fn reload_config(&self, daemon: &Daemon, id: &RequestId) -> Answered {
+    /// CallResult once the file is read, on the thread that does.
+    fn reload_config(&self, daemon: &Daemon, id: &RequestId) -> CallResult {
         if !self.outbox.has_room() {
             return Err(too_many());
         }
@@ -205,10 +205,10 @@ impl Caller {
         Ok(())
     }
 
-    fn simple(&self, daemon: &Daemon, id: &RequestId, command: Command, out: &mut Vec<u8>) -> Answered {
-        let core = &mut *daemon.core();
+    fn simple(&self, daemon: &Daemon, id: &RequestId, command: Command, out: &mut Vec<u8>) -> CallResult {
+        let state = &mut *daemon.state();
         let now = clock::now();
-        let (reply, unsaved) = daemon.apply(core, now, command);
+        let (reply, unsaved) = daemon.apply(state, now, command);
         for write in unsaved {
             daemon.store.write(write, None);
         }
@@ -230,11 +230,11 @@ impl Caller {
     }
 }
 
-pub(crate) fn bad_target(error: &BadTarget, core: &Core) -> ErrorInfo {
+pub(crate) fn bad_target(error: &BadTarget, state: &State) -> ErrorInfo {
     match error {
         BadTarget::Provider(_) => ErrorInfo::new("unknown_provider", error.to_string()).hint(format!(
             "there are: {}; another one is a section [providers.NAME] of the configuration",
-            core.catalog.names().join(", ")
+            state.catalog.names().join(", ")
         )),
         BadTarget::Pool { .. } | BadTarget::TwoPools { .. } => bad(error.to_string()),
     }

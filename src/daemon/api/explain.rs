@@ -10,9 +10,9 @@ use crate::protocol::{
 };
 
 use crate::daemon::api::account::find;
-use crate::daemon::api::dispatch::{Answered, Caller, bad, bad_target};
+use crate::daemon::api::dispatch::{CallResult, ClientSession, bad, bad_target};
 use crate::daemon::os::clock;
-use crate::daemon::state::{Core, Daemon};
+use crate::daemon::state::{Daemon, State};
 use crate::daemon::view;
 
 /// The word for the last decision of all.
@@ -20,17 +20,23 @@ const LAST: &str = "last";
 /// Most accounts that are told of: it must fit into one message.
 const MOST_TOLD: usize = 256;
 
-impl Caller {
-    pub(crate) fn forecast(&self, daemon: &Daemon, id: &RequestId, params: &ForecastOf, out: &mut Vec<u8>) -> Answered {
-        let core = &*daemon.core();
+impl ClientSession {
+    pub(crate) fn forecast(
+        &self,
+        daemon: &Daemon,
+        id: &RequestId,
+        params: &ForecastOf,
+        out: &mut Vec<u8>,
+    ) -> CallResult {
+        let state = &*daemon.state();
         let now = clock::now();
-        let primary = core.pool.settings().quota.primary;
-        let target = core.catalog.target(&params.provider, params.model.as_deref(), None, primary);
-        let target = target.map_err(|error| bad_target(&error, core))?;
-        let forecast = core.pool.forecast(now, &target, None, params.count);
+        let primary = state.pool.settings().quota.primary;
+        let target = state.catalog.target(&params.provider, params.model.as_deref(), None, primary);
+        let target = target.map_err(|error| bad_target(&error, state))?;
+        let forecast = state.pool.forecast(now, &target, None, params.count);
         let accounts = forecast.accounts.into_iter().map(|outlook| OutlookInfo {
             id: outlook.account.to_string(),
-            label: name(core, outlook.account).label,
+            label: name(state, outlook.account).label,
             room: outlook.room,
             why: outlook.why.map(|why| why.name().to_owned()),
             until: outlook.until.map(|until| until.0),
@@ -45,8 +51,14 @@ impl Caller {
         Ok(())
     }
 
-    pub(crate) fn explain(&self, daemon: &Daemon, id: &RequestId, params: &ExplainWhat, out: &mut Vec<u8>) -> Answered {
-        let core = &*daemon.core();
+    pub(crate) fn explain(
+        &self,
+        daemon: &Daemon,
+        id: &RequestId,
+        params: &ExplainWhat,
+        out: &mut Vec<u8>,
+    ) -> CallResult {
+        let state = &*daemon.state();
         let now = clock::now();
         let what = params.what.as_deref().unwrap_or(LAST);
         let is_decided = what.eq_ignore_ascii_case(LAST) || what.starts_with("ls_");
@@ -54,12 +66,12 @@ impl Caller {
             return Err(bad("`model` is for accounts: a lease has its own"));
         }
         let info = match what {
-            last if last.eq_ignore_ascii_case(LAST) => explain_last(daemon, core, now)?,
+            last if last.eq_ignore_ascii_case(LAST) => explain_last(daemon, state, now)?,
             lease if lease.starts_with("ls_") => {
-                let lease = find_lease(daemon, core, lease)?;
-                of_lease(daemon, core, now, lease)
+                let lease = find_lease(daemon, state, lease)?;
+                of_lease(daemon, state, now, lease)
             }
-            account => of_account(core, now, find(core, account)?, params.model.as_deref())?,
+            account => of_account(state, now, find(state, account)?, params.model.as_deref())?,
         };
         self.codec.answer(id, &Answer::Explained(Box::new(info)), out);
         Ok(())
@@ -67,21 +79,21 @@ impl Caller {
 }
 
 /// The last decision: a grant or a refusal.
-fn explain_last(daemon: &Daemon, core: &Core, now: Now) -> Result<ExplainInfo, ErrorInfo> {
-    let held = core.pool.last_granted().and_then(|fence| core.pool.lease(fence));
-    let granted = [held, core.last_ended.as_deref()].into_iter().flatten().max_by_key(|lease| lease.fence);
-    match (granted, core.pool.refusals().next_back()) {
-        (Some(lease), Some(refused)) if lease.granted_at < refused.at => Ok(of_refusal(core, now, refused)),
-        (Some(lease), _) => Ok(of_lease(daemon, core, now, lease)),
-        (None, Some(refused)) => Ok(of_refusal(core, now, refused)),
+fn explain_last(daemon: &Daemon, state: &State, now: Now) -> Result<ExplainInfo, ErrorInfo> {
+    let held = state.pool.last_granted().and_then(|fence| state.pool.lease(fence));
+    let granted = [held, state.last_ended.as_deref()].into_iter().flatten().max_by_key(|lease| lease.fence);
+    match (granted, state.pool.refusals().next_back()) {
+        (Some(lease), Some(refused)) if lease.granted_at < refused.at => Ok(of_refusal(state, now, refused)),
+        (Some(lease), _) => Ok(of_lease(daemon, state, now, lease)),
+        (None, Some(refused)) => Ok(of_refusal(state, now, refused)),
         (None, None) => Err(ErrorInfo::new("unknown_lease", "nothing was granted or refused since the daemon started")
             .hint("name an account: lessor explain A")),
     }
 }
 
 /// The lease of this id, or of an id that begins so.
-fn find_lease<'a>(daemon: &Daemon, core: &'a Core, id: &str) -> Result<&'a Lease, ErrorInfo> {
-    let all = || core.pool.leases().chain(core.last_ended.as_deref());
+fn find_lease<'a>(daemon: &Daemon, state: &'a State, id: &str) -> Result<&'a Lease, ErrorInfo> {
+    let all = || state.pool.leases().chain(state.last_ended.as_deref());
     if let Some(token) = daemon.key.open(id) {
         let stale = || ErrorInfo::new("stale_lease", "this lease has ended").hint("see: lessor leases");
         return all().find(|lease| lease.fence == token.fence).ok_or_else(stale);
@@ -95,16 +107,16 @@ fn find_lease<'a>(daemon: &Daemon, core: &'a Core, id: &str) -> Result<&'a Lease
     }
 }
 
-fn of_lease(daemon: &Daemon, core: &Core, now: Now, lease: &Lease) -> ExplainInfo {
-    let Decided { fence, account, by, at, moved_from, now: as_of_now } = core.pool.decided_for(now, lease);
+fn of_lease(daemon: &Daemon, state: &State, now: Now, lease: &Lease) -> ExplainInfo {
+    let Decided { fence, account, by, at, moved_from, now: as_of_now } = state.pool.decided_for(now, lease);
     let decided = DecidedInfo {
         at: at.0,
         lease: Some(daemon.key.id(lease)),
         fence: Some(fence.0),
-        held: core.pool.lease(fence).is_some(),
-        account: Some(name(core, account)),
+        held: state.pool.lease(fence).is_some(),
+        account: Some(name(state, account)),
         by: Some(by.name().to_owned()),
-        moved_from: moved_from.map(|(account, _)| name(core, account)),
+        moved_from: moved_from.map(|(account, _)| name(state, account)),
         moved_because: moved_from.map(|(_, reason)| reason.name().to_owned()),
         kind: None,
         message: None,
@@ -116,10 +128,10 @@ fn of_lease(daemon: &Daemon, core: &Core, now: Now, lease: &Lease) -> ExplainInf
         account: lease.pinned.then(|| account.to_string()),
         ..request(&lease.target)
     };
-    ExplainInfo { decided: Some(decided), ..told(core, now, "lease", request, as_of_now) }
+    ExplainInfo { decided: Some(decided), ..told(state, now, "lease", request, as_of_now) }
 }
 
-fn of_refusal(core: &Core, now: Now, refused: &Refused) -> ExplainInfo {
+fn of_refusal(state: &State, now: Now, refused: &Refused) -> ExplainInfo {
     let Refused { at, ask, refusal } = refused;
     let decided = DecidedInfo {
         at: at.0,
@@ -133,18 +145,18 @@ fn of_refusal(core: &Core, now: Now, refused: &Refused) -> ExplainInfo {
         kind: Some(kind_name(refusal.kind).to_owned()),
         message: Some(refusal.message.clone()),
     };
-    let explanation = core.pool.explain(now, ask);
-    ExplainInfo { decided: Some(decided), ..told(core, now, "refusal", of_ask(ask), explanation) }
+    let explanation = state.pool.explain(now, ask);
+    ExplainInfo { decided: Some(decided), ..told(state, now, "refusal", of_ask(ask), explanation) }
 }
 
 /// How a plain request of the account's provider would be decided, by an agent that may hold it.
-fn of_account(core: &Core, now: Now, id: AccountId, model: Option<&str>) -> Result<ExplainInfo, ErrorInfo> {
+fn of_account(state: &State, now: Now, id: AccountId, model: Option<&str>) -> Result<ExplainInfo, ErrorInfo> {
     let unknown = || ErrorInfo::new("unknown_account", format!("there is no account {id}"));
-    let account = core.pool.account(id).ok_or_else(unknown)?;
-    let primary = core.pool.settings().quota.primary;
-    let target = core.catalog.target(&account.record.provider, model, None, primary);
+    let account = state.pool.account(id).ok_or_else(unknown)?;
+    let primary = state.pool.settings().quota.primary;
+    let target = state.catalog.target(&account.record.provider, model, None, primary);
     let ask = Ask {
-        target: target.map_err(|error| bad_target(&error, core))?,
+        target: target.map_err(|error| bad_target(&error, state))?,
         connection: NOBODY,
         bind: Bind::Connection(NOBODY),
         holder: Holder::default(),
@@ -159,17 +171,17 @@ fn of_account(core: &Core, now: Now, id: AccountId, model: Option<&str>) -> Resu
         exclusive: false,
         request_id: None,
     };
-    let explanation = core.pool.explain(now, &ask);
+    let explanation = state.pool.explain(now, &ask);
     let limits = view::limits(account, now);
-    let told = told(core, now, "account", of_ask(&ask), explanation);
-    Ok(ExplainInfo { account: Some(name(core, id)), limits, ..told })
+    let told = told(state, now, "account", of_ask(&ask), explanation);
+    Ok(ExplainInfo { account: Some(name(state, id)), limits, ..told })
 }
 
 /// A connection that is none.
 const NOBODY: ConnectionId = ConnectionId(u64::MAX);
 
-fn told(core: &Core, now: Now, subject: &str, request: RequestInfo, explanation: Explanation) -> ExplainInfo {
-    let selection = &core.pool.settings().selection;
+fn told(state: &State, now: Now, subject: &str, request: RequestInfo, explanation: Explanation) -> ExplainInfo {
+    let selection = &state.pool.settings().selection;
     let candidates = explanation.candidates.iter().take(MOST_TOLD);
     ExplainInfo {
         subject: subject.to_owned(),
@@ -177,14 +189,14 @@ fn told(core: &Core, now: Now, subject: &str, request: RequestInfo, explanation:
         decided: None,
         account: None,
         limits: Vec::new(),
-        now: verdict(core, explanation.verdict),
+        now: verdict(state, explanation.verdict),
         strategy: selection.strategy.name().to_owned(),
         mode: selection.mode.name().to_owned(),
-        candidates: candidates.filter_map(|one| Some(candidate(now, core.pool.account(one.account)?, one))).collect(),
+        candidates: candidates.filter_map(|one| Some(candidate(now, state.pool.account(one.account)?, one))).collect(),
     }
 }
 
-fn verdict(core: &Core, verdict: Verdict) -> VerdictInfo {
+fn verdict(state: &State, verdict: Verdict) -> VerdictInfo {
     let nothing = |outcome: &str| VerdictInfo {
         outcome: outcome.to_owned(),
         account: None,
@@ -196,7 +208,7 @@ fn verdict(core: &Core, verdict: Verdict) -> VerdictInfo {
     };
     match verdict {
         Verdict::Grant(account, by) => {
-            VerdictInfo { account: Some(name(core, account)), by: Some(by.name().to_owned()), ..nothing("grant") }
+            VerdictInfo { account: Some(name(state, account)), by: Some(by.name().to_owned()), ..nothing("grant") }
         }
         Verdict::Wait(kind, until) => {
             VerdictInfo { kind: Some(kind_name(kind).to_owned()), until: until.map(|at| at.0), ..nothing("wait") }
@@ -267,7 +279,7 @@ fn text(text: Option<&str>) -> Option<String> {
     text.map(str::to_owned)
 }
 
-fn name(core: &Core, id: AccountId) -> AccountLabel {
-    let label = core.pool.account(id).and_then(|account| account.record.label.clone());
+fn name(state: &State, id: AccountId) -> AccountLabel {
+    let label = state.pool.account(id).and_then(|account| account.record.label.clone());
     AccountLabel { id: id.to_string(), label }
 }

@@ -5,18 +5,18 @@ use crate::pool::{Account, Now, Standing, Window};
 use crate::protocol::{ExportInfo, ExportedAccount, ExportedCredential, ExportedLink, ExportedWindow};
 
 use crate::daemon::api::import::exposed;
-use crate::daemon::state::{CREDENTIAL_ENDED, Core};
+use crate::daemon::state::{CREDENTIAL_ENDED, State};
 use crate::daemon::view;
 
 /// The document.
-pub(crate) fn export(core: &Core, now: Now, secrets: bool) -> ExportInfo {
-    let accounts = core.pool.accounts().iter().map(|account| exported(core, now, account, secrets));
+pub(crate) fn export(state: &State, now: Now, secrets: bool) -> ExportInfo {
+    let accounts = state.pool.accounts().iter().map(|account| exported(state, now, account, secrets));
     ExportInfo { lessor_export: own::VERSION, exported_at: now.wall.0, accounts: accounts.collect() }
 }
 
-fn exported(core: &Core, now: Now, account: &Account, secrets: bool) -> ExportedAccount {
+fn exported(state: &State, now: Now, account: &Account, secrets: bool) -> ExportedAccount {
     let record = &account.record;
-    let credential = core.credentials.get(&record.id);
+    let credential = state.credentials.get(&record.id);
     let (needs_login, needs_verification) = match &record.standing {
         Standing::Ready => (None, None),
         // that a token has ended is seen of itself
@@ -24,7 +24,8 @@ fn exported(core: &Core, now: Now, account: &Account, secrets: bool) -> Exported
         Standing::NeedsLogin(why) => (Some(why.clone()), None),
         Standing::NeedsVerification(what) => (None, Some(what.clone())),
     };
-    let known_since = credential.and_then(|credential| core.tokens.known_since(record.id, core.tokens.of(credential)));
+    let known_since =
+        credential.and_then(|credential| state.tokens.known_since(record.id, state.tokens.of(credential)));
     ExportedAccount {
         id: record.id.to_string(),
         provider: record.provider.clone(),
@@ -44,7 +45,7 @@ fn exported(core: &Core, now: Now, account: &Account, secrets: bool) -> Exported
         limits: view::limits(account, now),
         usage: account.usage().windows.iter().map(window).collect(),
         last_used_at: record.last_used_at.map(|at| at.0),
-        link: core.links.get(&record.id).map(|link| ExportedLink {
+        link: state.links.get(&record.id).map(|link| ExportedLink {
             tool: link.tool.clone(),
             path: link.path.clone(),
             item: link.item.clone(),

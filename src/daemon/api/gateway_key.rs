@@ -5,7 +5,7 @@ use crate::protocol::{
     Answer, ErrorInfo, GatewayAccess, GatewayInfo, GatewayKey, LeaseRef, Pass, RequestId, SecretText,
 };
 
-use crate::daemon::api::dispatch::{Answered, Caller, bad};
+use crate::daemon::api::dispatch::{CallResult, ClientSession, bad};
 use crate::daemon::api::lease::live_fence;
 use crate::daemon::state::Daemon;
 
@@ -31,19 +31,19 @@ impl GatewayState {
     }
 }
 
-impl Caller {
+impl ClientSession {
     pub(crate) fn gateway_key(
         &self,
         daemon: &Daemon,
         id: &RequestId,
         params: GatewayKey,
         out: &mut Vec<u8>,
-    ) -> Answered {
+    ) -> CallResult {
         let pass = match &params.lease {
             Some(lease) => pass_of_lease(daemon, lease, &params)?,
             None => pass_of_client(params)?,
         };
-        let GatewayState { url, socket, trouble } = daemon.core().gateway.clone();
+        let GatewayState { url, socket, trouble } = daemon.state().gateway.clone();
         let key = SecretText(daemon.pass_key.seal(&pass).into());
         self.codec.answer(id, &Answer::GatewayAccess(GatewayAccess { key, url, socket, trouble }), out);
         Ok(())
@@ -55,10 +55,10 @@ fn pass_of_lease(daemon: &Daemon, lease: &str, params: &GatewayKey) -> Result<Pa
         return Err(bad("`agent` and `label` are the lease's own; they are for a key without one"));
     }
     let fence = live_fence(daemon, &LeaseRef { lease: lease.to_owned(), fence: None })?;
-    let core = &mut *daemon.core();
+    let state = &mut *daemon.state();
     let ended = || ErrorInfo::new("stale_lease", "this lease has ended").hint("acquire a new one");
-    let first: Fence = core.run_of(fence).ok_or_else(ended)?;
-    let process = match core.pool.lease(fence).ok_or_else(ended)?.bind {
+    let first: Fence = state.run_of(fence).ok_or_else(ended)?;
+    let process = match state.pool.lease(fence).ok_or_else(ended)?.bind {
         Bind::Process(process) => Some(process),
         Bind::Connection(_) | Bind::Ttl => None,
     };

@@ -20,7 +20,7 @@ use crate::store::Write;
 use crate::daemon::api::add_account::{check_account_texts, check_secret, check_uses, new_id, standing};
 use crate::daemon::api::dispatch::{bad, refused, secret};
 use crate::daemon::os::clock;
-use crate::daemon::state::{CREDENTIAL_ENDED, Core, Daemon};
+use crate::daemon::state::{CREDENTIAL_ENDED, Daemon, State};
 
 /// The longest sentence that is kept of an account, in bytes.
 const LONGEST_PROSE: usize = 8192;
@@ -33,24 +33,24 @@ pub(crate) async fn import(daemon: Arc<Daemon>, params: ImportAccounts) -> Resul
     let entries: Vec<Entry> = params.entries.into_iter().map(entry_of).collect::<Result<_, _>>()?;
     let _one_at_a_time = daemon.adding.lock().await;
     let (mut ids, mut plan) = {
-        let core = &*daemon.core();
+        let state = &*daemon.state();
         let now = clock::now();
-        let ids: Vec<Option<AccountId>> = core.pool.accounts().iter().map(|account| Some(account.record.id)).collect();
-        let known = core.pool.accounts().iter().map(|account| known(core, now, account)).collect();
+        let ids: Vec<Option<AccountId>> = state.pool.accounts().iter().map(|account| Some(account.record.id)).collect();
+        let known = state.pool.accounts().iter().map(|account| known(state, now, account)).collect();
         (ids, Plan::new(known, mode, now.wall))
     };
     let mut rows = Vec::new();
     for entry in entries {
         let step = {
-            let core = &*daemon.core();
-            match core.catalog.target(&entry.provider, None, None, core.pool.settings().quota.primary) {
-                Ok(_) => plan.next(&entry, core.tokens.of(&entry.credential)),
+            let state = &*daemon.state();
+            match state.catalog.target(&entry.provider, None, None, state.pool.settings().quota.primary) {
+                Ok(_) => plan.next(&entry, state.tokens.of(&entry.credential)),
                 Err(_) => Step::refused(no_provider(&entry.provider)),
             }
         };
         let known_already = step.account.and_then(|place| ids.get(place).copied().flatten());
         let mut message = step.message.clone();
-        if let Some(why) = cannot_renew(&daemon.core(), &entry, &step, known_already) {
+        if let Some(why) = cannot_renew(&daemon.state(), &entry, &step, known_already) {
             message += &format!("; it cannot be renewed yet: {why}");
         }
         let outcome = step.outcome.name().to_owned();
@@ -66,8 +66,8 @@ pub(crate) async fn import(daemon: Arc<Daemon>, params: ImportAccounts) -> Resul
             ids[place] = account;
         }
         let label = account.map(|id| {
-            let core = &*daemon.core();
-            let label = core.pool.account(id).and_then(|account| account.record.label.clone());
+            let state = &*daemon.state();
+            let label = state.pool.account(id).and_then(|account| account.record.label.clone());
             AccountLabel { id: id.to_string(), label }
         });
         rows.push(ImportedEntry { outcome, account: label, message });
@@ -76,14 +76,14 @@ pub(crate) async fn import(daemon: Arc<Daemon>, params: ImportAccounts) -> Resul
 }
 
 /// What is missing for lessor to refresh a login that it takes in for that.
-fn cannot_renew(core: &Core, entry: &Entry, step: &Step, known: Option<AccountId>) -> Option<String> {
+fn cannot_renew(state: &State, entry: &Entry, step: &Step, known: Option<AccountId>) -> Option<String> {
     let link = match &step.follow {
         Follow::Set(link) => Some(link),
-        Follow::Keep => known.and_then(|id| core.links.get(&id)),
+        Follow::Keep => known.and_then(|id| state.links.get(&id)),
     };
     let news = step.takes_token || step.follow != Follow::Keep;
     let wanted = news && step.account.is_some() && may_refresh(&entry.credential, link);
-    let missing = core.lacks_client(&entry.provider).filter(|_| wanted)?;
+    let missing = state.lacks_client(&entry.provider).filter(|_| wanted)?;
     Some(format!("{missing}: {}", missing.remedy()))
 }
 
@@ -97,17 +97,17 @@ fn no_provider(name: &str) -> String {
 }
 
 /// An account, as far as entries are compared with it.
-fn known(core: &Core, now: Now, account: &Account) -> Known {
+fn known(state: &State, now: Now, account: &Account) -> Known {
     let record = &account.record;
-    let credential = core.credentials.get(&record.id);
-    let current = credential.map(|credential| core.tokens.of(credential));
+    let credential = state.credentials.get(&record.id);
+    let current = credential.map(|credential| state.tokens.of(credential));
     let limit = |limit: &Limit| Limited {
         scope: limit.scope,
         key: limit.key.clone(),
         reason: limit.reason,
         until: limit.until.wall(now),
     };
-    let link = core.links.get(&record.id);
+    let link = state.links.get(&record.id);
     let over = |credential: &Credential| credential.expires_at.is_some_and(|end| end <= now.wall);
     let stuck = credential.is_none_or(|credential| over(credential) && !may_refresh(credential, link));
     let refused = matches!(&record.standing, Standing::NeedsLogin(why) if !why.starts_with(CREDENTIAL_ENDED));
@@ -121,8 +121,8 @@ fn known(core: &Core, now: Now, account: &Account) -> Known {
         tier: record.tier,
         project_id: record.project_id.clone(),
         current,
-        prints: core.tokens.of_account(record.id),
-        kept_at: current.and_then(|print| core.tokens.known_since(record.id, print)),
+        prints: state.tokens.of_account(record.id),
+        kept_at: current.and_then(|print| state.tokens.known_since(record.id, print)),
         expires_at: credential.and_then(|credential| credential.expires_at),
         ended: stuck || refused,
         link: link.cloned(),
@@ -138,10 +138,10 @@ async fn carry_out(
     known: Option<AccountId>,
 ) -> Result<AccountId, ErrorInfo> {
     let (record, credential) = {
-        let core = &*daemon.core();
-        match known.and_then(|id| core.pool.account(id)) {
+        let state = &*daemon.state();
+        match known.and_then(|id| state.pool.account(id)) {
             Some(account) => changed(&account.record, &entry, &step),
-            None => new(core, &entry, &step)?,
+            None => new(state, &entry, &step)?,
         }
     };
     let id = record.id;
@@ -150,19 +150,19 @@ async fn carry_out(
         Follow::Set(link) => Some(link.clone()),
     };
     save(daemon, &record, credential.as_ref(), link.as_ref()).await?;
-    let core = &mut *daemon.core();
+    let state = &mut *daemon.state();
     let now = clock::now();
     if let Some(credential) = credential {
-        core.keep_credential(id, credential);
+        state.keep_credential(id, credential);
     }
     if let Some(link) = link {
-        core.links.insert(id, link);
-        core.link_troubles.remove(&id);
+        state.links.insert(id, link);
+        state.link_troubles.remove(&id);
         if let Some(follow) = daemon.follow.get() {
             follow.relinked();
         }
     }
-    let command = if core.pool.account(id).is_some() {
+    let command = if state.pool.account(id).is_some() {
         Command::ChangeAccount(id, Box::new(change(&record, &step.learnt)))
     } else {
         Command::AddAccount(Box::new(record))
@@ -173,23 +173,23 @@ async fn carry_out(
     let windows = if known.is_some() { Vec::new() } else { entry.usage };
     let usage = (!windows.is_empty()).then_some(Command::SetUsage(id, Usage { windows, ..Usage::default() }));
     for command in std::iter::once(command).chain(limits).chain(usage) {
-        let (reply, unsaved) = daemon.apply(core, now, command);
+        let (reply, unsaved) = daemon.apply(state, now, command);
         for write in unsaved {
             daemon.store.write(write, None);
         }
         refused(reply, now)?;
     }
-    say_why(daemon, core, now, id);
+    say_why(daemon, state, now, id);
     Ok(id)
 }
 
 /// Has an account that cannot serve say what is missing for it to be refreshed.
-fn say_why(daemon: &Daemon, core: &mut Core, now: Now, id: AccountId) {
-    let standing = core.pool.account(id).map(|account| &account.record.standing);
-    let why = core.why_ended(id);
+fn say_why(daemon: &Daemon, state: &mut State, now: Now, id: AccountId) {
+    let standing = state.pool.account(id).map(|account| &account.record.standing);
+    let why = state.why_ended(id);
     if matches!(standing, Some(Standing::NeedsLogin(said)) if said == CREDENTIAL_ENDED && *said != why) {
         let change = AccountChange { standing: Some(Standing::NeedsLogin(why)), ..AccountChange::default() };
-        daemon.apply_unasked(core, now, Command::ChangeAccount(id, Box::new(change)));
+        daemon.apply_unasked(state, now, Command::ChangeAccount(id, Box::new(change)));
     }
 }
 
@@ -218,13 +218,13 @@ async fn save(
     Ok(())
 }
 
-fn new(core: &Core, entry: &Entry, step: &Step) -> Result<(AccountRecord, Option<Credential>), ErrorInfo> {
+fn new(state: &State, entry: &Entry, step: &Step) -> Result<(AccountRecord, Option<Credential>), ErrorInfo> {
     let credential = entry.credential.duplicate();
     let uses = entry.uses.clone();
     let uses =
         uses.unwrap_or_else(|| provider::default_use(&entry.provider, credential.kind, credential.access.expose()));
     let record = AccountRecord {
-        id: new_id(core)?,
+        id: new_id(state)?,
         provider: entry.provider.clone(),
         label: step.learnt.label.clone(),
         email: entry.email.clone(),

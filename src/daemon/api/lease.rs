@@ -7,11 +7,11 @@ use crate::pool::{Ask, Bind, Command, Fence, Holder, Now, Reply, Ticket};
 use crate::protocol::{Acquire, Answer, BindTo, CredentialOf, ErrorInfo, LeaseRef, LeaseToken, RequestId};
 
 use crate::daemon::api::account::find;
-use crate::daemon::api::dispatch::{Answered, Caller, bad, bad_target, refused, too_many};
-use crate::daemon::api::reply::Shape;
+use crate::daemon::api::dispatch::{CallResult, ClientSession, bad, bad_target, refused, too_many};
+use crate::daemon::api::reply::ReplyKind;
 use crate::daemon::os::clock;
-use crate::daemon::refresh::{Looked, Need};
-use crate::daemon::state::{Core, Daemon, Responder, Unsaved};
+use crate::daemon::refresh::{CredentialState, CredentialUse};
+use crate::daemon::state::{Daemon, Responder, State, Unsaved};
 use crate::daemon::view;
 
 /// The longest text of a request's own.
@@ -21,7 +21,7 @@ const LONGEST_TTL: Duration = Duration::from_secs(30 * 86_400);
 /// The priorities there are.
 const PRIORITIES: std::ops::RangeInclusive<i8> = -10..=10;
 
-impl Caller {
+impl ClientSession {
     pub(crate) fn acquire(
         &mut self,
         daemon: &Arc<Daemon>,
@@ -29,7 +29,7 @@ impl Caller {
         params: Acquire,
         again: bool,
         out: &mut Vec<u8>,
-    ) -> Answered {
+    ) -> CallResult {
         check_texts(&params)?;
         if again && !matches!(params.bind, BindTo::Pid(_)) {
             return Err(bad("`lease.token` binds to a process: `\"bind\": {\"pid\": N}`"));
@@ -41,18 +41,18 @@ impl Caller {
         if ttl.is_some_and(|ttl| ttl.is_zero() || ttl > LONGEST_TTL) {
             return Err(bad("`ttl_ms` may be from 1 ms to 30 days"));
         }
-        let core = &mut *daemon.core();
-        let target = core
+        let state = &mut *daemon.state();
+        let target = state
             .catalog
             .target(
                 &params.provider,
                 params.model.as_deref(),
                 params.pool.as_deref(),
-                core.pool.settings().quota.primary,
+                state.pool.settings().quota.primary,
             )
-            .map_err(|error| bad_target(&error, core))?;
-        let exclude = params.exclude.iter().map(|name| find(core, name)).collect::<Result<_, _>>()?;
-        let (bind, holder) = self.bind(daemon, core, params.bind)?;
+            .map_err(|error| bad_target(&error, state))?;
+        let exclude = params.exclude.iter().map(|name| find(state, name)).collect::<Result<_, _>>()?;
+        let (bind, holder) = self.bind(daemon, state, params.bind)?;
         let text = |text: Option<String>| text.map(String::into_boxed_str);
         let ask = Ask {
             target,
@@ -71,51 +71,58 @@ impl Caller {
             request_id: text(params.request_id),
         };
         let now = clock::now();
-        let until = now.mono.after(ask.wait.unwrap_or(core.pool.settings().limits.max_rate_limit_wait));
+        let until = now.mono.after(ask.wait.unwrap_or(state.pool.settings().limits.max_rate_limit_wait));
         let responder = Replying { caller: self, id, wants_credential: params.credential };
         if again {
             // what time ends does not serve any more
-            daemon.apply_unasked(core, now, Command::Tick);
-            match core.pool.held_already(now, &ask) {
+            daemon.apply_unasked(state, now, Command::Tick);
+            match state.pool.held_already(now, &ask) {
                 Some((fence, true)) => {
                     let reply = Reply::Held(fence);
-                    return responder.held(daemon, core, now, (&reply, Shape::Granted { until }), Unsaved::new(), out);
+                    return responder.held(
+                        daemon,
+                        state,
+                        now,
+                        (&reply, ReplyKind::Granted { until }),
+                        Unsaved::new(),
+                        out,
+                    );
                 }
                 // the same holder goes on with another account: this one is of no use to it
-                Some((fence, false)) => daemon.apply_unasked(core, now, Command::Release(fence)),
+                Some((fence, false)) => daemon.apply_unasked(state, now, Command::Release(fence)),
                 None => {}
             }
         }
-        let (reply, unsaved) = daemon.apply(core, now, Command::Acquire(Box::new(ask)));
+        let (reply, unsaved) = daemon.apply(state, now, Command::Acquire(Box::new(ask)));
         if let Bind::Process(process) = bind {
             // one that was refused has nothing bound to it: it need not be watched
             match &reply {
-                Ok(_) => core.watchers.bind(process.pid),
-                Err(_) => core.watchers.let_go(process.pid),
+                Ok(_) => state.watchers.bind(process.pid),
+                Err(_) => state.watchers.let_go(process.pid),
             }
         }
         match refused(reply, now)? {
             Reply::Queued(waiter) => {
                 if !self.outbox.has_room() {
-                    daemon.apply_unasked(core, now, Command::Cancel(waiter));
+                    daemon.apply_unasked(state, now, Command::Cancel(waiter));
                     return Err(too_many());
                 }
                 self.outbox.begin_wait();
                 let to = self.responder(id, params.credential);
-                core.wait_for(waiter, Responder { until: Some(until), ..to }, now);
+                state.wait_for(waiter, Responder { until: Some(until), ..to }, now);
                 Ok(())
             }
-            reply => responder.held(daemon, core, now, (&reply, Shape::Granted { until }), unsaved, out),
+            reply => responder.held(daemon, state, now, (&reply, ReplyKind::Granted { until }), unsaved, out),
         }
     }
 
     /// What ends the lease, and who holds it.
-    fn bind(&mut self, daemon: &Arc<Daemon>, core: &mut Core, to: BindTo) -> Result<(Bind, Holder), ErrorInfo> {
+    fn bind(&mut self, daemon: &Arc<Daemon>, state: &mut State, to: BindTo) -> Result<(Bind, Holder), ErrorInfo> {
         match to {
-            BindTo::Connection => Ok((Bind::Connection(self.connection), self.holder(daemon, core)?)),
-            BindTo::Ttl => Ok((Bind::Ttl, self.holder(daemon, core)?)),
+            BindTo::Connection => Ok((Bind::Connection(self.connection), self.holder(daemon, state)?)),
+            BindTo::Ttl => Ok((Bind::Ttl, self.holder(daemon, state)?)),
             BindTo::Pid(pid) => {
-                let found = core.watchers.watch(daemon, pid).map_err(|error| match error.kind() {
+                let found = state.watchers.watch(daemon, pid).map_err(|error| match error.kind() {
                     std::io::ErrorKind::PermissionDenied => {
                         ErrorInfo::new("not_allowed", format!("process {pid} belongs to another user"))
                     }
@@ -129,14 +136,14 @@ impl Caller {
     }
 
     /// The process at the other end, watched from its first lease on: a child may hold the connection open after it.
-    fn holder(&mut self, daemon: &Arc<Daemon>, core: &mut Core) -> Result<Holder, ErrorInfo> {
+    fn holder(&mut self, daemon: &Arc<Daemon>, state: &mut State) -> Result<Holder, ErrorInfo> {
         if let Some(holder) = &self.holder {
             return Ok(holder.clone());
         }
         let Some(pid) = self.pid else { return Ok(Holder::default()) };
-        let holder = match core.watchers.watch(daemon, pid) {
+        let holder = match state.watchers.watch(daemon, pid) {
             Ok(Some(found)) => {
-                core.watchers.connect(pid, self.connection);
+                state.watchers.connect(pid, self.connection);
                 Holder { process: Some(found.process), program: found.program }
             }
             Ok(None) => return Err(bad("the process that made this connection has ended")),
@@ -149,17 +156,17 @@ impl Caller {
         Ok(holder)
     }
 
-    pub(crate) fn renew(&self, daemon: &Daemon, id: &RequestId, params: &LeaseRef, out: &mut Vec<u8>) -> Answered {
+    pub(crate) fn renew(&self, daemon: &Daemon, id: &RequestId, params: &LeaseRef, out: &mut Vec<u8>) -> CallResult {
         let fence = live_fence(daemon, params)?;
-        let core = &mut *daemon.core();
+        let state = &mut *daemon.state();
         let now = clock::now();
-        let (reply, unsaved) = daemon.apply(core, now, Command::Renew(fence));
+        let (reply, unsaved) = daemon.apply(state, now, Command::Renew(fence));
         let reply = refused(reply, now)?;
         Replying { caller: self, id, wants_credential: true }.held(
             daemon,
-            core,
+            state,
             now,
-            (&reply, Shape::Held),
+            (&reply, ReplyKind::Held),
             unsaved,
             out,
         )
@@ -171,16 +178,16 @@ impl Caller {
         id: &RequestId,
         params: &LeaseRef,
         out: &mut Vec<u8>,
-    ) -> Answered {
+    ) -> CallResult {
         let token = open(daemon, params)?;
-        let core = &mut *daemon.core();
+        let state = &mut *daemon.state();
         let stale = || ErrorInfo::new("stale_lease", "this lease has ended").hint("acquire a new one");
-        let provider = core.pool.account(token.account).ok_or_else(stale)?.record.provider.clone();
-        let target = core
+        let provider = state.pool.account(token.account).ok_or_else(stale)?.record.provider.clone();
+        let target = state
             .catalog
-            .target(&provider, token.model.as_deref(), token.pool.as_deref(), core.pool.settings().quota.primary)
-            .map_err(|error| bad_target(&error, core))?;
-        let holder = self.holder(daemon, core)?;
+            .target(&provider, token.model.as_deref(), token.pool.as_deref(), state.pool.settings().quota.primary)
+            .map_err(|error| bad_target(&error, state))?;
+        let holder = self.holder(daemon, state)?;
         let ticket = Ticket {
             fence: token.fence,
             account: token.account,
@@ -191,13 +198,13 @@ impl Caller {
         };
         let now = clock::now();
         let command = Command::Resume { ticket: Box::new(ticket), connection: self.connection, holder };
-        let (reply, unsaved) = daemon.apply(core, now, command);
+        let (reply, unsaved) = daemon.apply(state, now, command);
         let reply = refused(reply, now)?;
         Replying { caller: self, id, wants_credential: true }.held(
             daemon,
-            core,
+            state,
             now,
-            (&reply, Shape::Held),
+            (&reply, ReplyKind::Held),
             unsaved,
             out,
         )
@@ -209,27 +216,27 @@ impl Caller {
         id: &RequestId,
         params: &CredentialOf,
         out: &mut Vec<u8>,
-    ) -> Answered {
+    ) -> CallResult {
         let fence = live_fence(daemon, &LeaseRef { lease: params.lease.clone(), fence: None })?;
-        let need = if params.force { Need::Another } else { Need::HandOut };
-        let core = &mut *daemon.core();
-        match daemon.look_at(core, fence, need)? {
-            Looked::Fine(_) => {
+        let need = if params.force { CredentialUse::Another } else { CredentialUse::HandOut };
+        let state = &mut *daemon.state();
+        match daemon.credential_for(state, fence, need)? {
+            CredentialState::Usable(_) => {
                 let stale = || ErrorInfo::new("stale_lease", "this lease has ended").hint("acquire a new one");
-                let lease = core.pool.lease(fence).ok_or_else(stale)?;
-                let account = core.pool.account(lease.account).ok_or_else(stale)?;
-                self.codec.answer(id, &Answer::Credential(view::credential_info(core, account)?), out);
+                let lease = state.pool.lease(fence).ok_or_else(stale)?;
+                let account = state.pool.account(lease.account).ok_or_else(stale)?;
+                self.codec.answer(id, &Answer::Credential(view::credential_info(state, account)?), out);
                 Ok(())
             }
-            Looked::None(error) => Err(error),
-            Looked::Coming(_) => self.later(id, view::fresh_credential(daemon.clone(), fence, need)),
+            CredentialState::Unavailable(error) => Err(error),
+            CredentialState::BeingRefreshed(_) => self.later(id, view::fresh_credential(daemon.clone(), fence, need)),
         }
     }
 }
 
 /// A reply on its way.
 struct Replying<'a> {
-    caller: &'a Caller,
+    caller: &'a ClientSession,
     id: &'a RequestId,
     wants_credential: bool,
 }
@@ -239,29 +246,29 @@ impl Replying<'_> {
     fn held(
         &self,
         daemon: &Daemon,
-        core: &mut Core,
+        state: &mut State,
         now: Now,
-        (reply, shape): (&Reply, Shape),
+        (reply, shape): (&Reply, ReplyKind),
         unsaved: Unsaved,
         out: &mut Vec<u8>,
-    ) -> Answered {
+    ) -> CallResult {
         let Reply::Held(fence) = *reply else { return Ok(()) };
         let responder = self.caller.responder(self.id, self.wants_credential);
         if self.wants_credential {
-            if daemon.waits_for_token(core, now, fence) {
+            if daemon.waits_for_token(state, now, fence) {
                 responder.outbox.begin_wait();
-                daemon.hand_out_later(core, (fence, shape), vec![responder], unsaved);
+                daemon.hand_out_later(state, (fence, shape), vec![responder], unsaved);
                 return Ok(());
             }
-            if let Some(account) = core.pool.lease(fence).map(|lease| lease.account) {
-                core.note_handed(fence, account);
+            if let Some(account) = state.pool.lease(fence).map(|lease| lease.account) {
+                state.note_handed(fence, account);
             }
         }
         if unsaved.is_empty() {
-            view::lease(core, &daemon.key, now, fence, &responder, out);
+            view::lease(state, &daemon.key, now, fence, &responder, out);
         } else {
             let mut bytes = Vec::new();
-            view::lease(core, &daemon.key, now, fence, &responder, &mut bytes);
+            view::lease(state, &daemon.key, now, fence, &responder, &mut bytes);
             daemon.deliver(&responder, unsaved, bytes);
         }
         Ok(())

@@ -18,25 +18,25 @@ const PATIENCE: Duration = Duration::from_secs(45);
 /// Refreshes, and answers the account.
 pub(crate) async fn refresh(daemon: Arc<Daemon>, params: AccountRef) -> Result<Answer<'static>, ErrorInfo> {
     let (id, before, told) = {
-        let core = &mut *daemon.core();
-        let id = find(core, &params.account)?;
-        match core.refreshing.want(id, Want::User, clock::now()) {
+        let state = &mut *daemon.state();
+        let id = find(state, &params.account)?;
+        match state.refreshing.want(id, Want::User, clock::now()) {
             Wanted::Coming => {}
-            Wanted::NotBefore(at) => return Err(not_now(core, id, Some(at))),
-            Wanted::JustRenewed | Wanted::Never => return Err(never(core, id)),
+            Wanted::NotBefore(at) => return Err(not_now(state, id, Some(at))),
+            Wanted::JustRenewed | Wanted::Never => return Err(never(state, id)),
         }
-        (id, core.refreshing.generation(id), core.refreshing.waits(id))
+        (id, state.refreshing.generation(id), state.refreshing.waits(id))
     };
     let _told_or_not = tokio::time::timeout(PATIENCE, told).await;
-    let core = &*daemon.core();
+    let state = &*daemon.state();
     let gone = || ErrorInfo::new("unknown_account", "the account was removed meanwhile");
-    let account = core.pool.account(id).ok_or_else(gone)?;
-    if core.refreshing.generation(id) > before {
-        return Ok(Answer::Account(Box::new(view::account_info(core, clock::now(), account))));
+    let account = state.pool.account(id).ok_or_else(gone)?;
+    if state.refreshing.generation(id) > before {
+        return Ok(Answer::Account(Box::new(view::account_info(state, clock::now(), account))));
     }
     if let crate::pool::Standing::NeedsLogin(why) = &account.record.standing {
         let message = format!("{} needs a new login: {why}", account.display_name());
         return Err(ErrorInfo::new("needs_login", message).hint(format!("lessor login {}", account.record.provider)));
     }
-    Err(not_now(core, id, None))
+    Err(not_now(state, id, None))
 }

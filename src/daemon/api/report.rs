@@ -9,76 +9,76 @@ use crate::pool::{Usage, Wall, Window};
 use crate::protocol::{ErrorInfo, HeaderList, LeaseRef, ObjectText, Report, RequestId};
 
 use crate::daemon::api::account::Change;
-use crate::daemon::api::dispatch::{Answered, Caller, bad};
+use crate::daemon::api::dispatch::{CallResult, ClientSession, bad};
 use crate::daemon::api::lease::live_fence;
-use crate::daemon::api::reply::Shape;
+use crate::daemon::api::reply::ReplyKind;
 use crate::daemon::os::clock;
 use crate::daemon::state::Daemon;
-use crate::daemon::state::report::Heard;
+use crate::daemon::state::report::UpstreamOutcome;
 use crate::daemon::view;
 
 /// The statuses there are.
 const STATUSES: std::ops::RangeInclusive<u16> = 100..=999;
 
-impl Caller {
-    pub(crate) fn report(&self, daemon: &Daemon, id: &RequestId, params: &Report, out: &mut Vec<u8>) -> Answered {
+impl ClientSession {
+    pub(crate) fn report(&self, daemon: &Daemon, id: &RequestId, params: &Report, out: &mut Vec<u8>) -> CallResult {
         let headers = headers(params.headers.as_ref());
         let heard = heard(params, &headers)?;
         let fence = live_fence(daemon, &LeaseRef { lease: params.lease.clone(), fence: None })?;
         let now = clock::now();
-        let provider = daemon.core().pool.lease(fence).map(|lease| lease.target.provider.clone());
+        let provider = daemon.state().pool.lease(fence).map(|lease| lease.target.provider.clone());
         let reading = heard.read(provider.as_deref().unwrap_or_default(), now.wall);
         let usage = params.usage.as_ref().map(|usage| told_usage(usage, now.wall)).transpose()?;
-        let core = &mut *daemon.core();
-        if let (Some(usage), Some(lease)) = (usage, core.pool.lease(fence)) {
+        let state = &mut *daemon.state();
+        if let (Some(usage), Some(lease)) = (usage, state.pool.lease(fence)) {
             let account = lease.account;
-            daemon.learn_usage(core, now, account, usage);
+            daemon.learn_usage(state, now, account, usage);
         }
-        let (learnt, unsaved) = daemon.learn(core, now, (fence, None), heard, reading);
+        let (learnt, unsaved) = daemon.learn(state, now, (fence, None), heard, reading);
         let learnt = learnt.map_err(|refusal| ErrorInfo::of_refusal(&refusal, now.wall))?;
         let responder = self.responder(id, true);
         if let Some(fence) = learnt.decision.lease {
-            if daemon.waits_for_token(core, now, fence) {
+            if daemon.waits_for_token(state, now, fence) {
                 responder.outbox.begin_wait();
-                daemon.hand_out_later(core, (fence, Shape::Decided(Box::new(learnt))), vec![responder], unsaved);
+                daemon.hand_out_later(state, (fence, ReplyKind::Decided(Box::new(learnt))), vec![responder], unsaved);
                 return Ok(());
             }
-            if let Some(account) = core.pool.lease(fence).map(|lease| lease.account) {
-                core.note_handed(fence, account);
+            if let Some(account) = state.pool.lease(fence).map(|lease| lease.account) {
+                state.note_handed(fence, account);
             }
         }
         if unsaved.is_empty() {
-            view::decision(core, &daemon.key, now, &learnt, &responder, out);
+            view::decision(state, &daemon.key, now, &learnt, &responder, out);
         } else {
             let mut bytes = Vec::new();
-            view::decision(core, &daemon.key, now, &learnt, &responder, &mut bytes);
+            view::decision(state, &daemon.key, now, &learnt, &responder, &mut bytes);
             daemon.deliver(&responder, unsaved, bytes);
         }
         Ok(())
     }
 
-    pub(crate) fn clear_limits(&self, daemon: &Daemon, id: &RequestId, account: &str, out: &mut Vec<u8>) -> Answered {
+    pub(crate) fn clear_limits(&self, daemon: &Daemon, id: &RequestId, account: &str, out: &mut Vec<u8>) -> CallResult {
         self.change(daemon, id, account, Change::ClearLimits, out)
     }
 }
 
 /// The one of the three forms that a report has.
-fn heard<'a>(params: &'a Report, headers: &'a Headers) -> Result<Heard<'a>, ErrorInfo> {
+fn heard<'a>(params: &'a Report, headers: &'a Headers) -> Result<UpstreamOutcome<'a>, ErrorInfo> {
     let Report { ok, status, reason, .. } = params;
     let of_answer = params.headers.is_some() || params.body.is_some();
     match (ok, status, reason) {
         (Some(true), None, None) if params.body.is_none() && params.retry_after_ms.is_none() => {
-            Ok(Heard::Response { status: 200, headers, body: &[] })
+            Ok(UpstreamOutcome::Response { status: 200, headers, body: &[] })
         }
         (None | Some(false), Some(status), None) if params.retry_after_ms.is_none() && params.usage.is_none() => {
             if !STATUSES.contains(status) {
                 return Err(bad(format!("`status` is {status}; it may be from 100 to 999")));
             }
             let body = params.body.as_ref().map_or(&[][..], |body| body.0.as_bytes());
-            Ok(Heard::Response { status: *status, headers, body })
+            Ok(UpstreamOutcome::Response { status: *status, headers, body })
         }
         (None | Some(false), None, Some(reason)) if !of_answer && params.usage.is_none() => {
-            Ok(Heard::Told { reason: *reason, wait: params.retry_after_ms.map(Duration::from_millis) })
+            Ok(UpstreamOutcome::Told { reason: *reason, wait: params.retry_after_ms.map(Duration::from_millis) })
         }
         _ => Err(bad(FORMS)),
     }

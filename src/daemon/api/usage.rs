@@ -12,7 +12,7 @@ use crate::daemon::api::dispatch::refused;
 use crate::daemon::api::refresh::refresh as refresh_account;
 use crate::daemon::os::clock;
 use crate::daemon::state::Daemon;
-use crate::daemon::usage::poller::Outcome;
+use crate::daemon::usage::poller::PollOutcome;
 use crate::daemon::view;
 
 /// How long whoever asks is kept waiting for a provider.
@@ -20,8 +20,8 @@ const PATIENCE: Duration = Duration::from_secs(50);
 
 /// What is known after asking, if that is allowed now; asking in vain is told with the account.
 pub(crate) async fn usage(daemon: Arc<Daemon>, params: AccountRef) -> Result<Answer<'static>, ErrorInfo> {
-    let id = find(&daemon.core(), &params.account)?;
-    if asks(&daemon, id) && matches!(ask(&daemon, id).await, Some(Outcome::NoToken)) {
+    let id = find(&daemon.state(), &params.account)?;
+    if asks(&daemon, id) && matches!(ask(&daemon, id).await, Some(PollOutcome::NoToken)) {
         renew_and_ask(&daemon, id).await;
     }
     answer(&daemon, id)
@@ -29,7 +29,7 @@ pub(crate) async fn usage(daemon: Arc<Daemon>, params: AccountRef) -> Result<Ans
 
 /// Lets an account serve again when its owner has confirmed it: by the provider's word, or by theirs.
 pub(crate) async fn verify(daemon: Arc<Daemon>, params: VerifyAccount) -> Result<Answer<'static>, ErrorInfo> {
-    let id = find(&daemon.core(), &params.account)?;
+    let id = find(&daemon.state(), &params.account)?;
     // nothing is wanted of it
     let Some(wanted) = wanted_at(&daemon, id) else { return answer(&daemon, id) };
     // who cannot be asked is believed
@@ -42,52 +42,52 @@ pub(crate) async fn verify(daemon: Arc<Daemon>, params: VerifyAccount) -> Result
         Err(ErrorInfo::new("needs_verification", why).hint(hint))
     };
     let outcome = match ask(&daemon, id).await {
-        Some(Outcome::NoToken) => renew_and_ask(&daemon, id).await,
+        Some(PollOutcome::NoToken) => renew_and_ask(&daemon, id).await,
         outcome => outcome,
     };
     match outcome {
-        Some(Outcome::Asked(Ok(()))) => {
+        Some(PollOutcome::Asked(Ok(()))) => {
             confirm(&daemon, id)?;
             answer(&daemon, id)
         }
-        Some(Outcome::Asked(Err(failure))) if failure.unconfirmed => {
+        Some(PollOutcome::Asked(Err(failure))) if failure.unconfirmed => {
             let place = place(failure.link.as_deref());
             Err(ErrorInfo::new("needs_verification", format!("it is not confirmed yet: {failure}"))
                 .hint(format!("confirm it {place}, then try again")))
         }
-        Some(Outcome::Asked(Err(failure))) => unsure(format!("the provider could not be asked: {failure}")),
-        Some(Outcome::NotBefore(at)) => {
+        Some(PollOutcome::Asked(Err(failure))) => unsure(format!("the provider could not be asked: {failure}")),
+        Some(PollOutcome::NotBefore(at)) => {
             let wait = spoken(at.since(clock::now().wall));
             unsure(format!("the provider was asked too often lately; try again in {wait}"))
         }
-        Some(Outcome::NoToken) => unsure("its access token has ended, so the provider cannot be asked".to_owned()),
+        Some(PollOutcome::NoToken) => unsure("its access token has ended, so the provider cannot be asked".to_owned()),
         None => unsure("the provider does not answer".to_owned()),
     }
 }
 
 /// Whether this account's provider can be asked about it.
 fn asks(daemon: &Daemon, id: AccountId) -> bool {
-    let core = &*daemon.core();
-    core.pool.account(id).is_some_and(|account| usage::can_tell(&account.record.provider, account.record.kind))
+    let state = &*daemon.state();
+    state.pool.account(id).is_some_and(|account| usage::can_tell(&account.record.provider, account.record.kind))
 }
 
 /// Asks with a new token, where one can be had.
-async fn renew_and_ask(daemon: &Arc<Daemon>, id: AccountId) -> Option<Outcome> {
+async fn renew_and_ask(daemon: &Arc<Daemon>, id: AccountId) -> Option<PollOutcome> {
     match refresh_account(daemon.clone(), AccountRef { account: id.to_string() }).await {
         Ok(_) => ask(daemon, id).await,
-        Err(_) => Some(Outcome::NoToken),
+        Err(_) => Some(PollOutcome::NoToken),
     }
 }
 
-async fn ask(daemon: &Daemon, id: AccountId) -> Option<Outcome> {
+async fn ask(daemon: &Daemon, id: AccountId) -> Option<PollOutcome> {
     let polls = daemon.polls.get()?;
     tokio::time::timeout(PATIENCE, polls.ask(id)).await.ok()?
 }
 
 /// Where the confirmation is given that the account waits for, if it does.
 fn wanted_at(daemon: &Daemon, id: AccountId) -> Option<String> {
-    let core = &*daemon.core();
-    match &core.pool.account(id)?.record.standing {
+    let state = &*daemon.state();
+    match &state.pool.account(id)?.record.standing {
         Standing::NeedsVerification(why) => Some(place(view::link_in(why).as_deref())),
         _ => None,
     }
@@ -98,16 +98,16 @@ fn place(link: Option<&str>) -> String {
 }
 
 fn confirm(daemon: &Daemon, id: AccountId) -> Result<(), ErrorInfo> {
-    let core = &mut *daemon.core();
+    let state = &mut *daemon.state();
     let waits =
-        core.pool.account(id).is_some_and(|account| matches!(account.record.standing, Standing::NeedsVerification(_)));
+        state.pool.account(id).is_some_and(|account| matches!(account.record.standing, Standing::NeedsVerification(_)));
     if !waits {
         return Ok(());
     }
-    let standing = core.credentials.get(&id).map_or(Standing::Ready, crate::daemon::api::add_account::standing);
+    let standing = state.credentials.get(&id).map_or(Standing::Ready, crate::daemon::api::add_account::standing);
     let now = clock::now();
     let change = AccountChange { standing: Some(standing), ..AccountChange::default() };
-    let (reply, unsaved) = daemon.apply(core, now, Command::ChangeAccount(id, Box::new(change)));
+    let (reply, unsaved) = daemon.apply(state, now, Command::ChangeAccount(id, Box::new(change)));
     for write in unsaved {
         daemon.store.write(write, None);
     }
@@ -115,8 +115,8 @@ fn confirm(daemon: &Daemon, id: AccountId) -> Result<(), ErrorInfo> {
 }
 
 fn answer(daemon: &Daemon, id: AccountId) -> Result<Answer<'static>, ErrorInfo> {
-    let core = &*daemon.core();
+    let state = &*daemon.state();
     let gone = || ErrorInfo::new("unknown_account", format!("account {id} was removed meanwhile"));
-    let account = core.pool.account(id).ok_or_else(gone)?;
-    Ok(Answer::Account(Box::new(view::account_info(core, clock::now(), account))))
+    let account = state.pool.account(id).ok_or_else(gone)?;
+    Ok(Answer::Account(Box::new(view::account_info(state, clock::now(), account))))
 }

@@ -10,11 +10,11 @@ use crate::store::KeyPlace;
 
 use crate::daemon::os::clock;
 use crate::daemon::refresh::rules;
-use crate::daemon::state::{Core, Daemon};
+use crate::daemon::state::{Daemon, State};
 
 /// What holds, from where, and what is wrong with the file.
 #[derive(Debug)]
-pub(crate) struct Configured {
+pub(crate) struct ActiveConfig {
     pub(crate) config: Config,
     pub(crate) path: PathBuf,
     from: LoadState,
@@ -22,7 +22,7 @@ pub(crate) struct Configured {
     rejected: Option<Errors>,
 }
 
-impl Configured {
+impl ActiveConfig {
     pub(crate) fn new(loaded: Loaded, path: PathBuf) -> Self {
         Self { config: loaded.config, path, from: loaded.state, rejected: None }
     }
@@ -60,37 +60,37 @@ impl Configured {
 impl Daemon {
     /// Lets what the file says hold from now on, or says why it does not; no lease, limit, session or login is touched.
     pub(crate) fn configure(&self, read: Result<Loaded, Errors>) {
-        let core = &mut *self.core();
+        let state = &mut *self.state();
         match read {
-            Ok(loaded) => self.adopt(core, loaded),
+            Ok(loaded) => self.adopt(state, loaded),
             Err(errors) => {
                 tracing::error!("the configuration is not taken, the last good one is kept: {}", errors.headlines());
-                core.events.config_rejected(clock::now().wall, errors.headline(), &core.pool);
-                core.configured.rejected = Some(errors);
+                state.events.config_rejected(clock::now().wall, errors.headline(), &state.pool);
+                state.configured.rejected = Some(errors);
             }
         }
     }
 
-    fn adopt(&self, core: &mut Core, loaded: Loaded) {
+    fn adopt(&self, state: &mut State, loaded: Loaded) {
         let now = clock::now();
         self.facts.log_level.set(loaded.config.daemon.log);
-        core.catalog = catalog(&loaded.config, &core.pool);
+        state.catalog = catalog(&loaded.config, &state.pool);
         let pool = Command::Configure(Box::new(loaded.config.pool.clone()));
-        core.configured = Configured::new(loaded, std::mem::take(&mut core.configured.path));
-        core.refreshing.plan.set_rules(rules(&core.configured.config));
-        let Core { credentials, refreshing, .. } = &mut *core;
+        state.configured = ActiveConfig::new(loaded, std::mem::take(&mut state.configured.path));
+        state.refreshing.plan.set_rules(rules(&state.configured.config));
+        let State { credentials, refreshing, .. } = &mut *state;
         credentials.keys().for_each(|id| refreshing.account_changed(*id));
-        self.apply_unasked(core, now, pool);
-        tracing::info!(state = core.configured.state_name(), "the configuration was read anew");
-        for note in core.configured.notes() {
+        self.apply_unasked(state, now, pool);
+        tracing::info!(state = state.configured.state_name(), "the configuration was read anew");
+        for note in state.configured.notes() {
             tracing::warn!("{note}");
         }
-        core.events.config_reloaded(now.wall, &core.pool);
+        state.events.config_reloaded(now.wall, &state.pool);
         self.reconfigured.notify_one();
         self.config_version.send_modify(|version| *version += 1);
-        core.gathered.wake.notify_one();
+        state.gathered.wake.notify_one();
         if self.facts.waiting.is_none() {
-            self.store.settle_key(key_place(&core.configured.config));
+            self.store.settle_key(key_place(&state.configured.config));
         }
     }
 }
@@ -99,7 +99,7 @@ impl Daemon {
     /// Brings the key where the configuration wants it; again and again, as a keyring may be locked.
     pub(crate) fn settle_key(&self) {
         if self.facts.waiting.is_none() {
-            self.store.settle_key(key_place(&self.core().configured.config));
+            self.store.settle_key(key_place(&self.state().configured.config));
         }
     }
 }

@@ -27,7 +27,7 @@ enum Note {
 
 /// Asks the thread.
 #[derive(Clone, Debug)]
-pub(crate) struct Reload(Sender<Note>);
+pub(crate) struct ConfigHandle(Sender<Note>);
 
 /// What the thread is made of, before there is a daemon to tell.
 #[derive(Debug)]
@@ -46,7 +46,7 @@ pub(crate) struct Running {
     thread: JoinHandle<()>,
 }
 
-impl Reload {
+impl ConfigHandle {
     /// Has the file read now, and the answer sent to whoever asked.
     pub(crate) fn ask(&self, responder: Option<Responder>) {
         if let Err(unsent) = self.0.send(Note::Asked(responder))
@@ -59,9 +59,9 @@ impl Reload {
 }
 
 impl Reloader {
-    pub(crate) fn new(path: PathBuf, log: Option<String>) -> (Reload, Self) {
+    pub(crate) fn new(path: PathBuf, log: Option<String>) -> (ConfigHandle, Self) {
         let (to_itself, notes) = channel();
-        (Reload(to_itself.clone()), Self { notes, to_itself, path, log })
+        (ConfigHandle(to_itself.clone()), Self { notes, to_itself, path, log })
     }
 
     /// Reads the file for the first time.
@@ -104,7 +104,7 @@ impl Reloader {
                         daemon.configure(self.understand(settle.believed()));
                     }
                     if let Some(responder) = responder {
-                        let told = Answer::Reloaded(daemon.core().configured.told(changed));
+                        let told = Answer::Reloaded(daemon.state().configured.told(changed));
                         responder.say(|out| responder.codec.answer(&responder.id, &told, out));
                         responder.outbox.end_wait();
                     }

@@ -18,17 +18,17 @@ use crate::daemon::state::Daemon;
 use crate::daemon::view;
 
 /// Starts the gateway; called once, before the daemon says that it serves.
-pub type StartGateway = fn(Desk) -> io::Result<Box<dyn Serving>>;
+pub type StartGateway = fn(GatewayHandle) -> io::Result<Box<dyn RunningGateway>>;
 
 /// A gateway that serves.
-pub trait Serving: Send {
-    /// Waits until it has ended, as it does when [`Desk::stopping`] says so.
+pub trait RunningGateway: Send {
+    /// Waits until it has ended, as it does when [`GatewayHandle::stopping`] says so.
     fn end(self: Box<Self>);
 }
 
 /// The daemon, as the gateway sees it.
 #[derive(Clone, Debug)]
-pub struct Desk {
+pub struct GatewayHandle {
     pub(crate) daemon: Arc<Daemon>,
 }
 
@@ -45,7 +45,7 @@ pub struct GatewayConfig {
 
 /// How accounts and leases stand.
 #[derive(Clone, PartialEq, Debug)]
-pub struct Standings {
+pub struct PoolStats {
     /// How many accounts there are, by state.
     pub accounts: AccountTotals,
     /// How many leases are held.
@@ -56,7 +56,7 @@ pub struct Standings {
     pub windows: Vec<(String, String, String, f64)>,
 }
 
-impl Desk {
+impl GatewayHandle {
     pub(crate) fn new(daemon: &Arc<Daemon>) -> Self {
         Self { daemon: daemon.clone() }
     }
@@ -64,8 +64,8 @@ impl Desk {
     /// What the configuration says now.
     #[must_use]
     pub fn config(&self) -> GatewayConfig {
-        let core = &*self.daemon.core();
-        let config = &core.configured.config;
+        let state = &*self.daemon.state();
+        let config = &state.configured.config;
         GatewayConfig {
             gateway: config.gateway.clone(),
             max_attempts: config.limits.max_attempts,
@@ -110,36 +110,36 @@ impl Desk {
 
     /// How accounts and leases stand.
     #[must_use]
-    pub fn standings(&self) -> Standings {
-        let core = &*self.daemon.core();
+    pub fn standings(&self) -> PoolStats {
+        let state = &*self.daemon.state();
         let mut windows = Vec::new();
-        for account in core.pool.accounts() {
+        for account in state.pool.accounts() {
             let name = account.record.label.clone().unwrap_or_else(|| account.record.id.to_string());
             let known = account.usage().windows.iter();
             windows.extend(known.map(|window| {
                 (account.record.provider.clone(), name.clone(), window.name.clone(), window.utilization)
             }));
         }
-        Standings {
-            accounts: view::totals(core, clock::now()),
-            leases: core.pool.lease_count(),
-            waiting: core.pool.waiters().count(),
+        PoolStats {
+            accounts: view::totals(state, clock::now()),
+            leases: state.pool.lease_count(),
+            waiting: state.pool.waiters().count(),
             windows,
         }
     }
 
     /// Says where the gateway listens now.
-    pub fn listens(&self, state: GatewayState) {
-        let core = &mut *self.daemon.core();
-        if core.gateway == state {
+    pub fn listens(&self, gateway: GatewayState) {
+        let state = &mut *self.daemon.state();
+        if state.gateway == gateway {
             return;
         }
-        if let Some(why) = &state.trouble {
+        if let Some(why) = &gateway.trouble {
             tracing::warn!("the gateway does not serve as it should: {why}");
         }
-        if let Some(url) = state.url.as_ref().filter(|url| core.gateway.url.as_ref() != Some(url)) {
+        if let Some(url) = gateway.url.as_ref().filter(|url| state.gateway.url.as_ref() != Some(url)) {
             tracing::info!(url, "the gateway serves at {url}");
         }
-        core.gateway = state;
+        state.gateway = gateway;
     }
 }

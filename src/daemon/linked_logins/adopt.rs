@@ -11,7 +11,7 @@ use crate::store::Write;
 use crate::daemon::api::add_account::standing;
 use crate::daemon::api::import::filed;
 use crate::daemon::os::clock;
-use crate::daemon::state::{Core, Daemon};
+use crate::daemon::state::{Daemon, State};
 
 /// What a look at a file means for an account that is linked to it.
 enum Meaning {
@@ -26,8 +26,8 @@ enum Meaning {
 impl Daemon {
     /// The files of all logins that are followed.
     pub(crate) fn followed(&self) -> BTreeSet<String> {
-        let core = &*self.core();
-        core.links.values().filter(|link| link.is_followed()).map(|link| link.path.clone()).collect()
+        let state = &*self.state();
+        state.links.values().filter(|link| link.is_followed()).map(|link| link.path.clone()).collect()
     }
 
     /// Takes over what a tool has written, on disk before it counts; called on a thread that may wait.
@@ -39,25 +39,25 @@ impl Daemon {
     pub(crate) fn take_where(&self, path: &str, seen: Result<&[Entry], &str>, concerns: impl Fn(&Link) -> bool) {
         let _one_at_a_time = self.adding.blocking_lock();
         let linked: Vec<(AccountId, Link)> = {
-            let core = &*self.core();
-            let here = core.links.iter().filter(|(_, link)| concerns(link) && link.path == path);
+            let state = &*self.state();
+            let here = state.links.iter().filter(|(_, link)| concerns(link) && link.path == path);
             here.map(|(id, link)| (*id, link.clone())).collect()
         };
         for (id, link) in linked {
             let entry = seen.map(|entries| entries.iter().find(|entry| entry.item == link.item));
             let (meaning, record) = {
-                let core = &*self.core();
-                let Some(account) = core.pool.account(id) else { continue };
-                (meaning(core, &account.record, entry), account.record.clone())
+                let state = &*self.state();
+                let Some(account) = state.pool.account(id) else { continue };
+                (meaning(state, &account.record, entry), account.record.clone())
             };
             match (meaning, entry) {
                 (Meaning::New, Ok(Some(entry))) => self.adopt_login(record, entry),
                 (Meaning::Trouble(why), _) if link.is_followed() => {
                     let name = record.display_name();
                     tracing::warn!(account = %id, path, "{name} cannot follow its file: {why}");
-                    self.core().link_troubles.insert(id, why);
+                    self.state().link_troubles.insert(id, why);
                 }
-                _ => drop(self.core().link_troubles.remove(&id)),
+                _ => drop(self.state().link_troubles.remove(&id)),
             }
         }
     }
@@ -75,20 +75,20 @@ impl Daemon {
             // the tool has it on disk: it is served, and taken over again after a restart
             tracing::error!(account = %id, "a login that was taken over could not be saved: {error}");
         }
-        let core = &mut *self.core();
+        let state = &mut *self.state();
         let now = clock::now();
-        core.link_troubles.remove(&id);
-        core.keep_credential(id, credential);
+        state.link_troubles.remove(&id);
+        state.keep_credential(id, credential);
         let change = AccountChange { standing: Some(record.standing), ..AccountChange::default() };
-        self.apply_unasked(core, now, Command::ChangeAccount(id, Box::new(change)));
+        self.apply_unasked(state, now, Command::ChangeAccount(id, Box::new(change)));
         for limit in entry.limits.iter().cloned() {
-            self.apply_unasked(core, now, Command::SetLimit(id, filed(limit)));
+            self.apply_unasked(state, now, Command::SetLimit(id, filed(limit)));
         }
         tracing::info!(account = %id, tool = entry.tool.name(), "a login was refreshed by its tool, and is taken over");
     }
 }
 
-fn meaning(core: &Core, record: &AccountRecord, entry: Result<Option<&Entry>, &str>) -> Meaning {
+fn meaning(state: &State, record: &AccountRecord, entry: Result<Option<&Entry>, &str>) -> Meaning {
     let entry = match entry {
         Err(why) => return Meaning::Trouble(why.to_owned()),
         Ok(None) => return Meaning::Trouble("its login is no longer there".to_owned()),
@@ -98,11 +98,11 @@ fn meaning(core: &Core, record: &AccountRecord, entry: Result<Option<&Entry>, &s
         let whose = entry.email.as_deref().unwrap_or("another account");
         return Meaning::Trouble(format!("{whose} is logged in there now; take that one in, too: lessor import"));
     }
-    let Some(known) = core.credentials.get(&record.id) else { return Meaning::New };
-    let print = core.tokens.of(&entry.credential);
+    let Some(known) = state.credentials.get(&record.id) else { return Meaning::New };
+    let print = state.tokens.of(&entry.credential);
     let newer = entry.credential.expires_at > known.expires_at;
-    let seen_before = core.tokens.known_since(record.id, print).is_some();
-    let is_current = core.tokens.of(known) == print;
+    let seen_before = state.tokens.known_since(record.id, print).is_some();
+    let is_current = state.tokens.of(known) == print;
     if *known == entry.credential || (seen_before && !(is_current && newer)) { Meaning::Same } else { Meaning::New }
 }
 

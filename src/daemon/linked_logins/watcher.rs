@@ -34,7 +34,7 @@ enum Note {
 
 /// Tells the thread.
 #[derive(Clone, Debug)]
-pub(crate) struct Follow(Sender<Note>);
+pub(crate) struct LinkedLoginsHandle(Sender<Note>);
 
 /// The running thread.
 #[derive(Debug)]
@@ -43,7 +43,7 @@ pub(crate) struct Following {
     thread: JoinHandle<()>,
 }
 
-impl Follow {
+impl LinkedLoginsHandle {
     /// There is another login to be followed, or one less.
     pub(crate) fn relinked(&self) {
         // at the end of the daemon nobody follows any more
@@ -55,7 +55,7 @@ impl Following {
     /// Begins to follow what the daemon's accounts are linked to.
     pub(crate) fn begin(daemon: &Arc<Daemon>) -> std::io::Result<Self> {
         let (notes, inbox) = channel();
-        let _only_begun_once = daemon.follow.set(Follow(notes.clone()));
+        let _only_begun_once = daemon.follow.set(LinkedLoginsHandle(notes.clone()));
         let to_itself = notes.clone();
         let daemon = Arc::downgrade(daemon);
         let thread = std::thread::Builder::new().name("follow".to_owned());
@@ -179,11 +179,11 @@ impl Daemon {
         let home = directories::BaseDirs::new().map(|base| base.home_dir().to_owned()).unwrap_or_default();
         let variable = |name: &str| std::env::var(name).ok();
         let Ok(entries) = seen_at(path, &surroundings(&home, &variable)).0 else { return false };
-        let core = &*self.core();
-        let (Some(link), Some(known)) = (core.links.get(&id), core.credentials.get(&id)) else { return false };
+        let state = &*self.state();
+        let (Some(link), Some(known)) = (state.links.get(&id), state.credentials.get(&id)) else { return false };
         let theirs =
-            entries.iter().find(|entry| entry.item == link.item).map(|entry| core.tokens.of(&entry.credential));
-        theirs.is_some_and(|print| print != core.tokens.of(known) && core.tokens.known_since(id, print).is_some())
+            entries.iter().find(|entry| entry.item == link.item).map(|entry| state.tokens.of(&entry.credential));
+        theirs.is_some_and(|print| print != state.tokens.of(known) && state.tokens.known_since(id, print).is_some())
     }
 }
 

@@ -85,9 +85,9 @@ mod tests {
 
     /// What was logged.
     #[derive(Clone, Default)]
-    struct Heard(Arc<Mutex<Vec<String>>>);
+    struct UpstreamOutcome(Arc<Mutex<Vec<String>>>);
 
-    impl<S: Subscriber> Layer<S> for Heard {
+    impl<S: Subscriber> Layer<S> for UpstreamOutcome {
         fn on_event(&self, event: &Event<'_>, _context: Context<'_, S>) {
             let mut collect = Collect::default();
             event.record(&mut collect);
@@ -108,7 +108,7 @@ mod tests {
     #[test]
     fn a_level_counts_at_once_both_ways() {
         let handle = LogLevelHandle::new();
-        let heard = Heard::default();
+        let heard = UpstreamOutcome::default();
         let log = tracing_subscriber::registry().with(handle.clone()).with(heard.clone());
         tracing::subscriber::with_default(log, || {
             let said = || {

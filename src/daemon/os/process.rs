@@ -13,7 +13,7 @@ pub use system::{find, wait_for_end, watch};
 
 /// A process as it was found.
 #[derive(Clone, Debug)]
-pub struct Found {
+pub struct FoundProcess {
     /// Who.
     pub process: Process,
     /// The program's name.

@@ -16,7 +16,7 @@ use crate::pool::Now;
 use crate::store::Health;
 
 use crate::daemon::os::clock;
-use crate::daemon::state::{Core, Daemon};
+use crate::daemon::state::{Daemon, State};
 use crate::daemon::view;
 
 /// How often the status is looked at where no watchdog asks for more.
@@ -88,8 +88,8 @@ impl Pulse {
     pub(crate) fn say(&mut self, daemon: &Daemon, timer_is_gone: bool) {
         // this waits for the pool: a daemon that is stuck there gets no further
         let (now, status) = {
-            let core = &*daemon.core();
-            (clock::now(), summary(daemon, core, clock::now()))
+            let state = &*daemon.state();
+            (clock::now(), summary(daemon, state, clock::now()))
         };
         let sound = !timer_is_gone && daemon.store.is_running();
         if !sound && !self.complained {
@@ -115,15 +115,15 @@ impl Pulse {
 }
 
 /// How it is doing, in a line.
-fn summary(daemon: &Daemon, core: &Core, now: Now) -> String {
-    let accounts = view::totals(core, now);
+fn summary(daemon: &Daemon, state: &State, now: Now) -> String {
+    let accounts = view::totals(state, now);
     let some = |number: u64, one: &str| format!("{number} {one}{}", if number == 1 { "" } else { "s" });
     let disk = if daemon.store.health() == Health::Ok { "" } else { "; changes are not kept, see: lessor status" };
     format!(
         "{}, {} ({} ready), queue {}{disk}",
-        some(core.pool.lease_count() as u64, "lease"),
+        some(state.pool.lease_count() as u64, "lease"),
         some(accounts.total, "account"),
         accounts.ready,
-        core.pool.waiters().count(),
+        state.pool.waiters().count(),
     )
 }

@@ -8,7 +8,7 @@ pub use system::Listening;
 
 /// What a signal asks for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Asked {
+pub enum SignalRequest {
     /// End; asked twice, at once.
     Stop,
     /// Read the configuration again.

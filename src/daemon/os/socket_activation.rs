@@ -28,7 +28,7 @@ pub(crate) struct Inherited {
 
 /// The clients in the queue, for a daemon that cannot serve them.
 #[derive(Debug)]
-pub(crate) struct Waiting(UnixListener);
+pub(crate) struct WaitingClients(UnixListener);
 
 impl Inherited {
     /// Takes what was handed over to this process, if anything was; to be called before any thread starts, because
@@ -69,12 +69,12 @@ impl Inherited {
     }
 
     /// A second way to the queue, to be kept until it is known whether we serve.
-    pub(crate) fn waiting(&self) -> Option<Waiting> {
-        self.listener.try_clone().map(Waiting).ok()
+    pub(crate) fn waiting(&self) -> Option<WaitingClients> {
+        self.listener.try_clone().map(WaitingClients).ok()
     }
 }
 
-impl Waiting {
+impl WaitingClients {
     /// Closes the connections of all that wait: lessor's own clients then look elsewhere, and tell what they find.
     pub(crate) fn send_away(&self) {
         if self.0.set_nonblocking(true).is_err() {

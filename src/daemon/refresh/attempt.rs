@@ -97,7 +97,7 @@ async fn carry_out(daemon: &Arc<Daemon>, servers: &Servers, id: AccountId) -> En
     }
     let refreshed = refresh(&server, &job.refresh, began).await;
     if matches!(&refreshed, Refreshed::Failed(_, Sent::Unknown)) {
-        daemon.core().refreshing.unknown.entry(id).or_insert(began);
+        daemon.state().refreshing.unknown.entry(id).or_insert(began);
     }
     conclude(daemon, id, &job, refreshed).await
 }
@@ -124,7 +124,7 @@ async fn conclude(daemon: &Arc<Daemon>, id: AccountId, job: &Job, refreshed: Ref
             Ended::Over
         }
         Refreshed::Failed(failure, sent) => {
-            if sent == Sent::Known && !daemon.core().refreshing.unknown.contains_key(&id) {
+            if sent == Sent::Known && !daemon.state().refreshing.unknown.contains_key(&id) {
                 daemon.store.write(Write::MarkRefresh(id, None), None);
             }
             Ended::Failed(failure)
@@ -187,57 +187,57 @@ async fn save(
 
 impl Daemon {
     fn job(&self, id: AccountId) -> Option<Job> {
-        let core = &*self.core();
-        let record = &core.pool.account(id)?.record;
+        let state = &*self.state();
+        let record = &state.pool.account(id)?.record;
         Some(Job {
-            settings: settings::of(&core.configured.config, &record.provider).ok()?,
-            refresh: core.credentials.get(&id)?.refresh.as_ref()?.duplicate(),
-            link: core.links.get(&id).cloned(),
+            settings: settings::of(&state.configured.config, &record.provider).ok()?,
+            refresh: state.credentials.get(&id)?.refresh.as_ref()?.duplicate(),
+            link: state.links.get(&id).cloned(),
         })
     }
 
     /// What keeps a new credential; nothing when the login it renews is no longer the account's.
     fn write_of(&self, id: AccountId, before: &Secret, credential: &Credential) -> Option<Write> {
-        let core = &*self.core();
-        let record = core.pool.account(id)?.record.clone();
-        let is_current = core.credentials.get(&id)?.refresh.as_ref() == Some(before);
+        let state = &*self.state();
+        let record = state.pool.account(id)?.record.clone();
+        let is_current = state.credentials.get(&id)?.refresh.as_ref() == Some(before);
         is_current.then(|| Write::SaveAccount { record, credential: Some(credential.duplicate()) })
     }
 
     /// A new credential is on disk: everybody gets it from now on.
     fn take_renewed(&self, id: AccountId, credential: Credential, life: Option<Duration>) {
-        let core = &mut *self.core();
+        let state = &mut *self.state();
         let now = clock::now();
-        core.keep_credential_of_life(id, credential, life);
+        state.keep_credential_of_life(id, credential, life);
         // the record is the same: whoever listens is told
-        self.apply_unasked(core, now, Command::ChangeAccount(id, Box::default()));
+        self.apply_unasked(state, now, Command::ChangeAccount(id, Box::default()));
         tracing::debug!(account = %id, "its token is renewed");
     }
 
     /// The server does not honour a login any more: that of this account, and no other.
     fn login_is_over(&self, id: AccountId, refused: &Secret, code: &str) {
-        let core = &mut *self.core();
-        let is_current = core.credentials.get(&id).and_then(|credential| credential.refresh.as_ref()) == Some(refused);
-        let Some(account) = core.pool.account(id).filter(|_| is_current) else { return };
+        let state = &mut *self.state();
+        let is_current = state.credentials.get(&id).and_then(|credential| credential.refresh.as_ref()) == Some(refused);
+        let Some(account) = state.pool.account(id).filter(|_| is_current) else { return };
         let now = clock::now();
         let (name, provider) = (account.display_name(), account.record.provider.clone());
-        let lost = core.refreshing.unknown.remove(&id).map(|since| lost(since, now.wall)).unwrap_or_default();
+        let lost = state.refreshing.unknown.remove(&id).map(|since| lost(since, now.wall)).unwrap_or_default();
         let why = format!("its login has ended ({code}){lost}; log in again: lessor login {provider}");
         tracing::warn!(account = %id, "{name}: {why}");
         let change = AccountChange { standing: Some(Standing::NeedsLogin(why)), ..AccountChange::default() };
-        self.apply_unasked(core, now, Command::ChangeAccount(id, Box::new(change)));
+        self.apply_unasked(state, now, Command::ChangeAccount(id, Box::new(change)));
         self.store.write(Write::MarkRefresh(id, None), None);
     }
 
     /// An attempt is over: the next one can begin, and who has waited is told.
     fn refresh_ended(&self, id: AccountId, ended: &Ended) {
-        let core = &mut *self.core();
+        let state = &mut *self.state();
         let now = clock::now();
-        if core.refreshing.has_changes() {
-            self.settle_logins(core, now);
+        if state.refreshing.has_changes() {
+            self.settle_logins(state, now);
         }
-        let turn = core.refreshing.plan.ended(id, ended, now, chance());
-        let account = core.pool.account(id);
+        let turn = state.refreshing.plan.ended(id, ended, now, chance());
+        let account = state.pool.account(id);
         let name = account.map_or_else(|| id.to_string(), |account| account.display_name());
         match turn {
             Some(Turn::Down(Failure { fault: Fault::Account, why, .. })) => {
@@ -252,8 +252,8 @@ impl Daemon {
             }
             None => {}
         }
-        self.settle_tokens(core, now);
-        core.refreshing.tell(id);
+        self.settle_tokens(state, now);
+        state.refreshing.tell(id);
     }
 }
 

@@ -23,7 +23,7 @@ use crate::protocol::ErrorInfo;
 
 use crate::daemon::api::add_account::standing;
 use crate::daemon::os::clock;
-use crate::daemon::state::{CREDENTIAL_ENDED, Core, Daemon};
+use crate::daemon::state::{CREDENTIAL_ENDED, Daemon, State};
 
 pub use settings::oauth_given;
 pub(crate) use settings::rules;
@@ -31,7 +31,7 @@ pub(crate) use worker::Engine;
 
 /// What a credential is needed for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Need {
+pub enum CredentialUse {
     /// It is handed out: it must live for a while.
     HandOut,
     /// It goes upstream at once: it must live.
@@ -139,7 +139,7 @@ impl Refreshing {
     }
 }
 
-impl Core {
+impl State {
     /// The login of an account, if it is lessor's to refresh.
     fn login(&self, id: AccountId) -> Option<Login> {
         let account = self.pool.account(id)?;
@@ -248,60 +248,60 @@ impl Core {
 
 impl Daemon {
     /// Tells the plan what has changed of accounts.
-    pub(crate) fn settle_logins(&self, core: &mut Core, now: Now) {
-        for id in std::mem::take(&mut core.refreshing.changed) {
-            if core.pool.account(id).is_none() {
+    pub(crate) fn settle_logins(&self, state: &mut State, now: Now) {
+        for id in std::mem::take(&mut state.refreshing.changed) {
+            if state.pool.account(id).is_none() {
                 // it is on its way into the pool, and changes again then
                 continue;
             }
-            let Some(login) = core.login(id) else {
-                core.refreshing.plan.forget(id);
-                self.say_why_ended(core, now, id);
+            let Some(login) = state.login(id) else {
+                state.refreshing.plan.forget(id);
+                self.say_why_ended(state, now, id);
                 continue;
             };
-            core.refreshing.plan.know(id, login, now, chance());
-            let ended = core.pool.account(id).is_some_and(|account| account.record.standing != Standing::Ready);
-            let verify = core
+            state.refreshing.plan.know(id, login, now, chance());
+            let ended = state.pool.account(id).is_some_and(|account| account.record.standing != Standing::Ready);
+            let verify = state
                 .pool
                 .account(id)
                 .is_some_and(|account| matches!(account.record.standing, Standing::NeedsVerification(_)));
             if ended && !verify {
                 // its token has ended, but another one can be had
                 let change = AccountChange { standing: Some(Standing::Ready), ..AccountChange::default() };
-                self.apply_unasked(core, now, Command::ChangeAccount(id, Box::new(change)));
+                self.apply_unasked(state, now, Command::ChangeAccount(id, Box::new(change)));
             }
         }
-        core.refreshing.pulse.notify_one();
+        state.refreshing.pulse.notify_one();
     }
 
     /// Says of an account whose token has ended what is missing to renew it.
-    fn say_why_ended(&self, core: &mut Core, now: Now, id: AccountId) {
-        let Some(account) = core.pool.account(id) else { return };
+    fn say_why_ended(&self, state: &mut State, now: Now, id: AccountId) {
+        let Some(account) = state.pool.account(id) else { return };
         let Standing::NeedsLogin(known) = &account.record.standing else { return };
         if known != CREDENTIAL_ENDED {
             return;
         }
-        if core.why_not_refreshed(id).is_some() {
-            let standing = Some(Standing::NeedsLogin(core.why_ended(id)));
+        if state.why_not_refreshed(id).is_some() {
+            let standing = Some(Standing::NeedsLogin(state.why_ended(id)));
             let change = AccountChange { standing, ..AccountChange::default() };
-            self.apply_unasked(core, now, Command::ChangeAccount(id, Box::new(change)));
+            self.apply_unasked(state, now, Command::ChangeAccount(id, Box::new(change)));
         }
     }
 
     /// Tells the pool which accounts have no token to hand out.
-    pub(crate) fn settle_tokens(&self, core: &mut Core, now: Now) {
-        let changed: Vec<_> = core
+    pub(crate) fn settle_tokens(&self, state: &mut State, now: Now) {
+        let changed: Vec<_> = state
             .pool
             .accounts()
             .iter()
             .filter_map(|account| {
                 let id = account.record.id;
-                let stuck = core.refreshing.plan.stuck(id, now);
+                let stuck = state.refreshing.plan.stuck(id, now);
                 (stuck != account.renewing()).then_some((id, stuck))
             })
             .collect();
         for (id, stuck) in changed {
-            self.apply_unasked(core, now, Command::SetRenewing(id, stuck));
+            self.apply_unasked(state, now, Command::SetRenewing(id, stuck));
         }
     }
 
@@ -309,80 +309,97 @@ impl Daemon {
     ///
     /// # Errors
     /// `stale_lease`; `credential_unavailable` when there is none to be had now, with the time it may be.
-    pub async fn fresh_credential(&self, fence: Fence, need: Need) -> Result<Credential, ErrorInfo> {
+    pub async fn fresh_credential(&self, fence: Fence, need: CredentialUse) -> Result<Credential, ErrorInfo> {
         let (wait, told) = {
-            let core = &mut *self.core();
-            match self.look_at(core, fence, need)? {
-                Looked::Fine(credential) => return Ok(credential),
-                Looked::Coming(id) => (core.refreshing.plan.rules().wait, core.refreshing.waits(id)),
-                Looked::None(error) => return Err(error),
+            let state = &mut *self.state();
+            match self.credential_for(state, fence, need)? {
+                CredentialState::Usable(credential) => return Ok(credential),
+                CredentialState::BeingRefreshed(id) => (state.refreshing.plan.rules().wait, state.refreshing.waits(id)),
+                CredentialState::Unavailable(error) => return Err(error),
             }
         };
         let _told_or_not = tokio::time::timeout(wait, told).await;
-        let core = &mut *self.core();
-        match self.look_again(core, fence, need)? {
-            Looked::Fine(credential) => Ok(credential),
-            Looked::Coming(id) => Err(not_now(core, id, None)),
-            Looked::None(error) => Err(error),
+        let state = &mut *self.state();
+        match self.current_credential(state, fence, need)? {
+            CredentialState::Usable(credential) => Ok(credential),
+            CredentialState::BeingRefreshed(id) => Err(not_now(state, id, None)),
+            CredentialState::Unavailable(error) => Err(error),
         }
     }
 
     /// What can be said at once.
-    pub(crate) fn look_at(&self, core: &mut Core, fence: Fence, need: Need) -> Result<Looked, ErrorInfo> {
-        let looked = self.look_again(core, fence, need)?;
-        let Looked::Coming(id) = looked else { return Ok(looked) };
+    pub(crate) fn credential_for(
+        &self,
+        state: &mut State,
+        fence: Fence,
+        need: CredentialUse,
+    ) -> Result<CredentialState, ErrorInfo> {
+        let looked = self.current_credential(state, fence, need)?;
+        let CredentialState::BeingRefreshed(id) = looked else { return Ok(looked) };
         let now = clock::now();
-        let want = if need == Need::Another { Want::Refused } else { Want::Life };
-        let wanted = core.refreshing.want(id, want, now);
-        let soon = now.mono.after(core.refreshing.plan.rules().wait);
+        let want = if need == CredentialUse::Another { Want::Refused } else { Want::Life };
+        let wanted = state.refreshing.want(id, want, now);
+        let soon = now.mono.after(state.refreshing.plan.rules().wait);
         Ok(match wanted {
-            Wanted::Coming => Looked::Coming(id),
-            Wanted::NotBefore(at) if at <= soon => Looked::Coming(id),
-            Wanted::NotBefore(at) => Looked::None(not_now(core, id, Some(at))),
-            Wanted::JustRenewed => Looked::None(just_renewed(core, id)),
-            Wanted::Never => Looked::None(never(core, id)),
+            Wanted::Coming => CredentialState::BeingRefreshed(id),
+            Wanted::NotBefore(at) if at <= soon => CredentialState::BeingRefreshed(id),
+            Wanted::NotBefore(at) => CredentialState::Unavailable(not_now(state, id, Some(at))),
+            Wanted::JustRenewed => CredentialState::Unavailable(just_renewed(state, id)),
+            Wanted::Never => CredentialState::Unavailable(never(state, id)),
         })
     }
 
     /// The same, without wanting anything.
-    fn look_again(&self, core: &mut Core, fence: Fence, need: Need) -> Result<Looked, ErrorInfo> {
+    fn current_credential(
+        &self,
+        state: &mut State,
+        fence: Fence,
+        need: CredentialUse,
+    ) -> Result<CredentialState, ErrorInfo> {
         let now = clock::now();
         let stale = || ErrorInfo::new("stale_lease", "this lease has ended").hint("acquire a new one");
-        let id = core.pool.lease(fence).ok_or_else(stale)?.account;
-        let account = core.pool.account(id).ok_or_else(stale)?;
+        let id = state.pool.lease(fence).ok_or_else(stale)?.account;
+        let account = state.pool.account(id).ok_or_else(stale)?;
         if let Standing::NeedsLogin(why) = &account.record.standing
-            && !core.refreshing.plan.knows(id)
-            && (need == Need::Another || core.credentials.get(&id).is_none_or(|credential| has_ended(credential, now)))
+            && !state.refreshing.plan.knows(id)
+            && (need == CredentialUse::Another
+                || state.credentials.get(&id).is_none_or(|credential| has_ended(credential, now)))
         {
             let message = format!("{} needs a new login: {why}", account.display_name());
             let hint = format!("lessor login {}; report `auth_failed` to get another account", account.record.provider);
-            return Ok(Looked::None(ErrorInfo::new("credential_unavailable", message).hint(hint)));
+            return Ok(CredentialState::Unavailable(ErrorInfo::new("credential_unavailable", message).hint(hint)));
         }
-        let Some(credential) = core.credentials.get(&id) else {
-            return Ok(Looked::None(never(core, id)));
+        let Some(credential) = state.credentials.get(&id) else {
+            return Ok(CredentialState::Unavailable(never(state, id)));
         };
         let fine = match need {
-            Need::Forward => !core.is_low(id, now) || !has_ended(credential, now) && is_resting(core, id, now),
-            Need::HandOut => !core.is_low(id, now),
-            Need::Another => core.has_newer_token(fence, now),
+            CredentialUse::Forward => {
+                !state.is_low(id, now) || !has_ended(credential, now) && is_resting(state, id, now)
+            }
+            CredentialUse::HandOut => !state.is_low(id, now),
+            CredentialUse::Another => state.has_newer_token(fence, now),
         };
         if fine {
             let credential = credential.duplicate();
-            core.note_handed(fence, id);
-            return Ok(Looked::Fine(credential));
+            state.note_handed(fence, id);
+            return Ok(CredentialState::Usable(credential));
         }
-        Ok(if core.refreshing.plan.knows(id) { Looked::Coming(id) } else { Looked::None(never(core, id)) })
+        Ok(if state.refreshing.plan.knows(id) {
+            CredentialState::BeingRefreshed(id)
+        } else {
+            CredentialState::Unavailable(never(state, id))
+        })
     }
 }
 
 /// What can be said of a lease's credential.
-pub(crate) enum Looked {
+pub(crate) enum CredentialState {
     /// It can be used.
-    Fine(Credential),
+    Usable(Credential),
     /// It is about to be renewed.
-    Coming(AccountId),
+    BeingRefreshed(AccountId),
     /// There is none.
-    None(ErrorInfo),
+    Unavailable(ErrorInfo),
 }
 
 fn has_ended(credential: &Credential, now: Now) -> bool {
@@ -390,36 +407,36 @@ fn has_ended(credential: &Credential, now: Now) -> bool {
 }
 
 /// Whether it is no use to wait for a new token: the last attempt failed.
-fn is_resting(core: &Core, id: AccountId, now: Now) -> bool {
-    core.refreshing.plan.stuck(id, now).is_some()
+fn is_resting(state: &State, id: AccountId, now: Now) -> bool {
+    state.refreshing.plan.stuck(id, now).is_some()
 }
 
 /// There is none now.
-pub(crate) fn not_now(core: &Core, id: AccountId, at: Option<Mono>) -> ErrorInfo {
-    let name = core.pool.account(id).map_or_else(|| id.to_string(), |account| account.display_name());
-    let why = core.refreshing.plan.trouble(id).map(|(failure, _)| failure.why.clone());
+pub(crate) fn not_now(state: &State, id: AccountId, at: Option<Mono>) -> ErrorInfo {
+    let name = state.pool.account(id).map_or_else(|| id.to_string(), |account| account.display_name());
+    let why = state.refreshing.plan.trouble(id).map(|(failure, _)| failure.why.clone());
     let why = why.unwrap_or_else(|| "that takes longer than `refresh.wait`".to_owned());
     let mut error =
         ErrorInfo::new("credential_unavailable", format!("the token of {name} could not be renewed: {why}"));
     let now = clock::now();
-    let until = at.or_else(|| core.refreshing.plan.stuck(id, now)?.until);
+    let until = at.or_else(|| state.refreshing.plan.stuck(id, now)?.until);
     error.data.retry_after_ms = until.map(|at| millis(at.since(now.mono)));
     error.hint("try again then, or acquire another account")
 }
 
-pub(crate) fn just_renewed(core: &Core, id: AccountId) -> ErrorInfo {
-    let name = core.pool.account(id).map_or_else(|| id.to_string(), |account| account.display_name());
+pub(crate) fn just_renewed(state: &State, id: AccountId) -> ErrorInfo {
+    let name = state.pool.account(id).map_or_else(|| id.to_string(), |account| account.display_name());
     let message = format!("the token of {name} was renewed a moment ago, and another one would be refused as well");
     ErrorInfo::new("credential_unavailable", message).hint("report `auth_failed` and go on with another account")
 }
 
-pub(crate) fn never(core: &Core, id: AccountId) -> ErrorInfo {
-    let name = core.pool.account(id).map_or_else(|| id.to_string(), |account| account.display_name());
-    let message = match core.why_not_refreshed(id) {
+pub(crate) fn never(state: &State, id: AccountId) -> ErrorInfo {
+    let name = state.pool.account(id).map_or_else(|| id.to_string(), |account| account.display_name());
+    let message = match state.why_not_refreshed(id) {
         Some(missing) => format!("the token of {name} cannot be renewed: {missing}"),
         None => format!("the credential of {name} is none that lessor can renew"),
     };
-    let remedy = core.why_not_refreshed(id).map(|missing| missing.remedy());
+    let remedy = state.why_not_refreshed(id).map(|missing| missing.remedy());
     let usual = || "report `auth_failed` and go on with another account; add the account again to renew it".to_owned();
     ErrorInfo::new("credential_unavailable", message).hint(remedy.unwrap_or_else(usual))
 }

@@ -80,10 +80,10 @@ async fn locked(link: &Link) -> Result<Locked, String> {
 /// Whether the tool has a newer login; it is taken over.
 pub(crate) async fn has_newer(daemon: &Arc<Daemon>, id: AccountId, link: &Link) -> bool {
     let (daemon, path) = (daemon.clone(), link.path.clone());
-    let before = daemon.core().refreshing.generation(id);
+    let before = daemon.state().refreshing.generation(id);
     let looked = spawn_blocking(move || {
         daemon.look_at_tools_file(&path);
-        daemon.core().refreshing.generation(id)
+        daemon.state().refreshing.generation(id)
     });
     looked.await.is_ok_and(|after| after > before)
 }
@@ -98,8 +98,8 @@ pub(crate) async fn after(daemon: &Arc<Daemon>, id: AccountId, link: Link, crede
     let given = spawn_blocking(move || {
         // any token that was this account's may be replaced; any other belongs to a login of the tool's own
         share::give(&file, &credential, |before| {
-            let core = &*theirs.core();
-            core.tokens.known_since(id, core.tokens.of_refresh(before)).is_some()
+            let state = &*theirs.state();
+            state.tokens.known_since(id, state.tokens.of_refresh(before)).is_some()
         })
     });
     let why = match given.await {
@@ -107,18 +107,18 @@ pub(crate) async fn after(daemon: &Arc<Daemon>, id: AccountId, link: Link, crede
         Ok(Err(error)) => error.to_string(),
         Err(error) => error.to_string(),
     };
-    let name = daemon.core().pool.account(id).map_or_else(|| id.to_string(), |account| account.display_name());
+    let name = daemon.state().pool.account(id).map_or_else(|| id.to_string(), |account| account.display_name());
     let why = format!("{} does not get its renewed login, and has to log in again: {why}", link.tool);
     tracing::error!(account = %id, path = link.path, "{name}: {why}");
-    daemon.core().link_troubles.insert(id, why);
+    daemon.state().link_troubles.insert(id, why);
 }
 
 /// After a start: gives the tool what was renewed when the last run ended before the tool had it.
 pub(crate) async fn catch_up(daemon: Arc<Daemon>, id: AccountId) {
     let shared = {
-        let core = &*daemon.core();
-        let link = core.links.get(&id).filter(|link| link.mode == LinkMode::Share && core.is_ours_to_refresh(link));
-        link.cloned().zip(core.credentials.get(&id).map(Credential::duplicate))
+        let state = &*daemon.state();
+        let link = state.links.get(&id).filter(|link| link.mode == LinkMode::Share && state.is_ours_to_refresh(link));
+        link.cloned().zip(state.credentials.get(&id).map(Credential::duplicate))
     };
     let Some((link, credential)) = shared else { return };
     let Ok(Before::Go(Some(_locked))) = tokio::time::timeout(Duration::from_secs(30), before(&daemon, id, &link)).await

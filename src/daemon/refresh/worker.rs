@@ -30,7 +30,7 @@ impl Engine {
     /// Begins to keep the daemon's logins fresh.
     pub(crate) fn begin(daemon: &Arc<Daemon>) -> std::io::Result<Self> {
         let (stop, stopped) = watch::channel(false);
-        let pulse = daemon.core().refreshing.pulse.clone();
+        let pulse = daemon.state().refreshing.pulse.clone();
         let daemon = Arc::downgrade(daemon);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let thread = std::thread::Builder::new().name("refresh".to_owned());
@@ -50,7 +50,7 @@ async fn run(daemon: Weak<Daemon>, pulse: Arc<Notify>, mut stopped: watch::Recei
     let servers = Arc::new(Servers::default());
     let mut attempts = JoinSet::new();
     if let Some(daemon) = daemon.upgrade() {
-        let shared: Vec<AccountId> = daemon.core().links.keys().copied().collect();
+        let shared: Vec<AccountId> = daemon.state().links.keys().copied().collect();
         for id in shared {
             attempts.spawn(shared_login::catch_up(daemon.clone(), id));
         }
@@ -81,14 +81,14 @@ async fn run(daemon: Weak<Daemon>, pulse: Arc<Notify>, mut stopped: watch::Recei
 impl Daemon {
     /// What is to be refreshed now, and how long nothing else is.
     fn look_after_logins(&self) -> (Vec<AccountId>, Duration) {
-        let core = &mut *self.core();
+        let state = &mut *self.state();
         let now = clock::now();
-        if core.refreshing.has_changes() {
-            self.settle_logins(core, now);
+        if state.refreshing.has_changes() {
+            self.settle_logins(state, now);
         }
-        let begun = core.refreshing.plan.begin(now, chance());
-        self.settle_tokens(core, now);
-        let wake = core.refreshing.plan.wake(now).map_or(TICK, |at| at.since(now.mono).min(TICK));
+        let begun = state.refreshing.plan.begin(now, chance());
+        self.settle_tokens(state, now);
+        let wake = state.refreshing.plan.wake(now).map_or(TICK, |at| at.since(now.mono).min(TICK));
         // the plan counts in milliseconds: what is due within this one is due in the next
         (begun, wake.max(Duration::from_millis(1)))
     }

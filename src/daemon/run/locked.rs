@@ -14,13 +14,13 @@ const HINT: &str = "unlock it (log in to your desktop, or open its password mana
 
 /// What is waited for.
 #[derive(Debug)]
-pub(crate) struct Waiting {
+pub(crate) struct KeyringWait {
     why: Mutex<String>,
     over: Notify,
     given_up: AtomicBool,
 }
 
-impl Waiting {
+impl KeyringWait {
     /// Begins to wait, on a thread of its own.
     pub(crate) fn begin(first: &KeyringTrouble) -> std::io::Result<Arc<Self>> {
         let waiting = Arc::new(Self {

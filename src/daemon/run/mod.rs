@@ -15,9 +15,9 @@ use crate::protocol::{LeaseKey, PassKey};
 use crate::store::{KeyringTrouble, Opened, Paths, Store, StoreError, Write};
 
 use crate::daemon::config::apply;
-use crate::daemon::config::apply::Configured;
-use crate::daemon::config::watcher::{Reload, Reloader};
-use crate::daemon::handle::{Desk, StartGateway};
+use crate::daemon::config::apply::ActiveConfig;
+use crate::daemon::config::watcher::{ConfigHandle, Reloader};
+use crate::daemon::handle::{GatewayHandle, StartGateway};
 use crate::daemon::linked_logins::watcher::Following;
 use crate::daemon::log;
 use crate::daemon::log::Log;
@@ -28,10 +28,10 @@ use crate::daemon::os::socket_activation;
 use crate::daemon::os::socket_activation::Inherited;
 use crate::daemon::os::{clock, host, process};
 use crate::daemon::refresh::Engine;
-use crate::daemon::run::locked::Waiting;
-use crate::daemon::run::serve::{Why, serve};
-use crate::daemon::state::fingerprints::Tokens;
-use crate::daemon::state::{Daemon, Facts};
+use crate::daemon::run::locked::KeyringWait;
+use crate::daemon::run::serve::{StopReason, serve};
+use crate::daemon::state::fingerprints::Fingerprints;
+use crate::daemon::state::{Daemon, RunInfo};
 use crate::daemon::usage::poller::Polling;
 
 /// Goes before `daemon.log`.
@@ -64,7 +64,7 @@ pub enum Ended {
     InTheWay(Option<LockHolder>),
 }
 
-/// Why it does not serve.
+/// StopReason it does not serve.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
@@ -103,7 +103,7 @@ pub enum StartError {
 /// exact in JSON (below 2⁵³) until the year 2500.
 const FENCES_PER_MS: u64 = 1 << 9;
 
-/// Runs the daemon; returns when it has ended. To be called before any thread starts.
+/// KeyHolders the daemon; returns when it has ended. To be called before any thread starts.
 ///
 /// # Errors
 /// When it cannot serve: why, and what to do.
@@ -174,7 +174,7 @@ fn begin(options: &Options, inherited: Option<Inherited>) -> Result<Ended, Start
         None => StartedBy::User,
     };
     let socket = runtime.block_on(async { open_socket(places, inherited) })?;
-    let facts = Facts {
+    let facts = RunInfo {
         started: clock::now(),
         socket: places.socket.display().to_string(),
         warnings: Vec::new(),
@@ -193,7 +193,7 @@ fn begin(options: &Options, inherited: Option<Inherited>) -> Result<Ended, Start
     let (opened, has_said) = match opened {
         Ok(opened) => (opened, false),
         Err(trouble) => {
-            let antechamber = Antechamber { paths: &paths, loaded: &loaded, facts: &facts, options };
+            let antechamber = LockedDaemon { paths: &paths, loaded: &loaded, facts: &facts, options };
             let waited = antechamber.wait(trouble, &runtime, (&socket, &mut lock, &mut signals), say_ready)?;
             match waited {
                 Ok(opened) => (opened, true),
@@ -201,16 +201,17 @@ fn begin(options: &Options, inherited: Option<Inherited>) -> Result<Ended, Start
             }
         }
     };
-    let facts = Facts { gateway_port: opened.loaded.gateway_port, ..facts };
+    let facts = RunInfo { gateway_port: opened.loaded.gateway_port, ..facts };
     let (served, daemon, following, engine) = runtime.block_on(async {
-        let daemon = restore(Configured::new(loaded, places.config.clone()), opened, reload, facts);
+        let daemon = restore(ActiveConfig::new(loaded, places.config.clone()), opened, reload, facts);
         daemon.settle_key();
         let reloading = reloader.begin(&daemon, content);
         let thread_error = |error| StartError::System { doing: "starting a thread", error };
         let reloading = reloading.map_err(thread_error)?;
         let following = Following::begin(&daemon).map_err(thread_error)?;
         let engine = Engine::begin(&daemon).map_err(thread_error)?;
-        let gateway = options.gateway.map(|start| start(Desk::new(&daemon))).transpose().map_err(thread_error)?;
+        let gateway =
+            options.gateway.map(|start| start(GatewayHandle::new(&daemon))).transpose().map_err(thread_error)?;
         let polling = Polling::begin(&daemon, places.state.join("usage.json")).map_err(thread_error)?;
         if !has_said {
             say_ready();
@@ -234,24 +235,24 @@ fn begin(options: &Options, inherited: Option<Inherited>) -> Result<Ended, Start
     Ok(served.into())
 }
 
-impl From<Why> for Ended {
-    fn from(why: Why) -> Self {
+impl From<StopReason> for Ended {
+    fn from(why: StopReason) -> Self {
         match why {
-            Why::SocketLost => Self::SocketLost,
-            Why::Asked | Why::Unused | Why::Unlocked => Self::Served,
+            StopReason::SocketLost => Self::SocketLost,
+            StopReason::Requested | StopReason::Unused | StopReason::Unlocked => Self::Served,
         }
     }
 }
 
 /// Where clients wait with us for a key that cannot be had yet.
-struct Antechamber<'a> {
+struct LockedDaemon<'a> {
     paths: &'a Paths,
     loaded: &'a Loaded,
-    facts: &'a Facts,
+    facts: &'a RunInfo,
     options: &'a Options,
 }
 
-impl Antechamber<'_> {
+impl LockedDaemon<'_> {
     /// Serves what needs no secret until the key is there, or something ends it before.
     fn wait(
         &self,
@@ -259,19 +260,19 @@ impl Antechamber<'_> {
         runtime: &Runtime,
         (socket, lock, signals): (&Socket, &mut Lock, &mut Listening),
         ready: impl Fn(),
-    ) -> Result<Result<Opened, Why>, StartError> {
+    ) -> Result<Result<Opened, StopReason>, StartError> {
         let thread_error = |error| StartError::System { doing: "starting a thread", error };
         let config = &self.options.places.config;
         tracing::warn!("{trouble}: no account can serve until the key is there");
         ready();
         loop {
-            let waiting = Waiting::begin(&trouble).map_err(thread_error)?;
-            let facts = Facts { waiting: Some(waiting.clone()), ..self.facts.clone() };
+            let waiting = KeyringWait::begin(&trouble).map_err(thread_error)?;
+            let facts = RunInfo { waiting: Some(waiting.clone()), ..self.facts.clone() };
             let (reload, reloader) = Reloader::new(config.clone(), self.options.log.clone());
             let (content, _) = reloader.load();
             let opened = Store::open_without_key(self.paths)?;
             let why = runtime.block_on(async {
-                let configured = Configured::new(self.loaded.clone(), config.clone());
+                let configured = ActiveConfig::new(self.loaded.clone(), config.clone());
                 let daemon = restore(configured, opened, reload, facts);
                 let reloading = reloader.begin(&daemon, content).map_err(thread_error)?;
                 let why = serve(daemon.clone(), socket, lock, signals).await;
@@ -279,7 +280,7 @@ impl Antechamber<'_> {
                 Ok::<_, StartError>(why)
             })?;
             waiting.give_up();
-            if why != Why::Unlocked {
+            if why != StopReason::Unlocked {
                 return Ok(Err(why));
             }
             match Store::open(self.paths, &clock::boot_id()) {
@@ -311,7 +312,7 @@ fn open_socket(places: &Places, inherited: Option<Inherited>) -> Result<Socket, 
 }
 
 /// Puts the pool together again from what was kept.
-fn restore(configured: Configured, opened: Opened, reload: Reload, mut facts: Facts) -> Arc<Daemon> {
+fn restore(configured: ActiveConfig, opened: Opened, reload: ConfigHandle, mut facts: RunInfo) -> Arc<Daemon> {
     let Opened { store, loaded: mut kept } = opened;
     let now = facts.started;
     let (living, dead): (Vec<Lease>, Vec<Lease>) = kept.snapshot.leases.into_iter().partition(is_alive);
@@ -332,7 +333,7 @@ fn restore(configured: Configured, opened: Opened, reload: Reload, mut facts: Fa
     tracing::info!(accounts, leases, clean, grace, "restored: accounts {accounts}, leases {leases}{after}");
     let credentials = kept.credentials.into_iter().collect();
     let pass_key = PassKey::new(kept.fingerprint_key.derived("keys of the gateway"));
-    let tokens = Tokens::new(kept.fingerprint_key, kept.fingerprints);
+    let tokens = Fingerprints::new(kept.fingerprint_key, kept.fingerprints);
     let logins = (credentials, tokens, kept.links.into_iter().collect(), kept.refreshing);
     let keys = (LeaseKey::new(kept.lease_key), pass_key);
     let daemon = Arc::new(Daemon::new((pool, configured), logins, store, keys, reload, facts));

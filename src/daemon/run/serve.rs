@@ -10,7 +10,7 @@ use crate::daemon::api::connection;
 use crate::daemon::os::clock;
 use crate::daemon::os::lock::Lock;
 use crate::daemon::os::service_manager;
-use crate::daemon::os::signals::{Asked, Listening};
+use crate::daemon::os::signals::{Listening, SignalRequest};
 use crate::daemon::os::socket::{Socket, admit};
 use crate::daemon::run::locked;
 use crate::daemon::state::Daemon;
@@ -26,10 +26,10 @@ const DRAIN: Duration = Duration::from_secs(10);
 /// How long to accept nobody when no descriptor is left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Why serving ended.
+/// StopReason serving ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Why {
-    Asked,
+pub(crate) enum StopReason {
+    Requested,
     Unused,
     SocketLost,
     /// The key is there: somebody else serves from now on.
@@ -37,7 +37,12 @@ pub(crate) enum Why {
 }
 
 /// Serves until something ends it; answers what.
-pub(crate) async fn serve(daemon: Arc<Daemon>, socket: &Socket, lock: &mut Lock, signals: &mut Listening) -> Why {
+pub(crate) async fn serve(
+    daemon: Arc<Daemon>,
+    socket: &Socket,
+    lock: &mut Lock,
+    signals: &mut Listening,
+) -> StopReason {
     let room = Arc::new(Semaphore::new(daemon.facts.most_connections));
     let mut connections = JoinSet::new();
     let timer = tokio::spawn(keep_time(daemon.clone()));
@@ -56,7 +61,7 @@ pub(crate) async fn serve(daemon: Arc<Daemon>, socket: &Socket, lock: &mut Lock,
                 if let Some(pid) = admit(&stream) {
                     // known before it runs: a stop in between must find it
                     let outbox = Arc::new(Outbox::default());
-                    daemon.core().connections.insert(connection, outbox.clone());
+                    daemon.state().connections.insert(connection, outbox.clone());
                     let daemon = daemon.clone();
                     connections.spawn(async move {
                         connection::serve(daemon, stream, connection, pid, outbox).await;
@@ -66,36 +71,38 @@ pub(crate) async fn serve(daemon: Arc<Daemon>, socket: &Socket, lock: &mut Lock,
             }
             Some(_) = connections.join_next() => {}
             asked = signals.next() => match asked {
-                Some(Asked::Reload) => daemon.reload.ask(None),
-                Some(Asked::Stop) | None => break Why::Asked,
+                Some(SignalRequest::Reload) => daemon.reload.ask(None),
+                Some(SignalRequest::Stop) | None => break StopReason::Requested,
             },
-            _ = stop.changed() => break Why::Asked,
-            () = locked::unlocked(&daemon) => break Why::Unlocked,
+            _ = stop.changed() => break StopReason::Requested,
+            () = locked::unlocked(&daemon) => break StopReason::Unlocked,
             () = daemon.reconfigured.notified() => look.reset_after(until_look(&daemon)),
             () = pulse.next() => pulse.say(&daemon, timer.is_finished()),
             _ = look.tick() => {
                 daemon.save_last_uses();
                 daemon.settle_key();
                 if !socket.is_in_place() {
-                    break Why::SocketLost;
+                    break StopReason::SocketLost;
                 }
                 if daemon.idle_exit().is_some_and(|most| daemon.idle_for() >= most) {
-                    break Why::Unused;
+                    break StopReason::Unused;
                 }
                 look.reset_after(until_look(&daemon));
             }
         }
     };
-    if why == Why::Unlocked {
+    if why == StopReason::Unlocked {
         timer.abort();
         drain(&daemon, &mut connections).await;
         return why;
     }
     match why {
-        Why::Unlocked => {}
-        Why::Asked => tracing::info!("stopping"),
-        Why::Unused => tracing::info!("stopping: unused for as long as idle_exit allows"),
-        Why::SocketLost => tracing::error!("stopping: the socket was removed or replaced, clients cannot reach us"),
+        StopReason::Unlocked => {}
+        StopReason::Requested => tracing::info!("stopping"),
+        StopReason::Unused => tracing::info!("stopping: unused for as long as idle_exit allows"),
+        StopReason::SocketLost => {
+            tracing::error!("stopping: the socket was removed or replaced, clients cannot reach us")
+        }
     }
     service_manager::stopping();
     // the gateway lets nobody in any more either
@@ -146,9 +153,9 @@ async fn keep_time(daemon: Arc<Daemon>) {
 /// Tells everybody, lets out what is on its way, closes.
 async fn drain(daemon: &Daemon, connections: &mut JoinSet<()>) {
     {
-        let core = &mut *daemon.core();
-        daemon.apply_unasked(core, clock::now(), Command::Drain);
-        for outbox in core.connections.values() {
+        let state = &mut *daemon.state();
+        daemon.apply_unasked(state, clock::now(), Command::Drain);
+        for outbox in state.connections.values() {
             outbox.close();
         }
     }

@@ -100,7 +100,7 @@ impl Events {
             Event::Limited(record) => Happening::Limited(Box::new(record)),
             Event::Recovered(account, key) => Happening::Recovered(account, key.into()),
             Event::AccountChanged(account) => {
-                let state = pool.account(account).map(|account| view::state(account, now));
+                let state = pool.account(account).map(|account| view::account_state(account, now));
                 Happening::AccountChanged(account, state)
             }
             Event::UsageUpdated(account) => Happening::UsageUpdated(account),

@@ -12,12 +12,12 @@ const MOST: usize = 256;
 
 /// Fingerprints of every credential that was ever kept, as far back as the store remembers.
 #[derive(Debug)]
-pub(crate) struct Tokens {
+pub(crate) struct Fingerprints {
     key: FingerprintKey,
     seen: FxHashMap<Fingerprint, (AccountId, Wall)>,
 }
 
-impl Tokens {
+impl Fingerprints {
     pub(crate) fn new(key: FingerprintKey, kept: Vec<(Fingerprint, AccountId, Wall)>) -> Self {
         let seen = kept.into_iter().map(|(print, account, at)| (print, (account, at))).collect();
         Self { key, seen }

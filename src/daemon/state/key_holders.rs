@@ -7,35 +7,35 @@ use rustc_hash::FxHashMap;
 
 use crate::pool::{Ask, Ending, Fence, Lease, Pool, Process, ask_again};
 
-use crate::daemon::state::Core;
+use crate::daemon::state::State;
 
 /// Most other providers that one holder asks.
 const MOST_PROVIDERS: usize = 16;
 
 /// All holders that have a key.
 #[derive(Debug, Default)]
-pub(crate) struct Runs {
+pub(crate) struct KeyHolders {
     /// By the number its lease had when the first key was made.
-    runs: FxHashMap<Fence, Run>,
+    holders: FxHashMap<Fence, KeyHolder>,
     /// By the number of each lease it has now.
     owners: FxHashMap<Fence, Fence>,
 }
 
 /// One holder.
 #[derive(Debug)]
-pub(crate) struct Run {
+pub(crate) struct KeyHolder {
     /// What it asked for when it got its lease.
     pub(crate) ask: Ask,
     /// What it has now, its own lease first; none while its account is gone.
     held: Vec<(Arc<str>, Option<Fence>)>,
 }
 
-impl Runs {
+impl KeyHolders {
     /// Takes up a holder; `first` is the number that its key has.
     fn begin(&mut self, first: Fence, lease: &Lease) {
         let account = lease.pinned.then(|| lease.account.to_string().into());
         let held = vec![(lease.target.provider.clone(), Some(lease.fence))];
-        self.runs.insert(first, Run { ask: ask_again(lease, account), held });
+        self.holders.insert(first, KeyHolder { ask: ask_again(lease, account), held });
         self.owners.insert(lease.fence, first);
     }
 
@@ -45,13 +45,13 @@ impl Runs {
     }
 
     /// A holder by its key's number.
-    pub(crate) fn get(&self, first: Fence) -> Option<&Run> {
-        self.runs.get(&first)
+    pub(crate) fn get(&self, first: Fence) -> Option<&KeyHolder> {
+        self.holders.get(&first)
     }
 
     /// A holder has taken a lease of this provider, too; `false` when it has too many.
     pub(crate) fn took(&mut self, first: Fence, provider: Arc<str>, fence: Fence) -> bool {
-        let Some(run) = self.runs.get_mut(&first) else { return false };
+        let Some(run) = self.holders.get_mut(&first) else { return false };
         match run.held.iter().position(|(of, _)| *of == provider) {
             Some(at) => run.held[at].1 = Some(fence),
             None if run.held.len() > MOST_PROVIDERS => return false,
@@ -64,7 +64,8 @@ impl Runs {
     /// A report has moved a holder.
     pub(crate) fn moved(&mut self, from: Fence, to: Fence) {
         let Some(first) = self.owners.remove(&from) else { return };
-        let held = self.runs.get_mut(&first).and_then(|run| run.held.iter_mut().find(|(_, held)| *held == Some(from)));
+        let held =
+            self.holders.get_mut(&first).and_then(|run| run.held.iter_mut().find(|(_, held)| *held == Some(from)));
         if let Some((_, held)) = held {
             *held = Some(to);
             self.owners.insert(to, first);
@@ -79,10 +80,10 @@ impl Runs {
             return Vec::new();
         }
         let Some(first) = self.owners.remove(&fence) else { return Vec::new() };
-        let Some(run) = self.runs.get_mut(&first) else { return Vec::new() };
+        let Some(run) = self.holders.get_mut(&first) else { return Vec::new() };
         let is_own = run.held.first().is_some_and(|(_, held)| *held == Some(fence));
         if is_own && why != Ending::Revoked {
-            let rest = self.runs.remove(&first).map(|run| run.held).unwrap_or_default();
+            let rest = self.holders.remove(&first).map(|run| run.held).unwrap_or_default();
             let rest: Vec<Fence> =
                 rest.into_iter().filter_map(|(_, held)| held.filter(|held| *held != fence)).collect();
             for fence in &rest {
@@ -95,7 +96,7 @@ impl Runs {
     }
 }
 
-impl Run {
+impl KeyHolder {
     /// Its lease of a provider.
     pub(crate) fn lease_of(&self, provider: &str) -> Option<Fence> {
         self.held.iter().find(|(of, _)| **of == *provider).and_then(|(_, held)| *held)
@@ -107,21 +108,21 @@ impl Run {
     }
 }
 
-impl Core {
+impl State {
     /// The number for the key of a live lease: the same for every key of one holder.
     pub(crate) fn run_of(&mut self, lease: Fence) -> Option<Fence> {
-        if let Some(first) = self.runs.owner(lease) {
+        if let Some(first) = self.key_holders.owner(lease) {
             return Some(first);
         }
-        self.runs.begin(lease, self.pool.lease(lease)?);
+        self.key_holders.begin(lease, self.pool.lease(lease)?);
         Some(lease)
     }
 
     /// The holder that a key stands for, if its lease is still held.
     pub(crate) fn run_named(&mut self, first: Fence, process: Option<Process>) -> Option<Fence> {
-        if self.runs.get(first).is_none() {
+        if self.key_holders.get(first).is_none() {
             let lease = kept(&self.pool, first, process)?;
-            self.runs.begin(first, lease);
+            self.key_holders.begin(first, lease);
         }
         Some(first)
     }
@@ -172,7 +173,7 @@ mod tests {
 
     #[test]
     fn a_run_follows_its_lease_and_ends_with_it() {
-        let mut runs = Runs::default();
+        let mut runs = KeyHolders::default();
         runs.begin(Fence(1), &lease(1));
         assert!(runs.ended(Fence(1), Ending::Switched).is_empty());
         runs.moved(Fence(1), Fence(2));

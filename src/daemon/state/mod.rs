@@ -25,39 +25,39 @@ use crate::provider::Catalog;
 use crate::store::{Done, Store, Write, WriteError};
 
 use crate::daemon::api::gateway_key::GatewayState;
-use crate::daemon::api::reply::Shape;
+use crate::daemon::api::reply::ReplyKind;
 use crate::daemon::config::apply;
-use crate::daemon::config::apply::Configured;
-use crate::daemon::config::watcher::Reload;
-use crate::daemon::linked_logins::watcher::Follow;
+use crate::daemon::config::apply::ActiveConfig;
+use crate::daemon::config::watcher::ConfigHandle;
+use crate::daemon::linked_logins::watcher::LinkedLoginsHandle;
 use crate::daemon::log::LogLevelHandle;
 use crate::daemon::os::clock;
 use crate::daemon::refresh::{Refreshing, rules};
-use crate::daemon::run::locked::Waiting;
+use crate::daemon::run::locked::KeyringWait;
 use crate::daemon::state::events::Events;
-use crate::daemon::state::fingerprints::Tokens;
-use crate::daemon::state::key_holders::Runs;
+use crate::daemon::state::fingerprints::Fingerprints;
+use crate::daemon::state::key_holders::KeyHolders;
 use crate::daemon::state::outbox::Outbox;
-use crate::daemon::state::watched_processes::Watchers;
+use crate::daemon::state::watched_processes::WatchedProcesses;
 use crate::daemon::usage::poller::{Gathered, Polls};
 use crate::daemon::view;
 
 /// The daemon, as every connection sees it.
 #[derive(Debug)]
 pub struct Daemon {
-    core: Mutex<Core>,
+    state: Mutex<State>,
     pub(crate) store: Store,
     pub(crate) key: LeaseKey,
     pub(crate) pass_key: PassKey,
-    pub(crate) facts: Facts,
+    pub(crate) facts: RunInfo,
     /// When the timer will next call, ms since boot.
     scheduled: AtomicU64,
     pub(crate) reschedule: Notify,
     pub(crate) stop: watch::Sender<bool>,
     /// Reads the configuration.
-    pub(crate) reload: Reload,
+    pub(crate) reload: ConfigHandle,
     /// Follows other tools' files.
-    pub(crate) follow: OnceLock<Follow>,
+    pub(crate) follow: OnceLock<LinkedLoginsHandle>,
     /// Asks providers what accounts have used.
     pub(crate) polls: OnceLock<Polls>,
     /// It was read anew.
@@ -76,7 +76,7 @@ pub struct Daemon {
 
 /// What does not change while the daemon runs.
 #[derive(Clone, Debug)]
-pub struct Facts {
+pub struct RunInfo {
     pub(crate) started: Now,
     pub(crate) socket: String,
     /// What was found at the start.
@@ -86,7 +86,7 @@ pub struct Facts {
     /// Whether `idle_exit` ends it: a client or a service manager started it, and will again.
     pub(crate) may_idle_exit: bool,
     /// The key of all secrets cannot be had yet.
-    pub(crate) waiting: Option<Arc<Waiting>>,
+    pub(crate) waiting: Option<Arc<KeyringWait>>,
     pub(crate) most_connections: usize,
     /// The port that the gateway chose in an earlier run.
     pub(crate) gateway_port: Option<u16>,
@@ -94,12 +94,12 @@ pub struct Facts {
 
 /// What changes together.
 #[derive(Debug)]
-pub struct Core {
+pub struct State {
     pub(crate) pool: Pool,
-    pub(crate) configured: Configured,
+    pub(crate) configured: ActiveConfig,
     pub(crate) catalog: Catalog,
     pub(crate) credentials: FxHashMap<AccountId, Credential>,
-    pub(crate) tokens: Tokens,
+    pub(crate) tokens: Fingerprints,
     pub(crate) refreshing: Refreshing,
     /// When this run began.
     pub(crate) started: Wall,
@@ -110,15 +110,15 @@ pub struct Core {
     /// What was learnt by asking, beside the windows.
     pub(crate) gathered: Gathered,
     pub(crate) connections: FxHashMap<ConnectionId, Arc<Outbox>>,
-    pub(crate) watchers: Watchers,
+    pub(crate) watchers: WatchedProcesses,
     /// Who has a key to the gateway.
-    pub(crate) runs: Runs,
+    pub(crate) key_holders: KeyHolders,
     /// Where the gateway listens.
     pub(crate) gateway: GatewayState,
     pub(crate) events: Events,
     waiting: FxHashMap<WaiterId, Vec<Responder>>,
     /// Requests of the gateway that wait.
-    pub(crate) insiders: FxHashMap<WaiterId, oneshot::Sender<Result<Fence, Refusal>>>,
+    pub(crate) gateway_waiters: FxHashMap<WaiterId, oneshot::Sender<Result<Fence, Refusal>>>,
     /// The lease that ended last, for who asks why it was where it was.
     pub(crate) last_ended: Option<Box<Lease>>,
     effects: Vec<Effect>,
@@ -163,21 +163,22 @@ pub(crate) type Unsaved = Vec<Write>;
 
 /// What accounts authenticate with, all they have authenticated with, which of it other tools have, too, and which was
 /// being refreshed when the last run ended.
-pub(crate) type Logins = (FxHashMap<AccountId, Credential>, Tokens, FxHashMap<AccountId, Link>, Vec<(AccountId, Wall)>);
+pub(crate) type Logins =
+    (FxHashMap<AccountId, Credential>, Fingerprints, FxHashMap<AccountId, Link>, Vec<(AccountId, Wall)>);
 
 impl Daemon {
     pub(crate) fn new(
-        (pool, configured): (Pool, Configured),
+        (pool, configured): (Pool, ActiveConfig),
         (credentials, tokens, links, unknown): Logins,
         store: Store,
         (key, pass_key): (LeaseKey, PassKey),
-        reload: Reload,
-        facts: Facts,
+        reload: ConfigHandle,
+        facts: RunInfo,
     ) -> Self {
         let catalog = apply::catalog(&configured.config, &pool);
         let mut refreshing = Refreshing::new(Refresher::new(rules(&configured.config)), unknown);
         credentials.keys().for_each(|id| refreshing.account_changed(*id));
-        let mut core = Core {
+        let mut state = State {
             refreshing,
             started: facts.started.wall,
             pool,
@@ -189,12 +190,12 @@ impl Daemon {
             link_troubles: FxHashMap::default(),
             gathered: Gathered::default(),
             connections: FxHashMap::default(),
-            watchers: Watchers::new(facts.most_connections),
-            runs: Runs::default(),
+            watchers: WatchedProcesses::new(facts.most_connections),
+            key_holders: KeyHolders::default(),
             gateway: GatewayState::default(),
             events: Events::default(),
             waiting: FxHashMap::default(),
-            insiders: FxHashMap::default(),
+            gateway_waiters: FxHashMap::default(),
             last_ended: None,
             effects: Vec::new(),
             next_credential_end: None,
@@ -202,12 +203,12 @@ impl Daemon {
             saved_uses: FxHashMap::default(),
         };
         // those from before fingerprints were kept
-        for (id, credential) in &core.credentials {
-            core.tokens.keep(*id, credential, facts.started.wall);
+        for (id, credential) in &state.credentials {
+            state.tokens.keep(*id, credential, facts.started.wall);
         }
-        core.find_next_credential_end();
+        state.find_next_credential_end();
         Self {
-            core: Mutex::new(core),
+            state: Mutex::new(state),
             store,
             key,
             pass_key,
@@ -230,58 +231,58 @@ impl Daemon {
     /// Carries out what restoring left to do, and watches the processes that leases are bound to.
     pub(crate) fn begin(self: &Arc<Self>, mut effects: Vec<Effect>, bound: &[Process]) {
         let _only_begun_once = self.itself.set(Arc::downgrade(self));
-        let core = &mut *self.core();
+        let state = &mut *self.state();
         let now = clock::now();
-        self.settle_logins(core, now);
-        core.take_up_refreshes(now);
+        self.settle_logins(state, now);
+        state.take_up_refreshes(now);
         for process in bound {
-            match core.watchers.watch(self, process.pid) {
-                Ok(Some(found)) if found.process == *process => core.watchers.bind(process.pid),
-                Ok(_) => self.apply_unasked(core, clock::now(), Command::ProcessEnded(*process)),
+            match state.watchers.watch(self, process.pid) {
+                Ok(Some(found)) if found.process == *process => state.watchers.bind(process.pid),
+                Ok(_) => self.apply_unasked(state, clock::now(), Command::ProcessEnded(*process)),
                 Err(error) => tracing::error!(pid = process.pid, "a holder cannot be watched: {error}"),
             }
         }
-        for write in self.carry_out(core, clock::now(), &mut effects) {
+        for write in self.carry_out(state, clock::now(), &mut effects) {
             self.store.write(write, None);
         }
     }
 
     /// How long it may be unused before it ends itself.
     pub(crate) fn idle_exit(&self) -> Option<Duration> {
-        self.core().configured.config.daemon.idle_exit.filter(|_| self.facts.may_idle_exit)
+        self.state().configured.config.daemon.idle_exit.filter(|_| self.facts.may_idle_exit)
     }
 
     /// How long nobody has been connected, held a lease or waited.
     pub(crate) fn idle_for(&self) -> Duration {
-        let core = &mut *self.core();
+        let state = &mut *self.state();
         let now = clock::now();
-        if core.pool.lease_count() > 0 || !core.connections.is_empty() {
-            core.last_busy = now;
+        if state.pool.lease_count() > 0 || !state.connections.is_empty() {
+            state.last_busy = now;
         }
-        now.mono.since(core.last_busy.mono)
+        now.mono.since(state.last_busy.mono)
     }
 
     /// The state, for as long as the guard lives; never across an await.
-    pub(crate) fn core(&self) -> MutexGuard<'_, Core> {
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         // the pool checks before it changes: a panic in between is a bug, and serving on is the lesser harm
-        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Carries out a command and its effects; answers what must be on disk before the reply may go out.
-    pub(crate) fn apply(&self, core: &mut Core, now: Now, command: Command) -> (Result<Reply, Refusal>, Unsaved) {
-        core.retire_credentials(now);
-        let mut effects = std::mem::take(&mut core.effects);
+    pub(crate) fn apply(&self, state: &mut State, now: Now, command: Command) -> (Result<Reply, Refusal>, Unsaved) {
+        state.retire_credentials(now);
+        let mut effects = std::mem::take(&mut state.effects);
         let moves = command.moves();
-        let reply = core.pool.handle(now, command, &mut effects);
+        let reply = state.pool.handle(now, command, &mut effects);
         if let (Some(from), Ok(Reply::Decision(Decision { lease: Some(to), .. }) | Reply::Held(to))) = (moves, &reply) {
-            core.runs.moved(from, *to);
+            state.key_holders.moved(from, *to);
         }
-        let unsaved = self.carry_out(core, now, &mut effects);
-        core.effects = effects;
-        if core.refreshing.has_changes() {
-            self.settle_logins(core, now);
+        let unsaved = self.carry_out(state, now, &mut effects);
+        state.effects = effects;
+        if state.refreshing.has_changes() {
+            self.settle_logins(state, now);
         }
-        if let Some(next) = core.pool.next_wakeup(now)
+        if let Some(next) = state.pool.next_wakeup(now)
             && next.0 < self.scheduled.load(Ordering::Relaxed)
         {
             self.reschedule.notify_one();
@@ -290,8 +291,8 @@ impl Daemon {
     }
 
     /// Applies a command nobody waits for.
-    pub(crate) fn apply_unasked(&self, core: &mut Core, now: Now, command: Command) {
-        let (reply, unsaved) = self.apply(core, now, command);
+    pub(crate) fn apply_unasked(&self, state: &mut State, now: Now, command: Command) {
+        let (reply, unsaved) = self.apply(state, now, command);
         if let Err(refusal) = reply {
             tracing::debug!("an unasked command was refused: {}", refusal.message);
         }
@@ -300,13 +301,13 @@ impl Daemon {
         }
     }
 
-    fn carry_out(&self, core: &mut Core, now: Now, effects: &mut Vec<Effect>) -> Unsaved {
+    fn carry_out(&self, state: &mut State, now: Now, effects: &mut Vec<Effect>) -> Unsaved {
         let (mut unsaved, mut orphans) = (Unsaved::new(), Vec::new());
         for effect in effects.drain(..) {
             match effect {
-                Effect::Answer { waiter, result } => self.answer_waiter(core, now, waiter, result, &mut unsaved),
+                Effect::Answer { waiter, result } => self.answer_waiter(state, now, waiter, result, &mut unsaved),
                 Effect::SaveLease(fence) => {
-                    if let Some(lease) = core.pool.lease(fence) {
+                    if let Some(lease) = state.pool.lease(fence) {
                         unsaved.push(Write::SaveLease(lease.clone()));
                     }
                 }
@@ -314,58 +315,58 @@ impl Daemon {
                     if lease.is_durable() {
                         self.store.write(Write::DropLease(lease.fence), None);
                     }
-                    core.refreshing.lease_ended(lease.fence);
-                    core.events.ended(now.wall, &lease, why, &core.pool, &self.key);
+                    state.refreshing.lease_ended(lease.fence);
+                    state.events.ended(now.wall, &lease, why, &state.pool, &self.key);
                     self.stirred.notify_waiters();
-                    orphans.extend(core.runs.ended(lease.fence, why));
-                    core.last_ended = Some(lease);
+                    orphans.extend(state.key_holders.ended(lease.fence, why));
+                    state.last_ended = Some(lease);
                 }
                 Effect::SaveSession(record) => self.store.write(Write::SaveSession(record), None),
                 Effect::SaveAccount(id) => {
-                    core.refreshing.account_changed(id);
-                    if let Some(account) = core.pool.account(id) {
+                    state.refreshing.account_changed(id);
+                    if let Some(account) = state.pool.account(id) {
                         unsaved.push(Write::SaveAccount { record: account.record.clone(), credential: None });
                     }
                 }
                 Effect::DeleteAccount(id) => {
-                    core.credentials.remove(&id);
-                    core.tokens.forget(id);
-                    if core.links.remove(&id).is_some()
+                    state.credentials.remove(&id);
+                    state.tokens.forget(id);
+                    if state.links.remove(&id).is_some()
                         && let Some(follow) = self.follow.get()
                     {
                         follow.relinked();
                     }
-                    core.link_troubles.remove(&id);
-                    core.refreshing.account_gone(id);
-                    core.gathered.forget(id);
-                    core.find_next_credential_end();
+                    state.link_troubles.remove(&id);
+                    state.refreshing.account_gone(id);
+                    state.gathered.forget(id);
+                    state.find_next_credential_end();
                     unsaved.push(Write::DeleteAccount(id));
                 }
                 Effect::SaveLimit(record) => self.store.write(Write::SaveLimit(record), None),
                 Effect::DropLimit(account, which) => self.store.write(Write::DropLimit(account, which), None),
                 Effect::ReserveFences(fence) => self.store.write(Write::ReserveFences(fence), None),
                 Effect::SaveUsage(id) => {
-                    if let Some(account) = core.pool.account(id) {
+                    if let Some(account) = state.pool.account(id) {
                         self.store.write(Write::SaveUsage(id, account.usage().kept()), None);
                     }
                 }
                 Effect::Renew(id) => {
                     // when it cannot be, the pool was told so with the report
-                    let _wanted = core.refreshing.want(id, Want::Refused, now);
+                    let _wanted = state.refreshing.want(id, Want::Refused, now);
                 }
-                Effect::Unwatch(process) => core.watchers.process_is_free(process),
+                Effect::Unwatch(process) => state.watchers.process_is_free(process),
                 Effect::Emit(event @ (Event::Recovered(..) | Event::AccountChanged(_))) => {
                     self.stirred.notify_waiters();
-                    core.events.tell(now, event, &core.pool, &self.key);
+                    state.events.tell(now, event, &state.pool, &self.key);
                 }
-                Effect::Emit(event) => core.events.tell(now, event, &core.pool, &self.key),
+                Effect::Emit(event) => state.events.tell(now, event, &state.pool, &self.key),
             }
         }
         for orphan in orphans {
             let mut effects = Vec::new();
             // those that were bound to the same process or connection are ending by themselves
-            if core.pool.handle(now, Command::Release(orphan), &mut effects).is_ok() {
-                unsaved.append(&mut self.carry_out(core, now, &mut effects));
+            if state.pool.handle(now, Command::Release(orphan), &mut effects).is_ok() {
+                unsaved.append(&mut self.carry_out(state, now, &mut effects));
             }
         }
         unsaved
@@ -401,18 +402,18 @@ impl Daemon {
 
     fn answer_waiter(
         &self,
-        core: &mut Core,
+        state: &mut State,
         now: Now,
         waiter: WaiterId,
         result: Result<Fence, Refusal>,
         unsaved: &mut Unsaved,
     ) {
-        if let Some(insider) = core.insiders.remove(&waiter) {
+        if let Some(insider) = state.gateway_waiters.remove(&waiter) {
             // it takes itself out before it goes away
             let _listens = insider.send(result);
             return;
         }
-        let Some(responders) = core.waiting.remove(&waiter) else { return };
+        let Some(responders) = state.waiting.remove(&waiter) else { return };
         let saved: Unsaved = match &result {
             Ok(fence) => {
                 let concerns = |write: &mut Write| matches!(write, Write::SaveLease(lease) if lease.fence == *fence);
@@ -423,23 +424,23 @@ impl Daemon {
         let mut saved = Some(saved);
         let mut responders = responders;
         if let Ok(fence) = &result
-            && self.waits_for_token(core, now, *fence)
+            && self.waits_for_token(state, now, *fence)
         {
             let waiting: Vec<Responder> = responders.extract_if(.., |responder| responder.wants_credential).collect();
             let until = waiting.iter().filter_map(|responder| responder.until).max().unwrap_or(now.mono);
             if !waiting.is_empty() {
                 let unsaved = saved.take().unwrap_or_default();
-                self.hand_out_later(core, (*fence, Shape::Granted { until }), waiting, unsaved);
+                self.hand_out_later(state, (*fence, ReplyKind::Granted { until }), waiting, unsaved);
             }
         } else if let Ok(fence) = &result
-            && let Some(account) = core.pool.lease(*fence).map(|lease| lease.account)
+            && let Some(account) = state.pool.lease(*fence).map(|lease| lease.account)
         {
-            core.note_handed(*fence, account);
+            state.note_handed(*fence, account);
         }
         for responder in responders {
             let mut bytes = Vec::new();
             match &result {
-                Ok(fence) => view::lease(core, &self.key, now, *fence, &responder, &mut bytes),
+                Ok(fence) => view::lease(state, &self.key, now, *fence, &responder, &mut bytes),
                 Err(refusal) => {
                     responder.codec.refusal(&responder.id, &ErrorInfo::of_refusal(refusal, now.wall), &mut bytes);
                 }
@@ -451,56 +452,56 @@ impl Daemon {
 
     /// Ends everything of a connection.
     pub(crate) fn connection_ended(&self, connection: ConnectionId) {
-        let core = &mut *self.core();
-        core.waiting.retain(|_, responders| {
+        let state = &mut *self.state();
+        state.waiting.retain(|_, responders| {
             let gone = responders.extract_if(.., |responder| responder.connection == connection);
             gone.for_each(|responder| responder.outbox.end_wait());
             !responders.is_empty()
         });
-        core.events.unsubscribe(connection);
-        core.connections.remove(&connection);
-        core.watchers.connection_ended(connection);
-        self.apply_unasked(core, clock::now(), Command::ConnectionClosed(connection));
+        state.events.unsubscribe(connection);
+        state.connections.remove(&connection);
+        state.watchers.connection_ended(connection);
+        self.apply_unasked(state, clock::now(), Command::ConnectionClosed(connection));
     }
 
     /// Ends everything of a process, the connections it made included: a child may still hold their descriptors.
     pub(crate) fn process_ended(&self, process: Process) {
-        let core = &mut *self.core();
+        let state = &mut *self.state();
         let now = clock::now();
-        for connection in core.watchers.ended(process) {
-            self.apply_unasked(core, now, Command::ConnectionClosed(connection));
-            if let Some(outbox) = core.connections.get(&connection) {
+        for connection in state.watchers.ended(process) {
+            self.apply_unasked(state, now, Command::ConnectionClosed(connection));
+            if let Some(outbox) = state.connections.get(&connection) {
                 outbox.close();
             }
         }
-        self.apply_unasked(core, now, Command::ProcessEnded(process));
+        self.apply_unasked(state, now, Command::ProcessEnded(process));
     }
 
     /// Lets time pass; answers how long to sleep, at most `most`.
     pub(crate) fn tick(&self, most: Duration) -> Duration {
-        let core = &mut *self.core();
+        let state = &mut *self.state();
         let now = clock::now();
-        self.apply_unasked(core, now, Command::Tick);
+        self.apply_unasked(state, now, Command::Tick);
         // with nothing to come there is nothing to be late for
-        let next = core.pool.next_wakeup(now).map_or(now.mono.after(IDLE), |next| next.min(now.mono.after(most)));
+        let next = state.pool.next_wakeup(now).map_or(now.mono.after(IDLE), |next| next.min(now.mono.after(most)));
         self.scheduled.store(next.0, Ordering::Relaxed);
         next.since(now.mono)
     }
 
     /// Writes down when accounts were last used, where that has changed.
     pub(crate) fn save_last_uses(&self) {
-        let core = &mut *self.core();
+        let state = &mut *self.state();
         let used =
-            core.pool.accounts().iter().filter_map(|account| Some((account.record.id, account.record.last_used_at?)));
-        let changed: Vec<(AccountId, Wall)> = used.filter(|(id, at)| core.saved_uses.get(id) != Some(at)).collect();
+            state.pool.accounts().iter().filter_map(|account| Some((account.record.id, account.record.last_used_at?)));
+        let changed: Vec<(AccountId, Wall)> = used.filter(|(id, at)| state.saved_uses.get(id) != Some(at)).collect();
         if !changed.is_empty() {
-            core.saved_uses.extend(changed.iter().copied());
+            state.saved_uses.extend(changed.iter().copied());
             self.store.write(Write::LastUsed(changed), None);
         }
     }
 }
 
-impl Core {
+impl State {
     /// Remembers where the answer to a queued request goes.
     pub(crate) fn wait_for(&mut self, waiter: WaiterId, responder: Responder, now: Now) {
         let responders = self.waiting.entry(waiter).or_default();

@@ -9,11 +9,11 @@ use crate::pool::{
     AccountId, Action, Command, Decision, Fence, Finding, Need, Now, Outcome, Refusal, Reply, Usage, Wall,
 };
 
-use crate::daemon::state::{Core, Daemon, Unsaved};
+use crate::daemon::state::{Daemon, State, Unsaved};
 
 /// What a holder heard.
 #[derive(Clone, Copy, Debug)]
-pub enum Heard<'a> {
+pub enum UpstreamOutcome<'a> {
     /// A response; of one that succeeded the body may be left out.
     Response {
         /// The HTTP status.
@@ -43,14 +43,14 @@ pub enum Heard<'a> {
 
 /// What it came to.
 #[derive(Clone, PartialEq, Debug)]
-pub struct Learnt {
+pub struct ReportOutcome {
     /// What the holder does next; with `Switch` its lease has ended, and the new one is held and kept.
     pub decision: Decision,
     /// What the answer was understood as, unless it was no refusal.
     pub verdict: Option<Verdict>,
 }
 
-impl Heard<'_> {
+impl UpstreamOutcome<'_> {
     /// What it means, by the words of this provider. Not to be done under the lock: a body can be long.
     pub(crate) fn read(self, provider: &str, now: Wall) -> Reading {
         match self {
@@ -69,66 +69,66 @@ impl Heard<'_> {
 
 impl Daemon {
     /// Learns what an upstream answered to a request on a lease, and decides what its holder does next; `reading` is
-    /// what [`Heard::read`] made of it, `need` says how the request used the lease, if that was its own way. What must
+    /// what [`UpstreamOutcome::read`] made of it, `need` says how the request used the lease, if that was its own way. What must
     /// be kept before the holder hears of it is for the caller.
     pub(crate) fn learn(
         &self,
-        core: &mut Core,
+        state: &mut State,
         now: Now,
         (lease, need): (Fence, Option<&Need>),
-        heard: Heard<'_>,
+        heard: UpstreamOutcome<'_>,
         reading: Reading,
-    ) -> (Result<Learnt, Refusal>, Unsaved) {
-        let Some(held) = core.pool.lease(lease) else {
-            return self.report(core, now, (lease, need), Outcome::Ok, None);
+    ) -> (Result<ReportOutcome, Refusal>, Unsaved) {
+        let Some(held) = state.pool.lease(lease) else {
+            return self.report(state, now, (lease, need), Outcome::Ok, None);
         };
         let quota = need.map_or(&held.target, |need| &need.target).quota();
         let (account, usage) = (held.account, Usage::read(&reading.windows, quota, now.wall));
-        self.learn_usage(core, now, account, usage);
+        self.learn_usage(state, now, account, usage);
         let finding = match (heard, &reading.verdict) {
-            (Heard::Told { reason, wait }, _) => Finding::reported(reason, wait),
+            (UpstreamOutcome::Told { reason, wait }, _) => Finding::reported(reason, wait),
             (_, Some(verdict)) => Finding::read(verdict),
-            (Heard::Response { status: 200..=299, .. }, None) => {
-                return self.report(core, now, (lease, need), Outcome::Ok, None);
+            (UpstreamOutcome::Response { status: 200..=299, .. }, None) => {
+                return self.report(state, now, (lease, need), Outcome::Ok, None);
             }
             // neither a success nor a failure
-            (_, None) => return (Ok(Learnt { decision: GO_ON, verdict: None }), Unsaved::new()),
+            (_, None) => return (Ok(ReportOutcome { decision: GO_ON, verdict: None }), Unsaved::new()),
         };
-        let finding = Finding { renewable: core.can_renew(account, now), ..finding };
-        if finding.reason == Reason::AuthFailed && core.has_newer_token(lease, now) {
+        let finding = Finding { renewable: state.can_renew(account, now), ..finding };
+        if finding.reason == Reason::AuthFailed && state.has_newer_token(lease, now) {
             // it was refused with an older token than there is: with the newer one, at once
             let (reason, scope) = (Some(finding.reason), Some(finding.reason.scope()));
             let decision = Decision { action: Action::Retry, after: Duration::ZERO, reason, scope, lease: None };
-            return (Ok(Learnt { decision, verdict: reading.verdict }), Unsaved::new());
+            return (Ok(ReportOutcome { decision, verdict: reading.verdict }), Unsaved::new());
         }
-        self.report(core, now, (lease, need), Outcome::Refused(Box::new(finding)), reading.verdict)
+        self.report(state, now, (lease, need), Outcome::Refused(Box::new(finding)), reading.verdict)
     }
 
     /// Takes in what is known of an account's quota.
-    pub(crate) fn learn_usage(&self, core: &mut Core, now: Now, account: AccountId, usage: Usage) {
+    pub(crate) fn learn_usage(&self, state: &mut State, now: Now, account: AccountId, usage: Usage) {
         if !usage.is_empty() {
-            self.apply_unasked(core, now, Command::LearnUsage(account, usage));
+            self.apply_unasked(state, now, Command::LearnUsage(account, usage));
         }
     }
 
     fn report(
         &self,
-        core: &mut Core,
+        state: &mut State,
         now: Now,
         (fence, need): (Fence, Option<&Need>),
         outcome: Outcome,
         verdict: Option<Verdict>,
-    ) -> (Result<Learnt, Refusal>, Unsaved) {
+    ) -> (Result<ReportOutcome, Refusal>, Unsaved) {
         let command = match need {
             Some(need) => Command::ReportOf { fence, outcome, need: Box::new(need.clone()) },
             None => Command::Report { fence, outcome },
         };
-        let (reply, unsaved) = self.apply(core, now, command);
+        let (reply, unsaved) = self.apply(state, now, command);
         let decision = |reply| match reply {
             Reply::Decision(decision) => decision,
             Reply::Held(_) | Reply::Queued(_) | Reply::Done => GO_ON,
         };
-        (reply.map(|reply| Learnt { decision: decision(reply), verdict }), unsaved)
+        (reply.map(|reply| ReportOutcome { decision: decision(reply), verdict }), unsaved)
     }
 
     /// Waits until it is on disk, or cannot be: a lease is safe in memory as long as we live.

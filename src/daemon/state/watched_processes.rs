@@ -9,7 +9,7 @@ use tokio::task::AbortHandle;
 use crate::pool::{ConnectionId, Process};
 
 use crate::daemon::os::process;
-use crate::daemon::os::process::Found;
+use crate::daemon::os::process::FoundProcess;
 use crate::daemon::state::Daemon;
 
 /// Below this many, a process nobody needs watched stays watched: it will likely come again.
@@ -17,7 +17,7 @@ const KEPT_IDLE: usize = 256;
 
 /// All watched processes.
 #[derive(Debug)]
-pub struct Watchers {
+pub struct WatchedProcesses {
     /// Below this many, idle ones are kept.
     kept: usize,
     watched: FxHashMap<u32, Watched>,
@@ -26,14 +26,14 @@ pub struct Watchers {
 
 #[derive(Debug)]
 struct Watched {
-    found: Found,
+    found: FoundProcess,
     task: AbortHandle,
     connections: FxHashSet<ConnectionId>,
     /// Whether a lease is bound to the process itself.
     bound: bool,
 }
 
-impl Watchers {
+impl WatchedProcesses {
     /// For a daemon that can have so many connections: each watched process takes a descriptor.
     pub(crate) fn new(most_connections: usize) -> Self {
         let kept = KEPT_IDLE.min(most_connections / 2);
@@ -41,7 +41,7 @@ impl Watchers {
     }
 
     /// Watches a living process; `None` when it is dead.
-    pub(crate) fn watch(&mut self, daemon: &Arc<Daemon>, pid: u32) -> io::Result<Option<Found>> {
+    pub(crate) fn watch(&mut self, daemon: &Arc<Daemon>, pid: u32) -> io::Result<Option<FoundProcess>> {
         if let Some(watched) = self.watched.get(&pid) {
             return Ok(Some(watched.found.clone()));
         }

@@ -17,7 +17,7 @@ const LONGEST: u64 = 8 << 20;
 /// What is kept of an account.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub(crate) struct Kept {
+pub(crate) struct SavedUsage {
     /// When it was asked about.
     pub(crate) ledger: Ledger,
     /// Its plan.
@@ -25,19 +25,19 @@ pub(crate) struct Kept {
 }
 
 /// What an earlier run has kept; nothing, if that cannot be read.
-pub(crate) fn read(path: &Path) -> BTreeMap<AccountId, Kept> {
+pub(crate) fn read(path: &Path) -> BTreeMap<AccountId, SavedUsage> {
     let mut text = String::new();
     let read = File::open(path).and_then(|file| file.take(LONGEST).read_to_string(&mut text));
     if read.is_err() {
         return BTreeMap::new();
     }
-    let by_name: BTreeMap<String, Kept> = serde_json::from_str(&text).unwrap_or_default();
+    let by_name: BTreeMap<String, SavedUsage> = serde_json::from_str(&text).unwrap_or_default();
     by_name.into_iter().filter_map(|(name, kept)| Some((name.parse().ok()?, kept))).collect()
 }
 
 /// Keeps it: whole, or not at all.
-pub(crate) fn write(path: &Path, kept: &BTreeMap<AccountId, Kept>) -> std::io::Result<()> {
-    let by_name: BTreeMap<String, &Kept> = kept.iter().map(|(id, kept)| (id.to_string(), kept)).collect();
+pub(crate) fn write(path: &Path, kept: &BTreeMap<AccountId, SavedUsage>) -> std::io::Result<()> {
+    let by_name: BTreeMap<String, &SavedUsage> = kept.iter().map(|(id, kept)| (id.to_string(), kept)).collect();
     let directory = path.parent().unwrap_or(Path::new("."));
     let mut file = tempfile::NamedTempFile::new_in(directory)?;
     file.write_all(serde_json::to_string(&by_name)?.as_bytes())?;
@@ -55,7 +55,7 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("usage.json");
         assert!(read(&path).is_empty());
-        let mut one = Kept { plan: Some("max".into()), ..Kept::default() };
+        let mut one = SavedUsage { plan: Some("max".into()), ..SavedUsage::default() };
         one.ledger.note(Wall(1));
         let kept = BTreeMap::from([(AccountId::from_bits(5), one)]);
         write(&path, &kept).unwrap();

@@ -16,8 +16,8 @@ use crate::pool::{AccountChange, AccountId, AccountRecord, Command, Now, Standin
 use crate::usage::{self, Asked, Failure, Question, Reading, Rhythm};
 
 use crate::daemon::os::clock;
-use crate::daemon::state::{Core, Daemon};
-use crate::daemon::usage::file::Kept;
+use crate::daemon::state::{Daemon, State};
+use crate::daemon::usage::file::SavedUsage;
 
 /// Most questions on their way at a time.
 const MOST: usize = 4;
@@ -48,12 +48,12 @@ impl Gathered {
 #[derive(Debug)]
 struct Wish {
     account: AccountId,
-    answer: oneshot::Sender<Outcome>,
+    answer: oneshot::Sender<PollOutcome>,
 }
 
 /// What came of a wish.
 #[derive(Debug)]
-pub(crate) enum Outcome {
+pub(crate) enum PollOutcome {
     /// It was asked.
     Asked(Result<(), Failure>),
     /// It may not be asked before this time.
@@ -75,7 +75,7 @@ pub(crate) struct Polling {
 
 impl Polls {
     /// Asks about an account now, if that is allowed; `None` at the end of the daemon.
-    pub(crate) async fn ask(&self, account: AccountId) -> Option<Outcome> {
+    pub(crate) async fn ask(&self, account: AccountId) -> Option<PollOutcome> {
         let (answer, told) = oneshot::channel();
         self.0.send(Wish { account, answer }).ok()?;
         told.await.ok()
@@ -127,12 +127,12 @@ type Print = (Fingerprint, Option<Wall>);
 struct Poller {
     daemon: Weak<Daemon>,
     path: PathBuf,
-    kept: BTreeMap<AccountId, Kept>,
+    kept: BTreeMap<AccountId, SavedUsage>,
     /// What the last question was refused with.
     refused: FxHashMap<AccountId, Print>,
     client: Option<reqwest::Client>,
     on_the_way: FxHashSet<AccountId>,
-    waiting: FxHashMap<AccountId, Vec<oneshot::Sender<Outcome>>>,
+    waiting: FxHashMap<AccountId, Vec<oneshot::Sender<PollOutcome>>>,
 }
 
 impl Poller {
@@ -154,7 +154,7 @@ impl Poller {
 
     async fn run(&mut self, mut wishes: mpsc::UnboundedReceiver<Wish>) {
         let mut questions: JoinSet<(AccountId, Print, Asked)> = JoinSet::new();
-        let Some(wake) = self.daemon.upgrade().map(|daemon| daemon.core().gathered.wake.clone()) else { return };
+        let Some(wake) = self.daemon.upgrade().map(|daemon| daemon.state().gathered.wake.clone()) else { return };
         loop {
             let Some(sleep) = self.ask_what_is_due(&mut questions) else { return };
             tokio::select! {
@@ -178,9 +178,9 @@ impl Poller {
         let daemon = self.daemon.upgrade()?;
         let now = clock::now();
         let mut due: Vec<(Wall, AccountId)> = {
-            let core = &*daemon.core();
-            let Some(every) = core.configured.config.quota.poll else { return Some(LONGEST_SLEEP) };
-            let wanted = core.pool.accounts().iter().filter(|account| {
+            let state = &*daemon.state();
+            let Some(every) = state.configured.config.quota.poll else { return Some(LONGEST_SLEEP) };
+            let wanted = state.pool.accounts().iter().filter(|account| {
                 account.enabled()
                     && account.record.standing == Standing::Ready
                     && !self.on_the_way.contains(&account.record.id)
@@ -188,7 +188,7 @@ impl Poller {
             });
             let due = wanted.filter_map(|account| {
                 let id = account.record.id;
-                let print = living(core, id, now)?;
+                let print = living(state, id, now)?;
                 let rhythm = usage::rhythm(&account.record.provider)?;
                 let mut ledger = self.kept.get(&id).map(|kept| kept.ledger.clone()).unwrap_or_default();
                 if self.refused.get(&id).is_some_and(|refused| *refused != print) {
@@ -219,24 +219,24 @@ impl Poller {
         }
         let now = clock::now();
         self.forgive(&daemon, account, now);
-        let rhythm = daemon.core().pool.account(account).and_then(|found| usage::rhythm(&found.record.provider));
+        let rhythm = daemon.state().pool.account(account).and_then(|found| usage::rhythm(&found.record.provider));
         let ledger = self.kept.get(&account).map(|kept| kept.ledger.clone()).unwrap_or_default();
         let opens = ledger.opens(rhythm.unwrap_or(Rhythm::OTHERS), now.wall);
         // nobody is there to hear: no harm
         let _gone = if opens > now.wall {
-            answer.send(Outcome::NotBefore(opens))
+            answer.send(PollOutcome::NotBefore(opens))
         } else if self.start(&daemon, account, now, questions) {
             self.waiting.entry(account).or_default().push(answer);
             Ok(())
         } else {
-            answer.send(Outcome::NoToken)
+            answer.send(PollOutcome::NoToken)
         };
     }
 
     /// What was held against a credential is not held against the next one.
     fn forgive(&mut self, daemon: &Daemon, account: AccountId, now: Now) {
         let Some(refused) = self.refused.get(&account) else { return };
-        let renewed = living(&daemon.core(), account, now).is_some_and(|print| print != *refused);
+        let renewed = living(&daemon.state(), account, now).is_some_and(|print| print != *refused);
         if renewed {
             self.refused.remove(&account);
             self.kept.entry(account).or_default().ledger.renewed();
@@ -251,7 +251,7 @@ impl Poller {
         questions: &mut JoinSet<(AccountId, Print, Asked)>,
     ) -> bool {
         self.forgive(daemon, account, now);
-        let Some(asking) = asking(&daemon.core(), account, now) else { return false };
+        let Some(asking) = asking(&daemon.state(), account, now) else { return false };
         let client = match self.client() {
             Ok(client) => client,
             Err(message) => {
@@ -317,23 +317,23 @@ impl Poller {
         self.save();
         for answer in self.waiting.remove(&account).unwrap_or_default() {
             // nobody is there to hear: no harm
-            let _gone = answer.send(Outcome::Asked(outcome.clone()));
+            let _gone = answer.send(PollOutcome::Asked(outcome.clone()));
         }
     }
 
     /// Keeps how asking goes, and says so where that has changed.
     fn note(&self, daemon: &Daemon, account: AccountId, trouble: Option<String>) {
-        let core = &mut *daemon.core();
-        let Some(name) = core.pool.account(account).map(|account| account.display_name()) else { return };
-        let before = core.gathered.troubles.remove(&account);
+        let state = &mut *daemon.state();
+        let Some(name) = state.pool.account(account).map(|account| account.display_name()) else { return };
+        let before = state.gathered.troubles.remove(&account);
         match (before, trouble) {
             (None, Some(why)) => {
                 tracing::warn!(account = %account, "what {name} has used cannot be learnt: {why}");
-                core.gathered.troubles.insert(account, why);
+                state.gathered.troubles.insert(account, why);
             }
             (Some(_), Some(why)) => {
                 tracing::debug!(account = %account, "what {name} has used still cannot be learnt: {why}");
-                core.gathered.troubles.insert(account, why);
+                state.gathered.troubles.insert(account, why);
             }
             (Some(_), None) => tracing::info!(account = %account, "what {name} has used is learnt again"),
             (None, None) => {}
@@ -342,8 +342,8 @@ impl Poller {
 
     fn save(&mut self) {
         if let Some(daemon) = self.daemon.upgrade() {
-            let core = &*daemon.core();
-            self.kept.retain(|id, kept| core.pool.account(*id).is_some() && !kept.ledger.is_empty());
+            let state = &*daemon.state();
+            self.kept.retain(|id, kept| state.pool.account(*id).is_some() && !kept.ledger.is_empty());
         }
         if let Err(error) = super::file::write(&self.path, &self.kept) {
             tracing::debug!("how often usage was asked for is not kept: {error}");
@@ -352,19 +352,19 @@ impl Poller {
 }
 
 /// The account's token, if it lives: an ended one is never asked with.
-fn living(core: &Core, id: AccountId, now: Now) -> Option<Print> {
-    let credential = core.credentials.get(&id)?;
+fn living(state: &State, id: AccountId, now: Now) -> Option<Print> {
+    let credential = state.credentials.get(&id)?;
     let ends = credential.expires_at.is_some_and(|end| end <= now.wall.after(LEAST_LIFE));
     let lives = !ends && !credential.access.expose().is_empty();
-    lives.then(|| (core.tokens.of(credential), credential.expires_at))
+    lives.then(|| (state.tokens.of(credential), credential.expires_at))
 }
 
 /// What an account can be asked about with.
-fn asking(core: &Core, id: AccountId, now: Now) -> Option<Asking> {
-    let print = living(core, id, now)?;
-    let record = core.pool.account(id)?.record.clone();
-    let credential = core.credentials.get(&id)?;
-    let provider = core.configured.config.providers.get(&record.provider);
+fn asking(state: &State, id: AccountId, now: Now) -> Option<Asking> {
+    let print = living(state, id, now)?;
+    let record = state.pool.account(id)?.record.clone();
+    let credential = state.credentials.get(&id)?;
+    let provider = state.configured.config.providers.get(&record.provider);
     let base_url = provider.and_then(|provider| provider.oauth.base_url.clone().or_else(|| provider.base_url.clone()));
     Some(Asking {
         url: provider.and_then(|provider| provider.usage_url.clone()),
@@ -382,21 +382,21 @@ fn freshest(windows: &[Window], now: Wall) -> Option<Wall> {
 }
 
 /// Puts back which plans an earlier run has learnt.
-fn remember(daemon: &Daemon, kept: &BTreeMap<AccountId, Kept>) {
-    let core = &mut *daemon.core();
+fn remember(daemon: &Daemon, kept: &BTreeMap<AccountId, SavedUsage>) {
+    let state = &mut *daemon.state();
     for (id, kept) in kept {
-        if let Some(plan) = kept.plan.as_ref().filter(|_| core.pool.account(*id).is_some()) {
-            core.gathered.plans.insert(*id, plan.clone());
+        if let Some(plan) = kept.plan.as_ref().filter(|_| state.pool.account(*id).is_some()) {
+            state.gathered.plans.insert(*id, plan.clone());
         }
     }
 }
 
 /// Lets what was read count.
 fn learn(daemon: &Daemon, id: AccountId, reading: Reading, now: Now) {
-    let core = &mut *daemon.core();
-    let Some(record) = core.pool.account(id).map(|account| account.record.clone()) else { return };
+    let state = &mut *daemon.state();
+    let Some(record) = state.pool.account(id).map(|account| account.record.clone()) else { return };
     if let Some(plan) = reading.plan {
-        core.gathered.plans.insert(id, plan);
+        state.gathered.plans.insert(id, plan);
     }
     // what the user has said stands
     let change = AccountChange {
@@ -405,19 +405,19 @@ fn learn(daemon: &Daemon, id: AccountId, reading: Reading, now: Now) {
         ..AccountChange::default()
     };
     if change != AccountChange::default() {
-        daemon.apply_unasked(core, now, Command::ChangeAccount(id, Box::new(change)));
+        daemon.apply_unasked(state, now, Command::ChangeAccount(id, Box::new(change)));
     }
-    daemon.learn_usage(core, now, id, Usage { windows: reading.windows, ..Usage::default() });
+    daemon.learn_usage(state, now, id, Usage { windows: reading.windows, ..Usage::default() });
 }
 
 /// The provider wants its owner to confirm the account.
 fn must_confirm(daemon: &Daemon, id: AccountId, link: Option<&str>, now: Now) {
-    let core = &mut *daemon.core();
+    let state = &mut *daemon.state();
     let wanted = "the provider wants the account confirmed";
     let why = link.map_or_else(|| wanted.to_owned(), |link| format!("{wanted}: {link}"));
     let standing = Standing::NeedsVerification(why);
-    if core.pool.account(id).is_some_and(|account| account.record.standing != standing) {
+    if state.pool.account(id).is_some_and(|account| account.record.standing != standing) {
         let change = AccountChange { standing: Some(standing), ..AccountChange::default() };
-        daemon.apply_unasked(core, now, Command::ChangeAccount(id, Box::new(change)));
+        daemon.apply_unasked(state, now, Command::ChangeAccount(id, Box::new(change)));
     }
 }

@@ -16,22 +16,29 @@ use crate::protocol::{
 use crate::{provider, usage};
 
 use crate::daemon::os::{clock, process};
-use crate::daemon::refresh::Need;
-use crate::daemon::state::report::Learnt;
-use crate::daemon::state::{Core, Daemon, Responder};
+use crate::daemon::refresh::CredentialUse;
+use crate::daemon::state::report::ReportOutcome;
+use crate::daemon::state::{Daemon, Responder, State};
 
 /// Appends the lease, or why it cannot be handed out.
-pub(crate) fn lease(core: &Core, key: &LeaseKey, now: Now, fence: Fence, to: &Responder, out: &mut Vec<u8>) {
-    match lease_info(core, key, now, fence, to.wants_credential) {
+pub(crate) fn lease(state: &State, key: &LeaseKey, now: Now, fence: Fence, to: &Responder, out: &mut Vec<u8>) {
+    match lease_info(state, key, now, fence, to.wants_credential) {
         Ok(info) => to.codec.answer(&to.id, &Answer::Lease(info), out),
         Err(error) => to.codec.refusal(&to.id, &error, out),
     }
 }
 
 /// Appends what to do next.
-pub(crate) fn decision(core: &Core, key: &LeaseKey, now: Now, learnt: &Learnt, to: &Responder, out: &mut Vec<u8>) {
-    let Learnt { decision, verdict } = learnt;
-    let lease = decision.lease.map(|fence| lease_info(core, key, now, fence, to.wants_credential)).transpose();
+pub(crate) fn decision(
+    state: &State,
+    key: &LeaseKey,
+    now: Now,
+    learnt: &ReportOutcome,
+    to: &Responder,
+    out: &mut Vec<u8>,
+) {
+    let ReportOutcome { decision, verdict } = learnt;
+    let lease = decision.lease.map(|fence| lease_info(state, key, now, fence, to.wants_credential)).transpose();
     match lease {
         Err(error) => to.codec.refusal(&to.id, &error, out),
         Ok(lease) => {
@@ -51,15 +58,15 @@ pub(crate) fn decision(core: &Core, key: &LeaseKey, now: Now, learnt: &Learnt, t
 
 /// A lease, as its holder sees it.
 fn lease_info<'a>(
-    core: &'a Core,
+    state: &'a State,
     key: &LeaseKey,
     now: Now,
     fence: Fence,
     credential: bool,
 ) -> Result<LeaseInfo<'a>, ErrorInfo> {
     let gone = || ErrorInfo::new("stale_lease", "this lease has ended");
-    let lease = core.pool.lease(fence).ok_or_else(gone)?;
-    let account = core.pool.account(lease.account).ok_or_else(gone)?;
+    let lease = state.pool.lease(fence).ok_or_else(gone)?;
+    let account = state.pool.account(lease.account).ok_or_else(gone)?;
     Ok(LeaseInfo {
         lease: Cow::Owned(key.id(lease)),
         fence: fence.0,
@@ -75,7 +82,7 @@ fn lease_info<'a>(
         quota_key: Cow::Borrowed(&lease.target.key),
         shared_with: account.leases().saturating_sub(1),
         expires_at: lease.expires.map(|at| now.wall_of(at).0),
-        credential: credential.then(|| credential_info(core, account)).transpose()?,
+        credential: credential.then(|| credential_info(state, account)).transpose()?,
         project_id: account.record.project_id.as_deref().map(Cow::Borrowed),
     })
 }
@@ -84,11 +91,11 @@ fn lease_info<'a>(
 pub(crate) async fn fresh_credential(
     daemon: std::sync::Arc<Daemon>,
     fence: Fence,
-    need: Need,
+    need: CredentialUse,
 ) -> Result<Answer<'static>, ErrorInfo> {
     let credential = daemon.fresh_credential(fence, need).await?;
-    let core = &*daemon.core();
-    let account = core.pool.lease(fence).and_then(|lease| core.pool.account(lease.account));
+    let state = &*daemon.state();
+    let account = state.pool.lease(fence).and_then(|lease| state.pool.account(lease.account));
     let account = account.ok_or_else(|| ErrorInfo::new("stale_lease", "this lease has ended"))?;
     let (header, scheme) = provider::header(&account.record.provider, credential.kind);
     Ok(Answer::Credential(CredentialInfo {
@@ -101,12 +108,12 @@ pub(crate) async fn fresh_credential(
 }
 
 /// What an account authenticates with.
-pub(crate) fn credential_info<'a>(core: &'a Core, account: &'a Account) -> Result<CredentialInfo<'a>, ErrorInfo> {
+pub(crate) fn credential_info<'a>(state: &'a State, account: &'a Account) -> Result<CredentialInfo<'a>, ErrorInfo> {
     let missing = || {
         ErrorInfo::new("credential_unavailable", format!("the credential of {} is missing", account.record.id))
             .hint("add the account again")
     };
-    let Credential { kind, access, expires_at, .. } = core.credentials.get(&account.record.id).ok_or_else(missing)?;
+    let Credential { kind, access, expires_at, .. } = state.credentials.get(&account.record.id).ok_or_else(missing)?;
     let (header, scheme) = provider::header(&account.record.provider, *kind);
     Ok(CredentialInfo {
         kind: *kind,
@@ -118,8 +125,8 @@ pub(crate) fn credential_info<'a>(core: &'a Core, account: &'a Account) -> Resul
 }
 
 /// All leases, oldest first.
-pub(crate) fn lease_rows(core: &Core, key: &LeaseKey, now: Now) -> Vec<LeaseRow> {
-    let mut leases: Vec<&Lease> = core.pool.leases().collect();
+pub(crate) fn lease_rows(state: &State, key: &LeaseKey, now: Now) -> Vec<LeaseRow> {
+    let mut leases: Vec<&Lease> = state.pool.leases().collect();
     leases.sort_unstable_by_key(|lease| lease.fence);
     let mut programs: FxHashMap<Process, Option<HolderInfo>> = FxHashMap::default();
     let mut holder = |lease: &Lease| {
@@ -131,7 +138,7 @@ pub(crate) fn lease_rows(core: &Core, key: &LeaseKey, now: Now) -> Vec<LeaseRow>
         fence: lease.fence.0,
         account: AccountLabel {
             id: lease.account.to_string(),
-            label: core.pool.account(lease.account).and_then(|account| account.record.label.clone()),
+            label: state.pool.account(lease.account).and_then(|account| account.record.label.clone()),
         },
         provider: lease.target.provider.to_string(),
         model: lease.target.model.as_deref().map(str::to_owned),
@@ -159,10 +166,10 @@ fn now_running(holder: Process) -> Option<HolderInfo> {
 }
 
 /// An account, as its owner sees it.
-pub(crate) fn account_info(core: &Core, now: Now, account: &Account) -> AccountInfo {
+pub(crate) fn account_info(state: &State, now: Now, account: &Account) -> AccountInfo {
     let record = &account.record;
-    let credential = core.credentials.get(&record.id);
-    let state = state(account, now);
+    let credential = state.credentials.get(&record.id);
+    let name = account_state(account, now);
     AccountInfo {
         id: record.id.to_string(),
         provider: record.provider.clone(),
@@ -170,11 +177,11 @@ pub(crate) fn account_info(core: &Core, now: Now, account: &Account) -> AccountI
         email: record.email.clone(),
         tier: record.tier,
         kind: record.kind,
-        state: state.to_owned(),
-        state_reason: match (&record.standing, state) {
+        state: name.to_owned(),
+        state_reason: match (&record.standing, name) {
             (_, "disabled") => record.disabled_reason.clone(),
             (Standing::NeedsLogin(why) | Standing::NeedsVerification(why), _) => Some(why.clone()),
-            (Standing::Ready, _) => account.renewing().map(|_| core.why_renewing(record.id)),
+            (Standing::Ready, _) => account.renewing().map(|_| state.why_renewing(record.id)),
         },
         state_link: state_link(account, now),
         enabled: account.enabled(),
@@ -185,18 +192,18 @@ pub(crate) fn account_info(core: &Core, now: Now, account: &Account) -> AccountI
         project_id: record.project_id.clone(),
         credential_expires_at: credential.and_then(|credential| credential.expires_at).map(|at| at.0),
         limits: limits(account, now),
-        usage: usage_of(core, now, account),
+        usage: usage_of(state, now, account),
         created_at: record.created_at.0,
         last_used_at: record.last_used_at.map(|at| at.0),
         account_id: record.vendor_id.clone(),
-        link: core.links.get(&record.id).map(|link| LinkInfo {
+        link: state.links.get(&record.id).map(|link| LinkInfo {
             tool: link.tool.clone(),
             path: link.path.clone(),
             mode: link.mode.name().to_owned(),
-            trouble: core.link_troubles.get(&record.id).cloned(),
+            trouble: state.link_troubles.get(&record.id).cloned(),
         }),
-        plan: core.gathered.plans.get(&record.id).cloned(),
-        usage_trouble: core.gathered.troubles.get(&record.id).cloned(),
+        plan: state.gathered.plans.get(&record.id).cloned(),
+        usage_trouble: state.gathered.troubles.get(&record.id).cloned(),
     }
 }
 
@@ -204,9 +211,9 @@ pub(crate) fn account_info(core: &Core, now: Now, account: &Account) -> AccountI
 const STALE: Duration = Duration::from_secs(600);
 
 /// What is known of its windows, then of its rates; of rates only what still counts.
-fn usage_of(core: &Core, now: Now, account: &Account) -> Vec<UsageInfo> {
+fn usage_of(state: &State, now: Now, account: &Account) -> Vec<UsageInfo> {
     // one that was to be read anew twice since
-    let old = core.configured.config.quota.poll.map_or(STALE, |every| STALE.max(2 * every));
+    let old = state.configured.config.quota.poll.map_or(STALE, |every| STALE.max(2 * every));
     let info = |window: &Window, rate| UsageInfo {
         stale: window.resets_at.is_some_and(|at| at <= now.wall) || now.wall.since(window.as_of) > old,
         pace: usage::length_of(&window.name).and_then(|length| window.pace(length)),
@@ -264,7 +271,7 @@ pub(crate) fn limit(limit: &Limit, now: Now) -> LimitInfo {
 }
 
 /// The account's state, in a word.
-pub(crate) fn state(account: &Account, now: Now) -> &'static str {
+pub(crate) fn account_state(account: &Account, now: Now) -> &'static str {
     if !account.enabled() {
         return Why::Disabled.name();
     }
@@ -278,11 +285,11 @@ pub(crate) fn state(account: &Account, now: Now) -> &'static str {
 }
 
 /// The whole picture.
-pub(crate) fn status(daemon: &Daemon, core: &Core, now: Now) -> DaemonStatus {
-    let accounts = totals(core, now);
-    let queue = core.pool.waiters().zip(1u64..).map(|((id, waiter), position)| QueueRow {
+pub(crate) fn status(daemon: &Daemon, state: &State, now: Now) -> DaemonStatus {
+    let accounts = totals(state, now);
+    let queue = state.pool.waiters().zip(1u64..).map(|((id, waiter), position)| QueueRow {
         position,
-        eta_at: core.pool.eta(now, id).map(|at| at.0),
+        eta_at: state.pool.eta(now, id).map(|at| at.0),
         provider: waiter.ask.target.provider.to_string(),
         model: waiter.ask.target.model.as_deref().map(str::to_owned),
         label: waiter.ask.label.as_deref().map(str::to_owned),
@@ -293,30 +300,31 @@ pub(crate) fn status(daemon: &Daemon, core: &Core, now: Now) -> DaemonStatus {
         None => warnings.extend(warnings::of_store(&daemon.store.health(), now.wall)),
     }
     warnings.extend(daemon.store.key_trouble());
-    warnings.extend(core.configured.notes());
-    warnings.extend(warnings::of_refreshing(core, now));
-    warnings.extend(core.gateway.trouble.as_ref().map(|why| format!("the gateway does not serve as it should: {why}")));
-    warnings.extend(warnings::of_links(core));
-    warnings.extend(warnings::of_accounts(&core.configured.config, &core.pool));
+    warnings.extend(state.configured.notes());
+    warnings.extend(warnings::of_refreshing(state, now));
+    warnings
+        .extend(state.gateway.trouble.as_ref().map(|why| format!("the gateway does not serve as it should: {why}")));
+    warnings.extend(warnings::of_links(state));
+    warnings.extend(warnings::of_accounts(&state.configured.config, &state.pool));
     DaemonStatus {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
         uptime_ms: crate::pool::millis(clock::now().mono.since(daemon.facts.started.mono)),
         socket: daemon.facts.socket.clone(),
-        gateway: core.gateway.told(),
-        config: core.configured.state(),
+        gateway: state.gateway.told(),
+        config: state.configured.state(),
         accounts,
-        leases: core.pool.lease_count() as u64,
+        leases: state.pool.lease_count() as u64,
         queue: queue.collect(),
         warnings,
     }
 }
 
 /// How many accounts are in which state.
-pub(crate) fn totals(core: &Core, now: Now) -> AccountTotals {
-    let mut accounts = AccountTotals { total: core.pool.accounts().len() as u64, ..AccountTotals::default() };
-    for account in core.pool.accounts() {
-        match state(account, now) {
+pub(crate) fn totals(state: &State, now: Now) -> AccountTotals {
+    let mut accounts = AccountTotals { total: state.pool.accounts().len() as u64, ..AccountTotals::default() };
+    for account in state.pool.accounts() {
+        match account_state(account, now) {
             "ready" => accounts.ready += 1,
             "limited" => accounts.limited += 1,
             "needs_login" => accounts.needs_login += 1,

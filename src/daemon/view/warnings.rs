@@ -5,7 +5,7 @@ use crate::credential::refresh::Fault;
 use crate::pool::{AccountId, Now, Pool, Standing, Wall, spoken};
 use crate::store::Health;
 
-use crate::daemon::state::Core;
+use crate::daemon::state::State;
 
 /// The disk.
 pub(crate) fn of_store(health: &Health, now: Wall) -> Option<String> {
@@ -25,11 +25,11 @@ pub(crate) fn of_store(health: &Health, now: Wall) -> Option<String> {
 }
 
 /// Logins that cannot be renewed: each trouble once, however many share it.
-pub(crate) fn of_refreshing(core: &Core, now: Now) -> Vec<String> {
+pub(crate) fn of_refreshing(state: &State, now: Now) -> Vec<String> {
     let mut told: Vec<String> = Vec::new();
-    for account in core.pool.accounts() {
+    for account in state.pool.accounts() {
         let (id, provider) = (account.record.id, &account.record.provider);
-        if let Some((failure, since)) = core.refreshing.plan.trouble(id) {
+        if let Some((failure, since)) = state.refreshing.plan.trouble(id) {
             let (why, since) = (&failure.why, spoken(now.mono.since(since)));
             let remedy = match failure.fault {
                 Fault::Client => format!("; check [providers.{provider}.oauth], then: lessor account refresh {id}"),
@@ -39,7 +39,7 @@ pub(crate) fn of_refreshing(core: &Core, now: Now) -> Vec<String> {
             told.push(format!("logins of {whose} are not renewed for {since}: {why}{remedy}"));
         } else if account.record.standing == Standing::Ready
             && account.enabled()
-            && let Some(missing) = core.why_not_refreshed(id)
+            && let Some(missing) = state.why_not_refreshed(id)
         {
             let remedy = missing.remedy();
             told.push(format!("logins of {provider} end and are not renewed: {missing}; {remedy}"));
@@ -51,9 +51,10 @@ pub(crate) fn of_refreshing(core: &Core, now: Now) -> Vec<String> {
 }
 
 /// Logins whose files cannot be followed.
-pub(crate) fn of_links(core: &Core) -> Vec<String> {
-    let name = |id: &AccountId| core.pool.account(*id).map_or_else(|| id.to_string(), |account| account.display_name());
-    let told = core.link_troubles.iter().filter_map(|(id, why)| Some((id, core.links.get(id)?, why)));
+pub(crate) fn of_links(state: &State) -> Vec<String> {
+    let name =
+        |id: &AccountId| state.pool.account(*id).map_or_else(|| id.to_string(), |account| account.display_name());
+    let told = state.link_troubles.iter().filter_map(|(id, why)| Some((id, state.links.get(id)?, why)));
     told.map(|(id, link, why)| format!("{} cannot follow {}: {why}", name(id), link.path)).collect()
 }
 

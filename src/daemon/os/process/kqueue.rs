@@ -12,7 +12,7 @@ use tokio::io::unix::AsyncFd;
 
 use crate::pool::Process;
 
-use super::Found;
+use super::FoundProcess;
 
 /// What a process is watched by: a queue that becomes readable with its one event, the process's end.
 #[derive(Debug)]
@@ -22,7 +22,7 @@ pub struct Handle(AsyncFd<OwnedFd>);
 ///
 /// # Errors
 /// When the process belongs to somebody else.
-pub fn find(pid: u32) -> io::Result<Option<Found>> {
+pub fn find(pid: u32) -> io::Result<Option<FoundProcess>> {
     let mut system = System::new().map_err(io::Error::other)?;
     let wanted = Pid::from_u32(pid);
     let what = ProcessRefreshKind::nothing().with_user(UpdateKind::Always);
@@ -35,7 +35,7 @@ pub fn find(pid: u32) -> io::Result<Option<Found>> {
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, "the process belongs to another user"));
     }
     let program = Arc::from(found.name().to_string_lossy().as_ref());
-    Ok(Some(Found { process: Process { pid, start: found.start_time() }, program: Some(program) }))
+    Ok(Some(FoundProcess { process: Process { pid, start: found.start_time() }, program: Some(program) }))
 }
 
 /// Starts to watch; `None` when it is dead already.

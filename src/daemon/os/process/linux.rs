@@ -11,7 +11,7 @@ use tokio::io::unix::AsyncFd;
 
 use crate::pool::Process;
 
-use super::Found;
+use super::FoundProcess;
 
 /// What a process is watched by.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ pub struct Handle(AsyncFd<OwnedFd>);
 ///
 /// # Errors
 /// When it cannot be told, or the process belongs to somebody else.
-pub fn find(pid: u32) -> io::Result<Option<Found>> {
+pub fn find(pid: u32) -> io::Result<Option<FoundProcess>> {
     let stat = match std::fs::read(format!("/proc/{pid}/stat")) {
         Ok(stat) => stat,
         Err(error) if is_gone(&error) => return Ok(None),
@@ -53,7 +53,7 @@ fn is_gone(error: &io::Error) -> bool {
 }
 
 /// Reads `/proc/PID/stat`: the name may hold blanks and parentheses, so what follows is counted from its end.
-fn parse_stat(pid: u32, stat: &[u8]) -> Option<Found> {
+fn parse_stat(pid: u32, stat: &[u8]) -> Option<FoundProcess> {
     let open = stat.iter().position(|byte| *byte == b'(')?;
     let close = stat.iter().rposition(|byte| *byte == b')')?;
     let name = String::from_utf8_lossy(stat.get(open + 1..close)?);
@@ -65,7 +65,7 @@ fn parse_stat(pid: u32, stat: &[u8]) -> Option<Found> {
     }
     // the state is field 3, the start time field 22
     let start = fields.nth(22 - 4)?.parse().ok()?;
-    Some(Found { process: Process { pid, start }, program: Some(name.into()) })
+    Some(FoundProcess { process: Process { pid, start }, program: Some(name.into()) })
 }
 
 /// Starts to watch; `None` when it is dead already.

@@ -10,7 +10,7 @@ use winsafe::{HPROCESS, co};
 
 use crate::pool::Process;
 
-use super::Found;
+use super::FoundProcess;
 
 /// How often the thread that waits for a process looks whether anybody still wants to know; the end itself wakes it
 /// at once.
@@ -28,12 +28,12 @@ pub struct Handle(oneshot::Receiver<io::Result<()>>);
 ///
 /// # Errors
 /// When it cannot be told, or the process belongs to somebody else.
-pub fn find(pid: u32) -> io::Result<Option<Found>> {
+pub fn find(pid: u32) -> io::Result<Option<FoundProcess>> {
     let Some(open) = open(pid)? else { return Ok(None) };
     let Some(process) = identify(&open, pid)? else { return Ok(None) };
     let path = open.QueryFullProcessImageName(co::PROCESS_NAME::WIN32).ok();
     let program = path.as_deref().and_then(|path| Path::new(path).file_stem());
-    Ok(Some(Found { process, program: program.map(|name| Arc::from(name.to_string_lossy().as_ref())) }))
+    Ok(Some(FoundProcess { process, program: program.map(|name| Arc::from(name.to_string_lossy().as_ref())) }))
 }
 
 fn open(pid: u32) -> io::Result<Option<Open>> {

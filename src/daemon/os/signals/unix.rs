@@ -6,13 +6,13 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
 use tokio::sync::mpsc;
 
-use super::Asked;
+use super::SignalRequest;
 
 /// Listens to signals as long as it lives.
 #[derive(Debug)]
 pub struct Listening {
     handle: Handle,
-    asked: mpsc::UnboundedReceiver<Asked>,
+    asked: mpsc::UnboundedReceiver<SignalRequest>,
 }
 
 impl Listening {
@@ -26,7 +26,7 @@ impl Listening {
         let (tell, asked) = mpsc::unbounded_channel();
         std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
             for signal in signals.forever() {
-                let what = if signal == SIGHUP { Asked::Reload } else { Asked::Stop };
+                let what = if signal == SIGHUP { SignalRequest::Reload } else { SignalRequest::Stop };
                 if tell.send(what).is_err() {
                     return;
                 }
@@ -36,7 +36,7 @@ impl Listening {
     }
 
     /// The next thing asked for.
-    pub async fn next(&mut self) -> Option<Asked> {
+    pub async fn next(&mut self) -> Option<SignalRequest> {
         self.asked.recv().await
     }
 }

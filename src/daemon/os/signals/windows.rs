@@ -6,7 +6,7 @@ use tokio::signal::windows::{
     CtrlBreak, CtrlC, CtrlClose, CtrlLogoff, CtrlShutdown, ctrl_break, ctrl_c, ctrl_close, ctrl_logoff, ctrl_shutdown,
 };
 
-use super::Asked;
+use super::SignalRequest;
 
 /// Listens to the console's events as long as it lives.
 #[derive(Debug)]
@@ -34,7 +34,7 @@ impl Listening {
     }
 
     /// The next thing asked for.
-    pub async fn next(&mut self) -> Option<Asked> {
+    pub async fn next(&mut self) -> Option<SignalRequest> {
         let came = tokio::select! {
             came = self.interrupt.recv() => came,
             came = self.break_off.recv() => came,
@@ -42,6 +42,6 @@ impl Listening {
             came = self.logoff.recv() => came,
             came = self.shutdown.recv() => came,
         };
-        came.map(|()| Asked::Stop)
+        came.map(|()| SignalRequest::Stop)
     }
 }

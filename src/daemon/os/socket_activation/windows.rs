@@ -12,7 +12,7 @@ pub(crate) enum Inherited {}
 
 /// Clients that wait for one.
 #[derive(Debug)]
-pub(crate) enum Waiting {}
+pub(crate) enum WaitingClients {}
 
 impl Inherited {
     /// Takes what was handed over: nothing.
@@ -27,12 +27,12 @@ impl Inherited {
         match *self {}
     }
 
-    pub(crate) fn waiting(&self) -> Option<Waiting> {
+    pub(crate) fn waiting(&self) -> Option<WaitingClients> {
         match *self {}
     }
 }
 
-impl Waiting {
+impl WaitingClients {
     pub(crate) fn send_away(&self) {
         match *self {}
     }
