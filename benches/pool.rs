@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lessor::pool::{
-    AccountId, AccountRecord, Ask, Bind, Command, ConnectionId, CredentialKind, Holder, Mono, Now, Overflow, Pool,
-    Reply, Settings, Standing, Strategy, Target, Tier, Wall,
+    AccountId, AccountRecord, Bind, Command, ConnectionId, CredentialKind, Holder, LeaseRequest, LoginState, Mono, Now,
+    Overflow, Pool, PoolSettings, Reply, Strategy, Target, Tier, Wall,
 };
 
 const STRATEGIES: [Strategy; 5] =
@@ -14,7 +14,7 @@ const STRATEGIES: [Strategy; 5] =
 const CONNECTION: ConnectionId = ConnectionId(1);
 
 fn pool(accounts: usize, strategy: Strategy, overflow: Overflow) -> Pool {
-    let mut settings = Settings::default();
+    let mut settings = PoolSettings::default();
     settings.selection.strategy = strategy;
     settings.leases.overflow = overflow;
     let mut pool = Pool::new(settings);
@@ -26,12 +26,12 @@ fn pool(accounts: usize, strategy: Strategy, overflow: Overflow) -> Pool {
             email: Some(format!("user{n}@example.org")),
             tier: Tier::Pro,
             kind: CredentialKind::Oauth,
-            standing: Standing::Ready,
+            login_state: LoginState::Ready,
             enabled: true,
             disabled_reason: None,
             max_leases: None,
             priority: 0,
-            uses: Some(vec!["claude".into()]),
+            allowed_agents: Some(vec!["claude".into()]),
             project_id: None,
             vendor_id: None,
             created_at: Wall(0),
@@ -46,8 +46,8 @@ fn now(step: u64) -> Now {
     Now { mono: Mono(1_000_000 + step / 100), wall: Wall(1_800_000_000_000 + step / 100) }
 }
 
-fn ask(target: &Target, session: Option<&str>) -> Ask {
-    Ask {
+fn ask(target: &Target, session: Option<&str>) -> LeaseRequest {
+    LeaseRequest {
         target: target.clone(),
         connection: CONNECTION,
         bind: Bind::Connection(CONNECTION),

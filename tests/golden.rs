@@ -7,15 +7,15 @@ use std::path::PathBuf;
 use lessor::limits::{Reason, Scope};
 use lessor::pool::{CredentialKind, Tier};
 use lessor::protocol::{
-    AccountInfo, AccountLabel, AccountName, AccountRef, AccountTotals, Acquire, AddAccount, Answer, BindTo, BodyText,
-    Call, CandidateInfo, Codec, ConfigState, CredentialInfo, CredentialOf, DaemonStatus, DecidedInfo, DecisionInfo,
-    Decoder, DisableAccount, Empty, ErrorAccount, ErrorInfo, EventInfo, ExplainInfo, ExplainWhat, ExportAccounts,
-    ExportInfo, ExportedAccount, ExportedCredential, ExportedLink, ExportedWindow, ForecastInfo, ForecastOf,
-    FromServer, GatewayAccess, GatewayInfo, GatewayKey, HeaderList, Hello, HelloInfo, HolderInfo, ImportAccounts,
-    ImportEntry, ImportInfo, ImportLimit, ImportWindow, ImportedEntry, LeaseInfo, LeaseRef, LeaseRow, LimitInfo,
-    LinkInfo, ListAccounts, MAGIC, Nothing, ObjectText, OutlookInfo, QueueRow, RekeyInfo, ReloadInfo, Report,
-    RequestId, RequestInfo, SecretText, ServerFrames, SetAccount, Subscribe, UsageInfo, VerdictInfo, VerifyAccount,
-    encode_call,
+    AccountInfo, AccountLabel, AccountName, AccountRef, AccountTotals, AcquireParams, AddAccountParams, Answer, BindTo,
+    BodyText, Call, CandidateInfo, Codec, ConfigState, CredentialInfo, CredentialParams, DaemonStatus, DecidedInfo,
+    DecisionInfo, Decoder, DisableAccountParams, Empty, ErrorAccount, ErrorInfo, EventInfo, ExplainInfo, ExplainParams,
+    ExportAccountsParams, ExportInfo, ExportedAccount, ExportedCredential, ExportedLink, ExportedWindow, ForecastInfo,
+    ForecastParams, FromServer, GatewayAccess, GatewayInfo, GatewayKeyParams, HeaderList, HelloInfo, HelloParams,
+    HolderInfo, ImportAccountsParams, ImportEntry, ImportInfo, ImportLimit, ImportWindow, ImportedEntry, LeaseInfo,
+    LeaseRef, LeaseRow, LimitInfo, LinkInfo, ListAccountsParams, MAGIC, NoParams, ObjectText, OutlookInfo, QueueRow,
+    RekeyInfo, ReloadInfo, ReportParams, RequestId, RequestInfo, SecretText, ServerFrames, SetAccountParams,
+    SubscribeParams, UsageInfo, VerdictInfo, VerifyAccountParams, encode_call,
 };
 
 fn text(text: &str) -> Option<String> {
@@ -28,8 +28,8 @@ fn lease_ref() -> LeaseRef {
 
 fn calls() -> Vec<Call> {
     vec![
-        Call::Hello(Hello { client: "golden 1".into(), protocol: (1, 1) }),
-        Call::Acquire(Box::new(Acquire {
+        Call::Hello(HelloParams { client: "golden 1".into(), protocol: (1, 1) }),
+        Call::Acquire(Box::new(AcquireParams {
             provider: "anthropic".into(),
             model: text("claude-sonnet-4-5"),
             pool: text("antigravity"),
@@ -49,8 +49,8 @@ fn calls() -> Vec<Call> {
         Call::Renew(lease_ref()),
         Call::Release(lease_ref()),
         Call::Resume(lease_ref()),
-        Call::Credential(CredentialOf { lease: "ls_1".into(), force: true }),
-        Call::Report(Report {
+        Call::Credential(CredentialParams { lease: "ls_1".into(), force: true }),
+        Call::Report(ReportParams {
             lease: "ls_1".into(),
             ok: Some(false),
             reason: Some(Reason::QuotaExhausted),
@@ -64,9 +64,9 @@ fn calls() -> Vec<Call> {
             ])),
             body: Some(BodyText("{\"error\":{}}".into())),
         }),
-        Call::ListLeases(Nothing {}),
-        Call::ListAccounts(ListAccounts { provider: text("google") }),
-        Call::AddAccount(Box::new(AddAccount {
+        Call::ListLeases(NoParams {}),
+        Call::ListAccounts(ListAccountsParams { provider: text("google") }),
+        Call::AddAccount(Box::new(AddAccountParams {
             provider: "openai".into(),
             kind: CredentialKind::Oauth,
             secret: SecretText("access".into()),
@@ -77,12 +77,12 @@ fn calls() -> Vec<Call> {
             tier: Some(Tier::Pro),
             max_leases: Some(2),
             priority: Some(-1),
-            uses: Some(vec!["codex".into()]),
+            allowed_agents: Some(vec!["codex".into()]),
             project_id: text("p"),
             account_id: text("v"),
         })),
         Call::RemoveAccount(AccountRef { account: "work".into() }),
-        Call::SetAccount(Box::new(SetAccount {
+        Call::SetAccount(Box::new(SetAccountParams {
             account: "work".into(),
             label: text("home"),
             email: text("d@e.f"),
@@ -90,16 +90,16 @@ fn calls() -> Vec<Call> {
             project_id: text("q"),
             max_leases: Some(3),
             priority: Some(4),
-            uses: Some(vec!["any".into()]),
+            allowed_agents: Some(vec!["any".into()]),
         })),
         Call::EnableAccount(AccountRef { account: "work".into() }),
-        Call::DisableAccount(DisableAccount { account: "work".into(), reason: text("holiday") }),
-        Call::Status(Nothing {}),
-        Call::Subscribe(Subscribe { kinds: vec!["lease.granted".into()], recent: true }),
-        Call::GetConfig(Nothing {}),
-        Call::Stop(Nothing {}),
-        Call::ReloadConfig(Nothing {}),
-        Call::ImportAccounts(Box::new(ImportAccounts {
+        Call::DisableAccount(DisableAccountParams { account: "work".into(), reason: text("holiday") }),
+        Call::Status(NoParams {}),
+        Call::Subscribe(SubscribeParams { kinds: vec!["lease.granted".into()], recent: true }),
+        Call::GetConfig(NoParams {}),
+        Call::Stop(NoParams {}),
+        Call::ReloadConfig(NoParams {}),
+        Call::ImportAccounts(Box::new(ImportAccountsParams {
             entries: vec![ImportEntry {
                 tool: "claude-code".into(),
                 item: "claudeAiOauth".into(),
@@ -132,7 +132,7 @@ fn calls() -> Vec<Call> {
                 disabled: text("disabled there"),
                 verification: text("verify: https://x"),
                 login_ended: text("revoked"),
-                uses: Some(vec!["claude".into()]),
+                allowed_agents: Some(vec!["claude".into()]),
                 max_leases: Some(2),
                 priority: Some(-1),
                 as_of: Some(1_780_000_000_000),
@@ -141,21 +141,29 @@ fn calls() -> Vec<Call> {
             mode: text("share"),
             dry_run: true,
         })),
-        Call::ExportAccounts(ExportAccounts { secrets: true }),
-        Call::Forecast(ForecastOf { provider: "anthropic".into(), model: text("claude-sonnet-4-5"), count: Some(3) }),
+        Call::ExportAccounts(ExportAccountsParams { secrets: true }),
+        Call::Forecast(ForecastParams {
+            provider: "anthropic".into(),
+            model: text("claude-sonnet-4-5"),
+            count: Some(3),
+        }),
         Call::ClearLimits(AccountRef { account: "work".into() }),
-        Call::Explain(ExplainWhat { what: text("LAST"), model: text("m") }),
+        Call::Explain(ExplainParams { what: text("LAST"), model: text("m") }),
         Call::RefreshAccount(AccountRef { account: "work".into() }),
-        Call::GatewayKey(GatewayKey {
+        Call::GatewayKey(GatewayKeyParams {
             lease: text("ls_1"),
             agent: text("claude"),
             label: text("agent-1"),
             directory: text("/home/me/project"),
         }),
-        Call::Token(Box::new(Acquire { provider: "openai".into(), bind: BindTo::Pid(4711), ..Acquire::default() })),
+        Call::Token(Box::new(AcquireParams {
+            provider: "openai".into(),
+            bind: BindTo::Pid(4711),
+            ..AcquireParams::default()
+        })),
         Call::AskUsage(AccountRef { account: "work".into() }),
-        Call::VerifyAccount(VerifyAccount { account: "work".into(), confirmed: true }),
-        Call::Rekey(Nothing {}),
+        Call::VerifyAccount(VerifyAccountParams { account: "work".into(), confirmed: true }),
+        Call::Rekey(NoParams {}),
     ]
 }
 
@@ -214,7 +222,7 @@ fn account() -> AccountInfo {
         leases: 1,
         capacity: 2,
         priority: 3,
-        uses: vec!["any".into()],
+        allowed_agents: vec!["any".into()],
         project_id: None,
         credential_expires_at: None,
         limits: vec![LimitInfo {
@@ -266,7 +274,7 @@ fn exported() -> ExportInfo {
         account_id: text("v"),
         tier: Tier::Pro,
         project_id: None,
-        uses: Some(vec!["claude".into()]),
+        allowed_agents: Some(vec!["claude".into()]),
         max_leases: Some(2),
         priority: 1,
         enabled: false,
@@ -574,7 +582,7 @@ fn decoded(frame: &[u8]) -> FromServer<'static> {
 #[test]
 fn frames_that_lie_are_refused() {
     let mut frame = Vec::new();
-    encode_call(7, Call::Status(Nothing {}), &mut frame).unwrap();
+    encode_call(7, Call::Status(NoParams {}), &mut frame).unwrap();
     let lying = [
         // a byte is left over in the frame
         [&[frame[0] + 1, 0, 0, 0], &frame[4..], &[0]].concat(),

@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use lessor::protocol::{Acquire, Answer, Call, FromServer, Hello, LeaseRef, MAGIC, ServerFrames, encode_call};
+use lessor::protocol::{
+    AcquireParams, Answer, Call, FromServer, HelloParams, LeaseRef, MAGIC, ServerFrames, encode_call,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 
@@ -182,7 +184,7 @@ impl Client {
         };
         if cell.codec == Codec::Binary {
             client.out.extend_from_slice(&MAGIC);
-            encode_call(0, Call::Hello(Hello::default()), &mut client.out).unwrap();
+            encode_call(0, Call::Hello(HelloParams::default()), &mut client.out).unwrap();
             client.flush().await;
             client.answer().await;
         }
@@ -217,11 +219,11 @@ impl Client {
     fn acquire(&mut self) {
         match self.codec {
             Codec::Binary => {
-                let call = Acquire {
+                let call = AcquireParams {
                     provider: "anthropic".into(),
                     model: Some("claude-sonnet-4-5".into()),
                     credential: true,
-                    ..Acquire::default()
+                    ..AcquireParams::default()
                 };
                 encode_call(1, Call::Acquire(Box::new(call)), &mut self.out).unwrap();
             }

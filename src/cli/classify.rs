@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::config::Config;
-use crate::limits::{self, Headers, Reading, Reason, Response, SHORTEST_HINT, Scope, Verdict};
+use crate::limits::{self, Classification, Headers, Reason, SHORTEST_HINT, Scope, UpstreamResponse, Verdict};
 use crate::pool::{self, Action, millis};
 
 use super::context::{self, Context};
@@ -190,9 +190,9 @@ fn values(value: &Value) -> Vec<String> {
     }
 }
 
-fn tell(answer: &Answer, settings: &pool::Limits, with_evidence: bool) -> Line {
+fn tell(answer: &Answer, settings: &pool::LimitSettings, with_evidence: bool) -> Line {
     let (headers, body) = (answer.headers(), answer.body());
-    let reading = limits::classify(&Response {
+    let reading = limits::classify(&UpstreamResponse {
         provider: answer.provider.as_deref().unwrap_or_default(),
         status: answer.status_code().unwrap_or_default(),
         headers: &headers,
@@ -221,7 +221,7 @@ fn tell(answer: &Answer, settings: &pool::Limits, with_evidence: bool) -> Line {
 }
 
 /// What a holder does after a first failure, and how long what failed is left alone.
-fn first_move(verdict: &Verdict, settings: &pool::Limits) -> (Action, Duration) {
+fn first_move(verdict: &Verdict, settings: &pool::LimitSettings) -> (Action, Duration) {
     let wait = settings.backoff.wait(verdict.reason, verdict.wait, 0);
     let in_short = verdict.wait.is_none_or(|wait| wait <= SHORTEST_HINT);
     match (verdict.scope, verdict.reason) {
@@ -234,7 +234,7 @@ fn first_move(verdict: &Verdict, settings: &pool::Limits) -> (Action, Duration) 
     }
 }
 
-fn evidence(reading: &Reading) -> Evidence {
+fn evidence(reading: &Classification) -> Evidence {
     let verdict = reading.verdict.as_ref();
     let usage = reading.windows.iter().map(|window| Usage {
         window: window.name.clone(),

@@ -2,8 +2,8 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::client::{Client, ClientError, Start};
-use crate::config::{Flags, Places};
+use crate::client::{Client, ClientError, DaemonStarter};
+use crate::config::{AppPaths, Flags};
 
 use super::Global;
 use super::failure::Failure;
@@ -27,13 +27,13 @@ impl Context {
         }
     }
 
-    pub(super) fn places(&self) -> Result<Places, Failure> {
-        Places::from_process(&self.flags).map_err(|error| Failure::new("bad_request", error.to_string()))
+    pub(super) fn places(&self) -> Result<AppPaths, Failure> {
+        AppPaths::from_process(&self.flags).map_err(|error| Failure::new("bad_request", error.to_string()))
     }
 
     /// How to start this same program as a daemon.
-    pub(super) fn start(&self) -> Result<Start, Failure> {
-        Start::this_program(&self.flags)
+    pub(super) fn start(&self) -> Result<DaemonStarter, Failure> {
+        DaemonStarter::this_program(&self.flags)
             .map_err(|error| Failure::new("internal", format!("this program's own file is not known: {error}")))
     }
 

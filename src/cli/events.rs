@@ -4,7 +4,7 @@ use clap::Args;
 
 use crate::client::ClientError;
 use crate::daemon::{KINDS, REPLAY_END};
-use crate::protocol::{EventInfo, Subscribe};
+use crate::protocol::{EventInfo, SubscribeParams};
 
 use super::context::{self, Context};
 use super::failure::Failure;
@@ -28,7 +28,7 @@ pub(super) fn events(options: Events, context: &Context) -> Result<(), Failure> 
     let as_json = output.json || !output.terminal;
     let client = context.connect()?;
     let mut seen = false;
-    for event in client.subscribe(Subscribe { kinds: options.kinds, recent: true })? {
+    for event in client.subscribe(SubscribeParams { kinds: options.kinds, recent: true })? {
         let event = match event {
             Ok(event) => event,
             // a daemon that ends has nothing more to tell

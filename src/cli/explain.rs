@@ -4,7 +4,7 @@ use clap::Args;
 use unicode_width::UnicodeWidthStr;
 
 use crate::pool::spoken;
-use crate::protocol::{AccountLabel, CandidateInfo, DecidedInfo, ExplainInfo, ExplainWhat, LimitInfo, VerdictInfo};
+use crate::protocol::{AccountLabel, CandidateInfo, DecidedInfo, ExplainInfo, ExplainParams, LimitInfo, VerdictInfo};
 
 use super::context::{self, Context};
 use super::failure::Failure;
@@ -25,7 +25,7 @@ pub(super) struct Explain {
 
 /// Prints what decided, what stands in the way of whom, and what showed it.
 pub(super) fn explain(options: Explain, context: &Context) -> Result<(), Failure> {
-    let what = ExplainWhat { what: Some(options.what), model: options.model };
+    let what = ExplainParams { what: Some(options.what), model: options.model };
     let info = context.ask(|client| client.explain(what.clone()))?;
     context.output.result(&info, || text(&info, context::now(), &context.output))
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use zeroize::Zeroizing;
 
-use crate::protocol::{ExportAccounts, ExportInfo};
+use crate::protocol::{ExportAccountsParams, ExportInfo};
 
 use super::context::Context;
 use super::failure::Failure;
@@ -32,7 +32,7 @@ pub(super) fn export(options: &Export, context: &Context) -> Result<(), Failure>
         confirm(&context.output)?;
     }
     let secrets = options.secrets;
-    let document = context.ask(|client| client.export_accounts(ExportAccounts { secrets }))?;
+    let document = context.ask(|client| client.export_accounts(ExportAccountsParams { secrets }))?;
     if secrets {
         warn_of_rotation(&document, &context.output);
     }

@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 
 use crate::client::Client;
-use crate::protocol::GatewayKey;
+use crate::protocol::GatewayKeyParams;
 
 use super::context::Context;
 use super::failure::Failure;
@@ -33,7 +33,7 @@ pub(super) fn gateway(command: Gateway, context: &Context) -> Result<(), Failure
     match command {
         Gateway::Url => url(context),
         Gateway::Key(Key { agent, label }) => {
-            let wanted = GatewayKey { agent, label, ..GatewayKey::default() };
+            let wanted = GatewayKeyParams { agent, label, ..GatewayKeyParams::default() };
             let access = context.ask(|client| client.gateway_key(wanted.clone()))?;
             if let Some(trouble) = &access.trouble {
                 context.output.note(&format!("the gateway does not serve as it should: {trouble}"));

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::client::{Client, ClientError};
 use crate::pool::millis;
-use crate::protocol::{Acquire as Request, BindTo, HolderInfo, LeaseInfo, LeaseRef, LeaseRow};
+use crate::protocol::{AcquireParams as Request, BindTo, HolderInfo, LeaseInfo, LeaseRef, LeaseRow};
 use crate::provider;
 
 use super::context::{self, Context};

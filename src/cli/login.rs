@@ -11,7 +11,7 @@ use crate::credential::oauth::{
     Device, Identity, Loopback, Request, Server, Settings, Tokens, begin_device, identify, poll_device, read_pasted,
 };
 use crate::pool::{CredentialKind, millis};
-use crate::protocol::{AccountInfo, AddAccount, ListAccounts, SecretText};
+use crate::protocol::{AccountInfo, AddAccountParams, ListAccountsParams, SecretText};
 
 use super::context::{self, Context};
 use super::failure::Failure;
@@ -55,7 +55,7 @@ pub(super) fn login(options: Login, context: &Context) -> Result<(), Failure> {
     // before the user has gone to any trouble
     let mut client = context.connect()?;
     client.reload()?;
-    let known = client.accounts(ListAccounts { provider: Some(provider.clone()) })?;
+    let known = client.accounts(ListAccountsParams { provider: Some(provider.clone()) })?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::new("internal", format!("starting the runtime: {error}")))?;
     let (tokens, who) = runtime.block_on(async {
@@ -92,9 +92,9 @@ pub(super) fn login(options: Login, context: &Context) -> Result<(), Failure> {
         .result(&info, || format!("{what} {} ({}, {})", clean(status::name(&info)), info.id, clean(&info.provider)))
 }
 
-fn account_of(provider: String, label: Option<String>, tokens: Tokens, who: Identity) -> AddAccount {
+fn account_of(provider: String, label: Option<String>, tokens: Tokens, who: Identity) -> AddAccountParams {
     let text = |secret: &Secret| SecretText(secret.expose().to_owned().into());
-    AddAccount {
+    AddAccountParams {
         provider,
         kind: CredentialKind::Oauth,
         secret: text(&tokens.access),
@@ -105,7 +105,7 @@ fn account_of(provider: String, label: Option<String>, tokens: Tokens, who: Iden
         tier: None,
         max_leases: None,
         priority: None,
-        uses: None,
+        allowed_agents: None,
         project_id: None,
         account_id: who.account_id,
     }

@@ -9,7 +9,7 @@ use clap::builder::PossibleValuesParser;
 
 use crate::limits::Reason;
 use crate::pool::{millis, spoken};
-use crate::protocol::{BodyText, DecisionInfo, HeaderList, LeaseRef, Report as Told};
+use crate::protocol::{BodyText, DecisionInfo, HeaderList, LeaseRef, ReportParams as Told};
 
 use super::context::{self, Context};
 use super::explain::wrapped;

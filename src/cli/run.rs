@@ -6,7 +6,7 @@ use std::process::Command;
 
 use clap::Args;
 
-use crate::client::MANAGERS_WORDS;
+use crate::client::SERVICE_MANAGER_VARIABLES;
 use crate::daemon::find_process;
 
 use super::agent::{is_agent, purpose, runs_scripts};
@@ -98,7 +98,7 @@ fn made(program: &OsStr, arguments: &[OsString], within: bool, ready: &Ready) ->
     }
     command.envs(ready.filled.set.iter().map(|(name, value)| (name, value)));
     if !is_service(std::process::id(), |name| std::env::var(name).ok()) {
-        for name in MANAGERS_WORDS {
+        for name in SERVICE_MANAGER_VARIABLES {
             command.env_remove(name);
         }
     }

@@ -2,7 +2,7 @@
 
 use crate::client::Client;
 use crate::pool::{Tier, spoken};
-use crate::protocol::{AccountInfo, DaemonStatus, LimitInfo, ListAccounts, QueueRow};
+use crate::protocol::{AccountInfo, DaemonStatus, LimitInfo, ListAccountsParams, QueueRow};
 
 use super::context::{self, Context};
 use super::failure::Failure;
@@ -19,8 +19,8 @@ pub(super) fn status(context: &Context) -> Result<(), Failure> {
     if context.output.json {
         return context.output.document(&context.ask(Client::status)?);
     }
-    let (status, accounts, leases) =
-        context.ask(|client| Ok((client.status()?, client.accounts(ListAccounts::default())?, client.leases()?)))?;
+    let (status, accounts, leases) = context
+        .ask(|client| Ok((client.status()?, client.accounts(ListAccountsParams::default())?, client.leases()?)))?;
     let (now, output) = (context::now(), &context.output);
     let mut text = accounts_table(&accounts, now, output);
     if !leases.is_empty() {
@@ -202,7 +202,7 @@ mod tests {
             leases: 1,
             capacity: 1,
             priority: 0,
-            uses: vec!["claude".into()],
+            allowed_agents: vec!["claude".into()],
             project_id: None,
             credential_expires_at: None,
             limits: Vec::new(),

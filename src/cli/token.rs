@@ -8,7 +8,7 @@ use clap::Args;
 use zeroize::Zeroizing;
 
 use crate::pool::millis;
-use crate::protocol::{Acquire, BindTo};
+use crate::protocol::{AcquireParams, BindTo};
 
 use super::agent::purpose;
 use super::context::Context;
@@ -36,7 +36,7 @@ pub(super) struct Token {
 pub(super) fn token(options: Token, context: &Context) -> Result<(), Failure> {
     let holder = ancestor::holder().map_err(Failure::usage)?;
     let purpose = purpose(None, Some(&options.provider), OsStr::new(&holder.agent)).map_err(Failure::usage)?;
-    let request = Acquire {
+    let request = AcquireParams {
         provider: purpose.provider,
         model: options.model,
         session: options.session,
@@ -44,7 +44,7 @@ pub(super) fn token(options: Token, context: &Context) -> Result<(), Failure> {
         bind: BindTo::Pid(holder.pid),
         credential: true,
         agent: purpose.agent,
-        ..Acquire::default()
+        ..AcquireParams::default()
     };
     let lease = waiting::token(&mut context.connect()?, request, context)?;
     let Some(credential) = &lease.credential else {

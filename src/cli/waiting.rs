@@ -5,7 +5,7 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
 use crate::client::{Client, ClientError};
-use crate::protocol::{Acquire, DaemonStatus, LeaseInfo};
+use crate::protocol::{AcquireParams, DaemonStatus, LeaseInfo};
 
 use super::context::{self, Context};
 use super::failure::Failure;
@@ -16,20 +16,28 @@ use super::words;
 const WONDERING: Duration = Duration::from_secs(1);
 
 /// Leases; when that takes a while and somebody watches, tells why.
-pub(super) fn acquire(client: &mut Client, request: Acquire, context: &Context) -> Result<LeaseInfo<'static>, Failure> {
+pub(super) fn acquire(
+    client: &mut Client,
+    request: AcquireParams,
+    context: &Context,
+) -> Result<LeaseInfo<'static>, Failure> {
     wait(client, request, context, Client::acquire)
 }
 
 /// The same, or has again what the same process holds.
-pub(super) fn token(client: &mut Client, request: Acquire, context: &Context) -> Result<LeaseInfo<'static>, Failure> {
+pub(super) fn token(
+    client: &mut Client,
+    request: AcquireParams,
+    context: &Context,
+) -> Result<LeaseInfo<'static>, Failure> {
     wait(client, request, context, Client::token)
 }
 
 fn wait(
     client: &mut Client,
-    request: Acquire,
+    request: AcquireParams,
     context: &Context,
-    call: fn(&mut Client, Acquire) -> Result<LeaseInfo<'static>, ClientError>,
+    call: fn(&mut Client, AcquireParams) -> Result<LeaseInfo<'static>, ClientError>,
 ) -> Result<LeaseInfo<'static>, Failure> {
     if !std::io::stderr().is_terminal() || request.wait_ms == Some(0) {
         return Ok(call(client, request)?);

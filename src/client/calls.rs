@@ -3,10 +3,11 @@
 use std::time::{Duration, Instant};
 
 use crate::protocol::{
-    AccountInfo, AccountRef, Acquire, AddAccount, Answer, Call, CredentialInfo, CredentialOf, DaemonStatus,
-    DecisionInfo, DisableAccount, ExplainInfo, ExplainWhat, ExportAccounts, ExportInfo, ForecastInfo, ForecastOf,
-    GatewayAccess, GatewayKey, HelloInfo, ImportAccounts, ImportInfo, LeaseInfo, LeaseRef, LeaseRow, ListAccounts,
-    Nothing, RekeyInfo, ReloadInfo, Report, SetAccount, Subscribe, VerifyAccount,
+    AccountInfo, AccountRef, AcquireParams, AddAccountParams, Answer, Call, CredentialInfo, CredentialParams,
+    DaemonStatus, DecisionInfo, DisableAccountParams, ExplainInfo, ExplainParams, ExportAccountsParams, ExportInfo,
+    ForecastInfo, ForecastParams, GatewayAccess, GatewayKeyParams, HelloInfo, ImportAccountsParams, ImportInfo,
+    LeaseInfo, LeaseRef, LeaseRow, ListAccountsParams, NoParams, RekeyInfo, ReloadInfo, ReportParams, SetAccountParams,
+    SubscribeParams, VerifyAccountParams,
 };
 
 use super::connection::{Client, greeting, unexpected};
@@ -50,49 +51,49 @@ calls! {
     /// Takes a lease up again after a restart of the daemon, bound to this connection.
     resume(lease: LeaseRef) Call::Resume(lease) => Answer::Lease(lease) => lease, LeaseInfo<'static>;
     /// The credential of a lease as it is now.
-    credential(of: CredentialOf) Call::Credential(of) => Answer::Credential(found) => found, CredentialInfo<'static>;
+    credential(of: CredentialParams) Call::Credential(of) => Answer::Credential(found) => found, CredentialInfo<'static>;
     /// Tells what the upstream answered, and hears what to do.
-    report(report: Report) Call::Report(report) => Answer::Decision(decision) => *decision, DecisionInfo<'static>;
+    report(report: ReportParams) Call::Report(report) => Answer::Decision(decision) => *decision, DecisionInfo<'static>;
     /// All leases.
-    leases() Call::ListLeases(Nothing {}) => Answer::Leases(leases) => leases, Vec<LeaseRow>;
+    leases() Call::ListLeases(NoParams {}) => Answer::Leases(leases) => leases, Vec<LeaseRow>;
     /// All accounts, or one provider's.
-    accounts(list: ListAccounts) Call::ListAccounts(list) => Answer::Accounts(accounts) => accounts, Vec<AccountInfo>;
+    accounts(list: ListAccountsParams) Call::ListAccounts(list) => Answer::Accounts(accounts) => accounts, Vec<AccountInfo>;
     /// Takes in an account.
-    add_account(account: AddAccount) Call::AddAccount(Box::new(account)) => Answer::Account(info) => *info, AccountInfo;
+    add_account(account: AddAccountParams) Call::AddAccount(Box::new(account)) => Answer::Account(info) => *info, AccountInfo;
     /// Takes out an account.
     remove_account(account: AccountRef) Call::RemoveAccount(account) => Answer::Account(info) => *info, AccountInfo;
     /// Changes an account.
-    set_account(change: SetAccount) Call::SetAccount(Box::new(change)) => Answer::Account(info) => *info, AccountInfo;
+    set_account(change: SetAccountParams) Call::SetAccount(Box::new(change)) => Answer::Account(info) => *info, AccountInfo;
     /// Lets an account be leased again.
     enable_account(account: AccountRef) Call::EnableAccount(account) => Answer::Account(info) => *info, AccountInfo;
     /// Lets an account be leased no more.
-    disable_account(what: DisableAccount) Call::DisableAccount(what) => Answer::Account(info) => *info, AccountInfo;
+    disable_account(what: DisableAccountParams) Call::DisableAccount(what) => Answer::Account(info) => *info, AccountInfo;
     /// The whole picture.
-    status() Call::Status(Nothing {}) => Answer::Status(status) => *status, DaemonStatus;
+    status() Call::Status(NoParams {}) => Answer::Status(status) => *status, DaemonStatus;
     /// The effective configuration, a JSON document.
-    config() Call::GetConfig(Nothing {}) => Answer::Config(document) => document, String;
+    config() Call::GetConfig(NoParams {}) => Answer::Config(document) => document, String;
     /// Has the configuration read now, and hears what came of it.
-    reload() Call::ReloadConfig(Nothing {}) => Answer::Reloaded(info) => info, ReloadInfo;
+    reload() Call::ReloadConfig(NoParams {}) => Answer::Reloaded(info) => info, ReloadInfo;
     /// Takes in what other tools keep, or says what would become of it.
-    import_accounts(import: ImportAccounts) Call::ImportAccounts(Box::new(import)) => Answer::Imported(info) => info, ImportInfo;
+    import_accounts(import: ImportAccountsParams) Call::ImportAccounts(Box::new(import)) => Answer::Imported(info) => info, ImportInfo;
     /// What could be had, now and next.
-    forecast(of: ForecastOf) Call::Forecast(of) => Answer::Forecast(info) => info, ForecastInfo;
+    forecast(of: ForecastParams) Call::Forecast(of) => Answer::Forecast(info) => info, ForecastInfo;
     /// Forgets an account's limits.
     clear_limits(account: AccountRef) Call::ClearLimits(account) => Answer::Account(info) => *info, AccountInfo;
     /// Why an account was chosen, and the others were not.
-    explain(what: ExplainWhat) Call::Explain(what) => Answer::Explained(info) => *info, ExplainInfo;
+    explain(what: ExplainParams) Call::Explain(what) => Answer::Explained(info) => *info, ExplainInfo;
     /// Has a login refreshed now, and waits for it.
     refresh_account(account: AccountRef) Call::RefreshAccount(account) => Answer::Account(info) => *info, AccountInfo;
     /// Learns now what an account has used, as far as that is allowed.
     usage(account: AccountRef) Call::AskUsage(account) => Answer::Account(info) => *info, AccountInfo;
     /// Finds out whether its owner has confirmed an account.
-    verify_account(what: VerifyAccount) Call::VerifyAccount(what) => Answer::Account(info) => *info, AccountInfo;
+    verify_account(what: VerifyAccountParams) Call::VerifyAccount(what) => Answer::Account(info) => *info, AccountInfo;
     /// Seals all secrets with a new key.
-    rekey() Call::Rekey(Nothing {}) => Answer::Rekeyed(info) => info, RekeyInfo;
+    rekey() Call::Rekey(NoParams {}) => Answer::Rekeyed(info) => info, RekeyInfo;
     /// All that is known of all accounts.
-    export_accounts(export: ExportAccounts) Call::ExportAccounts(export) => Answer::Exported(info) => info, ExportInfo;
+    export_accounts(export: ExportAccountsParams) Call::ExportAccounts(export) => Answer::Exported(info) => info, ExportInfo;
     /// Makes a key to the gateway: of a lease, or one that lasts.
-    gateway_key(of: GatewayKey) Call::GatewayKey(of) => Answer::GatewayAccess(access) => access, GatewayAccess;
+    gateway_key(of: GatewayKeyParams) Call::GatewayKey(of) => Answer::GatewayAccess(access) => access, GatewayAccess;
 }
 
 impl Client {
@@ -100,7 +101,7 @@ impl Client {
     ///
     /// # Errors
     /// When none can be had, or the connection is lost.
-    pub fn acquire(&mut self, request: Acquire) -> Result<LeaseInfo<'static>, ClientError> {
+    pub fn acquire(&mut self, request: AcquireParams) -> Result<LeaseInfo<'static>, ClientError> {
         self.lease(request, |request| Call::Acquire(Box::new(request)))
     }
 
@@ -108,11 +109,15 @@ impl Client {
     ///
     /// # Errors
     /// When none can be had, or the connection is lost.
-    pub fn token(&mut self, request: Acquire) -> Result<LeaseInfo<'static>, ClientError> {
+    pub fn token(&mut self, request: AcquireParams) -> Result<LeaseInfo<'static>, ClientError> {
         self.lease(request, |request| Call::Token(Box::new(request)))
     }
 
-    fn lease(&mut self, request: Acquire, call: fn(Acquire) -> Call) -> Result<LeaseInfo<'static>, ClientError> {
+    fn lease(
+        &mut self,
+        request: AcquireParams,
+        call: fn(AcquireParams) -> Call,
+    ) -> Result<LeaseInfo<'static>, ClientError> {
         // without `wait_ms` only the daemon knows how long; its end is noticed all the same
         let patience = request.wait_ms.map(|wait| Duration::from_millis(wait).saturating_add(MARGIN));
         let patience = patience.filter(|patience| Instant::now().checked_add(*patience).is_some());
@@ -128,7 +133,7 @@ impl Client {
     ///
     /// # Errors
     /// When the daemon refuses, or the connection is lost.
-    pub fn subscribe(mut self, to: Subscribe) -> Result<EventStream, ClientError> {
+    pub fn subscribe(mut self, to: SubscribeParams) -> Result<EventStream, ClientError> {
         match self.call(Call::Subscribe(to), Some(PATIENCE))? {
             Answer::Done(_) => Ok(EventStream::new(self)),
             other => Err(unexpected("events.subscribe", &other)),
@@ -141,7 +146,7 @@ impl Client {
     /// When the daemon refuses.
     pub fn stop(mut self, patience: Duration) -> Result<bool, ClientError> {
         let deadline = Instant::now() + patience;
-        match self.call(Call::Stop(Nothing {}), Some(patience)) {
+        match self.call(Call::Stop(NoParams {}), Some(patience)) {
             Ok(Answer::Done(_)) => Ok(self.wait_for_close(deadline)),
             Ok(other) => Err(unexpected("daemon.stop", &other)),
             // it was faster than its answer

@@ -7,17 +7,17 @@ use std::time::Instant;
 
 use serde::Deserialize;
 
-use crate::config::Places;
+use crate::config::AppPaths;
 
 use super::connection::{Client, GREETING, is_timeout};
 use super::error::{ClientError, NoDaemon};
-use super::start::Start;
+use super::start::DaemonStarter;
 use super::transport::Transport;
-use super::{Backoff, start};
+use super::{RetryTimer, start};
 
 /// What `daemon.lock` says; only what a client needs of it.
 #[derive(Deserialize)]
-struct Holder {
+struct LockFile {
     socket: PathBuf,
 }
 
@@ -31,7 +31,7 @@ impl Client {
     ///
     /// # Errors
     /// When there is none, or it does not speak this protocol.
-    pub fn connect(places: &Places) -> Result<Self, ClientError> {
+    pub fn connect(places: &AppPaths) -> Result<Self, ClientError> {
         let first = match Self::connect_at(&places.socket) {
             // where a service manager holds the socket, the next daemon comes by itself
             Err(ClientError::NoDaemon(first)) if first.why == ENDING => match Self::connect_at(&places.socket) {
@@ -51,7 +51,7 @@ impl Client {
     ///
     /// # Errors
     /// When none could be started, or it does not speak this protocol.
-    pub fn connect_or_start(places: &Places, how: &Start) -> Result<Self, ClientError> {
+    pub fn connect_or_start(places: &AppPaths, how: &DaemonStarter) -> Result<Self, ClientError> {
         match Self::connect(places) {
             Err(ClientError::NoDaemon(_)) => start::start(places, how),
             found => found,
@@ -65,7 +65,7 @@ impl Client {
     pub fn connect_at(socket: &Path) -> Result<Self, ClientError> {
         let nobody =
             |why: String| ClientError::from(NoDaemon { socket: socket.to_owned(), why, ..NoDaemon::default() });
-        let mut backoff = Backoff::until(Instant::now() + GREETING);
+        let mut backoff = RetryTimer::until(Instant::now() + GREETING);
         let stream = loop {
             match Transport::connect(socket, GREETING) {
                 Ok(stream) => break stream,
@@ -97,7 +97,7 @@ impl Client {
 fn locked_socket(lock: &Path) -> Option<PathBuf> {
     let mut text = String::new();
     File::open(lock).ok()?.take(LONGEST_LOCK).read_to_string(&mut text).ok()?;
-    serde_json::from_str(&text).ok().map(|Holder { socket }| socket)
+    serde_json::from_str(&text).ok().map(|LockFile { socket }| socket)
 }
 
 #[cfg(test)]

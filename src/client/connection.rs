@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::protocol::{
-    Answer, Call, EventInfo, FromServer, Hello, HelloInfo, MAGIC, PROTOCOL, ServerFrames, encode_call,
+    Answer, Call, EventInfo, FromServer, HelloInfo, HelloParams, MAGIC, PROTOCOL, ServerFrames, encode_call,
 };
 
 use super::error::ClientError;
@@ -199,8 +199,8 @@ impl fmt::Debug for Client {
 }
 
 /// Who we are, and what we speak.
-pub(super) fn greeting() -> Hello {
-    Hello { client: concat!("lessor ", env!("CARGO_PKG_VERSION")).to_owned(), protocol: (PROTOCOL, PROTOCOL) }
+pub(super) fn greeting() -> HelloParams {
+    HelloParams { client: concat!("lessor ", env!("CARGO_PKG_VERSION")).to_owned(), protocol: (PROTOCOL, PROTOCOL) }
 }
 
 /// An answer to another call than the one that was made.

@@ -1,11 +1,13 @@
 //! A lease that is given back when its holder lets go of it.
 
-use crate::config::Places;
-use crate::protocol::{Acquire, BindTo, CredentialInfo, CredentialOf, DecisionInfo, LeaseInfo, LeaseRef, Report};
+use crate::config::AppPaths;
+use crate::protocol::{
+    AcquireParams, BindTo, CredentialInfo, CredentialParams, DecisionInfo, LeaseInfo, LeaseRef, ReportParams,
+};
 
 use super::connection::Client;
 use super::error::ClientError;
-use super::start::Start;
+use super::start::DaemonStarter;
 
 /// A lease and the connection it hangs on; dropping it gives the lease back.
 ///
@@ -19,7 +21,7 @@ pub struct LeaseGuard {
     client: Option<Client>,
     lease: LeaseInfo<'static>,
     /// Where to look for a daemon, beside the socket the lease was granted at, and how to start one.
-    again: Option<(Places, Start)>,
+    again: Option<(AppPaths, DaemonStarter)>,
     socket: std::path::PathBuf,
     bound_here: bool,
 }
@@ -29,7 +31,7 @@ impl LeaseGuard {
     ///
     /// # Errors
     /// When none can be had.
-    pub fn acquire(mut client: Client, request: Acquire) -> Result<Self, ClientError> {
+    pub fn acquire(mut client: Client, request: AcquireParams) -> Result<Self, ClientError> {
         let bound_here = request.bind == BindTo::Connection;
         let lease = client.acquire(request)?;
         let socket = client.socket().to_owned();
@@ -38,7 +40,7 @@ impl LeaseGuard {
 
     /// Where to find or start a daemon when the connection is lost.
     #[must_use]
-    pub fn reconnect_by(mut self, places: Places, start: Start) -> Self {
+    pub fn reconnect_by(mut self, places: AppPaths, start: DaemonStarter) -> Self {
         self.again = Some((places, start));
         self
     }
@@ -65,7 +67,7 @@ impl LeaseGuard {
     /// When the lease has ended, there is no credential, or no daemon can be reached.
     pub fn credential(&mut self, force: bool) -> Result<CredentialInfo<'static>, ClientError> {
         let lease = self.lease.lease.clone().into_owned();
-        self.with(|client| client.credential(CredentialOf { lease: lease.clone(), force }))
+        self.with(|client| client.credential(CredentialParams { lease: lease.clone(), force }))
     }
 
     /// Tells what the upstream answered; with `switch`, the guard holds the new lease from then on.
@@ -74,8 +76,8 @@ impl LeaseGuard {
     ///
     /// # Errors
     /// When the lease has ended, or no daemon can be reached.
-    pub fn report(&mut self, report: Report) -> Result<DecisionInfo<'static>, ClientError> {
-        let report = Report { lease: self.lease.lease.clone().into_owned(), ..report };
+    pub fn report(&mut self, report: ReportParams) -> Result<DecisionInfo<'static>, ClientError> {
+        let report = ReportParams { lease: self.lease.lease.clone().into_owned(), ..report };
         let decision = self.with(|client| client.report(report.clone()))?;
         if let Some(lease) = &decision.lease {
             self.lease = lease.clone();

@@ -4,13 +4,13 @@ use std::io;
 use std::process::Child;
 use std::time::{Duration, Instant};
 
-use crate::config::Places;
+use crate::config::AppPaths;
 
-use super::Backoff;
+use super::RetryTimer;
 use super::connection::Client;
 use super::error::ClientError;
 use super::spawn;
-use super::start::Start;
+use super::start::DaemonStarter;
 
 /// How long a daemon may take until it serves.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -21,10 +21,10 @@ const ANEW: Duration = Duration::from_millis(250);
 ///
 /// # Errors
 /// When the program could not be started at all.
-pub fn launch(places: &Places, how: &Start) -> io::Result<u8> {
+pub fn launch(places: &AppPaths, how: &DaemonStarter) -> io::Result<u8> {
     let mut child = spawn::daemon(how, places)?;
     let mut sent_away = None;
-    let mut backoff = Backoff::until(Instant::now() + DEADLINE);
+    let mut backoff = RetryTimer::until(Instant::now() + DEADLINE);
     loop {
         match Client::connect(places) {
             Ok(client) => {
@@ -65,7 +65,7 @@ pub fn launch(places: &Places, how: &Start) -> io::Result<u8> {
 /// Waits a moment for a daemon that came too late, so that it does not stay behind as a zombie where process 1 reaps
 /// nobody, as in many containers.
 fn reap(child: &mut Child) -> io::Result<()> {
-    let mut backoff = Backoff::until(Instant::now() + ANEW);
+    let mut backoff = RetryTimer::until(Instant::now() + ANEW);
     while child.try_wait()?.is_none() && backoff.wait() {}
     Ok(())
 }

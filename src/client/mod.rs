@@ -3,15 +3,15 @@
 //! Blocking, one call at a time on a connection; for more at a time, open more connections.
 //!
 //! ```no_run
-//! use lessor::client::{Client, LeaseGuard, Start};
-//! use lessor::config::{Flags, Places};
-//! use lessor::protocol::Acquire;
+//! use lessor::client::{Client, LeaseGuard, DaemonStarter};
+//! use lessor::config::{Flags, AppPaths};
+//! use lessor::protocol::AcquireParams;
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let flags = Flags::default();
-//! let places = Places::from_process(&flags)?;
-//! let client = Client::connect_or_start(&places, &Start::program("lessor", &flags))?;
-//! let lease = LeaseGuard::acquire(client, Acquire { provider: "anthropic".into(), credential: true, ..Acquire::default() })?;
+//! let places = AppPaths::from_process(&flags)?;
+//! let client = Client::connect_or_start(&places, &DaemonStarter::program("lessor", &flags))?;
+//! let lease = LeaseGuard::acquire(client, AcquireParams { provider: "anthropic".into(), credential: true, ..AcquireParams::default() })?;
 //! println!("{}", lease.lease().account.id);
 //! # Ok(())
 //! # }
@@ -35,7 +35,7 @@ pub use error::{ClientError, NoDaemon};
 pub use events::EventStream;
 pub use guard::LeaseGuard;
 pub use launch::launch;
-pub use start::{MANAGERS_WORDS, Start};
+pub use start::{DaemonStarter, SERVICE_MANAGER_VARIABLES};
 
 #[cfg(windows)]
 pub(crate) use identity::this_user;
@@ -45,12 +45,12 @@ pub(crate) use spawn::find_program;
 use std::time::{Duration, Instant};
 
 /// Waits between two tries: short at first, because most things are ready at once.
-struct Backoff {
+struct RetryTimer {
     next: Duration,
     deadline: Instant,
 }
 
-impl Backoff {
+impl RetryTimer {
     const FIRST: Duration = Duration::from_millis(2);
     const LONGEST: Duration = Duration::from_millis(50);
 

@@ -11,9 +11,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::config::{Flags, Places};
+use crate::config::{AppPaths, Flags};
 
-use super::Backoff;
+use super::RetryTimer;
 use super::connection::Client;
 use super::error::{ClientError, NoDaemon};
 use super::spawn;
@@ -27,19 +27,19 @@ const SHOWN_LINES: usize = 10;
 const PLACES: [&str; 3] = ["LESSOR_HOME", "LESSOR_CONFIG", "LESSOR_SOCKET"];
 
 /// Where a service manager listens to one process, and what it hands over to it: not to be passed on to another one.
-pub const MANAGERS_WORDS: [&str; 7] =
+pub const SERVICE_MANAGER_VARIABLES: [&str; 7] =
     ["NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "LISTEN_PID", "LISTEN_PIDFDID", "LISTEN_FDS", "LISTEN_FDNAMES"];
 /// By what a process knows that it is a service; a daemon that a client starts is none.
-const SERVICES_MARKS: [&str; 4] = ["SYSTEMD_EXEC_PID", "INVOCATION_ID", "JOURNAL_STREAM", "MANAGERPID"];
+const SERVICE_MARKERS: [&str; 4] = ["SYSTEMD_EXEC_PID", "INVOCATION_ID", "JOURNAL_STREAM", "MANAGERPID"];
 
 /// How to start a daemon.
 #[derive(Clone, Debug)]
-pub struct Start {
+pub struct DaemonStarter {
     program: PathBuf,
     flags: Flags,
 }
 
-impl Start {
+impl DaemonStarter {
     /// With this program, passing on what the command line says about places.
     #[must_use]
     pub fn program(program: impl Into<PathBuf>, flags: &Flags) -> Self {
@@ -69,7 +69,7 @@ impl Start {
                 command.env(name, path);
             }
         }
-        for name in MANAGERS_WORDS.iter().chain(&SERVICES_MARKS) {
+        for name in SERVICE_MANAGER_VARIABLES.iter().chain(&SERVICE_MARKERS) {
             command.env_remove(name);
         }
         command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null());
@@ -78,7 +78,7 @@ impl Start {
 }
 
 /// Starts a daemon and connects to it, or to the one that was faster.
-pub(super) fn start(places: &Places, how: &Start) -> Result<Client, ClientError> {
+pub(super) fn start(places: &AppPaths, how: &DaemonStarter) -> Result<Client, ClientError> {
     let nobody = |why: String, log: Vec<String>| {
         ClientError::from(NoDaemon { socket: places.socket.clone(), why: format!("none could be started: {why}"), log })
     };
@@ -91,7 +91,7 @@ pub(super) fn start(places: &Places, how: &Start) -> Result<Client, ClientError>
         let log = written_since(&places.log, before);
         return Err(nobody(format!("it ended with {launched}"), log));
     }
-    let mut backoff = Backoff::until(Instant::now() + PATIENCE);
+    let mut backoff = RetryTimer::until(Instant::now() + PATIENCE);
     loop {
         match Client::connect(places) {
             // it was reached a moment ago: somebody has just stopped it, or it is only busy
@@ -169,8 +169,8 @@ mod tests {
     fn a_program_that_is_not_there_is_named() {
         let directory = tempfile::tempdir().unwrap();
         let environment = crate::config::Environment { home: Some(directory.path().into()), ..Default::default() };
-        let places = Places::resolve(&environment).unwrap();
-        let how = Start::program(directory.path().join("nothing"), &Flags::default());
+        let places = AppPaths::resolve(&environment).unwrap();
+        let how = DaemonStarter::program(directory.path().join("nothing"), &Flags::default());
         let error = Client::connect_or_start(&places, &how).unwrap_err();
         assert!(error.to_string().contains("nothing"), "{error}");
     }

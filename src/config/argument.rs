@@ -1,12 +1,12 @@
 //! Values as people type them on a command line.
 
-use super::kind::Kind;
-use super::value::{Value, quoted};
+use super::kind::ValueKind;
+use super::value::{ConfigValue, quoted};
 
-impl Kind {
+impl ValueKind {
     /// Reads a value as it is typed after `config set KEY`: as TOML, or without the quotes and brackets that TOML wants.
     /// Also answers how the file says it, in the words that were typed.
-    pub fn read_argument(&self, typed: &str) -> Result<(Value, String), String> {
+    pub fn read_argument(&self, typed: &str) -> Result<(ConfigValue, String), String> {
         let typed = typed.trim();
         if self.is_text() {
             let text = string(typed).unwrap_or_else(|| typed.to_owned());
@@ -47,9 +47,9 @@ fn list(typed: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::super::keys::KEYS;
-    use super::super::schema::Key;
+    use super::super::schema::KeySpec;
 
-    fn row(key: &str) -> &'static Key {
+    fn row(key: &str) -> &'static KeySpec {
         KEYS.iter().find(|row| row.key == key).unwrap()
     }
 

@@ -1,10 +1,10 @@
 //! What only shows when keys are looked at together.
 
 use super::duration;
-use super::problem::Problem;
+use super::problem::ConfigProblem;
 use super::read::Reader;
 use super::schema::format_key;
-use super::settings::{Config, Provider};
+use super::settings::{Config, ProviderSection};
 
 /// Providers that need no definition.
 const BUILT_IN: [&str; 3] = ["anthropic", "openai", "google"];
@@ -23,7 +23,7 @@ pub(super) fn provider_name(name: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Errors between keys. The blame falls on the first of the named keys that the file sets.
+/// ConfigErrors between keys. The blame falls on the first of the named keys that the file sets.
 pub(super) fn together(config: &Config, reader: &mut Reader<'_>) {
     let leases = &config.pool.leases;
     let health = &config.pool.selection.health;
@@ -61,7 +61,7 @@ pub(super) fn together(config: &Config, reader: &mut Reader<'_>) {
 }
 
 /// Warnings between keys.
-pub(super) fn warnings(config: &Config, reader: &Reader<'_>) -> Vec<Problem> {
+pub(super) fn warnings(config: &Config, reader: &Reader<'_>) -> Vec<ConfigProblem> {
     let ceiling = config.pool.leases.max_per_account;
     let mut warnings = Vec::new();
     for account in config.pool.accounts.iter().filter(|account| account.max_leases.is_some_and(|most| most > ceiling)) {
@@ -105,7 +105,7 @@ fn listener(config: &Config, reader: &mut Reader<'_>) {
 
 fn providers(config: &Config, reader: &mut Reader<'_>) {
     // one whose logins are known can be leased, wherever it is served
-    let has_home = |provider: &Provider| {
+    let has_home = |provider: &ProviderSection| {
         let oauth = &provider.oauth;
         [&provider.base_url, &oauth.base_url, &oauth.issuer, &oauth.token_url].iter().any(|url| url.is_some())
     };

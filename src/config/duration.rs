@@ -2,17 +2,17 @@
 
 use std::time::Duration;
 
-use super::measure::{self, Unit};
+use super::measure::{self, MeasureUnit};
 
 /// Units from the largest down, in nanoseconds.
-const UNITS: [Unit; 7] = [
-    Unit { name: "d", size: 86_400_000_000_000 },
-    Unit { name: "h", size: 3_600_000_000_000 },
-    Unit { name: "m", size: 60_000_000_000 },
-    Unit { name: "s", size: 1_000_000_000 },
-    Unit { name: "ms", size: 1_000_000 },
-    Unit { name: "us", size: 1_000 },
-    Unit { name: "ns", size: 1 },
+const UNITS: [MeasureUnit; 7] = [
+    MeasureUnit { name: "d", size: 86_400_000_000_000 },
+    MeasureUnit { name: "h", size: 3_600_000_000_000 },
+    MeasureUnit { name: "m", size: 60_000_000_000 },
+    MeasureUnit { name: "s", size: 1_000_000_000 },
+    MeasureUnit { name: "ms", size: 1_000_000 },
+    MeasureUnit { name: "us", size: 1_000 },
+    MeasureUnit { name: "ns", size: 1 },
 ];
 
 /// No duration is longer; a hundred years leave room for every sum with a clock.

@@ -5,11 +5,11 @@ use std::path::Path;
 
 use toml_edit::{Document, Item, Table, TableLike, Value as Toml};
 
-use super::problem::Errors;
-use super::schema::{self, Found, Key, format_key};
+use super::problem::ConfigErrors;
+use super::schema::{self, KeySpec, PathMatch, format_key};
 use super::settings::Config;
-use super::show::Source;
-use super::value::Value;
+use super::show::SettingSource;
+use super::value::ConfigValue;
 
 /// Why a text was not changed.
 #[derive(Debug, thiserror::Error)]
@@ -17,13 +17,13 @@ use super::value::Value;
 pub enum EditError {
     /// The text is no valid configuration to begin with.
     #[error(transparent)]
-    Invalid(Errors),
+    Invalid(ConfigErrors),
     /// There is no such key, or the value is none for it.
     #[error("{0}")]
     Refused(String),
     /// Each value may be as it is, but they may not be so together.
     #[error(transparent)]
-    Together(Errors),
+    Together(ConfigErrors),
     /// The key stands where only its author can change it well.
     #[error("`{0}` is written in a way that lessor does not change; use: lessor config edit")]
     ByHand(String),
@@ -31,9 +31,9 @@ pub enum EditError {
 
 /// A key that the user named.
 #[derive(Debug)]
-pub struct Named {
+pub struct NamedKey {
     path: Vec<String>,
-    row: &'static Key,
+    row: &'static KeySpec,
 }
 
 /// The text, and where things are in it.
@@ -42,22 +42,22 @@ struct Draft {
 }
 
 /// Where a new line goes.
-struct Place {
+struct InsertPoint {
     /// The offset of the line's beginning.
     at: usize,
     /// What its neighbours begin with.
     indent: String,
 }
 
-impl Named {
+impl NamedKey {
     /// Finds a key by its path: `leases.ttl`, `accounts."a@b.c".use`.
     pub fn find(key: &str) -> Result<Self, String> {
         let path = schema::parse_key(key)?;
         let parts: Vec<&str> = path.iter().map(String::as_str).collect();
         match schema::find(&parts) {
-            Found::Key(row) => Ok(Self { row, path }),
-            Found::Section => Err(schema::is_section(&parts)),
-            Found::Nothing => Err(schema::unknown(&parts, false)),
+            PathMatch::Key(row) => Ok(Self { row, path }),
+            PathMatch::Section => Err(schema::is_section(&parts)),
+            PathMatch::Nothing => Err(schema::unknown(&parts, false)),
         }
     }
 
@@ -69,7 +69,7 @@ impl Named {
 
     /// What the table of keys says of it.
     #[must_use]
-    pub fn row(&self) -> &'static Key {
+    pub fn row(&self) -> &'static KeySpec {
         self.row
     }
 
@@ -79,7 +79,7 @@ impl Named {
 }
 
 /// The text with a key set to a value as it is typed; the path is for messages only.
-pub fn set(text: &str, path: &Path, named: &Named, typed: &str) -> Result<(String, Value), EditError> {
+pub fn set(text: &str, path: &Path, named: &NamedKey, typed: &str) -> Result<(String, ConfigValue), EditError> {
     let read = named.row.kind.read_argument(typed);
     let (value, literal) = read.map_err(|why| EditError::Refused(format!("`{}` {why}", named.key())))?;
     Config::parse(text, path).map_err(EditError::Invalid)?;
@@ -92,12 +92,12 @@ pub fn set(text: &str, path: &Path, named: &Named, typed: &str) -> Result<(Strin
 }
 
 /// The text without a key, so that its default holds.
-pub fn unset(text: &str, path: &Path, named: &Named) -> Result<String, EditError> {
+pub fn unset(text: &str, path: &Path, named: &NamedKey) -> Result<String, EditError> {
     Config::parse(text, path).map_err(EditError::Invalid)?;
     let changed = with_mark(text, |text| Draft::of(text)?.unset(&named.parts()));
     let changed = changed.ok_or_else(|| EditError::ByHand(named.key()))?;
     let config = Config::parse(&changed, path).map_err(EditError::Together)?;
-    let gone = config.get(&named.key()).is_ok_and(|setting| setting.source == Source::Default);
+    let gone = config.get(&named.key()).is_ok_and(|setting| setting.source == SettingSource::Default);
     if gone { Ok(changed) } else { Err(EditError::ByHand(named.key())) }
 }
 
@@ -176,7 +176,7 @@ impl Draft {
     }
 
     /// Behind the comment that shows the key, else behind the last key of the section, else behind its header.
-    fn place_in(&self, section: &Table, name: &str) -> Option<Place> {
+    fn place_in(&self, section: &Table, name: &str) -> Option<InsertPoint> {
         let header = section.span()?;
         let taken = values(section);
         let region = self.line_end(header.end)..self.region_end(header.end);
@@ -199,13 +199,13 @@ impl Draft {
     }
 
     /// The line behind the one at an offset.
-    fn after(&self, offset: usize) -> Place {
+    fn after(&self, offset: usize) -> InsertPoint {
         let line = &self.text()[self.line_start(offset)..];
         let indent = line.chars().take_while(|c| *c == ' ' || *c == '\t').collect();
-        Place { at: self.line_end(offset), indent }
+        InsertPoint { at: self.line_end(offset), indent }
     }
 
-    fn insert_line(&self, place: &Place, path: &[&str], literal: &str) -> String {
+    fn insert_line(&self, place: &InsertPoint, path: &[&str], literal: &str) -> String {
         let (before, after) = self.text().split_at(place.at);
         let end = self.line_ending();
         let begin = if before.is_empty() || before.ends_with('\n') { "" } else { end };

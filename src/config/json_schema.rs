@@ -3,8 +3,8 @@
 use serde_json::{Map, Value as Json, json};
 
 use super::keys::KEYS;
-use super::kind::Kind;
-use super::schema::Key;
+use super::kind::ValueKind;
+use super::schema::KeySpec;
 
 /// JSON Schema (draft 2020-12) of the configuration file.
 pub fn json_schema() -> Json {
@@ -44,7 +44,7 @@ fn insert(node: &mut Map<String, Json>, path: &[&str], leaf: Json) {
     }
 }
 
-fn leaf(key: &Key) -> Json {
+fn leaf(key: &KeySpec) -> Json {
     let mut leaf = shape(&key.kind);
     let note = if key.active { "" } else { " (not active yet)" };
     leaf["description"] = json!(format!("{}{note}", key.doc));
@@ -54,28 +54,30 @@ fn leaf(key: &Key) -> Json {
     leaf
 }
 
-fn shape(kind: &Kind) -> Json {
+fn shape(kind: &ValueKind) -> Json {
     const DURATION: &str = r"([0-9]+(d|h|m|s|ms|us|ns))+|[0-9]+\.[0-9]+(d|h|m|s|ms|us|ns)";
     match *kind {
-        Kind::Bool => json!({ "type": "boolean" }),
-        Kind::Integer(from, to) => json!({ "type": "integer", "minimum": from, "maximum": to }),
-        Kind::Number(from, to) => json!({ "type": "number", "minimum": from, "maximum": to }),
-        Kind::Duration(_, _, Some(word)) => json!({ "type": "string", "pattern": format!("^({DURATION}|{word})$") }),
-        Kind::Duration(..) => json!({ "type": "string", "pattern": format!("^({DURATION})$") }),
-        Kind::Durations(_, _, most) => json!({
+        ValueKind::Bool => json!({ "type": "boolean" }),
+        ValueKind::Integer(from, to) => json!({ "type": "integer", "minimum": from, "maximum": to }),
+        ValueKind::Number(from, to) => json!({ "type": "number", "minimum": from, "maximum": to }),
+        ValueKind::Duration(_, _, Some(word)) => {
+            json!({ "type": "string", "pattern": format!("^({DURATION}|{word})$") })
+        }
+        ValueKind::Duration(..) => json!({ "type": "string", "pattern": format!("^({DURATION})$") }),
+        ValueKind::Durations(_, _, most) => json!({
             "type": "array", "minItems": 1, "maxItems": most,
             "items": { "type": "string", "pattern": format!("^({DURATION})$") },
         }),
-        Kind::Size(..) => json!({ "type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?([kKMGT]B|[KMGT]iB|B)$" }),
-        Kind::OneOf(words) => json!({ "type": "string", "enum": words }),
-        Kind::Text => json!({ "type": "string" }),
-        Kind::Url => json!({ "type": "string", "pattern": "^(https?://.+)?$" }),
-        Kind::Listen => json!({ "type": "string", "pattern": "^.+:[0-9]+$" }),
-        Kind::Variable => json!({ "type": "string", "pattern": "^([A-Za-z_][A-Za-z0-9_]*)?$" }),
-        Kind::Texts(least, most) => json!({
+        ValueKind::Size(..) => json!({ "type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?([kKMGT]B|[KMGT]iB|B)$" }),
+        ValueKind::OneOf(words) => json!({ "type": "string", "enum": words }),
+        ValueKind::Text => json!({ "type": "string" }),
+        ValueKind::Url => json!({ "type": "string", "pattern": "^(https?://.+)?$" }),
+        ValueKind::Listen => json!({ "type": "string", "pattern": "^.+:[0-9]+$" }),
+        ValueKind::Variable => json!({ "type": "string", "pattern": "^([A-Za-z_][A-Za-z0-9_]*)?$" }),
+        ValueKind::Texts(least, most) => json!({
             "type": "array", "minItems": least, "maxItems": most, "items": { "type": "string", "minLength": 1 },
         }),
-        Kind::Protect => json!({
+        ValueKind::Protect => json!({
             "type": "array",
             "items": {
                 "type": "object", "additionalProperties": false, "required": ["models", "below"],

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use super::kind::Kind::{
+use super::kind::ValueKind::{
     self, Bool, Durations, Integer, Listen, Number, OneOf, Protect, Size, Text, Texts, Url, Variable,
 };
-use super::schema::Key;
-use super::settings::{Config, Provider};
-use super::slot::Slot;
-use super::value::Value;
+use super::schema::KeySpec;
+use super::settings::{Config, ProviderSection};
+use super::slot::Assign;
+use super::value::ConfigValue;
 use crate::pool::AccountSettings;
 
 const MS: Duration = Duration::from_millis(1);
@@ -19,53 +19,53 @@ const KIB: u64 = 1 << 10;
 const GIB: u64 = 1 << 30;
 
 /// A duration that may be nothing.
-const fn upto(to: Duration) -> Kind {
-    Kind::Duration(Duration::ZERO, to, None)
+const fn upto(to: Duration) -> ValueKind {
+    ValueKind::Duration(Duration::ZERO, to, None)
 }
 
 /// A duration that may not be nothing.
-const fn some(to: Duration) -> Kind {
-    Kind::Duration(MS, to, None)
+const fn some(to: Duration) -> ValueKind {
+    ValueKind::Duration(MS, to, None)
 }
 
 /// A key that already does something.
 const fn on(
     key: &'static str,
-    kind: Kind,
+    kind: ValueKind,
     default: &'static str,
     doc: &'static str,
-    set: fn(&mut Config, &str, &Value) -> bool,
-) -> Key {
-    Key { key, kind, default: Some(default), doc, active: true, set }
+    set: fn(&mut Config, &str, &ConfigValue) -> bool,
+) -> KeySpec {
+    KeySpec { key, kind, default: Some(default), doc, active: true, set }
 }
 
 /// A key that is checked, but whose feature is still to come.
 const fn off(
     key: &'static str,
-    kind: Kind,
+    kind: ValueKind,
     default: &'static str,
     doc: &'static str,
-    set: fn(&mut Config, &str, &Value) -> bool,
-) -> Key {
-    Key { active: false, ..on(key, kind, default, doc, set) }
+    set: fn(&mut Config, &str, &ConfigValue) -> bool,
+) -> KeySpec {
+    KeySpec { active: false, ..on(key, kind, default, doc, set) }
 }
 
 /// A key of a named section, unset unless the file says otherwise.
 const fn named(
     key: &'static str,
-    kind: Kind,
+    kind: ValueKind,
     active: bool,
     doc: &'static str,
-    set: fn(&mut Config, &str, &Value) -> bool,
-) -> Key {
-    Key { key, kind, default: None, doc, active, set }
+    set: fn(&mut Config, &str, &ConfigValue) -> bool,
+) -> KeySpec {
+    KeySpec { key, kind, default: None, doc, active, set }
 }
 
 /// Every key, in the order of the reference.
 #[rustfmt::skip]
-pub static KEYS: &[Key] = &[
+pub static KEYS: &[KeySpec] = &[
     on("daemon.log", OneOf(&["error", "warn", "info", "debug", "trace"]), "info", "least important messages that are logged; LESSOR_LOG goes before it", |c, _, v| c.daemon.log.put(v)),
-    on("daemon.idle_exit", Kind::Duration(MS, Duration::from_secs(365 * 86_400), Some("never")), "never", "an auto-started daemon ends itself when unused for so long", |c, _, v| c.daemon.idle_exit.put(v)),
+    on("daemon.idle_exit", ValueKind::Duration(MS, Duration::from_secs(365 * 86_400), Some("never")), "never", "an auto-started daemon ends itself when unused for so long", |c, _, v| c.daemon.idle_exit.put(v)),
 
     on("leases.per_account", Integer(1, 10_000), "1", "capacity of an account without its own max_leases", |c, _, v| c.pool.leases.per_account.put(v)),
     on("leases.overflow", OneOf(&["share", "wait", "fail"]), "share", "what happens when every account is at its capacity", |c, _, v| c.pool.leases.overflow.put(v)),
@@ -109,7 +109,7 @@ pub static KEYS: &[Key] = &[
     on("quota.fallback", OneOf(&["off", "accounts-first", "same-account-first"]), "off", "whether and how the other Gemini pool is tried", |c, _, v| c.pool.quota.fallback.put(v)),
     on("quota.soft_threshold", Number(0.0, 1.0), "0.9", "above this utilisation an account ranks last for the family; 1 is off", |c, _, v| c.pool.quota.soft_threshold.put(v)),
     on("quota.protect", Protect, "[]", "reserves per model: [{ models = [\"claude-opus*\"], below = 0.1 }]", |c, _, v| c.pool.quota.protect.put(v)),
-    on("quota.poll", Kind::Duration(Duration::from_secs(1), MONTH, Some("off")), "15m", "usage polling, under each provider's own budget", |c, _, v| c.quota.poll.put(v)),
+    on("quota.poll", ValueKind::Duration(Duration::from_secs(1), MONTH, Some("off")), "15m", "usage polling, under each provider's own budget", |c, _, v| c.quota.poll.put(v)),
 
     on("refresh.ahead", upto(DAY), "30m", "how long before expiry a token is refreshed; at most half its lifetime", |c, _, v| c.refresh.ahead.put(v)),
     on("refresh.min_life", upto(DAY), "60s", "a token with less life is not handed out", |c, _, v| c.refresh.min_life.put(v)),
@@ -143,7 +143,7 @@ pub static KEYS: &[Key] = &[
     named("accounts.*.enabled", Bool, true, "both this and the account's record must allow it", |c, n, v| account(c, n).enabled.put(v)),
     named("accounts.*.max_leases", Integer(1, 10_000), true, "capacity of this account", |c, n, v| account(c, n).max_leases.put(v)),
     named("accounts.*.priority", Integer(-1_000_000, 1_000_000), true, "higher is preferred among equally loaded accounts", |c, n, v| account(c, n).priority.put(v)),
-    named("accounts.*.use", Texts(1, 64), true, "which agents may hold it, or [\"any\"]", |c, n, v| account(c, n).uses.put(v)),
+    named("accounts.*.use", Texts(1, 64), true, "which agents may hold it, or [\"any\"]", |c, n, v| account(c, n).allowed_agents.put(v)),
 ];
 
 /// The named account's settings; kept in the order of names, so that equal files make equal settings.
@@ -157,6 +157,6 @@ pub(super) fn account<'c>(config: &'c mut Config, name: &str) -> &'c mut Account
 }
 
 /// The named provider's settings.
-pub(super) fn provider<'c>(config: &'c mut Config, name: &str) -> &'c mut Provider {
+pub(super) fn provider<'c>(config: &'c mut Config, name: &str) -> &'c mut ProviderSection {
     config.providers.entry(name.to_owned()).or_default()
 }

@@ -6,13 +6,13 @@ use std::time::Duration;
 use toml_edit::{Item, TableLike};
 
 use super::settings::Listen;
-use super::value::{Value, quoted};
+use super::value::{ConfigValue, quoted};
 use super::{duration, size};
 use crate::pool::Protect;
 
 /// What values a key may have; ranges include both ends.
 #[derive(Clone, Copy, PartialEq, Debug)]
-pub enum Kind {
+pub enum ValueKind {
     /// `true` or `false`.
     Bool,
     /// A whole number from .. to.
@@ -43,7 +43,7 @@ pub enum Kind {
 
 /// Why a value was refused.
 #[derive(Debug)]
-pub(super) struct Refusal {
+pub(super) struct InvalidValue {
     /// What is wrong: "is 0", "is \"10\": a number without a unit".
     pub(super) what: String,
     /// Where, if it is only a part of the value.
@@ -55,7 +55,7 @@ const LONGEST_TEXT: usize = 4096;
 /// No list of reserves is longer.
 const MOST_PROTECTED: usize = 64;
 
-impl Kind {
+impl ValueKind {
     /// What is allowed, for messages: "a whole number from 1 to 10000".
     pub fn allowed(&self) -> String {
         match *self {
@@ -91,7 +91,7 @@ impl Kind {
     }
 
     /// Reads a value as people type it after `config set KEY`: texts without quotes.
-    pub fn read_plain(&self, text: &str) -> Result<Value, String> {
+    pub fn read_plain(&self, text: &str) -> Result<ConfigValue, String> {
         let value = if self.is_text() {
             toml_edit::Value::from(text)
         } else {
@@ -102,40 +102,40 @@ impl Kind {
     }
 
     /// Reads a value of the file.
-    pub(super) fn read(&self, item: &Item) -> Result<Value, Refusal> {
-        let other = || Refusal::new(format!("is {}", self.found(item)));
+    pub(super) fn read(&self, item: &Item) -> Result<ConfigValue, InvalidValue> {
+        let other = || InvalidValue::new(format!("is {}", self.found(item)));
         match *self {
-            Self::Bool => item.as_bool().map(Value::Bool).ok_or_else(other),
+            Self::Bool => item.as_bool().map(ConfigValue::Bool).ok_or_else(other),
             Self::Integer(from, to) => {
                 let value = item.as_integer().filter(|value| (from..=to).contains(value));
-                value.map(Value::Integer).ok_or_else(other)
+                value.map(ConfigValue::Integer).ok_or_else(other)
             }
             Self::Number(from, to) => {
                 // NaN is in no range.
                 let value = number(item).filter(|value| (from..=to).contains(value));
-                value.map(Value::Number).ok_or_else(other)
+                value.map(ConfigValue::Number).ok_or_else(other)
             }
             Self::Duration(from, to, off) => {
                 if let Some(word) = off.filter(|word| item.as_str() == Some(word)) {
-                    return Ok(Value::Off(word));
+                    return Ok(ConfigValue::Off(word));
                 }
-                read_duration(item, from, to).map(Value::Duration)
+                read_duration(item, from, to).map(ConfigValue::Duration)
             }
             Self::Durations(from, to, most) => {
                 let list = elements(item, 1, most).ok_or_else(other)?;
                 let read = |element: &Item| read_duration(element, from, to).map_err(|refusal| refusal.at(element));
-                list.iter().map(read).collect::<Result<_, _>>().map(Value::Durations)
+                list.iter().map(read).collect::<Result<_, _>>().map(ConfigValue::Durations)
             }
-            Self::Size(from, to) => read_size(item, from, to).map(Value::Size),
+            Self::Size(from, to) => read_size(item, from, to).map(ConfigValue::Size),
             Self::OneOf(words) => {
                 let word = item.as_str().filter(|word| words.contains(word));
-                word.map(|word| Value::Text(word.to_owned())).ok_or_else(other)
+                word.map(|word| ConfigValue::Text(word.to_owned())).ok_or_else(other)
             }
-            Self::Texts(least, most) => read_texts(item, least, most).map(Value::Texts),
-            Self::Protect => read_protect(item).map(Value::Protect),
+            Self::Texts(least, most) => read_texts(item, least, most).map(ConfigValue::Texts),
+            Self::Protect => read_protect(item).map(ConfigValue::Protect),
             Self::Text | Self::Url | Self::Listen | Self::Variable => {
                 let text = item.as_str().filter(|text| self.admits(text)).ok_or_else(other)?;
-                Ok(Value::Text(text.to_owned()))
+                Ok(ConfigValue::Text(text.to_owned()))
             }
         }
     }
@@ -164,7 +164,7 @@ impl Kind {
     }
 }
 
-impl Refusal {
+impl InvalidValue {
     fn new(what: String) -> Self {
         Self { what, at: None }
     }
@@ -174,7 +174,7 @@ impl Refusal {
     }
 }
 
-fn read_duration(item: &Item, from: Duration, to: Duration) -> Result<Duration, Refusal> {
+fn read_duration(item: &Item, from: Duration, to: Duration) -> Result<Duration, InvalidValue> {
     let why = match item.as_str() {
         Some(text) => match duration::parse(text) {
             Ok(value) if (from..=to).contains(&value) => return Ok(value),
@@ -183,13 +183,13 @@ fn read_duration(item: &Item, from: Duration, to: Duration) -> Result<Duration, 
         },
         None => match item.as_integer() {
             Some(number) => format!("a number without a unit; say {number}s or {number}m"),
-            None => return Err(Refusal::new(format!("is {}", found(item)))),
+            None => return Err(InvalidValue::new(format!("is {}", found(item)))),
         },
     };
-    Err(Refusal::new(format!("is {}: {why}", found(item))))
+    Err(InvalidValue::new(format!("is {}: {why}", found(item))))
 }
 
-fn read_size(item: &Item, from: u64, to: u64) -> Result<u64, Refusal> {
+fn read_size(item: &Item, from: u64, to: u64) -> Result<u64, InvalidValue> {
     let why = match item.as_str() {
         Some(text) => match size::parse(text) {
             Ok(value) if (from..=to).contains(&value) => return Ok(value),
@@ -198,49 +198,49 @@ fn read_size(item: &Item, from: u64, to: u64) -> Result<u64, Refusal> {
         },
         None => match item.as_integer() {
             Some(number) => format!("a number without a unit; say {number}MiB or {number}KiB"),
-            None => return Err(Refusal::new(format!("is {}", found(item)))),
+            None => return Err(InvalidValue::new(format!("is {}", found(item)))),
         },
     };
-    Err(Refusal::new(format!("is {}: {why}", found(item))))
+    Err(InvalidValue::new(format!("is {}: {why}", found(item))))
 }
 
-fn read_texts(item: &Item, least: usize, most: usize) -> Result<Vec<String>, Refusal> {
-    let list = elements(item, least, most).ok_or_else(|| Refusal::new(format!("is {}", found(item))))?;
+fn read_texts(item: &Item, least: usize, most: usize) -> Result<Vec<String>, InvalidValue> {
+    let list = elements(item, least, most).ok_or_else(|| InvalidValue::new(format!("is {}", found(item))))?;
     let read = |element: &Item| {
         let text = element.as_str().filter(|text| !text.is_empty() && is_line(text));
-        let refusal = || Refusal::new(format!("has the entry {}", found(element))).at(element);
+        let refusal = || InvalidValue::new(format!("has the entry {}", found(element))).at(element);
         text.map(str::to_owned).ok_or_else(refusal)
     };
     list.iter().map(read).collect()
 }
 
-fn read_protect(item: &Item) -> Result<Vec<Protect>, Refusal> {
-    let refuse = || Refusal::new(format!("is {}", found(item)));
+fn read_protect(item: &Item) -> Result<Vec<Protect>, InvalidValue> {
+    let refuse = || InvalidValue::new(format!("is {}", found(item)));
     if let Some(tables) = item.as_array_of_tables() {
         return tables.iter().map(|table| protect(table, table.span())).collect();
     }
     let list = elements(item, 0, MOST_PROTECTED).ok_or_else(refuse)?;
     let read = |element: &Item| match element.as_table_like() {
         Some(table) => protect(table, element.span()),
-        None => Err(Refusal::new(format!("has the entry {}", found(element))).at(element)),
+        None => Err(InvalidValue::new(format!("has the entry {}", found(element))).at(element)),
     };
     list.iter().map(read).collect()
 }
 
-fn protect(table: &dyn TableLike, span: Option<Range<usize>>) -> Result<Protect, Refusal> {
+fn protect(table: &dyn TableLike, span: Option<Range<usize>>) -> Result<Protect, InvalidValue> {
     if let Some((key, item)) = table.iter().find(|(key, _)| !["models", "below"].contains(key)) {
         let at = table.key(key).and_then(toml_edit::Key::span).or_else(|| item.span());
-        return Err(Refusal { what: format!("has the unknown entry `{key}`"), at });
+        return Err(InvalidValue { what: format!("has the unknown entry `{key}`"), at });
     }
-    let missing = |what: &str| Refusal { what: format!("has an entry without `{what}`"), at: span.clone() };
+    let missing = |what: &str| InvalidValue { what: format!("has an entry without `{what}`"), at: span.clone() };
     let models = table.get("models").ok_or_else(|| missing("models"))?;
     let below = table.get("below").ok_or_else(|| missing("below"))?;
-    let models = read_texts(models, 1, 64).map_err(|refusal| Refusal {
+    let models = read_texts(models, 1, 64).map_err(|refusal| InvalidValue {
         what: format!("has `models` that {}", refusal.what),
         at: refusal.at.or_else(|| models.span()),
     })?;
     let fraction = number(below).filter(|value| (0.0..=1.0).contains(value));
-    let refusal = || Refusal::new(format!("has `below = {}`, which is not from 0 to 1", found(below))).at(below);
+    let refusal = || InvalidValue::new(format!("has `below = {}`, which is not from 0 to 1", found(below))).at(below);
     Ok(Protect { models, below: fraction.ok_or_else(refusal)? })
 }
 

@@ -7,8 +7,8 @@ use std::path::Path;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::place::Lines;
-use super::problem::{Errors, Problem};
+use super::place::LineIndex;
+use super::problem::{ConfigErrors, ConfigProblem};
 use super::settings::Config;
 
 /// No configuration file is larger, in bytes.
@@ -16,7 +16,7 @@ pub const MAX_FILE: usize = 1 << 20;
 
 /// A configuration and what it was read from.
 #[derive(Clone, PartialEq, Debug)]
-pub struct Loaded {
+pub struct LoadedConfig {
     /// What holds.
     pub config: Config,
     /// Whether there was a file.
@@ -35,34 +35,34 @@ pub enum LoadState {
 
 impl Config {
     /// Reads a file; a missing one means the defaults. Blocks on the disk.
-    pub fn load(path: &Path) -> Result<Loaded, Errors> {
-        Self::understand(read_file(path)?.as_deref(), path)
+    pub fn load(path: &Path) -> Result<LoadedConfig, ConfigErrors> {
+        Self::from_text(read_file(path)?.as_deref(), path)
     }
 
     /// What the text of a file says; none means the defaults.
-    pub fn understand(text: Option<&str>, path: &Path) -> Result<Loaded, Errors> {
+    pub fn from_text(text: Option<&str>, path: &Path) -> Result<LoadedConfig, ConfigErrors> {
         let Some(text) = text else {
             let mut config = Self::default();
             config.origins.path = path.to_owned();
-            return Ok(Loaded { config, state: LoadState::Default });
+            return Ok(LoadedConfig { config, state: LoadState::Default });
         };
-        Ok(Loaded { config: Self::parse(text, path)?, state: LoadState::Ok })
+        Ok(LoadedConfig { config: Self::parse(text, path)?, state: LoadState::Ok })
     }
 
     /// Reads a file's bytes; the path is for messages only.
-    pub fn parse_bytes(bytes: Vec<u8>, path: &Path) -> Result<Self, Errors> {
+    pub fn parse_bytes(bytes: Vec<u8>, path: &Path) -> Result<Self, ConfigErrors> {
         Self::parse(&text_of(bytes, path)?, path)
     }
 }
 
 /// The text of a file; `None` when there is none. Blocks on the disk.
-pub fn read_file(path: &Path) -> Result<Option<String>, Errors> {
+pub fn read_file(path: &Path) -> Result<Option<String>, ConfigErrors> {
     bytes_at(path)?.map(|bytes| text_of(bytes, path)).transpose()
 }
 
 /// What a file holds; none if there is no file.
-pub(super) fn bytes_at(path: &Path) -> Result<Option<Vec<u8>>, Errors> {
-    let refuse = |message: String| Errors::of_file(path, message);
+pub(super) fn bytes_at(path: &Path) -> Result<Option<Vec<u8>>, ConfigErrors> {
+    let refuse = |message: String| ConfigErrors::of_file(path, message);
     let broken = |error: std::io::Error| refuse(format!("cannot be read: {error}"));
     let about = match fs::metadata(path) {
         // A link that points nowhere is a mistake, not a missing file.
@@ -82,13 +82,13 @@ pub(super) fn bytes_at(path: &Path) -> Result<Option<Vec<u8>>, Errors> {
     let mut bytes = Vec::new();
     let limit = MAX_FILE as u64 + 1;
     File::open(path).map_err(broken)?.take(limit).read_to_end(&mut bytes).map_err(broken)?;
-    if bytes.len() > MAX_FILE { Err(Errors::too_large(path)) } else { Ok(Some(bytes)) }
+    if bytes.len() > MAX_FILE { Err(ConfigErrors::too_large(path)) } else { Ok(Some(bytes)) }
 }
 
 /// Bytes as text.
-pub(super) fn text_of(bytes: Vec<u8>, path: &Path) -> Result<String, Errors> {
+pub(super) fn text_of(bytes: Vec<u8>, path: &Path) -> Result<String, ConfigErrors> {
     if bytes.len() > MAX_FILE {
-        return Err(Errors::too_large(path));
+        return Err(ConfigErrors::too_large(path));
     }
     String::from_utf8(bytes).map_err(|error| {
         let good = error.utf8_error().valid_up_to();
@@ -98,8 +98,8 @@ pub(super) fn text_of(bytes: Vec<u8>, path: &Path) -> Result<String, Errors> {
         let skipped = if error.as_bytes().starts_with(b"\xef\xbb\xbf") { 3 } else { 0 };
         let start = good - skipped;
         let message = "not UTF-8; save the file in that encoding".to_owned();
-        let problem = Problem::at(path, &Lines::new(text), &(start..start + 1), String::new(), message);
-        Errors { problems: vec![problem] }
+        let problem = ConfigProblem::at(path, &LineIndex::new(text), &(start..start + 1), String::new(), message);
+        ConfigErrors { problems: vec![problem] }
     })
 }
 
@@ -122,7 +122,7 @@ mod tests {
     fn no_file_means_the_defaults() {
         let home = tempfile::tempdir().unwrap();
         let loaded = Config::load(&home.path().join("config.toml")).unwrap();
-        assert_eq!(loaded, Loaded { config: Config::default(), state: LoadState::Default });
+        assert_eq!(loaded, LoadedConfig { config: Config::default(), state: LoadState::Default });
     }
 
     #[test]
@@ -132,7 +132,7 @@ mod tests {
         fs::write(&path, "\u{feff}[leases]\r\nper_account = 3\r\n").unwrap();
         let loaded = Config::load(&path).unwrap();
         assert_eq!((loaded.config.pool.leases.per_account, loaded.state), (3, LoadState::Ok));
-        assert_eq!(loaded.config.place_of(&["leases", "per_account"]).as_deref(), Some("config.toml:2"));
+        assert_eq!(loaded.config.location_of(&["leases", "per_account"]).as_deref(), Some("config.toml:2"));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Numbers with units, exactly: the common part of durations and sizes.
 
 /// One unit of a measure.
-pub(super) struct Unit {
+pub(super) struct MeasureUnit {
     /// How it is written.
     pub(super) name: &'static str,
     /// How many of the smallest unit it is.
@@ -9,7 +9,7 @@ pub(super) struct Unit {
 }
 
 /// Reads numbers with units, the largest unit first, into the smallest unit.
-pub(super) fn parse(text: &str, units: &[Unit]) -> Result<u128, String> {
+pub(super) fn parse(text: &str, units: &[MeasureUnit]) -> Result<u128, String> {
     if text.is_empty() {
         return Err("empty".to_owned());
     }
@@ -50,7 +50,7 @@ pub(super) fn parse(text: &str, units: &[Unit]) -> Result<u128, String> {
 }
 
 /// The whole amount in the largest unit that divides it.
-pub(super) fn single(amount: u128, units: &[Unit]) -> Option<String> {
+pub(super) fn single(amount: u128, units: &[MeasureUnit]) -> Option<String> {
     let unit = units.iter().find(|unit| amount.is_multiple_of(unit.size))?;
     Some(format!("{}{}", amount / unit.size, unit.name))
 }
@@ -76,7 +76,7 @@ fn split(text: &str, belongs: impl Fn(char) -> bool) -> (&str, &str) {
     text.split_at(text.find(|c| !belongs(c)).unwrap_or(text.len()))
 }
 
-fn names(units: &[Unit]) -> String {
+fn names(units: &[MeasureUnit]) -> String {
     units.iter().map(|unit| unit.name).collect::<Vec<_>>().join(", ")
 }
 

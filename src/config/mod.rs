@@ -29,17 +29,17 @@ mod value;
 
 pub use json_schema::json_schema;
 pub use keys::KEYS;
-pub use kind::Kind;
-pub use load::{LoadState, Loaded, MAX_FILE, read_file};
-pub use places::{Base, Environment, Flags, Places, PlacesError};
-pub use problem::{Errors, Problem};
+pub use kind::ValueKind;
+pub use load::{LoadState, LoadedConfig, MAX_FILE, read_file};
+pub use places::{AppPaths, BaseDirectories, Environment, Flags, PathsError};
+pub use problem::{ConfigErrors, ConfigProblem};
 pub use reference::reference;
-pub use schema::{Key, format_key};
+pub use schema::{KeySpec, format_key};
 pub use settings::{
-    Config, Daemon, Gateway, GatewaySocket, KeyPlace, Limits, Listen, LogLevel, Notify, Oauth, Provider, Quota,
-    Refresh, Secrets,
+    Config, DaemonSection, GatewaySection, GatewaySocket, KeyLocation, LimitsSection, Listen, LogLevel, NotifySection,
+    OauthSection, ProviderSection, QuotaSection, RefreshSection, SecretsSection,
 };
-pub use show::{Setting, Source};
-pub use swap::{Held, SwapError};
+pub use show::{Setting, SettingSource};
+pub use swap::{LockedFile, ReplaceError};
 pub use template::template;
-pub use value::Value;
+pub use value::ConfigValue;

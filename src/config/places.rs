@@ -7,7 +7,7 @@ use directories::BaseDirs;
 
 /// The places of one daemon and its clients; all absolute.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Places {
+pub struct AppPaths {
     /// The configuration file; it need not exist.
     pub config: PathBuf,
     /// Directory of the database and the lock.
@@ -51,7 +51,7 @@ pub struct Environment {
     /// `XDG_RUNTIME_DIR`
     pub runtime: Option<OsString>,
     /// The system's base directories, if the user has a home.
-    pub base: Option<Base>,
+    pub base: Option<BaseDirectories>,
     /// The current directory, for relative paths.
     pub current: Option<PathBuf>,
     /// The user's name; only Windows' pipe needs it.
@@ -60,7 +60,7 @@ pub struct Environment {
 
 /// The system's base directories.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Base {
+pub struct BaseDirectories {
     /// Of configuration.
     pub config: PathBuf,
     /// Of data.
@@ -72,7 +72,7 @@ pub struct Base {
 /// Why there are no places.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum PlacesError {
+pub enum PathsError {
     /// Neither a home directory nor `LESSOR_HOME`.
     #[error("no home directory is known; set HOME to an absolute path, or LESSOR_HOME to a directory for lessor")]
     NoHome,
@@ -86,14 +86,14 @@ pub enum PlacesError {
     },
 }
 
-impl Places {
+impl AppPaths {
     /// The places for this process.
-    pub fn from_process(flags: &Flags) -> Result<Self, PlacesError> {
+    pub fn from_process(flags: &Flags) -> Result<Self, PathsError> {
         Self::resolve(&Environment::from_process(flags))
     }
 
     /// The places for an environment; reads nothing else.
-    pub fn resolve(environment: &Environment) -> Result<Self, PlacesError> {
+    pub fn resolve(environment: &Environment) -> Result<Self, PathsError> {
         let home = path(environment.home.as_deref()).map(|p| environment.absolute("LESSOR_HOME", p)).transpose()?;
         let (config, data, state, run) = match (&home, &environment.base) {
             (Some(home), _) => (home.join("config.toml"), home.join("data"), home.join("state"), home.join("run")),
@@ -109,7 +109,7 @@ impl Places {
                     .map_or_else(|| state.join("run"), |runtime| runtime.join("lessor"));
                 (base.config.join("lessor").join("config.toml"), data, state, run)
             }
-            _ => return Err(PlacesError::NoHome),
+            _ => return Err(PathsError::NoHome),
         };
         let given = |flag: &'static str, said: &Option<PathBuf>, variable: &'static str, value: &Option<OsString>| {
             let said = said.as_deref().filter(|p| !p.as_os_str().is_empty()).map(|p| (flag, p));
@@ -143,7 +143,7 @@ impl Environment {
             socket: std::env::var_os("LESSOR_SOCKET"),
             home: std::env::var_os("LESSOR_HOME"),
             runtime: std::env::var_os("XDG_RUNTIME_DIR"),
-            base: BaseDirs::new().map(|base| Base {
+            base: BaseDirs::new().map(|base| BaseDirectories {
                 config: base.config_dir().to_owned(),
                 data: base.data_dir().to_owned(),
                 state: base.state_dir().map(Path::to_owned),
@@ -166,7 +166,7 @@ impl Environment {
     }
 
     /// Makes a path absolute; `..` stays, because a symbolic link may come before it.
-    fn absolute(&self, what: &'static str, path: &Path) -> Result<PathBuf, PlacesError> {
+    fn absolute(&self, what: &'static str, path: &Path) -> Result<PathBuf, PathsError> {
         // A pipe is a name, not a place below the current directory; a Unix-like shell writes it with slashes.
         let pipe = path.to_str().map(|text| text.replace('/', r"\")).filter(|text| text.starts_with(r"\\.\pipe\"));
         if let Some(pipe) = pipe.filter(|_| cfg!(windows)) {
@@ -176,7 +176,7 @@ impl Environment {
             return Ok(path.to_owned());
         }
         let Some(current) = &self.current else {
-            return Err(PlacesError::NoCurrent { what, path: path.to_owned() });
+            return Err(PathsError::NoCurrent { what, path: path.to_owned() });
         };
         Ok(current.join(path).components().filter(|part| *part != Component::CurDir).collect())
     }

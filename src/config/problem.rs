@@ -7,11 +7,12 @@ use std::path::Path;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::place::Lines;
+use super::place::LineIndex;
 
 /// One error or warning of a file.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, JsonSchema)]
-pub struct Problem {
+#[schemars(rename = "Problem")]
+pub struct ConfigProblem {
     /// The file.
     pub file: String,
     /// Its line, from 1; 0 means the file as a whole.
@@ -30,9 +31,9 @@ pub struct Problem {
 /// Everything that is wrong with a file, in its order.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 #[serde(transparent)]
-pub struct Errors {
+pub struct ConfigErrors {
     /// At least one.
-    pub problems: Vec<Problem>,
+    pub problems: Vec<ConfigProblem>,
 }
 
 /// A line and the part of it that is meant, in characters.
@@ -47,12 +48,12 @@ const MOST_SHOWN: usize = 20;
 /// Characters of a line that are shown.
 const WIDTH: usize = 100;
 
-impl Errors {
+impl ConfigErrors {
     /// One error that concerns the file as a whole.
     pub fn of_file(path: &Path, message: impl Into<String>) -> Self {
         let file = path.display().to_string();
         let message = message.into();
-        Self { problems: vec![Problem { file, line: 0, column: 0, key: String::new(), message, excerpt: None }] }
+        Self { problems: vec![ConfigProblem { file, line: 0, column: 0, key: String::new(), message, excerpt: None }] }
     }
 
     /// The file is too large to be a configuration.
@@ -61,10 +62,10 @@ impl Errors {
     }
 }
 
-impl Errors {
+impl ConfigErrors {
     /// The first error in one line, and how many more there are.
     pub fn headline(&self) -> String {
-        let first = self.problems.first().map(Problem::headline).unwrap_or_default();
+        let first = self.problems.first().map(ConfigProblem::headline).unwrap_or_default();
         match self.problems.len().saturating_sub(1) {
             0 => first,
             more => format!("{first} (and {more} more)"),
@@ -73,7 +74,7 @@ impl Errors {
 
     /// As many as a screen holds, one after the other in one line.
     pub fn headlines(&self) -> String {
-        let shown: Vec<String> = self.problems.iter().take(MOST_SHOWN).map(Problem::headline).collect();
+        let shown: Vec<String> = self.problems.iter().take(MOST_SHOWN).map(ConfigProblem::headline).collect();
         match self.problems.len() - shown.len() {
             0 => shown.join("; "),
             more => format!("{} (and {more} more)", shown.join("; ")),
@@ -81,9 +82,9 @@ impl Errors {
     }
 }
 
-impl std::error::Error for Errors {}
+impl std::error::Error for ConfigErrors {}
 
-impl fmt::Display for Errors {
+impl fmt::Display for ConfigErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, problem) in self.problems.iter().take(MOST_SHOWN).enumerate() {
             if index > 0 {
@@ -98,9 +99,9 @@ impl fmt::Display for Errors {
     }
 }
 
-impl Problem {
+impl ConfigProblem {
     /// A problem at a part of a text.
-    pub(super) fn at(path: &Path, lines: &Lines<'_>, span: &Range<usize>, key: String, message: String) -> Self {
+    pub(super) fn at(path: &Path, lines: &LineIndex<'_>, span: &Range<usize>, key: String, message: String) -> Self {
         let (line, column) = lines.position(span.start);
         let excerpt = Some(Excerpt::new(lines, span, column as usize - 1));
         Self { file: path.display().to_string(), line, column, key, message, excerpt }
@@ -115,7 +116,7 @@ impl Problem {
     }
 }
 
-impl fmt::Display for Problem {
+impl fmt::Display for ConfigProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.headline())?;
         let Some(excerpt) = &self.excerpt else { return Ok(()) };
@@ -128,7 +129,7 @@ impl fmt::Display for Problem {
 }
 
 impl Excerpt {
-    fn new(lines: &Lines<'_>, span: &Range<usize>, column: usize) -> Self {
+    fn new(lines: &LineIndex<'_>, span: &Range<usize>, column: usize) -> Self {
         let line = lines.line_at(span.start.min(lines.text().len()));
         let text = &lines.text()[line.clone()];
         let length = lines.text().get(span.start..span.end.min(line.end)).map_or(1, |part| part.chars().count());

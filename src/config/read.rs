@@ -7,36 +7,36 @@ use toml_edit::{Item, TableLike};
 
 use super::keys::{account, provider};
 use super::load::MAX_FILE;
-use super::place::Lines;
-use super::problem::{Errors, Problem};
-use super::schema::{self, Found, Key, format_key};
+use super::place::LineIndex;
+use super::problem::{ConfigErrors, ConfigProblem};
+use super::schema::{self, KeySpec, PathMatch, format_key};
 use super::settings::Config;
-use super::show::{Entry, Origin};
+use super::show::{Origin, SetValue};
 use super::{check, syntax};
 
 /// What is read, and what was found wrong with it so far.
 pub(super) struct Reader<'t> {
     path: &'t Path,
-    lines: Lines<'t>,
+    lines: LineIndex<'t>,
     /// Where nothing can be said, because the header above is broken.
     unknown: Vec<Range<usize>>,
-    problems: Vec<Problem>,
+    problems: Vec<ConfigProblem>,
 }
 
 impl Config {
     /// Reads a file's text; the path is for messages only.
-    pub fn parse(text: &str, path: &Path) -> Result<Self, Errors> {
+    pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigErrors> {
         if text.len() > MAX_FILE {
-            return Err(Errors::too_large(path));
+            return Err(ConfigErrors::too_large(path));
         }
-        let lines = Lines::new(text.strip_prefix('\u{feff}').unwrap_or(text));
+        let lines = LineIndex::new(text.strip_prefix('\u{feff}').unwrap_or(text));
         let parsed = syntax::parse(&lines);
         let mut reader = Reader { path, lines, unknown: parsed.unknown, problems: Vec::new() };
         let mut config = Self::default();
         config.origins.path = path.to_owned();
         let whole = parsed.errors.is_empty();
         for (span, key, message) in parsed.errors {
-            let problem = Problem::at(path, &reader.lines, &span, key, message);
+            let problem = ConfigProblem::at(path, &reader.lines, &span, key, message);
             reader.problems.push(problem);
         }
         if let Some(document) = parsed.document {
@@ -54,7 +54,7 @@ impl Reader<'_> {
     /// Notes a problem of a key.
     pub(super) fn problem(&mut self, key: &str, span: &Range<usize>, message: String) {
         if !self.unknown.iter().any(|range| range.contains(&span.start)) {
-            self.problems.push(Problem::at(self.path, &self.lines, span, key.to_owned(), message));
+            self.problems.push(ConfigProblem::at(self.path, &self.lines, span, key.to_owned(), message));
         }
     }
 
@@ -70,8 +70,8 @@ impl Reader<'_> {
             let parts: Vec<&str> = path.iter().map(String::as_str).collect();
             let key = format_key(&parts);
             match schema::find(&parts) {
-                Found::Key(row) => self.value(config, row, &parts, item, &span),
-                Found::Section => match item.as_table_like() {
+                PathMatch::Key(row) => self.value(config, row, &parts, item, &span),
+                PathMatch::Section => match item.as_table_like() {
                     Some(inner) if self.enter(config, &parts, &key, &span) => self.section(config, inner, path),
                     Some(_) => {}
                     None => {
@@ -79,7 +79,7 @@ impl Reader<'_> {
                         self.problem(&key, &span, message);
                     }
                 },
-                Found::Nothing => {
+                PathMatch::Nothing => {
                     let message = schema::unknown(&parts, item.is_table_like() || item.is_array_of_tables());
                     self.problem(&key, &span, message);
                 }
@@ -111,7 +111,7 @@ impl Reader<'_> {
         true
     }
 
-    fn value(&mut self, config: &mut Config, row: &'static Key, parts: &[&str], item: &Item, span: &Range<usize>) {
+    fn value(&mut self, config: &mut Config, row: &'static KeySpec, parts: &[&str], item: &Item, span: &Range<usize>) {
         let key = format_key(parts);
         let value = match row.kind.read(item) {
             Ok(value) => value,
@@ -130,27 +130,27 @@ impl Reader<'_> {
         let line = self.lines.position(span.start).0;
         if !row.active {
             let message = format!("`{key}` is not active yet in this version; it is checked, and otherwise ignored");
-            let warning = Problem::at(self.path, &self.lines, span, key.clone(), message);
+            let warning = ConfigProblem::at(self.path, &self.lines, span, key.clone(), message);
             config.origins.warnings.push(warning);
         }
         // Sections in a value's place have no literal.
         let literal = item.as_value().and_then(toml_edit::Value::span).and_then(|span| self.lines.text().get(span));
         let written = literal.filter(|literal| !literal.contains(char::is_control)).map(str::to_owned);
-        config.origins.set.insert(key, Entry { value, origin: Origin::File { line, span: span.clone() }, written });
+        config.origins.set.insert(key, SetValue { value, origin: Origin::File { line, span: span.clone() }, written });
     }
 
     /// Notes a warning of a key that the file sets.
-    pub(super) fn warning(&self, key: &str, span: &Range<usize>, message: String) -> Problem {
-        Problem::at(self.path, &self.lines, span, key.to_owned(), message)
+    pub(super) fn warning(&self, key: &str, span: &Range<usize>, message: String) -> ConfigProblem {
+        ConfigProblem::at(self.path, &self.lines, span, key.to_owned(), message)
     }
 
-    fn finish(mut self, mut config: Config) -> Result<Config, Errors> {
+    fn finish(mut self, mut config: Config) -> Result<Config, ConfigErrors> {
         if self.problems.is_empty() {
             config.origins.warnings.extend(check::warnings(&config, &self));
             config.origins.warnings.sort_by_key(|warning| (warning.line, warning.column));
             return Ok(config);
         }
         self.problems.sort_by_key(|problem| (problem.line, problem.column));
-        Err(Errors { problems: self.problems })
+        Err(ConfigErrors { problems: self.problems })
     }
 }

@@ -1,17 +1,17 @@
 //! Finding keys in the table.
 
 use super::keys::KEYS;
-use super::kind::Kind;
+use super::kind::ValueKind;
 use super::settings::Config;
 use super::suggest;
-use super::value::{Value, quoted};
+use super::value::{ConfigValue, quoted};
 
 /// One key of the configuration.
-pub struct Key {
+pub struct KeySpec {
     /// Its path; `*` stands for a name the user chooses.
     pub key: &'static str,
     /// What values it may have.
-    pub kind: Kind,
+    pub kind: ValueKind,
     /// Its default as people type it; none where unset means something of its own.
     pub default: Option<&'static str>,
     /// What it is for, in one line.
@@ -19,26 +19,26 @@ pub struct Key {
     /// Whether this version already acts on it.
     pub active: bool,
     /// Stores a value, given the name for `*`; false if the kinds do not fit.
-    pub(super) set: fn(&mut Config, &str, &Value) -> bool,
+    pub(super) set: fn(&mut Config, &str, &ConfigValue) -> bool,
 }
 
-impl Key {
+impl KeySpec {
     /// A value as people type it, as TOML says it.
     pub(super) fn literal(&self, plain: &str) -> String {
         if self.kind.is_text() { quoted(plain) } else { plain.trim().to_owned() }
     }
 }
 
-impl std::fmt::Debug for Key {
+impl std::fmt::Debug for KeySpec {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Key").field("key", &self.key).field("kind", &self.kind).finish_non_exhaustive()
+        f.debug_struct("KeySpec").field("key", &self.key).field("kind", &self.kind).finish_non_exhaustive()
     }
 }
 
 /// What a path means.
-pub(super) enum Found {
+pub(super) enum PathMatch {
     /// A key.
-    Key(&'static Key),
+    Key(&'static KeySpec),
     /// A section with keys below it.
     Section,
     /// Nothing.
@@ -46,23 +46,23 @@ pub(super) enum Found {
 }
 
 /// What a path means.
-pub(super) fn find(path: &[&str]) -> Found {
-    let mut found = Found::Nothing;
+pub(super) fn find(path: &[&str]) -> PathMatch {
+    let mut found = PathMatch::Nothing;
     for key in KEYS {
         let pattern = key.key.split('.');
         let depth = pattern.clone().count();
         if depth >= path.len() && pattern.zip(path).all(|(part, name)| part == "*" || part == *name) {
             if depth == path.len() {
-                return Found::Key(key);
+                return PathMatch::Key(key);
             }
-            found = Found::Section;
+            found = PathMatch::Section;
         }
     }
     found
 }
 
 /// The name that stands for `*` in a key.
-pub(super) fn name_in<'p>(key: &Key, path: &[&'p str]) -> &'p str {
+pub(super) fn name_in<'p>(key: &KeySpec, path: &[&'p str]) -> &'p str {
     key.key.split('.').zip(path).find(|(part, _)| *part == "*").map_or("", |(_, name)| name)
 }
 

@@ -18,30 +18,30 @@ use crate::pool;
 #[derive(Clone, PartialEq, Debug)]
 pub struct Config {
     /// `[daemon]`
-    pub daemon: Daemon,
+    pub daemon: DaemonSection,
     /// What the pool decides by: `[leases]`, `[selection]`, `[accounts]`, parts of `[limits]` and `[quota]`.
-    pub pool: pool::Settings,
+    pub pool: pool::PoolSettings,
     /// The rest of `[limits]`.
-    pub limits: Limits,
+    pub limits: LimitsSection,
     /// The rest of `[quota]`.
-    pub quota: Quota,
+    pub quota: QuotaSection,
     /// `[refresh]`
-    pub refresh: Refresh,
+    pub refresh: RefreshSection,
     /// `[gateway]`
-    pub gateway: Gateway,
+    pub gateway: GatewaySection,
     /// `[notify]`
-    pub notify: Notify,
+    pub notify: NotifySection,
     /// `[secrets]`
-    pub secrets: Secrets,
+    pub secrets: SecretsSection,
     /// `[providers.*]`, by name.
-    pub providers: BTreeMap<String, Provider>,
+    pub providers: BTreeMap<String, ProviderSection>,
     /// Where every value came from.
     pub(super) origins: Origins,
 }
 
 /// `[daemon]`
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Daemon {
+pub struct DaemonSection {
     /// The least important messages that are logged.
     pub log: LogLevel,
     /// An auto-started daemon ends itself when unused for so long.
@@ -67,21 +67,21 @@ pub enum LogLevel {
 
 /// `[limits]`, beyond what the pool needs.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Limits {
+pub struct LimitsSection {
     /// The gateway's attempts at service, request and network failures.
     pub max_attempts: u32,
 }
 
 /// `[quota]`, beyond what the pool needs.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Quota {
+pub struct QuotaSection {
     /// How often usage is polled.
     pub poll: Option<Duration>,
 }
 
 /// `[refresh]`
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Refresh {
+pub struct RefreshSection {
     /// How long before its expiry a token is refreshed.
     pub ahead: Duration,
     /// A token with less life is not handed out.
@@ -92,7 +92,7 @@ pub struct Refresh {
 
 /// `[gateway]`
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Gateway {
+pub struct GatewaySection {
     /// Whether it serves.
     pub enabled: bool,
     /// Where it listens.
@@ -143,22 +143,22 @@ pub enum GatewaySocket {
 
 /// `[notify]`
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Notify {
+pub struct NotifySection {
     /// Whether desktop notifications are sent.
     pub desktop: bool,
 }
 
 /// `[secrets]`
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Secrets {
+pub struct SecretsSection {
     /// Where the key that seals secrets is.
-    pub key: KeyPlace,
+    pub key: KeyLocation,
 }
 
 /// Where the key that seals secrets is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum KeyPlace {
+pub enum KeyLocation {
     /// A file in the state directory.
     #[default]
     File,
@@ -168,7 +168,7 @@ pub enum KeyPlace {
 
 /// `[providers.X]`: what differs from the built-in provider, or a new one.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Provider {
+pub struct ProviderSection {
     /// Where API keys are served.
     pub base_url: Option<String>,
     /// The proxy it is reached by.
@@ -178,12 +178,12 @@ pub struct Provider {
     /// Where usage is asked for.
     pub usage_url: Option<String>,
     /// `[providers.X.oauth]`
-    pub oauth: Oauth,
+    pub oauth: OauthSection,
 }
 
 /// `[providers.X.oauth]`
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Oauth {
+pub struct OauthSection {
     /// Where OAuth credentials are served, if elsewhere.
     pub base_url: Option<String>,
     /// OpenID issuer whose discovery fills the URLs below.

@@ -6,10 +6,12 @@ use std::ops::Range;
 use std::path::PathBuf;
 
 use super::keys::KEYS;
-use super::problem::Problem;
-use super::schema::{self, Found, Key, format_key};
-use super::settings::{Config, Daemon, Gateway, Limits, Notify, Quota, Refresh, Secrets};
-use super::value::Value;
+use super::problem::ConfigProblem;
+use super::schema::{self, KeySpec, PathMatch, format_key};
+use super::settings::{
+    Config, DaemonSection, GatewaySection, LimitsSection, NotifySection, QuotaSection, RefreshSection, SecretsSection,
+};
+use super::value::ConfigValue;
 use crate::pool;
 
 /// One key with its effective value.
@@ -18,16 +20,16 @@ pub struct Setting {
     /// The key's path, as TOML writes it.
     pub key: String,
     /// Its value; none where unset means something of its own.
-    pub value: Option<Value>,
+    pub value: Option<ConfigValue>,
     /// Where the value came from.
-    pub source: Source,
+    pub source: SettingSource,
     /// The words it was said in, as a TOML literal: `"60s"` stays that.
     pub(super) written: Option<String>,
 }
 
 /// Where a value came from.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Source {
+pub enum SettingSource {
     /// Nobody said otherwise.
     Default,
     /// A line of the file.
@@ -45,15 +47,15 @@ pub enum Source {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Origins {
     pub(super) path: PathBuf,
-    pub(super) set: BTreeMap<String, Entry>,
+    pub(super) set: BTreeMap<String, SetValue>,
     pub(super) sections: BTreeMap<String, (Range<usize>, u32)>,
-    pub(super) warnings: Vec<Problem>,
+    pub(super) warnings: Vec<ConfigProblem>,
 }
 
 /// A value that somebody set.
 #[derive(Clone, Debug)]
-pub(super) struct Entry {
-    pub(super) value: Value,
+pub(super) struct SetValue {
+    pub(super) value: ConfigValue,
     pub(super) origin: Origin,
     /// Its literal, if that is one line.
     pub(super) written: Option<String>,
@@ -77,14 +79,14 @@ impl Default for Config {
     /// The documented defaults, from the table of keys.
     fn default() -> Self {
         let mut config = Self {
-            daemon: Daemon::default(),
-            pool: pool::Settings::default(),
-            limits: Limits::default(),
-            quota: Quota::default(),
-            refresh: Refresh::default(),
-            gateway: Gateway::default(),
-            notify: Notify::default(),
-            secrets: Secrets::default(),
+            daemon: DaemonSection::default(),
+            pool: pool::PoolSettings::default(),
+            limits: LimitsSection::default(),
+            quota: QuotaSection::default(),
+            refresh: RefreshSection::default(),
+            gateway: GatewaySection::default(),
+            notify: NotifySection::default(),
+            secrets: SecretsSection::default(),
             providers: BTreeMap::new(),
             origins: Origins::default(),
         };
@@ -103,12 +105,12 @@ impl Config {
         let path = schema::parse_key(key)?;
         let path: Vec<&str> = path.iter().map(String::as_str).collect();
         match schema::find(&path) {
-            Found::Key(row) => {
+            PathMatch::Key(row) => {
                 let default = row.default.and_then(|text| Some((row.kind.read_plain(text).ok()?, row.literal(text))));
                 Ok(self.setting(format_key(&path), default))
             }
-            Found::Section => Err(schema::is_section(&path)),
-            Found::Nothing => Err(schema::unknown(&path, false)),
+            PathMatch::Section => Err(schema::is_section(&path)),
+            PathMatch::Nothing => Err(schema::unknown(&path, false)),
         }
     }
 
@@ -120,26 +122,26 @@ impl Config {
     }
 
     /// Warnings: what is accepted, but will not do what one may expect.
-    pub fn check(&self) -> &[Problem] {
+    pub fn check(&self) -> &[ConfigProblem] {
         &self.origins.warnings
     }
 
     /// Puts an environment variable's word before the file's; empty counts as unset.
     pub fn set_from_environment(&mut self, key: &str, variable: &'static str, text: &str) -> Result<(), String> {
         let path: Vec<&str> = key.split('.').collect();
-        let Found::Key(row) = schema::find(&path) else { return Err(schema::unknown(&path, false)) };
+        let PathMatch::Key(row) = schema::find(&path) else { return Err(schema::unknown(&path, false)) };
         if text.is_empty() {
             return Ok(());
         }
         let value = row.kind.read_plain(text).map_err(|why| format!("{variable} {why}"))?;
         (row.set)(self, schema::name_in(row, &path), &value);
-        let entry = Entry { value, origin: Origin::Environment(variable), written: Some(row.literal(text)) };
+        let entry = SetValue { value, origin: Origin::Environment(variable), written: Some(row.literal(text)) };
         self.origins.set.insert(format_key(&path), entry);
         Ok(())
     }
 
     /// Where a key is set, short enough to name in a refusal: `config.toml:12`.
-    pub fn place_of(&self, path: &[&str]) -> Option<String> {
+    pub fn location_of(&self, path: &[&str]) -> Option<String> {
         let key = format_key(path);
         let line = match self.origins.set.get(&key).map(|entry| &entry.origin) {
             Some(Origin::File { line, .. }) => *line,
@@ -158,14 +160,14 @@ impl Config {
         }
     }
 
-    fn setting(&self, key: String, default: Option<(Value, String)>) -> Setting {
+    fn setting(&self, key: String, default: Option<(ConfigValue, String)>) -> Setting {
         let Some(entry) = self.origins.set.get(&key) else {
             let (value, written) = default.unzip();
-            return Setting { key, value, source: Source::Default, written };
+            return Setting { key, value, source: SettingSource::Default, written };
         };
         let source = match &entry.origin {
-            Origin::File { line, .. } => Source::File { path: self.origins.path.clone(), line: *line },
-            Origin::Environment(name) => Source::Environment(name),
+            Origin::File { line, .. } => SettingSource::File { path: self.origins.path.clone(), line: *line },
+            Origin::Environment(name) => SettingSource::Environment(name),
         };
         Setting { key, value: Some(entry.value.clone()), source, written: entry.written.clone() }
     }
@@ -174,10 +176,10 @@ impl Config {
 impl Setting {
     /// Its row of the table of keys.
     #[must_use]
-    pub fn row(&self) -> Option<&'static Key> {
+    pub fn row(&self) -> Option<&'static KeySpec> {
         let path = schema::parse_key(&self.key).ok()?;
         match schema::find(&path.iter().map(String::as_str).collect::<Vec<_>>()) {
-            Found::Key(row) => Some(row),
+            PathMatch::Key(row) => Some(row),
             _ => None,
         }
     }
@@ -209,7 +211,7 @@ impl Setting {
             }
             _ => None,
         });
-        texts.or_else(|| self.value.as_ref().map(Value::json)).unwrap_or_default()
+        texts.or_else(|| self.value.as_ref().map(ConfigValue::json)).unwrap_or_default()
     }
 
     /// Its section and its name there, as TOML writes them: `accounts."a@b.c"` and `use`.
@@ -232,7 +234,7 @@ impl fmt::Display for Setting {
     }
 }
 
-impl fmt::Display for Source {
+impl fmt::Display for SettingSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Default => f.write_str("default"),

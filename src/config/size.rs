@@ -1,18 +1,18 @@
 //! Sizes in bytes as people write them: `64KiB`, `32MiB`, `10MB`.
 
-use super::measure::{self, Unit};
+use super::measure::{self, MeasureUnit};
 
 /// Units from the largest down, in bytes.
-const UNITS: [Unit; 9] = [
-    Unit { name: "TiB", size: 1 << 40 },
-    Unit { name: "TB", size: 1_000_000_000_000 },
-    Unit { name: "GiB", size: 1 << 30 },
-    Unit { name: "GB", size: 1_000_000_000 },
-    Unit { name: "MiB", size: 1 << 20 },
-    Unit { name: "MB", size: 1_000_000 },
-    Unit { name: "KiB", size: 1 << 10 },
-    Unit { name: "kB", size: 1_000 },
-    Unit { name: "B", size: 1 },
+const UNITS: [MeasureUnit; 9] = [
+    MeasureUnit { name: "TiB", size: 1 << 40 },
+    MeasureUnit { name: "TB", size: 1_000_000_000_000 },
+    MeasureUnit { name: "GiB", size: 1 << 30 },
+    MeasureUnit { name: "GB", size: 1_000_000_000 },
+    MeasureUnit { name: "MiB", size: 1 << 20 },
+    MeasureUnit { name: "MB", size: 1_000_000 },
+    MeasureUnit { name: "KiB", size: 1 << 10 },
+    MeasureUnit { name: "kB", size: 1_000 },
+    MeasureUnit { name: "B", size: 1 },
 ];
 
 /// What a size looks like, for messages.

@@ -20,7 +20,7 @@ pub(super) fn elsewhere(name: &str) -> Option<&'static str> {
     KEYS.iter().map(|key| key.key).find(|key| key.rsplit('.').next() == Some(name) && !key.contains('*'))
 }
 
-/// Case and the kind of dash are what people mix up most.
+/// ResolveCase and the kind of dash are what people mix up most.
 fn normal(name: &str) -> Vec<char> {
     name.chars().map(|c| if c == '-' { '_' } else { c.to_ascii_lowercase() }).collect()
 }

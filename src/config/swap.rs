@@ -5,13 +5,13 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use super::load;
-use super::problem::Errors;
+use super::problem::ConfigErrors;
 
 /// The file as it was when somebody began to change it.
 ///
 /// lessor's own commands do so one after the other; editors are not asked, so the content is compared before the swap.
 #[derive(Debug)]
-pub struct Held {
+pub struct LockedFile {
     path: PathBuf,
     /// The file itself, where `path` is a link.
     target: PathBuf,
@@ -19,17 +19,17 @@ pub struct Held {
     /// Its owner and mode.
     #[cfg(unix)]
     about: Option<fs::Metadata>,
-    /// Held as long as this lives; not every file system has locks.
+    /// LockedFile as long as this lives; not every file system has locks.
     _lock: Option<File>,
 }
 
 /// Why a file was not replaced; it is as it was.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum SwapError {
+pub enum ReplaceError {
     /// Something stands there that is no configuration file.
     #[error(transparent)]
-    NotAFile(#[from] Errors),
+    NotAFile(#[from] ConfigErrors),
     /// Somebody else changed it in the meantime.
     #[error("{} was changed by somebody else meanwhile; nothing was written, try again", .0.display())]
     Changed(PathBuf),
@@ -53,9 +53,9 @@ pub enum SwapError {
     },
 }
 
-impl Held {
+impl LockedFile {
     /// Takes hold of a file, which need not exist yet; its directory is made, for its owner alone.
-    pub fn take(path: &Path) -> Result<Self, SwapError> {
+    pub fn lock(path: &Path) -> Result<Self, ReplaceError> {
         let target = target_of(path)?;
         let directory = directory_of(&target);
         make_private(directory)?;
@@ -78,9 +78,9 @@ impl Held {
     }
 
     /// Replaces what it holds, and leaves its owner and mode as they are; a new file is its owner's alone.
-    pub fn swap(&self, text: &str) -> Result<(), SwapError> {
+    pub fn replace(&self, text: &str) -> Result<(), ReplaceError> {
         let directory = directory_of(&self.target);
-        let io = |doing| move |error| SwapError::Io { doing, path: directory.to_owned(), error };
+        let io = |doing| move |error| ReplaceError::Io { doing, path: directory.to_owned(), error };
         let mut file = tempfile::Builder::new()
             .prefix(".lessor-")
             .suffix(".tmp")
@@ -90,31 +90,31 @@ impl Held {
         self.dress(file.as_file())?;
         file.as_file().sync_all().map_err(io("cannot write a new file in"))?;
         if target_of(&self.path)? != self.target || load::bytes_at(&self.target)? != self.before {
-            return Err(SwapError::Changed(self.path.clone()));
+            return Err(ReplaceError::Changed(self.path.clone()));
         }
         let named = match self.before {
             Some(_) => file.persist(&self.target),
             None => file.persist_noclobber(&self.target),
         };
         named.map_err(|refused| match refused.error.kind() {
-            io::ErrorKind::AlreadyExists => SwapError::Changed(self.path.clone()),
-            _ => SwapError::Io { doing: "cannot replace", path: self.target.clone(), error: refused.error },
+            io::ErrorKind::AlreadyExists => ReplaceError::Changed(self.path.clone()),
+            _ => ReplaceError::Io { doing: "cannot replace", path: self.target.clone(), error: refused.error },
         })?;
         sync(directory).map_err(io("cannot make durable what is in"))
     }
 
     /// Gives the new file the owner and the mode of the old one.
     #[cfg(unix)]
-    fn dress(&self, file: &File) -> Result<(), SwapError> {
+    fn dress(&self, file: &File) -> Result<(), ReplaceError> {
         use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
-        let io = |doing| move |error| SwapError::Io { doing, path: self.target.clone(), error };
+        let io = |doing| move |error| ReplaceError::Io { doing, path: self.target.clone(), error };
         let mut mode = 0o600;
         if let Some(old) = &self.about {
             let new = file.metadata().map_err(io("cannot look at the copy of"))?;
             let user = (old.uid() != new.uid()).then_some(old.uid());
             let group = (old.gid() != new.gid()).then_some(old.gid());
             if user.is_some() || group.is_some() {
-                fchown(file, user, group).map_err(|error| SwapError::Owner { path: self.target.clone(), error })?;
+                fchown(file, user, group).map_err(|error| ReplaceError::Owner { path: self.target.clone(), error })?;
             }
             mode = old.mode() & 0o7777;
         }
@@ -124,20 +124,20 @@ impl Held {
 
     #[cfg(not(unix))]
     #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "files inherit who may read them here")]
-    fn dress(&self, _: &File) -> Result<(), SwapError> {
+    fn dress(&self, _: &File) -> Result<(), ReplaceError> {
         Ok(())
     }
 }
 
 /// The file itself, at the end of all links.
-fn target_of(path: &Path) -> Result<PathBuf, SwapError> {
+fn target_of(path: &Path) -> Result<PathBuf, ReplaceError> {
     match fs::symlink_metadata(path) {
         Ok(about) if about.is_symlink() => match fs::canonicalize(path) {
             Ok(target) => Ok(target),
             Err(error) => {
                 // The same words as everywhere else, if it has some for it.
                 load::bytes_at(path)?;
-                Err(SwapError::Io { doing: "cannot follow the link", path: path.to_owned(), error })
+                Err(ReplaceError::Io { doing: "cannot follow the link", path: path.to_owned(), error })
             }
         },
         _ => Ok(path.to_owned()),
@@ -151,7 +151,7 @@ fn directory_of(path: &Path) -> &Path {
     }
 }
 
-fn make_private(directory: &Path) -> Result<(), SwapError> {
+fn make_private(directory: &Path) -> Result<(), ReplaceError> {
     if directory.is_dir() {
         return Ok(());
     }
@@ -159,7 +159,7 @@ fn make_private(directory: &Path) -> Result<(), SwapError> {
     builder.recursive(true);
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    let error = |error| SwapError::Io { doing: "cannot make the directory", path: directory.to_owned(), error };
+    let error = |error| ReplaceError::Io { doing: "cannot make the directory", path: directory.to_owned(), error };
     builder.create(directory).map_err(error)
 }
 
@@ -203,9 +203,9 @@ mod tests {
     fn a_new_file_and_its_directory_are_private() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("a/b/config.toml");
-        let held = Held::take(&path).unwrap();
+        let held = LockedFile::lock(&path).unwrap();
         assert_eq!(held.bytes(), None);
-        held.swap("x").unwrap();
+        held.replace("x").unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "x");
         assert_eq!((mode(&path), mode(path.parent().unwrap()), mode(&home.path().join("a"))), (0o600, 0o700, 0o700));
         assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "no litter");
@@ -220,7 +220,7 @@ mod tests {
         fs::set_permissions(at("dotfiles/lessor.toml"), fs::Permissions::from_mode(0o640)).unwrap();
         symlink("dotfiles/lessor.toml", at("middle.toml")).unwrap();
         symlink(at("middle.toml"), at("config.toml")).unwrap();
-        Held::take(&at("config.toml")).unwrap().swap("new").unwrap();
+        LockedFile::lock(&at("config.toml")).unwrap().replace("new").unwrap();
         assert_eq!(fs::read_to_string(at("dotfiles/lessor.toml")).unwrap(), "new");
         assert_eq!(mode(&at("dotfiles/lessor.toml")), 0o640);
         assert_eq!(fs::read_link(at("config.toml")).unwrap(), at("middle.toml"));
@@ -233,9 +233,9 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("config.toml");
         let changed = |change: &dyn Fn()| {
-            let held = Held::take(&path).unwrap();
+            let held = LockedFile::lock(&path).unwrap();
             change();
-            assert!(matches!(held.swap("mine").unwrap_err(), SwapError::Changed(_)));
+            assert!(matches!(held.replace("mine").unwrap_err(), ReplaceError::Changed(_)));
         };
         changed(&|| fs::write(&path, "theirs").unwrap());
         assert_eq!(fs::read_to_string(&path).unwrap(), "theirs");
@@ -253,10 +253,10 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("config.toml");
         symlink("nowhere", &path).unwrap();
-        assert!(Held::take(&path).unwrap_err().to_string().contains("is a link to a file that does not exist"));
-        assert!(Held::take(home.path()).unwrap_err().to_string().contains("is a directory"));
+        assert!(LockedFile::lock(&path).unwrap_err().to_string().contains("is a link to a file that does not exist"));
+        assert!(LockedFile::lock(home.path()).unwrap_err().to_string().contains("is a directory"));
         fs::write(home.path().join("file"), "").unwrap();
-        let below = Held::take(&home.path().join("file/config.toml")).unwrap_err();
+        let below = LockedFile::lock(&home.path().join("file/config.toml")).unwrap_err();
         assert!(below.to_string().starts_with("cannot make the directory"), "{below}");
     }
 
@@ -267,9 +267,9 @@ mod tests {
         std::thread::scope(|scope| {
             for _ in 0..8 {
                 scope.spawn(|| {
-                    let held = Held::take(&path).unwrap();
+                    let held = LockedFile::lock(&path).unwrap();
                     let more = format!("{}x", String::from_utf8_lossy(held.bytes().unwrap_or_default()));
-                    held.swap(&more).unwrap();
+                    held.replace(&more).unwrap();
                 });
             }
         });

@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use toml_edit::Document;
 
-use super::place::Lines;
-use super::schema::{self, Found};
+use super::place::LineIndex;
+use super::schema::{self, PathMatch};
 
 /// A file that was read as far as possible.
 pub(super) struct Parsed {
@@ -21,7 +21,7 @@ pub(super) struct Parsed {
 const MOST_ERRORS: usize = 20;
 
 /// Reads a text; a broken line is reported, blanked and skipped.
-pub(super) fn parse(lines: &Lines<'_>) -> Parsed {
+pub(super) fn parse(lines: &LineIndex<'_>) -> Parsed {
     let mut text = lines.text().to_owned();
     let mut parsed = Parsed { document: None, errors: Vec::new(), unknown: Vec::new() };
     for attempt in 0..MOST_ERRORS {
@@ -62,7 +62,7 @@ fn starts_something(line: &str) -> bool {
 }
 
 /// The key that an error is about, as far as the lines tell.
-fn key_at(lines: &Lines<'_>, line: &Range<usize>, span: &Range<usize>) -> Vec<String> {
+fn key_at(lines: &LineIndex<'_>, line: &Range<usize>, span: &Range<usize>) -> Vec<String> {
     let source = &lines.text()[line.clone()];
     if source.trim_start().starts_with('[') {
         return header(source).unwrap_or_default();
@@ -91,7 +91,7 @@ fn describe(message: &str, key: &[String], source: &str) -> String {
         return format!("`{}` is here a second time; keep one of them", schema::format_key(&path));
     }
     let value = source.split_once('=').map(|(_, value)| value.trim()).unwrap_or_default();
-    if let Found::Key(found) = schema::find(&path)
+    if let PathMatch::Key(found) = schema::find(&path)
         && found.kind.is_text()
         && !value.starts_with(['"', '\''])
     {

@@ -1,7 +1,7 @@
 //! The file that a user starts from.
 
 use super::keys::KEYS;
-use super::kind::Kind;
+use super::kind::ValueKind;
 
 /// Every section, and every key as a comment with its default: valid, and it changes nothing.
 ///
@@ -28,13 +28,13 @@ pub fn template() -> String {
 }
 
 /// A value where there is no default.
-fn example(kind: &Kind) -> &'static str {
+fn example(kind: &ValueKind) -> &'static str {
     match kind {
-        Kind::Bool => "true",
-        Kind::Integer(0.., _) => "1",
-        Kind::Integer(..) | Kind::Number(..) => "0",
-        Kind::Texts(0, _) | Kind::Durations(..) | Kind::Protect => "[]",
-        Kind::Texts(..) => "[\"any\"]",
+        ValueKind::Bool => "true",
+        ValueKind::Integer(0.., _) => "1",
+        ValueKind::Integer(..) | ValueKind::Number(..) => "0",
+        ValueKind::Texts(0, _) | ValueKind::Durations(..) | ValueKind::Protect => "[]",
+        ValueKind::Texts(..) => "[\"any\"]",
         _ => "\"\"",
     }
 }

@@ -8,7 +8,7 @@ use crate::pool::Protect;
 
 /// The value of a key; prints as a TOML literal.
 #[derive(Clone, PartialEq, Debug)]
-pub enum Value {
+pub enum ConfigValue {
     /// `true` or `false`.
     Bool(bool),
     /// A whole number.
@@ -31,7 +31,7 @@ pub enum Value {
     Protect(Vec<Protect>),
 }
 
-impl Value {
+impl ConfigValue {
     /// The value as `config get` prints it: texts without quotes.
     pub fn plain(&self) -> String {
         match self {
@@ -59,7 +59,7 @@ impl Value {
     }
 }
 
-impl fmt::Display for Value {
+impl fmt::Display for ConfigValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Bool(value) => write!(f, "{value}"),

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::pool::Kind;
+use crate::pool::RefusalKind;
 use crate::protocol::kind_name;
 
 use super::usage::Tokens;
@@ -137,7 +137,7 @@ impl Ledger {
     }
 
     /// Nobody could serve.
-    pub(super) fn refusal(&self, entry: &Entry, kind: Kind) {
+    pub(super) fn refusal(&self, entry: &Entry, kind: RefusalKind) {
         *self.counts().refusals.entry((entry.provider.clone(), kind_name(kind))).or_default() += 1;
     }
 

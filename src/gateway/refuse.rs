@@ -7,7 +7,7 @@ use hyper::{Response, StatusCode};
 use serde_json::{Value, json};
 
 use crate::limits::Dialect;
-use crate::pool::{Kind, Refusal, Wall};
+use crate::pool::{Refusal, RefusalKind, Wall};
 
 use super::reply::{self, Body};
 
@@ -27,7 +27,7 @@ pub(super) fn nobody(provider: &str, refusal: &Refusal, now: Wall) -> Response<B
         Some(hint) => format!("lessor: {}; {hint}", refusal.message),
         None => format!("lessor: {}", refusal.message),
     };
-    if matches!(refusal.kind, Kind::ShuttingDown | Kind::Overloaded) {
+    if matches!(refusal.kind, RefusalKind::ShuttingDown | RefusalKind::Overloaded) {
         return error(provider, StatusCode::SERVICE_UNAVAILABLE, &message);
     }
     let wait = refusal.retry_at.map(|at| at.since(now));
@@ -129,7 +129,7 @@ mod tests {
 
     fn limited(after_ms: Option<u64>) -> Refusal {
         Refusal {
-            kind: Kind::AllLimited,
+            kind: RefusalKind::AllLimited,
             message: "every account is limited".into(),
             retry_at: after_ms.map(|after| Wall(1_000_000 + after)),
             accounts: Vec::new(),

@@ -14,7 +14,7 @@ use crate::daemon::{
     UpstreamOutcome, clock,
 };
 use crate::limits::{Dialect, Headers, Reason, Scope};
-use crate::pool::{Action, ConnectionId, CredentialKind, Kind, Refusal};
+use crate::pool::{Action, ConnectionId, CredentialKind, Refusal, RefusalKind};
 
 use super::ask::Asked;
 use super::body::{Body, Relay};
@@ -371,7 +371,7 @@ impl<'a> Journey<'a> {
         let reason = decision.reason.map_or("unknown", Reason::name).replace('_', " ");
         let retry_at = (!decision.after.is_zero()).then(|| clock::now().wall.after(decision.after));
         let message = format!("no {} account can serve this: {reason} ({evidence})", self.route.provider);
-        let refusal = Refusal { kind: Kind::AllLimited, message, retry_at, accounts: Vec::new(), hint: None };
+        let refusal = Refusal { kind: RefusalKind::AllLimited, message, retry_at, accounts: Vec::new(), hint: None };
         Next::Answer(self.nobody(&refusal))
     }
 

@@ -86,7 +86,7 @@ impl Route {
 }
 
 /// Where keys and logins are served.
-fn bases(configured: Option<&config::Provider>, built_in: Option<Bases>) -> Option<(String, String)> {
+fn bases(configured: Option<&config::ProviderSection>, built_in: Option<Bases>) -> Option<(String, String)> {
     let set = |url: &Option<String>| {
         url.as_deref().map(|url| url.trim_end_matches('/').to_owned()).filter(|url| !url.is_empty())
     };
@@ -116,12 +116,12 @@ mod tests {
     fn config(providers: &[(&str, &str, &str)]) -> GatewayConfig {
         let url = |url: &str| (!url.is_empty()).then(|| url.to_owned());
         let provider = |(name, keys, logins): &(&str, &str, &str)| {
-            let mut of = config::Provider { base_url: url(keys), ..config::Provider::default() };
+            let mut of = config::ProviderSection { base_url: url(keys), ..config::ProviderSection::default() };
             of.oauth.base_url = url(logins);
             ((*name).to_owned(), of)
         };
         let providers: BTreeMap<_, _> = providers.iter().map(provider).collect();
-        GatewayConfig { gateway: config::Gateway::default(), max_attempts: 3, providers }
+        GatewayConfig { gateway: config::GatewaySection::default(), max_attempts: 3, providers }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use super::headers::Headers;
 use super::reason::{Reason, Scope};
 use super::stated::When;
-use super::windows::{Kind, Window};
+use super::windows::{Window, WindowFamily};
 use super::{instant, windows};
 
 const PREFIX: &str = "anthropic-ratelimit-unified-";
@@ -48,7 +48,7 @@ fn window(headers: &Headers, name: &str, refused: bool, now: u64) -> Window {
         resets_at: reset(field("reset"), now),
         scope: scope(name),
         spent,
-        kind: Kind::Unified,
+        kind: WindowFamily::Unified,
         told_by: format!("{PREFIX}{name}-reset"),
     }
 }
@@ -67,7 +67,7 @@ fn represented(headers: &Headers, now: u64) -> Option<Window> {
         resets_at: reset(headers.get("anthropic-ratelimit-unified-reset"), now),
         scope: scope(name),
         spent: true,
-        kind: Kind::Unified,
+        kind: WindowFamily::Unified,
         told_by: "anthropic-ratelimit-unified-reset".to_owned(),
     })
 }

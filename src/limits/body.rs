@@ -24,7 +24,7 @@ const DEEPEST: usize = 4;
 
 /// What a body says.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Body {
+pub(super) struct ErrorBody {
     /// For programs, as [`codes::plain`] writes them.
     pub(super) codes: Vec<String>,
     /// The same codes as they were written.
@@ -64,7 +64,7 @@ pub(super) enum Period {
     Long,
 }
 
-impl Body {
+impl ErrorBody {
     pub(super) fn read(bytes: &[u8]) -> Self {
         let text = text_of(bytes);
         let text = trimmed(&text);

@@ -1,9 +1,9 @@
 //! What to show of a response: short, in one line, and nothing that could be a secret.
 
-use super::body::{Body, beginning};
+use super::body::{ErrorBody, beginning};
 use super::codes;
-use super::judge::Case;
-use super::verdict::Source;
+use super::judge::Evidence;
+use super::verdict::WaitSource;
 
 /// Longer evidence is cut.
 const LONGEST: usize = 240;
@@ -14,7 +14,7 @@ const LONGEST_WORD: usize = 32;
 const SECRETS: [&str; 10] = ["sk-", "sk_", "ya29.", "aiza", "eyj", "gho_", "ghp_", "xai-", "gsk_", "1//"];
 
 /// The evidence of a verdict.
-pub(super) fn of(case: &Case, source: &Source) -> String {
+pub(super) fn of(case: &Evidence, source: &WaitSource) -> String {
     let mut parts = Vec::new();
     if let Some(status) = case.status {
         parts.push(status.to_string());
@@ -25,7 +25,7 @@ pub(super) fn of(case: &Case, source: &Source) -> String {
     parts.extend(message.map(|message| format!("“{message}”")));
     if let Some(value) = case.headers.get(source.name()) {
         parts.push(format!("{}: {}", source.name(), line(value, 48)));
-    } else if *source != Source::NONE && *source != Source::PROSE {
+    } else if *source != WaitSource::NONE && *source != WaitSource::PROSE {
         parts.push(source.name().to_owned());
     }
     let mut text = parts.join(" ");
@@ -34,7 +34,7 @@ pub(super) fn of(case: &Case, source: &Source) -> String {
 }
 
 /// The code that tells most: one that settles the matter, or else the first that is a word.
-fn code(body: &Body) -> Option<&str> {
+fn code(body: &ErrorBody) -> Option<&str> {
     let known = body.codes.iter().position(|code| codes::specific(std::slice::from_ref(code)).is_some());
     let is_word = |code: &String| code != "error" && code.bytes().any(|byte| byte.is_ascii_alphabetic());
     let at = known.or_else(|| body.codes.iter().position(is_word))?;

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::body::{Body, MOST_ELEMENTS, Period};
+use super::body::{ErrorBody, MOST_ELEMENTS, Period};
 
 /// The only host whose links are shown: others could be anybody's.
 const LOGIN: &str = "https://accounts.google.com";
@@ -13,7 +13,7 @@ const LONGEST_LINK: usize = 2048;
 const DEEPEST: usize = 16;
 
 /// Takes in one of `error.details`; codes and times in it are read like everybody's.
-pub(super) fn detail(body: &mut Body, detail: &Map<String, Value>) {
+pub(super) fn detail(body: &mut ErrorBody, detail: &Map<String, Value>) {
     if let Some(Value::Array(violations)) = detail.get("violations") {
         violations.iter().take(MOST_ELEMENTS).filter_map(Value::as_object).for_each(|one| violation(body, one));
     }
@@ -29,7 +29,7 @@ pub(super) fn detail(body: &mut Body, detail: &Map<String, Value>) {
     }
 }
 
-fn violation(body: &mut Body, violation: &Map<String, Value>) {
+fn violation(body: &mut ErrorBody, violation: &Map<String, Value>) {
     for key in ["quotaId", "quotaMetric", "subject", "description"] {
         if let Some(Value::String(text)) = violation.get(key) {
             limit(body, text);
@@ -40,7 +40,7 @@ fn violation(body: &mut Body, violation: &Map<String, Value>) {
 }
 
 /// A limit's name tells its window and whether it is counted per model.
-fn limit(body: &mut Body, name: &str) {
+fn limit(body: &mut ErrorBody, name: &str) {
     let plain: String = name.chars().take(256).filter(|letter| !matches!(letter, ' ' | '_' | '-')).collect();
     let plain = plain.to_ascii_lowercase();
     let is = |words: &[&str]| words.iter().any(|word| plain.contains(word));
@@ -53,7 +53,7 @@ fn limit(body: &mut Body, name: &str) {
 }
 
 /// The best link to where the owner confirms the account.
-pub(super) fn verification_link(body: &Body) -> Option<String> {
+pub(super) fn verification_link(body: &ErrorBody) -> Option<String> {
     let mut links = Vec::new();
     match &body.document {
         Some(document) => collect(document, &mut links, 0),
@@ -99,7 +99,7 @@ mod tests {
     use super::*;
 
     fn link(body: &str) -> Option<String> {
-        verification_link(&Body::read(body.as_bytes()))
+        verification_link(&ErrorBody::read(body.as_bytes()))
     }
 
     #[test]

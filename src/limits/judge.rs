@@ -1,29 +1,29 @@
 //! From all the evidence to one verdict.
 
-use super::body::{Body, Period};
+use super::body::{ErrorBody, Period};
 use super::codes;
 use super::dialect::Dialect;
 use super::headers::Headers;
 use super::reason::{Reason, Scope};
-use super::response::Response;
-use super::stated::{Stated, When};
-use super::verdict::{Confidence, Reading, Source, Verdict};
-use super::windows::{self, Kind, Window};
+use super::response::UpstreamResponse;
+use super::stated::{StatedDelay, When};
+use super::verdict::{Classification, Confidence, Verdict, WaitSource};
+use super::windows::{self, Window, WindowFamily};
 use super::{anthropic, duration, evidence, google, openai, prose, prose_time, stream};
 
 /// The evidence of one response.
-pub(super) struct Case<'a> {
+pub(super) struct Evidence<'a> {
     pub(super) dialect: Dialect,
     /// The status, or the one that an error within a stream states.
     pub(super) status: Option<u16>,
     pub(super) headers: &'a Headers,
-    pub(super) body: &'a Body,
+    pub(super) body: &'a ErrorBody,
     pub(super) windows: &'a [Window],
     pub(super) now: u64,
 }
 
 /// A reason and how it was found; without a scope the reason's own.
-struct Found {
+struct Finding {
     reason: Reason,
     scope: Option<Scope>,
     confidence: Confidence,
@@ -33,42 +33,42 @@ struct Found {
 ///
 /// A success whose body is an error, or a stream with one in it, is no success.
 #[must_use]
-pub fn classify(response: &Response) -> Reading {
+pub fn classify(response: &UpstreamResponse) -> Classification {
     let windows = windows::read(response.headers, response.now);
     let verdict = match response.status {
         100..=199 | 300..=399 => None,
         200..=299 => refused_within(response, &windows),
-        status => Some(judge(response, Some(status), &Body::read(response.body), &windows)),
+        status => Some(judge(response, Some(status), &ErrorBody::read(response.body), &windows)),
     };
-    Reading { verdict, windows }
+    Classification { verdict, windows }
 }
 
 /// Reads one event of a stream that began well, the response's body being the event's data: `None` if it is no error.
 #[must_use]
-pub fn classify_event(response: &Response, name: Option<&str>) -> Option<Verdict> {
+pub fn classify_event(response: &UpstreamResponse, name: Option<&str>) -> Option<Verdict> {
     if !stream::is_error_event(name, response.body) {
         return None;
     }
-    let body = Body::read(response.body);
+    let body = ErrorBody::read(response.body);
     let windows = windows::read(response.headers, response.now);
     Some(judge(response, body.status, &body, &windows))
 }
 
-fn refused_within(response: &Response, windows: &[Window]) -> Option<Verdict> {
-    let body = Body::read_failure(response.body)?;
+fn refused_within(response: &UpstreamResponse, windows: &[Window]) -> Option<Verdict> {
+    let body = ErrorBody::read_failure(response.body)?;
     Some(judge(response, body.status, &body, windows))
 }
 
-fn judge(response: &Response, status: Option<u16>, body: &Body, windows: &[Window]) -> Verdict {
+fn judge(response: &UpstreamResponse, status: Option<u16>, body: &ErrorBody, windows: &[Window]) -> Verdict {
     let mut headers = response.headers.clone();
     body.headers.iter().for_each(|(name, value)| headers.add(name, value.as_bytes()));
     let passed_on = windows::read(&body.headers, response.now);
     let windows: Vec<Window> = windows.iter().cloned().chain(passed_on).collect();
     let dialect = Dialect::of(response.provider);
-    let case = Case { dialect, status, headers: &headers, body, windows: &windows, now: response.now };
+    let case = Evidence { dialect, status, headers: &headers, body, windows: &windows, now: response.now };
     let found = case.find();
     let stated = case.stated(found.reason);
-    let source = stated.as_ref().map_or(Source::NONE, |stated| stated.source.clone());
+    let source = stated.as_ref().map_or(WaitSource::NONE, |stated| stated.source.clone());
     let scope = case.scope(&found, stated.is_some());
     let link = (found.reason == Reason::VerificationRequired).then(|| google::verification_link(body)).flatten();
     Verdict {
@@ -83,8 +83,8 @@ fn judge(response: &Response, status: Option<u16>, body: &Body, windows: &[Windo
     }
 }
 
-impl Case<'_> {
-    fn find(&self) -> Found {
+impl Evidence<'_> {
+    fn find(&self) -> Finding {
         let text = self.body.text.as_str();
         if self.status == Some(413) || (self.may_be_limit() && prose::is_too_large(text)) {
             return certain(Reason::RequestRejected);
@@ -112,23 +112,23 @@ impl Case<'_> {
         matches!(self.status, None | Some(400 | 403 | 429))
     }
 
-    fn by_code(&self, reason: Reason, scope: Option<Scope>) -> Found {
+    fn by_code(&self, reason: Reason, scope: Option<Scope>) -> Finding {
         // a limit's own name says more of it than "too many"
         if reason == Reason::RateLimitExceeded && self.body.period == Some(Period::Long) {
             return certain(Reason::QuotaExhausted);
         }
-        let further = |window: &&Window| window.kind == Kind::Codex && window.scope == Scope::Model;
+        let further = |window: &&Window| window.kind == WindowFamily::Codex && window.scope == Scope::Model;
         if scope == Some(Scope::Account) && windows::blocking(self.windows).as_ref().is_some_and(further) {
             return certain(reason).at(Scope::Model);
         }
-        Found { reason, scope, confidence: Confidence::Certain }
+        Finding { reason, scope, confidence: Confidence::Certain }
     }
 
     /// A 429 whose codes do not settle it.
-    fn limited(&self) -> Found {
+    fn limited(&self) -> Finding {
         let text = self.body.text.as_str();
         let blocking = windows::blocking(self.windows);
-        if let Some(window) = blocking.filter(|window| window.kind != Kind::Rate) {
+        if let Some(window) = blocking.filter(|window| window.kind != WindowFamily::Rate) {
             return certain(Reason::QuotaExhausted).at(window.scope);
         }
         if let Some((reason, scope)) = anthropic::overage(self.headers) {
@@ -154,7 +154,7 @@ impl Case<'_> {
         }
     }
 
-    fn forbidden(&self) -> Found {
+    fn forbidden(&self) -> Finding {
         let text = self.body.text.as_str();
         if prose::is_verification(text) {
             likely(Reason::VerificationRequired)
@@ -177,7 +177,7 @@ impl Case<'_> {
     }
 
     /// Any other 4xx.
-    fn rejected(&self) -> Found {
+    fn rejected(&self) -> Finding {
         let text = self.body.text.as_str();
         if self.status != Some(400) {
             return likely(Reason::RequestRejected);
@@ -195,7 +195,7 @@ impl Case<'_> {
         }
     }
 
-    fn failed(&self) -> Found {
+    fn failed(&self) -> Finding {
         let text = self.body.text.as_str();
         if self.is_challenge() {
             return likely(Reason::ServerError);
@@ -211,14 +211,14 @@ impl Case<'_> {
     }
 
     /// An error in a stream without a status of its own, or a status that is none.
-    fn without_status(&self) -> Found {
+    fn without_status(&self) -> Finding {
         let text = self.body.text.as_str();
         if prose::is_out_of_credit(text, self.dialect) {
             return likely(Reason::OutOfCredit);
         }
         let generic = codes::generic(&self.body.codes);
         if matches!(generic, None | Some(Reason::RateLimitExceeded))
-            && let limited @ Found { reason, .. } = self.limited()
+            && let limited @ Finding { reason, .. } = self.limited()
             && reason != Reason::Unknown
         {
             return limited;
@@ -237,7 +237,7 @@ impl Case<'_> {
             || body.message.as_deref().is_some_and(|title| title.starts_with("Just a moment"))
     }
 
-    fn scope(&self, found: &Found, stated: bool) -> Scope {
+    fn scope(&self, found: &Finding, stated: bool) -> Scope {
         if let Some(scope) = found.scope {
             return scope;
         }
@@ -256,30 +256,30 @@ impl Case<'_> {
     }
 
     /// The wait that was stated, by the best evidence.
-    fn stated(&self, reason: Reason) -> Option<Stated> {
+    fn stated(&self, reason: Reason) -> Option<StatedDelay> {
         let of_window = matches!(
             reason,
             Reason::QuotaExhausted | Reason::RateLimitExceeded | Reason::OutOfCredit | Reason::Unknown
         );
-        let body = self.body.waits.iter().find_map(|known| known.when.stated(self.now, Source::body(known.source)));
+        let body = self.body.waits.iter().find_map(|known| known.when.stated(self.now, WaitSource::body(known.source)));
         body.or_else(|| windows::blocking(self.windows).filter(|_| of_window)?.stated(self.now))
             .or_else(|| self.unified_reset().filter(|_| of_window))
             .or_else(|| self.retry_header())
             .or_else(|| self.only_reset().filter(|_| of_window))
             .or_else(|| {
                 let wait = prose_time::wait(&self.body.text).filter(|_| reason != Reason::RequestRejected)?;
-                wait.stated(self.now, Source::PROSE)
+                wait.stated(self.now, WaitSource::PROSE)
             })
     }
 
     /// The reset of a subscription's refusal as a whole, when its window tells none.
-    fn unified_reset(&self) -> Option<Stated> {
-        windows::blocking(self.windows).filter(|window| window.kind == Kind::Unified)?;
+    fn unified_reset(&self) -> Option<StatedDelay> {
+        windows::blocking(self.windows).filter(|window| window.kind == WindowFamily::Unified)?;
         let name = "anthropic-ratelimit-unified-reset";
-        windows::when(self.headers.get(name)?, self.now)?.stated(self.now, Source::header(name))
+        windows::when(self.headers.get(name)?, self.now)?.stated(self.now, WaitSource::header(name))
     }
 
-    fn retry_header(&self) -> Option<Stated> {
+    fn retry_header(&self) -> Option<StatedDelay> {
         const MILLIS: [&str; 2] = ["retry-after-ms", "x-ms-retry-after-ms"];
         const SECONDS: [&str; 2] = ["retry-after", "x-retry-after"];
         let all = |names: [&'static str; 2]| {
@@ -287,11 +287,11 @@ impl Case<'_> {
         };
         let millis = all(MILLIS).map(|(name, value)| (name, duration::parse(&format!("{value}ms")).map(When::In)));
         let seconds = all(SECONDS).map(|(name, value)| (name, retry_after(value, self.now)));
-        millis.chain(seconds).find_map(|(name, when)| when?.stated(self.now, Source::header(name)))
+        millis.chain(seconds).find_map(|(name, when)| when?.stated(self.now, WaitSource::header(name)))
     }
 
     /// The reset of the only window, of which no more is known.
-    fn only_reset(&self) -> Option<Stated> {
+    fn only_reset(&self) -> Option<StatedDelay> {
         match self.windows {
             [window] if window.utilization.is_none() => window.stated(self.now),
             _ => None,
@@ -304,20 +304,20 @@ fn retry_after(value: &str, now: u64) -> Option<When> {
     windows::when(value, now).or_else(|| windows::when(value.split_once(',')?.0, now))
 }
 
-impl Found {
+impl Finding {
     fn at(self, scope: Scope) -> Self {
         Self { scope: Some(scope), ..self }
     }
 }
 
-fn certain(reason: Reason) -> Found {
-    Found { reason, scope: None, confidence: Confidence::Certain }
+fn certain(reason: Reason) -> Finding {
+    Finding { reason, scope: None, confidence: Confidence::Certain }
 }
 
-fn likely(reason: Reason) -> Found {
-    Found { reason, scope: None, confidence: Confidence::Likely }
+fn likely(reason: Reason) -> Finding {
+    Finding { reason, scope: None, confidence: Confidence::Likely }
 }
 
-fn guess(reason: Reason) -> Found {
-    Found { reason, scope: None, confidence: Confidence::Guess }
+fn guess(reason: Reason) -> Finding {
+    Finding { reason, scope: None, confidence: Confidence::Guess }
 }

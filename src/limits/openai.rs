@@ -4,7 +4,7 @@
 use super::headers::Headers;
 use super::instant;
 use super::reason::Scope;
-use super::windows::{Kind, Window, when};
+use super::windows::{Window, WindowFamily, when};
 
 /// From here on a percentage is full: it is rounded on its way.
 const FULL: f64 = 0.995;
@@ -40,7 +40,7 @@ pub(super) fn codex_windows(headers: &Headers, now: u64) -> Vec<Window> {
             resets_at,
             scope,
             spent: used >= FULL,
-            kind: Kind::Codex,
+            kind: WindowFamily::Codex,
             told_by,
         });
     }

@@ -7,7 +7,7 @@ pub const MAX_BODY: usize = 256 * 1024;
 
 /// An upstream's answer, as far as it tells something.
 #[derive(Clone, Copy, Debug)]
-pub struct Response<'a> {
+pub struct UpstreamResponse<'a> {
     /// Who answered: a provider's name, which says what shapes to expect.
     pub provider: &'a str,
     /// The HTTP status.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::backoff::LONGEST_BELIEVED;
-use super::verdict::Source;
+use super::verdict::WaitSource;
 
 /// A time as it was stated.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -16,21 +16,21 @@ pub(super) enum When {
 
 /// A believed wait.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Stated {
+pub(super) struct StatedDelay {
     pub(super) wait: Duration,
     /// The time of day it was stated as, epoch ms.
     pub(super) at: Option<u64>,
-    pub(super) source: Source,
+    pub(super) source: WaitSource,
 }
 
 impl When {
     /// The same, believed.
-    pub(super) fn stated(self, now: u64, source: Source) -> Option<Stated> {
+    pub(super) fn stated(self, now: u64, source: WaitSource) -> Option<StatedDelay> {
         let at = match self {
             Self::In(_) => None,
             Self::At(at) => Some(at),
         };
-        Some(Stated { wait: self.wait(now)?, at, source })
+        Some(StatedDelay { wait: self.wait(now)?, at, source })
     }
 
     /// The wait from `now` on, in whole ms, rounded up; `None` when it is over, nothing, or too long to be believed.

@@ -8,7 +8,7 @@ use super::windows::Window;
 
 /// All that a response told.
 #[derive(Clone, PartialEq, Debug, Default)]
-pub struct Reading {
+pub struct Classification {
     /// Why and how it refused; `None` when it did not.
     pub verdict: Option<Verdict>,
     /// What it said of the account's quota, in successes and refusals alike.
@@ -26,8 +26,8 @@ pub struct Verdict {
     pub wait: Option<Duration>,
     /// The time of day it was stated as, epoch ms, if it was: it stays right when a wrong clock is set.
     pub at: Option<u64>,
-    /// Where the wait was stated; [`Source::NONE`] without one.
-    pub source: Source,
+    /// Where the wait was stated; [`WaitSource::NONE`] without one.
+    pub source: WaitSource,
     /// How sure the reason is.
     pub confidence: Confidence,
     /// What was seen, to be shown: short, in one line, without secrets.
@@ -38,7 +38,7 @@ pub struct Verdict {
 
 /// Where a wait was stated, in the upstream's own word: `RetryInfo`, a header's name, `prose`.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub struct Source(Cow<'static, str>);
+pub struct WaitSource(Cow<'static, str>);
 
 /// How sure a reason is.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -51,7 +51,7 @@ pub enum Confidence {
     Certain,
 }
 
-impl Source {
+impl WaitSource {
     /// No wait was stated.
     pub const NONE: Self = Self(Cow::Borrowed("none"));
     /// Somebody wrote it for people.

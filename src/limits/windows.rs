@@ -3,8 +3,8 @@
 use super::duration;
 use super::headers::Headers;
 use super::reason::Scope;
-use super::stated::{Stated, When};
-use super::verdict::Source;
+use super::stated::{StatedDelay, When};
+use super::verdict::WaitSource;
 use super::{anthropic, instant, openai};
 
 /// More windows are nobody's.
@@ -24,14 +24,14 @@ pub struct Window {
     /// The upstream refuses because of it.
     pub spent: bool,
     /// Whose header it is.
-    pub(super) kind: Kind,
+    pub(super) kind: WindowFamily,
     /// The header that told the reset.
     pub(super) told_by: String,
 }
 
 /// A family of headers, the most telling first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(super) enum Kind {
+pub(super) enum WindowFamily {
     /// A subscription's windows.
     Unified,
     /// A ChatGPT plan's windows.
@@ -61,15 +61,15 @@ impl Window {
     /// Whether it counts requests or tokens in a short time, not a plan's quota.
     #[must_use]
     pub fn is_rate(&self) -> bool {
-        self.kind == Kind::Rate
+        self.kind == WindowFamily::Rate
     }
 
     /// The wait until it starts anew.
-    pub(super) fn stated(&self, now: u64) -> Option<Stated> {
-        let stated = When::At(self.resets_at?).stated(now, Source::header(&self.told_by))?;
+    pub(super) fn stated(&self, now: u64) -> Option<StatedDelay> {
+        let stated = When::At(self.resets_at?).stated(now, WaitSource::header(&self.told_by))?;
         // the others are mostly told as spans
-        let is_time_of_day = self.kind == Kind::Unified || self.told_by.ends_with("-reset-at");
-        Some(Stated { at: stated.at.filter(|_| is_time_of_day), ..stated })
+        let is_time_of_day = self.kind == WindowFamily::Unified || self.told_by.ends_with("-reset-at");
+        Some(StatedDelay { at: stated.at.filter(|_| is_time_of_day), ..stated })
     }
 }
 
@@ -141,7 +141,7 @@ impl Rate {
             resets_at,
             scope: Scope::Pool,
             spent,
-            kind: Kind::Rate,
+            kind: WindowFamily::Rate,
             told_by: self.told_by,
         })
     }

@@ -9,7 +9,7 @@ use crate::limits::Scope;
 use super::health::{Bucket, Health};
 use super::id::{AccountId, Fence};
 use super::limit::Limit;
-use super::settings::{AccountSettings, HealthSettings, Leases, TokenSettings};
+use super::settings::{AccountSettings, HealthSettings, LeaseSettings, TokenSettings};
 use super::time::{Mono, Past, Wall};
 use super::usage::Usage;
 
@@ -45,7 +45,7 @@ pub enum Tier {
 /// Whether the login itself works; limits are a matter apart.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Standing {
+pub enum LoginState {
     /// It can be leased.
     #[default]
     Ready,
@@ -71,7 +71,7 @@ pub struct AccountRecord {
     /// How it authenticates.
     pub kind: CredentialKind,
     /// Whether the login works.
-    pub standing: Standing,
+    pub login_state: LoginState,
     /// Whether the user wants it used.
     pub enabled: bool,
     /// Why it is disabled, in the user's words.
@@ -81,7 +81,7 @@ pub struct AccountRecord {
     /// Higher is preferred among equally loaded accounts.
     pub priority: i32,
     /// Which agents may hold it; `None` means the default of its kind.
-    pub uses: Option<Vec<String>>,
+    pub allowed_agents: Option<Vec<String>>,
     /// The cloud project requests are billed to.
     pub project_id: Option<String>,
     /// The vendor's own id of the account.
@@ -160,7 +160,7 @@ pub(super) struct EffectivePolicy {
     pub(super) capacity: u32,
     pub(super) priority: i32,
     /// Shared by accounts of the same policy, so that it is compared once.
-    pub(super) uses: Option<Arc<[String]>>,
+    pub(super) allowed_agents: Option<Arc<[String]>>,
 }
 
 impl Account {
@@ -190,8 +190,8 @@ impl Account {
 
     /// Which agents may hold it; `None` means anybody.
     #[must_use]
-    pub fn uses(&self) -> Option<&[String]> {
-        self.policy.uses.as_deref()
+    pub fn allowed_agents(&self) -> Option<&[String]> {
+        self.policy.allowed_agents.as_deref()
     }
 
     /// Whether its token is being renewed, and nothing is granted on it meanwhile.
@@ -227,7 +227,7 @@ impl Account {
     /// Whether the user wants it used and its login works.
     #[must_use]
     pub fn can_serve(&self) -> bool {
-        self.policy.enabled && self.record.standing == Standing::Ready && self.renewing.is_none()
+        self.policy.enabled && self.record.login_state == LoginState::Ready && self.renewing.is_none()
     }
 
     /// The name a person knows it by: label, else email, else id.
@@ -239,8 +239,8 @@ impl Account {
     /// Whether an agent of this name may hold it; no name gets no restricted account.
     #[must_use]
     pub fn allows(&self, agent: Option<&str>) -> bool {
-        let Some(uses) = &self.policy.uses else { return true };
-        uses.iter().any(|allowed| Some(allowed.as_str()) == agent)
+        let Some(allowed_agents) = &self.policy.allowed_agents else { return true };
+        allowed_agents.iter().any(|allowed| Some(allowed.as_str()) == agent)
     }
 }
 
@@ -259,16 +259,16 @@ impl AccountRecord {
             || reference.parse() == Ok(self.id)
     }
 
-    pub(super) fn policy(&self, leases: &Leases, configured: Option<&AccountSettings>) -> EffectivePolicy {
+    pub(super) fn policy(&self, leases: &LeaseSettings, configured: Option<&AccountSettings>) -> EffectivePolicy {
         let max_leases = configured.and_then(|c| c.max_leases).or(self.max_leases);
         EffectivePolicy {
             enabled: self.enabled && configured.and_then(|c| c.enabled).unwrap_or(true),
             capacity: max_leases.unwrap_or(leases.per_account).clamp(1, leases.max_per_account.max(1)),
             priority: configured.and_then(|c| c.priority).unwrap_or(self.priority),
-            uses: configured
-                .and_then(|c| c.uses.clone())
-                .or_else(|| self.uses.clone())
-                .filter(|uses| !uses.iter().any(|one| one == "any"))
+            allowed_agents: configured
+                .and_then(|c| c.allowed_agents.clone())
+                .or_else(|| self.allowed_agents.clone())
+                .filter(|allowed_agents| !allowed_agents.iter().any(|one| one == "any"))
                 .map(Arc::from),
         }
     }

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use super::Pool;
 use super::account::{Account, AccountRecord, EffectivePolicy};
 use super::command::{AccountChange, Effect, Event, Reply};
-use super::error::{Kind, Refusal};
+use super::error::{Refusal, RefusalKind};
 use super::health::{Bucket, Health};
 use super::hot::{Hot, Like};
 use super::id::AccountId;
 use super::lease::Ending;
-use super::settings::{AccountSettings, Settings};
+use super::settings::{AccountSettings, PoolSettings};
 use super::time::{Mono, Now, Past};
 use super::usage::Usage;
 
@@ -23,7 +23,7 @@ impl Pool {
     ) -> Result<Reply, Refusal> {
         let id = record.id;
         if self.slots.contains_key(&id) {
-            return Err(Refusal::new(Kind::BadRequest, format!("account {id} exists already")));
+            return Err(Refusal::new(RefusalKind::BadRequest, format!("account {id} exists already")));
         }
         self.check_label(record.label.as_deref(), id)?;
         self.insert_account(now, record);
@@ -120,8 +120,8 @@ impl Pool {
         if let Some(priority) = change.priority {
             record.priority = priority;
         }
-        if let Some(uses) = change.uses {
-            record.uses = Some(uses).filter(|uses| !uses.is_empty());
+        if let Some(allowed_agents) = change.allowed_agents {
+            record.allowed_agents = Some(allowed_agents).filter(|allowed_agents| !allowed_agents.is_empty());
         }
         if let Some((enabled, reason)) = change.enabled {
             record.enabled = enabled;
@@ -130,8 +130,8 @@ impl Pool {
         if let Some(vendor_id) = change.vendor_id {
             record.vendor_id = text(vendor_id);
         }
-        if let Some(standing) = change.standing {
-            record.standing = standing;
+        if let Some(login_state) = change.login_state {
+            record.login_state = login_state;
         }
         self.apply_policy(slot);
         self.stirred.all = true;
@@ -191,7 +191,7 @@ impl Pool {
     }
 
     /// Uses `settings` from now on; no lease, limit or session is lost by it (I7).
-    pub(super) fn configure(&mut self, now: Now, settings: Settings) -> Result<Reply, Refusal> {
+    pub(super) fn configure(&mut self, now: Now, settings: PoolSettings) -> Result<Reply, Refusal> {
         self.settings = settings;
         for slot in 0..self.accounts.len() {
             self.apply_policy(slot);
@@ -208,7 +208,7 @@ impl Pool {
     }
 
     pub(super) fn slot(&self, id: AccountId) -> Result<usize, Refusal> {
-        let unknown = || Refusal::new(Kind::UnknownAccount, format!("there is no account {id}"));
+        let unknown = || Refusal::new(RefusalKind::UnknownAccount, format!("there is no account {id}"));
         self.slots.get(&id).copied().ok_or_else(unknown)
     }
 
@@ -227,8 +227,8 @@ impl Pool {
     fn policy_of(&self, record: &AccountRecord, slot: usize) -> EffectivePolicy {
         let mut policy = record.policy(&self.settings.leases, self.configured(record));
         let before = slot.checked_sub(1).and_then(|slot| self.accounts.get(slot));
-        if let Some(before) = before.filter(|before| before.policy.uses == policy.uses) {
-            policy.uses.clone_from(&before.policy.uses);
+        if let Some(before) = before.filter(|before| before.policy.allowed_agents == policy.allowed_agents) {
+            policy.allowed_agents.clone_from(&before.policy.allowed_agents);
         }
         policy
     }
@@ -245,7 +245,7 @@ impl Pool {
         let taken = |account: &&Account| account.record.label.as_deref() == Some(label) && account.record.id != id;
         match self.accounts.iter().find(taken) {
             Some(other) => Err(Refusal::new(
-                Kind::BadRequest,
+                RefusalKind::BadRequest,
                 format!("the label {label:?} belongs to account {}", other.record.id),
             )
             .hint("labels are unique: choose another, or remove that account first")),

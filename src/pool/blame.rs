@@ -5,7 +5,7 @@ use crate::limits::{Reason, Scope};
 use super::Pool;
 use super::command::{Effect, Event};
 use super::id::{AccountId, Fence};
-use super::limit::Source;
+use super::limit::LimitSource;
 use super::time::Now;
 
 /// So many accounts in a row that refuse the same request prove that it is the request.
@@ -89,7 +89,7 @@ impl Pool {
                 limit.scope == step.scope
                     && limit.key == step.key
                     && limit.reason == step.reason
-                    && limit.source == Source::Table
+                    && limit.source == LimitSource::Table
             };
             if let Some(at) = account.limits.iter().position(guess) {
                 let limit = account.limits.remove(at);

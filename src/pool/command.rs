@@ -4,21 +4,21 @@ use std::time::Duration;
 
 use crate::limits::{self, Reason, Scope};
 
-use super::account::{AccountRecord, Renewing, Standing, Tier};
+use super::account::{AccountRecord, LoginState, Renewing, Tier};
 use super::error::Refusal;
 use super::id::{AccountId, ConnectionId, Fence, Process, WaiterId};
 use super::lease::{Bind, Ending, Holder, Lease};
-use super::limit::{Limit, LimitRecord, Source};
-use super::need::Need;
+use super::limit::{Limit, LimitRecord, LimitSource};
+use super::need::RequestNeeds;
 use super::session::SessionRecord;
-use super::settings::Settings;
+use super::settings::PoolSettings;
 use super::target::Target;
 use super::time::Wall;
 use super::usage::Usage;
 
 /// A request for a lease.
 #[derive(Clone, PartialEq, Debug)]
-pub struct Ask {
+pub struct LeaseRequest {
     /// What for.
     pub target: Target,
     /// The connection the answer goes to.
@@ -68,24 +68,24 @@ pub struct Ticket {
 
 /// What a holder has met.
 #[derive(Clone, PartialEq, Debug)]
-pub enum Outcome {
+pub enum RequestOutcome {
     /// It worked.
     Ok,
     /// It was refused.
-    Refused(Box<Finding>),
+    Refused(Box<RefusalDetails>),
 }
 
 /// What a refusal was understood as.
 #[derive(Clone, PartialEq, Debug)]
-pub struct Finding {
+pub struct RefusalDetails {
     /// Why.
     pub reason: Reason,
     /// How far it reaches, where that is known better than by the reason.
     pub scope: Option<Scope>,
     /// The wait that was stated.
-    pub wait: Option<Stated>,
+    pub wait: Option<StatedWait>,
     /// Who stated it.
-    pub source: Source,
+    pub source: LimitSource,
     /// What showed it, in a few words.
     pub evidence: Option<Box<str>>,
     /// Where the user can do something about it.
@@ -96,19 +96,19 @@ pub struct Finding {
 
 /// A wait, as it was stated: setting the clock moves only a time of day.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Stated {
+pub enum StatedWait {
     /// "In 30 seconds."
     In(Duration),
     /// "At 15:00."
     At(Wall),
 }
 
-impl Finding {
+impl RefusalDetails {
     /// A holder's own word: for this reason, with this wait.
     #[must_use]
     pub fn reported(reason: Reason, wait: Option<Duration>) -> Self {
-        let wait = wait.map(Stated::In);
-        Self { reason, scope: None, wait, source: Source::Report, evidence: None, link: None, renewable: false }
+        let wait = wait.map(StatedWait::In);
+        Self { reason, scope: None, wait, source: LimitSource::Report, evidence: None, link: None, renewable: false }
     }
 
     /// What an upstream's own answer said.
@@ -117,8 +117,8 @@ impl Finding {
         Self {
             reason: verdict.reason,
             scope: Some(verdict.scope),
-            wait: verdict.at.map(|at| Stated::At(Wall(at))).or(verdict.wait.map(Stated::In)),
-            source: Source::Server,
+            wait: verdict.at.map(|at| StatedWait::At(Wall(at))).or(verdict.wait.map(StatedWait::In)),
+            source: LimitSource::Server,
             evidence: Some(verdict.evidence.as_str().into()),
             link: verdict.link.as_deref().map(Into::into),
             renewable: false,
@@ -142,11 +142,11 @@ pub struct AccountChange {
     /// Preference.
     pub priority: Option<i32>,
     /// Agents; empty takes the restriction back to the default.
-    pub uses: Option<Vec<String>>,
+    pub allowed_agents: Option<Vec<String>>,
     /// On or off, and why.
     pub enabled: Option<(bool, Option<String>)>,
     /// Whether the login works.
-    pub standing: Option<Standing>,
+    pub login_state: Option<LoginState>,
     /// The vendor's own id of the account.
     pub vendor_id: Option<String>,
 }
@@ -155,11 +155,11 @@ pub struct AccountChange {
 #[derive(Clone, PartialEq, Debug)]
 pub enum Command {
     /// Lease an account, or queue for one.
-    Acquire(Box<Ask>),
+    Acquire(Box<LeaseRequest>),
     /// Leave the queue.
     Cancel(WaiterId),
     /// Add the lease's life to its time.
-    Renew(Fence),
+    ExtendLease(Fence),
     /// Give it back.
     Release(Fence),
     /// Take up again a lease from before the daemon's restart.
@@ -176,23 +176,23 @@ pub enum Command {
         /// With which lease.
         fence: Fence,
         /// What.
-        outcome: Outcome,
+        outcome: RequestOutcome,
     },
     /// Say what was met by a request that used the lease in its own way.
     ReportOf {
         /// With which lease.
         fence: Fence,
         /// What.
-        outcome: Outcome,
+        outcome: RequestOutcome,
         /// What the request needed.
-        need: Box<Need>,
+        need: Box<RequestNeeds>,
     },
     /// Make sure that the lease's account can serve a request; else move to one that can.
     Serve {
         /// With which lease.
         fence: Fence,
         /// What the request needs.
-        need: Box<Need>,
+        need: Box<RequestNeeds>,
     },
     /// A connection has ended.
     ConnectionClosed(ConnectionId),
@@ -222,7 +222,7 @@ pub enum Command {
     /// Learn what an account has used of these windows.
     LearnUsage(AccountId, Usage),
     /// Use these settings from now on.
-    Configure(Box<Settings>),
+    Configure(Box<PoolSettings>),
     /// Grant nothing any more; everybody in the queue is told.
     Drain,
     /// Nothing but time has passed.
@@ -329,7 +329,7 @@ pub enum Effect {
     /// Fences up to this one are about to be used: keep that before they run out.
     ReserveFences(Fence),
     /// Exchange this account's credential for a new one: it was refused. [`Command::SetRenewing`] tells of the end.
-    Renew(AccountId),
+    RefreshToken(AccountId),
     /// No lease is bound to this process any more.
     Unwatch(Process),
     /// Tell whoever listens.

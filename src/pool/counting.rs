@@ -6,10 +6,10 @@ use crate::limits::{Reason, SHORTEST_HINT};
 
 use super::Pool;
 use super::account::Refused as Counted;
-use super::command::{Finding, Stated};
-use super::error::Why;
-use super::report::{Refused, ask_again};
-use super::settings::Limits;
+use super::command::{RefusalDetails, StatedWait};
+use super::error::Ineligible;
+use super::report::{Refused, reacquire};
+use super::settings::LimitSettings;
 use super::time::{Deadline, Now};
 
 /// Most refusals of one account that are remembered for counting; the oldest goes first.
@@ -31,7 +31,7 @@ pub(super) struct Count {
     pub(super) failures: u32,
 }
 
-impl Limits {
+impl LimitSettings {
     /// The wait before the next attempt on the only account there is.
     pub(super) fn retry_after(&self, failures: u32) -> Duration {
         let doublings = failures.saturating_sub(1).min(10);
@@ -42,25 +42,28 @@ impl Limits {
 impl Pool {
     /// Whether nobody else could ever serve, and only trying again tells how long this account cannot.
     pub(super) fn is_only(&self, now: Now, refused: &Refused<'_>) -> bool {
-        let Finding { reason, wait, .. } = *refused.finding;
+        let RefusalDetails { reason, wait, .. } = *refused.finding;
         if wait.is_some() || !matches!(reason, Reason::RateLimitExceeded | Reason::Unknown) {
             return false;
         }
         let lease = refused.lease;
         let Some(ring) = self.rings.get(&lease.target.provider) else { return false };
-        let ask = ask_again(lease, None);
+        let ask = reacquire(lease, None);
         let may_serve = |slot: usize| {
             let why = self.obstacle(slot, &ask, now).map(|(why, _)| why);
-            matches!(why, None | Some(Why::Limited | Why::Reserved | Why::Renewing | Why::Busy))
+            matches!(
+                why,
+                None | Some(Ineligible::Limited | Ineligible::Reserved | Ineligible::Renewing | Ineligible::Busy)
+            )
         };
         ring.slots.iter().all(|&slot| slot == refused.slot || !may_serve(slot))
     }
 
     /// Whether the first of these is answered by one more attempt instead of a move.
-    pub(super) fn may_try_again(&self, finding: &Finding, now: Now) -> bool {
-        let short = |wait: Stated| match wait {
-            Stated::In(span) => span <= SHORTEST_HINT,
-            Stated::At(at) => at.since(now.wall) <= SHORTEST_HINT,
+    pub(super) fn may_try_again(&self, finding: &RefusalDetails, now: Now) -> bool {
+        let short = |wait: StatedWait| match wait {
+            StatedWait::In(span) => span <= SHORTEST_HINT,
+            StatedWait::At(at) => at.since(now.wall) <= SHORTEST_HINT,
         };
         !self.settings.limits.switch_on_first_rate_limit
             && matches!(finding.reason, Reason::RateLimitExceeded | Reason::Unknown)
@@ -122,12 +125,12 @@ impl Pool {
     }
 
     /// Until when the refusal holds: the stated time, not sooner than in two seconds, else the table's.
-    pub(super) fn until_of(&self, now: Now, finding: &Finding, failures: u32) -> Deadline {
+    pub(super) fn until_of(&self, now: Now, finding: &RefusalDetails, failures: u32) -> Deadline {
         let soonest = now.mono.after(SHORTEST_HINT);
         match finding.wait {
-            Some(Stated::At(at)) if now.mono_of(at) >= soonest => Deadline::Wall(at),
-            Some(Stated::At(_)) => Deadline::Mono(soonest),
-            Some(Stated::In(span)) => Deadline::Mono(now.mono.after(span).max(soonest)),
+            Some(StatedWait::At(at)) if now.mono_of(at) >= soonest => Deadline::Wall(at),
+            Some(StatedWait::At(_)) => Deadline::Mono(soonest),
+            Some(StatedWait::In(span)) => Deadline::Mono(now.mono.after(span).max(soonest)),
             None => Deadline::Mono(now.mono.after(self.backoff(finding.reason, failures))),
         }
     }

@@ -5,7 +5,7 @@ use super::time::Wall;
 
 /// The stable kinds of refusal.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Kind {
+pub enum RefusalKind {
     /// There is no account at all that could ever serve this.
     NoAccount,
     /// Every account is limited.
@@ -36,31 +36,31 @@ pub enum Kind {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Refusal {
     /// The stable kind.
-    pub kind: Kind,
+    pub kind: RefusalKind,
     /// One sentence.
     pub message: String,
     /// The earliest time it could be different, where that is known.
     pub retry_at: Option<Wall>,
     /// What stands in each account's way.
-    pub accounts: Vec<Obstacle>,
+    pub accounts: Vec<IneligibleAccount>,
     /// What to do about it.
     pub hint: Option<String>,
 }
 
 /// What stands in one account's way.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Obstacle {
+pub struct IneligibleAccount {
     /// Which account.
     pub account: AccountId,
     /// What.
-    pub why: Why,
+    pub why: Ineligible,
     /// Until when, where that is known.
     pub until: Option<Wall>,
 }
 
 /// Why an account cannot serve a request.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Why {
+pub enum Ineligible {
     /// The user or the configuration turned it off.
     Disabled,
     /// Its login does not work.
@@ -81,7 +81,7 @@ pub enum Why {
     Busy,
 }
 
-impl Why {
+impl Ineligible {
     /// The stable name, as in the protocol.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -100,7 +100,7 @@ impl Why {
 }
 
 impl Refusal {
-    pub(super) fn new(kind: Kind, message: impl Into<String>) -> Self {
+    pub(super) fn new(kind: RefusalKind, message: impl Into<String>) -> Self {
         Self { kind, message: message.into(), retry_at: None, accounts: Vec::new(), hint: None }
     }
 
@@ -110,6 +110,6 @@ impl Refusal {
     }
 
     pub(super) fn stale() -> Self {
-        Self::new(Kind::StaleLease, "this lease has ended").hint("acquire a new one")
+        Self::new(RefusalKind::StaleLease, "this lease has ended").hint("acquire a new one")
     }
 }

@@ -3,16 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::account::{Standing, Tier};
-use super::command::Ask;
-use super::error::{Kind, Refusal, Why};
+use super::account::{LoginState, Tier};
+use super::command::LeaseRequest;
+use super::error::{Ineligible, Refusal, RefusalKind};
 use super::hot::Order;
 use super::id::{AccountId, Fence};
 use super::lease::Lease;
 use super::limit::Limit;
 use super::obstacle::closed_on;
-use super::report::ask_again;
-use super::select::{By, Choice};
+use super::report::reacquire;
+use super::select::{Choice, ChosenBy};
 use super::target::Lanes;
 use super::time::{Now, Past, Wall};
 use super::{Pool, Ring, strategy};
@@ -27,25 +27,25 @@ const MOST_RANKED: usize = 64;
 #[derive(Clone, PartialEq, Debug)]
 pub struct Explanation {
     /// What it comes to.
-    pub verdict: Verdict,
+    pub verdict: SelectionResult,
     /// Every account of the provider, those that can serve first, in the order they would be taken.
-    pub candidates: Vec<Candidate>,
+    pub candidates: Vec<CandidateAccount>,
 }
 
 /// What a request comes to.
 #[derive(Clone, PartialEq, Debug)]
-pub enum Verdict {
+pub enum SelectionResult {
     /// This account, and what decides for it.
-    Grant(AccountId, By),
+    Grant(AccountId, ChosenBy),
     /// It would wait: for what, and until when at the earliest, where that is known.
-    Wait(Kind, Option<Wall>),
+    Wait(RefusalKind, Option<Wall>),
     /// It would be refused.
     Refuse(Box<Refusal>),
 }
 
 /// One account, as choosing sees it.
 #[derive(Clone, PartialEq, Debug)]
-pub struct Candidate {
+pub struct CandidateAccount {
     /// Which.
     pub account: AccountId,
     /// Its place among those that can serve, from 1; of very many only the first have one.
@@ -86,7 +86,7 @@ pub struct Candidate {
 #[derive(Clone, PartialEq, Debug)]
 pub struct Exclusion {
     /// What stands in its way.
-    pub why: Why,
+    pub why: Ineligible,
     /// Until when, where that is known.
     pub until: Option<Wall>,
     /// In words: why the login does not work, why it was disabled, what is left of a reserve.
@@ -97,13 +97,13 @@ pub struct Exclusion {
 
 /// Why a lease is where it is.
 #[derive(Clone, PartialEq, Debug)]
-pub struct Decided {
+pub struct LeaseExplanation {
     /// The lease.
     pub fence: Fence,
     /// Its account.
     pub account: AccountId,
     /// What decided for it.
-    pub by: By,
+    pub by: ChosenBy,
     /// When it was granted.
     pub at: Wall,
     /// The account a report moved it from, and why.
@@ -114,11 +114,11 @@ pub struct Decided {
 
 /// A request that was refused.
 #[derive(Clone, PartialEq, Debug)]
-pub struct Refused {
+pub struct RefusedRequest {
     /// When.
     pub at: Wall,
     /// What was asked for.
-    pub ask: Ask,
+    pub ask: LeaseRequest,
     /// The answer, with what stood in each account's way.
     pub refusal: Refusal,
 }
@@ -126,18 +126,18 @@ pub struct Refused {
 impl Pool {
     /// What `ask` would come to, and why.
     #[must_use]
-    pub fn explain(&self, now: Now, ask: &Ask) -> Explanation {
+    pub fn explain(&self, now: Now, ask: &LeaseRequest) -> Explanation {
         let mut ask = ask.clone();
         ask.exclude.sort_unstable();
         let verdict = match self.choose_with(now, &ask, now.mono, &mut Vec::new()) {
-            Choice::Grant { slot, by, .. } => Verdict::Grant(self.accounts[slot].record.id, by),
-            Choice::Wait { kind, earliest } => Verdict::Wait(kind, earliest.map(|at| now.wall_of(at))),
-            Choice::Refuse(refusal) => Verdict::Refuse(refusal),
+            Choice::Grant { slot, by, .. } => SelectionResult::Grant(self.accounts[slot].record.id, by),
+            Choice::Wait { kind, earliest } => SelectionResult::Wait(kind, earliest.map(|at| now.wall_of(at))),
+            Choice::Refuse(refusal) => SelectionResult::Refuse(refusal),
         };
         let Some(ring) = self.rings.get(&ask.target.provider) else {
             return Explanation { verdict, candidates: Vec::new() };
         };
-        let mut candidates: Vec<Candidate> =
+        let mut candidates: Vec<CandidateAccount> =
             ring.slots.iter().map(|&slot| self.candidate(now, &ask, ring, slot)).collect();
         for (place, slot) in self.ranked(now, &ask, ring, &verdict).into_iter().enumerate() {
             candidates[self.places[slot]].rank = Some(place + 1);
@@ -148,21 +148,21 @@ impl Pool {
 
     /// Why a lease is where it is.
     #[must_use]
-    pub fn decided(&self, now: Now, fence: Fence) -> Option<Decided> {
-        self.leases.get(&fence).map(|lease| self.decided_for(now, lease))
+    pub fn explain_lease(&self, now: Now, fence: Fence) -> Option<LeaseExplanation> {
+        self.leases.get(&fence).map(|lease| self.explain_ended_lease(now, lease))
     }
 
     /// The same of a lease that may have ended.
     #[must_use]
-    pub fn decided_for(&self, now: Now, lease: &Lease) -> Decided {
+    pub fn explain_ended_lease(&self, now: Now, lease: &Lease) -> LeaseExplanation {
         let account = lease.pinned.then(|| lease.account.to_string().into());
-        Decided {
+        LeaseExplanation {
             fence: lease.fence,
             account: lease.account,
             by: lease.by,
             at: lease.granted_at,
             moved_from: self.moves.get(&lease.fence).copied(),
-            now: self.explain(now, &ask_again(lease, account)),
+            now: self.explain(now, &reacquire(lease, account)),
         }
     }
 
@@ -173,19 +173,19 @@ impl Pool {
     }
 
     /// The requests that were refused last, oldest first.
-    pub fn refusals(&self) -> impl DoubleEndedIterator<Item = &Refused> {
+    pub fn refusals(&self) -> impl DoubleEndedIterator<Item = &RefusedRequest> {
         self.refusals.iter()
     }
 
     /// Remembers a request that was refused.
-    pub(super) fn note_refused(&mut self, now: Now, ask: &Ask, refusal: &Refusal) {
+    pub(super) fn note_refused(&mut self, now: Now, ask: &LeaseRequest, refusal: &Refusal) {
         if self.refusals.len() >= MOST_REFUSALS {
             self.refusals.pop_front();
         }
-        self.refusals.push_back(Refused { at: now.wall, ask: ask.clone(), refusal: refusal.clone() });
+        self.refusals.push_back(RefusedRequest { at: now.wall, ask: ask.clone(), refusal: refusal.clone() });
     }
 
-    fn candidate(&self, now: Now, ask: &Ask, ring: &Ring, slot: usize) -> Candidate {
+    fn candidate(&self, now: Now, ask: &LeaseRequest, ring: &Ring, slot: usize) -> CandidateAccount {
         let (account, hot) = (&self.accounts[slot], &self.hot[slot]);
         let selection = &self.settings.selection;
         let lanes = self.lanes(&ask.target);
@@ -194,8 +194,9 @@ impl Pool {
         let current = strategy::current(self, ask, ring) == Some(slot);
         let weekly = window(strategy::WEEKLY);
         let turned = lanes.second.is_some_and(|second| second.quota == lane.quota && lane.quota != lanes.first.quota);
-        let pool = if turned { ask.target.turned().and_then(|target| target.pool) } else { ask.target.pool.clone() };
-        Candidate {
+        let pool =
+            if turned { ask.target.other_pool().and_then(|target| target.pool) } else { ask.target.pool.clone() };
+        CandidateAccount {
             account: account.record.id,
             rank: None,
             exclusion: self.exclusion(now, ask, slot, lanes),
@@ -216,33 +217,36 @@ impl Pool {
         }
     }
 
-    fn exclusion(&self, now: Now, ask: &Ask, slot: usize, lanes: Lanes<'_>) -> Option<Exclusion> {
+    fn exclusion(&self, now: Now, ask: &LeaseRequest, slot: usize, lanes: Lanes<'_>) -> Option<Exclusion> {
         let account = &self.accounts[slot];
         let (why, until) = self.obstacle(slot, ask, now)?;
-        let note = match (why, &account.record.standing) {
-            (Why::Disabled, _) => account.record.disabled_reason.clone(),
-            (_, Standing::NeedsLogin(why) | Standing::NeedsVerification(why)) => Some(why.clone()),
-            (Why::NotAllowed, _) => account.uses().map(|uses| format!("only for {}", uses.join(", "))),
-            (Why::Reserved, _) => {
+        let note = match (why, &account.record.login_state) {
+            (Ineligible::Disabled, _) => account.record.disabled_reason.clone(),
+            (_, LoginState::NeedsLogin(why) | LoginState::NeedsVerification(why)) => Some(why.clone()),
+            (Ineligible::NotAllowed, _) => {
+                account.allowed_agents().map(|allowed_agents| format!("only for {}", allowed_agents.join(", ")))
+            }
+            (Ineligible::Reserved, _) => {
                 let used = account.usage.highest(lanes.first.quota, now.wall);
                 used.map(|used| {
                     let percent = |part: f64| (100.0 * part).round();
                     format!("{} % are left, {} % are kept", percent(1.0 - used), percent(lanes.first.reserve))
                 })
             }
-            (Why::Renewing, _) => Some("its token is being renewed".to_owned()),
+            (Ineligible::Renewing, _) => Some("its token is being renewed".to_owned()),
             _ => None,
         };
         let stands = |limit: &&Limit| {
             let quotas = [Some(lanes.first), lanes.second];
             limit.holds(now) && quotas.into_iter().flatten().any(|lane| limit.blocks(lane.quota))
         };
-        let limits = if why == Why::Limited { account.limits.iter().filter(stands).cloned().collect() } else { vec![] };
+        let limits =
+            if why == Ineligible::Limited { account.limits.iter().filter(stands).cloned().collect() } else { vec![] };
         Some(Exclusion { why, until: until.map(|until| until.wall(now)), note, limits })
     }
 
     /// Who can serve, in the order they would be taken if each before were gone.
-    fn ranked(&self, now: Now, ask: &Ask, ring: &Ring, verdict: &Verdict) -> Vec<usize> {
+    fn ranked(&self, now: Now, ask: &LeaseRequest, ring: &Ring, verdict: &SelectionResult) -> Vec<usize> {
         let lanes = self.lanes(&ask.target);
         let tier_first = self.settings.selection.tier_first;
         let order = |slot: usize| -> Order {
@@ -254,7 +258,7 @@ impl Pool {
         let mut open: Vec<usize> =
             ring.slots.iter().copied().filter(|&slot| self.obstacle(slot, ask, now).is_none()).collect();
         let mut ranked = Vec::new();
-        if let Verdict::Grant(chosen, _) = verdict {
+        if let SelectionResult::Grant(chosen, _) = verdict {
             let chosen = self.slots.get(chosen).copied();
             ranked.extend(chosen);
             open.retain(|slot| Some(*slot) != chosen);

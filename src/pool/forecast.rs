@@ -3,8 +3,8 @@
 use rustc_hash::FxHashMap;
 
 use super::Pool;
-use super::account::{Account, Standing};
-use super::error::Why;
+use super::account::{Account, LoginState};
+use super::error::Ineligible;
 use super::hot::most_of;
 use super::id::AccountId;
 use super::obstacle::closed_on;
@@ -33,7 +33,7 @@ pub struct Outlook {
     /// How many leases it would take now.
     pub room: u32,
     /// What stands in its way.
-    pub why: Option<Why>,
+    pub why: Option<Ineligible>,
     /// Until when, where that is known.
     pub until: Option<Wall>,
 }
@@ -87,20 +87,20 @@ impl Pool {
         frees: Option<Wall>,
     ) -> Outlook {
         let id = account.record.id;
-        let out = |why: Why, until: Option<Wall>| Outlook { account: id, room: 0, why: Some(why), until };
+        let out = |why: Ineligible, until: Option<Wall>| Outlook { account: id, room: 0, why: Some(why), until };
         if !account.policy.enabled {
-            return out(Why::Disabled, None);
+            return out(Ineligible::Disabled, None);
         }
-        match account.record.standing {
-            Standing::Ready => {}
-            Standing::NeedsLogin(_) => return out(Why::NeedsLogin, None),
-            Standing::NeedsVerification(_) => return out(Why::NeedsVerification, None),
+        match account.record.login_state {
+            LoginState::Ready => {}
+            LoginState::NeedsLogin(_) => return out(Ineligible::NeedsLogin, None),
+            LoginState::NeedsVerification(_) => return out(Ineligible::NeedsVerification, None),
         }
         if agent.is_some() && !account.allows(agent) {
-            return out(Why::NotAllowed, None);
+            return out(Ineligible::NotAllowed, None);
         }
         let lanes = self.lanes(target);
-        let renewing = account.renewing.map(|renewing| (Why::Renewing, renewing.until.map(Deadline::Mono)));
+        let renewing = account.renewing.map(|renewing| (Ineligible::Renewing, renewing.until.map(Deadline::Mono)));
         if let Some((why, until)) = closed_on(account, lanes, now).or(renewing) {
             return out(why, until.map(|until| until.wall(now)));
         }
@@ -108,7 +108,7 @@ impl Pool {
         let blocking = account.limits.iter().filter(|limit| limit.blocks(lane.quota));
         let admitted = blocking.map(|limit| limit.admits(now)).min().unwrap_or(u32::MAX);
         match self.room(account).min(admitted) {
-            0 => out(Why::Busy, frees),
+            0 => out(Ineligible::Busy, frees),
             room => Outlook { account: id, room, why: None, until: None },
         }
     }

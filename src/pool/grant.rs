@@ -2,16 +2,16 @@
 
 use std::time::Duration;
 
-use super::command::{Ask, Effect, Event, Reply, Ticket};
-use super::error::{Kind, Refusal};
+use super::command::{Effect, Event, LeaseRequest, Reply, Ticket};
+use super::error::{Refusal, RefusalKind};
 use super::id::{ConnectionId, Fence, Process};
 use super::lease::{Bind, Ending, Holder, Lease};
 use super::memory::Answered;
-use super::select::{By, Choice};
+use super::select::{Choice, ChosenBy};
 use super::settings::{Mode, Strategy};
 use super::target::Lanes;
 use super::time::{Now, Past};
-use super::{Pool, Why};
+use super::{Ineligible, Pool};
 
 /// Fences are reserved on disk in blocks, so that no grant waits for it.
 const FENCE_BLOCK: u64 = 1 << 20;
@@ -23,23 +23,28 @@ const MOST_FAMILIES: usize = 1024;
 const MOST_SPENT: usize = 1 << 16;
 
 impl Pool {
-    pub(super) fn acquire(&mut self, now: Now, mut ask: Ask, effects: &mut Vec<Effect>) -> Result<Reply, Refusal> {
+    pub(super) fn acquire(
+        &mut self,
+        now: Now,
+        mut ask: LeaseRequest,
+        effects: &mut Vec<Effect>,
+    ) -> Result<Reply, Refusal> {
         // first: a retry whose answer was lost must find its lease, even while the daemon ends
         if let Some(reply) = self.answered_before(now, &ask)? {
             return Ok(reply);
         }
         if self.draining {
-            return Err(Refusal::new(Kind::ShuttingDown, "the daemon is ending"));
+            return Err(Refusal::new(RefusalKind::ShuttingDown, "the daemon is ending"));
         }
         if ask.ttl.is_some_and(|ttl| ttl.is_zero()) {
-            return Err(Refusal::new(Kind::BadRequest, "a lease cannot live for no time at all"));
+            return Err(Refusal::new(RefusalKind::BadRequest, "a lease cannot live for no time at all"));
         }
         // sorted, so that looking up is cheap however long it is
         ask.exclude.sort_unstable();
         ask.exclude.dedup();
         let request = ask.request_id.clone();
         let reply = if let Some(until) = self.grace_until {
-            let grace = Choice::Wait { kind: Kind::NoCapacity, earliest: Some(until) };
+            let grace = Choice::Wait { kind: RefusalKind::NoCapacity, earliest: Some(until) };
             self.wait_for(now, ask, grace)
         } else {
             match self.choose(now, &ask, now.mono) {
@@ -60,12 +65,12 @@ impl Pool {
     pub(super) fn grant(
         &mut self,
         now: Now,
-        mut ask: Ask,
+        mut ask: LeaseRequest,
         slot: usize,
-        (by, other): (By, bool),
+        (by, other): (ChosenBy, bool),
         effects: &mut Vec<Effect>,
     ) -> Fence {
-        if let Some(turned) = other.then(|| ask.target.turned()).flatten() {
+        if let Some(turned) = other.then(|| ask.target.other_pool()).flatten() {
             ask.target = turned;
         }
         let fence = self.next_fence;
@@ -162,7 +167,7 @@ impl Pool {
             return Ok(Reply::Held(fence));
         }
         if self.draining {
-            return Err(Refusal::new(Kind::ShuttingDown, "the daemon is ending"));
+            return Err(Refusal::new(RefusalKind::ShuttingDown, "the daemon is ending"));
         }
         let slot = self.slots.get(&ticket.account).copied().ok_or_else(Refusal::stale)?;
         let account = &self.accounts[slot];
@@ -182,7 +187,7 @@ impl Pool {
         account.last_used = Some(Past::from(now.mono));
         account.record.last_used_at = Some(now.wall);
         // where the policy names one agent, the holder is that one: a ticket does not say
-        let agent = match account.policy.uses.as_deref() {
+        let agent = match account.policy.allowed_agents.as_deref() {
             Some([only]) => Some(only.as_str().into()),
             _ => None,
         };
@@ -198,7 +203,7 @@ impl Pool {
             holder,
             exclusive: ticket.exclusive,
             pinned: false,
-            by: By::Resumed,
+            by: ChosenBy::Resumed,
             ttl: None,
             expires: None,
             granted_at: now.wall,
@@ -231,7 +236,7 @@ impl Pool {
         effects: &mut Vec<Effect>,
     ) -> Result<Reply, Refusal> {
         for waiter in self.queue.of_process(process) {
-            let refusal = Refusal::new(Kind::BadRequest, "the process this lease was to be bound to has ended");
+            let refusal = Refusal::new(RefusalKind::BadRequest, "the process this lease was to be bound to has ended");
             self.answer(waiter, Err(refusal), effects);
         }
         if let Some(fences) = self.by_process.remove(&process) {
@@ -323,9 +328,10 @@ impl Pool {
     }
 
     /// The answer this request id already has, if it still stands.
-    fn answered_before(&mut self, now: Now, ask: &Ask) -> Result<Option<Reply>, Refusal> {
+    fn answered_before(&mut self, now: Now, ask: &LeaseRequest) -> Result<Option<Reply>, Refusal> {
         let Some(id) = ask.request_id.as_deref() else { return Ok(None) };
-        let other = || Refusal::new(Kind::BadRequest, format!("the request id {id:?} stands for another request"));
+        let other =
+            || Refusal::new(RefusalKind::BadRequest, format!("the request id {id:?} stands for another request"));
         match self.requests.get(id, now.mono) {
             Some(Answered::Held(fence)) => {
                 // one that has ended serves nobody: the request is a new one
@@ -360,7 +366,7 @@ impl Pool {
     }
 
     /// Binds a session to the account it was just granted, and keeps it there.
-    fn bind_session(&mut self, now: Now, ask: &Ask, session: &str, slot: usize, effects: &mut Vec<Effect>) {
+    fn bind_session(&mut self, now: Now, ask: &LeaseRequest, session: &str, slot: usize, effects: &mut Vec<Effect>) {
         let selection = &self.settings.selection;
         if selection.mode == Mode::PerformanceFirst {
             return;
@@ -386,13 +392,13 @@ impl Pool {
     }
 
     /// Moves the family's pointers to the account the order chose.
-    fn advance_pointer(&mut self, now: Now, ask: &Ask, slot: usize) {
+    fn advance_pointer(&mut self, now: Now, ask: &LeaseRequest, slot: usize) {
         let id = self.accounts[slot].record.id;
         let keep = self.settings.selection.strategy == Strategy::Sticky && {
             let current = self.rings.get(&ask.target.provider).and_then(|ring| ring.families.get(&ask.target.family));
             let slot = current.and_then(|pointer| pointer.current).and_then(|id| self.slots.get(&id).copied());
             // an account that is busy, or not for this caller, stays the current one for everybody else
-            let stays = |why| matches!(why, Why::Busy | Why::Excluded | Why::NotAllowed);
+            let stays = |why| matches!(why, Ineligible::Busy | Ineligible::Excluded | Ineligible::NotAllowed);
             let lanes = Lanes::only(self.lanes(&ask.target).first);
             slot.is_some_and(|slot| self.obstacle_on(slot, ask, lanes, now).is_none_or(|(why, _)| stays(why)))
         };

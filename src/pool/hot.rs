@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use super::Pool;
-use super::account::{Account, Standing};
-use super::settings::{Leases, Overflow};
+use super::account::{Account, LoginState};
+use super::settings::{LeaseSettings, Overflow};
 use super::time::Past;
 
 /// What the strategies read of an account; `Pool::refresh` makes it anew after every change of what it is made of.
@@ -96,15 +96,16 @@ impl Like {
     pub(super) fn of(account: &Account) -> Self {
         let truth = |holds: bool, bit: usize| if holds { bit } else { 0 };
         let ready = account.policy.enabled
-            && account.record.standing == Standing::Ready
+            && account.record.login_state == LoginState::Ready
             && account.renewing.is_none()
             && !account.exclusive;
-        let uses = account.policy.uses.as_ref().map_or(0, |uses| Arc::as_ptr(uses).addr());
+        let allowed_agents =
+            account.policy.allowed_agents.as_ref().map_or(0, |allowed_agents| Arc::as_ptr(allowed_agents).addr());
         Self {
             order: Order::of(account),
             leases: account.leases,
             capacity: account.policy.capacity,
-            tag: Tag(uses & !Tag::TRUTHS
+            tag: Tag(allowed_agents & !Tag::TRUTHS
                 | truth(ready, Tag::READY)
                 | truth(account.limits.is_empty(), Tag::UNLIMITED)
                 | truth(account.usage.windows.is_empty(), Tag::UNMEASURED)),
@@ -131,19 +132,19 @@ impl Like {
 
     /// Which list of agents it goes by; 0 for anybody.
     #[inline]
-    pub(super) fn uses(self) -> usize {
+    pub(super) fn allowed_agents(self) -> usize {
         self.tag.0 & !Tag::TRUTHS
     }
 
     #[inline]
-    pub(super) fn has_room(self, leases: &Leases, exclusive: bool) -> bool {
+    pub(super) fn has_room(self, leases: &LeaseSettings, exclusive: bool) -> bool {
         self.leases < most_of(leases, self.capacity) && (!exclusive || self.leases == 0)
     }
 }
 
 /// How many leases an account of this capacity may carry.
 #[inline]
-pub(super) fn most_of(leases: &Leases, capacity: u32) -> u32 {
+pub(super) fn most_of(leases: &LeaseSettings, capacity: u32) -> u32 {
     match leases.overflow {
         Overflow::Share => leases.max_per_account.max(1),
         Overflow::Wait | Overflow::Fail => capacity,

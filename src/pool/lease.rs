@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::id::{AccountId, ConnectionId, Fence, Process};
-use super::select::By;
+use super::select::ChosenBy;
 use super::target::Target;
 use super::time::{Mono, Wall};
 
@@ -52,7 +52,7 @@ pub struct Lease {
     /// Whether its holder asked for this account and no other.
     pub pinned: bool,
     /// What decided for this account.
-    pub by: By,
+    pub by: ChosenBy,
     /// What a renewal adds.
     pub ttl: Option<Duration>,
     /// When it ends by itself.

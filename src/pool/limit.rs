@@ -8,7 +8,7 @@ use super::time::{Deadline, Now, Wall};
 
 /// Where the time of a limit comes from; a server's word outweighs a guess.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum Source {
+pub enum LimitSource {
     /// The back-off table.
     Table,
     /// A holder's report.
@@ -29,7 +29,7 @@ pub struct Limit {
     /// Until when.
     pub until: Deadline,
     /// Who said so.
-    pub source: Source,
+    pub source: LimitSource,
     /// When it was filed.
     pub since: Wall,
     /// What showed it, in a few words.
@@ -55,7 +55,7 @@ pub struct LimitRecord {
     /// Until when.
     pub until: Wall,
     /// Who said so.
-    pub source: Source,
+    pub source: LimitSource,
     /// When it was filed; earlier versions did not keep that.
     pub since: Option<Wall>,
     /// What showed it, in a few words.
@@ -70,7 +70,7 @@ pub fn model_key(quota_key: &str, model: &str) -> String {
     format!("{quota_key}:{model}")
 }
 
-impl Source {
+impl LimitSource {
     /// The stable name, as in the protocol and the store.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -85,7 +85,7 @@ impl Source {
 impl Limit {
     /// A limit, to be filed.
     #[must_use]
-    pub fn new(scope: Scope, key: impl Into<String>, reason: Reason, until: Deadline, source: Source) -> Self {
+    pub fn new(scope: Scope, key: impl Into<String>, reason: Reason, until: Deadline, source: LimitSource) -> Self {
         Self {
             key: key.into(),
             scope,

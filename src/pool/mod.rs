@@ -2,9 +2,9 @@
 //! reply and effects; it knows no socket, file, clock, thread or random source.
 //!
 //! ```
-//! use lessor::pool::{Command, Now, Pool, Settings};
+//! use lessor::pool::{Command, Now, Pool, PoolSettings};
 //!
-//! let mut pool = Pool::new(Settings::default());
+//! let mut pool = Pool::new(PoolSettings::default());
 //! let mut effects = Vec::new();
 //! let reply = pool.handle(Now::default(), Command::Tick, &mut effects);
 //! assert!(reply.is_ok() && effects.is_empty());
@@ -53,29 +53,30 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::limits::Reason;
 
-pub use account::{Account, AccountRecord, CredentialKind, Renewing, Standing, Tier};
+pub use account::{Account, AccountRecord, CredentialKind, LoginState, Renewing, Tier};
 pub use command::{
-    AccountChange, Action, Ask, Command, Decision, Effect, Event, Finding, Outcome, Reply, Stated, Ticket,
+    AccountChange, Action, Command, Decision, Effect, Event, LeaseRequest, RefusalDetails, Reply, RequestOutcome,
+    StatedWait, Ticket,
 };
-pub use error::{Kind, Obstacle, Refusal, Why};
-pub use explain::{Candidate, Decided, Exclusion, Explanation, Refused, Verdict};
+pub use error::{Ineligible, IneligibleAccount, Refusal, RefusalKind};
+pub use explain::{CandidateAccount, Exclusion, Explanation, LeaseExplanation, RefusedRequest, SelectionResult};
 pub use forecast::{Forecast, Outlook};
 pub use health::{Bucket, Health};
 pub use id::{AccountId, BadAccountId, ConnectionId, Fence, Process, WaiterId};
 pub use lease::{Bind, Ending, Holder, Lease};
-pub use limit::{Limit, LimitRecord, Source, model_key};
-pub use need::Need;
-pub use queue::{MOST_WAITERS, Waiter};
-pub use report::ask_again;
-pub use select::By;
+pub use limit::{Limit, LimitRecord, LimitSource, model_key};
+pub use need::RequestNeeds;
+pub use queue::{MOST_WAITERS, QueuedRequest};
+pub use report::reacquire;
+pub use select::ChosenBy;
 pub use session::SessionRecord;
 pub use settings::{
-    AccountSettings, Fallback, HealthSettings, Leases, Limits, Mode, Overflow, Primary, Protect, QuotaSettings,
-    Selection, Settings, Strategy, TokenSettings,
+    AccountSettings, Fallback, HealthSettings, LeaseSettings, LimitSettings, Mode, Overflow, PoolSettings, Primary,
+    Protect, QuotaSettings, SelectionSettings, Strategy, TokenSettings,
 };
-pub use snapshot::{Snapshot, Start};
+pub use snapshot::{PoolStart, Snapshot};
 pub use strategy::hybrid_score;
-pub use target::{Names, Quota, Route, Target};
+pub use target::{OtherQuota, Quota, Target, TargetNames};
 pub use time::{Deadline, Mono, Now, Wall, millis, spoken};
 pub use usage::{Usage, Window};
 
@@ -88,7 +89,7 @@ use session::Sessions;
 /// The whole state of the core.
 #[derive(Debug)]
 pub struct Pool {
-    settings: Settings,
+    settings: PoolSettings,
     /// In the order they were added; a *slot* is an index into it.
     accounts: Vec<Account>,
     /// For each slot, what choosing reads first.
@@ -112,7 +113,7 @@ pub struct Pool {
     /// Where leases that a report moved come from, and why they did not stay.
     moves: FxHashMap<Fence, (AccountId, Reason)>,
     /// Who was refused lately, and why.
-    refusals: VecDeque<Refused>,
+    refusals: VecDeque<RefusedRequest>,
     released: Released,
     requests: Requests,
     next_fence: Fence,
@@ -168,7 +169,7 @@ struct LimitEnds {
 impl Pool {
     /// An empty pool.
     #[must_use]
-    pub fn new(settings: Settings) -> Self {
+    pub fn new(settings: PoolSettings) -> Self {
         Self {
             settings,
             accounts: Vec::new(),
@@ -238,7 +239,7 @@ impl Pool {
         match command {
             Command::Acquire(ask) => self.acquire(now, *ask, effects),
             Command::Cancel(waiter) => self.cancel(waiter),
-            Command::Renew(fence) => self.renew(now, fence, effects),
+            Command::ExtendLease(fence) => self.renew(now, fence, effects),
             Command::Release(fence) => self.release(now, fence, effects),
             Command::Resume { ticket, connection, holder } => self.resume(now, *ticket, connection, holder, effects),
             Command::Report { fence, outcome } => self.report(now, fence, &outcome, None, effects),
@@ -298,7 +299,7 @@ impl Pool {
 impl Pool {
     /// What it is configured by.
     #[must_use]
-    pub fn settings(&self) -> &Settings {
+    pub fn settings(&self) -> &PoolSettings {
         &self.settings
     }
 
@@ -340,7 +341,7 @@ impl Pool {
     }
 
     /// Who waits, in the order they will be served.
-    pub fn waiters(&self) -> impl Iterator<Item = (WaiterId, &Waiter)> {
+    pub fn waiters(&self) -> impl Iterator<Item = (WaiterId, &QueuedRequest)> {
         self.queue.in_order()
     }
 
@@ -361,12 +362,12 @@ impl Pool {
         };
         let slots = pinned.as_ref().map_or(&ring.slots[..], std::slice::from_ref);
         let limited = slots.iter().filter_map(|&slot| match self.obstacle(slot, ask, now)? {
-            (Why::Limited | Why::Reserved | Why::Renewing, Some(until)) => Some(until.mono(now)),
+            (Ineligible::Limited | Ineligible::Reserved | Ineligible::Renewing, Some(until)) => Some(until.mono(now)),
             _ => None,
         });
         let ends = |fence: &Fence| {
             let slot = *self.slots.get(&self.leases.get(fence)?.account)?;
-            let serves = slots.contains(&slot) && matches!(self.obstacle(slot, ask, now), Some((Why::Busy, _)));
+            let serves = slots.contains(&slot) && matches!(self.obstacle(slot, ask, now), Some((Ineligible::Busy, _)));
             serves.then_some(())
         };
         // the first that expires on an account that is merely busy

@@ -5,18 +5,18 @@ use std::time::Duration;
 use crate::limits::Reason;
 
 use super::Pool;
-use super::command::{Action, Ask, Decision, Effect, Reply};
-use super::error::{Kind, Refusal, Why};
+use super::command::{Action, Decision, Effect, LeaseRequest, Reply};
+use super::error::{Ineligible, Refusal, RefusalKind};
 use super::id::{AccountId, Fence};
 use super::lease::Lease;
-use super::report::ask_again;
+use super::report::reacquire;
 use super::select::Choice;
 use super::target::Target;
 use super::time::Now;
 
 /// What a request needs.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Need {
+pub struct RequestNeeds {
     /// What it is for.
     pub target: Target,
     /// Not these accounts: those that are not served where it goes, and those that have refused it. Sorted.
@@ -25,7 +25,7 @@ pub struct Need {
 
 impl Lease {
     /// The lease as this request uses it.
-    pub(super) fn used_for(&self, need: &Need) -> Self {
+    pub(super) fn used_for(&self, need: &RequestNeeds) -> Self {
         let mut lease = self.clone();
         // on the request's other quota it stays where it is
         if !lease.target.asks_like(&need.target) {
@@ -41,16 +41,16 @@ impl Pool {
         &mut self,
         now: Now,
         fence: Fence,
-        need: &Need,
+        need: &RequestNeeds,
         effects: &mut Vec<Effect>,
     ) -> Result<Reply, Refusal> {
         let lease = self.leases.get(&fence).ok_or_else(Refusal::stale)?.used_for(need);
         let slot = self.slot(lease.account)?;
-        let ask = Ask { exclude: need.exclude.clone(), ..ask_again(&lease, None) };
+        let ask = LeaseRequest { exclude: need.exclude.clone(), ..reacquire(&lease, None) };
         let goes_on = match self.obstacle(slot, &ask, now) {
-            None | Some((Why::Busy, _)) => true,
+            None | Some((Ineligible::Busy, _)) => true,
             // what it probes with is its own
-            Some((Why::Limited, _)) => self.probes(slot, fence),
+            Some((Ineligible::Limited, _)) => self.probes(slot, fence),
             Some(_) => false,
         };
         if goes_on {
@@ -65,11 +65,11 @@ impl Pool {
 
     /// Why a request gets nothing now.
     #[must_use]
-    pub fn why_not(&self, now: Now, ask: &Ask) -> Refusal {
+    pub fn refusal_for(&self, now: Now, ask: &LeaseRequest) -> Refusal {
         match self.choose_with(now, ask, now.mono, &mut Vec::new()) {
             Choice::Refuse(refusal) => *refusal,
             Choice::Wait { kind, .. } => self.refusal(now, ask, kind),
-            Choice::Grant { .. } => self.refusal(now, ask, Kind::WaitTimeout),
+            Choice::Grant { .. } => self.refusal(now, ask, RefusalKind::WaitTimeout),
         }
     }
 

@@ -3,9 +3,9 @@
 use crate::limits::SHORTEST_HINT;
 
 use super::Pool;
-use super::account::{Account, CredentialKind, Standing};
-use super::command::Ask;
-use super::error::{Kind, Obstacle, Refusal, Why};
+use super::account::{Account, CredentialKind, LoginState};
+use super::command::LeaseRequest;
+use super::error::{Ineligible, IneligibleAccount, Refusal, RefusalKind};
 use super::hot::most_of;
 use super::select::Choice;
 use super::settings::Overflow;
@@ -17,7 +17,7 @@ const MOST_OBSTACLES: usize = 256;
 
 impl Pool {
     /// What stands in the way of this account serving this request, nearest to the user first.
-    pub(super) fn obstacle(&self, slot: usize, ask: &Ask, now: Now) -> Option<(Why, Option<Deadline>)> {
+    pub(super) fn obstacle(&self, slot: usize, ask: &LeaseRequest, now: Now) -> Option<(Ineligible, Option<Deadline>)> {
         self.obstacle_on(slot, ask, self.lanes(&ask.target), now)
     }
 
@@ -25,31 +25,31 @@ impl Pool {
     pub(super) fn obstacle_on(
         &self,
         slot: usize,
-        ask: &Ask,
+        ask: &LeaseRequest,
         lanes: Lanes<'_>,
         now: Now,
-    ) -> Option<(Why, Option<Deadline>)> {
+    ) -> Option<(Ineligible, Option<Deadline>)> {
         let account = &self.accounts[slot];
         if !account.policy.enabled {
-            return Some((Why::Disabled, None));
+            return Some((Ineligible::Disabled, None));
         }
-        match account.record.standing {
-            Standing::Ready => {}
-            Standing::NeedsLogin(_) => return Some((Why::NeedsLogin, None)),
-            Standing::NeedsVerification(_) => return Some((Why::NeedsVerification, None)),
+        match account.record.login_state {
+            LoginState::Ready => {}
+            LoginState::NeedsLogin(_) => return Some((Ineligible::NeedsLogin, None)),
+            LoginState::NeedsVerification(_) => return Some((Ineligible::NeedsVerification, None)),
         }
         if !account.allows(ask.agent.as_deref()) {
-            return Some((Why::NotAllowed, None));
+            return Some((Ineligible::NotAllowed, None));
         }
-        let renewing = account.renewing.map(|renewing| (Why::Renewing, renewing.until.map(Deadline::Mono)));
+        let renewing = account.renewing.map(|renewing| (Ineligible::Renewing, renewing.until.map(Deadline::Mono)));
         if ask.exclude.binary_search(&account.record.id).is_ok() {
-            return Some((Why::Excluded, None));
+            return Some((Ineligible::Excluded, None));
         }
         let closed = closed_on(account, lanes, now).or(renewing);
         if closed.is_some() {
             return closed;
         }
-        (!self.has_room(account, ask.exclusive)).then_some((Why::Busy, None))
+        (!self.has_room(account, ask.exclusive)).then_some((Ineligible::Busy, None))
     }
 
     pub(super) fn has_room(&self, account: &Account, exclusive: bool) -> bool {
@@ -58,55 +58,56 @@ impl Pool {
     }
 
     /// What it means that none of `slots` is open.
-    pub(super) fn blocked(&self, now: Now, ask: &Ask, slots: &[usize]) -> Choice {
+    pub(super) fn blocked(&self, now: Now, ask: &LeaseRequest, slots: &[usize]) -> Choice {
         let mut earliest: Option<Mono> = None;
         let (mut busy, mut open_ended) = (false, false);
         for &slot in slots {
             match self.obstacle(slot, ask, now) {
-                Some((Why::Limited | Why::Reserved | Why::Renewing, Some(until))) => {
+                Some((Ineligible::Limited | Ineligible::Reserved | Ineligible::Renewing, Some(until))) => {
                     let until = until.mono(now);
                     earliest = Some(earliest.map_or(until, |known| known.min(until)));
                 }
-                Some((Why::Limited | Why::Reserved | Why::Renewing, None)) => open_ended = true,
-                Some((Why::Busy, _)) => busy = true,
+                Some((Ineligible::Limited | Ineligible::Reserved | Ineligible::Renewing, None)) => open_ended = true,
+                Some((Ineligible::Busy, _)) => busy = true,
                 _ => {}
             }
         }
         if busy && self.settings.leases.overflow == Overflow::Fail {
-            return Choice::Refuse(Box::new(self.refusal(now, ask, Kind::NoCapacity)));
+            return Choice::Refuse(Box::new(self.refusal(now, ask, RefusalKind::NoCapacity)));
         }
         if busy {
             // a lease may end at any moment
-            return Choice::Wait { kind: Kind::NoCapacity, earliest: None };
+            return Choice::Wait { kind: RefusalKind::NoCapacity, earliest: None };
         }
         if open_ended {
             // a probe may come back at any moment, or a reading, or a token
-            return Choice::Wait { kind: Kind::AllLimited, earliest: None };
+            return Choice::Wait { kind: RefusalKind::AllLimited, earliest: None };
         }
         if earliest.is_some() {
-            return Choice::Wait { kind: Kind::AllLimited, earliest };
+            return Choice::Wait { kind: RefusalKind::AllLimited, earliest };
         }
         Choice::Refuse(Box::new(self.refusal(now, ask, self.permanent_kind(now, ask, slots))))
     }
 
-    fn permanent_kind(&self, now: Now, ask: &Ask, slots: &[usize]) -> Kind {
-        let has =
-            |wanted: Why| slots.iter().any(|&slot| self.obstacle(slot, ask, now).is_some_and(|(why, _)| why == wanted));
-        if has(Why::Excluded) {
-            Kind::NoCapacity
-        } else if has(Why::NeedsLogin) {
-            Kind::NeedsLogin
-        } else if has(Why::NeedsVerification) {
-            Kind::NeedsVerification
-        } else if has(Why::NotAllowed) {
-            Kind::NotAllowed
+    fn permanent_kind(&self, now: Now, ask: &LeaseRequest, slots: &[usize]) -> RefusalKind {
+        let has = |wanted: Ineligible| {
+            slots.iter().any(|&slot| self.obstacle(slot, ask, now).is_some_and(|(why, _)| why == wanted))
+        };
+        if has(Ineligible::Excluded) {
+            RefusalKind::NoCapacity
+        } else if has(Ineligible::NeedsLogin) {
+            RefusalKind::NeedsLogin
+        } else if has(Ineligible::NeedsVerification) {
+            RefusalKind::NeedsVerification
+        } else if has(Ineligible::NotAllowed) {
+            RefusalKind::NotAllowed
         } else {
-            Kind::NoAccount
+            RefusalKind::NoAccount
         }
     }
 
     /// Says why `ask` gets nothing now, account by account.
-    pub(super) fn refusal(&self, now: Now, ask: &Ask, kind: Kind) -> Refusal {
+    pub(super) fn refusal(&self, now: Now, ask: &LeaseRequest, kind: RefusalKind) -> Refusal {
         let provider = &*ask.target.provider;
         let slots: Vec<usize> = match &ask.account {
             Some(reference) => self.resolve_for(reference, ask).into_iter().collect(),
@@ -116,14 +117,14 @@ impl Pool {
         for slot in slots {
             let Some((why, until)) = self.obstacle(slot, ask, now) else { continue };
             let until = until.map(|until| until.wall(now));
-            excluded &= why == Why::Excluded;
-            busy |= why == Why::Busy;
+            excluded &= why == Ineligible::Excluded;
+            busy |= why == Ineligible::Busy;
             // a probe may come back at any moment, long before the next limit ends
-            let probed = why == Why::Limited && until.is_none() && self.is_probed(slot);
+            let probed = why == Ineligible::Limited && until.is_none() && self.is_probed(slot);
             let known = if probed { Some(now.wall.after(SHORTEST_HINT)) } else { until };
             retry_at = [retry_at, known].into_iter().flatten().min();
             if accounts.len() < MOST_OBSTACLES {
-                accounts.push(Obstacle { account: self.accounts[slot].record.id, why, until });
+                accounts.push(IneligibleAccount { account: self.accounts[slot].record.id, why, until });
             }
         }
         // a lease may end at any moment: no time is better than one that is too late
@@ -131,25 +132,29 @@ impl Pool {
         let soon = retry_at.map(|at| format!("; the first is free in {}", spoken(at.since(now.wall))));
         let soon = soon.unwrap_or_default();
         let (message, hint) = match kind {
-            Kind::AllLimited if !accounts.is_empty() && accounts.iter().all(|one| one.why == Why::Renewing) => (
-                format!("the tokens of all {provider} accounts have to be renewed first{soon}"),
-                Some("`lessor account list` says what keeps them"),
-            ),
-            Kind::AllLimited => (format!("every {provider} account is limited{soon}"), None),
-            Kind::NoCapacity if excluded && !accounts.is_empty() => {
+            RefusalKind::AllLimited
+                if !accounts.is_empty() && accounts.iter().all(|one| one.why == Ineligible::Renewing) =>
+            {
+                (
+                    format!("the tokens of all {provider} accounts have to be renewed first{soon}"),
+                    Some("`lessor account list` says what keeps them"),
+                )
+            }
+            RefusalKind::AllLimited => (format!("every {provider} account is limited{soon}"), None),
+            RefusalKind::NoCapacity if excluded && !accounts.is_empty() => {
                 (format!("every {provider} account is excluded by this request"), None)
             }
-            Kind::NoCapacity => (format!("every {provider} account is in use or limited{soon}"), None),
-            Kind::WaitTimeout => (format!("no {provider} account became free in time{soon}"), None),
-            Kind::NeedsLogin => (
+            RefusalKind::NoCapacity => (format!("every {provider} account is in use or limited{soon}"), None),
+            RefusalKind::WaitTimeout => (format!("no {provider} account became free in time{soon}"), None),
+            RefusalKind::NeedsLogin => (
                 format!("the {provider} account needs a new login"),
                 Some("see `lessor doctor`: it says what each account needs"),
             ),
-            Kind::NeedsVerification => (
+            RefusalKind::NeedsVerification => (
                 format!("the {provider} account waits for a confirmation with its provider"),
                 Some("see `lessor account list` for where to confirm"),
             ),
-            Kind::NotAllowed => (
+            RefusalKind::NotAllowed => (
                 format!(
                     "no {provider} account may be held by {}",
                     ask.agent.as_deref().unwrap_or("a holder that names no agent")
@@ -166,18 +171,18 @@ impl Pool {
         self.accounts[slot].limits.iter().any(|limit| limit.probe().is_some())
     }
 
-    pub(super) fn no_account(&self, ask: &Ask) -> Refusal {
+    pub(super) fn no_account(&self, ask: &LeaseRequest) -> Refusal {
         let provider = &*ask.target.provider;
-        Refusal::new(Kind::NoAccount, format!("there is no {provider} account"))
+        Refusal::new(RefusalKind::NoAccount, format!("there is no {provider} account"))
             .hint(format!("`lessor account add {provider} --api-key-stdin` adds one"))
     }
 }
 
 /// Why none of the account's quotas can serve, and until when, where that is known.
-pub(super) fn closed_on(account: &Account, lanes: Lanes<'_>, now: Now) -> Option<(Why, Option<Deadline>)> {
+pub(super) fn closed_on(account: &Account, lanes: Lanes<'_>, now: Now) -> Option<(Ineligible, Option<Deadline>)> {
     let pools = has_pools(account);
     if lanes.pools_only && !pools {
-        return Some((Why::Limited, None));
+        return Some((Ineligible::Limited, None));
     }
     let first = closed(account, lanes.first, now)?;
     let Some(second) = lanes.second.filter(|_| pools) else { return Some(first) };
@@ -201,13 +206,13 @@ fn has_pools(account: &Account) -> bool {
 }
 
 /// Why this quota of the account cannot serve, and until when, where that is known.
-pub(super) fn closed(account: &Account, lane: Lane<'_>, now: Now) -> Option<(Why, Option<Deadline>)> {
+pub(super) fn closed(account: &Account, lane: Lane<'_>, now: Now) -> Option<(Ineligible, Option<Deadline>)> {
     let mut limits = account.limits.iter().filter(|limit| limit.blocks(lane.quota) && limit.holds(now));
     let Some(first) = limits.next() else { return reserved(account, lane, now) };
     let later = |a: Deadline, b: Deadline| if b.mono(now) > a.mono(now) { b } else { a };
     // the latest, unless one of them has no time
     let until = limits.fold(first.opens_at(), |latest, limit| Some(later(latest?, limit.opens_at()?)));
-    Some((Why::Limited, until))
+    Some((Ineligible::Limited, until))
 }
 
 /// Whether this quota of the account is closed: as `closed`, for the many.
@@ -222,7 +227,7 @@ const EPSILON: f64 = 1e-9;
 
 /// Until when what is left of the quota is kept back from the model; nothing known keeps nothing back.
 #[inline]
-fn reserved(account: &Account, lane: Lane<'_>, now: Now) -> Option<(Why, Option<Deadline>)> {
+fn reserved(account: &Account, lane: Lane<'_>, now: Now) -> Option<(Ineligible, Option<Deadline>)> {
     if lane.reserve <= 0.0 {
         return None;
     }
@@ -230,5 +235,5 @@ fn reserved(account: &Account, lane: Lane<'_>, now: Now) -> Option<(Why, Option<
     let mut windows = account.usage.live(lane.quota, now.wall).filter(|window| spent(window.utilization));
     let first = windows.next()?.resets_at;
     let last = windows.fold(first, |last, window| Some(last?.max(window.resets_at?)));
-    Some((Why::Reserved, last.map(Deadline::Wall)))
+    Some((Ineligible::Reserved, last.map(Deadline::Wall)))
 }

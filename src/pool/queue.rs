@@ -6,7 +6,7 @@ use std::ops::Bound;
 
 use rustc_hash::FxHashMap;
 
-use super::command::Ask;
+use super::command::LeaseRequest;
 use super::id::{ConnectionId, Process, WaiterId};
 use super::lease::Bind;
 use super::time::Mono;
@@ -16,9 +16,9 @@ pub const MOST_WAITERS: usize = 4096;
 
 /// A request that waits.
 #[derive(Debug)]
-pub struct Waiter {
+pub struct QueuedRequest {
     /// What it asks for.
-    pub ask: Ask,
+    pub ask: LeaseRequest,
     /// Since when.
     pub since: Mono,
     /// Until when.
@@ -29,7 +29,7 @@ pub(super) type Place = (Reverse<i8>, WaiterId);
 
 #[derive(Debug, Default)]
 pub(super) struct Queue {
-    waiting: BTreeMap<Place, Waiter>,
+    waiting: BTreeMap<Place, QueuedRequest>,
     places: FxHashMap<WaiterId, Place>,
     deadlines: BTreeSet<(Mono, WaiterId)>,
     /// How many wait for a lease bound to each process.
@@ -38,7 +38,7 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    pub(super) fn push(&mut self, waiter: Waiter) -> WaiterId {
+    pub(super) fn push(&mut self, waiter: QueuedRequest) -> WaiterId {
         let id = WaiterId(self.next);
         self.next += 1;
         let place = (Reverse(waiter.ask.priority), id);
@@ -49,7 +49,7 @@ impl Queue {
         id
     }
 
-    pub(super) fn remove(&mut self, id: WaiterId) -> Option<Waiter> {
+    pub(super) fn remove(&mut self, id: WaiterId) -> Option<QueuedRequest> {
         let waiter = self.waiting.remove(&self.places.remove(&id)?)?;
         self.deadlines.remove(&(waiter.deadline, id));
         self.count_process(waiter.ask.bind, false);
@@ -57,7 +57,7 @@ impl Queue {
     }
 
     /// The same request, asked again from elsewhere.
-    pub(super) fn rebind(&mut self, id: WaiterId, again: &Ask) {
+    pub(super) fn rebind(&mut self, id: WaiterId, again: &LeaseRequest) {
         let Some(waiter) = self.places.get(&id).and_then(|place| self.waiting.get_mut(place)) else { return };
         let before = std::mem::replace(&mut waiter.ask.bind, again.bind);
         waiter.ask.connection = again.connection;
@@ -82,17 +82,17 @@ impl Queue {
         }
     }
 
-    pub(super) fn get(&self, id: WaiterId) -> Option<&Waiter> {
+    pub(super) fn get(&self, id: WaiterId) -> Option<&QueuedRequest> {
         self.waiting.get(self.places.get(&id)?)
     }
 
     /// The first in order that comes after `place`.
-    pub(super) fn after(&self, place: Option<Place>) -> Option<(Place, &Waiter)> {
+    pub(super) fn after(&self, place: Option<Place>) -> Option<(Place, &QueuedRequest)> {
         let from = place.map_or(Bound::Unbounded, Bound::Excluded);
         self.waiting.range((from, Bound::Unbounded)).next().map(|(place, waiter)| (*place, waiter))
     }
 
-    pub(super) fn in_order(&self) -> impl Iterator<Item = (WaiterId, &Waiter)> {
+    pub(super) fn in_order(&self) -> impl Iterator<Item = (WaiterId, &QueuedRequest)> {
         self.waiting.iter().map(|((_, id), waiter)| (*id, waiter))
     }
 
@@ -129,7 +129,7 @@ impl Queue {
             })
     }
 
-    fn ids_where(&self, wanted: impl Fn(&Ask) -> bool) -> Vec<WaiterId> {
+    fn ids_where(&self, wanted: impl Fn(&LeaseRequest) -> bool) -> Vec<WaiterId> {
         self.in_order().filter(|(_, waiter)| wanted(&waiter.ask)).map(|(id, _)| id).collect()
     }
 }

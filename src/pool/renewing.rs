@@ -6,11 +6,11 @@ use crate::limits::Reason;
 
 use super::Pool;
 use super::account::Renewing;
-use super::command::{Ask, Effect, Event, Finding, Reply};
+use super::command::{Effect, Event, LeaseRequest, RefusalDetails, Reply};
 use super::error::Refusal;
 use super::id::{AccountId, Fence};
 use super::lease::Ending;
-use super::report::ask_again;
+use super::report::reacquire;
 use super::time::Now;
 
 /// When a holder without another account looks again.
@@ -18,14 +18,14 @@ pub(super) const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
 impl Pool {
     /// Whether the refused credential is exchanged, instead of the account's owner being asked.
-    pub(super) fn is_renewed(&self, slot: usize, finding: &Finding) -> bool {
+    pub(super) fn is_renewed(&self, slot: usize, finding: &RefusalDetails) -> bool {
         finding.reason == Reason::AuthFailed && (finding.renewable || self.accounts[slot].renewing.is_some())
     }
 
     /// Lets the account rest, and has its credential exchanged; nothing is known against the login.
     pub(super) fn ask_for_renewal(&mut self, id: AccountId, effects: &mut Vec<Effect>) -> Result<(), Refusal> {
         self.set_renewing(id, Some(Renewing { until: None }), effects)?;
-        effects.push(Effect::Renew(id));
+        effects.push(Effect::RefreshToken(id));
         Ok(())
     }
 
@@ -58,8 +58,8 @@ impl Pool {
     ) -> Result<Reply, Refusal> {
         let lease = self.leases.get(&fence).ok_or_else(Refusal::stale)?.clone();
         let account = lease.pinned.then(|| lease.account.to_string().into());
-        let ask = ask_again(&lease, account);
-        let ask = Ask { wait, request_id: lease.request_id, ..ask };
+        let ask = reacquire(&lease, account);
+        let ask = LeaseRequest { wait, request_id: lease.request_id, ..ask };
         self.end_lease(now, fence, Ending::Switched, effects);
         self.acquire(now, ask, effects)
     }

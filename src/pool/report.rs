@@ -5,18 +5,20 @@ use std::time::Duration;
 use crate::limits::{LONGEST_BELIEVED, Reason, SHORTEST_HINT, Scope};
 
 use super::Pool;
-use super::account::Standing;
+use super::account::LoginState;
 use super::blame::{Chain, Step, may_be_the_request};
-use super::command::{AccountChange, Action, Ask, Decision, Effect, Finding, Outcome, Reply, Stated};
+use super::command::{
+    AccountChange, Action, Decision, Effect, LeaseRequest, RefusalDetails, Reply, RequestOutcome, StatedWait,
+};
 use super::counting::climbs;
-use super::error::{Kind, Refusal, Why};
+use super::error::{Ineligible, Refusal, RefusalKind};
 use super::id::{AccountId, ConnectionId, Fence};
 use super::lease::{Bind, Ending, Lease};
-use super::limit::{Limit, Source, model_key};
-use super::need::Need;
+use super::limit::{Limit, LimitSource, model_key};
+use super::need::RequestNeeds;
 use super::obstacle::is_closed;
 use super::renewing::LOOK_AGAIN;
-use super::select::{By, Choice};
+use super::select::{Choice, ChosenBy};
 use super::settings::Fallback;
 use super::time::{Deadline, Now};
 
@@ -35,7 +37,7 @@ enum Noted {
 pub(super) struct Refused<'a> {
     pub(super) slot: usize,
     pub(super) lease: &'a Lease,
-    pub(super) finding: &'a Finding,
+    pub(super) finding: &'a RefusalDetails,
     pub(super) scope: Scope,
     pub(super) key: String,
 }
@@ -45,20 +47,20 @@ impl Pool {
         &mut self,
         now: Now,
         fence: Fence,
-        outcome: &Outcome,
-        need: Option<&Need>,
+        outcome: &RequestOutcome,
+        need: Option<&RequestNeeds>,
         effects: &mut Vec<Effect>,
     ) -> Result<Reply, Refusal> {
         let lease = self.leases.get(&fence).ok_or_else(Refusal::stale)?;
         let lease = need.map_or_else(|| lease.clone(), |need| lease.used_for(need));
         let exclude = need.map_or(&[][..], |need| &need.exclude);
-        let Outcome::Refused(finding) = outcome else {
+        let RequestOutcome::Refused(finding) = outcome else {
             self.note_success(now, &lease, effects);
             return Ok(Reply::Decision(decision(Action::Continue, Duration::ZERO, None)));
         };
         // a wait that is not believed is as good as none
         let wait = finding.wait.filter(|wait| wait.span(now) <= LONGEST_BELIEVED);
-        let finding = &Finding { wait, ..(**finding).clone() };
+        let finding = &RefusalDetails { wait, ..(**finding).clone() };
         let scope = finding.scope.unwrap_or_else(|| finding.reason.scope());
         let decision = match scope {
             Scope::Request if finding.reason == Reason::RequestRejected => {
@@ -109,7 +111,7 @@ impl Pool {
     }
 
     /// What the refusal is filed under.
-    fn refused<'a>(&self, lease: &'a Lease, finding: &'a Finding, scope: Scope) -> Result<Refused<'a>, Refusal> {
+    fn refused<'a>(&self, lease: &'a Lease, finding: &'a RefusalDetails, scope: Scope) -> Result<Refused<'a>, Refusal> {
         let slot = self.slot(lease.account)?;
         // without a model in the request, "this model" is all that is known of the pool
         let scope = if scope == Scope::Model && lease.target.model.is_none() { Scope::Pool } else { scope };
@@ -130,9 +132,9 @@ impl Pool {
             self.ask_for_renewal(lease.account, effects)?;
             return Ok(Noted::Out);
         }
-        let standing = standing(finding);
-        let only = standing.is_none() && self.is_only(now, refused);
-        let once = standing.is_none() && self.may_try_again(finding, now);
+        let login_state = login_state(finding);
+        let only = login_state.is_none() && self.is_only(now, refused);
+        let once = login_state.is_none() && self.may_try_again(finding, now);
         let counted = self.count_refusal(now, refused, only, once);
         let points = if counted.counts { self.charge(now, slot, reason) } else { 0.0 };
         self.note_step(
@@ -145,11 +147,11 @@ impl Pool {
                 points,
             }),
         );
-        if standing.is_some() {
+        if login_state.is_some() {
             // whoever found out first said it best
-            let known = std::mem::discriminant(&self.accounts[slot].record.standing);
-            if standing.as_ref().map(std::mem::discriminant) != Some(known) {
-                let change = AccountChange { standing, ..AccountChange::default() };
+            let known = std::mem::discriminant(&self.accounts[slot].record.login_state);
+            if login_state.as_ref().map(std::mem::discriminant) != Some(known) {
+                let change = AccountChange { login_state, ..AccountChange::default() };
                 self.change_account(lease.account, change, effects)?;
             }
             return Ok(Noted::Out);
@@ -192,7 +194,7 @@ impl Pool {
         effects: &mut Vec<Effect>,
     ) -> Result<(), Refusal> {
         let finding = refused.finding;
-        let source = if finding.wait.is_some() { finding.source } else { Source::Table };
+        let source = if finding.wait.is_some() { finding.source } else { LimitSource::Table };
         let evidence = finding.evidence.as_deref().map(|text| text.chars().take(LONGEST_EVIDENCE).collect());
         let limit = Limit {
             evidence,
@@ -208,11 +210,11 @@ impl Pool {
         &mut self,
         now: Now,
         lease: &Lease,
-        finding: &Finding,
+        finding: &RefusalDetails,
         exclude: &[AccountId],
         effects: &mut Vec<Effect>,
     ) -> Decision {
-        let Finding { reason, wait, .. } = *finding;
+        let RefusalDetails { reason, wait, .. } = *finding;
         let step = Step { account: lease.account, reason, scope: Scope::Request, key: String::new(), points: 0.0 };
         self.note_step(lease.fence, Some(step));
         let decision = self.move_on(now, lease, reason, exclude, effects);
@@ -220,7 +222,7 @@ impl Pool {
         let is_rate = matches!(reason, Reason::RateLimitExceeded | Reason::QuotaExhausted | Reason::Unknown);
         let may_come_through = is_rate && decision.reason.is_none();
         if matches!(decision.action, Action::Stop | Action::Wait) && may_come_through && !self.draining {
-            let after = self.until_of(now, &Finding { wait, ..finding.clone() }, 0).mono(now).since(now.mono);
+            let after = self.until_of(now, &RefusalDetails { wait, ..finding.clone() }, 0).mono(now).since(now.mono);
             return Decision { action: Action::Retry, after, ..decision };
         }
         decision
@@ -242,15 +244,15 @@ impl Pool {
         let mut seen_by = chain.map(Chain::seen_by).unwrap_or_default();
         seen_by.extend_from_slice(exclude);
         seen_by.sort_unstable();
-        let ask = Ask { exclude: seen_by, ..ask_again(lease, self.display_of(lease)) };
+        let ask = LeaseRequest { exclude: seen_by, ..reacquire(lease, self.display_of(lease)) };
         // its own account's time, for when nobody else's is known
         let own = self.slots.get(&lease.account).and_then(|slot| match self.obstacle(*slot, &ask, now) {
-            Some((Why::Limited, Some(until))) => Some((*slot, until.mono(now).since(now.mono))),
+            Some((Ineligible::Limited, Some(until))) => Some((*slot, until.mono(now).since(now.mono))),
             _ => None,
         });
         // after a restart nothing new is granted before the holders had time to come back
         let choice = match self.grace_until {
-            Some(until) => Choice::Wait { kind: Kind::NoCapacity, earliest: Some(until) },
+            Some(until) => Choice::Wait { kind: RefusalKind::NoCapacity, earliest: Some(until) },
             None => self.choose_without(now, lease, &ask),
         };
         if let Choice::Grant { slot, by, other } = choice
@@ -295,7 +297,7 @@ impl Pool {
     }
 
     /// Chooses as if the lease had ended: one that moves makes room itself, for its account's other quota too.
-    fn choose_without(&mut self, now: Now, lease: &Lease, ask: &Ask) -> Choice {
+    fn choose_without(&mut self, now: Now, lease: &Lease, ask: &LeaseRequest) -> Choice {
         let Some(&slot) = self.slots.get(&lease.account) else { return self.choose(now, ask, now.mono) };
         let account = &mut self.accounts[slot];
         let before = (account.leases, account.exclusive);
@@ -312,13 +314,13 @@ impl Pool {
     }
 
     /// The other quota of the lease's own account, where that goes before another account.
-    fn other_quota(&self, now: Now, slot: usize, ask: &Ask) -> Option<Choice> {
+    fn other_quota(&self, now: Now, slot: usize, ask: &LeaseRequest) -> Option<Choice> {
         let lanes = self.lanes(&ask.target);
         if self.settings.quota.fallback != Fallback::SameAccountFirst || lanes.second.is_none() {
             return None;
         }
         let other = is_closed(&self.accounts[slot], lanes.first, now);
-        let grant = Choice::Grant { slot, by: By::SameAccount, other };
+        let grant = Choice::Grant { slot, by: ChosenBy::SameAccount, other };
         self.obstacle(slot, ask, now).is_none().then_some(grant)
     }
 
@@ -327,7 +329,7 @@ impl Pool {
     }
 }
 
-impl Stated {
+impl StatedWait {
     /// From now on.
     fn span(self, now: Now) -> Duration {
         match self {
@@ -338,15 +340,15 @@ impl Stated {
 }
 
 /// What a refusal says of the login itself.
-fn standing(finding: &Finding) -> Option<Standing> {
+fn login_state(finding: &RefusalDetails) -> Option<LoginState> {
     let said = |text: &str| match finding.link.as_deref() {
         Some(link) => format!("{text}: {link}"),
         None => text.to_owned(),
     };
     match finding.reason {
-        Reason::AuthFailed => Some(Standing::NeedsLogin(said("the provider refused the credential"))),
+        Reason::AuthFailed => Some(LoginState::NeedsLogin(said("the provider refused the credential"))),
         Reason::VerificationRequired => {
-            Some(Standing::NeedsVerification(said("the provider wants the account confirmed")))
+            Some(LoginState::NeedsVerification(said("the provider wants the account confirmed")))
         }
         _ => None,
     }
@@ -354,8 +356,8 @@ fn standing(finding: &Finding) -> Option<Standing> {
 
 /// The request that would lead to this lease.
 #[must_use]
-pub fn ask_again(lease: &Lease, account: Option<Box<str>>) -> Ask {
-    Ask {
+pub fn reacquire(lease: &Lease, account: Option<Box<str>>) -> LeaseRequest {
+    LeaseRequest {
         target: lease.target.as_asked(),
         connection: match lease.bind {
             Bind::Connection(connection) => connection,

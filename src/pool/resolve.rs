@@ -1,12 +1,12 @@
 //! Accounts by name: id, label, email, or a unique prefix of an id.
 
 use super::Pool;
-use super::command::Ask;
-use super::error::{Kind, Refusal};
+use super::command::LeaseRequest;
+use super::error::{Refusal, RefusalKind};
 use super::id::AccountId;
 
 impl Pool {
-    pub(super) fn resolve_for(&self, reference: &str, ask: &Ask) -> Result<usize, Refusal> {
+    pub(super) fn resolve_for(&self, reference: &str, ask: &LeaseRequest) -> Result<usize, Refusal> {
         self.resolve(reference, Some(&ask.target.provider))
     }
 
@@ -35,12 +35,12 @@ impl Pool {
             Some((slot, 1)) => return Ok(slot),
             Some(_) => {
                 let message = format!("{reference:?} names several accounts");
-                return Err(Refusal::new(Kind::UnknownAccount, message).hint("use the account's whole id"));
+                return Err(Refusal::new(RefusalKind::UnknownAccount, message).hint("use the account's whole id"));
             }
             None => {}
         }
         let of = provider.map(|provider| format!(" of {provider}")).unwrap_or_default();
-        Err(Refusal::new(Kind::UnknownAccount, format!("there is no account {reference:?}{of}"))
+        Err(Refusal::new(RefusalKind::UnknownAccount, format!("there is no account {reference:?}{of}"))
             .hint("`lessor account list` shows them all"))
     }
 }

@@ -3,8 +3,8 @@
 use std::cmp::Ordering;
 
 use super::account::Account;
-use super::command::Ask;
-use super::error::{Kind, Refusal, Why};
+use super::command::LeaseRequest;
+use super::error::{Ineligible, Refusal, RefusalKind};
 use super::hot::{Like, Order};
 use super::id::Process;
 use super::lease::Bind;
@@ -18,16 +18,16 @@ use super::{Pool, Ring, strategy};
 #[derive(Debug)]
 pub(super) enum Choice {
     /// This account, why, and whether on the request's other quota.
-    Grant { slot: usize, by: By, other: bool },
+    Grant { slot: usize, by: ChosenBy, other: bool },
     /// Nobody now; the earliest time it can be different, where that is known.
-    Wait { kind: Kind, earliest: Option<Mono> },
+    Wait { kind: RefusalKind, earliest: Option<Mono> },
     /// Nobody, whatever time passes.
     Refuse(Box<Refusal>),
 }
 
 /// What decided for an account.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
-pub enum By {
+pub enum ChosenBy {
     /// The request named it.
     Account,
     /// Its session lives there.
@@ -49,7 +49,7 @@ pub enum By {
     Resumed,
 }
 
-impl By {
+impl ChosenBy {
     /// The stable name, as in the protocol.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -75,7 +75,7 @@ impl By {
 /// One request to choose for.
 struct Turn<'a> {
     now: Now,
-    ask: &'a Ask,
+    ask: &'a LeaseRequest,
     asked_at: Mono,
     /// The account it names.
     pinned: Option<usize>,
@@ -84,21 +84,21 @@ struct Turn<'a> {
 
 /// An account that is wanted more than the order says.
 enum Wanted {
-    Take(usize, By),
+    Take(usize, ChosenBy),
     /// Until then its limit is waited for.
     Await(Mono),
 }
 
 impl Pool {
     /// Chooses for `ask`, made at `asked_at`.
-    pub(super) fn choose(&mut self, now: Now, ask: &Ask, asked_at: Mono) -> Choice {
+    pub(super) fn choose(&mut self, now: Now, ask: &LeaseRequest, asked_at: Mono) -> Choice {
         let mut ties = std::mem::take(&mut self.scratch);
         let choice = self.choose_with(now, ask, asked_at, &mut ties);
         self.scratch = ties;
         choice
     }
 
-    pub(super) fn choose_with(&self, now: Now, ask: &Ask, asked_at: Mono, ties: &mut Vec<usize>) -> Choice {
+    pub(super) fn choose_with(&self, now: Now, ask: &LeaseRequest, asked_at: Mono, ties: &mut Vec<usize>) -> Choice {
         let Some(ring) = self.rings.get(&ask.target.provider) else {
             return Choice::Refuse(Box::new(self.no_account(ask)));
         };
@@ -124,34 +124,34 @@ impl Pool {
     /// Chooses on these quotas. Nothing when nobody is open.
     fn choose_on(&self, turn: &Turn<'_>, lanes: Lanes<'_>, ties: &mut Vec<usize>) -> Option<Choice> {
         let Turn { now, ask, ring, .. } = *turn;
-        let grant = |slot: usize, by: By| {
+        let grant = |slot: usize, by: ChosenBy| {
             // where both quotas will do, the first goes first
             let second = lanes.second.is_some() && is_closed(&self.accounts[slot], lanes.first, now);
             Some(Choice::Grant { slot, by, other: lanes.pools_only || second })
         };
         if let Some(slot) = turn.pinned {
-            return self.obstacle_on(slot, ask, lanes, now).is_none().then(|| grant(slot, By::Account)).flatten();
+            return self.obstacle_on(slot, ask, lanes, now).is_none().then(|| grant(slot, ChosenBy::Account)).flatten();
         }
         match self.wanted(turn, lanes) {
             Some(Wanted::Take(slot, by)) => return grant(slot, by),
             Some(Wanted::Await(until)) => {
-                return Some(Choice::Wait { kind: Kind::AllLimited, earliest: Some(until) });
+                return Some(Choice::Wait { kind: RefusalKind::AllLimited, earliest: Some(until) });
             }
             None => {}
         }
         let least = self.leading(now, ask, lanes, &ring.slots, ties)?;
         if let Some(slot) = self.reusable(now, ask, lanes, least) {
-            return grant(slot, By::Reuse);
+            return grant(slot, ChosenBy::Reuse);
         }
         if lanes.pools_only
             && let Some(slot) = strategy::current(self, ask, ring).filter(|slot| ties.contains(slot))
         {
-            return grant(slot, By::Current);
+            return grant(slot, ChosenBy::Current);
         }
         match strategy::offset(self, ask, ring) {
             // an offset is the holder's own place, not the family's: its pointer stays
-            Some(start) => grant(strategy::first_from(self, ties, start), By::PidOffset),
-            None => grant(strategy::pick(self, now, ask, lanes.first.quota, ring, ties), By::Strategy),
+            Some(start) => grant(strategy::first_from(self, ties, start), ChosenBy::PidOffset),
+            None => grant(strategy::pick(self, now, ask, lanes.first.quota, ring, ties), ChosenBy::Strategy),
         }
     }
 
@@ -166,22 +166,24 @@ impl Pool {
             .and_then(|name| self.sessions.get(&ask.target.provider, name, turn.asked_at, selection.session_ttl))
             .and_then(|id| self.slots.get(&id).copied());
         if let Some(slot) = bound {
-            let wanted = self.take_wanted(turn, lanes, slot, By::Session);
+            let wanted = self.take_wanted(turn, lanes, slot, ChosenBy::Session);
             if wanted.is_some() {
                 return wanted;
             }
         }
         let preferred = selection.preferred_account.as_deref()?;
         let slot = self.resolve_for(preferred, ask).ok()?;
-        self.take_wanted(turn, lanes, slot, By::Preferred)
+        self.take_wanted(turn, lanes, slot, ChosenBy::Preferred)
     }
 
-    fn take_wanted(&self, turn: &Turn<'_>, lanes: Lanes<'_>, slot: usize, by: By) -> Option<Wanted> {
+    fn take_wanted(&self, turn: &Turn<'_>, lanes: Lanes<'_>, slot: usize, by: ChosenBy) -> Option<Wanted> {
         let Turn { now, ask, asked_at, .. } = *turn;
         let account = &self.accounts[slot];
         match self.obstacle_on(slot, ask, lanes, now) {
-            None => (by == By::Session || account.leases < account.policy.capacity).then_some(Wanted::Take(slot, by)),
-            Some((Why::Limited, Some(until))) if self.settings.selection.mode == Mode::CacheFirst => {
+            None => {
+                (by == ChosenBy::Session || account.leases < account.policy.capacity).then_some(Wanted::Take(slot, by))
+            }
+            Some((Ineligible::Limited, Some(until))) if self.settings.selection.mode == Mode::CacheFirst => {
                 let until = until.mono(now);
                 let patience = self.settings.selection.max_cache_wait.min(self.patience(ask));
                 (until <= asked_at.after(patience)).then_some(Wanted::Await(until))
@@ -191,7 +193,14 @@ impl Pool {
     }
 
     /// Collects into `ties` the open accounts that lead the order, and answers the lowest load among all open ones.
-    fn leading(&self, now: Now, ask: &Ask, lanes: Lanes<'_>, slots: &[usize], ties: &mut Vec<usize>) -> Option<u64> {
+    fn leading(
+        &self,
+        now: Now,
+        ask: &LeaseRequest,
+        lanes: Lanes<'_>,
+        slots: &[usize],
+        ties: &mut Vec<usize>,
+    ) -> Option<u64> {
         ties.clear();
         let mut best: Option<Order> = None;
         let mut least = u64::MAX;
@@ -241,7 +250,7 @@ impl Pool {
         &self,
         slot: usize,
         like: Like,
-        ask: &Ask,
+        ask: &LeaseRequest,
         lanes: Lanes<'_>,
         now: Now,
         agents: &mut Option<(usize, bool)>,
@@ -253,11 +262,11 @@ impl Pool {
             return false;
         }
         match *agents {
-            _ if like.uses() == 0 => true,
-            Some((known, allowed)) if like.uses() == known => allowed,
+            _ if like.allowed_agents() == 0 => true,
+            Some((known, allowed)) if like.allowed_agents() == known => allowed,
             _ => {
                 let allowed = account.allows(ask.agent.as_deref());
-                *agents = Some((like.uses(), allowed));
+                *agents = Some((like.allowed_agents(), allowed));
                 allowed
             }
         }
@@ -277,7 +286,7 @@ impl Pool {
     }
 
     /// The account this process released lately, if nobody carries less: what comes back finds its cache (I2 holds).
-    fn reusable(&self, now: Now, ask: &Ask, lanes: Lanes<'_>, least: u64) -> Option<usize> {
+    fn reusable(&self, now: Now, ask: &LeaseRequest, lanes: Lanes<'_>, least: u64) -> Option<usize> {
         let selection = &self.settings.selection;
         if selection.mode == Mode::PerformanceFirst || selection.reuse_window.is_zero() {
             return None;
@@ -292,13 +301,13 @@ impl Pool {
     }
 
     /// How long a request may wait.
-    pub(super) fn patience(&self, ask: &Ask) -> std::time::Duration {
+    pub(super) fn patience(&self, ask: &LeaseRequest) -> std::time::Duration {
         ask.wait.unwrap_or(self.settings.limits.max_rate_limit_wait)
     }
 }
 
 /// The process a request is for: the one it is bound to, else the one that asks.
-pub(super) fn process_of(ask: &Ask) -> Option<Process> {
+pub(super) fn process_of(ask: &LeaseRequest) -> Option<Process> {
     match ask.bind {
         Bind::Process(process) => Some(process),
         Bind::Connection(_) | Bind::Ttl => ask.holder.process,

@@ -8,13 +8,13 @@ use crate::limits::Backoff;
 
 /// Everything the pool is configured by.
 #[derive(Clone, PartialEq, Debug, Default)]
-pub struct Settings {
+pub struct PoolSettings {
     /// Capacity and its overflow.
-    pub leases: Leases,
+    pub leases: LeaseSettings,
     /// How an account is chosen.
-    pub selection: Selection,
+    pub selection: SelectionSettings,
     /// How long limits are waited for, and lie without a server's word.
-    pub limits: Limits,
+    pub limits: LimitSettings,
     /// Pools, thresholds and reserves.
     pub quota: QuotaSettings,
     /// Policy per account.
@@ -23,7 +23,7 @@ pub struct Settings {
 
 /// `[leases]`
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Leases {
+pub struct LeaseSettings {
     /// Capacity of an account without its own.
     pub per_account: u32,
     /// What happens when every account is at its capacity.
@@ -51,7 +51,7 @@ pub enum Overflow {
 
 /// `[selection]`
 #[derive(Clone, PartialEq, Debug)]
-pub struct Selection {
+pub struct SelectionSettings {
     /// The rule among equally loaded accounts.
     pub strategy: Strategy,
     /// What happens when the wanted account is limited.
@@ -162,7 +162,7 @@ pub struct TokenSettings {
 
 /// `[limits]`, as far as the pool needs them.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Limits {
+pub struct LimitSettings {
     /// How long a request waits when the caller does not say.
     pub max_rate_limit_wait: Duration,
     /// What is waited without a server's word.
@@ -237,10 +237,10 @@ pub struct AccountSettings {
     /// Higher is preferred among equally loaded accounts.
     pub priority: Option<i32>,
     /// Which agents may hold it.
-    pub uses: Option<Vec<String>>,
+    pub allowed_agents: Option<Vec<String>>,
 }
 
-impl Default for Leases {
+impl Default for LeaseSettings {
     fn default() -> Self {
         Self {
             per_account: 1,
@@ -252,7 +252,7 @@ impl Default for Leases {
     }
 }
 
-impl Default for Selection {
+impl Default for SelectionSettings {
     fn default() -> Self {
         Self {
             strategy: Strategy::default(),
@@ -289,7 +289,7 @@ impl Default for TokenSettings {
     }
 }
 
-impl Default for Limits {
+impl Default for LimitSettings {
     fn default() -> Self {
         Self {
             max_rate_limit_wait: Duration::from_secs(300),

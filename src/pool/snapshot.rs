@@ -6,10 +6,10 @@ use super::account::AccountRecord;
 use super::command::Effect;
 use super::id::{AccountId, Fence};
 use super::lease::{Ending, Lease};
-use super::limit::{Limit, LimitRecord, Source};
+use super::limit::{Limit, LimitRecord, LimitSource};
 use super::recovery::{LONG, Phase};
 use super::session::SessionRecord;
-use super::settings::Settings;
+use super::settings::PoolSettings;
 use super::time::{Deadline, Now};
 use super::usage::Usage;
 use super::{Pool, limits};
@@ -31,7 +31,7 @@ pub struct Snapshot {
 
 /// How a run begins.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Start {
+pub struct PoolStart {
     /// The first fence of this run; higher than any before.
     pub fence: Fence,
     /// Whether holders may come back, because the last run did not end cleanly.
@@ -63,7 +63,13 @@ impl Pool {
 
     /// A pool that goes on where another one ended; what no longer fits together is left out.
     #[must_use]
-    pub fn restore(now: Now, settings: Settings, snapshot: Snapshot, start: Start, effects: &mut Vec<Effect>) -> Self {
+    pub fn restore(
+        now: Now,
+        settings: PoolSettings,
+        snapshot: Snapshot,
+        start: PoolStart,
+        effects: &mut Vec<Effect>,
+    ) -> Self {
         let mut pool = Self::new(settings);
         pool.next_fence = start.fence;
         pool.first_fence = start.fence;
@@ -106,7 +112,7 @@ impl Pool {
         let long = since.is_some_and(|since| until.since(since) >= LONG);
         let since = since.unwrap_or(now.wall);
         // a time the server named is a time of day; a guessed wait is a span, which a set clock does not change
-        let span = source != Source::Server && until <= now.wall.after(LONGEST_BELIEVED);
+        let span = source != LimitSource::Server && until <= now.wall.after(LONGEST_BELIEVED);
         let until = if span { Deadline::Mono(now.mono_of(until)) } else { Deadline::Wall(until) };
         let mut limit = Limit { since, evidence, link, long, ..Limit::new(scope, key, reason, until, source) };
         if limit.until.passed(now) && long {

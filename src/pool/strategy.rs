@@ -2,12 +2,12 @@
 
 use std::cmp::Ordering;
 
-use super::command::Ask;
+use super::command::LeaseRequest;
 use super::health::{MS_PER_HOUR, MS_PER_MINUTE};
 use super::hot::Hot;
 use super::id::AccountId;
 use super::select::process_of;
-use super::settings::{Selection, Strategy};
+use super::settings::{SelectionSettings, Strategy};
 use super::target::Quota;
 use super::time::Now;
 use super::{Pool, Ring};
@@ -30,7 +30,7 @@ pub(super) const WEEKLY: &str = "7d";
 pub(super) const SHORT: &str = "5h";
 
 /// Where the order starts for a holder without a session, when `pid_offset` is on.
-pub(super) fn offset(pool: &Pool, ask: &Ask, ring: &Ring) -> Option<usize> {
+pub(super) fn offset(pool: &Pool, ask: &LeaseRequest, ring: &Ring) -> Option<usize> {
     if !pool.settings.selection.pid_offset || ask.session.is_some() {
         return None;
     }
@@ -41,13 +41,13 @@ pub(super) fn offset(pool: &Pool, ask: &Ask, ring: &Ring) -> Option<usize> {
 }
 
 /// The family's current account.
-pub(super) fn current(pool: &Pool, ask: &Ask, ring: &Ring) -> Option<usize> {
+pub(super) fn current(pool: &Pool, ask: &LeaseRequest, ring: &Ring) -> Option<usize> {
     let pointer = ring.families.get(&ask.target.family)?;
     pool.slots.get(&pointer.current?).copied()
 }
 
 /// Picks from `ties`, which are not empty and lead the order equally.
-pub(super) fn pick(pool: &Pool, now: Now, ask: &Ask, quota: Quota<'_>, ring: &Ring, ties: &[usize]) -> usize {
+pub(super) fn pick(pool: &Pool, now: Now, ask: &LeaseRequest, quota: Quota<'_>, ring: &Ring, ties: &[usize]) -> usize {
     if let [only] = ties {
         return *only;
     }
@@ -123,7 +123,7 @@ pub(super) struct Hybrid {
 }
 
 impl Hybrid {
-    pub(super) fn new(selection: &Selection, now: Now) -> Self {
+    pub(super) fn new(selection: &SelectionSettings, now: Now) -> Self {
         let (health, tokens) = (&selection.health, &selection.tokens);
         Self {
             now: now.mono.0 as f64,

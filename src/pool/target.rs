@@ -23,23 +23,23 @@ pub struct Target {
     /// The model, as the upstream names it.
     pub model: Option<Box<str>>,
     /// What an upstream with several names for a model, or with two quotas, needs beside these.
-    pub names: Option<Arc<Names>>,
+    pub names: Option<Arc<TargetNames>>,
 }
 
 /// The other names of a request.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
-pub struct Names {
+pub struct TargetNames {
     /// The name the model's limits are filed under, where that is another one.
     pub billed: Option<Box<str>>,
     /// The model's name for accounts without pools, where that is another one: those with a key.
     pub plain: Option<Box<str>>,
     /// The same request in the account's other quota, where the provider has two and the caller pinned none.
-    pub other: Option<Route>,
+    pub other: Option<OtherQuota>,
 }
 
 /// A request in another quota of the same account.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
-pub struct Route {
+pub struct OtherQuota {
     /// What a limit is filed under.
     pub key: Box<str>,
     /// Which quota.
@@ -77,10 +77,10 @@ impl Target {
 
     /// The same request on its other quota, if it has one.
     #[must_use]
-    pub fn turned(&self) -> Option<Self> {
+    pub fn other_pool(&self) -> Option<Self> {
         let names = self.names.as_deref()?;
         let other = names.other.as_ref()?;
-        let back = Route {
+        let back = OtherQuota {
             key: (&*self.key).into(),
             pool: self.pool.as_deref().unwrap_or_default().into(),
             model: self.model.clone(),
@@ -92,32 +92,32 @@ impl Target {
             key: (&*other.key).into(),
             pool: Some((&*other.pool).into()),
             model: other.model.clone(),
-            names: Some(Arc::new(Names { other: Some(back), ..names.clone() })),
+            names: Some(Arc::new(TargetNames { other: Some(back), ..names.clone() })),
         })
     }
 
     /// The request as it was made, whichever quota serves it.
     #[must_use]
     pub fn as_asked(&self) -> Self {
-        self.is_turned().then(|| self.turned()).flatten().unwrap_or_else(|| self.clone())
+        self.is_other_pool().then(|| self.other_pool()).flatten().unwrap_or_else(|| self.clone())
     }
 
     /// Whether it is on the request's second quota.
     #[must_use]
-    pub fn is_turned(&self) -> bool {
+    pub fn is_other_pool(&self) -> bool {
         self.other().is_some_and(|other| other.first)
     }
 
     /// Whether both came of the same request.
     pub(super) fn asks_like(&self, other: &Self) -> bool {
-        if self.is_turned() || other.is_turned() { self.as_asked() == other.as_asked() } else { self == other }
+        if self.is_other_pool() || other.is_other_pool() { self.as_asked() == other.as_asked() } else { self == other }
     }
 
     fn billed(&self) -> Option<&str> {
         self.names.as_deref()?.billed.as_deref()
     }
 
-    fn other(&self) -> Option<&Route> {
+    fn other(&self) -> Option<&OtherQuota> {
         self.names.as_deref()?.other.as_ref()
     }
 }
@@ -178,7 +178,7 @@ impl Pool {
         let settings = &self.settings.quota;
         let other = target.other().filter(|_| settings.fallback != Fallback::Off);
         let quota_of =
-            |route: &'t Route| Quota { key: &route.key, model: route.model.as_deref(), billed: target.billed() };
+            |route: &'t OtherQuota| Quota { key: &route.key, model: route.model.as_deref(), billed: target.billed() };
         Lanes {
             first: lane(&settings.protect, target.quota()),
             second: other.map(|other| lane(&settings.protect, quota_of(other))),
@@ -204,10 +204,10 @@ mod tests {
             key: "gemini-antigravity".into(),
             pool: Some("antigravity".into()),
             model: Some("gemini-3-pro-low".into()),
-            names: Some(Arc::new(Names {
+            names: Some(Arc::new(TargetNames {
                 billed: Some("gemini-3-pro".into()),
                 plain: None,
-                other: Some(Route {
+                other: Some(OtherQuota {
                     key: "gemini-cli".into(),
                     pool: "gemini-cli".into(),
                     model: Some("gemini-3-pro-preview".into()),
@@ -220,13 +220,13 @@ mod tests {
     #[test]
     fn a_target_turns_and_remembers_where_it_began() {
         let asked = target();
-        let turned = asked.turned().unwrap();
+        let turned = asked.other_pool().unwrap();
         assert_eq!((&*turned.key, turned.model.as_deref()), ("gemini-cli", Some("gemini-3-pro-preview")));
         assert_eq!(turned.as_asked(), asked);
         assert_eq!(asked.as_asked(), asked);
         assert!(turned.asks_like(&asked) && asked.asks_like(&turned));
         let pinned = Target { names: None, ..asked.clone() };
-        assert!(!pinned.asks_like(&asked) && pinned.turned().is_none());
+        assert!(!pinned.asks_like(&asked) && pinned.other_pool().is_none());
     }
 
     #[test]

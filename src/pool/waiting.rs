@@ -1,10 +1,10 @@
 //! The queue at work: who waits, who is served, who is told that waiting is no use.
 
-use super::command::{Ask, Effect, Reply};
-use super::error::{Kind, Refusal};
+use super::command::{Effect, LeaseRequest, Reply};
+use super::error::{Refusal, RefusalKind};
 use super::id::{Fence, WaiterId};
 use super::lease::Bind;
-use super::queue::{MOST_WAITERS, Place, Waiter};
+use super::queue::{MOST_WAITERS, Place, QueuedRequest};
 use super::select::Choice;
 use super::settings::Mode;
 use super::time::{Mono, Now};
@@ -15,11 +15,11 @@ const MOST_COMPARED: usize = 8;
 
 impl Pool {
     /// Queues `ask`, or says at once that waiting is no use.
-    pub(super) fn wait_for(&mut self, now: Now, ask: Ask, choice: Choice) -> Result<Reply, Refusal> {
+    pub(super) fn wait_for(&mut self, now: Now, ask: LeaseRequest, choice: Choice) -> Result<Reply, Refusal> {
         let deadline = now.mono.after(self.patience(&ask));
         let kind = match choice {
             Choice::Wait { kind, .. } => kind,
-            Choice::Grant { .. } | Choice::Refuse(_) => Kind::NoCapacity,
+            Choice::Grant { .. } | Choice::Refuse(_) => RefusalKind::NoCapacity,
         };
         if deadline <= now.mono || choice.too_late(deadline) {
             let mut refusal = self.refusal(now, &ask, kind);
@@ -28,9 +28,9 @@ impl Pool {
             return Err(refusal);
         }
         if self.queue.len() >= MOST_WAITERS {
-            return Err(Refusal::new(Kind::Overloaded, "too many requests wait already"));
+            return Err(Refusal::new(RefusalKind::Overloaded, "too many requests wait already"));
         }
-        Ok(Reply::Queued(self.queue.push(Waiter { ask, since: now.mono, deadline })))
+        Ok(Reply::Queued(self.queue.push(QueuedRequest { ask, since: now.mono, deadline })))
     }
 
     pub(super) fn cancel(&mut self, waiter: WaiterId) -> Result<Reply, Refusal> {
@@ -52,7 +52,7 @@ impl Pool {
         self.stirred.freed.clear();
         // last: who can be served now is served, even in the last moment
         while let Some(overdue) = self.queue.overdue(now.mono) {
-            self.give_up(now, overdue, Kind::WaitTimeout, effects);
+            self.give_up(now, overdue, RefusalKind::WaitTimeout, effects);
         }
     }
 
@@ -74,16 +74,16 @@ impl Pool {
                     continue;
                 }
             }
-            let same = |other: &Waiter| alike_counts && asks_alike(&other.ask, &waiter.ask);
+            let same = |other: &QueuedRequest| alike_counts && asks_alike(&other.ask, &waiter.ask);
             let alike = unserved.iter().find(|(other, _)| self.queue.get(*other).is_some_and(same));
             let choice = match alike {
-                Some((_, earliest)) => Choice::Wait { kind: Kind::AllLimited, earliest: *earliest },
+                Some((_, earliest)) => Choice::Wait { kind: RefusalKind::AllLimited, earliest: *earliest },
                 None => self.choose_with(now, &waiter.ask, waiter.since, &mut ties),
             };
             let known = alike.is_some();
             match choice {
                 Choice::Grant { slot, by, other } => {
-                    let Some(Waiter { ask, .. }) = self.queue.remove(id) else { continue };
+                    let Some(QueuedRequest { ask, .. }) = self.queue.remove(id) else { continue };
                     let request = ask.request_id.clone();
                     let fence = self.grant(now, ask, slot, (by, other), effects);
                     if let Some(request) = request {
@@ -106,7 +106,7 @@ impl Pool {
     }
 
     /// Whether this account stands open to this request.
-    fn serves(&self, slot: usize, ask: &Ask, now: Now) -> bool {
+    fn serves(&self, slot: usize, ask: &LeaseRequest, now: Now) -> bool {
         self.accounts[slot].record.provider == *ask.target.provider && self.obstacle(slot, ask, now).is_none()
     }
 
@@ -114,7 +114,7 @@ impl Pool {
         self.draining = true;
         let waiting: Vec<WaiterId> = self.queue.in_order().map(|(id, _)| id).collect();
         for id in waiting {
-            self.answer(id, Err(Refusal::new(Kind::ShuttingDown, "the daemon is ending")), effects);
+            self.answer(id, Err(Refusal::new(RefusalKind::ShuttingDown, "the daemon is ending")), effects);
         }
         Ok(Reply::Done)
     }
@@ -126,7 +126,7 @@ impl Pool {
     }
 
     /// Takes a waiter out who gets no lease.
-    pub(super) fn leave_queue(&mut self, waiter: WaiterId) -> Option<Waiter> {
+    pub(super) fn leave_queue(&mut self, waiter: WaiterId) -> Option<QueuedRequest> {
         let left = self.queue.remove(waiter)?;
         self.unwatch_later(left.ask.bind);
         Some(left)
@@ -153,7 +153,7 @@ impl Pool {
         self.unbound = unbound;
     }
 
-    fn give_up(&mut self, now: Now, waiter: WaiterId, kind: Kind, effects: &mut Vec<Effect>) {
+    fn give_up(&mut self, now: Now, waiter: WaiterId, kind: RefusalKind, effects: &mut Vec<Effect>) {
         let Some(waiting) = self.queue.get(waiter) else { return };
         let ask = waiting.ask.clone();
         let refusal = self.refusal(now, &ask, kind);
@@ -164,7 +164,7 @@ impl Pool {
 
 /// Whether two requests can be served by the same accounts; which of these a session prefers is no matter to one that
 /// none of them is open to.
-fn asks_alike(left: &Ask, right: &Ask) -> bool {
+fn asks_alike(left: &LeaseRequest, right: &LeaseRequest) -> bool {
     left.target == right.target
         && left.account == right.account
         && left.agent == right.agent

@@ -228,7 +228,7 @@ pub struct AccountInfo {
     pub priority: i32,
     /// Which agents may hold it; `any` for everybody.
     #[serde(rename = "use")]
-    pub uses: Vec<String>,
+    pub allowed_agents: Vec<String>,
     /// The cloud project.
     pub project_id: Option<String>,
     /// When its credential ends, epoch ms.
@@ -314,7 +314,7 @@ pub struct ExportedAccount {
     pub project_id: Option<String>,
     /// Which agents may hold it, where that is not the default.
     #[serde(rename = "use")]
-    pub uses: Option<Vec<String>>,
+    pub allowed_agents: Option<Vec<String>>,
     /// Its own capacity.
     pub max_leases: Option<u32>,
     /// Higher is preferred.

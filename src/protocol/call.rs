@@ -43,9 +43,9 @@ macro_rules! methods {
 
 methods! {
     /// Who is there, and which protocol; must come first on a binary connection.
-    Hello(Hello) = "hello";
+    Hello(HelloParams) = "hello";
     /// Lease an account, or wait for one.
-    Acquire(Box<Acquire>) = "lease.acquire";
+    Acquire(Box<AcquireParams>) = "lease.acquire";
     /// Add the lease's life to its time.
     Renew(LeaseRef) = "lease.renew";
     /// Give it back.
@@ -53,66 +53,66 @@ methods! {
     /// Take it up again after a restart of the daemon.
     Resume(LeaseRef) = "lease.resume";
     /// The credential as it is now.
-    Credential(CredentialOf) = "lease.credential";
+    Credential(CredentialParams) = "lease.credential";
     /// What the upstream answered.
-    Report(Report) = "lease.report";
+    Report(ReportParams) = "lease.report";
     /// All leases.
-    ListLeases(Nothing) = "lease.list";
+    ListLeases(NoParams) = "lease.list";
     /// All accounts.
-    ListAccounts(ListAccounts) = "account.list";
+    ListAccounts(ListAccountsParams) = "account.list";
     /// Take in an account.
-    AddAccount(Box<AddAccount>) = "account.add";
+    AddAccount(Box<AddAccountParams>) = "account.add";
     /// Take out an account.
     RemoveAccount(AccountRef) = "account.remove";
     /// Change an account.
-    SetAccount(Box<SetAccount>) = "account.set";
+    SetAccount(Box<SetAccountParams>) = "account.set";
     /// Let it be leased again.
     EnableAccount(AccountRef) = "account.enable";
     /// Let it be leased no more.
-    DisableAccount(DisableAccount) = "account.disable";
+    DisableAccount(DisableAccountParams) = "account.disable";
     /// The whole picture.
-    Status(Nothing) = "status";
+    Status(NoParams) = "status";
     /// Be told what happens.
-    Subscribe(Subscribe) = "events.subscribe";
+    Subscribe(SubscribeParams) = "events.subscribe";
     /// The effective configuration.
-    GetConfig(Nothing) = "config.get";
+    GetConfig(NoParams) = "config.get";
     /// End the daemon, gracefully.
-    Stop(Nothing) = "daemon.stop";
+    Stop(NoParams) = "daemon.stop";
     /// Read the configuration now.
-    ReloadConfig(Nothing) = "config.reload";
+    ReloadConfig(NoParams) = "config.reload";
     /// Take in what other tools keep.
-    ImportAccounts(Box<ImportAccounts>) = "account.import";
+    ImportAccounts(Box<ImportAccountsParams>) = "account.import";
     /// All that is known of all accounts.
-    ExportAccounts(ExportAccounts) = "account.export";
+    ExportAccounts(ExportAccountsParams) = "account.export";
     /// What could be had, now and next.
-    Forecast(ForecastOf) = "forecast";
+    Forecast(ForecastParams) = "forecast";
     /// Forget an account's limits.
     ClearLimits(AccountRef) = "account.clear_limits";
     /// Why an account was chosen, and the others were not.
-    Explain(ExplainWhat) = "explain";
+    Explain(ExplainParams) = "explain";
     /// A new token for a login, now.
     RefreshAccount(AccountRef) = "account.refresh";
     /// A key to the gateway.
-    GatewayKey(GatewayKey) = "gateway.key";
+    GatewayKey(GatewayKeyParams) = "gateway.key";
     /// Lease an account, or have again the lease that the same process holds for the same purpose.
-    Token(Box<Acquire>) = "lease.token";
+    Token(Box<AcquireParams>) = "lease.token";
     /// Learn now what an account has used, as far as its provider lets itself be asked.
     AskUsage(AccountRef) = "account.usage";
     /// Find out whether its owner has confirmed an account with its provider.
-    VerifyAccount(VerifyAccount) = "account.verify";
+    VerifyAccount(VerifyAccountParams) = "account.verify";
     /// Seal all secrets with a new key.
-    Rekey(Nothing) = "secrets.rekey";
+    Rekey(NoParams) = "secrets.rekey";
 }
 
 /// No parameters.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Nothing {}
+pub struct NoParams {}
 
 /// `hello`
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Hello {
+pub struct HelloParams {
     /// The client's name and version.
     pub client: String,
     /// The lowest and highest protocol it speaks.
@@ -122,7 +122,7 @@ pub struct Hello {
 /// `lease.acquire`
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Acquire {
+pub struct AcquireParams {
     /// The upstream.
     pub provider: String,
     /// The model it is for.
@@ -196,7 +196,7 @@ pub struct LeaseRef {
 /// `lease.credential`
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct CredentialOf {
+pub struct CredentialParams {
     /// The id.
     pub lease: String,
     /// A new one, because the upstream refused the old.
@@ -208,7 +208,7 @@ pub struct CredentialOf {
 /// `retry_after_ms`).
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Report {
+pub struct ReportParams {
     /// The id.
     pub lease: String,
     /// It worked.
@@ -237,7 +237,7 @@ pub struct Report {
 /// `forecast`
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct ForecastOf {
+pub struct ForecastParams {
     /// The upstream.
     pub provider: String,
     /// The model they are wanted for.
@@ -251,7 +251,7 @@ pub struct ForecastOf {
 /// `explain`
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct ExplainWhat {
+pub struct ExplainParams {
     /// A lease or the beginning of its id, an account, or `LAST` for the last decision of all; nothing is `LAST`.
     pub what: Option<String>,
     /// For an account: which model is asked about.
@@ -261,7 +261,7 @@ pub struct ExplainWhat {
 /// `account.list`
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct ListAccounts {
+pub struct ListAccountsParams {
     /// Of this upstream only.
     pub provider: Option<String>,
 }
@@ -269,7 +269,7 @@ pub struct ListAccounts {
 /// `account.add`
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct AddAccount {
+pub struct AddAccountParams {
     /// The upstream.
     pub provider: String,
     /// How it authenticates.
@@ -299,7 +299,7 @@ pub struct AddAccount {
     pub priority: Option<i32>,
     /// Which agents may hold it.
     #[serde(default, rename = "use")]
-    pub uses: Option<Vec<String>>,
+    pub allowed_agents: Option<Vec<String>>,
     /// The cloud project.
     #[serde(default)]
     pub project_id: Option<String>,
@@ -311,7 +311,7 @@ pub struct AddAccount {
 /// `account.import`
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct ImportAccounts {
+pub struct ImportAccountsParams {
     /// What other tools keep, in order: later ones meet what has become of earlier ones.
     pub entries: Vec<ImportEntry>,
     /// What is wanted of logins that rotate: `link`, `take-over` or `share` [default: as the entry says, else `link`].
@@ -384,7 +384,7 @@ pub struct ImportEntry {
     pub login_ended: Option<String>,
     /// Which agents may hold it.
     #[serde(default, rename = "use")]
-    pub uses: Option<Vec<String>>,
+    pub allowed_agents: Option<Vec<String>>,
     /// Its own capacity.
     #[serde(default)]
     pub max_leases: Option<u32>,
@@ -435,7 +435,7 @@ pub struct ImportWindow {
 /// `account.export`
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct ExportAccounts {
+pub struct ExportAccountsParams {
     /// With keys and tokens, refresh tokens among them.
     pub secrets: bool,
 }
@@ -443,7 +443,7 @@ pub struct ExportAccounts {
 /// `gateway.key`
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct GatewayKey {
+pub struct GatewayKeyParams {
     /// The lease it carries: requests with it are served by the lease's account, and it dies with the lease. Without
     /// one it is a key that lasts, for clients that `run` does not start.
     pub lease: Option<String>,
@@ -466,7 +466,7 @@ pub struct AccountRef {
 /// `account.verify`
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct VerifyAccount {
+pub struct VerifyAccountParams {
     /// Which.
     pub account: String,
     /// Its owner says so: the provider is not asked.
@@ -477,7 +477,7 @@ pub struct VerifyAccount {
 /// `account.set`; what is not given stays.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct SetAccount {
+pub struct SetAccountParams {
     /// Which.
     pub account: String,
     /// The user's name for it; empty takes it away.
@@ -500,13 +500,13 @@ pub struct SetAccount {
     pub priority: Option<i32>,
     /// Which agents may hold it; empty goes back to the default.
     #[serde(default, rename = "use")]
-    pub uses: Option<Vec<String>>,
+    pub allowed_agents: Option<Vec<String>>,
 }
 
 /// `account.disable`
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct DisableAccount {
+pub struct DisableAccountParams {
     /// Which.
     pub account: String,
     /// Why, for people.
@@ -517,14 +517,14 @@ pub struct DisableAccount {
 /// `events.subscribe`
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Subscribe {
+pub struct SubscribeParams {
     /// Only these kinds; all when empty.
     pub kinds: Vec<String>,
     /// First what happened lately, ended by an event of kind `replay.end`.
     pub recent: bool,
 }
 
-impl Default for Hello {
+impl Default for HelloParams {
     fn default() -> Self {
         Self { client: String::new(), protocol: (super::PROTOCOL, super::PROTOCOL) }
     }

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::pool::{Kind, Refusal, Wall};
+use crate::pool::{Refusal, RefusalKind, Wall};
 
 /// The line is not JSON.
 pub(super) const PARSE_ERROR: i32 = -32700;
@@ -95,19 +95,19 @@ impl ErrorInfo {
 
 /// The stable name of a kind.
 #[must_use]
-pub fn kind_name(kind: Kind) -> &'static str {
+pub fn kind_name(kind: RefusalKind) -> &'static str {
     match kind {
-        Kind::NoAccount => "no_account",
-        Kind::AllLimited => "all_limited",
-        Kind::NoCapacity => "no_capacity",
-        Kind::WaitTimeout => "wait_timeout",
-        Kind::UnknownAccount => "unknown_account",
-        Kind::NotAllowed => "not_allowed",
-        Kind::StaleLease => "stale_lease",
-        Kind::NeedsLogin => "needs_login",
-        Kind::NeedsVerification => "needs_verification",
-        Kind::BadRequest => "bad_request",
-        Kind::Overloaded => "overloaded",
-        Kind::ShuttingDown => "shutting_down",
+        RefusalKind::NoAccount => "no_account",
+        RefusalKind::AllLimited => "all_limited",
+        RefusalKind::NoCapacity => "no_capacity",
+        RefusalKind::WaitTimeout => "wait_timeout",
+        RefusalKind::UnknownAccount => "unknown_account",
+        RefusalKind::NotAllowed => "not_allowed",
+        RefusalKind::StaleLease => "stale_lease",
+        RefusalKind::NeedsLogin => "needs_login",
+        RefusalKind::NeedsVerification => "needs_verification",
+        RefusalKind::BadRequest => "bad_request",
+        RefusalKind::Overloaded => "overloaded",
+        RefusalKind::ShuttingDown => "shutting_down",
     }
 }

@@ -129,7 +129,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::pool::{Bind, By, ConnectionId, Holder, Target, Wall};
+    use crate::pool::{Bind, ChosenBy, ConnectionId, Holder, Target, Wall};
 
     fn lease(account: u64, fence: u64, texts: [Option<String>; 4], exclusive: bool) -> Lease {
         let [model, pool, session, label] = texts;
@@ -151,7 +151,7 @@ mod tests {
             holder: Holder::default(),
             exclusive,
             pinned: false,
-            by: By::Resumed,
+            by: ChosenBy::Resumed,
             ttl: None,
             expires: None,
             granted_at: Wall(0),

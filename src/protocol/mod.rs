@@ -22,9 +22,10 @@ pub use answer::{
     LinkInfo, QueueRow, RekeyInfo, ReloadInfo, SecretText, UsageInfo,
 };
 pub use call::{
-    AccountRef, Acquire, AddAccount, BindTo, Call, CredentialOf, DisableAccount, ExplainWhat, ExportAccounts,
-    ForecastOf, GatewayKey, Hello, ImportAccounts, ImportEntry, ImportLimit, ImportWindow, LeaseRef, ListAccounts,
-    Nothing, Report, SetAccount, Subscribe, VerifyAccount,
+    AccountRef, AcquireParams, AddAccountParams, BindTo, Call, CredentialParams, DisableAccountParams, ExplainParams,
+    ExportAccountsParams, ForecastParams, GatewayKeyParams, HelloParams, ImportAccountsParams, ImportEntry,
+    ImportLimit, ImportWindow, LeaseRef, ListAccountsParams, NoParams, ReportParams, SetAccountParams, SubscribeParams,
+    VerifyAccountParams,
 };
 pub use decoder::{Decoder, Fatal, Incoming, RequestId};
 pub use error::{ErrorAccount, ErrorData, ErrorInfo, kind_name};
@@ -32,7 +33,7 @@ pub use explanation::{CandidateInfo, DecidedInfo, ExplainInfo, ForecastInfo, Out
 pub use frame::{ENCODING, FromServer, MAGIC, ServerFrames, encode_call};
 pub use heard::{BodyText, HeaderList, ObjectText};
 pub use lease_id::{LeaseKey, LeaseToken};
-pub use pass::{Pass, PassKey};
+pub use pass::{GatewayKey, GatewayKeySealer};
 
 /// The protocol this build speaks; integers, so that "at least" has a meaning.
 pub const PROTOCOL: u32 = 1;

@@ -19,11 +19,11 @@ const OF_CLIENT: u8 = 2;
 
 /// The key of the MAC; it outlives the daemon and the machine's boot.
 #[derive(Clone)]
-pub struct PassKey([u8; 16]);
+pub struct GatewayKeySealer([u8; 16]);
 
 /// What a key of the gateway stands for.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub enum Pass {
+pub enum GatewayKey {
     /// A lease; it dies with it.
     Lease {
         /// The lease's number when the key was made: it may have moved since.
@@ -44,7 +44,7 @@ pub enum Pass {
     },
 }
 
-impl PassKey {
+impl GatewayKeySealer {
     /// A key from secret bytes.
     #[must_use]
     pub fn new(key: [u8; 16]) -> Self {
@@ -53,10 +53,10 @@ impl PassKey {
 
     /// The key that a client authenticates with. Of a long text only the end is kept.
     #[must_use]
-    pub fn seal(&self, pass: &Pass) -> String {
+    pub fn seal(&self, pass: &GatewayKey) -> String {
         let mut bytes = Vec::with_capacity(MOST_BYTES);
         match pass {
-            Pass::Lease { fence, process, directory } => {
+            GatewayKey::Lease { fence, process, directory } => {
                 bytes.push(OF_LEASE);
                 bytes.extend_from_slice(&fence.0.to_le_bytes());
                 // no process has the pid 0
@@ -65,7 +65,7 @@ impl PassKey {
                 bytes.extend_from_slice(&process.start.to_le_bytes());
                 put(directory.as_deref(), &mut bytes);
             }
-            Pass::Client { id, agent, label } => {
+            GatewayKey::Client { id, agent, label } => {
                 bytes.push(OF_CLIENT);
                 bytes.extend_from_slice(&id.to_le_bytes());
                 put(agent.as_deref(), &mut bytes);
@@ -79,7 +79,7 @@ impl PassKey {
 
     /// What a key stands for; `None` when this daemon did not make it.
     #[must_use]
-    pub fn open(&self, key: &str) -> Option<Pass> {
+    pub fn open(&self, key: &str) -> Option<GatewayKey> {
         let mut room = [0; MOST_BYTES + GROUP];
         let bytes = decode(key.strip_prefix(PREFIX)?, &mut room)?;
         let (payload, mac) = bytes.split_at_checked(bytes.len().checked_sub(MAC)?)?;
@@ -94,9 +94,9 @@ impl PassKey {
                 let process =
                     Process { pid: u32::from_le_bytes(take(&mut rest)?), start: u64::from_le_bytes(take(&mut rest)?) };
                 let process = (process.pid != 0).then_some(process);
-                Some(Pass::Lease { fence, process, directory: text(&mut rest)? })
+                Some(GatewayKey::Lease { fence, process, directory: text(&mut rest)? })
             }
-            OF_CLIENT => Some(Pass::Client {
+            OF_CLIENT => Some(GatewayKey::Client {
                 id: u64::from_le_bytes(take(&mut rest)?),
                 agent: text(&mut rest)?,
                 label: text(&mut rest)?,
@@ -112,9 +112,9 @@ impl PassKey {
     }
 }
 
-impl std::fmt::Debug for PassKey {
+impl std::fmt::Debug for GatewayKeySealer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("PassKey(…)")
+        f.write_str("GatewayKeySealer(…)")
     }
 }
 
@@ -150,37 +150,37 @@ mod tests {
 
     use super::*;
 
-    fn pass() -> impl Strategy<Value = Pass> {
+    fn pass() -> impl Strategy<Value = GatewayKey> {
         let text = || prop::option::of("[a-zé/]{0,40}".prop_map(String::into_boxed_str));
         let process = prop::option::of((1u32.., any::<u64>()).prop_map(|(pid, start)| Process { pid, start }));
         prop_oneof![
-            (any::<u64>(), process, text()).prop_map(|(fence, process, directory)| Pass::Lease {
+            (any::<u64>(), process, text()).prop_map(|(fence, process, directory)| GatewayKey::Lease {
                 fence: Fence(fence),
                 process,
                 directory
             }),
-            (any::<u64>(), text(), text()).prop_map(|(id, agent, label)| Pass::Client { id, agent, label }),
+            (any::<u64>(), text(), text()).prop_map(|(id, agent, label)| GatewayKey::Client { id, agent, label }),
         ]
     }
 
     proptest! {
         #[test]
         fn what_goes_in_comes_out(pass in pass()) {
-            let key = PassKey::new([7; 16]);
+            let key = GatewayKeySealer::new([7; 16]);
             prop_assert_eq!(key.open(&key.seal(&pass)), Some(pass));
         }
 
         #[test]
         fn anything_else_is_refused(text in "(lk_)?[0-9a-z]{0,300}|.{0,40}") {
-            prop_assert_eq!(PassKey::new([7; 16]).open(&text), None);
+            prop_assert_eq!(GatewayKeySealer::new([7; 16]).open(&text), None);
         }
     }
 
     #[test]
     fn a_changed_letter_or_another_key_is_refused() {
-        let key = PassKey::new([7; 16]);
-        let sealed = key.seal(&Pass::Client { id: 1, agent: Some("claude".into()), label: None });
-        assert!(PassKey::new([8; 16]).open(&sealed).is_none());
+        let key = GatewayKeySealer::new([7; 16]);
+        let sealed = key.seal(&GatewayKey::Client { id: 1, agent: Some("claude".into()), label: None });
+        assert!(GatewayKeySealer::new([8; 16]).open(&sealed).is_none());
         for place in PREFIX.len()..sealed.len() {
             let mut changed = sealed.clone().into_bytes();
             changed[place] = if changed[place] == b'0' { b'1' } else { b'0' };
@@ -190,10 +190,12 @@ mod tests {
 
     #[test]
     fn of_a_long_text_the_end_is_kept() {
-        let key = PassKey::new([7; 16]);
+        let key = GatewayKeySealer::new([7; 16]);
         let long = format!("/{}é/end", "x".repeat(300));
-        let pass = Pass::Lease { fence: Fence(1), process: None, directory: Some(long.into()) };
-        let Some(Pass::Lease { directory: Some(kept), .. }) = key.open(&key.seal(&pass)) else { panic!("not kept") };
+        let pass = GatewayKey::Lease { fence: Fence(1), process: None, directory: Some(long.into()) };
+        let Some(GatewayKey::Lease { directory: Some(kept), .. }) = key.open(&key.seal(&pass)) else {
+            panic!("not kept")
+        };
         assert!(kept.ends_with("xé/end") && kept.len() <= MOST_TEXT, "{kept}");
     }
 }

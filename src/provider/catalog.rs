@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use crate::pool::{Names, Primary, Route, Target};
+use crate::pool::{OtherQuota, Primary, Target, TargetNames};
 
 use super::PROVIDERS;
 use super::models::{self, GeminiPool};
@@ -154,7 +154,7 @@ impl Catalog {
 impl Entry {
     fn plain(&self, family: &Arc<str>, model: Option<&str>) -> Target {
         let billed = model.map(models::undated).filter(|billed| Some(*billed) != model);
-        let names = billed.map(|billed| Names { billed: Some(billed.into()), ..Names::default() });
+        let names = billed.map(|billed| TargetNames { billed: Some(billed.into()), ..TargetNames::default() });
         Target {
             provider: self.name.clone(),
             family: family.clone(),
@@ -176,10 +176,10 @@ impl Entry {
         let called = model.map(|model| start.model_name(model));
         let base = model.map(models::base);
         let differs = |name: &&str| called.as_deref() != Some(*name);
-        let names = Names {
+        let names = TargetNames {
             billed: base.filter(differs).map(Into::into),
             plain: model.filter(differs).map(Into::into),
-            other: may_fall_back.then(|| Route {
+            other: may_fall_back.then(|| OtherQuota {
                 key: (&*of(other).key).into(),
                 pool: other.name().into(),
                 model: model.map(|model| other.model_name(model).into()),
@@ -191,7 +191,7 @@ impl Entry {
             family: self.family.clone(),
             key: pool.key.clone(),
             pool: Some(pool.name.clone()),
-            names: (names != Names::default()).then(|| Arc::new(names)),
+            names: (names != TargetNames::default()).then(|| Arc::new(names)),
             model: called.map(Into::into),
         }
     }
@@ -299,7 +299,7 @@ mod tests {
         ];
         for (model, pool, primary, (start, name, plain, other)) in rows {
             let target = Catalog::default().target("google", Some(model), pool, primary).unwrap();
-            let turned = target.turned();
+            let turned = target.other_pool();
             assert_eq!((target.pool.as_deref(), target.model.as_deref()), (Some(start), Some(name)), "{model}");
             assert_eq!(target.model_for(crate::pool::CredentialKind::ApiKey), Some(plain), "{model}");
             assert_eq!(turned.as_ref().and_then(|turned| turned.model.as_deref()), other, "{model}");

@@ -9,8 +9,8 @@ use rusqlite::{Connection, Row};
 
 use crate::credential::{Credential, Fingerprint, Link, LinkMode};
 use crate::pool::{
-    AccountId, AccountRecord, Bind, By, Fence, Holder, Lease, LimitRecord, Mono, Process, SessionRecord, Snapshot,
-    Target, Usage, Wall, Window,
+    AccountId, AccountRecord, Bind, ChosenBy, Fence, Holder, Lease, LimitRecord, Mono, Process, SessionRecord,
+    Snapshot, Target, Usage, Wall, Window,
 };
 
 use super::names::{self, Unknown};
@@ -125,8 +125,9 @@ fn rows<T>(
 }
 
 fn account(row: &Row<'_>) -> Read<AccountRecord> {
-    let uses: Option<String> = row.get("uses")?;
-    let uses = uses.map(|text| serde_json::from_str(&text).map_err(|_| Unknown::new("list of uses", &text)));
+    let allowed_agents: Option<String> = row.get("uses")?;
+    let allowed_agents =
+        allowed_agents.map(|text| serde_json::from_str(&text).map_err(|_| Unknown::new("list of uses", &text)));
     Ok(AccountRecord {
         id: id(row, "id")?,
         provider: row.get("provider")?,
@@ -134,12 +135,12 @@ fn account(row: &Row<'_>) -> Read<AccountRecord> {
         email: row.get("email")?,
         tier: names::tier(&text(row, "tier")?)?,
         kind: names::kind(&text(row, "kind")?)?,
-        standing: names::standing(&text(row, "standing")?, row.get("standing_why")?)?,
+        login_state: names::login_state(&text(row, "standing")?, row.get("standing_why")?)?,
         enabled: row.get("enabled")?,
         disabled_reason: row.get("disabled_reason")?,
         max_leases: row.get("max_leases")?,
         priority: row.get("priority")?,
-        uses: uses.transpose()?,
+        allowed_agents: allowed_agents.transpose()?,
         project_id: row.get("project_id")?,
         vendor_id: row.get("vendor_id")?,
         created_at: Wall(number(row, "created_at")?),
@@ -173,7 +174,7 @@ fn lease(row: &Row<'_>) -> Read<Lease> {
         holder: Holder { process: process(row, "holder_pid", "holder_start")?, program: row.get("holder_program")? },
         exclusive: row.get("exclusive")?,
         pinned: row.get("pinned")?,
-        by: By::Resumed,
+        by: ChosenBy::Resumed,
         ttl: optional_number(row, "ttl")?.map(Duration::from_millis),
         expires: optional_number(row, "expires")?.map(Mono),
         granted_at: Wall(number(row, "granted_at")?),

@@ -1,7 +1,7 @@
 //! Values as text in the database: what a newer version wrote is not understood, and said so.
 
 use crate::limits::{Reason, Scope};
-use crate::pool::{CredentialKind, Source, Standing, Tier};
+use crate::pool::{CredentialKind, LimitSource, LoginState, Tier};
 
 /// A text in a row that this version does not know.
 #[derive(Debug, thiserror::Error)]
@@ -42,21 +42,21 @@ pub(super) fn tier(text: &str) -> Result<Tier, Unknown> {
     find("tier", &[Tier::Ultra, Tier::Pro, Tier::Free, Tier::Unknown], tier_name, text)
 }
 
-/// The name of a standing, and what explains it.
-pub(super) fn standing_name(standing: &Standing) -> (&'static str, Option<&str>) {
-    match standing {
-        Standing::Ready => ("ready", None),
-        Standing::NeedsLogin(why) => ("needs_login", Some(why)),
-        Standing::NeedsVerification(why) => ("needs_verification", Some(why)),
+/// The name of a login_state, and what explains it.
+pub(super) fn standing_name(login_state: &LoginState) -> (&'static str, Option<&str>) {
+    match login_state {
+        LoginState::Ready => ("ready", None),
+        LoginState::NeedsLogin(why) => ("needs_login", Some(why)),
+        LoginState::NeedsVerification(why) => ("needs_verification", Some(why)),
     }
 }
 
-pub(super) fn standing(text: &str, why: Option<String>) -> Result<Standing, Unknown> {
+pub(super) fn login_state(text: &str, why: Option<String>) -> Result<LoginState, Unknown> {
     match text {
-        "ready" => Ok(Standing::Ready),
-        "needs_login" => Ok(Standing::NeedsLogin(why.unwrap_or_default())),
-        "needs_verification" => Ok(Standing::NeedsVerification(why.unwrap_or_default())),
-        _ => Err(Unknown::new("standing", text)),
+        "ready" => Ok(LoginState::Ready),
+        "needs_login" => Ok(LoginState::NeedsLogin(why.unwrap_or_default())),
+        "needs_verification" => Ok(LoginState::NeedsVerification(why.unwrap_or_default())),
+        _ => Err(Unknown::new("login_state", text)),
     }
 }
 
@@ -69,8 +69,8 @@ pub(super) fn scope(text: &str) -> Result<Scope, Unknown> {
     find("scope", &all, Scope::name, text)
 }
 
-pub(super) fn source(text: &str) -> Result<Source, Unknown> {
-    find("source", &[Source::Table, Source::Report, Source::Server], Source::name, text)
+pub(super) fn source(text: &str) -> Result<LimitSource, Unknown> {
+    find("source", &[LimitSource::Table, LimitSource::Report, LimitSource::Server], LimitSource::name, text)
 }
 
 fn find<T: Copy>(what: &'static str, all: &[T], name: fn(T) -> &'static str, text: &str) -> Result<T, Unknown> {

@@ -160,9 +160,10 @@ fn run(database: &Connection, statement: &str, values: impl rusqlite::Params) ->
 }
 
 fn save_account(database: &Connection, record: &AccountRecord) -> Result<(), Fault> {
-    let (standing, why) = names::standing_name(&record.standing);
-    let uses = record.uses.as_ref().map(serde_json::to_string).transpose();
-    let uses = uses.map_err(|error| Fault::Refused(format!("the list of uses is not text: {error}")))?;
+    let (standing, why) = names::standing_name(&record.login_state);
+    let allowed_agents = record.allowed_agents.as_ref().map(serde_json::to_string).transpose();
+    let allowed_agents =
+        allowed_agents.map_err(|error| Fault::Refused(format!("the list of uses is not text: {error}")))?;
     run(
         database,
         "INSERT INTO account (id, provider, label, email, tier, kind, standing, standing_why, enabled, \
@@ -184,7 +185,7 @@ fn save_account(database: &Connection, record: &AccountRecord) -> Result<(), Fau
             record.disabled_reason,
             record.max_leases,
             record.priority,
-            uses,
+            allowed_agents,
             record.project_id,
             record.vendor_id,
             integer(record.created_at.0),

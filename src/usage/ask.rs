@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::http;
-use crate::limits::{self, Headers, Reason, Response, parse_duration};
+use crate::limits::{self, Headers, Reason, UpstreamResponse, parse_duration};
 use crate::pool::Wall;
 
 use super::budget::Setback;
@@ -169,7 +169,7 @@ async fn send(
 
 /// What a refusal means for asking again.
 fn refused(question: &Question<'_>, status: u16, headers: &Headers, body: &[u8]) -> Failure {
-    let response = Response { provider: question.provider, status, headers, body, now: question.now.0 };
+    let response = UpstreamResponse { provider: question.provider, status, headers, body, now: question.now.0 };
     let verdict = limits::classify(&response).verdict;
     let confirm = verdict.as_ref().filter(|verdict| verdict.reason == Reason::VerificationRequired);
     let (unconfirmed, link) = (confirm.is_some(), confirm.and_then(|verdict| verdict.link.clone()));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// How patient to be.
 #[derive(Clone, Copy, Debug)]
-pub struct Rhythm {
+pub struct DebounceTiming {
     /// After an event, nothing more for so long: the editor is done.
     pub quiet: Duration,
     /// A look at least so long after the first event, however busy the file is.
@@ -17,7 +17,7 @@ pub struct Rhythm {
     pub poll: Duration,
 }
 
-impl Rhythm {
+impl DebounceTiming {
     /// A change is live within 300 ms; without events within 20 s.
     pub const USUAL: Self = Self {
         quiet: Duration::from_millis(50),
@@ -30,19 +30,19 @@ impl Rhythm {
 
 /// How far what is seen can be believed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Trust {
+pub enum Completeness {
     /// Whole: nobody writes such a thing half.
-    Sound,
+    Complete,
     /// Perhaps half-written.
-    Doubtful,
+    Uncertain,
     /// There is no file.
-    Absent,
+    Missing,
 }
 
 /// What was last believed, and what is on its way. Times are since any fixed moment.
 #[derive(Debug)]
-pub struct Settle<T> {
-    rhythm: Rhythm,
+pub struct Debounce<T> {
+    rhythm: DebounceTiming,
     believed: T,
     doubted: Option<Doubted<T>>,
     /// The first and the last event since the last look.
@@ -57,25 +57,25 @@ struct Doubted<T> {
     patience: Duration,
 }
 
-impl<T: PartialEq> Settle<T> {
+impl<T: PartialEq> Debounce<T> {
     /// Begins with what is known at `now`.
-    pub const fn new(rhythm: Rhythm, believed: T, now: Duration) -> Self {
+    pub const fn new(rhythm: DebounceTiming, believed: T, now: Duration) -> Self {
         Self { rhythm, believed, doubted: None, touched: None, looked: now }
     }
 
     /// What is believed.
-    pub const fn believed(&self) -> &T {
+    pub const fn accepted(&self) -> &T {
         &self.believed
     }
 
     /// An event came.
-    pub fn touched(&mut self, now: Duration) {
+    pub fn on_event(&mut self, now: Duration) {
         let first = self.touched.map_or(now, |(first, _)| first);
         self.touched = Some((first, now));
     }
 
     /// When to look next.
-    pub fn next_look(&self) -> Duration {
+    pub fn next_read(&self) -> Duration {
         let rhythm = &self.rhythm;
         let polled = self.looked + rhythm.poll;
         let settled = self.touched.map(|(first, last)| (last + rhythm.quiet).min(first + rhythm.most));
@@ -84,7 +84,7 @@ impl<T: PartialEq> Settle<T> {
     }
 
     /// Takes what a look has found; `true` when it is new and to be believed.
-    pub fn look(&mut self, now: Duration, seen: T, trust: Trust) -> bool {
+    pub fn on_read(&mut self, now: Duration, seen: T, trust: Completeness) -> bool {
         self.touched = None;
         self.looked = now;
         if seen == self.believed {
@@ -92,9 +92,9 @@ impl<T: PartialEq> Settle<T> {
             return false;
         }
         let patience = match trust {
-            Trust::Sound => return self.believe(seen),
-            Trust::Doubtful => self.rhythm.doubt,
-            Trust::Absent => self.rhythm.absence,
+            Completeness::Complete => return self.believe(seen),
+            Completeness::Uncertain => self.rhythm.doubt,
+            Completeness::Missing => self.rhythm.absence,
         };
         match &self.doubted {
             Some(doubted) if doubted.seen == seen => {
@@ -108,7 +108,7 @@ impl<T: PartialEq> Settle<T> {
     }
 
     /// Takes what a look has found as it is, because somebody asked for it; `true` when it is new.
-    pub fn look_now(&mut self, now: Duration, seen: T) -> bool {
+    pub fn on_forced_read(&mut self, now: Duration, seen: T) -> bool {
         self.touched = None;
         self.looked = now;
         seen != self.believed && self.believe(seen)
@@ -128,21 +128,25 @@ mod tests {
     const MS: fn(u64) -> Duration = Duration::from_millis;
 
     /// Looks whenever it is due, until `end`; `file` is the content at a time. What was believed, and when.
-    fn watched(events: &[u64], end: u64, file: impl Fn(u64) -> (&'static str, Trust)) -> Vec<(u64, &'static str)> {
-        let mut settle = Settle::new(Rhythm::USUAL, "old", MS(0));
+    fn watched(
+        events: &[u64],
+        end: u64,
+        file: impl Fn(u64) -> (&'static str, Completeness),
+    ) -> Vec<(u64, &'static str)> {
+        let mut settle = Debounce::new(DebounceTiming::USUAL, "old", MS(0));
         let mut events = events.iter().copied().peekable();
         let mut believed = Vec::new();
         loop {
-            let look = settle.next_look().as_millis() as u64;
+            let look = settle.next_read().as_millis() as u64;
             if let Some(event) = events.next_if(|event| *event <= look) {
-                settle.touched(MS(event));
+                settle.on_event(MS(event));
                 continue;
             }
             if look > end {
                 return believed;
             }
             let (seen, trust) = file(look);
-            if settle.look(MS(look), seen, trust) {
+            if settle.on_read(MS(look), seen, trust) {
                 believed.push((look, seen));
             }
         }
@@ -150,17 +154,17 @@ mod tests {
 
     #[test]
     fn a_change_is_believed_when_the_editor_is_done() {
-        assert_eq!(watched(&[1000, 1010], 2000, |_| ("new", Trust::Sound)), [(1060, "new")]);
+        assert_eq!(watched(&[1000, 1010], 2000, |_| ("new", Completeness::Complete)), [(1060, "new")]);
     }
 
     #[test]
     fn a_touch_is_no_change() {
-        assert_eq!(watched(&[1000], 50_000, |_| ("old", Trust::Sound)), []);
+        assert_eq!(watched(&[1000], 50_000, |_| ("old", Completeness::Complete)), []);
     }
 
     #[test]
     fn half_written_files_are_waited_for() {
-        let file = |at| if at < 1100 { ("ha", Trust::Doubtful) } else { ("whole", Trust::Sound) };
+        let file = |at| if at < 1100 { ("ha", Completeness::Uncertain) } else { ("whole", Completeness::Complete) };
         assert_eq!(watched(&[1000, 1100], 2000, file), [(1150, "whole")]);
         // without an event for the rest too
         assert_eq!(watched(&[1000], 2000, file), [(1170, "whole")]);
@@ -168,15 +172,15 @@ mod tests {
 
     #[test]
     fn what_stays_broken_is_said_within_300_ms() {
-        let believed = watched(&[1000], 2000, |_| ("broken", Trust::Doubtful));
+        let believed = watched(&[1000], 2000, |_| ("broken", Completeness::Uncertain));
         assert_eq!(believed, [(1170, "broken")]);
     }
 
     #[test]
     fn a_rename_away_and_back_is_no_removal() {
-        let file = |at| if at < 1900 { ("gone", Trust::Absent) } else { ("new", Trust::Sound) };
+        let file = |at| if at < 1900 { ("gone", Completeness::Missing) } else { ("new", Completeness::Complete) };
         assert_eq!(watched(&[1000, 1900], 5000, file), [(1950, "new")]);
-        assert_eq!(watched(&[1000], 5000, |_| ("gone", Trust::Absent)), [(2050, "gone")]);
+        assert_eq!(watched(&[1000], 5000, |_| ("gone", Completeness::Missing)), [(2050, "gone")]);
     }
 
     #[test]
@@ -185,23 +189,23 @@ mod tests {
         let mut looks = std::cell::Cell::new(0);
         watched(&events, 3200, |_| {
             looks.set(looks.get() + 1);
-            ("old", Trust::Sound)
+            ("old", Completeness::Complete)
         });
         assert!((13..=15).contains(looks.get_mut()), "{looks:?}");
     }
 
     #[test]
     fn without_events_the_poll_finds_it() {
-        let believed = watched(&[], 30_000, |_| ("new", Trust::Sound));
+        let believed = watched(&[], 30_000, |_| ("new", Completeness::Complete));
         assert_eq!(believed, [(20_000, "new")]);
     }
 
     #[test]
     fn who_asks_is_told_at_once() {
-        let mut settle = Settle::new(Rhythm::USUAL, "old", MS(0));
-        assert!(!settle.look(MS(5), "broken", Trust::Doubtful));
-        assert!(settle.look_now(MS(6), "broken"));
-        assert!(!settle.look_now(MS(7), "broken"));
-        assert!(settle.look(MS(8), "new", Trust::Sound));
+        let mut settle = Debounce::new(DebounceTiming::USUAL, "old", MS(0));
+        assert!(!settle.on_read(MS(5), "broken", Completeness::Uncertain));
+        assert!(settle.on_forced_read(MS(6), "broken"));
+        assert!(!settle.on_forced_read(MS(7), "broken"));
+        assert!(settle.on_read(MS(8), "new", Completeness::Complete));
     }
 }

@@ -9,21 +9,21 @@ const MOST_LINKS: usize = 40;
 
 /// An entry of a directory.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Step {
+pub(super) struct WatchedEntry {
     pub(super) directory: PathBuf,
     pub(super) name: OsString,
 }
 
 /// The file and its directory, at its own path and at each path that a link on the way leads to. What is replaced
 /// further up is left to the poll: watching `/home` for it would wake us for everybody's business.
-pub(super) fn of(file: &Path) -> Vec<Step> {
+pub(super) fn of(file: &Path) -> Vec<WatchedEntry> {
     let mut steps = Vec::new();
     let mut path = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
     for _ in 0..=MOST_LINKS {
         let Some(directory) = path.parent().map(Path::to_owned) else { break };
         for entry in [path.as_path(), directory.as_path()] {
             if let (Some(directory), Some(name)) = (entry.parent(), entry.file_name()) {
-                let step = Step { directory: directory.to_owned(), name: name.to_owned() };
+                let step = WatchedEntry { directory: directory.to_owned(), name: name.to_owned() };
                 if !steps.contains(&step) {
                     steps.push(step);
                 }
@@ -107,8 +107,9 @@ mod tests {
         assert!(of(&home.path().join("a")).len() <= 4);
     }
 
-    fn texts(steps: &[Step]) -> Vec<(String, String)> {
-        let text = |step: &Step| (step.directory.display().to_string(), step.name.to_string_lossy().into_owned());
+    fn texts(steps: &[WatchedEntry]) -> Vec<(String, String)> {
+        let text =
+            |step: &WatchedEntry| (step.directory.display().to_string(), step.name.to_string_lossy().into_owned());
         steps.iter().map(text).collect()
     }
 }

@@ -3,20 +3,20 @@
 use std::time::Duration;
 
 use lessor::limits::{
-    Backoff, Headers, LONGEST_BELIEVED, MAX_BODY, Reading, Response, Scope, Verdict, classify, classify_event,
-    is_error_event, parse_duration,
+    Backoff, Classification, Headers, LONGEST_BELIEVED, MAX_BODY, Scope, UpstreamResponse, Verdict, classify,
+    classify_event, is_error_event, parse_duration,
 };
 use proptest::prelude::*;
 
 const NOW: u64 = 1_789_997_600_000;
 
-fn read(provider: &str, status: u16, headers: &[(String, String)], body: &[u8]) -> Reading {
+fn read(provider: &str, status: u16, headers: &[(String, String)], body: &[u8]) -> Classification {
     let headers = Headers::telling(headers.iter().map(|(name, value)| (name, value)));
-    classify(&Response { provider, status, headers: &headers, body, now: NOW })
+    classify(&UpstreamResponse { provider, status, headers: &headers, body, now: NOW })
 }
 
 /// What every verdict keeps to.
-fn sane(reading: &Reading) {
+fn sane(reading: &Classification) {
     for window in &reading.windows {
         assert!(window.utilization.is_none_or(|used| used.is_finite() && used >= 0.0), "{window:?}");
     }
@@ -142,7 +142,7 @@ proptest! {
         sane(&reading);
         // an event of a stream is the same document
         let kept = Headers::telling(headers.iter().map(|(name, value)| (name, value)));
-        let response = Response { provider, status: 200, headers: &kept, body: body.as_bytes(), now: NOW };
+        let response = UpstreamResponse { provider, status: 200, headers: &kept, body: body.as_bytes(), now: NOW };
         let told = classify_event(&response, Some("error"));
         prop_assert!(told.is_some());
         prop_assert_eq!(classify_event(&response, None).is_some(), is_error_event(None, body.as_bytes()));

@@ -5,27 +5,27 @@ use std::{process::Command, time::Duration};
 
 use lessor::client::{Client, LeaseGuard};
 #[cfg(unix)]
-use lessor::client::{ClientError, Start};
+use lessor::client::{ClientError, DaemonStarter};
 #[cfg(unix)]
 use lessor::config::Flags;
-use lessor::protocol::Acquire;
+use lessor::protocol::AcquireParams;
 
 use super::support::Home;
 #[cfg(unix)]
 use super::support::PROGRAM;
 
-fn request() -> Acquire {
-    Acquire { provider: "anthropic".into(), wait_ms: Some(0), ..Acquire::default() }
+fn request() -> AcquireParams {
+    AcquireParams { provider: "anthropic".into(), wait_ms: Some(0), ..AcquireParams::default() }
 }
 
 /// A wrapper that knows the home, because the environment of this process does not.
 #[cfg(unix)]
-fn start(home: &Home) -> Start {
+fn start(home: &Home) -> DaemonStarter {
     let wrapper = home.path().join("lessor-here");
     let script = format!("#!/bin/sh\nLESSOR_HOME='{}' exec {PROGRAM} \"$@\"\n", home.path().display());
     std::fs::write(&wrapper, script).unwrap();
     std::fs::set_permissions(&wrapper, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
-    Start::program(wrapper, &Flags::default())
+    DaemonStarter::program(wrapper, &Flags::default())
 }
 
 #[test]

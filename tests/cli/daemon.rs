@@ -96,7 +96,7 @@ fn a_started_daemon_hears_nothing_of_its_starters_service_manager() {
     ear.set_nonblocking(true).unwrap();
     let mut command = home.command(&["ping", "--json"]);
     command.env("NOTIFY_SOCKET", home.path().join("notify")).env("JOURNAL_STREAM", "1:2").env("INVOCATION_ID", "x");
-    for name in lessor::client::MANAGERS_WORDS.iter().skip(1) {
+    for name in lessor::client::SERVICE_MANAGER_VARIABLES.iter().skip(1) {
         command.env(name, "1");
     }
     let pong: Value = serde_json::from_str(&feed(command, "").ok().out).unwrap();
@@ -107,7 +107,7 @@ fn a_started_daemon_hears_nothing_of_its_starters_service_manager() {
         .map(|line| String::from_utf8_lossy(line.split(|byte| *byte == b'=').next().unwrap()).into_owned())
         .collect();
     assert!(names.iter().any(|name| name == "LESSOR_HOME"), "{names:?}");
-    for name in lessor::client::MANAGERS_WORDS.iter().chain(&["JOURNAL_STREAM", "INVOCATION_ID"]) {
+    for name in lessor::client::SERVICE_MANAGER_VARIABLES.iter().chain(&["JOURNAL_STREAM", "INVOCATION_ID"]) {
         assert!(!names.iter().any(|known| known == name), "{name} in {names:?}");
     }
     assert_eq!(ear.recv(&mut [0; 512]).unwrap_err().kind(), std::io::ErrorKind::WouldBlock, "nobody spoke");

@@ -79,7 +79,7 @@ fn a_command_inherits_no_service_manager_and_no_descriptor_of_ours() {
     .ok();
     let run = ["run", "claude", "--direct", "--", "sh", "-c", script];
     let spoken_to = |mut command: std::process::Command| {
-        for name in lessor::client::MANAGERS_WORDS {
+        for name in lessor::client::SERVICE_MANAGER_VARIABLES {
             command.env(name, "1");
         }
         command

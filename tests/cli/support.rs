@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use lessor::config::{Environment, Places};
+use lessor::config::{AppPaths, Environment};
 use serde_json::Value;
 
 /// The program under test.
@@ -40,10 +40,10 @@ impl Home {
         self.0.path()
     }
 
-    pub fn places(&self) -> Places {
+    pub fn places(&self) -> AppPaths {
         // part of a pipe's name
         let user = std::env::var("USERNAME").unwrap_or_default();
-        Places::resolve(&Environment { home: Some(self.path().into()), user, ..Environment::default() }).unwrap()
+        AppPaths::resolve(&Environment { home: Some(self.path().into()), user, ..Environment::default() }).unwrap()
     }
 
     /// The program with this home and nothing of the caller's settings.

@@ -5,7 +5,9 @@ use std::os::unix::net::UnixStream;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use lessor::protocol::{Answer, Call, FromServer, Hello, MAGIC, MAX_MESSAGE, Nothing, ServerFrames, encode_call};
+use lessor::protocol::{
+    Answer, Call, FromServer, HelloParams, MAGIC, MAX_MESSAGE, NoParams, ServerFrames, encode_call,
+};
 use serde_json::{Value, json};
 
 use crate::support::{Client, Home, Idler, PATIENCE, descriptors, fence, reference, resident, wait_until};
@@ -214,8 +216,8 @@ fn frames_are_served_wherever_they_are_cut_and_refused_with_bytes_left_over() {
     let mut home = Home::new("");
     home.start();
     let mut whole = MAGIC.to_vec();
-    encode_call(1, Call::Hello(Hello::default()), &mut whole).unwrap();
-    encode_call(2, Call::Status(Nothing {}), &mut whole).unwrap();
+    encode_call(1, Call::Hello(HelloParams::default()), &mut whole).unwrap();
+    encode_call(2, Call::Status(NoParams {}), &mut whole).unwrap();
     for cut in 1..whole.len() {
         let mut stream = binary(&home);
         stream.write_all(&whole[..cut]).unwrap();
@@ -229,7 +231,7 @@ fn frames_are_served_wherever_they_are_cut_and_refused_with_bytes_left_over() {
         assert!(matches!(second, Some(FromServer::Answer(2, Answer::Status(_)))), "cut at {cut}: {second:?}");
     }
     let mut longer = MAGIC.to_vec();
-    encode_call(1, Call::Hello(Hello::default()), &mut longer).unwrap();
+    encode_call(1, Call::Hello(HelloParams::default()), &mut longer).unwrap();
     longer.push(0);
     longer[4] += 1;
     let mut stream = binary(&home);
@@ -330,7 +332,7 @@ fn random_bytes_end_a_connection_and_never_the_daemon() {
         state
     };
     let mut hello = MAGIC.to_vec();
-    encode_call(1, Call::Hello(Hello::default()), &mut hello).unwrap();
+    encode_call(1, Call::Hello(HelloParams::default()), &mut hello).unwrap();
     for round in 0..600 {
         let mut stream = binary(&home);
         let start: &[u8] = [&b""[..], b"{", &MAGIC, &hello, b"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":"][round % 5];

@@ -1,7 +1,7 @@
 //! `lease.report` in its three forms, over a real socket: what comes of it can be followed blindly.
 
 use lessor::limits::Reason;
-use lessor::protocol::{BodyText, HeaderList, Report};
+use lessor::protocol::{BodyText, HeaderList, ReportParams};
 use serde_json::{Value, json};
 
 use crate::support::{Client, Home, fence, label, reference, wait_until};
@@ -85,29 +85,31 @@ fn an_upstream_s_answer_moves_its_holder_with_everything_it_needs() {
 fn frames_carry_the_same() {
     let home = Home::with_accounts("", 2);
     let mut client = lessor::client::Client::connect_at(&home.socket()).unwrap();
-    let request = || lessor::protocol::Acquire { provider: "anthropic".into(), credential: true, ..Default::default() };
+    let request =
+        || lessor::protocol::AcquireParams { provider: "anthropic".into(), credential: true, ..Default::default() };
     let lease = client.acquire(request()).unwrap();
     let id = || lease.lease.clone().into_owned();
-    let ok = Report {
+    let ok = ReportParams {
         ok: Some(true),
         headers: Some(HeaderList(vec![("anthropic-ratelimit-unified-7d-utilization".into(), "0.25".into())])),
-        ..Report { lease: id(), ..Report::default() }
+        ..ReportParams { lease: id(), ..ReportParams::default() }
     };
     assert_eq!(client.report(ok).unwrap().action, "continue");
-    let answer = Report {
+    let answer = ReportParams {
         status: Some(429),
         headers: Some(HeaderList(vec![("retry-after".into(), "120".into())])),
         body: Some(BodyText(r#"{"type":"error","error":{"type":"rate_limit_error","message":"slow"}}"#.into())),
-        ..Report { lease: id(), ..Report::default() }
+        ..ReportParams { lease: id(), ..ReportParams::default() }
     };
     let decision = client.report(answer).unwrap();
     assert_eq!((&*decision.action, decision.reason.as_deref()), ("switch", Some("rate_limit_exceeded")));
     let moved = decision.lease.unwrap();
     assert!(moved.credential.is_some());
-    let told = Report { reason: Some(Reason::QuotaExhausted), retry_after_ms: Some(5_000), ..Report::default() };
-    let decision = client.report(Report { lease: moved.lease.into_owned(), ..told }).unwrap();
+    let told =
+        ReportParams { reason: Some(Reason::QuotaExhausted), retry_after_ms: Some(5_000), ..ReportParams::default() };
+    let decision = client.report(ReportParams { lease: moved.lease.into_owned(), ..told }).unwrap();
     assert_eq!((&*decision.action, decision.after_ms), ("wait", 5_000));
-    let accounts = client.accounts(lessor::protocol::ListAccounts::default()).unwrap();
+    let accounts = client.accounts(lessor::protocol::ListAccountsParams::default()).unwrap();
     assert_eq!(accounts.iter().filter(|account| account.state == "limited").count(), 2);
     assert!(
         accounts.iter().any(|account| account.usage.iter().any(|one| one.window == "7d" && one.utilization == 0.25))

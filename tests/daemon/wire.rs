@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use lessor::protocol::{Answer, Call, FromServer, Hello, MAGIC, Nothing, ServerFrames, encode_call};
+use lessor::protocol::{Answer, Call, FromServer, HelloParams, MAGIC, NoParams, ServerFrames, encode_call};
 use serde_json::{Value, json};
 
 use crate::support::{Client, Home, descriptors, resident, signal, wait_until};
@@ -95,8 +95,8 @@ fn the_binary_codec_begins_with_hello_and_serves_whatever_the_pieces() {
     let mut home = Home::new("");
     home.start();
     let mut bytes = MAGIC.to_vec();
-    encode_call(1, Call::Hello(Hello::default()), &mut bytes).unwrap();
-    encode_call(2, Call::Status(Nothing {}), &mut bytes).unwrap();
+    encode_call(1, Call::Hello(HelloParams::default()), &mut bytes).unwrap();
+    encode_call(2, Call::Status(NoParams {}), &mut bytes).unwrap();
     let mut stream = UnixStream::connect(home.socket()).unwrap();
     for byte in &bytes {
         stream.write_all(&[*byte]).unwrap();
@@ -117,12 +117,12 @@ fn the_binary_codec_begins_with_hello_and_serves_whatever_the_pieces() {
     );
     assert!(matches!(&seen[1], FromServer::Answer(2, Answer::Status(_))));
     let mut bytes = MAGIC.to_vec();
-    encode_call(1, Call::Status(Nothing {}), &mut bytes).unwrap();
+    encode_call(1, Call::Status(NoParams {}), &mut bytes).unwrap();
     let mut frames = ServerFrames::default();
     frames.inbox().extend_from_slice(&send(&home, &bytes));
     assert!(matches!(frames.take(), Ok(Some(FromServer::Refusal(1, _)))), "hello comes first");
     let mut bytes = MAGIC.to_vec();
-    encode_call(1, Call::Hello(Hello { client: "later".into(), protocol: (2, 9) }), &mut bytes).unwrap();
+    encode_call(1, Call::Hello(HelloParams { client: "later".into(), protocol: (2, 9) }), &mut bytes).unwrap();
     let mut frames = ServerFrames::default();
     frames.inbox().extend_from_slice(&send(&home, &bytes));
     let refusal = frames.take().unwrap().unwrap();

@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lessor::pool::{
-    AccountChange, AccountId, AccountRecord, AccountSettings, Ask, Bind, ConnectionId, CredentialKind, Fallback,
-    Holder, Kind, Lease, Mode, Names, Overflow, Process, Protect, Refusal, Reply, Route, Settings, Standing, Strategy,
-    Target, Tier, Wall,
+    AccountChange, AccountId, AccountRecord, AccountSettings, Bind, ConnectionId, CredentialKind, Fallback, Holder,
+    Lease, LeaseRequest, LoginState, Mode, OtherQuota, Overflow, PoolSettings, Process, Protect, Refusal, RefusalKind,
+    Reply, Strategy, Target, TargetNames, Tier, Wall,
 };
 
 use crate::ops::AskOp;
 
-pub fn kind(reply: &Result<Reply, Refusal>) -> Option<Kind> {
+pub fn kind(reply: &Result<Reply, Refusal>) -> Option<RefusalKind> {
     reply.as_ref().err().map(|refusal| refusal.kind)
 }
 
@@ -26,8 +26,8 @@ pub fn process_of(n: u8) -> Process {
 /// Key 0 is one of an account's two quotas, and the other one is `j0`.
 pub fn target_of(provider: u8, key: u8, model: Option<u8>) -> Target {
     let model = model.map(|model| format!("m{model}").into_boxed_str());
-    let other = Route { key: "j0".into(), pool: "j".into(), model: model.clone(), first: false };
-    let names = Names { other: (key == 0).then_some(other), ..Names::default() };
+    let other = OtherQuota { key: "j0".into(), pool: "j".into(), model: model.clone(), first: false };
+    let names = TargetNames { other: (key == 0).then_some(other), ..TargetNames::default() };
     Target {
         provider: Arc::from(format!("p{provider}")),
         family: Arc::from(format!("f{key}")),
@@ -38,7 +38,7 @@ pub fn target_of(provider: u8, key: u8, model: Option<u8>) -> Target {
     }
 }
 
-pub fn ask_of(op: &AskOp) -> Ask {
+pub fn ask_of(op: &AskOp) -> LeaseRequest {
     let process = op.process.map(process_of);
     let name = |(n, how): (u8, u8)| match how {
         0 => id_of(n).to_string(),
@@ -46,7 +46,7 @@ pub fn ask_of(op: &AskOp) -> Ask {
         2 => "shared@x.y".into(),
         _ => id_of(n).to_string()[3..6].to_owned(),
     };
-    Ask {
+    LeaseRequest {
         target: target_of(op.provider, op.key, op.model),
         connection: ConnectionId(op.connection.into()),
         bind: match op.bind {
@@ -68,8 +68,8 @@ pub fn ask_of(op: &AskOp) -> Ask {
     }
 }
 
-pub fn ask_again(lease: &Lease) -> Ask {
-    Ask {
+pub fn ask_again(lease: &Lease) -> LeaseRequest {
+    LeaseRequest {
         target: lease.target.as_asked(),
         connection: ConnectionId(0),
         bind: lease.bind,
@@ -87,7 +87,7 @@ pub fn ask_again(lease: &Lease) -> Ask {
     }
 }
 
-pub fn record_of(id: u8, provider: u8, capacity: u8, uses: u8, tier: u8, priority: i8) -> AccountRecord {
+pub fn record_of(id: u8, provider: u8, capacity: u8, allowed_agents: u8, tier: u8, priority: i8) -> AccountRecord {
     AccountRecord {
         id: id_of(id),
         provider: format!("p{provider}"),
@@ -95,12 +95,12 @@ pub fn record_of(id: u8, provider: u8, capacity: u8, uses: u8, tier: u8, priorit
         email: (id.is_multiple_of(3)).then(|| "shared@x.y".into()),
         tier: [Tier::Ultra, Tier::Pro, Tier::Free, Tier::Unknown][tier as usize % 4],
         kind: if id == 5 { CredentialKind::ApiKey } else { CredentialKind::Oauth },
-        standing: Standing::Ready,
+        login_state: LoginState::Ready,
         enabled: true,
         disabled_reason: None,
         max_leases: Some(u32::from(capacity)).filter(|n| *n > 0),
         priority: priority.into(),
-        uses: (uses == 1).then(|| vec!["claude".into()]),
+        allowed_agents: (allowed_agents == 1).then(|| vec!["claude".into()]),
         project_id: None,
         vendor_id: None,
         created_at: Wall(1),
@@ -113,18 +113,21 @@ pub fn change_of(n: u8, what: u8) -> AccountChange {
     match what {
         0 => AccountChange { enabled: Some((false, Some("tired".into()))), ..none },
         1 | 2 => AccountChange { enabled: Some((true, None)), ..none },
-        3 => AccountChange { standing: Some(Standing::NeedsVerification("x".into())), ..none },
-        4 | 5 => AccountChange { standing: Some(Standing::Ready), ..none },
+        3 => AccountChange { login_state: Some(LoginState::NeedsVerification("x".into())), ..none },
+        4 | 5 => AccountChange { login_state: Some(LoginState::Ready), ..none },
         6 => AccountChange { max_leases: Some(1), ..none },
         7 => AccountChange { max_leases: Some(3), priority: Some(1), tier: Some(Tier::Ultra), ..none },
-        8 => AccountChange { uses: Some(if n.is_multiple_of(2) { vec![] } else { vec!["codex".into()] }), ..none },
+        8 => AccountChange {
+            allowed_agents: Some(if n.is_multiple_of(2) { vec![] } else { vec!["codex".into()] }),
+            ..none
+        },
         _ => AccountChange { label: Some(format!("l{}", (n + 1) % 8)), ..none },
     }
 }
 
-pub fn settings_of(overflow: u8, mode: u8, strategy: u8, bits: u8, quota: u8) -> Settings {
+pub fn settings_of(overflow: u8, mode: u8, strategy: u8, bits: u8, quota: u8) -> PoolSettings {
     let bit = |n: u8| bits >> n & 1 == 1;
-    let mut settings = Settings::default();
+    let mut settings = PoolSettings::default();
     settings.leases.overflow = [Overflow::Share, Overflow::Wait, Overflow::Fail][overflow as usize];
     settings.leases.per_account = 1 + u32::from(bit(0));
     settings.leases.max_per_account = if bit(1) { 3 } else { 16 };

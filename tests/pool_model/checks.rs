@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use lessor::limits::{Reason, Scope};
 use lessor::pool::{
-    AccountId, Action, Ask, Bind, Command, Deadline, Effect, Ending, Event, Fallback, Fence, Kind, Lease, Limit,
-    LimitRecord, Mode, Mono, Now, Outcome, Refusal, Reply, Ticket, WaiterId,
+    AccountId, Action, Bind, Command, Deadline, Effect, Ending, Event, Fallback, Fence, Lease, LeaseRequest, Limit,
+    LimitRecord, Mode, Mono, Now, Refusal, RefusalKind, Reply, RequestOutcome, Ticket, WaiterId,
 };
 
 use crate::cast::ask_again;
@@ -86,7 +86,7 @@ impl World {
                     self.store.mark = mark;
                 }
                 Effect::Unwatch(process) => self.unwatched.push(process),
-                Effect::Renew(_) | Effect::Emit(_) => {}
+                Effect::RefreshToken(_) | Effect::Emit(_) => {}
             }
         }
         if let (Command::Report { outcome, .. }, Ok(Reply::Decision(decision))) = (command, reply) {
@@ -134,7 +134,7 @@ impl World {
                 let seen_by = self.refused_by.remove(fence).unwrap_or_default();
                 let exclude = seen_by.iter().copied().collect();
                 self.refused_by.insert(lease.fence, seen_by);
-                Some((Ask { exclude, ..ask_again(lease) }, self.model.now.mono))
+                Some((LeaseRequest { exclude, ..ask_again(lease) }, self.model.now.mono))
             }
             (None, Command::Resume { .. }) => None,
             other => panic!("nobody asked for {lease:?}: {other:?} {reply:?}"),
@@ -183,7 +183,7 @@ impl World {
         if decision.reason == Some(Reason::RequestRejected) {
             return drop(self.refused_by.remove(fence));
         }
-        let Outcome::Refused(finding) = outcome else { return drop(self.refused_by.remove(fence)) };
+        let RequestOutcome::Refused(finding) = outcome else { return drop(self.refused_by.remove(fence)) };
         let is_request = finding.reason == Reason::RequestRejected;
         match finding.scope.unwrap_or_else(|| finding.reason.scope()) {
             Scope::Request if !is_request => {
@@ -198,12 +198,12 @@ impl World {
     }
 
     /// The account a report's lease had, if that serves the request on its other quota and is to.
-    fn moved_from(&self, fence: Fence, ask: &Ask) -> Option<AccountId> {
+    fn moved_from(&self, fence: Fence, ask: &LeaseRequest) -> Option<AccountId> {
         let same_account = self.model.settings.quota.fallback == Fallback::SameAccountFirst;
         let ticket = self.tickets.iter().find(|ticket| ticket.fence == fence)?;
         let account = self.model.account(ticket.account)?;
         let open = self.model.obstacle(account, ask).is_none();
-        (same_account && ask.target.turned().is_some() && open).then_some(ticket.account)
+        (same_account && ask.target.other_pool().is_some() && open).then_some(ticket.account)
     }
 
     /// Nobody before this one in the order could have been served.
@@ -222,12 +222,12 @@ impl World {
         let waiter = self.model.waiters.remove(at);
         let now = self.model.now;
         let rightly = match (self.model.verdict(&waiter.ask, waiter.since), refusal.kind) {
-            (_, Kind::ShuttingDown) => *command == Command::Drain,
-            (_, Kind::BadRequest) => {
+            (_, RefusalKind::ShuttingDown) => *command == Command::Drain,
+            (_, RefusalKind::BadRequest) => {
                 matches!(command, Command::ProcessEnded(p) if waiter.ask.bind == Bind::Process(*p))
             }
-            (Verdict::Wait { .. }, Kind::WaitTimeout) => waiter.deadline <= now.mono,
-            (Verdict::Wait { earliest, .. }, Kind::AllLimited | Kind::NoCapacity) => {
+            (Verdict::Wait { .. }, RefusalKind::WaitTimeout) => waiter.deadline <= now.mono,
+            (Verdict::Wait { earliest, .. }, RefusalKind::AllLimited | RefusalKind::NoCapacity) => {
                 earliest.is_some_and(|at| at > waiter.deadline)
             }
             (Verdict::Refuse(kind), given) => kind == given,

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use lessor::limits::{Reason, Scope};
 use lessor::pool::{
-    AccountId, AccountRecord, Action, Ask, Bind, Command, ConnectionId, Deadline, Effect, Fence, Finding, Holder, Kind,
-    Lease, Limit, LimitRecord, Mono, Now, Outcome, Pool, Process, Refusal, Reply, SessionRecord, Settings, Snapshot,
-    Source, Start, Ticket, Usage, WaiterId, Wall, Why, Window,
+    AccountId, AccountRecord, Action, Bind, Command, ConnectionId, Deadline, Effect, Fence, Holder, Ineligible, Lease,
+    LeaseRequest, Limit, LimitRecord, LimitSource, Mono, Now, Pool, PoolSettings, PoolStart, Process, Refusal,
+    RefusalDetails, RefusalKind, Reply, RequestOutcome, SessionRecord, Snapshot, Ticket, Usage, WaiterId, Wall, Window,
 };
 
 use crate::cast::{ask_again, ask_of, change_of, id_of, kind, process_of, record_of, settings_of};
@@ -41,11 +41,11 @@ pub struct World {
 
 impl World {
     pub fn new() -> Self {
-        let settings = Settings::default();
+        let settings = PoolSettings::default();
         let now = Now { mono: Mono(1_000_000_000), wall: Wall(1_800_000_000_000) };
         let mut store = Store::default();
         let mut effects = Vec::new();
-        let start = Start { fence: Fence(1), grace: false };
+        let start = PoolStart { fence: Fence(1), grace: false };
         let pool = Pool::restore(now, settings.clone(), Snapshot::default(), start, &mut effects);
         if let [Effect::ReserveFences(mark)] = effects[..] {
             store.mark = mark;
@@ -94,21 +94,21 @@ impl World {
                     self.just(Command::Cancel(id));
                 }
             }
-            Op::Renew(n) => fence(*n).map_or((), |fence| self.just(Command::Renew(fence))),
+            Op::Renew(n) => fence(*n).map_or((), |fence| self.just(Command::ExtendLease(fence))),
             Op::Release(n) => fence(*n).map_or((), |fence| self.just(Command::Release(fence))),
             Op::Stale(n, what) => self.stale(*n, *what),
             Op::Resume { lease, connection, forged } => self.resume(*lease, *connection, *forged),
             Op::ReportOk(n) => {
                 if let Some(fence) = fence(*n) {
-                    self.just(Command::Report { fence, outcome: Outcome::Ok });
+                    self.just(Command::Report { fence, outcome: RequestOutcome::Ok });
                 }
             }
             Op::Report { lease, reason, scope, wait_s } => {
                 if let Some(fence) = fence(*lease) {
                     let scopes = [Scope::Request, Scope::Model, Scope::Pool, Scope::Account, Scope::Service];
-                    let outcome = Outcome::Refused(Box::new(Finding {
+                    let outcome = RequestOutcome::Refused(Box::new(RefusalDetails {
                         scope: scopes.get(*scope as usize).copied(),
-                        ..Finding::reported(
+                        ..RefusalDetails::reported(
                             Reason::ALL[*reason as usize],
                             wait_s.map(|s| Duration::from_secs(s.into())),
                         )
@@ -118,8 +118,8 @@ impl World {
             }
             Op::ConnectionClosed(n) => self.just(Command::ConnectionClosed(ConnectionId((*n).into()))),
             Op::ProcessEnded(n) => self.just(Command::ProcessEnded(process_of(*n))),
-            Op::Add { id, provider, capacity, uses, tier, priority } => {
-                let record = record_of(*id, *provider, *capacity, *uses, *tier, *priority);
+            Op::Add { id, provider, capacity, allowed_agents, tier, priority } => {
+                let record = record_of(*id, *provider, *capacity, *allowed_agents, *tier, *priority);
                 self.just(Command::AddAccount(Box::new(record)));
             }
             Op::Remove(n) => self.just(Command::RemoveAccount(account(*n))),
@@ -136,7 +136,7 @@ impl World {
                 let now = self.model.now;
                 let at = Wall((now.wall.0 as i64 + i64::from(*secs) * 1000).max(0) as u64);
                 let until = if *wall { Deadline::Wall(at) } else { Deadline::Mono(now.mono_of(at)) };
-                let source = if *wall { Source::Server } else { Source::Report };
+                let source = if *wall { LimitSource::Server } else { LimitSource::Report };
                 let limit = Limit::new(scope, key, Reason::QuotaExhausted, until, source);
                 self.just(Command::SetLimit(account(*n), limit));
             }
@@ -216,7 +216,7 @@ impl World {
         }
         let deadline = now.mono.after(ask.wait.unwrap_or(self.model.settings.limits.max_rate_limit_wait));
         match (verdict, &reply) {
-            _ if self.model.draining => assert_eq!(kind(&reply), Some(Kind::ShuttingDown)),
+            _ if self.model.draining => assert_eq!(kind(&reply), Some(RefusalKind::ShuttingDown)),
             (Verdict::Grant(_), Ok(Reply::Held(fence))) => {
                 if let Some(id) = &ask.request_id {
                     self.model.remember(id, Ok(*fence));
@@ -239,12 +239,12 @@ impl World {
         self.compare();
     }
 
-    fn check_repeated(&mut self, ask: &Ask, answer: Result<Fence, WaiterId>, reply: &Result<Reply, Refusal>) {
+    fn check_repeated(&mut self, ask: &LeaseRequest, answer: Result<Fence, WaiterId>, reply: &Result<Reply, Refusal>) {
         match answer {
             Ok(fence) => {
                 let lease = self.model.leases.iter_mut().find(|lease| lease.fence == fence).unwrap();
                 if lease.target.as_asked() != ask.target || lease.exclusive != ask.exclusive {
-                    assert_eq!(kind(reply), Some(Kind::BadRequest));
+                    assert_eq!(kind(reply), Some(RefusalKind::BadRequest));
                 } else {
                     assert_eq!(*reply, Ok(Reply::Held(fence)));
                     if let Bind::Connection(connection) = &mut lease.bind {
@@ -256,7 +256,7 @@ impl World {
             Err(id) => {
                 let waiter = self.model.waiters.iter_mut().find(|waiter| waiter.id == id).unwrap();
                 if waiter.ask.target != ask.target || waiter.ask.exclusive != ask.exclusive {
-                    assert_eq!(kind(reply), Some(Kind::BadRequest));
+                    assert_eq!(kind(reply), Some(RefusalKind::BadRequest));
                 } else {
                     assert_eq!(*reply, Ok(Reply::Queued(id)));
                     waiter.ask.connection = ask.connection;
@@ -274,13 +274,13 @@ impl World {
         if self.model.leases.iter().any(|lease| lease.fence == fence) {
             return;
         }
-        let refused = Outcome::Refused(Box::new(Finding::reported(Reason::AuthFailed, None)));
+        let refused = RequestOutcome::Refused(Box::new(RefusalDetails::reported(Reason::AuthFailed, None)));
         let reply = self.step(match what {
-            0 => Command::Renew(fence),
+            0 => Command::ExtendLease(fence),
             1 => Command::Release(fence),
             _ => Command::Report { fence, outcome: refused },
         });
-        assert_eq!(kind(&reply), Some(Kind::StaleLease));
+        assert_eq!(kind(&reply), Some(RefusalKind::StaleLease));
     }
 
     fn resume(&mut self, n: u8, connection: u8, forged: bool) {
@@ -310,10 +310,10 @@ impl World {
                     (*before, lease.holder) = (connection, holder);
                 }
             }
-            Some(_) => assert_eq!(kind(&reply), Some(Kind::StaleLease)),
-            None if self.model.draining => assert_eq!(kind(&reply), Some(Kind::ShuttingDown)),
+            Some(_) => assert_eq!(kind(&reply), Some(RefusalKind::StaleLease)),
+            None if self.model.draining => assert_eq!(kind(&reply), Some(RefusalKind::ShuttingDown)),
             None if may => assert_eq!(reply, Ok(Reply::Held(fence))),
-            None => assert_eq!(kind(&reply), Some(Kind::StaleLease), "{known}"),
+            None => assert_eq!(kind(&reply), Some(RefusalKind::StaleLease), "{known}"),
         }
         self.compare();
     }
@@ -341,7 +341,7 @@ impl World {
             usage: snapshot.usage,
             leases: kept,
         };
-        let start = Start { fence: self.store.mark, grace };
+        let start = PoolStart { fence: self.store.mark, grace };
         let mut effects = Vec::new();
         let settings = self.model.settings.clone();
         self.pool = Pool::restore(now, settings.clone(), snapshot, start, &mut effects);
@@ -405,7 +405,7 @@ impl World {
         let ok = reply.is_ok();
         match command {
             Command::Cancel(id) => model.waiters.retain(|waiter| waiter.id != *id),
-            Command::Renew(fence) => {
+            Command::ExtendLease(fence) => {
                 if let Some(lease) = model.leases.iter_mut().find(|lease| lease.fence == *fence) {
                     lease.expires = lease.ttl.map(|ttl| model.now.mono.after(ttl));
                 }
@@ -450,7 +450,7 @@ impl World {
                     });
                 }
             }
-            Command::Report { fence, outcome: Outcome::Ok } if ok => {
+            Command::Report { fence, outcome: RequestOutcome::Ok } if ok => {
                 for limit in model.accounts.iter_mut().flat_map(|account| &mut account.limits) {
                     if matches!(limit.phase, Phase::Probing(Some((probe, _))) if probe == *fence) {
                         limit.phase = Phase::Ramp(model.now.mono, 0);
@@ -470,7 +470,7 @@ impl World {
         let now = self.model.now;
         let Some(account) = self.model.account(lease.account) else { return };
         let own = match self.model.obstacle(account, &ask_again(&lease)) {
-            Some((Why::Limited, Some(until))) => until.since(now.mono),
+            Some((Ineligible::Limited, Some(until))) => until.since(now.mono),
             _ => return,
         };
         if decision.action != Action::Wait || own > decision.after {

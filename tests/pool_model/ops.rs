@@ -52,7 +52,7 @@ pub enum Op {
         id: u8,
         provider: u8,
         capacity: u8,
-        uses: u8,
+        allowed_agents: u8,
         tier: u8,
         priority: i8,
     },
@@ -142,8 +142,8 @@ fn op() -> impl Strategy<Value = Op> {
             .prop_map(|(lease, reason, scope, wait_s)| Op::Report { lease, reason, scope, wait_s }),
         3 => (0..4u8).prop_map(Op::ConnectionClosed),
         1 => (0..3u8).prop_map(Op::ProcessEnded),
-        2 => add.prop_map(|(id, provider, capacity, uses, tier, priority)| Op::Add {
-            id, provider, capacity, uses, tier, priority
+        2 => add.prop_map(|(id, provider, capacity, allowed_agents, tier, priority)| Op::Add {
+            id, provider, capacity, allowed_agents, tier, priority
         }),
         1 => (0..8u8).prop_map(Op::Remove),
         3 => (0..8u8, 0..10u8).prop_map(|(account, what)| Op::Change { account, what }),
@@ -168,8 +168,8 @@ pub fn ops(most: usize) -> impl Strategy<Value = Vec<Op>> {
     let tail = prop_oneof![3 => Just(vec![]), 1 => vec(op(), 0..6)];
     (vec(add, 1..=6), vec(op(), 1..most), tail).prop_map(|(accounts, ops, tail)| {
         let mut all: Vec<Op> = Vec::new();
-        for (id, (provider, capacity, uses, tier, priority)) in accounts.into_iter().enumerate() {
-            all.push(Op::Add { id: id as u8, provider, capacity, uses, tier, priority });
+        for (id, (provider, capacity, allowed_agents, tier, priority)) in accounts.into_iter().enumerate() {
+            all.push(Op::Add { id: id as u8, provider, capacity, allowed_agents, tier, priority });
         }
         all.extend(ops);
         if !tail.is_empty() {

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use lessor::pool::{
-    AccountId, AccountRecord, Ask, Bind, CredentialKind, Fallback, Fence, Kind, Lease, Mode, Mono, Now, Overflow,
-    Process, Protect, Settings, Standing, Tier, Usage, WaiterId, Why, Window,
+    AccountId, AccountRecord, Bind, CredentialKind, Fallback, Fence, Ineligible, Lease, LeaseRequest, LoginState, Mode,
+    Mono, Now, Overflow, PoolSettings, Process, Protect, RefusalKind, Tier, Usage, WaiterId, Window,
 };
 
 use crate::limits::MLimit;
@@ -21,13 +21,13 @@ pub struct MAccount {
 /// Somebody who waits.
 pub struct MWaiter {
     pub id: WaiterId,
-    pub ask: Ask,
+    pub ask: LeaseRequest,
     pub since: Mono,
     pub deadline: Mono,
 }
 
 /// What stands in an account's way, and until when.
-type Blocked = Option<(Why, Option<Mono>)>;
+type Blocked = Option<(Ineligible, Option<Mono>)>;
 
 /// What must come of a request.
 #[derive(Debug, PartialEq)]
@@ -35,15 +35,15 @@ pub enum Verdict {
     /// One of these.
     Grant(Vec<AccountId>),
     Wait {
-        kind: Kind,
+        kind: RefusalKind,
         earliest: Option<Mono>,
     },
-    Refuse(Kind),
+    Refuse(RefusalKind),
 }
 
 pub struct Model {
     pub now: Now,
-    pub settings: Settings,
+    pub settings: PoolSettings,
     pub accounts: Vec<MAccount>,
     pub leases: Vec<Lease>,
     pub waiters: Vec<MWaiter>,
@@ -72,49 +72,49 @@ impl Model {
     }
 
     /// What stands in the way, as the user would be told it: on every quota the request may use.
-    pub fn obstacle(&self, account: &MAccount, ask: &Ask) -> Blocked {
-        let turned = ask.target.turned();
+    pub fn obstacle(&self, account: &MAccount, ask: &LeaseRequest) -> Blocked {
+        let turned = ask.target.other_pool();
         let other = turned.filter(|_| self.settings.quota.fallback != Fallback::Off);
         let Some(target) = other.filter(|_| account.record.kind != CredentialKind::ApiKey) else {
             return self.obstacle_on(account, ask);
         };
         let first = self.obstacle_on(account, ask)?;
-        let second = self.obstacle_on(account, &Ask { target, ..ask.clone() })?;
+        let second = self.obstacle_on(account, &LeaseRequest { target, ..ask.clone() })?;
         match (first, second) {
-            ((Why::Limited | Why::Reserved, a), (Why::Limited | Why::Reserved, b)) => {
+            ((Ineligible::Limited | Ineligible::Reserved, a), (Ineligible::Limited | Ineligible::Reserved, b)) => {
                 Some((first.0, a.zip(b).map(|(a, b)| a.min(b))))
             }
-            ((Why::Limited | Why::Reserved, _), _) => Some(second),
+            ((Ineligible::Limited | Ineligible::Reserved, _), _) => Some(second),
             _ => Some(first),
         }
     }
 
     /// The same on the quota the target names.
-    pub fn obstacle_on(&self, account: &MAccount, ask: &Ask) -> Blocked {
+    pub fn obstacle_on(&self, account: &MAccount, ask: &LeaseRequest) -> Blocked {
         let record = &account.record;
         let configured = self.settings.accounts.iter().find(|c| record.label.as_deref() == Some(&*c.name));
         if !record.enabled || configured.and_then(|c| c.enabled) == Some(false) {
-            return Some((Why::Disabled, None));
+            return Some((Ineligible::Disabled, None));
         }
-        match record.standing {
-            Standing::NeedsLogin(_) => return Some((Why::NeedsLogin, None)),
-            Standing::NeedsVerification(_) => return Some((Why::NeedsVerification, None)),
-            Standing::Ready => {}
+        match record.login_state {
+            LoginState::NeedsLogin(_) => return Some((Ineligible::NeedsLogin, None)),
+            LoginState::NeedsVerification(_) => return Some((Ineligible::NeedsVerification, None)),
+            LoginState::Ready => {}
         }
-        if let Some(uses) = &record.uses
-            && !uses.iter().any(|agent| agent == "any" || Some(&**agent) == ask.agent.as_deref())
+        if let Some(allowed_agents) = &record.allowed_agents
+            && !allowed_agents.iter().any(|agent| agent == "any" || Some(&**agent) == ask.agent.as_deref())
         {
-            return Some((Why::NotAllowed, None));
+            return Some((Ineligible::NotAllowed, None));
         }
         if ask.exclude.contains(&record.id) {
-            return Some((Why::Excluded, None));
+            return Some((Ineligible::Excluded, None));
         }
         let closed = account.limits.iter().filter(|limit| limit.blocks(&ask.target));
         let closed = closed.map(|limit| limit.shut(self.now)).filter(|(shut, _)| *shut);
         let closed: Vec<Option<Mono>> = closed.map(|(_, opens)| opens).collect();
         if !closed.is_empty() {
             let untils: Option<Vec<Mono>> = closed.into_iter().collect();
-            return Some((Why::Limited, untils.and_then(|untils| untils.into_iter().max())));
+            return Some((Ineligible::Limited, untils.and_then(|untils| untils.into_iter().max())));
         }
         let reserved = self.reserved(account, ask);
         if reserved.is_some() {
@@ -123,16 +123,16 @@ impl Model {
         let most = self.most(account);
         let load = self.load(record.id);
         let taken = self.leases.iter().any(|lease| lease.account == record.id && lease.exclusive);
-        (taken || load >= most || (ask.exclusive && load > 0)).then_some((Why::Busy, None))
+        (taken || load >= most || (ask.exclusive && load > 0)).then_some((Ineligible::Busy, None))
     }
 
-    fn windows<'a>(&'a self, account: &'a MAccount, ask: &'a Ask) -> impl Iterator<Item = &'a Window> {
+    fn windows<'a>(&'a self, account: &'a MAccount, ask: &'a LeaseRequest) -> impl Iterator<Item = &'a Window> {
         let counts = account.usage.windows.iter().filter(|w| w.key.is_empty() || w.key == *ask.target.key);
         counts.filter(|w| w.resets_at.is_none_or(|at| at > self.now.wall))
     }
 
     /// Until when a reserve keeps the request off the account; the patterns here are whole names.
-    fn reserved(&self, account: &MAccount, ask: &Ask) -> Blocked {
+    fn reserved(&self, account: &MAccount, ask: &LeaseRequest) -> Blocked {
         let model = ask.target.model.as_deref()?;
         let named = |p: &&Protect| p.models.iter().any(|name| name == "*" || name == model);
         let below = self.settings.quota.protect.iter().filter(named).map(|p| p.below).fold(0.0, f64::max);
@@ -142,7 +142,7 @@ impl Model {
             return None;
         }
         let resets: Option<Vec<Mono>> = spent.iter().map(|w| Some(self.now.mono_of(w.resets_at?))).collect();
-        Some((Why::Reserved, resets.and_then(|resets| resets.into_iter().max())))
+        Some((Ineligible::Reserved, resets.and_then(|resets| resets.into_iter().max())))
     }
 
     pub fn resolve(&self, name: &str, provider: &str) -> Option<AccountId> {
@@ -163,19 +163,19 @@ impl Model {
         None
     }
 
-    pub fn verdict(&self, ask: &Ask, since: Mono) -> Verdict {
+    pub fn verdict(&self, ask: &LeaseRequest, since: Mono) -> Verdict {
         if let Some(until) = self.grace {
-            return Verdict::Wait { kind: Kind::NoCapacity, earliest: Some(until) };
+            return Verdict::Wait { kind: RefusalKind::NoCapacity, earliest: Some(until) };
         }
         let first = |account: &MAccount| self.obstacle_on(account, ask);
         let any = |account: &MAccount| self.obstacle(account, ask);
-        match (ask.target.turned(), self.settings.quota.fallback) {
+        match (ask.target.other_pool(), self.settings.quota.fallback) {
             (Some(target), Fallback::AccountsFirst) => match self.verdict_by(ask, since, &first) {
                 Some(verdict) => verdict,
                 None => {
-                    let ask = Ask { target, ..ask.clone() };
+                    let ask = LeaseRequest { target, ..ask.clone() };
                     let second = |account: &MAccount| match account.record.kind {
-                        CredentialKind::ApiKey => Some((Why::Limited, None)),
+                        CredentialKind::ApiKey => Some((Ineligible::Limited, None)),
                         _ => self.obstacle_on(account, &ask),
                     };
                     self.verdict_by(&ask, since, &second).unwrap_or_else(|| self.nobody(&ask))
@@ -189,8 +189,8 @@ impl Model {
     }
 
     /// What it comes to when nobody is open.
-    fn nobody(&self, ask: &Ask) -> Verdict {
-        let asked = Ask { target: ask.target.as_asked(), ..ask.clone() };
+    fn nobody(&self, ask: &LeaseRequest) -> Verdict {
+        let asked = LeaseRequest { target: ask.target.as_asked(), ..ask.clone() };
         let provider = &*ask.target.provider;
         let all: Vec<&MAccount> = self.accounts.iter().filter(|a| a.record.provider == provider).collect();
         match ask.account.as_deref().and_then(|name| self.resolve(name, provider)).and_then(|id| self.account(id)) {
@@ -200,17 +200,17 @@ impl Model {
     }
 
     /// By these obstacles; nothing when nobody is open.
-    fn verdict_by(&self, ask: &Ask, since: Mono, obstacle: &dyn Fn(&MAccount) -> Blocked) -> Option<Verdict> {
+    fn verdict_by(&self, ask: &LeaseRequest, since: Mono, obstacle: &dyn Fn(&MAccount) -> Blocked) -> Option<Verdict> {
         let selection = &self.settings.selection;
         let provider = &*ask.target.provider;
         let all: Vec<&MAccount> = self.accounts.iter().filter(|a| a.record.provider == provider).collect();
         if all.is_empty() {
-            return Some(Verdict::Refuse(Kind::NoAccount));
+            return Some(Verdict::Refuse(RefusalKind::NoAccount));
         }
         let open = |account: &MAccount| obstacle(account).is_none();
         if let Some(name) = &ask.account {
             let Some(account) = self.resolve(name, provider).and_then(|id| self.account(id)) else {
-                return Some(Verdict::Refuse(Kind::UnknownAccount));
+                return Some(Verdict::Refuse(RefusalKind::UnknownAccount));
             };
             return open(account).then(|| Verdict::Grant(vec![account.record.id]));
         }
@@ -222,10 +222,10 @@ impl Model {
             let most = if most == 0 { self.capacity(account) } else { most };
             match obstacle(account) {
                 None if self.load(account.record.id) < most => return Some(Verdict::Grant(vec![account.record.id])),
-                Some((Why::Limited, Some(until))) if selection.mode == Mode::CacheFirst => {
+                Some((Ineligible::Limited, Some(until))) if selection.mode == Mode::CacheFirst => {
                     let patience = ask.wait.unwrap_or(self.settings.limits.max_rate_limit_wait);
                     if until <= since.after(selection.max_cache_wait.min(patience)) {
-                        return Some(Verdict::Wait { kind: Kind::AllLimited, earliest: Some(until) });
+                        return Some(Verdict::Wait { kind: RefusalKind::AllLimited, earliest: Some(until) });
                     }
                 }
                 _ => {}
@@ -239,9 +239,9 @@ impl Model {
         let tier = |a: &MAccount| if selection.tier_first { a.record.tier } else { Tier::Unknown };
         let spent = |a: &MAccount| {
             let threshold = self.settings.quota.soft_threshold;
-            let used = |ask: &Ask| self.windows(a, ask).any(|w| w.utilization >= threshold);
-            let turned = ask.target.turned().filter(|_| self.obstacle_on(a, ask).is_some());
-            threshold < 1.0 && turned.map_or(used(ask), |target| used(&Ask { target, ..ask.clone() }))
+            let used = |ask: &LeaseRequest| self.windows(a, ask).any(|w| w.utilization >= threshold);
+            let turned = ask.target.other_pool().filter(|_| self.obstacle_on(a, ask).is_some());
+            threshold < 1.0 && turned.map_or(used(ask), |target| used(&LeaseRequest { target, ..ask.clone() }))
         };
         let rank = |a: &MAccount| (spent(a), load(a), -a.record.priority, tier(a));
         let best = free.iter().map(|a| rank(a)).min();
@@ -267,31 +267,32 @@ impl Model {
         (since.since(*used) < self.settings.selection.session_ttl).then_some(*id)
     }
 
-    fn blocked(&self, ask: &Ask, among: &[&MAccount]) -> Verdict {
+    fn blocked(&self, ask: &LeaseRequest, among: &[&MAccount]) -> Verdict {
         let all: Vec<_> = among.iter().filter_map(|account| self.obstacle(account, ask)).collect();
-        let any = |wanted: Why| all.iter().any(|(why, _)| *why == wanted);
-        if any(Why::Busy) {
+        let any = |wanted: Ineligible| all.iter().any(|(why, _)| *why == wanted);
+        if any(Ineligible::Busy) {
             return match self.settings.leases.overflow {
-                Overflow::Fail => Verdict::Refuse(Kind::NoCapacity),
-                _ => Verdict::Wait { kind: Kind::NoCapacity, earliest: None },
+                Overflow::Fail => Verdict::Refuse(RefusalKind::NoCapacity),
+                _ => Verdict::Wait { kind: RefusalKind::NoCapacity, earliest: None },
             };
         }
-        let limited: Vec<_> = all.iter().filter(|(why, _)| matches!(why, Why::Limited | Why::Reserved)).collect();
+        let limited: Vec<_> =
+            all.iter().filter(|(why, _)| matches!(why, Ineligible::Limited | Ineligible::Reserved)).collect();
         if !limited.is_empty() {
             // one that has no known end may end at any moment
             let untils: Option<Vec<Mono>> = limited.iter().map(|(_, until)| *until).collect();
             return Verdict::Wait {
-                kind: Kind::AllLimited,
+                kind: RefusalKind::AllLimited,
                 earliest: untils.and_then(|untils| untils.into_iter().min()),
             };
         }
         let kinds = [
-            (Why::Excluded, Kind::NoCapacity),
-            (Why::NeedsLogin, Kind::NeedsLogin),
-            (Why::NeedsVerification, Kind::NeedsVerification),
-            (Why::NotAllowed, Kind::NotAllowed),
+            (Ineligible::Excluded, RefusalKind::NoCapacity),
+            (Ineligible::NeedsLogin, RefusalKind::NeedsLogin),
+            (Ineligible::NeedsVerification, RefusalKind::NeedsVerification),
+            (Ineligible::NotAllowed, RefusalKind::NotAllowed),
         ];
-        let kind = kinds.into_iter().find(|(why, _)| any(*why)).map_or(Kind::NoAccount, |(_, kind)| kind);
+        let kind = kinds.into_iter().find(|(why, _)| any(*why)).map_or(RefusalKind::NoAccount, |(_, kind)| kind);
         Verdict::Refuse(kind)
     }
 

@@ -2,12 +2,13 @@
 
 use lessor::limits::Scope;
 use lessor::pool::{
-    AccountChange, Ask, Bind, Command, ConnectionId, Deadline, Kind, Mode, Overflow, Process, Strategy, Tier,
+    AccountChange, Bind, Command, ConnectionId, Deadline, LeaseRequest, Mode, Overflow, Process, RefusalKind, Strategy,
+    Tier,
 };
 
 use crate::desk::{Desk, ask, by, id, in_session, process, record, secs, target};
 
-fn of(strategy: Strategy) -> impl FnOnce(&mut lessor::pool::Settings) {
+fn of(strategy: Strategy) -> impl FnOnce(&mut lessor::pool::PoolSettings) {
     move |settings| settings.selection.strategy = strategy
 }
 
@@ -22,7 +23,7 @@ fn sticky_stays_until_its_account_is_limited() {
     assert_eq!(desk.peek(ask(0)), 'b', "it does not go back");
     desk.block('a', secs(30));
     desk.block('b', secs(30));
-    assert_eq!(desk.refused(ask(0)), Kind::AllLimited);
+    assert_eq!(desk.refused(ask(0)), RefusalKind::AllLimited);
     desk.pass(secs(30));
     assert_eq!(desk.peek(ask(0)), 'b');
 }
@@ -30,7 +31,7 @@ fn sticky_stays_until_its_account_is_limited() {
 #[test]
 fn sticky_is_kept_for_each_family() {
     let mut desk = Desk::new("ab", of(Strategy::Sticky));
-    let other = || Ask { target: target("other", None), ..ask(1) };
+    let other = || LeaseRequest { target: target("other", None), ..ask(1) };
     desk.limit('a', Scope::Pool, "k", Deadline::Mono(desk.now.mono.after(secs(60))));
     assert_eq!((desk.peek(ask(0)), desk.peek(other())), ('b', 'a'));
     desk.pass(secs(60));
@@ -41,7 +42,7 @@ fn sticky_is_kept_for_each_family() {
 fn one_caller_s_exclusion_or_policy_does_not_move_everybody_s_current_account() {
     let mut desk = Desk::new("ab", of(Strategy::Sticky));
     assert_eq!(desk.peek(ask(0)), 'a');
-    assert_eq!(desk.peek(Ask { exclude: vec![id('a')], ..ask(0) }), 'b');
+    assert_eq!(desk.peek(LeaseRequest { exclude: vec![id('a')], ..ask(0) }), 'b');
     assert_eq!(desk.peek(ask(0)), 'a');
     let held = desk.hold(ask(0));
     assert_eq!(desk.peek(ask(1)), 'b', "busy");
@@ -57,7 +58,7 @@ fn round_robin_goes_around_by_family_and_skips_the_limited() {
     assert_eq!([0, 1, 2, 3, 4].map(|n| desk.peek(ask(n))), ['a', 'b', 'c', 'd', 'a']);
     desk.block('b', secs(99));
     assert_eq!([0, 1, 2, 3].map(|n| desk.peek(ask(n))), ['c', 'd', 'a', 'c']);
-    assert_eq!(desk.peek(Ask { target: target("other", None), ..ask(0) }), 'a', "differs: its own place");
+    assert_eq!(desk.peek(LeaseRequest { target: target("other", None), ..ask(0) }), 'a', "differs: its own place");
     desk.run(Command::RemoveAccount(id('d'))).unwrap();
     assert_eq!([0, 1].map(|n| desk.peek(ask(n))), ['a', 'c']);
 }
@@ -76,8 +77,10 @@ fn every_strategy_gives_distinct_accounts_while_there_are_any() {
             assert_eq!(taken, ['a', 'b', 'c', 'd', 'e'], "{strategy:?} {overflow:?}");
             match overflow {
                 Overflow::Share => drop((0..5).map(|n| desk.take(ask(n))).collect::<Vec<_>>()),
-                Overflow::Wait => drop(desk.queued(Ask { wait: None, ..ask(9) })),
-                Overflow::Fail => assert_eq!(desk.refused(Ask { wait: None, ..ask(9) }), Kind::NoCapacity),
+                Overflow::Wait => drop(desk.queued(LeaseRequest { wait: None, ..ask(9) })),
+                Overflow::Fail => {
+                    assert_eq!(desk.refused(LeaseRequest { wait: None, ..ask(9) }), RefusalKind::NoCapacity)
+                }
             }
             let loads: Vec<u32> = desk.pool.accounts().iter().map(|account| account.leases()).collect();
             assert!(loads.iter().max().unwrap() - loads.iter().min().unwrap() == 0, "{loads:?}");
@@ -137,7 +140,7 @@ fn who_is_over_the_soft_threshold_ranks_last_but_serves() {
     desk.block('b', secs(60));
     assert_eq!(desk.take(ask(2)), 'a');
     desk.configure(|settings| settings.quota.soft_threshold = 1.0);
-    assert_eq!(desk.peek(Ask { exclude: vec![id('b')], ..ask(3) }), 'a');
+    assert_eq!(desk.peek(LeaseRequest { exclude: vec![id('b')], ..ask(3) }), 'a');
 }
 
 #[test]
@@ -173,7 +176,7 @@ fn cache_first_waits_for_the_session_s_account_up_to_its_limit_then_moves() {
     let home = desk.peek(in_session("s"));
     let other = if home == 'a' { 'b' } else { 'a' };
     desk.block(home, secs(60));
-    let patient = || Ask { wait: None, ..in_session("s") };
+    let patient = || LeaseRequest { wait: None, ..in_session("s") };
     let waiter = desk.queued(patient());
     assert_eq!(desk.peek(in_session("s")), other, "who does not wait moves");
     desk.pass(secs(0));
@@ -194,7 +197,7 @@ fn cache_first_is_served_by_its_account_when_the_limit_ends() {
     let mut desk = Desk::new("ab", |settings| settings.selection.mode = Mode::CacheFirst);
     let home = desk.peek(in_session("s"));
     desk.block(home, secs(30));
-    let waiter = desk.queued(Ask { wait: None, ..in_session("s") });
+    let waiter = desk.queued(LeaseRequest { wait: None, ..in_session("s") });
     // a conversation that waits does not lose its account because its time runs out meanwhile
     desk.configure(|settings| settings.selection.session_ttl = secs(20));
     desk.pass(secs(30));
@@ -207,7 +210,7 @@ fn cache_first_moves_when_the_limit_grows_beyond_its_patience() {
     let mut desk = Desk::new("ab", |settings| settings.selection.mode = Mode::CacheFirst);
     let home = desk.peek(in_session("s"));
     desk.block(home, secs(30));
-    let waiter = desk.queued(Ask { wait: None, ..in_session("s") });
+    let waiter = desk.queued(LeaseRequest { wait: None, ..in_session("s") });
     desk.block(home, secs(120));
     let [(answered, Ok(fence))] = desk.answers()[..] else { panic!("{:?}", desk.answers()) };
     assert_eq!((answered, desk.on(fence)), (waiter, other_of(home)));
@@ -241,7 +244,7 @@ fn a_process_finds_again_what_it_released_if_nobody_carries_less() {
     assert_eq!(desk.peek(by(2)), 'b');
     assert_eq!(desk.peek(by(1)), 'a', "it comes back");
     // distinctness first (I2): somebody holds it, and others are free
-    let held = desk.hold(Ask { account: Some("a".into()), ..ask(9) });
+    let held = desk.hold(LeaseRequest { account: Some("a".into()), ..ask(9) });
     assert_ne!(desk.peek(by(1)), 'a');
     desk.release(held);
     desk.pass(secs(60));
@@ -255,11 +258,15 @@ fn a_process_finds_again_what_it_released_if_nobody_carries_less() {
 #[test]
 fn a_process_that_died_is_not_waited_for_with_its_account() {
     let mut desk = Desk::new("ab", of(Strategy::RoundRobin));
-    let bound = |pid| Ask { bind: Bind::Process(process(pid)), ..by(pid) };
+    let bound = |pid| LeaseRequest { bind: Bind::Process(process(pid)), ..by(pid) };
     assert_eq!(desk.peek(bound(1)), 'a');
     desk.run(Command::ProcessEnded(process(1))).unwrap();
     assert_eq!(desk.peek(bound(1)), 'b');
-    assert_eq!(desk.peek(Ask { bind: Bind::Process(Process { pid: 1, start: 2 }), ..ask(0) }), 'a', "another process");
+    assert_eq!(
+        desk.peek(LeaseRequest { bind: Bind::Process(Process { pid: 1, start: 2 }), ..ask(0) }),
+        'a',
+        "another process"
+    );
 }
 
 #[test]
@@ -271,20 +278,23 @@ fn a_pid_offset_spreads_processes_and_leaves_the_others_alone() {
     });
     assert_eq!([3, 1, 2, 7, 1234].map(|pid| desk.peek(by(pid))), ['a', 'b', 'c', 'b', 'b']);
     assert_eq!(desk.peek(ask(0)), 'a', "who names no process starts where the family is");
-    assert_eq!(desk.peek(Ask { session: Some("s".into()), ..by(2) }), 'a', "and so does a session");
+    assert_eq!(desk.peek(LeaseRequest { session: Some("s".into()), ..by(2) }), 'a', "and so does a session");
 }
 
 #[test]
 fn exclusions_and_policies_are_hard() {
     let mut desk = Desk::new("a", |_| {});
-    desk.add(lessor::pool::AccountRecord { uses: Some(vec!["claude".into()]), ..record('c') });
-    let agent = |name: &str| Ask { agent: Some(name.into()), ..ask(0) };
-    assert_eq!(desk.peek(Ask { exclude: vec![id('a')], ..agent("claude") }), 'c');
-    assert_eq!(desk.refused(Ask { exclude: vec![id('c'), id('a'), id('a')], ..ask(0) }), Kind::NoCapacity);
+    desk.add(lessor::pool::AccountRecord { allowed_agents: Some(vec!["claude".into()]), ..record('c') });
+    let agent = |name: &str| LeaseRequest { agent: Some(name.into()), ..ask(0) };
+    assert_eq!(desk.peek(LeaseRequest { exclude: vec![id('a')], ..agent("claude") }), 'c');
+    assert_eq!(
+        desk.refused(LeaseRequest { exclude: vec![id('c'), id('a'), id('a')], ..ask(0) }),
+        RefusalKind::NoCapacity
+    );
     desk.run(Command::RemoveAccount(id('a'))).unwrap();
-    assert_eq!(desk.refused(ask(0)), Kind::NotAllowed, "no name, no restricted account");
-    assert_eq!(desk.refused(agent("codex")), Kind::NotAllowed);
-    let change = AccountChange { uses: Some(vec!["any".into()]), ..AccountChange::default() };
+    assert_eq!(desk.refused(ask(0)), RefusalKind::NotAllowed, "no name, no restricted account");
+    assert_eq!(desk.refused(agent("codex")), RefusalKind::NotAllowed);
+    let change = AccountChange { allowed_agents: Some(vec!["any".into()]), ..AccountChange::default() };
     desk.run(Command::ChangeAccount(id('c'), Box::new(change))).unwrap();
     assert_eq!(desk.peek(ask(0)), 'c');
 }
@@ -299,16 +309,16 @@ fn an_account_is_named_by_id_prefix_email_or_label() {
     };
     desk.add(shared('x', "p"));
     desk.add(shared('y', "q"));
-    let named = |name: &str| Ask { account: Some(name.into()), ..ask(0) };
+    let named = |name: &str| LeaseRequest { account: Some(name.into()), ..ask(0) };
     let whole = id('b').to_string();
     assert_eq!(desk.peek(named("b")), 'b');
     assert_eq!(desk.peek(named(&whole)), 'b');
     assert_eq!(desk.peek(named(&whole[..10])), 'b');
     assert_eq!(desk.peek(named(&whole[3..])), 'b', "the prefix `ac_` may be left out");
     assert_eq!(desk.peek(named("me@x.y")), 'x', "of this provider");
-    assert_eq!(desk.pool.find_account("me@x.y").unwrap_err().kind, Kind::UnknownAccount, "ambiguous over all");
+    assert_eq!(desk.pool.find_account("me@x.y").unwrap_err().kind, RefusalKind::UnknownAccount, "ambiguous over all");
     for unknown in ["ac_", "", "nobody", "y", &id('y').to_string()] {
-        assert_eq!(desk.refused(named(unknown)), Kind::UnknownAccount, "{unknown:?}");
+        assert_eq!(desk.refused(named(unknown)), RefusalKind::UnknownAccount, "{unknown:?}");
     }
 }
 
@@ -316,9 +326,9 @@ fn an_account_is_named_by_id_prefix_email_or_label() {
 fn labels_are_unique() {
     let mut desk = Desk::new("ab", |_| {});
     let twice = lessor::pool::AccountRecord { label: Some("a".into()), ..record('z') };
-    assert_eq!(desk.run(Command::AddAccount(Box::new(twice))).unwrap_err().kind, Kind::BadRequest);
+    assert_eq!(desk.run(Command::AddAccount(Box::new(twice))).unwrap_err().kind, RefusalKind::BadRequest);
     let rename = |label: &str| Box::new(AccountChange { label: Some(label.into()), ..AccountChange::default() });
-    assert_eq!(desk.run(Command::ChangeAccount(id('b'), rename("a"))).unwrap_err().kind, Kind::BadRequest);
+    assert_eq!(desk.run(Command::ChangeAccount(id('b'), rename("a"))).unwrap_err().kind, RefusalKind::BadRequest);
     desk.run(Command::ChangeAccount(id('a'), rename(""))).unwrap();
     desk.run(Command::ChangeAccount(id('b'), rename("a"))).unwrap();
     assert_eq!(desk.pool.find_account("a").unwrap().record.id, id('b'));
@@ -328,7 +338,7 @@ fn labels_are_unique() {
 fn the_last_use_outlives_a_restart_and_a_reboot() {
     let mut desk = Desk::new("abc", of(Strategy::LeastUsed));
     for letter in ["c", "a", "b"] {
-        desk.peek(Ask { account: Some(letter.into()), ..ask(0) });
+        desk.peek(LeaseRequest { account: Some(letter.into()), ..ask(0) });
         desk.pass(secs(100));
     }
     // a machine that has just come up counts from zero again

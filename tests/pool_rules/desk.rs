@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use lessor::limits::{Reason, Scope};
 use lessor::pool::{
-    AccountId, AccountRecord, Ask, Bind, Command, ConnectionId, CredentialKind, Deadline, Decision, Effect, Fence,
-    Finding, Holder, Kind, Limit, Mono, Now, Outcome, Pool, Process, Refusal, Reply, Settings, Source, Standing,
-    Target, Ticket, Tier, Usage, WaiterId, Wall, Window,
+    AccountId, AccountRecord, Bind, Command, ConnectionId, CredentialKind, Deadline, Decision, Effect, Fence, Holder,
+    LeaseRequest, Limit, LimitSource, LoginState, Mono, Now, Pool, PoolSettings, Process, Refusal, RefusalDetails,
+    RefusalKind, Reply, RequestOutcome, Target, Ticket, Tier, Usage, WaiterId, Wall, Window,
 };
 
 pub const fn secs(n: u64) -> Duration {
@@ -26,12 +26,12 @@ pub fn record(letter: char) -> AccountRecord {
         email: None,
         tier: Tier::Unknown,
         kind: CredentialKind::ApiKey,
-        standing: Standing::Ready,
+        login_state: LoginState::Ready,
         enabled: true,
         disabled_reason: None,
         max_leases: None,
         priority: 0,
-        uses: None,
+        allowed_agents: None,
         project_id: None,
         vendor_id: None,
         created_at: Wall(0),
@@ -51,8 +51,8 @@ pub fn target(key: &str, model: Option<&str>) -> Target {
 }
 
 /// A request of connection `n` that does not wait.
-pub fn ask(n: u64) -> Ask {
-    Ask {
+pub fn ask(n: u64) -> LeaseRequest {
+    LeaseRequest {
         target: target("k", None),
         connection: ConnectionId(n),
         bind: Bind::Connection(ConnectionId(n)),
@@ -74,12 +74,12 @@ pub fn process(pid: u32) -> Process {
     Process { pid, start: 1 }
 }
 
-pub fn by(pid: u32) -> Ask {
-    Ask { holder: Holder { process: Some(process(pid)), program: None }, ..ask(u64::from(pid)) }
+pub fn by(pid: u32) -> LeaseRequest {
+    LeaseRequest { holder: Holder { process: Some(process(pid)), program: None }, ..ask(u64::from(pid)) }
 }
 
-pub fn in_session(name: &str) -> Ask {
-    Ask { session: Some(name.into()), ..ask(0) }
+pub fn in_session(name: &str) -> LeaseRequest {
+    LeaseRequest { session: Some(name.into()), ..ask(0) }
 }
 
 pub struct Desk {
@@ -89,8 +89,8 @@ pub struct Desk {
 }
 
 impl Desk {
-    pub fn new(letters: &str, change: impl FnOnce(&mut Settings)) -> Self {
-        let mut settings = Settings::default();
+    pub fn new(letters: &str, change: impl FnOnce(&mut PoolSettings)) -> Self {
+        let mut settings = PoolSettings::default();
         change(&mut settings);
         let now = Now { mono: Mono(1_000_000), wall: Wall(1_800_000_000_000) };
         let mut desk = Self { pool: Pool::new(settings), now, effects: vec![] };
@@ -122,18 +122,18 @@ impl Desk {
         self.run(Command::Tick).unwrap();
     }
 
-    pub fn configure(&mut self, change: impl FnOnce(&mut Settings)) {
+    pub fn configure(&mut self, change: impl FnOnce(&mut PoolSettings)) {
         let mut settings = self.pool.settings().clone();
         change(&mut settings);
         self.run(Command::Configure(Box::new(settings))).unwrap();
     }
 
-    pub fn acquire(&mut self, ask: Ask) -> Result<Reply, Refusal> {
+    pub fn acquire(&mut self, ask: LeaseRequest) -> Result<Reply, Refusal> {
         self.run(Command::Acquire(Box::new(ask)))
     }
 
     /// The fence of a lease that must be granted at once.
-    pub fn hold(&mut self, ask: Ask) -> Fence {
+    pub fn hold(&mut self, ask: LeaseRequest) -> Fence {
         match self.acquire(ask) {
             Ok(Reply::Held(fence)) => fence,
             other => panic!("not granted: {other:?}"),
@@ -141,24 +141,24 @@ impl Desk {
     }
 
     /// The account of a lease that must be granted at once.
-    pub fn take(&mut self, ask: Ask) -> char {
+    pub fn take(&mut self, ask: LeaseRequest) -> char {
         let fence = self.hold(ask);
         self.on(fence)
     }
 
     /// Takes and gives back: what would be chosen.
-    pub fn peek(&mut self, ask: Ask) -> char {
+    pub fn peek(&mut self, ask: LeaseRequest) -> char {
         let fence = self.hold(ask);
         let on = self.on(fence);
         self.run(Command::Release(fence)).unwrap();
         on
     }
 
-    pub fn refused(&mut self, ask: Ask) -> Kind {
+    pub fn refused(&mut self, ask: LeaseRequest) -> RefusalKind {
         self.acquire(ask).expect_err("granted").kind
     }
 
-    pub fn queued(&mut self, ask: Ask) -> WaiterId {
+    pub fn queued(&mut self, ask: LeaseRequest) -> WaiterId {
         match self.acquire(ask) {
             Ok(Reply::Queued(waiter)) => waiter,
             other => panic!("does not wait: {other:?}"),
@@ -175,7 +175,7 @@ impl Desk {
     }
 
     /// Who was answered by the last command, and how.
-    pub fn answers(&self) -> Vec<(WaiterId, Result<Fence, Kind>)> {
+    pub fn answers(&self) -> Vec<(WaiterId, Result<Fence, RefusalKind>)> {
         let answer = |effect: &Effect| match effect {
             Effect::Answer { waiter, result } => Some((*waiter, result.clone().map_err(|refusal| refusal.kind))),
             _ => None,
@@ -184,7 +184,7 @@ impl Desk {
     }
 
     pub fn limit(&mut self, letter: char, scope: Scope, key: &str, until: Deadline) {
-        let limit = Limit::new(scope, key, Reason::QuotaExhausted, until, Source::Server);
+        let limit = Limit::new(scope, key, Reason::QuotaExhausted, until, LimitSource::Server);
         self.run(Command::SetLimit(id(letter), limit)).unwrap();
     }
 
@@ -204,15 +204,15 @@ impl Desk {
         scope: Option<Scope>,
         wait: Option<Duration>,
     ) -> Decision {
-        self.found(fence, Finding { scope, ..Finding::reported(reason, wait) })
+        self.found(fence, RefusalDetails { scope, ..RefusalDetails::reported(reason, wait) })
     }
 
     pub fn ok(&mut self, fence: Fence) {
-        self.run(Command::Report { fence, outcome: Outcome::Ok }).unwrap();
+        self.run(Command::Report { fence, outcome: RequestOutcome::Ok }).unwrap();
     }
 
-    pub fn found(&mut self, fence: Fence, finding: Finding) -> Decision {
-        match self.run(Command::Report { fence, outcome: Outcome::Refused(Box::new(finding)) }) {
+    pub fn found(&mut self, fence: Fence, finding: RefusalDetails) -> Decision {
+        match self.run(Command::Report { fence, outcome: RequestOutcome::Refused(Box::new(finding)) }) {
             Ok(Reply::Decision(decision)) => decision,
             other => panic!("no decision: {other:?}"),
         }
@@ -250,7 +250,7 @@ impl Desk {
 
     /// The daemon is killed and starts again.
     pub fn restart(&mut self, grace: bool) {
-        let start = lessor::pool::Start { fence: Fence(self.pool.next_fence().0 + 1_000), grace };
+        let start = lessor::pool::PoolStart { fence: Fence(self.pool.next_fence().0 + 1_000), grace };
         let settings = self.pool.settings().clone();
         let snapshot = self.pool.snapshot(self.now);
         self.effects.clear();

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use lessor::config::{Config, KEYS};
 use lessor::limits::{Reason, Scope};
-use lessor::pool::{AccountRecord, Ask, Bind, Command, CredentialKind, Deadline, Decision, Outcome, Reply, Tier};
+use lessor::pool::{
+    AccountRecord, Bind, Command, CredentialKind, Deadline, Decision, LeaseRequest, Reply, RequestOutcome, Tier,
+};
 use lessor::provider::Catalog;
 
 use crate::desk::{Desk, ask, by, id, in_session, record, secs, target};
@@ -68,7 +70,7 @@ fn told(desk: &Desk, reply: Result<Reply, lessor::pool::Refusal>) -> String {
 fn crowd(desk: &mut Desk) -> String {
     let outcomes: Vec<String> = (0..7)
         .map(|n| {
-            let reply = desk.acquire(Ask { wait: None, ..ask(n) });
+            let reply = desk.acquire(LeaseRequest { wait: None, ..ask(n) });
             told(desk, reply)
         })
         .collect();
@@ -119,13 +121,13 @@ fn conversation_limited(desk: &mut Desk) -> String {
     let on = desk.on(first);
     desk.release(first);
     desk.block(on, secs(50));
-    let reply = desk.acquire(Ask { wait: None, ..in_session("s") });
+    let reply = desk.acquire(LeaseRequest { wait: None, ..in_session("s") });
     told(desk, reply)
 }
 
 /// How long a lease bound to nothing lives.
 fn life(desk: &mut Desk) -> String {
-    let fence = desk.hold(Ask { bind: Bind::Ttl, ..ask(1) });
+    let fence = desk.hold(LeaseRequest { bind: Bind::Ttl, ..ask(1) });
     let lives = |desk: &Desk| desk.pool.lease(fence).is_some();
     let mut lived = 0;
     while lives(desk) && lived < 100 {
@@ -138,7 +140,7 @@ fn life(desk: &mut Desk) -> String {
 /// Who comes right after an unclean restart.
 fn after_a_crash(desk: &mut Desk) -> String {
     desk.restart(true);
-    let reply = desk.acquire(Ask { wait: None, ..ask(1) });
+    let reply = desk.acquire(LeaseRequest { wait: None, ..ask(1) });
     told(desk, reply)
 }
 
@@ -147,7 +149,7 @@ fn patience(desk: &mut Desk) -> String {
     for letter in ['a', 'b', 'c'] {
         desk.block(letter, secs(120));
     }
-    let reply = desk.acquire(Ask { wait: None, ..ask(1) });
+    let reply = desk.acquire(LeaseRequest { wait: None, ..ask(1) });
     told(desk, reply)
 }
 
@@ -155,7 +157,7 @@ fn patience(desk: &mut Desk) -> String {
 fn failures(desk: &mut Desk, reason: Reason, pause: Duration) -> String {
     let mut waits = Vec::new();
     for _ in 0..3 {
-        let fence = desk.hold(Ask { account: Some("a".into()), ..ask(1) });
+        let fence = desk.hold(LeaseRequest { account: Some("a".into()), ..ask(1) });
         desk.report(fence, reason, None);
         let wait = desk.limited_for('a').unwrap_or_default();
         waits.push(format!("{wait:?}"));
@@ -183,7 +185,7 @@ fn unknown(desk: &mut Desk) -> String {
 
 /// What a holder is told of a failure of the service, with nobody else to go to.
 fn service(desk: &mut Desk, reason: Reason) -> String {
-    let fence = desk.hold(Ask { account: Some("a".into()), ..ask(1) });
+    let fence = desk.hold(LeaseRequest { account: Some("a".into()), ..ask(1) });
     let Decision { action, after, .. } = desk.report(fence, reason, None);
     format!("{action:?} {after:?} {:?}", desk.limited_for('a'))
 }
@@ -198,7 +200,7 @@ fn server_error(desk: &mut Desk) -> String {
 
 /// Two reports of one kind on one account, a second apart: one event or two.
 fn two_reports(desk: &mut Desk) -> String {
-    let fences = [1, 2].map(|n| desk.hold(Ask { account: Some("a".into()), ..ask(n) }));
+    let fences = [1, 2].map(|n| desk.hold(LeaseRequest { account: Some("a".into()), ..ask(n) }));
     for fence in fences {
         desk.report(fence, Reason::QuotaExhausted, None);
         desk.pass(secs(1));
@@ -224,9 +226,9 @@ fn nearly_used_up(desk: &mut Desk) -> String {
 
 /// What happens to a holder of this account.
 fn happens(desk: &mut Desk, account: char, outcome: Option<Reason>) {
-    let fence = desk.hold(Ask { account: Some(account.to_string().into()), ..ask(1) });
+    let fence = desk.hold(LeaseRequest { account: Some(account.to_string().into()), ..ask(1) });
     match outcome {
-        None => drop(desk.run(Command::Report { fence, outcome: Outcome::Ok }).unwrap()),
+        None => drop(desk.run(Command::Report { fence, outcome: RequestOutcome::Ok }).unwrap()),
         Some(reason) => drop(desk.report(fence, reason, Some(secs(2)))),
     }
     desk.run(Command::ConnectionClosed(ask(1).connection)).unwrap();
@@ -239,8 +241,8 @@ fn after(desk: &mut Desk, outcomes: &[Option<Reason>], rest: u64) -> String {
         happens(desk, 'a', *outcome);
     }
     desk.pass(secs(rest));
-    desk.peek(Ask { account: Some("b".into()), ..ask(1) });
-    desk.take(Ask { exclude: vec![id('c')], ..ask(2) }).to_string()
+    desk.peek(LeaseRequest { account: Some("b".into()), ..ask(1) });
+    desk.take(LeaseRequest { exclude: vec![id('c')], ..ask(2) }).to_string()
 }
 
 fn rate_limited_then_fine(desk: &mut Desk) -> String {
@@ -269,7 +271,7 @@ fn better_than_good(desk: &mut Desk) -> String {
     desk.pass(secs(60));
     happens(desk, 'a', None);
     happens(desk, 'a', None);
-    desk.take(Ask { exclude: vec![id('c')], ..ask(2) }).to_string()
+    desk.take(LeaseRequest { exclude: vec![id('c')], ..ask(2) }).to_string()
 }
 
 /// Who serves when everybody's tokens run out, and after a minute's rest.
@@ -284,7 +286,7 @@ fn many(desk: &mut Desk) -> String {
 fn stranger(desk: &mut Desk) -> String {
     (0..3)
         .map(|n| {
-            let reply = desk.acquire(Ask { agent: Some("stranger".into()), ..ask(n) });
+            let reply = desk.acquire(LeaseRequest { agent: Some("stranger".into()), ..ask(n) });
             told(desk, reply)
         })
         .collect()
@@ -295,7 +297,7 @@ fn pools(desk: &mut Desk) -> String {
     desk.add(AccountRecord { kind: CredentialKind::Oauth, provider: "google".into(), ..record('g') });
     let primary = desk.pool.settings().quota.primary;
     let target = Catalog::default().target("google", Some("gemini-3-flash"), None, primary).unwrap();
-    let ask = || Ask { target: target.clone(), ..ask(1) };
+    let ask = || LeaseRequest { target: target.clone(), ..ask(1) };
     let first = desk.hold(ask());
     let lease = desk.pool.lease(first).unwrap();
     let (start, key) = (lease.target.pool.clone(), lease.target.key.clone());
@@ -308,7 +310,7 @@ fn pools(desk: &mut Desk) -> String {
 /// A model whose account is nearly spent.
 fn reserved(desk: &mut Desk) -> String {
     desk.used('a', 0.95);
-    let ask = Ask { target: target("k", Some("opus")), account: Some("a".into()), ..ask(1) };
+    let ask = LeaseRequest { target: target("k", Some("opus")), account: Some("a".into()), ..ask(1) };
     let reply = desk.acquire(ask);
     told(desk, reply)
 }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use lessor::limits::Reason;
 use lessor::pool::{
-    AccountChange, Action, Ask, Bind, Command, ConnectionId, Effect, Ending, Fence, Finding, Kind, Overflow, Pool,
-    Reply, Settings, Snapshot, Start,
+    AccountChange, Action, Bind, Command, ConnectionId, Effect, Ending, Fence, LeaseRequest, Overflow, Pool,
+    PoolSettings, PoolStart, RefusalDetails, RefusalKind, Reply, Snapshot,
 };
 
 use crate::desk::{Desk, ask, by, id, process, record, secs, target};
@@ -14,8 +14,8 @@ use crate::desk::{Desk, ask, by, id, process, record, secs, target};
 fn each_bind_ends_by_its_own_event() {
     let mut desk = Desk::new("abc", |_| {});
     let connection = desk.hold(ask(1));
-    let bound = desk.hold(Ask { bind: Bind::Process(process(5)), ..ask(1) });
-    let timed = desk.hold(Ask { bind: Bind::Ttl, ..ask(1) });
+    let bound = desk.hold(LeaseRequest { bind: Bind::Process(process(5)), ..ask(1) });
+    let timed = desk.hold(LeaseRequest { bind: Bind::Ttl, ..ask(1) });
     let ended = |desk: &Desk| -> Vec<(Fence, Ending)> {
         let end = |effect: &Effect| match effect {
             Effect::Ended(lease, why) => Some((lease.fence, *why)),
@@ -28,21 +28,21 @@ fn each_bind_ends_by_its_own_event() {
     desk.run(Command::ProcessEnded(process(5))).unwrap();
     assert_eq!(ended(&desk), [(bound, Ending::ProcessEnded)]);
     desk.pass(secs(599));
-    desk.run(Command::Renew(timed)).unwrap();
+    desk.run(Command::ExtendLease(timed)).unwrap();
     desk.pass(secs(599));
     assert!(desk.pool.lease(timed).is_some());
     desk.pass(secs(1));
     assert_eq!(ended(&desk), [(timed, Ending::Expired)]);
-    assert_eq!(desk.run(Command::Renew(timed)).unwrap_err().kind, Kind::StaleLease);
-    assert_eq!(desk.refused(Ask { ttl: Some(Duration::ZERO), ..ask(1) }), Kind::BadRequest);
-    let short = desk.hold(Ask { ttl: Some(Duration::from_nanos(1)), ..ask(1) });
+    assert_eq!(desk.run(Command::ExtendLease(timed)).unwrap_err().kind, RefusalKind::StaleLease);
+    assert_eq!(desk.refused(LeaseRequest { ttl: Some(Duration::ZERO), ..ask(1) }), RefusalKind::BadRequest);
+    let short = desk.hold(LeaseRequest { ttl: Some(Duration::from_nanos(1)), ..ask(1) });
     assert!(desk.pool.lease(short).is_some(), "a life below the clock's step is one step");
 }
 
 #[test]
 fn a_durable_lease_is_saved_before_it_is_known() {
     let mut desk = Desk::new("a", |_| {});
-    let held = desk.hold(Ask { bind: Bind::Ttl, ..ask(1) });
+    let held = desk.hold(LeaseRequest { bind: Bind::Ttl, ..ask(1) });
     let at = |wanted: &dyn Fn(&Effect) -> bool| desk.effects.iter().position(wanted).unwrap();
     let saved = at(&|effect| *effect == Effect::SaveLease(held));
     let told = at(&|effect| matches!(effect, Effect::Emit(lessor::pool::Event::Granted(_))));
@@ -52,13 +52,13 @@ fn a_durable_lease_is_saved_before_it_is_known() {
 #[test]
 fn the_same_request_gets_the_same_lease() {
     let mut desk = Desk::new("ab", |_| {});
-    let named = |n| Ask { request_id: Some("r".into()), ..ask(n) };
+    let named = |n| LeaseRequest { request_id: Some("r".into()), ..ask(n) };
     let held = desk.hold(named(1));
     assert_eq!(desk.hold(named(2)), held, "from another connection, because the first answer was lost");
     desk.run(Command::ConnectionClosed(ConnectionId(1))).unwrap();
     assert!(desk.pool.lease(held).is_some(), "it has followed its holder");
-    let other = Ask { target: target("other", None), ..named(2) };
-    assert_eq!(desk.refused(other), Kind::BadRequest, "one id, one request");
+    let other = LeaseRequest { target: target("other", None), ..named(2) };
+    assert_eq!(desk.refused(other), RefusalKind::BadRequest, "one id, one request");
     desk.run(Command::Drain).unwrap();
     assert_eq!(desk.hold(named(2)), held, "even while the daemon ends");
     desk.run(Command::ConnectionClosed(ConnectionId(2))).unwrap();
@@ -76,7 +76,7 @@ fn the_same_request_gets_the_same_lease() {
 fn the_same_request_waits_once() {
     let mut desk = Desk::new("a", |settings| settings.leases.overflow = Overflow::Wait);
     let first = desk.hold(ask(0));
-    let named = |n| Ask { request_id: Some("r".into()), wait: None, ..ask(n) };
+    let named = |n| LeaseRequest { request_id: Some("r".into()), wait: None, ..ask(n) };
     let waiter = desk.queued(named(1));
     assert_eq!(desk.queued(named(2)), waiter);
     desk.run(Command::ConnectionClosed(ConnectionId(1))).unwrap();
@@ -90,7 +90,7 @@ fn the_same_request_waits_once() {
 #[test]
 fn request_ids_outlive_a_restart_with_their_lease() {
     let mut desk = Desk::new("ab", |_| {});
-    let named = |n| Ask { request_id: Some("r".into()), bind: Bind::Process(process(3)), ..ask(n) };
+    let named = |n| LeaseRequest { request_id: Some("r".into()), bind: Bind::Process(process(3)), ..ask(n) };
     let held = desk.hold(named(1));
     desk.restart(false);
     assert_eq!(desk.hold(named(2)), held);
@@ -102,8 +102,8 @@ fn holders_come_back_within_the_grace_and_newcomers_wait() {
     let held = desk.hold(ask(1));
     let (on, ticket) = (desk.on(held), desk.ticket(held));
     desk.restart(true);
-    assert_eq!(desk.refused(ask(2)), Kind::NoCapacity);
-    let early = desk.queued(Ask { wait: None, ..ask(3) });
+    assert_eq!(desk.refused(ask(2)), RefusalKind::NoCapacity);
+    let early = desk.queued(LeaseRequest { wait: None, ..ask(3) });
     assert_eq!(desk.resume(&ticket, 9), Ok(Reply::Held(held)));
     assert_eq!(desk.resume(&ticket, 9), Ok(Reply::Held(held)), "twice is once");
     desk.pass(secs(2));
@@ -114,7 +114,7 @@ fn holders_come_back_within_the_grace_and_newcomers_wait() {
     // the connection it came back on ends it
     desk.run(Command::ConnectionClosed(ConnectionId(9))).unwrap();
     assert!(desk.pool.lease(held).is_none());
-    assert_eq!(desk.resume(&ticket, 9).unwrap_err().kind, Kind::StaleLease, "what has ended has ended");
+    assert_eq!(desk.resume(&ticket, 9).unwrap_err().kind, RefusalKind::StaleLease, "what has ended has ended");
 }
 
 #[test]
@@ -126,7 +126,7 @@ fn a_lease_is_not_resumed_once_its_account_was_granted_anew() {
     desk.pass(secs(2));
     let newer = desk.hold(ask(2));
     desk.release(newer);
-    assert_eq!(desk.resume(&ticket, 1).unwrap_err().kind, Kind::StaleLease);
+    assert_eq!(desk.resume(&ticket, 1).unwrap_err().kind, RefusalKind::StaleLease);
     // nor when the account went and came back
     let mut desk = Desk::new("a", |_| {});
     let held = desk.hold(ask(1));
@@ -134,7 +134,7 @@ fn a_lease_is_not_resumed_once_its_account_was_granted_anew() {
     desk.restart(false);
     desk.run(Command::RemoveAccount(id('a'))).unwrap();
     desk.add(record('a'));
-    assert_eq!(desk.resume(&ticket, 1).unwrap_err().kind, Kind::StaleLease);
+    assert_eq!(desk.resume(&ticket, 1).unwrap_err().kind, RefusalKind::StaleLease);
 }
 
 #[test]
@@ -143,12 +143,12 @@ fn a_released_lease_is_not_resumed_in_the_same_run() {
     let held = desk.hold(ask(1));
     let ticket = desk.ticket(held);
     desk.release(held);
-    assert_eq!(desk.resume(&ticket, 1).unwrap_err().kind, Kind::StaleLease);
-    let durable = desk.hold(Ask { bind: Bind::Process(process(2)), ..ask(1) });
+    assert_eq!(desk.resume(&ticket, 1).unwrap_err().kind, RefusalKind::StaleLease);
+    let durable = desk.hold(LeaseRequest { bind: Bind::Process(process(2)), ..ask(1) });
     let ticket = desk.ticket(durable);
     desk.restart(true);
     desk.run(Command::ProcessEnded(process(2))).unwrap();
-    assert_eq!(desk.resume(&ticket, 1).unwrap_err().kind, Kind::StaleLease, "its process is dead");
+    assert_eq!(desk.resume(&ticket, 1).unwrap_err().kind, RefusalKind::StaleLease, "its process is dead");
 }
 
 #[test]
@@ -160,11 +160,11 @@ fn a_forged_ticket_is_worth_nothing() {
     for fence in [Fence(0), Fence(held.0 + 1), Fence(u64::MAX)] {
         let forged = lessor::pool::Ticket { fence, ..ticket.clone() };
         if fence != Fence(0) {
-            assert_eq!(desk.resume(&forged, 2).unwrap_err().kind, Kind::StaleLease, "{fence:?}");
+            assert_eq!(desk.resume(&forged, 2).unwrap_err().kind, RefusalKind::StaleLease, "{fence:?}");
         }
     }
     let forged = lessor::pool::Ticket { account: id(other), ..ticket };
-    assert_eq!(desk.resume(&forged, 2).unwrap_err().kind, Kind::StaleLease, "alive, but not there");
+    assert_eq!(desk.resume(&forged, 2).unwrap_err().kind, RefusalKind::StaleLease, "alive, but not there");
     desk.run(Command::ConnectionClosed(ConnectionId(1))).unwrap();
     assert_eq!(desk.pool.lease_count(), 0, "it was not moved away from its connection");
 }
@@ -172,27 +172,27 @@ fn a_forged_ticket_is_worth_nothing() {
 #[test]
 fn exclusive_leases_come_back_alone() {
     let mut desk = Desk::new("a", |settings| settings.leases.per_account = 3);
-    let alone = desk.hold(Ask { exclusive: true, ..ask(1) });
+    let alone = desk.hold(LeaseRequest { exclusive: true, ..ask(1) });
     let ticket = desk.ticket(alone);
-    assert_eq!(desk.refused(ask(2)), Kind::NoCapacity);
+    assert_eq!(desk.refused(ask(2)), RefusalKind::NoCapacity);
     desk.restart(true);
     assert_eq!(desk.resume(&ticket, 1), Ok(Reply::Held(alone)));
     desk.pass(secs(2));
-    assert_eq!(desk.refused(ask(2)), Kind::NoCapacity);
+    assert_eq!(desk.refused(ask(2)), RefusalKind::NoCapacity);
     desk.release(alone);
     let (one, _two) = (desk.hold(ask(2)), desk.hold(ask(3)));
-    assert_eq!(desk.refused(Ask { exclusive: true, ..ask(4) }), Kind::NoCapacity);
+    assert_eq!(desk.refused(LeaseRequest { exclusive: true, ..ask(4) }), RefusalKind::NoCapacity);
     desk.release(one);
-    assert_eq!(desk.refused(Ask { exclusive: true, ..ask(4) }), Kind::NoCapacity, "one is still there");
+    assert_eq!(desk.refused(LeaseRequest { exclusive: true, ..ask(4) }), RefusalKind::NoCapacity, "one is still there");
 }
 
 #[test]
 fn a_holder_of_before_the_restart_can_move_on_with_its_policy() {
     let mut desk = Desk::new("", |_| {});
     for letter in ['a', 'b'] {
-        desk.add(lessor::pool::AccountRecord { uses: Some(vec!["claude".into()]), ..record(letter) });
+        desk.add(lessor::pool::AccountRecord { allowed_agents: Some(vec!["claude".into()]), ..record(letter) });
     }
-    let held = desk.hold(Ask { agent: Some("claude".into()), ..ask(1) });
+    let held = desk.hold(LeaseRequest { agent: Some("claude".into()), ..ask(1) });
     let ticket = desk.ticket(held);
     desk.restart(true);
     desk.resume(&ticket, 1).unwrap();
@@ -211,8 +211,8 @@ fn fences_are_reserved_before_the_first_grant_of_a_run() {
 #[test]
 fn what_no_longer_fits_is_left_out_of_a_restore_and_the_store_is_told() {
     let mut desk = Desk::new("ab", |_| {});
-    let gone = desk.hold(Ask { bind: Bind::Ttl, account: Some("a".into()), ..ask(1) });
-    let alone = desk.hold(Ask { bind: Bind::Ttl, account: Some("b".into()), exclusive: true, ..ask(2) });
+    let gone = desk.hold(LeaseRequest { bind: Bind::Ttl, account: Some("a".into()), ..ask(1) });
+    let alone = desk.hold(LeaseRequest { bind: Bind::Ttl, account: Some("b".into()), exclusive: true, ..ask(2) });
     let mut snapshot = desk.pool.snapshot(desk.now);
     snapshot.accounts.retain(|record| record.id == id('b'));
     let mut twin = snapshot.leases[1].clone();
@@ -220,8 +220,8 @@ fn what_no_longer_fits_is_left_out_of_a_restore_and_the_store_is_told() {
     twin.exclusive = false;
     snapshot.leases.push(twin);
     let mut effects = Vec::new();
-    let start = Start { fence: Fence(100), grace: false };
-    let mut pool = Pool::restore(desk.now, Settings::default(), snapshot, start, &mut effects);
+    let start = PoolStart { fence: Fence(100), grace: false };
+    let mut pool = Pool::restore(desk.now, PoolSettings::default(), snapshot, start, &mut effects);
     pool.check(desk.now).unwrap();
     let ended: Vec<Fence> = effects
         .iter()
@@ -232,7 +232,7 @@ fn what_no_longer_fits_is_left_out_of_a_restore_and_the_store_is_told() {
         .collect();
     assert_eq!(ended, [alone, gone], "the newer of two that exclude each other is the true one");
     assert_eq!(pool.lease_count(), 1);
-    let empty = Pool::restore(desk.now, Settings::default(), Snapshot::default(), start, &mut vec![]);
+    let empty = Pool::restore(desk.now, PoolSettings::default(), Snapshot::default(), start, &mut vec![]);
     assert_eq!(empty.lease_count(), 0);
 }
 
@@ -245,7 +245,7 @@ fn a_lowered_capacity_revokes_nobody_and_adds_nobody() {
     let held: Vec<Fence> = (0..3).map(|n| desk.hold(ask(n))).collect();
     desk.configure(|settings| settings.leases.per_account = 1);
     assert_eq!(desk.pool.lease_count(), 3);
-    let waiter = desk.queued(Ask { wait: None, ..ask(7) });
+    let waiter = desk.queued(LeaseRequest { wait: None, ..ask(7) });
     desk.release(held[0]);
     desk.release(held[1]);
     assert!(desk.answers().is_empty());
@@ -257,7 +257,7 @@ fn a_lowered_capacity_revokes_nobody_and_adds_nobody() {
 fn the_ceiling_holds_even_when_sharing() {
     let mut desk = Desk::new("a", |settings| settings.leases.max_per_account = 2);
     let (_one, _two) = (desk.hold(ask(0)), desk.hold(ask(1)));
-    assert_eq!(desk.refused(ask(2)), Kind::NoCapacity);
+    assert_eq!(desk.refused(ask(2)), RefusalKind::NoCapacity);
     desk.configure(|settings| settings.leases.max_per_account = 0);
     desk.run(Command::ConnectionClosed(ConnectionId(0))).unwrap();
     desk.run(Command::ConnectionClosed(ConnectionId(1))).unwrap();
@@ -273,13 +273,13 @@ fn a_removed_account_s_leases_end_and_a_disabled_one_s_do_not() {
         desk.run(Command::ChangeAccount(id(letter), Box::new(off))).unwrap();
     }
     assert_eq!(desk.pool.lease_count(), 2);
-    assert_eq!(desk.refused(ask(5)), Kind::NoAccount);
+    assert_eq!(desk.refused(ask(5)), RefusalKind::NoAccount);
     desk.run(Command::RemoveAccount(id('a'))).unwrap();
     assert_eq!(desk.pool.lease_count(), 1);
     let gone = held.iter().find(|fence| desk.pool.lease(**fence).is_none()).unwrap();
-    assert_eq!(desk.run(Command::Release(*gone)).unwrap_err().kind, Kind::StaleLease);
+    assert_eq!(desk.run(Command::Release(*gone)).unwrap_err().kind, RefusalKind::StaleLease);
     desk.run(Command::RemoveAccount(id('b'))).unwrap();
-    assert_eq!(desk.refused(ask(5)), Kind::NoAccount);
+    assert_eq!(desk.refused(ask(5)), RefusalKind::NoAccount);
 }
 
 #[test]
@@ -287,8 +287,8 @@ fn reports_of_the_dead_change_nothing() {
     let mut desk = Desk::new("a", |_| {});
     let held = desk.hold(by(1));
     desk.release(held);
-    let outcome = lessor::pool::Outcome::Refused(Box::new(Finding::reported(Reason::AuthFailed, None)));
-    assert_eq!(desk.run(Command::Report { fence: held, outcome }).unwrap_err().kind, Kind::StaleLease);
+    let outcome = lessor::pool::RequestOutcome::Refused(Box::new(RefusalDetails::reported(Reason::AuthFailed, None)));
+    assert_eq!(desk.run(Command::Report { fence: held, outcome }).unwrap_err().kind, RefusalKind::StaleLease);
     assert!(desk.effects.is_empty());
     assert_eq!(desk.peek(ask(2)), 'a');
 }
@@ -302,11 +302,15 @@ fn clocks_that_run_backwards_or_far_ahead_panic_nobody() {
         for wall in times {
             desk.effects.clear();
             let now = Now { mono: Mono(mono), wall: Wall(wall) };
-            let timed = Ask { ttl: Some(Duration::MAX), session: Some("s".into()), wait: None, ..by(n as u32) };
+            let timed =
+                LeaseRequest { ttl: Some(Duration::MAX), session: Some("s".into()), wait: None, ..by(n as u32) };
             let reply = desk.pool.handle(now, Command::Acquire(Box::new(timed)), &mut desk.effects);
             if let Ok(Reply::Held(fence)) = reply {
                 let wait = Some(Duration::MAX);
-                let outcome = lessor::pool::Outcome::Refused(Box::new(Finding::reported(Reason::QuotaExhausted, wait)));
+                let outcome = lessor::pool::RequestOutcome::Refused(Box::new(RefusalDetails::reported(
+                    Reason::QuotaExhausted,
+                    wait,
+                )));
                 let _ = desk.pool.handle(now, Command::Report { fence, outcome }, &mut desk.effects);
             }
             let _ = desk.pool.next_wakeup(now);

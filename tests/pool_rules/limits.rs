@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use lessor::limits::{Reason, Scope};
-use lessor::pool::{Action, Ask, Command, Deadline, Effect, Kind, Mode, Outcome, Overflow, Source, Standing};
+use lessor::pool::{
+    Action, Command, Deadline, Effect, LeaseRequest, LimitSource, LoginState, Mode, Overflow, RefusalKind,
+    RequestOutcome,
+};
 
 use crate::desk::{Desk, ask, id, in_session, secs, target};
 
@@ -40,7 +43,7 @@ fn a_limit_blocks_what_its_scope_names() {
         let targets =
             [target("k", Some("pro")), target("k", Some("flash")), target("k", None), target("l", Some("pro"))];
         for (target, blocked) in targets.into_iter().zip(blocked) {
-            let reply = desk.acquire(Ask { target: target.clone(), ..ask(0) });
+            let reply = desk.acquire(LeaseRequest { target: target.clone(), ..ask(0) });
             assert_eq!(reply.is_err(), blocked, "{scope:?} {key}: {target:?}");
             desk.run(Command::ConnectionClosed(ask(0).connection)).unwrap();
         }
@@ -63,7 +66,7 @@ fn the_wait_is_the_earliest_of_the_accounts() {
     }
     desk.limit('b', Scope::Pool, "k", Deadline::Mono(desk.now.mono.after(secs(40))));
     let refusal = desk.acquire(ask(0)).unwrap_err();
-    assert_eq!((refusal.kind, refusal.retry_at), (Kind::AllLimited, Some(desk.now.wall.after(secs(40)))));
+    assert_eq!((refusal.kind, refusal.retry_at), (RefusalKind::AllLimited, Some(desk.now.wall.after(secs(40)))));
     assert_eq!(refusal.accounts.len(), 3);
 }
 
@@ -83,10 +86,10 @@ fn a_set_clock_moves_only_what_was_stated_as_a_time_of_day() {
 fn who_waits_is_judged_anew_when_the_clock_is_set() {
     let mut desk = Desk::new("a", |_| {});
     desk.limit('a', Scope::Account, "", Deadline::Wall(desk.now.wall.after(secs(60))));
-    let waiter = desk.queued(Ask { wait: None, ..ask(0) });
+    let waiter = desk.queued(LeaseRequest { wait: None, ..ask(0) });
     desk.set_clock(-3_600_000);
-    assert_eq!(desk.answers(), [(waiter, Err(Kind::AllLimited))], "an hour is more than it waits");
-    let waiter = desk.queued(Ask { wait: Some(secs(2 * 3600)), ..ask(0) });
+    assert_eq!(desk.answers(), [(waiter, Err(RefusalKind::AllLimited))], "an hour is more than it waits");
+    let waiter = desk.queued(LeaseRequest { wait: Some(secs(2 * 3600)), ..ask(0) });
     desk.set_clock(3_660_000);
     let [(served, Ok(_))] = desk.answers()[..] else { panic!("{:?}", desk.answers()) };
     assert_eq!(served, waiter);
@@ -105,7 +108,7 @@ fn more_than_32_days_are_not_believed() {
     let decision = desk.report(held, Reason::RateLimitExceeded, Some(secs(33 * DAY)));
     assert_eq!(desk.limited_for('b'), Some(secs(30)));
     assert_eq!((decision.action, decision.after), (Action::Wait, secs(30)));
-    assert_eq!(desk.pool.account(id('b')).unwrap().limits()[0].source, Source::Table);
+    assert_eq!(desk.pool.account(id('b')).unwrap().limits()[0].source, LimitSource::Table);
 }
 
 #[test]
@@ -118,10 +121,10 @@ fn a_report_moves_its_holder_and_everybody_else() {
     assert_eq!(desk.on(decision.lease.unwrap()), to);
     assert_eq!(desk.pool.lease_count(), 1, "the old lease has ended");
     assert_eq!(desk.take(ask(1)), to, "nobody walks into it again");
-    let other = Ask { target: target("other", None), ..ask(2) };
+    let other = LeaseRequest { target: target("other", None), ..ask(2) };
     assert_eq!(desk.take(other), from, "another quota of the account is as good as before");
-    let late = desk.run(Command::Report { fence: held, outcome: Outcome::Ok });
-    assert_eq!(late.unwrap_err().kind, Kind::StaleLease);
+    let late = desk.run(Command::Report { fence: held, outcome: RequestOutcome::Ok });
+    assert_eq!(late.unwrap_err().kind, RefusalKind::StaleLease);
 }
 
 #[test]
@@ -184,13 +187,13 @@ fn the_ladder_climbs_by_events_not_by_reports_and_starts_anew_after_its_time_or_
     step(&mut desk, 7200);
     desk.pass(secs(3601));
     step(&mut desk, 60);
-    desk.run(Command::Report { fence: held[0], outcome: Outcome::Ok }).unwrap();
+    desk.run(Command::Report { fence: held[0], outcome: RequestOutcome::Ok }).unwrap();
     desk.pass(secs(120));
     step(&mut desk, 60);
     // a success under a live limit began before it, and proves nothing
     desk.report(held[0], Reason::QuotaExhausted, None);
     assert_eq!(desk.limited_for('a'), Some(secs(300)));
-    desk.run(Command::Report { fence: held[1], outcome: Outcome::Ok }).unwrap();
+    desk.run(Command::Report { fence: held[1], outcome: RequestOutcome::Ok }).unwrap();
     assert_eq!(desk.limited_for('a'), Some(secs(300)));
     desk.pass(secs(300));
     step(&mut desk, 1800);
@@ -256,9 +259,9 @@ fn a_login_that_does_not_work_is_out_until_the_user_says_so() {
     assert!(desk.effects.contains(&Effect::SaveAccount(id('a'))));
     desk.report(second, Reason::AuthFailed, None);
     assert!(!desk.effects.contains(&Effect::SaveAccount(id('a'))), "it is known already");
-    assert_eq!(desk.refused(ask(2)), Kind::NeedsLogin);
+    assert_eq!(desk.refused(ask(2)), RefusalKind::NeedsLogin);
     desk.pass(secs(40 * DAY));
-    assert!(matches!(desk.pool.account(id('a')).unwrap().record.standing, Standing::NeedsLogin(_)));
+    assert!(matches!(desk.pool.account(id('a')).unwrap().record.login_state, LoginState::NeedsLogin(_)));
     assert_eq!(desk.pool.lease_count(), 2, "no lease is taken from its holder");
 }
 

@@ -4,26 +4,27 @@ use std::sync::Arc;
 
 use lessor::limits::{Reason, Scope};
 use lessor::pool::{
-    AccountRecord, Action, Ask, Command, CredentialKind, Deadline, Fallback, Fence, Kind, Names, Protect, Route,
-    Settings, Strategy, Target, Usage, Why, Window,
+    AccountRecord, Action, Command, CredentialKind, Deadline, Fallback, Fence, Ineligible, LeaseRequest, OtherQuota,
+    PoolSettings, Protect, RefusalKind, Strategy, Target, TargetNames, Usage, Window,
 };
 
 use crate::desk::{Desk, ask, id, in_session, record, secs, target};
 
 fn gemini() -> Target {
-    let route = |pool: &str| Route { key: pool.into(), pool: pool.into(), model: Some("m-cli".into()), first: false };
+    let route =
+        |pool: &str| OtherQuota { key: pool.into(), pool: pool.into(), model: Some("m-cli".into()), first: false };
     Target {
         pool: Some(Arc::from("ag")),
-        names: Some(Arc::new(Names { other: Some(route("cli")), ..Names::default() })),
+        names: Some(Arc::new(TargetNames { other: Some(route("cli")), ..TargetNames::default() })),
         ..target("ag", Some("m"))
     }
 }
 
-fn on_gemini(n: u64) -> Ask {
-    Ask { target: gemini(), ..ask(n) }
+fn on_gemini(n: u64) -> LeaseRequest {
+    LeaseRequest { target: gemini(), ..ask(n) }
 }
 
-fn falling_back(fallback: Fallback) -> impl FnOnce(&mut Settings) {
+fn falling_back(fallback: Fallback) -> impl FnOnce(&mut PoolSettings) {
     move |settings| {
         settings.quota.fallback = fallback;
         settings.selection.strategy = Strategy::Sticky;
@@ -70,7 +71,7 @@ fn pools_fall_back_in_the_order_that_was_chosen() {
             spend(&mut desk, letter.chars().next().unwrap(), pool);
         }
         let refusal = desk.acquire(on_gemini(0)).unwrap_err();
-        assert_eq!(refusal.kind, Kind::AllLimited, "{fallback:?}");
+        assert_eq!(refusal.kind, RefusalKind::AllLimited, "{fallback:?}");
         assert_eq!(refusal.retry_at, Some(desk.now.wall.after(secs(60))));
     }
 }
@@ -104,10 +105,10 @@ fn a_limit_of_the_whole_account_closes_both_pools_and_a_pin_stays_in_its_own() {
     desk.block('a', secs(60));
     assert_eq!(peek(&mut desk), "b.ag");
     spend(&mut desk, 'b', "ag");
-    let pinned = Ask { target: Target { names: None, ..gemini() }, ..ask(1) };
-    assert_eq!(desk.refused(pinned), Kind::AllLimited);
+    let pinned = LeaseRequest { target: Target { names: None, ..gemini() }, ..ask(1) };
+    assert_eq!(desk.refused(pinned), RefusalKind::AllLimited);
     assert_eq!(peek(&mut desk), "b.cli");
-    let named = desk.hold(Ask { account: Some("b".into()), ..on_gemini(2) });
+    let named = desk.hold(LeaseRequest { account: Some("b".into()), ..on_gemini(2) });
     assert_eq!(place(&desk, named), "b.cli", "whoever names the account falls back on it");
 }
 
@@ -116,7 +117,7 @@ fn a_key_has_one_quota_whatever_logins_have() {
     for fallback in [Fallback::AccountsFirst, Fallback::SameAccountFirst] {
         let mut desk = Desk::new("k", falling_back(fallback));
         spend(&mut desk, 'k', "ag");
-        assert_eq!(desk.refused(on_gemini(0)), Kind::AllLimited, "{fallback:?}");
+        assert_eq!(desk.refused(on_gemini(0)), RefusalKind::AllLimited, "{fallback:?}");
     }
 }
 
@@ -124,7 +125,7 @@ fn a_key_has_one_quota_whatever_logins_have() {
 fn a_session_stays_on_its_account_when_the_pool_changes() {
     let mut desk = desk("abc", Fallback::SameAccountFirst);
     desk.configure(|settings| settings.selection.strategy = Strategy::RoundRobin);
-    let talking = || Ask { target: gemini(), ..in_session("s") };
+    let talking = || LeaseRequest { target: gemini(), ..in_session("s") };
     let home = desk.peek(talking());
     spend(&mut desk, home, "ag");
     let held = desk.hold(talking());
@@ -136,7 +137,7 @@ fn a_request_that_waits_is_served_by_whichever_pool_comes_back_first() {
     let mut desk = desk("a", Fallback::AccountsFirst);
     spend(&mut desk, 'a', "ag");
     desk.limit('a', Scope::Pool, "cli", Deadline::Mono(desk.now.mono.after(secs(20))));
-    let waiter = desk.queued(Ask { wait: None, ..on_gemini(0) });
+    let waiter = desk.queued(LeaseRequest { wait: None, ..on_gemini(0) });
     assert_eq!(desk.pool.eta(desk.now, waiter), Some(desk.now.wall.after(secs(20))));
     desk.pass(secs(20));
     let [(served, Ok(fence))] = desk.answers()[..] else { panic!("{:?}", desk.answers()) };
@@ -147,18 +148,18 @@ fn a_request_that_waits_is_served_by_whichever_pool_comes_back_first() {
 fn the_same_request_finds_its_lease_on_the_second_pool() {
     let mut desk = desk("a", Fallback::AccountsFirst);
     spend(&mut desk, 'a', "ag");
-    let named = || Ask { request_id: Some("r".into()), ..on_gemini(0) };
+    let named = || LeaseRequest { request_id: Some("r".into()), ..on_gemini(0) };
     let held = desk.hold(named());
     assert_eq!(desk.hold(named()), held);
 }
 
-fn protecting(models: &str, below: f64) -> impl FnOnce(&mut Settings) {
+fn protecting(models: &str, below: f64) -> impl FnOnce(&mut PoolSettings) {
     let models = vec![models.to_owned()];
     move |settings| settings.quota.protect = vec![Protect { models, below }]
 }
 
-fn for_model(model: &str) -> Ask {
-    Ask { target: target("k", Some(model)), ..ask(0) }
+fn for_model(model: &str) -> LeaseRequest {
+    LeaseRequest { target: target("k", Some(model)), ..ask(0) }
 }
 
 /// Antigravity-Manager's cases, where its families are patterns here; and that the last tenth itself is not kept back.
@@ -178,7 +179,7 @@ fn a_reserve_keeps_its_models_off_what_is_nearly_spent() {
     assert_eq!(desk.peek(for_model("m")), 'b');
     desk.used('b', 1.0);
     let refusal = desk.acquire(for_model("m")).unwrap_err();
-    assert_eq!((refusal.kind, refusal.accounts[0].why), (Kind::AllLimited, Why::Reserved));
+    assert_eq!((refusal.kind, refusal.accounts[0].why), (RefusalKind::AllLimited, Ineligible::Reserved));
 }
 
 #[test]
@@ -194,7 +195,7 @@ fn a_reserve_ends_with_its_window_or_with_a_better_reading() {
         let mut desk = Desk::new("a", protecting("m", 0.2));
         let windows = vec![window("5h", 0.9, 40, &desk), window("7d", 0.81, 90, &desk), window("x", 0.1, 9, &desk)];
         desk.run(Command::SetUsage(id('a'), Usage { windows, ..Usage::default() })).unwrap();
-        let waiter = desk.queued(Ask { wait: None, ..for_model("m") });
+        let waiter = desk.queued(LeaseRequest { wait: None, ..for_model("m") });
         assert_eq!(desk.pool.eta(desk.now, waiter), Some(desk.now.wall.after(secs(90))), "both must start anew");
         (desk, waiter)
     };
@@ -214,7 +215,7 @@ fn a_reserve_ends_with_its_window_or_with_a_better_reading() {
     // nobody knows when: it may wait its time out, for a reading
     let mut desk = Desk::new("a", protecting("m", 0.2));
     desk.used('a', 0.9);
-    let waiter = desk.queued(Ask { wait: Some(secs(9)), ..for_model("m") });
+    let waiter = desk.queued(LeaseRequest { wait: Some(secs(9)), ..for_model("m") });
     desk.used('a', 0.3);
     assert_eq!(desk.answers()[0].0, waiter);
 }
@@ -231,5 +232,5 @@ fn windows_of_one_model_class_count_for_it_alone() {
     }];
     desk.run(Command::SetUsage(id('a'), Usage { windows, ..Usage::default() })).unwrap();
     assert_eq!(desk.peek(for_model("claude-opus-4")), 'b');
-    assert_eq!(desk.peek(Ask { exclude: vec![id('b')], ..for_model("claude-sonnet-4") }), 'a');
+    assert_eq!(desk.peek(LeaseRequest { exclude: vec![id('b')], ..for_model("claude-sonnet-4") }), 'a');
 }

@@ -4,16 +4,16 @@ use std::time::Duration;
 
 use lessor::limits::{Reason, Scope};
 use lessor::pool::{
-    Action, Ask, Command, Effect, Event, Fence, Finding, Kind, Overflow, Source, Standing, Stated, Usage, WaiterId,
-    Wall, Window,
+    Action, Command, Effect, Event, Fence, LeaseRequest, LimitSource, LoginState, Overflow, RefusalDetails,
+    RefusalKind, StatedWait, Usage, WaiterId, Wall, Window,
 };
 
 use crate::desk::{Desk, ask, id, secs, target};
 
 const HOUR: u64 = 3_600;
 
-fn patient(n: u64) -> Ask {
-    Ask { wait: Some(secs(20_000)), ..ask(n) }
+fn patient(n: u64) -> LeaseRequest {
+    LeaseRequest { wait: Some(secs(20_000)), ..ask(n) }
 }
 
 /// One account, limited for ten minutes, and six that wait for it.
@@ -37,7 +37,7 @@ fn one_goes_first_and_its_success_lets_in_more_and_more_in_order() {
     assert!(desk.effects.iter().any(|effect| matches!(effect, Effect::Emit(Event::Recovered(..)))));
     desk.pass(secs(20));
     assert!(served(&desk).is_empty(), "never two probes");
-    assert_eq!(desk.refused(ask(9)), Kind::AllLimited);
+    assert_eq!(desk.refused(ask(9)), RefusalKind::AllLimited);
     desk.ok(probe);
     let order: Vec<WaiterId> = served(&desk).into_iter().map(|(waiter, _)| waiter).collect();
     assert_eq!(order, waiting[1..3], "two more at once");
@@ -133,8 +133,8 @@ fn whoever_gives_up_waiting_while_a_probe_is_out_is_told_to_ask_again_soon() {
     let mut desk = Desk::new("ab", |settings| settings.leases.overflow = Overflow::Share);
     desk.block('a', secs(600));
     desk.block('b', secs(9_000));
-    let soon = desk.queued(Ask { wait: Some(secs(610)), ..ask(0) });
-    let later = desk.queued(Ask { wait: Some(secs(610)), ..ask(1) });
+    let soon = desk.queued(LeaseRequest { wait: Some(secs(610)), ..ask(0) });
+    let later = desk.queued(LeaseRequest { wait: Some(secs(610)), ..ask(1) });
     desk.pass(secs(600));
     assert_eq!(served(&desk)[0].0, soon);
     desk.pass(secs(10));
@@ -143,7 +143,7 @@ fn whoever_gives_up_waiting_while_a_probe_is_out_is_told_to_ask_again_soon() {
         _ => None,
     });
     let refusal = refused.expect("its time is over");
-    assert_eq!(refusal.kind, Kind::WaitTimeout);
+    assert_eq!(refusal.kind, RefusalKind::WaitTimeout);
     assert_eq!(refusal.retry_at, Some(desk.now.wall.after(secs(2))), "not in two hours");
 }
 
@@ -160,23 +160,23 @@ fn holders_that_wait_on_their_account_come_back_one_after_the_other() {
 fn thirteen_hours_are_thirteen_hours_also_after_a_restart_and_two_seconds_are_two() {
     let day = |desk: &Desk| desk.now.wall.after(secs(13 * HOUR));
     for stated in
-        [|_: &Desk| Stated::In(secs(13 * HOUR)), |desk: &Desk| Stated::At(desk.now.wall.after(secs(13 * HOUR)))]
+        [|_: &Desk| StatedWait::In(secs(13 * HOUR)), |desk: &Desk| StatedWait::At(desk.now.wall.after(secs(13 * HOUR)))]
     {
         let mut desk = Desk::new("a", |_| {});
         let held = desk.hold(ask(0));
         let until = day(&desk);
-        let finding = Finding {
+        let finding = RefusalDetails {
             wait: Some(stated(&desk)),
-            source: Source::Server,
+            source: LimitSource::Server,
             evidence: Some("resets_at".into()),
             link: Some("https://example.org/plan".into()),
-            ..Finding::reported(Reason::QuotaExhausted, None)
+            ..RefusalDetails::reported(Reason::QuotaExhausted, None)
         };
         assert_eq!(desk.found(held, finding).after, secs(13 * HOUR));
         desk.pass(secs(HOUR));
         desk.restart(false);
         let limit = &desk.pool.account(id('a')).unwrap().limits()[0];
-        assert_eq!((limit.until.wall(desk.now), limit.source), (until, Source::Server));
+        assert_eq!((limit.until.wall(desk.now), limit.source), (until, LimitSource::Server));
         assert_eq!(
             (limit.evidence.as_deref(), limit.link.as_deref()),
             (Some("resets_at"), Some("https://example.org/plan"))
@@ -189,7 +189,7 @@ fn thirteen_hours_are_thirteen_hours_also_after_a_restart_and_two_seconds_are_tw
         desk.now.mono = desk.now.mono.after(secs(HOUR));
         desk.restart(false);
         let probe = desk.hold(ask(2));
-        assert_eq!(desk.refused(ask(3)), Kind::AllLimited);
+        assert_eq!(desk.refused(ask(3)), RefusalKind::AllLimited);
         desk.ok(probe);
         let _ = desk.hold(ask(3));
     }
@@ -202,10 +202,13 @@ fn thirteen_hours_are_thirteen_hours_also_after_a_restart_and_two_seconds_are_tw
 
 #[test]
 fn what_is_stated_in_the_past_or_for_a_moment_is_two_seconds() {
-    for stated in [Stated::In(Duration::ZERO), Stated::At(Wall(0)), Stated::In(Duration::from_millis(1_999))] {
+    for stated in
+        [StatedWait::In(Duration::ZERO), StatedWait::At(Wall(0)), StatedWait::In(Duration::from_millis(1_999))]
+    {
         let mut desk = Desk::new("a", |_| {});
         let held = desk.hold(ask(0));
-        let finding = Finding { wait: Some(stated), ..Finding::reported(Reason::RateLimitExceeded, None) };
+        let finding =
+            RefusalDetails { wait: Some(stated), ..RefusalDetails::reported(Reason::RateLimitExceeded, None) };
         assert_eq!(desk.found(held, finding).after, secs(2), "{stated:?}");
     }
 }
@@ -213,7 +216,7 @@ fn what_is_stated_in_the_past_or_for_a_moment_is_two_seconds() {
 #[test]
 fn five_reports_of_one_event_count_once() {
     let mut desk = Desk::new("ab", |settings| settings.leases.per_account = 5);
-    let held: Vec<Fence> = (0..5).map(|n| desk.hold(Ask { account: Some("a".into()), ..ask(n) })).collect();
+    let held: Vec<Fence> = (0..5).map(|n| desk.hold(LeaseRequest { account: Some("a".into()), ..ask(n) })).collect();
     let health =
         |desk: &Desk| desk.pool.account(id('a')).unwrap().health(&desk.pool.settings().selection.health, desk.now.mono);
     let before = health(&desk);
@@ -373,7 +376,7 @@ fn a_newer_reading_that_shows_room_ends_a_limit_by_the_quota() {
     desk.run(Command::LearnUsage(id('a'), Usage { windows: vec![old], ..Usage::default() })).unwrap();
     assert!(desk.limited_for('a').is_some());
     let mut desk = Desk::new("a", |_| {});
-    let held = desk.hold(Ask { target: target("k", Some("opus")), ..ask(0) });
+    let held = desk.hold(LeaseRequest { target: target("k", Some("opus")), ..ask(0) });
     desk.report(held, Reason::RateLimitExceeded, Some(secs(HOUR)));
     desk.pass(secs(1));
     let new = window("5h", "", 0.1, 4 * HOUR, &desk);
@@ -423,18 +426,18 @@ fn learnt_windows_are_merged_by_name_and_key_and_the_newest_stands() {
 #[test]
 fn what_the_user_must_do_comes_with_its_link() {
     let mut desk = Desk::new("ab", |_| {});
-    let held = desk.hold(Ask { account: Some("a".into()), ..ask(0) });
+    let held = desk.hold(LeaseRequest { account: Some("a".into()), ..ask(0) });
     let link = Some("https://accounts.example.org/verify".into());
-    desk.found(held, Finding { link, ..Finding::reported(Reason::VerificationRequired, None) });
-    let standing = &desk.pool.account(id('a')).unwrap().record.standing;
+    desk.found(held, RefusalDetails { link, ..RefusalDetails::reported(Reason::VerificationRequired, None) });
+    let login_state = &desk.pool.account(id('a')).unwrap().record.login_state;
     assert!(
-        matches!(standing, Standing::NeedsVerification(why) if why.ends_with(": https://accounts.example.org/verify"))
+        matches!(login_state, LoginState::NeedsVerification(why) if why.ends_with(": https://accounts.example.org/verify"))
     );
-    let held = desk.hold(Ask { account: Some("b".into()), ..ask(0) });
-    let finding = Finding {
+    let held = desk.hold(LeaseRequest { account: Some("b".into()), ..ask(0) });
+    let finding = RefusalDetails {
         link: Some("https://example.org/billing".into()),
         evidence: Some("x".repeat(1_000).into()),
-        ..Finding::reported(Reason::OutOfCredit, None)
+        ..RefusalDetails::reported(Reason::OutOfCredit, None)
     };
     desk.found(held, finding);
     let limit = &desk.pool.account(id('b')).unwrap().limits()[0];

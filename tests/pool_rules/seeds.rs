@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-use lessor::limits::{self, Headers, Reason, Response, Scope};
+use lessor::limits::{self, Headers, Reason, Scope, UpstreamResponse};
 use lessor::pool::{
-    AccountRecord, Action, Ask, Command, Finding, Kind, Overflow, Protect, Settings, Standing, Strategy, Tier, Usage,
-    Window,
+    AccountRecord, Action, Command, LeaseRequest, LoginState, Overflow, PoolSettings, Protect, RefusalDetails,
+    RefusalKind, Strategy, Tier, Usage, Window,
 };
 
 use crate::desk::{Desk, ask, id, in_session, record, secs, target};
@@ -20,7 +20,7 @@ fn ladder(pauses: &[u64], between: impl Fn(&mut Desk, usize)) -> Vec<u64> {
     for (n, pause) in pauses.iter().enumerate() {
         between(&mut desk, n);
         desk.pass(secs(*pause));
-        let held = desk.hold(Ask { account: Some("a".into()), wait: Some(secs(20_000)), ..ask(n as u64) });
+        let held = desk.hold(LeaseRequest { account: Some("a".into()), wait: Some(secs(20_000)), ..ask(n as u64) });
         desk.report(held, Reason::QuotaExhausted, None);
         steps.push(desk.limited_for('a').unwrap().as_secs());
         desk.release(held);
@@ -40,7 +40,7 @@ fn failures_in_a_row_climb_and_time_or_a_success_brings_them_down() {
     assert_eq!(ladder(&[0, HOUR + 1], nothing), [60, 60]);
     let success = |desk: &mut Desk, n: usize| {
         if n == 2 {
-            let held = desk.hold(Ask { account: Some("a".into()), ..ask(99) });
+            let held = desk.hold(LeaseRequest { account: Some("a".into()), ..ask(99) });
             desk.ok(held);
             desk.release(held);
         }
@@ -51,7 +51,7 @@ fn failures_in_a_row_climb_and_time_or_a_success_brings_them_down() {
         // by then everybody is let in again
         desk.pass(secs(4));
         for _ in 0..if n == 1 { 5 } else { 0 } {
-            let held = desk.hold(Ask { account: Some("a".into()), ..ask(99) });
+            let held = desk.hold(LeaseRequest { account: Some("a".into()), ..ask(99) });
             desk.report(held, Reason::ServerError, None);
             desk.report(held, Reason::ModelCapacityExhausted, None);
             desk.release(held);
@@ -65,7 +65,7 @@ fn failures_in_a_row_climb_and_time_or_a_success_brings_them_down() {
 fn the_server_s_word_goes_before_the_ladder() {
     let mut desk = Desk::new("ab", |_| {});
     for stated in [180, 3_600, 13 * HOUR] {
-        let held = desk.hold(Ask { account: Some("a".into()), ..ask(0) });
+        let held = desk.hold(LeaseRequest { account: Some("a".into()), ..ask(0) });
         desk.report(held, Reason::QuotaExhausted, Some(secs(stated)));
         assert_eq!(desk.limited_for('a'), Some(secs(stated)));
         desk.release(held);
@@ -76,13 +76,13 @@ fn the_server_s_word_goes_before_the_ladder() {
 /// Which models a refusal of one of them closes.
 #[test]
 fn a_limit_lies_on_what_was_named() {
-    let of = |model: &str| Ask { account: Some("a".into()), target: target("gemini", Some(model)), ..ask(0) };
+    let of = |model: &str| LeaseRequest { account: Some("a".into()), target: target("gemini", Some(model)), ..ask(0) };
     for (scope, others) in [(Scope::Model, true), (Scope::Pool, false), (Scope::Account, false)] {
         let mut desk = Desk::new("ab", |_| {});
         let held = desk.hold(of("pro"));
         desk.report_at(held, Reason::QuotaExhausted, Some(scope), None);
         desk.run(Command::ConnectionClosed(ask(0).connection)).unwrap();
-        assert_eq!(desk.refused(of("pro")), Kind::AllLimited);
+        assert_eq!(desk.refused(of("pro")), RefusalKind::AllLimited);
         assert_eq!(desk.acquire(of("flash")).is_ok(), others, "{scope:?}");
     }
 }
@@ -102,12 +102,13 @@ fn an_account_to_be_verified_is_out_and_its_holder_moves_at_once() {
     let mut desk = Desk::new("ab", |_| {});
     let held = desk.hold(ask(0));
     let link = "https://accounts.google.com/signin/continue?x=1";
-    let finding = Finding { link: Some(link.into()), ..Finding::reported(Reason::VerificationRequired, None) };
+    let finding =
+        RefusalDetails { link: Some(link.into()), ..RefusalDetails::reported(Reason::VerificationRequired, None) };
     let decision = desk.found(held, finding);
     assert_eq!((decision.action, decision.after), (Action::Switch, Duration::ZERO));
     assert_eq!(desk.on(decision.lease.unwrap()), 'b');
-    let standing = &desk.pool.account(id('a')).unwrap().record.standing;
-    assert!(matches!(standing, Standing::NeedsVerification(why) if why.contains(link)), "{standing:?}");
+    let login_state = &desk.pool.account(id('a')).unwrap().record.login_state;
+    assert!(matches!(login_state, LoginState::NeedsVerification(why) if why.contains(link)), "{login_state:?}");
     desk.restart(false);
     assert_eq!(desk.peek(ask(1)), 'b', "also after a restart");
 }
@@ -147,17 +148,18 @@ fn the_soft_threshold_ranks() {
 /// Reserves per family: who is kept back for whom, and who serves then.
 #[test]
 fn reserves_keep_back_what_they_name() {
-    let protect = |settings: &mut Settings| {
+    let protect = |settings: &mut PoolSettings| {
         settings.quota.protect = vec![Protect { models: vec!["claude-*".into()], below: 0.1 }];
         settings.selection.strategy = Strategy::Sticky;
     };
-    let claude = |n| Ask { target: target("claude", Some("claude-opus")), ..ask(n) };
-    let other = |n| Ask { target: target("gemini", Some("gemini-flash")), ..ask(n) };
+    let claude = |n| LeaseRequest { target: target("claude", Some("claude-opus")), ..ask(n) };
+    let other = |n| LeaseRequest { target: target("gemini", Some("gemini-flash")), ..ask(n) };
     let mut desk = Desk::new("abc", protect);
     used(&mut desk, 'a', "7d", "claude", 0.95, Some(HOUR));
     assert_eq!((desk.peek(claude(0)), desk.peek(other(0))), ('b', 'a'), "only of what is kept");
     // one after the other is kept back, and comes back with a reading
-    for (letter, left, serves) in [('b', 0.05, Ok('c')), ('c', 0.02, Err(Kind::AllLimited)), ('b', 0.6, Ok('b'))] {
+    for (letter, left, serves) in [('b', 0.05, Ok('c')), ('c', 0.02, Err(RefusalKind::AllLimited)), ('b', 0.6, Ok('b'))]
+    {
         used(&mut desk, letter, "7d", "claude", 1.0 - left, Some(HOUR));
         let served = desk.acquire(claude(1)).map_err(|refusal| refusal.kind);
         let served = served.map(|_| desk.on(desk.pool.last_granted().unwrap()));
@@ -166,11 +168,11 @@ fn reserves_keep_back_what_they_name() {
     }
     // a conversation whose account is kept back moves, and one without another account is told so
     let mut desk = Desk::new("ab", protect);
-    let talk = || Ask { target: target("claude", Some("claude-opus")), ..in_session("s") };
+    let talk = || LeaseRequest { target: target("claude", Some("claude-opus")), ..in_session("s") };
     assert_eq!(desk.peek(talk()), 'a');
     used(&mut desk, 'a', "7d", "claude", 0.95, Some(HOUR));
     assert_eq!(desk.peek(talk()), 'b');
-    assert_eq!(desk.refused(Ask { account: Some("a".into()), ..talk() }), Kind::AllLimited);
+    assert_eq!(desk.refused(LeaseRequest { account: Some("a".into()), ..talk() }), RefusalKind::AllLimited);
     let mut desk = Desk::new("a", |settings| {
         protect(settings);
         settings.quota.protect.clear();
@@ -268,11 +270,12 @@ fn a_set_clock_moves_what_was_stated_as_a_time_of_day() {
         let headers = headers.into_iter().chain(moves.then(|| (format!("{day}-5h-reset"), reset)));
         let headers = Headers::telling(headers);
         let body = br#"{"type":"error","error":{"type":"rate_limit_error","message":"m"}}"#;
-        let response = Response { provider: "anthropic", status: 429, headers: &headers, body, now: desk.now.wall.0 };
+        let response =
+            UpstreamResponse { provider: "anthropic", status: 429, headers: &headers, body, now: desk.now.wall.0 };
         let reading = limits::classify(&response);
         let usage = Usage::read(&reading.windows, target("k", None).quota(), desk.now.wall);
         desk.run(Command::LearnUsage(id('a'), usage)).unwrap();
-        desk.found(held, Finding::read(&reading.verdict.unwrap()));
+        desk.found(held, RefusalDetails::read(&reading.verdict.unwrap()));
         assert_eq!(desk.limited_for('a'), Some(secs(13 * HOUR)));
         // an hour with the lid closed is an hour, on both clocks
         desk.pass(secs(HOUR));
@@ -293,10 +296,11 @@ fn rates_are_known_and_have_no_weight() {
         settings.quota.protect = vec![Protect { models: vec!["*".into()], below: 0.5 }];
     });
     let headers = Headers::telling([("x-ratelimit-limit-requests", "10"), ("x-ratelimit-remaining-requests", "0")]);
-    let response = Response { provider: "openai", status: 200, headers: &headers, body: b"", now: desk.now.wall.0 };
+    let response =
+        UpstreamResponse { provider: "openai", status: 200, headers: &headers, body: b"", now: desk.now.wall.0 };
     let reading = limits::classify(&response);
     assert_eq!(reading.verdict, None);
-    let asked = || Ask { target: target("k", Some("m")), ..ask(0) };
+    let asked = || LeaseRequest { target: target("k", Some("m")), ..ask(0) };
     let usage = Usage::read(&reading.windows, asked().target.quota(), desk.now.wall);
     assert_eq!((usage.windows.len(), usage.rates.len()), (0, 1));
     desk.run(Command::LearnUsage(id('a'), usage)).unwrap();

@@ -2,7 +2,8 @@
 
 use lessor::limits::{Reason, Scope};
 use lessor::pool::{
-    AccountChange, AccountRecord, Ask, By, Command, Finding, Kind, Overflow, Protect, Strategy, Verdict, Why,
+    AccountChange, AccountRecord, ChosenBy, Command, Ineligible, LeaseRequest, Overflow, Protect, RefusalDetails,
+    RefusalKind, SelectionResult, Strategy,
 };
 
 use crate::desk::{Desk, ask, id, in_session, record, secs, target};
@@ -22,7 +23,7 @@ fn the_forecast_comes_true() {
         });
         desk.block('a', secs(50));
         desk.block('b', secs(600));
-        desk.hold(Ask { account: Some("c".into()), exclusive: true, ..ask(0) });
+        desk.hold(LeaseRequest { account: Some("c".into()), exclusive: true, ..ask(0) });
         let (grantable, unshared, next_at) = forecast(&desk, None);
         assert_eq!((unshared, next_at), (1, Some(50)), "{overflow:?}");
         assert_eq!(grantable, if overflow == Overflow::Share { 3 } else { 1 });
@@ -46,14 +47,14 @@ fn the_forecast_says_when_so_many_can_be_had() {
     let mut desk = Desk::new("abc", |settings| settings.leases.overflow = Overflow::Wait);
     desk.block('a', secs(50));
     desk.block('b', secs(90));
-    desk.hold(Ask { ttl: Some(secs(70)), ..ask(0) });
+    desk.hold(LeaseRequest { ttl: Some(secs(70)), ..ask(0) });
     assert_eq!(forecast(&desk, None), (0, 0, Some(50)));
     assert_eq!(forecast(&desk, Some(2)), (0, 0, Some(70)), "when the lease on c expires");
     assert_eq!(forecast(&desk, Some(3)), (0, 0, Some(90)));
     assert_eq!(forecast(&desk, Some(4)), (0, 0, None), "there are only three");
-    let whys: Vec<Option<Why>> =
+    let whys: Vec<Option<Ineligible>> =
         desk.pool.forecast(desk.now, &target("k", None), None, None).accounts.iter().map(|one| one.why).collect();
-    assert_eq!(whys, [Some(Why::Limited), Some(Why::Limited), Some(Why::Busy)]);
+    assert_eq!(whys, [Some(Ineligible::Limited), Some(Ineligible::Limited), Some(Ineligible::Busy)]);
     desk.restart(true);
     assert_eq!(forecast(&desk, None), (0, 0, Some(2)), "holders come back first");
 }
@@ -61,7 +62,7 @@ fn the_forecast_says_when_so_many_can_be_had() {
 #[test]
 fn the_forecast_asks_for_an_agent_only_where_one_is_named() {
     let mut desk = Desk::new("", |_| {});
-    desk.add(AccountRecord { uses: Some(vec!["claude".into()]), max_leases: Some(1), ..record('a') });
+    desk.add(AccountRecord { allowed_agents: Some(vec!["claude".into()]), max_leases: Some(1), ..record('a') });
     for (agent, unshared) in [(None, 1), (Some("claude"), 1), (Some("codex"), 0)] {
         assert_eq!(desk.pool.forecast(desk.now, &target("k", None), agent, None).unshared, unshared, "{agent:?}");
     }
@@ -80,21 +81,21 @@ fn every_account_is_explained() {
     desk.used('a', 0.4);
     desk.used('b', 0.2);
     desk.used('c', 0.85);
-    let held = desk.hold(Ask { account: Some("d".into()), ..ask(0) });
-    let finding = Finding {
+    let held = desk.hold(LeaseRequest { account: Some("d".into()), ..ask(0) });
+    let finding = RefusalDetails {
         evidence: Some("retry-after: 40".into()),
         scope: Some(Scope::Pool),
-        ..Finding::reported(Reason::RateLimitExceeded, Some(secs(40)))
+        ..RefusalDetails::reported(Reason::RateLimitExceeded, Some(secs(40)))
     };
     desk.found(held, finding);
     desk.release(held);
-    let standing = Some(lessor::pool::Standing::NeedsLogin("the provider refused the credential".into()));
-    let change = AccountChange { standing, ..AccountChange::default() };
+    let login_state = Some(lessor::pool::LoginState::NeedsLogin("the provider refused the credential".into()));
+    let change = AccountChange { login_state, ..AccountChange::default() };
     desk.run(Command::ChangeAccount(id('e'), Box::new(change))).unwrap();
-    desk.hold(Ask { account: Some("f".into()), ..ask(1) });
-    let wanted = Ask { target: target("k", Some("opus")), exclude: vec![id('g')], ..ask(2) };
+    desk.hold(LeaseRequest { account: Some("f".into()), ..ask(1) });
+    let wanted = LeaseRequest { target: target("k", Some("opus")), exclude: vec![id('g')], ..ask(2) };
     let explained = desk.pool.explain(desk.now, &wanted);
-    assert_eq!(explained.verdict, Verdict::Grant(id('b'), By::Strategy));
+    assert_eq!(explained.verdict, SelectionResult::Grant(id('b'), ChosenBy::Strategy));
     let letter = |id: lessor::pool::AccountId| char::from_u32((id.bits() & 0xff) as u32).unwrap();
     let told: Vec<_> = explained
         .candidates
@@ -106,11 +107,11 @@ fn every_account_is_explained() {
         [
             ('b', Some(1), None),
             ('a', Some(2), None),
-            ('c', None, Some(Why::Reserved)),
-            ('d', None, Some(Why::Limited)),
-            ('e', None, Some(Why::NeedsLogin)),
-            ('f', None, Some(Why::Busy)),
-            ('g', None, Some(Why::Excluded)),
+            ('c', None, Some(Ineligible::Reserved)),
+            ('d', None, Some(Ineligible::Limited)),
+            ('e', None, Some(Ineligible::NeedsLogin)),
+            ('f', None, Some(Ineligible::Busy)),
+            ('g', None, Some(Ineligible::Excluded)),
         ]
     );
     let excluded = |at: usize| explained.candidates[at].exclusion.as_ref().unwrap();
@@ -154,35 +155,35 @@ fn a_refusal_is_remembered_with_what_stood_in_the_way() {
     let change = AccountChange { enabled: Some((false, Some("on holiday".into()))), ..AccountChange::default() };
     desk.run(Command::ChangeAccount(id('b'), Box::new(change))).unwrap();
     for _ in 0..40 {
-        assert_eq!(desk.refused(ask(0)), Kind::AllLimited);
+        assert_eq!(desk.refused(ask(0)), RefusalKind::AllLimited);
     }
     assert_eq!(desk.pool.refusals().count(), 32);
     let last = desk.pool.refusals().next_back().unwrap();
-    let whys: Vec<Why> = last.refusal.accounts.iter().map(|obstacle| obstacle.why).collect();
-    assert_eq!((last.at, whys), (desk.now.wall, vec![Why::Limited, Why::Disabled]));
+    let whys: Vec<Ineligible> = last.refusal.accounts.iter().map(|obstacle| obstacle.why).collect();
+    assert_eq!((last.at, whys), (desk.now.wall, vec![Ineligible::Limited, Ineligible::Disabled]));
     let explained = desk.pool.explain(desk.now, &last.ask);
-    assert_eq!(explained.verdict, Verdict::Wait(Kind::AllLimited, Some(desk.now.wall.after(secs(50)))));
+    assert_eq!(explained.verdict, SelectionResult::Wait(RefusalKind::AllLimited, Some(desk.now.wall.after(secs(50)))));
     assert_eq!(explained.candidates[1].exclusion.as_ref().unwrap().note.as_deref(), Some("on holiday"));
 }
 
 #[test]
 fn a_lease_knows_what_decided_for_it() {
     let mut desk = Desk::new("abc", |settings| settings.selection.preferred_account = Some("c".into()));
-    let by = |desk: &Desk, fence| desk.pool.decided(desk.now, fence).unwrap().by;
+    let by = |desk: &Desk, fence| desk.pool.explain_lease(desk.now, fence).unwrap().by;
     let preferred = desk.hold(ask(0));
     let ordered = desk.hold(in_session("s"));
-    let named = desk.hold(Ask { account: Some("a".into()), ..ask(2) });
+    let named = desk.hold(LeaseRequest { account: Some("a".into()), ..ask(2) });
     let bound = desk.hold(in_session("s"));
     assert_eq!(
         [preferred, ordered, named, bound].map(|fence| by(&desk, fence)),
-        [By::Preferred, By::Strategy, By::Account, By::Session]
+        [ChosenBy::Preferred, ChosenBy::Strategy, ChosenBy::Account, ChosenBy::Session]
     );
     assert_eq!(desk.pool.last_granted(), Some(bound));
     desk.release(preferred);
     let again = desk.hold(ask(3));
     let moved = desk.report(again, Reason::RateLimitExceeded, None).lease.unwrap();
-    let decided = desk.pool.decided(desk.now, moved).unwrap();
+    let decided = desk.pool.explain_lease(desk.now, moved).unwrap();
     assert_eq!(decided.moved_from, Some((id('c'), Reason::RateLimitExceeded)));
     desk.release(moved);
-    assert_eq!(desk.pool.decided(desk.now, moved), None);
+    assert_eq!(desk.pool.explain_lease(desk.now, moved), None);
 }

@@ -1,6 +1,6 @@
 //! The queue: order, bounds, and what its members are told.
 
-use lessor::pool::{Ask, Bind, Command, ConnectionId, Effect, Kind, Mono, Overflow, Reply, WaiterId};
+use lessor::pool::{Bind, Command, ConnectionId, Effect, LeaseRequest, Mono, Overflow, RefusalKind, Reply, WaiterId};
 
 use crate::desk::{Desk, ask, id, process, secs};
 
@@ -10,17 +10,17 @@ fn busy() -> (Desk, lessor::pool::Fence) {
     (desk, held)
 }
 
-fn patient(n: u64) -> Ask {
-    Ask { wait: None, ..ask(n) }
+fn patient(n: u64) -> LeaseRequest {
+    LeaseRequest { wait: None, ..ask(n) }
 }
 
 #[test]
 fn first_come_first_served_within_a_priority() {
     let (mut desk, mut held) = busy();
-    let low = desk.queued(Ask { priority: -1, ..patient(1) });
+    let low = desk.queued(LeaseRequest { priority: -1, ..patient(1) });
     let first = desk.queued(patient(2));
     let second = desk.queued(patient(3));
-    let high = desk.queued(Ask { priority: 10, ..patient(4) });
+    let high = desk.queued(LeaseRequest { priority: 10, ..patient(4) });
     let order: Vec<WaiterId> = desk.pool.waiters().map(|(id, _)| id).collect();
     assert_eq!(order, [high, first, second, low]);
     for wanted in order {
@@ -36,7 +36,7 @@ fn nobody_behind_is_held_up_by_somebody_who_cannot_be_served() {
     let mut desk = Desk::new("ab", |settings| settings.leases.overflow = Overflow::Wait);
     let (one, two) = (desk.hold(ask(0)), desk.hold(ask(1)));
     let (on_one, on_two) = (desk.on(one), desk.on(two));
-    let pinned = desk.queued(Ask { account: Some(on_one.to_string().into()), priority: 9, ..patient(2) });
+    let pinned = desk.queued(LeaseRequest { account: Some(on_one.to_string().into()), priority: 9, ..patient(2) });
     let anybody = desk.queued(patient(3));
     desk.release(two);
     let [(served, Ok(fence))] = desk.answers()[..] else { panic!("{:?}", desk.answers()) };
@@ -48,22 +48,22 @@ fn nobody_behind_is_held_up_by_somebody_who_cannot_be_served() {
 #[test]
 fn who_waits_is_told_when_its_time_is_over_and_at_once_when_it_cannot_help() {
     let (mut desk, _) = busy();
-    let waiter = desk.queued(Ask { wait: Some(secs(10)), ..patient(1) });
+    let waiter = desk.queued(LeaseRequest { wait: Some(secs(10)), ..patient(1) });
     assert_eq!(desk.pool.next_wakeup(desk.now), Some(Mono(desk.now.mono.0 + 10_000)));
     desk.pass(secs(10));
-    assert_eq!(desk.answers(), [(waiter, Err(Kind::WaitTimeout))]);
+    assert_eq!(desk.answers(), [(waiter, Err(RefusalKind::WaitTimeout))]);
     desk.block('a', secs(301));
-    assert_eq!(desk.refused(patient(1)), Kind::AllLimited, "300 s are not enough");
-    let waiter = desk.queued(Ask { wait: Some(secs(301)), ..patient(1) });
+    assert_eq!(desk.refused(patient(1)), RefusalKind::AllLimited, "300 s are not enough");
+    let waiter = desk.queued(LeaseRequest { wait: Some(secs(301)), ..patient(1) });
     desk.block('a', secs(302));
-    assert_eq!(desk.answers(), [(waiter, Err(Kind::AllLimited))], "it learns of it when it is known");
+    assert_eq!(desk.answers(), [(waiter, Err(RefusalKind::AllLimited))], "it learns of it when it is known");
 }
 
 #[test]
 fn in_the_last_moment_a_lease_is_better_than_an_apology() {
     let mut desk = Desk::new("a", |settings| settings.leases.overflow = Overflow::Wait);
-    let _ = desk.hold(Ask { ttl: Some(secs(10)), ..ask(0) });
-    let waiter = desk.queued(Ask { wait: Some(secs(10)), ..patient(1) });
+    let _ = desk.hold(LeaseRequest { ttl: Some(secs(10)), ..ask(0) });
+    let waiter = desk.queued(LeaseRequest { wait: Some(secs(10)), ..patient(1) });
     desk.pass(secs(10));
     let [(served, Ok(_))] = desk.answers()[..] else { panic!("{:?}", desk.answers()) };
     assert_eq!(served, waiter);
@@ -73,10 +73,10 @@ fn in_the_last_moment_a_lease_is_better_than_an_apology() {
 fn the_eta_is_the_end_of_what_is_in_the_way() {
     let mut desk = Desk::new("ab", |settings| settings.leases.overflow = Overflow::Wait);
     desk.block('a', secs(50));
-    let held = desk.hold(Ask { ttl: Some(secs(20)), ..ask(0) });
+    let held = desk.hold(LeaseRequest { ttl: Some(secs(20)), ..ask(0) });
     assert_eq!(desk.on(held), 'b');
     let anybody = desk.queued(patient(1));
-    let pinned = desk.queued(Ask { account: Some("a".into()), ..patient(2) });
+    let pinned = desk.queued(LeaseRequest { account: Some("a".into()), ..patient(2) });
     let eta = |desk: &Desk, waiter| desk.pool.eta(desk.now, waiter).map(|at| at.since(desk.now.wall));
     assert_eq!(eta(&desk, anybody), Some(secs(20)));
     assert_eq!(eta(&desk, pinned), Some(secs(50)), "another account's end does not help it");
@@ -92,15 +92,15 @@ fn the_queue_has_an_end() {
         let reply = desk.pool.handle(desk.now, Command::Acquire(Box::new(patient(n))), &mut desk.effects);
         assert!(matches!(reply, Ok(Reply::Queued(_))));
     }
-    assert_eq!(desk.refused(patient(9)), Kind::Overloaded);
+    assert_eq!(desk.refused(patient(9)), RefusalKind::Overloaded);
     desk.run(Command::ConnectionClosed(ConnectionId(9))).unwrap();
     let _ = desk.queued(patient(9));
     desk.release(held);
     assert_eq!(desk.answers().len(), 1, "one account, one lease: no herd");
     desk.run(Command::Drain).unwrap();
     assert_eq!(desk.answers().len(), 4095);
-    assert!(desk.answers().iter().all(|(_, result)| *result == Err(Kind::ShuttingDown)));
-    assert_eq!(desk.refused(patient(9)), Kind::ShuttingDown);
+    assert!(desk.answers().iter().all(|(_, result)| *result == Err(RefusalKind::ShuttingDown)));
+    assert_eq!(desk.refused(patient(9)), RefusalKind::ShuttingDown);
 }
 
 #[test]
@@ -108,12 +108,12 @@ fn cancelling_closing_and_dying_leave_the_queue() {
     let (mut desk, held) = busy();
     let cancelled = desk.queued(patient(1));
     let _closed = desk.queued(patient(2));
-    let dead = desk.queued(Ask { bind: Bind::Process(process(7)), ..patient(3) });
+    let dead = desk.queued(LeaseRequest { bind: Bind::Process(process(7)), ..patient(3) });
     let last = desk.queued(patient(4));
     desk.run(Command::Cancel(cancelled)).unwrap();
     desk.run(Command::ConnectionClosed(ConnectionId(2))).unwrap();
     desk.run(Command::ProcessEnded(process(7))).unwrap();
-    assert_eq!(desk.answers(), [(dead, Err(Kind::BadRequest))]);
+    assert_eq!(desk.answers(), [(dead, Err(RefusalKind::BadRequest))]);
     desk.release(held);
     assert_eq!(desk.answers()[0].0, last);
     desk.run(Command::Cancel(cancelled)).unwrap();
@@ -122,7 +122,7 @@ fn cancelling_closing_and_dying_leave_the_queue() {
 #[test]
 fn a_process_is_watched_as_long_as_anything_hangs_on_it() {
     let (mut desk, held) = busy();
-    let bound = |n| Ask { bind: Bind::Process(process(7)), ..patient(n) };
+    let bound = |n| LeaseRequest { bind: Bind::Process(process(7)), ..patient(n) };
     let unwatched = |desk: &Desk| desk.effects.contains(&Effect::Unwatch(process(7)));
     let _ = desk.queued(bound(1));
     let second = desk.queued(bound(2));
@@ -139,7 +139,7 @@ fn a_process_is_watched_as_long_as_anything_hangs_on_it() {
     assert!(!unwatched(&desk), "a lease that moves is still the process's");
     desk.release(moved);
     assert!(unwatched(&desk));
-    let _ = desk.hold(Ask { account: Some("b".into()), ..ask(5) });
+    let _ = desk.hold(LeaseRequest { account: Some("b".into()), ..ask(5) });
     let waiter = desk.queued(bound(6));
     desk.run(Command::Cancel(waiter)).unwrap();
     assert!(unwatched(&desk), "nor does anybody wait for it any more");
@@ -158,7 +158,7 @@ fn what_frees_an_account_serves_the_queue() {
     ];
     for (n, free) in frees.into_iter().enumerate() {
         let mut desk = Desk::new("ab", |settings| settings.leases.overflow = Overflow::Wait);
-        let _ = desk.hold(Ask { account: Some("a".into()), ..ask(0) });
+        let _ = desk.hold(LeaseRequest { account: Some("a".into()), ..ask(0) });
         desk.block('b', secs(100));
         let waiter = desk.queued(patient(1));
         free(&mut desk);

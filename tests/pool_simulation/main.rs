@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use lessor::pool::{
-    Ask, Bind, Command, ConnectionId, Holder, Mono, Now, Pool, Process, Reply, Settings, Strategy, Wall,
+    Bind, Command, ConnectionId, Holder, LeaseRequest, Mono, Now, Pool, PoolSettings, Process, Reply, Strategy, Wall,
 };
 
 use world::{Chance, World, account, target};
@@ -54,7 +54,7 @@ fn loads_of_equal_accounts_stay_even() {
     for seed in 0..20 {
         let _said = Seed(seed);
         let mut chance = Chance(seed);
-        let mut settings = Settings::default();
+        let mut settings = PoolSettings::default();
         settings.selection.pid_offset = chance.one_in(2);
         settings.selection.strategy = if chance.one_in(2) { Strategy::Sticky } else { Strategy::Hybrid };
         let mut pool = Pool::new(settings);
@@ -72,7 +72,7 @@ fn loads_of_equal_accounts_stay_even() {
             }
             let before: Vec<u32> = pool.accounts().iter().map(|account| account.leases()).collect();
             let process = Some(Process { pid: chance.below(30) as u32, start: 0 });
-            let ask = Ask {
+            let ask = LeaseRequest {
                 target: target(),
                 connection: ConnectionId(n),
                 bind: Bind::Connection(ConnectionId(n)),

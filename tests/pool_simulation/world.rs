@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use lessor::limits::{Reason, Scope};
 use lessor::pool::{
-    AccountId, AccountRecord, Action, Ask, Bind, Command, ConnectionId, CredentialKind, Effect, Fence, Finding, Holder,
-    Lease, LimitRecord, Mode, Mono, Now, Outcome, Overflow, Pool, Process, Reply, Settings, Standing, Start, Strategy,
-    Target, Ticket, Tier, WaiterId, Wall,
+    AccountId, AccountRecord, Action, Bind, Command, ConnectionId, CredentialKind, Effect, Fence, Holder, Lease,
+    LeaseRequest, LimitRecord, LoginState, Mode, Mono, Now, Overflow, Pool, PoolSettings, PoolStart, Process,
+    RefusalDetails, Reply, RequestOutcome, Strategy, Target, Ticket, Tier, WaiterId, Wall,
 };
 
 /// splitmix64 (Steele, Lea, Flood 2014): small, and the same everywhere.
@@ -67,7 +67,7 @@ pub struct World {
     chance: Chance,
     now: Now,
     pool: Pool,
-    pub settings: Settings,
+    pub settings: PoolSettings,
     clients: Vec<Client>,
     quotas: BTreeMap<AccountId, Quota>,
     leases: BTreeMap<Fence, Lease>,
@@ -87,7 +87,7 @@ const WINDOW: Duration = Duration::from_secs(60);
 impl World {
     pub fn new(seed: u64) -> Self {
         let mut chance = Chance(seed);
-        let mut settings = Settings::default();
+        let mut settings = PoolSettings::default();
         settings.leases.overflow = [Overflow::Wait, Overflow::Fail, Overflow::Share][chance.below(3) as usize];
         settings.leases.per_account = 1 + chance.below(2) as u32;
         settings.leases.max_per_account = 4;
@@ -252,7 +252,7 @@ impl World {
     fn acquire(&mut self, n: usize) {
         let connection = self.clients[n].connection;
         let process = Process { pid: n as u32, start: 1 };
-        let ask = Ask {
+        let ask = LeaseRequest {
             target: target(),
             connection,
             bind: if self.chance.one_in(3) { Bind::Process(process) } else { Bind::Connection(connection) },
@@ -293,12 +293,12 @@ impl World {
         if quota.left > 0 {
             quota.left -= 1;
             self.clients[n].state = State::Holding { fence, left: left - 1 };
-            self.run(Command::Report { fence, outcome: Outcome::Ok }).unwrap();
+            self.run(Command::Report { fence, outcome: RequestOutcome::Ok }).unwrap();
             return;
         }
         let wait = quota.renews_at.since(now).max(Duration::from_secs(2));
         quota.known_until = now.after(wait);
-        let outcome = Outcome::Refused(Box::new(Finding::reported(Reason::QuotaExhausted, Some(wait))));
+        let outcome = RequestOutcome::Refused(Box::new(RefusalDetails::reported(Reason::QuotaExhausted, Some(wait))));
         let Ok(Reply::Decision(decision)) = self.run_as(n, Command::Report { fence, outcome }) else {
             panic!("{fence:?} is alive")
         };
@@ -355,7 +355,7 @@ impl World {
         let mut snapshot = self.pool.snapshot(self.now);
         snapshot.leases = self.leases.values().cloned().collect();
         snapshot.limits = self.limits.values().cloned().collect();
-        let start = Start { fence: self.mark, grace: true };
+        let start = PoolStart { fence: self.mark, grace: true };
         assert!(start.fence > self.newest, "a fence would be granted twice");
         let mut effects = Vec::new();
         self.pool = Pool::restore(self.now, self.settings.clone(), snapshot, start, &mut effects);
@@ -406,12 +406,12 @@ pub fn account(n: u64) -> AccountRecord {
         email: None,
         tier: Tier::Unknown,
         kind: CredentialKind::ApiKey,
-        standing: Standing::Ready,
+        login_state: LoginState::Ready,
         enabled: true,
         disabled_reason: None,
         max_leases: None,
         priority: 0,
-        uses: None,
+        allowed_agents: None,
         project_id: None,
         vendor_id: None,
         created_at: Wall(0),

@@ -3,7 +3,7 @@
 use clap::{ArgGroup, Args};
 
 use crate::pool::{CredentialKind, Tier};
-use crate::protocol::{AddAccount, SecretText};
+use crate::protocol::{AddAccountParams, SecretText};
 
 use super::super::context::Context;
 use super::super::failure::Failure;
@@ -43,7 +43,7 @@ pub(in crate::cli) struct Add {
     priority: Option<i32>,
     /// Which agents may hold it, or any [default: logins their vendor's own, keys any]
     #[arg(long = "use", value_name = "A,B", value_delimiter = ',')]
-    uses: Option<Vec<String>>,
+    allowed_agents: Option<Vec<String>>,
     /// The cloud project
     #[arg(long, value_name = "ID")]
     project_id: Option<String>,
@@ -52,7 +52,7 @@ pub(in crate::cli) struct Add {
 /// Reads the secret and hands it to the daemon.
 pub(super) fn add(options: Add, context: &Context) -> Result<(), Failure> {
     let provider = canonical(&options.provider);
-    let mut account = AddAccount {
+    let mut account = AddAccountParams {
         provider,
         kind: CredentialKind::ApiKey,
         secret: SecretText("".into()),
@@ -63,7 +63,7 @@ pub(super) fn add(options: Add, context: &Context) -> Result<(), Failure> {
         tier: options.tier,
         max_leases: options.max_leases,
         priority: options.priority,
-        uses: options.uses,
+        allowed_agents: options.allowed_agents,
         project_id: options.project_id,
         account_id: None,
     };

@@ -8,7 +8,7 @@ mod verify;
 use clap::{Args, Subcommand};
 
 use crate::pool::CredentialKind;
-use crate::protocol::{AccountInfo, AccountRef, DisableAccount, ListAccounts};
+use crate::protocol::{AccountInfo, AccountRef, DisableAccountParams, ListAccountsParams};
 
 use super::context::{self, Context};
 use super::explain;
@@ -91,7 +91,7 @@ pub(super) fn account(command: Account, context: &Context) -> Result<(), Failure
     let output = &context.output;
     match command {
         Account::List(List { provider }) => {
-            let wanted = ListAccounts { provider: provider.as_deref().map(canonical) };
+            let wanted = ListAccountsParams { provider: provider.as_deref().map(canonical) };
             let accounts = context.ask(|client| client.accounts(wanted.clone()))?;
             output.result(&accounts, || match &provider {
                 Some(provider) if accounts.is_empty() => format!("no accounts of {}\n", canonical(provider)),
@@ -113,7 +113,7 @@ pub(super) fn account(command: Account, context: &Context) -> Result<(), Failure
             done(&info, "enabled", context)
         }
         Account::Disable(Disable { which: Which { account }, reason }) => {
-            let info = context.connect()?.disable_account(DisableAccount { account, reason })?;
+            let info = context.connect()?.disable_account(DisableAccountParams { account, reason })?;
             done(&info, "disabled", context)
         }
         Account::Set(options) => set::set(options, context),
@@ -139,7 +139,7 @@ fn done(info: &AccountInfo, what: &str, context: &Context) -> Result<(), Failure
 
 fn remove_all(context: &Context) -> Result<(), Failure> {
     let mut client = context.connect()?;
-    let accounts = client.accounts(ListAccounts::default())?;
+    let accounts = client.accounts(ListAccountsParams::default())?;
     let removed: Result<Vec<AccountInfo>, _> =
         accounts.into_iter().map(|info| client.remove_account(AccountRef { account: info.id })).collect();
     let removed = removed?;
@@ -148,7 +148,7 @@ fn remove_all(context: &Context) -> Result<(), Failure> {
 
 /// The one account that a text names: exactly, else as the beginning of its id.
 fn find(account: &str, context: &Context) -> Result<AccountInfo, Failure> {
-    let accounts = context.ask(|client| client.accounts(ListAccounts::default()))?;
+    let accounts = context.ask(|client| client.accounts(ListAccountsParams::default()))?;
     let is_named = |info: &AccountInfo| {
         info.id == account || info.label.as_deref() == Some(account) || info.email.as_deref() == Some(account)
     };
@@ -199,7 +199,7 @@ fn list(accounts: &[AccountInfo], now: u64, output: &Output) -> String {
             (info.provider.clone(), None),
             (kind(info.kind).to_owned(), None),
             (words::short(&info.state), None),
-            (info.uses.join(","), None),
+            (info.allowed_agents.join(","), None),
             (info.last_used_at.map_or_else(|| "never".to_owned(), |at| words::ago(now, at)), Some(Tint::Faint)),
         ]);
     }
@@ -220,7 +220,7 @@ fn show(info: &AccountInfo, now: u64, output: &Output) -> String {
     lines.extend(info.state_link.clone().filter(|link| !why.contains(link.as_str())).map(|link| ("open", link)));
     lines.push(("leases", format!("{} of {}", info.leases, info.capacity)));
     lines.push(("priority", info.priority.to_string()));
-    lines.push(("use", info.uses.join(", ")));
+    lines.push(("use", info.allowed_agents.join(", ")));
     lines.extend(info.credential_expires_at.map(|at| ("token ends", words::until(now, at))));
     if let Some(link) = &info.link {
         let who = match link.mode.as_str() {

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use crate::protocol::SetAccount;
+use crate::protocol::SetAccountParams;
 
 use super::super::context::Context;
 use super::super::failure::Failure;
@@ -29,8 +29,8 @@ pub(super) fn set(options: Set, context: &Context) -> Result<(), Failure> {
     done(&info, "changed", context)
 }
 
-fn change(account: String, changes: &[String]) -> Result<SetAccount, String> {
-    let mut change = SetAccount { account, ..SetAccount::default() };
+fn change(account: String, changes: &[String]) -> Result<SetAccountParams, String> {
+    let mut change = SetAccountParams { account, ..SetAccountParams::default() };
     let mut seen: Vec<&str> = Vec::new();
     for text in changes {
         let (key, value) = text.split_once('=').ok_or_else(|| format!("{text:?} is not KEY=VALUE"))?;
@@ -45,7 +45,7 @@ fn change(account: String, changes: &[String]) -> Result<SetAccount, String> {
             "project_id" => change.project_id = Some(value.to_owned()),
             "max_leases" => change.max_leases = Some(number(key, value, "a number from 1, or nothing")?),
             "priority" => change.priority = Some(number(key, value, "a whole number")?),
-            "use" => change.uses = Some(list(value)),
+            "use" => change.allowed_agents = Some(list(value)),
             _ => return Err(format!("there is no {key:?}; it may be {}", KEYS.join(", "))),
         }
     }
@@ -69,7 +69,7 @@ mod tests {
     use super::*;
     use crate::pool::Tier;
 
-    fn parse(changes: &[&str]) -> Result<SetAccount, String> {
+    fn parse(changes: &[&str]) -> Result<SetAccountParams, String> {
         change("work".into(), &changes.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>())
     }
 
@@ -79,10 +79,10 @@ mod tests {
             parse(&["label=a=b", "email=", "tier=pro", "max_leases=3", "priority=-2", "use=claude, codex"]).unwrap();
         assert_eq!((all.label.as_deref(), all.email.as_deref()), (Some("a=b"), Some("")));
         assert_eq!((all.tier, all.max_leases, all.priority), (Some(Tier::Pro), Some(3), Some(-2)));
-        assert_eq!(all.uses.unwrap(), ["claude", "codex"]);
+        assert_eq!(all.allowed_agents.unwrap(), ["claude", "codex"]);
         assert_eq!(all.project_id, None);
         let none = parse(&["max_leases=", "use=", "tier="]).unwrap();
-        assert_eq!((none.max_leases, none.uses, none.tier), (Some(0), Some(vec![]), Some(Tier::Unknown)));
+        assert_eq!((none.max_leases, none.allowed_agents, none.tier), (Some(0), Some(vec![]), Some(Tier::Unknown)));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use clap::Args;
 use unicode_width::UnicodeWidthStr;
 
 use crate::client::{Client, ClientError};
-use crate::protocol::{AccountInfo, AccountRef, ListAccounts, UsageInfo};
+use crate::protocol::{AccountInfo, AccountRef, ListAccountsParams, UsageInfo};
 
 use super::super::context::{self, Context};
 use super::super::failure::Failure;
@@ -38,7 +38,7 @@ pub(super) fn usage(of: Of, context: &Context) -> Result<(), Failure> {
         let info = context.ask(|client| client.usage(AccountRef { account: account.clone() }))?;
         return output.result(&info, || account_text(&info, context::now(), output));
     }
-    let accounts = context.ask(|client| client.accounts(ListAccounts::default()))?;
+    let accounts = context.ask(|client| client.accounts(ListAccountsParams::default()))?;
     let accounts = ask_all(accounts, context)?;
     output.result(&accounts, || {
         if accounts.is_empty() {

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use crate::protocol::VerifyAccount;
+use crate::protocol::VerifyAccountParams;
 
 use super::super::context::Context;
 use super::super::failure::Failure;
@@ -20,7 +20,7 @@ pub(in crate::cli) struct Verify {
 
 /// Asks the provider whether it is confirmed; where that cannot be asked, its owner is believed.
 pub(super) fn verify(options: Verify, context: &Context) -> Result<(), Failure> {
-    let wanted = VerifyAccount { account: options.which.account, confirmed: options.confirmed };
+    let wanted = VerifyAccountParams { account: options.which.account, confirmed: options.confirmed };
     let info = context.connect()?.verify_account(wanted)?;
     let now = format!("{}: verified", info.state.replace('_', " "));
     done(&info, &now, context)

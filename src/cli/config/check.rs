@@ -6,7 +6,7 @@ use std::path::Path;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::config::{Config, Errors, LoadState, MAX_FILE, Problem};
+use crate::config::{Config, ConfigErrors, ConfigProblem, LoadState, MAX_FILE};
 
 use super::super::context::Context;
 use super::super::failure::{self, Failure};
@@ -21,9 +21,9 @@ pub(in crate::cli) struct Checked {
     /// What was checked.
     path: String,
     /// What is wrong, in the order of the file.
-    errors: Vec<Problem>,
+    errors: Vec<ConfigProblem>,
     /// What is accepted, but does not do what one may expect.
-    warnings: Vec<Problem>,
+    warnings: Vec<ConfigProblem>,
 }
 
 /// Finds everything that is wrong with a file.
@@ -39,7 +39,7 @@ pub(super) fn check(file: Option<&Path>, context: &Context) -> Result<u8, Failur
         _ => Config::load(path).map(|loaded| (loaded.config, loaded.state == LoadState::Ok)),
     };
     let read = match read {
-        Ok((_, false)) if file.is_some() => Err(Errors::of_file(path, "there is no such file")),
+        Ok((_, false)) if file.is_some() => Err(ConfigErrors::of_file(path, "there is no such file")),
         read => read,
     };
     let (errors, warnings, is_there) = match read {
@@ -54,13 +54,13 @@ pub(super) fn check(file: Option<&Path>, context: &Context) -> Result<u8, Failur
         context.output.text(&good(&checked, is_there, context))?;
     } else {
         let count = words::count(checked.errors.len() as u64, "error");
-        let errors = Errors { problems: checked.errors };
+        let errors = ConfigErrors { problems: checked.errors };
         context.output.note(&format!("{errors}\n{} {count} in {}", context.output.bad("error:"), checked.path));
     }
     Ok(exit)
 }
 
-fn standard_input(path: &Path) -> Result<Result<Config, Errors>, Failure> {
+fn standard_input(path: &Path) -> Result<Result<Config, ConfigErrors>, Failure> {
     let mut bytes = Vec::new();
     let read = std::io::stdin().lock().take(MAX_FILE as u64 + 1).read_to_end(&mut bytes);
     read.map_err(|error| Failure::new("bad_request", format!("reading standard input: {error}")))?;

@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use tempfile::TempDir;
 
-use crate::config::{Config, Errors, Held, MAX_FILE, Problem, template};
+use crate::config::{Config, ConfigErrors, ConfigProblem, LockedFile, MAX_FILE, template};
 
 use super::super::context::Context;
 use super::super::failure::Failure;
@@ -29,7 +29,7 @@ pub(in crate::cli) struct Edited {
     /// Whether it is another one than before.
     changed: bool,
     /// What is accepted, but does not do what one may expect.
-    warnings: Vec<Problem>,
+    warnings: Vec<ConfigProblem>,
     /// What a running daemon makes of it; null if nothing was changed.
     daemon: Option<Verdict>,
 }
@@ -46,7 +46,7 @@ struct Copy {
 enum Ended {
     Unchanged,
     Valid(String),
-    Invalid(Errors),
+    Invalid(ConfigErrors),
 }
 
 /// Lets the user edit the file.
@@ -118,12 +118,12 @@ fn now(path: &Path) -> Result<Option<Vec<u8>>, Failure> {
 
 /// Puts the text in place, unless somebody else has changed the file since.
 fn swap(path: &Path, before: Option<&[u8]>, text: &str) -> Result<(), Failure> {
-    let held = Held::take(path).map_err(failure)?;
+    let held = LockedFile::lock(path).map_err(failure)?;
     if held.bytes() != before {
         let message = format!("{} was changed by somebody else meanwhile, and stays as it is", path.display());
         return Err(Failure::new("changed_meanwhile", message));
     }
-    held.swap(text).map_err(failure)
+    held.replace(text).map_err(failure)
 }
 
 /// Edits until it is valid or the user has had enough.
@@ -131,7 +131,7 @@ fn rounds(
     copy: &Copy,
     start: &[u8],
     mut edit: impl FnMut(&Path) -> Result<(), Failure>,
-    mut again: impl FnMut(&Errors) -> bool,
+    mut again: impl FnMut(&ConfigErrors) -> bool,
 ) -> Result<Ended, Failure> {
     loop {
         if let Err(failure) = edit(&copy.file) {
@@ -171,7 +171,7 @@ fn run(editor: &Editor, file: &Path) -> Result<(), Failure> {
 }
 
 /// Asks a person at a terminal.
-fn ask_again(errors: &Errors, file: &Path, output: &Output) -> bool {
+fn ask_again(errors: &ConfigErrors, file: &Path, output: &Output) -> bool {
     let (error, file) = (output.bad("error:"), file.display());
     output.note(&format!("{errors}\n\n{error} this is not valid, and not in effect; it is in {file}"));
     loop {

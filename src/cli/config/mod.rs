@@ -20,7 +20,7 @@ use clap::{Args, Subcommand};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::config::{Environment, Errors, json_schema};
+use crate::config::{ConfigErrors, Environment, json_schema};
 
 use super::context::Context;
 use super::failure::Failure;
@@ -105,7 +105,7 @@ fn path(context: &Context) -> Result<(), Failure> {
 }
 
 /// A file that is no configuration, and what to do.
-fn invalid(path: &Path, errors: &Errors) -> Failure {
+fn invalid(path: &Path, errors: &ConfigErrors) -> Failure {
     let edit = if path.is_file() { "mend it: lessor config edit" } else { "see: lessor config path" };
     Failure::config(format!("the configuration is not valid:\n{errors}")).hint(edit)
 }

@@ -5,8 +5,8 @@ use std::path::Path;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::config::edit::{self, EditError, Named};
-use crate::config::{Config, Held, SwapError};
+use crate::config::edit::{self, EditError, NamedKey};
+use crate::config::{Config, LockedFile, ReplaceError};
 
 use super::super::context::Context;
 use super::super::failure::Failure;
@@ -31,7 +31,7 @@ pub(in crate::cli) struct Change {
 
 /// Sets a key, or takes it out.
 pub(super) fn set(key: &str, typed: Option<&str>, context: &Context) -> Result<u8, Failure> {
-    let named = Named::find(key).map_err(Failure::usage)?;
+    let named = NamedKey::find(key).map_err(Failure::usage)?;
     if let Some(typed) = typed {
         // before anything is made or waited for
         let refused = |why| Failure::usage(format!("`{}` {why}", named.key()));
@@ -70,8 +70,8 @@ fn inactive(key: &str) -> String {
 }
 
 /// Changes the file while no other command does.
-fn change(path: &Path, named: &Named, typed: Option<&str>) -> Result<(bool, Config), Failure> {
-    let held = Held::take(path).map_err(failure)?;
+fn change(path: &Path, named: &NamedKey, typed: Option<&str>) -> Result<(bool, Config), Failure> {
+    let held = LockedFile::lock(path).map_err(failure)?;
     let bytes = held.bytes().unwrap_or_default().to_vec();
     Config::parse_bytes(bytes.clone(), path).map_err(|errors| invalid(path, &errors))?;
     let text = String::from_utf8(bytes).map_err(|error| Failure::new("internal", error.to_string()))?;
@@ -92,22 +92,22 @@ fn change(path: &Path, named: &Named, typed: Option<&str>) -> Result<(bool, Conf
     let config = Config::parse(&changed, path).map_err(|errors| invalid(path, &errors))?;
     let is_new = changed != text || held.bytes().is_none();
     if is_new {
-        held.swap(&changed).map_err(failure)?;
+        held.replace(&changed).map_err(failure)?;
     }
     Ok((is_new, config))
 }
 
-fn is_set(text: &str, path: &Path, named: &Named) -> bool {
+fn is_set(text: &str, path: &Path, named: &NamedKey) -> bool {
     Config::parse(text, path).is_ok_and(|config| {
-        config.get(&named.key()).is_ok_and(|setting| setting.source != crate::config::Source::Default)
+        config.get(&named.key()).is_ok_and(|setting| setting.source != crate::config::SettingSource::Default)
     })
 }
 
 /// Why the file could not be replaced.
-pub(in crate::cli) fn failure(error: SwapError) -> Failure {
+pub(in crate::cli) fn failure(error: ReplaceError) -> Failure {
     match error {
-        SwapError::NotAFile(errors) => Failure::config(errors.to_string()),
-        SwapError::Changed(_) => Failure::new("changed_meanwhile", error.to_string()),
+        ReplaceError::NotAFile(errors) => Failure::config(errors.to_string()),
+        ReplaceError::Changed(_) => Failure::new("changed_meanwhile", error.to_string()),
         _ => Failure::new("internal", error.to_string()),
     }
 }

@@ -7,7 +7,7 @@ use serde::Serialize;
 use unicode_width::UnicodeWidthStr;
 
 use crate::client::Client;
-use crate::config::{Config, LoadState, Loaded, Places, Setting, Source};
+use crate::config::{AppPaths, Config, LoadState, LoadedConfig, Setting, SettingSource};
 
 use super::super::context::Context;
 use super::super::failure::Failure;
@@ -75,7 +75,7 @@ pub(super) fn get(key: &str, context: &Context) -> Result<(), Failure> {
 }
 
 /// The file and the environment of this process.
-fn load(context: &Context) -> Result<(Places, Loaded), Failure> {
+fn load(context: &Context) -> Result<(AppPaths, LoadedConfig), Failure> {
     let places = context.places()?;
     let mut loaded = Config::load(&places.config).map_err(|errors| invalid(&places.config, &errors))?;
     let said = std::env::var(LOG).unwrap_or_default();
@@ -116,7 +116,7 @@ fn listing(shown: &Shown, settings: &[Setting], output: &Output) -> String {
         };
         let blank = " ".repeat(REMARK.saturating_sub(line.width()).max(1));
         let remark = format!("# {}", remark(setting));
-        let remark = if setting.source == Source::Default { faint(&remark) } else { remark };
+        let remark = if setting.source == SettingSource::Default { faint(&remark) } else { remark };
         text += &format!("{line}{blank}{remark}\n");
     }
     text
@@ -125,7 +125,7 @@ fn listing(shown: &Shown, settings: &[Setting], output: &Output) -> String {
 /// Who says so: `default`, `config.toml:3`, `LESSOR_LOG`.
 fn remark(setting: &Setting) -> String {
     let source = match &setting.source {
-        Source::File { path, line } => {
+        SettingSource::File { path, line } => {
             format!("{}:{line}", clean(&path.file_name().unwrap_or_default().to_string_lossy()))
         }
         other => other.to_string(),
@@ -135,7 +135,7 @@ fn remark(setting: &Setting) -> String {
 }
 
 /// Says so when a daemon runs on something else.
-fn tell_of_another(places: &Places, settings: &[Setting], context: &Context) {
+fn tell_of_another(places: &AppPaths, settings: &[Setting], context: &Context) {
     let Ok(mut client) = Client::connect(places) else { return };
     let pid = client.server().pid;
     let Ok(status) = client.status() else { return };
@@ -171,7 +171,7 @@ fn differing(settings: &[Setting], document: &str) -> Vec<String> {
     let mut differing = Vec::new();
     for setting in settings {
         let row = theirs.remove(&setting.key);
-        let from_environment = matches!(setting.source, Source::Environment(_))
+        let from_environment = matches!(setting.source, SettingSource::Environment(_))
             || row.is_some_and(|row| text(row, "source").starts_with("LESSOR_"));
         let value = setting.value.as_ref().map(|value| value.json());
         // a key that it does not list is one that it does not know or has not got

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::client::{Client, ClientError};
-use crate::config::{Places, Problem};
+use crate::config::{AppPaths, ConfigProblem};
 use crate::protocol::ReloadInfo;
 
 use super::super::context::Context;
@@ -39,7 +39,7 @@ enum State {
 
 impl Verdict {
     /// Asks the daemon, if there is one, to read the file now.
-    pub(in crate::cli) fn of_daemon(places: &Places) -> Self {
+    pub(in crate::cli) fn of_daemon(places: &AppPaths) -> Self {
         let nothing = |state, error| Self { state, error, notes: Vec::new(), pid: None };
         let mut client = match Client::connect(places) {
             Ok(client) => client,
@@ -57,7 +57,7 @@ impl Verdict {
     }
 
     /// Without what was said already.
-    pub(super) fn beyond(mut self, said: &[Problem]) -> Self {
+    pub(super) fn beyond(mut self, said: &[ConfigProblem]) -> Self {
         self.notes.retain(|note| !said.iter().any(|problem| problem.headline() == *note));
         self
     }
@@ -95,7 +95,7 @@ impl From<ReloadInfo> for Verdict {
 }
 
 /// The file that a daemon reads, if it is not ours.
-pub(super) fn other_file(theirs: &str, places: &Places) -> Option<String> {
+pub(super) fn other_file(theirs: &str, places: &AppPaths) -> Option<String> {
     let real = |path: &Path| std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let theirs = Path::new(theirs);
     let same = theirs == places.config || real(theirs) == real(&places.config);

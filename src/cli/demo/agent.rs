@@ -12,9 +12,9 @@ use serde::{Deserialize, Serialize};
 use tokio::net::TcpStream;
 
 use crate::client::{Client, ClientError, LeaseGuard};
-use crate::config::{Flags, Places};
+use crate::config::{AppPaths, Flags};
 use crate::limits::Reason;
-use crate::protocol::{Acquire, Report};
+use crate::protocol::{AcquireParams, ReportParams};
 
 use super::upstream::{AGENT, RETRY_AFTER_MS};
 
@@ -100,7 +100,7 @@ enum Said {
 
 impl Agent {
     async fn run(&mut self) -> anyhow::Result<()> {
-        let places = Places::from_process(&Flags::default())?;
+        let places = AppPaths::from_process(&Flags::default())?;
         while let Some(left) = self.end.checked_duration_since(Instant::now()) {
             match self.lease(&places, left) {
                 Ok(lease) => {
@@ -132,13 +132,13 @@ impl Agent {
         let _unread = writeln!(std::io::stdout(), "{line}");
     }
 
-    fn lease(&self, places: &Places, left: Duration) -> Result<LeaseGuard, ClientError> {
-        let request = Acquire {
+    fn lease(&self, places: &AppPaths, left: Duration) -> Result<LeaseGuard, ClientError> {
+        let request = AcquireParams {
             provider: self.task.provider.clone(),
             label: Some(self.task.name.clone()),
             wait_ms: Some(u64::try_from(left.as_millis()).unwrap_or(u64::MAX)),
             credential: true,
-            ..Acquire::default()
+            ..AcquireParams::default()
         };
         // the demo itself restarts the daemon it kills: no agent needs to
         LeaseGuard::acquire(Client::connect(places)?, request)
@@ -171,10 +171,10 @@ impl Agent {
 
     /// Reports a limit; whether the lease goes on, on another account.
     async fn report(&mut self, lease: &mut LeaseGuard, wait: Duration) -> bool {
-        let report = || Report {
+        let report = || ReportParams {
             reason: Some(Reason::QuotaExhausted),
             retry_after_ms: Some(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)),
-            ..Report::default()
+            ..ReportParams::default()
         };
         while Instant::now() < self.end {
             match lease.report(report()) {

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 
 use crate::client::Client;
-use crate::config::Places;
-use crate::protocol::{LeaseRow, ListAccounts};
+use crate::config::AppPaths;
+use crate::protocol::{LeaseRow, ListAccountsParams};
 
 use super::agent::{TASK, Tally, Task};
 use super::upstream::KeyState;
@@ -29,7 +29,7 @@ const LAST_TURN: Duration = Duration::from_secs(5);
 /// A directory with a daemon and agents.
 pub(super) struct Home {
     directory: tempfile::TempDir,
-    places: Places,
+    places: AppPaths,
     provider: &'static str,
     daemon: Option<Child>,
     agents: Vec<(String, Child)>,
@@ -60,7 +60,7 @@ impl Home {
              base_url = \"http://127.0.0.1\"\n"
         );
         fs::write(home.join("config.toml"), config).context("writing the configuration")?;
-        let places = Places {
+        let places = AppPaths {
             config: home.join("config.toml"),
             data: home.join("data"),
             state: home.join("state"),
@@ -126,7 +126,7 @@ impl Home {
         if client.status()?.queue.is_empty() {
             return Ok(None);
         }
-        let accounts = client.accounts(ListAccounts::default())?;
+        let accounts = client.accounts(ListAccountsParams::default())?;
         let leases = client.leases()?;
         let has_much = |lease: &&LeaseRow| {
             let place = accounts.iter().position(|account| account.id == lease.account.id);

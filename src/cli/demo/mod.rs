@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use clap::{Args, builder::RangedU64ValueParser};
 
 use crate::pool::CredentialKind;
-use crate::protocol::{AddAccount, ListAccounts, SecretText};
+use crate::protocol::{AddAccountParams, ListAccountsParams, SecretText};
 
 use super::context::Context;
 use super::failure::Failure;
@@ -126,7 +126,7 @@ fn run(options: &Demo, context: &Context, stop: &AtomicBool) -> anyhow::Result<O
             }
         }
         let states = upstream.states();
-        let accounts = home.client()?.accounts(ListAccounts::default())?;
+        let accounts = home.client()?.accounts(ListAccountsParams::default())?;
         let waiting = home.client()?.status()?.queue.len();
         findings.look(&states, &accounts, waiting, upstream.time_of_window());
         progress.show(&states, &accounts, waiting, left);
@@ -157,8 +157,8 @@ fn accidents(seconds: u64, agents: usize) -> Vec<(Duration, Accident)> {
     plan
 }
 
-fn account(number: usize, key: &str) -> AddAccount {
-    AddAccount {
+fn account(number: usize, key: &str) -> AddAccountParams {
+    AddAccountParams {
         provider: PROVIDER.to_owned(),
         kind: CredentialKind::ApiKey,
         secret: SecretText(key.to_owned().into()),
@@ -169,7 +169,7 @@ fn account(number: usize, key: &str) -> AddAccount {
         tier: None,
         max_leases: None,
         priority: None,
-        uses: None,
+        allowed_agents: None,
         project_id: None,
         account_id: None,
     }

@@ -2,7 +2,7 @@
 
 use crate::config::Config;
 use crate::credential::import::Entry;
-use crate::protocol::{AccountInfo, DaemonStatus, ImportedEntry, ListAccounts};
+use crate::protocol::{AccountInfo, DaemonStatus, ImportedEntry, ListAccountsParams};
 
 use super::super::context::Context;
 use super::super::import::{File, Gathered, Where, gather, send};
@@ -39,7 +39,7 @@ fn ask(context: &Context, gathered: &Gathered) -> Result<Asked, String> {
         let mut client = context.connect()?;
         let entries: Vec<&Entry> = gathered.entries.iter().map(|(entry, _)| entry).collect();
         let answers = if entries.is_empty() { Vec::new() } else { send(&mut client, &entries, None, true)? };
-        Ok((client.status()?, client.accounts(ListAccounts::default())?, answers))
+        Ok((client.status()?, client.accounts(ListAccountsParams::default())?, answers))
     };
     ask().map_err(|failure| failure.message().to_owned())
 }

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use crate::cli::failure::Failure;
-use crate::config::Places;
+use crate::config::AppPaths;
 use crate::daemon::find_process;
 use crate::pool::Process;
 
@@ -17,7 +17,7 @@ pub(super) struct Place {
 
 impl Place {
     /// The directory of a lease's holder.
-    pub(super) fn of(places: &Places, holder: Process, fence: u64) -> Self {
+    pub(super) fn of(places: &AppPaths, holder: Process, fence: u64) -> Self {
         Self { at: places.run.join("agents").join(name(holder, fence)), made: false }
     }
 

@@ -73,8 +73,8 @@ mod unix {
     use super::super::directory;
     use super::{Context, Failure, Keep, Path, Process};
     use crate::cli::output::clean;
-    use crate::client::{Client, Start};
-    use crate::config::Places;
+    use crate::client::{Client, DaemonStarter};
+    use crate::config::AppPaths;
     use crate::daemon::{find_process, lock, wait_for_process, watch_process};
 
     /// How long a daemon may be away before somebody does something about it: a service manager may be about to.
@@ -91,7 +91,7 @@ mod unix {
         program: Option<&OsStr>,
         context: &Context,
     ) -> io::Result<()> {
-        let mut command = Start::this_program(&context.flags)?.command(&["keep".as_ref()]);
+        let mut command = DaemonStarter::this_program(&context.flags)?.command(&["keep".as_ref()]);
         command.arg("--pid").arg(holder.pid.to_string()).arg("--start").arg(holder.start.to_string());
         if let Some(directory) = directory {
             command.arg("--directory").arg(directory);
@@ -155,7 +155,7 @@ mod unix {
     }
 
     /// Has a daemon run, for as long as this process does.
-    fn look_after(places: &Places, start: Option<&Start>, say: &dyn Fn(&str)) {
+    fn look_after(places: &AppPaths, start: Option<&DaemonStarter>, say: &dyn Fn(&str)) {
         let mut client = Client::connect(places).ok();
         loop {
             if let Some(client) = &mut client {
@@ -167,7 +167,7 @@ mod unix {
     }
 
     /// A connection to the next daemon. One that died is replaced; one that somebody stopped is waited for.
-    fn come_back(places: &Places, start: Option<&Start>, say: &dyn Fn(&str)) -> Client {
+    fn come_back(places: &AppPaths, start: Option<&DaemonStarter>, say: &dyn Fn(&str)) -> Client {
         let begun = std::time::Instant::now();
         let mut is_gone = false;
         loop {
@@ -190,7 +190,7 @@ mod unix {
     }
 
     /// One that ends in order takes back what its lock file says of it.
-    fn has_died(places: &Places) -> bool {
+    fn has_died(places: &AppPaths) -> bool {
         lock::read(&places.lock).is_some_and(|holder| matches!(find_process(holder.pid), Ok(None)))
     }
 }

@@ -12,7 +12,7 @@ use clap::Args;
 
 use crate::client::Client;
 use crate::pool::{CredentialKind, Process};
-use crate::protocol::{Acquire, BindTo, GatewayKey, LeaseInfo, LeaseRef, ListAccounts};
+use crate::protocol::{AcquireParams, BindTo, GatewayKeyParams, LeaseInfo, LeaseRef, ListAccountsParams};
 use crate::provider::{self, HandOut, Handed, Outfit};
 
 use super::agent::Purpose;
@@ -92,8 +92,8 @@ pub(super) fn release(client: &mut Client, lease: &LeaseInfo<'_>) {
     let _ended = client.release(LeaseRef { lease: lease.lease.clone().into_owned(), fence: Some(lease.fence) });
 }
 
-fn request(wanted: Wanted, purpose: &Purpose, hand_out: HandOut, pid: u32) -> Acquire {
-    Acquire {
+fn request(wanted: Wanted, purpose: &Purpose, hand_out: HandOut, pid: u32) -> AcquireParams {
+    AcquireParams {
         provider: purpose.provider.clone(),
         model: wanted.model,
         pool: wanted.pool,
@@ -105,7 +105,7 @@ fn request(wanted: Wanted, purpose: &Purpose, hand_out: HandOut, pid: u32) -> Ac
         // the gateway has it, and nobody else needs it
         credential: hand_out != HandOut::Gateway,
         agent: purpose.agent.clone(),
-        ..Acquire::default()
+        ..AcquireParams::default()
     }
 }
 
@@ -163,7 +163,8 @@ fn outfit(
 /// A key to the gateway that dies with the lease, and where the gateway is.
 fn at_gateway(client: &mut Client, lease: &LeaseInfo<'_>) -> Result<(String, String), Failure> {
     let directory = std::env::current_dir().ok().map(|path| path.to_string_lossy().into_owned());
-    let key = GatewayKey { lease: Some(lease.lease.clone().into_owned()), directory, ..GatewayKey::default() };
+    let key =
+        GatewayKeyParams { lease: Some(lease.lease.clone().into_owned()), directory, ..GatewayKeyParams::default() };
     let access = client.gateway_key(key)?;
     let trouble = access.trouble.map(|trouble| format!(": {trouble}")).unwrap_or_default();
     let url = access.url.ok_or_else(|| {
@@ -175,7 +176,7 @@ fn at_gateway(client: &mut Client, lease: &LeaseInfo<'_>) -> Result<(String, Str
 
 /// What the leased account authenticates with: some programs are told different things for a key and for a login.
 fn kind_of(client: &mut Client, lease: &LeaseInfo<'_>) -> Result<CredentialKind, Failure> {
-    let accounts = client.accounts(ListAccounts { provider: Some(lease.provider.clone().into_owned()) })?;
+    let accounts = client.accounts(ListAccountsParams { provider: Some(lease.provider.clone().into_owned()) })?;
     let account = accounts.into_iter().find(|account| account.id == lease.account.id);
     account.map(|account| account.kind).ok_or_else(|| Failure::new("unknown_account", "the account has been removed"))
 }

@@ -7,7 +7,9 @@ use crate::credential::LinkMode;
 use crate::credential::Secret;
 use crate::credential::import::Entry;
 use crate::pool::Window;
-use crate::protocol::{ImportAccounts, ImportEntry, ImportLimit, ImportWindow, ImportedEntry, MAX_MESSAGE, SecretText};
+use crate::protocol::{
+    ImportAccountsParams, ImportEntry, ImportLimit, ImportWindow, ImportedEntry, MAX_MESSAGE, SecretText,
+};
 
 use super::super::failure::Failure;
 
@@ -23,7 +25,7 @@ pub(in crate::cli) fn send(
 ) -> Result<Vec<ImportedEntry>, Failure> {
     let mut answers: Vec<Option<ImportedEntry>> = entries.iter().map(|_| None).collect();
     for batch in batches(entries) {
-        let call = ImportAccounts {
+        let call = ImportAccountsParams {
             entries: batch.iter().map(|place| on_the_wire(entries[*place])).collect(),
             mode: mode.map(|mode| mode.name().to_owned()),
             dry_run,
@@ -97,7 +99,7 @@ fn size(entry: &Entry) -> usize {
     let limits: usize = entry.limits.iter().map(|limit| limit.key.len() + 32).sum();
     let usage: usize = entry.usage.iter().map(|window| window.key.len() + window.name.len() + 64).sum();
     let refresh = entry.credential.refresh.as_ref().map_or(0, |refresh| refresh.expose().len());
-    let uses: usize = entry.uses.iter().flatten().map(|name| name.len() + 8).sum();
+    let uses: usize = entry.allowed_agents.iter().flatten().map(|name| name.len() + 8).sum();
     entry.credential.access.expose().len()
         + refresh
         + limits
@@ -145,7 +147,7 @@ fn on_the_wire(entry: &Entry) -> ImportEntry {
         disabled: entry.disabled.clone(),
         verification: entry.verification.clone(),
         login_ended: entry.login_ended.clone(),
-        uses: entry.uses.clone(),
+        allowed_agents: entry.allowed_agents.clone(),
         max_leases: entry.max_leases,
         priority: entry.priority,
         as_of: entry.as_of.map(|at| at.0),
@@ -184,7 +186,7 @@ mod tests {
         for batch in batches(&all) {
             let entries = batch.iter().map(|place| on_the_wire(all[*place])).collect();
             let call =
-                crate::protocol::Call::ImportAccounts(Box::new(ImportAccounts { entries, ..Default::default() }));
+                crate::protocol::Call::ImportAccounts(Box::new(ImportAccountsParams { entries, ..Default::default() }));
             crate::protocol::encode_call(1, call, &mut Vec::new()).unwrap();
         }
     }

@@ -5,8 +5,8 @@ use std::path::Path;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::config::edit::{self, Named};
-use crate::config::{Config, Held, Value};
+use crate::config::edit::{self, NamedKey};
+use crate::config::{Config, ConfigValue, LockedFile};
 use crate::credential::import::{PREFERRED, Proposal};
 
 use super::super::config;
@@ -74,7 +74,7 @@ pub(in crate::cli) fn changes(gathered: &Gathered, config: &Config) -> (Vec<Chan
                     proposed,
                     from: proposal.from.clone(),
                     file: file.name.clone(),
-                    active: Named::find(proposal.key).is_ok_and(|named| named.row().active),
+                    active: NamedKey::find(proposal.key).is_ok_and(|named| named.row().active),
                     now_toml: literal(config, proposal.key),
                     toml,
                 });
@@ -104,7 +104,7 @@ fn address(id: &str, gathered: &Gathered) -> Result<String, String> {
 
 fn value_of(config: &Config, key: &str) -> serde_json::Value {
     let setting = config.show().into_iter().find(|setting| setting.key == key);
-    setting.and_then(|setting| setting.value.as_ref().map(Value::json)).unwrap_or_default()
+    setting.and_then(|setting| setting.value.as_ref().map(ConfigValue::json)).unwrap_or_default()
 }
 
 fn literal(config: &Config, key: &str) -> String {
@@ -113,16 +113,16 @@ fn literal(config: &Config, key: &str) -> String {
 
 /// Makes the changes in the file: the rest of it stays as it is, comments included.
 pub(in crate::cli) fn accept(changes: &[Change], path: &Path) -> Result<(), Failure> {
-    let held = Held::take(path).map_err(config::set_failure)?;
+    let held = LockedFile::lock(path).map_err(config::set_failure)?;
     let before = String::from_utf8(held.bytes().unwrap_or_default().to_vec());
     let before = before.map_err(|_| Failure::config(format!("{} is not UTF-8", path.display())))?;
     let after = edited(before, changes, path)?;
-    held.swap(&after).map_err(config::set_failure)
+    held.replace(&after).map_err(config::set_failure)
 }
 
 fn edited(mut text: String, changes: &[Change], path: &Path) -> Result<String, Failure> {
     for change in changes {
-        let named = Named::find(&change.key).map_err(Failure::config)?;
+        let named = NamedKey::find(&change.key).map_err(Failure::config)?;
         let changed = edit::set(&text, path, &named, &change.toml);
         text = changed.map_err(|error| Failure::config(format!("{}: {error}", change.key)))?.0;
     }

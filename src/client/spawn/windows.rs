@@ -10,14 +10,14 @@ use std::process::{Child, ExitStatus};
 
 use winsafe::{CreateProcess, STARTUPINFO, co};
 
-use crate::client::start::{Start, open_log};
-use crate::config::Places;
+use crate::client::start::{DaemonStarter, open_log};
+use crate::config::AppPaths;
 
 /// `DETACHED_PROCESS | CREATE_NEW_PROCESS_GROUP`: no console, and not ended by its Ctrl-C.
 const AWAY: u32 = 0x0000_0008 | 0x0000_0200;
 
 /// Runs the launcher to its end; it opens the log itself.
-pub(in crate::client) fn launcher(how: &Start, _log: File) -> io::Result<ExitStatus> {
+pub(in crate::client) fn launcher(how: &DaemonStarter, _log: File) -> io::Result<ExitStatus> {
     let command = how.command(&["daemon".as_ref(), "--launch".as_ref()]);
     let program = find_program(command.get_program()).ok_or(io::ErrorKind::NotFound)?;
     let words = [program.as_os_str()].into_iter().chain(command.get_args());
@@ -44,13 +44,13 @@ pub(in crate::client) fn launcher(how: &Start, _log: File) -> io::Result<ExitSta
 }
 
 /// Starts the daemon proper; what it writes to standard error goes to the log.
-pub(in crate::client) fn daemon(how: &Start, places: &Places) -> io::Result<Child> {
+pub(in crate::client) fn daemon(how: &DaemonStarter, places: &AppPaths) -> io::Result<Child> {
     let log = open_log(&places.state, &places.log)?;
     how.command(&["daemon".as_ref(), "--detached".as_ref()]).stderr(log).creation_flags(AWAY).spawn()
 }
 
 /// Says what the launcher has to say where the daemon's words go, and to who called it by hand.
-pub(in crate::client) fn say(places: &Places, text: &str) {
+pub(in crate::client) fn say(places: &AppPaths, text: &str) {
     eprintln!("lessor: {text}");
     let log = open_log(&places.state, &places.log);
     let _no_log = log.and_then(|mut log| writeln!(log, "lessor: {text}"));

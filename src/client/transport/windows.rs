@@ -16,7 +16,7 @@ use crate::client::identity;
 pub(in crate::client) struct Transport {
     pipe: DuplexPipeStream<Bytes>,
     // after the pipe: fields are dropped in this order
-    runtime: Own,
+    runtime: OwnRuntime,
     send: Option<Duration>,
     recv: Option<Duration>,
 }
@@ -24,7 +24,7 @@ pub(in crate::client) struct Transport {
 impl Transport {
     /// Connects; for as long as all of the other end's hands are full, at most `wait`.
     pub(in crate::client) fn connect(socket: &Path, wait: Duration) -> io::Result<Self> {
-        let runtime = Own(Some(Builder::new_current_thread().enable_all().build()?));
+        let runtime = OwnRuntime(Some(Builder::new_current_thread().enable_all().build()?));
         let wait = ConnectWaitMode::Timeout(wait);
         let pipe = runtime.run(DuplexPipeStream::connect_by_path_with_wait_mode(socket, wait))?;
         Ok(Self { pipe, runtime, send: None, recv: None })
@@ -55,9 +55,9 @@ impl Transport {
 }
 
 /// A runtime of one's own, which may be used and dropped by a program that itself is run by one.
-struct Own(Option<Runtime>);
+struct OwnRuntime(Option<Runtime>);
 
-impl Own {
+impl OwnRuntime {
     fn run<T: Send>(&self, task: impl Future<Output = io::Result<T>> + Send) -> io::Result<T> {
         let Some(runtime) = &self.0 else { return Err(io::ErrorKind::NotConnected.into()) };
         if Handle::try_current().is_err() {
@@ -85,7 +85,7 @@ impl Own {
     }
 }
 
-impl Drop for Own {
+impl Drop for OwnRuntime {
     fn drop(&mut self) {
         if let Some(runtime) = self.0.take() {
             runtime.shutdown_background();

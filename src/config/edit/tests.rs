@@ -10,11 +10,11 @@ fn path() -> &'static Path {
 }
 
 fn set(text: &str, key: &str, typed: &str) -> Result<String, EditError> {
-    super::set(text, path(), &Named::find(key).unwrap(), typed).map(|(text, _)| text)
+    super::set(text, path(), &NamedKey::find(key).unwrap(), typed).map(|(text, _)| text)
 }
 
 fn unset(text: &str, key: &str) -> Result<String, EditError> {
-    super::unset(text, path(), &Named::find(key).unwrap())
+    super::unset(text, path(), &NamedKey::find(key).unwrap())
 }
 
 #[test]
@@ -181,34 +181,34 @@ fn what_is_refused_changes_nothing_and_says_why() {
         ("accounts.a@b.c.use", "quoted"),
         ("accounts", "is a section"),
     ] {
-        assert!(Named::find(key).unwrap_err().contains(part), "{key}");
+        assert!(NamedKey::find(key).unwrap_err().contains(part), "{key}");
     }
     let gone = unset("providers.mine = { base_url = \"https://x.example\" }", "providers.mine.base_url").unwrap_err();
     assert!(gone.to_string().contains("needs a `base_url`"), "{gone}");
 }
 
 /// A key and a value for it, as they are typed.
-fn typed(row: &Key, name: &str) -> (String, String) {
-    use super::super::kind::Kind;
+fn typed(row: &KeySpec, name: &str) -> (String, String) {
+    use super::super::kind::ValueKind;
     let key = row.key.split('.').map(|part| if part == "*" { name } else { part }).collect::<Vec<_>>();
     let value = match (row.key, &row.kind) {
         ("selection.health.max", _) => "300",
         ("leases.max_per_account", _) => "20",
         ("refresh.ahead", _) => "1h",
         ("gateway.listen", _) => "127.0.0.1:7",
-        (_, Kind::Bool) => "true",
-        (_, Kind::Integer(..)) => "7",
-        (_, Kind::Number(-1e6, _)) => "-3.5",
-        (_, Kind::Number(_, 1.0)) => "0.50",
-        (_, Kind::Number(..)) => "7.5",
-        (_, Kind::Duration(..)) => "1500ms",
-        (_, Kind::Durations(..)) => "3s,2m",
-        (_, Kind::Size(..)) => "3MiB",
-        (_, Kind::OneOf(words)) => words[1],
-        (_, Kind::Url) => "https://x.example/v1",
-        (_, Kind::Texts(..)) => "a,b",
-        (_, Kind::Protect) => "[{ models = [\"claude-opus*\"], below = 0.1 }]",
-        (_, Kind::Text | Kind::Variable | Kind::Listen) => "x",
+        (_, ValueKind::Bool) => "true",
+        (_, ValueKind::Integer(..)) => "7",
+        (_, ValueKind::Number(-1e6, _)) => "-3.5",
+        (_, ValueKind::Number(_, 1.0)) => "0.50",
+        (_, ValueKind::Number(..)) => "7.5",
+        (_, ValueKind::Duration(..)) => "1500ms",
+        (_, ValueKind::Durations(..)) => "3s,2m",
+        (_, ValueKind::Size(..)) => "3MiB",
+        (_, ValueKind::OneOf(words)) => words[1],
+        (_, ValueKind::Url) => "https://x.example/v1",
+        (_, ValueKind::Texts(..)) => "a,b",
+        (_, ValueKind::Protect) => "[{ models = [\"claude-opus*\"], below = 0.1 }]",
+        (_, ValueKind::Text | ValueKind::Variable | ValueKind::Listen) => "x",
     };
     (format_key(&key), value.to_owned())
 }
@@ -258,7 +258,7 @@ proptest! {
         name in "openai|[a-z][a-z0-9.-]{0,8}",
     ) {
         let (key, value) = typed(row, &name);
-        let named = Named::find(&key).unwrap();
+        let named = NamedKey::find(&key).unwrap();
         let before = Config::parse(&text, path()).unwrap();
         // Providers that are not built in need a place first.
         let text = if row.key.starts_with("providers.") && !before.providers.contains_key(&name) {
@@ -271,7 +271,7 @@ proptest! {
         prop_assert_eq!(config.get(&key).unwrap().value, Some(wanted));
         let others = |config: &Config| config.show().into_iter().filter(|s| s.key != key).map(|s| s.to_string()).collect::<Vec<_>>();
         prop_assert_eq!(others(&config), others(&Config::parse(&text, path()).unwrap()));
-        let was_set = Config::parse(&text, path()).unwrap().get(&key).unwrap().source != Source::Default;
+        let was_set = Config::parse(&text, path()).unwrap().get(&key).unwrap().source != SettingSource::Default;
         if !was_set {
             // Every old line is there, in its order, byte for byte.
             let mut new = changed.split_inclusive('\n');
@@ -293,11 +293,11 @@ proptest! {
         name in "openai|[^\\p{Cc}]{1,9}",
     ) {
         let (key, value) = typed(row, &name);
-        let named = Named::find(&key).unwrap();
-        let is_new = matches!(Config::parse(&text, path()).unwrap().get(&key).unwrap().source, Source::Default);
+        let named = NamedKey::find(&key).unwrap();
+        let is_new = matches!(Config::parse(&text, path()).unwrap().get(&key).unwrap().source, SettingSource::Default);
         let (changed, _) = super::set(&text, path(), &named, &value).unwrap();
         let gone = super::unset(&changed, path(), &named).unwrap();
-        prop_assert_eq!(Config::parse(&gone, path()).unwrap().get(&key).unwrap().source, Source::Default);
+        prop_assert_eq!(Config::parse(&gone, path()).unwrap().get(&key).unwrap().source, SettingSource::Default);
         if is_new {
             prop_assert_eq!(gone, text);
         }

@@ -2,7 +2,7 @@ use super::*;
 
 fn environment() -> Environment {
     Environment {
-        base: Some(Base {
+        base: Some(BaseDirectories {
             config: "/h/.config".into(),
             data: "/h/.local/share".into(),
             state: Some("/h/.local/state".into()),
@@ -14,7 +14,7 @@ fn environment() -> Environment {
 }
 
 /// What the environment is changed by, and config, data, state and socket after it.
-type Case = (fn(&mut Environment), [&'static str; 4]);
+type ResolveCase = (fn(&mut Environment), [&'static str; 4]);
 
 const XDG: [&str; 4] = [
     "/h/.config/lessor/config.toml",
@@ -33,7 +33,7 @@ fn with(row: [&'static str; 4], at: usize, path: &'static str) -> [&'static str;
 #[test]
 fn every_source_has_its_rank() {
     let fallback = "/h/.local/state/lessor/run/lessor.sock";
-    let cases: Vec<Case> = vec![
+    let cases: Vec<ResolveCase> = vec![
         (|_| (), XDG),
         (|e| e.runtime = None, with(XDG, 3, fallback)),
         (|e| e.runtime = Some("".into()), with(XDG, 3, fallback)),
@@ -91,7 +91,7 @@ fn every_source_has_its_rank() {
     for (index, (change, expected)) in cases.into_iter().enumerate() {
         let mut environment = environment();
         change(&mut environment);
-        let places = Places::resolve(&environment).unwrap();
+        let places = AppPaths::resolve(&environment).unwrap();
         let got = [places.config, places.data, places.state, places.socket];
         assert_eq!(got, expected.map(PathBuf::from), "case {index}");
     }
@@ -102,14 +102,14 @@ fn without_a_state_base_the_data_directory_serves() {
     let mut environment = environment();
     environment.runtime = None;
     environment.base.as_mut().unwrap().state = None;
-    let places = Places::resolve(&environment).unwrap();
+    let places = AppPaths::resolve(&environment).unwrap();
     assert_eq!(places.state, Path::new("/h/.local/share/lessor/state"));
     assert_eq!(places.socket, Path::new("/h/.local/share/lessor/state/run/lessor.sock"));
 }
 
 #[test]
 fn the_files_are_in_their_directories() {
-    let places = Places::resolve(&environment()).unwrap();
+    let places = AppPaths::resolve(&environment()).unwrap();
     assert_eq!(places.database, Path::new("/h/.local/share/lessor/lessor.db"));
     assert_eq!(places.lock, Path::new("/h/.local/share/lessor/daemon.lock"));
     assert_eq!(places.key, Path::new("/h/.local/state/lessor/key"));
@@ -120,11 +120,11 @@ fn the_files_are_in_their_directories() {
 fn without_any_home_the_error_names_the_fix() {
     let mut environment = environment();
     environment.base = None;
-    let error = Places::resolve(&environment).unwrap_err();
-    assert_eq!(error, PlacesError::NoHome);
+    let error = AppPaths::resolve(&environment).unwrap_err();
+    assert_eq!(error, PathsError::NoHome);
     assert!(error.to_string().contains("LESSOR_HOME"));
-    environment.base = Some(Base { config: ".config".into(), data: ".local".into(), state: None });
-    assert_eq!(Places::resolve(&environment), Err(PlacesError::NoHome));
+    environment.base = Some(BaseDirectories { config: ".config".into(), data: ".local".into(), state: None });
+    assert_eq!(AppPaths::resolve(&environment), Err(PathsError::NoHome));
 }
 
 #[test]
@@ -132,6 +132,6 @@ fn a_relative_path_needs_a_current_directory() {
     let mut environment = environment();
     environment.current = None;
     environment.home = Some("x".into());
-    let error = Places::resolve(&environment).unwrap_err();
+    let error = AppPaths::resolve(&environment).unwrap_err();
     assert!(error.to_string().starts_with("LESSOR_HOME is the relative path"), "{error}");
 }

@@ -2,7 +2,11 @@ use super::*;
 
 fn environment() -> Environment {
     Environment {
-        base: Some(Base { config: r"C:\u\AppData\Roaming".into(), data: r"C:\u\AppData\Roaming".into(), state: None }),
+        base: Some(BaseDirectories {
+            config: r"C:\u\AppData\Roaming".into(),
+            data: r"C:\u\AppData\Roaming".into(),
+            state: None,
+        }),
         current: Some(r"C:\work".into()),
         user: "Ann Lee".to_owned(),
         ..Environment::default()
@@ -12,12 +16,12 @@ fn environment() -> Environment {
 fn socket(change: impl FnOnce(&mut Environment)) -> String {
     let mut environment = environment();
     change(&mut environment);
-    Places::resolve(&environment).unwrap().socket.to_str().unwrap().to_owned()
+    AppPaths::resolve(&environment).unwrap().socket.to_str().unwrap().to_owned()
 }
 
 #[test]
 fn the_profile_holds_everything() {
-    let places = Places::resolve(&environment()).unwrap();
+    let places = AppPaths::resolve(&environment()).unwrap();
     assert_eq!(places.config, Path::new(r"C:\u\AppData\Roaming\lessor\config.toml"));
     assert_eq!(places.lock, Path::new(r"C:\u\AppData\Roaming\lessor\daemon.lock"));
     assert_eq!(places.key, Path::new(r"C:\u\AppData\Roaming\lessor\state\key"));

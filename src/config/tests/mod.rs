@@ -10,7 +10,7 @@ use crate::pool;
 
 mod errors;
 
-fn parse(text: &str) -> Result<Config, Errors> {
+fn parse(text: &str) -> Result<Config, ConfigErrors> {
     Config::parse(text, Path::new("/etc/config.toml"))
 }
 
@@ -111,16 +111,16 @@ use = ["claude"]
 fn the_defaults_are_the_documented_ones() {
     let config = good(DOCUMENTED);
     assert_eq!(config, Config::default());
-    assert_eq!(config.pool, pool::Settings::default());
+    assert_eq!(config.pool, pool::PoolSettings::default());
     assert_eq!(good(""), Config::default());
     let fixed = KEYS.iter().filter(|key| !key.key.contains('*'));
-    assert_eq!(fixed.filter(|key| config.get(key.key).unwrap().source == Source::Default).count(), 0);
+    assert_eq!(fixed.filter(|key| config.get(key.key).unwrap().source == SettingSource::Default).count(), 0);
 }
 
 #[test]
 fn the_typed_defaults_hold_what_the_texts_say() {
     let config = Config::default();
-    assert_eq!(config.daemon, Daemon { log: LogLevel::Info, idle_exit: None });
+    assert_eq!(config.daemon, DaemonSection { log: LogLevel::Info, idle_exit: None });
     assert_eq!(config.limits.max_attempts, 3);
     assert_eq!(config.pool.limits.quota_failure_ttl, Duration::from_secs(3600));
     assert!(config.pool.limits.switch_on_first_rate_limit);
@@ -129,7 +129,7 @@ fn the_typed_defaults_hold_what_the_texts_say() {
     assert_eq!((config.gateway.max_body, config.gateway.buffer_total), (32 << 20, 256 << 20));
     assert_eq!(config.gateway.listen.0.to_string(), "127.0.0.1:0");
     assert_eq!(config.gateway.socket, GatewaySocket::Beside);
-    assert_eq!(config.secrets.key, KeyPlace::File);
+    assert_eq!(config.secrets.key, KeyLocation::File);
 }
 
 #[test]
@@ -140,29 +140,29 @@ fn the_example_sections_are_understood() {
         (work.name.as_str(), work.enabled, work.max_leases, work.priority),
         ("work", Some(true), Some(2), Some(0))
     );
-    assert_eq!(work.uses.as_deref(), Some(&["claude".to_owned()][..]));
+    assert_eq!(work.allowed_agents.as_deref(), Some(&["claude".to_owned()][..]));
     let anthropic = &config.providers["anthropic"];
     assert_eq!(anthropic.base_url.as_deref(), Some("https://api.example"));
-    assert_eq!(anthropic.oauth, Oauth::default());
+    assert_eq!(anthropic.oauth, OauthSection::default());
 }
 
 /// A value of the kind that differs from the default.
-fn sample(key: &Key) -> &'static str {
+fn sample(key: &KeySpec) -> &'static str {
     match (key.key, &key.kind) {
         ("selection.tokens.max", _) => "60",
         ("selection.health.max", _) => "200",
         ("gateway.listen", _) => "\"127.0.0.2:8080\"",
         ("refresh.min_life", _) => "\"7s\"",
-        (_, Kind::Bool) if key.default == Some("true") => "false",
-        (_, Kind::Bool) => "true",
-        (_, Kind::Integer(..)) => "7",
-        (_, Kind::Number(-1e6, _)) => "-3.5",
-        (_, Kind::Number(_, 1.0)) => "0.5",
-        (_, Kind::Number(..)) => "7.5",
-        (_, Kind::Duration(..)) => "\"1500ms\"",
-        (_, Kind::Durations(..)) => "[\"3s\", \"2m\"]",
-        (_, Kind::Size(..)) => "\"3MiB\"",
-        (_, Kind::OneOf(words)) if key.default == Some(words[0]) => match words[1] {
+        (_, ValueKind::Bool) if key.default == Some("true") => "false",
+        (_, ValueKind::Bool) => "true",
+        (_, ValueKind::Integer(..)) => "7",
+        (_, ValueKind::Number(-1e6, _)) => "-3.5",
+        (_, ValueKind::Number(_, 1.0)) => "0.5",
+        (_, ValueKind::Number(..)) => "7.5",
+        (_, ValueKind::Duration(..)) => "\"1500ms\"",
+        (_, ValueKind::Durations(..)) => "[\"3s\", \"2m\"]",
+        (_, ValueKind::Size(..)) => "\"3MiB\"",
+        (_, ValueKind::OneOf(words)) if key.default == Some(words[0]) => match words[1] {
             "wait" => "\"wait\"",
             "round-robin" => "\"round-robin\"",
             "gemini-cli" => "\"gemini-cli\"",
@@ -173,11 +173,11 @@ fn sample(key: &Key) -> &'static str {
         ("daemon.log", _) => "\"error\"",
         ("selection.mode", _) => "\"cache-first\"",
         ("selection.strategy", _) => "\"sticky\"",
-        (_, Kind::Url) => "\"https://x.example/v1\"",
-        (_, Kind::Variable) => "\"SECRET_9\"",
-        (_, Kind::Texts(..)) => "[\"a\", \"b\"]",
-        (_, Kind::Protect) => "[{ models = [\"claude-opus*\"], below = 0.1 }]",
-        (_, Kind::Text | Kind::Listen) => "\"x\"",
+        (_, ValueKind::Url) => "\"https://x.example/v1\"",
+        (_, ValueKind::Variable) => "\"SECRET_9\"",
+        (_, ValueKind::Texts(..)) => "[\"a\", \"b\"]",
+        (_, ValueKind::Protect) => "[{ models = [\"claude-opus*\"], below = 0.1 }]",
+        (_, ValueKind::Text | ValueKind::Listen) => "\"x\"",
         (other, _) => panic!("a sample for {other}"),
     }
 }
@@ -191,7 +191,7 @@ fn every_key_can_be_set_and_seen() {
         assert_ne!(config, Config::default(), "{key} changes nothing");
         let setting = config.get(&key).unwrap();
         assert_eq!(setting.to_string(), format!("{key} = {}", sample(row)));
-        assert!(matches!(setting.source, Source::File { .. }));
+        assert!(matches!(setting.source, SettingSource::File { .. }));
         assert_eq!(config.check().iter().any(|warning| warning.key == key), !row.active, "{key}");
         let shown: Vec<_> = config.show().iter().map(|s| s.key.clone()).collect();
         assert_eq!(shown.iter().filter(|shown| **shown == key).count(), 1, "{key}");
@@ -220,9 +220,9 @@ fn every_way_to_write_a_section() {
 #[test]
 fn lines_are_remembered() {
     let config = good("[daemon]\n[accounts.\"a@b.c\"]\n\nmax_leases = 99\n[accounts.b]\n");
-    assert_eq!(config.place_of(&["accounts", "a@b.c", "max_leases"]).as_deref(), Some("config.toml:4"));
-    assert_eq!(config.place_of(&["accounts", "b"]).as_deref(), Some("config.toml:5"));
-    assert_eq!(config.place_of(&["accounts", "b", "enabled"]), None);
+    assert_eq!(config.location_of(&["accounts", "a@b.c", "max_leases"]).as_deref(), Some("config.toml:4"));
+    assert_eq!(config.location_of(&["accounts", "b"]).as_deref(), Some("config.toml:5"));
+    assert_eq!(config.location_of(&["accounts", "b", "enabled"]), None);
     assert_eq!(config.pool.accounts.len(), 2);
     let [warning] = config.check() else { panic!("{:?}", config.check()) };
     assert!(warning.message.contains("which holds"), "{}", warning.message);
@@ -271,14 +271,14 @@ fn the_template_changes_nothing_until_a_mark_is_taken_away() {
     // without any mark it is a file as well
     let keys = text.lines().map(|line| line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')).unwrap_or(line));
     let all = good(&keys.map(|line| format!("{}\n", line.replace("NAME", "openai"))).collect::<String>());
-    assert_eq!(all.show().iter().filter(|setting| setting.source == Source::Default).count(), 0);
+    assert_eq!(all.show().iter().filter(|setting| setting.source == SettingSource::Default).count(), 0);
 }
 
 /// A file of some keys, each at its sample.
 fn some_file() -> impl Strategy<Value = String> {
     let rows = proptest::sample::subsequence(KEYS.iter().collect::<Vec<_>>(), 0..=KEYS.len());
     rows.prop_map(|rows| {
-        let line = |row: &&Key| format!("{} = {}\n", row.key.replace('*', "\"openai\""), sample(row));
+        let line = |row: &&KeySpec| format!("{} = {}\n", row.key.replace('*', "\"openai\""), sample(row));
         rows.iter().filter(|row| row.key != "refresh.ahead").map(line).collect()
     })
 }

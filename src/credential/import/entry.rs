@@ -42,7 +42,7 @@ pub struct Entry {
     /// Its login is known to have ended, and why.
     pub login_ended: Option<String>,
     /// Which agents may hold it.
-    pub uses: Option<Vec<String>>,
+    pub allowed_agents: Option<Vec<String>>,
     /// Its own capacity.
     pub max_leases: Option<u32>,
     /// Higher is preferred.
@@ -89,7 +89,7 @@ impl Entry {
             disabled: None,
             verification: None,
             login_ended: None,
-            uses: None,
+            allowed_agents: None,
             max_leases: None,
             priority: None,
             file: None,

@@ -42,7 +42,7 @@ fn entry(account: &Fields<'_>, now: Wall) -> Option<Entry> {
     let tier = account.value("tier").and_then(|tier| serde_json::from_value(tier.clone()).ok());
     entry.tier = tier.unwrap_or(Tier::Unknown);
     let list = account.value("use").and_then(Value::as_array);
-    entry.uses = list.map(|list| list.iter().filter_map(Value::as_str).map(str::to_owned).collect());
+    entry.allowed_agents = list.map(|list| list.iter().filter_map(Value::as_str).map(str::to_owned).collect());
     entry.max_leases = account.value("max_leases").and_then(Value::as_u64).and_then(|n| u32::try_from(n).ok());
     entry.priority = account.value("priority").and_then(Value::as_i64).and_then(|n| i32::try_from(n).ok());
     if account.flag("enabled") == Some(false) {

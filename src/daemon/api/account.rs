@@ -1,7 +1,7 @@
 //! The calls about accounts, but for adding one.
 
 use crate::pool::{AccountChange, AccountId, Command};
-use crate::protocol::{Answer, ErrorInfo, ListAccounts, RequestId, SetAccount};
+use crate::protocol::{Answer, ErrorInfo, ListAccountsParams, RequestId, SetAccountParams};
 use crate::provider;
 
 use crate::daemon::api::add_account::{check_account_texts, check_uses};
@@ -14,12 +14,18 @@ use crate::daemon::view;
 pub(crate) enum Change {
     Remove,
     Enabled(bool, Option<String>),
-    Set(Box<SetAccount>),
+    Set(Box<SetAccountParams>),
     ClearLimits,
 }
 
 impl ClientSession {
-    pub(crate) fn list_accounts(&self, daemon: &Daemon, id: &RequestId, params: &ListAccounts, out: &mut Vec<u8>) {
+    pub(crate) fn list_accounts(
+        &self,
+        daemon: &Daemon,
+        id: &RequestId,
+        params: &ListAccountsParams,
+        out: &mut Vec<u8>,
+    ) {
         let state = &*daemon.state();
         let now = clock::now();
         let wanted = state
@@ -79,23 +85,25 @@ pub(crate) fn find(state: &State, name: &str) -> Result<AccountId, ErrorInfo> {
     found.map_err(|refusal| ErrorInfo::of_refusal(&refusal, clock::now().wall))
 }
 
-fn set(state: &State, account: AccountId, params: SetAccount) -> Result<AccountChange, ErrorInfo> {
+fn set(state: &State, account: AccountId, params: SetAccountParams) -> Result<AccountChange, ErrorInfo> {
     check_account_texts(&[
         ("label", params.label.as_deref()),
         ("email", params.email.as_deref()),
         ("project_id", params.project_id.as_deref()),
     ])?;
-    if let Some(uses) = &params.uses {
-        check_uses(uses)?;
+    if let Some(allowed_agents) = &params.allowed_agents {
+        check_uses(allowed_agents)?;
     }
     let given = [
         ("max_leases", params.max_leases.is_some()),
         ("priority", params.priority.is_some()),
-        ("use", params.uses.is_some()),
+        ("use", params.allowed_agents.is_some()),
     ];
     let keys: Vec<&str> = given.iter().filter(|(_, given)| *given).map(|(key, _)| *key).collect();
     refuse_configured(state, account, &keys, false)?;
-    let uses = params.uses.map(|uses| if uses.is_empty() { default_uses(state, account) } else { uses });
+    let allowed_agents = params
+        .allowed_agents
+        .map(|allowed_agents| if allowed_agents.is_empty() { default_uses(state, account) } else { allowed_agents });
     Ok(AccountChange {
         label: params.label,
         email: params.email,
@@ -103,9 +111,9 @@ fn set(state: &State, account: AccountId, params: SetAccount) -> Result<AccountC
         project_id: params.project_id,
         max_leases: params.max_leases,
         priority: params.priority,
-        uses,
+        allowed_agents,
         enabled: None,
-        standing: None,
+        login_state: None,
         vendor_id: None,
     })
 }
@@ -125,10 +133,10 @@ fn refuse_configured(state: &State, account: AccountId, keys: &[&str], enabling:
         "enabled" => enabling && section.enabled == Some(false),
         "max_leases" => section.max_leases.is_some(),
         "priority" => section.priority.is_some(),
-        _ => section.uses.is_some(),
+        _ => section.allowed_agents.is_some(),
     };
     let Some(key) = keys.iter().find(|key| decides(key)) else { return Ok(()) };
-    let place = state.configured.config.place_of(&["accounts", &section.name, key]);
+    let place = state.configured.config.location_of(&["accounts", &section.name, key]);
     let place = place.unwrap_or_else(|| state.configured.path.display().to_string());
     let message = format!("`{key}` of this account is decided by the configuration: {place}");
     Err(bad(message).hint("change it there, or take the line out"))

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use crate::credential::Credential;
-use crate::pool::{AccountChange, AccountId, AccountRecord, Command, CredentialKind, Standing, Wall};
-use crate::protocol::{AddAccount, Answer, ErrorInfo};
+use crate::pool::{AccountChange, AccountId, AccountRecord, Command, CredentialKind, LoginState, Wall};
+use crate::protocol::{AddAccountParams, Answer, ErrorInfo};
 use crate::provider;
 use crate::store::Write;
 
@@ -21,7 +21,7 @@ const LONGEST_TEXT: usize = 256;
 const LONGEST_SECRET: usize = 64 * 1024;
 
 /// Adds; answers when it is on disk.
-pub(crate) async fn add(daemon: Arc<Daemon>, params: AddAccount) -> Result<Answer<'static>, ErrorInfo> {
+pub(crate) async fn add(daemon: Arc<Daemon>, params: AddAccountParams) -> Result<Answer<'static>, ErrorInfo> {
     let _one_at_a_time = daemon.adding.lock().await;
     check(&params)?;
     let (record, credential) = {
@@ -55,8 +55,8 @@ pub(crate) async fn add(daemon: Arc<Daemon>, params: AddAccount) -> Result<Answe
     state.keep_credential(id, credential);
     let command = if state.pool.account(id).is_some() {
         // a login known already: its new credential works until shown otherwise
-        let (standing, vendor_id) = (Some(record.standing.clone()), record.vendor_id.clone());
-        let change = AccountChange { standing, vendor_id, ..AccountChange::default() };
+        let (login_state, vendor_id) = (Some(record.login_state.clone()), record.vendor_id.clone());
+        let change = AccountChange { login_state, vendor_id, ..AccountChange::default() };
         Command::ChangeAccount(id, Box::new(change))
     } else {
         Command::AddAccount(Box::new(record))
@@ -71,7 +71,7 @@ pub(crate) async fn add(daemon: Arc<Daemon>, params: AddAccount) -> Result<Answe
 }
 
 /// The record to keep: of the account that is meant, if it is known already, else a new one.
-fn record_of(state: &State, params: AddAccount) -> Result<(AccountRecord, Credential), ErrorInfo> {
+fn record_of(state: &State, params: AddAccountParams) -> Result<(AccountRecord, Credential), ErrorInfo> {
     let credential = Credential {
         kind: params.kind,
         access: secret(params.secret),
@@ -88,7 +88,7 @@ fn record_of(state: &State, params: AddAccount) -> Result<(AccountRecord, Creden
             ("tier", params.tier.is_some_and(|tier| tier != known.tier)),
             ("max_leases", params.max_leases.is_some() && params.max_leases != known.max_leases),
             ("priority", params.priority.is_some_and(|priority| priority != known.priority)),
-            ("use", params.uses.is_some() && params.uses != known.uses),
+            ("use", params.allowed_agents.is_some() && params.allowed_agents != known.allowed_agents),
             ("project_id", params.project_id.is_some() && params.project_id != known.project_id),
         ];
         // its credential is renewed; what was decided about it before is not changed on the way
@@ -97,7 +97,7 @@ fn record_of(state: &State, params: AddAccount) -> Result<(AccountRecord, Creden
             return Err(bad(message).hint(format!("change it with `lessor account set {} {field}=…`", known.id)));
         }
         let mut record = known.clone();
-        record.standing = state.first_standing(&record.provider, &credential);
+        record.login_state = state.first_login_state(&record.provider, &credential);
         record.kind = credential.kind;
         record.vendor_id = params.account_id.or(record.vendor_id);
         return Ok((record, credential));
@@ -108,10 +108,10 @@ fn record_of(state: &State, params: AddAccount) -> Result<(AccountRecord, Creden
         return Err(bad(format!("the label {label:?} belongs to account {}", other.record.id))
             .hint("labels are unique: choose another, or remove that account first"));
     }
-    let uses = params
-        .uses
+    let allowed_agents = params
+        .allowed_agents
         .unwrap_or_else(|| provider::default_use(&params.provider, credential.kind, credential.access.expose()));
-    let standing = state.first_standing(&params.provider, &credential);
+    let login_state = state.first_login_state(&params.provider, &credential);
     let record = AccountRecord {
         id: new_id(state)?,
         provider: params.provider,
@@ -119,12 +119,12 @@ fn record_of(state: &State, params: AddAccount) -> Result<(AccountRecord, Creden
         email: params.email,
         tier: params.tier.unwrap_or_default(),
         kind: credential.kind,
-        standing,
+        login_state,
         enabled: true,
         disabled_reason: None,
         max_leases: params.max_leases,
         priority: params.priority.unwrap_or_default(),
-        uses: Some(uses),
+        allowed_agents: Some(allowed_agents),
         project_id: params.project_id,
         vendor_id: params.account_id,
         created_at: clock::now().wall,
@@ -134,10 +134,10 @@ fn record_of(state: &State, params: AddAccount) -> Result<(AccountRecord, Creden
 }
 
 /// Nothing can be leased on a credential that has ended already.
-pub(crate) fn standing(credential: &Credential) -> Standing {
+pub(crate) fn login_state(credential: &Credential) -> LoginState {
     match credential.expires_at {
-        Some(end) if end <= clock::now().wall => Standing::NeedsLogin(CREDENTIAL_ENDED.to_owned()),
-        _ => Standing::Ready,
+        Some(end) if end <= clock::now().wall => LoginState::NeedsLogin(CREDENTIAL_ENDED.to_owned()),
+        _ => LoginState::Ready,
     }
 }
 
@@ -175,15 +175,15 @@ pub(crate) fn new_id(state: &State) -> Result<AccountId, ErrorInfo> {
     }
 }
 
-fn check(params: &AddAccount) -> Result<(), ErrorInfo> {
+fn check(params: &AddAccountParams) -> Result<(), ErrorInfo> {
     check_account_texts(&[
         ("label", params.label.as_deref()),
         ("email", params.email.as_deref()),
         ("project_id", params.project_id.as_deref()),
         ("account_id", params.account_id.as_deref()),
     ])?;
-    if let Some(uses) = &params.uses {
-        check_uses(uses)?;
+    if let Some(allowed_agents) = &params.allowed_agents {
+        check_uses(allowed_agents)?;
     }
     if params.max_leases == Some(0) {
         return Err(bad("`max_leases` is 0; at least 1 is needed, or leave it out"));
@@ -216,11 +216,11 @@ pub(crate) fn check_account_texts(texts: &[(&str, Option<&str>)]) -> Result<(), 
     }
 }
 
-pub(crate) fn check_uses(uses: &[String]) -> Result<(), ErrorInfo> {
+pub(crate) fn check_uses(allowed_agents: &[String]) -> Result<(), ErrorInfo> {
     let is_name = |name: &String| {
         !name.is_empty() && name.len() <= 64 && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
     };
-    match uses.iter().find(|name| !is_name(name)) {
+    match allowed_agents.iter().find(|name| !is_name(name)) {
         Some(name) => Err(bad(format!("`use` names agents, such as claude, or any; {name:?} is no name"))),
         None => Ok(()),
     }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use crate::credential::Secret;
 use crate::pool::{Command, ConnectionId, Holder, Now, Refusal, Reply};
 use crate::protocol::{
-    Answer, Call, Codec, DisableAccount, ENCODING, Empty, ErrorInfo, Hello, HelloInfo, PROTOCOL, RequestId, SecretText,
-    Subscribe,
+    Answer, Call, Codec, DisableAccountParams, ENCODING, Empty, ErrorInfo, HelloInfo, HelloParams, PROTOCOL, RequestId,
+    SecretText, SubscribeParams,
 };
 use crate::provider::BadTarget;
 
@@ -104,7 +104,7 @@ impl ClientSession {
                 self.change(daemon, id, &account, Change::Set(params), out)
             }
             Call::EnableAccount(params) => self.change(daemon, id, &params.account, Change::Enabled(true, None), out),
-            Call::DisableAccount(DisableAccount { account, reason }) => {
+            Call::DisableAccount(DisableAccountParams { account, reason }) => {
                 self.change(daemon, id, &account, Change::Enabled(false, reason), out)
             }
             Call::Status(_) => {
@@ -141,7 +141,7 @@ impl ClientSession {
         }
     }
 
-    fn hello(&mut self, id: &RequestId, params: &Hello, out: &mut Vec<u8>) -> CallResult {
+    fn hello(&mut self, id: &RequestId, params: &HelloParams, out: &mut Vec<u8>) -> CallResult {
         let (lowest, highest) = params.protocol;
         if lowest > PROTOCOL || highest < PROTOCOL {
             let message = format!("this daemon speaks protocol {PROTOCOL}, the client {lowest} to {highest}");
@@ -160,7 +160,7 @@ impl ClientSession {
         Ok(())
     }
 
-    fn subscribe(&self, daemon: &Daemon, id: &RequestId, params: Subscribe, out: &mut Vec<u8>) -> CallResult {
+    fn subscribe(&self, daemon: &Daemon, id: &RequestId, params: SubscribeParams, out: &mut Vec<u8>) -> CallResult {
         if let Some(unknown) = params.kinds.iter().find(|kind| !KINDS.contains(&kind.as_str())) {
             return Err(bad(format!("there is no event kind {unknown:?}")).hint(format!("kinds: {}", KINDS.join(", "))));
         }

@@ -1,12 +1,12 @@
 //! `explain` and `forecast`: why it is as it is, and what could be had.
 
 use crate::pool::{
-    Account, AccountId, Ask, Bind, Candidate, ConnectionId, Decided, Explanation, Holder, Lease, Limit, Now, Refused,
-    Verdict,
+    Account, AccountId, Bind, CandidateAccount, ConnectionId, Explanation, Holder, Lease, LeaseExplanation,
+    LeaseRequest, Limit, Now, RefusedRequest, SelectionResult,
 };
 use crate::protocol::{
-    AccountLabel, Answer, CandidateInfo, DecidedInfo, ErrorInfo, ExplainInfo, ExplainWhat, ForecastInfo, ForecastOf,
-    OutlookInfo, RequestId, RequestInfo, VerdictInfo, kind_name,
+    AccountLabel, Answer, CandidateInfo, DecidedInfo, ErrorInfo, ExplainInfo, ExplainParams, ForecastInfo,
+    ForecastParams, OutlookInfo, RequestId, RequestInfo, VerdictInfo, kind_name,
 };
 
 use crate::daemon::api::account::find;
@@ -25,7 +25,7 @@ impl ClientSession {
         &self,
         daemon: &Daemon,
         id: &RequestId,
-        params: &ForecastOf,
+        params: &ForecastParams,
         out: &mut Vec<u8>,
     ) -> CallResult {
         let state = &*daemon.state();
@@ -55,7 +55,7 @@ impl ClientSession {
         &self,
         daemon: &Daemon,
         id: &RequestId,
-        params: &ExplainWhat,
+        params: &ExplainParams,
         out: &mut Vec<u8>,
     ) -> CallResult {
         let state = &*daemon.state();
@@ -108,7 +108,8 @@ fn find_lease<'a>(daemon: &Daemon, state: &'a State, id: &str) -> Result<&'a Lea
 }
 
 fn of_lease(daemon: &Daemon, state: &State, now: Now, lease: &Lease) -> ExplainInfo {
-    let Decided { fence, account, by, at, moved_from, now: as_of_now } = state.pool.decided_for(now, lease);
+    let LeaseExplanation { fence, account, by, at, moved_from, now: as_of_now } =
+        state.pool.explain_ended_lease(now, lease);
     let decided = DecidedInfo {
         at: at.0,
         lease: Some(daemon.key.id(lease)),
@@ -131,8 +132,8 @@ fn of_lease(daemon: &Daemon, state: &State, now: Now, lease: &Lease) -> ExplainI
     ExplainInfo { decided: Some(decided), ..told(state, now, "lease", request, as_of_now) }
 }
 
-fn of_refusal(state: &State, now: Now, refused: &Refused) -> ExplainInfo {
-    let Refused { at, ask, refusal } = refused;
+fn of_refusal(state: &State, now: Now, refused: &RefusedRequest) -> ExplainInfo {
+    let RefusedRequest { at, ask, refusal } = refused;
     let decided = DecidedInfo {
         at: at.0,
         lease: None,
@@ -155,7 +156,7 @@ fn of_account(state: &State, now: Now, id: AccountId, model: Option<&str>) -> Re
     let account = state.pool.account(id).ok_or_else(unknown)?;
     let primary = state.pool.settings().quota.primary;
     let target = state.catalog.target(&account.record.provider, model, None, primary);
-    let ask = Ask {
+    let ask = LeaseRequest {
         target: target.map_err(|error| bad_target(&error, state))?,
         connection: NOBODY,
         bind: Bind::Connection(NOBODY),
@@ -163,7 +164,10 @@ fn of_account(state: &State, now: Now, id: AccountId, model: Option<&str>) -> Re
         ttl: None,
         session: None,
         label: None,
-        agent: account.uses().and_then(|uses| uses.first()).map(|agent| agent.as_str().into()),
+        agent: account
+            .allowed_agents()
+            .and_then(|allowed_agents| allowed_agents.first())
+            .map(|agent| agent.as_str().into()),
         account: None,
         exclude: Vec::new(),
         priority: 0,
@@ -196,7 +200,7 @@ fn told(state: &State, now: Now, subject: &str, request: RequestInfo, explanatio
     }
 }
 
-fn verdict(state: &State, verdict: Verdict) -> VerdictInfo {
+fn verdict(state: &State, verdict: SelectionResult) -> VerdictInfo {
     let nothing = |outcome: &str| VerdictInfo {
         outcome: outcome.to_owned(),
         account: None,
@@ -207,13 +211,13 @@ fn verdict(state: &State, verdict: Verdict) -> VerdictInfo {
         hint: None,
     };
     match verdict {
-        Verdict::Grant(account, by) => {
+        SelectionResult::Grant(account, by) => {
             VerdictInfo { account: Some(name(state, account)), by: Some(by.name().to_owned()), ..nothing("grant") }
         }
-        Verdict::Wait(kind, until) => {
+        SelectionResult::Wait(kind, until) => {
             VerdictInfo { kind: Some(kind_name(kind).to_owned()), until: until.map(|at| at.0), ..nothing("wait") }
         }
-        Verdict::Refuse(refusal) => VerdictInfo {
+        SelectionResult::Refuse(refusal) => VerdictInfo {
             kind: Some(kind_name(refusal.kind).to_owned()),
             until: refusal.retry_at.map(|at| at.0),
             message: Some(refusal.message),
@@ -223,7 +227,7 @@ fn verdict(state: &State, verdict: Verdict) -> VerdictInfo {
     }
 }
 
-fn candidate(now: Now, account: &Account, one: &Candidate) -> CandidateInfo {
+fn candidate(now: Now, account: &Account, one: &CandidateAccount) -> CandidateInfo {
     let exclusion = one.exclusion.as_ref();
     let limits = exclusion.map_or(&[][..], |exclusion| &exclusion.limits);
     CandidateInfo {
@@ -252,7 +256,7 @@ fn candidate(now: Now, account: &Account, one: &Candidate) -> CandidateInfo {
     }
 }
 
-fn of_ask(ask: &Ask) -> RequestInfo {
+fn of_ask(ask: &LeaseRequest) -> RequestInfo {
     RequestInfo {
         session: text(ask.session.as_deref()),
         label: text(ask.label.as_deref()),

@@ -1,7 +1,7 @@
 //! All that is known of all accounts, for its owner to keep or to take elsewhere.
 
 use crate::credential::import::own;
-use crate::pool::{Account, Now, Standing, Window};
+use crate::pool::{Account, LoginState, Now, Window};
 use crate::protocol::{ExportInfo, ExportedAccount, ExportedCredential, ExportedLink, ExportedWindow};
 
 use crate::daemon::api::import::exposed;
@@ -17,12 +17,12 @@ pub(crate) fn export(state: &State, now: Now, secrets: bool) -> ExportInfo {
 fn exported(state: &State, now: Now, account: &Account, secrets: bool) -> ExportedAccount {
     let record = &account.record;
     let credential = state.credentials.get(&record.id);
-    let (needs_login, needs_verification) = match &record.standing {
-        Standing::Ready => (None, None),
+    let (needs_login, needs_verification) = match &record.login_state {
+        LoginState::Ready => (None, None),
         // that a token has ended is seen of itself
-        Standing::NeedsLogin(why) if why.starts_with(CREDENTIAL_ENDED) => (None, None),
-        Standing::NeedsLogin(why) => (Some(why.clone()), None),
-        Standing::NeedsVerification(what) => (None, Some(what.clone())),
+        LoginState::NeedsLogin(why) if why.starts_with(CREDENTIAL_ENDED) => (None, None),
+        LoginState::NeedsLogin(why) => (Some(why.clone()), None),
+        LoginState::NeedsVerification(what) => (None, Some(what.clone())),
     };
     let known_since =
         credential.and_then(|credential| state.tokens.known_since(record.id, state.tokens.of(credential)));
@@ -35,7 +35,7 @@ fn exported(state: &State, now: Now, account: &Account, secrets: bool) -> Export
         account_id: record.vendor_id.clone(),
         tier: record.tier,
         project_id: record.project_id.clone(),
-        uses: record.uses.clone(),
+        allowed_agents: record.allowed_agents.clone(),
         max_leases: record.max_leases,
         priority: record.priority,
         enabled: record.enabled,

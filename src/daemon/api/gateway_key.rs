@@ -2,7 +2,7 @@
 
 use crate::pool::{Bind, Fence};
 use crate::protocol::{
-    Answer, ErrorInfo, GatewayAccess, GatewayInfo, GatewayKey, LeaseRef, Pass, RequestId, SecretText,
+    Answer, ErrorInfo, GatewayAccess, GatewayInfo, GatewayKey, GatewayKeyParams, LeaseRef, RequestId, SecretText,
 };
 
 use crate::daemon::api::dispatch::{CallResult, ClientSession, bad};
@@ -36,7 +36,7 @@ impl ClientSession {
         &self,
         daemon: &Daemon,
         id: &RequestId,
-        params: GatewayKey,
+        params: GatewayKeyParams,
         out: &mut Vec<u8>,
     ) -> CallResult {
         let pass = match &params.lease {
@@ -50,7 +50,7 @@ impl ClientSession {
     }
 }
 
-fn pass_of_lease(daemon: &Daemon, lease: &str, params: &GatewayKey) -> Result<Pass, ErrorInfo> {
+fn pass_of_lease(daemon: &Daemon, lease: &str, params: &GatewayKeyParams) -> Result<GatewayKey, ErrorInfo> {
     if params.agent.is_some() || params.label.is_some() {
         return Err(bad("`agent` and `label` are the lease's own; they are for a key without one"));
     }
@@ -62,10 +62,10 @@ fn pass_of_lease(daemon: &Daemon, lease: &str, params: &GatewayKey) -> Result<Pa
         Bind::Process(process) => Some(process),
         Bind::Connection(_) | Bind::Ttl => None,
     };
-    Ok(Pass::Lease { fence: first, process, directory: params.directory.as_deref().map(Into::into) })
+    Ok(GatewayKey::Lease { fence: first, process, directory: params.directory.as_deref().map(Into::into) })
 }
 
-fn pass_of_client(params: GatewayKey) -> Result<Pass, ErrorInfo> {
+fn pass_of_client(params: GatewayKeyParams) -> Result<GatewayKey, ErrorInfo> {
     if params.directory.is_some() {
         return Err(bad("`directory` is for the key of a lease"));
     }
@@ -77,5 +77,5 @@ fn pass_of_client(params: GatewayKey) -> Result<Pass, ErrorInfo> {
     let random = |error| ErrorInfo::new("internal", format!("no random number could be had: {error}"));
     let id = getrandom::u64().map_err(random)?;
     let text = |text: Option<String>| text.map(String::into_boxed_str);
-    Ok(Pass::Client { id, agent: text(params.agent), label: text(params.label) })
+    Ok(GatewayKey::Client { id, agent: text(params.agent), label: text(params.label) })
 }

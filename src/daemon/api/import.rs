@@ -8,16 +8,17 @@ use crate::credential::import::plan::{Follow, Known, Learnt, Plan, Step};
 use crate::credential::import::{Entry, Limited, Tool};
 use crate::credential::{Credential, Link, LinkMode, Secret, may_refresh};
 use crate::pool::{
-    Account, AccountChange, AccountId, AccountRecord, Command, CredentialKind, Deadline, Limit, Now, Source, Standing,
-    Usage, Wall, Window,
+    Account, AccountChange, AccountId, AccountRecord, Command, CredentialKind, Deadline, Limit, LimitSource,
+    LoginState, Now, Usage, Wall, Window,
 };
 use crate::protocol::{
-    AccountLabel, Answer, ErrorInfo, ImportAccounts, ImportEntry, ImportInfo, ImportWindow, ImportedEntry, SecretText,
+    AccountLabel, Answer, ErrorInfo, ImportAccountsParams, ImportEntry, ImportInfo, ImportWindow, ImportedEntry,
+    SecretText,
 };
 use crate::provider;
 use crate::store::Write;
 
-use crate::daemon::api::add_account::{check_account_texts, check_secret, check_uses, new_id, standing};
+use crate::daemon::api::add_account::{check_account_texts, check_secret, check_uses, login_state, new_id};
 use crate::daemon::api::dispatch::{bad, refused, secret};
 use crate::daemon::os::clock;
 use crate::daemon::state::{CREDENTIAL_ENDED, Daemon, State};
@@ -28,7 +29,7 @@ const LONGEST_PROSE: usize = 8192;
 const LONGEST_PATH: usize = 4096;
 
 /// Takes the entries in, or says what would become of them.
-pub(crate) async fn import(daemon: Arc<Daemon>, params: ImportAccounts) -> Result<Answer<'static>, ErrorInfo> {
+pub(crate) async fn import(daemon: Arc<Daemon>, params: ImportAccountsParams) -> Result<Answer<'static>, ErrorInfo> {
     let mode = mode_of(params.mode.as_deref())?;
     let entries: Vec<Entry> = params.entries.into_iter().map(entry_of).collect::<Result<_, _>>()?;
     let _one_at_a_time = daemon.adding.lock().await;
@@ -110,7 +111,7 @@ fn known(state: &State, now: Now, account: &Account) -> Known {
     let link = state.links.get(&record.id);
     let over = |credential: &Credential| credential.expires_at.is_some_and(|end| end <= now.wall);
     let stuck = credential.is_none_or(|credential| over(credential) && !may_refresh(credential, link));
-    let refused = matches!(&record.standing, Standing::NeedsLogin(why) if !why.starts_with(CREDENTIAL_ENDED));
+    let refused = matches!(&record.login_state, LoginState::NeedsLogin(why) if !why.starts_with(CREDENTIAL_ENDED));
     Known {
         name: account.display_name(),
         provider: record.provider.clone(),
@@ -185,10 +186,10 @@ async fn carry_out(
 
 /// Has an account that cannot serve say what is missing for it to be refreshed.
 fn say_why(daemon: &Daemon, state: &mut State, now: Now, id: AccountId) {
-    let standing = state.pool.account(id).map(|account| &account.record.standing);
+    let login_state = state.pool.account(id).map(|account| &account.record.login_state);
     let why = state.why_ended(id);
-    if matches!(standing, Some(Standing::NeedsLogin(said)) if said == CREDENTIAL_ENDED && *said != why) {
-        let change = AccountChange { standing: Some(Standing::NeedsLogin(why)), ..AccountChange::default() };
+    if matches!(login_state, Some(LoginState::NeedsLogin(said)) if said == CREDENTIAL_ENDED && *said != why) {
+        let change = AccountChange { login_state: Some(LoginState::NeedsLogin(why)), ..AccountChange::default() };
         daemon.apply_unasked(state, now, Command::ChangeAccount(id, Box::new(change)));
     }
 }
@@ -220,9 +221,9 @@ async fn save(
 
 fn new(state: &State, entry: &Entry, step: &Step) -> Result<(AccountRecord, Option<Credential>), ErrorInfo> {
     let credential = entry.credential.duplicate();
-    let uses = entry.uses.clone();
-    let uses =
-        uses.unwrap_or_else(|| provider::default_use(&entry.provider, credential.kind, credential.access.expose()));
+    let allowed_agents = entry.allowed_agents.clone();
+    let allowed_agents = allowed_agents
+        .unwrap_or_else(|| provider::default_use(&entry.provider, credential.kind, credential.access.expose()));
     let record = AccountRecord {
         id: new_id(state)?,
         provider: entry.provider.clone(),
@@ -230,12 +231,12 @@ fn new(state: &State, entry: &Entry, step: &Step) -> Result<(AccountRecord, Opti
         email: entry.email.clone(),
         tier: entry.tier,
         kind: credential.kind,
-        standing: first_standing(entry),
+        login_state: first_login_state(entry),
         enabled: entry.disabled.is_none(),
         disabled_reason: entry.disabled.clone(),
         max_leases: entry.max_leases,
         priority: entry.priority.unwrap_or_default(),
-        uses: Some(uses),
+        allowed_agents: Some(allowed_agents),
         project_id: entry.project_id.clone(),
         vendor_id: entry.vendor_id.clone(),
         created_at: clock::now().wall,
@@ -244,11 +245,11 @@ fn new(state: &State, entry: &Entry, step: &Step) -> Result<(AccountRecord, Opti
     Ok((record, Some(credential)))
 }
 
-fn first_standing(entry: &Entry) -> Standing {
+fn first_login_state(entry: &Entry) -> LoginState {
     match (&entry.verification, &entry.login_ended) {
-        (Some(what), _) => Standing::NeedsVerification(what.clone()),
-        (None, Some(why)) => Standing::NeedsLogin(why.clone()),
-        (None, None) => standing(&entry.credential),
+        (Some(what), _) => LoginState::NeedsVerification(what.clone()),
+        (None, Some(why)) => LoginState::NeedsLogin(why.clone()),
+        (None, None) => login_state(&entry.credential),
     }
 }
 
@@ -262,8 +263,8 @@ fn changed(record: &AccountRecord, entry: &Entry, step: &Step) -> (AccountRecord
     record.tier = tier.unwrap_or(record.tier);
     record.project_id = record.project_id.or(project_id);
     // what its provider wants confirmed is not confirmed by a new token
-    if step.takes_token && !matches!(record.standing, Standing::NeedsVerification(_)) {
-        record.standing = first_standing(entry);
+    if step.takes_token && !matches!(record.login_state, LoginState::NeedsVerification(_)) {
+        record.login_state = first_login_state(entry);
     }
     (record, step.takes_token.then(|| entry.credential.duplicate()))
 }
@@ -275,14 +276,14 @@ fn change(record: &AccountRecord, learnt: &Learnt) -> AccountChange {
         tier: learnt.tier,
         project_id: learnt.project_id.clone(),
         vendor_id: learnt.vendor_id.clone(),
-        standing: Some(record.standing.clone()),
+        login_state: Some(record.login_state.clone()),
         ..AccountChange::default()
     }
 }
 
 pub(crate) fn filed(limit: Limited) -> Limit {
     let Limited { scope, key, reason, until } = limit;
-    Limit::new(scope, key, reason, Deadline::Wall(until), Source::Report)
+    Limit::new(scope, key, reason, Deadline::Wall(until), LimitSource::Report)
 }
 
 /// What came over the wire, checked.
@@ -320,7 +321,7 @@ fn entry_of(given: ImportEntry) -> Result<Entry, ErrorInfo> {
         disabled: given.disabled,
         verification: given.verification,
         login_ended: given.login_ended,
-        uses: given.uses,
+        allowed_agents: given.allowed_agents,
         max_leases: given.max_leases,
         priority: given.priority,
         file: given.file,
@@ -352,7 +353,7 @@ fn check(given: &ImportEntry) -> Result<(), ErrorInfo> {
     let windows = given.usage.iter().flat_map(|window| [&window.window, &window.key]);
     let keys: Vec<_> = limits.chain(windows.map(|text| ("usage", Some(text.as_str())))).collect();
     check_account_texts(&keys)?;
-    check_uses(given.uses.as_deref().unwrap_or_default())?;
+    check_uses(given.allowed_agents.as_deref().unwrap_or_default())?;
     let prose = [&given.disabled, &given.verification, &given.login_ended];
     let bad_prose = |text: &String| text.len() > LONGEST_PROSE || text.chars().any(char::is_control);
     if prose.into_iter().flatten().any(bad_prose) {

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::pool::{Ask, Bind, Command, Fence, Holder, Now, Reply, Ticket};
-use crate::protocol::{Acquire, Answer, BindTo, CredentialOf, ErrorInfo, LeaseRef, LeaseToken, RequestId};
+use crate::pool::{Bind, Command, Fence, Holder, LeaseRequest, Now, Reply, Ticket};
+use crate::protocol::{AcquireParams, Answer, BindTo, CredentialParams, ErrorInfo, LeaseRef, LeaseToken, RequestId};
 
 use crate::daemon::api::account::find;
 use crate::daemon::api::dispatch::{CallResult, ClientSession, bad, bad_target, refused, too_many};
@@ -26,7 +26,7 @@ impl ClientSession {
         &mut self,
         daemon: &Arc<Daemon>,
         id: &RequestId,
-        params: Acquire,
+        params: AcquireParams,
         again: bool,
         out: &mut Vec<u8>,
     ) -> CallResult {
@@ -54,7 +54,7 @@ impl ClientSession {
         let exclude = params.exclude.iter().map(|name| find(state, name)).collect::<Result<_, _>>()?;
         let (bind, holder) = self.bind(daemon, state, params.bind)?;
         let text = |text: Option<String>| text.map(String::into_boxed_str);
-        let ask = Ask {
+        let ask = LeaseRequest {
             target,
             connection: self.connection,
             bind,
@@ -160,7 +160,7 @@ impl ClientSession {
         let fence = live_fence(daemon, params)?;
         let state = &mut *daemon.state();
         let now = clock::now();
-        let (reply, unsaved) = daemon.apply(state, now, Command::Renew(fence));
+        let (reply, unsaved) = daemon.apply(state, now, Command::ExtendLease(fence));
         let reply = refused(reply, now)?;
         Replying { caller: self, id, wants_credential: true }.held(
             daemon,
@@ -214,7 +214,7 @@ impl ClientSession {
         &self,
         daemon: &Arc<Daemon>,
         id: &RequestId,
-        params: &CredentialOf,
+        params: &CredentialParams,
         out: &mut Vec<u8>,
     ) -> CallResult {
         let fence = live_fence(daemon, &LeaseRef { lease: params.lease.clone(), fence: None })?;
@@ -291,7 +291,7 @@ fn open(daemon: &Daemon, params: &LeaseRef) -> Result<LeaseToken, ErrorInfo> {
     }
 }
 
-fn check_texts(params: &Acquire) -> Result<(), ErrorInfo> {
+fn check_texts(params: &AcquireParams) -> Result<(), ErrorInfo> {
     let texts = [
         ("model", &params.model),
         ("session", &params.session),

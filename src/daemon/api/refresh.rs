@@ -34,7 +34,7 @@ pub(crate) async fn refresh(daemon: Arc<Daemon>, params: AccountRef) -> Result<A
     if state.refreshing.generation(id) > before {
         return Ok(Answer::Account(Box::new(view::account_info(state, clock::now(), account))));
     }
-    if let crate::pool::Standing::NeedsLogin(why) = &account.record.standing {
+    if let crate::pool::LoginState::NeedsLogin(why) = &account.record.login_state {
         let message = format!("{} needs a new login: {why}", account.display_name());
         return Err(ErrorInfo::new("needs_login", message).hint(format!("lessor login {}", account.record.provider)));
     }

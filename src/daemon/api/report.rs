@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use crate::limits::{Headers, epoch_ms};
 use crate::pool::{Usage, Wall, Window};
-use crate::protocol::{ErrorInfo, HeaderList, LeaseRef, ObjectText, Report, RequestId};
+use crate::protocol::{ErrorInfo, HeaderList, LeaseRef, ObjectText, ReportParams, RequestId};
 
 use crate::daemon::api::account::Change;
 use crate::daemon::api::dispatch::{CallResult, ClientSession, bad};
@@ -21,7 +21,13 @@ use crate::daemon::view;
 const STATUSES: std::ops::RangeInclusive<u16> = 100..=999;
 
 impl ClientSession {
-    pub(crate) fn report(&self, daemon: &Daemon, id: &RequestId, params: &Report, out: &mut Vec<u8>) -> CallResult {
+    pub(crate) fn report(
+        &self,
+        daemon: &Daemon,
+        id: &RequestId,
+        params: &ReportParams,
+        out: &mut Vec<u8>,
+    ) -> CallResult {
         let headers = headers(params.headers.as_ref());
         let heard = heard(params, &headers)?;
         let fence = live_fence(daemon, &LeaseRef { lease: params.lease.clone(), fence: None })?;
@@ -63,8 +69,8 @@ impl ClientSession {
 }
 
 /// The one of the three forms that a report has.
-fn heard<'a>(params: &'a Report, headers: &'a Headers) -> Result<UpstreamOutcome<'a>, ErrorInfo> {
-    let Report { ok, status, reason, .. } = params;
+fn heard<'a>(params: &'a ReportParams, headers: &'a Headers) -> Result<UpstreamOutcome<'a>, ErrorInfo> {
+    let ReportParams { ok, status, reason, .. } = params;
     let of_answer = params.headers.is_some() || params.body.is_some();
     match (ok, status, reason) {
         (Some(true), None, None) if params.body.is_none() && params.retry_after_ms.is_none() => {

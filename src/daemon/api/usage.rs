@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::pool::{AccountChange, AccountId, Command, Standing, spoken};
-use crate::protocol::{AccountRef, Answer, ErrorInfo, VerifyAccount};
+use crate::pool::{AccountChange, AccountId, Command, LoginState, spoken};
+use crate::protocol::{AccountRef, Answer, ErrorInfo, VerifyAccountParams};
 use crate::usage;
 
 use crate::daemon::api::account::find;
@@ -28,7 +28,7 @@ pub(crate) async fn usage(daemon: Arc<Daemon>, params: AccountRef) -> Result<Ans
 }
 
 /// Lets an account serve again when its owner has confirmed it: by the provider's word, or by theirs.
-pub(crate) async fn verify(daemon: Arc<Daemon>, params: VerifyAccount) -> Result<Answer<'static>, ErrorInfo> {
+pub(crate) async fn verify(daemon: Arc<Daemon>, params: VerifyAccountParams) -> Result<Answer<'static>, ErrorInfo> {
     let id = find(&daemon.state(), &params.account)?;
     // nothing is wanted of it
     let Some(wanted) = wanted_at(&daemon, id) else { return answer(&daemon, id) };
@@ -87,8 +87,8 @@ async fn ask(daemon: &Daemon, id: AccountId) -> Option<PollOutcome> {
 /// Where the confirmation is given that the account waits for, if it does.
 fn wanted_at(daemon: &Daemon, id: AccountId) -> Option<String> {
     let state = &*daemon.state();
-    match &state.pool.account(id)?.record.standing {
-        Standing::NeedsVerification(why) => Some(place(view::link_in(why).as_deref())),
+    match &state.pool.account(id)?.record.login_state {
+        LoginState::NeedsVerification(why) => Some(place(view::link_in(why).as_deref())),
         _ => None,
     }
 }
@@ -99,14 +99,17 @@ fn place(link: Option<&str>) -> String {
 
 fn confirm(daemon: &Daemon, id: AccountId) -> Result<(), ErrorInfo> {
     let state = &mut *daemon.state();
-    let waits =
-        state.pool.account(id).is_some_and(|account| matches!(account.record.standing, Standing::NeedsVerification(_)));
+    let waits = state
+        .pool
+        .account(id)
+        .is_some_and(|account| matches!(account.record.login_state, LoginState::NeedsVerification(_)));
     if !waits {
         return Ok(());
     }
-    let standing = state.credentials.get(&id).map_or(Standing::Ready, crate::daemon::api::add_account::standing);
+    let login_state =
+        state.credentials.get(&id).map_or(LoginState::Ready, crate::daemon::api::add_account::login_state);
     let now = clock::now();
-    let change = AccountChange { standing: Some(standing), ..AccountChange::default() };
+    let change = AccountChange { login_state: Some(login_state), ..AccountChange::default() };
     let (reply, unsaved) = daemon.apply(state, now, Command::ChangeAccount(id, Box::new(change)));
     for write in unsaved {
         daemon.store.write(write, None);

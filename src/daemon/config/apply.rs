@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::config::{self, Config, Errors, LoadState, Loaded, Problem};
+use crate::config::{self, Config, ConfigErrors, ConfigProblem, LoadState, LoadedConfig};
 use crate::pool::{Command, Pool};
 use crate::protocol::{ConfigState, ReloadInfo};
 use crate::provider::Catalog;
@@ -19,11 +19,11 @@ pub(crate) struct ActiveConfig {
     pub(crate) path: PathBuf,
     from: LoadState,
     /// Why the file as it is now does not hold.
-    rejected: Option<Errors>,
+    rejected: Option<ConfigErrors>,
 }
 
 impl ActiveConfig {
-    pub(crate) fn new(loaded: Loaded, path: PathBuf) -> Self {
+    pub(crate) fn new(loaded: LoadedConfig, path: PathBuf) -> Self {
         Self { config: loaded.config, path, from: loaded.state, rejected: None }
     }
 
@@ -32,7 +32,7 @@ impl ActiveConfig {
         ConfigState {
             path: self.path.display().to_string(),
             state: self.state_name().to_owned(),
-            error: self.rejected.as_ref().map(Errors::to_string),
+            error: self.rejected.as_ref().map(ConfigErrors::to_string),
         }
     }
 
@@ -45,7 +45,7 @@ impl ActiveConfig {
 
     /// What is accepted, but will not do what one may expect.
     pub(crate) fn notes(&self) -> impl Iterator<Item = String> {
-        self.config.check().iter().map(Problem::headline)
+        self.config.check().iter().map(ConfigProblem::headline)
     }
 
     const fn state_name(&self) -> &'static str {
@@ -59,7 +59,7 @@ impl ActiveConfig {
 
 impl Daemon {
     /// Lets what the file says hold from now on, or says why it does not; no lease, limit, session or login is touched.
-    pub(crate) fn configure(&self, read: Result<Loaded, Errors>) {
+    pub(crate) fn configure(&self, read: Result<LoadedConfig, ConfigErrors>) {
         let state = &mut *self.state();
         match read {
             Ok(loaded) => self.adopt(state, loaded),
@@ -71,7 +71,7 @@ impl Daemon {
         }
     }
 
-    fn adopt(&self, state: &mut State, loaded: Loaded) {
+    fn adopt(&self, state: &mut State, loaded: LoadedConfig) {
         let now = clock::now();
         self.facts.log_level.set(loaded.config.daemon.log);
         state.catalog = catalog(&loaded.config, &state.pool);
@@ -115,7 +115,7 @@ pub(crate) fn catalog(config: &Config, pool: &Pool) -> Catalog {
 /// Where the key is to be.
 pub(crate) fn key_place(config: &Config) -> KeyPlace {
     match config.secrets.key {
-        config::KeyPlace::File => KeyPlace::File,
-        config::KeyPlace::Keyring => KeyPlace::Keyring,
+        config::KeyLocation::File => KeyPlace::File,
+        config::KeyLocation::Keyring => KeyPlace::Keyring,
     }
 }

@@ -6,16 +6,16 @@ use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crate::config::{Config, Errors, Loaded, read_file};
+use crate::config::{Config, ConfigErrors, LoadedConfig, read_file};
 use crate::protocol::{Answer, ErrorInfo};
-use crate::watch::{Rhythm, Settle, Trust, Watcher};
+use crate::watch::{Completeness, Debounce, DebounceTiming, Watcher};
 
 use crate::daemon::os::clock;
 use crate::daemon::run::LOG_VARIABLE;
 use crate::daemon::state::{Daemon, Responder};
 
 /// What the file holds: its text, none, or why it cannot be read.
-type Content = Result<Option<String>, Errors>;
+type Content = Result<Option<String>, ConfigErrors>;
 
 /// Something for the thread to do.
 #[derive(Debug)]
@@ -65,7 +65,7 @@ impl Reloader {
     }
 
     /// Reads the file for the first time.
-    pub(crate) fn load(&self) -> (Content, Result<Loaded, Errors>) {
+    pub(crate) fn load(&self) -> (Content, Result<LoadedConfig, ConfigErrors>) {
         let content = read_file(&self.path);
         let understood = self.understand(&content);
         (content, understood)
@@ -76,32 +76,32 @@ impl Reloader {
         let notes = self.to_itself.clone();
         let daemon = Arc::downgrade(daemon);
         let thread = std::thread::Builder::new().name("config".to_owned());
-        let thread = thread.spawn(move || self.run(&daemon, content, Rhythm::USUAL))?;
+        let thread = thread.spawn(move || self.run(&daemon, content, DebounceTiming::USUAL))?;
         Ok(Running { notes, thread })
     }
 
-    fn run(self, daemon: &Weak<Daemon>, content: Content, rhythm: Rhythm) {
+    fn run(self, daemon: &Weak<Daemon>, content: Content, rhythm: DebounceTiming) {
         let mut watcher = self.watcher();
-        let mut settle = Settle::new(rhythm, content, time());
+        let mut settle = Debounce::new(rhythm, content, time());
         // what was written between the first reading and now
-        settle.touched(time());
+        settle.on_event(time());
         self.watch(&mut watcher);
         loop {
-            let note = self.notes.recv_timeout(settle.next_look().saturating_sub(time()));
+            let note = self.notes.recv_timeout(settle.next_read().saturating_sub(time()));
             let Some(daemon) = daemon.upgrade() else { return };
             match note {
                 Ok(Note::End) | Err(RecvTimeoutError::Disconnected) => return,
-                Ok(Note::Touched) => settle.touched(time()),
+                Ok(Note::Touched) => settle.on_event(time()),
                 Ok(Note::Asked(responder)) => {
                     let asked_by_signal = responder.is_none();
                     if asked_by_signal {
                         crate::daemon::os::service_manager::reloading();
                     }
                     self.watch(&mut watcher);
-                    let (content, _) = self.look(settle.believed());
-                    let changed = settle.look_now(time(), content);
+                    let (content, _) = self.look(settle.accepted());
+                    let changed = settle.on_forced_read(time(), content);
                     if changed {
-                        daemon.configure(self.understand(settle.believed()));
+                        daemon.configure(self.understand(settle.accepted()));
                     }
                     if let Some(responder) = responder {
                         let told = Answer::Reloaded(daemon.state().configured.told(changed));
@@ -114,9 +114,9 @@ impl Reloader {
                 }
                 Err(RecvTimeoutError::Timeout) => {
                     self.watch(&mut watcher);
-                    let (content, trust) = self.look(settle.believed());
-                    if settle.look(time(), content, trust) {
-                        daemon.configure(self.understand(settle.believed()));
+                    let (content, trust) = self.look(settle.accepted());
+                    if settle.on_read(time(), content, trust) {
+                        daemon.configure(self.understand(settle.accepted()));
                     }
                 }
             }
@@ -138,29 +138,29 @@ impl Reloader {
     }
 
     /// What the file holds, and how far that can be believed.
-    fn look(&self, believed: &Content) -> (Content, Trust) {
+    fn look(&self, believed: &Content) -> (Content, Completeness) {
         let content = read_file(&self.path);
         let trust = match &content {
-            Err(_) => Trust::Doubtful,
+            Err(_) => Completeness::Uncertain,
             Ok(None) => {
                 // a directory that went away says nothing of what its owner wants
                 if believed != &Ok(None) && !self.path.parent().is_some_and(Path::is_dir) {
                     let message = "its directory is gone; the last good configuration is kept";
-                    return (Err(Errors::of_file(&self.path, message)), Trust::Absent);
+                    return (Err(ConfigErrors::of_file(&self.path, message)), Completeness::Missing);
                 }
-                Trust::Absent
+                Completeness::Missing
             }
             // how every file begins that is about to be written
-            Ok(Some(text)) if text.trim().is_empty() => Trust::Doubtful,
-            Ok(Some(_)) if self.understand(&content).is_err() => Trust::Doubtful,
-            Ok(Some(_)) => Trust::Sound,
+            Ok(Some(text)) if text.trim().is_empty() => Completeness::Uncertain,
+            Ok(Some(_)) if self.understand(&content).is_err() => Completeness::Uncertain,
+            Ok(Some(_)) => Completeness::Complete,
         };
         (content, trust)
     }
 
-    fn understand(&self, content: &Content) -> Result<Loaded, Errors> {
+    fn understand(&self, content: &Content) -> Result<LoadedConfig, ConfigErrors> {
         let text = content.as_ref().map_err(Clone::clone)?;
-        let mut loaded = Config::understand(text.as_deref(), &self.path)?;
+        let mut loaded = Config::from_text(text.as_deref(), &self.path)?;
         if let Some(log) = &self.log {
             // checked at the start
             let _known = loaded.config.set_from_environment("daemon.log", LOG_VARIABLE, log);

@@ -7,10 +7,10 @@ use tokio::sync::oneshot;
 
 use crate::credential::Secret;
 use crate::pool::{
-    self, AccountId, Action, Ask, Bind, Command, ConnectionId, CredentialKind, Decision, Fence, Holder, Refusal, Reply,
-    Target, WaiterId,
+    self, AccountId, Action, Bind, Command, ConnectionId, CredentialKind, Decision, Fence, Holder, LeaseRequest,
+    Refusal, Reply, Target, WaiterId,
 };
-use crate::protocol::Pass;
+use crate::protocol::GatewayKey;
 use crate::provider::BadTarget;
 
 use crate::daemon::handle::GatewayHandle;
@@ -81,7 +81,7 @@ pub enum LeaseStep {
 #[derive(Debug)]
 pub struct LeasedAccount {
     lease: RequestLease,
-    need: pool::Need,
+    need: pool::RequestNeeds,
     /// Which account.
     pub account: AccountId,
     /// Its label, or else its id.
@@ -144,8 +144,10 @@ impl GatewayHandle {
     #[must_use]
     pub fn visitor(&self, key: &str) -> Option<GatewayClient> {
         match self.daemon.pass_key.open(key)? {
-            Pass::Client { id, agent, label } => Some(GatewayClient { run: None, id, agent, label, directory: None }),
-            Pass::Lease { fence, process, directory } => {
+            GatewayKey::Client { id, agent, label } => {
+                Some(GatewayClient { run: None, id, agent, label, directory: None })
+            }
+            GatewayKey::Lease { fence, process, directory } => {
                 let state = &mut *self.daemon.state();
                 let first = state.run_named(fence, process)?;
                 let ask = &state.key_holders.get(first)?.ask;
@@ -254,7 +256,7 @@ impl GatewayHandle {
         state: &mut State,
         visitor: &GatewayClient,
         wanted: &RouteRequest<'_>,
-        need: &pool::Need,
+        need: &pool::RequestNeeds,
         held: Option<Fence>,
         wait: Duration,
     ) -> (Result<LeaseAttempt, NoLeaseReason>, Unsaved) {
@@ -285,10 +287,10 @@ impl GatewayHandle {
                 return (Ok(LeaseAttempt::Wait(after)), unsaved);
             }
             if state.pool.lease(fence).is_some() {
-                return (Err(refused(state.pool.why_not(now, &self.ask(state, visitor, wanted, need)))), unsaved);
+                return (Err(refused(state.pool.refusal_for(now, &self.ask(state, visitor, wanted, need)))), unsaved);
             }
         }
-        let ask = Ask { wait: Some(wait), ..self.ask(state, visitor, wanted, need) };
+        let ask = LeaseRequest { wait: Some(wait), ..self.ask(state, visitor, wanted, need) };
         let (reply, unsaved) = self.daemon.apply(state, now, Command::Acquire(Box::new(ask)));
         let looked = match reply {
             Ok(Reply::Held(fence)) => Ok(LeaseAttempt::Fence(fence, visitor.run.is_none())),
@@ -305,15 +307,21 @@ impl GatewayHandle {
     }
 
     /// What a visitor without a lease of this provider asks for.
-    fn ask(&self, state: &State, visitor: &GatewayClient, wanted: &RouteRequest<'_>, need: &pool::Need) -> Ask {
+    fn ask(
+        &self,
+        state: &State,
+        visitor: &GatewayClient,
+        wanted: &RouteRequest<'_>,
+        need: &pool::RequestNeeds,
+    ) -> LeaseRequest {
         let run = visitor.run.and_then(|first| state.key_holders.get(first));
         let (target, exclude) = (need.target.clone(), need.exclude.clone());
         match run {
             Some(run) => {
                 let account = run.ask.account.clone().filter(|_| run.provider() == wanted.provider);
-                Ask { target, exclude, account, exclusive: false, wait: None, ..run.ask.clone() }
+                LeaseRequest { target, exclude, account, exclusive: false, wait: None, ..run.ask.clone() }
             }
-            None => Ask {
+            None => LeaseRequest {
                 target,
                 connection: wanted.connection,
                 bind: Bind::Connection(wanted.connection),
@@ -350,7 +358,7 @@ impl GatewayHandle {
         lease.fence = known.unwrap_or(lease.fence);
     }
 
-    fn held(&self, lease: RequestLease, need: pool::Need) -> Result<LeasedAccount, NoLeaseReason> {
+    fn held(&self, lease: RequestLease, need: pool::RequestNeeds) -> Result<LeasedAccount, NoLeaseReason> {
         let state = &*self.daemon.state();
         let account = state.pool.lease(lease.fence).ok_or(NoLeaseReason::Gone)?.account;
         let record = &state.pool.account(account).ok_or(NoLeaseReason::Gone)?.record;
@@ -438,7 +446,7 @@ fn session(visitor: &GatewayClient, wanted: &RouteRequest<'_>) -> Option<Box<str
 
 impl State {
     /// What a request needs.
-    fn need(&self, wanted: &RouteRequest<'_>, without: &[AccountId]) -> Result<pool::Need, BadTarget> {
+    fn need(&self, wanted: &RouteRequest<'_>, without: &[AccountId]) -> Result<pool::RequestNeeds, BadTarget> {
         let RouteRequest { provider, model, pool, kinds, .. } = *wanted;
         let target: Target = self.catalog.target(provider, model, pool, self.pool.settings().quota.primary)?;
         let of_provider = self.pool.accounts().iter().filter(|account| account.record.provider == provider);
@@ -446,6 +454,6 @@ impl State {
         let unserved = unserved.map(|account| account.record.id);
         let mut exclude: Vec<AccountId> = unserved.chain(without.iter().copied()).collect();
         exclude.sort_unstable();
-        Ok(pool::Need { target, exclude })
+        Ok(pool::RequestNeeds { target, exclude })
     }
 }

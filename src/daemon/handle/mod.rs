@@ -36,11 +36,11 @@ pub struct GatewayHandle {
 #[derive(Clone, PartialEq, Debug)]
 pub struct GatewayConfig {
     /// `[gateway]`
-    pub gateway: config::Gateway,
+    pub gateway: config::GatewaySection,
     /// `limits.max_attempts`
     pub max_attempts: u32,
     /// `[providers.*]`, by name.
-    pub providers: std::collections::BTreeMap<String, config::Provider>,
+    pub providers: std::collections::BTreeMap<String, config::ProviderSection>,
 }
 
 /// How accounts and leases stand.

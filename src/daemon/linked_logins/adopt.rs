@@ -5,10 +5,10 @@ use std::sync::mpsc;
 
 use crate::credential::Link;
 use crate::credential::import::Entry;
-use crate::pool::{AccountChange, AccountId, AccountRecord, Command, Standing};
+use crate::pool::{AccountChange, AccountId, AccountRecord, Command, LoginState};
 use crate::store::Write;
 
-use crate::daemon::api::add_account::standing;
+use crate::daemon::api::add_account::login_state;
 use crate::daemon::api::import::filed;
 use crate::daemon::os::clock;
 use crate::daemon::state::{Daemon, State};
@@ -64,8 +64,8 @@ impl Daemon {
 
     fn adopt_login(&self, mut record: AccountRecord, entry: &Entry) {
         let id = record.id;
-        if !matches!(record.standing, Standing::NeedsVerification(_)) {
-            record.standing = standing(&entry.credential);
+        if !matches!(record.login_state, LoginState::NeedsVerification(_)) {
+            record.login_state = login_state(&entry.credential);
         }
         let credential = entry.credential.duplicate();
         let (done, kept) = mpsc::channel();
@@ -79,7 +79,7 @@ impl Daemon {
         let now = clock::now();
         state.link_troubles.remove(&id);
         state.keep_credential(id, credential);
-        let change = AccountChange { standing: Some(record.standing), ..AccountChange::default() };
+        let change = AccountChange { login_state: Some(record.login_state), ..AccountChange::default() };
         self.apply_unasked(state, now, Command::ChangeAccount(id, Box::new(change)));
         for limit in entry.limits.iter().cloned() {
             self.apply_unasked(state, now, Command::SetLimit(id, filed(limit)));

@@ -11,7 +11,7 @@ use crate::credential::LinkMode;
 use crate::credential::import::Entry;
 use crate::credential::import::discover::{KEYCHAIN, Trouble, look_again};
 use crate::credential::import::places::{Surroundings, System, beside};
-use crate::watch::{Rhythm, Settle, Trust, Watcher};
+use crate::watch::{Completeness, Debounce, DebounceTiming, Watcher};
 
 use crate::pool::AccountId;
 
@@ -74,7 +74,7 @@ impl Following {
 /// The thread's own.
 struct Follower {
     watcher: Option<Watcher>,
-    files: BTreeMap<String, Settle<Seen>>,
+    files: BTreeMap<String, Debounce<Seen>>,
     home: PathBuf,
 }
 
@@ -93,7 +93,7 @@ impl Follower {
             self.relink(&daemon);
         }
         loop {
-            let next = self.files.values().map(Settle::next_look).min();
+            let next = self.files.values().map(Debounce::next_read).min();
             let note = match next {
                 Some(next) => inbox.recv_timeout(next.saturating_sub(time())),
                 None => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
@@ -104,7 +104,7 @@ impl Follower {
                 Ok(Note::Relinked) => self.relink(&daemon),
                 Ok(Note::Touched) => {
                     let now = time();
-                    self.files.values_mut().for_each(|file| file.touched(now));
+                    self.files.values_mut().for_each(|file| file.on_event(now));
                 }
                 Err(RecvTimeoutError::Timeout) => {
                     self.watch();
@@ -120,10 +120,10 @@ impl Follower {
         let linked = daemon.followed();
         self.files.clear();
         for path in linked {
-            let poll = if path.starts_with(KEYCHAIN) { KEYCHAIN_POLL } else { Rhythm::USUAL.poll };
-            let rhythm = Rhythm { poll, ..Rhythm::USUAL };
-            let mut file = Settle::new(rhythm, None, time());
-            file.touched(time());
+            let poll = if path.starts_with(KEYCHAIN) { KEYCHAIN_POLL } else { DebounceTiming::USUAL.poll };
+            let rhythm = DebounceTiming { poll, ..DebounceTiming::USUAL };
+            let mut file = Debounce::new(rhythm, None, time());
+            file.on_event(time());
             self.files.insert(path, file);
         }
         self.watch();
@@ -147,12 +147,12 @@ impl Follower {
         let variable = |name: &str| std::env::var(name).ok();
         let of = surroundings(&self.home, &variable);
         for (path, file) in &mut self.files {
-            if file.next_look() > time() {
+            if file.next_read() > time() {
                 continue;
             }
             let (seen, trust) = seen_at(path, &of);
-            if file.look(time(), Some(seen), trust)
-                && let Some(seen) = file.believed()
+            if file.on_read(time(), Some(seen), trust)
+                && let Some(seen) = file.accepted()
             {
                 daemon.take_from(path, seen.as_deref().map_err(String::as_str));
             }
@@ -192,18 +192,18 @@ fn surroundings<'a>(home: &Path, variable: &'a dyn Fn(&str) -> Option<String>) -
 }
 
 /// The logins there are, and how far that can be believed.
-fn seen_at(path: &str, of: &Surroundings<'_>) -> (Result<Vec<Entry>, String>, Trust) {
+fn seen_at(path: &str, of: &Surroundings<'_>) -> (Result<Vec<Entry>, String>, Completeness) {
     match look_again(path, of, clock::now().wall) {
         Ok(mut entries) => {
             // that it was touched is no change
             entries.iter_mut().for_each(|entry| entry.as_of = None);
             // a tool that logs out writes this, and one that is about to write begins with it
-            let trust = if entries.is_empty() { Trust::Doubtful } else { Trust::Sound };
+            let trust = if entries.is_empty() { Completeness::Uncertain } else { Completeness::Complete };
             (Ok(entries), trust)
         }
-        Err(trouble @ Trouble::Missing) => (Err(trouble.to_string()), Trust::Absent),
+        Err(trouble @ Trouble::Missing) => (Err(trouble.to_string()), Completeness::Missing),
         // as a file is while it is written in place
-        Err(trouble) => (Err(trouble.to_string()), Trust::Doubtful),
+        Err(trouble) => (Err(trouble.to_string()), Completeness::Uncertain),
     }
 }
 

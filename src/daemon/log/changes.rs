@@ -3,7 +3,7 @@
 //!
 //! The journal shows the words alone at first, so they say all that matters; fields are there to search by.
 
-use crate::pool::{AccountId, Ending, Event, Fence, Lease, LimitRecord, Pool, Standing};
+use crate::pool::{AccountId, Ending, Event, Fence, Lease, LimitRecord, LoginState, Pool};
 
 use super::instant;
 
@@ -69,17 +69,17 @@ fn changed(account: AccountId, pool: &Pool) {
         return;
     };
     let (who, provider) = (name(account, pool), record.provider.as_str());
-    match &record.standing {
-        Standing::NeedsLogin(why) => {
+    match &record.login_state {
+        LoginState::NeedsLogin(why) => {
             tracing::warn!(kind, %account, provider, state = "needs_login", "{who} needs a login: {why}");
         }
-        Standing::NeedsVerification(why) => {
+        LoginState::NeedsVerification(why) => {
             tracing::warn!(kind, %account, provider, state = "needs_verification", "{who} needs a confirmation: {why}");
         }
-        Standing::Ready if !record.enabled => {
+        LoginState::Ready if !record.enabled => {
             tracing::info!(kind, %account, provider, state = "disabled", "{who} is disabled");
         }
-        Standing::Ready => tracing::info!(kind, %account, provider, state = "ready", "{who} was added or changed"),
+        LoginState::Ready => tracing::info!(kind, %account, provider, state = "ready", "{who} was added or changed"),
     }
 }
 

@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use crate::credential::oauth::{Refreshed, Sent, Server, Settings, refresh};
 use crate::credential::refresh::{Ended, Failure, Fault, Turn};
 use crate::credential::{Credential, Link, Secret};
-use crate::pool::{AccountChange, AccountId, Command, Mono, Standing, Wall, spoken};
+use crate::pool::{AccountChange, AccountId, Command, LoginState, Mono, Wall, spoken};
 use crate::store::{Write, WriteError};
 
 use crate::daemon::os::clock;
@@ -224,7 +224,7 @@ impl Daemon {
         let lost = state.refreshing.unknown.remove(&id).map(|since| lost(since, now.wall)).unwrap_or_default();
         let why = format!("its login has ended ({code}){lost}; log in again: lessor login {provider}");
         tracing::warn!(account = %id, "{name}: {why}");
-        let change = AccountChange { standing: Some(Standing::NeedsLogin(why)), ..AccountChange::default() };
+        let change = AccountChange { login_state: Some(LoginState::NeedsLogin(why)), ..AccountChange::default() };
         self.apply_unasked(state, now, Command::ChangeAccount(id, Box::new(change)));
         self.store.write(Write::MarkRefresh(id, None), None);
     }

@@ -18,10 +18,10 @@ use crate::credential::import::discover::KEYCHAIN;
 use crate::credential::oauth::Missing;
 use crate::credential::refresh::{Login, Refresher, Want, Wanted};
 use crate::credential::{Credential, Link, LinkMode};
-use crate::pool::{AccountChange, AccountId, Command, CredentialKind, Fence, Mono, Now, Standing, Wall, millis};
+use crate::pool::{AccountChange, AccountId, Command, CredentialKind, Fence, LoginState, Mono, Now, Wall, millis};
 use crate::protocol::ErrorInfo;
 
-use crate::daemon::api::add_account::standing;
+use crate::daemon::api::add_account::login_state;
 use crate::daemon::os::clock;
 use crate::daemon::state::{CREDENTIAL_ENDED, Daemon, State};
 
@@ -146,9 +146,9 @@ impl State {
         let credential = self.credentials.get(&id)?;
         let is_login = credential.kind == CredentialKind::Oauth && credential.refresh.is_some();
         let is_anothers = self.links.get(&id).is_some_and(|link| !self.is_ours_to_refresh(link));
-        let is_over = match &account.record.standing {
-            Standing::NeedsLogin(why) => !why.starts_with(CREDENTIAL_ENDED),
-            Standing::Ready | Standing::NeedsVerification(_) => false,
+        let is_over = match &account.record.login_state {
+            LoginState::NeedsLogin(why) => !why.starts_with(CREDENTIAL_ENDED),
+            LoginState::Ready | LoginState::NeedsVerification(_) => false,
         };
         if !is_login || is_anothers || is_over || !account.enabled() {
             return None;
@@ -178,12 +178,12 @@ impl State {
     }
 
     /// How an account begins with this credential: one that has ended is renewed before anybody gets it, if it can be.
-    pub(crate) fn first_standing(&self, provider: &str, credential: &Credential) -> Standing {
+    pub(crate) fn first_login_state(&self, provider: &str, credential: &Credential) -> LoginState {
         let is_login = credential.kind == CredentialKind::Oauth && credential.refresh.is_some();
         if is_login && settings::of(&self.configured.config, provider).is_ok() {
-            return Standing::Ready;
+            return LoginState::Ready;
         }
-        standing(credential)
+        login_state(credential)
     }
 
     /// Why a login that could be refreshed is not.
@@ -260,14 +260,14 @@ impl Daemon {
                 continue;
             };
             state.refreshing.plan.know(id, login, now, chance());
-            let ended = state.pool.account(id).is_some_and(|account| account.record.standing != Standing::Ready);
+            let ended = state.pool.account(id).is_some_and(|account| account.record.login_state != LoginState::Ready);
             let verify = state
                 .pool
                 .account(id)
-                .is_some_and(|account| matches!(account.record.standing, Standing::NeedsVerification(_)));
+                .is_some_and(|account| matches!(account.record.login_state, LoginState::NeedsVerification(_)));
             if ended && !verify {
                 // its token has ended, but another one can be had
-                let change = AccountChange { standing: Some(Standing::Ready), ..AccountChange::default() };
+                let change = AccountChange { login_state: Some(LoginState::Ready), ..AccountChange::default() };
                 self.apply_unasked(state, now, Command::ChangeAccount(id, Box::new(change)));
             }
         }
@@ -277,13 +277,13 @@ impl Daemon {
     /// Says of an account whose token has ended what is missing to renew it.
     fn say_why_ended(&self, state: &mut State, now: Now, id: AccountId) {
         let Some(account) = state.pool.account(id) else { return };
-        let Standing::NeedsLogin(known) = &account.record.standing else { return };
+        let LoginState::NeedsLogin(known) = &account.record.login_state else { return };
         if known != CREDENTIAL_ENDED {
             return;
         }
         if state.why_not_refreshed(id).is_some() {
-            let standing = Some(Standing::NeedsLogin(state.why_ended(id)));
-            let change = AccountChange { standing, ..AccountChange::default() };
+            let login_state = Some(LoginState::NeedsLogin(state.why_ended(id)));
+            let change = AccountChange { login_state, ..AccountChange::default() };
             self.apply_unasked(state, now, Command::ChangeAccount(id, Box::new(change)));
         }
     }
@@ -360,7 +360,7 @@ impl Daemon {
         let stale = || ErrorInfo::new("stale_lease", "this lease has ended").hint("acquire a new one");
         let id = state.pool.lease(fence).ok_or_else(stale)?.account;
         let account = state.pool.account(id).ok_or_else(stale)?;
-        if let Standing::NeedsLogin(why) = &account.record.standing
+        if let LoginState::NeedsLogin(why) = &account.record.login_state
             && !state.refreshing.plan.knows(id)
             && (need == CredentialUse::Another
                 || state.credentials.get(&id).is_none_or(|credential| has_ended(credential, now)))

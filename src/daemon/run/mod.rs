@@ -9,9 +9,9 @@ use std::sync::Arc;
 
 use tokio::runtime::Runtime;
 
-use crate::config::{Config, Loaded, Places};
-use crate::pool::{Bind, Fence, Lease, Now, Pool, Process, Start};
-use crate::protocol::{LeaseKey, PassKey};
+use crate::config::{AppPaths, Config, LoadedConfig};
+use crate::pool::{Bind, Fence, Lease, Now, Pool, PoolStart, Process};
+use crate::protocol::{GatewayKeySealer, LeaseKey};
 use crate::store::{KeyringTrouble, Opened, Paths, Store, StoreError, Write};
 
 use crate::daemon::config::apply;
@@ -41,7 +41,7 @@ pub(crate) const LOG_VARIABLE: &str = "LESSOR_LOG";
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Where everything is.
-    pub places: Places,
+    pub places: AppPaths,
     /// Started by a client: away from its terminal, and ended by `idle_exit`.
     pub detached: bool,
     /// `LESSOR_LOG`, if it is set.
@@ -70,7 +70,7 @@ pub enum Ended {
 pub enum StartError {
     /// The configuration is invalid.
     #[error("{0}")]
-    Config(crate::config::Errors),
+    Config(crate::config::ConfigErrors),
     /// `LESSOR_LOG` is no level.
     #[error("LESSOR_LOG is {0:?}; it may be error, warn, info, debug or trace")]
     LogLevel(String),
@@ -247,7 +247,7 @@ impl From<StopReason> for Ended {
 /// Where clients wait with us for a key that cannot be had yet.
 struct LockedDaemon<'a> {
     paths: &'a Paths,
-    loaded: &'a Loaded,
+    loaded: &'a LoadedConfig,
     facts: &'a RunInfo,
     options: &'a Options,
 }
@@ -296,7 +296,7 @@ impl LockedDaemon<'_> {
 
 /// Binds, or takes over a service manager's socket; the directory of a socket in one of lessor's own places is made and
 /// closed to others.
-fn open_socket(places: &Places, inherited: Option<Inherited>) -> Result<Socket, StartError> {
+fn open_socket(places: &AppPaths, inherited: Option<Inherited>) -> Result<Socket, StartError> {
     prepare_place(&places.socket)?;
     if let Some(inherited) = inherited {
         if let Some(socket) = Socket::adopt(inherited)? {
@@ -320,7 +320,7 @@ fn restore(configured: ActiveConfig, opened: Opened, reload: ConfigHandle, mut f
         store.write(Write::DropLease(lease.fence), None);
     }
     kept.snapshot.leases = living;
-    let start = Start { fence: first_fence(kept.fence, now), grace: !kept.clean && kept.same_boot };
+    let start = PoolStart { fence: first_fence(kept.fence, now), grace: !kept.clean && kept.same_boot };
     let mut effects = Vec::new();
     let pool = Pool::restore(now, configured.config.pool.clone(), kept.snapshot, start, &mut effects);
     let bound: Vec<Process> = pool.leases().filter_map(|lease| bound_process(lease.bind)).collect();
@@ -332,7 +332,7 @@ fn restore(configured: ActiveConfig, opened: Opened, reload: ConfigHandle, mut f
     let after = if clean { "" } else { ", after an end that was none of its own" };
     tracing::info!(accounts, leases, clean, grace, "restored: accounts {accounts}, leases {leases}{after}");
     let credentials = kept.credentials.into_iter().collect();
-    let pass_key = PassKey::new(kept.fingerprint_key.derived("keys of the gateway"));
+    let pass_key = GatewayKeySealer::new(kept.fingerprint_key.derived("keys of the gateway"));
     let tokens = Fingerprints::new(kept.fingerprint_key, kept.fingerprints);
     let logins = (credentials, tokens, kept.links.into_iter().collect(), kept.refreshing);
     let keys = (LeaseKey::new(kept.lease_key), pass_key);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use crate::pool::{Ask, Ending, Fence, Lease, Pool, Process, ask_again};
+use crate::pool::{Ending, Fence, Lease, LeaseRequest, Pool, Process, reacquire};
 
 use crate::daemon::state::State;
 
@@ -25,7 +25,7 @@ pub(crate) struct KeyHolders {
 #[derive(Debug)]
 pub(crate) struct KeyHolder {
     /// What it asked for when it got its lease.
-    pub(crate) ask: Ask,
+    pub(crate) ask: LeaseRequest,
     /// What it has now, its own lease first; none while its account is gone.
     held: Vec<(Arc<str>, Option<Fence>)>,
 }
@@ -35,7 +35,7 @@ impl KeyHolders {
     fn begin(&mut self, first: Fence, lease: &Lease) {
         let account = lease.pinned.then(|| lease.account.to_string().into());
         let held = vec![(lease.target.provider.clone(), Some(lease.fence))];
-        self.holders.insert(first, KeyHolder { ask: ask_again(lease, account), held });
+        self.holders.insert(first, KeyHolder { ask: reacquire(lease, account), held });
         self.owners.insert(lease.fence, first);
     }
 
@@ -142,7 +142,7 @@ fn kept(pool: &Pool, first: Fence, process: Option<Process>) -> Option<&Lease> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pool::{AccountId, Bind, By, ConnectionId, Holder, Target, Wall};
+    use crate::pool::{AccountId, Bind, ChosenBy, ConnectionId, Holder, Target, Wall};
 
     fn lease(fence: u64) -> Lease {
         Lease {
@@ -163,7 +163,7 @@ mod tests {
             holder: Holder::default(),
             exclusive: false,
             pinned: false,
-            by: By::Strategy,
+            by: ChosenBy::Strategy,
             ttl: None,
             expires: None,
             granted_at: Wall(0),

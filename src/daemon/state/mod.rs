@@ -17,10 +17,10 @@ use tokio::sync::{Notify, oneshot, watch};
 use crate::credential::refresh::{Refresher, Want};
 use crate::credential::{Credential, Link};
 use crate::pool::{
-    AccountChange, AccountId, Command, ConnectionId, Decision, Effect, Event, Fence, Lease, Mono, Now, Pool, Process,
-    Refusal, Reply, Standing, WaiterId, Wall,
+    AccountChange, AccountId, Command, ConnectionId, Decision, Effect, Event, Fence, Lease, LoginState, Mono, Now,
+    Pool, Process, Refusal, Reply, WaiterId, Wall,
 };
-use crate::protocol::{Codec, ErrorInfo, LeaseKey, PassKey, RequestId};
+use crate::protocol::{Codec, ErrorInfo, GatewayKeySealer, LeaseKey, RequestId};
 use crate::provider::Catalog;
 use crate::store::{Done, Store, Write, WriteError};
 
@@ -48,7 +48,7 @@ pub struct Daemon {
     state: Mutex<State>,
     pub(crate) store: Store,
     pub(crate) key: LeaseKey,
-    pub(crate) pass_key: PassKey,
+    pub(crate) pass_key: GatewayKeySealer,
     pub(crate) facts: RunInfo,
     /// When the timer will next call, ms since boot.
     scheduled: AtomicU64,
@@ -171,7 +171,7 @@ impl Daemon {
         (pool, configured): (Pool, ActiveConfig),
         (credentials, tokens, links, unknown): Logins,
         store: Store,
-        (key, pass_key): (LeaseKey, PassKey),
+        (key, pass_key): (LeaseKey, GatewayKeySealer),
         reload: ConfigHandle,
         facts: RunInfo,
     ) -> Self {
@@ -350,7 +350,7 @@ impl Daemon {
                         self.store.write(Write::SaveUsage(id, account.usage().kept()), None);
                     }
                 }
-                Effect::Renew(id) => {
+                Effect::RefreshToken(id) => {
                     // when it cannot be, the pool was told so with the report
                     let _wanted = state.refreshing.want(id, Want::Refused, now);
                 }
@@ -552,10 +552,10 @@ impl State {
             .map(|(id, _)| *id)
             .collect();
         for id in ended {
-            let is_ready = self.pool.account(id).is_some_and(|account| account.record.standing == Standing::Ready);
+            let is_ready = self.pool.account(id).is_some_and(|account| account.record.login_state == LoginState::Ready);
             if is_ready {
-                let standing = Some(Standing::NeedsLogin(self.why_ended(id)));
-                let change = AccountChange { standing, ..AccountChange::default() };
+                let login_state = Some(LoginState::NeedsLogin(self.why_ended(id)));
+                let change = AccountChange { login_state, ..AccountChange::default() };
                 let mut effects = std::mem::take(&mut self.effects);
                 if let Err(refusal) = self.pool.handle(now, Command::ChangeAccount(id, Box::new(change)), &mut effects)
                 {

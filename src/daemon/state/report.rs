@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use crate::limits::{self, Headers, Reading, Reason, Response, Verdict};
+use crate::limits::{self, Classification, Headers, Reason, UpstreamResponse, Verdict};
 use crate::pool::{
-    AccountId, Action, Command, Decision, Fence, Finding, Need, Now, Outcome, Refusal, Reply, Usage, Wall,
+    AccountId, Action, Command, Decision, Fence, Now, Refusal, RefusalDetails, Reply, RequestNeeds, RequestOutcome,
+    Usage, Wall,
 };
 
 use crate::daemon::state::{Daemon, State, Unsaved};
@@ -52,17 +53,17 @@ pub struct ReportOutcome {
 
 impl UpstreamOutcome<'_> {
     /// What it means, by the words of this provider. Not to be done under the lock: a body can be long.
-    pub(crate) fn read(self, provider: &str, now: Wall) -> Reading {
+    pub(crate) fn read(self, provider: &str, now: Wall) -> Classification {
         match self {
             Self::Response { status, headers, body } => {
-                limits::classify(&Response { provider, status, headers, body, now: now.0 })
+                limits::classify(&UpstreamResponse { provider, status, headers, body, now: now.0 })
             }
             Self::Event { headers, name, data } => {
-                let response = Response { provider, status: 200, headers, body: data, now: now.0 };
+                let response = UpstreamResponse { provider, status: 200, headers, body: data, now: now.0 };
                 // the windows were learnt when the stream began
-                Reading { verdict: limits::classify_event(&response, name), windows: Vec::new() }
+                Classification { verdict: limits::classify_event(&response, name), windows: Vec::new() }
             }
-            Self::Told { .. } => Reading::default(),
+            Self::Told { .. } => Classification::default(),
         }
     }
 }
@@ -75,33 +76,33 @@ impl Daemon {
         &self,
         state: &mut State,
         now: Now,
-        (lease, need): (Fence, Option<&Need>),
+        (lease, need): (Fence, Option<&RequestNeeds>),
         heard: UpstreamOutcome<'_>,
-        reading: Reading,
+        reading: Classification,
     ) -> (Result<ReportOutcome, Refusal>, Unsaved) {
         let Some(held) = state.pool.lease(lease) else {
-            return self.report(state, now, (lease, need), Outcome::Ok, None);
+            return self.report(state, now, (lease, need), RequestOutcome::Ok, None);
         };
         let quota = need.map_or(&held.target, |need| &need.target).quota();
         let (account, usage) = (held.account, Usage::read(&reading.windows, quota, now.wall));
         self.learn_usage(state, now, account, usage);
         let finding = match (heard, &reading.verdict) {
-            (UpstreamOutcome::Told { reason, wait }, _) => Finding::reported(reason, wait),
-            (_, Some(verdict)) => Finding::read(verdict),
+            (UpstreamOutcome::Told { reason, wait }, _) => RefusalDetails::reported(reason, wait),
+            (_, Some(verdict)) => RefusalDetails::read(verdict),
             (UpstreamOutcome::Response { status: 200..=299, .. }, None) => {
-                return self.report(state, now, (lease, need), Outcome::Ok, None);
+                return self.report(state, now, (lease, need), RequestOutcome::Ok, None);
             }
             // neither a success nor a failure
             (_, None) => return (Ok(ReportOutcome { decision: GO_ON, verdict: None }), Unsaved::new()),
         };
-        let finding = Finding { renewable: state.can_renew(account, now), ..finding };
+        let finding = RefusalDetails { renewable: state.can_renew(account, now), ..finding };
         if finding.reason == Reason::AuthFailed && state.has_newer_token(lease, now) {
             // it was refused with an older token than there is: with the newer one, at once
             let (reason, scope) = (Some(finding.reason), Some(finding.reason.scope()));
             let decision = Decision { action: Action::Retry, after: Duration::ZERO, reason, scope, lease: None };
             return (Ok(ReportOutcome { decision, verdict: reading.verdict }), Unsaved::new());
         }
-        self.report(state, now, (lease, need), Outcome::Refused(Box::new(finding)), reading.verdict)
+        self.report(state, now, (lease, need), RequestOutcome::Refused(Box::new(finding)), reading.verdict)
     }
 
     /// Takes in what is known of an account's quota.
@@ -115,8 +116,8 @@ impl Daemon {
         &self,
         state: &mut State,
         now: Now,
-        (fence, need): (Fence, Option<&Need>),
-        outcome: Outcome,
+        (fence, need): (Fence, Option<&RequestNeeds>),
+        outcome: RequestOutcome,
         verdict: Option<Verdict>,
     ) -> (Result<ReportOutcome, Refusal>, Unsaved) {
         let command = match need {

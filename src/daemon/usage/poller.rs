@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 
 use crate::credential::{Fingerprint, Secret};
 use crate::http;
-use crate::pool::{AccountChange, AccountId, AccountRecord, Command, Now, Standing, Tier, Usage, Wall, Window};
+use crate::pool::{AccountChange, AccountId, AccountRecord, Command, LoginState, Now, Tier, Usage, Wall, Window};
 use crate::usage::{self, Asked, Failure, Question, Reading, Rhythm};
 
 use crate::daemon::os::clock;
@@ -182,7 +182,7 @@ impl Poller {
             let Some(every) = state.configured.config.quota.poll else { return Some(LONGEST_SLEEP) };
             let wanted = state.pool.accounts().iter().filter(|account| {
                 account.enabled()
-                    && account.record.standing == Standing::Ready
+                    && account.record.login_state == LoginState::Ready
                     && !self.on_the_way.contains(&account.record.id)
                     && usage::can_tell(&account.record.provider, account.record.kind)
             });
@@ -415,9 +415,9 @@ fn must_confirm(daemon: &Daemon, id: AccountId, link: Option<&str>, now: Now) {
     let state = &mut *daemon.state();
     let wanted = "the provider wants the account confirmed";
     let why = link.map_or_else(|| wanted.to_owned(), |link| format!("{wanted}: {link}"));
-    let standing = Standing::NeedsVerification(why);
-    if state.pool.account(id).is_some_and(|account| account.record.standing != standing) {
-        let change = AccountChange { standing: Some(standing), ..AccountChange::default() };
+    let login_state = LoginState::NeedsVerification(why);
+    if state.pool.account(id).is_some_and(|account| account.record.login_state != login_state) {
+        let change = AccountChange { login_state: Some(login_state), ..AccountChange::default() };
         daemon.apply_unasked(state, now, Command::ChangeAccount(id, Box::new(change)));
     }
 }

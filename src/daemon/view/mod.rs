@@ -8,7 +8,7 @@ use std::time::Duration;
 use rustc_hash::FxHashMap;
 
 use crate::credential::Credential;
-use crate::pool::{Account, Bind, Fence, Lease, Limit, Now, Process, Standing, Why, Window};
+use crate::pool::{Account, Bind, Fence, Ineligible, Lease, Limit, LoginState, Now, Process, Window};
 use crate::protocol::{
     AccountInfo, AccountLabel, AccountName, AccountTotals, Answer, CredentialInfo, DaemonStatus, DecisionInfo,
     ErrorInfo, HolderInfo, LeaseInfo, LeaseKey, LeaseRow, LimitInfo, LinkInfo, QueueRow, SecretText, UsageInfo,
@@ -178,17 +178,17 @@ pub(crate) fn account_info(state: &State, now: Now, account: &Account) -> Accoun
         tier: record.tier,
         kind: record.kind,
         state: name.to_owned(),
-        state_reason: match (&record.standing, name) {
+        state_reason: match (&record.login_state, name) {
             (_, "disabled") => record.disabled_reason.clone(),
-            (Standing::NeedsLogin(why) | Standing::NeedsVerification(why), _) => Some(why.clone()),
-            (Standing::Ready, _) => account.renewing().map(|_| state.why_renewing(record.id)),
+            (LoginState::NeedsLogin(why) | LoginState::NeedsVerification(why), _) => Some(why.clone()),
+            (LoginState::Ready, _) => account.renewing().map(|_| state.why_renewing(record.id)),
         },
         state_link: state_link(account, now),
         enabled: account.enabled(),
         leases: account.leases(),
         capacity: account.capacity(),
         priority: account.priority(),
-        uses: account.uses().map_or_else(|| vec!["any".to_owned()], <[String]>::to_vec),
+        allowed_agents: account.allowed_agents().map_or_else(|| vec!["any".to_owned()], <[String]>::to_vec),
         project_id: record.project_id.clone(),
         credential_expires_at: credential.and_then(|credential| credential.expires_at).map(|at| at.0),
         limits: limits(account, now),
@@ -239,9 +239,9 @@ fn state_link(account: &Account, now: Now) -> Option<String> {
         let live = account.limits().iter().filter(|limit| !limit.until.passed(now));
         live.filter_map(|limit| limit.link.as_deref()).next().map(str::to_owned)
     };
-    match &account.record.standing {
-        Standing::NeedsLogin(why) | Standing::NeedsVerification(why) => link_in(why),
-        Standing::Ready => of_limit(),
+    match &account.record.login_state {
+        LoginState::NeedsLogin(why) | LoginState::NeedsVerification(why) => link_in(why),
+        LoginState::Ready => of_limit(),
     }
 }
 
@@ -273,14 +273,16 @@ pub(crate) fn limit(limit: &Limit, now: Now) -> LimitInfo {
 /// The account's state, in a word.
 pub(crate) fn account_state(account: &Account, now: Now) -> &'static str {
     if !account.enabled() {
-        return Why::Disabled.name();
+        return Ineligible::Disabled.name();
     }
-    match account.record.standing {
-        Standing::NeedsLogin(_) => Why::NeedsLogin.name(),
-        Standing::NeedsVerification(_) => Why::NeedsVerification.name(),
-        Standing::Ready if account.renewing().is_some() => Why::Limited.name(),
-        Standing::Ready if account.limits().iter().any(|limit| !limit.until.passed(now)) => Why::Limited.name(),
-        Standing::Ready => "ready",
+    match account.record.login_state {
+        LoginState::NeedsLogin(_) => Ineligible::NeedsLogin.name(),
+        LoginState::NeedsVerification(_) => Ineligible::NeedsVerification.name(),
+        LoginState::Ready if account.renewing().is_some() => Ineligible::Limited.name(),
+        LoginState::Ready if account.limits().iter().any(|limit| !limit.until.passed(now)) => {
+            Ineligible::Limited.name()
+        }
+        LoginState::Ready => "ready",
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::config::Config;
 use crate::credential::refresh::Fault;
-use crate::pool::{AccountId, Now, Pool, Standing, Wall, spoken};
+use crate::pool::{AccountId, LoginState, Now, Pool, Wall, spoken};
 use crate::store::Health;
 
 use crate::daemon::state::State;
@@ -37,7 +37,7 @@ pub(crate) fn of_refreshing(state: &State, now: Now) -> Vec<String> {
             };
             let whose = if failure.fault == Fault::Account { account.display_name() } else { provider.clone() };
             told.push(format!("logins of {whose} are not renewed for {since}: {why}{remedy}"));
-        } else if account.record.standing == Standing::Ready
+        } else if account.record.login_state == LoginState::Ready
             && account.enabled()
             && let Some(missing) = state.why_not_refreshed(id)
         {

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use super::super::account::AccountRecord;
 use super::super::health::{Bucket, Health};
-use super::super::settings::{HealthSettings, Settings, TokenSettings};
+use super::super::settings::{HealthSettings, PoolSettings, TokenSettings};
 use super::super::time::{Mono, Past, Wall};
 use super::super::usage::{Usage, Window};
-use super::super::{Bind, ConnectionId, CredentialKind, Fence, Holder, Pointer, Process, Standing, Target, Tier};
+use super::super::{Bind, ConnectionId, CredentialKind, Fence, Holder, LoginState, Pointer, Process, Target, Tier};
 use super::*;
 
 const NOW: Now = Now { mono: Mono(1_000_000_000), wall: Wall(1_800_000_000_000) };
@@ -17,7 +17,7 @@ const HOUR: u64 = 3_600_000;
 type State = (f64, f64, u64);
 
 fn pool_of(strategy: Strategy, accounts: usize) -> Pool {
-    let mut settings = Settings::default();
+    let mut settings = PoolSettings::default();
     settings.selection.strategy = strategy;
     let mut pool = Pool::new(settings);
     for n in 0..accounts {
@@ -28,12 +28,12 @@ fn pool_of(strategy: Strategy, accounts: usize) -> Pool {
             email: None,
             tier: Tier::Unknown,
             kind: CredentialKind::ApiKey,
-            standing: Standing::Ready,
+            login_state: LoginState::Ready,
             enabled: true,
             disabled_reason: None,
             max_leases: None,
             priority: 0,
-            uses: None,
+            allowed_agents: None,
             project_id: None,
             vendor_id: None,
             created_at: Wall(0),
@@ -44,8 +44,8 @@ fn pool_of(strategy: Strategy, accounts: usize) -> Pool {
     pool
 }
 
-fn ask(pid: Option<u32>) -> Ask {
-    Ask {
+fn ask(pid: Option<u32>) -> LeaseRequest {
+    LeaseRequest {
         target: Target {
             provider: Arc::from("p"),
             family: Arc::from("f"),
@@ -173,7 +173,11 @@ fn a_pid_starts_at_its_own_place() {
     assert_eq!(offset(&pool, &ask(Some(1)), &pool.rings["p"]), None, "off");
     pool.settings.selection.pid_offset = true;
     assert_eq!(offset(&pool, &ask(None), &pool.rings["p"]), None, "no process");
-    assert_eq!(offset(&pool, &Ask { session: Some("s".into()), ..ask(Some(1)) }, &pool.rings["p"]), None, "a session");
+    assert_eq!(
+        offset(&pool, &LeaseRequest { session: Some("s".into()), ..ask(Some(1)) }, &pool.rings["p"]),
+        None,
+        "a session"
+    );
     point(&mut pool, Some(2));
     assert_eq!(offset(&pool, &ask(Some(7)), &pool.rings["p"]), Some(0), "counted from the current one");
 }

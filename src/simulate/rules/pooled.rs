@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 
-use crate::limits::{self, Headers, Response};
+use crate::limits::{self, Headers, UpstreamResponse};
 use crate::pool::{
-    AccountId, AccountRecord, Action, Ask, Bind, Command, ConnectionId, CredentialKind, Effect, Fence, Finding, Holder,
-    Mono, Now, Outcome, Pool, Process, Refusal, Reply, Settings, Standing, Strategy, Target, Tier, Usage, WaiterId,
-    Wall, Window, millis,
+    AccountId, AccountRecord, Action, Bind, Command, ConnectionId, CredentialKind, Effect, Fence, Holder, LeaseRequest,
+    LoginState, Mono, Now, Pool, PoolSettings, Process, Refusal, RefusalDetails, Reply, RequestOutcome, Strategy,
+    Target, Tier, Usage, WaiterId, Wall, Window, millis,
 };
 use crate::simulate::Load;
 use crate::simulate::upstream::{Answer, Meter, Ms, SECOND, Upstream};
@@ -54,12 +54,12 @@ fn record(n: usize) -> AccountRecord {
         email: None,
         tier: Tier::Pro,
         kind: CredentialKind::ApiKey,
-        standing: Standing::Ready,
+        login_state: LoginState::Ready,
         enabled: true,
         disabled_reason: None,
         max_leases: None,
         priority: 0,
-        uses: None,
+        allowed_agents: None,
         project_id: None,
         vendor_id: None,
         created_at: Wall(EPOCH),
@@ -67,9 +67,9 @@ fn record(n: usize) -> AccountRecord {
     }
 }
 
-fn ask(asker: Asker) -> Ask {
+fn ask(asker: Asker) -> LeaseRequest {
     let connection = ConnectionId(asker.agent as u64);
-    Ask {
+    LeaseRequest {
         target: target(),
         connection,
         bind: Bind::Connection(connection),
@@ -88,14 +88,14 @@ fn ask(asker: Asker) -> Ask {
 }
 
 /// What the refusal is understood as, by the code that reads real ones.
-fn finding(now: Now, meter: Meter, wait: Ms) -> Finding {
+fn finding(now: Now, meter: Meter, wait: Ms) -> RefusalDetails {
     let (claim, window) = match meter {
         Meter::Minute => ("rate_limit_error", "per minute"),
         Meter::FiveHours => ("usage_limit_error", "of five hours"),
     };
     let headers = Headers::telling([("retry-after", (wait / SECOND).to_string())]);
     let body = format!(r#"{{"type":"error","error":{{"type":"{claim}","message":"Your limit {window} is reached"}}}}"#);
-    let reading = limits::classify(&Response {
+    let reading = limits::classify(&UpstreamResponse {
         provider: PROVIDER,
         status: 429,
         headers: &headers,
@@ -103,14 +103,14 @@ fn finding(now: Now, meter: Meter, wait: Ms) -> Finding {
         now: now.wall.0,
     });
     match &reading.verdict {
-        Some(verdict) => Finding::read(verdict),
-        None => Finding::reported(limits::Reason::Unknown, Some(Duration::from_millis(wait))),
+        Some(verdict) => RefusalDetails::read(verdict),
+        None => RefusalDetails::reported(limits::Reason::Unknown, Some(Duration::from_millis(wait))),
     }
 }
 
 impl Pooled {
     pub(in crate::simulate) fn new(load: &Load, strategy: Strategy) -> Self {
-        let mut settings = Settings::default();
+        let mut settings = PoolSettings::default();
         settings.selection.strategy = strategy;
         let mut pooled = Self {
             pool: Pool::new(settings),
@@ -182,7 +182,7 @@ impl Pooled {
         let _learnt = self.handle(now, Command::LearnUsage(self.ids[account], Usage { windows, ..Usage::default() }));
     }
 
-    fn report(&mut self, now: Ms, asker: Asker, outcome: Outcome) -> Step {
+    fn report(&mut self, now: Ms, asker: Asker, outcome: RequestOutcome) -> Step {
         let Some(fence) = self.held[asker.agent] else { return Step::GiveUp(None) };
         let Ok(Reply::Decision(decision)) = self.handle(now, Command::Report { fence, outcome }) else {
             return Step::GiveUp(None);
@@ -226,13 +226,13 @@ impl Rules for Pooled {
         match answer {
             Answer::Served => {
                 self.learn(now, account, upstream);
-                self.report(now, asker, Outcome::Ok);
+                self.report(now, asker, RequestOutcome::Ok);
                 self.release(now, asker);
                 None
             }
             Answer::Refused { meter, wait } => {
                 let finding = finding(now_of(now), meter, wait);
-                Some(self.report(now, asker, Outcome::Refused(Box::new(finding))))
+                Some(self.report(now, asker, RequestOutcome::Refused(Box::new(finding))))
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Databases that earlier versions wrote, kept as text: this version must open them for ever.
 
-use crate::pool::{Names, Route, Usage, Window};
+use crate::pool::{OtherQuota, TargetNames, Usage, Window};
 
 use super::*;
 
@@ -73,8 +73,9 @@ fn full_usage() -> Usage {
 }
 
 fn pooled_lease() -> Lease {
-    let other = Route { key: "gemini-cli".into(), pool: "gemini-cli".into(), model: Some("m".into()), first: true };
-    let names = Names { billed: Some("b".into()), plain: None, other: Some(other) };
+    let other =
+        OtherQuota { key: "gemini-cli".into(), pool: "gemini-cli".into(), model: Some("m".into()), first: true };
+    let names = TargetNames { billed: Some("b".into()), plain: None, other: Some(other) };
     let mut lease = full_lease(8, 1);
     lease.target.names = Some(Arc::new(names));
     lease

@@ -18,8 +18,8 @@ use tempfile::TempDir;
 use crate::credential::{Credential, Secret};
 use crate::limits::{Reason, Scope};
 use crate::pool::{
-    AccountId, AccountRecord, Bind, By, ConnectionId, CredentialKind, Fence, Holder, Lease, LimitRecord, Mono, Process,
-    SessionRecord, Snapshot, Source, Standing, Target, Tier, Wall,
+    AccountId, AccountRecord, Bind, ChosenBy, ConnectionId, CredentialKind, Fence, Holder, Lease, LimitRecord,
+    LimitSource, LoginState, Mono, Process, SessionRecord, Snapshot, Target, Tier, Wall,
 };
 
 use super::writer::Message;
@@ -106,12 +106,12 @@ fn record(bits: u64) -> AccountRecord {
         email: Some(format!("{bits}@example.org")),
         tier: Tier::Pro,
         kind: CredentialKind::Oauth,
-        standing: Standing::Ready,
+        login_state: LoginState::Ready,
         enabled: true,
         disabled_reason: None,
         max_leases: None,
         priority: 0,
-        uses: None,
+        allowed_agents: None,
         project_id: None,
         vendor_id: None,
         created_at: Wall(1_700_000_000_000),
@@ -151,7 +151,7 @@ fn lease(fence: u64, account: u64) -> Lease {
         holder: Holder::default(),
         exclusive: false,
         pinned: false,
-        by: By::Resumed,
+        by: ChosenBy::Resumed,
         ttl: None,
         expires: None,
         granted_at: Wall(5),
@@ -184,7 +184,7 @@ fn limit(account: u64, key: &str, until: u64) -> LimitRecord {
         scope: Scope::Pool,
         reason: Reason::QuotaExhausted,
         until: Wall(until),
-        source: Source::Server,
+        source: LimitSource::Server,
         since: None,
         evidence: None,
         link: None,

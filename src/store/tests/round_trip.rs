@@ -10,25 +10,27 @@ fn every_record_comes_back_as_it_was() {
         label: Some("work".into()),
         tier: Tier::Ultra,
         kind: CredentialKind::ApiKey,
-        standing: Standing::NeedsLogin("the login was revoked".into()),
+        login_state: LoginState::NeedsLogin("the login was revoked".into()),
         enabled: false,
         disabled_reason: Some("holiday".into()),
         max_leases: Some(7),
         priority: -3,
-        uses: Some(vec!["claude-code".into(), "a \"quoted\" one".into()]),
+        allowed_agents: Some(vec!["claude-code".into(), "a \"quoted\" one".into()]),
         project_id: Some("p-1".into()),
         vendor_id: Some("v-1".into()),
         last_used_at: Some(Wall(99)),
         ..record(2)
     };
-    let verify = AccountRecord { standing: Standing::NeedsVerification("https://x".into()), ..record(1) };
+    let verify = AccountRecord { login_state: LoginState::NeedsVerification("https://x".into()), ..record(1) };
     store.write(Write::SaveAccount { record: full.clone(), credential: Some(credential("two")) }, None);
     store.write(Write::SaveAccount { record: verify.clone(), credential: None }, None);
     for lease in [full_lease(8, 2), lease(9, 1)] {
         store.write(Write::SaveLease(lease), None);
     }
     for scope in [Scope::Request, Scope::Model, Scope::Pool, Scope::Account, Scope::Service] {
-        for (reason, source) in Reason::ALL.into_iter().zip([Source::Table, Source::Report, Source::Server].repeat(4)) {
+        for (reason, source) in
+            Reason::ALL.into_iter().zip([LimitSource::Table, LimitSource::Report, LimitSource::Server].repeat(4))
+        {
             let key = format!("claude:{}", reason.name());
             store.write(Write::SaveLimit(LimitRecord { scope, reason, source, key, ..limit(1, "", 77) }), None);
         }

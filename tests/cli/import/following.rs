@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use lessor::client::Client;
-use lessor::protocol::ListAccounts;
+use lessor::protocol::ListAccountsParams;
 use serde_json::{Value, json};
 
 use super::machine::{FAR, FARTHER, Machine, claude, token};
@@ -37,7 +37,7 @@ fn what_a_tool_writes_of_a_linked_login_is_taken_over_as_it_comes() {
     let file = machine.write(".claude/.credentials.json", &claude("r1", FAR));
     machine.import(&[]);
     let mut client = Client::connect(&machine.lessor.places()).unwrap();
-    let mut mine = || client.accounts(ListAccounts::default()).unwrap().remove(0);
+    let mut mine = || client.accounts(ListAccountsParams::default()).unwrap().remove(0);
     // by renaming a new file over the old one
     let next = machine.write(".claude/.credentials.json.tmp", &claude("r2", FARTHER));
     std::fs::rename(&next, &file).unwrap();
@@ -110,7 +110,7 @@ fn it_is_taken_over_within_a_second_however_it_is_written() {
     assert_eq!(machine.import(&[]).len(), 2);
     let mut client = Client::connect(&machine.lessor.places()).unwrap();
     let mut ends = |provider: &str| {
-        let accounts = client.accounts(ListAccounts::default()).unwrap();
+        let accounts = client.accounts(ListAccountsParams::default()).unwrap();
         accounts.into_iter().find(|account| account.provider == provider).unwrap().credential_expires_at
     };
     let rename = |path: &Path, content: &Value| {
