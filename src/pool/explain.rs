@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::account::{LoginState, Tier};
+use super::account::Tier;
 use super::command::LeaseRequest;
 use super::error::{Ineligible, Refusal, RefusalKind};
 use super::hot::Order;
@@ -220,20 +220,19 @@ impl Pool {
     fn exclusion(&self, now: Now, ask: &LeaseRequest, slot: usize, lanes: Lanes<'_>) -> Option<Exclusion> {
         let account = &self.accounts[slot];
         let (why, until) = self.obstacle(slot, ask, now)?;
-        let note = match (why, &account.record.login_state) {
-            (Ineligible::Disabled, _) => account.record.disabled_reason.clone(),
-            (_, LoginState::NeedsLogin(why) | LoginState::NeedsVerification(why)) => Some(why.clone()),
-            (Ineligible::NotAllowed, _) => {
+        let note = match why {
+            Ineligible::Disabled => account.record.disabled_reason.clone(),
+            Ineligible::NotAllowed => {
                 account.allowed_agents().map(|allowed_agents| format!("only for {}", allowed_agents.join(", ")))
             }
-            (Ineligible::Reserved, _) => {
+            Ineligible::Reserved => {
                 let used = account.usage.highest(lanes.first.quota, now.wall);
                 used.map(|used| {
                     let percent = |part: f64| (100.0 * part).round();
                     format!("{} % are left, {} % are kept", percent(1.0 - used), percent(lanes.first.reserve))
                 })
             }
-            (Ineligible::Renewing, _) => Some("its token is being renewed".to_owned()),
+            Ineligible::Renewing => Some("its token is being renewed".to_owned()),
             _ => None,
         };
         let stands = |limit: &&Limit| {

@@ -53,7 +53,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::limits::Reason;
 
-pub use account::{Account, AccountRecord, CredentialKind, LoginState, Renewing, Tier};
+pub use account::{Account, AccountRecord, CredentialKind, LoginProblem, LoginState, Renewing, Tier, Verification};
 pub use command::{
     AccountChange, Action, Command, Decision, Effect, Event, LeaseRequest, RefusalDetails, Reply, RequestOutcome,
     StatedWait, Ticket,

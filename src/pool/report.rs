@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::limits::{LONGEST_BELIEVED, Reason, SHORTEST_HINT, Scope};
 
 use super::Pool;
-use super::account::LoginState;
+use super::account::{LoginProblem, LoginState, Verification};
 use super::blame::{Chain, Step, may_be_the_request};
 use super::command::{
     AccountChange, Action, Decision, Effect, LeaseRequest, RefusalDetails, Reply, RequestOutcome, StatedWait,
@@ -339,17 +339,14 @@ impl StatedWait {
     }
 }
 
-/// What a refusal says of the login itself.
+/// The login state that a refusal leads to, if it concerns the login itself.
 fn login_state(finding: &RefusalDetails) -> Option<LoginState> {
-    let said = |text: &str| match finding.link.as_deref() {
-        Some(link) => format!("{text}: {link}"),
-        None => text.to_owned(),
-    };
+    let link = finding.link.as_deref();
     match finding.reason {
-        Reason::AuthFailed => Some(LoginState::NeedsLogin(said("the provider refused the credential"))),
-        Reason::VerificationRequired => {
-            Some(LoginState::NeedsVerification(said("the provider wants the account confirmed")))
+        Reason::AuthFailed => {
+            Some(LoginState::NeedsLogin(LoginProblem::RejectedByProvider { link: link.map(str::to_owned) }))
         }
+        Reason::VerificationRequired => Some(LoginState::NeedsVerification(Verification::at(link))),
         _ => None,
     }
 }

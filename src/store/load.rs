@@ -128,6 +128,7 @@ fn account(row: &Row<'_>) -> Read<AccountRecord> {
     let allowed_agents: Option<String> = row.get("uses")?;
     let allowed_agents =
         allowed_agents.map(|text| serde_json::from_str(&text).map_err(|_| Unknown::new("list of uses", &text)));
+    let detail: Option<String> = row.get("login_detail")?;
     Ok(AccountRecord {
         id: id(row, "id")?,
         provider: row.get("provider")?,
@@ -135,7 +136,7 @@ fn account(row: &Row<'_>) -> Read<AccountRecord> {
         email: row.get("email")?,
         tier: names::tier(&text(row, "tier")?)?,
         kind: names::kind(&text(row, "kind")?)?,
-        login_state: names::login_state(&text(row, "standing")?, row.get("standing_why")?)?,
+        login_state: names::login_state(&text(row, "login_state")?, detail.as_deref())?,
         enabled: row.get("enabled")?,
         disabled_reason: row.get("disabled_reason")?,
         max_leases: row.get("max_leases")?,

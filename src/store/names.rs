@@ -42,21 +42,23 @@ pub(super) fn tier(text: &str) -> Result<Tier, Unknown> {
     find("tier", &[Tier::Ultra, Tier::Pro, Tier::Free, Tier::Unknown], tier_name, text)
 }
 
-/// The name of a login_state, and what explains it.
-pub(super) fn standing_name(login_state: &LoginState) -> (&'static str, Option<&str>) {
-    match login_state {
+/// The name of a login state and, as JSON, what explains it.
+pub(super) fn login_state_columns(state: &LoginState) -> serde_json::Result<(&'static str, Option<String>)> {
+    Ok(match state {
         LoginState::Ready => ("ready", None),
-        LoginState::NeedsLogin(why) => ("needs_login", Some(why)),
-        LoginState::NeedsVerification(why) => ("needs_verification", Some(why)),
-    }
+        LoginState::NeedsLogin(problem) => ("needs_login", Some(serde_json::to_string(problem)?)),
+        LoginState::NeedsVerification(what) => ("needs_verification", Some(serde_json::to_string(what)?)),
+    })
 }
 
-pub(super) fn login_state(text: &str, why: Option<String>) -> Result<LoginState, Unknown> {
+pub(super) fn login_state(text: &str, detail: Option<&str>) -> Result<LoginState, Unknown> {
+    let detail = detail.unwrap_or_default();
+    let unknown = |_| Unknown::new("detail of a login state", detail);
     match text {
         "ready" => Ok(LoginState::Ready),
-        "needs_login" => Ok(LoginState::NeedsLogin(why.unwrap_or_default())),
-        "needs_verification" => Ok(LoginState::NeedsVerification(why.unwrap_or_default())),
-        _ => Err(Unknown::new("login_state", text)),
+        "needs_login" => serde_json::from_str(detail).map(LoginState::NeedsLogin).map_err(unknown),
+        "needs_verification" => serde_json::from_str(detail).map(LoginState::NeedsVerification).map_err(unknown),
+        _ => Err(Unknown::new("login state", text)),
     }
 }
 

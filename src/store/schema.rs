@@ -6,8 +6,12 @@ use rusqlite::Connection;
 pub(super) const APPLICATION: u32 = 0x4c53_5352;
 
 /// Step n makes schema n + 1 of schema n. A step that was released is never changed again.
-pub(super) const STEPS: &[&str] =
-    &[include_str!("schema/1.sql"), include_str!("schema/2.sql"), include_str!("schema/3.sql")];
+pub(super) const STEPS: &[&str] = &[
+    include_str!("schema/1.sql"),
+    include_str!("schema/2.sql"),
+    include_str!("schema/3.sql"),
+    include_str!("schema/4.sql"),
+];
 
 /// The schema this version works with.
 #[must_use]

@@ -160,17 +160,19 @@ fn run(database: &Connection, statement: &str, values: impl rusqlite::Params) ->
 }
 
 fn save_account(database: &Connection, record: &AccountRecord) -> Result<(), Fault> {
-    let (standing, why) = names::standing_name(&record.login_state);
+    let login_state = names::login_state_columns(&record.login_state);
+    let (login_state, detail) =
+        login_state.map_err(|error| Fault::Refused(format!("the login state is not text: {error}")))?;
     let allowed_agents = record.allowed_agents.as_ref().map(serde_json::to_string).transpose();
     let allowed_agents =
         allowed_agents.map_err(|error| Fault::Refused(format!("the list of uses is not text: {error}")))?;
     run(
         database,
-        "INSERT INTO account (id, provider, label, email, tier, kind, standing, standing_why, enabled, \
+        "INSERT INTO account (id, provider, label, email, tier, kind, login_state, login_detail, enabled, \
          disabled_reason, max_leases, priority, uses, project_id, vendor_id, created_at, last_used_at) \
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17) \
-         ON CONFLICT (id) DO UPDATE SET provider = ?2, label = ?3, email = ?4, tier = ?5, kind = ?6, standing = ?7, \
-         standing_why = ?8, enabled = ?9, disabled_reason = ?10, max_leases = ?11, priority = ?12, uses = ?13, \
+         ON CONFLICT (id) DO UPDATE SET provider = ?2, label = ?3, email = ?4, tier = ?5, kind = ?6, login_state = ?7, \
+         login_detail = ?8, enabled = ?9, disabled_reason = ?10, max_leases = ?11, priority = ?12, uses = ?13, \
          project_id = ?14, vendor_id = ?15, created_at = ?16, last_used_at = ?17",
         params![
             record.id.to_string(),
@@ -179,8 +181,8 @@ fn save_account(database: &Connection, record: &AccountRecord) -> Result<(), Fau
             record.email,
             names::tier_name(record.tier),
             names::kind_name(record.kind),
-            standing,
-            why,
+            login_state,
+            detail,
             record.enabled,
             record.disabled_reason,
             record.max_leases,

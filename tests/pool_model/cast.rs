@@ -6,7 +6,7 @@ use std::time::Duration;
 use lessor::pool::{
     AccountChange, AccountId, AccountRecord, AccountSettings, Bind, ConnectionId, CredentialKind, Fallback, Holder,
     Lease, LeaseRequest, LoginState, Mode, OtherQuota, Overflow, PoolSettings, Process, Protect, Refusal, RefusalKind,
-    Reply, Strategy, Target, TargetNames, Tier, Wall,
+    Reply, Strategy, Target, TargetNames, Tier, Verification, Wall,
 };
 
 use crate::ops::AskOp;
@@ -113,7 +113,7 @@ pub fn change_of(n: u8, what: u8) -> AccountChange {
     match what {
         0 => AccountChange { enabled: Some((false, Some("tired".into()))), ..none },
         1 | 2 => AccountChange { enabled: Some((true, None)), ..none },
-        3 => AccountChange { login_state: Some(LoginState::NeedsVerification("x".into())), ..none },
+        3 => AccountChange { login_state: Some(LoginState::NeedsVerification(Verification::default())), ..none },
         4 | 5 => AccountChange { login_state: Some(LoginState::Ready), ..none },
         6 => AccountChange { max_leases: Some(1), ..none },
         7 => AccountChange { max_leases: Some(3), priority: Some(1), tier: Some(Tier::Ultra), ..none },

@@ -5,7 +5,7 @@ use std::time::Duration;
 use lessor::limits::{Reason, Scope};
 use lessor::pool::{
     Action, Command, Effect, Event, Fence, LeaseRequest, LimitSource, LoginState, Overflow, RefusalDetails,
-    RefusalKind, StatedWait, Usage, WaiterId, Wall, Window,
+    RefusalKind, StatedWait, Usage, Verification, WaiterId, Wall, Window,
 };
 
 use crate::desk::{Desk, ask, id, secs, target};
@@ -430,9 +430,8 @@ fn what_the_user_must_do_comes_with_its_link() {
     let link = Some("https://accounts.example.org/verify".into());
     desk.found(held, RefusalDetails { link, ..RefusalDetails::reported(Reason::VerificationRequired, None) });
     let login_state = &desk.pool.account(id('a')).unwrap().record.login_state;
-    assert!(
-        matches!(login_state, LoginState::NeedsVerification(why) if why.ends_with(": https://accounts.example.org/verify"))
-    );
+    let verification = Verification::at(Some("https://accounts.example.org/verify"));
+    assert_eq!(*login_state, LoginState::NeedsVerification(verification));
     let held = desk.hold(LeaseRequest { account: Some("b".into()), ..ask(0) });
     let finding = RefusalDetails {
         link: Some("https://example.org/billing".into()),

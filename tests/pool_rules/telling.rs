@@ -2,8 +2,8 @@
 
 use lessor::limits::{Reason, Scope};
 use lessor::pool::{
-    AccountChange, AccountRecord, ChosenBy, Command, Ineligible, LeaseRequest, Overflow, Protect, RefusalDetails,
-    RefusalKind, SelectionResult, Strategy,
+    AccountChange, AccountRecord, ChosenBy, Command, Ineligible, LeaseRequest, LoginProblem, LoginState, Overflow,
+    Protect, RefusalDetails, RefusalKind, SelectionResult, Strategy,
 };
 
 use crate::desk::{Desk, ask, id, in_session, record, secs, target};
@@ -89,7 +89,8 @@ fn every_account_is_explained() {
     };
     desk.found(held, finding);
     desk.release(held);
-    let login_state = Some(lessor::pool::LoginState::NeedsLogin("the provider refused the credential".into()));
+    let problem = LoginProblem::RejectedByProvider { link: None };
+    let login_state = Some(LoginState::NeedsLogin(problem));
     let change = AccountChange { login_state, ..AccountChange::default() };
     desk.run(Command::ChangeAccount(id('e'), Box::new(change))).unwrap();
     desk.hold(LeaseRequest { account: Some("f".into()), ..ask(1) });
@@ -118,7 +119,6 @@ fn every_account_is_explained() {
     assert_eq!(excluded(2).note.as_deref(), Some("15 % are left, 20 % are kept"));
     assert_eq!(excluded(3).limits[0].evidence.as_deref(), Some("retry-after: 40"));
     assert_eq!(excluded(3).until, Some(desk.now.wall.after(secs(40))));
-    assert_eq!(excluded(4).note.as_deref(), Some("the provider refused the credential"));
     assert_eq!((explained.candidates[1].weekly, explained.candidates[1].short), (Some(0.4), None));
     // and what is explained is what happens
     assert_eq!(desk.peek(wanted), 'b');

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use crate::credential::Credential;
-use crate::pool::{AccountChange, AccountId, AccountRecord, Command, CredentialKind, LoginState, Wall};
+use crate::pool::{AccountChange, AccountId, AccountRecord, Command, CredentialKind, LoginProblem, LoginState, Wall};
 use crate::protocol::{AddAccountParams, Answer, ErrorInfo};
 use crate::provider;
 use crate::store::Write;
 
 use crate::daemon::api::dispatch::{bad, bad_target, refused, secret};
 use crate::daemon::os::clock;
-use crate::daemon::state::{CREDENTIAL_ENDED, Daemon, State};
+use crate::daemon::state::{Daemon, State};
 use crate::daemon::view;
 
 /// The longest text an account carries.
@@ -136,7 +136,7 @@ fn record_of(state: &State, params: AddAccountParams) -> Result<(AccountRecord, 
 /// Nothing can be leased on a credential that has ended already.
 pub(crate) fn login_state(credential: &Credential) -> LoginState {
     match credential.expires_at {
-        Some(end) if end <= clock::now().wall => LoginState::NeedsLogin(CREDENTIAL_ENDED.to_owned()),
+        Some(end) if end <= clock::now().wall => LoginState::NeedsLogin(LoginProblem::AccessTokenEnded),
         _ => LoginState::Ready,
     }
 }

@@ -1,7 +1,7 @@
 //! `explain` and `forecast`: why it is as it is, and what could be had.
 
 use crate::pool::{
-    Account, AccountId, Bind, CandidateAccount, ConnectionId, Explanation, Holder, Lease, LeaseExplanation,
+    AccountId, Bind, CandidateAccount, ConnectionId, Explanation, Holder, Ineligible, Lease, LeaseExplanation,
     LeaseRequest, Limit, Now, RefusedRequest, SelectionResult,
 };
 use crate::protocol::{
@@ -196,7 +196,7 @@ fn told(state: &State, now: Now, subject: &str, request: RequestInfo, explanatio
         now: verdict(state, explanation.verdict),
         strategy: selection.strategy.name().to_owned(),
         mode: selection.mode.name().to_owned(),
-        candidates: candidates.filter_map(|one| Some(candidate(now, state.pool.account(one.account)?, one))).collect(),
+        candidates: candidates.filter_map(|one| Some(candidate(state, now, one)?)).collect(),
     }
 }
 
@@ -227,17 +227,22 @@ fn verdict(state: &State, verdict: SelectionResult) -> VerdictInfo {
     }
 }
 
-fn candidate(now: Now, account: &Account, one: &CandidateAccount) -> CandidateInfo {
+fn candidate(state: &State, now: Now, one: &CandidateAccount) -> Option<CandidateInfo> {
+    let account = state.pool.account(one.account)?;
     let exclusion = one.exclusion.as_ref();
     let limits = exclusion.map_or(&[][..], |exclusion| &exclusion.limits);
-    CandidateInfo {
+    let login = exclusion.filter(|one| matches!(one.why, Ineligible::NeedsLogin | Ineligible::NeedsVerification));
+    Some(CandidateInfo {
         id: one.account.to_string(),
         label: account.record.label.clone(),
         email: account.record.email.clone(),
         rank: one.rank.map(|rank| rank as u64),
         why: exclusion.map(|exclusion| exclusion.why.name().to_owned()),
         until: exclusion.and_then(|exclusion| exclusion.until).map(|until| until.0),
-        note: exclusion.and_then(|exclusion| exclusion.note.clone()),
+        note: match login {
+            Some(_) => view::state_reason(state, now, account),
+            None => exclusion.and_then(|exclusion| exclusion.note.clone()),
+        },
         limits: limits.iter().map(|limit: &Limit| view::limit(limit, now)).collect(),
         pool: one.pool.as_deref().map(str::to_owned),
         leases: one.leases,
@@ -253,7 +258,7 @@ fn candidate(now: Now, account: &Account, one: &CandidateAccount) -> CandidateIn
         used_5h: one.short,
         used_7d: one.weekly,
         resets_7d_at: one.weekly_resets_at.map(|at| at.0),
-    }
+    })
 }
 
 fn of_ask(ask: &LeaseRequest) -> RequestInfo {

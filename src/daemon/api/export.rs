@@ -1,11 +1,11 @@
 //! All that is known of all accounts, for its owner to keep or to take elsewhere.
 
 use crate::credential::import::own;
-use crate::pool::{Account, LoginState, Now, Window};
+use crate::pool::{Account, LoginProblem, LoginState, Now, Window};
 use crate::protocol::{ExportInfo, ExportedAccount, ExportedCredential, ExportedLink, ExportedWindow};
 
 use crate::daemon::api::import::exposed;
-use crate::daemon::state::{CREDENTIAL_ENDED, State};
+use crate::daemon::state::State;
 use crate::daemon::view;
 
 /// The document.
@@ -17,12 +17,12 @@ pub(crate) fn export(state: &State, now: Now, secrets: bool) -> ExportInfo {
 fn exported(state: &State, now: Now, account: &Account, secrets: bool) -> ExportedAccount {
     let record = &account.record;
     let credential = state.credentials.get(&record.id);
+    let words = || view::login_words(record, now.wall);
     let (needs_login, needs_verification) = match &record.login_state {
-        LoginState::Ready => (None, None),
-        // that a token has ended is seen of itself
-        LoginState::NeedsLogin(why) if why.starts_with(CREDENTIAL_ENDED) => (None, None),
-        LoginState::NeedsLogin(why) => (Some(why.clone()), None),
-        LoginState::NeedsVerification(what) => (None, Some(what.clone())),
+        // the expiry of the token, which is exported too, already tells that it has ended
+        LoginState::Ready | LoginState::NeedsLogin(LoginProblem::AccessTokenEnded) => (None, None),
+        LoginState::NeedsLogin(_) => (words(), None),
+        LoginState::NeedsVerification(_) => (None, words()),
     };
     let known_since =
         credential.and_then(|credential| state.tokens.known_since(record.id, state.tokens.of(credential)));

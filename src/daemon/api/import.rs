@@ -9,7 +9,7 @@ use crate::credential::import::{Entry, Limited, Tool};
 use crate::credential::{Credential, Link, LinkMode, Secret, may_refresh};
 use crate::pool::{
     Account, AccountChange, AccountId, AccountRecord, Command, CredentialKind, Deadline, Limit, LimitSource,
-    LoginState, Now, Usage, Wall, Window,
+    LoginProblem, LoginState, Now, Usage, Verification, Wall, Window,
 };
 use crate::protocol::{
     AccountLabel, Answer, ErrorInfo, ImportAccountsParams, ImportEntry, ImportInfo, ImportWindow, ImportedEntry,
@@ -21,7 +21,7 @@ use crate::store::Write;
 use crate::daemon::api::add_account::{check_account_texts, check_secret, check_uses, login_state, new_id};
 use crate::daemon::api::dispatch::{bad, refused, secret};
 use crate::daemon::os::clock;
-use crate::daemon::state::{CREDENTIAL_ENDED, Daemon, State};
+use crate::daemon::state::{Daemon, State};
 
 /// The longest sentence that is kept of an account, in bytes.
 const LONGEST_PROSE: usize = 8192;
@@ -111,7 +111,8 @@ fn known(state: &State, now: Now, account: &Account) -> Known {
     let link = state.links.get(&record.id);
     let over = |credential: &Credential| credential.expires_at.is_some_and(|end| end <= now.wall);
     let stuck = credential.is_none_or(|credential| over(credential) && !may_refresh(credential, link));
-    let refused = matches!(&record.login_state, LoginState::NeedsLogin(why) if !why.starts_with(CREDENTIAL_ENDED));
+    let refused =
+        matches!(&record.login_state, LoginState::NeedsLogin(problem) if *problem != LoginProblem::AccessTokenEnded);
     Known {
         name: account.display_name(),
         provider: record.provider.clone(),
@@ -180,18 +181,7 @@ async fn carry_out(
         }
         refused(reply, now)?;
     }
-    say_why(daemon, state, now, id);
     Ok(id)
-}
-
-/// Has an account that cannot serve say what is missing for it to be refreshed.
-fn say_why(daemon: &Daemon, state: &mut State, now: Now, id: AccountId) {
-    let login_state = state.pool.account(id).map(|account| &account.record.login_state);
-    let why = state.why_ended(id);
-    if matches!(login_state, Some(LoginState::NeedsLogin(said)) if said == CREDENTIAL_ENDED && *said != why) {
-        let change = AccountChange { login_state: Some(LoginState::NeedsLogin(why)), ..AccountChange::default() };
-        daemon.apply_unasked(state, now, Command::ChangeAccount(id, Box::new(change)));
-    }
 }
 
 /// Writes, and waits until it is on disk.
@@ -247,8 +237,8 @@ fn new(state: &State, entry: &Entry, step: &Step) -> Result<(AccountRecord, Opti
 
 fn first_login_state(entry: &Entry) -> LoginState {
     match (&entry.verification, &entry.login_ended) {
-        (Some(what), _) => LoginState::NeedsVerification(what.clone()),
-        (None, Some(why)) => LoginState::NeedsLogin(why.clone()),
+        (Some(what), _) => LoginState::NeedsVerification(Verification::described(what.clone())),
+        (None, Some(why)) => LoginState::NeedsLogin(LoginProblem::Described(why.clone())),
         (None, None) => login_state(&entry.credential),
     }
 }

@@ -34,7 +34,8 @@ pub(crate) async fn refresh(daemon: Arc<Daemon>, params: AccountRef) -> Result<A
     if state.refreshing.generation(id) > before {
         return Ok(Answer::Account(Box::new(view::account_info(state, clock::now(), account))));
     }
-    if let crate::pool::LoginState::NeedsLogin(why) = &account.record.login_state {
+    if let crate::pool::LoginState::NeedsLogin(_) = &account.record.login_state {
+        let why = view::state_reason(state, clock::now(), account).unwrap_or_default();
         let message = format!("{} needs a new login: {why}", account.display_name());
         return Err(ErrorInfo::new("needs_login", message).hint(format!("lessor login {}", account.record.provider)));
     }

@@ -88,8 +88,8 @@ async fn ask(daemon: &Daemon, id: AccountId) -> Option<PollOutcome> {
 fn wanted_at(daemon: &Daemon, id: AccountId) -> Option<String> {
     let state = &*daemon.state();
     match &state.pool.account(id)?.record.login_state {
-        LoginState::NeedsVerification(why) => Some(place(view::link_in(why).as_deref())),
-        _ => None,
+        LoginState::NeedsVerification(verification) => Some(place(verification.link.as_deref())),
+        LoginState::Ready | LoginState::NeedsLogin(_) => None,
     }
 }
 

@@ -3,12 +3,13 @@
 //!
 //! The journal shows the words alone at first, so they say all that matters; fields are there to search by.
 
-use crate::pool::{AccountId, Ending, Event, Fence, Lease, LimitRecord, LoginState, Pool};
+use crate::pool::{AccountId, Ending, Event, Fence, Lease, LimitRecord, LoginState, Pool, Wall};
 
+use crate::daemon::view::login_words;
 use super::instant;
 
 /// The pool said so.
-pub(crate) fn happened(event: &Event, pool: &Pool) {
+pub(crate) fn happened(event: &Event, now: Wall, pool: &Pool) {
     match event {
         Event::Granted(fence) => granted(*fence, pool),
         Event::Limited(record) => limited(record, pool),
@@ -17,7 +18,7 @@ pub(crate) fn happened(event: &Event, pool: &Pool) {
             let what = of_key(key);
             tracing::info!(kind = "account.ready", %account, key, "{who} can serve{what} again");
         }
-        Event::AccountChanged(account) => changed(*account, pool),
+        Event::AccountChanged(account) => changed(*account, now, pool),
         Event::UsageUpdated(account) => tracing::trace!(kind = "usage.updated", %account, "usage of {account} learnt"),
         Event::QueueChanged(waiting) => tracing::trace!(kind = "queue.changed", waiting, "{waiting} waiting"),
     }
@@ -62,19 +63,20 @@ fn limited(record: &LimitRecord, pool: &Pool) {
     );
 }
 
-fn changed(account: AccountId, pool: &Pool) {
+fn changed(account: AccountId, now: Wall, pool: &Pool) {
     let kind = "account.changed";
     let Some(record) = pool.account(account).map(|account| &account.record) else {
         tracing::info!(kind, %account, state = "removed", "{account} was removed");
         return;
     };
     let (who, provider) = (name(account, pool), record.provider.as_str());
+    let why = || login_words(record, now).unwrap_or_default();
     match &record.login_state {
-        LoginState::NeedsLogin(why) => {
-            tracing::warn!(kind, %account, provider, state = "needs_login", "{who} needs a login: {why}");
+        LoginState::NeedsLogin(_) => {
+            tracing::warn!(kind, %account, provider, state = "needs_login", "{who} needs a login: {}", why());
         }
-        LoginState::NeedsVerification(why) => {
-            tracing::warn!(kind, %account, provider, state = "needs_verification", "{who} needs a confirmation: {why}");
+        LoginState::NeedsVerification(_) => {
+            tracing::warn!(kind, %account, provider, state = "needs_verification", "{who} needs a confirmation: {}", why());
         }
         LoginState::Ready if !record.enabled => {
             tracing::info!(kind, %account, provider, state = "disabled", "{who} is disabled");

@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use crate::credential::oauth::{Refreshed, Sent, Server, Settings, refresh};
 use crate::credential::refresh::{Ended, Failure, Fault, Turn};
 use crate::credential::{Credential, Link, Secret};
-use crate::pool::{AccountChange, AccountId, Command, LoginState, Mono, Wall, spoken};
+use crate::pool::{AccountChange, AccountId, Command, LoginProblem, LoginState, Mono, spoken};
 use crate::store::{Write, WriteError};
 
 use crate::daemon::os::clock;
@@ -218,13 +218,13 @@ impl Daemon {
     fn login_is_over(&self, id: AccountId, refused: &Secret, code: &str) {
         let state = &mut *self.state();
         let is_current = state.credentials.get(&id).and_then(|credential| credential.refresh.as_ref()) == Some(refused);
-        let Some(account) = state.pool.account(id).filter(|_| is_current) else { return };
+        if state.pool.account(id).is_none() || !is_current {
+            return;
+        }
         let now = clock::now();
-        let (name, provider) = (account.display_name(), account.record.provider.clone());
-        let lost = state.refreshing.unknown.remove(&id).map(|since| lost(since, now.wall)).unwrap_or_default();
-        let why = format!("its login has ended ({code}){lost}; log in again: lessor login {provider}");
-        tracing::warn!(account = %id, "{name}: {why}");
-        let change = AccountChange { login_state: Some(LoginState::NeedsLogin(why)), ..AccountChange::default() };
+        let answer_lost_at = state.refreshing.unknown.remove(&id);
+        let problem = LoginProblem::RefreshRejected { code: code.to_owned(), answer_lost_at };
+        let change = AccountChange { login_state: Some(LoginState::NeedsLogin(problem)), ..AccountChange::default() };
         self.apply_unasked(state, now, Command::ChangeAccount(id, Box::new(change)));
         self.store.write(Write::MarkRefresh(id, None), None);
     }
@@ -255,10 +255,4 @@ impl Daemon {
         self.settle_tokens(state, now);
         state.refreshing.tell(id);
     }
-}
-
-/// What may have become of the login that was lost.
-fn lost(since: Wall, now: Wall) -> String {
-    let ago = spoken(now.since(since));
-    format!(", after the answer to a refresh was lost {ago} ago: the server may have replaced it then")
 }

@@ -18,12 +18,15 @@ use crate::credential::import::discover::KEYCHAIN;
 use crate::credential::oauth::Missing;
 use crate::credential::refresh::{Login, Refresher, Want, Wanted};
 use crate::credential::{Credential, Link, LinkMode};
-use crate::pool::{AccountChange, AccountId, Command, CredentialKind, Fence, LoginState, Mono, Now, Wall, millis};
+use crate::pool::{
+    AccountChange, AccountId, Command, CredentialKind, Fence, LoginProblem, LoginState, Mono, Now, Wall, millis,
+};
 use crate::protocol::ErrorInfo;
 
 use crate::daemon::api::add_account::login_state;
 use crate::daemon::os::clock;
-use crate::daemon::state::{CREDENTIAL_ENDED, Daemon, State};
+use crate::daemon::state::{Daemon, State};
+use crate::daemon::view;
 
 pub use settings::oauth_given;
 pub(crate) use settings::rules;
@@ -147,7 +150,7 @@ impl State {
         let is_login = credential.kind == CredentialKind::Oauth && credential.refresh.is_some();
         let is_anothers = self.links.get(&id).is_some_and(|link| !self.is_ours_to_refresh(link));
         let is_over = match &account.record.login_state {
-            LoginState::NeedsLogin(why) => !why.starts_with(CREDENTIAL_ENDED),
+            LoginState::NeedsLogin(problem) => *problem != LoginProblem::AccessTokenEnded,
             LoginState::Ready | LoginState::NeedsVerification(_) => false,
         };
         if !is_login || is_anothers || is_over || !account.enabled() {
@@ -256,7 +259,6 @@ impl Daemon {
             }
             let Some(login) = state.login(id) else {
                 state.refreshing.plan.forget(id);
-                self.say_why_ended(state, now, id);
                 continue;
             };
             state.refreshing.plan.know(id, login, now, chance());
@@ -272,20 +274,6 @@ impl Daemon {
             }
         }
         state.refreshing.pulse.notify_one();
-    }
-
-    /// Says of an account whose token has ended what is missing to renew it.
-    fn say_why_ended(&self, state: &mut State, now: Now, id: AccountId) {
-        let Some(account) = state.pool.account(id) else { return };
-        let LoginState::NeedsLogin(known) = &account.record.login_state else { return };
-        if known != CREDENTIAL_ENDED {
-            return;
-        }
-        if state.why_not_refreshed(id).is_some() {
-            let login_state = Some(LoginState::NeedsLogin(state.why_ended(id)));
-            let change = AccountChange { login_state, ..AccountChange::default() };
-            self.apply_unasked(state, now, Command::ChangeAccount(id, Box::new(change)));
-        }
     }
 
     /// Tells the pool which accounts have no token to hand out.
@@ -360,11 +348,12 @@ impl Daemon {
         let stale = || ErrorInfo::new("stale_lease", "this lease has ended").hint("acquire a new one");
         let id = state.pool.lease(fence).ok_or_else(stale)?.account;
         let account = state.pool.account(id).ok_or_else(stale)?;
-        if let LoginState::NeedsLogin(why) = &account.record.login_state
+        if matches!(account.record.login_state, LoginState::NeedsLogin(_))
             && !state.refreshing.plan.knows(id)
             && (need == CredentialUse::Another
                 || state.credentials.get(&id).is_none_or(|credential| has_ended(credential, now)))
         {
+            let why = view::state_reason(state, now, account).unwrap_or_default();
             let message = format!("{} needs a new login: {why}", account.display_name());
             let hint = format!("lessor login {}; report `auth_failed` to get another account", account.record.provider);
             return Ok(CredentialState::Unavailable(ErrorInfo::new("credential_unavailable", message).hint(hint)));

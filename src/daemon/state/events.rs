@@ -90,7 +90,7 @@ impl Events {
     /// The pool said so.
     pub fn tell(&mut self, now: Now, event: Event, pool: &Pool, key: &LeaseKey) {
         let at = now.wall;
-        log::happened(&event, pool);
+        log::happened(&event, at, pool);
         let happening = match event {
             Event::Granted(fence) => {
                 let Some(lease) = pool.lease(fence) else { return };

@@ -17,8 +17,8 @@ use tokio::sync::{Notify, oneshot, watch};
 use crate::credential::refresh::{Refresher, Want};
 use crate::credential::{Credential, Link};
 use crate::pool::{
-    AccountChange, AccountId, Command, ConnectionId, Decision, Effect, Event, Fence, Lease, LoginState, Mono, Now,
-    Pool, Process, Refusal, Reply, WaiterId, Wall,
+    AccountChange, AccountId, Command, ConnectionId, Decision, Effect, Event, Fence, Lease, LoginProblem, LoginState,
+    Mono, Now, Pool, Process, Refusal, Reply, WaiterId, Wall,
 };
 use crate::protocol::{Codec, ErrorInfo, GatewayKeySealer, LeaseKey, RequestId};
 use crate::provider::Catalog;
@@ -151,9 +151,6 @@ impl Responder {
         }
     }
 }
-
-/// Why an account with an ended credential cannot serve.
-pub(crate) const CREDENTIAL_ENDED: &str = "its access token has ended";
 
 /// The timer's sleep when nothing is to come; whatever comes wakes it.
 const IDLE: Duration = Duration::from_secs(3600);
@@ -532,12 +529,6 @@ impl State {
         self.gathered.wake.notify_one();
     }
 
-    /// That the credential of an account has ended, and why there is no other one.
-    pub(crate) fn why_ended(&self, id: AccountId) -> String {
-        let why = self.why_not_refreshed(id).map(|why| format!(", and cannot be renewed: {why}"));
-        format!("{CREDENTIAL_ENDED}{}", why.unwrap_or_default())
-    }
-
     /// Takes accounts out of selection whose credential has ended.
     fn retire_credentials(&mut self, now: Now) {
         if self.next_credential_end.is_none_or(|end| end > now.wall) {
@@ -554,7 +545,7 @@ impl State {
         for id in ended {
             let is_ready = self.pool.account(id).is_some_and(|account| account.record.login_state == LoginState::Ready);
             if is_ready {
-                let login_state = Some(LoginState::NeedsLogin(self.why_ended(id)));
+                let login_state = Some(LoginState::NeedsLogin(LoginProblem::AccessTokenEnded));
                 let change = AccountChange { login_state, ..AccountChange::default() };
                 let mut effects = std::mem::take(&mut self.effects);
                 if let Err(refusal) = self.pool.handle(now, Command::ChangeAccount(id, Box::new(change)), &mut effects)

@@ -12,7 +12,9 @@ use tokio::task::JoinSet;
 
 use crate::credential::{Fingerprint, Secret};
 use crate::http;
-use crate::pool::{AccountChange, AccountId, AccountRecord, Command, LoginState, Now, Tier, Usage, Wall, Window};
+use crate::pool::{
+    AccountChange, AccountId, AccountRecord, Command, LoginState, Now, Tier, Usage, Verification, Wall, Window,
+};
 use crate::usage::{self, Asked, Failure, Question, Reading, Rhythm};
 
 use crate::daemon::os::clock;
@@ -413,9 +415,7 @@ fn learn(daemon: &Daemon, id: AccountId, reading: Reading, now: Now) {
 /// The provider wants its owner to confirm the account.
 fn must_confirm(daemon: &Daemon, id: AccountId, link: Option<&str>, now: Now) {
     let state = &mut *daemon.state();
-    let wanted = "the provider wants the account confirmed";
-    let why = link.map_or_else(|| wanted.to_owned(), |link| format!("{wanted}: {link}"));
-    let login_state = LoginState::NeedsVerification(why);
+    let login_state = LoginState::NeedsVerification(Verification::at(link));
     if state.pool.account(id).is_some_and(|account| account.record.login_state != login_state) {
         let change = AccountChange { login_state: Some(login_state), ..AccountChange::default() };
         daemon.apply_unasked(state, now, Command::ChangeAccount(id, Box::new(change)));

@@ -8,7 +8,10 @@ use std::time::Duration;
 use rustc_hash::FxHashMap;
 
 use crate::credential::Credential;
-use crate::pool::{Account, Bind, Fence, Ineligible, Lease, Limit, LoginState, Now, Process, Window};
+use crate::pool::{
+    Account, AccountRecord, Bind, Fence, Ineligible, Lease, Limit, LoginProblem, LoginState, Now, Process,
+    Verification, Wall, Window, spoken,
+};
 use crate::protocol::{
     AccountInfo, AccountLabel, AccountName, AccountTotals, Answer, CredentialInfo, DaemonStatus, DecisionInfo,
     ErrorInfo, HolderInfo, LeaseInfo, LeaseKey, LeaseRow, LimitInfo, LinkInfo, QueueRow, SecretText, UsageInfo,
@@ -178,11 +181,7 @@ pub(crate) fn account_info(state: &State, now: Now, account: &Account) -> Accoun
         tier: record.tier,
         kind: record.kind,
         state: name.to_owned(),
-        state_reason: match (&record.login_state, name) {
-            (_, "disabled") => record.disabled_reason.clone(),
-            (LoginState::NeedsLogin(why) | LoginState::NeedsVerification(why), _) => Some(why.clone()),
-            (LoginState::Ready, _) => account.renewing().map(|_| state.why_renewing(record.id)),
-        },
+        state_reason: state_reason(state, now, account),
         state_link: state_link(account, now),
         enabled: account.enabled(),
         leases: account.leases(),
@@ -240,15 +239,62 @@ fn state_link(account: &Account, now: Now) -> Option<String> {
         live.filter_map(|limit| limit.link.as_deref()).next().map(str::to_owned)
     };
     match &account.record.login_state {
-        LoginState::NeedsLogin(why) | LoginState::NeedsVerification(why) => link_in(why),
         LoginState::Ready => of_limit(),
+        login_state => login_state.link(),
     }
 }
 
-pub(crate) fn link_in(text: &str) -> Option<String> {
-    let start = text.find("https://")?;
-    let link = text[start..].split_whitespace().next()?;
-    Some(link.trim_end_matches(['.', ',', ')', ';']).to_owned())
+/// Why an account is not ready, in words.
+pub(crate) fn state_reason(state: &State, now: Now, account: &Account) -> Option<String> {
+    let record = &account.record;
+    if !account.enabled() {
+        return record.disabled_reason.clone();
+    }
+    let words = match record.login_state {
+        LoginState::Ready => return account.renewing().map(|_| state.why_renewing(record.id)),
+        LoginState::NeedsLogin(_) | LoginState::NeedsVerification(_) => login_words(record, now.wall)?,
+    };
+    let missing = state.why_not_refreshed(record.id);
+    match missing.filter(|_| record.login_state == LoginState::NeedsLogin(LoginProblem::AccessTokenEnded)) {
+        Some(missing) => Some(format!("{words} and cannot be renewed: {missing}")),
+        None => Some(words),
+    }
+}
+
+/// What an account's login needs, in words; nothing when it works. What the configuration lacks for a refresh is not
+/// part of it.
+pub(crate) fn login_words(record: &AccountRecord, now: Wall) -> Option<String> {
+    match &record.login_state {
+        LoginState::Ready => None,
+        LoginState::NeedsLogin(problem) => Some(problem_words(problem, &record.provider, now)),
+        LoginState::NeedsVerification(Verification { text: Some(text), .. }) => Some(text.clone()),
+        LoginState::NeedsVerification(Verification { text: None, link }) => {
+            Some(with_link("the account must be confirmed with the provider", link.as_deref()))
+        }
+    }
+}
+
+/// A login problem in words.
+fn problem_words(problem: &LoginProblem, provider: &str, now: Wall) -> String {
+    match problem {
+        LoginProblem::AccessTokenEnded => "its access token has ended".to_owned(),
+        LoginProblem::RefreshRejected { code, answer_lost_at } => {
+            let lost = answer_lost_at.map(|at| {
+                let ago = spoken(now.since(at));
+                format!(
+                    " after the answer to a refresh was lost {ago} ago (the server may have replaced the token then)"
+                )
+            });
+            let lost = lost.unwrap_or_default();
+            format!("the provider rejected its refresh token ({code}){lost}; log in again: lessor login {provider}")
+        }
+        LoginProblem::RejectedByProvider { link } => with_link("the provider rejected the credential", link.as_deref()),
+        LoginProblem::Described(text) => text.clone(),
+    }
+}
+
+fn with_link(text: &str, link: Option<&str>) -> String {
+    link.map_or_else(|| text.to_owned(), |link| format!("{text}: {link}"))
 }
 
 /// What an account cannot be used for now.

@@ -10,6 +10,10 @@ const V1: &str = include_str!("golden/1.sql");
 const V2: &str = include_str!("golden/2.sql");
 /// The same with schema 3.
 const V3: &str = include_str!("golden/3.sql");
+/// The same with schema 4.
+const V4: &str = include_str!("golden/4.sql");
+/// Accounts of schema 3, whose login states were sentences, to be executed after `V3`.
+const V3_LOGINS: &str = include_str!("golden/3-logins.sql");
 const KEY: &str = "lessor-key-1 000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f\n";
 
 fn home() -> Home {
@@ -23,9 +27,47 @@ fn databases_of_all_schemas_open() {
     let of_schema_2 = Snapshot { usage: Vec::new(), ..sample() };
     let (limits, leases) = (vec![limit(1, "claude", 77)], vec![full_lease(8, 1)]);
     let of_schema_1 = Snapshot { limits, leases, ..of_schema_2.clone() };
-    for (golden, sample) in [(V1, of_schema_1), (V2, of_schema_2), (V3, sample())] {
+    for (golden, sample) in [(V1, of_schema_1), (V2, of_schema_2), (V3, sample()), (V4, of_schema_4())] {
         opens(golden, &sample);
     }
+}
+
+/// Schema 4: a login state is data, no longer a sentence.
+#[test]
+fn sentences_of_earlier_versions_become_login_states() {
+    let home = home();
+    home.raw().execute_batch(V3).unwrap();
+    home.raw().execute_batch(V3_LOGINS).unwrap();
+    let described = |text: &str| LoginState::NeedsLogin(LoginProblem::Described(text.into()));
+    let verification = |text: &str, link: Option<&str>| {
+        LoginState::NeedsVerification(Verification { text: Some(text.into()), link: link.map(str::to_owned) })
+    };
+    let expected = [
+        LoginState::Ready,
+        LoginState::NeedsLogin(LoginProblem::AccessTokenEnded),
+        LoginState::NeedsLogin(LoginProblem::AccessTokenEnded),
+        described(
+            "its login has ended (invalid_grant), after the answer to a refresh was lost 3 s ago: the server may have replaced it then; log in again: lessor login mine",
+        ),
+        described("the provider refused the credential"),
+        described("its login was \"revoked\" (invalid_grant)"),
+        described(""),
+        verification("the provider wants the account confirmed", None),
+        verification(
+            "Verify (https://accounts.google.com/signin/continue?x=1). Now.",
+            Some("https://accounts.google.com/signin/continue?x=1"),
+        ),
+        LoginState::NeedsVerification(Verification::default()),
+        LoginState::Ready,
+    ];
+    let open = || {
+        let Opened { store, loaded } = home.open();
+        store.close(true);
+        assert!(loaded.warnings.iter().all(|warning| warning.contains("open to other users")), "{:?}", loaded.warnings);
+        loaded.snapshot.accounts.into_iter().map(|account| account.login_state).collect::<Vec<_>>()
+    };
+    assert_eq!(open(), expected);
+    assert_eq!(open(), expected, "once migrated, they stay");
 }
 
 fn opens(golden: &str, sample: &Snapshot) {
@@ -50,6 +92,21 @@ fn sample() -> Snapshot {
         usage: vec![(AccountId::from_bits(1), full_usage())],
         leases: vec![pooled_lease()],
     }
+}
+
+fn of_schema_4() -> Snapshot {
+    let accounts = vec![record(1), login_ended(), to_be_verified()];
+    Snapshot { accounts, ..sample() }
+}
+
+fn login_ended() -> AccountRecord {
+    let problem = LoginProblem::RefreshRejected { code: "invalid_grant".into(), answer_lost_at: Some(Wall(8)) };
+    AccountRecord { login_state: LoginState::NeedsLogin(problem), ..record(2) }
+}
+
+fn to_be_verified() -> AccountRecord {
+    let verification = Verification::described("confirm it: https://example.org".into());
+    AccountRecord { login_state: LoginState::NeedsVerification(verification), ..record(3) }
 }
 
 fn full_limit() -> LimitRecord {
@@ -88,6 +145,9 @@ fn print_golden() {
     let home = home();
     let store = home.open().store;
     store.write(account(1, "golden"), None);
+    for record in [login_ended(), to_be_verified()] {
+        store.write(Write::SaveAccount { record, credential: None }, None);
+    }
     store.write(Write::MarkRefresh(AccountId::from_bits(1), Some(Wall(3))), None);
     store.write(Write::SaveLimit(full_limit()), None);
     store.write(Write::SaveSession(session("s", 1, 9)), None);

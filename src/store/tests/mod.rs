@@ -19,7 +19,7 @@ use crate::credential::{Credential, Secret};
 use crate::limits::{Reason, Scope};
 use crate::pool::{
     AccountId, AccountRecord, Bind, ChosenBy, ConnectionId, CredentialKind, Fence, Holder, Lease, LimitRecord,
-    LimitSource, LoginState, Mono, Process, SessionRecord, Snapshot, Target, Tier, Wall,
+    LimitSource, LoginProblem, LoginState, Mono, Process, SessionRecord, Snapshot, Target, Tier, Verification, Wall,
 };
 
 use super::writer::Message;

@@ -10,7 +10,10 @@ fn every_record_comes_back_as_it_was() {
         label: Some("work".into()),
         tier: Tier::Ultra,
         kind: CredentialKind::ApiKey,
-        login_state: LoginState::NeedsLogin("the login was revoked".into()),
+        login_state: LoginState::NeedsLogin(LoginProblem::RefreshRejected {
+            code: "invalid_grant".into(),
+            answer_lost_at: Some(Wall(8)),
+        }),
         enabled: false,
         disabled_reason: Some("holiday".into()),
         max_leases: Some(7),
@@ -21,7 +24,8 @@ fn every_record_comes_back_as_it_was() {
         last_used_at: Some(Wall(99)),
         ..record(2)
     };
-    let verify = AccountRecord { login_state: LoginState::NeedsVerification("https://x".into()), ..record(1) };
+    let verify =
+        AccountRecord { login_state: LoginState::NeedsVerification(Verification::at(Some("https://x"))), ..record(1) };
     store.write(Write::SaveAccount { record: full.clone(), credential: Some(credential("two")) }, None);
     store.write(Write::SaveAccount { record: verify.clone(), credential: None }, None);
     for lease in [full_lease(8, 2), lease(9, 1)] {
@@ -50,6 +54,28 @@ fn every_record_comes_back_as_it_was() {
     assert_eq!(loaded.fence, Fence(65));
     assert!(loaded.clean && loaded.same_boot && !loaded.read_only, "{loaded:?}");
     assert_eq!(loaded.warnings, [""; 0]);
+}
+
+#[test]
+fn every_login_state_comes_back_as_it_was() {
+    let home = Home::new();
+    let store = home.open().store;
+    let problems = [
+        LoginProblem::AccessTokenEnded,
+        LoginProblem::RefreshRejected { code: "invalid_grant".into(), answer_lost_at: None },
+        LoginProblem::RejectedByProvider { link: None },
+        LoginProblem::RejectedByProvider { link: Some("https://x".into()) },
+        LoginProblem::Described("the login was \"revoked\"".into()),
+    ];
+    let verifications = [Verification::default(), Verification::described("confirm it: https://x.".into())];
+    let problems = problems.into_iter().map(LoginState::NeedsLogin);
+    let states = problems.chain(verifications.into_iter().map(LoginState::NeedsVerification)).zip(1..);
+    let accounts: Vec<_> = states.map(|(login_state, bits)| AccountRecord { login_state, ..record(bits) }).collect();
+    for record in &accounts {
+        store.write(Write::SaveAccount { record: record.clone(), credential: None }, None);
+    }
+    store.close(true);
+    assert_eq!(home.open().loaded.snapshot.accounts, accounts);
 }
 
 #[test]
