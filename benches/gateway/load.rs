@@ -11,10 +11,10 @@ use crate::proxies::Proxy;
 
 const ROUND: Duration = Duration::from_secs(2);
 const ROUNDS: usize = 5;
-/// What an agent sends at least, and what it is answered.
+/// A small request and response, in bytes.
 const REQUEST: usize = 2_000;
-const ANSWER: usize = 1_000;
-/// Streams at a time, and a large request.
+const RESPONSE: usize = 1_000;
+/// Concurrent streams, and the bytes of a large request.
 const STREAMS: usize = 1_000;
 const LARGE: usize = 30 << 20;
 
@@ -22,13 +22,13 @@ fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
 
-/// Answers every request alike; `/stream` never ends.
+/// Sends the same response to every request; `/stream` never ends.
 fn upstream() -> u16 {
-    let (tell, port) = std::sync::mpsc::channel();
+    let (ready, port) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
         runtime().block_on(async move {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-            tell.send(listener.local_addr().unwrap().port()).unwrap();
+            ready.send(listener.local_addr().unwrap().port()).unwrap();
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
                 stream.set_nodelay(true).unwrap();
@@ -41,7 +41,7 @@ fn upstream() -> u16 {
 
 async fn serve(mut stream: TcpStream) -> Option<()> {
     let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n";
-    let answer = format!("{head}content-length: {ANSWER}\r\n\r\n{{\"x\":\"{}\"}}", "x".repeat(ANSWER - 8));
+    let response = format!("{head}content-length: {RESPONSE}\r\n\r\n{{\"x\":\"{}\"}}", "x".repeat(RESPONSE - 8));
     let mut buffer = Vec::new();
     loop {
         let (path, body) = read_head(&mut stream, &mut buffer).await?;
@@ -63,11 +63,11 @@ async fn serve(mut stream: TcpStream) -> Option<()> {
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }
-        stream.write_all(answer.as_bytes()).await.ok()?;
+        stream.write_all(response.as_bytes()).await.ok()?;
     }
 }
 
-/// The path, and how long the body is; what has come of it stays in the buffer.
+/// Reads a head: its first line and the length of the body, whose first bytes stay in the buffer.
 async fn read_head(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<(String, usize)> {
     loop {
         if let Some(end) = buffer.windows(4).position(|four| four == b"\r\n\r\n") {
@@ -91,13 +91,13 @@ fn request(proxy: &Proxy, path: &str, length: usize) -> Vec<u8> {
     .into_bytes()
 }
 
-/// One after the other on one connection; answers how long each took to its first byte.
-async fn ask_on(stream: &mut TcpStream, request: &[u8], end: Instant, taken: &mut Vec<Duration>) {
+/// Sends requests one after the other on one connection and records each time to the first byte.
+async fn send_on(stream: &mut TcpStream, request: &[u8], end: Instant, taken: &mut Vec<Duration>) {
     let mut buffer = Vec::new();
     while Instant::now() < end {
         let start = Instant::now();
         stream.write_all(request).await.unwrap();
-        let (_, length) = read_head(stream, &mut buffer).await.expect("an answer");
+        let (_, length) = read_head(stream, &mut buffer).await.expect("a response");
         taken.push(start.elapsed());
         while buffer.len() < length {
             stream.read_buf(&mut buffer).await.unwrap();
@@ -106,7 +106,7 @@ async fn ask_on(stream: &mut TcpStream, request: &[u8], end: Instant, taken: &mu
     }
 }
 
-/// So many connections at once: requests a second, requests for a second of processor time, and the times taken.
+/// One round with this many connections: requests per second, requests per second of CPU time, and the times taken.
 fn round(proxy: &Proxy, connections: usize) -> (f64, f64, Vec<Duration>) {
     let (before, start) = (proxy.cpu(), Instant::now());
     let request = Arc::new(request(proxy, "messages", REQUEST));
@@ -120,7 +120,7 @@ fn round(proxy: &Proxy, connections: usize) -> (f64, f64, Vec<Duration>) {
                 let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
                 stream.set_nodelay(true).unwrap();
                 let mut taken = Vec::new();
-                ask_on(&mut stream, &request, end, &mut taken).await;
+                send_on(&mut stream, &request, end, &mut taken).await;
                 taken
             }));
         }
@@ -149,11 +149,11 @@ pub fn main() {
     let mut proxies = vec![Proxy::none(port)];
     match Proxy::nginx(port) {
         Some(nginx) => proxies.push(nginx),
-        None => println!("there is no nginx here: nothing to compare with"),
+        None => println!("nginx is not installed: no comparison"),
     }
     proxies.push(Proxy::lessor(port));
     for connections in [1, 32] {
-        println!("\n{connections} connections, {REQUEST} bytes in, {ANSWER} bytes out");
+        println!("\n{connections} connections, {REQUEST} bytes in, {RESPONSE} bytes out");
         let mut results: Vec<Vec<(f64, f64, f64, f64)>> = vec![Vec::new(); proxies.len()];
         for _ in 0..ROUNDS {
             for (proxy, results) in proxies.iter().zip(&mut results) {
@@ -164,7 +164,7 @@ pub fn main() {
         for (proxy, results) in proxies.iter().zip(&results) {
             let of = |pick: fn(&(f64, f64, f64, f64)) -> f64| median(results.iter().map(pick).collect());
             println!(
-                "{:>7}: {:>7.0} requests/s, {:>7.0} a second of processor time, first byte p50 {:>5.0} µs, p99 {:>6.0} µs",
+                "{:>7}: {:>7.0} requests/s, {:>7.0} per second of CPU time, first byte p50 {:>5.0} µs, p99 {:>6.0} µs",
                 proxy.name,
                 of(|r| r.0),
                 of(|r| r.1),
@@ -213,7 +213,7 @@ fn steady(proxy: &Proxy) {
         let mut taken = Vec::new();
         runtime().block_on(async {
             let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
-            ask_on(&mut stream, &large, Instant::now() + Duration::from_millis(1), &mut taken).await;
+            send_on(&mut stream, &large, Instant::now() + Duration::from_millis(1), &mut taken).await;
         });
         let took = taken[0].as_secs_f64() * 1e3;
         println!("30 MiB request {number}: {took:.0} ms, {:.1} MiB afterwards", proxy.resident());

@@ -1,7 +1,7 @@
-//! The gateway beside nginx, and both beside the upstream itself: the same upstream, the same client, in turns.
+//! Compares the gateway with nginx and with the upstream alone: the same upstream, the same client, in turns.
 //!
-//! What counts is requests for each second of processor time that the proxy takes, and the time it adds to the first
-//! byte; all share the machine's cores, so the plain rates say little. `apt-get install nginx-light` for the comparison.
+//! Compare the requests per second of the proxy's CPU time and the time to the first byte; client, proxy and upstream
+//! share the machine's cores, so the plain rates say little. Install nginx with `apt-get install nginx-light`.
 
 #[cfg(unix)]
 mod load;
@@ -15,5 +15,5 @@ fn main() {
 
 #[cfg(not(unix))]
 fn main() {
-    println!("nothing is measured here on this system");
+    println!("this benchmark needs Unix");
 }

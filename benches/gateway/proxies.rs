@@ -1,4 +1,4 @@
-//! What stands between client and upstream: nothing, nginx, or lessor.
+//! The proxies between client and upstream: none, nginx, lessor.
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-/// One of them, running.
+/// A running proxy.
 pub struct Proxy {
     pub name: &'static str,
     pub port: u16,
-    /// What goes before the path.
+    /// The prefix of paths.
     pub prefix: &'static str,
     /// What the client authenticates with.
     pub key: String,
@@ -20,12 +20,12 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// The upstream itself.
+    /// No proxy: the upstream alone.
     pub fn none(port: u16) -> Self {
         Self { name: "none", port, prefix: "", key: "k".into(), pids: Vec::new(), child: None, home: None }
     }
 
-    /// One worker of nginx; `None` where there is none.
+    /// nginx with one worker; `None` if it is not installed.
     pub fn nginx(upstream: u16) -> Option<Self> {
         let home = tempfile::tempdir().unwrap();
         let port = free_port();
@@ -59,7 +59,7 @@ impl Proxy {
         Some(proxy)
     }
 
-    /// A daemon with accounts.
+    /// lessor's daemon with ten accounts.
     pub fn lessor(upstream: u16) -> Self {
         let home = tempfile::tempdir().unwrap();
         let config = format!("[providers.anthropic]\nbase_url = \"http://127.0.0.1:{upstream}\"\n");
@@ -92,7 +92,7 @@ impl Proxy {
         }
     }
 
-    /// Processor time it has taken so far.
+    /// The CPU time it has used so far.
     pub fn cpu(&self) -> Duration {
         let ticks: u64 = self.pids.iter().map(|pid| ticks(*pid)).sum();
         Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second())
@@ -111,7 +111,7 @@ impl Proxy {
 impl Drop for Proxy {
     fn drop(&mut self) {
         if let Some(mut child) = self.child.take() {
-            // nginx' own end takes its worker with it
+            // nginx ends its worker when it ends
             let pid = rustix::process::Pid::from_child(&child);
             let _already_dead = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
             let _already_dead = child.wait();
@@ -138,7 +138,7 @@ fn free_port() -> u16 {
 fn wait(mut is_so: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while !is_so() {
-        assert!(Instant::now() < deadline, "it does not start");
+        assert!(Instant::now() < deadline, "the proxy does not start");
         std::thread::sleep(Duration::from_millis(5));
     }
 }
@@ -150,7 +150,7 @@ fn call(socket: &Path, method: &str, params: &Value) -> Value {
     stream.write_all(format!("{line}\n").as_bytes()).unwrap();
     let mut line = String::new();
     BufReader::new(stream).read_line(&mut line).unwrap();
-    let answer: Value = serde_json::from_str(&line).unwrap();
-    assert!(answer["error"].is_null(), "{answer}");
-    answer["result"].clone()
+    let response: Value = serde_json::from_str(&line).unwrap();
+    assert!(response["error"].is_null(), "{response}");
+    response["result"].clone()
 }

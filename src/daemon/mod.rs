@@ -12,16 +12,15 @@ mod state;
 mod usage;
 mod view;
 
-pub use api::gateway_key::GatewayState;
-pub use handle::lease::{GatewayClient, LeaseStep, LeasedAccount, NoLeaseReason, RouteRequest};
+pub use handle::client::GatewayClient;
+pub use handle::lease::{LeaseStep, RouteRequest};
+pub use handle::request_lease::{LeasedAccount, NoLeaseReason, RequestLease};
 pub use handle::{GatewayConfig, GatewayHandle, PoolStats, RunningGateway, StartGateway};
 pub use os::process::{find as find_process, wait_for_end as wait_for_process, watch as watch_process};
 pub use os::socket::SocketError;
 #[cfg(unix)]
 pub use os::socket::{LocalStream, Socket, admit, prepare_place};
 pub use os::{clock, lock};
-pub use refresh::{CredentialUse, oauth_given};
 pub use run::{Ended, Options, StartError, run};
-pub use state::Daemon;
 pub use state::events::{KINDS, REPLAY_END};
-pub use state::report::{ReportOutcome, UpstreamOutcome};
+pub use state::{CredentialUse, Daemon, GatewayState, ReportOutcome, UpstreamOutcome, oauth_given};

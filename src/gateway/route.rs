@@ -1,4 +1,4 @@
-//! Where a path leads: provider, upstream, model.
+//! Which upstream a path of the gateway leads to.
 
 use hyper::Uri;
 use hyper::http::uri::{Authority, PathAndQuery, Scheme};
@@ -9,56 +9,57 @@ use crate::http::Reach;
 use crate::pool::CredentialKind;
 use crate::provider::{self, Bases};
 
-/// An upstream for a path.
+/// The upstream for a path.
 #[derive(Clone, PartialEq, Debug)]
-pub(super) struct Route {
+pub(super) struct UpstreamRoute {
     /// The provider's name.
     pub(super) provider: String,
-    /// What follows the base, with its leading slash.
+    /// The path below the base, with its leading slash.
     pub(super) path: String,
-    /// Which credentials are served there.
+    /// Which credentials are accepted on this path.
     pub(super) kinds: &'static [CredentialKind],
-    /// Where keys are served.
-    keys: String,
-    /// Where logins are.
-    logins: String,
-    /// How it is reached.
+    /// The base URL for API keys.
+    key_base: String,
+    /// The base URL for logins.
+    login_base: String,
+    /// Proxy and certificates.
     pub(super) reach: Reach,
 }
 
-/// Why a path leads nowhere.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Astray {
-    /// There is no such provider.
-    Provider,
-    /// Nobody has said where it is.
+/// Why a path leads to no upstream.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub(super) enum RouteError {
+    #[error("unknown provider {0:?}; a path begins with a provider, as in /anthropic/v1/messages")]
+    UnknownProvider(String),
+    #[error("the base URL of {0} is not configured; set providers.{0}.base_url")]
     NoBase(String),
 }
 
-impl Route {
-    /// Where this path of the gateway leads.
-    pub(super) fn find(config: &GatewayConfig, path: &str) -> Result<Self, Astray> {
-        let rest = path.strip_prefix('/').ok_or(Astray::Provider)?;
+impl UpstreamRoute {
+    /// The upstream for a path of the gateway.
+    pub(super) fn find(config: &GatewayConfig, path: &str) -> Result<Self, RouteError> {
+        let rest = path.strip_prefix('/').unwrap_or_default();
         let (provider, below) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
         let configured = config.providers.get(provider);
         let built_in = provider::bases(provider);
         if configured.is_none() && built_in.is_none() {
-            return Err(Astray::Provider);
+            return Err(RouteError::UnknownProvider(provider.to_owned()));
         }
-        let (keys, logins) = bases(configured, built_in).ok_or_else(|| Astray::NoBase(provider.to_owned()))?;
-        let below = if provider == "anthropic" { with_version(below, &keys) } else { below.to_owned() };
-        let kinds = provider::served(provider, &below, keys != logins);
+        let (key_base, login_base) =
+            bases(configured, built_in).ok_or_else(|| RouteError::NoBase(provider.to_owned()))?;
+        let path = provider::versioned_path(provider, below, &key_base);
+        let kinds = provider::served(provider, &path, key_base != login_base);
         let reach =
             configured.map_or_else(Reach::default, |of| Reach { proxy: of.proxy.clone(), ca_file: of.ca_file.clone() });
-        Ok(Self { provider: provider.to_owned(), path: below, kinds, keys, logins, reach })
+        Ok(Self { provider: provider.to_owned(), path, kinds, key_base, login_base, reach })
     }
 
     /// The upstream's URL for an account of this kind.
     ///
     /// # Errors
-    /// When the base is no URL, or the path cannot be one's.
+    /// When the base is not a URL, or the path cannot be part of one.
     pub(super) fn uri(&self, kind: CredentialKind, query: Option<&str>) -> Result<Uri, hyper::http::Error> {
-        let base = if kind == CredentialKind::ApiKey { &self.keys } else { &self.logins };
+        let base = if kind == CredentialKind::ApiKey { &self.key_base } else { &self.login_base };
         let (scheme, rest) = base.split_once("://").unwrap_or(("https", base));
         let (authority, prefix) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
         let mut path = format!("{prefix}{}", self.path);
@@ -76,35 +77,23 @@ impl Route {
             .build()
     }
 
-    /// The model in the path, where Google has it: `…/models/NAME:method`.
+    /// The model, if the path names it.
     pub(super) fn model(&self) -> Option<&str> {
-        let after = self.path.split_once("/models/").filter(|_| self.provider == "google")?.1;
-        let name = after.split('/').next()?;
-        let name = name.rsplit_once(':').map_or(name, |(name, _)| name);
-        (!name.is_empty()).then_some(name)
+        provider::model_in_path(&self.provider, &self.path)
     }
 }
 
-/// Where keys and logins are served.
+/// The base URLs for keys and for logins.
 fn bases(configured: Option<&config::ProviderSection>, built_in: Option<Bases>) -> Option<(String, String)> {
     let set = |url: &Option<String>| {
         url.as_deref().map(|url| url.trim_end_matches('/').to_owned()).filter(|url| !url.is_empty())
     };
     let keys = configured.and_then(|of| set(&of.base_url));
     let logins = configured.and_then(|of| set(&of.oauth.base_url));
-    // whoever sends keys elsewhere does not want logins at the old place
+    // a configured base for keys replaces the built-in one for logins too
     let logins = logins.or_else(|| keys.clone()).or_else(|| built_in.map(|of| of.logins.to_owned()));
     let keys = keys.or_else(|| built_in.map(|of| of.keys.to_owned())).or_else(|| logins.clone());
     keys.zip(logins)
-}
-
-/// Agents read Anthropic's base URL differently: some with its `/v1`, some without.
-fn with_version(path: &str, base: &str) -> String {
-    let rest = path.strip_prefix("/messages").filter(|rest| rest.is_empty() || rest.starts_with('/'));
-    match rest {
-        Some(_) if !base.ends_with("/v1") => format!("/v1{path}"),
-        _ => path.to_owned(),
-    }
 }
 
 #[cfg(test)]
@@ -125,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_lead_to_their_upstreams_byte_for_byte() {
+    fn paths_are_forwarded_byte_for_byte() {
         use CredentialKind::{ApiKey, Oauth};
         let config = config(&[
             ("openai", "http://u:1/x/", ""),
@@ -144,31 +133,19 @@ mod tests {
             ("/google/v1internal:g", Oauth, None, "http://l/b/v1internal:g"),
             ("/llm/chat", ApiKey, None, "https://llm/v1/chat"),
         ] {
-            let route = Route::find(&config, path).unwrap();
+            let route = UpstreamRoute::find(&config, path).unwrap();
             assert_eq!(route.uri(kind, query).unwrap().to_string(), expected);
         }
-        assert_eq!(Route::find(&config, "/nobody/v1"), Err(Astray::Provider));
-        assert_eq!(Route::find(&config, "/"), Err(Astray::Provider));
+        assert_eq!(UpstreamRoute::find(&config, "/unknown/v1"), Err(RouteError::UnknownProvider("unknown".into())));
+        assert_eq!(UpstreamRoute::find(&config, "/"), Err(RouteError::UnknownProvider(String::new())));
     }
 
     #[test]
-    fn keys_and_logins_that_are_apart_have_their_own_paths() {
-        let route = |path| Route::find(&config(&[]), path).unwrap();
+    fn separate_bases_for_keys_and_logins_have_their_own_paths() {
+        let route = |path| UpstreamRoute::find(&config(&[]), path).unwrap();
         assert_eq!(route("/openai/v1/responses").kinds, [CredentialKind::ApiKey]);
         assert!(!route("/openai/responses").kinds.contains(&CredentialKind::ApiKey));
         let uri = route("/openai/responses").uri(CredentialKind::Oauth, None).unwrap();
         assert_eq!(uri.to_string(), "https://chatgpt.com/backend-api/codex/responses");
-    }
-
-    #[test]
-    fn google_has_its_model_in_the_path() {
-        let model = |path| Route::find(&config(&[]), path).unwrap().model().map(str::to_owned);
-        assert_eq!(model("/google/v1beta/models/gemini-3-pro:streamGenerateContent").as_deref(), Some("gemini-3-pro"));
-        assert_eq!(
-            model("/google/v1/models/gemini-3-flash:gemini-cli:generateContent").as_deref(),
-            Some("gemini-3-flash:gemini-cli")
-        );
-        assert_eq!(model("/google/v1beta/models"), None);
-        assert_eq!(model("/openai/v1/models/gpt-5"), None);
     }
 }

@@ -1,5 +1,5 @@
-//! The way to the upstreams. hyper's own client and not the one of `http.rs`, because that one writes URLs anew and adds
-//! headers; here every byte of path and query goes out as it came in.
+//! Connections to upstreams. They use hyper's client and not that of `http.rs`, which normalises URLs and adds headers;
+//! here every byte of path and query is sent as it was received.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -26,107 +26,108 @@ use tower_service::Service;
 
 use crate::http::{HttpError, Reach, tls};
 
-use super::body::{BodyError, Sent};
+use super::BodyError;
+use super::request::UpstreamBody;
 
-/// A server that does not even accept the connection in this time counts as unreachable.
-const CONNECT: Duration = Duration::from_secs(10);
-/// How long an unused connection is kept.
-const IDLE: Duration = Duration::from_secs(90);
-/// How often a connection that carries streams is tried, and how long it may take to answer.
-const PING: Duration = Duration::from_secs(30);
-const PONG: Duration = Duration::from_secs(20);
-/// More headers are nobody's.
-const MOST_HEADERS: usize = 256;
+/// A server that does not accept the connection within this time is unreachable.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long an unused connection is kept open.
+const POOL_IDLE: Duration = Duration::from_secs(90);
+/// How often an HTTP/2 connection is pinged, and how long the reply may take.
+const PING_INTERVAL: Duration = Duration::from_secs(30);
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
+/// A response with more headers is rejected.
+const MAX_HEADERS: usize = 256;
 
-/// All clients there are, by how an upstream is reached.
+/// All clients, by how their upstreams are reached and whether with TLS.
 #[derive(Debug, Default)]
-pub(super) struct Upstreams(Mutex<HashMap<(Reach, bool), Upstream>>);
+pub(super) struct UpstreamClients(Mutex<HashMap<(Reach, bool), UpstreamClient>>);
 
-/// The way to the upstreams that are reached alike. It keeps connections open.
+/// A client for all upstreams that are reached the same way. It keeps connections open.
 #[derive(Clone, Debug)]
-pub(super) struct Upstream {
-    client: Client<HttpsConnector<Road>, Sent>,
-    proxies: Arc<Proxies>,
+pub(super) struct UpstreamClient {
+    client: Client<HttpsConnector<ProxyConnector>, UpstreamBody>,
+    proxies: Arc<ProxyRules>,
 }
 
-/// A request came to no response.
+/// A request got no response.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Failed {
-    /// No connection can be made.
+pub(super) enum UpstreamError {
+    /// TLS or the proxy is not set up correctly.
     #[error(transparent)]
     Setup(#[from] HttpError),
-    /// It was lost, or never there.
-    #[error("{}", in_full(.0))]
-    Lost(#[from] Error),
+    /// The connection failed or was lost.
+    #[error("{}", with_causes(.0))]
+    Connection(#[from] Error),
 }
 
-impl Upstreams {
-    /// The way to this URL.
-    pub(super) async fn to(&self, reach: &Reach, uri: &Uri) -> Result<Upstream, Failed> {
+impl UpstreamClients {
+    /// The client for this URL.
+    pub(super) async fn client_for(&self, reach: &Reach, uri: &Uri) -> Result<UpstreamClient, UpstreamError> {
         let secure = uri.scheme() == Some(&Scheme::HTTPS);
         let key = (reach.clone(), secure);
         if let Some(known) = self.known().get(&key) {
             return Ok(known.clone());
         }
         let new = if secure {
-            // the system's certificates are read from the disk
-            let theirs = reach.clone();
-            let made = tokio::task::spawn_blocking(move || tls(&theirs)).await;
-            let tls = made.map_err(|error| HttpError::Failed(error.to_string()))??;
-            Upstream::new(reach, tls)
+            // reads the system's certificates from the disk
+            let of = reach.clone();
+            let loaded = tokio::task::spawn_blocking(move || tls(&of)).await;
+            let tls = loaded.map_err(|error| HttpError::Failed(error.to_string()))??;
+            UpstreamClient::new(reach, tls)
         } else {
-            Upstream::new(reach, no_tls()?)
+            UpstreamClient::new(reach, no_tls()?)
         };
         Ok(self.known().entry(key).or_insert(new).clone())
     }
 
-    /// Forgets all ways: certificates and proxies may be others now. What is on its way is not touched.
-    pub(super) fn forget(&self) {
+    /// Drops all clients, because certificates and proxies may have changed. Requests in flight go on.
+    pub(super) fn clear(&self) {
         self.known().clear();
     }
 
-    fn known(&self) -> std::sync::MutexGuard<'_, HashMap<(Reach, bool), Upstream>> {
-        // it is only read and filled
+    fn known(&self) -> std::sync::MutexGuard<'_, HashMap<(Reach, bool), UpstreamClient>> {
+        // a panic cannot leave the map in an invalid state
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Upstream {
+impl UpstreamClient {
     fn new(reach: &Reach, tls: rustls::ClientConfig) -> Self {
         let mut direct = HttpConnector::new();
         direct.enforce_http(false);
         direct.set_nodelay(true);
-        direct.set_connect_timeout(Some(CONNECT));
-        direct.set_keepalive(Some(PING));
-        let proxies = Arc::new(Proxies {
+        direct.set_connect_timeout(Some(CONNECT_TIMEOUT));
+        direct.set_keepalive(Some(PING_INTERVAL));
+        let proxies = Arc::new(ProxyRules {
             matcher: match &reach.proxy {
                 Some(proxy) => Matcher::builder().all(proxy.as_str()).build(),
                 None => Matcher::from_env(),
             },
             for_loopback: reach.proxy.is_some(),
         });
-        let road = Road { direct, proxies: proxies.clone() };
+        let connector = ProxyConnector { direct, proxies: proxies.clone() };
         let connector = hyper_rustls::HttpsConnectorBuilder::new()
             .with_tls_config(tls)
             .https_or_http()
             .enable_http1()
             .enable_http2()
-            .wrap_connector(road);
+            .wrap_connector(connector);
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE)
+            .pool_idle_timeout(POOL_IDLE)
             .http1_preserve_header_case(true)
-            .http1_max_headers(MOST_HEADERS)
+            .http1_max_headers(MAX_HEADERS)
             .http2_adaptive_window(true)
-            .http2_keep_alive_interval(PING)
-            .http2_keep_alive_timeout(PONG)
+            .http2_keep_alive_interval(PING_INTERVAL)
+            .http2_keep_alive_timeout(PING_TIMEOUT)
             .build(connector);
         Self { client, proxies }
     }
 
     /// Sends a request; its URL is absolute.
-    pub(super) async fn send(&self, mut request: Request<Sent>) -> Result<Response<Incoming>, Failed> {
+    pub(super) async fn send(&self, mut request: Request<UpstreamBody>) -> Result<Response<Incoming>, UpstreamError> {
         if request.uri().scheme() == Some(&Scheme::HTTP)
             && let Some(auth) = self.proxies.intercept(request.uri()).and_then(|proxy| proxy.basic_auth().cloned())
         {
@@ -136,7 +137,7 @@ impl Upstream {
     }
 }
 
-/// For upstreams without TLS: it trusts nobody.
+/// The configuration for upstreams without TLS: it trusts no certificate.
 fn no_tls() -> Result<rustls::ClientConfig, HttpError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
@@ -144,8 +145,8 @@ fn no_tls() -> Result<rustls::ClientConfig, HttpError> {
     Ok(builder.with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth())
 }
 
-/// An error and all that caused it, in one line.
-fn in_full(error: &Error) -> String {
+/// An error and its causes in one line.
+fn with_causes(error: &Error) -> String {
     let mut text = error.to_string();
     let mut cause = std::error::Error::source(error);
     while let Some(inner) = cause {
@@ -156,42 +157,43 @@ fn in_full(error: &Error) -> String {
     text
 }
 
-/// Which proxy is meant for whom.
+/// Which proxy a URL is reached through.
 #[derive(Debug)]
-struct Proxies {
+struct ProxyRules {
     matcher: Matcher,
-    /// Whether it was named for this provider: those of the environment are for the way out, not for this machine.
+    /// Whether the proxy also applies to this machine: one that is configured for the provider does, those of the
+    /// environment do not.
     for_loopback: bool,
 }
 
-impl Proxies {
+impl ProxyRules {
     fn intercept(&self, to: &Uri) -> Option<Intercept> {
-        let is_here = to.host().is_some_and(|host| {
+        let is_loopback = to.host().is_some_and(|host| {
             host == "localhost" || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
         });
-        if is_here && !self.for_loopback { None } else { self.matcher.intercept(to) }
+        if is_loopback && !self.for_loopback { None } else { self.matcher.intercept(to) }
     }
 }
 
-/// Straight to a server, or through the proxy that is meant for it.
+/// Connects to a server directly, or through its proxy.
 #[derive(Clone, Debug)]
-pub(super) struct Road {
+pub(super) struct ProxyConnector {
     direct: HttpConnector,
-    proxies: Arc<Proxies>,
+    proxies: Arc<ProxyRules>,
 }
 
-/// A connection by a road.
+/// A connection, possibly through a proxy.
 #[derive(Debug)]
-pub(super) struct Traffic {
+pub(super) struct ProxiedStream {
     stream: TokioIo<TcpStream>,
-    /// The other end is a proxy that is told whole URLs.
+    /// The other end is a proxy that expects absolute URLs.
     proxied: bool,
 }
 
-impl Service<Uri> for Road {
-    type Response = Traffic;
+impl Service<Uri> for ProxyConnector {
+    type Response = ProxiedStream;
     type Error = BodyError;
-    type Future = Pin<Box<dyn Future<Output = Result<Traffic, BodyError>> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = Result<ProxiedStream, BodyError>> + Send>>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
         self.direct.poll_ready(context).map_err(Into::into)
@@ -200,33 +202,33 @@ impl Service<Uri> for Road {
     fn call(&mut self, to: Uri) -> Self::Future {
         let mut direct = self.direct.clone();
         let Some(proxy) = self.proxies.intercept(&to) else {
-            return Box::pin(async move { Ok(Traffic { stream: direct.call(to).await?, proxied: false }) });
+            return Box::pin(async move { Ok(ProxiedStream { stream: direct.call(to).await?, proxied: false }) });
         };
         if to.scheme() == Some(&Scheme::HTTPS) {
             let mut tunnel = Tunnel::new(proxy.uri().clone(), direct);
             if let Some(auth) = proxy.basic_auth() {
                 tunnel = tunnel.with_auth(HeaderValue::clone(auth));
             }
-            return Box::pin(async move { Ok(Traffic { stream: tunnel.call(to).await?, proxied: false }) });
+            return Box::pin(async move { Ok(ProxiedStream { stream: tunnel.call(to).await?, proxied: false }) });
         }
         let proxy = proxy.uri().clone();
-        Box::pin(async move { Ok(Traffic { stream: direct.call(proxy).await?, proxied: true }) })
+        Box::pin(async move { Ok(ProxiedStream { stream: direct.call(proxy).await?, proxied: true }) })
     }
 }
 
-impl Connection for Traffic {
+impl Connection for ProxiedStream {
     fn connected(&self) -> Connected {
         self.stream.inner().connected().proxy(self.proxied)
     }
 }
 
-impl Read for Traffic {
+impl Read for ProxiedStream {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, room: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_read(context, room)
     }
 }
 
-impl Write for Traffic {
+impl Write for ProxiedStream {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(context, bytes)
     }

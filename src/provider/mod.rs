@@ -2,12 +2,19 @@
 
 mod agents;
 mod catalog;
+mod error_body;
+mod gateway_traits;
 mod models;
 mod oauth;
 mod upstream;
 
 pub use agents::{Addition, HandOut, Handed, Outfit, Overruled, Shared, outfit, with_profile};
 pub use catalog::{BadTarget, Catalog};
+pub use error_body::{LimitEnd, error_body, limit_body};
+pub use gateway_traits::{
+    CREDENTIAL_HEADERS, CompanionHeader, SESSION_HEADERS, companion_header, is_preamble_event, model_in_path,
+    names_a_quota, quota_of_agent, session_body_key, versioned_path,
+};
 pub use oauth::OauthServer;
 pub use upstream::{Bases, bases, served};
 

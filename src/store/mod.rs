@@ -245,6 +245,15 @@ impl Store {
         let _ = self.inbox.send(Message::Job(job));
     }
 
+    /// Calls `done` when every write that was handed over until now is in the database, or with the reason why one is
+    /// not yet. Never waits for the disk.
+    pub fn when_saved(&self, done: Done) {
+        let job = Job { task: Task::Barrier, listener: Listener::new(Some(done)) };
+        self.shared.queued.fetch_add(1, Ordering::Relaxed);
+        // a listener that comes back undelivered hears that the store is closed
+        let _ = self.inbox.send(Message::Job(job));
+    }
+
     /// Whether what happens is kept.
     #[must_use]
     pub fn health(&self) -> Health {

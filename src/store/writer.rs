@@ -82,6 +82,8 @@ impl Drop for Listener {
 pub(super) enum Task {
     Write(Write),
     Begin(Begin),
+    /// Nothing to write: its listener hears when everything before it is written.
+    Barrier,
 }
 
 /// What the beginning of a run changes.
@@ -308,7 +310,7 @@ impl Task {
         match self {
             Self::Write(write) => write.must_be_synced(),
             // who starts again after a crash of the machine sees by the boot id that holders are gone
-            Self::Begin(_) => false,
+            Self::Begin(_) | Self::Barrier => false,
         }
     }
 
@@ -316,6 +318,7 @@ impl Task {
         match self {
             Self::Write(write) => write.apply(database, key),
             Self::Begin(begin) => begin.apply(database).map_err(Fault::Database),
+            Self::Barrier => Ok(()),
         }
     }
 }

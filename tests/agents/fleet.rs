@@ -1,4 +1,4 @@
-//! A fleet of unmodified agents under `lessor run`, in a home of their own.
+//! Unmodified agents under `lessor run`, in a separate home directory.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -10,18 +10,18 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::upstream::{Seen, Upstream};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_lessor");
-/// Nothing here takes longer, however loaded the machine is.
+/// No run takes longer, even on a loaded machine.
 const PATIENCE: Duration = Duration::from_secs(170);
-/// An agent that is told of a limit waits a minute, or gives up; the gateway goes to the next account at once.
+/// An agent that sees a limit waits a minute or gives up; the gateway continues with the next account at once.
 const AT_ONCE: Duration = Duration::from_secs(20);
 
-/// A home, accounts, and the providers they are at.
+/// A home directory with accounts, and their upstream.
 pub struct Fleet {
     home: PathBuf,
     pub upstream: Upstream,
 }
 
-/// What a run came to.
+/// How a run ended.
 #[derive(Debug)]
 pub struct Ran {
     pub run: u64,
@@ -29,15 +29,15 @@ pub struct Ran {
     pub text: String,
 }
 
-/// Where `.ci/agents` has put things.
-pub fn place(variable: &str) -> PathBuf {
+/// A directory that `.ci/agents` has prepared.
+pub fn directory(variable: &str) -> PathBuf {
     std::env::var_os(variable).map(PathBuf::from).unwrap_or_else(|| panic!("{variable}: run by .ci/agents"))
 }
 
 impl Fleet {
-    /// With accounts `a`, `b`, … of a provider, each with a quota of requests.
+    /// One account of the provider per quota; a quota is a number of requests.
     pub fn new(test: &str, provider: &str, quotas: &[u64]) -> Self {
-        let home = place("LESSOR_AGENTS_HOME").join(test);
+        let home = directory("LESSOR_AGENTS_HOME").join(test);
         std::fs::create_dir_all(home.join("work")).unwrap();
         std::fs::write(home.join("work/file.txt"), "some text\n").unwrap();
         let keys: Vec<String> = (0..quotas.len()).map(|n| format!("sk-{provider}-{n}-0123456789abcdef")).collect();
@@ -69,10 +69,10 @@ impl Fleet {
         self.home.join("work")
     }
 
-    /// `lessor`, with nothing in its environment that is not meant.
+    /// `lessor` with a minimal environment.
     fn command(&self) -> Command {
         let mut command = Command::new(PROGRAM);
-        let agents = place("LESSOR_AGENTS");
+        let agents = directory("LESSOR_AGENTS");
         let bins = [agents.join("npm/node_modules/.bin"), agents.join("python/bin")];
         let path = std::env::var_os("PATH").unwrap_or_default();
         let path = std::env::join_paths(bins.into_iter().chain(std::env::split_paths(&path))).unwrap();
@@ -81,7 +81,7 @@ impl Fleet {
         command
     }
 
-    /// Starts `lessor run ARGS -- COMMAND`, with a part of the home as the user's.
+    /// Starts `lessor run ARGS -- COMMAND` with a subdirectory of the home as `HOME`.
     pub fn start(&self, home: &str, args: &[&str], command: &[&str]) -> Child {
         let mut run = self.command();
         let home = self.home.join(home);
@@ -91,7 +91,7 @@ impl Fleet {
         run.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     }
 
-    /// Ends the daemon as nothing should.
+    /// Kills the daemon with SIGKILL.
     pub fn kill_daemon(&self) {
         let ping = self.command().args(["ping", "--json", "--no-start"]).output().unwrap();
         let pong: serde_json::Value = serde_json::from_slice(&ping.stdout).unwrap();
@@ -99,7 +99,7 @@ impl Fleet {
         kill_process(pid, Signal::KILL).unwrap();
     }
 
-    /// The prompt of a run: so many calls of a tool, then the end.
+    /// The prompt of a run with this many tool calls.
     pub fn prompt(&self, run: u64, steps: u64) -> String {
         let file = self.work().join("file.txt");
         format!("RUN-{run} STEPS-{steps} FILE={}", file.display())
@@ -115,26 +115,26 @@ impl Drop for Fleet {
     }
 }
 
-/// Waits for all; one that takes too long is ended, and has failed.
+/// Waits for all runs; one that takes too long is killed and has failed.
 pub fn wait(runs: Vec<(u64, Child)>) -> Vec<Ran> {
     let begun = Instant::now();
     let waiting = runs.into_iter().map(|(run, child)| {
         let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).unwrap();
         let (done, ended) = std::sync::mpsc::channel();
-        let waits = std::thread::spawn(move || {
+        let output = std::thread::spawn(move || {
             let output = child.wait_with_output();
-            let _nobody = done.send(());
+            let _received = done.send(());
             output
         });
-        (run, pid, ended, waits)
+        (run, pid, ended, output)
     });
     let waiting: Vec<_> = waiting.collect();
-    let over = |(run, pid, ended, waits): (u64, Pid, std::sync::mpsc::Receiver<()>, std::thread::JoinHandle<_>)| {
+    let over = |(run, pid, ended, output): (u64, Pid, std::sync::mpsc::Receiver<()>, std::thread::JoinHandle<_>)| {
         let late = ended.recv_timeout(PATIENCE.saturating_sub(begun.elapsed())).is_err();
         if late {
             let _gone = kill_process(pid, Signal::KILL);
         }
-        let output: std::io::Result<Output> = waits.join().unwrap();
+        let output: std::io::Result<Output> = output.join().unwrap();
         let output = output.unwrap();
         let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).join("\n");
         let ok = !late && output.status.success() && text.contains(&format!("FINISHED-RUN-{run}"));
@@ -143,8 +143,8 @@ pub fn wait(runs: Vec<(u64, Child)>) -> Vec<Ran> {
     waiting.into_iter().map(over).collect()
 }
 
-/// Everything that must hold of a fleet: all tasks are complete, parallel runs began on accounts of their own, at least
-/// `limits` of them met a limit, and none of those limits reached an agent.
+/// Checks a fleet: all tasks are complete, parallel runs began on distinct accounts, at least `limits` limits were hit,
+/// and none of them reached an agent.
 pub fn check(ran: &[Ran], seen: &[Seen], limits: usize) {
     for one in ran {
         assert!(one.ok, "run {} did not finish: {}\n{seen:#?}", one.run, one.text);
@@ -157,14 +157,14 @@ pub fn check(ran: &[Ran], seen: &[Seen], limits: usize) {
     assert_eq!(firsts.len(), ran.len(), "parallel runs share an account: {seen:#?}");
     for (at, limited) in seen.iter().enumerate().filter(|(_, seen)| seen.status == 429) {
         let next = seen[at..].iter().find(|seen| seen.run == limited.run && seen.status == 200);
-        let next = next.unwrap_or_else(|| panic!("{limited:?} was the end: {seen:#?}"));
+        let next = next.unwrap_or_else(|| panic!("no success after {limited:?}: {seen:#?}"));
         assert!(next.at - limited.at < AT_ONCE, "{limited:?} reached the agent: {seen:#?}");
     }
-    let met = seen.iter().filter(|seen| seen.status == 429).count();
-    assert!(met >= limits, "only {met} limits were met: {seen:#?}");
+    let hit = seen.iter().filter(|seen| seen.status == 429).count();
+    assert!(hit >= limits, "only {hit} limits were hit: {seen:#?}");
 }
 
-/// The path of a file of this folder.
+/// The path of a file in this folder.
 pub fn file(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/agents").join(name)
 }

@@ -1,4 +1,4 @@
-"""An ordinary program on a vendor's SDK: it knows nothing of lessor. PROVIDER REQUESTS PROMPT"""
+"""A program that uses a vendor's SDK and knows nothing of lessor. Arguments: PROVIDER REQUESTS PROMPT"""
 
 import sys
 
@@ -7,11 +7,11 @@ def anthropic(prompt, stream):
     import anthropic
 
     client = anthropic.Anthropic()
-    wanted = dict(model="claude-sonnet-4-5", max_tokens=100, messages=[{"role": "user", "content": prompt}])
+    request = dict(model="claude-sonnet-4-5", max_tokens=100, messages=[{"role": "user", "content": prompt}])
     if stream:
-        with client.messages.stream(**wanted) as events:
+        with client.messages.stream(**request) as events:
             return "".join(events.text_stream)
-    return client.messages.create(**wanted).content[0].text
+    return client.messages.create(**request).content[0].text
 
 
 def openai(prompt, stream):
@@ -34,7 +34,7 @@ def google(prompt, stream):
     return client.models.generate_content(model="gemini-2.5-pro", contents=prompt).text
 
 
-ask = {"anthropic": anthropic, "openai": openai, "google": google}[sys.argv[1]]
+send = {"anthropic": anthropic, "openai": openai, "google": google}[sys.argv[1]]
 for number in range(int(sys.argv[2])):
-    answer = ask(sys.argv[3], stream=number % 2 == 1)
-print(answer)
+    response = send(sys.argv[3], stream=number % 2 == 1)
+print(response)

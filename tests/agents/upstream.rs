@@ -1,4 +1,4 @@
-//! Three providers on loopback: each knows its keys, gives each a quota, and writes down who asked.
+//! Three providers on loopback: each has a quota per key and records the requests.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -14,27 +14,27 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::TcpListener;
 
-use super::vendors::{Asked, Vendor};
+use super::vendors::{AgentRequest, Vendor};
 
-/// The providers, shared by their connections and whoever reads the book.
+/// The providers; clones share one record.
 #[derive(Clone)]
 pub struct Upstream {
-    book: Arc<Mutex<Book>>,
+    record: Arc<Mutex<Record>>,
 }
 
 #[derive(Default)]
-struct Book {
-    /// What each key may still do.
+struct Record {
+    /// How many requests each key has left.
     left: BTreeMap<String, u64>,
     seen: Vec<Seen>,
 }
 
-/// A request that was answered.
+/// A recorded request.
 #[derive(Clone)]
 pub struct Seen {
-    /// Which key it had, if it is one of ours.
+    /// Its key, if it is a known one.
     pub key: Option<String>,
-    /// Whose it was, by what stands in the prompt.
+    /// Its run, as named in the prompt.
     pub run: Option<u64>,
     pub status: u16,
     pub path: String,
@@ -44,15 +44,15 @@ pub struct Seen {
 impl std::fmt::Debug for Seen {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { key, run, status, path, at: _ } = self;
-        write!(f, "run {} {} {status} {path}", run.unwrap_or_default(), key.as_deref().unwrap_or("a foreign key"))
+        write!(f, "run {} {} {status} {path}", run.unwrap_or_default(), key.as_deref().unwrap_or("an unknown key"))
     }
 }
 
 impl Upstream {
-    /// With these keys and what each may do, ever. Serves until the process ends.
+    /// Starts with these keys and their numbers of requests. Serves until the process ends.
     pub fn start(quotas: &[(&str, u64)]) -> (Self, SocketAddr) {
         let left = quotas.iter().map(|(key, quota)| ((*key).to_owned(), *quota)).collect();
-        let upstream = Self { book: Arc::new(Mutex::new(Book { left, seen: Vec::new() })) };
+        let upstream = Self { record: Arc::new(Mutex::new(Record { left, seen: Vec::new() })) };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let listener = runtime.block_on(TcpListener::bind(("127.0.0.1", 0))).unwrap();
         let address = listener.local_addr().unwrap();
@@ -66,15 +66,15 @@ impl Upstream {
             let Ok((stream, _)) = listener.accept().await else { continue };
             let upstream = self.clone();
             tokio::spawn(async move {
-                let service = service_fn(|request| upstream.clone().answer(request));
-                // a client that goes away is no concern of ours
-                let _gone =
+                let service = service_fn(|request| upstream.clone().respond(request));
+                // a client may disconnect at any time
+                let _disconnected =
                     hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
             });
         }
     }
 
-    async fn answer(self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+    async fn respond(self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
         let (head, body) = request.into_parts();
         let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
         let path = head.uri.path().to_owned();
@@ -85,42 +85,42 @@ impl Upstream {
             .filter_map(|name| head.headers.get(*name)?.to_str().ok())
             .map(|value| value.trim_start_matches("Bearer ").to_owned())
             .next();
-        let asked = Asked::read(vendor, below, &json, &String::from_utf8_lossy(&body));
-        let counts = head.method == Method::POST && asked.is_generation;
-        let mut book = self.book();
-        let known = key.filter(|key| book.left.contains_key(key));
+        let request = AgentRequest::read(vendor, below, &json, &String::from_utf8_lossy(&body));
+        let counts = head.method == Method::POST && request.is_generation;
+        let mut record = self.record();
+        let known = key.filter(|key| record.left.contains_key(key));
         let (status, content_type, text) = match &known {
-            None => vendor.refused(),
+            None => vendor.unauthorized(),
             Some(_) if head.method == Method::HEAD => (200, "text/plain", String::new()),
             Some(_) if !counts => vendor.other(below),
-            Some(key) => match book.left.get_mut(key) {
+            Some(key) => match record.left.get_mut(key) {
                 Some(left) if *left > 0 => {
                     *left -= 1;
-                    vendor.served(&asked)
+                    vendor.served(&request)
                 }
                 _ => vendor.exhausted(),
             },
         };
         if counts || status == 401 {
-            book.seen.push(Seen { key: known, run: asked.run, status, path, at: Instant::now() });
+            record.seen.push(Seen { key: known, run: request.run, status, path, at: Instant::now() });
         }
-        drop(book);
+        drop(record);
         let response = Response::builder().status(status).header("content-type", content_type);
         let response = if status == 429 { vendor.with_limit_headers(response) } else { response };
         Ok(response.body(Full::from(text)).unwrap())
     }
 
-    fn book(&self) -> MutexGuard<'_, Book> {
-        self.book.lock().unwrap()
+    fn record(&self) -> MutexGuard<'_, Record> {
+        self.record.lock().unwrap()
     }
 
-    /// All that were answered.
+    /// All recorded requests.
     pub fn seen(&self) -> Vec<Seen> {
-        self.book().seen.clone()
+        self.record().seen.clone()
     }
 
-    /// What is left of all quotas.
+    /// The sum of the quotas that are left.
     pub fn left(&self) -> u64 {
-        self.book().left.values().sum()
+        self.record().left.values().sum()
     }
 }

@@ -1,4 +1,4 @@
-//! How each vendor's API looks: enough of it for the agents and SDKs.
+//! Each vendor's API, as far as the agents and SDKs need it.
 
 use hyper::http::response::Builder;
 use serde_json::{Value, json};
@@ -10,30 +10,30 @@ pub enum Vendor {
     Google,
 }
 
-/// What a request is about.
+/// A request of an agent.
 #[derive(Debug)]
-pub struct Asked {
-    /// It asks a model.
+pub struct AgentRequest {
+    /// It is sent to a model.
     pub is_generation: bool,
     pub run: Option<u64>,
     stream: bool,
     model: String,
-    /// How many calls of a tool were answered.
+    /// How many tool calls have results.
     done: usize,
     /// The tool to call next, and its arguments.
     call: Option<(&'static str, Value)>,
-    /// An answer by a schema is wanted, not a text.
+    /// The response must follow a schema.
     structured: bool,
 }
 
 /// Status, content type, body.
-type Answer = (u16, &'static str, String);
+type VendorResponse = (u16, &'static str, String);
 
 const SSE: &str = "text/event-stream";
 const JSON: &str = "application/json";
 
 impl Vendor {
-    /// By the first part of the path; and the rest.
+    /// The vendor in the first segment of the path, and the rest.
     pub fn of(path: &str) -> (Self, &str) {
         for (name, vendor) in [("/openai", Self::Openai), ("/google", Self::Google)] {
             if let Some(below) = path.strip_prefix(name) {
@@ -43,7 +43,7 @@ impl Vendor {
         (Self::Anthropic, path.strip_prefix("/anthropic").unwrap_or(path))
     }
 
-    pub fn refused(self) -> Answer {
+    pub fn unauthorized(self) -> VendorResponse {
         let body = match self {
             Self::Anthropic => {
                 json!({"type": "error", "error": {"type": "authentication_error", "message": "invalid x-api-key"}})
@@ -55,7 +55,7 @@ impl Vendor {
         (401, JSON, body.to_string())
     }
 
-    pub fn exhausted(self) -> Answer {
+    pub fn exhausted(self) -> VendorResponse {
         let body = match self {
             Self::Anthropic => json!({"type": "error", "error": {"type": "rate_limit_error",
                 "message": "This request would exceed your account's rate limit."}}),
@@ -69,7 +69,7 @@ impl Vendor {
         (429, JSON, body.to_string())
     }
 
-    /// Longer than any agent waits: one that saw it would give up, or hang.
+    /// A wait that no agent accepts: one that saw it would give up or hang.
     pub fn with_limit_headers(self, response: Builder) -> Builder {
         match self {
             Self::Google => response,
@@ -77,8 +77,8 @@ impl Vendor {
         }
     }
 
-    /// What is neither a generation nor worth an error.
-    pub fn other(self, below: &str) -> Answer {
+    /// The response to a request that is not sent to a model.
+    pub fn other(self, below: &str) -> VendorResponse {
         match self {
             Self::Anthropic if below.ends_with("/count_tokens") => (200, JSON, r#"{"input_tokens":1}"#.to_owned()),
             Self::Google if below.ends_with(":countTokens") => (200, JSON, r#"{"totalTokens":1}"#.to_owned()),
@@ -87,17 +87,17 @@ impl Vendor {
         }
     }
 
-    pub fn served(self, asked: &Asked) -> Answer {
+    pub fn served(self, request: &AgentRequest) -> VendorResponse {
         match self {
-            Self::Anthropic => anthropic(asked),
-            Self::Openai => openai(asked),
-            Self::Google => google(asked),
+            Self::Anthropic => anthropic(request),
+            Self::Openai => openai(request),
+            Self::Google => google(request),
         }
     }
 }
 
-impl Asked {
-    /// Reads a request; the prompt says `RUN-n STEPS-n FILE=path`, and each step is a call of a tool that reads the file.
+impl AgentRequest {
+    /// Reads a request; the prompt contains `RUN-n STEPS-n FILE=path`, and each step is a tool call that reads the file.
     pub fn read(vendor: Vendor, below: &str, body: &Value, text: &str) -> Self {
         let number = |mark: &str| {
             let from = text.find(mark)? + mark.len();
@@ -137,14 +137,14 @@ impl Asked {
         }
     }
 
-    /// Each call has one of its own.
+    /// An id that is unique per tool call.
     fn id(&self, kind: &str) -> String {
         format!("{kind}_{}_{}", self.run.unwrap_or_default(), self.done)
     }
 
     fn text(&self) -> String {
         if self.structured {
-            // what Gemini CLI's router wants to hear
+            // what Gemini CLI's router expects
             return r#"{"reasoning":"simple","model_choice":"flash","complexity_reasoning":"simple","complexity_score":1}"#
                 .to_owned();
         }
@@ -166,7 +166,7 @@ fn tool_names(body: &Value) -> impl Iterator<Item = &str> {
         .filter_map(|tool| tool["name"].as_str())
 }
 
-/// Events as they go over the wire, each with its name if it has one.
+/// Events in their wire format, each with its name if it has one.
 fn stream(events: &[Value]) -> String {
     let event = |event: &Value| match event["type"].as_str() {
         Some(name) => format!("event: {name}\ndata: {event}\n\n"),
@@ -175,27 +175,27 @@ fn stream(events: &[Value]) -> String {
     events.iter().map(event).collect()
 }
 
-fn anthropic(asked: &Asked) -> Answer {
+fn anthropic(request: &AgentRequest) -> VendorResponse {
     let usage = json!({"input_tokens": 1, "output_tokens": 1});
-    let (block, stop) = match &asked.call {
+    let (block, stop) = match &request.call {
         Some((name, input)) => {
-            (json!({"type": "tool_use", "id": asked.id("toolu"), "name": name, "input": input}), "tool_use")
+            (json!({"type": "tool_use", "id": request.id("toolu"), "name": name, "input": input}), "tool_use")
         }
-        None => (json!({"type": "text", "text": asked.text()}), "end_turn"),
+        None => (json!({"type": "text", "text": request.text()}), "end_turn"),
     };
     let message = |content: Value, stop: Value| {
-        json!({"id": "msg_1", "type": "message", "role": "assistant", "model": asked.model, "content": content,
+        json!({"id": "msg_1", "type": "message", "role": "assistant", "model": request.model, "content": content,
             "stop_reason": stop, "stop_sequence": null, "usage": usage})
     };
-    if !asked.stream {
+    if !request.stream {
         return (200, JSON, message(json!([block]), json!(stop)).to_string());
     }
-    let (start, delta) = match &asked.call {
+    let (start, delta) = match &request.call {
         Some((name, input)) => (
-            json!({"type": "tool_use", "id": asked.id("toolu"), "name": name, "input": {}}),
+            json!({"type": "tool_use", "id": request.id("toolu"), "name": name, "input": {}}),
             json!({"type": "input_json_delta", "partial_json": input.to_string()}),
         ),
-        None => (json!({"type": "text", "text": ""}), json!({"type": "text_delta", "text": asked.text()})),
+        None => (json!({"type": "text", "text": ""}), json!({"type": "text_delta", "text": request.text()})),
     };
     let events = [
         json!({"type": "message_start", "message": message(json!([]), Value::Null)}),
@@ -209,47 +209,47 @@ fn anthropic(asked: &Asked) -> Answer {
     (200, SSE, stream(&events))
 }
 
-fn openai(asked: &Asked) -> Answer {
-    let item = match &asked.call {
+fn openai(request: &AgentRequest) -> VendorResponse {
+    let item = match &request.call {
         Some((name, arguments)) => {
-            json!({"type": "function_call", "id": asked.id("fc"), "call_id": asked.id("call"), "name": name,
+            json!({"type": "function_call", "id": request.id("fc"), "call_id": request.id("call"), "name": name,
             "arguments": arguments.to_string(), "status": "completed"})
         }
         None => json!({"type": "message", "id": "msg_1", "role": "assistant", "status": "completed",
-            "content": [{"type": "output_text", "text": asked.text(), "annotations": []}]}),
+            "content": [{"type": "output_text", "text": request.text(), "annotations": []}]}),
     };
     let response = |status: &str, output: Value| {
-        json!({"id": "resp_1", "object": "response", "created_at": 1, "status": status, "model": asked.model,
+        json!({"id": "resp_1", "object": "response", "created_at": 1, "status": status, "model": request.model,
             "output": output, "parallel_tool_calls": true, "tool_choice": "auto", "tools": [],
             "usage": {"input_tokens": 1, "input_tokens_details": {"cached_tokens": 0}, "output_tokens": 1,
                 "output_tokens_details": {"reasoning_tokens": 0}, "total_tokens": 2}})
     };
     let done = response("completed", json!([item]));
-    if !asked.stream {
+    if !request.stream {
         return (200, JSON, done.to_string());
     }
     let mut events = vec![
         json!({"type": "response.created", "sequence_number": 0, "response": response("in_progress", json!([]))}),
         json!({"type": "response.output_item.added", "sequence_number": 1, "output_index": 0, "item": item}),
     ];
-    if asked.call.is_none() {
+    if request.call.is_none() {
         events.push(json!({"type": "response.output_text.delta", "sequence_number": 2, "item_id": "msg_1",
-            "output_index": 0, "content_index": 0, "delta": asked.text(), "logprobs": []}));
+            "output_index": 0, "content_index": 0, "delta": request.text(), "logprobs": []}));
     }
     events.push(json!({"type": "response.output_item.done", "sequence_number": 3, "output_index": 0, "item": item}));
     events.push(json!({"type": "response.completed", "sequence_number": 4, "response": done}));
     (200, SSE, stream(&events))
 }
 
-fn google(asked: &Asked) -> Answer {
-    let part = match &asked.call {
+fn google(request: &AgentRequest) -> VendorResponse {
+    let part = match &request.call {
         Some((name, args)) => json!({"functionCall": {"name": name, "args": args}}),
-        None => json!({"text": asked.text()}),
+        None => json!({"text": request.text()}),
     };
     let chunk = json!({
         "candidates": [{"content": {"role": "model", "parts": [part]}, "finishReason": "STOP", "index": 0}],
         "usageMetadata": {"promptTokenCount": 1, "candidatesTokenCount": 1, "totalTokenCount": 2},
         "modelVersion": "model"
     });
-    if asked.stream { (200, SSE, stream(&[chunk])) } else { (200, JSON, chunk.to_string()) }
+    if request.stream { (200, SSE, stream(&[chunk])) } else { (200, JSON, chunk.to_string()) }
 }

@@ -86,7 +86,7 @@ fn changes_of_accounts_are_lines_and_grants_are_not() {
         "work was added or changed  kind=account.changed",
         "work is disabled  kind=account.changed",
         &format!("{id} was removed  kind=account.changed account={id} state=removed"),
-        "was taken away  kind=lease.revoked",
+        "was revoked  kind=lease.revoked",
         "INFO  stopped",
     ] {
         assert!(done.out.contains(part), "no {part:?} in {}", done.out);
@@ -148,7 +148,7 @@ fn the_level_changes_while_it_runs() {
     fs::write(home.path().join("config.toml"), "[daemon]\nlgo = 1\nlog = 2\n").unwrap();
     home.run(&["reload"]);
     let log = home.run(&["logs"]).ok().out;
-    let rejected: Vec<&str> = log.lines().filter(|line| line.contains("the last good one is kept")).collect();
+    let rejected: Vec<&str> = log.lines().filter(|line| line.contains("the last good one stays in force")).collect();
     assert!(
         rejected.len() == 1 && rejected[0].contains("config.toml:2:1") && rejected[0].contains("config.toml:3:7"),
         "{log}"

@@ -191,7 +191,7 @@ fn while_the_endpoint_is_down_living_tokens_serve_to_their_end_and_nobody_is_log
     assert_eq!(shown["state"], "limited");
     assert!(shown["state_reason"].as_str().unwrap().contains("503"), "{shown}");
     wait_until("it is tried again", || server.requests() >= 3);
-    assert_eq!(home.said().matches("cannot be renewed").count(), 1, "{}", home.said());
+    assert_eq!(home.said().matches("cannot be refreshed").count(), 1, "{}", home.said());
     let changes = home.said().matches("was added or changed").count();
     let tried = server.requests();
     wait_until("it is tried once more", || server.requests() > tried);

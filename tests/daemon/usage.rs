@@ -87,7 +87,7 @@ fn a_refusal_is_obeyed_told_and_no_usage_is_made_up() {
     assert!(info["usage_trouble"].as_str().unwrap().contains("429"), "{info}");
     let seen = upstream.seen();
     assert_eq!((seen.len(), seen[0].line.as_str()), (1, "GET /api/oauth/usage HTTP/1.1"));
-    assert_eq!(home.said().matches("cannot be learnt").count(), 1, "one line for one change");
+    assert_eq!(home.said().matches("cannot be read").count(), 1, "one line for one change");
 }
 
 #[test]

@@ -1,14 +1,14 @@
-//! The gateway from outside: HTTP by hand on one side, an upstream that says what it is told to on the other.
+//! The gateway from outside: raw HTTP on one side, an upstream with scripted responses on the other.
 
 #![cfg(unix)]
 
-mod doors;
-mod exact;
+mod access;
 mod failover;
-mod runs;
-mod scene;
+mod harness;
+mod lease_keys;
+mod passthrough;
 mod streams;
-#[allow(dead_code, reason = "other tests need more of it")]
+#[allow(dead_code, reason = "other tests use more of it")]
 #[path = "../daemon/support.rs"]
 mod support;
 mod upstream;

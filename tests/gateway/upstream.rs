@@ -1,22 +1,22 @@
-//! An upstream on loopback that says what each test wants, byte for byte, and keeps what it was asked.
+//! An upstream on loopback with scripted responses, byte for byte; it records what it receives.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
-/// A message, as it came over the wire.
+/// An HTTP message as it was received.
 #[derive(Clone, Debug, Default)]
 pub struct Message {
-    /// The first line, without its end.
+    /// The first line, without its line ending.
     pub line: String,
-    /// The headers, as they were written.
+    /// The headers, in their original order and case.
     pub headers: Vec<(String, String)>,
-    /// The body, without its framing.
+    /// The body, without chunk framing.
     pub body: Vec<u8>,
-    /// What follows a chunked body.
+    /// The headers after a chunked body.
     pub trailers: Vec<(String, String)>,
-    /// Whether the body came to its end.
-    pub whole: bool,
+    /// Whether the body is complete.
+    pub complete: bool,
 }
 
 impl Message {
@@ -24,7 +24,7 @@ impl Message {
         self.headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
 
-    /// The account's key, wherever it is.
+    /// The account's key, from any of its headers.
     pub fn key(&self) -> String {
         let header = ["x-api-key", "authorization", "x-goog-api-key"].iter().find_map(|name| self.header(name));
         header.unwrap_or_default().trim_start_matches("Bearer ").to_owned()
@@ -46,9 +46,9 @@ impl Message {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.text()))
     }
 
-    /// Reads a message; `None` when there is none. `bodiless` says that it has no body, whatever its headers say.
+    /// Reads a message; `None` at the end of the connection. With `bodiless` no body is read, whatever the headers say.
     pub fn read(from: &mut impl BufRead, bodiless: bool) -> Option<Self> {
-        let mut message = Self { whole: true, ..Self::default() };
+        let mut message = Self { complete: true, ..Self::default() };
         message.line = line(from)?;
         message.headers = headers(from)?;
         let length = message.header("content-length").and_then(|length| length.parse::<usize>().ok());
@@ -57,7 +57,7 @@ impl Message {
             return Some(message);
         }
         if chunked {
-            message.whole = message.read_chunks(from).is_some();
+            message.complete = message.read_chunks(from).is_some();
         } else if let Some(length) = length {
             message.body = vec![0; length];
             let mut read = 0;
@@ -67,10 +67,10 @@ impl Message {
                     _ => break,
                 }
             }
-            message.whole = read == length;
+            message.complete = read == length;
             message.body.truncate(read);
         } else if message.line.starts_with("HTTP/") && ![204, 304].contains(&message.status()) {
-            message.whole = from.read_to_end(&mut message.body).is_ok();
+            message.complete = from.read_to_end(&mut message.body).is_ok();
         }
         Some(message)
     }
@@ -109,46 +109,46 @@ fn headers(from: &mut impl BufRead) -> Option<Vec<(String, String)>> {
     }
 }
 
-/// How a test answers a request; `false` closes the connection.
-type Answer = dyn Fn(&Message, &mut TcpStream) -> bool + Send + Sync;
+/// How a test responds to a request; `false` closes the connection.
+type Responder = dyn Fn(&Message, &mut TcpStream) -> bool + Send + Sync;
 
-/// A server on a port of its own, until the test ends.
+/// A server that runs until the test ends.
 pub struct Upstream {
     pub port: u16,
-    asked: Arc<Mutex<Vec<Message>>>,
+    received: Arc<Mutex<Vec<Message>>>,
 }
 
 impl Upstream {
-    pub fn start(answer: impl Fn(&Message, &mut TcpStream) -> bool + Send + Sync + 'static) -> Self {
+    pub fn start(respond: impl Fn(&Message, &mut TcpStream) -> bool + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let asked: Arc<Mutex<Vec<Message>>> = Arc::default();
-        let (kept, answer): (_, Arc<Answer>) = (asked.clone(), Arc::new(answer));
+        let received: Arc<Mutex<Vec<Message>>> = Arc::default();
+        let (kept, respond): (_, Arc<Responder>) = (received.clone(), Arc::new(respond));
         std::thread::spawn(move || {
             for stream in listener.incoming() {
-                let (stream, asked, answer) = (stream.unwrap(), kept.clone(), answer.clone());
-                std::thread::spawn(move || serve(stream, &asked, &*answer));
+                let (stream, received, respond) = (stream.unwrap(), kept.clone(), respond.clone());
+                std::thread::spawn(move || serve(stream, &received, &*respond));
             }
         });
-        Self { port, asked }
+        Self { port, received }
     }
 
-    /// Answers with a status and a body that depend on the account's key.
-    pub fn by_key(answer: impl Fn(&str) -> (u16, &'static str, &'static str) + Send + Sync + 'static) -> Self {
-        Self::start(move |asked, stream| {
-            let (status, headers, body) = answer(&asked.key());
-            say(stream, status, headers, body)
+    /// Responds with status, header lines and body that depend on the account's key.
+    pub fn by_key(choose: impl Fn(&str) -> (u16, &'static str, &'static str) + Send + Sync + 'static) -> Self {
+        Self::start(move |received, stream| {
+            let (status, headers, body) = choose(&received.key());
+            respond(stream, status, headers, body)
         })
     }
 
-    /// All that was asked so far.
-    pub fn asked(&self) -> Vec<Message> {
-        self.asked.lock().unwrap().clone()
+    /// All requests so far.
+    pub fn received(&self) -> Vec<Message> {
+        self.received.lock().unwrap().clone()
     }
 
-    /// The keys of all that was asked so far.
+    /// The keys of all requests so far.
     pub fn keys(&self) -> Vec<String> {
-        self.asked().iter().map(Message::key).collect()
+        self.received().iter().map(Message::key).collect()
     }
 
     pub fn url(&self) -> String {
@@ -156,39 +156,39 @@ impl Upstream {
     }
 }
 
-fn serve(stream: TcpStream, asked: &Mutex<Vec<Message>>, answer: &Answer) {
+fn serve(stream: TcpStream, received: &Mutex<Vec<Message>>, respond: &Responder) {
     stream.set_nodelay(true).unwrap();
     let mut reader = BufReader::new(stream.try_clone().unwrap());
     let mut stream = stream;
     while let Some(message) = Message::read(&mut reader, false) {
-        asked.lock().unwrap().push(message.clone());
-        if !answer(&message, &mut stream) {
-            let _gone = stream.shutdown(std::net::Shutdown::Both);
+        received.lock().unwrap().push(message.clone());
+        if !respond(&message, &mut stream) {
+            let _closed = stream.shutdown(std::net::Shutdown::Both);
             return;
         }
     }
 }
 
-/// A whole answer; `headers` are lines, each with its end.
-pub fn say(stream: &mut TcpStream, status: u16, headers: &str, body: &str) -> bool {
+/// Sends a complete response; `headers` are lines with their line endings.
+pub fn respond(stream: &mut TcpStream, status: u16, headers: &str, body: &str) -> bool {
     let length = body.len();
-    let text = format!("HTTP/1.1 {status} Said\r\n{headers}content-length: {length}\r\n\r\n{body}");
+    let text = format!("HTTP/1.1 {status} Status\r\n{headers}content-length: {length}\r\n\r\n{body}");
     stream.write_all(text.as_bytes()).is_ok()
 }
 
-/// The head of a stream.
+/// Sends the head of a stream.
 pub fn begin_stream(stream: &mut TcpStream) -> bool {
     let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
     stream.write_all(head.as_bytes()).is_ok()
 }
 
-/// A piece of it.
+/// Sends one chunk of it.
 pub fn chunk(stream: &mut TcpStream, text: &str) -> bool {
     let chunk = format!("{:x}\r\n{text}\r\n", text.len());
     stream.write_all(chunk.as_bytes()).is_ok()
 }
 
-/// Its end.
+/// Ends it.
 pub fn end_stream(stream: &mut TcpStream) -> bool {
     stream.write_all(b"0\r\n\r\n").is_ok()
 }

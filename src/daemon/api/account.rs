@@ -1,88 +1,67 @@
-//! The calls about accounts, but for adding one.
+//! The calls about accounts, except adding and importing.
 
-use crate::pool::{AccountChange, AccountId, Command};
-use crate::protocol::{Answer, ErrorInfo, ListAccountsParams, RequestId, SetAccountParams};
-use crate::provider;
-
-use crate::daemon::api::add_account::{check_account_texts, check_uses};
-use crate::daemon::api::dispatch::{CallResult, ClientSession, bad, refused, too_many};
 use crate::daemon::os::clock;
 use crate::daemon::state::{Daemon, State};
 use crate::daemon::view;
+use crate::pool::{AccountChange, AccountId, Command};
+use crate::protocol::{Answer, ErrorInfo, ListAccountsParams, SetAccountParams};
+use crate::provider;
+
+use super::add_account::{check_account_texts, check_uses};
+use super::dispatch::{bad, find_account, refused};
+use super::reply::{CallReply, CallResult};
 
 /// What to do to an account.
-pub(crate) enum Change {
+#[derive(Debug)]
+pub(crate) enum AccountCommand {
     Remove,
-    Enabled(bool, Option<String>),
+    Enable(bool, Option<String>),
     Set(Box<SetAccountParams>),
     ClearLimits,
 }
 
-impl ClientSession {
-    pub(crate) fn list_accounts(
-        &self,
-        daemon: &Daemon,
-        id: &RequestId,
-        params: &ListAccountsParams,
-        out: &mut Vec<u8>,
-    ) {
-        let state = &*daemon.state();
-        let now = clock::now();
-        let wanted = state
-            .pool
-            .accounts()
-            .iter()
-            .filter(|account| params.provider.as_ref().is_none_or(|provider| account.record.provider == *provider));
-        let accounts = wanted.map(|account| view::account_info(state, now, account)).collect();
-        self.codec.answer(id, &Answer::Accounts(accounts), out);
-    }
-
-    pub(crate) fn change(
-        &self,
-        daemon: &Daemon,
-        id: &RequestId,
-        name: &str,
-        change: Change,
-        out: &mut Vec<u8>,
-    ) -> CallResult {
-        if !self.outbox.has_room() {
-            return Err(too_many());
-        }
-        let state = &mut *daemon.state();
-        let account = find(state, name)?;
-        let now = clock::now();
-        let before = state.pool.account(account).map(|account| view::account_info(state, now, account));
-        let command = match change {
-            Change::Remove => Command::RemoveAccount(account),
-            Change::ClearLimits => Command::ClearLimits(account),
-            Change::Enabled(enabled, reason) => {
-                refuse_configured(state, account, &["enabled"], enabled)?;
-                let enabled = Some((enabled, reason.filter(|reason| !reason.is_empty())));
-                Command::ChangeAccount(account, Box::new(AccountChange { enabled, ..AccountChange::default() }))
-            }
-            Change::Set(params) => Command::ChangeAccount(account, Box::new(set(state, account, *params)?)),
-        };
-        let (reply, unsaved) = daemon.apply(state, now, command);
-        refused(reply, now)?;
-        let after = state.pool.account(account).map(|account| view::account_info(state, now, account));
-        // a removed account is answered as it was
-        let Some(info) = after.or(before) else { return Ok(()) };
-        let responder = self.responder(id, false);
-        let mut bytes = Vec::new();
-        self.codec.answer(id, &Answer::Account(Box::new(info)), &mut bytes);
-        if unsaved.is_empty() {
-            out.append(&mut bytes);
-        } else {
-            daemon.deliver(&responder, unsaved, bytes);
-        }
-        Ok(())
-    }
+/// `account.list`
+pub(crate) fn list(daemon: &Daemon, reply: &mut CallReply<'_>, params: &ListAccountsParams) -> CallResult {
+    let state = &*daemon.state();
+    let now = clock::now();
+    let is_wanted = |provider: &String| params.provider.as_ref().is_none_or(|wanted| wanted == provider);
+    let accounts = state.pool.accounts().iter().filter(|account| is_wanted(&account.record.provider));
+    reply.answer(&Answer::Accounts(accounts.map(|account| view::account_info(state, now, account)).collect()))
 }
 
-/// The account of this name.
-pub(crate) fn find(state: &State, name: &str) -> Result<AccountId, ErrorInfo> {
-    let found = state.pool.find_account(name).map(|account| account.record.id);
-    found.map_err(|refusal| ErrorInfo::of_refusal(&refusal, clock::now().wall))
+/// Changes an account, and answers what it is then; a removed one as it was.
+pub(crate) fn change(daemon: &Daemon, reply: &mut CallReply<'_>, name: &str, command: AccountCommand) -> CallResult {
+    reply.check_room()?;
+    let state = &mut *daemon.state();
+    let id = find_account(state, name)?;
+    let now = clock::now();
+    let info = |state: &State| state.pool.account(id).map(|account| view::account_info(state, now, account));
+    let before = info(state);
+    let command = pool_command(state, id, command)?;
+    let changed = state.apply(now, command);
+    let account = info(state).or(before);
+    reply.saved(
+        daemon,
+        changed.map(|result| {
+            result.map_err(|refusal| refused(&refusal, now))?;
+            let gone = || ErrorInfo::new("unknown_account", "the account was removed meanwhile");
+            Ok(Answer::Account(Box::new(account.ok_or_else(gone)?)))
+        }),
+    )
+}
+
+fn pool_command(state: &State, id: AccountId, command: AccountCommand) -> Result<Command, ErrorInfo> {
+    let change = match command {
+        AccountCommand::Remove => return Ok(Command::RemoveAccount(id)),
+        AccountCommand::ClearLimits => return Ok(Command::ClearLimits(id)),
+        AccountCommand::Enable(enabled, reason) => {
+            refuse_configured(state, id, &["enabled"], enabled)?;
+            let enabled = Some((enabled, reason.filter(|reason| !reason.is_empty())));
+            AccountChange { enabled, ..AccountChange::default() }
+        }
+        AccountCommand::Set(params) => set(state, id, *params)?,
+    };
+    Ok(Command::ChangeAccount(id, Box::new(change)))
 }
 
 fn set(state: &State, account: AccountId, params: SetAccountParams) -> Result<AccountChange, ErrorInfo> {
@@ -119,7 +98,7 @@ fn set(state: &State, account: AccountId, params: SetAccountParams) -> Result<Ac
 }
 
 fn default_uses(state: &State, account: AccountId) -> Vec<String> {
-    let secret = state.credentials.get(&account).map_or("", |credential| credential.access.expose());
+    let secret = state.credentials.get(account).map_or("", |credential| credential.access.expose());
     let record = state.pool.account(account).map(|account| &account.record);
     record.map_or_else(Vec::new, |record| provider::default_use(&record.provider, record.kind, secret))
 }
@@ -136,8 +115,8 @@ fn refuse_configured(state: &State, account: AccountId, keys: &[&str], enabling:
         _ => section.allowed_agents.is_some(),
     };
     let Some(key) = keys.iter().find(|key| decides(key)) else { return Ok(()) };
-    let place = state.configured.config.location_of(&["accounts", &section.name, key]);
-    let place = place.unwrap_or_else(|| state.configured.path.display().to_string());
+    let place = state.config.config.location_of(&["accounts", &section.name, key]);
+    let place = place.unwrap_or_else(|| state.config.path.display().to_string());
     let message = format!("`{key}` of this account is decided by the configuration: {place}");
     Err(bad(message).hint("change it there, or take the line out"))
 }

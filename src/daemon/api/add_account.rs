@@ -2,17 +2,15 @@
 
 use std::sync::Arc;
 
-use tokio::sync::oneshot;
-
 use crate::credential::Credential;
-use crate::pool::{AccountChange, AccountId, AccountRecord, Command, CredentialKind, LoginProblem, LoginState, Wall};
+use crate::pool::{AccountChange, AccountId, AccountRecord, Command, CredentialKind, Wall};
 use crate::protocol::{AddAccountParams, Answer, ErrorInfo};
 use crate::provider;
 use crate::store::Write;
 
 use crate::daemon::api::dispatch::{bad, bad_target, refused, secret};
 use crate::daemon::os::clock;
-use crate::daemon::state::{Daemon, State};
+use crate::daemon::state::{Daemon, State, Unsaved, save};
 use crate::daemon::view;
 
 /// The longest text an account carries.
@@ -20,58 +18,60 @@ const LONGEST_TEXT: usize = 256;
 /// The longest secret.
 const LONGEST_SECRET: usize = 64 * 1024;
 
-/// Adds; answers when it is on disk.
-pub(crate) async fn add(daemon: Arc<Daemon>, params: AddAccountParams) -> Result<Answer<'static>, ErrorInfo> {
-    let _one_at_a_time = daemon.adding.lock().await;
+/// Adds an account, or replaces the credential of a known one; answers when it is on disk.
+pub(crate) async fn add(daemon: Arc<Daemon>, params: AddAccountParams) -> Result<Unsaved<Answer<'static>>, ErrorInfo> {
+    let _one_at_a_time = daemon.account_writes.lock().await;
     check(&params)?;
+    let new_ids = new_ids()?;
     let (record, credential) = {
         let state = &*daemon.state();
-        state
-            .catalog
-            .target(&params.provider, None, None, state.pool.settings().quota.primary)
-            .map_err(|error| bad_target(&error, state))?;
-        record_of(state, params)?
+        let primary = state.pool.settings().quota.primary;
+        let target = state.catalog.target(&params.provider, None, None, primary);
+        target.map_err(|error| bad_target(&error, state))?;
+        record_of(state, params, &new_ids)?
     };
-    let id = record.id;
-    let (done, kept) = oneshot::channel();
     let write = Write::SaveAccount { record: record.clone(), credential: Some(credential.duplicate()) };
-    daemon.store.write(write, Some(Box::new(move |result| drop(done.send(result)))));
-    let not_kept = |error: String| ErrorInfo::new("internal", format!("the account could not be saved: {error}"));
-    match kept.await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => return Err(not_kept(error.to_string())),
-        Err(_) => return Err(not_kept("the daemon is ending".to_owned())),
-    }
+    let not_saved = |error| ErrorInfo::new("internal", format!("the account could not be saved: {error}"));
+    save(&daemon.store, write).await.map_err(not_saved)?;
+    put_in_use(&daemon, record, credential)
+}
+
+/// Puts a saved account in use.
+fn put_in_use(
+    daemon: &Daemon,
+    record: AccountRecord,
+    credential: Credential,
+) -> Result<Unsaved<Answer<'static>>, ErrorInfo> {
     let state = &mut *daemon.state();
-    let now = clock::now();
-    if state.tokens.known_since(id, state.tokens.of(&credential)).is_none() && state.links.remove(&id).is_some() {
-        // a login of lessor's own: what the tool goes on writing is another one
-        state.link_troubles.remove(&id);
+    let (now, id) = (clock::now(), record.id);
+    let prints = &state.credentials.fingerprints;
+    let is_new = prints.known_since(id, prints.of(&credential)).is_none();
+    // a login of lessor's own: what the tool goes on writing is another one
+    if is_new && state.links.remove(id) {
         daemon.store.write(Write::SaveLink(id, None), None);
-        if let Some(follow) = daemon.follow.get() {
-            follow.relinked();
-        }
     }
-    state.keep_credential(id, credential);
+    state.keep_credential(id, credential, None);
     let command = if state.pool.account(id).is_some() {
-        // a login known already: its new credential works until shown otherwise
-        let (login_state, vendor_id) = (Some(record.login_state.clone()), record.vendor_id.clone());
+        // the new credential of a known account works until shown otherwise
+        let (login_state, vendor_id) = (Some(record.login_state), record.vendor_id);
         let change = AccountChange { login_state, vendor_id, ..AccountChange::default() };
         Command::ChangeAccount(id, Box::new(change))
     } else {
         Command::AddAccount(Box::new(record))
     };
-    let (reply, unsaved) = daemon.apply(state, now, command);
-    for write in unsaved {
-        daemon.store.write(write, None);
-    }
-    refused(reply, now)?;
-    let account = state.pool.account(id).ok_or_else(|| ErrorInfo::new("internal", "the account is gone again"))?;
-    Ok(Answer::Account(Box::new(view::account_info(state, now, account))))
+    let changed = state.apply(now, command).into_result();
+    let changed = changed.map_err(|refusal| refused(&refusal.no_answer(), now))?;
+    let gone = || ErrorInfo::new("internal", "the account was removed at once");
+    let account = state.pool.account(id).ok_or_else(gone)?;
+    Ok(changed.map(|_| Answer::Account(Box::new(view::account_info(state, now, account)))))
 }
 
 /// The record to keep: of the account that is meant, if it is known already, else a new one.
-fn record_of(state: &State, params: AddAccountParams) -> Result<(AccountRecord, Credential), ErrorInfo> {
+fn record_of(
+    state: &State,
+    params: AddAccountParams,
+    new_ids: &NewIds,
+) -> Result<(AccountRecord, Credential), ErrorInfo> {
     let credential = Credential {
         kind: params.kind,
         access: secret(params.secret),
@@ -97,7 +97,7 @@ fn record_of(state: &State, params: AddAccountParams) -> Result<(AccountRecord, 
             return Err(bad(message).hint(format!("change it with `lessor account set {} {field}=…`", known.id)));
         }
         let mut record = known.clone();
-        record.login_state = state.first_login_state(&record.provider, &credential);
+        record.login_state = state.initial_login_state(&record.provider, &credential);
         record.kind = credential.kind;
         record.vendor_id = params.account_id.or(record.vendor_id);
         return Ok((record, credential));
@@ -111,9 +111,9 @@ fn record_of(state: &State, params: AddAccountParams) -> Result<(AccountRecord, 
     let allowed_agents = params
         .allowed_agents
         .unwrap_or_else(|| provider::default_use(&params.provider, credential.kind, credential.access.expose()));
-    let login_state = state.first_login_state(&params.provider, &credential);
+    let login_state = state.initial_login_state(&params.provider, &credential);
     let record = AccountRecord {
-        id: new_id(state)?,
+        id: new_id(state, new_ids)?,
         provider: params.provider,
         label: params.label,
         email: params.email,
@@ -133,14 +133,6 @@ fn record_of(state: &State, params: AddAccountParams) -> Result<(AccountRecord, 
     Ok((record, credential))
 }
 
-/// Nothing can be leased on a credential that has ended already.
-pub(crate) fn login_state(credential: &Credential) -> LoginState {
-    match credential.expires_at {
-        Some(end) if end <= clock::now().wall => LoginState::NeedsLogin(LoginProblem::AccessTokenEnded),
-        _ => LoginState::Ready,
-    }
-}
-
 /// Whether a credential is one of a known account: by the vendor's id, then the email, then the secret itself.
 fn is_same(
     state: &State,
@@ -157,22 +149,30 @@ fn is_same(
     if login && let (Some(known), Some(given)) = (&record.email, email) {
         return known == given;
     }
-    state.credentials.get(&record.id).is_some_and(|known| {
+    state.credentials.get(record.id).is_some_and(|known| {
         known.access == credential.access
             || known.refresh.as_ref().is_some_and(|known| Some(known) == credential.refresh.as_ref())
     })
 }
 
-pub(crate) fn new_id(state: &State) -> Result<AccountId, ErrorInfo> {
-    loop {
-        let mut bits = [0; 8];
-        getrandom::fill(&mut bits)
-            .map_err(|error| ErrorInfo::new("internal", format!("the system gives no random bits: {error}")))?;
-        let id = AccountId::from_bits(u64::from_le_bytes(bits));
-        if state.pool.account(id).is_none() {
-            return Ok(id);
-        }
+/// Ids to choose from: random numbers are drawn before the state is locked.
+pub(crate) type NewIds = [AccountId; 4];
+
+/// Draws ids for a new account.
+pub(crate) fn new_ids() -> Result<NewIds, ErrorInfo> {
+    let mut ids = [AccountId::from_bits(0); 4];
+    for id in &mut ids {
+        let bits = getrandom::u64();
+        let bits = bits.map_err(|error| ErrorInfo::new("internal", format!("no random number is available: {error}")));
+        *id = AccountId::from_bits(bits?);
     }
+    Ok(ids)
+}
+
+/// The first of the ids that no account has.
+pub(crate) fn new_id(state: &State, ids: &NewIds) -> Result<AccountId, ErrorInfo> {
+    let free = ids.iter().copied().find(|id| state.pool.account(*id).is_none());
+    free.ok_or_else(|| ErrorInfo::new("internal", "no unused account id was found; try again"))
 }
 
 fn check(params: &AddAccountParams) -> Result<(), ErrorInfo> {

@@ -1,9 +1,31 @@
 //! The calls about the configuration.
 
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
 use crate::config::{Config, ConfigValue, Setting};
+use crate::daemon::state::{ConfigMessage, Daemon};
+use crate::protocol::{Answer, ErrorInfo};
+
+use super::reply::{CallReply, CallResult};
+
+/// `config.get`
+pub(crate) fn get(daemon: &Daemon, reply: &mut CallReply<'_>) -> CallResult {
+    let document = settings_document(&daemon.state().config.config);
+    reply.answer(&Answer::Config(document))
+}
+
+/// `config.reload`: answered when the worker has read the file.
+pub(crate) async fn reload(daemon: Arc<Daemon>) -> Result<Answer<'static>, ErrorInfo> {
+    let (answer, result) = oneshot::channel();
+    daemon.mailboxes.config.send(ConfigMessage::Read(answer));
+    let ending = |_| ErrorInfo::new("shutting_down", "the daemon is about to end");
+    result.await.map(Answer::Reloaded).map_err(ending)
+}
 
 /// The effective configuration as a JSON document.
-pub(crate) fn settings_document(config: &Config) -> String {
+fn settings_document(config: &Config) -> String {
     let value = |setting: &Setting| setting.value.as_ref().map(ConfigValue::json);
     let rows = config.show().into_iter().map(|setting| {
         serde_json::json!({ "key": setting.key, "value": value(&setting), "source": setting.source.to_string() })

@@ -41,15 +41,7 @@ pub(crate) async fn serve(
     outbox: Arc<Outbox>,
 ) {
     let mut conversation = Conversation {
-        caller: ClientSession {
-            connection,
-            pid,
-            codec: Codec::Json,
-            outbox,
-            holder: None,
-            greeted: false,
-            quiet: false,
-        },
+        session: ClientSession { connection, pid, codec: Codec::Json, outbox, holder: None, greeted: false },
         decoder: Decoder::default(),
         out: Vec::new(),
         deadline: Some(deadline(FIRST_MESSAGE)),
@@ -65,7 +57,7 @@ pub(crate) async fn serve(
 }
 
 struct Conversation {
-    caller: ClientSession,
+    session: ClientSession,
     decoder: Decoder,
     out: Vec<u8>,
     /// When the message that is expected must be whole.
@@ -113,7 +105,7 @@ impl Conversation {
                 tokio::select! {
                     biased;
                     read = stream.read_buf(inbox) => Next::Arrived(read.unwrap_or(0)),
-                    () = self.caller.outbox.changed() => Next::Woken,
+                    () = self.session.outbox.changed() => Next::Woken,
                     () = passed(self.deadline) => Next::TooSlow,
                 }
             };
@@ -126,14 +118,14 @@ impl Conversation {
                 Next::Woken => Then::Listen,
                 Next::TooSlow => {
                     let error = ErrorInfo::new("bad_request", "a whole message was expected by now");
-                    self.caller.codec = self.decoder.codec().unwrap_or(Codec::Json);
-                    self.caller.refuse(Some(&RequestId::Json("null".into())), &error, &mut self.out);
+                    self.session.codec = self.decoder.codec().unwrap_or(Codec::Json);
+                    self.session.refuse(Some(RequestId::Json("null".into())), &error, &mut self.out);
                     Then::Stop(End::Over)
                 }
             };
             // looked at first: what was said before the close still goes out
-            let is_closed = self.caller.outbox.is_closed();
-            self.caller.outbox.drain_into(&mut self.out);
+            let is_closed = self.session.outbox.is_closed();
+            self.session.outbox.drain_into(&mut self.out);
             if !self.out.is_empty() && self.write(stream).await.is_none() {
                 return End::Over;
             }
@@ -151,13 +143,13 @@ impl Conversation {
         while self.out.len() < SAID_AT_ONCE {
             match self.decoder.take() {
                 Ok(Some(incoming)) => {
-                    self.caller.codec = self.decoder.codec().unwrap_or(Codec::Json);
+                    self.session.codec = self.decoder.codec().unwrap_or(Codec::Json);
                     self.deadline = None;
                     match incoming.call {
-                        Ok(call) => self.caller.carry_out(daemon, incoming.id, call, &mut self.out),
-                        Err(error) => self.caller.refuse(incoming.id.as_ref(), &error, &mut self.out),
+                        Ok(call) => self.session.serve(daemon, incoming.id, call, &mut self.out),
+                        Err(error) => self.session.refuse(incoming.id, &error, &mut self.out),
                     }
-                    if self.caller.codec == Codec::Binary && !self.caller.greeted {
+                    if self.session.codec == Codec::Binary && !self.session.greeted {
                         return Then::Stop(End::Over);
                     }
                 }
@@ -169,8 +161,8 @@ impl Conversation {
                     return Then::Listen;
                 }
                 Err(Fatal { codec, error }) => {
-                    self.caller.codec = codec;
-                    self.caller.refuse(Some(&RequestId::Json("null".into())), &error, &mut self.out);
+                    self.session.codec = codec;
+                    self.session.refuse(Some(RequestId::Json("null".into())), &error, &mut self.out);
                     return Then::Stop(End::Over);
                 }
             }
@@ -182,8 +174,8 @@ impl Conversation {
     fn answer_the_rest(&mut self, daemon: &Arc<Daemon>) {
         if let Some(incoming) = self.decoder.take_rest() {
             match incoming.call {
-                Ok(call) => self.caller.carry_out(daemon, incoming.id, call, &mut self.out),
-                Err(error) => self.caller.refuse(incoming.id.as_ref(), &error, &mut self.out),
+                Ok(call) => self.session.serve(daemon, incoming.id, call, &mut self.out),
+                Err(error) => self.session.refuse(incoming.id, &error, &mut self.out),
             }
         }
     }
@@ -191,8 +183,8 @@ impl Conversation {
     /// Sends the answers that still come, of calls that wait for the disk.
     async fn say_the_last(&mut self, stream: &Stream) -> Option<()> {
         loop {
-            let more = self.caller.outbox.answered().await;
-            self.caller.outbox.drain_into(&mut self.out);
+            let more = self.session.outbox.answered().await;
+            self.session.outbox.drain_into(&mut self.out);
             self.write(stream).await?;
             if !more {
                 return Some(());
@@ -210,7 +202,7 @@ impl Conversation {
                 Poll::Ready(written) => written.ok()?,
                 Poll::Pending => tokio::select! {
                     written = timeout(UNREAD, write) => written.ok()?.ok()?,
-                    () = self.caller.outbox.overflowed() => return None,
+                    () = self.session.outbox.overflowed() => return None,
                 },
             };
             rest = rest.get(written..).filter(|_| written > 0)?;

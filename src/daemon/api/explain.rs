@@ -6,11 +6,11 @@ use crate::pool::{
 };
 use crate::protocol::{
     AccountLabel, Answer, CandidateInfo, DecidedInfo, ErrorInfo, ExplainInfo, ExplainParams, ForecastInfo,
-    ForecastParams, OutlookInfo, RequestId, RequestInfo, VerdictInfo, kind_name,
+    ForecastParams, OutlookInfo, RequestInfo, VerdictInfo, kind_name,
 };
 
-use crate::daemon::api::account::find;
-use crate::daemon::api::dispatch::{CallResult, ClientSession, bad, bad_target};
+use crate::daemon::api::dispatch::{bad, bad_target, find_account};
+use crate::daemon::api::reply::{CallReply, CallResult};
 use crate::daemon::os::clock;
 use crate::daemon::state::{Daemon, State};
 use crate::daemon::view;
@@ -20,62 +20,48 @@ const LAST: &str = "last";
 /// Most accounts that are told of: it must fit into one message.
 const MOST_TOLD: usize = 256;
 
-impl ClientSession {
-    pub(crate) fn forecast(
-        &self,
-        daemon: &Daemon,
-        id: &RequestId,
-        params: &ForecastParams,
-        out: &mut Vec<u8>,
-    ) -> CallResult {
-        let state = &*daemon.state();
-        let now = clock::now();
-        let primary = state.pool.settings().quota.primary;
-        let target = state.catalog.target(&params.provider, params.model.as_deref(), None, primary);
-        let target = target.map_err(|error| bad_target(&error, state))?;
-        let forecast = state.pool.forecast(now, &target, None, params.count);
-        let accounts = forecast.accounts.into_iter().map(|outlook| OutlookInfo {
-            id: outlook.account.to_string(),
-            label: name(state, outlook.account).label,
-            room: outlook.room,
-            why: outlook.why.map(|why| why.name().to_owned()),
-            until: outlook.until.map(|until| until.0),
-        });
-        let info = ForecastInfo {
-            grantable: forecast.grantable,
-            unshared: forecast.unshared,
-            next_at: forecast.next_at.map(|at| at.0),
-            accounts: accounts.collect(),
-        };
-        self.codec.answer(id, &Answer::Forecast(info), out);
-        Ok(())
-    }
+/// `forecast`
+pub(crate) fn forecast(daemon: &Daemon, reply: &mut CallReply<'_>, params: &ForecastParams) -> CallResult {
+    let state = &*daemon.state();
+    let now = clock::now();
+    let primary = state.pool.settings().quota.primary;
+    let target = state.catalog.target(&params.provider, params.model.as_deref(), None, primary);
+    let target = target.map_err(|error| bad_target(&error, state))?;
+    let forecast = state.pool.forecast(now, &target, None, params.count);
+    let accounts = forecast.accounts.into_iter().map(|outlook| OutlookInfo {
+        id: outlook.account.to_string(),
+        label: name(state, outlook.account).label,
+        room: outlook.room,
+        why: outlook.why.map(|why| why.name().to_owned()),
+        until: outlook.until.map(|until| until.0),
+    });
+    let info = ForecastInfo {
+        grantable: forecast.grantable,
+        unshared: forecast.unshared,
+        next_at: forecast.next_at.map(|at| at.0),
+        accounts: accounts.collect(),
+    };
+    reply.answer(&Answer::Forecast(info))
+}
 
-    pub(crate) fn explain(
-        &self,
-        daemon: &Daemon,
-        id: &RequestId,
-        params: &ExplainParams,
-        out: &mut Vec<u8>,
-    ) -> CallResult {
-        let state = &*daemon.state();
-        let now = clock::now();
-        let what = params.what.as_deref().unwrap_or(LAST);
-        let is_decided = what.eq_ignore_ascii_case(LAST) || what.starts_with("ls_");
-        if is_decided && params.model.is_some() {
-            return Err(bad("`model` is for accounts: a lease has its own"));
-        }
-        let info = match what {
-            last if last.eq_ignore_ascii_case(LAST) => explain_last(daemon, state, now)?,
-            lease if lease.starts_with("ls_") => {
-                let lease = find_lease(daemon, state, lease)?;
-                of_lease(daemon, state, now, lease)
-            }
-            account => of_account(state, now, find(state, account)?, params.model.as_deref())?,
-        };
-        self.codec.answer(id, &Answer::Explained(Box::new(info)), out);
-        Ok(())
+/// `explain`
+pub(crate) fn explain(daemon: &Daemon, reply: &mut CallReply<'_>, params: &ExplainParams) -> CallResult {
+    let state = &*daemon.state();
+    let now = clock::now();
+    let what = params.what.as_deref().unwrap_or(LAST);
+    let is_decided = what.eq_ignore_ascii_case(LAST) || what.starts_with("ls_");
+    if is_decided && params.model.is_some() {
+        return Err(bad("`model` is for accounts: a lease has its own"));
     }
+    let info = match what {
+        last if last.eq_ignore_ascii_case(LAST) => explain_last(daemon, state, now)?,
+        lease if lease.starts_with("ls_") => {
+            let lease = find_lease(daemon, state, lease)?;
+            of_lease(daemon, state, now, lease)
+        }
+        account => of_account(state, now, find_account(state, account)?, params.model.as_deref())?,
+    };
+    reply.answer(&Answer::Explained(Box::new(info)))
 }
 
 /// The last decision: a grant or a refusal.
@@ -94,12 +80,12 @@ fn explain_last(daemon: &Daemon, state: &State, now: Now) -> Result<ExplainInfo,
 /// The lease of this id, or of an id that begins so.
 fn find_lease<'a>(daemon: &Daemon, state: &'a State, id: &str) -> Result<&'a Lease, ErrorInfo> {
     let all = || state.pool.leases().chain(state.last_ended.as_deref());
-    if let Some(token) = daemon.key.open(id) {
+    if let Some(token) = daemon.lease_key.open(id) {
         let stale = || ErrorInfo::new("stale_lease", "this lease has ended").hint("see: lessor leases");
         return all().find(|lease| lease.fence == token.fence).ok_or_else(stale);
     }
     let beginning = id.trim_end_matches('…');
-    let mut found = all().filter(|lease| daemon.key.id(lease).starts_with(beginning));
+    let mut found = all().filter(|lease| daemon.lease_key.id(lease).starts_with(beginning));
     match (found.next(), found.next()) {
         (Some(lease), None) => Ok(lease),
         (Some(_), Some(_)) => Err(ErrorInfo::new("unknown_lease", format!("several leases begin with {beginning}"))),
@@ -112,7 +98,7 @@ fn of_lease(daemon: &Daemon, state: &State, now: Now, lease: &Lease) -> ExplainI
         state.pool.explain_ended_lease(now, lease);
     let decided = DecidedInfo {
         at: at.0,
-        lease: Some(daemon.key.id(lease)),
+        lease: Some(daemon.lease_key.id(lease)),
         fence: Some(fence.0),
         held: state.pool.lease(fence).is_some(),
         account: Some(name(state, account)),

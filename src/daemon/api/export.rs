@@ -1,31 +1,40 @@
-//! All that is known of all accounts, for its owner to keep or to take elsewhere.
+//! `account.export`: everything known of all accounts, to keep or to import elsewhere.
 
 use crate::credential::import::own;
 use crate::pool::{Account, LoginProblem, LoginState, Now, Window};
-use crate::protocol::{ExportInfo, ExportedAccount, ExportedCredential, ExportedLink, ExportedWindow};
+use crate::protocol::{Answer, ExportInfo, ExportedAccount, ExportedCredential, ExportedLink, ExportedWindow};
 
-use crate::daemon::api::import::exposed;
-use crate::daemon::state::State;
+use crate::daemon::api::dispatch::exposed;
+use crate::daemon::api::reply::{CallReply, CallResult};
+use crate::daemon::log::login_words;
+use crate::daemon::os::clock;
+use crate::daemon::state::{Daemon, State};
 use crate::daemon::view;
 
-/// The document.
-pub(crate) fn export(state: &State, now: Now, secrets: bool) -> ExportInfo {
+/// `account.export`
+pub(crate) fn export(daemon: &Daemon, reply: &mut CallReply<'_>, secrets: bool) -> CallResult {
+    let document = document(&daemon.state(), clock::now(), secrets);
+    reply.answer(&Answer::Exported(document))
+}
+
+fn document(state: &State, now: Now, secrets: bool) -> ExportInfo {
     let accounts = state.pool.accounts().iter().map(|account| exported(state, now, account, secrets));
     ExportInfo { lessor_export: own::VERSION, exported_at: now.wall.0, accounts: accounts.collect() }
 }
 
 fn exported(state: &State, now: Now, account: &Account, secrets: bool) -> ExportedAccount {
     let record = &account.record;
-    let credential = state.credentials.get(&record.id);
-    let words = || view::login_words(record, now.wall);
+    let credential = state.credentials.get(record.id);
+    let words = || login_words(record, now.wall);
     let (needs_login, needs_verification) = match &record.login_state {
         // the expiry of the token, which is exported too, already tells that it has ended
         LoginState::Ready | LoginState::NeedsLogin(LoginProblem::AccessTokenEnded) => (None, None),
         LoginState::NeedsLogin(_) => (words(), None),
         LoginState::NeedsVerification(_) => (None, words()),
     };
-    let known_since =
-        credential.and_then(|credential| state.tokens.known_since(record.id, state.tokens.of(credential)));
+    let known_since = credential.and_then(|credential| {
+        state.credentials.fingerprints.known_since(record.id, state.credentials.fingerprints.of(credential))
+    });
     ExportedAccount {
         id: record.id.to_string(),
         provider: record.provider.clone(),
@@ -45,7 +54,7 @@ fn exported(state: &State, now: Now, account: &Account, secrets: bool) -> Export
         limits: view::limits(account, now),
         usage: account.usage().windows.iter().map(window).collect(),
         last_used_at: record.last_used_at.map(|at| at.0),
-        link: state.links.get(&record.id).map(|link| ExportedLink {
+        link: state.links.get(record.id).map(|link| ExportedLink {
             tool: link.tool.clone(),
             path: link.path.clone(),
             item: link.item.clone(),

@@ -2,14 +2,12 @@
 
 use std::sync::Arc;
 
-use tokio::sync::oneshot;
-
 use crate::credential::import::plan::{Follow, Known, Learnt, Plan, Step};
 use crate::credential::import::{Entry, Limited, Tool};
-use crate::credential::{Credential, Link, LinkMode, Secret, may_refresh};
+use crate::credential::{Credential, Link, LinkMode, may_refresh};
 use crate::pool::{
-    Account, AccountChange, AccountId, AccountRecord, Command, CredentialKind, Deadline, Limit, LimitSource,
-    LoginProblem, LoginState, Now, Usage, Verification, Wall, Window,
+    Account, AccountChange, AccountId, AccountRecord, Command, CredentialKind, Limit, LoginProblem, LoginState, Now,
+    Usage, Verification, Wall, Window,
 };
 use crate::protocol::{
     AccountLabel, Answer, ErrorInfo, ImportAccountsParams, ImportEntry, ImportInfo, ImportWindow, ImportedEntry,
@@ -18,10 +16,10 @@ use crate::protocol::{
 use crate::provider;
 use crate::store::Write;
 
-use crate::daemon::api::add_account::{check_account_texts, check_secret, check_uses, login_state, new_id};
+use crate::daemon::api::add_account::{NewIds, check_account_texts, check_secret, check_uses, new_id, new_ids};
 use crate::daemon::api::dispatch::{bad, refused, secret};
 use crate::daemon::os::clock;
-use crate::daemon::state::{Daemon, State};
+use crate::daemon::state::{Daemon, State, Unsaved, imported_limit, login_state_of, save};
 
 /// The longest sentence that is kept of an account, in bytes.
 const LONGEST_PROSE: usize = 8192;
@@ -29,10 +27,13 @@ const LONGEST_PROSE: usize = 8192;
 const LONGEST_PATH: usize = 4096;
 
 /// Takes the entries in, or says what would become of them.
-pub(crate) async fn import(daemon: Arc<Daemon>, params: ImportAccountsParams) -> Result<Answer<'static>, ErrorInfo> {
+pub(crate) async fn import(
+    daemon: Arc<Daemon>,
+    params: ImportAccountsParams,
+) -> Result<Unsaved<Answer<'static>>, ErrorInfo> {
     let mode = mode_of(params.mode.as_deref())?;
     let entries: Vec<Entry> = params.entries.into_iter().map(entry_of).collect::<Result<_, _>>()?;
-    let _one_at_a_time = daemon.adding.lock().await;
+    let _one_at_a_time = daemon.account_writes.lock().await;
     let (mut ids, mut plan) = {
         let state = &*daemon.state();
         let now = clock::now();
@@ -41,11 +42,12 @@ pub(crate) async fn import(daemon: Arc<Daemon>, params: ImportAccountsParams) ->
         (ids, Plan::new(known, mode, now.wall))
     };
     let mut rows = Vec::new();
+    let mut done = Unsaved::nothing_to_save(());
     for entry in entries {
         let step = {
             let state = &*daemon.state();
             match state.catalog.target(&entry.provider, None, None, state.pool.settings().quota.primary) {
-                Ok(_) => plan.next(&entry, state.tokens.of(&entry.credential)),
+                Ok(_) => plan.next(&entry, state.credentials.fingerprints.of(&entry.credential)),
                 Err(_) => Step::refused(no_provider(&entry.provider)),
             }
         };
@@ -58,7 +60,10 @@ pub(crate) async fn import(daemon: Arc<Daemon>, params: ImportAccountsParams) ->
         let account = if params.dry_run || step.account.is_none() {
             known_already
         } else {
-            Some(carry_out(&daemon, entry, step.clone(), known_already).await?)
+            let imported = carry_out(&daemon, entry, step.clone(), known_already).await?;
+            let id = *imported.peek();
+            done = done.then(imported.map(drop));
+            Some(id)
         };
         if let Some(place) = step.account
             && place >= ids.len()
@@ -73,18 +78,18 @@ pub(crate) async fn import(daemon: Arc<Daemon>, params: ImportAccountsParams) ->
         });
         rows.push(ImportedEntry { outcome, account: label, message });
     }
-    Ok(Answer::Imported(ImportInfo { entries: rows }))
+    Ok(done.map(|()| Answer::Imported(ImportInfo { entries: rows })))
 }
 
 /// What is missing for lessor to refresh a login that it takes in for that.
 fn cannot_renew(state: &State, entry: &Entry, step: &Step, known: Option<AccountId>) -> Option<String> {
     let link = match &step.follow {
         Follow::Set(link) => Some(link),
-        Follow::Keep => known.and_then(|id| state.links.get(&id)),
+        Follow::Keep => known.and_then(|id| state.links.get(id)),
     };
     let news = step.takes_token || step.follow != Follow::Keep;
     let wanted = news && step.account.is_some() && may_refresh(&entry.credential, link);
-    let missing = state.lacks_client(&entry.provider).filter(|_| wanted)?;
+    let missing = state.missing_client(&entry.provider).filter(|_| wanted)?;
     Some(format!("{missing}: {}", missing.remedy()))
 }
 
@@ -100,15 +105,15 @@ fn no_provider(name: &str) -> String {
 /// An account, as far as entries are compared with it.
 fn known(state: &State, now: Now, account: &Account) -> Known {
     let record = &account.record;
-    let credential = state.credentials.get(&record.id);
-    let current = credential.map(|credential| state.tokens.of(credential));
+    let credential = state.credentials.get(record.id);
+    let current = credential.map(|credential| state.credentials.fingerprints.of(credential));
     let limit = |limit: &Limit| Limited {
         scope: limit.scope,
         key: limit.key.clone(),
         reason: limit.reason,
         until: limit.until.wall(now),
     };
-    let link = state.links.get(&record.id);
+    let link = state.links.get(record.id);
     let over = |credential: &Credential| credential.expires_at.is_some_and(|end| end <= now.wall);
     let stuck = credential.is_none_or(|credential| over(credential) && !may_refresh(credential, link));
     let refused =
@@ -123,8 +128,8 @@ fn known(state: &State, now: Now, account: &Account) -> Known {
         tier: record.tier,
         project_id: record.project_id.clone(),
         current,
-        prints: state.tokens.of_account(record.id),
-        kept_at: current.and_then(|print| state.tokens.known_since(record.id, print)),
+        prints: state.credentials.fingerprints.of_account(record.id),
+        kept_at: current.and_then(|print| state.credentials.fingerprints.known_since(record.id, print)),
         expires_at: credential.and_then(|credential| credential.expires_at),
         ended: stuck || refused,
         link: link.cloned(),
@@ -132,96 +137,100 @@ fn known(state: &State, now: Now, account: &Account) -> Known {
     }
 }
 
-/// Does what a step says; the account is on disk when this is over.
+/// Carries out one step of the plan; the account is on disk when this is over.
 async fn carry_out(
     daemon: &Daemon,
     entry: Entry,
     step: Step,
     known: Option<AccountId>,
-) -> Result<AccountId, ErrorInfo> {
+) -> Result<Unsaved<AccountId>, ErrorInfo> {
+    let new_ids = new_ids()?;
     let (record, credential) = {
         let state = &*daemon.state();
         match known.and_then(|id| state.pool.account(id)) {
             Some(account) => changed(&account.record, &entry, &step),
-            None => new(state, &entry, &step)?,
+            None => new(state, &entry, &step, &new_ids)?,
         }
     };
-    let id = record.id;
     let link = match &step.follow {
         Follow::Keep => None,
         Follow::Set(link) => Some(link.clone()),
     };
-    save(daemon, &record, credential.as_ref(), link.as_ref()).await?;
+    write(daemon, &record, credential.as_ref(), link.as_ref()).await?;
+    put_in_use(daemon, (record, credential, link), entry, (step, known.is_some()))
+}
+
+/// Puts a saved account in use.
+fn put_in_use(
+    daemon: &Daemon,
+    (record, credential, link): (AccountRecord, Option<Credential>, Option<Link>),
+    entry: Entry,
+    (step, is_known): (Step, bool),
+) -> Result<Unsaved<AccountId>, ErrorInfo> {
     let state = &mut *daemon.state();
-    let now = clock::now();
+    let (now, id) = (clock::now(), record.id);
     if let Some(credential) = credential {
-        state.keep_credential(id, credential);
+        state.keep_credential(id, credential, None);
     }
     if let Some(link) = link {
         state.links.insert(id, link);
-        state.link_troubles.remove(&id);
-        if let Some(follow) = daemon.follow.get() {
-            follow.relinked();
-        }
     }
     let command = if state.pool.account(id).is_some() {
         Command::ChangeAccount(id, Box::new(change(&record, &step.learnt)))
     } else {
         Command::AddAccount(Box::new(record))
     };
-    let limits = if known.is_some() { step.learnt.limits } else { entry.limits };
-    let limits = limits.into_iter().map(|limit| Command::SetLimit(id, filed(limit)));
+    let limits = if is_known { step.learnt.limits } else { entry.limits };
+    let limits = limits.into_iter().map(|limit| Command::SetLimit(id, imported_limit(limit)));
     // what was learnt here is newer
-    let windows = if known.is_some() { Vec::new() } else { entry.usage };
+    let windows = if is_known { Vec::new() } else { entry.usage };
     let usage = (!windows.is_empty()).then_some(Command::SetUsage(id, Usage { windows, ..Usage::default() }));
+    let mut done = Unsaved::nothing_to_save(id);
     for command in std::iter::once(command).chain(limits).chain(usage) {
-        let (reply, unsaved) = daemon.apply(state, now, command);
-        for write in unsaved {
-            daemon.store.write(write, None);
-        }
-        refused(reply, now)?;
+        let applied = state.apply(now, command).into_result();
+        let applied = applied.map_err(|refusal| refused(&refusal.no_answer(), now))?;
+        done = done.then(applied.map(|_| id));
     }
-    Ok(id)
+    Ok(done)
 }
 
-/// Writes, and waits until it is on disk.
-async fn save(
+/// Writes an account and its link, and waits until both are on disk.
+async fn write(
     daemon: &Daemon,
     record: &AccountRecord,
     credential: Option<&Credential>,
     link: Option<&Link>,
 ) -> Result<(), ErrorInfo> {
     let account = Write::SaveAccount { record: record.clone(), credential: credential.map(Credential::duplicate) };
-    let link = link.map(|link| Write::SaveLink(record.id, Some(link.clone())));
-    let mut waits = Vec::new();
-    for write in std::iter::once(account).chain(link) {
-        let (done, kept) = oneshot::channel();
-        daemon.store.write(write, Some(Box::new(move |result| drop(done.send(result)))));
-        waits.push(kept);
+    let not_saved = |error| ErrorInfo::new("internal", format!("an account could not be saved: {error}"));
+    // the store commits in order, and both together where it can
+    let account = save(&daemon.store, account);
+    let link = link.map(|link| save(&daemon.store, Write::SaveLink(record.id, Some(link.clone()))));
+    account.await.map_err(not_saved)?;
+    match link {
+        Some(link) => link.await.map_err(not_saved),
+        None => Ok(()),
     }
-    let not_kept = |error: String| ErrorInfo::new("internal", format!("an account could not be saved: {error}"));
-    for kept in waits {
-        match kept.await {
-            Ok(result) => result.map_err(|error| not_kept(error.to_string()))?,
-            Err(_) => return Err(not_kept("the daemon is ending".to_owned())),
-        }
-    }
-    Ok(())
 }
 
-fn new(state: &State, entry: &Entry, step: &Step) -> Result<(AccountRecord, Option<Credential>), ErrorInfo> {
+fn new(
+    state: &State,
+    entry: &Entry,
+    step: &Step,
+    new_ids: &NewIds,
+) -> Result<(AccountRecord, Option<Credential>), ErrorInfo> {
     let credential = entry.credential.duplicate();
     let allowed_agents = entry.allowed_agents.clone();
     let allowed_agents = allowed_agents
         .unwrap_or_else(|| provider::default_use(&entry.provider, credential.kind, credential.access.expose()));
     let record = AccountRecord {
-        id: new_id(state)?,
+        id: new_id(state, new_ids)?,
         provider: entry.provider.clone(),
         label: step.learnt.label.clone(),
         email: entry.email.clone(),
         tier: entry.tier,
         kind: credential.kind,
-        login_state: first_login_state(entry),
+        login_state: initial_login_state(entry),
         enabled: entry.disabled.is_none(),
         disabled_reason: entry.disabled.clone(),
         max_leases: entry.max_leases,
@@ -235,11 +244,11 @@ fn new(state: &State, entry: &Entry, step: &Step) -> Result<(AccountRecord, Opti
     Ok((record, Some(credential)))
 }
 
-fn first_login_state(entry: &Entry) -> LoginState {
+fn initial_login_state(entry: &Entry) -> LoginState {
     match (&entry.verification, &entry.login_ended) {
         (Some(what), _) => LoginState::NeedsVerification(Verification::described(what.clone())),
         (None, Some(why)) => LoginState::NeedsLogin(LoginProblem::Described(why.clone())),
-        (None, None) => login_state(&entry.credential),
+        (None, None) => login_state_of(&entry.credential),
     }
 }
 
@@ -254,7 +263,7 @@ fn changed(record: &AccountRecord, entry: &Entry, step: &Step) -> (AccountRecord
     record.project_id = record.project_id.or(project_id);
     // what its provider wants confirmed is not confirmed by a new token
     if step.takes_token && !matches!(record.login_state, LoginState::NeedsVerification(_)) {
-        record.login_state = first_login_state(entry);
+        record.login_state = initial_login_state(entry);
     }
     (record, step.takes_token.then(|| entry.credential.duplicate()))
 }
@@ -269,11 +278,6 @@ fn change(record: &AccountRecord, learnt: &Learnt) -> AccountChange {
         login_state: Some(record.login_state.clone()),
         ..AccountChange::default()
     }
-}
-
-pub(crate) fn filed(limit: Limited) -> Limit {
-    let Limited { scope, key, reason, until } = limit;
-    Limit::new(scope, key, reason, Deadline::Wall(until), LimitSource::Report)
 }
 
 /// What came over the wire, checked.
@@ -364,9 +368,4 @@ fn check(given: &ImportEntry) -> Result<(), ErrorInfo> {
         check_secret(access)?;
     }
     given.refresh_token.as_ref().map_or(Ok(()), |SecretText(refresh)| check_secret(refresh))
-}
-
-/// Answers the login of an account, for who writes it down.
-pub(crate) fn exposed(secret: &Secret) -> SecretText<'static> {
-    SecretText(secret.expose().to_owned().into())
 }

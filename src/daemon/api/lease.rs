@@ -3,63 +3,161 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::pool::{Bind, Command, Fence, Holder, LeaseRequest, Now, Reply, Ticket};
-use crate::protocol::{AcquireParams, Answer, BindTo, CredentialParams, ErrorInfo, LeaseRef, LeaseToken, RequestId};
-
-use crate::daemon::api::account::find;
-use crate::daemon::api::dispatch::{CallResult, ClientSession, bad, bad_target, refused, too_many};
-use crate::daemon::api::reply::ReplyKind;
 use crate::daemon::os::clock;
-use crate::daemon::refresh::{CredentialState, CredentialUse};
-use crate::daemon::state::{Daemon, Responder, State, Unsaved};
+use crate::daemon::state::{CredentialState, CredentialUse, Daemon, OpenedProcess, State, Unsaved};
 use crate::daemon::view;
+use crate::pool::{Bind, Command, Fence, Holder, LeaseRequest, Mono, Now, Refusal, Reply, Ticket};
+use crate::protocol::{AcquireParams, Answer, BindTo, CredentialParams, Empty, ErrorInfo, LeaseRef, LeaseToken};
 
-/// The longest text of a request's own.
+use super::dispatch::{ClientSession, bad, bad_target, find_account, refused};
+use super::reply::{CallReply, CallResult, LeaseReply, lease_ended};
+
+/// The longest text of a request, in bytes.
 const LONGEST_TEXT: usize = 256;
-/// The longest life a lease may be given.
+/// The longest life of a lease.
 const LONGEST_TTL: Duration = Duration::from_secs(30 * 86_400);
 /// The priorities there are.
 const PRIORITIES: std::ops::RangeInclusive<i8> = -10..=10;
 
-impl ClientSession {
-    pub(crate) fn acquire(
+/// `lease.acquire`
+pub(crate) fn acquire(
+    session: &mut ClientSession,
+    daemon: &Arc<Daemon>,
+    reply: &mut CallReply<'_>,
+    params: AcquireParams,
+) -> CallResult {
+    check(&params)?;
+    let mut binding = Binding::find(session, &params.bind)?;
+    let state = &mut *daemon.state();
+    let now = clock::now();
+    let (request, credential) = binding.request(session, state, params)?;
+    grant(state, reply, now, request, credential)
+}
+
+/// `lease.token`: the lease that the process has already, while it is usable, else a new one.
+pub(crate) fn token(
+    session: &mut ClientSession,
+    daemon: &Arc<Daemon>,
+    reply: &mut CallReply<'_>,
+    params: AcquireParams,
+) -> CallResult {
+    check(&params)?;
+    if !matches!(params.bind, BindTo::Pid(_)) {
+        return Err(bad("`lease.token` binds to a process: `\"bind\": {\"pid\": N}`"));
+    }
+    let mut binding = Binding::find(session, &params.bind)?;
+    let state = &mut *daemon.state();
+    let now = clock::now();
+    let (request, credential) = binding.request(session, state, params)?;
+    // what time ends does not serve any more
+    state.apply_internal(now, Command::Tick);
+    match state.pool.held_already(now, &request) {
+        Some((fence, true)) => {
+            let kind = LeaseReply::Granted { until: until(state, now, &request) };
+            reply.lease(state, now, Unsaved::nothing_to_save(fence), (kind, credential))
+        }
+        Some((fence, false)) => {
+            // its account is of no use to the holder any more
+            state.apply_internal(now, Command::Release(fence));
+            grant(state, reply, now, request, credential)
+        }
+        None => grant(state, reply, now, request, credential),
+    }
+}
+
+fn grant(
+    state: &mut State,
+    reply: &mut CallReply<'_>,
+    now: Now,
+    request: LeaseRequest,
+    credential: bool,
+) -> CallResult {
+    let (until, bind) = (until(state, now, &request), request.bind);
+    let result = state.apply(now, Command::Acquire(Box::new(request)));
+    if let Bind::Process(process) = bind {
+        match result.peek() {
+            Ok(_) => state.processes.bind(process),
+            // nothing is bound to it
+            Err(_) => state.processes.release(process),
+        }
+    }
+    match result.into_result() {
+        Ok(granted) => match *granted.peek() {
+            Reply::Queued(waiter) => {
+                let _in_the_queue = granted.no_answer();
+                reply.when_granted(state, now, waiter, (until, credential))
+            }
+            _ => held(state, reply, now, granted, (LeaseReply::Granted { until }, credential)),
+        },
+        Err(refusal) => refuse(state, reply, now, refusal),
+    }
+}
+
+/// How long the holder waits for a lease.
+fn until(state: &State, now: Now, request: &LeaseRequest) -> Mono {
+    now.mono.after(request.wait.unwrap_or(state.pool.settings().limits.max_rate_limit_wait))
+}
+
+fn held(
+    state: &mut State,
+    reply: &mut CallReply<'_>,
+    now: Now,
+    granted: Unsaved<Reply>,
+    kind: (LeaseReply, bool),
+) -> CallResult {
+    match *granted.peek() {
+        Reply::Held(fence) => reply.lease(state, now, granted.map(|_| fence), kind),
+        Reply::Queued(_) | Reply::Decision(_) | Reply::Done => Err(lease_ended()),
+    }
+}
+
+fn refuse(state: &State, reply: &mut CallReply<'_>, now: Now, refusal: Unsaved<Refusal>) -> CallResult {
+    reply.saved(&state.shared(), refusal.map(|refusal| Err(refused(&refusal, now))))
+}
+
+/// What a lease is bound to. Its process is looked up before the state is locked.
+struct Binding {
+    to: BindTo,
+    process: Option<OpenedProcess>,
+}
+
+impl Binding {
+    fn find(session: &ClientSession, to: &BindTo) -> Result<Self, ErrorInfo> {
+        let process = match *to {
+            BindTo::Pid(pid) => {
+                let opened = OpenedProcess::open(pid).map_err(|error| match error.kind() {
+                    std::io::ErrorKind::PermissionDenied => {
+                        ErrorInfo::new("not_allowed", format!("process {pid} belongs to another user"))
+                    }
+                    _ => ErrorInfo::new("overloaded", format!("process {pid} cannot be watched: {error}")),
+                })?;
+                Some(opened.ok_or_else(|| bad(format!("there is no process {pid}")))?)
+            }
+            BindTo::Connection | BindTo::Ttl => peer(session)?,
+        };
+        Ok(Self { to: *to, process })
+    }
+
+    /// The request for the pool, and whether its holder wants the credential, too.
+    fn request(
         &mut self,
-        daemon: &Arc<Daemon>,
-        id: &RequestId,
+        session: &mut ClientSession,
+        state: &mut State,
         params: AcquireParams,
-        again: bool,
-        out: &mut Vec<u8>,
-    ) -> CallResult {
-        check_texts(&params)?;
-        if again && !matches!(params.bind, BindTo::Pid(_)) {
-            return Err(bad("`lease.token` binds to a process: `\"bind\": {\"pid\": N}`"));
-        }
-        if !PRIORITIES.contains(&params.priority) {
-            return Err(bad(format!("`priority` is {}; it may be from -10 to 10", params.priority)));
-        }
-        let ttl = params.ttl_ms.map(Duration::from_millis);
-        if ttl.is_some_and(|ttl| ttl.is_zero() || ttl > LONGEST_TTL) {
-            return Err(bad("`ttl_ms` may be from 1 ms to 30 days"));
-        }
-        let state = &mut *daemon.state();
-        let target = state
-            .catalog
-            .target(
-                &params.provider,
-                params.model.as_deref(),
-                params.pool.as_deref(),
-                state.pool.settings().quota.primary,
-            )
-            .map_err(|error| bad_target(&error, state))?;
-        let exclude = params.exclude.iter().map(|name| find(state, name)).collect::<Result<_, _>>()?;
-        let (bind, holder) = self.bind(daemon, state, params.bind)?;
+    ) -> Result<(LeaseRequest, bool), ErrorInfo> {
+        let primary = state.pool.settings().quota.primary;
+        let (model, pool) = (params.model.as_deref(), params.pool.as_deref());
+        let target = state.catalog.target(&params.provider, model, pool, primary);
+        let target = target.map_err(|error| bad_target(&error, state))?;
+        let exclude = params.exclude.iter().map(|name| find_account(state, name)).collect::<Result<_, _>>()?;
+        let (bind, holder) = self.holder(session, state);
         let text = |text: Option<String>| text.map(String::into_boxed_str);
-        let ask = LeaseRequest {
+        let request = LeaseRequest {
             target,
-            connection: self.connection,
+            connection: session.connection,
             bind,
             holder,
-            ttl,
+            ttl: params.ttl_ms.map(Duration::from_millis),
             session: text(params.session),
             label: text(params.label),
             agent: text(params.agent),
@@ -70,219 +168,150 @@ impl ClientSession {
             exclusive: params.exclusive,
             request_id: text(params.request_id),
         };
-        let now = clock::now();
-        let until = now.mono.after(ask.wait.unwrap_or(state.pool.settings().limits.max_rate_limit_wait));
-        let responder = Replying { caller: self, id, wants_credential: params.credential };
-        if again {
-            // what time ends does not serve any more
-            daemon.apply_unasked(state, now, Command::Tick);
-            match state.pool.held_already(now, &ask) {
-                Some((fence, true)) => {
-                    let reply = Reply::Held(fence);
-                    return responder.held(
-                        daemon,
-                        state,
-                        now,
-                        (&reply, ReplyKind::Granted { until }),
-                        Unsaved::new(),
-                        out,
-                    );
-                }
-                // the same holder goes on with another account: this one is of no use to it
-                Some((fence, false)) => daemon.apply_unasked(state, now, Command::Release(fence)),
-                None => {}
-            }
-        }
-        let (reply, unsaved) = daemon.apply(state, now, Command::Acquire(Box::new(ask)));
-        if let Bind::Process(process) = bind {
-            // one that was refused has nothing bound to it: it need not be watched
-            match &reply {
-                Ok(_) => state.watchers.bind(process.pid),
-                Err(_) => state.watchers.let_go(process.pid),
-            }
-        }
-        match refused(reply, now)? {
-            Reply::Queued(waiter) => {
-                if !self.outbox.has_room() {
-                    daemon.apply_unasked(state, now, Command::Cancel(waiter));
-                    return Err(too_many());
-                }
-                self.outbox.begin_wait();
-                let to = self.responder(id, params.credential);
-                state.wait_for(waiter, Responder { until: Some(until), ..to }, now);
-                Ok(())
-            }
-            reply => responder.held(daemon, state, now, (&reply, ReplyKind::Granted { until }), unsaved, out),
-        }
+        Ok((request, params.credential))
     }
 
-    /// What ends the lease, and who holds it.
-    fn bind(&mut self, daemon: &Arc<Daemon>, state: &mut State, to: BindTo) -> Result<(Bind, Holder), ErrorInfo> {
-        match to {
-            BindTo::Connection => Ok((Bind::Connection(self.connection), self.holder(daemon, state)?)),
-            BindTo::Ttl => Ok((Bind::Ttl, self.holder(daemon, state)?)),
-            BindTo::Pid(pid) => {
-                let found = state.watchers.watch(daemon, pid).map_err(|error| match error.kind() {
-                    std::io::ErrorKind::PermissionDenied => {
-                        ErrorInfo::new("not_allowed", format!("process {pid} belongs to another user"))
-                    }
-                    _ => ErrorInfo::new("overloaded", format!("process {pid} cannot be watched: {error}")),
-                })?;
-                let found = found.ok_or_else(|| bad(format!("there is no process {pid}")))?;
-                let holder = Holder { process: Some(found.process), program: found.program };
-                Ok((Bind::Process(found.process), holder))
+    /// What ends the lease, and which process holds it.
+    fn holder(&mut self, session: &mut ClientSession, state: &mut State) -> (Bind, Holder) {
+        match self.to {
+            BindTo::Connection => (Bind::Connection(session.connection), connected(session, state, &mut self.process)),
+            BindTo::Ttl => (Bind::Ttl, connected(session, state, &mut self.process)),
+            BindTo::Pid(_) => {
+                let found = state.processes.watch(&mut self.process);
+                let holder = found.map(|found| Holder { process: Some(found.process), program: found.program });
+                let holder = holder.unwrap_or_default();
+                (holder.process.map_or(Bind::Connection(session.connection), Bind::Process), holder)
             }
-        }
-    }
-
-    /// The process at the other end, watched from its first lease on: a child may hold the connection open after it.
-    fn holder(&mut self, daemon: &Arc<Daemon>, state: &mut State) -> Result<Holder, ErrorInfo> {
-        if let Some(holder) = &self.holder {
-            return Ok(holder.clone());
-        }
-        let Some(pid) = self.pid else { return Ok(Holder::default()) };
-        let holder = match state.watchers.watch(daemon, pid) {
-            Ok(Some(found)) => {
-                state.watchers.connect(pid, self.connection);
-                Holder { process: Some(found.process), program: found.program }
-            }
-            Ok(None) => return Err(bad("the process that made this connection has ended")),
-            Err(error) => {
-                tracing::warn!(pid, "a holder cannot be watched; its leases end with its connection: {error}");
-                Holder::default()
-            }
-        };
-        self.holder = Some(holder.clone());
-        Ok(holder)
-    }
-
-    pub(crate) fn renew(&self, daemon: &Daemon, id: &RequestId, params: &LeaseRef, out: &mut Vec<u8>) -> CallResult {
-        let fence = live_fence(daemon, params)?;
-        let state = &mut *daemon.state();
-        let now = clock::now();
-        let (reply, unsaved) = daemon.apply(state, now, Command::ExtendLease(fence));
-        let reply = refused(reply, now)?;
-        Replying { caller: self, id, wants_credential: true }.held(
-            daemon,
-            state,
-            now,
-            (&reply, ReplyKind::Held),
-            unsaved,
-            out,
-        )
-    }
-
-    pub(crate) fn resume(
-        &mut self,
-        daemon: &Arc<Daemon>,
-        id: &RequestId,
-        params: &LeaseRef,
-        out: &mut Vec<u8>,
-    ) -> CallResult {
-        let token = open(daemon, params)?;
-        let state = &mut *daemon.state();
-        let stale = || ErrorInfo::new("stale_lease", "this lease has ended").hint("acquire a new one");
-        let provider = state.pool.account(token.account).ok_or_else(stale)?.record.provider.clone();
-        let target = state
-            .catalog
-            .target(&provider, token.model.as_deref(), token.pool.as_deref(), state.pool.settings().quota.primary)
-            .map_err(|error| bad_target(&error, state))?;
-        let holder = self.holder(daemon, state)?;
-        let ticket = Ticket {
-            fence: token.fence,
-            account: token.account,
-            exclusive: token.exclusive,
-            target,
-            session: token.session,
-            label: token.label,
-        };
-        let now = clock::now();
-        let command = Command::Resume { ticket: Box::new(ticket), connection: self.connection, holder };
-        let (reply, unsaved) = daemon.apply(state, now, command);
-        let reply = refused(reply, now)?;
-        Replying { caller: self, id, wants_credential: true }.held(
-            daemon,
-            state,
-            now,
-            (&reply, ReplyKind::Held),
-            unsaved,
-            out,
-        )
-    }
-
-    pub(crate) fn credential(
-        &self,
-        daemon: &Arc<Daemon>,
-        id: &RequestId,
-        params: &CredentialParams,
-        out: &mut Vec<u8>,
-    ) -> CallResult {
-        let fence = live_fence(daemon, &LeaseRef { lease: params.lease.clone(), fence: None })?;
-        let need = if params.force { CredentialUse::Another } else { CredentialUse::HandOut };
-        let state = &mut *daemon.state();
-        match daemon.credential_for(state, fence, need)? {
-            CredentialState::Usable(_) => {
-                let stale = || ErrorInfo::new("stale_lease", "this lease has ended").hint("acquire a new one");
-                let lease = state.pool.lease(fence).ok_or_else(stale)?;
-                let account = state.pool.account(lease.account).ok_or_else(stale)?;
-                self.codec.answer(id, &Answer::Credential(view::credential_info(state, account)?), out);
-                Ok(())
-            }
-            CredentialState::Unavailable(error) => Err(error),
-            CredentialState::BeingRefreshed(_) => self.later(id, view::fresh_credential(daemon.clone(), fence, need)),
         }
     }
 }
 
-/// A reply on its way.
-struct Replying<'a> {
-    caller: &'a ClientSession,
-    id: &'a RequestId,
-    wants_credential: bool,
-}
-
-impl Replying<'_> {
-    /// Answers a lease that is held: at once, or once it is kept.
-    fn held(
-        &self,
-        daemon: &Daemon,
-        state: &mut State,
-        now: Now,
-        (reply, shape): (&Reply, ReplyKind),
-        unsaved: Unsaved,
-        out: &mut Vec<u8>,
-    ) -> CallResult {
-        let Reply::Held(fence) = *reply else { return Ok(()) };
-        let responder = self.caller.responder(self.id, self.wants_credential);
-        if self.wants_credential {
-            if daemon.waits_for_token(state, now, fence) {
-                responder.outbox.begin_wait();
-                daemon.hand_out_later(state, (fence, shape), vec![responder], unsaved);
-                return Ok(());
-            }
-            if let Some(account) = state.pool.lease(fence).map(|lease| lease.account) {
-                state.note_handed(fence, account);
-            }
+/// The process at the other end of the connection, opened before its first lease.
+fn peer(session: &ClientSession) -> Result<Option<OpenedProcess>, ErrorInfo> {
+    let Some(pid) = session.pid.filter(|_| session.holder.is_none()) else { return Ok(None) };
+    match OpenedProcess::open(pid) {
+        Ok(Some(opened)) => Ok(Some(opened)),
+        Ok(None) => Err(bad("the process that made this connection has ended")),
+        Err(error) => {
+            tracing::warn!(pid, "a holder cannot be watched; its leases end with its connection: {error}");
+            Ok(None)
         }
-        if unsaved.is_empty() {
-            view::lease(state, &daemon.key, now, fence, &responder, out);
-        } else {
-            let mut bytes = Vec::new();
-            view::lease(state, &daemon.key, now, fence, &responder, &mut bytes);
-            daemon.deliver(&responder, unsaved, bytes);
-        }
-        Ok(())
     }
 }
 
-/// The fence of a lease id, if this daemon made it and the caller's fence agrees.
-pub(crate) fn live_fence(daemon: &Daemon, params: &LeaseRef) -> Result<Fence, ErrorInfo> {
+/// The holder at the other end, watched from its first lease on: a child may keep the connection open after its end.
+fn connected(session: &mut ClientSession, state: &mut State, process: &mut Option<OpenedProcess>) -> Holder {
+    if let Some(holder) = &session.holder {
+        return holder.clone();
+    }
+    let found = state.processes.watch(process).map(|found| {
+        state.processes.connect(found.process, session.connection);
+        Holder { process: Some(found.process), program: found.program }
+    });
+    session.holder.insert(found.unwrap_or_default()).clone()
+}
+
+/// `lease.release`
+pub(crate) fn release(daemon: &Daemon, reply: &mut CallReply<'_>, params: &LeaseRef) -> CallResult {
+    let fence = fence_of(daemon, params)?;
+    let now = clock::now();
+    let released = daemon.state().apply(now, Command::Release(fence));
+    let done = |result: Result<Reply, Refusal>| match result {
+        Ok(_) => Ok(Answer::Done(Empty {})),
+        Err(refusal) => Err(refused(&refusal, now)),
+    };
+    reply.saved(daemon, released.map(done))
+}
+
+/// `lease.renew`
+pub(crate) fn extend(daemon: &Daemon, reply: &mut CallReply<'_>, params: &LeaseRef) -> CallResult {
+    let fence = fence_of(daemon, params)?;
+    let state = &mut *daemon.state();
+    let now = clock::now();
+    match state.apply(now, Command::ExtendLease(fence)).into_result() {
+        Ok(extended) => held(state, reply, now, extended, (LeaseReply::Held, true)),
+        Err(refusal) => refuse(state, reply, now, refusal),
+    }
+}
+
+/// `lease.resume`
+pub(crate) fn resume(
+    session: &mut ClientSession,
+    daemon: &Arc<Daemon>,
+    reply: &mut CallReply<'_>,
+    params: &LeaseRef,
+) -> CallResult {
+    let token = open(daemon, params)?;
+    let mut process = peer(session)?;
+    let state = &mut *daemon.state();
+    let now = clock::now();
+    let (ticket, connection) = (ticket(state, token)?, session.connection);
+    let holder = connected(session, state, &mut process);
+    match state.apply(now, Command::Resume { ticket: Box::new(ticket), connection, holder }).into_result() {
+        Ok(resumed) => held(state, reply, now, resumed, (LeaseReply::Held, true)),
+        Err(refusal) => refuse(state, reply, now, refusal),
+    }
+}
+
+fn ticket(state: &State, token: LeaseToken) -> Result<Ticket, ErrorInfo> {
+    let provider = state.pool.account(token.account).ok_or_else(lease_ended)?.record.provider.clone();
+    let primary = state.pool.settings().quota.primary;
+    let target = state.catalog.target(&provider, token.model.as_deref(), token.pool.as_deref(), primary);
+    Ok(Ticket {
+        fence: token.fence,
+        account: token.account,
+        exclusive: token.exclusive,
+        target: target.map_err(|error| bad_target(&error, state))?,
+        session: token.session,
+        label: token.label,
+    })
+}
+
+/// `lease.credential`
+pub(crate) fn credential(daemon: &Arc<Daemon>, reply: &mut CallReply<'_>, params: &CredentialParams) -> CallResult {
+    let fence = fence_of(daemon, &LeaseRef { lease: params.lease.clone(), fence: None })?;
+    let need = if params.force { CredentialUse::Replace } else { CredentialUse::HandOut };
+    let state = &mut *daemon.state();
+    let found = state.credential_for(fence, need).map_err(|problem| view::credential_problem(state, problem))?;
+    match found {
+        CredentialState::Usable(id) => {
+            let account = state.pool.account(id).ok_or_else(lease_ended)?;
+            reply.answer(&Answer::Credential(view::credential(state, account)?))
+        }
+        CredentialState::BeingRefreshed(_) => reply.later(daemon, fresh_credential(daemon.clone(), fence, need)),
+    }
+}
+
+async fn fresh_credential(
+    daemon: Arc<Daemon>,
+    fence: Fence,
+    need: CredentialUse,
+) -> Result<Answer<'static>, ErrorInfo> {
+    let read = |state: &State, id, _: &_| {
+        let account = state.pool.account(id).ok_or_else(lease_ended)?;
+        view::credential(state, account).map(view::owned_credential)
+    };
+    match daemon.fresh_credential(fence, need, read).await {
+        Ok(credential) => credential.map(Answer::Credential),
+        Err(problem) => Err(view::credential_problem(&daemon.state(), problem)),
+    }
+}
+
+/// `lease.list`
+pub(crate) fn list(daemon: &Daemon, reply: &mut CallReply<'_>) -> CallResult {
+    let rows = view::lease_rows(&daemon.state(), clock::now());
+    // programs are looked up after the lock
+    reply.answer(&Answer::Leases(view::with_programs(rows)))
+}
+
+/// The fence of a lease id, if this daemon made it and the fence in the call agrees.
+pub(crate) fn fence_of(daemon: &Daemon, params: &LeaseRef) -> Result<Fence, ErrorInfo> {
     open(daemon, params).map(|token| token.fence)
 }
 
 fn open(daemon: &Daemon, params: &LeaseRef) -> Result<LeaseToken, ErrorInfo> {
     let unknown = || ErrorInfo::new("unknown_lease", "this is not a lease of this daemon").hint("acquire a new one");
-    let token = daemon.key.open(&params.lease).ok_or_else(unknown)?;
+    let token = daemon.lease_key.open(&params.lease).ok_or_else(unknown)?;
     match params.fence {
         Some(fence) if fence != token.fence.0 => {
             Err(ErrorInfo::new("stale_lease", "the fence is not the one this lease was granted with"))
@@ -291,7 +320,7 @@ fn open(daemon: &Daemon, params: &LeaseRef) -> Result<LeaseToken, ErrorInfo> {
     }
 }
 
-fn check_texts(params: &AcquireParams) -> Result<(), ErrorInfo> {
+fn check(params: &AcquireParams) -> Result<(), ErrorInfo> {
     let texts = [
         ("model", &params.model),
         ("session", &params.session),
@@ -301,8 +330,15 @@ fn check_texts(params: &AcquireParams) -> Result<(), ErrorInfo> {
         ("request_id", &params.request_id),
     ];
     let too_long = |text: &Option<String>| text.as_ref().is_some_and(|text| text.len() > LONGEST_TEXT);
-    match texts.iter().find(|(_, text)| too_long(text)) {
-        Some((name, _)) => Err(bad(format!("`{name}` may have {LONGEST_TEXT} bytes"))),
-        None => Ok(()),
+    if let Some((name, _)) = texts.iter().find(|(_, text)| too_long(text)) {
+        return Err(bad(format!("`{name}` may have {LONGEST_TEXT} bytes")));
     }
+    if !PRIORITIES.contains(&params.priority) {
+        return Err(bad(format!("`priority` is {}; it may be from -10 to 10", params.priority)));
+    }
+    let ttl = params.ttl_ms.map(Duration::from_millis);
+    if ttl.is_some_and(|ttl| ttl.is_zero() || ttl > LONGEST_TTL) {
+        return Err(bad("`ttl_ms` may be from 1 ms to 30 days"));
+    }
+    Ok(())
 }

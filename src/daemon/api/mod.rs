@@ -13,4 +13,5 @@ pub(crate) mod lease;
 pub(crate) mod refresh;
 pub(crate) mod reply;
 pub(crate) mod report;
+pub(crate) mod secrets;
 pub(crate) mod usage;

@@ -1,4 +1,4 @@
-//! `account.refresh`: the user wants a new token, now.
+//! `account.refresh`: get a new token now.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,32 +6,35 @@ use std::time::Duration;
 use crate::credential::refresh::{Want, Wanted};
 use crate::protocol::{AccountRef, Answer, ErrorInfo};
 
-use crate::daemon::api::account::find;
+use crate::daemon::api::dispatch::find_account;
 use crate::daemon::os::clock;
-use crate::daemon::refresh::{never, not_now};
-use crate::daemon::state::Daemon;
+use crate::daemon::state::{CredentialProblem, Daemon};
 use crate::daemon::view;
 
 /// Longer than one attempt takes.
-const PATIENCE: Duration = Duration::from_secs(45);
+const LONGEST_WAIT: Duration = Duration::from_secs(45);
 
 /// Refreshes, and answers the account.
 pub(crate) async fn refresh(daemon: Arc<Daemon>, params: AccountRef) -> Result<Answer<'static>, ErrorInfo> {
-    let (id, before, told) = {
+    let (id, before, attempt) = {
         let state = &mut *daemon.state();
-        let id = find(state, &params.account)?;
-        match state.refreshing.want(id, Want::User, clock::now()) {
+        let id = find_account(state, &params.account)?;
+        match state.logins.want(id, Want::User, clock::now()) {
             Wanted::Coming => {}
-            Wanted::NotBefore(at) => return Err(not_now(state, id, Some(at))),
-            Wanted::JustRenewed | Wanted::Never => return Err(never(state, id)),
+            Wanted::NotBefore(at) => {
+                return Err(view::credential_problem(state, CredentialProblem::NotNow(id, Some(at))));
+            }
+            Wanted::JustRenewed | Wanted::Never => {
+                return Err(view::credential_problem(state, CredentialProblem::CannotRefresh(id)));
+            }
         }
-        (id, state.refreshing.generation(id), state.refreshing.waits(id))
+        (id, state.logins.generation(id), state.logins.attempt_ends(id))
     };
-    let _told_or_not = tokio::time::timeout(PATIENCE, told).await;
+    let _ended_or_not = tokio::time::timeout(LONGEST_WAIT, attempt).await;
     let state = &*daemon.state();
     let gone = || ErrorInfo::new("unknown_account", "the account was removed meanwhile");
     let account = state.pool.account(id).ok_or_else(gone)?;
-    if state.refreshing.generation(id) > before {
+    if state.logins.generation(id) > before {
         return Ok(Answer::Account(Box::new(view::account_info(state, clock::now(), account))));
     }
     if let crate::pool::LoginState::NeedsLogin(_) = &account.record.login_state {
@@ -39,5 +42,5 @@ pub(crate) async fn refresh(daemon: Arc<Daemon>, params: AccountRef) -> Result<A
         let message = format!("{} needs a new login: {why}", account.display_name());
         return Err(ErrorInfo::new("needs_login", message).hint(format!("lessor login {}", account.record.provider)));
     }
-    Err(not_now(state, id, None))
+    Err(view::credential_problem(state, CredentialProblem::NotNow(id, None)))
 }

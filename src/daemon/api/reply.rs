@@ -1,145 +1,399 @@
-//! Leases whose token must be renewed before anybody gets it: their answers wait, and move on when it takes too long.
+//! The only code that answers a call: for one responder or several, on the spot or later, and only after everything
+//! that the answer depends on survives a `kill -9` of the daemon.
 
 use std::sync::Arc;
 
-use crate::pool::{Command, Fence, Mono, Now, Reply};
-use crate::protocol::ErrorInfo;
-
 use crate::daemon::os::clock;
-use crate::daemon::refresh::{CredentialState, CredentialUse};
-use crate::daemon::state::report::ReportOutcome;
-use crate::daemon::state::{Daemon, Responder, State, Unsaved};
+use crate::daemon::state::{
+    CredentialState, CredentialUse, Daemon, Outbox, Pending, ReportOutcome, Shared, State, Unsaved, Waiter,
+};
 use crate::daemon::view;
+use crate::pool::{Command, ConnectionId, Fence, Mono, Now, Refusal, Reply, WaiterId};
+use crate::protocol::{Answer, Codec, ErrorInfo, RequestId};
 
-/// What the answer is that waits.
+/// Proof that a call was answered, or will be. Only this file makes it.
+#[derive(Debug)]
+pub(crate) struct Replied(());
+
+/// The result of a call: an answer, on the spot or later, or an error that nothing unsaved depends on.
+pub(crate) type CallResult = Result<Replied, ErrorInfo>;
+
+/// The call at hand, and where its answer goes.
+#[derive(Debug)]
+pub(crate) struct CallReply<'a> {
+    responder: Responder,
+    /// What is written when the call returns.
+    out: &'a mut Vec<u8>,
+}
+
+/// Where an answer goes.
 #[derive(Clone, Debug)]
-pub(crate) enum ReplyKind {
-    /// A lease that was asked for; how long its holder waits for one.
-    Granted {
-        /// Until then.
-        until: Mono,
-    },
-    /// A lease that is held already: it stays where it is.
+pub(crate) struct Responder {
+    pub(crate) connection: ConnectionId,
+    pub(crate) codec: Codec,
+    pub(crate) id: RequestId,
+    pub(crate) outbox: Arc<Outbox>,
+    /// The call is a notification: it gets no answer.
+    pub(crate) quiet: bool,
+}
+
+/// What is answered with a lease.
+#[derive(Clone, Debug)]
+pub(crate) enum LeaseReply {
+    /// The lease that was requested; its holder waits for one until this time.
+    Granted { until: Mono },
+    /// A lease that was held already: it keeps its account.
     Held,
-    /// What to do after a report; with a lease that was granted for it.
-    Decided(Box<ReportOutcome>),
+    /// What to do after a report, with the lease that was granted for it.
+    Decision(Box<ReportOutcome>),
 }
 
-/// An answer that waits for a token.
-struct WaitingForToken {
-    fence: Fence,
-    shape: ReplyKind,
-    responders: Vec<Responder>,
-}
-
-impl Daemon {
-    /// Whether the answer with this lease has to wait for a token.
-    pub(crate) fn waits_for_token(&self, state: &State, now: Now, fence: Fence) -> bool {
-        state.pool.lease(fence).is_some_and(|lease| state.is_low(lease.account, now))
+impl<'a> CallReply<'a> {
+    pub(crate) fn new(responder: Responder, out: &'a mut Vec<u8>) -> Self {
+        Self { responder, out }
     }
 
-    /// Answers once the token of a lease can be handed out; each responder waits already.
-    pub(crate) fn hand_out_later(
-        &self,
+    /// Answers what nothing unsaved depends on.
+    pub(crate) fn answer(&mut self, answer: &Answer<'_>) -> CallResult {
+        self.responder.encode(Ok(answer), self.out);
+        Ok(Replied(()))
+    }
+
+    /// Answers once everything is saved.
+    pub(crate) fn saved(&mut self, shared: &Shared, result: Unsaved<Result<Answer<'_>, ErrorInfo>>) -> CallResult {
+        let (result, pending) = result.into_parts();
+        send_when_saved(shared, &self.responder, pending, Some(self.out), |responder, out| {
+            responder.encode(result.as_ref(), out);
+        });
+        Ok(Replied(()))
+    }
+
+    /// Answers when `work` is over; other calls of the connection are served meanwhile.
+    pub(crate) fn later(
+        &mut self,
+        daemon: &Arc<Daemon>,
+        work: impl Future<Output = Result<Answer<'static>, ErrorInfo>> + Send + 'static,
+    ) -> CallResult {
+        self.later_saved(daemon, async { work.await.map(Unsaved::nothing_to_save) })
+    }
+
+    /// The same, once what the work changed is saved.
+    pub(crate) fn later_saved(
+        &mut self,
+        daemon: &Arc<Daemon>,
+        work: impl Future<Output = Result<Unsaved<Answer<'static>>, ErrorInfo>> + Send + 'static,
+    ) -> CallResult {
+        self.check_room()?;
+        let (responder, daemon) = (self.responder.clone(), daemon.clone());
+        responder.outbox.begin_wait();
+        tokio::spawn(async move {
+            let (result, pending) = match work.await.map(Unsaved::into_parts) {
+                Ok((answer, pending)) => (Ok(answer), pending),
+                Err(error) => (Err(error), Pending::Nothing),
+            };
+            send_when_saved(&daemon, &responder, pending, None, |responder, out| {
+                responder.encode(result.as_ref(), out);
+            });
+            responder.outbox.end_wait();
+        });
+        Ok(Replied(()))
+    }
+
+    /// Answers with a lease: at once, or when it is saved and its token is fresh.
+    pub(crate) fn lease(
+        &mut self,
         state: &mut State,
-        (fence, shape): (Fence, ReplyKind),
-        responders: Vec<Responder>,
-        unsaved: Unsaved,
-    ) {
-        // now: what ends meanwhile must not be written after its end
-        for write in unsaved {
-            self.store.write(write, None);
+        now: Now,
+        granted: Unsaved<Fence>,
+        (kind, wants_credential): (LeaseReply, bool),
+    ) -> CallResult {
+        if wants_credential && state.waits_for_token(*granted.peek(), now) {
+            self.responder.outbox.begin_wait();
+            let responders = vec![LeaseResponder { to: self.responder.clone(), wants_credential }];
+            PendingLease { granted, kind, responders }.wait_for_token(state);
+            return Ok(Replied(()));
         }
-        let waiting = WaitingForToken { fence, shape, responders };
-        let Some(daemon) = self.itself.get().and_then(std::sync::Weak::upgrade) else { return };
-        let told = match self.credential_for(state, fence, CredentialUse::HandOut) {
-            Ok(CredentialState::BeingRefreshed(id)) => state.refreshing.waits(id),
-            // it cannot be had soon: on to another account, by the same way as everybody
-            _ => tokio::sync::oneshot::channel().1,
+        let (fence, pending) = granted.into_parts();
+        if wants_credential {
+            state.note_handed(fence);
+        }
+        let shared = state.shared();
+        let encode = |to: &Responder, out: &mut Vec<u8>| {
+            encode_lease(state, now, fence, &kind, (to, wants_credential), out);
         };
-        let wait = state.refreshing.plan.rules().wait;
-        self.runtime.spawn(async move {
-            let _told_or_not = tokio::time::timeout(wait, told).await;
-            daemon.hand_out(waiting);
+        send_when_saved(&shared, &self.responder, pending, Some(self.out), encode);
+        Ok(Replied(()))
+    }
+
+    /// Answers when the pool ends the wait of `waiter`.
+    pub(crate) fn when_granted(
+        &mut self,
+        state: &mut State,
+        now: Now,
+        waiter: WaiterId,
+        (until, wants_credential): (Mono, bool),
+    ) -> CallResult {
+        if let Err(full) = self.check_room() {
+            state.apply_internal(now, Command::Cancel(waiter));
+            return Err(full);
+        }
+        self.responder.outbox.begin_wait();
+        state.last_busy = now;
+        let responder = LeaseResponder { to: self.responder.clone(), wants_credential };
+        match state.waiters.get_mut::<QueuedLease>(waiter) {
+            Some(queued) => queued.join(responder, until),
+            None => state.waiters.insert(waiter, QueuedLease { responders: vec![responder], until }),
+        }
+        Ok(Replied(()))
+    }
+
+    /// Refuses a call when too many of its connection wait already.
+    pub(crate) fn check_room(&self) -> Result<(), ErrorInfo> {
+        if self.responder.outbox.has_room() {
+            Ok(())
+        } else {
+            Err(ErrorInfo::new("overloaded", "too many calls of this connection are waiting already"))
+        }
+    }
+
+    /// Subscribes the connection to events: the answer comes before the first one.
+    pub(crate) fn subscribe(&mut self, state: &mut State, kinds: Vec<String>, recent: bool) -> CallResult {
+        let Responder { connection, codec, outbox, .. } = &self.responder;
+        let (connection, codec) = (*connection, *codec);
+        self.responder.encode(Ok(&Answer::Done(crate::protocol::Empty {})), self.out);
+        state.events.subscribe(&state.pool, (connection, codec, outbox), kinds, recent, self.out);
+        Ok(Replied(()))
+    }
+}
+
+impl Responder {
+    fn encode(&self, result: Result<&Answer<'_>, &ErrorInfo>, out: &mut Vec<u8>) {
+        match result {
+            _ if self.quiet => {}
+            Ok(answer) => self.codec.answer(&self.id, answer, out),
+            Err(error) => self.codec.refusal(&self.id, error, out),
+        }
+    }
+
+    /// Answers a call that was refused before it changed anything.
+    pub(crate) fn refuse(&self, error: &ErrorInfo, out: &mut Vec<u8>) {
+        self.encode(Err(error), out);
+    }
+}
+
+/// Sends what `encode` writes: into `out` when nothing is pending, else through the outbox when it is saved.
+fn send_when_saved(
+    shared: &Shared,
+    responder: &Responder,
+    pending: Pending,
+    out: Option<&mut Vec<u8>>,
+    encode: impl FnOnce(&Responder, &mut Vec<u8>),
+) {
+    if pending == Pending::Nothing {
+        return match out {
+            Some(out) => encode(responder, out),
+            None => responder.outbox.push(|out| encode(responder, out)),
+        };
+    }
+    let mut bytes = Vec::new();
+    encode(responder, &mut bytes);
+    responder.outbox.begin_wait();
+    let responder = responder.clone();
+    shared.store.when_saved(Box::new(move |result| {
+        responder.outbox.push(|out| match result {
+            Err(error) if pending == Pending::Account => {
+                let message = format!("the change is in effect, but could not be saved yet: {error}");
+                let hint = "lessor goes on trying to save it; `lessor status` shows when that works again";
+                responder.encode(Err(&ErrorInfo::new("internal", message).hint(hint)), out);
+            }
+            _ => out.extend_from_slice(&bytes),
+        });
+        responder.outbox.end_wait();
+    }));
+}
+
+fn encode_lease(
+    state: &State,
+    now: Now,
+    fence: Fence,
+    kind: &LeaseReply,
+    (to, wants_credential): (&Responder, bool),
+    out: &mut Vec<u8>,
+) {
+    let answer = match kind {
+        LeaseReply::Decision(outcome) => view::decision(state, now, Some(fence), outcome, wants_credential),
+        LeaseReply::Granted { .. } | LeaseReply::Held => view::lease(state, now, fence, wants_credential),
+    };
+    to.encode(answer.as_ref(), out);
+}
+
+/// A responder that waits for a lease.
+#[derive(Clone, Debug)]
+struct LeaseResponder {
+    to: Responder,
+    wants_credential: bool,
+}
+
+/// A request in the queue. Several calls with one request id share it.
+#[derive(Debug)]
+struct QueuedLease {
+    responders: Vec<LeaseResponder>,
+    until: Mono,
+}
+
+impl QueuedLease {
+    /// Adds a call with the same request id. A request that came again on another connection is answered only there.
+    fn join(&mut self, responder: LeaseResponder, until: Mono) {
+        let is_elsewhere = |old: &mut LeaseResponder| old.to.connection != responder.to.connection;
+        let error = ErrorInfo::new("bad_request", "the same request id was used again on another connection");
+        for old in self.responders.extract_if(.., is_elsewhere) {
+            old.to.outbox.push(|out| old.to.encode(Err(&error), out));
+            old.to.outbox.end_wait();
+        }
+        self.responders.push(responder);
+        self.until = self.until.max(until);
+    }
+}
+
+impl Waiter for QueuedLease {
+    fn answer(self: Box<Self>, state: &mut State, now: Now, result: Unsaved<Result<Fence, Refusal>>) {
+        let Self { responders, until } = *self;
+        match result.into_result() {
+            Ok(granted) => {
+                PendingLease { granted, kind: LeaseReply::Granted { until }, responders }.hand_out(state, now);
+            }
+            Err(refusal) => {
+                let error = refusal.map(|refusal| ErrorInfo::of_refusal(&refusal, now.wall));
+                refuse_all(state, &responders, error);
+            }
+        }
+    }
+
+    fn connection_ended(&mut self, connection: ConnectionId) -> bool {
+        let gone = self.responders.extract_if(.., |responder| responder.to.connection == connection);
+        gone.for_each(|responder| responder.to.outbox.end_wait());
+        self.responders.is_empty()
+    }
+}
+
+/// A lease that is granted, on its way to its responders.
+#[derive(Debug)]
+struct PendingLease {
+    granted: Unsaved<Fence>,
+    kind: LeaseReply,
+    responders: Vec<LeaseResponder>,
+}
+
+impl PendingLease {
+    /// Answers those that need no credential; the others, too, unless the token has to be refreshed first.
+    fn hand_out(mut self, state: &mut State, now: Now) {
+        if state.waits_for_token(*self.granted.peek(), now) {
+            let now_or_later = self.responders.into_iter().partition(|responder| responder.wants_credential);
+            let (later, at_once): (Vec<_>, Vec<_>) = now_or_later;
+            let (fence, pending) = self.granted.into_parts();
+            answer_all(state, now, (fence, pending), &self.kind, &at_once);
+            if !later.is_empty() {
+                let granted = Unsaved::pending(fence, pending);
+                Self { granted, kind: self.kind, responders: later }.wait_for_token(state);
+            }
+            return;
+        }
+        state.note_handed(*self.granted.peek());
+        let granted = self.granted.into_parts();
+        answer_all(state, now, granted, &self.kind, &std::mem::take(&mut self.responders));
+    }
+
+    /// Waits for the token, for at most `refresh.wait`; then the lease is handed out, or moves to another account.
+    fn wait_for_token(self, state: &mut State) {
+        let shared = state.shared();
+        let Some(daemon) = shared.daemon() else { return };
+        let attempt = match state.credential_for(*self.granted.peek(), CredentialUse::HandOut) {
+            Ok(CredentialState::BeingRefreshed(id)) => Some(state.logins.attempt_ends(id)),
+            // there will be none soon: the lease moves on at once
+            Ok(CredentialState::Usable(_)) | Err(_) => None,
+        };
+        let wait = state.logins.rules().wait;
+        shared.runtime.spawn(async move {
+            if let Some(attempt) = attempt {
+                let _ended_or_not = tokio::time::timeout(wait, attempt).await;
+            }
+            self.after_refresh(&mut daemon.state());
         });
     }
 
-    fn hand_out(self: Arc<Self>, waiting: WaitingForToken) {
-        let state = &mut *self.state();
+    fn after_refresh(mut self, state: &mut State) {
         let now = clock::now();
-        let WaitingForToken { fence, shape, responders } = waiting;
+        let fence = *self.granted.peek();
         if state.pool.lease(fence).is_none() {
-            let error = ErrorInfo::new("stale_lease", "this lease has ended").hint("acquire a new one");
-            return refuse(&responders, &error);
+            return refuse_all(state, &self.responders, self.granted.map(|_| lease_ended()));
         }
-        if !self.waits_for_token(state, now, fence) {
-            return self.answer(state, now, fence, &shape, &responders);
+        if !state.waits_for_token(fence, now) {
+            return self.hand_out(state, now);
         }
-        let wait = match &shape {
-            ReplyKind::Held => {
-                // it keeps its lease, and the token it has; `lease.credential` says what is the matter
-                let responders: Vec<Responder> =
-                    responders.into_iter().map(|one| Responder { wants_credential: false, ..one }).collect();
-                return self.answer(state, now, fence, &shape, &responders);
+        let wait = match &self.kind {
+            LeaseReply::Held => {
+                // it keeps its lease without a credential; `lease.credential` says what is the matter
+                self.responders.iter_mut().for_each(|responder| responder.wants_credential = false);
+                return self.hand_out(state, now);
             }
-            ReplyKind::Granted { until } => until.since(now.mono),
-            ReplyKind::Decided(_) => std::time::Duration::ZERO,
+            LeaseReply::Granted { until } => until.since(now.mono),
+            LeaseReply::Decision(_) => std::time::Duration::ZERO,
         };
-        self.settle_tokens(state, now);
-        let (reply, unsaved) = self.apply(state, now, Command::Move { fence, wait: Some(wait) });
-        match reply {
-            Ok(Reply::Held(fence)) => {
-                let shape = match shape {
-                    ReplyKind::Decided(mut learnt) => {
-                        learnt.decision.lease = Some(fence);
-                        ReplyKind::Decided(learnt)
-                    }
-                    other => other,
-                };
-                if self.waits_for_token(state, now, fence) {
-                    return self.hand_out_later(state, (fence, shape), responders, unsaved);
-                }
-                for write in unsaved {
-                    self.store.write(write, None);
-                }
-                self.answer(state, now, fence, &shape, &responders);
-            }
-            Ok(Reply::Queued(waiter)) => {
-                for responder in responders {
-                    state.wait_for(waiter, responder, now);
-                }
-            }
-            Ok(Reply::Decision(_) | Reply::Done) => {}
-            Err(refusal) => {
-                let error = ErrorInfo::of_refusal(&refusal, now.wall);
-                refuse(&responders, &error);
-            }
-        }
+        state.update_renewing_accounts(now);
+        let moved = state.apply(now, Command::Move { fence, wait: Some(wait) });
+        self.after_move(state, now, moved);
     }
 
-    fn answer(&self, state: &mut State, now: Now, fence: Fence, shape: &ReplyKind, responders: &[Responder]) {
-        if let Some(account) = state.pool.lease(fence).map(|lease| lease.account) {
-            state.note_handed(fence, account);
-        }
-        for responder in responders {
-            let mut bytes = Vec::new();
-            match shape {
-                ReplyKind::Decided(learnt) => {
-                    view::decision(state, &self.key, now, learnt, responder, &mut bytes);
+    fn after_move(self, state: &mut State, now: Now, moved: Unsaved<Result<Reply, Refusal>>) {
+        let Self { granted, kind, responders } = self;
+        match moved.into_result() {
+            Ok(reply) => match *reply.peek() {
+                Reply::Held(fence) => {
+                    let granted = granted.then(reply.map(|_| fence));
+                    Self { granted, kind, responders }.hand_out(state, now);
                 }
-                ReplyKind::Granted { .. } | ReplyKind::Held => {
-                    view::lease(state, &self.key, now, fence, responder, &mut bytes);
+                Reply::Queued(waiter) => {
+                    let until = if let LeaseReply::Granted { until } = kind { until } else { now.mono };
+                    // the answer of the wait covers what was written until now
+                    let _waits = granted.then(reply).no_answer();
+                    state.waiters.insert(waiter, QueuedLease { responders, until });
                 }
+                Reply::Decision(_) | Reply::Done => {
+                    refuse_all(state, &responders, granted.then(reply).map(|_| lease_ended()));
+                }
+            },
+            Err(refusal) => {
+                let refused = granted.then(refusal).map(|refusal| ErrorInfo::of_refusal(&refusal, now.wall));
+                refuse_all(state, &responders, refused);
             }
-            responder.say(|out| out.extend_from_slice(&bytes));
-            responder.outbox.end_wait();
         }
     }
 }
 
-fn refuse(responders: &[Responder], error: &ErrorInfo) {
-    for responder in responders {
-        responder.say(|out| responder.codec.refusal(&responder.id, error, out));
-        responder.outbox.end_wait();
+fn refuse_all(state: &State, responders: &[LeaseResponder], error: Unsaved<ErrorInfo>) {
+    let (error, pending) = error.into_parts();
+    for LeaseResponder { to, .. } in responders {
+        send_when_saved(&state.shared(), to, pending, None, |to, out| to.encode(Err(&error), out));
+        to.outbox.end_wait();
     }
+}
+
+fn answer_all(
+    state: &State,
+    now: Now,
+    (fence, pending): (Fence, Pending),
+    kind: &LeaseReply,
+    responders: &[LeaseResponder],
+) {
+    for LeaseResponder { to, wants_credential } in responders {
+        send_when_saved(&state.shared(), to, pending, None, |to, out| {
+            encode_lease(state, now, fence, kind, (to, *wants_credential), out);
+        });
+        to.outbox.end_wait();
+    }
+}
+
+/// The error for a lease that has ended.
+pub(crate) fn lease_ended() -> ErrorInfo {
+    ErrorInfo::new("stale_lease", "this lease has ended").hint("acquire a new one")
 }

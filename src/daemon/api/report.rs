@@ -1,75 +1,55 @@
-//! `lease.report` and `account.clear_limits`: what holders and people say of limits.
+//! `lease.report`
 
 use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+use crate::daemon::os::clock;
+use crate::daemon::state::{Daemon, UpstreamOutcome};
+use crate::daemon::view;
 use crate::limits::{Headers, epoch_ms};
 use crate::pool::{Usage, Wall, Window};
-use crate::protocol::{ErrorInfo, HeaderList, LeaseRef, ObjectText, ReportParams, RequestId};
+use crate::protocol::{ErrorInfo, HeaderList, LeaseRef, ObjectText, ReportParams};
 
-use crate::daemon::api::account::Change;
-use crate::daemon::api::dispatch::{CallResult, ClientSession, bad};
-use crate::daemon::api::lease::live_fence;
-use crate::daemon::api::reply::ReplyKind;
-use crate::daemon::os::clock;
-use crate::daemon::state::Daemon;
-use crate::daemon::state::report::UpstreamOutcome;
-use crate::daemon::view;
+use super::dispatch::{bad, refused};
+use super::lease::fence_of;
+use super::reply::{CallReply, CallResult, LeaseReply};
 
 /// The statuses there are.
 const STATUSES: std::ops::RangeInclusive<u16> = 100..=999;
 
-impl ClientSession {
-    pub(crate) fn report(
-        &self,
-        daemon: &Daemon,
-        id: &RequestId,
-        params: &ReportParams,
-        out: &mut Vec<u8>,
-    ) -> CallResult {
-        let headers = headers(params.headers.as_ref());
-        let heard = heard(params, &headers)?;
-        let fence = live_fence(daemon, &LeaseRef { lease: params.lease.clone(), fence: None })?;
-        let now = clock::now();
-        let provider = daemon.state().pool.lease(fence).map(|lease| lease.target.provider.clone());
-        let reading = heard.read(provider.as_deref().unwrap_or_default(), now.wall);
-        let usage = params.usage.as_ref().map(|usage| told_usage(usage, now.wall)).transpose()?;
-        let state = &mut *daemon.state();
-        if let (Some(usage), Some(lease)) = (usage, state.pool.lease(fence)) {
-            let account = lease.account;
-            daemon.learn_usage(state, now, account, usage);
-        }
-        let (learnt, unsaved) = daemon.learn(state, now, (fence, None), heard, reading);
-        let learnt = learnt.map_err(|refusal| ErrorInfo::of_refusal(&refusal, now.wall))?;
-        let responder = self.responder(id, true);
-        if let Some(fence) = learnt.decision.lease {
-            if daemon.waits_for_token(state, now, fence) {
-                responder.outbox.begin_wait();
-                daemon.hand_out_later(state, (fence, ReplyKind::Decided(Box::new(learnt))), vec![responder], unsaved);
-                return Ok(());
-            }
-            if let Some(account) = state.pool.lease(fence).map(|lease| lease.account) {
-                state.note_handed(fence, account);
-            }
-        }
-        if unsaved.is_empty() {
-            view::decision(state, &daemon.key, now, &learnt, &responder, out);
-        } else {
-            let mut bytes = Vec::new();
-            view::decision(state, &daemon.key, now, &learnt, &responder, &mut bytes);
-            daemon.deliver(&responder, unsaved, bytes);
-        }
-        Ok(())
+/// Learns what an upstream answered, and answers what to do next.
+pub(crate) fn report(daemon: &Daemon, reply: &mut CallReply<'_>, params: &ReportParams) -> CallResult {
+    let headers = headers(params.headers.as_ref());
+    let outcome = reported(params, &headers)?;
+    let fence = fence_of(daemon, &LeaseRef { lease: params.lease.clone(), fence: None })?;
+    let now = clock::now();
+    let provider = daemon.state().pool.lease(fence).map(|lease| lease.target.provider.clone());
+    let classified = outcome.classify(provider.as_deref().unwrap_or_default(), now.wall);
+    let usage = params.usage.as_ref().map(|usage| stated_usage(usage, now.wall)).transpose()?;
+    let state = &mut *daemon.state();
+    if let (Some(usage), Some(lease)) = (usage, state.pool.lease(fence)) {
+        let account = lease.account;
+        state.learn_usage(now, account, usage);
     }
-
-    pub(crate) fn clear_limits(&self, daemon: &Daemon, id: &RequestId, account: &str, out: &mut Vec<u8>) -> CallResult {
-        self.change(daemon, id, account, Change::ClearLimits, out)
+    let result = state.report(now, (fence, None), outcome, classified);
+    match result.into_result() {
+        Err(refusal) => reply.saved(daemon, refusal.map(|refusal| Err(refused(&refusal, now)))),
+        Ok(outcome) => match outcome.peek().decision.lease {
+            None => {
+                let decided = outcome.peek().clone();
+                reply.saved(daemon, outcome.map(|_| view::decision(state, now, None, &decided, false)))
+            }
+            Some(lease) => {
+                let decided = Box::new(outcome.peek().clone());
+                reply.lease(state, now, outcome.map(|_| lease), (LeaseReply::Decision(decided), true))
+            }
+        },
     }
 }
 
-/// The one of the three forms that a report has.
-fn heard<'a>(params: &'a ReportParams, headers: &'a Headers) -> Result<UpstreamOutcome<'a>, ErrorInfo> {
+/// The report, in one of its three forms.
+fn reported<'a>(params: &'a ReportParams, headers: &'a Headers) -> Result<UpstreamOutcome<'a>, ErrorInfo> {
     let ReportParams { ok, status, reason, .. } = params;
     let of_answer = params.headers.is_some() || params.body.is_some();
     match (ok, status, reason) {
@@ -84,7 +64,7 @@ fn heard<'a>(params: &'a ReportParams, headers: &'a Headers) -> Result<UpstreamO
             Ok(UpstreamOutcome::Response { status: *status, headers, body })
         }
         (None | Some(false), None, Some(reason)) if !of_answer && params.usage.is_none() => {
-            Ok(UpstreamOutcome::Told { reason: *reason, wait: params.retry_after_ms.map(Duration::from_millis) })
+            Ok(UpstreamOutcome::Stated { reason: *reason, wait: params.retry_after_ms.map(Duration::from_millis) })
         }
         _ => Err(bad(FORMS)),
     }
@@ -97,27 +77,27 @@ fn headers(list: Option<&HeaderList>) -> Headers {
     Headers::telling(list.into_iter().flat_map(|list| &list.0).map(|(name, value)| (name, value)))
 }
 
-/// What a holder says of the account's windows: one, as `account.list` has it, or several by their names. Whatever else
-/// stands there, as the tokens of a response, is of no interest.
-fn told_usage(text: &ObjectText, now: Wall) -> Result<Usage, ErrorInfo> {
-    let told: Map<String, Value> =
+/// The windows that a holder reports: one, as `account.list` has it, or several by name. Other fields, such as the
+/// tokens of a response, are ignored.
+fn stated_usage(text: &ObjectText, now: Wall) -> Result<Usage, ErrorInfo> {
+    let stated: Map<String, Value> =
         serde_json::from_str(&text.0).map_err(|error| bad(format!("`usage` is no object: {error}")))?;
-    let one = match told.get("window") {
-        Some(Value::String(name)) => Some((name.as_str(), &told)),
+    let one = match stated.get("window") {
+        Some(Value::String(name)) => Some((name.as_str(), &stated)),
         _ => None,
     };
-    let several = told.iter().filter_map(|(name, value)| Some((name.as_str(), value.as_object()?)));
+    let several = stated.iter().filter_map(|(name, value)| Some((name.as_str(), value.as_object()?)));
     let windows = one.into_iter().chain(several).filter(|(_, window)| window.contains_key("utilization"));
     let windows: Result<Vec<Window>, ErrorInfo> =
-        windows.take(MOST_TOLD).map(|(name, window)| told_window(name, window, now)).collect();
+        windows.take(MOST_WINDOWS).map(|(name, window)| stated_window(name, window, now)).collect();
     Ok(Usage { windows: windows?, ..Usage::default() })
 }
 
-/// More windows are nobody's.
-const MOST_TOLD: usize = 32;
+/// The most windows in one report.
+const MOST_WINDOWS: usize = 32;
 const LONGEST_NAME: usize = 64;
 
-fn told_window(name: &str, window: &Map<String, Value>, now: Wall) -> Result<Window, ErrorInfo> {
+fn stated_window(name: &str, window: &Map<String, Value>, now: Wall) -> Result<Window, ErrorInfo> {
     if name.is_empty() || name.len() > LONGEST_NAME {
         return Err(bad(format!("the name of a window may have from 1 to {LONGEST_NAME} bytes")));
     }
@@ -144,13 +124,13 @@ mod tests {
 
     const NOW: Wall = Wall(1_790_000_000_000);
 
-    fn told(text: &str) -> Result<Vec<(String, f64, Option<u64>)>, String> {
-        let usage = told_usage(&ObjectText(text.to_owned()), NOW).map_err(|error| error.message)?;
+    fn windows(text: &str) -> Result<Vec<(String, f64, Option<u64>)>, String> {
+        let usage = stated_usage(&ObjectText(text.to_owned()), NOW).map_err(|error| error.message)?;
         Ok(usage.windows.into_iter().map(|w| (w.name, w.utilization, w.resets_at.map(|at| at.0))).collect())
     }
 
     #[test]
-    fn windows_are_told_in_two_shapes() {
+    fn windows_are_reported_in_two_shapes() {
         let at = 1_790_000_600_000;
         for (text, expected) in [
             (r#"{"window":"5h","utilization":0.5,"resets_at":1790000600000}"#, vec![("5h", 0.5, Some(at))]),
@@ -165,7 +145,7 @@ mod tests {
             ("{}", vec![]),
         ] {
             let expected: Vec<_> = expected.into_iter().map(|(name, used, at)| (name.to_owned(), used, at)).collect();
-            assert_eq!(told(text).unwrap(), expected, "{text}");
+            assert_eq!(windows(text).unwrap(), expected, "{text}");
         }
         for (text, why) in [
             (r#"{"window":"5h","utilization":34}"#, "from 0 to 1"),
@@ -173,7 +153,7 @@ mod tests {
             (r#"{"5h":{"utilization":0.1,"resets_at":"soon"}}"#, "no time"),
             (r#"{"":{"utilization":0.1}}"#, "name"),
         ] {
-            assert!(told(text).unwrap_err().contains(why), "{text}");
+            assert!(windows(text).unwrap_err().contains(why), "{text}");
         }
     }
 }

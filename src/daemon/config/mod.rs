@@ -1,4 +1,7 @@
-//! Live configuration: a worker reads the file, the result is applied to the state.
+//! Live configuration: a worker reads the file whenever it may have changed, and puts it in force.
 
-pub(crate) mod apply;
-pub(crate) mod watcher;
+mod apply;
+mod watcher;
+
+pub(crate) use apply::settle_key;
+pub(crate) use watcher::ConfigWatcher;

@@ -1,133 +1,104 @@
-//! Live reload: a thread of its own reads the file whenever it may have changed, so that a slow disk holds nobody up.
+//! The worker: reads the configuration file whenever it may have changed, on a thread of its own, so that a slow disk
+//! delays nothing else.
 
+use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Weak};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::config::{Config, ConfigErrors, LoadedConfig, read_file};
-use crate::protocol::{Answer, ErrorInfo};
+use crate::daemon::os::{clock, service_manager};
+use crate::daemon::state::{ConfigMessage, Daemon, Mailbox, WaitsFor, Worker};
 use crate::watch::{Completeness, Debounce, DebounceTiming, Watcher};
 
-use crate::daemon::os::clock;
-use crate::daemon::run::LOG_VARIABLE;
-use crate::daemon::state::{Daemon, Responder};
+use super::apply::apply;
 
-/// What the file holds: its text, none, or why it cannot be read.
-type Content = Result<Option<String>, ConfigErrors>;
+/// Overrides `daemon.log`.
+const LOG_VARIABLE: &str = "LESSOR_LOG";
 
-/// Something for the thread to do.
+/// The text of the file, nothing when there is no file, or why it cannot be read.
+type FileText = Result<Option<String>, ConfigErrors>;
+
+/// Reads the file; before there is a daemon, too.
 #[derive(Debug)]
-enum Note {
-    Touched,
-    Asked(Option<Responder>),
-    End,
-}
-
-/// Asks the thread.
-#[derive(Clone, Debug)]
-pub(crate) struct ConfigHandle(Sender<Note>);
-
-/// What the thread is made of, before there is a daemon to tell.
-#[derive(Debug)]
-pub(crate) struct Reloader {
-    notes: Receiver<Note>,
-    to_itself: Sender<Note>,
+pub(crate) struct ConfigWatcher {
     path: PathBuf,
-    /// `LESSOR_LOG`, which goes before the file.
+    /// `LESSOR_LOG`, which overrides the file.
     log: Option<String>,
+    /// What was read first.
+    text: FileText,
 }
 
-/// The running thread.
-#[derive(Debug)]
-pub(crate) struct Running {
-    notes: Sender<Note>,
-    thread: JoinHandle<()>,
-}
-
-impl ConfigHandle {
-    /// Has the file read now, and the answer sent to whoever asked.
-    pub(crate) fn ask(&self, responder: Option<Responder>) {
-        if let Err(unsent) = self.0.send(Note::Asked(responder))
-            && let Note::Asked(Some(responder)) = unsent.0
-        {
-            let error = ErrorInfo::new("shutting_down", "the daemon is about to end");
-            responder.say(|out| responder.codec.refusal(&responder.id, &error, out));
-        }
-    }
-}
-
-impl Reloader {
-    pub(crate) fn new(path: PathBuf, log: Option<String>) -> (ConfigHandle, Self) {
-        let (to_itself, notes) = channel();
-        (ConfigHandle(to_itself.clone()), Self { notes, to_itself, path, log })
-    }
-
+impl ConfigWatcher {
     /// Reads the file for the first time.
-    pub(crate) fn load(&self) -> (Content, Result<LoadedConfig, ConfigErrors>) {
-        let content = read_file(&self.path);
-        let understood = self.understand(&content);
-        (content, understood)
+    pub(crate) fn load(path: PathBuf, log: Option<String>) -> (Self, Result<LoadedConfig, ConfigErrors>) {
+        let text = read_file(&path);
+        let watcher = Self { path, log, text };
+        let loaded = watcher.parse(&watcher.text);
+        (watcher, loaded)
     }
 
-    /// Begins to watch; `content` is what `load` has found.
-    pub(crate) fn begin(self, daemon: &Arc<Daemon>, content: Content) -> std::io::Result<Running> {
-        let notes = self.to_itself.clone();
-        let daemon = Arc::downgrade(daemon);
-        let thread = std::thread::Builder::new().name("config".to_owned());
-        let thread = thread.spawn(move || self.run(&daemon, content, DebounceTiming::USUAL))?;
-        Ok(Running { notes, thread })
+    /// Starts to watch the file.
+    pub(crate) fn start(self, daemon: &Arc<Daemon>) -> io::Result<Worker<ConfigMessage>> {
+        Worker::start(("config", WaitsFor::Mail), daemon, &daemon.mailboxes.config, |daemon, mailbox| {
+            self.run(daemon, mailbox)
+        })
     }
 
-    fn run(self, daemon: &Weak<Daemon>, content: Content, rhythm: DebounceTiming) {
-        let mut watcher = self.watcher();
-        let mut settle = Debounce::new(rhythm, content, time());
-        // what was written between the first reading and now
-        settle.on_event(time());
+    async fn run(self, daemon: Weak<Daemon>, mailbox: Mailbox<ConfigMessage>) {
+        let mut watcher = watcher(&mailbox);
+        let mut file = Debounce::new(DebounceTiming::USUAL, self.text.clone(), since_boot());
+        // the file may have been written since the first reading
+        file.on_event(since_boot());
         self.watch(&mut watcher);
         loop {
-            let note = self.notes.recv_timeout(settle.next_read().saturating_sub(time()));
-            let Some(daemon) = daemon.upgrade() else { return };
-            match note {
-                Ok(Note::End) | Err(RecvTimeoutError::Disconnected) => return,
-                Ok(Note::Touched) => settle.on_event(time()),
-                Ok(Note::Asked(responder)) => {
-                    let asked_by_signal = responder.is_none();
-                    if asked_by_signal {
-                        crate::daemon::os::service_manager::reloading();
-                    }
-                    self.watch(&mut watcher);
-                    let (content, _) = self.look(settle.accepted());
-                    let changed = settle.on_forced_read(time(), content);
-                    if changed {
-                        daemon.configure(self.understand(settle.accepted()));
-                    }
-                    if let Some(responder) = responder {
-                        let told = Answer::Reloaded(daemon.state().configured.told(changed));
-                        responder.say(|out| responder.codec.answer(&responder.id, &told, out));
-                        responder.outbox.end_wait();
-                    }
-                    if asked_by_signal {
-                        crate::daemon::os::service_manager::ready();
-                    }
+            let mail = mailbox.next(file.next_read().saturating_sub(since_boot())).await;
+            let Some(daemon) = daemon.upgrade().filter(|_| !mail.stop) else { return };
+            if mail.messages.is_empty() && file.next_read() <= since_boot() {
+                self.watch(&mut watcher);
+                let (text, completeness) = self.read(file.accepted());
+                if file.on_read(since_boot(), text, completeness) {
+                    apply(&daemon, self.parse(file.accepted()));
                 }
-                Err(RecvTimeoutError::Timeout) => {
-                    self.watch(&mut watcher);
-                    let (content, trust) = self.look(settle.accepted());
-                    if settle.on_read(time(), content, trust) {
-                        daemon.configure(self.understand(settle.accepted()));
-                    }
-                }
+            }
+            for message in mail.messages {
+                self.handle(&daemon, message, &mut file, &mut watcher);
             }
         }
     }
 
-    fn watcher(&self) -> Option<Watcher> {
-        let notes = self.to_itself.clone();
-        // the thread has ended: nobody wants to know
-        let tell = move || drop(notes.send(Note::Touched));
-        Watcher::new(tell).map_err(|error| tracing::warn!("{UNWATCHED}: {error}")).ok()
+    fn handle(
+        &self,
+        daemon: &Daemon,
+        message: ConfigMessage,
+        file: &mut Debounce<FileText>,
+        watcher: &mut Option<Watcher>,
+    ) {
+        match message {
+            ConfigMessage::FileChanged => file.on_event(since_boot()),
+            ConfigMessage::ReadOnSignal => {
+                service_manager::reloading();
+                self.read_now(daemon, file, watcher);
+                service_manager::ready();
+            }
+            ConfigMessage::Read(answer) => {
+                let changed = self.read_now(daemon, file, watcher);
+                let info = daemon.state().config.reload_info(changed);
+                // the client may have gone
+                let _gone = answer.send(info);
+            }
+        }
+    }
+
+    /// Reads the file at once; answers whether it has changed.
+    fn read_now(&self, daemon: &Daemon, file: &mut Debounce<FileText>, watcher: &mut Option<Watcher>) -> bool {
+        self.watch(watcher);
+        let (text, _) = self.read(file.accepted());
+        let changed = file.on_forced_read(since_boot(), text);
+        if changed {
+            apply(daemon, self.parse(file.accepted()));
+        }
+        changed
     }
 
     fn watch(&self, watcher: &mut Option<Watcher>) {
@@ -137,29 +108,29 @@ impl Reloader {
         }
     }
 
-    /// What the file holds, and how far that can be believed.
-    fn look(&self, believed: &Content) -> (Content, Completeness) {
-        let content = read_file(&self.path);
-        let trust = match &content {
+    /// The text of the file, and whether it can be complete.
+    fn read(&self, accepted: &FileText) -> (FileText, Completeness) {
+        let text = read_file(&self.path);
+        let completeness = match &text {
             Err(_) => Completeness::Uncertain,
             Ok(None) => {
-                // a directory that went away says nothing of what its owner wants
-                if believed != &Ok(None) && !self.path.parent().is_some_and(Path::is_dir) {
-                    let message = "its directory is gone; the last good configuration is kept";
+                // a directory that went away does not mean that its owner wants the defaults
+                if accepted != &Ok(None) && !self.path.parent().is_some_and(Path::is_dir) {
+                    let message = "its directory is gone; the last good configuration stays in force";
                     return (Err(ConfigErrors::of_file(&self.path, message)), Completeness::Missing);
                 }
                 Completeness::Missing
             }
-            // how every file begins that is about to be written
+            // a file that is about to be written is empty first
             Ok(Some(text)) if text.trim().is_empty() => Completeness::Uncertain,
-            Ok(Some(_)) if self.understand(&content).is_err() => Completeness::Uncertain,
+            Ok(Some(_)) if self.parse(&text).is_err() => Completeness::Uncertain,
             Ok(Some(_)) => Completeness::Complete,
         };
-        (content, trust)
+        (text, completeness)
     }
 
-    fn understand(&self, content: &Content) -> Result<LoadedConfig, ConfigErrors> {
-        let text = content.as_ref().map_err(Clone::clone)?;
+    fn parse(&self, text: &FileText) -> Result<LoadedConfig, ConfigErrors> {
+        let text = text.as_ref().map_err(Clone::clone)?;
         let mut loaded = Config::from_text(text.as_deref(), &self.path)?;
         if let Some(log) = &self.log {
             // checked at the start
@@ -169,18 +140,14 @@ impl Reloader {
     }
 }
 
-impl Running {
-    /// Ends the thread.
-    pub(crate) fn end(self) {
-        let _already_ended = self.notes.send(Note::End);
-        // it reads a file at most
-        let _panicked = self.thread.join();
-    }
+fn watcher(mailbox: &Mailbox<ConfigMessage>) -> Option<Watcher> {
+    let mailbox = mailbox.clone();
+    let watcher = Watcher::new(move || mailbox.send(ConfigMessage::FileChanged));
+    watcher.map_err(|error| tracing::warn!("{UNWATCHED}: {error}")).ok()
 }
 
-const UNWATCHED: &str = "changes of the configuration are noticed by looking every 20 s only";
+const UNWATCHED: &str = "file events are not available; the configuration file is read every 20 s instead";
 
-/// Since boot.
-fn time() -> Duration {
+fn since_boot() -> Duration {
     Duration::from_millis(clock::now().mono.0)
 }

@@ -1,459 +1,368 @@
-//! Leases for requests that come by the gateway: of a holder that has one, or for the request alone.
+//! Leases for requests of the gateway: the one that the client's key stands for, or one for the request alone.
+//!
+//! A request that can be served at once takes the lock once: key, lease and credential are looked up together.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use crate::credential::Secret;
 use crate::pool::{
-    self, AccountId, Action, Bind, Command, ConnectionId, CredentialKind, Decision, Fence, Holder, LeaseRequest,
-    Refusal, Reply, Target, WaiterId,
+    AccountId, Action, Bind, Command, ConnectionId, CredentialKind, Decision, Fence, Holder, LeaseRequest, Now,
+    Refusal, Reply, RequestNeeds, WaiterId,
 };
-use crate::protocol::GatewayKey;
 use crate::provider::BadTarget;
 
-use crate::daemon::handle::GatewayHandle;
 use crate::daemon::os::clock;
-use crate::daemon::refresh::CredentialUse;
-use crate::daemon::state::report::{ReportOutcome, UpstreamOutcome};
-use crate::daemon::state::{State, Unsaved};
+use crate::daemon::state::{CredentialProblem, CredentialState, CredentialUse, State, Unsaved, Waiter};
+use crate::daemon::view;
 
-/// Connections of the gateway are counted from here: those of the socket never come so far.
-const FIRST_CONNECTION: u64 = 1 << 62;
+use super::GatewayHandle;
+use super::client::GatewayClient;
+use super::request_lease::{LeasedAccount, NoLeaseReason, RequestLease, refused};
 
-/// What stands for the key of who came without one.
-const NO_KEY: u64 = 0;
-
-/// Who asks, by the key that came with the request.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct GatewayClient {
-    /// The number of its key's lease, if it is a holder's.
-    run: Option<Fence>,
-    /// Tells clients without a lease apart.
-    pub id: u64,
-    /// The agent's name.
-    pub agent: Option<Box<str>>,
-    /// A name for people.
-    pub label: Option<Box<str>>,
-    /// Where it works.
-    pub directory: Option<Box<str>>,
-}
-
-/// What a request wants.
+/// What a request needs of an account.
 #[derive(Clone, Copy, Debug)]
 pub struct RouteRequest<'a> {
-    /// The upstream.
+    /// The provider.
     pub provider: &'a str,
     /// The model.
     pub model: Option<&'a str>,
-    /// The quota, where the request can only be of one.
+    /// The quota, if the request can only be counted against one.
     pub pool: Option<&'a str>,
-    /// Which credentials are served where it goes.
+    /// Which credentials are accepted where the request goes.
     pub kinds: &'a [CredentialKind],
-    /// The conversation, where the client says one.
+    /// The session, if the client names one.
     pub session: Option<&'a str>,
-    /// The connection it came on.
+    /// The connection that it came on.
     pub connection: ConnectionId,
 }
 
-/// Why there is no lease for a request.
-#[derive(Clone, PartialEq, Debug)]
-pub enum NoLeaseReason {
-    /// It names what there is not.
-    Bad(BadTarget),
-    /// Its holder has no lease any more: the key is dead.
-    Gone,
-    /// Nobody can serve it.
-    Refused(Box<Refusal>),
-}
-
-/// How far a request has come.
+/// The next step of a request.
 #[derive(Debug)]
 pub enum LeaseStep {
-    /// It has an account.
-    Leased(Box<LeasedAccount>),
-    /// It may have one after this time, or when something changes.
-    Wait(Duration, Option<Box<LeasedAccount>>),
+    /// It uses this account.
+    Leased(RequestLease, LeasedAccount),
+    /// It tries again after this time, or when the pool has changed; with the lease that it has.
+    Wait(Duration, Option<RequestLease>),
 }
 
-/// An account for a request.
-#[derive(Debug)]
-pub struct LeasedAccount {
-    lease: RequestLease,
-    need: pool::RequestNeeds,
-    /// Which account.
-    pub account: AccountId,
-    /// Its label, or else its id.
-    pub name: String,
-    /// How it authenticates.
-    pub kind: CredentialKind,
-    /// The key or token.
-    pub secret: Secret,
-    /// The vendor's own id of the account.
-    pub vendor_id: Option<String>,
-}
-
-/// A lease; one that was taken for this request alone ends with it.
-#[derive(Debug)]
-struct RequestLease {
-    desk: GatewayHandle,
-    fence: Fence,
-    for_request: bool,
-}
-
-impl Drop for RequestLease {
-    fn drop(&mut self) {
-        if self.for_request {
-            let state = &mut *self.desk.daemon.state();
-            self.desk.daemon.apply_unasked(state, clock::now(), Command::Release(self.fence));
-        }
-    }
-}
-
-/// A place in the queue.
-#[derive(Debug)]
-struct Queued {
-    desk: GatewayHandle,
-    waiter: WaiterId,
-    answer: oneshot::Receiver<Result<Fence, Refusal>>,
-}
-
-impl Drop for Queued {
-    fn drop(&mut self) {
-        let daemon = &self.desk.daemon;
-        let state = &mut *daemon.state();
-        if state.gateway_waiters.remove(&self.waiter).is_some() {
-            daemon.apply_unasked(state, clock::now(), Command::Cancel(self.waiter));
-        } else if let Ok(Ok(fence)) = self.answer.try_recv() {
-            // granted in the moment its request went away
-            daemon.apply_unasked(state, clock::now(), Command::Release(fence));
-        }
-    }
-}
-
-/// What a look under the lock came to.
+/// What one look under the lock led to.
 enum LeaseAttempt {
-    Fence(Fence, bool),
+    Granted(LeaseGrant),
     Wait(Duration),
-    Queued(Queued, bool),
+    Queued(QueuePlace),
+}
+
+/// A granted lease.
+struct LeaseGrant {
+    fence: Unsaved<Fence>,
+    credential: GrantedCredential,
+}
+
+enum GrantedCredential {
+    Usable(LeasedAccount),
+    /// It is about to be refreshed: how long to wait for that at most.
+    BeingRefreshed(Duration, oneshot::Receiver<()>),
+    Unavailable(AccountId, String),
+    /// The lease has ended meanwhile.
+    Stale,
+}
+
+/// A place in the queue; it is left on drop.
+struct QueuePlace {
+    handle: GatewayHandle,
+    /// `None` once the request was answered.
+    waiter: Option<WaiterId>,
+    answer: oneshot::Receiver<Unsaved<Result<Fence, Refusal>>>,
+}
+
+impl QueuePlace {
+    async fn answer(mut self) -> Result<Unsaved<Fence>, NoLeaseReason> {
+        let answer = (&mut self.answer).await;
+        self.waiter = None;
+        let granted = answer.map_err(|_| NoLeaseReason::Gone)?.into_result();
+        granted.map_err(|refusal| refused(refusal.no_answer()))
+    }
+}
+
+impl Drop for QueuePlace {
+    fn drop(&mut self) {
+        let Some(waiter) = self.waiter else { return };
+        let state = &mut *self.handle.state();
+        if state.waiters.remove(waiter).is_some() {
+            state.apply_internal(clock::now(), Command::Cancel(waiter));
+        } else if let Ok(Ok(fence)) = self.answer.try_recv().map(Unsaved::no_answer) {
+            // granted at the moment when the client disconnected
+            state.apply_internal(clock::now(), Command::Release(fence));
+        }
+    }
+}
+
+/// Receives the end of a request's wait.
+#[derive(Debug)]
+struct RequestWaiter(oneshot::Sender<Unsaved<Result<Fence, Refusal>>>);
+
+impl Waiter for RequestWaiter {
+    fn answer(self: Box<Self>, _state: &mut State, _now: Now, result: Unsaved<Result<Fence, Refusal>>) {
+        // a request that was cancelled at this moment finds its lease in `QueuePlace::drop`
+        if let Err(unsent) = self.0.send(result) {
+            let _lease = unsent.no_answer();
+        }
+    }
+}
+
+/// A request that a lease is looked up for.
+#[derive(Clone, Copy)]
+struct LeaseQuery<'a> {
+    client: &'a GatewayClient,
+    request: &'a RouteRequest<'a>,
+    /// The holder that a lease's key stands for.
+    holder: Option<Fence>,
+    needs: &'a RequestNeeds,
 }
 
 impl GatewayHandle {
-    /// Who a key stands for; `None` when it is none, or dead.
-    #[must_use]
-    pub fn visitor(&self, key: &str) -> Option<GatewayClient> {
-        match self.daemon.pass_key.open(key)? {
-            GatewayKey::Client { id, agent, label } => {
-                Some(GatewayClient { run: None, id, agent, label, directory: None })
-            }
-            GatewayKey::Lease { fence, process, directory } => {
-                let state = &mut *self.daemon.state();
-                let first = state.run_named(fence, process)?;
-                let ask = &state.key_holders.get(first)?.ask;
-                let (agent, label) = (ask.agent.clone(), ask.label.clone());
-                Some(GatewayClient { run: Some(first), id: first.0, agent, label, directory })
-            }
-        }
-    }
-
-    /// One that needs no key: it came by the user's own socket.
-    #[must_use]
-    pub fn local_visitor(&self) -> GatewayClient {
-        GatewayClient { run: None, id: NO_KEY, agent: None, label: None, directory: None }
-    }
-
-    /// The id of the gateway's `number`th connection.
-    #[must_use]
-    pub fn connection(&self, number: u64) -> ConnectionId {
-        ConnectionId(FIRST_CONNECTION + number)
-    }
-
-    /// Finds an account for a request, waiting in the queue at most so long; `held` is what it has from before.
+    /// Leases an account for a request, waiting in the queue at most `wait`; `held` is the lease that it has.
     ///
     /// # Errors
-    /// When there is none.
+    /// When no account can serve it.
     pub async fn lease(
         &self,
-        visitor: &GatewayClient,
-        wanted: &RouteRequest<'_>,
-        mut held: Option<Box<LeasedAccount>>,
+        client: &GatewayClient,
+        request: &RouteRequest<'_>,
+        mut held: Option<RequestLease>,
         wait: Duration,
     ) -> Result<LeaseStep, NoLeaseReason> {
         let began = clock::now().mono;
-        let mut without = Vec::new();
+        let mut excluded = Vec::new();
         loop {
             let left = wait.saturating_sub(clock::now().mono.since(began));
-            let mut got = match self.lease_without(visitor, wanted, &without, held, left).await? {
-                LeaseStep::Leased(got) => got,
-                wait @ LeaseStep::Wait(..) => return Ok(wait),
+            let (attempt, holder, needs) = {
+                let state = &mut *self.state();
+                let holder = state.holder_of(client)?;
+                let needs = state.needs_of(request, &excluded).map_err(NoLeaseReason::Bad)?;
+                let query = LeaseQuery { client, request, holder, needs: &needs };
+                let attempt = self.attempt(state, query, held.as_ref().map(|held| held.fence), left);
+                (attempt, holder, needs)
             };
-            // it is renewed first, if need be
-            match self.daemon.fresh_credential(got.lease.fence, CredentialUse::Forward).await {
-                Ok(credential) => {
-                    (got.kind, got.secret) = (credential.kind, credential.access);
-                    return Ok(LeaseStep::Leased(got));
+            let grant = match attempt? {
+                LeaseAttempt::Granted(grant) => grant,
+                LeaseAttempt::Queued(queued) => {
+                    let granted = queued.answer().await?;
+                    let state = &mut *self.state();
+                    self.grant(state, LeaseQuery { client, request, holder, needs: &needs }, granted)
                 }
-                Err(error) if error.is("stale_lease") => {}
-                Err(error) => {
-                    tracing::debug!(account = got.name, "another account is taken: {}", error.message);
-                    without.push(got.account);
+                LeaseAttempt::Wait(after) => return Ok(LeaseStep::Wait(after, held)),
+            };
+            // no await since the grant: from here on the lease is released if the client disconnects
+            let fence = *grant.fence.peek();
+            let lease = self.own(fence, needs, client.lease.is_none(), held.take());
+            self.daemon.saved(grant.fence).await;
+            match self.refreshed(client, fence, grant.credential).await {
+                GrantedCredential::Usable(account) => return Ok(LeaseStep::Leased(lease, account)),
+                GrantedCredential::Unavailable(id, why) => {
+                    tracing::debug!(account = %id, "another account is used: {why}");
+                    excluded.push(id);
                 }
+                GrantedCredential::BeingRefreshed(..) | GrantedCredential::Stale => {}
             }
-            held = Some(got);
+            held = Some(lease);
         }
     }
 
-    async fn lease_without(
+    /// The lease that the request uses from now on; it replaces the one it had before.
+    fn own(
         &self,
-        visitor: &GatewayClient,
-        wanted: &RouteRequest<'_>,
-        without: &[AccountId],
-        held: Option<Box<LeasedAccount>>,
-        wait: Duration,
-    ) -> Result<LeaseStep, NoLeaseReason> {
-        let (looked, need, unsaved) = {
-            let state = &mut *self.daemon.state();
-            let need = state.need(wanted, without).map_err(NoLeaseReason::Bad)?;
-            let fence = held.as_ref().map(|held| held.lease.fence);
-            let (looked, unsaved) = self.look(state, visitor, wanted, &need, fence, wait);
-            (looked, need, unsaved)
-        };
-        // from here on what was granted must be given back if the request goes away
-        let looked = looked?;
-        let (mut lease, unsaved) = match looked {
-            LeaseAttempt::Wait(after) => return Ok(LeaseStep::Wait(after, held)),
-            LeaseAttempt::Fence(fence, for_request) => (self.own(fence, for_request, held), unsaved),
-            LeaseAttempt::Queued(mut queued, for_request) => {
-                self.daemon.saved(unsaved).await;
-                let answer = (&mut queued.answer).await;
-                let fence = answer
-                    .map_err(|_| NoLeaseReason::Gone)?
-                    .map_err(|refusal| NoLeaseReason::Refused(Box::new(refusal)))?;
-                (self.own(fence, for_request, held), Unsaved::new())
-            }
-        };
-        self.took(visitor, wanted, &mut lease);
-        self.daemon.saved(unsaved).await;
-        let held = self.held(lease, need)?;
-        Ok(LeaseStep::Leased(Box::new(held)))
-    }
-
-    /// What is held from now on; what was held before has ended, if it is another one.
-    fn own(&self, fence: Fence, for_request: bool, before: Option<Box<LeasedAccount>>) -> RequestLease {
+        fence: Fence,
+        needs: RequestNeeds,
+        mut ends_with_request: bool,
+        before: Option<RequestLease>,
+    ) -> RequestLease {
         if let Some(mut before) = before {
-            before.lease.for_request &= before.lease.fence == fence;
-            if before.lease.fence == fence {
-                let for_request = std::mem::replace(&mut before.lease.for_request, false);
-                return RequestLease { desk: self.clone(), fence, for_request };
+            let before_ends = std::mem::replace(&mut before.ends_with_request, false);
+            if before.fence == fence {
+                ends_with_request = before_ends;
             }
         }
-        RequestLease { desk: self.clone(), fence, for_request }
+        RequestLease { handle: self.clone(), fence, needs, ends_with_request, response: None }
     }
 
-    fn look(
+    /// Looks for a lease: that of the key's holder, or the one that the request has, or a new one.
+    fn attempt(
         &self,
         state: &mut State,
-        visitor: &GatewayClient,
-        wanted: &RouteRequest<'_>,
-        need: &pool::RequestNeeds,
+        query: LeaseQuery<'_>,
         held: Option<Fence>,
         wait: Duration,
-    ) -> (Result<LeaseAttempt, NoLeaseReason>, Unsaved) {
+    ) -> Result<LeaseAttempt, NoLeaseReason> {
         let now = clock::now();
-        let refused = |refusal| NoLeaseReason::Refused(Box::new(refusal));
-        let of_run = visitor.run.map(|first| state.key_holders.get(first).map(|run| run.lease_of(wanted.provider)));
-        let fence = match of_run {
-            // the holder's lease was ended by itself
-            Some(None) => return (Err(NoLeaseReason::Gone), Unsaved::new()),
-            Some(Some(fence)) => fence,
-            None => held,
-        };
+        let of_holder = query.holder.and_then(|first| state.key_holders.get(first)?.lease_of(query.request.provider));
+        let fence = if query.holder.is_some() { of_holder } else { held };
         if let Some(fence) = fence {
-            let command = Command::Serve { fence, need: Box::new(need.clone()) };
-            let (reply, unsaved) = self.daemon.apply(state, now, command);
-            let after = match reply {
-                Ok(Reply::Decision(Decision { action: Action::Continue, .. })) => {
-                    return (Ok(LeaseAttempt::Fence(fence, visitor.run.is_none())), unsaved);
-                }
-                Ok(Reply::Decision(Decision { action: Action::Switch, lease: Some(fence), .. })) => {
-                    return (Ok(LeaseAttempt::Fence(fence, visitor.run.is_none())), unsaved);
-                }
-                Ok(Reply::Decision(Decision { action: Action::Wait | Action::Retry, after, .. })) => Some(after),
-                // it has ended, or nobody else is left
-                _ => None,
-            };
-            if let Some(after) = after.filter(|after| *after <= wait) {
-                return (Ok(LeaseAttempt::Wait(after)), unsaved);
+            let command = Command::Serve { fence, need: Box::new(query.needs.clone()) };
+            let reply = state.apply(now, command);
+            if let Some(attempt) = self.serve(state, query, reply, (fence, wait)) {
+                return Ok(attempt);
             }
             if state.pool.lease(fence).is_some() {
-                return (Err(refused(state.pool.refusal_for(now, &self.ask(state, visitor, wanted, need)))), unsaved);
+                return Err(refused(state.pool.refusal_for(now, &query.lease_request(state, None))));
             }
         }
-        let ask = LeaseRequest { wait: Some(wait), ..self.ask(state, visitor, wanted, need) };
-        let (reply, unsaved) = self.daemon.apply(state, now, Command::Acquire(Box::new(ask)));
-        let looked = match reply {
-            Ok(Reply::Held(fence)) => Ok(LeaseAttempt::Fence(fence, visitor.run.is_none())),
-            Ok(Reply::Queued(waiter)) => {
-                let (tell, answer) = oneshot::channel();
-                state.gateway_waiters.insert(waiter, tell);
-                let queued = Queued { desk: self.clone(), waiter, answer };
-                Ok(LeaseAttempt::Queued(queued, visitor.run.is_none()))
+        let acquire = Command::Acquire(Box::new(query.lease_request(state, Some(wait))));
+        let granted = state.apply(now, acquire).into_result();
+        let granted = granted.map_err(|refusal| refused(refusal.no_answer()))?;
+        match *granted.peek() {
+            Reply::Held(fence) => Ok(LeaseAttempt::Granted(self.grant(state, query, granted.map(|_| fence)))),
+            Reply::Queued(waiter) => {
+                let _queued = granted.no_answer();
+                let (answered, answer) = oneshot::channel();
+                state.waiters.insert(waiter, RequestWaiter(answered));
+                Ok(LeaseAttempt::Queued(QueuePlace { handle: self.clone(), waiter: Some(waiter), answer }))
             }
-            Ok(Reply::Decision(_) | Reply::Done) => Err(NoLeaseReason::Gone),
-            Err(refusal) => Err(refused(refusal)),
-        };
-        (looked, unsaved)
+            Reply::Decision(_) | Reply::Done => Err(NoLeaseReason::Gone),
+        }
     }
 
-    /// What a visitor without a lease of this provider asks for.
-    fn ask(
+    /// What becomes of a request on a lease that it has already; `None` if the lease cannot serve it.
+    fn serve(
         &self,
-        state: &State,
-        visitor: &GatewayClient,
-        wanted: &RouteRequest<'_>,
-        need: &pool::RequestNeeds,
-    ) -> LeaseRequest {
-        let run = visitor.run.and_then(|first| state.key_holders.get(first));
-        let (target, exclude) = (need.target.clone(), need.exclude.clone());
-        match run {
-            Some(run) => {
-                let account = run.ask.account.clone().filter(|_| run.provider() == wanted.provider);
-                LeaseRequest { target, exclude, account, exclusive: false, wait: None, ..run.ask.clone() }
-            }
-            None => LeaseRequest {
-                target,
-                connection: wanted.connection,
-                bind: Bind::Connection(wanted.connection),
-                holder: Holder::default(),
-                ttl: None,
-                session: session(visitor, wanted),
-                label: visitor.label.clone(),
-                agent: visitor.agent.clone(),
-                account: None,
-                exclude,
-                priority: 0,
-                wait: None,
-                exclusive: false,
-                request_id: None,
-            },
-        }
+        state: &mut State,
+        query: LeaseQuery<'_>,
+        reply: Unsaved<Result<Reply, Refusal>>,
+        (fence, wait): (Fence, Duration),
+    ) -> Option<LeaseAttempt> {
+        // the lease has ended, or no other account is left
+        let Ok(Reply::Decision(Decision { action, after, lease, .. })) = *reply.peek() else { return None };
+        let fence = match (action, lease) {
+            (Action::Continue, _) => fence,
+            (Action::Switch, Some(moved_to)) => moved_to,
+            (Action::Wait | Action::Retry, _) if after <= wait => return Some(LeaseAttempt::Wait(after)),
+            _ => return None,
+        };
+        Some(LeaseAttempt::Granted(self.grant(state, query, reply.map(|_| fence))))
     }
 
-    /// Notes which lease of a provider a holder has taken.
-    fn took(&self, visitor: &GatewayClient, wanted: &RouteRequest<'_>, lease: &mut RequestLease) {
-        let Some(first) = visitor.run else { return };
-        let state = &mut *self.daemon.state();
-        let known = state.key_holders.get(first).and_then(|run| run.lease_of(wanted.provider));
+    /// Records which lease the holder uses, and copies the credential.
+    fn grant(&self, state: &mut State, query: LeaseQuery<'_>, granted: Unsaved<Fence>) -> LeaseGrant {
+        let fence = self.record_holder(state, query, *granted.peek());
+        let credential = match state.credential_for(fence, CredentialUse::Forward) {
+            Ok(CredentialState::BeingRefreshed(id)) => {
+                GrantedCredential::BeingRefreshed(state.logins.rules().wait, state.logins.attempt_ends(id))
+            }
+            found => state.granted_credential(query.client, fence, found),
+        };
+        LeaseGrant { fence: granted.map(|_| fence), credential }
+    }
+
+    /// The credential of a grant, after waiting for its refresh if there is one.
+    async fn refreshed(
+        &self,
+        client: &GatewayClient,
+        fence: Fence,
+        credential: GrantedCredential,
+    ) -> GrantedCredential {
+        let GrantedCredential::BeingRefreshed(wait, refreshed) = credential else { return credential };
+        let _in_time = tokio::time::timeout(wait, refreshed).await;
+        let state = &mut *self.state();
+        let found = state.current_credential(fence, CredentialUse::Forward);
+        state.granted_credential(client, fence, found)
+    }
+
+    /// Records that the key's holder uses this lease for the provider; of two requests at once, both use the lease of
+    /// the first.
+    fn record_holder(&self, state: &mut State, query: LeaseQuery<'_>, fence: Fence) -> Fence {
+        let Some(first) = query.holder else { return fence };
+        let known = state.key_holders.get(first).and_then(|holder| holder.lease_of(query.request.provider));
         let known = known.filter(|fence| state.pool.lease(*fence).is_some());
-        if known == Some(lease.fence) {
-            return;
+        if known == Some(fence) {
+            return fence;
         }
-        let provider: Arc<str> = wanted.provider.into();
-        if known.is_none() && state.key_holders.took(first, provider, lease.fence) {
-            return;
+        let provider: Arc<str> = query.request.provider.into();
+        if known.is_none() && state.key_holders.add(first, provider, fence) {
+            return fence;
         }
-        // two requests at once: the other one's is the holder's
-        self.daemon.apply_unasked(state, clock::now(), Command::Release(lease.fence));
-        lease.fence = known.unwrap_or(lease.fence);
-    }
-
-    fn held(&self, lease: RequestLease, need: pool::RequestNeeds) -> Result<LeasedAccount, NoLeaseReason> {
-        let state = &*self.daemon.state();
-        let account = state.pool.lease(lease.fence).ok_or(NoLeaseReason::Gone)?.account;
-        let record = &state.pool.account(account).ok_or(NoLeaseReason::Gone)?.record;
-        let credential = state.credentials.get(&account).ok_or(NoLeaseReason::Gone)?;
-        Ok(LeasedAccount {
-            need,
-            account,
-            name: record.label.clone().unwrap_or_else(|| account.to_string()),
-            kind: credential.kind,
-            secret: credential.access.duplicate(),
-            vendor_id: record.vendor_id.clone(),
-            lease,
-        })
-    }
-
-    /// Learns what an upstream answered to a request, and finds it another account where that is called for.
-    ///
-    /// # Errors
-    /// When its lease has ended meanwhile, by another request or its holder: nothing is learnt.
-    pub async fn learn(
-        &self,
-        held: Box<LeasedAccount>,
-        heard: UpstreamOutcome<'_>,
-    ) -> Result<(ReportOutcome, Box<LeasedAccount>), NoLeaseReason> {
-        let reading = heard.read(&held.need.target.provider, clock::now().wall);
-        let (learnt, unsaved) = {
-            let state = &mut *self.daemon.state();
-            self.daemon.learn(state, clock::now(), (held.lease.fence, Some(&held.need)), heard, reading)
-        };
-        let learnt = learnt.map_err(|refusal| NoLeaseReason::Refused(Box::new(refusal)))?;
-        let Some(fence) = learnt.decision.lease else {
-            // nothing is handed out that would have to wait for it
-            unsaved.into_iter().for_each(|write| self.daemon.store.write(write, None));
-            return Ok((learnt, held));
-        };
-        let mut held = held;
-        let for_request = std::mem::replace(&mut held.lease.for_request, false);
-        let lease = RequestLease { desk: self.clone(), fence, for_request };
-        self.daemon.saved(unsaved).await;
-        let held = self.held(lease, held.need.clone())?;
-        Ok((learnt, Box::new(held)))
-    }
-
-    /// The same for what is learnt when nothing can be done any more: of a stream that had begun.
-    pub fn learn_late(&self, held: &LeasedAccount, heard: UpstreamOutcome<'_>) {
-        let reading = heard.read(&held.need.target.provider, clock::now().wall);
-        let state = &mut *self.daemon.state();
-        let which = (held.lease.fence, Some(&held.need));
-        let (learnt, unsaved) = self.daemon.learn(state, clock::now(), which, heard, reading);
-        if let Err(refusal) = learnt {
-            tracing::debug!("what a stream told came too late: {}", refusal.message);
-        }
-        for write in unsaved {
-            self.daemon.store.write(write, None);
-        }
-    }
-
-    /// Sees to it that an account whose credential was refused has another one; answers whether it has.
-    pub async fn renew(&self, held: &LeasedAccount, wait: Duration) -> bool {
-        let is_another = || {
-            let state = &*self.daemon.state();
-            state.credentials.get(&held.account).is_some_and(|credential| credential.access != held.secret)
-        };
-        // by its tool, or for another request
-        if is_another() {
-            return true;
-        }
-        let renewed =
-            tokio::time::timeout(wait, self.daemon.fresh_credential(held.lease.fence, CredentialUse::Another)).await;
-        matches!(renewed, Ok(Ok(_))) && is_another()
-    }
-
-    /// Waits until something has changed that may serve somebody.
-    pub async fn stirred(&self) {
-        self.daemon.stirred.notified().await;
+        state.apply_internal(clock::now(), Command::Release(fence));
+        known.unwrap_or(fence)
     }
 }
 
-/// What a request's conversation is called: as the client says, or else all of its key are one; without a key nothing
-/// tells one client from another.
-fn session(visitor: &GatewayClient, wanted: &RouteRequest<'_>) -> Option<Box<str>> {
-    let of_key = || (visitor.id != NO_KEY).then(|| format!("key:{:x}", visitor.id).into());
-    wanted.session.map(Into::into).or_else(of_key)
+impl LeaseQuery<'_> {
+    /// The request for a lease of this provider.
+    fn lease_request(self, state: &State, wait: Option<Duration>) -> LeaseRequest {
+        let Self { client, request, needs, .. } = self;
+        let (target, exclude) = (needs.target.clone(), needs.exclude.clone());
+        if let Some(holder) = self.holder.and_then(|first| state.key_holders.get(first)) {
+            let account = holder.request.account.clone().filter(|_| holder.provider() == request.provider);
+            return LeaseRequest { target, exclude, account, exclusive: false, wait, ..holder.request.clone() };
+        }
+        LeaseRequest {
+            target,
+            connection: request.connection,
+            bind: Bind::Connection(request.connection),
+            holder: Holder::default(),
+            ttl: None,
+            session: request.session.map(Into::into).or_else(|| client.default_session()),
+            label: client.label.clone(),
+            agent: client.agent.clone(),
+            account: None,
+            exclude,
+            priority: 0,
+            wait,
+            exclusive: false,
+            request_id: None,
+        }
+    }
 }
 
 impl State {
-    /// What a request needs.
-    fn need(&self, wanted: &RouteRequest<'_>, without: &[AccountId]) -> Result<pool::RequestNeeds, BadTarget> {
-        let RouteRequest { provider, model, pool, kinds, .. } = *wanted;
-        let target: Target = self.catalog.target(provider, model, pool, self.pool.settings().quota.primary)?;
-        let of_provider = self.pool.accounts().iter().filter(|account| account.record.provider == provider);
-        let unserved = of_provider.filter(|account| !kinds.contains(&account.record.kind));
-        let unserved = unserved.map(|account| account.record.id);
-        let mut exclude: Vec<AccountId> = unserved.chain(without.iter().copied()).collect();
+    /// The holder that a lease's key stands for.
+    fn holder_of(&mut self, client: &GatewayClient) -> Result<Option<Fence>, NoLeaseReason> {
+        let named = client.lease.map(|(fence, process)| self.key_holder(fence, process).ok_or(NoLeaseReason::Gone));
+        named.transpose()
+    }
+
+    /// What a request needs; accounts whose kind of credential is not accepted are excluded.
+    fn needs_of(&self, request: &RouteRequest<'_>, excluded: &[AccountId]) -> Result<RequestNeeds, BadTarget> {
+        let RouteRequest { provider, model, pool, kinds, .. } = *request;
+        let target = self.catalog.target(provider, model, pool, self.pool.settings().quota.primary)?;
+        let records = self.pool.accounts().iter().map(|account| &account.record);
+        let unusable = records.filter(|record| record.provider == provider && !kinds.contains(&record.kind));
+        let mut exclude: Vec<AccountId> = unusable.map(|record| record.id).chain(excluded.iter().copied()).collect();
         exclude.sort_unstable();
-        Ok(pool::RequestNeeds { target, exclude })
+        Ok(RequestNeeds { target, exclude })
+    }
+
+    /// Copies the credential of a lease, if it can be used.
+    fn granted_credential(
+        &self,
+        client: &GatewayClient,
+        fence: Fence,
+        found: Result<CredentialState, CredentialProblem>,
+    ) -> GrantedCredential {
+        let Some(id) = self.pool.lease(fence).map(|lease| lease.account) else { return GrantedCredential::Stale };
+        let account = match found {
+            Ok(CredentialState::Usable(_)) => self.leased_account(client, fence, id),
+            Ok(CredentialState::BeingRefreshed(_)) => return self.unavailable(id, CredentialProblem::NotNow(id, None)),
+            Err(problem) => return self.unavailable(id, problem),
+        };
+        account.map_or(GrantedCredential::Stale, GrantedCredential::Usable)
+    }
+
+    fn unavailable(&self, id: AccountId, problem: CredentialProblem) -> GrantedCredential {
+        GrantedCredential::Unavailable(id, view::credential_problem(self, problem).message)
+    }
+
+    fn leased_account(&self, client: &GatewayClient, fence: Fence, id: AccountId) -> Option<LeasedAccount> {
+        let record = &self.pool.account(id)?.record;
+        let credential = self.credentials.get(id)?;
+        Some(LeasedAccount {
+            id,
+            name: record.label.clone().unwrap_or_else(|| id.to_string()),
+            kind: credential.kind,
+            secret: credential.access.duplicate(),
+            vendor_id: record.vendor_id.clone(),
+            agent: client.agent.clone().or_else(|| self.pool.lease(fence)?.agent.clone()),
+        })
     }
 }

@@ -1,6 +1,8 @@
-//! What the gateway may do with the daemon: the folder above this one comes in here and nowhere else.
+//! The gateway's access to the daemon: this is the only part of the daemon that `gateway/` uses.
 
+pub(crate) mod client;
 pub(crate) mod lease;
+pub(crate) mod request_lease;
 
 use std::io;
 use std::path::PathBuf;
@@ -12,27 +14,26 @@ use crate::config;
 use crate::protocol::AccountTotals;
 use crate::store::Write;
 
-use crate::daemon::api::gateway_key::GatewayState;
 use crate::daemon::os::clock;
-use crate::daemon::state::Daemon;
+use crate::daemon::state::{Daemon, GatewayState, StateGuard};
 use crate::daemon::view;
 
-/// Starts the gateway; called once, before the daemon says that it serves.
+/// Starts the gateway; called once, before the daemon accepts clients.
 pub type StartGateway = fn(GatewayHandle) -> io::Result<Box<dyn RunningGateway>>;
 
-/// A gateway that serves.
+/// A running gateway.
 pub trait RunningGateway: Send {
-    /// Waits until it has ended, as it does when [`GatewayHandle::stopping`] says so.
+    /// Waits until it has ended, as it does when [`GatewayHandle::stopping`] turns true.
     fn end(self: Box<Self>);
 }
 
 /// The daemon, as the gateway sees it.
 #[derive(Clone, Debug)]
 pub struct GatewayHandle {
-    pub(crate) daemon: Arc<Daemon>,
+    daemon: Arc<Daemon>,
 }
 
-/// What the configuration says of the gateway.
+/// The configuration of the gateway.
 #[derive(Clone, PartialEq, Debug)]
 pub struct GatewayConfig {
     /// `[gateway]`
@@ -43,16 +44,16 @@ pub struct GatewayConfig {
     pub providers: std::collections::BTreeMap<String, config::ProviderSection>,
 }
 
-/// How accounts and leases stand.
+/// The state of accounts and leases, in numbers.
 #[derive(Clone, PartialEq, Debug)]
 pub struct PoolStats {
-    /// How many accounts there are, by state.
+    /// The number of accounts, by state.
     pub accounts: AccountTotals,
     /// How many leases are held.
     pub leases: usize,
-    /// How many requests wait for one.
+    /// How many requests wait for a lease.
     pub waiting: usize,
-    /// Provider, account and window, and how much of it is used.
+    /// Provider, account and window, and the used part of it, from 0 to 1.
     pub windows: Vec<(String, String, String, f64)>,
 }
 
@@ -61,11 +62,22 @@ impl GatewayHandle {
         Self { daemon: daemon.clone() }
     }
 
-    /// What the configuration says now.
+    fn state(&self) -> StateGuard<'_> {
+        self.daemon.state()
+    }
+
+    /// How often the calling thread has taken the daemon's lock, for tests.
+    #[cfg(debug_assertions)]
+    #[must_use]
+    pub fn lock_count(&self) -> u64 {
+        crate::daemon::state::LOCK_COUNT.get()
+    }
+
+    /// The current configuration.
     #[must_use]
     pub fn config(&self) -> GatewayConfig {
-        let state = &*self.daemon.state();
-        let config = &state.configured.config;
+        let state = &*self.state();
+        let config = &state.config.config;
         GatewayConfig {
             gateway: config.gateway.clone(),
             max_attempts: config.limits.max_attempts,
@@ -73,13 +85,13 @@ impl GatewayHandle {
         }
     }
 
-    /// Changes whenever the configuration has.
+    /// Changes with the configuration.
     #[must_use]
     pub fn config_changes(&self) -> watch::Receiver<u64> {
         self.daemon.config_version.subscribe()
     }
 
-    /// Turns true when the daemon ends.
+    /// Turns true when the daemon stops.
     #[must_use]
     pub fn stopping(&self) -> watch::Receiver<bool> {
         self.daemon.stop.subscribe()
@@ -88,30 +100,35 @@ impl GatewayHandle {
     /// How many connections the process can have.
     #[must_use]
     pub fn most_connections(&self) -> usize {
-        self.daemon.facts.most_connections
+        self.daemon.run.most_connections
     }
 
     /// The port that was chosen in an earlier run.
     #[must_use]
     pub fn kept_port(&self) -> Option<u16> {
-        self.daemon.facts.gateway_port
+        self.daemon.run.gateway_port
     }
 
-    /// Keeps the port that was chosen.
+    /// Keeps a chosen port for the next run.
     pub fn keep_port(&self, port: u16) {
         self.daemon.store.write(Write::GatewayPort(port), None);
     }
 
-    /// Where the gateway's socket is unless the configuration says otherwise.
+    /// The default path of the gateway's socket.
     #[must_use]
     pub fn socket_beside(&self) -> PathBuf {
-        PathBuf::from(&self.daemon.facts.socket).with_file_name("gateway.sock")
+        PathBuf::from(&self.daemon.run.socket).with_file_name("gateway.sock")
     }
 
-    /// How accounts and leases stand.
+    /// Waits until an account or a lease has changed in a way that may serve a request.
+    pub async fn pool_changed(&self) {
+        self.daemon.capacity_changed.notified().await;
+    }
+
+    /// The state of accounts and leases, in numbers.
     #[must_use]
-    pub fn standings(&self) -> PoolStats {
-        let state = &*self.daemon.state();
+    pub fn stats(&self) -> PoolStats {
+        let state = &*self.state();
         let mut windows = Vec::new();
         for account in state.pool.accounts() {
             let name = account.record.label.clone().unwrap_or_else(|| account.record.id.to_string());
@@ -128,18 +145,17 @@ impl GatewayHandle {
         }
     }
 
-    /// Says where the gateway listens now.
-    pub fn listens(&self, gateway: GatewayState) {
-        let state = &mut *self.daemon.state();
-        if state.gateway == gateway {
+    /// Publishes where the gateway listens.
+    pub fn publish(&self, gateway: GatewayState) {
+        let before = std::mem::replace(&mut self.state().gateway, gateway.clone());
+        if before == gateway {
             return;
         }
         if let Some(why) = &gateway.trouble {
-            tracing::warn!("the gateway does not serve as it should: {why}");
+            tracing::warn!("the gateway does not listen everywhere: {why}");
         }
-        if let Some(url) = gateway.url.as_ref().filter(|url| state.gateway.url.as_ref() != Some(url)) {
-            tracing::info!(url, "the gateway serves at {url}");
+        if let Some(url) = gateway.url.filter(|url| before.url.as_ref() != Some(url)) {
+            tracing::info!(url, "the gateway listens on {url}");
         }
-        state.gateway = gateway;
     }
 }

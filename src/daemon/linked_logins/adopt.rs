@@ -1,113 +1,106 @@
-//! What another tool has written of a login that is linked to its file.
+//! Adopting what another tool has written of a login that is linked to its file.
 
-use std::collections::BTreeSet;
 use std::sync::mpsc;
+
+use tokio::sync::MutexGuard;
 
 use crate::credential::Link;
 use crate::credential::import::Entry;
-use crate::pool::{AccountChange, AccountId, AccountRecord, Command, LoginState};
+use crate::daemon::os::clock;
+use crate::daemon::state::{Daemon, State, imported_limit, login_state_of, set_login_state};
+use crate::pool::{AccountId, AccountRecord, Command, LoginState};
 use crate::store::Write;
 
-use crate::daemon::api::add_account::login_state;
-use crate::daemon::api::import::filed;
-use crate::daemon::os::clock;
-use crate::daemon::state::{Daemon, State};
-
-/// What a look at a file means for an account that is linked to it.
-enum Meaning {
-    /// Nothing new.
+/// What a file means for an account that is linked to it.
+enum Finding {
+    /// Nothing has changed.
     Same,
-    /// A login to take over.
+    /// There is a newer login.
     New,
     /// It cannot be followed, and why.
-    Trouble(String),
+    Problem(String),
 }
 
-impl Daemon {
-    /// The files of all logins that are followed.
-    pub(crate) fn followed(&self) -> BTreeSet<String> {
-        let state = &*self.state();
-        state.links.values().filter(|link| link.is_followed()).map(|link| link.path.clone()).collect()
-    }
-
-    /// Takes over what a tool has written, on disk before it counts; called on a thread that may wait.
-    pub(crate) fn take_from(&self, path: &str, seen: Result<&[Entry], &str>) {
-        self.take_where(path, seen, Link::is_followed);
-    }
-
-    /// The same for some of the logins that are linked to the file.
-    pub(crate) fn take_where(&self, path: &str, seen: Result<&[Entry], &str>, concerns: impl Fn(&Link) -> bool) {
-        let _one_at_a_time = self.adding.blocking_lock();
-        let linked: Vec<(AccountId, Link)> = {
-            let state = &*self.state();
-            let here = state.links.iter().filter(|(_, link)| concerns(link) && link.path == path);
-            here.map(|(id, link)| (*id, link.clone())).collect()
+/// Adopts what a tool has written for the accounts that are linked to the file and that `concerns` selects. A login is
+/// on disk before it is used; to be called on a thread that may wait, with `account_writes` locked.
+pub(super) fn adopt(
+    daemon: &Daemon,
+    _one_at_a_time: MutexGuard<'_, ()>,
+    path: &str,
+    entries: Result<&[Entry], &str>,
+    concerns: impl Fn(&Link) -> bool,
+) {
+    let linked: Vec<(AccountId, Link)> = {
+        let state = &*daemon.state();
+        let here = state.links.iter().filter(|(_, link)| concerns(link) && link.path == path);
+        here.map(|(id, link)| (id, link.clone())).collect()
+    };
+    for (id, link) in linked {
+        let entry = entries.map(|entries| entries.iter().find(|entry| entry.item == link.item));
+        let (finding, record) = {
+            let state = &*daemon.state();
+            let Some(account) = state.pool.account(id) else { continue };
+            (compare(state, &account.record, entry), account.record.clone())
         };
-        for (id, link) in linked {
-            let entry = seen.map(|entries| entries.iter().find(|entry| entry.item == link.item));
-            let (meaning, record) = {
-                let state = &*self.state();
-                let Some(account) = state.pool.account(id) else { continue };
-                (meaning(state, &account.record, entry), account.record.clone())
-            };
-            match (meaning, entry) {
-                (Meaning::New, Ok(Some(entry))) => self.adopt_login(record, entry),
-                (Meaning::Trouble(why), _) if link.is_followed() => {
-                    let name = record.display_name();
-                    tracing::warn!(account = %id, path, "{name} cannot follow its file: {why}");
-                    self.state().link_troubles.insert(id, why);
-                }
-                _ => drop(self.state().link_troubles.remove(&id)),
+        match (finding, entry) {
+            (Finding::New, Ok(Some(entry))) => adopt_login(daemon, record, entry),
+            (Finding::Problem(why), _) if link.is_followed() => {
+                let name = record.display_name();
+                tracing::warn!(account = %id, path, "{name} cannot follow its file: {why}");
+                daemon.state().links.set_problem(id, Some(why));
             }
+            _ => daemon.state().links.set_problem(id, None),
         }
-    }
-
-    fn adopt_login(&self, mut record: AccountRecord, entry: &Entry) {
-        let id = record.id;
-        if !matches!(record.login_state, LoginState::NeedsVerification(_)) {
-            record.login_state = login_state(&entry.credential);
-        }
-        let credential = entry.credential.duplicate();
-        let (done, kept) = mpsc::channel();
-        let write = Write::SaveAccount { record: record.clone(), credential: Some(credential.duplicate()) };
-        self.store.write(write, Some(Box::new(move |result| drop(done.send(result)))));
-        if let Ok(Err(error)) = kept.recv() {
-            // the tool has it on disk: it is served, and taken over again after a restart
-            tracing::error!(account = %id, "a login that was taken over could not be saved: {error}");
-        }
-        let state = &mut *self.state();
-        let now = clock::now();
-        state.link_troubles.remove(&id);
-        state.keep_credential(id, credential);
-        let change = AccountChange { login_state: Some(record.login_state), ..AccountChange::default() };
-        self.apply_unasked(state, now, Command::ChangeAccount(id, Box::new(change)));
-        for limit in entry.limits.iter().cloned() {
-            self.apply_unasked(state, now, Command::SetLimit(id, filed(limit)));
-        }
-        tracing::info!(account = %id, tool = entry.tool.name(), "a login was refreshed by its tool, and is taken over");
     }
 }
 
-fn meaning(state: &State, record: &AccountRecord, entry: Result<Option<&Entry>, &str>) -> Meaning {
+fn adopt_login(daemon: &Daemon, mut record: AccountRecord, entry: &Entry) {
+    let id = record.id;
+    if !matches!(record.login_state, LoginState::NeedsVerification(_)) {
+        record.login_state = login_state_of(&entry.credential);
+    }
+    let login_state = record.login_state.clone();
+    let credential = entry.credential.duplicate();
+    let (done, saved) = mpsc::channel();
+    let write = Write::SaveAccount { record, credential: Some(credential.duplicate()) };
+    daemon.store.write(write, Some(Box::new(move |result| drop(done.send(result)))));
+    if let Ok(Err(error)) = saved.recv() {
+        // the tool has it on disk: it is used, and adopted again after a restart
+        tracing::error!(account = %id, "an adopted login could not be saved: {error}");
+    }
+    {
+        let state = &mut *daemon.state();
+        let now = clock::now();
+        state.links.set_problem(id, None);
+        state.keep_credential(id, credential, None);
+        state.apply_internal(now, set_login_state(id, login_state));
+        for limit in entry.limits.iter().cloned() {
+            state.apply_internal(now, Command::SetLimit(id, imported_limit(limit)));
+        }
+    }
+    tracing::info!(account = %id, tool = entry.tool.name(), "adopted a login that its tool has refreshed");
+}
+
+fn compare(state: &State, record: &AccountRecord, entry: Result<Option<&Entry>, &str>) -> Finding {
     let entry = match entry {
-        Err(why) => return Meaning::Trouble(why.to_owned()),
-        Ok(None) => return Meaning::Trouble("its login is no longer there".to_owned()),
+        Err(why) => return Finding::Problem(why.to_owned()),
+        Ok(None) => return Finding::Problem("its login is no longer in the file".to_owned()),
         Ok(Some(entry)) => entry,
     };
-    if is_anothers(record, entry) {
+    if belongs_to_another(record, entry) {
         let whose = entry.email.as_deref().unwrap_or("another account");
-        return Meaning::Trouble(format!("{whose} is logged in there now; take that one in, too: lessor import"));
+        return Finding::Problem(format!("{whose} is logged in there now; add that account, too: lessor import"));
     }
-    let Some(known) = state.credentials.get(&record.id) else { return Meaning::New };
-    let print = state.tokens.of(&entry.credential);
+    let Some(known) = state.credentials.get(record.id) else { return Finding::New };
+    let print = state.credentials.fingerprints.of(&entry.credential);
     let newer = entry.credential.expires_at > known.expires_at;
-    let seen_before = state.tokens.known_since(record.id, print).is_some();
-    let is_current = state.tokens.of(known) == print;
-    if *known == entry.credential || (seen_before && !(is_current && newer)) { Meaning::Same } else { Meaning::New }
+    let seen_before = state.credentials.fingerprints.known_since(record.id, print).is_some();
+    let is_current = state.credentials.fingerprints.of(known) == print;
+    if *known == entry.credential || (seen_before && !(is_current && newer)) { Finding::Same } else { Finding::New }
 }
 
-/// Whether somebody else has logged in with the tool since.
-fn is_anothers(record: &AccountRecord, entry: &Entry) -> bool {
+/// Whether another account has logged in with the tool since.
+fn belongs_to_another(record: &AccountRecord, entry: &Entry) -> bool {
     let same = |one: &Option<String>, other: &Option<String>| {
         one.as_ref().zip(other.as_ref()).map(|(one, other)| one.eq_ignore_ascii_case(other))
     };

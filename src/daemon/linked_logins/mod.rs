@@ -1,4 +1,6 @@
 //! Logins that another tool refreshes: its files are watched, and the tokens it writes are adopted.
 
-pub(crate) mod adopt;
-pub(crate) mod watcher;
+mod adopt;
+mod watcher;
+
+pub(crate) use watcher::{adopt_for_refresh, is_tool_behind, start};

@@ -1,95 +1,136 @@
-//! What the pool does, in the log: a line for every change of an account's state; of leases only those taken away, the
-//! others at `debug`.
+//! What the pool does, as lines of the log: one for every change of an account's state; of leases only those that were
+//! revoked, the others at `debug`.
 //!
-//! The journal shows the words alone at first, so they say all that matters; fields are there to search by.
+//! A line is put together under the state's lock and written after it. The journal shows only the words at first, so
+//! they say all that matters; the fields are there to search by.
 
-use crate::pool::{AccountId, Ending, Event, Fence, Lease, LimitRecord, LoginState, Pool, Wall};
+use crate::pool::{AccountId, AccountRecord, Ending, Event, LimitRecord, LoginProblem, LoginState, Pool, Wall, spoken};
 
-use crate::daemon::view::login_words;
 use super::instant;
 
-/// The pool said so.
-pub(crate) fn happened(event: &Event, now: Wall, pool: &Pool) {
+/// Writes a line.
+pub(crate) type WriteLine = Box<dyn FnOnce() + Send>;
+
+/// The line for an event of the pool, if it is logged at all.
+pub(crate) fn event_line(event: &Event, now: Wall, pool: &Pool) -> Option<WriteLine> {
     match event {
-        Event::Granted(fence) => granted(*fence, pool),
-        Event::Limited(record) => limited(record, pool),
-        Event::Recovered(account, key) => {
-            let who = name(*account, pool);
-            let what = of_key(key);
-            tracing::info!(kind = "account.ready", %account, key, "{who} can serve{what} again");
+        Event::Granted(fence) if tracing::enabled!(tracing::Level::DEBUG) => {
+            let lease = pool.lease(*fence)?;
+            let (account, fence, name) = (lease.account, fence.0, name(lease.account, pool));
+            let model = lease.target.model.as_deref().map(str::to_owned);
+            Some(Box::new(move || {
+                tracing::debug!(kind = "lease.granted", %account, fence, model, "lease #{fence} granted on {name}");
+            }))
         }
-        Event::AccountChanged(account) => changed(*account, now, pool),
-        Event::UsageUpdated(account) => tracing::trace!(kind = "usage.updated", %account, "usage of {account} learnt"),
-        Event::QueueChanged(waiting) => tracing::trace!(kind = "queue.changed", waiting, "{waiting} waiting"),
+        Event::Granted(_) | Event::UsageUpdated(_) | Event::QueueChanged(_) => None,
+        Event::Limited(record) => Some(limited(record, pool)),
+        Event::Recovered(account, key) => {
+            let (account, key, name, what) = (*account, key.clone(), name(*account, pool), of_key(key));
+            Some(Box::new(move || {
+                tracing::info!(kind = "account.ready", %account, key, "{name} can serve{what} again");
+            }))
+        }
+        Event::AccountChanged(account) => Some(changed(*account, now, pool)),
     }
 }
 
-/// A lease has ended.
-pub(crate) fn ended(lease: &Lease, why: Ending, pool: &Pool) {
+/// The line for the end of a lease, if it is logged at all.
+pub(crate) fn lease_end_line(lease: &crate::pool::Lease, why: Ending, pool: &Pool) -> Option<WriteLine> {
     let (account, fence, reason) = (lease.account, lease.fence.0, why.name());
     if why == Ending::Revoked {
-        let who = name(account, pool);
-        tracing::info!(kind = "lease.revoked", %account, fence, reason, "lease #{fence} on {who} was taken away");
-    } else {
-        tracing::debug!(kind = "lease.ended", %account, fence, reason, "lease #{fence} ended: {reason}");
+        let name = name(account, pool);
+        return Some(Box::new(move || {
+            tracing::info!(kind = "lease.revoked", %account, fence, reason, "lease #{fence} on {name} was revoked");
+        }));
     }
+    tracing::enabled!(tracing::Level::DEBUG).then(|| -> WriteLine {
+        Box::new(
+            move || tracing::debug!(kind = "lease.ended", %account, fence, reason, "lease #{fence} ended: {reason}"),
+        )
+    })
 }
 
-fn granted(fence: Fence, pool: &Pool) {
-    // the usual: nothing is looked up for nobody
-    if !tracing::enabled!(tracing::Level::DEBUG) {
-        return;
-    }
-    let Some(lease) = pool.lease(fence) else { return };
-    let (account, fence, who) = (lease.account, fence.0, name(lease.account, pool));
-    let model = lease.target.model.as_deref();
-    tracing::debug!(kind = "lease.granted", %account, fence, model, "lease #{fence} granted on {who}");
-}
-
-fn limited(record: &LimitRecord, pool: &Pool) {
+fn limited(record: &LimitRecord, pool: &Pool) -> WriteLine {
     let LimitRecord { account, key, reason, scope, until, .. } = record;
-    let (reason, scope, until) = (reason.name(), scope.name(), instant(until.0));
-    let (who, what) = (name(*account, pool), of_key(key));
-    let provider = pool.account(*account).map(|account| account.record.provider.as_str());
-    tracing::info!(
-        kind = "account.limited",
-        %account,
-        provider,
-        key,
-        scope,
-        reason,
-        until,
-        "{who} cannot serve{what} until {until}: {reason}"
-    );
+    let (account, key, reason, scope, until) = (*account, key.clone(), reason.name(), scope.name(), instant(until.0));
+    let (name, what) = (name(account, pool), of_key(&key));
+    let provider = pool.account(account).map(|account| account.record.provider.clone());
+    Box::new(move || {
+        tracing::info!(
+            kind = "account.limited",
+            %account,
+            provider,
+            key,
+            scope,
+            reason,
+            until,
+            "{name} cannot serve{what} until {until}: {reason}"
+        );
+    })
 }
 
-fn changed(account: AccountId, now: Wall, pool: &Pool) {
+fn changed(account: AccountId, now: Wall, pool: &Pool) -> WriteLine {
     let kind = "account.changed";
     let Some(record) = pool.account(account).map(|account| &account.record) else {
-        tracing::info!(kind, %account, state = "removed", "{account} was removed");
-        return;
+        return Box::new(move || tracing::info!(kind, %account, state = "removed", "{account} was removed"));
     };
-    let (who, provider) = (name(account, pool), record.provider.as_str());
-    let why = || login_words(record, now).unwrap_or_default();
-    match &record.login_state {
-        LoginState::NeedsLogin(_) => {
-            tracing::warn!(kind, %account, provider, state = "needs_login", "{who} needs a login: {}", why());
+    let (name, provider) = (name(account, pool), record.provider.clone());
+    let why = login_words(record, now).unwrap_or_default();
+    let (needs_login, enabled) = (matches!(record.login_state, LoginState::NeedsLogin(_)), record.enabled);
+    match record.login_state {
+        LoginState::NeedsLogin(_) | LoginState::NeedsVerification(_) => {
+            let (state, what) =
+                if needs_login { ("needs_login", "login") } else { ("needs_verification", "confirmation") };
+            Box::new(move || tracing::warn!(kind, %account, provider, state, "{name} needs a {what}: {why}"))
         }
-        LoginState::NeedsVerification(_) => {
-            tracing::warn!(kind, %account, provider, state = "needs_verification", "{who} needs a confirmation: {}", why());
+        LoginState::Ready => {
+            let (state, what) = if enabled { ("ready", "was added or changed") } else { ("disabled", "is disabled") };
+            Box::new(move || tracing::info!(kind, %account, provider, state, "{name} {what}"))
         }
-        LoginState::Ready if !record.enabled => {
-            tracing::info!(kind, %account, provider, state = "disabled", "{who} is disabled");
-        }
-        LoginState::Ready => tracing::info!(kind, %account, provider, state = "ready", "{who} was added or changed"),
     }
 }
 
-/// What people call an account.
+/// What an account's login needs, in words; nothing when it works. What the configuration lacks for a refresh is not
+/// part of it.
+pub(crate) fn login_words(record: &AccountRecord, now: Wall) -> Option<String> {
+    match &record.login_state {
+        LoginState::Ready => None,
+        LoginState::NeedsLogin(problem) => Some(problem_words(problem, &record.provider, now)),
+        LoginState::NeedsVerification(verification) => Some(match &verification.text {
+            Some(text) => text.clone(),
+            None => with_link("the account must be confirmed with the provider", verification.link.as_deref()),
+        }),
+    }
+}
+
+/// A login problem in words.
+fn problem_words(problem: &LoginProblem, provider: &str, now: Wall) -> String {
+    match problem {
+        LoginProblem::AccessTokenEnded => "its access token has ended".to_owned(),
+        LoginProblem::RefreshRejected { code, answer_lost_at } => {
+            let lost = answer_lost_at.map(|at| {
+                let ago = spoken(now.since(at));
+                format!(
+                    " after the answer to a refresh was lost {ago} ago (the server may have replaced the token then)"
+                )
+            });
+            let lost = lost.unwrap_or_default();
+            format!("the provider rejected its refresh token ({code}){lost}; log in again: lessor login {provider}")
+        }
+        LoginProblem::RejectedByProvider { link } => with_link("the provider rejected the credential", link.as_deref()),
+        LoginProblem::Described(text) => text.clone(),
+    }
+}
+
+fn with_link(text: &str, link: Option<&str>) -> String {
+    link.map_or_else(|| text.to_owned(), |link| format!("{text}: {link}"))
+}
+
+/// The label of an account, or else its id.
 fn name(account: AccountId, pool: &Pool) -> String {
     let record = pool.account(account).map(|account| &account.record);
-    let called = record.and_then(|record| record.label.clone());
-    called.unwrap_or_else(|| account.to_string())
+    let label = record.and_then(|record| record.label.clone());
+    label.unwrap_or_else(|| account.to_string())
 }
 
 fn of_key(key: &str) -> String {

@@ -18,9 +18,9 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 
-use crate::daemon::os::clock;
+use crate::daemon::os::{blocking, clock};
 
-pub(crate) use changes::{ended, happened};
+pub(crate) use changes::{event_line, lease_end_line, login_words};
 pub(crate) use level::LogLevelHandle;
 pub use line::{Line, instant};
 pub use place::Journal;
@@ -129,6 +129,7 @@ impl Stderr {
 
 impl<S: Subscriber> Layer<S> for Lines {
     fn on_event(&self, event: &Event<'_>, _context: Context<'_, S>) {
+        blocking::check();
         let mut collect = Collect::default();
         event.record(&mut collect);
         let line = collect.line(clock::now().wall, *event.metadata().level());

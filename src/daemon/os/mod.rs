@@ -1,5 +1,6 @@
 //! What differs between operating systems, one subject a file.
 
+pub(crate) mod blocking;
 pub mod clock;
 pub(crate) mod host;
 pub mod lock;

@@ -9,7 +9,7 @@ use crate::pool::Process;
 #[cfg_attr(not(any(target_os = "linux", windows)), path = "process/kqueue.rs")]
 mod system;
 
-pub use system::{find, wait_for_end, watch};
+pub use system::{Handle, find, wait_for_end, watch};
 
 /// A process as it was found.
 #[derive(Clone, Debug)]

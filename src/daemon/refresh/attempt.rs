@@ -1,19 +1,17 @@
-//! One refresh: noted on disk before it is sent, kept on disk before anybody has it.
+//! One refresh: noted on disk before it is sent, and on disk before its token is used.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::oneshot;
-
 use crate::credential::oauth::{Refreshed, Sent, Server, Settings, refresh};
 use crate::credential::refresh::{Ended, Failure, Fault, Turn};
 use crate::credential::{Credential, Link, Secret};
-use crate::pool::{AccountChange, AccountId, Command, LoginProblem, LoginState, Mono, spoken};
+use crate::pool::{AccountId, Command, LoginProblem, LoginState, Mono, spoken};
 use crate::store::{Write, WriteError};
 
 use crate::daemon::os::clock;
-use crate::daemon::refresh::{chance, settings, shared_login};
-use crate::daemon::state::Daemon;
+use crate::daemon::refresh::shared_login;
+use crate::daemon::state::{Daemon, oauth_settings, save, set_login_state};
 
 /// How long what a server says of itself is believed.
 const BELIEVED: Duration = Duration::from_secs(3600);
@@ -48,7 +46,7 @@ impl Servers {
 }
 
 /// What an attempt is made of.
-struct Job {
+struct RefreshJob {
     settings: Settings,
     refresh: Secret,
     link: Option<Link>,
@@ -70,14 +68,19 @@ struct Over<'a> {
 
 impl Drop for Over<'_> {
     fn drop(&mut self) {
-        let lost =
-            || Ended::Failed(Failure { fault: Fault::Account, why: "lessor failed at it".to_owned(), wait: None });
-        self.daemon.refresh_ended(self.id, &self.ended.take().unwrap_or_else(lost));
+        let lost = || {
+            Ended::Failed(Failure {
+                fault: Fault::Account,
+                why: "the attempt failed inside lessor".to_owned(),
+                wait: None,
+            })
+        };
+        attempt_ended(self.daemon, self.id, &self.ended.take().unwrap_or_else(lost));
     }
 }
 
 async fn carry_out(daemon: &Arc<Daemon>, servers: &Servers, id: AccountId) -> Ended {
-    let Some(job) = daemon.job(id) else { return Ended::Over };
+    let Some(job) = job(daemon, id) else { return Ended::Over };
     // what a tool has rotated meanwhile goes before what we have, and its own refreshing is kept out
     let _held = match &job.link {
         None => None,
@@ -92,21 +95,21 @@ async fn carry_out(daemon: &Arc<Daemon>, servers: &Servers, id: AccountId) -> En
         Err(refused) => return conclude(daemon, id, &job, refused).await,
     };
     let began = clock::now().wall;
-    if let Err(error) = keep(daemon, Write::MarkRefresh(id, Some(began))).await {
-        return failed(Fault::Disk, format!("nothing is renewed while nothing can be kept: {error}"));
+    if let Err(error) = save(&daemon.store, Write::MarkRefresh(id, Some(began))).await {
+        return failed(Fault::Disk, format!("refresh is suspended: the database is not writable: {error}"));
     }
     let refreshed = refresh(&server, &job.refresh, began).await;
     if matches!(&refreshed, Refreshed::Failed(_, Sent::Unknown)) {
-        daemon.state().refreshing.unknown.entry(id).or_insert(began);
+        daemon.state().logins.unanswered.entry(id).or_insert(began);
     }
     conclude(daemon, id, &job, refreshed).await
 }
 
-async fn conclude(daemon: &Arc<Daemon>, id: AccountId, job: &Job, refreshed: Refreshed) -> Ended {
+async fn conclude(daemon: &Arc<Daemon>, id: AccountId, job: &RefreshJob, refreshed: Refreshed) -> Ended {
     match refreshed {
         Refreshed::New(credential, life) => {
             let shared = job.link.as_ref().map(|link| (link.clone(), credential.duplicate()));
-            if !save(daemon, id, &job.refresh, credential, life).await {
+            if !save_credential(daemon, id, &job.refresh, credential, life).await {
                 return Ended::Over;
             }
             if let Some((link, credential)) = shared {
@@ -120,11 +123,11 @@ async fn conclude(daemon: &Arc<Daemon>, id: AccountId, job: &Job, refreshed: Ref
             {
                 return Ended::Renewed;
             }
-            daemon.login_is_over(id, &job.refresh, &code);
+            login_has_ended(daemon, id, &job.refresh, &code);
             Ended::Over
         }
         Refreshed::Failed(failure, sent) => {
-            if sent == Sent::Known && !daemon.state().refreshing.unknown.contains_key(&id) {
+            if sent == Sent::Known && !daemon.state().logins.unanswered.contains_key(&id) {
                 daemon.store.write(Write::MarkRefresh(id, None), None);
             }
             Ended::Failed(failure)
@@ -136,16 +139,9 @@ fn failed(fault: Fault, why: String) -> Ended {
     Ended::Failed(Failure { fault, why, wait: None })
 }
 
-/// Writes, and waits until it is on disk.
-async fn keep(daemon: &Daemon, write: Write) -> Result<(), WriteError> {
-    let (done, kept) = oneshot::channel();
-    daemon.store.write(write, Some(Box::new(move |result| drop(done.send(result)))));
-    kept.await.unwrap_or(Err(WriteError::Closed))
-}
-
 /// Keeps a new credential, on disk first, however long that takes: the one before is worth nothing any more. `false`
 /// when there is nobody to keep it for.
-async fn save(
+async fn save_credential(
     daemon: &Arc<Daemon>,
     id: AccountId,
     before: &Secret,
@@ -156,14 +152,14 @@ async fn save(
     loop {
         {
             // nobody logs in between the look and the write
-            let _one_at_a_time = daemon.adding.lock().await;
-            let Some(write) = daemon.write_of(id, before, &credential) else {
+            let _one_at_a_time = daemon.account_writes.lock().await;
+            let Some(write) = write_of(daemon, id, before, &credential) else {
                 tracing::info!(account = %id, "a renewed login is not kept: there is another one, or none, by now");
                 return false;
             };
-            match keep(daemon, write).await {
+            match save(&daemon.store, write).await {
                 Ok(()) => {
-                    daemon.take_renewed(id, credential, life);
+                    put_in_use(daemon, id, credential, life);
                     return true;
                 }
                 Err(WriteError::Closed) => {
@@ -185,74 +181,70 @@ async fn save(
     }
 }
 
-impl Daemon {
-    fn job(&self, id: AccountId) -> Option<Job> {
-        let state = &*self.state();
-        let record = &state.pool.account(id)?.record;
-        Some(Job {
-            settings: settings::of(&state.configured.config, &record.provider).ok()?,
-            refresh: state.credentials.get(&id)?.refresh.as_ref()?.duplicate(),
-            link: state.links.get(&id).cloned(),
-        })
-    }
+fn job(daemon: &Daemon, id: AccountId) -> Option<RefreshJob> {
+    let state = &*daemon.state();
+    let record = &state.pool.account(id)?.record;
+    Some(RefreshJob {
+        settings: oauth_settings(&state.config.config, &record.provider).ok()?,
+        refresh: state.credentials.refresh_token(id)?.duplicate(),
+        link: state.links.get(id).cloned(),
+    })
+}
 
-    /// What keeps a new credential; nothing when the login it renews is no longer the account's.
-    fn write_of(&self, id: AccountId, before: &Secret, credential: &Credential) -> Option<Write> {
-        let state = &*self.state();
-        let record = state.pool.account(id)?.record.clone();
-        let is_current = state.credentials.get(&id)?.refresh.as_ref() == Some(before);
-        is_current.then(|| Write::SaveAccount { record, credential: Some(credential.duplicate()) })
-    }
+/// The write that saves a new credential; nothing when the login that it renews is no longer the account's.
+fn write_of(daemon: &Daemon, id: AccountId, before: &Secret, credential: &Credential) -> Option<Write> {
+    let state = &*daemon.state();
+    let record = state.pool.account(id)?.record.clone();
+    let is_current = state.credentials.refresh_token(id) == Some(before);
+    is_current.then(|| Write::SaveAccount { record, credential: Some(credential.duplicate()) })
+}
 
-    /// A new credential is on disk: everybody gets it from now on.
-    fn take_renewed(&self, id: AccountId, credential: Credential, life: Option<Duration>) {
-        let state = &mut *self.state();
-        let now = clock::now();
-        state.keep_credential_of_life(id, credential, life);
-        // the record is the same: whoever listens is told
-        self.apply_unasked(state, now, Command::ChangeAccount(id, Box::default()));
-        tracing::debug!(account = %id, "its token is renewed");
-    }
+/// Puts a saved credential in use.
+fn put_in_use(daemon: &Daemon, id: AccountId, credential: Credential, life: Option<Duration>) {
+    let state = &mut *daemon.state();
+    state.keep_credential(id, credential, life);
+    // the record is the same: the change is for subscribers
+    state.apply_internal(clock::now(), Command::ChangeAccount(id, Box::default()));
+    state.log.push(move || tracing::debug!(account = %id, "its token was refreshed"));
+}
 
-    /// The server does not honour a login any more: that of this account, and no other.
-    fn login_is_over(&self, id: AccountId, refused: &Secret, code: &str) {
-        let state = &mut *self.state();
-        let is_current = state.credentials.get(&id).and_then(|credential| credential.refresh.as_ref()) == Some(refused);
-        if state.pool.account(id).is_none() || !is_current {
-            return;
+/// The server has ended a login: the one of this account, and no other.
+fn login_has_ended(daemon: &Daemon, id: AccountId, rejected: &Secret, code: &str) {
+    let state = &mut *daemon.state();
+    if state.credentials.refresh_token(id) != Some(rejected) {
+        return;
+    }
+    let answer_lost_at = state.logins.unanswered.remove(&id);
+    let problem = LoginProblem::RefreshRejected { code: code.to_owned(), answer_lost_at };
+    state.apply_internal(clock::now(), set_login_state(id, LoginState::NeedsLogin(problem)));
+    daemon.store.write(Write::MarkRefresh(id, None), None);
+}
+
+/// An attempt is over: the next one can begin, and the requests that wait for it continue.
+fn attempt_ended(daemon: &Daemon, id: AccountId, ended: &Ended) {
+    let state = &mut *daemon.state();
+    let now = clock::now();
+    state.update_refresh_plan(now);
+    let jitter = state.logins.jitter();
+    let turn = state.logins.plan.ended(id, ended, now, jitter);
+    let account = state.pool.account(id);
+    let name = account.map_or_else(|| id.to_string(), |account| account.display_name());
+    let provider = account.map(|account| account.record.provider.clone()).unwrap_or_default();
+    if let Some(turn) = turn {
+        state.log.push(move || log_turn(turn, id, &name, &provider, now.mono));
+    }
+    state.update_renewing_accounts(now);
+    state.logins.attempt_ended(id);
+}
+
+fn log_turn(turn: Turn, id: AccountId, name: &str, provider: &str, now: Mono) {
+    match turn {
+        Turn::Down(Failure { fault: Fault::Account, why, .. }) => {
+            tracing::warn!(account = %id, "the token of {name} cannot be refreshed now: {why}");
         }
-        let now = clock::now();
-        let answer_lost_at = state.refreshing.unknown.remove(&id);
-        let problem = LoginProblem::RefreshRejected { code: code.to_owned(), answer_lost_at };
-        let change = AccountChange { login_state: Some(LoginState::NeedsLogin(problem)), ..AccountChange::default() };
-        self.apply_unasked(state, now, Command::ChangeAccount(id, Box::new(change)));
-        self.store.write(Write::MarkRefresh(id, None), None);
-    }
-
-    /// An attempt is over: the next one can begin, and who has waited is told.
-    fn refresh_ended(&self, id: AccountId, ended: &Ended) {
-        let state = &mut *self.state();
-        let now = clock::now();
-        if state.refreshing.has_changes() {
-            self.settle_logins(state, now);
+        Turn::Down(Failure { why, .. }) => {
+            tracing::warn!("tokens of {provider} cannot be refreshed now: {why}; current tokens are used to their end");
         }
-        let turn = state.refreshing.plan.ended(id, ended, now, chance());
-        let account = state.pool.account(id);
-        let name = account.map_or_else(|| id.to_string(), |account| account.display_name());
-        match turn {
-            Some(Turn::Down(Failure { fault: Fault::Account, why, .. })) => {
-                tracing::warn!(account = %id, "the token of {name} cannot be renewed now: {why}");
-            }
-            Some(Turn::Down(Failure { why, .. })) => {
-                let provider = account.map(|account| account.record.provider.clone()).unwrap_or_default();
-                tracing::warn!("tokens of {provider} cannot be renewed now: {why}; living ones serve to their end");
-            }
-            Some(Turn::Up(since)) => {
-                tracing::info!("tokens are renewed again, after {}", spoken(now.mono.since(since)));
-            }
-            None => {}
-        }
-        self.settle_tokens(state, now);
-        state.refreshing.tell(id);
+        Turn::Up(since) => tracing::info!("tokens are refreshed again, after {}", spoken(now.since(since))),
     }
 }

@@ -11,8 +11,8 @@ use crate::credential::share::{self, Held, TOUCH};
 use crate::credential::{Credential, Link, LinkMode};
 use crate::pool::AccountId;
 
-use crate::daemon::refresh::chance;
-use crate::daemon::state::Daemon;
+use crate::daemon::linked_logins::{adopt_for_refresh, is_tool_behind};
+use crate::daemon::state::{Daemon, is_ours_to_refresh, random_fraction};
 
 /// How often a lock is asked for that somebody has.
 const TRIES: u32 = 5;
@@ -70,7 +70,7 @@ async fn locked(link: &Link) -> Result<Locked, String> {
                 return Ok(Locked { toucher: toucher.abort_handle(), _held: held });
             }
             // as the tool itself does: some seconds, not all at the same moment
-            None if tried < TRIES => tokio::time::sleep(Duration::from_secs(1).mul_f64(1.0 + chance())).await,
+            None if tried < TRIES => tokio::time::sleep(Duration::from_secs(1).mul_f64(1.0 + random_fraction())).await,
             None => {}
         }
     }
@@ -80,10 +80,10 @@ async fn locked(link: &Link) -> Result<Locked, String> {
 /// Whether the tool has a newer login; it is taken over.
 pub(crate) async fn has_newer(daemon: &Arc<Daemon>, id: AccountId, link: &Link) -> bool {
     let (daemon, path) = (daemon.clone(), link.path.clone());
-    let before = daemon.state().refreshing.generation(id);
+    let before = daemon.state().logins.generation(id);
     let looked = spawn_blocking(move || {
-        daemon.look_at_tools_file(&path);
-        daemon.state().refreshing.generation(id)
+        adopt_for_refresh(&daemon, &path);
+        daemon.state().logins.generation(id)
     });
     looked.await.is_ok_and(|after| after > before)
 }
@@ -99,7 +99,7 @@ pub(crate) async fn after(daemon: &Arc<Daemon>, id: AccountId, link: Link, crede
         // any token that was this account's may be replaced; any other belongs to a login of the tool's own
         share::give(&file, &credential, |before| {
             let state = &*theirs.state();
-            state.tokens.known_since(id, state.tokens.of_refresh(before)).is_some()
+            state.credentials.fingerprints.known_since(id, state.credentials.fingerprints.of_refresh(before)).is_some()
         })
     });
     let why = match given.await {
@@ -110,15 +110,15 @@ pub(crate) async fn after(daemon: &Arc<Daemon>, id: AccountId, link: Link, crede
     let name = daemon.state().pool.account(id).map_or_else(|| id.to_string(), |account| account.display_name());
     let why = format!("{} does not get its renewed login, and has to log in again: {why}", link.tool);
     tracing::error!(account = %id, path = link.path, "{name}: {why}");
-    daemon.state().link_troubles.insert(id, why);
+    daemon.state().links.set_problem(id, Some(why));
 }
 
 /// After a start: gives the tool what was renewed when the last run ended before the tool had it.
 pub(crate) async fn catch_up(daemon: Arc<Daemon>, id: AccountId) {
     let shared = {
         let state = &*daemon.state();
-        let link = state.links.get(&id).filter(|link| link.mode == LinkMode::Share && state.is_ours_to_refresh(link));
-        link.cloned().zip(state.credentials.get(&id).map(Credential::duplicate))
+        let link = state.links.get(id).filter(|link| link.mode == LinkMode::Share && is_ours_to_refresh(link));
+        link.cloned().zip(state.credentials.get(id).map(Credential::duplicate))
     };
     let Some((link, credential)) = shared else { return };
     let Ok(Before::Go(Some(_locked))) = tokio::time::timeout(Duration::from_secs(30), before(&daemon, id, &link)).await
@@ -128,7 +128,7 @@ pub(crate) async fn catch_up(daemon: Arc<Daemon>, id: AccountId) {
     let daemon_of = daemon.clone();
     let path = link.path.clone();
     // it holds an older one of ours
-    let is_behind = spawn_blocking(move || daemon_of.is_tool_behind(id, &path)).await.unwrap_or_default();
+    let is_behind = spawn_blocking(move || is_tool_behind(&daemon_of, id, &path)).await.unwrap_or_default();
     if is_behind {
         after(&daemon, id, link, credential).await;
     }

@@ -1,95 +1,68 @@
-//! The thread that refreshes: it begins what the plan says, and sleeps until the plan has something to say.
+//! The worker: begins the attempts that are due, and sleeps until the next one is.
 
+use std::convert::Infallible;
+use std::io;
 use std::sync::{Arc, Weak};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
+use crate::daemon::os::clock;
+use crate::daemon::state::{Daemon, Mailbox, WaitsFor, Worker};
 use crate::pool::AccountId;
 
-use crate::daemon::os::clock;
-use crate::daemon::refresh::attempt::{Servers, attempt};
-use crate::daemon::refresh::{chance, shared_login};
-use crate::daemon::state::Daemon;
+use super::attempt::{Servers, attempt};
+use super::shared_login;
 
-/// The longest sleep: a clock that stops in suspend is made up for.
-const TICK: Duration = Duration::from_secs(30);
-/// How long the end of the daemon waits for what the servers have been asked already.
+/// The longest sleep: it makes up for a clock that stops in suspend.
+const LONGEST_SLEEP: Duration = Duration::from_secs(30);
+/// How long the end of the daemon waits for requests that were sent already, so that no rotated token is lost.
 const LAST_ANSWERS: Duration = Duration::from_secs(5);
 
-/// The running thread.
-#[derive(Debug)]
-pub(crate) struct Engine {
-    stop: watch::Sender<bool>,
-    thread: JoinHandle<()>,
+/// Starts to keep the daemon's logins fresh.
+pub(crate) fn start(daemon: &Arc<Daemon>) -> io::Result<Worker<Infallible>> {
+    Worker::start(("refresh", WaitsFor::Network), daemon, &daemon.mailboxes.refresh, run)
 }
 
-impl Engine {
-    /// Begins to keep the daemon's logins fresh.
-    pub(crate) fn begin(daemon: &Arc<Daemon>) -> std::io::Result<Self> {
-        let (stop, stopped) = watch::channel(false);
-        let pulse = daemon.state().refreshing.pulse.clone();
-        let daemon = Arc::downgrade(daemon);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let thread = std::thread::Builder::new().name("refresh".to_owned());
-        let thread = thread.spawn(move || runtime.block_on(run(daemon, pulse, stopped)))?;
-        Ok(Self { stop, thread })
-    }
-
-    /// Ends the thread; answers that are on their way are waited for, so that no rotated token is lost.
-    pub(crate) fn end(self) {
-        self.stop.send_replace(true);
-        // one that has panicked has ended, too
-        let _panicked = self.thread.join();
-    }
-}
-
-async fn run(daemon: Weak<Daemon>, pulse: Arc<Notify>, mut stopped: watch::Receiver<bool>) {
+async fn run(daemon: Weak<Daemon>, mailbox: Mailbox<Infallible>) {
     let servers = Arc::new(Servers::default());
     let mut attempts = JoinSet::new();
     if let Some(daemon) = daemon.upgrade() {
-        let shared: Vec<AccountId> = daemon.state().links.keys().copied().collect();
-        for id in shared {
+        let linked: Vec<AccountId> = daemon.state().links.iter().map(|(id, _)| id).collect();
+        for id in linked {
             attempts.spawn(shared_login::catch_up(daemon.clone(), id));
         }
     }
     loop {
         let sleep = {
             let Some(daemon) = daemon.upgrade() else { return };
-            let (begun, sleep) = daemon.look_after_logins();
-            for id in begun {
+            let (due, sleep) = begin_due(&daemon);
+            for id in due {
                 attempts.spawn(attempt(daemon.clone(), servers.clone(), id));
             }
             sleep
         };
         tokio::select! {
             biased;
-            _ = stopped.changed() => break,
+            mail = mailbox.next(sleep) => if mail.stop { break },
             Some(_) = attempts.join_next() => {}
-            () = pulse.notified() => {}
-            () = tokio::time::sleep(sleep) => {}
         }
     }
     let all_over = async { while attempts.join_next().await.is_some() {} };
     if tokio::time::timeout(LAST_ANSWERS, all_over).await.is_err() {
-        tracing::warn!("the daemon ends while logins are being refreshed; they are tried again at the next start");
+        tracing::warn!("the daemon ends while logins are being refreshed; they are refreshed again at the next start");
     }
 }
 
-impl Daemon {
-    /// What is to be refreshed now, and how long nothing else is.
-    fn look_after_logins(&self) -> (Vec<AccountId>, Duration) {
-        let state = &mut *self.state();
-        let now = clock::now();
-        if state.refreshing.has_changes() {
-            self.settle_logins(state, now);
-        }
-        let begun = state.refreshing.plan.begin(now, chance());
-        self.settle_tokens(state, now);
-        let wake = state.refreshing.plan.wake(now).map_or(TICK, |at| at.since(now.mono).min(TICK));
-        // the plan counts in milliseconds: what is due within this one is due in the next
-        (begun, wake.max(Duration::from_millis(1)))
-    }
+/// The accounts whose refresh is due, and how long until the next one is.
+fn begin_due(daemon: &Daemon) -> (Vec<AccountId>, Duration) {
+    let state = &mut *daemon.state();
+    let now = clock::now();
+    state.update_refresh_plan(now);
+    let jitter = state.logins.jitter();
+    let due = state.logins.plan.begin(now, jitter);
+    state.update_renewing_accounts(now);
+    let wake = state.logins.plan.wake(now).map_or(LONGEST_SLEEP, |at| at.since(now.mono).min(LONGEST_SLEEP));
+    // the plan counts in milliseconds: what is due within this one is due in the next
+    (due, wake.max(Duration::from_millis(1)))
 }

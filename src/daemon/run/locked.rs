@@ -1,97 +1,46 @@
-//! The key in the keyring: waiting for it, with a daemon that says so and serves what needs no secret; changing it.
+//! A daemon whose key is in a locked keyring: it serves what needs no secret until the key is available.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use crate::config::LoadedConfig;
+use crate::daemon::config::ConfigWatcher;
+use crate::daemon::os::clock;
+use crate::daemon::state::{ActiveConfig, KeyringWait, RunInfo};
+use crate::store::{KeyringTrouble, Opened, Paths, Store, StoreError};
 
-use tokio::sync::{Notify, oneshot};
+use super::restore::restore;
+use super::serve::StopReason;
+use super::{Run, StartError, say_ready, system};
 
-use crate::protocol::{Answer, Call, ErrorInfo, RekeyInfo};
-use crate::store::{KeyPlace, KeyringTrouble, Store};
-
-use crate::daemon::state::Daemon;
-
-const HINT: &str = "unlock it (log in to your desktop, or open its password manager); lessor goes on by itself";
-
-/// What is waited for.
-#[derive(Debug)]
-pub(crate) struct KeyringWait {
-    why: Mutex<String>,
-    over: Notify,
-    given_up: AtomicBool,
-}
-
-impl KeyringWait {
-    /// Begins to wait, on a thread of its own.
-    pub(crate) fn begin(first: &KeyringTrouble) -> std::io::Result<Arc<Self>> {
-        let waiting = Arc::new(Self {
-            why: Mutex::new(first.to_string()),
-            over: Notify::new(),
-            given_up: AtomicBool::new(false),
-        });
-        let theirs = waiting.clone();
-        std::thread::Builder::new().name("keyring".to_owned()).spawn(move || {
-            let given_up = || theirs.given_up.load(Ordering::Relaxed);
-            Store::wait_for_keyring(&given_up, |trouble| *theirs.why() = trouble.to_string());
-            theirs.over.notify_one();
+/// Serves until the keyring gives the key, or something ends the daemon before.
+pub(super) fn wait_for_keyring(
+    run: &mut Run<'_>,
+    mut trouble: KeyringTrouble,
+    (paths, loaded): (&Paths, &LoadedConfig),
+) -> Result<Result<Opened, StopReason>, StartError> {
+    tracing::warn!("{trouble}: no account can serve until the key is available");
+    say_ready(&run.holder, &run.log);
+    loop {
+        let keyring = KeyringWait::begin(&trouble).map_err(system("starting a thread"))?;
+        let info = RunInfo { keyring: Some(keyring.clone()), ..run.info.clone() };
+        let config_path = run.paths.config.clone();
+        let (watcher, _) = ConfigWatcher::load(config_path.clone(), run.options.log.clone());
+        let opened = Store::open_without_key(paths)?;
+        let reason = run.runtime.block_on(async {
+            let (daemon, ended) = restore(ActiveConfig::new(loaded.clone(), config_path), opened, info);
+            let config = watcher.start(&daemon).map_err(system("starting a thread"))?;
+            let reason = run.serving.serve(daemon, ended).await;
+            config.end();
+            Ok::<_, StartError>(reason)
         })?;
-        Ok(waiting)
-    }
-
-    /// Waits no longer.
-    pub(crate) fn give_up(&self) {
-        self.given_up.store(true, Ordering::Relaxed);
-    }
-
-    /// What the user should know.
-    pub(crate) fn warning(&self) -> String {
-        format!("{}: no account can serve until its key is there; {HINT}", self.why())
-    }
-
-    /// Refuses what needs a secret, or what would not be kept.
-    pub(crate) fn check(&self, call: &Call) -> Result<(), ErrorInfo> {
-        match call {
-            Call::Hello(_)
-            | Call::Status(_)
-            | Call::ListAccounts(_)
-            | Call::ListLeases(_)
-            | Call::GetConfig(_)
-            | Call::ReloadConfig(_)
-            | Call::Subscribe(_)
-            | Call::Stop(_) => Ok(()),
-            _ => Err(ErrorInfo::new("credential_unavailable", format!("{}, and with it every secret", self.why()))
-                .hint(HINT)),
+        keyring.give_up();
+        if reason != StopReason::Unlocked {
+            return Ok(Err(reason));
         }
-    }
-
-    fn why(&self) -> MutexGuard<'_, String> {
-        // a whole text is put in at once
-        self.why.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Comes when the key that is waited for may be there; never, if none is.
-pub(crate) async fn unlocked(daemon: &Daemon) {
-    match &daemon.facts.waiting {
-        Some(waiting) => waiting.over.notified().await,
-        None => std::future::pending().await,
-    }
-}
-
-/// Seals all secrets with a new key.
-pub(crate) async fn rekey(daemon: Arc<Daemon>) -> Result<Answer<'static>, ErrorInfo> {
-    let (done, told) = oneshot::channel();
-    daemon.store.rekey(move |outcome| drop(done.send(outcome)));
-    let ending = || ErrorInfo::new("shutting_down", "the daemon is about to end");
-    match told.await.map_err(|_| ending())? {
-        Ok(rekeyed) => Ok(Answer::Rekeyed(RekeyInfo {
-            key: match rekeyed.place {
-                KeyPlace::File => "file",
-                KeyPlace::Keyring => "keyring",
+        match Store::open(paths, &clock::boot_id()) {
+            Err(StoreError::Keyring(again)) => trouble = again,
+            opened => {
+                tracing::info!("the key is available");
+                return Ok(Ok(opened?));
             }
-            .to_owned(),
-            place: rekeyed.where_it_is,
-            accounts: rekeyed.accounts,
-        })),
-        Err(error) => Err(ErrorInfo::new("internal", format!("the key was not changed: {error}"))),
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! Events: the last ones kept for who comes late, all of them told to who listens.
+//! Events: sent to every subscriber, and the latest kept for those that subscribe later.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -7,8 +7,8 @@ use crate::pool::{AccountId, ConnectionId, Ending, Event, Fence, Lease, LimitRec
 use crate::protocol::{AccountLabel, Codec, EventInfo, LeaseKey};
 
 use crate::daemon::log;
-use crate::daemon::state::outbox::Outbox;
-use crate::daemon::view;
+
+use super::{AccountState, LogLater, Outbox, account_state};
 
 /// How many are kept.
 const KEPT: usize = 1000;
@@ -28,10 +28,10 @@ pub const KINDS: [&str; 10] = [
     "queue.changed",
 ];
 
-/// Who listens, and what happened lately.
+/// Subscribers, and the latest events.
 #[derive(Debug, Default)]
-pub struct Events {
-    recent: VecDeque<(Wall, Happening)>,
+pub(crate) struct Events {
+    recent: VecDeque<(Wall, RecordedEvent)>,
     subscribers: Vec<Subscriber>,
 }
 
@@ -44,14 +44,14 @@ struct Subscriber {
     kinds: Vec<String>,
 }
 
-/// Something that happened, small: names are found when somebody wants to read it.
+/// An event in a small form: names are looked up when it is sent.
 #[derive(Clone, Debug)]
-enum Happening {
+enum RecordedEvent {
     Granted(Fence, AccountId),
     Ended(Fence, AccountId, Ending),
     Limited(Box<LimitRecord>),
     Recovered(AccountId, Box<str>),
-    AccountChanged(AccountId, Option<&'static str>),
+    AccountChanged(AccountId, Option<AccountState>),
     UsageUpdated(AccountId),
     QueueChanged(usize),
     ConfigReloaded,
@@ -59,8 +59,8 @@ enum Happening {
 }
 
 impl Events {
-    /// Listens from now on, after what was kept if `recent`.
-    pub fn subscribe(
+    /// Sends `connection` every event from now on, after those that were kept if `recent`.
+    pub(crate) fn subscribe(
         &mut self,
         pool: &Pool,
         (connection, codec, outbox): (ConnectionId, Codec, &Arc<Outbox>),
@@ -70,64 +70,74 @@ impl Events {
     ) {
         let subscriber = Subscriber { connection, codec, outbox: outbox.clone(), kinds };
         if recent {
-            for (at, happening) in &self.recent {
-                let event = happening.told(*at, pool, None);
+            for (at, recorded) in &self.recent {
+                let event = recorded.info(*at, pool, None);
                 if subscriber.wants(&event.kind) {
                     codec.event(&event, out);
                 }
             }
             codec.event(&EventInfo { kind: REPLAY_END.to_owned(), ..EventInfo::default() }, out);
         }
-        self.subscribers.retain(|old| old.connection != connection);
+        self.unsubscribe(connection);
         self.subscribers.push(subscriber);
     }
 
-    /// Forgets a connection.
-    pub fn unsubscribe(&mut self, connection: ConnectionId) {
+    pub(crate) fn unsubscribe(&mut self, connection: ConnectionId) {
         self.subscribers.retain(|old| old.connection != connection);
     }
 
-    /// The pool said so.
-    pub fn tell(&mut self, now: Now, event: Event, pool: &Pool, key: &LeaseKey) {
+    /// Records an event of the pool.
+    pub(crate) fn emit(&mut self, now: Now, event: Event, pool: &Pool, key: &LeaseKey, later: &mut LogLater) {
         let at = now.wall;
-        log::happened(&event, at, pool);
-        let happening = match event {
+        if let Some(line) = log::event_line(&event, at, pool) {
+            later.push(line);
+        }
+        let recorded = match event {
             Event::Granted(fence) => {
                 let Some(lease) = pool.lease(fence) else { return };
-                self.note(at, Happening::Granted(fence, lease.account), pool, Some((key, lease)));
-                return;
+                return self.record(at, RecordedEvent::Granted(fence, lease.account), pool, Some((key, lease)));
             }
-            Event::Limited(record) => Happening::Limited(Box::new(record)),
-            Event::Recovered(account, key) => Happening::Recovered(account, key.into()),
+            Event::Limited(record) => RecordedEvent::Limited(Box::new(record)),
+            Event::Recovered(account, key) => RecordedEvent::Recovered(account, key.into()),
             Event::AccountChanged(account) => {
-                let state = pool.account(account).map(|account| view::account_state(account, now));
-                Happening::AccountChanged(account, state)
+                let state = pool.account(account).map(|account| account_state(account, now));
+                RecordedEvent::AccountChanged(account, state)
             }
-            Event::UsageUpdated(account) => Happening::UsageUpdated(account),
-            Event::QueueChanged(waiting) => Happening::QueueChanged(waiting),
+            Event::UsageUpdated(account) => RecordedEvent::UsageUpdated(account),
+            Event::QueueChanged(waiting) => RecordedEvent::QueueChanged(waiting),
         };
-        self.note(at, happening, pool, None);
+        self.record(at, recorded, pool, None);
     }
 
-    /// A lease has ended.
-    pub fn ended(&mut self, at: Wall, lease: &Lease, why: Ending, pool: &Pool, key: &LeaseKey) {
-        log::ended(lease, why, pool);
-        self.note(at, Happening::Ended(lease.fence, lease.account, why), pool, Some((key, lease)));
+    /// Records the end of a lease.
+    pub(crate) fn ended(
+        &mut self,
+        at: Wall,
+        lease: &Lease,
+        why: Ending,
+        pool: &Pool,
+        key: &LeaseKey,
+        later: &mut LogLater,
+    ) {
+        if let Some(line) = log::lease_end_line(lease, why, pool) {
+            later.push(line);
+        }
+        self.record(at, RecordedEvent::Ended(lease.fence, lease.account, why), pool, Some((key, lease)));
     }
 
-    /// The configuration was read anew and holds.
-    pub fn config_reloaded(&mut self, at: Wall, pool: &Pool) {
-        self.note(at, Happening::ConfigReloaded, pool, None);
+    /// Records that a changed configuration is in force.
+    pub(crate) fn config_reloaded(&mut self, at: Wall, pool: &Pool) {
+        self.record(at, RecordedEvent::ConfigReloaded, pool, None);
     }
 
-    /// The configuration was read anew and does not hold, for this reason.
-    pub fn config_rejected(&mut self, at: Wall, why: String, pool: &Pool) {
-        self.note(at, Happening::ConfigRejected(why.into()), pool, None);
+    /// Records why a changed configuration was rejected.
+    pub(crate) fn config_rejected(&mut self, at: Wall, why: String, pool: &Pool) {
+        self.record(at, RecordedEvent::ConfigRejected(why.into()), pool, None);
     }
 
-    fn note(&mut self, at: Wall, happening: Happening, pool: &Pool, lease: Option<(&LeaseKey, &Lease)>) {
+    fn record(&mut self, at: Wall, recorded: RecordedEvent, pool: &Pool, lease: Option<(&LeaseKey, &Lease)>) {
         if !self.subscribers.is_empty() {
-            let event = happening.told(at, pool, lease);
+            let event = recorded.info(at, pool, lease);
             for subscriber in self.subscribers.iter().filter(|subscriber| subscriber.wants(&event.kind)) {
                 subscriber.outbox.push(|out| subscriber.codec.event(&event, out));
             }
@@ -135,7 +145,7 @@ impl Events {
         if self.recent.len() == KEPT {
             self.recent.pop_front();
         }
-        self.recent.push_back((at, happening));
+        self.recent.push_back((at, recorded));
     }
 }
 
@@ -145,54 +155,33 @@ impl Subscriber {
     }
 }
 
-impl Happening {
-    fn told(&self, at: Wall, pool: &Pool, lease: Option<(&LeaseKey, &Lease)>) -> EventInfo {
-        let mut event = EventInfo { at: at.0, ..EventInfo::default() };
-        let kind = match self {
-            Self::Granted(fence, account) => {
-                event.fence = Some(fence.0);
-                name(&mut event, *account, pool);
-                "lease.granted"
-            }
-            Self::Ended(fence, account, why) => {
+impl RecordedEvent {
+    fn info(&self, at: Wall, pool: &Pool, lease: Option<(&LeaseKey, &Lease)>) -> EventInfo {
+        let mut event = EventInfo { at: at.0, kind: self.kind().to_owned(), ..EventInfo::default() };
+        match self {
+            Self::Granted(fence, _) => event.fence = Some(fence.0),
+            Self::Ended(fence, _, why) => {
                 event.fence = Some(fence.0);
                 event.reason = Some(why.name().to_owned());
-                name(&mut event, *account, pool);
-                if *why == Ending::Revoked { "lease.revoked" } else { "lease.ended" }
             }
             Self::Limited(record) => {
                 event.key = Some(record.key.clone());
                 event.reason = Some(record.reason.name().to_owned());
                 event.scope = Some(record.scope.name().to_owned());
                 event.until = Some(record.until.0);
-                name(&mut event, record.account, pool);
-                "account.limited"
             }
-            Self::Recovered(account, key) => {
-                event.key = Some(key.to_string());
-                name(&mut event, *account, pool);
-                "account.ready"
-            }
-            Self::AccountChanged(account, state) => {
-                event.state = state.map(str::to_owned);
-                name(&mut event, *account, pool);
-                "account.changed"
-            }
-            Self::UsageUpdated(account) => {
-                name(&mut event, *account, pool);
-                "usage.updated"
-            }
-            Self::QueueChanged(waiting) => {
-                event.queue = Some(*waiting as u64);
-                "queue.changed"
-            }
-            Self::ConfigReloaded => "config.reloaded",
-            Self::ConfigRejected(why) => {
-                event.reason = Some(why.to_string());
-                "config.rejected"
-            }
-        };
-        event.kind = kind.to_owned();
+            Self::Recovered(_, key) => event.key = Some(key.to_string()),
+            Self::AccountChanged(_, state) => event.state = state.map(|state| state.name().to_owned()),
+            Self::QueueChanged(waiting) => event.queue = Some(*waiting as u64),
+            Self::ConfigRejected(why) => event.reason = Some(why.to_string()),
+            Self::UsageUpdated(_) | Self::ConfigReloaded => {}
+        }
+        if let Some(account) = self.account() {
+            let record = pool.account(account).map(|account| &account.record);
+            event.provider = record.map(|record| record.provider.clone());
+            let label = record.and_then(|record| record.label.clone());
+            event.account = Some(AccountLabel { id: account.to_string(), label });
+        }
         if let Some((key, lease)) = lease {
             event.lease = Some(key.id(lease));
             event.model = lease.target.model.as_deref().map(str::to_owned);
@@ -200,11 +189,31 @@ impl Happening {
         }
         event
     }
-}
 
-fn name(event: &mut EventInfo, account: AccountId, pool: &Pool) {
-    let record = pool.account(account).map(|account| &account.record);
-    event.provider = record.map(|record| record.provider.clone());
-    event.account =
-        Some(AccountLabel { id: account.to_string(), label: record.and_then(|record| record.label.clone()) });
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Granted(..) => "lease.granted",
+            Self::Ended(_, _, Ending::Revoked) => "lease.revoked",
+            Self::Ended(..) => "lease.ended",
+            Self::Limited(_) => "account.limited",
+            Self::Recovered(..) => "account.ready",
+            Self::AccountChanged(..) => "account.changed",
+            Self::UsageUpdated(_) => "usage.updated",
+            Self::QueueChanged(_) => "queue.changed",
+            Self::ConfigReloaded => "config.reloaded",
+            Self::ConfigRejected(_) => "config.rejected",
+        }
+    }
+
+    fn account(&self) -> Option<AccountId> {
+        match self {
+            Self::Granted(_, account)
+            | Self::Ended(_, account, _)
+            | Self::Recovered(account, _)
+            | Self::AccountChanged(account, _)
+            | Self::UsageUpdated(account) => Some(*account),
+            Self::Limited(record) => Some(record.account),
+            Self::QueueChanged(_) | Self::ConfigReloaded | Self::ConfigRejected(_) => None,
+        }
+    }
 }

@@ -1,5 +1,5 @@
-//! What the gateway's keys of leases stand for: a holder's lease, wherever reports have moved it, and those that its
-//! requests to other providers have taken.
+//! Maps the gateway keys of leases to their holders' current leases: the holder's own lease, wherever reports have moved
+//! it, and the leases that its requests to other providers have taken.
 
 use std::sync::Arc;
 
@@ -7,83 +7,85 @@ use rustc_hash::FxHashMap;
 
 use crate::pool::{Ending, Fence, Lease, LeaseRequest, Pool, Process, reacquire};
 
-use crate::daemon::state::State;
+use super::State;
 
-/// Most other providers that one holder asks.
+/// Most other providers that one holder uses.
 const MOST_PROVIDERS: usize = 16;
 
 /// All holders that have a key.
 #[derive(Debug, Default)]
 pub(crate) struct KeyHolders {
-    /// By the number its lease had when the first key was made.
+    /// By the fence that the holder's lease had when its first key was made.
     holders: FxHashMap<Fence, KeyHolder>,
-    /// By the number of each lease it has now.
+    /// By the fence of each lease that the holder has now.
     owners: FxHashMap<Fence, Fence>,
 }
 
 /// One holder.
 #[derive(Debug)]
 pub(crate) struct KeyHolder {
-    /// What it asked for when it got its lease.
-    pub(crate) ask: LeaseRequest,
-    /// What it has now, its own lease first; none while its account is gone.
+    /// The request for its own lease.
+    pub(crate) request: LeaseRequest,
+    /// Its leases by provider, its own first; none while that one's account is gone.
     held: Vec<(Arc<str>, Option<Fence>)>,
 }
 
 impl KeyHolders {
-    /// Takes up a holder; `first` is the number that its key has.
+    /// Adds a holder; `first` is the fence in its key.
     fn begin(&mut self, first: Fence, lease: &Lease) {
         let account = lease.pinned.then(|| lease.account.to_string().into());
         let held = vec![(lease.target.provider.clone(), Some(lease.fence))];
-        self.holders.insert(first, KeyHolder { ask: reacquire(lease, account), held });
+        self.holders.insert(first, KeyHolder { request: reacquire(lease, account), held });
         self.owners.insert(lease.fence, first);
     }
 
-    /// The holder of this lease, if it has a key.
+    /// The holder of this lease, by the fence in its key.
     fn owner(&self, fence: Fence) -> Option<Fence> {
         self.owners.get(&fence).copied()
     }
 
-    /// A holder by its key's number.
+    /// A holder by the fence in its key.
     pub(crate) fn get(&self, first: Fence) -> Option<&KeyHolder> {
         self.holders.get(&first)
     }
 
-    /// A holder has taken a lease of this provider, too; `false` when it has too many.
-    pub(crate) fn took(&mut self, first: Fence, provider: Arc<str>, fence: Fence) -> bool {
-        let Some(run) = self.holders.get_mut(&first) else { return false };
-        match run.held.iter().position(|(of, _)| *of == provider) {
-            Some(at) => run.held[at].1 = Some(fence),
-            None if run.held.len() > MOST_PROVIDERS => return false,
-            None => run.held.push((provider, Some(fence))),
+    /// Adds a lease of this provider; `false` when the holder has too many.
+    pub(crate) fn add(&mut self, first: Fence, provider: Arc<str>, fence: Fence) -> bool {
+        let Some(holder) = self.holders.get_mut(&first) else { return false };
+        match holder.held.iter().position(|(of, _)| *of == provider) {
+            Some(at) => holder.held[at].1 = Some(fence),
+            None if holder.held.len() > MOST_PROVIDERS => return false,
+            None => holder.held.push((provider, Some(fence))),
         }
         self.owners.insert(fence, first);
         true
     }
 
-    /// A report has moved a holder.
+    /// A lease has moved to another account.
     pub(crate) fn moved(&mut self, from: Fence, to: Fence) {
         let Some(first) = self.owners.remove(&from) else { return };
-        let held =
-            self.holders.get_mut(&first).and_then(|run| run.held.iter_mut().find(|(_, held)| *held == Some(from)));
+        let held = self
+            .holders
+            .get_mut(&first)
+            .and_then(|holder| holder.held.iter_mut().find(|(_, held)| *held == Some(from)));
         if let Some((_, held)) = held {
             *held = Some(to);
             self.owners.insert(to, first);
         }
     }
 
-    /// A lease has ended; answers those that are nobody's any more, because their holder has given up its own.
+    /// A lease has ended. When it was the holder's own, the holder is gone: answers its other leases, which are to end, too.
     #[must_use]
     pub(crate) fn ended(&mut self, fence: Fence, why: Ending) -> Vec<Fence> {
-        // told again by `moved`
+        // `moved` follows
         if why == Ending::Switched {
             return Vec::new();
         }
         let Some(first) = self.owners.remove(&fence) else { return Vec::new() };
-        let Some(run) = self.holders.get_mut(&first) else { return Vec::new() };
-        let is_own = run.held.first().is_some_and(|(_, held)| *held == Some(fence));
+        let Some(holder) = self.holders.get_mut(&first) else { return Vec::new() };
+        let is_own = holder.held.first().is_some_and(|(_, held)| *held == Some(fence));
         if is_own && why != Ending::Revoked {
-            let rest = self.holders.remove(&first).map(|run| run.held).unwrap_or_default();
+            let rest = self.holders.remove(&first).map(|holder| holder.held).unwrap_or_default();
             let rest: Vec<Fence> =
                 rest.into_iter().filter_map(|(_, held)| held.filter(|held| *held != fence)).collect();
             for fence in &rest {
@@ -91,7 +93,7 @@ impl KeyHolders {
             }
             return rest;
         }
-        run.held.iter_mut().filter(|(_, held)| *held == Some(fence)).for_each(|(_, held)| *held = None);
+        holder.held.iter_mut().filter(|(_, held)| *held == Some(fence)).for_each(|(_, held)| *held = None);
         Vec::new()
     }
 }
@@ -109,8 +111,8 @@ impl KeyHolder {
 }
 
 impl State {
-    /// The number for the key of a live lease: the same for every key of one holder.
-    pub(crate) fn run_of(&mut self, lease: Fence) -> Option<Fence> {
+    /// The fence for the key of a live lease: the same in every key of one holder.
+    pub(crate) fn key_holder_of(&mut self, lease: Fence) -> Option<Fence> {
         if let Some(first) = self.key_holders.owner(lease) {
             return Some(first);
         }
@@ -118,10 +120,10 @@ impl State {
         Some(lease)
     }
 
-    /// The holder that a key stands for, if its lease is still held.
-    pub(crate) fn run_named(&mut self, first: Fence, process: Option<Process>) -> Option<Fence> {
+    /// The fence of the holder that a key names, if its lease is still held.
+    pub(crate) fn key_holder(&mut self, first: Fence, process: Option<Process>) -> Option<Fence> {
         if self.key_holders.get(first).is_none() {
-            let lease = kept(&self.pool, first, process)?;
+            let lease = restored_lease(&self.pool, first, process)?;
             self.key_holders.begin(first, lease);
         }
         Some(first)
@@ -130,7 +132,7 @@ impl State {
 
 /// The lease of a key from before the daemon's restart: it may have moved since the key was made, but then it is bound
 /// to the same process.
-fn kept(pool: &Pool, first: Fence, process: Option<Process>) -> Option<&Lease> {
+fn restored_lease(pool: &Pool, first: Fence, process: Option<Process>) -> Option<&Lease> {
     if let Some(lease) = pool.lease(first) {
         return Some(lease);
     }
@@ -172,19 +174,19 @@ mod tests {
     }
 
     #[test]
-    fn a_run_follows_its_lease_and_ends_with_it() {
-        let mut runs = KeyHolders::default();
-        runs.begin(Fence(1), &lease(1));
-        assert!(runs.ended(Fence(1), Ending::Switched).is_empty());
-        runs.moved(Fence(1), Fence(2));
-        assert_eq!(runs.get(Fence(1)).unwrap().lease_of("p"), Some(Fence(2)));
-        assert!(runs.took(Fence(1), "q".into(), Fence(3)));
-        assert!(runs.ended(Fence(3), Ending::Expired).is_empty(), "another provider's is not its own");
-        assert!(runs.took(Fence(1), "q".into(), Fence(4)));
-        assert!(runs.ended(Fence(2), Ending::Revoked).is_empty(), "it can have another account");
-        assert_eq!(runs.get(Fence(1)).unwrap().lease_of("p"), None);
-        assert!(runs.took(Fence(1), "p".into(), Fence(5)));
-        assert_eq!(runs.ended(Fence(5), Ending::Released), [Fence(4)]);
-        assert!(runs.get(Fence(1)).is_none() && runs.owners.is_empty());
+    fn a_holder_follows_its_own_lease_and_ends_with_it() {
+        let mut holders = KeyHolders::default();
+        holders.begin(Fence(1), &lease(1));
+        assert!(holders.ended(Fence(1), Ending::Switched).is_empty());
+        holders.moved(Fence(1), Fence(2));
+        assert_eq!(holders.get(Fence(1)).unwrap().lease_of("p"), Some(Fence(2)));
+        assert!(holders.add(Fence(1), "q".into(), Fence(3)));
+        assert!(holders.ended(Fence(3), Ending::Expired).is_empty(), "the lease of another provider is not its own");
+        assert!(holders.add(Fence(1), "q".into(), Fence(4)));
+        assert!(holders.ended(Fence(2), Ending::Revoked).is_empty(), "it can get another account");
+        assert_eq!(holders.get(Fence(1)).unwrap().lease_of("p"), None);
+        assert!(holders.add(Fence(1), "p".into(), Fence(5)));
+        assert_eq!(holders.ended(Fence(5), Ending::Released), [Fence(4)]);
+        assert!(holders.get(Fence(1)).is_none() && holders.owners.is_empty());
     }
 }

@@ -1,4 +1,6 @@
 //! Usage polling: asks providers how much of their quota the accounts have used.
 
-pub(crate) mod file;
-pub(crate) mod poller;
+mod file;
+mod poller;
+
+pub(crate) use poller::start;

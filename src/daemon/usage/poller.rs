@@ -1,13 +1,12 @@
-//! Asking providers what accounts have used: on a thread of its own, within each provider's budget.
+//! The worker: asks providers how much of their quota the accounts have used, within each provider's budget.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rustc_hash::{FxHashMap, FxHashSet};
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use crate::credential::{Fingerprint, Secret};
@@ -15,11 +14,11 @@ use crate::http;
 use crate::pool::{
     AccountChange, AccountId, AccountRecord, Command, LoginState, Now, Tier, Usage, Verification, Wall, Window,
 };
-use crate::usage::{self, Asked, Failure, Question, Reading, Rhythm};
+use crate::usage::{self, Asked, Question, Reading, Rhythm};
 
+use super::file::{self, SavedUsage};
 use crate::daemon::os::clock;
-use crate::daemon::state::{Daemon, State};
-use crate::daemon::usage::file::SavedUsage;
+use crate::daemon::state::{Daemon, Mailbox, PollOutcome, State, UsageRequest, WaitsFor, Worker, set_login_state};
 
 /// Most questions on their way at a time.
 const MOST: usize = 4;
@@ -28,89 +27,11 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(300);
 /// A token with less life may have ended before it arrives.
 const LEAST_LIFE: Duration = Duration::from_secs(30);
 
-/// What is learnt of accounts beside their windows.
-#[derive(Debug, Default)]
-pub(crate) struct Gathered {
-    /// The plan, as the provider calls it.
-    pub(crate) plans: FxHashMap<AccountId, String>,
-    /// Why the last question brought nothing.
-    pub(crate) troubles: FxHashMap<AccountId, String>,
-    /// Told when there may be something new to ask: an account, a credential, a configuration.
-    pub(crate) wake: Arc<Notify>,
-}
-
-impl Gathered {
-    pub(crate) fn forget(&mut self, id: AccountId) {
-        self.plans.remove(&id);
-        self.troubles.remove(&id);
-    }
-}
-
-/// Somebody wants to know now.
-#[derive(Debug)]
-struct Wish {
-    account: AccountId,
-    answer: oneshot::Sender<PollOutcome>,
-}
-
-/// What came of a wish.
-#[derive(Debug)]
-pub(crate) enum PollOutcome {
-    /// It was asked.
-    Asked(Result<(), Failure>),
-    /// It may not be asked before this time.
-    NotBefore(Wall),
-    /// There is no token to ask with.
-    NoToken,
-}
-
-/// The way to the thread.
-#[derive(Clone, Debug)]
-pub(crate) struct Polls(mpsc::UnboundedSender<Wish>);
-
-/// The running thread.
-#[derive(Debug)]
-pub(crate) struct Polling {
-    end: Arc<Notify>,
-    thread: JoinHandle<()>,
-}
-
-impl Polls {
-    /// Asks about an account now, if that is allowed; `None` at the end of the daemon.
-    pub(crate) async fn ask(&self, account: AccountId) -> Option<PollOutcome> {
-        let (answer, told) = oneshot::channel();
-        self.0.send(Wish { account, answer }).ok()?;
-        told.await.ok()
-    }
-}
-
-impl Polling {
-    /// Begins to ask; what is known is kept at `path`.
-    pub(crate) fn begin(daemon: &Arc<Daemon>, path: PathBuf) -> std::io::Result<Self> {
-        let (wishes, inbox) = mpsc::unbounded_channel();
-        let _only_begun_once = daemon.polls.set(Polls(wishes));
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let end = Arc::new(Notify::new());
-        let (ended, daemon) = (end.clone(), Arc::downgrade(daemon));
-        let thread = std::thread::Builder::new().name("usage".to_owned()).spawn(move || {
-            let mut poller = Poller::new(daemon, path);
-            runtime.block_on(async {
-                tokio::select! {
-                    () = poller.run(inbox) => {}
-                    () = ended.notified() => {}
-                }
-            });
-            // questions on their way are given up
-            runtime.shutdown_background();
-        })?;
-        Ok(Self { end, thread })
-    }
-
-    /// Ends the thread.
-    pub(crate) fn end(self) {
-        self.end.notify_one();
-        let _panicked = self.thread.join();
-    }
+/// Starts to ask; what is remembered between runs is at `path`.
+pub(crate) fn start(daemon: &Arc<Daemon>, path: PathBuf) -> std::io::Result<Worker<UsageRequest>> {
+    Worker::start(("usage", WaitsFor::Network), daemon, &daemon.mailboxes.usage, |daemon, mailbox| async move {
+        Poller::new(daemon, path).run(mailbox).await;
+    })
 }
 
 /// What a question is asked with.
@@ -139,7 +60,7 @@ struct Poller {
 
 impl Poller {
     fn new(daemon: Weak<Daemon>, path: PathBuf) -> Self {
-        let kept = super::file::read(&path);
+        let kept = file::read(&path);
         if let Some(daemon) = daemon.upgrade() {
             remember(&daemon, &kept);
         }
@@ -154,23 +75,22 @@ impl Poller {
         }
     }
 
-    async fn run(&mut self, mut wishes: mpsc::UnboundedReceiver<Wish>) {
+    async fn run(mut self, mailbox: Mailbox<UsageRequest>) {
         let mut questions: JoinSet<(AccountId, Print, Asked)> = JoinSet::new();
-        let Some(wake) = self.daemon.upgrade().map(|daemon| daemon.state().gathered.wake.clone()) else { return };
         loop {
             let Some(sleep) = self.ask_what_is_due(&mut questions) else { return };
             tokio::select! {
-                () = tokio::time::sleep(sleep) => {}
-                () = wake.notified() => {}
+                mail = mailbox.next(sleep) => {
+                    if mail.stop {
+                        return;
+                    }
+                    mail.messages.into_iter().for_each(|request| self.ask_now(request, &mut questions));
+                }
                 Some(answered) = questions.join_next() => {
                     if let Ok((account, print, asked)) = answered {
                         self.answered(account, print, asked);
                     }
                 }
-                wish = wishes.recv() => match wish {
-                    Some(wish) => self.wished(wish, &mut questions),
-                    None => return,
-                },
             }
         }
     }
@@ -181,7 +101,7 @@ impl Poller {
         let now = clock::now();
         let mut due: Vec<(Wall, AccountId)> = {
             let state = &*daemon.state();
-            let Some(every) = state.configured.config.quota.poll else { return Some(LONGEST_SLEEP) };
+            let Some(every) = state.config.config.quota.poll else { return Some(LONGEST_SLEEP) };
             let wanted = state.pool.accounts().iter().filter(|account| {
                 account.enabled()
                     && account.record.login_state == LoginState::Ready
@@ -213,9 +133,10 @@ impl Poller {
         Some(next.map_or(LONGEST_SLEEP, |at| at.since(now.wall)).min(LONGEST_SLEEP))
     }
 
-    fn wished(&mut self, wish: Wish, questions: &mut JoinSet<(AccountId, Print, Asked)>) {
+    /// Asks about an account because a call wants to know.
+    fn ask_now(&mut self, request: UsageRequest, questions: &mut JoinSet<(AccountId, Print, Asked)>) {
         let Some(daemon) = self.daemon.upgrade() else { return };
-        let Wish { account, answer } = wish;
+        let UsageRequest { account, answer } = request;
         if self.on_the_way.contains(&account) {
             return self.waiting.entry(account).or_default().push(answer);
         }
@@ -323,23 +244,21 @@ impl Poller {
         }
     }
 
-    /// Keeps how asking goes, and says so where that has changed.
-    fn note(&self, daemon: &Daemon, account: AccountId, trouble: Option<String>) {
+    /// Keeps why asking fails, and logs when that changes.
+    fn note(&self, daemon: &Daemon, account: AccountId, failure: Option<String>) {
         let state = &mut *daemon.state();
         let Some(name) = state.pool.account(account).map(|account| account.display_name()) else { return };
-        let before = state.gathered.troubles.remove(&account);
-        match (before, trouble) {
-            (None, Some(why)) => {
-                tracing::warn!(account = %account, "what {name} has used cannot be learnt: {why}");
-                state.gathered.troubles.insert(account, why);
-            }
-            (Some(_), Some(why)) => {
-                tracing::debug!(account = %account, "what {name} has used still cannot be learnt: {why}");
-                state.gathered.troubles.insert(account, why);
-            }
-            (Some(_), None) => tracing::info!(account = %account, "what {name} has used is learnt again"),
-            (None, None) => {}
+        let failures = &mut state.usage_notes.failures;
+        let before = failures.remove(&account);
+        if let Some(why) = &failure {
+            failures.insert(account, why.clone());
         }
+        state.log.push(move || match (before, failure) {
+            (None, Some(why)) => tracing::warn!(%account, "the usage of {name} cannot be read: {why}"),
+            (Some(_), Some(why)) => tracing::debug!(%account, "the usage of {name} still cannot be read: {why}"),
+            (Some(_), None) => tracing::info!(%account, "the usage of {name} can be read again"),
+            (None, None) => {}
+        });
     }
 
     fn save(&mut self) {
@@ -347,7 +266,7 @@ impl Poller {
             let state = &*daemon.state();
             self.kept.retain(|id, kept| state.pool.account(*id).is_some() && !kept.ledger.is_empty());
         }
-        if let Err(error) = super::file::write(&self.path, &self.kept) {
+        if let Err(error) = file::write(&self.path, &self.kept) {
             tracing::debug!("how often usage was asked for is not kept: {error}");
         }
     }
@@ -355,18 +274,18 @@ impl Poller {
 
 /// The account's token, if it lives: an ended one is never asked with.
 fn living(state: &State, id: AccountId, now: Now) -> Option<Print> {
-    let credential = state.credentials.get(&id)?;
+    let credential = state.credentials.get(id)?;
     let ends = credential.expires_at.is_some_and(|end| end <= now.wall.after(LEAST_LIFE));
     let lives = !ends && !credential.access.expose().is_empty();
-    lives.then(|| (state.tokens.of(credential), credential.expires_at))
+    lives.then(|| (state.credentials.fingerprints.of(credential), credential.expires_at))
 }
 
 /// What an account can be asked about with.
 fn asking(state: &State, id: AccountId, now: Now) -> Option<Asking> {
     let print = living(state, id, now)?;
     let record = state.pool.account(id)?.record.clone();
-    let credential = state.credentials.get(&id)?;
-    let provider = state.configured.config.providers.get(&record.provider);
+    let credential = state.credentials.get(id)?;
+    let provider = state.config.config.providers.get(&record.provider);
     let base_url = provider.and_then(|provider| provider.oauth.base_url.clone().or_else(|| provider.base_url.clone()));
     Some(Asking {
         url: provider.and_then(|provider| provider.usage_url.clone()),
@@ -388,7 +307,7 @@ fn remember(daemon: &Daemon, kept: &BTreeMap<AccountId, SavedUsage>) {
     let state = &mut *daemon.state();
     for (id, kept) in kept {
         if let Some(plan) = kept.plan.as_ref().filter(|_| state.pool.account(*id).is_some()) {
-            state.gathered.plans.insert(*id, plan.clone());
+            state.usage_notes.plans.insert(*id, plan.clone());
         }
     }
 }
@@ -398,7 +317,7 @@ fn learn(daemon: &Daemon, id: AccountId, reading: Reading, now: Now) {
     let state = &mut *daemon.state();
     let Some(record) = state.pool.account(id).map(|account| account.record.clone()) else { return };
     if let Some(plan) = reading.plan {
-        state.gathered.plans.insert(id, plan);
+        state.usage_notes.plans.insert(id, plan);
     }
     // what the user has said stands
     let change = AccountChange {
@@ -407,9 +326,9 @@ fn learn(daemon: &Daemon, id: AccountId, reading: Reading, now: Now) {
         ..AccountChange::default()
     };
     if change != AccountChange::default() {
-        daemon.apply_unasked(state, now, Command::ChangeAccount(id, Box::new(change)));
+        state.apply_internal(now, Command::ChangeAccount(id, Box::new(change)));
     }
-    daemon.learn_usage(state, now, id, Usage { windows: reading.windows, ..Usage::default() });
+    state.learn_usage(now, id, Usage { windows: reading.windows, ..Usage::default() });
 }
 
 /// The provider wants its owner to confirm the account.
@@ -417,7 +336,6 @@ fn must_confirm(daemon: &Daemon, id: AccountId, link: Option<&str>, now: Now) {
     let state = &mut *daemon.state();
     let login_state = LoginState::NeedsVerification(Verification::at(link));
     if state.pool.account(id).is_some_and(|account| account.record.login_state != login_state) {
-        let change = AccountChange { login_state: Some(login_state), ..AccountChange::default() };
-        daemon.apply_unasked(state, now, Command::ChangeAccount(id, Box::new(change)));
+        state.apply_internal(now, set_login_state(id, login_state));
     }
 }

@@ -1,4 +1,4 @@
-//! What a user should know without looking for it.
+//! The warnings in `status`.
 
 use crate::config::Config;
 use crate::credential::refresh::Fault;
@@ -7,15 +7,24 @@ use crate::store::Health;
 
 use crate::daemon::state::State;
 
-/// The disk.
+/// The keyring with the key of all secrets is locked.
+pub(crate) fn of_keyring(why: &str) -> String {
+    format!("{why}: no account can serve until the key is available; {KEYRING_HINT}")
+}
+
+/// What to do about a locked keyring.
+pub(crate) const KEYRING_HINT: &str =
+    "unlock it (log in to your desktop, or open its password manager); lessor then continues without a restart";
+
+/// The database is not written.
 pub(crate) fn of_store(health: &Health, now: Wall) -> Option<String> {
     match health {
         Health::Ok => None,
         Health::ReadOnly => {
-            Some("the data directory is read-only: leases are served, but nothing that changes is kept".to_owned())
+            Some("the data directory is read-only: leases are served, but no change is saved".to_owned())
         }
         Health::Failing(failure) => Some(format!(
-            "the database cannot be written for {} ({}): leases are served from memory, {} changes wait{}",
+            "the database cannot be written ({1}; for {0} now): leases are served from memory, {2} changes wait{3}",
             spoken(now.since(failure.since)),
             failure.message,
             failure.waiting,
@@ -24,41 +33,40 @@ pub(crate) fn of_store(health: &Health, now: Wall) -> Option<String> {
     }
 }
 
-/// Logins that cannot be renewed: each trouble once, however many share it.
+/// Logins that cannot be refreshed: each problem once, however many share it.
 pub(crate) fn of_refreshing(state: &State, now: Now) -> Vec<String> {
-    let mut told: Vec<String> = Vec::new();
+    let mut warnings: Vec<String> = Vec::new();
     for account in state.pool.accounts() {
         let (id, provider) = (account.record.id, &account.record.provider);
-        if let Some((failure, since)) = state.refreshing.plan.trouble(id) {
+        if let Some((failure, since)) = state.logins.plan.trouble(id) {
             let (why, since) = (&failure.why, spoken(now.mono.since(since)));
             let remedy = match failure.fault {
                 Fault::Client => format!("; check [providers.{provider}.oauth], then: lessor account refresh {id}"),
                 Fault::Account | Fault::Disk | Fault::Endpoint | Fault::TooMany => String::new(),
             };
-            let whose = if failure.fault == Fault::Account { account.display_name() } else { provider.clone() };
-            told.push(format!("logins of {whose} are not renewed for {since}: {why}{remedy}"));
+            let name = if failure.fault == Fault::Account { account.display_name() } else { provider.clone() };
+            warnings.push(format!("logins of {name} have not been refreshed for {since}: {why}{remedy}"));
         } else if account.record.login_state == LoginState::Ready
             && account.enabled()
-            && let Some(missing) = state.why_not_refreshed(id)
+            && let Some(missing) = state.missing_for_refresh(id)
         {
             let remedy = missing.remedy();
-            told.push(format!("logins of {provider} end and are not renewed: {missing}; {remedy}"));
+            warnings.push(format!("logins of {provider} end and cannot be refreshed: {missing}; {remedy}"));
         }
     }
-    told.sort_unstable();
-    told.dedup();
-    told
+    warnings.sort_unstable();
+    warnings.dedup();
+    warnings
 }
 
 /// Logins whose files cannot be followed.
 pub(crate) fn of_links(state: &State) -> Vec<String> {
-    let name =
-        |id: &AccountId| state.pool.account(*id).map_or_else(|| id.to_string(), |account| account.display_name());
-    let told = state.link_troubles.iter().filter_map(|(id, why)| Some((id, state.links.get(id)?, why)));
-    told.map(|(id, link, why)| format!("{} cannot follow {}: {why}", name(id), link.path)).collect()
+    let name = |id: AccountId| state.pool.account(id).map_or_else(|| id.to_string(), |account| account.display_name());
+    let problems = state.links.iter().filter_map(|(id, link)| Some((id, link, state.links.problem(id)?)));
+    problems.map(|(id, link, why)| format!("{} cannot follow {}: {why}", name(id), link.path)).collect()
 }
 
-/// Sections of the configuration that no account answers to.
+/// Sections of the configuration that match no account.
 pub(crate) fn of_accounts(config: &Config, pool: &Pool) -> Vec<String> {
     let unmatched = config
         .pool

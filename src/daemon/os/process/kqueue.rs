@@ -13,6 +13,7 @@ use tokio::io::unix::AsyncFd;
 use crate::pool::Process;
 
 use super::FoundProcess;
+use crate::daemon::os::blocking;
 
 /// What a process is watched by: a queue that becomes readable with its one event, the process's end.
 #[derive(Debug)]
@@ -23,6 +24,7 @@ pub struct Handle(AsyncFd<OwnedFd>);
 /// # Errors
 /// When the process belongs to somebody else.
 pub fn find(pid: u32) -> io::Result<Option<FoundProcess>> {
+    blocking::check();
     let mut system = System::new().map_err(io::Error::other)?;
     let wanted = Pid::from_u32(pid);
     let what = ProcessRefreshKind::nothing().with_user(UpdateKind::Always);
@@ -43,6 +45,7 @@ pub fn find(pid: u32) -> io::Result<Option<FoundProcess>> {
 /// # Errors
 /// When it cannot be watched: no descriptor is left, for instance.
 pub fn watch(process: Process) -> io::Result<Option<Handle>> {
+    blocking::check();
     let Ok(ident) = usize::try_from(process.pid) else { return Ok(None) };
     let queue = Kqueue::new()?;
     let once = EvFlags::EV_ADD | EvFlags::EV_ONESHOT;

@@ -12,6 +12,7 @@ use tokio::io::unix::AsyncFd;
 use crate::pool::Process;
 
 use super::FoundProcess;
+use crate::daemon::os::blocking;
 
 /// What a process is watched by.
 #[derive(Debug)]
@@ -22,6 +23,7 @@ pub struct Handle(AsyncFd<OwnedFd>);
 /// # Errors
 /// When it cannot be told, or the process belongs to somebody else.
 pub fn find(pid: u32) -> io::Result<Option<FoundProcess>> {
+    blocking::check();
     let stat = match std::fs::read(format!("/proc/{pid}/stat")) {
         Ok(stat) => stat,
         Err(error) if is_gone(&error) => return Ok(None),
@@ -73,6 +75,7 @@ fn parse_stat(pid: u32, stat: &[u8]) -> Option<FoundProcess> {
 /// # Errors
 /// When it cannot be watched: no descriptor is left, for instance.
 pub fn watch(process: Process) -> io::Result<Option<Handle>> {
+    blocking::check();
     let Some(pid) = i32::try_from(process.pid).ok().and_then(Pid::from_raw) else { return Ok(None) };
     let descriptor = match pidfd_open(pid, PidfdFlags::empty()) {
         Ok(descriptor) => descriptor,

@@ -11,6 +11,7 @@ use winsafe::{HPROCESS, co};
 use crate::pool::Process;
 
 use super::FoundProcess;
+use crate::daemon::os::blocking;
 
 /// How often the thread that waits for a process looks whether anybody still wants to know; the end itself wakes it
 /// at once.
@@ -29,6 +30,7 @@ pub struct Handle(oneshot::Receiver<io::Result<()>>);
 /// # Errors
 /// When it cannot be told, or the process belongs to somebody else.
 pub fn find(pid: u32) -> io::Result<Option<FoundProcess>> {
+    blocking::check();
     let Some(open) = open(pid)? else { return Ok(None) };
     let Some(process) = identify(&open, pid)? else { return Ok(None) };
     let path = open.QueryFullProcessImageName(co::PROCESS_NAME::WIN32).ok();
@@ -63,6 +65,7 @@ fn identify(open: &Open, pid: u32) -> io::Result<Option<Process>> {
 /// # Errors
 /// When it cannot be watched: no thread can be had, for instance.
 pub fn watch(process: Process) -> io::Result<Option<Handle>> {
+    blocking::check();
     let Some(open) = open(process.pid)? else { return Ok(None) };
     // from here on the handle keeps the pid from being used again
     if identify(&open, process.pid)? != Some(process) {

@@ -1,6 +1,6 @@
-//! What a service manager is told: here nobody listens.
+//! Windows has no service manager that listens.
 
-use crate::daemon::state::Daemon;
+use std::time::Duration;
 
 pub(crate) fn ready() {}
 
@@ -8,19 +8,12 @@ pub(crate) fn reloading() {}
 
 pub(crate) fn stopping() {}
 
-/// Signs of life, for nobody.
-#[derive(Debug)]
-pub(crate) struct Pulse;
-
-impl Pulse {
-    pub(crate) fn of_process() -> Self {
-        Self
-    }
-
-    /// It is never time.
-    pub(crate) async fn next(&mut self) {
-        std::future::pending::<()>().await;
-    }
-
-    pub(crate) fn say(&mut self, _daemon: &Daemon, _timer_is_gone: bool) {}
+pub(crate) fn is_present() -> bool {
+    false
 }
+
+pub(crate) fn watchdog() -> Option<Duration> {
+    None
+}
+
+pub(crate) fn report(_alive: bool, _status: Option<&str>) {}

@@ -1,0 +1,173 @@
+//! The lease that a request uses: how its outcome is reported, and how it ends.
+
+use std::time::Duration;
+
+use crate::credential::Secret;
+use crate::limits::Headers;
+use crate::pool::{AccountId, Command, CredentialKind, Fence, Mono, Refusal, RequestNeeds};
+use crate::provider::BadTarget;
+
+use crate::daemon::os::clock;
+use crate::daemon::state::{CredentialUse, ReportOutcome, UpstreamOutcome};
+
+use super::GatewayHandle;
+
+/// A success is reported with the release of its lease, unless the response takes longer than this.
+const REPORT_DELAY: Duration = Duration::from_secs(1);
+
+/// Why a request gets no lease.
+#[derive(Clone, PartialEq, Debug)]
+pub enum NoLeaseReason {
+    /// It names an unknown provider or pool.
+    Bad(BadTarget),
+    /// The lease of its key has ended.
+    Gone,
+    /// No account can serve it.
+    Refused(Box<Refusal>),
+}
+
+/// An account, and a copy of its credential.
+#[derive(Debug)]
+pub struct LeasedAccount {
+    pub(super) id: AccountId,
+    /// Its label, or else its id.
+    pub name: String,
+    /// How it authenticates.
+    pub kind: CredentialKind,
+    /// The key or token.
+    pub secret: Secret,
+    /// The vendor's own id of the account.
+    pub vendor_id: Option<String>,
+    /// The agent that uses it.
+    pub agent: Option<Box<str>>,
+}
+
+/// A lease that a request uses; one that was acquired for this request alone is released on drop.
+#[derive(Debug)]
+pub struct RequestLease {
+    pub(super) handle: GatewayHandle,
+    pub(super) fence: Fence,
+    pub(super) needs: RequestNeeds,
+    /// It was acquired for this request alone.
+    pub(super) ends_with_request: bool,
+    pub(super) response: Option<BegunResponse>,
+}
+
+/// A response whose body is on its way to the client.
+#[derive(Debug)]
+pub(super) struct BegunResponse {
+    status: u16,
+    headers: Headers,
+    began: Mono,
+    is_reported: bool,
+}
+
+impl BegunResponse {
+    fn outcome(&self) -> UpstreamOutcome<'_> {
+        UpstreamOutcome::Response { status: self.status, headers: &self.headers, body: &[] }
+    }
+}
+
+impl Drop for RequestLease {
+    fn drop(&mut self) {
+        if self.ends_with_request {
+            self.report_all(None, Some(Command::Release(self.fence)));
+        }
+    }
+}
+
+impl RequestLease {
+    /// Reports a refusal or a failure, and learns what to do next; a lease that was moved is replaced.
+    ///
+    /// # Errors
+    /// When another request or the holder has ended the lease meanwhile: nothing is reported.
+    pub async fn report(mut self, outcome: UpstreamOutcome<'_>) -> Result<(ReportOutcome, Self), NoLeaseReason> {
+        let daemon = self.handle.daemon.clone();
+        let classified = outcome.classify(&self.needs.target.provider, clock::now().wall);
+        let report = {
+            let state = &mut *self.handle.state();
+            state.report(clock::now(), (self.fence, Some(&self.needs)), outcome, classified)
+        };
+        let moved_to = report.peek().as_ref().ok().and_then(|report| report.decision.lease);
+        let report = match moved_to {
+            Some(moved_to) => {
+                self.fence = moved_to;
+                daemon.saved(report).await
+            }
+            // no lease is handed out that would have to be saved first
+            None => report.no_answer(),
+        };
+        report.map(|report| (report, self)).map_err(refused)
+    }
+
+    /// Notes that a response has begun. A success on a holder's lease is reported at once, one on a lease that ends
+    /// with the request together with the release.
+    pub fn response_began(&mut self, status: u16, headers: Headers) {
+        let is_reported = !(200..300).contains(&status);
+        self.response = Some(BegunResponse { status, headers, began: clock::now().mono, is_reported });
+        if !self.ends_with_request {
+            self.report_all(None, None);
+        }
+    }
+
+    /// Reports a success that has waited for long enough for its response to end.
+    pub fn report_if_late(&mut self) {
+        let unreported = self.response.as_ref().filter(|response| !response.is_reported);
+        if unreported.is_some_and(|response| clock::now().mono.since(response.began) >= REPORT_DELAY) {
+            self.report_all(None, None);
+        }
+    }
+
+    /// Reports an error event in the middle of a stream.
+    pub fn report_event(&mut self, name: Option<&str>, data: &[u8]) {
+        self.report_all(Some((name, data)), None);
+    }
+
+    /// Reports the success, then an event, then applies a command, under one lock.
+    fn report_all(&mut self, event: Option<(Option<&str>, &[u8])>, last: Option<Command>) {
+        let response = self.response.as_ref();
+        let success = response.filter(|response| !response.is_reported).map(BegunResponse::outcome);
+        let event = event.zip(response).map(|((name, data), response)| UpstreamOutcome::Event {
+            headers: &response.headers,
+            name,
+            data,
+        });
+        let classify = |outcome: UpstreamOutcome<'_>| outcome.classify(&self.needs.target.provider, clock::now().wall);
+        let outcomes = [success, event].map(|outcome| outcome.map(|outcome| (outcome, classify(outcome))));
+        if last.is_none() && outcomes.iter().all(Option::is_none) {
+            return;
+        }
+        let state = &mut *self.handle.state();
+        for (outcome, classified) in outcomes.into_iter().flatten() {
+            let lease = (self.fence, Some(&self.needs));
+            if let Err(refusal) = state.report(clock::now(), lease, outcome, classified).no_answer() {
+                let write = move || tracing::debug!("a response ended after its lease: {}", refusal.message);
+                state.log.push(write);
+            }
+        }
+        if let Some(command) = last {
+            state.apply_internal(clock::now(), command);
+        }
+        if let Some(response) = &mut self.response {
+            response.is_reported = true;
+        }
+    }
+
+    /// Has a rejected credential refreshed, waiting at most `wait`; returns whether there is a new one.
+    pub async fn refresh(&self, rejected: &LeasedAccount, wait: Duration) -> bool {
+        let is_new = || {
+            let current = self.handle.state().credentials.get(rejected.id).map(|of| of.access != rejected.secret);
+            current == Some(true)
+        };
+        // it may have been refreshed by its own tool, or for another request
+        if is_new() {
+            return true;
+        }
+        let refreshed = self.handle.daemon.fresh_credential(self.fence, CredentialUse::Replace, |_, _, _| ());
+        matches!(tokio::time::timeout(wait, refreshed).await, Ok(Ok(_))) && is_new()
+    }
+}
+
+pub(super) fn refused(refusal: Refusal) -> NoLeaseReason {
+    NoLeaseReason::Refused(Box::new(refusal))
+}

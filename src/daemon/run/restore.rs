@@ -1,0 +1,100 @@
+//! Restores the state from what the last run has saved.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+use crate::daemon::os::process;
+use crate::daemon::state::{ActiveConfig, Daemon, Fingerprints, OpenedProcess, Restored, RunInfo, WatchedProcesses};
+use crate::pool::{Bind, Fence, Lease, Now, Pool, PoolStart, Process};
+use crate::protocol::{GatewayKeySealer, LeaseKey};
+use crate::store::{Opened, Write};
+
+/// The time in the upper bits of a fence: a second guard beside the number kept on disk, for when the disk was full,
+/// read-only or restored from a backup. 2⁹ fences a millisecond are more than any machine grants, and the result is
+/// exact in JSON (below 2⁵³) until the year 2500.
+const FENCES_PER_MS: u64 = 1 << 9;
+
+/// A daemon with the restored state, and the ends of the processes that it watches.
+pub(super) fn restore(
+    config: ActiveConfig,
+    opened: Opened,
+    mut info: RunInfo,
+) -> (Arc<Daemon>, UnboundedReceiver<Process>) {
+    let Opened { store, loaded: mut saved } = opened;
+    let now = info.started;
+    let (living, dead): (Vec<Lease>, Vec<Lease>) = saved.snapshot.leases.into_iter().partition(is_alive);
+    for lease in dead {
+        store.write(Write::DropLease(lease.fence), None);
+    }
+    saved.snapshot.leases = living;
+    let start = PoolStart { fence: first_fence(saved.fence, now), grace: !saved.clean && saved.same_boot };
+    let mut effects = Vec::new();
+    let pool = Pool::restore(now, config.config.pool.clone(), saved.snapshot, start, &mut effects);
+    info.warnings = saved.warnings;
+    for warning in info.warnings.iter().cloned().chain(config.notes()) {
+        tracing::warn!("{warning}");
+    }
+    log_restored(&pool, saved.clean, start.grace);
+    let bound = pool.leases().filter_map(|lease| bound_process(lease.bind));
+    let (processes, gone, ended) = watch(bound, info.most_connections);
+    let restored = Restored {
+        pool,
+        effects,
+        config,
+        credentials: saved.credentials,
+        gateway_keys: GatewayKeySealer::new(saved.fingerprint_key.derived("keys of the gateway")),
+        fingerprints: Fingerprints::new(saved.fingerprint_key, saved.fingerprints),
+        links: saved.links,
+        unanswered_refreshes: saved.refreshing,
+        store,
+        lease_key: LeaseKey::new(saved.lease_key),
+    };
+    let daemon = Daemon::new(restored, info, processes);
+    gone.into_iter().for_each(|process| daemon.process_ended(process));
+    (daemon, ended)
+}
+
+fn log_restored(pool: &Pool, clean: bool, grace: bool) {
+    let (accounts, leases) = (pool.accounts().len(), pool.lease_count());
+    let after = if clean { "" } else { ", after the daemon was killed or crashed" };
+    tracing::info!(accounts, leases, clean, grace, "restored: accounts {accounts}, leases {leases}{after}");
+}
+
+/// Watches the processes that leases are bound to; answers those that have ended, too.
+fn watch(
+    bound: impl Iterator<Item = Process>,
+    most_connections: usize,
+) -> (WatchedProcesses, Vec<Process>, UnboundedReceiver<Process>) {
+    let (sender, ended) = unbounded_channel();
+    let mut processes = WatchedProcesses::new(most_connections, sender);
+    let mut gone = Vec::new();
+    for process in bound {
+        match OpenedProcess::open(process.pid) {
+            Ok(Some(opened)) if opened.process() == process => {
+                processes.watch(&mut Some(opened));
+                processes.bind(process);
+            }
+            Ok(_) => gone.push(process),
+            Err(error) => tracing::error!(pid = process.pid, "a holder cannot be watched: {error}"),
+        }
+    }
+    (processes, gone, ended)
+}
+
+/// Whether the process that a lease is bound to is still there.
+fn is_alive(lease: &Lease) -> bool {
+    bound_process(lease.bind)
+        .is_none_or(|bound| process::find(bound.pid).ok().flatten().is_some_and(|found| found.process == bound))
+}
+
+fn bound_process(bind: Bind) -> Option<Process> {
+    match bind {
+        Bind::Process(process) => Some(process),
+        Bind::Connection(_) | Bind::Ttl => None,
+    }
+}
+
+fn first_fence(saved: Fence, now: Now) -> Fence {
+    Fence(saved.0.max(now.wall.0.saturating_mul(FENCES_PER_MS)))
+}

@@ -1,0 +1,164 @@
+//! The one place that changes the state: a command goes into the pool, its effects are carried out, and what follows
+//! from them is applied in the same loop.
+
+use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
+
+use crate::credential::refresh::Want;
+use crate::pool::{AccountId, Command, Decision, Effect, Ending, Event, Fence, Lease, Now, Refusal, Reply};
+use crate::store::Write;
+
+use super::{Pending, State, Unsaved};
+
+impl State {
+    /// Applies a command and everything that follows from it. Every write is handed to the store before this returns.
+    pub(crate) fn apply(&mut self, now: Now, command: Command) -> Unsaved<Result<Reply, Refusal>> {
+        let mut pending = Pending::Nothing;
+        for ended in self.ended_credentials(now) {
+            self.step_internal(now, ended, &mut pending);
+        }
+        let reply = self.step(now, command, &mut pending);
+        self.settle(now, &mut pending);
+        Unsaved::pending(reply, pending)
+    }
+
+    /// Applies a command that no client waits for.
+    pub(crate) fn apply_internal(&mut self, now: Now, command: Command) {
+        if let Err(refusal) = self.apply(now, command).no_answer() {
+            self.log.push(move || tracing::debug!("an internal command was refused: {}", refusal.message));
+        }
+    }
+
+    /// Carries out what restoring has left to do.
+    pub(super) fn begin(&mut self, now: Now, credentials: Vec<(AccountId, crate::credential::Credential)>) {
+        for (id, credential) in credentials {
+            self.credentials.restore(id, credential, now.wall);
+            self.logins.account_changed(id);
+        }
+        let mut effects = std::mem::take(&mut self.effects);
+        let mut pending = Pending::Nothing;
+        self.carry_out(now, &mut effects, &mut pending);
+        self.effects = effects;
+        self.settle(now, &mut pending);
+        self.resume_refreshes(now);
+    }
+
+    /// Applies what follows from effects until nothing does.
+    fn settle(&mut self, now: Now, pending: &mut Pending) {
+        let mut due = VecDeque::from(std::mem::take(&mut self.follow_ups));
+        loop {
+            if due.is_empty() && self.logins.has_changes() {
+                due.extend(self.plan_refreshes(now));
+            }
+            let Some(command) = due.pop_front() else { break };
+            self.step_internal(now, command, pending);
+            due.extend(self.follow_ups.drain(..));
+        }
+        if let Some(next) = self.pool.next_wakeup(now)
+            && next.0 < self.shared.scheduled.load(Ordering::Relaxed)
+        {
+            self.shared.reschedule.notify_one();
+        }
+    }
+
+    fn step_internal(&mut self, now: Now, command: Command, pending: &mut Pending) {
+        if let Err(refusal) = self.step(now, command, pending) {
+            self.log.push(move || tracing::debug!("an internal command was refused: {}", refusal.message));
+        }
+    }
+
+    fn step(&mut self, now: Now, command: Command, pending: &mut Pending) -> Result<Reply, Refusal> {
+        let mut effects = std::mem::take(&mut self.effects);
+        let moves = command.moves();
+        let reply = self.pool.handle(now, command, &mut effects);
+        if let (Some(from), Ok(Reply::Decision(Decision { lease: Some(to), .. }) | Reply::Held(to))) = (moves, &reply) {
+            self.key_holders.moved(from, *to);
+        }
+        self.carry_out(now, &mut effects, pending);
+        self.effects = effects;
+        reply
+    }
+
+    fn carry_out(&mut self, now: Now, effects: &mut Vec<Effect>, pending: &mut Pending) {
+        for effect in effects.drain(..) {
+            match effect {
+                Effect::Answer { waiter, result } => {
+                    if let Some(waiter) = self.waiters.remove(waiter) {
+                        waiter.answer(self, now, Unsaved::pending(result, *pending));
+                    }
+                }
+                Effect::SaveLease(fence) => self.save_lease(fence, pending),
+                Effect::Ended(lease, why) => self.lease_ended(now, lease, why, pending),
+                Effect::SaveAccount(id) => self.save_account(id, pending),
+                Effect::DeleteAccount(id) => self.delete_account(id, pending),
+                Effect::SaveLimit(record) => self.write(Write::SaveLimit(record), Pending::Lease, pending),
+                Effect::DropLimit(account, which) => {
+                    self.write(Write::DropLimit(account, which), Pending::Lease, pending);
+                }
+                // a hint for later requests: no answer says that it is kept
+                Effect::SaveSession(record) => self.write(Write::SaveSession(record), Pending::Nothing, pending),
+                // reserved long before they are used
+                Effect::ReserveFences(fence) => self.write(Write::ReserveFences(fence), Pending::Nothing, pending),
+                Effect::SaveUsage(id) => {
+                    if let Some(usage) = self.pool.account(id).map(|account| account.usage().kept()) {
+                        self.write(Write::SaveUsage(id, usage), Pending::Nothing, pending);
+                    }
+                }
+                Effect::RefreshToken(id) => {
+                    // where it cannot be refreshed, the report said so to the pool
+                    let _outcome = self.logins.want(id, Want::Refused, now);
+                }
+                Effect::Unwatch(process) => self.processes.unbind(process),
+                Effect::Emit(event) => self.emit(now, event),
+            }
+        }
+    }
+
+    /// Hands a write to the store; an answer waits for it as `demand` says.
+    fn write(&self, write: Write, demand: Pending, pending: &mut Pending) {
+        self.shared.store.write(write, None);
+        *pending = demand.max(*pending);
+    }
+
+    fn save_lease(&self, fence: Fence, pending: &mut Pending) {
+        if let Some(lease) = self.pool.lease(fence) {
+            self.write(Write::SaveLease(lease.clone()), Pending::Lease, pending);
+        }
+    }
+
+    fn lease_ended(&mut self, now: Now, lease: Box<Lease>, why: Ending, pending: &mut Pending) {
+        if lease.is_durable() {
+            self.write(Write::DropLease(lease.fence), Pending::Lease, pending);
+        }
+        self.logins.lease_ended(lease.fence);
+        self.events.ended(now.wall, &lease, why, &self.pool, &self.shared.lease_key, &mut self.log);
+        self.shared.capacity_changed.notify_waiters();
+        let orphans = self.key_holders.ended(lease.fence, why);
+        // those bound to the same process or connection end with it
+        self.follow_ups.extend(orphans.into_iter().map(Command::Release));
+        self.last_ended = Some(lease);
+    }
+
+    fn save_account(&mut self, id: AccountId, pending: &mut Pending) {
+        self.logins.account_changed(id);
+        if let Some(record) = self.pool.account(id).map(|account| account.record.clone()) {
+            self.write(Write::SaveAccount { record, credential: None }, Pending::Account, pending);
+        }
+    }
+
+    fn delete_account(&mut self, id: AccountId, pending: &mut Pending) {
+        self.credentials.remove(id);
+        self.links.remove(id);
+        self.logins.account_removed(id);
+        self.usage_notes.plans.remove(&id);
+        self.usage_notes.failures.remove(&id);
+        self.write(Write::DeleteAccount(id), Pending::Account, pending);
+    }
+
+    fn emit(&mut self, now: Now, event: Event) {
+        if matches!(event, Event::Recovered(..) | Event::AccountChanged(_)) {
+            self.shared.capacity_changed.notify_waiters();
+        }
+        self.events.emit(now, event, &self.pool, &self.shared.lease_key, &mut self.log);
+    }
+}

@@ -1,0 +1,99 @@
+//! The configuration in force, and how the file stands to it.
+
+use std::path::PathBuf;
+
+use crate::config::{self, Config, ConfigErrors, ConfigProblem, LoadState, LoadedConfig};
+use crate::pool::Pool;
+use crate::protocol::{ConfigState, GatewayInfo, ReloadInfo};
+use crate::provider::Catalog;
+use crate::store::KeyPlace;
+
+/// The configuration in force, where it came from, and what is wrong with the file now.
+#[derive(Debug)]
+pub(crate) struct ActiveConfig {
+    pub(crate) config: Config,
+    pub(crate) path: PathBuf,
+    from: LoadState,
+    /// Why the file as it is now is rejected.
+    rejected: Option<ConfigErrors>,
+}
+
+impl ActiveConfig {
+    pub(crate) fn new(loaded: LoadedConfig, path: PathBuf) -> Self {
+        Self { config: loaded.config, path, from: loaded.state, rejected: None }
+    }
+
+    /// Puts another configuration in force.
+    pub(crate) fn replace(&mut self, loaded: LoadedConfig) {
+        *self = Self::new(loaded, std::mem::take(&mut self.path));
+    }
+
+    /// Keeps the configuration, and why the file is rejected.
+    pub(crate) fn reject(&mut self, errors: ConfigErrors) {
+        self.rejected = Some(errors);
+    }
+
+    /// For `status`.
+    pub(crate) fn state(&self) -> ConfigState {
+        ConfigState {
+            path: self.path.display().to_string(),
+            state: self.state_name().to_owned(),
+            error: self.rejected.as_ref().map(ConfigErrors::to_string),
+        }
+    }
+
+    /// The result of reading the file.
+    pub(crate) fn reload_info(&self, changed: bool) -> ReloadInfo {
+        let ConfigState { path, state, error } = self.state();
+        let notes = if error.is_some() { Vec::new() } else { self.notes().collect() };
+        ReloadInfo { path, state, error, changed, notes }
+    }
+
+    /// What is accepted, but does not do what one may expect.
+    pub(crate) fn notes(&self) -> impl Iterator<Item = String> {
+        self.config.check().iter().map(ConfigProblem::headline)
+    }
+
+    pub(crate) const fn state_name(&self) -> &'static str {
+        match (&self.rejected, self.from) {
+            (Some(_), _) => "rejected",
+            (None, LoadState::Ok) => "ok",
+            (None, LoadState::Default) => "default",
+        }
+    }
+}
+
+/// Where the gateway listens, and why not everywhere it should.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct GatewayState {
+    /// `http://HOST:PORT`
+    pub url: Option<String>,
+    /// Its Unix socket.
+    pub socket: Option<String>,
+    /// Why it does not listen everywhere it should.
+    pub trouble: Option<String>,
+}
+
+impl GatewayState {
+    /// For `status`.
+    pub(crate) fn info(&self) -> Option<GatewayInfo> {
+        let info = GatewayInfo { url: self.url.clone(), socket: self.socket.clone() };
+        (info != GatewayInfo::default()).then_some(info)
+    }
+}
+
+/// Every provider that is built in, configured, or has an account.
+pub(crate) fn catalog(config: &Config, pool: &Pool) -> Catalog {
+    let mut catalog = Catalog::default();
+    let of_accounts = pool.accounts().iter().map(|account| &account.record.provider);
+    config.providers.keys().chain(of_accounts).for_each(|provider| catalog.learn(provider));
+    catalog
+}
+
+/// Where the key of all secrets is to be kept.
+pub(crate) fn key_location(config: &Config) -> KeyPlace {
+    match config.secrets.key {
+        config::KeyLocation::File => KeyPlace::File,
+        config::KeyLocation::Keyring => KeyPlace::Keyring,
+    }
+}

@@ -1,0 +1,113 @@
+//! What accounts authenticate with.
+
+use rustc_hash::FxHashMap;
+
+use std::time::Duration;
+
+use crate::credential::import::Limited;
+use crate::credential::{Credential, Secret};
+use crate::daemon::os::clock;
+use crate::pool::{
+    AccountChange, AccountId, Command, Deadline, Limit, LimitSource, LoginProblem, LoginState, Now, Wall,
+};
+
+use super::{Fingerprints, State};
+
+/// The current credential of each account, the fingerprints of all it had, and when the next one ends.
+#[derive(Debug)]
+pub(crate) struct Credentials {
+    current: FxHashMap<AccountId, Credential>,
+    /// Fingerprints of every credential that was ever kept.
+    pub(crate) fingerprints: Fingerprints,
+    /// The earliest end of one that may have to be taken out of selection.
+    next_end: Option<Wall>,
+}
+
+impl Credentials {
+    pub(super) fn new(fingerprints: Fingerprints) -> Self {
+        Self { current: FxHashMap::default(), fingerprints, next_end: None }
+    }
+
+    pub(crate) fn get(&self, id: AccountId) -> Option<&Credential> {
+        self.current.get(&id)
+    }
+
+    /// The refresh token of an account's login.
+    pub(crate) fn refresh_token(&self, id: AccountId) -> Option<&Secret> {
+        self.get(id)?.refresh.as_ref()
+    }
+
+    /// Takes in a credential from the store.
+    pub(super) fn restore(&mut self, id: AccountId, credential: Credential, now: Wall) {
+        // databases of earlier versions have no fingerprints
+        self.fingerprints.keep(id, &credential, now);
+        self.current.insert(id, credential);
+        self.find_next_end(None);
+    }
+
+    fn replace(&mut self, id: AccountId, credential: Credential) {
+        self.fingerprints.keep(id, &credential, clock::now().wall);
+        self.current.insert(id, credential);
+        self.find_next_end(None);
+    }
+
+    pub(super) fn remove(&mut self, id: AccountId) {
+        self.current.remove(&id);
+        self.fingerprints.forget(id);
+        self.find_next_end(None);
+    }
+
+    /// Finds the earliest end after `now`, or of all.
+    fn find_next_end(&mut self, now: Option<Wall>) {
+        let ends = self.current.values().filter_map(|credential| credential.expires_at);
+        self.next_end = ends.filter(|end| now.is_none_or(|now| *end > now)).min();
+    }
+}
+
+impl State {
+    /// Replaces the credential of an account; `life` is known of a token that was just issued.
+    pub(crate) fn keep_credential(&mut self, id: AccountId, credential: Credential, life: Option<Duration>) {
+        self.logins.credential_replaced(id, life);
+        self.credentials.replace(id, credential);
+        self.shared.mailboxes.usage.wake();
+    }
+
+    /// Commands that take accounts out of selection whose access token has ended and cannot be refreshed.
+    pub(super) fn ended_credentials(&mut self, now: Now) -> Vec<Command> {
+        if self.credentials.next_end.is_none_or(|end| end > now.wall) {
+            return Vec::new();
+        }
+        self.credentials.find_next_end(Some(now.wall));
+        let ended = self.credentials.current.iter().filter(|(id, credential)| {
+            let is_ready = self.pool.account(**id).is_some_and(|of| of.record.login_state == LoginState::Ready);
+            has_ended(credential, now.wall) && is_ready && !self.logins.plan.knows(**id)
+        });
+        let login_state = LoginState::NeedsLogin(LoginProblem::AccessTokenEnded);
+        ended.map(|(id, _)| set_login_state(*id, login_state.clone())).collect()
+    }
+}
+
+/// The command that changes the login state of an account.
+pub(crate) fn set_login_state(id: AccountId, login_state: LoginState) -> Command {
+    let change = AccountChange { login_state: Some(login_state), ..AccountChange::default() };
+    Command::ChangeAccount(id, Box::new(change))
+}
+
+pub(super) fn has_ended(credential: &Credential, now: Wall) -> bool {
+    credential.expires_at.is_some_and(|end| end <= now)
+}
+
+/// The login state of an account with this credential: one that has ended cannot be leased.
+pub(crate) fn login_state_of(credential: &Credential) -> LoginState {
+    if has_ended(credential, clock::now().wall) {
+        LoginState::NeedsLogin(LoginProblem::AccessTokenEnded)
+    } else {
+        LoginState::Ready
+    }
+}
+
+/// A limit that another tool knew of.
+pub(crate) fn imported_limit(limit: Limited) -> Limit {
+    let Limited { scope, key, reason, until } = limit;
+    Limit::new(scope, key, reason, Deadline::Wall(until), LimitSource::Report)
+}

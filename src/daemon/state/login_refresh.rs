@@ -1,0 +1,422 @@
+//! Which logins are to be refreshed, and which token each lease was handed. The requests are sent by the worker in
+//! `daemon/refresh`.
+//!
+//! Code that needs the credential of a lease calls [`Daemon::fresh_credential`].
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use rustc_hash::FxHashMap;
+use tokio::sync::oneshot;
+
+use crate::config::Config;
+use crate::credential::import::Tool;
+use crate::credential::import::discover::KEYCHAIN;
+use crate::credential::oauth::Missing;
+use crate::credential::refresh::{Login, Refresher, Rules, Want, Wanted};
+use crate::credential::{Credential, Link, LinkMode};
+use crate::daemon::os::clock;
+use crate::pool::{AccountId, Command, CredentialKind, Fence, LoginProblem, LoginState, Mono, Now, Wall};
+
+use super::credentials::{has_ended, set_login_state};
+use super::oauth_settings::refresh_rules;
+use super::{Daemon, Mailbox, State, login_state_of, oauth_settings};
+
+/// What a credential is needed for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CredentialUse {
+    /// It is handed out: it must live for a while.
+    HandOut,
+    /// It goes upstream at once: it must live.
+    Forward,
+    /// The one that was handed out before was refused with a 401: another one.
+    Replace,
+}
+
+/// Whether a lease's credential can be used.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum CredentialState {
+    /// The current credential of this account can be used.
+    Usable(AccountId),
+    /// It is being refreshed.
+    BeingRefreshed(AccountId),
+}
+
+/// Why a lease has no usable credential.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum CredentialProblem {
+    /// The lease has ended.
+    LeaseEnded,
+    /// The user must log in again.
+    NeedsLogin(AccountId),
+    /// It could not be refreshed; the next attempt is at this time, where that is known.
+    NotNow(AccountId, Option<Mono>),
+    /// It was refreshed a moment ago, so that another one would be refused as well.
+    JustRefreshed(AccountId),
+    /// It cannot be refreshed at all.
+    CannotRefresh(AccountId),
+}
+
+/// What is known of all logins, beside the credentials themselves.
+#[derive(Debug)]
+pub(crate) struct LoginRefresh {
+    /// When to refresh which login.
+    pub(crate) plan: Refresher,
+    /// Receivers of the end of an attempt.
+    waiting: FxHashMap<AccountId, Vec<oneshot::Sender<()>>>,
+    /// Counts the credentials of each account.
+    generations: FxHashMap<AccountId, u64>,
+    /// The generation that each lease was handed.
+    handed: FxHashMap<Fence, u64>,
+    /// The lifetime of tokens that were issued in this run.
+    lifetimes: FxHashMap<AccountId, Duration>,
+    /// Refreshes that were sent and whose answers were lost, and when.
+    pub(crate) unanswered: FxHashMap<AccountId, Wall>,
+    /// Accounts that have changed since the plan was last updated.
+    changed: Vec<AccountId>,
+    /// When this run began.
+    started: Wall,
+    worker: Mailbox<Infallible>,
+    /// State of a generator of pseudo-random numbers: the system is not asked for them under the lock.
+    seed: u64,
+}
+
+impl LoginRefresh {
+    pub(super) fn new(
+        config: &Config,
+        unanswered: Vec<(AccountId, Wall)>,
+        worker: Mailbox<Infallible>,
+        started: Wall,
+    ) -> Self {
+        Self {
+            plan: Refresher::new(refresh_rules(config)),
+            waiting: FxHashMap::default(),
+            generations: FxHashMap::default(),
+            handed: FxHashMap::default(),
+            lifetimes: FxHashMap::default(),
+            unanswered: unanswered.into_iter().collect(),
+            changed: Vec::new(),
+            started,
+            worker,
+            seed: getrandom::u64().unwrap_or(1),
+        }
+    }
+
+    /// An account has another credential: what was learnt of the one before does not hold.
+    pub(super) fn credential_replaced(&mut self, id: AccountId, life: Option<Duration>) {
+        *self.generations.entry(id).or_default() += 1;
+        match life {
+            Some(life) => self.lifetimes.insert(id, life),
+            None => self.lifetimes.remove(&id),
+        };
+        self.unanswered.remove(&id);
+        self.account_changed(id);
+    }
+
+    /// Has the plan updated for this account.
+    pub(super) fn account_changed(&mut self, id: AccountId) {
+        if !self.changed.contains(&id) {
+            self.changed.push(id);
+        }
+    }
+
+    pub(super) fn account_removed(&mut self, id: AccountId) {
+        self.plan.forget(id);
+        self.waiting.remove(&id);
+        self.generations.remove(&id);
+        self.lifetimes.remove(&id);
+        self.unanswered.remove(&id);
+    }
+
+    pub(super) fn lease_ended(&mut self, fence: Fence) {
+        if !self.handed.is_empty() {
+            self.handed.remove(&fence);
+        }
+    }
+
+    pub(super) fn has_changes(&self) -> bool {
+        !self.changed.is_empty()
+    }
+
+    /// Applies a changed `[refresh]` section; every login is looked at again.
+    pub(crate) fn configure(&mut self, config: &Config, accounts: impl Iterator<Item = AccountId>) {
+        self.plan.set_rules(refresh_rules(config));
+        accounts.for_each(|id| self.account_changed(id));
+    }
+
+    /// Asks for a new token, and wakes the worker.
+    pub(crate) fn want(&mut self, id: AccountId, want: Want, now: Now) -> Wanted {
+        let wanted = self.plan.want(id, want, now);
+        self.worker.wake();
+        wanted
+    }
+
+    /// How many credentials the account has had in this run.
+    pub(crate) fn generation(&self, id: AccountId) -> u64 {
+        self.generations.get(&id).copied().unwrap_or_default()
+    }
+
+    pub(crate) fn rules(&self) -> Rules {
+        self.plan.rules()
+    }
+
+    /// A number from 0 to 1 that spreads refreshes over time (SplitMix64).
+    pub(crate) fn jitter(&mut self) -> f64 {
+        self.seed = self.seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.seed ^ (self.seed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((mixed ^ (mixed >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
+    }
+
+    /// Receives the end of the next attempt.
+    pub(crate) fn attempt_ends(&mut self, id: AccountId) -> oneshot::Receiver<()> {
+        let (ended, receiver) = oneshot::channel();
+        let waiting = self.waiting.entry(id).or_default();
+        waiting.retain(|waiter| !waiter.is_closed());
+        waiting.push(ended);
+        receiver
+    }
+
+    /// An attempt has ended: wakes what waits for it, and the worker.
+    pub(crate) fn attempt_ended(&mut self, id: AccountId) {
+        for waiter in self.waiting.remove(&id).unwrap_or_default() {
+            // its request may have been cancelled
+            let _cancelled = waiter.send(());
+        }
+        self.worker.wake();
+    }
+}
+
+impl State {
+    /// The login of an account, if lessor may refresh it.
+    fn refreshable_login(&self, id: AccountId) -> Option<Login> {
+        let account = self.pool.account(id)?;
+        let credential = self.credentials.get(id)?;
+        let has_ended = match &account.record.login_state {
+            LoginState::NeedsLogin(problem) => *problem != LoginProblem::AccessTokenEnded,
+            LoginState::Ready | LoginState::NeedsVerification(_) => false,
+        };
+        let is_tools = self.links.get(id).is_some_and(|link| !is_ours_to_refresh(link));
+        if !is_refreshable(credential) || is_tools || has_ended || !account.enabled() {
+            return None;
+        }
+        let settings = oauth_settings(&self.config.config, &account.record.provider).ok()?;
+        let prints = &self.credentials.fingerprints;
+        let kept_at = prints.known_since(id, prints.of(credential));
+        // a token from before this run was issued about when it was kept
+        let from_before = || {
+            let issued = kept_at.filter(|at| *at < self.logins.started)?;
+            Some(credential.expires_at?.since(issued)).filter(|life| !life.is_zero())
+        };
+        Some(Login {
+            client: settings.client_key().into(),
+            expires_at: credential.expires_at,
+            life: self.logins.lifetimes.get(&id).copied().or_else(from_before),
+            generation: self.logins.generation(id),
+        })
+    }
+
+    /// The login state of a new account with this credential: one that has ended but can be refreshed is ready.
+    pub(crate) fn initial_login_state(&self, provider: &str, credential: &Credential) -> LoginState {
+        if is_refreshable(credential) && oauth_settings(&self.config.config, provider).is_ok() {
+            return LoginState::Ready;
+        }
+        login_state_of(credential)
+    }
+
+    /// What is missing for lessor to refresh a login that it should refresh.
+    pub(crate) fn missing_for_refresh(&self, id: AccountId) -> Option<Missing> {
+        let account = self.pool.account(id)?;
+        self.credentials.refresh_token(id)?;
+        if self.links.get(id).is_some_and(|link| !is_ours_to_refresh(link)) {
+            return None;
+        }
+        self.missing_client(&account.record.provider)
+    }
+
+    /// What is missing for logins of a provider to be refreshed.
+    pub(crate) fn missing_client(&self, provider: &str) -> Option<Missing> {
+        oauth_settings(&self.config.config, provider).err()
+    }
+
+    /// After a start: logins whose refresh was not answered in the last run are refreshed at once, as long as the
+    /// server may still honour the old token; and leases from before have the tokens that were there then.
+    pub(super) fn resume_refreshes(&mut self, now: Now) {
+        let unanswered: Vec<AccountId> = self.logins.unanswered.keys().copied().collect();
+        for id in unanswered {
+            let _if_possible = self.logins.want(id, Want::Life, now);
+        }
+        let held: Vec<Fence> = self.pool.leases().map(|lease| lease.fence).collect();
+        held.into_iter().for_each(|fence| self.note_handed(fence));
+    }
+
+    /// Updates the plan for the accounts that have changed; answers what follows for the pool.
+    pub(super) fn plan_refreshes(&mut self, now: Now) -> Vec<Command> {
+        let mut commands = Vec::new();
+        for id in std::mem::take(&mut self.logins.changed) {
+            let Some(login_state) = self.pool.account(id).map(|account| account.record.login_state.clone()) else {
+                // it is being added, and changes again then
+                continue;
+            };
+            let Some(login) = self.refreshable_login(id) else {
+                self.logins.plan.forget(id);
+                continue;
+            };
+            let jitter = self.logins.jitter();
+            self.logins.plan.know(id, login, now, jitter);
+            if matches!(login_state, LoginState::NeedsLogin(_)) {
+                // its token has ended, but can be refreshed
+                commands.push(set_login_state(id, LoginState::Ready));
+            }
+        }
+        self.logins.worker.wake();
+        commands
+    }
+
+    /// Brings the plan up to date before the worker reads it.
+    pub(crate) fn update_refresh_plan(&mut self, now: Now) {
+        if self.logins.has_changes() {
+            for command in self.plan_refreshes(now) {
+                self.apply_internal(now, command);
+            }
+        }
+    }
+
+    /// Has the pool skip the accounts whose token is being refreshed, and use the others again.
+    pub(crate) fn update_renewing_accounts(&mut self, now: Now) {
+        let accounts = self.pool.accounts().iter();
+        let changed: Vec<Command> = accounts
+            .filter_map(|account| {
+                let id = account.record.id;
+                let renewing = self.logins.plan.stuck(id, now);
+                (renewing != account.renewing()).then_some(Command::SetRenewing(id, renewing))
+            })
+            .collect();
+        changed.into_iter().for_each(|command| self.apply_internal(now, command));
+    }
+
+    /// Whether the token of an account has too little life left to be handed out, and can be refreshed.
+    pub(crate) fn is_low(&self, id: AccountId, now: Now) -> bool {
+        let ends = self.credentials.get(id).is_some_and(|credential| credential.expires_at.is_some());
+        ends && self.logins.plan.is_low(id, now)
+    }
+
+    /// Whether a lease has to wait for its account's token.
+    pub(crate) fn waits_for_token(&self, fence: Fence, now: Now) -> bool {
+        self.pool.lease(fence).is_some_and(|lease| self.is_low(lease.account, now))
+    }
+
+    /// Whether there is a newer token than this lease was handed.
+    pub(crate) fn has_newer_token(&self, fence: Fence, now: Now) -> bool {
+        let Some(id) = self.pool.lease(fence).map(|lease| lease.account) else { return false };
+        let handed = self.logins.handed.get(&fence);
+        handed.is_some_and(|handed| *handed < self.logins.generation(id)) && !self.is_low(id, now)
+    }
+
+    /// Remembers which credential a lease was handed, so that a refusal is attributed to that one.
+    pub(crate) fn note_handed(&mut self, fence: Fence) {
+        let Some(id) = self.pool.lease(fence).map(|lease| lease.account) else { return };
+        if self.logins.plan.knows(id) {
+            self.logins.handed.insert(fence, self.logins.generation(id));
+        }
+    }
+
+    /// Whether the credential of a lease can be used; if not, it is refreshed where possible.
+    pub(crate) fn credential_for(
+        &mut self,
+        fence: Fence,
+        need: CredentialUse,
+    ) -> Result<CredentialState, CredentialProblem> {
+        let found = self.current_credential(fence, need)?;
+        let CredentialState::BeingRefreshed(id) = found else { return Ok(found) };
+        let now = clock::now();
+        let want = if need == CredentialUse::Replace { Want::Refused } else { Want::Life };
+        let soon = now.mono.after(self.logins.rules().wait);
+        match self.logins.want(id, want, now) {
+            Wanted::Coming => Ok(found),
+            Wanted::NotBefore(at) if at <= soon => Ok(found),
+            Wanted::NotBefore(at) => Err(CredentialProblem::NotNow(id, Some(at))),
+            Wanted::JustRenewed => Err(CredentialProblem::JustRefreshed(id)),
+            Wanted::Never => Err(CredentialProblem::CannotRefresh(id)),
+        }
+    }
+
+    /// The same, without a wish for a refresh.
+    pub(crate) fn current_credential(
+        &mut self,
+        fence: Fence,
+        need: CredentialUse,
+    ) -> Result<CredentialState, CredentialProblem> {
+        let now = clock::now();
+        let id = self.pool.lease(fence).ok_or(CredentialProblem::LeaseEnded)?.account;
+        let account = self.pool.account(id).ok_or(CredentialProblem::LeaseEnded)?;
+        let credential = self.credentials.get(id);
+        let is_known = self.logins.plan.knows(id);
+        if matches!(account.record.login_state, LoginState::NeedsLogin(_))
+            && !is_known
+            && (need == CredentialUse::Replace || credential.is_none_or(|known| has_ended(known, now.wall)))
+        {
+            return Err(CredentialProblem::NeedsLogin(id));
+        }
+        let credential = credential.ok_or(CredentialProblem::CannotRefresh(id))?;
+        // after a failed attempt it is no use to wait: a token with some life left is used to its end
+        let is_stuck = || self.logins.plan.stuck(id, now).is_some();
+        let is_usable = match need {
+            CredentialUse::Forward => !self.is_low(id, now) || !has_ended(credential, now.wall) && is_stuck(),
+            CredentialUse::HandOut => !self.is_low(id, now),
+            CredentialUse::Replace => self.has_newer_token(fence, now),
+        };
+        if is_usable {
+            self.note_handed(fence);
+            return Ok(CredentialState::Usable(id));
+        }
+        if is_known { Ok(CredentialState::BeingRefreshed(id)) } else { Err(CredentialProblem::CannotRefresh(id)) }
+    }
+}
+
+impl Daemon {
+    /// Waits until the credential of a lease can be used, for at most `refresh.wait`, and answers what `read` makes of
+    /// it under the lock.
+    pub(crate) async fn fresh_credential<T>(
+        &self,
+        fence: Fence,
+        need: CredentialUse,
+        read: impl Fn(&State, AccountId, &Credential) -> T,
+    ) -> Result<T, CredentialProblem> {
+        let usable = |state: &State, id: AccountId| {
+            let credential = state.credentials.get(id).ok_or(CredentialProblem::CannotRefresh(id))?;
+            Ok(read(state, id, credential))
+        };
+        let (wait, attempt) = {
+            let state = &mut *self.state();
+            match state.credential_for(fence, need)? {
+                CredentialState::Usable(id) => return usable(state, id),
+                CredentialState::BeingRefreshed(id) => (state.logins.rules().wait, state.logins.attempt_ends(id)),
+            }
+        };
+        let _ended_or_not = tokio::time::timeout(wait, attempt).await;
+        let state = &mut *self.state();
+        match state.current_credential(fence, need)? {
+            CredentialState::Usable(id) => usable(state, id),
+            CredentialState::BeingRefreshed(id) => Err(CredentialProblem::NotNow(id, None)),
+        }
+    }
+}
+
+/// Whether lessor refreshes a login that another tool has, too: it was taken over, or the tool has locks.
+pub(crate) fn is_ours_to_refresh(link: &Link) -> bool {
+    match link.mode {
+        LinkMode::Link => false,
+        LinkMode::TakeOver => true,
+        LinkMode::Share => link.tool == Tool::ClaudeCode.name() && !link.path.starts_with(KEYCHAIN),
+    }
+}
+
+fn is_refreshable(credential: &Credential) -> bool {
+    credential.kind == CredentialKind::Oauth && credential.refresh.is_some()
+}
+
+/// From 0 to 1; without random bits from the system always the middle.
+pub(crate) fn random_fraction() -> f64 {
+    getrandom::u32().map_or(0.5, |bits| f64::from(bits) / f64::from(u32::MAX))
+}

@@ -1,0 +1,186 @@
+//! Background workers and their mailboxes, all of one shape: messages go in, the worker applies commands to the state.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::sync::{Notify, oneshot};
+
+use crate::pool::{AccountId, Wall};
+use crate::protocol::ReloadInfo;
+use crate::usage;
+
+use super::Daemon;
+
+/// The mailboxes of all workers.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Mailboxes {
+    /// Refreshes logins; it needs no message, only to look at the plan again.
+    pub(crate) refresh: Mailbox<std::convert::Infallible>,
+    /// Asks providers for usage.
+    pub(crate) usage: Mailbox<UsageRequest>,
+    /// Watches the files of linked logins.
+    pub(crate) linked_logins: Mailbox<LinkedLoginsMessage>,
+    /// Watches the configuration file.
+    pub(crate) config: Mailbox<ConfigMessage>,
+}
+
+/// A request to ask a provider about an account now.
+#[derive(Debug)]
+pub(crate) struct UsageRequest {
+    pub(crate) account: AccountId,
+    pub(crate) answer: oneshot::Sender<PollOutcome>,
+}
+
+/// What became of a [`UsageRequest`].
+#[derive(Debug)]
+pub(crate) enum PollOutcome {
+    /// The provider was asked.
+    Asked(Result<(), usage::Failure>),
+    /// The provider may not be asked before this time.
+    NotBefore(Wall),
+    /// There is no living token to ask with.
+    NoToken,
+}
+
+/// A message to the watcher of linked logins.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum LinkedLoginsMessage {
+    /// A file may have changed.
+    FileChanged,
+    /// Accounts were linked or unlinked.
+    LinksChanged,
+}
+
+/// A message to the watcher of the configuration file.
+#[derive(Debug)]
+pub(crate) enum ConfigMessage {
+    /// The file may have changed.
+    FileChanged,
+    /// Read the file now, because of a signal.
+    ReadOnSignal,
+    /// Read the file now, and say how it went.
+    Read(oneshot::Sender<ReloadInfo>),
+}
+
+/// The way to a worker.
+pub(crate) struct Mailbox<M>(Arc<Inner<M>>);
+
+struct Inner<M> {
+    mail: Mutex<Mail<M>>,
+    arrived: Notify,
+}
+
+/// What has arrived since the worker last looked.
+#[derive(Debug)]
+pub(crate) struct Mail<M> {
+    /// In order of arrival.
+    pub(crate) messages: Vec<M>,
+    /// The worker is to end.
+    pub(crate) stop: bool,
+}
+
+impl<M> Default for Mailbox<M> {
+    fn default() -> Self {
+        let mail = Mutex::new(Mail { messages: Vec::new(), stop: false });
+        Self(Arc::new(Inner { mail, arrived: Notify::new() }))
+    }
+}
+
+impl<M> Clone for Mailbox<M> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<M> fmt::Debug for Mailbox<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Mailbox")
+    }
+}
+
+impl<M> Mailbox<M> {
+    /// Sends a message. A worker that has ended drops it, and with it the way to answer.
+    pub(crate) fn send(&self, message: M) {
+        let mut mail = self.mail();
+        if !mail.stop {
+            mail.messages.push(message);
+            drop(mail);
+            self.wake();
+        }
+    }
+
+    /// Has the worker look around.
+    pub(crate) fn wake(&self) {
+        self.0.arrived.notify_one();
+    }
+
+    fn stop(&self) {
+        let mut mail = self.mail();
+        mail.stop = true;
+        mail.messages.clear();
+        drop(mail);
+        self.wake();
+    }
+
+    /// Waits until something has arrived, or the worker was woken, or for at most `most`.
+    pub(crate) async fn next(&self, most: Duration) -> Mail<M> {
+        // at the timeout the worker has a look of its own to take
+        let _woken_or_not = tokio::time::timeout(most, self.0.arrived.notified()).await;
+        let mut mail = self.mail();
+        Mail { messages: std::mem::take(&mut mail.messages), stop: mail.stop }
+    }
+
+    fn mail(&self) -> std::sync::MutexGuard<'_, Mail<M>> {
+        // a message is pushed or all are taken: there is no state in between
+        self.0.mail.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a worker waits for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum WaitsFor {
+    /// Its mailbox and the time only: this needs no descriptor.
+    Mail,
+    /// Servers, too.
+    Network,
+}
+
+/// A running worker: a thread with a runtime of its own, so that no slow file or server delays a lease.
+#[derive(Debug)]
+pub(crate) struct Worker<M> {
+    mailbox: Mailbox<M>,
+    thread: JoinHandle<()>,
+}
+
+impl<M: Send + 'static> Worker<M> {
+    /// Starts `work` on a thread of this name.
+    pub(crate) fn start<W: Future<Output = ()>>(
+        (name, waits_for): (&str, WaitsFor),
+        daemon: &Arc<Daemon>,
+        mailbox: &Mailbox<M>,
+        work: impl FnOnce(Weak<Daemon>, Mailbox<M>) -> W + Send + 'static,
+    ) -> std::io::Result<Self> {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = match waits_for {
+            WaitsFor::Mail => runtime.enable_time().build()?,
+            WaitsFor::Network => runtime.enable_all().build()?,
+        };
+        let (daemon, inbox) = (Arc::downgrade(daemon), mailbox.clone());
+        let thread = std::thread::Builder::new().name(name.to_owned());
+        let thread = thread.spawn(move || {
+            runtime.block_on(work(daemon, inbox));
+            // requests under way are given up
+            runtime.shutdown_background();
+        })?;
+        Ok(Self { mailbox: mailbox.clone(), thread })
+    }
+
+    /// Has the worker finish what must not be cut short, and waits for its thread.
+    pub(crate) fn end(self) {
+        self.mailbox.stop();
+        // a thread that has panicked has ended, too
+        let _panicked = self.thread.join();
+    }
+}

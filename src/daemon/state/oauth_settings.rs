@@ -1,0 +1,33 @@
+//! The configuration as OAuth clients read it.
+
+use crate::config::Config;
+use crate::credential::oauth::{Given, Missing, Settings};
+use crate::credential::refresh::Rules;
+
+/// What the configuration says of a provider's logins.
+#[must_use]
+pub fn oauth_given(config: &Config, provider: &str) -> Given {
+    let oauth = config.providers.get(provider).map(|provider| provider.oauth.clone()).unwrap_or_default();
+    Given {
+        issuer: oauth.issuer,
+        authorize_url: oauth.authorize_url,
+        token_url: oauth.token_url,
+        device_url: oauth.device_url,
+        client_id: oauth.client_id,
+        client_secret_env: oauth.client_secret_env,
+        scopes: oauth.scopes,
+        redirect_port: oauth.redirect_port,
+        reach: crate::http::Reach::default(),
+    }
+}
+
+/// What logins of a provider are refreshed with, or what is missing for it.
+pub(crate) fn oauth_settings(config: &Config, provider: &str) -> Result<Settings, Missing> {
+    Settings::of(provider, oauth_given(config, provider))
+}
+
+/// The `[refresh]` section.
+pub(super) fn refresh_rules(config: &Config) -> Rules {
+    let refresh = &config.refresh;
+    Rules { ahead: refresh.ahead, min_life: refresh.min_life, wait: refresh.wait }
+}

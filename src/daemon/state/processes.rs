@@ -1,0 +1,137 @@
+//! Watched processes: leases end with the process that they hang on.
+//!
+//! A process is found and opened before the state is locked ([`OpenedProcess::open`]); under the lock only its handle
+//! changes hands. Its end arrives over a channel.
+
+use std::io;
+
+use rustc_hash::{FxHashMap, FxHashSet};
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+
+use crate::daemon::os::process::{self, FoundProcess, Handle};
+use crate::pool::{ConnectionId, Process};
+
+/// Below this many, a process that nothing hangs on stays watched: it will likely come back.
+const KEPT_IDLE: usize = 256;
+
+/// A living process, ready to be watched.
+#[derive(Debug)]
+pub(crate) struct OpenedProcess {
+    found: FoundProcess,
+    handle: Handle,
+}
+
+impl OpenedProcess {
+    /// Finds and opens a process; `None` when there is none with this pid.
+    ///
+    /// # Errors
+    /// When the process belongs to another user, or no descriptor is left.
+    pub(crate) fn open(pid: u32) -> io::Result<Option<Self>> {
+        let Some(found) = process::find(pid)? else { return Ok(None) };
+        Ok(process::watch(found.process)?.map(|handle| Self { found, handle }))
+    }
+
+    pub(crate) fn process(&self) -> Process {
+        self.found.process
+    }
+}
+
+/// All watched processes.
+#[derive(Debug)]
+pub(crate) struct WatchedProcesses {
+    /// Below this many, idle ones are kept.
+    kept: usize,
+    watched: FxHashMap<Process, Watched>,
+    of_connection: FxHashMap<ConnectionId, Process>,
+    ended: mpsc::UnboundedSender<Process>,
+}
+
+#[derive(Debug)]
+struct Watched {
+    task: AbortHandle,
+    connections: FxHashSet<ConnectionId>,
+    /// Whether a lease is bound to the process itself.
+    bound: bool,
+}
+
+impl WatchedProcesses {
+    /// For a daemon that can have so many connections (each watched process takes a descriptor); the ends of processes
+    /// go to `ended`.
+    pub(crate) fn new(most_connections: usize, ended: mpsc::UnboundedSender<Process>) -> Self {
+        let kept = KEPT_IDLE.min(most_connections / 2);
+        Self { kept, watched: FxHashMap::default(), of_connection: FxHashMap::default(), ended }
+    }
+
+    /// Watches a process. `opened` is taken unless the process is watched already; what is left of it is to be dropped
+    /// after the lock.
+    pub(crate) fn watch(&mut self, opened: &mut Option<OpenedProcess>) -> Option<FoundProcess> {
+        let found = opened.as_ref()?.found.clone();
+        if !self.watched.contains_key(&found.process)
+            && let Some(OpenedProcess { found, handle }) = opened.take()
+        {
+            let (ended, process) = (self.ended.clone(), found.process);
+            let task = tokio::spawn(async move {
+                match process::wait_for_end(handle).await {
+                    // the receiver is gone at the end of the daemon
+                    Ok(()) => drop(ended.send(process)),
+                    Err(error) => tracing::error!(pid = process.pid, "a process can no longer be watched: {error}"),
+                }
+            });
+            let watched = Watched { task: task.abort_handle(), connections: FxHashSet::default(), bound: false };
+            self.watched.insert(process, watched);
+        }
+        Some(found)
+    }
+
+    /// The leases of a connection hang on this process, too.
+    pub(crate) fn connect(&mut self, process: Process, connection: ConnectionId) {
+        if let Some(watched) = self.watched.get_mut(&process) {
+            watched.connections.insert(connection);
+            self.of_connection.insert(connection, process);
+        }
+    }
+
+    /// A lease is bound to this process.
+    pub(crate) fn bind(&mut self, process: Process) {
+        if let Some(watched) = self.watched.get_mut(&process) {
+            watched.bound = true;
+        }
+    }
+
+    /// No lease is bound to this process any more.
+    pub(crate) fn unbind(&mut self, process: Process) {
+        if let Some(watched) = self.watched.get_mut(&process) {
+            watched.bound = false;
+        }
+        self.release(process);
+    }
+
+    pub(crate) fn connection_ended(&mut self, connection: ConnectionId) {
+        let Some(process) = self.of_connection.remove(&connection) else { return };
+        if let Some(watched) = self.watched.get_mut(&process) {
+            watched.connections.remove(&connection);
+        }
+        self.release(process);
+    }
+
+    /// A process has ended; answers the connections it made.
+    pub(crate) fn ended(&mut self, process: Process) -> Vec<ConnectionId> {
+        let connections = self.watched.remove(&process).map(|watched| watched.connections).unwrap_or_default();
+        for connection in &connections {
+            self.of_connection.remove(connection);
+        }
+        connections.into_iter().collect()
+    }
+
+    /// Stops watching a process that nothing hangs on, unless there is room to spare.
+    pub(crate) fn release(&mut self, process: Process) {
+        let idle = self.watched.get(&process).is_some_and(|watched| !watched.bound && watched.connections.is_empty());
+        if idle
+            && self.watched.len() > self.kept
+            && let Some(watched) = self.watched.remove(&process)
+        {
+            watched.task.abort();
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! Accounts, their limits and their usage.
+
+use std::time::Duration;
+
+use crate::daemon::log::login_words;
+use crate::daemon::state::{State, account_state};
+use crate::pool::{Account, Limit, LoginProblem, LoginState, Now, Window};
+use crate::protocol::{AccountInfo, LimitInfo, LinkInfo, UsageInfo};
+use crate::usage;
+
+use super::why_renewing;
+
+/// An account as its owner sees it.
+pub(crate) fn account_info(state: &State, now: Now, account: &Account) -> AccountInfo {
+    let record = &account.record;
+    let credential = state.credentials.get(record.id);
+    AccountInfo {
+        id: record.id.to_string(),
+        provider: record.provider.clone(),
+        label: record.label.clone(),
+        email: record.email.clone(),
+        tier: record.tier,
+        kind: record.kind,
+        state: account_state(account, now).name().to_owned(),
+        state_reason: state_reason(state, now, account),
+        state_link: state_link(account, now),
+        enabled: account.enabled(),
+        leases: account.leases(),
+        capacity: account.capacity(),
+        priority: account.priority(),
+        allowed_agents: account.allowed_agents().map_or_else(|| vec!["any".to_owned()], <[String]>::to_vec),
+        project_id: record.project_id.clone(),
+        credential_expires_at: credential.and_then(|credential| credential.expires_at).map(|at| at.0),
+        limits: limits(account, now),
+        usage: usage_of(state, now, account),
+        created_at: record.created_at.0,
+        last_used_at: record.last_used_at.map(|at| at.0),
+        account_id: record.vendor_id.clone(),
+        link: state.links.get(record.id).map(|link| LinkInfo {
+            tool: link.tool.clone(),
+            path: link.path.clone(),
+            mode: link.mode.name().to_owned(),
+            trouble: state.links.problem(record.id).cloned(),
+        }),
+        plan: state.usage_notes.plans.get(&record.id).cloned(),
+        usage_trouble: state.usage_notes.failures.get(&record.id).cloned(),
+    }
+}
+
+/// A reading older than this is stale, however often the provider is polled.
+const STALE: Duration = Duration::from_secs(600);
+
+/// The quota windows, then the rate windows that have not ended.
+fn usage_of(state: &State, now: Now, account: &Account) -> Vec<UsageInfo> {
+    // two polls have been missed since
+    let old = state.config.config.quota.poll.map_or(STALE, |every| STALE.max(2 * every));
+    let info = |window: &Window, rate| UsageInfo {
+        stale: window.resets_at.is_some_and(|at| at <= now.wall) || now.wall.since(window.as_of) > old,
+        pace: usage::length_of(&window.name).and_then(|length| window.pace(length)),
+        window: window.name.clone(),
+        utilization: window.utilization,
+        resets_at: window.resets_at.map(|at| at.0),
+        as_of: window.as_of.0,
+        key: window.key.clone(),
+        rate,
+    };
+    let known = account.usage();
+    let live = |rate: &&Window| rate.resets_at.unwrap_or(rate.as_of.after(RATE)) > now.wall;
+    let rates = known.rates.iter().filter(live).map(|window| info(window, true));
+    known.windows.iter().map(|window| info(window, false)).chain(rates).collect()
+}
+
+/// How long a rate window without a reset time counts.
+const RATE: Duration = Duration::from_secs(60);
+
+/// A page of the provider where the user can act.
+fn state_link(account: &Account, now: Now) -> Option<String> {
+    let of_limit = || {
+        let live = account.limits().iter().filter(|limit| !limit.until.passed(now));
+        live.filter_map(|limit| limit.link.as_deref()).next().map(str::to_owned)
+    };
+    match &account.record.login_state {
+        LoginState::Ready => of_limit(),
+        login_state => login_state.link(),
+    }
+}
+
+/// Why an account is not ready, in words.
+pub(crate) fn state_reason(state: &State, now: Now, account: &Account) -> Option<String> {
+    let record = &account.record;
+    if !account.enabled() {
+        return record.disabled_reason.clone();
+    }
+    let words = match record.login_state {
+        LoginState::Ready => return account.renewing().map(|_| why_renewing(state, record.id)),
+        LoginState::NeedsLogin(_) | LoginState::NeedsVerification(_) => login_words(record, now.wall)?,
+    };
+    let missing = state.missing_for_refresh(record.id);
+    match missing.filter(|_| record.login_state == LoginState::NeedsLogin(LoginProblem::AccessTokenEnded)) {
+        Some(missing) => Some(format!("{words} and cannot be renewed: {missing}")),
+        None => Some(words),
+    }
+}
+
+/// The limits that hold now.
+pub(crate) fn limits(account: &Account, now: Now) -> Vec<LimitInfo> {
+    account.limits().iter().filter(|limit| !limit.until.passed(now)).map(|known| limit(known, now)).collect()
+}
+
+/// A limit for the wire.
+pub(crate) fn limit(limit: &Limit, now: Now) -> LimitInfo {
+    LimitInfo {
+        key: limit.key.clone(),
+        reason: limit.reason.name().to_owned(),
+        scope: limit.scope.name().to_owned(),
+        until: limit.until.wall(now).0,
+        source: limit.source.name().to_owned(),
+        since: limit.since.0,
+        evidence: limit.evidence.as_deref().map(str::to_owned),
+        link: limit.link.as_deref().map(str::to_owned),
+    }
+}

@@ -1,0 +1,99 @@
+//! Credentials, and why there is none.
+
+use std::borrow::Cow;
+
+use crate::credential::Credential;
+use crate::daemon::log::login_words;
+use crate::daemon::os::clock;
+use crate::daemon::state::{CredentialProblem, State};
+use crate::pool::{Account, AccountId, Mono, millis};
+use crate::protocol::{CredentialInfo, ErrorInfo, SecretText};
+use crate::provider;
+
+/// What an account authenticates with.
+pub(crate) fn credential<'a>(state: &'a State, account: &'a Account) -> Result<CredentialInfo<'a>, ErrorInfo> {
+    let missing = || {
+        ErrorInfo::new("credential_unavailable", format!("the credential of {} is missing", account.record.id))
+            .hint("add the account again")
+    };
+    let Credential { kind, access, expires_at, .. } = state.credentials.get(account.record.id).ok_or_else(missing)?;
+    let (header, scheme) = provider::header(&account.record.provider, *kind);
+    Ok(CredentialInfo {
+        kind: *kind,
+        secret: SecretText(Cow::Borrowed(access.expose())),
+        expires_at: expires_at.map(|at| at.0),
+        header: Cow::Borrowed(header),
+        scheme: scheme.map(Cow::Borrowed),
+    })
+}
+
+/// The same without a borrow from the state.
+pub(crate) fn owned_credential(info: CredentialInfo<'_>) -> CredentialInfo<'static> {
+    CredentialInfo {
+        kind: info.kind,
+        secret: SecretText(Cow::Owned(info.secret.0.into_owned())),
+        expires_at: info.expires_at,
+        header: Cow::Owned(info.header.into_owned()),
+        scheme: info.scheme.map(|scheme| Cow::Owned(scheme.into_owned())),
+    }
+}
+
+/// Why nothing is granted on an account whose token is being refreshed.
+pub(crate) fn why_renewing(state: &State, id: AccountId) -> String {
+    match state.logins.plan.trouble(id) {
+        Some((failure, _)) => format!("its token could not be refreshed: {}", failure.why),
+        None => "its token is being refreshed".to_owned(),
+    }
+}
+
+/// The error for a lease without a usable credential.
+pub(crate) fn credential_problem(state: &State, problem: CredentialProblem) -> ErrorInfo {
+    match problem {
+        CredentialProblem::LeaseEnded => {
+            ErrorInfo::new("stale_lease", "this lease has ended").hint("acquire a new one")
+        }
+        CredentialProblem::NeedsLogin(id) => needs_login(state, id),
+        CredentialProblem::NotNow(id, at) => not_now(state, id, at),
+        CredentialProblem::JustRefreshed(id) => {
+            let message = format!("the token of {} was refreshed a moment ago", name(state, id));
+            ErrorInfo::new("credential_unavailable", message)
+                .hint("report `auth_failed` and continue with another account")
+        }
+        CredentialProblem::CannotRefresh(id) => cannot_refresh(state, id),
+    }
+}
+
+fn needs_login(state: &State, id: AccountId) -> ErrorInfo {
+    let record = state.pool.account(id).map(|account| &account.record);
+    let why = record.and_then(|record| login_words(record, clock::now().wall)).unwrap_or_default();
+    let provider = record.map_or("", |record| &record.provider);
+    let message = format!("{} needs a new login: {why}", name(state, id));
+    ErrorInfo::new("credential_unavailable", message)
+        .hint(format!("lessor login {provider}; report `auth_failed` to get another account"))
+}
+
+fn not_now(state: &State, id: AccountId, at: Option<Mono>) -> ErrorInfo {
+    let why = state.logins.plan.trouble(id).map(|(failure, _)| failure.why.clone());
+    let why = why.unwrap_or_else(|| "the refresh takes longer than `refresh.wait`".to_owned());
+    let message = format!("the token of {} could not be refreshed: {why}", name(state, id));
+    let mut error = ErrorInfo::new("credential_unavailable", message);
+    let now = clock::now();
+    let until = at.or_else(|| state.logins.plan.stuck(id, now)?.until);
+    error.data.retry_after_ms = until.map(|at| millis(at.since(now.mono)));
+    error.hint("try again then, or acquire another account")
+}
+
+fn cannot_refresh(state: &State, id: AccountId) -> ErrorInfo {
+    let (message, hint) = match state.missing_for_refresh(id) {
+        Some(missing) => (format!("the token of {} cannot be refreshed: {missing}", name(state, id)), missing.remedy()),
+        None => (
+            format!("lessor cannot refresh the credential of {}", name(state, id)),
+            "report `auth_failed` and continue with another account; add the account again to renew it".to_owned(),
+        ),
+    };
+    ErrorInfo::new("credential_unavailable", message).hint(hint)
+}
+
+fn name(state: &State, id: AccountId) -> String {
+    state.pool.account(id).map_or_else(|| id.to_string(), |account| account.display_name())
+}

@@ -1,0 +1,108 @@
+//! Leases and decisions.
+
+use std::borrow::Cow;
+
+use rustc_hash::FxHashMap;
+
+use crate::daemon::os::process;
+use crate::daemon::state::{ReportOutcome, State};
+use crate::pool::{Bind, Fence, Lease, Now, Process, millis};
+use crate::protocol::{AccountLabel, AccountName, Answer, DecisionInfo, ErrorInfo, HolderInfo, LeaseInfo, LeaseRow};
+
+use super::credential;
+
+/// The answer with a lease, or why it cannot be handed out.
+pub(crate) fn lease(state: &State, now: Now, fence: Fence, with_credential: bool) -> Result<Answer<'_>, ErrorInfo> {
+    lease_info(state, now, fence, with_credential).map(Answer::Lease)
+}
+
+/// The answer to a report: what to do next, with the new lease if there is one.
+pub(crate) fn decision<'a>(
+    state: &'a State,
+    now: Now,
+    fence: Option<Fence>,
+    ReportOutcome { decision, verdict }: &'a ReportOutcome,
+    with_credential: bool,
+) -> Result<Answer<'a>, ErrorInfo> {
+    let lease = fence.map(|fence| lease_info(state, now, fence, with_credential)).transpose()?;
+    Ok(Answer::Decision(Box::new(DecisionInfo {
+        action: decision.action.name().into(),
+        after_ms: millis(decision.after),
+        reason: decision.reason.map(|reason| reason.name().into()),
+        scope: decision.scope.map(|scope| scope.name().into()),
+        lease,
+        evidence: verdict.as_ref().map(|verdict| verdict.evidence.as_str().into()),
+        link: verdict.as_ref().and_then(|verdict| verdict.link.as_deref()).map(Cow::Borrowed),
+    })))
+}
+
+/// A lease as its holder sees it.
+fn lease_info(state: &State, now: Now, fence: Fence, with_credential: bool) -> Result<LeaseInfo<'_>, ErrorInfo> {
+    let gone = || ErrorInfo::new("stale_lease", "this lease has ended");
+    let lease = state.pool.lease(fence).ok_or_else(gone)?;
+    let account = state.pool.account(lease.account).ok_or_else(gone)?;
+    Ok(LeaseInfo {
+        lease: Cow::Owned(state.shared().lease_key.id(lease)),
+        fence: fence.0,
+        account: AccountName {
+            id: Cow::Owned(account.record.id.to_string()),
+            label: account.record.label.as_deref().map(Cow::Borrowed),
+            email: account.record.email.as_deref().map(Cow::Borrowed),
+            tier: account.record.tier,
+        },
+        provider: Cow::Borrowed(&lease.target.provider),
+        pool: lease.target.pool.as_deref().map(Cow::Borrowed),
+        model: lease.target.model_for(account.record.kind).map(Cow::Borrowed),
+        quota_key: Cow::Borrowed(&lease.target.key),
+        shared_with: account.leases().saturating_sub(1),
+        expires_at: lease.expires.map(|at| now.wall_of(at).0),
+        credential: with_credential.then(|| credential(state, account)).transpose()?,
+        project_id: account.record.project_id.as_deref().map(Cow::Borrowed),
+    })
+}
+
+/// All leases, oldest first, and their holders.
+pub(crate) fn lease_rows(state: &State, now: Now) -> Vec<(LeaseRow, Option<Process>)> {
+    let mut leases: Vec<&Lease> = state.pool.leases().collect();
+    leases.sort_unstable_by_key(|lease| lease.fence);
+    let shared = state.shared();
+    let row = |lease: &Lease| LeaseRow {
+        lease: shared.lease_key.id(lease),
+        fence: lease.fence.0,
+        account: AccountLabel {
+            id: lease.account.to_string(),
+            label: state.pool.account(lease.account).and_then(|account| account.record.label.clone()),
+        },
+        provider: lease.target.provider.to_string(),
+        model: lease.target.model.as_deref().map(str::to_owned),
+        pool: lease.target.pool.as_deref().map(str::to_owned),
+        session: lease.session.as_deref().map(str::to_owned),
+        label: lease.label.as_deref().map(str::to_owned),
+        bind: match lease.bind {
+            Bind::Connection(_) => "connection",
+            Bind::Process(_) => "pid",
+            Bind::Ttl => "ttl",
+        }
+        .to_owned(),
+        holder: None,
+        granted_at: lease.granted_at.0,
+        expires_at: lease.expires.map(|at| now.wall_of(at).0),
+    };
+    leases.into_iter().map(|lease| (row(lease), lease.holder.process)).collect()
+}
+
+/// Adds the program that each holder runs now. It asks the system, so it is not to be called under the lock.
+pub(crate) fn with_programs(rows: Vec<(LeaseRow, Option<Process>)>) -> Vec<LeaseRow> {
+    let mut programs: FxHashMap<Process, Option<HolderInfo>> = FxHashMap::default();
+    let holder = |process: Process| programs.entry(process).or_insert_with(|| running(process)).clone();
+    let mut holder = holder;
+    let add = |(row, process): (LeaseRow, Option<Process>)| LeaseRow { holder: process.and_then(&mut holder), ..row };
+    rows.into_iter().map(add).collect()
+}
+
+/// The holder as it is now: a process may have become another program since (`lessor run` does), or be gone, as the
+/// holder of a lease that has some time left.
+fn running(holder: Process) -> Option<HolderInfo> {
+    let found = process::find(holder.pid).ok().flatten().filter(|found| found.process == holder)?;
+    Some(HolderInfo { pid: holder.pid, program: found.program.as_deref().map(str::to_owned) })
+}

@@ -1,0 +1,61 @@
+//! `status`: the daemon, its accounts and its queue.
+
+use crate::daemon::os::clock;
+use crate::daemon::state::{AccountState, Daemon, State, account_state};
+use crate::pool::{Now, millis};
+use crate::protocol::{AccountTotals, DaemonStatus, QueueRow};
+
+use super::warnings;
+
+/// The answer to `status`.
+pub(crate) fn status(daemon: &Daemon, now: Now) -> DaemonStatus {
+    let state = &*daemon.state();
+    let accounts = totals(state, now);
+    let queue = state.pool.waiters().zip(1u64..).map(|((id, waiter), position)| QueueRow {
+        position,
+        eta_at: state.pool.eta(now, id).map(|at| at.0),
+        provider: waiter.ask.target.provider.to_string(),
+        model: waiter.ask.target.model.as_deref().map(str::to_owned),
+        label: waiter.ask.label.as_deref().map(str::to_owned),
+    });
+    let mut warnings = daemon.run.warnings.clone();
+    match &daemon.run.keyring {
+        Some(keyring) => warnings.push(warnings::of_keyring(&keyring.why())),
+        None => warnings.extend(warnings::of_store(&daemon.store.health(), now.wall)),
+    }
+    warnings.extend(daemon.store.key_trouble());
+    warnings.extend(state.config.notes());
+    warnings.extend(warnings::of_refreshing(state, now));
+    warnings.extend(
+        state.gateway.trouble.as_ref().map(|why| format!("the gateway does not listen everywhere it should: {why}")),
+    );
+    warnings.extend(warnings::of_links(state));
+    warnings.extend(warnings::of_accounts(&state.config.config, &state.pool));
+    DaemonStatus {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: std::process::id(),
+        uptime_ms: millis(clock::now().mono.since(daemon.run.started.mono)),
+        socket: daemon.run.socket.clone(),
+        gateway: state.gateway.info(),
+        config: state.config.state(),
+        accounts,
+        leases: state.pool.lease_count() as u64,
+        queue: queue.collect(),
+        warnings,
+    }
+}
+
+/// How many accounts are in which state.
+pub(crate) fn totals(state: &State, now: Now) -> AccountTotals {
+    let mut accounts = AccountTotals { total: state.pool.accounts().len() as u64, ..AccountTotals::default() };
+    for account in state.pool.accounts() {
+        match account_state(account, now) {
+            AccountState::Ready => accounts.ready += 1,
+            AccountState::Limited => accounts.limited += 1,
+            AccountState::NeedsLogin => accounts.needs_login += 1,
+            AccountState::NeedsVerification => accounts.needs_verification += 1,
+            AccountState::Disabled => accounts.disabled += 1,
+        }
+    }
+    accounts
+}

@@ -1,0 +1,209 @@
+//! Where the gateway listens: a TCP address, on loopback by default, and a Unix socket that only its user can open.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::config::GatewaySocket;
+use crate::daemon::{GatewayHandle, GatewayState};
+
+#[cfg(unix)]
+use crate::daemon::{LocalStream, Socket, admit, prepare_place};
+
+/// Ports to choose from: above the well-known ones and below those that systems give to outgoing connections, so that
+/// another program rarely takes a kept port.
+const PORTS: std::ops::Range<u16> = 17_000..32_000;
+/// How many of them are tried.
+const PORT_TRIES: usize = 64;
+/// How long to wait after a failed accept, such as when no descriptor is left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// All open listeners.
+#[derive(Debug, Default)]
+pub(super) struct Listeners {
+    tcp: Option<TcpListener>,
+    /// The port that was chosen, if the configuration does not name one.
+    chosen_port: Option<u16>,
+    #[cfg(unix)]
+    local: Option<(std::path::PathBuf, Socket)>,
+    failures: Vec<String>,
+}
+
+/// An accepted connection.
+#[derive(Debug)]
+pub(super) enum AcceptedStream {
+    Tcp(TcpStream),
+    #[cfg(unix)]
+    Local(LocalStream),
+}
+
+impl Listeners {
+    /// Opens what the configuration names, closes the rest, and publishes the addresses; a listener whose address has
+    /// not changed is left alone.
+    pub(super) fn open(&mut self, handle: &GatewayHandle) {
+        let config = handle.config().gateway;
+        self.failures.clear();
+        self.open_tcp(handle, config.enabled.then_some(config.listen.0));
+        self.open_local(handle, config.enabled.then_some(&config.socket));
+        let url = self.tcp_address().map(url);
+        #[cfg(unix)]
+        let socket = self.local.as_ref().map(|(path, _)| path.display().to_string());
+        #[cfg(not(unix))]
+        let socket = None;
+        let trouble = self.have_failed().then(|| self.failures.join("; "));
+        handle.publish(GatewayState { url, socket, trouble });
+    }
+
+    /// Whether a configured listener could not be opened.
+    pub(super) fn have_failed(&self) -> bool {
+        !self.failures.is_empty()
+    }
+
+    /// Closes all listeners.
+    pub(super) fn close(&mut self) {
+        self.tcp = None;
+        #[cfg(unix)]
+        if let Some((_, socket)) = self.local.take() {
+            socket.remove();
+        }
+    }
+
+    fn tcp_address(&self) -> Option<SocketAddr> {
+        self.tcp.as_ref().and_then(|tcp| tcp.local_addr().ok())
+    }
+
+    fn open_tcp(&mut self, handle: &GatewayHandle, configured: Option<SocketAddr>) {
+        let Some(mut address) = configured else {
+            self.tcp = None;
+            return;
+        };
+        let is_port_open = address.port() == 0;
+        if is_port_open {
+            address.set_port(self.chosen_port.or_else(|| handle.kept_port()).unwrap_or(0));
+        }
+        if self.tcp_address() == Some(address) {
+            return;
+        }
+        // the old listener may hold the same port on another address
+        self.tcp = None;
+        let bound = if address.port() == 0 { bind_any(address.ip()) } else { bind(address) };
+        match bound {
+            Ok(listener) => {
+                let port = listener.local_addr().map(|at| at.port()).ok().filter(|_| is_port_open);
+                if let Some(port) = port.filter(|port| self.chosen_port != Some(*port)) {
+                    self.chosen_port = Some(port);
+                    handle.keep_port(port);
+                }
+                self.tcp = Some(listener);
+            }
+            Err(error) => self.failures.push(format!("cannot listen on {address} ({error}); {}", remedy(&error))),
+        }
+    }
+
+    #[cfg(unix)]
+    fn open_local(&mut self, handle: &GatewayHandle, configured: Option<&GatewaySocket>) {
+        let path = match configured {
+            None | Some(GatewaySocket::Off) => None,
+            Some(GatewaySocket::Beside) => Some(handle.socket_beside()),
+            Some(GatewaySocket::At(path)) => Some(path.clone()),
+        };
+        if self.local.as_ref().is_some_and(|(at, socket)| Some(at) == path.as_ref() && socket.is_in_place()) {
+            return;
+        }
+        if let Some((_, socket)) = self.local.take() {
+            socket.remove();
+        }
+        let Some(path) = path else { return };
+        match prepare_place(&path).and_then(|()| Socket::bind(&path)) {
+            Ok(socket) => self.local = Some((path, socket)),
+            Err(error) => self.failures.push(error.to_string()),
+        }
+    }
+
+    #[cfg(not(unix))]
+    fn open_local(&mut self, _handle: &GatewayHandle, configured: Option<&GatewaySocket>) {
+        if let Some(GatewaySocket::At(path)) = configured {
+            let path = path.display();
+            self.failures.push(format!("cannot listen on {path}: gateway.socket needs Unix; use gateway.listen"));
+        }
+    }
+
+    /// Waits for the next connection that is admitted.
+    pub(super) async fn accept(&self) -> AcceptedStream {
+        loop {
+            let accepted = tokio::select! {
+                accepted = accept_tcp(self.tcp.as_ref()) => accepted,
+                accepted = self.accept_local() => accepted,
+            };
+            match accepted {
+                Ok(Some(stream)) => return stream,
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::warn!("the gateway cannot accept a connection at the moment: {error}");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    #[cfg(unix)]
+    async fn accept_local(&self) -> io::Result<Option<AcceptedStream>> {
+        let Some((_, socket)) = &self.local else { return std::future::pending().await };
+        let stream = socket.accept().await?;
+        Ok(admit(&stream).map(|_| AcceptedStream::Local(stream)))
+    }
+
+    #[cfg(not(unix))]
+    async fn accept_local(&self) -> io::Result<Option<AcceptedStream>> {
+        std::future::pending().await
+    }
+}
+
+async fn accept_tcp(listener: Option<&TcpListener>) -> io::Result<Option<AcceptedStream>> {
+    let Some(listener) = listener else { return std::future::pending().await };
+    let (stream, _) = listener.accept().await?;
+    // so that an event of a stream is not held back until the next one
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "a client closed its connection at once");
+        return Ok(None);
+    }
+    Ok(Some(AcceptedStream::Tcp(stream)))
+}
+
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let listener = std::net::TcpListener::bind(address)?;
+    listener.set_nonblocking(true)?;
+    TcpListener::from_std(listener)
+}
+
+fn bind_any(ip: IpAddr) -> io::Result<TcpListener> {
+    for _ in 0..PORT_TRIES {
+        let Ok(random) = getrandom::u32() else { break };
+        let port = PORTS.start + (random % u32::from(PORTS.end - PORTS.start)) as u16;
+        match bind(SocketAddr::new(ip, port)) {
+            Err(error) if matches!(error.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied) => {}
+            bound => return bound,
+        }
+    }
+    bind(SocketAddr::new(ip, 0))
+}
+
+fn remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "stop the program that uses the port, or set gateway.listen to another one",
+        _ => "set gateway.listen to an address of this machine",
+    }
+}
+
+/// The URL for clients on this machine: an unspecified address is reached through loopback.
+fn url(mut address: SocketAddr) -> String {
+    if address.ip().is_unspecified() {
+        address.set_ip(match address {
+            SocketAddr::V4(_) => IpAddr::from([127, 0, 0, 1]),
+            SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    format!("http://{address}")
+}

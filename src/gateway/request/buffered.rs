@@ -1,0 +1,216 @@
+//! A client's request: its head, its body as far as it is buffered, and the model and session read from both.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::BodyExt as _;
+use hyper::body::{Body as _, Bytes, Incoming};
+use hyper::header::{CONTENT_LENGTH, HeaderMap, TRANSFER_ENCODING, USER_AGENT};
+use hyper::http::Extensions;
+use hyper::http::request::Parts;
+use hyper::{Method, Request, Uri};
+use tokio::time::timeout;
+
+use crate::gateway::content_decoder::ContentDecoder;
+use crate::provider::SESSION_HEADERS;
+
+use super::json_scan::JsonScan;
+use super::upstream_body::{BufferBudget, BufferShare, UpstreamBody};
+
+/// A client that sends nothing of an announced body for this long has lost the connection.
+const READ_TIMEOUT: Duration = Duration::from_secs(60);
+/// How much of an unbuffered body is read before it is forwarded: the model stands near the beginning.
+const UNBUFFERED_START: u64 = 64 * 1024;
+/// A longer session name is ignored.
+const MAX_SESSION_NAME: usize = 200;
+
+/// A request that can be sent, usually more than once.
+#[derive(Debug)]
+pub(crate) struct BufferedRequest {
+    method: Method,
+    pub(crate) headers: HeaderMap,
+    /// The case of the headers' names, among others.
+    extensions: Extensions,
+    body: RequestBody,
+    /// The model that the body names.
+    pub(crate) model: Option<String>,
+    /// The session that the headers or the body name.
+    pub(crate) session: Option<String>,
+}
+
+#[derive(Debug)]
+enum RequestBody {
+    Buffered {
+        pieces: Vec<Bytes>,
+        trailers: Option<HeaderMap>,
+        chunked: bool,
+        /// How often it can still be sent; unlimited if `None`.
+        sends_left: Option<u32>,
+        _share: BufferShare,
+    },
+    /// The budget had no room for it: it can be sent once.
+    Streamed(Option<Box<StreamedBody>>),
+}
+
+/// A body that is sent while it is read.
+#[derive(Debug)]
+struct StreamedBody {
+    first: Vec<Bytes>,
+    rest: Incoming,
+    length: Option<u64>,
+    /// How many bytes may still come.
+    max_left: u64,
+}
+
+/// Why a request could not be read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum RequestReadError {
+    TooLarge,
+    /// The client has stopped sending.
+    Incomplete,
+}
+
+/// How much may be buffered.
+#[derive(Clone, Debug)]
+pub(crate) struct BufferLimits {
+    pub(crate) budget: Arc<BufferBudget>,
+    /// Of one request, in bytes.
+    pub(crate) max_body: u64,
+    /// Of all requests, in bytes.
+    pub(crate) total: u64,
+}
+
+impl BufferedRequest {
+    /// Reads a request; without a session in its headers, `session_key` of its body names one.
+    pub(crate) async fn read(
+        head: Parts,
+        body: Incoming,
+        limits: &BufferLimits,
+        session_key: Option<&'static str>,
+    ) -> Result<Self, RequestReadError> {
+        let Parts { method, headers, extensions, .. } = head;
+        let session = session_of(&headers);
+        let mut reader = BodyReader::new(&headers, session_key.filter(|_| session.is_none()));
+        let body = reader.read(body, limits, headers.contains_key(TRANSFER_ENCODING)).await?;
+        let (model, session_in_body) = (reader.scan.take(0), reader.scan.take(1));
+        let session_in_body = session_in_body.filter(|session| session.len() <= MAX_SESSION_NAME);
+        Ok(Self { method, headers, extensions, body, model, session: session.or(session_in_body) })
+    }
+
+    /// Whether it can be sent once more.
+    pub(crate) fn can_be_sent(&self) -> bool {
+        !matches!(self.body, RequestBody::Streamed(None) | RequestBody::Buffered { sends_left: Some(0), .. })
+    }
+
+    /// The program that sent it.
+    pub(crate) fn user_agent(&self) -> &str {
+        self.headers.get(USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default()
+    }
+
+    /// The request for an upstream; `None` when it cannot be sent any more.
+    pub(crate) fn next_request(&mut self, uri: Uri, headers: HeaderMap) -> Option<Request<UpstreamBody>> {
+        let body = match &mut self.body {
+            RequestBody::Buffered { sends_left: Some(0), .. } => return None,
+            RequestBody::Buffered { pieces, trailers, chunked, sends_left, .. } => {
+                if let Some(left) = sends_left {
+                    *left -= 1;
+                }
+                UpstreamBody::Buffered {
+                    left: pieces.iter().map(|piece| piece.len() as u64).sum(),
+                    pieces: pieces.clone().into_iter(),
+                    trailers: trailers.clone(),
+                    chunked: *chunked,
+                }
+            }
+            RequestBody::Streamed(body) => {
+                let StreamedBody { first, rest, length, max_left } = *body.take()?;
+                UpstreamBody::Streamed { first: first.into_iter(), rest, length, max_left }
+            }
+        };
+        let mut request = Request::new(body);
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = uri;
+        *request.headers_mut() = headers;
+        *request.extensions_mut() = self.extensions.clone();
+        Some(request)
+    }
+}
+
+/// The session that a vendor's agent names in a header.
+fn session_of(headers: &HeaderMap) -> Option<String> {
+    let named = SESSION_HEADERS.iter().find_map(|name| headers.get(*name)?.to_str().ok());
+    named.filter(|name| !name.is_empty() && name.len() <= MAX_SESSION_NAME).map(str::to_owned)
+}
+
+/// Reads a body once, and looks for the model and the session in it.
+struct BodyReader {
+    decoder: ContentDecoder,
+    scan: JsonScan,
+    is_scanning: bool,
+    length: Option<u64>,
+}
+
+impl BodyReader {
+    fn new(headers: &HeaderMap, session_key: Option<&'static str>) -> Self {
+        let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+        let scan = JsonScan::new(["model"].into_iter().chain(session_key));
+        Self { decoder: ContentDecoder::of(headers), scan, is_scanning: true, length }
+    }
+
+    async fn read(
+        &mut self,
+        mut body: Incoming,
+        limits: &BufferLimits,
+        chunked: bool,
+    ) -> Result<RequestBody, RequestReadError> {
+        if self.length.is_some_and(|length| length > limits.max_body) {
+            return Err(RequestReadError::TooLarge);
+        }
+        let (mut share, mut pieces, mut read) = (BufferShare::empty(&limits.budget), Vec::new(), 0_u64);
+        let mut trailers = None;
+        // an announced length is reserved at once: half a body is of no use
+        let mut is_buffered = share.grow(self.length.unwrap_or(0), limits.total);
+        while !body.is_end_stream() {
+            if !is_buffered && read >= UNBUFFERED_START {
+                let (length, max_left) = (self.length, limits.max_body.saturating_sub(read));
+                let streamed = StreamedBody { first: pieces, rest: body, length, max_left };
+                return Ok(RequestBody::Streamed(Some(Box::new(streamed))));
+            }
+            let frame = match timeout(READ_TIMEOUT, body.frame()).await {
+                Ok(Some(Ok(frame))) => frame,
+                Ok(None) => break,
+                Ok(Some(Err(_))) | Err(_) => return Err(RequestReadError::Incomplete),
+            };
+            let piece = match frame.into_data() {
+                Ok(piece) => piece,
+                Err(frame) => {
+                    trailers = frame.into_trailers().ok();
+                    continue;
+                }
+            };
+            read += piece.len() as u64;
+            if read > limits.max_body {
+                return Err(RequestReadError::TooLarge);
+            }
+            if self.length.is_none() && is_buffered {
+                is_buffered = share.grow(piece.len() as u64, limits.total);
+            }
+            self.scan(&piece);
+            pieces.push(piece);
+        }
+        if self.is_scanning {
+            let scan = &mut self.scan;
+            self.decoder.finish(|bytes| _ = scan.push(bytes));
+        }
+        // a small body is complete by now, but the budget has no room to keep it for a second attempt
+        let sends_left = (!is_buffered && read > 0).then_some(1);
+        Ok(RequestBody::Buffered { pieces, trailers, chunked, sends_left, _share: share })
+    }
+
+    fn scan(&mut self, piece: &Bytes) {
+        if self.is_scanning {
+            let (scan, is_scanning) = (&mut self.scan, &mut self.is_scanning);
+            self.decoder.push(piece, |bytes| *is_scanning = *is_scanning && scan.push(bytes));
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! A client's request: who may send one, its buffered body, and what is read from it.
+
+pub(super) mod access;
+mod buffered;
+mod json_scan;
+mod upstream_body;
+
+pub(super) use access::ConnectionOrigin;
+pub(super) use buffered::{BufferLimits, BufferedRequest, RequestReadError};
+pub(super) use upstream_body::{BufferBudget, UpstreamBody};
+
+use crate::pool::ConnectionId;
+
+use super::metrics::RequestLabels;
+use super::route::UpstreamRoute;
+
+/// A request that is ready to be forwarded.
+pub(super) struct RequestParts {
+    /// The connection it came on.
+    pub(super) connection: ConnectionId,
+    pub(super) route: UpstreamRoute,
+    /// The query for the upstream, without the gateway's key.
+    pub(super) query: Option<String>,
+    pub(super) buffered: BufferedRequest,
+    pub(super) model: Option<String>,
+    /// The quota, where the client's program determines it.
+    pub(super) pool: Option<&'static str>,
+    pub(super) labels: RequestLabels,
+}

@@ -1,0 +1,123 @@
+//! The body of a response to a client: complete, or relayed from the upstream as it comes.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
+use tokio::time::{Instant, Sleep, sleep};
+
+use crate::gateway::BodyError;
+
+/// Reads a body in passing.
+pub(super) trait BodyObserver: Send {
+    /// More bytes have come.
+    fn observe(&mut self, bytes: &Bytes);
+    /// The body has ended; `complete` is false if it broke off.
+    fn end(&mut self, complete: bool);
+}
+
+/// A body for the client.
+pub(crate) enum ClientBody {
+    Complete(Option<Bytes>),
+    Relayed(Box<RelayedBody>),
+}
+
+/// A body on its way from the upstream.
+pub(crate) struct RelayedBody {
+    first: std::vec::IntoIter<Bytes>,
+    rest: Incoming,
+    idle: Duration,
+    idle_timer: Pin<Box<Sleep>>,
+    observer: Option<Box<dyn BodyObserver>>,
+}
+
+/// The upstream was silent for too long.
+#[derive(Debug, thiserror::Error)]
+#[error("the upstream has sent nothing for {} s", .0.as_secs())]
+struct UpstreamSilent(Duration);
+
+impl RelayedBody {
+    /// Relays `rest` after the pieces that were read already.
+    pub(super) fn new(
+        first: Vec<Bytes>,
+        rest: Incoming,
+        idle: Duration,
+        observer: Option<Box<dyn BodyObserver>>,
+    ) -> Self {
+        Self { first: first.into_iter(), rest, idle, idle_timer: Box::pin(sleep(idle)), observer }
+    }
+
+    fn end(&mut self, complete: bool) {
+        if let Some(mut observer) = self.observer.take() {
+            observer.end(complete);
+        }
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(piece) = self.first.next() {
+            if let Some(observer) = &mut self.observer {
+                observer.observe(&piece);
+            }
+            return Poll::Ready(Some(Ok(Frame::data(piece))));
+        }
+        let ended = match Pin::new(&mut self.rest).poll_frame(context) {
+            Poll::Ready(Some(Ok(frame))) => {
+                if let (Some(observer), Some(piece)) = (&mut self.observer, frame.data_ref()) {
+                    observer.observe(piece);
+                }
+                #[expect(clippy::disallowed_methods, reason = "tokio's own clock, for tokio's own timer")]
+                self.idle_timer.as_mut().reset(Instant::now() + self.idle);
+                return Poll::Ready(Some(Ok(frame)));
+            }
+            Poll::Ready(Some(Err(error))) => Some(Err(error.into())),
+            Poll::Ready(None) => None,
+            Poll::Pending => {
+                std::task::ready!(self.idle_timer.as_mut().poll(context));
+                Some(Err(UpstreamSilent(self.idle).into()))
+            }
+        };
+        self.end(ended.is_none());
+        Poll::Ready(ended)
+    }
+}
+
+impl Drop for RelayedBody {
+    fn drop(&mut self) {
+        // the client has gone; this closes the connection to the upstream
+        self.end(false);
+    }
+}
+
+impl Body for ClientBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self.get_mut() {
+            Self::Complete(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Relayed(relayed) => relayed.poll(context),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Complete(bytes) => bytes.is_none(),
+            // while there is an observer, hyper must poll for the end so that the observer sees it
+            Self::Relayed(relayed) => {
+                relayed.observer.is_none() && relayed.first.len() == 0 && relayed.rest.is_end_stream()
+            }
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let length = match self {
+            Self::Complete(bytes) => Some(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Self::Relayed(relayed) => {
+                let first: u64 = relayed.first.as_slice().iter().map(|piece| piece.len() as u64).sum();
+                relayed.rest.size_hint().exact().map(|rest| first + rest)
+            }
+        };
+        length.map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}

@@ -1,0 +1,104 @@
+//! Reads a response while it goes to the client: the tokens it took, and errors in the middle of a stream.
+
+use std::sync::Arc;
+
+use hyper::body::Bytes;
+use hyper::http::response::Parts;
+
+use crate::daemon::RequestLease;
+use crate::gateway::content_decoder::ContentDecoder;
+use crate::gateway::metrics::{InFlightGuard, MetricsRecorder, RequestLabels};
+use crate::limits::is_error_event;
+
+use super::body::BodyObserver;
+use super::is_event_stream;
+use super::sse::SseParser;
+use super::token_usage::UsageParser;
+
+/// Observes one response.
+pub(crate) struct ResponseObserver {
+    decoder: ContentDecoder,
+    usage: UsageParser,
+    /// Of an event stream, whose errors are reported.
+    stream: Option<ObservedStream>,
+    metrics: Arc<MetricsRecorder>,
+    labels: RequestLabels,
+    account_name: String,
+    status: u16,
+    /// The request keeps its lease until the response has ended.
+    lease: Option<RequestLease>,
+    _in_flight: InFlightGuard,
+}
+
+struct ObservedStream {
+    events: SseParser,
+    /// Only the first error is reported.
+    has_failed: bool,
+}
+
+impl ResponseObserver {
+    /// Observes a response that is no refusal.
+    pub(crate) fn new(
+        head: &Parts,
+        metrics: Arc<MetricsRecorder>,
+        labels: RequestLabels,
+        account_name: &str,
+        lease: RequestLease,
+    ) -> Self {
+        let stream = ObservedStream { events: SseParser::default(), has_failed: false };
+        let stream = is_event_stream(&head.headers).then_some(stream);
+        Self { stream, ..Self::of_refusal(head, metrics, labels, account_name, Some(lease)) }
+    }
+
+    /// Observes a refusal, which was reported already.
+    pub(crate) fn of_refusal(
+        head: &Parts,
+        metrics: Arc<MetricsRecorder>,
+        labels: RequestLabels,
+        account_name: &str,
+        lease: Option<RequestLease>,
+    ) -> Self {
+        metrics.response_began(&labels);
+        Self {
+            decoder: ContentDecoder::of(&head.headers),
+            usage: UsageParser::default(),
+            stream: None,
+            _in_flight: metrics.in_flight(),
+            metrics,
+            labels,
+            account_name: account_name.to_owned(),
+            status: head.status.as_u16(),
+            lease,
+        }
+    }
+}
+
+impl BodyObserver for ResponseObserver {
+    fn observe(&mut self, bytes: &Bytes) {
+        let Self { decoder, usage, stream, lease, .. } = self;
+        if let Some(lease) = lease {
+            lease.report_if_late();
+        }
+        decoder.push(bytes, |bytes| {
+            usage.push(bytes);
+            let Some(stream) = stream.as_mut().filter(|stream| !stream.has_failed) else { return };
+            let ObservedStream { events, has_failed } = stream;
+            events.push(bytes, |event| {
+                if *has_failed || !is_error_event(event.name, event.data) {
+                    return;
+                }
+                *has_failed = true;
+                if let Some(lease) = lease {
+                    lease.report_event(event.name, event.data);
+                }
+            });
+        });
+    }
+
+    fn end(&mut self, complete: bool) {
+        let has_failed = self.stream.as_ref().is_some_and(|stream| stream.has_failed);
+        let is_good = complete && !has_failed;
+        self.metrics.response_ended(&self.labels, &self.account_name, self.status, self.usage.tokens, is_good);
+        self.lease = None;
+    }
+}

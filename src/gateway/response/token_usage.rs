@@ -1,0 +1,230 @@
+//! Reads the token counts from a response in passing.
+
+use memchr::memmem;
+use serde_json::{Map, Value};
+
+/// A longer usage object is ignored, in bytes.
+const MAX_USAGE: usize = 8 * 1024;
+/// The start of a usage object's key: no string within JSON contains it unescaped.
+const MARK: &[u8] = b"\"usage";
+
+/// How many tokens a response took.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct TokenCounts {
+    pub(crate) input: u64,
+    pub(crate) output: u64,
+    /// The part of the input that was read from the cache or written to it.
+    pub(crate) cached: u64,
+}
+
+/// Finds usage objects in a stream of bytes.
+#[derive(Debug, Default)]
+pub(super) struct UsageParser {
+    /// The last bytes, which may be the start of a mark; or the usage object that is being read.
+    kept: Vec<u8>,
+    inside: bool,
+    pub(super) tokens: TokenCounts,
+}
+
+impl UsageParser {
+    /// Reads more.
+    pub(super) fn push(&mut self, bytes: &[u8]) {
+        let mut rest = bytes;
+        loop {
+            if self.inside {
+                match self.read(rest) {
+                    Some(taken) => rest = &rest[taken..],
+                    None => return,
+                }
+            }
+            let mut seen = 0;
+            if !self.kept.is_empty() {
+                // a mark may be split between two pieces
+                let mut joined = std::mem::take(&mut self.kept);
+                let border = joined.len();
+                joined.extend_from_slice(&rest[..rest.len().min(MARK.len())]);
+                if let Some(at) = find(&joined, 0).filter(|at| at + MARK.len() > border) {
+                    rest = &rest[at + MARK.len() - border..];
+                    self.begin();
+                    continue;
+                }
+                if rest.len() <= MARK.len() {
+                    self.keep(&joined);
+                    return;
+                }
+                seen = 1;
+            }
+            match find(rest, seen) {
+                Some(at) => {
+                    rest = &rest[at + MARK.len()..];
+                    self.begin();
+                }
+                None => {
+                    self.keep(rest);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Keeps what may be the start of a mark, and the byte before it, which tells whether the quote is escaped.
+    fn keep(&mut self, bytes: &[u8]) {
+        self.kept.clear();
+        self.kept.extend_from_slice(&bytes[bytes.len().saturating_sub(MARK.len())..]);
+    }
+
+    fn begin(&mut self) {
+        self.kept.clear();
+        self.inside = true;
+    }
+
+    /// Reads more of a usage object; once it is complete, returns how much of `bytes` belonged to it.
+    fn read(&mut self, bytes: &[u8]) -> Option<usize> {
+        let before = self.kept.len();
+        let room = MAX_USAGE.saturating_sub(before).min(bytes.len());
+        self.kept.extend_from_slice(&bytes[..room]);
+        match object(&self.kept) {
+            UsageObject::Complete(start, end) => {
+                if let Ok(Value::Object(usage)) = serde_json::from_slice(&self.kept[start..end]) {
+                    self.tokens.update(&usage);
+                }
+                self.end();
+                Some(end.saturating_sub(before))
+            }
+            UsageObject::None => {
+                self.end();
+                Some(0)
+            }
+            UsageObject::Unfinished if self.kept.len() >= MAX_USAGE => {
+                self.end();
+                Some(room)
+            }
+            UsageObject::Unfinished => None,
+        }
+    }
+
+    fn end(&mut self) {
+        self.kept.clear();
+        self.inside = false;
+    }
+}
+
+/// The position of the first mark that is a key and not part of a string, from `from` on.
+fn find(bytes: &[u8], from: usize) -> Option<usize> {
+    let is_key = |at: &usize| *at >= from && at.checked_sub(1).is_none_or(|before| bytes[before] != b'\\');
+    memmem::find_iter(bytes, MARK).find(is_key)
+}
+
+enum UsageObject {
+    Complete(usize, usize),
+    Unfinished,
+    None,
+}
+
+/// The object that follows the mark: the rest of the key, a colon, and the object.
+fn object(bytes: &[u8]) -> UsageObject {
+    let Some(quote) = bytes.iter().position(|byte| *byte == b'"') else {
+        let is_name = bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_');
+        return if is_name && bytes.len() <= 16 { UsageObject::Unfinished } else { UsageObject::None };
+    };
+    if !matches!(&bytes[..quote], b"" | b"Metadata" | b"_metadata") {
+        return UsageObject::None;
+    }
+    let mut colon = false;
+    for (at, byte) in bytes.iter().enumerate().skip(quote + 1) {
+        match byte {
+            b':' if !colon => colon = true,
+            b'{' if colon => return end_of(bytes, at),
+            byte if byte.is_ascii_whitespace() => {}
+            _ => return UsageObject::None,
+        }
+    }
+    UsageObject::Unfinished
+}
+
+fn end_of(bytes: &[u8], start: usize) -> UsageObject {
+    let (mut depth, mut in_text, mut escaped) = (0_usize, false, false);
+    for (at, byte) in bytes.iter().enumerate().skip(start) {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_text => escaped = true,
+            b'"' => in_text = !in_text,
+            b'{' if !in_text => depth += 1,
+            b'}' if !in_text => {
+                depth -= 1;
+                if depth == 0 {
+                    return UsageObject::Complete(start, at + 1);
+                }
+            }
+            _ => {}
+        }
+    }
+    UsageObject::Unfinished
+}
+
+impl TokenCounts {
+    /// Adds a usage object: within one response each is the sum so far.
+    fn update(&mut self, usage: &Map<String, Value>) {
+        let number = |names: &[&str]| names.iter().find_map(|name| usage.get(*name).and_then(Value::as_u64));
+        let within = |outer: &str, name: &str| usage.get(outer).and_then(|of| of.get(name)).and_then(Value::as_u64);
+        let read = number(&["cache_read_input_tokens"]);
+        let written = number(&["cache_creation_input_tokens"]);
+        let cached = number(&["cachedContentTokenCount", "total_cached_tokens"])
+            .or_else(|| within("input_tokens_details", "cached_tokens"))
+            .or_else(|| within("prompt_tokens_details", "cached_tokens"))
+            .unwrap_or_else(|| read.unwrap_or(0) + written.unwrap_or(0));
+        // Anthropic does not include cached tokens in the input
+        let uncounted = read.unwrap_or(0) + written.unwrap_or(0);
+        let input = number(&["input_tokens", "prompt_tokens", "promptTokenCount"]).map(|input| input + uncounted);
+        let thoughts = number(&["thoughtsTokenCount"]).unwrap_or(0);
+        let output = number(&["output_tokens", "completion_tokens", "candidatesTokenCount"]);
+        self.input = self.input.max(input.unwrap_or(0));
+        self.output = self.output.max(output.map_or(0, |output| output + thoughts));
+        self.cached = self.cached.max(cached);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tokens(text: &str, step: usize) -> (u64, u64, u64) {
+        let mut parser = UsageParser::default();
+        text.as_bytes().chunks(step).for_each(|piece| parser.push(piece));
+        (parser.tokens.input, parser.tokens.output, parser.tokens.cached)
+    }
+
+    #[test]
+    fn every_vendor_s_usage_object_is_read() {
+        let rows = [
+            (
+                "data: {\"message\":{\"usage\":{\"input_tokens\":10,\"cache_read_input_tokens\":5,\
+                 \"cache_creation_input_tokens\":1,\"output_tokens\":1}}}\n\ndata: {\"usage\":{\"output_tokens\":42}}\n\n",
+                (16, 42, 6),
+            ),
+            (
+                "{\"response\":{\"usage\" : {\"input_tokens\":7,\"input_tokens_details\":{\"cached_tokens\":3},\
+                 \"output_tokens\":9,\"output_tokens_details\":{\"reasoning_tokens\":2}}}}",
+                (7, 9, 3),
+            ),
+            ("{\"usage\":null,\"x\":1}{\"usage\":{\"prompt_tokens\":4,\"completion_tokens\":2}}", (4, 2, 0)),
+            (
+                "{\"usageMetadata\":{\"promptTokenCount\":4,\"candidatesTokenCount\":2,\"thoughtsTokenCount\":5,\
+                 \"cachedContentTokenCount\":1}}",
+                (4, 7, 1),
+            ),
+            ("{\"text\":\"say \\\"usage\\\":{\\\"input_tokens\\\":99}\"}", (0, 0, 0)),
+            ("{\"usage_limits\":{\"input_tokens\":99},\"usages\":{\"input_tokens\":98}}", (0, 0, 0)),
+            ("{\"usage\":\"x\",\"input_tokens\":99}", (0, 0, 0)),
+            ("", (0, 0, 0)),
+        ];
+        for (text, expected) in rows {
+            for step in [1, 2, 3, 7, 8, 64, 10_000] {
+                assert_eq!(tokens(text, step), expected, "{text} by {step}");
+            }
+        }
+        let endless =
+            format!("{{\"usage\":{{\"x\":\"{}\"}},\"usage\":{{\"input_tokens\":3}}}}", "x".repeat(2 * MAX_USAGE));
+        assert_eq!(tokens(&endless, 1000), (3, 0, 0));
+    }
+}

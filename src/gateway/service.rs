@@ -1,0 +1,164 @@
+//! Answers one request: checks that it may come in, resolves its path, reads it, and forwards it.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use hyper::body::Incoming;
+use hyper::header::{CONNECTION, HeaderValue, UPGRADE};
+use hyper::http::request::Parts;
+use hyper::{Request, Response, StatusCode};
+use serde_json::json;
+use tokio::time::Instant;
+
+use crate::daemon::{GatewayClient, GatewayConfig, GatewayHandle};
+use crate::pool::ConnectionId;
+use crate::provider;
+
+use super::auth;
+use super::forward::{Backend, Forward};
+use super::metrics::{self, RequestLabels};
+use super::refusal;
+use super::request::{
+    BufferBudget, BufferLimits, BufferedRequest, ConnectionOrigin, RequestParts, RequestReadError, access,
+};
+use super::response::{self, ClientBody};
+use super::route::UpstreamRoute;
+use super::upstream::UpstreamClients;
+
+/// A longer model name is ignored.
+const MAX_MODEL_NAME: usize = 200;
+
+/// What all connections share.
+#[derive(Debug)]
+pub(super) struct GatewayService {
+    backend: Backend,
+    config: RwLock<Arc<GatewayConfig>>,
+    budget: Arc<BufferBudget>,
+    connections: AtomicU64,
+}
+
+impl GatewayService {
+    pub(super) fn new(handle: GatewayHandle) -> Arc<Self> {
+        let config = RwLock::new(Arc::new(handle.config()));
+        let backend = Backend { handle, upstreams: UpstreamClients::default(), metrics: Arc::default() };
+        Arc::new(Self { backend, config, budget: Arc::default(), connections: AtomicU64::new(0) })
+    }
+
+    /// Takes over a changed configuration, for the requests that come from now on.
+    pub(super) fn reconfigure(&self) {
+        *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(self.backend.handle.config());
+        self.backend.upstreams.clear();
+    }
+
+    fn config(&self) -> Arc<GatewayConfig> {
+        self.config.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The id of a new connection.
+    pub(super) fn connection(&self) -> ConnectionId {
+        self.backend.handle.connection(self.connections.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Answers a request.
+    pub(super) async fn respond(
+        &self,
+        origin: ConnectionOrigin,
+        connection: ConnectionId,
+        request: Request<Incoming>,
+    ) -> Response<ClientBody> {
+        #[expect(clippy::disallowed_methods, reason = "tokio's own clock, to measure by")]
+        let received_at = Instant::now();
+        let (head, body) = request.into_parts();
+        let config = self.config();
+        if let Err(message) = access::check(origin, &head.uri, &head.headers, config.gateway.allow_remote) {
+            return refusal::error("", StatusCode::FORBIDDEN, message);
+        }
+        let path = head.uri.path();
+        if path == "/healthz" {
+            return response::json(StatusCode::OK, &json!({ "ok": true }));
+        }
+        let provider = path.split('/').nth(1).unwrap_or_default().to_owned();
+        if access::wants_websocket(&head.headers) {
+            return reject_websocket(&provider);
+        }
+        let Some(client) = self.client(origin, &head) else { return refusal::unauthorized(&provider) };
+        let rejection = match self.prepare(connection, &client, received_at, head, body, &config).await {
+            Ok(request) => return Forward::new(&self.backend, &client, request, config.max_attempts).run().await,
+            Err(response) => *response,
+        };
+        // a lease checks the key as well; without one, it must be checked here
+        let is_valid = self.backend.handle.is_valid(&client);
+        if is_valid { rejection } else { refusal::unauthorized(&provider) }
+    }
+
+    /// Finds the upstream and reads the request, as far as it is buffered; `Err` is any other response.
+    async fn prepare(
+        &self,
+        connection: ConnectionId,
+        client: &GatewayClient,
+        received_at: Instant,
+        head: Parts,
+        body: Incoming,
+        config: &GatewayConfig,
+    ) -> Result<RequestParts, Box<Response<ClientBody>>> {
+        let path = head.uri.path();
+        if path == "/metrics" {
+            return Err(Box::new(metrics::page(&self.backend.handle, &self.backend.metrics)));
+        }
+        let provider = path.split('/').nth(1).unwrap_or_default().to_owned();
+        let error =
+            |status, message: String| Box::new(refusal::error(&provider, status, &format!("lessor: {message}")));
+        let route = UpstreamRoute::find(config, path);
+        let route = route.map_err(|reason| error(StatusCode::NOT_FOUND, reason.to_string()))?;
+        let (max_body, total) = (config.gateway.max_body, config.gateway.buffer_total);
+        let limits = BufferLimits { budget: self.budget.clone(), max_body, total };
+        let query = auth::without_key(head.uri.query());
+        let buffered = BufferedRequest::read(head, body, &limits, provider::session_body_key(&provider)).await;
+        let mut buffered = buffered.map_err(|reason| match reason {
+            RequestReadError::TooLarge => {
+                let message = format!("the request is larger than gateway.max_body ({max_body} bytes)");
+                error(StatusCode::PAYLOAD_TOO_LARGE, message)
+            }
+            RequestReadError::Incomplete => {
+                error(StatusCode::REQUEST_TIMEOUT, "the request body is incomplete".to_owned())
+            }
+        })?;
+        let model = route.model().map(str::to_owned).or_else(|| buffered.model.take());
+        let model = model.filter(|model| model.len() <= MAX_MODEL_NAME);
+        if let Some(name) = model.as_deref().filter(|model| provider::names_a_quota(&provider, model)) {
+            let message =
+                format!("{name:?} is a name for `lessor run -m`; requests must use the provider's own model name");
+            return Err(error(StatusCode::BAD_REQUEST, message));
+        }
+        let labels = RequestLabels {
+            provider: provider.clone(),
+            model: model.clone().unwrap_or_default(),
+            // known with the lease
+            agent: String::new(),
+            directory: client.directory.as_deref().unwrap_or_default().to_owned(),
+            received_at,
+        };
+        let pool = provider::quota_of_agent(&provider, &route.path, model.as_deref(), buffered.user_agent());
+        Ok(RequestParts { connection, route, query, buffered, model, pool, labels })
+    }
+
+    /// The client that a key stands for, wherever in the request the key is; the Unix socket needs none.
+    fn client(&self, origin: ConnectionOrigin, head: &Parts) -> Option<GatewayClient> {
+        let handle = &self.backend.handle;
+        let keys = auth::presented_keys(&head.headers, head.uri.query());
+        let mut clients: Vec<GatewayClient> = keys.filter_map(|key| handle.client(key)).collect();
+        clients.dedup();
+        clients.extend((origin == ConnectionOrigin::Local).then(|| handle.local_client()));
+        // of a single client, the key is checked when a lease is requested
+        if clients.len() > 1 { clients.into_iter().find(|client| handle.is_valid(client)) } else { clients.pop() }
+    }
+}
+
+/// WebSockets are rejected: their turns cannot be sent again with another account.
+fn reject_websocket(provider: &str) -> Response<ClientBody> {
+    let message = "lessor: the gateway does not support WebSocket; use HTTP";
+    let mut response = refusal::error(provider, StatusCode::UPGRADE_REQUIRED, message);
+    response.headers_mut().insert(UPGRADE, HeaderValue::from_static("HTTP/1.1"));
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    response
+}

@@ -1,0 +1,142 @@
+//! How each provider's HTTP API differs from the others, as far as the gateway must know.
+
+use crate::limits::Dialect;
+use crate::pool::CredentialKind;
+
+use super::{built_in, models};
+
+/// Headers in which the vendors' agents name their session.
+pub const SESSION_HEADERS: [&str; 5] =
+    ["x-claude-code-session-id", "session-id", "session_id", "x-session-id", "x-session-affinity"];
+
+/// Headers that carry a key or token.
+pub const CREDENTIAL_HEADERS: [&str; 3] = ["authorization", "x-api-key", "x-goog-api-key"];
+
+/// A header that a credential needs beside itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct CompanionHeader<'a> {
+    /// The header's name.
+    pub name: &'static str,
+    /// Its value, or one item of it.
+    pub value: &'a str,
+    /// The header is a list that must contain `value`; otherwise `value` replaces what the client sent.
+    pub is_list: bool,
+}
+
+/// The header that a credential needs beside itself; `vendor_id` is the vendor's id of the account.
+#[must_use]
+pub fn companion_header<'a>(
+    provider: &str,
+    kind: CredentialKind,
+    secret: &str,
+    vendor_id: Option<&'a str>,
+) -> Option<CompanionHeader<'a>> {
+    let prefix = built_in(provider).and_then(|provider| provider.login_token_prefix);
+    let is_login_token = kind == CredentialKind::Oauth
+        || kind == CredentialKind::Token && prefix.is_some_and(|prefix| secret.starts_with(prefix));
+    match provider {
+        "anthropic" if is_login_token => {
+            Some(CompanionHeader { name: "anthropic-beta", value: "oauth-2025-04-20", is_list: true })
+        }
+        "openai" if kind == CredentialKind::Oauth => {
+            Some(CompanionHeader { name: "chatgpt-account-id", value: vendor_id?, is_list: false })
+        }
+        _ => None,
+    }
+}
+
+/// The key of a JSON body that names the session.
+#[must_use]
+pub fn session_body_key(provider: &str) -> Option<&'static str> {
+    (provider == "openai").then_some("prompt_cache_key")
+}
+
+/// The path below `base`, with the version that some of Anthropic's clients omit.
+#[must_use]
+pub fn versioned_path(provider: &str, path: &str, base: &str) -> String {
+    let is_messages = path.strip_prefix("/messages").is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    let lacks_version = provider == "anthropic" && is_messages && !base.ends_with("/v1");
+    if lacks_version { format!("/v1{path}") } else { path.to_owned() }
+}
+
+/// The model that the path names: Google's paths are `…/models/NAME:method`.
+#[must_use]
+pub fn model_in_path<'a>(provider: &str, path: &'a str) -> Option<&'a str> {
+    let after = path.split_once("/models/").filter(|_| provider == "google")?.1;
+    let name = after.split('/').next()?;
+    let name = name.rsplit_once(':').map_or(name, |(name, _)| name);
+    (!name.is_empty()).then_some(name)
+}
+
+/// Whether a model's name selects a quota of lessor's and is unknown to the provider.
+#[must_use]
+pub fn names_a_quota(provider: &str, model: &str) -> bool {
+    provider == "google" && models::gemini(Some(model)).name != Some(model)
+}
+
+/// The quota that a Code Assist request is counted against: it depends on the program. Claude models have one only.
+#[must_use]
+pub fn quota_of_agent(provider: &str, path: &str, model: Option<&str>, user_agent: &str) -> Option<&'static str> {
+    let is_claude = model.is_some_and(|model| model.contains("claude"));
+    if provider != "google" || !path.starts_with("/v1internal") || is_claude {
+        return None;
+    }
+    if user_agent.starts_with("GeminiCLI") {
+        return Some("gemini-cli");
+    }
+    user_agent.to_ascii_lowercase().contains("antigravity").then_some("antigravity")
+}
+
+/// Whether an event of a stream says only that the stream has begun: an error may still follow it.
+#[must_use]
+pub fn is_preamble_event(provider: &str, name: Option<&str>, data: &[u8]) -> bool {
+    const RESPONSES_API: [&str; 3] = ["\"response.created\"", "\"response.in_progress\"", "\"response.queued\""];
+    let start = &data[..data.len().min(64)];
+    let contains = |part: &str| start.windows(part.len()).any(|window| window == part.as_bytes());
+    name == Some("ping") || Dialect::of(provider) != Dialect::Anthropic && RESPONSES_API.into_iter().any(contains)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_google_names_the_model_in_the_path() {
+        for (provider, path, expected) in [
+            ("google", "/v1beta/models/gemini-3-pro:streamGenerateContent", Some("gemini-3-pro")),
+            ("google", "/v1/models/gemini-3-flash:gemini-cli:generateContent", Some("gemini-3-flash:gemini-cli")),
+            ("google", "/v1beta/models", None),
+            ("openai", "/v1/models/gpt-5", None),
+        ] {
+            assert_eq!(model_in_path(provider, path), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn names_that_select_a_quota_are_recognised() {
+        for name in ["antigravity-gemini-3-flash", "gemini-3-flash:antigravity", "gemini-3-flash:gemini-cli"] {
+            assert!(names_a_quota("google", name) && !names_a_quota("openai", name), "{name}");
+        }
+        assert!(!names_a_quota("google", "gemini-3-pro") && !names_a_quota("google", "gemini-3-pro:free"));
+    }
+
+    #[test]
+    fn code_assist_counts_requests_by_program() {
+        let quota = |path, model, agent| quota_of_agent("google", path, model, agent);
+        assert_eq!(quota("/v1internal:x", None, "GeminiCLI/1"), Some("gemini-cli"));
+        assert_eq!(quota("/v1internal:x", None, "AntiGravity/1"), Some("antigravity"));
+        assert_eq!(quota("/v1internal:x", Some("claude-opus-4"), "antigravity/1"), None);
+        assert_eq!(quota("/v1beta/x", None, "GeminiCLI/1"), None);
+        assert_eq!(quota("/v1internal:x", None, "curl"), None);
+    }
+
+    #[test]
+    fn a_preamble_is_told_from_content() {
+        let created = b"{\"type\":\"response.created\",\"response\":{}}";
+        assert!(is_preamble_event("openai", None, created) && is_preamble_event("my-llm", None, created));
+        assert!(!is_preamble_event("anthropic", None, created));
+        assert!(!is_preamble_event("openai", None, b"{\"type\":\"response.output_text.delta\"}"));
+        assert!(is_preamble_event("anthropic", Some("ping"), b"{\"type\":\"ping\"}"));
+        assert!(!is_preamble_event("anthropic", Some("message_start"), b"{\"type\":\"message_start\"}"));
+    }
+}
