@@ -1,6 +1,6 @@
 //! Golden samples: every message, in both codecs, byte for byte. A change of these files is a change of the protocol.
 //!
-//! `LESSOR_UPDATE_GOLDEN=1 cargo test --test golden` writes them anew.
+//! `LESSOR_UPDATE_GOLDEN=1 cargo test --test golden` rewrites them.
 
 use std::path::PathBuf;
 
@@ -9,13 +9,13 @@ use lessor::pool::{CredentialKind, Tier};
 use lessor::protocol::{
     AccountInfo, AccountLabel, AccountName, AccountRef, AccountTotals, AcquireParams, AddAccountParams, Answer, BindTo,
     BodyText, Call, CandidateInfo, Codec, ConfigState, CredentialInfo, CredentialParams, DaemonStatus, DecidedInfo,
-    DecisionInfo, Decoder, DisableAccountParams, Empty, ErrorAccount, ErrorInfo, EventInfo, ExplainInfo, ExplainParams,
+    DecisionInfo, DisableAccountParams, Empty, ErrorAccount, ErrorInfo, EventInfo, ExplainInfo, ExplainParams,
     ExportAccountsParams, ExportInfo, ExportedAccount, ExportedCredential, ExportedLink, ExportedWindow, ForecastInfo,
     ForecastParams, FromServer, GatewayAccess, GatewayInfo, GatewayKeyParams, HeaderList, HelloInfo, HelloParams,
     HolderInfo, ImportAccountsParams, ImportEntry, ImportInfo, ImportLimit, ImportWindow, ImportedEntry, LeaseInfo,
-    LeaseRef, LeaseRow, LimitInfo, LinkInfo, ListAccountsParams, MAGIC, NoParams, ObjectText, OutlookInfo, QueueRow,
-    RekeyInfo, ReloadInfo, ReportParams, RequestId, RequestInfo, SecretText, ServerFrames, SetAccountParams,
-    SubscribeParams, UsageInfo, VerdictInfo, VerifyAccountParams, encode_call,
+    LeaseRef, LeaseRow, LimitInfo, LinkInfo, ListAccountsParams, MAGIC, MessageDecoder, NoParams, ObjectText,
+    OutlookInfo, QueueRow, RekeyInfo, ReloadInfo, ReportParams, RequestId, RequestInfo, SecretText, ServerFrames,
+    SetAccountParams, SubscribeParams, UsageInfo, VerdictInfo, VerifyAccountParams, encode_call,
 };
 
 fn text(text: &str) -> Option<String> {
@@ -500,7 +500,7 @@ fn id() -> RequestId {
 }
 
 #[test]
-fn every_call_has_its_frame_and_comes_back_from_it() {
+fn every_call_has_its_golden_frame() {
     let calls = calls();
     let methods: Vec<&str> = calls.iter().map(Call::method).collect();
     assert_eq!(methods, Call::METHODS, "a sample for every method, in their order");
@@ -508,7 +508,7 @@ fn every_call_has_its_frame_and_comes_back_from_it() {
         let mut frame = Vec::new();
         encode_call(7, call.clone(), &mut frame).unwrap();
         check(&format!("call-{}.bin", call.method()), &frame);
-        let mut decoder = Decoder::default();
+        let mut decoder = MessageDecoder::default();
         decoder.inbox().extend_from_slice(&MAGIC);
         decoder.inbox().extend_from_slice(&frame);
         let incoming = decoder.take().unwrap().unwrap();
@@ -517,7 +517,7 @@ fn every_call_has_its_frame_and_comes_back_from_it() {
 }
 
 #[test]
-fn every_call_comes_out_of_its_line() {
+fn every_call_parses_from_its_golden_line() {
     for call in calls() {
         let name = format!("call-{}.json", call.method());
         if std::env::var_os("LESSOR_UPDATE_GOLDEN").is_some() {
@@ -527,7 +527,7 @@ fn every_call_comes_out_of_its_line() {
             check(&name, line.as_bytes());
         }
         let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(&name);
-        let mut decoder = Decoder::default();
+        let mut decoder = MessageDecoder::default();
         decoder.inbox().extend_from_slice(&std::fs::read(path).unwrap());
         let incoming = decoder.take().unwrap().unwrap();
         assert_eq!((incoming.id, incoming.call), (Some(id()), Ok(call)), "{name}");
@@ -542,7 +542,7 @@ fn parameters(call: &Call) -> serde_json::Value {
 }
 
 #[test]
-fn every_answer_has_its_bytes() {
+fn every_answer_has_its_golden_bytes() {
     for (name, answer) in answers() {
         let mut line = Vec::new();
         Codec::Json.answer(&id(), &answer, &mut line);
@@ -556,7 +556,7 @@ fn every_answer_has_its_bytes() {
 }
 
 #[test]
-fn refusals_and_events_have_their_bytes() {
+fn refusals_and_events_have_their_golden_bytes() {
     for codec in [Codec::Json, Codec::Binary] {
         let suffix = if codec == Codec::Json { "json" } else { "bin" };
         let (mut refusal, mut told) = (Vec::new(), Vec::new());
@@ -580,7 +580,7 @@ fn decoded(frame: &[u8]) -> FromServer<'static> {
 }
 
 #[test]
-fn frames_that_lie_are_refused() {
+fn malformed_frames_are_rejected() {
     let mut frame = Vec::new();
     encode_call(7, Call::Status(NoParams {}), &mut frame).unwrap();
     let lying = [
@@ -598,7 +598,7 @@ fn frames_that_lie_are_refused() {
         vec![12, 0, 0, 0, 7, 0, 253, 255, 255, 255, 255, 255, 255, 255, 255, 1],
     ];
     for bytes in lying {
-        let mut decoder = Decoder::default();
+        let mut decoder = MessageDecoder::default();
         decoder.inbox().extend_from_slice(&MAGIC);
         decoder.inbox().extend_from_slice(&bytes);
         assert!(decoder.take().is_err(), "{bytes:?}");
@@ -606,13 +606,13 @@ fn frames_that_lie_are_refused() {
 }
 
 #[test]
-fn messages_are_found_however_they_arrive() {
+fn messages_are_found_in_any_fragmentation() {
     let mut stream = MAGIC.to_vec();
     for call in calls() {
         encode_call(7, call, &mut stream).unwrap();
     }
     for step in [1, 2, 3, 7, 64, stream.len()] {
-        let mut decoder = Decoder::default();
+        let mut decoder = MessageDecoder::default();
         let mut seen = Vec::new();
         for part in stream.chunks(step) {
             decoder.inbox().extend_from_slice(part);

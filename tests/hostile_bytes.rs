@@ -1,16 +1,16 @@
-//! Whatever arrives on the socket, reading it ends in calls, a clear error, or waiting for more; never in a panic, and
-//! never in more memory than a message may have.
+//! Reading any bytes from the socket ends in calls, a clear error, or a wait for more; never in a panic, and
+//! never in more memory than the largest message.
 //!
 //! `PROPTEST_CASES=1000000 cargo test --release --test hostile_bytes` is the long run.
 
 use std::path::PathBuf;
 
-use lessor::protocol::{Decoder, LeaseKey, MAGIC, MAX_MESSAGE};
+use lessor::protocol::{LeaseKey, MAGIC, MAX_MESSAGE, MessageDecoder};
 use proptest::prelude::*;
 
-/// Feeds `bytes` in pieces; answers how many messages were found.
+/// Feeds `bytes` in pieces; returns how many messages were found.
 fn feed(bytes: &[u8], piece: usize) -> usize {
-    let mut decoder = Decoder::default();
+    let mut decoder = MessageDecoder::default();
     let mut found = 0;
     for piece in bytes.chunks(piece.max(1)) {
         decoder.inbox().extend_from_slice(piece);
@@ -31,7 +31,7 @@ fn feed(bytes: &[u8], piece: usize) -> usize {
     found
 }
 
-/// Every golden call, in both codecs: what mutations begin with.
+/// Every golden call, in both codecs, as the seeds of mutations.
 fn samples() -> Vec<Vec<u8>> {
     let directory = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
     let mut samples = Vec::new();
@@ -51,14 +51,14 @@ fn samples() -> Vec<Vec<u8>> {
 
 proptest! {
     #[test]
-    fn random_bytes_are_harmless(bytes in prop::collection::vec(any::<u8>(), 0..2000), piece in 1usize..300) {
+    fn random_bytes_do_not_panic(bytes in prop::collection::vec(any::<u8>(), 0..2000), piece in 1usize..300) {
         feed(&bytes, piece);
         feed(&[&MAGIC[..], &bytes].concat(), piece);
         feed(&[b"{", bytes.as_slice()].concat(), piece);
     }
 
     #[test]
-    fn mutated_messages_are_harmless(
+    fn mutated_messages_do_not_panic(
         which in any::<prop::sample::Index>(),
         changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
         cut in any::<prop::sample::Index>(),
@@ -76,24 +76,24 @@ proptest! {
     }
 
     #[test]
-    fn lease_ids_of_others_are_refused(text in "\\PC{0,400}") {
+    fn forged_lease_ids_are_rejected(text in "\\PC{0,400}") {
         prop_assert_eq!(LeaseKey::new([1; 16]).open(&text), None);
     }
 }
 
 #[test]
-fn a_line_without_end_is_refused_at_the_cap() {
+fn an_endless_line_is_rejected_at_the_limit() {
     let mut bytes = vec![b' '; MAX_MESSAGE + 2];
     bytes[0] = b'{';
-    let mut decoder = Decoder::default();
+    let mut decoder = MessageDecoder::default();
     decoder.inbox().extend_from_slice(&bytes);
     assert_eq!(decoder.take().unwrap_err().error.data.kind, "too_large");
 }
 
 #[test]
-fn a_length_beyond_the_cap_is_refused_before_its_bytes_come() {
+fn a_length_above_the_limit_is_rejected_before_its_bytes_arrive() {
     for length in [MAX_MESSAGE as u32 + 1, u32::MAX] {
-        let mut decoder = Decoder::default();
+        let mut decoder = MessageDecoder::default();
         decoder.inbox().extend_from_slice(&MAGIC);
         decoder.inbox().extend_from_slice(&length.to_le_bytes());
         assert_eq!(decoder.take().unwrap_err().error.data.kind, "too_large");
@@ -102,7 +102,7 @@ fn a_length_beyond_the_cap_is_refused_before_its_bytes_come() {
 }
 
 #[test]
-fn deep_and_doubled_and_odd_json_is_told_apart() {
+fn deep_duplicate_and_odd_json_gets_exact_errors() {
     let deep = format!(
         "{{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"status\",\"params\":{}1{}}}",
         "[".repeat(9000),
@@ -125,7 +125,7 @@ fn deep_and_doubled_and_odd_json_is_told_apart() {
         ("{]", "bad_request"),
     ];
     for (line, kind) in cases {
-        let mut decoder = Decoder::default();
+        let mut decoder = MessageDecoder::default();
         decoder.inbox().extend_from_slice(line.as_bytes());
         decoder.inbox().extend_from_slice(b"\r\n");
         let incoming = decoder.take().unwrap().unwrap();

@@ -14,9 +14,9 @@ use super::connection::{Client, greeting, unexpected};
 use super::error::ClientError;
 use super::events::EventStream;
 
-/// How long a call may take that waits for nobody.
+/// The timeout of a call that does not wait for a lease.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// How much longer than asked a lease may be waited for, before the daemon is taken for dead.
+/// How much longer than requested the client waits for a lease before it considers the daemon dead.
 const MARGIN: Duration = Duration::from_secs(30);
 
 /// Declares a call: its method, its parameters, the call and the answer.
@@ -42,57 +42,57 @@ macro_rules! calls {
 }
 
 calls! {
-    /// Greets once more: the smallest call there is.
+    /// Greets again; the smallest call.
     ping() Call::Hello(greeting()) => Answer::Hello(hello) => hello, HelloInfo;
-    /// Adds the lease's life to its time.
+    /// Extends a lease by its TTL.
     renew(lease: LeaseRef) Call::Renew(lease) => Answer::Lease(lease) => lease, LeaseInfo<'static>;
-    /// Gives a lease back.
+    /// Releases a lease.
     release(lease: LeaseRef) Call::Release(lease) => Answer::Done(_) => (), ();
-    /// Takes a lease up again after a restart of the daemon, bound to this connection.
+    /// Resumes a lease after a restart of the daemon, bound to this connection.
     resume(lease: LeaseRef) Call::Resume(lease) => Answer::Lease(lease) => lease, LeaseInfo<'static>;
-    /// The credential of a lease as it is now.
+    /// The current credential of a lease.
     credential(of: CredentialParams) Call::Credential(of) => Answer::Credential(found) => found, CredentialInfo<'static>;
-    /// Tells what the upstream answered, and hears what to do.
+    /// Reports an upstream response and returns the next action.
     report(report: ReportParams) Call::Report(report) => Answer::Decision(decision) => *decision, DecisionInfo<'static>;
-    /// All leases.
+    /// List all leases.
     leases() Call::ListLeases(NoParams {}) => Answer::Leases(leases) => leases, Vec<LeaseRow>;
-    /// All accounts, or one provider's.
+    /// Lists all accounts, or those of one provider.
     accounts(list: ListAccountsParams) Call::ListAccounts(list) => Answer::Accounts(accounts) => accounts, Vec<AccountInfo>;
-    /// Takes in an account.
+    /// Adds an account.
     add_account(account: AddAccountParams) Call::AddAccount(Box::new(account)) => Answer::Account(info) => *info, AccountInfo;
-    /// Takes out an account.
+    /// Removes an account.
     remove_account(account: AccountRef) Call::RemoveAccount(account) => Answer::Account(info) => *info, AccountInfo;
     /// Changes an account.
     set_account(change: SetAccountParams) Call::SetAccount(Box::new(change)) => Answer::Account(info) => *info, AccountInfo;
-    /// Lets an account be leased again.
+    /// Enables an account.
     enable_account(account: AccountRef) Call::EnableAccount(account) => Answer::Account(info) => *info, AccountInfo;
-    /// Lets an account be leased no more.
+    /// Disables an account.
     disable_account(what: DisableAccountParams) Call::DisableAccount(what) => Answer::Account(info) => *info, AccountInfo;
-    /// The whole picture.
+    /// The state of the daemon.
     status() Call::Status(NoParams {}) => Answer::Status(status) => *status, DaemonStatus;
     /// The effective configuration, a JSON document.
     config() Call::GetConfig(NoParams {}) => Answer::Config(document) => document, String;
-    /// Has the configuration read now, and hears what came of it.
+    /// Reloads the configuration and returns the result.
     reload() Call::ReloadConfig(NoParams {}) => Answer::Reloaded(info) => info, ReloadInfo;
-    /// Takes in what other tools keep, or says what would become of it.
+    /// Imports logins and keys of other tools, or reports what an import would do.
     import_accounts(import: ImportAccountsParams) Call::ImportAccounts(Box::new(import)) => Answer::Imported(info) => info, ImportInfo;
-    /// What could be had, now and next.
+    /// Forecast which leases are available now and next.
     forecast(of: ForecastParams) Call::Forecast(of) => Answer::Forecast(info) => info, ForecastInfo;
-    /// Forgets an account's limits.
+    /// Clears an account's limits.
     clear_limits(account: AccountRef) Call::ClearLimits(account) => Answer::Account(info) => *info, AccountInfo;
-    /// Why an account was chosen, and the others were not.
+    /// Explain why an account was chosen.
     explain(what: ExplainParams) Call::Explain(what) => Answer::Explained(info) => *info, ExplainInfo;
-    /// Has a login refreshed now, and waits for it.
+    /// Refreshes a login now, and waits for the result.
     refresh_account(account: AccountRef) Call::RefreshAccount(account) => Answer::Account(info) => *info, AccountInfo;
-    /// Learns now what an account has used, as far as that is allowed.
+    /// Queries an account's usage now, within the provider's request budget.
     usage(account: AccountRef) Call::AskUsage(account) => Answer::Account(info) => *info, AccountInfo;
-    /// Finds out whether its owner has confirmed an account.
+    /// Checks whether an account's owner has verified it.
     verify_account(what: VerifyAccountParams) Call::VerifyAccount(what) => Answer::Account(info) => *info, AccountInfo;
     /// Seals all secrets with a new key.
     rekey() Call::Rekey(NoParams {}) => Answer::Rekeyed(info) => info, RekeyInfo;
-    /// All that is known of all accounts.
+    /// Export all accounts.
     export_accounts(export: ExportAccountsParams) Call::ExportAccounts(export) => Answer::Exported(info) => info, ExportInfo;
-    /// Makes a key to the gateway: of a lease, or one that lasts.
+    /// Creates a key for the gateway: of a lease, or a permanent one.
     gateway_key(of: GatewayKeyParams) Call::GatewayKey(of) => Answer::GatewayAccess(access) => access, GatewayAccess;
 }
 
@@ -100,15 +100,15 @@ impl Client {
     /// Leases an account, or waits for one as long as the request says.
     ///
     /// # Errors
-    /// When none can be had, or the connection is lost.
+    /// When no account is available, or the connection is lost.
     pub fn acquire(&mut self, request: AcquireParams) -> Result<LeaseInfo<'static>, ClientError> {
         self.lease(request, |request| Call::Acquire(Box::new(request)))
     }
 
-    /// Leases an account as [`Self::acquire`] does, or has again what the same process holds for the same purpose.
+    /// Leases an account like [`Self::acquire`], or returns the lease that the same process holds for the same purpose.
     ///
     /// # Errors
-    /// When none can be had, or the connection is lost.
+    /// When no account is available, or the connection is lost.
     pub fn token(&mut self, request: AcquireParams) -> Result<LeaseInfo<'static>, ClientError> {
         self.lease(request, |request| Call::Token(Box::new(request)))
     }
@@ -118,12 +118,12 @@ impl Client {
         request: AcquireParams,
         call: fn(AcquireParams) -> Call,
     ) -> Result<LeaseInfo<'static>, ClientError> {
-        // without `wait_ms` only the daemon knows how long; its end is noticed all the same
-        let patience = request.wait_ms.map(|wait| Duration::from_millis(wait).saturating_add(MARGIN));
-        let patience = patience.filter(|patience| Instant::now().checked_add(*patience).is_some());
+        // without `wait_ms` only the daemon knows how long; the end of the daemon is noticed anyway
+        let delay = request.wait_ms.map(|wait| Duration::from_millis(wait).saturating_add(MARGIN));
+        let delay = delay.filter(|delay| Instant::now().checked_add(*delay).is_some());
         let call = call(request);
         let name = call.method();
-        match self.call(call, patience)? {
+        match self.call(call, delay)? {
             Answer::Lease(lease) => Ok(lease),
             other => Err(unexpected(name, &other)),
         }
@@ -140,16 +140,16 @@ impl Client {
         }
     }
 
-    /// Asks the daemon to end, and waits until it closes the connection; `false` when it does not in time.
+    /// Stops the daemon, and waits until it closes the connection; `false` when it does not in time.
     ///
     /// # Errors
     /// When the daemon refuses.
-    pub fn stop(mut self, patience: Duration) -> Result<bool, ClientError> {
-        let deadline = Instant::now() + patience;
-        match self.call(Call::Stop(NoParams {}), Some(patience)) {
+    pub fn stop(mut self, delay: Duration) -> Result<bool, ClientError> {
+        let deadline = Instant::now() + delay;
+        match self.call(Call::Stop(NoParams {}), Some(delay)) {
             Ok(Answer::Done(_)) => Ok(self.wait_for_close(deadline)),
             Ok(other) => Err(unexpected("daemon.stop", &other)),
-            // it was faster than its answer
+            // it ended before it answered
             Err(ClientError::Lost(error)) if !super::connection::is_timeout(&error) => Ok(true),
             Err(error) => Err(error),
         }

@@ -1,4 +1,4 @@
-//! Finding the daemon: at its socket, else at the socket that its lock file names.
+//! Finds the daemon: at its socket, else at the socket that its lock file names.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -15,85 +15,85 @@ use super::start::DaemonStarter;
 use super::transport::Transport;
 use super::{RetryTimer, start};
 
-/// What `daemon.lock` says; only what a client needs of it.
+/// The part of `daemon.lock` that a client needs.
 #[derive(Deserialize)]
 struct LockFile {
     socket: PathBuf,
 }
 
-/// What is said of a daemon that closes before it has said a word.
-const ENDING: &str = "it is ending";
-/// More than any lock file holds.
+/// The message for a daemon that closes the connection before it answers.
+const ENDING: &str = "it is shutting down";
+/// The number of bytes read from a lock file; it is smaller.
 const LONGEST_LOCK: u64 = 64 * 1024;
 
 impl Client {
-    /// Connects to a daemon that runs.
+    /// Connects to a running daemon.
     ///
     /// # Errors
-    /// When there is none, or it does not speak this protocol.
-    pub fn connect(places: &AppPaths) -> Result<Self, ClientError> {
-        let first = match Self::connect_at(&places.socket) {
-            // where a service manager holds the socket, the next daemon comes by itself
-            Err(ClientError::NoDaemon(first)) if first.why == ENDING => match Self::connect_at(&places.socket) {
+    /// When there is no daemon, or it does not speak this protocol.
+    pub fn connect(paths: &AppPaths) -> Result<Self, ClientError> {
+        let first = match Self::connect_at(&paths.socket) {
+            // where a service manager holds the socket, connecting starts the next daemon
+            Err(ClientError::NoDaemon(first)) if first.why == ENDING => match Self::connect_at(&paths.socket) {
                 Err(ClientError::NoDaemon(again)) => again,
                 found => return found,
             },
             Err(ClientError::NoDaemon(first)) => first,
             found => return found,
         };
-        match locked_socket(&places.lock).filter(|socket| *socket != places.socket) {
+        match locked_socket(&paths.lock).filter(|socket| *socket != paths.socket) {
             Some(socket) => Self::connect_at(&socket),
             None => Err(ClientError::NoDaemon(first)),
         }
     }
 
-    /// Connects, and starts a daemon if there is none.
+    /// Connects, and starts a daemon if none is running.
     ///
     /// # Errors
     /// When none could be started, or it does not speak this protocol.
-    pub fn connect_or_start(places: &AppPaths, how: &DaemonStarter) -> Result<Self, ClientError> {
-        match Self::connect(places) {
-            Err(ClientError::NoDaemon(_)) => start::start(places, how),
+    pub fn connect_or_start(paths: &AppPaths, starter: &DaemonStarter) -> Result<Self, ClientError> {
+        match Self::connect(paths) {
+            Err(ClientError::NoDaemon(_)) => start::start(paths, starter),
             found => found,
         }
     }
 
-    /// Connects to the daemon at this socket, and no other.
+    /// Connects to the daemon at this socket only.
     ///
     /// # Errors
-    /// When there is none, or it does not speak this protocol.
+    /// When there is no daemon, or it does not speak this protocol.
     pub fn connect_at(socket: &Path) -> Result<Self, ClientError> {
-        let nobody =
+        let no_daemon =
             |why: String| ClientError::from(NoDaemon { socket: socket.to_owned(), why, ..NoDaemon::default() });
         let mut backoff = RetryTimer::until(Instant::now() + GREETING);
         let stream = loop {
             match Transport::connect(socket, GREETING) {
                 Ok(stream) => break stream,
-                // its queue of connections is full: it is there, and busy
+                // its queue of connections is full: it is running, but busy
                 Err(error) if is_timeout(&error) => {
                     if !backoff.wait() {
-                        return Err(ClientError::Lost(io::Error::new(io::ErrorKind::TimedOut, "it is too busy")));
+                        return Err(ClientError::Lost(io::Error::new(io::ErrorKind::TimedOut, "it is overloaded")));
                     }
                 }
                 Err(error) => {
-                    return Err(nobody(match error.kind() {
-                        io::ErrorKind::NotFound => "nothing is there".to_owned(),
-                        io::ErrorKind::ConnectionRefused => "nobody listens there any more".to_owned(),
+                    return Err(no_daemon(match error.kind() {
+                        io::ErrorKind::NotFound => "the socket does not exist".to_owned(),
+                        io::ErrorKind::ConnectionRefused => "no process listens there any more".to_owned(),
                         _ => error.to_string(),
                     }));
                 }
             }
         };
-        stream.check_owner().map_err(nobody)?;
+        stream.check_owner().map_err(no_daemon)?;
         match Self::greet(stream, socket) {
-            // it closed before it said a word: a daemon about to end
-            Err(ClientError::Lost(error)) if !is_timeout(&error) => Err(nobody(ENDING.to_owned())),
+            // it closed before it answered: a daemon that is shutting down
+            Err(ClientError::Lost(error)) if !is_timeout(&error) => Err(no_daemon(ENDING.to_owned())),
             greeted => greeted,
         }
     }
 }
 
-/// The socket of the daemon that has the data directory, if it has said so.
+/// The socket of the daemon that has locked the data directory, if its lock file names one.
 fn locked_socket(lock: &Path) -> Option<PathBuf> {
     let mut text = String::new();
     File::open(lock).ok()?.take(LONGEST_LOCK).read_to_string(&mut text).ok()?;
@@ -105,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_lock_file_is_read_with_indulgence() {
+    fn incomplete_and_newer_lock_files_are_accepted() {
         let directory = tempfile::tempdir().unwrap();
         let lock = directory.path().join("daemon.lock");
         assert_eq!(locked_socket(&lock), None);
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn where_nothing_is_the_error_says_so() {
+    fn a_missing_socket_is_reported() {
         let directory = tempfile::tempdir().unwrap();
         let nowhere = if cfg!(windows) {
             PathBuf::from(r"\\.\pipe\lessor-test-nowhere")
@@ -130,6 +130,6 @@ mod tests {
         };
         let error = Client::connect_at(&nowhere).unwrap_err();
         assert!(matches!(error, ClientError::NoDaemon(_)), "{error:?}");
-        assert!(error.to_string().contains("nothing is there"), "{error}");
+        assert!(error.to_string().contains("the socket does not exist"), "{error}");
     }
 }

@@ -1,4 +1,4 @@
-//! One connection: calls go out, answers and events come in.
+//! One connection: sends calls, receives answers and events.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -13,12 +13,12 @@ use crate::protocol::{
 use super::error::ClientError;
 use super::transport::Transport;
 
-/// What is read at once.
+/// The number of bytes read at once.
 const CHUNK: usize = 16 * 1024;
-/// How long it may take to be let in, and to be heard.
+/// The timeout for connecting and for sending.
 pub(super) const GREETING: Duration = Duration::from_secs(5);
-/// How long the daemon may take to greet: a service manager that holds the socket may have to start it first, and an
-/// older one may have to end before.
+/// The timeout of the greeting: a service manager that holds the socket may have to start the daemon first, and an
+/// older daemon may have to end before.
 const START: Duration = Duration::from_secs(15);
 
 /// A connection to the daemon.
@@ -28,9 +28,9 @@ pub struct Client {
     chunk: Box<[u8]>,
     out: Vec<u8>,
     next: u64,
-    /// Events that came while an answer was awaited.
+    /// Events that arrived while the client waited for an answer.
     events: VecDeque<EventInfo>,
-    /// The timeout the socket is set to, so that it is set only when it changes.
+    /// The socket's current timeout, so that it is set only when it changes.
     timeout: Option<Duration>,
     socket: PathBuf,
     hello: HelloInfo,
@@ -40,7 +40,7 @@ impl Client {
     /// Greets the daemon at the other end of `stream`.
     pub(super) fn greet(mut stream: Transport, socket: &Path) -> Result<Self, ClientError> {
         stream.set_send_timeout(GREETING).map_err(ClientError::Lost)?;
-        let nobody = HelloInfo {
+        let unknown = HelloInfo {
             server: String::new(),
             version: String::new(),
             protocol: PROTOCOL,
@@ -56,7 +56,7 @@ impl Client {
             events: VecDeque::new(),
             timeout: None,
             socket: socket.to_owned(),
-            hello: nobody,
+            hello: unknown,
         };
         let hello = match client.call(Call::Hello(greeting()), Some(START)) {
             Ok(Answer::Hello(hello)) => hello,
@@ -65,7 +65,7 @@ impl Client {
                 let hint = error.data.hint.unwrap_or_else(|| "use the same version of both".to_owned());
                 return Err(ClientError::Mismatch { message: error.message, hint });
             }
-            // a greeting of another shape: one of the two is from another time, and cannot say which
+            // the greeting cannot be decoded: the versions differ, and it is not known which side is older
             Err(ClientError::Unexpected(text)) => {
                 let message = format!("the daemon does not speak protocol {PROTOCOL} as this lessor does: {text}");
                 return Err(ClientError::Mismatch { message, hint: "stop the daemon, then try again".to_owned() });
@@ -77,28 +77,28 @@ impl Client {
         Ok(client)
     }
 
-    /// Who answered.
+    /// The daemon's greeting.
     #[must_use]
     pub fn server(&self) -> &HelloInfo {
         &self.hello
     }
 
-    /// Where the daemon was found.
+    /// The socket that the client is connected to.
     #[must_use]
     pub fn socket(&self) -> &Path {
         &self.socket
     }
 
-    /// Calls, and waits for the answer, at most `timeout`.
+    /// Sends a call and waits for the answer, at most `timeout`.
     pub(super) fn call(&mut self, call: Call, timeout: Option<Duration>) -> Result<Answer<'static>, ClientError> {
         self.next += 1;
         let id = self.next;
         encode_call(id, call, &mut self.out)?;
         let written = self.stream.write_all(&self.out);
-        // it may hold a secret
+        // it may contain a secret
         zeroize::Zeroize::zeroize(&mut self.out);
         if let Err(error) = written {
-            // a daemon that closes says why before it does
+            // a daemon that closes the connection sends the reason first
             return Err(self.last_words().unwrap_or(ClientError::Lost(error)));
         }
         let deadline = timeout.map(|timeout| Instant::now() + timeout);
@@ -106,16 +106,16 @@ impl Client {
             match self.receive(deadline)? {
                 FromServer::Answer(to, answer) if to == id => return Ok(answer),
                 FromServer::Refusal(to, error) if to == id => return Err(error.into()),
-                // refusals of the whole connection carry no call's number
+                // refusals of the whole connection have the id 0
                 FromServer::Refusal(0, error) => return Err(error.into()),
                 FromServer::Event(event) => self.events.push_back(event),
-                // late answers to calls that were given up
+                // late answers to calls that timed out
                 FromServer::Answer(..) | FromServer::Refusal(..) => {}
             }
         }
     }
 
-    /// The next event, as long as it takes.
+    /// Waits for the next event without a timeout.
     pub(super) fn next_event(&mut self) -> Result<EventInfo, ClientError> {
         loop {
             if let Some(event) = self.events.pop_front() {
@@ -140,7 +140,7 @@ impl Client {
         }
     }
 
-    /// Waits until the connection ends, however that comes about.
+    /// Waits until the connection ends for any reason.
     pub fn wait_for_end(&mut self) {
         while self.receive(None).is_ok() {}
     }
@@ -168,7 +168,7 @@ impl Client {
     fn set_timeout(&mut self, deadline: Option<Instant>) -> io::Result<()> {
         let left = match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
             Some(Duration::ZERO) => return Err(io::Error::new(io::ErrorKind::TimedOut, "it does not answer")),
-            // whole seconds: a call rarely needs the socket set anew
+            // whole seconds, so that the timeout rarely changes
             Some(left) => Some(Duration::from_secs(left.as_secs() + 1)),
             None => None,
         };
@@ -179,7 +179,7 @@ impl Client {
         Ok(())
     }
 
-    /// What a daemon that closed the connection had said before.
+    /// The refusal that a daemon sent before it closed the connection.
     fn last_words(&mut self) -> Option<ClientError> {
         let deadline = Instant::now() + Duration::from_millis(100);
         loop {
@@ -193,17 +193,17 @@ impl Client {
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // not the buffers: what has arrived may be a credential
+        // not the buffers: they may contain a credential
         f.debug_struct("Client").field("socket", &self.socket).field("server", &self.hello).finish_non_exhaustive()
     }
 }
 
-/// Who we are, and what we speak.
+/// The client's greeting.
 pub(super) fn greeting() -> HelloParams {
     HelloParams { client: concat!("lessor ", env!("CARGO_PKG_VERSION")).to_owned(), protocol: (PROTOCOL, PROTOCOL) }
 }
 
-/// An answer to another call than the one that was made.
+/// The error for an answer that belongs to another call.
 pub(super) fn unexpected(call: &str, answer: &Answer<'_>) -> ClientError {
     let kind = match answer {
         Answer::Hello(_) => "a greeting",
@@ -216,13 +216,13 @@ pub(super) fn unexpected(call: &str, answer: &Answer<'_>) -> ClientError {
         Answer::Account(_) => "an account",
         Answer::Status(_) => "a status",
         Answer::Config(_) => "a configuration",
-        Answer::Reloaded(_) => "what a reload came to",
-        Answer::Imported(_) => "what an import came to",
+        Answer::Reloaded(_) => "the result of a reload",
+        Answer::Imported(_) => "the result of an import",
         Answer::Exported(_) => "an export",
         Answer::Forecast(_) => "a forecast",
         Answer::Explained(_) => "an explanation",
-        Answer::GatewayAccess(_) => "a key to the gateway",
-        Answer::Rekeyed(_) => "what became of the key",
+        Answer::GatewayAccess(_) => "a key for the gateway",
+        Answer::Rekeyed(_) => "the location of a key",
     };
     ClientError::Unexpected(format!("{kind} in answer to {call}"))
 }
@@ -243,7 +243,7 @@ fn check_protocol(hello: &HelloInfo) -> Result<(), ClientError> {
     Err(ClientError::Mismatch { message, hint: hint.to_owned() })
 }
 
-/// Both words the systems have for it.
+/// Systems use either of two kinds for a timeout.
 pub(super) fn is_timeout(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
 }
@@ -253,7 +253,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn another_protocol_names_the_older_side() {
+    fn a_protocol_mismatch_names_the_older_side() {
         let hello = |protocol| HelloInfo {
             server: "lessor".into(),
             version: "9.9".into(),

@@ -5,11 +5,11 @@ use std::path::PathBuf;
 
 use crate::protocol::ErrorInfo;
 
-/// Why a call has no answer.
+/// Why a call failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ClientError {
-    /// There is no daemon.
+    /// No daemon is running.
     #[error(transparent)]
     NoDaemon(Box<NoDaemon>),
     /// The connection ended, or nothing came back in time.
@@ -18,27 +18,27 @@ pub enum ClientError {
     /// Client and daemon do not speak the same protocol.
     #[error("{message}")]
     Mismatch {
-        /// What each of them speaks.
+        /// The versions of both sides.
         message: String,
-        /// Which one is older, and what to do.
+        /// Which side is older, and what to do.
         hint: String,
     },
-    /// The daemon said no.
+    /// The daemon refused the call.
     #[error(transparent)]
     Refused(Box<ErrorInfo>),
-    /// The daemon answered with something else than what was asked.
-    #[error("the daemon's answer is not understood: {0}")]
+    /// The daemon's answer does not belong to the call.
+    #[error("unexpected answer of the daemon: {0}")]
     Unexpected(String),
 }
 
-/// No daemon, and why none could be started.
+/// No daemon is running, and why none could be started.
 #[derive(Debug, Default)]
 pub struct NoDaemon {
-    /// Where it was looked for.
+    /// The socket that was tried.
     pub socket: PathBuf,
     /// Why there is none.
     pub why: String,
-    /// The last lines that a daemon which was started wrote.
+    /// The last log lines of a daemon that was started.
     pub log: Vec<String>,
 }
 

@@ -5,7 +5,7 @@ use crate::protocol::EventInfo;
 use super::connection::Client;
 use super::error::ClientError;
 
-/// What happens, as it happens; ends when the connection does, after an error that says why.
+/// The daemon's events. Ends with the connection, after an error that says why.
 #[derive(Debug)]
 pub struct EventStream {
     client: Client,

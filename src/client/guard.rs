@@ -1,4 +1,4 @@
-//! A lease that is given back when its holder lets go of it.
+//! A lease that is released when its guard is dropped.
 
 use crate::config::AppPaths;
 use crate::protocol::{
@@ -9,19 +9,19 @@ use super::connection::Client;
 use super::error::ClientError;
 use super::start::DaemonStarter;
 
-/// A lease and the connection it hangs on; dropping it gives the lease back.
+/// A lease and its connection; dropping the guard releases the lease.
 ///
 /// When the connection is lost, because the daemon was restarted or updated, the next call connects again (with
 /// [`LeaseGuard::reconnect_by`], it starts a daemon if need be), presents the lease to the new daemon
-/// (`lease.resume`) and repeats the call. The daemon takes it back as long as its account is still there; if it does
+/// (`lease.resume`) and repeats the call. The daemon accepts it while its account still exists; if it does
 /// not, the call fails with `stale_lease`, and the holder must acquire a new one.
 #[derive(Debug)]
 pub struct LeaseGuard {
     /// `None` while the connection is lost.
     client: Option<Client>,
     lease: LeaseInfo<'static>,
-    /// Where to look for a daemon, beside the socket the lease was granted at, and how to start one.
-    again: Option<(AppPaths, DaemonStarter)>,
+    /// Where to find a daemon, besides the socket where the lease was granted, and how to start one.
+    reconnect_to: Option<(AppPaths, DaemonStarter)>,
     socket: std::path::PathBuf,
     bound_here: bool,
 }
@@ -30,28 +30,28 @@ impl LeaseGuard {
     /// Leases an account.
     ///
     /// # Errors
-    /// When none can be had.
+    /// When no account is available.
     pub fn acquire(mut client: Client, request: AcquireParams) -> Result<Self, ClientError> {
         let bound_here = request.bind == BindTo::Connection;
         let lease = client.acquire(request)?;
         let socket = client.socket().to_owned();
-        Ok(Self { client: Some(client), lease, again: None, socket, bound_here })
+        Ok(Self { client: Some(client), lease, reconnect_to: None, socket, bound_here })
     }
 
     /// Where to find or start a daemon when the connection is lost.
     #[must_use]
-    pub fn reconnect_by(mut self, places: AppPaths, start: DaemonStarter) -> Self {
-        self.again = Some((places, start));
+    pub fn reconnect_by(mut self, paths: AppPaths, start: DaemonStarter) -> Self {
+        self.reconnect_to = Some((paths, start));
         self
     }
 
-    /// The lease as it was granted, renewed or resumed last.
+    /// The lease as it was last granted, renewed or resumed.
     #[must_use]
     pub fn lease(&self) -> &LeaseInfo<'static> {
         &self.lease
     }
 
-    /// Adds the lease's life to its time.
+    /// Extends a lease by its TTL.
     ///
     /// # Errors
     /// When the lease has ended, or no daemon can be reached.
@@ -61,7 +61,7 @@ impl LeaseGuard {
         Ok(&self.lease)
     }
 
-    /// The credential as it is now; a new one with `force`, after the upstream refused the old.
+    /// The current credential; with `force` a new one, after the upstream refused the old one.
     ///
     /// # Errors
     /// When the lease has ended, there is no credential, or no daemon can be reached.
@@ -70,9 +70,9 @@ impl LeaseGuard {
         self.with(|client| client.credential(CredentialParams { lease: lease.clone(), force }))
     }
 
-    /// Tells what the upstream answered; with `switch`, the guard holds the new lease from then on.
+    /// Reports an upstream response; after a `switch`, the guard holds the new lease.
     ///
-    /// The lease that the report names is the guard's own, whatever it says.
+    /// The report's `lease` is replaced by the guard's own.
     ///
     /// # Errors
     /// When the lease has ended, or no daemon can be reached.
@@ -89,7 +89,7 @@ impl LeaseGuard {
         LeaseRef { lease: self.lease.lease.clone().into_owned(), fence: Some(self.lease.fence) }
     }
 
-    /// Calls; when the connection turns out to be lost, once more on a new one.
+    /// Calls; if the connection is lost, once more on a new one.
     fn with<T>(&mut self, call: impl Fn(&mut Client) -> Result<T, ClientError>) -> Result<T, ClientError> {
         if let Some(client) = &mut self.client {
             match call(client) {
@@ -104,11 +104,11 @@ impl LeaseGuard {
     }
 
     fn reconnect(&mut self) -> Result<Client, ClientError> {
-        let mut client = match &self.again {
-            Some((places, start)) => Client::connect_or_start(places, start)?,
+        let mut client = match &self.reconnect_to {
+            Some((paths, start)) => Client::connect_or_start(paths, start)?,
             None => Client::connect_at(&self.socket)?,
         };
-        // a lease bound to a process or to its time is the daemon's to remember
+        // the daemon remembers leases that are bound to a process or to their TTL
         if self.bound_here {
             self.lease = client.resume(self.reference())?;
         }
@@ -120,7 +120,7 @@ impl Drop for LeaseGuard {
     fn drop(&mut self) {
         let lease = self.reference();
         if let Some(client) = &mut self.client {
-            // if this fails, the lease has ended already, or ends with the connection
+            // if this fails, the lease has already ended, or ends with the connection
             let _ended = client.release(lease);
         }
     }

@@ -1,4 +1,4 @@
-//! Whose process it is, on a system where a pipe's name does not tell.
+//! Which user a process belongs to, on systems where a pipe has no owner to check.
 
 use std::io;
 
@@ -7,12 +7,12 @@ use winsafe::{HPROCESS, TokenInfo, co};
 /// The id (SID) of the user that this process runs as.
 ///
 /// # Errors
-/// When the system does not tell.
+/// When the system does not report it.
 pub(crate) fn this_user() -> io::Result<String> {
     user_of(&HPROCESS::GetCurrentProcess())
 }
 
-/// Whether the process runs as this user; another user cannot feign that.
+/// Whether the process runs as this user; another user cannot forge that.
 pub(crate) fn is_ours(pid: u32) -> io::Result<bool> {
     let process = match HPROCESS::OpenProcess(co::PROCESS::QUERY_LIMITED_INFORMATION, false, pid) {
         Ok(process) => process,
@@ -31,7 +31,7 @@ fn user_of(process: &HPROCESS) -> io::Result<String> {
         Err(co::ERROR::ACCESS_DENIED) => return Err(io::ErrorKind::PermissionDenied.into()),
         Err(error) => return Err(io::Error::other(error)),
     };
-    let unknown = || io::Error::other("the system does not say whose process it is");
+    let unknown = || io::Error::other("the system does not report the user of the process");
     match token.GetTokenInformation(co::TOKEN_INFORMATION_CLASS::User).map_err(io::Error::other)? {
         TokenInfo::User(user) => user.User.Sid().map(|id| id.to_string()).ok_or_else(unknown),
         _ => Err(unknown()),

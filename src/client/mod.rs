@@ -1,6 +1,6 @@
-//! The Rust client: finds the daemon or starts it, calls it, and holds leases.
+//! The Rust client: finds or starts the daemon, calls it, and holds leases.
 //!
-//! Blocking, one call at a time on a connection; for more at a time, open more connections.
+//! Blocking, one call at a time per connection; for concurrent calls, open more connections.
 //!
 //! ```no_run
 //! use lessor::client::{Client, LeaseGuard, DaemonStarter};
@@ -9,10 +9,10 @@
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let flags = Flags::default();
-//! let places = AppPaths::from_process(&flags)?;
-//! let client = Client::connect_or_start(&places, &DaemonStarter::program("lessor", &flags))?;
-//! let lease = LeaseGuard::acquire(client, AcquireParams { provider: "anthropic".into(), credential: true, ..AcquireParams::default() })?;
-//! println!("{}", lease.lease().account.id);
+//! let paths = AppPaths::from_process(&flags)?;
+//! let client = Client::connect_or_start(&paths, &DaemonStarter::program("lessor", &flags))?;
+//! let lease = LeaseGuard::acquire(client, AcquireParams { provider: "anthropic".into(), credential: true,
+//! ..AcquireParams::default() })?; println!("{}", lease.lease().account.id);
 //! # Ok(())
 //! # }
 //! ```
@@ -44,7 +44,7 @@ pub(crate) use spawn::find_program;
 
 use std::time::{Duration, Instant};
 
-/// Waits between two tries: short at first, because most things are ready at once.
+/// Waits between two attempts: short at first, because most resources are ready immediately.
 struct RetryTimer {
     next: Duration,
     deadline: Instant,
@@ -58,7 +58,7 @@ impl RetryTimer {
         Self { next: Self::FIRST, deadline }
     }
 
-    /// Sleeps; `false`, without sleeping, when the time is over.
+    /// Sleeps; `false`, without sleeping, after the deadline.
     fn wait(&mut self) -> bool {
         let left = self.deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {

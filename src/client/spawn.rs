@@ -1,4 +1,4 @@
-//! How processes are started that outlive their starter: nothing of its is left open in them.
+//! Starts processes that outlive their parent, without inherited files or handles.
 
 #[cfg_attr(unix, path = "spawn/unix.rs")]
 #[cfg_attr(windows, path = "spawn/windows.rs")]

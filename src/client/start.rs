@@ -1,8 +1,8 @@
-//! Starting a daemon from a client.
+//! Starts a daemon from a client.
 //!
-//! The client runs `lessor daemon --launch` and waits for it; that process starts the daemon proper, and ends as soon
-//! as the daemon serves (see `launch`). So the daemon is no child of the client: a program that the client becomes
-//! by `exec` finds no stranger among its children, and nobody has to reap the daemon.
+//! The client runs `lessor daemon --launch` and waits for it; that process starts the daemon itself, and ends as soon
+//! as the daemon serves (see `launch`). So the daemon is not a child of the client: a program that the client becomes
+//! by `exec` has no unexpected child, and does not have to reap the daemon.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, OpenOptions};
@@ -18,18 +18,19 @@ use super::connection::Client;
 use super::error::{ClientError, NoDaemon};
 use super::spawn;
 
-/// How long a daemon that has been started may take until it can be reached.
+/// How long a started daemon may take until it accepts connections.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How much of the log is shown.
 const SHOWN_BYTES: u64 = 4096;
 const SHOWN_LINES: usize = 10;
-/// What the daemon's places depend on; relative ones are made absolute, because it leaves the current directory.
+/// Variables that the daemon's paths depend on; relative paths are made absolute, because the daemon changes its
+/// directory.
 const PLACES: [&str; 3] = ["LESSOR_HOME", "LESSOR_CONFIG", "LESSOR_SOCKET"];
 
-/// Where a service manager listens to one process, and what it hands over to it: not to be passed on to another one.
+/// Variables by which a service manager talks to one process; they must not be inherited by another one.
 pub const SERVICE_MANAGER_VARIABLES: [&str; 7] =
     ["NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "LISTEN_PID", "LISTEN_PIDFDID", "LISTEN_FDS", "LISTEN_FDNAMES"];
-/// By what a process knows that it is a service; a daemon that a client starts is none.
+/// Variables that mark a process as a service; a daemon started by a client is not one.
 const SERVICE_MARKERS: [&str; 4] = ["SYSTEMD_EXEC_PID", "INVOCATION_ID", "JOURNAL_STREAM", "MANAGERPID"];
 
 /// How to start a daemon.
@@ -40,21 +41,22 @@ pub struct DaemonStarter {
 }
 
 impl DaemonStarter {
-    /// With this program, passing on what the command line says about places.
+    /// With this program, and the paths given on the command line.
     #[must_use]
     pub fn program(program: impl Into<PathBuf>, flags: &Flags) -> Self {
         Self { program: program.into(), flags: flags.clone() }
     }
 
-    /// With the program that runs now, which must be `lessor`.
+    /// With the current program, which must be `lessor`.
     ///
     /// # Errors
-    /// When the system does not tell which program that is.
+    /// When the path of the current program is not known.
     pub fn this_program(flags: &Flags) -> io::Result<Self> {
         Ok(Self::program(std::env::current_exe()?, flags))
     }
 
-    /// `program [--config FILE] [--socket PATH] ARGUMENTS`, without a terminal's or a service manager's words.
+    /// `program [--config FILE] [--socket PATH] ARGUMENTS`, without a terminal and without a service manager's
+    /// variables.
     pub(crate) fn command(&self, arguments: &[&OsStr]) -> Command {
         let mut command = Command::new(&self.program);
         for (name, value) in [("--config", &self.flags.config), ("--socket", &self.flags.socket)] {
@@ -77,27 +79,32 @@ impl DaemonStarter {
     }
 }
 
-/// Starts a daemon and connects to it, or to the one that was faster.
-pub(super) fn start(places: &AppPaths, how: &DaemonStarter) -> Result<Client, ClientError> {
-    let nobody = |why: String, log: Vec<String>| {
-        ClientError::from(NoDaemon { socket: places.socket.clone(), why: format!("none could be started: {why}"), log })
+/// Starts a daemon and connects to it, or to another one that started first.
+pub(super) fn start(paths: &AppPaths, starter: &DaemonStarter) -> Result<Client, ClientError> {
+    let no_daemon = |why: String, log: Vec<String>| {
+        ClientError::from(NoDaemon {
+            socket: paths.socket.clone(),
+            why: format!("it could not be started: {why}"),
+            log,
+        })
     };
-    let log = open_log(&places.state, &places.log)
-        .map_err(|error| nobody(format!("{}: {error}", places.log.display()), Vec::new()))?;
+    let log = open_log(&paths.state, &paths.log)
+        .map_err(|error| no_daemon(format!("{}: {error}", paths.log.display()), Vec::new()))?;
     let before = log.metadata().map(|metadata| metadata.len()).unwrap_or_default();
-    let launched = spawn::launcher(how, log);
-    let launched = launched.map_err(|error| nobody(format!("{}: {error}", how.program.display()), Vec::new()))?;
+    let launched = spawn::launcher(starter, log);
+    let launched =
+        launched.map_err(|error| no_daemon(format!("{}: {error}", starter.program.display()), Vec::new()))?;
     if !launched.success() {
-        let log = written_since(&places.log, before);
-        return Err(nobody(format!("it ended with {launched}"), log));
+        let log = written_since(&paths.log, before);
+        return Err(no_daemon(format!("it ended with {launched}"), log));
     }
     let mut backoff = RetryTimer::until(Instant::now() + PATIENCE);
     loop {
-        match Client::connect(places) {
-            // it was reached a moment ago: somebody has just stopped it, or it is only busy
+        match Client::connect(paths) {
+            // it was running a moment ago: it has just been stopped, or it is busy
             Err(ClientError::NoDaemon(error)) => {
                 if !backoff.wait() {
-                    return Err(nobody(error.why, written_since(&places.log, before)));
+                    return Err(no_daemon(error.why, written_since(&paths.log, before)));
                 }
             }
             found => return found,
@@ -166,12 +173,12 @@ mod tests {
     }
 
     #[test]
-    fn a_program_that_is_not_there_is_named() {
+    fn a_missing_program_is_named() {
         let directory = tempfile::tempdir().unwrap();
         let environment = crate::config::Environment { home: Some(directory.path().into()), ..Default::default() };
-        let places = AppPaths::resolve(&environment).unwrap();
-        let how = DaemonStarter::program(directory.path().join("nothing"), &Flags::default());
-        let error = Client::connect_or_start(&places, &how).unwrap_err();
+        let paths = AppPaths::resolve(&environment).unwrap();
+        let starter = DaemonStarter::program(directory.path().join("nothing"), &Flags::default());
+        let error = Client::connect_or_start(&paths, &starter).unwrap_err();
         assert!(error.to_string().contains("nothing"), "{error}");
     }
 }

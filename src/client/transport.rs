@@ -1,4 +1,4 @@
-//! The way to the daemon: bytes with a time limit, and the certainty that the other end is ours.
+//! The transport to the daemon: reads and writes with timeouts, and a check that the other end belongs to this user.
 
 #[cfg_attr(unix, path = "transport/unix.rs")]
 #[cfg_attr(windows, path = "transport/windows.rs")]

@@ -1,45 +1,37 @@
-//! What the user decides: places, keys, their values and where each came from.
+//! The configuration and the paths of all files.
+//!
+//! | part | job |
+//! |---|---|
+//! | `paths.rs` | where the configuration, the database, the socket and the log are |
+//! | `schema/` | the table of keys, the kinds of their values, the generated documents |
+//! | `settings.rs` | the typed configuration; `origins.rs` and `setting.rs`: where each value came from |
+//! | `file/` | reads, checks, edits and replaces `config.toml` |
 
-mod argument;
-mod check;
-pub mod duration;
-pub mod edit;
-mod json_schema;
-mod keys;
-mod kind;
-mod load;
-mod measure;
-mod place;
-mod places;
-mod problem;
-mod read;
-mod reference;
+mod file;
+mod origins;
+mod paths;
 mod schema;
+mod setting;
 mod settings;
-mod show;
-pub mod size;
-mod slot;
-mod suggest;
-mod swap;
-mod syntax;
-mod template;
 #[cfg(test)]
 mod tests;
-mod value;
 
-pub use json_schema::json_schema;
-pub use keys::KEYS;
-pub use kind::ValueKind;
-pub use load::{LoadState, LoadedConfig, MAX_FILE, read_file};
-pub use places::{AppPaths, BaseDirectories, Environment, Flags, PathsError};
-pub use problem::{ConfigErrors, ConfigProblem};
-pub use reference::reference;
-pub use schema::{KeySpec, format_key};
+pub use file::atomic_replace::{LockedFile, ReplaceError};
+pub use file::edit;
+pub use file::load::{LoadState, LoadedConfig, MAX_FILE, read_file};
+pub use file::problem::{ConfigErrors, ConfigProblem};
+pub use paths::{AppPaths, BaseDirectories, Environment, Flags, PathsError};
+pub use schema::json_schema::json_schema;
+pub use schema::key_spec::KeySpec;
+pub use schema::keys::KEYS;
+pub use schema::lookup::format_key;
+pub use schema::template::{reference, template};
+pub use schema::types::{GatewaySocket, KeyLocation, Listen, LogLevel};
+pub use schema::value::ConfigValue;
+pub use schema::value_kind::ValueKind;
+pub use schema::{duration, size};
+pub use setting::{Setting, SettingSource};
 pub use settings::{
-    Config, DaemonSection, GatewaySection, GatewaySocket, KeyLocation, LimitsSection, Listen, LogLevel, NotifySection,
-    OauthSection, ProviderSection, QuotaSection, RefreshSection, SecretsSection,
+    Config, DaemonSection, GatewaySection, LimitsSection, NotifySection, OauthSection, ProviderSection, QuotaSection,
+    RefreshSection, SecretsSection,
 };
-pub use show::{Setting, SettingSource};
-pub use swap::{LockedFile, ReplaceError};
-pub use template::template;
-pub use value::ConfigValue;

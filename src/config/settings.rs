@@ -1,25 +1,22 @@
 //! The configuration, typed.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
-use super::show::Origins;
+use super::origins::Origins;
+use super::schema::types::{GatewaySocket, KeyLocation, Listen, LogLevel};
 use crate::pool;
 
-/// Everything a user can decide; `Config::default()` holds the documented defaults.
+/// The whole configuration; `Config::default()` holds the documented defaults.
 ///
-/// The sections' own `Default`s are blank: only the table in `keys.rs` knows defaults.
-/// Two configurations are equal when they say the same, wherever each value came from.
+/// The sections' own `Default`s are blank: the defaults are in the table of `schema/keys.rs` only.
+/// Two configurations are equal when their values are equal, whatever their sources.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Config {
     /// `[daemon]`
     pub daemon: DaemonSection,
-    /// What the pool decides by: `[leases]`, `[selection]`, `[accounts]`, parts of `[limits]` and `[quota]`.
+    /// The pool's settings: `[leases]`, `[selection]`, `[accounts]`, parts of `[limits]` and `[quota]`.
     pub pool: pool::PoolSettings,
     /// The rest of `[limits]`.
     pub limits: LimitsSection,
@@ -35,8 +32,26 @@ pub struct Config {
     pub secrets: SecretsSection,
     /// `[providers.*]`, by name.
     pub providers: BTreeMap<String, ProviderSection>,
-    /// Where every value came from.
+    /// The source of every value.
     pub(super) origins: Origins,
+}
+
+impl Config {
+    /// Every value unset; the table of keys fills in the defaults.
+    pub(super) fn blank() -> Self {
+        Self {
+            daemon: DaemonSection::default(),
+            pool: pool::PoolSettings::default(),
+            limits: LimitsSection::default(),
+            quota: QuotaSection::default(),
+            refresh: RefreshSection::default(),
+            gateway: GatewaySection::default(),
+            notify: NotifySection::default(),
+            secrets: SecretsSection::default(),
+            providers: BTreeMap::new(),
+            origins: Origins::default(),
+        }
+    }
 }
 
 /// `[daemon]`
@@ -44,25 +59,8 @@ pub struct Config {
 pub struct DaemonSection {
     /// The least important messages that are logged.
     pub log: LogLevel,
-    /// An auto-started daemon ends itself when unused for so long.
+    /// How long an auto-started daemon may be unused before it exits.
     pub idle_exit: Option<Duration>,
-}
-
-/// How much is logged.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum LogLevel {
-    /// Failures.
-    Error,
-    /// And what a user should look at.
-    Warn,
-    /// And what happens.
-    #[default]
-    Info,
-    /// And why.
-    Debug,
-    /// And every step.
-    Trace,
 }
 
 /// `[limits]`, beyond what the pool needs.
@@ -84,7 +82,7 @@ pub struct QuotaSection {
 pub struct RefreshSection {
     /// How long before its expiry a token is refreshed.
     pub ahead: Duration,
-    /// A token with less life is not handed out.
+    /// A token whose remaining lifetime is shorter is not handed out.
     pub min_life: Duration,
     /// How long a holder waits for a refresh before it gets another account.
     pub wait: Duration,
@@ -107,40 +105,6 @@ pub struct GatewaySection {
     pub allow_remote: bool,
 }
 
-/// A listening address; port 0 means any free one.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Listen(pub SocketAddr);
-
-impl Default for Listen {
-    fn default() -> Self {
-        Self(SocketAddr::from(([127, 0, 0, 1], 0)))
-    }
-}
-
-impl FromStr for Listen {
-    type Err = std::net::AddrParseError;
-
-    /// Reads `ADDRESS:PORT`; `localhost` is the IPv4 one.
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text.strip_prefix("localhost:") {
-            Some(port) => format!("127.0.0.1:{port}").parse().map(Self),
-            None => text.parse().map(Self),
-        }
-    }
-}
-
-/// The gateway's Unix socket.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub enum GatewaySocket {
-    /// `gateway.sock` beside the lease socket.
-    #[default]
-    Beside,
-    /// None.
-    Off,
-    /// A place of its own.
-    At(PathBuf),
-}
-
 /// `[notify]`
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct NotifySection {
@@ -155,27 +119,16 @@ pub struct SecretsSection {
     pub key: KeyLocation,
 }
 
-/// Where the key that seals secrets is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum KeyLocation {
-    /// A file in the state directory.
-    #[default]
-    File,
-    /// The system's keyring.
-    Keyring,
-}
-
-/// `[providers.X]`: what differs from the built-in provider, or a new one.
+/// `[providers.X]`: changes to a built-in provider, or a new one.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct ProviderSection {
     /// Where API keys are served.
     pub base_url: Option<String>,
-    /// The proxy it is reached by.
+    /// The proxy for requests to it.
     pub proxy: Option<String>,
     /// A PEM file with certificates to trust besides those of the system.
     pub ca_file: Option<PathBuf>,
-    /// Where usage is asked for.
+    /// The URL of its usage API.
     pub usage_url: Option<String>,
     /// `[providers.X.oauth]`
     pub oauth: OauthSection,
@@ -198,7 +151,7 @@ pub struct OauthSection {
     pub client_id: Option<String>,
     /// Name of the environment variable with the client's secret.
     pub client_secret_env: Option<String>,
-    /// Scopes that are asked for.
+    /// The requested scopes.
     pub scopes: Vec<String>,
     /// Loopback port of the redirect; 0 means any.
     pub redirect_port: u16,

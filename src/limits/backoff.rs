@@ -1,18 +1,18 @@
-//! How long to stay away: the server's word, within reason, or the table.
+//! How long to wait after a refusal: the wait that the server stated, if plausible, or the configured one.
 
 use std::time::Duration;
 
 use super::reason::Reason;
 
-/// A wait stated for longer than this is not believed.
+/// A stated wait longer than this is ignored.
 pub const LONGEST_BELIEVED: Duration = Duration::from_secs(32 * 86_400);
-/// A wait stated for less than this is taken for this.
+/// A stated wait shorter than this is raised to this.
 pub const SHORTEST_HINT: Duration = Duration::from_secs(2);
 
-/// What is waited without a server's word, by reason.
+/// The waits that apply when the server states none, by reason.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Backoff {
-    /// For `quota_exhausted` and what like it does not mend by itself soon, by failures in a row; the last repeats.
+    /// For `quota_exhausted`, `out_of_credit` and `forbidden`, by consecutive failures; the last one repeats.
     pub quota: Vec<Duration>,
     /// For `rate_limit_exceeded`.
     pub rate_limit: Duration,
@@ -37,8 +37,8 @@ impl Default for Backoff {
 }
 
 impl Backoff {
-    /// The wait after a refusal that followed `failures` others in a row. Zero where no time helps: a credential, the
-    /// account's owner or the request itself must change.
+    /// The wait after a refusal that followed `failures` consecutive others. Zero where waiting does not help: a
+    /// credential, the account's owner or the request itself must change.
     #[must_use]
     pub fn wait(&self, reason: Reason, stated: Option<Duration>, failures: usize) -> Duration {
         if matches!(reason, Reason::RequestRejected | Reason::AuthFailed | Reason::VerificationRequired) {
@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_table_and_the_servers_word() {
+    fn a_plausible_stated_wait_replaces_the_configured_one() {
         let ms = Duration::from_millis;
         for (reason, failures, stated, expected) in [
             (Reason::QuotaExhausted, 0, None, 60_000),

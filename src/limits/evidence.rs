@@ -1,20 +1,31 @@
-//! What to show of a response: short, in one line, and nothing that could be a secret.
+//! The evidence of one response, and its summary: one short line without anything that could be a secret.
 
-use super::body::{ErrorBody, beginning};
-use super::codes;
-use super::judge::Evidence;
-use super::verdict::WaitSource;
+use super::body::{ErrorBody, beginning, codes};
+use super::response::{Dialect, Headers};
+use super::time::WaitSource;
+use super::windows::Window;
 
 /// Longer evidence is cut.
 const LONGEST: usize = 240;
 const LONGEST_MESSAGE: usize = 160;
-/// Longer words with digits in them may be keys.
+/// Longer words that contain digits may be keys.
 const LONGEST_WORD: usize = 32;
-/// Beginnings of what vendors hand out as keys and tokens.
+/// Prefixes of vendors' keys and tokens.
 const SECRETS: [&str; 10] = ["sk-", "sk_", "ya29.", "aiza", "eyj", "gho_", "ghp_", "xai-", "gsk_", "1//"];
 
-/// The evidence of a verdict.
-pub(super) fn of(case: &Evidence, source: &WaitSource) -> String {
+/// The evidence of one response.
+pub(super) struct ResponseEvidence<'a> {
+    pub(super) dialect: Dialect,
+    /// The status, or the one that an error within a stream states.
+    pub(super) status: Option<u16>,
+    pub(super) headers: &'a Headers,
+    pub(super) body: &'a ErrorBody,
+    pub(super) windows: &'a [Window],
+    pub(super) now: u64,
+}
+
+/// The summary that a verdict carries.
+pub(super) fn of(case: &ResponseEvidence, source: &WaitSource) -> String {
     let mut parts = Vec::new();
     if let Some(status) = case.status {
         parts.push(status.to_string());
@@ -33,7 +44,7 @@ pub(super) fn of(case: &Evidence, source: &WaitSource) -> String {
     text
 }
 
-/// The code that tells most: one that settles the matter, or else the first that is a word.
+/// The most specific code: a conclusive one, or else the first that contains letters.
 fn code(body: &ErrorBody) -> Option<&str> {
     let known = body.codes.iter().position(|code| codes::specific(std::slice::from_ref(code)).is_some());
     let is_word = |code: &String| code != "error" && code.bytes().any(|byte| byte.is_ascii_alphabetic());
@@ -41,11 +52,11 @@ fn code(body: &ErrorBody) -> Option<&str> {
     body.written.get(at).map(String::as_str)
 }
 
-/// Text in one line, cut, without control characters and what may be a secret.
+/// Text in one line, shortened, without control characters and possible secrets.
 fn line(text: &str, most: usize) -> String {
     let mut clean = String::new();
     let whole = beginning(text, 8 * most);
-    // half a secret is not seen to be one
+    // a truncated secret would not be recognised as one
     let is_whole = whole.len() == text.len();
     let cut = if is_whole { whole.len() } else { whole.trim_end_matches(is_inner).len() };
     for word in whole[..cut].split_whitespace() {
@@ -78,12 +89,12 @@ fn hide(word: &str, out: &mut String) {
     }
 }
 
-/// May stand within a secret.
+/// Whether the character can be part of a secret.
 fn is_inner(letter: char) -> bool {
     letter.is_ascii_alphanumeric() || "-_./+".contains(letter)
 }
 
-/// Neither steers a terminal nor turns the direction of a line.
+/// Whether the character neither controls a terminal nor changes the text direction.
 fn is_shown(letter: char) -> bool {
     !letter.is_control()
         && !matches!(letter, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')

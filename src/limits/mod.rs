@@ -1,42 +1,33 @@
-//! Pure: what an upstream's answer means. From status, headers and body to the reason of a refusal, how far it reaches,
-//! how long it lasts and why we think so; and to what the answer says of the account's quota.
+//! Pure: what an upstream's response means. [`classify()`] turns status, headers and body into the reason of a refusal,
+//! how far the refusal reaches, how long it lasts and the evidence, and reads the account's quota from the response.
 //!
-//! [`classify`] is the one entry; `body.rs` gathers what a body says whatever its shape, `headers.rs` and `windows.rs`
-//! what the headers say, `judge.rs` decides. Whatever arrives, the work is linear in a bounded part of it, and nothing
-//! panics.
+//! | part | job |
+//! |---|---|
+//! | `time/` | durations, instants and waits in the forms that upstreams write them |
+//! | `windows/` | quota windows from headers: Claude's, Codex's, and request and token rates |
+//! | `body/` | the content of a body of any shape: codes, prose, stated times, links |
+//! | `evidence.rs`, `classify.rs` | all of that for one response, and the decision |
+//!
+//! The work is linear in a bounded part of the input, and no input panics.
 
-mod anthropic;
 mod backoff;
 mod body;
-mod codes;
-mod dialect;
-mod duration;
+mod classify;
 mod evidence;
-mod google;
-mod headers;
-mod http_date;
-mod instant;
-mod json;
-mod judge;
-mod openai;
-mod prose;
-mod prose_time;
 mod reason;
 mod response;
-mod stated;
-mod stream;
+mod time;
 mod verdict;
 mod windows;
 
 pub use backoff::{Backoff, LONGEST_BELIEVED, SHORTEST_HINT};
-pub use dialect::Dialect;
-pub use duration::parse as parse_duration;
-pub use headers::Headers;
-pub use instant::{epoch_ms, rfc3339};
-pub use json::lenient as lenient_json;
-pub use judge::{classify, classify_event};
+pub use body::lenient_json;
+pub use body::stream::is_error_event;
+pub use classify::{classify, classify_event};
 pub use reason::{Reason, Scope};
-pub use response::{MAX_BODY, UpstreamResponse};
-pub use stream::is_error_event;
-pub use verdict::{Classification, Confidence, Verdict, WaitSource};
+pub use response::{Dialect, Headers, MAX_BODY, UpstreamResponse};
+pub use time::WaitSource;
+pub use time::duration::parse as parse_duration;
+pub use time::instant::{epoch_ms, rfc3339};
+pub use verdict::{Classification, Confidence, Verdict};
 pub use windows::Window;

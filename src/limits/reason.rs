@@ -1,4 +1,4 @@
-//! Why an upstream refused, and how far the refusal reaches.
+//! Why an upstream refused, and what the refusal applies to.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,25 +10,25 @@ pub enum Reason {
     QuotaExhausted,
     /// Too many requests in a short time.
     RateLimitExceeded,
-    /// The model has no room for anybody.
+    /// The model is overloaded for all accounts.
     ModelCapacityExhausted,
     /// The service failed.
     ServerError,
-    /// None of the others could be told.
+    /// The reason could not be determined.
     Unknown,
     /// The credential was not accepted.
     AuthFailed,
-    /// The user must confirm something with the provider.
+    /// The user must verify the account with the provider.
     VerificationRequired,
     /// The account may not do this.
     Forbidden,
-    /// The money is spent.
+    /// The account's credit is used up.
     OutOfCredit,
-    /// The request itself is at fault.
+    /// The request itself is invalid.
     RequestRejected,
 }
 
-/// How far a refusal reaches, nearest first.
+/// What a refusal applies to, narrowest first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Scope {
@@ -40,7 +40,7 @@ pub enum Scope {
     Pool,
     /// The whole account.
     Account,
-    /// The service, for everybody.
+    /// The service, for all accounts.
     Service,
 }
 
@@ -59,7 +59,7 @@ impl Reason {
         Self::RequestRejected,
     ];
 
-    /// How far this reason reaches when nothing more is known.
+    /// What this reason applies to by default.
     #[must_use]
     pub fn scope(self) -> Scope {
         match self {

@@ -1,79 +1,50 @@
-//! What a response was found to mean.
+//! The result of a classification.
 
-use std::borrow::Cow;
 use std::time::Duration;
 
 use super::reason::{Reason, Scope};
+use super::time::WaitSource;
 use super::windows::Window;
 
-/// All that a response told.
+/// What a response means.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Classification {
-    /// Why and how it refused; `None` when it did not.
+    /// The refusal; `None` when the response is a success.
     pub verdict: Option<Verdict>,
-    /// What it said of the account's quota, in successes and refusals alike.
+    /// The account's quota windows, reported by successes and refusals alike.
     pub windows: Vec<Window>,
 }
 
-/// A refusal, understood.
+/// A classified refusal.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Verdict {
     /// Why.
     pub reason: Reason,
-    /// How far it reaches.
+    /// What the refusal applies to.
     pub scope: Scope,
     /// The wait that the server stated, in whole ms, rounded up; at most [`super::LONGEST_BELIEVED`], never zero.
     pub wait: Option<Duration>,
-    /// The time of day it was stated as, epoch ms, if it was: it stays right when a wrong clock is set.
+    /// The instant it was stated as, epoch ms, if it was: it stays correct when a wrong clock is set.
     pub at: Option<u64>,
     /// Where the wait was stated; [`WaitSource::NONE`] without one.
     pub source: WaitSource,
-    /// How sure the reason is.
+    /// How certain the reason is.
     pub confidence: Confidence,
-    /// What was seen, to be shown: short, in one line, without secrets.
+    /// The evidence for people: one short line without secrets.
     pub evidence: String,
-    /// Where the account's owner must confirm something.
+    /// The URL where the account's owner must verify the account.
     pub link: Option<String>,
 }
 
-/// Where a wait was stated, in the upstream's own word: `RetryInfo`, a header's name, `prose`.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub struct WaitSource(Cow<'static, str>);
-
-/// How sure a reason is.
+/// How certain a reason is.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Confidence {
-    /// Nothing but a status that says little.
+    /// From an inconclusive status only.
     Guess,
-    /// By status or prose.
+    /// From the status or prose.
     Likely,
-    /// By a code or a window, which leave no doubt.
+    /// From a code or a window, which are conclusive.
     Certain,
-}
-
-impl WaitSource {
-    /// No wait was stated.
-    pub const NONE: Self = Self(Cow::Borrowed("none"));
-    /// Somebody wrote it for people.
-    pub const PROSE: Self = Self(Cow::Borrowed("prose"));
-
-    /// A field of the body.
-    #[must_use]
-    pub(super) const fn body(name: &'static str) -> Self {
-        Self(Cow::Borrowed(name))
-    }
-
-    /// A header.
-    #[must_use]
-    pub(super) fn header(name: &str) -> Self {
-        Self(Cow::Owned(name.to_owned()))
-    }
-
-    /// The word for it.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        &self.0
-    }
 }
 
 impl Confidence {

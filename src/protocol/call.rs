@@ -1,4 +1,4 @@
-//! What can be asked: one table of methods, and the parameters of each.
+//! Calls: one table of methods, and the parameters of each.
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -7,12 +7,12 @@ use crate::limits::{Reason, Scope};
 use crate::pool::{CredentialKind, Tier};
 
 use super::answer::SecretText;
-use super::heard::{BodyText, HeaderList, ObjectText};
+use super::upstream_response::{BodyText, HeaderList, ObjectText};
 
 /// Declares each method once: its variant, its parameters, its name on the wire.
 macro_rules! methods {
     ($($(#[doc = $doc:literal])* $variant:ident($params:ty) = $name:literal;)*) => {
-        /// A call; the order of the variants is part of the binary protocol.
+        /// A call. The order of the variants is part of the binary protocol.
         #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
         pub enum Call {
             $($(#[doc = $doc])* $variant($params),)*
@@ -42,63 +42,63 @@ macro_rules! methods {
 }
 
 methods! {
-    /// Who is there, and which protocol; must come first on a binary connection.
+    /// Exchanges versions; must be the first call on a binary connection.
     Hello(HelloParams) = "hello";
     /// Lease an account, or wait for one.
     Acquire(Box<AcquireParams>) = "lease.acquire";
-    /// Add the lease's life to its time.
+    /// Extend a lease by its TTL.
     Renew(LeaseRef) = "lease.renew";
-    /// Give it back.
+    /// Release a lease.
     Release(LeaseRef) = "lease.release";
-    /// Take it up again after a restart of the daemon.
+    /// Resume a lease after a restart of the daemon.
     Resume(LeaseRef) = "lease.resume";
-    /// The credential as it is now.
+    /// Get the current credential of a lease.
     Credential(CredentialParams) = "lease.credential";
-    /// What the upstream answered.
+    /// Report an upstream response.
     Report(ReportParams) = "lease.report";
-    /// All leases.
+    /// List all leases.
     ListLeases(NoParams) = "lease.list";
-    /// All accounts.
+    /// List accounts.
     ListAccounts(ListAccountsParams) = "account.list";
-    /// Take in an account.
+    /// Add an account.
     AddAccount(Box<AddAccountParams>) = "account.add";
-    /// Take out an account.
+    /// Remove an account.
     RemoveAccount(AccountRef) = "account.remove";
     /// Change an account.
     SetAccount(Box<SetAccountParams>) = "account.set";
-    /// Let it be leased again.
+    /// Enable an account.
     EnableAccount(AccountRef) = "account.enable";
-    /// Let it be leased no more.
+    /// Disable an account.
     DisableAccount(DisableAccountParams) = "account.disable";
-    /// The whole picture.
+    /// The state of the daemon.
     Status(NoParams) = "status";
-    /// Be told what happens.
+    /// Subscribe to events.
     Subscribe(SubscribeParams) = "events.subscribe";
-    /// The effective configuration.
+    /// Get the effective configuration.
     GetConfig(NoParams) = "config.get";
-    /// End the daemon, gracefully.
+    /// Stop the daemon gracefully.
     Stop(NoParams) = "daemon.stop";
-    /// Read the configuration now.
+    /// Reload the configuration.
     ReloadConfig(NoParams) = "config.reload";
-    /// Take in what other tools keep.
+    /// Import logins and keys of other tools.
     ImportAccounts(Box<ImportAccountsParams>) = "account.import";
-    /// All that is known of all accounts.
+    /// Export all accounts.
     ExportAccounts(ExportAccountsParams) = "account.export";
-    /// What could be had, now and next.
+    /// Forecast which leases are available now and next.
     Forecast(ForecastParams) = "forecast";
-    /// Forget an account's limits.
+    /// Clear an account's limits.
     ClearLimits(AccountRef) = "account.clear_limits";
-    /// Why an account was chosen, and the others were not.
+    /// Explain why an account was chosen.
     Explain(ExplainParams) = "explain";
-    /// A new token for a login, now.
+    /// Refresh a login's token now.
     RefreshAccount(AccountRef) = "account.refresh";
-    /// A key to the gateway.
+    /// Create a key for the gateway.
     GatewayKey(GatewayKeyParams) = "gateway.key";
-    /// Lease an account, or have again the lease that the same process holds for the same purpose.
+    /// Lease an account, or return the lease that the same process holds for the same purpose.
     Token(Box<AcquireParams>) = "lease.token";
-    /// Learn now what an account has used, as far as its provider lets itself be asked.
+    /// Query an account's usage now, within its provider's request budget.
     AskUsage(AccountRef) = "account.usage";
-    /// Find out whether its owner has confirmed an account with its provider.
+    /// Check whether an account's owner has verified it with the provider.
     VerifyAccount(VerifyAccountParams) = "account.verify";
     /// Seal all secrets with a new key.
     Rekey(NoParams) = "secrets.rekey";
@@ -115,7 +115,7 @@ pub struct NoParams {}
 pub struct HelloParams {
     /// The client's name and version.
     pub client: String,
-    /// The lowest and highest protocol it speaks.
+    /// The lowest and highest protocol version it speaks.
     pub protocol: (u32, u32),
 }
 
@@ -125,31 +125,31 @@ pub struct HelloParams {
 pub struct AcquireParams {
     /// The upstream.
     pub provider: String,
-    /// The model it is for.
+    /// The model that the lease is for.
     #[serde(default)]
     pub model: Option<String>,
-    /// Pins one of several quotas of an account.
+    /// Requires this quota pool.
     #[serde(default)]
     pub pool: Option<String>,
-    /// A conversation that wants to stay on one account.
+    /// The session that should stay on one account.
     #[serde(default)]
     pub session: Option<String>,
-    /// A name for people.
+    /// A label for people.
     #[serde(default)]
     pub label: Option<String>,
-    /// This account and no other.
+    /// Requires this account.
     #[serde(default)]
     pub account: Option<String>,
-    /// Not these accounts.
+    /// Excludes these accounts.
     #[serde(default)]
     pub exclude: Vec<String>,
     /// From -10 to 10; higher is served first.
     #[serde(default)]
     pub priority: i8,
-    /// How long to wait, in ms; 0 does not wait; `None` waits as configured.
+    /// How long to wait, in ms; 0 does not wait, `None` waits as configured.
     #[serde(default)]
     pub wait_ms: Option<u64>,
-    /// The life of the lease, in ms.
+    /// The TTL of the lease, in ms.
     #[serde(default)]
     pub ttl_ms: Option<u64>,
     /// What ends the lease.
@@ -161,34 +161,34 @@ pub struct AcquireParams {
     /// The agent's name, for the `use` policy.
     #[serde(default)]
     pub agent: Option<String>,
-    /// Nobody else on the account meanwhile.
+    /// Whether the account must have no other lease meanwhile.
     #[serde(default)]
     pub exclusive: bool,
-    /// The same id gets the same answer for 60 s.
+    /// Calls with the same id get the same answer for 60 s.
     #[serde(default)]
     pub request_id: Option<String>,
 }
 
-/// What ends a lease, besides its holder and its time.
+/// What ends a lease, besides a release and its TTL.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BindTo {
     /// The end of this connection.
     #[default]
     Connection,
-    /// The death of this process.
+    /// The end of this process.
     Pid(u32),
-    /// Its time alone.
+    /// Its TTL only.
     Ttl,
 }
 
-/// A lease, and its fence for those who keep it.
+/// A lease, and optionally its fencing token.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LeaseRef {
     /// The id.
     pub lease: String,
-    /// The fence it was granted with.
+    /// The fencing token it was granted with.
     #[serde(default)]
     pub fence: Option<u64>,
 }
@@ -199,7 +199,7 @@ pub struct LeaseRef {
 pub struct CredentialParams {
     /// The id.
     pub lease: String,
-    /// A new one, because the upstream refused the old.
+    /// Forces a refresh, because the upstream refused the credential.
     #[serde(default)]
     pub force: bool,
 }
@@ -211,25 +211,25 @@ pub struct CredentialParams {
 pub struct ReportParams {
     /// The id.
     pub lease: String,
-    /// It worked.
+    /// Whether the request succeeded.
     #[serde(default)]
     pub ok: Option<bool>,
-    /// Why it was refused.
+    /// Why the upstream refused.
     #[serde(default)]
     pub reason: Option<Reason>,
     /// The wait the upstream stated, in ms.
     #[serde(default)]
     pub retry_after_ms: Option<u64>,
-    /// What the account has used of its windows: one window, as `account.list` has it, or windows by their names.
+    /// The account's usage: one window in the form of `account.list`, or several by name.
     #[serde(default)]
     pub usage: Option<ObjectText>,
-    /// The HTTP status of the upstream's answer.
+    /// The HTTP status of the upstream's response.
     #[serde(default)]
     pub status: Option<u16>,
     /// Its headers.
     #[serde(default)]
     pub headers: Option<HeaderList>,
-    /// Its body, or the beginning of it.
+    /// Its body or the beginning of it.
     #[serde(default)]
     pub body: Option<BodyText>,
 }
@@ -240,7 +240,7 @@ pub struct ReportParams {
 pub struct ForecastParams {
     /// The upstream.
     pub provider: String,
-    /// The model they are wanted for.
+    /// The model that the leases are for.
     #[serde(default)]
     pub model: Option<String>,
     /// How many leases are wanted.
@@ -252,9 +252,9 @@ pub struct ForecastParams {
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ExplainParams {
-    /// A lease or the beginning of its id, an account, or `LAST` for the last decision of all; nothing is `LAST`.
+    /// A lease or a prefix of its id, an account, or `LAST` for the last decision; default: `LAST`.
     pub what: Option<String>,
-    /// For an account: which model is asked about.
+    /// For an account: the model to explain it for.
     pub model: Option<String>,
 }
 
@@ -279,13 +279,13 @@ pub struct AddAccountParams {
     /// The login's refresh token.
     #[serde(default)]
     pub refresh_token: Option<SecretText<'static>>,
-    /// When `secret` ends, epoch ms.
+    /// When `secret` expires, epoch ms.
     #[serde(default)]
     pub expires_at: Option<u64>,
-    /// The user's name for it.
+    /// The label that the user chose.
     #[serde(default)]
     pub label: Option<String>,
-    /// The login's address.
+    /// The email address of the login.
     #[serde(default)]
     pub email: Option<String>,
     /// The plan.
@@ -294,16 +294,16 @@ pub struct AddAccountParams {
     /// Its own capacity.
     #[serde(default)]
     pub max_leases: Option<u32>,
-    /// Higher is preferred.
+    /// Accounts with a higher priority are preferred.
     #[serde(default)]
     pub priority: Option<i32>,
-    /// Which agents may hold it.
+    /// Which agents may use it.
     #[serde(default, rename = "use")]
     pub allowed_agents: Option<Vec<String>>,
     /// The cloud project.
     #[serde(default)]
     pub project_id: Option<String>,
-    /// The vendor's own id of the account.
+    /// The provider's id of the account.
     #[serde(default)]
     pub account_id: Option<String>,
 }
@@ -312,12 +312,13 @@ pub struct AddAccountParams {
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ImportAccountsParams {
-    /// What other tools keep, in order: later ones meet what has become of earlier ones.
+    /// The logins and keys, imported in this order: later ones see the result of earlier ones.
     pub entries: Vec<ImportEntry>,
-    /// What is wanted of logins that rotate: `link`, `take-over` or `share` [default: as the entry says, else `link`].
+    /// The mode for logins with rotating refresh tokens: `link`, `take-over` or `share` [default: as the entry says,
+    /// else `link`].
     #[serde(default)]
     pub mode: Option<String>,
-    /// Only say what would happen.
+    /// Reports what would happen, without changes.
     #[serde(default)]
     pub dry_run: bool,
 }
@@ -326,36 +327,36 @@ pub struct ImportAccountsParams {
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ImportEntry {
-    /// Whose it is: a tool's stable name.
+    /// The stable name of the tool.
     pub tool: String,
-    /// What names it within its file.
+    /// Its name within the tool's file.
     #[serde(default)]
     pub item: String,
-    /// Its file, where the tool goes on writing it.
+    /// The tool's file, if the tool still writes it.
     #[serde(default)]
     pub file: Option<String>,
-    /// Whether each refresh ends the refresh token before it.
+    /// Whether each refresh invalidates the previous refresh token.
     #[serde(default)]
     pub rotates: bool,
     /// The upstream.
     pub provider: String,
     /// How it authenticates.
     pub kind: CredentialKind,
-    /// The key, the token, or the login's access token; empty for a login of which only the refresh token is known.
+    /// The key, the token, or the login's access token; empty if only the login's refresh token is known.
     pub secret: SecretText<'static>,
     /// The login's refresh token.
     #[serde(default)]
     pub refresh_token: Option<SecretText<'static>>,
-    /// When `secret` ends, epoch ms.
+    /// When `secret` expires, epoch ms.
     #[serde(default)]
     pub expires_at: Option<u64>,
-    /// The login's address.
+    /// The email address of the login.
     #[serde(default)]
     pub email: Option<String>,
-    /// The user's name for it.
+    /// The label that the user chose.
     #[serde(default)]
     pub label: Option<String>,
-    /// The vendor's own id of the account.
+    /// The provider's id of the account.
     #[serde(default)]
     pub account_id: Option<String>,
     /// The cloud project.
@@ -364,57 +365,57 @@ pub struct ImportEntry {
     /// The plan.
     #[serde(default)]
     pub tier: Option<Tier>,
-    /// Limits that are not over.
+    /// Limits that have not ended.
     #[serde(default)]
     pub limits: Vec<ImportLimit>,
-    /// What was known of its quota windows.
+    /// Its known quota windows.
     #[serde(default)]
     pub usage: Vec<ImportWindow>,
     /// When it was last used, epoch ms.
     #[serde(default)]
     pub last_used_at: Option<u64>,
-    /// Turned off there, and why.
+    /// Why the tool has disabled it, if it has.
     #[serde(default)]
     pub disabled: Option<String>,
-    /// The provider wants something confirmed: what, and where.
+    /// What the owner must verify with the provider, and where.
     #[serde(default)]
     pub verification: Option<String>,
-    /// Its login is known to have ended, and why.
+    /// Why its login is invalid, if that is known.
     #[serde(default)]
     pub login_ended: Option<String>,
-    /// Which agents may hold it.
+    /// Which agents may use it.
     #[serde(default, rename = "use")]
     pub allowed_agents: Option<Vec<String>>,
     /// Its own capacity.
     #[serde(default)]
     pub max_leases: Option<u32>,
-    /// Higher is preferred.
+    /// Accounts with a higher priority are preferred.
     #[serde(default)]
     pub priority: Option<i32>,
-    /// When this state of it was written down, epoch ms.
+    /// When this state was saved, epoch ms.
     #[serde(default)]
     pub as_of: Option<u64>,
-    /// Who refreshes it, where that is known already: `link`, `take-over` or `share`; the call's own `mode` goes before.
+    /// Which side refreshes it, if already known: `link`, `take-over` or `share`; the call's `mode` overrides it.
     #[serde(default)]
     pub mode: Option<String>,
 }
 
-/// A limit that another tool has met.
+/// A limit that another tool recorded.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ImportLimit {
     /// How far it reaches: `model`, `pool` or `account`.
     pub scope: Scope,
-    /// The quota key, or the model within it; empty for the account.
+    /// The quota key, or the model; empty for the account.
     #[serde(default)]
     pub key: String,
     /// Why.
     pub reason: Reason,
-    /// Until when, epoch ms.
+    /// When it ends, epoch ms.
     pub until: u64,
 }
 
-/// A quota window, as another tool has last seen it.
+/// A quota window that another tool recorded.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ImportWindow {
@@ -425,10 +426,10 @@ pub struct ImportWindow {
     pub key: String,
     /// How much is used, from 0 to 1.
     pub utilization: f64,
-    /// When it starts anew, epoch ms.
+    /// When it resets, epoch ms.
     #[serde(default)]
     pub resets_at: Option<u64>,
-    /// When this was learnt, epoch ms.
+    /// When this was reported, epoch ms.
     pub as_of: u64,
 }
 
@@ -436,7 +437,7 @@ pub struct ImportWindow {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ExportAccountsParams {
-    /// With keys and tokens, refresh tokens among them.
+    /// Whether to include keys and tokens, also refresh tokens.
     pub secrets: bool,
 }
 
@@ -444,14 +445,14 @@ pub struct ExportAccountsParams {
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct GatewayKeyParams {
-    /// The lease it carries: requests with it are served by the lease's account, and it dies with the lease. Without
-    /// one it is a key that lasts, for clients that `run` does not start.
+    /// The lease of the key: requests with the key use the lease's account, and the key ends with the lease. Without
+    /// a lease, the key is permanent, for clients that `run` does not start.
     pub lease: Option<String>,
-    /// Of a key that lasts: the agent's name, for the `use` policy.
+    /// Of a permanent key: the agent's name, for the `use` policy.
     pub agent: Option<String>,
-    /// Of a key that lasts: a name for people.
+    /// Of a permanent key: a label for people.
     pub label: Option<String>,
-    /// Of a lease's key: where its holder works, for the account of what was used.
+    /// Of a lease's key: the holder's working directory, for the usage statistics.
     pub directory: Option<String>,
 }
 
@@ -459,7 +460,7 @@ pub struct GatewayKeyParams {
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AccountRef {
-    /// Which.
+    /// The account.
     pub account: String,
 }
 
@@ -467,38 +468,38 @@ pub struct AccountRef {
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct VerifyAccountParams {
-    /// Which.
+    /// The account.
     pub account: String,
-    /// Its owner says so: the provider is not asked.
+    /// Whether the owner confirms it; the provider is not queried then.
     #[serde(default)]
     pub confirmed: bool,
 }
 
-/// `account.set`; what is not given stays.
+/// `account.set`; omitted fields do not change.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SetAccountParams {
-    /// Which.
+    /// The account.
     pub account: String,
-    /// The user's name for it; empty takes it away.
+    /// The label; empty removes it.
     #[serde(default)]
     pub label: Option<String>,
-    /// The login's address; empty takes it away.
+    /// The email address of the login; empty removes it.
     #[serde(default)]
     pub email: Option<String>,
     /// The plan.
     #[serde(default)]
     pub tier: Option<Tier>,
-    /// The cloud project; empty takes it away.
+    /// The cloud project; empty removes it.
     #[serde(default)]
     pub project_id: Option<String>,
-    /// Its own capacity; 0 takes it away.
+    /// Its own capacity; 0 removes it.
     #[serde(default)]
     pub max_leases: Option<u32>,
-    /// Higher is preferred.
+    /// Accounts with a higher priority are preferred.
     #[serde(default)]
     pub priority: Option<i32>,
-    /// Which agents may hold it; empty goes back to the default.
+    /// Which agents may use it; empty restores the default.
     #[serde(default, rename = "use")]
     pub allowed_agents: Option<Vec<String>>,
 }
@@ -507,9 +508,9 @@ pub struct SetAccountParams {
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DisableAccountParams {
-    /// Which.
+    /// The account.
     pub account: String,
-    /// Why, for people.
+    /// The reason, for people.
     #[serde(default)]
     pub reason: Option<String>,
 }
@@ -518,9 +519,9 @@ pub struct DisableAccountParams {
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SubscribeParams {
-    /// Only these kinds; all when empty.
+    /// The kinds of events; empty means all.
     pub kinds: Vec<String>,
-    /// First what happened lately, ended by an event of kind `replay.end`.
+    /// Whether recent events are replayed first, followed by an event of kind `replay.end`.
     pub recent: bool,
 }
 

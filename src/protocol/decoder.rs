@@ -1,57 +1,39 @@
-//! Bytes in, calls out: finds messages in what has arrived, never more than the cap.
+//! Finds complete messages in received bytes, and never buffers more than the limit.
 
 use zeroize::Zeroize as _;
 
-use super::call::Call;
 use super::error::{ErrorInfo, INVALID_REQUEST, PARSE_ERROR};
+use super::message::Incoming;
 use super::{Codec, MAX_MESSAGE, frame, json};
 
-/// Collects what a connection sends and takes the messages out of it.
+/// Buffers what a connection sends and extracts the messages.
 #[derive(Debug, Default)]
-pub struct Decoder {
+pub struct MessageDecoder {
     codec: Option<Codec>,
     buffer: Vec<u8>,
-    /// Where the first message not yet taken begins.
+    /// Where the next message begins.
     start: usize,
-    /// How far a line's end has been looked for.
+    /// How far the buffer has been searched for a line's end.
     searched: usize,
 }
 
-/// One message from a client.
-#[derive(Debug, PartialEq)]
-pub struct Incoming {
-    /// What the answer carries; `None` for a notification, which gets none.
-    pub id: Option<RequestId>,
-    /// The call, or why it is none.
-    pub call: Result<Call, ErrorInfo>,
-}
-
-/// What an answer is told by.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum RequestId {
-    /// A number, in both codecs.
-    Number(u64),
-    /// Any other JSON value, as it came.
-    Json(Box<str>),
-}
-
-/// The connection cannot go on; the error goes out before it is closed.
+/// The connection cannot continue; the error is sent before it is closed.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Fatal {
-    /// How to say it.
+    /// The encoding of the error.
     pub codec: Codec,
-    /// What is wrong.
+    /// The error.
     pub error: Box<ErrorInfo>,
 }
 
-impl Decoder {
-    /// The codec, once the first byte has chosen it.
+impl MessageDecoder {
+    /// The codec, once the first byte has determined it.
     #[must_use]
     pub fn codec(&self) -> Option<Codec> {
         self.codec
     }
 
-    /// Where to append what arrives; room for some of it is there.
+    /// The buffer to append received bytes to, with some capacity reserved.
     pub fn inbox(&mut self) -> &mut Vec<u8> {
         if self.start == self.buffer.len() {
             self.buffer.clear();
@@ -66,20 +48,20 @@ impl Decoder {
         &mut self.buffer
     }
 
-    /// Whether part of a message has arrived, and the rest has not.
+    /// Whether only a part of a message has arrived.
     #[must_use]
     pub fn is_partial(&self) -> bool {
         self.start < self.buffer.len()
     }
 
-    /// Overwrites all it has read: secrets come this way.
+    /// Overwrites the buffer, which may contain secrets.
     pub fn wipe(&mut self) {
         self.buffer.zeroize();
         self.start = 0;
         self.searched = 0;
     }
 
-    /// Gives back memory that a large message needed.
+    /// Frees the memory of a large message.
     pub fn shrink(&mut self) {
         if !self.is_partial() && self.buffer.capacity() > 4 * READ_ROOM {
             self.buffer.zeroize();
@@ -89,10 +71,10 @@ impl Decoder {
         }
     }
 
-    /// The next whole message.
+    /// The next complete message.
     ///
     /// # Errors
-    /// When no further message can be found in what this connection sends.
+    /// When the connection's bytes cannot be split into messages any more.
     pub fn take(&mut self) -> Result<Option<Incoming>, Fatal> {
         let codec = match self.codec {
             Some(codec) => codec,
@@ -107,7 +89,7 @@ impl Decoder {
         }
     }
 
-    /// The last message of a client that closes without a line's end.
+    /// The last message of a client that closes the connection without a line's end.
     pub fn take_rest(&mut self) -> Option<Incoming> {
         if self.codec != Some(Codec::Json) || !self.is_partial() {
             return None;
@@ -132,7 +114,7 @@ impl Decoder {
             let error = ErrorInfo::new("unsupported_version", "this daemon speaks version 1 of the binary protocol");
             return Err(Fatal { codec: Codec::Json, error: Box::new(error) });
         } else {
-            let text = "a connection begins with `{` (JSON-RPC, a message a line) or the binary magic";
+            let text = "a connection must begin with `{` (JSON-RPC, one message per line) or with the binary magic";
             return Err(Fatal { codec: Codec::Json, error: Box::new(ErrorInfo::malformed(PARSE_ERROR, text)) });
         };
         self.codec = Some(codec);
@@ -167,7 +149,7 @@ impl Decoder {
         let pending = &self.buffer[self.start..];
         let Some((header, rest)) = pending.split_first_chunk::<4>() else { return Ok(None) };
         let length = u32::from_le_bytes(*header) as usize;
-        // the length is judged before anything is reserved for it
+        // the length is checked before any memory is reserved for it
         if length > MAX_MESSAGE {
             return Err(too_large(Codec::Binary));
         }
@@ -181,10 +163,10 @@ impl Decoder {
     }
 }
 
-/// What is read at once.
+/// The number of bytes read at once.
 const READ_ROOM: usize = 4096;
 
 fn too_large(codec: Codec) -> Fatal {
-    let error = ErrorInfo::new("too_large", format!("a message may have {MAX_MESSAGE} bytes"));
+    let error = ErrorInfo::new("too_large", format!("a message must not be larger than {MAX_MESSAGE} bytes"));
     Fatal { codec, error: Box::new(error) }
 }

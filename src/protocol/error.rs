@@ -1,4 +1,4 @@
-//! Errors on the wire: JSON-RPC's codes for malformed calls, one code and a stable kind for the rest.
+//! Errors on the wire: JSON-RPC's codes for malformed calls, one code and a stable kind for all others.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -7,13 +7,13 @@ use crate::pool::{Refusal, RefusalKind, Wall};
 
 /// The line is not JSON.
 pub(super) const PARSE_ERROR: i32 = -32700;
-/// It is JSON, but not a call.
+/// The JSON is not a call.
 pub(super) const INVALID_REQUEST: i32 = -32600;
 /// There is no such method.
 pub(super) const METHOD_NOT_FOUND: i32 = -32601;
-/// The parameters do not fit.
+/// The parameters are not valid.
 pub(super) const INVALID_PARAMS: i32 = -32602;
-/// Everything else; the kind says what.
+/// All other errors; the kind distinguishes them.
 pub(super) const REFUSED: i32 = -32000;
 
 /// An error, in both codecs.
@@ -24,31 +24,31 @@ pub struct ErrorInfo {
     pub code: i32,
     /// One sentence.
     pub message: String,
-    /// What programs go by.
+    /// The machine-readable part.
     pub data: ErrorData,
 }
 
-/// What programs go by.
+/// The machine-readable part.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ErrorData {
     /// The stable kind.
     pub kind: String,
-    /// The earliest time another try makes sense, ms from now, where that is known.
+    /// When a retry can succeed at the earliest, ms from now, if known.
     pub retry_after_ms: Option<u64>,
-    /// What stands in each account's way.
+    /// What blocks each account.
     pub accounts: Vec<ErrorAccount>,
-    /// What to do about it.
+    /// How to fix it.
     pub hint: Option<String>,
 }
 
-/// What stands in one account's way.
+/// What blocks one account.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ErrorAccount {
-    /// Which account.
+    /// The account's id.
     pub id: String,
     /// What.
     pub why: String,
-    /// Until when, epoch ms, where that is known.
+    /// Until when, epoch ms, if known.
     pub until: Option<u64>,
 }
 
@@ -60,14 +60,14 @@ impl ErrorInfo {
         Self { code: REFUSED, message: message.into(), data }
     }
 
-    /// The same, with what to do about it.
+    /// Adds a hint how to fix the error.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.data.hint = Some(hint.into());
         self
     }
 
-    /// What the pool refused, at this time of day.
+    /// The error for a refusal of the pool.
     #[must_use]
     pub fn of_refusal(refusal: &Refusal, now: Wall) -> Self {
         let accounts = refusal.accounts.iter().map(|obstacle| ErrorAccount {

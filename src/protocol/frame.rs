@@ -1,6 +1,6 @@
 //! Binary frames, private to lessor's own programs: `u32` little-endian length, then bincode.
 //!
-//! bincode 2.0.1 is the last version that works (3.0.0 is a tombstone that does not compile), so it is pinned and
+//! bincode 2.0.1 is the last working version (3.0.0 is a tombstone that does not compile), so it is pinned and
 //! named in this file only. The way out needs no change of the wire: wincode, set to variable-length integers, writes
 //! and reads the same bytes. Another encoding could also be added beside it: `hello` names the one in use.
 
@@ -10,12 +10,12 @@ use serde::{Deserialize, Serialize};
 use super::MAX_MESSAGE;
 use super::answer::{Answer, EventInfo};
 use super::call::Call;
-use super::decoder::{Incoming, RequestId};
 use super::error::ErrorInfo;
+use super::message::{Incoming, RequestId};
 
-/// What a binary connection begins with: three letters and the version of the framing.
+/// The first bytes of a binary connection: three letters and the version of the framing.
 pub const MAGIC: [u8; 4] = *b"LSR\x01";
-/// What `hello` calls this encoding.
+/// The name of this encoding in `hello`.
 pub const ENCODING: &str = "enc:bincode2";
 
 const CONFIG: Configuration<LittleEndian, Varint, Limit<MAX_MESSAGE>> =
@@ -27,38 +27,38 @@ struct FromClient {
     call: Call,
 }
 
-/// One message from the daemon; the order of the variants is part of the protocol.
+/// One message from the daemon. The order of the variants is part of the protocol.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub enum FromServer<'a> {
     /// The answer to a call.
     Answer(u64, Answer<'a>),
     /// The refusal of a call.
     Refusal(u64, ErrorInfo),
-    /// Something happened.
+    /// An event.
     Event(EventInfo),
 }
 
-/// Collects what the daemon sends and takes the messages out of it.
+/// Buffers what the daemon sends and extracts the messages.
 #[derive(Debug, Default)]
 pub struct ServerFrames {
     buffer: Vec<u8>,
 }
 
-/// The daemon sent what this client does not understand.
+/// The daemon sent a message that this client cannot decode.
 #[derive(Debug, thiserror::Error)]
-#[error("the daemon sent a message that is not understood: {0}")]
+#[error("the daemon sent a message that this client cannot decode: {0}")]
 pub struct BadFrame(String);
 
 impl ServerFrames {
-    /// Where to append what arrives.
+    /// The buffer to append received bytes to.
     pub fn inbox(&mut self) -> &mut Vec<u8> {
         &mut self.buffer
     }
 
-    /// The next whole message.
+    /// The next complete message.
     ///
     /// # Errors
-    /// When the bytes are no message of this protocol.
+    /// When the bytes are not a message of this protocol.
     pub fn take(&mut self) -> Result<Option<FromServer<'static>>, BadFrame> {
         let Some((header, rest)) = self.buffer.split_first_chunk::<4>() else { return Ok(None) };
         let length = u32::from_le_bytes(*header) as usize;
@@ -88,7 +88,7 @@ pub fn encode_call(id: u64, call: Call, out: &mut Vec<u8>) -> Result<(), ErrorIn
     append(&FromClient { id, call }, out);
     if out.len() - start - 4 > MAX_MESSAGE {
         out.truncate(start);
-        return Err(ErrorInfo::new("too_large", format!("a message may have {MAX_MESSAGE} bytes")));
+        return Err(ErrorInfo::new("too_large", format!("a message must not be larger than {MAX_MESSAGE} bytes")));
     }
     Ok(())
 }
@@ -124,7 +124,7 @@ pub(super) fn event(event: &EventInfo, out: &mut Vec<u8>) {
 fn append(message: &impl Serialize, out: &mut Vec<u8>) {
     let start = out.len();
     out.extend_from_slice(&[0; 4]);
-    // our own types go to memory: this cannot fail
+    // our own types are written to memory: this cannot fail
     let written = bincode::serde::encode_into_std_write(message, out, bincode::config::standard());
     debug_assert!(written.is_ok(), "{written:?}");
     let length = u32::try_from(out.len() - start - 4).unwrap_or(u32::MAX);
@@ -134,7 +134,7 @@ fn append(message: &impl Serialize, out: &mut Vec<u8>) {
 fn number(id: &RequestId) -> u64 {
     match id {
         RequestId::Number(number) => *number,
-        // only for errors of connections that have not said anything yet
+        // only for errors on connections that have not sent a call yet
         RequestId::Json(_) => 0,
     }
 }

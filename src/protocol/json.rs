@@ -1,4 +1,4 @@
-//! JSON-RPC 2.0, a message a line.
+//! JSON-RPC 2.0, one message per line.
 
 use std::borrow::Cow;
 
@@ -7,8 +7,8 @@ use serde_json::value::RawValue;
 
 use super::answer::{Answer, EventInfo};
 use super::call::Call;
-use super::decoder::{Incoming, RequestId};
 use super::error::{ErrorInfo, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, PARSE_ERROR};
+use super::message::{Incoming, RequestId};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -31,14 +31,14 @@ struct Notification<'a, P> {
     params: &'a P,
 }
 
-/// What is there, `null` included.
+/// The value, even if it is `null`.
 fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
     Deserialize::deserialize(deserializer).map(Some)
 }
 
 /// Reads one line.
 pub(super) fn parse(line: &[u8]) -> Incoming {
-    // serde would also take a list for a structure
+    // serde would also accept a list for a structure
     if !line.trim_ascii_start().starts_with(b"{") {
         return no_object(line);
     }
@@ -57,7 +57,7 @@ pub(super) fn parse(line: &[u8]) -> Incoming {
     } else {
         match params.get().as_bytes().first() {
             Some(b'{') => parse_call(&envelope.method, params),
-            // left out, or null: no parameters
+            // omitted or null: no parameters
             Some(b'n') => serde_json::from_str::<&RawValue>("{}")
                 .map_err(|error| ErrorInfo::malformed(INVALID_PARAMS, error.to_string()))
                 .and_then(|none| parse_call(&envelope.method, none)),
@@ -71,12 +71,12 @@ fn parse_call(method: &str, params: &RawValue) -> Result<Call, ErrorInfo> {
     match Call::parse(method, params) {
         Some(Ok(call)) => Ok(call),
         Some(Err(error)) => Err(ErrorInfo::malformed(INVALID_PARAMS, format!("{method}: {}", without_place(&error)))),
-        None => Err(ErrorInfo::malformed(METHOD_NOT_FOUND, format!("there is no method {method:?}"))
+        None => Err(ErrorInfo::malformed(METHOD_NOT_FOUND, format!("unknown method {method:?}"))
             .hint(format!("methods: {}", Call::METHODS.join(", ")))),
     }
 }
 
-/// Tells what is no JSON from what is JSON and no call; the id is given back where one can be read.
+/// The error for a line that is not JSON, or is JSON but not a call; its id is repeated if it can be read.
 fn not_a_call(line: &[u8], error: &serde_json::Error) -> Incoming {
     #[derive(Deserialize)]
     struct OnlyId<'a> {
@@ -96,9 +96,9 @@ fn no_object(line: &[u8]) -> Incoming {
     let error = if !is_json(line) {
         ErrorInfo::malformed(PARSE_ERROR, "not JSON")
     } else if line.trim_ascii_start().starts_with(b"[") {
-        ErrorInfo::malformed(INVALID_REQUEST, "batches are not served: send a message a line")
+        ErrorInfo::malformed(INVALID_REQUEST, "batches are not supported; send one message per line")
     } else {
-        ErrorInfo::malformed(INVALID_REQUEST, "a call is an object")
+        ErrorInfo::malformed(INVALID_REQUEST, "a call must be an object")
     };
     Incoming { id: Some(RequestId::Json("null".into())), call: Err(error) }
 }
@@ -107,7 +107,7 @@ fn is_json(line: &[u8]) -> bool {
     serde_json::from_slice::<&RawValue>(line).is_ok()
 }
 
-/// The message without serde's "at line 1 column 7", which counts in a part of the line.
+/// The message without serde's "at line 1 column 7", which refers to a part of the line.
 fn without_place(error: &serde_json::Error) -> String {
     let text = error.to_string();
     text.split(" at line ").next().unwrap_or_default().to_owned()
@@ -115,7 +115,7 @@ fn without_place(error: &serde_json::Error) -> String {
 
 fn request_id(raw: &RawValue) -> RequestId {
     let text = raw.get();
-    // only what prints the same again is taken for a number
+    // only a text that prints the same again is read as a number
     match text.parse::<u64>() {
         Ok(number) if text.len() == 1 || !text.starts_with(['0', '+']) => RequestId::Number(number),
         _ => RequestId::Json(text.into()),
@@ -134,7 +134,7 @@ pub(super) fn answer(id: &RequestId, answer: &Answer<'_>, out: &mut Vec<u8>) {
         Answer::Accounts(result) => value(result, out),
         Answer::Account(result) => value(result, out),
         Answer::Status(result) => value(result, out),
-        // a document already
+        // already a JSON document
         Answer::Config(document) => out.extend_from_slice(document.as_bytes()),
         Answer::Reloaded(result) => value(result, out),
         Answer::Imported(result) => value(result, out),
@@ -168,7 +168,7 @@ fn begin(id: &RequestId, part: &[u8], out: &mut Vec<u8>) {
 }
 
 fn value(value: &impl Serialize, out: &mut Vec<u8>) {
-    // our own types have string keys and go to memory: this cannot fail
+    // our own types have string keys and are written to memory: this cannot fail
     let written = serde_json::to_writer(out, value);
     debug_assert!(written.is_ok(), "{written:?}");
 }

@@ -1,44 +1,44 @@
-//! Lease ids carry what they stand for under a keyed MAC, so that a connection-bound lease survives the daemon
-//! without a write to disk, and an ended lease is told from one that never was.
+//! Lease ids contain the lease under a keyed MAC, so that a connection-bound lease survives a restart of the daemon
+//! without a write to disk, and an ended lease can be distinguished from a forged id.
 
 use siphasher::sip128::{Hasher128, SipHasher24};
 use std::hash::Hasher;
 
 use crate::pool::{AccountId, Fence, Lease};
 
-use super::letters::{GROUP, decode, encode};
+use super::base32::{GROUP, decode, encode, take_text};
 
 const PREFIX: &str = "ls_";
 const MAC: usize = 8;
 /// Account, fence, flags.
 const FIXED: usize = 5 + 8 + 1;
-/// The texts an id may carry; what does not fit is left out, in the order model, pool, session, label.
+/// The bytes of text in an id; texts that do not fit are omitted, in the order model, pool, session, label.
 const MOST_TEXT: usize = 160;
 const TEXTS: usize = 4;
-/// The longest id, before it is written in letters.
+/// The longest id, before base 32.
 const MOST_BYTES: usize = FIXED + TEXTS + MOST_TEXT + MAC;
 const EXCLUSIVE: u8 = 1;
 
-/// The key of the MAC: one for each boot of the machine.
+/// The key of the MAC; a new one for each boot of the machine.
 #[derive(Clone)]
 pub struct LeaseKey([u8; 16]);
 
-/// What a lease id says.
+/// The content of a lease id.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct LeaseToken {
-    /// The number.
+    /// The fencing token.
     pub fence: Fence,
     /// The account.
     pub account: AccountId,
-    /// Whether it was alone by right.
+    /// Whether the lease is exclusive.
     pub exclusive: bool,
     /// The model.
     pub model: Option<Box<str>>,
-    /// Which of several quotas.
+    /// The quota pool, for providers with several.
     pub pool: Option<Box<str>>,
-    /// The conversation.
+    /// The session.
     pub session: Option<Box<str>>,
-    /// The holder's name for it.
+    /// The label that the holder chose.
     pub label: Option<Box<str>>,
 }
 
@@ -61,7 +61,7 @@ impl LeaseKey {
         let texts = [lease.target.model.as_deref(), pool, lease.session.as_deref(), lease.label.as_deref()];
         let mut room = MOST_TEXT;
         for text in texts {
-            // one more than the length, so that "none" is not "empty"
+            // the length plus one, so that "none" differs from "empty"
             let text = text.filter(|text| text.len() <= room);
             bytes[end] = text.map_or(0, |text| text.len() as u8 + 1);
             end += 1;
@@ -76,7 +76,7 @@ impl LeaseKey {
         encode(PREFIX, &bytes[..end + MAC])
     }
 
-    /// What an id says; `None` when this daemon did not make it.
+    /// The content of an id; `None` for a forged id.
     #[must_use]
     pub fn open(&self, id: &str) -> Option<LeaseToken> {
         let mut room = [0; MOST_BYTES + GROUP];
@@ -88,24 +88,14 @@ impl LeaseKey {
         let (fixed, mut texts) = payload.split_at_checked(FIXED)?;
         let mut account = [0; 8];
         account[..5].copy_from_slice(&fixed[..5]);
-        let mut next = || -> Option<Option<Box<str>>> {
-            let (length, rest) = texts.split_first()?;
-            let Some(length) = length.checked_sub(1) else {
-                texts = rest;
-                return Some(None);
-            };
-            let (text, rest) = rest.split_at_checked(usize::from(length))?;
-            texts = rest;
-            Some(Some(str::from_utf8(text).ok()?.into()))
-        };
         Some(LeaseToken {
             fence: Fence(u64::from_le_bytes(fixed[5..13].try_into().ok()?)),
             account: AccountId::from_bits(u64::from_le_bytes(account)),
             exclusive: fixed[13] & EXCLUSIVE != 0,
-            model: next()?,
-            pool: next()?,
-            session: next()?,
-            label: next()?,
+            model: take_text(&mut texts)?,
+            pool: take_text(&mut texts)?,
+            session: take_text(&mut texts)?,
+            label: take_text(&mut texts)?,
         })
     }
 
@@ -161,7 +151,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_goes_in_comes_out(
+        fn open_returns_what_was_sealed(
             account in 0u64..1 << 40, fence: u64, exclusive: bool,
             texts in prop::array::uniform4(prop::option::of("[a-zé]{0,20}")),
         ) {
@@ -174,13 +164,13 @@ mod tests {
         }
 
         #[test]
-        fn anything_else_is_refused(text in "(ls_)?[0-9a-z]{0,80}|.{0,40}") {
+        fn other_texts_are_rejected(text in "(ls_)?[0-9a-z]{0,80}|.{0,40}") {
             prop_assert_eq!(LeaseKey::new([7; 16]).open(&text), None);
         }
     }
 
     #[test]
-    fn a_changed_letter_or_another_key_is_refused() {
+    fn changed_letters_and_other_keys_are_rejected() {
         let key = LeaseKey::new([7; 16]);
         let id = key.id(&lease(1, 2, [Some("claude".into()), None, None, None], false));
         assert!(LeaseKey::new([8; 16]).open(&id).is_none());
@@ -192,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn long_texts_are_left_out() {
+    fn texts_that_do_not_fit_are_omitted() {
         let key = LeaseKey::new([7; 16]);
         let long = "x".repeat(MOST_TEXT + 1);
         let token = key.open(&key.id(&lease(1, 2, [Some(long), None, Some("s".into()), None], false))).unwrap();

@@ -1,49 +1,44 @@
-//! The wire: messages and their two encodings, without any I/O.
+//! The wire protocol: messages and their two encodings, without I/O.
 //!
-//! The first byte of a connection chooses: `{` begins JSON-RPC 2.0, a message a line; the magic `LSR` and a version
-//! byte begin binary frames. Both carry the same calls with the same meaning.
+//! The first byte of a connection selects the encoding: `{` begins JSON-RPC 2.0, one message per line; the magic `LSR`
+//! and a version byte begin binary frames. Both encode the same calls with the same meaning.
 
 mod answer;
+mod base32;
 mod call;
 mod decoder;
 mod error;
-mod explanation;
 mod frame;
-mod heard;
+mod gateway_key;
 mod json;
 mod lease_id;
-mod letters;
-mod pass;
+mod message;
+mod upstream_response;
 
-pub use answer::{
-    AccountInfo, AccountLabel, AccountName, AccountTotals, Answer, ConfigState, CredentialInfo, DaemonStatus,
-    DecisionInfo, Empty, EventInfo, ExportInfo, ExportedAccount, ExportedCredential, ExportedLink, ExportedWindow,
-    GatewayAccess, GatewayInfo, HelloInfo, HolderInfo, ImportInfo, ImportedEntry, LeaseInfo, LeaseRow, LimitInfo,
-    LinkInfo, QueueRow, RekeyInfo, ReloadInfo, SecretText, UsageInfo,
-};
+pub use answer::*;
 pub use call::{
     AccountRef, AcquireParams, AddAccountParams, BindTo, Call, CredentialParams, DisableAccountParams, ExplainParams,
     ExportAccountsParams, ForecastParams, GatewayKeyParams, HelloParams, ImportAccountsParams, ImportEntry,
     ImportLimit, ImportWindow, LeaseRef, ListAccountsParams, NoParams, ReportParams, SetAccountParams, SubscribeParams,
     VerifyAccountParams,
 };
-pub use decoder::{Decoder, Fatal, Incoming, RequestId};
+pub use decoder::{Fatal, MessageDecoder};
 pub use error::{ErrorAccount, ErrorData, ErrorInfo, kind_name};
-pub use explanation::{CandidateInfo, DecidedInfo, ExplainInfo, ForecastInfo, OutlookInfo, RequestInfo, VerdictInfo};
 pub use frame::{ENCODING, FromServer, MAGIC, ServerFrames, encode_call};
-pub use heard::{BodyText, HeaderList, ObjectText};
+pub use gateway_key::{GatewayKey, GatewayKeySealer};
 pub use lease_id::{LeaseKey, LeaseToken};
-pub use pass::{GatewayKey, GatewayKeySealer};
+pub use message::{Incoming, RequestId};
+pub use upstream_response::{BodyText, HeaderList, ObjectText};
 
-/// The protocol this build speaks; integers, so that "at least" has a meaning.
+/// The protocol version of this build; an integer, so that versions can be compared.
 pub const PROTOCOL: u32 = 1;
-/// The largest message, either way of counting: a line, or the body of a frame.
+/// The largest message in bytes: a line, or the body of a frame.
 pub const MAX_MESSAGE: usize = 256 * 1024;
 
 /// How a connection encodes its messages.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Codec {
-    /// JSON-RPC 2.0, a message a line.
+    /// JSON-RPC 2.0, one message per line.
     Json,
     /// Frames of `u32` length and bincode.
     Binary,

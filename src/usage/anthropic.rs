@@ -51,7 +51,7 @@ fn flat(document: &Value, now: Wall) -> Vec<Window> {
         Some(Window {
             name,
             utilization: percent(value.get("utilization")?)?,
-            resets_at: value.get("resets_at").and_then(|at| instant(at, now)),
+            resets_at: value.get("resets_at").and_then(instant),
             as_of: now,
             key: of,
         })
@@ -80,7 +80,7 @@ fn listed(document: &Value, now: Wall) -> Vec<Window> {
         Some(Window {
             name,
             utilization: percent(entry.get("percent")?)?,
-            resets_at: entry.get("resets_at").and_then(|at| instant(at, now)),
+            resets_at: entry.get("resets_at").and_then(instant),
             as_of: now,
             key,
         })

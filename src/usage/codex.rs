@@ -56,7 +56,7 @@ fn of(limit: &Value, of: Option<(&str, &str)>, now: Wall) -> impl Iterator<Item 
 fn reset(window: &Value, now: Wall) -> Option<Wall> {
     let span = window.get("reset_after_seconds").and_then(number).filter(|seconds| (0.0..1e8).contains(seconds));
     let after = span.map(|seconds| now.after(std::time::Duration::from_secs_f64(seconds)));
-    after.or_else(|| instant(window.get("reset_at")?, now))
+    after.or_else(|| instant(window.get("reset_at")?))
 }
 
 /// `GPT-5.3-Codex-Spark` and `codex_spark` as headers and requests write them.

@@ -73,7 +73,7 @@ fn windows<'a>(told: impl Iterator<Item = (&'a str, &'a Value)>, pool: &str, now
             key: format!("{}:{name}", target.key),
             name,
             utilization: used,
-            resets_at: quota.get("resetTime").and_then(|at| instant(at, now)),
+            resets_at: quota.get("resetTime").and_then(instant),
             as_of: now,
         };
         match windows.iter().position(|known| known.key == window.key) {

@@ -34,10 +34,10 @@ pub(super) fn used_of_remaining(value: &Value) -> Option<f64> {
 }
 
 /// An instant, whether an ISO 8601 text or a number of seconds or milliseconds.
-pub(super) fn instant(value: &Value, now: Wall) -> Option<Wall> {
+pub(super) fn instant(value: &Value) -> Option<Wall> {
     match value {
-        Value::String(text) => limits::epoch_ms(text, now.0).map(Wall),
-        Value::Number(number) => limits::epoch_ms(&number.to_string(), now.0).map(Wall),
+        Value::String(text) => limits::epoch_ms(text).map(Wall),
+        Value::Number(number) => limits::epoch_ms(&number.to_string()).map(Wall),
         _ => None,
     }
 }

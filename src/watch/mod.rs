@@ -1,10 +1,10 @@
-//! Noticing that a file of somebody else's has changed, however its editor writes it.
+//! Notices changes of files, however their editors write them.
 //!
-//! Directories are watched, never the file: a watch on a file is lost with the first rename over it. Events only say
-//! when to look; what counts is what is then read ([`Debounce`]), and a slow poll finds what no event tells of.
+//! Watches directories, never files: a watch on a file is lost with the first rename over it. Events only determine
+//! when to read; the content decides ([`Debounce`]), and a slow poll finds changes without events.
 
-mod settle;
-mod steps;
+mod debounce;
+mod watch_paths;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -15,35 +15,35 @@ use std::sync::{Arc, Mutex, PoisonError};
 use notify::event::{AccessKind, AccessMode};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 
-pub use settle::{Completeness, Debounce, DebounceTiming};
+pub use debounce::{Completeness, Debounce, DebounceTiming};
 
-/// WatchedNames of files and directories that matter.
+/// The relevant names of files and directories.
 type WatchedNames = Arc<Mutex<BTreeSet<OsString>>>;
 
-/// Tells that one of its files may have changed.
+/// Calls back when one of its files may have changed.
 #[derive(Debug)]
 pub struct Watcher {
     system: RecommendedWatcher,
-    /// Watched directories, each as it was when the watch began: a new one in its place needs a new watch.
+    /// The watched directories with their identities: a new directory at the same path needs a new watch.
     directories: BTreeMap<PathBuf, DirectoryId>,
     names: WatchedNames,
 }
 
-/// What tells a directory from another one in its place.
+/// Distinguishes a directory from another one at the same path.
 type DirectoryId = (u64, u64);
 
 impl Watcher {
-    /// Watches nothing yet; `tell` is called on a thread of the system's watcher and must not block.
+    /// Watches nothing yet. `tell` is called on the watcher's thread and must not block.
     ///
     /// # Errors
-    /// When the system has no watches left: then only the poll notices.
+    /// When the system has no watches left; changes are then noticed by polling only.
     pub fn new(tell: impl Fn() + Send + 'static) -> notify::Result<Self> {
         let names = WatchedNames::default();
         let matter = names.clone();
         let system = notify::recommended_watcher(move |event: notify::Result<Event>| {
             let matters = match event {
                 Ok(event) => is_change(&event) && concerns(&event, &matter),
-                // something was lost: a look tells
+                // events were lost: read the files
                 Err(_) => true,
             };
             if matters {
@@ -53,16 +53,16 @@ impl Watcher {
         Ok(Self { system, directories: BTreeMap::new(), names })
     }
 
-    /// Watches for changes of these files from now on, as their paths lead today; to be called before each look.
+    /// Watches these files from now on, through the links of their current paths. Call it before each read.
     ///
     /// # Errors
-    /// The first directory that could not be watched; the others are.
+    /// The first directory that could not be watched; the others are watched.
     pub fn watch(&mut self, files: &[&Path]) -> notify::Result<()> {
-        let steps: Vec<steps::WatchedEntry> = files.iter().flat_map(|file| steps::of(file)).collect();
+        let steps: Vec<watch_paths::WatchedEntry> = files.iter().flat_map(|file| watch_paths::of(file)).collect();
         let wanted: BTreeMap<PathBuf, DirectoryId> = steps
             .iter()
             .filter_map(|step| {
-                // through no link: two names of one directory would share one watch of the system's
+                // without links: two names of one directory would share one system watch
                 let directory = fs::canonicalize(&step.directory).ok()?;
                 let identity = identity(&directory)?;
                 Some((directory, identity))
@@ -76,7 +76,7 @@ impl Watcher {
             .map(|(directory, _)| directory.clone())
             .collect();
         for directory in old {
-            // a removed directory took its watch along
+            // removing a directory removes its watch
             let _already_gone = self.system.unwatch(&directory);
             self.directories.remove(&directory);
         }
@@ -94,7 +94,7 @@ impl Watcher {
     }
 }
 
-/// Our own looks are no changes.
+/// Whether the event is a change; our own reads are not.
 fn is_change(event: &Event) -> bool {
     match event.kind {
         EventKind::Access(AccessKind::Close(AccessMode::Write)) => true,

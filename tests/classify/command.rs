@@ -37,7 +37,7 @@ fn feed(mut command: Command, input: Vec<u8>) -> Done {
     }
 }
 
-/// Feeds one document a line.
+/// Feeds one document per line.
 pub fn classify(args: &[&str], input: &[Value]) -> Done {
     let home = tempfile::tempdir().unwrap();
     let done =
@@ -55,7 +55,7 @@ fn a_line_has_six_keys() {
 }
 
 #[test]
-fn what_is_left_out_is_nothing() {
+fn omitted_fields_have_defaults() {
     let done =
         classify(&[], &[json!({"status": 429}), json!({"status": "503", "headers": null, "body": null, "x": 1})]);
     assert_eq!(done.code, 0, "{}", done.err);
@@ -64,7 +64,7 @@ fn what_is_left_out_is_nothing() {
 }
 
 #[test]
-fn a_bad_line_is_answered_in_its_place() {
+fn a_bad_line_gets_an_error_in_its_position() {
     let home = tempfile::tempdir().unwrap();
     let mut input = b"{\"status\":500}\nnot json\n{\"provider\":\"x\"}\n\n{\"status\":-1}\n[1]\n\xff\xfe\n".to_vec();
     input.extend(b"{\"status\":401,\"body\":\"\xff \\ud83d\"}");
@@ -80,7 +80,7 @@ fn a_bad_line_is_answered_in_its_place() {
 }
 
 #[test]
-fn a_line_without_end_is_refused_and_the_next_is_read() {
+fn an_endless_line_is_rejected_and_the_next_is_read() {
     let home = tempfile::tempdir().unwrap();
     let mut input = b"{\"status\":429,\"body\":\"".to_vec();
     input.resize(9 * 1024 * 1024, b'x');
@@ -92,7 +92,7 @@ fn a_line_without_end_is_refused_and_the_next_is_read() {
 }
 
 #[test]
-fn whoever_asks_line_by_line_is_answered_line_by_line() {
+fn each_line_is_answered_before_the_next_is_read() {
     let home = tempfile::tempdir().unwrap();
     let mut child = command(home.path(), &[]).spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
@@ -108,7 +108,7 @@ fn whoever_asks_line_by_line_is_answered_line_by_line() {
 }
 
 #[test]
-fn the_configuration_has_its_say() {
+fn the_configuration_is_applied() {
     let home = tempfile::tempdir().unwrap();
     let config = "[limits]\nrate_limit_backoff = \"7s\"\nquota_backoff = [\"3m\"]\n";
     std::fs::write(home.path().join("config.toml"), config).unwrap();

@@ -1,4 +1,4 @@
-//! What upstreams answer, and what must be made of it.
+//! Recorded upstream responses and how they must be classified.
 
 mod command;
 mod properties;

@@ -1,4 +1,4 @@
-//! What holds for every answer, sane or hostile.
+//! Properties of every classification, of valid and hostile input.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ fn read(provider: &str, status: u16, headers: &[(String, String)], body: &[u8]) 
     classify(&UpstreamResponse { provider, status, headers: &headers, body, now: NOW })
 }
 
-/// What every verdict keeps to.
+/// Invariants of every verdict.
 fn sane(reading: &Classification) {
     for window in &reading.windows {
         assert!(window.utilization.is_none_or(|used| used.is_finite() && used >= 0.0), "{window:?}");
@@ -66,7 +66,7 @@ fn header() -> impl Strategy<Value = (String, String)> {
     (names.prop_map(str::to_owned), values)
 }
 
-/// Documents made of the words that matter.
+/// Documents built from the relevant keys and values.
 fn document() -> impl Strategy<Value = serde_json::Value> {
     use serde_json::{Value, json};
     let leaf = prop_oneof![
@@ -122,7 +122,7 @@ fn document() -> impl Strategy<Value = serde_json::Value> {
 
 proptest! {
     #[test]
-    fn any_bytes_are_answered(
+    fn no_bytes_panic(
         provider in provider(), status in 0u16..1000, headers in prop::collection::vec(header(), 0..12),
         body in prop::collection::vec(any::<u8>(), 0..600),
     ) {
@@ -133,7 +133,7 @@ proptest! {
     }
 
     #[test]
-    fn any_document_is_answered(
+    fn no_document_panics(
         provider in provider(), status in prop::sample::select(vec![200_u16, 400, 401, 403, 429, 500, 503, 529]),
         headers in prop::collection::vec(header(), 0..8), document in document(),
     ) {
@@ -148,19 +148,19 @@ proptest! {
         prop_assert_eq!(classify_event(&response, None).is_some(), is_error_event(None, body.as_bytes()));
         let event = format!("event: error\ndata: {body}\n\n");
         let within = read(provider, 200, &headers, event.as_bytes()).verdict;
-        // a number may be written otherwise
+        // a number may be written in another form
         let told = told.map(|told| Verdict { evidence: String::new(), ..told });
         prop_assert_eq!(within.map(|within| Verdict { evidence: String::new(), ..within }), told);
     }
 
     #[test]
-    fn any_text_is_answered(provider in provider(), text in "(\\PC|try again in |reset after |[0-9]| ?(s|m|h|ms)){0,60}") {
+    fn no_text_panics(provider in provider(), text in "(\\PC|try again in |reset after |[0-9]| ?(s|m|h|ms)){0,60}") {
         sane(&read(provider, 429, &[], text.as_bytes()));
         let _ = parse_duration(&text);
     }
 
     #[test]
-    fn a_longer_wait_is_never_shorter(a in 1u64..2_764_800, b in 1u64..2_764_800, provider in provider()) {
+    fn waits_are_monotonic(a in 1u64..2_764_800, b in 1u64..2_764_800, provider in provider()) {
         let wait = |seconds: u64| {
             let headers = [("retry-after".to_owned(), seconds.to_string())];
             read(provider, 429, &headers, b"").verdict.unwrap().wait.unwrap()
@@ -170,7 +170,7 @@ proptest! {
     }
 
     #[test]
-    fn a_span_is_read_in_every_form(ms in 1u64..2_764_800_000) {
+    fn a_duration_is_read_in_every_form(ms in 1u64..2_764_800_000) {
         let (seconds, rest) = (ms / 1000, ms % 1000);
         let go = format!("{}h{}m{}.{rest:03}s", seconds / 3600, seconds / 60 % 60, seconds % 60);
         let iso = format!("PT{seconds}.{rest:03}S");
@@ -182,7 +182,7 @@ proptest! {
     }
 
     #[test]
-    fn a_moment_is_read_in_every_form(seconds in 1u64..2_764_800) {
+    fn an_instant_is_read_in_every_form(seconds in 1u64..2_764_800) {
         let at = NOW / 1000 + seconds;
         let expected = Some(Duration::from_secs(seconds));
         for (name, value) in [
@@ -201,14 +201,14 @@ proptest! {
     }
 
     #[test]
-    fn the_case_of_a_header_means_nothing(headers in prop::collection::vec(header(), 0..8)) {
+    fn header_names_ignore_case(headers in prop::collection::vec(header(), 0..8)) {
         let shouted: Vec<_> = headers.iter().map(|(name, value)| (name.to_uppercase(), value.clone())).collect();
         prop_assert_eq!(read("anthropic", 429, &headers, b""), read("anthropic", 429, &shouted, b""));
     }
 }
 
 #[test]
-fn a_body_without_end_is_read_in_part() {
+fn only_the_beginning_of_a_large_body_is_read() {
     for unit in
         ["[", "{\"error\":", "retry in ", "data: {\"error\":1}\n", "<title>", "https://accounts.google.com/", "\\", "é"]
     {

@@ -1,6 +1,6 @@
-//! The answers of `answers/*.jsonl`, one table for each vendor, through the program itself.
+//! The responses in `answers/*.jsonl`, one table per vendor, classified by the program.
 //!
-//! A row: `name`, an answer as `lessor classify` reads it (provider: the table's, status: 429, where left out; a body
+//! A row: `name`, a response as `lessor classify` reads it (provider: the table's, status: 429, where left out; a body
 //! may be a document), and the keys of the output that are `expect`ed.
 
 use serde_json::{Value, json};

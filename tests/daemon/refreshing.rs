@@ -199,7 +199,7 @@ fn while_the_endpoint_is_down_living_tokens_serve_to_their_end_and_nobody_is_log
     // whoever waits has it when it comes back
     server.fail_always(None);
     assert_eq!(token(&acquire(&mut client)), "at-canary-a-1");
-    wait_until("that is said once, too", || home.said().matches("renewed again").count() == 1);
+    wait_until("that is said once, too", || home.said().matches("refreshed again").count() == 1);
 }
 
 #[test]

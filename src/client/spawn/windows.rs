@@ -1,5 +1,5 @@
-//! What is started gets every handle that can be inherited, whether it is named or not: a shell's pipe would stay open
-//! for as long as the daemon lives. So the launcher is started without any, and the daemon by the launcher.
+//! Windows: a child gets every inheritable handle, even unnamed ones: a shell's pipe would stay open
+//! while the daemon runs. So the launcher is started without handles, and starts the daemon.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -17,15 +17,15 @@ use crate::config::AppPaths;
 const AWAY: u32 = 0x0000_0008 | 0x0000_0200;
 
 /// Runs the launcher to its end; it opens the log itself.
-pub(in crate::client) fn launcher(how: &DaemonStarter, _log: File) -> io::Result<ExitStatus> {
-    let command = how.command(&["daemon".as_ref(), "--launch".as_ref()]);
+pub(in crate::client) fn launcher(starter: &DaemonStarter, _log: File) -> io::Result<ExitStatus> {
+    let command = starter.command(&["daemon".as_ref(), "--launch".as_ref()]);
     let program = find_program(command.get_program()).ok_or(io::ErrorKind::NotFound)?;
     let words = [program.as_os_str()].into_iter().chain(command.get_args());
     let line = words.map(|word| word.to_str().map(quoted)).collect::<Option<Vec<_>>>();
     let line = line.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "a path is not Unicode"))?.join(" ");
     let mut startup = STARTUPINFO::default();
-    // with a console it would be given our standard handles all the same; relative places of the environment are its to
-    // resolve, in our current directory
+    // with a console it would still get our standard handles; it resolves relative paths of the environment
+    // in our current directory
     let started = CreateProcess(
         program.to_str(),
         Some(&line),
@@ -43,21 +43,21 @@ pub(in crate::client) fn launcher(how: &DaemonStarter, _log: File) -> io::Result
     Ok(ExitStatus::from_raw(code))
 }
 
-/// Starts the daemon proper; what it writes to standard error goes to the log.
-pub(in crate::client) fn daemon(how: &DaemonStarter, places: &AppPaths) -> io::Result<Child> {
-    let log = open_log(&places.state, &places.log)?;
-    how.command(&["daemon".as_ref(), "--detached".as_ref()]).stderr(log).creation_flags(AWAY).spawn()
+/// Starts the daemon itself; its standard error is the log.
+pub(in crate::client) fn daemon(starter: &DaemonStarter, paths: &AppPaths) -> io::Result<Child> {
+    let log = open_log(&paths.state, &paths.log)?;
+    starter.command(&["daemon".as_ref(), "--detached".as_ref()]).stderr(log).creation_flags(AWAY).spawn()
 }
 
-/// Says what the launcher has to say where the daemon's words go, and to who called it by hand.
-pub(in crate::client) fn say(places: &AppPaths, text: &str) {
+/// Writes a message of the launcher to the daemon's log, and to standard error.
+pub(in crate::client) fn say(paths: &AppPaths, text: &str) {
     eprintln!("lessor: {text}");
-    let log = open_log(&places.state, &places.log);
+    let log = open_log(&paths.state, &paths.log);
     let _no_log = log.and_then(|mut log| writeln!(log, "lessor: {text}"));
 }
 
-/// The program's file: as it is named, or in one of `PATH`'s directories, with one of `PATHEXT`'s endings if it has
-/// none. The current directory is no place to find programs in.
+/// The program's file: at the given path, or in a directory of `PATH`, with an extension from `PATHEXT` if it has
+/// none. The current directory is not searched.
 pub(crate) fn find_program(name: &OsStr) -> Option<PathBuf> {
     let path = Path::new(name);
     let endings: Vec<String> = match path.extension() {
@@ -84,8 +84,8 @@ pub(crate) fn find_program(name: &OsStr) -> Option<PathBuf> {
         .find_map(|place| with_endings(place.join(path)))
 }
 
-/// A word as programs take it out of the command line again: blanks keep it together in quotes, a quote is escaped, and
-/// so are the backslashes before a quote.
+/// Quotes a word so that programs parse it back from the command line: it is enclosed in quotes, a quote is escaped,
+/// and so are the backslashes before a quote.
 fn quoted(word: &str) -> String {
     let mut text = String::from("\"");
     let mut backslashes = 0;
@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_survive_the_command_line() {
+    fn quoted_words_parse_back() {
         for (word, expected) in [
             ("", r#""""#),
             ("a b", r#""a b""#),

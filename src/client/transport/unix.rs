@@ -12,30 +12,30 @@ use interprocess::local_socket::{ConnectOptions, GenericFilePath, Stream, ToFsNa
 pub(in crate::client) struct Transport(Stream);
 
 impl Transport {
-    /// Connects; for as long as the other end's queue is full, at most `wait`.
+    /// Connects; waits at most `wait` while the other end's queue is full.
     pub(in crate::client) fn connect(socket: &Path, wait: Duration) -> io::Result<Self> {
         let name = socket.to_fs_name::<GenericFilePath>()?;
         ConnectOptions::new().name(name).wait_mode(ConnectWaitMode::Timeout(wait)).connect_sync().map(Self)
     }
 
-    /// Makes sure that the other end is one's own: a socket in a directory that others may write to could be
-    /// anybody's, and secrets go only to one's own daemon.
+    /// Checks that the other end belongs to this user: a socket in a directory that others can write to could belong to
+    /// another user, and secrets are only sent to this user's daemon.
     pub(in crate::client) fn check_owner(&self) -> Result<(), String> {
         let owner = self.0.peer_creds().ok().and_then(|peer| peer.euid());
         match owner {
             Some(owner) if owner != rustix::process::geteuid().as_raw() => {
-                Err(format!("it belongs to another user (uid {owner}); it is not spoken to"))
+                Err(format!("it belongs to another user (uid {owner}), so lessor does not connect to it"))
             }
             _ => Ok(()),
         }
     }
 
-    /// Every write from now on takes at most so long.
+    /// Sets the timeout of writes.
     pub(in crate::client) fn set_send_timeout(&mut self, most: Duration) -> io::Result<()> {
         self.0.set_send_timeout(Some(most))
     }
 
-    /// Every read from now on takes at most so long.
+    /// Sets the timeout of reads.
     pub(in crate::client) fn set_recv_timeout(&mut self, most: Option<Duration>) -> io::Result<()> {
         self.0.set_recv_timeout(most)
     }

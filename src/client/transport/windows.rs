@@ -1,4 +1,4 @@
-//! A named pipe. Its blocking calls know no time limit, so each call runs the asynchronous ones to their end.
+//! A named pipe. Its blocking calls have no timeout, so each call runs an asynchronous one to its end.
 
 use std::io::{self, Read, Write};
 use std::path::Path;
@@ -22,7 +22,7 @@ pub(in crate::client) struct Transport {
 }
 
 impl Transport {
-    /// Connects; for as long as all of the other end's hands are full, at most `wait`.
+    /// Connects; waits at most `wait` while all instances of the pipe are busy.
     pub(in crate::client) fn connect(socket: &Path, wait: Duration) -> io::Result<Self> {
         let runtime = OwnRuntime(Some(Builder::new_current_thread().enable_all().build()?));
         let wait = ConnectWaitMode::Timeout(wait);
@@ -30,31 +30,32 @@ impl Transport {
         Ok(Self { pipe, runtime, send: None, recv: None })
     }
 
-    /// Makes sure that the other end is one's own: anybody may make a pipe of any name that is free, and secrets go
-    /// only to one's own daemon.
+    /// Checks that the other end belongs to this user: any user can create a pipe with an unused name, and secrets are
+    /// only sent to this user's daemon.
     pub(in crate::client) fn check_owner(&self) -> Result<(), String> {
-        let pid = self.pipe.server_process_id().map_err(|error| format!("who listens is not known: {error}"))?;
+        let pid =
+            self.pipe.server_process_id().map_err(|error| format!("the listening process is not known: {error}"))?;
         match identity::is_ours(pid) {
             Ok(true) => Ok(()),
-            Ok(false) => Err(format!("it belongs to another user (process {pid}); it is not spoken to")),
-            Err(error) => Err(format!("whose it is is not known (process {pid}: {error})")),
+            Ok(false) => Err(format!("it belongs to another user (process {pid}), so lessor does not connect to it")),
+            Err(error) => Err(format!("its user is not known (process {pid}: {error})")),
         }
     }
 
-    /// Every write from now on takes at most so long.
+    /// Sets the timeout of writes.
     pub(in crate::client) fn set_send_timeout(&mut self, most: Duration) -> io::Result<()> {
         self.send = Some(most);
         Ok(())
     }
 
-    /// Every read from now on takes at most so long.
+    /// Sets the timeout of reads.
     pub(in crate::client) fn set_recv_timeout(&mut self, most: Option<Duration>) -> io::Result<()> {
         self.recv = most;
         Ok(())
     }
 }
 
-/// A runtime of one's own, which may be used and dropped by a program that itself is run by one.
+/// A private runtime, which can be used and dropped inside another runtime.
 struct OwnRuntime(Option<Runtime>);
 
 impl OwnRuntime {
@@ -68,7 +69,7 @@ impl OwnRuntime {
         apart.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
 
-    /// Runs to the end, or until the time is over.
+    /// Runs to the end or to the timeout.
     fn run_within(
         &self,
         most: Option<Duration>,
@@ -115,7 +116,7 @@ impl Write for Transport {
 
 impl Drop for Transport {
     fn drop(&mut self) {
-        // what was written and not read is no reason to hold the pipe open behind the program's back
+        // unread bytes must not keep the pipe open in the background
         self.pipe.assume_flushed();
     }
 }

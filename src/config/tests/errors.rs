@@ -1,4 +1,4 @@
-//! What is said of files that mean nothing, and where.
+//! Errors of invalid files, and their positions.
 
 use super::*;
 
@@ -9,7 +9,7 @@ fn bad(text: &str) -> Vec<(u32, u32, String, String)> {
 }
 
 #[test]
-fn errors_stand_where_they_are() {
+fn errors_have_exact_positions() {
     let cases: &[(&str, u32, u32, &str, &str)] = &[
         (
             "[leases]\nper_acount = 2",
@@ -27,8 +27,8 @@ fn errors_stand_where_they_are() {
         ("[leases]\nper_account = 0", 2, 15, "leases.per_account", "is 0; allowed: a whole number from 1 to 10000"),
         ("[leases]\nper_account = 1.5", 2, 15, "leases.per_account", "is 1.5; allowed"),
         ("[leases]\nper_account = \"2\"", 2, 15, "leases.per_account", "is \"2\"; allowed: a whole number"),
-        ("[leases]\nttl = \"30\"", 2, 7, "leases.ttl", "say 30s or 30m"),
-        ("[leases]\nttl = 30", 2, 7, "leases.ttl", "say 30s or 30m"),
+        ("[leases]\nttl = \"30\"", 2, 7, "leases.ttl", "write 30s or 30m"),
+        ("[leases]\nttl = 30", 2, 7, "leases.ttl", "write 30s or 30m"),
         ("[leases]\nttl = \"-1s\"", 2, 7, "leases.ttl", "negative"),
         ("[leases]\nttl = \"off\"", 2, 7, "leases.ttl", "a number first"),
         (
@@ -51,8 +51,8 @@ fn errors_stand_where_they_are() {
         ("daemon.log = true", 1, 14, "daemon.log", "is true; allowed: \"error\""),
         ("daemon.log = 1979-05-27", 1, 14, "daemon.log", "is a date or time"),
         ("limits.quota_backoff = []", 1, 24, "limits.quota_backoff", "is an empty list; allowed"),
-        ("[limits]\nquota_backoff = [\n  \"1m\",\n  5,\n]", 4, 3, "limits.quota_backoff", "say 5s or 5m"),
-        ("gateway.max_body = 32", 1, 20, "gateway.max_body", "say 32MiB or 32KiB"),
+        ("[limits]\nquota_backoff = [\n  \"1m\",\n  5,\n]", 4, 3, "limits.quota_backoff", "write 5s or 5m"),
+        ("gateway.max_body = 32", 1, 20, "gateway.max_body", "write 32MiB or 32KiB"),
         ("gateway.listen = \"0.0.0.0:80\"", 1, 9, "gateway.listen", "allow_remote = true"),
         ("gateway.listen = \"here\"", 1, 18, "gateway.listen", "ADDRESS:PORT"),
         ("quota.protect = [{ models = [\"a\"] }]", 1, 18, "quota.protect", "without `below`"),
@@ -62,13 +62,13 @@ fn errors_stand_where_they_are() {
         ("[accounts.\"a@b.c\"]\nmax_lease = 1", 2, 1, "accounts.\"a@b.c\".max_lease", "did you mean `max_leases`?"),
         ("accounts = 1", 1, 1, "accounts", "is a section"),
         ("[providers.Ollama]", 1, 12, "providers.Ollama", "lower-case"),
-        ("[providers.ui]", 1, 12, "providers.ui", "gateway's own"),
+        ("[providers.ui]", 1, 12, "providers.ui", "reserved path of the gateway"),
         ("[providers.mine]", 1, 12, "providers.mine", "needs a `base_url`"),
         ("[providers.openai]\nbase_url = \"ftp://x\"", 2, 12, "providers.openai.base_url", "an http or https URL"),
-        ("[leases]\nttl = \"1m\"\nttl = \"2m\"", 3, 1, "leases.ttl", "`leases.ttl` is here a second time"),
-        ("[leases]\n[leases]", 2, 2, "leases", "`leases` is here a second time"),
-        ("[leases]\nttl = 10m", 2, 7, "leases.ttl", "wants its value in quotes"),
-        ("[leases]\nper_account =\n", 2, 14, "leases.per_account", "this is not TOML"),
+        ("[leases]\nttl = \"1m\"\nttl = \"2m\"", 3, 1, "leases.ttl", "`leases.ttl` is defined twice"),
+        ("[leases]\n[leases]", 2, 2, "leases", "`leases` is defined twice"),
+        ("[leases]\nttl = 10m", 2, 7, "leases.ttl", "needs quotes around its value"),
+        ("[leases]\nper_account =\n", 2, 14, "leases.per_account", "invalid TOML"),
         (
             "[leases]\nper_account = 17",
             2,
@@ -86,7 +86,7 @@ fn errors_stand_where_they_are() {
         ("# ä\n\"ö\" = 1", 2, 1, "\"ö\"", "unknown key"),
         ("daemon.\"ö\" = 1", 1, 8, "daemon.\"ö\"", "unknown key `ö`; keys of [daemon]: log, idle_exit"),
         ("\u{feff}x = 1", 1, 1, "x", "unknown key"),
-        ("[leases]\r\nttl = 1\r\n", 2, 7, "leases.ttl", "say 1s"),
+        ("[leases]\r\nttl = 1\r\n", 2, 7, "leases.ttl", "write 1s"),
     ];
     for (text, line, column, key, part) in cases {
         let found = bad(text);
@@ -98,7 +98,7 @@ fn errors_stand_where_they_are() {
 }
 
 #[test]
-fn all_errors_are_told_at_once() {
+fn all_errors_are_reported_at_once() {
     let text =
         "[leases]\nttl = 5\nttl = 6\ngrce = \"1s\"\noverflow = share\n[quota\nprimary = \"x\"\n[notify]\ndesktop = 1\n";
     let lines: Vec<u32> = bad(text).iter().map(|error| error.0).collect();
@@ -112,7 +112,7 @@ fn a_broken_list_is_one_error() {
 }
 
 #[test]
-fn an_error_reads_well() {
+fn an_error_shows_its_line_and_a_mark() {
     let errors = parse("[leases]\nper_account = 0  # none\n").unwrap_err();
     let expected = "/etc/config.toml:2:15: `leases.per_account` is 0; allowed: a whole number from 1 to 10000\n  \
                     2 | per_account = 0  # none\n    |               ^";
@@ -126,7 +126,7 @@ fn an_error_reads_well() {
 }
 
 #[test]
-fn many_errors_fit_a_screen() {
+fn many_and_long_errors_are_shortened() {
     let text: String = (0..50).map(|n| format!("unheard_of_{n} = 1\n")).collect();
     let shown = parse(&text).unwrap_err().to_string();
     assert_eq!(shown.lines().count(), 61);

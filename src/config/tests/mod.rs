@@ -1,4 +1,4 @@
-//! Whole files: what they mean, and what is said of those that mean nothing.
+//! Whole files: their meaning, and the errors of invalid ones.
 
 use std::path::Path;
 use std::time::Duration;
@@ -118,7 +118,7 @@ fn the_defaults_are_the_documented_ones() {
 }
 
 #[test]
-fn the_typed_defaults_hold_what_the_texts_say() {
+fn typed_defaults_equal_the_documented_ones() {
     let config = Config::default();
     assert_eq!(config.daemon, DaemonSection { log: LogLevel::Info, idle_exit: None });
     assert_eq!(config.limits.max_attempts, 3);
@@ -133,7 +133,7 @@ fn the_typed_defaults_hold_what_the_texts_say() {
 }
 
 #[test]
-fn the_example_sections_are_understood() {
+fn the_example_sections_parse() {
     let config = good(&format!("{DOCUMENTED}{EXAMPLES}"));
     let [work] = &config.pool.accounts[..] else { panic!("{:?}", config.pool.accounts) };
     assert_eq!(
@@ -183,7 +183,7 @@ fn sample(key: &KeySpec) -> &'static str {
 }
 
 #[test]
-fn every_key_can_be_set_and_seen() {
+fn every_key_can_be_set_and_shown() {
     for row in KEYS {
         let key = row.key.replace('*', "openai");
         let ready = if row.key == "refresh.ahead" { "refresh.min_life = \"1s\"\n" } else { "" };
@@ -199,7 +199,7 @@ fn every_key_can_be_set_and_seen() {
 }
 
 #[test]
-fn what_is_active_is_what_the_version_does() {
+fn only_keys_of_missing_features_are_inactive() {
     let waiting: Vec<_> = KEYS.iter().filter(|key| !key.active).map(|key| key.key).collect();
     for key in waiting {
         let section = key.split('.').next().unwrap();
@@ -209,7 +209,7 @@ fn what_is_active_is_what_the_version_does() {
 }
 
 #[test]
-fn every_way_to_write_a_section() {
+fn sections_in_every_toml_form() {
     let wanted = good("[leases]\nper_account = 2\nttl = \"1m\"\n");
     assert_eq!(wanted, good("leases.per_account = 2\nleases.ttl = \"60s\""));
     assert_eq!(wanted, good("leases = { per_account = 2, ttl = \"60000ms\" }"));
@@ -218,20 +218,20 @@ fn every_way_to_write_a_section() {
 }
 
 #[test]
-fn lines_are_remembered() {
+fn the_lines_of_settings_are_kept() {
     let config = good("[daemon]\n[accounts.\"a@b.c\"]\n\nmax_leases = 99\n[accounts.b]\n");
     assert_eq!(config.location_of(&["accounts", "a@b.c", "max_leases"]).as_deref(), Some("config.toml:4"));
     assert_eq!(config.location_of(&["accounts", "b"]).as_deref(), Some("config.toml:5"));
     assert_eq!(config.location_of(&["accounts", "b", "enabled"]), None);
     assert_eq!(config.pool.accounts.len(), 2);
     let [warning] = config.check() else { panic!("{:?}", config.check()) };
-    assert!(warning.message.contains("which holds"), "{}", warning.message);
+    assert!(warning.message.contains("which takes precedence"), "{}", warning.message);
     assert_eq!(config.get("accounts.\"a@b.c\".max_leases").unwrap().source.to_string(), "/etc/config.toml:4");
     assert_eq!(config.get("accounts.b.enabled").unwrap().value, None);
 }
 
 #[test]
-fn what_get_refuses() {
+fn get_rejects_sections_and_unknown_keys() {
     let config = Config::default();
     assert!(config.get("leases").unwrap_err().contains("is a section; its keys: per_account"));
     assert!(config.get("leases.tll").unwrap_err().contains("did you mean `ttl`?"));
@@ -240,7 +240,7 @@ fn what_get_refuses() {
 }
 
 #[test]
-fn the_environment_goes_before_the_file() {
+fn the_environment_overrides_the_file() {
     let mut config = good("[daemon]\nlog = \"warn\"");
     config.set_from_environment("daemon.log", "LESSOR_LOG", "").unwrap();
     assert_eq!(config.daemon.log, LogLevel::Warn);
@@ -252,7 +252,7 @@ fn the_environment_goes_before_the_file() {
 }
 
 #[test]
-fn the_reference_is_a_configuration_that_changes_nothing() {
+fn the_reference_equals_the_defaults() {
     let text = reference();
     assert_eq!(good(&text), Config::default());
     for key in KEYS {
@@ -261,14 +261,14 @@ fn the_reference_is_a_configuration_that_changes_nothing() {
 }
 
 #[test]
-fn the_template_changes_nothing_until_a_mark_is_taken_away() {
+fn the_template_equals_the_defaults_until_a_key_is_uncommented() {
     let text = template();
     assert_eq!(good(&text), Config::default());
     let open = text.replace("#ttl = \"10m\"", "ttl = \"11m\"");
     assert_eq!(good(&open).get("leases.ttl").unwrap().value.unwrap().plain(), "11m");
     assert!(KEYS.iter().all(|key| text.contains(key.doc)));
     assert!(text.lines().all(|line| line.len() < 120), "{text}");
-    // without any mark it is a file as well
+    // with every key uncommented it is valid, too
     let keys = text.lines().map(|line| line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')).unwrap_or(line));
     let all = good(&keys.map(|line| format!("{}\n", line.replace("NAME", "openai"))).collect::<String>());
     assert_eq!(all.show().iter().filter(|setting| setting.source == SettingSource::Default).count(), 0);
@@ -285,12 +285,12 @@ fn some_file() -> impl Strategy<Value = String> {
 
 proptest! {
     #[test]
-    fn any_text_is_answered(text in "(?s).{0,200}") {
+    fn no_text_panics(text in "(?s).{0,200}") {
         let _ = parse(&text);
     }
 
     #[test]
-    fn anything_like_toml_is_answered(
+    fn no_text_like_toml_panics(
         lines in proptest::collection::vec("\\[?\\[?(leases|accounts|quota|providers|\"ä\"|x)?\\.?(ttl|use|protect|a)?\\]?\\]?( = )?(\"1m\"|\\[|\\]|\\{|\\}|3|\"\"\"|')?(\r)?", 0..12),
     ) {
         if let Err(errors) = parse(&lines.join("\n")) {
@@ -300,14 +300,14 @@ proptest! {
     }
 
     #[test]
-    fn what_is_shown_reads_back(text in some_file()) {
+    fn shown_settings_parse_to_the_same_configuration(text in some_file()) {
         let config = good(&text);
         let shown: String = config.show().iter().map(|setting| format!("{setting}\n")).collect();
         prop_assert_eq!(good(&shown), config);
     }
 
     #[test]
-    fn any_name_of_an_account_reads_back(name in "[^\\p{Cc}]{1,30}") {
+    fn any_account_name_parses_back(name in "[^\\p{Cc}]{1,30}") {
         let key = format_key(&["accounts", &name, "max_leases"]);
         let config = good(&format!("{key} = 3"));
         prop_assert_eq!(&config.pool.accounts[0].name, &name);

@@ -217,7 +217,7 @@ pub(super) fn is_secret(text: &str) -> bool {
 /// An instant: milliseconds, seconds, or RFC 3339; `None` before 1970, at its first moment and when it is none.
 pub(super) fn instant(value: &Value) -> Option<Wall> {
     match value {
-        Value::String(text) => limits::epoch_ms(text, 0).map(Wall),
+        Value::String(text) => limits::epoch_ms(text).map(Wall),
         Value::Number(number) => {
             let number = number.as_f64().filter(|number| number.is_finite() && *number >= 1.0)?;
             let millis = if number < SURELY_SECONDS { number * 1000.0 } else { number };

@@ -59,8 +59,8 @@ fn stated_wait(headers: &HeaderMap) -> Option<Duration> {
     if let Ok(seconds) = stated.parse::<f64>() {
         return Duration::try_from_secs_f64(seconds.max(0.0)).ok();
     }
-    let server_now = limits::epoch_ms(text("date")?, 0)?;
-    let until = limits::epoch_ms(stated, server_now)?;
+    let server_now = limits::epoch_ms(text("date")?)?;
+    let until = limits::epoch_ms(stated)?;
     Some(Duration::from_millis(until.saturating_sub(server_now)))
 }
 

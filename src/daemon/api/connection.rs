@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use zeroize::Zeroize as _;
 
 use crate::pool::ConnectionId;
-use crate::protocol::{Codec, Decoder, ErrorInfo, Fatal, RequestId};
+use crate::protocol::{Codec, ErrorInfo, Fatal, MessageDecoder, RequestId};
 
 use crate::daemon::api::dispatch::ClientSession;
 use crate::daemon::os::socket::part;
@@ -42,7 +42,7 @@ pub(crate) async fn serve(
 ) {
     let mut conversation = Conversation {
         session: ClientSession { connection, pid, codec: Codec::Json, outbox, holder: None, greeted: false },
-        decoder: Decoder::default(),
+        decoder: MessageDecoder::default(),
         out: Vec::new(),
         deadline: Some(deadline(FIRST_MESSAGE)),
     };
@@ -58,7 +58,7 @@ pub(crate) async fn serve(
 
 struct Conversation {
     session: ClientSession,
-    decoder: Decoder,
+    decoder: MessageDecoder,
     out: Vec<u8>,
     /// When the message that is expected must be whole.
     deadline: Option<Instant>,

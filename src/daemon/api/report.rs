@@ -105,8 +105,8 @@ fn stated_window(name: &str, window: &Map<String, Value>, now: Wall) -> Result<W
     let utilization = utilization.ok_or_else(|| bad(format!("`utilization` of {name} is a number from 0 to 1")))?;
     let resets_at = match window.get("resets_at") {
         None | Some(Value::Null) => None,
-        Some(Value::String(text)) => Some(epoch_ms(text, now.0)),
-        Some(other) => Some(epoch_ms(&other.to_string(), now.0)),
+        Some(Value::String(text)) => Some(epoch_ms(text)),
+        Some(other) => Some(epoch_ms(&other.to_string())),
     };
     let resets_at = match resets_at {
         Some(None) => return Err(bad(format!("`resets_at` of {name} is no time: epoch ms, or RFC 3339"))),

@@ -1,0 +1,124 @@
+//! Checks that involve several keys.
+
+use super::problem::{ConfigProblem, ProblemLog};
+use crate::config::schema::duration;
+use crate::config::schema::lookup::format_key;
+use crate::config::settings::{Config, ProviderSection};
+
+/// Providers that need no definition.
+const BUILT_IN: [&str; 3] = ["anthropic", "openai", "google"];
+/// First path segments of the gateway that are not providers.
+const RESERVED: [&str; 4] = ["healthz", "metrics", "ui", "lessor"];
+
+/// Checks a provider's name, which is a segment of the gateway's paths.
+pub(in crate::config) fn provider_name(name: &str) -> Result<(), String> {
+    let word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_.".contains(c);
+    if RESERVED.contains(&name) {
+        return Err(format!("`{name}` is a reserved path of the gateway; choose another name for the provider"));
+    }
+    if name.len() > 64 || !name.starts_with(|c: char| c.is_ascii_alphanumeric()) || !name.chars().all(word) {
+        return Err("not a valid provider name; allowed: lower-case letters, digits, - _ .".to_owned());
+    }
+    Ok(())
+}
+
+/// Errors that involve several keys, reported at the first of them that the file sets.
+pub(in crate::config) fn together(config: &Config, log: &mut ProblemLog<'_>) {
+    let leases = &config.pool.leases;
+    let health = &config.pool.selection.health;
+    let refresh = &config.refresh;
+    order(
+        config,
+        log,
+        leases.per_account <= leases.max_per_account,
+        [
+            ("leases.per_account", leases.per_account.to_string()),
+            ("leases.max_per_account", leases.max_per_account.to_string()),
+        ],
+    );
+    let top = ("selection.health.max", health.max.to_string());
+    order(
+        config,
+        log,
+        health.initial <= health.max,
+        [("selection.health.initial", health.initial.to_string()), top.clone()],
+    );
+    order(
+        config,
+        log,
+        health.min_usable <= health.max,
+        [("selection.health.min_usable", health.min_usable.to_string()), top],
+    );
+    order(
+        config,
+        log,
+        refresh.min_life <= refresh.ahead,
+        [("refresh.min_life", duration::format(refresh.min_life)), ("refresh.ahead", duration::format(refresh.ahead))],
+    );
+    listener(config, log);
+    providers(config, log);
+}
+
+/// Warnings that involve several keys.
+pub(in crate::config) fn warnings(config: &Config, log: &ProblemLog<'_>) -> Vec<ConfigProblem> {
+    let ceiling = config.pool.leases.max_per_account;
+    let mut warnings = Vec::new();
+    for account in config.pool.accounts.iter().filter(|account| account.max_leases.is_some_and(|most| most > ceiling)) {
+        let key = format_key(&["accounts", &account.name, "max_leases"]);
+        if let Some(span) = config.span_of(&key) {
+            let message = format!("`{key}` is above `leases.max_per_account` ({ceiling}), which takes precedence");
+            warnings.push(log.warning(&key, &span, message));
+        }
+    }
+    warnings
+}
+
+/// Reports that the first of two keys exceeds the second.
+fn order(config: &Config, log: &mut ProblemLog<'_>, fine: bool, [low, high]: [(&str, String); 2]) {
+    if fine || log.is_wrong(low.0) || log.is_wrong(high.0) {
+        return;
+    }
+    let value = |key: &(&str, String)| {
+        let by_default = if config.span_of(key.0).is_none() { ", by default" } else { "" };
+        format!("`{}` ({}{by_default})", key.0, key.1)
+    };
+    let message = format!("{} must not be above {}", value(&low), value(&high));
+    // The defaults are valid, so the file sets one of the two.
+    if let Some((key, span)) = [low.0, high.0].into_iter().find_map(|key| Some((key, config.span_of(key)?))) {
+        log.problem(key, &span, message);
+    }
+}
+
+fn listener(config: &Config, log: &mut ProblemLog<'_>) {
+    let address = config.gateway.listen.0;
+    let keys = ["gateway.listen", "gateway.allow_remote"];
+    if address.ip().is_loopback() || config.gateway.allow_remote || keys.iter().any(|key| log.is_wrong(key)) {
+        return;
+    }
+    if let Some(span) = config.span_of("gateway.listen") {
+        let message =
+            format!("`gateway.listen` ({address}) is not a loopback address; to allow it, set `allow_remote = true`");
+        log.problem("gateway.listen", &span, message);
+    }
+}
+
+fn providers(config: &Config, log: &mut ProblemLog<'_>) {
+    // a provider with known login URLs can be leased without a base URL
+    let has_home = |provider: &ProviderSection| {
+        let oauth = &provider.oauth;
+        [&provider.base_url, &oauth.base_url, &oauth.issuer, &oauth.token_url].iter().any(|url| url.is_some())
+    };
+    let homeless =
+        config.providers.iter().filter(|(name, provider)| !BUILT_IN.contains(&name.as_str()) && !has_home(provider));
+    for (name, _) in homeless {
+        let key = format_key(&["providers", name]);
+        let urls =
+            [format_key(&["providers", name, "base_url"]), format_key(&["providers", name, "oauth", "base_url"])];
+        let section = config.origins.sections.get(&key);
+        if let Some((span, _)) = section.filter(|_| !urls.iter().any(|url| log.is_wrong(url))) {
+            let known = BUILT_IN.join(", ");
+            let message = format!("`{name}` is not a built-in provider ({known}), so it needs a `base_url`");
+            log.problem(&key, span, message);
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! Errors and warnings of a configuration, for people and for programs.
+
+use std::fmt;
+use std::ops::Range;
+use std::path::Path;
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::position::LineIndex;
+
+/// One error or warning of a file.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Problem")]
+pub struct ConfigProblem {
+    /// The file.
+    pub file: String,
+    /// Its line, from 1; 0 means the file as a whole.
+    pub line: u32,
+    /// The column in characters, from 1; 0 means the file as a whole.
+    pub column: u32,
+    /// The key, as far as known.
+    pub key: String,
+    /// What was found and what is allowed.
+    pub message: String,
+    /// The line with the marked part, for people only.
+    #[serde(skip)]
+    excerpt: Option<Excerpt>,
+}
+
+/// All errors of a file, in the order of its lines.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[serde(transparent)]
+pub struct ConfigErrors {
+    /// At least one.
+    pub problems: Vec<ConfigProblem>,
+}
+
+/// Collects the problems of one file while it is read.
+pub(in crate::config) struct ProblemLog<'t> {
+    pub(in crate::config) path: &'t Path,
+    pub(in crate::config) lines: LineIndex<'t>,
+    /// Ranges below a broken header, where no further problem is reported.
+    pub(in crate::config) unknown: Vec<Range<usize>>,
+    pub(in crate::config) problems: Vec<ConfigProblem>,
+}
+
+/// A line and the marked part of it, in characters.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Excerpt {
+    line: String,
+    marked: Range<usize>,
+}
+
+/// The number of problems that are shown.
+const MOST_SHOWN: usize = 20;
+/// Characters of a line that are shown.
+const WIDTH: usize = 100;
+
+impl ConfigErrors {
+    /// One error that concerns the file as a whole.
+    pub fn of_file(path: &Path, message: impl Into<String>) -> Self {
+        let file = path.display().to_string();
+        let message = message.into();
+        Self { problems: vec![ConfigProblem { file, line: 0, column: 0, key: String::new(), message, excerpt: None }] }
+    }
+
+    /// The file is too large to be a configuration.
+    pub(in crate::config) fn too_large(path: &Path) -> Self {
+        Self::of_file(path, "larger than 1MiB; a configuration is a few kilobytes")
+    }
+}
+
+impl ConfigErrors {
+    /// The first error in one line, and how many more there are.
+    pub fn headline(&self) -> String {
+        let first = self.problems.first().map(ConfigProblem::headline).unwrap_or_default();
+        match self.problems.len().saturating_sub(1) {
+            0 => first,
+            more => format!("{first} (and {more} more)"),
+        }
+    }
+
+    /// The first problems, separated by semicolons in one line.
+    pub fn headlines(&self) -> String {
+        let shown: Vec<String> = self.problems.iter().take(MOST_SHOWN).map(ConfigProblem::headline).collect();
+        match self.problems.len() - shown.len() {
+            0 => shown.join("; "),
+            more => format!("{} (and {more} more)", shown.join("; ")),
+        }
+    }
+}
+
+impl std::error::Error for ConfigErrors {}
+
+impl fmt::Display for ConfigErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, problem) in self.problems.iter().take(MOST_SHOWN).enumerate() {
+            if index > 0 {
+                f.write_str("\n")?;
+            }
+            write!(f, "{problem}")?;
+        }
+        match self.problems.len().saturating_sub(MOST_SHOWN) {
+            0 => Ok(()),
+            more => write!(f, "\n… and {more} more"),
+        }
+    }
+}
+
+impl ProblemLog<'_> {
+    /// Adds a problem with a key.
+    pub(in crate::config) fn problem(&mut self, key: &str, span: &Range<usize>, message: String) {
+        if !self.unknown.iter().any(|range| range.contains(&span.start)) {
+            self.problems.push(ConfigProblem::at(self.path, &self.lines, span, key.to_owned(), message));
+        }
+    }
+
+    /// Whether a key already has a problem.
+    pub(in crate::config) fn is_wrong(&self, key: &str) -> bool {
+        self.problems.iter().any(|problem| problem.key == key)
+    }
+
+    /// A warning about a key that the file sets.
+    pub(in crate::config) fn warning(&self, key: &str, span: &Range<usize>, message: String) -> ConfigProblem {
+        ConfigProblem::at(self.path, &self.lines, span, key.to_owned(), message)
+    }
+}
+
+impl ConfigProblem {
+    /// A problem at a part of a text.
+    pub(in crate::config) fn at(
+        path: &Path,
+        lines: &LineIndex<'_>,
+        span: &Range<usize>,
+        key: String,
+        message: String,
+    ) -> Self {
+        let (line, column) = lines.position(span.start);
+        let excerpt = Some(Excerpt::new(lines, span, column as usize - 1));
+        Self { file: path.display().to_string(), line, column, key, message, excerpt }
+    }
+
+    /// The problem in one line, without the excerpt.
+    pub fn headline(&self) -> String {
+        match self.line {
+            0 => format!("{}: {}", self.file, self.message),
+            line => format!("{}:{line}:{}: {}", self.file, self.column, self.message),
+        }
+    }
+}
+
+impl fmt::Display for ConfigProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.headline())?;
+        let Some(excerpt) = &self.excerpt else { return Ok(()) };
+        let number = self.line.to_string();
+        write!(f, "\n  {number} | {}", excerpt.line)?;
+        let gutter = " ".repeat(number.len());
+        let indent = " ".repeat(excerpt.marked.start);
+        write!(f, "\n  {gutter} | {indent}{}", "^".repeat(excerpt.marked.len().max(1)))
+    }
+}
+
+impl Excerpt {
+    fn new(lines: &LineIndex<'_>, span: &Range<usize>, column: usize) -> Self {
+        let line = lines.line_at(span.start.min(lines.text().len()));
+        let text = &lines.text()[line.clone()];
+        let length = lines.text().get(span.start..span.end.min(line.end)).map_or(1, |part| part.chars().count());
+        // Long lines are cut shortly before the mark.
+        let from = if column > WIDTH - 20 { column - 20 } else { 0 };
+        // Control and direction characters could move the cursor or forge output.
+        let shown: String =
+            masked(text).chars().skip(from).take(WIDTH).map(|c| if moves_cursor(c) { ' ' } else { c }).collect();
+        let start = column - from;
+        let end = (start + length).min(shown.chars().count()).max(start);
+        Self { line: shown, marked: start..end }
+    }
+}
+
+fn moves_cursor(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// Hides values of names that suggest a secret: users put secrets into the wrong file, and errors are copied into
+/// reports.
+fn masked(line: &str) -> String {
+    let Some((name, value)) = line.split_once('=') else { return line.to_owned() };
+    let lower = name.to_ascii_lowercase();
+    let secret = ["secret", "token", "key", "password", "auth"].iter().any(|word| lower.contains(word))
+        || value.contains("://") && value.contains('@');
+    if secret { format!("{name}= …") } else { line.to_owned() }
+}

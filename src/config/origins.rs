@@ -1,0 +1,40 @@
+//! Where each value of a configuration came from.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::PathBuf;
+
+use super::file::problem::ConfigProblem;
+use super::schema::value::ConfigValue;
+
+/// The source of every value, and the warnings.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Origins {
+    pub(super) path: PathBuf,
+    pub(super) set: BTreeMap<String, SetValue>,
+    pub(super) sections: BTreeMap<String, (Range<usize>, u32)>,
+    pub(super) warnings: Vec<ConfigProblem>,
+}
+
+/// A value that is set.
+#[derive(Clone, Debug)]
+pub(super) struct SetValue {
+    pub(super) value: ConfigValue,
+    pub(super) origin: Origin,
+    /// Its literal, if that is one line.
+    pub(super) written: Option<String>,
+}
+
+/// What set a value.
+#[derive(Clone, Debug)]
+pub(super) enum Origin {
+    File { line: u32, span: Range<usize> },
+    Environment(&'static str),
+}
+
+/// Sources do not count when configurations are compared.
+impl PartialEq for Origins {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}

@@ -1,0 +1,175 @@
+//! The table of all keys. A new key is a row here with its setter, and a field in `settings.rs`.
+
+use std::time::Duration;
+
+use super::assign::Assign;
+use super::key_spec::KeySpec;
+use super::value::ConfigValue;
+use super::value_kind::ValueKind::{
+    self, Bool, Durations, Integer, Listen, Number, OneOf, Protect, Size, Text, Texts, Url, Variable,
+};
+use crate::config::settings::{Config, ProviderSection};
+use crate::pool::AccountSettings;
+
+const MS: Duration = Duration::from_millis(1);
+const DAY: Duration = Duration::from_secs(86_400);
+/// The longest stated wait that `limits` accepts, too.
+const MONTH: Duration = Duration::from_secs(32 * 86_400);
+const KIB: u64 = 1 << 10;
+const GIB: u64 = 1 << 30;
+
+/// A duration that may be zero.
+const fn upto(to: Duration) -> ValueKind {
+    ValueKind::Duration(Duration::ZERO, to, None)
+}
+
+/// A duration that may not be zero.
+const fn some(to: Duration) -> ValueKind {
+    ValueKind::Duration(MS, to, None)
+}
+
+/// A key that has an effect.
+const fn on(
+    key: &'static str,
+    kind: ValueKind,
+    default: &'static str,
+    doc: &'static str,
+    set: fn(&mut Config, &str, &ConfigValue) -> bool,
+) -> KeySpec {
+    KeySpec { key, kind, default: Some(default), doc, active: true, set }
+}
+
+/// A key that is only checked; its feature does not exist yet.
+const fn off(
+    key: &'static str,
+    kind: ValueKind,
+    default: &'static str,
+    doc: &'static str,
+    set: fn(&mut Config, &str, &ConfigValue) -> bool,
+) -> KeySpec {
+    KeySpec { active: false, ..on(key, kind, default, doc, set) }
+}
+
+/// A key of a named section, unset by default.
+const fn named(
+    key: &'static str,
+    kind: ValueKind,
+    active: bool,
+    doc: &'static str,
+    set: fn(&mut Config, &str, &ConfigValue) -> bool,
+) -> KeySpec {
+    KeySpec { key, kind, default: None, doc, active, set }
+}
+
+/// Every key, in the order of the reference.
+#[rustfmt::skip]
+pub static KEYS: &[KeySpec] = &[
+    on("daemon.log", OneOf(&["error", "warn", "info", "debug", "trace"]), "info", "the lowest level that is logged; LESSOR_LOG overrides it", |c, _, v| c.daemon.log.assign(v)),
+    on("daemon.idle_exit", ValueKind::Duration(MS, Duration::from_secs(365 * 86_400), Some("never")), "never", "how long an auto-started daemon may be unused before it exits", |c, _, v| c.daemon.idle_exit.assign(v)),
+
+    on("leases.per_account", Integer(1, 10_000), "1", "capacity of an account that has no max_leases", |c, _, v| c.pool.leases.per_account.assign(v)),
+    on("leases.overflow", OneOf(&["share", "wait", "fail"]), "share", "what happens when every account is at its capacity", |c, _, v| c.pool.leases.overflow.assign(v)),
+    on("leases.max_per_account", Integer(1, 10_000), "16", "maximum number of leases on one account, even when sharing", |c, _, v| c.pool.leases.max_per_account.assign(v)),
+    on("leases.ttl", some(MONTH), "10m", "lifetime of leases that are not bound to a connection or process; renewable", |c, _, v| c.pool.leases.ttl.assign(v)),
+    on("leases.grace", upto(Duration::from_secs(2)), "2s", "how long holders have to reconnect after an unclean restart of the daemon", |c, _, v| c.pool.leases.grace.assign(v)),
+
+    on("selection.strategy", OneOf(&["sticky", "round-robin", "hybrid", "least-used", "drain-soonest"]), "hybrid", "how to choose among equally loaded accounts", |c, _, v| c.pool.selection.strategy.assign(v)),
+    on("selection.mode", OneOf(&["cache-first", "balance", "performance-first"]), "balance", "what happens when the preferred account is limited", |c, _, v| c.pool.selection.mode.assign(v)),
+    on("selection.preferred_account", Text, "", "account to use while it is available; \"\" for none", |c, _, v| c.pool.selection.preferred_account.assign(v)),
+    on("selection.pid_offset", Bool, "false", "spread holders without a session over the accounts by their process id", |c, _, v| c.pool.selection.pid_offset.assign(v)),
+    on("selection.max_cache_wait", upto(DAY), "60s", "how long cache-first waits for the preferred account", |c, _, v| c.pool.selection.max_cache_wait.assign(v)),
+    on("selection.session_ttl", upto(MONTH), "1h", "how long an unused session keeps its account", |c, _, v| c.pool.selection.session_ttl.assign(v)),
+    on("selection.reuse_window", upto(DAY), "60s", "how long a process that acquires again gets the same account", |c, _, v| c.pool.selection.reuse_window.assign(v)),
+    on("selection.tier_first", Bool, "false", "prefer higher tiers (ultra, pro, free) before the strategy applies", |c, _, v| c.pool.selection.tier_first.assign(v)),
+    on("selection.health.initial", Number(0.0, 1e6), "70", "initial health of an account; at most max", |c, _, v| c.pool.selection.health.initial.assign(v)),
+    on("selection.health.success", Number(0.0, 1e6), "1", "health gained by a success", |c, _, v| c.pool.selection.health.success.assign(v)),
+    on("selection.health.rate_limit", Number(-1e6, 0.0), "-10", "change of health at a rate limit", |c, _, v| c.pool.selection.health.rate_limit.assign(v)),
+    on("selection.health.failure", Number(-1e6, 0.0), "-20", "change of health at another failure", |c, _, v| c.pool.selection.health.failure.assign(v)),
+    on("selection.health.recovery_per_hour", Number(0.0, 1e6), "2", "health regained per hour without failures", |c, _, v| c.pool.selection.health.recovery_per_hour.assign(v)),
+    on("selection.health.min_usable", Number(0.0, 1e6), "50", "hybrid chooses accounts below this health last; at most max", |c, _, v| c.pool.selection.health.min_usable.assign(v)),
+    on("selection.health.max", Number(1.0, 1e6), "100", "maximum health", |c, _, v| c.pool.selection.health.max.assign(v)),
+    on("selection.tokens.max", Number(1.0, 1e6), "50", "maximum number of tokens of an account", |c, _, v| c.pool.selection.tokens.max.assign(v)),
+    on("selection.tokens.initial", Number(0.0, 1e6), "50", "initial tokens of an account; may equal max", |c, _, v| c.pool.selection.tokens.initial.assign(v)),
+    on("selection.tokens.per_minute", Number(0.0, 1e6), "6", "tokens regained per minute", |c, _, v| c.pool.selection.tokens.per_minute.assign(v)),
+
+    on("limits.switch_on_first_rate_limit", Bool, "true", "whether the first rate limit already switches the holder to another account", |c, _, v| c.pool.limits.switch_on_first_rate_limit.assign(v)),
+    on("limits.max_rate_limit_wait", upto(MONTH), "5m", "how long a request waits when the caller gives no limit", |c, _, v| c.pool.limits.max_rate_limit_wait.assign(v)),
+    on("limits.quota_backoff", Durations(MS, MONTH, 16), r#"["1m", "5m", "30m", "2h"]"#, "waits for an exhausted quota when the server states none, by consecutive failures", |c, _, v| c.pool.limits.backoff.quota.assign(v)),
+    on("limits.rate_limit_backoff", some(MONTH), "30s", "wait for a rate limit when the server states none", |c, _, v| c.pool.limits.backoff.rate_limit.assign(v)),
+    on("limits.capacity_backoff", some(MONTH), "15s", "wait for an overloaded model when the server states none", |c, _, v| c.pool.limits.backoff.capacity.assign(v)),
+    on("limits.server_error_backoff", some(MONTH), "20s", "wait after a server error when the server states none", |c, _, v| c.pool.limits.backoff.server_error.assign(v)),
+    on("limits.unknown_backoff", some(MONTH), "60s", "wait after a refusal of unknown reason when the server states none", |c, _, v| c.pool.limits.backoff.unknown.assign(v)),
+    on("limits.dedup_window", upto(DAY), "2s", "reports for the same quota key within this time count once", |c, _, v| c.pool.limits.dedup_window.assign(v)),
+    on("limits.reset_after", upto(MONTH), "2m", "time without a failure after which the retry counter is reset", |c, _, v| c.pool.limits.reset_after.assign(v)),
+    on("limits.quota_failure_ttl", upto(MONTH), "1h", "time after the last limit's end after which quota_backoff starts again at its first wait", |c, _, v| c.pool.limits.quota_failure_ttl.assign(v)),
+    on("limits.retry_delay", upto(DAY), "1s", "delay of the first retry on the same account", |c, _, v| c.pool.limits.retry_delay.assign(v)),
+    on("limits.max_attempts", Integer(1, 100), "3", "gateway: maximum attempts after server, request and network errors", |c, _, v| c.limits.max_attempts.assign(v)),
+
+    on("quota.primary", OneOf(&["antigravity", "gemini-cli"]), "antigravity", "Gemini quota pool to use first", |c, _, v| c.pool.quota.primary.assign(v)),
+    on("quota.fallback", OneOf(&["off", "accounts-first", "same-account-first"]), "off", "whether and when the other Gemini quota pool is used", |c, _, v| c.pool.quota.fallback.assign(v)),
+    on("quota.soft_threshold", Number(0.0, 1.0), "0.9", "an account above this utilisation is chosen last for the model family; 1 disables this", |c, _, v| c.pool.quota.soft_threshold.assign(v)),
+    on("quota.protect", Protect, "[]", "reserved quota share per model: [{ models = [\"claude-opus*\"], below = 0.1 }]", |c, _, v| c.pool.quota.protect.assign(v)),
+    on("quota.poll", ValueKind::Duration(Duration::from_secs(1), MONTH, Some("off")), "15m", "interval of usage polling, within each provider's request budget", |c, _, v| c.quota.poll.assign(v)),
+
+    on("refresh.ahead", upto(DAY), "30m", "how long before expiry a token is refreshed; at most half its lifetime", |c, _, v| c.refresh.ahead.assign(v)),
+    on("refresh.min_life", upto(DAY), "60s", "a token whose remaining lifetime is shorter is not handed out", |c, _, v| c.refresh.min_life.assign(v)),
+    on("refresh.wait", upto(DAY), "5s", "how long a holder waits for the refresh of an expired token before it gets another account", |c, _, v| c.refresh.wait.assign(v)),
+
+    on("gateway.enabled", Bool, "true", "whether the gateway runs", |c, _, v| c.gateway.enabled.assign(v)),
+    on("gateway.listen", Listen, "127.0.0.1:0", "address to listen on; port 0 means a free port, chosen once and then kept", |c, _, v| c.gateway.listen.assign(v)),
+    on("gateway.max_body", Size(KIB, 64 * GIB), "32MiB", "maximum size of a request; larger ones get status 413", |c, _, v| c.gateway.max_body.assign(v)),
+    on("gateway.buffer_total", Size(0, 1024 * GIB), "256MiB", "memory for retries, over all requests; beyond it a request is tried once", |c, _, v| c.gateway.buffer_total.assign(v)),
+    on("gateway.socket", Text, "", "Unix socket of the gateway; \"\" for gateway.sock in the lease socket's directory, or \"off\"", |c, _, v| c.gateway.socket.assign(v)),
+    on("gateway.allow_remote", Bool, "false", "whether the gateway may listen on other addresses than loopback", |c, _, v| c.gateway.allow_remote.assign(v)),
+
+    off("notify.desktop", Bool, "false", "desktop notifications: account switched, login needed, all accounts limited", |c, _, v| c.notify.desktop.assign(v)),
+
+    on("secrets.key", OneOf(&["file", "keyring"]), "file", "where the key that seals secrets is stored", |c, _, v| c.secrets.key.assign(v)),
+
+    named("providers.*.base_url", Url, true, "base URL for API keys", |c, n, v| provider(c, n).base_url.assign(v)),
+    named("providers.*.usage_url", Url, true, "URL of the usage API", |c, n, v| provider(c, n).usage_url.assign(v)),
+    named("providers.*.proxy", Url, true, "proxy for requests to the provider; by default, the proxy variables of the environment apply", |c, n, v| provider(c, n).proxy.assign(v)),
+    named("providers.*.ca_file", Text, true, "PEM file with certificates to trust in addition to the system's", |c, n, v| provider(c, n).ca_file.assign(v)),
+    named("providers.*.oauth.base_url", Url, true, "base URL for OAuth credentials, if different", |c, n, v| provider(c, n).oauth.base_url.assign(v)),
+    named("providers.*.oauth.issuer", Url, true, "OpenID issuer, whose discovery document provides the URLs below", |c, n, v| provider(c, n).oauth.issuer.assign(v)),
+    named("providers.*.oauth.authorize_url", Url, true, "authorization URL, where users log in", |c, n, v| provider(c, n).oauth.authorize_url.assign(v)),
+    named("providers.*.oauth.token_url", Url, true, "token URL", |c, n, v| provider(c, n).oauth.token_url.assign(v)),
+    named("providers.*.oauth.device_url", Url, true, "device authorization URL", |c, n, v| provider(c, n).oauth.device_url.assign(v)),
+    named("providers.*.oauth.client_id", Text, true, "OAuth client id", |c, n, v| provider(c, n).oauth.client_id.assign(v)),
+    named("providers.*.oauth.client_secret_env", Variable, true, "name of the environment variable with the client secret, never the secret itself", |c, n, v| provider(c, n).oauth.client_secret_env.assign(v)),
+    named("providers.*.oauth.scopes", Texts(0, 64), true, "requested scopes", |c, n, v| provider(c, n).oauth.scopes.assign(v)),
+    named("providers.*.oauth.redirect_port", Integer(0, 65_535), true, "loopback port of the redirect; 0 means any free port", |c, n, v| provider(c, n).oauth.redirect_port.assign(v)),
+
+    named("accounts.*.enabled", Bool, true, "whether the account may be used; `account disable` disables it, too", |c, n, v| account(c, n).enabled.assign(v)),
+    named("accounts.*.max_leases", Integer(1, 10_000), true, "capacity of this account", |c, n, v| account(c, n).max_leases.assign(v)),
+    named("accounts.*.priority", Integer(-1_000_000, 1_000_000), true, "accounts with higher priority are preferred among equally loaded ones", |c, n, v| account(c, n).priority.assign(v)),
+    named("accounts.*.use", Texts(1, 64), true, "agents that may use it, or [\"any\"]", |c, n, v| account(c, n).allowed_agents.assign(v)),
+];
+
+impl Default for Config {
+    /// The documented defaults, from the table of keys.
+    fn default() -> Self {
+        let mut config = Self::blank();
+        for key in KEYS {
+            if let Some(Ok(value)) = key.default.map(|text| key.kind.read_plain(text)) {
+                (key.set)(&mut config, "", &value);
+            }
+        }
+        config
+    }
+}
+
+/// The named account's settings; sorted by name, so that equal files give equal settings.
+pub(in crate::config) fn account<'c>(config: &'c mut Config, name: &str) -> &'c mut AccountSettings {
+    let accounts = &mut config.pool.accounts;
+    let at = accounts.binary_search_by(|account| account.name.as_str().cmp(name)).unwrap_or_else(|at| {
+        accounts.insert(at, AccountSettings { name: name.to_owned(), ..AccountSettings::default() });
+        at
+    });
+    &mut accounts[at]
+}
+
+/// The named provider's settings.
+pub(in crate::config) fn provider<'c>(config: &'c mut Config, name: &str) -> &'c mut ProviderSection {
+    config.providers.entry(name.to_owned()).or_default()
+}

@@ -1,0 +1,61 @@
+//! Documents generated from the table of keys: the file that a user starts from, and the reference.
+
+use super::keys::KEYS;
+use super::value_kind::ValueKind;
+
+/// Every section, and every key as a comment with its default. Valid, and equal to the defaults.
+///
+/// The headers are not comments, so that a user only removes the `#` before a key.
+pub fn template() -> String {
+    let mut text = String::from(
+        "# The configuration of lessor. Every key is optional; the commented values are the defaults.\n\
+         # Remove the # before a key to change it. A valid file takes effect when it is saved.\n",
+    );
+    let mut current = "";
+    for key in KEYS {
+        let (section, name) = key.key.rsplit_once('.').unwrap_or(("", key.key));
+        if section != current {
+            // Sections with a user-chosen name are only an example.
+            let hidden = if section.contains('*') { "#" } else { "" };
+            text.push_str(&format!("\n{hidden}[{}]\n", section.replace('*', "NAME")));
+            current = section;
+        }
+        let note = if key.active { "" } else { " (not active yet)" };
+        let value = key.default.map_or_else(|| example(&key.kind).to_owned(), |plain| key.literal(plain));
+        text.push_str(&format!("# {}{note}\n#     {}\n#{name} = {value}\n", key.doc, key.kind.allowed()));
+    }
+    text
+}
+
+/// An example value for a key without a default.
+fn example(kind: &ValueKind) -> &'static str {
+    match kind {
+        ValueKind::Bool => "true",
+        ValueKind::Integer(0.., _) => "1",
+        ValueKind::Integer(..) | ValueKind::Number(..) => "0",
+        ValueKind::Texts(0, _) | ValueKind::Durations(..) | ValueKind::Protect => "[]",
+        ValueKind::Texts(..) => "[\"any\"]",
+        _ => "\"\"",
+    }
+}
+
+/// Every key with its default, meaning and range; valid TOML, and equal to the defaults.
+pub fn reference() -> String {
+    let mut text = String::from("# Every key of the configuration, with its default.\n");
+    let mut current = "";
+    for key in KEYS {
+        // Every key is in a section; a test parses the result.
+        let (section, name) = key.key.rsplit_once('.').unwrap_or(("", key.key));
+        let default = key.default.and_then(|text| key.kind.read_plain(text).ok());
+        let hidden = if default.is_none() { "# " } else { "" };
+        if section != current {
+            text.push_str(&format!("\n{hidden}[{}]\n", section.replace('*', "NAME")));
+            current = section;
+        }
+        let note = if key.active { "" } else { "; not active yet" };
+        text.push_str(&format!("# {}{note}\n#   {}\n", key.doc, key.kind.allowed()));
+        let value = default.map_or_else(|| "…".to_owned(), |value| value.to_string());
+        text.push_str(&format!("{hidden}{name} = {value}\n"));
+    }
+    text
+}

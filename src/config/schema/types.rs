@@ -1,0 +1,69 @@
+//! Types of single values: log level, listening address, the gateway's socket, the sealing key's location.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// How much is logged.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogLevel {
+    /// Failures.
+    Error,
+    /// Also what a user should look at.
+    Warn,
+    /// Also what happens.
+    #[default]
+    Info,
+    /// Also why.
+    Debug,
+    /// Also every step.
+    Trace,
+}
+
+/// A listening address; port 0 means any free one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Listen(pub SocketAddr);
+
+impl Default for Listen {
+    fn default() -> Self {
+        Self(SocketAddr::from(([127, 0, 0, 1], 0)))
+    }
+}
+
+impl FromStr for Listen {
+    type Err = std::net::AddrParseError;
+
+    /// Reads `ADDRESS:PORT`; `localhost` is the IPv4 one.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.strip_prefix("localhost:") {
+            Some(port) => format!("127.0.0.1:{port}").parse().map(Self),
+            None => text.parse().map(Self),
+        }
+    }
+}
+
+/// The gateway's Unix socket.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub enum GatewaySocket {
+    /// `gateway.sock` beside the lease socket.
+    #[default]
+    Beside,
+    /// None.
+    Off,
+    /// At this path.
+    At(PathBuf),
+}
+
+/// Where the key that seals secrets is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum KeyLocation {
+    /// A file in the state directory.
+    #[default]
+    File,
+    /// The system's keyring.
+    Keyring,
+}

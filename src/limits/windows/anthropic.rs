@@ -1,0 +1,176 @@
+//! The windows of a Claude subscription: `anthropic-ratelimit-unified-…`.
+
+use super::window::{Window, WindowFamily};
+use crate::limits::reason::{Reason, Scope};
+use crate::limits::response::Headers;
+use crate::limits::time::{When, instant};
+
+const PREFIX: &str = "anthropic-ratelimit-unified-";
+
+/// Whether a status refuses requests. The others (`allowed`, `allowed_warning`, `queueing_…`) do not.
+fn refuses(status: &str) -> bool {
+    ["rejected", "rate_limited", "blocked", "exceeded"].iter().any(|known| status.eq_ignore_ascii_case(known))
+}
+
+/// The windows in the headers.
+pub(super) fn windows(headers: &Headers) -> Vec<Window> {
+    let mut names: Vec<&str> = Vec::new();
+    for (header, _) in headers.iter() {
+        let name = header.strip_prefix(PREFIX).and_then(|rest| rest.rsplit_once('-'));
+        if let Some((name, "status" | "utilization" | "reset")) = name
+            // extra usage that can be bought is not a window
+            && !matches!(name, "overage" | "fallback")
+            && !names.contains(&name)
+        {
+            names.push(name);
+        }
+    }
+    let refused = headers.get("anthropic-ratelimit-unified-status").is_some_and(refuses);
+    let mut found: Vec<Window> = names.iter().map(|name| window(headers, name, refused)).collect();
+    if refused && !found.iter().any(|window| window.spent) {
+        found.extend(represented(headers));
+    }
+    found
+}
+
+fn window(headers: &Headers, name: &str, refused: bool) -> Window {
+    let field = |field: &str| headers.get(&format!("{PREFIX}{name}-{field}"));
+    let utilization = field("utilization").and_then(instant::plain_number);
+    let spent = match field("status") {
+        Some(status) => refuses(status),
+        // if it has no status, a full window is the one that refuses
+        None => refused && utilization.is_some_and(|used| used >= 1.0),
+    };
+    Window {
+        name: name.to_owned(),
+        utilization,
+        resets_at: reset(field("reset")),
+        scope: scope(name),
+        spent,
+        kind: WindowFamily::Unified,
+        reset_header: format!("{PREFIX}{name}-reset"),
+    }
+}
+
+/// The window that the overall refusal names, when no window's own status refuses.
+fn represented(headers: &Headers) -> Option<Window> {
+    let name = match headers.get("anthropic-ratelimit-unified-representative-claim") {
+        None | Some("five_hour") => "5h",
+        Some("seven_day") => "7d",
+        Some("overage") => return None,
+        Some(other) => other,
+    };
+    Some(Window {
+        name: name.to_owned(),
+        utilization: None,
+        resets_at: reset(headers.get("anthropic-ratelimit-unified-reset")),
+        scope: scope(name),
+        spent: true,
+        kind: WindowFamily::Unified,
+        reset_header: "anthropic-ratelimit-unified-reset".to_owned(),
+    })
+}
+
+/// A window named by its length alone applies to the account; one with a suffix (`7d_oi`) applies to some models.
+fn scope(name: &str) -> Scope {
+    let plain = name.strip_suffix(['m', 'h', 'd', 'w']).unwrap_or_default();
+    let counts_all = !plain.is_empty() && plain.bytes().all(|byte| byte.is_ascii_digit());
+    if counts_all { Scope::Account } else { Scope::Model }
+}
+
+fn reset(value: Option<&str>) -> Option<u64> {
+    match When::parse(value?)? {
+        When::At(at) => Some(at),
+        When::In(_) => None,
+    }
+}
+
+/// Whether a response has no window headers: such a 429 is about the request, not the account.
+pub(in crate::limits) fn is_windowless(headers: &Headers) -> bool {
+    !headers.iter().any(|(name, _)| name.starts_with("anthropic-ratelimit-"))
+}
+
+/// Whether the account must pay first.
+pub(in crate::limits) fn is_unpaid(headers: &Headers) -> bool {
+    headers.get("anthropic-ratelimit-unified-status") == Some("payment_required")
+}
+
+/// The refusal of extra usage beyond windows that are not exhausted.
+pub(in crate::limits) fn overage(headers: &Headers) -> Option<(Reason, Scope)> {
+    let refused = headers.get("anthropic-ratelimit-unified-overage-status").is_some_and(refuses);
+    let why = headers.get("anthropic-ratelimit-unified-overage-disabled-reason")?;
+    // other models and ordinary requests of the account still work
+    (refused || why.contains("credit") || why.contains("spend")).then_some((Reason::OutOfCredit, Scope::Model))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: u64 = 1_789_997_600_000;
+
+    fn blocking(headers: &[(&str, &str)]) -> Option<(String, Scope, Option<u64>)> {
+        let headers = Headers::telling(headers.iter().map(|(name, value)| (format!("{PREFIX}{name}"), value)));
+        let windows = windows(&headers);
+        super::super::window::blocking(&windows)
+            .map(|w| (w.name.clone(), w.scope, w.resets_at.map(|at| (at - NOW) / 1000)))
+    }
+
+    #[test]
+    fn the_window_that_blocks() {
+        let is = |name: &str, scope, reset| Some((name.to_owned(), scope, reset));
+        for (headers, expected) in [
+            (
+                &[("5h-status", "rejected"), ("5h-reset", "1790001200"), ("7d-status", "allowed")][..],
+                is("5h", Scope::Account, Some(3600)),
+            ),
+            (
+                &[
+                    ("5h-status", "rejected"),
+                    ("5h-reset", "1790001200"),
+                    ("7d-status", "rejected"),
+                    ("7d-reset", "1790397600"),
+                ],
+                is("7d", Scope::Account, Some(400_000)),
+            ),
+            // the account is back before the model is
+            (
+                &[
+                    ("5h-status", "rejected"),
+                    ("5h-reset", "1790001200"),
+                    ("7d_oi-status", "rejected"),
+                    ("7d_oi-reset", "1790397600"),
+                ],
+                is("5h", Scope::Account, Some(3600)),
+            ),
+            (
+                &[("7d_opus-status", "rejected"), ("7d_opus-reset", "1790397600")],
+                is("7d_opus", Scope::Model, Some(400_000)),
+            ),
+            (
+                &[("status", "rejected"), ("reset", "1790397600"), ("representative-claim", "seven_day")],
+                is("7d", Scope::Account, Some(400_000)),
+            ),
+            (
+                &[("status", "rejected"), ("reset", "1790397600"), ("representative-claim", "seven_day_opus")],
+                is("seven_day_opus", Scope::Model, Some(400_000)),
+            ),
+            (&[("status", "rate_limited"), ("reset", "1790001200")], is("5h", Scope::Account, Some(3600))),
+            (
+                &[
+                    ("status", "rejected"),
+                    ("5h-utilization", "1.0"),
+                    ("5h-reset", "1790001200"),
+                    ("7d-utilization", "0.5"),
+                ],
+                is("5h", Scope::Account, Some(3600)),
+            ),
+            (&[("status", "allowed"), ("5h-utilization", "1.0")], None),
+            (&[("status", "allowed_warning"), ("5h-status", "allowed_warning"), ("5h-utilization", "0.95")], None),
+            (&[("status", "allowed"), ("overage-status", "rejected"), ("overage-reset", "1790397600")], None),
+            (&[], None),
+        ] {
+            assert_eq!(blocking(headers), expected, "{headers:?}");
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! Accounts: what their owner sees, their limits and their quota windows.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::Text;
+use crate::pool::{CredentialKind, Tier};
+
+/// An account, as shown to its holder.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct AccountName<'a> {
+    /// Its id.
+    pub id: Text<'a>,
+    /// The label that the user chose.
+    pub label: Option<Text<'a>>,
+    /// The email address of the login.
+    pub email: Option<Text<'a>>,
+    /// The plan.
+    pub tier: Tier,
+}
+
+/// An account's id and label.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct AccountLabel {
+    /// Its id.
+    pub id: String,
+    /// The label that the user chose.
+    pub label: Option<String>,
+}
+
+/// An account, as shown to its owner.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct AccountInfo {
+    /// Its id.
+    pub id: String,
+    /// The upstream.
+    pub provider: String,
+    /// The label that the user chose.
+    pub label: Option<String>,
+    /// The email address of the login.
+    pub email: Option<String>,
+    /// The plan.
+    pub tier: Tier,
+    /// How it authenticates.
+    pub kind: CredentialKind,
+    /// `ready`, `limited`, `needs_login`, `needs_verification` or `disabled`.
+    pub state: String,
+    /// Why it is not ready, for people.
+    pub state_reason: Option<String>,
+    /// The URL where the user can resolve it.
+    pub state_link: Option<String>,
+    /// Whether both the user and the configuration enable it.
+    pub enabled: bool,
+    /// How many leases it has.
+    pub leases: u32,
+    /// How many leases it takes before the overflow rule applies.
+    pub capacity: u32,
+    /// Accounts with a higher priority are preferred.
+    pub priority: i32,
+    /// Which agents may use it; `any` for all.
+    #[serde(rename = "use")]
+    pub allowed_agents: Vec<String>,
+    /// The cloud project.
+    pub project_id: Option<String>,
+    /// When its credential expires, epoch ms.
+    pub credential_expires_at: Option<u64>,
+    /// Its current limits.
+    pub limits: Vec<LimitInfo>,
+    /// Its known quota windows.
+    pub usage: Vec<UsageInfo>,
+    /// When it was added, epoch ms.
+    pub created_at: u64,
+    /// When it was last leased, epoch ms.
+    pub last_used_at: Option<u64>,
+    /// The provider's id of the account.
+    pub account_id: Option<String>,
+    /// The other tool that has the same login.
+    pub link: Option<LinkInfo>,
+    /// The provider's name for the plan.
+    pub plan: Option<String>,
+    /// Why the latest usage query failed.
+    pub usage_trouble: Option<String>,
+}
+
+/// A login that another tool stores.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct LinkInfo {
+    /// The tool.
+    pub tool: String,
+    /// Its file.
+    pub path: String,
+    /// `link` (the tool refreshes it), `take-over` (lessor does) or `share` (both do).
+    pub mode: String,
+    /// Why its file cannot be read now.
+    pub trouble: Option<String>,
+}
+
+/// A limit.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct LimitInfo {
+    /// The quota key it applies to; empty for the whole account.
+    pub key: String,
+    /// Why.
+    pub reason: String,
+    /// What it applies to.
+    pub scope: String,
+    /// When it ends, epoch ms.
+    pub until: u64,
+    /// Where it comes from: `server`, `report` or `table` (the configured backoff).
+    pub source: String,
+    /// When it was set, epoch ms.
+    pub since: u64,
+    /// The evidence, in a few words.
+    pub evidence: Option<String>,
+    /// The URL where the user can resolve it.
+    pub link: Option<String>,
+}
+
+/// A quota window.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct UsageInfo {
+    /// Its name.
+    pub window: String,
+    /// How much is used, from 0 to 1.
+    pub utilization: f64,
+    /// When it resets, epoch ms.
+    pub resets_at: Option<u64>,
+    /// When this was reported, epoch ms.
+    pub as_of: u64,
+    /// The quota key it belongs to, and a model behind a colon; empty for the whole account.
+    pub key: String,
+    /// Whether it is a short-term rate of requests or tokens. Rates do not influence which account is chosen.
+    pub rate: bool,
+    /// Whether it may be out of date: it is old, or the window has been reset since.
+    pub stale: bool,
+    /// How fast it is used: at 1 it lasts exactly until the reset, at 2 half as long. Null where the window's length
+    /// or its reset is not known.
+    pub pace: Option<f64>,
+}
+
+/// How many accounts there are, by state.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+pub struct AccountTotals {
+    /// All.
+    pub total: u64,
+    /// Can be leased.
+    pub ready: u64,
+    /// Limited for some key.
+    pub limited: u64,
+    /// Must log in again.
+    pub needs_login: u64,
+    /// Must be verified with the provider.
+    pub needs_verification: u64,
+    /// Disabled.
+    pub disabled: u64,
+}

@@ -1,0 +1,135 @@
+//! Leases: what the holder gets, what others see, and the decision after a report.
+
+use std::fmt;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::Text;
+use super::account::{AccountLabel, AccountName};
+use crate::pool::CredentialKind;
+
+/// Secret text: it is sent over the wire, but never printed.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct SecretText<'a>(pub Text<'a>);
+
+/// A lease that is held.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct LeaseInfo<'a> {
+    /// Its id.
+    pub lease: Text<'a>,
+    /// Its fencing token; monotonic.
+    pub fence: u64,
+    /// The leased account.
+    pub account: AccountName<'a>,
+    /// The upstream.
+    pub provider: Text<'a>,
+    /// The quota pool, for providers with several.
+    pub pool: Option<Text<'a>>,
+    /// The model, by the upstream's name.
+    pub model: Option<Text<'a>>,
+    /// The key of the quota that its limits apply to.
+    pub quota_key: Text<'a>,
+    /// How many other leases the account has.
+    pub shared_with: u32,
+    /// When it expires, epoch ms.
+    pub expires_at: Option<u64>,
+    /// The credential, unless the caller did not want it.
+    pub credential: Option<CredentialInfo<'a>>,
+    /// The cloud project.
+    pub project_id: Option<Text<'a>>,
+}
+
+/// A credential and how to send it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct CredentialInfo<'a> {
+    /// Its kind.
+    pub kind: CredentialKind,
+    /// The secret itself.
+    pub secret: SecretText<'a>,
+    /// When it expires, epoch ms.
+    pub expires_at: Option<u64>,
+    /// The header to send it in.
+    pub header: Text<'a>,
+    /// The authentication scheme before it.
+    pub scheme: Option<Text<'a>>,
+}
+
+/// What to do next.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct DecisionInfo<'a> {
+    /// `continue`, `retry`, `switch`, `wait` or `stop`.
+    pub action: Text<'a>,
+    /// How long to wait before it, ms.
+    pub after_ms: u64,
+    /// Why the upstream refused.
+    pub reason: Option<Text<'a>>,
+    /// What it applies to.
+    pub scope: Option<Text<'a>>,
+    /// With `switch`, the new lease.
+    pub lease: Option<LeaseInfo<'a>>,
+    /// The evidence for the reason, in a few words.
+    pub evidence: Option<Text<'a>>,
+    /// The URL where the user can resolve it.
+    pub link: Option<Text<'a>>,
+}
+
+/// One row of `lease.list`.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct LeaseRow {
+    /// Its id.
+    pub lease: String,
+    /// Its fencing token.
+    pub fence: u64,
+    /// The leased account.
+    pub account: AccountLabel,
+    /// The upstream.
+    pub provider: String,
+    /// The model.
+    pub model: Option<String>,
+    /// The quota pool, for providers with several.
+    pub pool: Option<String>,
+    /// Its session.
+    pub session: Option<String>,
+    /// The label that the holder chose.
+    pub label: Option<String>,
+    /// `connection`, `pid` or `ttl`.
+    pub bind: String,
+    /// Its holder.
+    pub holder: Option<HolderInfo>,
+    /// When it was granted, epoch ms.
+    pub granted_at: u64,
+    /// When it ends, epoch ms.
+    pub expires_at: Option<u64>,
+}
+
+/// The holder of a lease.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct HolderInfo {
+    /// Process id.
+    pub pid: u32,
+    /// The program's name.
+    pub program: Option<String>,
+}
+
+/// A waiting request.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct QueueRow {
+    /// Its position, from 1.
+    pub position: u64,
+    /// The earliest time it could be served, epoch ms, if known.
+    pub eta_at: Option<u64>,
+    /// The upstream.
+    pub provider: String,
+    /// The model.
+    pub model: Option<String>,
+    /// The label that the holder chose.
+    pub label: Option<String>,
+}
+
+impl fmt::Debug for SecretText<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretText(…)")
+    }
+}

@@ -1,0 +1,66 @@
+//! The answers to calls. Borrowed where the daemon answers from its own state, owned where a client keeps them.
+
+mod account;
+mod explanation;
+mod lease;
+mod status;
+mod transfer;
+
+use std::borrow::Cow;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use account::{AccountInfo, AccountLabel, AccountName, AccountTotals, LimitInfo, LinkInfo, UsageInfo};
+pub use explanation::{CandidateInfo, DecidedInfo, ExplainInfo, ForecastInfo, OutlookInfo, RequestInfo, VerdictInfo};
+pub use lease::{CredentialInfo, DecisionInfo, HolderInfo, LeaseInfo, LeaseRow, QueueRow, SecretText};
+pub use status::{ConfigState, DaemonStatus, EventInfo, GatewayAccess, GatewayInfo, HelloInfo, RekeyInfo, ReloadInfo};
+pub use transfer::{
+    ExportInfo, ExportedAccount, ExportedCredential, ExportedLink, ExportedWindow, ImportInfo, ImportedEntry,
+};
+
+type Text<'a> = Cow<'a, str>;
+
+/// The answer to a call. The order of the variants is part of the binary protocol.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[expect(clippy::large_enum_variant, reason = "most answers are the large one, and none is kept")]
+pub enum Answer<'a> {
+    /// To `hello`.
+    Hello(HelloInfo),
+    /// A lease that is held.
+    Lease(LeaseInfo<'a>),
+    /// Success without a result.
+    Done(Empty),
+    /// To `lease.credential`.
+    Credential(CredentialInfo<'a>),
+    /// To `lease.report`.
+    Decision(Box<DecisionInfo<'a>>),
+    /// To `lease.list`.
+    Leases(Vec<LeaseRow>),
+    /// To `account.list`.
+    Accounts(Vec<AccountInfo>),
+    /// To calls that change an account.
+    Account(Box<AccountInfo>),
+    /// To `status`.
+    Status(Box<DaemonStatus>),
+    /// To `config.get`: a JSON document.
+    Config(String),
+    /// To `config.reload`.
+    Reloaded(ReloadInfo),
+    /// To `account.import`.
+    Imported(ImportInfo),
+    /// To `account.export`.
+    Exported(ExportInfo),
+    /// To `forecast`.
+    Forecast(ForecastInfo),
+    /// To `explain`.
+    Explained(Box<ExplainInfo>),
+    /// To `gateway.key`.
+    GatewayAccess(GatewayAccess),
+    /// To `secrets.rekey`.
+    Rekeyed(RekeyInfo),
+}
+
+/// No result.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+pub struct Empty {}

@@ -1,0 +1,139 @@
+//! The daemon itself: greeting, status, configuration, gateway, events.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::account::{AccountLabel, AccountTotals};
+use super::lease::{QueueRow, SecretText};
+
+/// To `hello`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct HelloInfo {
+    /// `lessor`.
+    pub server: String,
+    /// The daemon's version.
+    pub version: String,
+    /// The protocol version that both sides speak.
+    pub protocol: u32,
+    /// The daemon's process id.
+    pub pid: u32,
+    /// Its features beyond the first version, and the encoding of its binary frames.
+    pub features: Vec<String>,
+}
+
+/// The state of the daemon.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct DaemonStatus {
+    /// The daemon's version.
+    pub version: String,
+    /// Its process id.
+    pub pid: u32,
+    /// How long it has been running, ms.
+    pub uptime_ms: u64,
+    /// Where it listens.
+    pub socket: String,
+    /// Where the gateway listens; none while it does not.
+    pub gateway: Option<GatewayInfo>,
+    /// The configuration file and its state.
+    pub config: ConfigState,
+    /// How many accounts there are, by state.
+    pub accounts: AccountTotals,
+    /// The number of leases.
+    pub leases: u64,
+    /// The waiting requests, in order.
+    pub queue: Vec<QueueRow>,
+    /// Warnings for the user.
+    pub warnings: Vec<String>,
+}
+
+/// Where the gateway listens.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+pub struct GatewayInfo {
+    /// `http://HOST:PORT`; requests append the provider's name and the path of its own API.
+    pub url: Option<String>,
+    /// The Unix socket, which needs no key.
+    pub socket: Option<String>,
+}
+
+/// A key for the gateway, and the gateway's addresses.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct GatewayAccess {
+    /// The key, to be used as the client's API key.
+    pub key: SecretText<'static>,
+    /// `http://HOST:PORT`; requests append the provider's name and the path of its own API.
+    pub url: Option<String>,
+    /// The Unix socket, which needs no key.
+    pub socket: Option<String>,
+    /// Why it does not listen on a configured address.
+    pub trouble: Option<String>,
+}
+
+/// The state of the configuration.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct ConfigState {
+    /// The file.
+    pub path: String,
+    /// `ok`, `rejected` or `default`.
+    pub state: String,
+    /// Why it was rejected.
+    pub error: Option<String>,
+}
+
+/// The result of a reload.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct ReloadInfo {
+    /// The file.
+    pub path: String,
+    /// `ok`, `rejected` (the last good one is kept) or `default` (there is no file).
+    pub state: String,
+    /// Why it was rejected: every error with its position.
+    pub error: Option<String>,
+    /// Whether the configuration has changed.
+    pub changed: bool,
+    /// Warnings about settings that may not have the expected effect.
+    pub notes: Vec<String>,
+}
+
+/// The new location of the key that seals secrets.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct RekeyInfo {
+    /// `file` or `keyring`.
+    pub key: String,
+    /// Its location, for people.
+    pub place: String,
+    /// The number of accounts whose secrets it seals.
+    pub accounts: u64,
+}
+
+/// An event.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+pub struct EventInfo {
+    /// What.
+    pub kind: String,
+    /// When, epoch ms.
+    pub at: u64,
+    /// The account.
+    pub account: Option<AccountLabel>,
+    /// The upstream.
+    pub provider: Option<String>,
+    /// The lease.
+    pub lease: Option<String>,
+    /// Its fencing token.
+    pub fence: Option<u64>,
+    /// The model.
+    pub model: Option<String>,
+    /// The label that the holder chose.
+    pub label: Option<String>,
+    /// The quota key.
+    pub key: Option<String>,
+    /// Why.
+    pub reason: Option<String>,
+    /// What it applies to.
+    pub scope: Option<String>,
+    /// When it ends, epoch ms.
+    pub until: Option<u64>,
+    /// The number of waiting requests.
+    pub queue: Option<u64>,
+    /// The account's state, when it has changed.
+    pub state: Option<String>,
+}

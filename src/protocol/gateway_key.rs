@@ -1,0 +1,189 @@
+//! Keys for the gateway contain their meaning under a keyed MAC, so that they survive the daemon and are not stored.
+
+use siphasher::sip128::{Hasher128, SipHasher24};
+use std::hash::Hasher;
+
+use crate::pool::{Fence, Process};
+
+use super::base32::{GROUP, decode, encode, take_text};
+
+const PREFIX: &str = "lk_";
+const MAC: usize = 16;
+/// The longest text in a key.
+const MOST_TEXT: usize = 120;
+/// The kind, three numbers, two texts and the MAC.
+const MOST_BYTES: usize = 1 + 8 + 4 + 8 + 2 * (1 + MOST_TEXT) + MAC;
+
+const OF_LEASE: u8 = 1;
+const OF_CLIENT: u8 = 2;
+
+/// Seals and opens keys for the gateway. The MAC's key outlives the daemon and reboots.
+#[derive(Clone)]
+pub struct GatewayKeySealer([u8; 16]);
+
+/// The content of a key for the gateway.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum GatewayKey {
+    /// The key of a lease; it ends with the lease.
+    Lease {
+        /// The lease's fencing token when the key was made: the lease may have been moved since.
+        fence: Fence,
+        /// The process the lease is bound to.
+        process: Option<Process>,
+        /// The holder's working directory.
+        directory: Option<Box<str>>,
+    },
+    /// A permanent key of a client.
+    Client {
+        /// Distinguishes the client from others.
+        id: u64,
+        /// The agent's name, for the `use` policy.
+        agent: Option<Box<str>>,
+        /// A label for people.
+        label: Option<Box<str>>,
+    },
+}
+
+impl GatewayKeySealer {
+    /// A sealer with a secret key.
+    #[must_use]
+    pub fn new(key: [u8; 16]) -> Self {
+        Self(key)
+    }
+
+    /// The key that a client authenticates with. Of a long text only the end is kept.
+    #[must_use]
+    pub fn seal(&self, pass: &GatewayKey) -> String {
+        let mut bytes = Vec::with_capacity(MOST_BYTES);
+        match pass {
+            GatewayKey::Lease { fence, process, directory } => {
+                bytes.push(OF_LEASE);
+                bytes.extend_from_slice(&fence.0.to_le_bytes());
+                // no process has the pid 0
+                let process = process.unwrap_or(Process { pid: 0, start: 0 });
+                bytes.extend_from_slice(&process.pid.to_le_bytes());
+                bytes.extend_from_slice(&process.start.to_le_bytes());
+                put(directory.as_deref(), &mut bytes);
+            }
+            GatewayKey::Client { id, agent, label } => {
+                bytes.push(OF_CLIENT);
+                bytes.extend_from_slice(&id.to_le_bytes());
+                put(agent.as_deref(), &mut bytes);
+                put(label.as_deref(), &mut bytes);
+            }
+        }
+        let mac = self.mac(&bytes);
+        bytes.extend_from_slice(&mac);
+        encode(PREFIX, &bytes)
+    }
+
+    /// The content of a key; `None` for a forged key.
+    #[must_use]
+    pub fn open(&self, key: &str) -> Option<GatewayKey> {
+        let mut room = [0; MOST_BYTES + GROUP];
+        let bytes = decode(key.strip_prefix(PREFIX)?, &mut room)?;
+        let (payload, mac) = bytes.split_at_checked(bytes.len().checked_sub(MAC)?)?;
+        let differs = self.mac(payload).iter().zip(mac).fold(0, |differs, (ours, theirs)| differs | (ours ^ theirs));
+        if differs != 0 {
+            return None;
+        }
+        let (kind, mut rest) = payload.split_first()?;
+        match *kind {
+            OF_LEASE => {
+                let fence = Fence(u64::from_le_bytes(take(&mut rest)?));
+                let process =
+                    Process { pid: u32::from_le_bytes(take(&mut rest)?), start: u64::from_le_bytes(take(&mut rest)?) };
+                let process = (process.pid != 0).then_some(process);
+                Some(GatewayKey::Lease { fence, process, directory: take_text(&mut rest)? })
+            }
+            OF_CLIENT => Some(GatewayKey::Client {
+                id: u64::from_le_bytes(take(&mut rest)?),
+                agent: take_text(&mut rest)?,
+                label: take_text(&mut rest)?,
+            }),
+            _ => None,
+        }
+    }
+
+    fn mac(&self, payload: &[u8]) -> [u8; MAC] {
+        let mut hasher = SipHasher24::new_with_key(&self.0);
+        hasher.write(payload);
+        hasher.finish128().as_bytes()
+    }
+}
+
+impl std::fmt::Debug for GatewayKeySealer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("GatewayKeySealer(…)")
+    }
+}
+
+/// Writes the length plus one, so that "none" differs from "empty", then the text.
+fn put(text: Option<&str>, bytes: &mut Vec<u8>) {
+    let Some(text) = text else { return bytes.push(0) };
+    let end = &text[text.ceil_char_boundary(text.len().saturating_sub(MOST_TEXT))..];
+    bytes.push(end.len() as u8 + 1);
+    bytes.extend_from_slice(end.as_bytes());
+}
+
+fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
+    let (number, rest) = bytes.split_first_chunk()?;
+    *bytes = rest;
+    Some(*number)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn pass() -> impl Strategy<Value = GatewayKey> {
+        let text = || prop::option::of("[a-zé/]{0,40}".prop_map(String::into_boxed_str));
+        let process = prop::option::of((1u32.., any::<u64>()).prop_map(|(pid, start)| Process { pid, start }));
+        prop_oneof![
+            (any::<u64>(), process, text()).prop_map(|(fence, process, directory)| GatewayKey::Lease {
+                fence: Fence(fence),
+                process,
+                directory
+            }),
+            (any::<u64>(), text(), text()).prop_map(|(id, agent, label)| GatewayKey::Client { id, agent, label }),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn open_returns_what_was_sealed(pass in pass()) {
+            let key = GatewayKeySealer::new([7; 16]);
+            prop_assert_eq!(key.open(&key.seal(&pass)), Some(pass));
+        }
+
+        #[test]
+        fn other_texts_are_rejected(text in "(lk_)?[0-9a-z]{0,300}|.{0,40}") {
+            prop_assert_eq!(GatewayKeySealer::new([7; 16]).open(&text), None);
+        }
+    }
+
+    #[test]
+    fn changed_letters_and_other_keys_are_rejected() {
+        let key = GatewayKeySealer::new([7; 16]);
+        let sealed = key.seal(&GatewayKey::Client { id: 1, agent: Some("claude".into()), label: None });
+        assert!(GatewayKeySealer::new([8; 16]).open(&sealed).is_none());
+        for place in PREFIX.len()..sealed.len() {
+            let mut changed = sealed.clone().into_bytes();
+            changed[place] = if changed[place] == b'0' { b'1' } else { b'0' };
+            assert!(key.open(str::from_utf8(&changed).unwrap()).is_none(), "letter {place}");
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_long_text_is_kept() {
+        let key = GatewayKeySealer::new([7; 16]);
+        let long = format!("/{}é/end", "x".repeat(300));
+        let pass = GatewayKey::Lease { fence: Fence(1), process: None, directory: Some(long.into()) };
+        let Some(GatewayKey::Lease { directory: Some(kept), .. }) = key.open(&key.seal(&pass)) else {
+            panic!("not kept")
+        };
+        assert!(kept.ends_with("xé/end") && kept.len() <= MOST_TEXT, "{kept}");
+    }
+}
