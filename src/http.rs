@@ -1,65 +1,48 @@
-//! The client for all that goes upstream: TLS, proxy and roots in one place, and never a redirect followed.
+//! The HTTP client for requests to providers: TLS, proxy and trusted roots in one place. Redirects are never followed.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use thiserror::Error;
 
-/// A server that does not even accept the connection in this time counts as unreachable.
+/// A server that does not accept a connection within this time is unreachable.
 const CONNECT: Duration = Duration::from_secs(10);
 
-/// How a provider is reached, where that is not the straight way.
+/// How to connect to a provider.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Reach {
-    /// The URL of a proxy for this provider. Without one, the proxy variables of the environment count.
+pub struct ConnectOptions {
+    /// The URL of a proxy for this provider; otherwise the proxy variables of the environment apply.
     pub proxy: Option<String>,
-    /// A PEM file with certificates to trust besides those of the system.
+    /// A PEM file with certificates to trust in addition to the system's.
     pub ca_file: Option<PathBuf>,
 }
 
-/// Why no client could be made.
+/// Why no client could be created.
+#[expect(missing_docs, reason = "the names of the fields say what they are")]
 #[derive(Debug, Error)]
 pub enum HttpError {
-    /// The file with certificates cannot be read.
+    /// The certificate file cannot be read.
     #[error("cannot read the certificates in {}: {source}", path.display())]
-    Unreadable {
-        /// Where they should be.
-        path: PathBuf,
-        /// What the system says.
-        source: std::io::Error,
-    },
-    /// It holds no certificates in PEM form.
-    #[error("{} holds no PEM certificates: {source}", path.display())]
-    NoCertificates {
-        /// Where they should be.
-        path: PathBuf,
-        /// What the TLS library says.
-        source: reqwest::Error,
-    },
-    /// The proxy's URL is none.
+    Unreadable { path: PathBuf, source: std::io::Error },
+    /// The file contains no PEM certificates.
+    #[error("{} contains no PEM certificates: {source}", path.display())]
+    NoCertificates { path: PathBuf, source: reqwest::Error },
+    /// The proxy is not a valid URL.
     #[error("the proxy {url:?} is not a URL like http://host:port: {source}")]
-    Proxy {
-        /// What the config says, without user and password.
-        url: String,
-        /// What the HTTP library says.
-        source: reqwest::Error,
-    },
+    Proxy { url: String, source: reqwest::Error },
     /// TLS cannot be set up.
     #[error("cannot set up TLS: {0}")]
-    Tls(reqwest::Error),
-    /// The same, of a client that is not reqwest's.
-    #[error("cannot set up TLS: {0}")]
-    Failed(String),
+    Tls(String),
 }
 
-/// Makes a client. It keeps connections open, so one is made for each way to reach a provider and kept.
+/// Creates a client. It keeps connections open, so callers keep one for each set of options.
 ///
 /// # Errors
 /// When the certificates or the proxy in `reach` are unusable, or the system has no trusted roots.
-pub fn client(reach: &Reach) -> Result<reqwest::Client, HttpError> {
-    // another part of the process may have chosen the same before: that is no error
+pub fn client(reach: &ConnectOptions) -> Result<reqwest::Client, HttpError> {
+    // another part of the process may have installed the same provider before
     let _ = rustls::crypto::ring::default_provider().install_default();
-    // a redirect could carry a credential elsewhere
+    // a redirect could send a credential to another server
     let mut builder = reqwest::Client::builder()
         .redirect(reqwest::redirect::Policy::none())
         .connect_timeout(CONNECT)
@@ -76,36 +59,36 @@ pub fn client(reach: &Reach) -> Result<reqwest::Client, HttpError> {
             .map_err(|source| HttpError::NoCertificates { path: path.clone(), source })?;
         builder = builder.tls_certs_merge(certificates);
     }
-    builder.build().map_err(HttpError::Tls)
+    builder.build().map_err(|error| HttpError::Tls(error.to_string()))
 }
 
-/// The same TLS as that of [`client`], for a client of another kind: the system's roots, and those of `reach`.
+/// The TLS configuration of [`client`], for other HTTP clients.
 ///
 /// # Errors
 /// When the certificates in `reach` are unusable, or the system has no trusted roots.
-pub fn tls(reach: &Reach) -> Result<rustls::ClientConfig, HttpError> {
+pub fn tls(reach: &ConnectOptions) -> Result<rustls::ClientConfig, HttpError> {
     use rustls::pki_types::CertificateDer;
     use rustls::pki_types::pem::PemObject;
-    let failed = |error: &dyn std::fmt::Display| HttpError::Failed(error.to_string());
+    let failed = |error: &dyn std::fmt::Display| HttpError::Tls(error.to_string());
     let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
     let mut extra = Vec::new();
     if let Some(path) = &reach.ca_file {
         let pem = std::fs::read(path).map_err(|source| HttpError::Unreadable { path: path.clone(), source })?;
         let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
-        extra = read.map_err(|error| HttpError::Failed(format!("{}: {error}", path.display())))?;
+        extra = read.map_err(|error| HttpError::Tls(format!("{}: {error}", path.display())))?;
         if extra.is_empty() {
-            return Err(HttpError::Failed(format!("{} holds no PEM certificates", path.display())));
+            return Err(HttpError::Tls(format!("{} contains no PEM certificates", path.display())));
         }
     }
     let verifier = rustls_platform_verifier::Verifier::new_with_extra_roots(extra, provider.clone());
     let verifier = std::sync::Arc::new(verifier.map_err(|error| failed(&error))?);
     let builder = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    // the dangerous part is another verifier than rustls' own: the system's
+    // "dangerous" means a verifier other than that of rustls: here the system's
     let builder = builder.map_err(|error| failed(&error))?.dangerous().with_custom_certificate_verifier(verifier);
     Ok(builder.with_no_client_auth())
 }
 
-/// What may be shown of a URL: a password in it is nobody's business.
+/// The URL without user and password.
 fn without_password(url: &str) -> String {
     match (url.find("://"), url.rfind('@')) {
         (Some(scheme), Some(at)) if scheme + 3 <= at => format!("{}{}", &url[..scheme + 3], &url[at + 1..]),
@@ -113,9 +96,9 @@ fn without_password(url: &str) -> String {
     }
 }
 
-/// An error and all that caused it, in one line: reqwest names only the outermost.
+/// The error with all its causes, in one line: reqwest shows only the outermost.
 #[must_use]
-pub fn in_full(error: &reqwest::Error) -> String {
+pub fn error_chain(error: &reqwest::Error) -> String {
     let mut text = error.to_string();
     let mut cause = std::error::Error::source(error);
     while let Some(inner) = cause {
@@ -137,11 +120,11 @@ mod tests {
     }
 
     #[test]
-    fn a_client_needs_nothing_and_says_what_is_wrong() {
-        client(&Reach::default()).expect("a client");
-        let missing = Reach { ca_file: Some("/nowhere/ca.pem".into()), ..Reach::default() };
+    fn errors_name_the_file_or_proxy_and_show_no_password() {
+        client(&ConnectOptions::default()).expect("a client");
+        let missing = ConnectOptions { ca_file: Some("/nowhere/ca.pem".into()), ..ConnectOptions::default() };
         assert!(client(&missing).unwrap_err().to_string().contains("/nowhere/ca.pem"));
-        let proxy = Reach { proxy: Some("http://u:canary@[bad".into()), ..Reach::default() };
+        let proxy = ConnectOptions { proxy: Some("http://u:canary@[bad".into()), ..ConnectOptions::default() };
         let said = client(&proxy).unwrap_err().to_string();
         assert!(!said.contains("canary"), "{said}");
     }

@@ -1,62 +1,80 @@
-//! What commands share: places, output, and the way to the daemon.
+//! What every command receives: the global options, the output, and access to the daemon.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::path::PathBuf;
+
+use clap::Args;
 
 use crate::client::{Client, ClientError, DaemonStarter};
-use crate::config::{AppPaths, Flags};
+use crate::config::{AppPaths, Config, Flags};
 
-use super::Global;
-use super::failure::Failure;
-use super::output::Output;
+use super::error::CliError;
+use super::ui::Output;
 
-/// What every command is handed.
+/// The options of every command.
+#[derive(Debug, Args)]
+pub(crate) struct GlobalArgs {
+    /// Print one JSON document instead of text
+    #[arg(long, global = true, display_order = 900)]
+    json: bool,
+    /// Do not start a daemon if none is running (also LESSOR_NO_START=1)
+    #[arg(long, global = true, display_order = 901)]
+    no_start: bool,
+    /// Use this configuration file (also LESSOR_CONFIG)
+    #[arg(long, global = true, value_name = "FILE", display_order = 902)]
+    config: Option<PathBuf>,
+    /// Use the daemon that listens on this socket (also LESSOR_SOCKET)
+    #[arg(long, global = true, value_name = "PATH", display_order = 903)]
+    socket: Option<PathBuf>,
+}
+
+/// What every command receives.
 #[derive(Debug)]
-pub(super) struct Context {
-    pub(super) output: Output,
-    pub(super) flags: Flags,
-    pub(super) may_start: bool,
+pub(crate) struct Context {
+    pub(crate) output: Output,
+    pub(crate) flags: Flags,
+    pub(crate) may_start: bool,
 }
 
 impl Context {
-    pub(super) fn new(global: &Global) -> Self {
+    pub(crate) fn new(global: GlobalArgs) -> Self {
         let refused = std::env::var_os("LESSOR_NO_START").is_some_and(|value| !value.is_empty() && value != "0");
         Self {
             output: Output::of_process(global.json),
-            flags: Flags { config: global.config.clone(), socket: global.socket.clone() },
+            flags: Flags { config: global.config, socket: global.socket },
             may_start: !global.no_start && !refused,
         }
     }
 
-    pub(super) fn places(&self) -> Result<AppPaths, Failure> {
-        AppPaths::from_process(&self.flags).map_err(|error| Failure::new("bad_request", error.to_string()))
+    pub(crate) fn places(&self) -> Result<AppPaths, CliError> {
+        AppPaths::from_process(&self.flags).map_err(|error| CliError::bad_request(error.to_string()))
+    }
+
+    /// The configuration that this process reads from the file.
+    pub(crate) fn config(&self) -> Result<Config, CliError> {
+        let loaded = Config::load(&self.places()?.config);
+        Ok(loaded.map_err(|errors| CliError::config(errors.to_string()))?.config)
     }
 
     /// How to start this same program as a daemon.
-    pub(super) fn start(&self) -> Result<DaemonStarter, Failure> {
+    pub(crate) fn start(&self) -> Result<DaemonStarter, CliError> {
         DaemonStarter::this_program(&self.flags)
-            .map_err(|error| Failure::new("internal", format!("this program's own file is not known: {error}")))
+            .map_err(|error| CliError::internal(format!("cannot find the file of this program: {error}")))
     }
 
-    /// Asks for something that changes nothing; when the daemon ends just then, asks the next one.
-    pub(super) fn ask<T>(&self, call: impl Fn(&mut Client) -> Result<T, ClientError>) -> Result<T, Failure> {
+    /// Makes a call that changes nothing; if the daemon ends during the call, makes it once more.
+    pub(crate) fn ask<T>(&self, call: impl Fn(&mut Client) -> Result<T, ClientError>) -> Result<T, CliError> {
         match call(&mut self.connect()?) {
             Err(ClientError::Lost(_)) => Ok(call(&mut self.connect()?)?),
-            answered => Ok(answered?),
+            result => Ok(result?),
         }
     }
 
-    /// Connects; starts a daemon if there is none and that is allowed.
-    pub(super) fn connect(&self) -> Result<Client, Failure> {
+    /// Connects to the daemon; starts one if none is running and starting is allowed.
+    pub(crate) fn connect(&self) -> Result<Client, CliError> {
         let places = self.places()?;
         if self.may_start {
             return Ok(Client::connect_or_start(&places, &self.start()?)?);
         }
-        Client::connect(&places).map_err(|error| Failure::from(error).hint("start one: lessor daemon"))
+        Client::connect(&places).map_err(|error| CliError::from(error).hint("start one: lessor daemon"))
     }
-}
-
-/// The time of day, epoch ms.
-pub(super) fn now() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    crate::pool::millis(since)
 }

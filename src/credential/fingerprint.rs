@@ -1,4 +1,4 @@
-//! Telling tokens apart without keeping them.
+//! Recognising tokens without storing them.
 
 use std::fmt;
 use std::hash::Hasher as _;
@@ -7,16 +7,16 @@ use siphasher::sip128::{Hasher128 as _, SipHasher24};
 
 use super::{Credential, Secret};
 
-/// Stands for a token: the same for the same one, and of no use to whoever does not have the key it was made with.
+/// The keyed hash of a token. Without the key it reveals nothing about the token.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Fingerprint(pub u128);
 
-/// What fingerprints are made with.
+/// The key that fingerprints are made with.
 #[derive(Clone)]
 pub struct FingerprintKey([u8; 16]);
 
 impl FingerprintKey {
-    /// Of 16 secret bytes.
+    /// A key of 16 secret bytes.
     #[must_use]
     pub fn new(bytes: [u8; 16]) -> Self {
         Self(bytes)
@@ -30,17 +30,17 @@ impl FingerprintKey {
         Fingerprint(hasher.finish128().as_u128())
     }
 
-    /// Another key, for this purpose; it tells nothing of this one.
+    /// Derives a key for another purpose; it reveals nothing about this one.
     #[must_use]
     pub fn derived(&self, purpose: &str) -> [u8; 16] {
         let mut hasher = SipHasher24::new_with_key(&self.0);
-        // no token begins with it
+        // no token starts with a zero byte
         hasher.write(b"\0");
         hasher.write(purpose.as_bytes());
         hasher.finish128().as_bytes()
     }
 
-    /// The fingerprint of what stays the same of a credential while its access tokens come and go.
+    /// The fingerprint of the part of a credential that stays the same while its access tokens change.
     #[must_use]
     pub fn of_credential(&self, credential: &Credential) -> Fingerprint {
         self.of(credential.refresh.as_ref().unwrap_or(&credential.access))
@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tokens_are_told_apart_by_who_has_the_key() {
+    fn a_token_has_the_same_fingerprint_under_the_same_key_only() {
         let (ours, theirs) = (FingerprintKey::new([1; 16]), FingerprintKey::new([2; 16]));
         let secret = |text: &str| Secret::new(text.to_owned());
         assert_eq!(ours.of(&secret("a")), ours.of(&secret("a")));

@@ -1,36 +1,36 @@
-//! A login that another tool has, too.
+//! Links: logins that are shared with another tool.
 
 use super::Credential;
 
-/// Where a login is kept by its tool, and who refreshes it.
+/// Where a tool stores a login, and who refreshes it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Link {
     /// The tool's stable name.
     pub tool: String,
     /// Its file.
     pub path: String,
-    /// What names the login within the file.
+    /// The name of the login within the file.
     pub item: String,
     /// Who refreshes it.
     pub mode: LinkMode,
 }
 
-/// Who refreshes a login that two programs have.
+/// Who refreshes a login that lessor and another tool share.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum LinkMode {
-    /// The tool; lessor follows its file and never refreshes it.
+    /// The tool; lessor watches its file and never refreshes the login.
     Link,
-    /// lessor; the tool must run through it.
+    /// lessor; the tool must be run through lessor.
     TakeOver,
     /// Both, under the tool's own locks.
     Share,
 }
 
 impl LinkMode {
-    /// Every mode.
+    /// All modes.
     pub const ALL: [Self; 3] = [Self::Link, Self::TakeOver, Self::Share];
 
-    /// The stable name, as in the protocol and the store.
+    /// The name in the protocol and the store.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -48,20 +48,20 @@ impl LinkMode {
 }
 
 impl Link {
-    /// Whether what the tool writes is to be taken over as it comes.
+    /// Whether lessor adopts what the tool writes.
     #[must_use]
     pub fn is_followed(&self) -> bool {
         self.mode != LinkMode::TakeOver
     }
 
-    /// Whether it is the same place of the same file, whoever refreshes it.
+    /// Whether it is the same login in the same file, regardless of the mode.
     #[must_use]
     pub fn same_place(&self, other: &Self) -> bool {
         self.path == other.path && self.item == other.item
     }
 }
 
-/// Whether lessor may refresh a login, and can.
+/// Whether the credential can be refreshed and lessor may refresh it.
 #[must_use]
 pub fn may_refresh(credential: &Credential, link: Option<&Link>) -> bool {
     credential.refresh.is_some() && link.is_none_or(|link| link.mode != LinkMode::Link)

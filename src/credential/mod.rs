@@ -1,4 +1,4 @@
-//! Credentials: secrets that cannot be printed, what an account authenticates with, and what other tools keep.
+//! Credentials: secrets that cannot be printed, OAuth, refreshing, and the logins of other tools.
 
 mod fingerprint;
 pub mod import;
@@ -14,21 +14,21 @@ pub use secret::Secret;
 
 use crate::pool::{CredentialKind, Wall};
 
-/// What authenticates an account.
+/// What an account authenticates with.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Credential {
     /// How it authenticates.
     pub kind: CredentialKind,
-    /// The key, the token, or the login's access token: what goes upstream.
+    /// The key, the token, or the login's access token: the secret that is sent upstream.
     pub access: Secret,
     /// The login's refresh token; it never leaves the daemon.
     pub refresh: Option<Secret>,
-    /// When `access` ends, if it does.
+    /// When `access` expires, if it does.
     pub expires_at: Option<Wall>,
 }
 
 impl Credential {
-    /// A second owner of the same credential, made on purpose.
+    /// A deliberate copy of the credential.
     #[must_use]
     pub fn duplicate(&self) -> Self {
         Self {

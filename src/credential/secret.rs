@@ -1,4 +1,4 @@
-//! A string that must not be seen.
+//! A string that is never printed.
 
 use std::fmt;
 
@@ -8,19 +8,19 @@ use zeroize::Zeroizing;
 pub struct Secret(Zeroizing<String>);
 
 impl Secret {
-    /// Takes over `text`; no copy of it remains with the caller.
+    /// Takes ownership of `text`; the caller keeps no copy.
     #[must_use]
     pub fn new(text: String) -> Self {
         Self(Zeroizing::new(text))
     }
 
-    /// The secret itself, for the one place that needs it.
+    /// The secret itself.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
     }
 
-    /// A second owner, made on purpose.
+    /// A deliberate copy.
     #[must_use]
     pub fn duplicate(&self) -> Self {
         Self(self.0.clone())
@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn debug_shows_nothing() {
+    fn debug_output_does_not_contain_the_secret() {
         let secret = Secret::new("sk-canary".into());
         assert!(!format!("{secret:?}").contains("canary"));
         assert_eq!(secret, secret.duplicate());

@@ -1,9 +1,10 @@
-//! Sharing a login with Claude Code: its own locks are held while we refresh, and it gets what comes of it.
+//! Sharing a login with Claude Code: lessor holds Claude Code's locks during a refresh and writes the new login to its
+//! file.
 //!
-//! Its locks are directories, made by whoever holds them and touched now and then; both are taken, in this order: one in
-//! its directory, one beside it. One that was not touched for a minute was left behind.
+//! The locks are directories, created by their holder and touched regularly. Both are taken, in this order: one in
+//! Claude Code's directory, one beside it. A lock that was not touched for a minute is stale.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -11,50 +12,50 @@ use std::time::{Duration, SystemTime};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use super::import::discover::{Trouble, take};
+use super::import::discover::{DiscoveryError, take};
 use super::import::{parse, wipe};
 use super::{Credential, Secret};
 
 /// How often the holder touches its locks.
 pub const TOUCH: Duration = Duration::from_secs(5);
-/// A lock that was not touched for so long was left behind.
+/// The age at which a lock that was not touched is stale.
 const STALE: Duration = Duration::from_secs(60);
-/// Where the login is in its file.
+/// The key of the login in the file.
 const LOGIN: &str = "claudeAiOauth";
 
-/// The tool's locks; given back when dropped.
+/// Claude Code's locks; released when dropped.
 #[derive(Debug)]
-pub struct Held(Vec<PathBuf>);
+pub struct ClaudeCodeLocks(Vec<PathBuf>);
 
-/// Why the tool does not get the new login.
+/// Why the new login could not be written to the tool's file.
 #[derive(Debug, thiserror::Error)]
-pub enum NotGiven {
-    /// Its file cannot be read.
+pub enum WriteBackError {
+    /// The file cannot be read.
     #[error("its file cannot be read: {0}")]
-    Unreadable(Trouble),
-    /// There is no login of its in the file.
-    #[error("its file holds no login any more")]
+    Unreadable(DiscoveryError),
+    /// The file contains no login.
+    #[error("its file no longer contains a login")]
     NoLogin,
-    /// There is another login by now.
-    #[error("its file holds another login by now")]
+    /// The file contains another login now.
+    #[error("its file contains another login now")]
     Another,
     /// The file cannot be written.
     #[error("its file cannot be written: {0}")]
     Unwritable(io::Error),
 }
 
-/// Takes the locks that go with the tool's file; nothing when somebody has them.
+/// Takes the locks that protect the tool's file; `None` if another process holds one.
 ///
 /// # Errors
-/// When they cannot be made.
-pub fn lock(file: &Path) -> io::Result<Option<Held>> {
+/// When they cannot be created.
+pub fn lock(file: &Path) -> io::Result<Option<ClaudeCodeLocks>> {
     let home = file.parent().ok_or(io::ErrorKind::InvalidInput)?;
     let mut beside = home.as_os_str().to_owned();
     beside.push(".lock");
-    let mut held = Held(Vec::new());
+    let mut held = ClaudeCodeLocks(Vec::new());
     for path in [home.join(".oauth_refresh.lock"), PathBuf::from(beside)] {
         if !make(&path)? {
-            // what was taken is given back
+            // dropping `held` releases the locks that were taken
             return Ok(None);
         }
         held.0.push(path);
@@ -62,17 +63,17 @@ pub fn lock(file: &Path) -> io::Result<Option<Held>> {
     Ok(Some(held))
 }
 
-impl Held {
-    /// Tells the others that they are still held.
+impl ClaudeCodeLocks {
+    /// Touches the locks, so that they do not become stale.
     pub fn touch(&self) {
         for path in &self.0 {
-            // whoever finds it stale takes it: the token in the file says then what has happened
+            // a process that finds a stale lock takes it, and then sees the current token in the file
             let _not_touched = File::open(path).and_then(|lock| lock.set_modified(SystemTime::now()));
         }
     }
 }
 
-impl Drop for Held {
+impl Drop for ClaudeCodeLocks {
     fn drop(&mut self) {
         for path in self.0.iter().rev() {
             let _already_gone = fs::remove_dir(path);
@@ -80,7 +81,7 @@ impl Drop for Held {
     }
 }
 
-/// Makes the directory that is the lock; `false` when somebody has it.
+/// Creates the lock directory; `false` if another process holds the lock.
 fn make(path: &Path) -> io::Result<bool> {
     for _ in 0..2 {
         match fs::create_dir(path) {
@@ -96,7 +97,7 @@ fn make(path: &Path) -> io::Result<bool> {
         if SystemTime::now().duration_since(touched).unwrap_or_default() <= STALE {
             return Ok(false);
         }
-        // left behind by one that has crashed
+        // left behind by a process that crashed
         match fs::remove_dir(path) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -106,28 +107,32 @@ fn make(path: &Path) -> io::Result<bool> {
     Ok(false)
 }
 
-/// Gives the tool a renewed login in place of one that `is_ours`; all else in the file stays. To be called with the
-/// locks held.
+/// Replaces the login in the tool's file by a renewed one, if `is_ours` accepts the refresh token there; everything
+/// else in the file stays. The caller must hold the locks.
 ///
 /// # Errors
-/// When the file holds something else by now, or cannot be written.
-pub fn give(file: &Path, credential: &Credential, is_ours: impl Fn(&Secret) -> bool) -> Result<(), NotGiven> {
-    // a link that leads elsewhere stays one
-    let file = fs::canonicalize(file).map_err(NotGiven::Unwritable)?;
-    let taken = take(&file).map_err(NotGiven::Unreadable)?;
-    let unreadable = |error| NotGiven::Unreadable(Trouble::Content(error));
+/// When the file contains another login, or cannot be written.
+pub fn write_back(
+    file: &Path,
+    credential: &Credential,
+    is_ours: impl Fn(&Secret) -> bool,
+) -> Result<(), WriteBackError> {
+    // a symbolic link stays a symbolic link
+    let file = fs::canonicalize(file).map_err(WriteBackError::Unwritable)?;
+    let taken = take(&file).map_err(WriteBackError::Unreadable)?;
+    let unreadable = |error| WriteBackError::Unreadable(DiscoveryError::Content(error));
     let mut document = parse(&taken.bytes).map_err(unreadable)?;
     let given = put(&mut document, credential, is_ours);
     let text = given.map(|()| Zeroizing::new(serde_json::to_string(&document).unwrap_or_default()));
     wipe(&mut document);
-    replace(&file, text?.as_bytes()).map_err(NotGiven::Unwritable)
+    replace(&file, text?.as_bytes()).map_err(WriteBackError::Unwritable)
 }
 
-fn put(document: &mut Value, credential: &Credential, is_ours: impl Fn(&Secret) -> bool) -> Result<(), NotGiven> {
-    let login = document.get_mut(LOGIN).and_then(Value::as_object_mut).ok_or(NotGiven::NoLogin)?;
-    let before = login.get("refreshToken").and_then(Value::as_str).ok_or(NotGiven::NoLogin)?;
+fn put(document: &mut Value, credential: &Credential, is_ours: impl Fn(&Secret) -> bool) -> Result<(), WriteBackError> {
+    let login = document.get_mut(LOGIN).and_then(Value::as_object_mut).ok_or(WriteBackError::NoLogin)?;
+    let before = login.get("refreshToken").and_then(Value::as_str).ok_or(WriteBackError::NoLogin)?;
     if !is_ours(&Secret::new(before.to_owned())) {
-        return Err(NotGiven::Another);
+        return Err(WriteBackError::Another);
     }
     let mut set = |name: &str, value: Value| {
         if let Some(mut before) = login.insert(name.to_owned(), value) {
@@ -144,30 +149,15 @@ fn put(document: &mut Value, credential: &Credential, is_ours: impl Fn(&Secret) 
     Ok(())
 }
 
-/// Puts new content in the place of a file, whole or not at all; nobody but its owner may read it.
+/// Replaces the content of a file atomically; only its owner can read it.
 fn replace(file: &Path, content: &[u8]) -> io::Result<()> {
-    let mut name = file.as_os_str().to_owned();
-    name.push(format!(".lessor-{}", std::process::id()));
-    let temporary = PathBuf::from(name);
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let written = options.open(&temporary).and_then(|mut opened| {
-        opened.write_all(content)?;
-        opened.sync_all()
-    });
-    let done = written.and_then(|()| fs::rename(&temporary, file));
-    if done.is_err() {
-        let _not_there = fs::remove_file(&temporary);
-        return done;
-    }
-    // the new name, too, outlives the machine; where a directory cannot be opened the system does that
-    if let Some(directory) = file.parent()
-        && let Ok(opened) = File::open(directory)
-    {
-        let _best_effort = opened.sync_all();
-    }
+    let directory = file.parent().ok_or(io::ErrorKind::InvalidInput)?;
+    let mut temporary = tempfile::NamedTempFile::new_in(directory)?;
+    temporary.write_all(content)?;
+    temporary.as_file().sync_all()?;
+    temporary.persist(file).map_err(|error| error.error)?;
+    // makes the new name durable; where directories cannot be opened, the system does so itself
+    let _best_effort = File::open(directory).and_then(|directory| directory.sync_all());
     Ok(())
 }
 
@@ -197,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn both_locks_are_held_and_given_back() {
+    fn both_locks_are_taken_and_released_together() {
         let (directory, file) = home();
         let held = lock(&file).unwrap().unwrap();
         assert!(directory.path().join(".claude/.oauth_refresh.lock").is_dir());
@@ -205,7 +195,7 @@ mod tests {
         assert!(lock(&file).unwrap().is_none(), "one holder at a time");
         drop(held);
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
-        // the second one is held by the tool: the first is given back
+        // the tool holds the second lock: the first is released
         fs::create_dir(directory.path().join(".claude.lock")).unwrap();
         assert!(lock(&file).unwrap().is_none());
         assert!(!directory.path().join(".claude/.oauth_refresh.lock").exists());
@@ -213,7 +203,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn a_lock_that_was_left_behind_is_taken_and_one_that_is_touched_is_not() {
+    fn a_stale_lock_is_taken_and_a_touched_one_is_not() {
         let (directory, file) = home();
         let left = directory.path().join(".claude/.oauth_refresh.lock");
         fs::create_dir(&left).unwrap();
@@ -231,9 +221,9 @@ mod tests {
     }
 
     #[test]
-    fn the_tool_gets_the_new_login_and_all_else_stays() {
+    fn the_new_login_is_written_and_everything_else_stays() {
         let (_directory, file) = home();
-        give(&file, &credential(), |before| before.expose() == "rt0").unwrap();
+        write_back(&file, &credential(), |before| before.expose() == "rt0").unwrap();
         let written: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
         let expected = serde_json::json!({ "mcpOAuth": { "x": [1, "two"] }, "trustedDeviceToken": "t",
             "claudeAiOauth": { "accessToken": "at1", "refreshToken": "rt1", "expiresAt": 99,
@@ -241,11 +231,11 @@ mod tests {
         assert_eq!(written, expected);
         #[cfg(unix)]
         assert_eq!(std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&file).unwrap().permissions()) & 0o777, 0o600);
-        // whoever has logged in anew is not overwritten
-        let refused = give(&file, &credential(), |before| before.expose() == "rt0");
-        assert!(matches!(refused, Err(NotGiven::Another)));
+        // a new login of the user is not overwritten
+        let refused = write_back(&file, &credential(), |before| before.expose() == "rt0");
+        assert!(matches!(refused, Err(WriteBackError::Another)));
         fs::write(&file, "{\"half").unwrap();
-        assert!(matches!(give(&file, &credential(), |_| true), Err(NotGiven::Unreadable(_))));
+        assert!(matches!(write_back(&file, &credential(), |_| true), Err(WriteBackError::Unreadable(_))));
         assert_eq!(fs::read_to_string(&file).unwrap(), "{\"half");
     }
 }

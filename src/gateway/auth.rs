@@ -104,7 +104,7 @@ fn is_dropped(name: &HeaderName, named: &[HeaderName]) -> bool {
 pub(super) struct InvalidSecret;
 
 fn credential_header(credential: UpstreamCredential<'_>) -> Result<(HeaderName, HeaderValue), InvalidSecret> {
-    let (name, scheme) = provider::header(credential.provider, credential.kind);
+    let (name, scheme) = provider::credential_header(credential.provider, credential.kind);
     let secret = credential.secret.expose();
     let value = match scheme {
         Some(scheme) => HeaderValue::from_str(&format!("{scheme} {secret}")),

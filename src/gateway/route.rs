@@ -5,9 +5,9 @@ use hyper::http::uri::{Authority, PathAndQuery, Scheme};
 
 use crate::config;
 use crate::daemon::GatewayConfig;
-use crate::http::Reach;
+use crate::http::ConnectOptions;
 use crate::pool::CredentialKind;
-use crate::provider::{self, Bases};
+use crate::provider::{self, BaseUrls};
 
 /// The upstream for a path.
 #[derive(Clone, PartialEq, Debug)]
@@ -23,7 +23,7 @@ pub(super) struct UpstreamRoute {
     /// The base URL for logins.
     login_base: String,
     /// Proxy and certificates.
-    pub(super) reach: Reach,
+    pub(super) reach: ConnectOptions,
 }
 
 /// Why a path leads to no upstream.
@@ -41,16 +41,18 @@ impl UpstreamRoute {
         let rest = path.strip_prefix('/').unwrap_or_default();
         let (provider, below) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
         let configured = config.providers.get(provider);
-        let built_in = provider::bases(provider);
+        let built_in = provider::base_urls(provider);
         if configured.is_none() && built_in.is_none() {
             return Err(RouteError::UnknownProvider(provider.to_owned()));
         }
         let (key_base, login_base) =
             bases(configured, built_in).ok_or_else(|| RouteError::NoBase(provider.to_owned()))?;
         let path = provider::versioned_path(provider, below, &key_base);
-        let kinds = provider::served(provider, &path, key_base != login_base);
-        let reach =
-            configured.map_or_else(Reach::default, |of| Reach { proxy: of.proxy.clone(), ca_file: of.ca_file.clone() });
+        let kinds = provider::accepted_kinds(provider, &path, key_base != login_base);
+        let reach = configured.map_or_else(ConnectOptions::default, |of| ConnectOptions {
+            proxy: of.proxy.clone(),
+            ca_file: of.ca_file.clone(),
+        });
         Ok(Self { provider: provider.to_owned(), path, kinds, key_base, login_base, reach })
     }
 
@@ -84,7 +86,7 @@ impl UpstreamRoute {
 }
 
 /// The base URLs for keys and for logins.
-fn bases(configured: Option<&config::ProviderSection>, built_in: Option<Bases>) -> Option<(String, String)> {
+fn bases(configured: Option<&config::ProviderSection>, built_in: Option<BaseUrls>) -> Option<(String, String)> {
     let set = |url: &Option<String>| {
         url.as_deref().map(|url| url.trim_end_matches('/').to_owned()).filter(|url| !url.is_empty())
     };

@@ -24,7 +24,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 use tower_service::Service;
 
-use crate::http::{HttpError, Reach, tls};
+use crate::http::{ConnectOptions, HttpError, tls};
 
 use super::BodyError;
 use super::request::UpstreamBody;
@@ -41,7 +41,7 @@ const MAX_HEADERS: usize = 256;
 
 /// All clients, by how their upstreams are reached and whether with TLS.
 #[derive(Debug, Default)]
-pub(super) struct UpstreamClients(Mutex<HashMap<(Reach, bool), UpstreamClient>>);
+pub(super) struct UpstreamClients(Mutex<HashMap<(ConnectOptions, bool), UpstreamClient>>);
 
 /// A client for all upstreams that are reached the same way. It keeps connections open.
 #[derive(Clone, Debug)]
@@ -63,7 +63,7 @@ pub(super) enum UpstreamError {
 
 impl UpstreamClients {
     /// The client for this URL.
-    pub(super) async fn client_for(&self, reach: &Reach, uri: &Uri) -> Result<UpstreamClient, UpstreamError> {
+    pub(super) async fn client_for(&self, reach: &ConnectOptions, uri: &Uri) -> Result<UpstreamClient, UpstreamError> {
         let secure = uri.scheme() == Some(&Scheme::HTTPS);
         let key = (reach.clone(), secure);
         if let Some(known) = self.known().get(&key) {
@@ -73,7 +73,7 @@ impl UpstreamClients {
             // reads the system's certificates from the disk
             let of = reach.clone();
             let loaded = tokio::task::spawn_blocking(move || tls(&of)).await;
-            let tls = loaded.map_err(|error| HttpError::Failed(error.to_string()))??;
+            let tls = loaded.map_err(|error| HttpError::Tls(error.to_string()))??;
             UpstreamClient::new(reach, tls)
         } else {
             UpstreamClient::new(reach, no_tls()?)
@@ -86,14 +86,14 @@ impl UpstreamClients {
         self.known().clear();
     }
 
-    fn known(&self) -> std::sync::MutexGuard<'_, HashMap<(Reach, bool), UpstreamClient>> {
+    fn known(&self) -> std::sync::MutexGuard<'_, HashMap<(ConnectOptions, bool), UpstreamClient>> {
         // a panic cannot leave the map in an invalid state
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl UpstreamClient {
-    fn new(reach: &Reach, tls: rustls::ClientConfig) -> Self {
+    fn new(reach: &ConnectOptions, tls: rustls::ClientConfig) -> Self {
         let mut direct = HttpConnector::new();
         direct.enforce_http(false);
         direct.set_nodelay(true);
@@ -141,7 +141,7 @@ impl UpstreamClient {
 fn no_tls() -> Result<rustls::ClientConfig, HttpError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    let builder = builder.map_err(|error| HttpError::Failed(error.to_string()))?;
+    let builder = builder.map_err(|error| HttpError::Tls(error.to_string()))?;
     Ok(builder.with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth())
 }
 

@@ -1,4 +1,4 @@
-//! From the words of a request to what it is leased under: family, quota, model.
+//! Maps a request's provider, model and pool to a target: family, quota key, model.
 
 use std::sync::Arc;
 
@@ -9,93 +9,84 @@ use crate::pool::{OtherQuota, Primary, Target, TargetNames};
 use super::PROVIDERS;
 use super::models::{self, GeminiPool};
 
-/// The names of all providers there are, kept so that a request allocates none.
+/// All known providers. Their names are stored so that a request allocates none.
 #[derive(Debug)]
 pub struct Catalog {
-    providers: FxHashMap<Arc<str>, Entry>,
+    providers: FxHashMap<Arc<str>, CatalogEntry>,
 }
 
 #[derive(Debug)]
-struct Entry {
+struct CatalogEntry {
     name: Arc<str>,
-    /// The family of models that belong to no other.
+    /// The family of models that belong to no other family.
     family: Arc<str>,
-    kind: Kind,
+    kind: CatalogKind,
 }
 
 #[derive(Debug)]
-enum Kind {
-    /// One family, one quota.
+enum CatalogKind {
+    /// One family with one quota.
     Plain,
-    /// Gemini's two quotas, and Claude models beside them.
-    Google { claude: Arc<str>, antigravity: Pool, gemini_cli: Pool },
+    /// Gemini's two pools, and Claude models beside them.
+    Google { claude: Arc<str>, antigravity: CatalogPool, gemini_cli: CatalogPool },
 }
 
-/// One of an account's quotas.
+/// One quota pool of an account.
 #[derive(Debug)]
-struct Pool {
+struct CatalogPool {
     name: Arc<str>,
     key: Arc<str>,
 }
 
-/// A request names what there is not.
+/// The request names something that does not exist.
+#[expect(missing_docs, reason = "the names of the fields say what they are")]
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum BadTarget {
-    /// No such provider.
+pub enum TargetError {
+    /// The provider is unknown.
     #[error("there is no provider {0:?}")]
     Provider(String),
-    /// No such quota.
+    /// The provider has no such pool.
     #[error("{provider} has no pool {pool:?}")]
-    Pool {
-        /// The provider.
-        provider: String,
-        /// What was asked for.
-        pool: String,
-    },
-    /// Two quotas at once.
+    Pool { provider: String, pool: String },
+    /// The request names two pools.
     #[error("the model asks for the pool {model:?}, the request for {pool:?}")]
-    TwoPools {
-        /// By the model's suffix.
-        model: String,
-        /// By the parameter.
-        pool: String,
-    },
+    TwoPools { model: String, pool: String },
 }
 
 impl Default for Catalog {
     fn default() -> Self {
         let mut catalog = Self { providers: FxHashMap::default() };
         for provider in &PROVIDERS {
-            catalog.learn(provider.name);
+            catalog.add(provider.name);
         }
         catalog
     }
 }
 
 impl Catalog {
-    /// Takes in a provider that an account or the configuration names.
-    pub fn learn(&mut self, provider: &str) {
+    /// Adds a provider that an account or the configuration names.
+    pub fn add(&mut self, provider: &str) {
         if self.providers.contains_key(provider) {
             return;
         }
         let name: Arc<str> = provider.into();
         let (family, kind) = match provider {
-            "anthropic" => ("claude".into(), Kind::Plain),
+            "anthropic" => ("claude".into(), CatalogKind::Plain),
             "google" => {
-                let pool = |name: &str, key: &str| Pool { name: name.into(), key: key.into() };
-                let kind = Kind::Google {
+                let pool = |name: &str, key: &str| CatalogPool { name: name.into(), key: key.into() };
+                let kind = CatalogKind::Google {
                     claude: "claude".into(),
                     antigravity: pool("antigravity", "gemini-antigravity"),
                     gemini_cli: pool("gemini-cli", "gemini-cli"),
                 };
                 ("gemini".into(), kind)
             }
-            _ => (name.clone(), Kind::Plain),
+            _ => (name.clone(), CatalogKind::Plain),
         };
-        self.providers.insert(name.clone(), Entry { name, family, kind });
+        self.providers.insert(name.clone(), CatalogEntry { name, family, kind });
     }
 
-    /// All names, for messages.
+    /// All provider names, for messages.
     #[must_use]
     pub fn names(&self) -> Vec<&str> {
         let mut names: Vec<&str> = self.providers.keys().map(|name| &**name).collect();
@@ -103,30 +94,30 @@ impl Catalog {
         names
     }
 
-    /// What a request is leased under; `primary` is where Gemini requests start that do not say it themselves.
+    /// The target of a request; `primary` is the pool for Gemini requests that name none.
     ///
     /// # Errors
-    /// When there is no such provider, or it has no such pool, or the request names two.
+    /// When the provider or pool is unknown, or the request names two pools.
     pub fn target(
         &self,
         provider: &str,
         model: Option<&str>,
         pool: Option<&str>,
         primary: Primary,
-    ) -> Result<Target, BadTarget> {
-        let entry = self.providers.get(provider).ok_or_else(|| BadTarget::Provider(provider.to_owned()))?;
+    ) -> Result<Target, TargetError> {
+        let entry = self.providers.get(provider).ok_or_else(|| TargetError::Provider(provider.to_owned()))?;
         let model = model.filter(|model| !model.is_empty());
-        let no_pool = |pool: &str| BadTarget::Pool { provider: provider.to_owned(), pool: pool.to_owned() };
+        let no_pool = |pool: &str| TargetError::Pool { provider: provider.to_owned(), pool: pool.to_owned() };
         match &entry.kind {
-            Kind::Plain => match pool {
+            CatalogKind::Plain => match pool {
                 Some(pool) => Err(no_pool(pool)),
                 None => Ok(entry.plain(&entry.family, model)),
             },
-            Kind::Google { claude, antigravity, gemini_cli } => {
+            CatalogKind::Google { claude, antigravity, gemini_cli } => {
                 let asked = models::gemini(model);
                 let pinned = match (asked.pinned, pool) {
                     (Some(pinned), Some(pool)) if pinned.name() != pool => {
-                        return Err(BadTarget::TwoPools { model: pinned.name().to_owned(), pool: pool.to_owned() });
+                        return Err(TargetError::TwoPools { model: pinned.name().to_owned(), pool: pool.to_owned() });
                     }
                     (Some(pinned), _) => Some(pinned),
                     (None, Some(pool)) => Some(GeminiPool::named(pool).ok_or_else(|| no_pool(pool))?),
@@ -151,7 +142,7 @@ impl Catalog {
     }
 }
 
-impl Entry {
+impl CatalogEntry {
     fn plain(&self, family: &Arc<str>, model: Option<&str>) -> Target {
         let billed = model.map(models::undated).filter(|billed| Some(*billed) != model);
         let names = billed.map(|billed| TargetNames { billed: Some(billed.into()), ..TargetNames::default() });
@@ -168,7 +159,7 @@ impl Entry {
     fn pooled<'a>(
         &self,
         start: GeminiPool,
-        of: &dyn Fn(GeminiPool) -> &'a Pool,
+        of: &dyn Fn(GeminiPool) -> &'a CatalogPool,
         model: Option<&str>,
         may_fall_back: bool,
     ) -> Target {
@@ -202,9 +193,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn requests_find_their_family_and_quota() {
+    fn requests_are_mapped_to_their_family_and_quota() {
         let mut catalog = Catalog::default();
-        catalog.learn("mistral");
+        catalog.add("mistral");
         for (provider, model, pool, expected) in [
             ("anthropic", Some("claude-sonnet-4-5"), None, Ok(("claude", "claude", None))),
             ("anthropic", None, None, Ok(("claude", "claude", None))),
@@ -222,7 +213,7 @@ mod tests {
                 Some("gemini-cli"),
                 Err("the model asks for the pool \"antigravity\", the request for \"gemini-cli\""),
             ),
-            ("nobody", None, None, Err("there is no provider \"nobody\"")),
+            ("nosuch", None, None, Err("there is no provider \"nosuch\"")),
         ] {
             let target = catalog.target(provider, model, pool, Primary::Antigravity).map_err(|error| error.to_string());
             let seen = target.as_ref().map(|target| (&*target.family, &*target.key, target.pool.as_deref()));
@@ -230,74 +221,26 @@ mod tests {
         }
     }
 
-    /// Model, pool, primary; then pool and name it starts with, name for a key, name in the other pool.
+    /// Model, pool, primary; expected pool and model name, name for an API key, name in the other pool.
     #[test]
-    fn gemini_requests_know_their_names_in_both_pools() {
-        use Primary::{Antigravity, GeminiCli};
-        type Row = (
-            &'static str,
-            Option<&'static str>,
-            Primary,
-            (&'static str, &'static str, &'static str, Option<&'static str>),
-        );
-        let rows: [Row; 10] = [
-            (
-                "gemini-3-flash",
-                None,
-                Antigravity,
-                ("antigravity", "gemini-3-flash", "gemini-3-flash", Some("gemini-3-flash-preview")),
-            ),
-            (
-                "gemini-3-pro-preview",
-                None,
-                Antigravity,
-                ("antigravity", "gemini-3-pro-low", "gemini-3-pro-preview", Some("gemini-3-pro-preview")),
-            ),
-            (
-                "gemini-3-pro-high",
-                None,
-                GeminiCli,
-                ("gemini-cli", "gemini-3-pro-preview", "gemini-3-pro-high", Some("gemini-3-pro-high")),
-            ),
-            (
-                "antigravity-gemini-3-flash",
-                None,
-                GeminiCli,
-                ("antigravity", "gemini-3-flash", "gemini-3-flash", Some("gemini-3-flash-preview")),
-            ),
-            (
-                "gemini-3-flash:gemini-cli",
-                None,
-                Antigravity,
-                ("gemini-cli", "gemini-3-flash-preview", "gemini-3-flash", None),
-            ),
-            (
-                "antigravity-gemini-3-flash:gemini-cli",
-                None,
-                Antigravity,
-                ("gemini-cli", "gemini-3-flash-preview", "gemini-3-flash", None),
-            ),
-            (
-                "gemini-3-flash",
-                Some("antigravity"),
-                GeminiCli,
-                ("antigravity", "gemini-3-flash", "gemini-3-flash", None),
-            ),
-            (
-                "gemini-3-flash:antigravity",
-                Some("antigravity"),
-                GeminiCli,
-                ("antigravity", "gemini-3-flash", "gemini-3-flash", None),
-            ),
-            ("gemini-3-pro-image", None, GeminiCli, ("antigravity", "gemini-3-pro-image", "gemini-3-pro-image", None)),
-            (
-                "gemini-2.5-pro",
-                None,
-                GeminiCli,
-                ("gemini-cli", "gemini-2.5-pro", "gemini-2.5-pro", Some("gemini-2.5-pro")),
-            ),
-        ];
-        for (model, pool, primary, (start, name, plain, other)) in rows {
+    fn gemini_models_are_named_as_each_pool_names_them() {
+        let rows = "
+            gemini-3-flash - antigravity antigravity gemini-3-flash gemini-3-flash gemini-3-flash-preview
+            gemini-3-pro-preview - antigravity antigravity gemini-3-pro-low gemini-3-pro-preview gemini-3-pro-preview
+            gemini-3-pro-high - gemini-cli gemini-cli gemini-3-pro-preview gemini-3-pro-high gemini-3-pro-high
+            antigravity-gemini-3-flash - gemini-cli antigravity gemini-3-flash gemini-3-flash gemini-3-flash-preview
+            gemini-3-flash:gemini-cli - antigravity gemini-cli gemini-3-flash-preview gemini-3-flash -
+            antigravity-gemini-3-flash:gemini-cli - antigravity gemini-cli gemini-3-flash-preview gemini-3-flash -
+            gemini-3-flash antigravity gemini-cli antigravity gemini-3-flash gemini-3-flash -
+            gemini-3-flash:antigravity antigravity gemini-cli antigravity gemini-3-flash gemini-3-flash -
+            gemini-3-pro-image - gemini-cli antigravity gemini-3-pro-image gemini-3-pro-image -
+            gemini-2.5-pro - gemini-cli gemini-cli gemini-2.5-pro gemini-2.5-pro gemini-2.5-pro";
+        let some = |text: &'static str| Some(text).filter(|text| *text != "-");
+        for row in rows.trim().lines() {
+            let words: Vec<&str> = row.split_whitespace().collect();
+            let [model, pool, primary, start, name, plain, other] = words[..] else { panic!("{row}") };
+            let (pool, other) = (some(pool), some(other));
+            let primary = if primary == "gemini-cli" { Primary::GeminiCli } else { Primary::Antigravity };
             let target = Catalog::default().target("google", Some(model), pool, primary).unwrap();
             let turned = target.other_pool();
             assert_eq!((target.pool.as_deref(), target.model.as_deref()), (Some(start), Some(name)), "{model}");
@@ -307,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn aliases_of_a_model_share_its_key() {
+    fn aliases_of_a_model_share_its_quota_key() {
         let catalog = Catalog::default();
         for (provider, names, shared) in [
             ("anthropic", &["claude-sonnet-4-5", "claude-sonnet-4-5-20250929", "claude-sonnet-4-5-latest"][..], true),

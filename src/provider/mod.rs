@@ -1,4 +1,4 @@
-//! What each upstream is: data wherever possible.
+//! The providers: their names, endpoints, headers, models and agents, as data wherever possible.
 
 mod agents;
 mod catalog;
@@ -8,32 +8,35 @@ mod models;
 mod oauth;
 mod upstream;
 
-pub use agents::{Addition, HandOut, Handed, Outfit, Overruled, Shared, outfit, with_profile};
-pub use catalog::{BadTarget, Catalog};
+pub use agents::{
+    AgentSetup, HandOut, HandOutRequest, MachineWidePath, MergedJson, OverridingSettings, agent_setup,
+    agents_with_profile,
+};
+pub use catalog::{Catalog, TargetError};
 pub use error_body::{LimitEnd, error_body, limit_body};
 pub use gateway_traits::{
     CREDENTIAL_HEADERS, CompanionHeader, SESSION_HEADERS, companion_header, is_preamble_event, model_in_path,
     names_a_quota, quota_of_agent, session_body_key, versioned_path,
 };
 pub use oauth::OauthServer;
-pub use upstream::{Bases, bases, served};
+pub use upstream::{BaseUrls, accepted_kinds, base_urls};
 
 use crate::pool::CredentialKind;
 
-/// A provider lessor knows without configuration.
+/// A provider that lessor knows without configuration.
 #[derive(Debug)]
 pub struct Provider {
     /// Its name.
     pub name: &'static str,
-    /// Other names people use for it, the names of its agents among them.
+    /// Other names for it, including those of its agents.
     pub aliases: &'static [&'static str],
-    /// The vendor's own agents: what its logins are made for.
+    /// The vendor's agents, which its logins are made for.
     pub agents: &'static [&'static str],
-    /// Where a key goes; logins and tokens are always bearers.
+    /// The header for API keys and its scheme; logins and tokens are always bearer tokens.
     pub key_header: (&'static str, Option<&'static str>),
-    /// What the vendor's login tokens begin with, when they are handed out as long-lived tokens.
+    /// The prefix of the vendor's login tokens that are used as long-lived tokens.
     pub login_token_prefix: Option<&'static str>,
-    /// Where its logins are made.
+    /// Its OAuth server.
     pub oauth: &'static OauthServer,
 }
 
@@ -73,25 +76,24 @@ pub fn built_in(name: &str) -> Option<&'static Provider> {
     PROVIDERS.iter().find(|provider| provider.name == name)
 }
 
-/// The provider a word stands for: its name, or one of its agents.
+/// The provider with this name or alias.
 #[must_use]
 pub fn by_alias(word: &str) -> Option<&'static Provider> {
     PROVIDERS.iter().find(|provider| provider.name == word || provider.aliases.contains(&word))
 }
 
-/// The header a credential goes in, and the word before it.
+/// The header for a credential and its scheme.
 #[must_use]
-pub fn header(provider: &str, kind: CredentialKind) -> (&'static str, Option<&'static str>) {
+pub fn credential_header(provider: &str, kind: CredentialKind) -> (&'static str, Option<&'static str>) {
     match kind {
         CredentialKind::ApiKey => built_in(provider).map_or(BEARER, |provider| provider.key_header),
         CredentialKind::Oauth | CredentialKind::Token => BEARER,
     }
 }
 
-/// Which agents may hold such a credential, when its owner does not say: a login serves its vendor's own agents, a
-/// key serves anybody.
+/// The agents that may use a credential by default: the vendor's own agents for a login, any agent for an API key.
 #[must_use]
-pub fn default_use(provider: &str, kind: CredentialKind, secret: &str) -> Vec<String> {
+pub fn default_agents(provider: &str, kind: CredentialKind, secret: &str) -> Vec<String> {
     let restricted = built_in(provider).filter(|provider| match kind {
         CredentialKind::Oauth => true,
         CredentialKind::ApiKey => false,

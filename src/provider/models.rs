@@ -1,27 +1,27 @@
-//! Names of models: what is written around them, what each of Gemini's pools calls them, and what they are billed as.
+//! Model names: prefixes and suffixes, the name in each Gemini pool, and the name without its date.
 //!
-//! Source of the pools' names: opencode-antigravity-auth's model resolver.
+//! Source of the names in the pools: the model resolver of opencode-antigravity-auth.
 
-/// The quotas a Gemini login has.
+/// The quota pools of a Gemini login.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum GeminiPool {
     Antigravity,
     GeminiCli,
 }
 
-/// What a Gemini model's name says.
+/// The parts of a Gemini model name.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) struct GeminiName<'a> {
-    /// The name without what only we understand.
+    /// The name without lessor's prefix and suffix.
     pub(super) name: Option<&'a str>,
-    /// A suffix pins the pool.
+    /// The pool of the suffix, which is mandatory.
     pub(super) pinned: Option<GeminiPool>,
-    /// A prefix, or what the model is, says where it starts.
+    /// The pool to start on, from the prefix or the model itself.
     pub(super) starts_on: Option<GeminiPool>,
 }
 
 const PREFIX: &str = "antigravity-";
-/// How much a model thinks, which Antigravity has in its names.
+/// The thinking levels, which are part of Antigravity's names.
 const TIERS: [&str; 4] = ["-low", "-medium", "-high", "-minimal"];
 const PREVIEWS: [&str; 2] = ["-preview-customtools", "-preview"];
 
@@ -44,7 +44,7 @@ impl GeminiPool {
         }
     }
 
-    /// What this pool calls the model.
+    /// The model's name in this pool.
     pub(super) fn model_name(self, model: &str) -> String {
         if !model.starts_with("gemini-3") || !has_two_pools(model) {
             return model.to_owned();
@@ -60,7 +60,7 @@ impl GeminiPool {
     }
 }
 
-/// Reads a Gemini model's name.
+/// Parses a Gemini model name.
 pub(super) fn gemini(model: Option<&str>) -> GeminiName<'_> {
     let Some(model) = model else { return GeminiName::default() };
     let suffixed = model.rsplit_once(':').and_then(|(name, pool)| Some((name, GeminiPool::named(pool)?)));
@@ -70,17 +70,17 @@ pub(super) fn gemini(model: Option<&str>) -> GeminiName<'_> {
     GeminiName { name: Some(name), pinned, starts_on }
 }
 
-/// Whether both pools know the model: images are Antigravity's alone.
+/// Whether both pools serve the model: Antigravity alone serves images.
 pub(super) fn has_two_pools(model: &str) -> bool {
     !model.contains("image")
 }
 
-/// The name of a Gemini model without tier and preview: what its quota is filed under.
+/// The name of a Gemini model without level and preview, which its quota is filed under.
 pub(super) fn base(model: &str) -> &str {
     if model.starts_with("gemini-3") { without(without(model, &PREVIEWS), &TIERS) } else { undated(model) }
 }
 
-/// The name without the date of its snapshot.
+/// The name without its snapshot date.
 pub(super) fn undated(model: &str) -> &str {
     let model = model.strip_suffix("-latest").unwrap_or(model);
     let bytes = model.as_bytes();
@@ -88,7 +88,7 @@ pub(super) fn undated(model: &str) -> &str {
         let Some(start) = bytes.len().checked_sub(form.len()).filter(|start| *start > 0) else { continue };
         let fits = |(letter, form): (&u8, u8)| if form == b'd' { letter.is_ascii_digit() } else { *letter == form };
         if bytes[start..].iter().zip(form.bytes()).all(fits) {
-            // proof: an ASCII dash stands there, so it is the start of a letter
+            // proof: an ASCII dash is at this index, so it is a character boundary
             return model.get(..start).unwrap_or(model);
         }
     }
@@ -103,9 +103,9 @@ fn without<'a>(model: &'a str, endings: &[&str]) -> &'a str {
 mod tests {
     use super::*;
 
-    /// opencode-antigravity-auth's own cases.
+    /// The test cases of opencode-antigravity-auth.
     #[test]
-    fn pools_have_their_own_names() {
+    fn each_pool_has_its_model_names() {
         for (model, pool, name) in [
             ("gemini-3-flash-preview", "antigravity", "gemini-3-flash"),
             ("gemini-3-pro-preview", "antigravity", "gemini-3-pro-low"),
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn dates_are_no_part_of_a_model() {
+    fn the_snapshot_date_is_removed() {
         for (model, name) in [
             ("claude-sonnet-4-5-20250929", "claude-sonnet-4-5"),
             ("claude-3-5-haiku-latest", "claude-3-5-haiku"),

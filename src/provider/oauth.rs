@@ -1,25 +1,25 @@
-//! Where the vendors' logins are made and renewed. Whose client one is, is the user's to configure.
+//! The vendors' OAuth servers. The user configures the client.
 
-/// A vendor's OAuth server, as far as it is known without configuration.
+/// A vendor's OAuth server, as far as known without configuration.
 #[derive(PartialEq, Eq, Debug)]
 pub struct OauthServer {
     /// Where users log in.
     pub authorize_url: &'static str,
-    /// Where tokens come from.
+    /// The token endpoint.
     pub token_url: &'static str,
-    /// Who has logged in, where the tokens do not say it.
+    /// The identity endpoint, if the tokens do not contain the identity.
     pub identity_url: Option<&'static str>,
-    /// What is asked for.
+    /// The scopes.
     pub scopes: &'static [&'static str],
-    /// The host, the port (0 is any) and the path of the redirect to this machine.
+    /// Host, port (0 selects any) and path of the redirect to this machine.
     pub redirect: (&'static str, u16, &'static str),
-    /// A page of the vendor's that shows the code to be pasted.
+    /// The vendor's page that shows the code for pasting.
     pub paste_page: Option<&'static str>,
-    /// Parameters of its own when logging in.
+    /// Additional parameters of the authorization request.
     pub extra: &'static [(&'static str, &'static str)],
-    /// Whether its token endpoint takes JSON, not a form.
+    /// Whether the token endpoint takes JSON instead of a form.
     pub json: bool,
-    /// Whether its clients have a secret, too.
+    /// Whether its clients need a secret.
     pub wants_secret: bool,
 }
 
@@ -36,7 +36,7 @@ pub(super) static ANTHROPIC: OauthServer = OauthServer {
     wants_secret: false,
 };
 
-/// `ChatGPT`. Its redirect is registered with this port only.
+/// ChatGPT. Its redirect is registered with this port only.
 pub(super) static OPENAI: OauthServer = OauthServer {
     authorize_url: "https://auth.openai.com/oauth/authorize",
     token_url: "https://auth.openai.com/oauth/token",

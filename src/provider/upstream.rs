@@ -1,13 +1,13 @@
-//! Where each upstream is, and which credentials are served there on which paths.
+//! The providers' base URLs, and which credentials are accepted on which paths.
 
 use crate::pool::CredentialKind;
 
-/// Where keys are served, and where logins are.
+/// The base URLs for API keys and for logins.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Bases {
-    /// Of keys.
+pub struct BaseUrls {
+    /// For API keys.
     pub keys: &'static str,
-    /// Of logins.
+    /// For logins.
     pub logins: &'static str,
 }
 
@@ -15,28 +15,28 @@ const ALL: &[CredentialKind] = &[CredentialKind::ApiKey, CredentialKind::Oauth, 
 const KEYS: &[CredentialKind] = &[CredentialKind::ApiKey];
 const LOGINS: &[CredentialKind] = &[CredentialKind::Oauth, CredentialKind::Token];
 
-/// Where a built-in provider is.
+/// The base URLs of a built-in provider.
 #[must_use]
-pub fn bases(provider: &str) -> Option<Bases> {
+pub fn base_urls(provider: &str) -> Option<BaseUrls> {
     let (keys, logins) = match provider {
         "anthropic" => ("https://api.anthropic.com", "https://api.anthropic.com"),
         "openai" => ("https://api.openai.com", "https://chatgpt.com/backend-api/codex"),
         "google" => ("https://generativelanguage.googleapis.com", "https://cloudcode-pa.googleapis.com"),
         _ => return None,
     };
-    Some(Bases { keys, logins })
+    Some(BaseUrls { keys, logins })
 }
 
-/// Which credentials are served on a path below a provider's base; `apart` says that keys and logins have bases of their
-/// own.
+/// The kinds of credentials that are accepted on a path below a provider's base URL; `apart` says that API keys and
+/// logins have different base URLs.
 #[must_use]
-pub fn served(provider: &str, path: &str, apart: bool) -> &'static [CredentialKind] {
+pub fn accepted_kinds(provider: &str, path: &str, apart: bool) -> &'static [CredentialKind] {
     let below = |prefix: &str| path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
     match provider {
-        // Code Assist, which takes logins only
+        // Code Assist accepts logins only
         "google" if path.starts_with("/v1internal") => LOGINS,
         "google" if apart => KEYS,
-        // the API is below /v1; what ChatGPT's own programs ask for is not
+        // the API is below /v1; other paths are those of ChatGPT's programs
         "openai" if apart && below("/v1") => KEYS,
         "openai" if apart => LOGINS,
         _ => ALL,
@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_path_has_its_credentials() {
+    fn each_path_accepts_its_kinds_of_credentials() {
         for (provider, path, apart, expected) in [
             ("anthropic", "/v1/messages", false, ALL),
             ("openai", "/v1/responses", true, KEYS),
@@ -62,7 +62,7 @@ mod tests {
             ("google", "/v1beta/models", false, ALL),
             ("my-llm", "/chat/completions", false, ALL),
         ] {
-            assert_eq!(served(provider, path, apart), expected, "{provider} {path}");
+            assert_eq!(accepted_kinds(provider, path, apart), expected, "{provider} {path}");
         }
     }
 }

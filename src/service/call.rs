@@ -1,4 +1,4 @@
-//! Calls of other programs: what to run, and what it said.
+//! Calls of the service manager's program: what to run, and its output.
 
 use std::fmt;
 use std::io;
@@ -6,53 +6,53 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-/// Between two tries of one call.
+/// The pause between two attempts of one call.
 const REST: Duration = Duration::from_millis(300);
 
-/// One call of a manager's own program.
+/// A call of the service manager's program.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Call {
+pub struct ManagerCall {
     /// The program, looked up in `PATH`.
     pub program: &'static str,
     /// Its arguments.
     pub arguments: Vec<String>,
-    /// Added to the environment, where that does not say otherwise.
+    /// Variables that are set unless the environment has them.
     pub variables: Vec<(&'static str, PathBuf)>,
-    /// A failure is no news.
+    /// Whether a failure is ignored.
     pub may_fail: bool,
-    /// A failure means that there is no manager.
+    /// Whether a failure means that there is no manager.
     pub asks_for_manager: bool,
-    /// How often it is tried; some managers need a moment between two words.
+    /// The number of attempts; some managers need a moment between two calls.
     pub tries: u32,
 }
 
-/// What a program answered.
+/// The output of a call.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Said {
-    /// It succeeded.
+pub struct CallOutput {
+    /// Whether it succeeded.
     pub ok: bool,
-    /// On standard output.
+    /// Standard output.
     pub out: String,
-    /// On standard error.
+    /// Standard error.
     pub err: String,
 }
 
-/// What calls programs.
-pub trait Runner {
-    /// Runs it to its end.
+/// Runs the calls.
+pub trait CallRunner {
+    /// Runs a call to its end.
     ///
     /// # Errors
-    /// When it cannot be started.
-    fn run(&self, call: &Call) -> io::Result<Said>;
-    /// Waits a moment before the same is tried again.
-    fn rest(&self);
+    /// When the program cannot be started.
+    fn run(&self, call: &ManagerCall) -> io::Result<CallOutput>;
+    /// Pauses before the next attempt.
+    fn pause(&self);
 }
 
-/// Calls programs of this system.
+/// Runs the programs of this system.
 #[derive(Clone, Copy, Debug)]
-pub struct System;
+pub struct SystemRunner;
 
-impl Call {
+impl ManagerCall {
     /// A call with these arguments.
     #[must_use]
     pub fn new(program: &'static str, arguments: &[&str]) -> Self {
@@ -79,8 +79,8 @@ impl Call {
     }
 }
 
-/// As a person would type it.
-impl fmt::Display for Call {
+/// The command line, as a user would type it.
+impl fmt::Display for ManagerCall {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.program)?;
         self.arguments.iter().try_for_each(|argument| {
@@ -89,19 +89,19 @@ impl fmt::Display for Call {
     }
 }
 
-impl Said {
-    /// The reason it gave for failing, in a line.
+impl CallOutput {
+    /// The reason of a failure, in one line.
     pub(super) fn words(&self) -> String {
         let text = if self.err.trim().is_empty() { &self.out } else { &self.err };
         let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-        if lines.is_empty() { "it failed without a word".to_owned() } else { lines.join("; ") }
+        if lines.is_empty() { "it failed without a message".to_owned() } else { lines.join("; ") }
     }
 }
 
-impl Runner for System {
-    fn run(&self, call: &Call) -> io::Result<Said> {
+impl CallRunner for SystemRunner {
+    fn run(&self, call: &ManagerCall) -> io::Result<CallOutput> {
         let mut command = Command::new(call.program);
-        // what it says is read, not only shown
+        // in the C locale, because the output is parsed
         command.args(&call.arguments).env("LC_ALL", "C").stdin(Stdio::null());
         for (name, value) in &call.variables {
             if std::env::var_os(name).is_none() {
@@ -110,10 +110,10 @@ impl Runner for System {
         }
         let output = command.output()?;
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-        Ok(Said { ok: output.status.success(), out: text(output.stdout), err: text(output.stderr) })
+        Ok(CallOutput { ok: output.status.success(), out: text(output.stdout), err: text(output.stderr) })
     }
 
-    fn rest(&self) {
+    fn pause(&self) {
         std::thread::sleep(REST);
     }
 }

@@ -1,60 +1,32 @@
-//! Why a service cannot be installed, or asked about.
+//! Errors of installing or querying a service.
 
 use std::io;
 use std::path::PathBuf;
 
-/// What went wrong.
+/// Why an operation failed.
+#[expect(missing_docs, reason = "the names of the fields say what they are")]
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServiceError {
-    /// There is nobody to tell.
+    /// The manager cannot be reached.
     #[error("{manager} cannot be reached: {why}")]
-    NoManager {
-        /// Who.
-        manager: &'static str,
-        /// What happened instead.
-        why: String,
-    },
-    /// A manager refused.
+    NoManager { manager: &'static str, why: String },
+    /// A call of the manager failed.
     #[error("`{call}` failed: {said}")]
-    Call {
-        /// What it was asked.
-        call: String,
-        /// Its answer.
-        said: String,
-    },
-    /// The units are written, and the manager does not see them.
-    #[error("{manager} does not look for its units where {} is", path.display())]
-    NotSeen {
-        /// Who.
-        manager: &'static str,
-        /// The first of them.
-        path: PathBuf,
-    },
-    /// Something cannot be written into a unit.
+    Call { call: String, said: String },
+    /// The units were written, but the manager does not find them.
+    #[error("{manager} does not find the unit {}", path.display())]
+    NotSeen { manager: &'static str, path: PathBuf },
+    /// A path cannot be written into a unit.
     #[error("{what} is {path:?}, which {why}")]
-    Path {
-        /// What it is.
-        what: String,
-        /// The path.
-        path: PathBuf,
-        /// What is wrong with it.
-        why: &'static str,
-    },
-    /// A file.
+    Path { what: String, path: PathBuf, why: &'static str },
+    /// A file operation failed.
     #[error("{doing} {}: {error}", path.display())]
-    File {
-        /// What was tried.
-        doing: &'static str,
-        /// With which one.
-        path: PathBuf,
-        /// The system's word.
-        error: io::Error,
-    },
+    File { doing: &'static str, path: PathBuf, error: io::Error },
 }
 
 impl ServiceError {
-    /// What to do about it.
+    /// The remedy.
     #[must_use]
     pub fn hint(&self) -> Option<&'static str> {
         match self {
@@ -64,7 +36,7 @@ impl ServiceError {
             ),
             Self::NoManager { .. } => Some("the first command that needs the daemon starts it, without a service"),
             Self::NotSeen { manager: "systemd", .. } => Some(
-                "it was started with another XDG_CONFIG_HOME: install again with the one that \
+                "it was started with another XDG_CONFIG_HOME: install again with the value that \
                  `systemctl --user show-environment` prints, or without",
             ),
             _ => None,

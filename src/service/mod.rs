@@ -1,247 +1,247 @@
-//! Being started by the system: what its service manager must be told, and what it knows.
+//! The system service: systemd, launchd, or the Windows task scheduler starts the daemon.
 //!
-//! A [`Manager`] says what to write and what to call, and understands the answers; it does neither itself. So what
-//! macOS and Windows would be told is tested everywhere. [`Service`] carries it out.
+//! A [`ServiceManager`] says which files to write and which programs to call, and parses their output, but does neither
+//! itself. So the macOS and Windows variants are tested on every system. [`ServiceControl`] carries it out.
 
 mod call;
 mod error;
 mod launchd;
-mod person;
 mod systemd;
-mod tasks;
+mod task_scheduler;
 mod template;
 mod unit;
+mod user;
 
-pub use call::{Call, Runner, Said, System};
+pub use call::{CallOutput, CallRunner, ManagerCall, SystemRunner};
 pub use error::ServiceError;
 pub use launchd::Launchd;
-pub use person::Person;
 pub use systemd::Systemd;
-pub use tasks::Tasks;
-pub use unit::{Change, Unit, Wanted};
+pub use task_scheduler::TaskScheduler;
+pub use unit::{ServiceUnit, UnitChange, UnitSettings};
+pub use user::ServiceUser;
 
 use std::fmt::Debug;
 use std::path::PathBuf;
 
-/// What is to be done.
+/// An action on the service.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Action {
-    /// See whether the manager can be reached at all.
+pub enum ServiceAction {
+    /// Check whether the manager can be reached.
     Check,
-    /// Take in the units that have been written.
+    /// Load the units that were written.
     Load {
-        /// What is in use is another one and must end first.
-        anew: bool,
+        /// Whether a different unit is in use and must be stopped first.
+        replaces: bool,
     },
-    /// Start by itself from now on.
+    /// Start the service automatically from now on.
     Enable {
-        /// The manager has it as it should be already.
+        /// Whether the manager has already loaded the current units.
         loaded: bool,
     },
-    /// End the service and take it out, before its units are removed.
+    /// Stop the service and unload it, before its units are removed.
     Uninstall,
-    /// Notice that the units are gone.
+    /// Notice that the units were removed.
     Forget,
-    /// Start it.
+    /// Start the service.
     Start,
-    /// End it, until somebody starts it again.
+    /// Stop the service.
     Stop,
-    /// End it and start it.
+    /// Restart the service.
     Restart,
 }
 
 /// A service manager.
-pub trait Manager: Debug {
-    /// What people call it.
+pub trait ServiceManager: Debug {
+    /// The manager's name in messages.
     fn name(&self) -> &'static str;
-    /// Where its units are.
+    /// The paths of its units.
     fn paths(&self) -> Vec<PathBuf>;
     /// The units.
     ///
     /// # Errors
-    /// When something cannot be written in them.
-    fn units(&self, wanted: &Wanted) -> Result<Vec<Unit>, ServiceError>;
-    /// What to call for an action, in this order.
-    fn calls(&self, action: Action) -> Vec<Call>;
-    /// What to call to know how it stands.
-    fn questions(&self) -> Vec<Call>;
-    /// What the answers to the questions say.
-    fn understand(&self, answers: &[Said]) -> State;
-    /// The program that an installed unit starts, and whether the rest is as this version would write it.
-    fn read(&self, unit: &str) -> Reading;
-    /// Whether the daemon must be asked to end, because the manager lets go of it once it is started.
-    fn lets_go(&self) -> bool {
+    /// When a path cannot be written into a unit.
+    fn units(&self, settings: &UnitSettings) -> Result<Vec<ServiceUnit>, ServiceError>;
+    /// The calls for an action, in order.
+    fn calls(&self, action: ServiceAction) -> Vec<ManagerCall>;
+    /// The calls that query the status.
+    fn status_calls(&self) -> Vec<ManagerCall>;
+    /// Parses the output of the status calls.
+    fn parse_status(&self, answers: &[CallOutput]) -> ServiceState;
+    /// The program that an installed unit starts, and whether the rest of it is current.
+    fn parse_unit(&self, unit: &str) -> InstalledUnit;
+    /// Whether the daemon must be asked to stop, because the manager does not track it.
+    fn detaches(&self) -> bool {
         false
     }
-    /// Whether it looks for units by itself, and may look elsewhere.
-    fn looks_for_units(&self) -> bool {
+    /// Whether it searches for units itself, and may search elsewhere.
+    fn searches_for_units(&self) -> bool {
         false
     }
-    /// What a user should know after installing.
-    fn hints(&self, wanted: &Wanted, state: &State) -> Vec<String>;
+    /// Hints for the user after installing.
+    fn hints(&self, settings: &UnitSettings, state: &ServiceState) -> Vec<String>;
 }
 
-/// How a service stands.
+/// The status of a service.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct State {
-    /// The manager knows it.
+pub struct ServiceState {
+    /// Whether the manager has loaded it.
     pub installed: bool,
-    /// It starts by itself: at login, or when a client comes.
+    /// Whether it starts automatically: at login, or when a client connects.
     pub enabled: bool,
-    /// The daemon runs.
+    /// Whether the daemon runs.
     pub active: bool,
-    /// The manager's own word for that.
-    pub word: String,
-    /// Its process.
+    /// The manager's own description of the status.
+    pub summary: String,
+    /// The daemon's process id.
     pub pid: Option<u32>,
-    /// Whether the manager holds the socket; `None` where managers do not.
+    /// Whether the manager listens on the socket; `None` if the manager does not manage sockets.
     pub listening: Option<bool>,
-    /// Where it listens, if the manager knows.
+    /// The socket's path, if the manager knows it.
     pub socket: Option<String>,
-    /// Whether it goes on when the user is logged out; `None` where nobody can tell.
+    /// Whether the service continues after logout; `None` if unknown.
     pub lingers: Option<bool>,
-    /// What the daemon has told the manager of itself.
-    pub said: Option<String>,
-    /// How often the manager had to start it anew.
+    /// The status text that the daemon sent to the manager.
+    pub status_text: Option<String>,
+    /// How often the manager restarted it.
     pub restarts: Option<u32>,
-    /// The units' files, changes by the user included.
+    /// The unit files, including the user's changes.
     pub files: Vec<String>,
 }
 
-/// What an installed unit says.
+/// The content of an installed unit.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Reading {
-    /// The program it starts, if this unit says so.
+pub struct InstalledUnit {
+    /// The program it starts, if this unit contains it.
     pub program: Option<String>,
-    /// The rest is as this version would write it.
+    /// Whether the rest is as this version writes it.
     pub is_current: bool,
 }
 
-/// A service, and the way to its manager.
+/// A service and its manager.
 #[derive(Debug)]
-pub struct Service<R> {
-    manager: Box<dyn Manager>,
+pub struct ServiceControl<R> {
+    manager: Box<dyn ServiceManager>,
     runner: R,
 }
 
-/// What was done to one file.
+/// The result for one unit file.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Done {
+pub struct UnitResult {
     /// The file.
     pub path: PathBuf,
-    /// What became of it.
-    pub change: Change,
+    /// What was done.
+    pub change: UnitChange,
 }
 
-impl Service<System> {
-    /// The service of this user, at the manager that this system has.
+impl ServiceControl<SystemRunner> {
+    /// The service of this user, with the manager of this system.
     #[must_use]
-    pub fn of(person: Person) -> Self {
-        let manager: Box<dyn Manager> = if cfg!(windows) {
-            Box::new(Tasks::of(person))
+    pub fn of(user: ServiceUser) -> Self {
+        let manager: Box<dyn ServiceManager> = if cfg!(windows) {
+            Box::new(TaskScheduler::of(user))
         } else if cfg!(target_os = "macos") {
-            Box::new(Launchd::of(person))
+            Box::new(Launchd::of(user))
         } else {
-            Box::new(Systemd::of(person))
+            Box::new(Systemd::of(user))
         };
-        Self { manager, runner: System }
+        Self { manager, runner: SystemRunner }
     }
 }
 
-impl<R: Runner> Service<R> {
-    /// With another manager, and another way to it.
-    pub fn with(manager: Box<dyn Manager>, runner: R) -> Self {
+impl<R: CallRunner> ServiceControl<R> {
+    /// A service with another manager and runner.
+    pub fn with(manager: Box<dyn ServiceManager>, runner: R) -> Self {
         Self { manager, runner }
     }
 
     /// The manager.
     #[must_use]
-    pub fn manager(&self) -> &dyn Manager {
+    pub fn manager(&self) -> &dyn ServiceManager {
         &*self.manager
     }
 
-    /// Writes the units and has the manager take them in; the same again changes nothing.
+    /// Writes the units and has the manager load them. Repeating it changes nothing.
     ///
     /// # Errors
-    /// When the manager cannot be reached or does not take them.
-    pub fn install(&self, wanted: &Wanted) -> Result<(Vec<Done>, State), ServiceError> {
-        let units = self.manager.units(wanted)?;
-        self.act(Action::Check)?;
+    /// When the manager cannot be reached or rejects the units.
+    pub fn install(&self, settings: &UnitSettings) -> Result<(Vec<UnitResult>, ServiceState), ServiceError> {
+        let units = self.manager.units(settings)?;
+        self.act(ServiceAction::Check)?;
         let done = units
             .iter()
-            .map(|unit| Ok(Done { path: unit.path.clone(), change: unit.write()? }))
+            .map(|unit| Ok(UnitResult { path: unit.path.clone(), change: unit.write()? }))
             .collect::<Result<Vec<_>, ServiceError>>()?;
         let mut changes = units.iter().zip(&done);
-        let anew = changes.any(|(unit, done)| unit.stays_in_use && done.change == Change::Replaced);
-        self.act(Action::Load { anew })?;
+        let replaces = changes.any(|(unit, done)| unit.stays_in_use && done.change == UnitChange::Replaced);
+        self.act(ServiceAction::Load { replaces })?;
         let loaded = self.state()?.installed;
-        if self.manager.looks_for_units() && !loaded {
+        if self.manager.searches_for_units() && !loaded {
             let path = units.into_iter().next().map(|unit| unit.path).unwrap_or_default();
             return Err(ServiceError::NotSeen { manager: self.manager.name(), path });
         }
-        self.act(Action::Enable { loaded: loaded && !anew })?;
+        self.act(ServiceAction::Enable { loaded: loaded && !replaces })?;
         Ok((done, self.state()?))
     }
 
-    /// Ends the service and removes its units; that there are none is as good.
+    /// Stops the service and removes its units. It succeeds if there are none.
     ///
     /// # Errors
-    /// When a file cannot be removed, or the manager holds on to it.
-    pub fn uninstall(&self) -> Result<Vec<Done>, ServiceError> {
-        let reachable = self.act(Action::Check);
+    /// When a file cannot be removed, or the manager refuses.
+    pub fn uninstall(&self) -> Result<Vec<UnitResult>, ServiceError> {
+        let reachable = self.act(ServiceAction::Check);
         if reachable.is_ok() {
-            self.act(Action::Uninstall)?;
+            self.act(ServiceAction::Uninstall)?;
         }
         let mut done = Vec::new();
         for path in self.manager.paths() {
             if unit::remove(&path)? {
-                done.push(Done { path, change: Change::Removed });
+                done.push(UnitResult { path, change: UnitChange::Removed });
             }
         }
         match reachable {
-            Ok(()) => self.act(Action::Forget)?,
-            // nothing was there, and nobody to tell
+            Ok(()) => self.act(ServiceAction::Forget)?,
+            // nothing was installed, and no manager can be reached
             Err(error) if done.is_empty() => return Err(error),
             Err(_) => {}
         }
         Ok(done)
     }
 
-    /// Has the manager do something.
+    /// Carries out an action.
     ///
     /// # Errors
-    /// When a call fails that should not.
-    pub fn act(&self, action: Action) -> Result<(), ServiceError> {
+    /// When a required call fails.
+    pub fn act(&self, action: ServiceAction) -> Result<(), ServiceError> {
         self.manager.calls(action).iter().try_for_each(|call| self.run(call).map(drop))
     }
 
-    /// How the service stands.
+    /// Queries the status.
     ///
     /// # Errors
-    /// When the manager cannot be asked.
-    pub fn state(&self) -> Result<State, ServiceError> {
-        let answers = self.manager.questions().iter().map(|call| self.run(call)).collect::<Result<Vec<_>, _>>()?;
-        Ok(self.manager.understand(&answers))
+    /// When the manager cannot be queried.
+    pub fn state(&self) -> Result<ServiceState, ServiceError> {
+        let answers = self.manager.status_calls().iter().map(|call| self.run(call)).collect::<Result<Vec<_>, _>>()?;
+        Ok(self.manager.parse_status(&answers))
     }
 
-    /// What the installed units say: the program, and whether this version would write the same.
+    /// Reads the installed units: the program, and whether this version would write the same.
     #[must_use]
-    pub fn reading(&self) -> Reading {
+    pub fn installed(&self) -> InstalledUnit {
         let units = self.manager.paths().into_iter().filter_map(|path| unit::text(&path));
-        let all = units.map(|text| self.manager.read(&text));
-        all.fold(Reading { program: None, is_current: true }, |sum, one| Reading {
+        let all = units.map(|text| self.manager.parse_unit(&text));
+        all.fold(InstalledUnit { program: None, is_current: true }, |sum, one| InstalledUnit {
             program: sum.program.or(one.program),
             is_current: sum.is_current && one.is_current,
         })
     }
 
-    fn run(&self, call: &Call) -> Result<Said, ServiceError> {
+    fn run(&self, call: &ManagerCall) -> Result<CallOutput, ServiceError> {
         let manager = self.manager.name();
         let failed = |said: String| ServiceError::Call { call: call.to_string(), said };
-        let mut said = Said::default();
+        let mut said = CallOutput::default();
         for number in 0..call.tries.max(1) {
             if number > 0 {
-                self.runner.rest();
+                self.runner.pause();
             }
             said = self.runner.run(call).map_err(|error| match error.kind() {
                 std::io::ErrorKind::NotFound => {

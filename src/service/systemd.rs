@@ -1,54 +1,54 @@
-//! systemd, of a user.
+//! The systemd user manager.
 
 use std::path::PathBuf;
 
-use super::call::{Call, Said};
+use super::call::{CallOutput, ManagerCall};
 use super::error::ServiceError;
-use super::person::Person;
-use super::unit::{Unit, Wanted, plain};
-use super::{Action, Manager, Reading, State};
+use super::unit::{ServiceUnit, UnitSettings, plain};
+use super::user::ServiceUser;
+use super::{InstalledUnit, ServiceAction, ServiceManager, ServiceState};
 
 const SERVICE: &str = "lessor.service";
 const SOCKET: &str = "lessor.socket";
 const SERVICE_TEXT: &str = include_str!("../../systemd/lessor.service");
 const SOCKET_TEXT: &str = include_str!("../../systemd/lessor.socket");
-/// What installing puts above a unit.
+/// The header of an installed unit.
 const HEAD: &str = "\
-# Written by `lessor service install`, which writes over it. For changes of your own:
+# Written by `lessor service install`, which overwrites it. To change it:
 #     systemctl --user edit ";
-/// The lines that differ from user to user.
+/// The lines that differ per user.
 const OWN_LINES: [&str; 3] = ["ExecStart=", "Environment=", "ListenStream="];
-/// The longest path of a socket: `sun_path` less its final zero.
+/// The longest path of a socket: `sun_path` without its final zero.
 const LONGEST_SOCKET: usize = 107;
 
-/// The user's own systemd.
+/// The systemd of one user.
 #[derive(Clone, Debug)]
 pub struct Systemd {
-    person: Person,
-    /// Where it is noted whose services go on after the logout.
+    user: ServiceUser,
+    /// The directory that lists the users whose services continue after logout.
     lingering: PathBuf,
 }
 
 impl Systemd {
-    /// Of this user.
+    /// For this user.
     #[must_use]
-    pub fn of(person: Person) -> Self {
-        Self { person, lingering: "/var/lib/systemd/linger".into() }
+    pub fn of(user: ServiceUser) -> Self {
+        Self { user, lingering: "/var/lib/systemd/linger".into() }
     }
 
     fn directory(&self) -> PathBuf {
-        self.person.config.join("systemd").join("user")
+        self.user.config.join("systemd").join("user")
     }
 
-    fn call(&self, arguments: &[&str]) -> Call {
-        let mut call = Call::new("systemctl", &[&["--user"], arguments].concat());
-        // `su`, cron and the like do not set it, and nothing else says where the user's systemd listens
-        call.variables = vec![("XDG_RUNTIME_DIR", format!("/run/user/{}", self.person.uid).into())];
+    fn call(&self, arguments: &[&str]) -> ManagerCall {
+        let mut call = ManagerCall::new("systemctl", &[&["--user"], arguments].concat());
+        // `su`, cron and similar programs do not set it, and the user's systemd cannot be found without it
+        call.variables = vec![("XDG_RUNTIME_DIR", format!("/run/user/{}", self.user.uid).into())];
         call
     }
 }
 
-impl Manager for Systemd {
+impl ServiceManager for Systemd {
     fn name(&self) -> &'static str {
         "systemd"
     }
@@ -57,42 +57,42 @@ impl Manager for Systemd {
         [SERVICE, SOCKET].map(|name| self.directory().join(name)).into()
     }
 
-    fn units(&self, wanted: &Wanted) -> Result<Vec<Unit>, ServiceError> {
+    fn units(&self, settings: &UnitSettings) -> Result<Vec<ServiceUnit>, ServiceError> {
         let [service, socket]: [PathBuf; 2] = [SERVICE, SOCKET].map(|name| self.directory().join(name));
         Ok(vec![
-            Unit { path: service, text: service_text(wanted)?, wide: false, stays_in_use: false },
-            Unit { path: socket, text: socket_text(wanted)?, wide: false, stays_in_use: true },
+            ServiceUnit { path: service, text: service_text(settings)?, wide: false, stays_in_use: false },
+            ServiceUnit { path: socket, text: socket_text(settings)?, wide: false, stays_in_use: true },
         ])
     }
 
-    fn calls(&self, action: Action) -> Vec<Call> {
-        let begin_anew = || self.call(&["reset-failed", SOCKET, SERVICE]).may_fail();
+    fn calls(&self, action: ServiceAction) -> Vec<ManagerCall> {
+        let reset_failed = || self.call(&["reset-failed", SOCKET, SERVICE]).may_fail();
         match action {
-            Action::Check => vec![self.call(&["show", "--property=Version"]).asks_for_manager()],
-            Action::Load { anew: false } => vec![self.call(&["daemon-reload"])],
-            // before the reload, while it still knows which socket that is
-            Action::Load { anew: true } => {
+            ServiceAction::Check => vec![self.call(&["show", "--property=Version"]).asks_for_manager()],
+            ServiceAction::Load { replaces: false } => vec![self.call(&["daemon-reload"])],
+            // stopped before the reload, while systemd still knows the old socket
+            ServiceAction::Load { replaces: true } => {
                 vec![self.call(&["stop", SOCKET, SERVICE]).may_fail(), self.call(&["daemon-reload"])]
             }
-            Action::Enable { loaded: _ } => vec![begin_anew(), self.call(&["enable", "--now", SOCKET])],
-            Action::Uninstall => {
+            ServiceAction::Enable { loaded: _ } => vec![reset_failed(), self.call(&["enable", "--now", SOCKET])],
+            ServiceAction::Uninstall => {
                 vec![self.call(&["disable", "--now", SOCKET]).may_fail(), self.call(&["stop", SERVICE]).may_fail()]
             }
-            Action::Forget => vec![self.call(&["daemon-reload"]), begin_anew()],
-            Action::Start => vec![begin_anew(), self.call(&["start", SOCKET, SERVICE])],
-            // the socket too, or the next client would start it again
-            Action::Stop => vec![self.call(&["stop", SOCKET, SERVICE])],
-            Action::Restart => vec![begin_anew(), self.call(&["restart", SERVICE])],
+            ServiceAction::Forget => vec![self.call(&["daemon-reload"]), reset_failed()],
+            ServiceAction::Start => vec![reset_failed(), self.call(&["start", SOCKET, SERVICE])],
+            // the socket as well, otherwise the next client would start the daemon again
+            ServiceAction::Stop => vec![self.call(&["stop", SOCKET, SERVICE])],
+            ServiceAction::Restart => vec![reset_failed(), self.call(&["restart", SERVICE])],
         }
     }
 
-    fn questions(&self) -> Vec<Call> {
+    fn status_calls(&self) -> Vec<ManagerCall> {
         let properties = "--property=Id,LoadState,ActiveState,SubState,Result,UnitFileState,MainPID,StatusText,\
                           NRestarts,FragmentPath,DropInPaths,Listen";
         vec![self.call(&["show", SOCKET, SERVICE, properties]).asks_for_manager()]
     }
 
-    fn understand(&self, answers: &[Said]) -> State {
+    fn parse_status(&self, answers: &[CallOutput]) -> ServiceState {
         let text = answers.first().map(|said| said.out.as_str()).unwrap_or_default();
         let (socket, service) = (Properties::of(text, SOCKET), Properties::of(text, SERVICE));
         let installed = service.get("LoadState") == "loaded" && socket.get("LoadState") == "loaded";
@@ -102,41 +102,41 @@ impl Manager for Systemd {
             word += &format!(": {}", service.get("Result"));
         }
         let listen = socket.get("Listen");
-        State {
+        ServiceState {
             installed,
             enabled: enabled(&socket) || enabled(&service),
             active: service.get("ActiveState") == "active",
-            word: if installed { word } else { "not installed".to_owned() },
+            summary: if installed { word } else { "not installed".to_owned() },
             pid: service.get("MainPID").parse().ok().filter(|pid| *pid > 0),
             listening: installed.then(|| socket.get("ActiveState") == "active"),
             socket: (!listen.is_empty()).then(|| listen.trim_end_matches(" (Stream)").to_owned()),
-            lingers: self.person.name.as_ref().map(|name| self.lingering.join(name).exists()),
-            said: Some(service.get("StatusText")).filter(|text| !text.is_empty()).map(str::to_owned),
+            lingers: self.user.name.as_ref().map(|name| self.lingering.join(name).exists()),
+            status_text: Some(service.get("StatusText")).filter(|text| !text.is_empty()).map(str::to_owned),
             restarts: service.get("NRestarts").parse().ok().filter(|_| installed),
             files: [&service, &socket].iter().flat_map(|unit| unit.files()).collect(),
         }
     }
 
-    fn read(&self, unit: &str) -> Reading {
+    fn parse_unit(&self, unit: &str) -> InstalledUnit {
         let program = unit.lines().find_map(|line| line.strip_prefix("ExecStart=")).map(first_word);
         let is_current = [SERVICE_TEXT, SOCKET_TEXT].iter().any(|text| essence(text).eq(essence(unit)));
-        Reading { program, is_current }
+        InstalledUnit { program, is_current }
     }
 
-    fn looks_for_units(&self) -> bool {
+    fn searches_for_units(&self) -> bool {
         true
     }
 
-    fn hints(&self, _wanted: &Wanted, state: &State) -> Vec<String> {
+    fn hints(&self, _settings: &UnitSettings, state: &ServiceState) -> Vec<String> {
         let mut hints = Vec::new();
         if state.lingers == Some(false) {
-            hints.push("it ends when you log out; to keep it: loginctl enable-linger".to_owned());
+            hints.push("the service stops when you log out; to keep it running: loginctl enable-linger".to_owned());
         }
         hints
     }
 }
 
-/// What `systemctl show` says of one unit.
+/// The properties that `systemctl show` prints of one unit.
 struct Properties<'a>(&'a str);
 
 impl<'a> Properties<'a> {
@@ -160,18 +160,18 @@ impl<'a> Properties<'a> {
     }
 }
 
-fn service_text(wanted: &Wanted) -> Result<String, ServiceError> {
+fn service_text(settings: &UnitSettings) -> Result<String, ServiceError> {
     let mut text = format!("{HEAD}{SERVICE}\n\n");
     for line in SERVICE_TEXT.lines() {
         if line.starts_with("ExecStart=") {
-            for (name, value) in &wanted.variables {
+            for (name, value) in &settings.variables {
                 let value = plain(name, value)?;
                 text += &format!("Environment={}\n", quoted(&format!("{name}={value}")));
             }
-            let program = plain("this program", &wanted.program)?;
+            let program = plain("this program", &settings.program)?;
             if program.contains(['"', '\'', '\\']) {
-                let (what, path) = ("this program".to_owned(), wanted.program.clone());
-                let why = "holds a quote or a backslash, which systemd does not take in a program's name";
+                let (what, path) = ("this program".to_owned(), settings.program.clone());
+                let why = "contains a quote or a backslash, which systemd does not accept in the path of a program";
                 return Err(ServiceError::Path { what, path, why });
             }
             text += &format!("ExecStart={} daemon\n", quoted(program));
@@ -182,19 +182,19 @@ fn service_text(wanted: &Wanted) -> Result<String, ServiceError> {
     Ok(text)
 }
 
-fn socket_text(wanted: &Wanted) -> Result<String, ServiceError> {
+fn socket_text(settings: &UnitSettings) -> Result<String, ServiceError> {
     let mut text = format!("{HEAD}{SOCKET}\n\n");
     for line in SOCKET_TEXT.lines() {
-        match &wanted.socket {
+        match &settings.socket {
             Some(path) if line.starts_with("ListenStream=") => {
                 let wrong = |why| ServiceError::Path { what: "the socket".to_owned(), path: path.clone(), why };
                 let socket = plain("the socket", path)?;
                 if socket.len() > LONGEST_SOCKET {
-                    return Err(wrong("is too long for a socket: 107 bytes are the most"));
+                    return Err(wrong("is too long for a socket: at most 107 bytes are allowed"));
                 }
-                // such a line cannot be quoted: blanks at its end are lost, and a backslash there goes on
+                // this line cannot be quoted: spaces at its end are lost, and a backslash there continues the line
                 if socket.ends_with([' ', '\\']) {
-                    return Err(wrong("ends with a blank or a backslash, which systemd does not take"));
+                    return Err(wrong("ends with a space or a backslash, which systemd does not accept here"));
                 }
                 text += &format!("ListenStream={}\n", socket.replace('%', "%%"));
             }
@@ -204,7 +204,7 @@ fn socket_text(wanted: &Wanted) -> Result<String, ServiceError> {
     Ok(text)
 }
 
-/// A word as systemd reads it back, if it is not a plain one.
+/// Quotes a word for systemd, if necessary.
 fn quoted(word: &str) -> String {
     let safe = |letter: char| letter.is_alphanumeric() || "/._-+=:,@~".contains(letter);
     if word.chars().all(safe) {
@@ -222,7 +222,7 @@ fn quoted(word: &str) -> String {
     out
 }
 
-/// The first word of a command line, read back.
+/// Parses the first word of a command line.
 fn first_word(line: &str) -> String {
     let Some(rest) = line.strip_prefix('"') else {
         return line.split(' ').next().unwrap_or_default().replace("%%", "%");
@@ -239,7 +239,7 @@ fn first_word(line: &str) -> String {
     word.replace("%%", "%")
 }
 
-/// What a unit says, without comments and what differs from user to user.
+/// The lines of a unit, without comments and without the lines that differ per user.
 fn essence(unit: &str) -> impl Iterator<Item = &str> {
     let says =
         |line: &&str| !line.is_empty() && !line.starts_with('#') && !OWN_LINES.iter().any(|own| line.starts_with(own));
@@ -251,7 +251,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_are_quoted_as_systemd_reads_them() {
+    fn words_are_quoted_for_systemd() {
         for (word, line) in [
             ("/usr/bin/lessor", "/usr/bin/lessor"),
             ("/a b/lessor", "\"/a b/lessor\""),

@@ -1,6 +1,6 @@
-//! Templates with `@WORDS@` to be filled in.
+//! Templates with `@WORDS@` as placeholders.
 
-/// Fills in the words.
+/// Fills in the placeholders.
 pub(super) fn fill(template: &str, words: &[(&str, &str)]) -> String {
     let mut text = String::new();
     for (literal, word) in pieces(template) {
@@ -13,7 +13,7 @@ pub(super) fn fill(template: &str, words: &[(&str, &str)]) -> String {
     text
 }
 
-/// The value of a word, and whether the rest of the text is the template's.
+/// The value of a placeholder, and whether the rest of the text matches the template.
 pub(super) fn read<'a>(template: &str, text: &'a str, wanted: &str) -> (Option<&'a str>, bool) {
     let pieces: Vec<_> = pieces(template).collect();
     let Some(mut rest) = pieces.first().and_then(|(literal, _)| text.strip_prefix(literal)) else {
@@ -21,7 +21,7 @@ pub(super) fn read<'a>(template: &str, text: &'a str, wanted: &str) -> (Option<&
     };
     let mut found = None;
     for ((_, word), (next, after)) in pieces.iter().zip(pieces.iter().skip(1)) {
-        // what comes last must be the end
+        // the last literal must be at the end
         let at = if after.is_none() { rest.ends_with(next).then(|| rest.len() - next.len()) } else { rest.find(next) };
         let Some(at) = at else { return (found, false) };
         if *word == Some(wanted) {
@@ -32,7 +32,7 @@ pub(super) fn read<'a>(template: &str, text: &'a str, wanted: &str) -> (Option<&
     (found, rest.is_empty())
 }
 
-/// Text, and the word that follows it.
+/// The pieces of a template: literal text, and the placeholder that follows it.
 fn pieces(template: &str) -> impl Iterator<Item = (&str, Option<&str>)> {
     let mut rest = Some(template);
     std::iter::from_fn(move || {
@@ -53,7 +53,7 @@ fn pieces(template: &str) -> impl Iterator<Item = (&str, Option<&str>)> {
     })
 }
 
-/// Text as XML writes it.
+/// Escapes text for XML.
 pub(super) fn xml(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for letter in text.chars() {
@@ -69,7 +69,7 @@ pub(super) fn xml(text: &str) -> String {
     out
 }
 
-/// The other way round.
+/// Unescapes text from XML.
 pub(super) fn unxml(text: &str) -> String {
     let names = [("&lt;", "<"), ("&gt;", ">"), ("&quot;", "\""), ("&apos;", "'"), ("&amp;", "&")];
     names.iter().fold(text.to_owned(), |text, (name, letter)| text.replace(name, letter))
@@ -82,7 +82,7 @@ mod tests {
     const TEMPLATE: &str = "# @WORDS@ and a@b\n<@ONE@> <@TWO@>\n@ONE@ end\n";
 
     #[test]
-    fn words_are_filled_in_and_found_again() {
+    fn placeholders_are_filled_in_and_read_back() {
         let text = fill(TEMPLATE, &[("ONE", "1@x"), ("TWO", "")]);
         assert_eq!(text, "# @WORDS@ and a@b\n<1@x> <>\n1@x end\n");
         assert_eq!(read(TEMPLATE, &text, "ONE"), (Some("1@x"), true));
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn xml_and_back() {
+    fn xml_escapes_are_read_back() {
         let text = "a<b>&\"c' &amp; ü";
         assert_eq!(xml(text), "a&lt;b&gt;&amp;&quot;c&apos; &amp;amp; ü");
         assert_eq!(unxml(&xml(text)), text);

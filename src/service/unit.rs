@@ -1,53 +1,53 @@
-//! Unit files: what they must say, and how they are written.
+//! Unit files: their content, and writing them.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use super::error::ServiceError;
 
-/// What a service is to be.
+/// The settings for a unit.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Wanted {
+pub struct UnitSettings {
     /// The program.
     pub program: PathBuf,
-    /// What its environment must say, because the user's does.
+    /// The variables to set, because the user's environment has them.
     pub variables: Vec<(&'static str, PathBuf)>,
-    /// Where it listens, if not at the usual place.
+    /// The socket, if it is not the default one.
     pub socket: Option<PathBuf>,
 }
 
 /// A unit file.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Unit {
-    /// Where it belongs.
+pub struct ServiceUnit {
+    /// Its path.
     pub path: PathBuf,
-    /// What it says.
+    /// Its content.
     pub text: String,
-    /// Written as UTF-16, which Windows wants.
+    /// Whether it is written as UTF-16, as Windows requires.
     pub wide: bool,
-    /// The manager goes on with an older one until that is ended.
+    /// Whether the manager keeps using an old version until it is stopped.
     pub stays_in_use: bool,
 }
 
-/// What became of a file.
+/// What was done with a file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Change {
-    /// It is new.
+pub enum UnitChange {
+    /// It was created.
     Written,
-    /// It said something else before.
+    /// It was replaced.
     Replaced,
-    /// It says what it should already.
+    /// It already had this content.
     Unchanged,
-    /// It is gone.
+    /// It was removed.
     Removed,
 }
 
-impl Unit {
-    /// Writes it where it belongs, whole or not at all.
+impl ServiceUnit {
+    /// Writes the file atomically.
     ///
     /// # Errors
-    /// When the system refuses.
-    pub fn write(&self) -> Result<Change, ServiceError> {
+    /// When the file cannot be written.
+    pub fn write(&self) -> Result<UnitChange, ServiceError> {
         let fault = |doing| move |error| ServiceError::File { doing, path: self.path.clone(), error };
         let before = match std::fs::read(&self.path) {
             Ok(bytes) => Some(bytes),
@@ -56,14 +56,14 @@ impl Unit {
         };
         let bytes = self.bytes();
         if before.as_ref() == Some(&bytes) {
-            return Ok(Change::Unchanged);
+            return Ok(UnitChange::Unchanged);
         }
         let directory = self.path.parent().unwrap_or(Path::new("/"));
-        std::fs::create_dir_all(directory).map_err(fault("making the directory of"))?;
+        std::fs::create_dir_all(directory).map_err(fault("creating the directory of"))?;
         let mut file = tempfile::NamedTempFile::new_in(directory).map_err(fault("writing"))?;
         file.write_all(&bytes).map_err(fault("writing"))?;
         file.persist(&self.path).map_err(|error| fault("writing")(error.error))?;
-        Ok(if before.is_some() { Change::Replaced } else { Change::Written })
+        Ok(if before.is_some() { UnitChange::Replaced } else { UnitChange::Written })
     }
 
     fn bytes(&self) -> Vec<u8> {
@@ -75,7 +75,7 @@ impl Unit {
     }
 }
 
-/// What an installed unit says, if it is there and can be read.
+/// The text of an installed unit, if it exists and can be read.
 pub(super) fn text(path: &Path) -> Option<String> {
     let bytes = std::fs::read(path).ok()?;
     let Some(wide) = bytes.strip_prefix(&[0xff, 0xfe]) else {
@@ -85,7 +85,7 @@ pub(super) fn text(path: &Path) -> Option<String> {
     String::from_utf16(&words).ok().map(|text| text.replace("\r\n", "\n"))
 }
 
-/// Removes a unit; `false` when there is none.
+/// Removes a unit; `false` if it does not exist.
 pub(super) fn remove(path: &Path) -> Result<bool, ServiceError> {
     match std::fs::remove_file(path) {
         Ok(()) => Ok(true),
@@ -94,12 +94,12 @@ pub(super) fn remove(path: &Path) -> Result<bool, ServiceError> {
     }
 }
 
-/// A path as text without line breaks and the like, as every kind of unit needs it.
+/// A path as text without control characters, as every unit format requires.
 pub(super) fn plain<'a>(what: &str, path: &'a Path) -> Result<&'a str, ServiceError> {
     let wrong = |why| ServiceError::Path { what: what.to_owned(), path: path.to_owned(), why };
     let text = path.to_str().ok_or_else(|| wrong("is not valid Unicode and cannot be written in a unit"))?;
     if text.contains(char::is_control) {
-        return Err(wrong("holds control characters and cannot be written in a unit"));
+        return Err(wrong("contains control characters and cannot be written in a unit"));
     }
     Ok(text)
 }

@@ -1,4 +1,4 @@
-//! Files that hold secrets: ours alone, made whole or not at all.
+//! Files that contain secrets: readable by their owner only, and written atomically.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 
 use super::error::StoreError;
 
-/// The length of the regular file of ours at `path`, or `None` when nothing is there. Anything else is refused; a
-/// file that others can read is closed to them, with a warning.
+/// The length of the regular file at `path`, or `None` if it does not exist. Anything else is refused. If other users
+/// can read the file, their access is removed and a warning is added.
 pub(super) fn inspect(path: &Path, warnings: &mut Vec<String>) -> Result<Option<u64>, StoreError> {
     let facts = match fs::symlink_metadata(path) {
         Ok(facts) => facts,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(StoreError::file("look at", path)(error)),
+        Err(error) => return Err(StoreError::file("inspect", path)(error)),
     };
     let kind = facts.file_type();
     if !kind.is_file() {
@@ -42,15 +42,15 @@ fn own(path: &Path, facts: &fs::Metadata, warnings: &mut Vec<String>) -> Result<
     if mode & 0o077 != 0 {
         let closed = mode & 0o700;
         let outcome = match fs::set_permissions(path, fs::Permissions::from_mode(closed)) {
-            Ok(()) => format!("it is {closed:03o} now"),
-            Err(error) => format!("and that cannot be changed: {error}"),
+            Ok(()) => format!("it was changed to {closed:03o}"),
+            Err(error) => format!("changing that failed: {error}"),
         };
         warnings.push(format!("{} was open to other users (mode {mode:03o}); {outcome}", path.display()));
     }
     Ok(())
 }
 
-/// A new file of ours at `path`, which must not exist.
+/// Creates a file at `path`, which must not exist.
 pub(super) fn create(path: &Path) -> Result<File, StoreError> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
@@ -63,26 +63,26 @@ pub(super) fn create(path: &Path) -> Result<File, StoreError> {
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
-        // a umask can take bits away from the mode of a new file, even ours
+        // a umask can remove bits from the mode of a new file, even for its owner
         file.set_permissions(fs::Permissions::from_mode(0o600)).map_err(StoreError::file("protect", path))?;
     }
     Ok(file)
 }
 
-/// Gives a finished, synced file its name, and makes the name durable.
+/// Renames a finished, synced file to `path` and makes the name durable.
 #[cfg(unix)]
 pub(super) fn publish(temporary: &Path, path: &Path) -> Result<(), StoreError> {
     fs::rename(temporary, path).map_err(StoreError::file("create", path))?;
     sync_directory(path)
 }
 
-/// The same, where a file of that name may be.
+/// As [`publish`], but a file of that name may exist.
 #[cfg(unix)]
 pub(super) fn replace(temporary: &Path, path: &Path) -> Result<(), StoreError> {
     publish(temporary, path)
 }
 
-/// Gives a finished, synced file its name, which nothing must have, and makes the name durable.
+/// Renames a finished, synced file to `path`, which must not exist, and makes the name durable.
 #[cfg(windows)]
 pub(super) fn publish(temporary: &Path, path: &Path) -> Result<(), StoreError> {
     use winsafe::{MoveFileEx, co};
@@ -94,11 +94,11 @@ pub(super) fn publish(temporary: &Path, path: &Path) -> Result<(), StoreError> {
         .map_err(|error| fault(io::Error::from_raw_os_error(error.raw().cast_signed())))
 }
 
-/// The same, where a file of that name may be.
+/// As [`publish`], but a file of that name may exist.
 #[cfg(windows)]
 pub(super) fn replace(temporary: &Path, path: &Path) -> Result<(), StoreError> {
     fs::rename(temporary, path).map_err(StoreError::file("create", path))?;
-    // with the file, its new name goes to the disk
+    // syncing the file also makes its new name durable
     let named = OpenOptions::new().write(true).open(path);
     named.and_then(|file| file.sync_all()).map_err(StoreError::file("sync", path))
 }
@@ -107,22 +107,22 @@ pub(super) fn replace(temporary: &Path, path: &Path) -> Result<(), StoreError> {
 fn sync_directory(path: &Path) -> Result<(), StoreError> {
     let directory = directory_of(path);
     match File::open(directory).and_then(|directory| directory.sync_all()) {
-        // some network file systems do not sync directories
+        // some network file systems cannot sync directories
         Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
         other => other.map_err(StoreError::file("sync", directory)),
     }
 }
 
-/// Removes a leftover of a start that was cut short.
+/// Removes a file that an interrupted start left behind.
 pub(super) fn clear(path: &Path) -> Result<(), StoreError> {
-    // looked at first: a read-only disk refuses even to remove what is not there
+    // checked first: a read-only disk refuses even to remove a file that does not exist
     match fs::symlink_metadata(path).and_then(|_| fs::remove_file(path)) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(StoreError::file("remove", path)(error)),
         _ => Ok(()),
     }
 }
 
-/// Whether the existing file and its directory can be written.
+/// Whether the existing file and its directory are writable.
 pub(super) fn writable(path: &Path) -> bool {
     if OpenOptions::new().write(true).open(path).is_err() {
         return false;
@@ -136,7 +136,7 @@ pub(super) fn writable(path: &Path) -> bool {
     true
 }
 
-/// `path` with `suffix` after its last letter.
+/// `path` with `suffix` appended.
 pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = OsString::from(path);
     name.push(suffix);

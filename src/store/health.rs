@@ -1,4 +1,4 @@
-//! Whether what happens is kept.
+//! Whether changes are being saved.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -6,76 +6,76 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::pool::{Wall, millis};
 
-/// Whether what happens is kept.
+/// Whether changes are being saved.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub enum Health {
+pub enum StoreHealth {
     /// Everything is written.
     #[default]
     Ok,
     /// The database was opened read-only: nothing is written in this run.
     ReadOnly,
-    /// Writes fail, and are tried again.
-    Failing(Failure),
+    /// Writes fail and are retried.
+    Failing(WriteFailure),
 }
 
-/// How writing fails.
+/// Why and since when writes fail.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Failure {
-    /// What, where, and what to do.
+pub struct WriteFailure {
+    /// The error and its remedy.
     pub message: String,
-    /// Since when.
+    /// When the failures began.
     pub since: Wall,
-    /// How many writes wait to be tried again.
+    /// The number of writes that wait to be retried.
     pub waiting: usize,
-    /// How many were given up because too many waited.
+    /// The number of writes that were dropped because too many waited.
     pub dropped: u64,
 }
 
-/// What the store's thread and its users both see.
+/// State shared between the store's thread and its callers.
 #[derive(Debug, Default)]
-pub(super) struct Shared {
-    health: Mutex<Health>,
-    /// Writes handed over and not yet taken by the thread.
+pub(super) struct WriterStatus {
+    health: Mutex<StoreHealth>,
+    /// The number of writes that are queued and not yet taken by the thread.
     pub(super) queued: AtomicUsize,
 }
 
-impl Shared {
+impl WriterStatus {
     pub(super) fn new(read_only: bool) -> Self {
-        let health = if read_only { Health::ReadOnly } else { Health::Ok };
+        let health = if read_only { StoreHealth::ReadOnly } else { StoreHealth::Ok };
         Self { health: Mutex::new(health), queued: AtomicUsize::new(0) }
     }
 
-    pub(super) fn health(&self) -> Health {
+    pub(super) fn health(&self) -> StoreHealth {
         self.lock().clone()
     }
 
-    /// Everything that waited is written.
+    /// Records that all waiting writes are done.
     pub(super) fn well(&self) {
         let mut health = self.lock();
-        if matches!(*health, Health::Failing(_)) {
-            *health = Health::Ok;
+        if matches!(*health, StoreHealth::Failing(_)) {
+            *health = StoreHealth::Ok;
         }
     }
 
-    /// Writing failed, or was given up; the first time of a row of failures stands.
+    /// Records that writing failed. The start time of a series of failures stays.
     pub(super) fn failed(&self, message: String, waiting: usize, more_dropped: u64) {
         if more_dropped > 0 {
-            tracing::error!(dropped = more_dropped, "writes were given up because too many waited: {message}");
+            tracing::error!(dropped = more_dropped, "writes were dropped because too many were waiting: {message}");
         }
         let mut health = self.lock();
         let (since, dropped) = match &*health {
-            Health::Failing(before) => (before.since, before.dropped),
+            StoreHealth::Failing(before) => (before.since, before.dropped),
             _ => (wall_now(), 0),
         };
-        *health = Health::Failing(Failure { message, since, waiting, dropped: dropped + more_dropped });
+        *health = StoreHealth::Failing(WriteFailure { message, since, waiting, dropped: dropped + more_dropped });
     }
 
     pub(super) fn waiting(&self) -> usize {
         self.queued.load(Ordering::Relaxed)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Health> {
-        // a whole value is put in at once: there is no half-changed state to fear
+    fn lock(&self) -> MutexGuard<'_, StoreHealth> {
+        // the value is replaced as a whole, so a poisoned lock does not leave it half-changed
         self.health.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,4 +1,5 @@
-//! The key as text, and the file that holds it, apart from the database it opens; or that says that it lies elsewhere.
+//! The key as text, and the key file, which is separate from the database. The file either contains the key or says
+//! that the key is in the keyring.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -8,62 +9,63 @@ use zeroize::Zeroizing;
 
 use super::error::StoreError;
 use super::file;
-use super::seal::Key;
+use super::seal::SealKey;
 
-/// The first word; a file of another version begins with another.
+/// The first word of the file; other versions use another word.
 const WORD: &[u8] = b"lessor-key-1 ";
-/// Stands in the file when the key is in the keyring; an older lessor takes it for a newer one's key, and stops.
+/// The file's content when the key is in the keyring. An older lessor takes it for a newer key format and refuses to
+/// start.
 const IN_KEYRING: &[u8] = b"lessor-key-in-keyring";
 const DIGITS: &[u8; 16] = b"0123456789abcdef";
-/// Far more than any version of the file will need.
+/// Far more than any version of the file needs.
 const LONGEST: u64 = 1024;
 
-/// What the key file says.
-pub(super) enum InFile {
-    /// There is none.
+/// The content of the key file.
+pub(super) enum KeyFile {
+    /// The file does not exist.
     Nothing,
-    /// The key.
-    Key(Key),
-    /// It is in the keyring.
+    /// The file contains the key.
+    Key(SealKey),
+    /// The file says that the key is in the keyring.
     InKeyring,
 }
 
-/// What the file at `path` says.
-pub(super) fn look(path: &Path, warnings: &mut Vec<String>) -> Result<InFile, StoreError> {
-    let Some(length) = file::inspect(path, warnings)? else { return Ok(InFile::Nothing) };
+/// Reads the key file at `path`.
+pub(super) fn read(path: &Path, warnings: &mut Vec<String>) -> Result<KeyFile, StoreError> {
+    let Some(length) = file::inspect(path, warnings)? else { return Ok(KeyFile::Nothing) };
     let damaged = |why| StoreError::KeyDamaged { path: path.to_owned(), why };
     if length > LONGEST {
-        return Err(damaged("it is far too long"));
+        return Err(damaged("it is too long"));
     }
     let opened = File::open(path).map_err(StoreError::file("open", path))?;
-    // room for all of it at once: a vector that grows leaves its old, unwiped memory behind
+    // allocated in full: a vector that grows leaves unwiped memory behind
     let mut text = Zeroizing::new(Vec::with_capacity(2 * LONGEST as usize));
     opened.take(LONGEST).read_to_end(&mut text).map_err(StoreError::file("read", path))?;
     if text.trim_ascii() == IN_KEYRING {
-        return Ok(InFile::InKeyring);
+        return Ok(KeyFile::InKeyring);
     }
-    parse(&text).map(InFile::Key).map_err(damaged)
+    parse(&text).map(KeyFile::Key).map_err(damaged)
 }
 
-/// Puts the key at `path`, in place of what is there, durable before it is used for anything.
-pub(super) fn put(path: &Path, key: &Key) -> Result<(), StoreError> {
+/// Writes the key to `path`, replacing any file there; durable when this returns.
+pub(super) fn put(path: &Path, key: &SealKey) -> Result<(), StoreError> {
     write(path, &print(key))
 }
 
-/// Lets the file say that the key is in the keyring.
+/// Writes to the file that the key is in the keyring.
 pub(super) fn refer_to_keyring(path: &Path) -> Result<(), StoreError> {
     write(path, &[IN_KEYRING, b"\n"].concat())
 }
 
 /// A new random key.
-pub(super) fn random() -> Result<Key, StoreError> {
+pub(super) fn random() -> Result<SealKey, StoreError> {
     let mut bytes = Zeroizing::new([0u8; 32]);
     getrandom::fill(&mut *bytes)?;
-    Ok(Key::new(bytes))
+    Ok(SealKey::new(bytes))
 }
 
 fn write(path: &Path, text: &[u8]) -> Result<(), StoreError> {
-    // under another name first: a start cut short here leaves no half key that the next one must refuse
+    // written to another name first: an interrupted start must not leave half a key, which the next start would refuse
     let temporary = file::beside(path, ".new");
     file::clear(&temporary)?;
     let mut opened = file::create(&temporary)?;
@@ -72,8 +74,8 @@ fn write(path: &Path, text: &[u8]) -> Result<(), StoreError> {
     file::replace(&temporary, path)
 }
 
-/// The key as text.
-pub(super) fn print(key: &Key) -> Zeroizing<Vec<u8>> {
+/// Formats the key as text.
+pub(super) fn print(key: &SealKey) -> Zeroizing<Vec<u8>> {
     let mut text = Zeroizing::new(Vec::with_capacity(WORD.len() + 65));
     text.extend_from_slice(WORD);
     for byte in key.bytes() {
@@ -83,16 +85,16 @@ pub(super) fn print(key: &Key) -> Zeroizing<Vec<u8>> {
     text
 }
 
-/// The key that a text is, or why it is none.
-pub(super) fn parse(text: &[u8]) -> Result<Key, &'static str> {
+/// Parses the key, or says why the text is not a key.
+pub(super) fn parse(text: &[u8]) -> Result<SealKey, &'static str> {
     let Some(digits) = text.strip_prefix(WORD) else {
         let newer = text.starts_with(b"lessor-key-");
-        return Err(if newer { "it was made by a newer lessor" } else { "it does not begin like a key" });
+        return Err(if newer { "it was made by a newer lessor" } else { "it does not start like a key" });
     };
     of_digits(digits.trim_ascii()).ok_or("it is not 64 hexadecimal digits")
 }
 
-fn of_digits(digits: &[u8]) -> Option<Key> {
+fn of_digits(digits: &[u8]) -> Option<SealKey> {
     if digits.len() != 64 {
         return None;
     }
@@ -100,7 +102,7 @@ fn of_digits(digits: &[u8]) -> Option<Key> {
     for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
         *byte = digit(pair[0])? << 4 | digit(pair[1])?;
     }
-    Some(Key::new(bytes))
+    Some(SealKey::new(bytes))
 }
 
 fn digit(letter: u8) -> Option<u8> {
@@ -111,16 +113,16 @@ fn digit(letter: u8) -> Option<u8> {
 mod tests {
     use super::*;
 
-    fn read(path: &Path) -> Option<Key> {
-        match look(path, &mut Vec::new()).unwrap() {
-            InFile::Key(key) => Some(key),
-            InFile::Nothing => None,
-            InFile::InKeyring => panic!("in the keyring"),
+    fn read(path: &Path) -> Option<SealKey> {
+        match super::read(path, &mut Vec::new()).unwrap() {
+            KeyFile::Key(key) => Some(key),
+            KeyFile::Nothing => None,
+            KeyFile::InKeyring => panic!("in the keyring"),
         }
     }
 
     #[test]
-    fn a_key_reads_back_and_a_bad_one_is_refused() {
+    fn a_key_reads_back_and_an_invalid_one_is_refused() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("key");
         assert!(read(&path).is_none());
@@ -130,22 +132,22 @@ mod tests {
         put(&path, &other).unwrap();
         assert_eq!(read(&path).unwrap().bytes(), other.bytes());
         refer_to_keyring(&path).unwrap();
-        assert!(matches!(look(&path, &mut Vec::new()).unwrap(), InFile::InKeyring));
+        assert!(matches!(super::read(&path, &mut Vec::new()).unwrap(), KeyFile::InKeyring));
         for (text, said) in [
-            ("", "does not begin"),
+            ("", "does not start"),
             ("lessor-key-1 abc", "64 hex"),
             (&format!("lessor-key-1 {}", "g".repeat(64)), "64 hex"),
             ("lessor-key-2 what follows", "newer lessor"),
             (&"x".repeat(5000), "too long"),
         ] {
             std::fs::write(&path, text).unwrap();
-            let error = look(&path, &mut Vec::new()).err().unwrap().to_string();
+            let error = super::read(&path, &mut Vec::new()).err().unwrap().to_string();
             assert!(error.contains(said) && error.contains("key.damaged"), "{error}");
         }
     }
 
     #[test]
-    fn a_key_left_half_made_is_made_anew() {
+    fn a_leftover_half_written_key_is_replaced() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("key");
         std::fs::write(file::beside(&path, ".new"), "lessor-key-1 12").unwrap();

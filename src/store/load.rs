@@ -1,4 +1,5 @@
-//! Loading: what the tables hold, as the pool wants it. A row this version cannot read is left out, and stays.
+//! Loading: converts the tables' rows into the pool's types. A row that this version cannot read is skipped and stays
+//! in the table.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -13,12 +14,12 @@ use crate::pool::{
     Snapshot, Target, Usage, Wall, Window,
 };
 
-use super::names::{self, Unknown};
-use super::seal::Key;
+use super::names::{self, UnknownText};
+use super::seal::SealKey;
 
-/// What the tables hold.
+/// The content of the tables.
 #[derive(Default)]
-pub(super) struct Contents {
+pub(super) struct StoreContents {
     pub(super) snapshot: Snapshot,
     pub(super) credentials: Vec<(AccountId, Credential)>,
     pub(super) refreshing: Vec<(AccountId, Wall)>,
@@ -27,23 +28,23 @@ pub(super) struct Contents {
     pub(super) warnings: Vec<String>,
 }
 
-/// Why a row is left out.
+/// Why a row is skipped.
 #[derive(Debug, thiserror::Error)]
-enum Unreadable {
+enum RowError {
     #[error("{0}")]
     Column(#[from] rusqlite::Error),
     #[error("{0}")]
-    Text(#[from] Unknown),
+    Text(#[from] UnknownText),
     #[error("{0} is out of range")]
     Range(&'static str),
-    #[error("the credential of {0} does not open; log that account in again")]
+    #[error("the credential of {0} cannot be decrypted; log in to that account again")]
     Sealed(AccountId),
 }
 
-type Read<T> = Result<T, Unreadable>;
+type Read<T> = Result<T, RowError>;
 
-/// Reads all tables; leases only when their holders can still be alive, secrets only with a key.
-pub(super) fn load(database: &Connection, key: Option<&Key>, leases: bool) -> rusqlite::Result<Contents> {
+/// Reads all tables: leases only if their holders can still be alive, secrets only with a key.
+pub(super) fn load(database: &Connection, key: Option<&SealKey>, leases: bool) -> rusqlite::Result<StoreContents> {
     let mut warnings = Vec::new();
     let mut snapshot = Snapshot {
         accounts: rows(database, "SELECT * FROM account ORDER BY place", "account", &mut warnings, account)?,
@@ -55,18 +56,18 @@ pub(super) fn load(database: &Connection, key: Option<&Key>, leases: bool) -> ru
     if leases {
         snapshot.leases = rows(database, "SELECT * FROM lease ORDER BY fence", "lease", &mut warnings, lease)?;
     }
-    // the secrets of an account that was left out are left closed
+    // secrets of skipped accounts are not decrypted
     let known: HashSet<AccountId> = snapshot.accounts.iter().map(|account| account.id).collect();
     let sealed = rows(database, "SELECT * FROM credential", "credential", &mut warnings, |row| {
         let id = id(row, "account")?;
         let Some(key) = key.filter(|_| known.contains(&id)) else { return Ok(None) };
         let blob: Vec<u8> = row.get("sealed")?;
-        let credential = key.open_credential(id, &blob).ok_or(Unreadable::Sealed(id))?;
+        let credential = key.open_credential(id, &blob).ok_or(RowError::Sealed(id))?;
         Ok(Some((id, credential, optional_number(row, "refresh_started_at")?.map(Wall))))
     })?;
     let prints = rows(database, "SELECT * FROM fingerprint", "fingerprint", &mut warnings, fingerprint)?;
     let links = rows(database, "SELECT * FROM link", "link", &mut warnings, link)?;
-    let mut contents = Contents { snapshot, warnings, ..Contents::default() };
+    let mut contents = StoreContents { snapshot, warnings, ..StoreContents::default() };
     contents.fingerprints = prints.into_iter().filter(|(_, id, _)| known.contains(id)).collect();
     contents.links = links.into_iter().filter(|(id, _)| known.contains(id)).collect();
     for (id, credential, started) in sealed.into_iter().flatten() {
@@ -76,12 +77,12 @@ pub(super) fn load(database: &Connection, key: Option<&Key>, leases: bool) -> ru
     Ok(contents)
 }
 
-/// A single value of the daemon itself.
+/// A value of the `meta` table.
 pub(super) fn meta<T: FromSql>(database: &Connection, name: &str) -> rusqlite::Result<T> {
     database.query_row("SELECT value FROM meta WHERE name = ?1", [name], |row| row.get(0))
 }
 
-/// The port that the gateway has chosen, if it has.
+/// The port that the gateway chose, if any.
 pub(super) fn gateway_port(database: &Connection) -> rusqlite::Result<Option<u16>> {
     match meta(database, "gateway_port") {
         Err(rusqlite::Error::QueryReturnedNoRows) => Ok(None),
@@ -89,11 +90,11 @@ pub(super) fn gateway_port(database: &Connection) -> rusqlite::Result<Option<u16
     }
 }
 
-/// The first fence that was never granted.
+/// The lowest fence that was never granted.
 pub(super) fn next_fence(database: &Connection) -> rusqlite::Result<Fence> {
     let reserved: i64 = meta(database, "next_fence")?;
     let granted: Option<i64> = database.query_row("SELECT max(fence) FROM lease", [], |row| row.get(0))?;
-    // a lease above the reservation should not be; if it is, its number is not given again
+    // no lease should have a fence above the reservation; if one has, its fence is not used again
     let next = reserved.max(granted.map_or(0, |fence| fence.saturating_add(1))).max(1);
     Ok(Fence(next.unsigned_abs()))
 }
@@ -111,23 +112,23 @@ fn rows<T>(
     while let Some(row) = found.next()? {
         match read(row) {
             Ok(value) => values.push(value),
-            // not this row is at fault but the table
-            Err(Unreadable::Column(error @ rusqlite::Error::InvalidColumnName(_))) => return Err(error),
+            // the table is at fault, not this row
+            Err(RowError::Column(error @ rusqlite::Error::InvalidColumnName(_))) => return Err(error),
             Err(error) if first.is_none() => first = Some(error),
             Err(_) => more += 1,
         }
     }
     if let Some(error) = first {
         let others = if more > 0 { format!(" (and {more} more like it)") } else { String::new() };
-        warnings.push(format!("a kept {what} is left out, and stays as it is: {error}{others}"));
+        warnings.push(format!("a stored {what} is skipped and stays unchanged: {error}{others}"));
     }
     Ok(values)
 }
 
 fn account(row: &Row<'_>) -> Read<AccountRecord> {
     let allowed_agents: Option<String> = row.get("uses")?;
-    let allowed_agents =
-        allowed_agents.map(|text| serde_json::from_str(&text).map_err(|_| Unknown::new("list of uses", &text)));
+    let allowed_agents = allowed_agents
+        .map(|text| serde_json::from_str(&text).map_err(|_| UnknownText::new("list of allowed agents", &text)));
     let detail: Option<String> = row.get("login_detail")?;
     Ok(AccountRecord {
         id: id(row, "id")?,
@@ -151,12 +152,12 @@ fn account(row: &Row<'_>) -> Read<AccountRecord> {
 
 fn lease(row: &Row<'_>) -> Read<Lease> {
     let bind = match text(row, "bind")?.as_str() {
-        "process" => Bind::Process(process(row, "bind_pid", "bind_start")?.ok_or(Unreadable::Range("bind_pid"))?),
+        "process" => Bind::Process(process(row, "bind_pid", "bind_start")?.ok_or(RowError::Range("bind_pid"))?),
         "ttl" => Bind::Ttl,
-        other => return Err(Unknown::new("bind", other).into()),
+        other => return Err(UnknownText::new("bind", other).into()),
     };
     let names: Option<String> = row.get("names")?;
-    let names = names.map(|text| serde_json::from_str(&text).map_err(|_| Unknown::new("names of a lease", &text)));
+    let names = names.map(|text| serde_json::from_str(&text).map_err(|_| UnknownText::new("names of a lease", &text)));
     Ok(Lease {
         fence: Fence(number(row, "fence")?),
         account: id(row, "account")?,
@@ -208,7 +209,8 @@ fn limit(row: &Row<'_>) -> Read<LimitRecord> {
 
 fn usage(row: &Row<'_>) -> Read<(AccountId, Usage)> {
     let windows = text(row, "windows")?;
-    let windows: Vec<Window> = serde_json::from_str(&windows).map_err(|_| Unknown::new("list of windows", &windows))?;
+    let windows: Vec<Window> =
+        serde_json::from_str(&windows).map_err(|_| UnknownText::new("list of windows", &windows))?;
     Ok((id(row, "account")?, windows.into()))
 }
 
@@ -219,7 +221,7 @@ fn fingerprint(row: &Row<'_>) -> Read<(Fingerprint, AccountId, Wall)> {
 
 fn link(row: &Row<'_>) -> Read<(AccountId, Link)> {
     let mode = text(row, "mode")?;
-    let mode = LinkMode::named(&mode).ok_or_else(|| Unknown::new("mode of a link", &mode))?;
+    let mode = LinkMode::named(&mode).ok_or_else(|| UnknownText::new("mode of a link", &mode))?;
     let link = Link { tool: text(row, "tool")?, path: text(row, "path")?, item: text(row, "item")?, mode };
     Ok((id(row, "account")?, link))
 }
@@ -230,16 +232,16 @@ fn text(row: &Row<'_>, column: &str) -> Read<String> {
 
 fn id(row: &Row<'_>, column: &str) -> Read<AccountId> {
     let text = text(row, column)?;
-    Ok(text.parse().map_err(|_| Unknown::new("account id", &text))?)
+    Ok(text.parse().map_err(|_| UnknownText::new("account id", &text))?)
 }
 
 fn number(row: &Row<'_>, column: &'static str) -> Read<u64> {
-    optional_number(row, column)?.ok_or(Unreadable::Range(column))
+    optional_number(row, column)?.ok_or(RowError::Range(column))
 }
 
 fn optional_number(row: &Row<'_>, column: &'static str) -> Read<Option<u64>> {
     let value: Option<i64> = row.get(column)?;
-    value.map(|value| u64::try_from(value).map_err(|_| Unreadable::Range(column))).transpose()
+    value.map(|value| u64::try_from(value).map_err(|_| RowError::Range(column))).transpose()
 }
 
 fn process(row: &Row<'_>, pid: &str, start: &str) -> Read<Option<Process>> {

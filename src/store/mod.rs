@@ -1,14 +1,15 @@
-//! The store: what must outlive the daemon, in one SQLite file with sealed credentials. One thread writes; nobody
-//! waits for it who does not ask to be told.
+//! The store: everything that must outlive the daemon, in one SQLite file with sealed credentials. One thread writes;
+//! callers do not wait unless they pass a callback.
 //!
-//! Durability: credentials, removals, refresh marks and fence reservations are fsynced before they are `done`; all
-//! else survives the death of the daemon, not that of the machine.
+//! Durability: credentials, removals, refresh marks and fence reservations are fsynced before their callback runs. All
+//! other writes survive a crash of the daemon, but not of the machine.
 
 mod database;
 mod error;
 mod file;
 mod health;
 mod key;
+mod key_location;
 mod keyring;
 mod load;
 mod names;
@@ -17,7 +18,6 @@ mod schema;
 mod seal;
 #[cfg(test)]
 mod tests;
-mod vault;
 mod write;
 mod writer;
 
@@ -35,76 +35,98 @@ use crate::credential::{Credential, Fingerprint, FingerprintKey, Link};
 use crate::pool::{AccountId, Fence, Snapshot, Wall};
 
 pub use error::{StoreError, WriteError};
-pub use health::{Failure, Health};
-pub use keyring::KeyringTrouble;
+pub use health::{StoreHealth, WriteFailure};
+pub use key_location::KeyBackend;
+pub use keyring::KeyringError;
 pub use rekey::Rekeyed;
-pub use vault::KeyPlace;
 pub use write::Write;
 
-use health::Shared;
-use rekey::Keeper;
-use seal::{Key, Purpose};
-use vault::Vault;
-use writer::{Begin, Job, Listener, Message, Task, Writer};
+use health::WriterStatus;
+use key_location::KeyStorage;
+use rekey::KeyManager;
+use seal::{SealKey, SealPurpose};
+use writer::{RunStart, WriteJob, WriteListener, Writer, WriterMessage, WriterTask};
 
-/// Most writes that wait, for the thread or for the disk; beyond it the oldest that need no fsync are given up.
+/// The maximum number of writes that may wait for the thread or the disk. Beyond it the oldest writes that need no
+/// fsync are dropped.
 pub const MOST_WAITING: usize = 10_000;
 
-/// Told on the store's thread what became of a write, after its commit. `Err` does not promise that the write will not
-/// be found after a crash, only that it may not be.
-pub type Done = Box<dyn FnOnce(Result<(), WriteError>) + Send>;
+/// Called on the store's thread with the result of a write, after its commit. `Err` does not promise that the write is
+/// absent after a crash, only that it may be.
+pub type WriteCallback = Box<dyn FnOnce(Result<(), WriteError>) + Send>;
 
-/// Where the store's files are. Their directories exist.
+/// The store's files. Their directories exist.
 #[derive(Clone, Debug)]
-pub struct Paths {
+pub struct StorePaths {
     /// The database.
     pub database: PathBuf,
-    /// The key, apart from it.
+    /// The key file, in another directory than the database.
     pub key: PathBuf,
-    /// Where the key is to be.
-    pub key_place: KeyPlace,
+    /// Where the key is to be stored.
+    pub key_backend: KeyBackend,
 }
 
-/// An open store, and what was in it.
+/// An open store and its content.
 #[derive(Debug)]
-pub struct Opened {
-    /// For writing.
+pub struct OpenedStore {
+    /// Accepts writes.
     pub store: Store,
-    /// What was in it.
-    pub loaded: Loaded,
+    /// What was stored.
+    pub loaded: LoadedState,
 }
 
-/// What outlived the last run.
-pub struct Loaded {
+/// The state that outlived the last run.
+pub struct LoadedState {
     /// The pool's durable state.
     pub snapshot: Snapshot,
-    /// What authenticates the accounts.
+    /// The accounts' credentials.
     pub credentials: Vec<(AccountId, Credential)>,
-    /// Accounts whose refresh was begun, when, with an outcome that is not known.
+    /// Accounts whose refresh was started and when; its outcome is not known.
     pub refreshing: Vec<(AccountId, Wall)>,
-    /// Credentials that were ever kept: whose, and since when they have been known.
+    /// Every credential that was ever stored: its account, and since when it is known.
     pub fingerprints: Vec<(Fingerprint, AccountId, Wall)>,
-    /// What those are made with.
+    /// The key that the fingerprints are made with.
     pub fingerprint_key: FingerprintKey,
-    /// Logins that other tools have, too.
+    /// Logins that are shared with other tools.
     pub links: Vec<(AccountId, Link)>,
-    /// The first fence that was never reserved.
+    /// The lowest fence that was never reserved.
     pub fence: Fence,
-    /// The port that the gateway has chosen.
+    /// The port that the gateway chose.
     pub gateway_port: Option<u16>,
-    /// Whether the last run ended in order; a new store counts as that.
+    /// Whether the last run ended cleanly; true for a new store.
     pub clean: bool,
-    /// Whether the machine has run on since; else holders are gone, and so are the leases.
+    /// Whether the machine has not rebooted since. Otherwise the lease holders are gone, and so are the leases.
     pub same_boot: bool,
-    /// Signs the ids of connection-bound leases; new in each boot.
+    /// Signs the ids of connection-bound leases; replaced at every boot.
     pub lease_key: [u8; 16],
     /// What the user should know.
     pub warnings: Vec<String>,
-    /// Whether nothing can be written in this run.
+    /// Whether the database is read-only in this run.
     pub read_only: bool,
 }
 
-impl fmt::Debug for Loaded {
+impl LoadedState {
+    /// The content of the tables, in a run that cannot write.
+    fn new(contents: load::StoreContents, fingerprint_key: FingerprintKey, lease_key: [u8; 16]) -> Self {
+        Self {
+            snapshot: contents.snapshot,
+            credentials: contents.credentials,
+            refreshing: contents.refreshing,
+            fingerprints: contents.fingerprints,
+            fingerprint_key,
+            links: contents.links,
+            fence: Fence::default(),
+            gateway_port: None,
+            clean: true,
+            same_boot: false,
+            lease_key,
+            warnings: Vec::new(),
+            read_only: true,
+        }
+    }
+}
+
+impl fmt::Debug for LoadedState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Loaded")
             .field("snapshot", &self.snapshot)
@@ -118,21 +140,21 @@ impl fmt::Debug for Loaded {
     }
 }
 
-/// The way to the store's thread.
+/// A handle to the store's thread.
 #[derive(Debug)]
 pub struct Store {
-    inbox: Sender<Message>,
-    shared: Arc<Shared>,
-    keeper: Arc<Keeper>,
+    inbox: Sender<WriterMessage>,
+    shared: Arc<WriterStatus>,
+    keeper: Arc<KeyManager>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Store {
-    /// Opens the store, or makes a new one where nothing is. `boot_id` names this boot of the machine.
+    /// Opens the store, or creates it. `boot_id` identifies this boot of the machine.
     ///
     /// # Errors
-    /// When a file is not ours, not whole, or cannot be read. It is then left as it is.
-    pub fn open(paths: &Paths, boot_id: &str) -> Result<Opened, StoreError> {
+    /// When a file is not lessor's, is damaged, or cannot be read. The file is then left unchanged.
+    pub fn open(paths: &StorePaths, boot_id: &str) -> Result<OpenedStore, StoreError> {
         let path = &paths.database;
         let fault = |error| StoreError::from_sqlite(path, error);
         let mut warnings = Vec::new();
@@ -140,140 +162,123 @@ impl Store {
         if let Some(length) = found {
             database::recognise(path, length)?;
         }
-        let vault = Vault::new(paths);
+        let storage = KeyStorage::new(paths);
         let candidates = match found {
-            Some(_) => vault.candidates(paths.key_place, &mut warnings)?,
+            Some(_) => storage.candidates(paths.key_backend, &mut warnings)?,
             None => {
-                let first = vault.first(paths.key_place, &mut warnings)?;
+                let first = storage.first(paths.key_backend, &mut warnings)?;
                 database::create(path, &first.key, &random()?, &mut warnings)?;
                 vec![first]
             }
         };
         let (database, read_only) = database::open(path, found.unwrap_or(0), &mut warnings)?;
-        let (mut key, place) = rekey::fitting(&vault, candidates, &database)?;
+        let (mut key, place) = rekey::fitting(&storage, candidates, &database)?;
         database::adopt_prints(&database, &mut key).map_err(fault)?;
         let same_boot = load::meta::<String>(&database, "boot_id").map_err(fault)? == boot_id;
         let sealed: Vec<u8> = load::meta(&database, "lease_key").map_err(fault)?;
-        let kept = key.open(Purpose::LeaseKey, &sealed).and_then(|plain| <[u8; 16]>::try_from(&**plain).ok());
+        let kept = key.open(SealPurpose::LeaseKey, &sealed).and_then(|plain| <[u8; 16]>::try_from(&**plain).ok());
         let kept = kept.filter(|_| same_boot);
         let lease_key = kept.map_or_else(random, Ok)?;
-        let contents = load::load(&database, Some(&key), same_boot).map_err(fault)?;
-        warnings.extend(contents.warnings);
-        let loaded = Loaded {
-            snapshot: contents.snapshot,
-            credentials: contents.credentials,
-            refreshing: contents.refreshing,
-            fingerprints: contents.fingerprints,
-            fingerprint_key: key
-                .fingerprints()
-                .map_err(|why| StoreError::KeyDamaged { path: paths.key.clone(), why })?,
-            links: contents.links,
+        let mut contents = load::load(&database, Some(&key), same_boot).map_err(fault)?;
+        warnings.append(&mut contents.warnings);
+        let damaged = |why| StoreError::KeyDamaged { path: paths.key.clone(), why };
+        let loaded = LoadedState {
             fence: load::next_fence(&database).map_err(fault)?,
             gateway_port: load::gateway_port(&database).map_err(fault)?,
             clean: load::meta::<i64>(&database, "clean").map_err(fault)? == 1,
             same_boot,
-            lease_key,
             warnings,
             read_only,
+            ..LoadedState::new(contents, key.fingerprints().map_err(damaged)?, lease_key)
         };
-        let keeper = Keeper::new(vault, place, &key);
+        let keeper = KeyManager::new(storage, place, &key);
         let store = if read_only {
             let path = path.clone();
             Self::start(true, keeper, move |inbox, shared| writer::refuse(&inbox, &path, &shared))
         } else {
-            // without random bytes for the seal the old key stays in the file: after a crash holders cannot resume
-            let new = if kept.is_some() { None } else { key.seal(Purpose::LeaseKey, &lease_key).ok() };
-            let begin = Task::Begin(Begin { boot_id: boot_id.to_owned(), same_boot, lease_key: new });
-            let begin = Job { task: begin, listener: Listener::new(None) };
+            // without random bytes for the seal the old key stays in the file: after a crash, holders cannot resume
+            // their leases
+            let new = if kept.is_some() { None } else { key.seal(SealPurpose::LeaseKey, &lease_key).ok() };
+            let begin = WriterTask::Begin(RunStart { boot_id: boot_id.to_owned(), same_boot, lease_key: new });
+            let begin = WriteJob { task: begin, listener: WriteListener::new(None) };
             let backlog = VecDeque::from([begin]);
             let path = path.clone();
             Self::start(false, keeper, move |inbox, shared| {
                 Writer { database, key, path, shared, backlog, sessions: 0 }.run(&inbox);
             })
         };
-        Ok(Opened { store: store?, loaded })
+        Ok(OpenedStore { store: store?, loaded })
     }
 
-    /// What can be known without the key: for as long as that cannot be had. Nothing is written by it.
+    /// Reads what can be read without the key, while the key is not available. Nothing is written.
     ///
     /// # Errors
     /// As [`Self::open`].
-    pub fn open_without_key(paths: &Paths) -> Result<Opened, StoreError> {
+    pub fn open_without_key(paths: &StorePaths) -> Result<OpenedStore, StoreError> {
         let path = &paths.database;
         let fault = |error| StoreError::from_sqlite(path, error);
         let mut warnings = Vec::new();
-        let mut contents = load::Contents::default();
+        let mut contents = load::StoreContents::default();
         if let Some(length) = file::inspect(path, &mut warnings)? {
             database::recognise(path, length)?;
             let (database, _) = database::open(path, length, &mut warnings)?;
             contents = load::load(&database, None, false).map_err(fault)?;
         }
-        warnings.extend(contents.warnings);
-        let nobodys = Key::new(Zeroizing::new([0; 32]));
-        let loaded = Loaded {
-            snapshot: contents.snapshot,
-            credentials: Vec::new(),
-            refreshing: Vec::new(),
-            fingerprints: Vec::new(),
-            fingerprint_key: FingerprintKey::new(random()?),
-            links: contents.links,
-            fence: Fence::default(),
-            clean: true,
-            same_boot: false,
-            gateway_port: None,
-            lease_key: random()?,
-            warnings,
-            read_only: true,
-        };
-        let keeper = Keeper::new(Vault::new(paths), paths.key_place, &nobodys);
+        warnings.append(&mut contents.warnings);
+        // without the key they cannot be compared with anything
+        contents.fingerprints.clear();
+        let new = LoadedState::new(contents, FingerprintKey::new(random()?), random()?);
+        let loaded = LoadedState { warnings, ..new };
+        let no_key = SealKey::new(Zeroizing::new([0; 32]));
+        let keeper = KeyManager::new(KeyStorage::new(paths), paths.key_backend, &no_key);
         let path = path.clone();
         let store = Self::start(true, keeper, move |inbox, shared| writer::refuse(&inbox, &path, &shared))?;
-        Ok(Opened { store, loaded })
+        Ok(OpenedStore { store, loaded })
     }
 
-    /// Hands over a write; `done` hears what became of it. Never waits for the disk.
-    pub fn write(&self, write: Write, done: Option<Done>) {
+    /// Queues a write; `done` is called with its result. Never waits for the disk.
+    pub fn write(&self, write: Write, done: Option<WriteCallback>) {
         let waiting = self.shared.waiting();
-        let job = Job { task: Task::Write(write), listener: Listener::new(done) };
+        let job = WriteJob { task: WriterTask::Write(write), listener: WriteListener::new(done) };
         if waiting >= MOST_WAITING && !job.task.must_be_synced() {
             let error = WriteError::Overloaded(waiting);
             self.shared.failed(error.to_string(), waiting, 1);
             return job.listener.hear(Err(error));
         }
         self.shared.queued.fetch_add(1, Ordering::Relaxed);
-        // a listener that comes back undelivered hears that the store is closed
-        let _ = self.inbox.send(Message::Job(job));
+        // if the channel is closed, the returned callback runs with `WriteError::Closed`
+        let _ = self.inbox.send(WriterMessage::Job(job));
     }
 
     /// Calls `done` when every write that was handed over until now is in the database, or with the reason why one is
     /// not yet. Never waits for the disk.
-    pub fn when_saved(&self, done: Done) {
-        let job = Job { task: Task::Barrier, listener: Listener::new(Some(done)) };
+    pub fn when_saved(&self, done: WriteCallback) {
+        let job = WriteJob { task: WriterTask::Barrier, listener: WriteListener::new(Some(done)) };
         self.shared.queued.fetch_add(1, Ordering::Relaxed);
-        // a listener that comes back undelivered hears that the store is closed
-        let _ = self.inbox.send(Message::Job(job));
+        // the listener of an undelivered message is called with the error that the store is closed
+        let _ = self.inbox.send(WriterMessage::Job(job));
     }
 
-    /// Whether what happens is kept.
+    /// Whether changes are being saved.
     #[must_use]
-    pub fn health(&self) -> Health {
+    pub fn health(&self) -> StoreHealth {
         self.shared.health()
     }
 
-    /// Whether the store's thread is there; it ends only when the store is closed, or by a bug.
+    /// Whether the store's thread is running. It ends only when the store is closed, or by a bug.
     #[must_use]
     pub fn is_running(&self) -> bool {
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
         thread.as_ref().is_some_and(|thread| !thread.is_finished())
     }
 
-    /// Writes all that waits, notes whether the run ended in order, and closes the files; waits until that is done and
-    /// answers how it ended. Later writes are refused.
-    pub fn close(&self, clean: bool) -> Health {
-        // a thread that has ended needs no telling
-        let _ = self.inbox.send(Message::Close(clean));
+    /// Writes everything that waits, records whether the run ended cleanly, and closes the files. Blocks until that is
+    /// done and returns the final health. Later writes are refused.
+    pub fn close(&self, clean: bool) -> StoreHealth {
+        // a thread that has ended needs no message
+        let _ = self.inbox.send(WriterMessage::Close(clean));
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        // the thread cannot wait for itself, when a `done` holds the last of the store
+        // the thread must not join itself, which happens when a callback owns the last reference to the store
         let thread = thread.filter(|thread| thread.thread().id() != thread::current().id());
         if thread.is_some_and(|thread| thread.join().is_err()) {
             self.shared.failed("the store's thread has failed".into(), self.shared.waiting(), 0);
@@ -283,11 +288,11 @@ impl Store {
 
     fn start(
         read_only: bool,
-        keeper: Keeper,
-        work: impl FnOnce(mpsc::Receiver<Message>, Arc<Shared>) + Send + 'static,
+        keeper: KeyManager,
+        work: impl FnOnce(mpsc::Receiver<WriterMessage>, Arc<WriterStatus>) + Send + 'static,
     ) -> Result<Self, StoreError> {
         let (inbox, outbox) = mpsc::channel();
-        let shared = Arc::new(Shared::new(read_only));
+        let shared = Arc::new(WriterStatus::new(read_only));
         let theirs = shared.clone();
         let thread = thread::Builder::new().name("lessor-store".into()).spawn(move || work(outbox, theirs));
         Ok(Self {
@@ -301,7 +306,7 @@ impl Store {
 
 impl Drop for Store {
     fn drop(&mut self) {
-        // what was handed over is written even if nobody closed; the next run learns that the end was not in order
+        // queued writes are still written; the next run sees that this one did not end cleanly
         self.close(false);
     }
 }

@@ -1,7 +1,7 @@
-//! Changing the key, and its place, while the store is open; on threads of their own, as a keyring may take its time.
+//! Replacing or moving the key while the store is open, on separate threads because a keyring may be slow.
 //!
-//! A new key is kept beside the old one first, then everything is sealed with it in one transaction, then it takes the
-//! old one's place: whichever step is the last before a crash, one of both fits, and the next start goes on from there.
+//! A new key is first stored beside the old one; then everything is sealed with it in one transaction; then it replaces
+//! the old one. After a crash between any two steps one of the two keys fits, and the next start continues from there.
 
 use std::fmt;
 use std::sync::mpsc::{Sender, channel};
@@ -11,82 +11,82 @@ use std::thread;
 use rusqlite::Connection;
 
 use super::error::{StoreError, WriteError};
-use super::seal::Key;
-use super::vault::{Candidate, KeyPlace, Slot, Vault};
-use super::writer::Message;
+use super::key_location::{KeyBackend, KeyCandidate, KeySlot, KeyStorage};
+use super::seal::SealKey;
+use super::writer::WriterMessage;
 use super::{Store, database, key, keyring};
 
-/// What became of the key.
+/// The result of replacing the key.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Rekeyed {
-    /// Where it is.
-    pub place: KeyPlace,
-    /// The same, in words.
-    pub where_it_is: String,
-    /// How many accounts' secrets are sealed with it.
+    /// Where the key is stored.
+    pub place: KeyBackend,
+    /// The place in words.
+    pub location: String,
+    /// The number of accounts whose secrets are sealed with it.
     pub accounts: u64,
 }
 
-/// Knows the key and where it is.
-pub(super) struct Keeper {
-    vault: Vault,
-    state: Mutex<State>,
-    /// One thing at a time.
+/// Knows the key and where it is stored.
+pub(super) struct KeyManager {
+    storage: KeyStorage,
+    state: Mutex<StoredKey>,
+    /// Held during a change, so that there is one at a time.
     busy: Mutex<()>,
 }
 
-struct State {
-    key: Key,
-    place: KeyPlace,
-    /// Why it is not where it is wanted.
+struct StoredKey {
+    key: SealKey,
+    place: KeyBackend,
+    /// Why the key is not stored where the configuration wants it.
     trouble: Option<String>,
 }
 
-impl fmt::Debug for Keeper {
+impl fmt::Debug for KeyManager {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Keeper").field("vault", &self.vault).finish_non_exhaustive()
+        f.debug_struct("Keeper").field("storage", &self.storage).finish_non_exhaustive()
     }
 }
 
-/// The first key that opens the database; what a change of keys that was cut short has left to do is done.
+/// The first key that opens the database. Completes a change of the key that was interrupted.
 pub(super) fn fitting(
-    vault: &Vault,
-    candidates: Vec<Candidate>,
+    storage: &KeyStorage,
+    candidates: Vec<KeyCandidate>,
     database: &Connection,
-) -> Result<(Key, KeyPlace), StoreError> {
-    let fault = |error| StoreError::from_sqlite(&vault.database, error);
+) -> Result<(SealKey, KeyBackend), StoreError> {
+    let fault = |error| StoreError::from_sqlite(&storage.database, error);
     let spare = candidates.len() > 1;
-    for Candidate { key, place, slot } in candidates {
+    for KeyCandidate { key, place, slot } in candidates {
         if !database::fits(database, &key).map_err(fault)? {
             continue;
         }
         let settled = match slot {
-            Slot::Next => vault.promote(place, &key),
-            Slot::Current if spare => vault.discard(place),
-            Slot::Current => Ok(()),
+            KeySlot::Next => storage.promote(place, &key),
+            KeySlot::Current if spare => storage.discard(place),
+            KeySlot::Current => Ok(()),
         };
         if let Err(error) = settled {
-            // it fits, and the next start tries again
-            tracing::warn!("a change of the key that was cut short is not finished: {error}");
+            // the key fits, and the next start tries again
+            tracing::warn!("an interrupted change of the key could not be completed: {error}");
         }
         return Ok((key, place));
     }
-    Err(StoreError::KeyWrong { key: vault.file.clone(), database: vault.database.clone() })
+    Err(StoreError::KeyWrong { key: storage.file.clone(), database: storage.database.clone() })
 }
 
-impl Keeper {
-    pub(super) fn new(vault: Vault, place: KeyPlace, key: &Key) -> Self {
-        let state = State { key: key.duplicate(), place, trouble: None };
-        Self { vault, state: Mutex::new(state), busy: Mutex::new(()) }
+impl KeyManager {
+    pub(super) fn new(storage: KeyStorage, place: KeyBackend, key: &SealKey) -> Self {
+        let state = StoredKey { key: key.duplicate(), place, trouble: None };
+        Self { storage, state: Mutex::new(state), busy: Mutex::new(()) }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        // whole values are put in: there is no half-changed state to fear
+    fn state(&self) -> MutexGuard<'_, StoredKey> {
+        // the values are replaced as a whole, so a poisoned lock does not leave them half-changed
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Brings the key where it is wanted.
-    fn settle(&self, wanted: KeyPlace) {
+    /// Moves the key to the wanted place.
+    fn settle(&self, wanted: KeyBackend) {
         let _one_at_a_time = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
         let (key, place) = {
             let state = self.state();
@@ -96,14 +96,14 @@ impl Keeper {
             self.state().trouble = None;
             return;
         }
-        match self.vault.put(wanted, &key) {
+        match self.storage.put(wanted, &key) {
             Ok(()) => {
-                tracing::info!("the key that seals all secrets is in {} now", self.vault.describe(wanted));
+                tracing::info!("the key was moved to {}", self.storage.describe(wanted));
                 let state = &mut *self.state();
                 (state.place, state.trouble) = (wanted, None);
             }
             Err(error) => {
-                let why = format!("the key stays in {} for now: {error}", self.vault.describe(place));
+                let why = format!("the key stays in {}: {error}", self.storage.describe(place));
                 let before = self.state().trouble.replace(why.clone());
                 if before.as_ref() != Some(&why) {
                     tracing::warn!("{why}");
@@ -111,57 +111,57 @@ impl Keeper {
                 return;
             }
         }
-        if wanted == KeyPlace::File {
-            self.vault.leave_keyring();
+        if wanted == KeyBackend::File {
+            self.storage.leave_keyring();
         }
     }
 
-    fn rekey(&self, inbox: &Sender<Message>) -> Result<Rekeyed, StoreError> {
+    fn rekey(&self, inbox: &Sender<WriterMessage>) -> Result<Rekeyed, StoreError> {
         let _one_at_a_time = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
         let (place, prints) = {
             let state = self.state();
             (state.place, state.key.prints())
         };
-        let damaged = |why| StoreError::KeyDamaged { path: self.vault.file.clone(), why };
+        let damaged = |why| StoreError::KeyDamaged { path: self.storage.file.clone(), why };
         let mut new = key::random()?;
         new.adopt_prints(prints.map_err(damaged)?);
-        self.vault.prepare(place, &new)?;
+        self.storage.prepare(place, &new)?;
         let (tell, told) = channel();
         let tell = Box::new(move |resealed| drop(tell.send(resealed)));
-        // one that comes back undelivered is dropped, and so is its way to tell
-        let _closed = inbox.send(Message::Reseal(Box::new(new.duplicate()), tell));
+        // if the channel is closed, the message is dropped, and with it the sender
+        let _closed = inbox.send(WriterMessage::Reseal(Box::new(new.duplicate()), tell));
         let accounts = match told.recv().unwrap_or(Err(WriteError::Closed)) {
             Ok(accounts) => accounts,
             Err(error) => {
-                if let Err(error) = self.vault.discard(place) {
-                    tracing::debug!("a key that was not used is left over: {error}");
+                if let Err(error) = self.storage.discard(place) {
+                    tracing::debug!("an unused new key could not be removed: {error}");
                 }
                 return Err(StoreError::NotResealed(error));
             }
         };
-        let promoted = self.vault.promote(place, &new);
+        let promoted = self.storage.promote(place, &new);
         self.state().key = new;
         promoted.map_err(|error| StoreError::HalfRekeyed(Box::new(error)))?;
-        tracing::info!(accounts, "all secrets are sealed with a new key");
-        Ok(Rekeyed { place, where_it_is: self.vault.describe(place), accounts })
+        tracing::info!(accounts, "all secrets were sealed with a new key");
+        Ok(Rekeyed { place, location: self.storage.describe(place), accounts })
     }
 }
 
 impl Store {
-    /// Where the key is.
+    /// Where the key is stored.
     #[must_use]
-    pub fn key_place(&self) -> KeyPlace {
+    pub fn key_backend(&self) -> KeyBackend {
         self.keeper.state().place
     }
 
-    /// Why the key is not where it is wanted, if it is not.
+    /// Why the key is not stored where the configuration wants it, if so.
     #[must_use]
-    pub fn key_trouble(&self) -> Option<String> {
+    pub fn key_problem(&self) -> Option<String> {
         self.keeper.state().trouble.clone()
     }
 
-    /// Brings the key where it is wanted, if it is elsewhere; nobody waits for it.
-    pub fn settle_key(&self, wanted: KeyPlace) {
+    /// Moves the key in the background, if it is stored elsewhere.
+    pub fn move_key(&self, wanted: KeyBackend) {
         let is_settled = {
             let state = self.keeper.state();
             state.place == wanted && state.trouble.is_none()
@@ -172,24 +172,24 @@ impl Store {
         let keeper = self.keeper.clone();
         let thread = thread::Builder::new().name("lessor-key".into()).spawn(move || keeper.settle(wanted));
         if let Err(error) = thread {
-            tracing::warn!("the key stays where it is: {error}");
+            tracing::warn!("the key could not be moved: {error}");
         }
     }
 
-    /// Seals everything with a new key; `done` hears what came of it.
+    /// Seals everything with a new key; `done` is called with the result.
     pub fn rekey(&self, done: impl FnOnce(Result<Rekeyed, StoreError>) + Send + 'static) {
-        let (keeper, inbox): (Arc<Keeper>, Sender<Message>) = (self.keeper.clone(), self.inbox.clone());
+        let (keeper, inbox): (Arc<KeyManager>, Sender<WriterMessage>) = (self.keeper.clone(), self.inbox.clone());
         let thread = thread::Builder::new().name("lessor-key".into()).spawn(move || done(keeper.rekey(&inbox)));
         if let Err(error) = thread {
-            tracing::warn!("the key is not changed: {error}");
+            tracing::warn!("the key was not replaced: {error}");
         }
     }
 
-    /// Waits until the keyring is open and has what is asked of it, or `give_up`; asks its owner once to open it.
-    pub fn wait_for_keyring(give_up: &dyn Fn() -> bool, mut told: impl FnMut(&keyring::KeyringTrouble)) {
+    /// Blocks until the keyring is unlocked, or until `give_up` returns true. Asks the user once to unlock it.
+    pub fn wait_for_keyring(give_up: &dyn Fn() -> bool, mut told: impl FnMut(&keyring::KeyringError)) {
         let asking = thread::Builder::new().name("lessor-unlock".into()).spawn(keyring::ask_to_unlock);
         if let Err(error) = asking {
-            tracing::debug!("the keyring is not asked for: {error}");
+            tracing::debug!("the request to unlock the keyring failed: {error}");
         }
         let mut pause = FIRST_PAUSE;
         while !give_up() {
@@ -208,7 +208,7 @@ impl Store {
     }
 }
 
-/// Between one look at a locked keyring and the next, at first.
+/// The first pause between two attempts to read a locked keyring; it doubles.
 const FIRST_PAUSE: std::time::Duration = std::time::Duration::from_millis(250);
-/// And in the end.
+/// The longest pause.
 const LONGEST_PAUSE: std::time::Duration = std::time::Duration::from_secs(5);

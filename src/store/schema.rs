@@ -1,11 +1,11 @@
-//! The tables, and the steps that lead to them.
+//! The tables, and the migration steps that create them.
 
 use rusqlite::Connection;
 
-/// In the header of every database of ours: "LSSR".
+/// The application id in the header of every lessor database: "LSSR".
 pub(super) const APPLICATION: u32 = 0x4c53_5352;
 
-/// Step n makes schema n + 1 of schema n. A step that was released is never changed again.
+/// Step n migrates schema n to schema n + 1. A released step is never changed.
 pub(super) const STEPS: &[&str] = &[
     include_str!("schema/1.sql"),
     include_str!("schema/2.sql"),
@@ -13,19 +13,19 @@ pub(super) const STEPS: &[&str] = &[
     include_str!("schema/4.sql"),
 ];
 
-/// The schema this version works with.
+/// The newest schema.
 #[must_use]
 pub(super) fn known(steps: &[&str]) -> i64 {
-    // proof: there are a handful of steps
+    // the number of steps is small
     i64::try_from(steps.len()).unwrap_or(i64::MAX)
 }
 
-/// The schema of an open database.
+/// The schema version of an open database.
 pub(super) fn version(database: &Connection) -> rusqlite::Result<i64> {
     database.query_row("PRAGMA user_version", [], |row| row.get(0))
 }
 
-/// Takes the steps that are still to be taken, each one wholly or not at all.
+/// Runs the missing steps, each in its own transaction.
 pub(super) fn migrate(database: &mut Connection, steps: &[&str]) -> rusqlite::Result<()> {
     let from = usize::try_from(version(database)?).unwrap_or(usize::MAX);
     for (place, step) in steps.iter().enumerate().skip(from) {
@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn steps_are_taken_once_and_a_failed_one_leaves_nothing() {
+    fn a_step_runs_once_and_a_failed_step_changes_nothing() {
         let mut database = Connection::open_in_memory().unwrap();
         let first = "CREATE TABLE one (x)";
         migrate(&mut database, &[first]).unwrap();

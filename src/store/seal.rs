@@ -1,4 +1,4 @@
-//! Sealing: authenticated encryption bound to what a value is and whose.
+//! Sealing: authenticated encryption that is bound to the purpose and owner of a value.
 
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
@@ -10,28 +10,28 @@ use crate::pool::{AccountId, CredentialKind, Wall};
 const VERSION: u8 = 1;
 const NONCE: usize = 24;
 
-/// The key everything is sealed with.
-pub(super) struct Key {
+/// The key that seals everything.
+pub(super) struct SealKey {
     bytes: Zeroizing<[u8; 32]>,
-    /// What fingerprints are made with, when that is not this key's own: a new key goes on with the old one's, so that
-    /// tokens are known again.
+    /// The fingerprint key, if it is not derived from this key: a new key keeps the old fingerprint key, so that known
+    /// tokens are still recognised.
     prints: Option<Zeroizing<[u8; 16]>>,
 }
 
-/// What a sealed value is: it opens as nothing else.
+/// The purpose of a sealed value. It can be opened for this purpose only.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Purpose {
-    /// The credential of this account.
+pub(super) enum SealPurpose {
+    /// An account's credential.
     Credential(AccountId),
-    /// Proves that the key fits the database.
+    /// The value that proves that the key fits the database.
     Check,
-    /// Signs the ids of connection-bound leases.
+    /// The key that signs the ids of connection-bound leases.
     LeaseKey,
-    /// Makes fingerprints, since the key was changed.
+    /// The fingerprint key, stored since the key was replaced.
     FingerprintKey,
 }
 
-impl Purpose {
+impl SealPurpose {
     fn associated(self) -> String {
         match self {
             Self::Credential(account) => format!("lessor credential {account}"),
@@ -42,7 +42,7 @@ impl Purpose {
     }
 }
 
-impl Key {
+impl SealKey {
     pub(super) fn new(bytes: Zeroizing<[u8; 32]>) -> Self {
         Self { bytes, prints: None }
     }
@@ -51,12 +51,12 @@ impl Key {
         &self.bytes
     }
 
-    /// A second owner of the same key, made on purpose.
+    /// A deliberate copy of the key.
     pub(super) fn duplicate(&self) -> Self {
         Self { bytes: self.bytes.clone(), prints: self.prints.clone() }
     }
 
-    /// Goes on making fingerprints as another key did.
+    /// Keeps the fingerprint key of another key.
     pub(super) fn adopt_prints(&mut self, prints: Zeroizing<[u8; 16]>) {
         self.prints = Some(prints);
     }
@@ -65,8 +65,8 @@ impl Key {
         XChaCha20Poly1305::new((&*self.bytes).into())
     }
 
-    /// Version, nonce, ciphertext and tag.
-    pub(super) fn seal(&self, purpose: Purpose, plain: &[u8]) -> Result<Vec<u8>, String> {
+    /// Seals a value: version, nonce, ciphertext, tag.
+    pub(super) fn seal(&self, purpose: SealPurpose, plain: &[u8]) -> Result<Vec<u8>, String> {
         let mut nonce = [0u8; NONCE];
         getrandom::fill(&mut nonce).map_err(|error| format!("no random bytes: {error}"))?;
         let associated = purpose.associated();
@@ -79,8 +79,8 @@ impl Key {
         Ok(blob)
     }
 
-    /// What was sealed, if it was for this purpose, with this key, and is whole.
-    pub(super) fn open(&self, purpose: Purpose, blob: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+    /// Opens a value, if it is intact and was sealed for this purpose with this key.
+    pub(super) fn open(&self, purpose: SealPurpose, blob: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
         let (&version, rest) = blob.split_first()?;
         let (nonce, sealed) = rest.split_first_chunk::<NONCE>()?;
         if version != VERSION {
@@ -91,102 +91,68 @@ impl Key {
         self.cipher().decrypt(&XNonce::from(*nonce), payload).ok().map(Zeroizing::new)
     }
 
-    /// What fingerprints of tokens are made with: drawn from the cipher at a nonce that is never drawn by chance, so
-    /// that it tells nothing of the key, and needs no place of its own.
+    /// The fingerprint key. It is derived with the cipher at a fixed nonce that is never drawn at random, so it reveals
+    /// nothing about the key and needs no storage.
     pub(super) fn fingerprints(&self) -> Result<FingerprintKey, &'static str> {
         self.prints().map(|bytes| FingerprintKey::new(*bytes))
     }
 
-    /// The bytes of the same.
+    /// The bytes of the fingerprint key.
     pub(super) fn prints(&self) -> Result<Zeroizing<[u8; 16]>, &'static str> {
         if let Some(prints) = &self.prints {
             return Ok(prints.clone());
         }
         const NONCE_OF_FINGERPRINTS: [u8; NONCE] = *b"lessor fingerprint key 1";
         let drawn = self.cipher().encrypt(&XNonce::from(NONCE_OF_FINGERPRINTS), &[0u8; 16][..]);
-        let drawn = Zeroizing::new(drawn.map_err(|_| "the cipher draws nothing")?);
-        let bytes = drawn.first_chunk::<16>().ok_or("the cipher draws too little")?;
+        let drawn = Zeroizing::new(drawn.map_err(|_| "the cipher failed")?);
+        let bytes = drawn.first_chunk::<16>().ok_or("the cipher returned too few bytes")?;
         Ok(Zeroizing::new(*bytes))
     }
 
-    /// Seals what authenticates `account`.
+    /// Seals an account's credential.
     pub(super) fn seal_credential(&self, account: AccountId, credential: &Credential) -> Result<Vec<u8>, String> {
-        self.seal(Purpose::Credential(account), &encode(credential))
+        self.seal(SealPurpose::Credential(account), &encode(credential)?)
     }
 
-    /// What authenticates `account`, if `blob` is that.
+    /// Opens an account's credential.
     pub(super) fn open_credential(&self, account: AccountId, blob: &[u8]) -> Option<Credential> {
-        decode(&self.open(Purpose::Credential(account), blob)?)
+        decode(&self.open(SealPurpose::Credential(account), blob)?)
     }
 }
 
-/// Kind; end of `access`; `access`; refresh token. Absence is one byte 0, presence one byte 1.
-fn encode(credential: &Credential) -> Zeroizing<Vec<u8>> {
-    let refresh = credential.refresh.as_ref().map(Secret::expose);
-    // room for all of it at once: a vector that grows leaves its old, unwiped memory behind
-    let mut plain =
-        Zeroizing::new(Vec::with_capacity(32 + credential.access.expose().len() + refresh.map_or(0, str::len)));
-    plain.push(match credential.kind {
-        CredentialKind::Oauth => 0,
-        CredentialKind::ApiKey => 1,
-        CredentialKind::Token => 2,
-    });
-    plain.push(u8::from(credential.expires_at.is_some()));
-    if let Some(Wall(at)) = credential.expires_at {
-        plain.extend_from_slice(&at.to_le_bytes());
-    }
-    push(&mut plain, credential.access.expose());
-    plain.push(u8::from(refresh.is_some()));
-    if let Some(refresh) = refresh {
-        push(&mut plain, refresh);
-    }
-    plain
+/// The format of a plain credential: kind, expiry, access token, refresh token; integers have a fixed length.
+type Plain<'a> = (u8, Option<u64>, &'a str, Option<&'a str>);
+
+/// The bound keeps damaged lengths from allocating memory.
+const FORMAT: bincode::config::Configuration<
+    bincode::config::LittleEndian,
+    bincode::config::Fixint,
+    bincode::config::Limit<{ 16 << 20 }>,
+> = bincode::config::legacy().with_limit();
+
+const KINDS: [CredentialKind; 3] = [CredentialKind::Oauth, CredentialKind::ApiKey, CredentialKind::Token];
+
+fn encode(credential: &Credential) -> Result<Zeroizing<Vec<u8>>, String> {
+    let kind = KINDS.iter().position(|kind| *kind == credential.kind).and_then(|at| u8::try_from(at).ok());
+    let (access, refresh) = (credential.access.expose(), credential.refresh.as_ref().map(Secret::expose));
+    let plain: Plain<'_> = (kind.ok_or("unknown kind")?, credential.expires_at.map(|at| at.0), access, refresh);
+    // allocated in full: a vector that grows leaves unwiped memory behind
+    let mut bytes = Zeroizing::new(vec![0; 32 + access.len() + refresh.map_or(0, str::len)]);
+    let length = bincode::encode_into_slice(plain, &mut bytes, FORMAT).map_err(|error| error.to_string())?;
+    bytes.truncate(length);
+    Ok(bytes)
 }
 
-fn push(plain: &mut Vec<u8>, text: &str) {
-    plain.extend_from_slice(&(text.len() as u64).to_le_bytes());
-    plain.extend_from_slice(text.as_bytes());
-}
-
-fn decode(mut plain: &[u8]) -> Option<Credential> {
-    let rest = &mut plain;
-    let kind = match byte(rest)? {
-        0 => CredentialKind::Oauth,
-        1 => CredentialKind::ApiKey,
-        2 => CredentialKind::Token,
-        _ => return None,
-    };
-    let expires_at = if flag(rest)? { Some(Wall(number(rest)?)) } else { None };
-    let access = secret(rest)?;
-    let refresh = if flag(rest)? { Some(secret(rest)?) } else { None };
-    rest.is_empty().then_some(Credential { kind, access, refresh, expires_at })
-}
-
-fn byte(rest: &mut &[u8]) -> Option<u8> {
-    let (&first, after) = rest.split_first()?;
-    *rest = after;
-    Some(first)
-}
-
-fn flag(rest: &mut &[u8]) -> Option<bool> {
-    match byte(rest)? {
-        0 => Some(false),
-        1 => Some(true),
-        _ => None,
-    }
-}
-
-fn number(rest: &mut &[u8]) -> Option<u64> {
-    let (bytes, after) = rest.split_first_chunk::<8>()?;
-    *rest = after;
-    Some(u64::from_le_bytes(*bytes))
-}
-
-fn secret(rest: &mut &[u8]) -> Option<Secret> {
-    let length = usize::try_from(number(rest)?).ok()?;
-    let (text, after) = rest.split_at_checked(length)?;
-    *rest = after;
-    Some(Secret::new(str::from_utf8(text).ok()?.to_owned()))
+fn decode(bytes: &[u8]) -> Option<Credential> {
+    let ((kind, expires_at, access, refresh), length): (Plain<'_>, _) =
+        bincode::borrow_decode_from_slice(bytes, FORMAT).ok()?;
+    let secret = |text: &str| Secret::new(text.to_owned());
+    (length == bytes.len()).then_some(Credential {
+        kind: *KINDS.get(usize::from(kind))?,
+        access: secret(access),
+        refresh: refresh.map(secret),
+        expires_at: expires_at.map(Wall),
+    })
 }
 
 #[cfg(test)]
@@ -195,8 +161,8 @@ mod tests {
 
     use super::*;
 
-    fn key(byte: u8) -> Key {
-        Key::new(Zeroizing::new([byte; 32]))
+    fn key(byte: u8) -> SealKey {
+        SealKey::new(Zeroizing::new([byte; 32]))
     }
 
     fn credential() -> impl Strategy<Value = Credential> {
@@ -221,7 +187,7 @@ mod tests {
             prop_assert_eq!(key(7).open_credential(account, &blob), Some(credential));
             prop_assert!(account == stranger || key(7).open_credential(stranger, &blob).is_none());
             prop_assert!(key(8).open_credential(account, &blob).is_none());
-            prop_assert!(key(7).open(Purpose::Check, &blob).is_none());
+            prop_assert!(key(7).open(SealPurpose::Check, &blob).is_none());
         }
 
         #[test]
@@ -238,14 +204,14 @@ mod tests {
         #[test]
         fn any_bytes_decode_to_something_or_nothing(bytes: Vec<u8>) {
             if let Some(credential) = decode(&bytes) {
-                prop_assert_eq!(&encode(&credential)[..], &bytes[..]);
+                prop_assert_eq!(&encode(&credential).unwrap()[..], &bytes[..]);
             }
         }
     }
 
     #[test]
-    fn the_same_twice_looks_different() {
-        let sealed = || key(1).seal(Purpose::LeaseKey, b"same").unwrap();
+    fn sealing_the_same_value_twice_gives_different_texts() {
+        let sealed = || key(1).seal(SealPurpose::LeaseKey, b"same").unwrap();
         assert_ne!(sealed(), sealed());
     }
 }

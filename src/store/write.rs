@@ -1,4 +1,6 @@
-//! Writes: what can be asked of the store, and what each does to the tables.
+//! The writes that the store accepts, and what each does to the tables.
+
+use std::path::Path;
 
 use rusqlite::{Connection, params};
 
@@ -8,67 +10,77 @@ use crate::pool::{
     AccountId, AccountRecord, Bind, Fence, Lease, LimitRecord, Process, SessionRecord, Usage, Wall, millis,
 };
 
+use super::error::WriteError;
 use super::names;
-use super::seal::Key;
+use super::seal::SealKey;
 
-/// Most sessions and most limits kept; beyond it the oldest go. The pool itself keeps no more sessions.
+/// The maximum number of sessions and of limits; the oldest are removed beyond it. The pool keeps no more sessions
+/// either.
 pub(super) const MOST_ROWS: usize = 10_000;
 
-/// Most earlier credentials of one account that are known again: months of a login that changes thrice a day.
+/// The maximum number of former credentials per account that are still recognised: months for a login that changes
+/// three times a day.
 pub(super) const MOST_FINGERPRINTS: i64 = 256;
 
-/// One change of what is kept.
+/// One change of the stored data.
 #[derive(Debug)]
 pub enum Write {
-    /// Keep this record; with a credential, fsynced before it is done. Without one, the kept credential stays.
+    /// Saves a record. With a credential, it is fsynced before its callback runs; without one, the stored credential
+    /// stays.
     SaveAccount {
         /// The record.
         record: AccountRecord,
-        /// What authenticates it, if that is new.
+        /// The new credential, if it changed.
         credential: Option<Credential>,
     },
-    /// Forget an account and all that hangs on it; fsynced.
+    /// Removes an account and everything that belongs to it; fsynced.
     DeleteAccount(AccountId),
-    /// A refresh of this account's login is about to be sent (its time), or has ended without a new credential
-    /// (`None`); fsynced. Saving a new credential ends it too.
+    /// Records that a refresh of this account's login is about to be sent (with the time), or that it ended without a
+    /// new credential (`None`); fsynced. Saving a new credential clears the mark as well.
     MarkRefresh(AccountId, Option<Wall>),
-    /// Keep this lease.
+    /// Saves a lease.
     SaveLease(Lease),
-    /// Forget this lease.
+    /// Removes a lease.
     DropLease(Fence),
-    /// Keep where a session lives.
+    /// Saves which account a session uses.
     SaveSession(SessionRecord),
-    /// Keep a limit in place of the one of the same account, scope and key.
+    /// Saves a limit, replacing the one of the same account, scope and key.
     SaveLimit(LimitRecord),
-    /// Keep what is known of an account's windows, in place of what was known before.
+    /// Saves an account's quota windows, replacing the stored ones.
     SaveUsage(AccountId, Usage),
-    /// Forget limits of an account: all, or of one scope and key.
+    /// Removes an account's limits: all, or those of one scope and key.
     DropLimit(AccountId, Option<(Scope, String)>),
-    /// Fences up to and including this one may be used; fsynced.
+    /// Reserves the fences up to and including this one; fsynced.
     ReserveFences(Fence),
-    /// Keep where an account's login is kept by another tool, or forget it; fsynced.
+    /// Saves which tool's file an account's login is linked to, or removes the link; fsynced.
     SaveLink(AccountId, Option<Link>),
-    /// The port that the gateway has chosen.
+    /// Saves the port that the gateway chose.
     GatewayPort(u16),
-    /// When accounts were last leased.
+    /// Saves when accounts were last leased.
     LastUsed(Vec<(AccountId, Wall)>),
 }
 
 /// Why a write could not be applied.
-#[derive(Debug)]
-pub(super) enum Fault {
-    Database(rusqlite::Error),
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ApplyError {
+    #[error(transparent)]
+    Database(#[from] rusqlite::Error),
+    #[error("{0}")]
     Refused(String),
 }
 
-impl From<rusqlite::Error> for Fault {
-    fn from(error: rusqlite::Error) -> Self {
-        Self::Database(error)
+impl ApplyError {
+    /// The error of a write to the database at `path`.
+    pub(super) fn at(self, path: &Path) -> WriteError {
+        match self {
+            Self::Database(error) => WriteError::from_sqlite(path, &error),
+            Self::Refused(why) => WriteError::Refused(why),
+        }
     }
 }
 
 impl Write {
-    /// Whether it must survive the machine, not only the daemon.
+    /// Whether the write must survive a crash of the machine, not only of the daemon.
     #[must_use]
     pub(super) fn must_be_synced(&self) -> bool {
         match self {
@@ -78,7 +90,7 @@ impl Write {
         }
     }
 
-    pub(super) fn apply(&self, database: &Connection, key: &Key) -> Result<(), Fault> {
+    pub(super) fn apply(&self, database: &Connection, key: &SealKey) -> Result<(), ApplyError> {
         match self {
             Self::SaveAccount { record, credential } => {
                 save_account(database, record)?;
@@ -135,9 +147,9 @@ impl Write {
     }
 }
 
-/// Drops the oldest sessions and limits beyond the bound, and whatever belongs to no account.
+/// Removes the oldest sessions and limits beyond the maximum, and rows that belong to no account.
 pub(super) fn prune(database: &Connection) -> rusqlite::Result<()> {
-    // no credential is ever dropped but by DeleteAccount
+    // credentials are removed by DeleteAccount only
     for table in ["lease", "session", "limits", "usage"] {
         database.execute(&format!("DELETE FROM {table} WHERE account NOT IN (SELECT id FROM account)"), [])?;
     }
@@ -147,25 +159,25 @@ pub(super) fn prune(database: &Connection) -> rusqlite::Result<()> {
     database.execute(statement, [MOST_ROWS as i64]).map(drop)
 }
 
-/// Drops the longest unused sessions beyond the bound.
+/// Removes the sessions beyond the maximum that were not used for the longest time.
 pub(super) fn prune_sessions(database: &Connection) -> rusqlite::Result<()> {
     let statement = "DELETE FROM session WHERE (provider, session) IN \
                      (SELECT provider, session FROM session ORDER BY used_at DESC LIMIT -1 OFFSET ?1)";
     database.execute(statement, [MOST_ROWS as i64]).map(drop)
 }
 
-fn run(database: &Connection, statement: &str, values: impl rusqlite::Params) -> Result<(), Fault> {
+fn run(database: &Connection, statement: &str, values: impl rusqlite::Params) -> Result<(), ApplyError> {
     database.prepare_cached(statement)?.execute(values)?;
     Ok(())
 }
 
-fn save_account(database: &Connection, record: &AccountRecord) -> Result<(), Fault> {
+fn save_account(database: &Connection, record: &AccountRecord) -> Result<(), ApplyError> {
     let login_state = names::login_state_columns(&record.login_state);
     let (login_state, detail) =
-        login_state.map_err(|error| Fault::Refused(format!("the login state is not text: {error}")))?;
+        login_state.map_err(|error| ApplyError::Refused(format!("the login state cannot be encoded: {error}")))?;
     let allowed_agents = record.allowed_agents.as_ref().map(serde_json::to_string).transpose();
-    let allowed_agents =
-        allowed_agents.map_err(|error| Fault::Refused(format!("the list of uses is not text: {error}")))?;
+    let allowed_agents = allowed_agents
+        .map_err(|error| ApplyError::Refused(format!("the list of allowed agents cannot be encoded: {error}")))?;
     run(
         database,
         "INSERT INTO account (id, provider, label, email, tier, kind, login_state, login_detail, enabled, \
@@ -196,16 +208,21 @@ fn save_account(database: &Connection, record: &AccountRecord) -> Result<(), Fau
     )
 }
 
-fn save_credential(database: &Connection, key: &Key, id: AccountId, credential: &Credential) -> Result<(), Fault> {
-    let sealed = key.seal_credential(id, credential).map_err(Fault::Refused)?;
+fn save_credential(
+    database: &Connection,
+    key: &SealKey,
+    id: AccountId,
+    credential: &Credential,
+) -> Result<(), ApplyError> {
+    let sealed = key.seal_credential(id, credential).map_err(ApplyError::Refused)?;
     let statement = "INSERT OR REPLACE INTO credential (account, sealed) VALUES (?1, ?2)";
     run(database, statement, params![id.to_string(), sealed])?;
-    let print = key.fingerprints().map_err(|why| Fault::Refused(why.to_owned()))?.of_credential(credential);
+    let print = key.fingerprints().map_err(|why| ApplyError::Refused(why.to_owned()))?.of_credential(credential);
     save_fingerprint(database, print, id)
 }
 
-/// Remembers the credential for as long as the account has not had many others since.
-fn save_fingerprint(database: &Connection, print: Fingerprint, id: AccountId) -> Result<(), Fault> {
+/// Stores the fingerprint of a credential and removes the account's oldest ones beyond the maximum.
+fn save_fingerprint(database: &Connection, print: Fingerprint, id: AccountId) -> Result<(), ApplyError> {
     let statement = "INSERT INTO fingerprint (print, account, kept_at) \
                      VALUES (?1, ?2, CAST(unixepoch('subsec') * 1000 AS INTEGER)) \
                      ON CONFLICT (print) DO UPDATE SET account = ?2, kept_at = excluded.kept_at WHERE account <> ?2";
@@ -215,15 +232,16 @@ fn save_fingerprint(database: &Connection, print: Fingerprint, id: AccountId) ->
     run(database, statement, params![id.to_string(), MOST_FINGERPRINTS])
 }
 
-fn save_lease(database: &Connection, lease: &Lease) -> Result<(), Fault> {
+fn save_lease(database: &Connection, lease: &Lease) -> Result<(), ApplyError> {
     let (bind, process) = match lease.bind {
         Bind::Process(process) => ("process", Some(process)),
         Bind::Ttl => ("ttl", None),
-        Bind::Connection(_) => return Err(Fault::Refused("a lease bound to a connection ends with it".into())),
+        Bind::Connection(_) => return Err(ApplyError::Refused("connection-bound leases are not stored".into())),
     };
     let holder = lease.holder.process;
     let names = lease.target.names.as_deref().map(serde_json::to_string).transpose();
-    let names = names.map_err(|error| Fault::Refused(format!("the names of a lease are not text: {error}")))?;
+    let names =
+        names.map_err(|error| ApplyError::Refused(format!("the names of a lease cannot be encoded: {error}")))?;
     run(
         database,
         "INSERT OR REPLACE INTO lease (fence, account, provider, family, key, pool, model, session, label, agent, \
@@ -258,7 +276,7 @@ fn save_lease(database: &Connection, lease: &Lease) -> Result<(), Fault> {
     )
 }
 
-fn save_limit(database: &Connection, limit: &LimitRecord) -> Result<(), Fault> {
+fn save_limit(database: &Connection, limit: &LimitRecord) -> Result<(), ApplyError> {
     run(
         database,
         "INSERT OR REPLACE INTO limits (account, scope, key, reason, until, source, since, evidence, link) \
@@ -277,19 +295,20 @@ fn save_limit(database: &Connection, limit: &LimitRecord) -> Result<(), Fault> {
     )
 }
 
-fn save_usage(database: &Connection, id: AccountId, usage: &Usage) -> Result<(), Fault> {
+fn save_usage(database: &Connection, id: AccountId, usage: &Usage) -> Result<(), ApplyError> {
     let windows = serde_json::to_string(&usage.windows);
-    let windows = windows.map_err(|error| Fault::Refused(format!("the windows of {id} are not text: {error}")))?;
+    let windows =
+        windows.map_err(|error| ApplyError::Refused(format!("the windows of {id} cannot be encoded: {error}")))?;
     let statement = "INSERT OR REPLACE INTO usage (account, windows) VALUES (?1, ?2)";
     run(database, statement, params![id.to_string(), windows])
 }
 
-/// SQLite's integers have a sign; times and fences that large are "never" anyway.
+/// SQLite's integers are signed; times and fences beyond that mean "never".
 fn integer(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
-/// Start times are only compared, and use all bits on some platforms.
+/// Start times are only compared for equality, and use all 64 bits on some platforms.
 fn start(process: Process) -> i64 {
     process.start.cast_signed()
 }

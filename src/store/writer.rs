@@ -1,10 +1,10 @@
-//! The store's thread: takes writes, commits them together, tells who waits, tries again what failed.
+//! The store's thread: takes writes, commits them together, runs their callbacks, and retries failed writes.
 //!
-//! What happens to a write that fails because of the disk depends on whether somebody was told. A write with a `done`
-//! is over when its `done` hears of the failure: what a user was told is not added must not appear later, and whoever
-//! must not lose it (a refreshed login) hands it in again. A write without a `done` waits, in order, and is tried
-//! again with the next write or after [`PAUSE`]; all writes state a whole value, so that doing one twice is harmless.
-//! Nothing overtakes a waiting write: an older record must not be written over a newer one.
+//! If the disk fails, a write with a callback is over: its callback gets the error, so that an operation that was
+//! reported as failed does not take effect later; a caller that must not lose the data (a refreshed login) submits it
+//! again. A write without a callback waits, in order, and is retried with the next write or after [`PAUSE`]. Every
+//! write contains the whole value, so applying it twice is harmless. No write overtakes a waiting one: an older record
+//! must not replace a newer one.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -18,40 +18,40 @@ use rusqlite::{Connection, TransactionBehavior, params};
 
 use super::database;
 use super::error::WriteError;
-use super::health::Shared;
-use super::seal::Key;
-use super::write::{Fault, MOST_ROWS, Write, prune, prune_sessions};
-use super::{Done, MOST_WAITING};
+use super::health::WriterStatus;
+use super::seal::SealKey;
+use super::write::{ApplyError, MOST_ROWS, Write, prune, prune_sessions};
+use super::{MOST_WAITING, WriteCallback};
 
-/// How long failed writes rest when no new one comes.
+/// The pause between retries when no new write arrives.
 pub(super) const PAUSE: Duration = Duration::from_secs(5);
-/// Most writes in one transaction.
+/// The maximum number of writes in one transaction.
 const BATCH: usize = 1000;
 
-/// One thing handed to the thread.
+/// A message to the thread.
 #[expect(clippy::large_enum_variant, reason = "almost every one is a write: boxing it would cost an allocation each")]
-pub(super) enum Message {
-    Job(Job),
-    /// Write everything and end; whether the end is a clean one.
+pub(super) enum WriterMessage {
+    Job(WriteJob),
+    /// Write everything and end; the flag says whether the end is clean.
     Close(bool),
-    /// Seal everything with this key from now on, and tell how many accounts' secrets that was.
-    Reseal(Box<Key>, Box<dyn FnOnce(Result<u64, WriteError>) + Send>),
-    /// Lets a test do something to the open database.
+    /// Seal everything with this key from now on, and return the number of accounts whose secrets were sealed.
+    Reseal(Box<SealKey>, Box<dyn FnOnce(Result<u64, WriteError>) + Send>),
+    /// Lets a test access the open database.
     #[cfg(test)]
     Touch(Box<dyn FnOnce(&Connection) + Send>),
 }
 
-/// A write, and who wants to hear of it.
-pub(super) struct Job {
-    pub(super) task: Task,
-    pub(super) listener: Listener,
+/// A write and its callback.
+pub(super) struct WriteJob {
+    pub(super) task: WriterTask,
+    pub(super) listener: WriteListener,
 }
 
-/// Who hears of a write, if anybody: exactly once, even when the thread ends before the write is looked at.
-pub(super) struct Listener(Option<Done>);
+/// The callback of a write, if it has one. It runs exactly once, even if the thread ends before it processes the write.
+pub(super) struct WriteListener(Option<WriteCallback>);
 
-impl Listener {
-    pub(super) fn new(done: Option<Done>) -> Self {
+impl WriteListener {
+    pub(super) fn new(done: Option<WriteCallback>) -> Self {
         Self(done)
     }
 
@@ -61,9 +61,9 @@ impl Listener {
 
     fn tell(&mut self, result: Result<(), WriteError>) {
         let Some(done) = self.0.take() else { return };
-        // somebody else's mistake must not end the thread that keeps everybody's logins
+        // a panic in a caller's callback must not end the thread that saves all logins
         if catch_unwind(AssertUnwindSafe(|| done(result))).is_err() {
-            tracing::error!("who waited for a write panicked on hearing of it");
+            tracing::error!("the callback of a write panicked");
         }
     }
 
@@ -72,44 +72,44 @@ impl Listener {
     }
 }
 
-impl Drop for Listener {
+impl Drop for WriteListener {
     fn drop(&mut self) {
         self.tell(Err(WriteError::Closed));
     }
 }
 
 #[expect(clippy::large_enum_variant, reason = "almost every one is a write: boxing it would cost an allocation each")]
-pub(super) enum Task {
+pub(super) enum WriterTask {
     Write(Write),
-    Begin(Begin),
-    /// Nothing to write: its listener hears when everything before it is written.
+    Begin(RunStart),
+    /// Nothing to write: its listener is called when everything before it is written.
     Barrier,
 }
 
-/// What the beginning of a run changes.
-pub(super) struct Begin {
+/// The changes at the start of a run.
+pub(super) struct RunStart {
     pub(super) boot_id: String,
-    /// Whether the machine has run on; else the leases end.
+    /// Whether the machine has not rebooted; otherwise all leases end.
     pub(super) same_boot: bool,
     /// A new lease key, sealed.
     pub(super) lease_key: Option<Vec<u8>>,
 }
 
-/// The thread's own.
+/// The state of the thread.
 pub(super) struct Writer {
     pub(super) database: Connection,
-    pub(super) key: Key,
+    pub(super) key: SealKey,
     pub(super) path: PathBuf,
-    pub(super) shared: Arc<Shared>,
-    /// Not yet written, in order.
-    pub(super) backlog: VecDeque<Job>,
-    /// Sessions saved since they were last counted.
+    pub(super) shared: Arc<WriterStatus>,
+    /// Writes that are not done yet, in order.
+    pub(super) backlog: VecDeque<WriteJob>,
+    /// The number of sessions saved since they were last pruned.
     pub(super) sessions: usize,
 }
 
 impl Writer {
-    /// Works until the store is closed or dropped.
-    pub(super) fn run(mut self, inbox: &Receiver<Message>) {
+    /// Runs until the store is closed or dropped.
+    pub(super) fn run(mut self, inbox: &Receiver<WriterMessage>) {
         self.flush();
         loop {
             let mut next = if self.backlog.is_empty() {
@@ -120,17 +120,17 @@ impl Writer {
             let mut end = matches!(next, Err(RecvTimeoutError::Disconnected)).then_some(false);
             while let Ok(message) = next {
                 match message {
-                    Message::Job(job) => {
+                    WriterMessage::Job(job) => {
                         self.shared.queued.fetch_sub(1, Ordering::Relaxed);
                         self.backlog.push_back(job);
                     }
-                    Message::Close(clean) => end = Some(clean),
-                    Message::Reseal(key, told) => {
+                    WriterMessage::Close(clean) => end = Some(clean),
+                    WriterMessage::Reseal(key, told) => {
                         self.flush();
                         told(self.reseal(*key));
                     }
                     #[cfg(test)]
-                    Message::Touch(touch) => touch(&self.database),
+                    WriterMessage::Touch(touch) => touch(&self.database),
                 }
                 if end.is_some() || self.backlog.len() >= MOST_WAITING + BATCH {
                     break;
@@ -144,7 +144,7 @@ impl Writer {
         }
     }
 
-    /// Writes all that waits, as far as the disk lets it.
+    /// Writes the backlog, as far as the disk allows.
     fn flush(&mut self) {
         while !self.backlog.is_empty() {
             let count = self.backlog.len().min(BATCH);
@@ -156,7 +156,7 @@ impl Writer {
                     }
                 }
                 Err(_) => {
-                    // one by one, so that a bad write does not sink the others
+                    // one by one, so that an invalid write does not make the others fail
                     for _ in 0..count {
                         match self.commit(1) {
                             Ok(()) => self.tell(1),
@@ -173,17 +173,13 @@ impl Writer {
         self.shared.well();
     }
 
-    /// Commits the first `count` writes of the backlog together.
+    /// Commits the first `count` writes of the backlog in one transaction.
     fn commit(&mut self, count: usize) -> Result<(), WriteError> {
-        let fault = |error: Fault| match error {
-            Fault::Database(error) => WriteError::from_sqlite(&self.path, &error),
-            Fault::Refused(why) => WriteError::Refused(why),
-        };
         let jobs = self.backlog.iter().take(count);
         let synced = jobs.clone().any(|job| job.task.must_be_synced());
-        let saved = jobs.clone().filter(|job| matches!(job.task, Task::Write(Write::SaveSession(_)))).count();
-        let attempt = || -> Result<(), Fault> {
-            // a synced commit syncs everything before it in the log, too
+        let saved = jobs.clone().filter(|job| matches!(job.task, WriterTask::Write(Write::SaveSession(_)))).count();
+        let attempt = || -> Result<(), ApplyError> {
+            // a synced commit also syncs everything before it in the log
             self.database.execute_batch(if synced {
                 "PRAGMA synchronous = FULL"
             } else {
@@ -199,15 +195,15 @@ impl Writer {
             transaction.commit()?;
             Ok(())
         };
-        attempt().map_err(fault)?;
+        attempt().map_err(|error| error.at(&self.path))?;
         self.sessions = if self.sessions + saved > MOST_ROWS / 10 { 0 } else { self.sessions + saved };
         Ok(())
     }
 
-    /// The first `count` writes are in the database.
+    /// Removes the first `count` writes from the backlog and runs their callbacks.
     fn tell(&mut self, count: usize) {
         if count == self.backlog.len() {
-            // first, so that whoever hears of success also sees it
+            // set first, so that a caller that sees its write succeed also sees this state
             self.shared.well();
         }
         for job in self.backlog.drain(..count) {
@@ -215,7 +211,7 @@ impl Writer {
         }
     }
 
-    /// Handles the failure of the first write; says whether the disk is at fault and nothing more can be written now.
+    /// Handles the failure of the first write. Returns whether the disk failed, so that no more can be written now.
     fn give_up_or_wait(&mut self, error: WriteError) -> bool {
         if error.is_disk() {
             self.wait(&error);
@@ -223,7 +219,7 @@ impl Writer {
         }
         if let Some(job) = self.backlog.pop_front() {
             if !job.listener.is_there() {
-                tracing::error!("a write makes no sense and is left out: {error}");
+                tracing::error!("an invalid write was dropped: {error}");
             }
             job.listener.hear(Err(error));
         }
@@ -235,7 +231,7 @@ impl Writer {
             std::mem::take(&mut self.backlog).into_iter().partition(|job| job.listener.is_there());
         let mut dropped = 0;
         while waiting.len() > MOST_WAITING {
-            // the oldest go first; what must be synced only when nothing else is left
+            // the oldest are dropped first; synced writes only when no others are left
             let place = waiting.iter().position(|job| !job.task.must_be_synced()).unwrap_or(0);
             waiting.remove(place);
             dropped += 1;
@@ -247,31 +243,27 @@ impl Writer {
         }
     }
 
-    /// Seals everything with `key` from now on, if that can be written.
-    fn reseal(&mut self, key: Key) -> Result<u64, WriteError> {
-        let fault = |error: Fault| match error {
-            Fault::Database(error) => WriteError::from_sqlite(&self.path, &error),
-            Fault::Refused(why) => WriteError::Refused(why),
-        };
-        let mut attempt = || -> Result<u64, Fault> {
+    /// Seals everything with `key` from now on, if the disk allows.
+    fn reseal(&mut self, key: SealKey) -> Result<u64, WriteError> {
+        let mut attempt = || -> Result<u64, ApplyError> {
             self.database.execute_batch("PRAGMA synchronous = FULL")?;
             let transaction = self.database.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let count = database::reseal(&transaction, &self.key, &key)?;
             transaction.commit()?;
             Ok(count)
         };
-        let count = attempt().map_err(fault)?;
+        let count = attempt().map_err(|error| error.at(&self.path))?;
         self.key = key;
-        // what was sealed with the old key is not left in the log; if it is, that is no more than was there before
+        // removes values sealed with the old key from the log; if that fails, the log contains no more than before
         if let Err(error) = self.database.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)") {
-            tracing::debug!("the log still holds what the old key opens: {error}");
+            tracing::debug!("the log still contains values sealed with the old key: {error}");
         }
         Ok(count)
     }
 
     fn end(self, clean: bool) {
         let finish = || -> rusqlite::Result<()> {
-            // a run whose writes are lost did not end cleanly
+            // a run that lost writes did not end cleanly
             if clean && self.backlog.is_empty() {
                 self.database.execute_batch("PRAGMA synchronous = FULL")?;
                 self.database.execute("UPDATE meta SET value = 1 WHERE name = 'clean'", [])?;
@@ -283,47 +275,47 @@ impl Writer {
         let closed = self.database.close().map_err(|(_, error)| error);
         if let Err(error) = finished.and(closed) {
             let error = WriteError::from_sqlite(&self.path, &error);
-            tracing::error!("the store could not be closed in order: {error}");
+            tracing::error!("the store could not be closed cleanly: {error}");
             self.shared.failed(error.to_string(), self.backlog.len(), 0);
         }
     }
 }
 
-/// Stands in for the writer when the database was opened read-only.
-pub(super) fn refuse(inbox: &Receiver<Message>, path: &std::path::Path, shared: &Shared) {
+/// Replaces the writer when the database was opened read-only.
+pub(super) fn refuse(inbox: &Receiver<WriterMessage>, path: &std::path::Path, shared: &WriterStatus) {
     while let Ok(message) = inbox.recv() {
         match message {
-            Message::Job(job) => {
+            WriterMessage::Job(job) => {
                 shared.queued.fetch_sub(1, Ordering::Relaxed);
                 job.listener.hear(Err(WriteError::ReadOnly { path: path.to_owned() }));
             }
-            Message::Close(_) => return,
-            Message::Reseal(_, told) => told(Err(WriteError::ReadOnly { path: path.to_owned() })),
+            WriterMessage::Close(_) => return,
+            WriterMessage::Reseal(_, told) => told(Err(WriteError::ReadOnly { path: path.to_owned() })),
             #[cfg(test)]
-            Message::Touch(_) => {}
+            WriterMessage::Touch(_) => {}
         }
     }
 }
 
-impl Task {
+impl WriterTask {
     pub(super) fn must_be_synced(&self) -> bool {
         match self {
             Self::Write(write) => write.must_be_synced(),
-            // who starts again after a crash of the machine sees by the boot id that holders are gone
+            // after a crash of the machine the boot id shows that the holders are gone
             Self::Begin(_) | Self::Barrier => false,
         }
     }
 
-    fn apply(&self, database: &Connection, key: &Key) -> Result<(), Fault> {
+    fn apply(&self, database: &Connection, key: &SealKey) -> Result<(), ApplyError> {
         match self {
             Self::Write(write) => write.apply(database, key),
-            Self::Begin(begin) => begin.apply(database).map_err(Fault::Database),
+            Self::Begin(begin) => begin.apply(database).map_err(ApplyError::Database),
             Self::Barrier => Ok(()),
         }
     }
 }
 
-impl Begin {
+impl RunStart {
     fn apply(&self, database: &Connection) -> rusqlite::Result<()> {
         let set = "UPDATE meta SET value = ?2 WHERE name = ?1";
         database.execute(set, params!["clean", 0])?;

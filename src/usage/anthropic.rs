@@ -1,25 +1,25 @@
-//! `GET /api/oauth/usage` of Anthropic: what a Claude subscription has used.
+//! `GET /api/oauth/usage` of Anthropic: the used quota of a Claude subscription.
 //!
-//! Two shapes are sent, often together: flat keys (`five_hour`, `seven_day`, `seven_day_opus`…) and, since 2026, a list
-//! (`limits`), in which alone the weekly caps of single models are.
+//! The response has two shapes, often both: flat keys (`five_hour`, `seven_day`, `seven_day_opus`…) and, since 2026, a
+//! list (`limits`). Only the list contains the weekly limits of single models.
 
 use serde_json::Value;
 
 use crate::pool::{Wall, Window};
 
 use super::value::{document, instant, percent, text};
-use super::{Reading, Unreadable};
+use super::{UnexpectedAnswer, UsageReading};
 
 /// The quota key of all Claude models.
 const KEY: &str = "claude";
 const FIVE_HOURS: &str = "5h";
 const WEEK: &str = "7d";
-/// More are nobody's.
+/// The maximum number of windows that are read.
 const MOST: usize = 32;
 
-/// Reads the answer.
-pub(super) fn usage(body: &[u8], now: Wall) -> Result<Reading, Unreadable> {
-    let document = document(body).ok_or(Unreadable("Anthropic"))?;
+/// Parses the response.
+pub(super) fn usage(body: &[u8], now: Wall) -> Result<UsageReading, UnexpectedAnswer> {
+    let document = document(body).ok_or(UnexpectedAnswer("Anthropic"))?;
     let mut windows = flat(&document, now);
     for window in listed(&document, now) {
         let known = |other: &Window| other.name == window.name && other.key == window.key;
@@ -29,19 +29,19 @@ pub(super) fn usage(body: &[u8], now: Wall) -> Result<Reading, Unreadable> {
     }
     let says_something = ["five_hour", "seven_day", "limits", "extra_usage", "spend"];
     if windows.is_empty() && !says_something.iter().any(|key| document.get(*key).is_some()) {
-        return Err(Unreadable("Anthropic"));
+        return Err(UnexpectedAnswer("Anthropic"));
     }
-    Ok(Reading { windows, ..Reading::default() })
+    Ok(UsageReading { windows, ..UsageReading::default() })
 }
 
-/// The flat keys: for all, or for one family of models.
+/// The windows of the flat keys: for all models, or for one family.
 fn flat(document: &Value, now: Wall) -> Vec<Window> {
     let Some(object) = document.as_object() else { return Vec::new() };
     let named = object.iter().filter_map(|(key, value)| {
         let (name, of) = match key.as_str() {
             "five_hour" => (FIVE_HOURS.to_owned(), String::new()),
             "seven_day" => (WEEK.to_owned(), String::new()),
-            // other programs' share: it stops none of ours
+            // the share of other programs, which limits no lease
             "seven_day_oauth_apps" => return None,
             other => {
                 let model = other.strip_prefix("seven_day_").filter(|model| is_word(model))?;
@@ -57,7 +57,7 @@ fn flat(document: &Value, now: Wall) -> Vec<Window> {
         })
     });
     let mut windows: Vec<Window> = named.take(MOST).collect();
-    // the order of an object's keys is nobody's choice
+    // sorted, because the order of the object's keys is arbitrary
     windows.sort_by(|a, b| (a.key.len(), &a.name).cmp(&(b.key.len(), &b.name)));
     windows
 }
@@ -88,7 +88,7 @@ fn listed(document: &Value, now: Wall) -> Vec<Window> {
     entries.iter().filter_map(read).take(MOST).collect()
 }
 
-/// The quota key and a pattern of the models meant: `opus` is `claude-opus-4-1` and all its like.
+/// The quota key with a pattern of the models: `opus` matches `claude-opus-4-1` and similar models.
 fn of_model(model: &str) -> String {
     match model.strip_prefix("claude-") {
         Some(_) => format!("{KEY}:{model}*"),
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn the_list_says_what_the_flat_keys_do_not() {
+    fn the_list_adds_windows_that_the_flat_keys_lack() {
         let scoped = |model: Value| json!({ "kind": "weekly_scoped", "percent": 55, "resets_at": null, "scope": { "model": model, "surface": null } });
         let body = json!({
             "five_hour": { "utilization": 10, "resets_at": null },

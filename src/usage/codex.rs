@@ -1,20 +1,20 @@
-//! `GET /backend-api/wham/usage` of ChatGPT: what a plan has used with Codex.
+//! `GET /backend-api/wham/usage` of ChatGPT: the quota of a plan that Codex used.
 
 use serde_json::Value;
 
 use crate::pool::{Tier, Wall, Window};
 
 use super::value::{document, instant, number, percent, text};
-use super::{Reading, Unreadable, name_of};
+use super::{UnexpectedAnswer, UsageReading, name_of};
 
 /// The quota key of all models of a ChatGPT plan.
 const KEY: &str = "openai";
-/// More are nobody's.
+/// The maximum number of windows that are read.
 const MOST: usize = 32;
 
-/// Reads the answer.
-pub(super) fn usage(body: &[u8], now: Wall) -> Result<Reading, Unreadable> {
-    let document = document(body).ok_or(Unreadable("OpenAI"))?;
+/// Parses the response.
+pub(super) fn usage(body: &[u8], now: Wall) -> Result<UsageReading, UnexpectedAnswer> {
+    let document = document(body).ok_or(UnexpectedAnswer("OpenAI"))?;
     let plan = document.get("plan_type").and_then(text);
     let mut windows = Vec::new();
     if let Some(limit) = document.get("rate_limit") {
@@ -29,17 +29,17 @@ pub(super) fn usage(body: &[u8], now: Wall) -> Result<Reading, Unreadable> {
         }
     }
     if windows.is_empty() && plan.is_none() && document.get("rate_limit").is_none() {
-        return Err(Unreadable("OpenAI"));
+        return Err(UnexpectedAnswer("OpenAI"));
     }
     windows.truncate(MOST);
-    Ok(Reading { windows, plan: plan.map(str::to_owned), tier: plan.and_then(tier), project: None })
+    Ok(UsageReading { windows, plan: plan.map(str::to_owned), tier: plan.and_then(tier), project: None })
 }
 
-/// The windows of a limit: of the account, or of the models that `of` names.
+/// The windows of a limit: of the whole account, or of the models named by `of`.
 fn of(limit: &Value, of: Option<(&str, &str)>, now: Wall) -> impl Iterator<Item = Window> {
     ["primary", "secondary"].into_iter().filter_map(move |slot| {
         let window = limit.get(format!("{slot}_window"))?;
-        // windows come and go: the first may be the week's
+        // windows are added and removed: the first one may be the weekly one
         let seconds = window.get("limit_window_seconds").and_then(number).filter(|seconds| *seconds > 0.0);
         let length = seconds.and_then(|seconds| name_of(seconds as u64)).unwrap_or_else(|| slot.to_owned());
         Some(Window {
@@ -52,14 +52,14 @@ fn of(limit: &Value, of: Option<(&str, &str)>, now: Wall) -> impl Iterator<Item 
     })
 }
 
-/// A span is right whatever the clocks say.
+/// The relative time is preferred, because it does not depend on clocks.
 fn reset(window: &Value, now: Wall) -> Option<Wall> {
     let span = window.get("reset_after_seconds").and_then(number).filter(|seconds| (0.0..1e8).contains(seconds));
     let after = span.map(|seconds| now.after(std::time::Duration::from_secs_f64(seconds)));
     after.or_else(|| instant(window.get("reset_at")?))
 }
 
-/// `GPT-5.3-Codex-Spark` and `codex_spark` as headers and requests write them.
+/// Writes `GPT-5.3-Codex-Spark` and `codex_spark` like headers and requests do.
 fn plain(name: &str) -> String {
     name.to_ascii_lowercase().replace([' ', '_'], "-")
 }

@@ -1,5 +1,5 @@
-//! Google's Code Assist: what a login has used of its two quotas (`fetchAvailableModels` tells Antigravity's,
-//! `retrieveUserQuota` Gemini CLI's), and which plan it has (`loadCodeAssist`).
+//! Google's Code Assist: the used quota of a login's two pools (`fetchAvailableModels` returns Antigravity's,
+//! `retrieveUserQuota` Gemini CLI's), and the plan (`loadCodeAssist`).
 
 use serde_json::Value;
 
@@ -7,48 +7,48 @@ use crate::pool::{Primary, Tier, Wall, Window};
 use crate::provider::Catalog;
 
 use super::value::{document, instant, text, used_of_remaining};
-use super::{Reading, Unreadable};
+use super::{UnexpectedAnswer, UsageReading};
 
-/// More are nobody's.
+/// The maximum number of windows that are read.
 const MOST: usize = 48;
-/// What counts for no request that is ever leased.
+/// The models that leases can request; others are ignored.
 const SERVED: [&str; 2] = ["gemini", "claude"];
 
-/// Reads the answer to `fetchAvailableModels`.
-pub(super) fn available_models(body: &[u8], now: Wall) -> Result<Reading, Unreadable> {
-    let document = document(body).ok_or(Unreadable("Google"))?;
-    let models = document.get("models").and_then(Value::as_object).ok_or(Unreadable("Google"))?;
+/// Parses the response of `fetchAvailableModels`.
+pub(super) fn available_models(body: &[u8], now: Wall) -> Result<UsageReading, UnexpectedAnswer> {
+    let document = document(body).ok_or(UnexpectedAnswer("Google"))?;
+    let models = document.get("models").and_then(Value::as_object).ok_or(UnexpectedAnswer("Google"))?;
     let told = models.iter().filter_map(|(model, facts)| Some((model.as_str(), facts.get("quotaInfo")?)));
-    Ok(Reading { windows: windows(told, "antigravity", now), ..Reading::default() })
+    Ok(UsageReading { windows: windows(told, "antigravity", now), ..UsageReading::default() })
 }
 
-/// Reads the answer to `retrieveUserQuota`.
-pub(super) fn user_quota(body: &[u8], now: Wall) -> Result<Reading, Unreadable> {
-    let document = document(body).ok_or(Unreadable("Google"))?;
+/// Parses the response of `retrieveUserQuota`.
+pub(super) fn user_quota(body: &[u8], now: Wall) -> Result<UsageReading, UnexpectedAnswer> {
+    let document = document(body).ok_or(UnexpectedAnswer("Google"))?;
     let buckets = match document.get("buckets") {
         Some(Value::Array(buckets)) => buckets.as_slice(),
-        // an empty list is left out
+        // an empty list is omitted in the response
         None if document.as_object().is_some_and(serde_json::Map::is_empty) => &[],
-        _ => return Err(Unreadable("Google")),
+        _ => return Err(UnexpectedAnswer("Google")),
     };
     let told = buckets.iter().filter_map(|bucket| Some((text(bucket.get("modelId")?)?, bucket)));
-    Ok(Reading { windows: windows(told, "gemini-cli", now), ..Reading::default() })
+    Ok(UsageReading { windows: windows(told, "gemini-cli", now), ..UsageReading::default() })
 }
 
-/// Reads the answer to `loadCodeAssist`.
-pub(super) fn code_assist(body: &[u8]) -> Result<Reading, Unreadable> {
-    let document = document(body).ok_or(Unreadable("Google"))?;
+/// Parses the response of `loadCodeAssist`.
+pub(super) fn code_assist(body: &[u8]) -> Result<UsageReading, UnexpectedAnswer> {
+    let document = document(body).ok_or(UnexpectedAnswer("Google"))?;
     let known = ["currentTier", "paidTier", "allowedTiers", "ineligibleTiers", "cloudaicompanionProject"];
     if !known.iter().any(|key| document.get(*key).is_some()) {
-        return Err(Unreadable("Google"));
+        return Err(UnexpectedAnswer("Google"));
     }
-    // who pays has both
+    // a paying user has both plans
     let plans = ["paidTier", "currentTier"].iter().filter_map(|key| document.get(*key));
     let words = plans.flat_map(|plan| ["name", "id"].iter().filter_map(|field| text(plan.get(*field)?)));
     let words: Vec<&str> = words.collect();
     let project = document.get("cloudaicompanionProject");
     let project = project.and_then(|project| text(project).or_else(|| text(project.get("id")?)));
-    Ok(Reading {
+    Ok(UsageReading {
         windows: Vec::new(),
         plan: words.first().map(|word| (*word).to_owned()),
         tier: words.iter().find_map(|word| tier(word)),
@@ -56,13 +56,13 @@ pub(super) fn code_assist(body: &[u8]) -> Result<Reading, Unreadable> {
     })
 }
 
-/// A window for each model, under the key its requests are leased under; of two names of one model the fuller.
+/// A window per model, under the quota key of its requests; of two names of one model the more used one.
 fn windows<'a>(told: impl Iterator<Item = (&'a str, &'a Value)>, pool: &str, now: Wall) -> Vec<Window> {
     let catalog = Catalog::default();
     let mut windows: Vec<Window> = Vec::new();
     for (model, quota) in told {
         let served = SERVED.iter().any(|family| model.starts_with(family));
-        // a fraction that is left out tells nothing: some plans leave it out of quotas they have
+        // a missing fraction means unknown: some plans omit it for quotas that they have
         let Some(used) = quota.get("remainingFraction").and_then(used_of_remaining).filter(|_| served) else {
             continue;
         };
@@ -104,7 +104,7 @@ mod tests {
 
     const NOW: Wall = Wall(1_789_997_600_000);
 
-    fn rows(reading: &Reading) -> Vec<(&str, &str, f64, Option<u64>)> {
+    fn rows(reading: &UsageReading) -> Vec<(&str, &str, f64, Option<u64>)> {
         let row = |w: &'_ Window| (w.utilization, w.resets_at.map(|at| at.0 - NOW.0));
         reading
             .windows
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn models_of_antigravity_by_the_key_of_their_requests() {
+    fn antigravity_models_get_the_key_of_their_requests() {
         let body = json!({ "models": {
             "gemini-3-pro-low": { "displayName": "Gemini 3 Pro", "quotaInfo": { "remainingFraction": 0.75, "resetTime": "2026-09-21T13:33:32Z" } },
             "gemini-3-pro-high": { "quotaInfo": { "remainingFraction": 0.5, "resetTime": "2026-09-21T13:33:32Z" } },
@@ -137,13 +137,13 @@ mod tests {
                 ("gemini-3-pro", "gemini-antigravity:gemini-3-pro", 0.5, Some(12_000)),
             ]
         );
-        // they count for the requests they are of
+        // the key is the one of the requests for this model
         let target = Catalog::default().target("google", Some("gemini-3-pro-preview"), None, Primary::Antigravity);
         assert!(target.unwrap().quota().is_under(&reading.windows[2].key));
     }
 
     #[test]
-    fn buckets_of_gemini_cli() {
+    fn gemini_cli_buckets_get_the_key_of_their_requests() {
         let body = json!({ "buckets": [
             { "modelId": "gemini-2.5-pro", "remainingFraction": 0.25, "remainingAmount": "10", "tokenType": "REQUESTS", "resetTime": "2026-09-21T13:33:32Z" },
             { "modelId": "gemini-2.5-pro", "remainingFraction": 0.9 },
@@ -159,11 +159,11 @@ mod tests {
                 ("gemini-3-pro", "gemini-cli:gemini-3-pro", 0.0, None),
             ]
         );
-        assert_eq!(user_quota(b"{}", NOW).unwrap(), Reading::default());
+        assert_eq!(user_quota(b"{}", NOW).unwrap(), UsageReading::default());
     }
 
     #[test]
-    fn plans_and_projects() {
+    fn plans_and_projects_are_read() {
         let plan = |body: Value| {
             let reading = code_assist(body.to_string().as_bytes()).unwrap();
             (reading.plan, reading.tier, reading.project)
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_answer_is_said_to_be_none() {
+    fn an_unexpected_answer_is_an_error() {
         for body in ["", "[]", "null", "<html>", r#"{"error":{"code":403}}"#] {
             assert!(available_models(body.as_bytes(), NOW).is_err(), "{body}");
             assert!(user_quota(body.as_bytes(), NOW).is_err(), "{body}");

@@ -1,59 +1,60 @@
-//! What accounts have used, as their providers tell when asked: parsers of each provider's answer, a budget that keeps
-//! the asking within what each provider allows, and the asking itself.
+//! The used quota of accounts, as their providers report it: a parser per provider, a budget that keeps polling within
+//! the provider's limits, and the requests.
 //!
-//! The parsers and the [budget](Ledger) are pure. What an answer does not say stays unknown: it is never taken for zero.
+//! The parsers and the [budget](PollHistory) are pure. What a response does not contain stays unknown; it is never
+//! taken for zero.
 
 mod anthropic;
-mod ask;
 mod budget;
 mod codex;
 mod google;
+mod query;
 mod value;
 
-pub use ask::{Asked, Failure, Question, ask};
-pub use budget::{Ledger, Rhythm, Setback};
+pub use budget::{PollFailure, PollHistory, PollLimits};
+pub use query::{UsageError, UsageQuery, UsageResult, query};
 
 use crate::pool::{CredentialKind, Tier, Window};
 
-/// What an answer told.
+/// The content of a usage response.
 #[derive(Clone, PartialEq, Debug, Default)]
-pub struct Reading {
-    /// The quota windows; one that the answer is silent about is not there.
+pub struct UsageReading {
+    /// The quota windows that the response contains.
     pub windows: Vec<Window>,
-    /// The plan, as the provider calls it.
+    /// The provider's name of the plan.
     pub plan: Option<String>,
-    /// The same, as lessor does.
+    /// The tier of the plan.
     pub tier: Option<Tier>,
-    /// The cloud project that the provider keeps for the account.
+    /// The account's cloud project.
     pub project: Option<String>,
 }
 
-/// An answer that is none.
+/// The response has an unexpected format.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("the answer is not what {0} sends of an account's usage")]
-pub struct Unreadable(&'static str);
+#[error("the answer is not a usage report of {0}")]
+pub struct UnexpectedAnswer(&'static str);
 
-/// Whether the provider of this name tells what such an account has used.
+/// Whether this provider reports the usage of accounts of this kind.
 ///
-/// Keys have no plan, and a long-lived token may not ask.
+/// API keys have no plan, and long-lived tokens lack the permission.
 #[must_use]
-pub fn can_tell(provider: &str, kind: CredentialKind) -> bool {
-    kind == CredentialKind::Oauth && rhythm(provider).is_some()
+pub fn is_reported(provider: &str, kind: CredentialKind) -> bool {
+    kind == CredentialKind::Oauth && poll_limits(provider).is_some()
 }
 
-/// How often the provider of this name may be asked about one account.
+/// How often this provider may be polled for one account.
 #[must_use]
-pub fn rhythm(provider: &str) -> Option<Rhythm> {
+pub fn poll_limits(provider: &str) -> Option<PollLimits> {
     match provider {
-        "anthropic" => Some(Rhythm::ANTHROPIC),
-        "openai" | "google" => Some(Rhythm::OTHERS),
+        "anthropic" => Some(PollLimits::ANTHROPIC),
+        "openai" | "google" => Some(PollLimits::OTHERS),
         _ => None,
     }
 }
 
-/// How long a window of this name is, where the name tells: `5h`, `7d`, `7d_opus`, `90m`.
+/// The length of a window, if its name states it: `5h`, `7d`, `7d_opus`, `90m`.
 #[must_use]
-pub fn length_of(window: &str) -> Option<std::time::Duration> {
+pub fn window_length(window: &str) -> Option<std::time::Duration> {
     let end = window.find(|letter: char| !letter.is_ascii_digit())?;
     let (number, rest) = window.split_at(end);
     let number: u64 = number.parse().ok()?;
@@ -68,7 +69,7 @@ pub fn length_of(window: &str) -> Option<std::time::Duration> {
     (ends && (1..=10_000).contains(&number)).then(|| std::time::Duration::from_secs(number * unit))
 }
 
-/// A window's length as its name: `5h`, `7d`, `90m`.
+/// The name of a window of this length: `5h`, `7d`, `90m`.
 fn name_of(seconds: u64) -> Option<String> {
     let minutes = (seconds + 30) / 60;
     Some(match minutes {
@@ -84,23 +85,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_and_lengths_are_each_others() {
+    fn names_and_lengths_convert_both_ways() {
         for (name, seconds) in [("5h", 18_000), ("7d", 604_800), ("90m", 5_400), ("1d", 86_400)] {
             assert_eq!(name_of(seconds).as_deref(), Some(name));
-            assert_eq!(length_of(name).map(|length| length.as_secs()), Some(seconds));
+            assert_eq!(window_length(name).map(|length| length.as_secs()), Some(seconds));
         }
-        assert_eq!(length_of("7d_opus").map(|length| length.as_secs()), Some(604_800));
-        assert_eq!(length_of("5h codex-spark").map(|length| length.as_secs()), Some(18_000));
+        assert_eq!(window_length("7d_opus").map(|length| length.as_secs()), Some(604_800));
+        assert_eq!(window_length("5h codex-spark").map(|length| length.as_secs()), Some(18_000));
         for other in ["", "h", "5", "5x", "primary", "requests", "5hours", "99999d", "ünd"] {
-            assert_eq!(length_of(other), None, "{other}");
+            assert_eq!(window_length(other), None, "{other}");
         }
         assert_eq!((name_of(0), name_of(u64::MAX / 2)), (None, None));
     }
 
     #[test]
-    fn only_logins_of_known_providers_are_asked_about() {
-        assert!(can_tell("anthropic", CredentialKind::Oauth) && can_tell("google", CredentialKind::Oauth));
-        assert!(!can_tell("anthropic", CredentialKind::Token), "it lacks the scope");
-        assert!(!can_tell("anthropic", CredentialKind::ApiKey) && !can_tell("mistral", CredentialKind::Oauth));
+    fn only_logins_of_known_providers_are_polled() {
+        assert!(is_reported("anthropic", CredentialKind::Oauth) && is_reported("google", CredentialKind::Oauth));
+        assert!(!is_reported("anthropic", CredentialKind::Token), "it lacks the scope");
+        assert!(!is_reported("anthropic", CredentialKind::ApiKey) && !is_reported("mistral", CredentialKind::Oauth));
     }
 }

@@ -1,11 +1,11 @@
-//! `account …`, and what becomes of secrets.
+//! `account …`, and the handling of secrets.
 
 use serde_json::json;
 
 use super::support::Home;
 
 #[test]
-fn accounts_come_change_and_go() {
+fn accounts_are_added_changed_and_removed() {
     let home = Home::with_keys(&[("anthropic", "work")]);
     let login = r#"{"access_token":"at-canary","refresh_token":"rt-canary","expires_at":"2099-01-01T00:00:00Z",
         "email":"a@b.c","tier":"pro"}"#;
@@ -24,8 +24,8 @@ fn accounts_come_change_and_go() {
     home.run(&["account", "show", "home"]).ok().says("disabled: holiday");
     assert_eq!(home.json(&["account", "enable", "home"])["state"], "ready");
 
-    home.run(&["account", "show", "nobody"]).exits(1).complains("lessor account list");
-    home.run(&["account", "set", "home", "colour=red"]).exits(2).complains("it may be label");
+    home.run(&["account", "show", "unknown"]).exits(1).complains("lessor account list");
+    home.run(&["account", "set", "home", "colour=red"]).exits(2).complains("known keys are label");
     home.run(&["account", "remove", "--all"]).exits(2);
     home.run(&["account", "remove", "home"]).ok().says("removed home");
     assert_eq!(home.json(&["account", "remove", "--all", "--yes"]).as_array().unwrap().len(), 1);
@@ -33,7 +33,7 @@ fn accounts_come_change_and_go() {
 }
 
 #[test]
-fn bad_secrets_are_refused_and_never_shown() {
+fn invalid_secrets_are_refused_and_never_shown() {
     let home = Home::new();
     let key = ["account", "add", "openai", "--api-key-stdin"];
     home.feed(&key, "").exits(1).complains("empty");
@@ -42,13 +42,13 @@ fn bad_secrets_are_refused_and_never_shown() {
     home.run(&["account", "add", "openai"]).exits(2);
     let login = ["account", "add", "openai", "--oauth-stdin"];
     for text in ["sk-canary", "\"sk-canary\"", r#"{"access_token":"sk-canary","x":1}"#, r#"{"access_token":1}"#] {
-        let refused = home.feed(&login, text).exits(1).complains("this is no login");
+        let refused = home.feed(&login, text).exits(1).complains("this is not a valid login");
         assert!(!refused.err.contains("canary"), "{refused:?}");
     }
 }
 
 #[test]
-fn secrets_are_printed_by_acquire_as_json_alone() {
+fn only_acquire_with_json_prints_a_secret() {
     let home = Home::with_keys(&[("anthropic", "work")]);
     let acquire = ["acquire", "anthropic", "--ttl", "10m", "--wait", "0s"];
     assert_eq!(home.json(&acquire)["credential"]["secret"], "sk-canary-work");

@@ -18,7 +18,7 @@ fn request() -> AcquireParams {
     AcquireParams { provider: "anthropic".into(), wait_ms: Some(0), ..AcquireParams::default() }
 }
 
-/// A wrapper that knows the home, because the environment of this process does not.
+/// A wrapper that sets the home, which the environment of this process does not.
 #[cfg(unix)]
 fn start(home: &Home) -> DaemonStarter {
     let wrapper = home.path().join("lessor-here");
@@ -29,7 +29,7 @@ fn start(home: &Home) -> DaemonStarter {
 }
 
 #[test]
-fn a_guard_gives_its_lease_back() {
+fn a_guard_releases_its_lease() {
     let home = Home::with_keys(&[("anthropic", "work")]);
     let client = Client::connect(&home.places()).unwrap();
     let guard = LeaseGuard::acquire(client, request()).unwrap();
@@ -60,7 +60,7 @@ fn a_guard_outlives_its_daemon() {
 
 #[cfg(unix)]
 #[test]
-fn refusals_and_absence_are_told_apart() {
+fn a_refusal_differs_from_a_missing_daemon() {
     let home = Home::new();
     assert!(matches!(Client::connect(&home.places()), Err(ClientError::NoDaemon(_))));
     let mut client = Client::connect_or_start(&home.places(), &start(&home)).unwrap();

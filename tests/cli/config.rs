@@ -34,7 +34,7 @@ impl Home {
         feed(command, "")
     }
 
-    /// Where copies are made.
+    /// Where the copies are created.
     fn tmp(&self) -> PathBuf {
         let tmp = self.path().join("tmp");
         fs::create_dir_all(&tmp).unwrap();
@@ -52,7 +52,7 @@ fn mode(path: &Path) -> u32 {
 }
 
 #[test]
-fn the_place_of_the_file_is_told() {
+fn the_path_of_the_file_is_printed() {
     let home = Home::new();
     let path = home.config();
     home.run(&["config", "path"]).ok().says(path.to_str().unwrap());
@@ -70,15 +70,11 @@ fn the_place_of_the_file_is_told() {
 #[test]
 fn every_value_is_shown_with_its_source() {
     let home = Home::new();
-    home.run(&["config", "show"])
-        .ok()
-        .says("there is no such file")
-        .says("ttl = \"10m\"")
-        .says("# default, not active yet");
+    home.run(&["config", "show"]).ok().says("does not exist").says("ttl = \"10m\"").says("# default, not active");
     home.write("[leases]\nttl = \"90s\"\n[accounts.\"a@b.c\"]\nuse = [\"claude\"]\n[notify]\ndesktop = true\n");
-    let shown = home.run(&["config", "show"]).ok().says("[accounts.\"a@b.c\"]").says("# config.toml:6, not active yet");
+    let shown = home.run(&["config", "show"]).ok().says("[accounts.\"a@b.c\"]").says("# config.toml:6, not active");
     assert!(shown.out.lines().all(|line| line.chars().count() <= 80), "{}", shown.out);
-    // what is shown is a file that means the same
+    // the listing is a file with the same meaning
     home.feed(&["config", "check", "-"], &shown.out).ok();
     let mut command = home.command(&["config", "show", "--json"]);
     command.env("LESSOR_LOG", "debug");
@@ -92,12 +88,12 @@ fn every_value_is_shown_with_its_source() {
     assert_eq!(row("notify.desktop")["active"], false);
     assert_eq!(row("accounts.\"a@b.c\".use")["value"], json!(["claude"]));
     home.write("leases.ttl = 1\n");
-    home.run(&["config", "show"]).exits(6).complains("config.toml:1:14").complains("say 1s or 1m");
+    home.run(&["config", "show"]).exits(6).complains("config.toml:1:14").complains("write 1s or 1m");
     assert!(!home.places().state.exists(), "no daemon was started");
 }
 
 #[test]
-fn one_value_is_printed_as_scripts_want_it() {
+fn one_value_is_printed_for_scripts() {
     let home = Home::new();
     let words = "[limits]\nretry_delay = '120s'\n[quota]\nsoft_threshold = 0.80\n";
     home.write(&format!("{words}[leases]\nttl = \"90s\"\n[accounts.\"a@b.c\"]\nuse = [\"claude\", \"codex\"]\n"));
@@ -126,7 +122,7 @@ fn one_value_is_printed_as_scripts_want_it() {
 }
 
 #[test]
-fn setting_a_key_makes_the_file_and_keeps_what_is_in_it() {
+fn setting_a_key_creates_the_file_and_keeps_its_content() {
     let home = Home::new();
     let deep = home.path().join("a/b/c.toml");
     home.run(&["--config", deep.to_str().unwrap(), "config", "set", "leases.ttl", "2m"])
@@ -138,7 +134,9 @@ fn setting_a_key_makes_the_file_and_keeps_what_is_in_it() {
     let before = "\u{feff}# mine\r\n[leases]\r\n  ttl = \"1m\" # short\r\n\r\n[daemon] # d\r\nlog = 'warn'\r\n";
     home.write(before);
     fs::set_permissions(home.config(), fs::Permissions::from_mode(0o640)).unwrap();
-    home.run(&["config", "set", "leases.ttl", "3m"]).ok().says("no daemon is running; it holds at the next start");
+    home.run(&["config", "set", "leases.ttl", "3m"])
+        .ok()
+        .says("no daemon is running; it takes effect at the next start");
     home.run(&["config", "set", "leases.grace", "1s"]).ok();
     home.run(&["config", "set", "accounts.work.max_leases", "2"]).ok();
     home.run(&["config", "set", "accounts.\"a@b.c\".use", "[\"claude\"]"]).ok();
@@ -149,7 +147,7 @@ fn setting_a_key_makes_the_file_and_keeps_what_is_in_it() {
         \r\n[accounts.\"a@b.c\"]\r\nuse = [\"claude\"]\r\n\r\n[selection.health]\r\nfailure = -7.5\r\n";
     assert_eq!(home.read(), after);
     assert_eq!(mode(&home.config()), 0o640);
-    home.run(&["config", "set", "leases.ttl", "3m"]).ok().says("as before");
+    home.run(&["config", "set", "leases.ttl", "3m"]).ok().says("(unchanged)");
     assert_eq!(home.read(), after);
     for key in [
         "leases.grace",
@@ -160,22 +158,22 @@ fn setting_a_key_makes_the_file_and_keeps_what_is_in_it() {
     ] {
         home.run(&["config", "unset", key]).ok();
     }
-    home.run(&["config", "unset", "leases.grace"]).ok().says("leases.grace = \"2s\" by default, as before");
+    home.run(&["config", "unset", "leases.grace"]).ok().says("leases.grace = \"2s\" (default, unchanged)");
     home.run(&["config", "set", "leases.ttl", "1m"]).ok();
     assert_eq!(home.read(), before);
     let set = home.json(&["config", "set", "quota.poll", "off"]);
     assert_eq!((&set["key"], &set["value"], &set["changed"]), (&json!("quota.poll"), &json!("off"), &json!(true)));
     assert_eq!(set["daemon"]["state"], "no_daemon");
-    home.run(&["config", "set", "notify.desktop", "true"]).ok().complains("not active yet");
+    home.run(&["config", "set", "notify.desktop", "true"]).ok().complains("not active");
     assert!(!home.places().state.exists(), "no daemon was started");
-    // nothing but the file is left behind
+    // only the file is left
     assert_eq!(fs::read_dir(home.path()).unwrap().count(), 2);
 }
 
 #[test]
-fn what_cannot_be_set_changes_nothing() {
+fn an_invalid_value_changes_nothing() {
     let home = Home::new();
-    home.run(&["config", "set", "leases.ttl", "2"]).exits(2).complains("say 2s or 2m");
+    home.run(&["config", "set", "leases.ttl", "2"]).exits(2).complains("write 2s or 2m");
     home.run(&["config", "set", "leases.tll", "2m"]).exits(2).complains("did you mean `ttl`?");
     home.run(&["config", "unset", "leases.tll"]).exits(2);
     home.run(&["config", "unset", "leases.ttl"]).ok();
@@ -210,7 +208,7 @@ fn a_link_of_a_dotfile_manager_stays_a_link() {
 }
 
 #[test]
-fn many_at_once_lose_nothing() {
+fn concurrent_changes_are_not_lost() {
     let home = Home::new();
     let names: Vec<String> = (0..12).map(|number| format!("accounts.n{number}.priority")).collect();
     std::thread::scope(|scope| {
@@ -226,7 +224,7 @@ fn many_at_once_lose_nothing() {
 #[test]
 fn an_edit_takes_effect_only_if_it_is_valid() {
     let home = Home::new();
-    // a new file begins with everything there is to say
+    // a new file begins with the template
     home.edit("grep -q '^#ttl = \"10m\"' \"$1\"; sed -i 's/^#ttl = \"10m\"/ttl = \"11m\"/' \"$1\"").ok().says("saved");
     assert_eq!(home.run(&["config", "get", "leases.ttl"]).ok().out, "11m\n");
     assert_eq!((mode(&home.config()), home.read().contains("#per_account = 1")), (0o600, true));
@@ -247,7 +245,7 @@ fn an_edit_takes_effect_only_if_it_is_valid() {
 
     fs::set_permissions(home.config(), fs::Permissions::from_mode(0o644)).unwrap();
     let edit = "test \"$(stat -c %a \"$1\")\" = 600; printf '[notify]\\ndesktop = true\\n' > \"$1\"";
-    home.edit(edit).ok().complains("`notify.desktop` is not active yet").says("no daemon is running");
+    home.edit(edit).ok().complains("`notify.desktop` is not active").says("no daemon is running");
     assert_eq!((home.read().as_str(), mode(&home.config())), ("[notify]\ndesktop = true\n", 0o644));
     let edited = home.edit_with(&["config", "edit", "--json"], "printf '' > \"$1\"").ok();
     let edited: Value = serde_json::from_str(&edited.out).unwrap();
@@ -256,18 +254,18 @@ fn an_edit_takes_effect_only_if_it_is_valid() {
 }
 
 #[test]
-fn an_edit_does_not_undo_somebody_elses() {
+fn an_edit_does_not_undo_a_concurrent_change() {
     let home = Home::new();
     home.write("leases.ttl = \"1m\"\n");
     let real = home.config();
     let script = format!("echo 'leases.ttl = \"2m\"' > \"$1\"; echo 'leases.ttl = \"3m\"' > '{}'", real.display());
-    home.edit(&script).exits(1).complains("was changed by somebody else").complains("your edit is kept in");
+    home.edit(&script).exits(1).complains("was changed by another program").complains("your edit is kept in");
     assert_eq!(home.read(), "leases.ttl = \"3m\"\n");
     assert_eq!(fs::read_to_string(&home.copies()[0]).unwrap(), "leases.ttl = \"2m\"\n");
 }
 
 #[test]
-fn a_broken_file_can_be_mended_and_the_editor_be_missing() {
+fn an_invalid_file_can_be_edited_and_a_missing_editor_is_reported() {
     let home = Home::new();
     fs::write(home.config(), b"leases.ttl = \"\xff\"\n").unwrap();
     home.run(&["config", "check"]).exits(6).complains("not UTF-8");
@@ -283,9 +281,9 @@ fn a_broken_file_can_be_mended_and_the_editor_be_missing() {
 }
 
 #[test]
-fn a_file_is_checked_whole() {
+fn a_check_reports_every_error() {
     let home = Home::new();
-    home.run(&["config", "check"]).ok().says("the defaults hold");
+    home.run(&["config", "check"]).ok().says("the defaults apply");
     home.write("[leases]\nttl = 5\n[quota]\npol = 1\n");
     let checked = home.run(&["config", "check"]).exits(6);
     assert_eq!(checked.out, "");
@@ -304,14 +302,14 @@ fn a_file_is_checked_whole() {
     home.feed(&["config", "check", "-"], "[notify]\ndesktop = true\n")
         .ok()
         .says("warning: standard input:2:1")
-        .says("not active yet");
+        .says("not active");
     let checked: Value =
         serde_json::from_str(&home.feed(&["config", "check", "-", "--json"], "notify.desktop = true").ok().out)
             .unwrap();
     assert_eq!((&checked["ok"], &checked["warnings"][0]["key"]), (&json!(true), &json!("notify.desktop")));
     home.feed(&["config", "check", "-"], "x = 1").exits(6).complains("standard input:1:1");
     let other = home.path().join("other.toml");
-    home.run(&["config", "check", other.to_str().unwrap()]).exits(6).complains("there is no such file");
+    home.run(&["config", "check", other.to_str().unwrap()]).exits(6).complains("the file does not exist");
     fs::write(&other, "").unwrap();
     home.run(&["config", "check", other.to_str().unwrap()]).ok().says("ok: ");
     home.run(&["config", "check", home.path().to_str().unwrap()]).exits(6).complains("is a directory");
@@ -337,27 +335,31 @@ fn the_schema_of_the_file_is_printed() {
 }
 
 #[test]
-fn a_running_daemon_says_what_it_makes_of_it() {
+fn the_result_of_a_running_daemon_is_printed() {
     let home = Home::new();
     home.run(&["reload"]).exits(3).complains("no daemon");
-    assert!(!home.places().state.exists(), "none was started for this");
+    assert!(!home.places().state.exists(), "no daemon was started");
     let pid = home.json(&["ping"])["pid"].clone();
-    let live = format!("live: the daemon (pid {pid}) has it");
+    let live = format!("live: the daemon (pid {pid}) uses it");
     home.run(&["config", "set", "leases.per_account", "3"]).ok().says(&live);
     let held = |home: &Home| home.run(&["config", "show"]).ok().err;
     assert_eq!(held(&home), "");
     home.edit("sed -i s/3/4/ \"$1\"").ok().says(&live);
     assert_eq!(home.json(&["config", "unset", "leases.per_account"])["daemon"]["state"], "live");
-    home.run(&["reload"]).ok().says("has it already");
+    home.run(&["reload"]).ok().says("already uses it");
     assert_eq!(home.json(&["reload"])["state"], "ok");
 
     home.write("[leases]\nper_account = 0\n");
-    home.run(&["reload"]).exits(6).complains("has rejected").complains("config.toml:2:15").complains("config edit");
+    home.run(&["reload"])
+        .exits(6)
+        .complains("rejected the configuration")
+        .complains("config.toml:2:15")
+        .complains("config edit");
     let done = home.run(&["reload", "--json"]).exits(6);
     let reload: Value = serde_json::from_str(&done.out).unwrap();
     assert_eq!(reload["state"], "rejected");
     assert!(reload["error"].as_str().unwrap().contains("config.toml:2:15"), "{reload}");
-    home.run(&["config", "show"]).exits(6).complains("keeps the last good configuration");
+    home.run(&["config", "show"]).exits(6).complains("keeps the last valid configuration");
 
     home.write("[leases]\nper_account = 5\n");
     home.run(&["reload"]).ok();

@@ -1,4 +1,4 @@
-//! `daemon`, `ping`, `stop`, and the start of a daemon by whoever needs it.
+//! `daemon`, `ping`, `stop`, and the start of a daemon by a command that needs one.
 
 use serde_json::{Value, json};
 
@@ -22,7 +22,7 @@ fn a_daemon_is_started_pinged_and_stopped() {
 }
 
 #[test]
-fn no_start_can_be_said_by_the_environment() {
+fn the_environment_can_prevent_a_start() {
     let home = Home::new();
     let mut command = home.command(&["status"]);
     command.env("LESSOR_NO_START", "1");
@@ -31,7 +31,7 @@ fn no_start_can_be_said_by_the_environment() {
 }
 
 #[test]
-fn a_daemon_elsewhere_is_found_by_its_lock() {
+fn a_daemon_on_another_socket_is_found_by_its_lock() {
     let home = Home::new();
     let socket = match cfg!(windows) {
         true => format!("{}-other", home.places().socket.display()).into(),
@@ -53,7 +53,7 @@ fn fifty_clients_at_once_are_all_served_by_one_daemon() {
 }
 
 #[test]
-fn clients_that_meet_a_stop_are_served_by_the_next_daemon() {
+fn clients_during_a_stop_are_served_by_the_next_daemon() {
     let home = Home::new();
     for _ in 0..5 {
         home.run(&["ping"]).ok();
@@ -70,16 +70,16 @@ fn clients_that_meet_a_stop_are_served_by_the_next_daemon() {
 fn a_daemon_that_cannot_start_is_explained() {
     let home = Home::new();
     std::fs::write(home.path().join("config.toml"), "[daemon]\nlgo = 1\n").unwrap();
-    home.run(&["status"]).exits(3).complains("none could be started").complains("lgo");
+    home.run(&["status"]).exits(3).complains("it could not be started").complains("lgo");
     home.run(&["daemon"]).exits(6).complains("config.toml:2");
     let error: Value = serde_json::from_str(&home.run(&["status", "--json"]).exits(3).err).unwrap();
     assert_eq!(error["error"]["data"]["kind"], "no_daemon");
 }
 
-/// A pipe of the caller's that the daemon kept open would never end, and this test with it.
+/// If the daemon kept a pipe of the caller open, this test would not end.
 #[cfg(unix)]
 #[test]
-fn a_started_daemon_keeps_nothing_of_its_starter_open() {
+fn a_started_daemon_keeps_no_file_of_its_starter_open() {
     let home = Home::new();
     let mut shell = std::process::Command::new("sh");
     let script = format!("exec 7>&1; {PROGRAM} ping >/dev/null; exec 7>&-; echo done");
@@ -87,10 +87,10 @@ fn a_started_daemon_keeps_nothing_of_its_starter_open() {
     feed(shell, "").ok().says("done");
 }
 
-/// What a service manager says to one process is not for the daemon that this process starts, or it would speak for it.
+/// The variables of a service manager are for one process, not for a daemon that this process starts.
 #[cfg(target_os = "linux")]
 #[test]
-fn a_started_daemon_hears_nothing_of_its_starters_service_manager() {
+fn a_started_daemon_inherits_no_variable_of_a_service_manager() {
     let home = Home::new();
     let ear = std::os::unix::net::UnixDatagram::bind(home.path().join("notify")).unwrap();
     ear.set_nonblocking(true).unwrap();
@@ -100,7 +100,7 @@ fn a_started_daemon_hears_nothing_of_its_starters_service_manager() {
         command.env(name, "1");
     }
     let pong: Value = serde_json::from_str(&feed(command, "").ok().out).unwrap();
-    // a daemon lets nobody but root look into it
+    // only root can read the environment of a daemon
     let Ok(environment) = std::fs::read(format!("/proc/{}/environ", pong["pid"])) else { return };
     let names: Vec<_> = environment
         .split(|byte| *byte == 0)
@@ -110,5 +110,5 @@ fn a_started_daemon_hears_nothing_of_its_starters_service_manager() {
     for name in lessor::client::SERVICE_MANAGER_VARIABLES.iter().chain(&["JOURNAL_STREAM", "INVOCATION_ID"]) {
         assert!(!names.iter().any(|known| known == name), "{name} in {names:?}");
     }
-    assert_eq!(ear.recv(&mut [0; 512]).unwrap_err().kind(), std::io::ErrorKind::WouldBlock, "nobody spoke");
+    assert_eq!(ear.recv(&mut [0; 512]).unwrap_err().kind(), std::io::ErrorKind::WouldBlock, "nothing was sent");
 }

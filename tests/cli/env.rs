@@ -1,4 +1,4 @@
-//! `env`: variables for the shell that asks.
+//! `env`: variables for the calling shell.
 
 use std::process::Command;
 
@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::support::{Done, Home, PROGRAM, feed};
 
-/// A script in a shell of its own, with `$lessor` in it.
+/// Runs a script in a new shell, with `$lessor` set.
 fn script(home: &Home, script: &str) -> Done {
     let mut shell = Command::new("bash");
     shell.args(["-c", &format!("set -eu\n{script}\n:")]).env("LESSOR_HOME", home.path()).env("lessor", PROGRAM);
@@ -17,7 +17,7 @@ fn script(home: &Home, script: &str) -> Done {
 }
 
 #[test]
-fn a_shell_has_the_variables_and_the_lease_as_long_as_it_lives() {
+fn a_shell_keeps_the_variables_and_the_lease_until_it_ends() {
     let home = Home::with_keys(&[("anthropic", "work")]);
     let done = script(
         &home,
@@ -55,7 +55,7 @@ fn an_agent_that_reads_no_variable_becomes_a_function() {
 }
 
 #[test]
-fn other_shells_and_programs_are_told_in_their_words() {
+fn other_shells_get_their_own_syntax() {
     let home = Home::with_keys(&[("anthropic", "work"), ("google", "g")]);
     home.run(&["env", "anthropic", "--shell", "fish"]).ok().says("set -gx ANTHROPIC_API_KEY 'lk_");
     home.run(&["env", "anthropic", "--shell", "powershell"]).ok().says("$env:ANTHROPIC_API_KEY = 'lk_");

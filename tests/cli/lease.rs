@@ -7,9 +7,9 @@ use super::support::Home;
 use super::support::{PROGRAM, feed};
 
 #[test]
-fn leases_are_taken_shown_renewed_and_given_back() {
+fn leases_are_acquired_listed_renewed_and_released() {
     let home = Home::with_keys(&[("anthropic", "work")]);
-    home.run(&["leases"]).ok().says("no leases are held now");
+    home.run(&["leases"]).ok().says("no leases are held");
     let me = std::process::id();
     let pid = me.to_string();
     let lease = home.json(&["acquire", "claude", "--pid", &pid, "--ttl", "10m", "--label", "job", "--priority", "-5"]);
@@ -26,10 +26,10 @@ fn leases_are_taken_shown_renewed_and_given_back() {
     home.run(&["release", "ls_nonsense"]).exits(1);
 }
 
-/// Bound to nobody in particular, the lease is the calling program's: this test.
+/// Without --pid, the lease is bound to the calling program: this test.
 #[cfg(unix)]
 #[test]
-fn a_lease_is_bound_to_the_program_that_called() {
+fn a_lease_is_bound_to_the_calling_program() {
     let home = Home::with_keys(&[("anthropic", "work")]);
     let mut shell = std::process::Command::new("sh");
     shell.args(["-c", &format!("timeout 60 {PROGRAM} acquire anthropic; true")]).env("LESSOR_HOME", home.path());

@@ -1,4 +1,4 @@
-//! The daemon's log: what is in it, where it is, and how `logs` reads it.
+//! The daemon's log: its content, its place, and how `logs` reads it.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::support::{Home, PROGRAM, feed};
 
-/// Nothing here takes longer, however loaded the machine is.
+/// No step takes longer, even on a loaded machine.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// `lessor logs --follow`, line by line.
@@ -63,16 +63,16 @@ fn add(path: &Path, text: &str) {
 }
 
 #[test]
-fn without_a_log_it_says_so_and_starts_no_daemon() {
+fn a_missing_log_is_reported_and_no_daemon_is_started() {
     let home = Home::new();
     let done = home.run(&["logs"]).ok().complains("no log yet").complains("lessor.log");
     assert_eq!(done.out, "");
     assert!(!home.places().state.exists());
-    home.run(&["logs", "-n", "few"]).exits(2).complains("neither a number nor `all`");
+    home.run(&["logs", "-n", "few"]).exits(2).complains("it must be a number or `all`");
 }
 
 #[test]
-fn changes_of_accounts_are_lines_and_grants_are_not() {
+fn account_changes_are_logged_and_grants_are_not() {
     let home = Home::with_keys(&[("anthropic", "work"), ("anthropic", "spare")]);
     let lease = home.json(&["acquire", "anthropic", "--account", "work", "--ttl", "10m"]);
     home.run(&["account", "disable", "work"]).ok();
@@ -96,7 +96,7 @@ fn changes_of_accounts_are_lines_and_grants_are_not() {
         "{}",
         done.out
     );
-    // a started daemon's standard error is the same file: each line is there once
+    // a started daemon's standard error is the same file: each line appears once
     assert_eq!(done.out.matches("INFO  stopped").count(), 1, "{}", done.out);
     assert_eq!(home.run(&["logs", "-n", "1"]).ok().out.lines().count(), 1);
     assert_eq!(home.run(&["logs", "-n", "0"]).ok().out, "");
@@ -110,7 +110,7 @@ fn changes_of_accounts_are_lines_and_grants_are_not() {
 }
 
 #[test]
-fn the_level_is_of_the_environment_then_of_the_configuration() {
+fn the_environment_overrides_the_level_of_the_configuration() {
     for (environment, configured, expected) in
         [("", "warn", ""), ("", "debug", "INFO DEBUG"), ("debug", "error", "INFO DEBUG"), ("error", "trace", "")]
     {
@@ -134,7 +134,7 @@ fn the_level_is_of_the_environment_then_of_the_configuration() {
 }
 
 #[test]
-fn the_level_changes_while_it_runs() {
+fn the_level_can_change_while_the_daemon_runs() {
     let home = Home::with_keys(&[("anthropic", "work")]);
     let acquire = || drop(home.json(&["acquire", "anthropic", "--ttl", "10m"]));
     let granted = || home.run(&["logs", "-n", "all"]).ok().out.matches("kind=lease.granted").count();
@@ -144,7 +144,7 @@ fn the_level_changes_while_it_runs() {
         acquire();
         assert_eq!(granted(), expected, "{level}");
     }
-    // one line, whatever the error says
+    // one line, whatever the error contains
     fs::write(home.path().join("config.toml"), "[daemon]\nlgo = 1\nlog = 2\n").unwrap();
     home.run(&["reload"]);
     let log = home.run(&["logs"]).ok().out;
@@ -156,9 +156,9 @@ fn the_level_changes_while_it_runs() {
 }
 
 #[test]
-fn a_log_that_cannot_be_written_stops_no_daemon() {
+fn a_daemon_runs_although_its_log_cannot_be_written() {
     let home = Home::new();
-    // a directory, because a mode stops no root
+    // a directory, because permissions do not stop root
     fs::create_dir_all(home.places().log.join("in the way")).unwrap();
     let mut daemon = home.command(&["daemon"]);
     let daemon = daemon.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
@@ -175,7 +175,7 @@ fn a_log_that_cannot_be_written_stops_no_daemon() {
 fn a_daemon_in_the_foreground_writes_both() {
     let home = Home::new();
     let mut daemon = home.command(&["daemon"]);
-    // of some other stream: a terminal in a unit inherits it
+    // the variable of another stream: a terminal in a unit inherits it
     daemon.env("JOURNAL_STREAM", "1:2");
     let daemon = daemon.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let deadline = Instant::now() + PATIENCE;
@@ -191,7 +191,7 @@ fn a_daemon_in_the_foreground_writes_both() {
 }
 
 #[test]
-fn following_goes_on_in_the_next_file_and_ends_with_its_reader() {
+fn following_continues_in_the_next_file_and_ends_with_its_reader() {
     let home = Home::new();
     let log = home.places().log;
     fs::create_dir_all(log.parent().unwrap()).unwrap();
@@ -207,20 +207,20 @@ fn following_goes_on_in_the_next_file_and_ends_with_its_reader() {
     fs::write(&log, "").unwrap();
     add(&log, "six\n");
     assert_eq!(follower.line(), "six");
-    // it learns that without another line
+    // it notices that without another line
     follower.lines = None;
     assert_eq!(follower.code(), Some(0));
 }
 
 #[test]
-fn a_log_that_is_not_there_yet_can_be_followed() {
+fn a_log_that_does_not_exist_yet_can_be_followed() {
     let home = Home::new();
     let mut follower = Follower::start(home.command(&["logs", "--follow"]));
     home.run(&["ping"]).ok();
     assert!(follower.line().contains("INFO"));
 }
 
-/// A `journalctl` that says how it was asked.
+/// A `journalctl` that prints its arguments.
 fn with_journal<'home>(home: &'home Home, script: &str) -> impl Fn(&[&str]) -> Command + use<'home> {
     let programs = home.path().join("bin");
     fs::create_dir_all(&programs).unwrap();
@@ -235,7 +235,7 @@ fn with_journal<'home>(home: &'home Home, script: &str) -> impl Fn(&[&str]) -> C
 }
 
 #[test]
-fn the_journal_is_read_where_it_has_the_log() {
+fn the_journal_is_read_if_the_daemon_logs_there() {
     let home = Home::new();
     let log = home.places().log;
     fs::create_dir_all(log.parent().unwrap()).unwrap();
@@ -251,27 +251,25 @@ fn the_journal_is_read_where_it_has_the_log() {
     let done = feed(journal(&["logs", "-n", "all", "--json"]), "").ok();
     let line: Value = serde_json::from_str(&done.out).unwrap();
     assert_eq!((&line["level"], &line["fields"]), (&json!("warn"), &json!({"account": "ac_1"})));
-    // its end comes with its reader's, though the journal is silent
+    // it ends with its reader although the journal has no new entry
     let mut follower = Follower::start(journal(&["logs", "-f"]));
     assert_eq!(follower.line(), format!("{asked} --lines=100 --follow  account=ac_1"));
     follower.lines = None;
     assert_eq!(follower.code(), Some(0));
-    // a later daemon wrote to the file again
+    // a later daemon logs to the file again
     add(&log, "2026-03-04T05:06:09.089Z INFO  later\n");
     feed(journal(&["logs"]), "").ok().says("INFO  later");
 }
 
 #[test]
-fn a_journal_that_cannot_be_read_is_explained() {
+fn a_journal_that_cannot_be_read_is_reported() {
     let home = Home::new();
     let log = home.places().log;
     fs::create_dir_all(log.parent().unwrap()).unwrap();
     add(&log, "2026-03-04T05:06:08.089Z INFO  what follows is in the journal: journalctl --unit=lessor.service\n");
     let journal = with_journal(&home, "echo no journal >&2; exit 3");
     let done = feed(journal(&["logs"]), "").exits(1);
-    done.complains("no journal")
-        .complains("exit status: 3")
-        .complains("hint: see for yourself: journalctl --unit=lessor");
+    done.complains("no journal").complains("exit status: 3").complains("hint: try it: journalctl --unit=lessor");
     let mut without = Command::new(PROGRAM);
     without.arg("logs").env("LESSOR_HOME", home.path()).env("PATH", home.path());
     feed(without, "").exits(1).complains("journalctl failed");

@@ -1,4 +1,4 @@
-//! `report`, `explain`, `account clear-limits`: what a script tells, and what a person is told.
+//! `report`, `explain`, `account clear-limits`: the report of a script, and the explanation for a user.
 
 use serde_json::json;
 
@@ -7,7 +7,7 @@ use super::support::Home;
 const BODY: &str = r#"{"type":"error","error":{"type":"rate_limit_error","message":"You are over your limit."}}"#;
 
 #[test]
-fn a_script_follows_what_it_is_told_and_a_person_sees_why() {
+fn a_script_follows_the_decision_and_a_user_sees_the_reason() {
     let home = Home::with_keys(&[("anthropic", "work"), ("anthropic", "home")]);
     home.run(&["explain"]).exits(1).complains("nothing was granted or refused");
     let pid = std::process::id().to_string();
@@ -26,20 +26,20 @@ fn a_script_follows_what_it_is_told_and_a_person_sees_why() {
     let id = moved["lease"]["lease"].as_str().unwrap();
 
     let explained = home.run(&["explain"]).ok();
-    let words = ["claude-sonnet-4-5 of anthropic", &format!("it came from {first}: rate limit exceeded")];
+    let words = ["claude-sonnet-4-5 of anthropic", &format!("the lease moved from {first}: rate limit exceeded")];
     for word in words.into_iter().chain(["limited, free in 13 h", "retry-after: 46800", "You are over your limit."]) {
         assert!(explained.out.contains(word), "no {word:?} in {}", explained.out);
     }
     assert!(explained.out.lines().all(|line| line.chars().count() <= 80), "{}", explained.out);
     assert_eq!(home.run(&["explain", id]).ok().out.lines().next(), explained.out.lines().next());
     home.run(&["explain", first]).ok().says("a plain request now: ").says(second);
-    home.run(&["explain", "nobody"]).exits(1).complains("nobody");
+    home.run(&["explain", "unknown-one"]).exits(1).complains("unknown-one");
     home.run(&["account", "show", first]).ok().says("by server").says("You are over your limit.");
     home.run(&["status"]).ok().says("rate limit 13 h");
 
-    // nobody is left: the time is known
+    // no account is left: the time is known
     let said = home.feed(&["report", id, "--status", "429", "--header", "retry-after: 7200", "--body", "-"], BODY).ok();
-    let said = said.says("wait 2 h").says("seen     429 rate_limit_error");
+    let said = said.says("wait 2 h").says("evidence 429 rate_limit_error");
     assert!(said.out.lines().all(|line| line.chars().count() <= 80), "{}", said.out);
     let acquire = ["acquire", "claude", "--pid", &pid, "--wait", "1s"];
     home.run(&acquire).exits(4).complains("every anthropic account");

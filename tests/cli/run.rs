@@ -15,8 +15,8 @@ fn run_becomes_the_command() {
     direct(&["-p", "openai", "--", "/dev/null"]).exits(126);
     direct(&["--", "opencode"]).exits(2).complains("-p");
     direct(&["anthropic"]).exits(2).complains("after `--`");
-    let nobody = direct(&["google", "--", "true"]).exits(5);
-    nobody.complains("lessor import").complains("lessor login google").complains("lessor account add google");
+    let refused = direct(&["google", "--", "true"]).exits(5);
+    refused.complains("lessor import").complains("lessor login google").complains("lessor account add google");
     assert_eq!(home.json(&["leases"]), json!([]), "all have ended with their commands");
 }
 
@@ -32,7 +32,7 @@ fn run_holds_its_lease_as_long_as_the_command_lives() {
 
 /// The daemon that `run` starts must not become a child of the command.
 #[test]
-fn a_command_finds_no_stranger_among_its_children() {
+fn a_command_has_no_other_children() {
     let home = Home::with_keys(&[("anthropic", "work")]);
     home.run(&["stop"]).ok();
     let script = "cat /proc/$$/task/$$/children; echo .";
@@ -42,7 +42,7 @@ fn a_command_finds_no_stranger_among_its_children() {
 }
 
 #[test]
-fn variables_that_speak_against_the_lease_are_cleared_and_named() {
+fn conflicting_variables_are_unset_and_named() {
     let home = Home::with_keys(&[("anthropic", "work")]);
     let mut command = home.command(&["run", "claude", "--direct", "--", "printenv", "ANTHROPIC_AUTH_TOKEN"]);
     command.env("ANTHROPIC_AUTH_TOKEN", "mine").env("ANTHROPIC_API_KEY", "mine");
@@ -51,7 +51,7 @@ fn variables_that_speak_against_the_lease_are_cleared_and_named() {
 }
 
 #[test]
-fn a_named_agent_gets_the_login_that_is_kept_for_it() {
+fn an_agent_gets_an_account_reserved_for_it() {
     let home = Home::new();
     let login = r#"{"access_token":"at-canary","refresh_token":"rt","expires_at":4070908800000}"#;
     home.feed(&["account", "add", "claude", "--oauth-stdin"], login).ok();
@@ -62,10 +62,10 @@ fn a_named_agent_gets_the_login_that_is_kept_for_it() {
     home.run(&["run", "claude", "--direct", "--wait", "0s", "--", "python3"]).exits(1);
 }
 
-/// What a service manager says to an ancestor is not for the command, what it says to `run` is: they are one process.
+/// Variables of a service manager for an ancestor are not passed on; those for `run` are, because the command replaces it.
 #[cfg(target_os = "linux")]
 #[test]
-fn a_command_inherits_no_service_manager_and_no_descriptor_of_ours() {
+fn a_command_inherits_no_variable_of_a_manager_and_no_descriptor() {
     let home = Home::with_keys(&[("anthropic", "work")]);
     let script = "printenv NOTIFY_SOCKET LISTEN_FDS LISTEN_PID WATCHDOG_USEC; ls -l /proc/self/fd | wc -l";
     let alone = feed(
@@ -93,7 +93,7 @@ fn a_command_inherits_no_service_manager_and_no_descriptor_of_ours() {
     assert_eq!(feed(spoken_to(shell), "").ok().out, "1\n1\n");
 }
 
-/// What the command sees: variables of the gateway, none of the account's.
+/// The command gets variables of the gateway, and none of the account.
 #[test]
 fn by_default_a_command_gets_the_gateway() {
     let home = Home::new();
@@ -112,7 +112,7 @@ fn by_default_a_command_gets_the_gateway() {
 }
 
 #[test]
-fn a_named_agent_runs_without_being_named_twice() {
+fn the_agent_is_the_default_command() {
     let home = Home::with_keys(&[("anthropic", "work")]);
     let bin = program(&home, "claude", "echo \"$ANTHROPIC_AUTH_TOKEN $*\"");
     let path = format!("{}:{}", bin.parent().unwrap().display(), std::env::var("PATH").unwrap());
@@ -130,7 +130,7 @@ fn a_named_agent_runs_without_being_named_twice() {
     }
 }
 
-/// Codex reads its address from arguments only; a script that starts it knows nothing of that.
+/// Codex reads its address from arguments only, which a script that starts it does not pass.
 #[test]
 fn an_agent_in_a_script_gets_its_arguments_too() {
     let home = Home::with_keys(&[("openai", "work")]);
@@ -150,7 +150,7 @@ fn an_agent_in_a_script_gets_its_arguments_too() {
     assert_eq!(lines[..2], ["-c", "model_provider=\"lessor\""]);
     assert_eq!(lines[4..7], ["exec", "a b", path.as_str()], "and what it starts finds itself: {done:?}");
     assert!(lines[7].ends_with("/openai/v1"));
-    // behind a launcher they come last
+    // after a launcher they come last
     let mut command = home.command(&["run", "codex", "--", "env", "codex", "exec"]);
     let done = feed(
         {
@@ -163,9 +163,9 @@ fn an_agent_in_a_script_gets_its_arguments_too() {
     assert!(done.out.starts_with("exec\n-c\n"), "{done:?}");
 }
 
-/// Claude Code's own settings would win over the environment, if nothing were said after them.
+/// Claude Code's settings override the environment, unless other settings override them.
 #[test]
-fn settings_of_the_users_that_would_win_are_answered_for_this_run_only() {
+fn conflicting_settings_of_the_user_are_overridden_for_this_run_only() {
     let home = Home::with_keys(&[("anthropic", "work")]);
     let config = home.path().join("claude-config");
     std::fs::create_dir(&config).unwrap();
@@ -188,7 +188,7 @@ fn settings_of_the_users_that_would_win_are_answered_for_this_run_only() {
 }
 
 #[test]
-fn a_profile_is_logged_in_as_the_account_and_gone_afterwards() {
+fn a_profile_is_logged_in_as_the_account_and_removed_afterwards() {
     let home = Home::with_keys(&[("anthropic", "work")]);
     let script = "echo $CLAUDE_CONFIG_DIR; ls -ld $CLAUDE_CONFIG_DIR | cut -c1-10; cat $CLAUDE_CONFIG_DIR/.claude.json";
     let bin = program(&home, "claude", script);
@@ -200,12 +200,12 @@ fn a_profile_is_logged_in_as_the_account_and_gone_afterwards() {
     home.run(&["run", "-p", "anthropic", "--profile", "--", "true"]).exits(2).complains("claude, codex, gemini");
 }
 
-/// The daemon dies beneath a command: there is a new one at once, with the lease, the gateway and the key as they were.
+/// If the daemon dies while a command runs, a new one starts at once, with the same lease, gateway and key.
 #[test]
 fn a_command_outlives_its_daemon() {
     let home = Home::with_keys(&[("anthropic", "work")]);
     let go = home.path().join("go");
-    // should the test fail, its home goes, and with it the command
+    // if the test fails, its home is removed, and the command ends
     let (at, home_at) = (go.display(), home.path().display());
     let script = format!("echo $ANTHROPIC_BASE_URL; while [ ! -e {at} ] && [ -d {home_at} ]; do sleep 0.02; done");
     let mut command = home.command(&["run", "claude", "--", "sh", "-c", &script]);

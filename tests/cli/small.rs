@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::support::Home;
 
 #[test]
-fn events_are_told_as_lines_of_json() {
+fn events_are_printed_as_json_lines() {
     let home = Home::with_keys(&[("anthropic", "work")]);
     home.run(&["acquire", "anthropic", "--ttl", "10m"]).ok();
     let done = home.run(&["events", "--kind", "lease.granted"]).ok();
@@ -16,7 +16,7 @@ fn events_are_told_as_lines_of_json() {
 }
 
 #[test]
-fn what_shells_and_man_read_is_printed_without_a_daemon() {
+fn completions_and_the_manual_page_need_no_daemon() {
     let home = Home::new();
     for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
         home.run(&["completions", shell]).ok().says("lessor");

@@ -1,4 +1,4 @@
-//! A throw-away home and the program in it; its daemon ends with it.
+//! A temporary home for the program; its daemon ends with it.
 
 use std::io::Write;
 use std::path::Path;
@@ -13,7 +13,7 @@ pub const PROGRAM: &str = env!("CARGO_BIN_EXE_lessor");
 /// A fresh `LESSOR_HOME`.
 pub struct Home(tempfile::TempDir);
 
-/// What a command did.
+/// The result of a command.
 #[derive(Debug)]
 pub struct Done {
     pub code: i32,
@@ -26,7 +26,7 @@ impl Home {
         Self(tempfile::tempdir().unwrap())
     }
 
-    /// With accounts, each a key of a provider, with a label.
+    /// With accounts: provider, key and label.
     pub fn with_keys(keys: &[(&str, &str)]) -> Self {
         let home = Self::new();
         for (provider, label) in keys {
@@ -46,14 +46,14 @@ impl Home {
         AppPaths::resolve(&Environment { home: Some(self.path().into()), user, ..Environment::default() }).unwrap()
     }
 
-    /// The program with this home and nothing of the caller's settings.
+    /// The program with this home, without the caller's settings.
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(PROGRAM);
         for name in ["LESSOR_CONFIG", "LESSOR_SOCKET", "LESSOR_NO_START", "LESSOR_LOG", "NO_COLOR"] {
             command.env_remove(name);
         }
         command.env("LESSOR_HOME", self.path()).args(args);
-        // nothing goes out, whatever is configured
+        // no connection leaves the machine
         command.env("HTTPS_PROXY", "http://127.0.0.1:9").env("NO_PROXY", "127.0.0.1");
         command
     }
@@ -105,14 +105,14 @@ impl Done {
 
 pub fn feed(mut command: Command, input: &str) -> Done {
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    // a command that does not read its input has closed it
+    // the command may have closed its input without reading it
     let _closed = child.stdin.take().unwrap().write_all(input.as_bytes());
     let Output { status, stdout, stderr } = child.wait_with_output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     Done { code: exit_code(status), out: text(stdout), err: text(stderr) }
 }
 
-/// As a shell counts it: 128 and the signal.
+/// The exit code as in a shell: after a signal, 128 plus its number.
 fn exit_code(status: std::process::ExitStatus) -> i32 {
     #[cfg(unix)]
     {
@@ -124,7 +124,7 @@ fn exit_code(status: std::process::ExitStatus) -> i32 {
     status.code().unwrap_or(-1)
 }
 
-/// Waits until it is so.
+/// Waits until a condition is true.
 #[cfg(unix)]
 pub fn eventually(what: &str, is_so: impl Fn() -> bool) {
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);

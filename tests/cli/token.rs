@@ -1,4 +1,4 @@
-//! `token`: for programs that ask a command for their key.
+//! `token`: for programs that run a command to get their key.
 
 use std::process::{Command, Stdio};
 
@@ -8,9 +8,9 @@ use super::support::{Home, PROGRAM, feed};
 
 const ASK: &str = "LESSOR_TEST_ASKS_FOR_A_TOKEN";
 
-/// Not a test of its own: a program that asks for a token, through a shell as `apiKeyHelper` does.
+/// Not a test: a program that gets a token through a shell, like `apiKeyHelper`.
 #[test]
-fn ask_for_a_token() {
+fn get_a_token() {
     if std::env::var_os(ASK).is_none() {
         return;
     }
@@ -22,7 +22,7 @@ fn ask_for_a_token() {
 
 fn asks(home: &Home) -> Vec<String> {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", "token::ask_for_a_token", "--nocapture"]).env(ASK, "1").env("LESSOR_HOME", home.path());
+    command.args(["--exact", "token::get_a_token", "--nocapture"]).env(ASK, "1").env("LESSOR_HOME", home.path());
     let done = feed(command, "").ok();
     let line = |line: &str| Some(line.split_once('<')?.1.trim_end_matches('>').to_owned());
     done.out.lines().filter_map(line).collect()
@@ -44,12 +44,12 @@ fn a_caller_gets_the_same_key_and_others_get_others() {
     let theirs = asks(&home);
     let other = if mine.out == "sk-canary-one\n" { "sk-canary-two|" } else { "sk-canary-one|" };
     assert_eq!(theirs, [other, other]);
-    // which has ended since
+    // that program has ended
     assert_eq!(home.json(&["leases"]).as_array().unwrap().len(), 1);
 }
 
 #[test]
-fn a_caller_whose_account_is_limited_gets_another_and_stays_there() {
+fn a_caller_with_a_limited_account_gets_another_and_keeps_it() {
     let home = Home::with_keys(&[("anthropic", "one"), ("anthropic", "two")]);
     let first = home.run(&["token", "anthropic"]).ok().out;
     let label = first.trim().trim_start_matches("sk-canary-").to_owned();
@@ -57,8 +57,8 @@ fn a_caller_whose_account_is_limited_gets_another_and_stays_there() {
     let second = home.run(&["token", "anthropic"]).ok().out;
     assert_ne!(first, second);
     home.run(&["account", "enable", &label]).ok();
-    assert_eq!(home.run(&["token", "anthropic"]).ok().out, second, "it stays where it went");
-    // another purpose is another lease
+    assert_eq!(home.run(&["token", "anthropic"]).ok().out, second, "the caller keeps the second account");
+    // another purpose gets another lease
     home.run(&["token", "anthropic", "--session", "s1", "-m", "claude-opus-4-1"]).ok();
     assert_eq!(home.json(&["leases"]).as_array().unwrap().len(), 2);
     home.run(&["account", "disable", "one"]).ok();
@@ -74,7 +74,7 @@ fn the_document_is_the_lease() {
     assert_eq!((&lease["provider"], &lease["credential"]["secret"]), (&json!("openai"), &json!("sk-canary-work")));
     let again = home.json(&["token", "openai"]);
     assert_eq!(lease["lease"], again["lease"]);
-    home.run(&["token", "nobody"]).exits(1).complains("nobody");
+    home.run(&["token", "unknown-one"]).exits(1).complains("unknown-one");
     let mut silent = home.command(&["token", "openai"]);
     let closed = silent.stdout(Stdio::piped()).stderr(Stdio::piped()).output().unwrap();
     assert_eq!(closed.stdout, b"sk-canary-work\n");

@@ -1,4 +1,4 @@
-//! What is particular to Windows: the pipe, the lock file, processes, and commands that `run` waits for.
+//! What is specific to Windows: the pipe, the lock file, processes, and commands that `run` waits for.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -10,10 +10,10 @@ use serde_json::{Value, json};
 
 use super::support::{Home, PROGRAM, feed};
 
-/// Nothing here takes longer, however loaded the machine is.
+/// No step takes longer, even on a loaded machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The smallest client there can be: a pipe opened as a file, and lines of JSON.
+/// A minimal client: a pipe opened as a file, and JSON lines.
 struct Pipe {
     lines: BufReader<File>,
     next: u64,
@@ -52,7 +52,7 @@ fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
 
 const HOLD: &str = "LESSOR_TEST_HOLD";
 
-/// Not a test of its own: what a holder process runs.
+/// Not a test: the code of a holder process.
 #[test]
 fn hold() {
     let Some(name) = std::env::var_os(HOLD) else { return };
@@ -61,13 +61,13 @@ fn hold() {
     let _until_we_are_ended = std::io::stdin().read_line(&mut String::new());
 }
 
-/// A process of its own that holds a lease by its connection.
+/// A process that holds a lease with its connection.
 fn holder(home: &Home) -> Child {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", "windows::hold", "--nocapture"]).env(HOLD, home.places().socket);
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let said = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
-    assert!(said.into_iter().any(|line| line.contains("holds \"ls_")), "it holds nothing");
+    assert!(said.into_iter().any(|line| line.contains("holds \"ls_")), "no lease was printed");
     child
 }
 
@@ -81,7 +81,7 @@ fn the_pipe_speaks_lines_of_json() {
     let lease = pipe.ask("lease.acquire", &json!({ "provider": "anthropic" }));
     assert_eq!(lease["result"]["credential"]["secret"], "sk-canary-work");
     assert_eq!(home.json(&["leases"])[0]["bind"], "connection");
-    // by its last connection's end, and before anybody asks
+    // the lease ends with the last connection
     drop(pipe);
     wait_until("the lease ends with the connection", || home.json(&["leases"]) == json!([]));
     let mut pipe = Pipe::open(&name);
@@ -100,7 +100,7 @@ fn leases_end_with_the_process_that_holds_them() {
     holder.kill().unwrap();
     holder.wait().unwrap();
     wait_until("the lease ends", || home.json(&["leases"]) == json!([]));
-    // bound to a process that does not even have a connection
+    // bound to a process without a connection
     let mut other =
         Command::new("cmd").args(["/c", "pause"]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
     let lease = home.json(&["acquire", "anthropic", "--pid", &other.id().to_string()]);
@@ -112,7 +112,7 @@ fn leases_end_with_the_process_that_holds_them() {
 }
 
 #[test]
-fn the_lock_file_tells_who_has_it_and_falls_with_its_holder() {
+fn the_lock_file_names_its_holder_and_is_released_with_it() {
     let home = Home::new();
     let pong = home.json(&["ping"]);
     let said: Value = serde_json::from_str(&std::fs::read_to_string(home.places().lock).unwrap()).unwrap();
@@ -125,7 +125,7 @@ fn the_lock_file_tells_who_has_it_and_falls_with_its_holder() {
 }
 
 #[test]
-fn what_is_bound_to_a_process_survives_the_daemon() {
+fn a_lease_bound_to_a_process_survives_the_daemon() {
     let home = Home::with_keys(&[("anthropic", "work")]);
     let lease = home.json(&["acquire", "anthropic", "--pid", &std::process::id().to_string()]);
     let timed = home.json(&["acquire", "anthropic", "--ttl", "10m"]);
@@ -136,21 +136,21 @@ fn what_is_bound_to_a_process_survives_the_daemon() {
 }
 
 #[test]
-fn run_waits_for_the_command_and_ends_as_it_did() {
+fn run_waits_for_the_command_and_returns_its_exit_code() {
     let home = Home::with_keys(&[("anthropic", "work")]);
     let direct = |args: &[&str]| home.run(&[&["run", "--direct"], args].concat());
     direct(&["claude", "--", "cmd", "/c", "echo %ANTHROPIC_API_KEY%& exit 77"]).exits(77).says("sk-canary-work");
     direct(&["claude", "--", "no-such-command"]).exits(127);
-    // as npm installs them, and known by its name
+    // as npm installs them, recognised by its name
     let agent = home.path().join("claude.cmd");
     std::fs::write(&agent, "@echo key %ANTHROPIC_API_KEY% for %1\r\n").unwrap();
     direct(&["--", home.path().join("claude").to_str().unwrap(), "me"]).ok().says("key sk-canary-work for me");
     assert_eq!(home.json(&["leases"]), json!([]), "all have ended with their commands");
 }
 
-/// Bound to nobody in particular, the lease is the calling program's: this test.
+/// Without --pid, the lease is bound to the calling program: this test.
 #[test]
-fn a_lease_is_bound_to_the_program_that_called() {
+fn a_lease_is_bound_to_the_calling_program() {
     let home = Home::with_keys(&[("anthropic", "work")]);
     let mut shell = Command::new("cmd");
     shell.args(["/c", PROGRAM, "acquire", "anthropic"]).env("LESSOR_HOME", home.path());
@@ -159,7 +159,7 @@ fn a_lease_is_bound_to_the_program_that_called() {
 }
 
 #[test]
-fn a_name_that_is_no_pipes_is_refused_with_a_better_one() {
+fn an_invalid_pipe_name_is_refused_with_a_valid_one() {
     let home = Home::new();
     let done = home.run(&["--socket", r"C:\here\x.sock", "daemon"]).exits(1);
     done.complains("is not the name of a pipe").complains(r"\\.\pipe\x.sock");

@@ -22,7 +22,7 @@ fn install_says_what_it_does_and_uninstall_leaves_nothing() {
     assert!(said.contains("no service is installed at systemd"), "{said}");
     let said = here.lessor(&["service", "install"]).ok();
     assert!(said.contains("written ") && said.contains("loginctl enable-linger"), "{said}");
-    assert!(said.contains("lessor.sock and starts the daemon when a client comes"), "{said}");
+    assert!(said.contains("lessor.sock and starts the daemon when a client connects"), "{said}");
     let again: Value = serde_json::from_str(&here.lessor(&["service", "install", "--json"]).ok()).unwrap();
     assert!(again["files"].as_array().unwrap().iter().all(|file| file["change"] == "unchanged"), "{again}");
     let status = here.status();
@@ -40,7 +40,7 @@ fn install_says_what_it_does_and_uninstall_leaves_nothing() {
     assert!(here.lessor(&["service", "uninstall"]).ok().contains("no service is installed"));
     let refused = here.lessor(&["service", "start"]);
     assert_eq!(refused.code, 1);
-    assert!(refused.err.contains("hint: lessor service install"), "{}", refused.err);
+    assert!(refused.err.contains("hint: install it: lessor service install"), "{}", refused.err);
 }
 
 fn walk(directory: &Path) -> Vec<std::path::PathBuf> {
@@ -219,7 +219,7 @@ fn one_that_a_client_had_started_makes_way() {
     here.add("a");
     let old = here.ping();
     let said = here.lessor(&["service", "install"]).ok();
-    assert!(said.contains(&format!("ended the daemon that a client had started (pid {old})")), "{said}");
+    assert!(said.contains(&format!("stopped the daemon that a client had started (pid {old})")), "{said}");
     let new = here.ping();
     assert_ne!(new, old);
     assert_eq!(here.property("MainPID"), new.to_string());
@@ -234,7 +234,7 @@ fn one_that_a_client_had_started_makes_way() {
     assert!(here.lessor(&["stop"]).ok().contains("no daemon is running"), "and none is started to be stopped");
     let other = elsewhere();
     wait_until("the service is down", || here.property("ActiveState") == "inactive");
-    assert!(here.status()["warnings"].to_string().contains("a client started it"), "{}", here.status());
+    assert!(here.status()["warnings"].to_string().contains("started by a client"), "{}", here.status());
     // it makes way again for the service
     let newest = here.ping();
     assert_ne!(newest, other);
@@ -258,7 +258,7 @@ fn one_in_the_foreground_stays_and_serves_the_services_clients() {
     assert_eq!(here.property("NRestarts"), "0", "it is not started again and again");
     let status = here.status();
     assert_eq!(status["listening"], true);
-    assert!(status["warnings"].to_string().contains("somebody started it"), "{status}");
+    assert!(status["warnings"].to_string().contains("started by the user"), "{status}");
     signal(mine.id(), Signal::TERM);
     assert!(mine.wait().unwrap().success());
     let pid = here.ping();
@@ -310,14 +310,17 @@ fn start_stop_restart_and_settings_that_need_quotes() {
     // another lessor asks, and its settings are written over these
     let status = here.status();
     let warnings = status["warnings"].to_string();
-    assert!(warnings.contains("this lessor is another one") && warnings.contains("service start"), "{status}");
+    assert!(warnings.contains("is not that of the service") && warnings.contains("service start"), "{status}");
     let said = here.lessor(&["service", "install"]).ok();
     assert!(said.contains("replaced "), "{said}");
     here.ping();
     assert_eq!(here.status()["warnings"], json!([]));
     std::fs::write(here.units().join("lessor.service"), "[Service]\nExecStart=/bin/none daemon\n").unwrap();
     let warnings = here.status()["warnings"].to_string();
-    assert!(warnings.contains("is gone") && warnings.contains("not as this version writes them"), "{warnings}");
+    assert!(
+        warnings.contains("does not exist any more") && warnings.contains("not those of this version"),
+        "{warnings}"
+    );
 }
 
 #[test]

@@ -1,37 +1,38 @@
-//! Other tools' settings, in lessor's words: proposed to the user, never applied unasked.
+//! Settings of other tools, translated to lessor's configuration keys. They are proposed to the user, never applied
+//! automatically.
 
 use serde_json::{Map, Value};
 
-use super::fields::Fields;
+use super::fields::JsonFields;
 
-/// A key of lessor's configuration, and the value that another tool's setting amounts to.
+/// A configuration key, and the value that corresponds to another tool's setting.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Proposal {
+pub struct SettingProposal {
     /// lessor's key.
     pub key: &'static str,
     /// Its value, as TOML.
     pub value: String,
-    /// The key it comes from.
+    /// The other tool's key.
     pub from: String,
 }
 
-/// Translates the value of a key; `None` when it does not fit.
+/// Translates a value; `None` if it has no counterpart.
 type Translate = fn(&Value) -> Option<String>;
 
-/// What opencode-antigravity-auth's keys amount to.
+/// The keys of opencode-antigravity-auth, with lessor's counterparts.
 const ANTIGRAVITY_AUTH: &[(&str, &str, Translate)] = &[
     ("account_selection_strategy", "selection.strategy", word),
-    ("pid_offset_enabled", "selection.pid_offset", flag),
+    ("pid_offset_enabled", "selection.pid_offset", |value| choice(value, "true", "false")),
     ("scheduling_mode", "selection.mode", word),
     ("max_cache_first_wait_seconds", "selection.max_cache_wait", seconds),
-    ("switch_on_first_rate_limit", "limits.switch_on_first_rate_limit", flag),
+    ("switch_on_first_rate_limit", "limits.switch_on_first_rate_limit", |value| choice(value, "true", "false")),
     ("failure_ttl_seconds", "limits.quota_failure_ttl", seconds),
     ("default_retry_after_seconds", "limits.unknown_backoff", seconds),
     ("max_rate_limit_wait_seconds", "limits.max_rate_limit_wait", seconds_or_ever),
     ("soft_quota_threshold_percent", "quota.soft_threshold", percent),
     ("quota_refresh_interval_minutes", "quota.poll", minutes_or_off),
-    ("quota_fallback", "quota.fallback", fallback),
-    ("cli_first", "quota.primary", primary),
+    ("quota_fallback", "quota.fallback", |value| choice(value, r#""accounts-first""#, r#""off""#)),
+    ("cli_first", "quota.primary", |value| choice(value, r#""gemini-cli""#, r#""antigravity""#)),
     ("health_score.initial", "selection.health.initial", number),
     ("health_score.success_reward", "selection.health.success", number),
     ("health_score.rate_limit_penalty", "selection.health.rate_limit", number),
@@ -43,33 +44,33 @@ const ANTIGRAVITY_AUTH: &[(&str, &str, Translate)] = &[
     ("token_bucket.initial_tokens", "selection.tokens.initial", number),
     ("token_bucket.regeneration_rate_per_minute", "selection.tokens.per_minute", number),
     ("proactive_refresh_buffer_seconds", "refresh.ahead", seconds),
-    ("quiet_mode", "notify.desktop", unless),
-    ("debug", "daemon.log", debug),
+    ("quiet_mode", "notify.desktop", |value| choice(value, "false", "true")),
+    ("debug", "daemon.log", |value| choice(value, r#""debug""#, r#""info""#)),
 ];
 
-/// Keys of opencode-antigravity-auth that concern accounts and have no counterpart, and why.
+/// Keys of opencode-antigravity-auth without a counterpart, with the reason.
 const ANTIGRAVITY_AUTH_ONLY: &[(&str, &str)] = &[
-    ("max_backoff_seconds", "it has no effect there either"),
+    ("max_backoff_seconds", "it has no effect in that tool either"),
     ("request_jitter_max_ms", "lessor does not delay requests"),
-    ("soft_quota_cache_ttl_minutes", "lessor says how old what it knows of a quota is"),
-    ("proactive_refresh_check_interval_seconds", "lessor refreshes when it is time, without looking"),
-    ("empty_response_max_attempts", "an empty answer is the agent's own matter"),
-    ("empty_response_retry_delay_ms", "an empty answer is the agent's own matter"),
+    ("soft_quota_cache_ttl_minutes", "lessor shows how old its knowledge of a quota is"),
+    ("proactive_refresh_check_interval_seconds", "lessor refreshes when a token is due, without periodic checks"),
+    ("empty_response_max_attempts", "retrying empty answers is left to the agent"),
+    ("empty_response_retry_delay_ms", "retrying empty answers is left to the agent"),
 ];
 
-/// Keys of Antigravity Manager that concern accounts and have no counterpart, and why.
+/// Keys of Antigravity Manager without a counterpart, with the reason.
 const ANTIGRAVITY_MANAGER_ONLY: &[(&str, &str)] = &[
-    ("scheduled_warmup", "lessor sends no requests of its own to start a quota window"),
-    ("proxy.custom_mapping", "lessor passes models on as they are asked for"),
+    ("scheduled_warmup", "lessor does not send requests to start a quota window"),
+    ("proxy.custom_mapping", "lessor does not change the requested model"),
 ];
 
-/// What Antigravity Manager's keys amount to.
+/// The keys of Antigravity Manager, with lessor's counterparts.
 const ANTIGRAVITY_MANAGER: &[(&str, &str, Translate)] = &[
     ("proxy.scheduling.mode", "selection.mode", word),
     ("proxy.scheduling.max_wait_seconds", "selection.max_cache_wait", seconds),
     ("circuit_breaker.backoff_steps", "limits.quota_backoff", steps),
     ("refresh_interval", "quota.poll", minutes_or_off),
-    // resolved by whoever has the accounts: lessor knows an account by its address
+    // resolved later, with the list of accounts: lessor refers to an account by its email address
     ("proxy.preferred_account_id", PREFERRED, name),
     ("quota_protection", "quota.protect", protection),
 ];
@@ -78,36 +79,35 @@ const ANTIGRAVITY_MANAGER: &[(&str, &str, Translate)] = &[
 pub const PREFERRED: &str = "selection.preferred_account";
 
 /// The settings of opencode-antigravity-auth.
-pub(super) fn antigravity_auth(top: &Fields<'_>) -> (Vec<Proposal>, Vec<(String, String)>) {
+pub(super) fn antigravity_auth(top: &JsonFields<'_>) -> (Vec<SettingProposal>, Vec<(String, String)>) {
     let mut proposals = translate(top, ANTIGRAVITY_AUTH);
-    // refreshing ahead was turned off altogether
+    // refreshing ahead was disabled
     if top.value("proactive_token_refresh") == Some(&Value::Bool(false)) {
         proposals.retain(|proposal| proposal.key != "refresh.ahead");
         let from = "proactive_token_refresh".to_owned();
-        proposals.push(Proposal { key: "refresh.ahead", value: "\"0s\"".to_owned(), from });
+        proposals.push(SettingProposal { key: "refresh.ahead", value: "\"0s\"".to_owned(), from });
     }
     (proposals, unmatched(top, ANTIGRAVITY_AUTH_ONLY))
 }
 
 /// The settings of Antigravity Manager.
-pub(super) fn antigravity_manager(top: &Fields<'_>) -> (Vec<Proposal>, Vec<(String, String)>) {
+pub(super) fn antigravity_manager(top: &JsonFields<'_>) -> (Vec<SettingProposal>, Vec<(String, String)>) {
     let mut proposals = translate(top, ANTIGRAVITY_MANAGER);
     if top.value("auto_refresh") == Some(&Value::Bool(false)) {
         proposals.retain(|proposal| proposal.key != "quota.poll");
         let from = "auto_refresh".to_owned();
-        proposals.push(Proposal { key: "quota.poll", value: "\"off\"".to_owned(), from });
+        proposals.push(SettingProposal { key: "quota.poll", value: "\"off\"".to_owned(), from });
     }
     let mut without = unmatched(top, ANTIGRAVITY_MANAGER_ONLY);
     let breaker = top.value("circuit_breaker").and_then(|breaker| breaker.get("enabled"));
     if breaker == Some(&Value::Bool(false)) {
-        without
-            .push(("circuit_breaker.enabled".to_owned(), "lessor always keeps away from limited accounts".to_owned()));
+        without.push(("circuit_breaker.enabled".to_owned(), "lessor always avoids limited accounts".to_owned()));
     }
     (proposals, without)
 }
 
-/// Those of the keys that are set to something.
-fn unmatched(top: &Fields<'_>, keys: &[(&str, &str)]) -> Vec<(String, String)> {
+/// Those of the keys that have a value.
+fn unmatched(top: &JsonFields<'_>, keys: &[(&str, &str)]) -> Vec<(String, String)> {
     let is_set = |key: &str| {
         let mut parts = key.split('.');
         let first = parts.next().and_then(|part| top.value(part));
@@ -119,7 +119,7 @@ fn unmatched(top: &Fields<'_>, keys: &[(&str, &str)]) -> Vec<(String, String)> {
     set.map(|(key, why)| ((*key).to_owned(), (*why).to_owned())).collect()
 }
 
-fn translate(top: &Fields<'_>, table: &[(&str, &'static str, Translate)]) -> Vec<Proposal> {
+fn translate(top: &JsonFields<'_>, table: &[(&str, &'static str, Translate)]) -> Vec<SettingProposal> {
     let mut proposals = Vec::new();
     for (from, key, translate) in table {
         let mut fields = Some(top.clone());
@@ -129,8 +129,8 @@ fn translate(top: &Fields<'_>, table: &[(&str, &'static str, Translate)]) -> Vec
                 fields = here.object(part);
             } else if let Some(value) = here.value(part) {
                 match translate(value) {
-                    Some(value) => proposals.push(Proposal { key, value, from: (*from).to_owned() }),
-                    None => top.note(format!("`{from}` is left out: its value has no meaning for lessor")),
+                    Some(value) => proposals.push(SettingProposal { key, value, from: (*from).to_owned() }),
+                    None => top.note(format!("`{from}` is left out: its value has no counterpart in lessor")),
                 }
             }
         }
@@ -155,12 +155,8 @@ fn word(value: &Value) -> Option<String> {
     known.contains(&word.as_str()).then(|| format!("{word:?}"))
 }
 
-fn flag(value: &Value) -> Option<String> {
-    value.as_bool().map(|flag| flag.to_string())
-}
-
-fn unless(value: &Value) -> Option<String> {
-    value.as_bool().map(|flag| (!flag).to_string())
+fn choice(value: &Value, yes: &str, no: &str) -> Option<String> {
+    value.as_bool().map(|flag| if flag { yes } else { no }.to_owned())
 }
 
 fn number(value: &Value) -> Option<String> {
@@ -169,7 +165,7 @@ fn number(value: &Value) -> Option<String> {
 
 fn seconds(value: &Value) -> Option<String> {
     let seconds = value.as_f64().filter(|seconds| (0.0..=1e6).contains(seconds))?;
-    // in the largest unit that it is whole in: people read this
+    // in the largest unit that divides it, for readability
     let units = [(3600.0, "h"), (60.0, "m"), (1.0, "s")];
     let unit = units.into_iter().find(|(size, _)| seconds >= *size && seconds % size == 0.0);
     let text = match unit {
@@ -179,7 +175,7 @@ fn seconds(value: &Value) -> Option<String> {
     Some(format!("{text:?}"))
 }
 
-/// There 0 means: as long as it takes.
+/// Seconds, where 0 means no limit.
 fn seconds_or_ever(value: &Value) -> Option<String> {
     if value.as_f64() == Some(0.0) { Some("\"32d\"".to_owned()) } else { seconds(value) }
 }
@@ -200,18 +196,6 @@ fn percent(value: &Value) -> Option<String> {
     value.as_f64().filter(|percent| (0.0..=100.0).contains(percent)).map(|percent| (percent / 100.0).to_string())
 }
 
-fn fallback(value: &Value) -> Option<String> {
-    value.as_bool().map(|on| if on { "\"accounts-first\"" } else { "\"off\"" }.to_owned())
-}
-
-fn primary(value: &Value) -> Option<String> {
-    value.as_bool().map(|cli| if cli { "\"gemini-cli\"" } else { "\"antigravity\"" }.to_owned())
-}
-
-fn debug(value: &Value) -> Option<String> {
-    value.as_bool().map(|on| if on { "\"debug\"" } else { "\"info\"" }.to_owned())
-}
-
 fn steps(value: &Value) -> Option<String> {
     let steps: Option<Vec<String>> = value.as_array()?.iter().take(16).map(seconds).collect();
     steps.filter(|steps| !steps.is_empty()).map(|steps| format!("[{}]", steps.join(", ")))
@@ -223,7 +207,7 @@ fn name(value: &Value) -> Option<String> {
     (!text.chars().any(|c| c.is_control() || c == '"' || c == '\\')).then(|| format!("\"{text}\""))
 }
 
-/// Families of models whose last part is kept, as patterns of models.
+/// Converts reserved model families to patterns of model names.
 fn protection(value: &Value) -> Option<String> {
     if value.get("enabled") != Some(&Value::Bool(true)) {
         return Some("[]".to_owned());
@@ -242,7 +226,7 @@ fn protection(value: &Value) -> Option<String> {
     Some(format!("[{{ models = [{}], below = {below} }}]", patterns.join(", ")))
 }
 
-/// The models it counts as one family with this one.
+/// The pattern of the family that this model belongs to.
 fn pattern(model: &str) -> Option<&'static str> {
     let model = model.to_ascii_lowercase();
     let families = [

@@ -1,32 +1,32 @@
-//! The tools whose logins can be taken in.
+//! The tools whose logins can be imported.
 
-/// A tool, and what is known of how it treats its logins.
+/// A tool, and how it handles its logins.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Tool {
-    /// The plugin of opencode for several Google logins.
+    /// The opencode plugin for several Google logins.
     AntigravityAuth,
-    /// The plugin of opencode for several Anthropic logins.
+    /// The opencode plugin for several Anthropic logins.
     AnthropicMultiAuth,
-    /// Anthropic's own agent.
+    /// Anthropic's agent.
     ClaudeCode,
-    /// OpenAI's own agent.
+    /// OpenAI's agent.
     Codex,
-    /// Google's own agent.
+    /// Google's agent.
     GeminiCli,
     /// opencode itself.
     Opencode,
     /// The desktop manager of Google logins.
     AntigravityManager,
-    /// The proxy.
+    /// The proxy for several vendors' logins.
     CliProxyApi,
-    /// Variables of the environment.
+    /// Environment variables.
     Environment,
     /// lessor's own export.
     Lessor,
 }
 
 impl Tool {
-    /// Every tool.
+    /// All tools.
     pub const ALL: [Self; 10] = [
         Self::AntigravityAuth,
         Self::AnthropicMultiAuth,
@@ -57,7 +57,7 @@ impl Tool {
         }
     }
 
-    /// As a sentence calls it.
+    /// The name in messages.
     #[must_use]
     pub fn title(self) -> &'static str {
         match self {
@@ -71,7 +71,7 @@ impl Tool {
         }
     }
 
-    /// The tool of this name, or of another one people use for it.
+    /// The tool with this name or alias.
     #[must_use]
     pub fn named(word: &str) -> Option<Self> {
         let aliases: &[(&str, Self)] = &[
@@ -89,13 +89,13 @@ impl Tool {
         known.or_else(|| aliases.iter().find(|(alias, _)| *alias == word).map(|(_, tool)| *tool))
     }
 
-    /// Whether `lessor run` can start it on a login of its vendor's.
+    /// Whether `lessor run` can start it with a login of its vendor.
     #[must_use]
     pub fn is_agent(self) -> bool {
         matches!(self, Self::ClaudeCode | Self::Codex | Self::GeminiCli)
     }
 
-    /// Whether it takes locks around its own refresh that others can take too: only then both can refresh one login.
+    /// Whether it takes locks around its refresh that lessor can take as well; only then both can refresh one login.
     #[must_use]
     pub fn has_locks(self) -> bool {
         self == Self::ClaudeCode

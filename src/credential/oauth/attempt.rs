@@ -1,72 +1,72 @@
-//! One refresh.
+//! One refresh of a login.
 
 use std::time::Duration;
 
-use crate::credential::refresh::{Failure, Fault};
+use crate::credential::refresh::{RefreshFailure, RefreshFault};
 use crate::credential::{Credential, Secret};
 use crate::pool::{CredentialKind, Wall};
 
-use super::server::{Server, ServerError};
-use super::token::{Grant, TokenError};
+use super::server::{AuthorizationServer, ServerError};
+use super::token::{TokenError, TokenGrant};
 
 /// How a refresh ended.
 #[derive(Debug)]
-pub enum Refreshed {
-    /// A new credential, and how long its token lives.
+pub enum RefreshResult {
+    /// A new credential, and the lifetime of its access token.
     New(Credential, Option<Duration>),
-    /// The server does not honour the refresh token any more; its word.
-    Over(String),
-    /// None; whether the server may have rotated the token all the same.
-    Failed(Failure, Sent),
+    /// The server rejected the refresh token; its error code.
+    Rejected(String),
+    /// The refresh failed; whether the server may have rotated the token nevertheless.
+    Failed(RefreshFailure, TokenRotation),
 }
 
-/// What the server has seen of a request that failed.
+/// Whether the server may have replaced the refresh token in a request that failed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Sent {
-    /// Nothing, or it has refused.
-    Known,
-    /// Nobody knows.
-    Unknown,
+pub enum TokenRotation {
+    /// It has not: the request did not arrive, or was rejected.
+    Excluded,
+    /// It may have.
+    Possible,
 }
 
-/// Renews a login. What the server keeps is kept: not every one gives a new refresh token.
-pub async fn refresh(server: &Server, refresh: &Secret, now: Wall) -> Refreshed {
-    match server.tokens(&Grant::Refresh(refresh)).await {
+/// Refreshes a login. If the server returns no new refresh token, the old one stays.
+pub async fn refresh(server: &AuthorizationServer, refresh: &Secret, now: Wall) -> RefreshResult {
+    match server.tokens(&TokenGrant::Refresh(refresh)).await {
         Ok(tokens) => {
-            // counted from the question: the server has counted from some time after it
+            // counted from the request: the server counts from a later time
             let expires_at = tokens.life.map(|life| now.after(life));
             let refresh = tokens.refresh.unwrap_or_else(|| refresh.duplicate());
             let credential =
                 Credential { kind: CredentialKind::Oauth, access: tokens.access, refresh: Some(refresh), expires_at };
-            Refreshed::New(credential, tokens.life)
+            RefreshResult::New(credential, tokens.life)
         }
-        Err(TokenError::Ended { code }) => Refreshed::Over(code),
+        Err(TokenError::Ended { code }) => RefreshResult::Rejected(code),
         Err(error) => failed(&error),
     }
 }
 
-impl Refreshed {
-    /// The server could not even be found.
+impl RefreshResult {
+    /// The failure when the server's description could not be read.
     #[must_use]
     pub fn of_server(error: &ServerError) -> Self {
         let fault = match error {
-            ServerError::Unreachable { .. } => Fault::Endpoint,
-            ServerError::Wrong(_) => Fault::Client,
+            ServerError::Unreachable { .. } => RefreshFault::Endpoint,
+            ServerError::Wrong(_) => RefreshFault::Client,
         };
-        Self::Failed(Failure { fault, why: error.to_string(), wait: None }, Sent::Known)
+        Self::Failed(RefreshFailure { fault, why: error.to_string(), wait: None }, TokenRotation::Excluded)
     }
 }
 
-fn failed(error: &TokenError) -> Refreshed {
+fn failed(error: &TokenError) -> RefreshResult {
     let (fault, wait) = match error {
-        TokenError::Client(_) => (Fault::Client, None),
-        TokenError::TooMany(wait) => (Fault::TooMany, *wait),
-        TokenError::Unwell { wait, .. } => (Fault::Endpoint, *wait),
-        TokenError::Unreachable(_) | TokenError::Lost(_) => (Fault::Endpoint, None),
-        TokenError::Ended { .. } | TokenError::Refused { .. } => (Fault::Account, None),
+        TokenError::Client(_) => (RefreshFault::Client, None),
+        TokenError::TooMany(wait) => (RefreshFault::RateLimited, *wait),
+        TokenError::Unwell { wait, .. } => (RefreshFault::Endpoint, *wait),
+        TokenError::Unreachable(_) | TokenError::Lost(_) => (RefreshFault::Endpoint, None),
+        TokenError::Ended { .. } | TokenError::Refused { .. } => (RefreshFault::Account, None),
     };
-    // a server that fails in the middle may have rotated before it did
+    // a server that fails during the request may have rotated the token before
     let unknown = matches!(error, TokenError::Lost(_) | TokenError::Unwell { .. });
-    let sent = if unknown { Sent::Unknown } else { Sent::Known };
-    Refreshed::Failed(Failure { fault, why: error.to_string(), wait }, sent)
+    let sent = if unknown { TokenRotation::Possible } else { TokenRotation::Excluded };
+    RefreshResult::Failed(RefreshFailure { fault, why: error.to_string(), wait }, sent)
 }

@@ -1,60 +1,63 @@
-//! Logging in by code: where the user is sent, and what comes back.
+//! The authorization code flow: the URL where the user logs in, and the code that comes back.
+
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use ring::digest::{SHA256, digest};
 
 use crate::credential::Secret;
 
-use super::pkce;
-use super::server::{Server, ServerError};
-use super::token::{Grant, TokenError, Tokens};
+use super::server::{AuthorizationServer, ServerError};
+use super::token::{TokenError, TokenGrant, TokenSet};
 
-/// One login that is under way.
+/// A login in progress.
 #[derive(Debug)]
-pub struct Request {
+pub struct AuthorizationRequest {
     url: String,
     redirect: String,
     state: String,
     verifier: Secret,
 }
 
-/// What came back.
+/// The response at the redirect.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Arrival {
-    /// A code.
+pub enum AuthorizationResponse {
+    /// An authorization code.
     Code(Secret),
-    /// The server, or the user, has refused; its word.
+    /// The server or the user refused; the error code.
     Refused(String),
-    /// It answers another question than ours.
+    /// The response belongs to another login.
     Foreign,
 }
 
-/// What was pasted is no use.
+/// Why the pasted text is not usable.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum BadPaste {
-    /// It is neither a code nor the address of one.
-    #[error("this is neither a code nor an address with one in it")]
+pub enum PasteError {
+    /// It contains no code.
+    #[error("this is neither a code nor a URL that contains one")]
     NoCode,
     /// It belongs to another login.
-    #[error("this belongs to another login: its `state` is not the one of this one")]
+    #[error("this belongs to another login: its `state` is different")]
     Foreign,
     /// The login was refused.
     #[error("the login was refused: {0}")]
     Refused(String),
 }
 
-impl Request {
-    /// Begins a login that comes back to `redirect`.
+impl AuthorizationRequest {
+    /// Starts a login that returns to `redirect`.
     ///
     /// # Errors
-    /// When the server has no place for it, or there is no chance to be had.
-    pub fn new(server: &Server, redirect: &str) -> Result<Self, ServerError> {
+    /// When the server has no authorization URL, or the system's random source fails.
+    pub fn new(server: &AuthorizationServer, redirect: &str) -> Result<Self, ServerError> {
         let settings = &server.settings;
-        let no_chance = |error| ServerError::Wrong(format!("the system gives no random bits: {error}"));
-        let verifier = Secret::new(pkce::random::<32>().map_err(no_chance)?);
-        let state = pkce::random::<24>().map_err(no_chance)?;
+        let no_chance = |error| ServerError::Wrong(format!("the system's random source failed: {error}"));
+        let verifier = Secret::new(random::<32>().map_err(no_chance)?);
+        let state = random::<24>().map_err(no_chance)?;
         let place = server.authorize_url.as_deref().ok_or_else(|| {
             let provider = &settings.provider;
             ServerError::Wrong(format!("{provider} has no `authorize_url`: set it in [providers.{provider}.oauth]"))
         })?;
-        let mut url = url::Url::parse(place).map_err(|_| ServerError::Wrong(format!("{place:?} is no URL")))?;
+        let mut url = url::Url::parse(place).map_err(|_| ServerError::Wrong(format!("{place:?} is not a URL")))?;
         let mut pairs = url.query_pairs_mut();
         if let Some(built_in) = settings.built_in {
             pairs.extend_pairs(built_in.extra);
@@ -64,7 +67,7 @@ impl Request {
             .append_pair("response_type", "code")
             .append_pair("redirect_uri", redirect)
             .append_pair("scope", &settings.scopes().join(" "))
-            .append_pair("code_challenge", &pkce::challenge(&verifier))
+            .append_pair("code_challenge", &challenge(&verifier))
             .append_pair("code_challenge_method", "S256")
             .append_pair("state", &state);
         if settings.built_in.is_none() && settings.scopes().iter().any(|scope| scope == "offline_access") {
@@ -75,15 +78,15 @@ impl Request {
         Ok(Self { url: url.into(), redirect: redirect.to_owned(), state, verifier })
     }
 
-    /// Where the user logs in.
+    /// The URL where the user logs in.
     #[must_use]
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// What a query at the redirect means; nothing when it carries no answer.
+    /// Parses the query of a request to the redirect; `None` if it contains neither a code nor an error.
     #[must_use]
-    pub fn read(&self, query: &str) -> Option<Arrival> {
+    pub fn read(&self, query: &str) -> Option<AuthorizationResponse> {
         let (mut code, mut state, mut error) = (None, None, None);
         for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
             match &*name {
@@ -97,29 +100,31 @@ impl Request {
             return None;
         }
         if state.as_deref() != Some(&self.state) {
-            return Some(Arrival::Foreign);
+            return Some(AuthorizationResponse::Foreign);
         }
         if let Some(error) = error {
-            return Some(Arrival::Refused(super::code_of(&error).unwrap_or_else(|| "no reason given".to_owned())));
+            return Some(AuthorizationResponse::Refused(
+                super::code_of(&error).unwrap_or_else(|| "no reason given".to_owned()),
+            ));
         }
-        code.filter(|code| !code.expose().is_empty()).map(Arrival::Code)
+        code.filter(|code| !code.expose().is_empty()).map(AuthorizationResponse::Code)
     }
 
     /// Exchanges the code.
     ///
     /// # Errors
-    /// As the token endpoint says.
-    pub async fn redeem(&self, server: &Server, code: &Secret) -> Result<Tokens, TokenError> {
+    /// Those of the token endpoint.
+    pub async fn redeem(&self, server: &AuthorizationServer, code: &Secret) -> Result<TokenSet, TokenError> {
         let (redirect, state) = (self.redirect.as_str(), self.state.as_str());
-        server.tokens(&Grant::Code { code, redirect, verifier: &self.verifier, state }).await
+        server.tokens(&TokenGrant::Code { code, redirect, verifier: &self.verifier, state }).await
     }
 }
 
-/// Reads what a user has pasted: the address that the browser was sent to, `code#state`, or the code alone.
+/// Parses pasted text: the URL that the browser was sent to, `code#state`, or the code alone.
 ///
 /// # Errors
-/// When there is no code in it, or it is not of this login.
-pub fn read_pasted(request: &Request, text: &str) -> Result<Secret, BadPaste> {
+/// When it contains no code, or belongs to another login.
+pub fn parse_pasted_code(request: &AuthorizationRequest, text: &str) -> Result<Secret, PasteError> {
     let text = text.trim();
     let query = match text.split_once('?') {
         Some((_, query)) => Some(query.split_once('#').map_or(query, |(query, _)| query)),
@@ -128,26 +133,53 @@ pub fn read_pasted(request: &Request, text: &str) -> Result<Secret, BadPaste> {
     };
     if let Some(query) = query {
         return match request.read(query) {
-            Some(Arrival::Code(code)) => Ok(code),
-            Some(Arrival::Refused(why)) => Err(BadPaste::Refused(why)),
-            Some(Arrival::Foreign) => Err(BadPaste::Foreign),
-            None => Err(BadPaste::NoCode),
+            Some(AuthorizationResponse::Code(code)) => Ok(code),
+            Some(AuthorizationResponse::Refused(why)) => Err(PasteError::Refused(why)),
+            Some(AuthorizationResponse::Foreign) => Err(PasteError::Foreign),
+            None => Err(PasteError::NoCode),
         };
     }
     let (code, state) = text.split_once('#').map_or((text, None), |(code, state)| (code, Some(state)));
     if state.is_some_and(|state| state != request.state) {
-        return Err(BadPaste::Foreign);
+        return Err(PasteError::Foreign);
     }
     let fits = !code.is_empty() && !code.chars().any(|c| c.is_whitespace() || c.is_control()) && !code.contains("://");
-    if fits { Ok(Secret::new(code.to_owned())) } else { Err(BadPaste::NoCode) }
+    if fits { Ok(Secret::new(code.to_owned())) } else { Err(PasteError::NoCode) }
+}
+
+/// Random text in the base64 alphabet for URLs, made of this many random bytes.
+fn random<const N: usize>() -> Result<String, getrandom::Error> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes)?;
+    let text = BASE64_URL_SAFE_NO_PAD.encode(bytes);
+    zeroize::Zeroize::zeroize(&mut bytes);
+    Ok(text)
+}
+
+/// The PKCE challenge of a verifier (RFC 7636).
+fn challenge(verifier: &Secret) -> String {
+    BASE64_URL_SAFE_NO_PAD.encode(digest(&SHA256, verifier.expose().as_bytes()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn request() -> Request {
-        Request {
+    /// RFC 7636, appendix B.
+    #[test]
+    fn the_challenge_is_the_one_of_the_standard() {
+        let verifier = Secret::new("dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk".into());
+        assert_eq!(challenge(&verifier), "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM");
+    }
+
+    #[test]
+    fn random_texts_are_long_enough_and_differ() {
+        let (one, other) = (random::<32>().unwrap(), random::<32>().unwrap());
+        assert_eq!((one.len(), one == other), (43, false));
+    }
+
+    fn request() -> AuthorizationRequest {
+        AuthorizationRequest {
             url: String::new(),
             redirect: "http://127.0.0.1:1/callback".into(),
             state: "STATE".into(),
@@ -156,16 +188,16 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_is_one_only_with_our_state() {
-        let code = |text: &str| Some(Arrival::Code(Secret::new(text.into())));
+    fn a_response_counts_only_with_the_state_of_this_login() {
+        let code = |text: &str| Some(AuthorizationResponse::Code(Secret::new(text.into())));
         for (query, expected) in [
             ("code=a%2Fb&state=STATE", code("a/b")),
             ("state=STATE&code=a", code("a")),
-            ("code=a&state=OTHER", Some(Arrival::Foreign)),
-            ("code=a", Some(Arrival::Foreign)),
-            ("error=access_denied&state=STATE", Some(Arrival::Refused("access_denied".into()))),
-            ("error=<script>&state=STATE", Some(Arrival::Refused("no reason given".into()))),
-            ("error=access_denied", Some(Arrival::Foreign)),
+            ("code=a&state=OTHER", Some(AuthorizationResponse::Foreign)),
+            ("code=a", Some(AuthorizationResponse::Foreign)),
+            ("error=access_denied&state=STATE", Some(AuthorizationResponse::Refused("access_denied".into()))),
+            ("error=<script>&state=STATE", Some(AuthorizationResponse::Refused("no reason given".into()))),
+            ("error=access_denied", Some(AuthorizationResponse::Foreign)),
             ("code=&state=STATE", None),
             ("x=y", None),
             ("", None),
@@ -175,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_pasted_may_be_an_address_or_a_code() {
+    fn pasted_text_may_be_a_url_or_a_code() {
         for (text, expected) in [
             ("http://127.0.0.1:1/callback?code=abc&state=STATE\n", Ok("abc")),
             ("  https://vendor/callback?state=STATE&code=abc#frag ", Ok("abc")),
@@ -183,17 +215,17 @@ mod tests {
             ("abc#STATE", Ok("abc")),
             ("abc", Ok("abc")),
             ("4/0A-b_c", Ok("4/0A-b_c")),
-            ("abc#OTHER", Err(BadPaste::Foreign)),
-            ("http://127.0.0.1:1/callback?code=abc&state=OTHER", Err(BadPaste::Foreign)),
+            ("abc#OTHER", Err(PasteError::Foreign)),
+            ("http://127.0.0.1:1/callback?code=abc&state=OTHER", Err(PasteError::Foreign)),
             (
                 "http://127.0.0.1:1/callback?error=access_denied&state=STATE",
-                Err(BadPaste::Refused("access_denied".into())),
+                Err(PasteError::Refused("access_denied".into())),
             ),
-            ("http://127.0.0.1:1/callback", Err(BadPaste::NoCode)),
-            ("", Err(BadPaste::NoCode)),
-            ("two words", Err(BadPaste::NoCode)),
+            ("http://127.0.0.1:1/callback", Err(PasteError::NoCode)),
+            ("", Err(PasteError::NoCode)),
+            ("two words", Err(PasteError::NoCode)),
         ] {
-            let read = read_pasted(&request(), text);
+            let read = parse_pasted_code(&request(), text);
             assert_eq!(read.as_ref().map(Secret::expose), expected.as_ref().copied(), "{text}");
         }
     }

@@ -1,4 +1,4 @@
-//! Logging in by device code (RFC 8628): the user types a code elsewhere, and we ask now and then.
+//! The device code flow (RFC 8628): the user enters a code elsewhere while lessor polls the token endpoint.
 
 use std::time::Duration;
 
@@ -7,86 +7,75 @@ use serde_json::Value;
 use crate::credential::Secret;
 use crate::credential::import::wipe;
 
-use super::fetch::{NoAnswer, send};
-use super::server::{Server, ServerError, check};
-use super::token::{Grant, TokenError, Tokens, error_code};
+use super::fetch::{SendError, send};
+use super::server::{AuthorizationServer, RequestStyle, ServerError, check};
+use super::token::{TokenError, TokenGrant, TokenSet, error_code};
 
-/// Between two questions, unless the server says otherwise.
+/// The polling interval, unless the server states another.
 const USUAL: Duration = Duration::from_secs(5);
-/// What `slow_down` adds.
+/// What `slow_down` adds to the interval.
 const SLOWER: Duration = Duration::from_secs(5);
-/// No server is asked more often, whatever it says.
+/// The shortest interval, whatever the server states.
 const SHORTEST: Duration = Duration::from_secs(1);
-/// The longest time between two questions.
+/// The longest interval.
 const LONGEST: Duration = Duration::from_secs(60);
-/// A code that says nothing of its end lives so long.
+/// The lifetime of a code for which the server states none.
 const LIFE: Duration = Duration::from_secs(600);
 
-/// A code that waits for the user.
+/// A device code that waits for the user.
 #[derive(Debug)]
-pub struct Device {
-    /// What the user types.
+pub struct DeviceCode {
+    /// The code that the user enters.
     pub user_code: String,
-    /// Where.
+    /// The page where the user enters it.
     pub place: String,
-    /// The same with the code in it, if the server has it.
+    /// The page with the code in its URL, if the server has one.
     pub whole_place: Option<String>,
-    /// How long it waits.
+    /// How long the code is valid.
     pub life: Duration,
     code: Secret,
     interval: Duration,
 }
 
-/// What an answer comes to.
+/// What to do after a response without tokens.
 #[derive(Debug, PartialEq, Eq)]
-enum Step {
-    /// Ask again after this time.
+enum PollStep {
+    /// Poll again after this time.
     After(Duration),
-    /// It is over, and why.
+    /// Stop, for this reason.
     Over(String),
 }
 
-/// Asks for a code.
+/// Requests a device code.
 ///
 /// # Errors
-/// When the server has no such thing, or refuses.
-pub async fn begin(server: &Server) -> Result<Device, ServerError> {
+/// When the server does not support device codes, or refuses.
+pub async fn request_device_code(server: &AuthorizationServer) -> Result<DeviceCode, ServerError> {
     let settings = &server.settings;
     let provider = &settings.provider;
     let url = server.device_url.as_deref().ok_or_else(|| {
         ServerError::Wrong(format!(
-            "{provider} has no login by device code that is known: use --paste, or set `device_url` of \
+            "{provider} has no known login by device code: use --paste, or set `device_url` of \
              [providers.{provider}.oauth]"
         ))
     })?;
     let secret = settings.secret().map_err(ServerError::Wrong)?;
     let scopes = settings.scopes().join(" ");
-    let mut request = server.http.post(url).header("accept", "application/json");
-    let mut fields = vec![("scope", scopes.as_str())];
-    match &secret {
-        Some(secret) if server.styles.first().is_some_and(|style| style.basic) => {
-            let encoded = |text: &str| -> String { url::form_urlencoded::byte_serialize(text.as_bytes()).collect() };
-            request = request.basic_auth(encoded(&settings.client_id), Some(encoded(secret)));
-        }
-        secret => {
-            fields.push(("client_id", &settings.client_id));
-            fields.extend(secret.as_ref().map(|secret| ("client_secret", secret.as_str())));
-        }
-    }
-    let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
-    let request = request.header("content-type", "application/x-www-form-urlencoded").body(body);
+    let basic = server.styles.first().is_some_and(|style| style.basic);
+    let style = RequestStyle { json: false, basic };
+    let request = server.post(url, vec![("scope", scopes.as_str())], style, secret.as_ref());
     let unreachable = |why| ServerError::Unreachable { url: url.to_owned(), why };
     let response = match send(request).await {
         Ok(response) => response,
-        Err(NoAnswer::NotSent(why) | NoAnswer::Lost(why)) => return Err(unreachable(why)),
+        Err(SendError::NotSent(why) | SendError::Lost(why)) => return Err(unreachable(why)),
     };
     let mut document: Value = serde_json::from_slice(&response.body).unwrap_or_default();
     if response.status != 200 {
         let code = error_code(&document).map(|code| format!(" ({code})")).unwrap_or_default();
-        let message = format!("{url} gives no device code: it answers {}{code}", response.status);
+        let message = format!("{url} returned no device code but status {}{code}", response.status);
         return Err(ServerError::Wrong(message));
     }
-    let device = read(&document).ok_or_else(|| ServerError::Wrong(format!("{url} answers no device code")));
+    let device = read(&document).ok_or_else(|| ServerError::Wrong(format!("{url} returned no device code")));
     wipe(&mut document);
     let device = device?;
     for place in [Some(&device.place), device.whole_place.as_ref()].into_iter().flatten() {
@@ -95,13 +84,13 @@ pub async fn begin(server: &Server) -> Result<Device, ServerError> {
     Ok(device)
 }
 
-fn read(document: &Value) -> Option<Device> {
+fn read(document: &Value) -> Option<DeviceCode> {
     let text = |name: &str| {
         let text = document.get(name)?.as_str()?;
         (!text.is_empty() && text.len() <= 4096 && !text.chars().any(char::is_control)).then(|| text.to_owned())
     };
     let seconds = |name: &str| Duration::try_from_secs_f64(document.get(name)?.as_f64()?).ok();
-    Some(Device {
+    Some(DeviceCode {
         code: Secret::new(text("device_code")?),
         user_code: text("user_code")?,
         place: text("verification_uri").or_else(|| text("verification_url"))?,
@@ -111,20 +100,20 @@ fn read(document: &Value) -> Option<Device> {
     })
 }
 
-/// Asks until the user is done, or the code is over.
+/// Polls until the user has confirmed the login, or the code is no longer valid.
 ///
 /// # Errors
-/// Why it is over.
-pub async fn poll(server: &Server, device: &Device) -> Result<Tokens, String> {
+/// Why the login failed.
+pub async fn poll(server: &AuthorizationServer, device: &DeviceCode) -> Result<TokenSet, String> {
     let mut interval = device.interval;
     let all = async {
         loop {
             tokio::time::sleep(interval).await;
-            match server.tokens(&Grant::Device(&device.code)).await {
+            match server.tokens(&TokenGrant::Device(&device.code)).await {
                 Ok(tokens) => return Ok(tokens),
                 Err(error) => match step(&error, interval) {
-                    Step::After(next) => interval = next,
-                    Step::Over(why) => return Err(why),
+                    PollStep::After(next) => interval = next,
+                    PollStep::Over(why) => return Err(why),
                 },
             }
         }
@@ -135,22 +124,22 @@ pub async fn poll(server: &Server, device: &Device) -> Result<Tokens, String> {
     }
 }
 
-/// What an answer that is none comes to.
-fn step(error: &TokenError, interval: Duration) -> Step {
-    let slower = |by: Duration| Step::After(interval.saturating_add(by).min(LONGEST));
+/// Interprets a response without tokens.
+fn step(error: &TokenError, interval: Duration) -> PollStep {
+    let slower = |by: Duration| PollStep::After(interval.saturating_add(by).min(LONGEST));
     match error {
         TokenError::Refused { code: Some(code), .. } => match code.as_str() {
-            "authorization_pending" => Step::After(interval),
+            "authorization_pending" => PollStep::After(interval),
             "slow_down" => slower(SLOWER),
-            "access_denied" => Step::Over("the login was refused".to_owned()),
-            "expired_token" => Step::Over("the code was not used in time".to_owned()),
-            _ => Step::Over(error.to_string()),
+            "access_denied" => PollStep::Over("the login was refused".to_owned()),
+            "expired_token" => PollStep::Over("the code was not used in time".to_owned()),
+            _ => PollStep::Over(error.to_string()),
         },
         TokenError::TooMany(wait) => slower(wait.unwrap_or(SLOWER)),
-        // as RFC 8628 wants it: less often, but on
+        // as RFC 8628 requires: continue at a longer interval
         TokenError::Unwell { .. } | TokenError::Unreachable(_) | TokenError::Lost(_) => slower(interval),
         TokenError::Refused { code: None, .. } | TokenError::Ended { .. } | TokenError::Client(_) => {
-            Step::Over(error.to_string())
+            PollStep::Over(error.to_string())
         }
     }
 }
@@ -160,7 +149,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_server_sets_the_pace() {
+    fn the_server_sets_the_polling_interval() {
         let s = Duration::from_secs;
         let refused = |code: &str| TokenError::Refused { status: 400, code: Some(code.to_owned()) };
         for (error, interval, next) in [
@@ -175,13 +164,13 @@ mod tests {
             (TokenError::Client(String::new()), 5, None),
         ] {
             let step = step(&error, s(interval));
-            assert_eq!(matches!(step, Step::Over(_)), next.is_none(), "{error:?}");
-            assert!(next.is_none_or(|next| step == Step::After(s(next))), "{error:?} {step:?}");
+            assert_eq!(matches!(step, PollStep::Over(_)), next.is_none(), "{error:?}");
+            assert!(next.is_none_or(|next| step == PollStep::After(s(next))), "{error:?} {step:?}");
         }
     }
 
     #[test]
-    fn a_device_code_is_read_with_its_pace() {
+    fn a_device_code_is_read_with_its_interval() {
         let read = |text: &str| read(&serde_json::from_str(text).unwrap());
         let whole = read(
             r#"{"device_code":"d","user_code":"WDJB-MJHT","verification_uri":"https://v","expires_in":900,"interval":0}"#,

@@ -1,40 +1,40 @@
-//! One request, bounded in time and size; what is not known afterwards is said to be unknown.
+//! One request, bounded in time and size. If the result is not known, the error says so.
 
 use std::time::Duration;
 
 use reqwest::header::HeaderMap;
 use zeroize::Zeroizing;
 
-use crate::http::in_full;
+use crate::http::error_chain;
 use crate::limits;
 
-/// From the first byte sent to the last one read.
+/// The maximum time from the first byte sent to the last byte read.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// No answer of such a server is longer.
+/// The maximum length of a response.
 const LONGEST: usize = 256 * 1024;
 
-/// An answer.
-pub(super) struct Response {
+/// A response.
+pub(super) struct OauthResponse {
     pub(super) status: u16,
-    /// How long the server wants to be left alone.
+    /// How long the server asked to wait.
     pub(super) wait: Option<Duration>,
     pub(super) body: Zeroizing<Vec<u8>>,
 }
 
-/// No answer.
+/// Why there is no response.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum NoAnswer {
-    /// The request has not reached the server.
+pub(super) enum SendError {
+    /// The request did not reach the server.
     NotSent(String),
-    /// It may have: nobody knows what the server has done.
+    /// The request may have reached the server; its effect is not known.
     Lost(String),
 }
 
-pub(super) async fn send(request: reqwest::RequestBuilder) -> Result<Response, NoAnswer> {
+pub(super) async fn send(request: reqwest::RequestBuilder) -> Result<OauthResponse, SendError> {
     let sent = request.timeout(PATIENCE).send().await.map_err(|error| {
         let not_sent = error.is_connect() || error.is_builder();
-        let why = in_full(&error.without_url());
-        if not_sent { NoAnswer::NotSent(why) } else { NoAnswer::Lost(why) }
+        let why = error_chain(&error.without_url());
+        if not_sent { SendError::NotSent(why) } else { SendError::Lost(why) }
     });
     let mut response = sent?;
     let status = response.status().as_u16();
@@ -43,16 +43,16 @@ pub(super) async fn send(request: reqwest::RequestBuilder) -> Result<Response, N
     loop {
         match response.chunk().await {
             Ok(Some(chunk)) if body.len() + chunk.len() <= LONGEST => body.extend_from_slice(&chunk),
-            Ok(Some(_)) => return Err(NoAnswer::Lost(format!("an answer of over {} KiB", LONGEST / 1024))),
-            Ok(None) => return Ok(Response { status, wait, body }),
-            // what is refused is refused, whatever else was to be said
-            Err(_) if status >= 400 => return Ok(Response { status, wait, body }),
-            Err(error) => return Err(NoAnswer::Lost(in_full(&error.without_url()))),
+            Ok(Some(_)) => return Err(SendError::Lost(format!("the answer is over {} KiB long", LONGEST / 1024))),
+            Ok(None) => return Ok(OauthResponse { status, wait, body }),
+            // a refusal is a refusal, even without its body
+            Err(_) if status >= 400 => return Ok(OauthResponse { status, wait, body }),
+            Err(error) => return Err(SendError::Lost(error_chain(&error.without_url()))),
         }
     }
 }
 
-/// `Retry-After`, in seconds or as a date by the server's own clock.
+/// `Retry-After`, in seconds or as a date by the server's clock.
 fn stated_wait(headers: &HeaderMap) -> Option<Duration> {
     let text = |name: &str| headers.get(name)?.to_str().ok();
     let stated = text("retry-after")?.trim();
@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waits_are_read_in_all_forms_and_nonsense_is_none() {
+    fn waits_are_parsed_in_all_forms_and_invalid_ones_are_none() {
         for (stated, seconds) in [
             ("30", Some(30.0)),
             ("0", Some(0.0)),

@@ -1,4 +1,4 @@
-//! Who has logged in: what the tokens say, else what the server says when it is asked.
+//! The identity of the user who logged in: from the tokens, otherwise from the server's identity endpoint.
 
 use serde_json::{Map, Value};
 
@@ -6,25 +6,25 @@ use crate::credential::import::account_tier;
 use crate::pool::Tier;
 
 use super::fetch::send;
-use super::server::Server;
-use super::token::Tokens;
+use super::server::AuthorizationServer;
+use super::token::TokenSet;
 
-/// The longest text an account carries, in bytes.
+/// The longest text that is accepted, in bytes.
 const LONGEST: usize = 256;
 
-/// Who has logged in, as far as it is known.
+/// The user who logged in, as far as known.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Identity {
-    /// The address.
+pub struct LoginIdentity {
+    /// The email address.
     pub email: Option<String>,
-    /// The vendor's own id of the account.
+    /// The vendor's id of the account.
     pub account_id: Option<String>,
     /// The plan.
     pub tier: Option<Tier>,
 }
 
-/// Finds out; that it cannot be found out is no reason not to log in.
-pub async fn identify(server: &Server, tokens: &Tokens) -> Identity {
+/// Finds the identity. A failure does not prevent the login.
+pub async fn identify(server: &AuthorizationServer, tokens: &TokenSet) -> LoginIdentity {
     let known = read(&tokens.about);
     let Some(url) = server.identity_url.as_deref().filter(|_| known.email.is_none()) else { return known };
     let request = server.http.get(url).bearer_auth(tokens.access.expose()).header("accept", "application/json");
@@ -32,7 +32,7 @@ pub async fn identify(server: &Server, tokens: &Tokens) -> Identity {
     match serde_json::from_slice(&response.body) {
         Ok(Value::Object(about)) if response.status == 200 => {
             let asked = read(&about);
-            Identity {
+            LoginIdentity {
                 email: asked.email,
                 account_id: known.account_id.or(asked.account_id),
                 tier: known.tier.or(asked.tier),
@@ -42,17 +42,17 @@ pub async fn identify(server: &Server, tokens: &Tokens) -> Identity {
     }
 }
 
-/// Reads claims, a profile, or what came with the tokens.
-fn read(about: &Map<String, Value>) -> Identity {
+/// Reads token claims, a profile, or the fields that came with the tokens.
+fn read(about: &Map<String, Value>) -> LoginIdentity {
     let text = |map: &Map<String, Value>, name: &str| {
         let text = map.get(name)?.as_str()?;
         (!text.is_empty() && text.len() <= LONGEST && !text.chars().any(char::is_control)).then(|| text.to_owned())
     };
     let object = |name: &str| about.get(name).and_then(Value::as_object);
-    // Claude's own shape, ChatGPT's claims, and the standard's
+    // Claude's profile, ChatGPT's claims, and the standard claims
     let (owner, chatgpt) = (object("account"), object("https://api.openai.com/auth"));
     let of = |map: Option<&Map<String, Value>>, name: &str| text(map?, name);
-    Identity {
+    LoginIdentity {
         email: of(owner, "email_address").or_else(|| of(owner, "email")).or_else(|| text(about, "email")),
         account_id: of(owner, "uuid")
             .or_else(|| of(chatgpt, "chatgpt_account_id"))
@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_shape_names_its_owner() {
+    fn the_identity_is_read_from_every_shape() {
         let read = |text: &str| read(serde_json::from_str::<Value>(text).unwrap().as_object().unwrap());
         let named = |email: &str, id: &str| (Some(email.to_owned()), Some(id.to_owned()));
         for (text, expected) in [

@@ -1,4 +1,4 @@
-//! The redirect to this machine: a listener that takes one answer, and is closed.
+//! The redirect to this machine: a listener that takes one response and closes.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -10,17 +10,17 @@ use tokio::task::JoinSet;
 
 use crate::credential::Secret;
 
-use super::code::{Arrival, Request};
-use super::server::Server;
+use super::code::{AuthorizationRequest, AuthorizationResponse};
+use super::server::AuthorizationServer;
 
-/// No request of a browser's is longer.
+/// The maximum length of a browser's request head.
 const LONGEST_HEAD: usize = 16 * 1024;
-/// A browser that connects asks at once, or it only connects in case it will.
+/// A browser that connects sends its request at once, or only opened the connection in advance.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Connections at a time.
+/// The maximum number of connections at a time.
 const MOST: usize = 16;
 
-/// Where a login comes back to.
+/// The redirect URI on this machine.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Redirect {
     host: String,
@@ -28,15 +28,15 @@ pub struct Redirect {
     path: String,
 }
 
-/// A listener at a redirect.
+/// A listener at a redirect URI.
 #[derive(Debug)]
 pub struct Loopback {
     listeners: Vec<TcpListener>,
     redirect: Redirect,
 }
 
-impl Server {
-    /// Where a login comes back to on this machine.
+impl AuthorizationServer {
+    /// The redirect URI on this machine.
     #[must_use]
     pub fn redirect(&self) -> Redirect {
         let (host, port, path) = self.settings.built_in.map_or(("127.0.0.1", 0, "/callback"), |server| server.redirect);
@@ -44,7 +44,7 @@ impl Server {
         Redirect { host: host.to_owned(), port, path: path.to_owned() }
     }
 
-    /// A page of the server's own that shows the code.
+    /// The server's page that shows the code for pasting.
     #[must_use]
     pub fn paste_page(&self) -> Option<&'static str> {
         self.settings.built_in.and_then(|server| server.paste_page)
@@ -52,13 +52,13 @@ impl Server {
 }
 
 impl Redirect {
-    /// As the server is told.
+    /// The URI that is sent to the server.
     #[must_use]
     pub fn uri(&self) -> String {
         format!("http://{}:{}{}", self.host, self.port, self.path)
     }
 
-    /// Its port; 0 until there is a listener.
+    /// Its port; 0 before a listener is open.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
@@ -66,7 +66,7 @@ impl Redirect {
 }
 
 impl Loopback {
-    /// Listens; a port of 0 becomes a free one.
+    /// Opens the listener; port 0 selects a free port.
     ///
     /// # Errors
     /// When the port is in use.
@@ -75,52 +75,54 @@ impl Loopback {
         let port = first.local_addr()?.port();
         let mut listeners = vec![first];
         if redirect.host == "localhost" {
-            // a browser may take the name for either; without the second one the first serves
+            // a browser may resolve the name to either address; without the second listener the first one serves
             let second = TcpListener::bind(SocketAddr::from((Ipv6Addr::LOCALHOST, port))).await;
             listeners.extend(second.ok());
         }
         Ok(Self { listeners, redirect: Redirect { port, ..redirect } })
     }
 
-    /// Where it listens.
+    /// The redirect URI that it listens at.
     #[must_use]
     pub fn redirect(&self) -> &Redirect {
         &self.redirect
     }
 
-    /// Waits for the answer to `request`; what is none is turned away, and waited on for.
+    /// Waits for the response to `request`; other requests are answered with an error page.
     ///
     /// # Errors
-    /// When the login was refused: the server's word.
-    pub async fn answer(self, request: &Request) -> Result<Secret, String> {
+    /// When the login was refused: the server's error code.
+    pub async fn answer(self, request: &AuthorizationRequest) -> Result<Secret, String> {
         let (tell, mut asked) = mpsc::channel(MOST);
         let mut tasks = JoinSet::new();
         for listener in self.listeners {
             tasks.spawn(listen(listener, tell.clone()));
         }
-        // when this returns, the tasks end, and with them the listeners
+        // returning ends the tasks, and with them the listeners
         loop {
-            let Some((target, mut stream)) = asked.recv().await else { return Err("nobody listens".to_owned()) };
+            let Some((target, mut stream)) = asked.recv().await else {
+                return Err("the listener has ended".to_owned());
+            };
             let (path, query) = target.split_once('?').unwrap_or((&target, ""));
             let arrival = if path == self.redirect.path { request.read(query) } else { None };
             match arrival {
-                Some(Arrival::Code(code)) => {
+                Some(AuthorizationResponse::Code(code)) => {
                     drop(tasks);
                     say(
                         &mut stream,
                         "200 OK",
-                        "The login has arrived. Go on in the terminal; this page can be closed.",
+                        "The login was received. Continue in the terminal; you can close this page.",
                     )
                     .await;
                     return Ok(code);
                 }
-                Some(Arrival::Refused(why)) => {
+                Some(AuthorizationResponse::Refused(why)) => {
                     drop(tasks);
-                    say(&mut stream, "200 OK", "The login was refused. The terminal says more.").await;
+                    say(&mut stream, "200 OK", "The login was refused. See the terminal for details.").await;
                     return Err(why);
                 }
-                Some(Arrival::Foreign) => {
-                    say(&mut stream, "400 Bad Request", "This answer belongs to another login.").await;
+                Some(AuthorizationResponse::Foreign) => {
+                    say(&mut stream, "400 Bad Request", "This response belongs to another login.").await;
                 }
                 None => say(&mut stream, "404 Not Found", "There is nothing here.").await,
             }
@@ -128,7 +130,7 @@ impl Loopback {
     }
 }
 
-/// Takes connections, several at a time: browsers open some only to have them.
+/// Accepts several connections at a time: browsers open some in advance.
 async fn listen(listener: TcpListener, tell: mpsc::Sender<(String, TcpStream)>) {
     let mut visitors = JoinSet::new();
     loop {
@@ -138,7 +140,7 @@ async fn listen(listener: TcpListener, tell: mpsc::Sender<(String, TcpStream)>) 
                 let tell = tell.clone();
                 visitors.spawn(async move {
                     if let Ok(Some(heard)) = tokio::time::timeout(PATIENCE, hear(stream)).await {
-                        // nobody waits any more: the login is over
+                        // the login may have ended already
                         let _over = tell.send(heard).await;
                     }
                 });
@@ -148,7 +150,7 @@ async fn listen(listener: TcpListener, tell: mpsc::Sender<(String, TcpStream)>) 
     }
 }
 
-/// What a browser asks for: the target of its request.
+/// Reads a browser's request and returns its target.
 async fn hear(mut stream: TcpStream) -> Option<(String, TcpStream)> {
     let mut head = Vec::new();
     while !head.windows(4).any(|four| four == b"\r\n\r\n") {
@@ -168,7 +170,7 @@ async fn say(stream: &mut TcpStream, status: &str, text: &str) {
          content-security-policy: default-src 'none'\r\nreferrer-policy: no-referrer\r\nconnection: close\r\n\r\n{page}",
         page.len()
     );
-    // a browser that has gone has no need of it
+    // the browser may have closed the connection
     let _gone = stream.write_all(answer.as_bytes()).await;
     let _gone = stream.shutdown().await;
 }

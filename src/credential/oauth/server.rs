@@ -1,56 +1,53 @@
-//! The server: its URLs, given, discovered or built in, and how its token endpoint wants to be asked.
+//! The authorization server: its configured, discovered or built-in URLs, and the request formats of its token
+//! endpoint.
 
 use serde_json::{Map, Value};
 
 use crate::http;
 
-use super::fetch::{NoAnswer, send};
-use super::settings::Settings;
+use super::fetch::{SendError, send};
+use super::settings::OauthSettings;
 
-/// A server that can be asked.
+/// An authorization server that requests can be sent to.
 #[derive(Clone, Debug)]
-pub struct Server {
-    pub(super) settings: Settings,
+pub struct AuthorizationServer {
+    pub(super) settings: OauthSettings,
     pub(super) http: reqwest::Client,
     pub(super) authorize_url: Option<String>,
     pub(super) token_url: String,
     pub(super) device_url: Option<String>,
     pub(super) identity_url: Option<String>,
-    /// How the token endpoint may want to be asked, the likeliest first.
-    pub(super) styles: Vec<Style>,
+    /// The request styles that the token endpoint may accept, the most likely first.
+    pub(super) styles: Vec<RequestStyle>,
 }
 
-/// How a token endpoint wants to be asked.
+/// The format of a token request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Style {
+pub(super) struct RequestStyle {
     /// JSON instead of a form.
     pub(super) json: bool,
     /// The client's secret in a header instead of the body.
     pub(super) basic: bool,
 }
 
-/// Why a server cannot be asked.
+/// Why no request can be sent to a server.
+#[expect(missing_docs, reason = "the names of the fields say what they are")]
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum ServerError {
-    /// Its description cannot be had now.
+    /// Its metadata cannot be read now.
     #[error("{url} cannot be read: {why}")]
-    Unreachable {
-        /// Where it should be.
-        url: String,
-        /// What happened.
-        why: String,
-    },
-    /// Its description, or the configuration, makes no sense.
+    Unreachable { url: String, why: String },
+    /// Its metadata or the configuration is invalid.
     #[error("{0}")]
     Wrong(String),
 }
 
-impl Server {
-    /// Finds out all there is to know; asks the issuer, if there is one.
+impl AuthorizationServer {
+    /// Collects the server's URLs; reads the issuer's metadata, if an issuer is configured.
     ///
     /// # Errors
-    /// When the issuer cannot be asked, or answers nonsense.
-    pub async fn find(settings: Settings) -> Result<Self, ServerError> {
+    /// When the issuer's metadata cannot be read or is invalid.
+    pub async fn find(settings: OauthSettings) -> Result<Self, ServerError> {
         let http = http::client(&settings.given.reach).map_err(|error| ServerError::Wrong(error.to_string()))?;
         let described = match settings.given.issuer.as_deref().filter(|issuer| !issuer.is_empty()) {
             Some(issuer) => Some(discover(&http, issuer).await?),
@@ -60,12 +57,12 @@ impl Server {
     }
 
     fn put_together(
-        settings: Settings,
+        settings: OauthSettings,
         http: reqwest::Client,
         described: Option<&Map<String, Value>>,
     ) -> Result<Self, ServerError> {
         let discovered = |name: &str| Some(described?.get(name)?.as_str()?.to_owned());
-        // of a server of one's own nothing is known but what is said
+        // of a configured server only the configured URLs are used
         let own = described.is_some() || settings.given.token_url.is_some();
         let built_in = settings.built_in.filter(|_| described.is_none());
         let known = |url: Option<&'static str>| url.map(str::to_owned);
@@ -92,15 +89,20 @@ impl Server {
         Ok(Self { settings, http, authorize_url, token_url, device_url, identity_url, styles })
     }
 
-    /// What it is configured by.
+    /// The settings it was created from.
     #[must_use]
-    pub fn settings(&self) -> &Settings {
+    pub fn settings(&self) -> &OauthSettings {
         &self.settings
     }
 }
 
-/// All the ways that make sense, the likeliest first.
-fn styles(json_first: bool, may_be_json: bool, methods: Option<&[&str]>, settings: &Settings) -> Vec<Style> {
+/// All request styles that are possible, the most likely first.
+fn styles(
+    json_first: bool,
+    may_be_json: bool,
+    methods: Option<&[&str]>,
+    settings: &OauthSettings,
+) -> Vec<RequestStyle> {
     let has_secret = settings.given.client_secret_env.is_some();
     let basics: &[bool] = match methods {
         _ if !has_secret => &[false],
@@ -109,7 +111,7 @@ fn styles(json_first: bool, may_be_json: bool, methods: Option<&[&str]>, setting
             (true, false) => &[true],
             (false, _) => &[false],
         },
-        // what is not said is basic by the standard, and mostly both
+        // without metadata, basic is the standard; most servers accept both
         None if settings.built_in.is_none() => &[false, true],
         None => &[false],
     };
@@ -118,7 +120,7 @@ fn styles(json_first: bool, may_be_json: bool, methods: Option<&[&str]>, setting
         (false, true) => &[false, true],
         (false, false) => &[false],
     };
-    jsons.iter().flat_map(|json| basics.iter().map(|basic| Style { json: *json, basic: *basic })).collect()
+    jsons.iter().flat_map(|json| basics.iter().map(|basic| RequestStyle { json: *json, basic: *basic })).collect()
 }
 
 async fn discover(http: &reqwest::Client, issuer: &str) -> Result<Map<String, Value>, ServerError> {
@@ -130,7 +132,7 @@ async fn discover(http: &reqwest::Client, issuer: &str) -> Result<Map<String, Va
         match send(http.get(&url).header("accept", "application/json")).await {
             Ok(response) if response.status == 200 => {
                 let Ok(Value::Object(described)) = serde_json::from_slice(&response.body) else {
-                    return Err(ServerError::Wrong(format!("{url} is no JSON object")));
+                    return Err(ServerError::Wrong(format!("{url} is not a JSON object")));
                 };
                 let named = described.get("issuer").and_then(Value::as_str).unwrap_or_default();
                 if named.trim_end_matches('/') != base {
@@ -139,7 +141,7 @@ async fn discover(http: &reqwest::Client, issuer: &str) -> Result<Map<String, Va
                 return Ok(described);
             }
             Ok(response) => last = Some((url, format!("it answers {}", response.status), response.status >= 500)),
-            Err(NoAnswer::NotSent(why) | NoAnswer::Lost(why)) => {
+            Err(SendError::NotSent(why) | SendError::Lost(why)) => {
                 return Err(ServerError::Unreachable { url, why });
             }
         }
@@ -147,19 +149,19 @@ async fn discover(http: &reqwest::Client, issuer: &str) -> Result<Map<String, Va
             break;
         }
     }
-    let (url, why, passes) = last.unwrap_or_else(|| (base.to_owned(), "nothing is there".to_owned(), false));
+    let (url, why, passes) = last.unwrap_or_else(|| (base.to_owned(), "it was not found".to_owned(), false));
     if passes { Err(ServerError::Unreachable { url, why }) } else { Err(ServerError::Wrong(format!("{url}: {why}"))) }
 }
 
-/// Secrets go through the network in the open only when they stay on this machine.
+/// Requires https, except for addresses of this machine.
 pub(super) fn check(url: &str) -> Result<(), ServerError> {
     let bad = |why: &str| Err(ServerError::Wrong(format!("{url:?} {why}")));
-    let Ok(parsed) = url::Url::parse(url) else { return bad("is no URL") };
+    let Ok(parsed) = url::Url::parse(url) else { return bad("is not a URL") };
     match (parsed.scheme(), parsed.host()) {
         ("https", Some(_)) => Ok(()),
         ("http", Some(host)) if is_loopback(&host) => Ok(()),
         ("http", Some(_)) => bad("is not encrypted: https is needed, except on this machine"),
-        _ => bad("is no address of a server: https://… is needed"),
+        _ => bad("is not the URL of a server: https://… is needed"),
     }
 }
 
@@ -171,20 +173,20 @@ fn is_loopback(host: &url::Host<&str>) -> bool {
     }
 }
 
-fn wrong(settings: &Settings, key: &str) -> ServerError {
+fn wrong(settings: &OauthSettings, key: &str) -> ServerError {
     ServerError::Wrong(format!(
-        "the issuer of {} names no such endpoint: set `{key}` of [providers.{}.oauth]",
+        "the issuer of {} has no such endpoint: set `{key}` of [providers.{}.oauth]",
         settings.provider, settings.provider
     ))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::settings::Given;
+    use super::super::settings::OauthConfig;
     use super::*;
 
     #[test]
-    fn only_this_machine_is_spoken_to_in_the_open() {
+    fn unencrypted_urls_are_accepted_for_this_machine_only() {
         for (url, fine) in [
             ("https://id.example/token", true),
             ("http://127.0.0.1:1234/token", true),
@@ -199,30 +201,33 @@ mod tests {
         }
     }
 
-    fn server(provider: &str, given: Given, described: Option<Value>) -> Server {
-        let given = Given { client_id: Some("c".into()), ..given };
-        let settings = Settings::of(provider, given).unwrap();
+    fn server(provider: &str, given: OauthConfig, described: Option<Value>) -> AuthorizationServer {
+        let given = OauthConfig { client_id: Some("c".into()), ..given };
+        let settings = OauthSettings::of(provider, given).unwrap();
         let described = described.map(|value| value.as_object().unwrap().clone());
-        let http = http::client(&http::Reach::default()).unwrap();
-        Server::put_together(settings, http, described.as_ref()).unwrap()
+        let http = http::client(&http::ConnectOptions::default()).unwrap();
+        AuthorizationServer::put_together(settings, http, described.as_ref()).unwrap()
     }
 
     #[test]
-    fn what_is_given_goes_before_what_is_discovered_and_that_before_what_is_known() {
-        let known = server("anthropic", Given::default(), None);
+    fn configured_urls_precede_discovered_ones_and_those_precede_built_in_ones() {
+        let known = server("anthropic", OauthConfig::default(), None);
         assert_eq!(known.token_url, "https://platform.claude.com/v1/oauth/token");
-        assert_eq!(known.styles, [Style { json: true, basic: false }, Style { json: false, basic: false }]);
-        let own = Given { token_url: Some("http://127.0.0.1:1/token".into()), ..Given::default() };
+        assert_eq!(
+            known.styles,
+            [RequestStyle { json: true, basic: false }, RequestStyle { json: false, basic: false }]
+        );
+        let own = OauthConfig { token_url: Some("http://127.0.0.1:1/token".into()), ..OauthConfig::default() };
         let own = server("anthropic", own, None);
         assert_eq!((own.token_url.as_str(), own.identity_url), ("http://127.0.0.1:1/token", None));
-        assert_eq!(own.styles[0], Style { json: false, basic: false });
+        assert_eq!(own.styles[0], RequestStyle { json: false, basic: false });
         let described = serde_json::json!({ "token_endpoint": "https://id/t", "authorization_endpoint": "https://id/a",
             "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"] });
-        let given = Given {
+        let given = OauthConfig {
             issuer: Some("https://id".into()),
             authorize_url: Some("https://mine/a".into()),
             client_secret_env: Some("S".into()),
-            ..Given::default()
+            ..OauthConfig::default()
         };
         let found = server("mine", given, Some(described));
         assert_eq!(

@@ -1,55 +1,55 @@
-//! Which server, and as which client.
+//! The settings of an OAuth client.
 
-use crate::http::Reach;
+use crate::http::ConnectOptions;
 use crate::provider::{OauthServer, built_in};
 
-/// What the configuration says of a provider's logins.
+/// The `oauth` section of a provider's configuration.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Given {
-    /// Discovery fills what is not given.
+pub struct OauthConfig {
+    /// Discovers the URLs that are not configured.
     pub issuer: Option<String>,
     /// Where users log in.
     pub authorize_url: Option<String>,
-    /// Where tokens come from.
+    /// The token endpoint.
     pub token_url: Option<String>,
-    /// Where device codes come from.
+    /// The device authorization endpoint.
     pub device_url: Option<String>,
-    /// The client's id.
+    /// The client id.
     pub client_id: Option<String>,
-    /// The environment variable with its secret.
+    /// The environment variable that contains the client secret.
     pub client_secret_env: Option<String>,
-    /// What is asked for.
+    /// The scopes.
     pub scopes: Vec<String>,
-    /// Port of the redirect; 0 is any.
+    /// The port of the redirect; 0 selects any.
     pub redirect_port: u16,
-    /// How the server is reached.
-    pub reach: Reach,
+    /// How to connect to the server.
+    pub reach: ConnectOptions,
 }
 
-/// A client that can log in, or at least renew.
+/// A client that can log in, or at least refresh.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Settings {
+pub struct OauthSettings {
     pub(super) provider: String,
-    pub(super) given: Given,
+    pub(super) given: OauthConfig,
     pub(super) client_id: String,
     pub(super) built_in: Option<&'static OauthServer>,
 }
 
-/// What is missing to log in or renew.
+/// The configuration keys that are missing to log in or refresh.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{}", self.text())]
-pub struct Missing {
+pub struct MissingSettings {
     provider: String,
     keys: Vec<&'static str>,
     example: bool,
 }
 
-impl Settings {
-    /// Checks that there is enough to go by.
+impl OauthSettings {
+    /// Checks that the configuration is sufficient.
     ///
     /// # Errors
-    /// With what is missing, and how to set it.
-    pub fn of(provider: &str, given: Given) -> Result<Self, Missing> {
+    /// With the missing keys and how to set them.
+    pub fn of(provider: &str, given: OauthConfig) -> Result<Self, MissingSettings> {
         let built_in = built_in(provider).map(|provider| provider.oauth);
         let is_set = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
         let mut keys = Vec::new();
@@ -68,7 +68,7 @@ impl Settings {
         }
         match given.client_id.clone().filter(|_| keys.is_empty()) {
             Some(client_id) => Ok(Self { provider: provider.to_owned(), given, client_id, built_in }),
-            None => Err(Missing { provider: provider.to_owned(), keys, example: built_in.is_none() }),
+            None => Err(MissingSettings { provider: provider.to_owned(), keys, example: built_in.is_none() }),
         }
     }
 
@@ -78,7 +78,7 @@ impl Settings {
         &self.provider
     }
 
-    /// Names the client: one request at a time is made for each.
+    /// Identifies the client: one request at a time is made per client.
     #[must_use]
     pub fn client_key(&self) -> String {
         let given = &self.given;
@@ -87,20 +87,20 @@ impl Settings {
         format!("{} at {server}", self.client_id)
     }
 
-    /// What is asked for.
+    /// The scopes to request.
     pub(super) fn scopes(&self) -> Vec<String> {
         match self.built_in {
             _ if !self.given.scopes.is_empty() => self.given.scopes.clone(),
             Some(server) => server.scopes.iter().map(|scope| (*scope).to_owned()).collect(),
-            // who has logged in, and a refresh token
+            // the identity and a refresh token
             None => ["openid", "email", "profile", "offline_access"].map(str::to_owned).to_vec(),
         }
     }
 
-    /// The client's secret, if it has one.
+    /// The client secret, if there is one.
     ///
     /// # Errors
-    /// With a sentence, when the variable is not there.
+    /// A sentence, when the environment variable is not set.
     pub(super) fn secret(&self) -> Result<Option<zeroize::Zeroizing<String>>, String> {
         let Some(name) = self.given.client_secret_env.as_deref().filter(|name| !name.is_empty()) else {
             return Ok(None);
@@ -115,8 +115,8 @@ impl Settings {
     }
 }
 
-impl Missing {
-    /// The keys that have to be set.
+impl MissingSettings {
+    /// The keys that must be set.
     #[must_use]
     pub fn keys(&self) -> &[&'static str] {
         &self.keys
@@ -129,7 +129,7 @@ impl Missing {
         format!("the {noun} {} of [providers.{provider}.oauth] {verb} not set", keys.join(" and "))
     }
 
-    /// How to set it.
+    /// The commands that set them.
     #[must_use]
     pub fn remedy(&self) -> String {
         let set = |key: &&str| {
@@ -142,9 +142,9 @@ impl Missing {
         };
         let lines: Vec<String> = self.keys.iter().map(set).collect();
         let what = if self.example {
-            "any OpenID provider will do: its issuer, and a client of yours registered there for http://127.0.0.1/callback"
+            "any OpenID provider works: set its issuer, and the id of a client that you registered there for http://127.0.0.1/callback"
         } else {
-            "lessor brings no client of anybody's: use one of your own, or the one of the vendor's own tool if its terms let \
+            "lessor ships no client: use your own, or the one of the vendor's tool if its terms allow \
              you"
         };
         format!("{} ({what})", lines.join(" && "))
@@ -156,16 +156,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_missing_is_said_with_how_to_set_it() {
-        let missing = |provider: &str, given: Given| Settings::of(provider, given).unwrap_err();
-        assert_eq!(missing("anthropic", Given::default()).keys(), ["client_id"]);
-        assert_eq!(missing("google", Given::default()).keys(), ["client_id", "client_secret_env"]);
-        let custom = missing("mine", Given::default());
+    fn missing_keys_are_reported_with_the_commands_that_set_them() {
+        let missing = |provider: &str, given: OauthConfig| OauthSettings::of(provider, given).unwrap_err();
+        assert_eq!(missing("anthropic", OauthConfig::default()).keys(), ["client_id"]);
+        assert_eq!(missing("google", OauthConfig::default()).keys(), ["client_id", "client_secret_env"]);
+        let custom = missing("mine", OauthConfig::default());
         assert_eq!(custom.to_string(), "the keys `issuer` and `client_id` of [providers.mine.oauth] are not set");
         assert!(custom.remedy().starts_with(
             "lessor config set providers.mine.oauth.issuer https://… && lessor config set providers.mine.oauth.client_id"
         ));
-        let given = Given { issuer: Some("https://id".into()), client_id: Some("c".into()), ..Given::default() };
-        assert_eq!(Settings::of("mine", given).unwrap().client_key(), "c at https://id");
+        let given =
+            OauthConfig { issuer: Some("https://id".into()), client_id: Some("c".into()), ..OauthConfig::default() };
+        assert_eq!(OauthSettings::of("mine", given).unwrap().client_key(), "c at https://id");
     }
 }

@@ -1,4 +1,4 @@
-//! The token endpoint: what is asked, and what each answer means.
+//! The token endpoint: the requests, and what each response means.
 
 use std::time::Duration;
 
@@ -9,12 +9,12 @@ use crate::credential::Secret;
 use crate::credential::import::{jwt, wipe};
 
 use super::code_of;
-use super::fetch::{NoAnswer, Response, send};
-use super::server::{Server, Style};
+use super::fetch::{OauthResponse, SendError, send};
+use super::server::{AuthorizationServer, RequestStyle};
 
-/// The longest token that is believed.
+/// The longest token that is accepted, in bytes.
 const LONGEST_TOKEN: usize = 64 * 1024;
-/// What servers say of a refresh token, or a code, that is no good any more.
+/// The error codes for a refresh token or code that is no longer valid.
 const ENDED: [&str; 5] = [
     "invalid_grant",
     "refresh_token_expired",
@@ -22,137 +22,100 @@ const ENDED: [&str; 5] = [
     "refresh_token_invalidated",
     "refresh_token_revoked",
 ];
-/// What they say of a client they do not want.
+/// The error codes for a client that is not accepted.
 const CLIENT: [&str; 3] = ["invalid_client", "unauthorized_client", "unsupported_grant_type"];
 
-/// What tokens are asked for with.
+/// What tokens are requested with.
+#[expect(missing_docs, reason = "the names of the fields say what they are")]
 #[derive(Debug)]
-pub enum Grant<'a> {
-    /// A code, where it was sent to, the secret behind its challenge, and its state.
-    Code {
-        /// The code.
-        code: &'a Secret,
-        /// Where it was sent.
-        redirect: &'a str,
-        /// What only we know.
-        verifier: &'a Secret,
-        /// What came back with it.
-        state: &'a str,
-    },
+pub enum TokenGrant<'a> {
+    /// An authorization code with its redirect URI, PKCE verifier and state.
+    Code { code: &'a Secret, redirect: &'a str, verifier: &'a Secret, state: &'a str },
     /// A refresh token.
     Refresh(&'a Secret),
     /// A device code.
     Device(&'a Secret),
 }
 
-/// What a server gives.
-pub struct Tokens {
-    /// What goes upstream.
+/// The server's successful response.
+pub struct TokenSet {
+    /// The access token, which is sent upstream.
     pub access: Secret,
-    /// What renews it; none where the one before stays.
+    /// The new refresh token; `None` if the old one stays.
     pub refresh: Option<Secret>,
-    /// How long `access` lives.
+    /// The lifetime of `access`.
     pub life: Option<Duration>,
-    /// Who has logged in, as far as the answer says it.
+    /// The user's identity, as far as the response contains it.
     pub(super) about: Map<String, Value>,
 }
 
 /// Why there are no tokens.
+#[expect(missing_docs, reason = "the names of the fields say what they are")]
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum TokenError {
-    /// What was presented is no good any more.
-    #[error("the server says {code}")]
-    Ended {
-        /// The server's word.
-        code: String,
-    },
-    /// The client is not wanted, or not configured: nobody's login is to blame.
+    /// The refresh token or code is no longer valid.
+    #[error("the server answered {code}")]
+    Ended { code: String },
+    /// The client is not accepted or not configured; no login is at fault.
     #[error("{0}")]
     Client(String),
-    /// Fewer requests are wanted.
-    #[error("the server wants fewer requests (429)")]
+    /// The server's rate limit.
+    #[error("the server limits the rate of requests (429)")]
     TooMany(Option<Duration>),
-    /// The server is not well.
-    #[error("the server answers {status}")]
-    Unwell {
-        /// Its status.
-        status: u16,
-        /// How long it wants to be left alone.
-        wait: Option<Duration>,
-    },
-    /// The request has not reached it.
-    #[error("it cannot be reached: {0}")]
+    /// The server failed.
+    #[error("the server answered {status}")]
+    Unwell { status: u16, wait: Option<Duration> },
+    /// The request did not reach the server.
+    #[error("the server cannot be reached: {0}")]
     Unreachable(String),
-    /// Nobody knows what it has done.
-    #[error("its answer is lost: {0}")]
+    /// The response was lost; the effect of the request is not known.
+    #[error("the server's answer was lost: {0}")]
     Lost(String),
-    /// It refuses, and that may pass.
-    #[error("the server refuses with {status}{}", code.as_ref().map(|code| format!(" ({code})")).unwrap_or_default())]
-    Refused {
-        /// Its status.
-        status: u16,
-        /// Its word, if it looks like one.
-        code: Option<String>,
-    },
+    /// The server refused for another reason, which may be temporary.
+    #[error("the server refused with {status}{}", code.as_ref().map(|code| format!(" ({code})")).unwrap_or_default())]
+    Refused { status: u16, code: Option<String> },
 }
 
-impl Server {
-    /// Asks for tokens.
+impl AuthorizationServer {
+    /// Requests tokens.
     ///
     /// # Errors
-    /// Told apart by who is to blame, and whether the server may have done something.
-    pub async fn tokens(&self, grant: &Grant<'_>) -> Result<Tokens, TokenError> {
+    /// The error tells what failed and whether the request may have had an effect.
+    pub async fn tokens(&self, grant: &TokenGrant<'_>) -> Result<TokenSet, TokenError> {
         let secret = self.settings.secret().map_err(TokenError::Client)?;
         let mut last = None;
-        // a style that is not understood has changed nothing
+        // a style that the server does not understand has changed nothing
         for style in &self.styles {
-            let request = self.request(grant, *style, secret.as_ref());
+            let request = self.post(&self.token_url, grant.fields(style.json), *style, secret.as_ref());
             match send(request).await {
-                Err(NoAnswer::NotSent(why)) => return Err(TokenError::Unreachable(why)),
-                Err(NoAnswer::Lost(why)) => return Err(TokenError::Lost(why)),
+                Err(SendError::NotSent(why)) => return Err(TokenError::Unreachable(why)),
+                Err(SendError::Lost(why)) => return Err(TokenError::Lost(why)),
                 Ok(response) => match read(&response) {
                     Err(error) if is_about_style(&error) => last = last.or(Some(error)),
                     answered => return answered,
                 },
             }
         }
-        Err(last.unwrap_or_else(|| TokenError::Client("there is no way to ask".to_owned())))
+        Err(last.unwrap_or_else(|| TokenError::Client("there is no request style".to_owned())))
     }
 
-    fn request(&self, grant: &Grant<'_>, style: Style, secret: Option<&Zeroizing<String>>) -> reqwest::RequestBuilder {
+    /// A request that authenticates the client in this style.
+    pub(super) fn post<'a>(
+        &'a self,
+        url: &str,
+        mut fields: Vec<(&'a str, &'a str)>,
+        style: RequestStyle,
+        secret: Option<&'a Zeroizing<String>>,
+    ) -> reqwest::RequestBuilder {
         let id = self.settings.client_id.as_str();
-        let mut fields: Vec<(&str, &str)> = match grant {
-            Grant::Code { code, redirect, verifier, state } => {
-                let mut fields = vec![
-                    ("grant_type", "authorization_code"),
-                    ("code", code.expose()),
-                    ("redirect_uri", redirect),
-                    ("code_verifier", verifier.expose()),
-                ];
-                if style.json {
-                    fields.push(("state", state));
-                }
-                fields
-            }
-            Grant::Refresh(token) => vec![("grant_type", "refresh_token"), ("refresh_token", token.expose())],
-            Grant::Device(code) => {
-                vec![("grant_type", "urn:ietf:params:oauth:grant-type:device_code"), ("device_code", code.expose())]
-            }
-        };
-        let basic = secret.filter(|_| style.basic);
-        if basic.is_none() {
+        let mut request = self.http.post(url).header("accept", "application/json");
+        if let Some(secret) = secret.filter(|_| style.basic) {
+            let encoded = |text: &str| -> String { url::form_urlencoded::byte_serialize(text.as_bytes()).collect() };
+            request = request.basic_auth(encoded(id), Some(encoded(secret)));
+        } else {
             fields.push(("client_id", id));
             fields.extend(secret.map(|secret| ("client_secret", secret.as_str())));
         }
-        let request = self.http.post(&self.token_url).header("accept", "application/json");
-        let request = match basic {
-            Some(secret) => {
-                let encoded =
-                    |text: &str| -> String { url::form_urlencoded::byte_serialize(text.as_bytes()).collect() };
-                request.basic_auth(encoded(id), Some(encoded(secret)))
-            }
-            None => request,
-        };
         if style.json {
             let fields = fields.into_iter().map(|(name, value)| (name.to_owned(), Value::from(value)));
             let mut body = Value::Object(fields.collect());
@@ -165,7 +128,28 @@ impl Server {
     }
 }
 
-/// Whether the server has not understood how it was asked, or does not know the client that way.
+impl TokenGrant<'_> {
+    fn fields(&self, json: bool) -> Vec<(&str, &str)> {
+        match self {
+            Self::Code { code, redirect, verifier, state } => {
+                let fields = [
+                    ("grant_type", "authorization_code"),
+                    ("code", code.expose()),
+                    ("redirect_uri", redirect),
+                    ("code_verifier", verifier.expose()),
+                ];
+                // not part of the standard: servers that take JSON expect it
+                fields.into_iter().chain(json.then_some(("state", *state))).collect()
+            }
+            Self::Refresh(token) => vec![("grant_type", "refresh_token"), ("refresh_token", token.expose())],
+            Self::Device(code) => {
+                vec![("grant_type", "urn:ietf:params:oauth:grant-type:device_code"), ("device_code", code.expose())]
+            }
+        }
+    }
+}
+
+/// Whether the server did not understand the request style, or does not know the client in that style.
 fn is_about_style(error: &TokenError) -> bool {
     match error {
         TokenError::Client(_) => true,
@@ -175,12 +159,12 @@ fn is_about_style(error: &TokenError) -> bool {
     }
 }
 
-/// What an answer means.
-pub(super) fn read(response: &Response) -> Result<Tokens, TokenError> {
+/// Interprets a response.
+pub(super) fn read(response: &OauthResponse) -> Result<TokenSet, TokenError> {
     let status = response.status;
     let parsed = serde_json::from_slice::<Value>(&response.body);
     if (200..300).contains(&status) {
-        let mut document = parsed.map_err(|_| TokenError::Lost("what came is no JSON".to_owned()))?;
+        let mut document = parsed.map_err(|_| TokenError::Lost("it is not JSON".to_owned()))?;
         let tokens = tokens(&mut document);
         wipe(&mut document);
         return tokens;
@@ -193,7 +177,7 @@ pub(super) fn read(response: &Response) -> Result<Tokens, TokenError> {
         _ if is(&ENDED) => TokenError::Ended { code: code.unwrap_or_default() },
         _ if is(&CLIENT) => {
             let code = code.unwrap_or_default();
-            TokenError::Client(format!("the token endpoint refuses the client ({code})"))
+            TokenError::Client(format!("the token endpoint rejected the client ({code})"))
         }
         _ => TokenError::Refused { status, code },
     })
@@ -206,20 +190,20 @@ pub(super) fn error_code(document: &Value) -> Option<String> {
     named.into_iter().flatten().find_map(code_of)
 }
 
-fn tokens(document: &mut Value) -> Result<Tokens, TokenError> {
+fn tokens(document: &mut Value) -> Result<TokenSet, TokenError> {
     let lost = |why: &str| TokenError::Lost(why.to_owned());
-    let Value::Object(fields) = document else { return Err(lost("what came is no JSON object")) };
+    let Value::Object(fields) = document else { return Err(lost("it is not a JSON object")) };
     let mut secret = |name: &str| match fields.remove(name) {
         Some(Value::String(text)) if is_token(&text) => Ok(Some(Secret::new(text))),
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) if text.is_empty() => Ok(None),
         Some(mut other) => {
             wipe(&mut other);
-            Err(TokenError::Lost(format!("`{name}` is no token")))
+            Err(TokenError::Lost(format!("`{name}` is not a token")))
         }
     };
     let (access, refresh, identity) = (secret("access_token")?, secret("refresh_token")?, secret("id_token")?);
-    let access = access.ok_or_else(|| lost("there is no `access_token` in it"))?;
+    let access = access.ok_or_else(|| lost("it contains no `access_token`"))?;
     let stated = fields.get("expires_in").and_then(seconds);
     let claimed = || {
         let claims = jwt::claims(access.expose())?;
@@ -231,7 +215,7 @@ fn tokens(document: &mut Value) -> Result<Tokens, TokenError> {
     for name in ["account", "organization"] {
         about.extend(fields.remove(name).map(|value| (name.to_owned(), value)));
     }
-    Ok(Tokens { access, refresh, life, about })
+    Ok(TokenSet { access, refresh, life, about })
 }
 
 fn is_token(text: &str) -> bool {
@@ -248,12 +232,16 @@ fn seconds(value: &Value) -> Option<Duration> {
 mod tests {
     use super::*;
 
-    fn answer(status: u16, body: &str) -> Result<Tokens, TokenError> {
-        read(&Response { status, wait: Some(Duration::from_secs(7)), body: Zeroizing::new(body.as_bytes().to_vec()) })
+    fn answer(status: u16, body: &str) -> Result<TokenSet, TokenError> {
+        read(&OauthResponse {
+            status,
+            wait: Some(Duration::from_secs(7)),
+            body: Zeroizing::new(body.as_bytes().to_vec()),
+        })
     }
 
     #[test]
-    fn each_answer_has_its_meaning() {
+    fn each_error_response_has_its_meaning() {
         let wait = Some(Duration::from_secs(7));
         let ended = |code: &str| TokenError::Ended { code: code.to_owned() };
         for (status, body, expected) in [
@@ -276,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn a_success_without_tokens_is_an_answer_that_is_lost() {
+    fn a_success_without_tokens_counts_as_a_lost_answer() {
         for body in [
             "",
             "<html>",
@@ -293,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn tokens_come_with_their_life() {
+    fn the_lifetime_comes_from_the_response_or_the_token() {
         let life = |body: &str| answer(200, body).ok().unwrap().life.map(|life| life.as_secs());
         assert_eq!(life(r#"{"access_token":"a","expires_in":3600}"#), Some(3600));
         assert_eq!(life(r#"{"access_token":"a","expires_in":"60"}"#), Some(60));

@@ -1,10 +1,10 @@
-//! When a login is refreshed, and what follows from how that ended: **pure**. It is handed the time and chance, and
-//! answers what to do next; the daemon does it.
+//! The refresh plan: **pure**. It decides when each login is refreshed and how failures are retried; the daemon carries
+//! it out. The caller passes the time and random numbers.
 //!
-//! One refresh of an account at a time, and one request of an OAuth client at a time. What the endpoint or the client is
-//! to blame for rests all logins of the client, and blames none of them.
+//! At most one refresh per account and one request per OAuth client are in flight. A failure of the endpoint or the
+//! client pauses all logins of that client and is not counted against any account.
 
-mod rest;
+mod retry_delay;
 #[cfg(test)]
 mod tests;
 
@@ -15,172 +15,176 @@ use rustc_hash::FxHashMap;
 
 use crate::pool::{AccountId, Mono, Now, Renewing, Wall};
 
-pub use rest::{Failure, Fault};
+pub use retry_delay::{RefreshFailure, RefreshFault};
 
-/// Refreshes that nobody waits for keep this distance at most, so that many that are due at once do not come at once.
+/// Scheduled refreshes of one client are up to this far apart, so that many that are due together do not all run at
+/// once.
 const BREATH: Duration = Duration::from_secs(2);
-/// The same after the machine was asleep: the network comes back later than the clock.
+/// The same after the machine slept: the network returns later than the clock.
 const AWAKENING: Duration = Duration::from_secs(10);
-/// Nobody looked for so long: the machine was asleep.
+/// If the plan was not asked for this long, the machine slept.
 const ASLEEP: Duration = Duration::from_secs(90);
-/// A token that was refused is not renewed again when it is no older than this: it is not the token.
+/// A rejected token that is not older than this is not refreshed again: a new one would be rejected as well.
 const JUST_RENEWED: Duration = Duration::from_secs(10);
 
-/// What the user decides.
+/// The user's settings.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Rules {
-    /// How long before its end a token is renewed; at most half its life.
+pub struct RefreshRules {
+    /// How long before its expiry a token is refreshed; at most half its lifetime.
     pub ahead: Duration,
-    /// A token with less life is not handed out; at most half its life.
+    /// A token with less lifetime left is not handed out; at most half its lifetime.
     pub min_life: Duration,
-    /// How long a holder waits.
+    /// How long a holder waits for a refresh.
     pub wait: Duration,
 }
 
-/// A login that can be refreshed, as far as that matters here.
+/// A login that can be refreshed, as far as the plan needs it.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Login {
-    /// Its OAuth client: one request at a time.
+pub struct RefreshableLogin {
+    /// Its OAuth client; one request at a time.
     pub client: Arc<str>,
-    /// When its token ends, if it does.
+    /// When its access token expires, if it does.
     pub expires_at: Option<Wall>,
-    /// The token's whole life, where that is known.
+    /// The token's whole lifetime, if known.
     pub life: Option<Duration>,
-    /// Rises with every new token.
+    /// Increases with every new token.
     pub generation: u64,
 }
 
-/// Why a login is to be refreshed before it is due.
+/// Why a login is refreshed before it is due.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum Want {
-    /// Its token has too little life left for somebody who needs one.
-    Life,
-    /// Its token was refused.
+pub enum RefreshReason {
+    /// A holder needs a token, and this one expires soon.
+    ExpiresSoon,
+    /// The provider rejected the token.
     Refused,
-    /// The user says so.
-    User,
+    /// The user asked for it.
+    UserRequest,
 }
 
-/// What became of a want.
+/// The answer to a requested refresh.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Wanted {
-    /// It is on its way, or will be.
-    Coming,
-    /// Not before then: the last attempt failed, or the endpoint wants to be left alone.
+pub enum RefreshSchedule {
+    /// It runs, or will run soon.
+    Pending,
+    /// Not before this time: the last attempt failed, or the endpoint asked to wait.
     NotBefore(Mono),
-    /// The token is just out of the endpoint: another one would be refused as well.
+    /// The token was refreshed a moment ago; another one would be rejected as well.
     JustRenewed,
-    /// It is no login that can be refreshed.
-    Never,
+    /// The login cannot be refreshed.
+    Impossible,
 }
 
-/// How an attempt ended.
+/// How a refresh ended.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Ended {
-    /// There is a new token; `know` has been told.
+pub enum RefreshOutcome {
+    /// There is a new token, already passed to `update`.
     Renewed,
-    /// The login is over, or gone; `forget` is told.
-    Over,
-    /// There is none.
-    Failed(Failure),
+    /// The login has ended or was removed; it is removed from the plan.
+    LoginEnded,
+    /// The refresh failed.
+    Failed(RefreshFailure),
 }
 
-/// A change worth a line in the log.
+/// A change that is worth logging.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Turn {
-    /// Refreshing does not work from now on.
-    Down(Failure),
-    /// It works again; since when it had not.
-    Up(Mono),
+pub enum RefreshTransition {
+    /// Refreshing fails from now on.
+    Failing(RefreshFailure),
+    /// Refreshing works again; since when it had failed.
+    Recovered(Mono),
 }
 
 /// All logins that can be refreshed.
 #[derive(Debug)]
-pub struct Refresher {
-    rules: Rules,
-    accounts: FxHashMap<AccountId, Account>,
-    clients: FxHashMap<Arc<str>, Client>,
-    /// When it was last asked what to begin.
-    looked: Option<Mono>,
+pub struct RefreshPlan {
+    rules: RefreshRules,
+    accounts: FxHashMap<AccountId, TrackedLogin>,
+    clients: FxHashMap<Arc<str>, OauthClientState>,
+    /// When the plan was last asked what to start.
+    asked: Option<Mono>,
 }
 
 #[derive(Debug)]
-struct Account {
-    login: Login,
-    /// When its token came, in this run.
+struct TrackedLogin {
+    login: RefreshableLogin,
+    /// When its token was received, in this run.
     renewed: Option<Mono>,
-    /// Why it is wanted, and since when.
-    wanted: Option<(Want, Mono)>,
-    /// Since when it is under way.
+    /// Why a refresh was requested, and when.
+    wanted: Option<(RefreshReason, Mono)>,
+    /// When the running refresh was started.
     running: Option<Mono>,
-    /// Where in the time of renewal it lies, from 0 to 1.
+    /// The random position of this account within the refresh window, from 0 to 1.
     place: f64,
-    down: Down,
+    outage: Outage,
 }
 
 #[derive(Debug, Default)]
-struct Client {
+struct OauthClientState {
     running: Option<AccountId>,
-    /// Refreshes that nobody waits for come after this.
+    /// Scheduled refreshes wait until this time.
     calm_until: Mono,
-    down: Down,
+    outage: Outage,
 }
 
-/// How long something has not worked, and until when it rests.
+/// How long an account or client has failed, and until when it is paused.
 #[derive(Debug, Default)]
-struct Down {
+struct Outage {
     failures: u32,
     rest: Option<Mono>,
-    /// The server said so: not even the user goes before that.
+    /// The server stated the pause: even the user cannot end it early.
     stated: bool,
-    last: Option<(Failure, Mono)>,
+    last: Option<(RefreshFailure, Mono)>,
 }
 
-impl Refresher {
-    /// Without any login.
+impl RefreshPlan {
+    /// An empty plan.
     #[must_use]
-    pub fn new(rules: Rules) -> Self {
-        Self { rules, accounts: FxHashMap::default(), clients: FxHashMap::default(), looked: None }
+    pub fn new(rules: RefreshRules) -> Self {
+        Self { rules, accounts: FxHashMap::default(), clients: FxHashMap::default(), asked: None }
     }
 
-    /// Goes by these rules from now on; what was wrong with a client may be mended.
-    pub fn set_rules(&mut self, rules: Rules) {
+    /// Changes the settings and ends the pauses of clients, whose configuration may be fixed now.
+    pub fn set_rules(&mut self, rules: RefreshRules) {
         self.rules = rules;
-        self.clients.values_mut().for_each(|client| client.down.lift());
+        self.clients.values_mut().for_each(|client| client.outage.lift());
     }
 
-    /// What it goes by.
+    /// The current settings.
     #[must_use]
-    pub fn rules(&self) -> Rules {
+    pub fn rules(&self) -> RefreshRules {
         self.rules
     }
 
-    /// Takes in a login, or what has become of it. `chance` is from 0 to 1.
-    pub fn know(&mut self, id: AccountId, login: Login, now: Now, chance: f64) {
+    /// Adds a login, or updates it. `chance` is a random number from 0 to 1.
+    pub fn update(&mut self, id: AccountId, login: RefreshableLogin, now: Now, chance: f64) {
         let client = self.clients.entry(login.client.clone());
-        client.or_insert_with(|| Client { calm_until: now.mono.after(BREATH.mul_f64(chance)), ..Client::default() });
-        let fresh = |running| Account {
+        client.or_insert_with(|| OauthClientState {
+            calm_until: now.mono.after(BREATH.mul_f64(chance)),
+            ..OauthClientState::default()
+        });
+        let fresh = |running| TrackedLogin {
             login: login.clone(),
             renewed: None,
             wanted: None,
             running,
             place: chance,
-            down: Down::default(),
+            outage: Outage::default(),
         };
         match self.accounts.get_mut(&id) {
             None => drop(self.accounts.insert(id, fresh(None))),
             Some(known) if known.login.generation == login.generation => known.login = login,
             Some(known) => {
-                // an attempt that has brought it says itself that all is well again
-                let down = if known.running.is_some() { std::mem::take(&mut known.down).last } else { None };
-                let renewed = Account { renewed: Some(now.mono), ..fresh(known.running) };
-                *known = Account { down: Down { last: down, ..Down::default() }, ..renewed };
+                // a running attempt that brought this token reports the recovery itself
+                let down = if known.running.is_some() { std::mem::take(&mut known.outage).last } else { None };
+                let renewed = TrackedLogin { renewed: Some(now.mono), ..fresh(known.running) };
+                *known = TrackedLogin { outage: Outage { last: down, ..Outage::default() }, ..renewed };
             }
         }
     }
 
-    /// Leaves a login alone from now on.
-    pub fn forget(&mut self, id: AccountId) {
+    /// Removes a login from the plan.
+    pub fn remove(&mut self, id: AccountId) {
         self.accounts.remove(&id);
         let used = |name: &Arc<str>| self.accounts.values().any(|account| account.login.client == *name);
         self.clients.retain(|name, client| client.running.is_some() || used(name));
@@ -188,47 +192,48 @@ impl Refresher {
 
     /// Whether this login can be refreshed.
     #[must_use]
-    pub fn knows(&self, id: AccountId) -> bool {
+    pub fn contains(&self, id: AccountId) -> bool {
         self.accounts.contains_key(&id)
     }
 
-    /// Whether the token has too little life left to be handed out; never that of a login that cannot be refreshed.
+    /// Whether the token has too little lifetime left to be handed out; false for a login that cannot be refreshed.
     #[must_use]
-    pub fn is_low(&self, id: AccountId, now: Now) -> bool {
+    pub fn expires_soon(&self, id: AccountId, now: Now) -> bool {
         self.accounts.get(&id).and_then(|account| self.low_at(account)).is_some_and(|at| at <= now.wall)
     }
 
-    /// Whether a token that was refused is worth exchanging: not when it just was.
+    /// Whether a rejected token is worth refreshing: not if it was refreshed a moment ago.
     #[must_use]
-    pub fn can_renew(&self, id: AccountId, now: Now) -> bool {
-        let is_young = |account: &Account| account.renewed.is_some_and(|at| now.mono.since(at) < JUST_RENEWED);
+    pub fn can_refresh(&self, id: AccountId, now: Now) -> bool {
+        let is_young = |account: &TrackedLogin| account.renewed.is_some_and(|at| now.mono.since(at) < JUST_RENEWED);
         self.accounts.get(&id).is_some_and(|account| account.running.is_some() || !is_young(account))
     }
 
-    /// Wants a new token before it is due.
-    pub fn want(&mut self, id: AccountId, want: Want, now: Now) -> Wanted {
-        let can_renew = self.can_renew(id, now);
-        let Some(account) = self.accounts.get_mut(&id) else { return Wanted::Never };
-        if want == Want::Refused && !can_renew {
-            return Wanted::JustRenewed;
+    /// Requests a refresh before it is due.
+    pub fn request(&mut self, id: AccountId, want: RefreshReason, now: Now) -> RefreshSchedule {
+        let can_renew = self.can_refresh(id, now);
+        let Some(account) = self.accounts.get_mut(&id) else { return RefreshSchedule::Impossible };
+        if want == RefreshReason::Refused && !can_renew {
+            return RefreshSchedule::JustRenewed;
         }
         let since = account.wanted.map_or(now.mono, |(_, since)| since);
         account.wanted = Some((account.wanted.map_or(want, |(before, _)| before.max(want)), since));
         let client = self.clients.entry(account.login.client.clone()).or_default();
-        if want == Want::User {
-            account.down.lift();
-            client.down.lift();
+        if want == RefreshReason::UserRequest {
+            account.outage.lift();
+            client.outage.lift();
         }
-        let rest = [account.down.rest, client.down.rest].into_iter().flatten().max();
+        let rest = [account.outage.rest, client.outage.rest].into_iter().flatten().max();
         match rest.filter(|rest| *rest > now.mono && account.running.is_none()) {
-            Some(rest) => Wanted::NotBefore(rest),
-            None => Wanted::Coming,
+            Some(rest) => RefreshSchedule::NotBefore(rest),
+            None => RefreshSchedule::Pending,
         }
     }
 
-    /// What is to be refreshed now; each is under way from now on, until `ended` is told. `chance` is from 0 to 1.
-    pub fn begin(&mut self, now: Now, chance: f64) -> Vec<AccountId> {
-        let slept = self.looked.replace(now.mono).is_some_and(|at| now.mono.since(at) > ASLEEP);
+    /// Returns the accounts to refresh now; each counts as running until `finish` is called. `chance` is a random
+    /// number from 0 to 1.
+    pub fn start_due(&mut self, now: Now, chance: f64) -> Vec<AccountId> {
+        let slept = self.asked.replace(now.mono).is_some_and(|at| now.mono.since(at) > ASLEEP);
         if slept {
             let calm = now.mono.after(AWAKENING.mul_f64(chance));
             self.clients.values_mut().for_each(|client| client.calm_until = client.calm_until.max(calm));
@@ -236,11 +241,11 @@ impl Refresher {
         let mut candidates: Vec<(AccountId, Mono)> =
             self.accounts.iter().filter_map(|(id, account)| Some((*id, self.begins(account)?.mono(now)))).collect();
         candidates.retain(|(_, at)| *at <= now.mono);
-        // whoever is waited for goes first, in order; then whoever has failed least, and whose token ends first
+        // requested refreshes first, in order; then those with the fewest failures, and whose tokens expire first
         candidates.sort_by_key(|(id, _)| {
             let account = &self.accounts[id];
             let since = account.wanted.map_or(Mono(u64::MAX), |(_, since)| since);
-            (since, account.down.failures, account.login.expires_at, *id)
+            (since, account.outage.failures, account.login.expires_at, *id)
         });
         let mut begun = Vec::new();
         for (id, _) in candidates {
@@ -255,49 +260,60 @@ impl Refresher {
         begun
     }
 
-    /// What was begun has ended. `chance` is from 0 to 1.
-    pub fn ended(&mut self, id: AccountId, ended: &Ended, now: Now, chance: f64) -> Option<Turn> {
+    /// Records how a refresh ended. `chance` is a random number from 0 to 1.
+    pub fn finish(
+        &mut self,
+        id: AccountId,
+        ended: &RefreshOutcome,
+        now: Now,
+        chance: f64,
+    ) -> Option<RefreshTransition> {
         let name = self.clients.iter().find(|(_, client)| client.running == Some(id)).map(|(name, _)| name.clone())?;
         let client = self.clients.get_mut(&name)?;
         client.running = None;
         client.calm_until = now.mono.after(BREATH.mul_f64(chance));
         let account = self.accounts.get_mut(&id);
         let turn = match ended {
-            Ended::Renewed => {
+            RefreshOutcome::Renewed => {
                 let one = account.and_then(|account| {
                     (account.running, account.wanted) = (None, None);
-                    account.down.up()
+                    account.outage.recover()
                 });
-                client.down.up().or(one)
+                client.outage.recover().or(one)
             }
-            // the endpoint has answered, and meant this one only
-            Ended::Over => client.down.up(),
-            Ended::Failed(failure) => {
+            // the endpoint answered, and rejected this login only
+            RefreshOutcome::LoginEnded => client.outage.recover(),
+            RefreshOutcome::Failed(failure) => {
                 let mut down = None;
                 if let Some(account) = account {
                     account.running = None;
-                    // who asked by hand is told, and asks again
-                    account.wanted.take_if(|(want, _)| *want == Want::User);
-                    if failure.fault == Fault::Account {
-                        down = account.down.down(failure, now.mono, chance);
+                    // the user sees the failure and can ask again
+                    account.wanted.take_if(|(want, _)| *want == RefreshReason::UserRequest);
+                    if failure.fault == RefreshFault::Account {
+                        down = account.outage.fail(failure, now.mono, chance);
                     } else {
-                        // it comes after those that have not failed
-                        account.down.failures = account.down.failures.saturating_add(1);
+                        // it is tried after those that have not failed
+                        account.outage.failures = account.outage.failures.saturating_add(1);
                     }
                 }
-                if failure.fault == Fault::Account { down } else { client.down.down(failure, now.mono, chance) }
+                if failure.fault == RefreshFault::Account {
+                    down
+                } else {
+                    client.outage.fail(failure, now.mono, chance)
+                }
             }
         };
-        if matches!(ended, Ended::Over) {
-            self.forget(id);
+        if matches!(ended, RefreshOutcome::LoginEnded) {
+            self.remove(id);
         }
         turn
     }
 
-    /// When `begin` is to be asked again, if nothing happens before.
+    /// When `start_due` must be called again, if nothing else happens before.
     #[must_use]
-    pub fn wake(&self, now: Now) -> Option<Mono> {
-        let idle = |account: &&Account| self.clients.get(&account.login.client).is_none_or(|c| c.running.is_none());
+    pub fn next_wakeup(&self, now: Now) -> Option<Mono> {
+        let idle =
+            |account: &&TrackedLogin| self.clients.get(&account.login.client).is_none_or(|c| c.running.is_none());
         let begins = self.accounts.values().filter(idle).filter_map(|account| Some(self.begins(account)?.mono(now)));
         let runs_long = self.accounts.values().flat_map(|account| {
             let wanted = account.wanted.map(|(_, since)| since);
@@ -307,72 +323,74 @@ impl Refresher {
         begins.chain(runs_long.chain(lows).filter(|at| *at > now.mono)).min()
     }
 
-    /// Whether nothing may be granted on an account, because its token cannot be handed out and a new one is not near.
+    /// Whether no lease may be granted on an account, because its token cannot be handed out and a new one is not
+    /// expected soon.
     #[must_use]
-    pub fn stuck(&self, id: AccountId, now: Now) -> Option<Renewing> {
+    pub fn blocked(&self, id: AccountId, now: Now) -> Option<Renewing> {
         let account = self.accounts.get(&id)?;
-        // a token that was refused is as good as none, until there is another one
-        let refused = account.wanted.is_some_and(|(want, _)| want == Want::Refused);
-        if !refused && !self.is_low(id, now) {
+        // a rejected token is unusable until there is a new one
+        let refused = account.wanted.is_some_and(|(want, _)| want == RefreshReason::Refused);
+        if !refused && !self.expires_soon(id, now) {
             return None;
         }
         let client = self.clients.get(&account.login.client)?;
-        let rest = [account.down.rest, client.down.rest].into_iter().flatten().max().filter(|rest| *rest > now.mono);
-        // who has failed is stuck until it works, however often it is tried meanwhile
-        let in_trouble = account.down.last.is_some() || client.down.last.is_some();
-        // others of its client may go first, or the endpoint takes its time
+        let rest =
+            [account.outage.rest, client.outage.rest].into_iter().flatten().max().filter(|rest| *rest > now.mono);
+        // a failing account stays blocked until a refresh succeeds
+        let in_trouble = account.outage.last.is_some() || client.outage.last.is_some();
+        // other logins of its client may be first, or the endpoint is slow
         let since = [account.running, account.wanted.map(|(_, since)| since)].into_iter().flatten().min();
         let too_long = since.is_some_and(|since| now.mono.since(since) >= self.rules.wait);
         (refused || in_trouble || too_long).then_some(Renewing { until: rest })
     }
 
-    /// Why a login is not refreshed now, and since when.
+    /// Why a login cannot be refreshed now, and since when.
     #[must_use]
-    pub fn trouble(&self, id: AccountId) -> Option<(&Failure, Mono)> {
+    pub fn last_failure(&self, id: AccountId) -> Option<(&RefreshFailure, Mono)> {
         let account = self.accounts.get(&id)?;
         let client = self.clients.get(&account.login.client);
-        let down = [Some(&account.down), client.map(|client| &client.down)];
+        let down = [Some(&account.outage), client.map(|client| &client.outage)];
         down.into_iter().flatten().find_map(|down| down.last.as_ref()).map(|(failure, since)| (failure, *since))
     }
 
-    /// When an account's token is to be renewed, or to be tried again.
-    fn begins(&self, account: &Account) -> Option<At> {
+    /// When an account's token is due for a refresh or a retry.
+    fn begins(&self, account: &TrackedLogin) -> Option<DueTime> {
         if account.running.is_some() {
             return None;
         }
         let client = self.clients.get(&account.login.client)?;
-        let rest = [account.down.rest, client.down.rest].into_iter().flatten().max().unwrap_or_default();
+        let rest = [account.outage.rest, client.outage.rest].into_iter().flatten().max().unwrap_or_default();
         match account.wanted {
-            Some((_, since)) => Some(At { not_before: rest.max(since), due: None }),
-            None => Some(At { not_before: rest.max(client.calm_until), due: Some(self.due(account)?) }),
+            Some((_, since)) => Some(DueTime { not_before: rest.max(since), due: None }),
+            None => Some(DueTime { not_before: rest.max(client.calm_until), due: Some(self.due(account)?) }),
         }
     }
 
-    /// When a token is due: as far ahead as the rules say, or up to a tenth later.
-    fn due(&self, account: &Account) -> Option<Wall> {
+    /// When a token is due: as early as the settings say, or up to a tenth later.
+    fn due(&self, account: &TrackedLogin) -> Option<Wall> {
         let end = account.login.expires_at?;
         let half = account.login.life.map_or(Duration::MAX, |life| life / 2);
         let lead = self.rules.ahead.max(self.min_life(account)).min(half);
         Some(Wall(end.0.saturating_sub(crate::pool::millis(lead.mul_f64(1.0 - account.place / 10.0)))))
     }
 
-    fn low_at(&self, account: &Account) -> Option<Wall> {
+    fn low_at(&self, account: &TrackedLogin) -> Option<Wall> {
         let end = account.login.expires_at?;
         Some(Wall(end.0.saturating_sub(crate::pool::millis(self.min_life(account)))))
     }
 
-    fn min_life(&self, account: &Account) -> Duration {
+    fn min_life(&self, account: &TrackedLogin) -> Duration {
         self.rules.min_life.min(account.login.life.map_or(Duration::MAX, |life| life / 2))
     }
 }
 
 /// A time of day, but not before a time since boot.
-struct At {
+struct DueTime {
     not_before: Mono,
     due: Option<Wall>,
 }
 
-impl At {
+impl DueTime {
     fn mono(&self, now: Now) -> Mono {
         self.not_before.max(self.due.map_or(Mono(0), |due| now.mono_of(due)))
     }

@@ -100,7 +100,7 @@ fn set(state: &State, account: AccountId, params: SetAccountParams) -> Result<Ac
 fn default_uses(state: &State, account: AccountId) -> Vec<String> {
     let secret = state.credentials.get(account).map_or("", |credential| credential.access.expose());
     let record = state.pool.account(account).map(|account| &account.record);
-    record.map_or_else(Vec::new, |record| provider::default_use(&record.provider, record.kind, secret))
+    record.map_or_else(Vec::new, |record| provider::default_agents(&record.provider, record.kind, secret))
 }
 
 /// Refuses to change in the database what the configuration decides, and names the line.

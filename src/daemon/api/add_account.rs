@@ -110,7 +110,7 @@ fn record_of(
     }
     let allowed_agents = params
         .allowed_agents
-        .unwrap_or_else(|| provider::default_use(&params.provider, credential.kind, credential.access.expose()));
+        .unwrap_or_else(|| provider::default_agents(&params.provider, credential.kind, credential.access.expose()));
     let login_state = state.initial_login_state(&params.provider, &credential);
     let record = AccountRecord {
         id: new_id(state, new_ids)?,

@@ -9,7 +9,7 @@ use crate::protocol::{
     Answer, Call, Codec, DisableAccountParams, ENCODING, Empty, ErrorInfo, HelloInfo, HelloParams, PROTOCOL, RequestId,
     SecretText, SubscribeParams,
 };
-use crate::provider::BadTarget;
+use crate::provider::TargetError;
 
 use super::account::AccountCommand;
 use super::reply::{CallReply, CallResult, Responder};
@@ -151,13 +151,13 @@ pub(crate) fn refused(refusal: &Refusal, now: Now) -> ErrorInfo {
     ErrorInfo::of_refusal(refusal, now.wall)
 }
 
-pub(crate) fn bad_target(error: &BadTarget, state: &State) -> ErrorInfo {
+pub(crate) fn bad_target(error: &TargetError, state: &State) -> ErrorInfo {
     match error {
-        BadTarget::Provider(_) => ErrorInfo::new("unknown_provider", error.to_string()).hint(format!(
+        TargetError::Provider(_) => ErrorInfo::new("unknown_provider", error.to_string()).hint(format!(
             "known providers: {}; add another one as a section [providers.NAME] of the configuration",
             state.catalog.names().join(", ")
         )),
-        BadTarget::Pool { .. } | BadTarget::TwoPools { .. } => bad(error.to_string()),
+        TargetError::Pool { .. } | TargetError::TwoPools { .. } => bad(error.to_string()),
     }
 }
 

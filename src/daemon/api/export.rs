@@ -1,6 +1,6 @@
 //! `account.export`: everything known of all accounts, to keep or to import elsewhere.
 
-use crate::credential::import::own;
+use crate::credential::import::EXPORT_VERSION;
 use crate::pool::{Account, LoginProblem, LoginState, Now, Window};
 use crate::protocol::{Answer, ExportInfo, ExportedAccount, ExportedCredential, ExportedLink, ExportedWindow};
 
@@ -19,7 +19,7 @@ pub(crate) fn export(daemon: &Daemon, reply: &mut CallReply<'_>, secrets: bool) 
 
 fn document(state: &State, now: Now, secrets: bool) -> ExportInfo {
     let accounts = state.pool.accounts().iter().map(|account| exported(state, now, account, secrets));
-    ExportInfo { lessor_export: own::VERSION, exported_at: now.wall.0, accounts: accounts.collect() }
+    ExportInfo { lessor_export: EXPORT_VERSION, exported_at: now.wall.0, accounts: accounts.collect() }
 }
 
 fn exported(state: &State, now: Now, account: &Account, secrets: bool) -> ExportedAccount {

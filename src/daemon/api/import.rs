@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::credential::import::plan::{Follow, Known, Learnt, Plan, Step};
-use crate::credential::import::{Entry, Limited, Tool};
+use crate::credential::import::plan::{AccountUpdate, ImportPlan, ImportStep, KnownAccount, LinkChange};
+use crate::credential::import::{DiscoveredAccount, DiscoveredLimit, Tool};
 use crate::credential::{Credential, Link, LinkMode, may_refresh};
 use crate::pool::{
     Account, AccountChange, AccountId, AccountRecord, Command, CredentialKind, Limit, LoginProblem, LoginState, Now,
@@ -32,14 +32,14 @@ pub(crate) async fn import(
     params: ImportAccountsParams,
 ) -> Result<Unsaved<Answer<'static>>, ErrorInfo> {
     let mode = mode_of(params.mode.as_deref())?;
-    let entries: Vec<Entry> = params.entries.into_iter().map(entry_of).collect::<Result<_, _>>()?;
+    let entries: Vec<DiscoveredAccount> = params.entries.into_iter().map(entry_of).collect::<Result<_, _>>()?;
     let _one_at_a_time = daemon.account_writes.lock().await;
     let (mut ids, mut plan) = {
         let state = &*daemon.state();
         let now = clock::now();
         let ids: Vec<Option<AccountId>> = state.pool.accounts().iter().map(|account| Some(account.record.id)).collect();
         let known = state.pool.accounts().iter().map(|account| known(state, now, account)).collect();
-        (ids, Plan::new(known, mode, now.wall))
+        (ids, ImportPlan::new(known, mode, now.wall))
     };
     let mut rows = Vec::new();
     let mut done = Unsaved::nothing_to_save(());
@@ -48,7 +48,7 @@ pub(crate) async fn import(
             let state = &*daemon.state();
             match state.catalog.target(&entry.provider, None, None, state.pool.settings().quota.primary) {
                 Ok(_) => plan.next(&entry, state.credentials.fingerprints.of(&entry.credential)),
-                Err(_) => Step::refused(no_provider(&entry.provider)),
+                Err(_) => ImportStep::refused(no_provider(&entry.provider)),
             }
         };
         let known_already = step.account.and_then(|place| ids.get(place).copied().flatten());
@@ -82,12 +82,17 @@ pub(crate) async fn import(
 }
 
 /// What is missing for lessor to refresh a login that it takes in for that.
-fn cannot_renew(state: &State, entry: &Entry, step: &Step, known: Option<AccountId>) -> Option<String> {
-    let link = match &step.follow {
-        Follow::Set(link) => Some(link),
-        Follow::Keep => known.and_then(|id| state.links.get(id)),
+fn cannot_renew(
+    state: &State,
+    entry: &DiscoveredAccount,
+    step: &ImportStep,
+    known: Option<AccountId>,
+) -> Option<String> {
+    let link = match &step.link_change {
+        LinkChange::Set(link) => Some(link),
+        LinkChange::Keep => known.and_then(|id| state.links.get(id)),
     };
-    let news = step.takes_token || step.follow != Follow::Keep;
+    let news = step.takes_token || step.link_change != LinkChange::Keep;
     let wanted = news && step.account.is_some() && may_refresh(&entry.credential, link);
     let missing = state.missing_client(&entry.provider).filter(|_| wanted)?;
     Some(format!("{missing}: {}", missing.remedy()))
@@ -103,11 +108,11 @@ fn no_provider(name: &str) -> String {
 }
 
 /// An account, as far as entries are compared with it.
-fn known(state: &State, now: Now, account: &Account) -> Known {
+fn known(state: &State, now: Now, account: &Account) -> KnownAccount {
     let record = &account.record;
     let credential = state.credentials.get(record.id);
     let current = credential.map(|credential| state.credentials.fingerprints.of(credential));
-    let limit = |limit: &Limit| Limited {
+    let limit = |limit: &Limit| DiscoveredLimit {
         scope: limit.scope,
         key: limit.key.clone(),
         reason: limit.reason,
@@ -118,7 +123,7 @@ fn known(state: &State, now: Now, account: &Account) -> Known {
     let stuck = credential.is_none_or(|credential| over(credential) && !may_refresh(credential, link));
     let refused =
         matches!(&record.login_state, LoginState::NeedsLogin(problem) if *problem != LoginProblem::AccessTokenEnded);
-    Known {
+    KnownAccount {
         name: account.display_name(),
         provider: record.provider.clone(),
         kind: record.kind,
@@ -140,8 +145,8 @@ fn known(state: &State, now: Now, account: &Account) -> Known {
 /// Carries out one step of the plan; the account is on disk when this is over.
 async fn carry_out(
     daemon: &Daemon,
-    entry: Entry,
-    step: Step,
+    entry: DiscoveredAccount,
+    step: ImportStep,
     known: Option<AccountId>,
 ) -> Result<Unsaved<AccountId>, ErrorInfo> {
     let new_ids = new_ids()?;
@@ -152,9 +157,9 @@ async fn carry_out(
             None => new(state, &entry, &step, &new_ids)?,
         }
     };
-    let link = match &step.follow {
-        Follow::Keep => None,
-        Follow::Set(link) => Some(link.clone()),
+    let link = match &step.link_change {
+        LinkChange::Keep => None,
+        LinkChange::Set(link) => Some(link.clone()),
     };
     write(daemon, &record, credential.as_ref(), link.as_ref()).await?;
     put_in_use(daemon, (record, credential, link), entry, (step, known.is_some()))
@@ -164,8 +169,8 @@ async fn carry_out(
 fn put_in_use(
     daemon: &Daemon,
     (record, credential, link): (AccountRecord, Option<Credential>, Option<Link>),
-    entry: Entry,
-    (step, is_known): (Step, bool),
+    entry: DiscoveredAccount,
+    (step, is_known): (ImportStep, bool),
 ) -> Result<Unsaved<AccountId>, ErrorInfo> {
     let state = &mut *daemon.state();
     let (now, id) = (clock::now(), record.id);
@@ -176,11 +181,11 @@ fn put_in_use(
         state.links.insert(id, link);
     }
     let command = if state.pool.account(id).is_some() {
-        Command::ChangeAccount(id, Box::new(change(&record, &step.learnt)))
+        Command::ChangeAccount(id, Box::new(change(&record, &step.update)))
     } else {
         Command::AddAccount(Box::new(record))
     };
-    let limits = if is_known { step.learnt.limits } else { entry.limits };
+    let limits = if is_known { step.update.limits } else { entry.limits };
     let limits = limits.into_iter().map(|limit| Command::SetLimit(id, imported_limit(limit)));
     // what was learnt here is newer
     let windows = if is_known { Vec::new() } else { entry.usage };
@@ -215,18 +220,18 @@ async fn write(
 
 fn new(
     state: &State,
-    entry: &Entry,
-    step: &Step,
+    entry: &DiscoveredAccount,
+    step: &ImportStep,
     new_ids: &NewIds,
 ) -> Result<(AccountRecord, Option<Credential>), ErrorInfo> {
     let credential = entry.credential.duplicate();
     let allowed_agents = entry.allowed_agents.clone();
     let allowed_agents = allowed_agents
-        .unwrap_or_else(|| provider::default_use(&entry.provider, credential.kind, credential.access.expose()));
+        .unwrap_or_else(|| provider::default_agents(&entry.provider, credential.kind, credential.access.expose()));
     let record = AccountRecord {
         id: new_id(state, new_ids)?,
         provider: entry.provider.clone(),
-        label: step.learnt.label.clone(),
+        label: step.update.label.clone(),
         email: entry.email.clone(),
         tier: entry.tier,
         kind: credential.kind,
@@ -244,7 +249,7 @@ fn new(
     Ok((record, Some(credential)))
 }
 
-fn initial_login_state(entry: &Entry) -> LoginState {
+fn initial_login_state(entry: &DiscoveredAccount) -> LoginState {
     match (&entry.verification, &entry.login_ended) {
         (Some(what), _) => LoginState::NeedsVerification(Verification::described(what.clone())),
         (None, Some(why)) => LoginState::NeedsLogin(LoginProblem::Described(why.clone())),
@@ -253,9 +258,13 @@ fn initial_login_state(entry: &Entry) -> LoginState {
 }
 
 /// What an account becomes. What was decided about it here is not changed on the way.
-fn changed(record: &AccountRecord, entry: &Entry, step: &Step) -> (AccountRecord, Option<Credential>) {
+fn changed(
+    record: &AccountRecord,
+    entry: &DiscoveredAccount,
+    step: &ImportStep,
+) -> (AccountRecord, Option<Credential>) {
     let mut record = record.clone();
-    let Learnt { vendor_id, email, label, tier, project_id, limits: _ } = step.learnt.clone();
+    let AccountUpdate { vendor_id, email, label, tier, project_id, limits: _ } = step.update.clone();
     record.vendor_id = record.vendor_id.or(vendor_id);
     record.email = record.email.or(email);
     record.label = record.label.or(label);
@@ -268,7 +277,7 @@ fn changed(record: &AccountRecord, entry: &Entry, step: &Step) -> (AccountRecord
     (record, step.takes_token.then(|| entry.credential.duplicate()))
 }
 
-fn change(record: &AccountRecord, learnt: &Learnt) -> AccountChange {
+fn change(record: &AccountRecord, learnt: &AccountUpdate) -> AccountChange {
     AccountChange {
         label: learnt.label.clone(),
         email: learnt.email.clone(),
@@ -281,7 +290,7 @@ fn change(record: &AccountRecord, learnt: &Learnt) -> AccountChange {
 }
 
 /// What came over the wire, checked.
-fn entry_of(given: ImportEntry) -> Result<Entry, ErrorInfo> {
+fn entry_of(given: ImportEntry) -> Result<DiscoveredAccount, ErrorInfo> {
     check(&given)?;
     let tool = Tool::named(&given.tool).ok_or_else(|| {
         let names = Tool::ALL.map(Tool::name).join(", ");
@@ -296,13 +305,13 @@ fn entry_of(given: ImportEntry) -> Result<Entry, ErrorInfo> {
         // what is not there has ended
         expires_at: if ended { Some(Wall(0)) } else { given.expires_at.map(Wall) },
     };
-    let limit = |limit: crate::protocol::ImportLimit| Limited {
+    let limit = |limit: crate::protocol::ImportLimit| DiscoveredLimit {
         scope: limit.scope,
         key: limit.key,
         reason: limit.reason,
         until: Wall(limit.until),
     };
-    Ok(Entry {
+    Ok(DiscoveredAccount {
         rotates: given.rotates,
         email: given.email,
         label: given.label,
@@ -321,7 +330,7 @@ fn entry_of(given: ImportEntry) -> Result<Entry, ErrorInfo> {
         file: given.file,
         mode,
         as_of: given.as_of.map(Wall),
-        ..Entry::new(tool, given.item, &given.provider, credential)
+        ..DiscoveredAccount::new(tool, given.item, &given.provider, credential)
     })
 }
 

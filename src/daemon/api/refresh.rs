@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::credential::refresh::{Want, Wanted};
+use crate::credential::refresh::{RefreshReason, RefreshSchedule};
 use crate::protocol::{AccountRef, Answer, ErrorInfo};
 
 use crate::daemon::api::dispatch::find_account;
@@ -19,12 +19,12 @@ pub(crate) async fn refresh(daemon: Arc<Daemon>, params: AccountRef) -> Result<A
     let (id, before, attempt) = {
         let state = &mut *daemon.state();
         let id = find_account(state, &params.account)?;
-        match state.logins.want(id, Want::User, clock::now()) {
-            Wanted::Coming => {}
-            Wanted::NotBefore(at) => {
+        match state.logins.want(id, RefreshReason::UserRequest, clock::now()) {
+            RefreshSchedule::Pending => {}
+            RefreshSchedule::NotBefore(at) => {
                 return Err(view::credential_problem(state, CredentialProblem::NotNow(id, Some(at))));
             }
-            Wanted::JustRenewed | Wanted::Never => {
+            RefreshSchedule::JustRenewed | RefreshSchedule::Impossible => {
                 return Err(view::credential_problem(state, CredentialProblem::CannotRefresh(id)));
             }
         }

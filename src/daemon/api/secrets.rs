@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 use crate::daemon::state::Daemon;
 use crate::daemon::view::KEYRING_HINT;
 use crate::protocol::{Answer, Call, ErrorInfo, RekeyInfo};
-use crate::store::KeyPlace;
+use crate::store::KeyBackend;
 
 /// Refuses, while the keyring is locked, what needs a secret or would have to be saved.
 pub(crate) fn check_locked(why: &str, call: &Call) -> Result<(), ErrorInfo> {
@@ -35,11 +35,11 @@ pub(crate) async fn rekey(daemon: Arc<Daemon>) -> Result<Answer<'static>, ErrorI
     match outcome.await.map_err(|_| ending())? {
         Ok(rekeyed) => Ok(Answer::Rekeyed(RekeyInfo {
             key: match rekeyed.place {
-                KeyPlace::File => "file",
-                KeyPlace::Keyring => "keyring",
+                KeyBackend::File => "file",
+                KeyBackend::Keyring => "keyring",
             }
             .to_owned(),
-            place: rekeyed.where_it_is,
+            place: rekeyed.location,
             accounts: rekeyed.accounts,
         })),
         Err(error) => Err(ErrorInfo::new("internal", format!("the key was not changed: {error}"))),

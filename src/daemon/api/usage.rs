@@ -67,7 +67,7 @@ pub(crate) async fn verify(
 /// Whether this account's provider can be asked about it.
 fn can_ask(daemon: &Daemon, id: AccountId) -> bool {
     let state = &*daemon.state();
-    state.pool.account(id).is_some_and(|account| usage::can_tell(&account.record.provider, account.record.kind))
+    state.pool.account(id).is_some_and(|account| usage::is_reported(&account.record.provider, account.record.kind))
 }
 
 /// Refreshes the token, then asks.

@@ -46,6 +46,6 @@ fn put_in_force(daemon: &Daemon, loaded: LoadedConfig) {
 pub(crate) fn settle_key(daemon: &Daemon) {
     if daemon.run.keyring.is_none() {
         let location = key_location(&daemon.state().config.config);
-        daemon.store.settle_key(location);
+        daemon.store.move_key(location);
     }
 }

@@ -11,7 +11,7 @@ use crate::pool::{
     AccountId, Action, Bind, Command, ConnectionId, CredentialKind, Decision, Fence, Holder, LeaseRequest, Now,
     Refusal, Reply, RequestNeeds, WaiterId,
 };
-use crate::provider::BadTarget;
+use crate::provider::TargetError;
 
 use crate::daemon::os::clock;
 use crate::daemon::state::{CredentialProblem, CredentialState, CredentialUse, State, Unsaved, Waiter};
@@ -323,7 +323,7 @@ impl State {
     }
 
     /// What a request needs; accounts whose kind of credential is not accepted are excluded.
-    fn needs_of(&self, request: &RouteRequest<'_>, excluded: &[AccountId]) -> Result<RequestNeeds, BadTarget> {
+    fn needs_of(&self, request: &RouteRequest<'_>, excluded: &[AccountId]) -> Result<RequestNeeds, TargetError> {
         let RouteRequest { provider, model, pool, kinds, .. } = *request;
         let target = self.catalog.target(provider, model, pool, self.pool.settings().quota.primary)?;
         let records = self.pool.accounts().iter().map(|account| &account.record);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::credential::Secret;
 use crate::limits::Headers;
 use crate::pool::{AccountId, Command, CredentialKind, Fence, Mono, Refusal, RequestNeeds};
-use crate::provider::BadTarget;
+use crate::provider::TargetError;
 
 use crate::daemon::os::clock;
 use crate::daemon::state::{CredentialUse, ReportOutcome, UpstreamOutcome};
@@ -19,7 +19,7 @@ const REPORT_DELAY: Duration = Duration::from_secs(1);
 #[derive(Clone, PartialEq, Debug)]
 pub enum NoLeaseReason {
     /// It names an unknown provider or pool.
-    Bad(BadTarget),
+    Bad(TargetError),
     /// The lease of its key has ended.
     Gone,
     /// No account can serve it.

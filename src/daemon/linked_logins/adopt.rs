@@ -5,7 +5,7 @@ use std::sync::mpsc;
 use tokio::sync::MutexGuard;
 
 use crate::credential::Link;
-use crate::credential::import::Entry;
+use crate::credential::import::DiscoveredAccount;
 use crate::daemon::os::clock;
 use crate::daemon::state::{Daemon, State, imported_limit, login_state_of, set_login_state};
 use crate::pool::{AccountId, AccountRecord, Command, LoginState};
@@ -27,7 +27,7 @@ pub(super) fn adopt(
     daemon: &Daemon,
     _one_at_a_time: MutexGuard<'_, ()>,
     path: &str,
-    entries: Result<&[Entry], &str>,
+    entries: Result<&[DiscoveredAccount], &str>,
     concerns: impl Fn(&Link) -> bool,
 ) {
     let linked: Vec<(AccountId, Link)> = {
@@ -54,7 +54,7 @@ pub(super) fn adopt(
     }
 }
 
-fn adopt_login(daemon: &Daemon, mut record: AccountRecord, entry: &Entry) {
+fn adopt_login(daemon: &Daemon, mut record: AccountRecord, entry: &DiscoveredAccount) {
     let id = record.id;
     if !matches!(record.login_state, LoginState::NeedsVerification(_)) {
         record.login_state = login_state_of(&entry.credential);
@@ -81,7 +81,7 @@ fn adopt_login(daemon: &Daemon, mut record: AccountRecord, entry: &Entry) {
     tracing::info!(account = %id, tool = entry.tool.name(), "adopted a login that its tool has refreshed");
 }
 
-fn compare(state: &State, record: &AccountRecord, entry: Result<Option<&Entry>, &str>) -> Finding {
+fn compare(state: &State, record: &AccountRecord, entry: Result<Option<&DiscoveredAccount>, &str>) -> Finding {
     let entry = match entry {
         Err(why) => return Finding::Problem(why.to_owned()),
         Ok(None) => return Finding::Problem("its login is no longer in the file".to_owned()),
@@ -100,7 +100,7 @@ fn compare(state: &State, record: &AccountRecord, entry: Result<Option<&Entry>, 
 }
 
 /// Whether another account has logged in with the tool since.
-fn belongs_to_another(record: &AccountRecord, entry: &Entry) -> bool {
+fn belongs_to_another(record: &AccountRecord, entry: &DiscoveredAccount) -> bool {
     let same = |one: &Option<String>, other: &Option<String>| {
         one.as_ref().zip(other.as_ref()).map(|(one, other)| one.eq_ignore_ascii_case(other))
     };

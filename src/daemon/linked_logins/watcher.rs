@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use crate::credential::import::Entry;
-use crate::credential::import::discover::{KEYCHAIN, Trouble, look_again};
-use crate::credential::import::places::{Surroundings, System, beside};
+use crate::credential::import::DiscoveredAccount;
+use crate::credential::import::discover::{DiscoveryError, KEYCHAIN_PREFIX, reread};
+use crate::credential::import::discover::{HostEnvironment, Platform, beside};
 use crate::credential::{Link, LinkMode};
 use crate::daemon::os::clock;
 use crate::daemon::state::{Daemon, LinkedLoginsMessage, Mailbox, WaitsFor, Worker};
@@ -18,7 +18,7 @@ use crate::watch::{Completeness, Debounce, DebounceTiming, Watcher};
 use super::adopt::adopt;
 
 /// The logins of a file, or why there are none; nothing before the first reading.
-type Reading = Option<Result<Vec<Entry>, String>>;
+type Reading = Option<Result<Vec<DiscoveredAccount>, String>>;
 
 /// The keychain sends no events, and each reading of it starts a program.
 const KEYCHAIN_POLL: Duration = Duration::from_secs(60);
@@ -72,7 +72,7 @@ impl LinkedLoginsWatcher {
         let linked = daemon.state().links.followed_files();
         self.files.clear();
         for path in linked {
-            let poll = if path.starts_with(KEYCHAIN) { KEYCHAIN_POLL } else { DebounceTiming::USUAL.poll };
+            let poll = if path.starts_with(KEYCHAIN_PREFIX) { KEYCHAIN_POLL } else { DebounceTiming::USUAL.poll };
             let timing = DebounceTiming { poll, ..DebounceTiming::USUAL };
             let mut file = Debounce::new(timing, None, since_boot());
             file.on_event(since_boot());
@@ -83,7 +83,7 @@ impl LinkedLoginsWatcher {
 
     fn watch(&mut self) {
         let of = surroundings(&self.home, &variable);
-        let files = self.files.keys().filter(|path| !path.starts_with(KEYCHAIN)).map(PathBuf::from);
+        let files = self.files.keys().filter(|path| !path.starts_with(KEYCHAIN_PREFIX)).map(PathBuf::from);
         let all: Vec<PathBuf> = files.flat_map(|path| [vec![path.clone()], beside(&path, &of)].concat()).collect();
         let all: Vec<&Path> = all.iter().map(PathBuf::as_path).collect();
         if let Some(watcher) = &mut self.watcher
@@ -140,13 +140,13 @@ fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
-fn surroundings<'a>(home: &Path, variable: &'a dyn Fn(&str) -> Option<String>) -> Surroundings<'a> {
-    Surroundings { system: System::here(), home: home.to_owned(), variable }
+fn surroundings<'a>(home: &Path, variable: &'a dyn Fn(&str) -> Option<String>) -> HostEnvironment<'a> {
+    HostEnvironment { system: Platform::here(), home: home.to_owned(), variable }
 }
 
 /// The logins in a file, and whether it can be complete.
-fn read(path: &str, of: &Surroundings<'_>) -> (Result<Vec<Entry>, String>, Completeness) {
-    match look_again(path, of, clock::now().wall) {
+fn read(path: &str, of: &HostEnvironment<'_>) -> (Result<Vec<DiscoveredAccount>, String>, Completeness) {
+    match reread(path, of, clock::now().wall) {
         Ok(mut entries) => {
             // a new modification time is no change
             entries.iter_mut().for_each(|entry| entry.as_of = None);
@@ -154,7 +154,7 @@ fn read(path: &str, of: &Surroundings<'_>) -> (Result<Vec<Entry>, String>, Compl
             let completeness = if entries.is_empty() { Completeness::Uncertain } else { Completeness::Complete };
             (Ok(entries), completeness)
         }
-        Err(trouble @ Trouble::Missing) => (Err(trouble.to_string()), Completeness::Missing),
+        Err(trouble @ DiscoveryError::Missing) => (Err(trouble.to_string()), Completeness::Missing),
         // as a file is while it is written in place
         Err(trouble) => (Err(trouble.to_string()), Completeness::Uncertain),
     }

@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::credential::oauth::{Refreshed, Sent, Server, Settings, refresh};
-use crate::credential::refresh::{Ended, Failure, Fault, Turn};
+use crate::credential::oauth::{AuthorizationServer, OauthSettings, RefreshResult, TokenRotation, refresh};
+use crate::credential::refresh::{RefreshFailure, RefreshFault, RefreshOutcome, RefreshTransition};
 use crate::credential::{Credential, Link, Secret};
 use crate::pool::{AccountId, Command, LoginProblem, LoginState, Mono, spoken};
 use crate::store::{Write, WriteError};
@@ -22,10 +22,10 @@ const MOST_SERVERS: usize = 64;
 
 /// Servers that were asked before.
 #[derive(Debug, Default)]
-pub(crate) struct Servers(Mutex<Vec<(Settings, Arc<Server>, Mono)>>);
+pub(crate) struct Servers(Mutex<Vec<(OauthSettings, Arc<AuthorizationServer>, Mono)>>);
 
 impl Servers {
-    async fn of(&self, settings: &Settings) -> Result<Arc<Server>, Refreshed> {
+    async fn of(&self, settings: &OauthSettings) -> Result<Arc<AuthorizationServer>, RefreshResult> {
         let now = clock::now().mono;
         {
             let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -34,7 +34,8 @@ impl Servers {
                 return Ok(server.clone());
             }
         }
-        let server = Server::find(settings.clone()).await.map_err(|error| Refreshed::of_server(&error))?;
+        let server =
+            AuthorizationServer::find(settings.clone()).await.map_err(|error| RefreshResult::of_server(&error))?;
         let server = Arc::new(server);
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= MOST_SERVERS {
@@ -47,7 +48,7 @@ impl Servers {
 
 /// What an attempt is made of.
 struct RefreshJob {
-    settings: Settings,
+    settings: OauthSettings,
     refresh: Secret,
     link: Option<Link>,
 }
@@ -63,14 +64,14 @@ pub(crate) async fn attempt(daemon: Arc<Daemon>, servers: Arc<Servers>, id: Acco
 struct Over<'a> {
     daemon: &'a Daemon,
     id: AccountId,
-    ended: Option<Ended>,
+    ended: Option<RefreshOutcome>,
 }
 
 impl Drop for Over<'_> {
     fn drop(&mut self) {
         let lost = || {
-            Ended::Failed(Failure {
-                fault: Fault::Account,
+            RefreshOutcome::Failed(RefreshFailure {
+                fault: RefreshFault::Account,
                 why: "the attempt failed inside lessor".to_owned(),
                 wait: None,
             })
@@ -79,15 +80,15 @@ impl Drop for Over<'_> {
     }
 }
 
-async fn carry_out(daemon: &Arc<Daemon>, servers: &Servers, id: AccountId) -> Ended {
-    let Some(job) = job(daemon, id) else { return Ended::Over };
+async fn carry_out(daemon: &Arc<Daemon>, servers: &Servers, id: AccountId) -> RefreshOutcome {
+    let Some(job) = job(daemon, id) else { return RefreshOutcome::LoginEnded };
     // what a tool has rotated meanwhile goes before what we have, and its own refreshing is kept out
     let _held = match &job.link {
         None => None,
         Some(link) => match shared_login::before(daemon, id, link).await {
-            shared_login::Before::Newer => return Ended::Renewed,
+            shared_login::Before::Newer => return RefreshOutcome::Renewed,
             shared_login::Before::Go(held) => held,
-            shared_login::Before::Busy(why) => return failed(Fault::Account, why),
+            shared_login::Before::Busy(why) => return failed(RefreshFault::Account, why),
         },
     };
     let server = match servers.of(&job.settings).await {
@@ -96,47 +97,47 @@ async fn carry_out(daemon: &Arc<Daemon>, servers: &Servers, id: AccountId) -> En
     };
     let began = clock::now().wall;
     if let Err(error) = save(&daemon.store, Write::MarkRefresh(id, Some(began))).await {
-        return failed(Fault::Disk, format!("refresh is suspended: the database is not writable: {error}"));
+        return failed(RefreshFault::Disk, format!("refresh is suspended: the database is not writable: {error}"));
     }
     let refreshed = refresh(&server, &job.refresh, began).await;
-    if matches!(&refreshed, Refreshed::Failed(_, Sent::Unknown)) {
+    if matches!(&refreshed, RefreshResult::Failed(_, TokenRotation::Possible)) {
         daemon.state().logins.unanswered.entry(id).or_insert(began);
     }
     conclude(daemon, id, &job, refreshed).await
 }
 
-async fn conclude(daemon: &Arc<Daemon>, id: AccountId, job: &RefreshJob, refreshed: Refreshed) -> Ended {
+async fn conclude(daemon: &Arc<Daemon>, id: AccountId, job: &RefreshJob, refreshed: RefreshResult) -> RefreshOutcome {
     match refreshed {
-        Refreshed::New(credential, life) => {
+        RefreshResult::New(credential, life) => {
             let shared = job.link.as_ref().map(|link| (link.clone(), credential.duplicate()));
             if !save_credential(daemon, id, &job.refresh, credential, life).await {
-                return Ended::Over;
+                return RefreshOutcome::LoginEnded;
             }
             if let Some((link, credential)) = shared {
                 shared_login::after(daemon, id, link, credential).await;
             }
-            Ended::Renewed
+            RefreshOutcome::Renewed
         }
-        Refreshed::Over(code) => {
+        RefreshResult::Rejected(code) => {
             if let Some(link) = &job.link
                 && shared_login::has_newer(daemon, id, link).await
             {
-                return Ended::Renewed;
+                return RefreshOutcome::Renewed;
             }
             login_has_ended(daemon, id, &job.refresh, &code);
-            Ended::Over
+            RefreshOutcome::LoginEnded
         }
-        Refreshed::Failed(failure, sent) => {
-            if sent == Sent::Known && !daemon.state().logins.unanswered.contains_key(&id) {
+        RefreshResult::Failed(failure, sent) => {
+            if sent == TokenRotation::Excluded && !daemon.state().logins.unanswered.contains_key(&id) {
                 daemon.store.write(Write::MarkRefresh(id, None), None);
             }
-            Ended::Failed(failure)
+            RefreshOutcome::Failed(failure)
         }
     }
 }
 
-fn failed(fault: Fault, why: String) -> Ended {
-    Ended::Failed(Failure { fault, why, wait: None })
+fn failed(fault: RefreshFault, why: String) -> RefreshOutcome {
+    RefreshOutcome::Failed(RefreshFailure { fault, why, wait: None })
 }
 
 /// Keeps a new credential, on disk first, however long that takes: the one before is worth nothing any more. `false`
@@ -221,12 +222,12 @@ fn login_has_ended(daemon: &Daemon, id: AccountId, rejected: &Secret, code: &str
 }
 
 /// An attempt is over: the next one can begin, and the requests that wait for it continue.
-fn attempt_ended(daemon: &Daemon, id: AccountId, ended: &Ended) {
+fn attempt_ended(daemon: &Daemon, id: AccountId, ended: &RefreshOutcome) {
     let state = &mut *daemon.state();
     let now = clock::now();
     state.update_refresh_plan(now);
     let jitter = state.logins.jitter();
-    let turn = state.logins.plan.ended(id, ended, now, jitter);
+    let turn = state.logins.plan.finish(id, ended, now, jitter);
     let account = state.pool.account(id);
     let name = account.map_or_else(|| id.to_string(), |account| account.display_name());
     let provider = account.map(|account| account.record.provider.clone()).unwrap_or_default();
@@ -237,14 +238,16 @@ fn attempt_ended(daemon: &Daemon, id: AccountId, ended: &Ended) {
     state.logins.attempt_ended(id);
 }
 
-fn log_turn(turn: Turn, id: AccountId, name: &str, provider: &str, now: Mono) {
+fn log_turn(turn: RefreshTransition, id: AccountId, name: &str, provider: &str, now: Mono) {
     match turn {
-        Turn::Down(Failure { fault: Fault::Account, why, .. }) => {
+        RefreshTransition::Failing(RefreshFailure { fault: RefreshFault::Account, why, .. }) => {
             tracing::warn!(account = %id, "the token of {name} cannot be refreshed now: {why}");
         }
-        Turn::Down(Failure { why, .. }) => {
+        RefreshTransition::Failing(RefreshFailure { why, .. }) => {
             tracing::warn!("tokens of {provider} cannot be refreshed now: {why}; current tokens are used to their end");
         }
-        Turn::Up(since) => tracing::info!("tokens are refreshed again, after {}", spoken(now.since(since))),
+        RefreshTransition::Recovered(since) => {
+            tracing::info!("tokens are refreshed again, after {}", spoken(now.since(since)))
+        }
     }
 }

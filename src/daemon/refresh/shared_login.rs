@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::task::{AbortHandle, spawn_blocking};
 
-use crate::credential::share::{self, Held, TOUCH};
+use crate::credential::share::{self, ClaudeCodeLocks, TOUCH};
 use crate::credential::{Credential, Link, LinkMode};
 use crate::pool::AccountId;
 
@@ -31,7 +31,7 @@ pub(crate) enum Before {
 pub(crate) struct Locked {
     toucher: AbortHandle,
     /// Given back when the toucher has gone, too.
-    _held: Arc<Held>,
+    _held: Arc<ClaudeCodeLocks>,
 }
 
 impl Drop for Locked {
@@ -97,7 +97,7 @@ pub(crate) async fn after(daemon: &Arc<Daemon>, id: AccountId, link: Link, crede
     let file = PathBuf::from(&link.path);
     let given = spawn_blocking(move || {
         // any token that was this account's may be replaced; any other belongs to a login of the tool's own
-        share::give(&file, &credential, |before| {
+        share::write_back(&file, &credential, |before| {
             let state = &*theirs.state();
             state.credentials.fingerprints.known_since(id, state.credentials.fingerprints.of_refresh(before)).is_some()
         })

@@ -60,9 +60,9 @@ fn begin_due(daemon: &Daemon) -> (Vec<AccountId>, Duration) {
     let now = clock::now();
     state.update_refresh_plan(now);
     let jitter = state.logins.jitter();
-    let due = state.logins.plan.begin(now, jitter);
+    let due = state.logins.plan.start_due(now, jitter);
     state.update_renewing_accounts(now);
-    let wake = state.logins.plan.wake(now).map_or(LONGEST_SLEEP, |at| at.since(now.mono).min(LONGEST_SLEEP));
+    let wake = state.logins.plan.next_wakeup(now).map_or(LONGEST_SLEEP, |at| at.since(now.mono).min(LONGEST_SLEEP));
     // the plan counts in milliseconds: what is due within this one is due in the next
     (due, wake.max(Duration::from_millis(1)))
 }

@@ -4,7 +4,7 @@ use crate::config::LoadedConfig;
 use crate::daemon::config::ConfigWatcher;
 use crate::daemon::os::clock;
 use crate::daemon::state::{ActiveConfig, KeyringWait, RunInfo};
-use crate::store::{KeyringTrouble, Opened, Paths, Store, StoreError};
+use crate::store::{KeyringError, OpenedStore, Store, StoreError, StorePaths};
 
 use super::restore::restore;
 use super::serve::StopReason;
@@ -13,9 +13,9 @@ use super::{Run, StartError, say_ready, system};
 /// Serves until the keyring gives the key, or something ends the daemon before.
 pub(super) fn wait_for_keyring(
     run: &mut Run<'_>,
-    mut trouble: KeyringTrouble,
-    (paths, loaded): (&Paths, &LoadedConfig),
-) -> Result<Result<Opened, StopReason>, StartError> {
+    mut trouble: KeyringError,
+    (paths, loaded): (&StorePaths, &LoadedConfig),
+) -> Result<Result<OpenedStore, StopReason>, StartError> {
     tracing::warn!("{trouble}: no account can serve until the key is available");
     say_ready(&run.holder, &run.log);
     loop {

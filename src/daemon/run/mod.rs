@@ -21,7 +21,7 @@ use crate::daemon::os::socket_activation::{self, Inherited};
 use crate::daemon::os::{clock, host, service_manager};
 use crate::daemon::state::{ActiveConfig, RunInfo, key_location};
 use crate::daemon::{linked_logins, refresh, usage};
-use crate::store::{Opened, Paths, Store, StoreError};
+use crate::store::{OpenedStore, Store, StoreError, StorePaths};
 
 use locked::wait_for_keyring;
 use restore::restore;
@@ -137,8 +137,11 @@ fn start(options: &Options, inherited: Option<Inherited>) -> Result<Ended, Start
     let signals = Listening::begin().map_err(system("listening to signals"))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(system("starting the runtime"))?;
-    let store_paths =
-        Paths { database: paths.database.clone(), key: paths.key.clone(), key_place: key_location(&loaded.config) };
+    let store_paths = StorePaths {
+        database: paths.database.clone(),
+        key: paths.key.clone(),
+        key_backend: key_location(&loaded.config),
+    };
     let opened = match Store::open(&store_paths, &clock::boot_id()) {
         Err(StoreError::Keyring(trouble)) => Err(trouble),
         opened => Ok(opened?),
@@ -191,7 +194,7 @@ impl Run<'_> {
         mut self,
         watcher: ConfigWatcher,
         loaded: LoadedConfig,
-        opened: Opened,
+        opened: OpenedStore,
         is_news: bool,
     ) -> Result<Ended, StartError> {
         let info = RunInfo { gateway_port: opened.loaded.gateway_port, ..self.info.clone() };

@@ -8,7 +8,7 @@ use crate::daemon::os::process;
 use crate::daemon::state::{ActiveConfig, Daemon, Fingerprints, OpenedProcess, Restored, RunInfo, WatchedProcesses};
 use crate::pool::{Bind, Fence, Lease, Now, Pool, PoolStart, Process};
 use crate::protocol::{GatewayKeySealer, LeaseKey};
-use crate::store::{Opened, Write};
+use crate::store::{OpenedStore, Write};
 
 /// The time in the upper bits of a fence: a second guard beside the number kept on disk, for when the disk was full,
 /// read-only or restored from a backup. 2⁹ fences a millisecond are more than any machine grants, and the result is
@@ -18,10 +18,10 @@ const FENCES_PER_MS: u64 = 1 << 9;
 /// A daemon with the restored state, and the ends of the processes that it watches.
 pub(super) fn restore(
     config: ActiveConfig,
-    opened: Opened,
+    opened: OpenedStore,
     mut info: RunInfo,
 ) -> (Arc<Daemon>, UnboundedReceiver<Process>) {
-    let Opened { store, loaded: mut saved } = opened;
+    let OpenedStore { store, loaded: mut saved } = opened;
     let now = info.started;
     let (living, dead): (Vec<Lease>, Vec<Lease>) = saved.snapshot.leases.into_iter().partition(is_alive);
     for lease in dead {

@@ -13,7 +13,7 @@ use crate::daemon::os::{clock, service_manager};
 use crate::daemon::state::{Daemon, State};
 use crate::daemon::view;
 use crate::pool::{Mono, Now};
-use crate::store::Health;
+use crate::store::StoreHealth;
 
 /// How often the status is computed where no watchdog asks for more.
 const STATUS_INTERVAL: Duration = Duration::from_secs(30);
@@ -81,7 +81,8 @@ impl Watchdog {
 fn summary(daemon: &Daemon, state: &State, now: Now) -> String {
     let accounts = view::totals(state, now);
     let some = |number: u64, one: &str| format!("{number} {one}{}", if number == 1 { "" } else { "s" });
-    let disk = if daemon.store.health() == Health::Ok { "" } else { "; changes are not saved, see: lessor status" };
+    let disk =
+        if daemon.store.health() == StoreHealth::Ok { "" } else { "; changes are not saved, see: lessor status" };
     format!(
         "{}, {} ({} ready), queue {}{disk}",
         some(state.pool.lease_count() as u64, "lease"),

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 
-use crate::credential::refresh::Want;
+use crate::credential::refresh::RefreshReason;
 use crate::pool::{AccountId, Command, Decision, Effect, Ending, Event, Fence, Lease, Now, Refusal, Reply};
 use crate::store::Write;
 
@@ -106,7 +106,7 @@ impl State {
                 }
                 Effect::RefreshToken(id) => {
                     // where it cannot be refreshed, the report said so to the pool
-                    let _outcome = self.logins.want(id, Want::Refused, now);
+                    let _outcome = self.logins.want(id, RefreshReason::Refused, now);
                 }
                 Effect::Unwatch(process) => self.processes.unbind(process),
                 Effect::Emit(event) => self.emit(now, event),

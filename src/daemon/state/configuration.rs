@@ -6,7 +6,7 @@ use crate::config::{self, Config, ConfigErrors, ConfigProblem, LoadState, Loaded
 use crate::pool::Pool;
 use crate::protocol::{ConfigState, GatewayInfo, ReloadInfo};
 use crate::provider::Catalog;
-use crate::store::KeyPlace;
+use crate::store::KeyBackend;
 
 /// The configuration in force, where it came from, and what is wrong with the file now.
 #[derive(Debug)]
@@ -86,14 +86,14 @@ impl GatewayState {
 pub(crate) fn catalog(config: &Config, pool: &Pool) -> Catalog {
     let mut catalog = Catalog::default();
     let of_accounts = pool.accounts().iter().map(|account| &account.record.provider);
-    config.providers.keys().chain(of_accounts).for_each(|provider| catalog.learn(provider));
+    config.providers.keys().chain(of_accounts).for_each(|provider| catalog.add(provider));
     catalog
 }
 
 /// Where the key of all secrets is to be kept.
-pub(crate) fn key_location(config: &Config) -> KeyPlace {
+pub(crate) fn key_location(config: &Config) -> KeyBackend {
     match config.secrets.key {
-        config::KeyLocation::File => KeyPlace::File,
-        config::KeyLocation::Keyring => KeyPlace::Keyring,
+        config::KeyLocation::File => KeyBackend::File,
+        config::KeyLocation::Keyring => KeyBackend::Keyring,
     }
 }

@@ -4,7 +4,7 @@ use rustc_hash::FxHashMap;
 
 use std::time::Duration;
 
-use crate::credential::import::Limited;
+use crate::credential::import::DiscoveredLimit;
 use crate::credential::{Credential, Secret};
 use crate::daemon::os::clock;
 use crate::pool::{
@@ -80,7 +80,7 @@ impl State {
         self.credentials.find_next_end(Some(now.wall));
         let ended = self.credentials.current.iter().filter(|(id, credential)| {
             let is_ready = self.pool.account(**id).is_some_and(|of| of.record.login_state == LoginState::Ready);
-            has_ended(credential, now.wall) && is_ready && !self.logins.plan.knows(**id)
+            has_ended(credential, now.wall) && is_ready && !self.logins.plan.contains(**id)
         });
         let login_state = LoginState::NeedsLogin(LoginProblem::AccessTokenEnded);
         ended.map(|(id, _)| set_login_state(*id, login_state.clone())).collect()
@@ -107,7 +107,7 @@ pub(crate) fn login_state_of(credential: &Credential) -> LoginState {
 }
 
 /// A limit that another tool knew of.
-pub(crate) fn imported_limit(limit: Limited) -> Limit {
-    let Limited { scope, key, reason, until } = limit;
+pub(crate) fn imported_limit(limit: DiscoveredLimit) -> Limit {
+    let DiscoveredLimit { scope, key, reason, until } = limit;
     Limit::new(scope, key, reason, Deadline::Wall(until), LimitSource::Report)
 }

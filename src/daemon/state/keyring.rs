@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-use crate::store::{KeyringTrouble, Store};
+use crate::store::{KeyringError, Store};
 
 /// A keyring that is waited for.
 #[derive(Debug)]
@@ -17,7 +17,7 @@ pub(crate) struct KeyringWait {
 
 impl KeyringWait {
     /// Starts to wait on a thread of its own.
-    pub(crate) fn begin(first: &KeyringTrouble) -> std::io::Result<Arc<Self>> {
+    pub(crate) fn begin(first: &KeyringError) -> std::io::Result<Arc<Self>> {
         let waiting = Arc::new(Self {
             why: Mutex::new(first.to_string()),
             over: Notify::new(),

@@ -11,9 +11,9 @@ use tokio::sync::oneshot;
 
 use crate::config::Config;
 use crate::credential::import::Tool;
-use crate::credential::import::discover::KEYCHAIN;
-use crate::credential::oauth::Missing;
-use crate::credential::refresh::{Login, Refresher, Rules, Want, Wanted};
+use crate::credential::import::discover::KEYCHAIN_PREFIX;
+use crate::credential::oauth::MissingSettings;
+use crate::credential::refresh::{RefreshPlan, RefreshReason, RefreshRules, RefreshSchedule, RefreshableLogin};
 use crate::credential::{Credential, Link, LinkMode};
 use crate::daemon::os::clock;
 use crate::pool::{AccountId, Command, CredentialKind, Fence, LoginProblem, LoginState, Mono, Now, Wall};
@@ -61,7 +61,7 @@ pub(crate) enum CredentialProblem {
 #[derive(Debug)]
 pub(crate) struct LoginRefresh {
     /// When to refresh which login.
-    pub(crate) plan: Refresher,
+    pub(crate) plan: RefreshPlan,
     /// Receivers of the end of an attempt.
     waiting: FxHashMap<AccountId, Vec<oneshot::Sender<()>>>,
     /// Counts the credentials of each account.
@@ -89,7 +89,7 @@ impl LoginRefresh {
         started: Wall,
     ) -> Self {
         Self {
-            plan: Refresher::new(refresh_rules(config)),
+            plan: RefreshPlan::new(refresh_rules(config)),
             waiting: FxHashMap::default(),
             generations: FxHashMap::default(),
             handed: FxHashMap::default(),
@@ -121,7 +121,7 @@ impl LoginRefresh {
     }
 
     pub(super) fn account_removed(&mut self, id: AccountId) {
-        self.plan.forget(id);
+        self.plan.remove(id);
         self.waiting.remove(&id);
         self.generations.remove(&id);
         self.lifetimes.remove(&id);
@@ -145,8 +145,8 @@ impl LoginRefresh {
     }
 
     /// Asks for a new token, and wakes the worker.
-    pub(crate) fn want(&mut self, id: AccountId, want: Want, now: Now) -> Wanted {
-        let wanted = self.plan.want(id, want, now);
+    pub(crate) fn want(&mut self, id: AccountId, want: RefreshReason, now: Now) -> RefreshSchedule {
+        let wanted = self.plan.request(id, want, now);
         self.worker.wake();
         wanted
     }
@@ -156,7 +156,7 @@ impl LoginRefresh {
         self.generations.get(&id).copied().unwrap_or_default()
     }
 
-    pub(crate) fn rules(&self) -> Rules {
+    pub(crate) fn rules(&self) -> RefreshRules {
         self.plan.rules()
     }
 
@@ -189,7 +189,7 @@ impl LoginRefresh {
 
 impl State {
     /// The login of an account, if lessor may refresh it.
-    fn refreshable_login(&self, id: AccountId) -> Option<Login> {
+    fn refreshable_login(&self, id: AccountId) -> Option<RefreshableLogin> {
         let account = self.pool.account(id)?;
         let credential = self.credentials.get(id)?;
         let has_ended = match &account.record.login_state {
@@ -208,7 +208,7 @@ impl State {
             let issued = kept_at.filter(|at| *at < self.logins.started)?;
             Some(credential.expires_at?.since(issued)).filter(|life| !life.is_zero())
         };
-        Some(Login {
+        Some(RefreshableLogin {
             client: settings.client_key().into(),
             expires_at: credential.expires_at,
             life: self.logins.lifetimes.get(&id).copied().or_else(from_before),
@@ -225,7 +225,7 @@ impl State {
     }
 
     /// What is missing for lessor to refresh a login that it should refresh.
-    pub(crate) fn missing_for_refresh(&self, id: AccountId) -> Option<Missing> {
+    pub(crate) fn missing_for_refresh(&self, id: AccountId) -> Option<MissingSettings> {
         let account = self.pool.account(id)?;
         self.credentials.refresh_token(id)?;
         if self.links.get(id).is_some_and(|link| !is_ours_to_refresh(link)) {
@@ -235,7 +235,7 @@ impl State {
     }
 
     /// What is missing for logins of a provider to be refreshed.
-    pub(crate) fn missing_client(&self, provider: &str) -> Option<Missing> {
+    pub(crate) fn missing_client(&self, provider: &str) -> Option<MissingSettings> {
         oauth_settings(&self.config.config, provider).err()
     }
 
@@ -244,7 +244,7 @@ impl State {
     pub(super) fn resume_refreshes(&mut self, now: Now) {
         let unanswered: Vec<AccountId> = self.logins.unanswered.keys().copied().collect();
         for id in unanswered {
-            let _if_possible = self.logins.want(id, Want::Life, now);
+            let _if_possible = self.logins.want(id, RefreshReason::ExpiresSoon, now);
         }
         let held: Vec<Fence> = self.pool.leases().map(|lease| lease.fence).collect();
         held.into_iter().for_each(|fence| self.note_handed(fence));
@@ -259,11 +259,11 @@ impl State {
                 continue;
             };
             let Some(login) = self.refreshable_login(id) else {
-                self.logins.plan.forget(id);
+                self.logins.plan.remove(id);
                 continue;
             };
             let jitter = self.logins.jitter();
-            self.logins.plan.know(id, login, now, jitter);
+            self.logins.plan.update(id, login, now, jitter);
             if matches!(login_state, LoginState::NeedsLogin(_)) {
                 // its token has ended, but can be refreshed
                 commands.push(set_login_state(id, LoginState::Ready));
@@ -288,7 +288,7 @@ impl State {
         let changed: Vec<Command> = accounts
             .filter_map(|account| {
                 let id = account.record.id;
-                let renewing = self.logins.plan.stuck(id, now);
+                let renewing = self.logins.plan.blocked(id, now);
                 (renewing != account.renewing()).then_some(Command::SetRenewing(id, renewing))
             })
             .collect();
@@ -298,7 +298,7 @@ impl State {
     /// Whether the token of an account has too little life left to be handed out, and can be refreshed.
     pub(crate) fn is_low(&self, id: AccountId, now: Now) -> bool {
         let ends = self.credentials.get(id).is_some_and(|credential| credential.expires_at.is_some());
-        ends && self.logins.plan.is_low(id, now)
+        ends && self.logins.plan.expires_soon(id, now)
     }
 
     /// Whether a lease has to wait for its account's token.
@@ -316,7 +316,7 @@ impl State {
     /// Remembers which credential a lease was handed, so that a refusal is attributed to that one.
     pub(crate) fn note_handed(&mut self, fence: Fence) {
         let Some(id) = self.pool.lease(fence).map(|lease| lease.account) else { return };
-        if self.logins.plan.knows(id) {
+        if self.logins.plan.contains(id) {
             self.logins.handed.insert(fence, self.logins.generation(id));
         }
     }
@@ -330,14 +330,14 @@ impl State {
         let found = self.current_credential(fence, need)?;
         let CredentialState::BeingRefreshed(id) = found else { return Ok(found) };
         let now = clock::now();
-        let want = if need == CredentialUse::Replace { Want::Refused } else { Want::Life };
+        let want = if need == CredentialUse::Replace { RefreshReason::Refused } else { RefreshReason::ExpiresSoon };
         let soon = now.mono.after(self.logins.rules().wait);
         match self.logins.want(id, want, now) {
-            Wanted::Coming => Ok(found),
-            Wanted::NotBefore(at) if at <= soon => Ok(found),
-            Wanted::NotBefore(at) => Err(CredentialProblem::NotNow(id, Some(at))),
-            Wanted::JustRenewed => Err(CredentialProblem::JustRefreshed(id)),
-            Wanted::Never => Err(CredentialProblem::CannotRefresh(id)),
+            RefreshSchedule::Pending => Ok(found),
+            RefreshSchedule::NotBefore(at) if at <= soon => Ok(found),
+            RefreshSchedule::NotBefore(at) => Err(CredentialProblem::NotNow(id, Some(at))),
+            RefreshSchedule::JustRenewed => Err(CredentialProblem::JustRefreshed(id)),
+            RefreshSchedule::Impossible => Err(CredentialProblem::CannotRefresh(id)),
         }
     }
 
@@ -351,7 +351,7 @@ impl State {
         let id = self.pool.lease(fence).ok_or(CredentialProblem::LeaseEnded)?.account;
         let account = self.pool.account(id).ok_or(CredentialProblem::LeaseEnded)?;
         let credential = self.credentials.get(id);
-        let is_known = self.logins.plan.knows(id);
+        let is_known = self.logins.plan.contains(id);
         if matches!(account.record.login_state, LoginState::NeedsLogin(_))
             && !is_known
             && (need == CredentialUse::Replace || credential.is_none_or(|known| has_ended(known, now.wall)))
@@ -360,7 +360,7 @@ impl State {
         }
         let credential = credential.ok_or(CredentialProblem::CannotRefresh(id))?;
         // after a failed attempt it is no use to wait: a token with some life left is used to its end
-        let is_stuck = || self.logins.plan.stuck(id, now).is_some();
+        let is_stuck = || self.logins.plan.blocked(id, now).is_some();
         let is_usable = match need {
             CredentialUse::Forward => !self.is_low(id, now) || !has_ended(credential, now.wall) && is_stuck(),
             CredentialUse::HandOut => !self.is_low(id, now),
@@ -408,7 +408,7 @@ pub(crate) fn is_ours_to_refresh(link: &Link) -> bool {
     match link.mode {
         LinkMode::Link => false,
         LinkMode::TakeOver => true,
-        LinkMode::Share => link.tool == Tool::ClaudeCode.name() && !link.path.starts_with(KEYCHAIN),
+        LinkMode::Share => link.tool == Tool::ClaudeCode.name() && !link.path.starts_with(KEYCHAIN_PREFIX),
     }
 }
 

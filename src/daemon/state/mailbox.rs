@@ -37,7 +37,7 @@ pub(crate) struct UsageRequest {
 #[derive(Debug)]
 pub(crate) enum PollOutcome {
     /// The provider was asked.
-    Asked(Result<(), usage::Failure>),
+    Asked(Result<(), usage::UsageError>),
     /// The provider may not be asked before this time.
     NotBefore(Wall),
     /// There is no living token to ask with.

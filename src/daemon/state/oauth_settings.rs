@@ -1,14 +1,14 @@
 //! The configuration as OAuth clients read it.
 
 use crate::config::Config;
-use crate::credential::oauth::{Given, Missing, Settings};
-use crate::credential::refresh::Rules;
+use crate::credential::oauth::{MissingSettings, OauthConfig, OauthSettings};
+use crate::credential::refresh::RefreshRules;
 
 /// What the configuration says of a provider's logins.
 #[must_use]
-pub fn oauth_given(config: &Config, provider: &str) -> Given {
+pub fn oauth_given(config: &Config, provider: &str) -> OauthConfig {
     let oauth = config.providers.get(provider).map(|provider| provider.oauth.clone()).unwrap_or_default();
-    Given {
+    OauthConfig {
         issuer: oauth.issuer,
         authorize_url: oauth.authorize_url,
         token_url: oauth.token_url,
@@ -17,17 +17,17 @@ pub fn oauth_given(config: &Config, provider: &str) -> Given {
         client_secret_env: oauth.client_secret_env,
         scopes: oauth.scopes,
         redirect_port: oauth.redirect_port,
-        reach: crate::http::Reach::default(),
+        reach: crate::http::ConnectOptions::default(),
     }
 }
 
 /// What logins of a provider are refreshed with, or what is missing for it.
-pub(crate) fn oauth_settings(config: &Config, provider: &str) -> Result<Settings, Missing> {
-    Settings::of(provider, oauth_given(config, provider))
+pub(crate) fn oauth_settings(config: &Config, provider: &str) -> Result<OauthSettings, MissingSettings> {
+    OauthSettings::of(provider, oauth_given(config, provider))
 }
 
 /// The `[refresh]` section.
-pub(super) fn refresh_rules(config: &Config) -> Rules {
+pub(super) fn refresh_rules(config: &Config) -> RefreshRules {
     let refresh = &config.refresh;
-    Rules { ahead: refresh.ahead, min_life: refresh.min_life, wait: refresh.wait }
+    RefreshRules { ahead: refresh.ahead, min_life: refresh.min_life, wait: refresh.wait }
 }

@@ -99,7 +99,7 @@ impl State {
             let decision = Decision { action: Action::Retry, after: Duration::ZERO, reason, scope, lease: None };
             return Unsaved::nothing_to_save(Ok(ReportOutcome { decision, verdict: classified.verdict }));
         }
-        let details = RefusalDetails { renewable: self.logins.plan.can_renew(account, now), ..details };
+        let details = RefusalDetails { renewable: self.logins.plan.can_refresh(account, now), ..details };
         self.apply_report(now, (lease, needs), RequestOutcome::Refused(Box::new(details)), classified.verdict)
     }
 

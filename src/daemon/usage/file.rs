@@ -9,7 +9,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::pool::AccountId;
-use crate::usage::Ledger;
+use crate::usage::PollHistory;
 
 /// More is not what we wrote.
 const LONGEST: u64 = 8 << 20;
@@ -19,7 +19,7 @@ const LONGEST: u64 = 8 << 20;
 #[serde(default)]
 pub(crate) struct SavedUsage {
     /// When it was asked about.
-    pub(crate) ledger: Ledger,
+    pub(crate) ledger: PollHistory,
     /// Its plan.
     pub(crate) plan: Option<String>,
 }
@@ -56,7 +56,7 @@ mod tests {
         let path = home.path().join("usage.json");
         assert!(read(&path).is_empty());
         let mut one = SavedUsage { plan: Some("max".into()), ..SavedUsage::default() };
-        one.ledger.note(Wall(1));
+        one.ledger.record_poll(Wall(1));
         let kept = BTreeMap::from([(AccountId::from_bits(5), one)]);
         write(&path, &kept).unwrap();
         assert_eq!(read(&path), kept);

@@ -14,7 +14,7 @@ use crate::http;
 use crate::pool::{
     AccountChange, AccountId, AccountRecord, Command, LoginState, Now, Tier, Usage, Verification, Wall, Window,
 };
-use crate::usage::{self, Asked, Question, Reading, Rhythm};
+use crate::usage::{self, PollLimits, UsageQuery, UsageReading, UsageResult};
 
 use super::file::{self, SavedUsage};
 use crate::daemon::os::clock;
@@ -76,7 +76,7 @@ impl Poller {
     }
 
     async fn run(mut self, mailbox: Mailbox<UsageRequest>) {
-        let mut questions: JoinSet<(AccountId, Print, Asked)> = JoinSet::new();
+        let mut questions: JoinSet<(AccountId, Print, UsageResult)> = JoinSet::new();
         loop {
             let Some(sleep) = self.ask_what_is_due(&mut questions) else { return };
             tokio::select! {
@@ -96,7 +96,7 @@ impl Poller {
     }
 
     /// Asks about the accounts whose time has come; answers how long to sleep, `None` at the end of the daemon.
-    fn ask_what_is_due(&mut self, questions: &mut JoinSet<(AccountId, Print, Asked)>) -> Option<Duration> {
+    fn ask_what_is_due(&mut self, questions: &mut JoinSet<(AccountId, Print, UsageResult)>) -> Option<Duration> {
         let daemon = self.daemon.upgrade()?;
         let now = clock::now();
         let mut due: Vec<(Wall, AccountId)> = {
@@ -106,18 +106,18 @@ impl Poller {
                 account.enabled()
                     && account.record.login_state == LoginState::Ready
                     && !self.on_the_way.contains(&account.record.id)
-                    && usage::can_tell(&account.record.provider, account.record.kind)
+                    && usage::is_reported(&account.record.provider, account.record.kind)
             });
             let due = wanted.filter_map(|account| {
                 let id = account.record.id;
                 let print = living(state, id, now)?;
-                let rhythm = usage::rhythm(&account.record.provider)?;
+                let rhythm = usage::poll_limits(&account.record.provider)?;
                 let mut ledger = self.kept.get(&id).map(|kept| kept.ledger.clone()).unwrap_or_default();
                 if self.refused.get(&id).is_some_and(|refused| *refused != print) {
-                    ledger.renewed();
+                    ledger.credential_changed();
                 }
                 let fresh = freshest(&account.usage().windows, now.wall);
-                Some((ledger.due(rhythm, every, fresh, id.bits(), now.wall), id))
+                Some((ledger.due_at(rhythm, every, fresh, id.bits(), now.wall), id))
             });
             due.collect()
         };
@@ -134,7 +134,7 @@ impl Poller {
     }
 
     /// Asks about an account because a call wants to know.
-    fn ask_now(&mut self, request: UsageRequest, questions: &mut JoinSet<(AccountId, Print, Asked)>) {
+    fn ask_now(&mut self, request: UsageRequest, questions: &mut JoinSet<(AccountId, Print, UsageResult)>) {
         let Some(daemon) = self.daemon.upgrade() else { return };
         let UsageRequest { account, answer } = request;
         if self.on_the_way.contains(&account) {
@@ -142,9 +142,9 @@ impl Poller {
         }
         let now = clock::now();
         self.forgive(&daemon, account, now);
-        let rhythm = daemon.state().pool.account(account).and_then(|found| usage::rhythm(&found.record.provider));
+        let rhythm = daemon.state().pool.account(account).and_then(|found| usage::poll_limits(&found.record.provider));
         let ledger = self.kept.get(&account).map(|kept| kept.ledger.clone()).unwrap_or_default();
-        let opens = ledger.opens(rhythm.unwrap_or(Rhythm::OTHERS), now.wall);
+        let opens = ledger.allowed_at(rhythm.unwrap_or(PollLimits::OTHERS), now.wall);
         // nobody is there to hear: no harm
         let _gone = if opens > now.wall {
             answer.send(PollOutcome::NotBefore(opens))
@@ -162,7 +162,7 @@ impl Poller {
         let renewed = living(&daemon.state(), account, now).is_some_and(|print| print != *refused);
         if renewed {
             self.refused.remove(&account);
-            self.kept.entry(account).or_default().ledger.renewed();
+            self.kept.entry(account).or_default().ledger.credential_changed();
         }
     }
 
@@ -171,7 +171,7 @@ impl Poller {
         daemon: &Daemon,
         account: AccountId,
         now: Now,
-        questions: &mut JoinSet<(AccountId, Print, Asked)>,
+        questions: &mut JoinSet<(AccountId, Print, UsageResult)>,
     ) -> bool {
         self.forgive(daemon, account, now);
         let Some(asking) = asking(&daemon.state(), account, now) else { return false };
@@ -183,14 +183,14 @@ impl Poller {
             }
         };
         let kept = self.kept.entry(account).or_default();
-        kept.ledger.note(now.wall);
+        kept.ledger.record_poll(now.wall);
         let wants_plan = kept.plan.is_none();
         // written down before it is asked: a daemon that crashes in between has asked, too
         self.save();
         self.on_the_way.insert(account);
         questions.spawn(async move {
             let record = &asking.record;
-            let question = Question {
+            let question = UsageQuery {
                 provider: &record.provider,
                 url: asking.url.as_deref(),
                 base_url: asking.base_url.as_deref(),
@@ -199,7 +199,7 @@ impl Poller {
                 wants_plan,
                 now: now.wall,
             };
-            let asked = usage::ask(&client, &question, asking.token.expose()).await;
+            let asked = usage::query(&client, &question, asking.token.expose()).await;
             (account, asking.print, asked)
         });
         true
@@ -209,11 +209,11 @@ impl Poller {
         if let Some(client) = &self.client {
             return Ok(client.clone());
         }
-        let client = http::client(&http::Reach::default()).map_err(|error| error.to_string())?;
+        let client = http::client(&http::ConnectOptions::default()).map_err(|error| error.to_string())?;
         Ok(self.client.insert(client).clone())
     }
 
-    fn answered(&mut self, account: AccountId, print: Print, asked: Asked) {
+    fn answered(&mut self, account: AccountId, print: Print, asked: UsageResult) {
         self.on_the_way.remove(&account);
         let Some(daemon) = self.daemon.upgrade() else { return };
         let now = clock::now();
@@ -228,7 +228,7 @@ impl Poller {
                 Ok(())
             }
             Err(failure) => {
-                kept.ledger.failed(failure.setback, now.wall);
+                kept.ledger.failed(failure.kind, now.wall);
                 self.refused.insert(account, print);
                 self.note(&daemon, account, Some(failure.message.clone()));
                 if failure.unconfirmed {
@@ -313,7 +313,7 @@ fn remember(daemon: &Daemon, kept: &BTreeMap<AccountId, SavedUsage>) {
 }
 
 /// Lets what was read count.
-fn learn(daemon: &Daemon, id: AccountId, reading: Reading, now: Now) {
+fn learn(daemon: &Daemon, id: AccountId, reading: UsageReading, now: Now) {
     let state = &mut *daemon.state();
     let Some(record) = state.pool.account(id).map(|account| account.record.clone()) else { return };
     if let Some(plan) = reading.plan {

@@ -56,7 +56,7 @@ fn usage_of(state: &State, now: Now, account: &Account) -> Vec<UsageInfo> {
     let old = state.config.config.quota.poll.map_or(STALE, |every| STALE.max(2 * every));
     let info = |window: &Window, rate| UsageInfo {
         stale: window.resets_at.is_some_and(|at| at <= now.wall) || now.wall.since(window.as_of) > old,
-        pace: usage::length_of(&window.name).and_then(|length| window.pace(length)),
+        pace: usage::window_length(&window.name).and_then(|length| window.pace(length)),
         window: window.name.clone(),
         utilization: window.utilization,
         resets_at: window.resets_at.map(|at| at.0),

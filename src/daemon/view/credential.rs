@@ -17,7 +17,7 @@ pub(crate) fn credential<'a>(state: &'a State, account: &'a Account) -> Result<C
             .hint("add the account again")
     };
     let Credential { kind, access, expires_at, .. } = state.credentials.get(account.record.id).ok_or_else(missing)?;
-    let (header, scheme) = provider::header(&account.record.provider, *kind);
+    let (header, scheme) = provider::credential_header(&account.record.provider, *kind);
     Ok(CredentialInfo {
         kind: *kind,
         secret: SecretText(Cow::Borrowed(access.expose())),
@@ -40,7 +40,7 @@ pub(crate) fn owned_credential(info: CredentialInfo<'_>) -> CredentialInfo<'stat
 
 /// Why nothing is granted on an account whose token is being refreshed.
 pub(crate) fn why_renewing(state: &State, id: AccountId) -> String {
-    match state.logins.plan.trouble(id) {
+    match state.logins.plan.last_failure(id) {
         Some((failure, _)) => format!("its token could not be refreshed: {}", failure.why),
         None => "its token is being refreshed".to_owned(),
     }
@@ -73,12 +73,12 @@ fn needs_login(state: &State, id: AccountId) -> ErrorInfo {
 }
 
 fn not_now(state: &State, id: AccountId, at: Option<Mono>) -> ErrorInfo {
-    let why = state.logins.plan.trouble(id).map(|(failure, _)| failure.why.clone());
+    let why = state.logins.plan.last_failure(id).map(|(failure, _)| failure.why.clone());
     let why = why.unwrap_or_else(|| "the refresh takes longer than `refresh.wait`".to_owned());
     let message = format!("the token of {} could not be refreshed: {why}", name(state, id));
     let mut error = ErrorInfo::new("credential_unavailable", message);
     let now = clock::now();
-    let until = at.or_else(|| state.logins.plan.stuck(id, now)?.until);
+    let until = at.or_else(|| state.logins.plan.blocked(id, now)?.until);
     error.data.retry_after_ms = until.map(|at| millis(at.since(now.mono)));
     error.hint("try again then, or acquire another account")
 }

@@ -23,7 +23,7 @@ pub(crate) fn status(daemon: &Daemon, now: Now) -> DaemonStatus {
         Some(keyring) => warnings.push(warnings::of_keyring(&keyring.why())),
         None => warnings.extend(warnings::of_store(&daemon.store.health(), now.wall)),
     }
-    warnings.extend(daemon.store.key_trouble());
+    warnings.extend(daemon.store.key_problem());
     warnings.extend(state.config.notes());
     warnings.extend(warnings::of_refreshing(state, now));
     warnings.extend(

@@ -1,9 +1,9 @@
 //! The warnings in `status`.
 
 use crate::config::Config;
-use crate::credential::refresh::Fault;
+use crate::credential::refresh::RefreshFault;
 use crate::pool::{AccountId, LoginState, Now, Pool, Wall, spoken};
-use crate::store::Health;
+use crate::store::StoreHealth;
 
 use crate::daemon::state::State;
 
@@ -17,13 +17,13 @@ pub(crate) const KEYRING_HINT: &str =
     "unlock it (log in to your desktop, or open its password manager); lessor then continues without a restart";
 
 /// The database is not written.
-pub(crate) fn of_store(health: &Health, now: Wall) -> Option<String> {
+pub(crate) fn of_store(health: &StoreHealth, now: Wall) -> Option<String> {
     match health {
-        Health::Ok => None,
-        Health::ReadOnly => {
+        StoreHealth::Ok => None,
+        StoreHealth::ReadOnly => {
             Some("the data directory is read-only: leases are served, but no change is saved".to_owned())
         }
-        Health::Failing(failure) => Some(format!(
+        StoreHealth::Failing(failure) => Some(format!(
             "the database cannot be written ({1}; for {0} now): leases are served from memory, {2} changes wait{3}",
             spoken(now.since(failure.since)),
             failure.message,
@@ -38,13 +38,17 @@ pub(crate) fn of_refreshing(state: &State, now: Now) -> Vec<String> {
     let mut warnings: Vec<String> = Vec::new();
     for account in state.pool.accounts() {
         let (id, provider) = (account.record.id, &account.record.provider);
-        if let Some((failure, since)) = state.logins.plan.trouble(id) {
+        if let Some((failure, since)) = state.logins.plan.last_failure(id) {
             let (why, since) = (&failure.why, spoken(now.mono.since(since)));
             let remedy = match failure.fault {
-                Fault::Client => format!("; check [providers.{provider}.oauth], then: lessor account refresh {id}"),
-                Fault::Account | Fault::Disk | Fault::Endpoint | Fault::TooMany => String::new(),
+                RefreshFault::Client => {
+                    format!("; check [providers.{provider}.oauth], then: lessor account refresh {id}")
+                }
+                RefreshFault::Account | RefreshFault::Disk | RefreshFault::Endpoint | RefreshFault::RateLimited => {
+                    String::new()
+                }
             };
-            let name = if failure.fault == Fault::Account { account.display_name() } else { provider.clone() };
+            let name = if failure.fault == RefreshFault::Account { account.display_name() } else { provider.clone() };
             warnings.push(format!("logins of {name} have not been refreshed for {since}: {why}{remedy}"));
         } else if account.record.login_state == LoginState::Ready
             && account.enabled()

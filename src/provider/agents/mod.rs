@@ -1,6 +1,6 @@
-//! What a program must be given to work with a credential that is not its own: variables, arguments, files.
+//! What a program needs to use a leased credential: variables, arguments, files.
 //!
-//! `table` says it for each agent and provider; here it is filled in. Nothing of this touches the system.
+//! `table` lists it for each agent and provider; this module fills in the values. Nothing here touches the system.
 
 mod table;
 mod template;
@@ -11,80 +11,80 @@ use serde_json::Value;
 
 use crate::pool::CredentialKind;
 
-use template::Filling;
+use template::TemplateValues;
 
 /// How a credential reaches a program.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum HandOut {
-    /// An address and a key of the gateway, which has the credential.
+    /// The gateway's address and a gateway key; the gateway has the credential.
     Gateway,
-    /// The access token or key itself, in the environment.
+    /// The access token or API key itself, in the environment.
     Direct,
-    /// The access token or key, in a configuration directory of the vendor's own program.
+    /// The access token or API key, in a configuration directory of the vendor's program.
     Profile,
 }
 
-/// What is handed out, and to whom.
+/// What is handed out, and to which program.
 #[derive(Clone, Copy)]
-pub struct Handed<'a> {
-    /// How.
+pub struct HandOutRequest<'a> {
+    /// How it is handed out.
     pub hand_out: HandOut,
     /// The provider's name.
     pub provider: &'a str,
-    /// What the account authenticates with.
+    /// The kind of the account's credential.
     pub kind: CredentialKind,
-    /// The agent's name, if it is one.
+    /// The agent's name, if known.
     pub agent: Option<&'a str>,
-    /// The gateway's key, or the token or key itself.
+    /// The gateway key, or the access token or API key itself.
     pub key: &'a str,
     /// The provider's address at the gateway.
     pub base: Option<&'a str>,
-    /// A directory of the program's own, which need not exist yet.
+    /// A directory for the program, which need not exist yet.
     pub directory: &'a str,
-    /// When a token ends, epoch ms.
+    /// When the token expires, epoch ms.
     pub expires_at: Option<u64>,
     /// The account's cloud project.
     pub project: Option<&'a str>,
 }
 
-/// What a program gets. Not printed: most of it carries the key.
+/// The settings for a program. Not printed: most of them contain the key.
 #[derive(Clone, PartialEq, Eq, Default)]
-pub struct Outfit {
+pub struct AgentSetup {
     /// Variables to set.
     pub set: Vec<(String, String)>,
-    /// Variables to set where the user has not.
+    /// Variables to set unless the user has set them.
     pub unless_set: Vec<(String, String)>,
-    /// Variables that would speak against those.
-    pub cleared: Vec<&'static str>,
-    /// Arguments, before the program's own; no secret is among them.
+    /// Conflicting variables to unset.
+    pub unset: Vec<&'static str>,
+    /// Arguments before the program's own; they contain no secret.
     pub arguments: Vec<String>,
-    /// Additions to what the user has.
-    pub additions: Vec<Addition>,
-    /// Files in the directory, by their path in it.
+    /// JSON to merge into the user's settings.
+    pub additions: Vec<MergedJson>,
+    /// Files in the directory, by relative path.
     pub files: Vec<(&'static str, String)>,
-    /// The user's settings that could win over the environment.
-    pub overruled: Option<Overruled>,
+    /// The user's settings that may override the environment.
+    pub overriding: Option<OverridingSettings>,
 }
 
-/// JSON that is laid over the user's own, for this program alone.
+/// JSON that is merged over the user's settings for this program.
 #[derive(Clone, PartialEq, Eq)]
-pub enum Addition {
-    /// In the variable itself.
+pub enum MergedJson {
+    /// In the value of the variable.
     InVariable(&'static str, Value),
-    /// In a file that the variable names; without it, the program looks in the second place.
-    InFile(&'static str, Shared, Value),
+    /// In a file that the variable names; if the variable is unset, the program reads the machine-wide path.
+    InFile(&'static str, MachineWidePath, Value),
 }
 
-/// A place that a program looks at for all users of a machine.
+/// A path that a program reads for all users of a machine.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Shared {
+pub struct MachineWidePath {
     linux: &'static str,
     macos: &'static str,
     windows: &'static str,
 }
 
-impl Shared {
-    /// On this system.
+impl MachineWidePath {
+    /// The path on this system.
     #[must_use]
     pub fn here(self) -> &'static str {
         if cfg!(windows) {
@@ -97,80 +97,80 @@ impl Shared {
     }
 }
 
-/// Settings of the user's that set variables of their own, after the environment; and how to be heard after them.
+/// The user's settings that set variables after the environment, and the argument that overrides them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Overruled {
-    /// The only agent that does so.
+pub struct OverridingSettings {
+    /// The agent that has such settings.
     agent: &'static str,
-    /// The variable that names the user's directory, and its name in the home without that.
+    /// The variable that names the settings directory, and its default name in the home directory.
     pub home: (&'static str, &'static str),
-    /// Files in it.
+    /// Settings files in that directory.
     pub in_home: &'static [&'static str],
-    /// Files in the current directory.
+    /// Settings files in the current directory.
     pub in_project: &'static [&'static str],
-    /// The argument that names settings which come last.
+    /// The argument for settings that override all others.
     pub argument: &'static str,
 }
 
-impl Outfit {
-    /// Adds what other programs need that may be started beside the agent.
+impl AgentSetup {
+    /// Adds the variables for other programs that may be started beside the agent.
     pub fn serve_also(&mut self, others: Self) {
         for (name, value) in others.set {
             if !self.set.iter().any(|(set, _)| *set == name) {
                 self.set.push((name, value));
             }
         }
-        self.cleared.retain(|name| !self.set.iter().any(|(set, _)| set == name));
+        self.unset.retain(|name| !self.set.iter().any(|(set, _)| set == name));
     }
 }
 
-impl fmt::Debug for Outfit {
+impl fmt::Debug for AgentSetup {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names: Vec<&str> = self.set.iter().map(|(name, _)| name.as_str()).collect();
-        f.debug_struct("Outfit").field("set", &names).field("cleared", &self.cleared).finish_non_exhaustive()
+        f.debug_struct("AgentSetup").field("set", &names).field("unset", &self.unset).finish_non_exhaustive()
     }
 }
 
-/// What the program gets; `None` when it cannot be given the credential in this way.
+/// The setup for a program; `None` if the credential cannot be handed out in this way.
 #[must_use]
-pub fn outfit(handed: &Handed<'_>) -> Option<Outfit> {
+pub fn agent_setup(handed: &HandOutRequest<'_>) -> Option<AgentSetup> {
     let recipe = table::RECIPES.iter().find(|recipe| recipe.fits(handed))?;
-    let filling = Filling::new(handed);
+    let filling = TemplateValues::new(handed);
     let filled = |pairs: &[(&str, &str)]| -> Vec<(String, String)> {
         pairs.iter().filter_map(|(name, value)| Some((filling.text(name)?, filling.text(value)?))).collect()
     };
     let set = filled(recipe.set);
-    let additions: Vec<Addition> = recipe.merged.iter().filter_map(|merged| merged.filled(&filling)).collect();
-    let cleared = cleared(handed.provider, recipe, &set);
-    Some(Outfit {
+    let additions: Vec<MergedJson> = recipe.merged.iter().filter_map(|merged| merged.filled(&filling)).collect();
+    let unset = unset(handed.provider, recipe, &set);
+    Some(AgentSetup {
         unless_set: filled(recipe.unless_set),
-        cleared,
+        unset,
         arguments: recipe.arguments.iter().filter_map(|argument| filling.text(argument)).collect(),
         additions,
         files: recipe.files.iter().filter_map(|(path, text)| Some((*path, filling.file(text)?))).collect(),
-        overruled: recipe.overruled.filter(|overruled| handed.agent == Some(overruled.agent)),
+        overriding: recipe.overriding.filter(|overriding| handed.agent == Some(overriding.agent)),
         set,
     })
 }
 
-/// What would speak against the variables that are set. What sets those of another vendor's programs clears the rest of
-/// theirs, too.
-fn cleared(provider: &str, recipe: &Recipe, set: &[(String, String)]) -> Vec<&'static str> {
+/// The variables that conflict with those that are set. A recipe that sets another vendor's variables also unsets the
+/// rest of that vendor's.
+fn unset(provider: &str, recipe: &AgentRecipe, set: &[(String, String)]) -> Vec<&'static str> {
     const BORROWED: (&str, &str) = ("openai", "OPENAI_");
     let borrows = set.iter().any(|(name, _)| name.starts_with(BORROWED.1));
-    let mut cleared: Vec<&'static str> = recipe.cleared.to_vec();
-    for (vendor, names) in table::SPOKEN {
-        let speaks =
-            |name: &&&str| *vendor == provider || borrows && *vendor == BORROWED.0 && name.starts_with(BORROWED.1);
-        cleared.extend(names.iter().filter(speaks));
+    let mut unset: Vec<&'static str> = recipe.unset.to_vec();
+    for (vendor, names) in table::CONFLICTING {
+        let conflicts =
+            |name: &&str| *vendor == provider || borrows && *vendor == BORROWED.0 && name.starts_with(BORROWED.1);
+        unset.extend(names.split(' ').filter(conflicts));
     }
-    cleared.retain(|name| set.iter().all(|(set, _)| set != name));
-    cleared
+    unset.retain(|name| set.iter().all(|(set, _)| set != name));
+    unset
 }
 
-/// The agents that can be given a profile.
+/// The agents that support a profile.
 #[must_use]
-pub fn with_profile() -> Vec<&'static str> {
+pub fn agents_with_profile() -> Vec<&'static str> {
     let mut agents: Vec<&'static str> = Vec::new();
     for recipe in table::RECIPES.iter().filter(|recipe| recipe.hand_out == HandOut::Profile) {
         agents.extend(recipe.agent.filter(|agent| !agents.contains(agent)));
@@ -180,46 +180,46 @@ pub fn with_profile() -> Vec<&'static str> {
 
 /// A row of the table.
 #[derive(Debug)]
-struct Recipe {
+struct AgentRecipe {
     /// Only for this agent.
     agent: Option<&'static str>,
     /// Only for this provider.
     provider: Option<&'static str>,
     hand_out: HandOut,
-    credential: Credential,
+    credential: CredentialFilter,
     set: &'static [(&'static str, &'static str)],
     unless_set: &'static [(&'static str, &'static str)],
-    /// Beside what speaks for the provider.
-    cleared: &'static [&'static str],
+    /// In addition to the provider's conflicting variables.
+    unset: &'static [&'static str],
     arguments: &'static [&'static str],
-    merged: &'static [Merged],
+    merged: &'static [MergedTemplate],
     files: &'static [(&'static str, &'static str)],
-    overruled: Option<Overruled>,
+    overriding: Option<OverridingSettings>,
 }
 
-/// What kind of credential a row is for.
+/// The kinds of credentials a row is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Credential {
+enum CredentialFilter {
     Any,
     Key,
     /// A login, or a long-lived token of one.
     Login,
 }
 
-/// An addition, before it is filled in.
+/// A merge before its values are filled in.
 #[derive(Debug)]
-enum Merged {
+enum MergedTemplate {
     InVariable(&'static str, &'static str),
-    InFile(&'static str, Shared, &'static str),
+    InFile(&'static str, MachineWidePath, &'static str),
 }
 
-impl Recipe {
-    fn fits(&self, handed: &Handed<'_>) -> bool {
+impl AgentRecipe {
+    fn fits(&self, handed: &HandOutRequest<'_>) -> bool {
         let key = handed.kind == CredentialKind::ApiKey;
         let kind = match self.credential {
-            Credential::Any => true,
-            Credential::Key => key,
-            Credential::Login => !key,
+            CredentialFilter::Any => true,
+            CredentialFilter::Key => key,
+            CredentialFilter::Login => !key,
         };
         kind && self.hand_out == handed.hand_out
             && self.agent.is_none_or(|agent| handed.agent == Some(agent))
@@ -227,13 +227,13 @@ impl Recipe {
     }
 }
 
-impl Merged {
-    fn filled(&self, filling: &Filling<'_>) -> Option<Addition> {
+impl MergedTemplate {
+    fn filled(&self, filling: &TemplateValues<'_>) -> Option<MergedJson> {
         let (Self::InVariable(_, text) | Self::InFile(_, _, text)) = self;
         let value = filling.json(text)?;
         Some(match self {
-            Self::InVariable(name, _) => Addition::InVariable(name, value),
-            Self::InFile(name, shared, _) => Addition::InFile(name, *shared, value),
+            Self::InVariable(name, _) => MergedJson::InVariable(name, value),
+            Self::InFile(name, shared, _) => MergedJson::InFile(name, *shared, value),
         })
     }
 }

@@ -1,32 +1,32 @@
-//! The table's texts, filled in.
+//! Fills in the placeholders of the table.
 
 use serde_json::Value;
 
-use super::Handed;
+use super::HandOutRequest;
 
-/// How much of a key the vendor's program keeps of one that was approved.
+/// How many last characters of an approved key the vendor's program stores.
 const TAIL: usize = 20;
 
-/// What the places in a text stand for.
-pub(super) struct Filling<'a> {
-    handed: &'a Handed<'a>,
-    /// The provider's name as a variable begins with it.
+/// The values of the placeholders.
+pub(super) struct TemplateValues<'a> {
+    handed: &'a HandOutRequest<'a>,
+    /// The provider's name as the prefix of a variable.
     name: String,
 }
 
-impl<'a> Filling<'a> {
-    pub(super) fn new(handed: &'a Handed<'a>) -> Self {
+impl<'a> TemplateValues<'a> {
+    pub(super) fn new(handed: &'a HandOutRequest<'a>) -> Self {
         let letter = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' };
         Self { handed, name: handed.provider.chars().map(letter).collect() }
     }
 
-    /// A text with its places filled; `None` when one of them is not known.
+    /// Fills in a text; `None` if a placeholder has no value.
     pub(super) fn text(&self, text: &str) -> Option<String> {
         let mut filled = String::with_capacity(text.len());
         let mut rest = text;
         while let Some((before, after)) = rest.split_once('{') {
             filled.push_str(before);
-            // a brace that opens no place is one
+            // a brace without a placeholder stays
             match after.split_once('}').and_then(|(place, after)| Some((self.value(place)?, after))) {
                 Some((value, after)) => {
                     filled.push_str(&value?);
@@ -42,12 +42,12 @@ impl<'a> Filling<'a> {
         Some(filled)
     }
 
-    /// A file's content: JSON if it is some, else a text.
+    /// Fills in a file: JSON, or a plain text.
     pub(super) fn file(&self, text: &str) -> Option<String> {
         if text.starts_with('{') { self.json(text).map(|value| value.to_string()) } else { self.text(text) }
     }
 
-    /// JSON with its texts filled; members that are not known are left out, and a time is a number.
+    /// Fills in the strings of JSON. Members without a value are left out; the expiry becomes a number.
     pub(super) fn json(&self, text: &str) -> Option<Value> {
         self.filled(serde_json::from_str(text).ok()?)
     }
@@ -64,8 +64,8 @@ impl<'a> Filling<'a> {
         })
     }
 
-    /// What a place stands for: `None` when there is no such place, `Some(None)` when it is not known.
-    #[expect(clippy::option_option, reason = "no such place, or one that is not known")]
+    /// The value of a placeholder: `None` if it is not one, `Some(None)` if it has no value.
+    #[expect(clippy::option_option, reason = "not a placeholder, or one without a value")]
     fn value(&self, place: &str) -> Option<Option<String>> {
         let handed = self.handed;
         Some(match place {

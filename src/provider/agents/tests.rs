@@ -2,8 +2,13 @@ use super::*;
 
 const BASE: &str = "http://127.0.0.1:7777/x";
 
-fn handed<'a>(hand_out: HandOut, provider: &'a str, kind: CredentialKind, agent: Option<&'a str>) -> Handed<'a> {
-    Handed {
+fn handed<'a>(
+    hand_out: HandOut,
+    provider: &'a str,
+    kind: CredentialKind,
+    agent: Option<&'a str>,
+) -> HandOutRequest<'a> {
+    HandOutRequest {
         hand_out,
         provider,
         kind,
@@ -16,17 +21,17 @@ fn handed<'a>(hand_out: HandOut, provider: &'a str, kind: CredentialKind, agent:
     }
 }
 
-fn of(hand_out: HandOut, provider: &str, kind: CredentialKind, agent: Option<&str>) -> Outfit {
-    outfit(&handed(hand_out, provider, kind, agent)).unwrap()
+fn of(hand_out: HandOut, provider: &str, kind: CredentialKind, agent: Option<&str>) -> AgentSetup {
+    agent_setup(&handed(hand_out, provider, kind, agent)).unwrap()
 }
 
-fn variable<'a>(outfit: &'a Outfit, name: &str) -> Option<&'a str> {
+fn variable<'a>(outfit: &'a AgentSetup, name: &str) -> Option<&'a str> {
     outfit.set.iter().find(|(set, _)| set == name).map(|(_, value)| value.as_str())
 }
 
-/// Hand-out, provider, kind, agent; a variable that is set, a variable that is cleared.
+/// Hand-out, provider, kind, agent; a variable that is set, a variable that is unset.
 #[test]
-fn each_gets_its_variable_and_loses_what_speaks_against_it() {
+fn each_program_gets_its_variable_and_conflicting_ones_are_unset() {
     use CredentialKind::{ApiKey, Oauth, Token};
     use HandOut::{Direct, Gateway, Profile};
     for (hand_out, provider, kind, agent, set, value, cleared) in [
@@ -55,20 +60,20 @@ fn each_gets_its_variable_and_loses_what_speaks_against_it() {
         let row = format!("{hand_out:?} {provider} {kind:?} {agent:?}");
         let outfit = of(hand_out, provider, kind, agent);
         assert!(variable(&outfit, set).is_some_and(|found| found.contains(value)), "{row}: {outfit:?}");
-        assert!(outfit.cleared.contains(&cleared), "{row}: {outfit:?}");
-        assert!(outfit.cleared.iter().all(|name| variable(&outfit, name).is_none()), "{row}: {outfit:?}");
+        assert!(outfit.unset.contains(&cleared), "{row}: {outfit:?}");
+        assert!(outfit.unset.iter().all(|name| variable(&outfit, name).is_none()), "{row}: {outfit:?}");
     }
     assert_eq!(variable(&of(Direct, "my-llm", ApiKey, None), "OPENAI_API_KEY"), None, "it would go to OpenAI");
 }
 
 #[test]
-fn no_place_stays_unfilled_and_no_secret_is_an_argument() {
+fn no_placeholder_stays_and_no_argument_contains_a_secret() {
     use CredentialKind::{ApiKey, Oauth, Token};
     for hand_out in [HandOut::Gateway, HandOut::Direct, HandOut::Profile] {
         for provider in ["anthropic", "openai", "google", "other"] {
             for agent in [None, Some("claude"), Some("codex"), Some("gemini"), Some("opencode")] {
                 for kind in [ApiKey, Oauth, Token] {
-                    let Some(outfit) = outfit(&handed(hand_out, provider, kind, agent)) else {
+                    let Some(outfit) = agent_setup(&handed(hand_out, provider, kind, agent)) else {
                         assert_eq!(hand_out, HandOut::Profile, "only a profile is not for everybody");
                         continue;
                     };
@@ -87,31 +92,31 @@ fn no_place_stays_unfilled_and_no_secret_is_an_argument() {
 }
 
 #[test]
-fn codex_is_told_by_arguments_and_gemini_by_a_file() {
+fn codex_is_configured_by_arguments_and_gemini_by_a_file() {
     let codex = of(HandOut::Gateway, "openai", CredentialKind::ApiKey, Some("codex"));
     let told = codex.arguments.join(" ");
     assert!(told.contains(r#"base_url="http://127.0.0.1:7777/x/v1""#), "{told}");
     assert!(told.contains(r#"model_providers.lessor={name="#) && told.ends_with('}'), "{told}");
     let gemini = of(HandOut::Gateway, "google", CredentialKind::ApiKey, Some("gemini"));
-    assert!(gemini.arguments.is_empty() && matches!(gemini.additions[..], [Addition::InFile(..)]));
+    assert!(gemini.arguments.is_empty() && matches!(gemini.additions[..], [MergedJson::InFile(..)]));
     let opencode = of(HandOut::Gateway, "anthropic", CredentialKind::ApiKey, Some("opencode"));
-    let [Addition::InVariable("OPENCODE_CONFIG_CONTENT", value)] = &opencode.additions[..] else {
+    let [MergedJson::InVariable("OPENCODE_CONFIG_CONTENT", value)] = &opencode.additions[..] else {
         panic!("{opencode:?}")
     };
     assert_eq!(value["provider"]["anthropic"]["options"]["baseURL"], "http://127.0.0.1:7777/x/v1");
 }
 
 #[test]
-fn what_a_script_starts_beside_the_agent_is_served_too() {
+fn programs_started_beside_the_agent_get_their_variables() {
     let mut outfit = of(HandOut::Gateway, "anthropic", CredentialKind::ApiKey, Some("claude"));
     outfit.serve_also(of(HandOut::Gateway, "anthropic", CredentialKind::ApiKey, None));
     for name in ["ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_BASE_URL"] {
-        assert!(variable(&outfit, name).is_some() && !outfit.cleared.contains(&name), "{name}");
+        assert!(variable(&outfit, name).is_some() && !outfit.unset.contains(&name), "{name}");
     }
 }
 
 #[test]
-fn a_profile_never_holds_a_refresh_token_and_leaves_out_what_is_not_known() {
+fn a_profile_contains_no_refresh_token_and_omits_unknown_values() {
     let claude = of(HandOut::Profile, "anthropic", CredentialKind::Oauth, Some("claude"));
     let (_, text) = claude.files.iter().find(|(path, _)| *path == ".credentials.json").unwrap();
     let login: Value = serde_json::from_str(text).unwrap();
@@ -119,10 +124,10 @@ fn a_profile_never_holds_a_refresh_token_and_leaves_out_what_is_not_known() {
     assert!(login["claudeAiOauth"].get("refreshToken").is_none(), "{text}");
     let mut endless = handed(HandOut::Profile, "anthropic", CredentialKind::Token, Some("claude"));
     endless.expires_at = None;
-    let endless = outfit(&endless).unwrap();
+    let endless = agent_setup(&endless).unwrap();
     assert!(endless.files.iter().all(|(_, text)| !text.contains("expiresAt")));
     let key = of(HandOut::Profile, "anthropic", CredentialKind::ApiKey, Some("claude"));
     assert!(key.files[0].1.contains(r#""approved":["6789abcdefghijklmnop"]"#), "{}", key.files[0].1);
-    assert!(outfit(&handed(HandOut::Profile, "anthropic", CredentialKind::ApiKey, Some("python"))).is_none());
-    assert_eq!(with_profile(), ["claude", "codex", "gemini"]);
+    assert!(agent_setup(&handed(HandOut::Profile, "anthropic", CredentialKind::ApiKey, Some("python"))).is_none());
+    assert_eq!(agents_with_profile(), ["claude", "codex", "gemini"]);
 }

@@ -1,5 +1,5 @@
-//! The system's keyring, where the key may lie instead of in a file: the Secret Service, the macOS Keychain, the Windows
-//! Credential Manager. Everything here may wait for another program, and is called where waiting holds nobody up.
+//! The system's keyring, which can store the key instead of a file: the Secret Service, the macOS Keychain, or the
+//! Windows Credential Manager. All functions may block on another program.
 
 #[cfg_attr(all(unix, not(target_os = "macos")), path = "secret_service.rs")]
 #[cfg_attr(target_os = "macos", path = "macos.rs")]
@@ -8,16 +8,16 @@ mod system;
 
 pub(super) use system::{ask_to_unlock, read, remove, write};
 
-/// What all items of ours are filed under.
+/// The service name of all items.
 const SERVICE: &str = "lessor";
 
-/// Why the keyring gives or takes nothing now.
+/// Why the keyring cannot be used now.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum KeyringTrouble {
-    /// Its owner must open it first.
+pub enum KeyringError {
+    /// The user must unlock it first.
     #[error("the keyring is locked")]
     Locked,
-    /// There is none, or it does not do what it should.
+    /// There is no keyring, or it does not work.
     #[error("the keyring cannot be used ({0})")]
     Unusable(String),
 }

@@ -1,4 +1,4 @@
--- What is known of accounts' quota windows, as JSON: how much is used, when each starts anew, as of when.
+-- What is known of accounts' quota windows, as JSON: how much is used, when each resets, as of when.
 
 CREATE TABLE usage (
     account TEXT PRIMARY KEY,

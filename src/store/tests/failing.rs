@@ -1,8 +1,8 @@
-//! Writes that fail, and what becomes of them.
+//! Failing writes.
 
 use super::*;
 
-/// Lets the database grow no further than it is; SQLite then says that the disk is full.
+/// Stops the database from growing; SQLite then reports a full disk.
 fn fill_disk(store: &Store) {
     store.touch(|database| {
         database.execute_batch("PRAGMA max_page_count = 1").unwrap();
@@ -18,7 +18,7 @@ fn long_session(n: u64) -> Write {
 }
 
 #[test]
-fn a_full_disk_is_told_and_what_nobody_was_told_of_is_written_later() {
+fn a_full_disk_is_reported_and_writes_without_a_callback_are_done_later() {
     let home = Home::new();
     let store = home.open().store;
     store.done(account(1, "first")).unwrap();
@@ -28,15 +28,15 @@ fn a_full_disk_is_told_and_what_nobody_was_told_of_is_written_later() {
     let error = store.done(long_session(3)).unwrap_err();
     assert!(error.is_disk() && error.to_string().contains("free some space"), "{error}");
     assert!(error.to_string().contains("lessor.db"));
-    let Health::Failing(failure) = store.health() else { panic!("{:?}", store.health()) };
+    let StoreHealth::Failing(failure) = store.health() else { panic!("{:?}", store.health()) };
     assert_eq!((failure.waiting, failure.dropped), (2, 0));
     assert!(failure.since > Wall(0) && failure.message == error.to_string());
-    // a token is not handed out that is not kept
+    // a token that was not saved must not be handed out
     assert!(store.done(Write::ReserveFences(Fence(10))).is_err());
 
     free_disk(&store);
     store.done(Write::LastUsed(Vec::new())).unwrap();
-    assert_eq!(store.health(), Health::Ok);
+    assert_eq!(store.health(), StoreHealth::Ok);
     store.close(true);
     let loaded = home.open().loaded;
     let used: Vec<u64> = loaded.snapshot.sessions.iter().map(|session| session.used_at.0).collect();
@@ -46,7 +46,7 @@ fn a_full_disk_is_told_and_what_nobody_was_told_of_is_written_later() {
 }
 
 #[test]
-fn nothing_overtakes_a_waiting_write() {
+fn no_write_overtakes_a_waiting_one() {
     let home = Home::new();
     let store = home.open().store;
     fill_disk(&store);
@@ -60,17 +60,17 @@ fn nothing_overtakes_a_waiting_write() {
 }
 
 #[test]
-fn a_run_whose_writes_are_lost_did_not_end_cleanly() {
+fn a_run_that_lost_writes_did_not_end_cleanly() {
     let home = Home::new();
     let store = home.open().store;
     fill_disk(&store);
     store.write(long_session(1), None);
-    assert!(matches!(store.close(true), Health::Failing(_)));
+    assert!(matches!(store.close(true), StoreHealth::Failing(_)));
     assert!(!home.open().loaded.clean);
 }
 
 #[test]
-fn what_waits_is_bounded_and_logins_go_last() {
+fn waiting_writes_are_bounded_and_logins_are_dropped_last() {
     let home = Home::new();
     let store = home.open().store;
     fill_disk(&store);
@@ -89,7 +89,7 @@ fn what_waits_is_bounded_and_logins_go_last() {
     }
     store.touch(|_| {});
     assert!(store.done(Write::LastUsed(Vec::new())).is_err());
-    let Health::Failing(failure) = store.health() else { panic!() };
+    let StoreHealth::Failing(failure) = store.health() else { panic!() };
     assert_eq!(failure.waiting, MOST_WAITING);
     assert_eq!(failure.dropped, 51);
     free_disk(&store);
@@ -99,11 +99,11 @@ fn what_waits_is_bounded_and_logins_go_last() {
 }
 
 #[test]
-fn a_bad_write_sinks_no_other() {
+fn an_invalid_write_does_not_make_others_fail() {
     let home = Home::new();
     let store = home.open().store;
     let (hold, held) = channel::<()>();
-    store.inbox.send(Message::Touch(Box::new(move |_| held.recv().unwrap()))).unwrap();
+    store.inbox.send(WriterMessage::Touch(Box::new(move |_| held.recv().unwrap()))).unwrap();
     let bound = Lease { bind: Bind::Connection(ConnectionId(1)), ..lease(1, 1) };
     let told =
         [account(1, "a"), Write::SaveLease(bound.clone()), Write::SaveLease(lease(2, 1))].map(|write| store.put(write));
@@ -112,19 +112,19 @@ fn a_bad_write_sinks_no_other() {
     let [first, bad, last] = told.map(|told| told.recv_timeout(Duration::from_secs(60)).unwrap());
     assert_eq!((first, last), (Ok(()), Ok(())));
     assert!(bad.unwrap_err().to_string().contains("connection"));
-    assert_eq!(store.health(), Health::Ok);
+    assert_eq!(store.health(), StoreHealth::Ok);
     drop(store);
     assert_eq!(home.open().loaded.snapshot.leases, [lease(2, 1)]);
 }
 
 #[test]
-fn listeners_hear_in_order_and_after_the_commit() {
+fn callbacks_run_in_order_and_after_the_commit() {
     let home = Home::new();
     let store = home.open().store;
     let (tell, told) = channel();
     for n in 0..200 {
         let tell = tell.clone();
-        let done: Done = Box::new(move |result| tell.send((n, result)).unwrap());
+        let done: WriteCallback = Box::new(move |result| tell.send((n, result)).unwrap());
         store.write(Write::SaveLease(lease(n, 1)), Some(done));
     }
     for n in 0..200 {
@@ -135,7 +135,7 @@ fn listeners_hear_in_order_and_after_the_commit() {
 }
 
 #[test]
-fn a_listener_that_panics_stops_nobody() {
+fn a_panicking_callback_does_not_stop_the_thread() {
     let home = Home::new();
     let store = home.open().store;
     store.write(account(1, "a"), Some(Box::new(|_| panic!("on purpose"))));

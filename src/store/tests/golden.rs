@@ -1,16 +1,13 @@
-//! Databases that earlier versions wrote, kept as text: this version must open them for ever.
+//! Databases of earlier versions, stored as SQL: every later version must open them.
 
 use crate::pool::{OtherQuota, TargetNames, Usage, Window};
 
 use super::*;
 
-/// Made by `print` below with schema 1, and never to be changed.
+/// Printed by `print_golden` below, each with the schema of its number; never changed.
 const V1: &str = include_str!("golden/1.sql");
-/// The same with schema 2.
 const V2: &str = include_str!("golden/2.sql");
-/// The same with schema 3.
 const V3: &str = include_str!("golden/3.sql");
-/// The same with schema 4.
 const V4: &str = include_str!("golden/4.sql");
 /// Accounts of schema 3, whose login states were sentences, to be executed after `V3`.
 const V3_LOGINS: &str = include_str!("golden/3-logins.sql");
@@ -32,7 +29,7 @@ fn databases_of_all_schemas_open() {
     }
 }
 
-/// Schema 4: a login state is data, no longer a sentence.
+/// Schema 4 replaced the sentences by data.
 #[test]
 fn sentences_of_earlier_versions_become_login_states() {
     let home = home();
@@ -61,7 +58,7 @@ fn sentences_of_earlier_versions_become_login_states() {
         LoginState::Ready,
     ];
     let open = || {
-        let Opened { store, loaded } = home.open();
+        let OpenedStore { store, loaded } = home.open();
         store.close(true);
         assert!(loaded.warnings.iter().all(|warning| warning.contains("open to other users")), "{:?}", loaded.warnings);
         loaded.snapshot.accounts.into_iter().map(|account| account.login_state).collect::<Vec<_>>()
@@ -73,14 +70,14 @@ fn sentences_of_earlier_versions_become_login_states() {
 fn opens(golden: &str, sample: &Snapshot) {
     let home = home();
     home.raw().execute_batch(golden).unwrap();
-    let Opened { store, loaded } = home.open();
+    let OpenedStore { store, loaded } = home.open();
     assert_eq!(loaded.snapshot, *sample);
     assert_eq!(loaded.credentials, [(AccountId::from_bits(1), credential("golden"))]);
     assert_eq!(loaded.refreshing, [(AccountId::from_bits(1), Wall(3))]);
     assert_eq!((loaded.fence, loaded.clean, loaded.same_boot), (Fence(65), true, true));
-    // made loose by this test's own umask, and closed at once
+    // created with this test's umask, and closed to others at the start
     assert!(loaded.warnings.iter().all(|warning| warning.contains("open to other users")), "{:?}", loaded.warnings);
-    assert_eq!(store.close(true), Health::Ok);
+    assert_eq!(store.close(true), StoreHealth::Ok);
     assert_eq!(home.open().loaded.snapshot, *sample);
 }
 

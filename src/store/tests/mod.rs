@@ -1,4 +1,4 @@
-//! The store as its users see it, on real files.
+//! The store's public interface, tested on real files.
 
 mod failing;
 mod golden;
@@ -22,31 +22,31 @@ use crate::pool::{
     LimitSource, LoginProblem, LoginState, Mono, Process, SessionRecord, Snapshot, Target, Tier, Verification, Wall,
 };
 
-use super::writer::Message;
+use super::writer::WriterMessage;
 use super::*;
 
-/// A directory of its own for every test.
+/// A temporary directory for each test.
 struct Home {
     directory: TempDir,
-    paths: Paths,
+    paths: StorePaths,
 }
 
 impl Home {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let paths = Paths {
+        let paths = StorePaths {
             database: directory.path().join("lessor.db"),
             key: directory.path().join("key"),
-            key_place: KeyPlace::File,
+            key_backend: KeyBackend::File,
         };
         Self { directory, paths }
     }
 
-    fn open(&self) -> Opened {
+    fn open(&self) -> OpenedStore {
         self.open_in("boot-1")
     }
 
-    fn open_in(&self, boot: &str) -> Opened {
+    fn open_in(&self, boot: &str) -> OpenedStore {
         Store::open(&self.paths, boot).unwrap()
     }
 
@@ -54,7 +54,7 @@ impl Home {
         Store::open(&self.paths, "boot-1").unwrap_err().to_string()
     }
 
-    /// The files as they are at this instant, as after a crash.
+    /// A copy of the files as they are now, as after a crash.
     fn crashed(&self) -> Self {
         let copy = Self::new();
         for entry in std::fs::read_dir(self.directory.path()).unwrap() {
@@ -68,7 +68,7 @@ impl Home {
         Connection::open(&self.paths.database).unwrap()
     }
 
-    /// Every byte of the database and its companions.
+    /// All bytes of the database and its companion files.
     fn bytes(&self) -> Vec<u8> {
         let entries = std::fs::read_dir(self.directory.path()).unwrap().map(|entry| entry.unwrap().path());
         entries.filter(|path| *path != self.paths.key).flat_map(|path| std::fs::read(path).unwrap()).collect()
@@ -86,14 +86,14 @@ impl Store {
         self.put(write).recv_timeout(Duration::from_secs(60)).unwrap()
     }
 
-    /// Does something to the open database, and waits for it.
+    /// Runs a function on the open database and waits for it.
     fn touch(&self, touch: impl FnOnce(&Connection) + Send + 'static) {
         let (tell, told) = channel();
         let touch = Box::new(move |database: &Connection| {
             touch(database);
             tell.send(()).unwrap();
         });
-        self.inbox.send(Message::Touch(touch)).unwrap();
+        self.inbox.send(WriterMessage::Touch(touch)).unwrap();
         told.recv_timeout(Duration::from_secs(60)).unwrap();
     }
 }

@@ -1,4 +1,4 @@
-//! What is opened, what is refused, and that a refusal changes nothing.
+//! Which files are opened, which are refused, and that a refusal changes nothing.
 
 #[cfg(unix)]
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -10,7 +10,7 @@ fn mode(path: &std::path::Path) -> u32 {
     std::fs::metadata(path).unwrap().mode() & 0o777
 }
 
-/// A home with one login in it, closed.
+/// A closed store with one login.
 fn used() -> Home {
     let home = Home::new();
     let store = home.open().store;
@@ -22,7 +22,7 @@ fn used() -> Home {
 /// The command that moves a file.
 const MOVE: &str = if cfg!(windows) { "move \"" } else { "mv " };
 
-/// Puts `bytes` in the database's place: refused with these words, and still there afterwards.
+/// Writes `bytes` to the database's path: opening it must fail with these words and leave the file unchanged.
 fn refused(bytes: &[u8], words: &[&str]) {
     let home = used();
     std::fs::write(&home.paths.database, bytes).unwrap();
@@ -35,7 +35,7 @@ fn refused(bytes: &[u8], words: &[&str]) {
 
 #[cfg(unix)]
 #[test]
-fn files_are_for_their_owner_only() {
+fn files_are_readable_by_their_owner_only() {
     let home = Home::new();
     let opened = home.open();
     opened.store.done(account(1, "a")).unwrap();
@@ -55,7 +55,7 @@ fn files_are_for_their_owner_only() {
 }
 
 #[test]
-fn damaged_databases_are_refused_and_left() {
+fn damaged_databases_are_refused_and_stay() {
     let whole = std::fs::read(used().paths.database).unwrap();
     refused(b"", &["is damaged", "empty", "nothing was changed", MOVE, ".damaged"]);
     refused(&whole[..50], &["is damaged", "too short"]);
@@ -68,7 +68,7 @@ fn damaged_databases_are_refused_and_left() {
 }
 
 #[test]
-fn a_gigabyte_is_refused_without_being_read() {
+fn a_gigabyte_is_refused_without_reading_it() {
     let whole = std::fs::read(used().paths.database).unwrap();
     for (begin, words) in [(&b"garbage"[..], "not a database"), (&whole[..100], "far more")] {
         let home = used();
@@ -82,7 +82,7 @@ fn a_gigabyte_is_refused_without_being_read() {
 }
 
 #[test]
-fn foreign_and_newer_databases_are_refused_and_left() {
+fn foreign_and_newer_databases_are_refused_and_stay() {
     let home = used();
     std::fs::remove_file(&home.paths.database).unwrap();
     home.raw().execute_batch("CREATE TABLE theirs (x)").unwrap();
@@ -103,7 +103,7 @@ fn foreign_and_newer_databases_are_refused_and_left() {
 }
 
 #[test]
-fn a_refusal_leaves_the_log() {
+fn a_refusal_keeps_the_log() {
     let home = Home::new();
     let store = home.open().store;
     store.done(account(1, "only in the log")).unwrap();
@@ -120,7 +120,7 @@ fn a_refusal_leaves_the_log() {
 
 #[cfg(unix)]
 #[test]
-fn only_regular_files_of_ours_are_opened() {
+fn only_regular_files_of_the_user_are_opened() {
     let home = used();
     let real = home.directory.path().join("real");
     std::fs::rename(&home.paths.database, &real).unwrap();
@@ -132,7 +132,7 @@ fn only_regular_files_of_ours_are_opened() {
     std::fs::remove_dir(&home.paths.database).unwrap();
     for path in [&home.paths.database, &home.paths.key] {
         _ = std::fs::remove_file(path);
-        // not every system lets rustix make one
+        // rustix cannot create one on every system
         assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success());
         assert!(home.refusal().contains("a pipe"));
         std::fs::remove_file(path).unwrap();
@@ -163,7 +163,7 @@ fn a_missing_or_wrong_key_is_never_replaced() {
 }
 
 #[test]
-fn the_remedy_works_even_with_a_log_left_behind() {
+fn the_remedy_works_with_a_leftover_log() {
     let home = Home::new();
     let store = home.open().store;
     store.done(account(1, "old")).unwrap();
@@ -176,7 +176,7 @@ fn the_remedy_works_even_with_a_log_left_behind() {
 }
 
 #[test]
-fn a_start_cut_short_is_begun_again() {
+fn an_interrupted_start_is_repeated() {
     let home = Home::new();
     std::fs::write(file::beside(&home.paths.database, ".new"), "half").unwrap();
     std::fs::write(file::beside(&home.paths.key, ".new"), "half").unwrap();
@@ -193,7 +193,7 @@ fn two_stores_at_once_are_refused() {
 }
 
 #[test]
-fn rows_of_a_newer_version_are_left_out_and_kept() {
+fn rows_of_a_newer_version_are_skipped_and_stay() {
     let home = used();
     let store = home.open().store;
     for write in [account(2, "b"), Write::SaveLimit(limit(1, "a", 5)), Write::SaveLease(lease(1, 1))] {
@@ -213,7 +213,7 @@ fn rows_of_a_newer_version_are_left_out_and_kept() {
     assert_eq!((&snapshot.accounts[..], &snapshot.limits[..]), (&[record(1)][..], &[limit(1, "a", 5)][..]));
     assert_eq!((snapshot.leases.len(), opened.loaded.credentials.len()), (0, 0));
     let all = opened.loaded.warnings.join("\n");
-    for word in ["phase_of_the_moon", "and 2 more", "star", "galactic", "not an id", "log that account in again"] {
+    for word in ["phase_of_the_moon", "and 2 more", "star", "galactic", "not an id", "log in to that account again"] {
         assert!(all.contains(word), "{word}: {all}");
     }
     assert_eq!(opened.loaded.fence, Fence(2));

@@ -1,15 +1,15 @@
-//! File systems that cannot be written, and small ones that fill up: a mount of the test's own, in a namespace of its
-//! own. Where namespaces are not allowed the test says so and passes.
+//! File systems that are read-only or small: mounted in a separate namespace. Where namespaces are not allowed, the
+//! test says so and passes.
 
 use std::path::Path;
 use std::process::Command;
 
 use super::*;
 
-/// Set for the test when it runs again inside the namespace.
+/// Set when the test runs again inside the namespace.
 const INSIDE: &str = "LESSOR_TEST_MOUNT";
 
-/// Runs the test of this name again, in a mount namespace where `shell` has prepared the directory `$d`.
+/// Runs the test of this name again, in a mount namespace in which `shell` has prepared the directory `$d`.
 fn in_namespace(test: &str, directory: &Path, shell: &str) {
     let allowed =
         |args: &[&str]| Command::new("unshare").args(args).arg("true").output().is_ok_and(|o| o.status.success());
@@ -31,27 +31,31 @@ fn in_namespace(test: &str, directory: &Path, shell: &str) {
     assert!(output.status.success() && text.contains("1 passed"), "{text}");
 }
 
-fn inside() -> Option<Paths> {
+fn inside() -> Option<StorePaths> {
     let directory = PathBuf::from(std::env::var_os(INSIDE)?);
-    Some(Paths { database: directory.join("lessor.db"), key: directory.join("key"), key_place: KeyPlace::File })
+    Some(StorePaths {
+        database: directory.join("lessor.db"),
+        key: directory.join("key"),
+        key_backend: KeyBackend::File,
+    })
 }
 
 const READ_ONLY: &str = "mount --bind \"$d\" \"$d\"; mount -o remount,bind,ro \"$d\"";
 
-fn serves_without_writing(paths: &Paths, clean: bool) {
-    let Opened { store, loaded } = Store::open(paths, "boot-1").unwrap();
+fn serves_without_writing(paths: &StorePaths, clean: bool) {
+    let OpenedStore { store, loaded } = Store::open(paths, "boot-1").unwrap();
     assert!(loaded.read_only && loaded.same_boot && loaded.clean == clean);
     assert_eq!(loaded.credentials, [(AccountId::from_bits(1), credential("kept"))]);
     assert_eq!(loaded.fence, Fence(11));
     assert!(loaded.warnings.iter().any(|warning| warning.contains("cannot be written")), "{:?}", loaded.warnings);
-    assert_eq!(store.health(), Health::ReadOnly);
+    assert_eq!(store.health(), StoreHealth::ReadOnly);
     let error = store.done(Write::DropLease(Fence(1))).unwrap_err();
     assert!(error.to_string().contains("read-only"));
-    assert_eq!(store.close(true), Health::ReadOnly);
+    assert_eq!(store.close(true), StoreHealth::ReadOnly);
 }
 
 #[test]
-fn a_read_only_disk_after_a_clean_end() {
+fn a_read_only_disk_after_a_clean_end_is_readable() {
     if let Some(paths) = inside() {
         return serves_without_writing(&paths, true);
     }
@@ -60,7 +64,11 @@ fn a_read_only_disk_after_a_clean_end() {
     store.write(account(1, "kept"), None);
     store.write(Write::ReserveFences(Fence(10)), None);
     store.close(true);
-    in_namespace("store::tests::read_only::a_read_only_disk_after_a_clean_end", home.directory.path(), READ_ONLY);
+    in_namespace(
+        "store::tests::read_only::a_read_only_disk_after_a_clean_end_is_readable",
+        home.directory.path(),
+        READ_ONLY,
+    );
 }
 
 #[test]
@@ -75,18 +83,22 @@ fn a_read_only_disk_after_a_crash_still_shows_the_log() {
     let crashed = home.crashed();
     let name = "store::tests::read_only::a_read_only_disk_after_a_crash_still_shows_the_log";
     in_namespace(name, crashed.directory.path(), READ_ONLY);
-    // and the log is still whole for the next start
+    // the log is still complete for the next start
     assert_eq!(crashed.open().loaded.credentials.len(), 1);
 }
 
 #[test]
-fn nothing_can_be_made_on_a_read_only_disk() {
+fn no_database_is_created_on_a_read_only_disk() {
     if let Some(paths) = inside() {
         let error = Store::open(&paths, "boot-1").unwrap_err().to_string();
         return assert!(error.contains("cannot create") && error.contains("Read-only"), "{error}");
     }
     let home = Home::new();
-    in_namespace("store::tests::read_only::nothing_can_be_made_on_a_read_only_disk", home.directory.path(), READ_ONLY);
+    in_namespace(
+        "store::tests::read_only::no_database_is_created_on_a_read_only_disk",
+        home.directory.path(),
+        READ_ONLY,
+    );
 }
 
 #[test]
@@ -114,17 +126,17 @@ fn a_small_disk_fills_up_and_is_freed() {
         assert!(kept < 1000);
     };
     assert!(error.is_disk(), "{error}");
-    assert!(matches!(store.health(), Health::Failing(_)));
+    assert!(matches!(store.health(), StoreHealth::Failing(_)));
     drop(store);
-    // it opens all the same, and says what is wrong
-    let Opened { store, loaded } = Store::open(&paths, "boot-1").unwrap();
+    // it still opens and reports the problem
+    let OpenedStore { store, loaded } = Store::open(&paths, "boot-1").unwrap();
     assert!(loaded.credentials.contains(&(AccountId::from_bits(1), credential("first"))));
     assert!(store.done(account(3, &"x".repeat(9000))).is_err());
     drop(store);
     std::fs::remove_file(&ballast).unwrap();
     let store = Store::open(&paths, "boot-1").unwrap().store;
     store.done(account(3, &"x".repeat(9000))).unwrap();
-    assert_eq!(store.close(true), Health::Ok);
+    assert_eq!(store.close(true), StoreHealth::Ok);
     assert!(Store::open(&paths, "boot-1").unwrap().loaded.clean);
 }
 

@@ -1,4 +1,4 @@
-//! The key is changed, and whichever step was the last before a crash, what was sealed opens.
+//! Replacing the key: after a crash at any step, the secrets can still be opened.
 
 use std::sync::mpsc::channel;
 
@@ -20,19 +20,19 @@ fn rekey(store: &Store) -> Result<Rekeyed, StoreError> {
     told.recv_timeout(Duration::from_secs(20)).unwrap()
 }
 
-fn is_whole(opened: &Opened, prints: &[(Fingerprint, AccountId, Wall)]) {
+fn is_whole(opened: &OpenedStore, prints: &[(Fingerprint, AccountId, Wall)]) {
     let loaded = &opened.loaded;
     assert_eq!(loaded.warnings, Vec::<String>::new());
     let mut secrets: Vec<&str> = loaded.credentials.iter().map(|(_, credential)| credential.access.expose()).collect();
     secrets.sort_unstable();
     assert_eq!(secrets, ["sk-canary-1", "sk-canary-2"]);
-    // what was known is known again
+    // known tokens are still recognised
     assert_eq!(loaded.fingerprints, prints);
     let of = loaded.fingerprint_key.of_credential(&loaded.credentials[0].1);
     assert!(prints.iter().any(|(print, _, _)| *print == of));
 }
 
-fn filled(home: &Home) -> (Opened, Vec<(Fingerprint, AccountId, Wall)>) {
+fn filled(home: &Home) -> (OpenedStore, Vec<(Fingerprint, AccountId, Wall)>) {
     let opened = home.open();
     for number in 1..=2 {
         opened.store.done(account(number, &format!("sk-canary-{number}"))).unwrap();
@@ -45,16 +45,16 @@ fn filled(home: &Home) -> (Opened, Vec<(Fingerprint, AccountId, Wall)>) {
 }
 
 #[test]
-fn all_is_sealed_anew_and_the_old_key_opens_nothing() {
+fn everything_is_sealed_again_and_the_old_key_opens_nothing() {
     let home = Home::new();
     let (opened, prints) = filled(&home);
     let old = home.key();
     let lease_key = opened.loaded.lease_key;
     let rekeyed = rekey(&opened.store).unwrap();
-    assert_eq!((rekeyed.place, rekeyed.accounts), (KeyPlace::File, 2));
+    assert_eq!((rekeyed.place, rekeyed.accounts), (KeyBackend::File, 2));
     assert_ne!(home.key(), old);
     assert!(!home.next().exists());
-    // what is written from now on is sealed with the new one, too
+    // later writes are sealed with the new key as well
     opened.store.done(account(1, "sk-canary-1")).unwrap();
     opened.store.close(true);
     let opened = home.open();
@@ -71,12 +71,12 @@ fn all_is_sealed_anew_and_the_old_key_opens_nothing() {
 fn a_crash_between_any_two_steps_loses_nothing() {
     let home = Home::new();
     let (opened, prints) = filled(&home);
-    // the new key was prepared, and nothing more
+    // the new key was prepared, nothing else
     key::put(&home.next(), &key::random().unwrap()).unwrap();
     let crashed = home.crashed();
     is_whole(&crashed.open(), &prints);
     assert!(!crashed.next().exists(), "what was never used is gone");
-    // everything was sealed, and the new key not yet put in its place
+    // everything was sealed, but the new key is not at its final place
     let old = home.key();
     rekey(&opened.store).unwrap();
     let crashed = home.crashed();
@@ -89,19 +89,19 @@ fn a_crash_between_any_two_steps_loses_nothing() {
 }
 
 #[test]
-fn what_cannot_be_written_is_not_changed() {
+fn a_failed_change_of_the_key_changes_nothing() {
     let home = Home::new();
     let (opened, prints) = filled(&home);
-    // another key of the same name: nothing can be prepared
+    // a directory at the new key's path: it cannot be prepared
     std::fs::create_dir(home.next()).unwrap();
     std::fs::write(home.next().join("x"), "").unwrap();
     rekey(&opened.store).unwrap_err();
     std::fs::remove_dir_all(home.next()).unwrap();
-    // a secret that does not open is not thrown away
+    // a secret that cannot be opened is not dropped
     let spoil = "UPDATE credential SET sealed = x'00' WHERE account = (SELECT min(account) FROM credential)";
     opened.store.touch(move |database| assert_eq!(database.execute(spoil, []), Ok(1)));
     let said = rekey(&opened.store).unwrap_err().to_string();
-    assert!(said.contains("nothing was changed") && said.contains("does not open"), "{said}");
+    assert!(said.contains("nothing was changed") && said.contains("cannot be decrypted"), "{said}");
     assert!(!home.next().exists());
     opened.store.close(true);
     assert_eq!(home.open().loaded.credentials.len(), prints.len() - 1);

@@ -1,4 +1,4 @@
-//! What is written comes back.
+//! Reading back what was written.
 
 use super::*;
 
@@ -42,9 +42,9 @@ fn every_record_comes_back_as_it_was() {
     store.write(Write::SaveSession(session("s", 1, 4)), None);
     store.write(Write::SaveSession(session("s", 2, 5)), None);
     assert_eq!(store.done(Write::ReserveFences(Fence(64))), Ok(()));
-    assert_eq!(store.close(true), Health::Ok);
+    assert_eq!(store.close(true), StoreHealth::Ok);
 
-    let Opened { loaded, .. } = home.open();
+    let OpenedStore { loaded, .. } = home.open();
     assert_eq!(loaded.snapshot.accounts, [full.clone(), verify]);
     assert_eq!(loaded.snapshot.leases, [full_lease(8, 2), lease(9, 1)]);
     assert_eq!(loaded.snapshot.limits.len(), 50);
@@ -79,7 +79,7 @@ fn every_login_state_comes_back_as_it_was() {
 }
 
 #[test]
-fn changes_and_removals_come_back_too() {
+fn changes_and_removals_are_saved() {
     let home = Home::new();
     let store = home.open().store;
     for bits in [1, 2, 3] {
@@ -112,7 +112,7 @@ fn changes_and_removals_come_back_too() {
 }
 
 #[test]
-fn a_begun_refresh_is_known_until_it_ends() {
+fn a_started_refresh_is_recorded_until_it_ends() {
     let home = Home::new();
     let store = home.open().store;
     let id = AccountId::from_bits(1);
@@ -143,7 +143,7 @@ fn a_copied_database_reveals_no_secret() {
 }
 
 #[test]
-fn a_crash_at_any_commit_leaves_what_was_done() {
+fn a_crash_after_any_commit_keeps_what_was_committed() {
     let home = Home::new();
     let store = home.open().store;
     for n in 1..=30 {
@@ -160,7 +160,7 @@ fn a_crash_at_any_commit_leaves_what_was_done() {
 }
 
 #[test]
-fn a_torn_log_loses_its_end_and_nothing_else() {
+fn a_torn_log_loses_only_its_end() {
     let home = Home::new();
     let store = home.open().store;
     store.done(account(1, "first")).unwrap();

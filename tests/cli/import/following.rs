@@ -1,4 +1,4 @@
-//! What a tool writes of a linked login is taken over as it comes.
+//! New tokens that a tool writes for a linked login are imported when they appear.
 
 use std::io::Write;
 use std::path::Path;
@@ -20,7 +20,7 @@ fn write_in_place(path: &Path, content: &Value) {
     file.write_all(rest).unwrap();
 }
 
-/// Far less than the time after which everything is looked at anyway.
+/// Far less than the interval at which every file is checked.
 fn soon(what: &str, mut done: impl FnMut() -> bool) -> Duration {
     let start = Instant::now();
     while !done() {
@@ -31,7 +31,7 @@ fn soon(what: &str, mut done: impl FnMut() -> bool) -> Duration {
 }
 
 #[test]
-fn what_a_tool_writes_of_a_linked_login_is_taken_over_as_it_comes() {
+fn new_tokens_of_a_linked_login_are_imported() {
     let machine = Machine::new();
     let me = machine.write(".claude.json", &json!({ "oauthAccount": { "emailAddress": "me@example.org" } }));
     let file = machine.write(".claude/.credentials.json", &claude("r1", FAR));
@@ -45,26 +45,28 @@ fn what_a_tool_writes_of_a_linked_login_is_taken_over_as_it_comes() {
     // in place
     write_in_place(&file, &claude("r3", FARTHER + 1));
     soon("a file written in place is seen", || mine().credential_expires_at == Some(FARTHER + 1));
-    // an old one put back is none
+    // an old token that is restored is ignored
     write_in_place(&file, &claude("r2", FARTHER + 7));
     write_in_place(&file, &claude("r4", FARTHER + 2));
     soon("the next one is seen", || mine().credential_expires_at == Some(FARTHER + 2));
-    // half a file, no file: what was there goes on serving, and the trouble is said
+    // half a file, no file: the last login stays in use, and the problem is reported
     std::fs::write(&file, "{\"claudeAiOauth\":").unwrap();
-    soon("half a file is trouble", || mine().link.unwrap().trouble.is_some_and(|why| why.contains("JSON")));
+    soon("half a file is reported", || mine().link.unwrap().trouble.is_some_and(|why| why.contains("JSON")));
     std::fs::remove_file(&file).unwrap();
-    soon("no file is trouble", || mine().link.unwrap().trouble.is_some_and(|why| why.contains("no such file")));
+    soon("a missing file is reported", || mine().link.unwrap().trouble.is_some_and(|why| why.contains("no such file")));
     assert_eq!((mine().state.as_str(), mine().credential_expires_at), ("ready", Some(FARTHER + 2)));
-    machine.run(&["doctor"]).ok().says("cannot be followed");
-    // somebody else logs in
+    machine.run(&["doctor"]).ok().says("cannot be read");
+    // another user logs in
     std::fs::write(&me, json!({ "oauthAccount": { "emailAddress": "other@example.org" } }).to_string()).unwrap();
     machine.write(".claude/.credentials.json", &claude("r5", FARTHER + 3));
-    soon("another's login is seen", || mine().link.unwrap().trouble.is_some_and(|why| why.contains("other@")));
+    soon("the login of another user is reported", || {
+        mine().link.unwrap().trouble.is_some_and(|why| why.contains("other@"))
+    });
     assert_eq!(mine().credential_expires_at, Some(FARTHER + 2));
     std::fs::write(&me, json!({ "oauthAccount": { "emailAddress": "me@example.org" } }).to_string()).unwrap();
     soon("one's own is taken over again", || mine().credential_expires_at == Some(FARTHER + 3));
     assert_eq!(mine().link.unwrap().trouble, None);
-    // also what was written while no daemon ran; and what was taken over is kept
+    // also tokens that were written while no daemon ran; imported tokens are kept
     drop(client);
     machine.run(&["stop"]).ok();
     write_in_place(&file, &claude("r6", FARTHER + 4));
@@ -75,7 +77,7 @@ fn what_a_tool_writes_of_a_linked_login_is_taken_over_as_it_comes() {
 }
 
 #[test]
-fn codex_is_followed_and_serves_again_after_its_token_had_ended() {
+fn codex_is_linked_and_usable_again_after_its_token_expired() {
     let machine = Machine::new();
     let login = |ends: u64, refresh: &str| {
         let access = token(&json!({ "exp": ends / 1000 }));
@@ -88,16 +90,16 @@ fn codex_is_followed_and_serves_again_after_its_token_had_ended() {
     assert_eq!(machine.account("me@example.org")["state"], "needs_login");
     write_in_place(&file, &login(FAR, "rt-FAKE-2"));
     soon("it serves again", || machine.account("me@example.org")["state"] == "ready");
-    // whoever took it over is not led astray by the file
+    // a login that was taken over ignores the file
     machine.run(&["import", "--take-over"]).ok().says("taken over");
     write_in_place(&file, &login(FARTHER, "rt-FAKE-3"));
     assert_eq!(machine.account("me@example.org")["link"]["mode"], "take-over");
     assert_eq!(machine.account("me@example.org")["credential_expires_at"], FAR);
 }
 
-/// The best of a few: a machine under load may be late, a mechanism that polls always is.
+/// The best of a few attempts: a machine under load may be late once, polling is always late.
 #[test]
-fn it_is_taken_over_within_a_second_however_it_is_written() {
+fn a_new_token_is_imported_within_a_second_however_it_is_written() {
     let machine = Machine::new();
     let codex = |ends: u64| {
         let access = token(&json!({ "exp": ends / 1000 }));

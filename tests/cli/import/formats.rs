@@ -1,4 +1,4 @@
-//! A sample of every format and version, from the file as its tool writes it to what `account show` says. The samples
+//! A sample of every format and version, from the file as its tool writes it to the output of `account show`. The samples
 //! are in `tests/samples/import`, written by hand.
 
 use std::collections::BTreeMap;
@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 
 use super::machine::{FAR, Machine, tomorrow};
 
-/// A sample, and where its tool keeps it in the user's home.
+/// A sample, and its path in the user's home.
 type Placed<'a> = (&'a str, &'a str);
 
-/// What nothing may change: content, permissions and time of writing; of a directory, what is in it.
+/// What an import must not change: content, permissions and modification time; for a directory, its entries.
 type Untouched = BTreeMap<PathBuf, (Vec<u8>, u32, (i64, i64))>;
 
 fn untouched(directory: &Path, all: &mut Untouched) {
@@ -33,7 +33,7 @@ fn untouched(directory: &Path, all: &mut Untouched) {
     }
 }
 
-/// Whether all that is expected is there, and as expected.
+/// Whether the actual value contains everything expected.
 fn holds(actual: &Value, expected: &Value) -> bool {
     match (actual, expected) {
         (Value::Object(actual), Value::Object(expected)) => {
@@ -63,7 +63,7 @@ impl Machine {
         }
     }
 
-    /// Imports, and answers how `account show` shows every account.
+    /// Imports, and answers the output of `account show` for every account.
     fn shown(&self) -> Vec<Value> {
         let ids = self.accounts().into_iter().map(|account| account["id"].as_str().unwrap().to_owned());
         ids.map(|id| self.account(&id)).collect()
@@ -84,8 +84,8 @@ fn lessor_rfc3339(ms: u64) -> String {
     format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", second / 3600, second / 60 % 60, second % 60)
 }
 
-/// Imports samples; every account that comes of them is one of the expected, the files stay as they are, and a second
-/// time changes nothing.
+/// Imports samples: every account is one of the expected, the files are unchanged, and a second import changes
+/// nothing.
 fn check(placed: &[Placed<'_>], expected: impl FnOnce(u64) -> Value) {
     let machine = Machine::new();
     let tomorrow = tomorrow() / 1000 * 1000;
@@ -322,7 +322,7 @@ fn variables_of_the_environment() {
 }
 
 #[test]
-fn places_that_variables_name() {
+fn locations_from_variables() {
     let machine = Machine::new();
     let placed = [
         ("claude-code/.credentials.json", "one/.credentials.json"),

@@ -1,4 +1,4 @@
-//! A home of lessor's, and one of the user's, in which other tools keep things.
+//! A home of lessor, and a home of the user with files of other tools.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -7,13 +7,13 @@ use serde_json::{Value, json};
 
 use super::super::support::{Done, Home, PROGRAM, feed};
 
-/// Nobody is asked for usage.
+/// No provider is asked for usage.
 pub const NO_POLL: &str = "[quota]\npoll = \"off\"\n";
 /// 2100; a day after that.
 pub const FAR: u64 = 4_102_444_800_000;
 pub const FARTHER: u64 = FAR + 86_400_000;
 
-/// A home of lessor's, and one of the user's, in which other tools keep things.
+/// A home of lessor, and a home of the user with files of other tools.
 pub struct Machine {
     pub lessor: Home,
     pub user: tempfile::TempDir,
@@ -22,7 +22,7 @@ pub struct Machine {
 impl Machine {
     pub fn new() -> Self {
         let lessor = Home::new();
-        // what is shown of an account is what was imported, and nothing that was asked for since
+        // accounts show what was imported, and nothing from a provider
         std::fs::write(lessor.path().join("config.toml"), NO_POLL).unwrap();
         Self { lessor, user: tempfile::tempdir().unwrap() }
     }
@@ -43,7 +43,7 @@ impl Machine {
         path
     }
 
-    /// With nothing of the caller's environment in which a key or a path could be.
+    /// Without the caller's environment, which may contain keys or paths.
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(PROGRAM);
         command
@@ -74,7 +74,7 @@ impl Machine {
 
     pub fn accounts(&self) -> Vec<Value> {
         let mut accounts = self.json(&["account", "list"]).as_array().unwrap().clone();
-        // nobody can be asked here; when that is noticed is chance
+        // no provider can be asked here; when that is noticed depends on chance
         accounts.iter_mut().for_each(|account| drop(account.as_object_mut().unwrap().remove("usage_trouble")));
         accounts
     }
@@ -90,7 +90,7 @@ pub fn close(path: &Path) {
     std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
 }
 
-/// No longer wait is believed than a month.
+/// A longer wait than a month is not accepted.
 pub fn tomorrow() -> u64 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
     u64::try_from(now.as_millis()).unwrap() + 86_400_000
@@ -102,7 +102,7 @@ pub fn claude(refresh: &str, ends: u64) -> Value {
         "mcpOAuth": { "keep": "me" } })
 }
 
-/// A token whose middle part is these claims.
+/// A token with these claims.
 pub fn token(claims: &Value) -> String {
     pub const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let mut text = String::from("FAKE.");

@@ -31,7 +31,7 @@ fn antigravity() -> Value {
 }
 
 #[test]
-fn everything_is_found_taken_in_and_left_as_it_is() {
+fn everything_is_found_and_imported_and_no_file_is_changed() {
     let machine = Machine::new();
     let store = antigravity();
     let files = [
@@ -44,7 +44,7 @@ fn everything_is_found_taken_in_and_left_as_it_is() {
         machine.write(".codex/auth.json", &json!({ "OPENAI_API_KEY": "sk-FAKE-codex", "tokens": null })),
         machine.write(
             ".local/share/opencode/auth.json",
-            &json!({ "openai": { "type": "api", "key": "sk-FAKE-codex" }, "nobody": { "type": "api", "key": "sk-FAKE-x" } }),
+            &json!({ "openai": { "type": "api", "key": "sk-FAKE-codex" }, "other": { "type": "api", "key": "sk-FAKE-x" } }),
         ),
         machine.write_text(".gemini/oauth_creds.json", "{\"refresh_token\": \"1//FAKE"),
     ];
@@ -103,7 +103,7 @@ fn everything_is_found_taken_in_and_left_as_it_is() {
 }
 
 #[test]
-fn a_newer_token_updates_an_older_one_does_not_also_after_a_restart() {
+fn only_a_newer_token_updates_an_account_also_after_a_restart() {
     let machine = Machine::new();
     machine.write(".claude.json", &json!({ "oauthAccount": { "emailAddress": "me@example.org" } }));
     let import = |content: &Value| {
@@ -116,13 +116,13 @@ fn a_newer_token_updates_an_older_one_does_not_also_after_a_restart() {
     assert_eq!(import(&claude("r1", FARTHER + 5)), pairs(&[("same", "me@example.org")]), "that one was there before");
     assert_eq!(machine.account("me@example.org")["credential_expires_at"], FARTHER);
     assert_eq!(machine.account("me@example.org")["link"]["mode"], "take-over");
-    // removed is forgotten
+    // a removed account is forgotten
     machine.run(&["account", "remove", "me@example.org"]).ok();
     assert_eq!(import(&claude("r1", FAR)), pairs(&[("added", "me@example.org")]));
 }
 
 #[test]
-fn one_file_or_one_tool_and_what_comes_of_it() {
+fn one_file_or_one_tool_can_be_imported() {
     let machine = Machine::new();
     let store = machine.write("elsewhere/store.json", &antigravity());
     let broken = machine.write_text("elsewhere/broken.json", "{");
@@ -136,7 +136,7 @@ fn one_file_or_one_tool_and_what_comes_of_it() {
     machine.run(&["import", "--from", "codex", "x.json"]).exits(2);
     machine.run(&["import", "--share", "--take-over"]).exits(2);
     machine.run(&["import"]).ok().says("nothing was found");
-    // a directory of a tool's
+    // a directory of a tool
     let directory = machine.path("manager");
     for number in 0..3 {
         machine.write(
@@ -153,7 +153,7 @@ fn one_file_or_one_tool_and_what_comes_of_it() {
 }
 
 #[test]
-fn share_is_for_what_has_locks() {
+fn share_requires_a_tool_with_locks() {
     let machine = Machine::new();
     machine.write(".claude/.credentials.json", &claude("r1", FAR));
     let tokens = json!({ "tokens": { "access_token": "FAKE", "refresh_token": "rt-FAKE", "account_id": "acc" } });
@@ -161,11 +161,14 @@ fn share_is_for_what_has_locks() {
     let done = machine.run(&["import", "--share"]).ok();
     done.says("1 linked, 1 refused").says("under Claude Code's own locks").says("--take-over");
     machine.run(&["import", "--from", "codex", "--share"]).exits(1);
-    machine.run(&["import", "--from", "codex", "--take-over"]).ok().says("must from now on run through `lessor run`");
+    machine
+        .run(&["import", "--from", "codex", "--take-over"])
+        .ok()
+        .says("must be started with `lessor run` from now on");
 }
 
 #[test]
-fn open_files_are_pointed_out_and_hostile_ones_harmless() {
+fn open_files_are_reported_and_hostile_files_are_harmless() {
     let machine = Machine::new();
     let store = machine.write(
         ".config/opencode/anthropic-accounts.json",
@@ -173,7 +176,7 @@ fn open_files_are_pointed_out_and_hostile_ones_harmless() {
         { "refresh": "sk-ant-ort01-FAKE", "access": "sk-ant-oat01-FAKE", "expires": FAR, "addedAt": 5000 }] }),
     );
     std::fs::set_permissions(&store, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
-    // a pipe that nobody writes to, a link in a circle, a file that is far too large
+    // a pipe without a writer, a circular link, a file that is far too large
     std::fs::create_dir_all(machine.path(".codex")).unwrap();
     let pipe = machine.path(".codex/auth.json");
     assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
@@ -191,7 +194,7 @@ fn open_files_are_pointed_out_and_hostile_ones_harmless() {
 }
 
 #[test]
-fn an_export_can_be_taken_in_again() {
+fn an_export_can_be_imported() {
     let machine = Machine::new();
     machine.write(".config/opencode/antigravity-accounts.json", &antigravity());
     machine.write(".claude/.credentials.json", &claude("r1", FAR));
@@ -202,7 +205,7 @@ fn an_export_can_be_taken_in_again() {
         for account in &mut accounts {
             let fields = account.as_object_mut().unwrap();
             fields.retain(|name, _| !["id", "created_at", "usage_trouble"].contains(&name.as_str()));
-            // known since it was taken in
+            // known since the import
             for limit in fields["limits"].as_array_mut().unwrap() {
                 limit["since"].take();
             }
@@ -227,17 +230,17 @@ fn an_export_can_be_taken_in_again() {
 }
 
 #[test]
-fn the_doctor_sees_what_is_wrong_and_says_what_to_do() {
+fn the_doctor_finds_problems_and_suggests_remedies() {
     let machine = Machine::new();
     machine.run(&["doctor"]).exits(1).says("there are no accounts").says("lessor import");
     let credentials = machine.write(".claude/.credentials.json", &claude("r1", FAR));
     machine.run(&["import"]).ok();
-    machine.run(&["doctor"]).ok().says("1 of 1 account can serve").says("1 credential of Claude Code");
+    machine.run(&["doctor"]).ok().says("1 of 1 account can be leased").says("1 credential of Claude Code");
     std::fs::set_permissions(&credentials, std::os::unix::fs::PermissionsExt::from_mode(0o640)).unwrap();
     let same =
         json!({ "anthropic": { "type": "oauth", "refresh": "sk-ant-ort01-FAKE-r1", "access": "x", "expires": FAR } });
     machine.write(".local/share/opencode/auth.json", &same);
-    let done = machine.run(&["doctor"]).exits(1).says("chmod 600").says("have the same login, by their token");
+    let done = machine.run(&["doctor"]).exits(1).says("chmod 600").says("have the same login (same token)");
     assert!(!done.out.contains("FAKE"), "{done:?}");
     let report = feed(machine.command(&["doctor", "--json"]), "").exits(1);
     let report: Value = serde_json::from_str(&report.out).unwrap();
@@ -251,13 +254,13 @@ fn an_imported_login_is_leased() {
     let machine = Machine::new();
     machine.write(".claude/.credentials.json", &claude("r1", FAR));
     machine.run(&["import"]).ok();
-    // the agent is known by its program's name
+    // the agent is recognised by the program's name
     let agent = machine.write_text("bin/claude", "#!/bin/sh\necho \"$CLAUDE_CODE_OAUTH_TOKEN\"\n");
     std::fs::set_permissions(&agent, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
     machine.run(&["run", "--direct", "--", agent.to_str().unwrap()]).ok().says("sk-ant-oat01-FAKE-r1");
 }
 
-/// Answers every request for a token with the same one; tells what it was asked.
+/// Answers every token request with the same token; sends the requests to the receiver.
 fn token_server() -> (u16, std::sync::mpsc::Receiver<String>) {
     use std::io::{BufRead as _, BufReader, Read as _, Write as _};
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -290,7 +293,7 @@ fn token_server() -> (u16, std::sync::mpsc::Receiver<String>) {
 
 /// The store of opencode-antigravity-auth holds no access tokens: the first lease needs a refresh.
 #[test]
-fn a_login_that_comes_without_an_access_token_is_refreshed_and_leased() {
+fn a_login_without_an_access_token_is_refreshed_and_leased() {
     let machine = Machine::new();
     let (port, asked) = token_server();
     let config = format!(
@@ -302,7 +305,7 @@ fn a_login_that_comes_without_an_access_token_is_refreshed_and_leased() {
     let mut import = machine.command(&["import"]);
     import.env("GOOGLE_SECRET", "FAKE-client-secret");
     feed(import, "").ok().says("the first refresh makes one").says("cannot be renewed yet");
-    machine.run(&["doctor"]).exits(1).says("`client_id`").says("set what is missing");
+    machine.run(&["doctor"]).exits(1).says("`client_id`").says("set the missing key");
     std::fs::write(machine.lessor.path().join("config.toml"), config).unwrap();
     machine.run(&["reload"]).ok();
     let mut run = machine.command(&["run", "--direct", "--wait", "20s", "--", agent.to_str().unwrap()]);

@@ -1,11 +1,10 @@
-//! What the commands print is what their schemas say: every key that is there is described, every one that must be is
-//! there.
+//! The output of each command matches its schema: every key is described, and every required key is present.
 
 use serde_json::{Value, json};
 
 use super::machine::{FAR, Machine, claude};
 
-/// Why a value is not as a schema says, if it is not.
+/// Why a value does not match a schema, if it does not.
 fn differs(root: &Value, schema: &Value, value: &Value, place: &str) -> Result<(), String> {
     if let Some(reference) = schema["$ref"].as_str() {
         let name = reference.strip_prefix("#").unwrap();
@@ -61,7 +60,7 @@ fn differs(root: &Value, schema: &Value, value: &Value, place: &str) -> Result<(
 }
 
 #[test]
-fn documents_are_as_their_schemas_say() {
+fn documents_match_their_schemas() {
     let machine = Machine::new();
     machine.write(".claude/.credentials.json", &claude("r1", FAR));
     machine.write_text(".gemini/oauth_creds.json", "{");

@@ -1,11 +1,11 @@
-//! Other tools' settings: shown as a change of the configuration, and made when accepted.
+//! Settings of other tools: shown as changes of the configuration, and made when accepted.
 
 use serde_json::{Value, json};
 
 use super::machine::{Machine, tomorrow};
 
 #[test]
-fn are_shown_and_taken_over_when_accepted() {
+fn are_shown_and_imported_when_accepted() {
     let machine = Machine::new();
     let settings = json!({ "account_selection_strategy": "sticky", "max_cache_first_wait_seconds": 60,
         "soft_quota_threshold_percent": 80, "health_score": { "max_score": 0 } });
@@ -13,7 +13,7 @@ fn are_shown_and_taken_over_when_accepted() {
     let config = machine.lessor.path().join("config.toml");
     std::fs::write(&config, "# mine\n[leases]\nper_account = 2\n").unwrap();
     let done = machine.run(&["import"]).ok().says("selection.strategy = \"sticky\"").says("--accept-config");
-    // what holds already is no change, what cannot hold is said
+    // an equal value is not a change, an invalid one is reported
     assert!(!done.out.contains("max_cache_wait"), "{done:?}");
     done.complains("health_score.max_score");
     assert_eq!(machine.json(&["import", "--dry-run"])["config"].as_array().unwrap().len(), 2);
@@ -28,7 +28,7 @@ fn are_shown_and_taken_over_when_accepted() {
 }
 
 #[test]
-fn of_both_tools_hold_when_accepted() {
+fn of_both_tools_take_effect_when_accepted() {
     let machine = Machine::new();
     machine.place(&[("antigravity-auth/antigravity.json", ".config/opencode/antigravity.json")], tomorrow());
     machine
@@ -65,7 +65,7 @@ fn of_both_tools_hold_when_accepted() {
     assert_eq!((left.len(), &left[0]["from"]), (1, &json!("request_jitter_max_ms")), "{left:?}");
 
     std::fs::write(machine.lessor.path().join("config.toml"), "nonsense = 1\n").unwrap();
-    machine.run(&["import", "--no-start"]).complains("broken configuration").complains("nonsense");
+    machine.run(&["import", "--no-start"]).complains("configuration is not valid").complains("nonsense");
 
     let manager = Machine::new();
     let account = "accounts/0c1f0000-0000-4000-8000-000000000001.json";

@@ -1,4 +1,5 @@
-//! What becomes of each entry: pure, so that a dry run says exactly what a real one does.
+//! Plans an import: what is done with each discovered account. Pure, so that a dry run reports exactly what an import
+//! does.
 
 mod decide;
 #[cfg(test)]
@@ -9,22 +10,22 @@ use std::collections::HashSet;
 use crate::credential::{Fingerprint, Link};
 use crate::pool::{CredentialKind, Tier, Wall};
 
-use super::Limited;
+use super::DiscoveredLimit;
 
-pub use decide::Plan;
+pub use decide::ImportPlan;
 
-/// An account, as far as entries are compared with it.
+/// A known account, as far as discovered accounts are compared with it.
 #[derive(Clone, Debug)]
-pub struct Known {
-    /// How a sentence calls it.
+pub struct KnownAccount {
+    /// Its name in messages.
     pub name: String,
-    /// The upstream.
+    /// The provider.
     pub provider: String,
     /// How it authenticates.
     pub kind: CredentialKind,
-    /// The vendor's own id.
+    /// The vendor's id.
     pub vendor_id: Option<String>,
-    /// The login's address.
+    /// The email address.
     pub email: Option<String>,
     /// The user's name for it.
     pub label: Option<String>,
@@ -32,39 +33,39 @@ pub struct Known {
     pub tier: Tier,
     /// The cloud project.
     pub project_id: Option<String>,
-    /// What it authenticates with now; `None` when that was lost.
+    /// The fingerprint of its current credential; `None` if that was lost.
     pub current: Option<Fingerprint>,
-    /// All it has authenticated with, as far as is known.
+    /// The fingerprints of all its credentials, as far as known.
     pub prints: HashSet<Fingerprint>,
     /// Since when it has had `current`.
     pub kept_at: Option<Wall>,
-    /// When its access token ends.
+    /// When its access token expires.
     pub expires_at: Option<Wall>,
-    /// Whether lessor can do nothing more with its credential: any other one is better.
+    /// Whether lessor can neither use nor refresh its credential: any other one is better.
     pub ended: bool,
-    /// Where its tool keeps it.
+    /// Its link to a tool's file.
     pub link: Option<Link>,
-    /// Limits it has.
-    pub limits: Vec<Limited>,
+    /// Its limits.
+    pub limits: Vec<DiscoveredLimit>,
 }
 
-/// In a word.
+/// The result of an import step.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Outcome {
-    /// A new account.
+pub enum ImportOutcome {
+    /// A new account was added.
     Added,
-    /// An account that has learnt something.
+    /// A known account was updated.
     Updated,
-    /// Nothing to do.
+    /// Nothing changed.
     Same,
-    /// A new account that follows its tool's file.
+    /// A new account was added that follows its tool's file.
     Linked,
-    /// Not taken in.
+    /// It was not imported.
     Refused,
 }
 
-impl Outcome {
-    /// The stable name, as in the protocol.
+impl ImportOutcome {
+    /// The name in the protocol.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -77,70 +78,70 @@ impl Outcome {
     }
 }
 
-/// What to do with the account's link.
+/// The change of an account's link.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub enum Follow {
-    /// As it was.
+pub enum LinkChange {
+    /// The link stays.
     #[default]
     Keep,
-    /// This one from now on.
+    /// This link replaces it.
     Set(Link),
 }
 
-/// What becomes of an entry.
+/// What is done with one discovered account.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Step {
-    /// In a word.
-    pub outcome: Outcome,
-    /// Which account, by its place among the known ones; new ones are counted on. `None` when refused.
+pub struct ImportStep {
+    /// The result.
+    pub outcome: ImportOutcome,
+    /// The index of the account among the known ones; new ones follow. `None` when refused.
     pub account: Option<usize>,
-    /// Whether its credential is taken.
+    /// Whether the account takes the credential.
     pub takes_token: bool,
-    /// What becomes of its link.
-    pub follow: Follow,
-    /// What is learnt of an account that was known.
-    pub learnt: Learnt,
-    /// In a sentence.
+    /// The change of its link.
+    pub link_change: LinkChange,
+    /// What a known account takes over.
+    pub update: AccountUpdate,
+    /// A sentence for the user.
     pub message: String,
 }
 
-impl Step {
-    /// Nothing, and why.
+impl ImportStep {
+    /// A refusal with its reason.
     #[must_use]
     pub fn refused(why: String) -> Self {
         Self {
-            outcome: Outcome::Refused,
+            outcome: ImportOutcome::Refused,
             account: None,
             takes_token: false,
-            follow: Follow::Keep,
-            learnt: Learnt::default(),
+            link_change: LinkChange::Keep,
+            update: AccountUpdate::default(),
             message: why,
         }
     }
 }
 
-/// What an account did not know of itself.
+/// Facts that a known account lacked.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Learnt {
-    /// The vendor's own id.
+pub struct AccountUpdate {
+    /// The vendor's id.
     pub vendor_id: Option<String>,
-    /// The login's address.
+    /// The email address.
     pub email: Option<String>,
-    /// A name for it, which nobody else has.
+    /// A label that no other account has.
     pub label: Option<String>,
     /// The plan.
     pub tier: Option<Tier>,
     /// The cloud project.
     pub project_id: Option<String>,
-    /// Limits that are new, or longer than those it has.
-    pub limits: Vec<Limited>,
+    /// Limits that are new, or longer than the known ones.
+    pub limits: Vec<DiscoveredLimit>,
 }
 
-impl Learnt {
-    /// What was learnt, for a sentence.
+impl AccountUpdate {
+    /// The facts, for a sentence.
     fn words(&self) -> Vec<String> {
         let fields = [
-            ("its vendor's id", self.vendor_id.is_some()),
+            ("its vendor id", self.vendor_id.is_some()),
             ("its address", self.email.is_some()),
             ("a label", self.label.is_some()),
             ("its plan", self.tier.is_some()),

@@ -1,4 +1,4 @@
-//! Files that nobody should have written.
+//! Damaged and hostile files.
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -7,15 +7,15 @@ use super::super::*;
 use super::{LATER, NOW, content, read_json};
 
 #[test]
-fn what_is_broken_is_said_and_never_quoted() {
+fn damaged_data_is_reported_and_never_quoted() {
     let deep = "[".repeat(100_000);
     let canary = r#"{"version":4,"accounts":[{"refreshToken":"sk-canary"#;
     for (bytes, part) in [
         (&b"\xff\xfe{"[..], "not UTF-8"),
         (b"", "not JSON"),
-        (b"null", "nothing that lessor knows"),
-        (b"{\"a\": {}}", "nothing that lessor knows"),
-        (b"\"sk-canary\"", "nothing that lessor knows"),
+        (b"null", "its format is not known"),
+        (b"{\"a\": {}}", "its format is not known"),
+        (b"\"sk-canary\"", "its format is not known"),
         (canary.as_bytes(), "not JSON"),
         (deep.as_bytes(), "not JSON"),
     ] {
@@ -24,9 +24,9 @@ fn what_is_broken_is_said_and_never_quoted() {
     }
     for nothing in ["{}", "[]", "\u{feff}{}\r\n"] {
         let (format, reading) = read(&content(nothing.as_bytes())).unwrap();
-        assert_eq!((format, reading.entries.len(), reading.problems.len()), (Format::Empty, 0, 0));
+        assert_eq!((format, reading.entries.len(), reading.problems.len()), (FileFormat::Empty, 0, 0));
     }
-    // a mark at the beginning, line ends of Windows, what a crash left at the end, a key given twice
+    // a byte order mark, Windows line ends, zero bytes left by a crash, a duplicate key
     let text =
         "\u{feff}{\r\n\"version\": 4,\r\n\"accounts\": [],\r\n\"accounts\": [{\"refreshToken\": \"1//FAKE\"}]\r\n}\0\0";
     assert_eq!(read(&content(text.as_bytes())).unwrap().1.entries.len(), 1);
@@ -55,7 +55,7 @@ fn a_debug_print_shows_no_token() {
     assert!(!format!("{reading:?}").contains("canary"));
 }
 
-/// JSON that looks like that of a tool, with anything at all in its fields.
+/// JSON that resembles a tool's file, with arbitrary values.
 fn document() -> impl Strategy<Value = Value> {
     let names = prop::sample::select(vec![
         "version",
@@ -138,7 +138,7 @@ proptest! {
         let _ = read(&content(&text.as_bytes()[..cut.index(text.len())]));
     }
 
-    /// The samples of every tool, broken at random: nothing panics, and what is said quotes no token.
+    /// Randomly damaged samples of every tool: nothing panics, and no message quotes a token.
     #[test]
     fn any_broken_sample_is_harmless(which: prop::sample::Index, hits: Vec<(prop::sample::Index, u8, u8)>, cut: prop::sample::Index) {
         let samples = samples();
@@ -153,7 +153,7 @@ proptest! {
             }
         }
         for bytes in [&bytes[..], &bytes[..cut.index(bytes.len())]] {
-            let whole = Content { beside: Some(bytes), ..content(bytes) };
+            let whole = FileContent { beside: Some(bytes), ..content(bytes) };
             let said = match read(&whole) {
                 Ok((_, reading)) => format!("{:?} {:?}", reading.problems, reading.unmatched),
                 Err(error) => error.to_string(),
@@ -172,7 +172,7 @@ fn samples() -> Vec<Vec<u8>> {
     }
     let mut found = Vec::new();
     gather(&std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/samples/import"), &mut found);
-    // so that they can be read before they are broken
+    // checks that the samples are valid before they are damaged
     let filled = |bytes: Vec<u8>| {
         let text = String::from_utf8(bytes).unwrap().replace("@TOMORROW@", "2026-06-02T00:00:00Z");
         text.replace("@TOMORROW_MS@", "1780358400000").replace("@TOMORROW_S@", "1780358400").into_bytes()

@@ -1,4 +1,4 @@
-//! A sample of every format and version, and what is read of it.
+//! A sample of every format and version, and what is read from it.
 
 mod hostile;
 
@@ -13,34 +13,27 @@ const NOW: u64 = 1_780_272_000_000;
 const LATER: u64 = NOW + 86_400_000;
 const BEFORE: u64 = NOW - 86_400_000;
 
-fn content(bytes: &[u8]) -> Content<'_> {
-    Content { bytes, beside: None, written: Some(Wall(NOW - 5)), now: Wall(NOW) }
+fn content(bytes: &[u8]) -> FileContent<'_> {
+    FileContent { bytes, beside: None, written: Some(Wall(NOW - 5)), now: Wall(NOW) }
 }
 
-fn read_json(document: &Value) -> (Format, Reading) {
+fn read_json(document: &Value) -> (FileFormat, ParsedFile) {
     read(&content(document.to_string().as_bytes())).unwrap()
 }
 
-/// A token whose middle part is these claims.
+/// A token with these claims.
 pub(super) fn token(claims: &Value) -> String {
-    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    let bytes = claims.to_string().into_bytes();
-    let mut text = String::from("FAKE.");
-    for chunk in bytes.chunks(3) {
-        let group = chunk.iter().fold(0u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
-        for place in 0..=chunk.len() {
-            text.push(LETTERS[(group >> (18 - 6 * place) & 63) as usize] as char);
-        }
-    }
-    text + ".FAKE"
+    use base64::Engine as _;
+    let body = base64::prelude::BASE64_URL_SAFE_NO_PAD.encode(claims.to_string());
+    format!("FAKE.{body}.FAKE")
 }
 
-fn limit(scope: Scope, key: &str, reason: Reason) -> Limited {
-    Limited { scope, key: key.into(), reason, until: Wall(LATER) }
+fn limit(scope: Scope, key: &str, reason: Reason) -> DiscoveredLimit {
+    DiscoveredLimit { scope, key: key.into(), reason, until: Wall(LATER) }
 }
 
 #[test]
-fn antigravity_auth_in_all_its_versions() {
+fn antigravity_auth_in_all_versions() {
     let account = |more: Value| {
         let mut account = json!({ "email": "a@b.c", "refreshToken": "1//FAKE-r", "projectId": "own-project",
             "managedProjectId": "managed-1", "addedAt": BEFORE, "lastUsed": BEFORE + 5 });
@@ -79,7 +72,7 @@ fn antigravity_auth_in_all_its_versions() {
     ] {
         let store = json!({ "version": version, "accounts": [account(more.clone())], "activeIndex": 0 });
         let (format, reading) = read_json(&store);
-        assert_eq!((format, &reading.problems), (Format::AntigravityAuth, &vec![]), "{store}");
+        assert_eq!((format, &reading.problems), (FileFormat::AntigravityAuth, &vec![]), "{store}");
         let entry = &reading.entries[0];
         assert_eq!(entry.limits, limits, "{store}");
         assert_eq!((entry.email.as_deref(), entry.project_id.as_deref()), (Some("a@b.c"), Some("managed-1")));
@@ -110,7 +103,7 @@ fn anthropic_multi_auth() {
         { "refresh": "sk-ant-ort01-FAKE-1", "access": "sk-ant-oat01-FAKE-1", "expires": LATER, "addedAt": 1_700_000_000_001_u64,
           "rateLimitedUntil": LATER, "enabled": false },
         { "refresh": "sk-ant-ort01-FAKE-2", "addedAt": 1_700_000_000_002_u64, "label": "work", "email": "a@b.c" } ] }));
-    assert_eq!(format, Format::AnthropicMultiAuth);
+    assert_eq!(format, FileFormat::AnthropicMultiAuth);
     let [first, second] = &reading.entries[..] else { panic!("{reading:?}") };
     assert_eq!((first.item.as_str(), first.rotates), ("added 1700000000001", true));
     assert_eq!(first.credential.expires_at, Some(Wall(LATER)));
@@ -121,32 +114,32 @@ fn anthropic_multi_auth() {
 }
 
 #[test]
-fn claude_code_and_whose_login_it_is() {
+fn claude_code_and_its_owner() {
     let file = json!({ "claudeAiOauth": { "accessToken": "sk-ant-oat01-FAKE", "refreshToken": "sk-ant-ort01-FAKE",
         "expiresAt": LATER, "scopes": ["user:inference"], "subscriptionType": "max",
         "rateLimitTier": "default_claude_max_20x" }, "mcpOAuth": {} });
     let settings = json!({ "oauthAccount": { "emailAddress": "a@b.c", "accountUuid": "uuid-1" } }).to_string();
     let bytes = file.to_string();
-    let whole = Content { beside: Some(settings.as_bytes()), ..content(bytes.as_bytes()) };
+    let whole = FileContent { beside: Some(settings.as_bytes()), ..content(bytes.as_bytes()) };
     let (format, reading) = read(&whole).unwrap();
     let entry = &reading.entries[0];
-    assert_eq!((format, entry.tier, entry.rotates), (Format::ClaudeCode, Tier::Ultra, true));
+    assert_eq!((format, entry.tier, entry.rotates), (FileFormat::ClaudeCode, Tier::Ultra, true));
     assert_eq!((entry.email.as_deref(), entry.vendor_id.as_deref()), (Some("a@b.c"), Some("uuid-1")));
     assert_eq!((entry.credential.expires_at, entry.as_of), (Some(Wall(LATER)), Some(Wall(NOW - 5))));
     assert_eq!(read_json(&json!({ "mcpOAuth": { "x": 1 } })).1.entries.len(), 0);
     let (format, reading) = read_json(&json!({ "numStartups": 3, "primaryApiKey": "sk-ant-api03-FAKE" }));
-    assert_eq!((format, reading.entries[0].credential.kind), (Format::ClaudeCodeSettings, CredentialKind::ApiKey));
+    assert_eq!((format, reading.entries[0].credential.kind), (FileFormat::ClaudeCodeSettings, CredentialKind::ApiKey));
 }
 
 #[test]
-fn codex_with_key_and_login() {
+fn codex_with_a_key_and_a_login() {
     let owner = token(&json!({ "email": "a@b.c", "https://api.openai.com/auth":
         { "chatgpt_account_id": "acc-claim", "chatgpt_plan_type": "plus" } }));
     let access = token(&json!({ "exp": LATER / 1000 }));
     let (format, reading) = read_json(&json!({ "OPENAI_API_KEY": "sk-FAKE", "auth_mode": "chatgpt", "tokens":
         { "id_token": owner, "access_token": access, "refresh_token": "rt-FAKE", "account_id": null },
         "last_refresh": "2026-05-31T00:00:00Z" }));
-    assert_eq!(format, Format::Codex);
+    assert_eq!(format, FileFormat::Codex);
     let [key, login] = &reading.entries[..] else { panic!("{reading:?}") };
     assert_eq!(
         (key.credential.kind, key.label.as_deref(), key.rotates),
@@ -160,22 +153,22 @@ fn codex_with_key_and_login() {
 }
 
 #[test]
-fn gemini_cli_and_whose_login_it_is() {
+fn gemini_cli_and_its_owner() {
     let mut file = json!({ "access_token": "ya29.FAKE", "refresh_token": "1//FAKE", "scope": "s", "token_type": "Bearer",
         "id_token": token(&json!({ "email": "a@b.c", "sub": "1234" })), "expiry_date": LATER });
     let (format, reading) = read_json(&file);
     let entry = &reading.entries[0];
-    assert_eq!((format, entry.rotates, entry.credential.expires_at), (Format::GeminiCli, false, Some(Wall(LATER))));
+    assert_eq!((format, entry.rotates, entry.credential.expires_at), (FileFormat::GeminiCli, false, Some(Wall(LATER))));
     assert_eq!((entry.email.as_deref(), entry.vendor_id.as_deref()), (Some("a@b.c"), Some("1234")));
     file["id_token"] = Value::Null;
     let (bytes, beside) = (file.to_string(), json!({ "active": "d@e.f", "old": [] }).to_string());
-    let whole = Content { beside: Some(beside.as_bytes()), ..content(bytes.as_bytes()) };
+    let whole = FileContent { beside: Some(beside.as_bytes()), ..content(bytes.as_bytes()) };
     assert_eq!(read(&whole).unwrap().1.entries[0].email.as_deref(), Some("d@e.f"));
-    assert_eq!(read_json(&json!({ "active": null, "old": [] })).0, Format::GeminiCliAccounts);
+    assert_eq!(read_json(&json!({ "active": null, "old": [] })).0, FileFormat::GeminiCliAccounts);
 }
 
 #[test]
-fn opencode_in_all_its_types() {
+fn opencode_in_all_types() {
     let (format, reading) = read_json(&json!({
         "anthropic": { "type": "oauth", "refresh": "sk-ant-ort01-FAKE", "access": "sk-ant-oat01-FAKE", "expires": LATER },
         "google": { "type": "oauth", "refresh": "1//FAKE|own|managed", "access": "ya29.FAKE", "expires": LATER },
@@ -184,7 +177,7 @@ fn opencode_in_all_its_types() {
         "github-copilot": { "type": "oauth", "refresh": "gho_FAKE", "access": "x", "expires": 0 },
         "https://corp.example": { "type": "wellknown", "key": "K", "token": "t" },
         "other": { "type": "api", "key": "sk-FAKE", "baseURL": "https://elsewhere" } }));
-    assert_eq!(format, Format::Opencode);
+    assert_eq!(format, FileFormat::Opencode);
     let seen: Vec<_> = reading.entries.iter().map(|e| (e.provider.as_str(), e.rotates, e.label.as_deref())).collect();
     assert_eq!(
         seen,
@@ -213,7 +206,10 @@ fn antigravity_manager_account_index_and_export() {
         "validation_blocked": true, "validation_blocked_reason": "verify", "validation_url": "https://x" });
     let (format, reading) = read_json(&account);
     let entry = &reading.entries[0];
-    assert_eq!((format, entry.tier, entry.label.as_deref()), (Format::AntigravityManager, Tier::Ultra, Some("work")));
+    assert_eq!(
+        (format, entry.tier, entry.label.as_deref()),
+        (FileFormat::AntigravityManager, Tier::Ultra, Some("work"))
+    );
     assert_eq!((entry.project_id.as_deref(), entry.credential.expires_at), (Some("p-1"), Some(Wall(LATER))));
     assert_eq!(
         entry.limits,
@@ -227,13 +223,13 @@ fn antigravity_manager_account_index_and_export() {
     assert_eq!((entry.verification.as_deref(), entry.login_ended.is_some()), (Some("verify: https://x"), true));
     let index =
         json!({ "version": "2.0", "accounts": [{ "id": "5f0c", "email": "a@b.c" }], "current_account_id": null });
-    assert_eq!(read_json(&index).0, Format::AntigravityManagerIndex);
+    assert_eq!(read_json(&index).0, FileFormat::AntigravityManagerIndex);
     let (format, reading) = read_json(&json!([{ "email": "a@b.c", "refresh_token": "1//FAKE" }]));
-    assert_eq!((format, reading.entries.len()), (Format::AntigravityManagerList, 1));
+    assert_eq!((format, reading.entries.len()), (FileFormat::AntigravityManagerList, 1));
 }
 
 #[test]
-fn cliproxyapi_in_all_its_types() {
+fn cliproxyapi_in_all_types() {
     let expired = "2026-06-02T00:00:00Z";
     for (file, provider, rotates, project) in [
         (
@@ -266,7 +262,7 @@ fn cliproxyapi_in_all_its_types() {
         ),
     ] {
         let (format, reading) = read_json(&file);
-        assert_eq!((format, &reading.problems), (Format::CliProxyApi, &vec![]), "{file}");
+        assert_eq!((format, &reading.problems), (FileFormat::CliProxyApi, &vec![]), "{file}");
         let entry = &reading.entries[0];
         assert_eq!((entry.provider.as_str(), entry.rotates, entry.project_id.as_deref()), (provider, rotates, project));
         assert_eq!((entry.email.as_deref(), entry.credential.expires_at), (Some("a@b.c"), Some(Wall(LATER))), "{file}");
@@ -277,7 +273,7 @@ fn cliproxyapi_in_all_its_types() {
 }
 
 #[test]
-fn the_environment() {
+fn environment_variables() {
     let read = |set: &[(&str, &str)]| {
         environment::read(|name| set.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned()))
     };
@@ -294,7 +290,7 @@ fn the_environment() {
 }
 
 #[test]
-fn settings_in_our_words() {
+fn settings_are_translated() {
     let (format, reading) = read_json(&json!({ "$schema": "x", "account_selection_strategy": "round-robin",
         "scheduling_mode": "cache_first", "pid_offset_enabled": true, "max_rate_limit_wait_seconds": 0,
         "max_cache_first_wait_seconds": 90, "soft_quota_threshold_percent": 85, "quota_refresh_interval_minutes": 0,

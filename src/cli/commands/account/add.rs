@@ -1,0 +1,89 @@
+//! `account add`: an account from a key, token or login on standard input.
+
+use clap::{ArgGroup, Args};
+
+use crate::cli::{
+    context::Context,
+    error::CliError,
+    launch::agent::provider_name,
+    ui::{account, prompt},
+};
+use crate::pool::{CredentialKind, Tier};
+use crate::protocol::{AddAccountParams, SecretText};
+
+use super::common::{done, new_account};
+use super::login_document;
+
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("secret").required(true))]
+pub(crate) struct AccountAddArgs {
+    /// The provider: anthropic, openai, google, or one from the configuration
+    provider: String,
+    /// Read an API key from standard input
+    #[arg(long, group = "secret")]
+    api_key_stdin: bool,
+    /// Read a long-lived token from standard input
+    #[arg(long, group = "secret")]
+    token_stdin: bool,
+    /// Read a login from standard input, as JSON
+    ///
+    /// The fields are access_token, refresh_token and expires_at; optional are email, project_id, tier and account_id.
+    #[arg(long, group = "secret")]
+    oauth_stdin: bool,
+    /// A label for the account
+    #[arg(long, value_name = "L")]
+    label: Option<String>,
+    /// The email address of the login
+    #[arg(long)]
+    email: Option<String>,
+    /// The plan: ultra, pro, free or unknown
+    #[arg(long, value_parser = account::parse_tier)]
+    tier: Option<Tier>,
+    /// How many leases the account may have at a time [default: leases.per_account]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    max_leases: Option<u32>,
+    /// The priority among equally loaded accounts; higher is preferred
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    priority: Option<i32>,
+    /// Which agents may lease it, or any [default for logins: the vendor's agents; for keys: any]
+    #[arg(long = "use", value_name = "A,B", value_delimiter = ',')]
+    allowed_agents: Option<Vec<String>>,
+    /// The id of the cloud project
+    #[arg(long, value_name = "ID")]
+    project_id: Option<String>,
+}
+
+/// Reads the secret and gives it to the daemon.
+pub(super) fn add(options: AccountAddArgs, context: &Context) -> Result<(), CliError> {
+    let mut request = AddAccountParams {
+        label: options.label,
+        email: options.email,
+        tier: options.tier,
+        max_leases: options.max_leases,
+        priority: options.priority,
+        allowed_agents: options.allowed_agents,
+        project_id: options.project_id,
+        ..new_account(&provider_name(&options.provider), CredentialKind::ApiKey, "")
+    };
+    let output = &context.output;
+    if options.oauth_stdin {
+        let text = prompt::secret_document("login", output)?;
+        let login = login_document::parse(&text)
+            .map_err(|why| CliError::bad_request(format!("this is not a valid login: {why}")))?;
+        request.kind = CredentialKind::Oauth;
+        request.secret = SecretText(login.access_token.into());
+        request.refresh_token = Some(SecretText(login.refresh_token.into()));
+        request.expires_at = Some(login.expires_at);
+        // options override the document
+        request.email = request.email.or(login.email);
+        request.project_id = request.project_id.or(login.project_id);
+        request.tier = request.tier.or(login.tier);
+        request.account_id = login.account_id;
+    } else {
+        let what = if options.token_stdin { "token" } else { "API key" };
+        request.secret = SecretText(prompt::secret_line(what, output)?.as_str().to_owned().into());
+        request.kind = if options.token_stdin { CredentialKind::Token } else { CredentialKind::ApiKey };
+    }
+    let info = context.connect()?.add_account(request)?;
+    done(&info, "added", context)
+}

@@ -1,0 +1,130 @@
+//! `account list` and `account show`.
+
+use crate::cli::{
+    context::Context,
+    error::CliError,
+    launch::agent::provider_name,
+    ui::account,
+    ui::{Column, Output, Table, Tint, format},
+};
+use crate::protocol::{AccountInfo, LinkInfo, ListAccountsParams};
+
+/// The width of the names in `account show`.
+const NAMES: usize = 12;
+
+/// `account list`
+pub(super) fn list(provider: Option<&str>, context: &Context) -> Result<(), CliError> {
+    let request = ListAccountsParams { provider: provider.map(provider_name) };
+    let accounts = context.ask(|client| client.accounts(request.clone()))?;
+    context.output.result(&accounts, || match &request.provider {
+        Some(provider) if accounts.is_empty() => format!("no accounts of {provider}\n"),
+        _ => table(&accounts, format::now(), &context.output),
+    })
+}
+
+fn table(accounts: &[AccountInfo], now: u64, output: &Output) -> String {
+    if accounts.is_empty() {
+        return account::none(output);
+    }
+    let mut table = Table::new(&[
+        Column::fixed("ID"),
+        Column::flexible("LABEL", 8),
+        Column::flexible("EMAIL", 8),
+        Column::flexible("PROVIDER", 6),
+        Column::fixed("KIND"),
+        Column::fixed("STATE"),
+        Column::flexible("USE", 5),
+        Column::fixed("LAST USED"),
+    ]);
+    for info in accounts {
+        table.row(vec![
+            (info.id.clone(), None),
+            (info.label.clone().unwrap_or_default(), Some(Tint::Strong)),
+            (info.email.clone().unwrap_or_default(), None),
+            (info.provider.clone(), None),
+            (account::kind(info.kind).to_owned(), None),
+            (format::short(&info.state), None),
+            (info.allowed_agents.join(","), None),
+            (format::last(now, info.last_used_at), Some(Tint::Faint)),
+        ]);
+    }
+    table.render(output)
+}
+
+/// `account show`
+pub(super) fn show(name: &str, context: &Context) -> Result<(), CliError> {
+    let info = find(name, context)?;
+    context.output.result(&info, || {
+        let fields = fields(&info, format::now());
+        fields.iter().map(|(name, value)| context.output.field(name, NAMES, value)).collect()
+    })
+}
+
+/// The account that a text names: its label, email address or id, else the beginning of its id.
+fn find(name: &str, context: &Context) -> Result<AccountInfo, CliError> {
+    let accounts = context.ask(|client| client.accounts(ListAccountsParams::default()))?;
+    let is_named = |info: &AccountInfo| {
+        info.id == name || info.label.as_deref() == Some(name) || info.email.as_deref() == Some(name)
+    };
+    let begins = |info: &AccountInfo| {
+        let letters = name.strip_prefix("ac_").unwrap_or(name);
+        !letters.is_empty() && info.id.strip_prefix("ac_").is_some_and(|id| id.starts_with(letters))
+    };
+    let unknown = |message: String| CliError::new("unknown_account", message).hint("see: lessor account list");
+    let mut found: Vec<AccountInfo> = accounts.iter().filter(|info| is_named(info)).cloned().collect();
+    if found.is_empty() {
+        found = accounts.into_iter().filter(begins).collect();
+    }
+    let several = found.len() > 1;
+    match found.pop() {
+        Some(_) if several => Err(unknown(format!("{name:?} names several accounts"))),
+        Some(info) => Ok(info),
+        None => Err(unknown(format!("there is no account {name:?}"))),
+    }
+}
+
+/// Everything about an account, by name.
+fn fields(info: &AccountInfo, now: u64) -> Vec<(&str, String)> {
+    let mut fields: Vec<(&str, String)> = vec![("id", info.id.clone()), ("provider", info.provider.clone())];
+    let mut maybe = |name, value: &Option<String>| fields.extend(value.clone().map(|value| (name, value)));
+    maybe("label", &info.label);
+    maybe("email", &info.email);
+    maybe("account_id", &info.account_id);
+    maybe("project_id", &info.project_id);
+    fields.push(("tier", account::tier(info.tier).to_owned()));
+    fields.push(("kind", account::kind(info.kind).to_owned()));
+    let why = info.state_reason.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+    fields.push(("state", format!("{}{why}", format::spaced(&info.state))));
+    fields.extend(info.state_link.clone().filter(|link| !why.contains(link.as_str())).map(|link| ("open", link)));
+    fields.push(("leases", format!("{} of {}", info.leases, info.capacity)));
+    fields.push(("priority", info.priority.to_string()));
+    fields.push(("use", info.allowed_agents.join(", ")));
+    fields.extend(info.credential_expires_at.map(|at| ("token ends", format::until(now, at))));
+    fields.extend(info.link.as_ref().map(|link| ("kept in", link_text(link))));
+    for limit in &info.limits {
+        fields.push(("limit", account::limit(limit, now)));
+        fields.extend(limit.evidence.iter().chain(&limit.link).map(|text| ("", text.clone())));
+    }
+    for window in &info.usage {
+        let name = if window.rate { "rate" } else { "quota" };
+        let of = if window.key.is_empty() { String::new() } else { format!(" of {}", window.key) };
+        let (used, reset) = (window.utilization * 100.0, account::reset(window, now));
+        let as_of = format::ago(now, window.as_of);
+        fields.push((name, format!("{}{of} {used:.0} % used{reset} (as of {as_of})", window.window)));
+    }
+    fields.push(("added", format::ago(now, info.created_at)));
+    fields.push(("last used", format::last(now, info.last_used_at)));
+    fields
+}
+
+/// Where another tool keeps the login, and which program refreshes it.
+fn link_text(link: &LinkInfo) -> String {
+    let tool = &link.tool;
+    let refreshed_by = match link.mode.as_str() {
+        "link" => format!("refreshed by {tool}; lessor reads the file"),
+        "share" => format!("refreshed by {tool} and lessor, with the locks of {tool}"),
+        _ => format!("taken over: refreshed by lessor, not by {tool}"),
+    };
+    let trouble = link.trouble.as_ref().map(|why| format!("; it cannot be read: {why}")).unwrap_or_default();
+    format!("{} ({refreshed_by}){trouble}", link.path)
+}

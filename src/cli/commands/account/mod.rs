@@ -1,0 +1,144 @@
+//! `account …`: list, add, change and remove accounts.
+
+mod add;
+mod common;
+mod export;
+mod list;
+mod login_document;
+mod secrets;
+mod set;
+mod usage;
+
+use clap::{Args, Subcommand};
+
+use crate::cli::{context::Context, error::CliError, ui::format};
+use crate::protocol::{AccountRef, DisableAccountParams, ListAccountsParams, VerifyAccountParams};
+
+pub(super) use common::new_account;
+use common::{AccountArg, done};
+pub(super) use export::{ExportArgs, export};
+pub(super) use secrets::{SecretsCommand, secrets};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AccountCommand {
+    /// List the accounts
+    #[command(after_help = "Example: lessor account list --provider anthropic")]
+    List(AccountListArgs),
+    /// Show everything about an account
+    #[command(after_help = "Example: lessor account show work")]
+    Show(AccountArg),
+    /// Add an account; its secret is read from standard input
+    #[command(after_help = "Examples:\n  lessor account add anthropic --api-key-stdin --label work < key-file\n  \
+                            lessor account add anthropic --token-stdin < token-file")]
+    Add(add::AccountAddArgs),
+    /// Remove an account, or all accounts
+    #[command(after_help = "Examples:\n  lessor account remove work\n  lessor account remove --all --yes")]
+    Remove(AccountRemoveArgs),
+    /// Enable an account that was disabled
+    #[command(after_help = "Example: lessor account enable work")]
+    Enable(AccountArg),
+    /// Disable an account: it is not leased until it is enabled
+    #[command(after_help = "Example: lessor account disable work --reason 'kept for the release'")]
+    Disable(AccountDisableArgs),
+    /// Change the label, plan, priority or use of an account
+    #[command(after_help = "Examples:\n  lessor account set work max_leases=2 priority=5\n  \
+                            lessor account set work use=claude,codex label=")]
+    Set(set::AccountSetArgs),
+    /// Clear the limits of an account, so that it is used again at once
+    #[command(after_help = "Example: lessor account clear-limits work")]
+    ClearLimits(AccountArg),
+    /// Refresh the access token of an account's login now
+    #[command(after_help = "Example: lessor account refresh work")]
+    Refresh(AccountArg),
+    /// Show how much of the quota of an account, or of all, is used
+    ///
+    /// Asks the provider, unless it was asked a moment ago.
+    #[command(after_help = "Examples:\n  lessor account usage\n  lessor account usage work")]
+    Usage(usage::AccountUsageArgs),
+    /// Enable an account again after you have verified it
+    ///
+    /// For an account whose provider asked its owner to confirm something. Asks the provider whether that was done.
+    #[command(after_help = "Example: lessor account verify work")]
+    Verify(AccountVerifyArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AccountListArgs {
+    /// List the accounts of this provider only
+    #[arg(short, long, value_name = "PROVIDER")]
+    provider: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AccountRemoveArgs {
+    /// An id, a unique prefix of it, an email address or a label
+    #[arg(value_name = "A", required_unless_present = "all", conflicts_with = "all")]
+    account: Option<String>,
+    /// Remove all accounts
+    #[arg(long, requires = "yes")]
+    all: bool,
+    /// Confirm --all
+    #[arg(long)]
+    yes: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AccountDisableArgs {
+    #[command(flatten)]
+    account: AccountArg,
+    /// A reason, shown with the account
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AccountVerifyArgs {
+    #[command(flatten)]
+    account: AccountArg,
+    /// Enable the account without asking the provider
+    #[arg(long)]
+    confirmed: bool,
+}
+
+/// Carries out one of the commands.
+pub(super) fn execute(command: AccountCommand, context: &Context) -> Result<(), CliError> {
+    let reference = |account: AccountArg| AccountRef { account: account.account };
+    let (info, what) = match command {
+        AccountCommand::List(AccountListArgs { provider }) => return list::list(provider.as_deref(), context),
+        AccountCommand::Show(account) => return list::show(&account.account, context),
+        AccountCommand::Add(args) => return add::add(args, context),
+        AccountCommand::Set(args) => return set::set(args, context),
+        AccountCommand::Usage(args) => return usage::usage(args, context),
+        AccountCommand::Remove(AccountRemoveArgs { account: None, .. }) => return remove_all(context),
+        AccountCommand::Remove(AccountRemoveArgs { account: Some(account), .. }) => {
+            (context.connect()?.remove_account(AccountRef { account })?, "removed".to_owned())
+        }
+        AccountCommand::Enable(account) => {
+            (context.connect()?.enable_account(reference(account))?, "enabled".to_owned())
+        }
+        AccountCommand::Disable(AccountDisableArgs { account: AccountArg { account }, reason }) => {
+            (context.connect()?.disable_account(DisableAccountParams { account, reason })?, "disabled".to_owned())
+        }
+        AccountCommand::ClearLimits(account) => {
+            (context.connect()?.clear_limits(reference(account))?, "cleared the limits of".to_owned())
+        }
+        AccountCommand::Refresh(account) => {
+            (context.connect()?.refresh_account(reference(account))?, "refreshed".to_owned())
+        }
+        AccountCommand::Verify(AccountVerifyArgs { account: AccountArg { account }, confirmed }) => {
+            let info = context.connect()?.verify_account(VerifyAccountParams { account, confirmed })?;
+            let what = format!("{}: verified", format::spaced(&info.state));
+            (info, what)
+        }
+    };
+    done(&info, &what, context)
+}
+
+fn remove_all(context: &Context) -> Result<(), CliError> {
+    let mut client = context.connect()?;
+    let accounts = client.accounts(ListAccountsParams::default())?;
+    let removed: Result<Vec<_>, _> =
+        accounts.into_iter().map(|info| client.remove_account(AccountRef { account: info.id })).collect();
+    let removed = removed?;
+    context.output.result(&removed, || format!("removed {}", format::count(removed.len(), "account")))
+}

@@ -1,0 +1,97 @@
+//! `account set`: change the settings of an account.
+
+use clap::Args;
+
+use crate::cli::{context::Context, error::CliError, ui::account::parse_tier};
+use crate::protocol::SetAccountParams;
+
+use super::common::{AccountArg, done};
+
+#[derive(Debug, Args)]
+pub(crate) struct AccountSetArgs {
+    #[command(flatten)]
+    account: AccountArg,
+    /// label, email, tier, project_id, max_leases, priority or use (a,b); an empty value removes it
+    #[arg(value_name = "KEY=VALUE", required = true)]
+    changes: Vec<String>,
+}
+
+const KEYS: [&str; 7] = ["label", "email", "tier", "project_id", "max_leases", "priority", "use"];
+
+/// Changes an account.
+pub(super) fn set(options: AccountSetArgs, context: &Context) -> Result<(), CliError> {
+    let change = change(options.account.account, &options.changes).map_err(CliError::usage)?;
+    let info = context.connect()?.set_account(change)?;
+    done(&info, "changed", context)
+}
+
+fn change(account: String, changes: &[String]) -> Result<SetAccountParams, String> {
+    let mut change = SetAccountParams { account, ..SetAccountParams::default() };
+    let mut seen: Vec<&str> = Vec::new();
+    for text in changes {
+        let (key, value) = text.split_once('=').ok_or_else(|| format!("{text:?} is not KEY=VALUE"))?;
+        if seen.contains(&key) {
+            return Err(format!("{key} is given twice"));
+        }
+        seen.push(key);
+        match key {
+            "label" => change.label = Some(value.to_owned()),
+            "email" => change.email = Some(value.to_owned()),
+            "tier" => change.tier = Some(if value.is_empty() { Ok(Default::default()) } else { parse_tier(value) }?),
+            "project_id" => change.project_id = Some(value.to_owned()),
+            "max_leases" => change.max_leases = Some(number(key, value, "a number from 1, or empty")?),
+            "priority" => change.priority = Some(number(key, value, "a whole number")?),
+            "use" => change.allowed_agents = Some(list(value)),
+            _ => return Err(format!("unknown key {key:?}; the known keys are {}", KEYS.join(", "))),
+        }
+    }
+    Ok(change)
+}
+
+/// An empty text is 0, which removes the value.
+fn number<T: std::str::FromStr + Default>(key: &str, value: &str, expected: &str) -> Result<T, String> {
+    if value.is_empty() {
+        return Ok(T::default());
+    }
+    value.parse().map_err(|_| format!("{key} must be {expected}, not {value:?}"))
+}
+
+fn list(value: &str) -> Vec<String> {
+    value.split(',').map(str::trim).filter(|one| !one.is_empty()).map(str::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pool::Tier;
+
+    fn parse(changes: &[&str]) -> Result<SetAccountParams, String> {
+        change("work".into(), &changes.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn changes_are_parsed_and_empty_values_remove() {
+        let all =
+            parse(&["label=a=b", "email=", "tier=pro", "max_leases=3", "priority=-2", "use=claude, codex"]).unwrap();
+        assert_eq!((all.label.as_deref(), all.email.as_deref()), (Some("a=b"), Some("")));
+        assert_eq!((all.tier, all.max_leases, all.priority), (Some(Tier::Pro), Some(3), Some(-2)));
+        assert_eq!(all.allowed_agents.unwrap(), ["claude", "codex"]);
+        assert_eq!(all.project_id, None);
+        let none = parse(&["max_leases=", "use=", "tier="]).unwrap();
+        assert_eq!((none.max_leases, none.allowed_agents, none.tier), (Some(0), Some(vec![]), Some(Tier::Unknown)));
+    }
+
+    #[test]
+    fn errors_name_what_is_wrong() {
+        for (text, part) in [
+            ("label", "KEY=VALUE"),
+            ("lable=x", "known keys are label"),
+            ("max_leases=many", "a number from 1"),
+            ("max_leases=-1", "a number from 1"),
+            ("tier=gold", "ultra, pro, free"),
+        ] {
+            assert!(parse(&[text]).unwrap_err().contains(part), "{text}");
+        }
+        assert!(parse(&["label=a", "label=b"]).unwrap_err().contains("twice"));
+    }
+}

@@ -1,0 +1,83 @@
+//! `config check`: every error in a configuration file.
+
+use std::io::Read;
+use std::path::Path;
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use crate::cli::{
+    context::Context,
+    error::{self, CliError},
+    ui::{Tint, format},
+};
+use crate::config::{Config, ConfigErrors, ConfigProblem, LoadState, MAX_FILE};
+
+/// `config check --json`
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct ConfigCheckResult {
+    /// Whether there are no errors.
+    ok: bool,
+    /// The file that was checked.
+    path: String,
+    /// The errors, in the order of the file.
+    errors: Vec<ConfigProblem>,
+    /// What is valid, but may not have the expected effect.
+    warnings: Vec<ConfigProblem>,
+}
+
+/// Checks a file.
+pub(super) fn check(file: Option<&Path>, context: &Context) -> Result<u8, CliError> {
+    let places = context.places()?;
+    let path = match file {
+        Some(file) if file == Path::new("-") => Path::new("standard input"),
+        Some(file) => file,
+        None => &places.config,
+    };
+    let read = match file {
+        Some(file) if file == Path::new("-") => standard_input(path)?.map(|config| (config, true)),
+        _ => Config::load(path).map(|loaded| (loaded.config, loaded.state == LoadState::Ok)),
+    };
+    let read = match read {
+        Ok((_, false)) if file.is_some() => Err(ConfigErrors::of_file(path, "the file does not exist")),
+        read => read,
+    };
+    let (errors, warnings, is_there) = match read {
+        Ok((config, is_there)) => (Vec::new(), config.check().to_vec(), is_there),
+        Err(errors) => (errors.problems, Vec::new(), true),
+    };
+    let checked = ConfigCheckResult { ok: errors.is_empty(), path: path.display().to_string(), errors, warnings };
+    let exit = if checked.ok { 0 } else { error::CONFIG };
+    if context.output.json {
+        context.output.document(&checked)?;
+    } else if checked.ok {
+        context.output.text(&good(&checked, is_there, context))?;
+    } else {
+        let count = format::count(checked.errors.len(), "error");
+        let errors = ConfigErrors { problems: checked.errors };
+        context.output.note(&errors.to_string());
+        context.output.labelled_note(Tint::Bad, "error:", &format!("{count} in {}", checked.path));
+    }
+    Ok(exit)
+}
+
+fn standard_input(path: &Path) -> Result<Result<Config, ConfigErrors>, CliError> {
+    let mut bytes = Vec::new();
+    let read = std::io::stdin().lock().take(MAX_FILE as u64 + 1).read_to_end(&mut bytes);
+    read.map_err(|error| CliError::bad_request(format!("reading standard input: {error}")))?;
+    Ok(Config::parse_bytes(bytes, path))
+}
+
+fn good(checked: &ConfigCheckResult, is_there: bool, context: &Context) -> String {
+    let mut text = String::new();
+    for warning in &checked.warnings {
+        text += &context.output.labelled(Tint::Warn, "warning:", &warning.to_string());
+    }
+    let path = &checked.path;
+    let result = match checked.warnings.len() {
+        _ if !is_there => format!("{path} does not exist, so the defaults apply"),
+        0 => path.clone(),
+        number => format!("{path}, with {}", format::count(number, "warning")),
+    };
+    text + &context.output.labelled(Tint::Good, "ok:", &result)
+}

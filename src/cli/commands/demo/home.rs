@@ -1,0 +1,240 @@
+//! The temporary directory of the demo, and the processes in it: both are removed however the demo ends.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Read;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+
+use crate::cli::ui::format::round_trip;
+use crate::client::Client;
+use crate::config::AppPaths;
+use crate::protocol::{LeaseRow, ListAccountsParams};
+
+use super::agent::{AgentTally, AgentTask, TASK_VARIABLE};
+use super::upstream::DemoKey;
+
+/// How long the daemon may take to start.
+const PATIENCE: Duration = Duration::from_secs(10);
+const STEP: Duration = Duration::from_millis(2);
+/// An agent is killed only if its account has this many requests left.
+const MIN_LEFT: u64 = 8;
+/// How long the agents' leases are counted after the daemon was restarted.
+const RESUME_TIME: Duration = Duration::from_millis(500);
+/// How long agents may take to finish their last turn.
+const LAST_TURN: Duration = Duration::from_secs(5);
+
+/// A directory with a daemon and agents.
+pub(super) struct DemoHome {
+    directory: tempfile::TempDir,
+    places: AppPaths,
+    provider: &'static str,
+    daemon: Option<Child>,
+    agents: Vec<(String, Child)>,
+    client: Option<Client>,
+}
+
+/// A kill of an agent, and its effect.
+pub(super) struct AgentKilled {
+    pub(super) story: String,
+    pub(super) free_again_after: Option<Duration>,
+}
+
+/// A kill of the daemon, and its effect.
+pub(super) struct DaemonKilled {
+    pub(super) story: String,
+    pub(super) served_again_after: Duration,
+    pub(super) held: usize,
+    pub(super) resumed: usize,
+}
+
+impl DemoHome {
+    pub(super) fn new(provider: &'static str) -> anyhow::Result<Self> {
+        let directory = tempfile::Builder::new().prefix("lessor-demo-").tempdir().context("making a directory")?;
+        let home = directory.path();
+        // one agent per account, and the daemon ends even if the demo is killed
+        let config = format!(
+            "[daemon]\nidle_exit = \"10s\"\n[leases]\noverflow = \"wait\"\n[providers.{provider}]\n\
+             base_url = \"http://127.0.0.1\"\n"
+        );
+        fs::write(home.join("config.toml"), config).context("writing the configuration")?;
+        let places = AppPaths {
+            config: home.join("config.toml"),
+            data: home.join("data"),
+            state: home.join("state"),
+            socket: home.join("run/lessor.sock"),
+            run: home.join("run"),
+            database: home.join("data/lessor.db"),
+            lock: home.join("data/daemon.lock"),
+            key: home.join("state/key"),
+            log: home.join("state/lessor.log"),
+        };
+        Ok(Self { places, directory, provider, daemon: None, agents: Vec::new(), client: None })
+    }
+
+    /// Starts the daemon and waits until it serves; answers how long that took.
+    pub(super) fn start_daemon(&mut self) -> anyhow::Result<Duration> {
+        let begun = Instant::now();
+        let log = fs::File::options().create(true).append(true).open(self.directory.path().join("daemon.log"))?;
+        let child =
+            self.command()?.args(["daemon", "--detached"]).stderr(log).spawn().context("starting the daemon")?;
+        self.daemon = Some(child);
+        loop {
+            match Client::connect(&self.places) {
+                Ok(client) => {
+                    self.client = Some(client);
+                    return Ok(begun.elapsed());
+                }
+                Err(error) if begun.elapsed() > PATIENCE => return Err(error).context("waiting for the daemon"),
+                Err(_) => std::thread::sleep(STEP),
+            }
+        }
+    }
+
+    /// The demo's connection to the daemon.
+    pub(super) fn client(&mut self) -> anyhow::Result<&mut Client> {
+        if self.client.is_none() {
+            self.client = Some(Client::connect(&self.places)?);
+        }
+        self.client.as_mut().context("no connection to the daemon")
+    }
+
+    pub(super) fn start_agents(&mut self, count: usize, upstream: &str, end: Instant) -> anyhow::Result<()> {
+        for number in 1..=count {
+            let name = format!("agent-{number}");
+            let left = end.saturating_duration_since(Instant::now());
+            let task = AgentTask {
+                name: name.clone(),
+                provider: self.provider.to_owned(),
+                upstream: upstream.to_owned(),
+                millis: u64::try_from(left.as_millis()).unwrap_or_default(),
+            };
+            let mut command = self.command()?;
+            command.arg("demo-agent").env(TASK_VARIABLE, serde_json::to_string(&task)?).stdout(Stdio::piped());
+            let child = command.stderr(Stdio::null()).spawn().context("starting an agent")?;
+            self.agents.push((name, child));
+        }
+        Ok(())
+    }
+
+    /// Kills an agent that holds a lease, and waits for the next lease of its account; `None` if no agent waits, or no
+    /// leased account has enough quota left.
+    pub(super) fn kill_an_agent(&mut self, states: &BTreeMap<String, DemoKey>) -> anyhow::Result<Option<AgentKilled>> {
+        let client = self.client()?;
+        if client.status()?.queue.is_empty() {
+            return Ok(None);
+        }
+        let accounts = client.accounts(ListAccountsParams::default())?;
+        let leases = client.leases()?;
+        let has_much = |lease: &&LeaseRow| {
+            let place = accounts.iter().position(|account| account.id == lease.account.id);
+            let key = place.and_then(|place| states.values().nth(place));
+            key.is_some_and(|key| key.used + MIN_LEFT <= key.quota)
+        };
+        let Some(lease) = leases.iter().filter(has_much).max_by_key(|row| row.fence) else { return Ok(None) };
+        let name = lease.label.clone().unwrap_or_default();
+        let account = lease.account.label.clone().unwrap_or_default();
+        let Some(place) = self.agents.iter().position(|(agent, _)| *agent == name) else { return Ok(None) };
+        let begun = Instant::now();
+        self.agents[place].1.kill().context("killing an agent")?;
+        let mut after = None;
+        while after.is_none() && begun.elapsed() < PATIENCE {
+            let leases = self.client()?.leases()?;
+            // a lease that was granted before the kill has a lower fencing token
+            let next = leases.iter().any(|row| row.account.id == lease.account.id && row.fence > lease.fence);
+            after = next.then(|| begun.elapsed());
+        }
+        let when = after.map_or_else(
+            || "was not leased again in time".to_owned(),
+            |a| format!("was leased again {} later", round_trip(a)),
+        );
+        let story = format!("killed {name} (-9): {account} {when}");
+        Ok(Some(AgentKilled { story, free_again_after: after }))
+    }
+
+    /// Kills the daemon and restarts it: agents resume their leases, and no leased account is granted again.
+    pub(super) fn kill_the_daemon(&mut self) -> anyhow::Result<DaemonKilled> {
+        let before = self.client()?.leases()?;
+        self.client = None;
+        let begun = Instant::now();
+        if let Some(mut daemon) = self.daemon.take() {
+            daemon.kill().context("killing the daemon")?;
+            daemon.wait().context("waiting for the daemon to end")?;
+        }
+        self.start_daemon()?;
+        let after = begun.elapsed();
+        // an agent resumes its lease with its next call: before a request, or with a report
+        let mut resumed = Vec::new();
+        while begun.elapsed() < RESUME_TIME {
+            for lease in self.client()?.leases()? {
+                let held_before = before.iter().any(|row| row.lease == lease.lease);
+                if held_before && !resumed.contains(&lease.lease) {
+                    resumed.push(lease.lease);
+                }
+            }
+            std::thread::sleep(STEP);
+        }
+        let story = format!("killed the daemon (-9): it served again {} later", round_trip(after));
+        Ok(DaemonKilled { story, served_again_after: after, held: before.len(), resumed: resumed.len() })
+    }
+
+    /// Waits until the agents have ended; answers their counts.
+    pub(super) fn finish_agents(&mut self) -> Vec<AgentTally> {
+        let deadline = Instant::now() + LAST_TURN;
+        let mut tallies = Vec::new();
+        for (_, mut child) in self.agents.drain(..) {
+            while child.try_wait().is_ok_and(|status| status.is_none()) && Instant::now() < deadline {
+                std::thread::sleep(STEP);
+            }
+            let _ended_already = child.kill();
+            let mut printed = String::new();
+            if let Some(mut stdout) = child.stdout.take() {
+                let _unreadable = stdout.read_to_string(&mut printed);
+            }
+            let _ended = child.wait();
+            tallies.extend(last_tally(&printed));
+        }
+        tallies
+    }
+
+    fn command(&self) -> anyhow::Result<Command> {
+        let program: PathBuf = std::env::current_exe().context("finding this program")?;
+        let mut command = Command::new(program);
+        for name in ["LESSOR_CONFIG", "LESSOR_SOCKET", "LESSOR_LOG"] {
+            command.env_remove(name);
+        }
+        command.env("LESSOR_HOME", self.directory.path()).stdin(Stdio::null()).stdout(Stdio::null());
+        #[cfg(unix)]
+        {
+            // Ctrl-C goes to the demo only, which ends the others
+            use std::os::unix::process::CommandExt;
+            command.process_group(0);
+        }
+        #[cfg(windows)]
+        {
+            use std::os::windows::process::CommandExt;
+            /// `CREATE_NEW_PROCESS_GROUP`, for the same reason.
+            const OWN_GROUP: u32 = 0x0000_0200;
+            command.creation_flags(OWN_GROUP);
+        }
+        Ok(command)
+    }
+}
+
+impl Drop for DemoHome {
+    fn drop(&mut self) {
+        let agents = self.agents.iter_mut().map(|(_, child)| child);
+        for child in agents.chain(&mut self.daemon) {
+            let _ended_already = child.kill();
+            let _ended = child.wait();
+        }
+    }
+}
+
+/// The last complete line that an agent printed; a killed agent may have printed half of another.
+fn last_tally(printed: &str) -> Option<AgentTally> {
+    printed.lines().rev().find_map(|line| serde_json::from_str(line).ok())
+}

@@ -1,0 +1,160 @@
+//! `demo`: shows how lessor works, offline, in a temporary directory. A real daemon, real agent processes, and a
+//! simulated provider that records which agent used which key at what time.
+
+mod agent;
+mod home;
+mod progress;
+mod report;
+mod upstream;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use clap::{Args, builder::RangedU64ValueParser};
+
+use crate::cli::{context::Context, error::CliError};
+use crate::pool::CredentialKind;
+use crate::protocol::{AddAccountParams, ListAccountsParams};
+
+use super::account::new_account;
+
+use home::DemoHome;
+use progress::DemoProgress;
+pub(super) use report::DemoResult;
+use upstream::DemoUpstream;
+
+/// The provider's name in the temporary configuration.
+const PROVIDER: &str = "sim";
+/// The length of a quota window of the simulated provider.
+const WINDOW: Duration = Duration::from_secs(4);
+/// Requests per window of the accounts, repeated if there are more: one agent needs less than half a window for them.
+const QUOTAS: [u64; 5] = [48, 40, 32, 44, 24];
+/// How often the state is read.
+const POLL: Duration = Duration::from_millis(20);
+/// The time in a window at which a process is killed: all agents are working.
+const KILL_TIME: Duration = Duration::from_millis(300);
+
+#[derive(Debug, Args)]
+pub(crate) struct DemoArgs {
+    /// The number of agents, each a process
+    #[arg(long, value_name = "N", default_value_t = 12, value_parser = RangedU64ValueParser::<usize>::new().range(1..=64))]
+    agents: usize,
+    /// The number of accounts, each with its own quota
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = RangedU64ValueParser::<usize>::new().range(1..=32))]
+    accounts: usize,
+    /// The duration in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 12, value_parser = RangedU64ValueParser::<u64>::new().range(2..=600))]
+    seconds: u64,
+}
+
+/// Runs the demo.
+pub(super) fn execute(options: &DemoArgs, context: &Context) -> Result<u8, CliError> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        signal_hook::flag::register(signal, stop.clone()).map_err(|error| failed(&error.into()))?;
+    }
+    let outcome = run(options, context, &stop).map_err(|error| failed(&error))?;
+    let Some(result) = outcome else { return Ok(INTERRUPTED) };
+    context.output.result(&result, || context.output.prose(&report::table(&result)))?;
+    if !context.output.json {
+        context.output.note("next:\n  lessor account add anthropic --api-key-stdin --label work < key-file");
+        context.output.note("  lessor run -- claude -p \"say hi\"");
+    }
+    match result.violation() {
+        None => Ok(0),
+        Some(violation) => Err(CliError::internal(format!("the demo failed: {violation}"))),
+    }
+}
+
+/// Works as one agent.
+pub(super) fn work_as_agent() -> u8 {
+    agent::work()
+}
+
+/// The exit code of shells after Ctrl-C.
+const INTERRUPTED: u8 = 130;
+
+fn failed(error: &anyhow::Error) -> CliError {
+    CliError::internal(format!("the demo was interrupted by an error: {error:#}"))
+}
+
+/// Runs the demo; `None` if the user ended it.
+fn run(options: &DemoArgs, context: &Context, stop: &AtomicBool) -> anyhow::Result<Option<DemoResult>> {
+    let mut home = DemoHome::new(PROVIDER)?;
+    home.start_daemon()?;
+    let keys: Vec<(String, u64)> =
+        (0..options.accounts).map(|number| (format!("sim-key-{number:02}"), QUOTAS[number % QUOTAS.len()])).collect();
+    for (number, (key, _)) in keys.iter().enumerate() {
+        let label = Some(format!("account-{}", number + 1));
+        let account = AddAccountParams { label, ..new_account(PROVIDER, CredentialKind::ApiKey, key) };
+        home.client()?.add_account(account)?;
+    }
+    // the first window begins with the agents
+    let upstream = DemoUpstream::new(keys.iter().cloned(), WINDOW);
+    let address = upstream.serve_in_background()?;
+    let end = Instant::now() + Duration::from_secs(options.seconds);
+    home.start_agents(options.agents, &address.to_string(), end)?;
+    let mut result = DemoResult::new(options.agents, options.accounts, Duration::from_secs(options.seconds));
+    let mut progress = DemoProgress::new(context);
+    let plan = kills(options.seconds, options.agents);
+    let mut done = 0;
+    while let Some(left) = end.checked_duration_since(Instant::now()) {
+        if stop.load(Ordering::Relaxed) {
+            progress.end();
+            return Ok(None);
+        }
+        let past = Duration::from_secs(options.seconds).saturating_sub(left);
+        if let Some((at, target)) = plan.get(done)
+            && past >= *at
+            && upstream.time_of_window() >= KILL_TIME
+        {
+            match target {
+                // only while another agent waits, and the account has quota left
+                PlannedKill::Agent => {
+                    if let Some(killed) = home.kill_an_agent(&upstream.states())? {
+                        done += 1;
+                        progress.note(&killed.story);
+                        result.agent_killed(killed.free_again_after);
+                    }
+                }
+                PlannedKill::Daemon => {
+                    done += 1;
+                    let killed = home.kill_the_daemon()?;
+                    progress.note(&killed.story);
+                    result.daemon_killed(killed.served_again_after, killed.held, killed.resumed);
+                }
+            }
+        }
+        let states = upstream.states();
+        let accounts = home.client()?.accounts(ListAccountsParams::default())?;
+        let waiting = home.client()?.status()?.queue.len();
+        result.observe(&states, &accounts, waiting, upstream.time_of_window());
+        progress.show(&states, &accounts, waiting, left);
+        std::thread::sleep(POLL.min(left));
+    }
+    progress.end();
+    let tallies = home.finish_agents();
+    result.finish(&upstream.states(), &tallies, WINDOW);
+    Ok(Some(result))
+}
+
+/// Which process is killed.
+#[derive(Clone, Copy)]
+enum PlannedKill {
+    Agent,
+    Daemon,
+}
+
+/// When a process is killed on purpose; a short demo has fewer kills.
+fn kills(seconds: u64, agents: usize) -> Vec<(Duration, PlannedKill)> {
+    let whole = Duration::from_secs(seconds);
+    let mut plan = Vec::new();
+    if agents > 1 {
+        plan.push((whole / 6, PlannedKill::Agent));
+    }
+    if seconds >= 10 {
+        plan.push((whole * 2 / 3, PlannedKill::Daemon));
+    }
+    plan
+}

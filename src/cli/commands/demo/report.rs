@@ -1,0 +1,166 @@
+//! The result of the demo, and the table at its end.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use crate::protocol::AccountInfo;
+
+use super::agent::AgentTally;
+use super::upstream::DemoKey;
+
+/// After a restart the daemon grants nothing for a while, so that agents can resume their leases.
+const GRACE: Duration = Duration::from_millis(2500);
+/// A limit that was reported late, on a busy machine, also ends late: the start of a window is not judged.
+const REPORTED_LATE: Duration = Duration::from_millis(250);
+
+/// The result of the demo; every number was counted, most of them by the simulated provider.
+#[derive(Debug, Default, Serialize, schemars::JsonSchema)]
+pub(crate) struct DemoResult {
+    agents: usize,
+    accounts: usize,
+    seconds: f64,
+    /// Requests the provider served.
+    requests: u64,
+    /// Requests it refused because a key's quota was used up.
+    limits_met: u64,
+    /// Of those: the agent switched to another account at once.
+    limits_moved_on: u64,
+    /// Of those: no account was free, and the agent's next lease was on another account.
+    limits_moved_later: u64,
+    /// Of those: no account was free, and the agent's next lease was on the same account after its reset.
+    limits_came_back: u64,
+    /// Time in which an agent waited while an account with quota left was idle: limits that another account could have
+    /// absorbed.
+    idle_while_waited_ms: u64,
+    /// The most agents that used one key at the same time.
+    most_agents_on_one_key: usize,
+    /// Requests that all windows of all keys could have served.
+    quota_offered: u64,
+    /// The share of them that was used.
+    quota_used: f64,
+    /// From the kill of an agent until its account was leased again.
+    pub(super) agent_killed_ms: Option<f64>,
+    /// From the kill of the daemon until it served again.
+    pub(super) daemon_killed_ms: Option<f64>,
+    /// Leases held at that moment, and how many of them were resumed (the other turns had ended).
+    leases_held: Option<usize>,
+    leases_resumed: Option<usize>,
+    #[serde(skip)]
+    idle_since: Option<Instant>,
+    #[serde(skip)]
+    grace_until: Option<Instant>,
+}
+
+impl DemoResult {
+    pub(super) fn new(agents: usize, accounts: usize, time: Duration) -> Self {
+        Self { agents, accounts, seconds: time.as_secs_f64(), ..Self::default() }
+    }
+
+    pub(super) fn agent_killed(&mut self, free_again_after: Option<Duration>) {
+        self.agent_killed_ms = free_again_after.map(millis);
+    }
+
+    pub(super) fn daemon_killed(&mut self, served_again_after: Duration, held: usize, resumed: usize) {
+        self.daemon_killed_ms = Some(millis(served_again_after));
+        self.leases_held = Some(held);
+        self.leases_resumed = Some(resumed);
+        self.grace_until = Some(Instant::now() + GRACE);
+        self.idle_since = None;
+    }
+
+    /// Counts the time in which an agent waits while an account is idle; it counts if observed twice in a row, because
+    /// the two are not read at the same moment.
+    pub(super) fn observe(
+        &mut self,
+        states: &BTreeMap<String, DemoKey>,
+        accounts: &[AccountInfo],
+        waiting: usize,
+        of_window: Duration,
+    ) {
+        let grace = self.grace_until.is_some_and(|until| Instant::now() < until) || of_window < REPORTED_LATE;
+        let is_idle = |(account, key): (&AccountInfo, &DemoKey)| {
+            account.leases == 0 && key.agents.is_empty() && key.used < key.quota
+        };
+        let idle = accounts.iter().zip(states.values()).any(is_idle);
+        if waiting == 0 || !idle || grace {
+            self.idle_since = None;
+            return;
+        }
+        let now = Instant::now();
+        if let Some(before) = self.idle_since.replace(now) {
+            self.idle_while_waited_ms += u64::try_from((now - before).as_millis()).unwrap_or_default();
+        }
+    }
+
+    /// Adds the final counts.
+    pub(super) fn finish(&mut self, states: &BTreeMap<String, DemoKey>, tallies: &[AgentTally], window: Duration) {
+        self.requests = states.values().map(|key| key.served).sum();
+        self.limits_met = states.values().map(|key| key.refused).sum();
+        self.most_agents_on_one_key = states.values().map(|key| key.most_agents).max().unwrap_or_default();
+        self.limits_moved_on = tallies.iter().map(|tally| tally.switched).sum();
+        self.limits_moved_later = tallies.iter().map(|tally| tally.moved_later).sum();
+        self.limits_came_back = tallies.iter().map(|tally| tally.came_back).sum();
+        let a_window: u64 = states.values().map(|key| key.quota).sum();
+        let windows = (self.seconds / window.as_secs_f64()).ceil();
+        self.quota_offered = (a_window as f64 * windows) as u64;
+        self.quota_used = self.requests as f64 / self.quota_offered.max(1) as f64;
+    }
+
+    /// Limits after which the demo ended before an account was free.
+    fn ended_first(&self) -> u64 {
+        let continued = self.limits_moved_on + self.limits_moved_later + self.limits_came_back;
+        self.limits_met.saturating_sub(continued)
+    }
+
+    /// The first guarantee that was violated.
+    pub(super) fn violation(&self) -> Option<String> {
+        if self.most_agents_on_one_key > 1 {
+            return Some(format!("{} agents used one key at the same time", self.most_agents_on_one_key));
+        }
+        if self.idle_while_waited_ms > 0 {
+            return Some(format!("agents waited {} ms while an account was idle", self.idle_while_waited_ms));
+        }
+        (self.requests == 0).then(|| "no request was served".to_owned())
+    }
+}
+
+/// The table at the end.
+pub(super) fn table(result: &DemoResult) -> String {
+    let f = result;
+    let mut rows = vec![
+        ("agents · accounts · time".to_owned(), format!("{} · {} · {:.0} s", f.agents, f.accounts, f.seconds)),
+        ("requests served".to_owned(), f.requests.to_string()),
+        ("share of the pooled quota used".to_owned(), format!("{:.1} % of {}", 100.0 * f.quota_used, f.quota_offered)),
+        ("most agents on one account at the same time".to_owned(), f.most_agents_on_one_key.to_string()),
+        ("rate limits at the upstream".to_owned(), f.limits_met.to_string()),
+        ("  agent switched to another account at once".to_owned(), f.limits_moved_on.to_string()),
+        ("  switched to another account when one was free".to_owned(), f.limits_moved_later.to_string()),
+        ("  continued on the same account after its reset".to_owned(), f.limits_came_back.to_string()),
+        ("  demo ended before an account was free".to_owned(), f.ended_first().to_string()),
+        ("wait while another account was idle¹".to_owned(), format!("{} ms", f.idle_while_waited_ms)),
+    ];
+    if let Some(after) = f.agent_killed_ms {
+        rows.push(("agent killed (-9): account leased again after".to_owned(), format!("{after:.1} ms")));
+    }
+    if let (Some(after), Some(held), Some(resumed)) = (f.daemon_killed_ms, f.leases_held, f.leases_resumed) {
+        rows.push(("daemon killed (-9): served again after".to_owned(), format!("{after:.1} ms")));
+        rows.push(("  leases resumed by their agents²".to_owned(), format!("{resumed} of {held}")));
+    }
+    let width = rows.iter().map(|(what, _)| what.chars().count()).max().unwrap_or_default();
+    let mut text = String::from("\n");
+    for (what, value) in rows {
+        let gap = " ".repeat(width - what.chars().count());
+        text += &format!("  {what}{gap}  {value}\n");
+    }
+    text += "\n  ¹ limits that another account with quota left could have absorbed, not\n    counting the first 250 ms of a window: a limit reported late ends late\n";
+    if f.daemon_killed_ms.is_some() {
+        text += "  ² the other turns had ended; new leases waited for at most 2 s\n";
+    }
+    text
+}
+
+fn millis(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1000.0
+}

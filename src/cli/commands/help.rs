@@ -1,0 +1,50 @@
+//! The overview of the commands in `lessor help`, by group.
+
+use clap::Command;
+
+use crate::cli::ui::{help_width, wrap_after};
+
+/// No help text is wider, in columns.
+pub(super) const MAX_WIDTH: usize = 100;
+
+/// The groups of commands, in the order of the overview.
+pub(super) const GROUPS: [(&str, &[&str]); 5] = [
+    ("Everyday", &["run", "env", "status", "login", "import", "doctor", "demo"]),
+    ("Accounts", &["account", "export", "secrets"]),
+    ("Look", &["leases", "explain", "events", "logs", "simulate"]),
+    ("Scripts", &["acquire", "token", "release", "renew", "report", "classify", "schema", "completions", "man"]),
+    ("Daemon", &["daemon", "stop", "reload", "ping", "config", "gateway", "service"]),
+];
+/// The width of the column of names.
+const NAMES: usize = 13;
+
+/// The command whose help lists its subcommands by group.
+pub(super) fn grouped(command: Command) -> Command {
+    let overview = overview(&command, help_width(MAX_WIDTH));
+    let options = heading(&command, "Options");
+    let template = format!(
+        "{{about-with-newline}}\n{{usage-heading}} {{usage}}\n\n{overview}\
+         The options and an example of a command: lessor help COMMAND\n\n{options}\n{{options}}{{after-help}}"
+    );
+    command.help_template(template)
+}
+
+/// The groups with a line for each command.
+pub(super) fn overview(command: &Command, width: usize) -> String {
+    let mut text = String::new();
+    for (title, names) in GROUPS {
+        text += &format!("{}\n", heading(command, title));
+        for name in names {
+            let about = command.find_subcommand(name).and_then(Command::get_about);
+            let about = about.map(ToString::to_string).unwrap_or_default();
+            text += &format!("{}\n", wrap_after(&format!("  {name:<NAMES$}"), &about, width, NAMES + 2));
+        }
+        text.push('\n');
+    }
+    text
+}
+
+fn heading(command: &Command, title: &str) -> String {
+    let style = command.get_styles().get_header();
+    format!("{style}{title}:{style:#}")
+}

@@ -1,0 +1,122 @@
+//! Finds the credentials of other tools: at the usual locations, or where the user says.
+
+use std::path::PathBuf;
+
+use crate::cli::ui::format;
+use crate::credential::import::discover::{DiscoveredFile, DiscoverySource, find_logins, read_path};
+use crate::credential::import::discover::{HostEnvironment, Platform, default_paths};
+use crate::credential::import::{DiscoveredAccount, ImportProblem, SettingProposal, Tool, environment};
+use crate::pool::Wall;
+
+/// Where to search.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum ImportSource {
+    /// The usual locations of all tools.
+    Everywhere,
+    /// The usual locations of one tool.
+    Tool(Tool),
+    /// These files and directories.
+    Files(Vec<PathBuf>),
+}
+
+/// What was found.
+#[derive(Debug, Default)]
+pub(crate) struct FoundCredentials {
+    /// Each login or key, with the file it was found in.
+    pub(crate) entries: Vec<(DiscoveredAccount, String)>,
+    pub(crate) files: Vec<FoundFile>,
+}
+
+/// A file that was read, or the environment.
+#[derive(Debug, Default)]
+pub(crate) struct FoundFile {
+    /// Its path, or a name in place of one.
+    pub(crate) name: String,
+    pub(crate) tool: Option<Tool>,
+    pub(crate) entries: usize,
+    /// Why it could not be read.
+    pub(crate) error: Option<String>,
+    pub(crate) problems: Vec<ImportProblem>,
+    pub(crate) settings: Vec<SettingProposal>,
+    /// Settings that lessor does not have, each with the reason.
+    pub(crate) unmatched: Vec<(String, String)>,
+    /// Its permissions, if other users can read it.
+    pub(crate) open_to_others: Option<u32>,
+}
+
+/// Searches.
+pub(crate) fn find(source: &ImportSource) -> FoundCredentials {
+    let variable = |name: &str| std::env::var(name).ok();
+    let home = directories::BaseDirs::new().map(|base| base.home_dir().to_owned());
+    let of = HostEnvironment { system: Platform::here(), home: home.unwrap_or_default(), variable: &variable };
+    let now = Wall(format::now());
+    let mut result = FoundCredentials::default();
+    let tool = match source {
+        ImportSource::Files(paths) => {
+            for path in paths {
+                let found = read_path(path, &of, now);
+                if found.is_empty() {
+                    let error = Some("there is no file in it that could contain accounts".to_owned());
+                    result.files.push(FoundFile { name: path.display().to_string(), error, ..FoundFile::default() });
+                }
+                found.into_iter().for_each(|found| result.add(found));
+            }
+            return result;
+        }
+        ImportSource::Tool(tool) => Some(*tool),
+        ImportSource::Everywhere => None,
+    };
+    let is_searched = |one: Tool| tool.is_none_or(|tool| tool == one);
+    let mut places = default_paths(&of);
+    places.retain(|place| is_searched(place.tool));
+    find_logins(&places, &of, now).into_iter().for_each(|found| result.add(found));
+    if is_searched(Tool::Environment) {
+        result.add_environment(&variable);
+    }
+    result
+}
+
+impl FoundFile {
+    /// Its permissions, if other users can read it and it may contain a secret.
+    pub(crate) fn open_secrets(&self) -> Option<u32> {
+        self.open_to_others.filter(|_| self.entries > 0 || !self.problems.is_empty())
+    }
+}
+
+impl FoundCredentials {
+    fn add(&mut self, found: DiscoveredFile) {
+        let name = match &found.source {
+            DiscoverySource::File(path) => path.display().to_string(),
+            keychain @ DiscoverySource::Keychain(_) => keychain.to_string(),
+        };
+        let mut file = FoundFile { name: name.clone(), open_to_others: found.open_to_others, ..FoundFile::default() };
+        match found.reading {
+            Err(trouble) => file.error = Some(trouble.to_string()),
+            Ok((format, reading)) => {
+                file.tool = format.tool();
+                file.entries = reading.entries.len();
+                file.problems = reading.problems;
+                file.settings = reading.settings;
+                file.unmatched = reading.unmatched;
+                self.entries.extend(reading.entries.into_iter().map(|entry| (entry, name.clone())));
+            }
+        }
+        self.files.push(file);
+    }
+
+    fn add_environment(&mut self, variable: &dyn Fn(&str) -> Option<String>) {
+        let reading = environment::read(variable);
+        if reading.entries.is_empty() && reading.problems.is_empty() {
+            return;
+        }
+        let name = "environment".to_owned();
+        self.files.push(FoundFile {
+            name: name.clone(),
+            tool: Some(Tool::Environment),
+            entries: reading.entries.len(),
+            problems: reading.problems,
+            ..FoundFile::default()
+        });
+        self.entries.extend(reading.entries.into_iter().map(|entry| (entry, name.clone())));
+    }
+}

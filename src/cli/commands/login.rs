@@ -1,0 +1,212 @@
+//! `login`: an OAuth login in the browser, by pasted code, or by device code.
+
+use std::io::{BufRead, IsTerminal, Read};
+use std::time::Duration;
+
+use clap::Args;
+
+use crate::cli::{
+    context::Context,
+    error::CliError,
+    launch::agent::provider_name,
+    ui::{self, Output, browser, clean, format},
+};
+use crate::credential::Secret;
+use crate::credential::oauth::{
+    AuthorizationRequest, AuthorizationServer, DeviceCode, LoginIdentity, Loopback, OauthSettings, TokenSet, identify,
+    parse_pasted_code, poll_device, request_device_code,
+};
+use crate::pool::{CredentialKind, millis};
+use crate::protocol::{AccountInfo, AddAccountParams, ListAccountsParams, SecretText};
+
+use super::account::new_account;
+
+/// How long the user may take.
+const PATIENCE: Duration = Duration::from_secs(900);
+/// The longest line that is read, in bytes.
+const MAX_LINE: u64 = 64 * 1024;
+
+#[derive(Debug, Args)]
+pub(crate) struct LoginArgs {
+    /// The provider: anthropic, openai, google, or one from the configuration
+    #[arg(value_name = "PROVIDER")]
+    provider: String,
+    /// Show a code to be entered on any device
+    #[arg(long, conflicts_with = "paste")]
+    device: bool,
+    /// Paste the code, or the address of the last page: for a browser on another machine
+    #[arg(long)]
+    paste: bool,
+    /// Print the address without opening the browser
+    #[arg(long)]
+    no_browser: bool,
+    /// The label of the account, if it is new
+    #[arg(long, value_name = "L")]
+    label: Option<String>,
+}
+
+/// Logs in, and gives the login to the daemon.
+pub(super) fn execute(options: LoginArgs, context: &Context) -> Result<(), CliError> {
+    let provider = provider_name(&options.provider);
+    let config = context.config()?;
+    let settings = OauthSettings::of(&provider, crate::daemon::oauth_given(&config, &provider)).map_err(|missing| {
+        CliError::new("not_configured", format!("lessor cannot log in at {provider}: {missing}")).hint(missing.remedy())
+    })?;
+    // any problem with the daemon is found before the user logs in
+    let mut client = context.connect()?;
+    client.reload()?;
+    let known = client.accounts(ListAccountsParams { provider: Some(provider.clone()) })?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| CliError::internal(format!("starting the runtime: {error}")))?;
+    let (tokens, identity) = runtime.block_on(async {
+        let server = AuthorizationServer::find(settings).await.map_err(|error| failed(error.to_string()))?;
+        let tokens = if options.device {
+            by_device(&server, &options, &context.output).await?
+        } else if options.paste {
+            by_paste(&server, &options, &context.output).await?
+        } else {
+            by_browser(&server, &options, &context.output).await?
+        };
+        let identity = identify(&server, &tokens).await;
+        Ok::<_, CliError>((tokens, identity))
+    })?;
+    // a thread that still reads standard input ends with the process
+    runtime.shutdown_background();
+    if tokens.refresh.is_none() {
+        context.output.note(
+            "the server issued no refresh token: when this login expires, log in again (a scope such as offline_access \
+             may be missing)",
+        );
+    }
+    let is_known = |info: &AccountInfo| {
+        let same = |known: &Option<String>, now: &Option<String>| known.is_some() && known == now;
+        same(&info.account_id, &identity.account_id) || same(&info.email, &identity.email)
+    };
+    let renews = known.iter().any(is_known);
+    let account = account_of(&provider, options.label, &tokens, identity);
+    // the login may have taken longer than an idle connection stays open
+    let info = context.connect()?.add_account(account)?;
+    let what = if renews { "renewed the login of" } else { "logged in" };
+    context.output.result(&info, || {
+        format!("{what} {} ({}, {})", clean(ui::account::name(&info)), info.id, clean(&info.provider))
+    })
+}
+
+fn account_of(provider: &str, label: Option<String>, tokens: &TokenSet, identity: LoginIdentity) -> AddAccountParams {
+    AddAccountParams {
+        refresh_token: tokens.refresh.as_ref().map(|refresh| SecretText(refresh.expose().to_owned().into())),
+        expires_at: tokens.life.map(|life| format::now().saturating_add(millis(life))),
+        label,
+        email: identity.email,
+        account_id: identity.account_id,
+        ..new_account(provider, CredentialKind::Oauth, tokens.access.expose())
+    }
+}
+
+fn failed(message: String) -> CliError {
+    CliError::new("login_failed", message)
+}
+
+async fn by_browser(server: &AuthorizationServer, options: &LoginArgs, output: &Output) -> Result<TokenSet, CliError> {
+    let redirect = server.redirect();
+    let port = redirect.port();
+    let listener = Loopback::open(redirect).await.map_err(|error| {
+        let provider = server.settings().provider();
+        failed(format!("cannot listen on port {port} of this machine: {error}")).hint(format!(
+            "end the program that uses it, use --paste, or set `redirect_port` of [providers.{provider}.oauth] if the \
+             client allows another port"
+        ))
+    })?;
+    let request =
+        AuthorizationRequest::new(server, &listener.redirect().uri()).map_err(|error| failed(error.to_string()))?;
+    show(request.url(), options, output);
+    let pasted = std::io::stderr().is_terminal() && std::io::stdin().is_terminal();
+    if pasted {
+        output.note("Waiting for the browser. If it is on another machine, paste the address of the last page here.");
+    } else {
+        output.note("Waiting for the browser.");
+    }
+    let arrival = async {
+        tokio::select! {
+            answered = listener.answer(&request) => answered.map_err(|why| failed(format!("the login was refused: {why}"))),
+            pasted = paste(&request), if pasted => pasted,
+        }
+    };
+    redeem(server, &request, arrival).await
+}
+
+async fn by_paste(server: &AuthorizationServer, options: &LoginArgs, output: &Output) -> Result<TokenSet, CliError> {
+    let redirect = match server.paste_page() {
+        Some(page) => page.to_owned(),
+        None => {
+            // a free port on which no program listens: the browser shows the address nevertheless
+            let closed = Loopback::open(server.redirect()).await.map(|listener| listener.redirect().clone());
+            closed.unwrap_or_else(|_| server.redirect()).uri()
+        }
+    };
+    let request = AuthorizationRequest::new(server, &redirect).map_err(|error| failed(error.to_string()))?;
+    show(request.url(), options, output);
+    if server.paste_page().is_some() {
+        output.note("Paste the code from the page, then press Enter:");
+    } else {
+        output.note("The last page cannot be displayed. Paste its address, then press Enter:");
+    }
+    redeem(server, &request, paste(&request)).await
+}
+
+/// Waits for the code, and exchanges it for tokens.
+async fn redeem(
+    server: &AuthorizationServer,
+    request: &AuthorizationRequest,
+    code: impl Future<Output = Result<Secret, CliError>>,
+) -> Result<TokenSet, CliError> {
+    let too_late = |_| failed(format!("there was no login within {} minutes", PATIENCE.as_secs() / 60));
+    let code = tokio::time::timeout(PATIENCE, code).await.map_err(too_late)??;
+    request.redeem(server, &code).await.map_err(|error| failed(format!("the code was not accepted: {error}")))
+}
+
+async fn by_device(server: &AuthorizationServer, options: &LoginArgs, output: &Output) -> Result<TokenSet, CliError> {
+    let device: DeviceCode = request_device_code(server).await.map_err(|error| failed(error.to_string()))?;
+    let place = device.whole_place.as_deref().unwrap_or(&device.place);
+    output.note(&format!("On any device, open\n\n  {}\n\nand enter the code  {}\n", device.place, device.user_code));
+    if !options.no_browser {
+        browser::open(place);
+    }
+    output.note("Waiting for the login.");
+    poll_device(server, &device).await.map_err(|why| failed(format!("the login failed: {why}")))
+}
+
+/// Prints the address, and opens it in the browser unless --no-browser is given.
+fn show(url: &str, options: &LoginArgs, output: &Output) {
+    output.note(&format!("Log in here:\n\n  {url}\n"));
+    if !options.no_browser && browser::open(url) {
+        output.note("Your browser opens this page.");
+    }
+}
+
+/// Reads lines until one is valid; on its own thread, because the read cannot be interrupted.
+async fn paste(request: &AuthorizationRequest) -> Result<Secret, CliError> {
+    loop {
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        std::thread::spawn(move || sender.send(read_line()));
+        let line = match receiver.await {
+            Ok(Ok(Some(line))) => line,
+            Ok(Ok(None)) => return Err(failed("nothing was pasted: standard input has ended".to_owned())),
+            Ok(Err(error)) => return Err(failed(format!("reading standard input: {error}"))),
+            Err(_) => return Err(failed("reading standard input failed".to_owned())),
+        };
+        match parse_pasted_code(request, &line) {
+            Ok(code) => return Ok(code),
+            // on a terminal the user can paste again
+            Err(bad) if std::io::stdin().is_terminal() => eprintln!("{bad}; paste again:"),
+            Err(bad) => return Err(failed(bad.to_string())),
+        }
+    }
+}
+
+/// A line; `None` at the end of the input.
+fn read_line() -> std::io::Result<Option<zeroize::Zeroizing<String>>> {
+    let mut line = zeroize::Zeroizing::new(String::new());
+    let read = std::io::stdin().lock().take(MAX_LINE).read_line(&mut line)?;
+    Ok((read > 0).then_some(line))
+}

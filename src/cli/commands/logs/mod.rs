@@ -1,0 +1,119 @@
+//! `logs`: the daemon's log, from its file or from the journal. No daemon is needed, and none is started.
+
+mod file;
+mod journal;
+mod options;
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use crate::cli::{
+    context::Context,
+    error::CliError,
+    ui::{Output, Tint, clean},
+};
+use crate::daemon::log::{Journal, Line};
+use crate::limits::rfc3339;
+
+use file::LogFile;
+pub(super) use options::LogsArgs;
+use options::{POLL, stdout_is_closed};
+
+/// `logs --json`, each line
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct LogLine {
+    /// When it was logged, in ms since 1970; null if another program wrote the line.
+    at: Option<u64>,
+    /// `error`, `warn`, `info`, `debug` or `trace`; null if another program wrote the line.
+    level: Option<String>,
+    /// What happened.
+    message: String,
+    /// The fields, by name.
+    fields: BTreeMap<String, String>,
+}
+
+/// Prints the log.
+pub(super) fn execute(options: &LogsArgs, context: &Context) -> Result<(), CliError> {
+    let path = context.places()?.log;
+    let mut show = |line: &Line| show(line, &context.output);
+    let mut log = LogFile::open(&path);
+    let failed = |error| CliError::internal(format!("reading the log {}: {error}", path.display()));
+    let latest = log.latest(options.lines).map_err(failed)?;
+    // the last line of the file says whether the daemon now logs to the journal
+    if let Some(journal) = log.last_line().as_deref().map(Line::parse).as_ref().and_then(Journal::announced) {
+        return journal::read(&journal, options, &mut show);
+    }
+    if !log.exists() {
+        let path = path.display();
+        context
+            .output
+            .note(&format!("there is no log yet: the daemon writes {path}, and has not been started with it"));
+    }
+    for line in &latest {
+        show(&Line::parse(line))?;
+    }
+    while options.follow && !stdout_is_closed() {
+        std::thread::sleep(POLL);
+        for line in log.next().map_err(failed)? {
+            show(&Line::parse(&line))?;
+        }
+    }
+    Ok(())
+}
+
+fn show(line: &Line, output: &Output) -> Result<(), CliError> {
+    output.text(&(if output.json { json(line)? } else { output.prose(&text(line, output)) } + "\n"))
+}
+
+/// The line as in the file, safe for a terminal.
+fn text(line: &Line, output: &Output) -> String {
+    let tint = match line.level {
+        Some("ERROR") => Tint::Bad,
+        Some("WARN") => Tint::Warn,
+        Some("INFO") => Tint::Good,
+        _ => Tint::Faint,
+    };
+    let (Some(at), Some(level)) = (&line.at, line.level) else { return clean(&line.message) };
+    let mut text = format!(
+        "{} {} {}",
+        output.tint(Tint::Faint, &clean(at)),
+        output.tint(tint, &format!("{level:<5}")),
+        clean(&line.message_text())
+    );
+    if !line.fields.is_empty() {
+        text += "  ";
+        text += &output.tint(Tint::Faint, &clean(&line.fields_text()));
+    }
+    text
+}
+
+fn json(line: &Line) -> Result<String, CliError> {
+    let document = LogLine {
+        at: line.at.as_deref().and_then(rfc3339),
+        level: line.level.map(str::to_lowercase),
+        message: line.message.clone(),
+        fields: line.fields.iter().cloned().collect(),
+    };
+    serde_json::to_string(&document).map_err(|error| CliError::internal(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_printed_as_text_and_as_json() {
+        let logged = "2026-03-04T05:06:07.089Z INFO  work is ready  account=ac_1 path=\"/a b\"";
+        let line = Line::parse(logged);
+        assert_eq!(text(&line, &Output::plain(80)), logged);
+        assert_eq!(
+            json(&line).unwrap(),
+            r#"{"at":1772600767089,"level":"info","message":"work is ready","fields":{"account":"ac_1","path":"/a b"}}"#
+        );
+        let other = Line::parse("thread\u{1b}[31m panicked");
+        assert_eq!(text(&other, &Output::plain(80)), "thread\u{fffd}[31m panicked");
+        assert!(json(&other).unwrap().starts_with(r#"{"at":null,"level":null,"#));
+    }
+}

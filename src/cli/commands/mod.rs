@@ -1,0 +1,316 @@
+//! The commands: what the command line accepts, and which function carries out which command.
+
+mod account;
+mod classify;
+mod completions;
+mod config;
+mod daemon;
+mod demo;
+mod doctor;
+mod env;
+mod events;
+mod explain;
+mod gateway;
+mod help;
+mod import;
+mod lease;
+mod login;
+mod logs;
+mod run;
+mod schema;
+mod service;
+mod simulate;
+mod status;
+
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use super::context::{Context, GlobalArgs};
+use super::error::CliError;
+use super::launch::{SuperviseArgs, supervise};
+
+/// Lease LLM accounts to coding agents.
+#[derive(Debug, Parser)]
+#[command(name = "lessor", version, max_term_width = help::MAX_WIDTH, after_help = EXIT_CODES)]
+struct Cli {
+    #[command(flatten)]
+    global: GlobalArgs,
+    #[command(subcommand)]
+    command: CliCommand,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  success             4  no account is available now
+  1  failure             5  user action required: add an account, log in
+  2  usage error         6  invalid configuration
+  3  no daemon           126, 127  `run` cannot start the command";
+
+/// A command with its options.
+#[derive(Debug, Subcommand)]
+pub(crate) enum CliCommand {
+    /// Run an agent or another command on a leased account
+    ///
+    /// Leases an account, starts the command with the environment it needs, and releases the lease when the command
+    /// ends. By default the command reaches its provider through lessor's gateway, which continues with another
+    /// account when one is rate limited. The exit code is that of the command.
+    #[command(after_help = "Examples:\n  lessor run claude\n  lessor run -- codex exec 'fix the tests'\n  \
+                            lessor run -p openai -m gpt-5 -- python agent.py")]
+    Run(run::RunArgs),
+    /// Print the variables of a leased account for the calling shell
+    ///
+    /// Prints lines that set the same variables as `lessor run`. The lease is bound to the calling shell and ends with
+    /// it. Calling again for the same provider replaces the lease.
+    #[command(after_help = "Examples:\n  eval \"$(lessor env claude)\"\n  lessor env codex --shell fish | source")]
+    Env(env::EnvArgs),
+    /// Supervise a command that `run` started (internal)
+    #[command(hide = true, after_help = "Example: lessor supervise --pid 4711 --start 123456 --watch")]
+    Supervise(SuperviseArgs),
+    /// Show accounts, leases, queue and daemon
+    #[command(after_help = "Example: lessor status")]
+    Status,
+    /// List, add, change and remove accounts
+    #[command(subcommand, after_help = "Example: lessor account list")]
+    Account(account::AccountCommand),
+    /// Log in at a provider, or renew a login
+    ///
+    /// Opens the provider's page in the browser and waits for the login. With --paste or --device the browser may be on
+    /// another machine. The daemon keeps the login and refreshes its tokens.
+    #[command(after_help = "Examples:\n  lessor login anthropic --label work\n  lessor login openai --device")]
+    Login(login::LoginArgs),
+    /// Change the key that encrypts all secrets
+    #[command(subcommand, after_help = "Example: lessor secrets rekey")]
+    Secrets(account::SecretsCommand),
+    /// Import logins and keys from other tools
+    ///
+    /// Without a file, reads the usual locations of Claude Code, Codex, Gemini CLI, opencode and others. By default a
+    /// login whose refresh token rotates stays with its tool, and lessor reads each new token from the tool's file.
+    #[command(after_help = "Examples:\n  lessor import --dry-run\n  lessor import --from claude-code --take-over\n  \
+                            lessor import accounts.json")]
+    Import(import::ImportArgs),
+    /// Print all accounts as a document for `lessor import`
+    ///
+    /// The document contains no secrets unless --secrets is given.
+    #[command(after_help = "Examples:\n  lessor export\n  lessor export --secrets --output accounts.json")]
+    Export(account::ExportArgs),
+    /// Check the installation and suggest a remedy for each problem
+    ///
+    /// Checks the configuration, the daemon, the accounts, the files of other tools, and logins that two programs
+    /// refresh. The exit code is 1 if something is broken.
+    #[command(after_help = "Example: lessor doctor")]
+    Doctor,
+    /// Lease an account and print the lease
+    ///
+    /// The lease ends with the process it is bound to, or after its --ttl. The secret is printed with --json only.
+    #[command(after_help = "Examples:\n  lessor acquire anthropic --pid $$ --json\n  \
+                            lessor acquire openai --ttl 10m --wait 0s")]
+    Acquire(lease::AcquireArgs),
+    /// Print one valid token or key and nothing else
+    ///
+    /// For programs that run a command to get a token, such as Claude Code's apiKeyHelper. The lease is bound to the
+    /// calling program, and every call by that program returns the same account while the account is usable.
+    #[command(after_help = "Example: lessor token anthropic")]
+    Token(lease::TokenArgs),
+    /// Release a lease
+    #[command(after_help = "Example: lessor release ls_1a2b3c4d")]
+    Release(lease::LeaseArg),
+    /// Extend a lease by its time to live
+    #[command(after_help = "Example: lessor renew ls_1a2b3c4d")]
+    Renew(lease::LeaseArg),
+    /// Report an upstream response and print the next action
+    ///
+    /// The daemon records the rate limit, if there is one, for every lease on the account. The printed action is to
+    /// continue, to retry, to wait, to switch to another account, or to stop.
+    #[command(after_help = "Examples:\n  lessor report ls_1a2b3c4d --status 429 --header 'retry-after: 30' \
+                            --body -\n  lessor report ls_1a2b3c4d --ok\n  \
+                            lessor report ls_1a2b3c4d --reason quota_exhausted --retry-after 5m")]
+    Report(lease::ReportArgs),
+    /// List the leases that are held
+    #[command(after_help = "Example: lessor leases")]
+    Leases,
+    /// Explain why an account was chosen or refused
+    ///
+    /// Shows what decided, every account that could have been chosen, and the evidence for each limit.
+    #[command(after_help = "Examples:\n  lessor explain\n  lessor explain work --model claude-sonnet-4-5")]
+    Explain(explain::ExplainArgs),
+    /// Classify upstream responses, given as JSON lines
+    ///
+    /// Each line of standard input is {"provider", "status", "headers": {}, "body": "…", "now": epoch ms}; everything
+    /// but the status is optional. Each line of the output is the classification of one response. A line that cannot be
+    /// read gives {"error"}, and the exit code is 1. No daemon is needed.
+    #[command(
+        after_help = "Example: echo '{\"status\": 429, \"headers\": {\"retry-after\": \"30\"}}' | lessor classify"
+    )]
+    Classify(classify::ClassifyArgs),
+    /// Print recent events, or follow new ones
+    #[command(after_help = "Examples:\n  lessor events\n  lessor events --follow --kind account.limited")]
+    Events(events::EventsArgs),
+    /// Print the daemon's log
+    ///
+    /// Reads the systemd journal if the daemon logs there, else the log file. No daemon is started.
+    #[command(after_help = "Examples:\n  lessor logs -n 20\n  lessor logs --follow")]
+    Logs(logs::LogsArgs),
+    /// Measure the round trip to the daemon and print its version
+    #[command(after_help = "Example: lessor ping")]
+    Ping,
+    /// Show, change and check the configuration
+    #[command(subcommand, after_help = "Example: lessor config show")]
+    Config(config::ConfigCommand),
+    /// Make the daemon read its configuration now
+    ///
+    /// The daemon also notices changes of the file itself; this command waits for the result and prints it.
+    #[command(after_help = "Example: lessor reload")]
+    Reload,
+    /// Run the daemon in the foreground
+    ///
+    /// Commands start a daemon in the background when they need one, so this is for debugging and service managers.
+    #[command(after_help = "Example: LESSOR_LOG=debug lessor daemon")]
+    Daemon(daemon::DaemonArgs),
+    /// Stop the daemon
+    #[command(after_help = "Example: lessor stop")]
+    Stop,
+    /// Print the gateway's URL, or create a key for it
+    ///
+    /// For clients that `lessor run` does not start.
+    #[command(subcommand, after_help = "Example: lessor gateway url")]
+    Gateway(gateway::GatewayCommand),
+    /// Run the daemon as a service of systemd, launchd or Windows
+    #[command(subcommand, after_help = "Example: lessor service install")]
+    Service(service::ServiceCommand),
+    /// Show how lessor works, offline, on a simulated provider
+    ///
+    /// Starts a daemon in a temporary directory, several accounts with small quotas, and more agents than accounts;
+    /// kills an agent and the daemon; and prints what the simulated provider counted.
+    #[command(after_help = "Examples:\n  lessor demo\n  lessor demo --agents 20 --accounts 3 --seconds 30")]
+    Demo(demo::DemoArgs),
+    /// Compare account selection strategies in a simulation
+    ///
+    /// Runs lessor's strategies, and those of other tools, against a modelled provider in virtual time. The same options
+    /// and seed give the same figures on every machine.
+    #[command(
+        after_help = "Examples:\n  lessor simulate\n  lessor simulate --agents 40 --strategy hybrid --svg chart.svg"
+    )]
+    Simulate(simulate::SimulateArgs),
+    /// Work as one agent of the demo (internal)
+    #[command(hide = true, after_help = "Example: lessor demo-agent")]
+    DemoAgent,
+    /// Print the completions for a shell
+    #[command(after_help = "Example: lessor completions bash > ~/.local/share/bash-completion/completions/lessor")]
+    Completions(completions::CompletionsArgs),
+    /// Print the manual page
+    #[command(after_help = "Example: lessor man > ~/.local/share/man/man1/lessor.1")]
+    Man,
+    /// Print the JSON Schema of a command's --json output
+    #[command(after_help = "Example: lessor schema account list")]
+    Schema(schema::SchemaArgs),
+}
+
+/// Parses the command line of this process; the error prints help, the version, or what is wrong.
+pub(super) fn parse() -> Result<(GlobalArgs, CliCommand), clap::Error> {
+    let matches = help::grouped(Cli::command()).try_get_matches()?;
+    let cli = Cli::from_arg_matches(&matches)?;
+    Ok((cli.global, cli.command))
+}
+
+/// Carries out a command; answers the exit code.
+pub(super) fn execute(command: CliCommand, context: &Context) -> Result<u8, CliError> {
+    let done = match command {
+        CliCommand::Run(args) => return run::execute(args, context),
+        CliCommand::Supervise(args) => return supervise(args, context),
+        CliCommand::Import(args) => return import::execute(args, context),
+        CliCommand::Doctor => return doctor::execute(context),
+        CliCommand::Classify(args) => return classify::execute(&args, context),
+        CliCommand::Config(command) => return config::execute(command, context),
+        CliCommand::Reload => return config::reload(context),
+        CliCommand::Daemon(args) => return daemon::execute(&args, context),
+        CliCommand::Demo(args) => return demo::execute(&args, context),
+        CliCommand::DemoAgent => return Ok(demo::work_as_agent()),
+        CliCommand::Env(args) => env::execute(args, context),
+        CliCommand::Status => status::execute(context),
+        CliCommand::Account(command) => account::execute(command, context),
+        CliCommand::Login(args) => login::execute(args, context),
+        CliCommand::Secrets(command) => account::secrets(&command, context),
+        CliCommand::Export(args) => account::export(&args, context),
+        CliCommand::Acquire(args) => lease::acquire(args, context),
+        CliCommand::Token(args) => lease::token(args, context),
+        CliCommand::Release(lease) => lease::release(&lease, context),
+        CliCommand::Renew(lease) => lease::renew(&lease, context),
+        CliCommand::Report(args) => lease::report(args, context),
+        CliCommand::Leases => lease::leases(context),
+        CliCommand::Explain(args) => explain::execute(args, context),
+        CliCommand::Events(args) => events::execute(args, context),
+        CliCommand::Logs(args) => logs::execute(&args, context),
+        CliCommand::Ping => daemon::ping(context),
+        CliCommand::Stop => daemon::stop(context),
+        CliCommand::Gateway(command) => gateway::execute(command, context),
+        CliCommand::Service(command) => service::execute(&command, context),
+        CliCommand::Simulate(args) => simulate::execute(&args, context),
+        CliCommand::Completions(args) => completions::execute(&args, Cli::command(), context),
+        CliCommand::Man => completions::man(Cli::command(), context),
+        CliCommand::Schema(args) => schema::execute(&args, context),
+    };
+    done.map(|()| 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every command with its full name, hidden ones and groups included.
+    fn commands() -> Vec<(String, clap::Command)> {
+        fn add(command: &clap::Command, before: &str, all: &mut Vec<(String, clap::Command)>) {
+            for below in command.get_subcommands() {
+                let name = format!("{before}{}", below.get_name());
+                all.push((name.clone(), below.clone()));
+                add(below, &format!("{name} "), all);
+            }
+        }
+        let mut all = Vec::new();
+        add(&Cli::command(), "", &mut all);
+        all
+    }
+
+    #[test]
+    fn the_grammar_is_consistent() {
+        help::grouped(Cli::command()).debug_assert();
+    }
+
+    #[test]
+    fn every_command_and_option_has_a_line_of_help_and_every_command_an_example() {
+        for (name, command) in commands() {
+            let about = command.get_about().unwrap_or_else(|| panic!("{name} has no help")).to_string();
+            assert!(!about.contains('\n') && about.len() <= 64, "{name}: {about}");
+            for argument in command.get_arguments() {
+                assert!(argument.get_help().is_some(), "{name} {}", argument.get_id());
+            }
+            let examples = command.get_after_help().unwrap_or_else(|| panic!("{name} has no example")).to_string();
+            assert!(examples.starts_with("Example"), "{name}: {examples}");
+            assert!(examples.contains(&format!("lessor {name}")), "{name}: {examples}");
+            assert!(examples.lines().all(|line| line.len() <= 100), "{name}: {examples}");
+        }
+    }
+
+    #[test]
+    fn every_command_is_in_one_group_of_the_overview() {
+        let names: Vec<String> = help::GROUPS.iter().flat_map(|(_, names)| *names).map(ToString::to_string).collect();
+        let visible = Cli::command();
+        let visible = visible.get_subcommands().filter(|command| !command.is_hide_set());
+        for name in visible.map(clap::Command::get_name) {
+            assert_eq!(names.iter().filter(|listed| *listed == name).count(), 1, "{name}");
+        }
+        assert!(names.iter().all(|name| Cli::command().find_subcommand(name).is_some()), "{names:?}");
+        let overview = help::overview(&Cli::command(), 80);
+        assert!(overview.lines().all(|line| line.chars().count() <= 80), "{overview}");
+        assert_eq!(overview.lines().filter(|line| line.starts_with("  ")).count(), names.len(), "{overview}");
+    }
+
+    #[test]
+    fn every_command_that_prints_a_document_has_a_schema() {
+        // these print a schema themselves, or no document
+        let without = ["run", "supervise", "daemon", "completions", "man", "schema", "config schema", "demo-agent"];
+        for (name, command) in commands() {
+            if !command.has_subcommands() && !without.contains(&name.as_str()) {
+                assert!(schema::has(&name), "{name}");
+            }
+        }
+    }
+}

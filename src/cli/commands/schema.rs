@@ -1,0 +1,135 @@
+//! `schema`: the JSON Schema of what each command prints with `--json`, generated from the printed types.
+
+use std::collections::BTreeMap;
+
+use clap::Args;
+use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
+
+use crate::cli::{
+    context::Context,
+    error::{CliError, ErrorDocument},
+};
+use crate::protocol::{
+    AccountInfo, DaemonStatus, DecisionInfo, Empty, EventInfo, ExplainInfo, ExportInfo, GatewayAccess, GatewayInfo,
+    LeaseInfo, LeaseRow, RekeyInfo, ReloadInfo,
+};
+
+use super::classify::ClassifyLine;
+use super::config::{ConfigChange, ConfigCheckResult, ConfigEditResult, ConfigListing, ConfigLocation, ConfigValue};
+use super::daemon::{PingResult, StopResult};
+use super::demo::DemoResult;
+use super::doctor::Diagnosis;
+use super::env::EnvVariables;
+use super::import::ImportReport;
+use super::logs::LogLine;
+use super::service::{ServiceChange, ServiceStatus};
+use super::simulate::SimulationResult;
+
+#[derive(Debug, Args)]
+pub(crate) struct SchemaArgs {
+    /// The command, as in `account list`; `error`: what every command prints if it fails [default: all commands]
+    #[arg(value_name = "COMMAND")]
+    command: Vec<String>,
+}
+
+type MakeSchema = fn() -> schemars::Schema;
+
+/// Commands, and the schema of the document that each of them prints.
+const DOCUMENTS: &[(&[&str], MakeSchema)] = &[
+    (&["account add", "account clear-limits", "account disable", "account enable"], of::<AccountInfo>),
+    (&["account refresh", "account set", "account show", "account verify", "login"], of::<AccountInfo>),
+    (&["account list"], of::<Vec<AccountInfo>>),
+    // a list with --all, or without a name
+    (&["account remove", "account usage"], of::<OneOrAll>),
+    (&["acquire", "renew", "token"], of::<LeaseInfo<'static>>),
+    // each line
+    (&["classify"], of::<ClassifyLine>),
+    (&["config check"], of::<ConfigCheckResult>),
+    (&["config edit"], of::<ConfigEditResult>),
+    (&["config get"], of::<ConfigValue>),
+    (&["config path"], of::<ConfigLocation>),
+    (&["config set", "config unset"], of::<ConfigChange>),
+    (&["config show"], of::<ConfigListing>),
+    (&["demo"], of::<DemoResult>),
+    (&["doctor"], of::<Diagnosis>),
+    (&["env"], of::<EnvVariables>),
+    (&["error"], of::<ErrorDocument<'static>>),
+    // each line
+    (&["events"], of::<EventInfo>),
+    (&["explain"], of::<ExplainInfo>),
+    (&["export"], of::<ExportInfo>),
+    (&["gateway key"], of::<GatewayAccess>),
+    (&["gateway url"], of::<GatewayInfo>),
+    (&["import"], of::<ImportReport>),
+    (&["leases"], of::<Vec<LeaseRow>>),
+    // each line
+    (&["logs"], of::<LogLine>),
+    (&["ping"], of::<PingResult<'static>>),
+    (&["release"], of::<Empty>),
+    (&["reload"], of::<ReloadInfo>),
+    (&["report"], of::<DecisionInfo<'static>>),
+    (&["secrets rekey"], of::<RekeyInfo>),
+    (&["service install", "service restart", "service start", "service stop"], of::<ServiceChange>),
+    (&["service uninstall"], of::<ServiceChange>),
+    (&["service status"], of::<ServiceStatus>),
+    (&["simulate"], of::<SimulationResult>),
+    (&["status"], of::<DaemonStatus>),
+    (&["stop"], of::<StopResult>),
+];
+
+/// Every command with its schema, by name.
+fn documents() -> BTreeMap<&'static str, MakeSchema> {
+    DOCUMENTS.iter().flat_map(|(names, make)| names.iter().map(|name| (*name, *make))).collect()
+}
+
+/// The account that was named; without a name, or with `--all`, all accounts.
+#[derive(JsonSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "describes what is printed; never constructed")]
+enum OneOrAll {
+    One(Box<AccountInfo>),
+    All(Vec<AccountInfo>),
+}
+
+/// Whether a command has a schema.
+#[cfg(test)]
+pub(super) fn has(command: &str) -> bool {
+    documents().contains_key(command)
+}
+
+/// Prints the schema of one command, or of all by their names.
+pub(super) fn execute(options: &SchemaArgs, context: &Context) -> Result<(), CliError> {
+    let documents = documents();
+    if options.command.is_empty() {
+        let all: BTreeMap<&str, schemars::Schema> = documents.iter().map(|(name, make)| (*name, make())).collect();
+        return context.output.document(&all);
+    }
+    let wanted = options.command.join(" ");
+    let make = documents.get(wanted.as_str()).ok_or_else(|| {
+        let names: Vec<&str> = documents.keys().copied().collect();
+        CliError::usage(format!("{wanted:?} prints no document; these commands do: {}", names.join(", ")))
+    })?;
+    context.output.document(&make())
+}
+
+/// The schema for output: fields that are optional in a call are always present in an answer.
+fn of<T: JsonSchema>() -> schemars::Schema {
+    let settings = SchemaSettings::draft2020_12().for_serialize();
+    SchemaGenerator::new(settings).into_root_schema_for::<T>()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_schemas_describe_the_keys_that_are_printed() {
+        for (name, key) in
+            [("acquire", "fence"), ("status", "uptime_ms"), ("account show", "use"), ("ping", "round_trip_us")]
+        {
+            let schema = serde_json::to_value(documents()[name]()).unwrap();
+            assert!(schema["properties"][key]["description"].is_string(), "{name}: {schema}");
+            assert!(schema["required"].as_array().unwrap().iter().any(|one| one == key), "{name}: {schema}");
+        }
+    }
+}

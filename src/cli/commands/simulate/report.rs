@@ -1,0 +1,157 @@
+//! The result of a simulation, as text and as a document.
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use crate::cli::ui::{Column, Output, Table, Tint};
+use crate::simulate::{Counted, Load, Rule};
+
+use super::chart;
+
+/// The result of a simulation.
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct SimulationResult {
+    accounts: usize,
+    agents: usize,
+    hours: u64,
+    seed: u64,
+    per_minute: u64,
+    per_five_hours: u64,
+    /// Requests that all accounts together could have served in that time.
+    quota: u64,
+    /// Requests that a scheduler with perfect knowledge of every quota serves.
+    usable: u64,
+    rules: Vec<RuleResult>,
+}
+
+/// The result of one set of rules.
+#[derive(Serialize, JsonSchema)]
+struct RuleResult {
+    /// The name of the rules.
+    name: &'static str,
+    /// Requests that were served.
+    served: u64,
+    /// The share of `usable` that was served.
+    served_share: f64,
+    /// 429 responses.
+    refusals: u64,
+    /// Quota windows of an account with at least one 429 response.
+    refused_windows: u64,
+    /// 429 responses per such window.
+    refusals_per_window: f64,
+    /// 429 responses to requests that were sent after the first one of the window was known, except probes.
+    needless_refusals: u64,
+    /// Requests that used another account than the last request of their session.
+    moves: u64,
+    /// Moves away from an account that could have served the request.
+    needless_moves: u64,
+    /// Time in which agents slept while an account could serve, summed over all agents.
+    slept_ms: u64,
+    /// How often an agent had to wait or stop while an account could serve.
+    wrong_waits: u64,
+    /// How often an agent got an error.
+    turned_away: u64,
+}
+
+impl SimulationResult {
+    pub(super) fn new(load: &Load, perfect: &Counted, results: &[(Rule, Counted)]) -> Self {
+        let usable = usable(perfect, results);
+        let finding = |(rule, counted): &(Rule, Counted)| RuleResult {
+            name: rule.name(),
+            served: counted.served,
+            served_share: share(counted, usable),
+            refusals: counted.refusals,
+            refused_windows: counted.refused_windows,
+            refusals_per_window: counted.refusals_a_window(),
+            needless_refusals: counted.needless_refusals,
+            moves: counted.moves,
+            needless_moves: counted.needless_moves,
+            slept_ms: counted.slept_ms,
+            wrong_waits: counted.wrong,
+            turned_away: counted.turned_away,
+        };
+        Self {
+            accounts: load.accounts,
+            agents: load.agents,
+            hours: load.hours,
+            seed: load.seed,
+            per_minute: load.per_minute,
+            per_five_hours: load.per_five_hours,
+            quota: perfect.quota,
+            usable,
+            rules: results.iter().map(finding).collect(),
+        }
+    }
+}
+
+/// What perfect knowledge serves, or the best rules if they happen to serve more.
+fn usable(perfect: &Counted, results: &[(Rule, Counted)]) -> u64 {
+    results.iter().map(|(_, counted)| counted.served).fold(perfect.served, u64::max)
+}
+
+fn share(counted: &Counted, usable: u64) -> f64 {
+    if usable == 0 { 1.0 } else { counted.served as f64 / usable as f64 }
+}
+
+pub(super) fn text(
+    load: &Load,
+    perfect: &Counted,
+    results: &[(Rule, Counted)],
+    findings: &SimulationResult,
+    output: &Output,
+) -> String {
+    let columns = [
+        Column::flexible("RULES", 12),
+        Column::number("SERVED"),
+        Column::number("429s/WINDOW"),
+        Column::number("MOVES"),
+        Column::number("SLEPT"),
+        Column::number("WRONG"),
+        Column::number("ERRORS"),
+    ];
+    let mut table = Table::new(&columns);
+    for (rule, counted) in results {
+        let share = share(counted, findings.usable);
+        let judge = |good: bool| Some(if good { Tint::Good } else { Tint::Warn });
+        let of_lessor = matches!(rule, Rule::Lessor(_));
+        table.row(vec![
+            (rule.name().into(), of_lessor.then_some(Tint::Strong)),
+            (format!("{:.1} %", 100.0 * share), judge(share >= 0.99)),
+            (format!("{:.2}", counted.refusals_a_window()), judge(counted.needless_refusals == 0)),
+            (counted.needless_moves.to_string(), judge(counted.needless_moves == 0)),
+            (hours(counted.slept_ms), judge(counted.slept_ms == 0)),
+            (counted.wrong.to_string(), judge(counted.wrong == 0)),
+            (counted.turned_away.to_string(), None),
+        ]);
+    }
+    let Load { accounts, agents, hours, seed, per_minute, per_five_hours } = load;
+    let legend: String = LEGEND.iter().map(|(name, meaning)| output.field(name, 13, meaning)).collect();
+    let head = format!(
+        "{agents} agents for {hours} h, seed {seed}\n\
+         {accounts} accounts of {per_minute} requests a minute and {per_five_hours} in five hours\n\
+         {} of the {} requests of all quotas can be used\n\n",
+        findings.usable, perfect.quota,
+    );
+    let chart = chart::served(load, results, findings.usable, output);
+    format!("{}{}\n{chart}\n{legend}", output.prose(&head), table.render(output))
+}
+
+/// The meaning of the columns.
+const LEGEND: [(&str, &str); 6] = [
+    ("SERVED", "share of what perfect knowledge serves on this load"),
+    ("429s/WINDOW", "per quota window with at least one; 1 is the minimum"),
+    ("MOVES", "of sessions away from an account that could serve"),
+    ("SLEPT", "by all agents while an account could serve"),
+    ("WRONG", "orders to wait or stop while an account could serve"),
+    ("ERRORS", "seen by agents, which retry at the stated time"),
+];
+
+/// A time of all agents together.
+fn hours(ms: u64) -> String {
+    match ms / 1_000 {
+        0 => "0 s".to_owned(),
+        seconds @ 1..=119 => format!("{seconds} s"),
+        seconds @ 120..=7_199 => format!("{} min", seconds / 60),
+        seconds => format!("{} h", seconds / 3600),
+    }
+}

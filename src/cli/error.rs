@@ -1,0 +1,162 @@
+//! The error of the command line: what failed, where, a hint, and the exit code.
+
+use std::path::Path;
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use crate::client::ClientError;
+use crate::config::ConfigErrors;
+use crate::protocol::ErrorInfo;
+
+/// Exit code: the command line is not valid.
+pub(crate) const USAGE: u8 = 2;
+/// Exit code: the configuration is not valid.
+pub(crate) const CONFIG: u8 = 6;
+const FAILED: u8 = 1;
+const NO_DAEMON: u8 = 3;
+const NO_ACCOUNT_NOW: u8 = 4;
+const NEEDS_USER: u8 = 5;
+
+/// Why a command failed.
+#[derive(Debug)]
+pub(crate) struct CliError {
+    pub(crate) exit: u8,
+    pub(crate) info: Box<ErrorInfo>,
+    /// Standard output was closed by its reader: nothing is printed.
+    pub(crate) quiet: bool,
+}
+
+/// The error of any command, on standard error.
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct ErrorDocument<'a> {
+    /// What failed.
+    pub(crate) error: &'a ErrorInfo,
+}
+
+impl CliError {
+    pub(crate) fn new(kind: &str, message: impl Into<String>) -> Self {
+        Self { exit: exit_code(kind), info: Box::new(ErrorInfo::new(kind, message)), quiet: false }
+    }
+
+    pub(crate) fn internal(message: impl Into<String>) -> Self {
+        Self::new("internal", message)
+    }
+
+    pub(crate) fn bad_request(message: impl Into<String>) -> Self {
+        Self::new("bad_request", message)
+    }
+
+    /// The command line is not valid.
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Self::new("usage", message)
+    }
+
+    /// The configuration is not valid.
+    pub(crate) fn config(message: impl Into<String>) -> Self {
+        Self::new("config_invalid", message)
+    }
+
+    /// The configuration file is not valid: every problem in it.
+    pub(crate) fn invalid_config(path: &Path, errors: &ConfigErrors) -> Self {
+        let hint = if path.is_file() { "correct it: lessor config edit" } else { "see: lessor config path" };
+        Self::config(format!("the configuration is not valid:\n{errors}")).hint(hint)
+    }
+
+    /// Writing failed; a closed pipe is not an error.
+    pub(crate) fn of_output(error: &std::io::Error) -> Self {
+        let closed = error.kind() == std::io::ErrorKind::BrokenPipe;
+        let failed = Self::internal(format!("writing the output: {error}"));
+        Self { exit: if closed { 0 } else { failed.exit }, quiet: closed, ..failed }
+    }
+
+    /// Adds a hint, unless there is one.
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.info.data.hint.get_or_insert_with(|| hint.into());
+        self
+    }
+
+    /// Sets the hint, replacing any other.
+    pub(crate) fn replace_hint(mut self, hint: impl Into<String>) -> Self {
+        self.info.data.hint = Some(hint.into());
+        self
+    }
+
+    pub(crate) fn exit(self, exit: u8) -> Self {
+        Self { exit, ..self }
+    }
+
+    pub(crate) fn message(&self) -> &str {
+        &self.info.message
+    }
+
+    pub(crate) fn kind(&self) -> &str {
+        &self.info.data.kind
+    }
+
+    /// Adds the hints that name commands; the daemon does not know the command line.
+    fn with_command_hint(self) -> Self {
+        match self.kind() {
+            "no_account" => self.hint("add one: lessor account add PROVIDER --api-key-stdin"),
+            "unknown_account" => self.hint("see: lessor account list"),
+            "unknown_lease" | "stale_lease" => self.hint("see: lessor leases"),
+            "needs_login" | "needs_verification" => self.hint("see: lessor status"),
+            _ => self,
+        }
+    }
+}
+
+impl From<ClientError> for CliError {
+    fn from(error: ClientError) -> Self {
+        let message = error.to_string();
+        match error {
+            ClientError::NoDaemon(_) => Self::new("no_daemon", message),
+            ClientError::Mismatch { hint, .. } => Self::new("unsupported_version", message).hint(hint),
+            ClientError::Refused(info) => {
+                Self { exit: exit_code(&info.data.kind), info, quiet: false }.with_command_hint()
+            }
+            ClientError::Lost(_) => Self::new("lost_connection", message).hint("try again; see: lessor status"),
+            _ => Self::internal(message),
+        }
+    }
+}
+
+/// The exit code of an error kind.
+fn exit_code(kind: &str) -> u8 {
+    match kind {
+        "usage" => USAGE,
+        "no_daemon" => NO_DAEMON,
+        "all_limited" | "no_capacity" | "wait_timeout" => NO_ACCOUNT_NOW,
+        "no_account" | "needs_login" | "needs_verification" => NEEDS_USER,
+        "config_invalid" => CONFIG,
+        _ => FAILED,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_error_kind_has_its_exit_code() {
+        let failures = ["unknown_account", "unknown_provider", "not_allowed", "stale_lease", "bad_request", "internal"];
+        for (code, kinds) in [
+            (1, &failures[..]),
+            (2, &["usage"]),
+            (3, &["no_daemon"]),
+            (4, &["all_limited", "no_capacity", "wait_timeout"]),
+            (5, &["no_account", "needs_login", "needs_verification"]),
+            (6, &["config_invalid"]),
+        ] {
+            for kind in kinds {
+                assert_eq!(CliError::from(ClientError::from(ErrorInfo::new(kind, "x"))).exit, code, "{kind}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_closed_pipe_is_not_an_error() {
+        assert_eq!(CliError::of_output(&std::io::ErrorKind::BrokenPipe.into()).exit, 0);
+        assert_eq!(CliError::of_output(&std::io::ErrorKind::StorageFull.into()).exit, 1);
+    }
+}

@@ -1,0 +1,138 @@
+//! Private directories, `<run>/agents/PID-START-FENCE`, that are removed when their program has ended.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use crate::cli::error::CliError;
+use crate::config::AppPaths;
+use crate::daemon::find_process;
+use crate::pool::Process;
+
+/// The directory of one program; the first write creates it.
+#[derive(Debug)]
+pub(super) struct PrivateDirectory {
+    path: PathBuf,
+    exists: bool,
+}
+
+impl PrivateDirectory {
+    /// The directory for a lease and the process that holds it.
+    pub(super) fn new(places: &AppPaths, holder: Process, fence: u64) -> Self {
+        Self { path: places.run.join("agents").join(name(holder, fence)), exists: false }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The directory, if it exists.
+    pub(super) fn created(self) -> Option<PathBuf> {
+        self.exists.then_some(self.path)
+    }
+
+    /// Writes a file, readable by its owner only; answers its path.
+    pub(super) fn write(&mut self, name: &str, text: &str) -> Result<PathBuf, CliError> {
+        let failed = |error: io::Error| CliError::internal(format!("{}: {error}", self.path.display()));
+        if !self.exists {
+            create(&self.path).map_err(failed)?;
+            self.exists = true;
+        }
+        write(&self.path, name, text).map_err(failed)?;
+        Ok(self.path.join(name))
+    }
+
+    /// Writes an executable file.
+    pub(super) fn write_program(&mut self, name: &str, text: &str) -> Result<(), CliError> {
+        let _path = self.write(name, text)?;
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            let mode = std::fs::Permissions::from_mode(0o700);
+            std::fs::set_permissions(&_path, mode)
+                .map_err(|error| CliError::internal(format!("{}: {error}", _path.display())))?;
+        }
+        Ok(())
+    }
+}
+
+/// The name identifies the process, so that a later run can remove the directory if the supervisor did not.
+fn name(holder: Process, fence: u64) -> String {
+    format!("{}-{}-{fence}", holder.pid, holder.start)
+}
+
+fn holder(name: &str) -> Option<Process> {
+    let mut numbers = name.split('-').map(str::parse::<u64>);
+    let (pid, start) = (numbers.next()?.ok()?, numbers.next()?.ok()?);
+    Some(Process { pid: pid.try_into().ok()?, start })
+}
+
+/// Creates a directory, and removes those whose process has ended.
+fn create(path: &Path) -> io::Result<()> {
+    if let Some(root) = path.parent() {
+        create_private_directory(root)?;
+        remove_abandoned(root);
+    }
+    create_private_directory(path)
+}
+
+/// Creates a directory, with its parents, that only its owner can read.
+pub(crate) fn create_private_directory(directory: &Path) -> io::Result<()> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(directory)
+}
+
+fn remove_abandoned(root: &Path) {
+    let Ok(entries) = std::fs::read_dir(root) else { return };
+    for entry in entries.flatten() {
+        let Some(holder) = entry.file_name().to_str().and_then(holder) else { continue };
+        // if the system cannot say whether the process has ended, its directory stays
+        if find_process(holder.pid).is_ok_and(|found| found.is_none_or(|found| found.process != holder)) {
+            remove(&entry.path());
+        }
+    }
+}
+
+/// Writes a file, readable by its owner only; readers see either the old file or the new one.
+fn write(directory: &Path, name: &str, text: &str) -> io::Result<()> {
+    let target = directory.join(name);
+    let parent = target.parent().unwrap_or(directory);
+    create_private_directory(parent)?;
+    // created with mode 0600
+    let mut file = tempfile::NamedTempFile::new_in(parent)?;
+    file.write_all(text.as_bytes())?;
+    file.persist(&target)?;
+    Ok(())
+}
+
+/// Removes a directory; it is not an error if it does not exist.
+pub(super) fn remove(path: &Path) {
+    let _gone = std::fs::remove_dir_all(path);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn directories_of_ended_processes_are_removed() {
+        let run = tempfile::tempdir().unwrap();
+        let root = run.path().join("agents");
+        let me = find_process(std::process::id()).unwrap().unwrap().process;
+        let (mine, ended) = (root.join(name(me, 1)), root.join(name(Process { start: me.start + 1, ..me }, 2)));
+        create(&mine).unwrap();
+        write(&mine, "a/b.json", "{}").unwrap();
+        std::fs::create_dir(&ended).unwrap();
+        std::fs::create_dir(root.join("other")).unwrap();
+        create(&root.join(name(me, 3))).unwrap();
+        assert!(!ended.exists() && mine.join("a/b.json").exists() && root.join("other").exists());
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+            assert_eq!((mode(&root), mode(&mine), mode(&mine.join("a/b.json"))), (0o700, 0o700, 0o600));
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! What `run` and `env` do before a program starts: lease an account, and prepare variables, arguments and files.
+
+pub(crate) mod agent;
+pub(crate) mod caller_process;
+mod directory;
+mod prepared;
+mod settings;
+mod supervisor;
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::time::Duration;
+
+use clap::Args;
+
+use crate::client::Client;
+use crate::pool::{CredentialKind, Process, millis};
+use crate::protocol::{AcquireParams, BindTo, GatewayKeyParams, LeaseInfo, ListAccountsParams};
+use crate::provider::{self, AgentSetup, HandOut, HandOutRequest};
+
+use super::context::Context;
+use super::error::CliError;
+use super::ui::progress;
+
+use agent::LeasePurpose;
+use directory::PrivateDirectory;
+pub(crate) use directory::create_private_directory;
+pub(crate) use prepared::{PreparedLaunch, quoted};
+pub(crate) use supervisor::{SuperviseArgs, supervise};
+
+/// The options that `acquire`, `run` and `env` have in common.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct LeaseOptions {
+    /// Lease for requests to this model
+    #[arg(short, long)]
+    pub(crate) model: Option<String>,
+    /// One of several quotas of an account (google: antigravity, gemini-cli)
+    #[arg(long)]
+    pub(crate) pool: Option<String>,
+    /// A conversation that should stay on one account
+    #[arg(long)]
+    pub(crate) session: Option<String>,
+    /// A name that is shown with the lease
+    #[arg(long)]
+    pub(crate) label: Option<String>,
+    /// Lease this account only: an id, a prefix of it, an email address or a label
+    #[arg(long, value_name = "A")]
+    pub(crate) account: Option<String>,
+    /// How long to wait for an account; 0s: do not wait [default: limits.max_rate_limit_wait]
+    #[arg(long, value_name = "DUR", value_parser = parse_duration)]
+    pub(crate) wait: Option<Duration>,
+}
+
+impl LeaseOptions {
+    /// A request with these options.
+    pub(crate) fn into_request(self) -> AcquireParams {
+        AcquireParams {
+            model: self.model,
+            pool: self.pool,
+            session: self.session,
+            label: self.label,
+            account: self.account,
+            wait_ms: self.wait.map(millis),
+            ..AcquireParams::default()
+        }
+    }
+}
+
+/// Parses a duration as in the configuration: `30s`, `5m`.
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
+    crate::config::duration::parse(text)
+}
+
+/// How a program gets the credential; without an option, through the gateway.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct LaunchMode {
+    /// Put the account's token or key itself into the environment, instead of the gateway's URL
+    #[arg(long)]
+    direct: bool,
+    /// Give claude, codex or gemini a temporary configuration directory, logged in as the account
+    #[arg(long, conflicts_with = "direct")]
+    profile: bool,
+}
+
+impl LaunchMode {
+    fn hand_out(self) -> HandOut {
+        match self {
+            Self { profile: true, .. } => HandOut::Profile,
+            Self { direct: true, .. } => HandOut::Direct,
+            Self { .. } => HandOut::Gateway,
+        }
+    }
+}
+
+/// The lease and the program to prepare.
+pub(crate) struct LaunchRequest<'a> {
+    pub(crate) options: LeaseOptions,
+    pub(crate) purpose: &'a LeasePurpose,
+    pub(crate) mode: LaunchMode,
+    /// The process that the lease is bound to.
+    pub(crate) holder: Process,
+    /// The user's arguments for the program; lessor does not add an argument twice.
+    pub(crate) arguments: &'a [OsString],
+    /// The program is a shell, which cannot take an agent's arguments.
+    pub(crate) is_shell: bool,
+}
+
+/// Leases an account and prepares the program's environment; if the latter fails, releases the lease.
+pub(crate) fn prepare(
+    client: &mut Client,
+    request: LaunchRequest<'_>,
+    context: &Context,
+) -> Result<PreparedLaunch, CliError> {
+    let LaunchRequest { options, purpose, mode, holder, arguments, is_shell } = request;
+    let hand_out = mode.hand_out();
+    let agents = provider::agents_with_profile();
+    if hand_out == HandOut::Profile && !purpose.agent.as_deref().is_some_and(|agent| agents.contains(&agent)) {
+        let message = format!("--profile works for {} only", agents.join(", "));
+        return Err(CliError::usage(message).hint("omit --profile: the gateway works for every program"));
+    }
+    let places = context.places()?;
+    let acquire = AcquireParams {
+        provider: purpose.provider.clone(),
+        bind: BindTo::Pid(holder.pid),
+        // the gateway adds it to each request
+        credential: hand_out != HandOut::Gateway,
+        agent: purpose.agent.clone(),
+        ..options.into_request()
+    };
+    let lease = progress::wait_for_lease(client, acquire, &context.output, Client::acquire)
+        .map_err(|error| with_account_hint(error.into(), purpose))?;
+    let mut directory = PrivateDirectory::new(&places, holder, lease.fence);
+    let prepared = outfit(client, &lease, purpose, hand_out, directory.path()).and_then(|outfit| {
+        let agent = purpose.agent.as_deref().filter(|_| is_shell);
+        prepared::prepare_environment(&outfit, &mut directory, arguments, agent)
+    });
+    match prepared {
+        Ok(environment) => Ok(PreparedLaunch { lease, environment, hand_out, holder, directory: directory.created() }),
+        Err(error) => {
+            prepared::release(client, &lease);
+            directory::remove(directory.path());
+            Err(error)
+        }
+    }
+}
+
+/// If there is no account, names the commands that add one.
+fn with_account_hint(error: CliError, purpose: &LeasePurpose) -> CliError {
+    if error.kind() != "no_account" {
+        return error;
+    }
+    let provider = &purpose.provider;
+    error.replace_hint(format!(
+        "import the accounts of your other tools: lessor import; log in: lessor login {provider}; \
+         or add a key: lessor account add {provider} --api-key-stdin"
+    ))
+}
+
+/// The variables, arguments and files that the program needs.
+fn outfit(
+    client: &mut Client,
+    lease: &LeaseInfo<'_>,
+    purpose: &LeasePurpose,
+    hand_out: HandOut,
+    directory: &Path,
+) -> Result<AgentSetup, CliError> {
+    let provider = purpose.provider.as_str();
+    let (kind, key, base) = match (&lease.credential, hand_out) {
+        (_, HandOut::Gateway) => {
+            let (key, base) = gateway_access(client, lease)?;
+            (credential_kind(client, lease)?, key, Some(format!("{base}/{provider}")))
+        }
+        (Some(credential), _) => (credential.kind, credential.secret.0.clone().into_owned(), None),
+        (None, _) => return Err(CliError::internal("the lease has no credential")),
+    };
+    let handed = HandOutRequest {
+        hand_out,
+        provider,
+        kind,
+        agent: purpose.agent.as_deref(),
+        key: &key,
+        base: base.as_deref(),
+        directory: &directory.to_string_lossy(),
+        expires_at: lease.credential.as_ref().and_then(|credential| credential.expires_at),
+        project: lease.project_id.as_deref(),
+    };
+    let mut outfit = provider::agent_setup(&handed);
+    // a launcher may also start other programs than the agent
+    if let Some(outfit) = outfit.as_mut().filter(|_| purpose.is_launcher && hand_out != HandOut::Profile)
+        && let Some(for_any_program) = provider::agent_setup(&HandOutRequest { agent: None, ..handed })
+    {
+        outfit.serve_also(for_any_program);
+    }
+    let mut key = key;
+    zeroize::Zeroize::zeroize(&mut key);
+    outfit.ok_or_else(|| CliError::usage(format!("{provider} has no profile for this program")))
+}
+
+/// A gateway key that ends with the lease, and the gateway's URL.
+fn gateway_access(client: &mut Client, lease: &LeaseInfo<'_>) -> Result<(String, String), CliError> {
+    let directory = std::env::current_dir().ok().map(|path| path.to_string_lossy().into_owned());
+    let key =
+        GatewayKeyParams { lease: Some(lease.lease.clone().into_owned()), directory, ..GatewayKeyParams::default() };
+    let access = client.gateway_key(key)?;
+    let trouble = access.trouble.map(|trouble| format!(": {trouble}")).unwrap_or_default();
+    let url = access.url.ok_or_else(|| {
+        CliError::internal(format!("the gateway does not listen{trouble}"))
+            .hint("add --direct, or check gateway.listen and gateway.enabled: lessor config show")
+    })?;
+    Ok((access.key.0.into_owned(), url))
+}
+
+/// The kind of the account's credential; some programs need other variables for a key than for a login.
+fn credential_kind(client: &mut Client, lease: &LeaseInfo<'_>) -> Result<CredentialKind, CliError> {
+    let accounts = client.accounts(ListAccountsParams { provider: Some(lease.provider.clone().into_owned()) })?;
+    let account = accounts.into_iter().find(|account| account.id == lease.account.id);
+    account.map(|account| account.kind).ok_or_else(|| CliError::new("unknown_account", "the account has been removed"))
+}

@@ -1,0 +1,198 @@
+//! The user's settings of an agent: read, and merged with lessor's for one program; the user's files are never written.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value};
+
+use crate::cli::error::CliError;
+use crate::provider::{AgentSetup, MergedJson};
+
+/// The settings file with the highest priority.
+pub(super) const FILE: &str = "settings.json";
+/// Larger settings files are ignored, in bytes.
+const MAX_SIZE: u64 = 1 << 20;
+
+type Variable<'a> = &'a dyn Fn(&str) -> Option<OsString>;
+
+/// The user's settings merged with an addition: the variable to set, the text, and the file to write it to, if any.
+pub(super) fn with_addition<'a>(
+    addition: &'a MergedJson,
+    variable: Variable<'_>,
+) -> Result<(&'a str, String, Option<&'static str>), CliError> {
+    match addition {
+        MergedJson::InVariable(name, ours) => {
+            let users = variable(name).map(|value| value.to_string_lossy().into_owned());
+            let merged = merged(users.as_deref(), ours).ok_or_else(|| not_json(&format!("the variable {name}")))?;
+            Ok((name, merged, None))
+        }
+        MergedJson::InFile(name, shared, ours) => {
+            let path = variable(name).map_or_else(|| PathBuf::from(shared.here()), PathBuf::from);
+            let users = read(&path);
+            let merged =
+                merged(users.as_deref(), ours).ok_or_else(|| not_json(&format!("the file {}", path.display())))?;
+            Ok((name, merged, Some(FILE)))
+        }
+    }
+}
+
+fn not_json(what: &str) -> CliError {
+    CliError::new("config_invalid", format!("{what} does not contain a JSON object, so settings cannot be added to it"))
+        .hint("correct it, or unset the variable for this command")
+}
+
+fn merged(users: Option<&str>, ours: &Value) -> Option<String> {
+    let mut all = match users.filter(|text| !text.trim().is_empty()) {
+        Some(text) => parse(text)?,
+        None => Map::new(),
+    };
+    merge_into(&mut all, ours.as_object()?);
+    Some(Value::Object(all).to_string())
+}
+
+/// Adds the members of `ours`, replacing those of `base`; objects are merged.
+fn merge_into(base: &mut Map<String, Value>, ours: &Map<String, Value>) {
+    for (name, value) in ours {
+        match (base.get_mut(name), value) {
+            (Some(Value::Object(base)), Value::Object(ours)) => merge_into(base, ours),
+            _ => drop(base.insert(name.clone(), value.clone())),
+        }
+    }
+}
+
+/// Parses an object; comments are allowed, as in the agents.
+fn parse(text: &str) -> Option<Map<String, Value>> {
+    let parsed = serde_json::from_str(text).or_else(|_| serde_json::from_str(&without_comments(text)));
+    match parsed {
+        Ok(Value::Object(members)) => Some(members),
+        _ => None,
+    }
+}
+
+fn without_comments(text: &str) -> String {
+    let mut stripped = String::with_capacity(text.len());
+    let mut letters = text.chars().peekable();
+    let mut in_text = false;
+    while let Some(letter) = letters.next() {
+        match (letter, letters.peek()) {
+            ('\\', Some(next)) if in_text => {
+                stripped.extend([letter, *next]);
+                letters.next();
+                continue;
+            }
+            ('/', Some('/')) if !in_text => {
+                while letters.next_if(|letter| *letter != '\n').is_some() {}
+                continue;
+            }
+            ('/', Some('*')) if !in_text => {
+                letters.next();
+                let mut before = ' ';
+                for letter in letters.by_ref() {
+                    if (before, letter) == ('*', '/') {
+                        break;
+                    }
+                    before = letter;
+                }
+                stripped.push(' ');
+                continue;
+            }
+            ('"', _) => in_text = !in_text,
+            _ => {}
+        }
+        stripped.push(letter);
+    }
+    stripped
+}
+
+fn read(path: &Path) -> Option<String> {
+    let metadata = std::fs::metadata(path).ok()?;
+    (metadata.is_file() && metadata.len() <= MAX_SIZE).then(|| std::fs::read_to_string(path).ok()).flatten()
+}
+
+/// The variables of lessor that the user's settings would override.
+pub(super) fn conflicts(outfit: &AgentSetup, variable: Variable<'_>, home: Option<&Path>) -> Vec<String> {
+    let Some(theirs) = outfit.overriding else { return Vec::new() };
+    let (name, below_home) = theirs.home;
+    let home = variable(name).map(PathBuf::from).or_else(|| home.map(|home| home.join(below_home)));
+    let in_home = theirs.in_home.iter().filter_map(|file| home.as_ref().map(|home| home.join(file)));
+    let mut found: Vec<String> = Vec::new();
+    for path in in_home.chain(theirs.in_project.iter().map(PathBuf::from)) {
+        let Some(settings) = read(&path).as_deref().and_then(parse) else { continue };
+        let names = settings.get("env").and_then(Value::as_object).into_iter().flat_map(Map::keys);
+        for name in names {
+            let ours = outfit.set.iter().any(|(set, _)| set == name) || outfit.unset.contains(&name.as_str());
+            if ours && !found.contains(name) {
+                found.push(name.clone());
+            }
+        }
+    }
+    found
+}
+
+/// Settings that repeat the variables of lessor, and empty the other `conflicts`.
+pub(super) fn overrides(outfit: &AgentSetup, conflicts: &[String]) -> String {
+    let cleared = conflicts.iter().map(|name| (name.clone(), Value::from("")));
+    let set = outfit.set.iter().map(|(name, value)| (name.clone(), Value::from(value.as_str())));
+    let env: Map<String, Value> = cleared.chain(set).collect();
+    serde_json::json!({ "env": env }).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pool::CredentialKind;
+    use crate::provider::{HandOut, HandOutRequest, agent_setup};
+
+    fn of(provider: &str, agent: &str) -> AgentSetup {
+        let handed = HandOutRequest {
+            hand_out: HandOut::Gateway,
+            provider,
+            kind: CredentialKind::ApiKey,
+            agent: Some(agent),
+            key: "sk-key",
+            base: Some("http://127.0.0.1:7/p"),
+            directory: "/d",
+            expires_at: None,
+            project: None,
+        };
+        agent_setup(&handed).unwrap()
+    }
+
+    #[test]
+    fn settings_of_the_user_are_kept() {
+        let outfit = of("anthropic", "opencode");
+        let users = r#"{"theme":"x","provider":{"anthropic":{"options":{"baseURL":"http://other","timeout":5}}}}"#;
+        for (users, expected) in [
+            (None, Some((None, None))),
+            (Some(users), Some((Some("x"), Some(5)))),
+            (Some("// mine\n{\"theme\": \"//\" /* so */}"), Some((Some("//"), None))),
+            (Some("[]"), None),
+            (Some("{"), None),
+        ] {
+            let added = with_addition(&outfit.additions[0], &|_| users.map(OsString::from));
+            let merged = added.ok().map(|(_, text, _)| serde_json::from_str::<Value>(&text).unwrap());
+            let seen = merged.as_ref().map(|merged| {
+                let options = &merged["provider"]["anthropic"]["options"];
+                assert_eq!(options["baseURL"], "http://127.0.0.1:7/p/v1");
+                (merged["theme"].as_str(), options["timeout"].as_i64())
+            });
+            assert_eq!(seen, expected, "{users:?}");
+        }
+    }
+
+    #[test]
+    fn settings_that_would_override_the_lease_are_found_and_overridden() {
+        let home = tempfile::tempdir().unwrap();
+        let outfit = of("anthropic", "claude");
+        let file = home.path().join("settings.json");
+        let variable = |name: &str| (name == "CLAUDE_CONFIG_DIR").then(|| home.path().into());
+        assert!(conflicts(&outfit, &variable, None).is_empty());
+        std::fs::write(&file, r#"{"env":{"EDITOR":"vi","ANTHROPIC_BASE_URL":"x","ANTHROPIC_API_KEY":"y"}}"#).unwrap();
+        let found = conflicts(&outfit, &variable, None);
+        assert_eq!(found, ["ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL"]);
+        let overrides: Value = serde_json::from_str(&overrides(&outfit, &found)).unwrap();
+        assert_eq!(overrides["env"]["ANTHROPIC_BASE_URL"], "http://127.0.0.1:7/p");
+        assert_eq!(overrides["env"]["ANTHROPIC_API_KEY"], "");
+        assert!(conflicts(&of("anthropic", "python"), &variable, None).is_empty(), "only claude reads them");
+    }
+}

@@ -1,0 +1,186 @@
+//! Accounts as text: names, plans, limits, and the table that `status` and `account` show.
+
+use crate::pool::{CredentialKind, Tier};
+use crate::protocol::{AccountInfo, AccountLabel, LimitInfo, UsageInfo};
+
+use super::format;
+use super::output::{Output, Tint};
+use super::table::{Column, Table};
+
+/// What to do while there is no account.
+const NO_ACCOUNTS: &str = "no accounts yet: lessor account add PROVIDER --api-key-stdin < key-file\n";
+
+/// The text if there is no account.
+pub(crate) fn none(output: &Output) -> String {
+    output.prose(NO_ACCOUNTS)
+}
+
+/// An account's label, else its email address, else its id.
+pub(crate) fn name(account: &AccountInfo) -> &str {
+    account.label.as_deref().or(account.email.as_deref()).unwrap_or(&account.id)
+}
+
+/// An account's label, else its id.
+pub(crate) fn label(account: &AccountLabel) -> &str {
+    account.label.as_deref().unwrap_or(&account.id)
+}
+
+/// A plan, as in the protocol.
+pub(crate) fn tier(tier: Tier) -> &'static str {
+    match tier {
+        Tier::Ultra => "ultra",
+        Tier::Pro => "pro",
+        Tier::Free => "free",
+        Tier::Unknown => "unknown",
+    }
+}
+
+/// Reads a plan's name.
+pub(crate) fn parse_tier(text: &str) -> Result<Tier, String> {
+    let tiers = [Tier::Ultra, Tier::Pro, Tier::Free, Tier::Unknown];
+    let found = tiers.into_iter().find(|known| tier(*known) == text);
+    found.ok_or_else(|| "the tier must be ultra, pro, free or unknown".to_owned())
+}
+
+/// `login`, `key` or `token`.
+pub(crate) fn kind(kind: CredentialKind) -> &'static str {
+    match kind {
+        CredentialKind::Oauth => "login",
+        CredentialKind::ApiKey => "key",
+        CredentialKind::Token => "token",
+    }
+}
+
+/// A limit on one line.
+pub(crate) fn limit(limit: &LimitInfo, now: u64) -> String {
+    let of = if limit.key.is_empty() { "the account" } else { limit.key.as_str() };
+    let (reason, until) = (format::spaced(&limit.reason), format::until(now, limit.until));
+    format!("{reason} of {of}, ends {until} (by {}, {})", limit.source, format::ago(now, limit.since))
+}
+
+/// The accounts, one line each, with their quota windows below.
+pub(crate) fn table(accounts: &[AccountInfo], now: u64, output: &Output) -> String {
+    if accounts.is_empty() {
+        return none(output);
+    }
+    let mut table = Table::new(&[
+        Column::flexible("ACCOUNT", 12),
+        Column::flexible("PROVIDER", 6),
+        Column::fixed("TIER"),
+        Column::fixed("STATE"),
+        Column::number("LEASES"),
+        Column::flexible("LIMIT", 12),
+        Column::fixed("LAST USED"),
+    ]);
+    for account in accounts {
+        let tint = match account.state.as_str() {
+            "ready" => Tint::Good,
+            "limited" => Tint::Warn,
+            "disabled" => Tint::Faint,
+            _ => Tint::Bad,
+        };
+        table.row(vec![
+            (name(account).to_owned(), Some(Tint::Strong)),
+            (account.provider.clone(), None),
+            (if account.tier == Tier::Unknown { String::new() } else { tier(account.tier).to_owned() }, None),
+            (format::short(&account.state), Some(tint)),
+            (format!("{}/{}", account.leases, account.capacity), None),
+            (limits(account, now), Some(Tint::Warn)),
+            (format::last(now, account.last_used_at), Some(Tint::Faint)),
+        ]);
+        let usage = usage(account, now);
+        if !usage.is_empty() {
+            table.detail(0, &usage);
+        }
+    }
+    table.render(output)
+}
+
+/// The limits in force, the longest first.
+fn limits(account: &AccountInfo, now: u64) -> String {
+    let mut live: Vec<&LimitInfo> = account.limits.iter().filter(|limit| limit.until > now).collect();
+    live.sort_by_key(|limit| std::cmp::Reverse(limit.until));
+    let text = |limit: &LimitInfo| {
+        let end = format::until(now, limit.until);
+        let key = if limit.key.is_empty() { String::new() } else { format!(" ({})", limit.key) };
+        format!("{} {}{key}", format::short(&limit.reason), end.trim_start_matches("in "))
+    };
+    live.iter().map(|limit| text(limit)).collect::<Vec<_>>().join(", ")
+}
+
+/// `, resets in 2 h`, if the time is known.
+pub(crate) fn reset(window: &UsageInfo, now: u64) -> String {
+    window.resets_at.map(|at| format!(", resets {}", format::until(now, at))).unwrap_or_default()
+}
+
+/// The quota windows: those of the whole account first, then the fullest.
+fn usage(account: &AccountInfo, now: u64) -> String {
+    let text = |window: &UsageInfo| {
+        let stale = if window.stale { ", stale" } else { "" };
+        format!("{} {:.0} % used{}{stale}", window.window, window.utilization * 100.0, reset(window, now))
+    };
+    let (whole, mut parts): (Vec<&UsageInfo>, Vec<&UsageInfo>) =
+        account.usage.iter().filter(|window| !window.rate).partition(|window| window.key.is_empty());
+    parts.sort_by(|a, b| b.utilization.total_cmp(&a.utilization));
+    whole.into_iter().chain(parts).map(text).collect::<Vec<_>>().join(" · ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use unicode_width::UnicodeWidthStr;
+
+    fn account(label: &str, state: &str) -> AccountInfo {
+        let account = serde_json::json!({
+            "id": "ac_1a2b3c4d", "provider": "anthropic", "label": label, "tier": "pro", "kind": "oauth",
+            "state": state, "enabled": true, "leases": 1, "capacity": 1, "priority": 0, "use": ["claude"],
+            "limits": [], "usage": [], "created_at": 0, "last_used_at": 1_000_000_000
+        });
+        serde_json::from_value(account).unwrap()
+    }
+
+    fn limit(key: &str, until: u64) -> LimitInfo {
+        let limit = serde_json::json!({
+            "key": key, "reason": "quota_exhausted", "scope": "pool", "until": until, "source": "body", "since": 0
+        });
+        serde_json::from_value(limit).unwrap()
+    }
+
+    const NOW: u64 = 1_000_120_000;
+
+    #[test]
+    fn the_table_shows_state_limit_and_reset_of_each_account() {
+        let mut limited = account("work", "limited");
+        limited.limits = vec![limit("", NOW - 1), limit("claude", NOW + 3_600_000)];
+        let window = serde_json::json!({
+            "window": "5h", "utilization": 0.42, "resets_at": NOW + 60_000, "as_of": NOW, "key": "", "rate": false,
+            "stale": false
+        });
+        limited.usage = vec![serde_json::from_value(window).unwrap()];
+        let text = table(&[limited, account("home", "needs_login")], NOW, &Output::plain(80));
+        assert_eq!(
+            text,
+            "ACCOUNT  PROVIDER   TIER  STATE        LEASES  LIMIT                  LAST USED\n\
+             work     anthropic  pro   limited         1/1  quota 60 min (claude)  2 min ago\n  \
+             5h 42 % used, resets in 60 s\n\
+             home     anthropic  pro   needs login     1/1                         2 min ago\n"
+        );
+    }
+
+    #[test]
+    fn long_names_fit_the_width() {
+        let mut long = account(&"a-very-long-label-".repeat(9), "needs_verification");
+        long.provider = "my-openai-compatible-provider-in-the-cellar".into();
+        long.limits = vec![limit("gemini-antigravity", NOW + 99_000), limit("漢字", NOW + 500_000_000)];
+        (long.leases, long.capacity) = (12, 16);
+        long.tier = Tier::Ultra;
+        let text = table(&[long], NOW, &Output::plain(80));
+        assert!(text.lines().all(|line| line.width() <= 80), "{text}");
+        assert!(text.contains("12/16") && text.contains("verify") && text.contains("quota 6 d"), "{text}");
+    }
+
+    #[test]
+    fn without_accounts_the_command_that_adds_one_is_shown() {
+        assert!(table(&[], NOW, &Output::plain(80)).contains("lessor account add"));
+    }
+}

@@ -1,0 +1,110 @@
+//! Times, numbers and reasons as text.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::pool::spoken;
+
+/// The time of day, in ms since 1970.
+pub(crate) fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// `in 4 min`, or `now` if the time has passed.
+pub(crate) fn until(now: u64, at: u64) -> String {
+    match at.saturating_sub(now) {
+        0 => "now".to_owned(),
+        left => format!("in {}", spoken(Duration::from_millis(left))),
+    }
+}
+
+/// `2 h ago`, in whole units.
+pub(crate) fn ago(now: u64, at: u64) -> String {
+    let seconds = now.saturating_sub(at) / 1000;
+    match seconds {
+        0 => "just now".to_owned(),
+        1..=99 => format!("{seconds} s ago"),
+        100..=5_999 => format!("{} min ago", seconds / 60),
+        6_000..=172_799 => format!("{} h ago", seconds / 3600),
+        _ => format!("{} d ago", seconds / 86_400),
+    }
+}
+
+/// `2 h ago`, or `never`.
+pub(crate) fn last(now: u64, at: Option<u64>) -> String {
+    at.map_or_else(|| "never".to_owned(), |at| ago(now, at))
+}
+
+/// `1 lease`, `2 leases`.
+pub(crate) fn count(number: usize, one: &str) -> String {
+    format!("{number} {one}{}", if number == 1 { "" } else { "s" })
+}
+
+/// A reason or state with blanks instead of underscores.
+pub(crate) fn spaced(name: &str) -> String {
+    name.replace('_', " ")
+}
+
+/// A reason or state, short enough for a table.
+pub(crate) fn short(name: &str) -> String {
+    match name {
+        "quota_exhausted" => "quota",
+        "rate_limit_exceeded" => "rate limit",
+        "model_capacity_exhausted" => "capacity",
+        "auth_failed" => "login refused",
+        "verification_required" | "needs_verification" => "verify",
+        other => return spaced(other),
+    }
+    .to_owned()
+}
+
+/// `85 µs`, `1.2 ms`.
+pub(crate) fn round_trip(duration: Duration) -> String {
+    let micros = duration.as_micros();
+    if micros < 1000 { format!("{micros} µs") } else { format!("{:.1} ms", duration.as_secs_f64() * 1000.0) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const S: u64 = 1000;
+    const MIN: u64 = 60 * S;
+    const H: u64 = 60 * MIN;
+    const D: u64 = 24 * H;
+
+    #[test]
+    fn times_are_shown_in_their_largest_unit() {
+        let now = 100 * D;
+        for (at, expected) in [
+            (now, "now"),
+            (now - H, "now"),
+            (now + 1, "in 1 s"),
+            (now + 4 * MIN, "in 4 min"),
+            (now + 2 * H - 1, "in 2 h"),
+            (now + 3 * D, "in 3 d"),
+        ] {
+            assert_eq!(until(now, at), expected);
+        }
+        for (at, expected) in [
+            (now + H, "just now"),
+            (now - 999, "just now"),
+            (now - 99 * S, "99 s ago"),
+            (now - 100 * S, "1 min ago"),
+            (now - 2 * H, "2 h ago"),
+            (now - 47 * H, "47 h ago"),
+            (now - 3 * D - 23 * H, "3 d ago"),
+        ] {
+            assert_eq!(ago(now, at), expected);
+        }
+    }
+
+    #[test]
+    fn counts_durations_and_reasons_are_short() {
+        assert_eq!((count(1, "lease"), count(0, "lease")), ("1 lease".into(), "0 leases".into()));
+        assert_eq!(round_trip(Duration::from_micros(85)), "85 µs");
+        assert_eq!(round_trip(Duration::from_micros(1234)), "1.2 ms");
+        assert_eq!(short("quota_exhausted"), "quota");
+        assert_eq!(short("out_of_credit"), "out of credit");
+    }
+}

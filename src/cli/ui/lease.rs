@@ -1,0 +1,96 @@
+//! Leases as text: the table of `leases` and `status`, and one lease in detail.
+
+use crate::protocol::{HolderInfo, LeaseInfo, LeaseRow};
+
+use super::account;
+use super::format;
+use super::output::{Output, Tint, clean};
+use super::table::{Column, Table};
+
+/// The letters of a lease id that are always shown: the account's part and some of the rest.
+const SHOWN: usize = 14;
+/// The width of the names in [`describe`].
+const NAMES: usize = 9;
+
+/// The leases, one line each.
+pub(crate) fn table(leases: &[LeaseRow], now: u64, output: &Output) -> String {
+    let mut table = Table::new(&[
+        Column::fixed("LEASE"),
+        Column::flexible("ACCOUNT", 8),
+        Column::flexible("FOR", 8),
+        Column::flexible("HOLDER", 8),
+        Column::fixed("SINCE"),
+        Column::fixed("ENDS"),
+    ]);
+    let shown = shown_length(leases);
+    for row in leases {
+        let what = row.label.as_ref().or(row.session.as_ref()).or(row.model.as_ref()).unwrap_or(&row.provider);
+        let holder = match (&row.holder, row.bind.as_str()) {
+            // the process that acquired it may have ended
+            (_, "ttl") | (None, _) => String::new(),
+            (Some(HolderInfo { pid, program: Some(program) }), _) => format!("{program} {pid}"),
+            (Some(HolderInfo { pid, program: None }), _) => pid.to_string(),
+        };
+        table.row(vec![
+            (row.lease.chars().take(shown).collect(), None),
+            (account::label(&row.account).to_owned(), Some(Tint::Strong)),
+            (what.clone(), None),
+            (holder, None),
+            (format::ago(now, row.granted_at), Some(Tint::Faint)),
+            (row.expires_at.map(|at| format::until(now, at)).unwrap_or_default(), None),
+        ]);
+    }
+    table.render(output)
+}
+
+/// How many letters of the ids make them distinct.
+fn shown_length(leases: &[LeaseRow]) -> usize {
+    let common = |a: &str, b: &str| a.bytes().zip(b.bytes()).take_while(|(a, b)| a == b).count();
+    let mut ids: Vec<&str> = leases.iter().map(|row| row.lease.as_str()).collect();
+    ids.sort_unstable();
+    ids.windows(2).map(|pair| common(pair[0], pair[1]) + 1).max().unwrap_or(0).max(SHOWN)
+}
+
+/// One lease; `bound_to` names what else ends it.
+pub(crate) fn describe(lease: &LeaseInfo<'_>, bound_to: &str, now: u64, output: &Output) -> String {
+    let account = &lease.account;
+    let name = account.label.as_ref().or(account.email.as_ref()).unwrap_or(&account.id);
+    let time = lease.expires_at.map(|at| format!("ends {}", format::until(now, at)));
+    let life: Vec<&str> = time.as_deref().into_iter().chain([bound_to]).filter(|part| !part.is_empty()).collect();
+    let shared = match lease.shared_with {
+        0 => String::new(),
+        others => format!(", shared with {others}"),
+    };
+    output.field("lease", NAMES, &lease.lease)
+        + &output.field("account", NAMES, &format!("{name} ({}, {}{shared})", account.id, lease.provider))
+        + &output.field("life", NAMES, &clean(&life.join(", ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use unicode_width::UnicodeWidthStr;
+
+    fn row(id: &str) -> LeaseRow {
+        let row = serde_json::json!({
+            "lease": id, "fence": 1, "account": { "id": "ac_1a2b3c4d", "label": "work" }, "provider": "anthropic",
+            "model": "claude-sonnet-4-5", "bind": "pid", "holder": { "pid": 42, "program": "claude" },
+            "granted_at": 0, "expires_at": 700_000
+        });
+        serde_json::from_value(row).unwrap()
+    }
+
+    #[test]
+    fn the_table_shows_enough_of_each_id_to_be_distinct() {
+        let first = format!("ls_{}x{}", "0".repeat(20), "1".repeat(40));
+        let second = format!("ls_{}y{}", "0".repeat(20), "2".repeat(40));
+        assert_eq!(shown_length(&[row(&first)]), SHOWN);
+        assert_eq!(shown_length(&[row(&first), row(&second)]), 24);
+        let mut long = row(&first);
+        long.label = Some("漢字".repeat(30));
+        long.account.label = Some("l".repeat(100));
+        let text = table(&[long, row(&second)], 60_000, &Output::plain(80));
+        assert!(text.lines().all(|line| line.width() <= 80), "{text}");
+        assert!(text.contains("in 11 min") && text.contains("claude"), "{text}");
+    }
+}

@@ -1,0 +1,238 @@
+//! Where results and messages go, how wide they may be, and whether they are coloured.
+
+use std::io::{self, IsTerminal, Write};
+
+use serde::Serialize;
+
+use crate::cli::error::{CliError, ErrorDocument};
+
+use super::format;
+use super::wrap::{columns, cut, wrap, wrap_after};
+
+/// The width of a table if standard output is not a terminal.
+const DEFAULT_WIDTH: usize = 80;
+/// No terminal is taken to be narrower.
+const MIN_WIDTH: usize = 20;
+
+/// How to print.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Output {
+    pub(crate) json: bool,
+    /// The width of tables, in columns.
+    pub(crate) width: usize,
+    /// Standard output is a terminal.
+    pub(crate) terminal: bool,
+    /// Where prose wraps on standard output; `usize::MAX` if that is not a terminal.
+    prose_width: usize,
+    /// Where prose wraps on standard error; `usize::MAX` if that is not a terminal.
+    note_width: usize,
+    /// Colour on standard output.
+    colour: bool,
+    /// Colour on standard error.
+    colour_notes: bool,
+}
+
+/// A colour, by its meaning.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Tint {
+    Good,
+    Warn,
+    Bad,
+    Faint,
+    Strong,
+}
+
+impl Output {
+    pub(crate) fn of_process(json: bool) -> Self {
+        let colour = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+            && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
+        let (stdout, stderr) = (io::stdout(), io::stderr());
+        let prose_width = width_of(&stdout, terminal_size::terminal_size_of(&stdout));
+        let note_width = width_of(&stderr, terminal_size::terminal_size_of(&stderr));
+        Self {
+            json,
+            width: prose_width.unwrap_or(DEFAULT_WIDTH),
+            terminal: stdout.is_terminal(),
+            prose_width: prose_width.unwrap_or(usize::MAX),
+            note_width: note_width.unwrap_or(usize::MAX),
+            colour: colour && stdout.is_terminal(),
+            colour_notes: colour && stderr.is_terminal(),
+        }
+    }
+
+    /// Without colour, at a given width.
+    #[cfg(test)]
+    pub(crate) fn plain(width: usize) -> Self {
+        let colour = false;
+        Self {
+            json: false,
+            width,
+            terminal: false,
+            prose_width: width,
+            note_width: width,
+            colour,
+            colour_notes: colour,
+        }
+    }
+
+    /// Prints a result unchanged.
+    pub(crate) fn text(&self, text: &str) -> Result<(), CliError> {
+        let mut stdout = io::stdout().lock();
+        let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+        written.map_err(|error| CliError::of_output(&error))
+    }
+
+    /// Prints a result: the document with `--json`, else the text.
+    pub(crate) fn result(&self, document: &impl Serialize, text: impl FnOnce() -> String) -> Result<(), CliError> {
+        if self.json {
+            return self.document(document);
+        }
+        let mut text = text();
+        if !text.is_empty() && !text.ends_with('\n') {
+            text.push('\n');
+        }
+        self.text(&text)
+    }
+
+    /// Prints a document: indented on a terminal, else on one line.
+    pub(crate) fn document(&self, document: &impl Serialize) -> Result<(), CliError> {
+        let text = if self.terminal { serde_json::to_string_pretty(document) } else { serde_json::to_string(document) };
+        let mut text = text.map_err(|error| CliError::internal(error.to_string()))?;
+        text.push('\n');
+        let printed = self.text(&text);
+        // a lease contains its secret
+        zeroize::Zeroize::zeroize(&mut text);
+        printed
+    }
+
+    /// Prints a message on standard error; a closed standard error is not an error.
+    pub(crate) fn note(&self, text: &str) {
+        let _closed = writeln!(io::stderr(), "{}", wrap(text, self.note_width));
+    }
+
+    /// Prints a message with a coloured label, such as `warning:`, on standard error.
+    pub(crate) fn labelled_note(&self, tint: Tint, label: &str, text: &str) {
+        self.note(&format!("{} {text}", paint(self.colour_notes, tint, label)));
+    }
+
+    /// Text shortened to the width of standard error.
+    pub(crate) fn cut_note(&self, text: &str) -> String {
+        cut(text, self.note_width)
+    }
+
+    /// Prints an error on standard error.
+    pub(crate) fn error(&self, error: &CliError) {
+        if error.quiet {
+            return;
+        }
+        if self.json {
+            let document = ErrorDocument { error: &error.info };
+            self.note(&serde_json::to_string(&document).unwrap_or_default());
+        } else {
+            self.note(self.error_text(error, format::now()).trim_end());
+        }
+    }
+
+    fn error_text(&self, error: &CliError, now: u64) -> String {
+        let data = &error.info.data;
+        let label = |tint, label| paint(self.colour_notes, tint, label);
+        let mut text = format!("{} {}\n", label(Tint::Bad, "error:"), error.message());
+        for account in &data.accounts {
+            let until = account.until.map(|until| format!(", free {}", format::until(now, until))).unwrap_or_default();
+            text += &format!("  {}  {}{until}\n", account.id, format::spaced(&account.why));
+        }
+        if let Some(after) = data.retry_after_ms {
+            text += &format!("  earliest: {}\n", format::until(now, now.saturating_add(after)));
+        }
+        if let Some(hint) = &data.hint {
+            text += &format!("{} {hint}\n", label(Tint::Strong, "hint:"));
+        }
+        text
+    }
+
+    /// Wraps prose for standard output.
+    pub(crate) fn prose(&self, text: &str) -> String {
+        wrap(text, self.prose_width)
+    }
+
+    /// A line with a coloured label, such as `warning:`, wrapped for standard output.
+    pub(crate) fn labelled(&self, tint: Tint, label: &str, text: &str) -> String {
+        self.prose(&format!("{} {text}", self.tint(tint, label))) + "\n"
+    }
+
+    /// A line that begins with `first`; the text wraps beside it.
+    pub(crate) fn hanging(&self, first: &str, text: &str) -> String {
+        wrap_after(first, text, self.prose_width, columns(first)) + "\n"
+    }
+
+    /// A line that begins with a name in a column of `column` letters; the value wraps beside it.
+    pub(crate) fn field(&self, name: &str, column: usize, value: &str) -> String {
+        let blanks = " ".repeat(column.saturating_sub(columns(name)));
+        self.hanging(&(self.tint(Tint::Faint, name) + &blanks), &clean(value))
+    }
+
+    pub(crate) fn tint(&self, tint: Tint, text: &str) -> String {
+        paint(self.colour, tint, text)
+    }
+}
+
+/// The width of a stream that is a terminal: `COLUMNS` if set, else what the terminal reports.
+fn width_of(stream: &impl IsTerminal, size: Option<(terminal_size::Width, terminal_size::Height)>) -> Option<usize> {
+    let columns = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
+    let width = columns.or(size.map(|(width, _)| usize::from(width.0))).unwrap_or(DEFAULT_WIDTH);
+    stream.is_terminal().then_some(width.max(MIN_WIDTH))
+}
+
+/// The width of help texts, which go to standard output; at most `most`.
+pub(crate) fn help_width(most: usize) -> usize {
+    let stdout = io::stdout();
+    width_of(&stdout, terminal_size::terminal_size_of(&stdout)).map_or(most, |width| width.min(most))
+}
+
+/// Text from outside made safe for a terminal: control characters, line breaks included, are replaced.
+pub(crate) fn clean(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
+fn paint(colour: bool, tint: Tint, text: &str) -> String {
+    if !colour || text.is_empty() {
+        return text.to_owned();
+    }
+    let code = match tint {
+        Tint::Good => "32",
+        Tint::Warn => "33",
+        Tint::Bad => "31",
+        Tint::Faint => "2",
+        Tint::Strong => "1",
+    };
+    format!("\u{1b}[{code}m{text}\u{1b}[0m")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::ClientError;
+    use crate::protocol::{ErrorAccount, ErrorInfo};
+
+    #[test]
+    fn text_from_outside_cannot_control_the_terminal() {
+        assert_eq!(clean("a\u{1b}[31mb\nc"), "a\u{fffd}[31mb\u{fffd}c");
+        assert_eq!(clean("ünï 漢字"), "ünï 漢字");
+    }
+
+    #[test]
+    fn an_error_lists_the_accounts_the_earliest_time_and_a_hint() {
+        let mut error = ErrorInfo::new("all_limited", "every account is limited").hint("wait");
+        error.data.retry_after_ms = Some(240_000);
+        error.data.accounts = vec![ErrorAccount { id: "ac_1".into(), why: "limited".into(), until: Some(1_060_000) }];
+        assert_eq!(
+            Output::plain(80).error_text(&CliError::from(ClientError::from(error)), 1_000_000),
+            "error: every account is limited\n  ac_1  limited, free in 60 s\n  earliest: in 4 min\nhint: wait\n"
+        );
+    }
+
+    #[test]
+    fn a_field_wraps_beside_its_name() {
+        assert_eq!(Output::plain(20).field("limit", 8, "one two three four"), "limit   one two\n        three four\n");
+    }
+}

@@ -1,0 +1,115 @@
+//! One login or key of another tool.
+
+use crate::credential::{Credential, LinkMode, Secret};
+use crate::limits::{Reason, Scope};
+use crate::pool::{CredentialKind, Tier, Wall, Window};
+
+use super::Tool;
+
+/// One login or key, and everything that its tool knows about it.
+#[derive(PartialEq, Debug)]
+pub struct DiscoveredAccount {
+    /// The tool.
+    pub tool: Tool,
+    /// Its name within the file, which stays the same when the file is rewritten.
+    pub item: String,
+    /// The provider.
+    pub provider: String,
+    /// The credential.
+    pub credential: Credential,
+    /// Whether each refresh invalidates the previous refresh token, so that two copies would break each other.
+    pub rotates: bool,
+    /// The email address.
+    pub email: Option<String>,
+    /// The user's name for it.
+    pub label: Option<String>,
+    /// The vendor's id of the account.
+    pub vendor_id: Option<String>,
+    /// The cloud project.
+    pub project_id: Option<String>,
+    /// The plan.
+    pub tier: Tier,
+    /// Limits that have not ended.
+    pub limits: Vec<DiscoveredLimit>,
+    /// The known quota windows.
+    pub usage: Vec<Window>,
+    /// When it was last used.
+    pub last_used_at: Option<Wall>,
+    /// Why it is disabled in the tool, if it is.
+    pub disabled: Option<String>,
+    /// What the provider wants to be confirmed, with the link if known.
+    pub verification: Option<String>,
+    /// Why the login has ended, if it is known to have.
+    pub login_ended: Option<String>,
+    /// Which agents may hold it.
+    pub allowed_agents: Option<Vec<String>>,
+    /// Its capacity.
+    pub max_leases: Option<u32>,
+    /// Accounts with a higher priority are preferred.
+    pub priority: Option<i32>,
+    /// The file that lessor can watch for changes of the login, if there is one.
+    pub file: Option<String>,
+    /// Who refreshes it, if the file says so; the user's choice overrides this.
+    pub mode: Option<LinkMode>,
+    /// When this state of the login was written.
+    pub as_of: Option<Wall>,
+}
+
+/// A limit that another tool met.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DiscoveredLimit {
+    /// The scope: model, pool or account.
+    pub scope: Scope,
+    /// The quota key, or a model within it; empty for the whole account.
+    pub key: String,
+    /// The reason.
+    pub reason: Reason,
+    /// When it ends.
+    pub until: Wall,
+}
+
+impl DiscoveredAccount {
+    /// An account of which only the credential is known.
+    #[must_use]
+    pub fn new(tool: Tool, item: String, provider: &str, credential: Credential) -> Self {
+        Self {
+            tool,
+            item,
+            provider: provider.to_owned(),
+            credential,
+            rotates: false,
+            email: None,
+            label: None,
+            vendor_id: None,
+            project_id: None,
+            tier: Tier::Unknown,
+            limits: Vec::new(),
+            usage: Vec::new(),
+            last_used_at: None,
+            disabled: None,
+            verification: None,
+            login_ended: None,
+            allowed_agents: None,
+            max_leases: None,
+            priority: None,
+            file: None,
+            mode: None,
+            as_of: None,
+        }
+    }
+}
+
+/// The credential of an API key.
+pub(super) fn key(secret: Secret) -> Credential {
+    Credential { kind: CredentialKind::ApiKey, access: secret, refresh: None, expires_at: None }
+}
+
+/// The credential of a login. Without an access token it counts as expired, so that the next refresh creates one.
+pub(super) fn login(access: Option<Secret>, refresh: Option<Secret>, expires_at: Option<Wall>) -> Option<Credential> {
+    let (access, expires_at) = match (access, &refresh) {
+        (Some(access), _) => (access, expires_at),
+        (None, Some(_)) => (Secret::new(String::new()), Some(Wall(0))),
+        (None, None) => return None,
+    };
+    Some(Credential { kind: CredentialKind::Oauth, access, refresh, expires_at })
+}

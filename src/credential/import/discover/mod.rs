@@ -1,0 +1,111 @@
+//! Finding logins on this machine: bounded, without blocking, and without changing anything.
+
+mod file;
+mod keychain;
+mod paths;
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::pool::Wall;
+
+use super::DiscoveredAccount;
+use file::{MOST_FILES, file};
+
+pub use file::{DiscoveredFile, DiscoveryError, DiscoverySource, KEYCHAIN_PREFIX, LARGEST, RawFile, take};
+pub use paths::{DiscoveryPath, DiscoveryPathKind, HostEnvironment, Platform, beside, default_paths};
+
+/// Reads the files at these paths; missing ones are left out.
+#[must_use]
+pub fn find_logins(places: &[DiscoveryPath], of: &HostEnvironment<'_>, now: Wall) -> Vec<DiscoveredFile> {
+    let mut found: Vec<DiscoveredFile> = Vec::new();
+    for place in places {
+        match &place.kind {
+            DiscoveryPathKind::File(path) => found.extend(file(path, of, now)),
+            DiscoveryPathKind::Directory(path) => {
+                found.extend(directory(path, of, now));
+            }
+            DiscoveryPathKind::Keychain(service) => found.extend(keychain::look(service, of, now)),
+        }
+    }
+    // a file that has two names is reported once
+    let mut seen = Vec::new();
+    found.retain(|found| {
+        let name = match &found.source {
+            DiscoverySource::File(path) => fs::canonicalize(path).unwrap_or_else(|_| path.clone()),
+            DiscoverySource::Keychain(service) => PathBuf::from(format!("keychain:{service}")),
+        };
+        let new = !seen.contains(&name);
+        seen.push(name);
+        new
+    });
+    found.retain(|found| !matches!(found.reading, Err(DiscoveryError::Missing)));
+    found
+}
+
+/// Reads a file, or the files of a directory.
+#[must_use]
+pub fn read_path(path: &Path, of: &HostEnvironment<'_>, now: Wall) -> Vec<DiscoveredFile> {
+    if !path.is_dir() {
+        return file(path, of, now).into_iter().collect();
+    }
+    // Antigravity Manager keeps its accounts in a subdirectory
+    let accounts = path.join("accounts");
+    let mut found = directory(path, of, now);
+    if accounts.is_dir() {
+        found.extend(directory(&accounts, of, now));
+    }
+    found
+}
+
+/// Reads the files of a directory, and reports one that cannot be read.
+fn directory(path: &Path, of: &HostEnvironment<'_>, now: Wall) -> Vec<DiscoveredFile> {
+    let trouble = |trouble| DiscoveredFile {
+        source: DiscoverySource::File(path.to_owned()),
+        reading: Err(trouble),
+        open_to_others: None,
+    };
+    match files(path) {
+        Ok((paths, all)) => {
+            let mut found: Vec<DiscoveredFile> = paths.iter().filter_map(|path| file(path, of, now)).collect();
+            if !all {
+                found.push(trouble(DiscoveryError::TooMany));
+            }
+            found
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        Err(error) => vec![trouble(DiscoveryError::System(error))],
+    }
+}
+
+/// Reads the accounts at a place again.
+///
+/// # Errors
+/// When nothing can be read there, or the file is only half written.
+pub fn reread(place: &str, of: &HostEnvironment<'_>, now: Wall) -> Result<Vec<DiscoveredAccount>, DiscoveryError> {
+    let found = match place.strip_prefix(KEYCHAIN_PREFIX) {
+        Some(service) => keychain::look(service, of, now),
+        None => file(Path::new(place), of, now),
+    };
+    let (_, reading) = found.ok_or(DiscoveryError::Missing)?.reading?;
+    Ok(reading.entries)
+}
+
+/// The JSON files of a directory, sorted by name, and whether these are all.
+fn files(directory: &Path) -> io::Result<(Vec<PathBuf>, bool)> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        if path.extension() == Some(OsStr::new("json")) && !path.is_dir() {
+            if found.len() == MOST_FILES {
+                found.sort_unstable();
+                return Ok((found, false));
+            }
+            found.push(path);
+        }
+    }
+    found.sort_unstable();
+    Ok((found, true))
+}

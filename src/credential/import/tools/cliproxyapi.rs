@@ -1,0 +1,65 @@
+//! CLIProxyAPI: its auth directory contains one file per login, with a `type`.
+
+use super::super::account::{DiscoveredAccount, login};
+use super::super::fields::JsonFields;
+use super::super::tool::Tool;
+use super::antigravity_manager;
+use super::codex::{self, of_tokens};
+use super::gemini_cli;
+
+pub(super) fn read(top: &JsonFields<'_>) -> Option<DiscoveredAccount> {
+    let kind = top.text("type").unwrap_or_default();
+    let mut entry = match kind.as_str() {
+        "claude" | "codex" => vendor(&kind, top)?,
+        "gemini" | "gemini-cli" | "antigravity" => google(&kind, top)?,
+        _ => {
+            top.pass_over("is left out: logins of this type are not supported");
+            return None;
+        }
+    };
+    entry.email = top.text("email").or(entry.email);
+    entry.label = top.text("label");
+    entry.as_of = top.instant("last_refresh").or_else(|| top.instant("timestamp"));
+    entry.priority = top.value("priority").and_then(serde_json::Value::as_i64).and_then(|n| i32::try_from(n).ok());
+    entry.disabled = (top.flag("disabled") == Some(true)).then(|| "disabled in CLIProxyAPI".to_owned());
+    Some(entry)
+}
+
+fn vendor(kind: &str, top: &JsonFields<'_>) -> Option<DiscoveredAccount> {
+    let found = if kind == "codex" {
+        of_tokens(Tool::CliProxyApi, kind, top)
+    } else {
+        let credential = login(top.secret("access_token"), top.secret("refresh_token"), None);
+        credential.map(|credential| DiscoveredAccount::new(Tool::CliProxyApi, kind.to_owned(), "anthropic", credential))
+    };
+    let Some(mut entry) = found else {
+        top.note("it has neither an access nor a refresh token");
+        return None;
+    };
+    if let Some(ends) = top.instant("expired").filter(|_| !entry.credential.access.expose().is_empty()) {
+        entry.credential.expires_at = Some(ends);
+    }
+    if let Some(account) = top.object("account").filter(|_| kind == "claude") {
+        entry.vendor_id = account.text("uuid");
+    }
+    entry.tier = top.text("plan_type").map_or(entry.tier, |plan| codex::tier(Some(&plan)));
+    entry.rotates = entry.credential.refresh.is_some();
+    Some(entry)
+}
+
+fn google(kind: &str, top: &JsonFields<'_>) -> Option<DiscoveredAccount> {
+    // one variant keeps its tokens in an object, the other at the top level
+    let token = top.object("token").unwrap_or_else(|| top.clone());
+    let ends = ["expiry", "expired", "expiry_date"].into_iter().find_map(|name| token.instant(name));
+    let Some(credential) = login(token.secret("access_token"), token.secret("refresh_token"), ends) else {
+        top.note("it has neither an access nor a refresh token");
+        return None;
+    };
+    let mut entry = DiscoveredAccount::new(Tool::CliProxyApi, kind.to_owned(), "google", credential);
+    let (email, vendor_id) = gemini_cli::owner(&token);
+    entry.email = email;
+    entry.vendor_id = vendor_id;
+    entry.project_id = top.text("project_id").filter(|project| !project.contains(','));
+    entry.tier = top.text("tier").map_or(entry.tier, |name| antigravity_manager::tier(&name));
+    Some(entry)
+}

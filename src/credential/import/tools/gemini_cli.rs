@@ -1,0 +1,29 @@
+//! Gemini CLI: `oauth_creds.json`; `google_accounts.json` names the owner.
+
+use serde_json::Value;
+
+use super::super::account::{DiscoveredAccount, login};
+use super::super::fields::JsonFields;
+use super::super::jwt;
+use super::super::tool::Tool;
+use super::codex::is_short;
+
+pub(super) fn read(top: &JsonFields<'_>, accounts: Option<&JsonFields<'_>>) -> Vec<DiscoveredAccount> {
+    let tokens = login(top.secret("access_token"), top.secret("refresh_token"), top.instant("expiry_date"));
+    let Some(credential) = tokens else {
+        top.note("it has neither an access nor a refresh token");
+        return Vec::new();
+    };
+    let mut entry = DiscoveredAccount::new(Tool::GeminiCli, "oauth_creds".to_owned(), "google", credential);
+    let (email, vendor_id) = owner(top);
+    entry.email = email.or_else(|| accounts.and_then(|accounts| accounts.text("active")));
+    entry.vendor_id = vendor_id;
+    vec![entry]
+}
+
+/// The email address and Google's id of the account, from the identity token.
+pub(super) fn owner(tokens: &JsonFields<'_>) -> (Option<String>, Option<String>) {
+    let claims = tokens.secret("id_token").and_then(|token| jwt::claims(token.expose())).unwrap_or_default();
+    let text = |name: &str| claims.get(name).and_then(Value::as_str).filter(|text| is_short(text)).map(str::to_owned);
+    (text("email"), text("sub"))
+}

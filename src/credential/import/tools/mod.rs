@@ -1,0 +1,80 @@
+//! One reader for each tool's files. The readers are pure: JSON goes in, accounts and problems come out.
+
+mod anthropic_multi_auth;
+mod antigravity_auth;
+mod antigravity_manager;
+pub(super) mod claude_code;
+mod cliproxyapi;
+mod codex;
+mod gemini_cli;
+mod lessor_export;
+mod opencode;
+
+pub(super) use codex::tier as codex_tier;
+pub use lessor_export::EXPORT_VERSION;
+
+use std::collections::HashMap;
+
+use serde_json::Value;
+
+use super::fields::{JsonFields, ProblemList};
+use super::{DiscoveredAccount, FileContent, FileFormat, ParsedFile, Tool, settings};
+
+pub(super) fn read(
+    format: FileFormat,
+    document: &Value,
+    beside: Option<&Value>,
+    content: &FileContent<'_>,
+) -> ParsedFile {
+    let problems = ProblemList::default();
+    let top = match document {
+        Value::Object(map) => JsonFields::new(map, String::new(), &problems),
+        _ => JsonFields::none(&problems),
+    };
+    let beside = beside.and_then(Value::as_object).map(|map| JsonFields::new(map, String::new(), &problems));
+    let mut entries = match format {
+        FileFormat::AntigravityAuth => antigravity_auth::read(&top, content.now),
+        FileFormat::AnthropicMultiAuth => anthropic_multi_auth::read(&top, content.now),
+        FileFormat::ClaudeCode => claude_code::credentials(&top, beside.as_ref(), content.now),
+        FileFormat::ClaudeCodeSettings => claude_code::settings(&top),
+        FileFormat::Codex => codex::read(&top),
+        FileFormat::GeminiCli => gemini_cli::read(&top, beside.as_ref()),
+        FileFormat::Opencode => opencode::read(&top),
+        FileFormat::AntigravityManager => antigravity_manager::account(&top, content.now).into_iter().collect(),
+        FileFormat::AntigravityManagerList => antigravity_manager::list(document, &problems),
+        FileFormat::CliProxyApi => cliproxyapi::read(&top).into_iter().collect(),
+        FileFormat::Lessor => lessor_export::read(&top, content.now),
+        FileFormat::AntigravityAuthConfig
+        | FileFormat::AntigravityManagerConfig
+        | FileFormat::AntigravityManagerIndex
+        | FileFormat::GeminiCliAccounts
+        | FileFormat::Empty => Vec::new(),
+    };
+    let (settings, unmatched) = match format {
+        FileFormat::AntigravityAuthConfig => settings::antigravity_auth(&top),
+        FileFormat::AntigravityManagerConfig => settings::antigravity_manager(&top),
+        _ => Default::default(),
+    };
+    name_apart(&mut entries);
+    for entry in &mut entries {
+        // these files are rewritten at each refresh, so their time does not tell when the login was made
+        let refreshed = [Tool::GeminiCli, Tool::CliProxyApi].contains(&entry.tool) && !entry.rotates;
+        entry.as_of = entry.as_of.or(content.written).filter(|_| !refreshed);
+        entry.limits.retain(|limit| limit.until > content.now);
+        entry.usage.retain(|window| window.resets_at.is_some_and(|at| at > content.now));
+        entry.last_used_at = entry.last_used_at.filter(|at| *at <= content.now);
+    }
+    ParsedFile { entries, problems: problems.into_list(), settings, unmatched }
+}
+
+/// Makes the name of each entry unique, so that it can be found again in the file.
+fn name_apart(entries: &mut [DiscoveredAccount]) {
+    let mut seen: HashMap<String, usize> = HashMap::new();
+    for entry in entries {
+        let count = seen.entry(entry.item.clone()).or_default();
+        *count += 1;
+        if *count > 1 {
+            entry.item = format!("{} ({count})", entry.item);
+        }
+    }
+}

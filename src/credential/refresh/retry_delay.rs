@@ -1,0 +1,81 @@
+//! How long to wait after a failed refresh.
+
+use std::time::Duration;
+
+use crate::pool::Mono;
+
+use super::{Outage, RefreshTransition};
+
+/// What failed.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum RefreshFault {
+    /// This login only, as far as is known; it may be temporary.
+    Account,
+    /// The endpoint, or the network.
+    Endpoint,
+    /// The endpoint's rate limit.
+    RateLimited,
+    /// The OAuth client or its configuration; the user must change something.
+    Client,
+    /// The disk: a new token could not be saved.
+    Disk,
+}
+
+/// A failed refresh.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RefreshFailure {
+    /// What failed.
+    pub fault: RefreshFault,
+    /// What happened, without secrets.
+    pub why: String,
+    /// How long the endpoint asked to wait.
+    pub wait: Option<Duration>,
+}
+
+/// The longest stated wait that is believed.
+const LONGEST_STATED: Duration = Duration::from_secs(3600);
+/// The shortest wait: an endpoint that states 0 means "not now".
+const SHORTEST_STATED: Duration = Duration::from_secs(1);
+
+impl RefreshFault {
+    /// The first and the longest delay; each failure doubles it.
+    fn rests(self) -> (Duration, Duration) {
+        let (first, longest) = match self {
+            Self::Account => (5, 600),
+            Self::Endpoint | Self::Disk => (1, 60),
+            Self::RateLimited => (30, 600),
+            Self::Client => (300, 3600),
+        };
+        (Duration::from_secs(first), Duration::from_secs(longest))
+    }
+}
+
+impl Outage {
+    /// Records another failure. Returns a transition if it is new.
+    pub(super) fn fail(&mut self, failure: &RefreshFailure, now: Mono, chance: f64) -> Option<RefreshTransition> {
+        self.failures = self.failures.saturating_add(1);
+        let (first, longest) = failure.fault.rests();
+        let doubled = first.saturating_mul(1 << (self.failures - 1).min(16)).min(longest);
+        // random, so that accounts that failed together do not retry together
+        let own = doubled.mul_f64(0.8 + chance * 0.4);
+        let stated = failure.wait.map(|wait| wait.clamp(SHORTEST_STATED, LONGEST_STATED));
+        self.rest = Some(now.after(stated.unwrap_or(own)));
+        self.stated = stated.is_some();
+        let since = self.last.as_ref().map_or(now, |(_, since)| *since);
+        let known = self.last.as_ref().is_some_and(|(before, _)| before.fault == failure.fault);
+        self.last = Some((failure.clone(), since));
+        (!known).then(|| RefreshTransition::Failing(failure.clone()))
+    }
+
+    /// Records a success.
+    pub(super) fn recover(&mut self) -> Option<RefreshTransition> {
+        std::mem::take(self).last.map(|(_, since)| RefreshTransition::Recovered(since))
+    }
+
+    /// Ends the pause, unless the server stated it.
+    pub(super) fn lift(&mut self) {
+        if !self.stated {
+            self.rest = None;
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! Where the key is stored, and how it moves to another place or is replaced. After a crash at any point a key that
+//! fits is found.
+
+use std::path::PathBuf;
+
+use super::StorePaths;
+use super::error::StoreError;
+use super::file;
+use super::key::{self, KeyFile};
+use super::keyring;
+use super::seal::SealKey;
+
+/// Where the key is stored.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum KeyBackend {
+    /// In the key file.
+    File,
+    /// In the system's keyring.
+    Keyring,
+}
+
+/// Which key: the current one, or the next one, which replaces it once everything is sealed with it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum KeySlot {
+    Current,
+    Next,
+}
+
+/// A key that may fit the database.
+pub(super) struct KeyCandidate {
+    pub(super) key: SealKey,
+    pub(super) place: KeyBackend,
+    pub(super) slot: KeySlot,
+}
+
+/// The places where a key can be stored.
+#[derive(Clone, Debug)]
+pub(super) struct KeyStorage {
+    pub(super) file: PathBuf,
+    pub(super) database: PathBuf,
+}
+
+impl KeyStorage {
+    pub(super) fn new(paths: &StorePaths) -> Self {
+        Self { file: paths.key.clone(), database: paths.database.clone() }
+    }
+
+    /// The keys that may fit an existing database, the most likely first.
+    pub(super) fn candidates(
+        &self,
+        wanted: KeyBackend,
+        warnings: &mut Vec<String>,
+    ) -> Result<Vec<KeyCandidate>, StoreError> {
+        let missing = || StoreError::KeyMissing { key: self.file.clone(), database: self.database.clone() };
+        let (place, current) = match (key::read(&self.file, warnings)?, wanted) {
+            (KeyFile::Key(key), _) => (KeyBackend::File, key),
+            (KeyFile::InKeyring, _) => {
+                let lost = || StoreError::NotInKeyring { database: self.database.clone(), file: self.file.clone() };
+                (KeyBackend::Keyring, self.read_keyring(KeySlot::Current)?.ok_or_else(lost)?)
+            }
+            // the key file is lost, but it only said that the key is in the keyring
+            (KeyFile::Nothing, KeyBackend::Keyring) => {
+                (KeyBackend::Keyring, self.read_keyring(KeySlot::Current)?.ok_or_else(missing)?)
+            }
+            (KeyFile::Nothing, KeyBackend::File) => return Err(missing()),
+        };
+        let next = match place {
+            KeyBackend::File => match key::read(&self.next_file(), warnings)? {
+                KeyFile::Key(key) => Some(key),
+                KeyFile::Nothing | KeyFile::InKeyring => None,
+            },
+            KeyBackend::Keyring => self.read_keyring(KeySlot::Next)?,
+        };
+        let mut all = vec![KeyCandidate { key: current, place, slot: KeySlot::Current }];
+        all.extend(next.map(|key| KeyCandidate { key, place, slot: KeySlot::Next }));
+        Ok(all)
+    }
+
+    /// A key for a new database: the existing one, if an earlier start was interrupted, otherwise a random one.
+    pub(super) fn first(&self, wanted: KeyBackend, warnings: &mut Vec<String>) -> Result<KeyCandidate, StoreError> {
+        let found = match key::read(&self.file, warnings)? {
+            KeyFile::Key(key) => Some((KeyBackend::File, key)),
+            KeyFile::InKeyring => self.read_keyring(KeySlot::Current)?.map(|key| (KeyBackend::Keyring, key)),
+            KeyFile::Nothing => None,
+        };
+        let (place, key) = match found {
+            Some(found) => found,
+            None => {
+                let key = key::random()?;
+                self.put(wanted, &key)?;
+                (wanted, key)
+            }
+        };
+        Ok(KeyCandidate { key, place, slot: KeySlot::Current })
+    }
+
+    /// Stores the key at this place and verifies it.
+    pub(super) fn put(&self, place: KeyBackend, key: &SealKey) -> Result<(), StoreError> {
+        match place {
+            KeyBackend::File => key::put(&self.file, key),
+            KeyBackend::Keyring => {
+                self.to_keyring(KeySlot::Current, key)?;
+                // only now: until here the file contains the key that fits
+                key::refer_to_keyring(&self.file)
+            }
+        }
+    }
+
+    /// Stores the next key beside the current one.
+    pub(super) fn prepare(&self, place: KeyBackend, key: &SealKey) -> Result<(), StoreError> {
+        match place {
+            KeyBackend::File => key::put(&self.next_file(), key),
+            KeyBackend::Keyring => self.to_keyring(KeySlot::Next, key),
+        }
+    }
+
+    /// Makes the next key the current one, after everything was sealed with it.
+    pub(super) fn promote(&self, place: KeyBackend, key: &SealKey) -> Result<(), StoreError> {
+        match place {
+            KeyBackend::File => file::replace(&self.next_file(), &self.file),
+            KeyBackend::Keyring => {
+                self.to_keyring(KeySlot::Current, key)?;
+                self.discard(place)
+            }
+        }
+    }
+
+    /// Removes a prepared next key.
+    pub(super) fn discard(&self, place: KeyBackend) -> Result<(), StoreError> {
+        match place {
+            KeyBackend::File => file::clear(&self.next_file()),
+            KeyBackend::Keyring => keyring::remove(&self.item(KeySlot::Next)).map_err(StoreError::Keyring),
+        }
+    }
+
+    /// Removes the keyring's copy after the key was moved back to its file.
+    pub(super) fn leave_keyring(&self) {
+        if let Err(trouble) = keyring::remove(&self.item(KeySlot::Current)) {
+            tracing::warn!(
+                "the key was moved to its file, but its copy in the keyring could not be removed: {trouble}"
+            );
+        }
+    }
+
+    /// Describes the place for messages.
+    pub(super) fn describe(&self, place: KeyBackend) -> String {
+        match place {
+            KeyBackend::File => self.file.display().to_string(),
+            KeyBackend::Keyring => format!("the keyring (the key of {})", self.database.display()),
+        }
+    }
+
+    fn read_keyring(&self, slot: KeySlot) -> Result<Option<SealKey>, StoreError> {
+        let text = keyring::read(&self.item(slot)).map_err(StoreError::Keyring)?;
+        let damaged = |why| StoreError::KeyringDamaged { item: self.item(slot), why };
+        text.map(|text| key::parse(&text).map_err(damaged)).transpose()
+    }
+
+    fn to_keyring(&self, slot: KeySlot, key: &SealKey) -> Result<(), StoreError> {
+        keyring::write(&self.item(slot), &key::print(key)).map_err(StoreError::Keyring)?;
+        match self.read_keyring(slot)? {
+            Some(kept) if kept.bytes() == key.bytes() => Ok(()),
+            _ => {
+                let why = "it does not return the key that was stored in it";
+                Err(StoreError::Keyring(keyring::KeyringError::Unusable(why.to_owned())))
+            }
+        }
+    }
+
+    fn item(&self, slot: KeySlot) -> String {
+        let database = self.database.display();
+        match slot {
+            KeySlot::Current => database.to_string(),
+            KeySlot::Next => format!("{database} (next)"),
+        }
+    }
+
+    fn next_file(&self) -> PathBuf {
+        file::beside(&self.file, ".next")
+    }
+}
