@@ -1,5 +1,5 @@
-// Starts oidc-provider, logs in with lessor in every way, lets tokens end and be renewed, kills the daemon meanwhile, and
-// looks whether a refresh token was ever used twice.
+// Starts oidc-provider, logs in with lessor in each supported way, lets tokens expire and be refreshed, kills the daemon
+// several times, and checks that no refresh token was used twice.
 
 import { spawn, spawnSync } from 'node:child_process';
 import { mkdtempSync, writeFileSync, rmSync, readFileSync } from 'node:fs';
@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import assert from 'node:assert/strict';
 import { Provider } from 'oidc-provider';
 
-const LIFE = 6; // seconds of an access token
+const LIFE = 6; // lifetime of an access token in seconds
 const lessor = process.env.LESSOR;
 const home = mkdtempSync(join(tmpdir(), 'lessor-oidc-'));
 const env = { ...process.env, LESSOR_HOME: home, SECRET_OF_TEST: 'confidential-secret' };
@@ -46,7 +46,7 @@ provider.on('grant.error', (ctx, error) => {
 provider.on('grant.revoked', () => { seen.revoked += 1; });
 http.on('request', provider.callback());
 
-// --- a browser, as far as it is needed ---
+// --- a minimal browser ---
 
 class Browser {
   cookies = new Map();
@@ -68,7 +68,7 @@ class Browser {
     }
   }
 
-  // logs in and agrees, whatever is asked, until the browser is sent elsewhere or nothing is asked any more
+  // logs in and consents to each form, until the browser is redirected to another site or no form is left
   async agree(start, who, form) {
     let page = await this.get(start, form);
     for (let step = 0; step < 6 && page.text?.includes('<form'); step += 1) {
@@ -85,7 +85,7 @@ class Browser {
 
 // --- lessor ---
 
-// not in one go: the server lives in this process, and must answer meanwhile
+// not synchronous: the server runs in this process and must be able to answer
 async function run(...args) {
   const child = spawn(lessor, args, { env });
   let said = '', out = '';
@@ -98,7 +98,7 @@ async function run(...args) {
 const json = async (...args) => JSON.parse(await run(...args, '--json'));
 const accounts = () => json('account', 'list');
 
-// Starts a login; `meet` is given what it prints and, for pasting, its input.
+// Starts a login; `meet` receives its output and, for pasting, its input.
 async function login(name, args, meet) {
   const child = spawn(lessor, ['login', name, '--no-browser', '--json', ...args], { env });
   let said = '', out = '';
@@ -171,11 +171,11 @@ client_secret_env = "SECRET_OF_TEST"
   assert.equal((await accounts()).length, 4);
   console.log('a second login renews the account: ok');
 
-  // tokens end and are renewed by themselves, some times over
+  // tokens expire and are refreshed automatically, several times
   const before = seen.refreshed;
   await pause(3 * LIFE);
   assert.ok(seen.refreshed - before >= 4 * 3, `only ${seen.refreshed - before} refreshes`);
-  // and by hand, and the daemon is killed between
+  // then on request, and the daemon is killed in between
   for (let round = 0; round < 5; round += 1) {
     for (const account of await accounts()) await run('account', 'refresh', account.id);
     kill();
