@@ -14,7 +14,7 @@ use zeroize::Zeroize as _;
 use crate::pool::ConnectionId;
 use crate::protocol::{Codec, ErrorInfo, Fatal, MessageDecoder, RequestId};
 
-use crate::daemon::api::dispatch::ClientSession;
+use crate::daemon::api::session::ClientSession;
 use crate::daemon::os::socket::part;
 use crate::daemon::state::Daemon;
 use crate::daemon::state::outbox::Outbox;

@@ -2,36 +2,19 @@
 
 use std::sync::Arc;
 
-use crate::credential::Secret;
-use crate::daemon::state::{Daemon, Outbox, State};
-use crate::pool::{AccountId, ConnectionId, Holder, Now, Refusal};
-use crate::protocol::{
-    Answer, Call, Codec, DisableAccountParams, ENCODING, Empty, ErrorInfo, HelloInfo, HelloParams, PROTOCOL, RequestId,
-    SecretText, SubscribeParams,
-};
-use crate::provider::TargetError;
-
-use super::account::AccountCommand;
-use super::reply::{CallReply, CallResult, Responder};
-use super::{
-    account, add_account, config, explain, export, gateway_key, import, lease, refresh, report, secrets, usage,
-};
 use crate::daemon::os::clock;
+use crate::daemon::state::Daemon;
 use crate::daemon::state::events::{KINDS, REPLAY_END};
 use crate::daemon::view;
+use crate::protocol::{
+    Answer, Call, Codec, DisableAccountParams, ENCODING, Empty, ErrorInfo, HelloInfo, HelloParams, PROTOCOL, RequestId,
+    SubscribeParams,
+};
 
-/// One connection, as its calls see it.
-#[derive(Debug)]
-pub(crate) struct ClientSession {
-    pub(crate) connection: ConnectionId,
-    /// The process at the other end.
-    pub(crate) pid: Option<u32>,
-    pub(crate) codec: Codec,
-    pub(crate) outbox: Arc<Outbox>,
-    /// The same process, once it is watched.
-    pub(crate) holder: Option<Holder>,
-    pub(crate) greeted: bool,
-}
+use super::account::{self, AccountCommand, add, export, import, refresh, usage};
+use super::reply::{CallReply, CallResult, Responder};
+use super::session::{ClientSession, bad};
+use super::{config, explain, gateway_key, lease, report, secrets};
 
 impl ClientSession {
     /// Serves a call; an answer on the spot is appended to `out`.
@@ -83,7 +66,7 @@ impl ClientSession {
             Call::Subscribe(params) => subscribe(daemon, reply, params),
             Call::Status(_) => reply.answer(&Answer::Status(Box::new(view::status(daemon, clock::now())))),
             Call::ListAccounts(params) => account::list(daemon, reply, &params),
-            Call::AddAccount(params) => reply.later_saved(daemon, add_account::add(daemon.clone(), *params)),
+            Call::AddAccount(params) => reply.later_saved(daemon, add::add(daemon.clone(), *params)),
             Call::RemoveAccount(params) => account::change(daemon, reply, &params.account, AccountCommand::Remove),
             Call::SetAccount(params) => {
                 let account = params.account.clone();
@@ -138,39 +121,4 @@ fn subscribe(daemon: &Daemon, reply: &mut CallReply<'_>, params: SubscribeParams
     }
     debug_assert!(!KINDS.contains(&REPLAY_END));
     reply.subscribe(&mut daemon.state(), params.kinds, params.recent)
-}
-
-/// The account that a call names.
-pub(crate) fn find_account(state: &State, name: &str) -> Result<AccountId, ErrorInfo> {
-    let found = state.pool.find_account(name).map(|account| account.record.id);
-    found.map_err(|refusal| refused(&refusal, clock::now()))
-}
-
-/// The error for a refusal of the pool.
-pub(crate) fn refused(refusal: &Refusal, now: Now) -> ErrorInfo {
-    ErrorInfo::of_refusal(refusal, now.wall)
-}
-
-pub(crate) fn bad_target(error: &TargetError, state: &State) -> ErrorInfo {
-    match error {
-        TargetError::Provider(_) => ErrorInfo::new("unknown_provider", error.to_string()).hint(format!(
-            "known providers: {}; add another one as a section [providers.NAME] of the configuration",
-            state.catalog.names().join(", ")
-        )),
-        TargetError::Pool { .. } | TargetError::TwoPools { .. } => bad(error.to_string()),
-    }
-}
-
-pub(crate) fn bad(message: impl Into<String>) -> ErrorInfo {
-    ErrorInfo::new("bad_request", message)
-}
-
-/// A secret from the wire.
-pub(crate) fn secret(text: SecretText<'static>) -> Secret {
-    Secret::new(text.0.into_owned())
-}
-
-/// A secret for the wire.
-pub(crate) fn exposed(secret: &Secret) -> SecretText<'static> {
-    SecretText(secret.expose().to_owned().into())
 }

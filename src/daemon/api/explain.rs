@@ -9,8 +9,8 @@ use crate::protocol::{
     ForecastParams, OutlookInfo, RequestInfo, VerdictInfo, kind_name,
 };
 
-use crate::daemon::api::dispatch::{bad, bad_target, find_account};
 use crate::daemon::api::reply::{CallReply, CallResult};
+use crate::daemon::api::session::{bad, bad_target, find_account};
 use crate::daemon::os::clock;
 use crate::daemon::state::{Daemon, State};
 use crate::daemon::view;

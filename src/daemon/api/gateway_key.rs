@@ -4,9 +4,9 @@ use crate::daemon::state::{Daemon, GatewayState};
 use crate::pool::{Bind, Fence};
 use crate::protocol::{Answer, ErrorInfo, GatewayAccess, GatewayKey, GatewayKeyParams, LeaseRef, SecretText};
 
-use super::dispatch::bad;
 use super::lease::fence_of;
 use super::reply::{CallReply, CallResult, lease_ended};
+use super::session::bad;
 
 /// The longest agent or label in a key, in bytes.
 const LONGEST_NAME: usize = 64;

@@ -9,8 +9,8 @@ use crate::daemon::view;
 use crate::pool::{Bind, Command, Fence, Holder, LeaseRequest, Mono, Now, Refusal, Reply, Ticket};
 use crate::protocol::{AcquireParams, Answer, BindTo, CredentialParams, Empty, ErrorInfo, LeaseRef, LeaseToken};
 
-use super::dispatch::{ClientSession, bad, bad_target, find_account, refused};
 use super::reply::{CallReply, CallResult, LeaseReply, lease_ended};
+use super::session::{ClientSession, bad, bad_target, find_account, refused};
 
 /// The longest text of a request, in bytes.
 const LONGEST_TEXT: usize = 256;

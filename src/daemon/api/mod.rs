@@ -1,17 +1,13 @@
 //! The calls of the socket, one file per group.
 
 pub(crate) mod account;
-pub(crate) mod add_account;
 pub(crate) mod config;
 pub(crate) mod connection;
 pub(crate) mod dispatch;
 pub(crate) mod explain;
-pub(crate) mod export;
 pub(crate) mod gateway_key;
-pub(crate) mod import;
 pub(crate) mod lease;
-pub(crate) mod refresh;
 pub(crate) mod reply;
 pub(crate) mod report;
 pub(crate) mod secrets;
-pub(crate) mod usage;
+pub(crate) mod session;

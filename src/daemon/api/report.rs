@@ -11,9 +11,9 @@ use crate::limits::{Headers, epoch_ms};
 use crate::pool::{Usage, Wall, Window};
 use crate::protocol::{ErrorInfo, HeaderList, LeaseRef, ObjectText, ReportParams};
 
-use super::dispatch::{bad, refused};
 use super::lease::fence_of;
 use super::reply::{CallReply, CallResult, LeaseReply};
+use super::session::{bad, refused};
 
 /// The statuses there are.
 const STATUSES: std::ops::RangeInclusive<u16> = 100..=999;

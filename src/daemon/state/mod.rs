@@ -9,14 +9,9 @@ mod commit;
 mod configuration;
 mod credentials;
 pub(crate) mod events;
-mod fingerprints;
 mod key_holders;
-mod keyring;
-mod links;
 mod log_later;
-mod login_refresh;
 mod mailbox;
-mod oauth_settings;
 pub(crate) mod outbox;
 mod processes;
 mod report;
@@ -42,20 +37,17 @@ pub(crate) use account_state::{AccountState, account_state};
 pub(crate) use commit::{Pending, Unsaved, save};
 pub use configuration::GatewayState;
 pub(crate) use configuration::{ActiveConfig, catalog, key_location};
-pub(crate) use credentials::{Credentials, imported_limit, login_state_of, set_login_state};
+pub(crate) use credentials::{
+    CredentialProblem, CredentialState, Credentials, Fingerprints, KeyringWait, Links, LoginRefresh, imported_limit,
+    is_ours_to_refresh, login_state_of, oauth_settings, random_fraction, set_login_state,
+};
+pub use credentials::{CredentialUse, oauth_given};
 pub(crate) use events::Events;
-pub(crate) use fingerprints::Fingerprints;
 pub(crate) use key_holders::KeyHolders;
-pub(crate) use keyring::KeyringWait;
-pub(crate) use links::Links;
 pub(crate) use log_later::LogLater;
-pub use login_refresh::CredentialUse;
-pub(crate) use login_refresh::{CredentialProblem, CredentialState, LoginRefresh, is_ours_to_refresh, random_fraction};
 pub(crate) use mailbox::{
     ConfigMessage, LinkedLoginsMessage, Mailbox, Mailboxes, PollOutcome, UsageRequest, WaitsFor, Worker,
 };
-pub use oauth_settings::oauth_given;
-pub(crate) use oauth_settings::oauth_settings;
 pub(crate) use outbox::Outbox;
 pub(crate) use processes::{OpenedProcess, WatchedProcesses};
 pub use report::{ReportOutcome, UpstreamOutcome};

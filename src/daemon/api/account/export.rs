@@ -4,8 +4,8 @@ use crate::credential::import::EXPORT_VERSION;
 use crate::pool::{Account, LoginProblem, LoginState, Now, Window};
 use crate::protocol::{Answer, ExportInfo, ExportedAccount, ExportedCredential, ExportedLink, ExportedWindow};
 
-use crate::daemon::api::dispatch::exposed;
 use crate::daemon::api::reply::{CallReply, CallResult};
+use crate::daemon::api::session::exposed;
 use crate::daemon::log::login_words;
 use crate::daemon::os::clock;
 use crate::daemon::state::{Daemon, State};

@@ -16,8 +16,8 @@ use crate::protocol::{
 use crate::provider;
 use crate::store::Write;
 
-use crate::daemon::api::add_account::{NewIds, check_account_texts, check_secret, check_uses, new_id, new_ids};
-use crate::daemon::api::dispatch::{bad, refused, secret};
+use super::add::{NewIds, check_account_texts, check_secret, check_uses, new_id, new_ids};
+use crate::daemon::api::session::{bad, refused, secret};
 use crate::daemon::os::clock;
 use crate::daemon::state::{Daemon, State, Unsaved, imported_limit, login_state_of, save};
 

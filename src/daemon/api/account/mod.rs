@@ -1,4 +1,10 @@
-//! The calls about accounts, except adding and importing.
+//! The calls about accounts.
+
+pub(crate) mod add;
+pub(crate) mod export;
+pub(crate) mod import;
+pub(crate) mod refresh;
+pub(crate) mod usage;
 
 use crate::daemon::os::clock;
 use crate::daemon::state::{Daemon, State};
@@ -7,9 +13,9 @@ use crate::pool::{AccountChange, AccountId, Command};
 use crate::protocol::{Answer, ErrorInfo, ListAccountsParams, SetAccountParams};
 use crate::provider;
 
-use super::add_account::{check_account_texts, check_uses};
-use super::dispatch::{bad, find_account, refused};
-use super::reply::{CallReply, CallResult};
+use self::add::{check_account_texts, check_uses};
+use crate::daemon::api::reply::{CallReply, CallResult};
+use crate::daemon::api::session::{bad, find_account, refused};
 
 /// What to do to an account.
 #[derive(Debug)]

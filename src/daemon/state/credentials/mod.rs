@@ -1,8 +1,14 @@
 //! What accounts authenticate with.
 
-use rustc_hash::FxHashMap;
+mod fingerprints;
+mod keyring;
+mod links;
+mod login_refresh;
+mod oauth_settings;
 
 use std::time::Duration;
+
+use rustc_hash::FxHashMap;
 
 use crate::credential::import::DiscoveredLimit;
 use crate::credential::{Credential, Secret};
@@ -11,7 +17,15 @@ use crate::pool::{
     AccountChange, AccountId, Command, Deadline, Limit, LimitSource, LoginProblem, LoginState, Now, Wall,
 };
 
-use super::{Fingerprints, State};
+use super::State;
+
+pub(crate) use fingerprints::Fingerprints;
+pub(crate) use keyring::KeyringWait;
+pub(crate) use links::Links;
+pub use login_refresh::CredentialUse;
+pub(crate) use login_refresh::{CredentialProblem, CredentialState, LoginRefresh, is_ours_to_refresh, random_fraction};
+pub use oauth_settings::oauth_given;
+pub(crate) use oauth_settings::oauth_settings;
 
 /// The current credential of each account, the fingerprints of all it had, and when the next one ends.
 #[derive(Debug)]
@@ -24,7 +38,7 @@ pub(crate) struct Credentials {
 }
 
 impl Credentials {
-    pub(super) fn new(fingerprints: Fingerprints) -> Self {
+    pub(in crate::daemon::state) fn new(fingerprints: Fingerprints) -> Self {
         Self { current: FxHashMap::default(), fingerprints, next_end: None }
     }
 
@@ -38,7 +52,7 @@ impl Credentials {
     }
 
     /// Takes in a credential from the store.
-    pub(super) fn restore(&mut self, id: AccountId, credential: Credential, now: Wall) {
+    pub(in crate::daemon::state) fn restore(&mut self, id: AccountId, credential: Credential, now: Wall) {
         // databases of earlier versions have no fingerprints
         self.fingerprints.keep(id, &credential, now);
         self.current.insert(id, credential);
@@ -51,7 +65,7 @@ impl Credentials {
         self.find_next_end(None);
     }
 
-    pub(super) fn remove(&mut self, id: AccountId) {
+    pub(in crate::daemon::state) fn remove(&mut self, id: AccountId) {
         self.current.remove(&id);
         self.fingerprints.forget(id);
         self.find_next_end(None);
@@ -73,7 +87,7 @@ impl State {
     }
 
     /// Commands that take accounts out of selection whose access token has ended and cannot be refreshed.
-    pub(super) fn ended_credentials(&mut self, now: Now) -> Vec<Command> {
+    pub(in crate::daemon::state) fn ended_credentials(&mut self, now: Now) -> Vec<Command> {
         if self.credentials.next_end.is_none_or(|end| end > now.wall) {
             return Vec::new();
         }
@@ -93,7 +107,7 @@ pub(crate) fn set_login_state(id: AccountId, login_state: LoginState) -> Command
     Command::ChangeAccount(id, Box::new(change))
 }
 
-pub(super) fn has_ended(credential: &Credential, now: Wall) -> bool {
+pub(in crate::daemon::state) fn has_ended(credential: &Credential, now: Wall) -> bool {
     credential.expires_at.is_some_and(|end| end <= now)
 }
 

@@ -8,7 +8,7 @@ use crate::protocol::{AddAccountParams, Answer, ErrorInfo};
 use crate::provider;
 use crate::store::Write;
 
-use crate::daemon::api::dispatch::{bad, bad_target, refused, secret};
+use crate::daemon::api::session::{bad, bad_target, refused, secret};
 use crate::daemon::os::clock;
 use crate::daemon::state::{Daemon, State, Unsaved, save};
 use crate::daemon::view;

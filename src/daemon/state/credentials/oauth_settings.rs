@@ -27,7 +27,7 @@ pub(crate) fn oauth_settings(config: &Config, provider: &str) -> Result<OauthSet
 }
 
 /// The `[refresh]` section.
-pub(super) fn refresh_rules(config: &Config) -> RefreshRules {
+pub(in crate::daemon::state) fn refresh_rules(config: &Config) -> RefreshRules {
     let refresh = &config.refresh;
     RefreshRules { ahead: refresh.ahead, min_life: refresh.min_life, wait: refresh.wait }
 }

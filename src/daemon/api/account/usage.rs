@@ -9,8 +9,8 @@ use crate::pool::{AccountId, LoginState, spoken};
 use crate::protocol::{AccountRef, Answer, ErrorInfo, VerifyAccountParams};
 use crate::usage;
 
-use crate::daemon::api::dispatch::{find_account, refused};
-use crate::daemon::api::refresh::refresh as refresh_account;
+use super::refresh::refresh as refresh_account;
+use crate::daemon::api::session::{find_account, refused};
 use crate::daemon::os::clock;
 use crate::daemon::state::{Daemon, PollOutcome, Unsaved, UsageRequest, login_state_of, set_login_state};
 use crate::daemon::view;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::credential::refresh::{RefreshReason, RefreshSchedule};
 use crate::protocol::{AccountRef, Answer, ErrorInfo};
 
-use crate::daemon::api::dispatch::find_account;
+use crate::daemon::api::session::find_account;
 use crate::daemon::os::clock;
 use crate::daemon::state::{CredentialProblem, Daemon};
 use crate::daemon::view;

@@ -18,9 +18,10 @@ use crate::credential::{Credential, Link, LinkMode};
 use crate::daemon::os::clock;
 use crate::pool::{AccountId, Command, CredentialKind, Fence, LoginProblem, LoginState, Mono, Now, Wall};
 
-use super::credentials::{has_ended, set_login_state};
-use super::oauth_settings::refresh_rules;
-use super::{Daemon, Mailbox, State, login_state_of, oauth_settings};
+use crate::daemon::state::{Daemon, Mailbox, State};
+
+use super::oauth_settings::{oauth_settings, refresh_rules};
+use super::{has_ended, login_state_of, set_login_state};
 
 /// What a credential is needed for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -82,7 +83,7 @@ pub(crate) struct LoginRefresh {
 }
 
 impl LoginRefresh {
-    pub(super) fn new(
+    pub(in crate::daemon::state) fn new(
         config: &Config,
         unanswered: Vec<(AccountId, Wall)>,
         worker: Mailbox<Infallible>,
@@ -103,7 +104,7 @@ impl LoginRefresh {
     }
 
     /// An account has another credential: what was learnt of the one before does not hold.
-    pub(super) fn credential_replaced(&mut self, id: AccountId, life: Option<Duration>) {
+    pub(in crate::daemon::state) fn credential_replaced(&mut self, id: AccountId, life: Option<Duration>) {
         *self.generations.entry(id).or_default() += 1;
         match life {
             Some(life) => self.lifetimes.insert(id, life),
@@ -114,13 +115,13 @@ impl LoginRefresh {
     }
 
     /// Has the plan updated for this account.
-    pub(super) fn account_changed(&mut self, id: AccountId) {
+    pub(in crate::daemon::state) fn account_changed(&mut self, id: AccountId) {
         if !self.changed.contains(&id) {
             self.changed.push(id);
         }
     }
 
-    pub(super) fn account_removed(&mut self, id: AccountId) {
+    pub(in crate::daemon::state) fn account_removed(&mut self, id: AccountId) {
         self.plan.remove(id);
         self.waiting.remove(&id);
         self.generations.remove(&id);
@@ -128,13 +129,13 @@ impl LoginRefresh {
         self.unanswered.remove(&id);
     }
 
-    pub(super) fn lease_ended(&mut self, fence: Fence) {
+    pub(in crate::daemon::state) fn lease_ended(&mut self, fence: Fence) {
         if !self.handed.is_empty() {
             self.handed.remove(&fence);
         }
     }
 
-    pub(super) fn has_changes(&self) -> bool {
+    pub(in crate::daemon::state) fn has_changes(&self) -> bool {
         !self.changed.is_empty()
     }
 
@@ -241,7 +242,7 @@ impl State {
 
     /// After a start: logins whose refresh was not answered in the last run are refreshed at once, as long as the
     /// server may still honour the old token; and leases from before have the tokens that were there then.
-    pub(super) fn resume_refreshes(&mut self, now: Now) {
+    pub(in crate::daemon::state) fn resume_refreshes(&mut self, now: Now) {
         let unanswered: Vec<AccountId> = self.logins.unanswered.keys().copied().collect();
         for id in unanswered {
             let _if_possible = self.logins.want(id, RefreshReason::ExpiresSoon, now);
@@ -251,7 +252,7 @@ impl State {
     }
 
     /// Updates the plan for the accounts that have changed; answers what follows for the pool.
-    pub(super) fn plan_refreshes(&mut self, now: Now) -> Vec<Command> {
+    pub(in crate::daemon::state) fn plan_refreshes(&mut self, now: Now) -> Vec<Command> {
         let mut commands = Vec::new();
         for id in std::mem::take(&mut self.logins.changed) {
             let Some(login_state) = self.pool.account(id).map(|account| account.record.login_state.clone()) else {

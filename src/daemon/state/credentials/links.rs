@@ -7,7 +7,7 @@ use rustc_hash::FxHashMap;
 use crate::credential::Link;
 use crate::pool::AccountId;
 
-use super::{LinkedLoginsMessage, Mailbox};
+use crate::daemon::state::mailbox::{LinkedLoginsMessage, Mailbox};
 
 /// The links of all accounts. The watcher of the files hears of every change.
 #[derive(Debug)]
@@ -18,7 +18,7 @@ pub(crate) struct Links {
 }
 
 impl Links {
-    pub(super) fn new(links: Vec<(AccountId, Link)>, watcher: Mailbox<LinkedLoginsMessage>) -> Self {
+    pub(in crate::daemon::state) fn new(links: Vec<(AccountId, Link)>, watcher: Mailbox<LinkedLoginsMessage>) -> Self {
         Self { links: links.into_iter().collect(), problems: FxHashMap::default(), watcher }
     }
 

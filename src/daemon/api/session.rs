@@ -1,0 +1,58 @@
+//! What the calls share: the connection they come on, the account they name, the errors they answer.
+
+use std::sync::Arc;
+
+use crate::credential::Secret;
+use crate::daemon::os::clock;
+use crate::daemon::state::{Outbox, State};
+use crate::pool::{AccountId, ConnectionId, Holder, Now, Refusal};
+use crate::protocol::{Codec, ErrorInfo, SecretText};
+use crate::provider::TargetError;
+
+/// One connection, as its calls see it.
+#[derive(Debug)]
+pub(crate) struct ClientSession {
+    pub(crate) connection: ConnectionId,
+    /// The process at the other end.
+    pub(crate) pid: Option<u32>,
+    pub(crate) codec: Codec,
+    pub(crate) outbox: Arc<Outbox>,
+    /// The same process, once it is watched.
+    pub(crate) holder: Option<Holder>,
+    pub(crate) greeted: bool,
+}
+
+/// The account that a call names.
+pub(crate) fn find_account(state: &State, name: &str) -> Result<AccountId, ErrorInfo> {
+    let found = state.pool.find_account(name).map(|account| account.record.id);
+    found.map_err(|refusal| refused(&refusal, clock::now()))
+}
+
+/// The error for a refusal of the pool.
+pub(crate) fn refused(refusal: &Refusal, now: Now) -> ErrorInfo {
+    ErrorInfo::of_refusal(refusal, now.wall)
+}
+
+pub(crate) fn bad_target(error: &TargetError, state: &State) -> ErrorInfo {
+    match error {
+        TargetError::Provider(_) => ErrorInfo::new("unknown_provider", error.to_string()).hint(format!(
+            "known providers: {}; add another one as a section [providers.NAME] of the configuration",
+            state.catalog.names().join(", ")
+        )),
+        TargetError::Pool { .. } | TargetError::TwoPools { .. } => bad(error.to_string()),
+    }
+}
+
+pub(crate) fn bad(message: impl Into<String>) -> ErrorInfo {
+    ErrorInfo::new("bad_request", message)
+}
+
+/// A secret from the wire.
+pub(crate) fn secret(text: SecretText<'static>) -> Secret {
+    Secret::new(text.0.into_owned())
+}
+
+/// A secret for the wire.
+pub(crate) fn exposed(secret: &Secret) -> SecretText<'static> {
+    SecretText(secret.expose().to_owned().into())
+}
