@@ -250,6 +250,12 @@ impl Store {
         let _ = self.inbox.send(WriterMessage::Job(job));
     }
 
+    /// Runs `work` on the writer's thread, so that a test can hold or end it.
+    #[cfg(test)]
+    pub(crate) fn on_writer(&self, work: impl FnOnce() + Send + 'static) {
+        let _ = self.inbox.send(WriterMessage::Touch(Box::new(move |_| work())));
+    }
+
     /// Calls `done` when every write that was handed over until now is in the database, or with the reason why one is
     /// not yet. Never waits for the disk.
     pub fn when_saved(&self, done: WriteCallback) {

@@ -10,6 +10,10 @@ use crate::daemon::state::{
 use crate::daemon::view;
 use crate::pool::{Command, ConnectionId, Fence, Mono, Now, Refusal, Reply, WaiterId};
 use crate::protocol::{Answer, Codec, ErrorInfo, RequestId};
+use crate::store::WriteError;
+
+#[cfg(test)]
+mod tests;
 
 /// Proof that a call was answered, or will be. Only this file makes it.
 #[derive(Debug)]
@@ -201,7 +205,7 @@ fn send_when_saved(
     let responder = responder.clone();
     shared.store.when_saved(Box::new(move |result| {
         responder.outbox.push(|out| match result {
-            Err(error) if pending == Pending::Account => {
+            Err(error) if pending == Pending::Account || error == WriteError::Closed => {
                 let message = format!("the change is in effect, but could not be saved yet: {error}");
                 let hint = "lessor goes on trying to save it; `lessor status` shows when that works again";
                 responder.encode(Err(&ErrorInfo::new("internal", message).hint(hint)), out);

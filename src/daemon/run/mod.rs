@@ -24,7 +24,7 @@ use crate::daemon::{linked_logins, refresh, usage};
 use crate::store::{OpenedStore, Store, StoreError, StorePaths};
 
 use locked::wait_for_keyring;
-use restore::restore;
+pub(in crate::daemon) use restore::restore;
 use serve::{Serving, StopReason};
 
 /// Overrides `daemon.log`.

@@ -16,7 +16,7 @@ use crate::store::{OpenedStore, Write};
 const FENCES_PER_MS: u64 = 1 << 9;
 
 /// A daemon with the restored state, and the ends of the processes that it watches.
-pub(super) fn restore(
+pub(in crate::daemon) fn restore(
     config: ActiveConfig,
     opened: OpenedStore,
     mut info: RunInfo,

@@ -1,0 +1,274 @@
+//! No call is answered before what its answer depends on is written: the disk writer is held, or killed, in between.
+
+use std::sync::mpsc::{Sender, channel};
+
+use serde_json::{Value, json};
+use tokio::sync::mpsc::UnboundedReceiver;
+
+use super::*;
+use crate::config::Config;
+use crate::credential::{Credential, Secret};
+use crate::daemon::api::session::ClientSession;
+use crate::daemon::log::LogLevelHandle;
+use crate::daemon::run::restore;
+use crate::daemon::state::{ActiveConfig, RunInfo};
+use crate::pool::{AccountId, AccountRecord, CredentialKind, LoginState, Process, Tier, Wall};
+use crate::protocol::MessageDecoder;
+use crate::store::{KeyBackend, Store, StorePaths};
+
+/// Capacity 1, no sharing, and logins whose token cannot be refreshed in time.
+const CONFIG: &str = r#"
+[leases]
+overflow = "wait"
+[refresh]
+wait = "10ms"
+[providers.p]
+base_url = "http://127.0.0.1:9"
+[providers.p.oauth]
+token_url = "http://127.0.0.1:9/token"
+client_id = "client"
+"#;
+
+/// A daemon without workers, and one client.
+struct TestDaemon {
+    daemon: Arc<Daemon>,
+    session: ClientSession,
+    next_id: u64,
+    _ended: UnboundedReceiver<Process>,
+    _home: tempfile::TempDir,
+}
+
+impl TestDaemon {
+    fn new(accounts: &[(u64, Credential)]) -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let paths = StorePaths {
+            database: home.path().join("lessor.db"),
+            key: home.path().join("key"),
+            key_backend: KeyBackend::File,
+        };
+        let config_path = home.path().join("config.toml");
+        let loaded = Config::from_text(Some(CONFIG), &config_path).unwrap();
+        let run = RunInfo {
+            started: clock::now(),
+            socket: String::new(),
+            warnings: Vec::new(),
+            log_level: LogLevelHandle::new(),
+            may_idle_exit: false,
+            keyring: None,
+            most_connections: 100,
+            gateway_port: None,
+        };
+        let opened = Store::open(&paths, "boot").unwrap();
+        let (daemon, ended) = restore(ActiveConfig::new(loaded, config_path), opened, run);
+        for (id, credential) in accounts {
+            let id = AccountId::from_bits(*id);
+            let state = &mut *daemon.state();
+            state.keep_credential(id, credential.duplicate(), None);
+            let record = record(id, credential.kind);
+            state.apply(clock::now(), Command::AddAccount(Box::new(record))).no_answer().unwrap();
+        }
+        let session = ClientSession {
+            connection: ConnectionId(1),
+            pid: None,
+            codec: Codec::Json,
+            outbox: Arc::default(),
+            holder: None,
+            greeted: true,
+        };
+        Self { daemon, session, next_id: 0, _ended: ended, _home: home }
+    }
+
+    /// Sends a call; answers what was answered on the spot.
+    fn call(&mut self, method: &str, params: &Value) -> String {
+        self.next_id += 1;
+        let message = json!({ "jsonrpc": "2.0", "id": self.next_id, "method": method, "params": params });
+        let mut decoder = MessageDecoder::default();
+        decoder.inbox().extend_from_slice(format!("{message}\n").as_bytes());
+        let incoming = decoder.take().unwrap().unwrap();
+        let mut out = Vec::new();
+        self.session.serve(&self.daemon, incoming.id, incoming.call.unwrap(), &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    /// The answers that came later.
+    fn later(&self) -> String {
+        let mut out = Vec::new();
+        self.session.outbox.drain_into(&mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    /// Waits until `count` answers have come.
+    async fn answers(&self, count: usize) -> String {
+        let mut all = String::new();
+        while all.matches('\n').count() < count {
+            self.session.outbox.changed().await;
+            all += &self.later();
+        }
+        all
+    }
+
+    /// Waits until everything so far is written.
+    async fn written(&self) {
+        self.daemon.saved(Unsaved::pending((), Pending::Lease)).await;
+    }
+
+    /// Holds the disk writer until the sender is dropped.
+    fn hold_writer(&self) -> Sender<()> {
+        let (hold, held) = channel();
+        self.daemon.store.on_writer(move || assert!(held.recv().is_err()));
+        hold
+    }
+
+    /// Lets other tasks run for as long as they have something to do.
+    async fn settle(&self) {
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// `call` must not be answered while the disk writer is held; once it is released, `answer` must be in the answer.
+    async fn is_answered_when_saved(&mut self, calls: &[(&str, Value)], answer: &str) {
+        self.written().await;
+        let hold = self.hold_writer();
+        for (method, params) in calls {
+            assert_eq!(self.call(method, params), "", "{method} was answered on the spot");
+        }
+        self.settle().await;
+        assert_eq!(self.later(), "", "answered before it was saved");
+        drop(hold);
+        let answers = self.answers(calls.len()).await;
+        assert_eq!(answers.matches(answer).count(), calls.len(), "{answers}");
+    }
+}
+
+fn key(secret: &str) -> Credential {
+    Credential { kind: CredentialKind::ApiKey, access: Secret::new(secret.into()), refresh: None, expires_at: None }
+}
+
+/// A login whose token has to be refreshed before it is handed out.
+fn login_about_to_end() -> Credential {
+    let expires_at = Some(clock::now().wall.after(std::time::Duration::from_secs(20)));
+    let (access, refresh) = (Secret::new("access".into()), Some(Secret::new("refresh".into())));
+    Credential { kind: CredentialKind::Oauth, access, refresh, expires_at }
+}
+
+fn record(id: AccountId, kind: CredentialKind) -> AccountRecord {
+    AccountRecord {
+        id,
+        provider: "p".into(),
+        label: None,
+        email: None,
+        tier: Tier::Unknown,
+        kind,
+        login_state: LoginState::Ready,
+        enabled: true,
+        disabled_reason: None,
+        max_leases: None,
+        priority: if kind == CredentialKind::Oauth { 1 } else { 0 },
+        allowed_agents: None,
+        project_id: None,
+        vendor_id: None,
+        created_at: Wall(0),
+        last_used_at: None,
+    }
+}
+
+#[tokio::test]
+async fn a_lease_bound_to_a_process_or_a_time_is_answered_when_saved() {
+    let mut daemon = TestDaemon::new(&[(1, key("a")), (2, key("b"))]);
+    let pid = json!({ "provider": "p", "bind": { "pid": std::process::id() } });
+    daemon.is_answered_when_saved(&[("lease.acquire", pid)], r#""result":{"lease""#).await;
+    let ttl = json!({ "provider": "p", "bind": "ttl" });
+    daemon.is_answered_when_saved(&[("lease.acquire", ttl)], r#""result":{"lease""#).await;
+}
+
+#[tokio::test]
+async fn a_lease_bound_to_a_connection_needs_no_disk() {
+    let mut daemon = TestDaemon::new(&[(1, key("a"))]);
+    daemon.written().await;
+    let _hold = daemon.hold_writer();
+    assert!(daemon.call("lease.acquire", &json!({ "provider": "p" })).contains(r#""result":{"lease""#));
+}
+
+#[tokio::test]
+async fn a_lease_that_moved_after_a_late_refresh_is_answered_when_saved() {
+    let mut daemon = TestDaemon::new(&[(1, login_about_to_end()), (2, key("b"))]);
+    daemon.written().await;
+    let hold = daemon.hold_writer();
+    assert_eq!(daemon.call("lease.acquire", &json!({ "provider": "p", "bind": "ttl" })), "");
+    // the refresh is given up after `refresh.wait`, and the lease moves
+    let id = AccountId::from_bits(2);
+    while !daemon.daemon.state().pool.leases().any(|lease| lease.account == id) {
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    }
+    daemon.settle().await;
+    assert_eq!(daemon.later(), "", "answered before it was saved");
+    drop(hold);
+    let answer = daemon.answers(1).await;
+    assert!(answer.contains(&id.to_string()), "{answer}");
+}
+
+#[tokio::test]
+async fn a_switch_by_report_is_answered_when_saved() {
+    let mut daemon = TestDaemon::new(&[(1, key("a")), (2, key("b"))]);
+    assert_eq!(daemon.call("lease.acquire", &json!({ "provider": "p", "bind": "ttl" })), "");
+    let answer: Value = serde_json::from_str(&daemon.answers(1).await).unwrap();
+    let report = json!({ "lease": answer["result"]["lease"], "reason": "quota_exhausted", "retry_after_ms": 60_000 });
+    daemon.is_answered_when_saved(&[("lease.report", report)], r#""action":"switch""#).await;
+}
+
+#[tokio::test]
+async fn a_queued_lease_with_two_responders_is_answered_to_both_when_saved() {
+    let mut daemon = TestDaemon::new(&[(1, key("a"))]);
+    let held: Value = serde_json::from_str(&daemon.call("lease.acquire", &json!({ "provider": "p" }))).unwrap();
+    let request = json!({ "provider": "p", "bind": "ttl", "request_id": "same", "wait_ms": 60_000 });
+    assert_eq!(daemon.call("lease.acquire", &request), "");
+    assert_eq!(daemon.call("lease.acquire", &request), "");
+    daemon.written().await;
+    let hold = daemon.hold_writer();
+    daemon.call("lease.release", &json!({ "lease": held["result"]["lease"] }));
+    daemon.settle().await;
+    assert_eq!(daemon.later(), "", "answered before it was saved");
+    drop(hold);
+    let answers = daemon.answers(2).await;
+    assert_eq!(answers.matches(r#""result":{"lease""#).count(), 2, "{answers}");
+}
+
+#[tokio::test]
+async fn changes_of_accounts_and_limits_are_answered_when_saved() {
+    let mut daemon = TestDaemon::new(&[(1, key("a"))]);
+    let id = AccountId::from_bits(1).to_string();
+    let set = json!({ "account": id, "label": "work" });
+    for (method, params) in [
+        ("account.set", set),
+        ("account.disable", json!({ "account": id })),
+        ("account.enable", json!({ "account": id })),
+        ("account.remove", json!({ "account": id })),
+    ] {
+        daemon.is_answered_when_saved(&[(method, params)], r#""result":{"id""#).await;
+    }
+}
+
+#[tokio::test]
+async fn a_release_of_a_saved_lease_is_answered_when_saved() {
+    let mut daemon = TestDaemon::new(&[(1, key("a"))]);
+    assert_eq!(daemon.call("lease.acquire", &json!({ "provider": "p", "bind": "ttl" })), "");
+    let answer: Value = serde_json::from_str(&daemon.answers(1).await).unwrap();
+    let release = json!({ "lease": answer["result"]["lease"] });
+    daemon.is_answered_when_saved(&[("lease.release", release)], r#""result":{}"#).await;
+}
+
+#[tokio::test]
+async fn when_the_disk_writer_is_killed_no_call_is_answered_as_done() {
+    let mut daemon = TestDaemon::new(&[(1, key("a")), (2, key("b"))]);
+    daemon.written().await;
+    let hold = daemon.hold_writer();
+    assert_eq!(daemon.call("lease.acquire", &json!({ "provider": "p", "bind": "ttl" })), "");
+    daemon.daemon.store.on_writer(|| panic!("the test kills the disk writer"));
+    drop(hold);
+    // what was handed over before the kill may be written or not: only an answer must not say so wrongly
+    let id = AccountId::from_bits(2).to_string();
+    daemon.call("account.disable", &json!({ "account": id }));
+    let answers = daemon.answers(2).await;
+    assert!(answers.lines().last().unwrap().contains(r#""error""#), "{answers}");
+}
