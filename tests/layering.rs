@@ -70,3 +70,24 @@ fn nothing_under_the_state_lock_calls_the_system() {
     let wrong: Vec<String> = state.iter().flat_map(of_file).collect();
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
+
+/// Encoding an answer, or handing bytes to a connection: (what, the files of `src/daemon` that may do it).
+const ANSWERS: &[(&str, &[&str])] = &[
+    ("codec.answer(", &["daemon/api/reply.rs"]),
+    ("codec.refusal(", &["daemon/api/reply.rs"]),
+    ("outbox.push(", &["daemon/api/reply.rs", "daemon/state/events.rs"]),
+    ("into_parts()", &["daemon/api/reply.rs"]),
+];
+
+#[test]
+fn only_the_reply_path_answers_calls() {
+    let files = src();
+    let daemon = files.iter().filter(|file| file.path.starts_with("daemon/"));
+    let of_file = |file: &SourceFile| {
+        let code: String = file.shipped_code().split_whitespace().collect();
+        let found = ANSWERS.iter().filter(|(what, may)| code.contains(what) && !may.contains(&file.path.as_str()));
+        found.map(|(what, _)| format!("{} has {what}", file.path)).collect::<Vec<_>>()
+    };
+    let wrong: Vec<String> = daemon.flat_map(of_file).collect();
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}

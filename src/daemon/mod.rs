@@ -11,6 +11,7 @@ mod run;
 mod state;
 mod usage;
 mod view;
+mod worker;
 
 pub use handle::client::GatewayClient;
 pub use handle::lease::{LeaseStep, RouteRequest};

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::daemon::os::clock;
-use crate::daemon::state::{CredentialState, CredentialUse, Daemon, OpenedProcess, State, Unsaved};
+use crate::daemon::os::opened_process::OpenedProcess;
+use crate::daemon::state::{CredentialState, CredentialUse, Daemon, State, Unsaved};
 use crate::daemon::view;
 use crate::pool::{Bind, Command, Fence, Holder, LeaseRequest, Mono, Now, Refusal, Reply, Ticket};
 use crate::protocol::{AcquireParams, Answer, BindTo, CredentialParams, Empty, ErrorInfo, LeaseRef, LeaseToken};
@@ -177,9 +178,7 @@ impl Binding {
             BindTo::Connection => (Bind::Connection(session.connection), connected(session, state, &mut self.process)),
             BindTo::Ttl => (Bind::Ttl, connected(session, state, &mut self.process)),
             BindTo::Pid(_) => {
-                let found = state.processes.watch(&mut self.process);
-                let holder = found.map(|found| Holder { process: Some(found.process), program: found.program });
-                let holder = holder.unwrap_or_default();
+                let holder = state.processes.watch(&mut self.process).unwrap_or_default();
                 (holder.process.map_or(Bind::Connection(session.connection), Bind::Process), holder)
             }
         }
@@ -204,11 +203,11 @@ fn connected(session: &mut ClientSession, state: &mut State, process: &mut Optio
     if let Some(holder) = &session.holder {
         return holder.clone();
     }
-    let found = state.processes.watch(process).map(|found| {
-        state.processes.connect(found.process, session.connection);
-        Holder { process: Some(found.process), program: found.program }
-    });
-    session.holder.insert(found.unwrap_or_default()).clone()
+    let holder = state.processes.watch(process).unwrap_or_default();
+    if let Some(process) = holder.process {
+        state.processes.connect(process, session.connection);
+    }
+    session.holder.insert(holder).clone()
 }
 
 /// `lease.release`

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use crate::config::{Config, ConfigErrors, LoadedConfig, read_file};
 use crate::daemon::os::{clock, service_manager};
-use crate::daemon::state::{ConfigMessage, Daemon, Mailbox, WaitsFor, Worker};
+use crate::daemon::state::{ConfigMessage, Daemon, Mailbox};
+use crate::daemon::worker::{WaitsFor, Worker};
 use crate::watch::{Completeness, Debounce, DebounceTiming, Watcher};
 
 use super::apply::apply;

@@ -11,7 +11,8 @@ use crate::credential::import::discover::{DiscoveryError, KEYCHAIN_PREFIX, rerea
 use crate::credential::import::discover::{HostEnvironment, Platform, beside};
 use crate::credential::{Link, LinkMode};
 use crate::daemon::os::clock;
-use crate::daemon::state::{Daemon, LinkedLoginsMessage, Mailbox, WaitsFor, Worker};
+use crate::daemon::state::{Daemon, LinkedLoginsMessage, Mailbox};
+use crate::daemon::worker::{WaitsFor, Worker};
 use crate::pool::AccountId;
 use crate::watch::{Completeness, Debounce, DebounceTiming, Watcher};
 

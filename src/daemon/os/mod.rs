@@ -4,6 +4,7 @@ pub(crate) mod blocking;
 pub mod clock;
 pub(crate) mod host;
 pub mod lock;
+pub(crate) mod opened_process;
 pub mod process;
 #[cfg_attr(windows, path = "service_manager/windows.rs")]
 pub(crate) mod service_manager;

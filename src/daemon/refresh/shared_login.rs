@@ -12,7 +12,7 @@ use crate::credential::{Credential, Link, LinkMode};
 use crate::pool::AccountId;
 
 use crate::daemon::linked_logins::{adopt_for_refresh, is_tool_behind};
-use crate::daemon::state::{Daemon, is_ours_to_refresh, random_fraction};
+use crate::daemon::state::{Daemon, is_ours_to_refresh};
 
 /// How often a lock is asked for that somebody has.
 const TRIES: u32 = 5;
@@ -132,4 +132,9 @@ pub(crate) async fn catch_up(daemon: Arc<Daemon>, id: AccountId) {
     if is_behind {
         after(&daemon, id, link, credential).await;
     }
+}
+
+/// From 0 to 1; without random bits from the system always the middle.
+fn random_fraction() -> f64 {
+    getrandom::u32().map_or(0.5, |bits| f64::from(bits) / f64::from(u32::MAX))
 }

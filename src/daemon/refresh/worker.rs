@@ -8,7 +8,8 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 use crate::daemon::os::clock;
-use crate::daemon::state::{Daemon, Mailbox, WaitsFor, Worker};
+use crate::daemon::state::{Daemon, Mailbox};
+use crate::daemon::worker::{WaitsFor, Worker};
 use crate::pool::AccountId;
 
 use super::attempt::{Servers, attempt};

@@ -1,5 +1,7 @@
 //! A daemon whose key is in a locked keyring: it serves what needs no secret until the key is available.
 
+use std::sync::Arc;
+
 use crate::config::LoadedConfig;
 use crate::daemon::config::ConfigWatcher;
 use crate::daemon::os::clock;
@@ -19,7 +21,7 @@ pub(super) fn wait_for_keyring(
     tracing::warn!("{trouble}: no account can serve until the key is available");
     say_ready(&run.holder, &run.log);
     loop {
-        let keyring = KeyringWait::begin(&trouble).map_err(system("starting a thread"))?;
+        let keyring = wait_on_a_thread(trouble.to_string()).map_err(system("starting a thread"))?;
         let info = RunInfo { keyring: Some(keyring.clone()), ..run.info.clone() };
         let config_path = run.paths.config.clone();
         let (watcher, _) = ConfigWatcher::load(config_path.clone(), run.options.log.clone());
@@ -43,4 +45,15 @@ pub(super) fn wait_for_keyring(
             }
         }
     }
+}
+
+/// Waits for the keyring on a thread of its own.
+fn wait_on_a_thread(why: String) -> std::io::Result<Arc<KeyringWait>> {
+    let wait = Arc::new(KeyringWait::new(why));
+    let waiting = wait.clone();
+    std::thread::Builder::new().name("keyring".to_owned()).spawn(move || {
+        Store::wait_for_keyring(&|| waiting.is_given_up(), |error| waiting.set_why(error.to_string()));
+        waiting.end();
+    })?;
+    Ok(wait)
 }

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
+use crate::daemon::os::opened_process::OpenedProcess;
 use crate::daemon::os::process;
-use crate::daemon::state::{ActiveConfig, Daemon, Fingerprints, OpenedProcess, Restored, RunInfo, WatchedProcesses};
+use crate::daemon::state::{ActiveConfig, Daemon, Fingerprints, Restored, RunInfo, WatchedProcesses};
 use crate::pool::{Bind, Fence, Lease, Now, Pool, PoolStart, Process};
 use crate::protocol::{GatewayKeySealer, LeaseKey};
 use crate::store::{OpenedStore, Write};
@@ -49,6 +50,8 @@ pub(in crate::daemon) fn restore(
         unanswered_refreshes: saved.refreshing,
         store,
         lease_key: LeaseKey::new(saved.lease_key),
+        // without random bits from the system refreshes are spread all the same, only predictably
+        seed: getrandom::u64().unwrap_or_default(),
     };
     let daemon = Daemon::new(restored, info, processes);
     gone.into_iter().for_each(|process| daemon.process_ended(process));

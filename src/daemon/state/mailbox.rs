@@ -1,8 +1,7 @@
-//! Background workers and their mailboxes, all of one shape: messages go in, the worker applies commands to the state.
+//! The mailboxes of the background workers, all of one shape: messages go in, the worker applies commands to the state.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::thread::JoinHandle;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
@@ -10,8 +9,6 @@ use tokio::sync::{Notify, oneshot};
 use crate::pool::{AccountId, Wall};
 use crate::protocol::ReloadInfo;
 use crate::usage;
-
-use super::Daemon;
 
 /// The mailboxes of all workers.
 #[derive(Clone, Debug, Default)]
@@ -116,7 +113,8 @@ impl<M> Mailbox<M> {
         self.0.arrived.notify_one();
     }
 
-    fn stop(&self) {
+    /// Has the worker end; messages that it has not read are dropped.
+    pub(crate) fn stop(&self) {
         let mut mail = self.mail();
         mail.stop = true;
         mail.messages.clear();
@@ -135,52 +133,5 @@ impl<M> Mailbox<M> {
     fn mail(&self) -> std::sync::MutexGuard<'_, Mail<M>> {
         // a message is pushed or all are taken: there is no state in between
         self.0.mail.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// What a worker waits for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum WaitsFor {
-    /// Its mailbox and the time only: this needs no descriptor.
-    Mail,
-    /// Servers, too.
-    Network,
-}
-
-/// A running worker: a thread with a runtime of its own, so that no slow file or server delays a lease.
-#[derive(Debug)]
-pub(crate) struct Worker<M> {
-    mailbox: Mailbox<M>,
-    thread: JoinHandle<()>,
-}
-
-impl<M: Send + 'static> Worker<M> {
-    /// Starts `work` on a thread of this name.
-    pub(crate) fn start<W: Future<Output = ()>>(
-        (name, waits_for): (&str, WaitsFor),
-        daemon: &Arc<Daemon>,
-        mailbox: &Mailbox<M>,
-        work: impl FnOnce(Weak<Daemon>, Mailbox<M>) -> W + Send + 'static,
-    ) -> std::io::Result<Self> {
-        let mut runtime = tokio::runtime::Builder::new_current_thread();
-        let runtime = match waits_for {
-            WaitsFor::Mail => runtime.enable_time().build()?,
-            WaitsFor::Network => runtime.enable_all().build()?,
-        };
-        let (daemon, inbox) = (Arc::downgrade(daemon), mailbox.clone());
-        let thread = std::thread::Builder::new().name(name.to_owned());
-        let thread = thread.spawn(move || {
-            runtime.block_on(work(daemon, inbox));
-            // requests under way are given up
-            runtime.shutdown_background();
-        })?;
-        Ok(Self { mailbox: mailbox.clone(), thread })
-    }
-
-    /// Has the worker finish what must not be cut short, and waits for its thread.
-    pub(crate) fn end(self) {
-        self.mailbox.stop();
-        // a thread that has panicked has ended, too
-        let _panicked = self.thread.join();
     }
 }

@@ -39,17 +39,15 @@ pub use configuration::GatewayState;
 pub(crate) use configuration::{ActiveConfig, catalog, key_location};
 pub(crate) use credentials::{
     CredentialProblem, CredentialState, Credentials, Fingerprints, KeyringWait, Links, LoginRefresh, imported_limit,
-    is_ours_to_refresh, login_state_of, oauth_settings, random_fraction, set_login_state,
+    is_ours_to_refresh, login_state_of, oauth_settings, set_login_state,
 };
 pub use credentials::{CredentialUse, oauth_given};
 pub(crate) use events::Events;
 pub(crate) use key_holders::KeyHolders;
 pub(crate) use log_later::LogLater;
-pub(crate) use mailbox::{
-    ConfigMessage, LinkedLoginsMessage, Mailbox, Mailboxes, PollOutcome, UsageRequest, WaitsFor, Worker,
-};
+pub(crate) use mailbox::{ConfigMessage, LinkedLoginsMessage, Mailbox, Mailboxes, PollOutcome, UsageRequest};
 pub(crate) use outbox::Outbox;
-pub(crate) use processes::{OpenedProcess, WatchedProcesses};
+pub(crate) use processes::WatchedProcesses;
 pub use report::{ReportOutcome, UpstreamOutcome};
 pub(crate) use waiters::{Waiter, Waiters};
 
@@ -156,6 +154,8 @@ pub(crate) struct Restored {
     pub(crate) store: Store,
     pub(crate) lease_key: LeaseKey,
     pub(crate) gateway_keys: GatewayKeySealer,
+    /// A random number, for pseudo-random numbers under the lock.
+    pub(crate) seed: u64,
 }
 
 #[cfg(debug_assertions)]
@@ -191,7 +191,12 @@ impl Daemon {
                 daemon: daemon.clone(),
             });
             let catalog = catalog(&config.config, &pool);
-            let logins = LoginRefresh::new(&config.config, unanswered_refreshes, mailboxes.refresh, started.wall);
+            let logins = LoginRefresh::new(
+                &config.config,
+                unanswered_refreshes,
+                mailboxes.refresh,
+                (started.wall, restored.seed),
+            );
             let mut state = State {
                 pool,
                 config,

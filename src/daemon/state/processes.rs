@@ -3,39 +3,15 @@
 //! A process is found and opened before the state is locked ([`OpenedProcess::open`]); under the lock only its handle
 //! changes hands. Its end arrives over a channel.
 
-use std::io;
-
 use rustc_hash::{FxHashMap, FxHashSet};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
-use crate::daemon::os::process::{self, FoundProcess, Handle};
-use crate::pool::{ConnectionId, Process};
+use crate::daemon::os::opened_process::OpenedProcess;
+use crate::pool::{ConnectionId, Holder, Process};
 
 /// Below this many, a process that nothing hangs on stays watched: it will likely come back.
 const KEPT_IDLE: usize = 256;
-
-/// A living process, ready to be watched.
-#[derive(Debug)]
-pub(crate) struct OpenedProcess {
-    found: FoundProcess,
-    handle: Handle,
-}
-
-impl OpenedProcess {
-    /// Finds and opens a process; `None` when there is none with this pid.
-    ///
-    /// # Errors
-    /// When the process belongs to another user, or no descriptor is left.
-    pub(crate) fn open(pid: u32) -> io::Result<Option<Self>> {
-        let Some(found) = process::find(pid)? else { return Ok(None) };
-        Ok(process::watch(found.process)?.map(|handle| Self { found, handle }))
-    }
-
-    pub(crate) fn process(&self) -> Process {
-        self.found.process
-    }
-}
 
 /// All watched processes.
 #[derive(Debug)]
@@ -63,16 +39,17 @@ impl WatchedProcesses {
         Self { kept, watched: FxHashMap::default(), of_connection: FxHashMap::default(), ended }
     }
 
-    /// Watches a process. `opened` is taken unless the process is watched already; what is left of it is to be dropped
+    /// Watches a process, and answers who holds a lease by it. `opened` is taken unless the process is watched already; what is left of it is to be dropped
     /// after the lock.
-    pub(crate) fn watch(&mut self, opened: &mut Option<OpenedProcess>) -> Option<FoundProcess> {
-        let found = opened.as_ref()?.found.clone();
-        if !self.watched.contains_key(&found.process)
-            && let Some(OpenedProcess { found, handle }) = opened.take()
+    pub(crate) fn watch(&mut self, opened: &mut Option<OpenedProcess>) -> Option<Holder> {
+        let holder = opened.as_ref()?.holder();
+        let process = opened.as_ref()?.process();
+        if !self.watched.contains_key(&process)
+            && let Some(opened) = opened.take()
         {
-            let (ended, process) = (self.ended.clone(), found.process);
+            let ended = self.ended.clone();
             let task = tokio::spawn(async move {
-                match process::wait_for_end(handle).await {
+                match opened.ended().await {
                     // the receiver is gone at the end of the daemon
                     Ok(()) => drop(ended.send(process)),
                     Err(error) => tracing::error!(pid = process.pid, "a process can no longer be watched: {error}"),
@@ -81,7 +58,7 @@ impl WatchedProcesses {
             let watched = Watched { task: task.abort_handle(), connections: FxHashSet::default(), bound: false };
             self.watched.insert(process, watched);
         }
-        Some(found)
+        Some(holder)
     }
 
     /// The leases of a connection hang on this process, too.

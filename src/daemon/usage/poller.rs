@@ -18,7 +18,8 @@ use crate::usage::{self, PollLimits, UsageQuery, UsageReading, UsageResult};
 
 use super::file::{self, SavedUsage};
 use crate::daemon::os::clock;
-use crate::daemon::state::{Daemon, Mailbox, PollOutcome, State, UsageRequest, WaitsFor, Worker, set_login_state};
+use crate::daemon::state::{Daemon, Mailbox, PollOutcome, State, UsageRequest, set_login_state};
+use crate::daemon::worker::{WaitsFor, Worker};
 
 /// Most questions on their way at a time.
 const MOST: usize = 4;

@@ -1,11 +1,9 @@
 //! Waiting for a locked keyring that holds the key of all secrets.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
-
-use crate::store::{KeyringError, Store};
 
 /// A keyring that is waited for.
 #[derive(Debug)]
@@ -16,20 +14,23 @@ pub(crate) struct KeyringWait {
 }
 
 impl KeyringWait {
-    /// Starts to wait on a thread of its own.
-    pub(crate) fn begin(first: &KeyringError) -> std::io::Result<Arc<Self>> {
-        let waiting = Arc::new(Self {
-            why: Mutex::new(first.to_string()),
-            over: Notify::new(),
-            given_up: AtomicBool::new(false),
-        });
-        let theirs = waiting.clone();
-        std::thread::Builder::new().name("keyring".to_owned()).spawn(move || {
-            let given_up = || theirs.given_up.load(Ordering::Relaxed);
-            Store::wait_for_keyring(&given_up, |trouble| *theirs.reason() = trouble.to_string());
-            theirs.over.notify_one();
-        })?;
-        Ok(waiting)
+    pub(crate) fn new(why: String) -> Self {
+        Self { why: Mutex::new(why), over: Notify::new(), given_up: AtomicBool::new(false) }
+    }
+
+    /// The keyring is still locked, for this reason.
+    pub(crate) fn set_why(&self, why: String) {
+        *self.reason() = why;
+    }
+
+    /// The key may be available.
+    pub(crate) fn end(&self) {
+        self.over.notify_one();
+    }
+
+    /// Whether the wait was given up.
+    pub(crate) fn is_given_up(&self) -> bool {
+        self.given_up.load(Ordering::Relaxed)
     }
 
     /// Waits no longer.

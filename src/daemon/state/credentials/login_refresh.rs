@@ -87,7 +87,7 @@ impl LoginRefresh {
         config: &Config,
         unanswered: Vec<(AccountId, Wall)>,
         worker: Mailbox<Infallible>,
-        started: Wall,
+        (started, seed): (Wall, u64),
     ) -> Self {
         Self {
             plan: RefreshPlan::new(refresh_rules(config)),
@@ -99,7 +99,7 @@ impl LoginRefresh {
             changed: Vec::new(),
             started,
             worker,
-            seed: getrandom::u64().unwrap_or(1),
+            seed,
         }
     }
 
@@ -415,9 +415,4 @@ pub(crate) fn is_ours_to_refresh(link: &Link) -> bool {
 
 fn is_refreshable(credential: &Credential) -> bool {
     credential.kind == CredentialKind::Oauth && credential.refresh.is_some()
-}
-
-/// From 0 to 1; without random bits from the system always the middle.
-pub(crate) fn random_fraction() -> f64 {
-    getrandom::u32().map_or(0.5, |bits| f64::from(bits) / f64::from(u32::MAX))
 }
