@@ -51,7 +51,7 @@ fn ask(target: &Target, session: Option<&str>) -> LeaseRequest {
         target: target.clone(),
         connection: CONNECTION,
         bind: Bind::Connection(CONNECTION),
-        // without a process: what a process released lately would be found before the strategy is asked
+        // without a process: the reuse window would choose before the strategy
         holder: Holder { process: None, program: None },
         ttl: None,
         session: session.map(Into::into),
@@ -87,7 +87,7 @@ fn cycle(pool: &mut Pool, session: Option<&str>, most: Duration) -> f64 {
             else {
                 panic!("an account is free")
             };
-            pool.handle(at, Command::Release(fence), &mut effects).expect("it is held");
+            pool.handle(at, Command::Release(fence), &mut effects).expect("the lease is held");
             effects.clear();
         }
         let taken = started.elapsed();
@@ -97,7 +97,7 @@ fn cycle(pool: &mut Pool, session: Option<&str>, most: Duration) -> f64 {
     }
 }
 
-/// The best of five rounds: what the code costs, not what the neighbours do.
+/// The best of five rounds, so that other load on the machine counts little.
 fn best(pool: &mut Pool, session: Option<&str>) -> f64 {
     cycle(pool, session, Duration::from_millis(20));
     (0..5).map(|_| cycle(pool, session, Duration::from_millis(40))).fold(f64::INFINITY, f64::min)
@@ -142,12 +142,12 @@ fn handover(waiting: usize) -> f64 {
     for n in 0..CYCLES {
         effects.clear();
         let fence = held.pop_front().expect("ten are held");
-        pool.handle(now(n as u64), Command::Release(fence), &mut effects).expect("it is held");
+        pool.handle(now(n as u64), Command::Release(fence), &mut effects).expect("the lease is held");
         let served = effects.iter().find_map(|effect| match effect {
             lessor::pool::Effect::Answer { result: Ok(fence), .. } => Some(*fence),
             _ => None,
         });
-        held.push_back(served.expect("somebody waits"));
+        held.push_back(served.expect("a request is queued"));
         let name = &names[n % names.len()];
         let _ = pool.handle(now(n as u64), Command::Acquire(Box::new(ask(&target, Some(name)))), &mut effects);
     }

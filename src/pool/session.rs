@@ -1,14 +1,12 @@
-//! Sessions: conversations that want to stay on one account for its prompt cache.
+//! Sessions: conversations that stay on one account for its prompt cache.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::pool::model::{AccountId, Mono, Now, Past, Wall};
 use rustc_hash::FxHashMap;
 
-use super::id::AccountId;
-use super::time::{Mono, Now, Past, Wall};
-
-/// Most sessions remembered; beyond it the longest unused are forgotten.
+/// Most sessions kept; beyond it the least recently used are dropped.
 const MOST: usize = 10_000;
 
 /// A session as the store keeps it.
@@ -18,20 +16,22 @@ pub struct SessionRecord {
     pub provider: String,
     /// The caller's name for the conversation.
     pub session: String,
-    /// Where it lives.
+    /// The account it is bound to.
     pub account: AccountId,
-    /// When it last asked.
+    /// When it was last used.
     pub used_at: Wall,
 }
 
 /// All sessions, by provider and name.
 #[derive(Debug, Default)]
-pub(super) struct Sessions {
+pub struct Sessions {
     bound: FxHashMap<Arc<str>, FxHashMap<Box<str>, Binding>>,
     len: usize,
+    /// Whether a session has moved since [`Self::take_moved`].
+    moved: bool,
 }
 
-/// Times are monotonic: setting the clock ends no conversation.
+/// Times are monotonic: setting the clock ends no session.
 #[derive(Clone, Copy, Debug)]
 struct Binding {
     account: AccountId,
@@ -40,21 +40,21 @@ struct Binding {
 }
 
 impl Sessions {
-    /// Where a session lives, for somebody who asked at `asked_at`.
-    pub(super) fn get(&self, provider: &str, session: &str, asked_at: Mono, ttl: Duration) -> Option<AccountId> {
+    /// The account a session is bound to, for a request made at `asked_at`.
+    pub fn get(&self, provider: &str, session: &str, asked_at: Mono, ttl: Duration) -> Option<AccountId> {
         let binding = self.bound.get(provider)?.get(session)?;
         (Past::from(asked_at).since(binding.used_at) < ttl).then_some(binding.account)
     }
 
-    /// Binds or touches; answers whether it has moved, and the record when the store should know.
-    pub(super) fn bind(
+    /// Binds a session, or marks it as used. Returns the record when the store should save it.
+    pub fn bind(
         &mut self,
         provider: &Arc<str>,
         session: &str,
         account: AccountId,
         now: Now,
         ttl: Duration,
-    ) -> (bool, Option<SessionRecord>) {
+    ) -> Option<SessionRecord> {
         let used_at = Past::from(now.mono);
         let record = || SessionRecord {
             provider: provider.to_string(),
@@ -67,16 +67,23 @@ impl Sessions {
             let save = moved || used_at.since(binding.saved_at) > ttl / 4;
             let saved_at = if save { used_at } else { binding.saved_at };
             *binding = Binding { account, used_at, saved_at };
-            return (moved, save.then(record));
+            self.moved |= moved;
+            return save.then(record);
         }
         if self.len >= MOST {
             self.shrink(used_at, ttl);
         }
         self.insert(provider.clone(), session, Binding { account, used_at, saved_at: used_at });
-        (true, Some(record()))
+        self.moved = true;
+        Some(record())
     }
 
-    pub(super) fn restore(&mut self, now: Now, record: &SessionRecord) {
+    /// Whether a session has moved to another account since the last call.
+    pub fn take_moved(&mut self) -> bool {
+        std::mem::take(&mut self.moved)
+    }
+
+    pub fn restore(&mut self, now: Now, record: &SessionRecord) {
         let used_at = now.past_of(record.used_at);
         let binding = Binding { account: record.account, used_at, saved_at: used_at };
         if self.len < MOST {
@@ -84,11 +91,11 @@ impl Sessions {
         }
     }
 
-    pub(super) fn forget_account(&mut self, account: AccountId) {
+    pub fn forget_account(&mut self, account: AccountId) {
         self.retain(|binding| binding.account != account);
     }
 
-    pub(super) fn records(&self, now: Now) -> impl Iterator<Item = SessionRecord> {
+    pub fn records(&self, now: Now) -> impl Iterator<Item = SessionRecord> {
         let all = self.bound.iter().flat_map(|(provider, names)| names.iter().map(move |entry| (provider, entry)));
         all.map(move |(provider, (session, binding))| SessionRecord {
             provider: provider.to_string(),
@@ -112,15 +119,15 @@ impl Sessions {
         self.len = self.bound.values().map(FxHashMap::len).sum();
     }
 
-    /// Forgets what is over, and of the rest so much that a tenth of the table is free: a full table is not searched
-    /// for every newcomer.
+    /// Drops expired sessions, and then enough others that a tenth of the table is free: a full table is not searched
+    /// for every new session.
     fn shrink(&mut self, now: Past, ttl: Duration) {
         self.retain(|binding| now.since(binding.used_at) < ttl);
         let Some(mut surplus) = self.len.checked_sub(MOST - MOST / 10).filter(|surplus| *surplus > 0) else { return };
         let mut ages: Vec<Past> = self.bound.values().flat_map(FxHashMap::values).map(|b| b.used_at).collect();
         let (older, cut, _) = ages.select_nth_unstable(surplus - 1);
         let cut = *cut;
-        // all that is older goes, and of those of the same age as many as must
+        // drop everything older than the cut, and as many of the same age as necessary
         surplus -= older.iter().filter(|at| **at < cut).count();
         self.retain(|binding| {
             let goes = binding.used_at < cut || (binding.used_at == cut && surplus > 0);
@@ -141,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_table_forgets_the_longest_unused_and_never_the_newest() {
+    fn a_full_table_drops_the_least_recently_used_and_never_the_newest() {
         let (mut sessions, provider) = (Sessions::default(), Arc::from("p"));
         let account = AccountId::from_bits(1);
         // all in the same millisecond: the worst case for "older than the cut"
@@ -159,23 +166,24 @@ mod tests {
     }
 
     #[test]
-    fn a_session_lives_for_its_time_from_its_last_use_whatever_the_clock_on_the_wall_says() {
+    fn a_session_expires_by_monotonic_time_since_its_last_use() {
         let (mut sessions, provider) = (Sessions::default(), Arc::from("p"));
         let account = AccountId::from_bits(1);
-        let (moved, record) = sessions.bind(&provider, "s", account, at(0), TTL);
-        assert!(moved && record.is_some());
+        assert!(sessions.bind(&provider, "s", account, at(0), TTL).is_some());
+        assert!(sessions.take_moved() && !sessions.take_moved());
         assert_eq!(sessions.get("p", "s", Mono(3_599_999), TTL), Some(account));
         assert_eq!(sessions.get("p", "s", Mono(3_600_000), TTL), None);
-        // the store is told of a touch only now and then
-        assert_eq!(sessions.bind(&provider, "s", account, at(900_000), TTL), (false, None));
-        assert!(sessions.bind(&provider, "s", account, at(900_001), TTL).1.is_some());
+        // a use is saved only now and then
+        assert_eq!(sessions.bind(&provider, "s", account, at(900_000), TTL), None);
+        assert!(!sessions.take_moved());
+        assert!(sessions.bind(&provider, "s", account, at(900_001), TTL).is_some());
         let set_back = Now { mono: Mono(900_002), wall: Wall(0) };
-        assert_eq!(sessions.bind(&provider, "s", account, set_back, TTL), (false, None));
+        assert_eq!(sessions.bind(&provider, "s", account, set_back, TTL), None);
         assert_eq!(sessions.records(set_back).count(), 1);
     }
 
     #[test]
-    fn a_reboot_does_not_make_an_old_session_young() {
+    fn a_session_s_age_survives_a_reboot() {
         let mut sessions = Sessions::default();
         let account = AccountId::from_bits(1);
         let record =

@@ -1,25 +1,25 @@
-//! The pool at work in virtual time, against a modelled provider: the real code that the daemon runs, and beside it the
-//! rules that other programs go by, on the same load.
+//! Simulates the pool in virtual time against a modelled provider: the code that the daemon runs, and the rules of other
+//! programs on the same load.
 //!
-//! An agent has a task of 8 to 60 requests, each a session's; a request takes 4 to 24 s, and 1 to 10 s of work without
-//! the provider lie between two. Every account serves so many requests in a minute and so many in five hours; the windows
-//! of different accounts begin at different times. A refusal says how long it holds, in whole seconds, and is back after
-//! 50 ms. An agent that is turned away comes back at the time it was told, after 5 min at the latest.
+//! An agent has tasks of 8 to 60 requests, each task one session. A request takes 4 to 24 s, with 1 to 10 s of other work
+//! between two. Every account serves a number of requests per minute and per five hours; the windows of different
+//! accounts begin at different times. A refusal arrives after 50 ms and states its wait in whole seconds. An agent that is
+//! refused returns at the stated time, or after 5 min if that is sooner.
 //!
-//! The same [`Load`] gives the same [`Counted`] anywhere.
+//! The same [`Load`] gives the same [`Counted`] on every machine.
 
-mod chance;
+mod rng;
 mod rules;
 mod upstream;
 mod world;
 
 use crate::pool::Strategy;
 
-use rules::{Manager, MultiAuth, Perfect, Plugin, Pooled};
+use rules::{ManagerRules, MultiAuthRules, PerfectRules, PluginRules, PoolRules};
 use upstream::{HOUR, Ms};
-use world::{Rules, World};
+use world::{RoutingRules, Simulation};
 
-/// What is asked of whom.
+/// The accounts and the agents of one run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Load {
     /// Accounts of one provider.
@@ -28,7 +28,7 @@ pub struct Load {
     pub agents: usize,
     /// How long they work.
     pub hours: u64,
-    /// What chance follows from.
+    /// The seed of all random numbers.
     pub seed: u64,
     /// Requests an account serves in a minute.
     pub per_minute: u64,
@@ -48,26 +48,26 @@ impl Load {
     }
 }
 
-/// By which rules.
+/// Which rules choose the accounts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Rule {
-    /// Whoever knows what every account has left: what can be served at all.
+    /// Perfect knowledge of what every account has left: the most that can be served.
     Perfect,
-    /// The pool, with its other settings as they come.
+    /// The pool with this strategy and its default settings.
     Lessor(Strategy),
-    /// opencode-antigravity-auth 1.6.0 with its defaults: each agent a process, which learns for itself, and a file.
+    /// opencode-antigravity-auth 1.6.0 with its defaults: each agent is a process with its own knowledge, and a shared file.
     AntigravityAuth,
-    /// Antigravity-Manager 4.5.8 with its defaults: one gateway for all.
+    /// Antigravity-Manager 4.5.8 with its defaults: one gateway for all agents.
     AntigravityManager,
-    /// opencode-anthropic-multi-auth: each agent a process, and a file.
+    /// opencode-anthropic-multi-auth: each agent is a process, with a shared file.
     AnthropicMultiAuth,
 }
 
 impl Rule {
-    /// Those of other programs.
+    /// The rules of other programs.
     pub const OTHERS: [Self; 3] = [Self::AntigravityAuth, Self::AntigravityManager, Self::AnthropicMultiAuth];
 
-    /// What it is called.
+    /// Its name.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -83,13 +83,13 @@ impl Rule {
         }
     }
 
-    fn rules(self, load: &Load) -> Box<dyn Rules> {
+    fn rules(self, load: &Load) -> Box<dyn RoutingRules> {
         match self {
-            Self::Perfect => Box::new(Perfect::default()),
-            Self::Lessor(strategy) => Box::new(Pooled::new(load, strategy)),
-            Self::AntigravityAuth => Box::new(Plugin::new(load)),
-            Self::AntigravityManager => Box::new(Manager::new(load)),
-            Self::AnthropicMultiAuth => Box::new(MultiAuth::new(load)),
+            Self::Perfect => Box::new(PerfectRules::default()),
+            Self::Lessor(strategy) => Box::new(PoolRules::new(load, strategy)),
+            Self::AntigravityAuth => Box::new(PluginRules::new(load)),
+            Self::AntigravityManager => Box::new(ManagerRules::new(load)),
+            Self::AnthropicMultiAuth => Box::new(MultiAuthRules::new(load)),
         }
     }
 }
@@ -115,9 +115,9 @@ pub struct Counted {
     pub needless_moves: u64,
     /// Time that agents slept while an account could serve, milliseconds; probes and ceilings apart.
     pub slept_ms: u64,
-    /// How often an agent was told to wait or to stop while an account could serve.
+    /// How often an agent had to wait or stop while an account could serve.
     pub wrong: u64,
-    /// How often an agent was turned away: it saw an error.
+    /// How often an agent received an error.
     pub turned_away: u64,
     /// Requests served until each of equal parts of the time.
     pub curve: Vec<u64>,
@@ -131,9 +131,9 @@ impl Counted {
     }
 }
 
-/// Lets the agents of `load` work by `rule`.
+/// Runs the agents of `load` under `rule`.
 #[must_use]
 pub fn run(load: &Load, rule: Rule) -> Counted {
     let mut rules = rule.rules(load);
-    World::new(load, &mut *rules).run()
+    Simulation::new(load, &mut *rules).run()
 }

@@ -1,7 +1,7 @@
 //! The modelled provider: accounts with a quota for each minute and one for each five hours.
 
 use super::Load;
-use super::chance::Chance;
+use super::rng::Rng;
 
 /// Milliseconds of simulated time.
 pub(super) type Ms = u64;
@@ -12,30 +12,30 @@ pub(super) const HOUR: Ms = 60 * MINUTE;
 /// Five hours, as most plans count.
 pub(super) const LONG_WINDOW: Ms = 5 * HOUR;
 const WEEK: Ms = 7 * 24 * HOUR;
-/// The week's quota, in windows of five hours: what plans allow is more than anybody uses in a day.
+/// The week's quota, in windows of five hours: plans allow more than an agent uses in a day.
 const WINDOWS_A_WEEK: u64 = 34;
 /// A wait stated for less is taken for this, by lessor and by most others.
 const SHORTEST_WAIT: Ms = 2 * SECOND;
 
-/// Which quota a request met.
+/// The quota that refused a request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Meter {
+pub(super) enum QuotaKind {
     Minute,
     FiveHours,
 }
 
 /// What the provider answers.
 #[derive(Clone, Copy, PartialEq, Debug)]
-pub(super) enum Answer {
+pub(super) enum UpstreamAnswer {
     /// It is served.
     Served,
-    /// 429, with the time until the quota starts anew, in whole seconds as headers state it.
-    Refused { meter: Meter, wait: Ms },
+    /// 429, with the time until the quota resets, in whole seconds as headers state it.
+    Refused { meter: QuotaKind, wait: Ms },
 }
 
 /// What an account has used, as its answers' headers and the provider's usage page say.
 #[derive(Clone, Copy, PartialEq, Debug)]
-pub(super) struct Reading {
+pub(super) struct UsageReading {
     /// Of five hours' quota, 0 to 1.
     pub(super) five_hours: f64,
     pub(super) five_hours_end: Ms,
@@ -61,18 +61,18 @@ struct Windows {
 
 /// One account, as only the provider knows it.
 #[derive(Clone, Debug)]
-struct Account {
+struct SimulatedAccount {
     minute: Windows,
     five_hours: Windows,
     week: Windows,
-    /// Until when whoever was refused was told to stay away.
+    /// The latest time that a refusal stated.
     told_until: Ms,
 }
 
 /// Refusals, counted by the windows they fell into.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) struct Refusals {
-    /// Windows in which anybody was refused.
+    /// Windows with a refusal.
     pub(super) windows: u64,
     /// All of them.
     pub(super) all: u64,
@@ -83,8 +83,8 @@ pub(super) struct Refusals {
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct Upstream {
-    accounts: Vec<Account>,
+pub(super) struct SimulatedUpstream {
+    accounts: Vec<SimulatedAccount>,
     pub(super) refusals: Refusals,
 }
 
@@ -113,19 +113,19 @@ impl Windows {
     }
 }
 
-impl Upstream {
+impl SimulatedUpstream {
     /// Accounts whose windows begin at different times; of the first window as much was used as of its time has passed.
     pub(super) fn new(load: &Load) -> Self {
         let account = |n: usize| {
-            let mut chance = Chance::new(load.seed, 1_000_000 + n as u64);
+            let mut rng = Rng::new(load.seed, 1_000_000 + n as u64);
             let mut part = |length: Ms, quota: u64| {
-                let phase = chance.below(length);
+                let phase = rng.below(length);
                 Windows::new(length, phase, quota, u128::from(quota * phase).div_ceil(u128::from(length)) as u64)
             };
             let five_hours = part(LONG_WINDOW, load.per_five_hours);
             let week = part(WEEK, load.per_five_hours * WINDOWS_A_WEEK);
-            let minute = Windows::new(MINUTE, chance.below(MINUTE), load.per_minute, 0);
-            Account { minute, five_hours, week, told_until: 0 }
+            let minute = Windows::new(MINUTE, rng.below(MINUTE), load.per_minute, 0);
+            SimulatedAccount { minute, five_hours, week, told_until: 0 }
         };
         Self { accounts: (0..load.accounts).map(account).collect(), refusals: Refusals::default() }
     }
@@ -136,7 +136,7 @@ impl Upstream {
 
     /// Requests that all accounts together serve until `end`, if they are asked for in time.
     pub(super) fn quota_until(&self, end: Ms) -> u64 {
-        let of = |account: &Account| {
+        let of = |account: &SimulatedAccount| {
             let (mut at, mut sum) = (0, 0);
             while at < end {
                 let until = account.five_hours.end(at).min(end);
@@ -156,7 +156,7 @@ impl Upstream {
         account.minute.left(now).min(account.five_hours.left(now))
     }
 
-    /// Whether it would serve one more, and whoever it refused last was told that it would by now.
+    /// Whether it would serve one more request, and every time that its refusals stated has passed.
     pub(super) fn is_free(&self, account: usize, now: Ms) -> bool {
         self.room(account, now) > 0 && self.accounts[account].told_until <= now
     }
@@ -171,10 +171,10 @@ impl Upstream {
         self.accounts[account].told_until
     }
 
-    pub(super) fn reading(&self, account: usize, now: Ms) -> Reading {
+    pub(super) fn reading(&self, account: usize, now: Ms) -> UsageReading {
         let of = |windows: &Windows| windows.used_at(now) as f64 / windows.quota.max(1) as f64;
         let account = &self.accounts[account];
-        Reading {
+        UsageReading {
             five_hours: of(&account.five_hours),
             five_hours_end: account.five_hours.end(now),
             week: of(&account.week),
@@ -183,19 +183,19 @@ impl Upstream {
     }
 
     /// A request arrives; a refusal is back at `answer_at`. `probes` says that it was sent to find out.
-    pub(super) fn ask(&mut self, index: usize, now: Ms, answer_at: Ms, probes: bool) -> Answer {
+    pub(super) fn ask(&mut self, index: usize, now: Ms, answer_at: Ms, probes: bool) -> UpstreamAnswer {
         let account = &mut self.accounts[index];
         for windows in [&mut account.minute, &mut account.five_hours, &mut account.week] {
             windows.pass(now);
         }
         let (meter, windows) = match (account.five_hours.left(now), account.minute.left(now)) {
-            (0, _) => (Meter::FiveHours, &mut account.five_hours),
-            (_, 0) => (Meter::Minute, &mut account.minute),
+            (0, _) => (QuotaKind::FiveHours, &mut account.five_hours),
+            (_, 0) => (QuotaKind::Minute, &mut account.minute),
             _ => {
                 for windows in [&mut account.minute, &mut account.five_hours, &mut account.week] {
                     windows.used += 1;
                 }
-                return Answer::Served;
+                return UpstreamAnswer::Served;
             }
         };
         windows.refused += 1;
@@ -207,7 +207,7 @@ impl Upstream {
         refusals.most = refusals.most.max(windows.refused);
         windows.known_at = windows.known_at.min(answer_at);
         account.told_until = account.told_until.max(answer_at + wait.max(SHORTEST_WAIT));
-        Answer::Refused { meter, wait }
+        UpstreamAnswer::Refused { meter, wait }
     }
 }
 
@@ -220,27 +220,31 @@ mod tests {
     }
 
     #[test]
-    fn both_quotas_are_kept_and_start_anew() {
-        let mut upstream = Upstream::new(&load());
+    fn both_quotas_hold_and_reset_with_their_windows() {
+        let mut upstream = SimulatedUpstream::new(&load());
         let mut now = upstream.accounts[0].five_hours.end(0);
         now = upstream.accounts[0].minute.end(now);
         let mut asked = |now| upstream.ask(0, now, now + 50, false);
-        assert!((0..3).all(|_| asked(now) == Answer::Served));
-        let Answer::Refused { meter: Meter::Minute, wait } = asked(now) else { panic!("the fourth of a minute") };
+        assert!((0..3).all(|_| asked(now) == UpstreamAnswer::Served));
+        let UpstreamAnswer::Refused { meter: QuotaKind::Minute, wait } = asked(now) else {
+            panic!("the fourth of a minute")
+        };
         assert_eq!(wait, MINUTE);
         let next = now + MINUTE;
-        assert!((0..3).all(|_| asked(next) == Answer::Served));
-        assert_eq!(asked(next + MINUTE), Answer::Served);
-        let Answer::Refused { meter: Meter::FiveHours, wait } = asked(next + MINUTE) else { panic!("the eighth") };
+        assert!((0..3).all(|_| asked(next) == UpstreamAnswer::Served));
+        assert_eq!(asked(next + MINUTE), UpstreamAnswer::Served);
+        let UpstreamAnswer::Refused { meter: QuotaKind::FiveHours, wait } = asked(next + MINUTE) else {
+            panic!("the eighth")
+        };
         assert!(wait > 4 * HOUR && wait.is_multiple_of(SECOND));
-        assert_eq!(asked(next + MINUTE + wait), Answer::Served);
+        assert_eq!(asked(next + MINUTE + wait), UpstreamAnswer::Served);
         let refusals = upstream.refusals;
         assert_eq!(refusals, Refusals { windows: 2, all: 2, needless: 0, most: 1 });
     }
 
     #[test]
     fn a_refusal_that_was_known_is_needless() {
-        let mut upstream = Upstream::new(&Load { per_minute: 0, ..load() });
+        let mut upstream = SimulatedUpstream::new(&Load { per_minute: 0, ..load() });
         for (at, answer_at) in [(0, 50), (49, 99), (50, 100), (51, 101)] {
             upstream.ask(0, at, answer_at, at == 49);
         }
@@ -249,7 +253,7 @@ mod tests {
 
     #[test]
     fn the_quota_of_a_time_is_what_its_windows_hold() {
-        let upstream = Upstream::new(&load());
+        let upstream = SimulatedUpstream::new(&load());
         let first = upstream.accounts[0].five_hours.end(0);
         let left = upstream.accounts[0].five_hours.left(0);
         assert_eq!(upstream.quota_until(first), left);

@@ -1,59 +1,66 @@
-//! Agents at work in virtual time, and what is counted while they are.
+//! The simulation: agents in virtual time, and what is counted.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use super::chance::Chance;
-use super::upstream::{Answer, MINUTE, Ms, SECOND, Upstream};
+use super::rng::Rng;
+use super::upstream::{MINUTE, Ms, SECOND, SimulatedUpstream, UpstreamAnswer};
 use super::{Counted, Load};
 
 /// How long a refusal takes to come back: it costs the provider nothing.
 const REFUSAL: Ms = 50;
-/// Whoever is turned away without a time tries again after this.
+/// An agent that is refused without a time tries again after this.
 const AGAIN: Ms = 30 * SECOND;
-/// Nobody believes that it must stay away for longer without asking again.
+/// An agent tries again after this at the latest.
 const LONGEST_STAY: Ms = 5 * MINUTE;
 /// Points of the curve.
 const STEPS: u64 = 96;
 
 /// What an agent does next with its request.
 #[derive(Clone, Copy, PartialEq, Debug)]
-pub(super) enum Step {
+pub(super) enum AgentStep {
     /// Sends it with this account.
     Send(usize),
     /// The same, to find out whether the account serves again.
     Probe(usize),
-    /// Waits so long, and asks on.
+    /// Sleeps so long, then continues.
     Sleep(Ms),
-    /// Waits until it is told.
+    /// Waits until the rules wake it.
     Park,
-    /// Is turned away, with the time it was told, and begins anew then.
+    /// Receives an error, with a stated wait, and starts again after it.
     GiveUp(Option<Ms>),
 }
 
-/// What an agent asks with.
+/// One request of an agent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Asker {
+pub(super) struct AgentRequest {
     pub(super) agent: usize,
     /// The conversation; never the same again.
     pub(super) session: u64,
 }
 
-/// Rules that say who sends what where. `upstream` is for what the provider tells anybody who asks: its usage page.
-pub(super) trait Rules {
+/// Rules that choose the account of every request. `upstream` may be read only for what the provider's usage page states.
+pub(super) trait RoutingRules {
     /// A new request.
-    fn begin(&mut self, now: Ms, asker: Asker, upstream: &Upstream) -> Step;
+    fn begin(&mut self, now: Ms, request: AgentRequest, upstream: &SimulatedUpstream) -> AgentStep;
     /// What was sent with `account` is answered; a step only when it was refused.
-    fn answered(&mut self, now: Ms, asker: Asker, account: usize, answer: Answer, upstream: &Upstream) -> Option<Step>;
+    fn answered(
+        &mut self,
+        now: Ms,
+        request: AgentRequest,
+        account: usize,
+        answer: UpstreamAnswer,
+        upstream: &SimulatedUpstream,
+    ) -> Option<AgentStep>;
     /// A sleep is over.
-    fn resume(&mut self, now: Ms, asker: Asker, upstream: &Upstream) -> Step;
+    fn resume(&mut self, now: Ms, request: AgentRequest, upstream: &SimulatedUpstream) -> AgentStep;
     /// When they want to be called.
-    fn next_wakeup(&self, _now: Ms, _upstream: &Upstream) -> Option<Ms> {
+    fn next_wakeup(&self, _now: Ms, _upstream: &SimulatedUpstream) -> Option<Ms> {
         None
     }
-    fn wake(&mut self, _now: Ms, _upstream: &Upstream) {}
+    fn wake(&mut self, _now: Ms, _upstream: &SimulatedUpstream) {}
     /// Steps of agents that were parked.
-    fn woken(&mut self) -> Vec<(usize, Step)> {
+    fn woken(&mut self) -> Vec<(usize, AgentStep)> {
         Vec::new()
     }
     /// Whether they keep the account back on purpose: while it is probed, or is at its ceiling.
@@ -63,7 +70,7 @@ pub(super) trait Rules {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-enum What {
+enum SimulationEvent {
     /// An account may have become free.
     Look(usize),
     Window(usize),
@@ -74,27 +81,27 @@ enum What {
 }
 
 #[derive(Debug)]
-struct Agent {
-    chance: Chance,
-    asker: Asker,
+struct SimulatedAgent {
+    rng: Rng,
+    request: AgentRequest,
     /// Requests until its task is done.
     left: u64,
     /// How long its request takes when it is served.
     service: Ms,
     /// The account that the session's last request went to.
     last: Option<usize>,
-    sent: Option<(usize, Answer)>,
+    sent: Option<(usize, UpstreamAnswer)>,
     sleeps: bool,
 }
 
-pub(super) struct World<'a> {
+pub(super) struct Simulation<'a> {
     now: Ms,
     end: Ms,
-    rules: &'a mut dyn Rules,
-    upstream: Upstream,
-    agents: Vec<Agent>,
-    events: BinaryHeap<Reverse<(Ms, u64, What)>>,
-    /// So that events of one moment come in the order they were made.
+    rules: &'a mut dyn RoutingRules,
+    upstream: SimulatedUpstream,
+    agents: Vec<SimulatedAgent>,
+    events: BinaryHeap<Reverse<(Ms, u64, SimulationEvent)>>,
+    /// Keeps events of the same moment in the order in which they were made.
     order: u64,
     sessions: u64,
     asleep: u64,
@@ -104,15 +111,15 @@ pub(super) struct World<'a> {
     counted: Counted,
 }
 
-impl<'a> World<'a> {
-    pub(super) fn new(load: &Load, rules: &'a mut dyn Rules) -> Self {
-        let upstream = Upstream::new(load);
+impl<'a> Simulation<'a> {
+    pub(super) fn new(load: &Load, rules: &'a mut dyn RoutingRules) -> Self {
+        let upstream = SimulatedUpstream::new(load);
         let end = load.length();
         let counted =
             Counted { quota: upstream.quota_until(end), curve: vec![0; STEPS as usize], ..Counted::default() };
-        let agents = (0..load.agents).map(|agent| Agent {
-            chance: Chance::new(load.seed, agent as u64),
-            asker: Asker { agent, session: 0 },
+        let agents = (0..load.agents).map(|agent| SimulatedAgent {
+            rng: Rng::new(load.seed, agent as u64),
+            request: AgentRequest { agent, session: 0 },
             left: 0,
             service: 0,
             last: None,
@@ -134,7 +141,7 @@ impl<'a> World<'a> {
             upstream,
         };
         for account in 0..world.upstream.len() {
-            world.at(world.upstream.next_window(account, 0), What::Window(account));
+            world.at(world.upstream.next_window(account, 0), SimulationEvent::Window(account));
         }
         for agent in 0..world.agents.len() {
             world.think(agent);
@@ -159,7 +166,7 @@ impl<'a> World<'a> {
             let wanted = self.rules.next_wakeup(at, &self.upstream).map(|wanted| wanted.max(at));
             if let Some(wanted) = wanted.filter(|wanted| self.rules_at.is_none_or(|known| *wanted < known)) {
                 self.rules_at = Some(wanted);
-                self.at(wanted, What::Rules);
+                self.at(wanted, SimulationEvent::Rules);
             }
             self.any_free = self.asleep > 0 && self.is_any_free();
         }
@@ -176,35 +183,37 @@ impl<'a> World<'a> {
         self.counted
     }
 
-    fn at(&mut self, at: Ms, what: What) {
+    fn at(&mut self, at: Ms, what: SimulationEvent) {
         self.order += 1;
         self.events.push(Reverse((at, self.order, what)));
     }
 
-    fn happen(&mut self, what: What) {
+    fn happen(&mut self, what: SimulationEvent) {
         match what {
-            What::Look(_) => {}
-            What::Window(account) => self.at(self.upstream.next_window(account, self.now), What::Window(account)),
-            // an earlier wish has taken the place of all others
-            What::Rules if self.rules_at != Some(self.now) => {}
-            What::Rules => {
+            SimulationEvent::Look(_) => {}
+            SimulationEvent::Window(account) => {
+                self.at(self.upstream.next_window(account, self.now), SimulationEvent::Window(account));
+            }
+            // an earlier wakeup has replaced this one
+            SimulationEvent::Rules if self.rules_at != Some(self.now) => {}
+            SimulationEvent::Rules => {
                 self.rules_at = None;
                 self.rules.wake(self.now, &self.upstream);
             }
-            What::Begin(agent) => {
+            SimulationEvent::Begin(agent) => {
                 self.wake(agent);
-                let step = self.rules.begin(self.now, self.agents[agent].asker, &self.upstream);
+                let step = self.rules.begin(self.now, self.agents[agent].request, &self.upstream);
                 self.follow(agent, step);
             }
-            What::Resume(agent) => {
+            SimulationEvent::Resume(agent) => {
                 self.wake(agent);
-                let step = self.rules.resume(self.now, self.agents[agent].asker, &self.upstream);
+                let step = self.rules.resume(self.now, self.agents[agent].request, &self.upstream);
                 self.follow(agent, step);
             }
-            What::Answer(agent) => {
+            SimulationEvent::Answer(agent) => {
                 let Some((account, answer)) = self.agents[agent].sent.take() else { return };
-                let asker = self.agents[agent].asker;
-                match self.rules.answered(self.now, asker, account, answer, &self.upstream) {
+                let request = self.agents[agent].request;
+                match self.rules.answered(self.now, request, account, answer, &self.upstream) {
                     Some(step) => self.follow(agent, step),
                     None => self.think(agent),
                 }
@@ -215,33 +224,33 @@ impl<'a> World<'a> {
     /// The agent works without the provider for a while; then it has a new request.
     fn think(&mut self, index: usize) {
         let agent = &mut self.agents[index];
-        let mut pause = agent.chance.between(SECOND, 10 * SECOND);
+        let mut pause = agent.rng.between(SECOND, 10 * SECOND);
         if agent.left == 0 {
-            agent.left = agent.chance.between(8, 60);
-            pause = agent.chance.between(10 * SECOND, 2 * MINUTE);
+            agent.left = agent.rng.between(8, 60);
+            pause = agent.rng.between(10 * SECOND, 2 * MINUTE);
             self.sessions += 1;
-            agent.asker.session = self.sessions;
+            agent.request.session = self.sessions;
             agent.last = None;
         }
         agent.left -= 1;
-        agent.service = agent.chance.between(4 * SECOND, 24 * SECOND);
-        self.at(self.now + pause, What::Begin(index));
+        agent.service = agent.rng.between(4 * SECOND, 24 * SECOND);
+        self.at(self.now + pause, SimulationEvent::Begin(index));
     }
 
-    fn follow(&mut self, agent: usize, step: Step) {
+    fn follow(&mut self, agent: usize, step: AgentStep) {
         match step {
-            Step::Send(account) => self.send(agent, account, false),
-            Step::Probe(account) => self.send(agent, account, true),
-            Step::Sleep(ms) => {
+            AgentStep::Send(account) => self.send(agent, account, false),
+            AgentStep::Probe(account) => self.send(agent, account, true),
+            AgentStep::Sleep(ms) => {
                 self.sleep(agent);
-                self.at(self.now + ms, What::Resume(agent));
+                self.at(self.now + ms, SimulationEvent::Resume(agent));
             }
-            Step::Park => self.sleep(agent),
-            Step::GiveUp(told) => {
+            AgentStep::Park => self.sleep(agent),
+            AgentStep::GiveUp(told) => {
                 self.sleep(agent);
                 self.counted.turned_away += 1;
                 let stay = told.unwrap_or(AGAIN).clamp(1, LONGEST_STAY);
-                self.at(self.now + stay, What::Begin(agent));
+                self.at(self.now + stay, SimulationEvent::Begin(agent));
             }
         }
     }
@@ -269,16 +278,18 @@ impl<'a> World<'a> {
         let agent = &mut self.agents[index];
         agent.sent = Some((account, answer));
         let takes = match answer {
-            Answer::Served => agent.service,
-            Answer::Refused { .. } => REFUSAL,
+            UpstreamAnswer::Served => agent.service,
+            UpstreamAnswer::Refused { .. } => REFUSAL,
         };
-        self.at(now + takes, What::Answer(index));
+        self.at(now + takes, SimulationEvent::Answer(index));
         match answer {
-            Answer::Served => {
+            UpstreamAnswer::Served => {
                 self.counted.served += 1;
                 self.counted.curve[(now * STEPS / self.end) as usize] += 1;
             }
-            Answer::Refused { .. } => self.at(self.upstream.told_until(account), What::Look(account)),
+            UpstreamAnswer::Refused { .. } => {
+                self.at(self.upstream.told_until(account), SimulationEvent::Look(account));
+            }
         }
     }
 

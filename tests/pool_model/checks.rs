@@ -6,7 +6,7 @@ use std::time::Duration;
 use lessor::limits::{Reason, Scope};
 use lessor::pool::{
     AccountId, Action, Bind, Command, Deadline, Effect, Ending, Event, Fallback, Fence, Lease, LeaseRequest, Limit,
-    LimitRecord, Mode, Mono, Now, Refusal, RefusalKind, Reply, RequestOutcome, Ticket, WaiterId,
+    LimitRecord, LimitSource, Mode, Mono, Now, Refusal, RefusalKind, Reply, RequestOutcome, Ticket, WaiterId,
 };
 
 use crate::cast::ask_again;
@@ -137,7 +137,7 @@ impl World {
                 Some((LeaseRequest { exclude, ..ask_again(lease) }, self.model.now.mono))
             }
             (None, Command::Resume { .. }) => None,
-            other => panic!("nobody asked for {lease:?}: {other:?} {reply:?}"),
+            other => panic!("no command asked for {lease:?}: {other:?} {reply:?}"),
         };
         if let Some((ask, since)) = ask {
             assert!(!self.model.draining, "granted while the daemon ends");
@@ -206,11 +206,11 @@ impl World {
         (same_account && ask.target.other_pool().is_some() && open).then_some(ticket.account)
     }
 
-    /// Nobody before this one in the order could have been served.
+    /// No request before this one in the order could have been served.
     fn check_turn(&self, served: &MWaiter) {
         let place = |waiter: &MWaiter| (-i16::from(waiter.ask.priority), waiter.id);
         for other in self.model.waiters.iter().filter(|other| place(other) < place(served)) {
-            // a conversation that waits for its account is free to go elsewhere only after somebody moved it
+            // a session that waits for its account may use another one only after it has moved
             let waits_for_one = self.model.settings.selection.mode == Mode::CacheFirst && other.ask.session.is_some();
             let open = matches!(self.model.verdict(&other.ask, other.since), Verdict::Grant(_));
             assert!(!open || waits_for_one, "{:?} is passed over by {:?}", other.id, served.id);
@@ -236,7 +236,7 @@ impl World {
         assert!(rightly, "{refusal:?} for {:?}", waiter.ask);
     }
 
-    /// A limit is filed: it exists, it is believable, and it replaces nothing longer (I8).
+    /// A limit is set: it exists, it is believable, and it is stronger than the one it replaces (I8).
     fn limited(&mut self, record: LimitRecord, taken_back: &BTreeSet<(AccountId, Scope, String)>) {
         let now = self.model.now;
         let live = self.pool.account(record.account).expect("it exists").limits().iter();
@@ -246,11 +246,13 @@ impl World {
         let Some(limit) = limit.cloned() else { return assert!(at_once, "it is filed") };
         assert!(until_of(&limit, now) <= now.mono.after(32 * DAY), "not to be believed: {limit:?}");
         let account = self.model.accounts.iter_mut().find(|account| account.record.id == record.account).unwrap();
-        // after the clock was set the same limit is kept anew
+        // after the clock was set the same limit is saved again
         let old = account.limits.iter().find(|old| old.scope == limit.scope && old.key == limit.key);
         if old.is_none_or(|old| old.until != limit.until) {
             if let Some(old) = old {
-                assert!(until_of(&limit, now) > old.until.mono(now), "{limit:?} replaces the longer {old:?} (I8)");
+                let new = (limit.source != LimitSource::Table, until_of(&limit, now));
+                let stronger = old.until.passed(now) || new > (old.stated, old.until.mono(now));
+                assert!(stronger, "{limit:?} replaces the stronger {old:?} (I8)");
             }
             let filed = MLimit::filed(&limit, now, old);
             account.limits.retain(|old| old.scope != filed.scope || old.key != filed.key);
@@ -278,7 +280,7 @@ impl World {
         account.limits.remove(at);
     }
 
-    /// Both know the same, and nobody waits who need not.
+    /// Both have the same state, and no request is queued needlessly.
     pub fn compare(&mut self) {
         let now = self.model.now;
         if let Err(broken) = self.pool.check(now) {
@@ -326,7 +328,7 @@ impl World {
             for limit in self.pool.account(account.record.id).expect("it exists").limits() {
                 let probe = limit.probe().map(|fence| self.model.leases.iter().find(|lease| lease.fence == fence));
                 let rightly = probe.is_none_or(|lease| lease.is_some_and(|lease| lease.account == account.record.id));
-                assert!(rightly, "nobody is the probe of {limit:?}");
+                assert!(rightly, "no lease is the probe of {limit:?}");
             }
         }
         for lease in self.model.leases.iter().filter(|lease| lease.exclusive) {

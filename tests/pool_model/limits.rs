@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use lessor::limits::Scope;
-use lessor::pool::{Deadline, Fence, Limit, Mono, Now, Target};
+use lessor::pool::{Deadline, Fence, Limit, LimitSource, Mono, Now, Target};
 
 const LONG: Duration = Duration::from_secs(300);
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -21,6 +21,7 @@ pub struct MLimit {
     pub scope: Scope,
     pub key: String,
     pub until: Deadline,
+    pub stated: bool,
     pub long: bool,
     pub phase: Phase,
 }
@@ -42,6 +43,7 @@ impl MLimit {
             scope: limit.scope,
             key: limit.key.clone(),
             until: limit.until,
+            stated: limit.source != LimitSource::Table,
             long: limit.until.mono(now).since(now.mono) >= LONG,
             phase: Phase::Closed { first_back },
         }
@@ -51,7 +53,8 @@ impl MLimit {
     pub fn kept(limit: &Limit, now: Now) -> Self {
         let phase = if limit.is_recovering() { Phase::Probing(None) } else { Phase::Closed { first_back: None } };
         let span = limit.until.wall(now).since(limit.since);
-        Self { scope: limit.scope, key: limit.key.clone(), until: limit.until, long: span >= LONG, phase }
+        let stated = limit.source != LimitSource::Table;
+        Self { scope: limit.scope, key: limit.key.clone(), until: limit.until, stated, long: span >= LONG, phase }
     }
 
     pub fn blocks(&self, target: &Target) -> bool {
@@ -63,7 +66,7 @@ impl MLimit {
         }
     }
 
-    /// Whether it keeps everybody out, and when it lets somebody through, where that is known.
+    /// Whether it blocks every request, and when it admits the next, where that is known.
     pub fn shut(&self, now: Now) -> (bool, Option<Mono>) {
         match self.phase {
             Phase::Closed { .. } => (!self.until.passed(now), Some(self.until.mono(now))),

@@ -31,7 +31,7 @@ proptest! {
     #![proptest_config(config(768))]
 
     #[test]
-    fn the_pool_does_what_the_reference_says(ops in ops::ops(120)) {
+    fn the_pool_matches_the_reference_model(ops in ops::ops(120)) {
         live(&ops).finish();
     }
 }

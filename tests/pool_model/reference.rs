@@ -18,7 +18,7 @@ pub struct MAccount {
     pub fresh: bool,
 }
 
-/// Somebody who waits.
+/// A queued request.
 pub struct MWaiter {
     pub id: WaiterId,
     pub ask: LeaseRequest,
@@ -178,18 +178,18 @@ impl Model {
                         CredentialKind::ApiKey => Some((Ineligible::Limited, None)),
                         _ => self.obstacle_on(account, &ask),
                     };
-                    self.verdict_by(&ask, since, &second).unwrap_or_else(|| self.nobody(&ask))
+                    self.verdict_by(&ask, since, &second).unwrap_or_else(|| self.none_open(&ask))
                 }
             },
             (Some(_), Fallback::SameAccountFirst) => {
-                self.verdict_by(ask, since, &any).unwrap_or_else(|| self.nobody(ask))
+                self.verdict_by(ask, since, &any).unwrap_or_else(|| self.none_open(ask))
             }
-            _ => self.verdict_by(ask, since, &first).unwrap_or_else(|| self.nobody(ask)),
+            _ => self.verdict_by(ask, since, &first).unwrap_or_else(|| self.none_open(ask)),
         }
     }
 
-    /// What it comes to when nobody is open.
-    fn nobody(&self, ask: &LeaseRequest) -> Verdict {
+    /// The verdict when no account is open.
+    fn none_open(&self, ask: &LeaseRequest) -> Verdict {
         let asked = LeaseRequest { target: ask.target.as_asked(), ..ask.clone() };
         let provider = &*ask.target.provider;
         let all: Vec<&MAccount> = self.accounts.iter().filter(|a| a.record.provider == provider).collect();
@@ -199,7 +199,7 @@ impl Model {
         }
     }
 
-    /// By these obstacles; nothing when nobody is open.
+    /// By these obstacles; nothing when no account is open.
     fn verdict_by(&self, ask: &LeaseRequest, since: Mono, obstacle: &dyn Fn(&MAccount) -> Blocked) -> Option<Verdict> {
         let selection = &self.settings.selection;
         let provider = &*ask.target.provider;
@@ -261,7 +261,7 @@ impl Model {
         Some(Verdict::Grant(if back.is_empty() { first } else { back }))
     }
 
-    /// Where a session lives, for somebody who asked at `since`.
+    /// The account of a session, for a request made at `since`.
     pub fn bound(&self, provider: &str, session: &str, since: Mono) -> Option<AccountId> {
         let (_, _, id, used) = self.sessions.iter().find(|(p, s, _, _)| p == provider && s == session)?;
         (since.since(*used) < self.settings.selection.session_ttl).then_some(*id)

@@ -10,10 +10,10 @@ use lessor::pool::{
 };
 use lessor::provider::Catalog;
 
-use crate::desk::{Desk, ask, by, id, in_session, record, secs, target};
+use crate::fixture::{Fixture, ask, by, id, in_session, record, secs, target};
 
 /// What is seen of a scene.
-type Scene = fn(&mut Desk) -> String;
+type Scene = fn(&mut Fixture) -> String;
 
 /// A key, what both configurations share, its two values, the scene that tells them apart.
 type Row = (&'static str, &'static str, [&'static str; 2], Scene);
@@ -38,7 +38,7 @@ fn every_active_key_changes_what_happens() {
         let name = key.key.replace('*', "a");
         let (_, base, values, scene) =
             rows.iter().find(|row| row.0 == name).unwrap_or_else(|| panic!("no scene shows what `{name}` does"));
-        let [one, other] = values.map(|value| scene(&mut desk(&format!("{base}\n{name} = {value}"))));
+        let [one, other] = values.map(|value| scene(&mut fixture(&format!("{base}\n{name} = {value}"))));
         if one == other {
             idle.push(format!("`{name}` makes no difference between {values:?}: {one}"));
         }
@@ -47,272 +47,272 @@ fn every_active_key_changes_what_happens() {
 }
 
 /// Accounts a (pro), b (ultra) and c (free) under this configuration.
-fn desk(text: &str) -> Desk {
+fn fixture(text: &str) -> Fixture {
     let config = Config::parse(text, Path::new("config.toml")).unwrap_or_else(|errors| panic!("{errors}"));
-    let mut desk = Desk::new("", |settings| *settings = config.pool);
+    let mut fixture = Fixture::new("", |settings| *settings = config.pool);
     for (letter, tier) in [('a', Tier::Pro), ('b', Tier::Ultra), ('c', Tier::Free)] {
         let mut account = record(letter);
         account.tier = tier;
-        desk.add(account);
+        fixture.add(account);
     }
-    desk
+    fixture
 }
 
-fn told(desk: &Desk, reply: Result<Reply, lessor::pool::Refusal>) -> String {
+fn told(fixture: &Fixture, reply: Result<Reply, lessor::pool::Refusal>) -> String {
     match reply {
-        Ok(Reply::Held(fence)) => desk.on(fence).to_string(),
+        Ok(Reply::Held(fence)) => fixture.on(fence).to_string(),
         Ok(Reply::Queued(_)) => "waits".to_owned(),
         other => format!("{:?}", other.map_err(|refusal| refusal.kind)),
     }
 }
 
-/// Seven requests at once, as far as anybody waits.
-fn crowd(desk: &mut Desk) -> String {
+/// Seven requests at once, as far as any wait.
+fn crowd(fixture: &mut Fixture) -> String {
     let outcomes: Vec<String> = (0..7)
         .map(|n| {
-            let reply = desk.acquire(LeaseRequest { wait: None, ..ask(n) });
-            told(desk, reply)
+            let reply = fixture.acquire(LeaseRequest { wait: None, ..ask(n) });
+            told(fixture, reply)
         })
         .collect();
     outcomes.join(" ")
 }
 
 /// One after the other, each given back before the next.
-fn in_turn(desk: &mut Desk) -> String {
+fn in_turn(fixture: &mut Fixture) -> String {
     (0..6)
         .map(|n| {
-            desk.pass(secs(1));
-            desk.peek(ask(n))
+            fixture.pass(secs(1));
+            fixture.peek(ask(n))
         })
         .collect()
 }
 
 /// What processes get that come one after the other.
-fn processes(desk: &mut Desk) -> String {
-    (10..14).map(|pid| desk.take(by(pid))).collect()
+fn processes(fixture: &mut Fixture) -> String {
+    (10..14).map(|pid| fixture.take(by(pid))).collect()
 }
 
 /// The same process again, after half a minute.
-fn again(desk: &mut Desk) -> String {
-    let first = desk.hold(by(7));
-    desk.release(first);
-    let other = desk.hold(by(8));
-    desk.release(other);
-    desk.pass(secs(30));
-    let third = desk.take(by(7));
+fn again(fixture: &mut Fixture) -> String {
+    let first = fixture.hold(by(7));
+    fixture.release(first);
+    let other = fixture.hold(by(8));
+    fixture.release(other);
+    fixture.pass(secs(30));
+    let third = fixture.take(by(7));
     third.to_string()
 }
 
 /// A conversation that comes back after half an hour, when its account is not the obvious one any more.
-fn conversation(desk: &mut Desk) -> String {
-    let first = desk.hold(in_session("s"));
-    let on = desk.on(first);
-    desk.release(first);
-    desk.pass(secs(1800));
+fn conversation(fixture: &mut Fixture) -> String {
+    let first = fixture.hold(in_session("s"));
+    let on = fixture.on(first);
+    fixture.release(first);
+    fixture.pass(secs(1800));
     for n in 1..=3 {
-        desk.peek(ask(n));
+        fixture.peek(ask(n));
     }
-    format!("{on} {}", desk.peek(in_session("s")) == on)
+    format!("{on} {}", fixture.peek(in_session("s")) == on)
 }
 
 /// A conversation whose account is limited for 50 s.
-fn conversation_limited(desk: &mut Desk) -> String {
-    let first = desk.hold(in_session("s"));
-    let on = desk.on(first);
-    desk.release(first);
-    desk.block(on, secs(50));
-    let reply = desk.acquire(LeaseRequest { wait: None, ..in_session("s") });
-    told(desk, reply)
+fn conversation_limited(fixture: &mut Fixture) -> String {
+    let first = fixture.hold(in_session("s"));
+    let on = fixture.on(first);
+    fixture.release(first);
+    fixture.block(on, secs(50));
+    let reply = fixture.acquire(LeaseRequest { wait: None, ..in_session("s") });
+    told(fixture, reply)
 }
 
 /// How long a lease bound to nothing lives.
-fn life(desk: &mut Desk) -> String {
-    let fence = desk.hold(LeaseRequest { bind: Bind::Ttl, ..ask(1) });
-    let lives = |desk: &Desk| desk.pool.lease(fence).is_some();
+fn life(fixture: &mut Fixture) -> String {
+    let fence = fixture.hold(LeaseRequest { bind: Bind::Ttl, ..ask(1) });
+    let lives = |fixture: &Fixture| fixture.pool.lease(fence).is_some();
     let mut lived = 0;
-    while lives(desk) && lived < 100 {
-        desk.pass(secs(60));
+    while lives(fixture) && lived < 100 {
+        fixture.pass(secs(60));
         lived += 1;
     }
     lived.to_string()
 }
 
 /// Who comes right after an unclean restart.
-fn after_a_crash(desk: &mut Desk) -> String {
-    desk.restart(true);
-    let reply = desk.acquire(LeaseRequest { wait: None, ..ask(1) });
-    told(desk, reply)
+fn after_a_crash(fixture: &mut Fixture) -> String {
+    fixture.restart(true);
+    let reply = fixture.acquire(LeaseRequest { wait: None, ..ask(1) });
+    told(fixture, reply)
 }
 
 /// How long a request waits that does not say.
-fn patience(desk: &mut Desk) -> String {
+fn patience(fixture: &mut Fixture) -> String {
     for letter in ['a', 'b', 'c'] {
-        desk.block(letter, secs(120));
+        fixture.block(letter, secs(120));
     }
-    let reply = desk.acquire(LeaseRequest { wait: None, ..ask(1) });
-    told(desk, reply)
+    let reply = fixture.acquire(LeaseRequest { wait: None, ..ask(1) });
+    told(fixture, reply)
 }
 
 /// Failures of one kind in a row, each after the limit of the one before; how long each lasts.
-fn failures(desk: &mut Desk, reason: Reason, pause: Duration) -> String {
+fn failures(fixture: &mut Fixture, reason: Reason, pause: Duration) -> String {
     let mut waits = Vec::new();
     for _ in 0..3 {
-        let fence = desk.hold(LeaseRequest { account: Some("a".into()), ..ask(1) });
-        desk.report(fence, reason, None);
-        let wait = desk.limited_for('a').unwrap_or_default();
+        let fence = fixture.hold(LeaseRequest { account: Some("a".into()), ..ask(1) });
+        fixture.report(fence, reason, None);
+        let wait = fixture.limited_for('a').unwrap_or_default();
         waits.push(format!("{wait:?}"));
-        desk.run(Command::ConnectionClosed(ask(1).connection)).unwrap();
-        desk.pass(wait + pause);
+        fixture.run(Command::ConnectionClosed(ask(1).connection)).unwrap();
+        fixture.pass(wait + pause);
     }
     waits.join(" ")
 }
 
-fn quota(desk: &mut Desk) -> String {
-    failures(desk, Reason::QuotaExhausted, secs(1))
+fn quota(fixture: &mut Fixture) -> String {
+    failures(fixture, Reason::QuotaExhausted, secs(1))
 }
 
-fn quota_hours_apart(desk: &mut Desk) -> String {
-    failures(desk, Reason::QuotaExhausted, secs(7000))
+fn quota_hours_apart(fixture: &mut Fixture) -> String {
+    failures(fixture, Reason::QuotaExhausted, secs(7000))
 }
 
-fn rate(desk: &mut Desk) -> String {
-    failures(desk, Reason::RateLimitExceeded, secs(1))
+fn rate(fixture: &mut Fixture) -> String {
+    failures(fixture, Reason::RateLimitExceeded, secs(1))
 }
 
-fn unknown(desk: &mut Desk) -> String {
-    failures(desk, Reason::Unknown, secs(1))
+fn unknown(fixture: &mut Fixture) -> String {
+    failures(fixture, Reason::Unknown, secs(1))
 }
 
-/// What a holder is told of a failure of the service, with nobody else to go to.
-fn service(desk: &mut Desk, reason: Reason) -> String {
-    let fence = desk.hold(LeaseRequest { account: Some("a".into()), ..ask(1) });
-    let Decision { action, after, .. } = desk.report(fence, reason, None);
-    format!("{action:?} {after:?} {:?}", desk.limited_for('a'))
+/// The decision after a service failure, without another account.
+fn service(fixture: &mut Fixture, reason: Reason) -> String {
+    let fence = fixture.hold(LeaseRequest { account: Some("a".into()), ..ask(1) });
+    let Decision { action, after, .. } = fixture.report(fence, reason, None);
+    format!("{action:?} {after:?} {:?}", fixture.limited_for('a'))
 }
 
-fn capacity(desk: &mut Desk) -> String {
-    service(desk, Reason::ModelCapacityExhausted)
+fn capacity(fixture: &mut Fixture) -> String {
+    service(fixture, Reason::ModelCapacityExhausted)
 }
 
-fn server_error(desk: &mut Desk) -> String {
-    service(desk, Reason::ServerError)
+fn server_error(fixture: &mut Fixture) -> String {
+    service(fixture, Reason::ServerError)
 }
 
 /// Two reports of one kind on one account, a second apart: one event or two.
-fn two_reports(desk: &mut Desk) -> String {
-    let fences = [1, 2].map(|n| desk.hold(LeaseRequest { account: Some("a".into()), ..ask(n) }));
+fn two_reports(fixture: &mut Fixture) -> String {
+    let fences = [1, 2].map(|n| fixture.hold(LeaseRequest { account: Some("a".into()), ..ask(n) }));
     for fence in fences {
-        desk.report(fence, Reason::QuotaExhausted, None);
-        desk.pass(secs(1));
+        fixture.report(fence, Reason::QuotaExhausted, None);
+        fixture.pass(secs(1));
     }
-    format!("{:?}", desk.limited_for('a'))
+    format!("{:?}", fixture.limited_for('a'))
 }
 
 /// Two rate limits of one holder, a minute apart, as far as it stays.
-fn first_limits(desk: &mut Desk) -> String {
-    let fence = desk.hold(ask(1));
-    let first = desk.report(fence, Reason::RateLimitExceeded, None);
-    desk.pass(secs(60));
-    let second = first.lease.is_none().then(|| desk.report(fence, Reason::RateLimitExceeded, None));
+fn first_limits(fixture: &mut Fixture) -> String {
+    let fence = fixture.hold(ask(1));
+    let first = fixture.report(fence, Reason::RateLimitExceeded, None);
+    fixture.pass(secs(60));
+    let second = first.lease.is_none().then(|| fixture.report(fence, Reason::RateLimitExceeded, None));
     format!("{:?} {:?} {:?}", first.action, first.after, second.map(|second| (second.action, second.after)))
 }
 
 /// Who is first when a is nearly used up.
-fn nearly_used_up(desk: &mut Desk) -> String {
-    desk.used('a', 0.8);
-    desk.used('b', 0.1);
-    in_turn(desk)
+fn nearly_used_up(fixture: &mut Fixture) -> String {
+    fixture.used('a', 0.8);
+    fixture.used('b', 0.1);
+    in_turn(fixture)
 }
 
 /// What happens to a holder of this account.
-fn happens(desk: &mut Desk, account: char, outcome: Option<Reason>) {
-    let fence = desk.hold(LeaseRequest { account: Some(account.to_string().into()), ..ask(1) });
+fn happens(fixture: &mut Fixture, account: char, outcome: Option<Reason>) {
+    let fence = fixture.hold(LeaseRequest { account: Some(account.to_string().into()), ..ask(1) });
     match outcome {
-        None => drop(desk.run(Command::Report { fence, outcome: RequestOutcome::Ok }).unwrap()),
-        Some(reason) => drop(desk.report(fence, reason, Some(secs(2)))),
+        None => drop(fixture.run(Command::Report { fence, outcome: RequestOutcome::Ok }).unwrap()),
+        Some(reason) => drop(fixture.report(fence, reason, Some(secs(2)))),
     }
-    desk.run(Command::ConnectionClosed(ask(1).connection)).unwrap();
-    desk.pass(secs(3));
+    fixture.run(Command::ConnectionClosed(ask(1).connection)).unwrap();
+    fixture.pass(secs(3));
 }
 
 /// Who is chosen when a has been through this and rested so long, and b was used just now.
-fn after(desk: &mut Desk, outcomes: &[Option<Reason>], rest: u64) -> String {
+fn after(fixture: &mut Fixture, outcomes: &[Option<Reason>], rest: u64) -> String {
     for outcome in outcomes {
-        happens(desk, 'a', *outcome);
+        happens(fixture, 'a', *outcome);
     }
-    desk.pass(secs(rest));
-    desk.peek(LeaseRequest { account: Some("b".into()), ..ask(1) });
-    desk.take(LeaseRequest { exclude: vec![id('c')], ..ask(2) }).to_string()
+    fixture.pass(secs(rest));
+    fixture.peek(LeaseRequest { account: Some("b".into()), ..ask(1) });
+    fixture.take(LeaseRequest { exclude: vec![id('c')], ..ask(2) }).to_string()
 }
 
-fn rate_limited_then_fine(desk: &mut Desk) -> String {
-    after(desk, &[Some(Reason::RateLimitExceeded), None, None, None, None], 0)
+fn rate_limited_then_fine(fixture: &mut Fixture) -> String {
+    after(fixture, &[Some(Reason::RateLimitExceeded), None, None, None, None], 0)
 }
 
-fn rate_limited(desk: &mut Desk) -> String {
-    after(desk, &[Some(Reason::RateLimitExceeded)], 50)
+fn rate_limited(fixture: &mut Fixture) -> String {
+    after(fixture, &[Some(Reason::RateLimitExceeded)], 50)
 }
 
-fn failed(desk: &mut Desk) -> String {
-    after(desk, &[Some(Reason::Forbidden)], 70)
+fn failed(fixture: &mut Fixture) -> String {
+    after(fixture, &[Some(Reason::Forbidden)], 70)
 }
 
-fn rate_limited_and_rested(desk: &mut Desk) -> String {
-    after(desk, &[Some(Reason::RateLimitExceeded)], 400)
+fn rate_limited_and_rested(fixture: &mut Fixture) -> String {
+    after(fixture, &[Some(Reason::RateLimitExceeded)], 400)
 }
 
-fn rate_limited_an_hour_ago(desk: &mut Desk) -> String {
-    after(desk, &[Some(Reason::RateLimitExceeded)], 3600)
+fn rate_limited_an_hour_ago(fixture: &mut Fixture) -> String {
+    after(fixture, &[Some(Reason::RateLimitExceeded)], 3600)
 }
 
 /// Two successes of a against one of b, which has rested longer.
-fn better_than_good(desk: &mut Desk) -> String {
-    happens(desk, 'b', None);
-    desk.pass(secs(60));
-    happens(desk, 'a', None);
-    happens(desk, 'a', None);
-    desk.take(LeaseRequest { exclude: vec![id('c')], ..ask(2) }).to_string()
+fn better_than_good(fixture: &mut Fixture) -> String {
+    happens(fixture, 'b', None);
+    fixture.pass(secs(60));
+    happens(fixture, 'a', None);
+    happens(fixture, 'a', None);
+    fixture.take(LeaseRequest { exclude: vec![id('c')], ..ask(2) }).to_string()
 }
 
-/// Who serves when everybody's tokens run out, and after a minute's rest.
-fn many(desk: &mut Desk) -> String {
-    let mut chosen: String = (0..12).map(|n| desk.peek(ask(n))).collect();
-    desk.pass(secs(60));
-    chosen.extend((0..12).map(|n| desk.peek(ask(n))));
+/// Who serves when the tokens of all accounts run out, and after an idle minute.
+fn many(fixture: &mut Fixture) -> String {
+    let mut chosen: String = (0..12).map(|n| fixture.peek(ask(n))).collect();
+    fixture.pass(secs(60));
+    chosen.extend((0..12).map(|n| fixture.peek(ask(n))));
     chosen
 }
 
 /// An agent that is none of its vendor's.
-fn stranger(desk: &mut Desk) -> String {
+fn stranger(fixture: &mut Fixture) -> String {
     (0..3)
         .map(|n| {
-            let reply = desk.acquire(LeaseRequest { agent: Some("stranger".into()), ..ask(n) });
-            told(desk, reply)
+            let reply = fixture.acquire(LeaseRequest { agent: Some("stranger".into()), ..ask(n) });
+            told(fixture, reply)
         })
         .collect()
 }
 
 /// A login with two quotas, on which pool a model starts, and where it goes when that is spent.
-fn pools(desk: &mut Desk) -> String {
-    desk.add(AccountRecord { kind: CredentialKind::Oauth, provider: "google".into(), ..record('g') });
-    let primary = desk.pool.settings().quota.primary;
+fn pools(fixture: &mut Fixture) -> String {
+    fixture.add(AccountRecord { kind: CredentialKind::Oauth, provider: "google".into(), ..record('g') });
+    let primary = fixture.pool.settings().quota.primary;
     let target = Catalog::default().target("google", Some("gemini-3-flash"), None, primary).unwrap();
     let ask = || LeaseRequest { target: target.clone(), ..ask(1) };
-    let first = desk.hold(ask());
-    let lease = desk.pool.lease(first).unwrap();
+    let first = fixture.hold(ask());
+    let lease = fixture.pool.lease(first).unwrap();
     let (start, key) = (lease.target.pool.clone(), lease.target.key.clone());
-    desk.release(first);
-    desk.limit('g', Scope::Pool, &key, Deadline::Mono(desk.now.mono.after(secs(9))));
-    let second = desk.acquire(ask());
-    format!("{start:?} {}", told(desk, second))
+    fixture.release(first);
+    fixture.limit('g', Scope::Pool, &key, Deadline::Mono(fixture.now.mono.after(secs(9))));
+    let second = fixture.acquire(ask());
+    format!("{start:?} {}", told(fixture, second))
 }
 
 /// A model whose account is nearly spent.
-fn reserved(desk: &mut Desk) -> String {
-    desk.used('a', 0.95);
+fn reserved(fixture: &mut Fixture) -> String {
+    fixture.used('a', 0.95);
     let ask = LeaseRequest { target: target("k", Some("opus")), account: Some("a".into()), ..ask(1) };
-    let reply = desk.acquire(ask);
-    told(desk, reply)
+    let reply = fixture.acquire(ask);
+    told(fixture, reply)
 }
 
 fn rows() -> Vec<Row> {
@@ -371,10 +371,10 @@ fn rows() -> Vec<Row> {
 }
 
 #[test]
-fn what_a_scene_does_not_name_it_does_not_need() {
+fn every_scene_depends_only_on_the_keys_it_names() {
     // two runs of one scene are the same, or the comparison above would show nothing
     for (key, base, [value, _], scene) in rows() {
         let text = format!("{base}\n{key} = {value}");
-        assert_eq!(scene(&mut desk(&text)), scene(&mut desk(&text)), "{key}");
+        assert_eq!(scene(&mut fixture(&text)), scene(&mut fixture(&text)), "{key}");
     }
 }

@@ -8,212 +8,220 @@ use lessor::pool::{
     PoolSettings, PoolStart, RefusalDetails, RefusalKind, Reply, Snapshot,
 };
 
-use crate::desk::{Desk, ask, by, id, process, record, secs, target};
+use crate::fixture::{Fixture, ask, by, id, process, record, secs, target};
 
 #[test]
-fn each_bind_ends_by_its_own_event() {
-    let mut desk = Desk::new("abc", |_| {});
-    let connection = desk.hold(ask(1));
-    let bound = desk.hold(LeaseRequest { bind: Bind::Process(process(5)), ..ask(1) });
-    let timed = desk.hold(LeaseRequest { bind: Bind::Ttl, ..ask(1) });
-    let ended = |desk: &Desk| -> Vec<(Fence, Ending)> {
+fn a_lease_ends_by_the_event_it_is_bound_to() {
+    let mut fixture = Fixture::new("abc", |_| {});
+    let connection = fixture.hold(ask(1));
+    let bound = fixture.hold(LeaseRequest { bind: Bind::Process(process(5)), ..ask(1) });
+    let timed = fixture.hold(LeaseRequest { bind: Bind::Ttl, ..ask(1) });
+    let ended = |fixture: &Fixture| -> Vec<(Fence, Ending)> {
         let end = |effect: &Effect| match effect {
             Effect::Ended(lease, why) => Some((lease.fence, *why)),
             _ => None,
         };
-        desk.effects.iter().filter_map(end).collect()
+        fixture.effects.iter().filter_map(end).collect()
     };
-    desk.run(Command::ConnectionClosed(ConnectionId(1))).unwrap();
-    assert_eq!(ended(&desk), [(connection, Ending::ConnectionClosed)]);
-    desk.run(Command::ProcessEnded(process(5))).unwrap();
-    assert_eq!(ended(&desk), [(bound, Ending::ProcessEnded)]);
-    desk.pass(secs(599));
-    desk.run(Command::ExtendLease(timed)).unwrap();
-    desk.pass(secs(599));
-    assert!(desk.pool.lease(timed).is_some());
-    desk.pass(secs(1));
-    assert_eq!(ended(&desk), [(timed, Ending::Expired)]);
-    assert_eq!(desk.run(Command::ExtendLease(timed)).unwrap_err().kind, RefusalKind::StaleLease);
-    assert_eq!(desk.refused(LeaseRequest { ttl: Some(Duration::ZERO), ..ask(1) }), RefusalKind::BadRequest);
-    let short = desk.hold(LeaseRequest { ttl: Some(Duration::from_nanos(1)), ..ask(1) });
-    assert!(desk.pool.lease(short).is_some(), "a life below the clock's step is one step");
+    fixture.run(Command::ConnectionClosed(ConnectionId(1))).unwrap();
+    assert_eq!(ended(&fixture), [(connection, Ending::ConnectionClosed)]);
+    fixture.run(Command::ProcessEnded(process(5))).unwrap();
+    assert_eq!(ended(&fixture), [(bound, Ending::ProcessEnded)]);
+    fixture.pass(secs(599));
+    fixture.run(Command::ExtendLease(timed)).unwrap();
+    fixture.pass(secs(599));
+    assert!(fixture.pool.lease(timed).is_some());
+    fixture.pass(secs(1));
+    assert_eq!(ended(&fixture), [(timed, Ending::Expired)]);
+    assert_eq!(fixture.run(Command::ExtendLease(timed)).unwrap_err().kind, RefusalKind::StaleLease);
+    assert_eq!(fixture.refused(LeaseRequest { ttl: Some(Duration::ZERO), ..ask(1) }), RefusalKind::BadRequest);
+    let short = fixture.hold(LeaseRequest { ttl: Some(Duration::from_nanos(1)), ..ask(1) });
+    assert!(fixture.pool.lease(short).is_some(), "a life below the clock's step is one step");
 }
 
 #[test]
-fn a_durable_lease_is_saved_before_it_is_known() {
-    let mut desk = Desk::new("a", |_| {});
-    let held = desk.hold(LeaseRequest { bind: Bind::Ttl, ..ask(1) });
-    let at = |wanted: &dyn Fn(&Effect) -> bool| desk.effects.iter().position(wanted).unwrap();
+fn a_durable_lease_is_saved_before_it_is_answered() {
+    let mut fixture = Fixture::new("a", |_| {});
+    let held = fixture.hold(LeaseRequest { bind: Bind::Ttl, ..ask(1) });
+    let at = |wanted: &dyn Fn(&Effect) -> bool| fixture.effects.iter().position(wanted).unwrap();
     let saved = at(&|effect| *effect == Effect::SaveLease(held));
     let told = at(&|effect| matches!(effect, Effect::Emit(lessor::pool::Event::Granted(_))));
     assert!(saved < told);
 }
 
 #[test]
-fn the_same_request_gets_the_same_lease() {
-    let mut desk = Desk::new("ab", |_| {});
+fn a_retry_with_the_same_request_id_gets_the_same_lease() {
+    let mut fixture = Fixture::new("ab", |_| {});
     let named = |n| LeaseRequest { request_id: Some("r".into()), ..ask(n) };
-    let held = desk.hold(named(1));
-    assert_eq!(desk.hold(named(2)), held, "from another connection, because the first answer was lost");
-    desk.run(Command::ConnectionClosed(ConnectionId(1))).unwrap();
-    assert!(desk.pool.lease(held).is_some(), "it has followed its holder");
+    let held = fixture.hold(named(1));
+    assert_eq!(fixture.hold(named(2)), held, "from another connection, because the first answer was lost");
+    fixture.run(Command::ConnectionClosed(ConnectionId(1))).unwrap();
+    assert!(fixture.pool.lease(held).is_some(), "it has followed its holder");
     let other = LeaseRequest { target: target("other", None), ..named(2) };
-    assert_eq!(desk.refused(other), RefusalKind::BadRequest, "one id, one request");
-    desk.run(Command::Drain).unwrap();
-    assert_eq!(desk.hold(named(2)), held, "even while the daemon ends");
-    desk.run(Command::ConnectionClosed(ConnectionId(2))).unwrap();
-    assert!(desk.pool.lease(held).is_none());
-    let mut desk = Desk::new("ab", |_| {});
-    let held = desk.hold(named(1));
-    desk.release(held);
-    let again = desk.hold(named(1));
-    assert_ne!(again, held, "an ended lease serves nobody");
-    desk.pass(secs(60));
-    assert_ne!(desk.hold(named(1)), again, "after a minute it is a new request");
+    assert_eq!(fixture.refused(other), RefusalKind::BadRequest, "one id, one request");
+    fixture.run(Command::Drain).unwrap();
+    assert_eq!(fixture.hold(named(2)), held, "even while the daemon ends");
+    fixture.run(Command::ConnectionClosed(ConnectionId(2))).unwrap();
+    assert!(fixture.pool.lease(held).is_none());
+    let mut fixture = Fixture::new("ab", |_| {});
+    let held = fixture.hold(named(1));
+    fixture.release(held);
+    let again = fixture.hold(named(1));
+    assert_ne!(again, held, "an ended lease is not returned");
+    fixture.pass(secs(60));
+    assert_ne!(fixture.hold(named(1)), again, "after a minute it is a new request");
 }
 
 #[test]
-fn the_same_request_waits_once() {
-    let mut desk = Desk::new("a", |settings| settings.leases.overflow = Overflow::Wait);
-    let first = desk.hold(ask(0));
+fn a_retry_with_the_same_request_id_is_queued_once() {
+    let mut fixture = Fixture::new("a", |settings| settings.leases.overflow = Overflow::Wait);
+    let first = fixture.hold(ask(0));
     let named = |n| LeaseRequest { request_id: Some("r".into()), wait: None, ..ask(n) };
-    let waiter = desk.queued(named(1));
-    assert_eq!(desk.queued(named(2)), waiter);
-    desk.run(Command::ConnectionClosed(ConnectionId(1))).unwrap();
-    assert_eq!(desk.pool.waiters().count(), 1, "it waits for the second connection now");
-    desk.release(first);
-    let [(served, Ok(fence))] = desk.answers()[..] else { panic!("{:?}", desk.answers()) };
+    let waiter = fixture.queued(named(1));
+    assert_eq!(fixture.queued(named(2)), waiter);
+    fixture.run(Command::ConnectionClosed(ConnectionId(1))).unwrap();
+    assert_eq!(fixture.pool.waiters().count(), 1, "it waits for the second connection now");
+    fixture.release(first);
+    let [(served, Ok(fence))] = fixture.answers()[..] else { panic!("{:?}", fixture.answers()) };
     assert_eq!(served, waiter);
-    assert_eq!(desk.hold(named(3)), fence);
+    assert_eq!(fixture.hold(named(3)), fence);
 }
 
 #[test]
-fn request_ids_outlive_a_restart_with_their_lease() {
-    let mut desk = Desk::new("ab", |_| {});
+fn request_ids_of_durable_leases_survive_a_restart() {
+    let mut fixture = Fixture::new("ab", |_| {});
     let named = |n| LeaseRequest { request_id: Some("r".into()), bind: Bind::Process(process(3)), ..ask(n) };
-    let held = desk.hold(named(1));
-    desk.restart(false);
-    assert_eq!(desk.hold(named(2)), held);
+    let held = fixture.hold(named(1));
+    fixture.restart(false);
+    assert_eq!(fixture.hold(named(2)), held);
 }
 
 #[test]
-fn holders_come_back_within_the_grace_and_newcomers_wait() {
-    let mut desk = Desk::new("ab", |settings| settings.leases.overflow = Overflow::Wait);
-    let held = desk.hold(ask(1));
-    let (on, ticket) = (desk.on(held), desk.ticket(held));
-    desk.restart(true);
-    assert_eq!(desk.refused(ask(2)), RefusalKind::NoCapacity);
-    let early = desk.queued(LeaseRequest { wait: None, ..ask(3) });
-    assert_eq!(desk.resume(&ticket, 9), Ok(Reply::Held(held)));
-    assert_eq!(desk.resume(&ticket, 9), Ok(Reply::Held(held)), "twice is once");
-    desk.pass(secs(2));
-    let [(served, Ok(fence))] = desk.answers()[..] else { panic!("{:?}", desk.answers()) };
+fn during_the_grace_period_holders_resume_and_new_requests_wait() {
+    let mut fixture = Fixture::new("ab", |settings| settings.leases.overflow = Overflow::Wait);
+    let held = fixture.hold(ask(1));
+    let (on, ticket) = (fixture.on(held), fixture.ticket(held));
+    fixture.restart(true);
+    assert_eq!(fixture.refused(ask(2)), RefusalKind::NoCapacity);
+    let early = fixture.queued(LeaseRequest { wait: None, ..ask(3) });
+    assert_eq!(fixture.resume(&ticket, 9), Ok(Reply::Held(held)));
+    assert_eq!(fixture.resume(&ticket, 9), Ok(Reply::Held(held)), "twice is once");
+    fixture.pass(secs(2));
+    let [(served, Ok(fence))] = fixture.answers()[..] else { panic!("{:?}", fixture.answers()) };
     assert_eq!(served, early);
-    assert_ne!(desk.on(fence), on, "nothing is granted twice");
+    assert_ne!(fixture.on(fence), on, "nothing is granted twice");
     assert!(fence > held);
     // the connection it came back on ends it
-    desk.run(Command::ConnectionClosed(ConnectionId(9))).unwrap();
-    assert!(desk.pool.lease(held).is_none());
-    assert_eq!(desk.resume(&ticket, 9).unwrap_err().kind, RefusalKind::StaleLease, "what has ended has ended");
+    fixture.run(Command::ConnectionClosed(ConnectionId(9))).unwrap();
+    assert!(fixture.pool.lease(held).is_none());
+    assert_eq!(fixture.resume(&ticket, 9).unwrap_err().kind, RefusalKind::StaleLease, "what has ended has ended");
 }
 
 #[test]
-fn a_lease_is_not_resumed_once_its_account_was_granted_anew() {
-    let mut desk = Desk::new("a", |settings| settings.leases.per_account = 3);
-    let held = desk.hold(ask(1));
-    let ticket = desk.ticket(held);
-    desk.restart(true);
-    desk.pass(secs(2));
-    let newer = desk.hold(ask(2));
-    desk.release(newer);
-    assert_eq!(desk.resume(&ticket, 1).unwrap_err().kind, RefusalKind::StaleLease);
+fn a_lease_is_not_resumed_after_a_new_grant_on_its_account() {
+    let mut fixture = Fixture::new("a", |settings| settings.leases.per_account = 3);
+    let held = fixture.hold(ask(1));
+    let ticket = fixture.ticket(held);
+    fixture.restart(true);
+    fixture.pass(secs(2));
+    let newer = fixture.hold(ask(2));
+    fixture.release(newer);
+    assert_eq!(fixture.resume(&ticket, 1).unwrap_err().kind, RefusalKind::StaleLease);
     // nor when the account went and came back
-    let mut desk = Desk::new("a", |_| {});
-    let held = desk.hold(ask(1));
-    let ticket = desk.ticket(held);
-    desk.restart(false);
-    desk.run(Command::RemoveAccount(id('a'))).unwrap();
-    desk.add(record('a'));
-    assert_eq!(desk.resume(&ticket, 1).unwrap_err().kind, RefusalKind::StaleLease);
+    let mut fixture = Fixture::new("a", |_| {});
+    let held = fixture.hold(ask(1));
+    let ticket = fixture.ticket(held);
+    fixture.restart(false);
+    fixture.run(Command::RemoveAccount(id('a'))).unwrap();
+    fixture.add(record('a'));
+    assert_eq!(fixture.resume(&ticket, 1).unwrap_err().kind, RefusalKind::StaleLease);
 }
 
 #[test]
 fn a_released_lease_is_not_resumed_in_the_same_run() {
-    let mut desk = Desk::new("a", |_| {});
-    let held = desk.hold(ask(1));
-    let ticket = desk.ticket(held);
-    desk.release(held);
-    assert_eq!(desk.resume(&ticket, 1).unwrap_err().kind, RefusalKind::StaleLease);
-    let durable = desk.hold(LeaseRequest { bind: Bind::Process(process(2)), ..ask(1) });
-    let ticket = desk.ticket(durable);
-    desk.restart(true);
-    desk.run(Command::ProcessEnded(process(2))).unwrap();
-    assert_eq!(desk.resume(&ticket, 1).unwrap_err().kind, RefusalKind::StaleLease, "its process is dead");
+    let mut fixture = Fixture::new("a", |_| {});
+    let held = fixture.hold(ask(1));
+    let ticket = fixture.ticket(held);
+    fixture.release(held);
+    assert_eq!(fixture.resume(&ticket, 1).unwrap_err().kind, RefusalKind::StaleLease);
+    let durable = fixture.hold(LeaseRequest { bind: Bind::Process(process(2)), ..ask(1) });
+    let ticket = fixture.ticket(durable);
+    fixture.restart(true);
+    fixture.run(Command::ProcessEnded(process(2))).unwrap();
+    assert_eq!(fixture.resume(&ticket, 1).unwrap_err().kind, RefusalKind::StaleLease, "its process is dead");
 }
 
 #[test]
-fn a_forged_ticket_is_worth_nothing() {
-    let mut desk = Desk::new("ab", |_| {});
-    let held = desk.hold(ask(1));
-    let ticket = desk.ticket(held);
-    let other = if desk.on(held) == 'a' { 'b' } else { 'a' };
+fn a_forged_ticket_is_refused() {
+    let mut fixture = Fixture::new("ab", |_| {});
+    let held = fixture.hold(ask(1));
+    let ticket = fixture.ticket(held);
+    let other = if fixture.on(held) == 'a' { 'b' } else { 'a' };
     for fence in [Fence(0), Fence(held.0 + 1), Fence(u64::MAX)] {
         let forged = lessor::pool::Ticket { fence, ..ticket.clone() };
         if fence != Fence(0) {
-            assert_eq!(desk.resume(&forged, 2).unwrap_err().kind, RefusalKind::StaleLease, "{fence:?}");
+            assert_eq!(fixture.resume(&forged, 2).unwrap_err().kind, RefusalKind::StaleLease, "{fence:?}");
         }
     }
     let forged = lessor::pool::Ticket { account: id(other), ..ticket };
-    assert_eq!(desk.resume(&forged, 2).unwrap_err().kind, RefusalKind::StaleLease, "alive, but not there");
-    desk.run(Command::ConnectionClosed(ConnectionId(1))).unwrap();
-    assert_eq!(desk.pool.lease_count(), 0, "it was not moved away from its connection");
+    assert_eq!(fixture.resume(&forged, 2).unwrap_err().kind, RefusalKind::StaleLease, "alive, but not there");
+    fixture.run(Command::ConnectionClosed(ConnectionId(1))).unwrap();
+    assert_eq!(fixture.pool.lease_count(), 0, "it was not moved away from its connection");
 }
 
 #[test]
-fn exclusive_leases_come_back_alone() {
-    let mut desk = Desk::new("a", |settings| settings.leases.per_account = 3);
-    let alone = desk.hold(LeaseRequest { exclusive: true, ..ask(1) });
-    let ticket = desk.ticket(alone);
-    assert_eq!(desk.refused(ask(2)), RefusalKind::NoCapacity);
-    desk.restart(true);
-    assert_eq!(desk.resume(&ticket, 1), Ok(Reply::Held(alone)));
-    desk.pass(secs(2));
-    assert_eq!(desk.refused(ask(2)), RefusalKind::NoCapacity);
-    desk.release(alone);
-    let (one, _two) = (desk.hold(ask(2)), desk.hold(ask(3)));
-    assert_eq!(desk.refused(LeaseRequest { exclusive: true, ..ask(4) }), RefusalKind::NoCapacity);
-    desk.release(one);
-    assert_eq!(desk.refused(LeaseRequest { exclusive: true, ..ask(4) }), RefusalKind::NoCapacity, "one is still there");
+fn an_exclusive_lease_is_resumed_only_on_an_account_without_leases() {
+    let mut fixture = Fixture::new("a", |settings| settings.leases.per_account = 3);
+    let alone = fixture.hold(LeaseRequest { exclusive: true, ..ask(1) });
+    let ticket = fixture.ticket(alone);
+    assert_eq!(fixture.refused(ask(2)), RefusalKind::NoCapacity);
+    fixture.restart(true);
+    assert_eq!(fixture.resume(&ticket, 1), Ok(Reply::Held(alone)));
+    fixture.pass(secs(2));
+    assert_eq!(fixture.refused(ask(2)), RefusalKind::NoCapacity);
+    fixture.release(alone);
+    let (one, _two) = (fixture.hold(ask(2)), fixture.hold(ask(3)));
+    assert_eq!(fixture.refused(LeaseRequest { exclusive: true, ..ask(4) }), RefusalKind::NoCapacity);
+    fixture.release(one);
+    assert_eq!(
+        fixture.refused(LeaseRequest { exclusive: true, ..ask(4) }),
+        RefusalKind::NoCapacity,
+        "one is still there"
+    );
 }
 
 #[test]
-fn a_holder_of_before_the_restart_can_move_on_with_its_policy() {
-    let mut desk = Desk::new("", |_| {});
+fn a_resumed_lease_moves_under_its_account_s_use_policy() {
+    let mut fixture = Fixture::new("", |_| {});
     for letter in ['a', 'b'] {
-        desk.add(lessor::pool::AccountRecord { allowed_agents: Some(vec!["claude".into()]), ..record(letter) });
+        fixture.add(lessor::pool::AccountRecord { allowed_agents: Some(vec!["claude".into()]), ..record(letter) });
     }
-    let held = desk.hold(LeaseRequest { agent: Some("claude".into()), ..ask(1) });
-    let ticket = desk.ticket(held);
-    desk.restart(true);
-    desk.resume(&ticket, 1).unwrap();
-    assert_eq!(desk.report(held, Reason::RateLimitExceeded, None).action, Action::Wait, "nothing is granted in grace");
-    desk.pass(secs(2));
-    assert_eq!(desk.report(held, Reason::RateLimitExceeded, None).action, Action::Switch);
+    let held = fixture.hold(LeaseRequest { agent: Some("claude".into()), ..ask(1) });
+    let ticket = fixture.ticket(held);
+    fixture.restart(true);
+    fixture.resume(&ticket, 1).unwrap();
+    assert_eq!(
+        fixture.report(held, Reason::RateLimitExceeded, None).action,
+        Action::Wait,
+        "nothing is granted in grace"
+    );
+    fixture.pass(secs(2));
+    assert_eq!(fixture.report(held, Reason::RateLimitExceeded, None).action, Action::Switch);
 }
 
 #[test]
 fn fences_are_reserved_before_the_first_grant_of_a_run() {
-    let mut desk = Desk::new("a", |_| {});
-    desk.restart(false);
-    assert!(matches!(desk.effects[..], [Effect::ReserveFences(mark)] if mark > desk.pool.next_fence()));
+    let mut fixture = Fixture::new("a", |_| {});
+    fixture.restart(false);
+    assert!(matches!(fixture.effects[..], [Effect::ReserveFences(mark)] if mark > fixture.pool.next_fence()));
 }
 
 #[test]
-fn what_no_longer_fits_is_left_out_of_a_restore_and_the_store_is_told() {
-    let mut desk = Desk::new("ab", |_| {});
-    let gone = desk.hold(LeaseRequest { bind: Bind::Ttl, account: Some("a".into()), ..ask(1) });
-    let alone = desk.hold(LeaseRequest { bind: Bind::Ttl, account: Some("b".into()), exclusive: true, ..ask(2) });
-    let mut snapshot = desk.pool.snapshot(desk.now);
+fn a_restore_drops_what_no_longer_fits_and_deletes_it_from_the_store() {
+    let mut fixture = Fixture::new("ab", |_| {});
+    let gone = fixture.hold(LeaseRequest { bind: Bind::Ttl, account: Some("a".into()), ..ask(1) });
+    let alone = fixture.hold(LeaseRequest { bind: Bind::Ttl, account: Some("b".into()), exclusive: true, ..ask(2) });
+    let mut snapshot = fixture.pool.snapshot(fixture.now);
     snapshot.accounts.retain(|record| record.id == id('b'));
     let mut twin = snapshot.leases[1].clone();
     twin.fence = Fence(alone.0 + 1);
@@ -221,8 +229,8 @@ fn what_no_longer_fits_is_left_out_of_a_restore_and_the_store_is_told() {
     snapshot.leases.push(twin);
     let mut effects = Vec::new();
     let start = PoolStart { fence: Fence(100), grace: false };
-    let mut pool = Pool::restore(desk.now, PoolSettings::default(), snapshot, start, &mut effects);
-    pool.check(desk.now).unwrap();
+    let mut pool = Pool::restore(fixture.now, PoolSettings::default(), snapshot, start, &mut effects);
+    pool.check(fixture.now).unwrap();
     let ended: Vec<Fence> = effects
         .iter()
         .filter_map(|effect| match effect {
@@ -232,90 +240,90 @@ fn what_no_longer_fits_is_left_out_of_a_restore_and_the_store_is_told() {
         .collect();
     assert_eq!(ended, [alone, gone], "the newer of two that exclude each other is the true one");
     assert_eq!(pool.lease_count(), 1);
-    let empty = Pool::restore(desk.now, PoolSettings::default(), Snapshot::default(), start, &mut vec![]);
+    let empty = Pool::restore(fixture.now, PoolSettings::default(), Snapshot::default(), start, &mut vec![]);
     assert_eq!(empty.lease_count(), 0);
 }
 
 #[test]
-fn a_lowered_capacity_revokes_nobody_and_adds_nobody() {
-    let mut desk = Desk::new("a", |settings| {
+fn lowering_the_capacity_ends_no_lease_and_grants_no_more() {
+    let mut fixture = Fixture::new("a", |settings| {
         settings.leases.per_account = 3;
         settings.leases.overflow = Overflow::Wait;
     });
-    let held: Vec<Fence> = (0..3).map(|n| desk.hold(ask(n))).collect();
-    desk.configure(|settings| settings.leases.per_account = 1);
-    assert_eq!(desk.pool.lease_count(), 3);
-    let waiter = desk.queued(LeaseRequest { wait: None, ..ask(7) });
-    desk.release(held[0]);
-    desk.release(held[1]);
-    assert!(desk.answers().is_empty());
-    desk.release(held[2]);
-    assert_eq!(desk.answers()[0].0, waiter);
+    let held: Vec<Fence> = (0..3).map(|n| fixture.hold(ask(n))).collect();
+    fixture.configure(|settings| settings.leases.per_account = 1);
+    assert_eq!(fixture.pool.lease_count(), 3);
+    let waiter = fixture.queued(LeaseRequest { wait: None, ..ask(7) });
+    fixture.release(held[0]);
+    fixture.release(held[1]);
+    assert!(fixture.answers().is_empty());
+    fixture.release(held[2]);
+    assert_eq!(fixture.answers()[0].0, waiter);
 }
 
 #[test]
 fn the_ceiling_holds_even_when_sharing() {
-    let mut desk = Desk::new("a", |settings| settings.leases.max_per_account = 2);
-    let (_one, _two) = (desk.hold(ask(0)), desk.hold(ask(1)));
-    assert_eq!(desk.refused(ask(2)), RefusalKind::NoCapacity);
-    desk.configure(|settings| settings.leases.max_per_account = 0);
-    desk.run(Command::ConnectionClosed(ConnectionId(0))).unwrap();
-    desk.run(Command::ConnectionClosed(ConnectionId(1))).unwrap();
-    let _ = desk.hold(ask(2));
+    let mut fixture = Fixture::new("a", |settings| settings.leases.max_per_account = 2);
+    let (_one, _two) = (fixture.hold(ask(0)), fixture.hold(ask(1)));
+    assert_eq!(fixture.refused(ask(2)), RefusalKind::NoCapacity);
+    fixture.configure(|settings| settings.leases.max_per_account = 0);
+    fixture.run(Command::ConnectionClosed(ConnectionId(0))).unwrap();
+    fixture.run(Command::ConnectionClosed(ConnectionId(1))).unwrap();
+    let _ = fixture.hold(ask(2));
 }
 
 #[test]
-fn a_removed_account_s_leases_end_and_a_disabled_one_s_do_not() {
-    let mut desk = Desk::new("ab", |_| {});
-    let held: Vec<Fence> = (0..2).map(|n| desk.hold(ask(n))).collect();
+fn removing_an_account_ends_its_leases_and_disabling_it_does_not() {
+    let mut fixture = Fixture::new("ab", |_| {});
+    let held: Vec<Fence> = (0..2).map(|n| fixture.hold(ask(n))).collect();
     for letter in ['a', 'b'] {
         let off = AccountChange { enabled: Some((false, None)), ..AccountChange::default() };
-        desk.run(Command::ChangeAccount(id(letter), Box::new(off))).unwrap();
+        fixture.run(Command::ChangeAccount(id(letter), Box::new(off))).unwrap();
     }
-    assert_eq!(desk.pool.lease_count(), 2);
-    assert_eq!(desk.refused(ask(5)), RefusalKind::NoAccount);
-    desk.run(Command::RemoveAccount(id('a'))).unwrap();
-    assert_eq!(desk.pool.lease_count(), 1);
-    let gone = held.iter().find(|fence| desk.pool.lease(**fence).is_none()).unwrap();
-    assert_eq!(desk.run(Command::Release(*gone)).unwrap_err().kind, RefusalKind::StaleLease);
-    desk.run(Command::RemoveAccount(id('b'))).unwrap();
-    assert_eq!(desk.refused(ask(5)), RefusalKind::NoAccount);
+    assert_eq!(fixture.pool.lease_count(), 2);
+    assert_eq!(fixture.refused(ask(5)), RefusalKind::NoAccount);
+    fixture.run(Command::RemoveAccount(id('a'))).unwrap();
+    assert_eq!(fixture.pool.lease_count(), 1);
+    let gone = held.iter().find(|fence| fixture.pool.lease(**fence).is_none()).unwrap();
+    assert_eq!(fixture.run(Command::Release(*gone)).unwrap_err().kind, RefusalKind::StaleLease);
+    fixture.run(Command::RemoveAccount(id('b'))).unwrap();
+    assert_eq!(fixture.refused(ask(5)), RefusalKind::NoAccount);
 }
 
 #[test]
-fn reports_of_the_dead_change_nothing() {
-    let mut desk = Desk::new("a", |_| {});
-    let held = desk.hold(by(1));
-    desk.release(held);
+fn reports_with_an_ended_lease_change_nothing() {
+    let mut fixture = Fixture::new("a", |_| {});
+    let held = fixture.hold(by(1));
+    fixture.release(held);
     let outcome = lessor::pool::RequestOutcome::Refused(Box::new(RefusalDetails::reported(Reason::AuthFailed, None)));
-    assert_eq!(desk.run(Command::Report { fence: held, outcome }).unwrap_err().kind, RefusalKind::StaleLease);
-    assert!(desk.effects.is_empty());
-    assert_eq!(desk.peek(ask(2)), 'a');
+    assert_eq!(fixture.run(Command::Report { fence: held, outcome }).unwrap_err().kind, RefusalKind::StaleLease);
+    assert!(fixture.effects.is_empty());
+    assert_eq!(fixture.peek(ask(2)), 'a');
 }
 
 #[test]
-fn clocks_that_run_backwards_or_far_ahead_panic_nobody() {
+fn clocks_that_run_backwards_or_far_ahead_do_not_panic() {
     use lessor::pool::{Mono, Now, Wall};
-    let mut desk = Desk::new("ab", |settings| settings.leases.overflow = Overflow::Wait);
+    let mut fixture = Fixture::new("ab", |settings| settings.leases.overflow = Overflow::Wait);
     let times = [u64::MAX, 0, 1, u64::MAX - 1, 1 << 62, 5_000];
     for (n, mono) in times.into_iter().enumerate() {
         for wall in times {
-            desk.effects.clear();
+            fixture.effects.clear();
             let now = Now { mono: Mono(mono), wall: Wall(wall) };
             let timed =
                 LeaseRequest { ttl: Some(Duration::MAX), session: Some("s".into()), wait: None, ..by(n as u32) };
-            let reply = desk.pool.handle(now, Command::Acquire(Box::new(timed)), &mut desk.effects);
+            let reply = fixture.pool.handle(now, Command::Acquire(Box::new(timed)), &mut fixture.effects);
             if let Ok(Reply::Held(fence)) = reply {
                 let wait = Some(Duration::MAX);
                 let outcome = lessor::pool::RequestOutcome::Refused(Box::new(RefusalDetails::reported(
                     Reason::QuotaExhausted,
                     wait,
                 )));
-                let _ = desk.pool.handle(now, Command::Report { fence, outcome }, &mut desk.effects);
+                let _ = fixture.pool.handle(now, Command::Report { fence, outcome }, &mut fixture.effects);
             }
-            let _ = desk.pool.next_wakeup(now);
-            let _ = desk.pool.snapshot(now);
-            assert!(desk.pool.accounts().iter().all(|account| account.leases() <= 1), "over-granted");
+            let _ = fixture.pool.next_wakeup(now);
+            let _ = fixture.pool.snapshot(now);
+            assert!(fixture.pool.accounts().iter().all(|account| account.leases() <= 1), "over-granted");
         }
     }
 }

@@ -59,7 +59,7 @@ struct Client {
 struct Quota {
     left: u64,
     renews_at: Mono,
-    /// What some client has reported: nobody may be sent there before.
+    /// What some client has reported: no request may be sent there before.
     known_until: Mono,
 }
 
@@ -197,7 +197,7 @@ impl World {
         assert!(holders.values().all(|count| *count <= most), "over-granted: {holders:?}, at most {most}");
     }
 
-    /// To the next thing that happens, whoever does it.
+    /// Advances to the next event.
     pub fn step(&mut self) {
         let next = self.clients.iter().map(|client| client.next_at).min().unwrap();
         let next = self.pool.next_wakeup(self.now).map_or(next, |at| at.min(next));
@@ -346,7 +346,7 @@ impl World {
                     };
                     State::Lost { ticket, durable: lease.is_durable(), left }
                 }
-                // whoever did not come back in one run does not try in the next: its account may have gone to another
+                // a holder that did not resume in one run does not try in the next: its account may have another lease
                 State::Lost { durable: false, .. } | State::Idle | State::Waiting(_) => State::Idle,
                 lost @ State::Lost { .. } => lost,
             };
@@ -376,7 +376,7 @@ impl World {
         }
     }
 
-    /// Nobody asks any more: everything that waits is answered within the longest wait, everything held ends.
+    /// No new requests: every queued one is answered within the longest wait, and every lease ends.
     pub fn wind_up(&mut self) {
         let last = self.now.mono.after(Duration::from_secs(301));
         while self.pool.waiters().next().is_some() || self.clients.iter().any(|c| !matches!(c.state, State::Idle)) {
@@ -384,7 +384,7 @@ impl World {
             let next = self.pool.next_wakeup(self.now).map_or(next, |at| at.min(next));
             let ms = next.0.saturating_sub(self.now.mono.0);
             self.now = Now { mono: Mono(self.now.mono.0 + ms), wall: Wall(self.now.wall.0 + ms) };
-            assert!(self.now.mono <= last || self.pool.waiters().next().is_none(), "somebody waits for ever");
+            assert!(self.now.mono <= last || self.pool.waiters().next().is_none(), "a request is queued for ever");
             self.run(Command::Tick).unwrap();
             for n in 0..self.clients.len() {
                 if self.clients[n].next_at <= self.now.mono {

@@ -1,4 +1,4 @@
-//! What the pool promises of any load, asserted over a grid of loads in virtual time: a sample by seed, or all of it.
+//! The guarantees of the pool under any load, asserted over a grid of loads in virtual time: a sample, or all of it.
 //!
 //! `LESSOR_GRID=full` takes every number of accounts and agents, `LESSOR_GRID=n` one sampled load. A failure prints it.
 
@@ -7,7 +7,7 @@ use lessor::simulate::{Counted, Load, Rule, run};
 
 const STRATEGIES: [Strategy; 5] =
     [Strategy::Sticky, Strategy::RoundRobin, Strategy::Hybrid, Strategy::LeastUsed, Strategy::DrainSoonest];
-/// Requests of an agent in five hours, if nobody is in its way.
+/// Requests of an agent in five hours, if no limit stops it.
 const OF_AN_AGENT: u64 = 830;
 /// Loads of the sample.
 const SAMPLE: u64 = 10;
@@ -40,7 +40,7 @@ fn loads() -> Vec<Load> {
 }
 
 /// The share of what perfect knowledge serves, in percent. Where what is asked for is about what there is, it matters
-/// whose window ends first and what will be asked for then, and nobody knows that.
+/// whose window ends first and what will be asked for then, which cannot be known.
 fn promised_share(load: &Load) -> u64 {
     let (asked, quota) = (load.agents as u64 * OF_AN_AGENT, load.accounts as u64 * load.per_five_hours);
     if (60..=170).contains(&(asked * 100 / quota)) { 95 } else { 99 }
@@ -54,7 +54,7 @@ fn broken(load: &Load, perfect: &Counted, counted: &Counted) -> Vec<String> {
             broken.push(what);
         }
     };
-    // whoever knows everything is lucky where the last window is cut off; one request of an agent or account is no share
+    // perfect knowledge gains where the last window is cut off; one request per agent or account does not count
     let usable = perfect.served.min(perfect.quota);
     let edge = (load.accounts + load.agents) as u64;
     let share = promised_share(load);
@@ -67,7 +67,7 @@ fn broken(load: &Load, perfect: &Counted, counted: &Counted) -> Vec<String> {
 }
 
 #[test]
-fn the_pool_keeps_its_promises_on_any_load() {
+fn the_pool_meets_its_guarantees_on_any_load() {
     let (mut refused, mut windows, mut moved, mut away) = (0, 0, 0, 0);
     let mut failures = Vec::new();
     for load in loads() {
@@ -91,7 +91,7 @@ fn the_pool_keeps_its_promises_on_any_load() {
 }
 
 #[test]
-fn the_same_seed_gives_the_same_figures_and_another_one_others() {
+fn the_same_seed_gives_the_same_figures_and_another_seed_gives_others() {
     let load = Load { accounts: 3, agents: 9, hours: 2, per_five_hours: 120, ..Load::default() };
     for rule in [Rule::Perfect, Rule::Lessor(Strategy::Hybrid)].into_iter().chain(Rule::OTHERS) {
         let counted = run(&load, rule);
@@ -102,7 +102,7 @@ fn the_same_seed_gives_the_same_figures_and_another_one_others() {
 
 /// What makes them differ, each on a load that brings it out.
 #[test]
-fn the_rules_of_others_cost_what_their_sources_say() {
+fn the_rules_of_other_programs_cost_what_their_sources_imply() {
     let load = Load { accounts: 4, agents: 12, hours: 6, per_minute: 8, per_five_hours: 400, seed: 5 };
     let [lessor, plugin, manager, multi] =
         [Rule::Lessor(Strategy::Hybrid), Rule::OTHERS[0], Rule::OTHERS[1], Rule::OTHERS[2]]

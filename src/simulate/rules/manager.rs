@@ -7,15 +7,15 @@
 use rustc_hash::FxHashMap;
 
 use crate::simulate::Load;
-use crate::simulate::chance::Chance;
-use crate::simulate::upstream::{Answer, MINUTE, Meter, Ms, SECOND, Upstream};
-use crate::simulate::world::{Asker, Rules, Step};
+use crate::simulate::rng::Rng;
+use crate::simulate::upstream::{MINUTE, Ms, QuotaKind, SECOND, SimulatedUpstream, UpstreamAnswer};
+use crate::simulate::world::{AgentRequest, AgentStep, RoutingRules};
 
 const SHORTEST_LOCK: Ms = 2 * SECOND;
 /// Every lock is cut to this.
 const LONGEST_LOCK: Ms = 300 * SECOND;
 const LONGEST_SLEEP: Ms = 30 * SECOND;
-/// Whoever is to come back sooner is tried again without a move.
+/// A request with a shorter wait is retried on the same account.
 const GRACE: Ms = 2 * SECOND;
 /// New sessions follow the last choice for so long.
 const WINDOW: Ms = MINUTE;
@@ -25,14 +25,14 @@ const FIRST: usize = 5;
 
 /// A request on its way.
 #[derive(Clone, Copy, Debug, Default)]
-struct Attempt {
+struct ManagerAttempt {
     number: usize,
     rotates: bool,
     over: bool,
 }
 
 #[derive(Debug)]
-pub(in crate::simulate) struct Manager {
+pub(in crate::simulate) struct ManagerRules {
     /// Locks of the whole account.
     locked: Vec<Ms>,
     /// Locks of the model's family; a session that is bound does not look at them.
@@ -42,12 +42,12 @@ pub(in crate::simulate) struct Manager {
     /// What was left of each account's quota when it was last refreshed.
     left: Vec<f64>,
     refresh_at: Ms,
-    attempts: Vec<Attempt>,
+    attempts: Vec<ManagerAttempt>,
     most_attempts: usize,
-    chance: Chance,
+    rng: Rng,
 }
 
-impl Manager {
+impl ManagerRules {
     pub(in crate::simulate) fn new(load: &Load) -> Self {
         Self {
             locked: vec![0; load.accounts],
@@ -56,9 +56,9 @@ impl Manager {
             last: None,
             left: vec![1.0; load.accounts],
             refresh_at: 0,
-            attempts: vec![Attempt::default(); load.agents],
+            attempts: vec![ManagerAttempt::default(); load.agents],
             most_attempts: (load.accounts + 1).clamp(2, 3),
-            chance: Chance::new(load.seed, 2_000_000),
+            rng: Rng::new(load.seed, 2_000_000),
         }
     }
 
@@ -66,27 +66,27 @@ impl Manager {
         now < self.locked[account] || now < self.family_locked[account]
     }
 
-    fn select(&mut self, now: Ms, asker: Asker) -> Step {
-        match self.choose(now, asker) {
-            Some(account) => Step::Send(account),
+    fn select(&mut self, now: Ms, request: AgentRequest) -> AgentStep {
+        match self.choose(now, request) {
+            Some(account) => AgentStep::Send(account),
             None => {
                 let until = |account: usize| self.locked[account].max(self.family_locked[account]);
                 let wait = (0..self.locked.len()).map(until).min().unwrap_or(now).saturating_sub(now);
                 // whole seconds, cut
-                if wait / SECOND <= 2 { Step::Sleep(wait.max(1)) } else { Step::GiveUp(Some(wait)) }
+                if wait / SECOND <= 2 { AgentStep::Sleep(wait.max(1)) } else { AgentStep::GiveUp(Some(wait)) }
             }
         }
     }
 
-    fn choose(&mut self, now: Ms, asker: Asker) -> Option<usize> {
-        if self.attempts[asker.agent].rotates {
+    fn choose(&mut self, now: Ms, request: AgentRequest) -> Option<usize> {
+        if self.attempts[request.agent].rotates {
             return self.draw(now);
         }
-        if let Some(&account) = self.bound.get(&asker.session) {
+        if let Some(&account) = self.bound.get(&request.session) {
             if now >= self.locked[account] {
                 return Some(account);
             }
-            self.bound.remove(&asker.session);
+            self.bound.remove(&request.session);
         }
         let last = self.last.filter(|(account, at)| now - at < WINDOW && !self.is_limited(*account, now));
         if let Some((account, _)) = last {
@@ -94,7 +94,7 @@ impl Manager {
         }
         let account = self.draw(now)?;
         self.last = Some((account, now));
-        self.bound.insert(asker.session, account);
+        self.bound.insert(request.session, account);
         Some(account)
     }
 
@@ -103,49 +103,56 @@ impl Manager {
         let mut open: Vec<usize> = (0..self.left.len()).filter(|account| !self.is_limited(*account, now)).collect();
         open.sort_by(|a, b| self.left[*b].total_cmp(&self.left[*a]));
         open.truncate(FIRST);
-        let first = self.chance.below(open.len() as u64) as usize;
-        let second = (first + 1 + self.chance.below(open.len().saturating_sub(1) as u64) as usize) % open.len().max(1);
+        let first = self.rng.below(open.len() as u64) as usize;
+        let second = (first + 1 + self.rng.below(open.len().saturating_sub(1) as u64) as usize) % open.len().max(1);
         let (first, second) = (*open.get(first)?, *open.get(second)?);
         Some(if self.left[second] > self.left[first] { second } else { first })
     }
 
-    fn refused(&mut self, now: Ms, asker: Asker, account: usize, meter: Meter, wait: Ms) -> Step {
+    fn refused(&mut self, now: Ms, request: AgentRequest, account: usize, meter: QuotaKind, wait: Ms) -> AgentStep {
         let until = now + wait.clamp(SHORTEST_LOCK, LONGEST_LOCK);
         match meter {
-            Meter::Minute => self.locked[account] = until,
-            Meter::FiveHours => self.family_locked[account] = until,
+            QuotaKind::Minute => self.locked[account] = until,
+            QuotaKind::FiveHours => self.family_locked[account] = until,
         }
-        let attempt = &mut self.attempts[asker.agent];
+        let attempt = &mut self.attempts[request.agent];
         attempt.number += 1;
         attempt.over = attempt.number >= self.most_attempts;
         attempt.rotates = wait > GRACE;
-        Step::Sleep(if wait <= GRACE { wait + 100 } else { (wait + 200).min(LONGEST_SLEEP) })
+        AgentStep::Sleep(if wait <= GRACE { wait + 100 } else { (wait + 200).min(LONGEST_SLEEP) })
     }
 }
 
-impl Rules for Manager {
-    fn begin(&mut self, now: Ms, asker: Asker, _: &Upstream) -> Step {
-        self.attempts[asker.agent] = Attempt::default();
-        self.select(now, asker)
+impl RoutingRules for ManagerRules {
+    fn begin(&mut self, now: Ms, request: AgentRequest, _: &SimulatedUpstream) -> AgentStep {
+        self.attempts[request.agent] = ManagerAttempt::default();
+        self.select(now, request)
     }
 
-    fn answered(&mut self, now: Ms, asker: Asker, account: usize, answer: Answer, _: &Upstream) -> Option<Step> {
+    fn answered(
+        &mut self,
+        now: Ms,
+        request: AgentRequest,
+        account: usize,
+        answer: UpstreamAnswer,
+        _: &SimulatedUpstream,
+    ) -> Option<AgentStep> {
         match answer {
-            Answer::Served => None,
-            Answer::Refused { meter, wait } => Some(self.refused(now, asker, account, meter, wait)),
+            UpstreamAnswer::Served => None,
+            UpstreamAnswer::Refused { meter, wait } => Some(self.refused(now, request, account, meter, wait)),
         }
     }
 
-    fn resume(&mut self, now: Ms, asker: Asker, _: &Upstream) -> Step {
+    fn resume(&mut self, now: Ms, request: AgentRequest, _: &SimulatedUpstream) -> AgentStep {
         // it sleeps after the last attempt as well
-        if self.attempts[asker.agent].over { Step::GiveUp(None) } else { self.select(now, asker) }
+        if self.attempts[request.agent].over { AgentStep::GiveUp(None) } else { self.select(now, request) }
     }
 
-    fn next_wakeup(&self, _: Ms, _: &Upstream) -> Option<Ms> {
+    fn next_wakeup(&self, _: Ms, _: &SimulatedUpstream) -> Option<Ms> {
         Some(self.refresh_at)
     }
 
-    fn wake(&mut self, now: Ms, upstream: &Upstream) {
+    fn wake(&mut self, now: Ms, upstream: &SimulatedUpstream) {
         if now < self.refresh_at {
             return;
         }

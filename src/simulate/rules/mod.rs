@@ -6,8 +6,8 @@ mod perfect;
 mod plugin;
 mod pooled;
 
-pub(super) use manager::Manager;
-pub(super) use multi_auth::MultiAuth;
-pub(super) use perfect::Perfect;
-pub(super) use plugin::Plugin;
-pub(super) use pooled::Pooled;
+pub(super) use manager::ManagerRules;
+pub(super) use multi_auth::MultiAuthRules;
+pub(super) use perfect::PerfectRules;
+pub(super) use plugin::PluginRules;
+pub(super) use pooled::PoolRules;

@@ -2,59 +2,66 @@
 
 use std::collections::VecDeque;
 
-use crate::simulate::upstream::{Answer, Ms, Upstream};
-use crate::simulate::world::{Asker, Rules, Step};
+use crate::simulate::upstream::{Ms, SimulatedUpstream, UpstreamAnswer};
+use crate::simulate::world::{AgentRequest, AgentStep, RoutingRules};
 
 #[derive(Debug, Default)]
-pub(in crate::simulate) struct Perfect {
-    waiting: VecDeque<Asker>,
-    woken: Vec<(usize, Step)>,
+pub(in crate::simulate) struct PerfectRules {
+    waiting: VecDeque<AgentRequest>,
+    woken: Vec<(usize, AgentStep)>,
 }
 
 /// Of those with room the one whose quota is lost first.
-fn best(now: Ms, upstream: &Upstream, taken: &[u64]) -> Option<usize> {
+fn best(now: Ms, upstream: &SimulatedUpstream, taken: &[u64]) -> Option<usize> {
     let has_room = |account: &usize| upstream.room(*account, now) > taken.get(*account).copied().unwrap_or(0);
     let end = |account: &usize| upstream.reading(*account, now).five_hours_end;
     (0..upstream.len()).filter(has_room).min_by_key(end)
 }
 
-impl Rules for Perfect {
-    fn begin(&mut self, now: Ms, asker: Asker, upstream: &Upstream) -> Step {
+impl RoutingRules for PerfectRules {
+    fn begin(&mut self, now: Ms, request: AgentRequest, upstream: &SimulatedUpstream) -> AgentStep {
         match best(now, upstream, &[]) {
-            Some(account) => Step::Send(account),
+            Some(account) => AgentStep::Send(account),
             None => {
-                self.waiting.push_back(asker);
-                Step::Park
+                self.waiting.push_back(request);
+                AgentStep::Park
             }
         }
     }
 
-    fn answered(&mut self, now: Ms, asker: Asker, _: usize, answer: Answer, upstream: &Upstream) -> Option<Step> {
-        // nothing is sent that is refused; were it, it would begin anew
-        matches!(answer, Answer::Refused { .. }).then(|| self.begin(now, asker, upstream))
+    fn answered(
+        &mut self,
+        now: Ms,
+        request: AgentRequest,
+        _: usize,
+        answer: UpstreamAnswer,
+        upstream: &SimulatedUpstream,
+    ) -> Option<AgentStep> {
+        // no request that is sent is ever refused; if one were, it would start again
+        matches!(answer, UpstreamAnswer::Refused { .. }).then(|| self.begin(now, request, upstream))
     }
 
-    fn resume(&mut self, now: Ms, asker: Asker, upstream: &Upstream) -> Step {
-        self.begin(now, asker, upstream)
+    fn resume(&mut self, now: Ms, request: AgentRequest, upstream: &SimulatedUpstream) -> AgentStep {
+        self.begin(now, request, upstream)
     }
 
-    fn next_wakeup(&self, now: Ms, upstream: &Upstream) -> Option<Ms> {
+    fn next_wakeup(&self, now: Ms, upstream: &SimulatedUpstream) -> Option<Ms> {
         let windows = (0..upstream.len()).map(|account| upstream.next_window(account, now));
         windows.min().filter(|_| !self.waiting.is_empty())
     }
 
-    fn wake(&mut self, now: Ms, upstream: &Upstream) {
+    fn wake(&mut self, now: Ms, upstream: &SimulatedUpstream) {
         let mut taken = vec![0; upstream.len()];
         while !self.waiting.is_empty()
             && let Some(account) = best(now, upstream, &taken)
-            && let Some(asker) = self.waiting.pop_front()
+            && let Some(request) = self.waiting.pop_front()
         {
             taken[account] += 1;
-            self.woken.push((asker.agent, Step::Send(account)));
+            self.woken.push((request.agent, AgentStep::Send(account)));
         }
     }
 
-    fn woken(&mut self) -> Vec<(usize, Step)> {
+    fn woken(&mut self) -> Vec<(usize, AgentStep)> {
         std::mem::take(&mut self.woken)
     }
 }

@@ -5,8 +5,8 @@
 //! other reasons.
 
 use crate::simulate::Load;
-use crate::simulate::upstream::{Answer, HOUR, MINUTE, Meter, Ms, SECOND, Upstream};
-use crate::simulate::world::{Asker, Rules, Step};
+use crate::simulate::upstream::{HOUR, MINUTE, Ms, QuotaKind, SECOND, SimulatedUpstream, UpstreamAnswer};
+use crate::simulate::world::{AgentRequest, AgentStep, RoutingRules};
 
 const FIRST_RETRY: Ms = SECOND;
 const SWITCH: Ms = 5 * SECOND;
@@ -26,10 +26,10 @@ const TOKENS_PER_MINUTE: f64 = 6.0;
 
 /// What a process knows of an account.
 #[derive(Clone, Debug)]
-struct Known {
+struct KnownAccount {
     limited_until: Ms,
     last_used: Ms,
-    quota: Option<Quota>,
+    quota: Option<UsagePage>,
     health: f64,
     health_at: Ms,
     tokens: f64,
@@ -41,13 +41,13 @@ struct Known {
 
 /// What the usage page said.
 #[derive(Clone, Copy, Debug)]
-struct Quota {
+struct UsagePage {
     used: f64,
     resets_at: Ms,
     at: Ms,
 }
 
-impl Known {
+impl KnownAccount {
     fn new(now: Ms) -> Self {
         Self {
             limited_until: 0,
@@ -97,17 +97,17 @@ impl Known {
 
 /// A process of the agent's current task.
 #[derive(Clone, Debug)]
-struct Process {
+struct PluginProcess {
     session: u64,
-    accounts: Vec<Known>,
+    accounts: Vec<KnownAccount>,
     current: usize,
     cursor: usize,
     /// What it does when its sleep is over.
-    then: Then,
+    then: AfterSleep,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Then {
+enum AfterSleep {
     Select,
     Send(usize),
     /// Passes the refusal on to its caller, with its time.
@@ -115,33 +115,39 @@ enum Then {
 }
 
 #[derive(Debug)]
-pub(in crate::simulate) struct Plugin {
-    processes: Vec<Option<Process>>,
+pub(in crate::simulate) struct PluginRules {
+    processes: Vec<Option<PluginProcess>>,
     /// The file: limits, last uses and pages of all accounts, and the current one.
-    file: Vec<Known>,
+    file: Vec<KnownAccount>,
     active: usize,
 }
 
-impl Plugin {
+impl PluginRules {
     pub(in crate::simulate) fn new(load: &Load) -> Self {
-        Self { processes: vec![None; load.agents], file: vec![Known::new(0); load.accounts], active: 0 }
+        Self { processes: vec![None; load.agents], file: vec![KnownAccount::new(0); load.accounts], active: 0 }
     }
 
     /// The process of this task; a new one reads the file.
-    fn process(&mut self, now: Ms, asker: Asker) -> &mut Process {
+    fn process(&mut self, now: Ms, request: AgentRequest) -> &mut PluginProcess {
         let (file, active) = (&self.file, self.active);
         let fresh = || {
-            let read = |known: &Known| Known {
+            let read = |known: &KnownAccount| KnownAccount {
                 limited_until: known.limited_until,
                 last_used: known.last_used,
                 quota: known.quota,
-                ..Known::new(now)
+                ..KnownAccount::new(now)
             };
             let accounts = file.iter().map(read).collect();
-            Process { session: asker.session, accounts, current: active, cursor: active, then: Then::Select }
+            PluginProcess {
+                session: request.session,
+                accounts,
+                current: active,
+                cursor: active,
+                then: AfterSleep::Select,
+            }
         };
-        let slot = &mut self.processes[asker.agent];
-        if slot.as_ref().is_none_or(|process| process.session != asker.session) {
+        let slot = &mut self.processes[request.agent];
+        if slot.as_ref().is_none_or(|process| process.session != request.session) {
             *slot = None;
         }
         slot.get_or_insert_with(fresh)
@@ -160,27 +166,27 @@ impl Plugin {
         self.active = process.current;
     }
 
-    fn select(&mut self, now: Ms, asker: Asker) -> Step {
-        let step = self.process(now, asker).select(now);
-        self.save(asker.agent);
+    fn select(&mut self, now: Ms, request: AgentRequest) -> AgentStep {
+        let step = self.process(now, request).select(now);
+        self.save(request.agent);
         step
     }
 }
 
-impl Process {
-    fn select(&mut self, now: Ms) -> Step {
+impl PluginProcess {
+    fn select(&mut self, now: Ms) -> AgentStep {
         match self.hybrid(now).or_else(|| self.sticky(now)) {
             Some(account) => self.send(now, account),
-            None => self.nobody(now),
+            None => self.none_free(now),
         }
     }
 
-    fn send(&mut self, now: Ms, account: usize) -> Step {
+    fn send(&mut self, now: Ms, account: usize) -> AgentStep {
         self.current = account;
         let known = &mut self.accounts[account];
         known.last_used = now;
         known.add_token(now, -1.0);
-        Step::Send(account)
+        AgentStep::Send(account)
     }
 
     fn is_open(&self, now: Ms, account: usize) -> bool {
@@ -211,24 +217,24 @@ impl Process {
         next
     }
 
-    /// Waits for the first to come back, if that is soon enough; else the caller is told.
-    fn nobody(&mut self, now: Ms) -> Step {
-        self.then = Then::Select;
+    /// Sleeps until the first account is free, if that is soon enough; else returns an error.
+    fn none_free(&mut self, now: Ms) -> AgentStep {
+        self.then = AfterSleep::Select;
         if self.accounts.iter().all(|known| known.is_soft_blocked(now)) {
             let resets = self.accounts.iter().filter_map(|known| known.quota).map(|quota| quota.resets_at);
             return match resets.min().filter(|at| *at > now).map(|at| at - now) {
-                Some(wait) if wait <= MAX_RATE_LIMIT_WAIT => Step::Sleep(wait),
-                wait => Step::GiveUp(wait),
+                Some(wait) if wait <= MAX_RATE_LIMIT_WAIT => AgentStep::Sleep(wait),
+                wait => AgentStep::GiveUp(wait),
             };
         }
         let left = self.accounts.iter().map(|known| known.limited_until.saturating_sub(now)).min();
         match left.filter(|left| *left > 0).unwrap_or(MINUTE) {
-            wait if wait > MAX_RATE_LIMIT_WAIT => Step::GiveUp(Some(wait)),
-            wait => Step::Sleep(wait),
+            wait if wait > MAX_RATE_LIMIT_WAIT => AgentStep::GiveUp(Some(wait)),
+            wait => AgentStep::Sleep(wait),
         }
     }
 
-    fn refused(&mut self, now: Ms, account: usize, meter: Meter, wait: Ms) -> Step {
+    fn refused(&mut self, now: Ms, account: usize, meter: QuotaKind, wait: Ms) -> AgentStep {
         let several = self.accounts.len() > 1;
         let known = &mut self.accounts[account];
         let since = now - known.counted_at;
@@ -238,61 +244,68 @@ impl Process {
         }
         known.add_health(now, -10.0);
         known.add_token(now, 1.0);
-        if known.attempts == 1 && meter == Meter::Minute {
+        if known.attempts == 1 && meter == QuotaKind::Minute {
             known.limited_until = now + FIRST_RETRY + wait.max(SHORTEST_LOCK);
             if wait <= MAX_CACHE_FIRST_WAIT {
-                self.then = Then::Send(account);
-                return Step::Sleep(FIRST_RETRY + wait);
+                self.then = AfterSleep::Send(account);
+                return AgentStep::Sleep(FIRST_RETRY + wait);
             }
-            self.then = Then::Select;
-            return Step::Sleep(FIRST_RETRY);
+            self.then = AfterSleep::Select;
+            return AgentStep::Sleep(FIRST_RETRY);
         }
         known.limited_until = now + wait.max(SHORTEST_LOCK);
         if several {
-            self.then = Then::Select;
-            return Step::Sleep(SWITCH);
+            self.then = AfterSleep::Select;
+            return AgentStep::Sleep(SWITCH);
         }
         let retry = (SECOND << (known.attempts - 1).min(6)).min(LONGEST_RETRY);
-        self.then = Then::GiveUp(wait.saturating_sub(retry));
-        Step::Sleep(retry)
+        self.then = AfterSleep::GiveUp(wait.saturating_sub(retry));
+        AgentStep::Sleep(retry)
     }
 
-    fn served(&mut self, now: Ms, account: usize, upstream: &Upstream) {
+    fn served(&mut self, now: Ms, account: usize, upstream: &SimulatedUpstream) {
         let known = &mut self.accounts[account];
         known.attempts = 0;
         known.add_health(now, 1.0);
         known.last_used = now;
         if known.quota.is_none_or(|quota| now - quota.at >= QUOTA_INTERVAL) {
             let reading = upstream.reading(account, now);
-            known.quota = Some(Quota { used: reading.five_hours, resets_at: reading.five_hours_end, at: now });
+            known.quota = Some(UsagePage { used: reading.five_hours, resets_at: reading.five_hours_end, at: now });
         }
     }
 }
 
-impl Rules for Plugin {
-    fn begin(&mut self, now: Ms, asker: Asker, _: &Upstream) -> Step {
-        self.select(now, asker)
+impl RoutingRules for PluginRules {
+    fn begin(&mut self, now: Ms, request: AgentRequest, _: &SimulatedUpstream) -> AgentStep {
+        self.select(now, request)
     }
 
-    fn answered(&mut self, now: Ms, asker: Asker, account: usize, answer: Answer, upstream: &Upstream) -> Option<Step> {
-        let process = self.process(now, asker);
+    fn answered(
+        &mut self,
+        now: Ms,
+        request: AgentRequest,
+        account: usize,
+        answer: UpstreamAnswer,
+        upstream: &SimulatedUpstream,
+    ) -> Option<AgentStep> {
+        let process = self.process(now, request);
         let step = match answer {
-            Answer::Served => {
+            UpstreamAnswer::Served => {
                 process.served(now, account, upstream);
                 None
             }
-            Answer::Refused { meter, wait } => Some(process.refused(now, account, meter, wait)),
+            UpstreamAnswer::Refused { meter, wait } => Some(process.refused(now, account, meter, wait)),
         };
-        self.save(asker.agent);
+        self.save(request.agent);
         step
     }
 
-    fn resume(&mut self, now: Ms, asker: Asker, _: &Upstream) -> Step {
-        let process = self.process(now, asker);
+    fn resume(&mut self, now: Ms, request: AgentRequest, _: &SimulatedUpstream) -> AgentStep {
+        let process = self.process(now, request);
         match process.then {
-            Then::Select => self.select(now, asker),
-            Then::Send(account) => process.send(now, account),
-            Then::GiveUp(wait) => Step::GiveUp(Some(wait)),
+            AfterSleep::Select => self.select(now, request),
+            AfterSleep::Send(account) => process.send(now, account),
+            AfterSleep::GiveUp(wait) => AgentStep::GiveUp(Some(wait)),
         }
     }
 }

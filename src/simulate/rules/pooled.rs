@@ -12,8 +12,8 @@ use crate::pool::{
     Target, Tier, Usage, WaiterId, Wall, Window, millis,
 };
 use crate::simulate::Load;
-use crate::simulate::upstream::{Answer, Meter, Ms, SECOND, Upstream};
-use crate::simulate::world::{Asker, Rules, Step};
+use crate::simulate::upstream::{Ms, QuotaKind, SECOND, SimulatedUpstream, UpstreamAnswer};
+use crate::simulate::world::{AgentRequest, AgentStep, RoutingRules};
 
 const PROVIDER: &str = "anthropic";
 const FAMILY: &str = "claude";
@@ -22,13 +22,13 @@ const MODEL: &str = "claude-sonnet-4-5";
 const BOOT: u64 = 1_000_000;
 const EPOCH: u64 = 1_800_000_000_000;
 
-pub(in crate::simulate) struct Pooled {
+pub(in crate::simulate) struct PoolRules {
     pool: Pool,
     ids: Vec<AccountId>,
     /// Each agent's lease.
     held: Vec<Option<Fence>>,
-    waiting: FxHashMap<WaiterId, Asker>,
-    woken: Vec<(usize, Step)>,
+    waiting: FxHashMap<WaiterId, AgentRequest>,
+    woken: Vec<(usize, AgentStep)>,
 }
 
 fn now_of(at: Ms) -> Now {
@@ -67,15 +67,15 @@ fn record(n: usize) -> AccountRecord {
     }
 }
 
-fn ask(asker: Asker) -> LeaseRequest {
-    let connection = ConnectionId(asker.agent as u64);
+fn ask(request: AgentRequest) -> LeaseRequest {
+    let connection = ConnectionId(request.agent as u64);
     LeaseRequest {
         target: target(),
         connection,
         bind: Bind::Connection(connection),
-        holder: Holder { process: Some(Process { pid: asker.agent as u32 + 1, start: 1 }), program: None },
+        holder: Holder { process: Some(Process { pid: request.agent as u32 + 1, start: 1 }), program: None },
         ttl: None,
-        session: Some(asker.session.to_string().into()),
+        session: Some(request.session.to_string().into()),
         label: None,
         agent: None,
         account: None,
@@ -88,10 +88,10 @@ fn ask(asker: Asker) -> LeaseRequest {
 }
 
 /// What the refusal is understood as, by the code that reads real ones.
-fn finding(now: Now, meter: Meter, wait: Ms) -> RefusalDetails {
+fn finding(now: Now, meter: QuotaKind, wait: Ms) -> RefusalDetails {
     let (claim, window) = match meter {
-        Meter::Minute => ("rate_limit_error", "per minute"),
-        Meter::FiveHours => ("usage_limit_error", "of five hours"),
+        QuotaKind::Minute => ("rate_limit_error", "per minute"),
+        QuotaKind::FiveHours => ("usage_limit_error", "of five hours"),
     };
     let headers = Headers::telling([("retry-after", (wait / SECOND).to_string())]);
     let body = format!(r#"{{"type":"error","error":{{"type":"{claim}","message":"Your limit {window} is reached"}}}}"#);
@@ -108,7 +108,7 @@ fn finding(now: Now, meter: Meter, wait: Ms) -> RefusalDetails {
     }
 }
 
-impl Pooled {
+impl PoolRules {
     pub(in crate::simulate) fn new(load: &Load, strategy: Strategy) -> Self {
         let mut settings = PoolSettings::default();
         settings.selection.strategy = strategy;
@@ -132,41 +132,41 @@ impl Pooled {
         let reply = self.pool.handle(now_of(now), command, &mut effects);
         for effect in effects {
             if let Effect::Answer { waiter, result } = effect
-                && let Some(asker) = self.waiting.remove(&waiter)
+                && let Some(request) = self.waiting.remove(&waiter)
             {
                 let step = match result {
-                    Ok(fence) => self.holds(asker, fence),
+                    Ok(fence) => self.holds(request, fence),
                     Err(refusal) => turned_away(now, self.patience(), &refusal),
                 };
-                self.woken.push((asker.agent, step));
+                self.woken.push((request.agent, step));
             }
         }
         reply
     }
 
-    fn holds(&mut self, asker: Asker, fence: Fence) -> Step {
-        self.held[asker.agent] = Some(fence);
+    fn holds(&mut self, request: AgentRequest, fence: Fence) -> AgentStep {
+        self.held[request.agent] = Some(fence);
         let account = self.pool.lease(fence).map(|lease| lease.account);
         let Some(slot) = account.and_then(|id| self.ids.iter().position(|known| *known == id)) else {
-            return Step::GiveUp(None);
+            return AgentStep::GiveUp(None);
         };
         let probes = |account: &crate::pool::Account| account.limits().iter().any(|l| l.probe() == Some(fence));
         let probes = self.pool.account(self.ids[slot]).is_some_and(probes);
-        if probes { Step::Probe(slot) } else { Step::Send(slot) }
+        if probes { AgentStep::Probe(slot) } else { AgentStep::Send(slot) }
     }
 
     fn patience(&self) -> Duration {
         self.pool.settings().limits.max_rate_limit_wait
     }
 
-    fn release(&mut self, now: Ms, asker: Asker) {
-        if let Some(fence) = self.held[asker.agent].take() {
+    fn release(&mut self, now: Ms, request: AgentRequest) {
+        if let Some(fence) = self.held[request.agent].take() {
             let _stale = self.handle(now, Command::Release(fence));
         }
     }
 
     /// What every answer's headers say.
-    fn learn(&mut self, now: Ms, account: usize, upstream: &Upstream) {
+    fn learn(&mut self, now: Ms, account: usize, upstream: &SimulatedUpstream) {
         let reading = upstream.reading(account, now);
         let window = |name: &str, utilization: f64, end: Ms| Window {
             name: name.into(),
@@ -182,77 +182,84 @@ impl Pooled {
         let _learnt = self.handle(now, Command::LearnUsage(self.ids[account], Usage { windows, ..Usage::default() }));
     }
 
-    fn report(&mut self, now: Ms, asker: Asker, outcome: RequestOutcome) -> Step {
-        let Some(fence) = self.held[asker.agent] else { return Step::GiveUp(None) };
+    fn report(&mut self, now: Ms, request: AgentRequest, outcome: RequestOutcome) -> AgentStep {
+        let Some(fence) = self.held[request.agent] else { return AgentStep::GiveUp(None) };
         let Ok(Reply::Decision(decision)) = self.handle(now, Command::Report { fence, outcome }) else {
-            return Step::GiveUp(None);
+            return AgentStep::GiveUp(None);
         };
         match (decision.action, decision.lease) {
-            (Action::Switch, Some(moved)) => self.holds(asker, moved),
-            (Action::Continue | Action::Retry, _) => Step::Sleep(millis(decision.after)),
+            (Action::Switch, Some(moved)) => self.holds(request, moved),
+            (Action::Continue | Action::Retry, _) => AgentStep::Sleep(millis(decision.after)),
             // the queue is where one waits: it knows who is next, and on which account
             (Action::Wait, _) => {
-                self.release(now, asker);
-                Step::Sleep(0)
+                self.release(now, request);
+                AgentStep::Sleep(0)
             }
             (Action::Switch | Action::Stop, _) => {
-                self.release(now, asker);
-                Step::GiveUp(None)
+                self.release(now, request);
+                AgentStep::GiveUp(None)
             }
         }
     }
 }
 
-/// Whoever is told of a time within its patience asks again at once: the queue is the place to wait.
-fn turned_away(now: Ms, patience: Duration, refusal: &Refusal) -> Step {
+/// An agent whose stated wait is within its patience acquires again at once, and waits in the queue.
+fn turned_away(now: Ms, patience: Duration, refusal: &Refusal) -> AgentStep {
     let told = refusal.retry_at.map(|at| at.since(now_of(now).wall));
-    Step::GiveUp(told.map(|told| if told < patience { 0 } else { millis(told) }))
+    AgentStep::GiveUp(told.map(|told| if told < patience { 0 } else { millis(told) }))
 }
 
-impl Rules for Pooled {
-    fn begin(&mut self, now: Ms, asker: Asker, _: &Upstream) -> Step {
-        match self.handle(now, Command::Acquire(Box::new(ask(asker)))) {
-            Ok(Reply::Held(fence)) => self.holds(asker, fence),
+impl RoutingRules for PoolRules {
+    fn begin(&mut self, now: Ms, request: AgentRequest, _: &SimulatedUpstream) -> AgentStep {
+        match self.handle(now, Command::Acquire(Box::new(ask(request)))) {
+            Ok(Reply::Held(fence)) => self.holds(request, fence),
             Ok(Reply::Queued(waiter)) => {
-                self.waiting.insert(waiter, asker);
-                Step::Park
+                self.waiting.insert(waiter, request);
+                AgentStep::Park
             }
-            Ok(Reply::Decision(_) | Reply::Done) => Step::GiveUp(None),
+            Ok(Reply::Decision(_) | Reply::Done) => AgentStep::GiveUp(None),
             Err(refusal) => turned_away(now, self.patience(), &refusal),
         }
     }
 
-    fn answered(&mut self, now: Ms, asker: Asker, account: usize, answer: Answer, upstream: &Upstream) -> Option<Step> {
+    fn answered(
+        &mut self,
+        now: Ms,
+        request: AgentRequest,
+        account: usize,
+        answer: UpstreamAnswer,
+        upstream: &SimulatedUpstream,
+    ) -> Option<AgentStep> {
         match answer {
-            Answer::Served => {
+            UpstreamAnswer::Served => {
                 self.learn(now, account, upstream);
-                self.report(now, asker, RequestOutcome::Ok);
-                self.release(now, asker);
+                self.report(now, request, RequestOutcome::Ok);
+                self.release(now, request);
                 None
             }
-            Answer::Refused { meter, wait } => {
+            UpstreamAnswer::Refused { meter, wait } => {
                 let finding = finding(now_of(now), meter, wait);
-                Some(self.report(now, asker, RequestOutcome::Refused(Box::new(finding))))
+                Some(self.report(now, request, RequestOutcome::Refused(Box::new(finding))))
             }
         }
     }
 
-    fn resume(&mut self, now: Ms, asker: Asker, upstream: &Upstream) -> Step {
-        match self.held[asker.agent] {
-            Some(fence) => self.holds(asker, fence),
-            None => self.begin(now, asker, upstream),
+    fn resume(&mut self, now: Ms, request: AgentRequest, upstream: &SimulatedUpstream) -> AgentStep {
+        match self.held[request.agent] {
+            Some(fence) => self.holds(request, fence),
+            None => self.begin(now, request, upstream),
         }
     }
 
-    fn next_wakeup(&self, now: Ms, _: &Upstream) -> Option<Ms> {
+    fn next_wakeup(&self, now: Ms, _: &SimulatedUpstream) -> Option<Ms> {
         self.pool.next_wakeup(now_of(now)).map(|at| at.0.saturating_sub(BOOT))
     }
 
-    fn wake(&mut self, now: Ms, _: &Upstream) {
+    fn wake(&mut self, now: Ms, _: &SimulatedUpstream) {
         let _ticked = self.handle(now, Command::Tick);
     }
 
-    fn woken(&mut self) -> Vec<(usize, Step)> {
+    fn woken(&mut self) -> Vec<(usize, AgentStep)> {
         std::mem::take(&mut self.woken)
     }
 

@@ -1,0 +1,123 @@
+//! Commands that add, change and remove accounts, and that update settings and usage.
+
+use crate::pool::account::record::{AccountChange, AccountRecord};
+use crate::pool::account::usage::Usage;
+use crate::pool::command::{Effect, Event, Reply};
+use crate::pool::lease::Ending;
+use crate::pool::model::{AccountId, Now, PoolSettings, Refusal, RefusalKind};
+use crate::pool::state::Pool;
+
+impl Pool {
+    pub(in crate::pool) fn add_account(
+        &mut self,
+        now: Now,
+        record: AccountRecord,
+        effects: &mut Vec<Effect>,
+    ) -> Result<Reply, Refusal> {
+        let id = record.id;
+        if self.accounts.slot(id).is_some() {
+            return Err(Refusal::new(RefusalKind::BadRequest, format!("account {id} already exists")));
+        }
+        self.check_label(record.label.as_deref(), id)?;
+        let slot = self.accounts.add(record, &self.settings, now);
+        self.accounts.forbid_resuming(slot);
+        effects.push(Effect::SaveAccount(id));
+        effects.push(Effect::Emit(Event::AccountChanged(id)));
+        Ok(Reply::Done)
+    }
+
+    pub(in crate::pool) fn remove_account(
+        &mut self,
+        now: Now,
+        id: AccountId,
+        effects: &mut Vec<Effect>,
+    ) -> Result<Reply, Refusal> {
+        let slot = self.accounts.slot_of(id)?;
+        let mut held: Vec<_> =
+            self.leases.iter().filter(|lease| lease.account == id).map(|lease| lease.fence).collect();
+        held.sort_unstable();
+        for fence in held {
+            self.end_lease(now, fence, Ending::Revoked, effects);
+        }
+        self.accounts.remove(slot, &mut self.timers);
+        self.sessions.forget_account(id);
+        effects.push(Effect::DeleteAccount(id));
+        effects.push(Effect::Emit(Event::AccountChanged(id)));
+        Ok(Reply::Done)
+    }
+
+    pub(in crate::pool) fn change_account(
+        &mut self,
+        id: AccountId,
+        change: AccountChange,
+        effects: &mut Vec<Effect>,
+    ) -> Result<Reply, Refusal> {
+        let slot = self.accounts.slot_of(id)?;
+        self.check_label(change.label.as_deref().filter(|label| !label.is_empty()), id)?;
+        self.accounts.change_record(slot, change, &self.settings);
+        effects.push(Effect::SaveAccount(id));
+        effects.push(Effect::Emit(Event::AccountChanged(id)));
+        Ok(Reply::Done)
+    }
+
+    pub(in crate::pool) fn set_usage(
+        &mut self,
+        now: Now,
+        id: AccountId,
+        usage: Usage,
+        effects: &mut Vec<Effect>,
+    ) -> Result<Reply, Refusal> {
+        self.change_usage(now, id, effects, |known| {
+            *known = usage;
+            true
+        })
+    }
+
+    pub(in crate::pool) fn learn_usage(
+        &mut self,
+        now: Now,
+        id: AccountId,
+        read: Usage,
+        effects: &mut Vec<Effect>,
+    ) -> Result<Reply, Refusal> {
+        self.change_usage(now, id, effects, |known| known.learn(read))
+    }
+
+    /// Changes the usage; `change` returns whether the change is notable.
+    fn change_usage(
+        &mut self,
+        now: Now,
+        id: AccountId,
+        effects: &mut Vec<Effect>,
+        change: impl FnOnce(&mut Usage) -> bool,
+    ) -> Result<Reply, Refusal> {
+        let slot = self.accounts.slot_of(id)?;
+        let is_notable = self.accounts.change_usage(slot, now, &mut self.timers, change);
+        self.end_disproved(now, slot, effects);
+        if is_notable {
+            effects.push(Effect::SaveUsage(id));
+            effects.push(Effect::Emit(Event::UsageUpdated(id)));
+        }
+        Ok(Reply::Done)
+    }
+
+    /// Uses `settings` from now on. Leases, limits and sessions stay (I7).
+    pub(in crate::pool) fn configure(&mut self, now: Now, settings: PoolSettings) -> Result<Reply, Refusal> {
+        self.settings = settings;
+        self.accounts.configure(&self.settings, now, &mut self.timers);
+        Ok(Reply::Done)
+    }
+
+    fn check_label(&self, label: Option<&str>, id: AccountId) -> Result<(), Refusal> {
+        let Some(label) = label else { return Ok(()) };
+        let mut records = self.accounts.iter().map(|account| &account.record);
+        match records.find(|record| record.label.as_deref() == Some(label) && record.id != id) {
+            Some(other) => Err(Refusal::new(
+                RefusalKind::BadRequest,
+                format!("the label {label:?} is already used by account {}", other.id),
+            )
+            .hint("labels must be unique: choose another one, or remove that account first")),
+            None => Ok(()),
+        }
+    }
+}

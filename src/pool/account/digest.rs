@@ -1,0 +1,135 @@
+//! Digests: what selection reads of every account, packed side by side in memory. A scan reads the small
+//! [`SelectionKey`] of each account, and the [`StrategyInputs`] only of the leading ones.
+
+use std::sync::Arc;
+
+use crate::pool::account::Account;
+use crate::pool::model::{LeaseSettings, Past};
+
+/// What the strategies read of an account. Times are milliseconds since boot as floats, which need no conversion.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct StrategyInputs {
+    pub points: f64,
+    pub points_at: f64,
+    pub tokens: f64,
+    pub tokens_at: f64,
+    /// The last use; minus infinity if there was none.
+    pub used_at: f64,
+}
+
+/// What decides whether an account is open, and where it ranks. Two accounts without limits and windows whose keys are
+/// equal are open alike and rank alike. It is as small as possible, because most accounts are only compared.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SelectionKey {
+    /// Load, then priority, then tier, as one number: less is better.
+    pub rank: Rank,
+    leases: u32,
+    capacity: u32,
+    tag: Tag,
+}
+
+/// The address of the shared list of allowed agents, only ever compared, 0 for all agents; and in the bits that no
+/// address uses, flags of the account.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Tag(usize);
+
+impl Tag {
+    const READY: usize = 1;
+    const UNLIMITED: usize = 2;
+    const UNMEASURED: usize = 4;
+    const FLAGS: usize = 7;
+}
+
+// a list of strings is aligned like a string
+const _: () = assert!(align_of::<String>() > Tag::FLAGS || cfg!(not(target_pointer_width = "64")));
+
+/// The part of the order that comes before the strategy. The soft threshold outranks all of it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Rank(u128);
+
+impl Rank {
+    const OVER_THRESHOLD: u128 = 1 << 127;
+    const TIER: u128 = 0xff;
+    const LOAD: u32 = 40;
+
+    fn of(account: &Account) -> Self {
+        let (leases, capacity) = (u64::from(account.leases), u64::from(account.policy.capacity.max(1)));
+        // 32 fractional bits: two different fractions of capacities below 65 536 differ by more
+        let load = (leases << 32) / capacity;
+        let priority = account.policy.priority.wrapping_sub(i32::MIN).cast_unsigned();
+        Self(u128::from(load) << Self::LOAD | u128::from(!priority) << 8 | account.record.tier as u128)
+    }
+
+    /// The same, ignoring the tier.
+    #[inline]
+    pub fn any_tier(self) -> Self {
+        Self(self.0 & !Self::TIER)
+    }
+
+    /// Behind every account below the threshold.
+    #[inline]
+    pub fn over_threshold(self) -> Self {
+        Self(self.0 | Self::OVER_THRESHOLD)
+    }
+
+    /// Leases per capacity.
+    #[inline]
+    pub fn load(self) -> u64 {
+        // 64 bits of load, with the threshold's bit far above them
+        (self.0 >> Self::LOAD) as u64
+    }
+}
+
+impl StrategyInputs {
+    pub fn of(account: &Account) -> Self {
+        let (points, points_at) = account.health.parts();
+        let (tokens, tokens_at) = account.bucket.parts();
+        let used_at = account.last_used.map_or(f64::NEG_INFINITY, Past::as_f64);
+        Self { points, points_at, tokens, tokens_at, used_at }
+    }
+}
+
+impl SelectionKey {
+    pub fn of(account: &Account) -> Self {
+        let flag = |holds: bool, bit: usize| if holds { bit } else { 0 };
+        let agents = account.policy.allowed_agents.as_ref().map_or(0, |agents| Arc::as_ptr(agents).addr());
+        Self {
+            rank: Rank::of(account),
+            leases: account.leases,
+            capacity: account.policy.capacity,
+            tag: Tag(agents & !Tag::FLAGS
+                | flag(account.can_serve() && !account.exclusive, Tag::READY)
+                | flag(account.limits.is_empty(), Tag::UNLIMITED)
+                | flag(account.usage.windows.is_empty(), Tag::UNMEASURED)),
+        }
+    }
+
+    /// Enabled, logged in, with a valid token, and without an exclusive lease.
+    #[inline]
+    pub fn is_ready(self) -> bool {
+        self.tag.0 & Tag::READY != 0
+    }
+
+    /// Without any limit.
+    #[inline]
+    pub fn is_unlimited(self) -> bool {
+        self.tag.0 & Tag::UNLIMITED != 0
+    }
+
+    /// Without any known window.
+    #[inline]
+    pub fn is_unmeasured(self) -> bool {
+        self.tag.0 & Tag::UNMEASURED != 0
+    }
+
+    /// Which list of allowed agents it has; 0 for all agents.
+    #[inline]
+    pub fn allowed_agents(self) -> usize {
+        self.tag.0 & !Tag::FLAGS
+    }
+
+    #[inline]
+    pub fn has_room(self, leases: &LeaseSettings, exclusive: bool) -> bool {
+        self.leases < leases.ceiling(self.capacity) && (!exclusive || self.leases == 0)
+    }
+}

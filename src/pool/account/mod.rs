@@ -1,0 +1,184 @@
+//! Accounts: what is known of each without its secret, and the table that holds them.
+
+pub(in crate::pool) mod change;
+pub(in crate::pool) mod digest;
+pub(in crate::pool) mod health;
+pub(in crate::pool) mod record;
+pub(in crate::pool) mod refresh;
+pub(in crate::pool) mod table;
+pub(in crate::pool) mod usage;
+
+use crate::limits::Scope;
+use crate::pool::limit::Limit;
+use crate::pool::limit::limits::Limits;
+use crate::pool::model::{Fence, HealthSettings, LoginState, Mono, Now, Past, PoolSettings, TokenSettings};
+use health::{Bucket, Health};
+use record::{AccountRecord, EffectivePolicy};
+use usage::Usage;
+
+/// An account in the pool: its record, and its state while it serves.
+#[derive(Debug)]
+pub struct Account {
+    /// The durable facts.
+    pub record: AccountRecord,
+    /// What settings and record together allow.
+    pub(in crate::pool) policy: EffectivePolicy,
+    /// Its token is being refreshed, and nothing is granted on it meanwhile.
+    pub(in crate::pool) renewing: Option<Renewing>,
+    /// Live leases.
+    pub(in crate::pool) leases: u32,
+    /// Whether its only lease is exclusive.
+    pub(in crate::pool) exclusive: bool,
+    /// Leases it may have beyond its ceiling, because the ceiling was lowered below them.
+    pub(in crate::pool) tolerated: u32,
+    /// At most one limit per scope and key.
+    pub(in crate::pool) limits: Limits,
+    pub(in crate::pool) health: Health,
+    pub(in crate::pool) bucket: Bucket,
+    /// What is known of its quota windows.
+    pub(in crate::pool) usage: Usage,
+    /// The last grant in this run or, from the record, before.
+    pub(in crate::pool) last_used: Option<Past>,
+    /// The newest fence granted on it in this run.
+    pub(in crate::pool) newest_fence: Option<Fence>,
+    /// Whether leases from before this run may be resumed: until a new one is granted.
+    pub(in crate::pool) resumable: bool,
+    pub(in crate::pool) failures: Failures,
+}
+
+/// An account whose token is being refreshed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Renewing {
+    /// When the next attempt can succeed, where that is known.
+    pub until: Option<Mono>,
+}
+
+/// The failures of an account, for its back-off.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(in crate::pool) struct Failures {
+    /// Consecutive quota failures.
+    pub(in crate::pool) quota: u32,
+    /// When the last limit for a quota failure ends.
+    pub(in crate::pool) quota_until: Mono,
+    /// Recent refusals, so that one event reported by several holders counts once.
+    pub(in crate::pool) recent: Vec<CountedRefusal>,
+}
+
+/// A refusal that was counted.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(in crate::pool) struct CountedRefusal {
+    pub(in crate::pool) scope: Scope,
+    pub(in crate::pool) key: String,
+    pub(in crate::pool) at: Mono,
+    /// The lease that reported it.
+    pub(in crate::pool) fence: Fence,
+    /// Whether its holder was told to retry.
+    pub(in crate::pool) retried: bool,
+    /// Consecutive failures.
+    pub(in crate::pool) failures: u32,
+}
+
+impl Account {
+    pub(in crate::pool) fn new(
+        record: AccountRecord,
+        policy: EffectivePolicy,
+        settings: &PoolSettings,
+        now: Now,
+    ) -> Self {
+        Self {
+            policy,
+            renewing: None,
+            leases: 0,
+            exclusive: false,
+            tolerated: 0,
+            limits: Limits::default(),
+            health: Health::new(&settings.selection.health, now.mono),
+            bucket: Bucket::new(&settings.selection.tokens, now.mono),
+            usage: Usage::default(),
+            last_used: record.last_used_at.map(|at| now.past_of(at)),
+            newest_fence: None,
+            resumable: true,
+            failures: Failures::default(),
+            record,
+        }
+    }
+
+    /// How many leases it has.
+    #[must_use]
+    pub fn leases(&self) -> u32 {
+        self.leases
+    }
+
+    /// How many leases it takes before requests share it or wait.
+    #[must_use]
+    pub fn capacity(&self) -> u32 {
+        self.policy.capacity
+    }
+
+    /// Whether the user and the configuration both want it used.
+    #[must_use]
+    pub fn enabled(&self) -> bool {
+        self.policy.enabled
+    }
+
+    /// Higher is preferred among equally loaded accounts.
+    #[must_use]
+    pub fn priority(&self) -> i32 {
+        self.policy.priority
+    }
+
+    /// Which agents may hold it; `None` means all.
+    #[must_use]
+    pub fn allowed_agents(&self) -> Option<&[String]> {
+        self.policy.allowed_agents.as_deref()
+    }
+
+    /// Whether its token is being refreshed, and nothing is granted on it meanwhile.
+    #[must_use]
+    pub fn renewing(&self) -> Option<Renewing> {
+        self.renewing
+    }
+
+    /// What it may not be used for, and until when.
+    #[must_use]
+    pub fn limits(&self) -> &[Limit] {
+        self.limits.as_slice()
+    }
+
+    /// Its health score, in points.
+    #[must_use]
+    pub fn health(&self, settings: &HealthSettings, now: Mono) -> f64 {
+        self.health.score(settings, now)
+    }
+
+    /// The tokens in its bucket.
+    #[must_use]
+    pub fn tokens(&self, settings: &TokenSettings, now: Mono) -> f64 {
+        self.bucket.tokens(settings, now)
+    }
+
+    /// What is known of its quota windows.
+    #[must_use]
+    pub fn usage(&self) -> &Usage {
+        &self.usage
+    }
+
+    /// Whether it is enabled, its login works and its token is valid.
+    #[must_use]
+    pub fn can_serve(&self) -> bool {
+        self.policy.enabled && self.record.login_state == LoginState::Ready && self.renewing.is_none()
+    }
+
+    /// The name a person knows it by: label, else email, else id.
+    #[must_use]
+    pub fn display_name(&self) -> String {
+        self.record.display_name()
+    }
+
+    /// Whether this agent may hold it; a request without an agent's name gets no restricted account.
+    #[must_use]
+    pub fn allows(&self, agent: Option<&str>) -> bool {
+        let Some(agents) = &self.policy.allowed_agents else { return true };
+        agents.iter().any(|allowed| Some(allowed.as_str()) == agent)
+    }
+}

@@ -1,0 +1,141 @@
+//! The durable facts of an account, and changes to them.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::pool::model::{
+    AccountId, AccountSettings, CredentialKind, LeaseSettings, LoginState, PoolSettings, Tier, Wall,
+};
+
+/// The durable facts of an account: what the store keeps beside the sealed credential.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct AccountRecord {
+    /// Its stable id.
+    pub id: AccountId,
+    /// The upstream it belongs to.
+    pub provider: String,
+    /// The user's name for it; unique among all accounts.
+    pub label: Option<String>,
+    /// The login's address.
+    pub email: Option<String>,
+    /// The plan.
+    pub tier: Tier,
+    /// How it authenticates.
+    pub kind: CredentialKind,
+    /// Whether the login works.
+    pub login_state: LoginState,
+    /// Whether the user wants it used.
+    pub enabled: bool,
+    /// Why it is disabled, in the user's words.
+    pub disabled_reason: Option<String>,
+    /// Its own capacity; else the configured one.
+    pub max_leases: Option<u32>,
+    /// Higher is preferred among equally loaded accounts.
+    pub priority: i32,
+    /// Which agents may hold it; `None` means the default of its kind.
+    pub allowed_agents: Option<Vec<String>>,
+    /// The cloud project that requests are billed to.
+    pub project_id: Option<String>,
+    /// The vendor's own id of the account.
+    pub vendor_id: Option<String>,
+    /// When it was added.
+    pub created_at: Wall,
+    /// When it was last leased.
+    pub last_used_at: Option<Wall>,
+}
+
+/// A change of an account's record; `None` leaves a field as it is.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct AccountChange {
+    /// The user's name for it; empty removes it.
+    pub label: Option<String>,
+    /// The login's address; empty removes it.
+    pub email: Option<String>,
+    /// The plan.
+    pub tier: Option<Tier>,
+    /// The cloud project; empty removes it.
+    pub project_id: Option<String>,
+    /// Capacity; 0 removes it.
+    pub max_leases: Option<u32>,
+    /// Preference.
+    pub priority: Option<i32>,
+    /// Agents; empty restores the default of its kind.
+    pub allowed_agents: Option<Vec<String>>,
+    /// Whether it is enabled, and why not.
+    pub enabled: Option<(bool, Option<String>)>,
+    /// Whether the login works.
+    pub login_state: Option<LoginState>,
+    /// The vendor's own id of the account; empty removes it.
+    pub vendor_id: Option<String>,
+}
+
+/// What the settings and the record of an account together allow.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(in crate::pool) struct EffectivePolicy {
+    pub(in crate::pool) enabled: bool,
+    pub(in crate::pool) capacity: u32,
+    pub(in crate::pool) priority: i32,
+    /// Shared by accounts of the same policy, so that a scan compares it once.
+    pub(in crate::pool) allowed_agents: Option<Arc<[String]>>,
+}
+
+impl AccountRecord {
+    /// The name a person knows it by: label, else email, else id.
+    #[must_use]
+    pub fn display_name(&self) -> String {
+        self.label.clone().or_else(|| self.email.clone()).unwrap_or_else(|| self.id.to_string())
+    }
+
+    /// Whether `reference` is its id, label or email, exactly.
+    #[must_use]
+    pub fn is_named(&self, reference: &str) -> bool {
+        self.label.as_deref() == Some(reference)
+            || self.email.as_deref() == Some(reference)
+            || reference.parse() == Ok(self.id)
+    }
+
+    /// Its section in the settings.
+    pub(in crate::pool) fn configured<'s>(&self, settings: &'s PoolSettings) -> Option<&'s AccountSettings> {
+        settings.accounts.iter().find(|section| self.is_named(&section.name))
+    }
+
+    pub(in crate::pool) fn policy(
+        &self,
+        leases: &LeaseSettings,
+        configured: Option<&AccountSettings>,
+    ) -> EffectivePolicy {
+        let max_leases = configured.and_then(|c| c.max_leases).or(self.max_leases);
+        EffectivePolicy {
+            enabled: self.enabled && configured.and_then(|c| c.enabled).unwrap_or(true),
+            capacity: max_leases.unwrap_or(leases.per_account).clamp(1, leases.max_per_account.max(1)),
+            priority: configured.and_then(|c| c.priority).unwrap_or(self.priority),
+            allowed_agents: configured
+                .and_then(|c| c.allowed_agents.clone())
+                .or_else(|| self.allowed_agents.clone())
+                .filter(|agents| !agents.iter().any(|agent| agent == "any"))
+                .map(Arc::from),
+        }
+    }
+
+    pub(in crate::pool) fn apply(&mut self, change: AccountChange) {
+        fn set<T>(field: &mut T, value: Option<T>) {
+            if let Some(value) = value {
+                *field = value;
+            }
+        }
+        let text = |text: String| Some(text).filter(|text| !text.is_empty());
+        set(&mut self.label, change.label.map(text));
+        set(&mut self.email, change.email.map(text));
+        set(&mut self.project_id, change.project_id.map(text));
+        set(&mut self.vendor_id, change.vendor_id.map(text));
+        set(&mut self.tier, change.tier);
+        set(&mut self.max_leases, change.max_leases.map(|most| Some(most).filter(|most| *most > 0)));
+        set(&mut self.priority, change.priority);
+        set(&mut self.allowed_agents, change.allowed_agents.map(|agents| Some(agents).filter(|a| !a.is_empty())));
+        set(&mut self.login_state, change.login_state);
+        if let Some((enabled, reason)) = change.enabled {
+            (self.enabled, self.disabled_reason) = (enabled, reason);
+        }
+    }
+}

@@ -1,0 +1,451 @@
+//! The table of accounts. It owns their digests and indices, sets their timers, and notes what a change means for the
+//! queue, so that no caller has to. A *slot* is an account's index in the table.
+
+use std::ops::Index;
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+
+use crate::pool::account::digest::{SelectionKey, StrategyInputs};
+use crate::pool::account::record::{AccountChange, AccountRecord, EffectivePolicy};
+use crate::pool::account::usage::Usage;
+use crate::pool::account::{Account, Failures, Renewing};
+use crate::pool::limit::limits::Limits;
+use crate::pool::model::{
+    AccountId, Fence, HealthSettings, Mono, Now, Past, PoolSettings, Refusal, RefusalKind, TokenSettings,
+};
+use crate::pool::queue::dirty::QueueDirty;
+use crate::pool::timers::{AccountTimers, Timers};
+
+/// Most families of one provider whose current account is kept; beyond it all start again from the first account.
+const MOST_FAMILIES: usize = 1024;
+
+/// All accounts, in the order they were added.
+#[derive(Debug, Default)]
+pub struct Accounts {
+    list: Vec<Account>,
+    keys: Vec<SelectionKey>,
+    inputs: Vec<StrategyInputs>,
+    /// For each slot, its position among its provider's accounts.
+    positions: Vec<usize>,
+    slots: FxHashMap<AccountId, usize>,
+    providers: FxHashMap<Arc<str>, ProviderAccounts>,
+    /// Whether the settings reserve quota: then requests wait for windows to reset.
+    has_reserves: bool,
+    dirty: QueueDirty,
+}
+
+/// One provider's accounts in order, and where the strategies stand.
+#[derive(Debug, Default)]
+pub struct ProviderAccounts {
+    slots: Vec<usize>,
+    families: FxHashMap<Arc<str>, FamilyPointer>,
+}
+
+/// Where the strategies stand in one family of models.
+#[derive(Clone, Copy, Debug, Default)]
+struct FamilyPointer {
+    current: Option<AccountId>,
+    last: Option<AccountId>,
+}
+
+impl Index<usize> for Accounts {
+    type Output = Account;
+
+    fn index(&self, slot: usize) -> &Account {
+        &self.list[slot]
+    }
+}
+
+impl ProviderAccounts {
+    /// The slots of all its accounts, in order.
+    pub fn slots(&self) -> &[usize] {
+        &self.slots
+    }
+
+    /// The family's current account.
+    pub fn current(&self, family: &str) -> Option<AccountId> {
+        self.families.get(family)?.current
+    }
+
+    /// The account that was granted last in this family.
+    pub fn last(&self, family: &str) -> Option<AccountId> {
+        self.families.get(family)?.last
+    }
+}
+
+/// Reading.
+impl Accounts {
+    pub fn as_slice(&self) -> &[Account] {
+        &self.list
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Account> {
+        self.list.iter()
+    }
+
+    pub fn slot(&self, id: AccountId) -> Option<usize> {
+        self.slots.get(&id).copied()
+    }
+
+    /// The slot of an account.
+    ///
+    /// # Errors
+    /// When there is no such account.
+    pub fn slot_of(&self, id: AccountId) -> Result<usize, Refusal> {
+        self.slot(id).ok_or_else(|| Refusal::new(RefusalKind::UnknownAccount, format!("there is no account {id}")))
+    }
+
+    pub fn get(&self, id: AccountId) -> Option<&Account> {
+        self.slot(id).map(|slot| &self.list[slot])
+    }
+
+    pub fn of_provider(&self, provider: &str) -> Option<&ProviderAccounts> {
+        self.providers.get(provider)
+    }
+
+    #[inline]
+    pub fn key(&self, slot: usize) -> SelectionKey {
+        self.keys[slot]
+    }
+
+    #[inline]
+    pub fn inputs(&self, slot: usize) -> &StrategyInputs {
+        &self.inputs[slot]
+    }
+
+    /// The account's position among its provider's accounts.
+    #[inline]
+    pub fn position(&self, slot: usize) -> usize {
+        self.positions[slot]
+    }
+
+    /// Finds an account, of `provider` where one is given: by id, label, email, or a unique prefix of an id.
+    ///
+    /// # Errors
+    /// When none or several accounts match.
+    pub fn find(&self, reference: &str, provider: Option<&str>) -> Result<usize, Refusal> {
+        let of_provider = |slot: usize| provider.is_none_or(|provider| self.list[slot].record.provider == provider);
+        let by_id = reference.parse::<AccountId>().ok().and_then(|id| self.slot(id));
+        if let Some(slot) = by_id.filter(|slot| of_provider(*slot)) {
+            return Ok(slot);
+        }
+        // for label, email and prefix: the first match, and the number of matches
+        let mut found = [(None, 0_u32); 3];
+        for (slot, account) in self.list.iter().enumerate().filter(|(slot, _)| of_provider(*slot)) {
+            let record = &account.record;
+            let matches = [
+                record.label.as_deref() == Some(reference),
+                record.email.as_deref() == Some(reference),
+                !reference.is_empty() && record.id.starts_with(reference),
+            ];
+            for ((first, count), matches) in found.iter_mut().zip(matches) {
+                *first = first.or(matches.then_some(slot));
+                *count += u32::from(matches);
+            }
+        }
+        match found.into_iter().find_map(|(slot, count)| Some((slot?, count))) {
+            Some((slot, 1)) => Ok(slot),
+            Some(_) => {
+                let message = format!("{reference:?} matches several accounts");
+                Err(Refusal::new(RefusalKind::UnknownAccount, message).hint("use the full id of the account"))
+            }
+            None => {
+                let of = provider.map(|provider| format!(" of {provider}")).unwrap_or_default();
+                Err(Refusal::new(RefusalKind::UnknownAccount, format!("there is no account {reference:?}{of}"))
+                    .hint("run `lessor account list` to see all accounts"))
+            }
+        }
+    }
+
+    /// Whether every digest and index fits its account; the first that does not, in words.
+    pub fn check(&self, now: Now, timers: &Timers) -> Result<(), String> {
+        if self.keys.len() != self.list.len() || self.inputs.len() != self.list.len() {
+            return Err("there is not exactly one digest per account".into());
+        }
+        for (slot, account) in self.list.iter().enumerate() {
+            let id = account.record.id;
+            if self.slot(id) != Some(slot) {
+                return Err(format!("{id} is not indexed by its slot"));
+            }
+            if self.keys[slot] != SelectionKey::of(account) || self.inputs[slot] != StrategyInputs::of(account) {
+                return Err(format!("the digest of {id} is stale"));
+            }
+            let (limit, wall_limit) = account.limits.next_change(now.mono);
+            let set = timers.account(id);
+            if limit.is_some() != set.limit.is_some() || wall_limit != set.wall_limit {
+                return Err(format!("the timers of {id} are stale"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Changing. Every method brings digest, timers and queue notes up to date.
+impl Accounts {
+    /// What has changed for the queue.
+    pub fn dirty(&mut self) -> &mut QueueDirty {
+        &mut self.dirty
+    }
+
+    pub fn add(&mut self, record: AccountRecord, settings: &PoolSettings, now: Now) -> usize {
+        let slot = self.list.len();
+        let policy = self.policy_of(&record, slot, settings);
+        let account = Account::new(record, policy, settings, now);
+        self.has_reserves = !settings.quota.protect.is_empty();
+        self.keys.push(SelectionKey::of(&account));
+        self.inputs.push(StrategyInputs::of(&account));
+        self.list.push(account);
+        self.index(slot);
+        self.dirty.mark_all();
+        slot
+    }
+
+    pub fn remove(&mut self, slot: usize, timers: &mut Timers) {
+        let removed = self.list.remove(slot);
+        timers.set_account(removed.record.id, AccountTimers::default());
+        self.keys.remove(slot);
+        self.inputs.remove(slot);
+        self.slots.clear();
+        self.positions.clear();
+        self.providers.values_mut().for_each(|provider| provider.slots.clear());
+        (0..self.list.len()).for_each(|slot| self.index(slot));
+        self.providers.retain(|_, provider| !provider.slots.is_empty());
+        self.dirty.mark_all();
+    }
+
+    /// Applies the settings to every account.
+    pub fn configure(&mut self, settings: &PoolSettings, now: Now, timers: &mut Timers) {
+        self.has_reserves = !settings.quota.protect.is_empty();
+        for slot in 0..self.list.len() {
+            self.apply_policy(slot, settings);
+        }
+        self.reset_timers(now, timers);
+        self.dirty.mark_all();
+    }
+
+    /// Sets the timers of every account again, after the settings or the clock have changed.
+    pub fn reset_timers(&mut self, now: Now, timers: &mut Timers) {
+        (0..self.list.len()).for_each(|slot| self.set_timers(slot, now, timers));
+        self.dirty.mark_all();
+    }
+
+    /// The windows of an account have reset.
+    pub fn pass_reset(&mut self, id: AccountId, now: Now, timers: &mut Timers) {
+        if let Some(slot) = self.slot(id) {
+            self.set_timers(slot, now, timers);
+        }
+        self.dirty.mark_all();
+    }
+
+    pub fn change_record(&mut self, slot: usize, change: AccountChange, settings: &PoolSettings) {
+        self.list[slot].record.apply(change);
+        self.apply_policy(slot, settings);
+        self.dirty.mark_all();
+    }
+
+    /// Marks an account's token as being refreshed, or not; returns what was set before.
+    pub fn set_renewing(&mut self, slot: usize, renewing: Option<Renewing>) -> Option<Renewing> {
+        let before = std::mem::replace(&mut self.list[slot].renewing, renewing);
+        if before != renewing {
+            self.digest(slot);
+            self.dirty.mark_all();
+        }
+        before
+    }
+
+    /// Changes an account's limits.
+    pub fn change_limits<R>(
+        &mut self,
+        slot: usize,
+        now: Now,
+        timers: &mut Timers,
+        change: impl FnOnce(&mut Limits) -> R,
+    ) -> R {
+        let result = change(&mut self.list[slot].limits);
+        self.digest(slot);
+        self.set_timers(slot, now, timers);
+        self.dirty.mark_all();
+        result
+    }
+
+    /// Changes only how many requests an account's limits have admitted: that serves no queued request.
+    pub fn count_admission<R: Default>(
+        &mut self,
+        slot: usize,
+        now: Now,
+        timers: &mut Timers,
+        change: impl FnOnce(&mut Limits) -> R,
+    ) -> R {
+        if self.keys[slot].is_unlimited() {
+            return R::default();
+        }
+        let result = change(&mut self.list[slot].limits);
+        self.set_timers(slot, now, timers);
+        result
+    }
+
+    /// Changes what is known of an account's usage.
+    pub fn change_usage<R>(
+        &mut self,
+        slot: usize,
+        now: Now,
+        timers: &mut Timers,
+        change: impl FnOnce(&mut Usage) -> R,
+    ) -> R {
+        let result = change(&mut self.list[slot].usage);
+        self.digest(slot);
+        self.set_timers(slot, now, timers);
+        if self.has_reserves {
+            self.dirty.mark_all();
+        }
+        result
+    }
+
+    /// Counts a new lease.
+    pub fn take_lease(&mut self, slot: usize, fence: Fence, exclusive: bool, tokens: &TokenSettings, now: Now) {
+        let account = &mut self.list[slot];
+        account.resumable = false;
+        account.newest_fence = Some(fence);
+        account.bucket.take(tokens, now.mono);
+        self.count_lease(slot, exclusive, now);
+    }
+
+    /// Counts a lease from before this run that its holder resumes.
+    pub fn resume_lease(&mut self, slot: usize, exclusive: bool, now: Now) {
+        self.count_lease(slot, exclusive, now);
+    }
+
+    /// Counts a lease from the store. It may exceed the account's ceiling, which then tolerates it.
+    pub fn restore_lease(&mut self, slot: usize, exclusive: bool) {
+        let account = &mut self.list[slot];
+        account.leases += 1;
+        account.exclusive |= exclusive;
+        account.tolerated = account.leases;
+        self.digest(slot);
+    }
+
+    /// Counts the end of a lease.
+    pub fn end_lease(&mut self, slot: usize, fence: Fence, now: Now, timers: &mut Timers) {
+        let account = &mut self.list[slot];
+        account.leases -= 1;
+        account.exclusive = false;
+        account.tolerated = account.tolerated.min(account.leases);
+        self.digest(slot);
+        self.count_admission(slot, now, timers, |limits| limits.release_probe(fence));
+        self.dirty.mark_freed(slot);
+    }
+
+    /// Sets the number of leases of an account for a trial selection; returns the true number, to be set again.
+    pub fn replace_leases(&mut self, slot: usize, leases: (u32, bool)) -> (u32, bool) {
+        let account = &mut self.list[slot];
+        let before = (account.leases, account.exclusive);
+        (account.leases, account.exclusive) = leases;
+        self.digest(slot);
+        before
+    }
+
+    /// Adds points to an account's health.
+    pub fn add_health(&mut self, slot: usize, points: f64, settings: &HealthSettings, now: Mono) {
+        self.list[slot].health.add(points, settings, now);
+        self.digest(slot);
+    }
+
+    /// Gives the token of an attempt back that the account did not fail.
+    pub fn give_token_back(&mut self, slot: usize, settings: &TokenSettings, now: Mono) {
+        self.list[slot].bucket.give_back(settings, now);
+        self.digest(slot);
+    }
+
+    /// The account's failures; no digest depends on them.
+    pub fn failures_mut(&mut self, slot: usize) -> &mut Failures {
+        &mut self.list[slot].failures
+    }
+
+    /// Leases from before this run cannot be on an account that was added in this run.
+    pub fn forbid_resuming(&mut self, slot: usize) {
+        self.list[slot].resumable = false;
+    }
+
+    /// Notes that the order chose this account for a family; with `keep` the family's current account stays.
+    pub fn advance(&mut self, slot: usize, family: &Arc<str>, keep: bool) {
+        let record = &self.list[slot].record;
+        let id = record.id;
+        let Some(provider) = self.providers.get_mut(record.provider.as_str()) else { return };
+        if !provider.families.contains_key(family) {
+            if provider.families.len() >= MOST_FAMILIES {
+                provider.families.clear();
+            }
+            provider.families.insert(family.clone(), FamilyPointer::default());
+        }
+        let Some(pointer) = provider.families.get_mut(family) else { return };
+        pointer.last = Some(id);
+        if !keep {
+            pointer.current = Some(id);
+        }
+    }
+
+    /// Puts an account into any state, for the tests of other parts.
+    #[cfg(test)]
+    pub fn edit(&mut self, slot: usize, change: impl FnOnce(&mut Account)) {
+        change(&mut self.list[slot]);
+        self.digest(slot);
+    }
+
+    fn count_lease(&mut self, slot: usize, exclusive: bool, now: Now) {
+        let account = &mut self.list[slot];
+        account.leases += 1;
+        account.exclusive = exclusive;
+        account.last_used = Some(Past::from(now.mono));
+        account.record.last_used_at = Some(now.wall);
+        self.digest(slot);
+    }
+
+    #[inline]
+    fn digest(&mut self, slot: usize) {
+        let account = &self.list[slot];
+        (self.keys[slot], self.inputs[slot]) = (SelectionKey::of(account), StrategyInputs::of(account));
+    }
+
+    fn index(&mut self, slot: usize) {
+        let record = &self.list[slot].record;
+        self.slots.insert(record.id, slot);
+        if !self.providers.contains_key(record.provider.as_str()) {
+            self.providers.insert(Arc::from(record.provider.as_str()), ProviderAccounts::default());
+        }
+        if let Some(provider) = self.providers.get_mut(record.provider.as_str()) {
+            self.positions.push(provider.slots.len());
+            provider.slots.push(slot);
+        }
+    }
+
+    fn set_timers(&mut self, slot: usize, now: Now, timers: &mut Timers) {
+        let account = &self.list[slot];
+        let (limit, wall_limit) = account.limits.next_change(now.mono);
+        let resets = account.usage.windows.iter().filter_map(|window| window.resets_at).filter(|at| *at > now.wall);
+        let reset = if self.has_reserves { resets.min() } else { None };
+        timers.set_account(account.record.id, AccountTimers { limit, wall_limit, reset });
+    }
+
+    fn apply_policy(&mut self, slot: usize, settings: &PoolSettings) {
+        let policy = self.policy_of(&self.list[slot].record, slot, settings);
+        let account = &mut self.list[slot];
+        account.policy = policy;
+        // leases beyond a lowered ceiling stay
+        account.tolerated = account.leases;
+        self.digest(slot);
+    }
+
+    /// The policy of an account; it shares its list of agents with the account before, where they are equal.
+    fn policy_of(&self, record: &AccountRecord, slot: usize, settings: &PoolSettings) -> EffectivePolicy {
+        let mut policy = record.policy(&settings.leases, record.configured(settings));
+        let before = slot.checked_sub(1).and_then(|slot| self.list.get(slot));
+        if let Some(before) = before.filter(|before| before.policy.allowed_agents == policy.allowed_agents) {
+            policy.allowed_agents.clone_from(&before.policy.allowed_agents);
+        }
+        policy
+    }
+}
+
+#[cfg(test)]
+mod tests;

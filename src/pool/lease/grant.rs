@@ -1,0 +1,344 @@
+//! The life of a lease: acquired, granted, extended, released, resumed, moved, ended.
+
+use crate::pool::command::{Effect, Event, Reply};
+use crate::pool::lease::recent::KnownAnswer;
+use crate::pool::lease::{ChosenBy, Ending, Lease, reacquire};
+use crate::pool::model::{
+    Bind, ConnectionId, Fence, Holder, Ineligible, LeaseRequest, Mode, Now, Process, QuotaChoices, Refusal,
+    RefusalKind, Strategy, Ticket,
+};
+use crate::pool::select::choose::Choice;
+use crate::pool::state::Pool;
+use std::time::Duration;
+
+/// The shortest lifetime of a lease: the clock's resolution.
+const SHORTEST_LIFE: Duration = Duration::from_millis(1);
+
+impl Pool {
+    pub(in crate::pool) fn acquire(
+        &mut self,
+        now: Now,
+        mut request: LeaseRequest,
+        effects: &mut Vec<Effect>,
+    ) -> Result<Reply, Refusal> {
+        // first: a retry whose answer was lost must get its lease, even while the daemon shuts down
+        if let Some(reply) = self.answered_before(now, &request)? {
+            return Ok(reply);
+        }
+        if self.draining {
+            return Err(Refusal::shutting_down());
+        }
+        if request.ttl.is_some_and(|ttl| ttl.is_zero()) {
+            return Err(Refusal::new(RefusalKind::BadRequest, "the lifetime of a lease must be greater than zero"));
+        }
+        // sorted, so that a lookup is cheap however long it is
+        request.exclude.sort_unstable();
+        request.exclude.dedup();
+        let id = request.request_id.clone();
+        let reply = if let Some(until) = self.timers.grace() {
+            let grace = Choice::Wait { kind: RefusalKind::NoCapacity, earliest: Some(until) };
+            self.wait_for(now, request, grace)
+        } else {
+            match self.choose(now, &request, now.mono) {
+                Choice::Grant { slot, by, other } => {
+                    Ok(Reply::Held(self.grant(now, request, slot, (by, other), effects)))
+                }
+                Choice::Refuse(refusal) => {
+                    self.refusals.note(now.wall, &request, &refusal);
+                    Err(*refusal)
+                }
+                wait @ Choice::Wait { .. } => self.wait_for(now, request, wait),
+            }
+        }?;
+        if let Some(id) = id {
+            self.remember_answer(now, &id, &reply);
+        }
+        Ok(reply)
+    }
+
+    /// Grants a lease on the account of `slot`; `other` says that it is in the request's other quota pool.
+    pub(in crate::pool) fn grant(
+        &mut self,
+        now: Now,
+        mut request: LeaseRequest,
+        slot: usize,
+        (by, other): (ChosenBy, bool),
+        effects: &mut Vec<Effect>,
+    ) -> Fence {
+        if let Some(target) = other.then(|| request.target.other_pool()).flatten() {
+            request.target = target;
+        }
+        let (fence, reserved) = self.leases.take_fence();
+        effects.extend(reserved.map(Effect::ReserveFences));
+        if by.is_order() {
+            self.advance_family(now, &request, slot);
+        }
+        self.accounts.take_lease(slot, fence, request.exclusive, &self.settings.selection.tokens, now);
+        if let Some(session) = request.session.as_deref() {
+            self.bind_session(now, &request, session, slot, effects);
+        }
+        let ttl = request.ttl.or(matches!(request.bind, Bind::Ttl).then_some(self.settings.leases.ttl));
+        let ttl = ttl.map(|ttl| ttl.max(SHORTEST_LIFE));
+        self.admit(now, slot, fence, request.target.quota());
+        let lease = Lease {
+            fence,
+            account: self.accounts[slot].record.id,
+            target: request.target,
+            session: request.session,
+            label: request.label,
+            agent: request.agent,
+            bind: request.bind,
+            holder: request.holder,
+            exclusive: request.exclusive,
+            pinned: request.account.is_some(),
+            by,
+            ttl,
+            expires: ttl.map(|ttl| now.mono.after(ttl)),
+            granted_at: now.wall,
+            request_id: request.request_id,
+        };
+        self.insert_lease(lease, effects);
+        effects.push(Effect::Emit(Event::Granted(fence)));
+        fence
+    }
+
+    pub(in crate::pool) fn extend_lease(
+        &mut self,
+        now: Now,
+        fence: Fence,
+        effects: &mut Vec<Effect>,
+    ) -> Result<Reply, Refusal> {
+        let lease = self.leases.extend(fence, now, &mut self.timers).ok_or_else(Refusal::stale)?;
+        if lease.ttl.is_some() && lease.is_durable() {
+            effects.push(Effect::SaveLease(fence));
+        }
+        Ok(Reply::Held(fence))
+    }
+
+    pub(in crate::pool) fn release(
+        &mut self,
+        now: Now,
+        fence: Fence,
+        effects: &mut Vec<Effect>,
+    ) -> Result<Reply, Refusal> {
+        if !self.leases.contains(fence) {
+            return Err(Refusal::stale());
+        }
+        self.end_lease(now, fence, Ending::Released, effects);
+        Ok(Reply::Done)
+    }
+
+    /// Resumes a lease from before a restart, or moves a live one to the connection that its holder has now.
+    pub(in crate::pool) fn resume(
+        &mut self,
+        now: Now,
+        ticket: Ticket,
+        connection: ConnectionId,
+        holder: Holder,
+        effects: &mut Vec<Effect>,
+    ) -> Result<Reply, Refusal> {
+        let fence = ticket.fence;
+        if let Some(lease) = self.leases.get(fence) {
+            if lease.account != ticket.account {
+                return Err(Refusal::stale());
+            }
+            self.leases.rebind(fence, connection, holder);
+            return Ok(Reply::Held(fence));
+        }
+        if self.draining {
+            return Err(Refusal::shutting_down());
+        }
+        let slot = self.accounts.slot(ticket.account).ok_or_else(Refusal::stale)?;
+        let account = &self.accounts[slot];
+        // once a new lease was granted on the account, a lower fence must never be used on it again
+        let resumable = account.resumable
+            && account.record.provider == *ticket.target.provider
+            && self.leases.may_resume(fence)
+            && self.has_room(account, ticket.exclusive);
+        if !resumable {
+            return Err(Refusal::stale());
+        }
+        // a ticket does not name the agent: where the policy allows one only, the holder is that one
+        let agent = match account.policy.allowed_agents.as_deref() {
+            Some([only]) => Some(only.as_str().into()),
+            _ => None,
+        };
+        self.accounts.resume_lease(slot, ticket.exclusive, now);
+        let lease = Lease {
+            fence,
+            account: ticket.account,
+            target: ticket.target,
+            session: ticket.session,
+            label: ticket.label,
+            agent,
+            bind: Bind::Connection(connection),
+            holder,
+            exclusive: ticket.exclusive,
+            pinned: false,
+            by: ChosenBy::Resumed,
+            ttl: None,
+            expires: None,
+            granted_at: now.wall,
+            request_id: None,
+        };
+        self.insert_lease(lease, effects);
+        effects.push(Effect::Emit(Event::Granted(fence)));
+        Ok(Reply::Held(fence))
+    }
+
+    /// Acquires again for the holder of a lease, as if it had never been granted.
+    pub(in crate::pool) fn move_lease(
+        &mut self,
+        now: Now,
+        fence: Fence,
+        wait: Option<Duration>,
+        effects: &mut Vec<Effect>,
+    ) -> Result<Reply, Refusal> {
+        let lease = self.leases.get(fence).ok_or_else(Refusal::stale)?.clone();
+        let request = reacquire(&lease, lease.pinned_account());
+        let request = LeaseRequest { wait, request_id: lease.request_id, ..request };
+        self.end_lease(now, fence, Ending::Switched, effects);
+        self.acquire(now, request, effects)
+    }
+
+    pub(in crate::pool) fn connection_closed(
+        &mut self,
+        now: Now,
+        connection: ConnectionId,
+        effects: &mut Vec<Effect>,
+    ) -> Result<Reply, Refusal> {
+        for waiter in self.queue.of_connection(connection) {
+            self.queue.remove(waiter, &mut self.timers);
+        }
+        for fence in self.leases.forget_connection(connection).into_iter().rev() {
+            self.end_lease(now, fence, Ending::ConnectionClosed, effects);
+        }
+        Ok(Reply::Done)
+    }
+
+    pub(in crate::pool) fn process_ended(
+        &mut self,
+        now: Now,
+        process: Process,
+        effects: &mut Vec<Effect>,
+    ) -> Result<Reply, Refusal> {
+        for waiter in self.queue.of_process(process) {
+            let refusal = Refusal::new(RefusalKind::BadRequest, "the process to bind the lease to has ended");
+            self.answer(waiter, Err(refusal), effects);
+        }
+        for fence in self.leases.of_process(process).to_vec().into_iter().rev() {
+            self.end_lease(now, fence, Ending::ProcessEnded, effects);
+        }
+        self.released.forget(process);
+        Ok(Reply::Done)
+    }
+
+    /// Ends a lease, if it is held.
+    pub(in crate::pool) fn end_lease(&mut self, now: Now, fence: Fence, why: Ending, effects: &mut Vec<Effect>) {
+        let Some(lease) = self.leases.remove(fence, &mut self.timers) else { return };
+        self.request_faults.forget(fence);
+        if let Some(slot) = self.accounts.slot(lease.account) {
+            self.accounts.end_lease(slot, fence, now, &mut self.timers);
+        }
+        if matches!(why, Ending::Released | Ending::ConnectionClosed) {
+            self.note_released(now, &lease);
+        }
+        effects.push(Effect::Ended(Box::new(lease), why));
+    }
+
+    fn insert_lease(&mut self, lease: Lease, effects: &mut Vec<Effect>) {
+        if lease.is_durable() {
+            effects.push(Effect::SaveLease(lease.fence));
+        }
+        self.leases.insert(lease, &mut self.timers);
+    }
+
+    /// The answer this request id already has, if it still holds.
+    fn answered_before(&mut self, now: Now, request: &LeaseRequest) -> Result<Option<Reply>, Refusal> {
+        let Some(id) = request.request_id.as_deref() else { return Ok(None) };
+        let other = || {
+            let message = format!("the request id {id:?} was already used for a different request");
+            Refusal::new(RefusalKind::BadRequest, message)
+        };
+        match self.requests.get(id, now.mono) {
+            Some(KnownAnswer::Held(fence)) => {
+                // if the lease has ended, the request is a new one
+                let Some(lease) = self.leases.get(fence) else { return Ok(None) };
+                if !lease.target.is_same_request(&request.target) || lease.exclusive != request.exclusive {
+                    return Err(other());
+                }
+                // the answer went to a connection that may be gone: bind the lease to the holder's connection
+                self.leases.rebind(fence, request.connection, request.holder.clone());
+                Ok(Some(Reply::Held(fence)))
+            }
+            Some(KnownAnswer::Queued(waiter)) => {
+                let Some(queued) = self.queue.get(waiter) else { return Ok(None) };
+                if queued.ask.target != request.target || queued.ask.exclusive != request.exclusive {
+                    return Err(other());
+                }
+                self.queue.rebind(waiter, request);
+                Ok(Some(Reply::Queued(waiter)))
+            }
+            None => Ok(None),
+        }
+    }
+
+    pub(in crate::pool) fn remember_answer(&mut self, now: Now, request_id: &str, reply: &Reply) {
+        let answer = match *reply {
+            Reply::Held(fence) => KnownAnswer::Held(fence),
+            Reply::Queued(waiter) => KnownAnswer::Queued(waiter),
+            Reply::Decision(_) | Reply::Done => return,
+        };
+        self.requests.put(request_id, answer, now.mono);
+    }
+
+    /// Binds a session to the account it was just granted.
+    fn bind_session(
+        &mut self,
+        now: Now,
+        request: &LeaseRequest,
+        session: &str,
+        slot: usize,
+        effects: &mut Vec<Effect>,
+    ) {
+        let selection = &self.settings.selection;
+        if selection.mode == Mode::PerformanceFirst {
+            return;
+        }
+        let ttl = selection.session_ttl;
+        let provider = &request.target.provider;
+        let id = self.accounts[slot].record.id;
+        // a second, parallel lease elsewhere does not move a session that still has a lease on its account
+        let elsewhere = self.sessions.get(provider, session, now.mono, ttl).filter(|bound| *bound != id);
+        let stays = elsewhere.is_some_and(|bound| {
+            let here = |lease: &Lease| lease.account == bound && lease.session.as_deref() == Some(session);
+            self.accounts.get(bound).is_some_and(|account| account.leases > 0) && self.leases.iter().any(here)
+        });
+        if !stays {
+            effects.extend(self.sessions.bind(provider, session, id, now, ttl).map(Effect::SaveSession));
+        }
+    }
+
+    /// Moves the family's pointers to the account that the order chose.
+    fn advance_family(&mut self, now: Now, request: &LeaseRequest, slot: usize) {
+        let keep = self.settings.selection.strategy == Strategy::Sticky && {
+            let provider = self.accounts.of_provider(&request.target.provider);
+            let current = provider.and_then(|provider| provider.current(&request.target.family));
+            // an account that is busy, or not open to this caller, stays the current one of all other callers
+            let stays = |why| matches!(why, Ineligible::Busy | Ineligible::Excluded | Ineligible::NotAllowed);
+            let first = QuotaChoices::only(request.target.quotas(&self.settings.quota).first);
+            current
+                .and_then(|id| self.accounts.slot(id))
+                .is_some_and(|slot| self.ineligible_on(slot, request, first, now).is_none_or(|(why, _)| stays(why)))
+        };
+        self.accounts.advance(slot, &request.target.family, keep);
+    }
+
+    fn note_released(&mut self, now: Now, lease: &Lease) {
+        let window = self.settings.selection.reuse_window;
+        let process = lease.bind.process().or(lease.holder.process);
+        if let Some(process) = process.filter(|_| !window.is_zero()) {
+            self.released.note(process, lease.account, now.mono, window);
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! Leases: which holder uses which account, and what ends it.
+
+pub(in crate::pool) mod grant;
+pub(in crate::pool) mod reacquire;
+pub(in crate::pool) mod recent;
+pub(in crate::pool) mod table;
+
+use crate::pool::model::{
+    AccountId, Bind, ConnectionId, Fence, Holder, LeaseRequest, Mono, RequestNeeds, Target, Wall,
+};
+use std::time::Duration;
+
+/// The right of one holder to use one account.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Lease {
+    /// Its number.
+    pub fence: Fence,
+    /// The account.
+    pub account: AccountId,
+    /// What it is for.
+    pub target: Target,
+    /// The conversation it belongs to.
+    pub session: Option<Box<str>>,
+    /// The holder's name for it.
+    pub label: Option<Box<str>>,
+    /// The agent's name, self-declared.
+    pub agent: Option<Box<str>>,
+    /// What ends it.
+    pub bind: Bind,
+    /// The process that holds it.
+    pub holder: Holder,
+    /// Whether the account may have no other lease meanwhile.
+    pub exclusive: bool,
+    /// Whether its holder requested this account.
+    pub pinned: bool,
+    /// Why this account was chosen.
+    pub by: ChosenBy,
+    /// Its lifetime.
+    pub ttl: Option<Duration>,
+    /// When it expires.
+    pub expires: Option<Mono>,
+    /// When it was granted.
+    pub granted_at: Wall,
+    /// The caller's idempotency key.
+    pub request_id: Option<Box<str>>,
+}
+
+/// Why a lease ended.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Ending {
+    /// Its holder released it.
+    Released,
+    /// Its connection closed.
+    ConnectionClosed,
+    /// Its process died.
+    ProcessEnded,
+    /// Its time ran out.
+    Expired,
+    /// It moved to another account.
+    Switched,
+    /// Its account was removed.
+    Revoked,
+}
+
+impl Ending {
+    /// The stable name, as in events.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Released => "released",
+            Self::ConnectionClosed => "connection_closed",
+            Self::ProcessEnded => "process_ended",
+            Self::Expired => "expired",
+            Self::Switched => "switched",
+            Self::Revoked => "revoked",
+        }
+    }
+}
+
+impl Lease {
+    /// Whether it must survive the daemon, because it is not bound to a connection.
+    #[must_use]
+    pub fn is_durable(&self) -> bool {
+        !matches!(self.bind, Bind::Connection(_))
+    }
+}
+
+/// Why an account was chosen.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum ChosenBy {
+    /// The request named it.
+    Account,
+    /// Its session is bound to it.
+    Session,
+    /// The configuration prefers it.
+    Preferred,
+    /// The same process released it recently.
+    Reuse,
+    /// The holder's pid.
+    PidOffset,
+    /// The order of accounts, and among equal ones the strategy.
+    Strategy,
+    /// It was the family's current account when every first quota was closed.
+    Current,
+    /// It had the lease before, and has another quota pool.
+    SameAccount,
+    /// The lease is from before this run: the reason is no longer known.
+    #[default]
+    Resumed,
+}
+
+impl ChosenBy {
+    /// The stable name, as in the protocol.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Account => "account",
+            Self::Session => "session",
+            Self::Preferred => "preferred",
+            Self::Reuse => "reuse",
+            Self::PidOffset => "pid_offset",
+            Self::Strategy => "strategy",
+            Self::Current => "current",
+            Self::SameAccount => "same_account",
+            Self::Resumed => "resumed",
+        }
+    }
+
+    /// Whether the order decided, so that the family's current account may change.
+    pub(in crate::pool) fn is_order(self) -> bool {
+        matches!(self, Self::Strategy | Self::Current)
+    }
+}
+
+impl Lease {
+    /// The account's name for a new request, if the holder requested this account.
+    pub(in crate::pool) fn pinned_account(&self) -> Option<Box<str>> {
+        self.pinned.then(|| self.account.to_string().into())
+    }
+
+    /// The lease as a request with these needs uses it.
+    pub(in crate::pool) fn used_for(&self, needs: &RequestNeeds) -> Self {
+        let mut lease = self.clone();
+        // a request whose other quota pool the lease is on stays there
+        if !lease.target.is_same_request(&needs.target) {
+            lease.target = needs.target.clone();
+        }
+        lease
+    }
+}
+
+/// The request that would lead to this lease.
+#[must_use]
+pub fn reacquire(lease: &Lease, account: Option<Box<str>>) -> LeaseRequest {
+    LeaseRequest {
+        target: lease.target.as_asked(),
+        connection: match lease.bind {
+            Bind::Connection(connection) => connection,
+            Bind::Process(_) | Bind::Ttl => ConnectionId(u64::MAX),
+        },
+        bind: lease.bind,
+        holder: lease.holder.clone(),
+        ttl: lease.ttl,
+        session: lease.session.clone(),
+        label: lease.label.clone(),
+        agent: lease.agent.clone(),
+        account,
+        exclude: vec![],
+        priority: 0,
+        // only `cache-first` waits for a wanted account, and at most its own time
+        wait: None,
+        exclusive: lease.exclusive,
+        request_id: None,
+    }
+}

@@ -1,0 +1,221 @@
+//! The table of leases. It owns the indices by connection and process, the fences, and the timers of expiry.
+
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use crate::limits::Reason;
+use crate::pool::lease::Lease;
+use crate::pool::model::{AccountId, Bind, ConnectionId, Fence, Holder, Now, Process};
+use crate::pool::timers::Timers;
+
+/// Fences are reserved on disk in blocks, so that no grant waits for the disk.
+const FENCE_BLOCK: u64 = 1 << 20;
+/// Most ended leases of earlier runs that are kept; beyond it none can be resumed.
+const MOST_RETIRED: usize = 1 << 16;
+
+/// All live leases.
+#[derive(Debug)]
+pub struct Leases {
+    held: FxHashMap<Fence, Lease>,
+    by_connection: FxHashMap<ConnectionId, Vec<Fence>>,
+    by_process: FxHashMap<Process, Vec<Fence>>,
+    /// The account that a report moved a lease from, and the reason.
+    moved_from: FxHashMap<Fence, (AccountId, Reason)>,
+    /// Processes that a lease was bound to since [`Self::take_unbound`].
+    unbound: Vec<Process>,
+    next: Fence,
+    /// Fences below this one were granted before this run.
+    first: Fence,
+    reserved: Fence,
+    /// Fences from before this run whose leases have ended in it: they cannot be resumed.
+    retired_fences: FxHashSet<Fence>,
+}
+
+impl Default for Leases {
+    fn default() -> Self {
+        Self::starting_at(Fence(1))
+    }
+}
+
+impl Leases {
+    pub fn starting_at(first: Fence) -> Self {
+        Self {
+            held: FxHashMap::default(),
+            by_connection: FxHashMap::default(),
+            by_process: FxHashMap::default(),
+            moved_from: FxHashMap::default(),
+            unbound: Vec::new(),
+            next: first,
+            first,
+            reserved: Fence(0),
+            retired_fences: FxHashSet::default(),
+        }
+    }
+
+    pub fn get(&self, fence: Fence) -> Option<&Lease> {
+        self.held.get(&fence)
+    }
+
+    pub fn contains(&self, fence: Fence) -> bool {
+        self.held.contains_key(&fence)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Lease> {
+        self.held.values()
+    }
+
+    pub fn len(&self) -> usize {
+        self.held.len()
+    }
+
+    /// Leases of one connection, oldest first.
+    pub fn of_connection(&self, connection: ConnectionId) -> &[Fence] {
+        self.by_connection.get(&connection).map_or(&[], Vec::as_slice)
+    }
+
+    /// Leases of one process, oldest first.
+    pub fn of_process(&self, process: Process) -> &[Fence] {
+        self.by_process.get(&process).map_or(&[], Vec::as_slice)
+    }
+
+    /// Removes a connection that has ended; returns its leases, which the caller ends.
+    pub fn forget_connection(&mut self, connection: ConnectionId) -> Vec<Fence> {
+        self.by_connection.remove(&connection).unwrap_or_default()
+    }
+
+    pub fn moved_from(&self, fence: Fence) -> Option<(AccountId, Reason)> {
+        self.moved_from.get(&fence).copied()
+    }
+
+    pub fn set_moved_from(&mut self, fence: Fence, account: AccountId, reason: Reason) {
+        self.moved_from.insert(fence, (account, reason));
+    }
+
+    /// The next fence; every lease so far has a lower one.
+    pub fn next_fence(&self) -> Fence {
+        self.next
+    }
+
+    pub fn is_from_before(&self, fence: Fence) -> bool {
+        fence < self.first
+    }
+
+    /// Whether the lease of a fence from before this run may still be resumed.
+    pub fn may_resume(&self, fence: Fence) -> bool {
+        let has_room = self.retired_fences.len() < MOST_RETIRED;
+        self.is_from_before(fence) && has_room && !self.retired_fences.contains(&fence)
+    }
+
+    /// Takes the next fence; also returns the end of a new block of fences when one must be reserved.
+    pub fn take_fence(&mut self) -> (Fence, Option<Fence>) {
+        let fence = self.next;
+        self.next = Fence(fence.0 + 1);
+        let is_low = fence.0 + FENCE_BLOCK / 2 >= self.reserved.0;
+        (fence, is_low.then(|| self.reserve_fences()))
+    }
+
+    /// Reserves the next block of fences; returns its end.
+    pub fn reserve_fences(&mut self) -> Fence {
+        self.reserved = Fence(self.next.0.saturating_add(FENCE_BLOCK));
+        self.reserved
+    }
+
+    pub fn insert(&mut self, lease: Lease, timers: &mut Timers) {
+        self.bind(lease.fence, lease.bind);
+        timers.set_lease(lease.fence, lease.expires);
+        self.held.insert(lease.fence, lease);
+    }
+
+    pub fn remove(&mut self, fence: Fence, timers: &mut Timers) -> Option<Lease> {
+        let lease = self.held.remove(&fence)?;
+        timers.clear_lease(fence, lease.expires);
+        if !self.moved_from.is_empty() {
+            self.moved_from.remove(&fence);
+        }
+        self.unbind(fence, lease.bind);
+        if fence < self.first && self.retired_fences.len() < MOST_RETIRED {
+            self.retired_fences.insert(fence);
+        }
+        Some(lease)
+    }
+
+    /// Restarts the lifetime of a lease.
+    pub fn extend(&mut self, fence: Fence, now: Now, timers: &mut Timers) -> Option<&Lease> {
+        let lease = self.held.get_mut(&fence)?;
+        if let Some(ttl) = lease.ttl {
+            timers.clear_lease(fence, lease.expires);
+            lease.expires = Some(now.mono.after(ttl));
+            timers.set_lease(fence, lease.expires);
+        }
+        Some(lease)
+    }
+
+    /// Binds a connection's lease to the connection that its holder has now.
+    pub fn rebind(&mut self, fence: Fence, connection: ConnectionId, holder: Holder) {
+        let Some(lease) = self.held.get_mut(&fence) else { return };
+        let before @ Bind::Connection(_) = lease.bind else { return };
+        (lease.bind, lease.holder) = (Bind::Connection(connection), holder);
+        self.unbind(fence, before);
+        self.bind(fence, Bind::Connection(connection));
+    }
+
+    /// Processes that a lease was bound to since the last call.
+    pub fn take_unbound(&mut self) -> Vec<Process> {
+        std::mem::take(&mut self.unbound)
+    }
+
+    fn bind(&mut self, fence: Fence, bind: Bind) {
+        match bind {
+            Bind::Connection(connection) => self.by_connection.entry(connection).or_default().push(fence),
+            Bind::Process(process) => self.by_process.entry(process).or_default().push(fence),
+            Bind::Ttl => {}
+        }
+    }
+
+    fn unbind(&mut self, fence: Fence, bind: Bind) {
+        match bind {
+            // an empty list stays until its connection ends: most connections acquire again
+            Bind::Connection(connection) => {
+                if let Some(fences) = self.by_connection.get_mut(&connection) {
+                    fences.retain(|held| *held != fence);
+                }
+            }
+            Bind::Process(process) => {
+                self.unbound.push(process);
+                if let Some(fences) = self.by_process.get_mut(&process) {
+                    fences.retain(|held| *held != fence);
+                    if fences.is_empty() {
+                        self.by_process.remove(&process);
+                    }
+                }
+            }
+            Bind::Ttl => {}
+        }
+    }
+
+    /// Whether every index fits the leases; the first that does not, in words.
+    pub fn check(&self, now: Now) -> Result<(), String> {
+        let mut bound = 0;
+        for (fence, lease) in &self.held {
+            if lease.fence != *fence || *fence >= self.next {
+                return Err(format!("{fence:?} is indexed wrongly, or not below the next fence (I4)"));
+            }
+            let found = match lease.bind {
+                Bind::Connection(connection) => self.of_connection(connection).contains(fence),
+                Bind::Process(process) => self.of_process(process).contains(fence),
+                Bind::Ttl => lease.expires.is_some(),
+            };
+            bound += usize::from(!matches!(lease.bind, Bind::Ttl));
+            if !found {
+                return Err(format!("{fence:?} is not indexed by what it is bound to (I3)"));
+            }
+            if lease.expires.is_some_and(|expires| expires <= now.mono) {
+                return Err(format!("{fence:?} has not expired in time"));
+            }
+        }
+        let lists = self.by_connection.values().chain(self.by_process.values());
+        if lists.map(Vec::len).sum::<usize>() != bound {
+            return Err("a connection or a process has a lease that has ended".into());
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,117 @@
+//! Commands and events that set and end limits.
+
+use crate::pool::account::usage::Usage;
+use crate::pool::command::{Effect, Event, Reply};
+use crate::pool::limit::Limit;
+use crate::pool::limit::limits::LimitEnd;
+use crate::pool::limit::phase::RAMP;
+use crate::pool::model::{AccountId, Deadline, Fence, Now, Quota, Refusal};
+use crate::pool::state::Pool;
+
+impl Pool {
+    pub(in crate::pool) fn limit_account(
+        &mut self,
+        now: Now,
+        id: AccountId,
+        limit: Limit,
+        effects: &mut Vec<Effect>,
+    ) -> Result<Reply, Refusal> {
+        let (slot, mut ends) = (self.accounts.slot_of(id)?, Vec::new());
+        let set = self.accounts.change_limits(slot, now, &mut self.timers, |limits| limits.set(limit, now, &mut ends));
+        emit_ends(id, ends, effects);
+        if let Some(limit) = set {
+            let record = limit.record(id, now);
+            effects.push(Effect::SaveLimit(record.clone()));
+            effects.push(Effect::Emit(Event::Limited(record)));
+        }
+        Ok(Reply::Done)
+    }
+
+    pub(in crate::pool) fn clear_limits(
+        &mut self,
+        now: Now,
+        id: AccountId,
+        effects: &mut Vec<Effect>,
+    ) -> Result<Reply, Refusal> {
+        let slot = self.accounts.slot_of(id)?;
+        let failures = self.accounts.failures_mut(slot);
+        failures.quota = 0;
+        failures.recent.clear();
+        if !self.accounts[slot].limits.is_empty() {
+            effects.push(Effect::DropLimit(id, None));
+        }
+        let ends = self.accounts.change_limits(slot, now, &mut self.timers, |limits| limits.clear());
+        emit_ends(id, ends, effects);
+        Ok(Reply::Done)
+    }
+
+    /// Applies the passing of time to the limits that are due.
+    pub(in crate::pool) fn end_limits(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        let mut due: Vec<usize> = self.timers.due_limits(now).filter_map(|id| self.accounts.slot(id)).collect();
+        due.sort_unstable();
+        due.dedup();
+        for slot in due {
+            let account = &self.accounts[slot];
+            let (id, most) = (account.record.id, self.settings.leases.ceiling(account.policy.capacity));
+            let leases = &self.leases;
+            let ends = self.accounts.change_limits(slot, now, &mut self.timers, |limits| {
+                // an account that may have so few leases needs no ramp
+                limits.pass(now, most <= RAMP, |fence| leases.contains(fence))
+            });
+            emit_ends(id, ends, effects);
+        }
+    }
+
+    /// A lease is used on this quota: recovering limits count it, and a half-open one takes it as its probe.
+    pub(in crate::pool) fn admit(&mut self, now: Now, slot: usize, fence: Fence, quota: Quota<'_>) {
+        self.accounts.count_admission(slot, now, &mut self.timers, |limits| limits.admit(quota, fence, now.mono));
+    }
+
+    /// A request of this lease succeeded: limits that it probed are over.
+    pub(in crate::pool) fn probe_succeeded(&mut self, now: Now, slot: usize, fence: Fence, effects: &mut Vec<Effect>) {
+        if !self.accounts[slot].limits.iter().any(|limit| limit.probe() == Some(fence)) {
+            return;
+        }
+        let id = self.accounts[slot].record.id;
+        let ends = self.accounts.change_limits(slot, now, &mut self.timers, |l| l.probe_succeeded(fence, now.mono));
+        emit_ends(id, ends, effects);
+    }
+
+    /// Ends the limits that the account's usage disproves (I7).
+    pub(in crate::pool) fn end_disproved(&mut self, now: Now, slot: usize, effects: &mut Vec<Effect>) {
+        let disproves = |usage: &Usage, limit: &Limit| {
+            limit.reason == crate::limits::Reason::QuotaExhausted && usage.disproves(limit, now)
+        };
+        let account = &self.accounts[slot];
+        if !account.limits.iter().any(|limit| disproves(&account.usage, limit)) {
+            return;
+        }
+        let (id, usage) = (account.record.id, account.usage.clone());
+        let ends = self.accounts.change_limits(slot, now, &mut self.timers, |limits| {
+            limits.end_disproved(|limit| disproves(&usage, limit))
+        });
+        emit_ends(id, ends, effects);
+    }
+
+    /// The clock was set: the store keeps ends on the wall clock, so the limits that are spans are saved again. Otherwise
+    /// a restart would shorten or stretch them (I7).
+    pub(in crate::pool) fn save_spans(&self, now: Now, effects: &mut Vec<Effect>) {
+        for account in self.accounts.iter() {
+            let is_span = |limit: &&Limit| limit.is_kept() && matches!(limit.until, Deadline::Mono(_));
+            let spans = account.limits.iter().filter(is_span);
+            effects.extend(spans.map(|limit| Effect::SaveLimit(limit.record(account.record.id, now))));
+        }
+    }
+}
+
+/// Tells the store and the subscribers about limits that have ended.
+pub(in crate::pool) fn emit_ends(id: AccountId, ends: Vec<LimitEnd>, effects: &mut Vec<Effect>) {
+    for end in ends {
+        if end.is_deleted {
+            effects.push(Effect::DropLimit(id, Some((end.scope, end.key.clone()))));
+        }
+        if end.is_recovered {
+            effects.push(Effect::Emit(Event::Recovered(id, end.key)));
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! All limits of one account: at most one per scope and key. A limit ends by time, by evidence or by command, never by a
+//! weaker statement (I7, I8).
+
+use std::time::Duration;
+
+use crate::limits::{LONGEST_BELIEVED, Reason, Scope};
+use crate::pool::limit::Limit;
+use crate::pool::limit::phase::{LONG, PROBE_PATIENCE, Phase, Probe};
+use crate::pool::model::{Deadline, Fence, LimitSource, Mono, Now, Quota, Wall};
+
+/// Most limits of one account, so that one limit per model has a bound.
+const MOST_LIMITS: usize = 256;
+/// Holders that wait for the end of a long limit return at this distance.
+const RETURN_STEP: Duration = Duration::from_millis(500);
+/// Most holders that return at a distance.
+const MOST_STEPS: u32 = 20;
+
+/// The limits of one account.
+#[derive(Debug, Default)]
+pub struct Limits(Vec<Limit>);
+
+/// A limit that has ended, or has reached its time.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LimitEnd {
+    pub scope: Scope,
+    pub key: String,
+    /// The store must delete it.
+    pub is_deleted: bool,
+    /// The account can serve the key again.
+    pub is_recovered: bool,
+}
+
+/// What time has done to a limit.
+#[derive(PartialEq)]
+enum Passed {
+    Nothing,
+    /// A short limit is over.
+    Over,
+    /// A long limit admits a probe.
+    HalfOpened,
+    /// The probe made no report for so long that it counts as a success.
+    ProbeSilent,
+    Ramped,
+}
+
+impl LimitEnd {
+    fn of(limit: &Limit, is_deleted: bool, is_recovered: bool) -> Self {
+        Self { scope: limit.scope, key: limit.key.clone(), is_deleted, is_recovered }
+    }
+}
+
+impl Limits {
+    pub fn as_slice(&self) -> &[Limit] {
+        &self.0
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Limit> {
+        self.0.iter()
+    }
+
+    /// Sets a limit, unless a stronger one of the same scope and key holds (I8). Returns it as it was set.
+    pub fn set(&mut self, mut limit: Limit, now: Now, ends: &mut Vec<LimitEnd>) -> Option<Limit> {
+        let believed = now.mono.after(LONGEST_BELIEVED);
+        if limit.until.passed(now) || limit.until.mono(now) > believed {
+            return None;
+        }
+        (limit.since, limit.phase) = (now.wall, Phase::CLOSED);
+        limit.long = limit.until.mono(now).since(now.mono) >= LONG;
+        match self.0.iter_mut().find(|old| old.is_of(limit.scope, &limit.key)) {
+            Some(old) if !old.yields_to(&limit, now) => return None,
+            Some(old) => {
+                limit.phase = old.phase.of_replacement();
+                *old = limit.clone();
+            }
+            None => {
+                if self.0.len() >= MOST_LIMITS {
+                    let soonest = (0..self.0.len()).min_by_key(|at| self.0[*at].until.mono(now));
+                    let dropped = soonest.map(|at| self.0.swap_remove(at)).filter(Limit::is_kept);
+                    ends.extend(dropped.map(|old| LimitEnd::of(&old, true, false)));
+                }
+                self.0.push(limit.clone());
+            }
+        }
+        Some(limit)
+    }
+
+    /// Puts back a limit from the store.
+    pub fn restore(&mut self, limit: Limit, now: Now) {
+        match self.0.iter_mut().find(|old| old.is_of(limit.scope, &limit.key)) {
+            Some(old) if old.yields_to(&limit, now) => *old = limit,
+            Some(_) => {}
+            None => self.0.push(limit),
+        }
+    }
+
+    /// Applies the passing of time. `needs_no_ramp` says that the account's capacity is small enough without one;
+    /// `alive` whether a lease is still held.
+    pub fn pass(&mut self, now: Now, needs_no_ramp: bool, alive: impl Fn(Fence) -> bool) -> Vec<LimitEnd> {
+        let mut ends = Vec::new();
+        self.0.retain_mut(|limit| {
+            let passed = pass(limit, now, &alive);
+            let is_deleted = matches!(passed, Passed::Over | Passed::ProbeSilent);
+            let is_recovered = matches!(passed, Passed::Over | Passed::HalfOpened);
+            if is_deleted || is_recovered {
+                ends.push(LimitEnd::of(limit, is_deleted, is_recovered));
+            }
+            passed != Passed::Ramped && !(passed == Passed::Over && needs_no_ramp)
+        });
+        ends
+    }
+
+    /// Counts a request that a recovering limit admits: a half-open one takes it as its probe.
+    pub fn admit(&mut self, quota: Quota<'_>, fence: Fence, now: Mono) {
+        for limit in self.0.iter_mut().filter(|limit| limit.blocks(quota)) {
+            match &mut limit.phase {
+                Phase::HalfOpen(probe @ None) => *probe = Some(Probe { fence, since: now }),
+                Phase::Ramp { admitted, .. } => *admitted = admitted.saturating_add(1),
+                Phase::Closed { .. } | Phase::HalfOpen(Some(_)) => {}
+            }
+        }
+    }
+
+    /// A lease has ended: if it was a probe, the next request may be one.
+    pub fn release_probe(&mut self, fence: Fence) {
+        for limit in &mut self.0 {
+            match &mut limit.phase {
+                Phase::HalfOpen(probe) if probe.is_some_and(|probe| probe.fence == fence) => *probe = None,
+                Phase::Closed { first_back, .. } if *first_back == Some(fence) => *first_back = None,
+                _ => {}
+            }
+        }
+    }
+
+    /// A request of this lease succeeded: limits that it probed are over.
+    pub fn probe_succeeded(&mut self, fence: Fence, now: Mono) -> Vec<LimitEnd> {
+        let probed = self.0.iter_mut().filter(|limit| limit.probe() == Some(fence));
+        let over = probed.map(|limit| {
+            limit.phase = Phase::ramp(now);
+            LimitEnd::of(limit, true, false)
+        });
+        over.collect()
+    }
+
+    /// A holder waits for the end of the limits of its quota. Returns how much later than that end it should return.
+    pub fn wait_out(&mut self, quota: Quota<'_>, fence: Fence, now: Now) -> Duration {
+        let mut later = Duration::ZERO;
+        for limit in self.0.iter_mut().filter(|limit| limit.long && limit.blocks(quota) && limit.holds(now)) {
+            let Phase::Closed { first_back, told } = &mut limit.phase else { continue };
+            match first_back {
+                None => *first_back = Some(fence),
+                Some(first) if *first == fence => {}
+                Some(_) => {
+                    *told = (*told + 1).min(MOST_STEPS);
+                    later = later.max(RETURN_STEP * *told);
+                }
+            }
+        }
+        later
+    }
+
+    /// Removes all limits.
+    pub fn clear(&mut self) -> Vec<LimitEnd> {
+        self.0.drain(..).map(|limit| LimitEnd::of(&limit, false, !limit.is_recovering())).collect()
+    }
+
+    /// Removes the limits by an exhausted quota that a usage reading disproves (I7).
+    pub fn end_disproved(&mut self, disproves: impl Fn(&Limit) -> bool) -> Vec<LimitEnd> {
+        let disproved = |limit: &mut Limit| limit.reason == Reason::QuotaExhausted && disproves(limit);
+        let ended = self.0.extract_if(.., disproved);
+        ended.map(|limit| LimitEnd::of(&limit, limit.is_kept(), !limit.is_recovering())).collect()
+    }
+
+    /// Removes the guess that was made for one refusal, if it still stands.
+    pub fn remove_guess(&mut self, scope: Scope, key: &str, reason: Reason) -> Option<LimitEnd> {
+        let guess =
+            |limit: &Limit| limit.is_of(scope, key) && limit.reason == reason && limit.source == LimitSource::Table;
+        let at = self.0.iter().position(guess)?;
+        Some(LimitEnd::of(&self.0.remove(at), true, true))
+    }
+
+    /// When time changes any of them next, on each clock.
+    pub fn next_change(&self, now: Mono) -> (Option<Mono>, Option<Wall>) {
+        let changes = || self.0.iter().filter_map(|limit| limit.next_change(now));
+        let mono = changes().filter_map(|at| if let Deadline::Mono(at) = at { Some(at) } else { None }).min();
+        let wall = changes().filter_map(|at| if let Deadline::Wall(at) = at { Some(at) } else { None }).min();
+        (mono, wall)
+    }
+}
+
+fn pass(limit: &mut Limit, now: Now, alive: impl Fn(Fence) -> bool) -> Passed {
+    match limit.phase {
+        Phase::Closed { .. } if limit.until.passed(now) && !limit.long => {
+            limit.phase = Phase::ramp(now.mono);
+            Passed::Over
+        }
+        Phase::Closed { first_back, .. } if limit.until.passed(now) => {
+            let fence = first_back.filter(|fence| alive(*fence));
+            limit.phase = Phase::HalfOpen(fence.map(|fence| Probe { fence, since: now.mono }));
+            Passed::HalfOpened
+        }
+        Phase::HalfOpen(Some(probe)) if now.mono.since(probe.since) >= PROBE_PATIENCE => {
+            limit.phase = Phase::ramp(now.mono);
+            Passed::ProbeSilent
+        }
+        Phase::Ramp { since, .. } if Phase::ramp_end(since) <= now.mono => Passed::Ramped,
+        _ => Passed::Nothing,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const QUOTA: Quota<'static> = Quota { key: "k", model: None, billed: None };
+
+    fn at(ms: u64) -> Now {
+        Now { mono: Mono(ms), wall: Wall(1_000_000 + ms) }
+    }
+
+    fn limit(source: LimitSource, until: u64) -> Limit {
+        Limit::new(Scope::Pool, "k", Reason::QuotaExhausted, Deadline::Mono(Mono(until)), source)
+    }
+
+    /// Which of two limits stands (I8): the earlier one, and its source and end.
+    #[test]
+    fn a_guess_never_replaces_a_server_s_word_and_the_longest_stated_wait_wins() {
+        use LimitSource::{Report, Server, Table};
+        for (old, new, stands) in [
+            ((Server, 60), (Table, 600), (Server, 60)),
+            ((Server, 60), (Table, 30), (Server, 60)),
+            ((Report, 60), (Table, 600), (Report, 60)),
+            ((Server, 60), (Server, 30), (Server, 60)),
+            ((Server, 60), (Server, 90), (Server, 90)),
+            ((Server, 60), (Report, 90), (Report, 90)),
+            ((Report, 90), (Server, 60), (Report, 90)),
+            ((Table, 600), (Server, 60), (Server, 60)),
+            ((Table, 60), (Table, 90), (Table, 90)),
+            ((Table, 60), (Table, 30), (Table, 60)),
+        ] {
+            let mut limits = Limits::default();
+            for (source, seconds) in [old, new] {
+                limits.set(limit(source, seconds * 1_000), at(0), &mut Vec::new());
+            }
+            let [kept] = limits.as_slice() else { panic!("one key has one limit") };
+            assert_eq!(kept.until, Deadline::Mono(Mono(stands.1 * 1_000)), "{old:?} then {new:?}");
+            assert_eq!(kept.source, stands.0, "{old:?} then {new:?}");
+        }
+        let mut limits = Limits::default();
+        limits.set(limit(Server, 60_000), at(0), &mut Vec::new());
+        assert!(limits.set(limit(Table, 90_000), at(60_000), &mut Vec::new()).is_some(), "the word no longer holds");
+    }
+
+    #[test]
+    fn a_short_limit_ramps_and_a_long_one_admits_one_probe_first() {
+        let mut limits = Limits::default();
+        limits.set(limit(LimitSource::Server, 10_000), at(0), &mut Vec::new());
+        assert_eq!(limits.next_change(Mono(0)), (Some(Mono(10_000)), None));
+        let ends = limits.pass(at(10_000), false, |_| true);
+        assert!(ends[0].is_deleted && ends[0].is_recovered);
+        limits.admit(QUOTA, Fence(1), Mono(10_000));
+        limits.admit(QUOTA, Fence(2), Mono(10_000));
+        assert!(limits.as_slice()[0].holds(at(10_000)));
+        assert!(limits.pass(at(14_000), false, |_| true).is_empty() && limits.is_empty());
+
+        limits.set(limit(LimitSource::Server, 400_000), at(0), &mut Vec::new());
+        assert_eq!(limits.wait_out(QUOTA, Fence(3), at(0)), Duration::ZERO);
+        assert_eq!(limits.wait_out(QUOTA, Fence(4), at(0)), RETURN_STEP);
+        let ends = limits.pass(at(400_000), false, |_| true);
+        assert!(!ends[0].is_deleted && ends[0].is_recovered);
+        assert_eq!(limits.as_slice()[0].probe(), Some(Fence(3)), "the first that waits is the probe");
+        limits.release_probe(Fence(3));
+        limits.admit(QUOTA, Fence(5), Mono(400_001));
+        assert!(limits.probe_succeeded(Fence(4), Mono(400_002)).is_empty());
+        assert_eq!(limits.probe_succeeded(Fence(5), Mono(400_002)).len(), 1);
+        assert!(limits.as_slice()[0].is_recovering());
+    }
+
+    #[test]
+    fn the_number_of_limits_is_bounded_and_the_one_that_ends_soonest_is_dropped() {
+        let (mut limits, mut ends) = (Limits::default(), Vec::new());
+        for n in 0..=MOST_LIMITS as u64 {
+            let limit = Limit { key: format!("k:{n}"), scope: Scope::Model, ..limit(LimitSource::Server, 9_000 + n) };
+            limits.set(limit, at(0), &mut ends);
+        }
+        assert_eq!((limits.as_slice().len(), ends.len(), &*ends[0].key), (MOST_LIMITS, 1, "k:0"));
+    }
+}

@@ -1,0 +1,188 @@
+//! Limits: an account cannot serve a quota key until a time.
+
+pub(in crate::pool) mod apply;
+pub(in crate::pool) mod limits;
+pub(in crate::pool) mod phase;
+
+use crate::limits::{Reason, Scope};
+use crate::pool::model::{AccountId, Deadline, Fence, LimitSource, Mono, Now, Quota, Wall};
+use phase::{PROBE_PATIENCE, Phase, RAMP};
+
+/// An account cannot serve this key until a time.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Limit {
+    /// The quota key, or the model within it; empty when the scope is the account.
+    pub key: String,
+    /// How far it reaches: model, pool or account.
+    pub scope: Scope,
+    /// Why.
+    pub reason: Reason,
+    /// Until when.
+    pub until: Deadline,
+    /// Who stated the time.
+    pub source: LimitSource,
+    /// When it was set.
+    pub since: Wall,
+    /// A short quotation of the upstream's answer.
+    pub evidence: Option<Box<str>>,
+    /// A page where the user can resolve it.
+    pub link: Option<Box<str>>,
+    /// Whether a single probe tests the account when its time is over.
+    pub(in crate::pool) long: bool,
+    pub(in crate::pool) phase: Phase,
+}
+
+/// A limit as the store keeps it: on the wall clock.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LimitRecord {
+    /// The account.
+    pub account: AccountId,
+    /// The quota key, or the model within it.
+    pub key: String,
+    /// How far it reaches.
+    pub scope: Scope,
+    /// Why.
+    pub reason: Reason,
+    /// Until when.
+    pub until: Wall,
+    /// Who stated the time.
+    pub source: LimitSource,
+    /// When it was set; earlier versions did not save it.
+    pub since: Option<Wall>,
+    /// A short quotation of the upstream's answer.
+    pub evidence: Option<Box<str>>,
+    /// A page where the user can resolve it.
+    pub link: Option<Box<str>>,
+}
+
+/// The key of a limit on one model.
+#[must_use]
+pub fn model_key(quota_key: &str, model: &str) -> String {
+    format!("{quota_key}:{model}")
+}
+
+impl Limit {
+    /// A new limit.
+    #[must_use]
+    pub fn new(scope: Scope, key: impl Into<String>, reason: Reason, until: Deadline, source: LimitSource) -> Self {
+        Self {
+            key: key.into(),
+            scope,
+            reason,
+            until,
+            source,
+            since: Wall::default(),
+            evidence: None,
+            link: None,
+            long: false,
+            phase: Phase::CLOSED,
+        }
+    }
+
+    /// Whether this limit applies to `quota`.
+    #[must_use]
+    pub fn blocks(&self, quota: Quota<'_>) -> bool {
+        match self.scope {
+            Scope::Account => true,
+            Scope::Pool => self.key == quota.key,
+            Scope::Model => self.key.len() > quota.key.len() && quota.is_under(&self.key),
+            Scope::Request | Scope::Service => false,
+        }
+    }
+
+    /// Whether `newer`, of the same scope and key, replaces this limit (I8): a guessed wait never replaces a server's
+    /// word that still holds, whichever is longer, and the longest stated one wins. A stated wait, by a server or in a
+    /// holder's report, replaces every guess; of two guesses the longer one wins.
+    #[must_use]
+    pub fn yields_to(&self, newer: &Self, now: Now) -> bool {
+        let strength = |limit: &Self| (limit.source.is_stated(), limit.until.mono(now));
+        self.until.passed(now) || strength(newer) > strength(self)
+    }
+
+    /// Whether it blocks requests now.
+    #[must_use]
+    pub fn holds(&self, now: Now) -> bool {
+        match self.phase {
+            Phase::Closed { .. } => !self.until.passed(now),
+            Phase::HalfOpen(probe) => probe.is_some(),
+            Phase::Ramp { since, admitted } => admitted >= Phase::allowed(since, now.mono),
+        }
+    }
+
+    /// How many requests it admits now.
+    pub(in crate::pool) fn admits(&self, now: Now) -> u32 {
+        match self.phase {
+            Phase::Closed { .. } if self.until.passed(now) && self.long => 1,
+            Phase::Closed { .. } if self.until.passed(now) => RAMP,
+            Phase::Closed { .. } => 0,
+            Phase::HalfOpen(probe) => u32::from(probe.is_none()),
+            Phase::Ramp { since, admitted } => Phase::allowed(since, now.mono).saturating_sub(admitted),
+        }
+    }
+
+    /// When it admits the next request, where that is known: not while a probe is under way.
+    #[must_use]
+    pub fn opens_at(&self) -> Option<Deadline> {
+        match self.phase {
+            Phase::Closed { .. } => Some(self.until),
+            Phase::HalfOpen(_) => None,
+            Phase::Ramp { since, admitted } => Some(Deadline::Mono(Phase::next_admission(since, admitted))),
+        }
+    }
+
+    /// The lease that probes whether it is over.
+    #[must_use]
+    pub fn probe(&self) -> Option<Fence> {
+        match self.phase {
+            Phase::HalfOpen(probe) => probe.map(|probe| probe.fence),
+            Phase::Closed { .. } | Phase::Ramp { .. } => None,
+        }
+    }
+
+    /// Whether it admits nothing yet.
+    pub(in crate::pool) fn is_closed(&self) -> bool {
+        matches!(self.phase, Phase::Closed { .. })
+    }
+
+    /// Whether its time is over, and it only slows down the return of requests.
+    #[must_use]
+    pub fn is_recovering(&self) -> bool {
+        !self.is_closed()
+    }
+
+    /// Whether the store keeps it: a ramping limit has ended.
+    pub(in crate::pool) fn is_kept(&self) -> bool {
+        !matches!(self.phase, Phase::Ramp { .. })
+    }
+
+    /// When time changes it next.
+    pub(in crate::pool) fn next_change(&self, now: Mono) -> Option<Deadline> {
+        match self.phase {
+            Phase::Closed { .. } => Some(self.until),
+            Phase::HalfOpen(probe) => probe.map(|probe| Deadline::Mono(probe.since.after(PROBE_PATIENCE))),
+            Phase::Ramp { since, admitted } => {
+                let next = Some(Phase::next_admission(since, admitted)).filter(|at| *at > now);
+                Some(Deadline::Mono(next.unwrap_or(Phase::ramp_end(since))))
+            }
+        }
+    }
+
+    pub(in crate::pool) fn is_of(&self, scope: Scope, key: &str) -> bool {
+        self.scope == scope && self.key == key
+    }
+
+    /// As the store keeps it.
+    pub(in crate::pool) fn record(&self, account: AccountId, now: Now) -> LimitRecord {
+        LimitRecord {
+            account,
+            key: self.key.clone(),
+            scope: self.scope,
+            reason: self.reason,
+            until: self.until.wall(now),
+            source: self.source,
+            since: Some(self.since),
+            evidence: self.evidence.clone(),
+            link: self.link.clone(),
+        }
+    }
+}

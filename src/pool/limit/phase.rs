@@ -1,0 +1,109 @@
+//! The phases of a limit. After a long limit a single probe tests the account; then, as after a short limit, requests
+//! are admitted on a ramp.
+
+use std::time::Duration;
+
+use crate::pool::model::{Fence, Mono, millis};
+
+/// A limit of at least this span is probed: shorter ones cost less than waiting for a probe's answer.
+pub const LONG: Duration = Duration::from_secs(300);
+/// A probe without a report for so long has succeeded: its holder may be one that never reports.
+pub const PROBE_PATIENCE: Duration = Duration::from_secs(60);
+/// How many requests a recovered account may get at once; twice as many with every second, evenly within it. Little of
+/// its quota may be left, and every request under way when the first is refused will be refused as well.
+pub const RAMP: u32 = 2;
+/// A step of the ramp, in milliseconds.
+const RAMP_STEP: u64 = 1_000;
+/// Steps of the ramp; after them every request is admitted.
+const RAMP_STEPS: u32 = 4;
+
+/// The phase of a limit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Phase {
+    /// It admits nothing before its time.
+    Closed {
+        /// The first holder that was told to wait for its end: it will be the probe.
+        first_back: Option<Fence>,
+        /// How many holders were told to wait after it.
+        told: u32,
+    },
+    /// Its time is over; it admits one probe.
+    HalfOpen(Option<Probe>),
+    /// Its time is over, and the probe succeeded where there was one.
+    Ramp {
+        since: Mono,
+        /// How many requests were admitted since.
+        admitted: u32,
+    },
+}
+
+/// The lease that tests whether the limit is over.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Probe {
+    pub fence: Fence,
+    pub since: Mono,
+}
+
+impl Phase {
+    pub const CLOSED: Self = Self::Closed { first_back: None, told: 0 };
+
+    pub fn ramp(now: Mono) -> Self {
+        Self::Ramp { since: now, admitted: 0 }
+    }
+
+    /// The phase of a limit that replaces this one: the first waiting holder stays the probe.
+    pub fn of_replacement(self) -> Self {
+        match self {
+            closed @ Self::Closed { .. } => closed,
+            Self::HalfOpen(_) | Self::Ramp { .. } => Self::CLOSED,
+        }
+    }
+
+    /// How many requests may have been admitted by now.
+    pub fn allowed(since: Mono, now: Mono) -> u32 {
+        let (steps, ms) = (millis(now.since(since)) / RAMP_STEP, millis(now.since(since)) % RAMP_STEP);
+        if steps >= u64::from(RAMP_STEPS) {
+            return RAMP << RAMP_STEPS;
+        }
+        let begun = u64::from(RAMP) << steps;
+        // at most twice the last step's number: far below `u32::MAX`
+        (begun + begun * ms / RAMP_STEP) as u32
+    }
+
+    /// When the next request is admitted after `admitted` were.
+    pub fn next_admission(since: Mono, admitted: u32) -> Mono {
+        let wanted = u64::from(admitted) + 1;
+        let step = (0..RAMP_STEPS).find(|step| wanted <= u64::from(RAMP) << (step + 1));
+        let ms = match step {
+            _ if wanted <= u64::from(RAMP) => 0,
+            Some(step) => {
+                let begun = u64::from(RAMP) << step;
+                u64::from(step) * RAMP_STEP + ((wanted - begun) * RAMP_STEP).div_ceil(begun)
+            }
+            None => u64::from(RAMP_STEPS) * RAMP_STEP,
+        };
+        since.after(Duration::from_millis(ms))
+    }
+
+    pub fn ramp_end(since: Mono) -> Mono {
+        since.after(Duration::from_millis(RAMP_STEP * u64::from(RAMP_STEPS)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ramp_admits_two_at_once_and_doubles_every_second() {
+        for (ms, allowed) in [(0, 2), (500, 3), (999, 3), (1_000, 4), (2_000, 8), (3_000, 16), (4_000, 32), (9_000, 32)]
+        {
+            assert_eq!(Phase::allowed(Mono(7), Mono(7 + ms)), allowed, "{ms}");
+        }
+        for admitted in 0..32 {
+            let at = Phase::next_admission(Mono(7), admitted);
+            assert!(Phase::allowed(Mono(7), at) > admitted, "{admitted}");
+            assert!(at == Mono(7) || Phase::allowed(Mono(7), Mono(at.0 - 1)) <= admitted, "{admitted}");
+        }
+    }
+}

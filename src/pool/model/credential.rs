@@ -1,0 +1,115 @@
+//! How an account authenticates, which plan it has, and whether its login works.
+
+use serde::{Deserialize, Serialize};
+
+use super::time::Wall;
+
+/// How an account authenticates.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum CredentialKind {
+    /// Access and refresh token of a login.
+    Oauth,
+    /// A key that does not expire.
+    ApiKey,
+    /// A long-lived token without refresh.
+    Token,
+}
+
+/// The plan of an account, best first.
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Tier {
+    /// The largest plan.
+    Ultra,
+    /// A paid plan.
+    Pro,
+    /// A free plan.
+    Free,
+    /// Not known yet.
+    #[default]
+    Unknown,
+}
+
+/// Whether the login itself works, regardless of limits.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LoginState {
+    /// The account can be leased.
+    #[default]
+    Ready,
+    /// The user must log in again.
+    NeedsLogin(LoginProblem),
+    /// The user must confirm something with the provider.
+    NeedsVerification(Verification),
+}
+
+/// Why the user must log in again. Whether an ended access token can be refreshed is not part of it: that depends on
+/// the configuration.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LoginProblem {
+    /// The access token has ended.
+    AccessTokenEnded,
+    /// The token endpoint rejected the refresh token.
+    RefreshRejected {
+        /// The OAuth error code, such as `invalid_grant`.
+        code: String,
+        /// When an earlier refresh was sent whose answer was lost: the server may have replaced the token then.
+        answer_lost_at: Option<Wall>,
+    },
+    /// The provider's API rejected the credential.
+    RejectedByProvider {
+        /// A page of the provider where the user can act.
+        link: Option<String>,
+    },
+    /// In the words of the tool that the account was imported from, or of an earlier version of lessor.
+    Described(String),
+}
+
+/// What the user must confirm with the provider.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Verification {
+    /// The words of the tool that the account was imported from, or of an earlier version of lessor.
+    pub text: Option<String>,
+    /// The page where the user confirms it.
+    pub link: Option<String>,
+}
+
+impl Verification {
+    /// A confirmation on this page of the provider.
+    #[must_use]
+    pub fn at(link: Option<&str>) -> Self {
+        Self { text: None, link: link.map(str::to_owned) }
+    }
+
+    /// A confirmation described in words, which may contain the link.
+    #[must_use]
+    pub fn described(text: String) -> Self {
+        Self { link: link_in(&text), text: Some(text) }
+    }
+}
+
+impl LoginState {
+    /// The page where the user can act, if it is known.
+    #[must_use]
+    pub fn link(&self) -> Option<String> {
+        match self {
+            Self::Ready => None,
+            Self::NeedsLogin(LoginProblem::AccessTokenEnded | LoginProblem::RefreshRejected { .. }) => None,
+            Self::NeedsLogin(LoginProblem::RejectedByProvider { link }) => link.clone(),
+            Self::NeedsLogin(LoginProblem::Described(text)) => link_in(text),
+            Self::NeedsVerification(verification) => verification.link.clone(),
+        }
+    }
+}
+
+/// The first `https` link in a text.
+fn link_in(text: &str) -> Option<String> {
+    let start = text.find("https://")?;
+    let link = text[start..].split_whitespace().next()?;
+    Some(link.trim_end_matches(['.', ',', ')', ';']).to_owned())
+}

@@ -1,0 +1,129 @@
+//! Identities: accounts, fences, connections, processes, waiters.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// A short stable name of an account: 40 bits, printed as `ac_` and eight letters.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AccountId(u64);
+
+/// The number of a lease. Fences are monotonic across restarts and crashes (I4).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
+pub struct Fence(pub u64);
+
+/// One connection to the daemon; never reused within a run.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct ConnectionId(pub u64);
+
+/// One process. The start time distinguishes it from a later process with the same pid.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct Process {
+    /// Process id.
+    pub pid: u32,
+    /// Start time in the platform's own unit; only compared.
+    pub start: u64,
+}
+
+/// One queued request; later requests have higher ids.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct WaiterId(pub u64);
+
+/// Crockford's base 32, lower case: no letter looks like a digit.
+const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+const PREFIX: &str = "ac_";
+const LETTERS: usize = 8;
+
+impl AccountId {
+    /// Makes an id from random bits; only the lowest 40 count.
+    #[must_use]
+    pub fn from_bits(bits: u64) -> Self {
+        Self(bits & ((1 << 40) - 1))
+    }
+
+    /// Whether its text, with or without `ac_`, starts with `prefix`.
+    pub(in crate::pool) fn starts_with(self, prefix: &str) -> bool {
+        let text = self.text();
+        text.starts_with(prefix.as_bytes()) || text[PREFIX.len()..].starts_with(prefix.as_bytes())
+    }
+
+    fn text(self) -> [u8; PREFIX.len() + LETTERS] {
+        let mut text = [0u8; PREFIX.len() + LETTERS];
+        text[..PREFIX.len()].copy_from_slice(PREFIX.as_bytes());
+        for (place, letter) in text[PREFIX.len()..].iter_mut().enumerate() {
+            *letter = ALPHABET[(self.0 >> (5 * (LETTERS - 1 - place)) & 31) as usize];
+        }
+        text
+    }
+
+    /// The 40 bits.
+    #[must_use]
+    pub fn bits(self) -> u64 {
+        self.0
+    }
+}
+
+impl fmt::Display for AccountId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(str::from_utf8(&self.text()).unwrap_or_default())
+    }
+}
+
+impl fmt::Debug for AccountId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// The text is not `ac_` and eight letters.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("not an account id")]
+pub struct BadAccountId;
+
+impl FromStr for AccountId {
+    type Err = BadAccountId;
+
+    fn from_str(text: &str) -> Result<Self, BadAccountId> {
+        let letters = text.strip_prefix(PREFIX).ok_or(BadAccountId)?.as_bytes();
+        if letters.len() != LETTERS {
+            return Err(BadAccountId);
+        }
+        letters
+            .iter()
+            .try_fold(0u64, |bits, letter| {
+                let value = ALPHABET.iter().position(|known| known == letter)?;
+                Some(bits << 5 | value as u64)
+            })
+            .map(Self)
+            .ok_or(BadAccountId)
+    }
+}
+
+impl Serialize for AccountId {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for AccountId {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn account_ids_round_trip_as_text() {
+        for bits in [0, 1, 31, 32, 0xff_ffff_ffff, 0x12_3456_789a] {
+            let id = AccountId::from_bits(bits);
+            assert_eq!(id.to_string().parse::<AccountId>().unwrap(), id);
+        }
+        for bad in ["", "ac_", "ac_0000000", "ac_000000000", "ac_0000000i", "xx_00000000", "ac_0000000é"] {
+            assert!(bad.parse::<AccountId>().is_err(), "{bad}");
+        }
+    }
+}

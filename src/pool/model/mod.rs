@@ -1,0 +1,25 @@
+//! The plain values that the rest of the pool is built from: ids, times, targets, requests, refusals, settings.
+
+mod credential;
+pub(in crate::pool) mod glob;
+mod id;
+mod outcome;
+mod refusal;
+mod request;
+mod settings;
+mod target;
+mod time;
+
+pub use credential::{CredentialKind, LoginProblem, LoginState, Tier, Verification};
+pub use id::{AccountId, BadAccountId, ConnectionId, Fence, Process, WaiterId};
+pub use outcome::{Action, Decision, LimitSource, RefusalDetails, RequestOutcome, StatedWait};
+pub use refusal::{Ineligible, IneligibleAccount, Refusal, RefusalKind};
+pub use request::{Bind, Holder, LeaseRequest, RequestNeeds, Ticket};
+pub use settings::{
+    AccountSettings, Fallback, HealthSettings, LeaseSettings, LimitSettings, Mode, Overflow, PoolSettings, Primary,
+    Protect, QuotaSettings, SelectionSettings, Strategy, TokenSettings,
+};
+pub use target::{OtherQuota, Quota, Target, TargetNames};
+pub(in crate::pool) use target::{QuotaChoice, QuotaChoices};
+pub(in crate::pool) use time::Past;
+pub use time::{Deadline, Mono, Now, Wall, millis, spoken};

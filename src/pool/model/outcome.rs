@@ -1,0 +1,155 @@
+//! How a request ended upstream, as its holder reports it, and the pool's decision.
+
+use std::time::Duration;
+
+use super::id::Fence;
+use super::time::{Now, Wall};
+use crate::limits::{self, Reason, Scope};
+
+/// How a request ended.
+#[derive(Clone, PartialEq, Debug)]
+pub enum RequestOutcome {
+    /// It succeeded.
+    Ok,
+    /// It was refused.
+    Refused(Box<RefusalDetails>),
+}
+
+/// What is known of a refusal by the upstream.
+#[derive(Clone, PartialEq, Debug)]
+pub struct RefusalDetails {
+    /// Why.
+    pub reason: Reason,
+    /// How far it reaches, where the answer is more specific than the reason.
+    pub scope: Option<Scope>,
+    /// The wait that was stated.
+    pub wait: Option<StatedWait>,
+    /// Who stated it.
+    pub source: LimitSource,
+    /// A short quotation of the answer.
+    pub evidence: Option<Box<str>>,
+    /// A page where the user can resolve it.
+    pub link: Option<Box<str>>,
+    /// The refused credential can be refreshed without its owner.
+    pub renewable: bool,
+}
+
+/// A wait, on the clock it was stated on: setting the clock moves only a time of day.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum StatedWait {
+    /// "In 30 seconds."
+    In(Duration),
+    /// "At 15:00."
+    At(Wall),
+}
+
+/// Where the time of a limit comes from.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum LimitSource {
+    /// A guess from the back-off table.
+    Table,
+    /// A holder's report.
+    Report,
+    /// The upstream's own answer.
+    Server,
+}
+
+/// What a holder should do next.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Decision {
+    /// The action.
+    pub action: Action,
+    /// How long to wait before it.
+    pub after: Duration,
+    /// Why, unless the request succeeded.
+    pub reason: Option<Reason>,
+    /// How far the refusal reaches.
+    pub scope: Option<Scope>,
+    /// With `Switch`, the new lease.
+    pub lease: Option<Fence>,
+}
+
+/// What a holder should do next, in one word.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Action {
+    /// Continue with this lease.
+    Continue,
+    /// Send the same request again, after the wait.
+    Retry,
+    /// Continue with the new lease.
+    Switch,
+    /// No account can serve now: wait, then send the same request again.
+    Wait,
+    /// Give up: another attempt cannot succeed.
+    Stop,
+}
+
+impl RefusalDetails {
+    /// A holder's own report: this reason, with this wait.
+    #[must_use]
+    pub fn reported(reason: Reason, wait: Option<Duration>) -> Self {
+        let wait = wait.map(StatedWait::In);
+        Self { reason, scope: None, wait, source: LimitSource::Report, evidence: None, link: None, renewable: false }
+    }
+
+    /// What an upstream's own answer said.
+    #[must_use]
+    pub fn read(verdict: &limits::Verdict) -> Self {
+        Self {
+            reason: verdict.reason,
+            scope: Some(verdict.scope),
+            wait: verdict.at.map(|at| StatedWait::At(Wall(at))).or(verdict.wait.map(StatedWait::In)),
+            source: LimitSource::Server,
+            evidence: Some(verdict.evidence.as_str().into()),
+            link: verdict.link.as_deref().map(Into::into),
+            renewable: false,
+        }
+    }
+}
+
+impl StatedWait {
+    /// The wait from now on.
+    pub(in crate::pool) fn span(self, now: Now) -> Duration {
+        match self {
+            Self::In(span) => span,
+            Self::At(at) => at.since(now.wall),
+        }
+    }
+}
+
+impl LimitSource {
+    /// The stable name, as in the protocol and the store.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Table => "table",
+            Self::Report => "report",
+            Self::Server => "server",
+        }
+    }
+
+    /// Whether the time was stated rather than guessed.
+    pub(in crate::pool) fn is_stated(self) -> bool {
+        self != Self::Table
+    }
+}
+
+impl Action {
+    /// The stable name, as in the protocol.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Continue => "continue",
+            Self::Retry => "retry",
+            Self::Switch => "switch",
+            Self::Wait => "wait",
+            Self::Stop => "stop",
+        }
+    }
+}
+
+impl Decision {
+    pub(in crate::pool) fn new(action: Action, after: Duration) -> Self {
+        Self { action, after, reason: None, scope: None, lease: None }
+    }
+}

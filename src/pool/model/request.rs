@@ -1,0 +1,134 @@
+//! Requests for a lease: what is asked for, by which holder, and what ends the lease.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::id::{AccountId, ConnectionId, Fence, Process};
+use super::target::Target;
+
+/// A request for a lease.
+#[derive(Clone, PartialEq, Debug)]
+pub struct LeaseRequest {
+    /// What it is for.
+    pub target: Target,
+    /// The connection that receives the answer.
+    pub connection: ConnectionId,
+    /// What ends the lease.
+    pub bind: Bind,
+    /// The process that asks.
+    pub holder: Holder,
+    /// The lifetime of the lease, if it has one.
+    pub ttl: Option<Duration>,
+    /// The conversation it belongs to.
+    pub session: Option<Box<str>>,
+    /// The holder's name for it.
+    pub label: Option<Box<str>>,
+    /// The agent's name, checked against the account's `use` policy.
+    pub agent: Option<Box<str>>,
+    /// Only this account: id, unique prefix of an id, email or label.
+    pub account: Option<Box<str>>,
+    /// None of these accounts.
+    pub exclude: Vec<AccountId>,
+    /// Requests of higher priority are served first.
+    pub priority: i8,
+    /// How long it may wait; `None` means the configured time.
+    pub wait: Option<Duration>,
+    /// The account must have no other lease meanwhile.
+    pub exclusive: bool,
+    /// The caller's idempotency key: a retry with the same id gets the same answer.
+    pub request_id: Option<Box<str>>,
+}
+
+/// What ends a lease, besides its holder and its time.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Bind {
+    /// The end of this connection.
+    Connection(ConnectionId),
+    /// The death of this process.
+    Process(Process),
+    /// Nothing else: such a lease always has a time.
+    Ttl,
+}
+
+/// The process that asked: shown to people, and the key of the reuse window.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Holder {
+    /// The process, where the platform reports it.
+    pub process: Option<Process>,
+    /// Its name.
+    pub program: Option<Arc<str>>,
+}
+
+/// A lease as its holder presents it after a restart of the daemon.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Ticket {
+    /// The lease's number.
+    pub fence: Fence,
+    /// The account it was granted on.
+    pub account: AccountId,
+    /// Whether the account could have no other lease.
+    pub exclusive: bool,
+    /// What it was for.
+    pub target: Target,
+    /// Its session.
+    pub session: Option<Box<str>>,
+    /// Its label.
+    pub label: Option<Box<str>>,
+}
+
+/// What one request under a lease needs, where that differs from what the lease was acquired for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RequestNeeds {
+    /// What it is for.
+    pub target: Target,
+    /// None of these accounts: they cannot serve the request, or have refused it. Sorted.
+    pub exclude: Vec<AccountId>,
+}
+
+impl Bind {
+    /// The process, if the lease is bound to one.
+    pub(in crate::pool) fn process(self) -> Option<Process> {
+        match self {
+            Self::Process(process) => Some(process),
+            Self::Connection(_) | Self::Ttl => None,
+        }
+    }
+}
+
+impl LeaseRequest {
+    /// The plainest request: any account of `provider`, for a family whose quota key is its name, bound to `connection`.
+    #[must_use]
+    pub fn new(provider: &str, family: &str, connection: ConnectionId) -> Self {
+        let (family, provider): (Arc<str>, Arc<str>) = (family.into(), provider.into());
+        Self {
+            target: Target { provider, key: family.clone(), family, pool: None, model: None, names: None },
+            connection,
+            bind: Bind::Connection(connection),
+            holder: Holder::default(),
+            ttl: None,
+            session: None,
+            label: None,
+            agent: None,
+            account: None,
+            exclude: Vec::new(),
+            priority: 0,
+            wait: None,
+            exclusive: false,
+            request_id: None,
+        }
+    }
+
+    /// The process it is for: the one it is bound to, else the one that asks.
+    pub(in crate::pool) fn process(&self) -> Option<Process> {
+        self.bind.process().or(self.holder.process)
+    }
+
+    /// Whether the same accounts can serve both. Sessions do not count: they matter only among accounts that can serve.
+    pub(in crate::pool) fn is_served_like(&self, other: &Self) -> bool {
+        self.target == other.target
+            && self.account == other.account
+            && self.agent == other.agent
+            && self.exclusive == other.exclusive
+            && self.exclude == other.exclude
+    }
+}

@@ -1,0 +1,163 @@
+//! The queue: requests of higher priority first, then in the order of arrival.
+
+pub(in crate::pool) mod dirty;
+pub(in crate::pool) mod serve;
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
+use crate::pool::model::{Bind, ConnectionId, LeaseRequest, Mono, Process, WaiterId};
+use crate::pool::timers::Timers;
+use rustc_hash::FxHashMap;
+
+/// Most queued requests; one more is refused as `overloaded`.
+pub const MOST_WAITERS: usize = 4096;
+
+/// A queued request.
+#[derive(Debug)]
+pub struct QueuedRequest {
+    /// The request.
+    pub ask: LeaseRequest,
+    /// Since when.
+    pub since: Mono,
+    /// Until when.
+    pub deadline: Mono,
+}
+
+/// A request's position in the order.
+pub(in crate::pool) type QueuePosition = (Reverse<i8>, WaiterId);
+
+#[derive(Debug, Default)]
+pub(in crate::pool) struct Queue {
+    waiting: BTreeMap<QueuePosition, QueuedRequest>,
+    positions: FxHashMap<WaiterId, QueuePosition>,
+    /// How many requests are to be bound to each process.
+    processes: FxHashMap<Process, u32>,
+    /// Processes that a request was to be bound to since [`Self::take_unbound`].
+    unbound: Vec<Process>,
+    next: u64,
+}
+
+impl Queue {
+    pub(in crate::pool) fn push(&mut self, waiter: QueuedRequest, timers: &mut Timers) -> WaiterId {
+        let id = WaiterId(self.next);
+        self.next += 1;
+        let position = (Reverse(waiter.ask.priority), id);
+        timers.set_waiter(id, waiter.deadline);
+        self.count_process(waiter.ask.bind, true);
+        self.positions.insert(id, position);
+        self.waiting.insert(position, waiter);
+        id
+    }
+
+    pub(in crate::pool) fn remove(&mut self, id: WaiterId, timers: &mut Timers) -> Option<QueuedRequest> {
+        let waiter = self.waiting.remove(&self.positions.remove(&id)?)?;
+        timers.clear_waiter(id, waiter.deadline);
+        self.count_process(waiter.ask.bind, false);
+        Some(waiter)
+    }
+
+    /// A retry of the request, from another connection.
+    pub(in crate::pool) fn rebind(&mut self, id: WaiterId, retry: &LeaseRequest) {
+        let Some(waiter) = self.positions.get(&id).and_then(|position| self.waiting.get_mut(position)) else { return };
+        let before = std::mem::replace(&mut waiter.ask.bind, retry.bind);
+        waiter.ask.connection = retry.connection;
+        waiter.ask.holder = retry.holder.clone();
+        self.count_process(retry.bind, true);
+        self.count_process(before, false);
+    }
+
+    pub(in crate::pool) fn waits_for(&self, process: Process) -> bool {
+        self.processes.contains_key(&process)
+    }
+
+    fn count_process(&mut self, bind: Bind, comes: bool) {
+        let Bind::Process(process) = bind else { return };
+        if comes {
+            *self.processes.entry(process).or_default() += 1;
+            return;
+        }
+        self.unbound.push(process);
+        if let Some(count) = self.processes.get_mut(&process) {
+            *count -= 1;
+            if *count == 0 {
+                self.processes.remove(&process);
+            }
+        }
+    }
+
+    pub(in crate::pool) fn get(&self, id: WaiterId) -> Option<&QueuedRequest> {
+        self.waiting.get(self.positions.get(&id)?)
+    }
+
+    /// The first in order that comes after `position`.
+    pub(in crate::pool) fn after(&self, position: Option<QueuePosition>) -> Option<(QueuePosition, &QueuedRequest)> {
+        let from = position.map_or(Bound::Unbounded, Bound::Excluded);
+        self.waiting.range((from, Bound::Unbounded)).next().map(|(position, waiter)| (*position, waiter))
+    }
+
+    pub(in crate::pool) fn in_order(&self) -> impl Iterator<Item = (WaiterId, &QueuedRequest)> {
+        self.waiting.iter().map(|((_, id), waiter)| (*id, waiter))
+    }
+
+    /// Processes that a request was to be bound to since the last call.
+    pub(in crate::pool) fn take_unbound(&mut self) -> Vec<Process> {
+        std::mem::take(&mut self.unbound)
+    }
+
+    pub(in crate::pool) fn of_connection(&self, connection: ConnectionId) -> Vec<WaiterId> {
+        self.ids_where(|ask| ask.connection == connection)
+    }
+
+    pub(in crate::pool) fn of_process(&self, process: Process) -> Vec<WaiterId> {
+        self.ids_where(|ask| ask.bind == Bind::Process(process))
+    }
+
+    pub(in crate::pool) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    pub(in crate::pool) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    pub(in crate::pool) fn is_consistent(&self) -> bool {
+        self.waiting.len() == self.positions.len()
+            && self.processes.iter().all(|(process, count)| self.of_process(*process).len() == *count as usize)
+            && self.waiting.keys().all(|position| self.positions.get(&position.1) == Some(position))
+    }
+
+    fn ids_where(&self, wanted: impl Fn(&LeaseRequest) -> bool) -> Vec<WaiterId> {
+        self.in_order().filter(|(_, waiter)| wanted(&waiter.ask)).map(|(id, _)| id).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(priority: i8, pid: u32) -> QueuedRequest {
+        let bind = Bind::Process(Process { pid, start: 1 });
+        let ask = LeaseRequest { priority, bind, ..LeaseRequest::new("p", "f", ConnectionId(u64::from(pid))) };
+        QueuedRequest { ask, since: Mono(0), deadline: Mono(u64::from(pid) * 10) }
+    }
+
+    #[test]
+    fn requests_are_ordered_by_priority_then_arrival_and_leave_no_timer_or_index() {
+        let (mut queue, mut timers) = (Queue::default(), Timers::default());
+        let [low, high, later] = [(0, 3), (5, 2), (5, 1)].map(|(p, pid)| queue.push(request(p, pid), &mut timers));
+        assert_eq!(queue.in_order().map(|(id, _)| id).collect::<Vec<_>>(), [high, later, low]);
+        let now = |ms| crate::pool::model::Now { mono: Mono(ms), ..Default::default() };
+        assert_eq!((timers.due_waiter(now(9)), timers.due_waiter(now(10))), (None, Some(later)));
+        assert_eq!(queue.of_process(Process { pid: 2, start: 1 }), [high]);
+        queue.rebind(high, &request(5, 9).ask);
+        assert_eq!(queue.of_connection(ConnectionId(9)), [high]);
+        assert!(queue.is_consistent() && !queue.waits_for(Process { pid: 2, start: 1 }));
+        assert_eq!(queue.take_unbound(), [Process { pid: 2, start: 1 }]);
+        for id in [low, high, later] {
+            assert!(queue.remove(id, &mut timers).is_some() && queue.remove(id, &mut timers).is_none());
+        }
+        assert!(queue.is_empty() && queue.is_consistent() && timers.due_waiter(now(99)).is_none());
+    }
+}

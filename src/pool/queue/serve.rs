@@ -1,0 +1,151 @@
+//! Serving the queue: which requests wait, which are granted, and which are refused because waiting cannot help.
+
+use crate::pool::command::{Effect, Reply};
+use crate::pool::model::{Fence, LeaseRequest, Mode, Mono, Now, Refusal, RefusalKind, WaiterId};
+use crate::pool::queue::dirty::Changes;
+use crate::pool::queue::{MOST_WAITERS, QueuePosition, QueuedRequest};
+use crate::pool::select::choose::Choice;
+use crate::pool::state::Pool;
+
+/// Most different unserved requests that a round compares with; beyond it, it selects for each request.
+const MOST_COMPARED: usize = 8;
+
+impl Pool {
+    /// Queues a request, or refuses it at once if waiting cannot help.
+    pub(in crate::pool) fn wait_for(&mut self, now: Now, ask: LeaseRequest, choice: Choice) -> Result<Reply, Refusal> {
+        let deadline = now.mono.after(self.patience(&ask));
+        let kind = match choice {
+            Choice::Wait { kind, .. } => kind,
+            Choice::Grant { .. } | Choice::Refuse(_) => RefusalKind::NoCapacity,
+        };
+        if deadline <= now.mono || choice.too_late(deadline) {
+            let mut refusal = self.refusal(now, &ask, kind);
+            refusal.retry_at = refusal.retry_at.or(self.timers.grace().map(|until| now.wall_of(until)));
+            self.refusals.note(now.wall, &ask, &refusal);
+            return Err(refusal);
+        }
+        if self.queue.len() >= MOST_WAITERS {
+            return Err(Refusal::new(RefusalKind::Overloaded, "too many requests are already waiting"));
+        }
+        Ok(Reply::Queued(self.queue.push(QueuedRequest { ask, since: now.mono, deadline }, &mut self.timers)))
+    }
+
+    pub(in crate::pool) fn cancel(&mut self, waiter: WaiterId) -> Result<Reply, Refusal> {
+        self.queue.remove(waiter, &mut self.timers);
+        Ok(Reply::Done)
+    }
+
+    /// Grants every queued request that can be served, in order, and refuses those whose time is over.
+    pub(in crate::pool) fn serve_queue(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        // a grant can bring about another change; each round serves a request or is the last
+        while !self.queue.is_empty() && self.timers.grace().is_none() {
+            let moved = self.sessions.take_moved() && self.settings.selection.mode == Mode::CacheFirst;
+            match (self.queue_dirty.take(), self.accounts.dirty().take(), moved) {
+                (None, None, false) => break,
+                (None, Some(Changes::Freed(freed)), false) => self.serve_round(now, Some(&freed), effects),
+                // requests of a moved session may be waiting for the account that it has left
+                _ => self.serve_round(now, None, effects),
+            }
+        }
+        self.queue_dirty.clear();
+        self.accounts.dirty().clear();
+        self.sessions.take_moved();
+        // last, so that a request that can be served in its last moment is served
+        while let Some(overdue) = self.timers.due_waiter(now) {
+            self.give_up(now, overdue, RefusalKind::WaitTimeout, effects);
+        }
+    }
+
+    /// Visits the queue once, in order. Where only some accounts were freed, only requests that they can serve.
+    fn serve_round(&mut self, now: Now, freed: Option<&Vec<usize>>, effects: &mut Vec<Effect>) {
+        // a request that is served like one that got nothing gets nothing: no selection for each of a long queue
+        let mut unserved: Vec<(WaiterId, Option<Mono>)> = Vec::new();
+        let alike_counts = self.settings.selection.mode != Mode::CacheFirst;
+        let mut ties = std::mem::take(&mut self.ties);
+        let mut last: Option<QueuePosition> = None;
+        while let Some((position, waiter)) = self.queue.after(last) {
+            last = Some(position);
+            let (id, deadline) = (position.1, waiter.deadline);
+            if let Some(freed) = freed {
+                if !freed.iter().any(|&slot| self.has_room(&self.accounts[slot], false)) {
+                    break;
+                }
+                if !freed.iter().any(|&slot| self.serves(slot, &waiter.ask, now)) {
+                    continue;
+                }
+            }
+            let same = |other: &QueuedRequest| alike_counts && other.ask.is_served_like(&waiter.ask);
+            let alike = unserved.iter().find(|(other, _)| self.queue.get(*other).is_some_and(same));
+            let choice = match alike {
+                Some((_, earliest)) => Choice::Wait { kind: RefusalKind::AllLimited, earliest: *earliest },
+                None => self.choose_with(now, &waiter.ask, waiter.since, &mut ties),
+            };
+            let known = alike.is_some();
+            match choice {
+                Choice::Grant { slot, by, other } => {
+                    let Some(QueuedRequest { ask, .. }) = self.queue.remove(id, &mut self.timers) else { continue };
+                    let request = ask.request_id.clone();
+                    let fence = self.grant(now, ask, slot, (by, other), effects);
+                    if let Some(request) = request {
+                        self.remember_answer(now, &request, &Reply::Held(fence));
+                    }
+                    effects.push(Effect::Answer { waiter: id, result: Ok(fence) });
+                }
+                Choice::Refuse(refusal) => self.answer(id, Err(*refusal), effects),
+                Choice::Wait { kind, earliest } => {
+                    // a request whose time is over is refused as such below
+                    if deadline > now.mono && earliest.is_some_and(|earliest| earliest > deadline) {
+                        self.give_up(now, id, kind, effects);
+                    } else if !known && unserved.len() < MOST_COMPARED {
+                        unserved.push((id, earliest));
+                    }
+                }
+            }
+        }
+        self.ties = ties;
+    }
+
+    /// Whether this account can serve this request now.
+    fn serves(&self, slot: usize, ask: &LeaseRequest, now: Now) -> bool {
+        self.accounts[slot].record.provider == *ask.target.provider && self.ineligible(slot, ask, now).is_none()
+    }
+
+    pub(in crate::pool) fn drain(&mut self, effects: &mut Vec<Effect>) -> Result<Reply, Refusal> {
+        self.draining = true;
+        let waiting: Vec<WaiterId> = self.queue.in_order().map(|(id, _)| id).collect();
+        for id in waiting {
+            self.answer(id, Err(Refusal::shutting_down()), effects);
+        }
+        Ok(Reply::Done)
+    }
+
+    pub(in crate::pool) fn answer(
+        &mut self,
+        waiter: WaiterId,
+        result: Result<Fence, Refusal>,
+        effects: &mut Vec<Effect>,
+    ) {
+        if self.queue.remove(waiter, &mut self.timers).is_some() {
+            effects.push(Effect::Answer { waiter, result });
+        }
+    }
+
+    /// Reports processes that no lease and no queued request is bound to any more. It comes last, because a command that
+    /// ends a lease of a process may grant it another one.
+    pub(in crate::pool) fn unwatch(&mut self, effects: &mut Vec<Effect>) {
+        let mut unbound = self.leases.take_unbound();
+        unbound.extend(self.queue.take_unbound());
+        unbound.sort_unstable();
+        unbound.dedup();
+        unbound.retain(|process| self.leases.of_process(*process).is_empty() && !self.queue.waits_for(*process));
+        effects.extend(unbound.into_iter().map(Effect::Unwatch));
+    }
+
+    fn give_up(&mut self, now: Now, waiter: WaiterId, kind: RefusalKind, effects: &mut Vec<Effect>) {
+        let Some(waiting) = self.queue.get(waiter) else { return };
+        let ask = waiting.ask.clone();
+        let refusal = self.refusal(now, &ask, kind);
+        self.refusals.note(now.wall, &ask, &refusal);
+        self.answer(waiter, Err(refusal), effects);
+    }
+}

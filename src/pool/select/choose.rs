@@ -1,0 +1,339 @@
+//! Which account a request gets: from the account it names down to the strategy (docs/architecture.md, selection).
+
+use crate::pool::account::Account;
+use crate::pool::account::digest::{Rank, SelectionKey};
+use crate::pool::account::table::ProviderAccounts;
+use crate::pool::lease::ChosenBy;
+use crate::pool::model::{
+    Fallback, Ineligible, LeaseRequest, Mode, Mono, Now, Overflow, QuotaChoice, QuotaChoices, Refusal, RefusalKind,
+};
+use crate::pool::select::eligibility::{is_closed, is_closed_on};
+use crate::pool::select::strategy;
+use crate::pool::state::Pool;
+use std::cmp::Ordering;
+
+/// The result of a selection.
+#[derive(Debug)]
+pub(in crate::pool) enum Choice {
+    /// This account, why, and whether in the request's other quota pool.
+    Grant { slot: usize, by: ChosenBy, other: bool },
+    /// No account now; the earliest time at which another try can succeed, where that is known.
+    Wait { kind: RefusalKind, earliest: Option<Mono> },
+    /// No account, however long it waits.
+    Refuse(Box<Refusal>),
+}
+
+/// One request to select for.
+struct Search<'a> {
+    now: Now,
+    ask: &'a LeaseRequest,
+    asked_at: Mono,
+    /// The account it names.
+    pinned: Option<usize>,
+    provider: &'a ProviderAccounts,
+}
+
+/// An account that outranks the order.
+enum Favorite {
+    Take(usize, ChosenBy),
+    /// Wait until its limit ends then.
+    Await(Mono),
+}
+
+impl Pool {
+    /// Selects an account for a request made at `asked_at`.
+    pub(in crate::pool) fn choose(&mut self, now: Now, ask: &LeaseRequest, asked_at: Mono) -> Choice {
+        let mut ties = std::mem::take(&mut self.ties);
+        let choice = self.choose_with(now, ask, asked_at, &mut ties);
+        self.ties = ties;
+        choice
+    }
+
+    pub(in crate::pool) fn choose_with(
+        &self,
+        now: Now,
+        ask: &LeaseRequest,
+        asked_at: Mono,
+        ties: &mut Vec<usize>,
+    ) -> Choice {
+        let Some(provider) = self.accounts.of_provider(&ask.target.provider) else {
+            return Choice::Refuse(Box::new(self.no_account(ask)));
+        };
+        let pinned = match &ask.account {
+            Some(reference) => match self.accounts.find(reference, Some(&ask.target.provider)) {
+                Ok(slot) => Some(slot),
+                Err(refusal) => return Choice::Refuse(Box::new(refusal)),
+            },
+            None => None,
+        };
+        let quotas = ask.target.quotas(&self.settings.quota);
+        let search = Search { now, ask, asked_at, pinned, provider };
+        let choice = match quotas.second {
+            // the first quota of every account, then the second ones
+            Some(second) if self.settings.quota.fallback == Fallback::AccountsFirst => {
+                self.choose_on(&search, QuotaChoices::only(quotas.first), ties).or_else(|| {
+                    self.choose_on(&search, QuotaChoices { pools_only: true, ..QuotaChoices::only(second) }, ties)
+                })
+            }
+            _ => self.choose_on(&search, quotas, ties),
+        };
+        choice.unwrap_or_else(|| self.blocked(now, ask, pinned.as_ref().map_or(provider.slots(), std::slice::from_ref)))
+    }
+
+    /// The result of a selection when none of `slots` is open.
+    pub(in crate::pool) fn blocked(&self, now: Now, ask: &LeaseRequest, slots: &[usize]) -> Choice {
+        let mut earliest: Option<Mono> = None;
+        let (mut busy, mut open_ended) = (false, false);
+        for &slot in slots {
+            match self.ineligible(slot, ask, now) {
+                Some((Ineligible::Limited | Ineligible::Reserved | Ineligible::Renewing, Some(until))) => {
+                    let until = until.mono(now);
+                    earliest = Some(earliest.map_or(until, |known| known.min(until)));
+                }
+                Some((Ineligible::Limited | Ineligible::Reserved | Ineligible::Renewing, None)) => open_ended = true,
+                Some((Ineligible::Busy, _)) => busy = true,
+                _ => {}
+            }
+        }
+        if busy && self.settings.leases.overflow == Overflow::Fail {
+            return Choice::Refuse(Box::new(self.refusal(now, ask, RefusalKind::NoCapacity)));
+        }
+        if busy {
+            // a lease may end at any moment
+            return Choice::Wait { kind: RefusalKind::NoCapacity, earliest: None };
+        }
+        if open_ended {
+            // a probe, a usage reading or a token may arrive at any moment
+            return Choice::Wait { kind: RefusalKind::AllLimited, earliest: None };
+        }
+        if earliest.is_some() {
+            return Choice::Wait { kind: RefusalKind::AllLimited, earliest };
+        }
+        Choice::Refuse(Box::new(self.refusal(now, ask, self.permanent_kind(now, ask, slots))))
+    }
+
+    fn permanent_kind(&self, now: Now, ask: &LeaseRequest, slots: &[usize]) -> RefusalKind {
+        let has = |wanted: Ineligible| {
+            slots.iter().any(|&slot| self.ineligible(slot, ask, now).is_some_and(|(why, _)| why == wanted))
+        };
+        if has(Ineligible::Excluded) {
+            RefusalKind::NoCapacity
+        } else if has(Ineligible::NeedsLogin) {
+            RefusalKind::NeedsLogin
+        } else if has(Ineligible::NeedsVerification) {
+            RefusalKind::NeedsVerification
+        } else if has(Ineligible::NotAllowed) {
+            RefusalKind::NotAllowed
+        } else {
+            RefusalKind::NoAccount
+        }
+    }
+
+    /// Selects on these quotas; `None` if no account is open.
+    fn choose_on(&self, search: &Search<'_>, quotas: QuotaChoices<'_>, ties: &mut Vec<usize>) -> Option<Choice> {
+        let Search { now, ask, provider, .. } = *search;
+        let grant = |slot: usize, by: ChosenBy| {
+            // where both quotas are open, the first is used
+            let second = quotas.second.is_some() && is_closed(&self.accounts[slot], quotas.first, now);
+            Some(Choice::Grant { slot, by, other: quotas.pools_only || second })
+        };
+        if let Some(slot) = search.pinned {
+            return self
+                .ineligible_on(slot, ask, quotas, now)
+                .is_none()
+                .then(|| grant(slot, ChosenBy::Account))
+                .flatten();
+        }
+        match self.wanted(search, quotas) {
+            Some(Favorite::Take(slot, by)) => return grant(slot, by),
+            Some(Favorite::Await(until)) => {
+                return Some(Choice::Wait { kind: RefusalKind::AllLimited, earliest: Some(until) });
+            }
+            None => {}
+        }
+        let least = self.leading(now, ask, quotas, provider.slots(), ties)?;
+        if let Some(slot) = self.reusable(now, ask, quotas, least) {
+            return grant(slot, ChosenBy::Reuse);
+        }
+        if quotas.pools_only
+            && let Some(slot) = strategy::current(self, ask, provider).filter(|slot| ties.contains(slot))
+        {
+            return grant(slot, ChosenBy::Current);
+        }
+        match strategy::offset(self, ask, provider) {
+            // an offset is the holder's own start: the family's pointers stay
+            Some(start) => grant(strategy::first_from(self, ties, start), ChosenBy::PidOffset),
+            None => grant(strategy::pick(self, now, ask, quotas.first.quota, provider, ties), ChosenBy::Strategy),
+        }
+    }
+
+    /// The session's account, else the preferred one.
+    fn wanted(&self, search: &Search<'_>, quotas: QuotaChoices<'_>) -> Option<Favorite> {
+        let selection = &self.settings.selection;
+        let ask = search.ask;
+        let bound = ask
+            .session
+            .as_deref()
+            .filter(|_| selection.mode != Mode::PerformanceFirst)
+            .and_then(|name| self.sessions.get(&ask.target.provider, name, search.asked_at, selection.session_ttl))
+            .and_then(|id| self.accounts.slot(id));
+        if let Some(slot) = bound {
+            let wanted = self.take_wanted(search, quotas, slot, ChosenBy::Session);
+            if wanted.is_some() {
+                return wanted;
+            }
+        }
+        let preferred = selection.preferred_account.as_deref()?;
+        let slot = self.accounts.find(preferred, Some(&ask.target.provider)).ok()?;
+        self.take_wanted(search, quotas, slot, ChosenBy::Preferred)
+    }
+
+    fn take_wanted(
+        &self,
+        search: &Search<'_>,
+        quotas: QuotaChoices<'_>,
+        slot: usize,
+        by: ChosenBy,
+    ) -> Option<Favorite> {
+        let Search { now, ask, asked_at, .. } = *search;
+        let account = &self.accounts[slot];
+        match self.ineligible_on(slot, ask, quotas, now) {
+            None => (by == ChosenBy::Session || account.leases < account.policy.capacity)
+                .then_some(Favorite::Take(slot, by)),
+            Some((Ineligible::Limited, Some(until))) if self.settings.selection.mode == Mode::CacheFirst => {
+                let until = until.mono(now);
+                let patience = self.settings.selection.max_cache_wait.min(self.patience(ask));
+                (until <= asked_at.after(patience)).then_some(Favorite::Await(until))
+            }
+            Some(_) => None,
+        }
+    }
+
+    /// Collects the open accounts that lead the order into `ties`, and returns the lowest load of all open ones.
+    fn leading(
+        &self,
+        now: Now,
+        ask: &LeaseRequest,
+        quotas: QuotaChoices<'_>,
+        slots: &[usize],
+        ties: &mut Vec<usize>,
+    ) -> Option<u64> {
+        ties.clear();
+        let mut best: Option<Rank> = None;
+        let mut least = u64::MAX;
+        let mut agents = None;
+        let leases = &self.settings.leases;
+        let tier_first = self.settings.selection.tier_first;
+        // the leader's key, where every account with an equal key leads as well
+        let mut leader: Option<SelectionKey> = None;
+        for &slot in slots {
+            let key = self.accounts.key(slot);
+            if leader == Some(key) {
+                ties.push(slot);
+                continue;
+            }
+            let order = if tier_first { key.rank } else { key.rank.any_tier() };
+            // an account that ranks behind even below the threshold, and has more load than another, changes nothing
+            if best.is_some_and(|best| order > best) && order.load() >= least {
+                continue;
+            }
+            if !key.is_ready()
+                || !key.has_room(leases, ask.exclusive)
+                || !self.is_open(slot, key, ask, quotas, now, &mut agents)
+            {
+                continue;
+            }
+            least = least.min(order.load());
+            let order = if key.is_unmeasured() || !self.is_over_threshold(slot, quotas, now) {
+                order
+            } else {
+                order.over_threshold()
+            };
+            match best.map_or(Ordering::Less, |best| order.cmp(&best)) {
+                Ordering::Less => {
+                    best = Some(order);
+                    leader = (key.is_unlimited() && key.is_unmeasured() && ask.exclude.is_empty()).then_some(key);
+                    ties.clear();
+                    ties.push(slot);
+                }
+                Ordering::Equal => ties.push(slot),
+                Ordering::Greater => {}
+            }
+        }
+        best.map(|_| least)
+    }
+
+    /// Whether an account that is ready and has room is eligible: as `ineligible`, without the reason. `agents` keeps the
+    /// answer for the list of agents compared last; neighbours mostly share one.
+    #[inline]
+    fn is_open(
+        &self,
+        slot: usize,
+        key: SelectionKey,
+        ask: &LeaseRequest,
+        quotas: QuotaChoices<'_>,
+        now: Now,
+        agents: &mut Option<(usize, bool)>,
+    ) -> bool {
+        let account = &self.accounts[slot];
+        if !(key.is_unlimited() && key.is_unmeasured() && !quotas.pools_only) && is_closed_on(account, quotas, now)
+            || !ask.exclude.is_empty() && ask.exclude.binary_search(&account.record.id).is_ok()
+        {
+            return false;
+        }
+        match *agents {
+            _ if key.allowed_agents() == 0 => true,
+            Some((known, allowed)) if key.allowed_agents() == known => allowed,
+            _ => {
+                let allowed = account.allows(ask.agent.as_deref());
+                *agents = Some((key.allowed_agents(), allowed));
+                allowed
+            }
+        }
+    }
+
+    /// Whether the quota that would serve is over the soft threshold.
+    pub(in crate::pool) fn is_over_threshold(&self, slot: usize, quotas: QuotaChoices<'_>, now: Now) -> bool {
+        let threshold = self.settings.quota.soft_threshold;
+        let account = &self.accounts[slot];
+        let quota = self.quota_in_use(account, quotas, now);
+        threshold < 1.0 && account.usage.highest(quota.quota, now.wall).is_some_and(|used| used >= threshold)
+    }
+
+    /// The quota of the account that would serve.
+    pub(in crate::pool) fn quota_in_use<'a>(
+        &self,
+        account: &Account,
+        quotas: QuotaChoices<'a>,
+        now: Now,
+    ) -> QuotaChoice<'a> {
+        quotas.second.filter(|_| is_closed(account, quotas.first, now)).unwrap_or(quotas.first)
+    }
+
+    /// The account this process released recently, if no account has less load: its caches are warm (I2 holds).
+    fn reusable(&self, now: Now, ask: &LeaseRequest, quotas: QuotaChoices<'_>, least: u64) -> Option<usize> {
+        let selection = &self.settings.selection;
+        if selection.mode == Mode::PerformanceFirst || selection.reuse_window.is_zero() {
+            return None;
+        }
+        let released = self.released.of(ask.process()?, now.mono, selection.reuse_window);
+        released.filter_map(|id| self.accounts.slot(id)).find(|&slot| {
+            let account = &self.accounts[slot];
+            *account.record.provider == *ask.target.provider
+                && self.accounts.key(slot).rank.load() <= least
+                && self.ineligible_on(slot, ask, quotas, now).is_none()
+        })
+    }
+
+    /// How long a request may wait.
+    pub(in crate::pool) fn patience(&self, ask: &LeaseRequest) -> std::time::Duration {
+        ask.wait.unwrap_or(self.settings.limits.max_rate_limit_wait)
+    }
+}
+
+impl Choice {
+    /// The earliest time, if it is known to lie beyond `deadline`.
+    pub(in crate::pool) fn too_late(&self, deadline: Mono) -> bool {
+        matches!(self, Self::Wait { earliest: Some(earliest), .. } if *earliest > deadline)
+    }
+}

@@ -1,0 +1,199 @@
+//! Why an account cannot serve a request, and the refusal that says so.
+
+use crate::limits::SHORTEST_HINT;
+use crate::pool::account::Account;
+use crate::pool::model::{
+    CredentialKind, Deadline, Ineligible, IneligibleAccount, LeaseRequest, LoginState, Now, QuotaChoice, QuotaChoices,
+    Refusal, RefusalKind, Wall, spoken,
+};
+use crate::pool::state::Pool;
+
+/// Most accounts a refusal lists: it must fit into one message.
+const MOST_LISTED: usize = 256;
+
+impl Pool {
+    /// Why this account cannot serve this request, what the user can change first; `None` if it can.
+    pub(in crate::pool) fn ineligible(
+        &self,
+        slot: usize,
+        ask: &LeaseRequest,
+        now: Now,
+    ) -> Option<(Ineligible, Option<Deadline>)> {
+        self.ineligible_on(slot, ask, ask.target.quotas(&self.settings.quota), now)
+    }
+
+    /// The same on these quotas only.
+    pub(in crate::pool) fn ineligible_on(
+        &self,
+        slot: usize,
+        ask: &LeaseRequest,
+        quotas: QuotaChoices<'_>,
+        now: Now,
+    ) -> Option<(Ineligible, Option<Deadline>)> {
+        let account = &self.accounts[slot];
+        if !account.policy.enabled {
+            return Some((Ineligible::Disabled, None));
+        }
+        match account.record.login_state {
+            LoginState::Ready => {}
+            LoginState::NeedsLogin(_) => return Some((Ineligible::NeedsLogin, None)),
+            LoginState::NeedsVerification(_) => return Some((Ineligible::NeedsVerification, None)),
+        }
+        if !account.allows(ask.agent.as_deref()) {
+            return Some((Ineligible::NotAllowed, None));
+        }
+        let renewing = account.renewing.map(|renewing| (Ineligible::Renewing, renewing.until.map(Deadline::Mono)));
+        if ask.exclude.binary_search(&account.record.id).is_ok() {
+            return Some((Ineligible::Excluded, None));
+        }
+        let closed = closed_on(account, quotas, now).or(renewing);
+        if closed.is_some() {
+            return closed;
+        }
+        (!self.has_room(account, ask.exclusive)).then_some((Ineligible::Busy, None))
+    }
+
+    pub(in crate::pool) fn has_room(&self, account: &Account, exclusive: bool) -> bool {
+        let most = self.settings.leases.ceiling(account.policy.capacity);
+        !account.exclusive && account.leases < most && (!exclusive || account.leases == 0)
+    }
+
+    /// Why a request gets no lease now, account by account.
+    pub(in crate::pool) fn refusal(&self, now: Now, ask: &LeaseRequest, kind: RefusalKind) -> Refusal {
+        let provider = &*ask.target.provider;
+        let slots: Vec<usize> = match &ask.account {
+            Some(reference) => self.accounts.find(reference, Some(&ask.target.provider)).into_iter().collect(),
+            None => self.accounts.of_provider(provider).map(|all| all.slots().to_vec()).unwrap_or_default(),
+        };
+        let (mut accounts, mut retry_at, mut excluded, mut busy) = (Vec::new(), None::<Wall>, true, false);
+        for slot in slots {
+            let Some((why, until)) = self.ineligible(slot, ask, now) else { continue };
+            let until = until.map(|until| until.wall(now));
+            excluded &= why == Ineligible::Excluded;
+            busy |= why == Ineligible::Busy;
+            // a probe may succeed at any moment, long before the next limit ends
+            let probed = why == Ineligible::Limited && until.is_none() && self.is_probed(slot);
+            let known = if probed { Some(now.wall.after(SHORTEST_HINT)) } else { until };
+            retry_at = [retry_at, known].into_iter().flatten().min();
+            if accounts.len() < MOST_LISTED {
+                accounts.push(IneligibleAccount { account: self.accounts[slot].record.id, why, until });
+            }
+        }
+        // a lease may end at any moment: state no time rather than one that is too late
+        retry_at = retry_at.filter(|_| !busy);
+        let soon = retry_at.map(|at| format!("; the first is free in {}", spoken(at.since(now.wall))));
+        let soon = soon.unwrap_or_default();
+        let (message, hint) = match kind {
+            RefusalKind::AllLimited
+                if !accounts.is_empty() && accounts.iter().all(|one| one.why == Ineligible::Renewing) =>
+            {
+                (
+                    format!("the token of every {provider} account is being refreshed{soon}"),
+                    Some("run `lessor account list` to see the reason"),
+                )
+            }
+            RefusalKind::AllLimited => (format!("every {provider} account is limited{soon}"), None),
+            RefusalKind::NoCapacity if excluded && !accounts.is_empty() => {
+                (format!("every {provider} account is excluded by this request"), None)
+            }
+            RefusalKind::NoCapacity => (format!("every {provider} account is in use or limited{soon}"), None),
+            RefusalKind::WaitTimeout => (format!("no {provider} account became free in time{soon}"), None),
+            RefusalKind::NeedsLogin => (
+                format!("the {provider} account needs a new login"),
+                Some("run `lessor doctor` to see what each account needs"),
+            ),
+            RefusalKind::NeedsVerification => (
+                format!("the {provider} account must be verified with its provider"),
+                Some("run `lessor account list` to see where to verify it"),
+            ),
+            RefusalKind::NotAllowed => (
+                format!(
+                    "no {provider} account may be used by {}",
+                    ask.agent.as_deref().unwrap_or("a client that names no agent")
+                ),
+                Some("name the agent with `agent`, or allow every agent: `lessor account set A use=any`"),
+            ),
+            _ => (format!("every {provider} account is disabled"), Some("run `lessor account enable A` to enable one")),
+        };
+        Refusal { kind, message, retry_at, accounts, hint: hint.map(str::to_owned) }
+    }
+
+    /// Whether a probe is testing the account.
+    fn is_probed(&self, slot: usize) -> bool {
+        self.accounts[slot].limits.iter().any(|limit| limit.probe().is_some())
+    }
+
+    pub(in crate::pool) fn no_account(&self, ask: &LeaseRequest) -> Refusal {
+        let provider = &*ask.target.provider;
+        Refusal::new(RefusalKind::NoAccount, format!("there is no {provider} account"))
+            .hint(format!("run `lessor account add {provider} --api-key-stdin` to add one"))
+    }
+}
+
+/// Why none of the account's quotas can serve, and until when, where that is known.
+pub(in crate::pool) fn closed_on(
+    account: &Account,
+    quotas: QuotaChoices<'_>,
+    now: Now,
+) -> Option<(Ineligible, Option<Deadline>)> {
+    let pools = has_pools(account);
+    if quotas.pools_only && !pools {
+        return Some((Ineligible::Limited, None));
+    }
+    let first = closed(account, quotas.first, now)?;
+    let Some(second) = quotas.second.filter(|_| pools) else { return Some(first) };
+    let second = closed(account, second, now)?;
+    let sooner = |a: Deadline, b: Deadline| if b.mono(now) < a.mono(now) { b } else { a };
+    Some((first.0, first.1.zip(second.1).map(|(a, b)| sooner(a, b))))
+}
+
+/// Whether none of the account's quotas can serve: as `closed_on`, for scans.
+#[inline]
+pub(in crate::pool) fn is_closed_on(account: &Account, quotas: QuotaChoices<'_>, now: Now) -> bool {
+    let Some(second) = quotas.second.filter(|_| has_pools(account)) else {
+        return quotas.pools_only && !has_pools(account) || is_closed(account, quotas.first, now);
+    };
+    is_closed(account, quotas.first, now) && is_closed(account, second, now)
+}
+
+/// An account with an API key has one quota, even where logins of its provider have two.
+fn has_pools(account: &Account) -> bool {
+    account.record.kind != CredentialKind::ApiKey
+}
+
+/// Why this quota of the account cannot serve, and until when, where that is known.
+pub(in crate::pool) fn closed(
+    account: &Account,
+    quota: QuotaChoice<'_>,
+    now: Now,
+) -> Option<(Ineligible, Option<Deadline>)> {
+    let mut limits = account.limits.iter().filter(|limit| limit.blocks(quota.quota) && limit.holds(now));
+    let Some(first) = limits.next() else { return reserved(account, quota, now) };
+    let later = |a: Deadline, b: Deadline| if b.mono(now) > a.mono(now) { b } else { a };
+    // the latest one, unless one of them has no known time
+    let until = limits.fold(first.opens_at(), |latest, limit| Some(later(latest?, limit.opens_at()?)));
+    Some((Ineligible::Limited, until))
+}
+
+/// Whether this quota of the account is closed: as `closed`, for scans.
+#[inline]
+pub(in crate::pool) fn is_closed(account: &Account, quota: QuotaChoice<'_>, now: Now) -> bool {
+    account.limits.iter().any(|limit| limit.blocks(quota.quota) && limit.holds(now))
+        || reserved(account, quota, now).is_some()
+}
+
+/// Fractions that differ by less are equal.
+const EPSILON: f64 = 1e-9;
+
+/// Until when the rest of the quota is reserved from the model; without a known window nothing is reserved.
+#[inline]
+fn reserved(account: &Account, quota: QuotaChoice<'_>, now: Now) -> Option<(Ineligible, Option<Deadline>)> {
+    if quota.reserve <= 0.0 {
+        return None;
+    }
+    let spent = |used: f64| 1.0 - used < quota.reserve - EPSILON;
+    let mut windows = account.usage.live(quota.quota, now.wall).filter(|window| spent(window.utilization));
+    let first = windows.next()?.resets_at;
+    let last = windows.fold(first, |last, window| Some(last?.max(window.resets_at?)));
+    Some((Ineligible::Reserved, last.map(Deadline::Wall)))
+}

@@ -1,0 +1,261 @@
+//! Explaining a selection: why an account is chosen, and why the others are not.
+
+use crate::pool::select::strategy;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::limits::Reason;
+use crate::pool::account::digest::Rank;
+use crate::pool::account::table::ProviderAccounts;
+use crate::pool::lease::recent::RefusedRequest;
+use crate::pool::lease::{ChosenBy, Lease, reacquire};
+use crate::pool::limit::Limit;
+use crate::pool::model::{
+    AccountId, Fence, Ineligible, LeaseRequest, Now, Past, QuotaChoices, Refusal, RefusalKind, Tier, Wall,
+};
+use crate::pool::select::choose::Choice;
+use crate::pool::select::eligibility::closed_on;
+use crate::pool::state::Pool;
+
+/// Most accounts that get a rank.
+const MOST_RANKED: usize = 64;
+
+/// What a request would get now.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Explanation {
+    /// The result.
+    pub verdict: SelectionResult,
+    /// Every account of the provider; those that can serve come first, in the order in which they would be chosen.
+    pub candidates: Vec<CandidateAccount>,
+}
+
+/// The result of a selection.
+#[derive(Clone, PartialEq, Debug)]
+pub enum SelectionResult {
+    /// It would get this account, for this reason.
+    Grant(AccountId, ChosenBy),
+    /// It would wait, for this reason; and the earliest time it could be granted, where that is known.
+    Wait(RefusalKind, Option<Wall>),
+    /// It would be refused.
+    Refuse(Box<Refusal>),
+}
+
+/// One account, as selection sees it.
+#[derive(Clone, PartialEq, Debug)]
+pub struct CandidateAccount {
+    /// The account.
+    pub account: AccountId,
+    /// Its rank among those that can serve, from 1; only the first ones have a rank.
+    pub rank: Option<usize>,
+    /// Why it cannot serve.
+    pub exclusion: Option<Exclusion>,
+    /// The quota pool that would serve.
+    pub pool: Option<Arc<str>>,
+    /// Live leases.
+    pub leases: u32,
+    /// How many it takes before it is shared.
+    pub capacity: u32,
+    /// Higher is preferred.
+    pub priority: i32,
+    /// The plan.
+    pub tier: Tier,
+    /// Whether it ranks last, because it is used beyond the soft threshold.
+    pub over_threshold: bool,
+    /// Health, in points.
+    pub health: f64,
+    /// Tokens in its bucket.
+    pub tokens: f64,
+    /// The time since its last use, if it was ever used.
+    pub idle: Option<Duration>,
+    /// The score of `hybrid`, including the bonus of the current account.
+    pub score: f64,
+    /// Whether it is the family's current account.
+    pub current: bool,
+    /// Used of the weekly window, where that is known.
+    pub weekly: Option<f64>,
+    /// When the weekly window resets.
+    pub weekly_resets_at: Option<Wall>,
+    /// Used of the 5-hour window, where that is known.
+    pub short: Option<f64>,
+}
+
+/// Why an account cannot serve.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Exclusion {
+    /// The reason.
+    pub why: Ineligible,
+    /// Until when, where that is known.
+    pub until: Option<Wall>,
+    /// In words: why the login does not work, why it was disabled, what is left of a reserve.
+    pub note: Option<String>,
+    /// The limits that stand in its way, with their evidence.
+    pub limits: Vec<Limit>,
+}
+
+/// Why a lease is on its account.
+#[derive(Clone, PartialEq, Debug)]
+pub struct LeaseExplanation {
+    /// The lease.
+    pub fence: Fence,
+    /// Its account.
+    pub account: AccountId,
+    /// What decided for it.
+    pub by: ChosenBy,
+    /// When it was granted.
+    pub at: Wall,
+    /// The account a report moved it from, and why.
+    pub moved_from: Option<(AccountId, Reason)>,
+    /// How the same request would be decided as things stand.
+    pub now: Explanation,
+}
+
+impl Pool {
+    /// What a request would get now, and why.
+    #[must_use]
+    pub fn explain(&self, now: Now, ask: &LeaseRequest) -> Explanation {
+        let mut ask = ask.clone();
+        ask.exclude.sort_unstable();
+        let verdict = match self.choose_with(now, &ask, now.mono, &mut Vec::new()) {
+            Choice::Grant { slot, by, .. } => SelectionResult::Grant(self.accounts[slot].record.id, by),
+            Choice::Wait { kind, earliest } => SelectionResult::Wait(kind, earliest.map(|at| now.wall_of(at))),
+            Choice::Refuse(refusal) => SelectionResult::Refuse(refusal),
+        };
+        let Some(provider) = self.accounts.of_provider(&ask.target.provider) else {
+            return Explanation { verdict, candidates: Vec::new() };
+        };
+        let mut candidates: Vec<CandidateAccount> =
+            provider.slots().iter().map(|&slot| self.candidate(now, &ask, provider, slot)).collect();
+        for (place, slot) in self.ranked(now, &ask, provider, &verdict).into_iter().enumerate() {
+            candidates[self.accounts.position(slot)].rank = Some(place + 1);
+        }
+        candidates.sort_by_key(|one| (one.exclusion.is_some(), one.rank.unwrap_or(usize::MAX)));
+        Explanation { verdict, candidates }
+    }
+
+    /// Why a lease is on its account.
+    #[must_use]
+    pub fn explain_lease(&self, now: Now, fence: Fence) -> Option<LeaseExplanation> {
+        self.leases.get(fence).map(|lease| self.explain_ended_lease(now, lease))
+    }
+
+    /// The same for a lease that may have ended.
+    #[must_use]
+    pub fn explain_ended_lease(&self, now: Now, lease: &Lease) -> LeaseExplanation {
+        let account = lease.pinned.then(|| lease.account.to_string().into());
+        LeaseExplanation {
+            fence: lease.fence,
+            account: lease.account,
+            by: lease.by,
+            at: lease.granted_at,
+            moved_from: self.leases.moved_from(lease.fence),
+            now: self.explain(now, &reacquire(lease, account)),
+        }
+    }
+
+    /// The lease that was granted last, if it is still held.
+    #[must_use]
+    pub fn last_granted(&self) -> Option<Fence> {
+        self.leases.iter().map(|lease| lease.fence).max()
+    }
+
+    /// The requests that were refused last, oldest first.
+    pub fn refusals(&self) -> impl DoubleEndedIterator<Item = &RefusedRequest> {
+        self.refusals.iter()
+    }
+
+    fn candidate(&self, now: Now, ask: &LeaseRequest, provider: &ProviderAccounts, slot: usize) -> CandidateAccount {
+        let (account, inputs) = (&self.accounts[slot], self.accounts.inputs(slot));
+        let selection = &self.settings.selection;
+        let quotas = ask.target.quotas(&self.settings.quota);
+        let quota = self.quota_in_use(account, quotas, now);
+        let window = |name| account.usage.window(name, quota.quota, now.wall);
+        let current = strategy::current(self, ask, provider) == Some(slot);
+        let weekly = window(strategy::WEEKLY);
+        let turned =
+            quotas.second.is_some_and(|second| second.quota == quota.quota && quota.quota != quotas.first.quota);
+        let pool =
+            if turned { ask.target.other_pool().and_then(|target| target.pool) } else { ask.target.pool.clone() };
+        CandidateAccount {
+            account: account.record.id,
+            rank: None,
+            exclusion: self.exclusion(now, ask, slot, quotas),
+            pool,
+            leases: account.leases,
+            capacity: account.policy.capacity,
+            priority: account.policy.priority,
+            tier: account.record.tier,
+            over_threshold: self.is_over_threshold(slot, quotas, now),
+            health: account.health.score(&selection.health, now.mono),
+            tokens: account.bucket.tokens(&selection.tokens, now.mono),
+            idle: account.last_used.map(|at| Past::from(now.mono).since(at)),
+            score: strategy::Hybrid::new(selection, now).rank(inputs).1
+                + if current { strategy::STICKINESS } else { 0.0 },
+            current,
+            weekly: weekly.map(|window| window.utilization),
+            weekly_resets_at: weekly.and_then(|window| window.resets_at),
+            short: window(strategy::SHORT).map(|window| window.utilization),
+        }
+    }
+
+    fn exclusion(&self, now: Now, ask: &LeaseRequest, slot: usize, quotas: QuotaChoices<'_>) -> Option<Exclusion> {
+        let account = &self.accounts[slot];
+        let (why, until) = self.ineligible(slot, ask, now)?;
+        let note = match why {
+            Ineligible::Disabled => account.record.disabled_reason.clone(),
+            Ineligible::NotAllowed => {
+                account.allowed_agents().map(|allowed_agents| format!("only for {}", allowed_agents.join(", ")))
+            }
+            Ineligible::Reserved => {
+                let used = account.usage.highest(quotas.first.quota, now.wall);
+                used.map(|used| {
+                    let percent = |part: f64| (100.0 * part).round();
+                    format!("{} % is left, {} % is reserved", percent(1.0 - used), percent(quotas.first.reserve))
+                })
+            }
+            Ineligible::Renewing => Some("its token is being refreshed".to_owned()),
+            _ => None,
+        };
+        let stands = |limit: &&Limit| {
+            let quotas = [Some(quotas.first), quotas.second];
+            limit.holds(now) && quotas.into_iter().flatten().any(|quota| limit.blocks(quota.quota))
+        };
+        let limits =
+            if why == Ineligible::Limited { account.limits.iter().filter(stands).cloned().collect() } else { vec![] };
+        Some(Exclusion { why, until: until.map(|until| until.wall(now)), note, limits })
+    }
+
+    /// The accounts that can serve, in the order in which they would be chosen if each one before were gone.
+    fn ranked(
+        &self,
+        now: Now,
+        ask: &LeaseRequest,
+        provider: &ProviderAccounts,
+        verdict: &SelectionResult,
+    ) -> Vec<usize> {
+        let quotas = ask.target.quotas(&self.settings.quota);
+        let tier_first = self.settings.selection.tier_first;
+        let order = |slot: usize| -> Rank {
+            let order = self.accounts.key(slot).rank;
+            let order = if tier_first { order } else { order.any_tier() };
+            if self.is_over_threshold(slot, quotas, now) { order.over_threshold() } else { order }
+        };
+        let other = |slot: usize| closed_on(&self.accounts[slot], QuotaChoices::only(quotas.first), now).is_some();
+        let mut open: Vec<usize> =
+            provider.slots().iter().copied().filter(|&slot| self.ineligible(slot, ask, now).is_none()).collect();
+        let mut ranked = Vec::new();
+        if let SelectionResult::Grant(chosen, _) = verdict {
+            let chosen = self.accounts.slot(*chosen);
+            ranked.extend(chosen);
+            open.retain(|slot| Some(*slot) != chosen);
+        }
+        while !open.is_empty() && ranked.len() < MOST_RANKED {
+            let place = |slot: usize| (quotas.second.is_some() && other(slot), order(slot));
+            let Some(best) = open.iter().map(|&slot| place(slot)).min() else { break };
+            let ties: Vec<usize> = open.iter().copied().filter(|&slot| place(slot) == best).collect();
+            let next = strategy::pick(self, now, ask, quotas.first.quota, provider, &ties);
+            ranked.push(next);
+            open.retain(|slot| *slot != next);
+        }
+        ranked
+    }
+}

@@ -1,0 +1,94 @@
+//! The whole state of the pool.
+
+use crate::pool::account::table::Accounts;
+use crate::pool::lease::recent::{Refusals, Released, Requests};
+use crate::pool::lease::table::Leases;
+use crate::pool::model::PoolSettings;
+use crate::pool::queue::Queue;
+use crate::pool::queue::dirty::QueueDirty;
+use crate::pool::report::request_fault::RequestFaults;
+use crate::pool::session::Sessions;
+use crate::pool::timers::Timers;
+
+/// The accounts, leases, queue and sessions, and the rules for them.
+///
+/// A pool is driven by [`handle`](Self::handle): pass the time and a [`Command`](super::Command), and receive a reply.
+/// What must be done outside (save, answer, notify) is appended to the effects, to be carried out in order. The pool
+/// reads no clock: call it with [`Command::Tick`](super::Command::Tick) no later than
+/// [`next_wakeup`](Self::next_wakeup) says. A queued request is answered by an [`Effect::Answer`](super::Effect::Answer).
+///
+/// ```
+/// use lessor::limits::Reason;
+/// use lessor::pool::*;
+/// use std::time::Duration;
+/// # fn account(n: u64) -> Box<AccountRecord> {
+/// #     Box::new(serde_json::from_value(serde_json::json!({
+/// #         "id": AccountId::from_bits(n), "provider": "anthropic", "label": null, "email": null, "tier": "pro",
+/// #         "kind": "oauth", "login_state": "ready", "enabled": true, "disabled_reason": null, "max_leases": null,
+/// #         "priority": 0, "allowed_agents": null, "project_id": null, "vendor_id": null, "created_at": 0, "last_used_at": null
+/// #     })).unwrap())
+/// # }
+/// let (mut pool, mut effects) = (Pool::new(PoolSettings::default()), Vec::new());
+/// let mut now = Now { mono: Mono(1_000), wall: Wall(1_800_000_000_000) };
+/// for n in 0..2 {
+///     pool.handle(now, Command::AddAccount(account(n)), &mut effects)?;
+/// }
+/// let request = LeaseRequest::new("anthropic", "claude", ConnectionId(1));
+/// let Reply::Held(fence) = pool.handle(now, Command::Acquire(Box::new(request)), &mut effects)? else { panic!() };
+///
+/// // the upstream refuses a request: the lease moves to the other account at once
+/// let details = RefusalDetails::reported(Reason::RateLimitExceeded, Some(Duration::from_secs(30)));
+/// let report = Command::Report { fence, outcome: RequestOutcome::Refused(Box::new(details)) };
+/// let Reply::Decision(decision) = pool.handle(now, report, &mut effects)? else { panic!() };
+/// assert_eq!(decision.action, Action::Switch);
+///
+/// // the limit ends when its time has passed
+/// let at = pool.next_wakeup(now).unwrap();
+/// now = Now { mono: at, wall: now.wall_of(at) };
+/// pool.handle(now, Command::Tick, &mut effects)?;
+/// assert!(effects.iter().any(|effect| matches!(effect, Effect::Emit(Event::Recovered(..)))));
+/// # Ok::<(), Refusal>(())
+/// ```
+#[derive(Debug)]
+pub struct Pool {
+    pub(in crate::pool) settings: PoolSettings,
+    pub(in crate::pool) accounts: Accounts,
+    pub(in crate::pool) leases: Leases,
+    pub(in crate::pool) queue: Queue,
+    pub(in crate::pool) sessions: Sessions,
+    pub(in crate::pool) timers: Timers,
+    pub(in crate::pool) request_faults: RequestFaults,
+    pub(in crate::pool) refusals: Refusals,
+    pub(in crate::pool) released: Released,
+    pub(in crate::pool) requests: Requests,
+    pub(in crate::pool) draining: bool,
+    /// Changes for the queue that belong to no sub-state: the grace period has ended.
+    pub(in crate::pool) queue_dirty: QueueDirty,
+    /// The difference between the clocks when the queue was last served.
+    pub(in crate::pool) skew: i64,
+    /// The leading accounts of the last selection: kept, so that a selection allocates nothing.
+    pub(in crate::pool) ties: Vec<usize>,
+}
+
+impl Pool {
+    /// An empty pool.
+    #[must_use]
+    pub fn new(settings: PoolSettings) -> Self {
+        Self {
+            settings,
+            accounts: Accounts::default(),
+            leases: Leases::default(),
+            queue: Queue::default(),
+            sessions: Sessions::default(),
+            timers: Timers::default(),
+            request_faults: RequestFaults::default(),
+            refusals: Refusals::default(),
+            released: Released::default(),
+            requests: Requests::default(),
+            draining: false,
+            queue_dirty: QueueDirty::default(),
+            skew: 0,
+            ties: Vec::new(),
+        }
+    }
+}
