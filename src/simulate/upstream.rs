@@ -69,9 +69,9 @@ struct SimulatedAccount {
     told_until: Ms,
 }
 
-/// Refusals, counted by the windows they fell into.
+/// UpstreamRefusals, counted by the windows they fell into.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(super) struct Refusals {
+pub(super) struct UpstreamRefusals {
     /// Windows with a refusal.
     pub(super) windows: u64,
     /// All of them.
@@ -85,7 +85,7 @@ pub(super) struct Refusals {
 #[derive(Clone, Debug)]
 pub(super) struct SimulatedUpstream {
     accounts: Vec<SimulatedAccount>,
-    pub(super) refusals: Refusals,
+    pub(super) refusals: UpstreamRefusals,
 }
 
 impl Windows {
@@ -127,7 +127,7 @@ impl SimulatedUpstream {
             let minute = Windows::new(MINUTE, rng.below(MINUTE), load.per_minute, 0);
             SimulatedAccount { minute, five_hours, week, told_until: 0 }
         };
-        Self { accounts: (0..load.accounts).map(account).collect(), refusals: Refusals::default() }
+        Self { accounts: (0..load.accounts).map(account).collect(), refusals: UpstreamRefusals::default() }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -239,7 +239,7 @@ mod tests {
         assert!(wait > 4 * HOUR && wait.is_multiple_of(SECOND));
         assert_eq!(asked(next + MINUTE + wait), UpstreamAnswer::Served);
         let refusals = upstream.refusals;
-        assert_eq!(refusals, Refusals { windows: 2, all: 2, needless: 0, most: 1 });
+        assert_eq!(refusals, UpstreamRefusals { windows: 2, all: 2, needless: 0, most: 1 });
     }
 
     #[test]
@@ -248,7 +248,7 @@ mod tests {
         for (at, answer_at) in [(0, 50), (49, 99), (50, 100), (51, 101)] {
             upstream.ask(0, at, answer_at, at == 49);
         }
-        assert_eq!(upstream.refusals, Refusals { windows: 1, all: 4, needless: 1, most: 4 });
+        assert_eq!(upstream.refusals, UpstreamRefusals { windows: 1, all: 4, needless: 1, most: 4 });
     }
 
     #[test]

@@ -10,7 +10,7 @@ pub(in crate::pool) mod usage;
 
 use crate::limits::Scope;
 use crate::pool::limit::Limit;
-use crate::pool::limit::limits::Limits;
+use crate::pool::limit::limits::AccountLimits;
 use crate::pool::model::{Fence, HealthSettings, LoginState, Mono, Now, Past, PoolSettings, TokenSettings};
 use health::{Bucket, Health};
 use record::{AccountRecord, EffectivePolicy};
@@ -32,7 +32,7 @@ pub struct Account {
     /// Leases it may have beyond its ceiling, because the ceiling was lowered below them.
     pub(in crate::pool) tolerated: u32,
     /// At most one limit per scope and key.
-    pub(in crate::pool) limits: Limits,
+    pub(in crate::pool) limits: AccountLimits,
     pub(in crate::pool) health: Health,
     pub(in crate::pool) bucket: Bucket,
     /// What is known of its quota windows.
@@ -91,7 +91,7 @@ impl Account {
             leases: 0,
             exclusive: false,
             tolerated: 0,
-            limits: Limits::default(),
+            limits: AccountLimits::default(),
             health: Health::new(&settings.selection.health, now.mono),
             bucket: Bucket::new(&settings.selection.tokens, now.mono),
             usage: Usage::default(),

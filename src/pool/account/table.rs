@@ -10,7 +10,7 @@ use crate::pool::account::digest::{SelectionKey, StrategyInputs};
 use crate::pool::account::record::{AccountChange, AccountRecord, EffectivePolicy};
 use crate::pool::account::usage::Usage;
 use crate::pool::account::{Account, Failures, Renewing};
-use crate::pool::limit::limits::Limits;
+use crate::pool::limit::limits::AccountLimits;
 use crate::pool::model::{
     AccountId, Fence, HealthSettings, Mono, Now, Past, PoolSettings, Refusal, RefusalKind, TokenSettings,
 };
@@ -260,7 +260,7 @@ impl Accounts {
         slot: usize,
         now: Now,
         timers: &mut Timers,
-        change: impl FnOnce(&mut Limits) -> R,
+        change: impl FnOnce(&mut AccountLimits) -> R,
     ) -> R {
         let result = change(&mut self.list[slot].limits);
         self.digest(slot);
@@ -275,7 +275,7 @@ impl Accounts {
         slot: usize,
         now: Now,
         timers: &mut Timers,
-        change: impl FnOnce(&mut Limits) -> R,
+        change: impl FnOnce(&mut AccountLimits) -> R,
     ) -> R {
         if self.keys[slot].is_unlimited() {
             return R::default();

@@ -17,7 +17,7 @@ const MOST_STEPS: u32 = 20;
 
 /// The limits of one account.
 #[derive(Debug, Default)]
-pub struct Limits(Vec<Limit>);
+pub struct AccountLimits(Vec<Limit>);
 
 /// A limit that has ended, or has reached its time.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -49,7 +49,7 @@ impl LimitEnd {
     }
 }
 
-impl Limits {
+impl AccountLimits {
     pub fn as_slice(&self) -> &[Limit] {
         &self.0
     }
@@ -241,7 +241,7 @@ mod tests {
             ((Table, 60), (Table, 90), (Table, 90)),
             ((Table, 60), (Table, 30), (Table, 60)),
         ] {
-            let mut limits = Limits::default();
+            let mut limits = AccountLimits::default();
             for (source, seconds) in [old, new] {
                 limits.set(limit(source, seconds * 1_000), at(0), &mut Vec::new());
             }
@@ -249,14 +249,14 @@ mod tests {
             assert_eq!(kept.until, Deadline::Mono(Mono(stands.1 * 1_000)), "{old:?} then {new:?}");
             assert_eq!(kept.source, stands.0, "{old:?} then {new:?}");
         }
-        let mut limits = Limits::default();
+        let mut limits = AccountLimits::default();
         limits.set(limit(Server, 60_000), at(0), &mut Vec::new());
         assert!(limits.set(limit(Table, 90_000), at(60_000), &mut Vec::new()).is_some(), "the word no longer holds");
     }
 
     #[test]
     fn a_short_limit_ramps_and_a_long_one_admits_one_probe_first() {
-        let mut limits = Limits::default();
+        let mut limits = AccountLimits::default();
         limits.set(limit(LimitSource::Server, 10_000), at(0), &mut Vec::new());
         assert_eq!(limits.next_change(Mono(0)), (Some(Mono(10_000)), None));
         let ends = limits.pass(at(10_000), false, |_| true);
@@ -281,7 +281,7 @@ mod tests {
 
     #[test]
     fn the_number_of_limits_is_bounded_and_the_one_that_ends_soonest_is_dropped() {
-        let (mut limits, mut ends) = (Limits::default(), Vec::new());
+        let (mut limits, mut ends) = (AccountLimits::default(), Vec::new());
         for n in 0..=MOST_LIMITS as u64 {
             let limit = Limit { key: format!("k:{n}"), scope: Scope::Model, ..limit(LimitSource::Server, 9_000 + n) };
             limits.set(limit, at(0), &mut ends);

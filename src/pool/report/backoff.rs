@@ -19,7 +19,7 @@ const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LONGEST_RETRY: Duration = Duration::from_secs(60);
 
 /// A counted refusal.
-pub(in crate::pool) struct Counted {
+pub(in crate::pool) struct CountedEvent {
     /// Whether it is an event of its own.
     pub(in crate::pool) counts: bool,
     /// Whether its holder retries once before it moves.
@@ -75,7 +75,7 @@ impl Pool {
         refused: &AccountRefusal<'_>,
         only: bool,
         once: bool,
-    ) -> Counted {
+    ) -> CountedEvent {
         let (window, memory) = (self.settings.limits.dedup_window, self.settings.limits.reset_after);
         let (scope, key, fence) = (refused.scope, &refused.key, refused.lease.fence);
         let known = &mut self.accounts.failures_mut(refused.slot).recent;
@@ -86,17 +86,17 @@ impl Pool {
             }
             let retried = only || once;
             known.push(CountedRefusal { scope, key: key.clone(), at: now.mono, fence, retried, failures: 1 });
-            return Counted { counts: true, once_more: once && !only, failures: 1 };
+            return CountedEvent { counts: true, once_more: once && !only, failures: 1 };
         };
         let same_event = now.mono.since(known.at) < window;
         // a holder that was told to retry reports a second event, however soon
         let back = known.retried && known.fence == fence;
         if same_event && !back {
-            return Counted { counts: false, once_more: once && !only && known.retried, failures: known.failures };
+            return CountedEvent { counts: false, once_more: once && !only && known.retried, failures: known.failures };
         }
         (known.at, known.fence, known.retried) = (now.mono, fence, only);
         known.failures = known.failures.saturating_add(1);
-        Counted { counts: true, once_more: false, failures: known.failures }
+        CountedEvent { counts: true, once_more: false, failures: known.failures }
     }
 
     /// A success ends the row of failures; but within the window one event still counts once.
