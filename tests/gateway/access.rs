@@ -104,6 +104,8 @@ fn the_address_changes_at_run_time_and_the_chosen_port_is_kept() {
     let config = gateway.home.path().join("config.toml");
     let before = std::fs::read_to_string(&config).unwrap();
     let mut old = gateway.http_client();
+    // the gateway has accepted it: a connection that still waits in the backlog closes with the listener
+    assert_eq!(old.send(&messages(&gateway.key, "{}")).status(), 200);
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     std::fs::write(&config, format!("[gateway]\nlisten = \"127.0.0.1:{free}\"\n{before}")).unwrap();
     gateway.home.client().call("config.reload", json!({}));
