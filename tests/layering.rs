@@ -91,3 +91,22 @@ fn only_the_reply_path_answers_calls() {
     let wrong: Vec<String> = daemon.flat_map(of_file).collect();
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
+
+/// The walks of `docs/architecture.md`: (heading, the most files).
+const WALKS: &[(&str, usize)] = &[("### One acquire", 18), ("### One 429", 25), ("### One refresh", 12)];
+
+#[test]
+fn the_walks_of_the_architecture_are_short_and_name_files_that_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(root.join("docs/architecture.md")).unwrap();
+    for (heading, most) in WALKS {
+        let walk = text.split(heading).nth(1).and_then(|rest| rest.split("\n## ").next()).unwrap();
+        let walk = walk.split("\n### ").next().unwrap();
+        let steps: Vec<&str> = walk.lines().filter(|line| line.starts_with(|c: char| c.is_ascii_digit())).collect();
+        assert!(!steps.is_empty() && steps.len() <= *most, "{heading}: {} steps", steps.len());
+        for step in steps {
+            let file = step.split('`').nth(1).unwrap();
+            assert!(root.join("src").join(file).is_file(), "{heading}: there is no src/{file}");
+        }
+    }
+}
