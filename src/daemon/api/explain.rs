@@ -182,7 +182,7 @@ fn told(state: &State, now: Now, subject: &str, request: RequestInfo, explanatio
         now: verdict(state, explanation.verdict),
         strategy: selection.strategy.name().to_owned(),
         mode: selection.mode.name().to_owned(),
-        candidates: candidates.filter_map(|one| Some(candidate(state, now, one)?)).collect(),
+        candidates: candidates.filter_map(|one| candidate(state, now, one)).collect(),
     }
 }
 

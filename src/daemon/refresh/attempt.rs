@@ -247,7 +247,7 @@ fn log_turn(turn: RefreshTransition, id: AccountId, name: &str, provider: &str, 
             tracing::warn!("tokens of {provider} cannot be refreshed now: {why}; current tokens are used to their end");
         }
         RefreshTransition::Recovered(since) => {
-            tracing::info!("tokens are refreshed again, after {}", spoken(now.since(since)))
+            tracing::info!("tokens are refreshed again, after {}", spoken(now.since(since)));
         }
     }
 }
