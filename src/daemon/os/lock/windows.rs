@@ -8,7 +8,7 @@ use std::path::Path;
 
 use winsafe::co;
 
-use crate::daemon::process;
+use crate::daemon::os::process;
 
 /// `FILE_SHARE_READ`
 const OTHERS_MAY_READ: u32 = 1;
