@@ -1,4 +1,4 @@
-//! The user's systemd and home, made clean for each test.
+//! The user's systemd and home directory, emptied for each test.
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Write};
@@ -10,18 +10,18 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-/// Nothing here takes longer, however loaded the machine is.
+/// No step takes longer, even on a loaded machine.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
-/// The place of the tests.
-pub struct Here {
+/// The temporary user of the tests, and the directories.
+pub struct TestUser {
     home: PathBuf,
     runtime: PathBuf,
     program: PathBuf,
     templates: PathBuf,
 }
 
-/// What a command did.
+/// The result of a command.
 #[derive(Debug)]
 pub struct Done {
     pub code: i32,
@@ -30,7 +30,7 @@ pub struct Done {
 }
 
 impl Done {
-    /// What it printed, if it went well.
+    /// Its standard output; panics if it failed.
     pub fn ok(self) -> String {
         assert_eq!(self.code, 0, "{self:?}");
         self.out
@@ -43,29 +43,29 @@ pub fn run(mut command: Command) -> Done {
     Done { code: output.status.code().unwrap_or(-1), out: text(output.stdout), err: text(output.stderr) }
 }
 
-impl Here {
-    /// With nothing of an earlier test.
+impl TestUser {
+    /// Without the files and services of earlier tests.
     pub fn clean() -> Self {
         let variable = |name: &str| {
             let value = std::env::var_os(name);
-            PathBuf::from(value.unwrap_or_else(|| panic!("{name} is not set: these tests are run by .ci/systemd")))
+            PathBuf::from(value.unwrap_or_else(|| panic!("{name} is not set: run these tests with .ci/systemd")))
         };
         let program = variable("LESSOR_BIN");
-        let here = Self {
+        let user = Self {
             home: variable("HOME"),
             runtime: variable("XDG_RUNTIME_DIR"),
             program,
             templates: variable("LESSOR_UNITS"),
         };
-        here.wipe();
-        here
+        user.wipe();
+        user
     }
 
-    /// With the service installed.
+    /// As [`Self::clean`], with the service installed.
     pub fn installed() -> Self {
-        let here = Self::clean();
-        here.lessor(&["service", "install"]).ok();
-        here
+        let user = Self::clean();
+        user.lessor(&["service", "install"]).ok();
+        user
     }
 
     fn wipe(&self) {
@@ -116,15 +116,15 @@ impl Here {
         run(command).ok()
     }
 
-    /// A property of the service.
+    /// A property of the service unit.
     pub fn property(&self, name: &str) -> String {
         self.systemctl(&["show", "lessor.service", "--value", "--property", name]).trim().to_owned()
     }
 
-    /// The entries of the user's journal that match.
-    pub fn journal(&self, wanted: &[&str]) -> Vec<Value> {
+    /// The matching entries of the user's journal.
+    pub fn journal(&self, filters: &[&str]) -> Vec<Value> {
         let mut command = self.command("journalctl");
-        command.args(["--quiet", "--output=json"]).args(wanted);
+        command.args(["--quiet", "--output=json"]).args(filters);
         run(command).ok().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
@@ -138,7 +138,7 @@ impl Here {
         serde_json::from_str(&self.lessor(&["service", "status", "--json"]).ok()).unwrap()
     }
 
-    /// The daemon that a client finds.
+    /// The process id of the daemon that the client finds.
     pub fn ping(&self) -> u64 {
         let pong: Value = serde_json::from_str(&self.lessor(&["ping", "--json"]).ok()).unwrap();
         pong["pid"].as_u64().unwrap()
@@ -154,7 +154,7 @@ impl Here {
     }
 }
 
-impl Drop for Here {
+impl Drop for TestUser {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let mut command = self.command("systemctl");
@@ -172,7 +172,7 @@ pub struct Client {
     lines: BufReader<UnixStream>,
 }
 
-/// A call as a line.
+/// A call as a line of JSON.
 pub fn ask(id: u32, method: &str, params: &Value) -> String {
     format!("{}\n", json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params }))
 }
@@ -206,7 +206,7 @@ impl Client {
         self.call("account.add", params);
     }
 
-    /// Until the other end closes.
+    /// Reads until the daemon closes the connection.
     pub fn read_to_end(&mut self) {
         let mut line = String::new();
         while self.lines.read_line(&mut line).is_ok_and(|read| read > 0) {}
@@ -218,11 +218,11 @@ pub fn signal(pid: u32, signal: Signal) {
     rustix::process::kill_process(pid, signal).unwrap();
 }
 
-/// Looks until it is so, or fails.
+/// Checks the condition until it holds; panics after [`PATIENCE`].
 pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !is_so() {
-        assert!(Instant::now() < deadline, "not in time: {what}");
+        assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
         std::thread::sleep(Duration::from_millis(20));
     }
 }
