@@ -214,7 +214,7 @@ fn log_entries_have_fields_in_the_journal() {
 }
 
 #[test]
-fn the_service_replaces_a_daemon_that_a_client_started() {
+fn a_daemon_that_a_client_started_is_replaced() {
     let user = TestUser::clean();
     user.add("a");
     let old = user.ping();
