@@ -1,6 +1,7 @@
-//! A log file of bounded size: when it is full it is set aside, over the one that was set aside before.
+//! A log file of bounded size: a full file is renamed to `*.1`, which replaces the one renamed before.
 //!
-//! It never fails: a full or read-only disk costs lines, which are counted, and told of as soon as one can be written.
+//! Writing never fails: on a full or read-only disk lines are lost and counted, and the next line that can be written
+//! is preceded by the count.
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Write};
@@ -9,40 +10,39 @@ use std::path::{Path, PathBuf};
 use super::line::Line;
 use crate::daemon::clock;
 
-/// The file, and how much it may hold.
 #[derive(Debug)]
-pub(crate) struct BoundedFile {
+pub(super) struct RotatingFile {
     path: PathBuf,
-    aside: PathBuf,
-    most: u64,
-    /// Standard error is this file, and goes with it: what the runtime says at its very end belongs here too.
-    #[cfg_attr(windows, expect(dead_code, reason = "a handle cannot be moved: it stays with the file set aside"))]
+    old_path: PathBuf,
+    max_bytes: u64,
+    /// Standard error is this file, and is redirected to each new one, for messages of the runtime that bypass the log.
+    #[cfg_attr(windows, expect(dead_code, reason = "a handle cannot be redirected: it stays with the renamed file"))]
     takes_stderr: bool,
     file: Option<File>,
-    /// Lines that could not be written since one could.
+    /// Lines lost since the last one that was written.
     lost: u64,
     /// The last line was written in part.
     is_torn: bool,
 }
 
-impl BoundedFile {
-    /// Opened when the first line is written; its directory must be there then.
-    pub(crate) fn new(path: &Path, most: u64, takes_stderr: bool) -> Self {
-        let mut aside = path.as_os_str().to_owned();
-        aside.push(".1");
-        let (path, aside) = (path.to_owned(), PathBuf::from(aside));
-        Self { path, aside, most, takes_stderr, file: None, lost: 0, is_torn: false }
+impl RotatingFile {
+    /// The file is opened when the first line is written; its directory must exist by then.
+    pub(super) fn new(path: &Path, max_bytes: u64, takes_stderr: bool) -> Self {
+        let mut old_path = path.as_os_str().to_owned();
+        old_path.push(".1");
+        let (path, old_path) = (path.to_owned(), PathBuf::from(old_path));
+        Self { path, old_path, max_bytes, takes_stderr, file: None, lost: 0, is_torn: false }
     }
 
     /// Writes a line, if that is possible.
-    pub(crate) fn write(&mut self, line: &str) {
+    pub(super) fn write(&mut self, line: &str) {
         let mut text = String::new();
         if self.is_torn {
             text.push('\n');
         }
         if self.lost > 0 {
-            let words = format!("lines of this log that could not be written: {}", self.lost);
-            text += &format!("{}\n", Line::at(clock::now().wall, tracing::Level::WARN, words));
+            let message = format!("lines of this log that could not be written: {}", self.lost);
+            text += &format!("{}\n", Line::at(clock::now().wall, tracing::Level::WARN, message));
         }
         text += line;
         text.push('\n');
@@ -58,17 +58,17 @@ impl BoundedFile {
     fn append(&mut self, text: &[u8]) -> io::Result<()> {
         let mut file = self.open()?;
         let length = file.metadata()?.len();
-        if length > 0 && length.saturating_add(text.len() as u64) > self.most {
-            file = match std::fs::rename(&self.path, &self.aside) {
+        if length > 0 && length.saturating_add(text.len() as u64) > self.max_bytes {
+            file = match std::fs::rename(&self.path, &self.old_path) {
                 Ok(()) => self.open()?,
-                // the bound is worth more than what is in it
+                // the size limit matters more than old lines
                 Err(_) => {
                     file.set_len(0)?;
                     file
                 }
             };
         }
-        // one write, so that no other writer's words come in between
+        // one write, so that no other writer's text comes in between
         let written = loop {
             match file.write(text) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -83,7 +83,7 @@ impl BoundedFile {
         Ok(())
     }
 
-    /// The file at the path: the one we have, unless somebody has removed or replaced it.
+    /// The file at the path: the one that is open, unless it was removed or replaced.
     fn open(&mut self) -> io::Result<File> {
         if let Some(file) = self.file.take()
             && std::fs::metadata(&self.path).is_ok_and(|there| file.metadata().is_ok_and(|ours| is_same(&there, &ours)))
@@ -99,14 +99,14 @@ impl BoundedFile {
     }
 }
 
-/// Only its owner reads it, whatever the umask and whoever made it.
+/// Opens the file with mode 0600, regardless of the umask and of the mode it had.
 fn open(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.append(true).create(true);
     #[cfg(unix)]
     {
         use std::os::unix::fs::OpenOptionsExt;
-        // a pipe in its place must not hold us up
+        // opening a pipe must not block
         options.mode(0o600).custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed());
     }
     let file = options.open(path)?;
@@ -130,7 +130,7 @@ fn is_same(there: &Metadata, ours: &Metadata) -> bool {
     (there.dev(), there.ino()) == (ours.dev(), ours.ino())
 }
 
-/// A file that was moved away is not found by its name, and nobody but us makes one there.
+/// A renamed file is no longer found at the path, and only lessor creates one there.
 #[cfg(not(unix))]
 fn is_same(_there: &Metadata, _ours: &Metadata) -> bool {
     true
@@ -140,9 +140,9 @@ fn is_same(_there: &Metadata, _ours: &Metadata) -> bool {
 mod tests {
     use super::*;
 
-    fn new(directory: &tempfile::TempDir, most: u64) -> (BoundedFile, PathBuf, PathBuf) {
+    fn new(directory: &tempfile::TempDir, max_bytes: u64) -> (RotatingFile, PathBuf, PathBuf) {
         let path = directory.path().join("lessor.log");
-        (BoundedFile::new(&path, most, false), path, directory.path().join("lessor.log.1"))
+        (RotatingFile::new(&path, max_bytes, false), path, directory.path().join("lessor.log.1"))
     }
 
     fn read(path: &Path) -> String {
@@ -150,42 +150,42 @@ mod tests {
     }
 
     #[test]
-    fn it_holds_the_latest_and_never_more_than_twice_its_bound() {
+    fn the_latest_lines_are_kept_within_twice_the_size_limit() {
         let directory = tempfile::tempdir().unwrap();
-        let (mut file, path, aside) = new(&directory, 100);
+        let (mut file, path, old_path) = new(&directory, 100);
         for number in 0..1000 {
             file.write(&format!("line {number}"));
             let length = |path: &Path| std::fs::metadata(path).map_or(0, |metadata| metadata.len());
-            assert!(length(&path) <= 100 && length(&aside) <= 100);
+            assert!(length(&path) <= 100 && length(&old_path) <= 100);
         }
-        let (old, new) = (read(&aside), read(&path));
+        let (old, new) = (read(&old_path), read(&path));
         let all: Vec<&str> = old.lines().chain(new.lines()).collect();
         let expected: Vec<String> = (1000 - all.len()..1000).map(|number| format!("line {number}")).collect();
         assert!(all.len() >= 11 && all == expected, "{all:?}");
-        // a line that is too long for the file has one for itself
+        // a line above the size limit gets a file of its own
         let long = "x".repeat(200);
         file.write(&long);
-        assert_eq!((read(&path), read(&aside)), (long + "\n", new));
+        assert_eq!((read(&path), read(&old_path)), (long + "\n", new));
     }
 
     #[cfg(unix)]
     #[test]
-    fn only_its_owner_reads_it() {
+    fn only_the_owner_can_read_the_files() {
         use std::os::unix::fs::PermissionsExt;
         let directory = tempfile::tempdir().unwrap();
-        let (mut file, path, aside) = new(&directory, 20);
+        let (mut file, path, old_path) = new(&directory, 20);
         std::fs::write(&path, "").unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
         (0..9).for_each(|_| file.write("0123456789"));
         let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
-        assert_eq!((mode(&path), mode(&aside)), (0o600, 0o600));
+        assert_eq!((mode(&path), mode(&old_path)), (0o600, 0o600));
     }
 
     #[test]
-    fn what_others_do_to_the_file_costs_nothing_but_what_they_took() {
+    fn after_a_removal_or_a_rename_the_next_line_goes_into_a_new_file() {
         let directory = tempfile::tempdir().unwrap();
         let (mut file, path, _) = new(&directory, 1000);
-        // where a removed file stays until the last program has closed it, it is still written to
+        // on Windows a removed file exists until its last handle is closed
         let stays = cfg!(windows);
         file.write("one");
         if !stays {
@@ -204,10 +204,10 @@ mod tests {
     }
 
     #[test]
-    fn lines_without_a_place_are_counted_and_told_of() {
+    fn lost_lines_are_counted_and_reported() {
         let directory = tempfile::tempdir().unwrap();
         let (mut file, path, _) = new(&directory, 1000);
-        // works for root too, unlike a mode
+        // unlike a mode, this stops root, too
         std::fs::create_dir(&path).unwrap();
         (0..3).for_each(|_| file.write("lost"));
         std::fs::remove_dir(&path).unwrap();
@@ -220,7 +220,7 @@ mod tests {
             "{text}"
         );
         assert_eq!(lines[1..], ["kept", "too"]);
-        // the directory goes, and is not made anew: who removed it wants it gone
+        // a removed directory is not created again
         std::fs::remove_file(&path).unwrap();
         file.file = None;
         directory.close().unwrap();
@@ -229,25 +229,25 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_cannot_be_set_aside_begins_anew() {
+    fn a_file_that_cannot_be_renamed_is_emptied() {
         let directory = tempfile::tempdir().unwrap();
-        let (mut file, path, aside) = new(&directory, 20);
-        std::fs::create_dir(&aside).unwrap();
-        std::fs::write(aside.join("in the way"), "").unwrap();
+        let (mut file, path, old_path) = new(&directory, 20);
+        std::fs::create_dir(&old_path).unwrap();
+        std::fs::write(old_path.join("in the way"), "").unwrap();
         (0..9).for_each(|number| file.write(&format!("line {number}")));
         assert_eq!(read(&path), "line 8\n".to_owned());
     }
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn a_full_disk_tears_no_second_line() {
+    fn the_line_after_a_torn_one_starts_on_a_new_line() {
         let directory = tempfile::tempdir().unwrap();
         let (mut file, path, _) = new(&directory, 1000);
         file.write("one");
         file.is_torn = true;
         file.write("two");
         assert_eq!(read(&path), "one\n\ntwo\n");
-        // not a file: nothing is written, nothing waits
+        // not a regular file: nothing is written, and the call does not block
         std::fs::remove_file(&path).unwrap();
         std::os::unix::fs::symlink("/dev/full", &path).unwrap();
         file.write("three");

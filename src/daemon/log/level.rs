@@ -1,129 +1,99 @@
-//! How much is logged, changed while it runs.
-
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+//! The log level, which the configuration changes while the daemon runs.
 
 use tracing::level_filters::LevelFilter;
-use tracing::subscriber::Interest;
-use tracing::{Level, Metadata, Subscriber};
-use tracing_subscriber::Layer;
-use tracing_subscriber::layer::Context;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::{Registry, reload};
 
 use crate::config::LogLevel;
 
-/// The target of everything that lessor itself logs begins with it.
-const OURS: &str = env!("CARGO_PKG_NAME");
-
-/// How much is logged; all clones are one.
+/// Sets the log level; all clones set the same one.
 #[derive(Clone, Debug)]
-pub(crate) struct LogLevelHandle(Arc<AtomicU8>);
+pub(crate) struct LogLevelHandle(reload::Handle<Targets, Registry>);
 
 impl LogLevelHandle {
-    /// The usual, until the configuration is known.
+    /// The filter, with the default level until the configuration is read, and its handle.
+    pub(super) fn filter() -> (reload::Layer<Targets, Registry>, Self) {
+        let (filter, handle) = reload::Layer::new(targets(LogLevel::default()));
+        (filter, Self(handle))
+    }
+
+    /// A handle without a log.
+    #[cfg(test)]
     pub(crate) fn new() -> Self {
-        Self(Arc::new(AtomicU8::new(number(LogLevel::default()))))
+        Self::filter().1
     }
 
-    /// Logs as much as this from now on.
+    /// Changes the level now.
     pub(crate) fn set(&self, level: LogLevel) {
-        let new = number(level);
-        if self.0.swap(new, Ordering::Relaxed) != new {
-            // every place that logs remembers whether anybody wants to hear
-            tracing::callsite::rebuild_interest_cache();
-        }
-    }
-
-    fn level(&self) -> LevelFilter {
-        match self.0.load(Ordering::Relaxed) {
-            1 => LevelFilter::ERROR,
-            2 => LevelFilter::WARN,
-            3 => LevelFilter::INFO,
-            4 => LevelFilter::DEBUG,
-            _ => LevelFilter::TRACE,
-        }
-    }
-
-    fn wants(&self, metadata: &Metadata<'_>) -> bool {
-        let is_ours = metadata.target().split("::").next() == Some(OURS);
-        *metadata.level() <= self.level() && (is_ours || *metadata.level() <= Level::WARN)
+        // a second daemon in one process, as in tests, has no log: there is nothing to change
+        let _no_log = self.0.reload(targets(level));
     }
 }
 
-impl<S: Subscriber> Layer<S> for LogLevelHandle {
-    fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
-        if self.wants(metadata) { Interest::always() } else { Interest::never() }
-    }
-
-    fn enabled(&self, metadata: &Metadata<'_>, _context: Context<'_, S>) -> bool {
-        self.wants(metadata)
-    }
-
-    fn max_level_hint(&self) -> Option<LevelFilter> {
-        Some(self.level())
-    }
-}
-
-fn number(level: LogLevel) -> u8 {
-    match level {
-        LogLevel::Error => 1,
-        LogLevel::Warn => 2,
-        LogLevel::Info => 3,
-        LogLevel::Debug => 4,
-        LogLevel::Trace => 5,
-    }
+/// Libraries log warnings and errors at most: their messages below may hold whole requests, and with them secrets.
+fn targets(level: LogLevel) -> Targets {
+    let level = match level {
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Trace => LevelFilter::TRACE,
+    };
+    Targets::new().with_default(level.min(LevelFilter::WARN)).with_target(env!("CARGO_PKG_NAME"), level)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
+    use std::sync::{Arc, Mutex};
 
-    use tracing::Event;
-    use tracing_subscriber::layer::SubscriberExt;
+    use tracing::{Event, Subscriber};
+    use tracing_subscriber::Layer;
+    use tracing_subscriber::layer::{Context, SubscriberExt};
 
     use super::*;
-    use crate::daemon::log::line::Collect;
+    use crate::daemon::log::line::FieldCollector;
 
-    /// What was logged.
+    /// The messages that were logged.
     #[derive(Clone, Default)]
-    struct UpstreamOutcome(Arc<Mutex<Vec<String>>>);
+    struct Messages(Arc<Mutex<Vec<String>>>);
 
-    impl<S: Subscriber> Layer<S> for UpstreamOutcome {
+    impl<S: Subscriber> Layer<S> for Messages {
         fn on_event(&self, event: &Event<'_>, _context: Context<'_, S>) {
-            let mut collect = Collect::default();
-            event.record(&mut collect);
-            self.0.lock().unwrap().push(collect.line(crate::pool::Wall(0), *event.metadata().level()).message);
+            let mut fields = FieldCollector::default();
+            event.record(&mut fields);
+            self.0.lock().unwrap().push(fields.line(crate::pool::Wall(0), *event.metadata().level()).message);
         }
     }
 
-    fn log_of_every_level() {
+    fn log_at_every_level() {
         tracing::error!("error");
         tracing::warn!("warn");
         tracing::info!("info");
         tracing::debug!("debug");
         tracing::trace!("trace");
-        tracing::info!(target: "hyper::proto", "theirs, with a secret");
-        tracing::warn!(target: "hyper::proto", "their warning");
+        tracing::info!(target: "hyper::proto", "a library, with a secret");
+        tracing::warn!(target: "hyper::proto", "library warning");
     }
 
     #[test]
-    fn a_level_counts_at_once_both_ways() {
-        let handle = LogLevelHandle::new();
-        let heard = UpstreamOutcome::default();
-        let log = tracing_subscriber::registry().with(handle.clone()).with(heard.clone());
+    fn a_new_level_applies_immediately() {
+        let (filter, handle) = LogLevelHandle::filter();
+        let messages = Messages::default();
+        let log = tracing_subscriber::registry().with(filter).with(messages.clone());
         tracing::subscriber::with_default(log, || {
-            let said = || {
-                log_of_every_level();
-                std::mem::take(&mut *heard.0.lock().unwrap()).join(" ")
+            let logged = || {
+                log_at_every_level();
+                std::mem::take(&mut *messages.0.lock().unwrap()).join(" ")
             };
-            assert_eq!(said(), "error warn info their warning");
+            assert_eq!(logged(), "error warn info library warning");
             for (level, expected) in [
-                (LogLevel::Trace, "error warn info debug trace their warning"),
+                (LogLevel::Trace, "error warn info debug trace library warning"),
                 (LogLevel::Error, "error"),
-                (LogLevel::Debug, "error warn info debug their warning"),
-                (LogLevel::Warn, "error warn their warning"),
+                (LogLevel::Debug, "error warn info debug library warning"),
+                (LogLevel::Warn, "error warn library warning"),
             ] {
                 handle.set(level);
-                assert_eq!(said(), expected);
+                assert_eq!(logged(), expected);
             }
         });
     }

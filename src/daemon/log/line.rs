@@ -1,7 +1,7 @@
 //! A line of the log: `2026-03-04T05:06:07.089Z INFO  what happened  account=ac_1 reason=quota_exhausted`.
 //!
-//! Whatever is logged stays one line: control characters are escaped, so that nobody forges a line by a name. Two
-//! spaces stand between the words and the fields, and nowhere else.
+//! One event is one line: control characters are escaped, so a name cannot forge a line. Two spaces separate the
+//! message from the fields, and occur nowhere else.
 
 use std::fmt::{self, Debug};
 
@@ -12,14 +12,14 @@ use crate::pool::Wall;
 
 /// The longest message, and the longest value of a field, in bytes.
 const LONGEST: usize = 4096;
-/// What stands between the words and the fields.
+/// Separates the message from the fields.
 const SEPARATOR: &str = "  ";
 const LEVELS: [&str; 5] = ["ERROR", "WARN", "INFO", "DEBUG", "TRACE"];
 
 /// A line of the log.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Line {
-    /// When, as RFC 3339 writes it; a line that something else wrote to the file has none.
+    /// When, in RFC 3339; `None` for a line that another program wrote to the file.
     pub at: Option<String>,
     /// `ERROR`, `WARN`, `INFO`, `DEBUG` or `TRACE`.
     pub level: Option<&'static str>,
@@ -30,12 +30,12 @@ pub struct Line {
 }
 
 impl Line {
-    /// Without fields.
-    pub(crate) fn at(at: Wall, level: Level, message: String) -> Self {
+    /// A line without fields.
+    pub(super) fn at(at: Wall, level: Level, message: String) -> Self {
         Self { at: Some(instant(at.0)), level: Some(level.as_str()), message, fields: Vec::new() }
     }
 
-    /// Takes a line apart; what is no line of ours becomes the message of one without time and level.
+    /// Parses a line; text in another format becomes the message of a line without time and level.
     #[must_use]
     pub fn parse(text: &str) -> Self {
         Self::parse_own(text).unwrap_or_else(|| Self { message: text.to_owned(), ..Self::default() })
@@ -46,7 +46,7 @@ impl Line {
         let is_instant = at.len() == "2026-03-04T05:06:07.089Z".len() && at.ends_with('Z') && at.as_bytes()[10] == b'T';
         let (level, rest) = rest.split_once(' ')?;
         let level = LEVELS.into_iter().find(|known| *known == level).filter(|_| is_instant)?;
-        // the shorter names of levels are filled up
+        // shorter level names are padded
         let rest = if level.len() == 4 { rest.strip_prefix(' ')? } else { rest };
         let (message, fields) = match rest.split_once(SEPARATOR) {
             Some((message, fields)) => (message, parse_fields(fields)?),
@@ -55,8 +55,8 @@ impl Line {
         Some(Self { at: Some(at.to_owned()), level: Some(level), message: message.to_owned(), fields })
     }
 
-    /// For a terminal: the level in its colour, what is less important faint.
-    pub(crate) fn coloured(&self) -> String {
+    /// For a terminal: a coloured level; time and fields are dimmed.
+    pub(super) fn coloured(&self) -> String {
         let colour = match self.level {
             Some("ERROR") => "31",
             Some("WARN") => "33",
@@ -65,17 +65,26 @@ impl Line {
         };
         let at = self.at.as_deref().unwrap_or_default();
         let level = self.level.unwrap_or_default();
-        let mut text = format!("\u{1b}[2m{at}\u{1b}[0m \u{1b}[{colour}m{level:<5}\u{1b}[0m {}", words(&self.message));
+        let mut text = format!("\u{1b}[2m{at}\u{1b}[0m \u{1b}[{colour}m{level:<5}\u{1b}[0m {}", self.message_text());
         if !self.fields.is_empty() {
             text += &format!("{SEPARATOR}\u{1b}[2m{}\u{1b}[0m", self.fields_text());
         }
         text
     }
 
-    /// The words alone, on one line.
+    /// The message on one line, without two spaces in a row.
     #[must_use]
     pub fn message_text(&self) -> String {
-        words(&self.message)
+        let mut text = String::with_capacity(self.message.len());
+        for letter in self.message.chars() {
+            match letter {
+                ' ' if text.is_empty() || text.ends_with(' ') => {}
+                _ if letter.is_control() => text.extend(letter.escape_default()),
+                _ => text.push(letter),
+            }
+        }
+        text.truncate(text.trim_end().len());
+        text
     }
 
     /// The fields alone, on one line: `account=ac_1 path="/a b"`.
@@ -99,7 +108,7 @@ impl fmt::Display for Line {
         if let (Some(at), Some(level)) = (&self.at, self.level) {
             write!(f, "{at} {level:<5} ")?;
         }
-        f.write_str(&words(&self.message))?;
+        f.write_str(&self.message_text())?;
         if !self.fields.is_empty() {
             write!(f, "{SEPARATOR}{}", self.fields_text())?;
         }
@@ -107,15 +116,15 @@ impl fmt::Display for Line {
     }
 }
 
-/// Collects what an event carries.
+/// Collects the message and the fields of an event.
 #[derive(Default)]
-pub(crate) struct Collect {
+pub(super) struct FieldCollector {
     message: String,
     fields: Vec<(String, String)>,
 }
 
-impl Collect {
-    pub(crate) fn line(self, at: Wall, level: Level) -> Line {
+impl FieldCollector {
+    pub(super) fn line(self, at: Wall, level: Level) -> Line {
         Line { fields: self.fields, ..Line::at(at, level, self.message) }
     }
 
@@ -128,7 +137,7 @@ impl Collect {
     }
 }
 
-impl Visit for Collect {
+impl Visit for FieldCollector {
     fn record_str(&mut self, field: &Field, value: &str) {
         self.add(field, shortened(value).into_owned());
     }
@@ -145,7 +154,7 @@ fn shortened(text: &str) -> std::borrow::Cow<'_, str> {
     format!("{}…", &text[..text.floor_char_boundary(LONGEST)]).into()
 }
 
-/// An instant, given in epoch ms, as RFC 3339 writes it: `2026-03-04T05:06:07.089Z`.
+/// A time in epoch ms as RFC 3339: `2026-03-04T05:06:07.089Z`.
 #[must_use]
 pub fn instant(epoch_ms: u64) -> String {
     let (days, ms) = (epoch_ms / 86_400_000, epoch_ms % 86_400_000);
@@ -154,7 +163,7 @@ pub fn instant(epoch_ms: u64) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z", ms % 1000)
 }
 
-/// The date so many days after 1 January 1970. Years are counted from March, so that the leap day is a year's last.
+/// The date this many days after 1 January 1970. Years start in March, so the leap day is the last day of a year.
 fn date(days: u64) -> (u64, u64, u64) {
     const DAYS_TO_1970: u64 = 719_468;
     const DAYS_OF_400_YEARS: u64 = 146_097;
@@ -163,31 +172,17 @@ fn date(days: u64) -> (u64, u64, u64) {
     let leap_days = day_of_era / 1460 + day_of_era / (DAYS_OF_400_YEARS - 1);
     let year_of_era = (day_of_era + day_of_era / 36_524 - leap_days) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    // months from March alternate between 31 and 30 days, which five months, 153 days, repeat
+    // from March on, months of 31 and 30 days repeat every five months, or 153 days
     let month_from_march = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
     let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
     (era * 400 + year_of_era + u64::from(month <= 2), month, day)
 }
 
-/// Words on one line, without two spaces in a row.
-fn words(text: &str) -> String {
-    let mut words = String::with_capacity(text.len());
-    for letter in text.chars() {
-        match letter {
-            ' ' if words.is_empty() || words.ends_with(' ') => {}
-            _ if letter.is_control() => words.extend(letter.escape_default()),
-            _ => words.push(letter),
-        }
-    }
-    words.truncate(words.trim_end().len());
-    words
-}
-
-/// A value: as it is if that is clear, else in quotes.
+/// Appends a value, in quotes if it is empty or holds blanks, quotes or control characters.
 fn quote(value: &str, out: &mut String) {
-    let is_clear = |letter: char| !(letter.is_control() || letter.is_whitespace() || matches!(letter, '"' | '\\'));
-    if !value.is_empty() && value.chars().all(is_clear) {
+    let is_plain = |letter: char| !(letter.is_control() || letter.is_whitespace() || matches!(letter, '"' | '\\'));
+    if !value.is_empty() && value.chars().all(is_plain) {
         out.push_str(value);
         return;
     }
@@ -202,7 +197,7 @@ fn quote(value: &str, out: &mut String) {
     out.push('"');
 }
 
-/// `a=1 b="2 3"`; `None` when it is not that.
+/// Parses `a=1 b="2 3"`; `None` if the text is something else.
 fn parse_fields(mut text: &str) -> Option<Vec<(String, String)>> {
     let mut fields = Vec::new();
     loop {
@@ -225,7 +220,7 @@ fn parse_fields(mut text: &str) -> Option<Vec<(String, String)>> {
     }
 }
 
-/// The value up to the closing quote, and what comes after that.
+/// The value up to the closing quote, and the rest.
 fn unquote(text: &str) -> Option<(String, &str)> {
     let mut value = String::new();
     let mut letters = text.char_indices();
@@ -256,7 +251,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_says_when_how_what_and_the_facts() {
+    fn a_line_has_time_level_message_and_fields() {
         let mut line = Line::at(Wall(1_772_600_767_089), Level::INFO, "work is\nlimited  now".to_owned());
         assert_eq!(line.to_string(), "2026-03-04T05:06:07.089Z INFO  work is\\nlimited now");
         line.level = Some("ERROR");
@@ -271,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_wrote_is_a_message() {
+    fn text_of_other_programs_is_a_message() {
         let others = ["", "ready: pid 1, socket /s", "thread main panicked", "2026-03-04T05:06:07.089Z LOUD  x"];
         for text in others {
             assert_eq!(Line::parse(text), Line { message: text.to_owned(), ..Line::default() });
@@ -281,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn instants_are_written_as_everybody_reads_them() {
+    fn times_are_written_in_rfc_3339() {
         for (epoch_ms, expected) in [
             (0, "1970-01-01T00:00:00.000Z"),
             (951_782_400_000, "2000-02-29T00:00:00.000Z"),
@@ -295,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_logged_is_endless() {
+    fn long_values_are_cut() {
         let long = "ä".repeat(LONGEST);
         let short = shortened(&long);
         assert!(short.len() <= LONGEST + 3 && short.ends_with('…'));
@@ -303,7 +298,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_line_is_read_as_it_was_written(
+        fn parsing_a_line_restores_it(
             ms in 0..253_402_300_800_000_u64,
             level in 0..5_usize,
             message in "[a-z=\"\\\\.:]{1,9}( [a-z=\"]{1,5}){0,3}",
@@ -316,7 +311,7 @@ mod tests {
         }
 
         #[test]
-        fn no_words_break_out_of_their_line(message in "[\\s\\S]{0,40}") {
+        fn no_message_forges_a_line_or_fields(message in "[\\s\\S]{0,40}") {
             let line = Line::at(Wall(0), Level::WARN, message);
             let text = line.to_string();
             prop_assert!(!text.chars().any(char::is_control));

@@ -119,7 +119,7 @@ fn start(options: &Options, inherited: Option<Inherited>) -> Result<Ended, Start
     let (watcher, loaded) = ConfigWatcher::load(paths.config.clone(), options.log.clone());
     let loaded = loaded.map_err(|errors| {
         // someone who looks for the reason in the file is sent to the journal
-        log.say_where();
+        log.announce_journal();
         StartError::Config(errors)
     })?;
     log.level.set(loaded.config.daemon.log);
@@ -132,7 +132,7 @@ fn start(options: &Options, inherited: Option<Inherited>) -> Result<Ended, Start
         Taken::Theirs(holder) => return Ok(Ended::AlreadyRunning(holder)),
     };
     private_directory(&paths.state)?;
-    log.say_where();
+    log.announce_journal();
     // signals are caught before there is anything that a default end would leave behind
     let signals = Listening::begin().map_err(system("listening to signals"))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -276,7 +276,7 @@ fn open_socket(paths: &AppPaths, inherited: Option<Inherited>) -> Result<Socket,
 fn say_ready(holder: &LockHolder, log: &Log) {
     let (version, pid, socket) = (env!("CARGO_PKG_VERSION"), holder.pid, holder.socket.display());
     tracing::info!(version, pid, %socket, "lessor {version} serves at {socket}");
-    if log.stderr_is_apart {
+    if log.stderr_is_separate {
         // who started us may have gone, and with it the pipe: `eprintln` would end us for that
         let _nobody_listens = writeln!(std::io::stderr(), "ready: pid {pid}, socket {socket}");
     }

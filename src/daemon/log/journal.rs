@@ -1,34 +1,34 @@
-//! Where the log goes: whether standard error is the journal or the log file, and where the journal is asked.
+//! Whether standard error is the journal or the log file, and how `journalctl` finds the daemon's part of the journal.
 
 use std::fmt;
 use std::path::Path;
 
 use super::line::Line;
 
-/// What the journal calls us.
-pub(crate) const IDENTIFIER: &str = env!("CARGO_PKG_NAME");
-/// The line in the file that says that the journal goes on.
+/// The identifier of lessor's lines in the journal.
+pub(super) const IDENTIFIER: &str = env!("CARGO_PKG_NAME");
+/// The line of the log file after which the log continues in the journal.
 const ANNOUNCEMENT: &str = "what follows is in the journal: journalctl ";
 
-/// The part of the journal that is ours.
+/// The daemon's part of the journal.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Journal {
-    /// Of a unit of the user's own manager.
+    /// A unit of the user's service manager.
     UserUnit(String),
-    /// Of a unit of the system.
+    /// A unit of the system.
     Unit(String),
-    /// Of whoever calls itself lessor, under this user.
+    /// Lines with lessor's identifier, of this user id.
     User(u32),
 }
 
 impl Journal {
-    /// Of this process.
-    pub(crate) fn of_process() -> Self {
+    /// The part of this process.
+    pub(super) fn of_process() -> Self {
         let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
         Self::of_control_group(&groups).unwrap_or_else(|| Self::User(user()))
     }
 
-    /// As the journal itself finds out: by the place among the control groups.
+    /// The journal, too, finds the unit by the control group.
     fn of_control_group(groups: &str) -> Option<Self> {
         let path = groups.lines().find_map(|line| {
             let (hierarchy, path) = line.split_once(':')?.1.split_once(':')?;
@@ -42,7 +42,7 @@ impl Journal {
         }
     }
 
-    /// What `journalctl` is asked.
+    /// The arguments for `journalctl`.
     #[must_use]
     pub fn arguments(&self) -> Vec<String> {
         match self {
@@ -52,12 +52,12 @@ impl Journal {
         }
     }
 
-    /// What the log file says when the journal goes on.
-    pub(crate) fn announcement(&self) -> String {
+    /// The line for the log file.
+    pub(super) fn announcement(&self) -> String {
         format!("{ANNOUNCEMENT}{self}")
     }
 
-    /// The journal that goes on after this line of the log file.
+    /// The journal in which the log continues after this line of the log file.
     #[must_use]
     pub fn announced(line: &Line) -> Option<Self> {
         let arguments = line.message.strip_prefix(ANNOUNCEMENT)?;
@@ -79,7 +79,7 @@ impl fmt::Display for Journal {
     }
 }
 
-/// A unit's name, and nothing else.
+/// Whether the text can be the name of a unit.
 fn is_name(text: &str) -> bool {
     !text.is_empty() && text.chars().all(|letter| letter.is_ascii_alphanumeric() || ":-_.\\@".contains(letter))
 }
@@ -94,18 +94,17 @@ fn user() -> u32 {
     0
 }
 
-/// Whether standard error goes to the journal. Programs in a terminal inherit the variable too, so it names the very
-/// stream that it is about.
+/// Whether standard error goes to the journal. Programs in a terminal inherit the variable, too, so it names the stream.
 #[cfg(unix)]
-pub(crate) fn stderr_is_journal() -> bool {
-    let said = std::env::var("JOURNAL_STREAM").unwrap_or_default();
-    let stream = said.split_once(':').and_then(|(device, inode)| Some((device.parse().ok()?, inode.parse().ok()?)));
+pub(super) fn stderr_is_journal() -> bool {
+    let variable = std::env::var("JOURNAL_STREAM").unwrap_or_default();
+    let stream = variable.split_once(':').and_then(|(device, inode)| Some((device.parse().ok()?, inode.parse().ok()?)));
     stream.is_some() && stream == stderr()
 }
 
-/// Whether standard error is this file, as it is for a daemon that a client has started.
+/// Whether standard error is this file, as in a daemon that a client has started.
 #[cfg(unix)]
-pub(crate) fn stderr_is(path: &Path) -> bool {
+pub(super) fn stderr_is(path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
     let file = std::fs::metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()));
     file.is_some() && file == stderr()
@@ -115,19 +114,19 @@ pub(crate) fn stderr_is(path: &Path) -> bool {
 #[cfg(unix)]
 fn stderr() -> Option<(u64, u64)> {
     let stat = rustix::fs::fstat(std::io::stderr()).ok()?;
-    // how wide they are differs among systems
+    // their types differ among systems
     #[allow(clippy::useless_conversion, clippy::unnecessary_cast)]
     Some((stat.st_dev as u64, stat.st_ino as u64))
 }
 
 #[cfg(not(unix))]
-pub(crate) fn stderr_is_journal() -> bool {
+pub(super) fn stderr_is_journal() -> bool {
     false
 }
 
-/// Nothing tells what a handle leads to; a program without a console has been started by a client.
+/// The system does not show which file a handle is open on; a daemon without a console was started by a client.
 #[cfg(not(unix))]
-pub(crate) fn stderr_is(path: &Path) -> bool {
+pub(super) fn stderr_is(path: &Path) -> bool {
     use std::io::IsTerminal;
     path.exists() && !std::io::stdin().is_terminal() && !std::io::stderr().is_terminal()
 }
@@ -161,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_announced_is_found_again() {
+    fn an_announced_journal_is_found_again() {
         for journal in [Journal::UserUnit("a.service".into()), Journal::Unit("b@1.service".into()), Journal::User(1000)]
         {
             let line = Line { message: journal.announcement(), ..Line::default() };

@@ -1,17 +1,17 @@
-//! What the pool does, as lines of the log: one for every change of an account's state; of leases only those that were
-//! revoked, the others at `debug`.
+//! Log lines for the pool's events: one for each change of an account's state and for each revoked lease; other leases
+//! are logged at `debug`.
 //!
-//! A line is put together under the state's lock and written after it. The journal shows only the words at first, so
-//! they say all that matters; the fields are there to search by.
+//! A line is composed under the state lock and written after its release. `journalctl` shows only the message by default,
+//! so it is complete; the fields are for searching.
 
 use crate::pool::{AccountId, AccountRecord, Ending, Event, LimitRecord, LoginProblem, LoginState, Pool, Wall, spoken};
 
 use super::instant;
 
-/// Writes a line.
+/// Writes a composed line.
 pub(crate) type WriteLine = Box<dyn FnOnce() + Send>;
 
-/// The line for an event of the pool, if it is logged at all.
+/// The line for an event of the pool, if the event is logged.
 pub(crate) fn event_line(event: &Event, now: Wall, pool: &Pool) -> Option<WriteLine> {
     match event {
         Event::Granted(fence) if tracing::enabled!(tracing::Level::DEBUG) => {
@@ -34,7 +34,7 @@ pub(crate) fn event_line(event: &Event, now: Wall, pool: &Pool) -> Option<WriteL
     }
 }
 
-/// The line for the end of a lease, if it is logged at all.
+/// The line for the end of a lease, if it is logged.
 pub(crate) fn lease_end_line(lease: &crate::pool::Lease, why: Ending, pool: &Pool) -> Option<WriteLine> {
     let (account, fence, reason) = (lease.account, lease.fence.0, why.name());
     if why == Ending::Revoked {
@@ -90,8 +90,8 @@ fn changed(account: AccountId, now: Wall, pool: &Pool) -> WriteLine {
     }
 }
 
-/// What an account's login needs, in words; nothing when it works. What the configuration lacks for a refresh is not
-/// part of it.
+/// Why an account needs its user, for people; `None` for a working login. Settings that are missing for a refresh are
+/// not mentioned.
 pub(crate) fn login_words(record: &AccountRecord, now: Wall) -> Option<String> {
     match &record.login_state {
         LoginState::Ready => None,
@@ -103,7 +103,7 @@ pub(crate) fn login_words(record: &AccountRecord, now: Wall) -> Option<String> {
     }
 }
 
-/// A login problem in words.
+/// A login problem, for people.
 fn problem_words(problem: &LoginProblem, provider: &str, now: Wall) -> String {
     match problem {
         LoginProblem::AccessTokenEnded => "its access token has ended".to_owned(),
@@ -126,7 +126,7 @@ fn with_link(text: &str, link: Option<&str>) -> String {
     link.map_or_else(|| text.to_owned(), |link| format!("{text}: {link}"))
 }
 
-/// The label of an account, or else its id.
+/// The label of an account, or its id.
 fn name(account: AccountId, pool: &Pool) -> String {
     let record = pool.account(account).map(|account| &account.record);
     let label = record.and_then(|record| record.label.clone());
