@@ -20,7 +20,7 @@ pub use handle::{GatewayConfig, GatewayHandle, PoolStats, RunningGateway, StartG
 pub use os::process::{find as find_process, wait_for_end as wait_for_process, watch as watch_process};
 pub use os::socket::SocketError;
 #[cfg(unix)]
-pub use os::socket::{LocalStream, Socket, admit, prepare_place};
+pub use os::socket::{LocalStream, Socket, admit, prepare_directory};
 pub use os::{clock, lock};
 pub use run::{Ended, Options, StartError, run};
 pub use state::events::{KINDS, REPLAY_END};

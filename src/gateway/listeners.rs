@@ -10,7 +10,7 @@ use crate::config::GatewaySocket;
 use crate::daemon::{GatewayHandle, GatewayState};
 
 #[cfg(unix)]
-use crate::daemon::{LocalStream, Socket, admit, prepare_place};
+use crate::daemon::{LocalStream, Socket, admit, prepare_directory};
 
 /// Ports to choose from: above the well-known ones and below those that systems give to outgoing connections, so that
 /// another program rarely takes a kept port.
@@ -116,7 +116,7 @@ impl Listeners {
             socket.remove();
         }
         let Some(path) = path else { return };
-        match prepare_place(&path).and_then(|()| Socket::bind(&path)) {
+        match prepare_directory(&path).and_then(|()| Socket::bind(&path)) {
             Ok(socket) => self.local = Some((path, socket)),
             Err(error) => self.failures.push(error.to_string()),
         }

@@ -15,7 +15,7 @@ use crate::pool::ConnectionId;
 use crate::protocol::{Codec, ErrorInfo, Fatal, MessageDecoder, RequestId};
 
 use crate::daemon::api::session::ClientSession;
-use crate::daemon::os::socket::part;
+use crate::daemon::os::socket::finish_reading;
 use crate::daemon::state::Daemon;
 use crate::daemon::state::outbox::Outbox;
 
@@ -52,7 +52,7 @@ pub(crate) async fn serve(
     let _in_time = match end {
         // it may only have closed its half, as a shell's pipe does; or the daemon ends
         End::UpstreamOutcome => timeout(LAST_ANSWERS, conversation.say_the_last(&stream)).await.is_ok(),
-        End::Over => timeout(LAST_ANSWERS, part(&stream)).await.is_ok(),
+        End::Over => timeout(LAST_ANSWERS, finish_reading(&stream)).await.is_ok(),
     };
 }
 

@@ -1,4 +1,4 @@
-//! Finds, in debug builds, calls to the system that are made under the state's lock, where they would delay everybody.
+//! In debug builds, panics when the system is called under the state lock, where a slow call would delay all clients.
 
 use std::cell::Cell;
 
@@ -6,25 +6,25 @@ thread_local! {
     static FORBIDDEN: Cell<bool> = const { Cell::new(false) };
 }
 
-/// While it lives, calls that may wait for the system panic in debug builds.
+/// While this exists, calls that may block panic in debug builds.
 #[derive(Debug)]
 pub(crate) struct Forbidden(());
 
-/// Forbids such calls on this thread.
+/// Forbids calls that may block on this thread.
 pub(crate) fn forbid() -> Forbidden {
     FORBIDDEN.set(true);
     Forbidden(())
 }
 
 impl Forbidden {
-    /// Allows them again.
+    /// Allows such calls again.
     pub(crate) fn end(&mut self) {
         FORBIDDEN.set(false);
     }
 }
 
-/// To be called where the system is asked for something that may take time.
+/// To be called before each call to the system that may block.
 #[track_caller]
 pub(crate) fn check() {
-    debug_assert!(!FORBIDDEN.get(), "a call that may block is made under the state's lock");
+    debug_assert!(!FORBIDDEN.get(), "a call that may block was made under the state lock");
 }

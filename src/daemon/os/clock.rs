@@ -1,4 +1,4 @@
-//! The clocks: the only place that reads them.
+//! The clocks. Only this file reads them.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -16,13 +16,13 @@ fn wall() -> Wall {
     Wall(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, millis))
 }
 
-/// The time since boot, suspend included: `Instant` stops in suspend on Linux and macOS.
+/// The time since boot, including suspend: `Instant` stops in suspend on Linux and macOS.
 #[cfg(unix)]
 fn mono() -> Mono {
     use rustix::time::{ClockId, clock_gettime};
     #[cfg(target_os = "linux")]
     const SINCE_BOOT: ClockId = ClockId::Boottime;
-    // counts in suspend on macOS; where it does not, the tick makes up for it
+    // includes suspend on macOS; where it does not, the timer's longest sleep limits the error
     #[cfg(not(target_os = "linux"))]
     const SINCE_BOOT: ClockId = ClockId::Monotonic;
     let time = clock_gettime(SINCE_BOOT);
@@ -30,8 +30,8 @@ fn mono() -> Mono {
     Mono(seconds * 1000 + u64::try_from(time.tv_nsec).unwrap_or_default() / 1_000_000)
 }
 
-/// The time since boot, suspend included: the system's own count goes in steps of up to 16 ms, so it is looked at once,
-/// and goes on by `Instant`, which counts in suspend here.
+/// The time since boot, including suspend. The system's count has steps of up to 16 ms, so it is read once and continued
+/// by `Instant`, which includes suspend on this system.
 #[cfg(windows)]
 #[expect(clippy::disallowed_methods, reason = "the one place that reads the clock")]
 fn mono() -> Mono {
@@ -42,13 +42,19 @@ fn mono() -> Mono {
     Mono(at_start + millis(start.elapsed()))
 }
 
+/// The time since boot, for timers.
+#[must_use]
+pub(crate) fn since_boot() -> Duration {
+    Duration::from_millis(mono().0)
+}
+
 /// How long from now until `at`.
 #[must_use]
 pub fn until(at: Mono) -> Duration {
     at.since(mono())
 }
 
-/// What tells this boot of the machine from any other.
+/// Identifies this boot of the machine.
 #[must_use]
 pub fn boot_id() -> String {
     system_boot_id().map_or_else(|| String::from("unknown"), |id| id.trim().to_owned())
@@ -61,12 +67,12 @@ fn system_boot_id() -> Option<String> {
 
 #[cfg(all(unix, not(target_os = "linux")))]
 fn system_boot_id() -> Option<String> {
-    let said = std::process::Command::new("/usr/sbin/sysctl").args(["-n", "kern.bootsessionuuid"]).output().ok()?;
-    String::from_utf8(said.stdout).ok().filter(|_| said.status.success())
+    let output = std::process::Command::new("/usr/sbin/sysctl").args(["-n", "kern.bootsessionuuid"]).output().ok()?;
+    String::from_utf8(output.stdout).ok().filter(|_| output.status.success())
 }
 
-/// A mark in the part of the registry that the system forgets when the user's session ends; so it tells sessions apart,
-/// and no lease outlives one.
+/// A mark in the volatile part of the registry, which is deleted when the user's session ends: it identifies the session,
+/// so that no lease survives it.
 #[cfg(windows)]
 fn system_boot_id() -> Option<String> {
     use winsafe::{HKEY, RegistryValue, co};

@@ -1,4 +1,4 @@
-//! What the daemon does to its own process before it serves.
+//! Settings of the daemon's own process, made before it serves.
 
 #[cfg_attr(unix, path = "host/unix.rs")]
 #[cfg_attr(windows, path = "host/windows.rs")]
@@ -6,14 +6,14 @@ mod system;
 
 pub(crate) use system::prepare_process;
 
-/// Most connections at a time, however many there could be.
+/// The most connections at a time, regardless of the limit of descriptors.
 const MOST_CONNECTIONS: u64 = 8192;
 
-/// Leaves the session of the client that started us: its terminal's end is not ours.
+/// Leaves the session of the client that started the daemon, so that closing its terminal does not end the daemon.
 pub(crate) fn leave_the_terminal() {
     system::leave_the_session();
-    // a removed directory, or one on a disk to be unmounted, is no place to stay
+    // the current directory may be removed, or keep a disk from being unmounted
     if let Err(error) = std::env::set_current_dir("/") {
-        tracing::debug!(%error, "the current directory stays");
+        tracing::debug!(%error, "the current directory was not changed");
     }
 }

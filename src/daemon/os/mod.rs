@@ -1,4 +1,4 @@
-//! What differs between operating systems, one subject a file.
+//! What differs between operating systems, one subject per file.
 
 pub(crate) mod blocking;
 pub mod clock;

@@ -1,4 +1,4 @@
-//! Processes: told apart from later ones with the same pid, and watched until they die.
+//! Processes: identified by pid and start time, and watched until they end.
 
 use std::sync::Arc;
 
@@ -11,10 +11,10 @@ mod system;
 
 pub use system::{Handle, find, wait_for_end, watch};
 
-/// A process as it was found.
+/// A process that was found.
 #[derive(Clone, Debug)]
 pub struct FoundProcess {
-    /// Who.
+    /// Its identity.
     pub process: Process,
     /// The program's name.
     pub program: Option<Arc<str>>,
@@ -29,14 +29,14 @@ mod tests {
     const WAIT: &str = "LESSOR_TEST_WAIT_FOR_INPUT";
 
     #[test]
-    fn we_find_ourselves() {
+    fn the_own_process_is_found() {
         let found = find(std::process::id()).unwrap().unwrap();
         assert_eq!(found.process.pid, std::process::id());
         assert!(found.process.start > 0);
         assert!(found.program.is_some_and(|program| !program.is_empty()));
     }
 
-    /// Not a test of its own: what the watched process runs.
+    /// Not a test: the watched process runs this.
     #[test]
     fn live_until_input_ends() {
         if std::env::var_os(WAIT).is_some() {
@@ -45,7 +45,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_end_of_a_process_is_noticed() {
+    async fn the_end_of_a_process_is_reported() {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.args(["--exact", "daemon::os::process::tests::live_until_input_ends"]).env(WAIT, "1");
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();

@@ -1,4 +1,4 @@
-//! Messages to a service manager (systemd's notification socket). Without one nothing happens.
+//! Messages to a service manager, by systemd's notification socket. Without a service manager, nothing is sent.
 
 use std::time::Duration;
 
@@ -17,22 +17,22 @@ pub(crate) fn reloading() {
     }
 }
 
-/// The daemon ends.
+/// The daemon is stopping.
 pub(crate) fn stopping() {
     notify(&[NotifyState::Stopping, NotifyState::Status("stopping")]);
 }
 
-/// Whether a service manager listens.
+/// Whether a service manager receives messages.
 pub(crate) fn is_present() -> bool {
     std::env::var_os("NOTIFY_SOCKET").is_some_and(|socket| !socket.is_empty())
 }
 
-/// The time within which the watchdog wants a sign of life, if there is one.
+/// The longest time between two keep-alive messages, if the service manager has a watchdog.
 pub(crate) fn watchdog() -> Option<Duration> {
     sd_notify::watchdog_enabled().filter(|allowed| !allowed.is_zero())
 }
 
-/// Sends a sign of life if `alive`, and a new status line.
+/// Sends a keep-alive message if `alive`, and a new status line if there is one.
 pub(crate) fn report(alive: bool, status: Option<&str>) {
     let alive = alive.then_some(NotifyState::Watchdog);
     let states: Vec<NotifyState<'_>> = alive.into_iter().chain(status.map(NotifyState::Status)).collect();

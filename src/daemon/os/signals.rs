@@ -1,17 +1,17 @@
-//! Signals, as messages.
+//! Signals to the daemon.
 
 #[cfg_attr(unix, path = "signals/unix.rs")]
 #[cfg_attr(windows, path = "signals/windows.rs")]
 mod system;
 
-pub use system::Listening;
+pub(crate) use system::SignalListener;
 
-/// What a signal asks for.
+/// The meaning of a signal.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum SignalRequest {
-    /// End; asked twice, at once.
+pub(crate) enum SignalRequest {
+    /// Stop; a second one stops immediately.
     Stop,
     /// Read the configuration again.
-    #[cfg_attr(windows, expect(dead_code, reason = "the system has no signal for it; `lessor reload` asks"))]
+    #[cfg_attr(windows, expect(dead_code, reason = "the system has no such signal; `lessor reload` reloads"))]
     Reload,
 }

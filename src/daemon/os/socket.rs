@@ -1,19 +1,20 @@
-//! The socket: a place nobody else can reach, taken over from the dead but never from the living.
+//! The daemon's socket, which only its user can reach. The socket of a dead daemon is replaced, one in use never.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 #[cfg_attr(unix, path = "socket/unix.rs")]
 #[cfg_attr(windows, path = "socket/windows.rs")]
 mod system;
 
-pub(crate) use system::{LONGEST_PATH, part, private_directory};
+use system::LONGEST_PATH;
 #[cfg(unix)]
-pub use system::{Socket, admit, prepare_place};
+pub use system::{Socket, admit, prepare_directory};
 #[cfg(windows)]
-pub(crate) use system::{Socket, admit, prepare_place};
+pub(crate) use system::{Socket, admit, prepare_directory};
+pub(crate) use system::{finish_reading, private_directory};
 
-/// One that came in by a socket.
+/// The connection of a client.
 #[cfg(unix)]
 pub type LocalStream = interprocess::local_socket::tokio::Stream;
 
@@ -41,7 +42,7 @@ pub enum SocketError {
         /// What to do.
         remedy: String,
     },
-    /// Something that is not ours is in the way.
+    /// Something else is at the path.
     #[error("{path} {why}; {remedy}")]
     InTheWay {
         /// The socket's path.
@@ -51,7 +52,7 @@ pub enum SocketError {
         /// What to do.
         remedy: String,
     },
-    /// A service manager handed over something that is of no use.
+    /// A service manager handed over something unusable.
     #[error("the service manager handed over {why}; lessor.socket must have one `ListenStream=`, an absolute path")]
     Inherited {
         /// What it is.
@@ -64,7 +65,27 @@ pub enum SocketError {
         doing: &'static str,
         /// With what.
         path: PathBuf,
-        /// The system's word.
+        /// The system's message.
         error: io::Error,
     },
+}
+
+impl SocketError {
+    fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |error| Self::Io { doing, path, error }
+    }
+}
+
+fn unsafe_directory<T>(path: &Path, why: &'static str, remedy: String) -> Result<T, SocketError> {
+    Err(SocketError::Directory { path: path.to_owned(), why, remedy })
+}
+
+fn in_the_way<T>(path: &Path, why: &'static str, remedy: String) -> Result<T, SocketError> {
+    Err(SocketError::InTheWay { path: path.to_owned(), why, remedy })
+}
+
+fn check_length(path: &Path) -> Result<(), SocketError> {
+    let length = path.as_os_str().len();
+    if length > LONGEST_PATH { Err(SocketError::TooLong { path: path.to_owned(), length }) } else { Ok(()) }
 }

@@ -1,8 +1,8 @@
-//! A socket that a service manager holds and hands over: clients that come while no daemon is there wait in its queue
+//! A listening socket that a service manager hands over: clients that connect while no daemon runs wait in its queue
 //! instead of being refused.
 //!
-//! The daemon adopts it, never unlinks it, and never makes its own beside it. Whoever cannot serve takes the waiting
-//! clients out of the queue before it ends, or the service manager would start it again for the same ones, and again.
+//! The daemon adopts the socket, never unlinks it, and never creates another beside it. A daemon that cannot serve removes
+//! the waiting clients from the queue before it ends; otherwise the service manager would start it for them again.
 
 use std::io;
 use std::os::unix::net::UnixListener;
@@ -12,18 +12,18 @@ use std::time::Duration;
 use crate::daemon::os::lock::{Lock, LockHolder, StartedBy, Taken};
 use crate::daemon::os::socket::SocketError;
 
-/// Most clients that are sent away at once; more than a queue of connections holds.
-const MOST_WAITING: usize = 8192;
-/// How long an older daemon may take to end: longer than it lets its clients take.
-const PATIENCE: Duration = Duration::from_secs(15);
+/// The most clients that are disconnected at once; more than a queue of connections holds.
+const MAX_WAITING: usize = 8192;
+/// How long another daemon may take to end; longer than it waits for its clients.
+const MAX_WAIT: Duration = Duration::from_secs(15);
 const STEP: Duration = Duration::from_millis(10);
 
 /// A listening socket from a service manager.
 #[derive(Debug)]
 pub(crate) struct Inherited {
-    pub(crate) listener: UnixListener,
-    /// Where clients find it.
-    pub(crate) path: PathBuf,
+    pub(super) listener: UnixListener,
+    /// The path that clients connect to.
+    pub(super) path: PathBuf,
 }
 
 /// The clients in the queue, for a daemon that cannot serve them.
@@ -31,30 +31,30 @@ pub(crate) struct Inherited {
 pub(crate) struct WaitingClients(UnixListener);
 
 impl Inherited {
-    /// Takes what was handed over to this process, if anything was; to be called before any thread starts, because
-    /// it removes `LISTEN_PID` and `LISTEN_FDS` from the environment.
+    /// Takes the socket that was handed over to this process, if there is one. To be called before any thread starts,
+    /// because it removes `LISTEN_PID` and `LISTEN_FDS` from the environment.
     ///
     /// # Errors
-    /// When something else than one listening socket with a path was handed over.
+    /// When something other than one listening socket with a path was handed over.
     pub(crate) fn take() -> Result<Option<Self>, SocketError> {
-        // what was meant for another process, or for nobody in particular, is none of our business
+        // sockets for another process, or without a process id, are ignored
         let ours = std::env::var("LISTEN_PID").is_ok_and(|pid| pid.parse() == Ok(std::process::id()));
         if !ours {
             return Ok(None);
         }
         let wrong = |why: String| Err(SocketError::Inherited { why });
-        let mut handed = listenfd::ListenFd::from_env();
-        match handed.len() {
+        let mut inherited = listenfd::ListenFd::from_env();
+        match inherited.len() {
             0 => return Ok(None),
             1 => {}
             many => return wrong(format!("{many} descriptors")),
         }
-        let listener = match handed.take_unix_listener(0) {
+        let listener = match inherited.take_unix_listener(0) {
             Ok(Some(listener)) => listener,
             Ok(None) => return Ok(None),
             Err(error) => return wrong(format!("something else ({error})")),
         };
-        if !listens(&listener) {
+        if !is_listening(&listener) {
             return wrong("a socket that does not listen".to_owned());
         }
         match listener.local_addr().ok().and_then(|address| address.as_pathname().map(Path::to_owned)) {
@@ -63,66 +63,65 @@ impl Inherited {
         }
     }
 
-    /// Where clients find it.
+    /// The path that clients connect to.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// A second way to the queue, to be kept until it is known whether we serve.
+    /// The clients in the queue, for a daemon that turns out not to serve.
     pub(crate) fn waiting(&self) -> Option<WaitingClients> {
         self.listener.try_clone().map(WaitingClients).ok()
     }
 }
 
 impl WaitingClients {
-    /// Closes the connections of all that wait: lessor's own clients then look elsewhere, and tell what they find.
-    pub(crate) fn send_away(&self) {
+    /// Closes the connections of all waiting clients; a lessor client then looks for another daemon.
+    pub(crate) fn disconnect(&self) {
         if self.0.set_nonblocking(true).is_err() {
             return;
         }
-        let gone = (0..MOST_WAITING).take_while(|_| self.0.accept().is_ok()).count();
-        if gone > 0 {
-            tracing::info!(clients = gone, "clients that waited for this daemon were sent away");
+        let clients = (0..MAX_WAITING).take_while(|_| self.0.accept().is_ok()).count();
+        if clients > 0 {
+            tracing::info!(clients, "clients that waited for this daemon were disconnected");
         }
     }
 }
 
-/// Whether it is a socket that listens.
+/// Whether a socket listens.
 #[cfg(not(target_vendor = "apple"))]
-fn listens(socket: &UnixListener) -> bool {
+fn is_listening(socket: &UnixListener) -> bool {
     rustix::net::sockopt::socket_acceptconn(socket).unwrap_or(false)
 }
 
-/// This system does not tell; accepting will.
+/// This system does not tell; accepting a client will.
 #[cfg(target_vendor = "apple")]
-fn listens(_socket: &UnixListener) -> bool {
+fn is_listening(_socket: &UnixListener) -> bool {
     true
 }
 
-/// What a daemon of the service manager does when another one has the data directory: one that a client had started
-/// is asked to end and replaced, because its clients find the new one where they found the old. One that somebody runs
-/// in the foreground, or another service manager, is left alone.
+/// Replaces the daemon that has the data directory, if a client started it: it is stopped, and its clients find the new
+/// one at the same path. A daemon of a user or of another service manager is not replaced.
 ///
 /// # Errors
-/// When the lock cannot be tried at all.
-pub(crate) fn succeed(holder: LockHolder, lock: &Path) -> io::Result<Taken> {
+/// When the lock cannot be tried.
+pub(crate) fn replace_daemon(holder: LockHolder, lock: &Path) -> io::Result<Taken> {
     let mut holder = Some(holder);
-    let mut asked = None;
+    let mut stopped = None;
     let mut waited = Duration::ZERO;
     loop {
-        if let Some(found) = holder.filter(|found| asked != Some(found.pid)) {
+        if let Some(found) = holder.filter(|found| stopped != Some(found.pid)) {
             if found.started_by != StartedBy::Client {
                 return Ok(Taken::Theirs(Some(found)));
             }
-            tracing::info!(pid = found.pid, "a client had started a daemon before: it is asked to end for this one");
-            if let Err(error) = ask_to_end(found.pid, lock) {
-                tracing::warn!(pid = found.pid, %error, "it cannot be asked");
+            tracing::info!(pid = found.pid, "replacing the daemon that a client has started");
+            if let Err(error) = stop_daemon(found.pid, lock) {
+                tracing::warn!(pid = found.pid, %error, "the daemon cannot be stopped");
                 return Ok(Taken::Theirs(Some(found)));
             }
-            asked = Some(found.pid);
+            stopped = Some(found.pid);
         }
         match Lock::take(lock)? {
-            Taken::Theirs(found) if waited < PATIENCE => holder = found,
+            Taken::Theirs(found) if waited < MAX_WAIT => holder = found,
             taken => return Ok(taken),
         }
         std::thread::sleep(STEP);
@@ -130,9 +129,9 @@ pub(crate) fn succeed(holder: LockHolder, lock: &Path) -> io::Result<Taken> {
     }
 }
 
-/// SIGTERM, to this very process and only while it has the lock: a pid in a file may be that of another one.
+/// Sends SIGTERM to this process, if it holds the lock: a pid in a file may belong to another process by now.
 #[cfg(target_os = "linux")]
-fn ask_to_end(pid: u32, lock: &Path) -> io::Result<()> {
+fn stop_daemon(pid: u32, lock: &Path) -> io::Result<()> {
     use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
     let number = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidInput)?;
     let process = pidfd_open(number, PidfdFlags::empty())?;
@@ -143,29 +142,29 @@ fn ask_to_end(pid: u32, lock: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether it has the lock, by the system's list of them: what a process has open is not told of one that keeps its
-/// secrets from core dumps.
+/// Whether a process holds the lock, by the system's list of locks: the open files of a process that is not dumpable
+/// cannot be read.
 #[cfg(target_os = "linux")]
 fn has_locked(pid: u32, path: &Path) -> io::Result<bool> {
     use std::os::unix::fs::MetadataExt;
     let inode = std::fs::metadata(path)?.ino();
     let locks = std::fs::read_to_string("/proc/locks")?;
-    Ok(locks.lines().any(|line| names(line, pid, inode)))
+    Ok(locks.lines().any(|line| is_lock_of(line, pid, inode)))
 }
 
-/// Whether a line like `1: FLOCK  ADVISORY  WRITE 14811 00:2d:1234 0 EOF` names this process and this file. Devices are
-/// named differently here and there; one who waits for a lock has an arrow before the kind.
+/// Whether a line like `1: FLOCK  ADVISORY  WRITE 14811 00:2d:1234 0 EOF` names this process and this file. The device is
+/// not compared, because its format differs; the line of a waiting process has an arrow before the kind.
 #[cfg(target_os = "linux")]
-fn names(line: &str, pid: u32, inode: u64) -> bool {
+fn is_lock_of(line: &str, pid: u32, inode: u64) -> bool {
     let mut words = line.split_ascii_whitespace().skip(4);
     let holder = words.next().and_then(|word| word.parse().ok());
     let file = words.next().and_then(|word| word.rsplit(':').next()?.parse().ok());
     (holder, file) == (Some(pid), Some(inode))
 }
 
-/// Only Linux has service managers that hand over sockets this way.
+/// Only service managers of Linux hand over sockets this way.
 #[cfg(not(target_os = "linux"))]
-fn ask_to_end(_pid: u32, _lock: &Path) -> io::Result<()> {
+fn stop_daemon(_pid: u32, _lock: &Path) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
@@ -174,21 +173,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_who_has_the_lock_is_asked_to_end() {
+    fn only_the_holder_of_the_lock_is_stopped() {
         let directory = tempfile::tempdir().unwrap();
         let lock = directory.path().join("daemon.lock");
         let file = std::fs::File::create(&lock).unwrap();
         assert!(!has_locked(std::process::id(), &lock).unwrap());
-        // it would end this test
-        assert_eq!(ask_to_end(std::process::id(), &lock).unwrap_err().kind(), io::ErrorKind::NotFound);
+        // otherwise the signal would end this test
+        assert_eq!(stop_daemon(std::process::id(), &lock).unwrap_err().kind(), io::ErrorKind::NotFound);
         file.lock().unwrap();
         assert!(has_locked(std::process::id(), &lock).unwrap());
         assert!(!has_locked(std::process::id() + 1, &lock).unwrap());
     }
 
     #[test]
-    fn who_waits_for_a_lock_does_not_have_it() {
-        for (line, has) in [
+    fn a_process_that_waits_for_a_lock_does_not_hold_it() {
+        for (line, holds) in [
             ("1: FLOCK  ADVISORY  WRITE 14811 00:2d:1234 0 EOF", true),
             ("1: POSIX  ADVISORY  WRITE 14811 fe:00:1234 0 EOF", true),
             ("1: -> FLOCK  ADVISORY  WRITE 14811 00:2d:1234 0 EOF", false),
@@ -197,7 +196,7 @@ mod tests {
             ("1: FLOCK  ADVISORY  WRITE -1 00:2d:1234 0 EOF", false),
             ("", false),
         ] {
-            assert_eq!(names(line, 14811, 1234), has, "{line}");
+            assert_eq!(is_lock_of(line, 14811, 1234), holds, "{line}");
         }
     }
 
@@ -205,12 +204,12 @@ mod tests {
     fn a_foreground_daemon_is_not_replaced() {
         let directory = tempfile::tempdir().unwrap();
         let holder = LockHolder { pid: 1, socket: "/x".into(), started_by: StartedBy::User };
-        let taken = succeed(holder.clone(), &directory.path().join("daemon.lock")).unwrap();
+        let taken = replace_daemon(holder.clone(), &directory.path().join("daemon.lock")).unwrap();
         assert!(matches!(taken, Taken::Theirs(Some(found)) if found == holder));
     }
 
     #[test]
-    fn who_waits_is_sent_away() {
+    fn waiting_clients_are_disconnected() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("s");
         let listener = UnixListener::bind(&path).unwrap();
@@ -218,7 +217,7 @@ mod tests {
         let waiting = inherited.waiting().unwrap();
         let mut clients: Vec<_> =
             (0..3).map(|_| std::os::unix::net::UnixStream::connect(&inherited.path).unwrap()).collect();
-        waiting.send_away();
+        waiting.disconnect();
         for client in &mut clients {
             assert_eq!(io::Read::read(client, &mut [0]).unwrap(), 0);
         }

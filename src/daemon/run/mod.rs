@@ -15,8 +15,8 @@ use crate::daemon::config::{ConfigWatcher, settle_key};
 use crate::daemon::handle::{GatewayHandle, StartGateway};
 use crate::daemon::log::{self, Log};
 use crate::daemon::os::lock::{Lock, LockHolder, StartedBy, Taken};
-use crate::daemon::os::signals::Listening;
-use crate::daemon::os::socket::{Socket, SocketError, prepare_place, private_directory};
+use crate::daemon::os::signals::SignalListener;
+use crate::daemon::os::socket::{Socket, SocketError, prepare_directory, private_directory};
 use crate::daemon::os::socket_activation::{self, Inherited};
 use crate::daemon::os::{clock, host, service_manager};
 use crate::daemon::state::{ActiveConfig, RunInfo, key_location};
@@ -104,7 +104,7 @@ pub fn run(options: &Options) -> Result<Ended, StartError> {
     };
     // a service manager would start the daemon again for the clients that wait
     if let Some(waiting) = waiting.filter(|_| !matches!(ended, Ok(Ended::Served | Ended::SocketLost))) {
-        waiting.send_away();
+        waiting.disconnect();
     }
     ended
 }
@@ -134,7 +134,7 @@ fn start(options: &Options, inherited: Option<Inherited>) -> Result<Ended, Start
     private_directory(&paths.state)?;
     log.announce_journal();
     // signals are caught before there is anything that a default end would leave behind
-    let signals = Listening::begin().map_err(system("listening to signals"))?;
+    let signals = SignalListener::begin().map_err(system("listening to signals"))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(system("starting the runtime"))?;
     let store_paths = StorePaths {
@@ -250,7 +250,7 @@ fn take_lock(paths: &AppPaths, is_service: bool) -> Result<Taken, StartError> {
     let lock_error = |error| StartError::Lock { path: paths.lock.clone(), error };
     match Lock::take(&paths.lock).map_err(lock_error)? {
         Taken::Theirs(Some(holder)) if is_service => {
-            socket_activation::succeed(holder, &paths.lock).map_err(lock_error)
+            socket_activation::replace_daemon(holder, &paths.lock).map_err(lock_error)
         }
         taken => Ok(taken),
     }
@@ -259,7 +259,7 @@ fn take_lock(paths: &AppPaths, is_service: bool) -> Result<Taken, StartError> {
 /// Binds the socket, or takes over that of a service manager. The directory of a socket in one of lessor's own places
 /// is made private.
 fn open_socket(paths: &AppPaths, inherited: Option<Inherited>) -> Result<Socket, StartError> {
-    prepare_place(&paths.socket)?;
+    prepare_directory(&paths.socket)?;
     if let Some(inherited) = inherited {
         if let Some(socket) = Socket::adopt(inherited)? {
             return Ok(socket);

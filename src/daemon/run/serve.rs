@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use crate::daemon::api::connection;
 use crate::daemon::config::settle_key;
 use crate::daemon::os::lock::Lock;
-use crate::daemon::os::signals::{Listening, SignalRequest};
+use crate::daemon::os::signals::{SignalListener, SignalRequest};
 use crate::daemon::os::socket::{Socket, admit};
 use crate::daemon::os::{clock, service_manager};
 use crate::daemon::state::{ConfigMessage, Daemon, Outbox};
@@ -46,7 +46,7 @@ pub(super) enum StopReason {
 pub(super) struct Serving {
     pub(super) socket: Socket,
     pub(super) lock: Lock,
-    pub(super) signals: Listening,
+    pub(super) signals: SignalListener,
 }
 
 impl Serving {

@@ -1,12 +1,11 @@
-//! Little to do: who starts the daemon gives it no console, and handles have no limit worth naming.
+//! Windows: a client starts the daemon without a console, and handles have no practical limit.
 
 use super::MOST_CONNECTIONS;
 
-/// A session here is the user's whole stay, and a detached process has no console to leave.
+/// A detached process has no console to leave.
 pub(crate) fn leave_the_session() {}
 
-/// Answers how many connections the process can have. Crash dumps are the user's own affair: the system writes none
-/// unless its settings say so.
+/// Returns how many connections the process can have. The system writes crash dumps only if its settings enable them.
 pub(crate) fn prepare_process() -> usize {
     usize::try_from(MOST_CONNECTIONS).unwrap_or(usize::MAX)
 }

@@ -1,5 +1,5 @@
-//! The file is open for writing in one process at a time, and for reading in any: a lock on its bytes, as this system
-//! has it, would keep clients from reading where the daemon listens.
+//! The file is open for writing in one process at a time, and for reading in any: a lock on its bytes would keep clients
+//! from reading where the daemon listens.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -13,18 +13,18 @@ use crate::daemon::os::process;
 /// `FILE_SHARE_READ`
 const OTHERS_MAY_READ: u32 = 1;
 
-/// Opens and so locks the file, which is made if need be; `None` when somebody else has it.
-pub(crate) fn open_locked(path: &Path) -> io::Result<Option<File>> {
+/// Opens, or creates, and so locks the file; `None` when another process holds it.
+pub(super) fn open_locked(path: &Path) -> io::Result<Option<File>> {
     free(writing().create(true).truncate(false).open(path))
 }
 
-/// Whether somebody has the lock of the file at `path`, which is not made here.
+/// Whether a process holds the lock of the file at `path`; the file is not created.
 #[must_use]
 pub fn is_held(path: &Path) -> bool {
     matches!(free(writing().open(path)), Ok(None))
 }
 
-/// A reader shares with writers, but a writer only with readers, and both have a say.
+/// Opening fails while another process has the file open for writing.
 fn writing() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.read(true).write(true).share_mode(OTHERS_MAY_READ);
@@ -40,7 +40,7 @@ fn free(opened: io::Result<File>) -> io::Result<Option<File>> {
     }
 }
 
-/// One that cannot be looked at may be alive.
-pub(crate) fn is_alive(pid: u32) -> bool {
+/// A process that cannot be inspected may be alive.
+pub(super) fn is_alive(pid: u32) -> bool {
     process::find(pid).map_or(true, |found| found.is_some())
 }

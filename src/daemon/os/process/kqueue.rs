@@ -1,4 +1,4 @@
-//! macOS and its relatives: the system's table of processes tells who a process is, a kernel queue when it ends.
+//! macOS and BSD: the process table identifies a process, a kernel queue reports its end.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -15,14 +15,15 @@ use crate::pool::Process;
 use super::FoundProcess;
 use crate::daemon::os::blocking;
 
-/// What a process is watched by: a queue that becomes readable with its one event, the process's end.
+/// Watches a process: a queue that becomes readable when the process ends.
 #[derive(Debug)]
 pub struct Handle(AsyncFd<OwnedFd>);
 
-/// Finds a living process of ours; `None` when there is none with this pid. Its start is known to the second.
+/// Finds a living process of this user; `None` when there is none with this pid. Its start time has a resolution of a
+/// second.
 ///
 /// # Errors
-/// When the process belongs to somebody else.
+/// When the process belongs to another user.
 pub fn find(pid: u32) -> io::Result<Option<FoundProcess>> {
     blocking::check();
     let mut system = System::new().map_err(io::Error::other)?;
@@ -40,10 +41,10 @@ pub fn find(pid: u32) -> io::Result<Option<FoundProcess>> {
     Ok(Some(FoundProcess { process: Process { pid, start: found.start_time() }, program: Some(program) }))
 }
 
-/// Starts to watch; `None` when it is dead already.
+/// Starts to watch a process; `None` when it has ended.
 ///
 /// # Errors
-/// When it cannot be watched: no descriptor is left, for instance.
+/// When it cannot be watched, for example because no descriptor is left.
 pub fn watch(process: Process) -> io::Result<Option<Handle>> {
     blocking::check();
     let Ok(ident) = usize::try_from(process.pid) else { return Ok(None) };
@@ -55,7 +56,7 @@ pub fn watch(process: Process) -> io::Result<Option<Handle>> {
         Err(Errno::ESRCH) => return Ok(None),
         Err(error) => return Err(error.into()),
     }
-    // the pid may have been given to another process between finding it and watching it
+    // the pid may have been reused between finding and watching
     if find(process.pid)?.is_none_or(|found| found.process != process) {
         return Ok(None);
     }
@@ -63,7 +64,7 @@ pub fn watch(process: Process) -> io::Result<Option<Handle>> {
     AsyncFd::with_interest(queue.into(), Interest::READABLE).map(|handle| Some(Handle(handle)))
 }
 
-/// Waits until the process is dead.
+/// Waits until the process has ended.
 ///
 /// # Errors
 /// When it cannot be watched.

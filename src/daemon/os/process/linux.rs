@@ -1,4 +1,4 @@
-//! Linux: `/proc` tells who a process is, a pidfd when it ends.
+//! Linux: `/proc` identifies a process, a pidfd reports its end.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -14,14 +14,14 @@ use crate::pool::Process;
 use super::FoundProcess;
 use crate::daemon::os::blocking;
 
-/// What a process is watched by.
+/// Watches a process.
 #[derive(Debug)]
 pub struct Handle(AsyncFd<OwnedFd>);
 
-/// Finds a living process of ours; `None` when there is none with this pid.
+/// Finds a living process of this user; `None` when there is none with this pid.
 ///
 /// # Errors
-/// When it cannot be told, or the process belongs to somebody else.
+/// When it cannot be found out, or the process belongs to another user.
 pub fn find(pid: u32) -> io::Result<Option<FoundProcess>> {
     blocking::check();
     let stat = match std::fs::read(format!("/proc/{pid}/stat")) {
@@ -35,18 +35,18 @@ pub fn find(pid: u32) -> io::Result<Option<FoundProcess>> {
         Err(error) => return Err(error),
     };
     let ours = geteuid().as_raw();
-    // the place of one that lets nobody trace it belongs to root
+    // root owns the folder of a process that cannot be traced
     if owner != ours && ours != 0 && !(owner == 0 && runs_as(pid, ours)) {
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, "the process belongs to another user"));
     }
     Ok(parse_stat(pid, &stat))
 }
 
-/// Whether a process says that it runs as this user.
+/// Whether the effective user of a process is this one.
 fn runs_as(pid: u32, user: u32) -> bool {
     let Ok(status) = std::fs::read_to_string(format!("/proc/{pid}/status")) else { return false };
     let ids = status.lines().find_map(|line| line.strip_prefix("Uid:"));
-    // real, effective, saved, of files
+    // real, effective, saved, file system
     ids.and_then(|ids| ids.split_ascii_whitespace().nth(1)).is_some_and(|effective| effective.parse() == Ok(user))
 }
 
@@ -54,14 +54,14 @@ fn is_gone(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(Errno::SRCH.raw_os_error())
 }
 
-/// Reads `/proc/PID/stat`: the name may hold blanks and parentheses, so what follows is counted from its end.
+/// Parses `/proc/PID/stat`: the name may hold blanks and parentheses, so the fields are counted from its end.
 fn parse_stat(pid: u32, stat: &[u8]) -> Option<FoundProcess> {
     let open = stat.iter().position(|byte| *byte == b'(')?;
     let close = stat.iter().rposition(|byte| *byte == b')')?;
     let name = String::from_utf8_lossy(stat.get(open + 1..close)?);
     let mut fields = str::from_utf8(stat.get(close + 1..)?).ok()?.split_ascii_whitespace();
     let state = fields.next()?;
-    // a zombie holds nothing any more
+    // a zombie holds no lease
     if matches!(state, "Z" | "X" | "x") {
         return None;
     }
@@ -70,10 +70,10 @@ fn parse_stat(pid: u32, stat: &[u8]) -> Option<FoundProcess> {
     Some(FoundProcess { process: Process { pid, start }, program: Some(name.into()) })
 }
 
-/// Starts to watch; `None` when it is dead already.
+/// Starts to watch a process; `None` when it has ended.
 ///
 /// # Errors
-/// When it cannot be watched: no descriptor is left, for instance.
+/// When it cannot be watched, for example because no descriptor is left.
 pub fn watch(process: Process) -> io::Result<Option<Handle>> {
     blocking::check();
     let Some(pid) = i32::try_from(process.pid).ok().and_then(Pid::from_raw) else { return Ok(None) };
@@ -82,7 +82,7 @@ pub fn watch(process: Process) -> io::Result<Option<Handle>> {
         Err(Errno::SRCH) => return Ok(None),
         Err(error) => return Err(error.into()),
     };
-    // the pid may have been given to another process between finding it and opening it
+    // the pid may have been reused between finding and opening
     if find(process.pid)?.is_none_or(|found| found.process != process) {
         return Ok(None);
     }
@@ -90,7 +90,7 @@ pub fn watch(process: Process) -> io::Result<Option<Handle>> {
     AsyncFd::with_interest(descriptor, Interest::READABLE).map(|handle| Some(Handle(handle)))
 }
 
-/// Waits until the process is dead.
+/// Waits until the process has ended.
 ///
 /// # Errors
 /// When it cannot be watched.

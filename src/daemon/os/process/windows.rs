@@ -1,4 +1,4 @@
-//! Windows: a handle of the process tells who it is, and becomes signalled when it ends.
+//! Windows: a handle identifies a process, and is signalled when it ends.
 
 use std::io;
 use std::path::Path;
@@ -13,22 +13,22 @@ use crate::pool::Process;
 use super::FoundProcess;
 use crate::daemon::os::blocking;
 
-/// How often the thread that waits for a process looks whether anybody still wants to know; the end itself wakes it
-/// at once.
-const LOOK_MS: u32 = 1000;
-/// It only waits.
+/// How often the thread that waits for a process checks whether its [`Handle`] was dropped; the end of the process wakes
+/// it immediately.
+const CHECK_MS: u32 = 1000;
+/// The stack of that thread, which only waits.
 const STACK: usize = 64 * 1024;
 
 type Open = CloseHandleGuard<HPROCESS>;
 
-/// What a process is watched by.
+/// Watches a process.
 #[derive(Debug)]
 pub struct Handle(oneshot::Receiver<io::Result<()>>);
 
-/// Finds a living process that we may look at; `None` when there is none with this pid.
+/// Finds a living process of this user; `None` when there is none with this pid.
 ///
 /// # Errors
-/// When it cannot be told, or the process belongs to somebody else.
+/// When it cannot be found out, or the process belongs to another user.
 pub fn find(pid: u32) -> io::Result<Option<FoundProcess>> {
     blocking::check();
     let Some(open) = open(pid)? else { return Ok(None) };
@@ -42,7 +42,7 @@ fn open(pid: u32) -> io::Result<Option<Open>> {
     let rights = co::PROCESS::QUERY_LIMITED_INFORMATION | co::PROCESS::SYNCHRONIZE;
     match HPROCESS::OpenProcess(rights, false, pid) {
         Ok(open) => Ok(Some(open)),
-        // what the system says of a pid that nobody has
+        // no process has this pid
         Err(co::ERROR::INVALID_PARAMETER) => Ok(None),
         Err(co::ERROR::ACCESS_DENIED) => {
             Err(io::Error::new(io::ErrorKind::PermissionDenied, "the process belongs to another user"))
@@ -51,7 +51,7 @@ fn open(pid: u32) -> io::Result<Option<Open>> {
     }
 }
 
-/// The process, if it lives: as long as somebody holds a handle, a dead one can be opened too.
+/// The process, if it lives: a process that has ended can be opened, too, while another handle is open.
 fn identify(open: &Open, pid: u32) -> io::Result<Option<Process>> {
     if open.WaitForSingleObject(Some(0)).map_err(io::Error::other)? != co::WAIT::TIMEOUT {
         return Ok(None);
@@ -60,41 +60,40 @@ fn identify(open: &Open, pid: u32) -> io::Result<Option<Process>> {
     Ok(Some(Process { pid, start: start.into() }))
 }
 
-/// Starts to watch; `None` when it is dead already.
+/// Starts to watch a process; `None` when it has ended.
 ///
 /// # Errors
-/// When it cannot be watched: no thread can be had, for instance.
+/// When it cannot be watched, for example because no thread can be started.
 pub fn watch(process: Process) -> io::Result<Option<Handle>> {
     blocking::check();
     let Some(open) = open(process.pid)? else { return Ok(None) };
-    // from here on the handle keeps the pid from being used again
+    // the open handle keeps the pid from being reused
     if identify(&open, process.pid)? != Some(process) {
         return Ok(None);
     }
-    let (tell, told) = oneshot::channel();
+    let (sender, ended) = oneshot::channel();
     let thread = std::thread::Builder::new().name("watch".to_owned()).stack_size(STACK);
-    thread.spawn(move || wait(&open, tell))?;
-    Ok(Some(Handle(told)))
+    thread.spawn(move || wait(&open, sender))?;
+    Ok(Some(Handle(ended)))
 }
 
-/// Waits on a thread of its own: the system's other ways to be told call back from its threads, which takes unsafe
-/// code.
-fn wait(open: &Open, tell: oneshot::Sender<io::Result<()>>) {
-    while !tell.is_closed() {
-        let outcome = match open.WaitForSingleObject(Some(LOOK_MS)) {
+/// Waits on a separate thread: the system's callbacks need unsafe code.
+fn wait(open: &Open, sender: oneshot::Sender<io::Result<()>>) {
+    while !sender.is_closed() {
+        let outcome = match open.WaitForSingleObject(Some(CHECK_MS)) {
             Ok(co::WAIT::TIMEOUT) => continue,
             Ok(_) => Ok(()),
             Err(error) => Err(io::Error::other(error)),
         };
-        let _nobody_wants_to_know = tell.send(outcome);
+        let _dropped = sender.send(outcome);
         return;
     }
 }
 
-/// Waits until the process is dead.
+/// Waits until the process has ended.
 ///
 /// # Errors
 /// When it cannot be watched.
 pub async fn wait_for_end(handle: Handle) -> io::Result<()> {
-    handle.0.await.unwrap_or_else(|_| Err(io::Error::other("the thread that watched it is gone")))
+    handle.0.await.unwrap_or_else(|_| Err(io::Error::other("the thread that watched the process has ended")))
 }

@@ -1,4 +1,4 @@
-//! Windows has no service manager that listens.
+//! Windows has no service manager that receives messages.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! SIGTERM and SIGINT end, SIGHUP reloads.
+//! SIGTERM and SIGINT stop the daemon, SIGHUP reloads the configuration.
 
 use std::io;
 
@@ -8,40 +8,40 @@ use tokio::sync::mpsc;
 
 use super::SignalRequest;
 
-/// Listens to signals as long as it lives.
+/// Receives signals until it is dropped.
 #[derive(Debug)]
-pub struct Listening {
+pub struct SignalListener {
     handle: Handle,
-    asked: mpsc::UnboundedReceiver<SignalRequest>,
+    requests: mpsc::UnboundedReceiver<SignalRequest>,
 }
 
-impl Listening {
-    /// Begins to listen.
+impl SignalListener {
+    /// Starts to receive signals.
     ///
     /// # Errors
-    /// When the system does not let us.
+    /// When the system does not allow it.
     pub fn begin() -> io::Result<Self> {
         let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
         let handle = signals.handle();
-        let (tell, asked) = mpsc::unbounded_channel();
+        let (sender, requests) = mpsc::unbounded_channel();
         std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
             for signal in signals.forever() {
-                let what = if signal == SIGHUP { SignalRequest::Reload } else { SignalRequest::Stop };
-                if tell.send(what).is_err() {
+                let request = if signal == SIGHUP { SignalRequest::Reload } else { SignalRequest::Stop };
+                if sender.send(request).is_err() {
                     return;
                 }
             }
         })?;
-        Ok(Self { handle, asked })
+        Ok(Self { handle, requests })
     }
 
-    /// The next thing asked for.
+    /// The next request.
     pub async fn next(&mut self) -> Option<SignalRequest> {
-        self.asked.recv().await
+        self.requests.recv().await
     }
 }
 
-impl Drop for Listening {
+impl Drop for SignalListener {
     fn drop(&mut self) {
         self.handle.close();
     }

@@ -1,4 +1,4 @@
-//! Ctrl-C, Ctrl-Break, the console's close, the end of the session and of the system: all end.
+//! Ctrl-C, Ctrl-Break, closing the console, logging off and shutting down stop the daemon.
 
 use std::io;
 
@@ -8,9 +8,9 @@ use tokio::signal::windows::{
 
 use super::SignalRequest;
 
-/// Listens to the console's events as long as it lives.
+/// Receives the console's events until it is dropped.
 #[derive(Debug)]
-pub struct Listening {
+pub struct SignalListener {
     interrupt: CtrlC,
     break_off: CtrlBreak,
     close: CtrlClose,
@@ -18,11 +18,11 @@ pub struct Listening {
     shutdown: CtrlShutdown,
 }
 
-impl Listening {
-    /// Begins to listen.
+impl SignalListener {
+    /// Starts to receive events.
     ///
     /// # Errors
-    /// When the system does not let us.
+    /// When the system does not allow it.
     pub fn begin() -> io::Result<Self> {
         Ok(Self {
             interrupt: ctrl_c()?,
@@ -33,7 +33,7 @@ impl Listening {
         })
     }
 
-    /// The next thing asked for.
+    /// The next request.
     pub async fn next(&mut self) -> Option<SignalRequest> {
         let came = tokio::select! {
             came = self.interrupt.recv() => came,

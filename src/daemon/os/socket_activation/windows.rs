@@ -1,4 +1,4 @@
-//! No service manager of this system hands over a pipe: whoever comes before the daemon starts one.
+//! No service manager of this system hands over a pipe: a client that finds no daemon starts one.
 
 use std::io;
 use std::path::Path;
@@ -6,16 +6,16 @@ use std::path::Path;
 use super::lock::{LockHolder, Taken};
 use super::socket::SocketError;
 
-/// A listening pipe from a service manager: there is none.
+/// A pipe from a service manager; none exists.
 #[derive(Debug)]
 pub(crate) enum Inherited {}
 
-/// Clients that wait for one.
+/// Clients that wait for it.
 #[derive(Debug)]
 pub(crate) enum WaitingClients {}
 
 impl Inherited {
-    /// Takes what was handed over: nothing.
+    /// Nothing is handed over.
     ///
     /// # Errors
     /// Never.
@@ -33,15 +33,15 @@ impl Inherited {
 }
 
 impl WaitingClients {
-    pub(crate) fn send_away(&self) {
+    pub(crate) fn disconnect(&self) {
         match *self {}
     }
 }
 
-/// Leaves the other daemon alone.
+/// The other daemon is not replaced.
 ///
 /// # Errors
 /// Never.
-pub(crate) fn succeed(holder: LockHolder, _lock: &Path) -> io::Result<Taken> {
+pub(crate) fn replace_daemon(holder: LockHolder, _lock: &Path) -> io::Result<Taken> {
     Ok(Taken::Theirs(Some(holder)))
 }
