@@ -1,14 +1,14 @@
-//! Puts a configuration in force; no lease, limit, session or login is touched.
+//! Applies a new configuration; leases, limits, sessions and logins stay as they are.
 
 use crate::config::{ConfigErrors, LoadedConfig};
 use crate::daemon::os::clock;
 use crate::daemon::state::{Daemon, catalog, key_location};
 use crate::pool::{AccountId, Command};
 
-/// Puts what was read in force, or keeps the configuration and says why the file is rejected.
+/// Applies the configuration that was read, or keeps the current one and reports why the file is rejected.
 pub(super) fn apply(daemon: &Daemon, read: Result<LoadedConfig, ConfigErrors>) {
     match read {
-        Ok(loaded) => put_in_force(daemon, loaded),
+        Ok(loaded) => replace(daemon, loaded),
         Err(errors) => {
             tracing::error!("the configuration is rejected, the last good one stays in force: {}", errors.headlines());
             let state = &mut *daemon.state();
@@ -18,7 +18,7 @@ pub(super) fn apply(daemon: &Daemon, read: Result<LoadedConfig, ConfigErrors>) {
     }
 }
 
-fn put_in_force(daemon: &Daemon, loaded: LoadedConfig) {
+fn replace(daemon: &Daemon, loaded: LoadedConfig) {
     daemon.run.log_level.set(loaded.config.daemon.log);
     let (state_name, notes) = {
         let state = &mut *daemon.state();
@@ -39,11 +39,11 @@ fn put_in_force(daemon: &Daemon, loaded: LoadedConfig) {
     daemon.reconfigured.notify_one();
     daemon.config_version.send_modify(|version| *version += 1);
     daemon.mailboxes.usage.wake();
-    settle_key(daemon);
+    move_key(daemon);
 }
 
-/// Moves the key of all secrets where the configuration wants it. To be repeated: a keyring may be locked.
-pub(crate) fn settle_key(daemon: &Daemon) {
+/// Moves the key of all secrets to the configured location. Repeated regularly, because a keyring may be locked.
+pub(crate) fn move_key(daemon: &Daemon) {
     if daemon.run.keyring.is_none() {
         let location = key_location(&daemon.state().config.config);
         daemon.store.move_key(location);

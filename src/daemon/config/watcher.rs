@@ -1,13 +1,13 @@
-//! The worker: reads the configuration file whenever it may have changed, on a thread of its own, so that a slow disk
+//! The worker: reads the configuration file whenever it may have changed. It has its own thread, so that a slow disk
 //! delays nothing else.
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
 
 use crate::config::{Config, ConfigErrors, LoadedConfig, read_file};
-use crate::daemon::os::{clock, service_manager};
+use crate::daemon::os::clock::since_boot;
+use crate::daemon::os::service_manager;
 use crate::daemon::state::{ConfigMessage, Daemon, Mailbox};
 use crate::daemon::worker::{WaitsFor, Worker};
 use crate::watch::{Completeness, Debounce, DebounceTiming, Watcher};
@@ -15,18 +15,18 @@ use crate::watch::{Completeness, Debounce, DebounceTiming, Watcher};
 use super::apply::apply;
 
 /// Overrides `daemon.log`.
-const LOG_VARIABLE: &str = "LESSOR_LOG";
+pub(crate) const LOG_VARIABLE: &str = "LESSOR_LOG";
 
-/// The text of the file, nothing when there is no file, or why it cannot be read.
+/// The text of the file, `None` if there is no file, or why it cannot be read.
 type FileText = Result<Option<String>, ConfigErrors>;
 
-/// Reads the file; before there is a daemon, too.
+/// Reads the file, first before the daemon exists.
 #[derive(Debug)]
 pub(crate) struct ConfigWatcher {
     path: PathBuf,
     /// `LESSOR_LOG`, which overrides the file.
     log: Option<String>,
-    /// What was read first.
+    /// The result of the first reading.
     text: FileText,
 }
 
@@ -49,7 +49,7 @@ impl ConfigWatcher {
     async fn run(self, daemon: Weak<Daemon>, mailbox: Mailbox<ConfigMessage>) {
         let mut watcher = watcher(&mailbox);
         let mut file = Debounce::new(DebounceTiming::USUAL, self.text.clone(), since_boot());
-        // the file may have been written since the first reading
+        // the file may have changed since the first reading
         file.on_event(since_boot());
         self.watch(&mut watcher);
         loop {
@@ -85,13 +85,12 @@ impl ConfigWatcher {
             ConfigMessage::Read(answer) => {
                 let changed = self.read_now(daemon, file, watcher);
                 let info = daemon.state().config.reload_info(changed);
-                // the client may have gone
-                let _gone = answer.send(info);
+                let _client_disconnected = answer.send(info);
             }
         }
     }
 
-    /// Reads the file at once; answers whether it has changed.
+    /// Reads the file now; returns whether it has changed.
     fn read_now(&self, daemon: &Daemon, file: &mut Debounce<FileText>, watcher: &mut Option<Watcher>) -> bool {
         self.watch(watcher);
         let (text, _) = self.read(file.accepted());
@@ -109,20 +108,20 @@ impl ConfigWatcher {
         }
     }
 
-    /// The text of the file, and whether it can be complete.
+    /// The text of the file, and whether it seems complete.
     fn read(&self, accepted: &FileText) -> (FileText, Completeness) {
         let text = read_file(&self.path);
         let completeness = match &text {
             Err(_) => Completeness::Uncertain,
             Ok(None) => {
-                // a directory that went away does not mean that its owner wants the defaults
+                // a removed directory does not mean that the user wants the defaults
                 if accepted != &Ok(None) && !self.path.parent().is_some_and(Path::is_dir) {
                     let message = "its directory is gone; the last good configuration stays in force";
                     return (Err(ConfigErrors::of_file(&self.path, message)), Completeness::Missing);
                 }
                 Completeness::Missing
             }
-            // a file that is about to be written is empty first
+            // an editor may empty the file before it writes
             Ok(Some(text)) if text.trim().is_empty() => Completeness::Uncertain,
             Ok(Some(_)) if self.parse(&text).is_err() => Completeness::Uncertain,
             Ok(Some(_)) => Completeness::Complete,
@@ -135,7 +134,7 @@ impl ConfigWatcher {
         let mut loaded = Config::from_text(text.as_deref(), &self.path)?;
         if let Some(log) = &self.log {
             // checked at the start
-            let _known = loaded.config.set_from_environment("daemon.log", LOG_VARIABLE, log);
+            let _valid = loaded.config.set_from_environment("daemon.log", LOG_VARIABLE, log);
         }
         Ok(loaded)
     }
@@ -148,7 +147,3 @@ fn watcher(mailbox: &Mailbox<ConfigMessage>) -> Option<Watcher> {
 }
 
 const UNWATCHED: &str = "file events are not available; the configuration file is read every 20 s instead";
-
-fn since_boot() -> Duration {
-    Duration::from_millis(clock::now().mono.0)
-}

@@ -1,4 +1,4 @@
-//! Adopting what another tool has written of a login that is linked to its file.
+//! Adopts a login that another tool has written to the file that an account is linked to.
 
 use std::sync::mpsc;
 
@@ -11,21 +11,21 @@ use crate::daemon::state::{Daemon, State, imported_limit, login_state_of, set_lo
 use crate::pool::{AccountId, AccountRecord, Command, LoginState};
 use crate::store::Write;
 
-/// What a file means for an account that is linked to it.
+/// What the file holds for a linked account.
 enum Finding {
     /// Nothing has changed.
     Same,
-    /// There is a newer login.
+    /// A newer login.
     New,
-    /// It cannot be followed, and why.
+    /// The account cannot follow the file, and why.
     Problem(String),
 }
 
-/// Adopts what a tool has written for the accounts that are linked to the file and that `concerns` selects. A login is
-/// on disk before it is used; to be called on a thread that may wait, with `account_writes` locked.
+/// Adopts what a tool has written for the accounts that are linked to the file and that `concerns` selects. A login is on
+/// disk before it is used. To be called on a thread that may block, with `account_writes` locked.
 pub(super) fn adopt(
     daemon: &Daemon,
-    _one_at_a_time: MutexGuard<'_, ()>,
+    _account_writes: MutexGuard<'_, ()>,
     path: &str,
     entries: Result<&[DiscoveredAccount], &str>,
     concerns: impl Fn(&Link) -> bool,
@@ -61,11 +61,11 @@ fn adopt_login(daemon: &Daemon, mut record: AccountRecord, entry: &DiscoveredAcc
     }
     let login_state = record.login_state.clone();
     let credential = entry.credential.duplicate();
-    let (done, saved) = mpsc::channel();
+    let (sender, saved) = mpsc::channel();
     let write = Write::SaveAccount { record, credential: Some(credential.duplicate()) };
-    daemon.store.write(write, Some(Box::new(move |result| drop(done.send(result)))));
+    daemon.store.write(write, Some(Box::new(move |result| drop(sender.send(result)))));
     if let Ok(Err(error)) = saved.recv() {
-        // the tool has it on disk: it is used, and adopted again after a restart
+        // it is used all the same: the tool has it on disk, and it is adopted again after a restart
         tracing::error!(account = %id, "an adopted login could not be saved: {error}");
     }
     {
@@ -88,8 +88,8 @@ fn compare(state: &State, record: &AccountRecord, entry: Result<Option<&Discover
         Ok(Some(entry)) => entry,
     };
     if belongs_to_another(record, entry) {
-        let whose = entry.email.as_deref().unwrap_or("another account");
-        return Finding::Problem(format!("{whose} is logged in there now; add that account, too: lessor import"));
+        let other = entry.email.as_deref().unwrap_or("another account");
+        return Finding::Problem(format!("{other} is logged in there now; add that account, too: lessor import"));
     }
     let Some(known) = state.credentials.get(record.id) else { return Finding::New };
     let print = state.credentials.fingerprints.of(&entry.credential);
@@ -99,7 +99,7 @@ fn compare(state: &State, record: &AccountRecord, entry: Result<Option<&Discover
     if *known == entry.credential || (seen_before && !(is_current && newer)) { Finding::Same } else { Finding::New }
 }
 
-/// Whether another account has logged in with the tool since.
+/// Whether the login in the file belongs to another account.
 fn belongs_to_another(record: &AccountRecord, entry: &DiscoveredAccount) -> bool {
     let same = |one: &Option<String>, other: &Option<String>| {
         one.as_ref().zip(other.as_ref()).map(|(one, other)| one.eq_ignore_ascii_case(other))

@@ -1,4 +1,4 @@
-//! The worker: watches the files of linked logins, and adopts what their tools write.
+//! The worker: watches the files of linked logins, and adopts the logins that their tools write.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -7,10 +7,9 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use crate::credential::import::DiscoveredAccount;
-use crate::credential::import::discover::{DiscoveryError, KEYCHAIN_PREFIX, reread};
-use crate::credential::import::discover::{HostEnvironment, Platform, beside};
+use crate::credential::import::discover::{DiscoveryError, HostEnvironment, KEYCHAIN_PREFIX, Platform, beside, reread};
 use crate::credential::{Link, LinkMode};
-use crate::daemon::os::clock;
+use crate::daemon::os::clock::{self, since_boot};
 use crate::daemon::state::{Daemon, LinkedLoginsMessage, Mailbox};
 use crate::daemon::worker::{WaitsFor, Worker};
 use crate::pool::AccountId;
@@ -18,15 +17,15 @@ use crate::watch::{Completeness, Debounce, DebounceTiming, Watcher};
 
 use super::adopt::adopt;
 
-/// The logins of a file, or why there are none; nothing before the first reading.
+/// The logins in a file, or why it cannot be read; `None` before the first reading.
 type Reading = Option<Result<Vec<DiscoveredAccount>, String>>;
 
 /// The keychain sends no events, and each reading of it starts a program.
 const KEYCHAIN_POLL: Duration = Duration::from_secs(60);
-/// The sleep while no file is followed.
+/// The sleep while no file is watched.
 const IDLE: Duration = Duration::from_secs(3600);
 
-/// Starts to follow the files that accounts are linked to.
+/// Starts to watch the files that accounts are linked to.
 pub(crate) fn start(daemon: &Arc<Daemon>) -> io::Result<Worker<LinkedLoginsMessage>> {
     Worker::start(("linked-logins", WaitsFor::Mail), daemon, &daemon.mailboxes.linked_logins, |daemon, mailbox| {
         LinkedLoginsWatcher::new(&mailbox).run(daemon, mailbox)
@@ -36,7 +35,6 @@ pub(crate) fn start(daemon: &Arc<Daemon>) -> io::Result<Worker<LinkedLoginsMessa
 struct LinkedLoginsWatcher {
     watcher: Option<Watcher>,
     files: BTreeMap<String, Debounce<Reading>>,
-    home: PathBuf,
 }
 
 impl LinkedLoginsWatcher {
@@ -44,19 +42,19 @@ impl LinkedLoginsWatcher {
         let mailbox = mailbox.clone();
         let watcher = Watcher::new(move || mailbox.send(LinkedLoginsMessage::FileChanged));
         let watcher = watcher.map_err(|error| tracing::warn!("{UNWATCHED}: {error}")).ok();
-        Self { watcher, files: BTreeMap::new(), home: home() }
+        Self { watcher, files: BTreeMap::new() }
     }
 
     async fn run(mut self, daemon: Weak<Daemon>, mailbox: Mailbox<LinkedLoginsMessage>) {
         if let Some(daemon) = daemon.upgrade() {
-            self.follow(&daemon);
+            self.update_files(&daemon);
         }
         loop {
             let next = self.files.values().map(Debounce::next_read).min();
             let mail = mailbox.next(next.map_or(IDLE, |next| next.saturating_sub(since_boot()))).await;
             let Some(daemon) = daemon.upgrade().filter(|_| !mail.stop) else { return };
             if mail.messages.contains(&LinkedLoginsMessage::LinksChanged) {
-                self.follow(&daemon);
+                self.update_files(&daemon);
             } else if mail.messages.contains(&LinkedLoginsMessage::FileChanged) {
                 let now = since_boot();
                 self.files.values_mut().for_each(|file| file.on_event(now));
@@ -67,12 +65,10 @@ impl LinkedLoginsWatcher {
         }
     }
 
-    /// Follows the files that are linked now. All are read again: one may have been written between the import and the
-    /// link.
-    fn follow(&mut self, daemon: &Daemon) {
-        let linked = daemon.state().links.followed_files();
+    /// Watches the files that are linked now. All are read again: one may have changed between the import and the link.
+    fn update_files(&mut self, daemon: &Daemon) {
         self.files.clear();
-        for path in linked {
+        for path in daemon.state().links.followed_files() {
             let poll = if path.starts_with(KEYCHAIN_PREFIX) { KEYCHAIN_POLL } else { DebounceTiming::USUAL.poll };
             let timing = DebounceTiming { poll, ..DebounceTiming::USUAL };
             let mut file = Debounce::new(timing, None, since_boot());
@@ -83,9 +79,10 @@ impl LinkedLoginsWatcher {
     }
 
     fn watch(&mut self) {
-        let of = surroundings(&self.home, &variable);
+        let environment = environment();
         let files = self.files.keys().filter(|path| !path.starts_with(KEYCHAIN_PREFIX)).map(PathBuf::from);
-        let all: Vec<PathBuf> = files.flat_map(|path| [vec![path.clone()], beside(&path, &of)].concat()).collect();
+        let all: Vec<PathBuf> =
+            files.flat_map(|path| [vec![path.clone()], beside(&path, &environment)].concat()).collect();
         let all: Vec<&Path> = all.iter().map(PathBuf::as_path).collect();
         if let Some(watcher) = &mut self.watcher
             && let Err(error) = watcher.watch(&all)
@@ -96,26 +93,25 @@ impl LinkedLoginsWatcher {
 
     /// Reads the files that are due.
     async fn read_due(&mut self, daemon: &Daemon) {
-        let of = surroundings(&self.home, &variable);
         for (path, file) in &mut self.files {
             if file.next_read() > since_boot() {
                 continue;
             }
-            let (reading, completeness) = read(path, &of);
+            let (reading, completeness) = read(path);
             if file.on_read(since_boot(), Some(reading), completeness)
                 && let Some(reading) = file.accepted()
             {
-                let one_at_a_time = daemon.account_writes.lock().await;
-                adopt(daemon, one_at_a_time, path, reading.as_deref().map_err(String::as_str), Link::is_followed);
+                let lock = daemon.account_writes.lock().await;
+                adopt(daemon, lock, path, reading.as_deref().map_err(String::as_str), Link::is_followed);
             }
         }
     }
 }
 
-/// Adopts what a tool has written by now of logins that lessor refreshes; to be called on a thread that may wait.
+/// Adopts what a tool has written of logins that lessor refreshes. To be called on a thread that may block.
 pub(crate) fn adopt_for_refresh(daemon: &Daemon, path: &str) {
-    // a file that cannot be read now proves nothing: it is followed elsewhere, or no longer the tool's
-    if let Ok(entries) = read(path, &surroundings(&home(), &variable)).0 {
+    // a file that cannot be read changes nothing; the worker reports it
+    if let Ok(entries) = read(path).0 {
         let has = |item: &str| entries.iter().any(|entry| entry.item == item);
         adopt(daemon, daemon.account_writes.blocking_lock(), path, Ok(&entries), |link| {
             link.mode != LinkMode::Link && has(&link.item)
@@ -123,9 +119,9 @@ pub(crate) fn adopt_for_refresh(daemon: &Daemon, path: &str) {
     }
 }
 
-/// Whether a tool's file holds an older login of this account than lessor has; to be called on a thread that may wait.
+/// Whether a tool's file holds an older login of this account than lessor does. To be called on a thread that may block.
 pub(crate) fn is_tool_behind(daemon: &Daemon, id: AccountId, path: &str) -> bool {
-    let Ok(entries) = read(path, &surroundings(&home(), &variable)).0 else { return false };
+    let Ok(entries) = read(path).0 else { return false };
     let state = &*daemon.state();
     let (Some(link), Some(known)) = (state.links.get(id), state.credentials.get(id)) else { return false };
     let prints = &state.credentials.fingerprints;
@@ -133,36 +129,25 @@ pub(crate) fn is_tool_behind(daemon: &Daemon, id: AccountId, path: &str) -> bool
     theirs.is_some_and(|print| print != prints.of(known) && prints.known_since(id, print).is_some())
 }
 
-fn home() -> PathBuf {
-    directories::BaseDirs::new().map(|base| base.home_dir().to_owned()).unwrap_or_default()
+fn environment() -> HostEnvironment<'static> {
+    let home = directories::BaseDirs::new().map(|base| base.home_dir().to_owned()).unwrap_or_default();
+    HostEnvironment { system: Platform::here(), home, variable: &|name| std::env::var(name).ok() }
 }
 
-fn variable(name: &str) -> Option<String> {
-    std::env::var(name).ok()
-}
-
-fn surroundings<'a>(home: &Path, variable: &'a dyn Fn(&str) -> Option<String>) -> HostEnvironment<'a> {
-    HostEnvironment { system: Platform::here(), home: home.to_owned(), variable }
-}
-
-/// The logins in a file, and whether it can be complete.
-fn read(path: &str, of: &HostEnvironment<'_>) -> (Result<Vec<DiscoveredAccount>, String>, Completeness) {
-    match reread(path, of, clock::now().wall) {
+/// The logins in a file, and whether it seems complete.
+fn read(path: &str) -> (Result<Vec<DiscoveredAccount>, String>, Completeness) {
+    match reread(path, &environment(), clock::now().wall) {
         Ok(mut entries) => {
-            // a new modification time is no change
+            // a new modification time is not a change
             entries.iter_mut().for_each(|entry| entry.as_of = None);
-            // a tool that logs out writes this, and one that is about to write begins with it
+            // a tool writes an empty file when it logs out, but also before it writes a login
             let completeness = if entries.is_empty() { Completeness::Uncertain } else { Completeness::Complete };
             (Ok(entries), completeness)
         }
-        Err(trouble @ DiscoveryError::Missing) => (Err(trouble.to_string()), Completeness::Missing),
-        // as a file is while it is written in place
-        Err(trouble) => (Err(trouble.to_string()), Completeness::Uncertain),
+        Err(error @ DiscoveryError::Missing) => (Err(error.to_string()), Completeness::Missing),
+        // the file may be half written
+        Err(error) => (Err(error.to_string()), Completeness::Uncertain),
     }
 }
 
 const UNWATCHED: &str = "file events are not available; the files of linked logins are read every 20 s instead";
-
-fn since_boot() -> Duration {
-    Duration::from_millis(clock::now().mono.0)
-}

@@ -1,4 +1,4 @@
-//! A daemon whose key is in a locked keyring: it serves what needs no secret until the key is available.
+//! A daemon whose key is in a locked keyring: until the key is available, it serves the calls that need no secret.
 
 use std::sync::Arc;
 
@@ -10,18 +10,18 @@ use crate::store::{KeyringError, OpenedStore, Store, StoreError, StorePaths};
 
 use super::restore::restore;
 use super::serve::StopReason;
-use super::{Run, StartError, say_ready, system};
+use super::{Run, StartError, report_ready, system};
 
-/// Serves until the keyring gives the key, or something ends the daemon before.
+/// Serves until the key is available, or until the daemon stops.
 pub(super) fn wait_for_keyring(
     run: &mut Run<'_>,
-    mut trouble: KeyringError,
+    mut error: KeyringError,
     (paths, loaded): (&StorePaths, &LoadedConfig),
 ) -> Result<Result<OpenedStore, StopReason>, StartError> {
-    tracing::warn!("{trouble}: no account can serve until the key is available");
-    say_ready(&run.holder, &run.log);
+    tracing::warn!("{error}: no account can serve until the key is available");
+    report_ready(&run.holder, &run.log);
     loop {
-        let keyring = wait_on_a_thread(trouble.to_string()).map_err(system("starting a thread"))?;
+        let keyring = wait_on_a_thread(error.to_string()).map_err(system("starting a thread"))?;
         let info = RunInfo { keyring: Some(keyring.clone()), ..run.info.clone() };
         let config_path = run.paths.config.clone();
         let (watcher, _) = ConfigWatcher::load(config_path.clone(), run.options.log.clone());
@@ -38,7 +38,7 @@ pub(super) fn wait_for_keyring(
             return Ok(Err(reason));
         }
         match Store::open(paths, &clock::boot_id()) {
-            Err(StoreError::Keyring(again)) => trouble = again,
+            Err(StoreError::Keyring(again)) => error = again,
             opened => {
                 tracing::info!("the key is available");
                 return Ok(Ok(opened?));

@@ -1,4 +1,4 @@
-//! From the command line to a daemon that serves, and to its end.
+//! Runs the daemon: start, serve, end.
 
 mod locked;
 mod restore;
@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use tokio::runtime::Runtime;
 
 use crate::config::{AppPaths, Config, LoadedConfig};
-use crate::daemon::config::{ConfigWatcher, settle_key};
+use crate::daemon::config::{ConfigWatcher, LOG_VARIABLE, move_key};
 use crate::daemon::handle::{GatewayHandle, StartGateway};
 use crate::daemon::log::{self, Log};
 use crate::daemon::os::lock::{Lock, LockHolder, StartedBy, Taken};
@@ -27,15 +27,12 @@ use locked::wait_for_keyring;
 pub(in crate::daemon) use restore::restore;
 use serve::{Serving, StopReason};
 
-/// Overrides `daemon.log`.
-const LOG_VARIABLE: &str = "LESSOR_LOG";
-
 /// How to run the daemon.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Where its files are.
     pub places: AppPaths,
-    /// Started by a client: away from its terminal, and ended by `idle_exit`.
+    /// A client started it: it leaves the client's terminal, and `idle_exit` stops it.
     pub detached: bool,
     /// `LESSOR_LOG`, if it is set.
     pub log: Option<String>,
@@ -46,25 +43,25 @@ pub struct Options {
 /// How the daemon ended.
 #[derive(Debug)]
 pub enum Ended {
-    /// It served, and was asked to end.
+    /// It served until it was stopped.
     Served,
     /// It served until clients could no longer reach it; a service manager should restart it.
     SocketLost,
     /// Another daemon has this data directory; which one, if its lock file says so.
     AlreadyRunning(Option<LockHolder>),
-    /// The same, while a service manager holds the socket for this one: the waiting clients were sent away, and a restart
-    /// would change nothing until the other daemon ends.
+    /// The same, while a service manager keeps the socket for this daemon: the waiting clients were disconnected, and a
+    /// restart is of no use until the other daemon ends.
     InTheWay(Option<LockHolder>),
 }
 
-/// StopReason it does not serve.
+/// Why the daemon does not serve.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
     /// The configuration is invalid.
     #[error("{0}")]
     Config(crate::config::ConfigErrors),
-    /// `LESSOR_LOG` is no level.
+    /// `LESSOR_LOG` is not a log level.
     #[error("LESSOR_LOG is {0:?}; it may be error, warn, info, debug or trace")]
     LogLevel(String),
     /// A directory or the socket is not usable.
@@ -94,7 +91,7 @@ pub enum StartError {
 /// Runs the daemon; returns when it has ended. To be called before any thread starts.
 ///
 /// # Errors
-/// When it cannot serve: why, and what to do.
+/// When it cannot serve.
 pub fn run(options: &Options) -> Result<Ended, StartError> {
     let inherited = Inherited::take()?;
     let waiting = inherited.as_ref().and_then(Inherited::waiting);
@@ -102,7 +99,7 @@ pub fn run(options: &Options) -> Result<Ended, StartError> {
         (Ok(Ended::AlreadyRunning(holder)), Some(_)) => Ok(Ended::InTheWay(holder)),
         (ended, _) => ended,
     };
-    // a service manager would start the daemon again for the clients that wait
+    // for waiting clients the service manager would start the daemon again
     if let Some(waiting) = waiting.filter(|_| !matches!(ended, Ok(Ended::Served | Ended::SocketLost))) {
         waiting.disconnect();
     }
@@ -118,7 +115,7 @@ fn start(options: &Options, inherited: Option<Inherited>) -> Result<Ended, Start
     let log = log::start(&paths.log);
     let (watcher, loaded) = ConfigWatcher::load(paths.config.clone(), options.log.clone());
     let loaded = loaded.map_err(|errors| {
-        // someone who looks for the reason in the file is sent to the journal
+        // a reader of the log file finds the reason in the journal
         log.announce_journal();
         StartError::Config(errors)
     })?;
@@ -133,8 +130,8 @@ fn start(options: &Options, inherited: Option<Inherited>) -> Result<Ended, Start
     };
     private_directory(&paths.state)?;
     log.announce_journal();
-    // signals are caught before there is anything that a default end would leave behind
-    let signals = SignalListener::begin().map_err(system("listening to signals"))?;
+    // from here on a signal must not end the process without cleanup
+    let signals = SignalListener::begin().map_err(system("receiving signals"))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(system("starting the runtime"))?;
     let store_paths = StorePaths {
@@ -143,7 +140,7 @@ fn start(options: &Options, inherited: Option<Inherited>) -> Result<Ended, Start
         key_backend: key_location(&loaded.config),
     };
     let opened = match Store::open(&store_paths, &clock::boot_id()) {
-        Err(StoreError::Keyring(trouble)) => Err(trouble),
+        Err(StoreError::Keyring(error)) => Err(error),
         opened => Ok(opened?),
     };
     let started_by = match &inherited {
@@ -159,25 +156,27 @@ fn start(options: &Options, inherited: Option<Inherited>) -> Result<Ended, Start
         most_connections,
         gateway_port: None,
         log_level: log.level.clone(),
-        // a client that starts a daemon starts the next one, too
+        // a client or the service manager starts it again when it is needed
         may_idle_exit: options.detached || socket.is_inherited(),
         keyring: None,
     };
     let holder = LockHolder { pid: std::process::id(), socket: paths.socket.clone(), started_by };
     if let Err(error) = lock.publish(&holder) {
-        tracing::warn!("clients elsewhere will not find this daemon by its lock file: {error}");
+        tracing::warn!(
+            "the lock file cannot be written, clients with another socket path do not find this daemon: {error}"
+        );
     }
     let mut run = Run { paths, options, log, holder, info, serving: Serving { socket, lock, signals }, runtime };
     match opened {
         Ok(opened) => run.serve(watcher, loaded, opened, true),
-        Err(trouble) => match wait_for_keyring(&mut run, trouble, (&store_paths, &loaded))? {
+        Err(error) => match wait_for_keyring(&mut run, error, (&store_paths, &loaded))? {
             Ok(opened) => run.serve(watcher, loaded, opened, false),
             Err(reason) => Ok(reason.into()),
         },
     }
 }
 
-/// A run of the daemon: everything there is before the database is open.
+/// A run of the daemon: everything that exists before the database is open.
 struct Run<'a> {
     paths: AppPaths,
     options: &'a Options,
@@ -189,27 +188,27 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Restores the state and serves until something ends it; says that it is ready if that was not said before.
+    /// Restores the state and serves until the daemon stops; `announce` reports first that it is ready.
     fn serve(
         mut self,
         watcher: ConfigWatcher,
         loaded: LoadedConfig,
         opened: OpenedStore,
-        is_news: bool,
+        announce: bool,
     ) -> Result<Ended, StartError> {
         let info = RunInfo { gateway_port: opened.loaded.gateway_port, ..self.info.clone() };
         let thread = || system("starting a thread");
         let (reason, daemon, linked_logins, refresh) = self.runtime.block_on(async {
             let (daemon, ended) = restore(ActiveConfig::new(loaded, self.paths.config.clone()), opened, info);
-            settle_key(&daemon);
+            move_key(&daemon);
             let config = watcher.start(&daemon).map_err(thread())?;
             let linked_logins = linked_logins::start(&daemon).map_err(thread())?;
             let refresh = refresh::start(&daemon).map_err(thread())?;
             let gateway = self.options.gateway.map(|start| start(GatewayHandle::new(&daemon)));
             let gateway = gateway.transpose().map_err(thread())?;
             let usage = usage::start(&daemon, self.paths.state.join("usage.json")).map_err(thread())?;
-            if is_news {
-                say_ready(&self.holder, &self.log);
+            if announce {
+                report_ready(&self.holder, &self.log);
             }
             let reason = self.serving.serve(daemon.clone(), ended).await;
             if let Some(gateway) = gateway {
@@ -221,7 +220,7 @@ impl Run<'_> {
             Ok::<_, StartError>((reason, daemon, linked_logins, refresh))
         })?;
         drop(self.runtime);
-        // after the runtime: a worker may have waited for one of its tasks
+        // after the runtime: a worker may wait for a lock that one of its tasks holds
         linked_logins.end();
         refresh.end();
         let health = daemon.store.close(true);
@@ -244,7 +243,7 @@ fn system(doing: &'static str) -> impl Fn(std::io::Error) -> StartError {
     move |error| StartError::System { doing, error }
 }
 
-/// Locks the data directory; under a service manager a daemon that a client has started makes way.
+/// Locks the data directory; a daemon of a service manager replaces one that a client has started.
 fn take_lock(paths: &AppPaths, is_service: bool) -> Result<Taken, StartError> {
     private_directory(&paths.data)?;
     let lock_error = |error| StartError::Lock { path: paths.lock.clone(), error };
@@ -256,15 +255,13 @@ fn take_lock(paths: &AppPaths, is_service: bool) -> Result<Taken, StartError> {
     }
 }
 
-/// Binds the socket, or takes over that of a service manager. The directory of a socket in one of lessor's own places
-/// is made private.
+/// Binds the socket, or takes over that of a service manager.
 fn open_socket(paths: &AppPaths, inherited: Option<Inherited>) -> Result<Socket, StartError> {
     prepare_directory(&paths.socket)?;
     if let Some(inherited) = inherited {
         if let Some(socket) = Socket::adopt(inherited)? {
             return Ok(socket);
         }
-        // no client can reach the socket that was handed over
         tracing::warn!(
             path = %paths.socket.display(),
             "the service manager's socket was removed; a new one serves until its unit is restarted"
@@ -273,19 +270,19 @@ fn open_socket(paths: &AppPaths, inherited: Option<Inherited>) -> Result<Socket,
     Ok(Socket::bind(&paths.socket)?)
 }
 
-fn say_ready(holder: &LockHolder, log: &Log) {
+fn report_ready(holder: &LockHolder, log: &Log) {
     let (version, pid, socket) = (env!("CARGO_PKG_VERSION"), holder.pid, holder.socket.display());
     tracing::info!(version, pid, %socket, "lessor {version} serves at {socket}");
     if log.stderr_is_separate {
-        // who started us may have gone, and with it the pipe: `eprintln` would end us for that
-        let _nobody_listens = writeln!(std::io::stderr(), "ready: pid {pid}, socket {socket}");
+        // the pipe to the client that started the daemon may be closed; `eprintln` would panic
+        let _closed = writeln!(std::io::stderr(), "ready: pid {pid}, socket {socket}");
     }
     service_manager::ready();
 }
 
-/// `LESSOR_LOG` goes before every file, so it is refused once, here.
-fn check_level(wanted: Option<&str>) -> Result<(), StartError> {
-    let Some(wanted) = wanted else { return Ok(()) };
-    let known = Config::default().set_from_environment("daemon.log", LOG_VARIABLE, wanted);
-    known.map_err(|_| StartError::LogLevel(wanted.to_owned()))
+/// Checks `LESSOR_LOG` once, because it overrides each configuration that is read.
+fn check_level(level: Option<&str>) -> Result<(), StartError> {
+    let Some(level) = level else { return Ok(()) };
+    let checked = Config::default().set_from_environment("daemon.log", LOG_VARIABLE, level);
+    checked.map_err(|_| StartError::LogLevel(level.to_owned()))
 }

@@ -1,4 +1,4 @@
-//! Restores the state from what the last run has saved.
+//! Restores the state that the last run saved.
 
 use std::sync::Arc;
 
@@ -11,12 +11,12 @@ use crate::pool::{Bind, Fence, Lease, Now, Pool, PoolStart, Process};
 use crate::protocol::{GatewayKeySealer, LeaseKey};
 use crate::store::{OpenedStore, Write};
 
-/// The time in the upper bits of a fence: a second guard beside the number kept on disk, for when the disk was full,
-/// read-only or restored from a backup. 2⁹ fences a millisecond are more than any machine grants, and the result is
-/// exact in JSON (below 2⁵³) until the year 2500.
+/// The upper bits of a fence hold the time: fences stay monotonic even if the number on disk is outdated, because the disk
+/// was full, read-only or restored from a backup. No machine grants 2⁹ leases in a millisecond, and the number stays below
+/// 2⁵³, where JSON is exact, until the year 2500.
 const FENCES_PER_MS: u64 = 1 << 9;
 
-/// A daemon with the restored state, and the ends of the processes that it watches.
+/// A daemon with the restored state, and a channel with the watched processes that have ended.
 pub(in crate::daemon) fn restore(
     config: ActiveConfig,
     opened: OpenedStore,
@@ -64,7 +64,7 @@ fn log_restored(pool: &Pool, clean: bool, grace: bool) {
     tracing::info!(accounts, leases, clean, grace, "restored: accounts {accounts}, leases {leases}{after}");
 }
 
-/// Watches the processes that leases are bound to; answers those that have ended, too.
+/// Watches the processes that leases are bound to; also returns those that have ended.
 fn watch(
     bound: impl Iterator<Item = Process>,
     most_connections: usize,
@@ -85,7 +85,7 @@ fn watch(
     (processes, gone, ended)
 }
 
-/// Whether the process that a lease is bound to is still there.
+/// Whether the process that a lease is bound to is alive.
 fn is_alive(lease: &Lease) -> bool {
     bound_process(lease.bind)
         .is_none_or(|bound| process::find(bound.pid).ok().flatten().is_some_and(|found| found.process == bound))

@@ -1,4 +1,4 @@
-//! Serving: accept clients, keep time, notice reasons to stop, drain.
+//! The serving loop: accepts clients, runs the timer, detects reasons to stop, drains.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
 use crate::daemon::api::connection;
-use crate::daemon::config::settle_key;
+use crate::daemon::config::move_key;
 use crate::daemon::os::lock::Lock;
 use crate::daemon::os::signals::{SignalListener, SignalRequest};
 use crate::daemon::os::socket::{Socket, admit};
@@ -19,13 +19,13 @@ use crate::pool::{Command, ConnectionId, Process};
 
 use super::watchdog::Watchdog;
 
-/// The longest sleep of the timer: it makes up for a clock that stops in suspend.
+/// The longest sleep of the timer, because its clock stops in suspend.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
-/// How often the socket is checked, and small things are saved.
+/// How often the socket is checked, and the times of last use are saved.
 const CHECK_INTERVAL: Duration = Duration::from_secs(60);
-/// How long a stop waits for answers that are on their way.
+/// How long a stop waits for outstanding answers.
 const DRAIN: Duration = Duration::from_secs(10);
-/// How long no client is accepted when no descriptor is left.
+/// How long to wait after a client could not be accepted, for example because no descriptor was left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Why serving has ended.
@@ -41,7 +41,7 @@ pub(super) enum StopReason {
     Unlocked,
 }
 
-/// What clients and signals come in by.
+/// The sources of clients and signals, and the lock.
 #[derive(Debug)]
 pub(super) struct Serving {
     pub(super) socket: Socket,
@@ -50,14 +50,14 @@ pub(super) struct Serving {
 }
 
 impl Serving {
-    /// Serves until something ends it. The ends of watched processes arrive by `ended`.
+    /// Serves until a reason to stop. Watched processes that have ended arrive by `ended`.
     pub(super) async fn serve(&mut self, daemon: Arc<Daemon>, mut ended: UnboundedReceiver<Process>) -> StopReason {
         let mut connections = Connections::new(&daemon);
         let timer = tokio::spawn(keep_time(daemon.clone()));
         let mut stop = daemon.stop.subscribe();
         let mut watchdog = Watchdog::new();
         let mut check = tokio::time::interval(check_interval(&daemon));
-        // the first tick comes at once
+        // the first tick is immediate
         check.tick().await;
         let reason = loop {
             tokio::select! {
@@ -89,10 +89,10 @@ impl Serving {
         reason
     }
 
-    /// What is done once a minute; answers why to stop.
+    /// The regular check; returns a reason to stop.
     fn check(&self, daemon: &Daemon) -> Option<StopReason> {
         daemon.save_last_uses();
-        settle_key(daemon);
+        move_key(daemon);
         if !self.socket.is_in_place() {
             return Some(StopReason::SocketLost);
         }
@@ -109,19 +109,19 @@ impl Serving {
             }
         }
         service_manager::stopping();
-        // the gateway accepts no client any more, either
+        // the gateway stops accepting clients, too
         daemon.stop.send_replace(true);
-        // a client that comes now finds no daemon, and does not wait for one that ends
+        // a client that connects now finds no daemon, instead of waiting for one that ends
         self.lock.withdraw();
         self.socket.remove();
         tokio::select! {
             () = drain(daemon, &mut connections) => {}
-            _ = self.signals.next() => tracing::warn!("stopping at once"),
+            _ = self.signals.next() => tracing::warn!("stopping immediately"),
         }
     }
 }
 
-/// The connections that are served.
+/// The open connections.
 struct Connections {
     daemon: Arc<Daemon>,
     room: Arc<Semaphore>,
@@ -135,12 +135,12 @@ impl Connections {
         Self { daemon: daemon.clone(), room, tasks: JoinSet::new(), next: 0 }
     }
 
-    /// Serves a client, if it is the same user's.
+    /// Serves a client, if it belongs to the same user.
     fn serve(&mut self, stream: Stream, permit: OwnedSemaphorePermit) {
         let id = ConnectionId(self.next);
         self.next += 1;
         let Some(pid) = admit(&stream) else { return };
-        // known before its task runs: a stop in between must find it
+        // inserted before its task runs: a stop in between must close it
         let outbox = Arc::new(Outbox::default());
         self.daemon.state().connections.insert(id, outbox.clone());
         let daemon = self.daemon.clone();
@@ -151,7 +151,7 @@ impl Connections {
     }
 }
 
-/// Waits until the key of a locked keyring may be available; for ever, if no keyring is locked.
+/// Waits until the key of a locked keyring may be available; forever if no keyring is locked.
 async fn unlocked(daemon: &Daemon) {
     match &daemon.run.keyring {
         Some(keyring) => keyring.unlocked().await,
@@ -159,12 +159,12 @@ async fn unlocked(daemon: &Daemon) {
     }
 }
 
-/// How long until the next check.
+/// The time between two checks.
 fn check_interval(daemon: &Daemon) -> Duration {
     daemon.idle_exit().map_or(CHECK_INTERVAL, |idle| CHECK_INTERVAL.min(idle / 2).max(ACCEPT_PAUSE))
 }
 
-/// Accepts one client when there is room; `None` when that failed.
+/// Accepts a client when there is room; `None` after a failure.
 async fn accept(socket: &Socket, room: &Arc<Semaphore>) -> Option<(Stream, OwnedSemaphorePermit)> {
     let permit = room.clone().acquire_owned().await.ok()?;
     match socket.accept().await {
@@ -177,7 +177,7 @@ async fn accept(socket: &Socket, room: &Arc<Semaphore>) -> Option<(Stream, Owned
     }
 }
 
-/// Calls the pool when it wants to be called.
+/// Runs the pool's timers.
 async fn keep_time(daemon: Arc<Daemon>) {
     loop {
         let sleep = daemon.tick(LONGEST_SLEEP);
@@ -188,7 +188,7 @@ async fn keep_time(daemon: Arc<Daemon>) {
     }
 }
 
-/// Ends all waits, sends the answers that are on their way, closes the connections.
+/// Ends all waits, sends the outstanding answers, closes the connections.
 async fn drain(daemon: &Daemon, connections: &mut JoinSet<()>) {
     {
         let state = &mut *daemon.state();
