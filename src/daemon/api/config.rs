@@ -9,6 +9,7 @@ use crate::daemon::state::{ConfigMessage, Daemon};
 use crate::protocol::{Answer, ErrorInfo};
 
 use super::reply::{CallReply, CallResult};
+use super::session::shutting_down;
 
 /// `config.get`
 pub(crate) fn get(daemon: &Daemon, reply: &mut CallReply<'_>) -> CallResult {
@@ -20,8 +21,7 @@ pub(crate) fn get(daemon: &Daemon, reply: &mut CallReply<'_>) -> CallResult {
 pub(crate) async fn reload(daemon: Arc<Daemon>) -> Result<Answer<'static>, ErrorInfo> {
     let (answer, result) = oneshot::channel();
     daemon.mailboxes.config.send(ConfigMessage::Read(answer));
-    let ending = |_| ErrorInfo::new("shutting_down", "the daemon is about to end");
-    result.await.map(Answer::Reloaded).map_err(ending)
+    result.await.map(Answer::Reloaded).map_err(shutting_down)
 }
 
 /// The effective configuration as a JSON document.

@@ -1,4 +1,4 @@
-//! One connection: read, answer, write; bounded in time and size whatever the other end does.
+//! One connection: reads messages and writes answers, with bounds on time and size.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -12,27 +12,27 @@ use tokio::time::{Instant, sleep_until, timeout};
 use zeroize::Zeroize as _;
 
 use crate::pool::ConnectionId;
-use crate::protocol::{Codec, ErrorInfo, Fatal, MessageDecoder, RequestId};
+use crate::protocol::{Codec, ErrorInfo, Fatal, Incoming, MessageDecoder, RequestId};
 
 use crate::daemon::api::session::ClientSession;
 use crate::daemon::os::socket::finish_reading;
 use crate::daemon::state::Daemon;
 use crate::daemon::state::outbox::Outbox;
 
-/// The first whole message must be there by then.
+/// The time for the first whole message.
 const FIRST_MESSAGE: Duration = Duration::from_secs(5);
-/// A message that has begun must be whole by then.
+/// The time for the rest of a message that has begun.
 const WHOLE_MESSAGE: Duration = Duration::from_secs(30);
-/// A client that reads nothing for so long is closed.
+/// A client that reads nothing for this long is disconnected.
 const UNREAD: Duration = Duration::from_secs(30);
-/// How long the answers of calls that wait for the disk are waited for after the client has said its last word.
+/// How long the connection waits for outstanding answers after the client has stopped sending.
 const LAST_ANSWERS: Duration = Duration::from_secs(5);
-/// So much is said before the next message is looked at: a few bytes can ask for a long list.
-const SAID_AT_ONCE: usize = 64 * 1024;
-/// What a buffer keeps between messages.
-const KEPT: usize = 16 * 1024;
+/// Answers above this size are written before the next message is served: a short call can have a long answer.
+const MAX_BUFFERED: usize = 64 * 1024;
+/// The capacity that a buffer keeps between messages, in bytes.
+const KEPT_CAPACITY: usize = 16 * 1024;
 
-/// Serves one client until it leaves, or has to; the daemon knows its outbox already.
+/// Serves one client until either side ends the connection; the daemon has its outbox already.
 pub(crate) async fn serve(
     daemon: Arc<Daemon>,
     stream: Stream,
@@ -40,148 +40,146 @@ pub(crate) async fn serve(
     pid: Option<u32>,
     outbox: Arc<Outbox>,
 ) {
-    let mut conversation = Conversation {
+    let mut connected = Connection {
         session: ClientSession { connection, pid, codec: Codec::Json, outbox, holder: None, greeted: false },
         decoder: MessageDecoder::default(),
         out: Vec::new(),
         deadline: Some(deadline(FIRST_MESSAGE)),
     };
-    let end = conversation.run(&daemon, &stream).await;
-    // what hangs on the connection ends before anything else is waited for
+    let end = connected.run(&daemon, &stream).await;
+    // leases of the connection end before the last answers are waited for
     daemon.connection_ended(connection);
     let _in_time = match end {
-        // it may only have closed its half, as a shell's pipe does; or the daemon ends
-        End::UpstreamOutcome => timeout(LAST_ANSWERS, conversation.say_the_last(&stream)).await.is_ok(),
-        End::Over => timeout(LAST_ANSWERS, finish_reading(&stream)).await.is_ok(),
+        // the client may have closed its half only, as a shell's pipe does; or the daemon ends
+        End::InputEnded => timeout(LAST_ANSWERS, connected.write_last_answers(&stream)).await.is_ok(),
+        End::Closed => timeout(LAST_ANSWERS, finish_reading(&stream)).await.is_ok(),
     };
 }
 
-struct Conversation {
+struct Connection {
     session: ClientSession,
     decoder: MessageDecoder,
     out: Vec<u8>,
-    /// When the message that is expected must be whole.
+    /// When the next message must be whole.
     deadline: Option<Instant>,
 }
 
-enum Next {
+enum Input {
     Arrived(usize),
-    /// More has arrived than was answered.
-    Waiting,
+    /// Messages that have arrived are not served yet.
+    Unserved,
     Woken,
     TooSlow,
 }
 
-enum Then {
-    Listen,
-    /// There may be whole messages left.
-    GoOn,
+enum NextStep {
+    Read,
+    /// Serve the messages that have arrived.
+    Serve,
     Stop(End),
 }
 
 enum End {
-    /// Nothing more is listened to.
-    UpstreamOutcome,
-    /// Nothing more is to be said to it, or it does not listen.
-    Over,
+    /// The client has stopped sending; it may still read.
+    InputEnded,
+    /// Nothing more is sent to the client, or it does not read.
+    Closed,
 }
 
-impl Drop for Conversation {
-    /// Secrets have gone both ways.
+impl Drop for Connection {
+    /// The buffers hold secrets.
     fn drop(&mut self) {
         self.out.zeroize();
         self.decoder.wipe();
     }
 }
 
-impl Conversation {
+impl Connection {
     async fn run(&mut self, daemon: &Arc<Daemon>, mut stream: &Stream) -> End {
-        let mut then = Then::Listen;
+        let mut step = NextStep::Read;
         loop {
-            let next = if matches!(then, Then::GoOn) {
-                Next::Waiting
+            let input = if matches!(step, NextStep::Serve) {
+                Input::Unserved
             } else {
                 let inbox = self.decoder.inbox();
                 tokio::select! {
                     biased;
-                    read = stream.read_buf(inbox) => Next::Arrived(read.unwrap_or(0)),
-                    () = self.session.outbox.changed() => Next::Woken,
-                    () = passed(self.deadline) => Next::TooSlow,
+                    read = stream.read_buf(inbox) => Input::Arrived(read.unwrap_or(0)),
+                    () = self.session.outbox.changed() => Input::Woken,
+                    () = passed(self.deadline) => Input::TooSlow,
                 }
             };
-            then = match next {
-                Next::Arrived(0) => {
-                    self.answer_the_rest(daemon);
-                    Then::Stop(End::UpstreamOutcome)
+            step = match input {
+                Input::Arrived(0) => {
+                    // a last message without a line end is served, too
+                    if let Some(incoming) = self.decoder.take_rest() {
+                        self.serve(daemon, incoming);
+                    }
+                    NextStep::Stop(End::InputEnded)
                 }
-                Next::Arrived(_) | Next::Waiting => self.answer_messages(daemon),
-                Next::Woken => Then::Listen,
-                Next::TooSlow => {
+                Input::Arrived(_) | Input::Unserved => self.serve_messages(daemon),
+                Input::Woken => NextStep::Read,
+                Input::TooSlow => {
                     let error = ErrorInfo::new("bad_request", "a whole message was expected by now");
-                    self.session.codec = self.decoder.codec().unwrap_or(Codec::Json);
-                    self.session.refuse(Some(RequestId::Json("null".into())), &error, &mut self.out);
-                    Then::Stop(End::Over)
+                    self.fail(self.decoder.codec().unwrap_or(Codec::Json), &error)
                 }
             };
-            // looked at first: what was said before the close still goes out
+            // checked before the outbox is drained: answers from before the close are still sent
             let is_closed = self.session.outbox.is_closed();
             self.session.outbox.drain_into(&mut self.out);
             if !self.out.is_empty() && self.write(stream).await.is_none() {
-                return End::Over;
+                return End::Closed;
             }
-            if let Then::Stop(end) = then {
+            if let NextStep::Stop(end) = step {
                 return end;
             }
             if is_closed {
-                return End::UpstreamOutcome;
+                return End::InputEnded;
             }
         }
     }
 
-    /// Answers the messages that have arrived, as many as can be said at once.
-    fn answer_messages(&mut self, daemon: &Arc<Daemon>) -> Then {
-        while self.out.len() < SAID_AT_ONCE {
+    /// Serves the messages that have arrived, until the buffer of answers is full.
+    fn serve_messages(&mut self, daemon: &Arc<Daemon>) -> NextStep {
+        while self.out.len() < MAX_BUFFERED {
             match self.decoder.take() {
                 Ok(Some(incoming)) => {
                     self.session.codec = self.decoder.codec().unwrap_or(Codec::Json);
                     self.deadline = None;
-                    match incoming.call {
-                        Ok(call) => self.session.serve(daemon, incoming.id, call, &mut self.out),
-                        Err(error) => self.session.refuse(incoming.id, &error, &mut self.out),
-                    }
+                    self.serve(daemon, incoming);
                     if self.session.codec == Codec::Binary && !self.session.greeted {
-                        return Then::Stop(End::Over);
+                        return NextStep::Stop(End::Closed);
                     }
                 }
                 Ok(None) => {
-                    // until the first message is whole, the first deadline stands
+                    // until the first message is whole, the first deadline applies
                     if self.deadline.is_none() && self.decoder.is_partial() {
                         self.deadline = Some(deadline(WHOLE_MESSAGE));
                     }
-                    return Then::Listen;
+                    return NextStep::Read;
                 }
-                Err(Fatal { codec, error }) => {
-                    self.session.codec = codec;
-                    self.session.refuse(Some(RequestId::Json("null".into())), &error, &mut self.out);
-                    return Then::Stop(End::Over);
-                }
+                Err(Fatal { codec, error }) => return self.fail(codec, &error),
             }
         }
-        Then::GoOn
+        NextStep::Serve
     }
 
-    /// A last message without a line's end is answered too.
-    fn answer_the_rest(&mut self, daemon: &Arc<Daemon>) {
-        if let Some(incoming) = self.decoder.take_rest() {
-            match incoming.call {
-                Ok(call) => self.session.serve(daemon, incoming.id, call, &mut self.out),
-                Err(error) => self.session.refuse(incoming.id, &error, &mut self.out),
-            }
+    fn serve(&mut self, daemon: &Arc<Daemon>, incoming: Incoming) {
+        match incoming.call {
+            Ok(call) => self.session.serve(daemon, incoming.id, call, &mut self.out),
+            Err(error) => self.session.refuse(incoming.id, &error, &mut self.out),
         }
     }
 
-    /// Sends the answers that still come, of calls that wait for the disk.
-    async fn say_the_last(&mut self, stream: &Stream) -> Option<()> {
+    /// Ends the connection with an error that belongs to no call.
+    fn fail(&mut self, codec: Codec, error: &ErrorInfo) -> NextStep {
+        self.session.codec = codec;
+        self.session.refuse(Some(RequestId::Json("null".into())), error, &mut self.out);
+        NextStep::Stop(End::Closed)
+    }
+
+    /// Writes the answers of the calls that still wait.
+    async fn write_last_answers(&mut self, stream: &Stream) -> Option<()> {
         loop {
             let more = self.session.outbox.answered().await;
             self.session.outbox.drain_into(&mut self.out);
@@ -192,12 +190,12 @@ impl Conversation {
         }
     }
 
-    /// Writes what there is to say; `None` when the other end does not take it.
+    /// Writes the answers; `None` when the client does not read them.
     async fn write(&mut self, mut stream: &Stream) -> Option<()> {
         let mut rest = self.out.as_slice();
         while !rest.is_empty() {
             let mut write = pin!(stream.write(rest));
-            // clients that read are the rule: the timer is made for the others
+            // most writes finish immediately: a timer is created only for the others
             let written = match poll_fn(|context| Poll::Ready(write.as_mut().poll(context))).await {
                 Poll::Ready(written) => written.ok()?,
                 Poll::Pending => tokio::select! {
@@ -208,7 +206,7 @@ impl Conversation {
             rest = rest.get(written..).filter(|_| written > 0)?;
         }
         self.out.clear();
-        if self.out.capacity() > KEPT {
+        if self.out.capacity() > KEPT_CAPACITY {
             self.out.zeroize();
             self.out = Vec::new();
         }

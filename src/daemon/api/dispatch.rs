@@ -1,4 +1,4 @@
-//! From a call to the code that serves it.
+//! Dispatches each call to the code that serves it.
 
 use std::sync::Arc;
 
@@ -17,13 +17,13 @@ use super::session::{ClientSession, bad};
 use super::{config, explain, gateway_key, lease, report, secrets};
 
 impl ClientSession {
-    /// Serves a call; an answer on the spot is appended to `out`.
+    /// Serves a call; an immediate answer is appended to `out`.
     pub(crate) fn serve(&mut self, daemon: &Arc<Daemon>, id: Option<RequestId>, call: Call, out: &mut Vec<u8>) {
         if self.codec == Codec::Binary && !self.greeted && !matches!(call, Call::Hello(_)) {
             let error = ErrorInfo::new("bad_request", "a binary connection begins with `hello`");
             return self.refuse(id, &error, out);
         }
-        // no answer could tell the holder its lease
+        // a notification gets no answer, so its sender would not know the lease
         if id.is_none() && matches!(call, Call::Acquire(_) | Call::Token(_)) {
             return;
         }

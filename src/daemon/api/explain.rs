@@ -1,8 +1,8 @@
-//! `explain` and `forecast`: why it is as it is, and what could be had.
+//! `explain` and `forecast`: why an account was chosen or not, and what could be granted.
 
 use crate::pool::{
     AccountId, Bind, CandidateAccount, ConnectionId, Explanation, Holder, Ineligible, Lease, LeaseExplanation,
-    LeaseRequest, Limit, Now, RefusedRequest, SelectionResult,
+    LeaseRequest, Limit, Now, RefusedRequest, SelectionResult, Wall,
 };
 use crate::protocol::{
     AccountLabel, Answer, CandidateInfo, DecidedInfo, ErrorInfo, ExplainInfo, ExplainParams, ForecastInfo,
@@ -10,23 +10,21 @@ use crate::protocol::{
 };
 
 use crate::daemon::api::reply::{CallReply, CallResult};
-use crate::daemon::api::session::{bad, bad_target, find_account};
+use crate::daemon::api::session::{bad, find_account, target};
 use crate::daemon::os::clock;
 use crate::daemon::state::{Daemon, State};
 use crate::daemon::view;
 
-/// The word for the last decision of all.
+/// Names the most recent decision.
 const LAST: &str = "last";
-/// Most accounts that are told of: it must fit into one message.
-const MOST_TOLD: usize = 256;
+/// The most accounts in one answer, which must fit into one message.
+const MAX_CANDIDATES: usize = 256;
 
 /// `forecast`
 pub(crate) fn forecast(daemon: &Daemon, reply: &mut CallReply<'_>, params: &ForecastParams) -> CallResult {
     let state = &*daemon.state();
     let now = clock::now();
-    let primary = state.pool.settings().quota.primary;
-    let target = state.catalog.target(&params.provider, params.model.as_deref(), None, primary);
-    let target = target.map_err(|error| bad_target(&error, state))?;
+    let target = target(state, &params.provider, params.model.as_deref(), None)?;
     let forecast = state.pool.forecast(now, &target, None, params.count);
     let accounts = forecast.accounts.into_iter().map(|outlook| OutlookInfo {
         id: outlook.account.to_string(),
@@ -77,7 +75,7 @@ fn explain_last(daemon: &Daemon, state: &State, now: Now) -> Result<ExplainInfo,
     }
 }
 
-/// The lease of this id, or of an id that begins so.
+/// The lease with this id, or with an id that begins with this text.
 fn find_lease<'a>(daemon: &Daemon, state: &'a State, id: &str) -> Result<&'a Lease, ErrorInfo> {
     let all = || state.pool.leases().chain(state.last_ended.as_deref());
     if let Some(token) = daemon.lease_key.open(id) {
@@ -97,7 +95,6 @@ fn of_lease(daemon: &Daemon, state: &State, now: Now, lease: &Lease) -> ExplainI
     let LeaseExplanation { fence, account, by, at, moved_from, now: as_of_now } =
         state.pool.explain_ended_lease(now, lease);
     let decided = DecidedInfo {
-        at: at.0,
         lease: Some(daemon.lease_key.id(lease)),
         fence: Some(fence.0),
         held: state.pool.lease(fence).is_some(),
@@ -105,8 +102,7 @@ fn of_lease(daemon: &Daemon, state: &State, now: Now, lease: &Lease) -> ExplainI
         by: Some(by.name().to_owned()),
         moved_from: moved_from.map(|(account, _)| name(state, account)),
         moved_because: moved_from.map(|(_, reason)| reason.name().to_owned()),
-        kind: None,
-        message: None,
+        ..decided_at(at)
     };
     let request = RequestInfo {
         session: text(lease.session.as_deref()),
@@ -115,12 +111,11 @@ fn of_lease(daemon: &Daemon, state: &State, now: Now, lease: &Lease) -> ExplainI
         account: lease.pinned.then(|| account.to_string()),
         ..request(&lease.target)
     };
-    ExplainInfo { decided: Some(decided), ..told(state, now, "lease", request, as_of_now) }
+    ExplainInfo { decided: Some(decided), ..explained(state, now, "lease", request, as_of_now) }
 }
 
-fn of_refusal(state: &State, now: Now, refused: &RefusedRequest) -> ExplainInfo {
-    let RefusedRequest { at, ask, refusal } = refused;
-    let decided = DecidedInfo {
+fn decided_at(at: Wall) -> DecidedInfo {
+    DecidedInfo {
         at: at.0,
         lease: None,
         fence: None,
@@ -129,23 +124,30 @@ fn of_refusal(state: &State, now: Now, refused: &RefusedRequest) -> ExplainInfo 
         by: None,
         moved_from: None,
         moved_because: None,
-        kind: Some(kind_name(refusal.kind).to_owned()),
-        message: Some(refusal.message.clone()),
-    };
-    let explanation = state.pool.explain(now, ask);
-    ExplainInfo { decided: Some(decided), ..told(state, now, "refusal", of_ask(ask), explanation) }
+        kind: None,
+        message: None,
+    }
 }
 
-/// How a plain request of the account's provider would be decided, by an agent that may hold it.
+fn of_refusal(state: &State, now: Now, refused: &RefusedRequest) -> ExplainInfo {
+    let RefusedRequest { at, ask, refusal } = refused;
+    let decided = DecidedInfo {
+        kind: Some(kind_name(refusal.kind).to_owned()),
+        message: Some(refusal.message.clone()),
+        ..decided_at(*at)
+    };
+    let explanation = state.pool.explain(now, ask);
+    ExplainInfo { decided: Some(decided), ..explained(state, now, "refusal", of_request(ask), explanation) }
+}
+
+/// How a plain request for the account's provider would be decided, from an agent that may use the account.
 fn of_account(state: &State, now: Now, id: AccountId, model: Option<&str>) -> Result<ExplainInfo, ErrorInfo> {
     let unknown = || ErrorInfo::new("unknown_account", format!("there is no account {id}"));
     let account = state.pool.account(id).ok_or_else(unknown)?;
-    let primary = state.pool.settings().quota.primary;
-    let target = state.catalog.target(&account.record.provider, model, None, primary);
     let ask = LeaseRequest {
-        target: target.map_err(|error| bad_target(&error, state))?,
-        connection: NOBODY,
-        bind: Bind::Connection(NOBODY),
+        target: target(state, &account.record.provider, model, None)?,
+        connection: NO_CONNECTION,
+        bind: Bind::Connection(NO_CONNECTION),
         holder: Holder::default(),
         ttl: None,
         session: None,
@@ -163,16 +165,16 @@ fn of_account(state: &State, now: Now, id: AccountId, model: Option<&str>) -> Re
     };
     let explanation = state.pool.explain(now, &ask);
     let limits = view::limits(account, now);
-    let told = told(state, now, "account", of_ask(&ask), explanation);
-    Ok(ExplainInfo { account: Some(name(state, id)), limits, ..told })
+    let info = explained(state, now, "account", of_request(&ask), explanation);
+    Ok(ExplainInfo { account: Some(name(state, id)), limits, ..info })
 }
 
-/// A connection that is none.
-const NOBODY: ConnectionId = ConnectionId(u64::MAX);
+/// The id of no connection.
+const NO_CONNECTION: ConnectionId = ConnectionId(u64::MAX);
 
-fn told(state: &State, now: Now, subject: &str, request: RequestInfo, explanation: Explanation) -> ExplainInfo {
+fn explained(state: &State, now: Now, subject: &str, request: RequestInfo, explanation: Explanation) -> ExplainInfo {
     let selection = &state.pool.settings().selection;
-    let candidates = explanation.candidates.iter().take(MOST_TOLD);
+    let candidates = explanation.candidates.iter().take(MAX_CANDIDATES);
     ExplainInfo {
         subject: subject.to_owned(),
         request,
@@ -247,7 +249,7 @@ fn candidate(state: &State, now: Now, one: &CandidateAccount) -> Option<Candidat
     })
 }
 
-fn of_ask(ask: &LeaseRequest) -> RequestInfo {
+fn of_request(ask: &LeaseRequest) -> RequestInfo {
     RequestInfo {
         session: text(ask.session.as_deref()),
         label: text(ask.label.as_deref()),

@@ -11,7 +11,7 @@ use super::session::bad;
 /// The longest agent or label in a key, in bytes.
 const LONGEST_NAME: usize = 64;
 
-/// Makes a key: for a lease, or for a client without one.
+/// Creates a key for a lease, or for a client without one.
 pub(crate) fn gateway_key(daemon: &Daemon, reply: &mut CallReply<'_>, params: GatewayKeyParams) -> CallResult {
     let key = match &params.lease {
         Some(lease) => key_of_lease(daemon, lease, &params)?,
@@ -45,7 +45,7 @@ fn key_of_client(params: GatewayKeyParams) -> Result<GatewayKey, ErrorInfo> {
             return Err(bad(format!("`{name}` may have {LONGEST_NAME} bytes")));
         }
     }
-    let random = |error| ErrorInfo::new("internal", format!("no random number could be had: {error}"));
+    let random = |error| ErrorInfo::new("internal", format!("no random number is available: {error}"));
     let id = getrandom::u64().map_err(random)?;
     let text = |text: Option<String>| text.map(String::into_boxed_str);
     Ok(GatewayKey::Client { id, agent: text(params.agent), label: text(params.label) })

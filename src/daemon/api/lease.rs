@@ -11,13 +11,13 @@ use crate::pool::{Bind, Command, Fence, Holder, LeaseRequest, Mono, Now, Refusal
 use crate::protocol::{AcquireParams, Answer, BindTo, CredentialParams, Empty, ErrorInfo, LeaseRef, LeaseToken};
 
 use super::reply::{CallReply, CallResult, LeaseReply, lease_ended};
-use super::session::{ClientSession, bad, bad_target, find_account, refused};
+use super::session::{ClientSession, bad, find_account, refused, target};
 
 /// The longest text of a request, in bytes.
 const LONGEST_TEXT: usize = 256;
-/// The longest life of a lease.
+/// The longest time to live of a lease.
 const LONGEST_TTL: Duration = Duration::from_secs(30 * 86_400);
-/// The priorities there are.
+/// The valid priorities.
 const PRIORITIES: std::ops::RangeInclusive<i8> = -10..=10;
 
 /// `lease.acquire`
@@ -35,7 +35,7 @@ pub(crate) fn acquire(
     grant(state, reply, now, request, credential)
 }
 
-/// `lease.token`: the lease that the process has already, while it is usable, else a new one.
+/// `lease.token`: the lease that the process holds already, if it is usable, or a new one.
 pub(crate) fn token(
     session: &mut ClientSession,
     daemon: &Arc<Daemon>,
@@ -50,7 +50,7 @@ pub(crate) fn token(
     let state = &mut *daemon.state();
     let now = clock::now();
     let (request, credential) = binding.request(session, state, params)?;
-    // what time ends does not serve any more
+    // leases and limits whose time is over must end first
     state.apply_internal(now, Command::Tick);
     match state.pool.held_already(now, &request) {
         Some((fence, true)) => {
@@ -58,7 +58,7 @@ pub(crate) fn token(
             reply.lease(state, now, Unsaved::nothing_to_save(fence), (kind, credential))
         }
         Some((fence, false)) => {
-            // its account is of no use to the holder any more
+            // its account cannot serve the holder any more
             state.apply_internal(now, Command::Release(fence));
             grant(state, reply, now, request, credential)
         }
@@ -139,17 +139,14 @@ impl Binding {
         Ok(Self { to: *to, process })
     }
 
-    /// The request for the pool, and whether its holder wants the credential, too.
+    /// The request for the pool, and whether its holder also wants the credential.
     fn request(
         &mut self,
         session: &mut ClientSession,
         state: &mut State,
         params: AcquireParams,
     ) -> Result<(LeaseRequest, bool), ErrorInfo> {
-        let primary = state.pool.settings().quota.primary;
-        let (model, pool) = (params.model.as_deref(), params.pool.as_deref());
-        let target = state.catalog.target(&params.provider, model, pool, primary);
-        let target = target.map_err(|error| bad_target(&error, state))?;
+        let target = target(state, &params.provider, params.model.as_deref(), params.pool.as_deref())?;
         let exclude = params.exclude.iter().map(|name| find_account(state, name)).collect::<Result<_, _>>()?;
         let (bind, holder) = self.holder(session, state);
         let text = |text: Option<String>| text.map(String::into_boxed_str);
@@ -198,7 +195,7 @@ fn peer(session: &ClientSession) -> Result<Option<OpenedProcess>, ErrorInfo> {
     }
 }
 
-/// The holder at the other end, watched from its first lease on: a child may keep the connection open after its end.
+/// The holder at the other end, watched from its first lease on: after its end a child may keep the connection open.
 fn connected(session: &mut ClientSession, state: &mut State, process: &mut Option<OpenedProcess>) -> Holder {
     if let Some(holder) = &session.holder {
         return holder.clone();
@@ -254,13 +251,11 @@ pub(crate) fn resume(
 
 fn ticket(state: &State, token: LeaseToken) -> Result<Ticket, ErrorInfo> {
     let provider = state.pool.account(token.account).ok_or_else(lease_ended)?.record.provider.clone();
-    let primary = state.pool.settings().quota.primary;
-    let target = state.catalog.target(&provider, token.model.as_deref(), token.pool.as_deref(), primary);
     Ok(Ticket {
         fence: token.fence,
         account: token.account,
         exclusive: token.exclusive,
-        target: target.map_err(|error| bad_target(&error, state))?,
+        target: target(state, &provider, token.model.as_deref(), token.pool.as_deref())?,
         session: token.session,
         label: token.label,
     })
@@ -299,7 +294,7 @@ async fn fresh_credential(
 /// `lease.list`
 pub(crate) fn list(daemon: &Daemon, reply: &mut CallReply<'_>) -> CallResult {
     let rows = view::lease_rows(&daemon.state(), clock::now());
-    // programs are looked up after the lock
+    // programs are looked up after the lock is released
     reply.answer(&Answer::Leases(view::with_programs(rows)))
 }
 

@@ -15,13 +15,13 @@ use super::lease::fence_of;
 use super::reply::{CallReply, CallResult, LeaseReply};
 use super::session::{bad, refused};
 
-/// The statuses there are.
+/// The valid HTTP status codes.
 const STATUSES: std::ops::RangeInclusive<u16> = 100..=999;
 
-/// Learns what an upstream answered, and answers what to do next.
+/// Applies the report of an upstream response, and answers the next action.
 pub(crate) fn report(daemon: &Daemon, reply: &mut CallReply<'_>, params: &ReportParams) -> CallResult {
     let headers = headers(params.headers.as_ref());
-    let outcome = reported(params, &headers)?;
+    let outcome = outcome_of(params, &headers)?;
     let fence = fence_of(daemon, &LeaseRef { lease: params.lease.clone(), fence: None })?;
     let now = clock::now();
     let provider = daemon.state().pool.lease(fence).map(|lease| lease.target.provider.clone());
@@ -48,10 +48,10 @@ pub(crate) fn report(daemon: &Daemon, reply: &mut CallReply<'_>, params: &Report
     }
 }
 
-/// The report, in one of its three forms.
-fn reported<'a>(params: &'a ReportParams, headers: &'a Headers) -> Result<UpstreamOutcome<'a>, ErrorInfo> {
+/// The outcome, from one of the three forms of a report.
+fn outcome_of<'a>(params: &'a ReportParams, headers: &'a Headers) -> Result<UpstreamOutcome<'a>, ErrorInfo> {
     let ReportParams { ok, status, reason, .. } = params;
-    let of_answer = params.headers.is_some() || params.body.is_some();
+    let has_response = params.headers.is_some() || params.body.is_some();
     match (ok, status, reason) {
         (Some(true), None, None) if params.body.is_none() && params.retry_after_ms.is_none() => {
             Ok(UpstreamOutcome::Response { status: 200, headers, body: &[] })
@@ -63,7 +63,7 @@ fn reported<'a>(params: &'a ReportParams, headers: &'a Headers) -> Result<Upstre
             let body = params.body.as_ref().map_or(&[][..], |body| body.0.as_bytes());
             Ok(UpstreamOutcome::Response { status: *status, headers, body })
         }
-        (None | Some(false), None, Some(reason)) if !of_answer && params.usage.is_none() => {
+        (None | Some(false), None, Some(reason)) if !has_response && params.usage.is_none() => {
             Ok(UpstreamOutcome::Stated { reason: *reason, wait: params.retry_after_ms.map(Duration::from_millis) })
         }
         _ => Err(bad(FORMS)),
@@ -81,7 +81,7 @@ fn headers(list: Option<&HeaderList>) -> Headers {
 /// tokens of a response, are ignored.
 fn stated_usage(text: &ObjectText, now: Wall) -> Result<Usage, ErrorInfo> {
     let stated: Map<String, Value> =
-        serde_json::from_str(&text.0).map_err(|error| bad(format!("`usage` is no object: {error}")))?;
+        serde_json::from_str(&text.0).map_err(|error| bad(format!("`usage` is not an object: {error}")))?;
     let one = match stated.get("window") {
         Some(Value::String(name)) => Some((name.as_str(), &stated)),
         _ => None,

@@ -1,15 +1,16 @@
-//! The key of all secrets: replacing it, and what can be served while it is locked away.
+//! The key of all secrets: its replacement, and the calls that work while it is in a locked keyring.
 
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
+use crate::daemon::api::session::shutting_down;
 use crate::daemon::state::Daemon;
 use crate::daemon::view::KEYRING_HINT;
 use crate::protocol::{Answer, Call, ErrorInfo, RekeyInfo};
 use crate::store::KeyBackend;
 
-/// Refuses, while the keyring is locked, what needs a secret or would have to be saved.
+/// While the keyring is locked, refuses calls that need a secret or save something.
 pub(crate) fn check_locked(why: &str, call: &Call) -> Result<(), ErrorInfo> {
     match call {
         Call::Hello(_)
@@ -31,8 +32,7 @@ pub(crate) fn check_locked(why: &str, call: &Call) -> Result<(), ErrorInfo> {
 pub(crate) async fn rekey(daemon: Arc<Daemon>) -> Result<Answer<'static>, ErrorInfo> {
     let (done, outcome) = oneshot::channel();
     daemon.store.rekey(move |result| drop(done.send(result)));
-    let ending = || ErrorInfo::new("shutting_down", "the daemon is about to end");
-    match outcome.await.map_err(|_| ending())? {
+    match outcome.await.map_err(shutting_down)? {
         Ok(rekeyed) => Ok(Answer::Rekeyed(RekeyInfo {
             key: match rekeyed.place {
                 KeyBackend::File => "file",

@@ -1,11 +1,11 @@
-//! What the calls share: the connection they come on, the account they name, the errors they answer.
+//! What the calls share: their connection, the lookup of accounts and targets, common errors.
 
 use std::sync::Arc;
 
 use crate::credential::Secret;
 use crate::daemon::os::clock;
 use crate::daemon::state::{Outbox, State};
-use crate::pool::{AccountId, ConnectionId, Holder, Now, Refusal};
+use crate::pool::{AccountId, ConnectionId, Holder, Now, Refusal, Target};
 use crate::protocol::{Codec, ErrorInfo, SecretText};
 use crate::provider::TargetError;
 
@@ -17,7 +17,7 @@ pub(crate) struct ClientSession {
     pub(crate) pid: Option<u32>,
     pub(crate) codec: Codec,
     pub(crate) outbox: Arc<Outbox>,
-    /// The same process, once it is watched.
+    /// That process, once it is watched.
     pub(crate) holder: Option<Holder>,
     pub(crate) greeted: bool,
 }
@@ -33,14 +33,26 @@ pub(crate) fn refused(refusal: &Refusal, now: Now) -> ErrorInfo {
     ErrorInfo::of_refusal(refusal, now.wall)
 }
 
-pub(crate) fn bad_target(error: &TargetError, state: &State) -> ErrorInfo {
-    match error {
+/// The target of a request that names a provider, a model and a pool.
+pub(crate) fn target(
+    state: &State,
+    provider: &str,
+    model: Option<&str>,
+    pool: Option<&str>,
+) -> Result<Target, ErrorInfo> {
+    let primary = state.pool.settings().quota.primary;
+    state.catalog.target(provider, model, pool, primary).map_err(|error| match error {
         TargetError::Provider(_) => ErrorInfo::new("unknown_provider", error.to_string()).hint(format!(
             "known providers: {}; add another one as a section [providers.NAME] of the configuration",
             state.catalog.names().join(", ")
         )),
         TargetError::Pool { .. } | TargetError::TwoPools { .. } => bad(error.to_string()),
-    }
+    })
+}
+
+/// The error for a call that the ending daemon does not answer any more.
+pub(crate) fn shutting_down<E>(_: E) -> ErrorInfo {
+    ErrorInfo::new("shutting_down", "the daemon is about to end")
 }
 
 pub(crate) fn bad(message: impl Into<String>) -> ErrorInfo {

@@ -1,11 +1,11 @@
-//! Who sends a request to the gateway, by the key that came with it.
+//! The client of a gateway request, by the key that it sends.
 
 use crate::pool::{ConnectionId, Fence, Process};
 use crate::protocol::GatewayKey;
 
 use super::GatewayHandle;
 
-/// Ids of the gateway's connections start here; those of the socket never reach it.
+/// The first id of the gateway's connections; those of the socket never get this high.
 const FIRST_CONNECTION: u64 = 1 << 62;
 
 /// The id of all clients without a key.
@@ -27,8 +27,8 @@ pub struct GatewayClient {
 }
 
 impl GatewayClient {
-    /// The session of its requests that name none: all with one key belong to one session; clients without a key
-    /// cannot be told apart.
+    /// The session of requests that name none: all requests with one key belong to one session. Clients without a key
+    /// cannot be distinguished.
     pub(super) fn default_session(&self) -> Option<Box<str>> {
         (self.id != NO_KEY).then(|| format!("key:{:x}", self.id).into())
     }

@@ -1,4 +1,4 @@
-//! Leases for requests of the gateway: the one that the client's key stands for, or one for the request alone.
+//! Leases for requests of the gateway: the lease of the client's key, or one for the request alone.
 //!
 //! A request that can be served at once takes the lock once: key, lease and credential are looked up together.
 
@@ -47,7 +47,7 @@ pub enum LeaseStep {
     Wait(Duration, Option<RequestLease>),
 }
 
-/// What one look under the lock led to.
+/// The result of one attempt under the lock.
 enum LeaseAttempt {
     Granted(LeaseGrant),
     Wait(Duration),
@@ -65,7 +65,7 @@ enum GrantedCredential {
     /// It is about to be refreshed: how long to wait for that at most.
     BeingRefreshed(Duration, oneshot::Receiver<()>),
     Unavailable(AccountId, String),
-    /// The lease has ended meanwhile.
+    /// The lease has ended.
     Stale,
 }
 
@@ -112,12 +112,12 @@ impl Waiter for RequestWaiter {
     }
 }
 
-/// A request that a lease is looked up for.
+/// A request that needs a lease.
 #[derive(Clone, Copy)]
 struct LeaseQuery<'a> {
     client: &'a GatewayClient,
     request: &'a RouteRequest<'a>,
-    /// The holder that a lease's key stands for.
+    /// The holder of the client's key, if it is the key of a lease.
     holder: Option<Fence>,
     needs: &'a RequestNeeds,
 }
@@ -224,7 +224,7 @@ impl GatewayHandle {
         }
     }
 
-    /// What becomes of a request on a lease that it has already; `None` if the lease cannot serve it.
+    /// The result for a request that has a lease already; `None` if the lease cannot serve it.
     fn serve(
         &self,
         state: &mut State,
@@ -316,7 +316,7 @@ impl LeaseQuery<'_> {
 }
 
 impl State {
-    /// The holder that a lease's key stands for.
+    /// The holder of the client's key, if it is the key of a lease.
     fn holder_of(&mut self, client: &GatewayClient) -> Result<Option<Fence>, NoLeaseReason> {
         let named = client.lease.map(|(fence, process)| self.key_holder(fence, process).ok_or(NoLeaseReason::Gone));
         named.transpose()

@@ -1,4 +1,4 @@
-//! The gateway's access to the daemon: this is the only part of the daemon that `gateway/` uses.
+//! The gateway's access to the daemon; `gateway/` uses no other part of it.
 
 pub(crate) mod client;
 pub(crate) mod lease;

@@ -77,7 +77,7 @@ impl Drop for RequestLease {
 }
 
 impl RequestLease {
-    /// Reports a refusal or a failure, and learns what to do next; a lease that was moved is replaced.
+    /// Reports a refusal or a failure, and returns what to do next; a lease that was moved is replaced.
     ///
     /// # Errors
     /// When another request or the holder has ended the lease meanwhile: nothing is reported.

@@ -1,4 +1,4 @@
-//! One refresh: noted on disk before it is sent, and on disk before its token is used.
+//! One refresh: it is recorded on disk before it is sent, and its token is on disk before it is used.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -13,23 +13,23 @@ use crate::daemon::os::clock;
 use crate::daemon::refresh::shared_login;
 use crate::daemon::state::{Daemon, oauth_settings, save, set_login_state};
 
-/// How long what a server says of itself is believed.
-const BELIEVED: Duration = Duration::from_secs(3600);
-/// Between two tries to save a token that must not be lost.
-const SAVE_AGAIN: Duration = Duration::from_secs(1);
-/// Most servers that are remembered; a change of the configuration makes new ones.
-const MOST_SERVERS: usize = 64;
+/// How long the metadata of a server is cached.
+const CACHED_FOR: Duration = Duration::from_secs(3600);
+/// The time between two tries to save a token.
+const SAVE_INTERVAL: Duration = Duration::from_secs(1);
+/// The most cached servers; each change of their settings adds one.
+const MAX_SERVERS: usize = 64;
 
-/// Servers that were asked before.
+/// The authorization servers that were used before.
 #[derive(Debug, Default)]
-pub(crate) struct Servers(Mutex<Vec<(OauthSettings, Arc<AuthorizationServer>, Mono)>>);
+pub(super) struct Servers(Mutex<Vec<(OauthSettings, Arc<AuthorizationServer>, Mono)>>);
 
 impl Servers {
     async fn of(&self, settings: &OauthSettings) -> Result<Arc<AuthorizationServer>, RefreshResult> {
         let now = clock::now().mono;
         {
             let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            known.retain(|(_, _, since)| now.since(*since) < BELIEVED);
+            known.retain(|(_, _, since)| now.since(*since) < CACHED_FOR);
             if let Some((_, server, _)) = known.iter().find(|(known, _, _)| known == settings) {
                 return Ok(server.clone());
             }
@@ -38,7 +38,7 @@ impl Servers {
             AuthorizationServer::find(settings.clone()).await.map_err(|error| RefreshResult::of_server(&error))?;
         let server = Arc::new(server);
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.len() >= MOST_SERVERS {
+        if known.len() >= MAX_SERVERS {
             known.remove(0);
         }
         known.push((settings.clone(), server.clone(), now));
@@ -46,49 +46,42 @@ impl Servers {
     }
 }
 
-/// What an attempt is made of.
+/// What an attempt needs.
 struct RefreshJob {
     settings: OauthSettings,
     refresh: Secret,
     link: Option<Link>,
 }
 
-/// Refreshes one account, and tells everybody how that ended.
-pub(crate) async fn attempt(daemon: Arc<Daemon>, servers: Arc<Servers>, id: AccountId) {
-    // however this ends, another attempt can be made
-    let mut over = Over { daemon: &daemon, id, ended: None };
-    let ended = carry_out(&daemon, &servers, id).await;
-    over.ended = Some(ended);
+/// Refreshes one account, and reports the outcome.
+pub(super) async fn attempt(daemon: Arc<Daemon>, servers: Arc<Servers>, id: AccountId) {
+    let mut attempt = Attempt { daemon: &daemon, id, outcome: None };
+    attempt.outcome = Some(carry_out(&daemon, &servers, id).await);
 }
 
-struct Over<'a> {
+/// Reports the outcome when it is dropped, also after a panic, so that another attempt can be made.
+struct Attempt<'a> {
     daemon: &'a Daemon,
     id: AccountId,
-    ended: Option<RefreshOutcome>,
+    outcome: Option<RefreshOutcome>,
 }
 
-impl Drop for Over<'_> {
+impl Drop for Attempt<'_> {
     fn drop(&mut self) {
-        let lost = || {
-            RefreshOutcome::Failed(RefreshFailure {
-                fault: RefreshFault::Account,
-                why: "the attempt failed inside lessor".to_owned(),
-                wait: None,
-            })
-        };
-        attempt_ended(self.daemon, self.id, &self.ended.take().unwrap_or_else(lost));
+        let panicked = || failed(RefreshFault::Account, "the attempt failed inside lessor".to_owned());
+        attempt_ended(self.daemon, self.id, &self.outcome.take().unwrap_or_else(panicked));
     }
 }
 
 async fn carry_out(daemon: &Arc<Daemon>, servers: &Servers, id: AccountId) -> RefreshOutcome {
     let Some(job) = job(daemon, id) else { return RefreshOutcome::LoginEnded };
-    // what a tool has rotated meanwhile goes before what we have, and its own refreshing is kept out
-    let _held = match &job.link {
+    // a newer login in the tool's file is used instead, and the tool must not refresh at the same time
+    let _locks = match &job.link {
         None => None,
-        Some(link) => match shared_login::before(daemon, id, link).await {
-            shared_login::Before::Newer => return RefreshOutcome::Renewed,
-            shared_login::Before::Go(held) => held,
-            shared_login::Before::Busy(why) => return failed(RefreshFault::Account, why),
+        Some(link) => match shared_login::prepare(daemon, id, link).await {
+            shared_login::Preparation::Adopted => return RefreshOutcome::Renewed,
+            shared_login::Preparation::Ready(locks) => locks,
+            shared_login::Preparation::Busy(why) => return failed(RefreshFault::Account, why),
         },
     };
     let server = match servers.of(&job.settings).await {
@@ -114,13 +107,13 @@ async fn conclude(daemon: &Arc<Daemon>, id: AccountId, job: &RefreshJob, refresh
                 return RefreshOutcome::LoginEnded;
             }
             if let Some((link, credential)) = shared {
-                shared_login::after(daemon, id, link, credential).await;
+                shared_login::write_back(daemon, id, link, credential).await;
             }
             RefreshOutcome::Renewed
         }
         RefreshResult::Rejected(code) => {
             if let Some(link) = &job.link
-                && shared_login::has_newer(daemon, id, link).await
+                && shared_login::adopt_newer(daemon, id, link).await
             {
                 return RefreshOutcome::Renewed;
             }
@@ -140,8 +133,8 @@ fn failed(fault: RefreshFault, why: String) -> RefreshOutcome {
     RefreshOutcome::Failed(RefreshFailure { fault, why, wait: None })
 }
 
-/// Keeps a new credential, on disk first, however long that takes: the one before is worth nothing any more. `false`
-/// when there is nobody to keep it for.
+/// Saves a new credential, then puts it in use. It retries until the disk can be written, because the old credential is
+/// void. `false` when the account has another login by now, or was removed.
 async fn save_credential(
     daemon: &Arc<Daemon>,
     id: AccountId,
@@ -149,13 +142,13 @@ async fn save_credential(
     credential: Credential,
     life: Option<Duration>,
 ) -> bool {
-    let mut told = false;
+    let mut logged = false;
     loop {
         {
-            // nobody logs in between the look and the write
-            let _one_at_a_time = daemon.account_writes.lock().await;
+            // no other login can be saved between the check and the write
+            let _lock = daemon.account_writes.lock().await;
             let Some(write) = write_of(daemon, id, before, &credential) else {
-                tracing::info!(account = %id, "a renewed login is not kept: there is another one, or none, by now");
+                tracing::info!(account = %id, "a refreshed login was discarded: the account has another one, or was removed");
                 return false;
             };
             match save(&daemon.store, write).await {
@@ -164,21 +157,21 @@ async fn save_credential(
                     return true;
                 }
                 Err(WriteError::Closed) => {
-                    tracing::error!(account = %id, "a renewed login could not be kept: the daemon has ended");
+                    tracing::error!(account = %id, "a refreshed login could not be saved: the daemon is ending");
                     return false;
                 }
-                Err(error) if !told => {
-                    told = true;
+                Err(error) if !logged => {
+                    logged = true;
                     tracing::error!(
                         account = %id,
-                        "a renewed login cannot be kept, and nobody gets it before it is: {error}; it is tried again \
-                         until it works, and would be lost if the daemon ended now"
+                        "a refreshed login cannot be saved, so it is not used yet: {error}; lessor retries, and the \
+                         login would be lost if the daemon ended now"
                     );
                 }
                 Err(_) => {}
             }
         }
-        tokio::time::sleep(SAVE_AGAIN).await;
+        tokio::time::sleep(SAVE_INTERVAL).await;
     }
 }
 
@@ -192,7 +185,7 @@ fn job(daemon: &Daemon, id: AccountId) -> Option<RefreshJob> {
     })
 }
 
-/// The write that saves a new credential; nothing when the login that it renews is no longer the account's.
+/// The write that saves a new credential; `None` when the account no longer has the login that was refreshed.
 fn write_of(daemon: &Daemon, id: AccountId, before: &Secret, credential: &Credential) -> Option<Write> {
     let state = &*daemon.state();
     let record = state.pool.account(id)?.record.clone();
@@ -204,12 +197,12 @@ fn write_of(daemon: &Daemon, id: AccountId, before: &Secret, credential: &Creden
 fn put_in_use(daemon: &Daemon, id: AccountId, credential: Credential, life: Option<Duration>) {
     let state = &mut *daemon.state();
     state.keep_credential(id, credential, life);
-    // the record is the same: the change is for subscribers
+    // the record does not change: this notifies subscribers
     state.apply_internal(clock::now(), Command::ChangeAccount(id, Box::default()));
     state.log.push(move || tracing::debug!(account = %id, "its token was refreshed"));
 }
 
-/// The server has ended a login: the one of this account, and no other.
+/// The server has rejected a login; the account may have another one by now.
 fn login_has_ended(daemon: &Daemon, id: AccountId, rejected: &Secret, code: &str) {
     let state = &mut *daemon.state();
     if state.credentials.refresh_token(id) != Some(rejected) {
@@ -221,25 +214,24 @@ fn login_has_ended(daemon: &Daemon, id: AccountId, rejected: &Secret, code: &str
     daemon.store.write(Write::MarkRefresh(id, None), None);
 }
 
-/// An attempt is over: the next one can begin, and the requests that wait for it continue.
-fn attempt_ended(daemon: &Daemon, id: AccountId, ended: &RefreshOutcome) {
+/// After an attempt: the next one can begin, and the requests that wait for it continue.
+fn attempt_ended(daemon: &Daemon, id: AccountId, outcome: &RefreshOutcome) {
     let state = &mut *daemon.state();
     let now = clock::now();
     state.update_refresh_plan(now);
     let jitter = state.logins.jitter();
-    let turn = state.logins.plan.finish(id, ended, now, jitter);
-    let account = state.pool.account(id);
-    let name = account.map_or_else(|| id.to_string(), |account| account.display_name());
-    let provider = account.map(|account| account.record.provider.clone()).unwrap_or_default();
-    if let Some(turn) = turn {
-        state.log.push(move || log_turn(turn, id, &name, &provider, now.mono));
+    let transition = state.logins.plan.finish(id, outcome, now, jitter);
+    let name = state.account_name(id);
+    let provider = state.pool.account(id).map(|account| account.record.provider.clone()).unwrap_or_default();
+    if let Some(transition) = transition {
+        state.log.push(move || log_transition(transition, id, &name, &provider, now.mono));
     }
     state.update_renewing_accounts(now);
     state.logins.attempt_ended(id);
 }
 
-fn log_turn(turn: RefreshTransition, id: AccountId, name: &str, provider: &str, now: Mono) {
-    match turn {
+fn log_transition(transition: RefreshTransition, id: AccountId, name: &str, provider: &str, now: Mono) {
+    match transition {
         RefreshTransition::Failing(RefreshFailure { fault: RefreshFault::Account, why, .. }) => {
             tracing::warn!(account = %id, "the token of {name} cannot be refreshed now: {why}");
         }

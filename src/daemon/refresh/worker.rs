@@ -1,4 +1,4 @@
-//! The worker: begins the attempts that are due, and sleeps until the next one is.
+//! The worker: starts the attempts that are due, and sleeps until the next one.
 
 use std::convert::Infallible;
 use std::io;
@@ -15,12 +15,12 @@ use crate::pool::AccountId;
 use super::attempt::{Servers, attempt};
 use super::shared_login;
 
-/// The longest sleep: it makes up for a clock that stops in suspend.
+/// The longest sleep, because its clock stops in suspend.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
-/// How long the end of the daemon waits for requests that were sent already, so that no rotated token is lost.
+/// How long the end of the daemon waits for requests that were sent, so that no rotated token is lost.
 const LAST_ANSWERS: Duration = Duration::from_secs(5);
 
-/// Starts to keep the daemon's logins fresh.
+/// Starts the worker.
 pub(crate) fn start(daemon: &Arc<Daemon>) -> io::Result<Worker<Infallible>> {
     Worker::start(("refresh", WaitsFor::Network), daemon, &daemon.mailboxes.refresh, run)
 }
@@ -64,6 +64,6 @@ fn begin_due(daemon: &Daemon) -> (Vec<AccountId>, Duration) {
     let due = state.logins.plan.start_due(now, jitter);
     state.update_renewing_accounts(now);
     let wake = state.logins.plan.next_wakeup(now).map_or(LONGEST_SLEEP, |at| at.since(now.mono).min(LONGEST_SLEEP));
-    // the plan counts in milliseconds: what is due within this one is due in the next
+    // the plan has a resolution of a millisecond
     (due, wake.max(Duration::from_millis(1)))
 }

@@ -1,5 +1,5 @@
-//! What usage polling keeps between runs: how often each account was asked about, and its plan. No secret is in it; it lies
-//! in the state directory, and is lost without harm. The windows are in the store.
+//! The file that usage polling keeps between runs: when each account was polled, and its plan. It holds no secret and may
+//! be lost. The windows are in the store.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -11,23 +11,23 @@ use serde::{Deserialize, Serialize};
 use crate::pool::AccountId;
 use crate::usage::PollHistory;
 
-/// More is not what we wrote.
-const LONGEST: u64 = 8 << 20;
+/// The longest file that is read, in bytes; lessor writes less.
+const MAX_BYTES: u64 = 8 << 20;
 
-/// What is kept of an account.
+/// What is saved of an account.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub(crate) struct SavedUsage {
-    /// When it was asked about.
-    pub(crate) ledger: PollHistory,
+pub(super) struct SavedUsage {
+    /// When it was polled.
+    pub(super) ledger: PollHistory,
     /// Its plan.
-    pub(crate) plan: Option<String>,
+    pub(super) plan: Option<String>,
 }
 
-/// What an earlier run has kept; nothing, if that cannot be read.
-pub(crate) fn read(path: &Path) -> BTreeMap<AccountId, SavedUsage> {
+/// What an earlier run saved; empty if that cannot be read.
+pub(super) fn read(path: &Path) -> BTreeMap<AccountId, SavedUsage> {
     let mut text = String::new();
-    let read = File::open(path).and_then(|file| file.take(LONGEST).read_to_string(&mut text));
+    let read = File::open(path).and_then(|file| file.take(MAX_BYTES).read_to_string(&mut text));
     if read.is_err() {
         return BTreeMap::new();
     }
@@ -35,8 +35,8 @@ pub(crate) fn read(path: &Path) -> BTreeMap<AccountId, SavedUsage> {
     by_name.into_iter().filter_map(|(name, kept)| Some((name.parse().ok()?, kept))).collect()
 }
 
-/// Keeps it: whole, or not at all.
-pub(crate) fn write(path: &Path, kept: &BTreeMap<AccountId, SavedUsage>) -> std::io::Result<()> {
+/// Replaces the file, atomically.
+pub(super) fn write(path: &Path, kept: &BTreeMap<AccountId, SavedUsage>) -> std::io::Result<()> {
     let by_name: BTreeMap<String, &SavedUsage> = kept.iter().map(|(id, kept)| (id.to_string(), kept)).collect();
     let directory = path.parent().unwrap_or(Path::new("."));
     let mut file = tempfile::NamedTempFile::new_in(directory)?;
@@ -51,7 +51,7 @@ mod tests {
     use crate::pool::Wall;
 
     #[test]
-    fn what_is_kept_comes_back_and_rubbish_is_nothing() {
+    fn a_saved_file_is_restored_and_a_damaged_one_is_ignored() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("usage.json");
         assert!(read(&path).is_empty());

@@ -21,22 +21,22 @@ use crate::daemon::os::clock;
 use crate::daemon::state::{Daemon, Mailbox, PollOutcome, State, UsageRequest, set_login_state};
 use crate::daemon::worker::{WaitsFor, Worker};
 
-/// Most questions on their way at a time.
-const MOST: usize = 4;
-/// A sleep is never longer: a clock that stops in suspend is made up for.
+/// The most queries at a time.
+const MAX_QUERIES: usize = 4;
+/// The longest sleep, because its clock stops in suspend.
 const LONGEST_SLEEP: Duration = Duration::from_secs(300);
-/// A token with less life may have ended before it arrives.
-const LEAST_LIFE: Duration = Duration::from_secs(30);
+/// A token that expires earlier may have expired when the query arrives.
+const MIN_LIFETIME: Duration = Duration::from_secs(30);
 
-/// Starts to ask; what is remembered between runs is at `path`.
+/// Starts the worker; `path` is its file.
 pub(crate) fn start(daemon: &Arc<Daemon>, path: PathBuf) -> std::io::Result<Worker<UsageRequest>> {
     Worker::start(("usage", WaitsFor::Network), daemon, &daemon.mailboxes.usage, |daemon, mailbox| async move {
         Poller::new(daemon, path).run(mailbox).await;
     })
 }
 
-/// What a question is asked with.
-struct Asking {
+/// What a query needs.
+struct Query {
     record: AccountRecord,
     token: Secret,
     url: Option<String>,
@@ -44,18 +44,22 @@ struct Asking {
     print: Print,
 }
 
-/// What tells one access token from the next.
+/// Identifies an access token.
 type Print = (Fingerprint, Option<Wall>);
 
-/// The thread's own.
+/// An answered query.
+type Polled = (AccountId, Print, UsageResult);
+
+/// The worker's state.
 struct Poller {
     daemon: Weak<Daemon>,
     path: PathBuf,
     kept: BTreeMap<AccountId, SavedUsage>,
-    /// What the last question was refused with.
+    /// The token that the last query failed with.
     refused: FxHashMap<AccountId, Print>,
     client: Option<reqwest::Client>,
-    on_the_way: FxHashSet<AccountId>,
+    queries: JoinSet<Polled>,
+    in_flight: FxHashSet<AccountId>,
     waiting: FxHashMap<AccountId, Vec<oneshot::Sender<PollOutcome>>>,
 }
 
@@ -63,7 +67,7 @@ impl Poller {
     fn new(daemon: Weak<Daemon>, path: PathBuf) -> Self {
         let kept = file::read(&path);
         if let Some(daemon) = daemon.upgrade() {
-            remember(&daemon, &kept);
+            restore_plans(&daemon, &kept);
         }
         Self {
             daemon,
@@ -71,85 +75,84 @@ impl Poller {
             kept,
             refused: FxHashMap::default(),
             client: None,
-            on_the_way: FxHashSet::default(),
+            queries: JoinSet::new(),
+            in_flight: FxHashSet::default(),
             waiting: FxHashMap::default(),
         }
     }
 
     async fn run(mut self, mailbox: Mailbox<UsageRequest>) {
-        let mut questions: JoinSet<(AccountId, Print, UsageResult)> = JoinSet::new();
         loop {
-            let Some(sleep) = self.ask_what_is_due(&mut questions) else { return };
+            let Some(sleep) = self.start_due() else { return };
             tokio::select! {
                 mail = mailbox.next(sleep) => {
                     if mail.stop {
                         return;
                     }
-                    mail.messages.into_iter().for_each(|request| self.ask_now(request, &mut questions));
+                    mail.messages.into_iter().for_each(|request| self.poll_now(request));
                 }
-                Some(answered) = questions.join_next() => {
-                    if let Ok((account, print, asked)) = answered {
-                        self.answered(account, print, asked);
+                Some(polled) = self.queries.join_next() => {
+                    if let Ok((account, print, result)) = polled {
+                        self.finish(account, print, result);
                     }
                 }
             }
         }
     }
 
-    /// Asks about the accounts whose time has come; answers how long to sleep, `None` at the end of the daemon.
-    fn ask_what_is_due(&mut self, questions: &mut JoinSet<(AccountId, Print, UsageResult)>) -> Option<Duration> {
+    /// Queries the accounts that are due; returns how long to sleep, `None` at the end of the daemon.
+    fn start_due(&mut self) -> Option<Duration> {
         let daemon = self.daemon.upgrade()?;
         let now = clock::now();
         let mut due: Vec<(Wall, AccountId)> = {
             let state = &*daemon.state();
             let Some(every) = state.config.config.quota.poll else { return Some(LONGEST_SLEEP) };
-            let wanted = state.pool.accounts().iter().filter(|account| {
+            let polled = state.pool.accounts().iter().filter(|account| {
                 account.enabled()
                     && account.record.login_state == LoginState::Ready
-                    && !self.on_the_way.contains(&account.record.id)
+                    && !self.in_flight.contains(&account.record.id)
                     && usage::is_reported(&account.record.provider, account.record.kind)
             });
-            let due = wanted.filter_map(|account| {
+            let due = polled.filter_map(|account| {
                 let id = account.record.id;
-                let print = living(state, id, now)?;
-                let rhythm = usage::poll_limits(&account.record.provider)?;
+                let print = valid_token(state, id, now)?;
+                let limits = usage::poll_limits(&account.record.provider)?;
                 let mut ledger = self.kept.get(&id).map(|kept| kept.ledger.clone()).unwrap_or_default();
                 if self.refused.get(&id).is_some_and(|refused| *refused != print) {
                     ledger.credential_changed();
                 }
-                let fresh = freshest(&account.usage().windows, now.wall);
-                Some((ledger.due_at(rhythm, every, fresh, id.bits(), now.wall), id))
+                let known_since = known_since(&account.usage().windows, now.wall);
+                Some((ledger.due_at(limits, every, known_since, id.bits(), now.wall), id))
             });
             due.collect()
         };
         due.sort_unstable();
         for (_, account) in due.iter().take_while(|(at, _)| *at <= now.wall) {
-            if questions.len() >= MOST {
-                // the next answer wakes us
+            if self.queries.len() >= MAX_QUERIES {
+                // the next answer ends the sleep
                 return Some(LONGEST_SLEEP);
             }
-            self.start(&daemon, *account, now, questions);
+            self.start(&daemon, *account, now);
         }
         let next = due.into_iter().map(|(at, _)| at).find(|at| *at > now.wall);
         Some(next.map_or(LONGEST_SLEEP, |at| at.since(now.wall)).min(LONGEST_SLEEP))
     }
 
-    /// Asks about an account because a call wants to know.
-    fn ask_now(&mut self, request: UsageRequest, questions: &mut JoinSet<(AccountId, Print, UsageResult)>) {
+    /// Queries an account for a call.
+    fn poll_now(&mut self, request: UsageRequest) {
         let Some(daemon) = self.daemon.upgrade() else { return };
         let UsageRequest { account, answer } = request;
-        if self.on_the_way.contains(&account) {
+        if self.in_flight.contains(&account) {
             return self.waiting.entry(account).or_default().push(answer);
         }
         let now = clock::now();
-        self.forgive(&daemon, account, now);
-        let rhythm = daemon.state().pool.account(account).and_then(|found| usage::poll_limits(&found.record.provider));
+        self.check_token(&daemon, account, now);
+        let limits = daemon.state().pool.account(account).and_then(|found| usage::poll_limits(&found.record.provider));
         let ledger = self.kept.get(&account).map(|kept| kept.ledger.clone()).unwrap_or_default();
-        let opens = ledger.allowed_at(rhythm.unwrap_or(PollLimits::OTHERS), now.wall);
-        // nobody is there to hear: no harm
-        let _gone = if opens > now.wall {
+        let opens = ledger.allowed_at(limits.unwrap_or(PollLimits::OTHERS), now.wall);
+        let _call_ended = if opens > now.wall {
             answer.send(PollOutcome::NotBefore(opens))
-        } else if self.start(&daemon, account, now, questions) {
+        } else if self.start(&daemon, account, now) {
             self.waiting.entry(account).or_default().push(answer);
             Ok(())
         } else {
@@ -157,25 +160,19 @@ impl Poller {
         };
     }
 
-    /// What was held against a credential is not held against the next one.
-    fn forgive(&mut self, daemon: &Daemon, account: AccountId, now: Now) {
+    /// A failure of one token does not delay the query with the next one.
+    fn check_token(&mut self, daemon: &Daemon, account: AccountId, now: Now) {
         let Some(refused) = self.refused.get(&account) else { return };
-        let renewed = living(&daemon.state(), account, now).is_some_and(|print| print != *refused);
-        if renewed {
+        if valid_token(&daemon.state(), account, now).is_some_and(|print| print != *refused) {
             self.refused.remove(&account);
             self.kept.entry(account).or_default().ledger.credential_changed();
         }
     }
 
-    fn start(
-        &mut self,
-        daemon: &Daemon,
-        account: AccountId,
-        now: Now,
-        questions: &mut JoinSet<(AccountId, Print, UsageResult)>,
-    ) -> bool {
-        self.forgive(daemon, account, now);
-        let Some(asking) = asking(&daemon.state(), account, now) else { return false };
+    /// Starts a query; `false` if it is not possible now.
+    fn start(&mut self, daemon: &Daemon, account: AccountId, now: Now) -> bool {
+        self.check_token(daemon, account, now);
+        let Some(query) = query(&daemon.state(), account, now) else { return false };
         let client = match self.client() {
             Ok(client) => client,
             Err(message) => {
@@ -186,22 +183,22 @@ impl Poller {
         let kept = self.kept.entry(account).or_default();
         kept.ledger.record_poll(now.wall);
         let wants_plan = kept.plan.is_none();
-        // written down before it is asked: a daemon that crashes in between has asked, too
+        // saved first, so that a query counts even if the daemon crashes
         self.save();
-        self.on_the_way.insert(account);
-        questions.spawn(async move {
-            let record = &asking.record;
-            let question = UsageQuery {
+        self.in_flight.insert(account);
+        self.queries.spawn(async move {
+            let record = &query.record;
+            let usage_query = UsageQuery {
                 provider: &record.provider,
-                url: asking.url.as_deref(),
-                base_url: asking.base_url.as_deref(),
+                url: query.url.as_deref(),
+                base_url: query.base_url.as_deref(),
                 vendor_id: record.vendor_id.as_deref(),
                 project: record.project_id.as_deref(),
                 wants_plan,
                 now: now.wall,
             };
-            let asked = usage::query(&client, &question, asking.token.expose()).await;
-            (account, asking.print, asked)
+            let result = usage::query(&client, &usage_query, query.token.expose()).await;
+            (account, query.print, result)
         });
         true
     }
@@ -214,18 +211,18 @@ impl Poller {
         Ok(self.client.insert(client).clone())
     }
 
-    fn answered(&mut self, account: AccountId, print: Print, asked: UsageResult) {
-        self.on_the_way.remove(&account);
+    fn finish(&mut self, account: AccountId, print: Print, result: UsageResult) {
+        self.in_flight.remove(&account);
         let Some(daemon) = self.daemon.upgrade() else { return };
         let now = clock::now();
         let kept = self.kept.entry(account).or_default();
-        let outcome = match asked {
+        let outcome = match result {
             Ok(reading) => {
                 kept.ledger.succeeded();
                 kept.plan = reading.plan.clone().or(kept.plan.take());
                 self.refused.remove(&account);
                 self.note(&daemon, account, None);
-                learn(&daemon, account, reading, now);
+                apply_reading(&daemon, account, reading, now);
                 Ok(())
             }
             Err(failure) => {
@@ -233,19 +230,18 @@ impl Poller {
                 self.refused.insert(account, print);
                 self.note(&daemon, account, Some(failure.message.clone()));
                 if failure.unconfirmed {
-                    must_confirm(&daemon, account, failure.link.as_deref(), now);
+                    needs_verification(&daemon, account, failure.link.as_deref(), now);
                 }
                 Err(failure)
             }
         };
         self.save();
         for answer in self.waiting.remove(&account).unwrap_or_default() {
-            // nobody is there to hear: no harm
-            let _gone = answer.send(PollOutcome::Asked(outcome.clone()));
+            let _call_ended = answer.send(PollOutcome::Asked(outcome.clone()));
         }
     }
 
-    /// Keeps why asking fails, and logs when that changes.
+    /// Records why queries fail, and logs changes.
     fn note(&self, daemon: &Daemon, account: AccountId, failure: Option<String>) {
         let state = &mut *daemon.state();
         let Some(name) = state.pool.account(account).map(|account| account.display_name()) else { return };
@@ -268,27 +264,27 @@ impl Poller {
             self.kept.retain(|id, kept| state.pool.account(*id).is_some() && !kept.ledger.is_empty());
         }
         if let Err(error) = file::write(&self.path, &self.kept) {
-            tracing::debug!("how often usage was asked for is not kept: {error}");
+            tracing::debug!("the times of usage queries are not saved: {error}");
         }
     }
 }
 
-/// The account's token, if it lives: an ended one is never asked with.
-fn living(state: &State, id: AccountId, now: Now) -> Option<Print> {
+/// The account's token, if it is valid: an expired one is not sent.
+fn valid_token(state: &State, id: AccountId, now: Now) -> Option<Print> {
     let credential = state.credentials.get(id)?;
-    let ends = credential.expires_at.is_some_and(|end| end <= now.wall.after(LEAST_LIFE));
-    let lives = !ends && !credential.access.expose().is_empty();
-    lives.then(|| (state.credentials.fingerprints.of(credential), credential.expires_at))
+    let ends = credential.expires_at.is_some_and(|end| end <= now.wall.after(MIN_LIFETIME));
+    let is_valid = !ends && !credential.access.expose().is_empty();
+    is_valid.then(|| (state.credentials.fingerprints.of(credential), credential.expires_at))
 }
 
-/// What an account can be asked about with.
-fn asking(state: &State, id: AccountId, now: Now) -> Option<Asking> {
-    let print = living(state, id, now)?;
+/// The query for an account.
+fn query(state: &State, id: AccountId, now: Now) -> Option<Query> {
+    let print = valid_token(state, id, now)?;
     let record = state.pool.account(id)?.record.clone();
     let credential = state.credentials.get(id)?;
     let provider = state.config.config.providers.get(&record.provider);
     let base_url = provider.and_then(|provider| provider.oauth.base_url.clone().or_else(|| provider.base_url.clone()));
-    Some(Asking {
+    Some(Query {
         url: provider.and_then(|provider| provider.usage_url.clone()),
         base_url,
         token: credential.access.duplicate(),
@@ -297,14 +293,14 @@ fn asking(state: &State, id: AccountId, now: Now) -> Option<Asking> {
     })
 }
 
-/// Since when everything that is known of an account has been known: the oldest of its windows that still counts.
-fn freshest(windows: &[Window], now: Wall) -> Option<Wall> {
+/// The age of an account's usage: the time of its oldest window that has not been reset.
+fn known_since(windows: &[Window], now: Wall) -> Option<Wall> {
     let live = windows.iter().filter(|window| window.resets_at.is_none_or(|at| at > now));
     live.map(|window| window.as_of).min()
 }
 
-/// Puts back which plans an earlier run has learnt.
-fn remember(daemon: &Daemon, kept: &BTreeMap<AccountId, SavedUsage>) {
+/// Restores the plans that an earlier run has saved.
+fn restore_plans(daemon: &Daemon, kept: &BTreeMap<AccountId, SavedUsage>) {
     let state = &mut *daemon.state();
     for (id, kept) in kept {
         if let Some(plan) = kept.plan.as_ref().filter(|_| state.pool.account(*id).is_some()) {
@@ -313,14 +309,14 @@ fn remember(daemon: &Daemon, kept: &BTreeMap<AccountId, SavedUsage>) {
     }
 }
 
-/// Lets what was read count.
-fn learn(daemon: &Daemon, id: AccountId, reading: UsageReading, now: Now) {
+/// Applies what a provider has reported.
+fn apply_reading(daemon: &Daemon, id: AccountId, reading: UsageReading, now: Now) {
     let state = &mut *daemon.state();
     let Some(record) = state.pool.account(id).map(|account| account.record.clone()) else { return };
     if let Some(plan) = reading.plan {
         state.usage_notes.plans.insert(id, plan);
     }
-    // what the user has said stands
+    // settings of the user stay
     let change = AccountChange {
         tier: reading.tier.filter(|_| record.tier == Tier::Unknown),
         project_id: reading.project.filter(|_| record.project_id.is_none()),
@@ -332,8 +328,8 @@ fn learn(daemon: &Daemon, id: AccountId, reading: UsageReading, now: Now) {
     state.learn_usage(now, id, Usage { windows: reading.windows, ..Usage::default() });
 }
 
-/// The provider wants its owner to confirm the account.
-fn must_confirm(daemon: &Daemon, id: AccountId, link: Option<&str>, now: Now) {
+/// The provider requires a confirmation of the account.
+fn needs_verification(daemon: &Daemon, id: AccountId, link: Option<&str>, now: Now) {
     let state = &mut *daemon.state();
     let login_state = LoginState::NeedsVerification(Verification::at(link));
     if state.pool.account(id).is_some_and(|account| account.record.login_state != login_state) {

@@ -4,13 +4,27 @@ use std::time::Duration;
 
 use crate::daemon::log::login_words;
 use crate::daemon::state::{State, account_state};
-use crate::pool::{Account, Limit, LoginProblem, LoginState, Now, Window};
-use crate::protocol::{AccountInfo, LimitInfo, LinkInfo, UsageInfo};
+use crate::pool::{Account, AccountId, Limit, LoginProblem, LoginState, Now, Window};
+use crate::protocol::{AccountInfo, Answer, ErrorInfo, LimitInfo, LinkInfo, UsageInfo};
 use crate::usage;
 
 use super::why_renewing;
 
-/// An account as its owner sees it.
+impl State {
+    /// The name of an account for people, or its id if it was removed.
+    pub(crate) fn account_name(&self, id: AccountId) -> String {
+        self.pool.account(id).map_or_else(|| id.to_string(), |account| account.display_name())
+    }
+}
+
+/// The answer with an account, or the error if it was removed meanwhile.
+pub(crate) fn account_answer(state: &State, now: Now, id: AccountId) -> Result<Answer<'static>, ErrorInfo> {
+    let removed = || ErrorInfo::new("unknown_account", format!("account {id} was removed meanwhile"));
+    let account = state.pool.account(id).ok_or_else(removed)?;
+    Ok(Answer::Account(Box::new(account_info(state, now, account))))
+}
+
+/// An account as its user sees it.
 pub(crate) fn account_info(state: &State, now: Now, account: &Account) -> AccountInfo {
     let record = &account.record;
     let credential = state.credentials.get(record.id);
@@ -52,7 +66,7 @@ const STALE: Duration = Duration::from_secs(600);
 
 /// The quota windows, then the rate windows that have not ended.
 fn usage_of(state: &State, now: Now, account: &Account) -> Vec<UsageInfo> {
-    // two polls have been missed since
+    // two polls were missed
     let old = state.config.config.quota.poll.map_or(STALE, |every| STALE.max(2 * every));
     let info = |window: &Window, rate| UsageInfo {
         stale: window.resets_at.is_some_and(|at| at <= now.wall) || now.wall.since(window.as_of) > old,
@@ -85,7 +99,7 @@ fn state_link(account: &Account, now: Now) -> Option<String> {
     }
 }
 
-/// Why an account is not ready, in words.
+/// Why an account is not ready, for people.
 pub(crate) fn state_reason(state: &State, now: Now, account: &Account) -> Option<String> {
     let record = &account.record;
     if !account.enabled() {
@@ -102,7 +116,7 @@ pub(crate) fn state_reason(state: &State, now: Now, account: &Account) -> Option
     }
 }
 
-/// The limits that hold now.
+/// The current limits.
 pub(crate) fn limits(account: &Account, now: Now) -> Vec<LimitInfo> {
     account.limits().iter().filter(|limit| !limit.until.passed(now)).map(|known| limit(known, now)).collect()
 }

@@ -1,4 +1,4 @@
-//! Credentials, and why there is none.
+//! Credentials, and why an account has no usable one.
 
 use std::borrow::Cow;
 
@@ -10,7 +10,7 @@ use crate::pool::{Account, AccountId, Mono, millis};
 use crate::protocol::{CredentialInfo, ErrorInfo, SecretText};
 use crate::provider;
 
-/// What an account authenticates with.
+/// The credential of an account.
 pub(crate) fn credential<'a>(state: &'a State, account: &'a Account) -> Result<CredentialInfo<'a>, ErrorInfo> {
     let missing = || {
         ErrorInfo::new("credential_unavailable", format!("the credential of {} is missing", account.record.id))
@@ -27,7 +27,7 @@ pub(crate) fn credential<'a>(state: &'a State, account: &'a Account) -> Result<C
     })
 }
 
-/// The same without a borrow from the state.
+/// A copy that does not borrow from the state.
 pub(crate) fn owned_credential(info: CredentialInfo<'_>) -> CredentialInfo<'static> {
     CredentialInfo {
         kind: info.kind,
@@ -55,7 +55,7 @@ pub(crate) fn credential_problem(state: &State, problem: CredentialProblem) -> E
         CredentialProblem::NeedsLogin(id) => needs_login(state, id),
         CredentialProblem::NotNow(id, at) => not_now(state, id, at),
         CredentialProblem::JustRefreshed(id) => {
-            let message = format!("the token of {} was refreshed a moment ago", name(state, id));
+            let message = format!("the token of {} was refreshed a moment ago", state.account_name(id));
             ErrorInfo::new("credential_unavailable", message)
                 .hint("report `auth_failed` and continue with another account")
         }
@@ -67,7 +67,7 @@ fn needs_login(state: &State, id: AccountId) -> ErrorInfo {
     let record = state.pool.account(id).map(|account| &account.record);
     let why = record.and_then(|record| login_words(record, clock::now().wall)).unwrap_or_default();
     let provider = record.map_or("", |record| &record.provider);
-    let message = format!("{} needs a new login: {why}", name(state, id));
+    let message = format!("{} needs a new login: {why}", state.account_name(id));
     ErrorInfo::new("credential_unavailable", message)
         .hint(format!("lessor login {provider}; report `auth_failed` to get another account"))
 }
@@ -75,7 +75,7 @@ fn needs_login(state: &State, id: AccountId) -> ErrorInfo {
 fn not_now(state: &State, id: AccountId, at: Option<Mono>) -> ErrorInfo {
     let why = state.logins.plan.last_failure(id).map(|(failure, _)| failure.why.clone());
     let why = why.unwrap_or_else(|| "the refresh takes longer than `refresh.wait`".to_owned());
-    let message = format!("the token of {} could not be refreshed: {why}", name(state, id));
+    let message = format!("the token of {} could not be refreshed: {why}", state.account_name(id));
     let mut error = ErrorInfo::new("credential_unavailable", message);
     let now = clock::now();
     let until = at.or_else(|| state.logins.plan.blocked(id, now)?.until);
@@ -84,16 +84,13 @@ fn not_now(state: &State, id: AccountId, at: Option<Mono>) -> ErrorInfo {
 }
 
 fn cannot_refresh(state: &State, id: AccountId) -> ErrorInfo {
+    let name = state.account_name(id);
     let (message, hint) = match state.missing_for_refresh(id) {
-        Some(missing) => (format!("the token of {} cannot be refreshed: {missing}", name(state, id)), missing.remedy()),
+        Some(missing) => (format!("the token of {name} cannot be refreshed: {missing}"), missing.remedy()),
         None => (
-            format!("lessor cannot refresh the credential of {}", name(state, id)),
+            format!("lessor cannot refresh the credential of {name}"),
             "report `auth_failed` and continue with another account; add the account again to renew it".to_owned(),
         ),
     };
     ErrorInfo::new("credential_unavailable", message).hint(hint)
-}
-
-fn name(state: &State, id: AccountId) -> String {
-    state.pool.account(id).map_or_else(|| id.to_string(), |account| account.display_name())
 }

@@ -11,12 +11,12 @@ use crate::protocol::{AccountLabel, AccountName, Answer, DecisionInfo, ErrorInfo
 
 use super::credential;
 
-/// The answer with a lease, or why it cannot be handed out.
+/// The answer with a lease, or why there is none.
 pub(crate) fn lease(state: &State, now: Now, fence: Fence, with_credential: bool) -> Result<Answer<'_>, ErrorInfo> {
     lease_info(state, now, fence, with_credential).map(Answer::Lease)
 }
 
-/// The answer to a report: what to do next, with the new lease if there is one.
+/// The answer to a report: the next action, and the new lease if there is one.
 pub(crate) fn decision<'a>(
     state: &'a State,
     now: Now,
@@ -38,9 +38,9 @@ pub(crate) fn decision<'a>(
 
 /// A lease as its holder sees it.
 fn lease_info(state: &State, now: Now, fence: Fence, with_credential: bool) -> Result<LeaseInfo<'_>, ErrorInfo> {
-    let gone = || ErrorInfo::new("stale_lease", "this lease has ended");
-    let lease = state.pool.lease(fence).ok_or_else(gone)?;
-    let account = state.pool.account(lease.account).ok_or_else(gone)?;
+    let ended = || ErrorInfo::new("stale_lease", "this lease has ended");
+    let lease = state.pool.lease(fence).ok_or_else(ended)?;
+    let account = state.pool.account(lease.account).ok_or_else(ended)?;
     Ok(LeaseInfo {
         lease: Cow::Owned(state.shared().lease_key.id(lease)),
         fence: fence.0,
@@ -91,18 +91,17 @@ pub(crate) fn lease_rows(state: &State, now: Now) -> Vec<(LeaseRow, Option<Proce
     leases.into_iter().map(|lease| (row(lease), lease.holder.process)).collect()
 }
 
-/// Adds the program that each holder runs now. It asks the system, so it is not to be called under the lock.
+/// Adds the program that each holder runs now. This reads from the system, so it must not be called under the lock.
 pub(crate) fn with_programs(rows: Vec<(LeaseRow, Option<Process>)>) -> Vec<LeaseRow> {
     let mut programs: FxHashMap<Process, Option<HolderInfo>> = FxHashMap::default();
-    let holder = |process: Process| programs.entry(process).or_insert_with(|| running(process)).clone();
-    let mut holder = holder;
+    let mut holder = |process: Process| programs.entry(process).or_insert_with(|| holder_info(process)).clone();
     let add = |(row, process): (LeaseRow, Option<Process>)| LeaseRow { holder: process.and_then(&mut holder), ..row };
     rows.into_iter().map(add).collect()
 }
 
-/// The holder as it is now: a process may have become another program since (`lessor run` does), or be gone, as the
-/// holder of a lease that has some time left.
-fn running(holder: Process) -> Option<HolderInfo> {
+/// A holder and its current program: the program may have changed since the grant, as with `lessor run`. `None` when the
+/// process has ended.
+fn holder_info(holder: Process) -> Option<HolderInfo> {
     let found = process::find(holder.pid).ok().flatten().filter(|found| found.process == holder)?;
     Some(HolderInfo { pid: holder.pid, program: found.program.as_deref().map(str::to_owned) })
 }

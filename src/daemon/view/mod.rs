@@ -1,4 +1,4 @@
-//! From the state to the wire.
+//! The state as answers of the protocol.
 
 mod account;
 mod credential;
@@ -6,7 +6,7 @@ mod lease;
 mod status;
 mod warnings;
 
-pub(crate) use account::{account_info, limit, limits, state_reason};
+pub(crate) use account::{account_answer, account_info, limit, limits, state_reason};
 pub(crate) use credential::{credential, credential_problem, owned_credential, why_renewing};
 pub(crate) use lease::{decision, lease, lease_rows, with_programs};
 pub(crate) use status::{status, totals};

@@ -45,7 +45,7 @@ pub(crate) fn status(daemon: &Daemon, now: Now) -> DaemonStatus {
     }
 }
 
-/// How many accounts are in which state.
+/// The number of accounts in each state.
 pub(crate) fn totals(state: &State, now: Now) -> AccountTotals {
     let mut accounts = AccountTotals { total: state.pool.accounts().len() as u64, ..AccountTotals::default() };
     for account in state.pool.accounts() {

@@ -1,8 +1,8 @@
-//! The warnings in `status`.
+//! The warnings of `status`.
 
 use crate::config::Config;
 use crate::credential::refresh::RefreshFault;
-use crate::pool::{AccountId, LoginState, Now, Pool, Wall, spoken};
+use crate::pool::{LoginState, Now, Pool, Wall, spoken};
 use crate::store::StoreHealth;
 
 use crate::daemon::state::State;
@@ -16,7 +16,7 @@ pub(crate) fn of_keyring(why: &str) -> String {
 pub(crate) const KEYRING_HINT: &str =
     "unlock it (log in to your desktop, or open its password manager); lessor then continues without a restart";
 
-/// The database is not written.
+/// The database cannot be written.
 pub(crate) fn of_store(health: &StoreHealth, now: Wall) -> Option<String> {
     match health {
         StoreHealth::Ok => None,
@@ -33,20 +33,17 @@ pub(crate) fn of_store(health: &StoreHealth, now: Wall) -> Option<String> {
     }
 }
 
-/// Logins that cannot be refreshed: each problem once, however many share it.
+/// Logins that cannot be refreshed: each problem once, even if several accounts have it.
 pub(crate) fn of_refreshing(state: &State, now: Now) -> Vec<String> {
     let mut warnings: Vec<String> = Vec::new();
     for account in state.pool.accounts() {
         let (id, provider) = (account.record.id, &account.record.provider);
         if let Some((failure, since)) = state.logins.plan.last_failure(id) {
             let (why, since) = (&failure.why, spoken(now.mono.since(since)));
-            let remedy = match failure.fault {
-                RefreshFault::Client => {
-                    format!("; check [providers.{provider}.oauth], then: lessor account refresh {id}")
-                }
-                RefreshFault::Account | RefreshFault::Disk | RefreshFault::Endpoint | RefreshFault::RateLimited => {
-                    String::new()
-                }
+            let remedy = if failure.fault == RefreshFault::Client {
+                format!("; check [providers.{provider}.oauth], then: lessor account refresh {id}")
+            } else {
+                String::new()
             };
             let name = if failure.fault == RefreshFault::Account { account.display_name() } else { provider.clone() };
             warnings.push(format!("logins of {name} have not been refreshed for {since}: {why}{remedy}"));
@@ -65,9 +62,8 @@ pub(crate) fn of_refreshing(state: &State, now: Now) -> Vec<String> {
 
 /// Logins whose files cannot be followed.
 pub(crate) fn of_links(state: &State) -> Vec<String> {
-    let name = |id: AccountId| state.pool.account(id).map_or_else(|| id.to_string(), |account| account.display_name());
     let problems = state.links.iter().filter_map(|(id, link)| Some((id, link, state.links.problem(id)?)));
-    problems.map(|(id, link, why)| format!("{} cannot follow {}: {why}", name(id), link.path)).collect()
+    problems.map(|(id, link, why)| format!("{} cannot follow {}: {why}", state.account_name(id), link.path)).collect()
 }
 
 /// Sections of the configuration that match no account.

@@ -1,4 +1,4 @@
-//! Adding an account: on disk before it counts, one at a time.
+//! `account.add`: adds an account. It is on disk before it is used; accounts are added one at a time.
 
 use std::sync::Arc;
 
@@ -8,26 +8,24 @@ use crate::protocol::{AddAccountParams, Answer, ErrorInfo};
 use crate::provider;
 use crate::store::Write;
 
-use crate::daemon::api::session::{bad, bad_target, refused, secret};
+use crate::daemon::api::session::{bad, refused, secret, target};
 use crate::daemon::os::clock;
 use crate::daemon::state::{Daemon, State, Unsaved, save};
 use crate::daemon::view;
 
-/// The longest text an account carries.
+/// The longest text of an account, in bytes.
 const LONGEST_TEXT: usize = 256;
-/// The longest secret.
+/// The longest secret, in bytes.
 const LONGEST_SECRET: usize = 64 * 1024;
 
 /// Adds an account, or replaces the credential of a known one; answers when it is on disk.
 pub(crate) async fn add(daemon: Arc<Daemon>, params: AddAccountParams) -> Result<Unsaved<Answer<'static>>, ErrorInfo> {
-    let _one_at_a_time = daemon.account_writes.lock().await;
+    let _lock = daemon.account_writes.lock().await;
     check(&params)?;
     let new_ids = new_ids()?;
     let (record, credential) = {
         let state = &*daemon.state();
-        let primary = state.pool.settings().quota.primary;
-        let target = state.catalog.target(&params.provider, None, None, primary);
-        target.map_err(|error| bad_target(&error, state))?;
+        target(state, &params.provider, None, None)?;
         record_of(state, params, &new_ids)?
     };
     let write = Write::SaveAccount { record: record.clone(), credential: Some(credential.duplicate()) };
@@ -46,13 +44,13 @@ fn put_in_use(
     let (now, id) = (clock::now(), record.id);
     let prints = &state.credentials.fingerprints;
     let is_new = prints.known_since(id, prints.of(&credential)).is_none();
-    // a login of lessor's own: what the tool goes on writing is another one
+    // a new login is not the one in the tool's file
     if is_new && state.links.remove(id) {
         daemon.store.write(Write::SaveLink(id, None), None);
     }
     state.keep_credential(id, credential, None);
     let command = if state.pool.account(id).is_some() {
-        // the new credential of a known account works until shown otherwise
+        // the new credential of a known account is taken as valid
         let (login_state, vendor_id) = (Some(record.login_state), record.vendor_id);
         let change = AccountChange { login_state, vendor_id, ..AccountChange::default() };
         Command::ChangeAccount(id, Box::new(change))
@@ -61,12 +59,11 @@ fn put_in_use(
     };
     let changed = state.apply(now, command).into_result();
     let changed = changed.map_err(|refusal| refused(&refusal.no_answer(), now))?;
-    let gone = || ErrorInfo::new("internal", "the account was removed at once");
-    let account = state.pool.account(id).ok_or_else(gone)?;
-    Ok(changed.map(|_| Answer::Account(Box::new(view::account_info(state, now, account)))))
+    let answer = view::account_answer(state, now, id)?;
+    Ok(changed.map(|_| answer))
 }
 
-/// The record to keep: of the account that is meant, if it is known already, else a new one.
+/// The record to save: that of the known account with this credential, or a new one.
 fn record_of(
     state: &State,
     params: AddAccountParams,
@@ -91,7 +88,7 @@ fn record_of(
             ("use", params.allowed_agents.is_some() && params.allowed_agents != known.allowed_agents),
             ("project_id", params.project_id.is_some() && params.project_id != known.project_id),
         ];
-        // its credential is renewed; what was decided about it before is not changed on the way
+        // only its credential is replaced; other settings are not changed here
         if let Some((field, _)) = given.iter().find(|(_, differs)| *differs) {
             let message = format!("this is account {} already, with another `{field}`", known.display_name());
             return Err(bad(message).hint(format!("change it with `lessor account set {} {field}=…`", known.id)));
@@ -133,7 +130,7 @@ fn record_of(
     Ok((record, credential))
 }
 
-/// Whether a credential is one of a known account: by the vendor's id, then the email, then the secret itself.
+/// Whether a credential belongs to a known account: by the vendor's id, then the email, then the secret.
 fn is_same(
     state: &State,
     record: &AccountRecord,
@@ -144,7 +141,7 @@ fn is_same(
     if let (Some(known), Some(given)) = (&record.vendor_id, vendor_id) {
         return known == given;
     }
-    // one person has a login and several keys: only logins are told by their address
+    // a person may have several keys with one email address, but only one login
     let login = credential.kind == CredentialKind::Oauth && record.kind == CredentialKind::Oauth;
     if login && let (Some(known), Some(given)) = (&record.email, email) {
         return known == given;
@@ -155,11 +152,11 @@ fn is_same(
     })
 }
 
-/// Ids to choose from: random numbers are drawn before the state is locked.
-pub(crate) type NewIds = [AccountId; 4];
+/// Ids to choose from; they are drawn before the state is locked.
+pub(super) type NewIds = [AccountId; 4];
 
 /// Draws ids for a new account.
-pub(crate) fn new_ids() -> Result<NewIds, ErrorInfo> {
+pub(super) fn new_ids() -> Result<NewIds, ErrorInfo> {
     let mut ids = [AccountId::from_bits(0); 4];
     for id in &mut ids {
         let bits = getrandom::u64();
@@ -170,7 +167,7 @@ pub(crate) fn new_ids() -> Result<NewIds, ErrorInfo> {
 }
 
 /// The first of the ids that no account has.
-pub(crate) fn new_id(state: &State, ids: &NewIds) -> Result<AccountId, ErrorInfo> {
+pub(super) fn new_id(state: &State, ids: &NewIds) -> Result<AccountId, ErrorInfo> {
     let free = ids.iter().copied().find(|id| state.pool.account(*id).is_none());
     free.ok_or_else(|| ErrorInfo::new("internal", "no unused account id was found; try again"))
 }
@@ -183,7 +180,7 @@ fn check(params: &AddAccountParams) -> Result<(), ErrorInfo> {
         ("account_id", params.account_id.as_deref()),
     ])?;
     if let Some(allowed_agents) = &params.allowed_agents {
-        check_uses(allowed_agents)?;
+        check_agents(allowed_agents)?;
     }
     if params.max_leases == Some(0) {
         return Err(bad("`max_leases` is 0; at least 1 is needed, or leave it out"));
@@ -201,14 +198,14 @@ fn check(params: &AddAccountParams) -> Result<(), ErrorInfo> {
     }
 }
 
-pub(crate) fn check_secret(text: &str) -> Result<(), ErrorInfo> {
+pub(super) fn check_secret(text: &str) -> Result<(), ErrorInfo> {
     if text.is_empty() || text.len() > LONGEST_SECRET || text.chars().any(|c| c.is_control() || c == ' ') {
         return Err(bad("the secret is empty, too long, or holds blanks or line breaks"));
     }
     Ok(())
 }
 
-pub(crate) fn check_account_texts(texts: &[(&str, Option<&str>)]) -> Result<(), ErrorInfo> {
+pub(super) fn check_account_texts(texts: &[(&str, Option<&str>)]) -> Result<(), ErrorInfo> {
     let bad_text = |text: &str| text.len() > LONGEST_TEXT || text.chars().any(char::is_control);
     match texts.iter().find(|(_, text)| text.is_some_and(bad_text)) {
         Some((name, _)) => Err(bad(format!("`{name}` is over {LONGEST_TEXT} bytes or holds control characters"))),
@@ -216,12 +213,12 @@ pub(crate) fn check_account_texts(texts: &[(&str, Option<&str>)]) -> Result<(), 
     }
 }
 
-pub(crate) fn check_uses(allowed_agents: &[String]) -> Result<(), ErrorInfo> {
+pub(super) fn check_agents(allowed_agents: &[String]) -> Result<(), ErrorInfo> {
     let is_name = |name: &String| {
         !name.is_empty() && name.len() <= 64 && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
     };
     match allowed_agents.iter().find(|name| !is_name(name)) {
-        Some(name) => Err(bad(format!("`use` names agents, such as claude, or any; {name:?} is no name"))),
+        Some(name) => Err(bad(format!("`use` names agents, such as claude, or any; {name:?} is not a valid name"))),
         None => Ok(()),
     }
 }

@@ -1,4 +1,4 @@
-//! `account.export`: everything known of all accounts, to keep or to import elsewhere.
+//! `account.export`: all accounts, as a backup or for an import elsewhere.
 
 use crate::credential::import::EXPORT_VERSION;
 use crate::pool::{Account, LoginProblem, LoginState, Now, Window};
@@ -27,7 +27,7 @@ fn exported(state: &State, now: Now, account: &Account, secrets: bool) -> Export
     let credential = state.credentials.get(record.id);
     let words = || login_words(record, now.wall);
     let (needs_login, needs_verification) = match &record.login_state {
-        // the expiry of the token, which is exported too, already tells that it has ended
+        // the expiry of the token is exported, too
         LoginState::Ready | LoginState::NeedsLogin(LoginProblem::AccessTokenEnded) => (None, None),
         LoginState::NeedsLogin(_) => (words(), None),
         LoginState::NeedsVerification(_) => (None, words()),

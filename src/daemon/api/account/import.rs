@@ -1,4 +1,4 @@
-//! Taking in what other tools keep: each account on disk before it counts, one import at a time.
+//! `account.import`: imports the accounts of other tools. Each is on disk before it is used; one import at a time.
 
 use std::sync::Arc;
 
@@ -16,24 +16,24 @@ use crate::protocol::{
 use crate::provider;
 use crate::store::Write;
 
-use super::add::{NewIds, check_account_texts, check_secret, check_uses, new_id, new_ids};
+use super::add::{NewIds, check_account_texts, check_agents, check_secret, new_id, new_ids};
 use crate::daemon::api::session::{bad, refused, secret};
 use crate::daemon::os::clock;
 use crate::daemon::state::{Daemon, State, Unsaved, imported_limit, login_state_of, save};
 
-/// The longest sentence that is kept of an account, in bytes.
+/// The longest reason, in bytes.
 const LONGEST_PROSE: usize = 8192;
 /// The longest path, in bytes.
 const LONGEST_PATH: usize = 4096;
 
-/// Takes the entries in, or says what would become of them.
+/// Imports the entries, or reports what an import would do.
 pub(crate) async fn import(
     daemon: Arc<Daemon>,
     params: ImportAccountsParams,
 ) -> Result<Unsaved<Answer<'static>>, ErrorInfo> {
     let mode = mode_of(params.mode.as_deref())?;
     let entries: Vec<DiscoveredAccount> = params.entries.into_iter().map(entry_of).collect::<Result<_, _>>()?;
-    let _one_at_a_time = daemon.account_writes.lock().await;
+    let _lock = daemon.account_writes.lock().await;
     let (mut ids, mut plan) = {
         let state = &*daemon.state();
         let now = clock::now();
@@ -81,7 +81,7 @@ pub(crate) async fn import(
     Ok(done.map(|()| Answer::Imported(ImportInfo { entries: rows })))
 }
 
-/// What is missing for lessor to refresh a login that it takes in for that.
+/// What lessor lacks to refresh an imported login.
 fn cannot_renew(
     state: &State,
     entry: &DiscoveredAccount,
@@ -99,15 +99,15 @@ fn cannot_renew(
 }
 
 fn mode_of(name: Option<&str>) -> Result<Option<LinkMode>, ErrorInfo> {
-    let unknown = |name| bad(format!("`mode` may be link, take-over or share; {name:?} is none of them"));
+    let unknown = |name| bad(format!("`mode` may be link, take-over or share; not {name:?}"));
     name.map(|name| LinkMode::named(name).ok_or_else(|| unknown(name))).transpose()
 }
 
 fn no_provider(name: &str) -> String {
-    format!("there is no provider {name:?}; to use it make a section [providers.{name:?}] in the configuration")
+    format!("there is no provider {name:?}; to use it, add a section [providers.{name:?}] to the configuration")
 }
 
-/// An account, as far as entries are compared with it.
+/// An account as the plan compares entries with it.
 fn known(state: &State, now: Now, account: &Account) -> KnownAccount {
     let record = &account.record;
     let credential = state.credentials.get(record.id);
@@ -142,7 +142,7 @@ fn known(state: &State, now: Now, account: &Account) -> KnownAccount {
     }
 }
 
-/// Carries out one step of the plan; the account is on disk when this is over.
+/// Carries out one step of the plan; the account is on disk when this returns.
 async fn carry_out(
     daemon: &Daemon,
     entry: DiscoveredAccount,
@@ -187,7 +187,7 @@ fn put_in_use(
     };
     let limits = if is_known { step.update.limits } else { entry.limits };
     let limits = limits.into_iter().map(|limit| Command::SetLimit(id, imported_limit(limit)));
-    // what was learnt here is newer
+    // the usage of a known account is newer than the entry
     let windows = if is_known { Vec::new() } else { entry.usage };
     let usage = (!windows.is_empty()).then_some(Command::SetUsage(id, Usage { windows, ..Usage::default() }));
     let mut done = Unsaved::nothing_to_save(id);
@@ -257,7 +257,7 @@ fn initial_login_state(entry: &DiscoveredAccount) -> LoginState {
     }
 }
 
-/// What an account becomes. What was decided about it here is not changed on the way.
+/// The changed record of a known account. Settings that the user made in lessor stay.
 fn changed(
     record: &AccountRecord,
     entry: &DiscoveredAccount,
@@ -270,7 +270,7 @@ fn changed(
     record.label = record.label.or(label);
     record.tier = tier.unwrap_or(record.tier);
     record.project_id = record.project_id.or(project_id);
-    // what its provider wants confirmed is not confirmed by a new token
+    // a new token does not confirm the account to its provider
     if step.takes_token && !matches!(record.login_state, LoginState::NeedsVerification(_)) {
         record.login_state = initial_login_state(entry);
     }
@@ -289,7 +289,7 @@ fn change(record: &AccountRecord, learnt: &AccountUpdate) -> AccountChange {
     }
 }
 
-/// What came over the wire, checked.
+/// An entry of the call, checked.
 fn entry_of(given: ImportEntry) -> Result<DiscoveredAccount, ErrorInfo> {
     check(&given)?;
     let tool = Tool::named(&given.tool).ok_or_else(|| {
@@ -297,13 +297,13 @@ fn entry_of(given: ImportEntry) -> Result<DiscoveredAccount, ErrorInfo> {
         bad(format!("there is no tool {:?}; known are {names}", given.tool))
     })?;
     let mode = mode_of(given.mode.as_deref())?;
-    let ended = given.secret.0.is_empty();
+    let is_missing = given.secret.0.is_empty();
     let credential = Credential {
         kind: given.kind,
         access: secret(given.secret),
         refresh: given.refresh_token.map(secret),
-        // what is not there has ended
-        expires_at: if ended { Some(Wall(0)) } else { given.expires_at.map(Wall) },
+        // a missing token counts as expired
+        expires_at: if is_missing { Some(Wall(0)) } else { given.expires_at.map(Wall) },
     };
     let limit = |limit: crate::protocol::ImportLimit| DiscoveredLimit {
         scope: limit.scope,
@@ -356,14 +356,14 @@ fn check(given: &ImportEntry) -> Result<(), ErrorInfo> {
     let windows = given.usage.iter().flat_map(|window| [&window.window, &window.key]);
     let keys: Vec<_> = limits.chain(windows.map(|text| ("usage", Some(text.as_str())))).collect();
     check_account_texts(&keys)?;
-    check_uses(given.allowed_agents.as_deref().unwrap_or_default())?;
+    check_agents(given.allowed_agents.as_deref().unwrap_or_default())?;
     let prose = [&given.disabled, &given.verification, &given.login_ended];
     let bad_prose = |text: &String| text.len() > LONGEST_PROSE || text.chars().any(char::is_control);
     if prose.into_iter().flatten().any(bad_prose) {
         return Err(bad(format!("a reason is over {LONGEST_PROSE} bytes, or holds control characters")));
     }
     if given.file.as_ref().is_some_and(|path| path.is_empty() || path.len() > LONGEST_PATH || path.contains('\0')) {
-        return Err(bad("`file` is no path"));
+        return Err(bad("`file` is not a path"));
     }
     if given.max_leases == Some(0) {
         return Err(bad("`max_leases` is 0; at least 1 is needed, or leave it out"));

@@ -13,11 +13,11 @@ use crate::pool::{AccountChange, AccountId, Command};
 use crate::protocol::{Answer, ErrorInfo, ListAccountsParams, SetAccountParams};
 use crate::provider;
 
-use self::add::{check_account_texts, check_uses};
+use self::add::{check_account_texts, check_agents};
 use crate::daemon::api::reply::{CallReply, CallResult};
 use crate::daemon::api::session::{bad, find_account, refused};
 
-/// What to do to an account.
+/// A change of an account.
 #[derive(Debug)]
 pub(crate) enum AccountCommand {
     Remove,
@@ -35,7 +35,7 @@ pub(crate) fn list(daemon: &Daemon, reply: &mut CallReply<'_>, params: &ListAcco
     reply.answer(&Answer::Accounts(accounts.map(|account| view::account_info(state, now, account)).collect()))
 }
 
-/// Changes an account, and answers what it is then; a removed one as it was.
+/// Changes an account, and answers with the result; for a removed one, with its last state.
 pub(crate) fn change(daemon: &Daemon, reply: &mut CallReply<'_>, name: &str, command: AccountCommand) -> CallResult {
     reply.check_room()?;
     let state = &mut *daemon.state();
@@ -50,8 +50,8 @@ pub(crate) fn change(daemon: &Daemon, reply: &mut CallReply<'_>, name: &str, com
         daemon,
         changed.map(|result| {
             result.map_err(|refusal| refused(&refusal, now))?;
-            let gone = || ErrorInfo::new("unknown_account", "the account was removed meanwhile");
-            Ok(Answer::Account(Box::new(account.ok_or_else(gone)?)))
+            let removed = || ErrorInfo::new("unknown_account", "the account was removed meanwhile");
+            Ok(Answer::Account(Box::new(account.ok_or_else(removed)?)))
         }),
     )
 }
@@ -77,7 +77,7 @@ fn set(state: &State, account: AccountId, params: SetAccountParams) -> Result<Ac
         ("project_id", params.project_id.as_deref()),
     ])?;
     if let Some(allowed_agents) = &params.allowed_agents {
-        check_uses(allowed_agents)?;
+        check_agents(allowed_agents)?;
     }
     let given = [
         ("max_leases", params.max_leases.is_some()),
@@ -109,20 +109,20 @@ fn default_uses(state: &State, account: AccountId) -> Vec<String> {
     record.map_or_else(Vec::new, |record| provider::default_agents(&record.provider, record.kind, secret))
 }
 
-/// Refuses to change in the database what the configuration decides, and names the line.
+/// Refuses to change a setting that the configuration decides, and names its line.
 fn refuse_configured(state: &State, account: AccountId, keys: &[&str], enabling: bool) -> Result<(), ErrorInfo> {
     let record = state.pool.account(account).map(|account| &account.record);
     let Some(section) = record.and_then(|record| state.pool.configured(record)) else { return Ok(()) };
     let decides = |key: &str| match key {
-        // both must allow it: only turning on what the configuration turns off has no effect
+        // an account must be enabled in both: only enabling what the configuration disables has no effect
         "enabled" => enabling && section.enabled == Some(false),
         "max_leases" => section.max_leases.is_some(),
         "priority" => section.priority.is_some(),
         _ => section.allowed_agents.is_some(),
     };
     let Some(key) = keys.iter().find(|key| decides(key)) else { return Ok(()) };
-    let place = state.config.config.location_of(&["accounts", &section.name, key]);
-    let place = place.unwrap_or_else(|| state.config.path.display().to_string());
-    let message = format!("`{key}` of this account is decided by the configuration: {place}");
-    Err(bad(message).hint("change it there, or take the line out"))
+    let line = state.config.config.location_of(&["accounts", &section.name, key]);
+    let line = line.unwrap_or_else(|| state.config.path.display().to_string());
+    let message = format!("`{key}` of this account is decided by the configuration: {line}");
+    Err(bad(message).hint("change it there, or remove the line"))
 }

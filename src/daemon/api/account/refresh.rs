@@ -1,4 +1,4 @@
-//! `account.refresh`: get a new token now.
+//! `account.refresh`: refreshes the token now.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,10 +11,10 @@ use crate::daemon::os::clock;
 use crate::daemon::state::{CredentialProblem, Daemon};
 use crate::daemon::view;
 
-/// Longer than one attempt takes.
+/// How long the call waits; longer than an attempt takes.
 const LONGEST_WAIT: Duration = Duration::from_secs(45);
 
-/// Refreshes, and answers the account.
+/// Refreshes the token, and answers with the account.
 pub(crate) async fn refresh(daemon: Arc<Daemon>, params: AccountRef) -> Result<Answer<'static>, ErrorInfo> {
     let (id, before, attempt) = {
         let state = &mut *daemon.state();
@@ -32,11 +32,9 @@ pub(crate) async fn refresh(daemon: Arc<Daemon>, params: AccountRef) -> Result<A
     };
     let _ended_or_not = tokio::time::timeout(LONGEST_WAIT, attempt).await;
     let state = &*daemon.state();
-    let gone = || ErrorInfo::new("unknown_account", "the account was removed meanwhile");
-    let account = state.pool.account(id).ok_or_else(gone)?;
-    if state.logins.generation(id) > before {
-        return Ok(Answer::Account(Box::new(view::account_info(state, clock::now(), account))));
-    }
+    let Some(account) = state.pool.account(id).filter(|_| state.logins.generation(id) == before) else {
+        return view::account_answer(state, clock::now(), id);
+    };
     if let crate::pool::LoginState::NeedsLogin(_) = &account.record.login_state {
         let why = view::state_reason(state, clock::now(), account).unwrap_or_default();
         let message = format!("{} needs a new login: {why}", account.display_name());

@@ -1,4 +1,4 @@
-//! The calls that ask an account's provider: how much of its quota is used, and whether it is confirmed.
+//! The calls that query an account's provider: how much of its quota is used, and whether it is confirmed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,26 +18,27 @@ use crate::daemon::view;
 /// How long a call waits for a provider.
 const LONGEST_WAIT: Duration = Duration::from_secs(50);
 
-/// `account.usage`: the account after asking its provider, if that is allowed now. A failure is part of the account.
+/// `account.usage`: answers with the account after a query, if one is allowed now. A failure is part of the account.
 pub(crate) async fn usage(daemon: Arc<Daemon>, params: AccountRef) -> Result<Answer<'static>, ErrorInfo> {
     let id = find_account(&daemon.state(), &params.account)?;
     if can_ask(&daemon, id) && matches!(ask(&daemon, id).await, Some(PollOutcome::NoToken)) {
         refresh_and_ask(&daemon, id).await;
     }
-    answer(&daemon, id)
+    view::account_answer(&daemon.state(), clock::now(), id)
 }
 
-/// `account.verify`: lets an account serve again when it is confirmed, by the provider's word or the user's.
+/// `account.verify`: lets an account serve again after its provider or the user has confirmed it.
 pub(crate) async fn verify(
     daemon: Arc<Daemon>,
     params: VerifyAccountParams,
 ) -> Result<Unsaved<Answer<'static>>, ErrorInfo> {
     let id = find_account(&daemon.state(), &params.account)?;
-    // there is nothing to confirm
-    let Some(place) = place_to_confirm(&daemon, id) else { return answer(&daemon, id).map(Unsaved::nothing_to_save) };
-    // where the provider cannot be asked, the user is believed
+    let Some(place) = place_to_confirm(&daemon, id) else {
+        return view::account_answer(&daemon.state(), clock::now(), id).map(Unsaved::nothing_to_save);
+    };
+    // a provider that cannot be queried cannot contradict the user
     if params.confirmed || !can_ask(&daemon, id) {
-        return confirmed(&daemon, id);
+        return confirm(&daemon, id);
     }
     let unsure = |why: String| {
         let hint = format!("confirm it {place}, then try again; or, if that is done: --confirmed");
@@ -48,7 +49,7 @@ pub(crate) async fn verify(
         outcome => outcome,
     };
     match outcome {
-        Some(PollOutcome::Asked(Ok(()))) => confirmed(&daemon, id),
+        Some(PollOutcome::Asked(Ok(()))) => confirm(&daemon, id),
         Some(PollOutcome::Asked(Err(failure))) if failure.unconfirmed => {
             let place = page(failure.link.as_deref());
             Err(ErrorInfo::new("needs_verification", format!("it is not confirmed yet: {failure}"))
@@ -64,7 +65,7 @@ pub(crate) async fn verify(
     }
 }
 
-/// Whether this account's provider can be asked about it.
+/// Whether this account's provider can be queried.
 fn can_ask(daemon: &Daemon, id: AccountId) -> bool {
     let state = &*daemon.state();
     state.pool.account(id).is_some_and(|account| usage::is_reported(&account.record.provider, account.record.kind))
@@ -84,7 +85,7 @@ async fn ask(daemon: &Daemon, id: AccountId) -> Option<PollOutcome> {
     tokio::time::timeout(LONGEST_WAIT, outcome).await.ok()?.ok()
 }
 
-/// Where the user can confirm the account, if it waits for that.
+/// Where the user can confirm the account, if it needs that.
 fn place_to_confirm(daemon: &Daemon, id: AccountId) -> Option<String> {
     let state = &*daemon.state();
     match &state.pool.account(id)?.record.login_state {
@@ -97,28 +98,17 @@ fn page(link: Option<&str>) -> String {
     link.map_or_else(|| "with the provider".to_owned(), |link| format!("at {link}"))
 }
 
-/// Takes the account as confirmed.
-fn confirm(daemon: &Daemon, id: AccountId) -> Result<Unsaved<()>, ErrorInfo> {
+/// Marks the account as confirmed.
+fn confirm(daemon: &Daemon, id: AccountId) -> Result<Unsaved<Answer<'static>>, ErrorInfo> {
     let state = &mut *daemon.state();
+    let now = clock::now();
     let login_state = state.pool.account(id).map(|account| &account.record.login_state);
     if !matches!(login_state, Some(LoginState::NeedsVerification(_))) {
-        return Ok(Unsaved::nothing_to_save(()));
+        return view::account_answer(state, now, id).map(Unsaved::nothing_to_save);
     }
     let login_state = state.credentials.get(id).map_or(LoginState::Ready, login_state_of);
-    let now = clock::now();
     let confirmed = state.apply(now, set_login_state(id, login_state)).into_result();
-    confirmed.map(|confirmed| confirmed.map(drop)).map_err(|refusal| refused(&refusal.no_answer(), now))
-}
-
-/// The account once the confirmation is saved.
-fn confirmed(daemon: &Daemon, id: AccountId) -> Result<Unsaved<Answer<'static>>, ErrorInfo> {
-    let confirmed = confirm(daemon, id)?;
-    Ok(confirmed.then(Unsaved::nothing_to_save(answer(daemon, id)?)))
-}
-
-fn answer(daemon: &Daemon, id: AccountId) -> Result<Answer<'static>, ErrorInfo> {
-    let state = &*daemon.state();
-    let gone = || ErrorInfo::new("unknown_account", format!("account {id} was removed meanwhile"));
-    let account = state.pool.account(id).ok_or_else(gone)?;
-    Ok(Answer::Account(Box::new(view::account_info(state, clock::now(), account))))
+    let confirmed = confirmed.map_err(|refusal| refused(&refusal.no_answer(), now))?;
+    let answer = view::account_answer(state, now, id)?;
+    Ok(confirmed.map(|_| answer))
 }
