@@ -1,52 +1,53 @@
 //! lessor: one background daemon per user that owns the user's LLM accounts and leases them to parallel agents.
 //!
-//! # A map for newcomers
+//! # The map
 //!
-//! A **pure core** decides, a thin **shell** acts. The core, [`pool`], is handed the time and a command, and answers a
-//! reply and a list of effects; it knows no socket, file, clock, thread or random source. So the same code runs in the
-//! daemon, in the tests under a virtual clock, in the simulation and in the benchmarks.
+//! A **pure core** decides, a thin **shell** acts. The core, [`pool`], receives the time and a command, and returns a reply
+//! and a list of effects. It knows no socket, file, clock, thread or random source, so the same code runs in the daemon, in
+//! tests under a virtual clock, in the simulation and in the benchmarks.
 //!
 //! ```text
-//!   agents ── socket ──┐                      ┌── store: one SQLite file, sealed credentials, its own thread
-//!   commands ─ socket ─┤   ┌──────────────┐   │
-//!                      ├──▶│ pool (pure)  │──▶├── events: whoever subscribed
-//!   signals, timers ───┘   └──────────────┘   └── timer: one deadline, the next that matters
-//!                 time, command  →  reply, effects
+//!   agents ── socket ───┐                      ┌── store: one SQLite file, sealed credentials, its own thread
+//!   commands ─ socket ──┤   ┌──────────────┐   │
+//!   agents ── gateway ──┼──▶│ pool (pure)  │──▶├── answers and events, to the clients
+//!   signals, timers ────┘   └──────────────┘   └── one timer, for the next deadline
+//!                  time, command  →  reply, effects
 //! ```
 //!
 //! | folder | one job |
 //! |---|---|
-//! | `cli` | commands: parse, call the client, print for people or as JSON; the demo |
-//! | [`gateway`] | loopback HTTP for unmodified agents: lease, forward, next account before the first byte |
+//! | [`cli`] | the commands: parses, calls the client, prints for people or as JSON; the demo |
+//! | [`gateway`] | loopback HTTP for unmodified agents: leases, forwards, retries with another account before the first byte |
 //! | [`daemon`] | sockets, connections, watched processes, signals; carries out what the pool decides |
-//! | [`client`] | finds the daemon or starts one, typed calls, a lease that ends when dropped |
-//! | [`service`] | what systemd, launchd and Windows must be told to keep the daemon there, and what they answer |
-//! | [`config`] | where everything lives; `config.toml`: one table of keys, strict reading, every error at once |
+//! | [`client`] | finds or starts the daemon; typed calls; a lease that ends when it is dropped |
+//! | [`service`] | installs the daemon as a service of systemd, launchd or Windows |
+//! | [`config`] | where the files are; `config.toml`: one table of keys, strict parsing, all errors in one report |
 //! | [`store`] | what survives the daemon: accounts, limits, sessions, leases that are not bound to a connection |
 //! | [`protocol`] | calls and answers, JSON lines and binary frames, without I/O; lease ids |
-//! | [`provider`] | what each upstream is: families, quotas, headers, environment variables |
-//! | [`credential`] | secrets that cannot be printed; OAuth; **pure** in `refresh`: when a login is renewed; other tools' logins |
-//! | [`usage`] | what accounts have used, as their providers tell when asked, within a budget |
-//! | [`watch`] | notices that a file has changed, however its editor writes it |
-//! | [`simulate`] | **pure**: the pool and the rules of others at work in virtual time, against a modelled provider |
+//! | [`provider`] | the upstreams as data: families, quotas, headers, environment variables |
+//! | [`credential`] | secrets that cannot be printed; OAuth; logins of other tools; **pure** in `refresh`: when to refresh a login |
+//! | [`usage`] | queries providers for the usage of accounts, within a budget |
+//! | [`watch`] | detects that a file has changed, for every way in which editors write |
+//! | [`simulate`] | **pure**: the pool, and rules to compare it with, in virtual time against a model of a provider |
 //! | [`pool`] | **pure**: accounts, leases, queue, sessions, strategies, health, limits, decisions |
-//! | [`limits`] | **pure**: why an upstream refused, and how far the refusal reaches |
+//! | [`limits`] | **pure**: why an upstream refused a request, and how far the refusal reaches |
 //!
-//! A folder imports only from folders below it; `tests/layering.rs` reads the imports and says so.
+//! A folder imports only from folders below it; `tests/layering.rs` checks that. `docs/architecture.md` explains the rules.
 //!
 //! # Where to begin
 //!
 //! - How an account is chosen: `pool/select.rs`, then `pool/strategy.rs`.
-//! - What an upstream's answer comes to: `limits/judge.rs`, then `daemon/learning.rs`, then `pool/report.rs`.
-//! - What ends a lease: `pool/grant.rs`; who tells the pool: `daemon/watchers.rs`, `daemon/connection.rs`.
-//! - When a login is refreshed: `credential/refresh/`; who carries it out: `daemon/refreshing/`.
-//! - What must be on disk before an answer goes out: `daemon/core.rs` (`deliver`), `daemon/adding.rs`.
-//! - What must always hold: `pool/check.rs`, called after every step by `tests/pool_model.rs`.
+//! - How an upstream response is handled: `limits/classify.rs`, then `daemon/state/report.rs`, then `pool/report.rs`.
+//! - What ends a lease: `pool/grant.rs`; who reports the end: `daemon/state/processes.rs`, `daemon/api/connection.rs`.
+//! - When a login is refreshed: `credential/refresh/`; who refreshes it: `daemon/refresh/`.
+//! - How a call changes the state: `daemon/api/dispatch.rs`, then `daemon/state/apply.rs`.
+//! - What must be on disk before an answer is sent: `daemon/state/commit.rs`, then `daemon/api/reply.rs`.
+//! - What must always hold: `pool/check.rs`, which `tests/pool_model` calls after every step.
 //!
 //! # Time
 //!
-//! Two clocks, read in `daemon/clock.rs` only: one that counts from boot and never goes back, suspend included, for
-//! leases and waits; and the time of day, for what others state as one. Setting the clock moves only the latter.
+//! There are two clocks, and only `daemon/os/clock.rs` reads them: the time since boot, including suspend, for leases and
+//! waits; and the time of day, for times that others state. Changing the system's clock affects only the latter.
 
 #![forbid(unsafe_code)]
 #![warn(clippy::expect_used, clippy::unwrap_used)]

@@ -1,5 +1,5 @@
-//! Under a service manager: an inherited socket, what is said to the manager, and what must not be passed on. The test
-//! plays the manager; a real one is met in `tests/systemd`.
+//! Under a service manager: an inherited socket, messages to the manager, and inherited descriptors. The test acts as the
+//! manager; `tests/systemd` uses a real one.
 
 use std::io::{ErrorKind, Read};
 use std::os::fd::OwnedFd;
@@ -37,7 +37,7 @@ impl Manager {
     }
 }
 
-/// Descriptor 3 of a daemon, with these variables; `$$` is its pid.
+/// A daemon with this descriptor 3 and these variables; `$$` is its pid.
 fn hand_over(home: &Home, descriptor: OwnedFd, variables: &str) -> Command {
     let mut command = Command::new("sh");
     let script = format!("exec 3<&0 0</dev/null; {variables} exec \"$0\" daemon");
@@ -62,7 +62,7 @@ fn pid(client: &mut Client) -> u64 {
     client.call("hello", json!({}))["pid"].as_u64().unwrap()
 }
 
-fn said(output: &Output) -> String {
+fn text_of(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
@@ -71,7 +71,7 @@ fn lock(home: &Home) -> Value {
 }
 
 #[test]
-fn who_comes_before_between_and_after_daemons_is_served() {
+fn clients_are_served_before_between_and_after_daemons() {
     let home = Home::new("");
     let manager = Manager::new(&home);
     let mut early = manager.connect();
@@ -85,7 +85,7 @@ fn who_comes_before_between_and_after_daemons_is_served() {
     let second = spawn(manager.command(&home));
     assert_eq!(pid(&mut between), u64::from(second.id()));
     let stopped = end(second, Signal::TERM);
-    assert_eq!(stopped.status.code(), Some(0), "{}", said(&stopped));
+    assert_eq!(stopped.status.code(), Some(0), "{}", text_of(&stopped));
     assert!(manager.path.exists());
     let mut after = manager.connect();
     let third = spawn(manager.command(&home));
@@ -94,7 +94,7 @@ fn who_comes_before_between_and_after_daemons_is_served() {
 }
 
 #[test]
-fn the_inherited_socket_is_where_it_is_whatever_the_settings_say() {
+fn the_inherited_socket_overrides_the_settings() {
     let home = Home::new("");
     let manager = Manager::new(&home);
     let mut command = manager.command(&home);
@@ -106,28 +106,28 @@ fn the_inherited_socket_is_where_it_is_whatever_the_settings_say() {
 }
 
 #[test]
-fn one_that_a_client_had_started_makes_way() {
+fn a_daemon_that_a_client_started_is_replaced() {
     let mut home = Home::new("");
     let mut command = home.command();
     command.arg("--detached");
     home.start_as(command);
     home.client().add("a");
     let old = home.pid();
-    // as a socket unit does that is started now
+    // a socket unit that starts now does the same
     std::fs::remove_file(home.socket()).unwrap();
     let manager = Manager::new(&home);
     let mut waiting = manager.connect();
     let new = spawn(manager.command(&home));
     assert_eq!(pid(&mut waiting), u64::from(new.id()));
     assert_eq!(waiting.call("account.list", json!({})).as_array().unwrap().len(), 1);
-    assert_eq!(home.wait(), Some(0), "the old one ended in order");
+    assert_eq!(home.wait(), Some(0), "the replaced daemon stopped cleanly");
     assert_ne!(lock(&home)["pid"], old);
     let output = end(new, Signal::TERM);
-    assert!(said(&output).contains("it is asked to end"), "{}", said(&output));
+    assert!(text_of(&output).contains("replacing the daemon"), "{}", text_of(&output));
 }
 
 #[test]
-fn one_that_somebody_runs_stays_and_who_waited_is_sent_to_it() {
+fn a_foreground_daemon_is_not_replaced_and_serves_the_waiting_clients() {
     let mut home = Home::new("");
     let mut command = home.command();
     let elsewhere = home.path().join("elsewhere.sock");
@@ -136,29 +136,29 @@ fn one_that_somebody_runs_stays_and_who_waited_is_sent_to_it() {
     let manager = Manager::new(&home);
     let mut waiting = UnixStream::connect(&manager.path).unwrap();
     let output = spawn(manager.command(&home)).wait_with_output().unwrap();
-    let text = said(&output);
+    let text = text_of(&output);
     assert_eq!(output.status.code(), Some(75), "{text}");
     assert!(text.contains(&format!("already running: pid {}", home.pid())), "{text}");
     assert!(text.contains("lessor service start"), "{text}");
     assert_eq!(waiting.read(&mut [0]).unwrap(), 0, "the connection is closed");
     manager.listener.set_nonblocking(true).unwrap();
-    assert_eq!(manager.listener.accept().unwrap_err().kind(), ErrorKind::WouldBlock, "nobody is left in the queue");
+    assert_eq!(manager.listener.accept().unwrap_err().kind(), ErrorKind::WouldBlock, "the queue is empty");
     assert_eq!(lock(&home)["started_by"], "user");
     assert_eq!(pid(&mut Client::connect(&elsewhere)), u64::from(home.pid()));
 }
 
 #[test]
-fn one_that_cannot_start_leaves_nobody_in_the_queue() {
+fn a_daemon_that_cannot_start_empties_the_queue() {
     let home = Home::new("[daemon]\nlgo = 1\n");
     let manager = Manager::new(&home);
     let mut waiting = UnixStream::connect(&manager.path).unwrap();
     let output = spawn(manager.command(&home)).wait_with_output().unwrap();
-    assert_eq!(output.status.code(), Some(6), "{}", said(&output));
+    assert_eq!(output.status.code(), Some(6), "{}", text_of(&output));
     assert_eq!(waiting.read(&mut [0]).unwrap(), 0);
 }
 
 #[test]
-fn a_socket_that_lost_its_place_is_replaced_and_noticed() {
+fn a_removed_inherited_socket_is_replaced_with_a_warning() {
     let mut home = Home::new("[daemon]\nidle_exit = \"2s\"\n");
     let manager = Manager::new(&home);
     std::fs::remove_file(&manager.path).unwrap();
@@ -166,8 +166,8 @@ fn a_socket_that_lost_its_place_is_replaced_and_noticed() {
     home.start_as(command);
     pid(&mut home.client());
     assert_eq!(home.stop(), Some(0));
-    assert!(!manager.path.exists(), "its own socket goes with it");
-    // removed while it serves: the place is looked at twice in `idle_exit`, and with a client it is not idle
+    assert!(!manager.path.exists(), "the daemon removes the socket it created");
+    // removed while it serves: the path is checked twice per `idle_exit`, and a connected client keeps it from being idle
     let manager = Manager::new(&home);
     let command = manager.command(&home);
     home.start_as(command);
@@ -179,7 +179,7 @@ fn a_socket_that_lost_its_place_is_replaced_and_noticed() {
 }
 
 #[test]
-fn an_unused_one_ends_and_the_next_client_gets_the_next() {
+fn an_unused_daemon_stops_and_the_next_client_starts_another() {
     let mut home = Home::new("[daemon]\nidle_exit = \"200ms\"\n");
     let manager = Manager::new(&home);
     let command = manager.command(&home);
@@ -192,7 +192,7 @@ fn an_unused_one_ends_and_the_next_client_gets_the_next() {
 }
 
 #[test]
-fn what_is_no_listening_socket_is_refused() {
+fn only_a_listening_socket_is_accepted() {
     let home = Home::new("");
     let (one, _other) = UnixStream::pair().unwrap();
     let listener = UnixListener::bind(home.path().join("s")).unwrap();
@@ -205,17 +205,17 @@ fn what_is_no_listening_socket_is_refused() {
     ];
     for (descriptor, variables, words) in rows {
         let output = spawn(hand_over(&home, descriptor, variables)).wait_with_output().unwrap();
-        let text = said(&output);
+        let text = text_of(&output);
         assert_eq!(output.status.code(), Some(1), "{text}");
         assert!(text.contains(words) && text.contains("ListenStream="), "{text}");
     }
-    // meant for another process: it makes its own
+    // for another process: the daemon creates its own socket
     let daemon = spawn(hand_over(&home, listener.into(), "LISTEN_PID=1 LISTEN_FDS=1"));
     wait_until("it serves", || UnixStream::connect(home.socket()).is_ok());
     assert_eq!(end(daemon, Signal::TERM).status.code(), Some(0));
 }
 
-/// What the daemon says to its manager.
+/// The messages of the daemon to its manager.
 struct Ear(UnixDatagram);
 
 impl Ear {
@@ -225,12 +225,12 @@ impl Ear {
         String::from_utf8(bytes[..length].to_vec()).unwrap()
     }
 
-    /// Listens until it says this; answers all that it said.
+    /// Receives messages until one holds this; returns all.
     fn until(&self, what: &str) -> Vec<String> {
         let deadline = Instant::now() + PATIENCE;
         let mut heard = Vec::new();
         while heard.last().is_none_or(|last: &String| !last.contains(what)) {
-            assert!(Instant::now() < deadline, "not heard: {what} in {heard:?}");
+            assert!(Instant::now() < deadline, "not received: {what} in {heard:?}");
             heard.push(self.next());
         }
         heard
@@ -238,7 +238,7 @@ impl Ear {
 }
 
 #[test]
-fn a_manager_hears_when_it_serves_how_it_does_and_that_it_lives() {
+fn the_manager_receives_readiness_status_and_keep_alive() {
     let mut home = Home::new("");
     let path = home.path().join("notify");
     let ear = Ear(UnixDatagram::bind(&path).unwrap());
@@ -248,14 +248,14 @@ fn a_manager_hears_when_it_serves_how_it_does_and_that_it_lives() {
     let mut command = hand_over(&home, manager.listener.try_clone().unwrap().into(), watched);
     command.env("NOTIFY_SOCKET", &path);
     home.start_as(command);
-    assert_eq!(ear.next(), "READY=1\n", "first of all");
+    assert_eq!(ear.next(), "READY=1\n", "the first message");
     assert_eq!(ear.next(), "WATCHDOG=1\nSTATUS=0 leases, 0 accounts (0 ready), queue 0\n");
     let mut client = home.client();
     client.add("a");
     client.acquire();
     let heard = ear.until("1 lease, 1 account (1 ready), queue 0");
     assert!(heard.iter().all(|words| words.starts_with("WATCHDOG=1\n")), "{heard:?}");
-    // nothing new, nothing said but the sign of life
+    // without a change only keep-alive messages are sent
     assert_eq!(ear.next(), "WATCHDOG=1\n");
     signal(home.pid(), Signal::HUP);
     let reloading = ear.until("RELOADING=1\n").pop().unwrap();
@@ -268,7 +268,7 @@ fn a_manager_hears_when_it_serves_how_it_does_and_that_it_lives() {
 }
 
 #[test]
-fn a_daemon_that_hangs_gives_no_sign_of_life() {
+fn a_hanging_daemon_sends_no_keep_alive() {
     let mut home = Home::new("");
     let path = home.path().join("notify");
     let ear = Ear(UnixDatagram::bind(&path).unwrap());
@@ -280,7 +280,7 @@ fn a_daemon_that_hangs_gives_no_sign_of_life() {
     home.start_as(command);
     ear.until("WATCHDOG=1");
     signal(home.pid(), Signal::STOP);
-    // what it had said before
+    // messages from before
     ear.0.set_read_timeout(Some(Duration::from_millis(90))).unwrap();
     while ear.0.recv(&mut [0; 512]).is_ok() {}
     assert_eq!(ear.0.recv(&mut [0; 512]).unwrap_err().kind(), ErrorKind::WouldBlock);
@@ -290,7 +290,7 @@ fn a_daemon_that_hangs_gives_no_sign_of_life() {
 }
 
 #[test]
-fn a_daemon_keeps_no_descriptor_that_its_children_would_inherit() {
+fn all_descriptors_are_closed_on_exec() {
     let mut home = Home::with_accounts("", 1);
     assert_eq!(home.stop(), Some(0));
     let manager = Manager::new(&home);
@@ -299,9 +299,9 @@ fn a_daemon_keeps_no_descriptor_that_its_children_would_inherit() {
     let mut client = home.client();
     client.acquire();
     let pid = home.pid();
-    /// `O_CLOEXEC`, as `/proc` writes it: octal.
+    /// `O_CLOEXEC` in octal, as in `/proc`.
     const CLOSED_IN_CHILDREN: u32 = 0o2_000_000;
-    // a daemon lets nobody but root look into it
+    // only root can read the daemon's descriptors
     let Ok(entries) = std::fs::read_dir(format!("/proc/{pid}/fd")) else { return };
     for entry in entries.flatten() {
         let number = entry.file_name().into_string().unwrap();

@@ -1,4 +1,4 @@
-//! What one client can make the daemon keep, write or forget: it has an end, and the others do not notice.
+//! Bounds on what one client can make the daemon keep and write, without an effect on other clients.
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -20,7 +20,7 @@ fn acquire_line(id: usize) -> String {
     )
 }
 
-/// The next message of a binary connection; `None` when it was closed.
+/// The next message of a binary connection; `None` after it was closed.
 fn next_frame(stream: &mut UnixStream, frames: &mut ServerFrames) -> Option<FromServer<'static>> {
     loop {
         if let Some(message) = frames.take().unwrap() {
@@ -41,7 +41,7 @@ fn binary(home: &Home) -> UnixStream {
 }
 
 #[test]
-fn the_count_of_waiting_calls_survives_calls_that_go_to_the_disk_meanwhile() {
+fn calls_that_wait_for_the_disk_do_not_change_the_count_of_waiting_calls() {
     let home = Home::with_accounts(WAIT, 1);
     let mut holder = home.client();
     let lease = holder.acquire();
@@ -50,14 +50,14 @@ fn the_count_of_waiting_calls_survives_calls_that_go_to_the_disk_meanwhile() {
         client.stream.write_all(acquire_line(1000 + id).as_bytes()).unwrap();
     }
     home.client().wait_for_queue(64);
-    // each of these waits for the disk: refused or carried out, but never counted wrong
+    // each of these waits for the disk; the count must stay right
     for _ in 0..8 {
         client.ask("account.set", &json!({ "account": "a0", "tier": "pro" }));
     }
     client.stream.write_all(acquire_line(2000).as_bytes()).unwrap();
     let refused = client.receive().unwrap();
     assert_eq!((&refused["id"], &refused["error"]["data"]["kind"]), (&json!(2000), &json!("overloaded")), "{refused}");
-    // and when all have been answered, there is room for as many again
+    // after all answers there is room for as many calls again
     holder.call("lease.release", reference(&lease));
     for _ in 0..64 {
         let lease = client.receive().unwrap();
@@ -74,13 +74,13 @@ fn the_count_of_waiting_calls_survives_calls_that_go_to_the_disk_meanwhile() {
 }
 
 #[test]
-fn a_call_without_an_id_is_carried_out_and_never_answered() {
+fn a_notification_is_carried_out_and_not_answered() {
     let home = Home::with_accounts("", 1);
     let mut client = home.client();
     for (method, params) in [
         ("account.disable", json!({ "account": "a0" })),
         ("account.add", json!({ "provider": "anthropic", "kind": "api_key", "secret": "sk-canary-b", "label": "b" })),
-        ("account.add", json!({ "provider": "nobody", "kind": "api_key", "secret": "sk-canary-b" })),
+        ("account.add", json!({ "provider": "unknown", "kind": "api_key", "secret": "sk-canary-b" })),
         ("lease.acquire", json!({ "provider": "anthropic", "bind": "ttl" })),
         ("lease.release", json!({ "lease": "nonsense" })),
         ("status", json!({})),
@@ -93,41 +93,41 @@ fn a_call_without_an_id_is_carried_out_and_never_answered() {
     assert_eq!(client.ask("hello", &json!({}))["id"], 1, "the first answer is the first that was asked for");
     let accounts = other.call("account.list", json!({}));
     assert_eq!((&accounts[0]["enabled"], &accounts[1]["enabled"]), (&json!(false), &json!(true)));
-    assert!(other.call("lease.list", json!({})).as_array().unwrap().is_empty(), "nobody could be told of it");
+    assert!(other.call("lease.list", json!({})).as_array().unwrap().is_empty(), "a notification grants no lease");
 }
 
 #[test]
-fn a_listener_that_reads_nothing_is_closed_and_costs_a_bounded_amount() {
+fn a_subscriber_that_reads_nothing_is_disconnected_with_bounded_memory() {
     let home = Home::with_accounts("", 1);
     let mut deaf = home.client();
     deaf.call("events.subscribe", json!({}));
     deaf.stream.set_nonblocking(true).unwrap();
     let mut busy = home.client();
     let before = resident(home.pid());
-    // a lease is told of twice, some 250 bytes each time
-    let mut told = 0;
-    wait_until("the deaf one is closed", || {
+    // each lease causes two events of some 250 bytes
+    let mut events = 0;
+    wait_until("the subscriber is disconnected", || {
         for _ in 0..100 {
             let lease = busy.acquire();
             busy.call("lease.release", reference(&lease));
-            told += 2;
+            events += 2;
         }
-        // only its writing can tell: what it is sent stays unread
+        // it reads nothing, so only a write shows the end
         deaf.stream.write_all(b"\n").is_err_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
     });
     let grown = resident(home.pid()).saturating_sub(before);
-    println!("closed after {told} events, {grown} bytes grown");
+    println!("closed after {events} events, {grown} bytes grown");
     assert!(grown < 4 << 20, "{grown} bytes");
     assert_eq!(busy.acquire()["account"]["label"], "a0");
 }
 
 #[test]
-fn one_write_of_many_calls_does_not_make_the_daemon_keep_all_their_answers() {
+fn many_calls_in_one_write_use_bounded_memory_for_answers() {
     let home = Home::with_accounts("", 100);
     let size = home.client().ask("account.list", &json!({})).to_string().len();
     let before = resident(home.pid());
     let mut greedy = home.client();
-    // a long message makes room to read much at once
+    // a long message enlarges the read buffer
     writeln!(greedy.stream, "{{\"x\":\"{}\"}}", "y".repeat(MAX_MESSAGE - 100)).unwrap();
     greedy.receive().unwrap();
     let call = "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"account.list\"}\n";
@@ -149,21 +149,21 @@ fn one_write_of_many_calls_does_not_make_the_daemon_keep_all_their_answers() {
 }
 
 #[test]
-fn holders_that_have_gone_leave_descriptors_to_those_who_come() {
+fn descriptors_of_ended_holders_are_reused() {
     let mut home = Home::new("");
     let mut command = Command::new("prlimit");
     command.args(["--nofile=64", env!("CARGO_BIN_EXE_lessor"), "daemon"]).env("LESSOR_HOME", home.path());
     home.start_as(command);
     home.client().add("a");
-    // processes that live on after they have given back what they held
+    // processes that go on after the release of their leases
     let socket = home.socket();
     let idlers: Vec<Idler> = (0..80).map(|_| Idler::start(&socket)).collect();
     let mut client = home.client();
-    // nor do those take any for whom there was no room
+    // refused holders take no descriptor
     let held = client.call("lease.acquire", json!({ "provider": "anthropic", "exclusive": true }));
     for idler in &idlers {
         let ask = json!({ "provider": "anthropic", "bind": { "pid": idler.0.id() }, "wait_ms": 0 });
-        // one after the other without a pause, the daemon may not have closed yet what it has let go
+        // the daemon may not have closed the descriptors of the previous one yet
         let kind = client.refused("lease.acquire", ask);
         assert!(["no_capacity", "overloaded"].contains(&kind.as_str()), "{kind}");
     }
@@ -182,7 +182,7 @@ fn holders_that_have_gone_leave_descriptors_to_those_who_come() {
 }
 
 #[test]
-fn a_client_that_only_writes_gets_its_answer_before_the_end() {
+fn a_client_that_only_writes_gets_an_error_before_it_is_disconnected() {
     let home = Home::with_accounts("", 0);
     for end in ["\n", ""] {
         let mut client = Client::connect(&home.socket());
@@ -193,26 +193,26 @@ fn a_client_that_only_writes_gets_its_answer_before_the_end() {
         client.stream.shutdown(std::net::Shutdown::Write).unwrap();
         let answer = client.receive().expect("an answer");
         assert_eq!((&answer["id"], &answer["error"]), (&json!(7), &Value::Null), "{answer}");
-        assert_eq!(client.read_to_end(), "", "and then the end");
+        assert_eq!(client.read_to_end(), "", "then the connection ends");
     }
 }
 
 #[test]
-fn a_binary_client_that_stops_halfway_is_told_so_in_its_own_codec() {
+fn an_incomplete_binary_message_gets_a_binary_error() {
     let mut home = Home::new("");
     home.start();
     let mut stream = binary(&home);
     stream.write_all(&MAGIC).unwrap();
     let begun = Instant::now();
     let mut frames = ServerFrames::default();
-    let said = next_frame(&mut stream, &mut frames);
-    assert!(matches!(said, Some(FromServer::Refusal(_, _))), "{said:?}");
+    let received = next_frame(&mut stream, &mut frames);
+    assert!(matches!(received, Some(FromServer::Refusal(_, _))), "{received:?}");
     assert!(next_frame(&mut stream, &mut frames).is_none());
     assert!(begun.elapsed() > Duration::from_secs(4) && begun.elapsed() < Duration::from_secs(15));
 }
 
 #[test]
-fn frames_are_served_wherever_they_are_cut_and_refused_with_bytes_left_over() {
+fn frames_may_arrive_in_pieces_and_must_not_have_trailing_bytes() {
     let mut home = Home::new("");
     home.start();
     let mut whole = MAGIC.to_vec();
@@ -221,7 +221,7 @@ fn frames_are_served_wherever_they_are_cut_and_refused_with_bytes_left_over() {
     for cut in 1..whole.len() {
         let mut stream = binary(&home);
         stream.write_all(&whole[..cut]).unwrap();
-        // what comes second comes later: the daemon has answered somebody else in between
+        // the second part arrives after the daemon has answered another client
         home.client().call("hello", json!({}));
         stream.write_all(&whole[cut..]).unwrap();
         let mut frames = ServerFrames::default();
@@ -237,13 +237,16 @@ fn frames_are_served_wherever_they_are_cut_and_refused_with_bytes_left_over() {
     let mut stream = binary(&home);
     stream.write_all(&longer).unwrap();
     let mut frames = ServerFrames::default();
-    let said = next_frame(&mut stream, &mut frames);
-    assert!(matches!(&said, Some(FromServer::Refusal(_, error)) if error.message.contains("left over")), "{said:?}");
+    let received = next_frame(&mut stream, &mut frames);
+    assert!(
+        matches!(&received, Some(FromServer::Refusal(_, error)) if error.message.contains("left over")),
+        "{received:?}"
+    );
     assert!(next_frame(&mut stream, &mut frames).is_none());
 }
 
 #[test]
-fn the_cap_is_exact_in_both_codecs() {
+fn the_message_size_limit_is_exact_in_both_codecs() {
     let mut home = Home::new("");
     home.start();
     let line = |length: usize| {
@@ -266,13 +269,16 @@ fn the_cap_is_exact_in_both_codecs() {
             bytes.extend(std::iter::repeat_n(0xff, length as usize));
         }
         stream.write_all(&bytes).unwrap();
-        let said = next_frame(&mut stream, &mut ServerFrames::default());
-        assert!(matches!(&said, Some(FromServer::Refusal(_, error)) if error.data.kind == kind), "{length}: {said:?}");
+        let received = next_frame(&mut stream, &mut ServerFrames::default());
+        assert!(
+            matches!(&received, Some(FromServer::Refusal(_, error)) if error.data.kind == kind),
+            "{length}: {received:?}"
+        );
     }
 }
 
 #[test]
-fn idle_connections_give_their_memory_back() {
+fn idle_connections_release_their_buffers() {
     let mut home = Home::new("");
     home.start();
     let crowd = || {
@@ -291,17 +297,17 @@ fn idle_connections_give_their_memory_back() {
     let sizes: Vec<u64> = (0..4)
         .map(|_| {
             let size = crowd();
-            // beside those of the crowd it may open a few of its own, as to watch files
+            // the daemon may open a few of its own, for example to watch files
             wait_until("their descriptors are closed", || descriptors(home.pid()) <= before + 8);
             size
         })
         .collect();
-    // the first crowd may make the heap larger; those after it live in the same room
+    // the first clients may enlarge the heap; later ones reuse it
     assert!(sizes[3] < sizes[0] + (1 << 20), "{sizes:?}");
 }
 
 #[test]
-fn a_changed_letter_of_a_lease_is_no_lease() {
+fn a_lease_id_with_a_changed_character_is_unknown() {
     let home = Home::with_accounts("", 1);
     let mut client = home.client();
     let lease = client.acquire();
@@ -321,9 +327,9 @@ fn a_changed_letter_of_a_lease_is_no_lease() {
 }
 
 #[test]
-fn random_bytes_end_a_connection_and_never_the_daemon() {
+fn random_bytes_end_the_connection_and_not_the_daemon() {
     let home = Home::with_accounts("", 1);
-    // a xorshift: the same bytes each time
+    // xorshift: the same bytes in each run
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let mut random = move || {
         state ^= state << 13;
@@ -338,16 +344,16 @@ fn random_bytes_end_a_connection_and_never_the_daemon() {
         let start: &[u8] = [&b""[..], b"{", &MAGIC, &hello, b"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":"][round % 5];
         let mut bytes = start.to_vec();
         if round % 5 == 3 {
-            // a true length before the noise: it gets as far as the decoder
+            // a valid length, so that the bytes reach the decoder
             let length = 1 + random() as u8 % 64;
             bytes.extend_from_slice(&u32::from(length).to_le_bytes());
         }
         bytes.extend((0..random() % 200).map(|_| random() as u8));
         let _closed_early = stream.write_all(&bytes);
         let _closed_early = stream.shutdown(std::net::Shutdown::Write);
-        let mut said = Vec::new();
-        let _reset = stream.read_to_end(&mut said);
+        let mut received = Vec::new();
+        let _reset = stream.read_to_end(&mut received);
     }
     home.client().acquire();
-    assert!(!home.said().contains("panicked"), "{}", home.said());
+    assert!(!home.output().contains("panicked"), "{}", home.output());
 }

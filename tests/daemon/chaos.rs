@@ -1,4 +1,4 @@
-//! The daemon is killed again and again under load. `LESSOR_CHAOS_ROUNDS=100` is the long run.
+//! The daemon is killed repeatedly under load. `LESSOR_CHAOS_ROUNDS=100` is the long run.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ use crate::support::{Client, Home, fence, label, reference};
 const HOLDERS: usize = 16;
 const ROUNDS: usize = 6;
 
-/// Who holds what, as the holders themselves see it.
+/// The accounts that the holders hold, as they record it.
 #[derive(Default)]
 struct Ledger {
     held: HashMap<String, usize>,
@@ -42,7 +42,7 @@ struct Shared {
 }
 
 #[test]
-fn a_daemon_killed_under_load_loses_nothing_and_leases_nothing_twice() {
+fn a_daemon_killed_under_load_loses_no_account_and_grants_no_lease_twice() {
     let rounds = std::env::var("LESSOR_CHAOS_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(ROUNDS);
     let mut home = Home::with_accounts("[leases]\noverflow = \"wait\"\n", HOLDERS);
     let shared = Arc::new(Shared {
@@ -60,8 +60,8 @@ fn a_daemon_killed_under_load_loses_nothing_and_leases_nothing_twice() {
         .collect();
     for round in 0..rounds {
         let before = shared.leased.load(Ordering::Relaxed);
-        // under load: some have leased since the last start, grace included
-        crate::support::wait_until("somebody leased", || {
+        // some have leased since the last start and its grace period
+        crate::support::wait_until("some hold leases", || {
             shared.leased.load(Ordering::Relaxed) > before + 4 || holders.iter().any(|holder| holder.is_finished())
         });
         assert!(!holders.iter().any(|holder| holder.is_finished()), "a holder failed in round {round}");
@@ -90,23 +90,23 @@ fn hold(who: usize, shared: &Shared) {
         let lease = answer["result"].clone();
         shared.ledger.lock().unwrap().take(&label(&lease), fence(&lease), who);
         shared.leased.fetch_add(1, Ordering::Relaxed);
-        // some work, with a sign of life now and then
+        // some work, with renewals
         for _ in 0..(5 + who % 7) {
             std::thread::sleep(Duration::from_millis(3));
             if client.try_ask("lease.renew", &reference(&lease)).is_ok_and(|answer| answer["error"].is_null()) {
                 continue;
             }
-            // the daemon is gone: the lease is not
+            // the daemon was killed; the lease is still valid
             client = connect(shared);
             let resumed = client.ask("lease.resume", &reference(&lease));
             assert_eq!(resumed["result"]["lease"], lease["lease"], "{resumed}");
             shared.resumed.fetch_add(1, Ordering::Relaxed);
         }
-        // out of the book first: once the daemon knows, another may have it
+        // recorded first: after the release another holder may get the account
         shared.ledger.lock().unwrap().give_back(&label(&lease));
         let released = client.try_ask("lease.release", &reference(&lease));
         if released.is_err() {
-            // killed in between: it ends with the connection, and is not taken up again
+            // killed in between: the lease ends with the connection, and is not resumed
             client = connect(shared);
         }
     }

@@ -1,4 +1,4 @@
-//! The configuration while the daemon runs: every way an editor writes, and nothing lost on the way.
+//! Changes of the configuration while the daemon runs, for every way in which editors write.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -9,8 +9,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Client, Home, reference, signal, wait_until};
 
-/// From the edit to its effect, on a machine busy with other tests; `watch::settle` holds the 300 ms of a quiet one, and
-/// a poll would take 20 s.
+/// From the edit to its effect, on a machine busy with other tests. A poll would take 20 s.
 const LIVE: Duration = Duration::from_secs(5);
 
 fn config(home: &Home) -> PathBuf {
@@ -39,13 +38,13 @@ fn state(client: &mut Client) -> Value {
     client.call("status", json!({}))["config"].clone()
 }
 
-/// Waits for the next event of these kinds; what it says.
+/// Waits for the next event.
 fn next_event(client: &mut Client) -> Value {
     client.receive().unwrap()["params"].clone()
 }
 
 #[test]
-fn every_way_to_write_is_live() {
+fn every_way_to_write_the_file_is_noticed() {
     type Write = fn(&Path, &str);
     let ways: [(&str, Write); 8] = [
         ("truncate and write", |path, text| fs::write(path, text).unwrap()),
@@ -100,7 +99,7 @@ fn every_way_to_write_is_live() {
 }
 
 #[test]
-fn sed_is_live() {
+fn an_edit_with_sed_is_noticed() {
     let mut home = Home::new(&with_capacity(1));
     home.start();
     let mut client = home.client();
@@ -109,7 +108,7 @@ fn sed_is_live() {
     wait_for_capacity(&mut client, 7, "sed -i");
 }
 
-/// A daemon whose configuration is in a directory of its own, as it is without `LESSOR_HOME`.
+/// A daemon with a separate configuration directory, as without `LESSOR_HOME`.
 fn with_own_directory(home: &mut Home, directory: &Path) {
     let mut command = home.command();
     command.arg("--config").arg(directory.join("config.toml"));
@@ -117,7 +116,7 @@ fn with_own_directory(home: &mut Home, directory: &Path) {
 }
 
 #[test]
-fn a_directory_swapped_behind_a_link_is_live() {
+fn a_directory_replaced_behind_a_link_is_noticed() {
     let mut home = Home::new("");
     let root = home.path().join("mounted");
     for (version, capacity) in [("..1", 1), ("..2", 2)] {
@@ -137,7 +136,7 @@ fn a_directory_swapped_behind_a_link_is_live() {
 }
 
 #[test]
-fn a_replaced_directory_is_watched_again_and_a_missing_one_changes_nothing() {
+fn a_replaced_directory_is_watched_and_a_missing_one_changes_nothing() {
     let mut home = Home::new("");
     let directory = home.path().join("etc");
     fs::create_dir(&directory).unwrap();
@@ -155,7 +154,7 @@ fn a_replaced_directory_is_watched_again_and_a_missing_one_changes_nothing() {
 }
 
 #[test]
-fn a_bad_file_changes_nothing_and_says_why_until_a_good_one_comes() {
+fn an_invalid_file_changes_nothing_and_is_reported_until_it_is_valid() {
     let home = Home::with_accounts(&with_capacity(1), 1);
     let (mut client, mut listener) = (home.client(), home.client());
     let lease = client.acquire();
@@ -171,13 +170,13 @@ fn a_bad_file_changes_nothing_and_says_why_until_a_good_one_comes() {
         assert!(error.contains(part), "{part} in {error}");
     }
     assert_eq!(value(&mut client, "leases.per_account"), 1);
-    assert!(home.said().contains("config.toml:3:12"), "{}", home.said());
+    assert!(home.output().contains("config.toml:3:12"), "{}", home.output());
     fs::write(config(&home), with_capacity(2)).unwrap();
     assert_eq!(next_event(&mut listener)["kind"], "config.reloaded");
     assert_eq!(state(&mut client), json!({ "path": config(&home), "state": "ok", "error": null }));
-    // the holder noticed nothing of it
+    // the holder keeps its lease
     client.call("lease.renew", reference(&lease));
-    // back to what was rejected, and to what held: both count
+    // going back to the rejected text and to the good one are both changes
     fs::write(config(&home), "[leases]\nper_account = 0\n").unwrap();
     assert_eq!(next_event(&mut listener)["kind"], "config.rejected");
     fs::write(config(&home), with_capacity(2)).unwrap();
@@ -186,16 +185,16 @@ fn a_bad_file_changes_nothing_and_says_why_until_a_good_one_comes() {
 }
 
 #[test]
-fn a_touch_or_a_file_beside_it_is_no_change() {
+fn a_touch_or_a_write_beside_the_file_is_not_a_change() {
     let mut home = Home::new(&with_capacity(1));
     home.start();
     let mut listener = home.client();
     listener.call("events.subscribe", json!({ "kinds": ["config.reloaded", "config.rejected"] }));
     fs::write(config(&home), with_capacity(1)).unwrap();
     fs::write(home.path().join("notes.toml"), "x").unwrap();
-    // whoever asks gets the truth at once, after all that came before
-    let told = home.client().call("config.reload", json!({}));
-    assert_eq!(told["changed"], false, "{told}");
+    // `config.reload` answers after all earlier changes
+    let reloaded = home.client().call("config.reload", json!({}));
+    assert_eq!(reloaded["changed"], false, "{reloaded}");
     fs::write(config(&home), with_capacity(2)).unwrap();
     let event = next_event(&mut listener);
     assert_eq!(event["kind"], "config.reloaded");
@@ -203,7 +202,7 @@ fn a_touch_or_a_file_beside_it_is_no_change() {
 }
 
 #[test]
-fn a_removed_file_means_the_defaults_and_an_empty_one_too() {
+fn a_removed_or_empty_file_means_the_defaults() {
     let mut home = Home::new(&with_capacity(3));
     home.start();
     let mut client = home.client();
@@ -211,13 +210,13 @@ fn a_removed_file_means_the_defaults_and_an_empty_one_too() {
     wait_until("the defaults hold", || state(&mut client)["state"] == "default");
     assert_eq!(value(&mut client, "leases.per_account"), 1);
     fs::write(config(&home), with_capacity(4)).unwrap();
-    wait_for_capacity(&mut client, 4, "made again");
+    wait_for_capacity(&mut client, 4, "created again");
     fs::write(config(&home), "").unwrap();
     wait_for_capacity(&mut client, 1, "emptied");
 }
 
 #[test]
-fn what_cannot_be_read_changes_nothing() {
+fn an_unreadable_file_changes_nothing() {
     let mut home = Home::new(&with_capacity(3));
     home.start();
     let mut client = home.client();
@@ -241,13 +240,13 @@ fn what_cannot_be_read_changes_nothing() {
 }
 
 #[test]
-fn a_hundred_edits_a_second_end_with_the_last() {
+fn after_many_quick_edits_the_last_one_applies() {
     let home = Home::with_accounts(&with_capacity(1), 2);
     let mut client = home.client();
     let lease = client.acquire();
     for edit in 1..=100u64 {
         fs::write(config(&home), with_capacity(1 + edit % 16)).unwrap();
-        // the load this test is about
+        // the load that this test is about
         std::thread::sleep(Duration::from_millis(10));
     }
     wait_for_capacity(&mut client, 5, "the last edit");
@@ -255,7 +254,7 @@ fn a_hundred_edits_a_second_end_with_the_last() {
 }
 
 #[test]
-fn half_a_file_is_waited_for() {
+fn a_half_written_file_is_not_applied() {
     let mut home = Home::new(&with_capacity(1));
     home.start();
     let mut listener = home.client();
@@ -271,23 +270,23 @@ fn half_a_file_is_waited_for() {
 }
 
 #[test]
-fn who_asks_is_told_what_came_of_it() {
+fn reload_reports_the_result() {
     let mut home = Home::new(&with_capacity(1));
     home.start();
     let mut client = home.client();
     fs::write(config(&home), "[notify]\ndesktop = true\n").unwrap();
-    let told = client.call("config.reload", json!({}));
-    assert_eq!(told["state"], "ok", "{told}");
-    assert!(told["notes"][0].as_str().unwrap().contains("not active yet"), "{told}");
+    let reloaded = client.call("config.reload", json!({}));
+    assert_eq!(reloaded["state"], "ok", "{reloaded}");
+    assert!(reloaded["notes"][0].as_str().unwrap().contains("not active yet"), "{reloaded}");
     fs::write(config(&home), "[notify]\ndesk = true\n").unwrap();
-    let told = client.call("config.reload", json!({}));
-    assert_eq!(told["state"], "rejected", "{told}");
-    assert!(told["error"].as_str().unwrap().contains("desktop"), "{told}");
+    let reloaded = client.call("config.reload", json!({}));
+    assert_eq!(reloaded["state"], "rejected", "{reloaded}");
+    assert!(reloaded["error"].as_str().unwrap().contains("desktop"), "{reloaded}");
     assert_eq!(client.call("config.reload", json!({}))["changed"], false);
 }
 
 #[test]
-fn a_hangup_reads_it_anew() {
+fn sighup_reloads_the_file() {
     let mut home = Home::new(&with_capacity(1));
     home.start();
     let mut client = home.client();
@@ -298,7 +297,7 @@ fn a_hangup_reads_it_anew() {
 }
 
 #[test]
-fn more_room_is_given_to_who_waits() {
+fn a_higher_capacity_serves_the_queue() {
     let home = Home::with_accounts("[leases]\nper_account = 1\noverflow = \"wait\"\n", 1);
     let (mut first, mut second) = (home.client(), home.client());
     first.acquire();
@@ -309,7 +308,7 @@ fn more_room_is_given_to_who_waits() {
 }
 
 #[test]
-fn less_room_takes_nothing_away() {
+fn a_lower_capacity_ends_no_lease() {
     let home = Home::with_accounts("[leases]\nper_account = 2\noverflow = \"fail\"\n", 1);
     let (mut first, mut second) = (home.client(), home.client());
     let leases = [first.acquire(), second.acquire()];
@@ -323,7 +322,7 @@ fn less_room_takes_nothing_away() {
 }
 
 #[test]
-fn a_new_provider_can_be_used_at_once() {
+fn a_new_provider_can_be_used_immediately() {
     let mut home = Home::new("");
     home.start();
     let mut client = home.client();
@@ -335,7 +334,7 @@ fn a_new_provider_can_be_used_at_once() {
 }
 
 #[test]
-fn what_the_configuration_decides_names_the_line_it_has_now() {
+fn a_refused_change_names_the_current_line_of_the_configuration() {
     let home = Home::with_accounts("[accounts.a0]\nmax_leases = 2\n", 1);
     let mut client = home.client();
     fs::write(config(&home), "# one line more\n[accounts.a0]\nmax_leases = 2\n").unwrap();
@@ -345,7 +344,7 @@ fn what_the_configuration_decides_names_the_line_it_has_now() {
 }
 
 #[test]
-fn an_idle_daemon_learns_that_it_may_end() {
+fn a_new_idle_exit_applies_to_an_idle_daemon() {
     let mut home = Home::new("");
     let mut command = home.command();
     command.arg("--detached");

@@ -1,4 +1,4 @@
-//! A disk that is full or read-only: leases are served on, and the user is told.
+//! A disk that is full or read-only: leases are still served, and `status` shows a warning.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -7,8 +7,8 @@ use serde_json::json;
 
 use crate::support::{Home, reference, wait_until};
 
-/// A daemon whose data directory is what `mount` makes of it, in a mount namespace of its own; `false` where that is
-/// not allowed.
+/// Starts a daemon whose data directory is mounted by `mount`, in a separate mount namespace; `false` where that is not
+/// allowed.
 fn start_with(home: &mut Home, mount: &str) -> bool {
     let allowed = Command::new("unshare").args(["-m", "true"]).stderr(Stdio::null()).status();
     if !allowed.is_ok_and(|status| status.success()) {
@@ -32,7 +32,7 @@ fn warnings(home: &Home) -> String {
 }
 
 #[test]
-fn a_read_only_disk_serves_what_it_has() {
+fn accounts_on_a_read_only_disk_are_served() {
     let mut home = Home::with_accounts("", 2);
     assert_eq!(home.stop(), Some(0));
     if !start_with(&mut home, "mount --bind \"$d\" \"$d\"; mount -o remount,bind,ro \"$d\"") {
@@ -50,7 +50,7 @@ fn a_read_only_disk_serves_what_it_has() {
 }
 
 #[test]
-fn a_full_disk_is_told_and_recovered_from() {
+fn a_full_disk_is_reported_and_writes_resume_later() {
     let mut home = Home::new("");
     if !start_with(&mut home, "mount -t tmpfs -o size=1m,mode=700 none \"$d\"") {
         return;
@@ -72,7 +72,7 @@ fn a_full_disk_is_told_and_recovered_from() {
     let refused = refused.expect("the disk is full");
     assert_eq!(refused["error"]["data"]["kind"], "internal", "{refused}");
     assert!(refused["error"]["message"].as_str().unwrap().contains("could not be saved"), "{refused}");
-    // what is safe in memory is served: also a lease that would be kept
+    // leases are served from memory, also those that would be saved
     let lease = client.call("lease.acquire", json!({ "provider": "anthropic", "bind": "ttl" }));
     client.call("lease.renew", reference(&lease));
     assert!(warnings(&home).contains("database"), "{}", warnings(&home));
@@ -85,7 +85,7 @@ fn a_full_disk_is_told_and_recovered_from() {
 }
 
 #[test]
-fn a_disk_that_is_full_at_the_start_serves_what_is_on_it() {
+fn accounts_on_a_disk_that_is_full_at_the_start_are_served() {
     for size in ["200k", "1m"] {
         let mut home = Home::new("");
         let mount = format!(
@@ -103,8 +103,8 @@ fn a_disk_that_is_full_at_the_start_serves_what_is_on_it() {
         let params = json!({ "provider": "anthropic", "kind": "api_key", "secret": "x".repeat(50_000) });
         let refusal = client.ask("account.add", &params);
         assert_eq!(refusal["error"]["data"]["kind"], "internal", "{refusal}");
-        let told = warnings(&home);
-        assert!(told.contains("cannot be written") || told.contains("read-only"), "{told}");
+        let shown = warnings(&home);
+        assert!(shown.contains("cannot be written") || shown.contains("read-only"), "{shown}");
         assert_eq!(home.stop(), Some(0));
     }
 }

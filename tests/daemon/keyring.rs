@@ -1,4 +1,4 @@
-//! The key in a real keyring: GNOME Keyring on a D-Bus session of the test's own, where both are installed.
+//! The key in a real keyring: GNOME Keyring on a D-Bus session of the test, where both are installed.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -21,7 +21,7 @@ fn installed(program: &str) -> bool {
 }
 
 impl Session {
-    /// `None` where there is nothing to test with.
+    /// `None` where the programs are not installed.
     fn begin() -> Option<Self> {
         if !installed("dbus-daemon") || !installed("gnome-keyring-daemon") {
             println!("no dbus-daemon or gnome-keyring-daemon here: not tested");
@@ -45,7 +45,7 @@ impl Session {
         format!("unix:path={}", self.path().join("bus").display())
     }
 
-    /// Begins the keyring: open by this password, or locked.
+    /// Starts the keyring, unlocked by this password, or locked.
     fn keyring(&mut self, password: Option<&str>) {
         let mut command = Command::new("gnome-keyring-daemon");
         command.args(["--foreground", "--components=secrets"]);
@@ -100,14 +100,14 @@ fn secret_of_a_lease(home: &Home) -> Value {
 }
 
 #[test]
-fn the_key_goes_to_the_keyring_and_back_and_is_changed_there() {
+fn the_key_moves_to_the_keyring_and_back_and_can_be_replaced_there() {
     let Some(mut session) = Session::begin() else { return };
     session.keyring(Some("pw"));
     let mut home = Home::new("");
     home.start_as(session.daemon(&home));
     home.client().add("one");
     assert!(key_text(&home).starts_with("lessor-key-1 "));
-    // while it runs
+    // while the daemon runs
     std::fs::write(home.path().join("config.toml"), KEYRING).unwrap();
     home.client().call("config.reload", json!({}));
     wait_until("it is in the keyring", || key_text(&home) == "lessor-key-in-keyring\n");
@@ -121,7 +121,7 @@ fn the_key_goes_to_the_keyring_and_back_and_is_changed_there() {
     home.client().call("config.reload", json!({}));
     wait_until("it is in its file", || key_text(&home).starts_with("lessor-key-1 "));
     assert_eq!(home.stop(), Some(0));
-    // nobody needs the keyring any more
+    // the keyring is no longer needed
     session.end_keyring();
     home.start_as(session.daemon(&home));
     assert_eq!(secret_of_a_lease(&home), "sk-canary-one");
@@ -129,12 +129,12 @@ fn the_key_goes_to_the_keyring_and_back_and_is_changed_there() {
 }
 
 #[test]
-fn a_locked_keyring_is_waited_for() {
+fn the_daemon_waits_for_a_locked_keyring() {
     let Some(mut session) = Session::begin() else { return };
     session.keyring(Some("pw"));
     let mut home = Home::new(KEYRING);
     home.start_as(session.daemon(&home));
-    // the keyring may still be on its way
+    // the keyring may not have started yet
     wait_until("it serves", || warnings(&home) == "[]");
     home.client().add("one");
     assert_eq!(key_text(&home), "lessor-key-in-keyring\n", "it was never in a file");
@@ -143,8 +143,8 @@ fn a_locked_keyring_is_waited_for() {
     session.keyring(None);
     home.start_as(session.daemon(&home));
     let mut client = home.client();
-    wait_until("it says what it waits for", || warnings(&home).contains("the keyring is locked"));
-    // what needs no secret is served
+    wait_until("the warning names the keyring", || warnings(&home).contains("the keyring is locked"));
+    // calls that need no secret are served
     assert_eq!(client.call("account.list", json!({}))[0]["label"], "one");
     assert!(client.call("config.get", json!({}))["settings"].is_array());
     assert_eq!(client.refused("lease.acquire", json!({ "provider": "anthropic" })), "credential_unavailable");
@@ -153,7 +153,7 @@ fn a_locked_keyring_is_waited_for() {
         "credential_unavailable",
         "it would not be kept"
     );
-    // its owner logs in
+    // the user logs in
     session.end_keyring();
     session.keyring(Some("pw"));
     wait_until("it serves", || {
@@ -162,15 +162,15 @@ fn a_locked_keyring_is_waited_for() {
     assert_eq!(secret_of_a_lease(&home), "sk-canary-one");
     assert_eq!(warnings(&home), "[]");
     assert_eq!(home.stop(), Some(0));
-    // one that waits can be ended, too
+    // a daemon that waits for the keyring can be stopped
     session.end_keyring();
     home.start_as(session.daemon(&home));
-    wait_until("it says what it waits for", || warnings(&home).contains("keyring"));
+    wait_until("the warning names the keyring", || warnings(&home).contains("keyring"));
     assert_eq!(home.stop(), Some(0));
 }
 
 #[test]
-fn a_key_that_cannot_go_to_the_keyring_yet_stays_and_serves() {
+fn a_key_that_cannot_move_to_the_keyring_stays_usable() {
     let mut home = Home::new("");
     let nowhere = |home: &Home| {
         let mut command = home.command();
@@ -181,7 +181,7 @@ fn a_key_that_cannot_go_to_the_keyring_yet_stays_and_serves() {
     home.client().add("one");
     std::fs::write(home.path().join("config.toml"), KEYRING).unwrap();
     home.client().call("config.reload", json!({}));
-    wait_until("it says so", || warnings(&home).contains("the key stays in"));
+    wait_until("the warning is shown", || warnings(&home).contains("the key stays in"));
     assert!(key_text(&home).starts_with("lessor-key-1 "));
     home.kill();
     home.start_as(nowhere(&home));

@@ -1,4 +1,4 @@
-//! Distinct accounts, and leases that end with what they hang on.
+//! Leases on distinct accounts, which end with what they are bound to.
 
 use std::collections::{BTreeMap, HashSet};
 use std::time::{Duration, Instant};
@@ -11,12 +11,12 @@ use crate::support::{Client, Holder, Home, label, reference, signal, wait_until}
 const WAIT: &str = "[leases]\noverflow = \"wait\"\n";
 
 #[test]
-fn sixteen_processes_hold_sixteen_accounts_and_a_killed_ones_is_leased_on_at_once() {
+fn sixteen_processes_hold_distinct_accounts_and_a_kill_frees_one_immediately() {
     let home = Home::with_accounts(WAIT, 16);
     let mut holders: Vec<Holder> = (0..16).map(|_| Holder::start(&home)).collect();
     assert_eq!(holders.iter().map(|holder| &holder.label).collect::<HashSet<_>>().len(), 16);
     let mut watcher = home.client();
-    // the best of three: a loaded machine may be late, a daemon that waits for something is late always
+    // the best of three: a busy machine is sometimes late, a daemon that waits for a timer always
     let mut fastest = Duration::MAX;
     for _ in 0..3 {
         let mut waiter = home.client();
@@ -59,7 +59,7 @@ fn shared_accounts_are_shared_evenly() {
 }
 
 #[test]
-fn the_end_of_a_connection_is_seen_by_the_next_request() {
+fn a_closed_connection_frees_its_lease_before_the_next_request() {
     let home = Home::with_accounts(WAIT, 1);
     let mut other = home.client();
     for _ in 0..50 {
@@ -89,12 +89,12 @@ fn a_lease_bound_to_a_process_ends_with_it_and_not_with_the_connection() {
 }
 
 #[test]
-fn a_holder_that_slept_past_its_time_is_told_so() {
+fn a_lease_past_its_time_is_stale() {
     let home = Home::with_accounts(WAIT, 1);
     let mut client = home.client();
     let lease = client.call("lease.acquire", json!({ "provider": "anthropic", "ttl_ms": 50, "bind": "ttl" }));
     assert!(lease["expires_at"].is_u64());
-    // the daemon sleeps too: it makes up for it
+    // the daemon is stopped, too, and applies the time afterwards
     signal(home.pid(), Signal::STOP);
     std::thread::sleep(Duration::from_millis(60));
     signal(home.pid(), Signal::CONT);
@@ -107,7 +107,7 @@ fn a_holder_that_slept_past_its_time_is_told_so() {
 }
 
 #[test]
-fn a_limit_moves_its_holder_and_protects_the_others() {
+fn a_limit_moves_its_holder_and_keeps_others_off_the_account() {
     let home = Home::with_accounts(WAIT, 2);
     let mut client = home.client();
     let lease = client.acquire();
@@ -124,7 +124,7 @@ fn a_limit_moves_its_holder_and_protects_the_others() {
 }
 
 #[test]
-fn whoever_waits_is_served_in_order_and_told_when_it_is_no_use() {
+fn the_queue_is_served_in_order_and_refused_when_waiting_is_useless() {
     let home = Home::with_accounts(WAIT, 1);
     let mut holder = home.client();
     let lease = holder.acquire();
@@ -153,7 +153,7 @@ fn whoever_waits_is_served_in_order_and_told_when_it_is_no_use() {
     let refusal = watcher.ask("lease.acquire", &json!({ "provider": "anthropic" }));
     assert_eq!(refusal["error"]["data"]["kind"], "all_limited", "{refusal}");
     assert!(refusal["error"]["data"]["retry_after_ms"].as_u64().unwrap() > 3_000_000);
-    assert!(begun.elapsed() < Duration::from_secs(10), "it did not wait for what is known");
+    assert!(begun.elapsed() < Duration::from_secs(10), "it is refused without waiting");
 }
 
 #[test]
@@ -164,7 +164,7 @@ fn the_same_request_gets_the_same_lease() {
     let lease = first.call("lease.acquire", asked.clone());
     let mut again = home.client();
     assert_eq!(again.call("lease.acquire", asked)["lease"], lease["lease"]);
-    // it hangs on the connection that asked last
+    // it is bound to the connection of the last request
     drop(first);
     assert_eq!(again.call("lease.renew", reference(&lease))["lease"], lease["lease"]);
     drop(again);
@@ -173,7 +173,7 @@ fn the_same_request_gets_the_same_lease() {
 }
 
 #[test]
-fn events_tell_what_happens() {
+fn events_report_grants_and_ends() {
     let home = Home::with_accounts(WAIT, 1);
     let mut listener = home.client();
     listener.call("events.subscribe", json!({ "kinds": ["lease.granted", "lease.ended", "account.limited"] }));
@@ -195,7 +195,7 @@ fn events_tell_what_happens() {
 }
 
 #[test]
-fn accounts_that_are_wrong_or_known_are_told_apart() {
+fn adding_an_account_rejects_invalid_and_recognizes_known_ones() {
     let home = Home::with_accounts("", 1);
     let mut client = home.client();
     let add = |more: serde_json::Value| {

@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 use crate::oauth_server::OauthServer;
 use crate::support::{Home, wait_until};
 
-/// A login that is under way.
+/// A running `lessor login`.
 struct Login {
     child: Child,
-    said: BufReader<ChildStderr>,
+    stderr: BufReader<ChildStderr>,
     all: String,
 }
 
@@ -30,15 +30,15 @@ impl Login {
         command.envs(variables.iter().copied());
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
-        let said = BufReader::new(child.stderr.take().unwrap());
-        Self { child, said, all: String::new() }
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        Self { child, stderr, all: String::new() }
     }
 
-    /// The first word it says that begins like this.
+    /// The first word of its output with this beginning.
     fn word(&mut self, begin: &str) -> String {
         loop {
             let mut line = String::new();
-            assert!(self.said.read_line(&mut line).unwrap() > 0, "it ended: {}", self.all);
+            assert!(self.stderr.read_line(&mut line).unwrap() > 0, "it ended: {}", self.all);
             self.all.push_str(&line);
             if let Some(word) = line.split_whitespace().find(|word| word.starts_with(begin)) {
                 return word.to_owned();
@@ -50,17 +50,17 @@ impl Login {
         writeln!(self.child.stdin.as_mut().unwrap(), "{text}").unwrap();
     }
 
-    /// The account, or what it complains of.
+    /// The account, or the error.
     fn end(mut self) -> Result<Value, String> {
         let mut out = String::new();
         self.child.stdout.take().unwrap().read_to_string(&mut out).unwrap();
         let succeeded = self.child.wait().unwrap().success();
-        self.said.read_to_string(&mut self.all).unwrap();
+        self.stderr.read_to_string(&mut self.all).unwrap();
         if succeeded { Ok(serde_json::from_str(&out).unwrap()) } else { Err(self.all) }
     }
 }
 
-/// What a browser does: asks, and says where it is sent.
+/// Acts as a browser: returns the status and the redirect.
 fn get(url: &str) -> (u16, Option<String>) {
     let rest = url.strip_prefix("http://").unwrap();
     let (host, path) = rest.split_once('/').unwrap();
@@ -80,7 +80,7 @@ fn home(server: &OauthServer) -> Home {
 }
 
 #[test]
-fn by_code_in_the_browser_and_a_second_time_renews() {
+fn a_login_in_the_browser_adds_an_account_and_a_second_one_renews_it() {
     let server = OauthServer::start();
     let home = home(&server);
     let mut ids = Vec::new();
@@ -89,7 +89,7 @@ fn by_code_in_the_browser_and_a_second_time_renews() {
         let url = login.word("http");
         let back = get(&url).1.unwrap();
         assert!(back.starts_with("http://127.0.0.1:") && back.contains("/callback?"), "{back}");
-        // what is not ours changes nothing
+        // a callback with another state is ignored
         let foreign = back.split("state=").next().unwrap().to_owned() + "state=other";
         assert_eq!(get(&foreign).0, 400);
         let favicon = back.split("/callback").next().unwrap().to_owned() + "/favicon.ico";
@@ -97,7 +97,7 @@ fn by_code_in_the_browser_and_a_second_time_renews() {
         assert_eq!(get(&back).0, 200);
         let account = login.end().unwrap();
         assert_eq!((&account["email"], &account["state"]), (&json!("person@example.org"), &json!("ready")));
-        // the listener is gone with its one answer
+        // the listener is closed after one answer
         let host = back.strip_prefix("http://").unwrap().split('/').next().unwrap();
         assert!(TcpStream::connect(host).is_err());
         ids.push(account["id"].clone());
@@ -106,11 +106,11 @@ fn by_code_in_the_browser_and_a_second_time_renews() {
     let mut client = home.client();
     let lease = client.call("lease.acquire", json!({ "provider": "mine" }));
     assert_eq!(lease["credential"]["secret"], "at-canary-person-2");
-    assert!(!home.said().contains("canary"));
+    assert!(!home.output().contains("canary"));
 }
 
 #[test]
-fn by_paste_of_the_address_or_the_code() {
+fn the_pasted_address_or_code_completes_a_login() {
     let server = OauthServer::start();
     let home = home(&server);
     for whole in [true, false] {
@@ -127,19 +127,19 @@ fn by_paste_of_the_address_or_the_code() {
 }
 
 #[test]
-fn by_device_code() {
+fn a_device_code_completes_a_login() {
     let server = OauthServer::start();
     let home = home(&server);
     let mut login = Login::start(&home, &["--device"]);
     assert_eq!(login.word("http"), format!("{}/activate", server.url));
     assert_eq!(login.word("WDJB"), "WDJB-MJHT");
-    wait_until("it has asked in vain", || server.polls() > 0);
+    wait_until("the code was polled", || server.polls() > 0);
     server.finish_device();
     assert_eq!(login.end().unwrap()["email"], "device@example.org");
 }
 
 #[test]
-fn each_address_the_scopes_the_port_and_the_secret_can_be_given() {
+fn addresses_scopes_port_and_secret_can_be_configured() {
     let server = OauthServer::start();
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let url = &server.url;
@@ -150,7 +150,7 @@ fn each_address_the_scopes_the_port_and_the_secret_can_be_given() {
     );
     let mut home = Home::new(&config);
     home.start();
-    // without the secret nobody is asked
+    // without the secret no request is sent
     let mut login = Login::start(&home, &[]);
     let back = get(&login.word("http")).1.unwrap();
     get(&back);
@@ -169,13 +169,13 @@ fn each_address_the_scopes_the_port_and_the_secret_can_be_given() {
 }
 
 #[test]
-fn what_is_missing_is_said() {
+fn a_missing_setting_is_named() {
     let mut home = Home::new("");
     home.start();
     let mut command = Command::new(env!("CARGO_BIN_EXE_lessor"));
     command.args(["login", "anthropic"]).env("LESSOR_HOME", home.path());
     let done = command.output().unwrap();
-    let said = String::from_utf8(done.stderr).unwrap();
-    assert_eq!(done.status.code(), Some(1), "{said}");
-    assert!(said.contains("lessor config set providers.anthropic.oauth.client_id"), "{said}");
+    let stderr = String::from_utf8(done.stderr).unwrap();
+    assert_eq!(done.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("lessor config set providers.anthropic.oauth.client_id"), "{stderr}");
 }

@@ -1,24 +1,24 @@
-//! A real daemon in a process of its own, real sockets, real files: what DESIGN promises, seen from outside.
+//! A real daemon in a separate process, with real sockets and files: its promises, tested from outside.
 
 #![cfg(unix)]
 
 mod activation;
-mod asking;
 mod bounds;
 mod chaos;
 mod config;
 mod disk;
-mod endings;
+mod explain;
 #[cfg(target_os = "linux")]
 mod keyring;
 mod leases;
-mod life;
 mod login;
 mod oauth_server;
-mod refreshing;
+mod refresh;
 mod report;
 mod restart;
 mod secrets;
+mod start;
+mod stop;
 mod support;
 mod upstream;
 mod usage;

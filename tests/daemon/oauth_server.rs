@@ -1,5 +1,5 @@
 //! An OAuth server of its own, on a real socket: it rotates refresh tokens, notices when one is used twice, and fails
-//! as it is told to.
+//! as configured.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -17,19 +17,19 @@ pub enum Fail {
     CloseBefore,
     /// The connection is closed, but the token has been rotated.
     CloseAfter,
-    /// Held until let go, then answered as usual: what is rotated is rotated at once.
+    /// Rotated immediately, and answered when released.
     HoldAfter,
-    /// Held until let go, and only then rotated and answered.
+    /// Rotated and answered when released.
     HoldBefore,
-    /// A success that makes no sense; the token has been rotated.
+    /// A malformed success; the token has been rotated.
     Nonsense,
 }
 
 #[derive(Default)]
 struct State {
-    /// Living refresh tokens: whose, and which before it is still honoured, if that is how the server is.
+    /// Valid refresh tokens: their login, and the previous token if it is still accepted.
     living: HashMap<String, String>,
-    /// Used ones: whose, and what came of them.
+    /// Used refresh tokens: their login, and their successor.
     used: HashMap<String, (String, String)>,
     /// Logins that were revoked, because a token was used twice.
     revoked: HashSet<String>,
@@ -43,15 +43,15 @@ struct State {
     always: Option<Fail>,
     held: usize,
     let_go: bool,
-    /// How long access tokens live, in seconds.
+    /// The lifetime of access tokens, in seconds.
     life: u64,
     lenient: bool,
     /// Codes that wait to be exchanged: their challenge and redirect.
     codes: HashMap<String, (String, String)>,
-    /// How often a device code has been asked for, and whether the user is done.
+    /// How often the device code was polled, and whether the user has confirmed.
     polls: usize,
     device_done: bool,
-    /// What the last login was asked with, and the last request for tokens.
+    /// The parameters of the last login, and of the last request for tokens.
     asked: HashMap<String, String>,
     form: HashMap<String, String>,
 }
@@ -64,12 +64,12 @@ pub struct OauthServer {
 }
 
 impl OauthServer {
-    /// Strict: a token that is used twice ends its login.
+    /// Strict: a token that is used twice revokes its login.
     pub fn start() -> Self {
         Self::with(false)
     }
 
-    /// A used token is honoured until the one that came of it is used.
+    /// A used token is accepted until its successor is used.
     pub fn lenient() -> Self {
         Self::with(true)
     }
@@ -147,12 +147,12 @@ impl OauthServer {
         self.state().polls
     }
 
-    /// What the last login was asked with.
+    /// A parameter of the last login.
     pub fn asked(&self, name: &str) -> String {
         self.state().asked[name].clone()
     }
 
-    /// What tokens were last asked for with.
+    /// A parameter of the last request for tokens.
     pub fn form(&self, name: &str) -> String {
         self.state().form[name].clone()
     }
@@ -205,7 +205,7 @@ impl OauthServer {
             "token_endpoint": format!("{url}/token"), "device_authorization_endpoint": format!("{url}/device") })
     }
 
-    /// Everybody may; back with a code.
+    /// Confirms each login, and redirects with a code.
     fn authorize(&self, target: &str) -> String {
         let query: HashMap<String, String> =
             url::form_urlencoded::parse(target.split_once('?').unwrap().1.as_bytes()).into_owned().collect();
@@ -259,7 +259,7 @@ impl OauthServer {
         }
     }
 
-    /// Until somebody lets go.
+    /// Waits until it is released.
     fn hold(&self) {
         let mut state = self.state();
         state.held += 1;
@@ -275,7 +275,7 @@ impl OauthServer {
     fn refresh(&self, token: &str) -> Result<Value, &'static str> {
         let state = &mut *self.state();
         if let Some((who, successor)) = state.used.get(token).cloned() {
-            // who has not used the answer may not have got it
+            // a client that has not used the answer may not have received it
             let is_unused = state.living.contains_key(&successor);
             if !(state.lenient && is_unused) {
                 state.reuses += 1;
@@ -312,7 +312,7 @@ impl State {
         self.issued += 1;
         let refresh = format!("rt-canary-{who}-{}", self.issued);
         self.living.insert(refresh.clone(), who.to_owned());
-        // {"sub":"…","email":"…@example.org"}, as far as anybody looks at it
+        // {"sub":"…","email":"…@example.org"}, the claims that are read
         let claims = base64(json!({ "sub": who, "email": format!("{who}@example.org") }).to_string().as_bytes());
         json!({ "access_token": format!("at-canary-{who}-{}", self.issued), "refresh_token": refresh,
             "token_type": "Bearer", "expires_in": self.life, "id_token": format!("x.{claims}.y") })

@@ -1,4 +1,4 @@
-//! `lease.report` in its three forms, over a real socket: what comes of it can be followed blindly.
+//! `lease.report` in its three forms, over a real socket.
 
 use lessor::limits::Reason;
 use lessor::protocol::{BodyText, HeaderList, ReportParams};
@@ -12,7 +12,7 @@ fn now() -> u64 {
     std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as u64
 }
 
-/// An answer of Claude's: this window is spent, until then.
+/// A response of Claude: this window is used up until then.
 fn spent(lease: &Value, window: &str, resets_at: u64) -> Value {
     json!({
         "lease": lease["lease"],
@@ -44,7 +44,7 @@ fn account(client: &mut Client, label: &str) -> Value {
 }
 
 #[test]
-fn an_upstream_s_answer_moves_its_holder_with_everything_it_needs() {
+fn a_reported_limit_moves_the_holder_and_returns_the_new_lease() {
     let home = Home::with_accounts("", 2);
     let mut client = home.client();
     let lease = client.acquire();
@@ -59,7 +59,7 @@ fn an_upstream_s_answer_moves_its_holder_with_everything_it_needs() {
     assert_ne!(label(moved), label(&lease));
     assert!(fence(moved) > fence(&lease));
     assert_eq!(moved["credential"]["secret"], format!("sk-canary-{}", label(moved)));
-    // the old one has ended, and whoever comes with it changes nothing
+    // the old lease has ended, and a report with it changes nothing
     assert_eq!(client.refused("lease.report", json!({ "lease": lease["lease"], "ok": true })), "stale_lease");
     assert_eq!(client.call("lease.list", json!({})).as_array().unwrap().len(), 1);
     let limited = account(&mut client, &label(&lease));
@@ -68,21 +68,21 @@ fn an_upstream_s_answer_moves_its_holder_with_everything_it_needs() {
     assert!(limit["until"].as_u64().unwrap().abs_diff(until) < 1_000, "{limit} not until {until}");
     assert_eq!((&limit["source"], &limit["scope"]), (&json!("server"), &json!("account")));
     assert_eq!(limit["evidence"], decision["evidence"]);
-    // the window itself was learnt too
+    // the usage of the window was updated, too
     let window = &limited["usage"][0];
     assert_eq!(
         (&window["window"], &window["utilization"], &window["resets_at"]),
         (&json!("5h"), &json!(1.0), &json!(until))
     );
-    // nobody else can serve now: the time is known, and is that of the limit
+    // no other account can serve: the answer names the end of the limit
     let decision = client.call("lease.report", spent(moved, "7d", until + HOUR));
     assert_eq!(decision["action"], "wait", "{decision}");
     assert!(decision["after_ms"].as_u64().unwrap().abs_diff(13 * HOUR) < 60_000, "{decision}");
 }
 
-/// Like the JSON above, through the other codec and the Rust client.
+/// The same as above, with the binary codec and the Rust client.
 #[test]
-fn frames_carry_the_same() {
+fn the_binary_codec_carries_the_same_report() {
     let home = Home::with_accounts("", 2);
     let mut client = lessor::client::Client::connect_at(&home.socket()).unwrap();
     let request =
@@ -105,9 +105,9 @@ fn frames_carry_the_same() {
     assert_eq!((&*decision.action, decision.reason.as_deref()), ("switch", Some("rate_limit_exceeded")));
     let moved = decision.lease.unwrap();
     assert!(moved.credential.is_some());
-    let told =
+    let params =
         ReportParams { reason: Some(Reason::QuotaExhausted), retry_after_ms: Some(5_000), ..ReportParams::default() };
-    let decision = client.report(ReportParams { lease: moved.lease.into_owned(), ..told }).unwrap();
+    let decision = client.report(ReportParams { lease: moved.lease.into_owned(), ..params }).unwrap();
     assert_eq!((&*decision.action, decision.after_ms), ("wait", 5_000));
     let accounts = client.accounts(lessor::protocol::ListAccountsParams::default()).unwrap();
     assert_eq!(accounts.iter().filter(|account| account.state == "limited").count(), 2);
@@ -117,7 +117,7 @@ fn frames_carry_the_same() {
 }
 
 #[test]
-fn each_kind_of_refusal_has_its_move() {
+fn each_kind_of_refusal_has_its_action() {
     let home = Home::with_accounts("", 3);
     let mut client = home.client();
     for (what, action, reason, scope) in [
@@ -136,14 +136,14 @@ fn each_kind_of_refusal_has_its_move() {
             json!("service"),
         ),
         (json!({"status": 500}), "retry", json!("server_error"), json!("service")),
-        // a 200 that is none
+        // status 200 with an error in the body
         (
             json!({"status": 200, "body": "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\"}}\n\n"}),
             "retry",
             json!("model_capacity_exhausted"),
             json!("service"),
         ),
-        // Claude's 429 without a window: the request moves, nobody is held to account
+        // Claude's 429 without a window: the request moves, and no account is limited
         (
             json!({"status": 429, "headers": {"x-should-retry": "true"},
             "body": {"type": "error", "error": {"type": "rate_limit_error", "message": "try again later"}}}),
@@ -175,7 +175,7 @@ fn each_kind_of_refusal_has_its_move() {
 }
 
 #[test]
-fn a_request_that_nobody_takes_is_not_asked_for_ever() {
+fn a_request_that_no_account_can_serve_is_not_retried_forever() {
     let home = Home::with_accounts("", 5);
     let mut client = home.client();
     let windowless = json!({"status": 429, "headers": {"x-should-retry": "true"},
@@ -192,12 +192,12 @@ fn a_request_that_nobody_takes_is_not_asked_for_ever() {
     assert_eq!((&end["action"], &end["reason"], seen.len()), (&json!("stop"), &json!("request_rejected"), 3));
     seen.sort();
     seen.dedup();
-    assert_eq!(seen.len(), 3, "each account is asked once");
+    assert_eq!(seen.len(), 3, "each account is tried once");
     assert_eq!(client.call("status", json!({}))["accounts"]["ready"], 5);
 }
 
 #[test]
-fn what_the_owner_must_do_comes_with_its_link() {
+fn a_required_user_action_comes_with_its_link() {
     let mut home = Home::new("");
     home.start();
     let mut client = home.client();
@@ -225,7 +225,7 @@ fn what_the_owner_must_do_comes_with_its_link() {
 }
 
 #[test]
-fn a_limit_survives_the_daemon_to_the_second_with_what_showed_it() {
+fn a_limit_and_its_evidence_survive_a_restart() {
     let mut home = Home::with_accounts("", 1);
     let mut client = home.client();
     let lease = client.acquire();
@@ -242,11 +242,11 @@ fn a_limit_survives_the_daemon_to_the_second_with_what_showed_it() {
     for field in ["key", "reason", "scope", "source", "since", "evidence", "link"] {
         assert_eq!(after["limits"][0][field], before["limits"][0][field], "{field}");
     }
-    assert_eq!(after["usage"], before["usage"], "what was learnt of its windows too");
+    assert_eq!(after["usage"], before["usage"], "its usage, too");
     let refusal = client.ask("lease.acquire", &json!({"provider": "anthropic", "wait_ms": 30_000}));
     let wait = refusal["error"]["data"]["retry_after_ms"].as_u64().unwrap();
     assert!(wait.abs_diff(13 * HOUR) < 60_000, "{refusal}");
-    // and only a word from its owner ends it sooner
+    // only the user ends it sooner
     let cleared = client.call("account.clear_limits", json!({"account": "a0"}));
     assert_eq!((&cleared["state"], &cleared["limits"]), (&json!("ready"), &json!([])));
     client.acquire();
@@ -257,7 +257,7 @@ fn a_limit_survives_the_daemon_to_the_second_with_what_showed_it() {
 }
 
 #[test]
-fn successes_teach_what_is_used_and_everybody_hears() {
+fn reported_successes_update_usage_and_notify_subscribers() {
     let home = Home::with_accounts("", 1);
     let mut listener = home.client();
     listener.call(
@@ -294,13 +294,13 @@ fn successes_teach_what_is_used_and_everybody_hears() {
         (&usage[1]["window"], &usage[1]["utilization"], &usage[1]["rate"]),
         (&json!("requests"), &json!(0.9), &json!(true))
     );
-    // the same again is no news; a holder's own word is
+    // an unchanged value sends no event; a value that the holder states does
     report(&mut client, &lease, &json!({"ok": true, "headers": headers}));
-    let told = json!({"window": "7d", "utilization": 0.5, "resets_at": resets_at});
-    report(&mut client, &lease, &json!({"ok": true, "usage": told}));
+    let stated = json!({"window": "7d", "utilization": 0.5, "resets_at": resets_at});
+    report(&mut client, &lease, &json!({"ok": true, "usage": stated}));
     assert_eq!(listener.receive().unwrap()["params"]["kind"], "usage.updated");
     assert_eq!(account(&mut client, "a0")["usage"][1]["window"], "7d");
-    // a limit, its end, and a login that does not work are told as they come
+    // a limit, its end, and a rejected login send events
     report(&mut client, &lease, &json!({"reason": "quota_exhausted", "retry_after_ms": 60_000}));
     let event = listener.receive().unwrap()["params"].clone();
     assert_eq!((&event["kind"], &event["reason"]), (&json!("account.limited"), &json!("quota_exhausted")));
@@ -311,9 +311,9 @@ fn successes_teach_what_is_used_and_everybody_hears() {
     assert_eq!((&event["kind"], &event["state"]), (&json!("account.changed"), &json!("needs_login")));
 }
 
-/// A full window of a minute is no reason to go elsewhere; a full one of five hours is.
+/// A full window of a minute does not affect the selection; a full window of five hours does.
 #[test]
-fn rates_have_no_weight_in_choosing() {
+fn rate_windows_do_not_affect_the_selection() {
     let home = Home::with_accounts("[selection]\nstrategy = \"sticky\"\nreuse_window = \"0s\"", 2);
     let mut client = home.client();
     let lease = client.acquire();
@@ -329,7 +329,7 @@ fn rates_have_no_weight_in_choosing() {
 }
 
 #[test]
-fn five_reports_of_one_event_are_one() {
+fn five_reports_of_one_event_count_once() {
     let home = Home::with_accounts("[leases]\nper_account = 5", 1);
     let mut clients: Vec<Client> = (0..5).map(|_| home.client()).collect();
     let leases: Vec<Value> = clients.iter_mut().map(Client::acquire).collect();
@@ -349,11 +349,11 @@ fn five_reports_of_one_event_are_one() {
 }
 
 #[test]
-fn the_queue_is_woken_in_order_and_one_goes_first() {
+fn after_a_limit_one_waiter_is_served_before_the_others_in_order() {
     let mut home = Home::with_accounts("[leases]\noverflow = \"wait\"", 1);
     let mut holder = home.client();
     let lease = holder.acquire();
-    // a limit that was filed long enough ago to be a long one, and has just ended, as after a night with the lid closed
+    // a long limit that has just ended, as after a suspend
     holder.call("lease.report", spent(&lease, "5h", (now() / 1000 + 3600) * 1000));
     holder.call("lease.release", reference(&lease));
     drop(holder);
@@ -378,11 +378,11 @@ fn the_queue_is_woken_in_order_and_one_goes_first() {
         let lease = client.receive().unwrap()["result"].clone();
         client.call("lease.release", reference(&lease));
     }
-    wait_until("nobody waits", || watcher.call("status", json!({}))["queue"] == json!([]));
+    wait_until("the queue is empty", || watcher.call("status", json!({}))["queue"] == json!([]));
 }
 
 #[test]
-fn a_durable_lease_that_moves_is_kept_before_it_is_told() {
+fn a_moved_durable_lease_is_saved_before_it_is_answered() {
     let mut home = Home::with_accounts("", 2);
     let mut client = home.client();
     let lease = client.call("lease.acquire", json!({"provider": "anthropic", "bind": {"pid": std::process::id()}}));
@@ -396,7 +396,7 @@ fn a_durable_lease_that_moves_is_kept_before_it_is_told() {
 }
 
 #[test]
-fn reports_that_say_two_things_or_none_are_refused() {
+fn a_report_must_have_exactly_one_form() {
     let home = Home::with_accounts("", 1);
     let mut client = home.client();
     let lease = client.acquire();

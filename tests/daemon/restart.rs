@@ -9,7 +9,7 @@ use crate::support::{Home, fence, label, reference};
 const WAIT: &str = "[leases]\noverflow = \"wait\"\n";
 
 #[test]
-fn holders_come_back_after_a_crash_before_anybody_new_is_served() {
+fn after_a_crash_holders_resume_before_new_requests_are_served() {
     let mut home = Home::with_accounts(WAIT, 2);
     let held = home.client().acquire();
     let mut holder = home.client();
@@ -30,14 +30,14 @@ fn holders_come_back_after_a_crash_before_anybody_new_is_served() {
     assert_eq!((&resumed["lease"], &resumed["account"]), (&held["lease"], &held["account"]));
     assert_eq!(resumed["credential"], held["credential"]);
     let new = other.receive().unwrap()["result"].clone();
-    assert!(begun.elapsed().as_millis() >= 1000, "it waited out the grace");
+    assert!(begun.elapsed().as_millis() >= 1000, "it waited for the grace period");
     assert_ne!(label(&new), label(&held));
     assert!(fence(&new) > fence(&held));
     assert_eq!(holder.refused("lease.resume", json!({ "lease": held["lease"], "fence": 7 })), "stale_lease");
 }
 
 #[test]
-fn a_lease_whose_account_was_leased_anew_is_over() {
+fn a_lease_cannot_resume_after_its_account_was_granted_again() {
     let mut home = Home::with_accounts(WAIT, 1);
     let mut holder = home.client();
     let held = holder.acquire();
@@ -47,7 +47,7 @@ fn a_lease_whose_account_was_leased_anew_is_over() {
     let new = other.acquire();
     assert_eq!(other.refused("lease.resume", reference(&held)), "stale_lease");
     other.call("lease.release", reference(&new));
-    assert_eq!(other.refused("lease.resume", reference(&held)), "stale_lease", "a lower fence never comes after");
+    assert_eq!(other.refused("lease.resume", reference(&held)), "stale_lease", "a lower fence stays stale");
     for method in ["lease.renew", "lease.release"] {
         assert_eq!(other.refused(method, reference(&held)), "stale_lease");
     }
@@ -56,7 +56,7 @@ fn a_lease_whose_account_was_leased_anew_is_over() {
 }
 
 #[test]
-fn what_is_bound_to_a_process_or_a_time_is_still_held() {
+fn leases_bound_to_a_process_or_a_time_survive_a_restart() {
     let mut home = Home::with_accounts(WAIT, 3);
     let mut client = home.client();
     let pid = std::process::id();
@@ -96,7 +96,7 @@ fn fence_of(row: &serde_json::Value) -> u64 {
 }
 
 #[test]
-fn after_a_clean_stop_nobody_waits() {
+fn after_a_clean_stop_requests_are_served_immediately() {
     let mut home = Home::with_accounts(WAIT, 1);
     let before = home.client().acquire();
     assert_eq!(home.stop(), Some(0));
@@ -107,7 +107,7 @@ fn after_a_clean_stop_nobody_waits() {
 }
 
 #[test]
-fn sessions_stay_on_their_account() {
+fn sessions_stay_on_their_account_after_a_restart() {
     let mut home = Home::with_accounts(WAIT, 6);
     let ask = json!({ "provider": "anthropic", "session": "s1" });
     let first = home.client().call("lease.acquire", ask.clone());

@@ -1,4 +1,4 @@
-//! Secrets go to their holders and nowhere else.
+//! Secrets reach their holders only.
 
 use serde_json::json;
 
@@ -6,8 +6,8 @@ use crate::support::{Home, fence, reference, wait_until};
 use crate::upstream::Upstream;
 
 #[test]
-fn a_canary_is_seen_by_its_holder_only() {
-    // a provider that says back what it was sent, wherever it can
+fn a_secret_reaches_only_its_holder() {
+    // a provider that echoes what it receives
     let upstream = Upstream::new(|request, _| {
         let sent = request.headers.lines().find(|line| line.starts_with("authorization")).unwrap_or_default();
         (403, "x-said: no\r\n", json!({ "error": { "message": sent, "status": sent, "code": 403 } }).to_string())
@@ -23,21 +23,21 @@ fn a_canary_is_seen_by_its_holder_only() {
     );
     let lease = client.acquire();
     assert_eq!(lease["credential"]["secret"], "sk-canary-one");
-    let mut said = String::new();
+    let mut received = String::new();
     let me = json!({ "pid": std::process::id() });
     let token = client.call("lease.token", json!({ "provider": "anthropic", "bind": me }));
     assert_eq!(token["credential"]["secret"], "sk-canary-one");
     let google = client.call("account.list", json!({ "provider": "google" }))[0]["id"].clone();
     wait_until("the provider was asked", || upstream.seen().iter().any(|request| request.headers.contains("canary")));
     for method in ["account.usage", "account.verify"] {
-        said += &client.ask(method, &json!({ "account": google })).to_string();
+        received += &client.ask(method, &json!({ "account": google })).to_string();
     }
-    said += &client.ask("secrets.rekey", &json!({})).to_string();
-    // nothing of its environment is looked at: the runner names this test there
+    received += &client.ask("secrets.rekey", &json!({})).to_string();
+    // the environment is not searched, because it holds the name of this test
     let arguments = std::fs::read(format!("/proc/{}/cmdline", home.pid())).unwrap_or_default();
-    said += &String::from_utf8_lossy(&arguments);
+    received += &String::from_utf8_lossy(&arguments);
     for method in ["account.export", "explain", "account.list", "lease.list", "status", "config.get"] {
-        said += &client.ask(method, &json!({})).to_string();
+        received += &client.ask(method, &json!({})).to_string();
     }
     for wrong in [
         json!({ "provider": "anthropic", "kind": "nonsense", "secret": "sk-canary-two" }),
@@ -47,22 +47,22 @@ fn a_canary_is_seen_by_its_holder_only() {
     ] {
         let refusal = client.ask("account.add", &wrong);
         assert!(!refusal["error"].is_null(), "{refusal}");
-        said += &refusal.to_string();
+        received += &refusal.to_string();
     }
     client.call("lease.report", json!({ "lease": lease["lease"], "reason": "auth_failed" }));
     client.ask("lease.release", &reference(&lease));
     client.call("events.subscribe", json!({ "recent": true }));
     loop {
         let event = client.receive().unwrap();
-        said += &event.to_string();
+        received += &event.to_string();
         if event["params"]["kind"] == "replay.end" {
             break;
         }
     }
-    assert!(said.contains(&fence(&lease).to_string()), "the events are there");
+    assert!(received.contains(&fence(&lease).to_string()), "the events are there");
     assert_eq!(home.stop(), Some(0));
-    assert!(!said.contains("canary"), "{said}");
-    // nor is it in any file, the log at its most talkative included
+    assert!(!received.contains("canary"), "{received}");
+    // it is in no file, including the log at level trace
     let mut directories = vec![home.path().to_owned()];
     let mut files = 0;
     while let Some(directory) = directories.pop() {
@@ -80,10 +80,10 @@ fn a_canary_is_seen_by_its_holder_only() {
     assert!(files >= 4, "{files}");
 }
 
-/// Whether `/proc` and the system's own limits say that nobody sees into it.
+/// The limits and `/proc` show that other processes cannot read its memory.
 #[cfg(target_os = "linux")]
 #[test]
-fn nobody_dumps_or_traces_it() {
+fn the_daemon_cannot_be_dumped_or_traced() {
     let mut home = Home::new("");
     home.start();
     home.client().add("one");
@@ -91,7 +91,7 @@ fn nobody_dumps_or_traces_it() {
     let limits = std::fs::read_to_string(format!("{proc}/limits")).unwrap();
     let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
     assert_eq!(core.split_whitespace().skip(4).take(2).collect::<Vec<_>>(), ["0", "0"], "{core}");
-    // what cannot be traced belongs to root there; who is root sees that it cannot by the signal that would dump it
+    // root owns the /proc folder of a process that cannot be traced; as root, test it with the signal for a core dump
     if !rustix::process::geteuid().is_root() {
         assert!(std::fs::read(format!("{proc}/mem")).is_err());
         assert!(std::fs::read_dir(format!("{proc}/fd")).is_err());

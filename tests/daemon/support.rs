@@ -8,17 +8,17 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-/// Nothing here takes longer, however loaded the machine is.
+/// The longest wait, also on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
-/// In memory where there is such a place: a disk that others keep busy can hold up a sync, and with it the death of a
-/// killed daemon, for longer than any test waits.
+/// In memory where possible: a sync to a busy disk, and with it the end of a killed daemon, can take longer than a test
+/// waits.
 pub fn directory() -> tempfile::TempDir {
     let memory = tempfile::Builder::new().prefix("lessor-").tempdir_in("/dev/shm");
     memory.or_else(|_| tempfile::tempdir()).unwrap()
 }
 
-/// A home, and the daemon in it while there is one.
+/// A home, and the daemon that runs in it.
 pub struct Home {
     directory: tempfile::TempDir,
     daemon: Option<Child>,
@@ -26,7 +26,7 @@ pub struct Home {
 }
 
 impl Home {
-    /// With a configuration, and no daemon yet.
+    /// With a configuration, without a daemon.
     pub fn new(config: &str) -> Self {
         let directory = directory();
         std::fs::write(directory.path().join("config.toml"), config).unwrap();
@@ -63,13 +63,13 @@ impl Home {
         command
     }
 
-    /// Where the daemon's words go, of all its runs.
+    /// The file with the daemon's output, of all runs.
     pub fn log(&self) -> PathBuf {
         self.path().join("daemon.log")
     }
 
-    /// All it has said.
-    pub fn said(&self) -> String {
+    /// The daemon's output so far.
+    pub fn output(&self) -> String {
         std::fs::read_to_string(self.log()).unwrap()
     }
 
@@ -103,13 +103,13 @@ impl Home {
         daemon.wait().unwrap();
     }
 
-    /// SIGTERM; answers the exit code.
+    /// Sends SIGTERM; returns the exit code.
     pub fn stop(&mut self) -> Option<i32> {
         signal(self.pid(), rustix::process::Signal::TERM);
         self.daemon.take().unwrap().wait().unwrap().code()
     }
 
-    /// The exit code, once it has ended by itself.
+    /// Waits for the daemon's end; returns the exit code.
     pub fn wait(&mut self) -> Option<i32> {
         let daemon = self.daemon.as_mut().unwrap();
         wait_until("the daemon ends", || daemon.try_wait().unwrap().is_some());
@@ -152,7 +152,7 @@ impl Client {
         Ok(Self { lines: BufReader::new(stream.try_clone()?), stream, next: 0 })
     }
 
-    /// The whole answer.
+    /// The complete answer.
     pub fn ask(&mut self, method: &str, params: &Value) -> Value {
         self.try_ask(method, params).unwrap_or_else(|error| panic!("{method}: {error}"))
     }
@@ -177,14 +177,14 @@ impl Client {
         Ok(serde_json::from_str(&line)?)
     }
 
-    /// The result, which there must be.
+    /// The result of a call that must succeed.
     pub fn call(&mut self, method: &str, params: Value) -> Value {
         let answer = self.ask(method, &params);
         assert!(answer["error"].is_null(), "{method} {params}: {answer}");
         answer["result"].clone()
     }
 
-    /// The kind of the refusal, which there must be.
+    /// The error kind of a call that must fail.
     pub fn refused(&mut self, method: &str, params: Value) -> String {
         let answer = self.ask(method, &params);
         answer["error"]["data"]["kind"].as_str().unwrap_or_else(|| panic!("{method} {params}: {answer}")).to_owned()
@@ -202,14 +202,14 @@ impl Client {
         self.call("lease.acquire", json!({ "provider": "anthropic" }))
     }
 
-    /// Waits until this many requests wait.
+    /// Waits until this many requests are queued.
     pub fn wait_for_queue(&mut self, length: usize) {
         wait_until("the queue is as long", || {
             self.call("status", json!({}))["queue"].as_array().unwrap().len() == length
         });
     }
 
-    /// What comes until the other end closes.
+    /// Everything that is received until the connection is closed.
     pub fn read_to_end(&mut self) -> String {
         let mut text = String::new();
         while self.lines.read_line(&mut text).is_ok_and(|read| read > 0) {}
@@ -217,11 +217,11 @@ impl Client {
     }
 }
 
-/// A process of its own that holds a lease until it is killed.
+/// A process that holds a lease until it is killed.
 pub struct Holder {
     pub child: Child,
     pub label: String,
-    /// What it started, if it was to.
+    /// The child that it started, if any.
     pub grandchild: Option<u32>,
 }
 
@@ -233,7 +233,7 @@ impl Holder {
         Self::start_with(home, false)
     }
 
-    /// With an heir, a child inherits the holder's connection.
+    /// With `heir`, a child inherits the holder's connection.
     pub fn start_with(home: &Home, heir: bool) -> Self {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.args(["--exact", "support::hold", "--nocapture"]).env(HOLD, home.socket());
@@ -242,8 +242,8 @@ impl Holder {
         }
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap());
-        let label = said(&mut lines, "label ");
-        let grandchild = heir.then(|| said(&mut lines, "heir ").parse().unwrap());
+        let label = read_value(&mut lines, "label ");
+        let grandchild = heir.then(|| read_value(&mut lines, "heir ").parse().unwrap());
         Self { child, label, grandchild }
     }
 }
@@ -258,7 +258,7 @@ impl Drop for Holder {
     }
 }
 
-/// A process that has held a lease and given it back, and lives on.
+/// A process that has released its lease and goes on.
 pub struct Idler(pub Child);
 
 const IDLE: &str = "LESSOR_TEST_IDLE";
@@ -268,7 +268,7 @@ impl Idler {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.args(["--exact", "support::idle", "--nocapture"]).env(IDLE, socket);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-        said(&mut BufReader::new(child.stdout.take().unwrap()), "idle ");
+        read_value(&mut BufReader::new(child.stdout.take().unwrap()), "idle ");
         Self(child)
     }
 }
@@ -280,7 +280,7 @@ impl Drop for Idler {
     }
 }
 
-/// Not a test of its own: what an idler runs.
+/// Not a test: an idler runs this.
 #[test]
 fn idle() {
     let Some(socket) = std::env::var_os(IDLE) else { return };
@@ -292,7 +292,7 @@ fn idle() {
     let _until_we_are_ended = std::io::stdin().read_line(&mut String::new());
 }
 
-fn said(lines: &mut BufReader<ChildStdout>, what: &str) -> String {
+fn read_value(lines: &mut BufReader<ChildStdout>, what: &str) -> String {
     let mut line = String::new();
     loop {
         line.clear();
@@ -304,7 +304,7 @@ fn said(lines: &mut BufReader<ChildStdout>, what: &str) -> String {
     }
 }
 
-/// Not a test of its own: what a holder process runs.
+/// Not a test: a holder runs this.
 #[test]
 fn hold() {
     let Some(socket) = std::env::var_os(HOLD) else { return };
@@ -317,7 +317,7 @@ fn hold() {
         let heir = Command::new("sleep").arg("1000").stdout(Stdio::null()).spawn().unwrap();
         println!("heir {}", heir.id());
     }
-    // until somebody ends us
+    // until this process is killed
     let mut client = client;
     client.stream.set_read_timeout(None).unwrap();
     let _the_daemon_is_gone = client.receive();
@@ -328,7 +328,7 @@ pub fn signal(pid: u32, signal: rustix::process::Signal) {
     let _already_dead = rustix::process::kill_process(pid, signal);
 }
 
-/// Looks until it is so, or fails.
+/// Waits until a condition holds, or fails.
 pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !is_so() {
@@ -345,7 +345,7 @@ pub fn label(lease: &Value) -> String {
     lease["account"]["label"].as_str().unwrap().to_owned()
 }
 
-/// What presents a lease again.
+/// The reference to a lease.
 pub fn reference(lease: &Value) -> Value {
     json!({ "lease": lease["lease"], "fence": lease["fence"] })
 }
@@ -356,7 +356,7 @@ pub fn resident(pid: u32) -> u64 {
     statm.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4096
 }
 
-/// How many a daemon has open; 0 where only root may see that, as its memory and all is closed to others.
+/// The number of a daemon's open descriptors; 0 where only root can see it.
 pub fn descriptors(pid: u32) -> usize {
     std::fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)
 }

@@ -1,10 +1,10 @@
-//! A provider that answers what it is told to, and remembers what it was asked.
+//! A provider with configurable answers that records its requests.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
-/// One request as it came.
+/// A request.
 #[derive(Clone, Debug)]
 pub struct Request {
     pub line: String,

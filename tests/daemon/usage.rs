@@ -1,4 +1,4 @@
-//! What accounts have used is asked for, within each provider's budget, and never with a token that has ended.
+//! Usage polling: within each provider's budget, and only with valid tokens.
 
 use serde_json::{Value, json};
 
@@ -34,7 +34,7 @@ fn config(provider: &str, url: &str, poll: &str) -> String {
 }
 
 #[test]
-fn a_login_is_asked_about_once_and_never_beyond_the_budget_restarts_included() {
+fn polls_stay_within_the_budget_across_restarts() {
     let upstream = Upstream::new(|_, _| (200, "", claude_usage()));
     let mut home = Home::new(&config("anthropic", &format!("{}/own/usage", upstream.url), "1s"));
     home.start();
@@ -52,7 +52,7 @@ fn a_login_is_asked_about_once_and_never_beyond_the_budget_restarts_included() {
     let row = |at: usize| (usage[at]["window"].clone(), usage[at]["utilization"].clone(), usage[at]["stale"].clone());
     assert_eq!(row(0), (json!("5h"), json!(0.42), json!(false)));
     assert_eq!(row(1), (json!("7d"), json!(0.07), json!(false)));
-    // asked again by people: what is known is answered, and nobody else is asked
+    // another call within the budget's pause is answered from memory
     for _ in 0..30 {
         assert_eq!(client.call("account.usage", json!({ "account": "work" }))["usage"][0]["utilization"], 0.42);
     }
@@ -60,7 +60,7 @@ fn a_login_is_asked_about_once_and_never_beyond_the_budget_restarts_included() {
     home.kill();
     home.start();
     let mut client = home.client();
-    // what was learnt is known again, and how often it was asked for
+    // after a restart the usage and the times of the polls are known
     wait_until("it is remembered", || account(&mut client, "work")["usage"][0]["utilization"] == 0.42);
     client.call("account.usage", json!({ "account": "work" }));
     let seen = upstream.seen();
@@ -72,13 +72,13 @@ fn a_login_is_asked_about_once_and_never_beyond_the_budget_restarts_included() {
 }
 
 #[test]
-fn a_refusal_is_obeyed_told_and_no_usage_is_made_up() {
+fn a_refused_poll_is_reported_and_changes_no_usage() {
     let upstream = Upstream::new(|_, _| (429, "retry-after: 0\r\n", "{}".to_owned()));
     let mut home = Home::new(&config("anthropic", &upstream.url, "1s"));
     home.start();
     let mut client = home.client();
     login(&mut client, "anthropic", "work", FAR);
-    wait_until("it is told", || account(&mut client, "work")["usage_trouble"].is_string());
+    wait_until("the failure is reported", || account(&mut client, "work")["usage_trouble"].is_string());
     for _ in 0..5 {
         client.call("account.usage", json!({ "account": "work" }));
     }
@@ -87,11 +87,11 @@ fn a_refusal_is_obeyed_told_and_no_usage_is_made_up() {
     assert!(info["usage_trouble"].as_str().unwrap().contains("429"), "{info}");
     let seen = upstream.seen();
     assert_eq!((seen.len(), seen[0].line.as_str()), (1, "GET /api/oauth/usage HTTP/1.1"));
-    assert_eq!(home.said().matches("cannot be read").count(), 1, "one line for one change");
+    assert_eq!(home.output().matches("cannot be read").count(), 1, "one line for one change");
 }
 
 #[test]
-fn nobody_is_asked_unless_that_is_wanted_nor_with_a_token_that_has_ended() {
+fn no_poll_is_sent_when_disabled_or_with_an_expired_token() {
     let upstream = Upstream::new(|_, _| {
         let window = json!({ "used_percent": 100, "limit_window_seconds": 604_800, "reset_after_seconds": 60 });
         (200, "", json!({ "plan_type": "plus", "rate_limit": { "primary_window": window } }).to_string())
@@ -109,7 +109,7 @@ fn nobody_is_asked_unless_that_is_wanted_nor_with_a_token_that_has_ended() {
         (&json!("plus"), &json!("pro"), &json!("7d"))
     );
     assert!(upstream.seen()[0].headers.contains("chatgpt-account-id: work"), "{:?}", upstream.seen());
-    // and by itself once it is
+    // it is polled when it is due
     login(&mut client, "openai", "home", FAR);
     std::fs::write(home.path().join("config.toml"), config("openai", &format!("{}/usage", upstream.url), "1h"))
         .unwrap();
@@ -119,7 +119,7 @@ fn nobody_is_asked_unless_that_is_wanted_nor_with_a_token_that_has_ended() {
 }
 
 #[test]
-fn a_confirmation_that_is_wanted_is_told_with_its_place_and_taken_at_its_owners_word() {
+fn a_required_confirmation_is_reported_with_its_link_and_the_user_can_confirm_it() {
     let upstream = Upstream::new(|_, _| {
         let refused = json!({ "error": { "code": 403, "status": "PERMISSION_DENIED", "details": [
             { "@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "VALIDATION_REQUIRED" },
@@ -138,21 +138,21 @@ fn a_confirmation_that_is_wanted_is_told_with_its_place_and_taken_at_its_owners_
         client.refused("lease.acquire", json!({ "provider": "google", "agent": "gemini" })),
         "needs_verification"
     );
-    // asked too soon after: not before an hour without being told otherwise
+    // after a refusal without a time the next poll is an hour later
     let answer = client.ask("account.verify", &json!({ "account": "work" }));
     assert_eq!(answer["error"]["data"]["kind"], "needs_verification", "{answer}");
     assert!(
         answer["error"]["data"]["hint"].as_str().unwrap().contains("https://accounts.google.com/verify"),
         "{answer}"
     );
-    // its owner's word is enough
+    // the user's confirmation is sufficient
     let info = client.call("account.verify", json!({ "account": "work", "confirmed": true }));
     assert_eq!((&info["state"], &info["state_link"]), (&json!("ready"), &Value::Null), "{info}");
     assert_eq!(upstream.seen().len(), 1);
 }
 
 #[test]
-fn what_google_tells_is_filed_under_what_it_counts_for() {
+fn windows_of_google_are_assigned_to_their_quotas() {
     let upstream = Upstream::new(|request, _| {
         let body = match request.line.split([':', ' ']).nth(2).unwrap_or_default() {
             "loadCodeAssist" => json!({ "paidTier": { "id": "g1-pro-tier" }, "cloudaicompanionProject": "proj-7" }),

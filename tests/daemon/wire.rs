@@ -1,4 +1,4 @@
-//! Garbage, oversized, half and slow input: one clear error or a closed connection, no growth, others unaffected.
+//! Invalid, oversized, incomplete and slow input: one error or a closed connection, no growth, no effect on others.
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Client, Home, descriptors, resident, signal, wait_until};
 
-/// Sends bytes on a connection of their own; what comes back until it is closed.
+/// Sends bytes on a new connection; returns what is received until it is closed.
 fn send(home: &Home, bytes: &[u8]) -> Vec<u8> {
     let mut stream = UnixStream::connect(home.socket()).unwrap();
     stream.set_read_timeout(Some(crate::support::PATIENCE)).unwrap();
@@ -30,7 +30,7 @@ fn error_kind(answer: &[u8]) -> String {
 }
 
 #[test]
-fn garbage_gets_one_error_and_a_closed_connection() {
+fn invalid_input_gets_one_error_and_closes_the_connection() {
     let mut home = Home::new("");
     home.start();
     for bytes in [&b"GET / HTTP/1.1\r\n\r\n"[..], b"\xef\xbb\xbf{}", b"\0\0\0\0", b"[1]\n", b"hello\n"] {
@@ -47,7 +47,7 @@ fn garbage_gets_one_error_and_a_closed_connection() {
 }
 
 #[test]
-fn lines_are_told_apart() {
+fn each_line_is_a_message_of_its_own() {
     let mut home = Home::new("");
     home.start();
     let deep = format!(
@@ -91,7 +91,7 @@ fn lines_are_told_apart() {
 }
 
 #[test]
-fn the_binary_codec_begins_with_hello_and_serves_whatever_the_pieces() {
+fn the_binary_codec_starts_with_hello_and_accepts_any_pieces() {
     let mut home = Home::new("");
     home.start();
     let mut bytes = MAGIC.to_vec();
@@ -153,7 +153,7 @@ fn oversized_input_does_not_grow_the_daemon() {
 }
 
 #[test]
-fn silent_clients_are_closed_and_nobody_waits_for_them() {
+fn silent_clients_are_disconnected_and_delay_no_other() {
     let mut home = Home::with_accounts("", 1);
     let mut silent: Vec<UnixStream> = (0..200).map(|_| UnixStream::connect(home.socket()).unwrap()).collect();
     for (number, stream) in silent.iter_mut().enumerate() {
@@ -167,18 +167,18 @@ fn silent_clients_are_closed_and_nobody_waits_for_them() {
     good.acquire();
     assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
     for stream in &mut silent {
-        let mut said = Vec::new();
-        stream.read_to_end(&mut said).unwrap();
+        let mut received = Vec::new();
+        stream.read_to_end(&mut received).unwrap();
     }
     let took = begun.elapsed();
     assert!(took > Duration::from_secs(4) && took < Duration::from_secs(10), "{took:?}");
-    // a client that has said something may be silent for as long as it likes
+    // after its first message a client may be silent
     good.call("lease.list", json!({}));
     assert_eq!(home.stop(), Some(0));
 }
 
 #[test]
-fn a_client_that_reads_nothing_is_bounded_and_harms_nobody() {
+fn a_client_that_reads_nothing_is_bounded_and_delays_no_other() {
     let home = Home::with_accounts("", 8);
     let before = resident(home.pid());
     let mut deaf = Client::connect(&home.socket());
@@ -194,7 +194,7 @@ fn a_client_that_reads_nothing_is_bounded_and_harms_nobody() {
 }
 
 #[test]
-fn calls_that_wait_are_counted() {
+fn the_number_of_waiting_calls_is_limited() {
     let home = Home::with_accounts("[leases]\noverflow = \"wait\"\n", 1);
     let mut client = home.client();
     client.acquire();
@@ -209,7 +209,7 @@ fn calls_that_wait_are_counted() {
 }
 
 #[test]
-fn connections_that_come_and_go_leave_nothing() {
+fn closed_connections_leave_no_descriptor() {
     let home = Home::with_accounts("", 1);
     let before = descriptors(home.pid());
     for _ in 0..2000 {
@@ -229,7 +229,7 @@ fn connections_that_come_and_go_leave_nothing() {
 }
 
 #[test]
-fn few_descriptors_are_shared_out_and_nothing_spins() {
+fn with_few_descriptors_clients_are_served_without_busy_waiting() {
     let mut home = Home::new("");
     let mut command = Command::new("prlimit");
     command.args(["--nofile=64", env!("CARGO_BIN_EXE_lessor"), "daemon"]).env("LESSOR_HOME", home.path());
@@ -244,7 +244,7 @@ fn few_descriptors_are_shared_out_and_nothing_spins() {
         fields[0] + fields[1]
     };
     let before = busy();
-    // what can be measured is time: half a second of a crowd in front of the door
+    // measured by CPU time: half a second with many waiting clients
     std::thread::sleep(Duration::from_millis(500));
     assert!(busy() - before <= 5, "{} ticks of 10 ms in half a second", busy() - before);
     good.acquire();
@@ -254,7 +254,7 @@ fn few_descriptors_are_shared_out_and_nothing_spins() {
 }
 
 #[test]
-fn another_user_is_turned_away_before_a_byte() {
+fn a_client_of_another_user_is_disconnected_before_any_message() {
     if !rustix::process::geteuid().is_root() {
         return println!("not run: another user needs root");
     }
@@ -275,27 +275,27 @@ fn another_user_is_turned_away_before_a_byte() {
         .env(SPEAK, home.socket())
         .output()
         .unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(said.contains("read 0 bytes"), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    let received = String::from_utf8_lossy(&output.stdout);
+    assert!(received.contains("read 0 bytes"), "{received}{}", String::from_utf8_lossy(&output.stderr));
     home.client().call("hello", json!({}));
 }
 
 const SPEAK: &str = "LESSOR_TEST_SPEAK";
 
-/// Not a test of its own: what another user runs.
+/// Not a test: another user runs this.
 #[test]
 fn speak() {
     let Some(socket) = std::env::var_os(SPEAK) else { return };
     let mut stream = UnixStream::connect(socket).unwrap();
     stream.set_read_timeout(Some(crate::support::PATIENCE)).unwrap();
     let _closed_already = stream.write_all(b"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"hello\"}\n");
-    let mut said = Vec::new();
-    let _reset = stream.read_to_end(&mut said);
-    println!("read {} bytes", said.len());
+    let mut received = Vec::new();
+    let _reset = stream.read_to_end(&mut received);
+    println!("read {} bytes", received.len());
 }
 
 #[test]
-fn a_stopped_client_disturbs_nobody() {
+fn a_stopped_client_delays_no_other() {
     let home = Home::with_accounts("[leases]\noverflow = \"wait\"\n", 2);
     let holder = crate::support::Holder::start(&home);
     signal(holder.child.id(), rustix::process::Signal::STOP);

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::support::{Home, label, reference};
 
 #[test]
-fn the_forecast_says_how_many_and_when() {
+fn a_forecast_counts_grantable_leases_and_names_the_next_time() {
     let home = Home::with_accounts("[leases]\nmax_per_account = 2", 3);
     let mut client = home.client();
     let forecast = client.call("forecast", json!({"provider": "anthropic"}));
@@ -33,7 +33,7 @@ fn the_forecast_says_how_many_and_when() {
 }
 
 #[test]
-fn why_this_one_and_why_not_the_others() {
+fn explain_names_the_reason_for_each_account() {
     let home = Home::with_accounts("", 3);
     let mut client = home.client();
     assert_eq!(client.refused("explain", json!({})), "unknown_lease", "nothing has happened yet");
@@ -45,17 +45,21 @@ fn why_this_one_and_why_not_the_others() {
         "headers": {"retry-after": "700"}, "body": "{\"error\":{\"details\":[{\"reason\":\"QUOTA_EXHAUSTED\"}]}}"}),
     );
     let moved = &decision["lease"];
-    let told = client.call("explain", json!({"what": moved["lease"]}));
-    assert_eq!(told["decided"], client.call("explain", json!({"what": "LAST"}))["decided"], "it is the last decision");
-    assert_eq!(told["subject"], "lease");
-    let decided = &told["decided"];
+    let explained = client.call("explain", json!({"what": moved["lease"]}));
+    assert_eq!(
+        explained["decided"],
+        client.call("explain", json!({"what": "LAST"}))["decided"],
+        "it is the last decision"
+    );
+    assert_eq!(explained["subject"], "lease");
+    let decided = &explained["decided"];
     assert_eq!((&decided["account"]["label"], &decided["held"]), (&moved["account"]["label"], &json!(true)));
     assert_eq!(
         (&decided["moved_from"]["label"], &decided["moved_because"]),
         (&lease["account"]["label"], &json!("quota_exhausted"))
     );
-    assert_eq!((&decided["by"], &told["request"]["session"]), (&json!("strategy"), &json!("s1")));
-    let candidates = told["candidates"].as_array().unwrap();
+    assert_eq!((&decided["by"], &explained["request"]["session"]), (&json!("strategy"), &json!("s1")));
+    let candidates = explained["candidates"].as_array().unwrap();
     assert_eq!(candidates.len(), 3);
     assert_eq!((&candidates[0]["label"], &candidates[0]["rank"]), (&moved["account"]["label"], &json!(1)));
     let of = |name: &Value| candidates.iter().find(|one| one["label"] == *name).unwrap();
@@ -66,22 +70,25 @@ fn why_this_one_and_why_not_the_others() {
     let disabled = of(&json!("a2"));
     assert_eq!((&disabled["why"], &disabled["note"]), (&json!("disabled"), &json!("holiday")));
     // an account, and a lease that has ended
-    let told = client.call("explain", json!({"what": label(&lease)}));
-    assert_eq!((&told["subject"], &told["limits"][0]["reason"]), (&json!("account"), &json!("quota_exhausted")));
-    assert_eq!(told["now"]["account"]["label"], moved["account"]["label"]);
-    client.call("lease.release", reference(moved));
-    let told = client.call("explain", json!({"what": &moved["lease"].as_str().unwrap()[..20]}));
+    let explained = client.call("explain", json!({"what": label(&lease)}));
     assert_eq!(
-        (&told["decided"]["held"], &told["decided"]["account"]["label"]),
+        (&explained["subject"], &explained["limits"][0]["reason"]),
+        (&json!("account"), &json!("quota_exhausted"))
+    );
+    assert_eq!(explained["now"]["account"]["label"], moved["account"]["label"]);
+    client.call("lease.release", reference(moved));
+    let explained = client.call("explain", json!({"what": &moved["lease"].as_str().unwrap()[..20]}));
+    assert_eq!(
+        (&explained["decided"]["held"], &explained["decided"]["account"]["label"]),
         (&json!(false), &moved["account"]["label"])
     );
     // a refusal
     client.call("account.disable", json!({"account": label(moved)}));
     assert_eq!(client.refused("lease.acquire", json!({"provider": "anthropic", "wait_ms": 0})), "all_limited");
-    let told = client.call("explain", json!({"what": "last"}));
-    assert_eq!((&told["subject"], &told["decided"]["kind"]), (&json!("refusal"), &json!("all_limited")));
-    assert_eq!(told["now"]["outcome"], "wait");
+    let explained = client.call("explain", json!({"what": "last"}));
+    assert_eq!((&explained["subject"], &explained["decided"]["kind"]), (&json!("refusal"), &json!("all_limited")));
+    assert_eq!(explained["now"]["outcome"], "wait");
     assert_eq!(client.refused("explain", json!({"what": "ls_nonsense"})), "unknown_lease");
-    assert_eq!(client.refused("explain", json!({"what": "nobody"})), "unknown_account");
+    assert_eq!(client.refused("explain", json!({"what": "unknown"})), "unknown_account");
     assert_eq!(client.refused("explain", json!({"what": "LAST", "model": "m"})), "bad_request");
 }

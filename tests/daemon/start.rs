@@ -1,4 +1,4 @@
-//! One daemon per data directory, in a place nobody else can reach, from its start to its end.
+//! One daemon per data directory, with a socket that only its user can reach, from start to stop.
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
@@ -19,7 +19,7 @@ fn chmod(path: &Path, mode: u32) {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
 }
 
-/// Runs a daemon that must not serve; what it said.
+/// Runs a daemon that must not serve; returns its output.
 fn refusal(mut command: Command) -> String {
     let output: Output = command.stdout(Stdio::piped()).stderr(Stdio::piped()).output().unwrap();
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -59,7 +59,7 @@ fn of_thirty_daemons_one_serves_and_the_others_name_it() {
 }
 
 #[test]
-fn what_is_in_the_sockets_place_is_not_touched() {
+fn another_file_at_the_socket_path_is_not_removed() {
     let elsewhere = crate::support::directory();
     let living = UnixListener::bind(elsewhere.path().join("living")).unwrap();
     type Make = fn(&Path, &Path);
@@ -76,15 +76,15 @@ fn what_is_in_the_sockets_place_is_not_touched() {
         chmod(&home.path().join("run"), 0o700);
         make(&home.socket(), elsewhere.path());
         let before = std::fs::symlink_metadata(home.socket()).unwrap().ino();
-        let said = refusal(home.command());
-        assert!(said.contains(words) && said.contains("lessor.sock"), "{said}");
+        let message = refusal(home.command());
+        assert!(message.contains(words) && message.contains("lessor.sock"), "{message}");
         assert_eq!(std::fs::symlink_metadata(home.socket()).unwrap().ino(), before);
     }
     drop(living);
 }
 
 #[test]
-fn a_directory_that_is_not_safe_is_refused_with_the_remedy() {
+fn an_unsafe_directory_is_refused_with_a_remedy() {
     let elsewhere = crate::support::directory();
     let home = Home::new("");
     let run = home.path().join("run");
@@ -93,8 +93,8 @@ fn a_directory_that_is_not_safe_is_refused_with_the_remedy() {
     std::fs::remove_file(&run).unwrap();
     std::fs::create_dir(&run).unwrap();
     chmod(&run, 0o770);
-    let said = refusal(home.command());
-    assert!(said.contains("open for writing to others") && said.contains("chmod 0700"), "{said}");
+    let message = refusal(home.command());
+    assert!(message.contains("open for writing to others") && message.contains("chmod 0700"), "{message}");
     if rustix::process::geteuid().is_root() {
         chmod(&run, 0o700);
         std::os::unix::fs::chown(&run, Some(65534), None).unwrap();
@@ -105,7 +105,7 @@ fn a_directory_that_is_not_safe_is_refused_with_the_remedy() {
 }
 
 #[test]
-fn modes_hold_whatever_the_umask() {
+fn file_modes_do_not_depend_on_the_umask() {
     for umask in ["000", "077", "777"] {
         let mut home = Home::new("");
         let mut command = Command::new("sh");
@@ -123,7 +123,7 @@ fn modes_hold_whatever_the_umask() {
 }
 
 #[test]
-fn a_path_that_is_too_long_is_said_to_be() {
+fn a_socket_path_that_is_too_long_is_an_error() {
     let home = Home::new("");
     let mut command = home.command();
     command.env("LESSOR_SOCKET", home.path().join("x".repeat(120)));
@@ -131,7 +131,7 @@ fn a_path_that_is_too_long_is_said_to_be() {
 }
 
 #[test]
-fn a_start_without_a_place_or_a_terminal_works() {
+fn the_daemon_starts_without_directories_or_a_terminal() {
     let mut home = Home::new("");
     let gone = crate::support::directory();
     let mut command = Command::new("sh");
@@ -140,7 +140,7 @@ fn a_start_without_a_place_or_a_terminal_works() {
     command.env_clear().env("LESSOR_HOME", home.path()).env("PATH", "/usr/bin:/bin");
     home.start_as(command);
     home.client().call("hello", json!({}));
-    // standard error too
+    // standard error, too
     let mut home = Home::new("");
     let mut child = Command::new("sh")
         .args(["-c", "exec \"$0\" daemon <&- >&- 2>&-", env!("CARGO_BIN_EXE_lessor")])
@@ -156,7 +156,7 @@ fn a_start_without_a_place_or_a_terminal_works() {
 }
 
 #[test]
-fn a_stop_answers_who_waits() {
+fn a_stop_answers_waiting_clients() {
     let mut home = Home::with_accounts("[leases]\noverflow = \"wait\"\n", 1);
     let mut holder = home.client();
     holder.acquire();
@@ -170,7 +170,7 @@ fn a_stop_answers_who_waits() {
 }
 
 #[test]
-fn the_end_of_an_old_daemon_leaves_a_new_ones_socket() {
+fn an_ending_daemon_does_not_remove_the_socket_of_a_new_one() {
     let mut old = Home::new("");
     old.start();
     let socket = old.socket();
@@ -189,9 +189,9 @@ fn the_end_of_an_old_daemon_leaves_a_new_ones_socket() {
 }
 
 #[test]
-fn an_unused_daemon_that_a_client_started_ends_itself() {
+fn an_unused_daemon_that_a_client_started_stops() {
     let mut home = Home::with_accounts("[daemon]\nidle_exit = \"200ms\"\n", 1);
-    // one in the foreground stays
+    // a foreground daemon does not stop
     let mut client = home.client();
     client.call("hello", json!({}));
     assert_eq!(home.stop(), Some(0));
@@ -207,7 +207,7 @@ fn an_unused_daemon_that_a_client_started_ends_itself() {
 }
 
 #[test]
-fn a_bad_configuration_is_told_with_its_places() {
+fn an_invalid_configuration_is_reported_with_its_lines() {
     let home = Home::new("[leases]\nper_acount = 1\noverflow = \"shared\"\n");
     let output = home.command().output().unwrap();
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -219,7 +219,7 @@ fn a_bad_configuration_is_told_with_its_places() {
 }
 
 #[test]
-fn the_configuration_decides_about_accounts() {
+fn the_configuration_overrides_account_settings() {
     let config = "[accounts.\"a0\"]\nmax_leases = 3\nuse = [\"codex\"]\nenabled = true\n[accounts.\"nobody\"]\n";
     let home = Home::with_accounts(config, 1);
     let mut client = home.client();

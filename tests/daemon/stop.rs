@@ -1,4 +1,4 @@
-//! Signals, ends that are hurried or overlap, and what must not end a daemon.
+//! How the daemon stops: signals, overlapping starts and stops, and events that must not stop it.
 
 use std::collections::BTreeSet;
 use std::os::unix::net::UnixStream;
@@ -12,7 +12,7 @@ use crate::support::{Client, Home, signal, wait_until};
 
 const WAIT: &str = "[leases]\noverflow = \"wait\"\n";
 
-/// A client that asks for more than the socket holds and reads nothing: a daemon that ends has something to wait for.
+/// A client with more unread answers than the socket holds: a stopping daemon waits for it.
 fn deaf(home: &Home) -> Client {
     let mut deaf = home.client();
     deaf.stream.set_write_timeout(Some(Duration::from_millis(100))).unwrap();
@@ -21,11 +21,11 @@ fn deaf(home: &Home) -> Client {
 }
 
 #[test]
-fn a_reader_of_its_words_that_leaves_does_not_end_a_daemon() {
+fn a_closed_standard_error_does_not_end_the_daemon() {
     let home = Home::new("[daemon]\nlog = \"trace\"\n");
     let mut command = home.command();
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-    // before it has said anything
+    // before it has written anything
     drop(child.stderr.take());
     let deadline = Instant::now() + crate::support::PATIENCE;
     while UnixStream::connect(home.socket()).is_err() {
@@ -40,7 +40,7 @@ fn a_reader_of_its_words_that_leaves_does_not_end_a_daemon() {
 }
 
 #[test]
-fn interrupt_ends_in_order_and_hangup_does_not_end() {
+fn sigint_stops_cleanly_and_sighup_does_not_stop() {
     let mut home = Home::with_accounts(WAIT, 1);
     let mut client = home.client();
     let lease = client.acquire();
@@ -56,18 +56,18 @@ fn interrupt_ends_in_order_and_hangup_does_not_end() {
 }
 
 #[test]
-fn a_second_signal_does_not_wait_for_who_reads_nothing() {
+fn a_second_signal_does_not_wait_for_clients_that_read_nothing() {
     let mut home = Home::with_accounts(WAIT, 1);
     let deaf = deaf(&home);
     let begun = Instant::now();
     signal(home.pid(), Signal::TERM);
-    wait_until("the door is closed", || !home.socket().exists());
+    wait_until("the socket is removed", || !home.socket().exists());
     assert!(home.is_running(), "one signal waits for it");
     signal(home.pid(), Signal::TERM);
     assert_eq!(home.wait(), Some(0));
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
     drop(deaf);
-    // what was written is not lost by the hurry
+    // saved changes survive the immediate stop
     home.start();
     assert_eq!(home.client().call("account.list", json!({})).as_array().unwrap().len(), 1);
 }
@@ -77,11 +77,11 @@ fn a_daemon_started_while_another_ends_takes_over() {
     let mut home = Home::with_accounts(WAIT, 1);
     let deaf = deaf(&home);
     signal(home.pid(), Signal::TERM);
-    wait_until("the door is closed", || !home.socket().exists());
+    wait_until("the socket is removed", || !home.socket().exists());
     let mut next = home.command().stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-    // it is there and has found the lock taken
+    // it has started and found the lock taken
     wait_until("the next one waits for the lock", || waits_for_lock(next.id()) || next.try_wait().unwrap().is_some());
-    assert!(next.try_wait().unwrap().is_none(), "it took the ending one for one that serves");
+    assert!(next.try_wait().unwrap().is_none(), "it must not take the stopping daemon for a serving one");
     drop(deaf);
     assert_eq!(home.wait(), Some(0));
     wait_until("the next one serves", || UnixStream::connect(home.socket()).is_ok());
@@ -90,25 +90,25 @@ fn a_daemon_started_while_another_ends_takes_over() {
     next.wait().unwrap();
 }
 
-/// Whether a process has the lock file open: it has come as far as asking for the lock.
+/// Whether a process has the lock file open, so that it is about to wait for the lock.
 fn waits_for_lock(pid: u32) -> bool {
     let files = match std::fs::read_dir(format!("/proc/{pid}/fd")) {
         Ok(files) => files,
-        // just before it asks it closes itself to everybody but root
+        // just before, it hides its descriptors from all users but root
         Err(error) => return error.kind() == std::io::ErrorKind::PermissionDenied,
     };
     files.flatten().any(|file| std::fs::read_link(file.path()).is_ok_and(|path| path.ends_with("daemon.lock")))
 }
 
 #[test]
-fn a_socket_that_is_gone_or_replaced_ends_the_daemon_so_that_another_can_start() {
+fn a_removed_or_replaced_socket_ends_the_daemon() {
     for replaced in [false, true] {
-        // the place is looked at once a minute, or twice in `idle_exit`: that is what a test can wait for
+        // the path is checked once a minute, or twice per `idle_exit`, which is short enough for a test
         let mut home = Home::new("[daemon]\nidle_exit = \"2s\"\n");
         let mut command = home.command();
         command.arg("--detached");
         home.start_as(command);
-        // with somebody connected it is not idle
+        // a connected client keeps it from being idle
         let mut client = home.client();
         client.call("hello", json!({}));
         let begun = Instant::now();
@@ -117,12 +117,12 @@ fn a_socket_that_is_gone_or_replaced_ends_the_daemon_so_that_another_can_start()
         client.read_to_end();
         assert_ne!(home.wait(), Some(0), "a service manager starts it again");
         assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
-        assert_eq!(home.socket().exists(), replaced, "another's socket is left alone");
+        assert_eq!(home.socket().exists(), replaced, "a replaced socket is not removed");
     }
 }
 
 #[test]
-fn what_was_answered_is_kept_and_what_a_stop_meets_halfway_is_answered() {
+fn a_stop_keeps_answered_changes_and_answers_outstanding_calls() {
     for (round, end) in [Signal::TERM, Signal::KILL, Signal::TERM, Signal::KILL, Signal::TERM].into_iter().enumerate() {
         let mut home = Home::new("");
         home.start();
@@ -132,7 +132,7 @@ fn what_was_answered_is_kept_and_what_a_stop_meets_halfway_is_answered() {
             let params = json!({ "provider": "anthropic", "kind": "api_key", "secret": label, "label": label });
             client.send("account.add", &params).unwrap();
         }
-        // some are answered, some are on their way to the disk, some are not read yet
+        // some calls are answered, some wait for the disk, some are not read yet
         let mut answered = BTreeSet::new();
         for _ in 0..3 * round {
             answered.insert(client.receive().unwrap()["result"]["label"].as_str().unwrap().to_owned());
@@ -148,13 +148,13 @@ fn what_was_answered_is_kept_and_what_a_stop_meets_halfway_is_answered() {
             accounts.as_array().unwrap().iter().map(|account| account["label"].as_str().unwrap().to_owned()).collect();
         assert!(answered.is_subset(&kept), "{end:?}: {answered:?} were answered, {kept:?} are kept");
         if end == Signal::TERM {
-            assert_eq!(kept, answered, "nothing is kept that nobody was told of");
+            assert_eq!(kept, answered, "exactly the answered accounts are saved");
         }
     }
 }
 
 #[test]
-fn a_process_that_died_while_nobody_looked_holds_nothing() {
+fn a_process_that_ended_while_no_daemon_ran_holds_no_lease() {
     let mut home = Home::with_accounts(WAIT, 1);
     let mut process = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
     let bound =
@@ -172,7 +172,7 @@ fn a_process_that_died_while_nobody_looked_holds_nothing() {
 }
 
 #[test]
-fn a_daemon_that_is_of_no_use_ends_and_one_that_holds_something_stays() {
+fn an_idle_daemon_stops_and_one_with_leases_does_not() {
     let mut home = Home::new("[daemon]\nidle_exit = \"1s\"\n");
     let mut command = home.command();
     command.arg("--detached");
@@ -189,7 +189,7 @@ fn a_daemon_that_is_of_no_use_ends_and_one_that_holds_something_stays() {
 }
 
 #[test]
-fn a_client_that_comes_in_the_moment_of_the_stop_does_not_delay_it() {
+fn a_client_that_connects_during_the_stop_does_not_delay_it() {
     let mut home = Home::new("");
     for _ in 0..20 {
         home.start();

@@ -1,4 +1,4 @@
-//! Logins stay fresh and are never lost: a real daemon against a real OAuth server that fails as it is told to.
+//! Refreshes of logins: a real daemon against an OAuth server with configurable failures.
 
 use std::time::Instant;
 
@@ -19,7 +19,7 @@ fn home(server: &OauthServer, more: &str) -> Home {
     home
 }
 
-/// A login of `who` whose access token ends after so many ms, or has ended.
+/// Adds a login of `who` whose access token expires after this many ms.
 fn add(client: &mut Client, server: &OauthServer, who: &str, left: i64) {
     let refresh = server.login(who);
     let expires_at = now().saturating_add_signed(left);
@@ -46,7 +46,7 @@ fn account(client: &mut Client, label: &str) -> Value {
 }
 
 #[test]
-fn an_ended_token_is_renewed_before_it_is_handed_out_and_outlives_a_crash() {
+fn an_expired_token_is_refreshed_before_it_is_handed_out_and_survives_a_crash() {
     let server = OauthServer::start();
     let mut home = home(&server, "");
     let mut client = home.client();
@@ -54,35 +54,35 @@ fn an_ended_token_is_renewed_before_it_is_handed_out_and_outlives_a_crash() {
     assert_eq!(account(&mut client, "a")["state"], "ready");
     let lease = acquire(&mut client);
     assert_eq!((token(&lease), server.refreshes("a")), ("at-canary-a-1".to_owned(), 1));
-    // the holder has it: so it is on disk
+    // the holder has the token, so it is on disk
     home.kill();
     home.start();
     let mut client = home.client();
     let lease = acquire(&mut client);
     assert_eq!((token(&lease), server.refreshes("a"), server.reuses()), ("at-canary-a-1".to_owned(), 1, 0));
-    assert!(!home.said().contains("canary"), "{}", home.said());
+    assert!(!home.output().contains("canary"), "{}", home.output());
 }
 
 #[test]
-fn a_token_is_renewed_before_it_ends_without_anybody_asking() {
+fn a_token_is_refreshed_before_it_expires_without_a_request() {
     let server = OauthServer::start();
     let home = home(&server, "");
     let mut client = home.client();
     client.call("events.subscribe", json!({ "kinds": ["account.changed"] }));
-    // less than half an hour is left, of a life that nobody knows
+    // less than half an hour is left of an unknown lifetime
     add(&mut home.client(), &server, "a", 600_000);
-    wait_until("it is renewed", || server.refreshes("a") == 1);
+    wait_until("the token is refreshed", || server.refreshes("a") == 1);
     let mut client = home.client();
     wait_until("it is known", || {
         account(&mut client, "a")["credential_expires_at"].as_u64().unwrap() > now() + 3_000_000
     });
     assert_eq!(token(&acquire(&mut client)), "at-canary-a-1");
-    // an hour is its life: half an hour before its end is far
+    // its lifetime is an hour, so the next refresh is far away
     assert_eq!(server.requests(), 1);
 }
 
 #[test]
-fn five_hundred_agents_ask_when_all_tokens_have_ended_and_each_is_renewed_once() {
+fn five_hundred_requests_with_expired_tokens_refresh_each_token_once() {
     let server = OauthServer::start();
     let home = home(&server, "[leases]\nmax_per_account = 100\n[refresh]\nwait = \"20s\"\n");
     let mut client = home.client();
@@ -100,7 +100,7 @@ fn five_hundred_agents_ask_when_all_tokens_have_ended_and_each_is_renewed_once()
                 }
                 let leases: Vec<Value> = (0..10).map(|_| client.receive().unwrap()["result"].clone()).collect();
                 assert!(leases.iter().all(|lease| !token(lease).ends_with("-0")), "{leases:?}");
-                // held until all have one
+                // held until all have a lease
                 (client, leases.len())
             })
         })
@@ -114,22 +114,22 @@ fn five_hundred_agents_ask_when_all_tokens_have_ended_and_each_is_renewed_once()
 }
 
 #[test]
-fn a_login_that_is_over_is_marked_and_no_other() {
+fn only_the_rejected_login_needs_a_new_login() {
     let server = OauthServer::start();
     let home = home(&server, "");
     let mut client = home.client();
     add(&mut client, &server, "dead", -1000);
     server.revoke("dead");
-    wait_until("it is marked", || account(&mut client, "dead")["state"] == "needs_login");
+    wait_until("the account needs a login", || account(&mut client, "dead")["state"] == "needs_login");
     let why = account(&mut client, "dead")["state_reason"].as_str().unwrap().to_owned();
     assert!(why.contains("invalid_grant") && why.contains("lessor login mine"), "{why}");
     assert_eq!(client.refused("lease.acquire", json!({ "provider": "mine", "wait_ms": 0 })), "needs_login");
     add(&mut client, &server, "living", -1000);
     assert_eq!(acquire(&mut client)["account"]["label"], "living");
     assert_eq!(account(&mut client, "dead")["state"], "needs_login");
-    // asked for no more than once
+    // the rejected token was sent once
     assert_eq!(server.requests(), 2);
-    // a new login of the same person takes its place
+    // a new login of the same person replaces it
     server.revoke("nobody");
     let refresh = server.login("again");
     client.call(
@@ -141,7 +141,7 @@ fn a_login_that_is_over_is_marked_and_no_other() {
 }
 
 #[test]
-fn a_client_that_is_refused_is_no_accounts_fault() {
+fn a_rejected_oauth_client_is_not_an_error_of_the_account() {
     let server = OauthServer::start();
     server.fail_always(Some(Fail::Status(401, "invalid_client", None)));
     let home = home(&server, "");
@@ -154,27 +154,27 @@ fn a_client_that_is_refused_is_no_accounts_fault() {
     for label in ["a", "b", "c"] {
         assert_ne!(account(&mut client, label)["state"], "needs_login", "{label}");
     }
-    // who has a token serves
+    // the account with a valid token serves
     assert_eq!(acquire(&mut client)["account"]["label"], "c");
-    wait_until("it is said", || home.said().contains("invalid_client"));
-    assert_eq!(home.said().matches("invalid_client").count(), 1, "{}", home.said());
+    wait_until("the error is logged", || home.output().contains("invalid_client"));
+    assert_eq!(home.output().matches("invalid_client").count(), 1, "{}", home.output());
     let warnings = client.call("status", json!({}))["warnings"].to_string();
     assert!(warnings.contains("invalid_client") && warnings.contains("providers.mine.oauth"), "{warnings}");
-    // the user has mended it, and says so
+    // the user has fixed the settings and refreshes
     server.fail_always(None);
     let mended = client.call("account.refresh", json!({ "account": "a" }));
     assert_eq!(mended["state"], "ready", "{mended}");
 }
 
 #[test]
-fn while_the_endpoint_is_down_living_tokens_serve_to_their_end_and_nobody_is_logged_out() {
+fn while_the_endpoint_is_down_valid_tokens_serve_and_no_login_ends() {
     let server = OauthServer::start();
     let home = home(&server, "[refresh]\nahead = \"1h\"\nmin_life = \"0s\"\nwait = \"100ms\"\n");
     let mut client = home.client();
     server.fail_always(Some(Fail::Status(503, "", None)));
     let end = Instant::now() + std::time::Duration::from_millis(2500);
     add(&mut client, &server, "a", 2500);
-    wait_until("it is tried", || server.requests() > 0);
+    wait_until("a refresh is tried", || server.requests() > 0);
     let mut served = 0;
     while Instant::now() + std::time::Duration::from_millis(200) < end {
         let lease = acquire(&mut client);
@@ -194,19 +194,19 @@ fn while_the_endpoint_is_down_living_tokens_serve_to_their_end_and_nobody_is_log
     assert_eq!(shown["state"], "limited");
     assert!(shown["state_reason"].as_str().unwrap().contains("503"), "{shown}");
     wait_until("it is tried again", || server.requests() >= 3);
-    assert_eq!(home.said().matches("cannot be refreshed").count(), 1, "{}", home.said());
-    let changes = home.said().matches("was added or changed").count();
+    assert_eq!(home.output().matches("cannot be refreshed").count(), 1, "{}", home.output());
+    let changes = home.output().matches("was added or changed").count();
     let tried = server.requests();
     wait_until("it is tried once more", || server.requests() > tried);
-    assert_eq!(home.said().matches("was added or changed").count(), changes, "{}", home.said());
-    // whoever waits has it when it comes back
+    assert_eq!(home.output().matches("was added or changed").count(), changes, "{}", home.output());
+    // a waiting request is served after the recovery
     server.fail_always(None);
     assert_eq!(token(&acquire(&mut client)), "at-canary-a-1");
-    wait_until("that is said once, too", || home.said().matches("refreshed again").count() == 1);
+    wait_until("the recovery is logged once", || home.output().matches("refreshed again").count() == 1);
 }
 
 #[test]
-fn what_the_endpoint_asks_for_is_kept() {
+fn retry_after_of_the_endpoint_is_obeyed() {
     let server = OauthServer::start();
     server.fail(Fail::Status(429, "", Some(2)));
     let home = home(&server, "");
@@ -219,7 +219,7 @@ fn what_the_endpoint_asks_for_is_kept() {
 }
 
 #[test]
-fn a_holder_waits_for_a_slow_endpoint_only_so_long_then_gets_another_account() {
+fn after_refresh_wait_a_holder_gets_another_account() {
     let server = OauthServer::start();
     let home = home(&server, "[refresh]\nwait = \"300ms\"\n");
     let mut client = home.client();
@@ -229,7 +229,7 @@ fn a_holder_waits_for_a_slow_endpoint_only_so_long_then_gets_another_account() {
     let held = acquire(&mut client);
     let other = acquire(&mut client);
     let labels = [&held, &other].map(|lease| lease["account"]["label"].as_str().unwrap().to_owned());
-    assert_eq!(labels, ["fine", "fine"], "whoever got the slow one has moved on");
+    assert_eq!(labels, ["fine", "fine"], "the holder of the slow account was moved");
     server.let_go();
     wait_until("the slow one is back", || account(&mut client, "slow")["state"] == "ready");
     assert_eq!(acquire(&mut client)["account"]["label"], "slow");
@@ -237,7 +237,7 @@ fn a_holder_waits_for_a_slow_endpoint_only_so_long_then_gets_another_account() {
 }
 
 #[test]
-fn a_refused_token_is_exchanged_once_whoever_says_so() {
+fn a_rejected_token_is_refreshed_once_for_all_reports() {
     let server = OauthServer::start();
     let home = home(&server, "");
     let mut client = home.client();
@@ -251,31 +251,38 @@ fn a_refused_token_is_exchanged_once_whoever_says_so() {
         assert_eq!(answer["result"]["secret"], "at-canary-a-1", "{answer}");
     }
     assert_eq!(server.requests(), 1);
-    // the same once more, and the new one is refused as well: it is not the token
+    // a rejection of the new token is not fixed by another refresh
     let kind = client.refused("lease.credential", json!({ "lease": leases[0]["lease"], "force": true }));
     assert_eq!((kind.as_str(), server.requests()), ("credential_unavailable", 1));
-    let told = client.call("lease.report", json!({ "lease": leases[0]["lease"], "reason": "auth_failed" }));
-    assert_eq!((&told["reason"], &account(&mut client, "a")["state"]), (&json!("auth_failed"), &json!("needs_login")));
+    let decision = client.call("lease.report", json!({ "lease": leases[0]["lease"], "reason": "auth_failed" }));
+    assert_eq!(
+        (&decision["reason"], &account(&mut client, "a")["state"]),
+        (&json!("auth_failed"), &json!("needs_login"))
+    );
 }
 
 #[test]
-fn a_reported_401_moves_the_holder_and_renews_the_account() {
+fn a_reported_401_moves_the_holder_and_refreshes_the_token() {
     let server = OauthServer::start();
     let home = home(&server, "");
     let mut client = home.client();
     add(&mut client, &server, "a", HOUR);
     let lease = acquire(&mut client);
     add(&mut client, &server, "b", HOUR);
-    let told = client.call("lease.report", json!({ "lease": lease["lease"], "reason": "auth_failed" }));
-    assert_eq!((&told["action"], &told["lease"]["account"]["label"]), (&json!("switch"), &json!("b")), "{told}");
-    wait_until("it is renewed", || server.refreshes("a") == 1);
-    wait_until("it is back", || account(&mut client, "a")["state"] == "ready");
-    // one that comes late, with the token from before, is sent to the new one
+    let decision = client.call("lease.report", json!({ "lease": lease["lease"], "reason": "auth_failed" }));
+    assert_eq!(
+        (&decision["action"], &decision["lease"]["account"]["label"]),
+        (&json!("switch"), &json!("b")),
+        "{decision}"
+    );
+    wait_until("the token is refreshed", || server.refreshes("a") == 1);
+    wait_until("the account is ready", || account(&mut client, "a")["state"] == "ready");
+    // a late report with the old token gets the new one
     assert_eq!(token(&acquire(&mut client)), "at-canary-a-1");
 }
 
 #[test]
-fn an_answer_that_is_lost_is_resolved_and_not_guessed() {
+fn a_lost_refresh_answer_is_retried_before_the_login_counts_as_ended() {
     let scenes = [
         (OauthServer::start(), Fail::CloseBefore, true),
         (OauthServer::lenient(), Fail::CloseAfter, true),
@@ -291,7 +298,7 @@ fn an_answer_that_is_lost_is_resolved_and_not_guessed() {
             let lease = acquire(&mut client);
             assert!(token(&lease).starts_with("at-canary-a-"), "{how:?} {lease}");
         } else {
-            wait_until("it is over", || account(&mut client, "a")["state"] == "needs_login");
+            wait_until("the login has ended", || account(&mut client, "a")["state"] == "needs_login");
             let why = account(&mut client, "a")["state_reason"].as_str().unwrap().to_owned();
             assert!(why.contains("the answer to a refresh was lost"), "{why}");
         }
@@ -302,17 +309,17 @@ fn an_answer_that_is_lost_is_resolved_and_not_guessed() {
 }
 
 #[test]
-fn killed_at_any_moment_of_an_exchange_no_login_is_lost_that_the_server_still_honours() {
+fn a_kill_during_a_refresh_loses_no_login_that_the_server_accepts() {
     let server = OauthServer::lenient();
     let mut home = home(&server, "");
     add(&mut home.client(), &server, "a", HOUR);
     let mut chance = 7_u64;
     for round in 0..20 {
         let how = match round % 4 {
-            // the request has come, nothing is rotated; rotated, but not answered
+            // the request has arrived and nothing is rotated; or rotated, but not answered
             0 => Some(Fail::HoldBefore),
             1 => Some(Fail::HoldAfter),
-            // somewhere around the note, the request, the answer and the commit
+            // at some point between the record on disk, the request, the answer and the commit
             _ => None,
         };
         let before = server.requests();
@@ -339,7 +346,7 @@ fn killed_at_any_moment_of_an_exchange_no_login_is_lost_that_the_server_still_ho
         home.kill();
         if how.is_some() {
             server.let_go();
-            wait_until("the server is rid of it", || server.held() == 0);
+            wait_until("the server has dropped the request", || server.held() == 0);
         }
         home.start();
         let mut client = home.client();
@@ -351,7 +358,7 @@ fn killed_at_any_moment_of_an_exchange_no_login_is_lost_that_the_server_still_ho
 }
 
 #[test]
-fn without_a_client_it_says_what_is_missing_and_with_one_it_goes_on() {
+fn a_missing_oauth_client_is_named_and_refreshes_resume_with_one() {
     let server = OauthServer::start();
     let mut home = Home::new("");
     home.start();
@@ -371,7 +378,7 @@ fn without_a_client_it_says_what_is_missing_and_with_one_it_goes_on() {
     assert_eq!(token(&lease), "at-canary-a-1");
 }
 
-/// A home of Claude Code with this login, and the command that takes it in.
+/// A home of Claude Code with this login.
 fn claude_home(home: &Home, refresh: &str) -> std::path::PathBuf {
     let directory = home.path().join("claude");
     std::fs::create_dir(&directory).unwrap();
@@ -390,7 +397,7 @@ fn import(home: &Home, file: &std::path::Path, mode: &str) {
 }
 
 #[test]
-fn a_shared_login_is_refreshed_under_the_tools_locks_and_the_tool_gets_it() {
+fn a_shared_login_is_refreshed_under_the_tools_locks_and_written_back() {
     let server = OauthServer::start();
     let mut home = Home::new(&server.config("anthropic"));
     let mut command = home.command();
@@ -400,13 +407,13 @@ fn a_shared_login_is_refreshed_under_the_tools_locks_and_the_tool_gets_it() {
     import(&home, &file, "--share");
     let mut client = home.client();
     let id = client.call("account.list", json!({}))[0]["id"].clone();
-    // the tool refreshes just now: it is not raced
+    // the tool is refreshing: lessor does not refresh at the same time
     let lock = home.path().join("claude/.oauth_refresh.lock");
     std::fs::create_dir(&lock).unwrap();
     client.send("account.refresh", &json!({ "account": id })).unwrap();
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            wait_until("the lock was asked for", || home.path().join("claude/.oauth_refresh.lock").exists());
+            wait_until("lessor tries to take the lock", || home.path().join("claude/.oauth_refresh.lock").exists());
             assert_eq!(server.requests(), 0);
             std::fs::remove_dir(&lock).unwrap();
         });
@@ -420,8 +427,8 @@ fn a_shared_login_is_refreshed_under_the_tools_locks_and_the_tool_gets_it() {
         (&written()["mcpOAuth"]["kept"], &written()["claudeAiOauth"]["scopes"][0]),
         (&json!(true), &json!("user:inference"))
     );
-    wait_until("the locks are given back", || !lock.exists() && !home.path().join("claude.lock").exists());
-    // and what the tool rotates is taken over, not consumed
+    wait_until("the locks are released", || !lock.exists() && !home.path().join("claude.lock").exists());
+    // a token that the tool has rotated is adopted
     let theirs = server.login("theirs");
     let mut newer = written();
     newer["claudeAiOauth"]["accessToken"] = json!("at-canary-theirs-0");
@@ -434,7 +441,7 @@ fn a_shared_login_is_refreshed_under_the_tools_locks_and_the_tool_gets_it() {
 }
 
 #[test]
-fn a_linked_login_is_never_refreshed_and_one_taken_over_is() {
+fn a_linked_login_is_not_refreshed_and_a_taken_over_one_is() {
     let server = OauthServer::start();
     let mut home = Home::new(&server.config("anthropic"));
     let mut command = home.command();
