@@ -72,7 +72,7 @@ enum Input {
     TooSlow,
 }
 
-enum NextStep {
+enum ConnectionStep {
     Read,
     /// Serve the messages that have arrived.
     Serve,
@@ -96,9 +96,9 @@ impl Drop for Connection {
 
 impl Connection {
     async fn run(&mut self, daemon: &Arc<Daemon>, mut stream: &Stream) -> End {
-        let mut step = NextStep::Read;
+        let mut step = ConnectionStep::Read;
         loop {
-            let input = if matches!(step, NextStep::Serve) {
+            let input = if matches!(step, ConnectionStep::Serve) {
                 Input::Unserved
             } else {
                 let inbox = self.decoder.inbox();
@@ -115,10 +115,10 @@ impl Connection {
                     if let Some(incoming) = self.decoder.take_rest() {
                         self.serve(daemon, incoming);
                     }
-                    NextStep::Stop(End::InputEnded)
+                    ConnectionStep::Stop(End::InputEnded)
                 }
                 Input::Arrived(_) | Input::Unserved => self.serve_messages(daemon),
-                Input::Woken => NextStep::Read,
+                Input::Woken => ConnectionStep::Read,
                 Input::TooSlow => {
                     let error = ErrorInfo::new("bad_request", "a whole message was expected by now");
                     self.fail(self.decoder.codec().unwrap_or(Codec::Json), &error)
@@ -130,7 +130,7 @@ impl Connection {
             if !self.out.is_empty() && self.write(stream).await.is_none() {
                 return End::Closed;
             }
-            if let NextStep::Stop(end) = step {
+            if let ConnectionStep::Stop(end) = step {
                 return end;
             }
             if is_closed {
@@ -140,7 +140,7 @@ impl Connection {
     }
 
     /// Serves the messages that have arrived, until the buffer of answers is full.
-    fn serve_messages(&mut self, daemon: &Arc<Daemon>) -> NextStep {
+    fn serve_messages(&mut self, daemon: &Arc<Daemon>) -> ConnectionStep {
         while self.out.len() < MAX_BUFFERED {
             match self.decoder.take() {
                 Ok(Some(incoming)) => {
@@ -148,7 +148,7 @@ impl Connection {
                     self.deadline = None;
                     self.serve(daemon, incoming);
                     if self.session.codec == Codec::Binary && !self.session.greeted {
-                        return NextStep::Stop(End::Closed);
+                        return ConnectionStep::Stop(End::Closed);
                     }
                 }
                 Ok(None) => {
@@ -156,12 +156,12 @@ impl Connection {
                     if self.deadline.is_none() && self.decoder.is_partial() {
                         self.deadline = Some(deadline(WHOLE_MESSAGE));
                     }
-                    return NextStep::Read;
+                    return ConnectionStep::Read;
                 }
                 Err(Fatal { codec, error }) => return self.fail(codec, &error),
             }
         }
-        NextStep::Serve
+        ConnectionStep::Serve
     }
 
     fn serve(&mut self, daemon: &Arc<Daemon>, incoming: Incoming) {
@@ -172,10 +172,10 @@ impl Connection {
     }
 
     /// Ends the connection with an error that belongs to no call.
-    fn fail(&mut self, codec: Codec, error: &ErrorInfo) -> NextStep {
+    fn fail(&mut self, codec: Codec, error: &ErrorInfo) -> ConnectionStep {
         self.session.codec = codec;
         self.session.refuse(Some(RequestId::Json("null".into())), error, &mut self.out);
-        NextStep::Stop(End::Closed)
+        ConnectionStep::Stop(End::Closed)
     }
 
     /// Writes the answers of the calls that still wait.

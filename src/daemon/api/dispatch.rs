@@ -11,7 +11,7 @@ use crate::protocol::{
     SubscribeParams,
 };
 
-use super::account::{self, AccountCommand, add, export, import, refresh, usage};
+use super::account::{self, AccountAction, add, export, import, refresh, usage};
 use super::reply::{CallReply, CallResult, Responder};
 use super::session::{ClientSession, bad};
 use super::{config, explain, gateway_key, lease, report, secrets};
@@ -67,18 +67,18 @@ impl ClientSession {
             Call::Status(_) => reply.answer(&Answer::Status(Box::new(view::status(daemon, clock::now())))),
             Call::ListAccounts(params) => account::list(daemon, reply, &params),
             Call::AddAccount(params) => reply.later_saved(daemon, add::add(daemon.clone(), *params)),
-            Call::RemoveAccount(params) => account::change(daemon, reply, &params.account, AccountCommand::Remove),
+            Call::RemoveAccount(params) => account::change(daemon, reply, &params.account, AccountAction::Remove),
             Call::SetAccount(params) => {
                 let account = params.account.clone();
-                account::change(daemon, reply, &account, AccountCommand::Set(params))
+                account::change(daemon, reply, &account, AccountAction::Set(params))
             }
             Call::EnableAccount(params) => {
-                account::change(daemon, reply, &params.account, AccountCommand::Enable(true, None))
+                account::change(daemon, reply, &params.account, AccountAction::Enable(true, None))
             }
             Call::DisableAccount(DisableAccountParams { account, reason }) => {
-                account::change(daemon, reply, &account, AccountCommand::Enable(false, reason))
+                account::change(daemon, reply, &account, AccountAction::Enable(false, reason))
             }
-            Call::ClearLimits(params) => account::change(daemon, reply, &params.account, AccountCommand::ClearLimits),
+            Call::ClearLimits(params) => account::change(daemon, reply, &params.account, AccountAction::ClearLimits),
             Call::RefreshAccount(params) => reply.later(daemon, refresh::refresh(daemon.clone(), params)),
             Call::ImportAccounts(params) => reply.later_saved(daemon, import::import(daemon.clone(), *params)),
             Call::ExportAccounts(params) => export::export(daemon, reply, params.secrets),

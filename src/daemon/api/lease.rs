@@ -28,7 +28,7 @@ pub(crate) fn acquire(
     params: AcquireParams,
 ) -> CallResult {
     check(&params)?;
-    let mut binding = Binding::find(session, &params.bind)?;
+    let mut binding = LeaseBinding::find(session, &params.bind)?;
     let state = &mut *daemon.state();
     let now = clock::now();
     let (request, credential) = binding.request(session, state, params)?;
@@ -46,7 +46,7 @@ pub(crate) fn token(
     if !matches!(params.bind, BindTo::Pid(_)) {
         return Err(bad("`lease.token` binds to a process: `\"bind\": {\"pid\": N}`"));
     }
-    let mut binding = Binding::find(session, &params.bind)?;
+    let mut binding = LeaseBinding::find(session, &params.bind)?;
     let state = &mut *daemon.state();
     let now = clock::now();
     let (request, credential) = binding.request(session, state, params)?;
@@ -117,12 +117,12 @@ fn refuse(state: &State, reply: &mut CallReply<'_>, now: Now, refusal: Unsaved<R
 }
 
 /// What a lease is bound to. Its process is looked up before the state is locked.
-struct Binding {
+struct LeaseBinding {
     to: BindTo,
     process: Option<OpenedProcess>,
 }
 
-impl Binding {
+impl LeaseBinding {
     fn find(session: &ClientSession, to: &BindTo) -> Result<Self, ErrorInfo> {
         let process = match *to {
             BindTo::Pid(pid) => {

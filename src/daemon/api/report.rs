@@ -103,16 +103,11 @@ fn stated_window(name: &str, window: &Map<String, Value>, now: Wall) -> Result<W
     }
     let utilization = window.get("utilization").and_then(Value::as_f64).filter(|used| (0.0..=2.0).contains(used));
     let utilization = utilization.ok_or_else(|| bad(format!("`utilization` of {name} is a number from 0 to 1")))?;
-    let resets_at = match window.get("resets_at") {
-        None | Some(Value::Null) => None,
-        Some(Value::String(text)) => Some(epoch_ms(text)),
-        Some(other) => Some(epoch_ms(&other.to_string())),
-    };
-    let resets_at = match resets_at {
-        Some(None) => return Err(bad(format!("`resets_at` of {name} is no time: epoch ms, or RFC 3339"))),
-        Some(Some(at)) => Some(Wall(at)),
-        None => None,
-    };
+    let resets_at = window.get("resets_at").filter(|at| !at.is_null()).map(|at| {
+        let at = at.as_str().map_or_else(|| epoch_ms(&at.to_string()), epoch_ms);
+        at.map(Wall).ok_or_else(|| bad(format!("`resets_at` of {name} is no time: epoch ms, or RFC 3339")))
+    });
+    let resets_at = resets_at.transpose()?;
     let key = window.get("key").and_then(Value::as_str).unwrap_or_default();
     let key = key[..key.floor_char_boundary(LONGEST_NAME)].to_owned();
     Ok(Window { name: name.to_owned(), utilization, resets_at, as_of: now, key })

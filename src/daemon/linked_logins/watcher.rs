@@ -18,7 +18,7 @@ use crate::watch::{Completeness, Debounce, DebounceTiming, Watcher};
 use super::adopt::adopt;
 
 /// The logins in a file, or why it cannot be read; `None` before the first reading.
-type Reading = Option<Result<Vec<DiscoveredAccount>, String>>;
+type LoginsRead = Option<Result<Vec<DiscoveredAccount>, String>>;
 
 /// The keychain sends no events, and each reading of it starts a program.
 const KEYCHAIN_POLL: Duration = Duration::from_secs(60);
@@ -34,7 +34,7 @@ pub(crate) fn start(daemon: &Arc<Daemon>) -> io::Result<Worker<LinkedLoginsMessa
 
 struct LinkedLoginsWatcher {
     watcher: Option<Watcher>,
-    files: BTreeMap<String, Debounce<Reading>>,
+    files: BTreeMap<String, Debounce<LoginsRead>>,
 }
 
 impl LinkedLoginsWatcher {

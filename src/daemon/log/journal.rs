@@ -61,15 +61,10 @@ impl Journal {
     #[must_use]
     pub fn announced(line: &Line) -> Option<Self> {
         let arguments = line.message.strip_prefix(ANNOUNCEMENT)?;
-        let named = |option: &str| arguments.strip_prefix(option).filter(|name| is_name(name)).map(str::to_owned);
-        if let Some(unit) = named("--user-unit=") {
-            return Some(Self::UserUnit(unit));
-        }
-        if let Some(unit) = named("--unit=") {
-            return Some(Self::Unit(unit));
-        }
-        let user = arguments.strip_prefix("--identifier=")?.strip_prefix(IDENTIFIER)?.strip_prefix(" _UID=")?;
-        user.parse().ok().map(Self::User)
+        let unit = |option: &str| arguments.strip_prefix(option).filter(|name| is_name(name)).map(str::to_owned);
+        let user = || arguments.strip_prefix("--identifier=")?.strip_prefix(IDENTIFIER)?.strip_prefix(" _UID=");
+        let user = || user()?.parse().ok().map(Self::User);
+        unit("--user-unit=").map(Self::UserUnit).or_else(|| unit("--unit=").map(Self::Unit)).or_else(user)
     }
 }
 

@@ -64,7 +64,7 @@ pub(crate) fn start(path: &Path) -> Log {
     };
     let started = match journal {
         Some(layer) => filtered.with(layer).try_init(),
-        None => filtered.with(LineLayer { file, stderr: log.stderr_is_separate.then(Stderr::of_process) }).try_init(),
+        None => filtered.with(LineLayer { file, stderr: log.stderr_is_separate }).try_init(),
     };
     // a second daemon in one process, as in tests, uses the log of the first
     if started.is_ok() {
@@ -101,25 +101,15 @@ fn log_panics() {
 /// Writes each event as a line to the file, and to standard error if that is not the file.
 struct LineLayer {
     file: Arc<Mutex<RotatingFile>>,
-    stderr: Option<Stderr>,
+    stderr: bool,
 }
 
-struct Stderr {
-    coloured: bool,
-}
-
-impl Stderr {
-    fn of_process() -> Self {
-        let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        Self { coloured: !no_colour && std::io::stderr().is_terminal() }
-    }
-
-    fn write(&self, line: &Line) {
-        let mut text = if self.coloured { line.coloured() } else { line.to_string() };
-        text.push('\n');
-        // a closed standard error must not end the daemon
-        let _closed = std::io::stderr().write_all(text.as_bytes());
-    }
+fn write_to_stderr(line: &Line) {
+    let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let coloured = !no_colour && std::io::stderr().is_terminal();
+    let text = if coloured { line.coloured() } else { line.to_string() };
+    // a closed standard error must not end the daemon
+    let _closed = std::io::stderr().write_all((text + "\n").as_bytes());
 }
 
 impl<S: Subscriber> Layer<S> for LineLayer {
@@ -128,8 +118,8 @@ impl<S: Subscriber> Layer<S> for LineLayer {
         let mut fields = FieldCollector::default();
         event.record(&mut fields);
         let line = fields.line(clock::now().wall, *event.metadata().level());
-        if let Some(stderr) = &self.stderr {
-            stderr.write(&line);
+        if self.stderr {
+            write_to_stderr(&line);
         }
         write_line(&self.file, &line);
     }

@@ -9,7 +9,39 @@ use crate::pool::Process;
 #[cfg_attr(not(any(target_os = "linux", windows)), path = "process/kqueue.rs")]
 mod system;
 
-pub use system::{Handle, find, wait_for_end, watch};
+#[cfg(windows)]
+pub use system::{Handle, wait_for_end};
+pub use system::{find, watch};
+#[cfg(unix)]
+pub use unix::{Handle, wait_for_end};
+
+#[cfg(unix)]
+mod unix {
+    use std::io;
+    use std::os::fd::OwnedFd;
+
+    use tokio::io::Interest;
+    use tokio::io::unix::AsyncFd;
+
+    /// Watches a process, by a descriptor that becomes readable when the process ends.
+    #[derive(Debug)]
+    pub struct Handle(AsyncFd<OwnedFd>);
+
+    impl Handle {
+        pub(super) fn new(descriptor: OwnedFd) -> io::Result<Self> {
+            #[expect(deprecated, reason = "its successor is `unsafe` for descriptors that may close early")]
+            AsyncFd::with_interest(descriptor, Interest::READABLE).map(Self)
+        }
+    }
+
+    /// Waits until the process has ended.
+    ///
+    /// # Errors
+    /// When it cannot be watched.
+    pub async fn wait_for_end(handle: Handle) -> io::Result<()> {
+        handle.0.readable().await.map(drop)
+    }
+}
 
 /// A process that was found.
 #[derive(Clone, Debug)]

@@ -55,18 +55,18 @@ struct RefreshJob {
 
 /// Refreshes one account, and reports the outcome.
 pub(super) async fn attempt(daemon: Arc<Daemon>, servers: Arc<Servers>, id: AccountId) {
-    let mut attempt = Attempt { daemon: &daemon, id, outcome: None };
+    let mut attempt = AttemptGuard { daemon: &daemon, id, outcome: None };
     attempt.outcome = Some(carry_out(&daemon, &servers, id).await);
 }
 
 /// Reports the outcome when it is dropped, also after a panic, so that another attempt can be made.
-struct Attempt<'a> {
+struct AttemptGuard<'a> {
     daemon: &'a Daemon,
     id: AccountId,
     outcome: Option<RefreshOutcome>,
 }
 
-impl Drop for Attempt<'_> {
+impl Drop for AttemptGuard<'_> {
     fn drop(&mut self) {
         let panicked = || failed(RefreshFault::Account, "the attempt failed inside lessor".to_owned());
         attempt_ended(self.daemon, self.id, &self.outcome.take().unwrap_or_else(panicked));

@@ -42,13 +42,12 @@ impl Drop for ToolLocks {
 
 /// Prepares a refresh: takes the tool's locks if the login is shared, and reads the tool's file.
 pub(super) async fn prepare(daemon: &Arc<Daemon>, id: AccountId, link: &Link) -> Preparation {
-    let locks = if link.mode == LinkMode::Share {
-        match take_locks(link).await {
+    let locks = match link.mode {
+        LinkMode::Share => match take_locks(link).await {
             Ok(locks) => Some(locks),
             Err(why) => return Preparation::Busy(why),
-        }
-    } else {
-        None
+        },
+        LinkMode::Link | LinkMode::TakeOver => None,
     };
     if adopt_newer(daemon, id, link).await { Preparation::Adopted } else { Preparation::Ready(locks) }
 }

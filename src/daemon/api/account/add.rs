@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::credential::Credential;
 use crate::pool::{AccountChange, AccountId, AccountRecord, Command, CredentialKind, Wall};
-use crate::protocol::{AddAccountParams, Answer, ErrorInfo};
+use crate::protocol::{AddAccountParams, Answer, ErrorInfo, SecretText};
 use crate::provider;
 use crate::store::Write;
 
@@ -179,22 +179,21 @@ fn check(params: &AddAccountParams) -> Result<(), ErrorInfo> {
         ("project_id", params.project_id.as_deref()),
         ("account_id", params.account_id.as_deref()),
     ])?;
-    if let Some(allowed_agents) = &params.allowed_agents {
-        check_agents(allowed_agents)?;
-    }
-    if params.max_leases == Some(0) {
-        return Err(bad("`max_leases` is 0; at least 1 is needed, or leave it out"));
-    }
-    let secrets = [Some(&params.secret), params.refresh_token.as_ref()];
-    for secret in secrets.into_iter().flatten() {
-        check_secret(&secret.0)?;
-    }
-    match params.kind {
-        CredentialKind::Oauth => Ok(()),
-        CredentialKind::ApiKey | CredentialKind::Token if params.refresh_token.is_some() => {
-            Err(bad("only a login has a refresh token"))
-        }
-        CredentialKind::ApiKey | CredentialKind::Token => Ok(()),
+    check_agents(params.allowed_agents.as_deref().unwrap_or_default())?;
+    check_max_leases(params.max_leases)?;
+    check_secret(&params.secret.0)?;
+    check_refresh_token(params.kind, params.refresh_token.as_ref())
+}
+
+pub(super) fn check_max_leases(max_leases: Option<u32>) -> Result<(), ErrorInfo> {
+    if max_leases == Some(0) { Err(bad("`max_leases` is 0; at least 1 is needed, or leave it out")) } else { Ok(()) }
+}
+
+pub(super) fn check_refresh_token(kind: CredentialKind, token: Option<&SecretText<'_>>) -> Result<(), ErrorInfo> {
+    match token {
+        Some(_) if kind != CredentialKind::Oauth => Err(bad("only a login has a refresh token")),
+        Some(SecretText(token)) => check_secret(token),
+        None => Ok(()),
     }
 }
 

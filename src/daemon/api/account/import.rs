@@ -6,17 +6,18 @@ use crate::credential::import::plan::{AccountUpdate, ImportPlan, ImportStep, Kno
 use crate::credential::import::{DiscoveredAccount, DiscoveredLimit, Tool};
 use crate::credential::{Credential, Link, LinkMode, may_refresh};
 use crate::pool::{
-    Account, AccountChange, AccountId, AccountRecord, Command, CredentialKind, Limit, LoginProblem, LoginState, Now,
-    Usage, Verification, Wall, Window,
+    Account, AccountChange, AccountId, AccountRecord, Command, Limit, LoginProblem, LoginState, Now, Usage,
+    Verification, Wall, Window,
 };
 use crate::protocol::{
     AccountLabel, Answer, ErrorInfo, ImportAccountsParams, ImportEntry, ImportInfo, ImportWindow, ImportedEntry,
-    SecretText,
 };
 use crate::provider;
 use crate::store::Write;
 
-use super::add::{NewIds, check_account_texts, check_agents, check_secret, new_id, new_ids};
+use super::add::{
+    NewIds, check_account_texts, check_agents, check_max_leases, check_refresh_token, check_secret, new_id, new_ids,
+};
 use crate::daemon::api::session::{bad, refused, secret};
 use crate::daemon::os::clock;
 use crate::daemon::state::{Daemon, State, Unsaved, imported_limit, login_state_of, save};
@@ -365,16 +366,8 @@ fn check(given: &ImportEntry) -> Result<(), ErrorInfo> {
     if given.file.as_ref().is_some_and(|path| path.is_empty() || path.len() > LONGEST_PATH || path.contains('\0')) {
         return Err(bad("`file` is not a path"));
     }
-    if given.max_leases == Some(0) {
-        return Err(bad("`max_leases` is 0; at least 1 is needed, or leave it out"));
-    }
-    let login = given.kind == CredentialKind::Oauth;
-    if !login && given.refresh_token.is_some() {
-        return Err(bad("only a login has a refresh token"));
-    }
-    let SecretText(access) = &given.secret;
-    if !(login && access.is_empty() && given.refresh_token.is_some()) {
-        check_secret(access)?;
-    }
-    given.refresh_token.as_ref().map_or(Ok(()), |SecretText(refresh)| check_secret(refresh))
+    check_max_leases(given.max_leases)?;
+    check_refresh_token(given.kind, given.refresh_token.as_ref())?;
+    // a login without an access token is refreshed first
+    if given.secret.0.is_empty() && given.refresh_token.is_some() { Ok(()) } else { check_secret(&given.secret.0) }
 }

@@ -19,7 +19,7 @@ use crate::daemon::api::session::{bad, find_account, refused};
 
 /// A change of an account.
 #[derive(Debug)]
-pub(crate) enum AccountCommand {
+pub(crate) enum AccountAction {
     Remove,
     Enable(bool, Option<String>),
     Set(Box<SetAccountParams>),
@@ -36,7 +36,7 @@ pub(crate) fn list(daemon: &Daemon, reply: &mut CallReply<'_>, params: &ListAcco
 }
 
 /// Changes an account, and answers with the result; for a removed one, with its last state.
-pub(crate) fn change(daemon: &Daemon, reply: &mut CallReply<'_>, name: &str, command: AccountCommand) -> CallResult {
+pub(crate) fn change(daemon: &Daemon, reply: &mut CallReply<'_>, name: &str, command: AccountAction) -> CallResult {
     reply.check_room()?;
     let state = &mut *daemon.state();
     let id = find_account(state, name)?;
@@ -56,16 +56,16 @@ pub(crate) fn change(daemon: &Daemon, reply: &mut CallReply<'_>, name: &str, com
     )
 }
 
-fn pool_command(state: &State, id: AccountId, command: AccountCommand) -> Result<Command, ErrorInfo> {
+fn pool_command(state: &State, id: AccountId, command: AccountAction) -> Result<Command, ErrorInfo> {
     let change = match command {
-        AccountCommand::Remove => return Ok(Command::RemoveAccount(id)),
-        AccountCommand::ClearLimits => return Ok(Command::ClearLimits(id)),
-        AccountCommand::Enable(enabled, reason) => {
+        AccountAction::Remove => return Ok(Command::RemoveAccount(id)),
+        AccountAction::ClearLimits => return Ok(Command::ClearLimits(id)),
+        AccountAction::Enable(enabled, reason) => {
             refuse_configured(state, id, &["enabled"], enabled)?;
             let enabled = Some((enabled, reason.filter(|reason| !reason.is_empty())));
             AccountChange { enabled, ..AccountChange::default() }
         }
-        AccountCommand::Set(params) => set(state, id, *params)?,
+        AccountAction::Set(params) => set(state, id, *params)?,
     };
     Ok(Command::ChangeAccount(id, Box::new(change)))
 }
@@ -76,9 +76,7 @@ fn set(state: &State, account: AccountId, params: SetAccountParams) -> Result<Ac
         ("email", params.email.as_deref()),
         ("project_id", params.project_id.as_deref()),
     ])?;
-    if let Some(allowed_agents) = &params.allowed_agents {
-        check_agents(allowed_agents)?;
-    }
+    check_agents(params.allowed_agents.as_deref().unwrap_or_default())?;
     let given = [
         ("max_leases", params.max_leases.is_some()),
         ("priority", params.priority.is_some()),
@@ -97,9 +95,7 @@ fn set(state: &State, account: AccountId, params: SetAccountParams) -> Result<Ac
         max_leases: params.max_leases,
         priority: params.priority,
         allowed_agents,
-        enabled: None,
-        login_state: None,
-        vendor_id: None,
+        ..AccountChange::default()
     })
 }
 

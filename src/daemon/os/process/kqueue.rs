@@ -1,23 +1,16 @@
 //! macOS and BSD: the process table identifies a process, a kernel queue reports its end.
 
 use std::io;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use nix::errno::Errno;
 use nix::sys::event::{EvFlags, EventFilter, FilterFlag, KEvent, Kqueue};
 use sysinfo::{Pid, ProcessRefreshKind, ProcessStatus, ProcessesToUpdate, System, UpdateKind};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 
 use crate::pool::Process;
 
-use super::FoundProcess;
+use super::{FoundProcess, Handle};
 use crate::daemon::os::blocking;
-
-/// Watches a process: a queue that becomes readable when the process ends.
-#[derive(Debug)]
-pub struct Handle(AsyncFd<OwnedFd>);
 
 /// Finds a living process of this user; `None` when there is none with this pid. Its start time has a resolution of a
 /// second.
@@ -60,14 +53,5 @@ pub fn watch(process: Process) -> io::Result<Option<Handle>> {
     if find(process.pid)?.is_none_or(|found| found.process != process) {
         return Ok(None);
     }
-    #[expect(deprecated, reason = "its successor is `unsafe` for descriptors that may close early; an OwnedFd cannot")]
-    AsyncFd::with_interest(queue.into(), Interest::READABLE).map(|handle| Some(Handle(handle)))
-}
-
-/// Waits until the process has ended.
-///
-/// # Errors
-/// When it cannot be watched.
-pub async fn wait_for_end(handle: Handle) -> io::Result<()> {
-    handle.0.readable().await.map(drop)
+    Handle::new(queue.into()).map(Some)
 }

@@ -1,22 +1,15 @@
 //! Linux: `/proc` identifies a process, a pidfd reports its end.
 
 use std::io;
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, geteuid, pidfd_open};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 
 use crate::pool::Process;
 
-use super::FoundProcess;
+use super::{FoundProcess, Handle};
 use crate::daemon::os::blocking;
-
-/// Watches a process.
-#[derive(Debug)]
-pub struct Handle(AsyncFd<OwnedFd>);
 
 /// Finds a living process of this user; `None` when there is none with this pid.
 ///
@@ -86,16 +79,7 @@ pub fn watch(process: Process) -> io::Result<Option<Handle>> {
     if find(process.pid)?.is_none_or(|found| found.process != process) {
         return Ok(None);
     }
-    #[expect(deprecated, reason = "its successor is `unsafe` for descriptors that may close early; an OwnedFd cannot")]
-    AsyncFd::with_interest(descriptor, Interest::READABLE).map(|handle| Some(Handle(handle)))
-}
-
-/// Waits until the process has ended.
-///
-/// # Errors
-/// When it cannot be watched.
-pub async fn wait_for_end(handle: Handle) -> io::Result<()> {
-    handle.0.readable().await.map(drop)
+    Handle::new(descriptor).map(Some)
 }
 
 #[cfg(test)]
