@@ -70,7 +70,7 @@ async fn take_locks(link: &Link) -> Result<ToolLocks, String> {
             }
             // the tool waits as long, with a random part
             None if attempt < TRIES => {
-                tokio::time::sleep(Duration::from_secs(1).mul_f64(1.0 + random_fraction())).await
+                tokio::time::sleep(Duration::from_secs(1).mul_f64(1.0 + random_fraction())).await;
             }
             None => {}
         }
