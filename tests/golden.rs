@@ -9,13 +9,13 @@ use lessor::pool::{CredentialKind, Tier};
 use lessor::protocol::{
     AccountInfo, AccountLabel, AccountName, AccountRef, AccountTotals, AcquireParams, AddAccountParams, Answer, BindTo,
     BodyText, Call, CandidateInfo, Codec, ConfigState, CredentialInfo, CredentialParams, DaemonStatus, DecidedInfo,
-    DecisionInfo, DisableAccountParams, Empty, ErrorAccount, ErrorInfo, EventInfo, ExplainInfo, ExplainParams,
-    ExportAccountsParams, ExportInfo, ExportedAccount, ExportedCredential, ExportedLink, ExportedWindow, ForecastInfo,
-    ForecastParams, FromServer, GatewayAccess, GatewayInfo, GatewayKeyParams, HeaderList, HelloInfo, HelloParams,
-    HolderInfo, ImportAccountsParams, ImportEntry, ImportInfo, ImportLimit, ImportWindow, ImportedEntry, LeaseInfo,
-    LeaseRef, LeaseRow, LimitInfo, LinkInfo, ListAccountsParams, MAGIC, MessageDecoder, NoParams, ObjectText,
-    OutlookInfo, QueueRow, RekeyInfo, ReloadInfo, ReportParams, RequestId, RequestInfo, SecretText, ServerFrames,
-    SetAccountParams, SubscribeParams, UsageInfo, VerdictInfo, VerifyAccountParams, encode_call,
+    DecisionInfo, DisableAccountParams, Empty, ErrorAccount, ErrorInfo, ErrorKind, EventInfo, ExplainInfo,
+    ExplainParams, ExportAccountsParams, ExportInfo, ExportedAccount, ExportedCredential, ExportedLink, ExportedWindow,
+    ForecastInfo, ForecastParams, FromServer, GatewayAccess, GatewayInfo, GatewayKeyParams, HeaderList, HelloInfo,
+    HelloParams, HolderInfo, ImportAccountsParams, ImportEntry, ImportInfo, ImportLimit, ImportWindow, ImportedEntry,
+    LeaseInfo, LeaseRef, LeaseRow, LimitInfo, LinkInfo, ListAccountsParams, MAGIC, MessageDecoder, NoParams,
+    ObjectText, OutlookInfo, QueueRow, RekeyInfo, ReloadInfo, ReportParams, RequestId, RequestInfo, SecretText,
+    ServerFrames, SetAccountParams, SubscribeParams, UsageInfo, VerdictInfo, VerifyAccountParams, encode_call,
 };
 
 fn text(text: &str) -> Option<String> {
@@ -415,7 +415,7 @@ fn explained() -> ExplainInfo {
             by: text("strategy"),
             moved_from: Some(label()),
             moved_because: text("quota_exhausted"),
-            kind: text("all_limited"),
+            kind: Some(ErrorKind::AllLimited),
             message: text("every account is limited"),
         }),
         account: Some(label()),
@@ -424,7 +424,7 @@ fn explained() -> ExplainInfo {
             outcome: "wait".into(),
             account: Some(label()),
             by: text("session"),
-            kind: text("no_capacity"),
+            kind: Some(ErrorKind::NoCapacity),
             until: Some(1_790_000_000_000),
             message: text("in use"),
             hint: text("wait"),
@@ -459,7 +459,7 @@ fn explained() -> ExplainInfo {
 }
 
 fn error() -> ErrorInfo {
-    let mut error = ErrorInfo::new("all_limited", "every anthropic account is limited").hint("wait");
+    let mut error = ErrorInfo::new(ErrorKind::AllLimited, "every anthropic account is limited").hint("wait");
     error.data.retry_after_ms = Some(30_000);
     error.data.accounts.push(ErrorAccount { id: "ac_1".into(), why: "limited".into(), until: Some(1_790_000_000_000) });
     error

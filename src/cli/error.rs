@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::client::ClientError;
 use crate::config::ConfigErrors;
-use crate::protocol::ErrorInfo;
+use crate::protocol::{ErrorInfo, ErrorKind};
 
 /// Exit code: the command line is not valid.
 pub(crate) const USAGE: u8 = 2;
@@ -35,26 +35,26 @@ pub(crate) struct ErrorDocument<'a> {
 }
 
 impl CliError {
-    pub(crate) fn new(kind: &str, message: impl Into<String>) -> Self {
-        Self { exit: exit_code(kind), info: Box::new(ErrorInfo::new(kind, message)), quiet: false }
+    pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self { exit: exit_code(&kind), info: Box::new(ErrorInfo::new(kind, message)), quiet: false }
     }
 
     pub(crate) fn internal(message: impl Into<String>) -> Self {
-        Self::new("internal", message)
+        Self::new(ErrorKind::Internal, message)
     }
 
     pub(crate) fn bad_request(message: impl Into<String>) -> Self {
-        Self::new("bad_request", message)
+        Self::new(ErrorKind::BadRequest, message)
     }
 
     /// The command line is not valid.
     pub(crate) fn usage(message: impl Into<String>) -> Self {
-        Self::new("usage", message)
+        Self::new(ErrorKind::Usage, message)
     }
 
     /// The configuration is not valid.
     pub(crate) fn config(message: impl Into<String>) -> Self {
-        Self::new("config_invalid", message)
+        Self::new(ErrorKind::ConfigInvalid, message)
     }
 
     /// The configuration file is not valid: every problem in it.
@@ -90,17 +90,17 @@ impl CliError {
         &self.info.message
     }
 
-    pub(crate) fn kind(&self) -> &str {
+    pub(crate) fn kind(&self) -> &ErrorKind {
         &self.info.data.kind
     }
 
     /// Adds the hints that name commands; the daemon does not know the command line.
     fn with_command_hint(self) -> Self {
         match self.kind() {
-            "no_account" => self.hint("add one: lessor account add PROVIDER --api-key-stdin"),
-            "unknown_account" => self.hint("see: lessor account list"),
-            "unknown_lease" | "stale_lease" => self.hint("see: lessor leases"),
-            "needs_login" | "needs_verification" => self.hint("see: lessor status"),
+            ErrorKind::NoAccount => self.hint("add one: lessor account add PROVIDER --api-key-stdin"),
+            ErrorKind::UnknownAccount => self.hint("see: lessor account list"),
+            ErrorKind::UnknownLease | ErrorKind::StaleLease => self.hint("see: lessor leases"),
+            ErrorKind::NeedsLogin | ErrorKind::NeedsVerification => self.hint("see: lessor status"),
             _ => self,
         }
     }
@@ -110,25 +110,25 @@ impl From<ClientError> for CliError {
     fn from(error: ClientError) -> Self {
         let message = error.to_string();
         match error {
-            ClientError::NoDaemon(_) => Self::new("no_daemon", message),
-            ClientError::Mismatch { hint, .. } => Self::new("unsupported_version", message).hint(hint),
+            ClientError::NoDaemon(_) => Self::new(ErrorKind::NoDaemon, message),
+            ClientError::Mismatch { hint, .. } => Self::new(ErrorKind::UnsupportedVersion, message).hint(hint),
             ClientError::Refused(info) => {
                 Self { exit: exit_code(&info.data.kind), info, quiet: false }.with_command_hint()
             }
-            ClientError::Lost(_) => Self::new("lost_connection", message).hint("try again; see: lessor status"),
+            ClientError::Lost(_) => Self::new(ErrorKind::LostConnection, message).hint("try again; see: lessor status"),
             _ => Self::internal(message),
         }
     }
 }
 
 /// The exit code of an error kind.
-fn exit_code(kind: &str) -> u8 {
+fn exit_code(kind: &ErrorKind) -> u8 {
     match kind {
-        "usage" => USAGE,
-        "no_daemon" => NO_DAEMON,
-        "all_limited" | "no_capacity" | "wait_timeout" => NO_ACCOUNT_NOW,
-        "no_account" | "needs_login" | "needs_verification" => NEEDS_USER,
-        "config_invalid" => CONFIG,
+        ErrorKind::Usage => USAGE,
+        ErrorKind::NoDaemon => NO_DAEMON,
+        ErrorKind::AllLimited | ErrorKind::NoCapacity | ErrorKind::WaitTimeout => NO_ACCOUNT_NOW,
+        ErrorKind::NoAccount | ErrorKind::NeedsLogin | ErrorKind::NeedsVerification => NEEDS_USER,
+        ErrorKind::ConfigInvalid => CONFIG,
         _ => FAILED,
     }
 }
@@ -139,17 +139,27 @@ mod tests {
 
     #[test]
     fn each_error_kind_has_its_exit_code() {
-        let failures = ["unknown_account", "unknown_provider", "not_allowed", "stale_lease", "bad_request", "internal"];
+        use ErrorKind as Kind;
+        let unknown = Kind::Other("from_tomorrow".to_owned());
+        let failures = [
+            Kind::UnknownAccount,
+            Kind::UnknownProvider,
+            Kind::NotAllowed,
+            Kind::StaleLease,
+            Kind::BadRequest,
+            Kind::Internal,
+            unknown,
+        ];
         for (code, kinds) in [
             (1, &failures[..]),
-            (2, &["usage"]),
-            (3, &["no_daemon"]),
-            (4, &["all_limited", "no_capacity", "wait_timeout"]),
-            (5, &["no_account", "needs_login", "needs_verification"]),
-            (6, &["config_invalid"]),
+            (2, &[Kind::Usage]),
+            (3, &[Kind::NoDaemon]),
+            (4, &[Kind::AllLimited, Kind::NoCapacity, Kind::WaitTimeout]),
+            (5, &[Kind::NoAccount, Kind::NeedsLogin, Kind::NeedsVerification]),
+            (6, &[Kind::ConfigInvalid]),
         ] {
             for kind in kinds {
-                assert_eq!(CliError::from(ClientError::from(ErrorInfo::new(kind, "x"))).exit, code, "{kind}");
+                assert_eq!(CliError::from(ClientError::from(ErrorInfo::new(kind.clone(), "x"))).exit, code, "{kind:?}");
             }
         }
     }

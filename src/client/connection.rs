@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::protocol::{
-    Answer, Call, EventInfo, FromServer, HelloInfo, HelloParams, MAGIC, PROTOCOL, ServerFrames, encode_call,
+    Answer, Call, ErrorKind, EventInfo, FromServer, HelloInfo, HelloParams, MAGIC, PROTOCOL, ServerFrames, encode_call,
 };
 
 use super::error::ClientError;
@@ -61,7 +61,7 @@ impl Client {
         let hello = match client.call(Call::Hello(greeting()), Some(START)) {
             Ok(Answer::Hello(hello)) => hello,
             Ok(answer) => return Err(unexpected("hello", &answer)),
-            Err(ClientError::Refused(error)) if error.data.kind == "unsupported_version" => {
+            Err(ClientError::Refused(error)) if error.data.kind == ErrorKind::UnsupportedVersion => {
                 let hint = error.data.hint.unwrap_or_else(|| "use the same version of both".to_owned());
                 return Err(ClientError::Mismatch { message: error.message, hint });
             }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use crate::protocol::ErrorInfo;
+use crate::protocol::{ErrorInfo, ErrorKind};
 
 /// Why a call failed.
 #[derive(Debug, thiserror::Error)]
@@ -66,7 +66,7 @@ impl From<NoDaemon> for ClientError {
 impl ClientError {
     /// The stable kind of a refusal.
     #[must_use]
-    pub fn kind(&self) -> Option<&str> {
+    pub fn kind(&self) -> Option<&ErrorKind> {
         match self {
             Self::Refused(error) => Some(&error.data.kind),
             _ => None,

@@ -20,7 +20,9 @@ impl Pool {
         self.serve_queue(now, effects);
         let reply = self.carry_out(now, command, effects);
         self.serve_queue(now, effects);
-        self.unwatch(effects);
+        if self.leases.has_unbound() || self.queue.has_unbound() {
+            self.unwatch(effects);
+        }
         if self.queue.len() != queued_before {
             effects.push(Effect::Emit(Event::QueueChanged(self.queue.len())));
         }
@@ -74,7 +76,9 @@ impl Pool {
             self.skew = now.skew();
             self.accounts.reset_timers(now, &mut self.timers);
         }
-        self.end_limits(now, effects);
+        if self.timers.due_limits(now).next().is_some() {
+            self.end_limits(now, effects);
+        }
         while let Some(account) = self.timers.due_reset(now) {
             self.accounts.pass_reset(account, now, &mut self.timers);
         }

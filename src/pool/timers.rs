@@ -96,6 +96,7 @@ impl Timers {
     }
 
     /// Accounts with a limit that time changes now.
+    #[inline]
     pub fn due_limits(&self, now: Now) -> impl Iterator<Item = AccountId> {
         let wall = self.wall_limits.iter().take_while(move |(at, _)| *at <= now.wall).map(|(_, account)| *account);
         self.limits.iter().take_while(move |(at, _)| *at <= now.mono).map(|(_, account)| *account).chain(wall)

@@ -2,7 +2,7 @@
 
 use zeroize::Zeroize as _;
 
-use super::error::{ErrorInfo, INVALID_REQUEST, PARSE_ERROR};
+use super::error::{ErrorInfo, ErrorKind, INVALID_REQUEST, PARSE_ERROR};
 use super::message::Incoming;
 use super::{Codec, MAX_MESSAGE, frame, json};
 
@@ -111,7 +111,8 @@ impl MessageDecoder {
             self.start += frame::MAGIC.len();
             Codec::Binary
         } else if pending.len() >= frame::MAGIC.len() && pending[..3] == frame::MAGIC[..3] {
-            let error = ErrorInfo::new("unsupported_version", "this daemon speaks version 1 of the binary protocol");
+            let error =
+                ErrorInfo::new(ErrorKind::UnsupportedVersion, "this daemon speaks version 1 of the binary protocol");
             return Err(Fatal { codec: Codec::Json, error: Box::new(error) });
         } else {
             let text = "a connection must begin with `{` (JSON-RPC, one message per line) or with the binary magic";
@@ -167,6 +168,6 @@ impl MessageDecoder {
 const READ_ROOM: usize = 4096;
 
 fn too_large(codec: Codec) -> Fatal {
-    let error = ErrorInfo::new("too_large", format!("a message must not be larger than {MAX_MESSAGE} bytes"));
+    let error = ErrorInfo::new(ErrorKind::TooLarge, format!("a message must not be larger than {MAX_MESSAGE} bytes"));
     Fatal { codec, error: Box::new(error) }
 }

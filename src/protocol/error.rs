@@ -28,11 +28,137 @@ pub struct ErrorInfo {
     pub data: ErrorData,
 }
 
+/// Declares the kinds of errors, each with its stable name.
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $kind:ident = $name:literal,)+) => {
+        /// The stable kind of an error. On the wire it is its name.
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize, JsonSchema)]
+        #[serde(from = "String", into = "String")]
+        #[schemars(with = "String")]
+        pub enum ErrorKind {
+            $($(#[$doc])* $kind,)+
+            /// A kind that this version does not know, with its name; a newer version sent it.
+            Other(String),
+        }
+
+        impl ErrorKind {
+            /// The stable name.
+            #[must_use]
+            pub fn name(&self) -> &str {
+                match self {
+                    $(Self::$kind => $name,)+
+                    Self::Other(name) => name,
+                }
+            }
+        }
+
+        impl From<String> for ErrorKind {
+            fn from(name: String) -> Self {
+                match name.as_str() {
+                    $($name => Self::$kind,)+
+                    _ => Self::Other(name),
+                }
+            }
+        }
+    };
+}
+
+kinds! {
+    /// There is no account that could ever serve the request.
+    NoAccount = "no_account",
+    /// Every account is limited.
+    AllLimited = "all_limited",
+    /// Every account is at its capacity.
+    NoCapacity = "no_capacity",
+    /// No account became free in time.
+    WaitTimeout = "wait_timeout",
+    /// No account has this name, or several have it.
+    UnknownAccount = "unknown_account",
+    /// There is no such provider.
+    UnknownProvider = "unknown_provider",
+    /// The `use` policy or the operating system forbids it.
+    NotAllowed = "not_allowed",
+    /// The lease has ended.
+    StaleLease = "stale_lease",
+    /// There is no such lease.
+    UnknownLease = "unknown_lease",
+    /// The user must log in.
+    NeedsLogin = "needs_login",
+    /// The user must confirm something with the provider.
+    NeedsVerification = "needs_verification",
+    /// The account has no usable credential now.
+    CredentialUnavailable = "credential_unavailable",
+    /// The request is malformed or contradicts itself.
+    BadRequest = "bad_request",
+    /// The message is too large.
+    TooLarge = "too_large",
+    /// Too many requests are waiting.
+    Overloaded = "overloaded",
+    /// The daemon is about to end.
+    ShuttingDown = "shutting_down",
+    /// The two programs do not support the same protocol version.
+    UnsupportedVersion = "unsupported_version",
+    /// Something failed that should not fail.
+    Internal = "internal",
+    /// The command line is not valid. Like all kinds below, only the command line makes it.
+    Usage = "usage",
+    /// The configuration is not valid.
+    ConfigInvalid = "config_invalid",
+    /// The configuration file changed while it was edited.
+    ChangedMeanwhile = "changed_meanwhile",
+    /// No daemon is running, and none could be started.
+    NoDaemon = "no_daemon",
+    /// The connection to the daemon was lost.
+    LostConnection = "lost_connection",
+    /// The gateway does not listen.
+    NoGateway = "no_gateway",
+    /// This system has no service manager that lessor supports.
+    NoServiceManager = "no_service_manager",
+    /// The system's service manager refused.
+    ServiceFailed = "service_failed",
+    /// The program could not be started.
+    CannotRun = "cannot_run",
+    /// A setting that the command needs is missing.
+    NotConfigured = "not_configured",
+    /// The login failed.
+    LoginFailed = "login_failed",
+    /// A file could not be written.
+    Io = "io",
+}
+
+impl From<ErrorKind> for String {
+    fn from(kind: ErrorKind) -> Self {
+        match kind {
+            ErrorKind::Other(name) => name,
+            known => known.name().to_owned(),
+        }
+    }
+}
+
+impl From<RefusalKind> for ErrorKind {
+    fn from(kind: RefusalKind) -> Self {
+        match kind {
+            RefusalKind::NoAccount => Self::NoAccount,
+            RefusalKind::AllLimited => Self::AllLimited,
+            RefusalKind::NoCapacity => Self::NoCapacity,
+            RefusalKind::WaitTimeout => Self::WaitTimeout,
+            RefusalKind::UnknownAccount => Self::UnknownAccount,
+            RefusalKind::NotAllowed => Self::NotAllowed,
+            RefusalKind::StaleLease => Self::StaleLease,
+            RefusalKind::NeedsLogin => Self::NeedsLogin,
+            RefusalKind::NeedsVerification => Self::NeedsVerification,
+            RefusalKind::BadRequest => Self::BadRequest,
+            RefusalKind::Overloaded => Self::Overloaded,
+            RefusalKind::ShuttingDown => Self::ShuttingDown,
+        }
+    }
+}
+
 /// The machine-readable part.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ErrorData {
     /// The stable kind.
-    pub kind: String,
+    pub kind: ErrorKind,
     /// When a retry can succeed at the earliest, ms from now, if known.
     pub retry_after_ms: Option<u64>,
     /// What blocks each account.
@@ -55,8 +181,8 @@ pub struct ErrorAccount {
 impl ErrorInfo {
     /// An error of a stable kind.
     #[must_use]
-    pub fn new(kind: &str, message: impl Into<String>) -> Self {
-        let data = ErrorData { kind: kind.to_owned(), retry_after_ms: None, accounts: Vec::new(), hint: None };
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        let data = ErrorData { kind, retry_after_ms: None, accounts: Vec::new(), hint: None };
         Self { code: REFUSED, message: message.into(), data }
     }
 
@@ -75,39 +201,29 @@ impl ErrorInfo {
             why: obstacle.why.name().to_owned(),
             until: obstacle.until.map(|until| until.0),
         });
-        let mut error = Self::new(kind_name(refusal.kind), refusal.message.clone());
+        let mut error = Self::new(refusal.kind.into(), refusal.message.clone());
         error.data.retry_after_ms = refusal.retry_at.map(|at| at.0.saturating_sub(now.0));
         error.data.accounts = accounts.collect();
         error.data.hint.clone_from(&refusal.hint);
         error
     }
 
-    /// Whether it is of this kind.
-    #[must_use]
-    pub fn is(&self, kind: &str) -> bool {
-        self.data.kind == kind
-    }
-
     pub(super) fn malformed(code: i32, message: impl Into<String>) -> Self {
-        Self { code, ..Self::new("bad_request", message) }
+        Self { code, ..Self::new(ErrorKind::BadRequest, message) }
     }
 }
 
-/// The stable name of a kind.
-#[must_use]
-pub fn kind_name(kind: RefusalKind) -> &'static str {
-    match kind {
-        RefusalKind::NoAccount => "no_account",
-        RefusalKind::AllLimited => "all_limited",
-        RefusalKind::NoCapacity => "no_capacity",
-        RefusalKind::WaitTimeout => "wait_timeout",
-        RefusalKind::UnknownAccount => "unknown_account",
-        RefusalKind::NotAllowed => "not_allowed",
-        RefusalKind::StaleLease => "stale_lease",
-        RefusalKind::NeedsLogin => "needs_login",
-        RefusalKind::NeedsVerification => "needs_verification",
-        RefusalKind::BadRequest => "bad_request",
-        RefusalKind::Overloaded => "overloaded",
-        RefusalKind::ShuttingDown => "shutting_down",
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kind_of_a_newer_version_keeps_its_name() {
+        for name in ["stale_lease", "from_tomorrow"] {
+            let text = format!("\"{name}\"");
+            let kind: ErrorKind = serde_json::from_str(&text).unwrap();
+            assert_eq!((kind.name(), serde_json::to_string(&kind).unwrap()), (name, text));
+            assert_eq!(matches!(kind, ErrorKind::Other(_)), name == "from_tomorrow");
+        }
     }
 }

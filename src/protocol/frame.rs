@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::MAX_MESSAGE;
 use super::answer::{Answer, EventInfo};
 use super::call::Call;
-use super::error::ErrorInfo;
+use super::error::{ErrorInfo, ErrorKind};
 use super::message::{Incoming, RequestId};
 
 /// The first bytes of a binary connection: three letters and the version of the framing.
@@ -88,7 +88,10 @@ pub fn encode_call(id: u64, call: Call, out: &mut Vec<u8>) -> Result<(), ErrorIn
     append(&FromClient { id, call }, out);
     if out.len() - start - 4 > MAX_MESSAGE {
         out.truncate(start);
-        return Err(ErrorInfo::new("too_large", format!("a message must not be larger than {MAX_MESSAGE} bytes")));
+        return Err(ErrorInfo::new(
+            ErrorKind::TooLarge,
+            format!("a message must not be larger than {MAX_MESSAGE} bytes"),
+        ));
     }
     Ok(())
 }

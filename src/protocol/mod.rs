@@ -23,7 +23,7 @@ pub use call::{
     VerifyAccountParams,
 };
 pub use decoder::{Fatal, MessageDecoder};
-pub use error::{ErrorAccount, ErrorData, ErrorInfo, kind_name};
+pub use error::{ErrorAccount, ErrorData, ErrorInfo, ErrorKind};
 pub use frame::{ENCODING, FromServer, MAGIC, ServerFrames, encode_call};
 pub use gateway_key::{GatewayKey, GatewayKeySealer};
 pub use lease_id::{LeaseKey, LeaseToken};

@@ -90,6 +90,8 @@ pub struct ServiceState {
     pub enabled: bool,
     /// Whether the daemon runs.
     pub active: bool,
+    /// Whether it ended with an error; only systemd reports it.
+    pub failed: bool,
     /// The manager's own description of the status.
     pub summary: String,
     /// The daemon's process id.

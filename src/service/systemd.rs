@@ -106,6 +106,7 @@ impl ServiceManager for Systemd {
             installed,
             enabled: enabled(&socket) || enabled(&service),
             active: service.get("ActiveState") == "active",
+            failed: installed && service.get("ActiveState") == "failed",
             summary: if installed { word } else { "not installed".to_owned() },
             pid: service.get("MainPID").parse().ok().filter(|pid| *pid > 0),
             listening: installed.then(|| socket.get("ActiveState") == "active"),

@@ -221,6 +221,7 @@ fn systemd_output_is_parsed() {
             installed: true,
             enabled: true,
             active: true,
+            failed: false,
             summary: "active (running)".into(),
             pid: Some(77),
             listening: Some(true),
@@ -240,7 +241,8 @@ fn systemd_output_is_parsed() {
         )
         .replace("Result=success\nId=lessor.service", "Result=exit-code\nId=lessor.service");
     let state = manager.parse_status(&[said(&failed)]);
-    assert_eq!((state.active, state.pid, state.summary.as_str()), (false, None, "failed (failed): exit-code"));
+    assert_eq!((state.active, state.failed, state.pid), (false, true, None));
+    assert_eq!(state.summary, "failed (failed): exit-code");
     let none =
         "Id=lessor.socket\nLoadState=not-found\nActiveState=inactive\n\nId=lessor.service\nLoadState=not-found\n";
     let state = manager.parse_status(&[said(none)]);

@@ -8,7 +8,7 @@ use lessor::client::{Client, LeaseGuard};
 use lessor::client::{ClientError, DaemonStarter};
 #[cfg(unix)]
 use lessor::config::Flags;
-use lessor::protocol::AcquireParams;
+use lessor::protocol::{AcquireParams, ErrorKind};
 
 use super::support::Home;
 #[cfg(unix)]
@@ -64,7 +64,7 @@ fn a_refusal_differs_from_a_missing_daemon() {
     let home = Home::new();
     assert!(matches!(Client::connect(&home.places()), Err(ClientError::NoDaemon(_))));
     let mut client = Client::connect_or_start(&home.places(), &start(&home)).unwrap();
-    assert_eq!(client.acquire(request()).unwrap_err().kind(), Some("no_account"));
+    assert_eq!(client.acquire(request()).unwrap_err().kind(), Some(&ErrorKind::NoAccount));
     assert!(client.config().unwrap().starts_with('{'));
     assert!(client.stop(Duration::from_secs(15)).unwrap());
 }

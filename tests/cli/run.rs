@@ -93,6 +93,19 @@ fn a_command_inherits_no_variable_of_a_manager_and_no_descriptor() {
     assert_eq!(feed(spoken_to(shell), "").ok().out, "1\n1\n");
 }
 
+#[test]
+fn without_a_gateway_the_reason_is_named() {
+    let used = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = used.local_addr().unwrap().to_string();
+    for (setting, reason) in
+        [("enabled = false".to_owned(), "gateway.enabled"), (format!("listen = \"{taken}\""), &taken)]
+    {
+        let home = Home::new();
+        std::fs::write(home.path().join("config.toml"), format!("[gateway]\n{setting}\n")).unwrap();
+        home.run(&["gateway", "url"]).exits(1).complains("the gateway does not listen").complains(reason);
+    }
+}
+
 /// The command gets variables of the gateway, and none of the account.
 #[test]
 fn by_default_a_command_gets_the_gateway() {

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use lessor::protocol::{
-    Answer, Call, FromServer, HelloParams, MAGIC, MAX_MESSAGE, NoParams, ServerFrames, encode_call,
+    Answer, Call, ErrorKind, FromServer, HelloParams, MAGIC, MAX_MESSAGE, NoParams, ServerFrames, encode_call,
 };
 use serde_json::{Value, json};
 
@@ -259,13 +259,15 @@ fn the_message_size_limit_is_exact_in_both_codecs() {
     client.stream.write_all(line(MAX_MESSAGE + 1).as_bytes()).unwrap();
     assert_eq!(client.receive().unwrap()["error"]["data"]["kind"], "too_large");
     assert_eq!(client.read_to_end(), "");
-    for (length, kind) in
-        [(MAX_MESSAGE as u32, "bad_request"), (MAX_MESSAGE as u32 + 1, "too_large"), (u32::MAX, "too_large")]
-    {
+    for (length, kind) in [
+        (MAX_MESSAGE as u32, ErrorKind::BadRequest),
+        (MAX_MESSAGE as u32 + 1, ErrorKind::TooLarge),
+        (u32::MAX, ErrorKind::TooLarge),
+    ] {
         let mut stream = binary(&home);
         let mut bytes = MAGIC.to_vec();
         bytes.extend_from_slice(&length.to_le_bytes());
-        if kind == "bad_request" {
+        if kind == ErrorKind::BadRequest {
             bytes.extend(std::iter::repeat_n(0xff, length as usize));
         }
         stream.write_all(&bytes).unwrap();

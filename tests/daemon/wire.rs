@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use lessor::protocol::{Answer, Call, FromServer, HelloParams, MAGIC, NoParams, ServerFrames, encode_call};
+use lessor::protocol::{Answer, Call, ErrorKind, FromServer, HelloParams, MAGIC, NoParams, ServerFrames, encode_call};
 use serde_json::{Value, json};
 
 use crate::support::{Client, Home, descriptors, resident, signal, wait_until};
@@ -127,7 +127,7 @@ fn the_binary_codec_starts_with_hello_and_accepts_any_pieces() {
     frames.inbox().extend_from_slice(&send(&home, &bytes));
     let refusal = frames.take().unwrap().unwrap();
     assert!(
-        matches!(&refusal, FromServer::Refusal(1, error) if error.data.kind == "unsupported_version"),
+        matches!(&refusal, FromServer::Refusal(1, error) if error.data.kind == ErrorKind::UnsupportedVersion),
         "{refusal:?}"
     );
 }

@@ -250,6 +250,6 @@ fn a_client_that_disconnects_leaves_the_queue() {
     wait_until("the request's lease has ended", || client.call("lease.list", json!({})) == json!([]));
     assert_eq!(gateway.upstream.keys().len(), 1);
     // the log contains no key
-    assert!(!gateway.home.said().contains("k-a") && !gateway.home.said().contains(&gateway.key));
+    assert!(!gateway.home.output().contains("k-a") && !gateway.home.output().contains(&gateway.key));
     let _flushed = std::io::stdout().flush();
 }

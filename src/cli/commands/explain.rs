@@ -99,7 +99,7 @@ fn why(by: &str, strategy: &str) -> String {
 
 fn now_text(info: &ExplainInfo, now: u64) -> String {
     let VerdictInfo { outcome, account, by, kind, until, message, .. } = &info.now;
-    let kind = kind.as_deref().map(format::spaced).unwrap_or_default();
+    let kind = kind.as_ref().map(|kind| format::spaced(kind.name())).unwrap_or_default();
     match (outcome.as_str(), account) {
         ("grant", Some(account)) => {
             format!(

@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 
 use crate::cli::{context::Context, error::CliError};
 use crate::client::Client;
-use crate::protocol::GatewayKeyParams;
+use crate::protocol::{ErrorKind, GatewayKeyParams};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum GatewayCommand {
@@ -44,13 +44,12 @@ pub(super) fn execute(command: GatewayCommand, context: &Context) -> Result<(), 
 }
 
 fn url(context: &Context) -> Result<(), CliError> {
-    let status = context.ask(Client::status)?;
-    let not_listening = || {
-        let why = status.warnings.iter().find(|warning| warning.contains("gateway"));
-        let why = why.cloned().unwrap_or_else(|| "gateway.enabled is false".to_owned());
-        CliError::new("no_gateway", format!("the gateway does not listen: {why}"))
+    let info = context.ask(Client::status)?.gateway.unwrap_or_default();
+    let Some(url) = &info.url else {
+        // the status does not contain the reason, the answer with a key does
+        let access = context.ask(|client| client.gateway_key(GatewayKeyParams::default()))?;
+        let why = access.trouble.unwrap_or_else(|| "gateway.enabled is false".to_owned());
+        return Err(CliError::new(ErrorKind::NoGateway, format!("the gateway does not listen: {why}")));
     };
-    let info = status.gateway.as_ref().ok_or_else(not_listening)?;
-    let url = info.url.as_ref().ok_or_else(not_listening)?;
-    context.output.result(info, || url.clone())
+    context.output.result(&info, || url.clone())
 }

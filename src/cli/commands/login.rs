@@ -17,7 +17,7 @@ use crate::credential::oauth::{
     parse_pasted_code, poll_device, request_device_code,
 };
 use crate::pool::{CredentialKind, millis};
-use crate::protocol::{AccountInfo, AddAccountParams, ListAccountsParams, SecretText};
+use crate::protocol::{AccountInfo, AddAccountParams, ErrorKind, ListAccountsParams, SecretText};
 
 use super::account::new_account;
 
@@ -50,7 +50,8 @@ pub(super) fn execute(options: LoginArgs, context: &Context) -> Result<(), CliEr
     let provider = provider_name(&options.provider);
     let config = context.config()?;
     let settings = OauthSettings::of(&provider, crate::daemon::oauth_given(&config, &provider)).map_err(|missing| {
-        CliError::new("not_configured", format!("lessor cannot log in at {provider}: {missing}")).hint(missing.remedy())
+        CliError::new(ErrorKind::NotConfigured, format!("lessor cannot log in at {provider}: {missing}"))
+            .hint(missing.remedy())
     })?;
     // any problem with the daemon is found before the user logs in
     let mut client = context.connect()?;
@@ -104,7 +105,7 @@ fn account_of(provider: &str, label: Option<String>, tokens: &TokenSet, identity
 }
 
 fn failed(message: String) -> CliError {
-    CliError::new("login_failed", message)
+    CliError::new(ErrorKind::LoginFailed, message)
 }
 
 async fn by_browser(server: &AuthorizationServer, options: &LoginArgs, output: &Output) -> Result<TokenSet, CliError> {

@@ -1,7 +1,7 @@
 //! `run`: a command on a leased account.
 
 use std::ffi::{OsStr, OsString};
-use std::io::{ErrorKind, IsTerminal};
+use std::io::IsTerminal;
 use std::path::Path;
 use std::process::Command;
 
@@ -16,6 +16,7 @@ use crate::cli::{
 };
 use crate::client::SERVICE_MANAGER_VARIABLES;
 use crate::daemon::find_process;
+use crate::protocol::ErrorKind;
 
 /// The exit codes of shells.
 const NOT_FOUND: u8 = 127;
@@ -59,8 +60,8 @@ pub(super) fn execute(mut args: RunArgs, context: &Context) -> Result<u8, CliErr
     note_account(&prepared, context);
     let name = Path::new(&program).file_name().unwrap_or(&program);
     let cannot_run = |error: std::io::Error| {
-        let exit = if error.kind() == ErrorKind::NotFound { NOT_FOUND } else { NOT_EXECUTABLE };
-        CliError::new("cannot_run", format!("{}: {error}", program.to_string_lossy())).exit(exit)
+        let exit = if error.kind() == std::io::ErrorKind::NotFound { NOT_FOUND } else { NOT_EXECUTABLE };
+        CliError::new(ErrorKind::CannotRun, format!("{}: {error}", program.to_string_lossy())).exit(exit)
     };
     let started = prepared.start_supervisor(Some(name), context).and_then(|()| {
         let command = build(&program, &arguments, purpose.is_launcher, &prepared);

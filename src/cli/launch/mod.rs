@@ -15,7 +15,7 @@ use clap::Args;
 
 use crate::client::Client;
 use crate::pool::{CredentialKind, Process, millis};
-use crate::protocol::{AcquireParams, BindTo, GatewayKeyParams, LeaseInfo, ListAccountsParams};
+use crate::protocol::{AcquireParams, BindTo, ErrorKind, GatewayKeyParams, LeaseInfo, ListAccountsParams};
 use crate::provider::{self, AgentSetup, HandOut, HandOutRequest};
 
 use super::context::Context;
@@ -146,7 +146,7 @@ pub(crate) fn prepare(
 
 /// If there is no account, names the commands that add one.
 fn with_account_hint(error: CliError, purpose: &LeasePurpose) -> CliError {
-    if error.kind() != "no_account" {
+    if *error.kind() != ErrorKind::NoAccount {
         return error;
     }
     let provider = &purpose.provider;
@@ -214,5 +214,7 @@ fn gateway_access(client: &mut Client, lease: &LeaseInfo<'_>) -> Result<(String,
 fn credential_kind(client: &mut Client, lease: &LeaseInfo<'_>) -> Result<CredentialKind, CliError> {
     let accounts = client.accounts(ListAccountsParams { provider: Some(lease.provider.clone().into_owned()) })?;
     let account = accounts.into_iter().find(|account| account.id == lease.account.id);
-    account.map(|account| account.kind).ok_or_else(|| CliError::new("unknown_account", "the account has been removed"))
+    account
+        .map(|account| account.kind)
+        .ok_or_else(|| CliError::new(ErrorKind::UnknownAccount, "the account has been removed"))
 }

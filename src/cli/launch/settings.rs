@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 use crate::cli::error::CliError;
+use crate::protocol::ErrorKind;
 use crate::provider::{AgentSetup, MergedJson};
 
 /// The settings file with the highest priority.
@@ -37,8 +38,11 @@ pub(super) fn with_addition<'a>(
 }
 
 fn not_json(what: &str) -> CliError {
-    CliError::new("config_invalid", format!("{what} does not contain a JSON object, so settings cannot be added to it"))
-        .hint("correct it, or unset the variable for this command")
+    CliError::new(
+        ErrorKind::ConfigInvalid,
+        format!("{what} does not contain a JSON object, so settings cannot be added to it"),
+    )
+    .hint("correct it, or unset the variable for this command")
 }
 
 fn merged(users: Option<&str>, ours: &Value) -> Option<String> {

@@ -212,7 +212,7 @@ fn paint(colour: bool, tint: Tint, text: &str) -> String {
 mod tests {
     use super::*;
     use crate::client::ClientError;
-    use crate::protocol::{ErrorAccount, ErrorInfo};
+    use crate::protocol::{ErrorAccount, ErrorInfo, ErrorKind};
 
     #[test]
     fn text_from_outside_cannot_control_the_terminal() {
@@ -222,7 +222,7 @@ mod tests {
 
     #[test]
     fn an_error_lists_the_accounts_the_earliest_time_and_a_hint() {
-        let mut error = ErrorInfo::new("all_limited", "every account is limited").hint("wait");
+        let mut error = ErrorInfo::new(ErrorKind::AllLimited, "every account is limited").hint("wait");
         error.data.retry_after_ms = Some(240_000);
         error.data.accounts = vec![ErrorAccount { id: "ac_1".into(), why: "limited".into(), until: Some(1_060_000) }];
         assert_eq!(

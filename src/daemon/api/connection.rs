@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use zeroize::Zeroize as _;
 
 use crate::pool::ConnectionId;
-use crate::protocol::{Codec, ErrorInfo, Fatal, Incoming, MessageDecoder, RequestId};
+use crate::protocol::{Codec, ErrorInfo, ErrorKind, Fatal, Incoming, MessageDecoder, RequestId};
 
 use crate::daemon::api::session::ClientSession;
 use crate::daemon::os::socket::finish_reading;
@@ -120,7 +120,7 @@ impl Connection {
                 Input::Arrived(_) | Input::Unserved => self.serve_messages(daemon),
                 Input::Woken => ConnectionStep::Read,
                 Input::TooSlow => {
-                    let error = ErrorInfo::new("bad_request", "a whole message was expected by now");
+                    let error = ErrorInfo::new(ErrorKind::BadRequest, "a whole message was expected by now");
                     self.fail(self.decoder.codec().unwrap_or(Codec::Json), &error)
                 }
             };

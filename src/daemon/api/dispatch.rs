@@ -7,8 +7,8 @@ use crate::daemon::state::Daemon;
 use crate::daemon::state::events::{KINDS, REPLAY_END};
 use crate::daemon::view;
 use crate::protocol::{
-    Answer, Call, Codec, DisableAccountParams, ENCODING, Empty, ErrorInfo, HelloInfo, HelloParams, PROTOCOL, RequestId,
-    SubscribeParams,
+    Answer, Call, Codec, DisableAccountParams, ENCODING, Empty, ErrorInfo, ErrorKind, HelloInfo, HelloParams, PROTOCOL,
+    RequestId, SubscribeParams,
 };
 
 use super::account::{self, AccountAction, add, export, import, refresh, usage};
@@ -20,7 +20,7 @@ impl ClientSession {
     /// Serves a call; an immediate answer is appended to `out`.
     pub(crate) fn serve(&mut self, daemon: &Arc<Daemon>, id: Option<RequestId>, call: Call, out: &mut Vec<u8>) {
         if self.codec == Codec::Binary && !self.greeted && !matches!(call, Call::Hello(_)) {
-            let error = ErrorInfo::new("bad_request", "a binary connection begins with `hello`");
+            let error = ErrorInfo::new(ErrorKind::BadRequest, "a binary connection begins with `hello`");
             return self.refuse(id, &error, out);
         }
         // a notification gets no answer, so its sender would not know the lease
@@ -102,7 +102,7 @@ impl ClientSession {
         if lowest > PROTOCOL || highest < PROTOCOL {
             let message = format!("this daemon speaks protocol {PROTOCOL}, the client {lowest} to {highest}");
             let hint = if lowest > PROTOCOL { "restart the daemon: it is older" } else { "update the client" };
-            return Err(ErrorInfo::new("unsupported_version", message).hint(hint));
+            return Err(ErrorInfo::new(ErrorKind::UnsupportedVersion, message).hint(hint));
         }
         self.greeted = true;
         reply.answer(&Answer::Hello(HelloInfo {

@@ -5,8 +5,8 @@ use crate::pool::{
     LeaseRequest, Limit, Now, RefusedRequest, SelectionResult, Wall,
 };
 use crate::protocol::{
-    AccountLabel, Answer, CandidateInfo, DecidedInfo, ErrorInfo, ExplainInfo, ExplainParams, ForecastInfo,
-    ForecastParams, OutlookInfo, RequestInfo, VerdictInfo, kind_name,
+    AccountLabel, Answer, CandidateInfo, DecidedInfo, ErrorInfo, ErrorKind, ExplainInfo, ExplainParams, ForecastInfo,
+    ForecastParams, OutlookInfo, RequestInfo, VerdictInfo,
 };
 
 use crate::daemon::api::reply::{CallReply, CallResult};
@@ -70,8 +70,10 @@ fn explain_last(daemon: &Daemon, state: &State, now: Now) -> Result<ExplainInfo,
         (Some(lease), Some(refused)) if lease.granted_at < refused.at => Ok(of_refusal(state, now, refused)),
         (Some(lease), _) => Ok(of_lease(daemon, state, now, lease)),
         (None, Some(refused)) => Ok(of_refusal(state, now, refused)),
-        (None, None) => Err(ErrorInfo::new("unknown_lease", "nothing was granted or refused since the daemon started")
-            .hint("name an account: lessor explain A")),
+        (None, None) => {
+            Err(ErrorInfo::new(ErrorKind::UnknownLease, "nothing was granted or refused since the daemon started")
+                .hint("name an account: lessor explain A"))
+        }
     }
 }
 
@@ -79,15 +81,19 @@ fn explain_last(daemon: &Daemon, state: &State, now: Now) -> Result<ExplainInfo,
 fn find_lease<'a>(daemon: &Daemon, state: &'a State, id: &str) -> Result<&'a Lease, ErrorInfo> {
     let all = || state.pool.leases().chain(state.last_ended.as_deref());
     if let Some(token) = daemon.lease_key.open(id) {
-        let stale = || ErrorInfo::new("stale_lease", "this lease has ended").hint("see: lessor leases");
+        let stale = || ErrorInfo::new(ErrorKind::StaleLease, "this lease has ended").hint("see: lessor leases");
         return all().find(|lease| lease.fence == token.fence).ok_or_else(stale);
     }
     let beginning = id.trim_end_matches('…');
     let mut found = all().filter(|lease| daemon.lease_key.id(lease).starts_with(beginning));
     match (found.next(), found.next()) {
         (Some(lease), None) => Ok(lease),
-        (Some(_), Some(_)) => Err(ErrorInfo::new("unknown_lease", format!("several leases begin with {beginning}"))),
-        (None, _) => Err(ErrorInfo::new("unknown_lease", format!("there is no lease {id}")).hint("see: lessor leases")),
+        (Some(_), Some(_)) => {
+            Err(ErrorInfo::new(ErrorKind::UnknownLease, format!("several leases begin with {beginning}")))
+        }
+        (None, _) => {
+            Err(ErrorInfo::new(ErrorKind::UnknownLease, format!("there is no lease {id}")).hint("see: lessor leases"))
+        }
     }
 }
 
@@ -131,18 +137,15 @@ fn decided_at(at: Wall) -> DecidedInfo {
 
 fn of_refusal(state: &State, now: Now, refused: &RefusedRequest) -> ExplainInfo {
     let RefusedRequest { at, ask, refusal } = refused;
-    let decided = DecidedInfo {
-        kind: Some(kind_name(refusal.kind).to_owned()),
-        message: Some(refusal.message.clone()),
-        ..decided_at(*at)
-    };
+    let decided =
+        DecidedInfo { kind: Some(refusal.kind.into()), message: Some(refusal.message.clone()), ..decided_at(*at) };
     let explanation = state.pool.explain(now, ask);
     ExplainInfo { decided: Some(decided), ..explained(state, now, "refusal", of_request(ask), explanation) }
 }
 
 /// How a plain request for the account's provider would be decided, from an agent that may use the account.
 fn of_account(state: &State, now: Now, id: AccountId, model: Option<&str>) -> Result<ExplainInfo, ErrorInfo> {
-    let unknown = || ErrorInfo::new("unknown_account", format!("there is no account {id}"));
+    let unknown = || ErrorInfo::new(ErrorKind::UnknownAccount, format!("there is no account {id}"));
     let account = state.pool.account(id).ok_or_else(unknown)?;
     let ask = LeaseRequest {
         target: target(state, &account.record.provider, model, None)?,
@@ -203,10 +206,10 @@ fn verdict(state: &State, verdict: SelectionResult) -> VerdictInfo {
             VerdictInfo { account: Some(name(state, account)), by: Some(by.name().to_owned()), ..nothing("grant") }
         }
         SelectionResult::Wait(kind, until) => {
-            VerdictInfo { kind: Some(kind_name(kind).to_owned()), until: until.map(|at| at.0), ..nothing("wait") }
+            VerdictInfo { kind: Some(kind.into()), until: until.map(|at| at.0), ..nothing("wait") }
         }
         SelectionResult::Refuse(refusal) => VerdictInfo {
-            kind: Some(kind_name(refusal.kind).to_owned()),
+            kind: Some(refusal.kind.into()),
             until: refusal.retry_at.map(|at| at.0),
             message: Some(refusal.message),
             hint: refusal.hint,

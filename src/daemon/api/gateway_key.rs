@@ -2,7 +2,9 @@
 
 use crate::daemon::state::{Daemon, GatewayState};
 use crate::pool::{Bind, Fence};
-use crate::protocol::{Answer, ErrorInfo, GatewayAccess, GatewayKey, GatewayKeyParams, LeaseRef, SecretText};
+use crate::protocol::{
+    Answer, ErrorInfo, ErrorKind, GatewayAccess, GatewayKey, GatewayKeyParams, LeaseRef, SecretText,
+};
 
 use super::lease::fence_of;
 use super::reply::{CallReply, CallResult, lease_ended};
@@ -45,7 +47,7 @@ fn key_of_client(params: GatewayKeyParams) -> Result<GatewayKey, ErrorInfo> {
             return Err(bad(format!("`{name}` may have {LONGEST_NAME} bytes")));
         }
     }
-    let random = |error| ErrorInfo::new("internal", format!("no random number is available: {error}"));
+    let random = |error| ErrorInfo::new(ErrorKind::Internal, format!("no random number is available: {error}"));
     let id = getrandom::u64().map_err(random)?;
     let text = |text: Option<String>| text.map(String::into_boxed_str);
     Ok(GatewayKey::Client { id, agent: text(params.agent), label: text(params.label) })

@@ -8,7 +8,9 @@ use crate::daemon::os::opened_process::OpenedProcess;
 use crate::daemon::state::{CredentialState, CredentialUse, Daemon, State, Unsaved};
 use crate::daemon::view;
 use crate::pool::{Bind, Command, Fence, Holder, LeaseRequest, Mono, Now, Refusal, Reply, Ticket};
-use crate::protocol::{AcquireParams, Answer, BindTo, CredentialParams, Empty, ErrorInfo, LeaseRef, LeaseToken};
+use crate::protocol::{
+    AcquireParams, Answer, BindTo, CredentialParams, Empty, ErrorInfo, ErrorKind, LeaseRef, LeaseToken,
+};
 
 use super::reply::{CallReply, CallResult, LeaseReply, lease_ended};
 use super::session::{ClientSession, bad, find_account, refused, target};
@@ -128,9 +130,9 @@ impl LeaseBinding {
             BindTo::Pid(pid) => {
                 let opened = OpenedProcess::open(pid).map_err(|error| match error.kind() {
                     std::io::ErrorKind::PermissionDenied => {
-                        ErrorInfo::new("not_allowed", format!("process {pid} belongs to another user"))
+                        ErrorInfo::new(ErrorKind::NotAllowed, format!("process {pid} belongs to another user"))
                     }
-                    _ => ErrorInfo::new("overloaded", format!("process {pid} cannot be watched: {error}")),
+                    _ => ErrorInfo::new(ErrorKind::Overloaded, format!("process {pid} cannot be watched: {error}")),
                 })?;
                 Some(opened.ok_or_else(|| bad(format!("there is no process {pid}")))?)
             }
@@ -304,11 +306,12 @@ pub(crate) fn fence_of(daemon: &Daemon, params: &LeaseRef) -> Result<Fence, Erro
 }
 
 fn open(daemon: &Daemon, params: &LeaseRef) -> Result<LeaseToken, ErrorInfo> {
-    let unknown = || ErrorInfo::new("unknown_lease", "this is not a lease of this daemon").hint("acquire a new one");
+    let unknown =
+        || ErrorInfo::new(ErrorKind::UnknownLease, "this is not a lease of this daemon").hint("acquire a new one");
     let token = daemon.lease_key.open(&params.lease).ok_or_else(unknown)?;
     match params.fence {
         Some(fence) if fence != token.fence.0 => {
-            Err(ErrorInfo::new("stale_lease", "the fence is not the one this lease was granted with"))
+            Err(ErrorInfo::new(ErrorKind::StaleLease, "the fence is not the one this lease was granted with"))
         }
         _ => Ok(token),
     }

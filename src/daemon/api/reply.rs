@@ -9,7 +9,7 @@ use crate::daemon::state::{
 };
 use crate::daemon::view;
 use crate::pool::{Command, ConnectionId, Fence, Mono, Now, Refusal, Reply, WaiterId};
-use crate::protocol::{Answer, Codec, ErrorInfo, RequestId};
+use crate::protocol::{Answer, Codec, ErrorInfo, ErrorKind, RequestId};
 use crate::store::WriteError;
 
 #[cfg(test)]
@@ -156,7 +156,7 @@ impl<'a> CallReply<'a> {
         if self.responder.outbox.has_room() {
             Ok(())
         } else {
-            Err(ErrorInfo::new("overloaded", "too many calls of this connection are waiting already"))
+            Err(ErrorInfo::new(ErrorKind::Overloaded, "too many calls of this connection are waiting already"))
         }
     }
 
@@ -208,7 +208,7 @@ fn send_when_saved(
             Err(error) if pending == Pending::Account || error == WriteError::Closed => {
                 let message = format!("the change is in effect, but could not be saved yet: {error}");
                 let hint = "lessor goes on trying to save it; `lessor status` shows when that works again";
-                responder.encode(Err(&ErrorInfo::new("internal", message).hint(hint)), out);
+                responder.encode(Err(&ErrorInfo::new(ErrorKind::Internal, message).hint(hint)), out);
             }
             _ => out.extend_from_slice(&bytes),
         });
@@ -249,7 +249,7 @@ impl QueuedLease {
     /// Adds a call with the same request id. A request that came again on another connection is answered only there.
     fn join(&mut self, responder: LeaseResponder, until: Mono) {
         let is_elsewhere = |old: &mut LeaseResponder| old.to.connection != responder.to.connection;
-        let error = ErrorInfo::new("bad_request", "the same request id was used again on another connection");
+        let error = ErrorInfo::new(ErrorKind::BadRequest, "the same request id was used again on another connection");
         for old in self.responders.extract_if(.., is_elsewhere) {
             old.to.outbox.push(|out| old.to.encode(Err(&error), out));
             old.to.outbox.end_wait();
@@ -399,5 +399,5 @@ fn answer_all(
 
 /// The error for a lease that has ended.
 pub(crate) fn lease_ended() -> ErrorInfo {
-    ErrorInfo::new("stale_lease", "this lease has ended").hint("acquire a new one")
+    ErrorInfo::new(ErrorKind::StaleLease, "this lease has ended").hint("acquire a new one")
 }

@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 use crate::daemon::api::session::shutting_down;
 use crate::daemon::state::Daemon;
 use crate::daemon::view::KEYRING_HINT;
-use crate::protocol::{Answer, Call, ErrorInfo, RekeyInfo};
+use crate::protocol::{Answer, Call, ErrorInfo, ErrorKind, RekeyInfo};
 use crate::store::KeyBackend;
 
 /// While the keyring is locked, refuses calls that need a secret or save something.
@@ -23,7 +23,7 @@ pub(crate) fn check_locked(why: &str, call: &Call) -> Result<(), ErrorInfo> {
         | Call::Stop(_) => Ok(()),
         _ => {
             let message = format!("{why}, so no secret is available");
-            Err(ErrorInfo::new("credential_unavailable", message).hint(KEYRING_HINT))
+            Err(ErrorInfo::new(ErrorKind::CredentialUnavailable, message).hint(KEYRING_HINT))
         }
     }
 }
@@ -42,6 +42,6 @@ pub(crate) async fn rekey(daemon: Arc<Daemon>) -> Result<Answer<'static>, ErrorI
             place: rekeyed.location,
             accounts: rekeyed.accounts,
         })),
-        Err(error) => Err(ErrorInfo::new("internal", format!("the key was not changed: {error}"))),
+        Err(error) => Err(ErrorInfo::new(ErrorKind::Internal, format!("the key was not changed: {error}"))),
     }
 }

@@ -6,7 +6,7 @@ use crate::credential::Secret;
 use crate::daemon::os::clock;
 use crate::daemon::state::{Outbox, State};
 use crate::pool::{AccountId, ConnectionId, Holder, Now, Refusal, Target};
-use crate::protocol::{Codec, ErrorInfo, SecretText};
+use crate::protocol::{Codec, ErrorInfo, ErrorKind, SecretText};
 use crate::provider::TargetError;
 
 /// One connection, as its calls see it.
@@ -42,7 +42,7 @@ pub(crate) fn target(
 ) -> Result<Target, ErrorInfo> {
     let primary = state.pool.settings().quota.primary;
     state.catalog.target(provider, model, pool, primary).map_err(|error| match error {
-        TargetError::Provider(_) => ErrorInfo::new("unknown_provider", error.to_string()).hint(format!(
+        TargetError::Provider(_) => ErrorInfo::new(ErrorKind::UnknownProvider, error.to_string()).hint(format!(
             "known providers: {}; add another one as a section [providers.NAME] of the configuration",
             state.catalog.names().join(", ")
         )),
@@ -52,11 +52,11 @@ pub(crate) fn target(
 
 /// The error for a call that the ending daemon does not answer any more.
 pub(crate) fn shutting_down<E>(_: E) -> ErrorInfo {
-    ErrorInfo::new("shutting_down", "the daemon is about to end")
+    ErrorInfo::new(ErrorKind::ShuttingDown, "the daemon is about to end")
 }
 
 pub(crate) fn bad(message: impl Into<String>) -> ErrorInfo {
-    ErrorInfo::new("bad_request", message)
+    ErrorInfo::new(ErrorKind::BadRequest, message)
 }
 
 /// A secret from the wire.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::daemon::log::login_words;
 use crate::daemon::state::{State, account_state};
 use crate::pool::{Account, AccountId, Limit, LoginProblem, LoginState, Now, Window};
-use crate::protocol::{AccountInfo, Answer, ErrorInfo, LimitInfo, LinkInfo, UsageInfo};
+use crate::protocol::{AccountInfo, Answer, ErrorInfo, ErrorKind, LimitInfo, LinkInfo, UsageInfo};
 use crate::usage;
 
 use super::why_renewing;
@@ -19,7 +19,7 @@ impl State {
 
 /// The answer with an account, or the error if it was removed meanwhile.
 pub(crate) fn account_answer(state: &State, now: Now, id: AccountId) -> Result<Answer<'static>, ErrorInfo> {
-    let removed = || ErrorInfo::new("unknown_account", format!("account {id} was removed meanwhile"));
+    let removed = || ErrorInfo::new(ErrorKind::UnknownAccount, format!("account {id} was removed meanwhile"));
     let account = state.pool.account(id).ok_or_else(removed)?;
     Ok(Answer::Account(Box::new(account_info(state, now, account))))
 }

@@ -7,13 +7,13 @@ use crate::daemon::log::login_words;
 use crate::daemon::os::clock;
 use crate::daemon::state::{CredentialProblem, State};
 use crate::pool::{Account, AccountId, Mono, millis};
-use crate::protocol::{CredentialInfo, ErrorInfo, SecretText};
+use crate::protocol::{CredentialInfo, ErrorInfo, ErrorKind, SecretText};
 use crate::provider;
 
 /// The credential of an account.
 pub(crate) fn credential<'a>(state: &'a State, account: &'a Account) -> Result<CredentialInfo<'a>, ErrorInfo> {
     let missing = || {
-        ErrorInfo::new("credential_unavailable", format!("the credential of {} is missing", account.record.id))
+        ErrorInfo::new(ErrorKind::CredentialUnavailable, format!("the credential of {} is missing", account.record.id))
             .hint("add the account again")
     };
     let Credential { kind, access, expires_at, .. } = state.credentials.get(account.record.id).ok_or_else(missing)?;
@@ -50,13 +50,13 @@ pub(crate) fn why_renewing(state: &State, id: AccountId) -> String {
 pub(crate) fn credential_problem(state: &State, problem: CredentialProblem) -> ErrorInfo {
     match problem {
         CredentialProblem::LeaseEnded => {
-            ErrorInfo::new("stale_lease", "this lease has ended").hint("acquire a new one")
+            ErrorInfo::new(ErrorKind::StaleLease, "this lease has ended").hint("acquire a new one")
         }
         CredentialProblem::NeedsLogin(id) => needs_login(state, id),
         CredentialProblem::NotNow(id, at) => not_now(state, id, at),
         CredentialProblem::JustRefreshed(id) => {
             let message = format!("the token of {} was refreshed a moment ago", state.account_name(id));
-            ErrorInfo::new("credential_unavailable", message)
+            ErrorInfo::new(ErrorKind::CredentialUnavailable, message)
                 .hint("report `auth_failed` and continue with another account")
         }
         CredentialProblem::CannotRefresh(id) => cannot_refresh(state, id),
@@ -68,7 +68,7 @@ fn needs_login(state: &State, id: AccountId) -> ErrorInfo {
     let why = record.and_then(|record| login_words(record, clock::now().wall)).unwrap_or_default();
     let provider = record.map_or("", |record| &record.provider);
     let message = format!("{} needs a new login: {why}", state.account_name(id));
-    ErrorInfo::new("credential_unavailable", message)
+    ErrorInfo::new(ErrorKind::CredentialUnavailable, message)
         .hint(format!("lessor login {provider}; report `auth_failed` to get another account"))
 }
 
@@ -76,7 +76,7 @@ fn not_now(state: &State, id: AccountId, at: Option<Mono>) -> ErrorInfo {
     let why = state.logins.plan.last_failure(id).map(|(failure, _)| failure.why.clone());
     let why = why.unwrap_or_else(|| "the refresh takes longer than `refresh.wait`".to_owned());
     let message = format!("the token of {} could not be refreshed: {why}", state.account_name(id));
-    let mut error = ErrorInfo::new("credential_unavailable", message);
+    let mut error = ErrorInfo::new(ErrorKind::CredentialUnavailable, message);
     let now = clock::now();
     let until = at.or_else(|| state.logins.plan.blocked(id, now)?.until);
     error.data.retry_after_ms = until.map(|at| millis(at.since(now.mono)));
@@ -92,5 +92,5 @@ fn cannot_refresh(state: &State, id: AccountId) -> ErrorInfo {
             "report `auth_failed` and continue with another account; add the account again to renew it".to_owned(),
         ),
     };
-    ErrorInfo::new("credential_unavailable", message).hint(hint)
+    ErrorInfo::new(ErrorKind::CredentialUnavailable, message).hint(hint)
 }

@@ -7,7 +7,9 @@ use rustc_hash::FxHashMap;
 use crate::daemon::os::process;
 use crate::daemon::state::{ReportOutcome, State};
 use crate::pool::{Bind, Fence, Lease, Now, Process, millis};
-use crate::protocol::{AccountLabel, AccountName, Answer, DecisionInfo, ErrorInfo, HolderInfo, LeaseInfo, LeaseRow};
+use crate::protocol::{
+    AccountLabel, AccountName, Answer, DecisionInfo, ErrorInfo, ErrorKind, HolderInfo, LeaseInfo, LeaseRow,
+};
 
 use super::credential;
 
@@ -38,7 +40,7 @@ pub(crate) fn decision<'a>(
 
 /// A lease as its holder sees it.
 fn lease_info(state: &State, now: Now, fence: Fence, with_credential: bool) -> Result<LeaseInfo<'_>, ErrorInfo> {
-    let ended = || ErrorInfo::new("stale_lease", "this lease has ended");
+    let ended = || ErrorInfo::new(ErrorKind::StaleLease, "this lease has ended");
     let lease = state.pool.lease(fence).ok_or_else(ended)?;
     let account = state.pool.account(lease.account).ok_or_else(ended)?;
     Ok(LeaseInfo {

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::gateway::response::TokenCounts;
 use crate::pool::RefusalKind;
-use crate::protocol::kind_name;
+use crate::protocol::ErrorKind;
 
 use super::text::MetricsText;
 
@@ -49,7 +49,7 @@ struct MetricCounts {
     /// By provider, account and reason.
     failures: BTreeMap<(String, String, &'static str), u64>,
     /// By provider and kind.
-    refusals: BTreeMap<(String, &'static str), u64>,
+    refusals: BTreeMap<(String, ErrorKind), u64>,
     /// By provider.
     first_bytes: BTreeMap<String, LatencyHistogram>,
 }
@@ -153,7 +153,7 @@ impl MetricsRecorder {
 
     /// No account could serve a request.
     pub(crate) fn rejected(&self, labels: &RequestLabels, kind: RefusalKind) {
-        *self.counts().refusals.entry((labels.provider.clone(), kind_name(kind))).or_default() += 1;
+        *self.counts().refusals.entry((labels.provider.clone(), kind.into())).or_default() += 1;
     }
 
     /// Writes all counts.
@@ -174,7 +174,7 @@ impl MetricsRecorder {
         }
         out.describe(REFUSALS, "counter", "Requests that no account could serve in time.");
         for ((provider, kind), count) in &counts.refusals {
-            out.value(REFUSALS, &[("provider", provider.as_str()), ("kind", kind)], *count as f64);
+            out.value(REFUSALS, &[("provider", provider.as_str()), ("kind", kind.name())], *count as f64);
         }
         out.describe("lessor_first_byte_seconds", "histogram", "Time from a request to the start of its response.");
         counts.first_bytes.iter().for_each(|(provider, histogram)| histogram.write(out, provider));

@@ -158,6 +158,11 @@ impl Leases {
         self.bind(fence, Bind::Connection(connection));
     }
 
+    #[inline]
+    pub fn has_unbound(&self) -> bool {
+        !self.unbound.is_empty()
+    }
+
     /// Processes that a lease was bound to since the last call.
     pub fn take_unbound(&mut self) -> Vec<Process> {
         std::mem::take(&mut self.unbound)

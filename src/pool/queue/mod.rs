@@ -101,6 +101,11 @@ impl Queue {
         self.waiting.iter().map(|((_, id), waiter)| (*id, waiter))
     }
 
+    #[inline]
+    pub(in crate::pool) fn has_unbound(&self) -> bool {
+        !self.unbound.is_empty()
+    }
+
     /// Processes that a request was to be bound to since the last call.
     pub(in crate::pool) fn take_unbound(&mut self) -> Vec<Process> {
         std::mem::take(&mut self.unbound)

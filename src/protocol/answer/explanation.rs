@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::pool::Tier;
+use crate::protocol::error::ErrorKind;
 
 use super::account::{AccountLabel, LimitInfo};
 
@@ -101,7 +102,7 @@ pub struct DecidedInfo {
     /// Why it was switched.
     pub moved_because: Option<String>,
     /// Of a refusal, the kind.
-    pub kind: Option<String>,
+    pub kind: Option<ErrorKind>,
     /// Of a refusal, its message.
     pub message: Option<String>,
 }
@@ -116,7 +117,7 @@ pub struct VerdictInfo {
     /// What would determine the account.
     pub by: Option<String>,
     /// The kind of refusal, or what it would wait for.
-    pub kind: Option<String>,
+    pub kind: Option<ErrorKind>,
     /// The earliest end of the wait, epoch ms, if known.
     pub until: Option<u64>,
     /// The message of the refusal.

@@ -7,7 +7,7 @@ use crate::cli::{
     ui::account,
     ui::{Column, Output, Table, Tint, format},
 };
-use crate::protocol::{AccountInfo, LinkInfo, ListAccountsParams};
+use crate::protocol::{AccountInfo, ErrorKind, LinkInfo, ListAccountsParams};
 
 /// The width of the names in `account show`.
 const NAMES: usize = 12;
@@ -70,7 +70,7 @@ fn find(name: &str, context: &Context) -> Result<AccountInfo, CliError> {
         let letters = name.strip_prefix("ac_").unwrap_or(name);
         !letters.is_empty() && info.id.strip_prefix("ac_").is_some_and(|id| id.starts_with(letters))
     };
-    let unknown = |message: String| CliError::new("unknown_account", message).hint("see: lessor account list");
+    let unknown = |message: String| CliError::new(ErrorKind::UnknownAccount, message).hint("see: lessor account list");
     let mut found: Vec<AccountInfo> = accounts.iter().filter(|info| is_named(info)).cloned().collect();
     if found.is_empty() {
         found = accounts.into_iter().filter(begins).collect();

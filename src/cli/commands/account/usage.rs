@@ -11,7 +11,7 @@ use crate::cli::{
     ui::{Output, Tint, account, clean, cut, format},
 };
 use crate::client::{Client, ClientError};
-use crate::protocol::{AccountInfo, AccountRef, ListAccountsParams, UsageInfo};
+use crate::protocol::{AccountInfo, AccountRef, ErrorKind, ListAccountsParams, UsageInfo};
 
 #[derive(Debug, Args)]
 pub(crate) struct AccountUsageArgs {
@@ -56,7 +56,7 @@ fn ask_all(accounts: Vec<AccountInfo>, context: &Context) -> Result<Vec<AccountI
         let account = AccountRef { account: info.id.clone() };
         match Client::connect_at(&socket)?.usage(account) {
             // it was removed in the meantime
-            Err(error) if error.kind() == Some("unknown_account") => Ok(info),
+            Err(error) if error.kind() == Some(&ErrorKind::UnknownAccount) => Ok(info),
             result => result,
         }
     };

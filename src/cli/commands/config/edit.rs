@@ -15,6 +15,7 @@ use crate::cli::{
     ui::{Output, Tint, prompt},
 };
 use crate::config::{Config, ConfigErrors, ConfigProblem, LockedFile, MAX_FILE, template};
+use crate::protocol::ErrorKind;
 
 use super::editor::Editor;
 use super::reload::ReloadOutcome;
@@ -126,7 +127,7 @@ fn replace(path: &Path, before: Option<&[u8]>, text: &str) -> Result<(), CliErro
     if held.bytes() != before {
         let message =
             format!("{} was changed by another program in the meantime, and was not replaced", path.display());
-        return Err(CliError::new("changed_meanwhile", message));
+        return Err(CliError::new(ErrorKind::ChangedMeanwhile, message));
     }
     held.replace(text).map_err(swap_error)
 }

@@ -12,6 +12,7 @@ use crate::cli::{
 };
 use crate::config::edit::{self, EditError, NamedKey};
 use crate::config::{Config, LockedFile, ReplaceError};
+use crate::protocol::ErrorKind;
 
 use super::reload::ReloadOutcome;
 
@@ -112,7 +113,7 @@ fn is_set(text: &str, path: &Path, named: &NamedKey) -> bool {
 pub(crate) fn swap_error(error: ReplaceError) -> CliError {
     match error {
         ReplaceError::NotAFile(errors) => CliError::config(errors.to_string()),
-        ReplaceError::Changed(_) => CliError::new("changed_meanwhile", error.to_string()),
+        ReplaceError::Changed(_) => CliError::new(ErrorKind::ChangedMeanwhile, error.to_string()),
         _ => CliError::internal(error.to_string()),
     }
 }

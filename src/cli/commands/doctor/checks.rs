@@ -7,7 +7,9 @@ use crate::cli::{
     ui::{account, format::count},
 };
 use crate::config::Config;
-use crate::credential::import::DiscoveredAccount;
+use crate::credential::{import::DiscoveredAccount, oauth::OauthSettings};
+use crate::daemon::oauth_given;
+use crate::pool::CredentialKind;
 use crate::protocol::{AccountInfo, DaemonStatus, ImportedEntry, ListAccountsParams};
 
 use super::conflicts;
@@ -16,7 +18,7 @@ use super::finding::{DoctorFinding, FindingLevel};
 /// Runs every check.
 pub(super) fn all(context: &Context) -> Vec<DoctorFinding> {
     let mut findings = Vec::new();
-    config(context, &mut findings);
+    let config = config(context, &mut findings);
     let found = find(&ImportSource::Everywhere);
     files(&found.files, &mut findings);
     environment(&found, &mut findings);
@@ -28,7 +30,7 @@ pub(super) fn all(context: &Context) -> Vec<DoctorFinding> {
         }
         Ok((status, accounts, answers)) => {
             daemon(&status, &mut findings);
-            self::accounts(&accounts, &mut findings);
+            self::accounts(&accounts, config.as_ref(), &mut findings);
             conflicts::find(&found, &accounts, &answers, &mut findings);
         }
     }
@@ -48,12 +50,12 @@ fn ask(context: &Context, found: &FoundCredentials) -> Result<DaemonAnswers, Str
     ask().map_err(|error| error.message().to_owned())
 }
 
-fn config(context: &Context, findings: &mut Vec<DoctorFinding>) {
+fn config(context: &Context, findings: &mut Vec<DoctorFinding>) -> Option<Config> {
     let places = match context.places() {
         Ok(places) => places,
         Err(error) => {
             findings.push(DoctorFinding::broken("config", error.message().to_owned()));
-            return;
+            return None;
         }
     };
     let path = places.config.display().to_string();
@@ -61,8 +63,12 @@ fn config(context: &Context, findings: &mut Vec<DoctorFinding>) {
         Err(errors) => {
             let finding = DoctorFinding::broken("config", errors.headline()).of(path);
             findings.push(finding.remedy("correct the line; until then the daemon keeps the last valid configuration"));
+            None
         }
-        Ok(_) => findings.push(DoctorFinding::ok("config", "the configuration is valid").of(path)),
+        Ok(loaded) => {
+            findings.push(DoctorFinding::ok("config", "the configuration is valid").of(path));
+            Some(loaded.config)
+        }
     }
 }
 
@@ -81,7 +87,7 @@ fn daemon(status: &DaemonStatus, findings: &mut Vec<DoctorFinding>) {
     }
 }
 
-fn accounts(accounts: &[AccountInfo], findings: &mut Vec<DoctorFinding>) {
+fn accounts(accounts: &[AccountInfo], config: Option<&Config>, findings: &mut Vec<DoctorFinding>) {
     let usable = accounts.iter().filter(|account| ["ready", "limited"].contains(&account.state.as_str())).count();
     if usable == 0 {
         let message = match accounts.len() {
@@ -105,18 +111,7 @@ fn accounts(accounts: &[AccountInfo], findings: &mut Vec<DoctorFinding>) {
         let finding = |message: String| DoctorFinding::warning("account", message).of(account::name(account));
         match account.state.as_str() {
             "needs_login" => {
-                let unset = account.state_reason.as_deref().is_some_and(|why| why.contains("cannot be renewed"));
-                let remedy = account.link.as_ref().filter(|link| link.mode == "link").map_or_else(
-                    || match unset {
-                        true => format!(
-                            "set the missing key, so that the daemon can refresh it: lessor config set providers.{}.oauth.KEY VALUE",
-                            account.provider
-                        ),
-                        false => format!("log in again: lessor login {}", account.provider),
-                    },
-                    |link| format!("use {} once; lessor reads the new token from its file", link.tool),
-                );
-                findings.push(finding(format!("it needs a login{why}")).remedy(remedy));
+                findings.push(finding(format!("it needs a login{why}")).remedy(login_remedy(account, config)));
             }
             "needs_verification" => {
                 let remedy = "open the link and confirm, then: lessor account verify";
@@ -131,6 +126,24 @@ fn accounts(accounts: &[AccountInfo], findings: &mut Vec<DoctorFinding>) {
             findings.push(finding(message).remedy(remedy));
         }
     }
+}
+
+/// How to make a login usable again.
+fn login_remedy(account: &AccountInfo, config: Option<&Config>) -> String {
+    let provider = &account.provider;
+    if let Some(link) = account.link.as_ref().filter(|link| link.mode == "link") {
+        return format!("use {} once; lessor reads the new token from its file", link.tool);
+    }
+    let config = config.filter(|_| account.kind == CredentialKind::Oauth);
+    let is_missing = |config| OauthSettings::of(provider, oauth_given(config, provider)).is_err();
+    if config.is_some_and(is_missing) {
+        // both the daemon and `login` need it
+        return format!(
+            "set the missing key; then the daemon can refresh it, or you can log in again: \
+             lessor config set providers.{provider}.oauth.KEY VALUE"
+        );
+    }
+    format!("log in again: lessor login {provider}")
 }
 
 fn files(files: &[FoundFile], findings: &mut Vec<DoctorFinding>) {

@@ -4,7 +4,7 @@ use clap::Args;
 
 use crate::cli::error::CliError;
 use crate::client::{Client, ClientError};
-use crate::protocol::LeaseRef;
+use crate::protocol::{ErrorKind, LeaseRef};
 
 /// The least letters that may stand for an id: its prefix and some more.
 const MIN_PREFIX: usize = 6;
@@ -27,7 +27,7 @@ pub(super) fn with_lease<T>(
 ) -> Result<T, CliError> {
     let reference = |id: &str| LeaseRef { lease: id.to_owned(), fence: lease.fence };
     let unknown = match call(client, reference(&lease.lease)) {
-        Err(error) if error.kind() == Some("unknown_lease") => error,
+        Err(error) if error.kind() == Some(&ErrorKind::UnknownLease) => error,
         result => return Ok(result?),
     };
     let leases = client.leases()?;
@@ -36,7 +36,7 @@ pub(super) fn with_lease<T>(
     match (found.next(), found.next()) {
         (Some(row), None) => Ok(call(client, reference(&row.lease))?),
         (Some(_), Some(_)) => {
-            Err(CliError::new("unknown_lease", format!("several leases begin with {prefix}"))
+            Err(CliError::new(ErrorKind::UnknownLease, format!("several leases begin with {prefix}"))
                 .hint("see: lessor leases"))
         }
         (None, _) => Err(unknown.into()),

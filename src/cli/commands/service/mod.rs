@@ -15,6 +15,7 @@ use crate::cli::{
     ui::{Output, Tint, clean, format},
 };
 use crate::daemon::lock::{self, LockHolder, StartedBy};
+use crate::protocol::ErrorKind;
 use crate::service::{
     self, InstalledUnit, ServiceAction, ServiceError, ServiceState, ServiceUser, SystemRunner, UnitChange, UnitResult,
 };
@@ -134,8 +135,8 @@ pub(super) fn execute(command: &ServiceCommand, context: &Context) -> Result<(),
 impl From<ServiceError> for CliError {
     fn from(error: ServiceError) -> Self {
         let kind = match &error {
-            ServiceError::NoManager { .. } => "no_service_manager",
-            _ => "service_failed",
+            ServiceError::NoManager { .. } => ErrorKind::NoServiceManager,
+            _ => ErrorKind::ServiceFailed,
         };
         error.hint().into_iter().fold(Self::new(kind, error.to_string()), Self::hint)
     }
@@ -163,7 +164,7 @@ fn install(options: &ServiceInstallArgs, ours: &UserService, context: &Context) 
     // the directory of the log, which launchd does not create
     let state = context.places()?.state;
     create_private_directory(&state)
-        .map_err(|error| CliError::new("service_failed", format!("creating {}: {error}", state.display())))?;
+        .map_err(|error| CliError::new(ErrorKind::ServiceFailed, format!("creating {}: {error}", state.display())))?;
     let (files, state) = ours.install(&wanted)?;
     if state.pid.is_some() && files.iter().any(|file| file.change == UnitChange::Replaced) {
         hints.push("the daemon still runs with the old units; to use the new ones: lessor service restart".into());
@@ -208,7 +209,7 @@ fn act(ours: &UserService, action: ServiceAction, context: &Context) -> Result<(
     let state = ours.state()?;
     if !state.installed {
         let message = format!("no service of lessor is installed at {}", ours.manager().name());
-        return Err(CliError::new("service_failed", message).hint("install it: lessor service install"));
+        return Err(CliError::new(ErrorKind::ServiceFailed, message).hint("install it: lessor service install"));
     }
     if ours.manager().detaches() && action != ServiceAction::Start {
         stop_running(context)?;
@@ -295,12 +296,12 @@ fn describe(
         files: state.files,
         warnings: Vec::new(),
     };
-    status.warnings = warnings(&status, holder.filter(|_| !status.active).as_ref(), this_program);
+    status.warnings = warnings(&status, state.failed, holder.filter(|_| !status.active).as_ref(), this_program);
     status
 }
 
 /// Problems, each with its remedy.
-fn warnings(status: &ServiceStatus, other: Option<&LockHolder>, this_program: &Path) -> Vec<String> {
+fn warnings(status: &ServiceStatus, failed: bool, other: Option<&LockHolder>, this_program: &Path) -> Vec<String> {
     let mut warnings = Vec::new();
     let mut warn = |is_so: bool, text: String| {
         if is_so {
@@ -323,7 +324,6 @@ fn warnings(status: &ServiceStatus, other: Option<&LockHolder>, this_program: &P
         status.listening == Some(false),
         "clients cannot reach the service; to start it: lessor service start".to_owned(),
     );
-    let failed = status.manager == "systemd" && status.state.starts_with("failed");
     warn(failed, "the service failed; see: journalctl --user -u lessor.service -n 20".to_owned());
     if let Some(other) = other {
         let by = if other.started_by == StartedBy::Client { "a client" } else { "the user" };

@@ -11,6 +11,7 @@ use clap::builder::{PossibleValuesParser, RangedU64ValueParser};
 
 use crate::cli::{context::Context, error::CliError};
 use crate::pool::Strategy;
+use crate::protocol::ErrorKind;
 use crate::simulate::{Counted, Load, Rule, run};
 
 pub(super) use report::SimulationResult;
@@ -75,7 +76,7 @@ pub(super) fn execute(options: &SimulateArgs, context: &Context) -> Result<(), C
     let results: Vec<(Rule, Counted)> = options.rules().into_iter().map(|rule| (rule, run(&load, rule))).collect();
     if let Some(path) = &options.svg {
         std::fs::write(path, svg::draw(&load, &perfect, &results))
-            .map_err(|error| CliError::new("io", format!("cannot write {}: {error}", path.display())))?;
+            .map_err(|error| CliError::new(ErrorKind::Io, format!("cannot write {}: {error}", path.display())))?;
     }
     let findings = SimulationResult::new(&load, &perfect, &results);
     context.output.result(&findings, || report::text(&load, &perfect, &results, &findings, &context.output))

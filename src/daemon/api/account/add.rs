@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::credential::Credential;
 use crate::pool::{AccountChange, AccountId, AccountRecord, Command, CredentialKind, Wall};
-use crate::protocol::{AddAccountParams, Answer, ErrorInfo, SecretText};
+use crate::protocol::{AddAccountParams, Answer, ErrorInfo, ErrorKind, SecretText};
 use crate::provider;
 use crate::store::Write;
 
@@ -29,7 +29,7 @@ pub(crate) async fn add(daemon: Arc<Daemon>, params: AddAccountParams) -> Result
         record_of(state, params, &new_ids)?
     };
     let write = Write::SaveAccount { record: record.clone(), credential: Some(credential.duplicate()) };
-    let not_saved = |error| ErrorInfo::new("internal", format!("the account could not be saved: {error}"));
+    let not_saved = |error| ErrorInfo::new(ErrorKind::Internal, format!("the account could not be saved: {error}"));
     save(&daemon.store, write).await.map_err(not_saved)?;
     put_in_use(&daemon, record, credential)
 }
@@ -160,7 +160,8 @@ pub(super) fn new_ids() -> Result<NewIds, ErrorInfo> {
     let mut ids = [AccountId::from_bits(0); 4];
     for id in &mut ids {
         let bits = getrandom::u64();
-        let bits = bits.map_err(|error| ErrorInfo::new("internal", format!("no random number is available: {error}")));
+        let bits = bits
+            .map_err(|error| ErrorInfo::new(ErrorKind::Internal, format!("no random number is available: {error}")));
         *id = AccountId::from_bits(bits?);
     }
     Ok(ids)
@@ -169,7 +170,7 @@ pub(super) fn new_ids() -> Result<NewIds, ErrorInfo> {
 /// The first of the ids that no account has.
 pub(super) fn new_id(state: &State, ids: &NewIds) -> Result<AccountId, ErrorInfo> {
     let free = ids.iter().copied().find(|id| state.pool.account(*id).is_none());
-    free.ok_or_else(|| ErrorInfo::new("internal", "no unused account id was found; try again"))
+    free.ok_or_else(|| ErrorInfo::new(ErrorKind::Internal, "no unused account id was found; try again"))
 }
 
 fn check(params: &AddAccountParams) -> Result<(), ErrorInfo> {

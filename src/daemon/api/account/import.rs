@@ -10,7 +10,8 @@ use crate::pool::{
     Verification, Wall, Window,
 };
 use crate::protocol::{
-    AccountLabel, Answer, ErrorInfo, ImportAccountsParams, ImportEntry, ImportInfo, ImportWindow, ImportedEntry,
+    AccountLabel, Answer, ErrorInfo, ErrorKind, ImportAccountsParams, ImportEntry, ImportInfo, ImportWindow,
+    ImportedEntry,
 };
 use crate::provider;
 use crate::store::Write;
@@ -208,7 +209,7 @@ async fn write(
     link: Option<&Link>,
 ) -> Result<(), ErrorInfo> {
     let account = Write::SaveAccount { record: record.clone(), credential: credential.map(Credential::duplicate) };
-    let not_saved = |error| ErrorInfo::new("internal", format!("an account could not be saved: {error}"));
+    let not_saved = |error| ErrorInfo::new(ErrorKind::Internal, format!("an account could not be saved: {error}"));
     // the store commits in order, and both together where it can
     let account = save(&daemon.store, account);
     let link = link.map(|link| save(&daemon.store, Write::SaveLink(record.id, Some(link.clone()))));

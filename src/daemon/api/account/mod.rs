@@ -10,7 +10,7 @@ use crate::daemon::os::clock;
 use crate::daemon::state::{Daemon, State};
 use crate::daemon::view;
 use crate::pool::{AccountChange, AccountId, Command};
-use crate::protocol::{Answer, ErrorInfo, ListAccountsParams, SetAccountParams};
+use crate::protocol::{Answer, ErrorInfo, ErrorKind, ListAccountsParams, SetAccountParams};
 use crate::provider;
 
 use self::add::{check_account_texts, check_agents};
@@ -50,7 +50,7 @@ pub(crate) fn change(daemon: &Daemon, reply: &mut CallReply<'_>, name: &str, com
         daemon,
         changed.map(|result| {
             result.map_err(|refusal| refused(&refusal, now))?;
-            let removed = || ErrorInfo::new("unknown_account", "the account was removed meanwhile");
+            let removed = || ErrorInfo::new(ErrorKind::UnknownAccount, "the account was removed meanwhile");
             Ok(Answer::Account(Box::new(account.ok_or_else(removed)?)))
         }),
     )

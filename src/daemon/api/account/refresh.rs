@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::credential::refresh::{RefreshReason, RefreshSchedule};
-use crate::protocol::{AccountRef, Answer, ErrorInfo};
+use crate::protocol::{AccountRef, Answer, ErrorInfo, ErrorKind};
 
 use crate::daemon::api::session::find_account;
 use crate::daemon::os::clock;
@@ -38,7 +38,9 @@ pub(crate) async fn refresh(daemon: Arc<Daemon>, params: AccountRef) -> Result<A
     if let crate::pool::LoginState::NeedsLogin(_) = &account.record.login_state {
         let why = view::state_reason(state, clock::now(), account).unwrap_or_default();
         let message = format!("{} needs a new login: {why}", account.display_name());
-        return Err(ErrorInfo::new("needs_login", message).hint(format!("lessor login {}", account.record.provider)));
+        return Err(
+            ErrorInfo::new(ErrorKind::NeedsLogin, message).hint(format!("lessor login {}", account.record.provider))
+        );
     }
     Err(view::credential_problem(state, CredentialProblem::NotNow(id, None)))
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use crate::pool::{AccountId, LoginState, spoken};
-use crate::protocol::{AccountRef, Answer, ErrorInfo, VerifyAccountParams};
+use crate::protocol::{AccountRef, Answer, ErrorInfo, ErrorKind, VerifyAccountParams};
 use crate::usage;
 
 use super::refresh::refresh as refresh_account;
@@ -42,7 +42,7 @@ pub(crate) async fn verify(
     }
     let unsure = |why: String| {
         let hint = format!("confirm it {place}, then try again; or, if that is done: --confirmed");
-        Err(ErrorInfo::new("needs_verification", why).hint(hint))
+        Err(ErrorInfo::new(ErrorKind::NeedsVerification, why).hint(hint))
     };
     let outcome = match ask(&daemon, id).await {
         Some(PollOutcome::NoToken) => refresh_and_ask(&daemon, id).await,
@@ -52,7 +52,7 @@ pub(crate) async fn verify(
         Some(PollOutcome::Asked(Ok(()))) => confirm(&daemon, id),
         Some(PollOutcome::Asked(Err(failure))) if failure.unconfirmed => {
             let place = page(failure.link.as_deref());
-            Err(ErrorInfo::new("needs_verification", format!("it is not confirmed yet: {failure}"))
+            Err(ErrorInfo::new(ErrorKind::NeedsVerification, format!("it is not confirmed yet: {failure}"))
                 .hint(format!("confirm it {place}, then try again")))
         }
         Some(PollOutcome::Asked(Err(failure))) => unsure(format!("the provider could not be asked: {failure}")),
