@@ -1,4 +1,8 @@
-//! Crockford's base 32, without letters that look alike: five bytes are eight letters.
+//! Texts that carry data under a keyed MAC, in Crockford's base 32: its letters do not look alike, and five bytes are
+//! eight letters.
+
+use siphasher::sip128::{Hasher128, SipHasher24};
+use std::hash::Hasher;
 
 /// Crockford's base 32, lower case.
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
@@ -19,7 +23,7 @@ pub(super) fn encode(prefix: &str, bytes: &[u8]) -> String {
 }
 
 /// Decodes into `room` and returns the used part; `room` must have space for one group more than the longest text.
-pub(super) fn decode<'a>(text: &str, room: &'a mut [u8]) -> Option<&'a [u8]> {
+fn decode<'a>(text: &str, room: &'a mut [u8]) -> Option<&'a [u8]> {
     if text.len() > room.len() * 8 / 5 + 1 {
         return None;
     }
@@ -60,6 +64,33 @@ const VALUES: [u8; 256] = {
     values
 };
 
+/// The secret key of a MAC.
+#[derive(Clone)]
+pub(super) struct MacKey(pub(super) [u8; 16]);
+
+impl MacKey {
+    /// The MAC of a payload; a shorter one is the beginning of it.
+    pub(super) fn mac(&self, payload: &[u8]) -> [u8; 16] {
+        let mut hasher = SipHasher24::new_with_key(&self.0);
+        hasher.write(payload);
+        hasher.finish128().as_bytes()
+    }
+
+    /// The payload of a text that ends with a MAC of `length` bytes; `None` for a forged text.
+    pub(super) fn open<'a>(&self, text: &str, length: usize, room: &'a mut [u8]) -> Option<&'a [u8]> {
+        let bytes = decode(text, room)?;
+        let (payload, mac) = bytes.split_at_checked(bytes.len().checked_sub(length)?)?;
+        let differs = self.mac(payload).iter().zip(mac).fold(0, |differs, (ours, theirs)| differs | (ours ^ theirs));
+        (differs == 0).then_some(payload)
+    }
+}
+
+impl std::fmt::Debug for MacKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("MacKey(…)")
+    }
+}
+
 /// Takes an optional text from the payload of an id or key: its length plus one, then the text.
 #[expect(clippy::option_option, reason = "an absent text, or malformed bytes")]
 pub(super) fn take_text(bytes: &mut &[u8]) -> Option<Option<Box<str>>> {
@@ -71,4 +102,14 @@ pub(super) fn take_text(bytes: &mut &[u8]) -> Option<Option<Box<str>>> {
     let (text, rest) = rest.split_at_checked(usize::from(length))?;
     *bytes = rest;
     Some(Some(str::from_utf8(text).ok()?.into()))
+}
+
+/// Checks that a text whose letters after `prefix` are changed is not opened.
+#[cfg(test)]
+pub(super) fn every_letter_counts(text: &str, prefix: &str, opens: impl Fn(&str) -> bool) {
+    for place in prefix.len()..text.len() {
+        let mut changed = text.to_owned().into_bytes();
+        changed[place] = if changed[place] == b'0' { b'1' } else { b'0' };
+        assert!(!opens(str::from_utf8(&changed).unwrap()), "letter {place}");
+    }
 }

@@ -126,19 +126,14 @@ pub struct AcquireParams {
     /// The upstream.
     pub provider: String,
     /// The model that the lease is for.
-    #[serde(default)]
     pub model: Option<String>,
     /// Requires this quota pool.
-    #[serde(default)]
     pub pool: Option<String>,
     /// The session that should stay on one account.
-    #[serde(default)]
     pub session: Option<String>,
     /// A label for people.
-    #[serde(default)]
     pub label: Option<String>,
     /// Requires this account.
-    #[serde(default)]
     pub account: Option<String>,
     /// Excludes these accounts.
     #[serde(default)]
@@ -147,10 +142,8 @@ pub struct AcquireParams {
     #[serde(default)]
     pub priority: i8,
     /// How long to wait, in ms; 0 does not wait, `None` waits as configured.
-    #[serde(default)]
     pub wait_ms: Option<u64>,
     /// The TTL of the lease, in ms.
-    #[serde(default)]
     pub ttl_ms: Option<u64>,
     /// What ends the lease.
     #[serde(default)]
@@ -159,13 +152,11 @@ pub struct AcquireParams {
     #[serde(default = "yes")]
     pub credential: bool,
     /// The agent's name, for the `use` policy.
-    #[serde(default)]
     pub agent: Option<String>,
     /// Whether the account must have no other lease meanwhile.
     #[serde(default)]
     pub exclusive: bool,
     /// Calls with the same id get the same answer for 60 s.
-    #[serde(default)]
     pub request_id: Option<String>,
 }
 
@@ -189,7 +180,6 @@ pub struct LeaseRef {
     /// The id.
     pub lease: String,
     /// The fencing token it was granted with.
-    #[serde(default)]
     pub fence: Option<u64>,
 }
 
@@ -212,25 +202,18 @@ pub struct ReportParams {
     /// The id.
     pub lease: String,
     /// Whether the request succeeded.
-    #[serde(default)]
     pub ok: Option<bool>,
     /// Why the upstream refused.
-    #[serde(default)]
     pub reason: Option<Reason>,
     /// The wait the upstream stated, in ms.
-    #[serde(default)]
     pub retry_after_ms: Option<u64>,
     /// The account's usage: one window in the form of `account.list`, or several by name.
-    #[serde(default)]
     pub usage: Option<ObjectText>,
     /// The HTTP status of the upstream's response.
-    #[serde(default)]
     pub status: Option<u16>,
     /// Its headers.
-    #[serde(default)]
     pub headers: Option<HeaderList>,
     /// Its body or the beginning of it.
-    #[serde(default)]
     pub body: Option<BodyText>,
 }
 
@@ -241,10 +224,8 @@ pub struct ForecastParams {
     /// The upstream.
     pub provider: String,
     /// The model that the leases are for.
-    #[serde(default)]
     pub model: Option<String>,
     /// How many leases are wanted.
-    #[serde(default)]
     pub count: Option<u32>,
 }
 
@@ -277,34 +258,25 @@ pub struct AddAccountParams {
     /// The key, the token, or the login's access token.
     pub secret: SecretText<'static>,
     /// The login's refresh token.
-    #[serde(default)]
     pub refresh_token: Option<SecretText<'static>>,
     /// When `secret` expires, epoch ms.
-    #[serde(default)]
     pub expires_at: Option<u64>,
     /// The label that the user chose.
-    #[serde(default)]
     pub label: Option<String>,
     /// The email address of the login.
-    #[serde(default)]
     pub email: Option<String>,
     /// The plan.
-    #[serde(default)]
     pub tier: Option<Tier>,
     /// Its own capacity.
-    #[serde(default)]
     pub max_leases: Option<u32>,
     /// Accounts with a higher priority are preferred.
-    #[serde(default)]
     pub priority: Option<i32>,
     /// Which agents may use it.
-    #[serde(default, rename = "use")]
+    #[serde(rename = "use")]
     pub allowed_agents: Option<Vec<String>>,
     /// The cloud project.
-    #[serde(default)]
     pub project_id: Option<String>,
     /// The provider's id of the account.
-    #[serde(default)]
     pub account_id: Option<String>,
 }
 
@@ -316,7 +288,6 @@ pub struct ImportAccountsParams {
     pub entries: Vec<ImportEntry>,
     /// The mode for logins with rotating refresh tokens: `link`, `take-over` or `share` [default: as the entry says,
     /// else `link`].
-    #[serde(default)]
     pub mode: Option<String>,
     /// Reports what would happen, without changes.
     #[serde(default)]
@@ -333,7 +304,6 @@ pub struct ImportEntry {
     #[serde(default)]
     pub item: String,
     /// The tool's file, if the tool still writes it.
-    #[serde(default)]
     pub file: Option<String>,
     /// Whether each refresh invalidates the previous refresh token.
     #[serde(default)]
@@ -345,25 +315,18 @@ pub struct ImportEntry {
     /// The key, the token, or the login's access token; empty if only the login's refresh token is known.
     pub secret: SecretText<'static>,
     /// The login's refresh token.
-    #[serde(default)]
     pub refresh_token: Option<SecretText<'static>>,
     /// When `secret` expires, epoch ms.
-    #[serde(default)]
     pub expires_at: Option<u64>,
     /// The email address of the login.
-    #[serde(default)]
     pub email: Option<String>,
     /// The label that the user chose.
-    #[serde(default)]
     pub label: Option<String>,
     /// The provider's id of the account.
-    #[serde(default)]
     pub account_id: Option<String>,
     /// The cloud project.
-    #[serde(default)]
     pub project_id: Option<String>,
     /// The plan.
-    #[serde(default)]
     pub tier: Option<Tier>,
     /// Limits that have not ended.
     #[serde(default)]
@@ -372,31 +335,23 @@ pub struct ImportEntry {
     #[serde(default)]
     pub usage: Vec<ImportWindow>,
     /// When it was last used, epoch ms.
-    #[serde(default)]
     pub last_used_at: Option<u64>,
     /// Why the tool has disabled it, if it has.
-    #[serde(default)]
     pub disabled: Option<String>,
     /// What the owner must verify with the provider, and where.
-    #[serde(default)]
     pub verification: Option<String>,
     /// Why its login is invalid, if that is known.
-    #[serde(default)]
     pub login_ended: Option<String>,
     /// Which agents may use it.
-    #[serde(default, rename = "use")]
+    #[serde(rename = "use")]
     pub allowed_agents: Option<Vec<String>>,
     /// Its own capacity.
-    #[serde(default)]
     pub max_leases: Option<u32>,
     /// Accounts with a higher priority are preferred.
-    #[serde(default)]
     pub priority: Option<i32>,
     /// When this state was saved, epoch ms.
-    #[serde(default)]
     pub as_of: Option<u64>,
     /// Which side refreshes it, if already known: `link`, `take-over` or `share`; the call's `mode` overrides it.
-    #[serde(default)]
     pub mode: Option<String>,
 }
 
@@ -427,7 +382,6 @@ pub struct ImportWindow {
     /// How much is used, from 0 to 1.
     pub utilization: f64,
     /// When it resets, epoch ms.
-    #[serde(default)]
     pub resets_at: Option<u64>,
     /// When this was reported, epoch ms.
     pub as_of: u64,
@@ -482,25 +436,19 @@ pub struct SetAccountParams {
     /// The account.
     pub account: String,
     /// The label; empty removes it.
-    #[serde(default)]
     pub label: Option<String>,
     /// The email address of the login; empty removes it.
-    #[serde(default)]
     pub email: Option<String>,
     /// The plan.
-    #[serde(default)]
     pub tier: Option<Tier>,
     /// The cloud project; empty removes it.
-    #[serde(default)]
     pub project_id: Option<String>,
     /// Its own capacity; 0 removes it.
-    #[serde(default)]
     pub max_leases: Option<u32>,
     /// Accounts with a higher priority are preferred.
-    #[serde(default)]
     pub priority: Option<i32>,
     /// Which agents may use it; empty restores the default.
-    #[serde(default, rename = "use")]
+    #[serde(rename = "use")]
     pub allowed_agents: Option<Vec<String>>,
 }
 
@@ -511,7 +459,6 @@ pub struct DisableAccountParams {
     /// The account.
     pub account: String,
     /// The reason, for people.
-    #[serde(default)]
     pub reason: Option<String>,
 }
 
