@@ -8,25 +8,15 @@ use std::time::Duration;
 use rusqlite::types::FromSql;
 use rusqlite::{Connection, Row};
 
-use crate::credential::{Credential, Fingerprint, Link, LinkMode};
+use crate::credential::{Fingerprint, Link, LinkMode};
 use crate::pool::{
     AccountId, AccountRecord, Bind, ChosenBy, Fence, Holder, Lease, LimitRecord, Mono, Process, SessionRecord,
     Snapshot, Target, Usage, Wall, Window,
 };
 
+use super::LoadedState;
 use super::names::{self, UnknownText};
 use super::seal::SealKey;
-
-/// The content of the tables.
-#[derive(Default)]
-pub(super) struct StoreContents {
-    pub(super) snapshot: Snapshot,
-    pub(super) credentials: Vec<(AccountId, Credential)>,
-    pub(super) refreshing: Vec<(AccountId, Wall)>,
-    pub(super) fingerprints: Vec<(Fingerprint, AccountId, Wall)>,
-    pub(super) links: Vec<(AccountId, Link)>,
-    pub(super) warnings: Vec<String>,
-}
 
 /// Why a row is skipped.
 #[derive(Debug, thiserror::Error)]
@@ -43,38 +33,36 @@ enum RowError {
 
 type Read<T> = Result<T, RowError>;
 
-/// Reads all tables: leases only if their holders can still be alive, secrets only with a key.
-pub(super) fn load(database: &Connection, key: Option<&SealKey>, leases: bool) -> rusqlite::Result<StoreContents> {
-    let mut warnings = Vec::new();
-    let mut snapshot = Snapshot {
-        accounts: rows(database, "SELECT * FROM account ORDER BY place", "account", &mut warnings, account)?,
-        limits: rows(database, "SELECT * FROM limits", "limit", &mut warnings, limit)?,
-        sessions: rows(database, "SELECT * FROM session ORDER BY used_at", "session", &mut warnings, session)?,
-        usage: rows(database, "SELECT * FROM usage ORDER BY account", "list of windows", &mut warnings, usage)?,
-        leases: Vec::new(),
+/// Reads all tables into `loaded`: leases only if their holders can still be alive, secrets only with a key.
+pub(super) fn load(database: &Connection, key: Option<&SealKey>, loaded: &mut LoadedState) -> rusqlite::Result<()> {
+    let warnings = &mut loaded.warnings;
+    let leases =
+        if loaded.same_boot { "SELECT * FROM lease ORDER BY fence" } else { "SELECT * FROM lease WHERE false" };
+    loaded.snapshot = Snapshot {
+        accounts: rows(database, "SELECT * FROM account ORDER BY place", "account", warnings, account)?,
+        limits: rows(database, "SELECT * FROM limits", "limit", warnings, limit)?,
+        sessions: rows(database, "SELECT * FROM session ORDER BY used_at", "session", warnings, session)?,
+        usage: rows(database, "SELECT * FROM usage ORDER BY account", "list of windows", warnings, usage)?,
+        leases: rows(database, leases, "lease", warnings, lease)?,
     };
-    if leases {
-        snapshot.leases = rows(database, "SELECT * FROM lease ORDER BY fence", "lease", &mut warnings, lease)?;
-    }
     // secrets of skipped accounts are not decrypted
-    let known: HashSet<AccountId> = snapshot.accounts.iter().map(|account| account.id).collect();
-    let sealed = rows(database, "SELECT * FROM credential", "credential", &mut warnings, |row| {
+    let known: HashSet<AccountId> = loaded.snapshot.accounts.iter().map(|account| account.id).collect();
+    let sealed = rows(database, "SELECT * FROM credential", "credential", warnings, |row| {
         let id = id(row, "account")?;
         let Some(key) = key.filter(|_| known.contains(&id)) else { return Ok(None) };
         let blob: Vec<u8> = row.get("sealed")?;
         let credential = key.open_credential(id, &blob).ok_or(RowError::Sealed(id))?;
         Ok(Some((id, credential, optional_number(row, "refresh_started_at")?.map(Wall))))
     })?;
-    let prints = rows(database, "SELECT * FROM fingerprint", "fingerprint", &mut warnings, fingerprint)?;
-    let links = rows(database, "SELECT * FROM link", "link", &mut warnings, link)?;
-    let mut contents = StoreContents { snapshot, warnings, ..StoreContents::default() };
-    contents.fingerprints = prints.into_iter().filter(|(_, id, _)| known.contains(id)).collect();
-    contents.links = links.into_iter().filter(|(id, _)| known.contains(id)).collect();
+    loaded.fingerprints = rows(database, "SELECT * FROM fingerprint", "fingerprint", warnings, fingerprint)?;
+    loaded.fingerprints.retain(|(_, id, _)| known.contains(id));
+    loaded.links = rows(database, "SELECT * FROM link", "link", warnings, link)?;
+    loaded.links.retain(|(id, _)| known.contains(id));
     for (id, credential, started) in sealed.into_iter().flatten() {
-        contents.credentials.push((id, credential));
-        contents.refreshing.extend(started.map(|at| (id, at)));
+        loaded.credentials.push((id, credential));
+        loaded.refreshing.extend(started.map(|at| (id, at)));
     }
-    Ok(contents)
+    Ok(())
 }
 
 /// A value of the `meta` table.
@@ -135,8 +123,8 @@ fn account(row: &Row<'_>) -> Read<AccountRecord> {
         provider: row.get("provider")?,
         label: row.get("label")?,
         email: row.get("email")?,
-        tier: names::tier(&text(row, "tier")?)?,
-        kind: names::kind(&text(row, "kind")?)?,
+        tier: names::named("tier", &text(row, "tier")?)?,
+        kind: names::named("credential kind", &text(row, "kind")?)?,
         login_state: names::login_state(&text(row, "login_state")?, detail.as_deref())?,
         enabled: row.get("enabled")?,
         disabled_reason: row.get("disabled_reason")?,
@@ -197,8 +185,8 @@ fn limit(row: &Row<'_>) -> Read<LimitRecord> {
     Ok(LimitRecord {
         account: id(row, "account")?,
         key: row.get("key")?,
-        scope: names::scope(&text(row, "scope")?)?,
-        reason: names::reason(&text(row, "reason")?)?,
+        scope: names::named("scope", &text(row, "scope")?)?,
+        reason: names::named("reason", &text(row, "reason")?)?,
         until: Wall(number(row, "until")?),
         source: names::source(&text(row, "source")?)?,
         since: optional_number(row, "since")?.map(Wall),

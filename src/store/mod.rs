@@ -106,15 +106,15 @@ pub struct LoadedState {
 }
 
 impl LoadedState {
-    /// The content of the tables, in a run that cannot write.
-    fn new(contents: load::StoreContents, fingerprint_key: FingerprintKey, lease_key: [u8; 16]) -> Self {
+    /// Nothing, in a run that cannot write.
+    fn empty(fingerprint_key: FingerprintKey, lease_key: [u8; 16]) -> Self {
         Self {
-            snapshot: contents.snapshot,
-            credentials: contents.credentials,
-            refreshing: contents.refreshing,
-            fingerprints: contents.fingerprints,
+            snapshot: Snapshot::default(),
+            credentials: Vec::new(),
+            refreshing: Vec::new(),
+            fingerprints: Vec::new(),
             fingerprint_key,
-            links: contents.links,
+            links: Vec::new(),
             fence: Fence::default(),
             gateway_port: None,
             clean: true,
@@ -179,18 +179,17 @@ impl Store {
         let kept = key.open(SealPurpose::LeaseKey, &sealed).and_then(|plain| <[u8; 16]>::try_from(&**plain).ok());
         let kept = kept.filter(|_| same_boot);
         let lease_key = kept.map_or_else(random, Ok)?;
-        let mut contents = load::load(&database, Some(&key), same_boot).map_err(fault)?;
-        warnings.append(&mut contents.warnings);
         let damaged = |why| StoreError::KeyDamaged { path: paths.key.clone(), why };
-        let loaded = LoadedState {
+        let mut loaded = LoadedState {
             fence: load::next_fence(&database).map_err(fault)?,
             gateway_port: load::gateway_port(&database).map_err(fault)?,
             clean: load::meta::<i64>(&database, "clean").map_err(fault)? == 1,
             same_boot,
             warnings,
             read_only,
-            ..LoadedState::new(contents, key.fingerprints().map_err(damaged)?, lease_key)
+            ..LoadedState::empty(key.fingerprints().map_err(damaged)?, lease_key)
         };
+        load::load(&database, Some(&key), &mut loaded).map_err(fault)?;
         let keeper = KeyManager::new(storage, place, &key);
         let store = if read_only {
             let path = path.clone();
@@ -217,18 +216,14 @@ impl Store {
     pub fn open_without_key(paths: &StorePaths) -> Result<OpenedStore, StoreError> {
         let path = &paths.database;
         let fault = |error| StoreError::from_sqlite(path, error);
-        let mut warnings = Vec::new();
-        let mut contents = load::StoreContents::default();
-        if let Some(length) = file::inspect(path, &mut warnings)? {
+        let mut loaded = LoadedState::empty(FingerprintKey::new(random()?), random()?);
+        if let Some(length) = file::inspect(path, &mut loaded.warnings)? {
             database::recognise(path, length)?;
-            let (database, _) = database::open(path, length, &mut warnings)?;
-            contents = load::load(&database, None, false).map_err(fault)?;
+            let (database, _) = database::open(path, length, &mut loaded.warnings)?;
+            load::load(&database, None, &mut loaded).map_err(fault)?;
         }
-        warnings.append(&mut contents.warnings);
         // without the key they cannot be compared with anything
-        contents.fingerprints.clear();
-        let new = LoadedState::new(contents, FingerprintKey::new(random()?), random()?);
-        let loaded = LoadedState { warnings, ..new };
+        loaded.fingerprints.clear();
         let no_key = SealKey::new(Zeroizing::new([0; 32]));
         let keeper = KeyManager::new(KeyStorage::new(paths), paths.key_backend, &no_key);
         let path = path.clone();

@@ -1,7 +1,9 @@
 //! Values as text in the database. A value that a newer version wrote is reported as unknown.
 
-use crate::limits::{Reason, Scope};
-use crate::pool::{CredentialKind, LimitSource, LoginState, Tier};
+use serde::de::value::{Error, StrDeserializer};
+use serde::{Deserialize, Serialize};
+
+use crate::pool::{LimitSource, LoginState};
 
 /// A text in a row that this version does not know.
 #[derive(Debug, thiserror::Error)]
@@ -17,29 +19,14 @@ impl UnknownText {
     }
 }
 
-pub(super) fn kind_name(kind: CredentialKind) -> &'static str {
-    match kind {
-        CredentialKind::Oauth => "oauth",
-        CredentialKind::ApiKey => "api_key",
-        CredentialKind::Token => "token",
-    }
+/// The name that a kind or tier has in serde.
+pub(super) fn name(value: impl Serialize) -> serde_json::Result<String> {
+    serde_json::to_value(value).map(|name| name.as_str().unwrap_or_default().to_owned())
 }
 
-pub(super) fn kind(text: &str) -> Result<CredentialKind, UnknownText> {
-    find("credential kind", &[CredentialKind::Oauth, CredentialKind::ApiKey, CredentialKind::Token], kind_name, text)
-}
-
-pub(super) fn tier_name(tier: Tier) -> &'static str {
-    match tier {
-        Tier::Ultra => "ultra",
-        Tier::Pro => "pro",
-        Tier::Free => "free",
-        Tier::Unknown => "unknown",
-    }
-}
-
-pub(super) fn tier(text: &str) -> Result<Tier, UnknownText> {
-    find("tier", &[Tier::Ultra, Tier::Pro, Tier::Free, Tier::Unknown], tier_name, text)
+/// The kind or tier with this name.
+pub(super) fn named<'t, T: Deserialize<'t>>(what: &'static str, text: &'t str) -> Result<T, UnknownText> {
+    T::deserialize(StrDeserializer::<Error>::new(text)).map_err(|_| UnknownText::new(what, text))
 }
 
 /// The two columns of a login state: its name and, as JSON, its details.
@@ -62,19 +49,7 @@ pub(super) fn login_state(text: &str, detail: Option<&str>) -> Result<LoginState
     }
 }
 
-pub(super) fn reason(text: &str) -> Result<Reason, UnknownText> {
-    find("reason", &Reason::ALL, Reason::name, text)
-}
-
-pub(super) fn scope(text: &str) -> Result<Scope, UnknownText> {
-    let all = [Scope::Request, Scope::Model, Scope::Pool, Scope::Account, Scope::Service];
-    find("scope", &all, Scope::name, text)
-}
-
 pub(super) fn source(text: &str) -> Result<LimitSource, UnknownText> {
-    find("source", &[LimitSource::Table, LimitSource::Report, LimitSource::Server], LimitSource::name, text)
-}
-
-fn find<T: Copy>(what: &'static str, all: &[T], name: fn(T) -> &'static str, text: &str) -> Result<T, UnknownText> {
-    all.iter().copied().find(|&one| name(one) == text).ok_or_else(|| UnknownText::new(what, text))
+    let all = [LimitSource::Table, LimitSource::Report, LimitSource::Server];
+    all.into_iter().find(|source| source.name() == text).ok_or_else(|| UnknownText::new("source", text))
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, ToSql, params};
 
 use crate::credential::{Credential, Fingerprint, Link};
 use crate::limits::Scope;
@@ -171,39 +171,43 @@ fn run(database: &Connection, statement: &str, values: impl rusqlite::Params) ->
     Ok(())
 }
 
+/// Inserts a row, or changes the one with the same primary key.
+fn upsert(database: &Connection, table: &str, columns: &[(&str, &dyn ToSql)]) -> Result<(), ApplyError> {
+    let names: Vec<&str> = columns.iter().map(|(name, _)| *name).collect();
+    let places = vec!["?"; names.len()].join(", ");
+    let set: Vec<String> = names.iter().map(|name| format!("{name} = excluded.{name}")).collect();
+    let (names, set) = (names.join(", "), set.join(", "));
+    let statement = format!("INSERT INTO {table} ({names}) VALUES ({places}) ON CONFLICT DO UPDATE SET {set}");
+    let values: Vec<&dyn ToSql> = columns.iter().map(|(_, value)| *value).collect();
+    run(database, &statement, &values[..])
+}
+
 fn save_account(database: &Connection, record: &AccountRecord) -> Result<(), ApplyError> {
-    let login_state = names::login_state_columns(&record.login_state);
-    let (login_state, detail) =
-        login_state.map_err(|error| ApplyError::Refused(format!("the login state cannot be encoded: {error}")))?;
-    let allowed_agents = record.allowed_agents.as_ref().map(serde_json::to_string).transpose();
-    let allowed_agents = allowed_agents
-        .map_err(|error| ApplyError::Refused(format!("the list of allowed agents cannot be encoded: {error}")))?;
-    run(
+    let encoding = |error| ApplyError::Refused(format!("the account cannot be encoded: {error}"));
+    let (login_state, detail) = names::login_state_columns(&record.login_state).map_err(encoding)?;
+    let allowed_agents = record.allowed_agents.as_ref().map(serde_json::to_string).transpose().map_err(encoding)?;
+    // a replaced row would lose its place
+    upsert(
         database,
-        "INSERT INTO account (id, provider, label, email, tier, kind, login_state, login_detail, enabled, \
-         disabled_reason, max_leases, priority, uses, project_id, vendor_id, created_at, last_used_at) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17) \
-         ON CONFLICT (id) DO UPDATE SET provider = ?2, label = ?3, email = ?4, tier = ?5, kind = ?6, login_state = ?7, \
-         login_detail = ?8, enabled = ?9, disabled_reason = ?10, max_leases = ?11, priority = ?12, uses = ?13, \
-         project_id = ?14, vendor_id = ?15, created_at = ?16, last_used_at = ?17",
-        params![
-            record.id.to_string(),
-            record.provider,
-            record.label,
-            record.email,
-            names::tier_name(record.tier),
-            names::kind_name(record.kind),
-            login_state,
-            detail,
-            record.enabled,
-            record.disabled_reason,
-            record.max_leases,
-            record.priority,
-            allowed_agents,
-            record.project_id,
-            record.vendor_id,
-            integer(record.created_at.0),
-            record.last_used_at.map(|at| integer(at.0)),
+        "account",
+        &[
+            ("id", &record.id.to_string()),
+            ("provider", &record.provider),
+            ("label", &record.label),
+            ("email", &record.email),
+            ("tier", &names::name(record.tier).map_err(encoding)?),
+            ("kind", &names::name(record.kind).map_err(encoding)?),
+            ("login_state", &login_state),
+            ("login_detail", &detail),
+            ("enabled", &record.enabled),
+            ("disabled_reason", &record.disabled_reason),
+            ("max_leases", &record.max_leases),
+            ("priority", &record.priority),
+            ("uses", &allowed_agents),
+            ("project_id", &record.project_id),
+            ("vendor_id", &record.vendor_id),
+            ("created_at", &integer(record.created_at.0)),
+            ("last_used_at", &record.last_used_at.map(|at| integer(at.0))),
         ],
     )
 }
@@ -242,55 +246,51 @@ fn save_lease(database: &Connection, lease: &Lease) -> Result<(), ApplyError> {
     let names = lease.target.names.as_deref().map(serde_json::to_string).transpose();
     let names =
         names.map_err(|error| ApplyError::Refused(format!("the names of a lease cannot be encoded: {error}")))?;
-    run(
+    upsert(
         database,
-        "INSERT OR REPLACE INTO lease (fence, account, provider, family, key, pool, model, session, label, agent, \
-         bind, bind_pid, bind_start, holder_pid, holder_start, holder_program, exclusive, pinned, ttl, expires, \
-         granted_at, request_id, names) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, \
-         ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23)",
-        params![
-            integer(lease.fence.0),
-            lease.account.to_string(),
-            &*lease.target.provider,
-            &*lease.target.family,
-            &*lease.target.key,
-            lease.target.pool.as_deref(),
-            lease.target.model.as_deref(),
-            lease.session.as_deref(),
-            lease.label.as_deref(),
-            lease.agent.as_deref(),
-            bind,
-            process.map(|process| process.pid),
-            process.map(start),
-            holder.map(|process| process.pid),
-            holder.map(start),
-            lease.holder.program.as_deref(),
-            lease.exclusive,
-            lease.pinned,
-            lease.ttl.map(|ttl| integer(millis(ttl))),
-            lease.expires.map(|at| integer(at.0)),
-            integer(lease.granted_at.0),
-            lease.request_id.as_deref(),
-            names,
+        "lease",
+        &[
+            ("fence", &integer(lease.fence.0)),
+            ("account", &lease.account.to_string()),
+            ("provider", &&*lease.target.provider),
+            ("family", &&*lease.target.family),
+            ("key", &&*lease.target.key),
+            ("pool", &lease.target.pool.as_deref()),
+            ("model", &lease.target.model.as_deref()),
+            ("session", &lease.session.as_deref()),
+            ("label", &lease.label.as_deref()),
+            ("agent", &lease.agent.as_deref()),
+            ("bind", &bind),
+            ("bind_pid", &process.map(|process| process.pid)),
+            ("bind_start", &process.map(start)),
+            ("holder_pid", &holder.map(|process| process.pid)),
+            ("holder_start", &holder.map(start)),
+            ("holder_program", &lease.holder.program.as_deref()),
+            ("exclusive", &lease.exclusive),
+            ("pinned", &lease.pinned),
+            ("ttl", &lease.ttl.map(|ttl| integer(millis(ttl)))),
+            ("expires", &lease.expires.map(|at| integer(at.0))),
+            ("granted_at", &integer(lease.granted_at.0)),
+            ("request_id", &lease.request_id.as_deref()),
+            ("names", &names),
         ],
     )
 }
 
 fn save_limit(database: &Connection, limit: &LimitRecord) -> Result<(), ApplyError> {
-    run(
+    upsert(
         database,
-        "INSERT OR REPLACE INTO limits (account, scope, key, reason, until, source, since, evidence, link) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
-        params![
-            limit.account.to_string(),
-            limit.scope.name(),
-            limit.key,
-            limit.reason.name(),
-            integer(limit.until.0),
-            limit.source.name(),
-            limit.since.map(|at| integer(at.0)),
-            limit.evidence.as_deref(),
-            limit.link.as_deref(),
+        "limits",
+        &[
+            ("account", &limit.account.to_string()),
+            ("scope", &limit.scope.name()),
+            ("key", &limit.key),
+            ("reason", &limit.reason.name()),
+            ("until", &integer(limit.until.0)),
+            ("source", &limit.source.name()),
+            ("since", &limit.since.map(|at| integer(at.0))),
+            ("evidence", &limit.evidence.as_deref()),
+            ("link", &limit.link.as_deref()),
         ],
     )
 }
