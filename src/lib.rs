@@ -52,6 +52,9 @@
 #![forbid(unsafe_code)]
 #![warn(clippy::expect_used, clippy::unwrap_used)]
 
+#[macro_use]
+mod named_enum;
+
 pub mod cli;
 pub mod client;
 pub mod config;

@@ -15,35 +15,16 @@ pub struct Link {
     pub mode: LinkMode,
 }
 
-/// Who refreshes a login that lessor and another tool share.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum LinkMode {
-    /// The tool; lessor watches its file and never refreshes the login.
-    Link,
-    /// lessor; the tool must be run through lessor.
-    TakeOver,
-    /// Both, under the tool's own locks.
-    Share,
-}
-
-impl LinkMode {
-    /// All modes.
-    pub const ALL: [Self; 3] = [Self::Link, Self::TakeOver, Self::Share];
-
-    /// The name in the protocol and the store.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Link => "link",
-            Self::TakeOver => "take-over",
-            Self::Share => "share",
-        }
-    }
-
-    /// The mode of this name.
-    #[must_use]
-    pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|mode| mode.name() == name)
+named_enum! {
+    /// Who refreshes a login that lessor and another tool share.
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+    pub enum LinkMode {
+        /// The tool; lessor watches its file and never refreshes the login.
+        Link = "link",
+        /// lessor; the tool must be run through lessor.
+        TakeOver = "take-over",
+        /// Both, under the tool's own locks.
+        Share = "share",
     }
 }
 

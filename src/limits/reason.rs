@@ -2,63 +2,53 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Why an upstream refused.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Reason {
-    /// A window of the quota is used up.
-    QuotaExhausted,
-    /// Too many requests in a short time.
-    RateLimitExceeded,
-    /// The model is overloaded for all accounts.
-    ModelCapacityExhausted,
-    /// The service failed.
-    ServerError,
-    /// The reason could not be determined.
-    Unknown,
-    /// The credential was not accepted.
-    AuthFailed,
-    /// The user must verify the account with the provider.
-    VerificationRequired,
-    /// The account may not do this.
-    Forbidden,
-    /// The account's credit is used up.
-    OutOfCredit,
-    /// The request itself is invalid.
-    RequestRejected,
+named_enum! {
+    /// Why an upstream refused.
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+    #[serde(rename_all = "snake_case")]
+    pub enum Reason {
+        /// A window of the quota is used up.
+        QuotaExhausted = "quota_exhausted",
+        /// Too many requests in a short time.
+        RateLimitExceeded = "rate_limit_exceeded",
+        /// The model is overloaded for all accounts.
+        ModelCapacityExhausted = "model_capacity_exhausted",
+        /// The service failed.
+        ServerError = "server_error",
+        /// The reason could not be determined.
+        Unknown = "unknown",
+        /// The credential was not accepted.
+        AuthFailed = "auth_failed",
+        /// The user must verify the account with the provider.
+        VerificationRequired = "verification_required",
+        /// The account may not do this.
+        Forbidden = "forbidden",
+        /// The account's credit is used up.
+        OutOfCredit = "out_of_credit",
+        /// The request itself is invalid.
+        RequestRejected = "request_rejected",
+    }
 }
 
-/// What a refusal applies to, narrowest first.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Scope {
-    /// This request alone.
-    Request,
-    /// One model of the account.
-    Model,
-    /// One quota of the account.
-    Pool,
-    /// The whole account.
-    Account,
-    /// The service, for all accounts.
-    Service,
+named_enum! {
+    /// What a refusal applies to, narrowest first.
+    #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+    #[serde(rename_all = "snake_case")]
+    pub enum Scope {
+        /// This request alone.
+        Request = "request",
+        /// One model of the account.
+        Model = "model",
+        /// One quota of the account.
+        Pool = "pool",
+        /// The whole account.
+        Account = "account",
+        /// The service, for all accounts.
+        Service = "service",
+    }
 }
 
 impl Reason {
-    /// Every reason, for tables and tests.
-    pub const ALL: [Self; 10] = [
-        Self::QuotaExhausted,
-        Self::RateLimitExceeded,
-        Self::ModelCapacityExhausted,
-        Self::ServerError,
-        Self::Unknown,
-        Self::AuthFailed,
-        Self::VerificationRequired,
-        Self::Forbidden,
-        Self::OutOfCredit,
-        Self::RequestRejected,
-    ];
-
     /// What this reason applies to by default.
     #[must_use]
     pub fn scope(self) -> Scope {
@@ -67,37 +57,6 @@ impl Reason {
             Self::ModelCapacityExhausted | Self::ServerError => Scope::Service,
             Self::AuthFailed | Self::VerificationRequired | Self::Forbidden | Self::OutOfCredit => Scope::Account,
             Self::RequestRejected => Scope::Request,
-        }
-    }
-
-    /// The stable name, as in the protocol.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::QuotaExhausted => "quota_exhausted",
-            Self::RateLimitExceeded => "rate_limit_exceeded",
-            Self::ModelCapacityExhausted => "model_capacity_exhausted",
-            Self::ServerError => "server_error",
-            Self::Unknown => "unknown",
-            Self::AuthFailed => "auth_failed",
-            Self::VerificationRequired => "verification_required",
-            Self::Forbidden => "forbidden",
-            Self::OutOfCredit => "out_of_credit",
-            Self::RequestRejected => "request_rejected",
-        }
-    }
-}
-
-impl Scope {
-    /// The stable name, as in the protocol.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Request => "request",
-            Self::Model => "model",
-            Self::Pool => "pool",
-            Self::Account => "account",
-            Self::Service => "service",
         }
     }
 }

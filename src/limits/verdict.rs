@@ -36,25 +36,15 @@ pub struct Verdict {
     pub link: Option<String>,
 }
 
-/// How certain a reason is.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub enum Confidence {
-    /// From an inconclusive status only.
-    Guess,
-    /// From the status or prose.
-    Likely,
-    /// From a code or a window, which are conclusive.
-    Certain,
-}
-
-impl Confidence {
-    /// The stable name.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Guess => "guess",
-            Self::Likely => "likely",
-            Self::Certain => "certain",
-        }
+named_enum! {
+    /// How certain a reason is.
+    #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+    pub enum Confidence {
+        /// From an inconclusive status only.
+        Guess = "guess",
+        /// From the status or prose.
+        Likely = "likely",
+        /// From a code or a window, which are conclusive.
+        Certain = "certain",
     }
 }

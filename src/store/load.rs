@@ -209,7 +209,7 @@ fn fingerprint(row: &Row<'_>) -> Read<(Fingerprint, AccountId, Wall)> {
 
 fn link(row: &Row<'_>) -> Read<(AccountId, Link)> {
     let mode = text(row, "mode")?;
-    let mode = LinkMode::named(&mode).ok_or_else(|| UnknownText::new("mode of a link", &mode))?;
+    let mode = LinkMode::from_name(&mode).ok_or_else(|| UnknownText::new("mode of a link", &mode))?;
     let link = Link { tool: text(row, "tool")?, path: text(row, "path")?, item: text(row, "item")?, mode };
     Ok((id(row, "account")?, link))
 }

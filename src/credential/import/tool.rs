@@ -1,62 +1,33 @@
 //! The tools whose logins can be imported.
 
-/// A tool, and how it handles its logins.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub enum Tool {
-    /// The opencode plugin for several Google logins.
-    AntigravityAuth,
-    /// The opencode plugin for several Anthropic logins.
-    AnthropicMultiAuth,
-    /// Anthropic's agent.
-    ClaudeCode,
-    /// OpenAI's agent.
-    Codex,
-    /// Google's agent.
-    GeminiCli,
-    /// opencode itself.
-    Opencode,
-    /// The desktop manager of Google logins.
-    AntigravityManager,
-    /// The proxy for several vendors' logins.
-    CliProxyApi,
-    /// Environment variables.
-    Environment,
-    /// lessor's own export.
-    Lessor,
+named_enum! {
+    /// A tool, and how it handles its logins.
+    #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+    pub enum Tool {
+        /// The opencode plugin for several Google logins.
+        AntigravityAuth = "opencode-antigravity-auth" | "antigravity-auth" | "antigravity",
+        /// The opencode plugin for several Anthropic logins.
+        AnthropicMultiAuth = "opencode-anthropic-multi-auth" | "anthropic-multi-auth",
+        /// Anthropic's agent.
+        ClaudeCode = "claude-code" | "claude",
+        /// OpenAI's agent.
+        Codex = "codex",
+        /// Google's agent.
+        GeminiCli = "gemini-cli" | "gemini",
+        /// opencode itself.
+        Opencode = "opencode",
+        /// The desktop manager of Google logins.
+        AntigravityManager = "antigravity-manager" | "antigravity-tools",
+        /// The proxy for several vendors' logins.
+        CliProxyApi = "cliproxyapi" | "cli-proxy-api",
+        /// Environment variables.
+        Environment = "env" | "environment",
+        /// lessor's own export.
+        Lessor = "lessor",
+    }
 }
 
 impl Tool {
-    /// All tools.
-    pub const ALL: [Self; 10] = [
-        Self::AntigravityAuth,
-        Self::AnthropicMultiAuth,
-        Self::ClaudeCode,
-        Self::Codex,
-        Self::GeminiCli,
-        Self::Opencode,
-        Self::AntigravityManager,
-        Self::CliProxyApi,
-        Self::Environment,
-        Self::Lessor,
-    ];
-
-    /// Its stable name.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::AntigravityAuth => "opencode-antigravity-auth",
-            Self::AnthropicMultiAuth => "opencode-anthropic-multi-auth",
-            Self::ClaudeCode => "claude-code",
-            Self::Codex => "codex",
-            Self::GeminiCli => "gemini-cli",
-            Self::Opencode => "opencode",
-            Self::AntigravityManager => "antigravity-manager",
-            Self::CliProxyApi => "cliproxyapi",
-            Self::Environment => "env",
-            Self::Lessor => "lessor",
-        }
-    }
-
     /// The name in messages.
     #[must_use]
     pub fn title(self) -> &'static str {
@@ -71,22 +42,10 @@ impl Tool {
         }
     }
 
-    /// The tool with this name or alias.
+    /// The tool with this name or alias, in any case.
     #[must_use]
     pub fn named(word: &str) -> Option<Self> {
-        let aliases: &[(&str, Self)] = &[
-            ("antigravity-auth", Self::AntigravityAuth),
-            ("antigravity", Self::AntigravityAuth),
-            ("anthropic-multi-auth", Self::AnthropicMultiAuth),
-            ("claude", Self::ClaudeCode),
-            ("gemini", Self::GeminiCli),
-            ("antigravity-tools", Self::AntigravityManager),
-            ("cli-proxy-api", Self::CliProxyApi),
-            ("environment", Self::Environment),
-        ];
-        let word = word.to_ascii_lowercase();
-        let known = Self::ALL.into_iter().find(|tool| tool.name() == word);
-        known.or_else(|| aliases.iter().find(|(alias, _)| *alias == word).map(|(_, tool)| *tool))
+        Self::from_name(&word.to_ascii_lowercase())
     }
 
     /// Whether `lessor run` can start it with a login of its vendor.

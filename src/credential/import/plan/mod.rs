@@ -49,32 +49,20 @@ pub struct KnownAccount {
     pub limits: Vec<DiscoveredLimit>,
 }
 
-/// The result of an import step.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum ImportOutcome {
-    /// A new account was added.
-    Added,
-    /// A known account was updated.
-    Updated,
-    /// Nothing changed.
-    Same,
-    /// A new account was added that follows its tool's file.
-    Linked,
-    /// It was not imported.
-    Refused,
-}
-
-impl ImportOutcome {
-    /// The name in the protocol.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Added => "added",
-            Self::Updated => "updated",
-            Self::Same => "same",
-            Self::Linked => "linked",
-            Self::Refused => "refused",
-        }
+named_enum! {
+    /// The result of an import step.
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+    pub enum ImportOutcome {
+        /// A new account was added.
+        Added = "added",
+        /// A known account was updated.
+        Updated = "updated",
+        /// Nothing changed.
+        Same = "same",
+        /// A new account was added that follows its tool's file.
+        Linked = "linked",
+        /// It was not imported.
+        Refused = "refused",
     }
 }
 

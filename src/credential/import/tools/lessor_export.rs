@@ -60,7 +60,7 @@ fn entry(account: &JsonFields<'_>, now: Wall) -> Option<DiscoveredAccount> {
         entry.tool = link.text("tool").and_then(|name| Tool::named(&name)).unwrap_or(Tool::Lessor);
         entry.file = link.value("path").and_then(Value::as_str).map(str::to_owned);
         entry.item = link.text("item").unwrap_or_default();
-        entry.mode = link.text("mode").and_then(|name| LinkMode::named(&name));
+        entry.mode = link.text("mode").and_then(|name| LinkMode::from_name(&name));
     }
     Some(entry)
 }

@@ -102,7 +102,7 @@ fn cannot_renew(
 
 fn mode_of(name: Option<&str>) -> Result<Option<LinkMode>, ErrorInfo> {
     let unknown = |name| bad(format!("`mode` may be link, take-over or share; not {name:?}"));
-    name.map(|name| LinkMode::named(name).ok_or_else(|| unknown(name))).transpose()
+    name.map(|name| LinkMode::from_name(name).ok_or_else(|| unknown(name))).transpose()
 }
 
 fn no_provider(name: &str) -> String {
