@@ -6,8 +6,7 @@ use std::path::PathBuf;
 
 use super::file::problem::ConfigProblem;
 use super::origins::{Origin, SetValue};
-use super::schema::key_spec::KeySpec;
-use super::schema::keys::KEYS;
+use super::schema::keys::{KEYS, KeySpec};
 use super::schema::lookup::{self, PathMatch, format_key};
 use super::schema::value::ConfigValue;
 use super::settings::Config;

@@ -6,7 +6,7 @@ use std::path::Path;
 use toml_edit::{Document, Item, Table, TableLike, Value as Toml};
 
 use super::problem::ConfigErrors;
-use crate::config::schema::key_spec::KeySpec;
+use crate::config::schema::keys::KeySpec;
 use crate::config::schema::lookup::{self, PathMatch, format_key};
 use crate::config::schema::value::ConfigValue;
 use crate::config::setting::SettingSource;

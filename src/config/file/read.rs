@@ -10,8 +10,7 @@ use super::position::LineIndex;
 use super::problem::{ConfigErrors, ConfigProblem, ProblemLog};
 use super::{check, syntax};
 use crate::config::origins::{Origin, SetValue};
-use crate::config::schema::key_spec::KeySpec;
-use crate::config::schema::keys::{account, provider};
+use crate::config::schema::keys::{KeySpec, account, provider};
 use crate::config::schema::lookup::{self, PathMatch, format_key};
 use crate::config::settings::Config;
 

@@ -46,8 +46,7 @@ fn list(typed: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::key_spec::KeySpec;
-    use super::super::keys::KEYS;
+    use super::super::keys::{KEYS, KeySpec};
 
     fn row(key: &str) -> &'static KeySpec {
         KEYS.iter().find(|row| row.key == key).unwrap()

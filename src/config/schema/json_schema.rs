@@ -2,8 +2,7 @@
 
 use serde_json::{Map, Value as Json, json};
 
-use super::key_spec::KeySpec;
-use super::keys::KEYS;
+use super::keys::{KEYS, KeySpec};
 use super::value_kind::ValueKind;
 
 /// JSON Schema (draft 2020-12) of the configuration file.

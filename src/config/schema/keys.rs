@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use super::assign::Assign;
-use super::key_spec::KeySpec;
-use super::value::ConfigValue;
+use super::value::{ConfigValue, quoted};
 use super::value_kind::ValueKind::{
     self, Bool, Durations, Integer, Listen, Number, OneOf, Protect, Size, Text, Texts, Url, Variable,
 };
@@ -28,37 +27,51 @@ const fn some(to: Duration) -> ValueKind {
     ValueKind::Duration(MS, to, None)
 }
 
-/// A key that has an effect.
-const fn on(
-    key: &'static str,
-    kind: ValueKind,
-    default: &'static str,
-    doc: &'static str,
-    set: fn(&mut Config, &str, &ConfigValue) -> bool,
-) -> KeySpec {
+/// Assigns a value, given the name for `*`; false if the kinds do not match.
+type Setter = fn(&mut Config, &str, &ConfigValue) -> bool;
+
+/// One key of the configuration.
+pub struct KeySpec {
+    /// Its path; `*` stands for a name the user chooses.
+    pub key: &'static str,
+    /// What values it may have.
+    pub kind: ValueKind,
+    /// Its default as a user types it; none for keys that are unset by default.
+    pub default: Option<&'static str>,
+    /// What it does, in one line.
+    pub doc: &'static str,
+    /// Whether it has an effect in this version.
+    pub active: bool,
+    /// Assigns a value, given the name for `*`; false if the kinds do not match.
+    pub(in crate::config) set: Setter,
+}
+
+impl KeySpec {
+    /// The name that stands for `*` in a key.
+    pub(in crate::config) fn name_in<'p>(&self, path: &[&'p str]) -> &'p str {
+        self.key.split('.').zip(path).find(|(part, _)| *part == "*").map_or("", |(_, name)| name)
+    }
+
+    /// The TOML literal of a value as a user types it.
+    pub(in crate::config) fn literal(&self, plain: &str) -> String {
+        if self.kind.is_text() { quoted(plain) } else { plain.trim().to_owned() }
+    }
+}
+
+impl std::fmt::Debug for KeySpec {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KeySpec").field("key", &self.key).field("kind", &self.kind).finish_non_exhaustive()
+    }
+}
+
+/// A key with a default.
+const fn on(key: &'static str, kind: ValueKind, default: &'static str, doc: &'static str, set: Setter) -> KeySpec {
     KeySpec { key, kind, default: Some(default), doc, active: true, set }
 }
 
-/// A key that is only checked; its feature does not exist yet.
-const fn off(
-    key: &'static str,
-    kind: ValueKind,
-    default: &'static str,
-    doc: &'static str,
-    set: fn(&mut Config, &str, &ConfigValue) -> bool,
-) -> KeySpec {
-    KeySpec { active: false, ..on(key, kind, default, doc, set) }
-}
-
 /// A key of a named section, unset by default.
-const fn named(
-    key: &'static str,
-    kind: ValueKind,
-    active: bool,
-    doc: &'static str,
-    set: fn(&mut Config, &str, &ConfigValue) -> bool,
-) -> KeySpec {
-    KeySpec { key, kind, default: None, doc, active, set }
+const fn named(key: &'static str, kind: ValueKind, doc: &'static str, set: Setter) -> KeySpec {
+    KeySpec { default: None, ..on(key, kind, "", doc, set) }
 }
 
 /// Every key, in the order of the reference.
@@ -122,28 +135,28 @@ pub static KEYS: &[KeySpec] = &[
     on("gateway.socket", Text, "", "Unix socket of the gateway; \"\" for gateway.sock in the lease socket's directory, or \"off\"", |c, _, v| c.gateway.socket.assign(v)),
     on("gateway.allow_remote", Bool, "false", "whether the gateway may listen on other addresses than loopback", |c, _, v| c.gateway.allow_remote.assign(v)),
 
-    off("notify.desktop", Bool, "false", "desktop notifications: account switched, login needed, all accounts limited", |c, _, v| c.notify.desktop.assign(v)),
+    KeySpec { active: false, ..on("notify.desktop", Bool, "false", "desktop notifications: account switched, login needed, all accounts limited", |c, _, v| c.notify.desktop.assign(v)) },
 
     on("secrets.key", OneOf(&["file", "keyring"]), "file", "where the key that seals secrets is stored", |c, _, v| c.secrets.key.assign(v)),
 
-    named("providers.*.base_url", Url, true, "base URL for API keys", |c, n, v| provider(c, n).base_url.assign(v)),
-    named("providers.*.usage_url", Url, true, "URL of the usage API", |c, n, v| provider(c, n).usage_url.assign(v)),
-    named("providers.*.proxy", Url, true, "proxy for requests to the provider; by default, the proxy variables of the environment apply", |c, n, v| provider(c, n).proxy.assign(v)),
-    named("providers.*.ca_file", Text, true, "PEM file with certificates to trust in addition to the system's", |c, n, v| provider(c, n).ca_file.assign(v)),
-    named("providers.*.oauth.base_url", Url, true, "base URL for OAuth credentials, if different", |c, n, v| provider(c, n).oauth.base_url.assign(v)),
-    named("providers.*.oauth.issuer", Url, true, "OpenID issuer, whose discovery document provides the URLs below", |c, n, v| provider(c, n).oauth.issuer.assign(v)),
-    named("providers.*.oauth.authorize_url", Url, true, "authorization URL, where users log in", |c, n, v| provider(c, n).oauth.authorize_url.assign(v)),
-    named("providers.*.oauth.token_url", Url, true, "token URL", |c, n, v| provider(c, n).oauth.token_url.assign(v)),
-    named("providers.*.oauth.device_url", Url, true, "device authorization URL", |c, n, v| provider(c, n).oauth.device_url.assign(v)),
-    named("providers.*.oauth.client_id", Text, true, "OAuth client id", |c, n, v| provider(c, n).oauth.client_id.assign(v)),
-    named("providers.*.oauth.client_secret_env", Variable, true, "name of the environment variable with the client secret, never the secret itself", |c, n, v| provider(c, n).oauth.client_secret_env.assign(v)),
-    named("providers.*.oauth.scopes", Texts(0, 64), true, "requested scopes", |c, n, v| provider(c, n).oauth.scopes.assign(v)),
-    named("providers.*.oauth.redirect_port", Integer(0, 65_535), true, "loopback port of the redirect; 0 means any free port", |c, n, v| provider(c, n).oauth.redirect_port.assign(v)),
+    named("providers.*.base_url", Url, "base URL for API keys", |c, n, v| provider(c, n).base_url.assign(v)),
+    named("providers.*.usage_url", Url, "URL of the usage API", |c, n, v| provider(c, n).usage_url.assign(v)),
+    named("providers.*.proxy", Url, "proxy for requests to the provider; by default, the proxy variables of the environment apply", |c, n, v| provider(c, n).proxy.assign(v)),
+    named("providers.*.ca_file", Text, "PEM file with certificates to trust in addition to the system's", |c, n, v| provider(c, n).ca_file.assign(v)),
+    named("providers.*.oauth.base_url", Url, "base URL for OAuth credentials, if different", |c, n, v| provider(c, n).oauth.base_url.assign(v)),
+    named("providers.*.oauth.issuer", Url, "OpenID issuer, whose discovery document provides the URLs below", |c, n, v| provider(c, n).oauth.issuer.assign(v)),
+    named("providers.*.oauth.authorize_url", Url, "authorization URL, where users log in", |c, n, v| provider(c, n).oauth.authorize_url.assign(v)),
+    named("providers.*.oauth.token_url", Url, "token URL", |c, n, v| provider(c, n).oauth.token_url.assign(v)),
+    named("providers.*.oauth.device_url", Url, "device authorization URL", |c, n, v| provider(c, n).oauth.device_url.assign(v)),
+    named("providers.*.oauth.client_id", Text, "OAuth client id", |c, n, v| provider(c, n).oauth.client_id.assign(v)),
+    named("providers.*.oauth.client_secret_env", Variable, "name of the environment variable with the client secret, never the secret itself", |c, n, v| provider(c, n).oauth.client_secret_env.assign(v)),
+    named("providers.*.oauth.scopes", Texts(0, 64), "requested scopes", |c, n, v| provider(c, n).oauth.scopes.assign(v)),
+    named("providers.*.oauth.redirect_port", Integer(0, 65_535), "loopback port of the redirect; 0 means any free port", |c, n, v| provider(c, n).oauth.redirect_port.assign(v)),
 
-    named("accounts.*.enabled", Bool, true, "whether the account may be used; `account disable` disables it, too", |c, n, v| account(c, n).enabled.assign(v)),
-    named("accounts.*.max_leases", Integer(1, 10_000), true, "capacity of this account", |c, n, v| account(c, n).max_leases.assign(v)),
-    named("accounts.*.priority", Integer(-1_000_000, 1_000_000), true, "accounts with higher priority are preferred among equally loaded ones", |c, n, v| account(c, n).priority.assign(v)),
-    named("accounts.*.use", Texts(1, 64), true, "agents that may use it, or [\"any\"]", |c, n, v| account(c, n).allowed_agents.assign(v)),
+    named("accounts.*.enabled", Bool, "whether the account may be used; `account disable` disables it, too", |c, n, v| account(c, n).enabled.assign(v)),
+    named("accounts.*.max_leases", Integer(1, 10_000), "capacity of this account", |c, n, v| account(c, n).max_leases.assign(v)),
+    named("accounts.*.priority", Integer(-1_000_000, 1_000_000), "accounts with higher priority are preferred among equally loaded ones", |c, n, v| account(c, n).priority.assign(v)),
+    named("accounts.*.use", Texts(1, 64), "agents that may use it, or [\"any\"]", |c, n, v| account(c, n).allowed_agents.assign(v)),
 ];
 
 impl Default for Config {

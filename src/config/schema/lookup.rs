@@ -1,7 +1,6 @@
 //! Looks up keys in the table, and suggests a key for an unknown name.
 
-use super::key_spec::KeySpec;
-use super::keys::KEYS;
+use super::keys::{KEYS, KeySpec};
 use super::value::quoted;
 
 /// What a path means.

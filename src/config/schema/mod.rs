@@ -4,7 +4,6 @@ mod argument;
 mod assign;
 pub mod duration;
 pub(super) mod json_schema;
-pub(super) mod key_spec;
 pub(super) mod keys;
 pub(super) mod lookup;
 pub mod size;

@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
@@ -33,15 +32,12 @@ impl Default for Listen {
     }
 }
 
-impl FromStr for Listen {
-    type Err = std::net::AddrParseError;
-
+impl Listen {
     /// Reads `ADDRESS:PORT`; `localhost` is the IPv4 one.
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text.strip_prefix("localhost:") {
-            Some(port) => format!("127.0.0.1:{port}").parse().map(Self),
-            None => text.parse().map(Self),
-        }
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let port = text.strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}"));
+        port.as_deref().unwrap_or(text).parse().ok().map(Self)
     }
 }
 

@@ -127,7 +127,10 @@ impl ValueKind {
                 let read = |element: &Item| read_duration(element, from, to).map_err(|refusal| refusal.at(element));
                 list.iter().map(read).collect::<Result<_, _>>().map(ConfigValue::Durations)
             }
-            Self::Size(from, to) => read_size(item, from, to).map(ConfigValue::Size),
+            Self::Size(from, to) => {
+                let in_range = |value: &u64| (from..=to).contains(value);
+                read_measure(item, size::parse, in_range, ["MiB", "KiB"]).map(ConfigValue::Size)
+            }
             Self::OneOf(words) => {
                 let word = item.as_str().filter(|word| words.contains(word));
                 word.map(|word| ConfigValue::Text(word.to_owned())).ok_or_else(other)
@@ -144,7 +147,7 @@ impl ValueKind {
     fn admits(&self, text: &str) -> bool {
         match self {
             Self::Url => text.is_empty() || is_url(text),
-            Self::Listen => text.parse::<Listen>().is_ok(),
+            Self::Listen => Listen::parse(text).is_some(),
             Self::Variable => {
                 !text.starts_with(|c: char| c.is_ascii_digit())
                     && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
@@ -176,33 +179,24 @@ impl InvalidValue {
 }
 
 fn read_duration(item: &Item, from: Duration, to: Duration) -> Result<Duration, InvalidValue> {
-    let why = match item.as_str() {
-        Some(text) => match duration::parse(text) {
-            Ok(value) if (from..=to).contains(&value) => return Ok(value),
-            Ok(_) => "out of range".to_owned(),
-            Err(why) => why,
-        },
-        None => match item.as_integer() {
-            Some(number) => format!("a number without a unit; write {number}s or {number}m"),
-            None => return Err(InvalidValue::new(format!("is {}", found(item)))),
-        },
-    };
-    Err(InvalidValue::new(format!("is {}: {why}", found(item))))
+    read_measure(item, duration::parse, |value| (from..=to).contains(value), ["s", "m"])
 }
 
-fn read_size(item: &Item, from: u64, to: u64) -> Result<u64, InvalidValue> {
-    let why = match item.as_str() {
-        Some(text) => match size::parse(text) {
-            Ok(value) if (from..=to).contains(&value) => return Ok(value),
-            Ok(_) => "out of range".to_owned(),
-            Err(why) => why,
-        },
-        None => match item.as_integer() {
-            Some(number) => format!("a number without a unit; write {number}MiB or {number}KiB"),
-            None => return Err(InvalidValue::new(format!("is {}", found(item)))),
-        },
+/// A number with a unit; `examples` are units for the message about a number without one.
+fn read_measure<T>(
+    item: &Item,
+    parse: fn(&str) -> Result<T, String>,
+    in_range: impl Fn(&T) -> bool,
+    [one, other]: [&str; 2],
+) -> Result<T, InvalidValue> {
+    let why = match (item.as_str().map(parse), item.as_integer()) {
+        (Some(Ok(value)), _) if in_range(&value) => return Ok(value),
+        (Some(Ok(_)), _) => ": out of range".to_owned(),
+        (Some(Err(why)), _) => format!(": {why}"),
+        (None, Some(number)) => format!(": a number without a unit; write {number}{one} or {number}{other}"),
+        (None, None) => String::new(),
     };
-    Err(InvalidValue::new(format!("is {}: {why}", found(item))))
+    Err(InvalidValue::new(format!("is {}{why}", found(item))))
 }
 
 fn read_texts(item: &Item, least: usize, most: usize) -> Result<Vec<String>, InvalidValue> {
