@@ -5,10 +5,11 @@
 //! key, `{project}` the cloud project, `{NAME}` the provider's name as the prefix of a variable. An item whose
 //! placeholder has no value is left out.
 
-use super::{AgentRecipe, CredentialFilter, HandOut, MachineWidePath, MergedTemplate, OverridingSettings};
+use super::CredentialFilter::{self, Key, Login};
+use super::{AgentRecipe, HandOut, MachineWidePath, MergedTemplate, OverridingSettings};
 
-/// An empty recipe: the defaults of all others.
-const NONE: AgentRecipe = AgentRecipe {
+/// An empty recipe for each way of handing out.
+const GATEWAY: AgentRecipe = AgentRecipe {
     agent: None,
     provider: None,
     hand_out: HandOut::Gateway,
@@ -21,6 +22,20 @@ const NONE: AgentRecipe = AgentRecipe {
     files: &[],
     overriding: None,
 };
+const DIRECT: AgentRecipe = AgentRecipe { hand_out: HandOut::Direct, ..GATEWAY };
+const PROFILE: AgentRecipe = AgentRecipe { hand_out: HandOut::Profile, ..GATEWAY };
+
+impl AgentRecipe {
+    /// For this agent with this provider.
+    const fn of(self, agent: &'static str, provider: &'static str) -> Self {
+        Self { agent: Some(agent), ..self.of_any(provider) }
+    }
+
+    /// For any agent with this provider.
+    const fn of_any(self, provider: &'static str) -> Self {
+        Self { provider: Some(provider), ..self }
+    }
+}
 
 /// All variables from which the vendors' programs read a credential or an endpoint. A recipe sets some of them; the
 /// others would conflict (two credentials would both be sent, a key must not go to another host, and the headers of
@@ -62,35 +77,28 @@ const OPENCODE: &str = "OPENCODE_CONFIG_CONTENT";
 pub(super) const RECIPES: &[AgentRecipe] = &[
     // through the gateway: the program gets an address and a key that is valid only there
     AgentRecipe {
-        agent: Some("claude"),
-        provider: Some("anthropic"),
         set: &[("ANTHROPIC_BASE_URL", "{base}"), ("ANTHROPIC_AUTH_TOKEN", "{key}")],
         // otherwise it disables MCP tool search for hosts other than the vendor's
         unless_set: &[("ENABLE_TOOL_SEARCH", "true")],
         overriding: Some(CLAUDES_SETTINGS),
-        ..NONE
+        ..GATEWAY.of("claude", "anthropic")
     },
     AgentRecipe {
-        agent: Some("opencode"),
-        provider: Some("anthropic"),
         set: &[("ANTHROPIC_BASE_URL", "{base}"), ("ANTHROPIC_API_KEY", "{key}")],
         merged: &[MergedTemplate::InVariable(
             OPENCODE,
             r#"{"provider":{"anthropic":{"options":{"baseURL":"{base}/v1","apiKey":"{key}"}}}}"#,
         )],
-        ..NONE
+        ..GATEWAY.of("opencode", "anthropic")
     },
     AgentRecipe {
-        provider: Some("anthropic"),
         set: &[("ANTHROPIC_BASE_URL", "{base}"), ("ANTHROPIC_API_KEY", "{key}")],
-        ..NONE
+        ..GATEWAY.of_any("anthropic")
     },
     // codex reads no variable for the address. Its built-in provider takes a key only without a terminal and tries a
     // WebSocket first; a configured provider does neither. The name "OpenAI" tells it what the service supports.
     AgentRecipe {
-        agent: Some("codex"),
-        provider: Some("openai"),
-        credential: CredentialFilter::Login,
+        credential: Login,
         set: &[("OPENAI_API_KEY", "{key}")],
         arguments: &[
             "-c",
@@ -98,11 +106,9 @@ pub(super) const RECIPES: &[AgentRecipe] = &[
             "-c",
             r#"model_providers.lessor={name="OpenAI",base_url="{base}",env_key="OPENAI_API_KEY",wire_api="responses"}"#,
         ],
-        ..NONE
+        ..GATEWAY.of("codex", "openai")
     },
     AgentRecipe {
-        agent: Some("codex"),
-        provider: Some("openai"),
         set: &[("OPENAI_API_KEY", "{key}"), ("OPENAI_BASE_URL", "{base}/v1")],
         arguments: &[
             "-c",
@@ -110,27 +116,22 @@ pub(super) const RECIPES: &[AgentRecipe] = &[
             "-c",
             r#"model_providers.lessor={name="OpenAI",base_url="{base}/v1",env_key="OPENAI_API_KEY",wire_api="responses"}"#,
         ],
-        ..NONE
+        ..GATEWAY.of("codex", "openai")
     },
     AgentRecipe {
-        agent: Some("opencode"),
-        provider: Some("openai"),
         set: &[("OPENAI_BASE_URL", "{base}/v1"), ("OPENAI_API_KEY", "{key}")],
         merged: &[MergedTemplate::InVariable(
             OPENCODE,
             r#"{"provider":{"openai":{"options":{"baseURL":"{base}/v1","apiKey":"{key}"}}}}"#,
         )],
-        ..NONE
+        ..GATEWAY.of("opencode", "openai")
     },
     AgentRecipe {
-        provider: Some("openai"),
         set: &[("OPENAI_BASE_URL", "{base}/v1"), ("OPENAI_API_BASE", "{base}/v1"), ("OPENAI_API_KEY", "{key}")],
-        ..NONE
+        ..GATEWAY.of_any("openai")
     },
     AgentRecipe {
-        agent: Some("gemini"),
-        provider: Some("google"),
-        credential: CredentialFilter::Login,
+        credential: Login,
         set: &[
             ("CODE_ASSIST_ENDPOINT", "{base}"),
             ("GOOGLE_GENAI_USE_GCA", "true"),
@@ -138,12 +139,10 @@ pub(super) const RECIPES: &[AgentRecipe] = &[
             ("GOOGLE_CLOUD_PROJECT", "{project}"),
         ],
         unset: &["GOOGLE_CLOUD_PROJECT"],
-        ..NONE
+        ..GATEWAY.of("gemini", "google")
     },
     // with a configured address it must also be told that it has a key
     AgentRecipe {
-        agent: Some("gemini"),
-        provider: Some("google"),
         set: &[("GOOGLE_GEMINI_BASE_URL", "{base}"), ("GEMINI_API_KEY", "{key}")],
         merged: &[MergedTemplate::InFile(
             "GEMINI_CLI_SYSTEM_SETTINGS_PATH",
@@ -154,22 +153,19 @@ pub(super) const RECIPES: &[AgentRecipe] = &[
             },
             r#"{"security":{"auth":{"selectedType":"gemini-api-key"}}}"#,
         )],
-        ..NONE
+        ..GATEWAY.of("gemini", "google")
     },
     AgentRecipe {
-        agent: Some("opencode"),
-        provider: Some("google"),
         set: &[("GOOGLE_GEMINI_BASE_URL", "{base}"), ("GOOGLE_GENERATIVE_AI_API_KEY", "{key}")],
         merged: &[MergedTemplate::InVariable(
             OPENCODE,
             r#"{"provider":{"google":{"options":{"baseURL":"{base}/v1beta","apiKey":"{key}"}}}}"#,
         )],
-        ..NONE
+        ..GATEWAY.of("opencode", "google")
     },
     AgentRecipe {
-        provider: Some("google"),
         set: &[("GOOGLE_GEMINI_BASE_URL", "{base}"), ("GEMINI_API_KEY", "{key}"), ("GOOGLE_API_KEY", "{key}")],
-        ..NONE
+        ..GATEWAY.of_any("google")
     },
     // configured providers are assumed to use the OpenAI API
     AgentRecipe {
@@ -181,7 +177,7 @@ pub(super) const RECIPES: &[AgentRecipe] = &[
             "-c",
             r#"model_providers.lessor={name="lessor",base_url="{base}",env_key="OPENAI_API_KEY",wire_api="responses"}"#,
         ],
-        ..NONE
+        ..GATEWAY
     },
     AgentRecipe {
         set: &[
@@ -191,81 +187,54 @@ pub(super) const RECIPES: &[AgentRecipe] = &[
             ("OPENAI_API_BASE", "{base}"),
             ("OPENAI_API_KEY", "{key}"),
         ],
-        ..NONE
+        ..GATEWAY
     },
     // directly: the program gets the account's own token or key
     AgentRecipe {
-        provider: Some("anthropic"),
-        hand_out: HandOut::Direct,
-        credential: CredentialFilter::Key,
+        credential: Key,
         set: &[("ANTHROPIC_API_KEY", "{key}")],
         overriding: Some(CLAUDES_SETTINGS),
-        ..NONE
+        ..DIRECT.of_any("anthropic")
     },
     AgentRecipe {
-        agent: Some("claude"),
-        provider: Some("anthropic"),
-        hand_out: HandOut::Direct,
         set: &[("CLAUDE_CODE_OAUTH_TOKEN", "{key}")],
         overriding: Some(CLAUDES_SETTINGS),
-        ..NONE
+        ..DIRECT.of("claude", "anthropic")
     },
+    AgentRecipe { set: &[("ANTHROPIC_AUTH_TOKEN", "{key}")], ..DIRECT.of_any("anthropic") },
     AgentRecipe {
-        provider: Some("anthropic"),
-        hand_out: HandOut::Direct,
-        set: &[("ANTHROPIC_AUTH_TOKEN", "{key}")],
-        ..NONE
-    },
-    AgentRecipe {
-        provider: Some("openai"),
-        hand_out: HandOut::Direct,
-        credential: CredentialFilter::Key,
+        credential: Key,
         set: &[("OPENAI_API_KEY", "{key}"), ("CODEX_API_KEY", "{key}")],
-        ..NONE
+        ..DIRECT.of_any("openai")
     },
+    AgentRecipe { set: &[("CODEX_ACCESS_TOKEN", "{key}")], ..DIRECT.of_any("openai") },
     AgentRecipe {
-        provider: Some("openai"),
-        hand_out: HandOut::Direct,
-        set: &[("CODEX_ACCESS_TOKEN", "{key}")],
-        ..NONE
-    },
-    AgentRecipe {
-        provider: Some("google"),
-        hand_out: HandOut::Direct,
-        credential: CredentialFilter::Key,
+        credential: Key,
         set: &[("GEMINI_API_KEY", "{key}"), ("GOOGLE_API_KEY", "{key}")],
-        ..NONE
+        ..DIRECT.of_any("google")
     },
     AgentRecipe {
-        provider: Some("google"),
-        hand_out: HandOut::Direct,
         set: &[
             ("GOOGLE_CLOUD_ACCESS_TOKEN", "{key}"),
             ("GOOGLE_GENAI_USE_GCA", "true"),
             ("GOOGLE_CLOUD_PROJECT", "{project}"),
         ],
         unset: &["GOOGLE_CLOUD_PROJECT"],
-        ..NONE
+        ..DIRECT.of_any("google")
     },
-    AgentRecipe { hand_out: HandOut::Direct, set: &[("{NAME}_API_KEY", "{key}")], ..NONE },
+    AgentRecipe { set: &[("{NAME}_API_KEY", "{key}")], ..DIRECT },
     // in a profile: the vendor's program finds the token or key where it would have stored it
     AgentRecipe {
-        agent: Some("claude"),
-        provider: Some("anthropic"),
-        hand_out: HandOut::Profile,
-        credential: CredentialFilter::Key,
+        credential: Key,
         set: &[("CLAUDE_CONFIG_DIR", "{dir}")],
         unset: &["CLAUDE_SECURESTORAGE_CONFIG_DIR"],
         files: &[(
             ".claude.json",
             r#"{"hasCompletedOnboarding":true,"primaryApiKey":"{key}","customApiKeyResponses":{"approved":["{tail}"]}}"#,
         )],
-        ..NONE
+        ..PROFILE.of("claude", "anthropic")
     },
     AgentRecipe {
-        agent: Some("claude"),
-        provider: Some("anthropic"),
-        hand_out: HandOut::Profile,
         set: &[("CLAUDE_CONFIG_DIR", "{dir}")],
         unset: &["CLAUDE_SECURESTORAGE_CONFIG_DIR"],
         files: &[
@@ -275,45 +244,33 @@ pub(super) const RECIPES: &[AgentRecipe] = &[
                 r#"{"claudeAiOauth":{"accessToken":"{key}","expiresAt":"{expires}","scopes":["user:inference","user:profile"]}}"#,
             ),
         ],
-        ..NONE
+        ..PROFILE.of("claude", "anthropic")
     },
     AgentRecipe {
-        agent: Some("codex"),
-        provider: Some("openai"),
-        hand_out: HandOut::Profile,
-        credential: CredentialFilter::Key,
+        credential: Key,
         set: &[("CODEX_HOME", "{dir}")],
         files: &[("auth.json", r#"{"auth_mode":"apikey","OPENAI_API_KEY":"{key}"}"#)],
-        ..NONE
+        ..PROFILE.of("codex", "openai")
     },
     // the access token contains the account's claims as well as the id token does
     AgentRecipe {
-        agent: Some("codex"),
-        provider: Some("openai"),
-        hand_out: HandOut::Profile,
         set: &[("CODEX_HOME", "{dir}")],
         files: &[(
             "auth.json",
             r#"{"auth_mode":"chatgpt","tokens":{"id_token":"{key}","access_token":"{key}","refresh_token":""}}"#,
         )],
-        ..NONE
+        ..PROFILE.of("codex", "openai")
     },
     AgentRecipe {
-        agent: Some("gemini"),
-        provider: Some("google"),
-        hand_out: HandOut::Profile,
-        credential: CredentialFilter::Key,
+        credential: Key,
         set: &[("GEMINI_CLI_HOME", "{dir}")],
         files: &[
             (".gemini/settings.json", r#"{"security":{"auth":{"selectedType":"gemini-api-key"}}}"#),
             (".gemini/.env", "GEMINI_API_KEY={key}\n"),
         ],
-        ..NONE
+        ..PROFILE.of("gemini", "google")
     },
     AgentRecipe {
-        agent: Some("gemini"),
-        provider: Some("google"),
-        hand_out: HandOut::Profile,
         set: &[("GEMINI_CLI_HOME", "{dir}"), ("GOOGLE_CLOUD_PROJECT", "{project}")],
         unset: &["GOOGLE_CLOUD_PROJECT"],
         files: &[
@@ -323,6 +280,6 @@ pub(super) const RECIPES: &[AgentRecipe] = &[
                 r#"{"access_token":"{key}","token_type":"Bearer","expiry_date":"{expires}","scope":"https://www.googleapis.com/auth/cloud-platform"}"#,
             ),
         ],
-        ..NONE
+        ..PROFILE.of("gemini", "google")
     },
 ];
