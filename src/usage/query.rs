@@ -51,7 +51,7 @@ pub struct UsageError {
 }
 
 /// One request.
-struct UsageRequest<'a> {
+struct HttpCall<'a> {
     url: String,
     /// The JSON body of a POST; a GET without one.
     body: Option<String>,
@@ -65,7 +65,7 @@ struct UsageRequest<'a> {
 pub async fn query(client: &reqwest::Client, question: &UsageQuery<'_>, token: &str) -> UsageResult {
     match question.provider {
         "anthropic" => {
-            let call = UsageRequest {
+            let call = HttpCall {
                 url: place(question, "https://api.anthropic.com", "/api/oauth/usage"),
                 body: None,
                 headers: vec![("anthropic-beta", "oauth-2025-04-20")],
@@ -75,7 +75,7 @@ pub async fn query(client: &reqwest::Client, question: &UsageQuery<'_>, token: &
         "openai" => {
             // other servers use another path than the vendor
             let path = if question.base_url.is_some() { "/api/codex/usage" } else { "/backend-api/wham/usage" };
-            let call = UsageRequest {
+            let call = HttpCall {
                 url: place(question, "https://chatgpt.com", path),
                 body: None,
                 headers: question.vendor_id.map(|id| ("chatgpt-account-id", id)).into_iter().collect(),
@@ -93,7 +93,7 @@ async fn ask_google(client: &reqwest::Client, question: &UsageQuery<'_>, token: 
         format!("{}:{method}", base.trim_end_matches('/'))
     };
     let send = async |method: &str, body: serde_json::Value| {
-        let call = UsageRequest { url: place(method), body: Some(body.to_string()), headers: Vec::new() };
+        let call = HttpCall { url: place(method), body: Some(body.to_string()), headers: Vec::new() };
         send(client, call, question, token).await
     };
     let mut whole = UsageReading::default();
@@ -140,7 +140,7 @@ fn has_path(url: &str) -> bool {
 
 async fn send(
     client: &reqwest::Client,
-    call: UsageRequest<'_>,
+    call: HttpCall<'_>,
     question: &UsageQuery<'_>,
     token: &str,
 ) -> Result<Vec<u8>, UsageError> {
