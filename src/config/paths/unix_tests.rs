@@ -13,87 +13,57 @@ fn environment() -> Environment {
     }
 }
 
-/// A change of the environment, and the resulting config, data, state and socket.
-type ResolveCase = (fn(&mut Environment), [&'static str; 4]);
-
-const XDG: [&str; 4] = [
-    "/h/.config/lessor/config.toml",
-    "/h/.local/share/lessor",
-    "/h/.local/state/lessor",
-    "/run/user/7/lessor/lessor.sock",
-];
-const HOME: [&str; 4] = ["/x/config.toml", "/x/data", "/x/state", "/x/run/lessor.sock"];
-
-fn with(row: [&'static str; 4], at: usize, path: &'static str) -> [&'static str; 4] {
-    let mut row = row;
-    row[at] = path;
-    row
+/// The environment with these changes, as in `home=/x config=`.
+fn changed(changes: &str) -> Environment {
+    let mut environment = environment();
+    for (name, value) in changes.split_whitespace().map(|change| change.split_once('=').unwrap()) {
+        match name {
+            "config" => environment.config = Some(value.into()),
+            "socket" => environment.socket = Some(value.into()),
+            "home" => environment.home = Some(value.into()),
+            "runtime" => environment.runtime = Some(value.into()).filter(|_| value != "none"),
+            "--config" => environment.flags.config = Some(value.into()),
+            "--socket" => environment.flags.socket = Some(value.into()),
+            "base" => environment.base = None,
+            "current" => environment.current = None,
+            other => panic!("{other}"),
+        }
+    }
+    environment
 }
 
+/// Changes of the environment, and the resulting config, data, state and socket; those not named are the defaults.
 #[test]
 fn precedence_of_flags_variables_and_defaults() {
+    let xdg =
+        "/h/.config/lessor/config.toml /h/.local/share/lessor /h/.local/state/lessor /run/user/7/lessor/lessor.sock";
+    let home = "/x/config.toml /x/data /x/state /x/run/lessor.sock";
     let fallback = "/h/.local/state/lessor/run/lessor.sock";
-    let cases: Vec<ResolveCase> = vec![
-        (|_| (), XDG),
-        (|e| e.runtime = None, with(XDG, 3, fallback)),
-        (|e| e.runtime = Some("".into()), with(XDG, 3, fallback)),
-        (|e| e.runtime = Some("run".into()), with(XDG, 3, fallback)),
-        (|e| e.home = Some("/x".into()), HOME),
-        (|e| e.home = Some("".into()), XDG),
-        (
-            |e| e.home = Some("./x".into()),
-            ["/work/x/config.toml", "/work/x/data", "/work/x/state", "/work/x/run/lessor.sock"],
-        ),
-        (|e| e.config = Some("/c.toml".into()), with(XDG, 0, "/c.toml")),
-        (|e| e.config = Some("c.toml".into()), with(XDG, 0, "/work/c.toml")),
-        (|e| e.config = Some("".into()), XDG),
-        (|e| e.socket = Some("/s".into()), with(XDG, 3, "/s")),
-        (|e| e.socket = Some("../s".into()), with(XDG, 3, "/work/../s")),
-        (
-            |e| {
-                e.home = Some("/x".into());
-                e.config = Some("/c.toml".into());
-            },
-            with(HOME, 0, "/c.toml"),
-        ),
-        (
-            |e| {
-                e.home = Some("/x".into());
-                e.socket = Some("/s".into());
-            },
-            with(HOME, 3, "/s"),
-        ),
-        (
-            |e| {
-                e.home = Some("/x".into());
-                e.socket = Some("/s".into());
-                e.flags.socket = Some("t".into());
-            },
-            with(HOME, 3, "/work/t"),
-        ),
-        (
-            |e| {
-                e.config = Some("/c.toml".into());
-                e.flags.config = Some("/d.toml".into());
-            },
-            with(XDG, 0, "/d.toml"),
-        ),
-        (|e| e.flags.config = Some("".into()), XDG),
-        (
-            |e| {
-                e.base = None;
-                e.home = Some("/x".into());
-                e.current = None;
-            },
-            HOME,
-        ),
-    ];
-    for (index, (change, expected)) in cases.into_iter().enumerate() {
-        let mut environment = environment();
-        change(&mut environment);
-        let paths = AppPaths::resolve(&environment).unwrap();
+    for (changes, base, config, socket) in [
+        ("", xdg, None, None),
+        ("runtime=none", xdg, None, Some(fallback)),
+        ("runtime=", xdg, None, Some(fallback)),
+        ("runtime=run", xdg, None, Some(fallback)),
+        ("home=/x", home, None, None),
+        ("home=", xdg, None, None),
+        ("home=./x", "/work/x/config.toml /work/x/data /work/x/state /work/x/run/lessor.sock", None, None),
+        ("config=/c.toml", xdg, Some("/c.toml"), None),
+        ("config=c.toml", xdg, Some("/work/c.toml"), None),
+        ("config=", xdg, None, None),
+        ("socket=/s", xdg, None, Some("/s")),
+        ("socket=../s", xdg, None, Some("/work/../s")),
+        ("home=/x config=/c.toml", home, Some("/c.toml"), None),
+        ("home=/x socket=/s", home, None, Some("/s")),
+        ("home=/x socket=/s --socket=t", home, None, Some("/work/t")),
+        ("config=/c.toml --config=/d.toml", xdg, Some("/d.toml"), None),
+        ("--config=", xdg, None, None),
+        ("base=none home=/x current=none", home, None, None),
+    ] {
+        let mut expected: Vec<&str> = base.split(' ').collect();
+        (expected[0], expected[3]) = (config.unwrap_or(expected[0]), socket.unwrap_or(expected[3]));
+        let paths = AppPaths::resolve(&changed(changes)).unwrap();
         let got = [paths.config, paths.data, paths.state, paths.socket];
-        assert_eq!(got, expected.map(PathBuf::from), "case {index}");
+        assert_eq!(got.map(|path| path.to_str().unwrap().to_owned()), expected[..], "{changes}");
     }
 }
 

@@ -109,8 +109,10 @@ mod tests {
 
     const NOW: u64 = 1_789_997_600_000;
 
-    fn blocking(headers: &[(&str, &str)]) -> Option<(String, Scope, Option<u64>)> {
-        let headers = Headers::telling(headers.iter().map(|(name, value)| (format!("{PREFIX}{name}"), value)));
+    /// The window that blocks for headers such as `5h-status=rejected`: its name, its scope, the seconds to its reset.
+    fn blocking(headers: &str) -> Option<(String, Scope, Option<u64>)> {
+        let headers = headers.split_whitespace().map(|header| header.split_once('=').unwrap());
+        let headers = Headers::telling(headers.map(|(name, value)| (format!("{PREFIX}{name}"), value)));
         let windows = windows(&headers);
         super::super::window::blocking(&windows)
             .map(|w| (w.name.clone(), w.scope, w.resets_at.map(|at| (at - NOW) / 1000)))
@@ -120,57 +122,36 @@ mod tests {
     fn the_window_that_blocks() {
         let is = |name: &str, scope, reset| Some((name.to_owned(), scope, reset));
         for (headers, expected) in [
+            ("5h-status=rejected 5h-reset=1790001200 7d-status=allowed", is("5h", Scope::Account, Some(3600))),
             (
-                &[("5h-status", "rejected"), ("5h-reset", "1790001200"), ("7d-status", "allowed")][..],
-                is("5h", Scope::Account, Some(3600)),
-            ),
-            (
-                &[
-                    ("5h-status", "rejected"),
-                    ("5h-reset", "1790001200"),
-                    ("7d-status", "rejected"),
-                    ("7d-reset", "1790397600"),
-                ],
+                "5h-status=rejected 5h-reset=1790001200 7d-status=rejected 7d-reset=1790397600",
                 is("7d", Scope::Account, Some(400_000)),
             ),
             // the account is back before the model is
             (
-                &[
-                    ("5h-status", "rejected"),
-                    ("5h-reset", "1790001200"),
-                    ("7d_oi-status", "rejected"),
-                    ("7d_oi-reset", "1790397600"),
-                ],
+                "5h-status=rejected 5h-reset=1790001200 7d_oi-status=rejected 7d_oi-reset=1790397600",
                 is("5h", Scope::Account, Some(3600)),
             ),
+            ("7d_opus-status=rejected 7d_opus-reset=1790397600", is("7d_opus", Scope::Model, Some(400_000))),
             (
-                &[("7d_opus-status", "rejected"), ("7d_opus-reset", "1790397600")],
-                is("7d_opus", Scope::Model, Some(400_000)),
-            ),
-            (
-                &[("status", "rejected"), ("reset", "1790397600"), ("representative-claim", "seven_day")],
+                "status=rejected reset=1790397600 representative-claim=seven_day",
                 is("7d", Scope::Account, Some(400_000)),
             ),
             (
-                &[("status", "rejected"), ("reset", "1790397600"), ("representative-claim", "seven_day_opus")],
+                "status=rejected reset=1790397600 representative-claim=seven_day_opus",
                 is("seven_day_opus", Scope::Model, Some(400_000)),
             ),
-            (&[("status", "rate_limited"), ("reset", "1790001200")], is("5h", Scope::Account, Some(3600))),
+            ("status=rate_limited reset=1790001200", is("5h", Scope::Account, Some(3600))),
             (
-                &[
-                    ("status", "rejected"),
-                    ("5h-utilization", "1.0"),
-                    ("5h-reset", "1790001200"),
-                    ("7d-utilization", "0.5"),
-                ],
+                "status=rejected 5h-utilization=1.0 5h-reset=1790001200 7d-utilization=0.5",
                 is("5h", Scope::Account, Some(3600)),
             ),
-            (&[("status", "allowed"), ("5h-utilization", "1.0")], None),
-            (&[("status", "allowed_warning"), ("5h-status", "allowed_warning"), ("5h-utilization", "0.95")], None),
-            (&[("status", "allowed"), ("overage-status", "rejected"), ("overage-reset", "1790397600")], None),
-            (&[], None),
+            ("status=allowed 5h-utilization=1.0", None),
+            ("status=allowed_warning 5h-status=allowed_warning 5h-utilization=0.95", None),
+            ("status=allowed overage-status=rejected overage-reset=1790397600", None),
+            ("", None),
         ] {
-            assert_eq!(blocking(headers), expected, "{headers:?}");
+            assert_eq!(blocking(headers), expected, "{headers}");
         }
     }
 }

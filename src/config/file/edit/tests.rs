@@ -17,146 +17,83 @@ fn unset(text: &str, key: &str) -> Result<String, EditError> {
     super::unset(text, path(), &NamedKey::find(key).unwrap())
 }
 
+/// The cells of a table, one row a line, with the escapes of Rust.
+fn rows<const N: usize>(table: &str) -> impl Iterator<Item = [String; N]> {
+    let escapes = [("\\n", "\n"), ("\\r", "\r"), ("\\u{feff}", "\u{feff}")];
+    let cell = move |cell: &str| escapes.iter().fold(cell.trim().to_owned(), |cell, (from, to)| cell.replace(from, to));
+    table.trim().lines().map(move |row| row.split('|').map(cell).collect::<Vec<_>>().try_into().unwrap())
+}
+
 #[test]
 fn setting_an_existing_key_changes_its_value_only() {
-    for (before, key, typed, after) in [
-        ("[leases]\nttl = \"1m\" # short\n", "leases.ttl", "2m", "[leases]\nttl = \"2m\" # short\n"),
-        ("leases.ttl=\"1m\"", "leases.ttl", "2m", "leases.ttl=\"2m\""),
-        ("leases = {ttl='1m',grace='1s'}", "leases.ttl", "2m", "leases = {ttl=\"2m\",grace='1s'}"),
-        ("[leases]\r\nttl = \"1m\"\r\n", "leases.ttl", "2m", "[leases]\r\nttl = \"2m\"\r\n"),
-        ("\u{feff}[leases]\nttl = \"1m\"\n", "leases.ttl", "2m", "\u{feff}[leases]\nttl = \"2m\"\n"),
-        (
-            "accounts.\"a@b.c\".max_leases = 1\n",
-            "accounts.\"a@b.c\".max_leases",
-            "2",
-            "accounts.\"a@b.c\".max_leases = 2\n",
-        ),
-        (
-            "[limits]\nquota_backoff = [ # steps\n  \"1m\",\n]\n# end\n",
-            "limits.quota_backoff",
-            "5m,2h",
-            "[limits]\nquota_backoff = [\"5m\", \"2h\"]\n# end\n",
-        ),
-        (
-            "[[quota.protect]]\nmodels = [\"a\"]\nbelow = 0.5\n\n[[quota.protect]]\nmodels = [\"b\"]\nbelow = 1\n[leases]\n",
-            "quota.protect",
-            "[]",
-            "\n[leases]\n\n[quota]\nprotect = []\n",
-        ),
-    ] {
-        assert_eq!(set(before, key, typed).unwrap(), after, "{before}");
+    for [key, typed, before, after] in rows(
+        r#"
+        leases.ttl | 2m | [leases]\nttl = "1m" # short\n | [leases]\nttl = "2m" # short\n
+        leases.ttl | 2m | leases.ttl="1m" | leases.ttl="2m"
+        leases.ttl | 2m | leases = {ttl='1m',grace='1s'} | leases = {ttl="2m",grace='1s'}
+        leases.ttl | 2m | [leases]\r\nttl = "1m"\r\n | [leases]\r\nttl = "2m"\r\n
+        leases.ttl | 2m | \u{feff}[leases]\nttl = "1m"\n | \u{feff}[leases]\nttl = "2m"\n
+        accounts."a@b.c".max_leases | 2 | accounts."a@b.c".max_leases = 1\n | accounts."a@b.c".max_leases = 2\n
+        limits.quota_backoff | 5m,2h | [limits]\nquota_backoff = [ # steps\n  "1m",\n]\n# end\n | [limits]\nquota_backoff = ["5m", "2h"]\n# end\n
+        quota.protect | [] | [[quota.protect]]\nmodels = ["a"]\nbelow = 0.5\n\n[[quota.protect]]\nmodels = ["b"]\nbelow = 1\n[leases]\n | \n[leases]\n\n[quota]\nprotect = []\n
+        "#,
+    ) {
+        assert_eq!(set(&before, &key, &typed).unwrap(), after, "{before}");
     }
 }
 
 #[test]
 fn a_new_key_is_inserted_in_its_section() {
-    for (before, key, typed, after) in [
-        ("", "leases.ttl", "2m", "[leases]\nttl = \"2m\"\n"),
-        ("\u{feff}", "leases.ttl", "2m", "\u{feff}[leases]\nttl = \"2m\"\n"),
-        ("# mine", "leases.ttl", "2m", "# mine\n\n[leases]\nttl = \"2m\"\n"),
-        ("# mine\r\n", "leases.ttl", "2m", "# mine\r\n\r\n[leases]\r\nttl = \"2m\"\r\n"),
-        ("[daemon]\n\n", "leases.ttl", "2m", "[daemon]\n\n[leases]\nttl = \"2m\"\n"),
-        ("[leases] # l\n\n[quota]\n", "leases.ttl", "2m", "[leases] # l\nttl = \"2m\"\n\n[quota]\n"),
-        (
-            "[leases]\n  grace = \"1s\" # g\n# ours\n\n[quota]\n",
-            "leases.ttl",
-            "2m",
-            "[leases]\n  grace = \"1s\" # g\n  ttl = \"2m\"\n# ours\n\n[quota]\n",
-        ),
-        (
-            "[leases]\n# per_account = 1\n# ttl = \"10m\"\n# grace = \"2s\"\n[quota]\n",
-            "leases.ttl",
-            "2m",
-            "[leases]\n# per_account = 1\n# ttl = \"10m\"\nttl = \"2m\"\n# grace = \"2s\"\n[quota]\n",
-        ),
-        ("[leases]\n# [other]\n# ttl = 1\n", "leases.ttl", "2m", "[leases]\nttl = \"2m\"\n# [other]\n# ttl = 1\n"),
-        (
-            "leases.grace = \"1s\"\n[quota]\n",
-            "leases.ttl",
-            "2m",
-            "leases.grace = \"1s\"\nleases.ttl = \"2m\"\n[quota]\n",
-        ),
-        ("leases = {}\n", "leases.ttl", "2m", "leases = { ttl = \"2m\" }\n"),
-        ("leases = { grace = \"1s\" }", "leases.ttl", "2m", "leases = { grace = \"1s\", ttl = \"2m\" }"),
-        (
-            "selection = { health.max = 80, mode = \"balance\" }",
-            "selection.health.initial",
-            "60",
-            "selection = { health.max = 80, mode = \"balance\", health.initial = 60 }",
-        ),
-        (
-            "selection = { health = { max = 80 } }",
-            "selection.health.initial",
-            "60",
-            "selection = { health = { max = 80, initial = 60 } }",
-        ),
-        (
-            "[selection]\nhealth.max = 80\nmode = \"balance\"\n",
-            "selection.health.initial",
-            "60",
-            "[selection]\nhealth.max = 80\nhealth.initial = 60\nmode = \"balance\"\n",
-        ),
-        (
-            "[selection.health]\nmax = 80\n",
-            "selection.mode",
-            "balance",
-            "[selection.health]\nmax = 80\n\n[selection]\nmode = \"balance\"\n",
-        ),
-        (
-            "[accounts.\"work\"]\nuse = [\"claude\"]\n",
-            "accounts.work.max_leases",
-            "2",
-            "[accounts.\"work\"]\nuse = [\"claude\"]\nmax_leases = 2\n",
-        ),
-        ("", "accounts.\"a@b.c\".use", "claude", "[accounts.\"a@b.c\"]\nuse = [\"claude\"]\n"),
-        (
-            "[accounts]\nb.enabled = true\n",
-            "accounts.c.enabled",
-            "false",
-            "[accounts]\nb.enabled = true\n\n[accounts.c]\nenabled = false\n",
-        ),
-    ] {
-        assert_eq!(set(before, key, typed).unwrap(), after, "{before}");
+    for [key, typed, before, after] in rows(
+        r#"
+        leases.ttl | 2m |  | [leases]\nttl = "2m"\n
+        leases.ttl | 2m | \u{feff} | \u{feff}[leases]\nttl = "2m"\n
+        leases.ttl | 2m | # mine | # mine\n\n[leases]\nttl = "2m"\n
+        leases.ttl | 2m | # mine\r\n | # mine\r\n\r\n[leases]\r\nttl = "2m"\r\n
+        leases.ttl | 2m | [daemon]\n\n | [daemon]\n\n[leases]\nttl = "2m"\n
+        leases.ttl | 2m | [leases] # l\n\n[quota]\n | [leases] # l\nttl = "2m"\n\n[quota]\n
+        leases.ttl | 2m | [leases]\n  grace = "1s" # g\n# ours\n\n[quota]\n | [leases]\n  grace = "1s" # g\n  ttl = "2m"\n# ours\n\n[quota]\n
+        leases.ttl | 2m | [leases]\n# per_account = 1\n# ttl = "10m"\n# grace = "2s"\n[quota]\n | [leases]\n# per_account = 1\n# ttl = "10m"\nttl = "2m"\n# grace = "2s"\n[quota]\n
+        leases.ttl | 2m | [leases]\n# [other]\n# ttl = 1\n | [leases]\nttl = "2m"\n# [other]\n# ttl = 1\n
+        leases.ttl | 2m | leases.grace = "1s"\n[quota]\n | leases.grace = "1s"\nleases.ttl = "2m"\n[quota]\n
+        leases.ttl | 2m | leases = {}\n | leases = { ttl = "2m" }\n
+        leases.ttl | 2m | leases = { grace = "1s" } | leases = { grace = "1s", ttl = "2m" }
+        selection.health.initial | 60 | selection = { health.max = 80, mode = "balance" } | selection = { health.max = 80, mode = "balance", health.initial = 60 }
+        selection.health.initial | 60 | selection = { health = { max = 80 } } | selection = { health = { max = 80, initial = 60 } }
+        selection.health.initial | 60 | [selection]\nhealth.max = 80\nmode = "balance"\n | [selection]\nhealth.max = 80\nhealth.initial = 60\nmode = "balance"\n
+        selection.mode | balance | [selection.health]\nmax = 80\n | [selection.health]\nmax = 80\n\n[selection]\nmode = "balance"\n
+        accounts.work.max_leases | 2 | [accounts."work"]\nuse = ["claude"]\n | [accounts."work"]\nuse = ["claude"]\nmax_leases = 2\n
+        accounts."a@b.c".use | claude |  | [accounts."a@b.c"]\nuse = ["claude"]\n
+        accounts.c.enabled | false | [accounts]\nb.enabled = true\n | [accounts]\nb.enabled = true\n\n[accounts.c]\nenabled = false\n
+        "#,
+    ) {
+        assert_eq!(set(&before, &key, &typed).unwrap(), after, "{before}");
     }
 }
 
 #[test]
 fn removing_a_key_removes_nothing_else() {
-    for (before, key, after) in [
-        ("[leases]\n# t\nttl = \"1m\" # short\ngrace = \"1s\"\n", "leases.ttl", "[leases]\n# t\ngrace = \"1s\"\n"),
-        ("a = 1\n".trim_start_matches("a = 1\n"), "leases.ttl", ""),
-        ("[leases]\nttl = \"1m\"", "leases.ttl", ""),
-        ("# mine\n\n[leases]\nttl = \"1m\"\n", "leases.ttl", "# mine\n"),
-        ("[daemon]\n\n[leases]\nttl = \"1m\"\n\n[quota]\n", "leases.ttl", "[daemon]\n\n[quota]\n"),
-        ("[leases]\nttl = \"1m\"\n# c\n", "leases.ttl", "[leases]\n# c\n"),
-        ("# about\n[leases]\nttl = \"1m\"\n", "leases.ttl", "# about\n[leases]\n"),
-        ("[leases] # c\nttl = \"1m\"\n", "leases.ttl", "[leases] # c\n"),
-        ("leases.ttl = \"1m\"\nleases.grace = \"1s\"\n", "leases.ttl", "leases.grace = \"1s\"\n"),
-        ("leases = { ttl = \"1m\" }", "leases.ttl", "leases = { }"),
-        ("leases = { ttl = \"1m\", grace = \"1s\" }", "leases.ttl", "leases = { grace = \"1s\" }"),
-        ("leases = { grace = \"1s\", ttl = \"1m\" }", "leases.ttl", "leases = { grace = \"1s\" }"),
-        (
-            "selection = { health.max = 80, mode = \"balance\" }",
-            "selection.health.max",
-            "selection = { mode = \"balance\" }",
-        ),
-        (
-            "selection = { mode = \"balance\", health = { max = 80 } }",
-            "selection.health.max",
-            "selection = { mode = \"balance\", health = { } }",
-        ),
-        (
-            "[limits]\nquota_backoff = [\n  \"1m\", # one\n] # end\nretry_delay = \"2s\"\n",
-            "limits.quota_backoff",
-            "[limits]\nretry_delay = \"2s\"\n",
-        ),
-        ("[[quota.protect]]\nmodels = [\"a\"]\nbelow = 0.5\n# c\n", "quota.protect", "# c\n"),
-        ("[providers.mine]\nbase_url = \"https://x.example\"\n", "providers.mine.base_url", ""),
-    ] {
-        if after.is_empty() && before.is_empty() {
-            continue;
-        }
-        assert_eq!(unset(before, key).unwrap(), after, "{before}");
+    for [key, before, after] in rows(
+        r#"
+        leases.ttl | [leases]\n# t\nttl = "1m" # short\ngrace = "1s"\n | [leases]\n# t\ngrace = "1s"\n
+        leases.ttl | [leases]\nttl = "1m" |
+        leases.ttl | # mine\n\n[leases]\nttl = "1m"\n | # mine\n
+        leases.ttl | [daemon]\n\n[leases]\nttl = "1m"\n\n[quota]\n | [daemon]\n\n[quota]\n
+        leases.ttl | [leases]\nttl = "1m"\n# c\n | [leases]\n# c\n
+        leases.ttl | # about\n[leases]\nttl = "1m"\n | # about\n[leases]\n
+        leases.ttl | [leases] # c\nttl = "1m"\n | [leases] # c\n
+        leases.ttl | leases.ttl = "1m"\nleases.grace = "1s"\n | leases.grace = "1s"\n
+        leases.ttl | leases = { ttl = "1m" } | leases = { }
+        leases.ttl | leases = { ttl = "1m", grace = "1s" } | leases = { grace = "1s" }
+        leases.ttl | leases = { grace = "1s", ttl = "1m" } | leases = { grace = "1s" }
+        selection.health.max | selection = { health.max = 80, mode = "balance" } | selection = { mode = "balance" }
+        selection.health.max | selection = { mode = "balance", health = { max = 80 } } | selection = { mode = "balance", health = { } }
+        limits.quota_backoff | [limits]\nquota_backoff = [\n  "1m", # one\n] # end\nretry_delay = "2s"\n | [limits]\nretry_delay = "2s"\n
+        quota.protect | [[quota.protect]]\nmodels = ["a"]\nbelow = 0.5\n# c\n | # c\n
+        providers.mine.base_url | [providers.mine]\nbase_url = "https://x.example"\n |
+        "#,
+    ) {
+        assert_eq!(unset(&before, &key).unwrap(), after, "{before}");
     }
 }
 

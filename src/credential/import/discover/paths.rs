@@ -222,18 +222,11 @@ mod tests {
     #[test]
     fn each_platform_has_its_paths() {
         let linux = files(Platform::Unix, &[]);
-        for path in [
-            "/h/.config/opencode/antigravity-accounts.json",
-            "/h/.config/opencode/antigravity.json",
-            "/h/.config/opencode/anthropic-accounts.json",
-            "/h/.claude/.credentials.json",
-            "/h/.claude.json",
-            "/h/.codex/auth.json",
-            "/h/.gemini/oauth_creds.json",
-            "/h/.local/share/opencode/auth.json",
-            "/h/.antigravity_tools/accounts",
-            "/h/.cli-proxy-api",
-        ] {
+        let paths = "/h/.config/opencode/antigravity-accounts.json /h/.config/opencode/antigravity.json \
+            /h/.config/opencode/anthropic-accounts.json /h/.claude/.credentials.json /h/.claude.json \
+            /h/.codex/auth.json /h/.gemini/oauth_creds.json /h/.local/share/opencode/auth.json \
+            /h/.antigravity_tools/accounts /h/.cli-proxy-api";
+        for path in paths.split(' ') {
             assert!(linux.iter().any(|known| known == path), "{path}: {linux:?}");
         }
         let items = |variables: &[(&str, &str)]| {
@@ -264,17 +257,10 @@ mod tests {
                 ("ABV_DATA_DIR", "/a"),
             ],
         );
-        for path in [
-            "/o/antigravity-accounts.json",
-            "/c/opencode/antigravity-accounts.json",
-            "/h/claude/.credentials.json",
-            "/h/claude/.claude.json",
-            "/h/.claude/.credentials.json",
-            "/x/auth.json",
-            "/g/.gemini/oauth_creds.json",
-            "/d/opencode/auth.json",
-            "/a/accounts",
-        ] {
+        let paths = "/o/antigravity-accounts.json /c/opencode/antigravity-accounts.json /h/claude/.credentials.json \
+            /h/claude/.claude.json /h/.claude/.credentials.json /x/auth.json /g/.gemini/oauth_creds.json \
+            /d/opencode/auth.json /a/accounts";
+        for path in paths.split(' ') {
             assert!(moved.iter().any(|known| known == path), "{path}: {moved:?}");
         }
     }

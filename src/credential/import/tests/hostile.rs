@@ -57,56 +57,18 @@ fn a_debug_print_shows_no_token() {
 
 /// JSON that resembles a tool's file, with arbitrary values.
 fn document() -> impl Strategy<Value = Value> {
-    let names = prop::sample::select(vec![
-        "version",
-        "accounts",
-        "refreshToken",
-        "refresh",
-        "access",
-        "token",
-        "tokens",
-        "type",
-        "id",
-        "email",
-        "quota",
-        "claudeAiOauth",
-        "accessToken",
-        "expiresAt",
-        "access_token",
-        "refresh_token",
-        "expiry_date",
-        "id_token",
-        "rateLimitResetTimes",
-        "live_limited_models",
-        "until",
-        "enabled",
-        "lessor_export",
-        "credential",
-        "kind",
-        "provider",
-        "OPENAI_API_KEY",
-        "proxy",
-        "health_score",
-        "scheduling_mode",
-        "claude",
-        "anthropic",
-    ]);
+    let names = "version accounts refreshToken refresh access token tokens type id email quota claudeAiOauth \
+        accessToken expiresAt access_token refresh_token expiry_date id_token rateLimitResetTimes \
+        live_limited_models until enabled lessor_export credential kind provider OPENAI_API_KEY proxy \
+        health_score scheduling_mode claude anthropic";
+    let names = prop::sample::select(names.split(' ').collect::<Vec<_>>());
+    let texts = "oauth api claude codex gemini x.e30.y 1//FAKE 2026-06-02T00:00:00Z";
     let leaf = prop_oneof![
         Just(Value::Null),
         any::<bool>().prop_map(Value::from),
         any::<f64>().prop_map(Value::from),
         any::<u64>().prop_map(Value::from),
-        prop::sample::select(vec![
-            "oauth",
-            "api",
-            "claude",
-            "codex",
-            "gemini",
-            "x.e30.y",
-            "1//FAKE",
-            "2026-06-02T00:00:00Z"
-        ])
-        .prop_map(Value::from),
+        prop::sample::select(texts.split(' ').collect::<Vec<_>>()).prop_map(Value::from),
         ".{0,20}".prop_map(Value::from),
     ];
     leaf.prop_recursive(4, 48, 6, move |inner| {
