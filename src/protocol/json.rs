@@ -124,26 +124,17 @@ fn request_id(raw: &RawValue) -> RequestId {
 
 pub(super) fn answer(id: &RequestId, answer: &Answer<'_>, out: &mut Vec<u8>) {
     begin(id, b",\"result\":", out);
-    match answer {
-        Answer::Hello(result) => value(result, out),
-        Answer::Lease(result) => value(result, out),
-        Answer::Done(result) => value(result, out),
-        Answer::Credential(result) => value(result, out),
-        Answer::Decision(result) => value(result, out),
-        Answer::Leases(result) => value(result, out),
-        Answer::Accounts(result) => value(result, out),
-        Answer::Account(result) => value(result, out),
-        Answer::Status(result) => value(result, out),
-        // already a JSON document
-        Answer::Config(document) => out.extend_from_slice(document.as_bytes()),
-        Answer::Reloaded(result) => value(result, out),
-        Answer::Imported(result) => value(result, out),
-        Answer::Exported(result) => value(result, out),
-        Answer::Forecast(result) => value(result, out),
-        Answer::Explained(result) => value(result, out),
-        Answer::GatewayAccess(result) => value(result, out),
-        Answer::Rekeyed(result) => value(result, out),
+    macro_rules! write_result {
+        ($($variant:ident)*) => {
+            match answer {
+                // already a JSON document
+                Answer::Config(document) => out.extend_from_slice(document.as_bytes()),
+                $(Answer::$variant(result) => value(result, out),)*
+            }
+        };
     }
+    write_result!(Hello Lease Done Credential Decision Leases Accounts Account Status Reloaded
+        Imported Exported Forecast Explained GatewayAccess Rekeyed);
     out.extend_from_slice(b"}\n");
 }
 

@@ -21,7 +21,7 @@ pub use gateway_traits::{
 pub use oauth::OauthServer;
 pub use upstream::{BaseUrls, accepted_kinds, base_urls};
 
-use crate::pool::CredentialKind;
+use crate::pool::{CredentialKind, Tier};
 
 /// A provider that lessor knows without configuration.
 #[derive(Debug)]
@@ -80,6 +80,22 @@ pub fn built_in(name: &str) -> Option<&'static Provider> {
 #[must_use]
 pub fn by_alias(word: &str) -> Option<&'static Provider> {
     PROVIDERS.iter().find(|provider| provider.name == word || provider.aliases.contains(&word))
+}
+
+/// The tier of a plan of OpenAI or Google, by the provider's name or id for it.
+#[must_use]
+pub fn plan_tier(provider: &str, plan: &str) -> Tier {
+    let plan = plan.to_ascii_lowercase();
+    let has = |word: &str| plan.contains(word);
+    match (provider, plan.as_str()) {
+        ("openai", "pro") => Tier::Ultra,
+        ("openai", "go" | "plus" | "team" | "business" | "enterprise" | "edu") => Tier::Pro,
+        ("openai", "free") => Tier::Free,
+        ("google", _) if has("ultra") => Tier::Ultra,
+        ("google", _) if has("pro") || has("standard") => Tier::Pro,
+        ("google", _) if has("free") => Tier::Free,
+        _ => Tier::Unknown,
+    }
 }
 
 /// The header for a credential and its scheme.

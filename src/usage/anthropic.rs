@@ -102,21 +102,14 @@ fn is_word(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::rows;
     use super::*;
     use serde_json::json;
 
     const NOW: Wall = Wall(1_789_997_600_000);
 
-    type Row = (String, String, f64, Option<u64>);
-
-    fn read(body: &Value) -> Vec<Row> {
-        let reading = usage(body.to_string().as_bytes(), NOW).unwrap();
-        let row = |w: Window| (w.name, w.key, w.utilization, w.resets_at.map(|at| at.0 - NOW.0));
-        reading.windows.into_iter().map(row).collect()
-    }
-
-    fn row(name: &str, key: &str, used: f64, reset: Option<u64>) -> Row {
-        (name.into(), key.into(), used, reset)
+    fn read(body: &Value) -> UsageReading {
+        usage(body.to_string().as_bytes(), NOW).unwrap()
     }
 
     #[test]
@@ -130,11 +123,11 @@ mod tests {
             "extra_usage": { "is_enabled": true, "monthly_limit": 5000, "used_credits": 5000, "utilization": 100 },
         });
         assert_eq!(
-            read(&body),
+            rows(&read(&body), NOW),
             [
-                row("5h", "", 0.42, Some(7_200_124)),
-                row("7d", "", 0.07, None),
-                row("7d_opus", "claude:claude-*opus*", 1.015, Some(12_000)),
+                ("5h", "", 0.42, Some(7_200_124)),
+                ("7d", "", 0.07, None),
+                ("7d_opus", "claude:claude-*opus*", 1.015, Some(12_000)),
             ]
         );
     }
@@ -156,12 +149,12 @@ mod tests {
             ],
         });
         assert_eq!(
-            read(&body),
+            rows(&read(&body), NOW),
             [
-                row("5h", "", 0.10, None),
-                row("7d", "", 0.80, Some(12_000)),
-                row("7d_fable-1", "claude:claude-fable-1*", 0.55, None),
-                row("7d_opus", "claude:claude-*opus*", 0.55, None),
+                ("5h", "", 0.10, None),
+                ("7d", "", 0.80, Some(12_000)),
+                ("7d_fable-1", "claude:claude-fable-1*", 0.55, None),
+                ("7d_opus", "claude:claude-*opus*", 0.55, None),
             ]
         );
     }
@@ -174,7 +167,7 @@ mod tests {
             json!({ "five_hour": { "utilization": "much" }, "limits": null }),
             json!({ "five_hour": { "resets_at": "2026-09-21T13:33:32Z" } }),
         ] {
-            assert_eq!(read(&body), [], "{body}");
+            assert_eq!(read(&body).windows, [], "{body}");
         }
         for body in ["", "[]", "null", "{}", "<html>", r#"{"error":{"type":"x"}}"#] {
             assert!(usage(body.as_bytes(), NOW).is_err(), "{body}");

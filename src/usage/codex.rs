@@ -2,10 +2,11 @@
 
 use serde_json::Value;
 
-use crate::pool::{Tier, Wall, Window};
+use crate::limits::window_name;
+use crate::pool::{Wall, Window};
 
 use super::value::{document, instant, number, percent, text};
-use super::{UnexpectedAnswer, UsageReading, name_of};
+use super::{UnexpectedAnswer, UsageReading, known_tier};
 
 /// The quota key of all models of a ChatGPT plan.
 const KEY: &str = "openai";
@@ -32,7 +33,12 @@ pub(super) fn usage(body: &[u8], now: Wall) -> Result<UsageReading, UnexpectedAn
         return Err(UnexpectedAnswer("OpenAI"));
     }
     windows.truncate(MOST);
-    Ok(UsageReading { windows, plan: plan.map(str::to_owned), tier: plan.and_then(tier), project: None })
+    Ok(UsageReading {
+        windows,
+        plan: plan.map(str::to_owned),
+        tier: plan.and_then(|plan| known_tier("openai", plan)),
+        project: None,
+    })
 }
 
 /// The windows of a limit: of the whole account, or of the models named by `of`.
@@ -41,7 +47,7 @@ fn of(limit: &Value, of: Option<(&str, &str)>, now: Wall) -> impl Iterator<Item 
         let window = limit.get(format!("{slot}_window"))?;
         // windows are added and removed: the first one may be the weekly one
         let seconds = window.get("limit_window_seconds").and_then(number).filter(|seconds| *seconds > 0.0);
-        let length = seconds.and_then(|seconds| name_of(seconds as u64)).unwrap_or_else(|| slot.to_owned());
+        let length = seconds.and_then(|seconds| window_name(seconds / 60.0)).unwrap_or_else(|| slot.to_owned());
         Some(Window {
             name: of.map_or_else(|| length.clone(), |(name, _)| format!("{length} {name}")),
             utilization: percent(window.get("used_percent")?)?,
@@ -64,18 +70,11 @@ fn plain(name: &str) -> String {
     name.to_ascii_lowercase().replace([' ', '_'], "-")
 }
 
-fn tier(plan: &str) -> Option<Tier> {
-    match plan {
-        "pro" => Some(Tier::Ultra),
-        "go" | "plus" | "team" | "business" | "enterprise" | "edu" => Some(Tier::Pro),
-        "free" => Some(Tier::Free),
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::tests::rows;
     use super::*;
+    use crate::pool::Tier;
     use serde_json::json;
 
     const NOW: Wall = Wall(1_789_997_600_000);
@@ -97,13 +96,8 @@ mod tests {
             "credits": { "has_credits": false, "unlimited": false, "balance": "0" },
         });
         let reading = usage(body.to_string().as_bytes(), NOW).unwrap();
-        let rows: Vec<_> = reading
-            .windows
-            .iter()
-            .map(|w| (w.name.as_str(), w.key.as_str(), w.utilization, w.resets_at.map(|at| at.0 - NOW.0)))
-            .collect();
         assert_eq!(
-            rows,
+            rows(&reading, NOW),
             [
                 ("5h", "", 0.125, Some(60_000)),
                 ("7d", "", 1.0, Some(60_000)),

@@ -3,11 +3,11 @@
 
 use serde_json::Value;
 
-use crate::pool::{Primary, Tier, Wall, Window};
+use crate::pool::{Primary, Wall, Window};
 use crate::provider::Catalog;
 
 use super::value::{document, instant, text, used_of_remaining};
-use super::{UnexpectedAnswer, UsageReading};
+use super::{UnexpectedAnswer, UsageReading, known_tier};
 
 /// The maximum number of windows that are read.
 const MOST: usize = 48;
@@ -51,7 +51,7 @@ pub(super) fn code_assist(body: &[u8]) -> Result<UsageReading, UnexpectedAnswer>
     Ok(UsageReading {
         windows: Vec::new(),
         plan: words.first().map(|word| (*word).to_owned()),
-        tier: words.iter().find_map(|word| tier(word)),
+        tier: words.iter().find_map(|word| known_tier("google", word)),
         project: project.map(str::to_owned),
     })
 }
@@ -86,35 +86,14 @@ fn windows<'a>(told: impl Iterator<Item = (&'a str, &'a Value)>, pool: &str, now
     windows
 }
 
-fn tier(name: &str) -> Option<Tier> {
-    let name = name.to_ascii_lowercase();
-    let has = |word: &str| name.contains(word);
-    match () {
-        () if has("ultra") => Some(Tier::Ultra),
-        () if has("pro") || has("standard") => Some(Tier::Pro),
-        () if has("free") => Some(Tier::Free),
-        () => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::tests::rows;
     use super::*;
+    use crate::pool::Tier;
     use serde_json::json;
 
     const NOW: Wall = Wall(1_789_997_600_000);
-
-    fn rows(reading: &UsageReading) -> Vec<(&str, &str, f64, Option<u64>)> {
-        let row = |w: &'_ Window| (w.utilization, w.resets_at.map(|at| at.0 - NOW.0));
-        reading
-            .windows
-            .iter()
-            .map(|w| {
-                let (used, reset) = row(w);
-                (w.name.as_str(), w.key.as_str(), used, reset)
-            })
-            .collect()
-    }
 
     #[test]
     fn antigravity_models_get_the_key_of_their_requests() {
@@ -130,7 +109,7 @@ mod tests {
         }, "deprecatedModelIds": {} });
         let reading = available_models(body.to_string().as_bytes(), NOW).unwrap();
         assert_eq!(
-            rows(&reading),
+            rows(&reading, NOW),
             [
                 ("claude-sonnet-4-5", "claude:claude-sonnet-4-5", 0.0, None),
                 ("gemini-3-flash", "gemini-antigravity:gemini-3-flash", 1.0, None),
@@ -153,7 +132,7 @@ mod tests {
         ] });
         let reading = user_quota(body.to_string().as_bytes(), NOW).unwrap();
         assert_eq!(
-            rows(&reading),
+            rows(&reading, NOW),
             [
                 ("gemini-2.5-pro", "gemini-cli:gemini-2.5-pro", 0.75, Some(12_000)),
                 ("gemini-3-pro", "gemini-cli:gemini-3-pro", 0.0, None),

@@ -15,6 +15,7 @@ pub use budget::{PollFailure, PollHistory, PollLimits};
 pub use query::{UsageError, UsageQuery, UsageResult, query};
 
 use crate::pool::{CredentialKind, Tier, Window};
+use crate::provider::plan_tier;
 
 /// The content of a usage response.
 #[derive(Clone, PartialEq, Debug, Default)]
@@ -69,25 +70,27 @@ pub fn window_length(window: &str) -> Option<std::time::Duration> {
     (ends && (1..=10_000).contains(&number)).then(|| std::time::Duration::from_secs(number * unit))
 }
 
-/// The name of a window of this length: `5h`, `7d`, `90m`.
-fn name_of(seconds: u64) -> Option<String> {
-    let minutes = (seconds + 30) / 60;
-    Some(match minutes {
-        0 | 1_000_000.. => return None,
-        m if m % 1440 == 0 => format!("{}d", m / 1440),
-        m if m % 60 == 0 => format!("{}h", m / 60),
-        m => format!("{m}m"),
-    })
+/// The tier of a plan, if its name tells.
+fn known_tier(provider: &str, plan: &str) -> Option<Tier> {
+    Some(plan_tier(provider, plan)).filter(|tier| *tier != Tier::Unknown)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::window_name;
+    use crate::pool::Wall;
+
+    /// Each window's name, key, used fraction, and the time to its reset.
+    pub(super) fn rows(reading: &UsageReading, now: Wall) -> Vec<(&str, &str, f64, Option<u64>)> {
+        let reset = |window: &Window| window.resets_at.map(|at| at.0 - now.0);
+        reading.windows.iter().map(|w| (w.name.as_str(), w.key.as_str(), w.utilization, reset(w))).collect()
+    }
 
     #[test]
     fn names_and_lengths_convert_both_ways() {
         for (name, seconds) in [("5h", 18_000), ("7d", 604_800), ("90m", 5_400), ("1d", 86_400)] {
-            assert_eq!(name_of(seconds).as_deref(), Some(name));
+            assert_eq!(window_name(seconds as f64 / 60.0).as_deref(), Some(name));
             assert_eq!(window_length(name).map(|length| length.as_secs()), Some(seconds));
         }
         assert_eq!(window_length("7d_opus").map(|length| length.as_secs()), Some(604_800));
@@ -95,7 +98,7 @@ mod tests {
         for other in ["", "h", "5", "5x", "primary", "requests", "5hours", "99999d", "ünd"] {
             assert_eq!(window_length(other), None, "{other}");
         }
-        assert_eq!((name_of(0), name_of(u64::MAX / 2)), (None, None));
+        assert_eq!((window_name(0.0), window_name(1e18)), (None, None));
     }
 
     #[test]

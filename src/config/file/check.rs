@@ -1,7 +1,6 @@
 //! Checks that involve several keys.
 
 use super::problem::{ConfigProblem, ProblemLog};
-use crate::config::schema::duration;
 use crate::config::schema::lookup::format_key;
 use crate::config::settings::{Config, ProviderSection};
 
@@ -27,34 +26,11 @@ pub(in crate::config) fn together(config: &Config, log: &mut ProblemLog<'_>) {
     let leases = &config.pool.leases;
     let health = &config.pool.selection.health;
     let refresh = &config.refresh;
-    order(
-        config,
-        log,
-        leases.per_account <= leases.max_per_account,
-        [
-            ("leases.per_account", leases.per_account.to_string()),
-            ("leases.max_per_account", leases.max_per_account.to_string()),
-        ],
-    );
-    let top = ("selection.health.max", health.max.to_string());
-    order(
-        config,
-        log,
-        health.initial <= health.max,
-        [("selection.health.initial", health.initial.to_string()), top.clone()],
-    );
-    order(
-        config,
-        log,
-        health.min_usable <= health.max,
-        [("selection.health.min_usable", health.min_usable.to_string()), top],
-    );
-    order(
-        config,
-        log,
-        refresh.min_life <= refresh.ahead,
-        [("refresh.min_life", duration::format(refresh.min_life)), ("refresh.ahead", duration::format(refresh.ahead))],
-    );
+    let mut order = |fine: bool, low: &str, high: &str| order(config, log, fine, [low, high]);
+    order(leases.per_account <= leases.max_per_account, "leases.per_account", "leases.max_per_account");
+    order(health.initial <= health.max, "selection.health.initial", "selection.health.max");
+    order(health.min_usable <= health.max, "selection.health.min_usable", "selection.health.max");
+    order(refresh.min_life <= refresh.ahead, "refresh.min_life", "refresh.ahead");
     listener(config, log);
     providers(config, log);
 }
@@ -74,18 +50,18 @@ pub(in crate::config) fn warnings(config: &Config, log: &ProblemLog<'_>) -> Vec<
 }
 
 /// Reports that the first of two keys exceeds the second.
-fn order(config: &Config, log: &mut ProblemLog<'_>, fine: bool, [low, high]: [(&str, String); 2]) {
-    if fine || log.is_wrong(low.0) || log.is_wrong(high.0) {
+fn order(config: &Config, log: &mut ProblemLog<'_>, fine: bool, keys: [&str; 2]) {
+    if fine || keys.iter().any(|key| log.is_wrong(key)) {
         return;
     }
-    let value = |key: &(&str, String)| {
-        let by_default = if config.span_of(key.0).is_none() { ", by default" } else { "" };
-        format!("`{}` ({}{by_default})", key.0, key.1)
-    };
-    let message = format!("{} must not be above {}", value(&low), value(&high));
+    let shown = keys.map(|key| {
+        let by_default = if config.span_of(key).is_none() { ", by default" } else { "" };
+        let value = config.get(key).ok().and_then(|setting| setting.value);
+        format!("`{key}` ({}{by_default})", value.map(|value| value.plain()).unwrap_or_default())
+    });
     // The defaults are valid, so the file sets one of the two.
-    if let Some((key, span)) = [low.0, high.0].into_iter().find_map(|key| Some((key, config.span_of(key)?))) {
-        log.problem(key, &span, message);
+    if let Some((key, span)) = keys.into_iter().find_map(|key| Some((key, config.span_of(key)?))) {
+        log.problem(key, &span, shown.join(" must not be above "));
     }
 }
 

@@ -52,18 +52,10 @@ mod tests {
 
     #[test]
     fn accepted_forms() {
-        for (text, bytes) in [
-            ("32MiB", 32 << 20),
-            ("256MiB", 256 << 20),
-            ("1GiB", 1 << 30),
-            ("64KiB", 64 << 10),
-            ("10MB", 10_000_000),
-            ("5KB", 5_000),
-            ("5kB", 5_000),
-            ("7B", 7),
-            ("1.5GiB", 3 << 29),
-            ("0B", 0),
-        ] {
+        let [kib, mib, gib] = [1 << 10, 1 << 20, 1 << 30];
+        let texts = "32MiB 256MiB 1GiB 64KiB 10MB 5KB 5kB 7B 1.5GiB 0B".split(' ');
+        let bytes = [32 * mib, 256 * mib, gib, 64 * kib, 10_000_000, 5_000, 5_000, 7, 3 * gib / 2, 0];
+        for (text, bytes) in texts.zip(bytes) {
             assert_eq!(parse(text), Ok(bytes), "{text}");
         }
     }

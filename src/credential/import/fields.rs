@@ -4,10 +4,11 @@ use std::cell::RefCell;
 
 use serde_json::{Map, Value};
 
-use crate::credential::Secret;
+use crate::credential::{Credential, Secret};
 use crate::limits;
 use crate::pool::Wall;
 
+use super::account::login;
 use super::{ImportProblem, MOST_ENTRIES};
 
 /// The longest text, in bytes.
@@ -70,6 +71,18 @@ impl<'a> JsonFields<'a> {
         self.problems.note(&self.place, message);
     }
 
+    /// Records that the object is damaged, and leaves it out.
+    pub(super) fn leave_out<T>(&self, why: &str) -> Option<T> {
+        self.note(format!("is left out: {why}"));
+        None
+    }
+
+    /// The login with these tokens; without any it is left out.
+    pub(super) fn login(&self, access: &str, refresh: &str, expires_at: Option<Wall>) -> Option<Credential> {
+        let login = login(self.secret(access), self.secret(refresh), expires_at);
+        login.or_else(|| self.leave_out("it has neither an access nor a refresh token"))
+    }
+
     /// Records that the object is valid, but not usable by lessor.
     pub(super) fn pass_over(&self, message: impl Into<String>) {
         self.problems.tell(&self.place, message.into(), false);
@@ -90,8 +103,10 @@ impl<'a> JsonFields<'a> {
         if self.place.is_empty() { name } else { format!("{}.{name}", self.place) }
     }
 
-    fn wrong(&self, name: &str, message: &str) {
+    /// Records that a field is damaged, and leaves it out.
+    fn wrong<T>(&self, name: &str, message: &str) -> Option<T> {
         self.problems.note(&self.place_of(name), message);
+        None
     }
 
     /// A short text.
@@ -99,14 +114,10 @@ impl<'a> JsonFields<'a> {
         match self.value(name)? {
             Value::String(text) if text.is_empty() => None,
             Value::String(text) if text.len() > LONGEST_TEXT || text.chars().any(char::is_control) => {
-                self.wrong(name, "is left out: it is over 256 bytes, or contains control characters");
-                None
+                self.wrong(name, "is left out: it is over 256 bytes, or contains control characters")
             }
             Value::String(text) => Some(text.clone()),
-            _ => {
-                self.wrong(name, "is left out: it is not a string");
-                None
-            }
+            _ => self.wrong(name, "is left out: it is not a string"),
         }
     }
 
@@ -122,8 +133,7 @@ impl<'a> JsonFields<'a> {
         let text = self.value(name)?.as_str().filter(|text| !text.is_empty())?;
         let fits = text.len() <= LONGEST_LINK && text.starts_with("https://");
         if !fits || text.chars().any(|c| c.is_control() || c.is_whitespace()) {
-            self.wrong(name, "is left out: it is not an https link, or over 4 KiB");
-            return None;
+            return self.wrong(name, "is left out: it is not an https link, or over 4 KiB");
         }
         Some(text.to_owned())
     }
@@ -134,13 +144,9 @@ impl<'a> JsonFields<'a> {
             Value::String(text) if text.is_empty() => None,
             Value::String(text) if is_secret(text) => Some(Secret::new(text.clone())),
             Value::String(_) => {
-                self.wrong(name, "is not a token: it is over 64 KiB, or contains spaces or control characters");
-                None
+                self.wrong(name, "is not a token: it is over 64 KiB, or contains spaces or control characters")
             }
-            _ => {
-                self.wrong(name, "is not a string");
-                None
-            }
+            _ => self.wrong(name, "is not a string"),
         }
     }
 
@@ -152,10 +158,7 @@ impl<'a> JsonFields<'a> {
     pub(super) fn flag(&self, name: &str) -> Option<bool> {
         match self.value(name)? {
             Value::Bool(flag) => Some(*flag),
-            _ => {
-                self.wrong(name, "is left out: it is neither true nor false");
-                None
-            }
+            _ => self.wrong(name, "is left out: it is neither true nor false"),
         }
     }
 
@@ -165,7 +168,7 @@ impl<'a> JsonFields<'a> {
         let instant = instant(value);
         let empty = value.as_str() == Some("") || value.as_f64() == Some(0.0);
         if instant.is_none() && !empty {
-            self.wrong(name, "is left out: it is not a time");
+            return self.wrong(name, "is left out: it is not a time");
         }
         instant
     }
@@ -173,10 +176,7 @@ impl<'a> JsonFields<'a> {
     pub(super) fn object(&self, name: &str) -> Option<Self> {
         match self.value(name)? {
             Value::Object(map) => Some(Self::new(map, self.place_of(name), self.problems)),
-            _ => {
-                self.wrong(name, "is left out: it is not an object");
-                None
-            }
+            _ => self.wrong(name, "is left out: it is not an object"),
         }
     }
 
@@ -185,10 +185,7 @@ impl<'a> JsonFields<'a> {
         match self.value(name) {
             None => Vec::new(),
             Some(Value::Array(list)) => objects(list, &self.place_of(name), self.problems),
-            Some(_) => {
-                self.wrong(name, "is left out: it is not a list");
-                Vec::new()
-            }
+            Some(_) => self.wrong(name, "is left out: it is not a list").unwrap_or_default(),
         }
     }
 }

@@ -96,45 +96,31 @@ fn of_object(map: &Map<String, Value>) -> Option<FileFormat> {
     let has = |name: &str| map.contains_key(name);
     let text = |name: &str| map.get(name).is_some_and(Value::is_string);
     let object = |name: &str| map.get(name).is_some_and(Value::is_object);
-    if has("lessor_export") {
-        return Some(FileFormat::Lessor);
-    }
-    if has("claudeAiOauth") || has("mcpOAuth") || has("trustedDeviceToken") {
-        return Some(FileFormat::ClaudeCode);
-    }
-    if has("oauthAccount") || has("primaryApiKey") || has("numStartups") {
-        return Some(FileFormat::ClaudeCodeSettings);
-    }
-    if object("tokens") || has("OPENAI_API_KEY") || has("auth_mode") {
-        return Some(FileFormat::Codex);
-    }
-    if let Some(Value::Array(accounts)) = map.get("accounts") {
-        return of_list(map, accounts);
-    }
-    if object("token") && text("id") {
-        return Some(FileFormat::AntigravityManager);
-    }
-    if text("type") && (has("access_token") || has("refresh_token") || object("token")) {
-        return Some(FileFormat::CliProxyApi);
-    }
-    if text("refresh_token") || (text("access_token") && has("expiry_date")) {
-        return Some(FileFormat::GeminiCli);
-    }
-    if has("active") && map.get("old").is_some_and(Value::is_array) {
-        return Some(FileFormat::GeminiCliAccounts);
-    }
-    if ANTIGRAVITY_KEYS.split(' ').any(has) {
-        return Some(FileFormat::AntigravityAuthConfig);
-    }
-    if object("proxy") && ["circuit_breaker", "quota_protection", "refresh_interval"].iter().any(|name| has(name)) {
-        return Some(FileFormat::AntigravityManagerConfig);
-    }
+    let accounts = map.get("accounts").and_then(Value::as_array);
+    let settings = || ["circuit_breaker", "quota_protection", "refresh_interval"].into_iter().any(has);
     let is_login = |value: &Value| {
         let kind = value.get("type").and_then(Value::as_str);
         kind.is_some_and(|kind| ["oauth", "api", "wellknown"].contains(&kind))
     };
-    // an invalid entry among valid ones is a damaged entry, not another format
-    map.values().any(is_login).then_some(FileFormat::Opencode)
+    let format = match () {
+        () if has("lessor_export") => FileFormat::Lessor,
+        () if has("claudeAiOauth") || has("mcpOAuth") || has("trustedDeviceToken") => FileFormat::ClaudeCode,
+        () if has("oauthAccount") || has("primaryApiKey") || has("numStartups") => FileFormat::ClaudeCodeSettings,
+        () if object("tokens") || has("OPENAI_API_KEY") || has("auth_mode") => FileFormat::Codex,
+        () if accounts.is_some() => return of_list(map, accounts?),
+        () if object("token") && text("id") => FileFormat::AntigravityManager,
+        () if text("type") && (has("access_token") || has("refresh_token") || object("token")) => {
+            FileFormat::CliProxyApi
+        }
+        () if text("refresh_token") || (text("access_token") && has("expiry_date")) => FileFormat::GeminiCli,
+        () if has("active") && map.get("old").is_some_and(Value::is_array) => FileFormat::GeminiCliAccounts,
+        () if ANTIGRAVITY_KEYS.split(' ').any(has) => FileFormat::AntigravityAuthConfig,
+        () if object("proxy") && settings() => FileFormat::AntigravityManagerConfig,
+        // an invalid entry among valid ones is a damaged entry, not another format
+        () if map.values().any(is_login) => FileFormat::Opencode,
+        () => return None,
+    };
+    Some(format)
 }
 
 fn of_list(map: &Map<String, Value>, accounts: &[Value]) -> Option<FileFormat> {

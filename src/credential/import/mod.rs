@@ -97,12 +97,6 @@ pub fn read(content: &FileContent<'_>) -> Result<(FileFormat, ParsedFile), Impor
     read.ok_or(ImportParseError::Unknown)
 }
 
-/// The tier of a ChatGPT plan.
-#[must_use]
-pub fn account_tier(plan: &str) -> crate::pool::Tier {
-    tools::codex_tier(Some(plan))
-}
-
 /// Parses a file as JSON.
 ///
 /// # Errors

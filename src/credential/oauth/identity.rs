@@ -2,8 +2,8 @@
 
 use serde_json::{Map, Value};
 
-use crate::credential::import::account_tier;
 use crate::pool::Tier;
+use crate::provider::plan_tier;
 
 use super::fetch::send;
 use super::server::AuthorizationServer;
@@ -58,7 +58,9 @@ fn read(about: &Map<String, Value>) -> LoginIdentity {
             .or_else(|| of(chatgpt, "chatgpt_account_id"))
             .or_else(|| text(about, "sub"))
             .or_else(|| text(about, "id")),
-        tier: of(chatgpt, "chatgpt_plan_type").map(|plan| account_tier(&plan)).filter(|tier| *tier != Tier::Unknown),
+        tier: of(chatgpt, "chatgpt_plan_type")
+            .map(|plan| plan_tier("openai", &plan))
+            .filter(|tier| *tier != Tier::Unknown),
     }
 }
 

@@ -55,6 +55,18 @@ impl Scene {
         self.plan.finish(id(account), &RefreshOutcome::Renewed, self.now, 0.0)
     }
 
+    fn request(&mut self, account: u64, reason: RefreshReason) -> RefreshSchedule {
+        self.plan.request(id(account), reason, self.now)
+    }
+
+    fn blocked(&self, account: u64) -> Option<Renewing> {
+        self.plan.blocked(id(account), self.now)
+    }
+
+    fn expires_soon(&self, account: u64) -> bool {
+        self.plan.expires_soon(id(account), self.now)
+    }
+
     /// How long until the next refresh starts.
     fn until_wake(&self) -> Option<Duration> {
         self.plan.next_wakeup(self.now).map(|at| at.since(self.now.mono))
@@ -107,10 +119,7 @@ fn one_refresh_per_account_and_one_request_per_client_run_at_a_time() {
     scene.update_of(1000, "other", Duration::ZERO, None);
     for account in 0..50 {
         for _ in 0..500 {
-            assert_eq!(
-                scene.plan.request(id(account), RefreshReason::ExpiresSoon, scene.now),
-                RefreshSchedule::Pending
-            );
+            assert_eq!(scene.request(account, RefreshReason::ExpiresSoon), RefreshSchedule::Pending);
         }
     }
     let mut begun = vec![0; 50];
@@ -130,7 +139,7 @@ fn one_refresh_per_account_and_one_request_per_client_run_at_a_time() {
         let account = running.take().unwrap();
         scene.pass(S);
         scene.renew(account);
-        assert!(!scene.plan.expires_soon(id(account), scene.now));
+        assert!(!scene.expires_soon(account));
     }
     assert!(scene.start_due().is_empty());
     assert_eq!((begun, other), (vec![1; 50], 1), "exactly one of each");
@@ -142,9 +151,9 @@ fn requested_refreshes_run_first() {
     scene.update(1, 10 * S);
     scene.update(2, 20 * S);
     scene.update(3, 30 * S);
-    scene.plan.request(id(3), RefreshReason::ExpiresSoon, scene.now);
+    scene.request(3, RefreshReason::ExpiresSoon);
     scene.pass(S);
-    scene.plan.request(id(2), RefreshReason::Refused, scene.now);
+    scene.request(2, RefreshReason::Refused);
     for expected in [3, 2, 1] {
         assert_eq!(scene.start_due(), [id(expected)]);
         scene.renew(expected);
@@ -157,7 +166,7 @@ fn a_failing_endpoint_pauses_its_client_and_is_reported_once() {
     scene.update(1, Duration::ZERO);
     scene.update(2, Duration::ZERO);
     scene.update_of(3, "other", Duration::ZERO, None);
-    scene.plan.request(id(1), RefreshReason::ExpiresSoon, scene.now);
+    scene.request(1, RefreshReason::ExpiresSoon);
     assert_eq!(scene.start_due().len(), 2);
     scene.plan.finish(id(3), &RefreshOutcome::LoginEnded, scene.now, 0.0);
     assert!(matches!(scene.fail(1, RefreshFault::Endpoint, None), Some(RefreshTransition::Failing(_))));
@@ -190,11 +199,7 @@ fn a_wait_stated_by_the_endpoint_binds_the_user_too() {
         scene.fail(1, RefreshFault::RateLimited, Some(stated * S));
         let until = scene.now.mono.after(rest * S);
         for want in [RefreshReason::ExpiresSoon, RefreshReason::Refused, RefreshReason::UserRequest] {
-            assert_eq!(
-                scene.plan.request(id(1), want, scene.now),
-                RefreshSchedule::NotBefore(until),
-                "{stated} {want:?}"
-            );
+            assert_eq!(scene.request(1, want), RefreshSchedule::NotBefore(until), "{stated} {want:?}");
         }
         scene.pass(rest * S - S / 1000);
         assert!(scene.start_due().is_empty());
@@ -209,8 +214,8 @@ fn the_user_may_retry_a_client_that_was_rejected() {
     scene.update(1, Duration::ZERO);
     scene.start_due();
     scene.fail(1, RefreshFault::Client, None);
-    assert!(matches!(scene.plan.request(id(1), RefreshReason::ExpiresSoon, scene.now), RefreshSchedule::NotBefore(_)));
-    assert_eq!(scene.plan.request(id(1), RefreshReason::UserRequest, scene.now), RefreshSchedule::Pending);
+    assert!(matches!(scene.request(1, RefreshReason::ExpiresSoon), RefreshSchedule::NotBefore(_)));
+    assert_eq!(scene.request(1, RefreshReason::UserRequest), RefreshSchedule::Pending);
     assert_eq!(scene.start_due(), [id(1)]);
 }
 
@@ -235,13 +240,13 @@ fn a_token_expires_soon_before_its_end_but_never_when_fresh() {
     let mut scene = Scene::new();
     scene.update(1, 61 * S);
     scene.update_of(2, "client", 30 * S, Some(30 * S));
-    assert!(!scene.plan.expires_soon(id(1), scene.now));
-    assert!(!scene.plan.expires_soon(id(2), scene.now), "half its life at most");
+    assert!(!scene.expires_soon(1));
+    assert!(!scene.expires_soon(2), "half its life at most");
     scene.pass(S);
-    assert!(scene.plan.expires_soon(id(1), scene.now));
+    assert!(scene.expires_soon(1));
     scene.pass(14 * S);
-    assert!(scene.plan.expires_soon(id(2), scene.now));
-    assert!(!scene.plan.expires_soon(id(3), scene.now), "a login that cannot be refreshed never expires soon");
+    assert!(scene.expires_soon(2));
+    assert!(!scene.expires_soon(3), "a login that cannot be refreshed never expires soon");
 }
 
 #[test]
@@ -250,40 +255,40 @@ fn an_account_is_blocked_when_its_token_expires_soon_and_no_new_one_is_near() {
     scene.update(1, 100 * S);
     scene.start_due();
     scene.fail(1, RefreshFault::Endpoint, Some(1000 * S));
-    assert_eq!(scene.plan.blocked(id(1), scene.now), None, "the living token serves");
+    assert_eq!(scene.blocked(1), None, "the living token serves");
     // the plan asks to be called when the token expires soon
     assert_eq!(scene.until_wake(), Some(40 * S));
     scene.pass(40 * S);
     let until = Some(scene.now.mono.after(960 * S));
-    assert_eq!(scene.plan.blocked(id(1), scene.now), Some(Renewing { until }));
+    assert_eq!(scene.blocked(1), Some(Renewing { until }));
     scene.pass(960 * S);
     assert_eq!(scene.start_due(), [id(1)]);
-    assert_eq!(scene.plan.blocked(id(1), scene.now), Some(Renewing { until: None }), "until it works");
+    assert_eq!(scene.blocked(1), Some(Renewing { until: None }), "until it works");
     scene.renew(1);
-    assert_eq!(scene.plan.blocked(id(1), scene.now), None);
+    assert_eq!(scene.blocked(1), None);
     // one that has not failed yet may arrive at any moment, but not for ever
     scene.pass(8 * 3600 * S);
-    scene.plan.request(id(1), RefreshReason::ExpiresSoon, scene.now);
+    scene.request(1, RefreshReason::ExpiresSoon);
     assert_eq!(scene.start_due(), [id(1)]);
-    assert_eq!(scene.plan.blocked(id(1), scene.now), None);
+    assert_eq!(scene.blocked(1), None);
     assert_eq!(scene.until_wake(), Some(RULES.wait));
     scene.pass(RULES.wait);
-    assert_eq!(scene.plan.blocked(id(1), scene.now), Some(Renewing { until: None }), "it takes too long");
+    assert_eq!(scene.blocked(1), Some(Renewing { until: None }), "it takes too long");
 }
 
 #[test]
 fn a_rejected_token_blocks_its_account_and_is_refreshed_once() {
     let mut scene = Scene::new();
     scene.update(1, 8 * 3600 * S);
-    assert_eq!(scene.plan.request(id(1), RefreshReason::Refused, scene.now), RefreshSchedule::Pending);
-    assert_eq!(scene.plan.blocked(id(1), scene.now), Some(Renewing { until: None }));
+    assert_eq!(scene.request(1, RefreshReason::Refused), RefreshSchedule::Pending);
+    assert_eq!(scene.blocked(1), Some(Renewing { until: None }));
     assert_eq!(scene.start_due(), [id(1)]);
     scene.renew(1);
-    assert_eq!(scene.plan.blocked(id(1), scene.now), None);
+    assert_eq!(scene.blocked(1), None);
     scene.pass(9 * S);
-    assert_eq!(scene.plan.request(id(1), RefreshReason::Refused, scene.now), RefreshSchedule::JustRenewed);
+    assert_eq!(scene.request(1, RefreshReason::Refused), RefreshSchedule::JustRenewed);
     scene.pass(2 * S);
-    assert_eq!(scene.plan.request(id(1), RefreshReason::Refused, scene.now), RefreshSchedule::Pending);
+    assert_eq!(scene.request(1, RefreshReason::Refused), RefreshSchedule::Pending);
 }
 
 #[test]
@@ -295,7 +300,7 @@ fn after_a_sleep_scheduled_refreshes_wait_and_requested_ones_run() {
     scene.start_due();
     scene.pass(9 * 3600 * S);
     assert!(scene.plan.start_due(scene.now, 1.0).is_empty(), "the network is not there yet");
-    scene.plan.request(id(7), RefreshReason::ExpiresSoon, scene.now);
+    scene.request(7, RefreshReason::ExpiresSoon);
     assert_eq!(scene.plan.start_due(scene.now, 1.0), [id(7)]);
 }
 
@@ -307,7 +312,7 @@ fn a_login_that_has_ended_is_removed() {
     scene.plan.finish(id(1), &RefreshOutcome::LoginEnded, scene.now, 0.0);
     scene.pass(3600 * S);
     assert!(scene.start_due().is_empty());
-    assert_eq!(scene.plan.request(id(1), RefreshReason::UserRequest, scene.now), RefreshSchedule::Impossible);
+    assert_eq!(scene.request(1, RefreshReason::UserRequest), RefreshSchedule::Impossible);
     assert_eq!(scene.until_wake(), None);
 }
 
@@ -316,7 +321,7 @@ fn removing_an_account_during_its_refresh_frees_its_client() {
     let mut scene = Scene::new();
     scene.update(1, Duration::ZERO);
     scene.update(2, Duration::ZERO);
-    scene.plan.request(id(1), RefreshReason::ExpiresSoon, scene.now);
+    scene.request(1, RefreshReason::ExpiresSoon);
     assert_eq!(scene.start_due(), [id(1)]);
     scene.plan.remove(id(1));
     assert!(scene.start_due().is_empty());

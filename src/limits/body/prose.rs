@@ -5,78 +5,62 @@
 use crate::limits::reason::Reason;
 use crate::limits::response::Dialect;
 
-fn has(text: &str, phrases: &[&str]) -> bool {
-    phrases.iter().any(|phrase| text.contains(phrase))
+/// Whether the text contains one of the phrases, which are separated by `|`.
+fn has(text: &str, phrases: &str) -> bool {
+    phrases.split('|').any(|phrase| text.contains(phrase))
 }
 
 /// Why a 429 was returned.
-#[rustfmt::skip]
 pub(in crate::limits) fn why_limited(text: &str) -> Option<Reason> {
-    let own = has(text, &["exhausted your capacity", "exhausted your quota", "quota will reset", "quota resets"]);
+    let own = has(text, "exhausted your capacity|exhausted your quota|quota will reset|quota resets");
     if own {
         Some(Reason::QuotaExhausted)
     } else if is_capacity(text) {
         Some(Reason::ModelCapacityExhausted)
-    } else if has(
-        text,
-        &["per minute", "per-minute", "per min", "per second", "per-second", "/min", "/ min", "(rpm)", "(tpm)"],
-    ) {
+    } else if has(text, "per minute|per-minute|per min|per second|per-second|/min|/ min|(rpm)|(tpm)") {
         Some(Reason::RateLimitExceeded)
     } else if is_long(text) {
         Some(Reason::QuotaExhausted)
     } else if has(
         text,
-        &[
-            "rate limit", "rate-limit", "ratelimit", "rate_limit", "too many requests", "throttl", "too quickly",
-            "too fast", "concurren", "request limit", "速率限制", "请求过于频繁",
-        ],
+        "rate limit|rate-limit|ratelimit|rate_limit|too many requests|throttl|too quickly|too fast|\
+         concurren|request limit|速率限制|请求过于频繁",
     ) {
         Some(Reason::RateLimitExceeded)
     } else {
-        has(text, &["exhausted", "quota", "limit reached", "limit hit", "hit your limit", "reached your limit"])
+        has(text, "exhausted|quota|limit reached|limit hit|hit your limit|reached your limit")
             .then_some(Reason::QuotaExhausted)
     }
 }
 
 /// The limit's window is an hour or longer.
-#[rustfmt::skip]
 pub(in crate::limits) fn is_long(text: &str) -> bool {
     has(
         text,
-        &[
-            "per day", "per-day", "/day", "/ day", "daily", "per week", "weekly", "per month", "/ month", "/month",
-            "monthly", "per hour", "hourly", "5-hour", "5 hour", "five-hour", "five hour", "usage limit",
-            "session limit", "(rpd)", "(tpd)",
-        ],
+        "per day|per-day|/day|/ day|daily|per week|weekly|per month|/ month|/month|monthly|per hour|\
+         hourly|5-hour|5 hour|five-hour|five hour|usage limit|session limit|(rpd)|(tpd)",
     )
 }
 
 /// The model or the service is overloaded for all accounts.
-#[rustfmt::skip]
 pub(in crate::limits) fn is_capacity(text: &str) -> bool {
     let named = has(
         text,
-        &[
-            "overloaded", "high demand", "resource exhausted", "server is busy", "servers are busy", "server busy",
-            "temporarily rate-limited upstream", "too much traffic",
-        ],
+        "overloaded|high demand|resource exhausted|server is busy|servers are busy|server busy|\
+         temporarily rate-limited upstream|too much traffic",
     );
     // "your capacity" is about the account
-    named || (text.contains("capacity") && !has(text, &["your capacity", "capacity limit of your"]))
+    named || (text.contains("capacity") && !has(text, "your capacity|capacity limit of your"))
 }
 
 /// The account's credit is used up.
-#[rustfmt::skip]
 pub(in crate::limits) fn is_out_of_credit(text: &str, dialect: Dialect) -> bool {
     let named = has(
         text,
-        &[
-            "credit balance", "insufficient_quota", "insufficient balance", "insufficient credit",
-            "insufficient fund", "out of credit", "no credits", "not enough credit", "requires more credits",
-            "spend limit", "spending limit", "spend cap", "spending cap", "billing hard limit", "payment required",
-            "payment is required", "prepaid credit", "check your billing", "specified api usage limits", "余额不足",
-            "欠费",
-        ],
+        "credit balance|insufficient_quota|insufficient balance|insufficient credit|insufficient fund|\
+         out of credit|no credits|not enough credit|requires more credits|spend limit|spending limit|\
+         spend cap|spending cap|billing hard limit|payment required|payment is required|prepaid credit|\
+         check your billing|specified api usage limits|余额不足|欠费",
     );
     // Gemini uses the same phrase for an ordinary quota
     named || (dialect != Dialect::Google && text.contains("check your plan and billing"))
@@ -84,70 +68,58 @@ pub(in crate::limits) fn is_out_of_credit(text: &str, dialect: Dialect) -> bool 
 
 /// The plan does not cover this kind of request; ordinary requests still work.
 pub(in crate::limits) fn is_beyond_plan(text: &str) -> bool {
-    has(text, &["extra usage"])
+    has(text, "extra usage")
 }
 
 /// The account's owner must verify the account.
-#[rustfmt::skip]
 pub(in crate::limits) fn is_verification(text: &str) -> bool {
     has(
         text,
-        &[
-            "validation_required", "verification required", "verify your account", "account verification",
-            "verify your identity",
-        ],
+        "validation_required|verification required|verify your account|account verification|\
+         verify your identity",
     )
 }
 
 /// The credential is not valid any more.
 pub(in crate::limits) fn is_dead_credential(text: &str) -> bool {
-    let ended = has(text, &["revoked", "expired", "not valid", "invalid", "invalidated"]);
-    ended && has(text, &["api key", "api_key", "oauth token", "access token", "authentication token", "bearer token"])
+    let ended = has(text, "revoked|expired|not valid|invalid|invalidated");
+    ended && has(text, "api key|api_key|oauth token|access token|authentication token|bearer token")
 }
 
 /// The account itself is disabled.
-#[rustfmt::skip]
 pub(in crate::limits) fn is_shut(text: &str) -> bool {
     has(
         text,
-        &[
-            "organization has been disabled", "account has been disabled", "account has been suspended",
-            "account is disabled",
-        ],
+        "organization has been disabled|account has been disabled|account has been suspended|\
+         account is disabled",
     )
 }
 
 /// The refusal does not depend on the account, but on the region or the client program.
-#[rustfmt::skip]
 pub(in crate::limits) fn is_refused_for_all_accounts(text: &str) -> bool {
     has(
         text,
-        &[
-            "country, region, or territory", "location is not supported", "region is not supported",
-            "country is not supported", "only authorized for use with claude code",
-        ],
+        "country, region, or territory|location is not supported|region is not supported|\
+         country is not supported|only authorized for use with claude code",
     )
 }
 
 /// The account may not use this model, but may use others.
 pub(in crate::limits) fn is_model_denied(text: &str) -> bool {
-    has(text, &["access to model", "access to the model", "to use the model", "use this model"])
+    has(text, "access to model|access to the model|to use the model|use this model")
 }
 
 /// The request is larger than the whole limit: waiting does not help.
 pub(in crate::limits) fn is_too_large(text: &str) -> bool {
-    has(text, &["request too large", "request is too large", "must be reduced in order to run"])
+    has(text, "request too large|request is too large|must be reduced in order to run")
 }
 
 /// The limit belongs to one model.
-#[rustfmt::skip]
 pub(in crate::limits) fn names_model(text: &str) -> bool {
     has(
         text,
-        &[
-            "for model", "model:", "on this model", "this model's", "per model", "for gpt-", "for o1", "for o3",
-            "for o4", "for claude-", "for gemini-", "free-models-per",
-        ],
+        "for model|model:|on this model|this model's|per model|for gpt-|for o1|for o3|for o4|for claude-|\
+         for gemini-|free-models-per",
     )
 }
 

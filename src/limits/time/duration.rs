@@ -106,25 +106,21 @@ impl Number {
     }
 }
 
+/// The names of each unit, and its nanoseconds.
+const UNITS: [(&str, u128); 8] = [
+    ("s sec secs second seconds", SECOND),
+    ("ms msec msecs millis millisecond milliseconds", 1_000_000),
+    ("m min mins minute minutes", 60 * SECOND),
+    ("h hr hrs hour hours", 3600 * SECOND),
+    ("d day days", DAY),
+    ("w wk week weeks", 7 * DAY),
+    ("us µs μs", 1_000),
+    ("ns", 1),
+];
+
 fn unit(word: &str) -> Option<u128> {
-    let is = |names: &[&str]| names.iter().any(|name| word.eq_ignore_ascii_case(name));
-    if is(&["s", "sec", "secs", "second", "seconds"]) {
-        Some(SECOND)
-    } else if is(&["ms", "msec", "msecs", "millis", "millisecond", "milliseconds"]) {
-        Some(1_000_000)
-    } else if is(&["m", "min", "mins", "minute", "minutes"]) {
-        Some(60 * SECOND)
-    } else if is(&["h", "hr", "hrs", "hour", "hours"]) {
-        Some(3600 * SECOND)
-    } else if is(&["d", "day", "days"]) {
-        Some(DAY)
-    } else if is(&["w", "wk", "week", "weeks"]) {
-        Some(7 * DAY)
-    } else if is(&["us", "µs", "μs"]) {
-        Some(1_000)
-    } else {
-        is(&["ns"]).then_some(1)
-    }
+    let is = |names: &str| names.split(' ').any(|name| word.eq_ignore_ascii_case(name));
+    UNITS.iter().find(|(names, _)| is(names)).map(|(_, size)| *size)
 }
 
 /// The letters that `text` begins with.

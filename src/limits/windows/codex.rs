@@ -21,7 +21,7 @@ pub(super) fn windows(headers: &Headers, now: u64) -> Vec<Window> {
         let Some(percent) = instant::plain_number(value) else { continue };
         let field = |field: &str| headers.get(&format!("{start}-{field}"));
         let minutes = field("window-minutes").and_then(instant::plain_number);
-        let length = minutes.and_then(length).unwrap_or_else(|| slot.to_owned());
+        let length = minutes.and_then(window_name).unwrap_or_else(|| slot.to_owned());
         let (scope, name) = match family {
             "x-codex" => (Scope::Account, length),
             other => (Scope::Model, format!("{length} {}", other.trim_start_matches("x-"))),
@@ -47,13 +47,11 @@ pub(super) fn windows(headers: &Headers, now: u64) -> Vec<Window> {
     found
 }
 
-/// A window's length as its name: `5h`, `7d`, `90m`.
-fn length(minutes: f64) -> Option<String> {
-    if !(1.0..=1e6).contains(&minutes) {
-        return None;
-    }
-    let minutes = minutes.round() as u64;
-    Some(match minutes {
+/// The name of a window of this length, in minutes: `5h`, `7d`, `90m`.
+#[must_use]
+pub fn window_name(minutes: f64) -> Option<String> {
+    let minutes = minutes.round();
+    (1.0..1e6).contains(&minutes).then(|| match minutes as u64 {
         m if m % 1440 == 0 => format!("{}d", m / 1440),
         m if m % 60 == 0 => format!("{}h", m / 60),
         m => format!("{m}m"),

@@ -9,6 +9,7 @@ use super::response::Headers;
 
 pub(super) use anthropic::{is_unpaid, is_windowless, overage};
 pub(super) use codex::credits_depleted;
+pub use codex::window_name;
 pub use window::Window;
 pub(super) use window::{WindowFamily, blocking};
 

@@ -19,8 +19,7 @@ fn long_session(n: u64) -> Write {
 
 #[test]
 fn a_full_disk_is_reported_and_writes_without_a_callback_are_done_later() {
-    let home = Home::new();
-    let store = home.open().store;
+    let (home, store) = Home::with_store();
     store.done(account(1, "first")).unwrap();
     fill_disk(&store);
     store.write(long_session(1), None);
@@ -47,8 +46,7 @@ fn a_full_disk_is_reported_and_writes_without_a_callback_are_done_later() {
 
 #[test]
 fn no_write_overtakes_a_waiting_one() {
-    let home = Home::new();
-    let store = home.open().store;
+    let (home, store) = Home::with_store();
     fill_disk(&store);
     let old = AccountRecord { disabled_reason: Some("x".repeat(20_000)), ..record(1) };
     store.write(Write::SaveAccount { record: old, credential: None }, None);
@@ -61,8 +59,7 @@ fn no_write_overtakes_a_waiting_one() {
 
 #[test]
 fn a_run_that_lost_writes_did_not_end_cleanly() {
-    let home = Home::new();
-    let store = home.open().store;
+    let (home, store) = Home::with_store();
     fill_disk(&store);
     store.write(long_session(1), None);
     assert!(matches!(store.close(true), StoreHealth::Failing(_)));
@@ -71,8 +68,7 @@ fn a_run_that_lost_writes_did_not_end_cleanly() {
 
 #[test]
 fn waiting_writes_are_bounded_and_logins_are_dropped_last() {
-    let home = Home::new();
-    let store = home.open().store;
+    let (home, store) = Home::with_store();
     fill_disk(&store);
     store.write(
         Write::SaveAccount {
@@ -100,8 +96,7 @@ fn waiting_writes_are_bounded_and_logins_are_dropped_last() {
 
 #[test]
 fn an_invalid_write_does_not_make_others_fail() {
-    let home = Home::new();
-    let store = home.open().store;
+    let (home, store) = Home::with_store();
     let (hold, held) = channel::<()>();
     store.inbox.send(WriterMessage::Touch(Box::new(move |_| held.recv().unwrap()))).unwrap();
     let bound = Lease { bind: Bind::Connection(ConnectionId(1)), ..lease(1, 1) };
@@ -119,8 +114,7 @@ fn an_invalid_write_does_not_make_others_fail() {
 
 #[test]
 fn callbacks_run_in_order_and_after_the_commit() {
-    let home = Home::new();
-    let store = home.open().store;
+    let (_home, store) = Home::with_store();
     let (tell, told) = channel();
     for n in 0..200 {
         let tell = tell.clone();
@@ -136,8 +130,7 @@ fn callbacks_run_in_order_and_after_the_commit() {
 
 #[test]
 fn a_panicking_callback_does_not_stop_the_thread() {
-    let home = Home::new();
-    let store = home.open().store;
+    let (home, store) = Home::with_store();
     store.write(account(1, "a"), Some(Box::new(|_| panic!("on purpose"))));
     assert_eq!(store.done(account(2, "b")), Ok(()));
     drop(store);

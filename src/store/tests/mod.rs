@@ -42,6 +42,12 @@ impl Home {
         Self { directory, paths }
     }
 
+    fn with_store() -> (Self, Store) {
+        let home = Self::new();
+        let store = home.open().store;
+        (home, store)
+    }
+
     fn open(&self) -> OpenedStore {
         self.open_in("boot-1")
     }

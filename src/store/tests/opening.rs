@@ -12,8 +12,7 @@ fn mode(path: &std::path::Path) -> u32 {
 
 /// A closed store with one login.
 fn used() -> Home {
-    let home = Home::new();
-    let store = home.open().store;
+    let (home, store) = Home::with_store();
     store.write(account(1, "kept"), None);
     store.close(true);
     home
@@ -104,8 +103,7 @@ fn foreign_and_newer_databases_are_refused_and_stay() {
 
 #[test]
 fn a_refusal_keeps_the_log() {
-    let home = Home::new();
-    let store = home.open().store;
+    let (home, store) = Home::with_store();
     store.done(account(1, "only in the log")).unwrap();
     let crashed = home.crashed();
     let files = |home: &Home| {
@@ -164,8 +162,7 @@ fn a_missing_or_wrong_key_is_never_replaced() {
 
 #[test]
 fn the_remedy_works_with_a_leftover_log() {
-    let home = Home::new();
-    let store = home.open().store;
+    let (home, store) = Home::with_store();
     store.done(account(1, "old")).unwrap();
     let crashed = home.crashed();
     std::fs::rename(&crashed.paths.database, file::beside(&crashed.paths.database, ".damaged")).unwrap();

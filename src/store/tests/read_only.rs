@@ -59,8 +59,7 @@ fn a_read_only_disk_after_a_clean_end_is_readable() {
     if let Some(paths) = inside() {
         return serves_without_writing(&paths, true);
     }
-    let home = Home::new();
-    let store = home.open().store;
+    let (home, store) = Home::with_store();
     store.write(account(1, "kept"), None);
     store.write(Write::ReserveFences(Fence(10)), None);
     store.close(true);
@@ -76,8 +75,7 @@ fn a_read_only_disk_after_a_crash_still_shows_the_log() {
     if let Some(paths) = inside() {
         return serves_without_writing(&paths, false);
     }
-    let home = Home::new();
-    let store = home.open().store;
+    let (home, store) = Home::with_store();
     store.write(account(1, "kept"), None);
     store.done(Write::ReserveFences(Fence(10))).unwrap();
     let crashed = home.crashed();
@@ -147,8 +145,7 @@ fn a_file_without_permission_to_write_is_opened_for_reading() {
         eprintln!("not run: root may write everything");
         return;
     }
-    let home = Home::new();
-    let store = home.open().store;
+    let (home, store) = Home::with_store();
     store.write(account(1, "kept"), None);
     store.write(Write::ReserveFences(Fence(10)), None);
     store.close(true);

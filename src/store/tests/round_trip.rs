@@ -4,8 +4,7 @@ use super::*;
 
 #[test]
 fn every_record_comes_back_as_it_was() {
-    let home = Home::new();
-    let store = home.open().store;
+    let (home, store) = Home::with_store();
     let full = AccountRecord {
         label: Some("work".into()),
         tier: Tier::Ultra,
@@ -58,8 +57,7 @@ fn every_record_comes_back_as_it_was() {
 
 #[test]
 fn every_login_state_comes_back_as_it_was() {
-    let home = Home::new();
-    let store = home.open().store;
+    let (home, store) = Home::with_store();
     let problems = [
         LoginProblem::AccessTokenEnded,
         LoginProblem::RefreshRejected { code: "invalid_grant".into(), answer_lost_at: None },
@@ -80,8 +78,7 @@ fn every_login_state_comes_back_as_it_was() {
 
 #[test]
 fn changes_and_removals_are_saved() {
-    let home = Home::new();
-    let store = home.open().store;
+    let (home, store) = Home::with_store();
     for bits in [1, 2, 3] {
         store.write(account(bits, "old"), None);
         store.write(Write::SaveLease(lease(bits, bits)), None);
@@ -113,8 +110,7 @@ fn changes_and_removals_are_saved() {
 
 #[test]
 fn a_started_refresh_is_recorded_until_it_ends() {
-    let home = Home::new();
-    let store = home.open().store;
+    let (home, store) = Home::with_store();
     let id = AccountId::from_bits(1);
     store.write(account(1, "old"), None);
     store.done(Write::MarkRefresh(id, Some(Wall(7)))).unwrap();
@@ -127,8 +123,7 @@ fn a_started_refresh_is_recorded_until_it_ends() {
 
 #[test]
 fn a_copied_database_reveals_no_secret() {
-    let home = Home::new();
-    let store = home.open().store;
+    let (home, store) = Home::with_store();
     store.done(account(1, "sk-canary-4711")).unwrap();
     let key = std::fs::read(&home.paths.key).unwrap();
     let shows = |needle: &[u8], bytes: &[u8]| bytes.windows(needle.len()).any(|window| window == needle);
@@ -144,8 +139,7 @@ fn a_copied_database_reveals_no_secret() {
 
 #[test]
 fn a_crash_after_any_commit_keeps_what_was_committed() {
-    let home = Home::new();
-    let store = home.open().store;
+    let (home, store) = Home::with_store();
     for n in 1..=30 {
         store.done(account(n, &format!("token-{n}"))).unwrap();
         store.done(Write::ReserveFences(Fence(n * 10))).unwrap();
@@ -161,8 +155,7 @@ fn a_crash_after_any_commit_keeps_what_was_committed() {
 
 #[test]
 fn a_torn_log_loses_only_its_end() {
-    let home = Home::new();
-    let store = home.open().store;
+    let (home, store) = Home::with_store();
     store.done(account(1, "first")).unwrap();
     store.touch(|database| database.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").unwrap());
     store.done(account(2, "second")).unwrap();
@@ -202,8 +195,7 @@ fn another_boot_ends_leases_and_keeps_fences() {
 
 #[test]
 fn sessions_and_limits_are_bounded() {
-    let home = Home::new();
-    let store = home.open().store;
+    let (home, store) = Home::with_store();
     store.write(account(1, "a"), None);
     for n in 0..write::MOST_ROWS as u64 + 500 {
         store.put(Write::SaveSession(session(&n.to_string(), 1, n)));

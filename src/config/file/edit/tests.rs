@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::config::schema::keys::KEYS;
+use crate::config::tests::sample;
 
 fn path() -> &'static Path {
     Path::new("config.toml")
@@ -124,30 +125,12 @@ fn rejected_edits_say_why() {
     assert!(gone.to_string().contains("needs a `base_url`"), "{gone}");
 }
 
-/// A key and a valid value for it, as they are typed.
+/// A key and a valid value for it, as they are typed: a text without its quotes, a list without its brackets.
 fn typed(row: &KeySpec, name: &str) -> (String, String) {
-    use crate::config::schema::value_kind::ValueKind;
     let key = row.key.split('.').map(|part| if part == "*" { name } else { part }).collect::<Vec<_>>();
-    let value = match (row.key, &row.kind) {
-        ("selection.health.max", _) => "300",
-        ("leases.max_per_account", _) => "20",
-        ("refresh.ahead", _) => "1h",
-        ("gateway.listen", _) => "127.0.0.1:7",
-        (_, ValueKind::Bool) => "true",
-        (_, ValueKind::Integer(..)) => "7",
-        (_, ValueKind::Number(-1e6, _)) => "-3.5",
-        (_, ValueKind::Number(_, 1.0)) => "0.50",
-        (_, ValueKind::Number(..)) => "7.5",
-        (_, ValueKind::Duration(..)) => "1500ms",
-        (_, ValueKind::Durations(..)) => "3s,2m",
-        (_, ValueKind::Size(..)) => "3MiB",
-        (_, ValueKind::OneOf(words)) => words[1],
-        (_, ValueKind::Url) => "https://x.example/v1",
-        (_, ValueKind::Texts(..)) => "a,b",
-        (_, ValueKind::Protect) => "[{ models = [\"claude-opus*\"], below = 0.1 }]",
-        (_, ValueKind::Text | ValueKind::Variable | ValueKind::Listen) => "x",
-    };
-    (format_key(&key), value.to_owned())
+    let literal = sample(row);
+    let plain = if literal.contains('{') { literal } else { literal.replace(['"', '[', ']'], "") };
+    (format_key(&key), plain)
 }
 
 /// A file in one of several styles, with some of the keys.

@@ -29,6 +29,13 @@ pub struct DiscoveredFile {
     pub open_to_others: Option<u32>,
 }
 
+impl DiscoveredFile {
+    /// A source without permission bits.
+    pub(super) fn new(source: DiscoverySource, reading: Result<(FileFormat, ParsedFile), DiscoveryError>) -> Self {
+        Self { source, reading, open_to_others: None }
+    }
+}
+
 /// Where a login was found.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum DiscoverySource {
@@ -85,7 +92,7 @@ pub(super) fn file(path: &Path, of: &HostEnvironment<'_>, now: Wall) -> Option<D
     let source = DiscoverySource::File(path.to_owned());
     let taken = match take(path) {
         Ok(taken) => taken,
-        Err(trouble) => return Some(DiscoveredFile { source, reading: Err(trouble), open_to_others: None }),
+        Err(trouble) => return Some(DiscoveredFile::new(source, Err(trouble))),
     };
     let beside = beside(path, of).iter().find_map(|path| take(path).ok());
     let beside = beside.as_ref().map(|taken| taken.bytes.as_slice());

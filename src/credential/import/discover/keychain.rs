@@ -33,13 +33,7 @@ mod item {
 
     pub(super) fn look(program: &Path, service: &str, of: &HostEnvironment<'_>, now: Wall) -> Option<DiscoveredFile> {
         let source = DiscoverySource::Keychain(service.to_owned());
-        let trouble = |error| {
-            Some(DiscoveredFile {
-                source: source.clone(),
-                reading: Err(DiscoveryError::System(error)),
-                open_to_others: None,
-            })
-        };
+        let trouble = |error| Some(DiscoveredFile::new(source.clone(), Err(DiscoveryError::System(error))));
         let mut command = Command::new(program);
         command.args(["find-generic-password", "-w", "-s", service]).stdin(Stdio::null());
         let bytes = match command.output() {
@@ -52,17 +46,13 @@ mod item {
         if service == KEYCHAIN_KEY {
             let entries = claude_code::managed_key(&plain).into_iter().collect();
             let reading = ParsedFile { entries, ..ParsedFile::default() };
-            return Some(DiscoveredFile {
-                source,
-                reading: Ok((FileFormat::ClaudeCode, reading)),
-                open_to_others: None,
-            });
+            return Some(DiscoveredFile::new(source, Ok((FileFormat::ClaudeCode, reading))));
         }
         let beside = beside_keychain(service, of).and_then(|path| take(&path).ok());
         let beside = beside.as_ref().map(|taken| taken.bytes.as_slice());
         let content = FileContent { bytes: &plain, beside, written: None, now };
         let reading = followed(read(&content).map_err(DiscoveryError::from), &source);
-        Some(DiscoveredFile { source, reading, open_to_others: None })
+        Some(DiscoveredFile::new(source, reading))
     }
 
     /// The program prints an item that is not plain ASCII as hexadecimal digits.

@@ -62,11 +62,7 @@ pub fn read_path(path: &Path, of: &HostEnvironment<'_>, now: Wall) -> Vec<Discov
 
 /// Reads the files of a directory, and reports one that cannot be read.
 fn directory(path: &Path, of: &HostEnvironment<'_>, now: Wall) -> Vec<DiscoveredFile> {
-    let trouble = |trouble| DiscoveredFile {
-        source: DiscoverySource::File(path.to_owned()),
-        reading: Err(trouble),
-        open_to_others: None,
-    };
+    let trouble = |trouble| DiscoveredFile::new(DiscoverySource::File(path.to_owned()), Err(trouble));
     match files(path) {
         Ok((paths, all)) => {
             let mut found: Vec<DiscoveredFile> = paths.iter().filter_map(|path| file(path, of, now)).collect();

@@ -17,10 +17,7 @@ pub(super) fn read(top: &JsonFields<'_>, now: Wall) -> Vec<DiscoveredAccount> {
 }
 
 fn entry(account: &JsonFields<'_>, number: usize, now: Wall) -> Option<DiscoveredAccount> {
-    let Some(refresh) = account.secret("refresh") else {
-        account.note("is left out: it has no refresh token");
-        return None;
-    };
+    let Some(refresh) = account.secret("refresh") else { return account.leave_out("it has no refresh token") };
     let credential = login(account.secret("access"), Some(refresh), account.instant("expires"))?;
     // the tokens change and so may the index, but not the time when it was added
     let added = account.instant("addedAt");

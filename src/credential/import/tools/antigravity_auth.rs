@@ -22,10 +22,7 @@ pub(super) fn read(top: &JsonFields<'_>, now: Wall) -> Vec<DiscoveredAccount> {
 }
 
 fn entry(account: &JsonFields<'_>, version: u64, now: Wall) -> Option<DiscoveredAccount> {
-    let Some(refresh) = account.secret("refreshToken") else {
-        account.note("is left out: it has no refresh token");
-        return None;
-    };
+    let Some(refresh) = account.secret("refreshToken") else { return account.leave_out("it has no refresh token") };
     let credential = login(None, Some(refresh), None)?;
     let mut entry = DiscoveredAccount::new(Tool::AntigravityAuth, account.place().to_owned(), "google", credential);
     entry.email = account.text("email");

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use crate::limits::{Reason, Scope};
 use crate::pool::{Tier, Wall, Window};
+use crate::provider::plan_tier;
 
 use super::super::account::{DiscoveredAccount, DiscoveredLimit, login};
 use super::super::fields::{JsonFields, ProblemList, objects};
@@ -16,11 +17,7 @@ const MOST_WINDOWS: usize = 64;
 
 pub(super) fn account(top: &JsonFields<'_>, now: Wall) -> Option<DiscoveredAccount> {
     let token = top.object("token")?;
-    let ends = token.instant("expiry_timestamp");
-    let Some(credential) = login(token.secret("access_token"), token.secret("refresh_token"), ends) else {
-        token.note("it has neither an access nor a refresh token");
-        return None;
-    };
+    let credential = token.login("access_token", "refresh_token", token.instant("expiry_timestamp"))?;
     let item = top.text("id").unwrap_or_default();
     let mut entry = DiscoveredAccount::new(Tool::AntigravityManager, item, "google", credential);
     let (email, vendor_id) = gemini_cli::owner(&token);
@@ -29,8 +26,8 @@ pub(super) fn account(top: &JsonFields<'_>, now: Wall) -> Option<DiscoveredAccou
     entry.label = top.text("custom_label");
     entry.project_id = token.text("project_id");
     let quota = top.object("quota");
-    entry.tier =
-        quota.as_ref().and_then(|quota| quota.text("subscription_tier")).map_or(Tier::Unknown, |name| tier(&name));
+    let plan = quota.as_ref().and_then(|quota| quota.text("subscription_tier"));
+    entry.tier = plan.map_or(Tier::Unknown, |plan| plan_tier("google", &plan));
     entry.as_of = top.instant("last_used");
     entry.last_used_at = top.instant("last_used");
     entry.usage = quota.as_ref().map(|quota| usage(quota, now)).unwrap_or_default();
@@ -117,19 +114,5 @@ fn reason(name: &str) -> Reason {
         "modelcapacityexhausted" => Reason::ModelCapacityExhausted,
         "servererror" => Reason::ServerError,
         _ => Reason::Unknown,
-    }
-}
-
-/// The tier of a Google plan, by its name or id.
-pub(super) fn tier(name: &str) -> Tier {
-    let name = name.to_ascii_lowercase();
-    if name.contains("ultra") {
-        Tier::Ultra
-    } else if name.contains("pro") || name.contains("standard") {
-        Tier::Pro
-    } else if name.contains("free") {
-        Tier::Free
-    } else {
-        Tier::Unknown
     }
 }

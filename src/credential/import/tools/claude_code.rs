@@ -3,7 +3,7 @@
 use crate::credential::Secret;
 use crate::pool::{Tier, Wall};
 
-use super::super::account::{DiscoveredAccount, key, login};
+use super::super::account::{DiscoveredAccount, key};
 use super::super::fields::JsonFields;
 #[cfg(any(target_os = "macos", all(test, unix)))]
 use super::super::fields::is_secret;
@@ -16,11 +16,8 @@ pub(super) fn credentials(
 ) -> Vec<DiscoveredAccount> {
     // without a login the file may still contain other data
     let Some(oauth) = top.object("claudeAiOauth") else { return Vec::new() };
-    let tokens = login(oauth.secret("accessToken"), oauth.secret("refreshToken"), oauth.instant("expiresAt"));
-    let Some(credential) = tokens else {
-        oauth.note("is left out: it has neither an access nor a refresh token");
-        return Vec::new();
-    };
+    let login = oauth.login("accessToken", "refreshToken", oauth.instant("expiresAt"));
+    let Some(credential) = login else { return Vec::new() };
     let mut entry = DiscoveredAccount::new(Tool::ClaudeCode, "claudeAiOauth".to_owned(), "anthropic", credential);
     entry.rotates = entry.credential.refresh.is_some();
     entry.tier = tier(oauth.text("subscriptionType").as_deref(), oauth.text("rateLimitTier").as_deref());

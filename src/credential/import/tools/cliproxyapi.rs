@@ -1,10 +1,11 @@
 //! CLIProxyAPI: its auth directory contains one file per login, with a `type`.
 
-use super::super::account::{DiscoveredAccount, login};
+use crate::provider::plan_tier;
+
+use super::super::account::DiscoveredAccount;
 use super::super::fields::JsonFields;
 use super::super::tool::Tool;
-use super::antigravity_manager;
-use super::codex::{self, of_tokens};
+use super::codex::of_tokens;
 use super::gemini_cli;
 
 pub(super) fn read(top: &JsonFields<'_>) -> Option<DiscoveredAccount> {
@@ -26,15 +27,11 @@ pub(super) fn read(top: &JsonFields<'_>) -> Option<DiscoveredAccount> {
 }
 
 fn vendor(kind: &str, top: &JsonFields<'_>) -> Option<DiscoveredAccount> {
-    let found = if kind == "codex" {
-        of_tokens(Tool::CliProxyApi, kind, top)
+    let mut entry = if kind == "codex" {
+        of_tokens(Tool::CliProxyApi, kind, top)?
     } else {
-        let credential = login(top.secret("access_token"), top.secret("refresh_token"), None);
-        credential.map(|credential| DiscoveredAccount::new(Tool::CliProxyApi, kind.to_owned(), "anthropic", credential))
-    };
-    let Some(mut entry) = found else {
-        top.note("it has neither an access nor a refresh token");
-        return None;
+        let credential = top.login("access_token", "refresh_token", None)?;
+        DiscoveredAccount::new(Tool::CliProxyApi, kind.to_owned(), "anthropic", credential)
     };
     if let Some(ends) = top.instant("expired").filter(|_| !entry.credential.access.expose().is_empty()) {
         entry.credential.expires_at = Some(ends);
@@ -42,7 +39,7 @@ fn vendor(kind: &str, top: &JsonFields<'_>) -> Option<DiscoveredAccount> {
     if let Some(account) = top.object("account").filter(|_| kind == "claude") {
         entry.vendor_id = account.text("uuid");
     }
-    entry.tier = top.text("plan_type").map_or(entry.tier, |plan| codex::tier(Some(&plan)));
+    entry.tier = top.text("plan_type").map_or(entry.tier, |plan| plan_tier("openai", &plan));
     entry.rotates = entry.credential.refresh.is_some();
     Some(entry)
 }
@@ -51,15 +48,12 @@ fn google(kind: &str, top: &JsonFields<'_>) -> Option<DiscoveredAccount> {
     // one variant keeps its tokens in an object, the other at the top level
     let token = top.object("token").unwrap_or_else(|| top.clone());
     let ends = ["expiry", "expired", "expiry_date"].into_iter().find_map(|name| token.instant(name));
-    let Some(credential) = login(token.secret("access_token"), token.secret("refresh_token"), ends) else {
-        top.note("it has neither an access nor a refresh token");
-        return None;
-    };
+    let credential = token.login("access_token", "refresh_token", ends)?;
     let mut entry = DiscoveredAccount::new(Tool::CliProxyApi, kind.to_owned(), "google", credential);
     let (email, vendor_id) = gemini_cli::owner(&token);
     entry.email = email;
     entry.vendor_id = vendor_id;
     entry.project_id = top.text("project_id").filter(|project| !project.contains(','));
-    entry.tier = top.text("tier").map_or(entry.tier, |name| antigravity_manager::tier(&name));
+    entry.tier = top.text("tier").map_or(entry.tier, |name| plan_tier("google", &name));
     Some(entry)
 }

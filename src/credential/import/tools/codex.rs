@@ -3,8 +3,9 @@
 use serde_json::Value;
 
 use crate::pool::Tier;
+use crate::provider::plan_tier;
 
-use super::super::account::{DiscoveredAccount, key, login};
+use super::super::account::{DiscoveredAccount, key};
 use super::super::fields::{JsonFields, instant};
 use super::super::jwt;
 use super::super::tool::Tool;
@@ -20,13 +21,8 @@ pub(super) fn read(top: &JsonFields<'_>) -> Vec<DiscoveredAccount> {
         entries.push(entry);
     }
     if let Some(tokens) = top.object("tokens") {
-        match of_tokens(Tool::Codex, "tokens", &tokens) {
-            Some(mut entry) => {
-                entry.as_of = top.instant("last_refresh");
-                entries.push(entry);
-            }
-            None => tokens.note("is left out: it has neither an access nor a refresh token"),
-        }
+        let login = of_tokens(Tool::Codex, "tokens", &tokens);
+        entries.extend(login.map(|entry| DiscoveredAccount { as_of: top.instant("last_refresh"), ..entry }));
     }
     if ["agent_identity", "personal_access_token", "bedrock_api_key"].iter().any(|name| top.value(name).is_some()) {
         top.pass_over("also contains a credential that lessor cannot use: of an agent, or of Bedrock");
@@ -36,11 +32,10 @@ pub(super) fn read(top: &JsonFields<'_>) -> Vec<DiscoveredAccount> {
 
 /// A login in the format of Codex, which other tools use as well.
 pub(super) fn of_tokens(tool: Tool, item: &str, tokens: &JsonFields<'_>) -> Option<DiscoveredAccount> {
-    let access = tokens.secret("access_token");
-    let about_access = access.as_ref().and_then(|token| jwt::claims(token.expose())).unwrap_or_default();
+    let mut credential = tokens.login("access_token", "refresh_token", None)?;
+    let about_access = jwt::claims(credential.access.expose()).unwrap_or_default();
     let about_owner = tokens.secret("id_token").and_then(|token| jwt::claims(token.expose())).unwrap_or_default();
-    let ends = about_access.get("exp").and_then(instant);
-    let credential = login(access, tokens.secret("refresh_token"), ends)?;
+    credential.expires_at = credential.expires_at.or_else(|| about_access.get("exp").and_then(instant));
     let claim = |name: &str| {
         let own = [&about_owner, &about_access].into_iter().find_map(|claims| claims.get(CLAIM)?.get(name)?.as_str());
         own.map(str::to_owned)
@@ -49,19 +44,10 @@ pub(super) fn of_tokens(tool: Tool, item: &str, tokens: &JsonFields<'_>) -> Opti
     entry.rotates = entry.credential.refresh.is_some();
     entry.email = about_owner.get("email").and_then(Value::as_str).filter(|email| is_short(email)).map(str::to_owned);
     entry.vendor_id = tokens.text("account_id").or_else(|| claim("chatgpt_account_id")).filter(|id| is_short(id));
-    entry.tier = tier(claim("chatgpt_plan_type").as_deref());
+    entry.tier = claim("chatgpt_plan_type").map_or(Tier::Unknown, |plan| plan_tier("openai", &plan));
     Some(entry)
 }
 
 pub(super) fn is_short(text: &str) -> bool {
     !text.is_empty() && text.len() <= 256 && !text.chars().any(char::is_control)
-}
-
-pub(in crate::credential::import) fn tier(plan: Option<&str>) -> Tier {
-    match plan {
-        Some("pro") => Tier::Ultra,
-        Some("go" | "plus" | "team" | "business" | "enterprise" | "edu") => Tier::Pro,
-        Some("free") => Tier::Free,
-        _ => Tier::Unknown,
-    }
 }

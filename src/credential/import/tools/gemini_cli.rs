@@ -2,18 +2,15 @@
 
 use serde_json::Value;
 
-use super::super::account::{DiscoveredAccount, login};
+use super::super::account::DiscoveredAccount;
 use super::super::fields::JsonFields;
 use super::super::jwt;
 use super::super::tool::Tool;
 use super::codex::is_short;
 
 pub(super) fn read(top: &JsonFields<'_>, accounts: Option<&JsonFields<'_>>) -> Vec<DiscoveredAccount> {
-    let tokens = login(top.secret("access_token"), top.secret("refresh_token"), top.instant("expiry_date"));
-    let Some(credential) = tokens else {
-        top.note("it has neither an access nor a refresh token");
-        return Vec::new();
-    };
+    let login = top.login("access_token", "refresh_token", top.instant("expiry_date"));
+    let Some(credential) = login else { return Vec::new() };
     let mut entry = DiscoveredAccount::new(Tool::GeminiCli, "oauth_creds".to_owned(), "google", credential);
     let (email, vendor_id) = owner(top);
     entry.email = email.or_else(|| accounts.and_then(|accounts| accounts.text("active")));

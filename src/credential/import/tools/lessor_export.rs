@@ -24,10 +24,7 @@ pub(super) fn read(top: &JsonFields<'_>, now: Wall) -> Vec<DiscoveredAccount> {
 }
 
 fn entry(account: &JsonFields<'_>, now: Wall) -> Option<DiscoveredAccount> {
-    let Some(provider) = account.text("provider") else {
-        account.note("is left out: it names no provider");
-        return None;
-    };
+    let Some(provider) = account.text("provider") else { return account.leave_out("it names no provider") };
     let kind: CredentialKind = account.value("kind").and_then(|kind| serde_json::from_value(kind.clone()).ok())?;
     let secret = account.object("credential");
     let Some(credential) = secret.as_ref().and_then(|secret| credential(secret, kind)) else {

@@ -10,7 +10,6 @@ mod gemini_cli;
 mod lessor_export;
 mod opencode;
 
-pub(super) use codex::tier as codex_tier;
 pub use lessor_export::EXPORT_VERSION;
 
 use std::collections::HashMap;

@@ -20,10 +20,7 @@ fn entry(name: &str, fields: &JsonFields<'_>) -> Option<DiscoveredAccount> {
     match fields.text("type").as_deref() {
         Some("oauth") => oauth(name, provider, fields),
         Some("api") => {
-            let Some(secret) = fields.secret("key") else {
-                fields.note("is left out: it has no key");
-                return None;
-            };
+            let Some(secret) = fields.secret("key") else { return fields.leave_out("it has no key") };
             if fields.value("baseURL").is_some() {
                 fields.pass_over(
                     "is left out: its key is for another server (baseURL); add it with `lessor account add`",
@@ -58,8 +55,7 @@ fn oauth(name: &str, provider: &str, fields: &JsonFields<'_>) -> Option<Discover
     };
     let refresh = refresh.filter(|refresh| !refresh.expose().is_empty());
     let Some(credential) = login(fields.secret("access"), refresh, fields.instant("expires")) else {
-        fields.note("is left out: it has neither an access nor a refresh token");
-        return None;
+        return fields.leave_out("it has neither an access nor a refresh token");
     };
     let mut entry = DiscoveredAccount::new(Tool::Opencode, name.to_owned(), provider, credential);
     entry.rotates = provider != "google" && entry.credential.refresh.is_some();
