@@ -65,9 +65,7 @@ impl MessageDecoder {
     pub fn shrink(&mut self) {
         if !self.is_partial() && self.buffer.capacity() > 4 * READ_ROOM {
             self.buffer.zeroize();
-            self.buffer = Vec::new();
-            self.start = 0;
-            self.searched = 0;
+            *self = Self { codec: self.codec, ..Self::default() };
         }
     }
 

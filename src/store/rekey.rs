@@ -147,6 +147,13 @@ impl KeyManager {
     }
 }
 
+/// Runs `work` on a new thread.
+fn in_background(what: &str, work: impl FnOnce() + Send + 'static) {
+    if let Err(error) = thread::Builder::new().name("lessor-key".into()).spawn(work) {
+        tracing::warn!("{what} failed: {error}");
+    }
+}
+
 impl Store {
     /// Where the key is stored.
     #[must_use]
@@ -170,27 +177,18 @@ impl Store {
             return;
         }
         let keeper = self.keeper.clone();
-        let thread = thread::Builder::new().name("lessor-key".into()).spawn(move || keeper.settle(wanted));
-        if let Err(error) = thread {
-            tracing::warn!("the key could not be moved: {error}");
-        }
+        in_background("moving the key", move || keeper.settle(wanted));
     }
 
     /// Seals everything with a new key; `done` is called with the result.
     pub fn rekey(&self, done: impl FnOnce(Result<Rekeyed, StoreError>) + Send + 'static) {
         let (keeper, inbox): (Arc<KeyManager>, Sender<WriterMessage>) = (self.keeper.clone(), self.inbox.clone());
-        let thread = thread::Builder::new().name("lessor-key".into()).spawn(move || done(keeper.rekey(&inbox)));
-        if let Err(error) = thread {
-            tracing::warn!("the key was not replaced: {error}");
-        }
+        in_background("replacing the key", move || done(keeper.rekey(&inbox)));
     }
 
     /// Blocks until the keyring is unlocked, or until `give_up` returns true. Asks the user once to unlock it.
     pub fn wait_for_keyring(give_up: &dyn Fn() -> bool, mut told: impl FnMut(&keyring::KeyringError)) {
-        let asking = thread::Builder::new().name("lessor-unlock".into()).spawn(keyring::ask_to_unlock);
-        if let Err(error) = asking {
-            tracing::debug!("the request to unlock the keyring failed: {error}");
-        }
+        in_background("asking to unlock the keyring", keyring::ask_to_unlock);
         let mut pause = FIRST_PAUSE;
         while !give_up() {
             match keyring::read("") {

@@ -69,17 +69,15 @@ impl Watcher {
             })
             .collect();
         *self.names.lock().unwrap_or_else(PoisonError::into_inner) = steps.into_iter().map(|step| step.name).collect();
-        let old: Vec<PathBuf> = self
-            .directories
-            .iter()
-            .filter(|(directory, identity)| wanted.get(*directory) != Some(identity))
-            .map(|(directory, _)| directory.clone())
-            .collect();
-        for directory in old {
-            // removing a directory removes its watch
-            let _already_gone = self.system.unwatch(&directory);
-            self.directories.remove(&directory);
-        }
+        let system = &mut self.system;
+        self.directories.retain(|directory, identity| {
+            let stays = wanted.get(directory) == Some(identity);
+            if !stays {
+                // removing a directory removes its watch
+                let _already_gone = system.unwatch(directory);
+            }
+            stays
+        });
         let mut outcome = Ok(());
         for (directory, identity) in wanted {
             if self.directories.contains_key(&directory) {

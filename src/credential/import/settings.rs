@@ -83,9 +83,7 @@ pub(super) fn antigravity_auth(top: &JsonFields<'_>) -> (Vec<SettingProposal>, V
     let mut proposals = translate(top, ANTIGRAVITY_AUTH);
     // refreshing ahead was disabled
     if top.value("proactive_token_refresh") == Some(&Value::Bool(false)) {
-        proposals.retain(|proposal| proposal.key != "refresh.ahead");
-        let from = "proactive_token_refresh".to_owned();
-        proposals.push(SettingProposal { key: "refresh.ahead", value: "\"0s\"".to_owned(), from });
+        replace(&mut proposals, "refresh.ahead", "\"0s\"", "proactive_token_refresh");
     }
     (proposals, unmatched(top, ANTIGRAVITY_AUTH_ONLY))
 }
@@ -94,9 +92,7 @@ pub(super) fn antigravity_auth(top: &JsonFields<'_>) -> (Vec<SettingProposal>, V
 pub(super) fn antigravity_manager(top: &JsonFields<'_>) -> (Vec<SettingProposal>, Vec<(String, String)>) {
     let mut proposals = translate(top, ANTIGRAVITY_MANAGER);
     if top.value("auto_refresh") == Some(&Value::Bool(false)) {
-        proposals.retain(|proposal| proposal.key != "quota.poll");
-        let from = "auto_refresh".to_owned();
-        proposals.push(SettingProposal { key: "quota.poll", value: "\"off\"".to_owned(), from });
+        replace(&mut proposals, "quota.poll", "\"off\"", "auto_refresh");
     }
     let mut without = unmatched(top, ANTIGRAVITY_MANAGER_ONLY);
     let breaker = top.value("circuit_breaker").and_then(|breaker| breaker.get("enabled"));
@@ -104,6 +100,11 @@ pub(super) fn antigravity_manager(top: &JsonFields<'_>) -> (Vec<SettingProposal>
         without.push(("circuit_breaker.enabled".to_owned(), "lessor always avoids limited accounts".to_owned()));
     }
     (proposals, without)
+}
+
+fn replace(proposals: &mut Vec<SettingProposal>, key: &'static str, value: &str, from: &str) {
+    proposals.retain(|proposal| proposal.key != key);
+    proposals.push(SettingProposal { key, value: value.to_owned(), from: from.to_owned() });
 }
 
 /// Those of the keys that have a value.

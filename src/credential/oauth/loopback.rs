@@ -98,33 +98,32 @@ impl Loopback {
         for listener in self.listeners {
             tasks.spawn(listen(listener, tell.clone()));
         }
-        // returning ends the tasks, and with them the listeners
+        // the end of the tasks is the end of the listeners
         loop {
             let Some((target, mut stream)) = asked.recv().await else {
                 return Err("the listener has ended".to_owned());
             };
             let (path, query) = target.split_once('?').unwrap_or((&target, ""));
             let arrival = if path == self.redirect.path { request.read(query) } else { None };
-            match arrival {
+            let (status, text, ended) = match arrival {
                 Some(AuthorizationResponse::Code(code)) => {
-                    drop(tasks);
-                    say(
-                        &mut stream,
-                        "200 OK",
-                        "The login was received. Continue in the terminal; you can close this page.",
-                    )
-                    .await;
-                    return Ok(code);
+                    let text = "The login was received. Continue in the terminal; you can close this page.";
+                    ("200 OK", text, Some(Ok(code)))
                 }
                 Some(AuthorizationResponse::Refused(why)) => {
-                    drop(tasks);
-                    say(&mut stream, "200 OK", "The login was refused. See the terminal for details.").await;
-                    return Err(why);
+                    ("200 OK", "The login was refused. See the terminal for details.", Some(Err(why)))
                 }
                 Some(AuthorizationResponse::Foreign) => {
-                    say(&mut stream, "400 Bad Request", "This response belongs to another login.").await;
+                    ("400 Bad Request", "This response belongs to another login.", None)
                 }
-                None => say(&mut stream, "404 Not Found", "There is nothing here.").await,
+                None => ("404 Not Found", "There is nothing here.", None),
+            };
+            if ended.is_some() {
+                tasks.shutdown().await;
+            }
+            say(&mut stream, status, text).await;
+            if let Some(ended) = ended {
+                return ended;
             }
         }
     }

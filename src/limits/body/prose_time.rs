@@ -4,18 +4,12 @@
 
 use crate::limits::time::{When, duration, instant};
 
-/// Words that a time follows.
-#[rustfmt::skip]
-const ANCHORS: [&str; 12] = [
-    "retry", "try again", "try it again", "reset", "wait", "back off", "backoff", "available", "regain access",
-    "renew", "refill", "until",
-];
+/// Words that a time follows, separated by `|`.
+const ANCHORS: &str =
+    "retry|try again|try it again|reset|wait|back off|backoff|available|regain access|renew|refill|until";
 /// Words that may occur between an anchor and its time.
-#[rustfmt::skip]
-const FILLERS: [&str; 22] = [
-    "in", "after", "for", "at", "on", "about", "approximately", "around", "roughly", "another", "the", "next",
-    "again", "least", "until", "is", "be", "of", "request", "requests", "your", "it",
-];
+const FILLERS: &str = "in after for at on about approximately around roughly another the next again least until is be of request \
+     requests your it";
 /// The number of words allowed between an anchor and its time.
 const MOST_FILLERS: usize = 6;
 
@@ -28,8 +22,8 @@ pub(in crate::limits) fn wait(text: &str) -> Option<When> {
         if let Some(epoch) = rest.strip_prefix("reached|") {
             return epoch_after(epoch);
         }
-        let anchor = ANCHORS.iter().find(|anchor| rest.starts_with(**anchor))?;
-        time_after(&rest[anchor.len()..], *anchor == "retry")
+        let anchor = ANCHORS.split('|').find(|anchor| rest.starts_with(*anchor))?;
+        time_after(&rest[anchor.len()..], anchor == "retry")
     })
 }
 
@@ -61,7 +55,7 @@ fn time_after(text: &str, retry: bool) -> Option<When> {
         if matches!(word, "a" | "an" | "one") {
             return duration::one_unit(next.trim_start()).map(When::In);
         }
-        if !FILLERS.contains(&word) {
+        if !FILLERS.split(' ').any(|filler| filler == word) {
             return None;
         }
         after |= word == "after";

@@ -73,7 +73,7 @@ pub struct ExportedAccount {
     /// Its current limits.
     pub limits: Vec<LimitInfo>,
     /// Its known quota windows.
-    pub usage: Vec<ExportedWindow>,
+    pub usage: Vec<TransferredWindow>,
     /// When it was last leased, epoch ms.
     pub last_used_at: Option<u64>,
     /// The other tool that has the same login.
@@ -84,12 +84,14 @@ pub struct ExportedAccount {
     pub credential: Option<ExportedCredential>,
 }
 
-/// A quota window of an exported account.
+/// A quota window, as it is exported and imported.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
-pub struct ExportedWindow {
+#[serde(deny_unknown_fields)]
+pub struct TransferredWindow {
     /// Its name.
     pub window: String,
     /// The quota key it belongs to; empty for the whole account.
+    #[serde(default)]
     pub key: String,
     /// How much is used, from 0 to 1.
     pub utilization: f64,

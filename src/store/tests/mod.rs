@@ -8,6 +8,7 @@ mod read_only;
 mod rekeying;
 mod round_trip;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
@@ -31,14 +32,14 @@ struct Home {
     paths: StorePaths,
 }
 
+fn paths_in(directory: &Path) -> StorePaths {
+    StorePaths { database: directory.join("lessor.db"), key: directory.join("key"), key_backend: KeyBackend::File }
+}
+
 impl Home {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let paths = StorePaths {
-            database: directory.path().join("lessor.db"),
-            key: directory.path().join("key"),
-            key_backend: KeyBackend::File,
-        };
+        let paths = paths_in(directory.path());
         Self { directory, paths }
     }
 

@@ -1,7 +1,6 @@
 //! File systems that are read-only or small: mounted in a separate namespace. Where namespaces are not allowed, the
 //! test says so and passes.
 
-use std::path::Path;
 use std::process::Command;
 
 use super::*;
@@ -32,12 +31,7 @@ fn in_namespace(test: &str, directory: &Path, shell: &str) {
 }
 
 fn inside() -> Option<StorePaths> {
-    let directory = PathBuf::from(std::env::var_os(INSIDE)?);
-    Some(StorePaths {
-        database: directory.join("lessor.db"),
-        key: directory.join("key"),
-        key_backend: KeyBackend::File,
-    })
+    std::env::var_os(INSIDE).map(|directory| paths_in(Path::new(&directory)))
 }
 
 const READ_ONLY: &str = "mount --bind \"$d\" \"$d\"; mount -o remount,bind,ro \"$d\"";

@@ -206,8 +206,12 @@ fn unique<const N: usize>(paths: [Option<PathBuf>; N]) -> Vec<PathBuf> {
 mod tests {
     use super::*;
 
-    fn files(system: Platform, variables: &[(&str, &str)]) -> Vec<String> {
-        let variable = |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, v)| (*v).to_owned());
+    /// The default paths with these variables, as in `A=/a B=/b`.
+    fn files(system: Platform, variables: &str) -> Vec<String> {
+        let variable = |name: &str| {
+            let mut set = variables.split(' ').filter_map(|variable| variable.split_once('='));
+            set.find(|(known, _)| *known == name).map(|(_, value)| value.to_owned())
+        };
         let of = HostEnvironment { system, home: "/h".into(), variable: &variable };
         let text = |place: DiscoveryPath| match place.kind {
             // with slashes on every platform
@@ -221,7 +225,7 @@ mod tests {
 
     #[test]
     fn each_platform_has_its_paths() {
-        let linux = files(Platform::Unix, &[]);
+        let linux = files(Platform::Unix, "");
         let paths = "/h/.config/opencode/antigravity-accounts.json /h/.config/opencode/antigravity.json \
             /h/.config/opencode/anthropic-accounts.json /h/.claude/.credentials.json /h/.claude.json \
             /h/.codex/auth.json /h/.gemini/oauth_creds.json /h/.local/share/opencode/auth.json \
@@ -229,34 +233,25 @@ mod tests {
         for path in paths.split(' ') {
             assert!(linux.iter().any(|known| known == path), "{path}: {linux:?}");
         }
-        let items = |variables: &[(&str, &str)]| {
+        let items = |variables: &str| {
             let mut items = files(Platform::MacOs, variables);
             items.retain(|known| known.starts_with("Claude Code"));
             items
         };
-        assert_eq!(items(&[]), ["Claude Code-credentials", "Claude Code"]);
+        assert_eq!(items(""), ["Claude Code-credentials", "Claude Code"]);
         let own = ["Claude Code-credentials-b6542e25", "Claude Code-credentials", "Claude Code"];
-        assert_eq!(items(&[("CLAUDE_CONFIG_DIR", "/Users/me/work")]), own);
-        assert_eq!(items(&[("CLAUDE_CONFIG_DIR", "/x"), ("CLAUDE_SECURESTORAGE_CONFIG_DIR", "/Users/me/work")]), own);
-        assert_eq!(items(&[("CLAUDE_CONFIG_DIR", "/x"), ("CLAUDE_SECURESTORAGE_CONFIG_DIR", "")]), own[1..]);
-        let windows = files(Platform::Windows, &[("APPDATA", "/r")]);
+        assert_eq!(items("CLAUDE_CONFIG_DIR=/Users/me/work"), own);
+        assert_eq!(items("CLAUDE_CONFIG_DIR=/x CLAUDE_SECURESTORAGE_CONFIG_DIR=/Users/me/work"), own);
+        assert_eq!(items("CLAUDE_CONFIG_DIR=/x CLAUDE_SECURESTORAGE_CONFIG_DIR="), own[1..]);
+        let windows = files(Platform::Windows, "APPDATA=/r");
         assert!(windows.iter().any(|known| known == "/r/opencode/antigravity-accounts.json"), "{windows:?}");
     }
 
     #[test]
     fn environment_variables_move_the_paths() {
-        let moved = files(
-            Platform::Unix,
-            &[
-                ("XDG_CONFIG_HOME", "/c"),
-                ("XDG_DATA_HOME", "/d"),
-                ("OPENCODE_CONFIG_DIR", "/o"),
-                ("CLAUDE_CONFIG_DIR", "~/claude"),
-                ("CODEX_HOME", "/x"),
-                ("GEMINI_CLI_HOME", "/g"),
-                ("ABV_DATA_DIR", "/a"),
-            ],
-        );
+        let variables = "XDG_CONFIG_HOME=/c XDG_DATA_HOME=/d OPENCODE_CONFIG_DIR=/o CLAUDE_CONFIG_DIR=~/claude \
+            CODEX_HOME=/x GEMINI_CLI_HOME=/g ABV_DATA_DIR=/a";
+        let moved = files(Platform::Unix, variables);
         let paths = "/o/antigravity-accounts.json /c/opencode/antigravity-accounts.json /h/claude/.credentials.json \
             /h/claude/.claude.json /h/.claude/.credentials.json /x/auth.json /g/.gemini/oauth_creds.json \
             /d/opencode/auth.json /a/accounts";

@@ -231,34 +231,26 @@ fn antigravity_manager_account_index_and_export() {
 #[test]
 fn cliproxyapi_in_all_types() {
     let expired = "2026-06-02T00:00:00Z";
-    for (file, provider, rotates, project) in [
+    for (file, (provider, rotates, project)) in [
         (
             json!({ "type": "claude", "access_token": "sk-ant-oat01-FAKE", "refresh_token": "sk-ant-ort01-FAKE",
             "email": "a@b.c", "expired": expired, "disabled": true }),
-            "anthropic",
-            true,
-            None,
+            ("anthropic", true, None),
         ),
         (
             json!({ "type": "codex", "access_token": "FAKE", "refresh_token": "rt-FAKE", "account_id": "acc",
             "email": "a@b.c", "expired": expired, "id_token": "" }),
-            "openai",
-            true,
-            None,
+            ("openai", true, None),
         ),
         (
             json!({ "type": "gemini", "email": "a@b.c", "project_id": "p-1", "auto": true, "token":
             { "access_token": "ya29.FAKE", "refresh_token": "1//FAKE", "expiry": expired } }),
-            "google",
-            false,
-            Some("p-1"),
+            ("google", false, Some("p-1")),
         ),
         (
             json!({ "type": "antigravity", "email": "a@b.c", "project_id": "p-1", "access_token": "ya29.FAKE",
             "refresh_token": "1//FAKE", "expired": expired, "timestamp": NOW }),
-            "google",
-            false,
-            Some("p-1"),
+            ("google", false, Some("p-1")),
         ),
     ] {
         let (format, reading) = read_json(&file);

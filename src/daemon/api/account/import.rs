@@ -10,8 +10,8 @@ use crate::pool::{
     Verification, Wall, Window,
 };
 use crate::protocol::{
-    AccountLabel, Answer, ErrorInfo, ErrorKind, ImportAccountsParams, ImportEntry, ImportInfo, ImportWindow,
-    ImportedEntry,
+    AccountLabel, Answer, ErrorInfo, ErrorKind, ImportAccountsParams, ImportEntry, ImportInfo, ImportedEntry,
+    TransferredWindow,
 };
 use crate::provider;
 use crate::store::Write;
@@ -336,7 +336,7 @@ fn entry_of(given: ImportEntry) -> Result<DiscoveredAccount, ErrorInfo> {
     })
 }
 
-fn window(given: ImportWindow) -> Window {
+fn window(given: TransferredWindow) -> Window {
     Window {
         name: given.window,
         utilization: given.utilization.clamp(0.0, 1.0),
