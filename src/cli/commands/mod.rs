@@ -70,7 +70,7 @@ pub(crate) enum CliCommand {
     Status,
     /// List, add, change and remove accounts
     #[command(subcommand, after_help = "Example: lessor account list")]
-    Account(account::AccountCommand),
+    Account(account::AccountSubcommand),
     /// Log in at a provider, or renew a login
     ///
     /// Opens the provider's page in the browser and waits for the login. With --paste or --device the browser may be on

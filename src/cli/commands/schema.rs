@@ -15,7 +15,7 @@ use crate::protocol::{
 };
 
 use super::classify::ClassifyLine;
-use super::config::{ConfigChange, ConfigCheckResult, ConfigEditResult, ConfigListing, ConfigLocation, ConfigValue};
+use super::config::{ConfigChange, ConfigCheckResult, ConfigEditResult, ConfigListing, ConfigLocation, ConfigSetting};
 use super::daemon::{PingResult, StopResult};
 use super::demo::DemoResult;
 use super::doctor::Diagnosis;
@@ -46,7 +46,7 @@ const DOCUMENTS: &[(&[&str], MakeSchema)] = &[
     (&["classify"], of::<ClassifyLine>),
     (&["config check"], of::<ConfigCheckResult>),
     (&["config edit"], of::<ConfigEditResult>),
-    (&["config get"], of::<ConfigValue>),
+    (&["config get"], of::<ConfigSetting>),
     (&["config path"], of::<ConfigLocation>),
     (&["config set", "config unset"], of::<ConfigChange>),
     (&["config show"], of::<ConfigListing>),

@@ -20,7 +20,7 @@ pub(super) use export::{ExportArgs, export};
 pub(super) use secrets::{SecretsCommand, secrets};
 
 #[derive(Debug, Subcommand)]
-pub(crate) enum AccountCommand {
+pub(crate) enum AccountSubcommand {
     /// List the accounts
     #[command(after_help = "Example: lessor account list --provider anthropic")]
     List(AccountListArgs),
@@ -101,31 +101,31 @@ pub(crate) struct AccountVerifyArgs {
 }
 
 /// Carries out one of the commands.
-pub(super) fn execute(command: AccountCommand, context: &Context) -> Result<(), CliError> {
+pub(super) fn execute(command: AccountSubcommand, context: &Context) -> Result<(), CliError> {
     let reference = |account: AccountArg| AccountRef { account: account.account };
     let (info, what) = match command {
-        AccountCommand::List(AccountListArgs { provider }) => return list::list(provider.as_deref(), context),
-        AccountCommand::Show(account) => return list::show(&account.account, context),
-        AccountCommand::Add(args) => return add::add(args, context),
-        AccountCommand::Set(args) => return set::set(args, context),
-        AccountCommand::Usage(args) => return usage::usage(args, context),
-        AccountCommand::Remove(AccountRemoveArgs { account: None, .. }) => return remove_all(context),
-        AccountCommand::Remove(AccountRemoveArgs { account: Some(account), .. }) => {
+        AccountSubcommand::List(AccountListArgs { provider }) => return list::list(provider.as_deref(), context),
+        AccountSubcommand::Show(account) => return list::show(&account.account, context),
+        AccountSubcommand::Add(args) => return add::add(args, context),
+        AccountSubcommand::Set(args) => return set::set(args, context),
+        AccountSubcommand::Usage(args) => return usage::usage(args, context),
+        AccountSubcommand::Remove(AccountRemoveArgs { account: None, .. }) => return remove_all(context),
+        AccountSubcommand::Remove(AccountRemoveArgs { account: Some(account), .. }) => {
             (context.connect()?.remove_account(AccountRef { account })?, "removed".to_owned())
         }
-        AccountCommand::Enable(account) => {
+        AccountSubcommand::Enable(account) => {
             (context.connect()?.enable_account(reference(account))?, "enabled".to_owned())
         }
-        AccountCommand::Disable(AccountDisableArgs { account: AccountArg { account }, reason }) => {
+        AccountSubcommand::Disable(AccountDisableArgs { account: AccountArg { account }, reason }) => {
             (context.connect()?.disable_account(DisableAccountParams { account, reason })?, "disabled".to_owned())
         }
-        AccountCommand::ClearLimits(account) => {
+        AccountSubcommand::ClearLimits(account) => {
             (context.connect()?.clear_limits(reference(account))?, "cleared the limits of".to_owned())
         }
-        AccountCommand::Refresh(account) => {
+        AccountSubcommand::Refresh(account) => {
             (context.connect()?.refresh_account(reference(account))?, "refreshed".to_owned())
         }
-        AccountCommand::Verify(AccountVerifyArgs { account: AccountArg { account }, confirmed }) => {
+        AccountSubcommand::Verify(AccountVerifyArgs { account: AccountArg { account }, confirmed }) => {
             let info = context.connect()?.verify_account(VerifyAccountParams { account, confirmed })?;
             let what = format!("{}: verified", format::spaced(&info.state));
             (info, what)

@@ -20,7 +20,7 @@ pub(super) use check::ConfigCheckResult;
 pub(super) use edit::ConfigEditResult;
 pub(super) use reload::{ReloadOutcome, reload};
 pub(super) use set::{ConfigChange, swap_error};
-pub(super) use show::{ConfigListing, ConfigValue};
+pub(super) use show::{ConfigListing, ConfigSetting};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ConfigCommand {

@@ -29,12 +29,12 @@ pub(crate) struct ConfigListing {
     /// `ok`, or `default` if the file does not exist.
     state: LoadState,
     /// Every key; in named sections, the keys that are set.
-    settings: Vec<ConfigValue>,
+    settings: Vec<ConfigSetting>,
 }
 
 /// `config get --json`, and each value of `config show --json`
 #[derive(Debug, Serialize, JsonSchema)]
-pub(crate) struct ConfigValue {
+pub(crate) struct ConfigSetting {
     /// The key's path, as TOML writes it.
     key: String,
     /// The effective value; null if the key is unset and has no default.
@@ -87,10 +87,10 @@ fn load(context: &Context) -> Result<(AppPaths, LoadedConfig), CliError> {
     Ok((places, loaded))
 }
 
-fn value(setting: &Setting) -> ConfigValue {
+fn value(setting: &Setting) -> ConfigSetting {
     let row = setting.row();
     let default = row.and_then(|row| Config::default().get(row.key).ok());
-    ConfigValue {
+    ConfigSetting {
         key: setting.key.clone(),
         value: setting.json(),
         source: setting.source.to_string(),
