@@ -7,12 +7,9 @@ use clap::{Args, ValueEnum};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::cli::{
-    context::Context,
-    error::CliError,
-    launch::agent::{LeasePurpose, purpose_of_word},
-    launch::{LaunchMode, LaunchRequest, LeaseOptions, PreparedLaunch, caller_process, prepare, quoted},
-};
+use crate::cli::launch::agent::{LeasePurpose, purpose_of_word};
+use crate::cli::launch::{LaunchMode, LaunchRequest, LeaseOptions, PreparedLaunch, caller_process, prepare, quoted};
+use crate::cli::{context::Context, error::CliError};
 use crate::client::Client;
 use crate::daemon::find_process;
 use crate::protocol::LeaseRef;

@@ -2,11 +2,8 @@
 
 use clap::Args;
 
-use crate::cli::{
-    context::Context,
-    error::CliError,
-    ui::{self, Output, Tint, clean, format},
-};
+use crate::cli::ui::{self, Output, Tint, clean, format};
+use crate::cli::{context::Context, error::CliError};
 use crate::client::ClientError;
 use crate::daemon::{KINDS, REPLAY_END};
 use crate::protocol::{EventInfo, SubscribeParams};

@@ -2,11 +2,8 @@
 
 use clap::Args;
 
-use crate::cli::{
-    context::Context,
-    error::CliError,
-    ui::{self, Column, Output, Table, Tint, clean, format},
-};
+use crate::cli::ui::{self, Column, Output, Table, Tint, clean, format};
+use crate::cli::{context::Context, error::CliError};
 use crate::pool::spoken;
 use crate::protocol::{CandidateInfo, DecidedInfo, ExplainInfo, ExplainParams, LimitInfo, VerdictInfo};
 

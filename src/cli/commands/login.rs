@@ -5,12 +5,8 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::cli::{
-    context::Context,
-    error::CliError,
-    launch::agent::provider_name,
-    ui::{self, Output, browser, clean, format},
-};
+use crate::cli::ui::{self, Output, browser, clean, format};
+use crate::cli::{context::Context, error::CliError, launch::agent::provider_name};
 use crate::credential::Secret;
 use crate::credential::oauth::{
     AuthorizationRequest, AuthorizationServer, DeviceCode, LoginIdentity, Loopback, OauthSettings, TokenSet, identify,

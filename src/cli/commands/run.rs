@@ -7,13 +7,9 @@ use std::process::Command;
 
 use clap::Args;
 
-use crate::cli::{
-    context::Context,
-    error::CliError,
-    launch::agent::{is_agent, purpose, runs_scripts},
-    launch::{LaunchMode, LaunchRequest, LeaseOptions, PreparedLaunch, prepare},
-    ui::clean,
-};
+use crate::cli::launch::agent::{is_agent, purpose, runs_scripts};
+use crate::cli::launch::{LaunchMode, LaunchRequest, LeaseOptions, PreparedLaunch, prepare};
+use crate::cli::{context::Context, error::CliError, ui::clean};
 use crate::client::SERVICE_MANAGER_VARIABLES;
 use crate::daemon::find_process;
 use crate::protocol::ErrorKind;

@@ -5,10 +5,8 @@ use std::collections::BTreeMap;
 use clap::Args;
 use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 
-use crate::cli::{
-    context::Context,
-    error::{CliError, ErrorDocument},
-};
+use crate::cli::context::Context;
+use crate::cli::error::{CliError, ErrorDocument};
 use crate::protocol::{
     AccountInfo, DaemonStatus, DecisionInfo, Empty, EventInfo, ExplainInfo, ExportInfo, GatewayAccess, GatewayInfo,
     LeaseInfo, LeaseRow, RekeyInfo, ReloadInfo,

@@ -2,11 +2,8 @@
 
 use std::time::Duration;
 
-use crate::cli::{
-    context::Context,
-    error::CliError,
-    ui::{self, Column, Output, Table, Tint, clean, format},
-};
+use crate::cli::ui::{self, Column, Output, Table, Tint, clean, format};
+use crate::cli::{context::Context, error::CliError};
 use crate::client::Client;
 use crate::pool::spoken;
 use crate::protocol::{DaemonStatus, ListAccountsParams, QueueRow};

@@ -2,12 +2,8 @@
 
 use clap::{ArgGroup, Args};
 
-use crate::cli::{
-    context::Context,
-    error::CliError,
-    launch::agent::provider_name,
-    ui::{account, prompt},
-};
+use crate::cli::ui::{account, prompt};
+use crate::cli::{context::Context, error::CliError, launch::agent::provider_name};
 use crate::pool::{CredentialKind, Tier};
 use crate::protocol::{AddAccountParams, SecretText};
 

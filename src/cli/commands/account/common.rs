@@ -2,11 +2,8 @@
 
 use clap::Args;
 
-use crate::cli::{
-    context::Context,
-    error::CliError,
-    ui::{account, clean},
-};
+use crate::cli::ui::{account, clean};
+use crate::cli::{context::Context, error::CliError};
 use crate::pool::CredentialKind;
 use crate::protocol::{AccountInfo, AddAccountParams, SecretText};
 

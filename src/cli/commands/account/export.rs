@@ -6,11 +6,8 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use zeroize::Zeroizing;
 
-use crate::cli::{
-    context::Context,
-    error::CliError,
-    ui::{Output, format, prompt},
-};
+use crate::cli::ui::{Output, format, prompt};
+use crate::cli::{context::Context, error::CliError};
 use crate::protocol::{ExportAccountsParams, ExportInfo, ExportedAccount};
 
 #[derive(Debug, Args)]

@@ -2,11 +2,8 @@
 
 use clap::Subcommand;
 
-use crate::cli::{
-    context::Context,
-    error::CliError,
-    ui::{clean, format},
-};
+use crate::cli::ui::{clean, format};
+use crate::cli::{context::Context, error::CliError};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum SecretsCommand {

@@ -5,11 +5,8 @@ use std::thread;
 use clap::Args;
 use unicode_width::UnicodeWidthStr;
 
-use crate::cli::{
-    context::Context,
-    error::CliError,
-    ui::{Output, Tint, account, clean, cut, format},
-};
+use crate::cli::ui::{Output, Tint, account, clean, cut, format};
+use crate::cli::{context::Context, error::CliError};
 use crate::client::{Client, ClientError};
 use crate::protocol::{AccountInfo, AccountRef, ErrorKind, ListAccountsParams, UsageInfo};
 

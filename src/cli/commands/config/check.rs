@@ -6,11 +6,9 @@ use std::path::Path;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::cli::{
-    context::Context,
-    error::{self, CliError},
-    ui::{Tint, format},
-};
+use crate::cli::context::Context;
+use crate::cli::error::{self, CliError};
+use crate::cli::ui::{Tint, format};
 use crate::config::{Config, ConfigErrors, ConfigProblem, LoadState, MAX_FILE};
 
 /// `config check --json`

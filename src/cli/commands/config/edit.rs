@@ -9,11 +9,8 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use tempfile::TempDir;
 
-use crate::cli::{
-    context::Context,
-    error::CliError,
-    ui::{Output, Tint, prompt},
-};
+use crate::cli::ui::{Output, Tint, prompt};
+use crate::cli::{context::Context, error::CliError};
 use crate::config::{Config, ConfigErrors, ConfigProblem, LockedFile, MAX_FILE, template};
 use crate::protocol::ErrorKind;
 

@@ -5,11 +5,8 @@ use std::path::Path;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::cli::{
-    context::Context,
-    error::{self, CliError},
-    ui::clean,
-};
+use crate::cli::error::{self, CliError};
+use crate::cli::{context::Context, ui::clean};
 use crate::client::{Client, ClientError};
 use crate::config::{AppPaths, ConfigProblem};
 use crate::protocol::ReloadInfo;

@@ -5,11 +5,8 @@ use std::path::Path;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::cli::{
-    context::Context,
-    error::CliError,
-    ui::{Tint, clean},
-};
+use crate::cli::ui::{Tint, clean};
+use crate::cli::{context::Context, error::CliError};
 use crate::config::edit::{self, EditError, NamedKey};
 use crate::config::{Config, LockedFile, ReplaceError};
 use crate::protocol::ErrorKind;

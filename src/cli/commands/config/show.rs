@@ -6,11 +6,8 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use unicode_width::UnicodeWidthStr;
 
-use crate::cli::{
-    context::Context,
-    error::CliError,
-    ui::{Output, Tint, clean},
-};
+use crate::cli::ui::{Output, Tint, clean};
+use crate::cli::{context::Context, error::CliError};
 use crate::client::Client;
 use crate::config::{AppPaths, Config, LoadState, LoadedConfig, Setting, SettingSource};
 

@@ -1,11 +1,8 @@
 //! The checks of `doctor`.
 
-use crate::cli::{
-    commands::import::{FoundCredentials, FoundFile, ImportSource, find, send},
-    context::Context,
-    error::CliError,
-    ui::{account, format::count},
-};
+use crate::cli::commands::import::{FoundCredentials, FoundFile, ImportSource, find, send};
+use crate::cli::ui::{account, format::count};
+use crate::cli::{context::Context, error::CliError};
 use crate::config::Config;
 use crate::credential::{import::DiscoveredAccount, oauth::OauthSettings};
 use crate::daemon::oauth_given;

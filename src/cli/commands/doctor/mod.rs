@@ -4,11 +4,8 @@ mod checks;
 mod conflicts;
 mod finding;
 
-use crate::cli::{
-    context::Context,
-    error::CliError,
-    ui::{Output, Tint, clean},
-};
+use crate::cli::ui::{Output, Tint, clean};
+use crate::cli::{context::Context, error::CliError};
 
 pub(super) use finding::Diagnosis;
 use finding::FindingLevel;

@@ -10,11 +10,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::cli::{
-    context::Context,
-    error::CliError,
-    ui::{Tint, clean, prompt},
-};
+use crate::cli::ui::{Tint, clean, prompt};
+use crate::cli::{context::Context, error::CliError};
 use crate::config::Config;
 use crate::credential::LinkMode;
 use crate::credential::import::{DiscoveredAccount, Tool};

@@ -4,12 +4,9 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::cli::{
-    context::Context,
-    error::CliError,
-    launch::{LeaseOptions, agent::provider_name, caller_process, parse_duration},
-    ui::{self, format, progress},
-};
+use crate::cli::launch::{LeaseOptions, agent::provider_name, caller_process, parse_duration};
+use crate::cli::ui::{self, format, progress};
+use crate::cli::{context::Context, error::CliError};
 use crate::client::Client;
 use crate::pool::millis;
 use crate::protocol::{AcquireParams, BindTo};

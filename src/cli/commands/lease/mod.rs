@@ -7,11 +7,8 @@ mod token;
 
 use serde_json::json;
 
-use crate::cli::{
-    context::Context,
-    error::CliError,
-    ui::{self, format},
-};
+use crate::cli::ui::{self, format};
+use crate::cli::{context::Context, error::CliError};
 use crate::client::Client;
 
 pub(super) use acquire::{AcquireArgs, acquire};

@@ -7,12 +7,8 @@ use std::time::Duration;
 use clap::Args;
 use clap::builder::PossibleValuesParser;
 
-use crate::cli::{
-    context::Context,
-    error::CliError,
-    launch::parse_duration,
-    ui::{self, Output, Tint, format},
-};
+use crate::cli::ui::{self, Output, Tint, format};
+use crate::cli::{context::Context, error::CliError, launch::parse_duration};
 use crate::limits::Reason;
 use crate::pool::{millis, spoken};
 use crate::protocol::{BodyText, DecisionInfo, HeaderList, LeaseRef, ReportParams};

@@ -7,12 +7,8 @@ use std::time::Duration;
 use clap::Args;
 use zeroize::Zeroizing;
 
-use crate::cli::{
-    context::Context,
-    error::CliError,
-    launch::{agent::purpose, caller_process, parse_duration},
-    ui::progress,
-};
+use crate::cli::launch::{agent::purpose, caller_process, parse_duration};
+use crate::cli::{context::Context, error::CliError, ui::progress};
 use crate::client::Client;
 use crate::pool::millis;
 use crate::protocol::{AcquireParams, BindTo};

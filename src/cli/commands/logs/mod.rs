@@ -9,11 +9,8 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::cli::{
-    context::Context,
-    error::CliError,
-    ui::{Output, Tint, clean},
-};
+use crate::cli::ui::{Output, Tint, clean};
+use crate::cli::{context::Context, error::CliError};
 use crate::daemon::log::{Journal, Line};
 use crate::limits::rfc3339;
 

@@ -8,12 +8,8 @@ use clap::{Args, Subcommand};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::cli::{
-    context::Context,
-    error::CliError,
-    launch::create_private_directory,
-    ui::{Output, Tint, clean, format},
-};
+use crate::cli::ui::{Output, Tint, clean, format};
+use crate::cli::{context::Context, error::CliError, launch::create_private_directory};
 use crate::daemon::lock::{self, LockHolder, StartedBy};
 use crate::protocol::ErrorKind;
 use crate::service::{
