@@ -27,7 +27,6 @@ pub(crate) struct GlobalArgs {
     socket: Option<PathBuf>,
 }
 
-/// What every command receives.
 #[derive(Debug)]
 pub(crate) struct Context {
     pub(crate) output: Output,

@@ -18,7 +18,6 @@ const NO_DAEMON: u8 = 3;
 const NO_ACCOUNT_NOW: u8 = 4;
 const NEEDS_USER: u8 = 5;
 
-/// Why a command failed.
 #[derive(Debug)]
 pub(crate) struct CliError {
     pub(crate) exit: u8,
@@ -76,7 +75,6 @@ impl CliError {
         self
     }
 
-    /// Sets the hint, replacing any other.
     pub(crate) fn replace_hint(mut self, hint: impl Into<String>) -> Self {
         self.info.data.hint = Some(hint.into());
         self

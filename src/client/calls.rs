@@ -1,18 +1,17 @@
-//! The calls, each with its own type of answer.
+//! The calls, each with its own type of answer, and events as an iterator.
 
 use std::time::{Duration, Instant};
 
 use crate::protocol::{
     AccountInfo, AccountRef, AcquireParams, AddAccountParams, Answer, Call, CredentialInfo, CredentialParams,
-    DaemonStatus, DecisionInfo, DisableAccountParams, ExplainInfo, ExplainParams, ExportAccountsParams, ExportInfo,
-    ForecastInfo, ForecastParams, GatewayAccess, GatewayKeyParams, HelloInfo, ImportAccountsParams, ImportInfo,
-    LeaseInfo, LeaseRef, LeaseRow, ListAccountsParams, NoParams, RekeyInfo, ReloadInfo, ReportParams, SetAccountParams,
-    SubscribeParams, VerifyAccountParams,
+    DaemonStatus, DecisionInfo, DisableAccountParams, EventInfo, ExplainInfo, ExplainParams, ExportAccountsParams,
+    ExportInfo, ForecastInfo, ForecastParams, GatewayAccess, GatewayKeyParams, HelloInfo, ImportAccountsParams,
+    ImportInfo, LeaseInfo, LeaseRef, LeaseRow, ListAccountsParams, NoParams, RekeyInfo, ReloadInfo, ReportParams,
+    SetAccountParams, SubscribeParams, VerifyAccountParams,
 };
 
 use super::connection::{Client, greeting, unexpected};
 use super::error::ClientError;
-use super::events::EventStream;
 
 /// The timeout of a call that does not wait for a lease.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -62,7 +61,6 @@ calls! {
     add_account(account: AddAccountParams) Call::AddAccount(Box::new(account)) => Answer::Account(info) => *info, AccountInfo;
     /// Removes an account.
     remove_account(account: AccountRef) Call::RemoveAccount(account) => Answer::Account(info) => *info, AccountInfo;
-    /// Changes an account.
     set_account(change: SetAccountParams) Call::SetAccount(Box::new(change)) => Answer::Account(info) => *info, AccountInfo;
     /// Enables an account.
     enable_account(account: AccountRef) Call::EnableAccount(account) => Answer::Account(info) => *info, AccountInfo;
@@ -135,7 +133,7 @@ impl Client {
     /// When the daemon refuses, or the connection is lost.
     pub fn subscribe(mut self, to: SubscribeParams) -> Result<EventStream, ClientError> {
         match self.call(Call::Subscribe(to), Some(PATIENCE))? {
-            Answer::Done(_) => Ok(EventStream::new(self)),
+            Answer::Done(_) => Ok(EventStream { client: self, ended: false }),
             other => Err(unexpected("events.subscribe", &other)),
         }
     }
@@ -153,5 +151,25 @@ impl Client {
             Err(ClientError::Lost(error)) if !super::connection::is_timeout(&error) => Ok(true),
             Err(error) => Err(error),
         }
+    }
+}
+
+/// The daemon's events. Ends with the connection, after an error that says why.
+#[derive(Debug)]
+pub struct EventStream {
+    client: Client,
+    ended: bool,
+}
+
+impl Iterator for EventStream {
+    type Item = Result<EventInfo, ClientError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.ended {
+            return None;
+        }
+        let event = self.client.next_event();
+        self.ended = event.is_err();
+        Some(event)
     }
 }

@@ -198,12 +198,10 @@ impl fmt::Debug for Client {
     }
 }
 
-/// The client's greeting.
 pub(super) fn greeting() -> HelloParams {
     HelloParams { client: concat!("lessor ", env!("CARGO_PKG_VERSION")).to_owned(), protocol: (PROTOCOL, PROTOCOL) }
 }
 
-/// The error for an answer that belongs to another call.
 pub(super) fn unexpected(call: &str, answer: &Answer<'_>) -> ClientError {
     let kind = match answer {
         Answer::Hello(_) => "a greeting",

@@ -21,21 +21,22 @@ mod calls;
 mod connect;
 mod connection;
 mod error;
-mod events;
 mod guard;
 #[cfg(windows)]
 mod identity;
-mod launch;
+#[cfg_attr(unix, path = "spawn/unix.rs")]
+#[cfg_attr(windows, path = "spawn/windows.rs")]
 mod spawn;
 mod start;
+#[cfg_attr(unix, path = "transport/unix.rs")]
+#[cfg_attr(windows, path = "transport/windows.rs")]
 mod transport;
 
+pub use calls::EventStream;
 pub use connection::Client;
 pub use error::{ClientError, NoDaemon};
-pub use events::EventStream;
 pub use guard::LeaseGuard;
-pub use launch::launch;
-pub use start::{DaemonStarter, SERVICE_MANAGER_VARIABLES};
+pub use start::{DaemonStarter, SERVICE_MANAGER_VARIABLES, launch};
 
 #[cfg(windows)]
 pub(crate) use identity::this_user;

@@ -1,14 +1,14 @@
 //! Starts a daemon from a client.
 //!
 //! The client runs `lessor daemon --launch` and waits for it; that process starts the daemon itself, and ends as soon
-//! as the daemon serves (see `launch`). So the daemon is not a child of the client: a program that the client becomes
+//! as the daemon serves (see [`launch`]). So the daemon is not a child of the client: a program that the client becomes
 //! by `exec` has no unexpected child, and does not have to reap the daemon.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::config::{AppPaths, Flags};
@@ -20,6 +20,11 @@ use super::spawn;
 
 /// How long a started daemon may take until it accepts connections.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How long a daemon may take until it serves.
+const SERVE_DEADLINE: Duration = Duration::from_secs(10);
+/// How long to wait for another daemon after ours exited because of it, before ours is started again: the other one may
+/// be shutting down.
+const RESTART_DELAY: Duration = Duration::from_millis(250);
 /// How much of the log is shown.
 const SHOWN_BYTES: u64 = 4096;
 const SHOWN_LINES: usize = 10;
@@ -110,6 +115,59 @@ pub(super) fn start(paths: &AppPaths, starter: &DaemonStarter) -> Result<Client,
             found => return found,
         }
     }
+}
+
+/// Starts a daemon in the background and returns the launcher's exit status, 0 once a daemon serves.
+///
+/// # Errors
+/// When the program could not be started at all.
+pub fn launch(paths: &AppPaths, starter: &DaemonStarter) -> io::Result<u8> {
+    let mut child = spawn::daemon(starter, paths)?;
+    let mut exited_at = None;
+    let mut backoff = RetryTimer::until(Instant::now() + SERVE_DEADLINE);
+    loop {
+        match Client::connect(paths) {
+            Ok(client) => {
+                if client.server().pid != child.id() {
+                    let _later = reap(&mut child);
+                }
+                return Ok(0);
+            }
+            Err(ClientError::NoDaemon(_)) => {}
+            // the client that needs the daemon reports this to the user
+            Err(_) => return Ok(0),
+        }
+        if let Some(status) = child.try_wait()? {
+            match status.code() {
+                // another daemon has locked the data directory: it is about to serve, or about to end
+                Some(0) => {
+                    let since = *exited_at.get_or_insert_with(Instant::now);
+                    if since.elapsed() >= RESTART_DELAY {
+                        child = spawn::daemon(starter, paths)?;
+                        exited_at = None;
+                    }
+                }
+                Some(code) => return Ok(u8::try_from(code).unwrap_or(1)),
+                None => {
+                    spawn::say(paths, &format!("the daemon was ended by {status}"));
+                    return Ok(1);
+                }
+            }
+        }
+        if !backoff.wait() {
+            let seconds = SERVE_DEADLINE.as_secs();
+            spawn::say(paths, &format!("the daemon was started, but does not accept connections after {seconds} s"));
+            return Ok(1);
+        }
+    }
+}
+
+/// Waits a moment for a daemon that started too late, so that it does not stay a zombie where process 1 does not reap
+/// processes, as in many containers.
+fn reap(child: &mut Child) -> io::Result<()> {
+    let mut backoff = RetryTimer::until(Instant::now() + RESTART_DELAY);
+    while child.try_wait()?.is_none() && backoff.wait() {}
+    Ok(())
 }
 
 /// The log, for a daemon's standard error; only its owner reads it.

@@ -19,12 +19,10 @@ use super::upstream::UpstreamClients;
 /// How long the head of a response may take; agents that wait longer use streams.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(1800);
 
-/// How an attempt ended.
 pub(super) enum AttemptOutcome {
     /// A response for the client: its head, its first bytes, the rest.
     Response(Box<Parts>, Vec<Bytes>, Incoming),
     Refused(Box<UpstreamRefusal>),
-    /// There was no response.
     Failed(String),
 }
 

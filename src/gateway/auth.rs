@@ -12,7 +12,6 @@ use crate::provider::{self, CREDENTIAL_HEADERS, CompanionHeader};
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
-/// What an account authenticates with.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct UpstreamCredential<'a> {
     pub(super) provider: &'a str,
@@ -98,7 +97,6 @@ fn is_dropped(name: &HeaderName, named: &[HeaderName]) -> bool {
     is_hop_by_hop(name, named) || [EXPECT, PROXY_AUTHORIZATION].contains(name)
 }
 
-/// A secret contains bytes that no header can contain.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("the account's credential contains characters that no HTTP header can contain; add the account again")]
 pub(super) struct InvalidSecret;

@@ -16,7 +16,6 @@ const MAX_ZSTD_WINDOW: u64 = 8 << 20;
 /// The longest header of a zstd frame, with that of its first block.
 const ZSTD_HEAD: usize = 18 + 3;
 
-/// Decompresses one body, piece by piece.
 pub(super) enum ContentDecoder {
     /// The body is not compressed.
     Plain,

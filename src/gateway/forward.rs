@@ -34,7 +34,6 @@ const MAX_ATTEMPTS: u32 = 100;
 const X_LESSOR_ACCOUNT: HeaderName = HeaderName::from_static("x-lessor-account");
 const X_LESSOR_ATTEMPTS: HeaderName = HeaderName::from_static("x-lessor-attempts");
 
-/// What every request uses.
 #[derive(Debug)]
 pub(super) struct Backend {
     pub(super) handle: GatewayHandle,
@@ -42,7 +41,6 @@ pub(super) struct Backend {
     pub(super) metrics: Arc<MetricsRecorder>,
 }
 
-/// A request that is being forwarded.
 pub(super) struct Forward<'a> {
     backend: &'a Backend,
     client: &'a GatewayClient,
@@ -57,11 +55,9 @@ pub(super) struct Forward<'a> {
     has_refreshed: bool,
 }
 
-/// What follows a refusal.
 enum NextStep {
     /// Another attempt; with the lease that the request has.
     Retry(Option<RequestLease>),
-    /// The client gets this response.
     Respond(Response<ClientBody>),
 }
 
@@ -76,7 +72,6 @@ impl<'a> Forward<'a> {
         Self { backend, client, request, max_service_attempts, deadline, attempts, service_failures, has_refreshed }
     }
 
-    /// Forwards the request until there is a response for the client.
     pub(super) async fn run(mut self) -> Response<ClientBody> {
         let mut held = None;
         loop {
@@ -182,7 +177,6 @@ impl<'a> Forward<'a> {
         response
     }
 
-    /// The upstream refused: reports it and decides what follows.
     async fn refused(&mut self, lease: RequestLease, account: &LeasedAccount, refused: UpstreamRefusal) -> NextStep {
         let is_login = account.kind == CredentialKind::Oauth;
         let is_unauthorized = refused.head.status == StatusCode::UNAUTHORIZED;
@@ -265,7 +259,6 @@ impl<'a> Forward<'a> {
         NextStep::Respond(self.no_account(&refusal))
     }
 
-    /// There was no response.
     async fn failed(&mut self, lease: RequestLease, account_name: &str, reason: &str) -> NextStep {
         self.backend.metrics.attempt_failed(&self.request.labels, account_name, "network");
         tracing::debug!(account = account_name, "no response from {}: {reason}", self.provider());

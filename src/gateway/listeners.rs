@@ -20,7 +20,6 @@ const PORT_TRIES: usize = 64;
 /// How long to wait after a failed accept, such as when no descriptor is left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// All open listeners.
 #[derive(Debug, Default)]
 pub(super) struct Listeners {
     tcp: Option<TcpListener>,
@@ -31,7 +30,6 @@ pub(super) struct Listeners {
     failures: Vec<String>,
 }
 
-/// An accepted connection.
 #[derive(Debug)]
 pub(super) enum AcceptedStream {
     Tcp(TcpStream),
@@ -61,7 +59,6 @@ impl Listeners {
         !self.failures.is_empty()
     }
 
-    /// Closes all listeners.
     pub(super) fn close(&mut self) {
         self.tcp = None;
         #[cfg(unix)]

@@ -13,7 +13,6 @@ const MAX_RETRY_AFTER: u64 = 60;
 const X_SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 const X_LESSOR_RETRY_AFTER: HeaderName = HeaderName::from_static("x-lessor-retry-after");
 
-/// An error of the gateway itself.
 pub(super) fn error(provider: &str, status: StatusCode, message: &str) -> Response<ClientBody> {
     response::json(status, &error_body(provider, status.as_u16(), message))
 }

@@ -9,24 +9,19 @@ use crate::http::ConnectOptions;
 use crate::pool::CredentialKind;
 use crate::provider::{self, BaseUrls};
 
-/// The upstream for a path.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) struct UpstreamRoute {
-    /// The provider's name.
     pub(super) provider: String,
     /// The path below the base, with its leading slash.
     pub(super) path: String,
     /// Which credentials are accepted on this path.
     pub(super) kinds: &'static [CredentialKind],
-    /// The base URL for API keys.
     key_base: String,
-    /// The base URL for logins.
     login_base: String,
     /// Proxy and certificates.
     pub(super) reach: ConnectOptions,
 }
 
-/// Why a path leads to no upstream.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub(super) enum RouteError {
     #[error("unknown provider {0:?}; a path begins with a provider, as in /anthropic/v1/messages")]
@@ -85,7 +80,6 @@ impl UpstreamRoute {
     }
 }
 
-/// The base URLs for keys and for logins.
 fn bases(configured: Option<&config::ProviderSection>, built_in: Option<BaseUrls>) -> Option<(String, String)> {
     let set = |url: &Option<String>| {
         url.as_deref().map(|url| url.trim_end_matches('/').to_owned()).filter(|url| !url.is_empty())

@@ -29,7 +29,6 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(900);
 /// A request with more headers is rejected.
 const MAX_HEADERS: usize = 256;
 
-/// The gateway's thread.
 #[derive(Debug)]
 struct GatewayThread(JoinHandle<()>);
 

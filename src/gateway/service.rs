@@ -28,7 +28,6 @@ use super::upstream::UpstreamClients;
 /// A longer model name is ignored.
 const MAX_MODEL_NAME: usize = 200;
 
-/// What all connections share.
 #[derive(Debug)]
 pub(super) struct GatewayService {
     backend: Backend,
@@ -54,12 +53,10 @@ impl GatewayService {
         self.config.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The id of a new connection.
     pub(super) fn connection(&self) -> ConnectionId {
         self.backend.handle.connection(self.connections.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// Answers a request.
     pub(super) async fn respond(
         &self,
         origin: ConnectionOrigin,

@@ -50,7 +50,6 @@ pub(super) struct UpstreamClient {
     proxies: Arc<ProxyRules>,
 }
 
-/// A request got no response.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum UpstreamError {
     /// TLS or the proxy is not set up correctly.
@@ -62,7 +61,6 @@ pub(super) enum UpstreamError {
 }
 
 impl UpstreamClients {
-    /// The client for this URL.
     pub(super) async fn client_for(&self, reach: &ConnectOptions, uri: &Uri) -> Result<UpstreamClient, UpstreamError> {
         let secure = uri.scheme() == Some(&Scheme::HTTPS);
         let key = (reach.clone(), secure);
@@ -145,7 +143,6 @@ fn no_tls() -> Result<rustls::ClientConfig, HttpError> {
     Ok(builder.with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth())
 }
 
-/// An error and its causes in one line.
 fn with_causes(error: &Error) -> String {
     let mut text = error.to_string();
     let mut cause = std::error::Error::source(error);
@@ -157,7 +154,6 @@ fn with_causes(error: &Error) -> String {
     text
 }
 
-/// Which proxy a URL is reached through.
 #[derive(Debug)]
 struct ProxyRules {
     matcher: Matcher,
@@ -175,7 +171,6 @@ impl ProxyRules {
     }
 }
 
-/// Connects to a server directly, or through its proxy.
 #[derive(Clone, Debug)]
 pub(super) struct ProxyConnector {
     direct: HttpConnector,

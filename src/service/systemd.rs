@@ -12,11 +12,9 @@ const SERVICE: &str = "lessor.service";
 const SOCKET: &str = "lessor.socket";
 const SERVICE_TEXT: &str = include_str!("../../systemd/lessor.service");
 const SOCKET_TEXT: &str = include_str!("../../systemd/lessor.socket");
-/// The header of an installed unit.
 const HEAD: &str = "\
 # Written by `lessor service install`, which overwrites it. To change it:
 #     systemctl --user edit ";
-/// The lines that differ per user.
 const OWN_LINES: [&str; 3] = ["ExecStart=", "Environment=", "ListenStream="];
 /// The longest path of a socket: `sun_path` without its final zero.
 const LONGEST_SOCKET: usize = 107;
@@ -223,7 +221,6 @@ fn quoted(word: &str) -> String {
     out
 }
 
-/// Parses the first word of a command line.
 fn first_word(line: &str) -> String {
     let Some(rest) = line.strip_prefix('"') else {
         return line.split(' ').next().unwrap_or_default().replace("%%", "%");

@@ -1,6 +1,5 @@
 //! Templates with `@WORDS@` as placeholders.
 
-/// Fills in the placeholders.
 pub(super) fn fill(template: &str, words: &[(&str, &str)]) -> String {
     let mut text = String::new();
     for (literal, word) in pieces(template) {
@@ -53,7 +52,6 @@ fn pieces(template: &str) -> impl Iterator<Item = (&str, Option<&str>)> {
     })
 }
 
-/// Escapes text for XML.
 pub(super) fn xml(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for letter in text.chars() {
@@ -69,7 +67,6 @@ pub(super) fn xml(text: &str) -> String {
     out
 }
 
-/// Unescapes text from XML.
 pub(super) fn unxml(text: &str) -> String {
     let names = [("&lt;", "<"), ("&gt;", ">"), ("&quot;", "\""), ("&apos;", "'"), ("&amp;", "&")];
     names.iter().fold(text.to_owned(), |text, (name, letter)| text.replace(name, letter))

@@ -88,7 +88,6 @@ struct ClassifyError<'a> {
     error: &'a str,
 }
 
-/// Classifies every line of standard input.
 pub(super) fn execute(options: &ClassifyArgs, context: &Context) -> Result<u8, CliError> {
     let limits = context.config()?.pool.limits;
     let mut input = BufReader::with_capacity(1 << 16, io::stdin().lock());
@@ -168,7 +167,6 @@ impl ClassifyInput {
     }
 }
 
-/// The values of a header: one, or a list.
 fn values(value: &Value) -> Vec<String> {
     match value {
         Value::String(text) => vec![text.clone()],

@@ -10,7 +10,6 @@ pub(crate) struct CompletionsArgs {
     shell: clap_complete::Shell,
 }
 
-/// Prints the completions of a shell.
 pub(super) fn execute(args: &CompletionsArgs, mut grammar: clap::Command, context: &Context) -> Result<(), CliError> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut grammar, "lessor", &mut script);

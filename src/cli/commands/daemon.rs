@@ -31,7 +31,6 @@ pub(crate) struct DaemonArgs {
     launch: bool,
 }
 
-/// Serves until the daemon is stopped.
 pub(super) fn execute(args: &DaemonArgs, context: &Context) -> Result<u8, CliError> {
     let places = context.places()?;
     if args.launch {

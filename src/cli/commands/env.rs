@@ -57,7 +57,6 @@ pub(super) struct EnvVariables {
     arguments: Vec<String>,
 }
 
-/// Leases an account for the calling shell, and prints the variables.
 pub(super) fn execute(args: EnvArgs, context: &Context) -> Result<(), CliError> {
     let purpose = purpose_of_word(args.provider.as_deref(), &args.word).map_err(CliError::usage)?;
     let shell = caller_process::calling_shell().map_err(CliError::usage)?;

@@ -51,7 +51,6 @@ pub(super) fn execute(options: EventsArgs, context: &Context) -> Result<(), CliE
     Ok(())
 }
 
-/// An event as one line.
 fn line(event: &EventInfo, now: u64, output: &Output) -> String {
     let tint = match event.kind.as_str() {
         "account.limited" | "lease.revoked" | "config.rejected" => Tint::Warn,

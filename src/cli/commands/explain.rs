@@ -35,7 +35,6 @@ fn text(info: &ExplainInfo, now: u64, output: &Output) -> String {
     text
 }
 
-/// The decision, as it was made.
 fn decision(info: &ExplainInfo, decided: &DecidedInfo, now: u64, output: &Output) -> String {
     let ago = format::ago(now, decided.at);
     let wanted = request_text(info);
@@ -66,7 +65,6 @@ fn about_account(info: &ExplainInfo, now: u64, output: &Output) -> String {
     text
 }
 
-/// The request.
 fn request_text(info: &ExplainInfo) -> String {
     let request = &info.request;
     let mut parts = vec![request.model.clone().unwrap_or_else(|| "any model".to_owned())];
@@ -78,7 +76,6 @@ fn request_text(info: &ExplainInfo) -> String {
     clean(&parts.join(" "))
 }
 
-/// What decided.
 fn why(by: &str, strategy: &str) -> String {
     match by {
         "account" => "the request named it".to_owned(),

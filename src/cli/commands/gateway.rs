@@ -28,7 +28,6 @@ pub(crate) struct GatewayKeyArgs {
     label: Option<String>,
 }
 
-/// Prints the URL or a key.
 pub(super) fn execute(command: GatewayCommand, context: &Context) -> Result<(), CliError> {
     match command {
         GatewayCommand::Url => url(context),

@@ -41,7 +41,6 @@ pub(crate) struct LoginArgs {
     label: Option<String>,
 }
 
-/// Logs in, and gives the login to the daemon.
 pub(super) fn execute(options: LoginArgs, context: &Context) -> Result<(), CliError> {
     let provider = provider_name(&options.provider);
     let config = context.config()?;

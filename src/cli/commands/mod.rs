@@ -204,7 +204,6 @@ pub(crate) enum CliCommand {
     Schema(schema::SchemaArgs),
 }
 
-/// Parses the command line of this process; the error prints help, the version, or what is wrong.
 pub(super) fn parse() -> Result<(GlobalArgs, CliCommand), clap::Error> {
     let matches = help::grouped(Cli::command()).try_get_matches()?;
     let cli = Cli::from_arg_matches(&matches)?;

@@ -75,7 +75,6 @@ const DOCUMENTS: &[(&[&str], MakeSchema)] = &[
     (&["stop"], of::<StopResult>),
 ];
 
-/// Every command with its schema, by name.
 fn documents() -> BTreeMap<&'static str, MakeSchema> {
     DOCUMENTS.iter().flat_map(|(names, make)| names.iter().map(|name| (*name, *make))).collect()
 }
@@ -89,7 +88,6 @@ enum OneOrAll {
     All(Vec<AccountInfo>),
 }
 
-/// Whether a command has a schema.
 #[cfg(test)]
 pub(super) fn has(command: &str) -> bool {
     documents().contains_key(command)

@@ -8,7 +8,6 @@ use crate::client::Client;
 use crate::pool::spoken;
 use crate::protocol::{DaemonStatus, ListAccountsParams, QueueRow};
 
-/// Prints the whole status.
 pub(super) fn execute(context: &Context) -> Result<(), CliError> {
     if context.output.json {
         return context.output.document(&context.ask(Client::status)?);

@@ -12,7 +12,6 @@ const NEUTRAL: [&str; 6] = ["opencode", "aider", "goose", "crush", "cline", "pi"
 /// File name endings that are not part of a program's name.
 const EXTENSIONS: [&str; 6] = [".exe", ".cmd", ".bat", ".ps1", ".js", ".mjs"];
 
-/// What a lease is for.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct LeasePurpose {
     pub(crate) provider: String,
@@ -49,7 +48,6 @@ pub(crate) fn provider_name(word: &str) -> String {
     provider::by_alias(word).map_or(word, |provider| provider.name).to_owned()
 }
 
-/// Whether the word names an agent.
 pub(crate) fn is_agent(word: &str) -> bool {
     provider::PROVIDERS.iter().any(|provider| provider.agents.contains(&word)) || NEUTRAL.contains(&word)
 }

@@ -25,7 +25,6 @@ impl PrivateDirectory {
         &self.path
     }
 
-    /// The directory, if it exists.
     pub(super) fn created(self) -> Option<PathBuf> {
         self.exists.then_some(self.path)
     }
@@ -41,7 +40,6 @@ impl PrivateDirectory {
         Ok(self.path.join(name))
     }
 
-    /// Writes an executable file.
     pub(super) fn write_program(&mut self, name: &str, text: &str) -> Result<(), CliError> {
         let _path = self.write(name, text)?;
         #[cfg(unix)]

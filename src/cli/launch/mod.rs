@@ -28,7 +28,6 @@ pub(crate) use directory::create_private_directory;
 pub(crate) use prepared::{PreparedLaunch, quoted};
 pub(crate) use supervisor::{SuperviseArgs, supervise};
 
-/// The options that `acquire`, `run` and `env` have in common.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct LeaseOptions {
     /// Lease for requests to this model
@@ -52,7 +51,6 @@ pub(crate) struct LeaseOptions {
 }
 
 impl LeaseOptions {
-    /// A request with these options.
     pub(crate) fn into_request(self) -> AcquireParams {
         AcquireParams {
             model: self.model,
@@ -92,7 +90,6 @@ impl LaunchMode {
     }
 }
 
-/// The lease and the program to prepare.
 pub(crate) struct LaunchRequest<'a> {
     pub(crate) options: LeaseOptions,
     pub(crate) purpose: &'a LeasePurpose,
@@ -156,7 +153,6 @@ fn with_account_hint(error: CliError, purpose: &LeasePurpose) -> CliError {
     ))
 }
 
-/// The variables, arguments and files that the program needs.
 fn outfit(
     client: &mut Client,
     lease: &LeaseInfo<'_>,

@@ -26,7 +26,6 @@ pub(crate) struct PreparedLaunch {
 
 /// The changes to a program's environment and arguments.
 pub(crate) struct LaunchEnvironment {
-    /// Variables to set.
     pub(crate) set: Vec<(String, OsString)>,
     /// Variables to unset: they are set now, and conflict with the lease.
     pub(crate) cleared: Vec<&'static str>,
@@ -92,7 +91,6 @@ fn wrapper(agent: &str, programs: &Path, arguments: &[OsString]) -> String {
     format!("#!/bin/sh\nPATH=${{PATH#{own}:}}\nexport PATH\nexec {agent} {} \"$@\"\n", arguments.join(" "))
 }
 
-/// The text quoted for a Bourne shell.
 pub(crate) fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }

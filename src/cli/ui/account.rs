@@ -10,7 +10,6 @@ use super::table::{Column, Table};
 /// What to do while there is no account.
 const NO_ACCOUNTS: &str = "no accounts yet: lessor account add PROVIDER --api-key-stdin < key-file\n";
 
-/// The text if there is no account.
 pub(crate) fn none(output: &Output) -> String {
     output.prose(NO_ACCOUNTS)
 }
@@ -35,7 +34,6 @@ pub(crate) fn tier(tier: Tier) -> &'static str {
     }
 }
 
-/// Reads a plan's name.
 pub(crate) fn parse_tier(text: &str) -> Result<Tier, String> {
     let tiers = [Tier::Ultra, Tier::Pro, Tier::Free, Tier::Unknown];
     let found = tiers.into_iter().find(|known| tier(*known) == text);
@@ -51,7 +49,6 @@ pub(crate) fn kind(kind: CredentialKind) -> &'static str {
     }
 }
 
-/// A limit on one line.
 pub(crate) fn limit(limit: &LimitInfo, now: u64) -> String {
     let of = if limit.key.is_empty() { "the account" } else { limit.key.as_str() };
     let (reason, until) = (format::spaced(&limit.reason), format::until(now, limit.until));

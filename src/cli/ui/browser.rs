@@ -18,7 +18,6 @@ pub(crate) fn open(url: &str) -> bool {
     }
 }
 
-/// The command line that opens a page.
 fn command_line(url: &str, variable: &dyn Fn(&str) -> Option<String>) -> Option<Vec<String>> {
     let with = |words: &[&str]| Some(words.iter().copied().chain([url]).map(str::to_owned).collect());
     if let Some(wanted) = variable("BROWSER") {

@@ -9,10 +9,8 @@ use super::table::{Column, Table};
 
 /// The letters of a lease id that are always shown: the account's part and some of the rest.
 const SHOWN: usize = 14;
-/// The width of the names in [`describe`].
 const NAMES: usize = 9;
 
-/// The leases, one line each.
 pub(crate) fn table(leases: &[LeaseRow], now: u64, output: &Output) -> String {
     let mut table = Table::new(&[
         Column::fixed("LEASE"),

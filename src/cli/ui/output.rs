@@ -14,21 +14,16 @@ const DEFAULT_WIDTH: usize = 80;
 /// No terminal is taken to be narrower.
 const MIN_WIDTH: usize = 20;
 
-/// How to print.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Output {
     pub(crate) json: bool,
-    /// The width of tables, in columns.
     pub(crate) width: usize,
-    /// Standard output is a terminal.
     pub(crate) terminal: bool,
     /// Where prose wraps on standard output; `usize::MAX` if that is not a terminal.
     prose_width: usize,
     /// Where prose wraps on standard error; `usize::MAX` if that is not a terminal.
     note_width: usize,
-    /// Colour on standard output.
     colour: bool,
-    /// Colour on standard error.
     colour_notes: bool,
 }
 
@@ -115,12 +110,10 @@ impl Output {
         self.note(&format!("{} {text}", paint(self.colour_notes, tint, label)));
     }
 
-    /// Text shortened to the width of standard error.
     pub(crate) fn cut_note(&self, text: &str) -> String {
         cut(text, self.note_width)
     }
 
-    /// Prints an error on standard error.
     pub(crate) fn error(&self, error: &CliError) {
         if error.quiet {
             return;

@@ -48,7 +48,6 @@ pub(crate) fn secret_line(what: &str, output: &Output) -> Result<Zeroizing<Strin
     one_line(&text).map_err(|why| CliError::bad_request(format!("this is not a valid {what}: {why}")))
 }
 
-/// Reads all of standard input.
 pub(crate) fn secret_document(what: &str, output: &Output) -> Result<Zeroizing<String>, CliError> {
     if io::stdin().is_terminal() {
         output.note(&format!("Paste the {what}, then press Enter and Ctrl-D."));

@@ -5,10 +5,8 @@ use unicode_width::UnicodeWidthStr;
 use super::output::{Output, Tint, clean};
 use super::wrap::{cut, wrap_after};
 
-/// Blanks between columns.
 const GAP: usize = 2;
 
-/// A column.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Column {
     pub(crate) title: &'static str,
@@ -17,7 +15,6 @@ pub(crate) struct Column {
     pub(crate) right: bool,
 }
 
-/// A table under construction.
 #[derive(Debug)]
 pub(crate) struct Table {
     columns: Vec<Column>,

@@ -1,4 +1,4 @@
-//! Unix: descriptors are closed in the new process; standard error is inherited.
+//! Starts processes that outlive their parent, on Unix: descriptors are closed in the new process; standard error is inherited.
 
 use std::fs::File;
 use std::io;
@@ -8,18 +8,18 @@ use crate::client::start::DaemonStarter;
 use crate::config::AppPaths;
 
 /// Runs the launcher to its end; its standard error is the log.
-pub(in crate::client) fn launcher(starter: &DaemonStarter, log: File) -> io::Result<ExitStatus> {
+pub(super) fn launcher(starter: &DaemonStarter, log: File) -> io::Result<ExitStatus> {
     starter.command(&["daemon".as_ref(), "--launch".as_ref()]).stderr(log).status()
 }
 
 /// Starts the daemon itself; its standard error is ours, which is the log.
-pub(in crate::client) fn daemon(starter: &DaemonStarter, _places: &AppPaths) -> io::Result<Child> {
+pub(super) fn daemon(starter: &DaemonStarter, _places: &AppPaths) -> io::Result<Child> {
     // a pipe of the caller must not stay open while the daemon runs: its reader would wait for the end
     close_fds::set_fds_cloexec_threadsafe(3, &[]);
     starter.command(&["daemon".as_ref(), "--detached".as_ref()]).stderr(Stdio::inherit()).spawn()
 }
 
 /// Writes a message of the launcher to the daemon's log.
-pub(in crate::client) fn say(_places: &AppPaths, text: &str) {
+pub(super) fn say(_places: &AppPaths, text: &str) {
     eprintln!("lessor: {text}");
 }

@@ -1,5 +1,5 @@
-//! Windows: a child gets every inheritable handle, even unnamed ones: a shell's pipe would stay open
-//! while the daemon runs. So the launcher is started without handles, and starts the daemon.
+//! Starts processes that outlive their parent, on Windows: a child gets every inheritable handle, even unnamed ones: a
+//! shell's pipe would stay open while the daemon runs. So the launcher is started without handles, and starts the daemon.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -17,7 +17,7 @@ use crate::config::AppPaths;
 const AWAY: u32 = 0x0000_0008 | 0x0000_0200;
 
 /// Runs the launcher to its end; it opens the log itself.
-pub(in crate::client) fn launcher(starter: &DaemonStarter, _log: File) -> io::Result<ExitStatus> {
+pub(super) fn launcher(starter: &DaemonStarter, _log: File) -> io::Result<ExitStatus> {
     let command = starter.command(&["daemon".as_ref(), "--launch".as_ref()]);
     let program = find_program(command.get_program()).ok_or(io::ErrorKind::NotFound)?;
     let words = [program.as_os_str()].into_iter().chain(command.get_args());
@@ -44,13 +44,13 @@ pub(in crate::client) fn launcher(starter: &DaemonStarter, _log: File) -> io::Re
 }
 
 /// Starts the daemon itself; its standard error is the log.
-pub(in crate::client) fn daemon(starter: &DaemonStarter, paths: &AppPaths) -> io::Result<Child> {
+pub(super) fn daemon(starter: &DaemonStarter, paths: &AppPaths) -> io::Result<Child> {
     let log = open_log(&paths.state, &paths.log)?;
     starter.command(&["daemon".as_ref(), "--detached".as_ref()]).stderr(log).creation_flags(AWAY).spawn()
 }
 
 /// Writes a message of the launcher to the daemon's log, and to standard error.
-pub(in crate::client) fn say(paths: &AppPaths, text: &str) {
+pub(super) fn say(paths: &AppPaths, text: &str) {
     eprintln!("lessor: {text}");
     let log = open_log(&paths.state, &paths.log);
     let _no_log = log.and_then(|mut log| writeln!(log, "lessor: {text}"));

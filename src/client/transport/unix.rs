@@ -8,19 +8,18 @@ use interprocess::ConnectWaitMode;
 use interprocess::local_socket::traits::{Stream as _, StreamCommon};
 use interprocess::local_socket::{ConnectOptions, GenericFilePath, Stream, ToFsName};
 
-/// A connection.
-pub(in crate::client) struct Transport(Stream);
+pub(super) struct Transport(Stream);
 
 impl Transport {
     /// Connects; waits at most `wait` while the other end's queue is full.
-    pub(in crate::client) fn connect(socket: &Path, wait: Duration) -> io::Result<Self> {
+    pub(super) fn connect(socket: &Path, wait: Duration) -> io::Result<Self> {
         let name = socket.to_fs_name::<GenericFilePath>()?;
         ConnectOptions::new().name(name).wait_mode(ConnectWaitMode::Timeout(wait)).connect_sync().map(Self)
     }
 
     /// Checks that the other end belongs to this user: a socket in a directory that others can write to could belong to
     /// another user, and secrets are only sent to this user's daemon.
-    pub(in crate::client) fn check_owner(&self) -> Result<(), String> {
+    pub(super) fn check_owner(&self) -> Result<(), String> {
         let owner = self.0.peer_creds().ok().and_then(|peer| peer.euid());
         match owner {
             Some(owner) if owner != rustix::process::geteuid().as_raw() => {
@@ -30,13 +29,11 @@ impl Transport {
         }
     }
 
-    /// Sets the timeout of writes.
-    pub(in crate::client) fn set_send_timeout(&mut self, most: Duration) -> io::Result<()> {
+    pub(super) fn set_send_timeout(&mut self, most: Duration) -> io::Result<()> {
         self.0.set_send_timeout(Some(most))
     }
 
-    /// Sets the timeout of reads.
-    pub(in crate::client) fn set_recv_timeout(&mut self, most: Option<Duration>) -> io::Result<()> {
+    pub(super) fn set_recv_timeout(&mut self, most: Option<Duration>) -> io::Result<()> {
         self.0.set_recv_timeout(most)
     }
 }

@@ -12,8 +12,7 @@ use tokio::runtime::{Builder, Handle, Runtime};
 
 use crate::client::identity;
 
-/// A connection.
-pub(in crate::client) struct Transport {
+pub(super) struct Transport {
     pipe: DuplexPipeStream<Bytes>,
     // after the pipe: fields are dropped in this order
     runtime: OwnRuntime,
@@ -23,7 +22,7 @@ pub(in crate::client) struct Transport {
 
 impl Transport {
     /// Connects; waits at most `wait` while all instances of the pipe are busy.
-    pub(in crate::client) fn connect(socket: &Path, wait: Duration) -> io::Result<Self> {
+    pub(super) fn connect(socket: &Path, wait: Duration) -> io::Result<Self> {
         let runtime = OwnRuntime(Some(Builder::new_current_thread().enable_all().build()?));
         let wait = ConnectWaitMode::Timeout(wait);
         let pipe = runtime.run(DuplexPipeStream::connect_by_path_with_wait_mode(socket, wait))?;
@@ -32,7 +31,7 @@ impl Transport {
 
     /// Checks that the other end belongs to this user: any user can create a pipe with an unused name, and secrets are
     /// only sent to this user's daemon.
-    pub(in crate::client) fn check_owner(&self) -> Result<(), String> {
+    pub(super) fn check_owner(&self) -> Result<(), String> {
         let pid =
             self.pipe.server_process_id().map_err(|error| format!("the listening process is not known: {error}"))?;
         match identity::is_ours(pid) {
@@ -42,14 +41,12 @@ impl Transport {
         }
     }
 
-    /// Sets the timeout of writes.
-    pub(in crate::client) fn set_send_timeout(&mut self, most: Duration) -> io::Result<()> {
+    pub(super) fn set_send_timeout(&mut self, most: Duration) -> io::Result<()> {
         self.send = Some(most);
         Ok(())
     }
 
-    /// Sets the timeout of reads.
-    pub(in crate::client) fn set_recv_timeout(&mut self, most: Option<Duration>) -> io::Result<()> {
+    pub(super) fn set_recv_timeout(&mut self, most: Option<Duration>) -> io::Result<()> {
         self.recv = most;
         Ok(())
     }

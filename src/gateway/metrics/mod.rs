@@ -1,8 +1,8 @@
 //! `/metrics`: what the gateway counts, and the current state of accounts and leases.
 
 mod recorder;
-mod text;
 
+use recorder::MetricsText;
 pub(super) use recorder::{InFlightGuard, MetricsRecorder, RequestLabels};
 
 use hyper::{Response, StatusCode};
@@ -10,12 +10,9 @@ use hyper::{Response, StatusCode};
 use crate::daemon::{GatewayHandle, PoolStats};
 
 use super::response::{self, ClientBody};
-use text::MetricsText;
 
-/// The content type of Prometheus' text format.
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// The page with all metrics.
 pub(super) fn page(handle: &GatewayHandle, recorder: &MetricsRecorder) -> Response<ClientBody> {
     let mut out = MetricsText::default();
     recorder.write(&mut out);

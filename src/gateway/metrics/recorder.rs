@@ -1,6 +1,7 @@
 //! Counts in memory what was used, by which client, on which account.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -10,8 +11,6 @@ use tokio::time::Instant;
 use crate::gateway::response::TokenCounts;
 use crate::pool::RefusalKind;
 use crate::protocol::ErrorKind;
-
-use super::text::MetricsText;
 
 /// Further combinations of labels are counted together.
 const MAX_ROWS: usize = 4096;
@@ -36,7 +35,6 @@ pub(crate) struct RequestLabels {
     pub(crate) received_at: Instant,
 }
 
-/// All counts.
 #[derive(Debug, Default)]
 pub(crate) struct MetricsRecorder {
     counts: Mutex<MetricCounts>,
@@ -94,7 +92,6 @@ impl MetricsRecorder {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// One more response is in flight.
     pub(crate) fn in_flight(&self) -> InFlightGuard {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
         InFlightGuard(self.in_flight.clone())
@@ -156,7 +153,6 @@ impl MetricsRecorder {
         *self.counts().refusals.entry((labels.provider.clone(), kind.into())).or_default() += 1;
     }
 
-    /// Writes all counts.
     pub(super) fn write(&self, out: &mut MetricsText) {
         let counts = &*self.counts();
         out.describe(REQUESTS, "counter", "Responses sent to clients, by outcome.");
@@ -218,6 +214,40 @@ impl LatencyHistogram {
         }
         out.value("lessor_first_byte_seconds_sum", &[("provider", provider)], self.sum);
         out.value("lessor_first_byte_seconds_count", &[("provider", provider)], self.count as f64);
+    }
+}
+
+/// Metrics in the text format of Prometheus.
+#[derive(Debug, Default)]
+pub(super) struct MetricsText(pub(super) String);
+
+impl MetricsText {
+    /// The name, type and description of the values that follow.
+    pub(super) fn describe(&mut self, name: &str, kind: &str, help: &str) {
+        // writing to a string cannot fail
+        let _written = write!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
+    }
+
+    pub(super) fn value(&mut self, name: &str, labels: &[(&str, &str)], value: f64) {
+        self.0.push_str(name);
+        for (at, (label, text)) in labels.iter().enumerate() {
+            self.0.push(if at == 0 { '{' } else { ',' });
+            self.0.push_str(label);
+            self.0.push_str("=\"");
+            for letter in text.chars() {
+                match letter {
+                    '\\' => self.0.push_str("\\\\"),
+                    '"' => self.0.push_str("\\\""),
+                    '\n' => self.0.push_str("\\n"),
+                    letter => self.0.push(letter),
+                }
+            }
+            self.0.push('"');
+        }
+        if !labels.is_empty() {
+            self.0.push('}');
+        }
+        let _written = writeln!(self.0, " {value}");
     }
 }
 

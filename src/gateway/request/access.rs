@@ -5,7 +5,6 @@ use std::net::IpAddr;
 use hyper::Uri;
 use hyper::header::{HOST, HeaderMap, ORIGIN, UPGRADE};
 
-/// How a client connected.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum ConnectionOrigin {
     /// Over TCP: it needs a key.

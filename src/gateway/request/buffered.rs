@@ -32,7 +32,6 @@ pub(crate) struct BufferedRequest {
     /// The case of the headers' names, among others.
     extensions: Extensions,
     body: RequestBody,
-    /// The model that the body names.
     pub(crate) model: Option<String>,
     /// The session that the headers or the body name.
     pub(crate) session: Option<String>,
@@ -62,7 +61,6 @@ struct StreamedBody {
     max_left: u64,
 }
 
-/// Why a request could not be read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum RequestReadError {
     TooLarge,
@@ -102,7 +100,6 @@ impl BufferedRequest {
         !matches!(self.body, RequestBody::Streamed(None) | RequestBody::Buffered { sends_left: Some(0), .. })
     }
 
-    /// The program that sent it.
     pub(crate) fn user_agent(&self) -> &str {
         self.headers.get(USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default()
     }

@@ -22,16 +22,17 @@ pub(super) struct JsonScan {
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum ScanState {
-    /// Between two strings.
     Between,
     /// In a string, which may be of interest; after a backslash.
-    Text { kept: bool, escaped: bool },
+    Text {
+        kept: bool,
+        escaped: bool,
+    },
     /// Nothing more can be found.
     Done,
 }
 
 impl JsonScan {
-    /// Looks for these keys.
     pub(super) fn new(wanted: impl IntoIterator<Item = &'static str>) -> Self {
         let wanted: Vec<_> = wanted.into_iter().collect();
         Self {
@@ -137,7 +138,6 @@ impl JsonScan {
     }
 }
 
-/// The next bracket or quote.
 fn next_mark(bytes: &[u8]) -> usize {
     let first = memchr3(b'"', b'{', b'}', bytes).unwrap_or(bytes.len());
     memchr2(b'[', b']', &bytes[..first]).unwrap_or(first)

@@ -16,7 +16,6 @@ use super::route::UpstreamRoute;
 
 /// A request that is ready to be forwarded.
 pub(super) struct RequestParts {
-    /// The connection it came on.
     pub(super) connection: ConnectionId,
     pub(super) route: UpstreamRoute,
     /// The query for the upstream, without the gateway's key.

@@ -41,13 +41,11 @@ impl Drop for BufferShare {
     }
 }
 
-/// A body for the upstream.
 #[derive(Debug)]
 pub(crate) enum UpstreamBody {
     /// Buffered bytes, in the pieces they came in.
     Buffered {
         pieces: std::vec::IntoIter<Bytes>,
-        /// How many bytes are left.
         left: u64,
         trailers: Option<HeaderMap>,
         /// The client sent no length, and the upstream gets none.
@@ -100,7 +98,6 @@ impl Body for UpstreamBody {
     }
 }
 
-/// A request grew larger than `gateway.max_body`.
 #[derive(Debug, thiserror::Error)]
 #[error("the request is larger than gateway.max_body")]
 struct BodyTooLarge;

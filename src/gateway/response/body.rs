@@ -9,21 +9,17 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use crate::gateway::BodyError;
 
-/// Reads a body in passing.
 pub(super) trait BodyObserver: Send {
-    /// More bytes have come.
     fn observe(&mut self, bytes: &Bytes);
     /// The body has ended; `complete` is false if it broke off.
     fn end(&mut self, complete: bool);
 }
 
-/// A body for the client.
 pub(crate) enum ClientBody {
     Complete(Option<Bytes>),
     Relayed(Box<RelayedBody>),
 }
 
-/// A body on its way from the upstream.
 pub(crate) struct RelayedBody {
     first: std::vec::IntoIter<Bytes>,
     rest: Incoming,
@@ -32,7 +28,6 @@ pub(crate) struct RelayedBody {
     observer: Option<Box<dyn BodyObserver>>,
 }
 
-/// The upstream was silent for too long.
 #[derive(Debug, thiserror::Error)]
 #[error("the upstream has sent nothing for {} s", .0.as_secs())]
 struct UpstreamSilent(Duration);

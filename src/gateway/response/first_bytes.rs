@@ -21,15 +21,20 @@ const MAX_ERROR_EVENT: usize = 16 * 1024;
 /// How long to wait for the rest of an error.
 const ERROR_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What the first bytes say.
 #[derive(Debug)]
 pub(crate) enum FirstBytes {
     /// A success: these bytes go to the client, then the rest.
     Success(Vec<Bytes>),
-    /// A stream that begins with an error event.
-    ErrorEvent { name: Option<String>, data: Vec<u8>, first: Vec<Bytes> },
+    ErrorEvent {
+        name: Option<String>,
+        data: Vec<u8>,
+        first: Vec<Bytes>,
+    },
     /// A document that is an error: decoded, and as it was received.
-    ErrorDocument { text: Vec<u8>, first: Vec<Bytes> },
+    ErrorDocument {
+        text: Vec<u8>,
+        first: Vec<Bytes>,
+    },
     /// The response broke off before it said anything.
     Broken(String),
 }
@@ -52,7 +57,6 @@ pub(crate) async fn read_refusal(headers: &HeaderMap, body: &mut Incoming) -> (V
     (text, pieces)
 }
 
-/// What an event says about its stream.
 enum StreamStart {
     Error(Option<String>, Vec<u8>),
     Content,

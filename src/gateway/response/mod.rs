@@ -24,12 +24,10 @@ use body::RelayedBody;
 /// A response that sends nothing for this long is ended.
 pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// A short response in JSON.
 pub(super) fn json(status: StatusCode, document: &serde_json::Value) -> Response<ClientBody> {
     text(status, "application/json", document.to_string())
 }
 
-/// A short response.
 pub(super) fn text(status: StatusCode, content_type: &'static str, text: String) -> Response<ClientBody> {
     let mut response = Response::new(ClientBody::Complete(Some(Bytes::from(text))));
     *response.status_mut() = status;
@@ -61,12 +59,10 @@ pub(super) fn relay(
     response
 }
 
-/// The content type of a message.
 fn content_type(headers: &HeaderMap) -> &str {
     headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default()
 }
 
-/// Whether the body is an event stream.
 fn is_event_stream(headers: &HeaderMap) -> bool {
     content_type(headers).starts_with("text/event-stream")
 }

@@ -15,7 +15,6 @@ use super::is_event_stream;
 use super::sse::SseParser;
 use super::token_usage::UsageParser;
 
-/// Observes one response.
 pub(crate) struct ResponseObserver {
     decoder: ContentDecoder,
     usage: UsageParser,

@@ -3,7 +3,6 @@
 /// A longer event is content that the gateway does not read, in bytes.
 const MAX_EVENT: usize = 64 * 1024;
 
-/// Splits a stream into its events.
 #[derive(Debug, Default)]
 pub(super) struct SseParser {
     line: Vec<u8>,
@@ -14,7 +13,6 @@ pub(super) struct SseParser {
     after_return: bool,
 }
 
-/// One event.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SseEvent<'a> {
     pub(super) name: Option<&'a str>,

@@ -8,7 +8,6 @@ const MAX_USAGE: usize = 8 * 1024;
 /// The start of a usage object's key: no string within JSON contains it unescaped.
 const MARK: &[u8] = b"\"usage";
 
-/// How many tokens a response took.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct TokenCounts {
     pub(crate) input: u64,
@@ -17,7 +16,6 @@ pub(crate) struct TokenCounts {
     pub(crate) cached: u64,
 }
 
-/// Finds usage objects in a stream of bytes.
 #[derive(Debug, Default)]
 pub(super) struct UsageParser {
     /// The last bytes, which may be the start of a mark; or the usage object that is being read.
@@ -27,7 +25,6 @@ pub(super) struct UsageParser {
 }
 
 impl UsageParser {
-    /// Reads more.
     pub(super) fn push(&mut self, bytes: &[u8]) {
         let mut rest = bytes;
         loop {

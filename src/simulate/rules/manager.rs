@@ -23,7 +23,6 @@ const REFRESH: Ms = 15 * MINUTE;
 /// Two of the first so many are drawn.
 const FIRST: usize = 5;
 
-/// A request on its way.
 #[derive(Clone, Copy, Debug, Default)]
 struct ManagerAttempt {
     number: usize,

@@ -24,7 +24,6 @@ const MIN_USABLE: f64 = 50.0;
 const MAX_TOKENS: f64 = 50.0;
 const TOKENS_PER_MINUTE: f64 = 6.0;
 
-/// What a process knows of an account.
 #[derive(Clone, Debug)]
 struct KnownAccount {
     limited_until: Ms,
@@ -39,7 +38,6 @@ struct KnownAccount {
     counted_at: Ms,
 }
 
-/// What the usage page said.
 #[derive(Clone, Copy, Debug)]
 struct UsagePage {
     used: f64,
@@ -95,7 +93,6 @@ impl KnownAccount {
     }
 }
 
-/// A process of the agent's current task.
 #[derive(Clone, Debug)]
 struct PluginProcess {
     session: u64,

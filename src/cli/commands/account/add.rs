@@ -7,8 +7,7 @@ use crate::cli::{context::Context, error::CliError, launch::agent::provider_name
 use crate::pool::{CredentialKind, Tier};
 use crate::protocol::{AddAccountParams, SecretText};
 
-use super::common::{done, new_account};
-use super::login_document;
+use super::{done, login_document, new_account};
 
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("secret").required(true))]
@@ -49,7 +48,6 @@ pub(crate) struct AccountAddArgs {
     project_id: Option<String>,
 }
 
-/// Reads the secret and gives it to the daemon.
 pub(super) fn add(options: AccountAddArgs, context: &Context) -> Result<(), CliError> {
     let mut request = AddAccountParams {
         label: options.label,

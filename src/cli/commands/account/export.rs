@@ -23,7 +23,6 @@ pub(crate) struct ExportArgs {
     output: Option<PathBuf>,
 }
 
-/// Prints or writes the document.
 pub(crate) fn export(options: &ExportArgs, context: &Context) -> Result<(), CliError> {
     if options.secrets && !options.yes {
         confirm(&context.output)?;

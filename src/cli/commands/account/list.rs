@@ -1,18 +1,12 @@
 //! `account list` and `account show`.
 
-use crate::cli::{
-    context::Context,
-    error::CliError,
-    launch::agent::provider_name,
-    ui::account,
-    ui::{Column, Output, Table, Tint, format},
-};
+use crate::cli::ui::{Column, Output, Table, Tint, account, format};
+use crate::cli::{context::Context, error::CliError, launch::agent::provider_name};
 use crate::protocol::{AccountInfo, ErrorKind, LinkInfo, ListAccountsParams};
 
 /// The width of the names in `account show`.
 const NAMES: usize = 12;
 
-/// `account list`
 pub(super) fn list(provider: Option<&str>, context: &Context) -> Result<(), CliError> {
     let request = ListAccountsParams { provider: provider.map(provider_name) };
     let accounts = context.ask(|client| client.accounts(request.clone()))?;
@@ -51,7 +45,6 @@ fn table(accounts: &[AccountInfo], now: u64, output: &Output) -> String {
     table.render(output)
 }
 
-/// `account show`
 pub(super) fn show(name: &str, context: &Context) -> Result<(), CliError> {
     let info = find(name, context)?;
     context.output.result(&info, || {

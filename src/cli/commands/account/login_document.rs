@@ -8,7 +8,6 @@ use crate::cli::ui::account::parse_tier;
 use crate::limits::rfc3339;
 use crate::pool::Tier;
 
-/// A login, as the user gives it.
 #[derive(PartialEq)]
 #[cfg_attr(test, derive(Debug))]
 pub(super) struct LoginDocument {

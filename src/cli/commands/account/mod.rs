@@ -1,23 +1,23 @@
-//! `account …`: list, add, change and remove accounts.
+//! `account …`: list, add, change and remove accounts; `export` and `secrets …`.
 
 mod add;
-mod common;
 mod export;
 mod list;
 mod login_document;
-mod secrets;
 mod set;
 mod usage;
 
 use clap::{Args, Subcommand};
 
-use crate::cli::{context::Context, error::CliError, ui::format};
-use crate::protocol::{AccountRef, DisableAccountParams, ListAccountsParams, VerifyAccountParams};
+use crate::cli::ui::{account, clean, format};
+use crate::cli::{context::Context, error::CliError};
+use crate::pool::CredentialKind;
+use crate::protocol::{
+    AccountInfo, AccountRef, AddAccountParams, DisableAccountParams, ListAccountsParams, SecretText,
+    VerifyAccountParams,
+};
 
-pub(super) use common::new_account;
-use common::{AccountArg, done};
 pub(super) use export::{ExportArgs, export};
-pub(super) use secrets::{SecretsCommand, secrets};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum AccountSubcommand {
@@ -62,6 +62,22 @@ pub(crate) enum AccountSubcommand {
     Verify(AccountVerifyArgs),
 }
 
+#[derive(Debug, Subcommand)]
+pub(crate) enum SecretsCommand {
+    /// Encrypt all keys, tokens and logins with a new key
+    ///
+    /// Afterwards the old key decrypts nothing.
+    #[command(after_help = "Example: lessor secrets rekey")]
+    Rekey,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AccountArg {
+    /// An id, a unique prefix of it, an email address or a label
+    #[arg(value_name = "A")]
+    account: String,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct AccountListArgs {
     /// List the accounts of this provider only
@@ -100,7 +116,6 @@ pub(crate) struct AccountVerifyArgs {
     confirmed: bool,
 }
 
-/// Carries out one of the commands.
 pub(super) fn execute(command: AccountSubcommand, context: &Context) -> Result<(), CliError> {
     let reference = |account: AccountArg| AccountRef { account: account.account };
     let (info, what) = match command {
@@ -141,4 +156,44 @@ fn remove_all(context: &Context) -> Result<(), CliError> {
         accounts.into_iter().map(|info| client.remove_account(AccountRef { account: info.id })).collect();
     let removed = removed?;
     context.output.result(&removed, || format!("removed {}", format::count(removed.len(), "account")))
+}
+
+/// Prints an account after a change: as text, one line.
+fn done(info: &AccountInfo, what: &str, context: &Context) -> Result<(), CliError> {
+    let line = format!("{what} {} ({}, {})", clean(account::name(info)), info.id, clean(&info.provider));
+    context.output.result(info, || context.output.prose(&line))
+}
+
+/// A request to add an account, with its credential only.
+pub(super) fn new_account(provider: &str, kind: CredentialKind, secret: &str) -> AddAccountParams {
+    AddAccountParams {
+        provider: provider.to_owned(),
+        kind,
+        secret: SecretText(secret.to_owned().into()),
+        refresh_token: None,
+        expires_at: None,
+        label: None,
+        email: None,
+        tier: None,
+        max_leases: None,
+        priority: None,
+        allowed_agents: None,
+        project_id: None,
+        account_id: None,
+    }
+}
+
+/// `secrets …`: the key that encrypts all secrets.
+pub(super) fn secrets(command: &SecretsCommand, context: &Context) -> Result<(), CliError> {
+    match command {
+        SecretsCommand::Rekey => {
+            let info = context.connect()?.rekey()?;
+            context.output.result(&info, || {
+                let accounts = format::count(usize::try_from(info.accounts).unwrap_or(usize::MAX), "account");
+                let place = clean(&info.place);
+                let text = format!("the secrets of {accounts} are encrypted with a new key, kept in {place}");
+                context.output.prose(&text)
+            })
+        }
+    }
 }

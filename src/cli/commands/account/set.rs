@@ -5,7 +5,7 @@ use clap::Args;
 use crate::cli::{context::Context, error::CliError, ui::account::parse_tier};
 use crate::protocol::SetAccountParams;
 
-use super::common::{AccountArg, done};
+use super::{AccountArg, done};
 
 #[derive(Debug, Args)]
 pub(crate) struct AccountSetArgs {
@@ -18,7 +18,6 @@ pub(crate) struct AccountSetArgs {
 
 const KEYS: [&str; 7] = ["label", "email", "tier", "project_id", "max_leases", "priority", "use"];
 
-/// Changes an account.
 pub(super) fn set(options: AccountSetArgs, context: &Context) -> Result<(), CliError> {
     let change = change(options.account.account, &options.changes).map_err(CliError::usage)?;
     let info = context.connect()?.set_account(change)?;

@@ -19,11 +19,8 @@ pub(crate) struct AccountUsageArgs {
 
 /// How many providers are asked at the same time.
 const PARALLEL: usize = 8;
-/// The width of a bar.
 const BAR: usize = 12;
-/// The width of the windows' names.
 const NAME: usize = 15;
-/// The width of the time of the reset.
 const RESET: usize = 17;
 /// At a faster pace, a window is used up well before it resets.
 const FAST: f64 = 1.15;
@@ -114,7 +111,6 @@ fn window_line(window: &UsageInfo, now: u64, output: &Output) -> String {
     line(format!("{name}  {}  {percent}  {tail}", output.tint(tint, &bar(window.utilization))).trim_end())
 }
 
-/// The pace, and when the window will be used up.
 fn pace_text(window: &UsageInfo, pace: f64, now: u64) -> String {
     let Some(resets_at) = window.resets_at else { return String::new() };
     if window.utilization >= 1.0 {

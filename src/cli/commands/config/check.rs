@@ -24,7 +24,6 @@ pub(crate) struct ConfigCheckResult {
     warnings: Vec<ConfigProblem>,
 }
 
-/// Checks a file.
 pub(super) fn check(file: Option<&Path>, context: &Context) -> Result<u8, CliError> {
     let places = context.places()?;
     let path = match file {

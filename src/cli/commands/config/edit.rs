@@ -41,7 +41,6 @@ struct EditCopy {
     file: PathBuf,
 }
 
-/// The result of the editing.
 #[derive(Debug)]
 enum EditEnd {
     Unchanged,
@@ -49,7 +48,6 @@ enum EditEnd {
     Invalid(ConfigErrors),
 }
 
-/// Lets the user edit the file.
 pub(super) fn edit(context: &Context) -> Result<u8, CliError> {
     let places = context.places()?;
     let path = &places.config;
@@ -172,7 +170,6 @@ fn run(editor: &Editor, file: &Path) -> Result<(), CliError> {
     Err(if status.code() == Some(127) { error.hint("name another: EDITOR=vi lessor config edit") } else { error })
 }
 
-/// Shows the errors, and asks whether to edit again.
 fn ask_again(errors: &ConfigErrors, file: &Path, output: &Output) -> bool {
     output.note(&format!("{errors}\n"));
     output.labelled_note(
@@ -208,7 +205,6 @@ impl EditCopy {
         make().map_err(|error| CliError::internal(format!("making a copy to edit: {error}")))
     }
 
-    /// Leaves the copy for the user.
     fn keep(self) -> PathBuf {
         let _left = self.directory.keep();
         self.file

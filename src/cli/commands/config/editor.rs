@@ -5,7 +5,6 @@ use std::io;
 use std::path::Path;
 use std::process::{Command, ExitStatus};
 
-/// An editor.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Editor {
     /// A program, perhaps with arguments.
@@ -20,7 +19,6 @@ impl Editor {
         chosen.or_else(|| installed().map(OsString::from)).map(|command| Self { command })
     }
 
-    /// Opens a file, and waits until the editor has ended.
     pub(super) fn open(&self, file: &Path) -> io::Result<ExitStatus> {
         let mut command = self.command(file);
         // Ctrl-C is for the editor, and must not end this process
@@ -63,7 +61,6 @@ impl Editor {
     }
 }
 
-/// The first installed editor.
 #[cfg(unix)]
 fn installed() -> Option<&'static str> {
     let path = std::env::var_os("PATH").unwrap_or_default();

@@ -53,7 +53,6 @@ pub(crate) enum ConfigCommand {
     Schema,
 }
 
-/// A key.
 #[derive(Debug, Args)]
 pub(crate) struct ConfigKeyArg {
     /// A key, such as leases.ttl or accounts."a@b.c".use
@@ -77,7 +76,6 @@ pub(crate) struct ConfigCheckArgs {
     file: Option<PathBuf>,
 }
 
-/// Carries out one of the commands.
 pub(super) fn execute(command: ConfigCommand, context: &Context) -> Result<u8, CliError> {
     match command {
         ConfigCommand::Path => path(context).map(|()| 0),

@@ -65,7 +65,6 @@ impl ReloadOutcome {
         if self.state == ReloadState::Rejected { error::CONFIG } else { 0 }
     }
 
-    /// The outcome as lines of text.
     pub(crate) fn text(&self) -> String {
         let pid = self.pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default();
         let error = self.error.as_deref().unwrap_or_default();

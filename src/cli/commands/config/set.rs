@@ -28,7 +28,6 @@ pub(crate) struct ConfigChange {
     daemon: ReloadOutcome,
 }
 
-/// Sets a key, or removes it.
 pub(super) fn set(key: &str, typed: Option<&str>, context: &Context) -> Result<u8, CliError> {
     let named = NamedKey::find(key).map_err(CliError::usage)?;
     if let Some(typed) = typed {
@@ -72,7 +71,6 @@ fn inactive(key: &str) -> String {
     format!("`{key}` is not active in this version: its value is checked, but has no effect")
 }
 
-/// Changes the file, under its lock.
 fn change(path: &Path, named: &NamedKey, typed: Option<&str>) -> Result<(bool, Config), CliError> {
     let held = LockedFile::lock(path).map_err(swap_error)?;
     let bytes = held.bytes().unwrap_or_default().to_vec();
@@ -106,7 +104,6 @@ fn is_set(text: &str, path: &Path, named: &NamedKey) -> bool {
     })
 }
 
-/// The error if the file could not be replaced.
 pub(crate) fn swap_error(error: ReplaceError) -> CliError {
     match error {
         ReplaceError::NotAFile(errors) => CliError::config(errors.to_string()),

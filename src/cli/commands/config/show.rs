@@ -46,7 +46,6 @@ pub(crate) struct ConfigSetting {
     doc: &'static str,
 }
 
-/// Prints every effective value.
 pub(super) fn show(context: &Context) -> Result<(), CliError> {
     let (places, loaded) = load(context).inspect_err(|_| note_last_good_config(context))?;
     let settings = loaded.config.show();
@@ -60,7 +59,6 @@ pub(super) fn show(context: &Context) -> Result<(), CliError> {
     Ok(())
 }
 
-/// Prints one value.
 pub(super) fn get(key: &str, context: &Context) -> Result<(), CliError> {
     // a mistyped key is reported even if the file is not valid
     Config::default().get(key).map_err(CliError::usage)?;

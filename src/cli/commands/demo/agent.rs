@@ -25,7 +25,6 @@ const TURN: u32 = 8;
 /// The pause before another attempt to reach a daemon that is being restarted.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// The task of an agent.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct AgentTask {
     pub(super) name: String,
@@ -51,7 +50,6 @@ pub(super) struct AgentTally {
     pub(super) disconnected: u64,
 }
 
-/// Works until the end of the demo.
 pub(super) fn work() -> u8 {
     let task = std::env::var(TASK_VARIABLE).ok().and_then(|task| serde_json::from_str::<AgentTask>(&task).ok());
     let Some(task) = task else {
@@ -92,7 +90,6 @@ struct DemoAgent {
     limited: Option<String>,
 }
 
-/// The response of the upstream.
 enum UpstreamReply {
     Served,
     Limited(Duration),

@@ -27,7 +27,6 @@ const RESUME_TIME: Duration = Duration::from_millis(500);
 /// How long agents may take to finish their last turn.
 const LAST_TURN: Duration = Duration::from_secs(5);
 
-/// A directory with a daemon and agents.
 pub(super) struct DemoHome {
     directory: tempfile::TempDir,
     places: AppPaths,
@@ -37,13 +36,11 @@ pub(super) struct DemoHome {
     client: Option<Client>,
 }
 
-/// A kill of an agent, and its effect.
 pub(super) struct AgentKilled {
     pub(super) story: String,
     pub(super) free_again_after: Option<Duration>,
 }
 
-/// A kill of the daemon, and its effect.
 pub(super) struct DaemonKilled {
     pub(super) story: String,
     pub(super) served_again_after: Duration,
@@ -94,7 +91,6 @@ impl DemoHome {
         }
     }
 
-    /// The demo's connection to the daemon.
     pub(super) fn client(&mut self) -> anyhow::Result<&mut Client> {
         if self.client.is_none() {
             self.client = Some(Client::connect(&self.places)?);

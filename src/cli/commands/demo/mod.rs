@@ -48,7 +48,6 @@ pub(crate) struct DemoArgs {
     seconds: u64,
 }
 
-/// Runs the demo.
 pub(super) fn execute(options: &DemoArgs, context: &Context) -> Result<u8, CliError> {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
@@ -67,7 +66,6 @@ pub(super) fn execute(options: &DemoArgs, context: &Context) -> Result<u8, CliEr
     }
 }
 
-/// Works as one agent.
 pub(super) fn work_as_agent() -> u8 {
     agent::work()
 }
@@ -139,7 +137,6 @@ fn run(options: &DemoArgs, context: &Context, stop: &AtomicBool) -> anyhow::Resu
     Ok(Some(result))
 }
 
-/// Which process is killed.
 #[derive(Clone, Copy)]
 enum PlannedKill {
     Agent,

@@ -13,10 +13,8 @@ use super::upstream::DemoKey;
 const FRAME: Duration = Duration::from_millis(100);
 /// How often a line is printed if standard error is not a terminal.
 const LINE: Duration = Duration::from_secs(1);
-/// The width of a bar.
 const BAR: usize = 24;
 
-/// Draws on standard error.
 pub(super) struct DemoProgress {
     output: Output,
     live: bool,
@@ -76,7 +74,6 @@ impl DemoProgress {
         }
     }
 
-    /// Removes the redrawn lines.
     pub(super) fn end(&mut self) {
         self.clear();
     }

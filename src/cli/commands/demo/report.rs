@@ -126,7 +126,6 @@ impl DemoResult {
     }
 }
 
-/// The table at the end.
 pub(super) fn table(result: &DemoResult) -> String {
     let f = result;
     let mut rows = vec![

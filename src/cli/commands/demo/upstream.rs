@@ -29,7 +29,6 @@ pub(super) struct DemoUpstream {
     window: Duration,
 }
 
-/// The counts of one key.
 #[derive(Clone, Debug, Default)]
 pub(super) struct DemoKey {
     pub(super) quota: u64,

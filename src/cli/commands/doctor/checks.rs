@@ -9,10 +9,8 @@ use crate::daemon::oauth_given;
 use crate::pool::CredentialKind;
 use crate::protocol::{AccountInfo, DaemonStatus, ImportedEntry, ListAccountsParams};
 
-use super::conflicts;
-use super::finding::{DoctorFinding, FindingLevel};
+use super::{DoctorFinding, FindingLevel, conflicts};
 
-/// Runs every check.
 pub(super) fn all(context: &Context) -> Vec<DoctorFinding> {
     let mut findings = Vec::new();
     let config = config(context, &mut findings);

@@ -4,7 +4,7 @@ use crate::cli::{commands::import::FoundCredentials, ui::account::name};
 use crate::credential::import::DiscoveredAccount;
 use crate::protocol::{AccountInfo, ImportedEntry};
 
-use super::finding::{DoctorFinding, FindingLevel};
+use super::{DoctorFinding, FindingLevel};
 
 /// Finds every login that more than one program refreshes.
 pub(super) fn find(

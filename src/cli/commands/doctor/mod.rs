@@ -2,13 +2,74 @@
 
 mod checks;
 mod conflicts;
-mod finding;
 
 use crate::cli::ui::{Output, Tint, clean};
 use crate::cli::{context::Context, error::CliError};
 
-pub(super) use finding::Diagnosis;
-use finding::FindingLevel;
+use schemars::JsonSchema;
+use serde::Serialize;
+
+/// The result of all checks.
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct Diagnosis {
+    /// Whether nothing is broken.
+    healthy: bool,
+    /// The findings, worst first.
+    findings: Vec<DoctorFinding>,
+}
+
+/// The result of one check.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, JsonSchema)]
+struct DoctorFinding {
+    /// The severity.
+    level: FindingLevel,
+    /// The subject area: `config`, `daemon`, `account`, `file`, `login`, `environment`.
+    about: &'static str,
+    /// The file or account.
+    subject: Option<String>,
+    /// What was found.
+    message: String,
+    /// How to fix it.
+    remedy: Option<String>,
+}
+
+/// The severity of a finding, worst first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+enum FindingLevel {
+    /// Something does not work.
+    Broken,
+    /// Something may stop working.
+    Warning,
+    /// Nothing is wrong.
+    Ok,
+}
+
+impl DoctorFinding {
+    fn ok(about: &'static str, message: impl Into<String>) -> Self {
+        Self::new(FindingLevel::Ok, about, message)
+    }
+
+    fn warning(about: &'static str, message: impl Into<String>) -> Self {
+        Self::new(FindingLevel::Warning, about, message)
+    }
+
+    fn broken(about: &'static str, message: impl Into<String>) -> Self {
+        Self::new(FindingLevel::Broken, about, message)
+    }
+
+    fn new(level: FindingLevel, about: &'static str, message: impl Into<String>) -> Self {
+        Self { level, about, subject: None, message: message.into(), remedy: None }
+    }
+
+    fn of(self, subject: impl Into<String>) -> Self {
+        Self { subject: Some(subject.into()), ..self }
+    }
+
+    fn remedy(self, remedy: impl Into<String>) -> Self {
+        Self { remedy: Some(remedy.into()), ..self }
+    }
+}
 
 /// Runs every check; the exit code is 1 if something is broken.
 pub(super) fn execute(context: &Context) -> Result<u8, CliError> {

@@ -8,18 +8,15 @@ use crate::credential::import::discover::{HostEnvironment, Platform, default_pat
 use crate::credential::import::{DiscoveredAccount, ImportProblem, SettingProposal, Tool, environment};
 use crate::pool::Wall;
 
-/// Where to search.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum ImportSource {
     /// The usual locations of all tools.
     Everywhere,
     /// The usual locations of one tool.
     Tool(Tool),
-    /// These files and directories.
     Files(Vec<PathBuf>),
 }
 
-/// What was found.
 #[derive(Debug, Default)]
 pub(crate) struct FoundCredentials {
     /// Each login or key, with the file it was found in.
@@ -44,7 +41,6 @@ pub(crate) struct FoundFile {
     pub(crate) open_to_others: Option<u32>,
 }
 
-/// Searches.
 pub(crate) fn find(source: &ImportSource) -> FoundCredentials {
     let variable = |name: &str| std::env::var(name).ok();
     let home = directories::BaseDirs::new().map(|base| base.home_dir().to_owned());

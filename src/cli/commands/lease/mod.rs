@@ -1,29 +1,36 @@
 //! The calls on leases, for shell scripts: `acquire`, `token`, `release`, `renew`, `report`, `leases`.
 
 mod acquire;
-mod find;
 mod report;
-mod token;
 
+use clap::Args;
 use serde_json::json;
 
 use crate::cli::ui::{self, format};
 use crate::cli::{context::Context, error::CliError};
-use crate::client::Client;
+use crate::client::{Client, ClientError};
+use crate::protocol::LeaseRef;
 
-pub(super) use acquire::{AcquireArgs, acquire};
-pub(super) use find::LeaseArg;
-use find::with_lease;
+pub(super) use acquire::{AcquireArgs, TokenArgs, acquire, token};
 pub(super) use report::{ReportArgs, report};
-pub(super) use token::{TokenArgs, token};
 
-/// `release`
+/// The least letters that may stand for an id: its prefix and some more.
+const MIN_PREFIX: usize = 6;
+
+#[derive(Debug, Args)]
+pub(crate) struct LeaseArg {
+    /// The lease: its id, or the beginning of it as `leases` shows it
+    lease: String,
+    /// Fail unless the lease has this fencing token
+    #[arg(long, value_name = "N")]
+    fence: Option<u64>,
+}
+
 pub(super) fn release(lease: &LeaseArg, context: &Context) -> Result<(), CliError> {
     with_lease(&mut context.connect()?, lease, Client::release)?;
     context.output.result(&json!({}), || "released".to_owned())
 }
 
-/// `renew`
 pub(super) fn renew(lease: &LeaseArg, context: &Context) -> Result<(), CliError> {
     let lease = with_lease(&mut context.connect()?, lease, Client::renew)?;
     context.output.result(&lease, || match lease.expires_at {
@@ -32,7 +39,6 @@ pub(super) fn renew(lease: &LeaseArg, context: &Context) -> Result<(), CliError>
     })
 }
 
-/// `leases`
 pub(super) fn leases(context: &Context) -> Result<(), CliError> {
     let leases = context.ask(Client::leases)?;
     context.output.result(&leases, || {
@@ -41,4 +47,28 @@ pub(super) fn leases(context: &Context) -> Result<(), CliError> {
         }
         ui::lease::table(&leases, format::now(), &context.output)
     })
+}
+
+/// Makes a call with the id as given; if the daemon does not know it, with the only lease whose id begins with it.
+fn with_lease<T>(
+    client: &mut Client,
+    lease: &LeaseArg,
+    call: impl Fn(&mut Client, LeaseRef) -> Result<T, ClientError>,
+) -> Result<T, CliError> {
+    let reference = |id: &str| LeaseRef { lease: id.to_owned(), fence: lease.fence };
+    let unknown = match call(client, reference(&lease.lease)) {
+        Err(error) if error.kind() == Some(&ErrorKind::UnknownLease) => error,
+        result => return Ok(result?),
+    };
+    let leases = client.leases()?;
+    let prefix = lease.lease.trim_end_matches('…');
+    let mut found = leases.iter().filter(|row| prefix.len() >= MIN_PREFIX && row.lease.starts_with(prefix));
+    match (found.next(), found.next()) {
+        (Some(row), None) => Ok(call(client, reference(&row.lease))?),
+        (Some(_), Some(_)) => {
+            Err(CliError::new(ErrorKind::UnknownLease, format!("several leases begin with {prefix}"))
+                .hint("see: lessor leases"))
+        }
+        (None, _) => Err(unknown.into()),
+    }
 }

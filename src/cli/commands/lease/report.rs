@@ -13,7 +13,7 @@ use crate::limits::Reason;
 use crate::pool::{millis, spoken};
 use crate::protocol::{BodyText, DecisionInfo, HeaderList, LeaseRef, ReportParams};
 
-use super::find::{LeaseArg, with_lease};
+use super::{LeaseArg, with_lease};
 
 /// No more of a body is sent, in bytes: it must fit into one message, and the reason is near its beginning.
 const MAX_BODY: usize = 128 * 1024;

@@ -4,18 +4,26 @@ use std::fs::{File, Metadata};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use super::options::LineCount;
-
 /// The most that is read at a time, in bytes: more than lessor writes before it rotates the file.
 const MAX_READ: u64 = 16 * 1024 * 1024;
 
-/// The log file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum LineCount {
+    All,
+    Last(usize),
+}
+
+pub(super) fn line_count(text: &str) -> Result<LineCount, String> {
+    if text == "all" {
+        return Ok(LineCount::All);
+    }
+    text.parse().map(LineCount::Last).map_err(|_| "it must be a number or `all`".to_owned())
+}
+
 #[derive(Debug)]
 pub(super) struct LogFile {
     path: PathBuf,
-    /// The file that is read now.
     file: Option<File>,
-    /// The position, in bytes.
     position: u64,
     /// A line without its end.
     partial: Vec<u8>,
@@ -58,7 +66,6 @@ impl LogFile {
         Ok(lines.split_off(lines.len().saturating_sub(wanted)))
     }
 
-    /// The lines of the rotated file.
     fn rotated_lines(&self) -> io::Result<Vec<String>> {
         let mut path = self.path.as_os_str().to_owned();
         path.push(".1");
@@ -133,6 +140,19 @@ mod tests {
     use std::io::Write;
 
     use super::*;
+
+    #[test]
+    fn a_line_count_is_a_number_or_all() {
+        for (text, expected) in [
+            ("0", Ok(LineCount::Last(0))),
+            ("12", Ok(LineCount::Last(12))),
+            ("all", Ok(LineCount::All)),
+            ("-1", Err(())),
+            ("", Err(())),
+        ] {
+            assert_eq!(line_count(text).map_err(drop), expected, "{text}");
+        }
+    }
 
     struct LogDirectory {
         _directory: tempfile::TempDir,

@@ -9,14 +9,13 @@ use serde_json::{Map, Value};
 use crate::cli::error::CliError;
 use crate::daemon::log::{Journal, Line, instant};
 
-use super::options::{LineCount, LogsArgs, POLL, stdout_is_closed};
+use super::file::LineCount;
+use super::{LogsArgs, POLL, stdout_is_closed};
 
-/// How many lines are read ahead.
 const AHEAD: usize = 1000;
 /// The prefix of the names of lessor's fields.
 const FIELDS: &str = "LESSOR_";
 
-/// Shows the entries of the journal.
 pub(super) fn read(
     journal: &Journal,
     options: &LogsArgs,

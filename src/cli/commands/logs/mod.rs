@@ -2,10 +2,11 @@
 
 mod file;
 mod journal;
-mod options;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
+use clap::Args;
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -14,9 +15,20 @@ use crate::cli::{context::Context, error::CliError};
 use crate::daemon::log::{Journal, Line};
 use crate::limits::rfc3339;
 
-use file::LogFile;
-pub(super) use options::LogsArgs;
-use options::{POLL, stdout_is_closed};
+use file::{LineCount, LogFile, line_count};
+
+/// How often a log that is followed is checked for new lines.
+const POLL: Duration = Duration::from_millis(200);
+
+#[derive(Debug, Args)]
+pub(crate) struct LogsArgs {
+    /// Print new lines as they are logged
+    #[arg(long, short)]
+    follow: bool,
+    /// How many of the latest lines to print, or `all`
+    #[arg(long, short = 'n', value_name = "LINES", default_value = "100", value_parser = line_count)]
+    lines: LineCount,
+}
 
 /// `logs --json`, each line
 #[derive(Debug, Serialize, JsonSchema)]
@@ -31,7 +43,6 @@ pub(crate) struct LogLine {
     fields: BTreeMap<String, String>,
 }
 
-/// Prints the log.
 pub(super) fn execute(options: &LogsArgs, context: &Context) -> Result<(), CliError> {
     let path = context.places()?.log;
     let mut show = |line: &Line| show(line, &context.output);
@@ -58,6 +69,21 @@ pub(super) fn execute(options: &LogsArgs, context: &Context) -> Result<(), CliEr
         }
     }
     Ok(())
+}
+
+/// Whether the reader of standard output has closed it; without new lines to write, only polling shows that.
+#[cfg(unix)]
+fn stdout_is_closed() -> bool {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let stdout = std::io::stdout();
+    let mut polled = [PollFd::new(&stdout, PollFlags::empty())];
+    let no_wait = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut polled, Some(&no_wait)).is_ok() && polled[0].revents().contains(PollFlags::ERR)
+}
+
+#[cfg(not(unix))]
+fn stdout_is_closed() -> bool {
+    false
 }
 
 fn show(line: &Line, output: &Output) -> Result<(), CliError> {

@@ -40,7 +40,6 @@ pub(super) fn of_this_program(context: &Context) -> Result<(UnitSettings, Vec<St
     Ok((UnitSettings { program, variables, socket }, hints))
 }
 
-/// The path of this program that stays the same when it is updated.
 pub(super) fn program() -> Result<PathBuf, CliError> {
     let own = std::env::current_exe()
         .map_err(|error| CliError::internal(format!("cannot find the file of this program: {error}")))?;

@@ -112,7 +112,6 @@ const NAMES: usize = 11;
 
 type UserService = service::ServiceControl<SystemRunner>;
 
-/// Carries out one of the commands.
 pub(super) fn execute(command: &ServiceCommand, context: &Context) -> Result<(), CliError> {
     let places = context.places()?;
     let person = ServiceUser::current(&places.state)

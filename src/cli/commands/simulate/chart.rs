@@ -3,11 +3,8 @@
 use crate::cli::ui::{Output, Tint};
 use crate::simulate::{Counted, Load, Rule};
 
-/// From empty to full.
 const BARS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
-/// The width of the names.
 const NAME: usize = 29;
-/// The most bars on a line.
 const MAX_BARS: usize = 48;
 
 /// The requests served in each part of the time, relative to the busiest part.

@@ -69,7 +69,6 @@ impl SimulateArgs {
     }
 }
 
-/// Runs the simulation.
 pub(super) fn execute(options: &SimulateArgs, context: &Context) -> Result<(), CliError> {
     let load = options.load();
     let perfect = run(&load, Rule::Perfect);

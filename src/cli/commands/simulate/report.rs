@@ -136,7 +136,6 @@ pub(super) fn text(
     format!("{}{}\n{chart}\n{legend}", output.prose(&head), table.render(output))
 }
 
-/// The meaning of the columns.
 const LEGEND: [(&str, &str); 6] = [
     ("SERVED", "share of what perfect knowledge serves on this load"),
     ("429s/WINDOW", "per quota window with at least one; 1 is the minimum"),
@@ -146,7 +145,6 @@ const LEGEND: [(&str, &str); 6] = [
     ("ERRORS", "seen by agents, which retry at the stated time"),
 ];
 
-/// A time of all agents together.
 fn hours(ms: u64) -> String {
     match ms / 1_000 {
         0 => "0 s".to_owned(),

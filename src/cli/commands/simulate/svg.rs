@@ -10,7 +10,6 @@ const LEFT: f64 = 70.0;
 const RIGHT: f64 = 610.0;
 const TOP: f64 = 60.0;
 const BOTTOM: f64 = 410.0;
-/// Horizontal grid lines.
 const ROWS: u64 = 5;
 /// Greens and blues for lessor, warm colours for other tools; distinct for colour-blind readers.
 const OWN: [&str; 5] = ["#0072b2", "#009e73", "#56b4e9", "#004d40", "#3b3b98"];

@@ -14,11 +14,9 @@ mod system;
 use process::AncestorProcess;
 pub(super) use process::{is_launcher, is_shell};
 
-/// The process that a lease is bound to.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct CallerProcess {
     pub(crate) pid: u32,
-    /// The program's name.
     pub(crate) name: String,
     /// The name of the agent: the program's, or that of the script it interprets.
     pub(crate) agent: String,
@@ -30,10 +28,8 @@ const ROOTS: &str = "\
     cron crond atd sshd sshd-session login su tmux screen zellij gnome-terminal-server konsole xterm code \
     alacritty kitty wezterm-gui ghostty terminal iterm2 explorer windowsterminal openconsole conhost mintty \
     services svchost wininit winlogon taskhostw";
-/// How many ancestors are examined.
 const MAX_DEPTH: usize = 64;
 
-/// The process that a lease is bound to.
 pub(crate) fn calling_program() -> Result<CallerProcess, String> {
     let found = system::parent().and_then(|parent| choose(parent, &system::find));
     found.ok_or_else(|| {

@@ -1,14 +1,11 @@
 //! A process and its command line: shell, launcher, interpreter or other program.
 
-/// An ancestor of this process.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct AncestorProcess {
     pub(super) parent: u32,
-    /// The program and its arguments.
     pub(super) args: Vec<String>,
     pub(super) session: u32,
     pub(super) has_terminal: bool,
-    /// It runs as this user.
     pub(super) ours: bool,
 }
 
