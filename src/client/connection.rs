@@ -203,26 +203,10 @@ pub(super) fn greeting() -> HelloParams {
 }
 
 pub(super) fn unexpected(call: &str, answer: &Answer<'_>) -> ClientError {
-    let kind = match answer {
-        Answer::Hello(_) => "a greeting",
-        Answer::Lease(_) => "a lease",
-        Answer::Done(_) => "nothing",
-        Answer::Credential(_) => "a credential",
-        Answer::Decision(_) => "a decision",
-        Answer::Leases(_) => "leases",
-        Answer::Accounts(_) => "accounts",
-        Answer::Account(_) => "an account",
-        Answer::Status(_) => "a status",
-        Answer::Config(_) => "a configuration",
-        Answer::Reloaded(_) => "the result of a reload",
-        Answer::Imported(_) => "the result of an import",
-        Answer::Exported(_) => "an export",
-        Answer::Forecast(_) => "a forecast",
-        Answer::Explained(_) => "an explanation",
-        Answer::GatewayAccess(_) => "a key for the gateway",
-        Answer::Rekeyed(_) => "the location of a key",
-    };
-    ClientError::Unexpected(format!("{kind} in answer to {call}"))
+    let answer = format!("{answer:?}");
+    // its variant only: the rest may be long
+    let kind = answer.split('(').next().unwrap_or_default();
+    ClientError::Unexpected(format!("`{kind}` in answer to {call}"))
 }
 
 fn check_protocol(hello: &HelloInfo) -> Result<(), ClientError> {

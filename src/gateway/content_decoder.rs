@@ -30,12 +30,6 @@ pub(super) enum ContentDecoder {
     Unreadable,
 }
 
-impl std::fmt::Debug for ContentDecoder {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("ContentDecoder(…)")
-    }
-}
-
 /// Decoded bytes, up to [`MAX_EXPANSION`].
 #[derive(Debug, Default)]
 pub(super) struct DecodedBytes(Vec<u8>);

@@ -10,7 +10,7 @@ use std::time::Duration;
 const REST: Duration = Duration::from_millis(300);
 
 /// A call of the service manager's program.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct ManagerCall {
     /// The program, looked up in `PATH`.
     pub program: &'static str,
@@ -56,14 +56,8 @@ impl ManagerCall {
     /// A call with these arguments.
     #[must_use]
     pub fn new(program: &'static str, arguments: &[&str]) -> Self {
-        Self {
-            program,
-            arguments: arguments.iter().map(|argument| (*argument).to_owned()).collect(),
-            variables: Vec::new(),
-            may_fail: false,
-            asks_for_manager: false,
-            tries: 1,
-        }
+        let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+        Self { program, arguments, tries: 1, ..Self::default() }
     }
 
     pub(super) fn may_fail(self) -> Self {

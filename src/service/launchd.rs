@@ -121,8 +121,4 @@ impl ServiceManager for Launchd {
         let (program, is_current) = read(TEMPLATE, unit, "PROGRAM");
         InstalledUnit { program: program.map(unxml), is_current }
     }
-
-    fn hints(&self, _settings: &UnitSettings, _state: &ServiceState) -> Vec<String> {
-        Vec::new()
-    }
 }

@@ -23,6 +23,9 @@ pub use user::ServiceUser;
 use std::fmt::Debug;
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
+use serde::Serialize;
+
 /// An action on the service.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ServiceAction {
@@ -78,21 +81,25 @@ pub trait ServiceManager: Debug {
         false
     }
     /// Hints for the user after installing.
-    fn hints(&self, settings: &UnitSettings, state: &ServiceState) -> Vec<String>;
+    fn hints(&self, _settings: &UnitSettings, _state: &ServiceState) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// The status of a service.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, JsonSchema)]
 pub struct ServiceState {
-    /// Whether the manager has loaded it.
+    /// Whether the service is installed: the manager has loaded it.
     pub installed: bool,
     /// Whether it starts automatically: at login, or when a client connects.
     pub enabled: bool,
     /// Whether the daemon runs.
     pub active: bool,
     /// Whether it ended with an error; only systemd reports it.
+    #[serde(skip)]
     pub failed: bool,
     /// The manager's own description of the status.
+    #[serde(rename = "state")]
     pub summary: String,
     /// The daemon's process id.
     pub pid: Option<u32>,
@@ -101,8 +108,10 @@ pub struct ServiceState {
     /// The socket's path, if the manager knows it.
     pub socket: Option<String>,
     /// Whether the service continues after logout; `None` if unknown.
+    #[serde(rename = "linger")]
     pub lingers: Option<bool>,
     /// The status text that the daemon sent to the manager.
+    #[serde(rename = "says")]
     pub status_text: Option<String>,
     /// How often the manager restarted it.
     pub restarts: Option<u32>,

@@ -209,16 +209,7 @@ fn quoted(word: &str) -> String {
     if word.chars().all(safe) {
         return word.to_owned();
     }
-    let mut out = String::from("\"");
-    for letter in word.chars() {
-        match letter {
-            '"' | '\\' => out.extend(['\\', letter]),
-            '%' => out.push_str("%%"),
-            _ => out.push(letter),
-        }
-    }
-    out.push('"');
-    out
+    format!("\"{}\"", word.replace('\\', r"\\").replace('"', r#"\""#).replace('%', "%%"))
 }
 
 fn first_word(line: &str) -> String {

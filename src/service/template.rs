@@ -52,24 +52,15 @@ fn pieces(template: &str) -> impl Iterator<Item = (&str, Option<&str>)> {
     })
 }
 
+/// Letters and their escapes in XML; `&`, which is in each escape, is the first.
+const ESCAPES: [(&str, &str); 5] = [("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("\"", "&quot;"), ("'", "&apos;")];
+
 pub(super) fn xml(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for letter in text.chars() {
-        match letter {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&apos;"),
-            _ => out.push(letter),
-        }
-    }
-    out
+    ESCAPES.iter().fold(text.to_owned(), |text, (letter, escape)| text.replace(letter, escape))
 }
 
 pub(super) fn unxml(text: &str) -> String {
-    let names = [("&lt;", "<"), ("&gt;", ">"), ("&quot;", "\""), ("&apos;", "'"), ("&amp;", "&")];
-    names.iter().fold(text.to_owned(), |text, (name, letter)| text.replace(name, letter))
+    ESCAPES.iter().rev().fold(text.to_owned(), |text, (letter, escape)| text.replace(escape, letter))
 }
 
 #[cfg(test)]

@@ -13,6 +13,9 @@ mod rules;
 mod upstream;
 mod world;
 
+use schemars::JsonSchema;
+use serde::Serialize;
+
 use crate::pool::Strategy;
 
 use rules::{ManagerRules, MultiAuthRules, PerfectRules, PluginRules, PoolRules};
@@ -20,7 +23,7 @@ use upstream::{HOUR, Ms};
 use world::{RoutingRules, Simulation};
 
 /// The accounts and the agents of one run.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, JsonSchema)]
 pub struct Load {
     /// Accounts of one provider.
     pub accounts: usize,
@@ -95,31 +98,35 @@ impl Rule {
 }
 
 /// What was counted in one run.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, JsonSchema)]
 pub struct Counted {
     /// Requests that all accounts together could have served.
+    #[serde(skip)]
     pub quota: u64,
     /// Requests that were served.
     pub served: u64,
-    /// 429 answers.
+    /// 429 responses.
     pub refusals: u64,
-    /// Windows of an account's quota in which there was a 429.
+    /// Quota windows of an account with at least one 429 response.
     pub refused_windows: u64,
-    /// 429 answers to requests that were sent when the window's first one had come back, other than by a probe.
+    /// 429 responses to requests that were sent after the first one of the window was known, except probes.
     pub needless_refusals: u64,
     /// The most 429 answers of one window.
+    #[serde(skip)]
     pub most_refusals: u64,
-    /// Requests that went to another account than the session's last one.
+    /// Requests that used another account than the last request of their session.
     pub moves: u64,
-    /// Those of them whose last account could have served.
+    /// Moves away from an account that could have served the request.
     pub needless_moves: u64,
-    /// Time that agents slept while an account could serve, milliseconds; probes and ceilings apart.
+    /// Time in which agents slept while an account could serve, in ms, summed over all agents.
     pub slept_ms: u64,
     /// How often an agent had to wait or stop while an account could serve.
+    #[serde(rename = "wrong_waits")]
     pub wrong: u64,
     /// How often an agent received an error.
     pub turned_away: u64,
     /// Requests served until each of equal parts of the time.
+    #[serde(skip)]
     pub curve: Vec<u64>,
 }
 

@@ -53,7 +53,9 @@ pub(super) trait RoutingRules {
         upstream: &SimulatedUpstream,
     ) -> Option<AgentStep>;
     /// A sleep is over.
-    fn resume(&mut self, now: Ms, request: AgentRequest, upstream: &SimulatedUpstream) -> AgentStep;
+    fn resume(&mut self, now: Ms, request: AgentRequest, upstream: &SimulatedUpstream) -> AgentStep {
+        self.begin(now, request, upstream)
+    }
     /// When they want to be called.
     fn next_wakeup(&self, _now: Ms, _upstream: &SimulatedUpstream) -> Option<Ms> {
         None

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::Args;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::cli::{context::Context, error::CliError, ui::format};
 use crate::limits::{self, Classification, Headers, Reason, SHORTEST_HINT, Scope, UpstreamResponse, Verdict};
@@ -83,11 +83,6 @@ struct ClassifyWindow {
     scope: &'static str,
 }
 
-#[derive(Serialize)]
-struct ClassifyError<'a> {
-    error: &'a str,
-}
-
 pub(super) fn execute(options: &ClassifyArgs, context: &Context) -> Result<u8, CliError> {
     let limits = context.config()?.pool.limits;
     let mut input = BufReader::with_capacity(1 << 16, io::stdin().lock());
@@ -102,7 +97,7 @@ pub(super) fn execute(options: &ClassifyArgs, context: &Context) -> Result<u8, C
             Ok(input) => write(&mut output, &classify(&input, &limits, options.evidence))?,
             Err(why) => {
                 context.output.note(&format!("line {number}: {why}"));
-                write(&mut output, &ClassifyError { error: &why })?;
+                write(&mut output, &json!({ "error": why }))?;
                 code = 1;
             }
         }

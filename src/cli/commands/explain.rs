@@ -129,9 +129,10 @@ fn candidates(info: &ExplainInfo, now: u64, output: &Output) -> String {
     let used = |used: Option<f64>| used.map(|used| format!("{:.0} %", used * 100.0)).unwrap_or_default();
     for one in &info.candidates {
         let tint = if one.why.is_some() { Tint::Faint } else { Tint::Strong };
+        let name = one.label.as_ref().or(one.email.as_ref()).unwrap_or(&one.id);
         table.row(vec![
             (one.rank.map(|rank| rank.to_string()).unwrap_or_default(), None),
-            (candidate_name(one).to_owned(), Some(tint)),
+            (name.clone(), Some(tint)),
             (format!("{}/{}", one.leases, one.capacity), None),
             (if has_priority { one.priority.to_string() } else { String::new() }, None),
             (format!("{:.0}", one.health), None),
@@ -165,10 +166,6 @@ fn notes(one: &CandidateInfo, now: u64) -> String {
         notes.push(one.idle_ms.map_or_else(|| "never used".to_owned(), idle));
     }
     notes.join(", ")
-}
-
-fn candidate_name(one: &CandidateInfo) -> &str {
-    one.label.as_deref().or(one.email.as_deref()).unwrap_or(&one.id)
 }
 
 #[cfg(test)]

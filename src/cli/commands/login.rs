@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::cli::ui::{self, Output, browser, clean, format};
+use crate::cli::ui::{Output, browser, format};
 use crate::cli::{context::Context, error::CliError, launch::agent::provider_name};
 use crate::credential::Secret;
 use crate::credential::oauth::{
@@ -15,7 +15,7 @@ use crate::credential::oauth::{
 use crate::pool::{CredentialKind, millis};
 use crate::protocol::{AccountInfo, AddAccountParams, ErrorKind, ListAccountsParams, SecretText};
 
-use super::account::new_account;
+use super::account::{done, new_account};
 
 /// How long the user may take.
 const PATIENCE: Duration = Duration::from_secs(900);
@@ -83,9 +83,7 @@ pub(super) fn execute(options: LoginArgs, context: &Context) -> Result<(), CliEr
     // the login may have taken longer than an idle connection stays open
     let info = context.connect()?.add_account(account)?;
     let what = if renews { "renewed the login of" } else { "logged in" };
-    context.output.result(&info, || {
-        format!("{what} {} ({}, {})", clean(ui::account::name(&info)), info.id, clean(&info.provider))
-    })
+    done(&info, what, context)
 }
 
 fn account_of(provider: &str, label: Option<String>, tokens: &TokenSet, identity: LoginIdentity) -> AddAccountParams {

@@ -250,6 +250,13 @@ pub(super) fn execute(command: CliCommand, context: &Context) -> Result<u8, CliE
     done.map(|()| 0)
 }
 
+/// Parses the options of one command.
+#[cfg(test)]
+fn parse_args<T: clap::Args>(words: impl IntoIterator<Item = &'static str>) -> Result<T, clap::Error> {
+    let command = T::augment_args(clap::Command::new("x").no_binary_name(true));
+    T::from_arg_matches(&command.try_get_matches_from(words)?)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

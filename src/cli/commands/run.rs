@@ -151,43 +151,37 @@ fn command_of(program: &OsStr) -> Command {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::Parser;
+    use crate::cli::commands::parse_args;
 
-    #[derive(Parser)]
-    struct RunLine {
-        #[command(flatten)]
-        run: RunArgs,
-    }
-
-    fn parse(line: &str) -> Result<RunArgs, clap::Error> {
-        RunLine::try_parse_from(line.split(' ')).map(|line| line.run)
+    fn parse(line: &'static str) -> Result<RunArgs, clap::Error> {
+        parse_args(line.split_whitespace())
     }
 
     #[test]
     fn a_word_options_and_a_command_are_parsed() {
-        let run = parse("x claude --direct -- claude -p hi --model x").unwrap();
+        let run = parse("claude --direct -- claude -p hi --model x").unwrap();
         assert_eq!(run.word.as_deref(), Some("claude"));
         assert_eq!(run.command, ["claude", "-p", "hi", "--model", "x"]);
-        let run = parse("x -p openai -m gpt-5 --wait 5m --session s --direct -- python x.py -- y").unwrap();
+        let run = parse("-p openai -m gpt-5 --wait 5m --session s --direct -- python x.py -- y").unwrap();
         assert_eq!((run.provider.as_deref(), run.options.model.as_deref()), (Some("openai"), Some("gpt-5")));
         assert_eq!(run.command, ["python", "x.py", "--", "y"]);
-        assert!(parse("x --direct -- claude").unwrap().word.is_none());
-        assert!(parse("x -p openai claude -- claude").is_err(), "two providers");
-        assert!(parse("x claude x.py").is_err(), "a command without `--`");
-        assert!(parse("x claude --direct --profile -- claude").is_err(), "two modes");
+        assert!(parse("--direct -- claude").unwrap().word.is_none());
+        assert!(parse("-p openai claude -- claude").is_err(), "two providers");
+        assert!(parse("claude x.py").is_err(), "a command without `--`");
+        assert!(parse("claude --direct --profile -- claude").is_err(), "two modes");
     }
 
     #[test]
     fn the_agent_is_the_default_command() {
         for (line, expected) in [
-            ("x claude -- claude -p hi", Some("claude -p hi")),
-            ("x claude -- -p hi", Some("claude -p hi")),
-            ("x claude", Some("claude")),
-            ("x claude -- npx x", Some("npx x")),
-            ("x -- codex exec hi", Some("codex exec hi")),
-            ("x anthropic -- -p", Some("-p")),
-            ("x anthropic", None),
-            ("x", None),
+            ("claude -- claude -p hi", Some("claude -p hi")),
+            ("claude -- -p hi", Some("claude -p hi")),
+            ("claude", Some("claude")),
+            ("claude -- npx x", Some("npx x")),
+            ("-- codex exec hi", Some("codex exec hi")),
+            ("anthropic -- -p", Some("-p")),
+            ("anthropic", None),
+            ("", None),
         ] {
             let run = parse(line).unwrap();
             let split = split_command(run.command, run.word.as_deref()).ok().map(|(program, arguments)| {

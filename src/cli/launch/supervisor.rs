@@ -36,12 +36,8 @@ pub(crate) struct SuperviseArgs {
 
 #[cfg(unix)]
 pub(super) use unix::start;
-
-/// Runs until the supervised process has ended.
 #[cfg(unix)]
-pub(crate) fn supervise(args: SuperviseArgs, context: &Context) -> Result<u8, CliError> {
-    unix::supervise(args, context)
-}
+pub(crate) use unix::supervise;
 
 /// On Windows, `run` itself waits for the command.
 #[cfg(windows)]
@@ -110,7 +106,8 @@ mod unix {
         if status.success() { Ok(()) } else { Err(io::Error::other(format!("the supervisor ended with {status}"))) }
     }
 
-    pub(super) fn supervise(args: SuperviseArgs, context: &Context) -> Result<u8, CliError> {
+    /// Runs until the supervised process has ended.
+    pub(crate) fn supervise(args: SuperviseArgs, context: &Context) -> Result<u8, CliError> {
         let failed = |error: io::Error| CliError::internal(format!("supervising a command: {error}"));
         if !args.detached {
             // no open file of the caller stays open in the supervisor

@@ -14,7 +14,7 @@ const DEFAULT_WIDTH: usize = 80;
 /// No terminal is taken to be narrower.
 const MIN_WIDTH: usize = 20;
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Output {
     pub(crate) json: bool,
     pub(crate) width: usize,
@@ -58,16 +58,7 @@ impl Output {
     /// Without colour, at a given width.
     #[cfg(test)]
     pub(crate) fn plain(width: usize) -> Self {
-        let colour = false;
-        Self {
-            json: false,
-            width,
-            terminal: false,
-            prose_width: width,
-            note_width: width,
-            colour,
-            colour_notes: colour,
-        }
+        Self { width, prose_width: width, note_width: width, ..Self::default() }
     }
 
     /// Prints a result unchanged.

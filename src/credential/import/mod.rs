@@ -58,7 +58,7 @@ pub struct ParsedFile {
 }
 
 /// Something in a file that cannot be imported.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, schemars::JsonSchema)]
 pub struct ImportProblem {
     /// The place in the file, such as `accounts[2].refreshToken`; empty for the whole file.
     pub place: String,

@@ -9,11 +9,7 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use crate::gateway::BodyError;
 
-pub(super) trait BodyObserver: Send {
-    fn observe(&mut self, bytes: &Bytes);
-    /// The body has ended; `complete` is false if it broke off.
-    fn end(&mut self, complete: bool);
-}
+use super::observer::ResponseObserver;
 
 pub(crate) enum ClientBody {
     Complete(Option<Bytes>),
@@ -25,7 +21,7 @@ pub(crate) struct RelayedBody {
     rest: Incoming,
     idle: Duration,
     idle_timer: Pin<Box<Sleep>>,
-    observer: Option<Box<dyn BodyObserver>>,
+    observer: Option<ResponseObserver>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -34,13 +30,8 @@ struct UpstreamSilent(Duration);
 
 impl RelayedBody {
     /// Relays `rest` after the pieces that were read already.
-    pub(super) fn new(
-        first: Vec<Bytes>,
-        rest: Incoming,
-        idle: Duration,
-        observer: Option<Box<dyn BodyObserver>>,
-    ) -> Self {
-        Self { first: first.into_iter(), rest, idle, idle_timer: Box::pin(sleep(idle)), observer }
+    pub(super) fn new(first: Vec<Bytes>, rest: Incoming, idle: Duration, observer: ResponseObserver) -> Self {
+        Self { first: first.into_iter(), rest, idle, idle_timer: Box::pin(sleep(idle)), observer: Some(observer) }
     }
 
     fn end(&mut self, complete: bool) {

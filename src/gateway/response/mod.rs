@@ -43,7 +43,7 @@ pub(super) fn relay(
     observer: ResponseObserver,
 ) -> Response<ClientBody> {
     let Parts { status, headers, extensions, .. } = head;
-    let body = RelayedBody::new(first, rest, IDLE_TIMEOUT, Some(Box::new(observer)));
+    let body = RelayedBody::new(first, rest, IDLE_TIMEOUT, observer);
     let mut response = Response::new(ClientBody::Relayed(Box::new(body)));
     *response.status_mut() = status;
     // the reason phrase and the case of names, among others

@@ -10,7 +10,6 @@ use crate::gateway::content_decoder::ContentDecoder;
 use crate::gateway::metrics::{InFlightGuard, MetricsRecorder, RequestLabels};
 use crate::limits::is_error_event;
 
-use super::body::BodyObserver;
 use super::is_event_stream;
 use super::sse::SseParser;
 use super::token_usage::UsageParser;
@@ -70,10 +69,9 @@ impl ResponseObserver {
             lease,
         }
     }
-}
 
-impl BodyObserver for ResponseObserver {
-    fn observe(&mut self, bytes: &Bytes) {
+    /// More bytes have come.
+    pub(super) fn observe(&mut self, bytes: &Bytes) {
         let Self { decoder, usage, stream, lease, .. } = self;
         if let Some(lease) = lease {
             lease.report_if_late();
@@ -94,7 +92,8 @@ impl BodyObserver for ResponseObserver {
         });
     }
 
-    fn end(&mut self, complete: bool) {
+    /// The body has ended; `complete` is false if it broke off.
+    pub(super) fn end(&mut self, complete: bool) {
         let has_failed = self.stream.as_ref().is_some_and(|stream| stream.has_failed);
         let is_good = complete && !has_failed;
         self.metrics.response_ended(&self.labels, &self.account_name, self.status, self.usage.tokens, is_good);

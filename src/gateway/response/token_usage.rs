@@ -81,10 +81,8 @@ impl UsageParser {
         let room = MAX_USAGE.saturating_sub(before).min(bytes.len());
         self.kept.extend_from_slice(&bytes[..room]);
         match object(&self.kept) {
-            UsageObject::Complete(start, end) => {
-                if let Ok(Value::Object(usage)) = serde_json::from_slice(&self.kept[start..end]) {
-                    self.tokens.update(&usage);
-                }
+            UsageObject::Complete(usage, end) => {
+                self.tokens.update(&usage);
                 self.end();
                 Some(end.saturating_sub(before))
             }
@@ -113,7 +111,8 @@ fn find(bytes: &[u8], from: usize) -> Option<usize> {
 }
 
 enum UsageObject {
-    Complete(usize, usize),
+    /// The object, and where it ends.
+    Complete(Map<String, Value>, usize),
     Unfinished,
     None,
 }
@@ -127,36 +126,20 @@ fn object(bytes: &[u8]) -> UsageObject {
     if !matches!(&bytes[..quote], b"" | b"Metadata" | b"_metadata") {
         return UsageObject::None;
     }
-    let mut colon = false;
-    for (at, byte) in bytes.iter().enumerate().skip(quote + 1) {
-        match byte {
-            b':' if !colon => colon = true,
-            b'{' if colon => return end_of(bytes, at),
-            byte if byte.is_ascii_whitespace() => {}
-            _ => return UsageObject::None,
-        }
+    let after = bytes[quote + 1..].trim_ascii_start();
+    let value = after.strip_prefix(b":").unwrap_or(after).trim_ascii_start();
+    if value.is_empty() {
+        return UsageObject::Unfinished;
     }
-    UsageObject::Unfinished
-}
-
-fn end_of(bytes: &[u8], start: usize) -> UsageObject {
-    let (mut depth, mut in_text, mut escaped) = (0_usize, false, false);
-    for (at, byte) in bytes.iter().enumerate().skip(start) {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if in_text => escaped = true,
-            b'"' => in_text = !in_text,
-            b'{' if !in_text => depth += 1,
-            b'}' if !in_text => {
-                depth -= 1;
-                if depth == 0 {
-                    return UsageObject::Complete(start, at + 1);
-                }
-            }
-            _ => {}
-        }
+    if value.len() == after.len() || !value.starts_with(b"{") {
+        return UsageObject::None;
     }
-    UsageObject::Unfinished
+    let mut objects = serde_json::Deserializer::from_slice(value).into_iter();
+    match objects.next() {
+        Some(Ok(usage)) => UsageObject::Complete(usage, bytes.len() - value.len() + objects.byte_offset()),
+        Some(Err(error)) if !error.is_eof() => UsageObject::None,
+        _ => UsageObject::Unfinished,
+    }
 }
 
 impl TokenCounts {

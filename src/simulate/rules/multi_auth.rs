@@ -44,9 +44,7 @@ impl MultiAuthRules {
             MultiAuthProcess { session: request.session, limited_until, current, retried: false }
         };
         let slot = &mut self.processes[request.agent];
-        if slot.as_ref().is_none_or(|process| process.session != request.session) {
-            *slot = None;
-        }
+        slot.take_if(|process| process.session != request.session);
         slot.get_or_insert_with(start)
     }
 }
@@ -85,9 +83,5 @@ impl RoutingRules for MultiAuthRules {
         };
         self.file = process.limited_until.clone();
         Some(step)
-    }
-
-    fn resume(&mut self, now: Ms, request: AgentRequest, upstream: &SimulatedUpstream) -> AgentStep {
-        self.begin(now, request, upstream)
     }
 }

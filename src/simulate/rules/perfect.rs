@@ -41,10 +41,6 @@ impl RoutingRules for PerfectRules {
         matches!(answer, UpstreamAnswer::Refused { .. }).then(|| self.begin(now, request, upstream))
     }
 
-    fn resume(&mut self, now: Ms, request: AgentRequest, upstream: &SimulatedUpstream) -> AgentStep {
-        self.begin(now, request, upstream)
-    }
-
     fn next_wakeup(&self, now: Ms, upstream: &SimulatedUpstream) -> Option<Ms> {
         let windows = (0..upstream.len()).map(|account| upstream.next_window(account, now));
         windows.min().filter(|_| !self.waiting.is_empty())

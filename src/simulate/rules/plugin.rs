@@ -144,9 +144,7 @@ impl PluginRules {
             }
         };
         let slot = &mut self.processes[request.agent];
-        if slot.as_ref().is_none_or(|process| process.session != request.session) {
-            *slot = None;
-        }
+        slot.take_if(|process| process.session != request.session);
         slot.get_or_insert_with(fresh)
     }
 

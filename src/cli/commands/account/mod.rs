@@ -159,7 +159,7 @@ fn remove_all(context: &Context) -> Result<(), CliError> {
 }
 
 /// Prints an account after a change: as text, one line.
-fn done(info: &AccountInfo, what: &str, context: &Context) -> Result<(), CliError> {
+pub(super) fn done(info: &AccountInfo, what: &str, context: &Context) -> Result<(), CliError> {
     let line = format!("{what} {} ({}, {})", clean(account::name(info)), info.id, clean(&info.provider));
     context.output.result(info, || context.output.prose(&line))
 }

@@ -52,7 +52,8 @@ pub(super) fn set(key: &str, typed: Option<&str>, context: &Context) -> Result<u
         daemon: ReloadOutcome::of_daemon(&places).without(config.check()),
     };
     if !named.row().active {
-        context.output.labelled_note(Tint::Strong, "note:", &inactive(&change.key));
+        let text = format!("`{}` is not active in this version: its value is checked, but has no effect", change.key);
+        context.output.labelled_note(Tint::Strong, "note:", &text);
     }
     context.output.result(&change, || {
         let key = clean(&change.key);
@@ -65,10 +66,6 @@ pub(super) fn set(key: &str, typed: Option<&str>, context: &Context) -> Result<u
         format!("{key} = {shown}{remark}\n{}", context.output.prose(&change.daemon.text()))
     })?;
     Ok(change.daemon.exit())
-}
-
-fn inactive(key: &str) -> String {
-    format!("`{key}` is not active in this version: its value is checked, but has no effect")
 }
 
 fn change(path: &Path, named: &NamedKey, typed: Option<&str>) -> Result<(bool, Config), CliError> {

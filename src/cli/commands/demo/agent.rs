@@ -50,35 +50,21 @@ pub(super) struct AgentTally {
     pub(super) disconnected: u64,
 }
 
-pub(super) fn work() -> u8 {
+pub(crate) fn work() -> u8 {
     let task = std::env::var(TASK_VARIABLE).ok().and_then(|task| serde_json::from_str::<AgentTask>(&task).ok());
     let Some(task) = task else {
         eprintln!("this command is internal: `lessor demo` starts its agents with it");
         return 2;
     };
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("{}: {error}", task.name);
-            return 1;
-        }
-    };
-    let mut agent = DemoAgent {
-        end: Instant::now() + Duration::from_millis(task.millis),
-        task,
-        tally: AgentTally::default(),
-        upstream: None,
-        limited: None,
-    };
-    let result = runtime.block_on(agent.run());
+    let end = Instant::now() + Duration::from_millis(task.millis);
+    let mut agent = DemoAgent { end, task, tally: AgentTally::default(), upstream: None, limited: None };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let result = runtime.map_err(Into::into).and_then(|runtime| runtime.block_on(agent.run()));
     agent.print_tally();
-    match result {
-        Ok(()) => 0,
-        Err(error) => {
-            eprintln!("{}: {error}", agent.task.name);
-            1
-        }
+    if let Err(error) = &result {
+        eprintln!("{}: {error}", agent.task.name);
     }
+    u8::from(result.is_err())
 }
 
 struct DemoAgent {
@@ -88,11 +74,6 @@ struct DemoAgent {
     upstream: Option<SendRequest<Empty<Bytes>>>,
     /// The account that was limited last, until the next lease.
     limited: Option<String>,
-}
-
-enum UpstreamReply {
-    Served,
-    Limited(Duration),
 }
 
 impl DemoAgent {
@@ -154,8 +135,8 @@ impl DemoAgent {
             let secret = lease.lease().credential.as_ref().map(|credential| credential.secret.0.to_string());
             let Some(secret) = secret else { anyhow::bail!("the lease has no credential") };
             match self.request(&secret).await? {
-                UpstreamReply::Served => self.tally.served += 1,
-                UpstreamReply::Limited(wait) => {
+                None => self.tally.served += 1,
+                Some(wait) => {
                     self.tally.limits += 1;
                     if !self.report(&mut lease, wait).await {
                         break;
@@ -194,12 +175,12 @@ impl DemoAgent {
         false
     }
 
-    async fn request(&mut self, secret: &str) -> anyhow::Result<UpstreamReply> {
-        let connection = match self.upstream.take().filter(|connection| !connection.is_closed()) {
+    /// Sends a request; answers the wait if it was refused.
+    async fn request(&mut self, secret: &str) -> anyhow::Result<Option<Duration>> {
+        let mut connection = match self.upstream.take().filter(|connection| !connection.is_closed()) {
             Some(connection) => connection,
             None => self.connect().await?,
         };
-        let mut connection = connection;
         connection.ready().await?;
         let request = Request::post("/v1/messages")
             .header("host", &self.task.upstream)
@@ -212,8 +193,8 @@ impl DemoAgent {
         response.into_body().collect().await?;
         self.upstream = Some(connection);
         match (status, wait) {
-            (StatusCode::OK, _) => Ok(UpstreamReply::Served),
-            (StatusCode::TOO_MANY_REQUESTS, Some(millis)) => Ok(UpstreamReply::Limited(Duration::from_millis(millis))),
+            (StatusCode::OK, _) => Ok(None),
+            (StatusCode::TOO_MANY_REQUESTS, Some(millis)) => Ok(Some(Duration::from_millis(millis))),
             _ => anyhow::bail!("the upstream answered {status}"),
         }
     }

@@ -11,7 +11,7 @@ use anyhow::Context as _;
 
 use crate::cli::ui::format::round_trip;
 use crate::client::Client;
-use crate::config::AppPaths;
+use crate::config::{AppPaths, Environment, Flags};
 use crate::protocol::{LeaseRow, ListAccountsParams};
 
 use super::agent::{AgentTally, AgentTask, TASK_VARIABLE};
@@ -58,17 +58,9 @@ impl DemoHome {
              base_url = \"http://127.0.0.1\"\n"
         );
         fs::write(home.join("config.toml"), config).context("writing the configuration")?;
-        let places = AppPaths {
-            config: home.join("config.toml"),
-            data: home.join("data"),
-            state: home.join("state"),
-            socket: home.join("run/lessor.sock"),
-            run: home.join("run"),
-            database: home.join("data/lessor.db"),
-            lock: home.join("data/daemon.lock"),
-            key: home.join("state/key"),
-            log: home.join("state/lessor.log"),
-        };
+        let of_process = Environment::from_process(&Flags::default());
+        let places =
+            AppPaths::resolve(&Environment { config: None, socket: None, home: Some(home.into()), ..of_process })?;
         Ok(Self { places, directory, provider, daemon: None, agents: Vec::new(), client: None })
     }
 
@@ -191,7 +183,8 @@ impl DemoHome {
                 let _unreadable = stdout.read_to_string(&mut printed);
             }
             let _ended = child.wait();
-            tallies.extend(last_tally(&printed));
+            // a killed agent may have printed half of its last line
+            tallies.extend(printed.lines().rev().find_map(|line| serde_json::from_str::<AgentTally>(line).ok()));
         }
         tallies
     }
@@ -228,9 +221,4 @@ impl Drop for DemoHome {
             let _ended = child.wait();
         }
     }
-}
-
-/// The last complete line that an agent printed; a killed agent may have printed half of another.
-fn last_tally(printed: &str) -> Option<AgentTally> {
-    printed.lines().rev().find_map(|line| serde_json::from_str(line).ok())
 }

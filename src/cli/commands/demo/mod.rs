@@ -19,6 +19,7 @@ use crate::protocol::{AddAccountParams, ListAccountsParams};
 
 use super::account::new_account;
 
+pub(super) use agent::work as work_as_agent;
 use home::DemoHome;
 use progress::DemoProgress;
 pub(super) use report::DemoResult;
@@ -66,10 +67,6 @@ pub(super) fn execute(options: &DemoArgs, context: &Context) -> Result<u8, CliEr
     }
 }
 
-pub(super) fn work_as_agent() -> u8 {
-    agent::work()
-}
-
 /// The exit code of shells after Ctrl-C.
 const INTERRUPTED: u8 = 130;
 
@@ -99,7 +96,7 @@ fn run(options: &DemoArgs, context: &Context, stop: &AtomicBool) -> anyhow::Resu
     let mut done = 0;
     while let Some(left) = end.checked_duration_since(Instant::now()) {
         if stop.load(Ordering::Relaxed) {
-            progress.end();
+            progress.clear();
             return Ok(None);
         }
         let past = Duration::from_secs(options.seconds).saturating_sub(left);
@@ -131,7 +128,7 @@ fn run(options: &DemoArgs, context: &Context, stop: &AtomicBool) -> anyhow::Resu
         progress.show(&states, &accounts, waiting, left);
         std::thread::sleep(POLL.min(left));
     }
-    progress.end();
+    progress.clear();
     let tallies = home.finish_agents();
     result.finish(&upstream.states(), &tallies, WINDOW);
     Ok(Some(result))

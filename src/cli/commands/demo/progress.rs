@@ -63,7 +63,11 @@ impl DemoProgress {
             lines.push(format!("  {name:<11} {bar} {:>3}/{:<3} {user}", key.used, key.quota));
         }
         lines.push(format!("  {summary}"));
-        self.redraw(&lines);
+        self.clear();
+        // a wrapped line would be counted wrongly when it is cleared
+        let text: String = lines.iter().map(|line| self.output.cut_note(line) + "\n").collect();
+        print(&text);
+        self.drawn = lines.len();
     }
 
     /// Prints a line above the redrawn lines.
@@ -74,19 +78,8 @@ impl DemoProgress {
         }
     }
 
-    pub(super) fn end(&mut self) {
-        self.clear();
-    }
-
-    fn redraw(&mut self, lines: &[String]) {
-        self.clear();
-        // a wrapped line would be counted wrongly when it is cleared
-        let text: String = lines.iter().map(|line| self.output.cut_note(line) + "\n").collect();
-        print(&text);
-        self.drawn = lines.len();
-    }
-
-    fn clear(&mut self) {
+    /// Removes the redrawn lines.
+    pub(super) fn clear(&mut self) {
         if self.drawn > 0 {
             print(&format!("\x1b[{}A\x1b[J", self.drawn));
             self.drawn = 0;

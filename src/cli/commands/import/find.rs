@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crate::cli::ui::format;
 use crate::credential::import::discover::{DiscoveredFile, DiscoverySource, find_logins, read_path};
 use crate::credential::import::discover::{HostEnvironment, Platform, default_paths};
-use crate::credential::import::{DiscoveredAccount, ImportProblem, SettingProposal, Tool, environment};
+use crate::credential::import::{DiscoveredAccount, ImportProblem, ParsedFile, SettingProposal, Tool, environment};
 use crate::pool::Wall;
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -85,34 +85,26 @@ impl FoundCredentials {
             DiscoverySource::File(path) => path.display().to_string(),
             keychain @ DiscoverySource::Keychain(_) => keychain.to_string(),
         };
-        let mut file = FoundFile { name: name.clone(), open_to_others: found.open_to_others, ..FoundFile::default() };
+        let file = FoundFile { name, open_to_others: found.open_to_others, ..FoundFile::default() };
         match found.reading {
-            Err(trouble) => file.error = Some(trouble.to_string()),
-            Ok((format, reading)) => {
-                file.tool = format.tool();
-                file.entries = reading.entries.len();
-                file.problems = reading.problems;
-                file.settings = reading.settings;
-                file.unmatched = reading.unmatched;
-                self.entries.extend(reading.entries.into_iter().map(|entry| (entry, name.clone())));
-            }
+            Err(trouble) => self.files.push(FoundFile { error: Some(trouble.to_string()), ..file }),
+            Ok((format, reading)) => self.add_reading(FoundFile { tool: format.tool(), ..file }, reading),
         }
-        self.files.push(file);
     }
 
     fn add_environment(&mut self, variable: &dyn Fn(&str) -> Option<String>) {
         let reading = environment::read(variable);
-        if reading.entries.is_empty() && reading.problems.is_empty() {
-            return;
+        if !reading.entries.is_empty() || !reading.problems.is_empty() {
+            let name = "environment".to_owned();
+            self.add_reading(FoundFile { name, tool: Some(Tool::Environment), ..FoundFile::default() }, reading);
         }
-        let name = "environment".to_owned();
-        self.files.push(FoundFile {
-            name: name.clone(),
-            tool: Some(Tool::Environment),
-            entries: reading.entries.len(),
-            problems: reading.problems,
-            ..FoundFile::default()
-        });
-        self.entries.extend(reading.entries.into_iter().map(|entry| (entry, name.clone())));
+    }
+
+    fn add_reading(&mut self, mut file: FoundFile, reading: ParsedFile) {
+        let ParsedFile { entries, problems, settings, unmatched, .. } = reading;
+        file.entries = entries.len();
+        (file.problems, file.settings, file.unmatched) = (problems, settings, unmatched);
+        self.entries.extend(entries.into_iter().map(|entry| (entry, file.name.clone())));
+        self.files.push(file);
     }
 }

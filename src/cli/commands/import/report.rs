@@ -68,20 +68,9 @@ pub(super) struct ImportFileRow {
     /// Why it could not be read.
     pub(super) error: Option<String>,
     /// What could not be imported.
-    pub(super) problems: Vec<ImportProblemRow>,
+    pub(super) problems: Vec<ImportProblem>,
     /// Its permissions, if other users can read it.
     pub(super) open_to_others: Option<String>,
-}
-
-/// Something in a file that could not be imported.
-#[derive(Serialize, JsonSchema)]
-pub(super) struct ImportProblemRow {
-    /// The position in the file.
-    pub(super) place: String,
-    /// What is wrong.
-    pub(super) message: String,
-    /// Whether it is damaged; else it is intact, but lessor cannot use it.
-    pub(super) broken: bool,
 }
 
 /// How many entries have each outcome.
@@ -171,14 +160,13 @@ impl ImportRow {
 
 impl ImportFileRow {
     fn of(file: FoundFile) -> Self {
-        let problem = |ImportProblem { place, message, broken }| ImportProblemRow { place, message, broken };
         let open_to_others = file.open_secrets().map(|mode| format!("{mode:04o}"));
         Self {
             path: file.name,
             tool: file.tool.map(|tool| tool.name().to_owned()),
             entries: file.entries,
             error: file.error,
-            problems: file.problems.into_iter().map(problem).collect(),
+            problems: file.problems,
             open_to_others,
         }
     }

@@ -117,24 +117,19 @@ pub(crate) fn token(args: TokenArgs, context: &Context) -> Result<(), CliError> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::Parser;
-
-    #[derive(Parser)]
-    struct AcquireLine {
-        #[command(flatten)]
-        acquire: AcquireArgs,
-    }
+    use crate::cli::commands::parse_args;
 
     #[test]
     fn negative_priorities_are_numbers_not_options() {
-        let parse = |words: &[&str]| AcquireLine::try_parse_from(["x", "anthropic"].iter().chain(words));
+        let parse =
+            |words: &[&'static str]| parse_args::<AcquireArgs>(["anthropic"].into_iter().chain(words.iter().copied()));
         for (text, priority) in [("-5", -5), ("10", 10), ("-10", -10)] {
-            assert_eq!(parse(&["--priority", text]).unwrap().acquire.priority, priority);
+            assert_eq!(parse(&["--priority", text]).unwrap().priority, priority);
         }
         assert!(parse(&["--priority", "-11"]).is_err());
         let line = parse(&["--wait", "1h30m", "--exclude", "a", "--exclude", "b"]).unwrap();
-        assert_eq!(line.acquire.options.wait, Some(Duration::from_secs(5400)));
-        assert_eq!(line.acquire.exclude, ["a", "b"]);
+        assert_eq!(line.options.wait, Some(Duration::from_secs(5400)));
+        assert_eq!(line.exclude, ["a", "b"]);
         assert!(parse(&["--wait", "5"]).is_err(), "a unit is needed");
     }
 }

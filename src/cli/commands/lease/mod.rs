@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::cli::ui::{self, format};
 use crate::cli::{context::Context, error::CliError};
 use crate::client::{Client, ClientError};
-use crate::protocol::LeaseRef;
+use crate::protocol::{ErrorKind, LeaseRef};
 
 pub(super) use acquire::{AcquireArgs, TokenArgs, acquire, token};
 pub(super) use report::{ReportArgs, report};

@@ -154,16 +154,11 @@ mod tests {
         }
     }
 
-    struct LogDirectory {
-        _directory: tempfile::TempDir,
-        path: PathBuf,
-        rotated: PathBuf,
-    }
-
-    fn log_directory() -> LogDirectory {
+    /// A directory, and the paths of the log and of the rotated log in it.
+    fn log_directory() -> (tempfile::TempDir, PathBuf, PathBuf) {
         let directory = tempfile::tempdir().unwrap();
         let (path, rotated) = (directory.path().join("lessor.log"), directory.path().join("lessor.log.1"));
-        LogDirectory { _directory: directory, path, rotated }
+        (directory, path, rotated)
     }
 
     fn add(path: &Path, text: &str) {
@@ -172,10 +167,10 @@ mod tests {
 
     #[test]
     fn the_latest_lines_include_the_rotated_file() {
-        let home = log_directory();
-        assert!(LogFile::open(&home.path).latest(LineCount::All).unwrap().is_empty());
-        add(&home.rotated, "1\n2\ncut");
-        add(&home.path, "3\n\n4\nbegun");
+        let (_directory, path, rotated) = log_directory();
+        assert!(LogFile::open(&path).latest(LineCount::All).unwrap().is_empty());
+        add(&rotated, "1\n2\ncut");
+        add(&path, "3\n\n4\nbegun");
         for (wanted, expected) in [
             (LineCount::All, &["1", "2", "cut", "3", "4"][..]),
             (LineCount::Last(9), &["1", "2", "cut", "3", "4"]),
@@ -183,7 +178,7 @@ mod tests {
             (LineCount::Last(1), &["4"]),
             (LineCount::Last(0), &[]),
         ] {
-            let mut log = LogFile::open(&home.path);
+            let mut log = LogFile::open(&path);
             assert_eq!(log.latest(wanted).unwrap(), expected, "{wanted:?}");
             assert_eq!(log.last_line().unwrap(), "4");
         }
@@ -191,30 +186,30 @@ mod tests {
 
     #[test]
     fn reading_continues_when_the_file_is_rotated_truncated_or_removed() {
-        let home = log_directory();
-        let mut log = LogFile::open(&home.path);
+        let (_directory, path, rotated) = log_directory();
+        let mut log = LogFile::open(&path);
         assert!(log.latest(LineCount::All).unwrap().is_empty() && !log.exists());
         assert!(log.next().unwrap().is_empty());
-        add(&home.path, "1\n2");
+        add(&path, "1\n2");
         assert_eq!(log.next().unwrap(), ["1"]);
-        add(&home.path, "2\n");
+        add(&path, "2\n");
         assert_eq!(log.next().unwrap(), ["22"]);
         // rotated, with a line in between
-        add(&home.path, "3\n");
-        std::fs::rename(&home.path, &home.rotated).unwrap();
+        add(&path, "3\n");
+        std::fs::rename(&path, &rotated).unwrap();
         assert_eq!(log.next().unwrap(), ["3"]);
-        add(&home.rotated, "4\n5");
-        add(&home.path, "6\n");
+        add(&rotated, "4\n5");
+        add(&path, "6\n");
         assert_eq!(log.next().unwrap(), ["4", "5", "6"]);
         // truncated
-        std::fs::write(&home.path, "").unwrap();
+        std::fs::write(&path, "").unwrap();
         assert!(log.next().unwrap().is_empty());
-        add(&home.path, "7\n");
+        add(&path, "7\n");
         assert_eq!(log.next().unwrap(), ["7"]);
         // removed and created again
-        std::fs::remove_file(&home.path).unwrap();
+        std::fs::remove_file(&path).unwrap();
         assert!(log.next().unwrap().is_empty());
-        add(&home.path, "8\n");
+        add(&path, "8\n");
         assert_eq!(log.next().unwrap(), ["8"]);
         assert!(log.next().unwrap().is_empty());
     }

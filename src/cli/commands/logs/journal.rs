@@ -1,7 +1,7 @@
 //! The systemd journal, read with `journalctl`: each entry becomes a line as in the log file.
 
 use std::io::{BufRead, BufReader};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{ChildStdout, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 
 use serde_json::{Map, Value};
@@ -38,18 +38,16 @@ pub(super) fn read(
     let mut child = spawned.map_err(|error| failed(error.to_string()))?;
     let shown = child.stdout.take().map_or(Ok(()), |stdout| forward(&entries(stdout), show));
     // with --follow it does not end
-    let ended = if matches!(shown, Ok(())) && !options.follow { child.wait() } else { end(&mut child) };
+    if shown.is_err() || options.follow {
+        let _ended_already = child.kill();
+    }
+    let ended = child.wait();
     shown?;
     match ended {
         Ok(status) if status.success() || options.follow => Ok(()),
         Ok(status) => Err(failed(status.to_string())),
         Err(error) => Err(failed(error.to_string())),
     }
-}
-
-fn end(child: &mut Child) -> std::io::Result<std::process::ExitStatus> {
-    let _ended_already = child.kill();
-    child.wait()
 }
 
 /// Reads entries on a thread, so that a closed standard output is noticed while there are no new entries.

@@ -77,32 +77,12 @@ pub(crate) struct UnitFileChange {
 pub(crate) struct ServiceStatus {
     /// The service manager: `systemd`, `launchd` or `the task scheduler`.
     manager: &'static str,
-    /// Whether the service is installed.
-    installed: bool,
-    /// Whether the service starts automatically: at login, or when a client connects.
-    enabled: bool,
-    /// Whether the daemon runs as a service.
-    active: bool,
-    /// The state, in the manager's words.
-    state: String,
-    /// The daemon's process, as a service or otherwise.
-    pid: Option<u32>,
-    /// The status that the daemon reported to the manager.
-    says: Option<String>,
-    /// How often the manager has restarted the daemon.
-    restarts: Option<u32>,
-    /// The socket, if the manager knows it.
-    socket: Option<String>,
-    /// Whether the manager listens on the socket; null if managers of this system do not.
-    listening: Option<bool>,
-    /// Whether the service keeps running when the user logs out; null if unknown.
-    linger: Option<bool>,
+    #[serde(flatten)]
+    state: ServiceState,
     /// Whether the unit files differ from those of this version of lessor.
     outdated: bool,
     /// The program that the service starts.
     program: Option<String>,
-    /// The unit files, the user's overrides included.
-    files: Vec<String>,
     /// Problems, each with its remedy.
     warnings: Vec<String>,
 }
@@ -268,42 +248,34 @@ fn status(ours: &UserService, context: &Context) -> Result<(), CliError> {
 
 fn describe(
     ours: &UserService,
-    state: ServiceState,
+    mut state: ServiceState,
     reading: InstalledUnit,
     holder: Option<LockHolder>,
     this_program: &Path,
 ) -> ServiceStatus {
-    let (manager, lets_go) = (ours.manager().name(), ours.manager().detaches());
+    let manager = ours.manager();
+    state.active |= manager.detaches() && state.installed && holder.is_some();
+    state.pid = state.pid.or(holder.as_ref().map(|holder| holder.pid));
     let mut status = ServiceStatus {
-        manager,
-        installed: state.installed,
-        enabled: state.enabled,
-        active: state.active || (lets_go && state.installed && holder.is_some()),
-        state: state.summary,
-        pid: state.pid.or(holder.as_ref().map(|holder| holder.pid)),
-        says: state.status_text,
-        restarts: state.restarts,
-        socket: state.socket,
-        listening: state.listening,
-        linger: state.lingers,
+        manager: manager.name(),
         outdated: state.installed && !reading.is_current,
         program: reading.program,
-        files: state.files,
         warnings: Vec::new(),
+        state,
     };
-    status.warnings = warnings(&status, state.failed, holder.filter(|_| !status.active).as_ref(), this_program);
+    status.warnings = warnings(&status, holder.filter(|_| !status.state.active).as_ref(), this_program);
     status
 }
 
 /// Problems, each with its remedy.
-fn warnings(status: &ServiceStatus, failed: bool, other: Option<&LockHolder>, this_program: &Path) -> Vec<String> {
+fn warnings(status: &ServiceStatus, other: Option<&LockHolder>, this_program: &Path) -> Vec<String> {
     let mut warnings = Vec::new();
     let mut warn = |is_so: bool, text: String| {
         if is_so {
             warnings.push(text);
         }
     };
-    if !status.installed {
+    if !status.state.installed {
         return Vec::new();
     }
     let program = status.program.as_deref().map(Path::new);
@@ -314,11 +286,12 @@ fn warnings(status: &ServiceStatus, failed: bool, other: Option<&LockHolder>, th
     let differs = !gone && program.is_some_and(|program| !same(program));
     warn(differs, format!("this program ({}) is not that of the service; to use it: {remedy}", this_program.display()));
     warn(status.outdated, format!("the units are not those of this version; to update them: {remedy}"));
-    warn(!status.enabled, format!("the service does not start automatically; to enable it: {remedy}"));
+    warn(!status.state.enabled, format!("the service does not start automatically; to enable it: {remedy}"));
     warn(
-        status.listening == Some(false),
+        status.state.listening == Some(false),
         "clients cannot reach the service; to start it: lessor service start".to_owned(),
     );
+    let failed = status.state.failed;
     warn(failed, "the service failed; see: journalctl --user -u lessor.service -n 20".to_owned());
     if let Some(other) = other {
         let by = if other.started_by == StartedBy::Client { "a client" } else { "the user" };
@@ -328,27 +301,32 @@ fn warnings(status: &ServiceStatus, failed: bool, other: Option<&LockHolder>, th
 }
 
 fn text(status: &ServiceStatus, output: &Output) -> String {
-    if !status.installed {
-        let pid = status.pid.map_or_else(String::new, |pid| format!("; a daemon is running without it (pid {pid})"));
+    if !status.state.installed {
+        let pid =
+            status.state.pid.map_or_else(String::new, |pid| format!("; a daemon is running without it (pid {pid})"));
         return format!("no service is installed at {}{pid}; to install it: lessor service install\n", status.manager);
     }
     let mut text = String::new();
     let mut line = |name: &str, value: &str| text += &output.field(name, NAMES, value);
-    let pid = status.pid.filter(|_| status.active).map_or_else(String::new, |pid| format!(", pid {pid}"));
+    let pid = status.state.pid.filter(|_| status.state.active).map_or_else(String::new, |pid| format!(", pid {pid}"));
     let again = status
+        .state
         .restarts
         .filter(|times| *times > 0)
         .map_or_else(String::new, |times| format!(", restarted {}", format::count(times as usize, "time")));
-    line("service", &format!("{}: {}{pid}{again}", status.manager, status.state));
-    if let Some(says) = &status.says {
+    line("service", &format!("{}: {}{pid}{again}", status.manager, status.state.summary));
+    if let Some(says) = &status.state.status_text {
         line("reports", says);
     }
-    if let Some(socket) = &status.socket {
-        line("socket", &format!("{socket}{}", if status.listening == Some(false) { ", not listening" } else { "" }));
+    if let Some(socket) = &status.state.socket {
+        line(
+            "socket",
+            &format!("{socket}{}", if status.state.listening == Some(false) { ", not listening" } else { "" }),
+        );
     }
     line(
         "autostart",
-        match (status.enabled, status.linger) {
+        match (status.state.enabled, status.state.lingers) {
             (false, _) => "no",
             (true, Some(true)) => "yes; it keeps running when you log out",
             (true, Some(false)) => "yes; it stops when you log out (loginctl enable-linger)",
@@ -358,7 +336,7 @@ fn text(status: &ServiceStatus, output: &Output) -> String {
     if let Some(program) = &status.program {
         line("program", program);
     }
-    for file in &status.files {
+    for file in &status.state.files {
         line("file", file);
     }
     for warning in &status.warnings {

@@ -11,12 +11,8 @@ use super::chart;
 /// The result of a simulation.
 #[derive(Serialize, JsonSchema)]
 pub(crate) struct SimulationResult {
-    accounts: usize,
-    agents: usize,
-    hours: u64,
-    seed: u64,
-    per_minute: u64,
-    per_five_hours: u64,
+    #[serde(flatten)]
+    load: Load,
     /// Requests that all accounts together could have served in that time.
     quota: u64,
     /// Requests that a scheduler with perfect knowledge of every quota serves.
@@ -29,28 +25,12 @@ pub(crate) struct SimulationResult {
 struct RuleResult {
     /// The name of the rules.
     name: &'static str,
-    /// Requests that were served.
-    served: u64,
+    #[serde(flatten)]
+    counted: Counted,
     /// The share of `usable` that was served.
     served_share: f64,
-    /// 429 responses.
-    refusals: u64,
-    /// Quota windows of an account with at least one 429 response.
-    refused_windows: u64,
-    /// 429 responses per such window.
+    /// 429 responses per window with at least one.
     refusals_per_window: f64,
-    /// 429 responses to requests that were sent after the first one of the window was known, except probes.
-    needless_refusals: u64,
-    /// Requests that used another account than the last request of their session.
-    moves: u64,
-    /// Moves away from an account that could have served the request.
-    needless_moves: u64,
-    /// Time in which agents slept while an account could serve, summed over all agents.
-    slept_ms: u64,
-    /// How often an agent had to wait or stop while an account could serve.
-    wrong_waits: u64,
-    /// How often an agent got an error.
-    turned_away: u64,
 }
 
 impl SimulationResult {
@@ -58,29 +38,11 @@ impl SimulationResult {
         let usable = usable(perfect, results);
         let finding = |(rule, counted): &(Rule, Counted)| RuleResult {
             name: rule.name(),
-            served: counted.served,
             served_share: share(counted, usable),
-            refusals: counted.refusals,
-            refused_windows: counted.refused_windows,
             refusals_per_window: counted.refusals_a_window(),
-            needless_refusals: counted.needless_refusals,
-            moves: counted.moves,
-            needless_moves: counted.needless_moves,
-            slept_ms: counted.slept_ms,
-            wrong_waits: counted.wrong,
-            turned_away: counted.turned_away,
+            counted: counted.clone(),
         };
-        Self {
-            accounts: load.accounts,
-            agents: load.agents,
-            hours: load.hours,
-            seed: load.seed,
-            per_minute: load.per_minute,
-            per_five_hours: load.per_five_hours,
-            quota: perfect.quota,
-            usable,
-            rules: results.iter().map(finding).collect(),
-        }
+        Self { load: *load, quota: perfect.quota, usable, rules: results.iter().map(finding).collect() }
     }
 }
 

@@ -42,63 +42,61 @@ pub(crate) fn calling_shell() -> Result<CallerProcess, String> {
     system::parent().and_then(|parent| nearest_shell(parent, &system::find)).map_or_else(calling_program, Ok)
 }
 
+type FindProcess<'a> = &'a dyn Fn(u32) -> Option<AncestorProcess>;
+
+/// The process `first` and its ancestors, each with its id.
+fn ancestors(first: u32, find: FindProcess<'_>) -> impl Iterator<Item = (u32, AncestorProcess)> {
+    let with_id = |pid: u32| Some((pid, find(pid).filter(|_| pid > 1)?));
+    std::iter::successors(with_id(first), move |(_, process)| with_id(process.parent)).take(MAX_DEPTH)
+}
+
+fn calling(shell: Option<(u32, AncestorProcess)>) -> Option<CallerProcess> {
+    shell.map(|(pid, shell)| CallerProcess { pid, name: shell.name(), agent: shell.name() })
+}
+
 /// The nearest shell from `first` upwards, with only launchers between; a subshell counts as the shell it was forked
 /// from.
-fn nearest_shell(first: u32, find: &dyn Fn(u32) -> Option<AncestorProcess>) -> Option<CallerProcess> {
+fn nearest_shell(first: u32, find: FindProcess<'_>) -> Option<CallerProcess> {
     let mut shell: Option<(u32, AncestorProcess)> = None;
-    let mut pid = first;
-    for _ in 0..MAX_DEPTH {
-        let Some(process) = find(pid).filter(|_| pid > 1) else { break };
-        let parent = process.parent;
+    for (pid, process) in ancestors(first, find) {
         if process.is_shell() {
-            let is_another = shell.as_ref().is_some_and(|(_, inner)| inner.parent != pid || inner.args != process.args);
-            if is_another {
+            if shell.as_ref().is_some_and(|(_, inner)| inner.parent != pid || inner.args != process.args) {
                 break;
             }
             shell = Some((pid, process));
         } else if process.is_launcher() {
             // the shell of one line that a launcher runs ends soon
-            if shell.as_ref().is_some_and(|(_, inner)| inner.parent == pid && inner.runs_a_line()) {
-                shell = None;
-            }
+            shell.take_if(|(_, inner)| inner.parent == pid && inner.runs_a_line());
         } else {
             break;
         }
-        pid = parent;
     }
-    shell.map(|(pid, shell)| CallerProcess { pid, name: shell.name(), agent: shell.name() })
+    calling(shell)
 }
 
 /// The nearest ancestor from `first` upwards that a lease can be bound to.
-fn choose(first: u32, find: &dyn Fn(u32) -> Option<AncestorProcess>) -> Option<CallerProcess> {
+fn choose(first: u32, find: FindProcess<'_>) -> Option<CallerProcess> {
     let mut shell: Option<(u32, AncestorProcess)> = None;
-    let mut pid = first;
-    for _ in 0..MAX_DEPTH {
-        let Some(process) = find(pid).filter(|_| pid > 1) else { break };
+    for (pid, process) in ancestors(first, find) {
         let name = process.name();
         if process.is_shell() {
-            let is_subshell_of_it =
-                shell.as_ref().is_some_and(|(_, inner)| inner.parent == pid && inner.args == process.args);
-            if shell.is_none() || is_subshell_of_it {
-                shell = Some((pid, process.clone()));
-            }
             // an interactive shell: its parent is the terminal
-            if process.session == pid && process.has_terminal && process.is_interactive() {
+            let is_last = process.session == pid && process.has_terminal && process.is_interactive();
+            if shell.as_ref().is_none_or(|(_, inner)| inner.parent == pid && inner.args == process.args) {
+                shell = Some((pid, process));
+            }
+            if is_last {
                 break;
             }
         } else if process.is_launcher() {
-            let is_its_line = |(_, inner): &(u32, AncestorProcess)| inner.parent == pid && inner.runs_a_line();
-            if shell.as_ref().is_some_and(is_its_line) {
-                shell = None;
-            }
+            shell.take_if(|(_, inner)| inner.parent == pid && inner.runs_a_line());
         } else if ROOTS.split(' ').any(|root| root == name.to_lowercase()) || !process.ours {
             break;
         } else {
             return Some(CallerProcess { pid, agent: process.agent(), name });
         }
-        pid = process.parent;
     }
-    shell.map(|(pid, shell)| CallerProcess { pid, name: shell.name(), agent: shell.name() })
+    calling(shell)
 }
 
 #[cfg(test)]
@@ -112,8 +110,6 @@ mod tests {
     fn chosen(rows: &[ProcessRow]) -> Option<u32> {
         found(rows, choose)
     }
-
-    type FindProcess<'a> = &'a dyn Fn(u32) -> Option<AncestorProcess>;
 
     fn found(rows: &[ProcessRow], rule: fn(u32, FindProcess<'_>) -> Option<CallerProcess>) -> Option<u32> {
         let find = |pid: u32| {
