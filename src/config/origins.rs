@@ -15,8 +15,6 @@ pub(super) struct Origins {
     pub(super) sections: BTreeMap<String, (Range<usize>, u32)>,
     pub(super) warnings: Vec<ConfigProblem>,
 }
-
-/// A value that is set.
 #[derive(Clone, Debug)]
 pub(super) struct SetValue {
     pub(super) value: ConfigValue,
@@ -24,8 +22,6 @@ pub(super) struct SetValue {
     /// Its literal, if that is one line.
     pub(super) written: Option<String>,
 }
-
-/// What set a value.
 #[derive(Clone, Debug)]
 pub(super) enum Origin {
     File { line: u32, span: Range<usize> },

@@ -43,16 +43,9 @@ pub enum SettingSource {
 impl Config {
     /// One key's effective value; names with dots or `@` are quoted, as in `accounts."a@b.c".use`.
     pub fn get(&self, key: &str) -> Result<Setting, String> {
-        let path = lookup::parse_key(key)?;
-        let path: Vec<&str> = path.iter().map(String::as_str).collect();
-        match lookup::find(&path) {
-            PathMatch::Key(row) => {
-                let default = row.default.and_then(|text| Some((row.kind.read_plain(text).ok()?, row.literal(text))));
-                Ok(self.setting(format_key(&path), default))
-            }
-            PathMatch::Section => Err(lookup::is_section(&path)),
-            PathMatch::Nothing => Err(lookup::unknown(&path, false)),
-        }
+        let (path, row) = lookup::find_key(key)?;
+        let default = row.default.and_then(|text| Some((row.kind.read_plain(text).ok()?, row.literal(text))));
+        Ok(self.setting(format_key(&path), default))
     }
 
     /// Every key with its effective value; in named sections only keys that are set.
@@ -118,11 +111,7 @@ impl Setting {
     /// Its row in the table of keys.
     #[must_use]
     pub fn row(&self) -> Option<&'static KeySpec> {
-        let path = lookup::parse_key(&self.key).ok()?;
-        match lookup::find(&path.iter().map(String::as_str).collect::<Vec<_>>()) {
-            PathMatch::Key(row) => Some(row),
-            _ => None,
-        }
+        lookup::find_key(&self.key).ok().map(|(_, row)| row)
     }
 
     /// The value as a TOML literal, as it was written.
@@ -159,8 +148,7 @@ impl Setting {
     #[must_use]
     pub fn section_and_name(&self) -> (String, String) {
         let path = lookup::parse_key(&self.key).unwrap_or_default();
-        let parts: Vec<&str> = path.iter().map(String::as_str).collect();
-        let (section, name) = parts.split_at(parts.len().saturating_sub(1));
+        let (section, name) = path.split_at(path.len().saturating_sub(1));
         (format_key(section), format_key(name))
     }
 }

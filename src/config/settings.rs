@@ -32,7 +32,6 @@ pub struct Config {
     pub secrets: SecretsSection,
     /// `[providers.*]`, by name.
     pub providers: BTreeMap<String, ProviderSection>,
-    /// The source of every value.
     pub(super) origins: Origins,
 }
 

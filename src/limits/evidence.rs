@@ -12,8 +12,6 @@ const LONGEST_MESSAGE: usize = 160;
 const LONGEST_WORD: usize = 32;
 /// Prefixes of vendors' keys and tokens.
 const SECRETS: [&str; 10] = ["sk-", "sk_", "ya29.", "aiza", "eyj", "gho_", "ghp_", "xai-", "gsk_", "1//"];
-
-/// The evidence of one response.
 pub(super) struct ResponseEvidence<'a> {
     pub(super) dialect: Dialect,
     /// The status, or the one that an error within a stream states.

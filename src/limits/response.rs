@@ -85,8 +85,6 @@ impl Headers {
     pub fn get(&self, name: &str) -> Option<&str> {
         self.all(name).next()
     }
-
-    /// Every value of a header.
     pub(super) fn all(&self, name: &str) -> impl Iterator<Item = &str> {
         self.iter().filter(move |(known, _)| *known == name).map(|(_, value)| value)
     }

@@ -4,14 +4,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::pool::{Refusal, RefusalKind, Wall};
-
-/// The line is not JSON.
 pub(super) const PARSE_ERROR: i32 = -32700;
-/// The JSON is not a call.
 pub(super) const INVALID_REQUEST: i32 = -32600;
-/// There is no such method.
 pub(super) const METHOD_NOT_FOUND: i32 = -32601;
-/// The parameters are not valid.
 pub(super) const INVALID_PARAMS: i32 = -32602;
 /// All other errors; the kind distinguishes them.
 pub(super) const REFUSED: i32 = -32000;

@@ -35,8 +35,6 @@ struct Notification<'a, P> {
 fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
     Deserialize::deserialize(deserializer).map(Some)
 }
-
-/// Reads one line.
 pub(super) fn parse(line: &[u8]) -> Incoming {
     // serde would also accept a list for a structure
     if !line.trim_ascii_start().starts_with(b"{") {

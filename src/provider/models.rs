@@ -59,8 +59,6 @@ impl GeminiPool {
         }
     }
 }
-
-/// Parses a Gemini model name.
 pub(super) fn gemini(model: Option<&str>) -> GeminiName<'_> {
     let Some(model) = model else { return GeminiName::default() };
     let suffixed = model.rsplit_once(':').and_then(|(name, pool)| Some((name, GeminiPool::named(pool)?)));

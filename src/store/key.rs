@@ -56,8 +56,6 @@ pub(super) fn put(path: &Path, key: &SealKey) -> Result<(), StoreError> {
 pub(super) fn refer_to_keyring(path: &Path) -> Result<(), StoreError> {
     write(path, &[IN_KEYRING, b"\n"].concat())
 }
-
-/// A new random key.
 pub(super) fn random() -> Result<SealKey, StoreError> {
     let mut bytes = Zeroizing::new([0u8; 32]);
     getrandom::fill(&mut *bytes)?;
@@ -74,7 +72,6 @@ fn write(path: &Path, text: &[u8]) -> Result<(), StoreError> {
     file::replace(&temporary, path)
 }
 
-/// Formats the key as text.
 pub(super) fn print(key: &SealKey) -> Zeroizing<Vec<u8>> {
     let mut text = Zeroizing::new(Vec::with_capacity(WORD.len() + 65));
     text.extend_from_slice(WORD);

@@ -208,5 +208,4 @@ impl Store {
 
 /// The first pause between two attempts to read a locked keyring; it doubles.
 const FIRST_PAUSE: std::time::Duration = std::time::Duration::from_millis(250);
-/// The longest pause.
 const LONGEST_PAUSE: std::time::Duration = std::time::Duration::from_secs(5);

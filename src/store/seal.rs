@@ -108,13 +108,9 @@ impl SealKey {
         let bytes = drawn.first_chunk::<16>().ok_or("the cipher returned too few bytes")?;
         Ok(Zeroizing::new(*bytes))
     }
-
-    /// Seals an account's credential.
     pub(super) fn seal_credential(&self, account: AccountId, credential: &Credential) -> Result<Vec<u8>, String> {
         self.seal(SealPurpose::Credential(account), &encode(credential)?)
     }
-
-    /// Opens an account's credential.
     pub(super) fn open_credential(&self, account: AccountId, blob: &[u8]) -> Option<Credential> {
         decode(&self.open(SealPurpose::Credential(account), blob)?)
     }

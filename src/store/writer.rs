@@ -27,8 +27,6 @@ use super::{MOST_WAITING, WriteCallback};
 pub(super) const PAUSE: Duration = Duration::from_secs(5);
 /// The maximum number of writes in one transaction.
 const BATCH: usize = 1000;
-
-/// A message to the thread.
 #[expect(clippy::large_enum_variant, reason = "almost every one is a write: boxing it would cost an allocation each")]
 pub(super) enum WriterMessage {
     Job(WriteJob),
@@ -40,8 +38,6 @@ pub(super) enum WriterMessage {
     #[cfg(test)]
     Touch(Box<dyn FnOnce(&Connection) + Send>),
 }
-
-/// A write and its callback.
 pub(super) struct WriteJob {
     pub(super) task: WriterTask,
     pub(super) listener: WriteListener,

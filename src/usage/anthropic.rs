@@ -16,8 +16,6 @@ const FIVE_HOURS: &str = "5h";
 const WEEK: &str = "7d";
 /// The maximum number of windows that are read.
 const MOST: usize = 32;
-
-/// Parses the response.
 pub(super) fn usage(body: &[u8], now: Wall) -> Result<UsageReading, UnexpectedAnswer> {
     let document = document(body).ok_or(UnexpectedAnswer("Anthropic"))?;
     let mut windows = flat(&document, now);

@@ -12,8 +12,6 @@ use super::{UnexpectedAnswer, UsageReading, known_tier};
 const KEY: &str = "openai";
 /// The maximum number of windows that are read.
 const MOST: usize = 32;
-
-/// Parses the response.
 pub(super) fn usage(body: &[u8], now: Wall) -> Result<UsageReading, UnexpectedAnswer> {
     let document = document(body).ok_or(UnexpectedAnswer("OpenAI"))?;
     let plan = document.get("plan_type").and_then(text);

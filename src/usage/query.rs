@@ -49,8 +49,6 @@ pub struct UsageError {
     /// The page for the confirmation, if stated.
     pub link: Option<String>,
 }
-
-/// One request.
 struct HttpCall<'a> {
     url: String,
     /// The JSON body of a POST; a GET without one.
@@ -65,21 +63,15 @@ struct HttpCall<'a> {
 pub async fn query(client: &reqwest::Client, question: &UsageQuery<'_>, token: &str) -> UsageResult {
     match question.provider {
         "anthropic" => {
-            let call = HttpCall {
-                url: place(question, "https://api.anthropic.com", "/api/oauth/usage"),
-                body: None,
-                headers: vec![("anthropic-beta", "oauth-2025-04-20")],
-            };
+            let url = place(question, "https://api.anthropic.com", "/api/oauth/usage");
+            let call = HttpCall { url, body: None, headers: vec![("anthropic-beta", "oauth-2025-04-20")] };
             read(&send(client, call, question, token).await?, |body| anthropic::usage(body, question.now))
         }
         "openai" => {
             // other servers use another path than the vendor
             let path = if question.base_url.is_some() { "/api/codex/usage" } else { "/backend-api/wham/usage" };
-            let call = HttpCall {
-                url: place(question, "https://chatgpt.com", path),
-                body: None,
-                headers: question.vendor_id.map(|id| ("chatgpt-account-id", id)).into_iter().collect(),
-            };
+            let headers = question.vendor_id.map(|id| ("chatgpt-account-id", id)).into_iter().collect();
+            let call = HttpCall { url: place(question, "https://chatgpt.com", path), body: None, headers };
             read(&send(client, call, question, token).await?, |body| codex::usage(body, question.now))
         }
         "google" => ask_google(client, question, token).await,

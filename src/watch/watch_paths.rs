@@ -6,8 +6,6 @@ use std::path::{Component, Path, PathBuf};
 
 /// The number of links that are followed.
 const MOST_LINKS: usize = 40;
-
-/// An entry of a directory.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct WatchedEntry {
     pub(super) directory: PathBuf,

@@ -17,7 +17,6 @@ pub struct LockedFile {
     /// The target of the link, if `path` is a link.
     target: PathBuf,
     before: Option<Vec<u8>>,
-    /// The file's owner and mode.
     #[cfg(unix)]
     about: Option<fs::Metadata>,
     /// Held until this is dropped; not every file system has locks.

@@ -34,8 +34,6 @@ pub(in crate::config) fn together(config: &Config, log: &mut ProblemLog<'_>) {
     listener(config, log);
     providers(config, log);
 }
-
-/// Warnings that involve several keys.
 pub(in crate::config) fn warnings(config: &Config, log: &ProblemLog<'_>) -> Vec<ConfigProblem> {
     let ceiling = config.pool.leases.max_per_account;
     let mut warnings = Vec::new();

@@ -7,7 +7,7 @@ use toml_edit::{Document, Item, Table, TableLike, Value as Toml};
 
 use super::problem::ConfigErrors;
 use crate::config::schema::keys::KeySpec;
-use crate::config::schema::lookup::{self, PathMatch, format_key};
+use crate::config::schema::lookup::{self, format_key};
 use crate::config::schema::value::ConfigValue;
 use crate::config::setting::SettingSource;
 use crate::config::settings::Config;
@@ -53,19 +53,13 @@ struct InsertPoint {
 impl NamedKey {
     /// Finds a key by its path: `leases.ttl`, `accounts."a@b.c".use`.
     pub fn find(key: &str) -> Result<Self, String> {
-        let path = lookup::parse_key(key)?;
-        let parts: Vec<&str> = path.iter().map(String::as_str).collect();
-        match lookup::find(&parts) {
-            PathMatch::Key(row) => Ok(Self { row, path }),
-            PathMatch::Section => Err(lookup::is_section(&parts)),
-            PathMatch::Nothing => Err(lookup::unknown(&parts, false)),
-        }
+        lookup::find_key(key).map(|(path, row)| Self { path, row })
     }
 
     /// Its path as TOML writes it.
     #[must_use]
     pub fn key(&self) -> String {
-        format_key(&self.parts())
+        format_key(&self.path)
     }
 
     /// Its row in the table of keys.
@@ -83,10 +77,7 @@ impl NamedKey {
 pub fn set(text: &str, path: &Path, named: &NamedKey, typed: &str) -> Result<(String, ConfigValue), EditError> {
     let read = named.row.kind.read_argument(typed);
     let (value, literal) = read.map_err(|why| EditError::Refused(format!("`{}` {why}", named.key())))?;
-    Config::parse(text, path).map_err(EditError::Invalid)?;
-    let changed = with_mark(text, |text| Draft::of(text)?.set(&named.parts(), &literal));
-    let changed = changed.ok_or_else(|| EditError::ByHand(named.key()))?;
-    let config = Config::parse(&changed, path).map_err(EditError::Together)?;
+    let (changed, config) = edited(text, path, named, |draft| draft.set(&named.parts(), &literal))?;
     // The new value must be the effective one.
     let holds = config.get(&named.key()).is_ok_and(|setting| setting.value.as_ref() == Some(&value));
     if holds { Ok((changed, value)) } else { Err(EditError::ByHand(named.key())) }
@@ -94,20 +85,23 @@ pub fn set(text: &str, path: &Path, named: &NamedKey, typed: &str) -> Result<(St
 
 /// The text without a key, so that its default applies.
 pub fn unset(text: &str, path: &Path, named: &NamedKey) -> Result<String, EditError> {
-    Config::parse(text, path).map_err(EditError::Invalid)?;
-    let changed = with_mark(text, |text| Draft::of(text)?.unset(&named.parts()));
-    let changed = changed.ok_or_else(|| EditError::ByHand(named.key()))?;
-    let config = Config::parse(&changed, path).map_err(EditError::Together)?;
+    let (changed, config) = edited(text, path, named, |draft| draft.unset(&named.parts()))?;
     let gone = config.get(&named.key()).is_ok_and(|setting| setting.source == SettingSource::Default);
     if gone { Ok(changed) } else { Err(EditError::ByHand(named.key())) }
 }
 
-/// Changes the text after an optional byte order mark.
-fn with_mark(text: &str, change: impl FnOnce(&str) -> Option<String>) -> Option<String> {
-    match text.strip_prefix('\u{feff}') {
-        Some(rest) => change(rest).map(|changed| format!("\u{feff}{changed}")),
-        None => change(text),
-    }
+/// The changed text, and its configuration. A byte order mark stays.
+fn edited(
+    text: &str,
+    path: &Path,
+    named: &NamedKey,
+    change: impl FnOnce(Draft) -> Option<String>,
+) -> Result<(String, Config), EditError> {
+    Config::parse(text, path).map_err(EditError::Invalid)?;
+    let rest = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let changed = Draft::of(rest).and_then(change).ok_or_else(|| EditError::ByHand(named.key()))?;
+    let changed = format!("{}{changed}", &text[..text.len() - rest.len()]);
+    Config::parse(&changed, path).map_err(EditError::Together).map(|config| (changed, config))
 }
 
 impl Draft {
@@ -353,7 +347,6 @@ fn values(table: &dyn TableLike) -> Vec<Range<usize>> {
     spans
 }
 
-/// The offsets where headers begin.
 fn headers(table: &Table) -> Vec<usize> {
     let mut starts = Vec::new();
     for (_, item) in table.iter() {

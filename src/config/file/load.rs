@@ -84,8 +84,6 @@ pub(in crate::config) fn bytes_at(path: &Path) -> Result<Option<Vec<u8>>, Config
     File::open(path).map_err(broken)?.take(limit).read_to_end(&mut bytes).map_err(broken)?;
     if bytes.len() > MAX_FILE { Err(ConfigErrors::too_large(path)) } else { Ok(Some(bytes)) }
 }
-
-/// Bytes as text.
 pub(in crate::config) fn text_of(bytes: Vec<u8>, path: &Path) -> Result<String, ConfigErrors> {
     if bytes.len() > MAX_FILE {
         return Err(ConfigErrors::too_large(path));

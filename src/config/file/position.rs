@@ -9,13 +9,10 @@ pub(in crate::config) struct LineIndex<'t> {
 }
 
 impl<'t> LineIndex<'t> {
-    /// Finds the lines.
     pub(in crate::config) fn new(text: &'t str) -> Self {
         let ends = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at + 1);
         Self { text, starts: std::iter::once(0).chain(ends).collect() }
     }
-
-    /// The whole text.
     pub(in crate::config) fn text(&self) -> &'t str {
         self.text
     }

@@ -39,8 +39,7 @@ pub(in crate::config) fn parse(lines: &LineIndex<'_>) -> Parsed {
         if !follows && !parsed.unknown.iter().any(|range| range.contains(&span.start)) {
             let key = key_at(lines, &line, &span);
             let message = describe(error.message(), &key, source);
-            let key = lookup::format_key(&key.iter().map(String::as_str).collect::<Vec<_>>());
-            parsed.errors.push((span, key, message));
+            parsed.errors.push((span, lookup::format_key(&key), message));
         }
         if source.trim_start().starts_with('[') {
             parsed.unknown.push(line.start..next_header(&text, line.end));
@@ -86,18 +85,18 @@ fn path(text: &str) -> Option<Vec<String>> {
 
 /// The parser's message, or a better one for the two most frequent mistakes.
 fn describe(message: &str, key: &[String], source: &str) -> String {
-    let path: Vec<&str> = key.iter().map(String::as_str).collect();
     if message.starts_with("duplicate key") {
-        return format!("`{}` is defined twice; keep one of them", lookup::format_key(&path));
+        return format!("`{}` is defined twice; keep one of them", lookup::format_key(key));
     }
     let value = source.split_once('=').map(|(_, value)| value.trim()).unwrap_or_default();
+    let path: Vec<&str> = key.iter().map(String::as_str).collect();
     if let PathMatch::Key(found) = lookup::find(&path)
         && found.kind.is_text()
         && !value.starts_with(['"', '\''])
     {
         return format!(
             "`{}` needs quotes around its value; allowed: {}",
-            lookup::format_key(&path),
+            lookup::format_key(key),
             found.kind.allowed()
         );
     }

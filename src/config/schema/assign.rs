@@ -44,7 +44,7 @@ values! {
 
 impl Assign for Listen {
     fn assign(&mut self, value: &ConfigValue) -> bool {
-        store(self, if let ConfigValue::Text(value) = value { Listen::parse(value) } else { None })
+        store(self, if let ConfigValue::Text(value) = value { Self::parse(value) } else { None })
     }
 }
 

@@ -13,7 +13,6 @@ pub(in crate::config) enum PathMatch {
     Nothing,
 }
 
-/// What a path means.
 pub(in crate::config) fn find(path: &[&str]) -> PathMatch {
     let mut found = PathMatch::Nothing;
     for key in KEYS {
@@ -36,8 +35,19 @@ pub(in crate::config) fn parse_key(key: &str) -> Result<Vec<String>, String> {
     Ok(parsed.iter().map(|part| part.get().to_owned()).collect())
 }
 
+/// The key that a user named, and its path.
+pub(in crate::config) fn find_key(key: &str) -> Result<(Vec<String>, &'static KeySpec), String> {
+    let path = parse_key(key)?;
+    let parts: Vec<&str> = path.iter().map(String::as_str).collect();
+    match find(&parts) {
+        PathMatch::Key(row) => Ok((path, row)),
+        PathMatch::Section => Err(is_section(&parts)),
+        PathMatch::Nothing => Err(unknown(&parts, false)),
+    }
+}
+
 /// The error for a section where a key is expected.
-pub(in crate::config) fn is_section(path: &[&str]) -> String {
+fn is_section(path: &[&str]) -> String {
     let names = below(path);
     let names = if names.is_empty() { "NAME".to_owned() } else { names.join(", ") };
     format!("`{}` is a section; its keys: {names}", format_key(path))
@@ -81,11 +91,11 @@ fn elsewhere(name: &str) -> Option<&'static str> {
 }
 
 /// Writes a path as TOML does: names with other characters in quotes.
-pub fn format_key(path: &[&str]) -> String {
+pub fn format_key(path: &[impl AsRef<str>]) -> String {
     let plain =
         |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
-    let part = |part: &&str| if plain(part) { (*part).to_owned() } else { quoted(part) };
-    path.iter().map(part).collect::<Vec<_>>().join(".")
+    let part = |part: &str| if plain(part) { part.to_owned() } else { quoted(part) };
+    path.iter().map(|name| part(name.as_ref())).collect::<Vec<_>>().join(".")
 }
 
 /// The candidate nearest to a name, if one is near.

@@ -1,6 +1,4 @@
 //! Exact numbers with units: the common part of durations and sizes.
-
-/// One unit.
 pub(in crate::config) struct MeasureUnit {
     /// How it is written.
     pub(in crate::config) name: &'static str,

@@ -244,8 +244,6 @@ fn elements(item: &Item, least: usize, most: usize) -> Option<Vec<Item>> {
     let list = item.as_array().filter(|list| (least..=most).contains(&list.len()))?;
     Some(list.iter().cloned().map(Item::Value).collect())
 }
-
-/// A number, whole or not.
 fn number(item: &Item) -> Option<f64> {
     item.as_float().or_else(|| item.as_integer().map(|value| value as f64))
 }

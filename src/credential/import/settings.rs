@@ -77,8 +77,6 @@ const ANTIGRAVITY_MANAGER: &[(&str, &str, Translate)] = &[
 
 /// The key whose value names an account.
 pub const PREFERRED: &str = "selection.preferred_account";
-
-/// The settings of opencode-antigravity-auth.
 pub(super) fn antigravity_auth(top: &JsonFields<'_>) -> (Vec<SettingProposal>, Vec<(String, String)>) {
     let mut proposals = translate(top, ANTIGRAVITY_AUTH);
     // refreshing ahead was disabled
@@ -87,8 +85,6 @@ pub(super) fn antigravity_auth(top: &JsonFields<'_>) -> (Vec<SettingProposal>, V
     }
     (proposals, unmatched(top, ANTIGRAVITY_AUTH_ONLY))
 }
-
-/// The settings of Antigravity Manager.
 pub(super) fn antigravity_manager(top: &JsonFields<'_>) -> (Vec<SettingProposal>, Vec<(String, String)>) {
     let mut proposals = translate(top, ANTIGRAVITY_MANAGER);
     if top.value("auto_refresh") == Some(&Value::Bool(false)) {

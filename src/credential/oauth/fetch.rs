@@ -12,8 +12,6 @@ use crate::limits;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// The maximum length of a response.
 const LONGEST: usize = 256 * 1024;
-
-/// A response.
 pub(super) struct OauthResponse {
     pub(super) status: u16,
     /// How long the server asked to wait.

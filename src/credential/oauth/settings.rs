@@ -86,8 +86,6 @@ impl OauthSettings {
         let server = given.token_url.as_deref().or(given.issuer.as_deref()).or(built_in).unwrap_or_default();
         format!("{} at {server}", self.client_id)
     }
-
-    /// The scopes to request.
     pub(super) fn scopes(&self) -> Vec<String> {
         match self.built_in {
             _ if !self.given.scopes.is_empty() => self.given.scopes.clone(),

@@ -158,8 +158,6 @@ fn is_about_style(error: &TokenError) -> bool {
         _ => false,
     }
 }
-
-/// Interprets a response.
 pub(super) fn read(response: &OauthResponse) -> Result<TokenSet, TokenError> {
     let status = response.status;
     let parsed = serde_json::from_slice::<Value>(&response.body);

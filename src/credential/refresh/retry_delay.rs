@@ -66,8 +66,6 @@ impl Outage {
         self.last = Some((failure.clone(), since));
         (!known).then(|| RefreshTransition::Failing(failure.clone()))
     }
-
-    /// Records a success.
     pub(super) fn recover(&mut self) -> Option<RefreshTransition> {
         std::mem::take(self).last.map(|(_, since)| RefreshTransition::Recovered(since))
     }

@@ -10,8 +10,6 @@ use crate::limits::time::When;
 pub(in crate::limits) const MOST_TEXT: usize = 16 * 1024;
 const MOST_CODES: usize = 32;
 const MOST_WAITS: usize = 32;
-
-/// The content of a body.
 #[derive(Clone, Debug, Default)]
 pub(in crate::limits) struct ErrorBody {
     /// Error codes, normalised by [`codes::plain`].
@@ -35,8 +33,6 @@ pub(in crate::limits) struct ErrorBody {
     /// The whole document, for further searches.
     pub(in crate::limits) document: Option<Value>,
 }
-
-/// A structured time.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::limits) struct Wait {
     pub(in crate::limits) rank: u8,
@@ -54,7 +50,6 @@ pub(in crate::limits) enum Period {
 }
 
 impl ErrorBody {
-    /// Adds prose.
     pub(in crate::limits) fn add_text(&mut self, text: &str) {
         let room = MOST_TEXT.saturating_sub(self.text.len());
         let piece = beginning(text, room);

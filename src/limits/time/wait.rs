@@ -6,7 +6,6 @@ use std::time::Duration;
 use super::super::backoff::LONGEST_BELIEVED;
 use super::{duration, instant};
 
-/// A stated time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(in crate::limits) enum When {
     /// "In 30 seconds."
@@ -61,14 +60,10 @@ impl WaitSource {
     pub const NONE: Self = Self(Cow::Borrowed("none"));
     /// In text written for people.
     pub const PROSE: Self = Self(Cow::Borrowed("prose"));
-
-    /// A field of the body.
     #[must_use]
     pub(in crate::limits) const fn body(name: &'static str) -> Self {
         Self(Cow::Borrowed(name))
     }
-
-    /// A header.
     #[must_use]
     pub(in crate::limits) fn header(name: &str) -> Self {
         Self(Cow::Owned(name.to_owned()))

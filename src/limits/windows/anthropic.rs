@@ -11,8 +11,6 @@ const PREFIX: &str = "anthropic-ratelimit-unified-";
 fn refuses(status: &str) -> bool {
     ["rejected", "rate_limited", "blocked", "exceeded"].iter().any(|known| status.eq_ignore_ascii_case(known))
 }
-
-/// The windows in the headers.
 pub(super) fn windows(headers: &Headers) -> Vec<Window> {
     let mut names: Vec<&str> = Vec::new();
     for (header, _) in headers.iter() {

@@ -8,8 +8,6 @@ use crate::limits::time::{When, instant};
 
 /// A share from here on counts as full: the header's percentage is rounded.
 const FULL: f64 = 0.995;
-
-/// The windows in the headers.
 pub(super) fn windows(headers: &Headers, now: u64) -> Vec<Window> {
     let mut found = Vec::new();
     for (header, value) in headers.iter() {

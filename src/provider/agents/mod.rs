@@ -68,11 +68,11 @@ pub struct AgentSetup {
 
 /// JSON that is merged over the user's settings for this program.
 #[derive(Clone, PartialEq, Eq)]
-pub enum MergedJson {
+pub enum MergedJson<T = Value> {
     /// In the value of the variable.
-    InVariable(&'static str, Value),
+    InVariable(&'static str, T),
     /// In a file that the variable names; if the variable is unset, the program reads the machine-wide path.
-    InFile(&'static str, MachineWidePath, Value),
+    InFile(&'static str, MachineWidePath, T),
 }
 
 /// A path that a program reads for all users of a machine.
@@ -178,12 +178,8 @@ pub fn agents_with_profile() -> Vec<&'static str> {
     agents
 }
 
-/// A row of the table.
-#[derive(Debug)]
 struct AgentRecipe {
-    /// Only for this agent.
     agent: Option<&'static str>,
-    /// Only for this provider.
     provider: Option<&'static str>,
     hand_out: HandOut,
     credential: CredentialFilter,
@@ -192,7 +188,7 @@ struct AgentRecipe {
     /// In addition to the provider's conflicting variables.
     unset: &'static [&'static str],
     arguments: &'static [&'static str],
-    merged: &'static [MergedTemplate],
+    merged: &'static [MergedJson<&'static str>],
     files: &'static [(&'static str, &'static str)],
     overriding: Option<OverridingSettings>,
 }
@@ -204,13 +200,6 @@ enum CredentialFilter {
     Key,
     /// A login, or a long-lived token of one.
     Login,
-}
-
-/// A merge before its values are filled in.
-#[derive(Debug)]
-enum MergedTemplate {
-    InVariable(&'static str, &'static str),
-    InFile(&'static str, MachineWidePath, &'static str),
 }
 
 impl AgentRecipe {
@@ -227,13 +216,11 @@ impl AgentRecipe {
     }
 }
 
-impl MergedTemplate {
+impl MergedJson<&'static str> {
     fn filled(&self, filling: &TemplateValues<'_>) -> Option<MergedJson> {
-        let (Self::InVariable(_, text) | Self::InFile(_, _, text)) = self;
-        let value = filling.json(text)?;
         Some(match self {
-            Self::InVariable(name, _) => MergedJson::InVariable(name, value),
-            Self::InFile(name, shared, _) => MergedJson::InFile(name, *shared, value),
+            Self::InVariable(name, text) => MergedJson::InVariable(name, filling.json(text)?),
+            Self::InFile(name, shared, text) => MergedJson::InFile(name, *shared, filling.json(text)?),
         })
     }
 }

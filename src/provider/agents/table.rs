@@ -6,7 +6,7 @@
 //! placeholder has no value is left out.
 
 use super::CredentialFilter::{self, Key, Login};
-use super::{AgentRecipe, HandOut, MachineWidePath, MergedTemplate, OverridingSettings};
+use super::{AgentRecipe, HandOut, MachineWidePath, MergedJson, OverridingSettings};
 
 /// An empty recipe for each way of handing out.
 const GATEWAY: AgentRecipe = AgentRecipe {
@@ -85,7 +85,7 @@ pub(super) const RECIPES: &[AgentRecipe] = &[
     },
     AgentRecipe {
         set: &[("ANTHROPIC_BASE_URL", "{base}"), ("ANTHROPIC_API_KEY", "{key}")],
-        merged: &[MergedTemplate::InVariable(
+        merged: &[MergedJson::InVariable(
             OPENCODE,
             r#"{"provider":{"anthropic":{"options":{"baseURL":"{base}/v1","apiKey":"{key}"}}}}"#,
         )],
@@ -120,7 +120,7 @@ pub(super) const RECIPES: &[AgentRecipe] = &[
     },
     AgentRecipe {
         set: &[("OPENAI_BASE_URL", "{base}/v1"), ("OPENAI_API_KEY", "{key}")],
-        merged: &[MergedTemplate::InVariable(
+        merged: &[MergedJson::InVariable(
             OPENCODE,
             r#"{"provider":{"openai":{"options":{"baseURL":"{base}/v1","apiKey":"{key}"}}}}"#,
         )],
@@ -144,7 +144,7 @@ pub(super) const RECIPES: &[AgentRecipe] = &[
     // with a configured address it must also be told that it has a key
     AgentRecipe {
         set: &[("GOOGLE_GEMINI_BASE_URL", "{base}"), ("GEMINI_API_KEY", "{key}")],
-        merged: &[MergedTemplate::InFile(
+        merged: &[MergedJson::InFile(
             "GEMINI_CLI_SYSTEM_SETTINGS_PATH",
             MachineWidePath {
                 linux: "/etc/gemini-cli/settings.json",
@@ -157,7 +157,7 @@ pub(super) const RECIPES: &[AgentRecipe] = &[
     },
     AgentRecipe {
         set: &[("GOOGLE_GEMINI_BASE_URL", "{base}"), ("GOOGLE_GENERATIVE_AI_API_KEY", "{key}")],
-        merged: &[MergedTemplate::InVariable(
+        merged: &[MergedJson::InVariable(
             OPENCODE,
             r#"{"provider":{"google":{"options":{"baseURL":"{base}/v1beta","apiKey":"{key}"}}}}"#,
         )],

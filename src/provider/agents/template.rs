@@ -6,8 +6,6 @@ use super::HandOutRequest;
 
 /// How many last characters of an approved key the vendor's program stores.
 const TAIL: usize = 20;
-
-/// The values of the placeholders.
 pub(super) struct TemplateValues<'a> {
     handed: &'a HandOutRequest<'a>,
     /// The provider's name as the prefix of a variable.

@@ -20,8 +20,6 @@ fn content(bytes: &[u8]) -> FileContent<'_> {
 fn read_json(document: &Value) -> (FileFormat, ParsedFile) {
     read(&content(document.to_string().as_bytes())).unwrap()
 }
-
-/// A token with these claims.
 pub(super) fn token(claims: &Value) -> String {
     use base64::Engine as _;
     let body = base64::prelude::BASE64_URL_SAFE_NO_PAD.encode(claims.to_string());

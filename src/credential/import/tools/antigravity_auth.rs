@@ -6,8 +6,6 @@ use crate::pool::{Wall, Window};
 use super::super::account::{DiscoveredAccount, DiscoveredLimit, login};
 use super::super::fields::{JsonFields, instant};
 use super::super::tool::Tool;
-
-/// The versions of the file.
 const VERSIONS: std::ops::RangeInclusive<u64> = 1..=4;
 /// The plugin's quota names, which are the same as lessor's.
 const KEYS: [&str; 3] = ["claude", "gemini-antigravity", "gemini-cli"];
