@@ -10,12 +10,12 @@ use lessor::protocol::{
     AccountInfo, AccountLabel, AccountName, AccountRef, AccountTotals, AcquireParams, AddAccountParams, Answer, BindTo,
     BodyText, Call, CandidateInfo, Codec, ConfigState, CredentialInfo, CredentialParams, DaemonStatus, DecidedInfo,
     DecisionInfo, DisableAccountParams, Empty, ErrorAccount, ErrorInfo, ErrorKind, EventInfo, ExplainInfo,
-    ExplainParams, ExportAccountsParams, ExportInfo, ExportedAccount, ExportedCredential, ExportedLink, ForecastInfo,
-    ForecastParams, FromServer, GatewayAccess, GatewayInfo, GatewayKeyParams, HeaderList, HelloInfo, HelloParams,
-    HolderInfo, ImportAccountsParams, ImportEntry, ImportInfo, ImportLimit, ImportedEntry, LeaseInfo, LeaseRef,
-    LeaseRow, LimitInfo, LinkInfo, ListAccountsParams, MAGIC, MessageDecoder, NoParams, ObjectText, OutlookInfo,
-    QueueRow, RekeyInfo, ReloadInfo, ReportParams, RequestId, RequestInfo, SecretText, ServerFrames, SetAccountParams,
-    SubscribeParams, TransferredWindow, UsageInfo, VerdictInfo, VerifyAccountParams, encode_call,
+    ExplainParams, ExportAccountsParams, ExportInfo, ExportedAccount, ExportedCredential, ExportedLink, ExportedWindow,
+    ForecastInfo, ForecastParams, FromServer, GatewayAccess, GatewayInfo, GatewayKeyParams, HeaderList, HelloInfo,
+    HelloParams, HolderInfo, ImportAccountsParams, ImportEntry, ImportInfo, ImportLimit, ImportWindow, ImportedEntry,
+    LeaseInfo, LeaseRef, LeaseRow, LimitInfo, LinkInfo, ListAccountsParams, MAGIC, MessageDecoder, NoParams,
+    ObjectText, OutlookInfo, QueueRow, RekeyInfo, ReloadInfo, ReportParams, RequestId, RequestInfo, SecretText,
+    ServerFrames, SetAccountParams, SubscribeParams, UsageInfo, VerdictInfo, VerifyAccountParams, encode_call,
 };
 
 fn text(text: &str) -> Option<String> {
@@ -121,7 +121,7 @@ fn calls() -> Vec<Call> {
                     reason: Reason::RateLimitExceeded,
                     until: 1_790_000_000_000,
                 }],
-                usage: vec![TransferredWindow {
+                usage: vec![ImportWindow {
                     window: "claude".into(),
                     key: "claude".into(),
                     utilization: 0.25,
@@ -282,7 +282,7 @@ fn exported() -> ExportInfo {
         needs_login: text("revoked"),
         needs_verification: None,
         limits: account().limits,
-        usage: vec![TransferredWindow {
+        usage: vec![ExportedWindow {
             window: "5h".into(),
             key: "claude".into(),
             utilization: 0.25,

@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 use crate::limits::{Reason, Scope};
 use crate::pool::{CredentialKind, Tier};
 
-use super::answer::{SecretText, TransferredWindow};
+use super::answer::SecretText;
 use super::upstream_response::{BodyText, HeaderList, ObjectText};
 
 /// Declares each method once: its variant, its parameters, its name on the wire.
@@ -333,7 +333,7 @@ pub struct ImportEntry {
     pub limits: Vec<ImportLimit>,
     /// Its known quota windows.
     #[serde(default)]
-    pub usage: Vec<TransferredWindow>,
+    pub usage: Vec<ImportWindow>,
     /// When it was last used, epoch ms.
     pub last_used_at: Option<u64>,
     /// Why the tool has disabled it, if it has.
@@ -368,6 +368,23 @@ pub struct ImportLimit {
     pub reason: Reason,
     /// When it ends, epoch ms.
     pub until: u64,
+}
+
+/// A quota window that another tool recorded.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImportWindow {
+    /// Its name.
+    pub window: String,
+    /// The quota key it belongs to; empty for the whole account.
+    #[serde(default)]
+    pub key: String,
+    /// How much is used, from 0 to 1.
+    pub utilization: f64,
+    /// When it resets, epoch ms.
+    pub resets_at: Option<u64>,
+    /// When this was reported, epoch ms.
+    pub as_of: u64,
 }
 
 /// `account.export`

@@ -19,7 +19,7 @@ pub use answer::*;
 pub use call::{
     AccountRef, AcquireParams, AddAccountParams, BindTo, Call, CredentialParams, DisableAccountParams, ExplainParams,
     ExportAccountsParams, ForecastParams, GatewayKeyParams, HelloParams, ImportAccountsParams, ImportEntry,
-    ImportLimit, LeaseRef, ListAccountsParams, NoParams, ReportParams, SetAccountParams, SubscribeParams,
+    ImportLimit, ImportWindow, LeaseRef, ListAccountsParams, NoParams, ReportParams, SetAccountParams, SubscribeParams,
     VerifyAccountParams,
 };
 pub use decoder::{Fatal, MessageDecoder};

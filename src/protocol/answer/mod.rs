@@ -16,7 +16,7 @@ pub use explanation::{CandidateInfo, DecidedInfo, ExplainInfo, ForecastInfo, Out
 pub use lease::{CredentialInfo, DecisionInfo, HolderInfo, LeaseInfo, LeaseRow, QueueRow, SecretText};
 pub use status::{ConfigState, DaemonStatus, EventInfo, GatewayAccess, GatewayInfo, HelloInfo, RekeyInfo, ReloadInfo};
 pub use transfer::{
-    ExportInfo, ExportedAccount, ExportedCredential, ExportedLink, ImportInfo, ImportedEntry, TransferredWindow,
+    ExportInfo, ExportedAccount, ExportedCredential, ExportedLink, ExportedWindow, ImportInfo, ImportedEntry,
 };
 
 type Text<'a> = Cow<'a, str>;

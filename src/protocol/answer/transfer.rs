@@ -73,7 +73,7 @@ pub struct ExportedAccount {
     /// Its current limits.
     pub limits: Vec<LimitInfo>,
     /// Its known quota windows.
-    pub usage: Vec<TransferredWindow>,
+    pub usage: Vec<ExportedWindow>,
     /// When it was last leased, epoch ms.
     pub last_used_at: Option<u64>,
     /// The other tool that has the same login.
@@ -84,14 +84,12 @@ pub struct ExportedAccount {
     pub credential: Option<ExportedCredential>,
 }
 
-/// A quota window, as it is exported and imported.
+/// A quota window of an exported account.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct TransferredWindow {
+pub struct ExportedWindow {
     /// Its name.
     pub window: String,
     /// The quota key it belongs to; empty for the whole account.
-    #[serde(default)]
     pub key: String,
     /// How much is used, from 0 to 1.
     pub utilization: f64,

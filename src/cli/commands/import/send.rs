@@ -9,7 +9,7 @@ use crate::credential::Secret;
 use crate::credential::import::DiscoveredAccount;
 use crate::pool::Window;
 use crate::protocol::{
-    ImportAccountsParams, ImportEntry, ImportLimit, ImportedEntry, MAX_MESSAGE, SecretText, TransferredWindow,
+    ImportAccountsParams, ImportEntry, ImportLimit, ImportWindow, ImportedEntry, MAX_MESSAGE, SecretText,
 };
 
 /// The size of the entries in one call, in bytes; the rest is for its frame.
@@ -118,7 +118,7 @@ fn import_entry(entry: &DiscoveredAccount) -> ImportEntry {
         reason: limit.reason,
         until: limit.until.0,
     };
-    let window = |window: &Window| TransferredWindow {
+    let window = |window: &Window| ImportWindow {
         window: window.name.clone(),
         key: window.key.clone(),
         utilization: window.utilization,

@@ -2,7 +2,7 @@
 
 use crate::credential::import::EXPORT_VERSION;
 use crate::pool::{Account, LoginProblem, LoginState, Now, Window};
-use crate::protocol::{Answer, ExportInfo, ExportedAccount, ExportedCredential, ExportedLink, TransferredWindow};
+use crate::protocol::{Answer, ExportInfo, ExportedAccount, ExportedCredential, ExportedLink, ExportedWindow};
 
 use crate::daemon::api::reply::{CallReply, CallResult};
 use crate::daemon::api::session::exposed;
@@ -69,8 +69,8 @@ fn exported(state: &State, now: Now, account: &Account, secrets: bool) -> Export
     }
 }
 
-fn window(window: &Window) -> TransferredWindow {
-    TransferredWindow {
+fn window(window: &Window) -> ExportedWindow {
+    ExportedWindow {
         window: window.name.clone(),
         key: window.key.clone(),
         utilization: window.utilization,

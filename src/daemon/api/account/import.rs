@@ -10,8 +10,8 @@ use crate::pool::{
     Verification, Wall, Window,
 };
 use crate::protocol::{
-    AccountLabel, Answer, ErrorInfo, ErrorKind, ImportAccountsParams, ImportEntry, ImportInfo, ImportedEntry,
-    TransferredWindow,
+    AccountLabel, Answer, ErrorInfo, ErrorKind, ImportAccountsParams, ImportEntry, ImportInfo, ImportWindow,
+    ImportedEntry,
 };
 use crate::provider;
 use crate::store::Write;
@@ -336,7 +336,7 @@ fn entry_of(given: ImportEntry) -> Result<DiscoveredAccount, ErrorInfo> {
     })
 }
 
-fn window(given: TransferredWindow) -> Window {
+fn window(given: ImportWindow) -> Window {
     Window {
         name: given.window,
         utilization: given.utilization.clamp(0.0, 1.0),
