@@ -46,12 +46,10 @@ impl CliError {
         Self::new(ErrorKind::BadRequest, message)
     }
 
-    /// The command line is not valid.
     pub(crate) fn usage(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Usage, message)
     }
 
-    /// The configuration is not valid.
     pub(crate) fn config(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::ConfigInvalid, message)
     }

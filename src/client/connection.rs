@@ -13,7 +13,6 @@ use crate::protocol::{
 use super::error::ClientError;
 use super::transport::Transport;
 
-/// The number of bytes read at once.
 const CHUNK: usize = 16 * 1024;
 /// The timeout for connecting and for sending.
 pub(super) const GREETING: Duration = Duration::from_secs(5);
@@ -40,13 +39,6 @@ impl Client {
     /// Greets the daemon at the other end of `stream`.
     pub(super) fn greet(mut stream: Transport, socket: &Path) -> Result<Self, ClientError> {
         stream.set_send_timeout(GREETING).map_err(ClientError::Lost)?;
-        let unknown = HelloInfo {
-            server: String::new(),
-            version: String::new(),
-            protocol: PROTOCOL,
-            pid: 0,
-            features: Vec::new(),
-        };
         let mut client = Self {
             stream,
             frames: ServerFrames::default(),
@@ -56,7 +48,7 @@ impl Client {
             events: VecDeque::new(),
             timeout: None,
             socket: socket.to_owned(),
-            hello: unknown,
+            hello: HelloInfo::default(),
         };
         let hello = match client.call(Call::Hello(greeting()), Some(START)) {
             Ok(Answer::Hello(hello)) => hello,
@@ -236,13 +228,7 @@ mod tests {
 
     #[test]
     fn a_protocol_mismatch_names_the_older_side() {
-        let hello = |protocol| HelloInfo {
-            server: "lessor".into(),
-            version: "9.9".into(),
-            protocol,
-            pid: 7,
-            features: Vec::new(),
-        };
+        let hello = |protocol| HelloInfo { version: "9.9".into(), protocol, ..HelloInfo::default() };
         assert!(check_protocol(&hello(PROTOCOL)).is_ok());
         for (protocol, older) in [(PROTOCOL - 1, "the daemon is older"), (PROTOCOL + 1, "this lessor is older")] {
             let Err(ClientError::Mismatch { message, hint }) = check_protocol(&hello(protocol)) else {

@@ -87,11 +87,8 @@ impl DaemonStarter {
 /// Starts a daemon and connects to it, or to another one that started first.
 pub(super) fn start(paths: &AppPaths, starter: &DaemonStarter) -> Result<Client, ClientError> {
     let no_daemon = |why: String, log: Vec<String>| {
-        ClientError::from(NoDaemon {
-            socket: paths.socket.clone(),
-            why: format!("it could not be started: {why}"),
-            log,
-        })
+        let why = format!("it could not be started: {why}");
+        ClientError::from(NoDaemon { socket: paths.socket.clone(), why, log })
     };
     let log = open_log(&paths.state, &paths.log)
         .map_err(|error| no_daemon(format!("{}: {error}", paths.log.display()), Vec::new()))?;

@@ -88,7 +88,6 @@ pub(super) async fn send(
     })
 }
 
-/// Judges a response by its status and first bytes.
 async fn judge(response: Response<Incoming>, provider: &str) -> AttemptOutcome {
     let (head, mut rest) = response.into_parts();
     if head.status.is_redirection() || head.status.is_informational() {

@@ -51,7 +51,6 @@ pub(super) fn is_hop_by_hop(name: &HeaderName, named: &[HeaderName]) -> bool {
     [CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, TE, TRANSFER_ENCODING, UPGRADE].contains(name) || named.contains(name)
 }
 
-/// The headers that `Connection` names.
 pub(super) fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
     let values = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
     values.flat_map(|value| value.split(',')).filter_map(|name| name.trim().parse().ok()).collect()

@@ -17,7 +17,6 @@ const MAX_ZSTD_WINDOW: u64 = 8 << 20;
 const ZSTD_HEAD: usize = 18 + 3;
 
 pub(super) enum ContentDecoder {
-    /// The body is not compressed.
     Plain,
     Gzip(Box<MultiGzDecoder<DecodedBytes>>),
     Zlib(Box<ZlibDecoder<DecodedBytes>>),
@@ -56,7 +55,6 @@ impl Write for DecodedBytes {
 }
 
 impl ContentDecoder {
-    /// The decoder for a message with these headers.
     pub(super) fn of(headers: &HeaderMap) -> Self {
         let mut codings = headers.get_all(CONTENT_ENCODING).iter().filter_map(|value| value.to_str().ok());
         let coding = match (codings.next(), codings.next()) {

@@ -54,7 +54,6 @@ impl Listeners {
         handle.publish(GatewayState { url, socket, trouble });
     }
 
-    /// Whether a configured listener could not be opened.
     pub(super) fn have_failed(&self) -> bool {
         !self.failures.is_empty()
     }

@@ -31,7 +31,6 @@ pub(super) enum RouteError {
 }
 
 impl UpstreamRoute {
-    /// The upstream for a path of the gateway.
     pub(super) fn find(config: &GatewayConfig, path: &str) -> Result<Self, RouteError> {
         let rest = path.strip_prefix('/').unwrap_or_default();
         let (provider, below) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
@@ -74,7 +73,6 @@ impl UpstreamRoute {
             .build()
     }
 
-    /// The model, if the path names it.
     pub(super) fn model(&self) -> Option<&str> {
         provider::model_in_path(&self.provider, &self.path)
     }

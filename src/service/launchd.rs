@@ -3,11 +3,10 @@
 use std::path::PathBuf;
 
 use super::call::{CallOutput, ManagerCall};
-use super::error::ServiceError;
 use super::template::{fill, read, unxml, xml};
 use super::unit::{ServiceUnit, UnitSettings, plain};
 use super::user::ServiceUser;
-use super::{InstalledUnit, ServiceAction, ServiceManager, ServiceState};
+use super::{InstalledUnit, ServiceAction, ServiceError, ServiceManager, ServiceState};
 
 const LABEL: &str = "lessor";
 const TEMPLATE: &str = include_str!("../../launchd/lessor.plist");

@@ -3,10 +3,9 @@
 use std::path::PathBuf;
 
 use super::call::{CallOutput, ManagerCall};
-use super::error::ServiceError;
 use super::unit::{ServiceUnit, UnitSettings, plain};
 use super::user::ServiceUser;
-use super::{InstalledUnit, ServiceAction, ServiceManager, ServiceState};
+use super::{InstalledUnit, ServiceAction, ServiceError, ServiceManager, ServiceState};
 
 const SERVICE: &str = "lessor.service";
 const SOCKET: &str = "lessor.socket";

@@ -6,11 +6,10 @@
 use std::path::PathBuf;
 
 use super::call::{CallOutput, ManagerCall};
-use super::error::ServiceError;
 use super::template::{fill, read, unxml, xml};
 use super::unit::{ServiceUnit, UnitSettings, plain};
 use super::user::ServiceUser;
-use super::{InstalledUnit, ServiceAction, ServiceManager, ServiceState};
+use super::{InstalledUnit, ServiceAction, ServiceError, ServiceManager, ServiceState};
 
 const NAME: &str = "lessor";
 const TEMPLATE: &str = include_str!("../../windows/lessor.xml");

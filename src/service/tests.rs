@@ -273,7 +273,6 @@ fn launchd_and_windows_output_is_parsed() {
     assert!(!tasks.parse_status(&[no("ERROR: The system cannot find the file specified.")]).installed);
 }
 
-/// The output of the status calls for an installed service.
 fn loaded() -> CallOutput {
     said("Id=lessor.socket\nLoadState=loaded\n\nId=lessor.service\nLoadState=loaded\n")
 }

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use super::error::ServiceError;
+use super::ServiceError;
 
 /// The settings for a unit.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]

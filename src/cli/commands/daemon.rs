@@ -129,7 +129,6 @@ pub(super) struct PingResult<'a> {
     server: &'a HelloInfo,
 }
 
-/// Measures the round trip of one small call.
 pub(super) fn ping(context: &Context) -> Result<(), CliError> {
     let (trip, server) = context.ask(|client| {
         let start = Instant::now();

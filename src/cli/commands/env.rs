@@ -34,7 +34,6 @@ pub(crate) struct EnvArgs {
     shell: EnvShell,
 }
 
-/// The syntax of a shell.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 enum EnvShell {
     Sh,

@@ -17,7 +17,6 @@ pub(crate) struct ExplainArgs {
     model: Option<String>,
 }
 
-/// Prints what decided, what excludes each account, and the evidence.
 pub(super) fn execute(options: ExplainArgs, context: &Context) -> Result<(), CliError> {
     let what = ExplainParams { what: Some(options.what), model: options.model };
     let info = context.ask(|client| client.explain(what.clone()))?;
@@ -96,11 +95,8 @@ fn now_text(info: &ExplainInfo, now: u64) -> String {
     let kind = kind.as_ref().map(|kind| format::spaced(kind.name())).unwrap_or_default();
     match (outcome.as_str(), account) {
         ("grant", Some(account)) => {
-            format!(
-                "{}, {}",
-                clean(ui::account::label(account)),
-                why(by.as_deref().unwrap_or_default(), &info.strategy)
-            )
+            let why = why(by.as_deref().unwrap_or_default(), &info.strategy);
+            format!("{}, {why}", clean(ui::account::label(account)))
         }
         ("wait", _) => match until {
             Some(until) => format!("waits ({kind}), served {} at the earliest", format::until(now, *until)),

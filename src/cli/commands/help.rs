@@ -15,7 +15,6 @@ pub(super) const GROUPS: [(&str, &[&str]); 5] = [
     ("Scripts", &["acquire", "token", "release", "renew", "report", "classify", "schema", "completions", "man"]),
     ("Daemon", &["daemon", "stop", "reload", "ping", "config", "gateway", "service"]),
 ];
-/// The width of the column of names.
 const NAMES: usize = 13;
 
 /// The command whose help lists its subcommands by group.
@@ -29,7 +28,6 @@ pub(super) fn grouped(command: Command) -> Command {
     command.help_template(template)
 }
 
-/// The groups with a line for each command.
 pub(super) fn overview(command: &Command, width: usize) -> String {
     let mut text = String::new();
     for (title, names) in GROUPS {

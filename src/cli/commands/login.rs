@@ -17,9 +17,7 @@ use crate::protocol::{AccountInfo, AddAccountParams, ErrorKind, ListAccountsPara
 
 use super::account::{done, new_account};
 
-/// How long the user may take.
 const PATIENCE: Duration = Duration::from_secs(900);
-/// The longest line that is read, in bytes.
 const MAX_LINE: u64 = 64 * 1024;
 
 #[derive(Debug, Args)]
@@ -148,7 +146,6 @@ async fn by_paste(server: &AuthorizationServer, options: &LoginArgs, output: &Ou
     redeem(server, &request, paste(&request)).await
 }
 
-/// Waits for the code, and exchanges it for tokens.
 async fn redeem(
     server: &AuthorizationServer,
     request: &AuthorizationRequest,

@@ -210,7 +210,6 @@ pub(super) fn parse() -> Result<(GlobalArgs, CliCommand), clap::Error> {
     Ok((cli.global, cli.command))
 }
 
-/// Carries out a command; answers the exit code.
 pub(super) fn execute(command: CliCommand, context: &Context) -> Result<u8, CliError> {
     let done = match command {
         CliCommand::Run(args) => return run::execute(args, context),

@@ -20,7 +20,7 @@ use crate::provider::{self, AgentSetup, HandOut, HandOutRequest};
 
 use super::context::Context;
 use super::error::CliError;
-use super::ui::progress;
+use super::ui;
 
 use agent::LeasePurpose;
 use directory::PrivateDirectory;
@@ -124,7 +124,7 @@ pub(crate) fn prepare(
         agent: purpose.agent.clone(),
         ..options.into_request()
     };
-    let lease = progress::wait_for_lease(client, acquire, &context.output, Client::acquire)
+    let lease = ui::lease::wait_for_lease(client, acquire, &context.output, Client::acquire)
         .map_err(|error| with_account_hint(error.into(), purpose))?;
     let mut directory = PrivateDirectory::new(&places, holder, lease.fence);
     let prepared = outfit(client, &lease, purpose, hand_out, directory.path()).and_then(|outfit| {

@@ -84,7 +84,6 @@ pub(super) fn prepare_environment(
     Ok(LaunchEnvironment { set, cleared, arguments, overridden })
 }
 
-/// A script that runs the agent with the arguments it needs.
 fn wrapper(agent: &str, programs: &Path, arguments: &[OsString]) -> String {
     let arguments: Vec<String> = arguments.iter().map(|argument| quoted(&argument.to_string_lossy())).collect();
     let own = quoted(&programs.to_string_lossy());
@@ -101,13 +100,11 @@ pub(super) fn release(client: &mut Client, lease: &LeaseInfo<'_>) {
 }
 
 impl PreparedLaunch {
-    /// The account's label, email address or id.
     pub(crate) fn account(&self) -> String {
         let account = &self.lease.account;
         clean(account.label.as_ref().or(account.email.as_ref()).unwrap_or(&account.id))
     }
 
-    /// Names the variables and settings of the user that are not used.
     pub(crate) fn note_cleared(&self, context: &Context) {
         let settings = self.environment.overridden.iter().map(|name| format!("{name} (in settings)"));
         let cleared = self.environment.cleared.iter().map(|name| (*name).to_owned());

@@ -1,12 +1,19 @@
-//! Leases as text: the table of `leases` and `status`, and one lease in detail.
+//! Leases as text: the table of `leases` and `status`, one lease in detail, and the wait for one.
 
-use crate::protocol::{HolderInfo, LeaseInfo, LeaseRow};
+use std::io::IsTerminal;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::Duration;
+
+use crate::client::{Client, ClientError};
+use crate::protocol::{AcquireParams, DaemonStatus, HolderInfo, LeaseInfo, LeaseRow};
 
 use super::account;
 use super::format;
 use super::output::{Output, Tint, clean};
 use super::table::{Column, Table};
 
+/// After this wait the user gets a message.
+const DELAY: Duration = Duration::from_secs(1);
 /// The letters of a lease id that are always shown: the account's part and some of the rest.
 const SHOWN: usize = 14;
 const NAMES: usize = 9;
@@ -64,9 +71,50 @@ pub(crate) fn describe(lease: &LeaseInfo<'_>, bound_to: &str, now: u64, output: 
         + &output.field("life", NAMES, &clean(&life.join(", ")))
 }
 
+/// Makes a call that may wait for an account; on a terminal, shows how long the wait will be.
+pub(crate) fn wait_for_lease(
+    client: &mut Client,
+    request: AcquireParams,
+    output: &Output,
+    call: fn(&mut Client, AcquireParams) -> Result<LeaseInfo<'static>, ClientError>,
+) -> Result<LeaseInfo<'static>, ClientError> {
+    if !std::io::stderr().is_terminal() || request.wait_ms == Some(0) {
+        return call(client, request);
+    }
+    let (provider, socket) = (request.provider.clone(), client.socket().to_owned());
+    std::thread::scope(|scope| {
+        // dropping the sender ends the other thread's wait
+        let (_served, waits) = channel::<()>();
+        scope.spawn(move || {
+            if waits.recv_timeout(DELAY) == Err(RecvTimeoutError::Timeout) {
+                // errors are ignored: the call itself reports them
+                let status = Client::connect_at(&socket).and_then(|mut other| other.status());
+                if let Ok(status) = status {
+                    output.note(&waiting_text(&provider, &status, format::now()));
+                }
+            }
+        });
+        call(client, request)
+    })
+}
+
+fn waiting_text(provider: &str, status: &DaemonStatus, now: u64) -> String {
+    let ours: Vec<_> = status.queue.iter().filter(|row| row.provider == provider).collect();
+    let served = match ours.iter().find_map(|row| row.eta_at) {
+        Some(at) => format!("the next is expected {}", format::until(now, at)),
+        None => "served when one is free".to_owned(),
+    };
+    let others = match ours.len() {
+        0 | 1 => String::new(),
+        all => format!(", {all} requests wait"),
+    };
+    format!("lessor: waiting for an account of {}{others}; {served} (Ctrl-C cancels)", clean(provider))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::AccountTotals;
     use unicode_width::UnicodeWidthStr;
 
     fn row(id: &str) -> LeaseRow {
@@ -90,5 +138,20 @@ mod tests {
         let text = table(&[long, row(&second)], 60_000, &Output::plain(80));
         assert!(text.lines().all(|line| line.width() <= 80), "{text}");
         assert!(text.contains("in 11 min") && text.contains("claude"), "{text}");
+    }
+
+    #[test]
+    fn a_waiting_user_sees_the_expected_time() {
+        let row = |provider: &str, eta_at: Option<u64>| serde_json::json!({ "position": 1, "provider": provider, "eta_at": eta_at });
+        let status = serde_json::json!({
+            "version": "", "pid": 1, "uptime_ms": 0, "socket": "", "leases": 0, "warnings": [],
+            "config": { "path": "", "state": "ok" }, "accounts": AccountTotals::default(),
+            "queue": [row("openai", Some(9)), row("anthropic", Some(241_000)), row("anthropic", None)]
+        });
+        let mut status: DaemonStatus = serde_json::from_value(status).unwrap();
+        let text = waiting_text("anthropic", &status, 1000);
+        assert!(text.contains("2 requests wait; the next is expected in 4 min"), "{text}");
+        status.queue.truncate(1);
+        assert!(waiting_text("anthropic", &status, 1000).contains("anthropic; served when one is free"));
     }
 }

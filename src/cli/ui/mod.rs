@@ -5,7 +5,6 @@ pub(crate) mod browser;
 pub(crate) mod format;
 pub(crate) mod lease;
 mod output;
-pub(crate) mod progress;
 pub(crate) mod prompt;
 mod table;
 mod wrap;

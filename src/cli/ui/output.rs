@@ -134,7 +134,6 @@ impl Output {
         text
     }
 
-    /// Wraps prose for standard output.
     pub(crate) fn prose(&self, text: &str) -> String {
         wrap(text, self.prose_width)
     }

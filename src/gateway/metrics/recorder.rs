@@ -14,7 +14,6 @@ use crate::protocol::ErrorKind;
 
 /// Further combinations of labels are counted together.
 const MAX_ROWS: usize = 4096;
-/// The label of those.
 const OTHERS: &str = "others";
 /// Upper bounds of the histogram, in seconds.
 const BOUNDS: [f64; 12] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0];

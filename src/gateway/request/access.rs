@@ -45,7 +45,6 @@ fn is_this_machine(host: &str, allow_remote: bool) -> bool {
     name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|ip| allow_remote || ip.is_loopback())
 }
 
-/// Whether a request asks for a WebSocket.
 pub(crate) fn wants_websocket(headers: &HeaderMap) -> bool {
     let mut upgrades = headers.get_all(UPGRADE).iter().filter_map(|value| value.to_str().ok());
     upgrades.any(|value| value.to_ascii_lowercase().contains("websocket"))

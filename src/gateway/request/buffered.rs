@@ -95,7 +95,6 @@ impl BufferedRequest {
         Ok(Self { method, headers, extensions, body, model, session: session.or(session_in_body) })
     }
 
-    /// Whether it can be sent once more.
     pub(crate) fn can_be_sent(&self) -> bool {
         !matches!(self.body, RequestBody::Streamed(None) | RequestBody::Buffered { sends_left: Some(0), .. })
     }
@@ -139,7 +138,6 @@ fn session_of(headers: &HeaderMap) -> Option<String> {
     named.filter(|name| !name.is_empty() && name.len() <= MAX_SESSION_NAME).map(str::to_owned)
 }
 
-/// Reads a body once, and looks for the model and the session in it.
 struct BodyReader {
     decoder: ContentDecoder,
     scan: JsonScan,

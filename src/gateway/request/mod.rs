@@ -14,7 +14,6 @@ use crate::pool::ConnectionId;
 use super::metrics::RequestLabels;
 use super::route::UpstreamRoute;
 
-/// A request that is ready to be forwarded.
 pub(super) struct RequestParts {
     pub(super) connection: ConnectionId,
     pub(super) route: UpstreamRoute,

@@ -7,7 +7,7 @@ use super::account::{AccountLabel, AccountTotals};
 use super::lease::{QueueRow, SecretText};
 
 /// To `hello`.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct HelloInfo {
     /// `lessor`.
     pub server: String,

@@ -76,7 +76,6 @@ fn find(name: &str, context: &Context) -> Result<AccountInfo, CliError> {
     }
 }
 
-/// Everything about an account, by name.
 fn fields(info: &AccountInfo, now: u64) -> Vec<(&str, String)> {
     let mut fields: Vec<(&str, String)> = vec![("id", info.id.clone()), ("provider", info.provider.clone())];
     let mut maybe = |name, value: &Option<String>| fields.extend(value.clone().map(|value| (name, value)));

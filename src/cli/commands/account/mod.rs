@@ -126,27 +126,22 @@ pub(super) fn execute(command: AccountSubcommand, context: &Context) -> Result<(
         AccountSubcommand::Usage(args) => return usage::usage(args, context),
         AccountSubcommand::Remove(AccountRemoveArgs { account: None, .. }) => return remove_all(context),
         AccountSubcommand::Remove(AccountRemoveArgs { account: Some(account), .. }) => {
-            (context.connect()?.remove_account(AccountRef { account })?, "removed".to_owned())
+            (context.connect()?.remove_account(AccountRef { account })?, "removed")
         }
-        AccountSubcommand::Enable(account) => {
-            (context.connect()?.enable_account(reference(account))?, "enabled".to_owned())
-        }
+        AccountSubcommand::Enable(account) => (context.connect()?.enable_account(reference(account))?, "enabled"),
         AccountSubcommand::Disable(AccountDisableArgs { account: AccountArg { account }, reason }) => {
-            (context.connect()?.disable_account(DisableAccountParams { account, reason })?, "disabled".to_owned())
+            (context.connect()?.disable_account(DisableAccountParams { account, reason })?, "disabled")
         }
         AccountSubcommand::ClearLimits(account) => {
-            (context.connect()?.clear_limits(reference(account))?, "cleared the limits of".to_owned())
+            (context.connect()?.clear_limits(reference(account))?, "cleared the limits of")
         }
-        AccountSubcommand::Refresh(account) => {
-            (context.connect()?.refresh_account(reference(account))?, "refreshed".to_owned())
-        }
+        AccountSubcommand::Refresh(account) => (context.connect()?.refresh_account(reference(account))?, "refreshed"),
         AccountSubcommand::Verify(AccountVerifyArgs { account: AccountArg { account }, confirmed }) => {
             let info = context.connect()?.verify_account(VerifyAccountParams { account, confirmed })?;
-            let what = format!("{}: verified", format::spaced(&info.state));
-            (info, what)
+            return done(&info, &format!("{}: verified", format::spaced(&info.state)), context);
         }
     };
-    done(&info, &what, context)
+    done(&info, what, context)
 }
 
 fn remove_all(context: &Context) -> Result<(), CliError> {
@@ -158,7 +153,6 @@ fn remove_all(context: &Context) -> Result<(), CliError> {
     context.output.result(&removed, || format!("removed {}", format::count(removed.len(), "account")))
 }
 
-/// Prints an account after a change: as text, one line.
 pub(super) fn done(info: &AccountInfo, what: &str, context: &Context) -> Result<(), CliError> {
     let line = format!("{what} {} ({}, {})", clean(account::name(info)), info.id, clean(&info.provider));
     context.output.result(info, || context.output.prose(&line))

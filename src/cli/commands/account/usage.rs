@@ -17,7 +17,6 @@ pub(crate) struct AccountUsageArgs {
     account: Option<String>,
 }
 
-/// How many providers are asked at the same time.
 const PARALLEL: usize = 8;
 const BAR: usize = 12;
 const NAME: usize = 15;
@@ -25,7 +24,6 @@ const RESET: usize = 17;
 /// At a faster pace, a window is used up well before it resets.
 const FAST: f64 = 1.15;
 
-/// Asks the providers, and prints what is known.
 pub(super) fn usage(args: AccountUsageArgs, context: &Context) -> Result<(), CliError> {
     let output = &context.output;
     if let Some(account) = args.account {
@@ -142,16 +140,11 @@ mod tests {
     const H: u64 = 3_600_000;
 
     fn window(name: &str, utilization: f64, resets_at: Option<u64>, pace: Option<f64>) -> UsageInfo {
-        UsageInfo {
-            window: name.into(),
-            utilization,
-            resets_at,
-            as_of: 0,
-            key: String::new(),
-            rate: false,
-            stale: false,
-            pace,
-        }
+        let window = serde_json::json!({
+            "window": name, "utilization": utilization, "resets_at": resets_at, "as_of": 0, "key": "", "rate": false,
+            "stale": false, "pace": pace
+        });
+        serde_json::from_value(window).unwrap()
     }
 
     #[test]

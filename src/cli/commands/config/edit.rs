@@ -116,7 +116,6 @@ fn read_current(path: &Path) -> Result<Option<Vec<u8>>, CliError> {
     }
 }
 
-/// Replaces the file, unless another program has changed it in the meantime.
 fn replace(path: &Path, before: Option<&[u8]>, text: &str) -> Result<(), CliError> {
     let held = LockedFile::lock(path).map_err(swap_error)?;
     if held.bytes() != before {
@@ -127,7 +126,6 @@ fn replace(path: &Path, before: Option<&[u8]>, text: &str) -> Result<(), CliErro
     held.replace(text).map_err(swap_error)
 }
 
-/// Opens the editor until the copy is valid or the user stops.
 fn edit_until_valid(
     copy: &EditCopy,
     start: &[u8],

@@ -25,13 +25,10 @@ use progress::DemoProgress;
 pub(super) use report::DemoResult;
 use upstream::DemoUpstream;
 
-/// The provider's name in the temporary configuration.
 const PROVIDER: &str = "sim";
-/// The length of a quota window of the simulated provider.
 const WINDOW: Duration = Duration::from_secs(4);
 /// Requests per window of the accounts, repeated if there are more: one agent needs less than half a window for them.
 const QUOTAS: [u64; 5] = [48, 40, 32, 44, 24];
-/// How often the state is read.
 const POLL: Duration = Duration::from_millis(20);
 /// The time in a window at which a process is killed: all agents are working.
 const KILL_TIME: Duration = Duration::from_millis(300);
@@ -110,14 +107,14 @@ fn run(options: &DemoArgs, context: &Context, stop: &AtomicBool) -> anyhow::Resu
                     if let Some(killed) = home.kill_an_agent(&upstream.states())? {
                         done += 1;
                         progress.note(&killed.story);
-                        result.agent_killed(killed.free_again_after);
+                        result.agent_killed(&killed);
                     }
                 }
                 PlannedKill::Daemon => {
                     done += 1;
                     let killed = home.kill_the_daemon()?;
                     progress.note(&killed.story);
-                    result.daemon_killed(killed.served_again_after, killed.held, killed.resumed);
+                    result.daemon_killed(&killed);
                 }
             }
         }

@@ -9,9 +9,7 @@ use crate::protocol::AccountInfo;
 
 use super::upstream::DemoKey;
 
-/// How often a terminal is redrawn.
 const FRAME: Duration = Duration::from_millis(100);
-/// How often a line is printed if standard error is not a terminal.
 const LINE: Duration = Duration::from_secs(1);
 const BAR: usize = 24;
 
@@ -29,7 +27,6 @@ impl DemoProgress {
         Self { output: context.output, live, silent: context.output.json && !live, drawn: 0, last: None }
     }
 
-    /// Shows the state, unless it was shown just before.
     pub(super) fn show(
         &mut self,
         states: &BTreeMap<String, DemoKey>,

@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::protocol::AccountInfo;
 
 use super::agent::AgentTally;
+use super::home::{AgentKilled, DaemonKilled};
 use super::upstream::DemoKey;
 
 /// After a restart the daemon grants nothing for a while, so that agents can resume their leases.
@@ -58,14 +59,13 @@ impl DemoResult {
         Self { agents, accounts, seconds: time.as_secs_f64(), ..Self::default() }
     }
 
-    pub(super) fn agent_killed(&mut self, free_again_after: Option<Duration>) {
-        self.agent_killed_ms = free_again_after.map(millis);
+    pub(super) fn agent_killed(&mut self, killed: &AgentKilled) {
+        self.agent_killed_ms = killed.free_again_after.map(millis);
     }
 
-    pub(super) fn daemon_killed(&mut self, served_again_after: Duration, held: usize, resumed: usize) {
-        self.daemon_killed_ms = Some(millis(served_again_after));
-        self.leases_held = Some(held);
-        self.leases_resumed = Some(resumed);
+    pub(super) fn daemon_killed(&mut self, killed: &DaemonKilled) {
+        self.daemon_killed_ms = Some(millis(killed.served_again_after));
+        (self.leases_held, self.leases_resumed) = (Some(killed.held), Some(killed.resumed));
         self.grace_until = Some(Instant::now() + GRACE);
         self.idle_since = None;
     }

@@ -76,7 +76,6 @@ impl DemoUpstream {
         past - self.window * u32::try_from(past.as_millis() / self.window.as_millis()).unwrap_or(u32::MAX)
     }
 
-    /// The current counts, by key.
     pub(super) fn states(&self) -> BTreeMap<String, DemoKey> {
         let window = self.window_number();
         let mut keys = self.records();
@@ -160,7 +159,6 @@ impl Drop for ActiveRequest<'_> {
 }
 
 impl DemoKey {
-    /// Resets the quota if a new window has begun.
     fn reset_in_new_window(&mut self, window: u64) {
         if self.window != window {
             self.window = window;

@@ -1,7 +1,6 @@
 //! `doctor`: checks the installation, and suggests a remedy for each problem.
 
 mod checks;
-mod conflicts;
 
 use crate::cli::ui::{Output, Tint, clean};
 use crate::cli::{context::Context, error::CliError};

@@ -10,9 +10,7 @@ use crate::pool::Wall;
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum ImportSource {
-    /// The usual locations of all tools.
     Everywhere,
-    /// The usual locations of one tool.
     Tool(Tool),
     Files(Vec<PathBuf>),
 }
@@ -31,7 +29,6 @@ pub(crate) struct FoundFile {
     pub(crate) name: String,
     pub(crate) tool: Option<Tool>,
     pub(crate) entries: usize,
-    /// Why it could not be read.
     pub(crate) error: Option<String>,
     pub(crate) problems: Vec<ImportProblem>,
     pub(crate) settings: Vec<SettingProposal>,

@@ -49,7 +49,6 @@ fn tool(name: &str) -> Result<Tool, String> {
     Tool::named(name).ok_or_else(|| format!("the known tools are {}", Tool::ALL.map(Tool::name).join(", ")))
 }
 
-/// Finds credentials and settings, imports them, and prints the result.
 pub(super) fn execute(args: ImportArgs, context: &Context) -> Result<u8, CliError> {
     let mode = match (args.take_over, args.share) {
         (true, _) => Some(LinkMode::TakeOver),
@@ -102,7 +101,6 @@ fn changed_settings(
     }
 }
 
-/// Asks on a terminal whether to change the configuration.
 fn confirm(report: &ImportReport, context: &Context) -> Result<bool, CliError> {
     if context.output.json || !prompt::can_ask() {
         return Ok(false);

@@ -11,7 +11,7 @@ use super::find::{FoundCredentials, FoundFile, ImportSource};
 use super::settings::{SettingChange, SkippedSetting};
 
 /// The result of an import.
-#[derive(Serialize, JsonSchema)]
+#[derive(Default, Serialize, JsonSchema)]
 pub(crate) struct ImportReport {
     /// Whether nothing was changed.
     pub(super) dry_run: bool,
@@ -111,16 +111,7 @@ impl ImportReport {
             refused: count("refused"),
             broken,
         };
-        Self {
-            dry_run,
-            entries,
-            files,
-            config,
-            config_accepted: false,
-            config_verdict: None,
-            config_left_out: Vec::new(),
-            summary,
-        }
+        Self { dry_run, entries, files, config, summary, ..Self::default() }
     }
 
     /// The exit code: 1 if nothing was imported or up to date, and there was a problem or the user named a source.

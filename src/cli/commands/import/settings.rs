@@ -13,7 +13,7 @@ use crate::credential::import::{PREFERRED, SettingProposal};
 use super::find::FoundCredentials;
 
 /// A key for which another tool has a different value.
-#[derive(Clone, PartialEq, Debug, Serialize, JsonSchema)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize, JsonSchema)]
 pub(crate) struct SettingChange {
     /// The key of lessor.
     pub(crate) key: String,
@@ -93,7 +93,6 @@ fn read(proposal: &SettingProposal, found: &FoundCredentials) -> Result<(String,
     }
 }
 
-/// The email address of the account that has this id in its tool.
 fn address(id: &str, found: &FoundCredentials) -> Result<String, String> {
     let id = id.trim_matches('"');
     let entry = found.entries.iter().map(|(entry, _)| entry).find(|entry| entry.item == id);
@@ -133,17 +132,7 @@ mod tests {
     use super::*;
 
     fn change(key: &str, toml: &str) -> SettingChange {
-        let nothing = serde_json::Value::Null;
-        SettingChange {
-            key: key.into(),
-            now: nothing.clone(),
-            proposed: nothing,
-            from: "x".into(),
-            file: "f".into(),
-            active: true,
-            now_toml: String::new(),
-            toml: toml.into(),
-        }
+        SettingChange { key: key.into(), toml: toml.into(), ..SettingChange::default() }
     }
 
     #[test]

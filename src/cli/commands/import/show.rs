@@ -106,7 +106,6 @@ fn summary(report: &ImportReport) -> String {
     if report.dry_run { format!("would be: {outcomes}; nothing was changed\n") } else { format!("{outcomes}\n") }
 }
 
-/// Prints the problems in files, on standard error.
 pub(super) fn note_problems(report: &ImportReport, output: &Output) {
     let note = |text: String| output.labelled_note(Tint::Strong, "note:", &text);
     let broken = |text: String| output.labelled_note(Tint::Bad, "broken:", &text);

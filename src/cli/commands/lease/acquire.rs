@@ -8,7 +8,7 @@ use clap::Args;
 use zeroize::Zeroizing;
 
 use crate::cli::launch::{LeaseOptions, agent::provider_name, agent::purpose, caller_process, parse_duration};
-use crate::cli::ui::{self, format, progress};
+use crate::cli::ui::{self, format};
 use crate::cli::{context::Context, error::CliError};
 use crate::client::Client;
 use crate::pool::millis;
@@ -67,7 +67,7 @@ pub(crate) fn acquire(args: AcquireArgs, context: &Context) -> Result<(), CliErr
         ..args.options.into_request()
     };
     let output = &context.output;
-    let lease = progress::wait_for_lease(&mut context.connect()?, request, output, Client::acquire)?;
+    let lease = ui::lease::wait_for_lease(&mut context.connect()?, request, output, Client::acquire)?;
     output.result(&lease, || ui::lease::describe(&lease, &bound_to, format::now(), output))
 }
 
@@ -101,7 +101,7 @@ pub(crate) fn token(args: TokenArgs, context: &Context) -> Result<(), CliError> 
         agent: purpose.agent,
         ..AcquireParams::default()
     };
-    let lease = progress::wait_for_lease(&mut context.connect()?, request, &context.output, Client::token)?;
+    let lease = ui::lease::wait_for_lease(&mut context.connect()?, request, &context.output, Client::token)?;
     let Some(credential) = &lease.credential else {
         return Err(CliError::internal("the lease has no credential"));
     };

@@ -52,7 +52,6 @@ fn header(text: &str) -> Result<(String, String), String> {
     if name.is_empty() { Err("a header has a name".to_owned()) } else { Ok((name.to_owned(), value.trim().to_owned())) }
 }
 
-/// Reports the response to the daemon, and prints its decision.
 pub(crate) fn report(args: ReportArgs, context: &Context) -> Result<(), CliError> {
     let reason = args.reason.as_deref().and_then(|name| Reason::ALL.into_iter().find(|one| one.name() == name));
     let report = ReportParams {

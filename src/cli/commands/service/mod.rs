@@ -234,7 +234,6 @@ fn print_change(
     })
 }
 
-/// The daemon that uses the data directory, if one is running.
 fn holder(context: &Context) -> Result<Option<LockHolder>, CliError> {
     let path = context.places()?.lock;
     Ok(lock::is_held(&path).then(|| lock::read(&path)).flatten())

@@ -1,6 +1,5 @@
 //! `simulate`: the strategies of lessor, and the rules of other tools, on a modelled load in virtual time.
 
-mod chart;
 mod report;
 mod svg;
 
@@ -45,7 +44,6 @@ pub(crate) struct SimulateArgs {
     svg: Option<PathBuf>,
 }
 
-/// The strategies, in the order of the result.
 const STRATEGIES: [Strategy; 5] =
     [Strategy::Hybrid, Strategy::Sticky, Strategy::RoundRobin, Strategy::LeastUsed, Strategy::DrainSoonest];
 

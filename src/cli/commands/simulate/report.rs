@@ -1,4 +1,4 @@
-//! The result of a simulation, as text and as a document.
+//! The result of a simulation, as a document, and as text with a chart of the requests served over time.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -6,7 +6,11 @@ use serde::Serialize;
 use crate::cli::ui::{Column, Output, Table, Tint};
 use crate::simulate::{Counted, Load, Rule};
 
-use super::chart;
+/// The bars of the chart.
+const BARS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+/// The width of the names in the chart.
+const NAME: usize = 29;
+const MAX_BARS: usize = 48;
 
 /// The result of a simulation.
 #[derive(Serialize, JsonSchema)]
@@ -94,7 +98,7 @@ pub(super) fn text(
          {} of the {} requests of all quotas can be used\n\n",
         findings.usable, perfect.quota,
     );
-    let chart = chart::served(load, results, findings.usable, output);
+    let chart = chart(load, results, findings.usable, output);
     format!("{}{}\n{chart}\n{legend}", output.prose(&head), table.render(output))
 }
 
@@ -113,5 +117,44 @@ fn hours(ms: u64) -> String {
         seconds @ 1..=119 => format!("{seconds} s"),
         seconds @ 120..=7_199 => format!("{} min", seconds / 60),
         seconds => format!("{} h", seconds / 3600),
+    }
+}
+
+/// The requests served in each part of the time, relative to the busiest part.
+fn chart(load: &Load, results: &[(Rule, Counted)], usable: u64, output: &Output) -> String {
+    let bars = MAX_BARS.min(output.width.saturating_sub(NAME + 3));
+    let lines: Vec<Vec<u64>> = results.iter().map(|(_, counted)| parts(&counted.curve, bars)).collect();
+    let most = lines.iter().flatten().copied().max().unwrap_or(0).max(usable.div_ceil(bars.max(1) as u64)).max(1);
+    let minutes = load.hours * 60 / bars.max(1) as u64;
+    let mut text = format!("requests served over time, one bar per {minutes} min\n");
+    for ((rule, _), line) in results.iter().zip(&lines) {
+        let drawn: String = line.iter().map(|part| bar(*part, most)).collect();
+        let tint = if matches!(rule, Rule::Lessor(_)) { Tint::Good } else { Tint::Warn };
+        text.push_str(&format!("{:<NAME$}  {}\n", rule.name(), output.tint(tint, &drawn)));
+    }
+    text
+}
+
+/// The requests served in each of `bars` equal parts of the curve.
+fn parts(curve: &[u64], bars: usize) -> Vec<u64> {
+    let until = |n: usize| (n * curve.len()).checked_div(bars).unwrap_or(0).checked_sub(1).map_or(0, |at| curve[at]);
+    (0..bars).map(|n| until(n + 1) - until(n)).collect()
+}
+
+fn bar(part: u64, most: u64) -> char {
+    let eighths = (part * 8).div_ceil(most) as usize;
+    BARS[eighths.min(8)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_bar_is_the_requests_served_in_its_part() {
+        assert_eq!(parts(&[1, 3, 6, 10], 4), [1, 2, 3, 4]);
+        assert_eq!(parts(&[1, 3, 6, 10], 2), [3, 7]);
+        assert_eq!(parts(&[], 2), [0, 0]);
+        assert_eq!([0, 1, 4, 8].map(|part| bar(part, 8)), [' ', '▁', '▄', '█']);
     }
 }

@@ -15,7 +15,6 @@ const ROWS: u64 = 5;
 const OWN: [&str; 5] = ["#0072b2", "#009e73", "#56b4e9", "#004d40", "#3b3b98"];
 const OTHERS: [&str; 3] = ["#d55e00", "#e69f00", "#cc79a7"];
 
-/// The chart as an SVG document.
 pub(super) fn draw(load: &Load, perfect: &Counted, results: &[(Rule, Counted)]) -> String {
     let most = results.iter().map(|(_, counted)| counted.served).fold(perfect.served, u64::max).max(1);
     let y = |served: u64| BOTTOM - (BOTTOM - TOP) * served as f64 / most as f64;

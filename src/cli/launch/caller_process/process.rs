@@ -18,7 +18,6 @@ const LAUNCHERS: [&str; 24] = [
 ];
 /// Interpreters whose first argument may be a launcher.
 const INTERPRETERS: [&str; 3] = ["node", "nodejs", "bun"];
-/// Whether a program of this name is a shell.
 pub(crate) fn is_shell(name: &str) -> bool {
     SHELLS.contains(&name)
 }
@@ -52,7 +51,6 @@ impl AncestorProcess {
         INTERPRETERS.contains(&name.as_str()) && stem.is_some_and(|stem| LAUNCHERS.contains(&stem))
     }
 
-    /// The file name of the script it interprets.
     fn script(&self) -> Option<&str> {
         let script = self.args.iter().skip(1).find(|argument| !argument.starts_with('-'))?;
         script.rsplit('/').next()
