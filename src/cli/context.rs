@@ -48,13 +48,11 @@ impl Context {
         AppPaths::from_process(&self.flags).map_err(|error| CliError::bad_request(error.to_string()))
     }
 
-    /// The configuration that this process reads from the file.
     pub(crate) fn config(&self) -> Result<Config, CliError> {
         let loaded = Config::load(&self.places()?.config);
         Ok(loaded.map_err(|errors| CliError::config(errors.to_string()))?.config)
     }
 
-    /// How to start this same program as a daemon.
     pub(crate) fn start(&self) -> Result<DaemonStarter, CliError> {
         DaemonStarter::this_program(&self.flags)
             .map_err(|error| CliError::internal(format!("cannot find the file of this program: {error}")))

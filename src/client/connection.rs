@@ -36,7 +36,6 @@ pub struct Client {
 }
 
 impl Client {
-    /// Greets the daemon at the other end of `stream`.
     pub(super) fn greet(mut stream: Transport, socket: &Path) -> Result<Self, ClientError> {
         stream.set_send_timeout(GREETING).map_err(ClientError::Lost)?;
         let mut client = Self {
@@ -81,7 +80,6 @@ impl Client {
         &self.socket
     }
 
-    /// Sends a call and waits for the answer, at most `timeout`.
     pub(super) fn call(&mut self, call: Call, timeout: Option<Duration>) -> Result<Answer<'static>, ClientError> {
         self.next += 1;
         let id = self.next;
@@ -107,7 +105,6 @@ impl Client {
         }
     }
 
-    /// Waits for the next event without a timeout.
     pub(super) fn next_event(&mut self) -> Result<EventInfo, ClientError> {
         loop {
             if let Some(event) = self.events.pop_front() {
@@ -171,7 +168,6 @@ impl Client {
         Ok(())
     }
 
-    /// The refusal that a daemon sent before it closed the connection.
     fn last_words(&mut self) -> Option<ClientError> {
         let deadline = Instant::now() + Duration::from_millis(100);
         loop {

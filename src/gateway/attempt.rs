@@ -34,7 +34,6 @@ pub(super) struct UpstreamRefusal {
     body: RefusalBody,
 }
 
-/// Where in the response the refusal was.
 enum RefusalBody {
     /// In the status or the document: the decoded text.
     Document(Vec<u8>),

@@ -152,7 +152,6 @@ impl<'a> Forward<'a> {
         }
     }
 
-    /// Sends the response to the client and observes it on the way.
     fn respond(
         self,
         mut lease: RequestLease,

@@ -31,7 +31,6 @@ use super::request::UpstreamBody;
 
 /// A server that does not accept the connection within this time is unreachable.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long an unused connection is kept open.
 const POOL_IDLE: Duration = Duration::from_secs(90);
 /// How often an HTTP/2 connection is pinged, and how long the reply may take.
 const PING_INTERVAL: Duration = Duration::from_secs(30);

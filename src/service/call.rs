@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-/// The pause between two attempts of one call.
 const REST: Duration = Duration::from_millis(300);
 
 /// A call of the service manager's program.

@@ -126,15 +126,11 @@ impl ServiceManager for Systemd {
     }
 
     fn hints(&self, _settings: &UnitSettings, state: &ServiceState) -> Vec<String> {
-        let mut hints = Vec::new();
-        if state.lingers == Some(false) {
-            hints.push("the service stops when you log out; to keep it running: loginctl enable-linger".to_owned());
-        }
-        hints
+        let hint = "the service stops when you log out; to keep it running: loginctl enable-linger";
+        (state.lingers == Some(false)).then(|| hint.to_owned()).into_iter().collect()
     }
 }
 
-/// The properties that `systemctl show` prints of one unit.
 struct Properties<'a>(&'a str);
 
 impl<'a> Properties<'a> {
@@ -150,11 +146,8 @@ impl<'a> Properties<'a> {
 
     fn files(&self) -> Vec<String> {
         let drop_ins = self.get("DropInPaths").split_ascii_whitespace();
-        std::iter::once(self.get("FragmentPath"))
-            .chain(drop_ins)
-            .filter(|path| !path.is_empty())
-            .map(str::to_owned)
-            .collect()
+        let paths = [self.get("FragmentPath")].into_iter().chain(drop_ins).filter(|path| !path.is_empty());
+        paths.map(str::to_owned).collect()
     }
 }
 

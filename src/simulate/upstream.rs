@@ -24,7 +24,6 @@ pub(super) enum QuotaKind {
     FiveHours,
 }
 
-/// What the provider answers.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(super) enum UpstreamAnswer {
     /// It is served.
@@ -33,7 +32,6 @@ pub(super) enum UpstreamAnswer {
     Refused { meter: QuotaKind, wait: Ms },
 }
 
-/// What an account has used, as its answers' headers and the provider's usage page say.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(super) struct UsageReading {
     /// Of five hours' quota, 0 to 1.
@@ -53,7 +51,6 @@ struct Windows {
     quota: u64,
     used: u64,
     number: u64,
-    /// Refused in this window.
     refused: u64,
     /// When the first refusal's answer arrives: from then on it is known.
     known_at: Ms,
@@ -161,7 +158,6 @@ impl SimulatedUpstream {
         self.room(account, now) > 0 && self.accounts[account].told_until <= now
     }
 
-    /// When the account's next window begins.
     pub(super) fn next_window(&self, account: usize, now: Ms) -> Ms {
         let account = &self.accounts[account];
         account.minute.end(now).min(account.five_hours.end(now))

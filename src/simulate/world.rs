@@ -16,7 +16,6 @@ const LONGEST_STAY: Ms = 5 * MINUTE;
 /// Points of the curve.
 const STEPS: u64 = 96;
 
-/// What an agent does next with its request.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(super) enum AgentStep {
     /// Sends it with this account.

@@ -93,7 +93,6 @@ pub(super) fn has(command: &str) -> bool {
     documents().contains_key(command)
 }
 
-/// Prints the schema of one command, or of all by their names.
 pub(super) fn execute(options: &SchemaArgs, context: &Context) -> Result<(), CliError> {
     let documents = documents();
     if options.command.is_empty() {

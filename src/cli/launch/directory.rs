@@ -16,7 +16,6 @@ pub(super) struct PrivateDirectory {
 }
 
 impl PrivateDirectory {
-    /// The directory for a lease and the process that holds it.
     pub(super) fn new(places: &AppPaths, holder: Process, fence: u64) -> Self {
         Self { path: places.run.join("agents").join(name(holder, fence)), exists: false }
     }

@@ -15,7 +15,6 @@ use super::{settings, supervisor};
 /// The subdirectory with the wrapper of an agent that a script starts.
 const PROGRAMS: &str = "bin";
 
-/// A lease, and everything a program needs to use it.
 pub(crate) struct PreparedLaunch {
     pub(crate) lease: LeaseInfo<'static>,
     pub(crate) environment: LaunchEnvironment,
@@ -24,12 +23,10 @@ pub(crate) struct PreparedLaunch {
     pub(super) directory: Option<PathBuf>,
 }
 
-/// The changes to a program's environment and arguments.
 pub(crate) struct LaunchEnvironment {
     pub(crate) set: Vec<(String, OsString)>,
     /// Variables to unset: they are set now, and conflict with the lease.
     pub(crate) cleared: Vec<&'static str>,
-    /// Arguments in addition to the program's own.
     pub(crate) arguments: Vec<OsString>,
     /// Variables in the user's settings that are overridden.
     overridden: Vec<String>,

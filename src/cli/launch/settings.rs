@@ -66,11 +66,7 @@ fn merge_into(base: &mut Map<String, Value>, ours: &Map<String, Value>) {
 
 /// Parses an object; comments are allowed, as in the agents.
 fn parse(text: &str) -> Option<Map<String, Value>> {
-    let parsed = serde_json::from_str(text).or_else(|_| serde_json::from_str(&without_comments(text)));
-    match parsed {
-        Ok(Value::Object(members)) => Some(members),
-        _ => None,
-    }
+    serde_json::from_str(text).or_else(|_| serde_json::from_str(&without_comments(text))).ok()
 }
 
 fn without_comments(text: &str) -> String {

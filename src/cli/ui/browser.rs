@@ -9,13 +9,7 @@ pub(crate) fn open(url: &str) -> bool {
     let Some((program, arguments)) = words.split_first() else { return false };
     let mut command = Command::new(program);
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    match command.spawn() {
-        Ok(mut child) => {
-            std::thread::spawn(move || drop(child.wait()));
-            true
-        }
-        Err(_) => false,
-    }
+    command.spawn().map(|mut child| std::thread::spawn(move || drop(child.wait()))).is_ok()
 }
 
 fn command_line(url: &str, variable: &dyn Fn(&str) -> Option<String>) -> Option<Vec<String>> {

@@ -27,7 +27,6 @@ pub(crate) struct Output {
     colour_notes: bool,
 }
 
-/// A colour, by its meaning.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Tint {
     Good,
@@ -55,7 +54,6 @@ impl Output {
         }
     }
 
-    /// Without colour, at a given width.
     #[cfg(test)]
     pub(crate) fn plain(width: usize) -> Self {
         Self { width, prose_width: width, note_width: width, ..Self::default() }

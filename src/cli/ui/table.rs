@@ -45,7 +45,6 @@ impl Table {
         Self { columns: columns.to_vec(), rows: Vec::new(), details: Vec::new() }
     }
 
-    /// Adds a row of cells, each with its colour.
     pub(crate) fn row(&mut self, cells: Vec<(String, Option<Tint>)>) {
         self.rows.push(cells.into_iter().map(|(text, tint)| (clean(&text), tint)).collect());
     }
@@ -92,7 +91,6 @@ impl Table {
         line + "\n"
     }
 
-    /// Removes the columns without any text.
     fn drop_empty_columns(&mut self) {
         let empty: Vec<bool> = (0..self.columns.len())
             .map(|index| self.rows.iter().all(|row| row.get(index).is_none_or(|(text, _)| text.is_empty())))

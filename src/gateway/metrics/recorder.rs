@@ -96,17 +96,11 @@ impl MetricsRecorder {
         InFlightGuard(self.in_flight.clone())
     }
 
-    /// The first bytes of a response go to the client.
     pub(crate) fn response_began(&self, labels: &RequestLabels) {
         let elapsed = labels.received_at.elapsed();
-        let counts = &mut *self.counts();
-        match counts.first_bytes.get_mut(&labels.provider) {
-            Some(histogram) => histogram.add(elapsed),
-            None => counts.first_bytes.entry(labels.provider.clone()).or_default().add(elapsed),
-        }
+        self.counts().first_bytes.entry(labels.provider.clone()).or_default().add(elapsed);
     }
 
-    /// A response has ended, complete or broken off.
     pub(crate) fn response_ended(
         &self,
         labels: &RequestLabels,
@@ -137,7 +131,6 @@ impl MetricsRecorder {
         counts.tokens.cached += tokens.cached;
     }
 
-    /// An attempt was refused or got no response.
     pub(crate) fn attempt_failed(&self, labels: &RequestLabels, account: &str, reason: &'static str) {
         let counts = &mut *self.counts();
         let mut key = (labels.provider.clone(), account.to_owned(), reason);
@@ -147,7 +140,6 @@ impl MetricsRecorder {
         *counts.failures.entry(key).or_default() += 1;
     }
 
-    /// No account could serve a request.
     pub(crate) fn rejected(&self, labels: &RequestLabels, kind: RefusalKind) {
         *self.counts().refusals.entry((labels.provider.clone(), kind.into())).or_default() += 1;
     }

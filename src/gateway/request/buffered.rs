@@ -33,7 +33,6 @@ pub(crate) struct BufferedRequest {
     extensions: Extensions,
     body: RequestBody,
     pub(crate) model: Option<String>,
-    /// The session that the headers or the body name.
     pub(crate) session: Option<String>,
 }
 
@@ -51,7 +50,6 @@ enum RequestBody {
     Streamed(Option<Box<StreamedBody>>),
 }
 
-/// A body that is sent while it is read.
 #[derive(Debug)]
 struct StreamedBody {
     first: Vec<Bytes>,
@@ -68,7 +66,6 @@ pub(crate) enum RequestReadError {
     Incomplete,
 }
 
-/// How much may be buffered.
 #[derive(Clone, Debug)]
 pub(crate) struct BufferLimits {
     pub(crate) budget: Arc<BufferBudget>,

@@ -5,7 +5,6 @@ use memchr::{memchr2, memchr3};
 /// A longer key or value is ignored, in bytes.
 const MAX_TEXT: usize = 512;
 
-/// Finds strings at the top level of one JSON object.
 #[derive(Debug)]
 pub(super) struct JsonScan {
     wanted: Vec<&'static str>,

@@ -12,7 +12,6 @@ struct MultiAuthProcess {
     session: u64,
     limited_until: Vec<Ms>,
     current: usize,
-    /// Whether the request was refused once already.
     retried: bool,
 }
 

@@ -34,7 +34,6 @@ pub(crate) struct ConfigEditResult {
     daemon: Option<ReloadOutcome>,
 }
 
-/// The copy that is edited, in a private directory.
 #[derive(Debug)]
 struct EditCopy {
     directory: TempDir,
@@ -170,11 +169,8 @@ fn run(editor: &Editor, file: &Path) -> Result<(), CliError> {
 
 fn ask_again(errors: &ConfigErrors, file: &Path, output: &Output) -> bool {
     output.note(&format!("{errors}\n"));
-    output.labelled_note(
-        Tint::Bad,
-        "error:",
-        &format!("this is not valid, and not in effect; it is in {}", file.display()),
-    );
+    let text = format!("this is not valid, and not in effect; it is in {}", file.display());
+    output.labelled_note(Tint::Bad, "error:", &text);
     loop {
         match prompt::ask("Edit again? [Y/n]", output).ok().flatten().as_deref() {
             Some("" | "y" | "yes") => return true,

@@ -131,7 +131,6 @@ fn source(setting: &Setting) -> String {
     if active { source } else { format!("{source}, not active") }
 }
 
-/// Prints a note if the running daemon has another configuration.
 fn note_other_config(places: &AppPaths, settings: &[Setting], context: &Context) {
     let Ok(mut client) = Client::connect(places) else { return };
     let pid = client.server().pid;

@@ -36,7 +36,6 @@ pub(super) struct AgentTask {
 /// What an agent has counted; printed as a line after each turn.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(super) struct AgentTally {
-    /// Requests the upstream served.
     pub(super) served: u64,
     /// Requests the upstream refused.
     pub(super) limits: u64,

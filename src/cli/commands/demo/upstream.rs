@@ -42,7 +42,6 @@ pub(super) struct DemoKey {
 }
 
 impl DemoUpstream {
-    /// A provider with these keys, each with its quota per window.
     pub(super) fn new(keys: impl IntoIterator<Item = (String, u64)>, window: Duration) -> Self {
         let keys = keys.into_iter().map(|(key, quota)| (key, DemoKey { quota, ..DemoKey::default() }));
         Self { records: Arc::new(Mutex::new(keys.collect())), begun: Instant::now(), window }
@@ -70,7 +69,6 @@ impl DemoUpstream {
         Ok(address)
     }
 
-    /// The time since the current window began.
     pub(super) fn time_of_window(&self) -> Duration {
         let past = self.begun.elapsed();
         past - self.window * u32::try_from(past.as_millis() / self.window.as_millis()).unwrap_or(u32::MAX)

@@ -85,18 +85,15 @@ fn daemon(status: &DaemonStatus, findings: &mut Vec<DoctorFinding>) {
 fn accounts(accounts: &[AccountInfo], config: Option<&Config>, findings: &mut Vec<DoctorFinding>) {
     let usable = accounts.iter().filter(|account| ["ready", "limited"].contains(&account.state.as_str())).count();
     if usable == 0 {
-        let message = match accounts.len() {
-            0 => "there are no accounts".to_owned(),
-            number => format!("none of {} is usable", count(number, "account")),
-        };
-        let finding = DoctorFinding::broken("account", message);
-        let remedy = match accounts.len() {
-            0 => {
-                "import accounts from other tools: lessor import; or add one: lessor account add PROVIDER --api-key-stdin"
+        let none =
+            "import accounts from other tools: lessor import; or add one: lessor account add PROVIDER --api-key-stdin";
+        let (message, remedy) = match accounts.len() {
+            0 => ("there are no accounts".to_owned(), none),
+            number => {
+                (format!("none of {} is usable", count(number, "account")), "see the remedy for each account below")
             }
-            _ => "see the remedy for each account below",
         };
-        findings.push(finding.remedy(remedy));
+        findings.push(DoctorFinding::broken("account", message).remedy(remedy));
     } else {
         let message = format!("{usable} of {} can be leased", count(accounts.len(), "account"));
         findings.push(DoctorFinding::ok("account", message));

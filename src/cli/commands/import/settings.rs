@@ -46,7 +46,6 @@ pub(crate) struct SkippedSetting {
     pub(crate) why: String,
 }
 
-/// The changes, and the settings that are not imported.
 pub(crate) fn changes(found: &FoundCredentials, config: &Config) -> (Vec<SettingChange>, Vec<SkippedSetting>) {
     let (mut changes, mut skipped): (Vec<SettingChange>, Vec<SkippedSetting>) = (Vec::new(), Vec::new());
     for file in &found.files {

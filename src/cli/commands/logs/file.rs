@@ -40,7 +40,6 @@ impl LogFile {
         self.file.is_some()
     }
 
-    /// The last complete line that was read.
     pub(super) fn last_line(&self) -> Option<String> {
         self.last_line.clone()
     }

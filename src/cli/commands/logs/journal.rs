@@ -69,9 +69,8 @@ fn forward(entries: &Receiver<Line>, show: &mut impl FnMut(&Line) -> Result<(), 
     loop {
         match entries.recv_timeout(POLL) {
             Ok(line) => show(&line)?,
-            Err(RecvTimeoutError::Timeout) if stdout_is_closed() => return Ok(()),
-            Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => return Ok(()),
+            Err(RecvTimeoutError::Timeout) if !stdout_is_closed() => {}
+            Err(_) => return Ok(()),
         }
     }
 }

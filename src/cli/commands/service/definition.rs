@@ -9,7 +9,6 @@ use crate::service::UnitSettings;
 /// The base directories; a service manager may not have the same as the user's shell.
 const BASES: [&str; 3] = ["XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME"];
 
-/// The definition of the service, and hints for the user.
 pub(super) fn of_this_program(context: &Context) -> Result<(UnitSettings, Vec<String>), CliError> {
     let places = context.places()?;
     let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
@@ -60,7 +59,6 @@ fn stable_path(own: PathBuf, path: Option<&OsStr>) -> PathBuf {
     names.find(|found| found.canonicalize().is_ok_and(|found| found == real)).unwrap_or(own)
 }
 
-/// Whether the program is in a build directory of cargo.
 fn is_build_product(program: &Path) -> bool {
     let directory = program.parent();
     let is_profile = directory.is_some_and(|path| path.ends_with("debug") || path.ends_with("release"));

@@ -107,10 +107,6 @@ mod tests {
     /// it runs as another user.
     type ProcessRow = (u32, &'static str, &'static str);
 
-    fn chosen(rows: &[ProcessRow]) -> Option<u32> {
-        found(rows, choose)
-    }
-
     fn found(rows: &[ProcessRow], rule: fn(u32, FindProcess<'_>) -> Option<CallerProcess>) -> Option<u32> {
         let find = |pid: u32| {
             let index = rows.iter().position(|row| row.0 == pid)?;
@@ -156,7 +152,7 @@ mod tests {
             // an agent that starts its shell in a new session
             (Some(20), &[(31, "bash|-lc|x", "s"), (20, "codex", ""), (10, "-bash", "s")]),
         ] {
-            assert_eq!(chosen(rows), expected, "{rows:?}");
+            assert_eq!(found(rows, choose), expected, "{rows:?}");
         }
     }
 
@@ -183,7 +179,7 @@ mod tests {
             (None, &[(1, "bash", "s")]),
             (None, &[(10, "make", ""), (5, "systemd", "")]),
         ] {
-            assert_eq!(chosen(rows), expected, "{rows:?}");
+            assert_eq!(found(rows, choose), expected, "{rows:?}");
         }
     }
 
