@@ -4,7 +4,7 @@ use hyper::header::{HeaderName, HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode};
 
 use crate::pool::{Refusal, RefusalKind, Wall};
-use crate::provider::{LimitEnd, error_body, limit_body};
+use crate::provider::{LimitReset, error_body, limit_body};
 
 use super::response::{self, ClientBody};
 
@@ -35,13 +35,13 @@ pub(super) fn no_account(provider: &str, refusal: &Refusal, now: Wall) -> Respon
     let end = refusal.retry_at.map(|at| {
         let after = at.since(now);
         let seconds = after.as_millis().div_ceil(1000).max(1) as u64;
-        LimitEnd { after, seconds, at_seconds: at.0.div_ceil(1000) }
+        LimitReset { after, seconds, at_seconds: at.0.div_ceil(1000) }
     });
     let mut response = response::json(StatusCode::TOO_MANY_REQUESTS, &limit_body(provider, &message, end));
     let headers = response.headers_mut();
     // a retry would get the same response
     headers.insert(X_SHOULD_RETRY, HeaderValue::from_static("false"));
-    if let Some(LimitEnd { seconds, .. }) = end {
+    if let Some(LimitReset { seconds, .. }) = end {
         headers.insert(X_LESSOR_RETRY_AFTER, seconds.into());
         if seconds <= MAX_RETRY_AFTER {
             headers.insert(RETRY_AFTER, seconds.into());

@@ -11,7 +11,7 @@ const UNKNOWN_DELAY: Duration = Duration::from_secs(3600);
 
 /// When a limit ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct LimitEnd {
+pub struct LimitReset {
     /// How long from now.
     pub after: Duration,
     /// The same in seconds, rounded up, at least 1.
@@ -35,7 +35,7 @@ pub fn error_body(provider: &str, status: u16, message: &str) -> Value {
 
 /// The body of a 429: every account is limited, until `end` if that is known.
 #[must_use]
-pub fn limit_body(provider: &str, message: &str, end: Option<LimitEnd>) -> Value {
+pub fn limit_body(provider: &str, message: &str, end: Option<LimitReset>) -> Value {
     match Dialect::of(provider) {
         Dialect::Anthropic => anthropic("rate_limit_error", message),
         Dialect::Google => {

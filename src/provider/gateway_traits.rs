@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn a_preamble_is_told_from_content() {
+    fn a_preamble_is_distinguished_from_content() {
         let created = b"{\"type\":\"response.created\",\"response\":{}}";
         assert!(is_preamble_event("openai", None, created) && is_preamble_event("my-llm", None, created));
         assert!(!is_preamble_event("anthropic", None, created));

@@ -13,7 +13,7 @@ pub use agents::{
     agents_with_profile,
 };
 pub use catalog::{Catalog, TargetError};
-pub use error_body::{LimitEnd, error_body, limit_body};
+pub use error_body::{LimitReset, error_body, limit_body};
 pub use gateway_traits::{
     CREDENTIAL_HEADERS, CompanionHeader, SESSION_HEADERS, companion_header, is_preamble_event, model_in_path,
     names_a_quota, quota_of_agent, session_body_key, versioned_path,

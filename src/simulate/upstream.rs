@@ -33,7 +33,7 @@ pub(super) enum UpstreamAnswer {
 }
 
 #[derive(Clone, Copy, PartialEq, Debug)]
-pub(super) struct UsageReading {
+pub(super) struct AccountReading {
     /// Of five hours' quota, 0 to 1.
     pub(super) five_hours: f64,
     pub(super) five_hours_end: Ms,
@@ -167,10 +167,10 @@ impl SimulatedUpstream {
         self.accounts[account].told_until
     }
 
-    pub(super) fn reading(&self, account: usize, now: Ms) -> UsageReading {
+    pub(super) fn reading(&self, account: usize, now: Ms) -> AccountReading {
         let of = |windows: &Windows| windows.used_at(now) as f64 / windows.quota.max(1) as f64;
         let account = &self.accounts[account];
-        UsageReading {
+        AccountReading {
             five_hours: of(&account.five_hours),
             five_hours_end: account.five_hours.end(now),
             week: of(&account.week),

@@ -177,7 +177,7 @@ mod tests {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn opens_for_its_owner_and_nobody_else(credential in credential(), bits in 0u64..1 << 40, other in 0u64..1 << 40) {
+        fn opens_only_for_its_owner(credential in credential(), bits in 0u64..1 << 40, other in 0u64..1 << 40) {
             let (account, stranger) = (AccountId::from_bits(bits), AccountId::from_bits(other));
             let blob = key(7).seal_credential(account, &credential).unwrap();
             prop_assert_eq!(key(7).open_credential(account, &blob), Some(credential));

@@ -72,7 +72,7 @@ pub(in crate::pool) struct CountedRefusal {
     pub(in crate::pool) at: Mono,
     /// The lease that reported it.
     pub(in crate::pool) fence: Fence,
-    /// Whether its holder was told to retry.
+    /// Whether its holder was answered `retry`.
     pub(in crate::pool) retried: bool,
     /// Consecutive failures.
     pub(in crate::pool) failures: u32,

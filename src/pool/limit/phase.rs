@@ -22,7 +22,7 @@ const RAMP_STEPS: u32 = 4;
 pub enum Phase {
     /// It admits nothing before its time.
     Closed {
-        /// The first holder that was told to wait for its end: it will be the probe.
+        /// The first holder whose report was answered `wait`: it will be the probe.
         first_back: Option<Fence>,
         /// How many holders were told to wait after it.
         told: u32,

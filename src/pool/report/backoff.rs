@@ -89,7 +89,7 @@ impl Pool {
             return CountedEvent { counts: true, once_more: once && !only, failures: 1 };
         };
         let same_event = now.mono.since(known.at) < window;
-        // a holder that was told to retry reports a second event, however soon
+        // a holder whose report was answered `retry` reports a second event, however soon
         let back = known.retried && known.fence == fence;
         if same_event && !back {
             return CountedEvent { counts: false, once_more: once && !only && known.retried, failures: known.failures };

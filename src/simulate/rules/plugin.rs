@@ -25,7 +25,7 @@ const MAX_TOKENS: f64 = 50.0;
 const TOKENS_PER_MINUTE: f64 = 6.0;
 
 #[derive(Clone, Debug)]
-struct KnownAccount {
+struct PluginAccount {
     limited_until: Ms,
     last_used: Ms,
     quota: Option<UsagePage>,
@@ -45,7 +45,7 @@ struct UsagePage {
     at: Ms,
 }
 
-impl KnownAccount {
+impl PluginAccount {
     fn new(now: Ms) -> Self {
         Self {
             limited_until: 0,
@@ -96,7 +96,7 @@ impl KnownAccount {
 #[derive(Clone, Debug)]
 struct PluginProcess {
     session: u64,
-    accounts: Vec<KnownAccount>,
+    accounts: Vec<PluginAccount>,
     current: usize,
     cursor: usize,
     /// What it does when its sleep is over.
@@ -115,24 +115,24 @@ enum AfterSleep {
 pub(in crate::simulate) struct PluginRules {
     processes: Vec<Option<PluginProcess>>,
     /// The file: limits, last uses and pages of all accounts, and the current one.
-    file: Vec<KnownAccount>,
+    file: Vec<PluginAccount>,
     active: usize,
 }
 
 impl PluginRules {
     pub(in crate::simulate) fn new(load: &Load) -> Self {
-        Self { processes: vec![None; load.agents], file: vec![KnownAccount::new(0); load.accounts], active: 0 }
+        Self { processes: vec![None; load.agents], file: vec![PluginAccount::new(0); load.accounts], active: 0 }
     }
 
     /// The process of this task; a new one reads the file.
     fn process(&mut self, now: Ms, request: AgentRequest) -> &mut PluginProcess {
         let (file, active) = (&self.file, self.active);
         let fresh = || {
-            let read = |known: &KnownAccount| KnownAccount {
+            let read = |known: &PluginAccount| PluginAccount {
                 limited_until: known.limited_until,
                 last_used: known.last_used,
                 quota: known.quota,
-                ..KnownAccount::new(now)
+                ..PluginAccount::new(now)
             };
             let accounts = file.iter().map(read).collect();
             PluginProcess {
