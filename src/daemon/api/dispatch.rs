@@ -27,10 +27,9 @@ impl ClientSession {
         if id.is_none() && matches!(call, Call::Acquire(_) | Call::Token(_)) {
             return;
         }
-        let responder = self.responder(id);
-        let mut reply = CallReply::new(responder.clone(), out);
+        let mut reply = CallReply::new(self.responder(id), out);
         if let Err(error) = self.dispatch(daemon, &mut reply, call) {
-            responder.refuse(&error, out);
+            reply.refuse(&error);
         }
     }
 

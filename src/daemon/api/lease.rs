@@ -115,7 +115,7 @@ fn held(
 }
 
 fn refuse(state: &State, reply: &mut CallReply<'_>, now: Now, refusal: Unsaved<Refusal>) -> CallResult {
-    reply.saved(&state.shared(), refusal.map(|refusal| Err(refused(&refusal, now))))
+    reply.saved(state.shared(), refusal.map(|refusal| Err(refused(&refusal, now))))
 }
 
 /// What a lease is bound to. Its process is looked up before the state is locked.

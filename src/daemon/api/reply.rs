@@ -57,6 +57,11 @@ impl<'a> CallReply<'a> {
         Self { responder, out }
     }
 
+    /// Answers a call that was refused before it changed anything.
+    pub(crate) fn refuse(&mut self, error: &ErrorInfo) {
+        self.responder.refuse(error, self.out);
+    }
+
     /// Answers what nothing unsaved depends on.
     pub(crate) fn answer(&mut self, answer: &Answer<'_>) -> CallResult {
         self.responder.encode(Ok(answer), self.out);
@@ -121,11 +126,10 @@ impl<'a> CallReply<'a> {
         if wants_credential {
             state.note_handed(fence);
         }
-        let shared = state.shared();
         let encode = |to: &Responder, out: &mut Vec<u8>| {
             encode_lease(state, now, fence, &kind, (to, wants_credential), out);
         };
-        send_when_saved(&shared, &self.responder, pending, Some(self.out), encode);
+        send_when_saved(state.shared(), &self.responder, pending, Some(self.out), encode);
         Ok(Replied(()))
     }
 
@@ -309,15 +313,14 @@ impl PendingLease {
 
     /// Waits for the token, for at most `refresh.wait`; then the lease is handed out, or moves to another account.
     fn wait_for_token(self, state: &mut State) {
-        let shared = state.shared();
-        let Some(daemon) = shared.daemon() else { return };
+        let Some(daemon) = state.shared().daemon() else { return };
         let attempt = match state.credential_for(*self.granted.peek(), CredentialUse::HandOut) {
             Ok(CredentialState::BeingRefreshed(id)) => Some(state.logins.attempt_ends(id)),
             // there will be none soon: the lease moves on at once
             Ok(CredentialState::Usable(_)) | Err(_) => None,
         };
         let wait = state.logins.rules().wait;
-        shared.runtime.spawn(async move {
+        state.shared().runtime.spawn(async move {
             if let Some(attempt) = attempt {
                 let _ended_or_not = tokio::time::timeout(wait, attempt).await;
             }
@@ -377,7 +380,7 @@ impl PendingLease {
 fn refuse_all(state: &State, responders: &[LeaseResponder], error: Unsaved<ErrorInfo>) {
     let (error, pending) = error.into_parts();
     for LeaseResponder { to, .. } in responders {
-        send_when_saved(&state.shared(), to, pending, None, |to, out| to.encode(Err(&error), out));
+        send_when_saved(state.shared(), to, pending, None, |to, out| to.encode(Err(&error), out));
         to.outbox.end_wait();
     }
 }
@@ -390,7 +393,7 @@ fn answer_all(
     responders: &[LeaseResponder],
 ) {
     for LeaseResponder { to, wants_credential } in responders {
-        send_when_saved(&state.shared(), to, pending, None, |to, out| {
+        send_when_saved(state.shared(), to, pending, None, |to, out| {
             encode_lease(state, now, fence, kind, (to, *wants_credential), out);
         });
         to.outbox.end_wait();

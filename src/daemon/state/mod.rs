@@ -314,8 +314,8 @@ impl Shared {
 
 impl State {
     /// What needs no lock.
-    pub(crate) fn shared(&self) -> Arc<Shared> {
-        self.shared.clone()
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
     }
 }
 
