@@ -51,23 +51,23 @@ use crate::pool::timers::Timers;
 /// ```
 #[derive(Debug)]
 pub struct Pool {
-    pub(in crate::pool) settings: PoolSettings,
-    pub(in crate::pool) accounts: Accounts,
-    pub(in crate::pool) leases: Leases,
-    pub(in crate::pool) queue: Queue,
-    pub(in crate::pool) sessions: Sessions,
-    pub(in crate::pool) timers: Timers,
-    pub(in crate::pool) request_faults: RequestFaults,
-    pub(in crate::pool) refusals: Refusals,
-    pub(in crate::pool) released: Released,
-    pub(in crate::pool) requests: Requests,
-    pub(in crate::pool) draining: bool,
+    pub(crate) settings: PoolSettings,
+    pub(crate) accounts: Accounts,
+    pub(crate) leases: Leases,
+    pub(crate) queue: Queue,
+    pub(crate) sessions: Sessions,
+    pub(crate) timers: Timers,
+    pub(crate) request_faults: RequestFaults,
+    pub(crate) refusals: Refusals,
+    pub(crate) released: Released,
+    pub(crate) requests: Requests,
+    pub(crate) draining: bool,
     /// Changes for the queue that belong to no sub-state: the grace period has ended.
-    pub(in crate::pool) queue_dirty: QueueDirty,
+    pub(crate) queue_dirty: QueueDirty,
     /// The difference between the clocks when the queue was last served.
-    pub(in crate::pool) skew: i64,
+    pub(crate) skew: i64,
     /// The leading accounts of the last selection: kept, so that a selection allocates nothing.
-    pub(in crate::pool) ties: Vec<usize>,
+    pub(crate) ties: Vec<usize>,
 }
 
 impl Pool {

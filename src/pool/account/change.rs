@@ -8,7 +8,7 @@ use crate::pool::model::{AccountId, Now, PoolSettings, Refusal, RefusalKind};
 use crate::pool::state::Pool;
 
 impl Pool {
-    pub(in crate::pool) fn add_account(
+    pub(crate) fn add_account(
         &mut self,
         now: Now,
         record: AccountRecord,
@@ -26,7 +26,7 @@ impl Pool {
         Ok(Reply::Done)
     }
 
-    pub(in crate::pool) fn remove_account(
+    pub(crate) fn remove_account(
         &mut self,
         now: Now,
         id: AccountId,
@@ -46,7 +46,7 @@ impl Pool {
         Ok(Reply::Done)
     }
 
-    pub(in crate::pool) fn change_account(
+    pub(crate) fn change_account(
         &mut self,
         id: AccountId,
         change: AccountChange,
@@ -60,7 +60,7 @@ impl Pool {
         Ok(Reply::Done)
     }
 
-    pub(in crate::pool) fn set_usage(
+    pub(crate) fn set_usage(
         &mut self,
         now: Now,
         id: AccountId,
@@ -73,7 +73,7 @@ impl Pool {
         })
     }
 
-    pub(in crate::pool) fn learn_usage(
+    pub(crate) fn learn_usage(
         &mut self,
         now: Now,
         id: AccountId,
@@ -102,7 +102,7 @@ impl Pool {
     }
 
     /// Uses `settings` from now on. Leases, limits and sessions stay (I7).
-    pub(in crate::pool) fn configure(&mut self, now: Now, settings: PoolSettings) -> Result<Reply, Refusal> {
+    pub(crate) fn configure(&mut self, now: Now, settings: PoolSettings) -> Result<Reply, Refusal> {
         self.settings = settings;
         self.accounts.configure(&self.settings, now, &mut self.timers);
         Ok(Reply::Done)

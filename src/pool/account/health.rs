@@ -2,8 +2,8 @@
 
 use crate::pool::model::{HealthSettings, Mono, TokenSettings};
 
-pub(in crate::pool) const MS_PER_HOUR: f64 = 3_600_000.0;
-pub(in crate::pool) const MS_PER_MINUTE: f64 = 60_000.0;
+pub(crate) const MS_PER_HOUR: f64 = 3_600_000.0;
+pub(crate) const MS_PER_MINUTE: f64 = 60_000.0;
 
 /// A score that falls with failures and recovers with time.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -20,7 +20,7 @@ pub struct Bucket {
 }
 
 impl Health {
-    pub(in crate::pool) fn new(settings: &HealthSettings, now: Mono) -> Self {
+    pub(crate) fn new(settings: &HealthSettings, now: Mono) -> Self {
         Self { points: settings.initial, since: now }
     }
 
@@ -35,11 +35,11 @@ impl Health {
     }
 
     /// The points, and their time in milliseconds: for digests.
-    pub(in crate::pool) fn parts(&self) -> (f64, f64) {
+    pub(crate) fn parts(&self) -> (f64, f64) {
         (self.points, self.since.0 as f64)
     }
 
-    pub(in crate::pool) fn add(&mut self, points: f64, settings: &HealthSettings, now: Mono) {
+    pub(crate) fn add(&mut self, points: f64, settings: &HealthSettings, now: Mono) {
         // not `clamp`: it panics when a configured maximum makes no sense
         self.points = (self.score(settings, now) + points).min(settings.max).max(0.0);
         self.since = now;
@@ -47,7 +47,7 @@ impl Health {
 }
 
 impl Bucket {
-    pub(in crate::pool) fn new(settings: &TokenSettings, now: Mono) -> Self {
+    pub(crate) fn new(settings: &TokenSettings, now: Mono) -> Self {
         // `initial` may be configured above `max`
         Self { tokens: settings.initial.min(settings.max), since: now }
     }
@@ -65,18 +65,18 @@ impl Bucket {
     }
 
     /// The tokens, and their time in milliseconds: for digests.
-    pub(in crate::pool) fn parts(&self) -> (f64, f64) {
+    pub(crate) fn parts(&self) -> (f64, f64) {
         (self.tokens, self.since.0 as f64)
     }
 
     /// Takes one token, if there is a whole one. An empty bucket blocks no grant and keeps filling.
-    pub(in crate::pool) fn take(&mut self, settings: &TokenSettings, now: Mono) {
+    pub(crate) fn take(&mut self, settings: &TokenSettings, now: Mono) {
         if self.tokens(settings, now) >= 1.0 {
             self.move_by(-1.0, settings, now);
         }
     }
 
-    pub(in crate::pool) fn give_back(&mut self, settings: &TokenSettings, now: Mono) {
+    pub(crate) fn give_back(&mut self, settings: &TokenSettings, now: Mono) {
         self.move_by(1.0, settings, now);
     }
 

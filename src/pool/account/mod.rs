@@ -1,12 +1,12 @@
 //! Accounts: what is known of each without its secret, and the table that holds them.
 
-pub(in crate::pool) mod change;
-pub(in crate::pool) mod digest;
-pub(in crate::pool) mod health;
-pub(in crate::pool) mod record;
-pub(in crate::pool) mod refresh;
-pub(in crate::pool) mod table;
-pub(in crate::pool) mod usage;
+pub(crate) mod change;
+pub(crate) mod digest;
+pub(crate) mod health;
+pub(crate) mod record;
+pub(crate) mod refresh;
+pub(crate) mod table;
+pub(crate) mod usage;
 
 use crate::limits::Scope;
 use crate::pool::limit::Limit;
@@ -22,28 +22,28 @@ pub struct Account {
     /// The durable facts.
     pub record: AccountRecord,
     /// What settings and record together allow.
-    pub(in crate::pool) policy: EffectivePolicy,
+    pub(crate) policy: EffectivePolicy,
     /// Its token is being refreshed, and nothing is granted on it meanwhile.
-    pub(in crate::pool) renewing: Option<Renewing>,
+    pub(crate) renewing: Option<Renewing>,
     /// Live leases.
-    pub(in crate::pool) leases: u32,
+    pub(crate) leases: u32,
     /// Whether its only lease is exclusive.
-    pub(in crate::pool) exclusive: bool,
+    pub(crate) exclusive: bool,
     /// Leases it may have beyond its ceiling, because the ceiling was lowered below them.
-    pub(in crate::pool) tolerated: u32,
+    pub(crate) tolerated: u32,
     /// At most one limit per scope and key.
-    pub(in crate::pool) limits: AccountLimits,
-    pub(in crate::pool) health: Health,
-    pub(in crate::pool) bucket: Bucket,
+    pub(crate) limits: AccountLimits,
+    pub(crate) health: Health,
+    pub(crate) bucket: Bucket,
     /// What is known of its quota windows.
-    pub(in crate::pool) usage: Usage,
+    pub(crate) usage: Usage,
     /// The last grant in this run or, from the record, before.
-    pub(in crate::pool) last_used: Option<Past>,
+    pub(crate) last_used: Option<Past>,
     /// The newest fence granted on it in this run.
-    pub(in crate::pool) newest_fence: Option<Fence>,
+    pub(crate) newest_fence: Option<Fence>,
     /// Whether leases from before this run may be resumed: until a new one is granted.
-    pub(in crate::pool) resumable: bool,
-    pub(in crate::pool) failures: Failures,
+    pub(crate) resumable: bool,
+    pub(crate) failures: Failures,
 }
 
 /// An account whose token is being refreshed.
@@ -55,36 +55,31 @@ pub struct Renewing {
 
 /// The failures of an account, for its back-off.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub(in crate::pool) struct Failures {
+pub(crate) struct Failures {
     /// Consecutive quota failures.
-    pub(in crate::pool) quota: u32,
+    pub(crate) quota: u32,
     /// When the last limit for a quota failure ends.
-    pub(in crate::pool) quota_until: Mono,
+    pub(crate) quota_until: Mono,
     /// Recent refusals, so that one event reported by several holders counts once.
-    pub(in crate::pool) recent: Vec<CountedRefusal>,
+    pub(crate) recent: Vec<CountedRefusal>,
 }
 
 /// A refusal that was counted.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(in crate::pool) struct CountedRefusal {
-    pub(in crate::pool) scope: Scope,
-    pub(in crate::pool) key: String,
-    pub(in crate::pool) at: Mono,
+pub(crate) struct CountedRefusal {
+    pub(crate) scope: Scope,
+    pub(crate) key: String,
+    pub(crate) at: Mono,
     /// The lease that reported it.
-    pub(in crate::pool) fence: Fence,
+    pub(crate) fence: Fence,
     /// Whether its holder was answered `retry`.
-    pub(in crate::pool) retried: bool,
+    pub(crate) retried: bool,
     /// Consecutive failures.
-    pub(in crate::pool) failures: u32,
+    pub(crate) failures: u32,
 }
 
 impl Account {
-    pub(in crate::pool) fn new(
-        record: AccountRecord,
-        policy: EffectivePolicy,
-        settings: &PoolSettings,
-        now: Now,
-    ) -> Self {
+    pub(crate) fn new(record: AccountRecord, policy: EffectivePolicy, settings: &PoolSettings, now: Now) -> Self {
         Self {
             policy,
             renewing: None,

@@ -72,12 +72,12 @@ pub struct AccountChange {
 
 /// What the settings and the record of an account together allow.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(in crate::pool) struct EffectivePolicy {
-    pub(in crate::pool) enabled: bool,
-    pub(in crate::pool) capacity: u32,
-    pub(in crate::pool) priority: i32,
+pub(crate) struct EffectivePolicy {
+    pub(crate) enabled: bool,
+    pub(crate) capacity: u32,
+    pub(crate) priority: i32,
     /// Shared by accounts of the same policy, so that a scan compares it once.
-    pub(in crate::pool) allowed_agents: Option<Arc<[String]>>,
+    pub(crate) allowed_agents: Option<Arc<[String]>>,
 }
 
 impl AccountRecord {
@@ -96,15 +96,11 @@ impl AccountRecord {
     }
 
     /// Its section in the settings.
-    pub(in crate::pool) fn configured<'s>(&self, settings: &'s PoolSettings) -> Option<&'s AccountSettings> {
+    pub(crate) fn configured<'s>(&self, settings: &'s PoolSettings) -> Option<&'s AccountSettings> {
         settings.accounts.iter().find(|section| self.is_named(&section.name))
     }
 
-    pub(in crate::pool) fn policy(
-        &self,
-        leases: &LeaseSettings,
-        configured: Option<&AccountSettings>,
-    ) -> EffectivePolicy {
+    pub(crate) fn policy(&self, leases: &LeaseSettings, configured: Option<&AccountSettings>) -> EffectivePolicy {
         let max_leases = configured.and_then(|c| c.max_leases).or(self.max_leases);
         EffectivePolicy {
             enabled: self.enabled && configured.and_then(|c| c.enabled).unwrap_or(true),
@@ -118,7 +114,7 @@ impl AccountRecord {
         }
     }
 
-    pub(in crate::pool) fn apply(&mut self, change: AccountChange) {
+    pub(crate) fn apply(&mut self, change: AccountChange) {
         fn set<T>(field: &mut T, value: Option<T>) {
             if let Some(value) = value {
                 *field = value;

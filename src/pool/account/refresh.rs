@@ -8,18 +8,18 @@ use crate::pool::state::Pool;
 
 impl Pool {
     /// Whether a refused credential can be refreshed, so that its owner need not log in again.
-    pub(in crate::pool) fn is_refreshable(&self, slot: usize, details: &RefusalDetails) -> bool {
+    pub(crate) fn is_refreshable(&self, slot: usize, details: &RefusalDetails) -> bool {
         details.reason == Reason::AuthFailed && (details.renewable || self.accounts[slot].renewing.is_some())
     }
 
     /// Asks for a new token, and grants nothing on the account meanwhile. The login state stays.
-    pub(in crate::pool) fn request_refresh(&mut self, id: AccountId, effects: &mut Vec<Effect>) -> Result<(), Refusal> {
+    pub(crate) fn request_refresh(&mut self, id: AccountId, effects: &mut Vec<Effect>) -> Result<(), Refusal> {
         self.set_renewing(id, Some(Renewing { until: None }), effects)?;
         effects.push(Effect::RefreshToken(id));
         Ok(())
     }
 
-    pub(in crate::pool) fn set_renewing(
+    pub(crate) fn set_renewing(
         &mut self,
         id: AccountId,
         renewing: Option<Renewing>,

@@ -145,14 +145,14 @@ impl Usage {
     }
 
     /// Merges a reading; windows that it does not name stay. Returns whether anything notable has changed.
-    pub(in crate::pool) fn learn(&mut self, read: Self) -> bool {
+    pub(crate) fn learn(&mut self, read: Self) -> bool {
         let windows = learn(&mut self.windows, read.windows);
         learn(&mut self.rates, read.rates) || windows
     }
 
     /// Whether it disproves a limit: it is newer, and has room in every window that applies. For a model's limit these are
     /// the model's own windows, else the quota's or the account's. One of them must last as long as the limit.
-    pub(in crate::pool) fn disproves(&self, limit: &Limit, now: Now) -> bool {
+    pub(crate) fn disproves(&self, limit: &Limit, now: Now) -> bool {
         let until = limit.until.wall(now);
         let concerns = |window: &&Window| match limit.scope {
             Scope::Model => covers(&window.key, &limit.key),

@@ -15,7 +15,7 @@ use std::time::Duration;
 const SHORTEST_LIFE: Duration = Duration::from_millis(1);
 
 impl Pool {
-    pub(in crate::pool) fn acquire(
+    pub(crate) fn acquire(
         &mut self,
         now: Now,
         mut request: LeaseRequest,
@@ -57,7 +57,7 @@ impl Pool {
     }
 
     /// Grants a lease on the account of `slot`; `other` says that it is in the request's other quota pool.
-    pub(in crate::pool) fn grant(
+    pub(crate) fn grant(
         &mut self,
         now: Now,
         mut request: LeaseRequest,
@@ -102,12 +102,7 @@ impl Pool {
         fence
     }
 
-    pub(in crate::pool) fn extend_lease(
-        &mut self,
-        now: Now,
-        fence: Fence,
-        effects: &mut Vec<Effect>,
-    ) -> Result<Reply, Refusal> {
+    pub(crate) fn extend_lease(&mut self, now: Now, fence: Fence, effects: &mut Vec<Effect>) -> Result<Reply, Refusal> {
         let lease = self.leases.extend(fence, now, &mut self.timers).ok_or_else(Refusal::stale)?;
         if lease.ttl.is_some() && lease.is_durable() {
             effects.push(Effect::SaveLease(fence));
@@ -115,12 +110,7 @@ impl Pool {
         Ok(Reply::Held(fence))
     }
 
-    pub(in crate::pool) fn release(
-        &mut self,
-        now: Now,
-        fence: Fence,
-        effects: &mut Vec<Effect>,
-    ) -> Result<Reply, Refusal> {
+    pub(crate) fn release(&mut self, now: Now, fence: Fence, effects: &mut Vec<Effect>) -> Result<Reply, Refusal> {
         if !self.leases.contains(fence) {
             return Err(Refusal::stale());
         }
@@ -129,7 +119,7 @@ impl Pool {
     }
 
     /// Resumes a lease from before a restart, or moves a live one to the connection that its holder has now.
-    pub(in crate::pool) fn resume(
+    pub(crate) fn resume(
         &mut self,
         now: Now,
         ticket: Ticket,
@@ -187,7 +177,7 @@ impl Pool {
     }
 
     /// Acquires again for the holder of a lease, as if it had never been granted.
-    pub(in crate::pool) fn move_lease(
+    pub(crate) fn move_lease(
         &mut self,
         now: Now,
         fence: Fence,
@@ -201,7 +191,7 @@ impl Pool {
         self.acquire(now, request, effects)
     }
 
-    pub(in crate::pool) fn connection_closed(
+    pub(crate) fn connection_closed(
         &mut self,
         now: Now,
         connection: ConnectionId,
@@ -216,7 +206,7 @@ impl Pool {
         Ok(Reply::Done)
     }
 
-    pub(in crate::pool) fn process_ended(
+    pub(crate) fn process_ended(
         &mut self,
         now: Now,
         process: Process,
@@ -234,7 +224,7 @@ impl Pool {
     }
 
     /// Ends a lease, if it is held.
-    pub(in crate::pool) fn end_lease(&mut self, now: Now, fence: Fence, why: Ending, effects: &mut Vec<Effect>) {
+    pub(crate) fn end_lease(&mut self, now: Now, fence: Fence, why: Ending, effects: &mut Vec<Effect>) {
         let Some(lease) = self.leases.remove(fence, &mut self.timers) else { return };
         self.request_faults.forget(fence);
         if let Some(slot) = self.accounts.slot(lease.account) {
@@ -283,7 +273,7 @@ impl Pool {
         }
     }
 
-    pub(in crate::pool) fn remember_answer(&mut self, now: Now, request_id: &str, reply: &Reply) {
+    pub(crate) fn remember_answer(&mut self, now: Now, request_id: &str, reply: &Reply) {
         let answer = match *reply {
             Reply::Held(fence) => KnownAnswer::Held(fence),
             Reply::Queued(waiter) => KnownAnswer::Queued(waiter),

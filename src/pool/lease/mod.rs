@@ -1,9 +1,9 @@
 //! Leases: which holder uses which account, and what ends it.
 
-pub(in crate::pool) mod grant;
-pub(in crate::pool) mod reacquire;
-pub(in crate::pool) mod recent;
-pub(in crate::pool) mod table;
+pub(crate) mod grant;
+pub(crate) mod reacquire;
+pub(crate) mod recent;
+pub(crate) mod table;
 
 use crate::pool::model::{
     AccountId, Bind, ConnectionId, Fence, Holder, LeaseRequest, Mono, RequestNeeds, Target, Wall,
@@ -127,19 +127,19 @@ impl ChosenBy {
     }
 
     /// Whether the order decided, so that the family's current account may change.
-    pub(in crate::pool) fn is_order(self) -> bool {
+    pub(crate) fn is_order(self) -> bool {
         matches!(self, Self::Strategy | Self::Current)
     }
 }
 
 impl Lease {
     /// The account's name for a new request, if the holder requested this account.
-    pub(in crate::pool) fn pinned_account(&self) -> Option<Box<str>> {
+    pub(crate) fn pinned_account(&self) -> Option<Box<str>> {
         self.pinned.then(|| self.account.to_string().into())
     }
 
     /// The lease as a request with these needs uses it.
-    pub(in crate::pool) fn used_for(&self, needs: &RequestNeeds) -> Self {
+    pub(crate) fn used_for(&self, needs: &RequestNeeds) -> Self {
         let mut lease = self.clone();
         // a request whose other quota pool the lease is on stays there
         if !lease.target.is_same_request(&needs.target) {

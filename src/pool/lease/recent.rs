@@ -23,26 +23,26 @@ const MOST_REFUSALS: usize = 32;
 
 /// The answer to a request id.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(in crate::pool) enum KnownAnswer {
+pub(crate) enum KnownAnswer {
     Held(Fence),
     Queued(WaiterId),
 }
 
 /// Answers by request id.
 #[derive(Debug, Default)]
-pub(in crate::pool) struct Requests {
+pub(crate) struct Requests {
     answers: FxHashMap<Arc<str>, (KnownAnswer, Mono)>,
     /// Every entry of `answers`, and some that were replaced since, oldest first.
     order: VecDeque<(Mono, Arc<str>)>,
 }
 
 impl Requests {
-    pub(in crate::pool) fn get(&self, id: &str, now: Mono) -> Option<KnownAnswer> {
+    pub(crate) fn get(&self, id: &str, now: Mono) -> Option<KnownAnswer> {
         let (answer, at) = self.answers.get(id)?;
         (now.since(*at) < REQUEST_MEMORY).then_some(*answer)
     }
 
-    pub(in crate::pool) fn put(&mut self, id: &str, answer: KnownAnswer, now: Mono) {
+    pub(crate) fn put(&mut self, id: &str, answer: KnownAnswer, now: Mono) {
         while let Some((at, _)) = self.order.front()
             && (now.since(*at) >= REQUEST_MEMORY || self.order.len() >= MOST_REQUESTS)
             && let Some((at, oldest)) = self.order.pop_front()
@@ -59,7 +59,7 @@ impl Requests {
 
 /// The accounts each process released recently, oldest first.
 #[derive(Debug)]
-pub(in crate::pool) struct Released {
+pub(crate) struct Released {
     by_process: FxHashMap<Process, Vec<(AccountId, Mono)>>,
     sweep_at: usize,
 }
@@ -72,12 +72,12 @@ impl Default for Released {
 
 impl Released {
     /// The accounts `process` released within `window`, latest first.
-    pub(in crate::pool) fn of(&self, process: Process, now: Mono, window: Duration) -> impl Iterator<Item = AccountId> {
+    pub(crate) fn of(&self, process: Process, now: Mono, window: Duration) -> impl Iterator<Item = AccountId> {
         let released = self.by_process.get(&process).map_or(&[][..], Vec::as_slice);
         released.iter().rev().filter(move |(_, at)| now.since(*at) < window).map(|(account, _)| *account)
     }
 
-    pub(in crate::pool) fn note(&mut self, process: Process, account: AccountId, now: Mono, window: Duration) {
+    pub(crate) fn note(&mut self, process: Process, account: AccountId, now: Mono, window: Duration) {
         if self.by_process.len() >= self.sweep_at {
             self.by_process.retain(|_, released| released.iter().any(|(_, at)| now.since(*at) < window));
             if self.by_process.len() >= MOST_PROCESSES {
@@ -94,7 +94,7 @@ impl Released {
         released.push((account, now));
     }
 
-    pub(in crate::pool) fn forget(&mut self, process: Process) {
+    pub(crate) fn forget(&mut self, process: Process) {
         self.by_process.remove(&process);
     }
 }
@@ -112,17 +112,17 @@ pub struct RefusedRequest {
 
 /// The requests that were refused last, oldest first.
 #[derive(Debug, Default)]
-pub(in crate::pool) struct Refusals(VecDeque<RefusedRequest>);
+pub(crate) struct Refusals(VecDeque<RefusedRequest>);
 
 impl Refusals {
-    pub(in crate::pool) fn note(&mut self, at: Wall, request: &LeaseRequest, refusal: &Refusal) {
+    pub(crate) fn note(&mut self, at: Wall, request: &LeaseRequest, refusal: &Refusal) {
         if self.0.len() >= MOST_REFUSALS {
             self.0.pop_front();
         }
         self.0.push_back(RefusedRequest { at, ask: request.clone(), refusal: refusal.clone() });
     }
 
-    pub(in crate::pool) fn iter(&self) -> impl DoubleEndedIterator<Item = &RefusedRequest> {
+    pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = &RefusedRequest> {
         self.0.iter()
     }
 }

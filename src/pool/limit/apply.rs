@@ -9,7 +9,7 @@ use crate::pool::model::{AccountId, Deadline, Fence, Now, Quota, Refusal};
 use crate::pool::state::Pool;
 
 impl Pool {
-    pub(in crate::pool) fn limit_account(
+    pub(crate) fn limit_account(
         &mut self,
         now: Now,
         id: AccountId,
@@ -27,7 +27,7 @@ impl Pool {
         Ok(Reply::Done)
     }
 
-    pub(in crate::pool) fn clear_limits(
+    pub(crate) fn clear_limits(
         &mut self,
         now: Now,
         id: AccountId,
@@ -46,7 +46,7 @@ impl Pool {
     }
 
     /// Applies the passing of time to the limits that are due.
-    pub(in crate::pool) fn end_limits(&mut self, now: Now, effects: &mut Vec<Effect>) {
+    pub(crate) fn end_limits(&mut self, now: Now, effects: &mut Vec<Effect>) {
         let mut due: Vec<usize> = self.timers.due_limits(now).filter_map(|id| self.accounts.slot(id)).collect();
         due.sort_unstable();
         due.dedup();
@@ -63,12 +63,12 @@ impl Pool {
     }
 
     /// A lease is used on this quota: recovering limits count it, and a half-open one takes it as its probe.
-    pub(in crate::pool) fn admit(&mut self, now: Now, slot: usize, fence: Fence, quota: Quota<'_>) {
+    pub(crate) fn admit(&mut self, now: Now, slot: usize, fence: Fence, quota: Quota<'_>) {
         self.accounts.count_admission(slot, now, &mut self.timers, |limits| limits.admit(quota, fence, now.mono));
     }
 
     /// A request of this lease succeeded: limits that it probed are over.
-    pub(in crate::pool) fn probe_succeeded(&mut self, now: Now, slot: usize, fence: Fence, effects: &mut Vec<Effect>) {
+    pub(crate) fn probe_succeeded(&mut self, now: Now, slot: usize, fence: Fence, effects: &mut Vec<Effect>) {
         if !self.accounts[slot].limits.iter().any(|limit| limit.probe() == Some(fence)) {
             return;
         }
@@ -78,7 +78,7 @@ impl Pool {
     }
 
     /// Ends the limits that the account's usage disproves (I7).
-    pub(in crate::pool) fn end_disproved(&mut self, now: Now, slot: usize, effects: &mut Vec<Effect>) {
+    pub(crate) fn end_disproved(&mut self, now: Now, slot: usize, effects: &mut Vec<Effect>) {
         let disproves = |usage: &Usage, limit: &Limit| {
             limit.reason == crate::limits::Reason::QuotaExhausted && usage.disproves(limit, now)
         };
@@ -95,7 +95,7 @@ impl Pool {
 
     /// The clock was set: the store keeps ends on the wall clock, so the limits that are spans are saved again. Otherwise
     /// a restart would shorten or stretch them (I7).
-    pub(in crate::pool) fn save_spans(&self, now: Now, effects: &mut Vec<Effect>) {
+    pub(crate) fn save_spans(&self, now: Now, effects: &mut Vec<Effect>) {
         for account in self.accounts.iter() {
             let is_span = |limit: &&Limit| limit.is_kept() && matches!(limit.until, Deadline::Mono(_));
             let spans = account.limits.iter().filter(is_span);
@@ -105,7 +105,7 @@ impl Pool {
 }
 
 /// Tells the store and the subscribers about limits that have ended.
-pub(in crate::pool) fn emit_ends(id: AccountId, ends: Vec<LimitEnd>, effects: &mut Vec<Effect>) {
+pub(crate) fn emit_ends(id: AccountId, ends: Vec<LimitEnd>, effects: &mut Vec<Effect>) {
     for end in ends {
         if end.is_deleted {
             effects.push(Effect::DropLimit(id, Some((end.scope, end.key.clone()))));

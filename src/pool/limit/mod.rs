@@ -1,8 +1,8 @@
 //! Limits: an account cannot serve a quota key until a time.
 
-pub(in crate::pool) mod apply;
-pub(in crate::pool) mod limits;
-pub(in crate::pool) mod phase;
+pub(crate) mod apply;
+pub(crate) mod limits;
+pub(crate) mod phase;
 
 use crate::limits::{Reason, Scope};
 use crate::pool::model::{AccountId, Deadline, Fence, LimitSource, Mono, Now, Quota, Wall};
@@ -28,8 +28,8 @@ pub struct Limit {
     /// A page where the user can resolve it.
     pub link: Option<Box<str>>,
     /// Whether a single probe tests the account when its time is over.
-    pub(in crate::pool) long: bool,
-    pub(in crate::pool) phase: Phase,
+    pub(crate) long: bool,
+    pub(crate) phase: Phase,
 }
 
 /// A limit as the store keeps it: on the wall clock.
@@ -110,7 +110,7 @@ impl Limit {
     }
 
     /// How many requests it admits now.
-    pub(in crate::pool) fn admits(&self, now: Now) -> u32 {
+    pub(crate) fn admits(&self, now: Now) -> u32 {
         match self.phase {
             Phase::Closed { .. } if self.until.passed(now) && self.long => 1,
             Phase::Closed { .. } if self.until.passed(now) => RAMP,
@@ -140,7 +140,7 @@ impl Limit {
     }
 
     /// Whether it admits nothing yet.
-    pub(in crate::pool) fn is_closed(&self) -> bool {
+    pub(crate) fn is_closed(&self) -> bool {
         matches!(self.phase, Phase::Closed { .. })
     }
 
@@ -151,12 +151,12 @@ impl Limit {
     }
 
     /// Whether the store keeps it: a ramping limit has ended.
-    pub(in crate::pool) fn is_kept(&self) -> bool {
+    pub(crate) fn is_kept(&self) -> bool {
         !matches!(self.phase, Phase::Ramp { .. })
     }
 
     /// When time changes it next.
-    pub(in crate::pool) fn next_change(&self, now: Mono) -> Option<Deadline> {
+    pub(crate) fn next_change(&self, now: Mono) -> Option<Deadline> {
         match self.phase {
             Phase::Closed { .. } => Some(self.until),
             Phase::HalfOpen(probe) => probe.map(|probe| Deadline::Mono(probe.since.after(PROBE_PATIENCE))),
@@ -167,12 +167,12 @@ impl Limit {
         }
     }
 
-    pub(in crate::pool) fn is_of(&self, scope: Scope, key: &str) -> bool {
+    pub(crate) fn is_of(&self, scope: Scope, key: &str) -> bool {
         self.scope == scope && self.key == key
     }
 
     /// As the store keeps it.
-    pub(in crate::pool) fn record(&self, account: AccountId, now: Now) -> LimitRecord {
+    pub(crate) fn record(&self, account: AccountId, now: Now) -> LimitRecord {
         LimitRecord {
             account,
             key: self.key.clone(),

@@ -1,7 +1,7 @@
 //! Patterns of model names: `*` matches any characters, `?` matches one; case does not matter.
 
 /// Whether `pattern` matches `text`. Takes at most `pattern.len() * text.len()` steps.
-pub(in crate::pool) fn matches(pattern: &str, text: &str) -> bool {
+pub(crate) fn matches(pattern: &str, text: &str) -> bool {
     let (mut pattern, mut text) = (pattern.chars(), text.chars());
     // what follows the last star, and the text it was last tried on
     let mut star = None;

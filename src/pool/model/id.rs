@@ -43,7 +43,7 @@ impl AccountId {
     }
 
     /// Whether its text, with or without `ac_`, starts with `prefix`.
-    pub(in crate::pool) fn starts_with(self, prefix: &str) -> bool {
+    pub(crate) fn starts_with(self, prefix: &str) -> bool {
         let text = self.text();
         text.starts_with(prefix.as_bytes()) || text[PREFIX.len()..].starts_with(prefix.as_bytes())
     }

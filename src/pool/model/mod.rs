@@ -1,7 +1,7 @@
 //! The plain values that the rest of the pool is built from: ids, times, targets, requests, refusals, settings.
 
 mod credential;
-pub(in crate::pool) mod glob;
+pub(crate) mod glob;
 mod id;
 mod outcome;
 mod refusal;
@@ -20,6 +20,6 @@ pub use settings::{
     Protect, QuotaSettings, SelectionSettings, Strategy, TokenSettings,
 };
 pub use target::{OtherQuota, Quota, Target, TargetNames};
-pub(in crate::pool) use target::{QuotaChoice, QuotaChoices};
-pub(in crate::pool) use time::Past;
+pub(crate) use target::{QuotaChoice, QuotaChoices};
+pub(crate) use time::Past;
 pub use time::{Deadline, Mono, Now, Wall, millis, spoken};

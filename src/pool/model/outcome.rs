@@ -109,7 +109,7 @@ impl RefusalDetails {
 
 impl StatedWait {
     /// The wait from now on.
-    pub(in crate::pool) fn span(self, now: Now) -> Duration {
+    pub(crate) fn span(self, now: Now) -> Duration {
         match self {
             Self::In(span) => span,
             Self::At(at) => at.since(now.wall),
@@ -129,7 +129,7 @@ impl LimitSource {
     }
 
     /// Whether the time was stated rather than guessed.
-    pub(in crate::pool) fn is_stated(self) -> bool {
+    pub(crate) fn is_stated(self) -> bool {
         self != Self::Table
     }
 }
@@ -149,7 +149,7 @@ impl Action {
 }
 
 impl Decision {
-    pub(in crate::pool) fn new(action: Action, after: Duration) -> Self {
+    pub(crate) fn new(action: Action, after: Duration) -> Self {
         Self { action, after, reason: None, scope: None, lease: None }
     }
 }

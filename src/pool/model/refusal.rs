@@ -100,20 +100,20 @@ impl Ineligible {
 }
 
 impl Refusal {
-    pub(in crate::pool) fn new(kind: RefusalKind, message: impl Into<String>) -> Self {
+    pub(crate) fn new(kind: RefusalKind, message: impl Into<String>) -> Self {
         Self { kind, message: message.into(), retry_at: None, accounts: Vec::new(), hint: None }
     }
 
-    pub(in crate::pool) fn hint(mut self, hint: impl Into<String>) -> Self {
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
 
-    pub(in crate::pool) fn stale() -> Self {
+    pub(crate) fn stale() -> Self {
         Self::new(RefusalKind::StaleLease, "this lease has ended").hint("acquire a new one")
     }
 
-    pub(in crate::pool) fn shutting_down() -> Self {
+    pub(crate) fn shutting_down() -> Self {
         Self::new(RefusalKind::ShuttingDown, "the daemon is shutting down")
     }
 }

@@ -87,7 +87,7 @@ pub struct RequestNeeds {
 
 impl Bind {
     /// The process, if the lease is bound to one.
-    pub(in crate::pool) fn process(self) -> Option<Process> {
+    pub(crate) fn process(self) -> Option<Process> {
         match self {
             Self::Process(process) => Some(process),
             Self::Connection(_) | Self::Ttl => None,
@@ -119,12 +119,12 @@ impl LeaseRequest {
     }
 
     /// The process it is for: the one it is bound to, else the one that asks.
-    pub(in crate::pool) fn process(&self) -> Option<Process> {
+    pub(crate) fn process(&self) -> Option<Process> {
         self.bind.process().or(self.holder.process)
     }
 
     /// Whether the same accounts can serve both. Sessions do not count: they matter only among accounts that can serve.
-    pub(in crate::pool) fn is_served_like(&self, other: &Self) -> bool {
+    pub(crate) fn is_served_like(&self, other: &Self) -> bool {
         self.target == other.target
             && self.account == other.account
             && self.agent == other.agent

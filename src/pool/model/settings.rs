@@ -108,7 +108,7 @@ impl Strategy {
 impl LeaseSettings {
     /// How many leases an account of this capacity may have.
     #[inline]
-    pub(in crate::pool) fn ceiling(&self, capacity: u32) -> u32 {
+    pub(crate) fn ceiling(&self, capacity: u32) -> u32 {
         match self.overflow {
             Overflow::Share => self.max_per_account.max(1),
             Overflow::Wait | Overflow::Fail => capacity,

@@ -108,7 +108,7 @@ impl Target {
     }
 
     /// Whether both come from the same request.
-    pub(in crate::pool) fn is_same_request(&self, other: &Self) -> bool {
+    pub(crate) fn is_same_request(&self, other: &Self) -> bool {
         if self.is_other_pool() || other.is_other_pool() { self.as_asked() == other.as_asked() } else { self == other }
     }
 
@@ -141,7 +141,7 @@ impl Quota<'_> {
     }
 
     /// Whether a pattern matches the model.
-    pub(in crate::pool) fn matches(&self, pattern: &str) -> bool {
+    pub(crate) fn matches(&self, pattern: &str) -> bool {
         let names = [self.model, self.billed];
         names.into_iter().flatten().any(|name| glob::matches(pattern, name))
     }
@@ -149,24 +149,24 @@ impl Quota<'_> {
 
 /// A quota that may serve a request, and how much of it is reserved from the request's model.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::pool) struct QuotaChoice<'a> {
-    pub(in crate::pool) quota: Quota<'a>,
+pub(crate) struct QuotaChoice<'a> {
+    pub(crate) quota: Quota<'a>,
     /// A fraction; 0 for no reserve.
-    pub(in crate::pool) reserve: f64,
+    pub(crate) reserve: f64,
 }
 
 /// The quotas of an account that may serve a request, in order.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::pool) struct QuotaChoices<'a> {
-    pub(in crate::pool) first: QuotaChoice<'a>,
-    pub(in crate::pool) second: Option<QuotaChoice<'a>>,
+pub(crate) struct QuotaChoices<'a> {
+    pub(crate) first: QuotaChoice<'a>,
+    pub(crate) second: Option<QuotaChoice<'a>>,
     /// These are the request's second pools: only accounts with pools have them.
-    pub(in crate::pool) pools_only: bool,
+    pub(crate) pools_only: bool,
 }
 
 impl<'a> QuotaChoices<'a> {
     /// Only this one.
-    pub(in crate::pool) fn only(choice: QuotaChoice<'a>) -> Self {
+    pub(crate) fn only(choice: QuotaChoice<'a>) -> Self {
         Self { first: choice, second: None, pools_only: false }
     }
 }
@@ -174,7 +174,7 @@ impl<'a> QuotaChoices<'a> {
 impl Target {
     /// Every quota that may serve this target: its own, and the other pool where falling back is allowed.
     #[inline]
-    pub(in crate::pool) fn quotas<'t>(&'t self, settings: &QuotaSettings) -> QuotaChoices<'t> {
+    pub(crate) fn quotas<'t>(&'t self, settings: &QuotaSettings) -> QuotaChoices<'t> {
         let other = self.other().filter(|_| settings.fallback != Fallback::Off);
         let quota_of =
             |other: &'t OtherQuota| Quota { key: &other.key, model: other.model.as_deref(), billed: self.billed() };

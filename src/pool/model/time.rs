@@ -14,7 +14,7 @@ pub struct Wall(pub u64);
 
 /// A monotonic instant that may lie before the boot: milliseconds since boot, negative before it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(in crate::pool) struct Past(i64);
+pub(crate) struct Past(i64);
 
 /// One reading of both clocks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -70,35 +70,35 @@ impl From<Mono> for Past {
 
 impl Past {
     /// The time since `earlier`; zero when `earlier` is later.
-    pub(in crate::pool) fn since(self, earlier: Self) -> Duration {
+    pub(crate) fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
 
     /// Milliseconds since boot.
-    pub(in crate::pool) fn as_f64(self) -> f64 {
+    pub(crate) fn as_f64(self) -> f64 {
         self.0 as f64
     }
 
     /// The instant; the boot, for an instant before it.
-    pub(in crate::pool) fn mono(self) -> Mono {
+    pub(crate) fn mono(self) -> Mono {
         Mono(u64::try_from(self.0).unwrap_or(0))
     }
 }
 
 impl Now {
     /// Translates a wall instant of the past; a future one counts as now.
-    pub(in crate::pool) fn past_of(self, at: Wall) -> Past {
+    pub(crate) fn past_of(self, at: Wall) -> Past {
         let ago = i64::try_from(self.wall.0.saturating_sub(at.0)).unwrap_or(i64::MAX);
         Past(Past::from(self.mono).0.saturating_sub(ago))
     }
 
     /// Translates an instant of the past to the wall clock as it stands now.
-    pub(in crate::pool) fn wall_of_past(self, at: Past) -> Wall {
+    pub(crate) fn wall_of_past(self, at: Past) -> Wall {
         Wall(self.wall.0.saturating_sub(millis(Past::from(self.mono).since(at))))
     }
 
     /// What must be added to the monotonic clock to get the wall clock.
-    pub(in crate::pool) fn skew(self) -> i64 {
+    pub(crate) fn skew(self) -> i64 {
         i64::try_from(i128::from(self.wall.0) - i128::from(self.mono.0)).unwrap_or(i64::MAX)
     }
 

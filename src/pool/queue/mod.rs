@@ -1,7 +1,7 @@
 //! The queue: requests of higher priority first, then in the order of arrival.
 
-pub(in crate::pool) mod dirty;
-pub(in crate::pool) mod serve;
+pub(crate) mod dirty;
+pub(crate) mod serve;
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -26,10 +26,10 @@ pub struct QueuedRequest {
 }
 
 /// A request's position in the order.
-pub(in crate::pool) type QueuePosition = (Reverse<i8>, WaiterId);
+pub(crate) type QueuePosition = (Reverse<i8>, WaiterId);
 
 #[derive(Debug, Default)]
-pub(in crate::pool) struct Queue {
+pub(crate) struct Queue {
     waiting: BTreeMap<QueuePosition, QueuedRequest>,
     positions: FxHashMap<WaiterId, QueuePosition>,
     /// How many requests are to be bound to each process.
@@ -40,7 +40,7 @@ pub(in crate::pool) struct Queue {
 }
 
 impl Queue {
-    pub(in crate::pool) fn push(&mut self, waiter: QueuedRequest, timers: &mut Timers) -> WaiterId {
+    pub(crate) fn push(&mut self, waiter: QueuedRequest, timers: &mut Timers) -> WaiterId {
         let id = WaiterId(self.next);
         self.next += 1;
         let position = (Reverse(waiter.ask.priority), id);
@@ -51,7 +51,7 @@ impl Queue {
         id
     }
 
-    pub(in crate::pool) fn remove(&mut self, id: WaiterId, timers: &mut Timers) -> Option<QueuedRequest> {
+    pub(crate) fn remove(&mut self, id: WaiterId, timers: &mut Timers) -> Option<QueuedRequest> {
         let waiter = self.waiting.remove(&self.positions.remove(&id)?)?;
         timers.clear_waiter(id, waiter.deadline);
         self.count_process(waiter.ask.bind, false);
@@ -59,7 +59,7 @@ impl Queue {
     }
 
     /// A retry of the request, from another connection.
-    pub(in crate::pool) fn rebind(&mut self, id: WaiterId, retry: &LeaseRequest) {
+    pub(crate) fn rebind(&mut self, id: WaiterId, retry: &LeaseRequest) {
         let Some(waiter) = self.positions.get(&id).and_then(|position| self.waiting.get_mut(position)) else { return };
         let before = std::mem::replace(&mut waiter.ask.bind, retry.bind);
         waiter.ask.connection = retry.connection;
@@ -68,7 +68,7 @@ impl Queue {
         self.count_process(before, false);
     }
 
-    pub(in crate::pool) fn waits_for(&self, process: Process) -> bool {
+    pub(crate) fn waits_for(&self, process: Process) -> bool {
         self.processes.contains_key(&process)
     }
 
@@ -87,47 +87,47 @@ impl Queue {
         }
     }
 
-    pub(in crate::pool) fn get(&self, id: WaiterId) -> Option<&QueuedRequest> {
+    pub(crate) fn get(&self, id: WaiterId) -> Option<&QueuedRequest> {
         self.waiting.get(self.positions.get(&id)?)
     }
 
     /// The first in order that comes after `position`.
-    pub(in crate::pool) fn after(&self, position: Option<QueuePosition>) -> Option<(QueuePosition, &QueuedRequest)> {
+    pub(crate) fn after(&self, position: Option<QueuePosition>) -> Option<(QueuePosition, &QueuedRequest)> {
         let from = position.map_or(Bound::Unbounded, Bound::Excluded);
         self.waiting.range((from, Bound::Unbounded)).next().map(|(position, waiter)| (*position, waiter))
     }
 
-    pub(in crate::pool) fn in_order(&self) -> impl Iterator<Item = (WaiterId, &QueuedRequest)> {
+    pub(crate) fn in_order(&self) -> impl Iterator<Item = (WaiterId, &QueuedRequest)> {
         self.waiting.iter().map(|((_, id), waiter)| (*id, waiter))
     }
 
     #[inline]
-    pub(in crate::pool) fn has_unbound(&self) -> bool {
+    pub(crate) fn has_unbound(&self) -> bool {
         !self.unbound.is_empty()
     }
 
     /// Processes that a request was to be bound to since the last call.
-    pub(in crate::pool) fn take_unbound(&mut self) -> Vec<Process> {
+    pub(crate) fn take_unbound(&mut self) -> Vec<Process> {
         std::mem::take(&mut self.unbound)
     }
 
-    pub(in crate::pool) fn of_connection(&self, connection: ConnectionId) -> Vec<WaiterId> {
+    pub(crate) fn of_connection(&self, connection: ConnectionId) -> Vec<WaiterId> {
         self.ids_where(|ask| ask.connection == connection)
     }
 
-    pub(in crate::pool) fn of_process(&self, process: Process) -> Vec<WaiterId> {
+    pub(crate) fn of_process(&self, process: Process) -> Vec<WaiterId> {
         self.ids_where(|ask| ask.bind == Bind::Process(process))
     }
 
-    pub(in crate::pool) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.waiting.len()
     }
 
-    pub(in crate::pool) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }
 
-    pub(in crate::pool) fn is_consistent(&self) -> bool {
+    pub(crate) fn is_consistent(&self) -> bool {
         self.waiting.len() == self.positions.len()
             && self.processes.iter().all(|(process, count)| self.of_process(*process).len() == *count as usize)
             && self.waiting.keys().all(|position| self.positions.get(&position.1) == Some(position))

@@ -12,7 +12,7 @@ const MOST_COMPARED: usize = 8;
 
 impl Pool {
     /// Queues a request, or refuses it at once if waiting cannot help.
-    pub(in crate::pool) fn wait_for(&mut self, now: Now, ask: LeaseRequest, choice: Choice) -> Result<Reply, Refusal> {
+    pub(crate) fn wait_for(&mut self, now: Now, ask: LeaseRequest, choice: Choice) -> Result<Reply, Refusal> {
         let deadline = now.mono.after(self.patience(&ask));
         let kind = match choice {
             Choice::Wait { kind, .. } => kind,
@@ -30,13 +30,13 @@ impl Pool {
         Ok(Reply::Queued(self.queue.push(QueuedRequest { ask, since: now.mono, deadline }, &mut self.timers)))
     }
 
-    pub(in crate::pool) fn cancel(&mut self, waiter: WaiterId) -> Result<Reply, Refusal> {
+    pub(crate) fn cancel(&mut self, waiter: WaiterId) -> Result<Reply, Refusal> {
         self.queue.remove(waiter, &mut self.timers);
         Ok(Reply::Done)
     }
 
     /// Grants every queued request that can be served, in order, and refuses those whose time is over.
-    pub(in crate::pool) fn serve_queue(&mut self, now: Now, effects: &mut Vec<Effect>) {
+    pub(crate) fn serve_queue(&mut self, now: Now, effects: &mut Vec<Effect>) {
         // a grant can bring about another change; each round serves a request or is the last
         while !self.queue.is_empty() && self.timers.grace().is_none() {
             let moved = self.sessions.take_moved() && self.settings.selection.mode == Mode::CacheFirst;
@@ -110,7 +110,7 @@ impl Pool {
         self.accounts[slot].record.provider == *ask.target.provider && self.ineligible(slot, ask, now).is_none()
     }
 
-    pub(in crate::pool) fn drain(&mut self, effects: &mut Vec<Effect>) -> Result<Reply, Refusal> {
+    pub(crate) fn drain(&mut self, effects: &mut Vec<Effect>) -> Result<Reply, Refusal> {
         self.draining = true;
         let waiting: Vec<WaiterId> = self.queue.in_order().map(|(id, _)| id).collect();
         for id in waiting {
@@ -119,12 +119,7 @@ impl Pool {
         Ok(Reply::Done)
     }
 
-    pub(in crate::pool) fn answer(
-        &mut self,
-        waiter: WaiterId,
-        result: Result<Fence, Refusal>,
-        effects: &mut Vec<Effect>,
-    ) {
+    pub(crate) fn answer(&mut self, waiter: WaiterId, result: Result<Fence, Refusal>, effects: &mut Vec<Effect>) {
         if self.queue.remove(waiter, &mut self.timers).is_some() {
             effects.push(Effect::Answer { waiter, result });
         }
@@ -132,7 +127,7 @@ impl Pool {
 
     /// Reports processes that no lease and no queued request is bound to any more. It comes last, because a command that
     /// ends a lease of a process may grant it another one.
-    pub(in crate::pool) fn unwatch(&mut self, effects: &mut Vec<Effect>) {
+    pub(crate) fn unwatch(&mut self, effects: &mut Vec<Effect>) {
         let mut unbound = self.leases.take_unbound();
         unbound.extend(self.queue.take_unbound());
         unbound.sort_unstable();

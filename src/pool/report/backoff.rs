@@ -19,18 +19,18 @@ const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LONGEST_RETRY: Duration = Duration::from_secs(60);
 
 /// A counted refusal.
-pub(in crate::pool) struct CountedEvent {
+pub(crate) struct CountedEvent {
     /// Whether it is an event of its own.
-    pub(in crate::pool) counts: bool,
+    pub(crate) counts: bool,
     /// Whether its holder retries once before it moves.
-    pub(in crate::pool) once_more: bool,
+    pub(crate) once_more: bool,
     /// Consecutive failures, including this one.
-    pub(in crate::pool) failures: u32,
+    pub(crate) failures: u32,
 }
 
 impl LimitSettings {
     /// The wait before the next attempt on the only account.
-    pub(in crate::pool) fn retry_after(&self, failures: u32) -> Duration {
+    pub(crate) fn retry_after(&self, failures: u32) -> Duration {
         let doublings = failures.saturating_sub(1).min(10);
         (FIRST_RETRY * 2_u32.pow(doublings)).min(LONGEST_RETRY)
     }
@@ -38,7 +38,7 @@ impl LimitSettings {
 
 impl Pool {
     /// Whether no other account could ever serve, and only another attempt shows how long this one cannot.
-    pub(in crate::pool) fn is_only(&self, now: Now, refused: &AccountRefusal<'_>) -> bool {
+    pub(crate) fn is_only(&self, now: Now, refused: &AccountRefusal<'_>) -> bool {
         let RefusalDetails { reason, wait, .. } = *refused.details;
         if wait.is_some() || !matches!(reason, Reason::RateLimitExceeded | Reason::Unknown) {
             return false;
@@ -57,7 +57,7 @@ impl Pool {
     }
 
     /// Whether the first such refusal leads to a retry instead of a move.
-    pub(in crate::pool) fn may_try_again(&self, details: &RefusalDetails, now: Now) -> bool {
+    pub(crate) fn may_try_again(&self, details: &RefusalDetails, now: Now) -> bool {
         let short = |wait: StatedWait| match wait {
             StatedWait::In(span) => span <= SHORTEST_HINT,
             StatedWait::At(at) => at.since(now.wall) <= SHORTEST_HINT,
@@ -69,7 +69,7 @@ impl Pool {
 
     /// Counts a refusal, unless it is the same event as one counted just before. `only` says that the holder always
     /// retries, `once` that it retries the first time.
-    pub(in crate::pool) fn count_refusal(
+    pub(crate) fn count_refusal(
         &mut self,
         now: Now,
         refused: &AccountRefusal<'_>,
@@ -100,7 +100,7 @@ impl Pool {
     }
 
     /// A success ends the row of failures; but within the window one event still counts once.
-    pub(in crate::pool) fn forget_failures(&mut self, now: Now, slot: usize) {
+    pub(crate) fn forget_failures(&mut self, now: Now, slot: usize) {
         let window = self.settings.limits.dedup_window;
         let failures = self.accounts.failures_mut(slot);
         failures.quota = 0;
@@ -111,7 +111,7 @@ impl Pool {
     }
 
     /// Counts a quota failure, if it is an event of its own; returns the number of consecutive ones before it.
-    pub(in crate::pool) fn count_quota_failure(&mut self, now: Now, slot: usize, reason: Reason, counts: bool) -> u32 {
+    pub(crate) fn count_quota_failure(&mut self, now: Now, slot: usize, reason: Reason, counts: bool) -> u32 {
         let ttl = self.settings.limits.quota_failure_ttl;
         let failures = self.accounts.failures_mut(slot);
         if !is_quota_failure(reason) {
@@ -128,7 +128,7 @@ impl Pool {
     }
 
     /// Until when the refusal holds: the stated time, but at least two seconds; else the back-off table's.
-    pub(in crate::pool) fn until_of(&self, now: Now, details: &RefusalDetails, failures: u32) -> Deadline {
+    pub(crate) fn until_of(&self, now: Now, details: &RefusalDetails, failures: u32) -> Deadline {
         let soonest = now.mono.after(SHORTEST_HINT);
         match details.wait {
             Some(StatedWait::At(at)) if now.mono_of(at) >= soonest => Deadline::Wall(at),
@@ -146,6 +146,6 @@ impl Pool {
 }
 
 /// Whether the back-off of this reason grows with consecutive failures.
-pub(in crate::pool) fn is_quota_failure(reason: Reason) -> bool {
+pub(crate) fn is_quota_failure(reason: Reason) -> bool {
     matches!(reason, Reason::QuotaExhausted | Reason::OutOfCredit | Reason::Forbidden)
 }

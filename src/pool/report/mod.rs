@@ -1,8 +1,8 @@
 //! Reports: what a request's outcome means for its account, and what its holder should do next.
 
-pub(in crate::pool) mod backoff;
-pub(in crate::pool) mod request_fault;
-pub(in crate::pool) mod serve;
+pub(crate) mod backoff;
+pub(crate) mod request_fault;
+pub(crate) mod serve;
 
 use crate::pool::lease::reacquire;
 use crate::pool::limit::apply::emit_ends;
@@ -24,7 +24,7 @@ use crate::pool::select::eligibility::is_closed;
 use crate::pool::state::Pool;
 
 /// When a holder without another account retries while its token is refreshed.
-pub(in crate::pool) const REFRESH_RETRY: Duration = Duration::from_secs(2);
+pub(crate) const REFRESH_RETRY: Duration = Duration::from_secs(2);
 /// The longest evidence that is kept, in characters.
 const LONGEST_EVIDENCE: usize = 300;
 
@@ -37,16 +37,16 @@ enum Noted {
 }
 
 /// A refusal by the account, with the scope and key of its limit.
-pub(in crate::pool) struct AccountRefusal<'a> {
-    pub(in crate::pool) slot: usize,
-    pub(in crate::pool) lease: &'a Lease,
-    pub(in crate::pool) details: &'a RefusalDetails,
-    pub(in crate::pool) scope: Scope,
-    pub(in crate::pool) key: String,
+pub(crate) struct AccountRefusal<'a> {
+    pub(crate) slot: usize,
+    pub(crate) lease: &'a Lease,
+    pub(crate) details: &'a RefusalDetails,
+    pub(crate) scope: Scope,
+    pub(crate) key: String,
 }
 
 impl Pool {
-    pub(in crate::pool) fn report(
+    pub(crate) fn report(
         &mut self,
         now: Now,
         fence: Fence,
@@ -237,7 +237,7 @@ impl Pool {
     }
 
     /// Moves the lease to another account, if there is one; else decides what its holder does.
-    pub(in crate::pool) fn move_on(
+    pub(crate) fn move_on(
         &mut self,
         now: Now,
         lease: &Lease,
@@ -306,7 +306,7 @@ impl Pool {
     }
 
     /// Reverses what the accounts were charged for a request that is itself at fault.
-    pub(in crate::pool) fn undo_penalties(&mut self, now: Now, refusals: RequestRefusals, effects: &mut Vec<Effect>) {
+    pub(crate) fn undo_penalties(&mut self, now: Now, refusals: RequestRefusals, effects: &mut Vec<Effect>) {
         // answers that blamed the request cost their accounts nothing
         for refusal in refusals.refusals.into_iter().filter(|refusal| refusal.scope != Scope::Request) {
             let RequestRefusal { account, reason, scope, key, points } = refusal;

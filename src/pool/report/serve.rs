@@ -11,7 +11,7 @@ use crate::pool::state::Pool;
 
 impl Pool {
     /// Checks that the lease's account can serve a request; else moves the lease to one that can.
-    pub(in crate::pool) fn serve(
+    pub(crate) fn serve(
         &mut self,
         now: Now,
         fence: Fence,

@@ -14,7 +14,7 @@ use std::cmp::Ordering;
 
 /// The result of a selection.
 #[derive(Debug)]
-pub(in crate::pool) enum Choice {
+pub(crate) enum Choice {
     /// This account, why, and whether in the request's other quota pool.
     Grant { slot: usize, by: ChosenBy, other: bool },
     /// No account now; the earliest time at which another try can succeed, where that is known.
@@ -42,20 +42,14 @@ enum Favorite {
 
 impl Pool {
     /// Selects an account for a request made at `asked_at`.
-    pub(in crate::pool) fn choose(&mut self, now: Now, ask: &LeaseRequest, asked_at: Mono) -> Choice {
+    pub(crate) fn choose(&mut self, now: Now, ask: &LeaseRequest, asked_at: Mono) -> Choice {
         let mut ties = std::mem::take(&mut self.ties);
         let choice = self.choose_with(now, ask, asked_at, &mut ties);
         self.ties = ties;
         choice
     }
 
-    pub(in crate::pool) fn choose_with(
-        &self,
-        now: Now,
-        ask: &LeaseRequest,
-        asked_at: Mono,
-        ties: &mut Vec<usize>,
-    ) -> Choice {
+    pub(crate) fn choose_with(&self, now: Now, ask: &LeaseRequest, asked_at: Mono, ties: &mut Vec<usize>) -> Choice {
         let Some(provider) = self.accounts.of_provider(&ask.target.provider) else {
             return Choice::Refuse(Box::new(self.no_account(ask)));
         };
@@ -81,7 +75,7 @@ impl Pool {
     }
 
     /// The result of a selection when none of `slots` is open.
-    pub(in crate::pool) fn blocked(&self, now: Now, ask: &LeaseRequest, slots: &[usize]) -> Choice {
+    pub(crate) fn blocked(&self, now: Now, ask: &LeaseRequest, slots: &[usize]) -> Choice {
         let mut earliest: Option<Mono> = None;
         let (mut busy, mut open_ended) = (false, false);
         for &slot in slots {
@@ -293,7 +287,7 @@ impl Pool {
     }
 
     /// Whether the quota that would serve is over the soft threshold.
-    pub(in crate::pool) fn is_over_threshold(&self, slot: usize, quotas: QuotaChoices<'_>, now: Now) -> bool {
+    pub(crate) fn is_over_threshold(&self, slot: usize, quotas: QuotaChoices<'_>, now: Now) -> bool {
         let threshold = self.settings.quota.soft_threshold;
         let account = &self.accounts[slot];
         let quota = self.quota_in_use(account, quotas, now);
@@ -301,12 +295,7 @@ impl Pool {
     }
 
     /// The quota of the account that would serve.
-    pub(in crate::pool) fn quota_in_use<'a>(
-        &self,
-        account: &Account,
-        quotas: QuotaChoices<'a>,
-        now: Now,
-    ) -> QuotaChoice<'a> {
+    pub(crate) fn quota_in_use<'a>(&self, account: &Account, quotas: QuotaChoices<'a>, now: Now) -> QuotaChoice<'a> {
         quotas.second.filter(|_| is_closed(account, quotas.first, now)).unwrap_or(quotas.first)
     }
 
@@ -326,14 +315,14 @@ impl Pool {
     }
 
     /// How long a request may wait.
-    pub(in crate::pool) fn patience(&self, ask: &LeaseRequest) -> std::time::Duration {
+    pub(crate) fn patience(&self, ask: &LeaseRequest) -> std::time::Duration {
         ask.wait.unwrap_or(self.settings.limits.max_rate_limit_wait)
     }
 }
 
 impl Choice {
     /// The earliest time, if it is known to lie beyond `deadline`.
-    pub(in crate::pool) fn too_late(&self, deadline: Mono) -> bool {
+    pub(crate) fn too_late(&self, deadline: Mono) -> bool {
         matches!(self, Self::Wait { earliest: Some(earliest), .. } if *earliest > deadline)
     }
 }

@@ -13,7 +13,7 @@ const MOST_LISTED: usize = 256;
 
 impl Pool {
     /// Why this account cannot serve this request, what the user can change first; `None` if it can.
-    pub(in crate::pool) fn ineligible(
+    pub(crate) fn ineligible(
         &self,
         slot: usize,
         ask: &LeaseRequest,
@@ -23,7 +23,7 @@ impl Pool {
     }
 
     /// The same on these quotas only.
-    pub(in crate::pool) fn ineligible_on(
+    pub(crate) fn ineligible_on(
         &self,
         slot: usize,
         ask: &LeaseRequest,
@@ -53,13 +53,13 @@ impl Pool {
         (!self.has_room(account, ask.exclusive)).then_some((Ineligible::Busy, None))
     }
 
-    pub(in crate::pool) fn has_room(&self, account: &Account, exclusive: bool) -> bool {
+    pub(crate) fn has_room(&self, account: &Account, exclusive: bool) -> bool {
         let most = self.settings.leases.ceiling(account.policy.capacity);
         !account.exclusive && account.leases < most && (!exclusive || account.leases == 0)
     }
 
     /// Why a request gets no lease now, account by account.
-    pub(in crate::pool) fn refusal(&self, now: Now, ask: &LeaseRequest, kind: RefusalKind) -> Refusal {
+    pub(crate) fn refusal(&self, now: Now, ask: &LeaseRequest, kind: RefusalKind) -> Refusal {
         let provider = &*ask.target.provider;
         let slots: Vec<usize> = match &ask.account {
             Some(reference) => self.accounts.find(reference, Some(&ask.target.provider)).into_iter().collect(),
@@ -123,7 +123,7 @@ impl Pool {
         self.accounts[slot].limits.iter().any(|limit| limit.probe().is_some())
     }
 
-    pub(in crate::pool) fn no_account(&self, ask: &LeaseRequest) -> Refusal {
+    pub(crate) fn no_account(&self, ask: &LeaseRequest) -> Refusal {
         let provider = &*ask.target.provider;
         Refusal::new(RefusalKind::NoAccount, format!("there is no {provider} account"))
             .hint(format!("run `lessor account add {provider} --api-key-stdin` to add one"))
@@ -131,7 +131,7 @@ impl Pool {
 }
 
 /// Why none of the account's quotas can serve, and until when, where that is known.
-pub(in crate::pool) fn closed_on(
+pub(crate) fn closed_on(
     account: &Account,
     quotas: QuotaChoices<'_>,
     now: Now,
@@ -149,7 +149,7 @@ pub(in crate::pool) fn closed_on(
 
 /// Whether none of the account's quotas can serve: as `closed_on`, for scans.
 #[inline]
-pub(in crate::pool) fn is_closed_on(account: &Account, quotas: QuotaChoices<'_>, now: Now) -> bool {
+pub(crate) fn is_closed_on(account: &Account, quotas: QuotaChoices<'_>, now: Now) -> bool {
     let Some(second) = quotas.second.filter(|_| has_pools(account)) else {
         return quotas.pools_only && !has_pools(account) || is_closed(account, quotas.first, now);
     };
@@ -162,11 +162,7 @@ fn has_pools(account: &Account) -> bool {
 }
 
 /// Why this quota of the account cannot serve, and until when, where that is known.
-pub(in crate::pool) fn closed(
-    account: &Account,
-    quota: QuotaChoice<'_>,
-    now: Now,
-) -> Option<(Ineligible, Option<Deadline>)> {
+pub(crate) fn closed(account: &Account, quota: QuotaChoice<'_>, now: Now) -> Option<(Ineligible, Option<Deadline>)> {
     let mut limits = account.limits.iter().filter(|limit| limit.blocks(quota.quota) && limit.holds(now));
     let Some(first) = limits.next() else { return reserved(account, quota, now) };
     let later = |a: Deadline, b: Deadline| if b.mono(now) > a.mono(now) { b } else { a };
@@ -177,7 +173,7 @@ pub(in crate::pool) fn closed(
 
 /// Whether this quota of the account is closed: as `closed`, for scans.
 #[inline]
-pub(in crate::pool) fn is_closed(account: &Account, quota: QuotaChoice<'_>, now: Now) -> bool {
+pub(crate) fn is_closed(account: &Account, quota: QuotaChoice<'_>, now: Now) -> bool {
     account.limits.iter().any(|limit| limit.blocks(quota.quota) && limit.holds(now))
         || reserved(account, quota, now).is_some()
 }

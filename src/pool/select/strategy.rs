@@ -9,7 +9,7 @@ use std::cmp::Ordering;
 
 /// What the current account is ahead by in `hybrid`.
 /// Source: opencode-antigravity-auth's rotation; its later threshold of 100 can never refuse, so 150 is the rule.
-pub(in crate::pool) const STICKINESS: f64 = 150.0;
+pub(crate) const STICKINESS: f64 = 150.0;
 /// Weight of a health point.
 const PER_HEALTH: f64 = 2.0;
 /// Weight of a full bucket.
@@ -21,11 +21,11 @@ const MOST_IDLE_SECONDS: f64 = 3600.0;
 /// The utilization of an account without a known window: neither fresh nor used up.
 const UNKNOWN_UTILIZATION: f64 = 0.5;
 /// The window `least-used` and `drain-soonest` look at first, and the one that breaks ties.
-pub(in crate::pool) const WEEKLY: &str = "7d";
-pub(in crate::pool) const SHORT: &str = "5h";
+pub(crate) const WEEKLY: &str = "7d";
+pub(crate) const SHORT: &str = "5h";
 
 /// Where the order starts for a holder without a session, when `pid_offset` is on.
-pub(in crate::pool) fn offset(pool: &Pool, ask: &LeaseRequest, provider: &ProviderAccounts) -> Option<usize> {
+pub(crate) fn offset(pool: &Pool, ask: &LeaseRequest, provider: &ProviderAccounts) -> Option<usize> {
     if !pool.settings.selection.pid_offset || ask.session.is_some() {
         return None;
     }
@@ -35,12 +35,12 @@ pub(in crate::pool) fn offset(pool: &Pool, ask: &LeaseRequest, provider: &Provid
 }
 
 /// The family's current account.
-pub(in crate::pool) fn current(pool: &Pool, ask: &LeaseRequest, provider: &ProviderAccounts) -> Option<usize> {
+pub(crate) fn current(pool: &Pool, ask: &LeaseRequest, provider: &ProviderAccounts) -> Option<usize> {
     provider.current(&ask.target.family).and_then(|id| pool.accounts.slot(id))
 }
 
 /// Picks from `ties`, which are not empty and lead the order equally.
-pub(in crate::pool) fn pick(
+pub(crate) fn pick(
     pool: &Pool,
     now: Now,
     ask: &LeaseRequest,
@@ -112,7 +112,7 @@ pub fn hybrid_score(health: f64, tokens: f64, max_tokens: f64, idle_seconds: f64
 
 /// The rule of `hybrid` at one moment: what is the same for every account is computed once.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::pool) struct Hybrid {
+pub(crate) struct Hybrid {
     now: f64,
     points_per_ms_hour: f64,
     max_points: f64,
@@ -122,7 +122,7 @@ pub(in crate::pool) struct Hybrid {
 }
 
 impl Hybrid {
-    pub(in crate::pool) fn new(selection: &SelectionSettings, now: Now) -> Self {
+    pub(crate) fn new(selection: &SelectionSettings, now: Now) -> Self {
         let (health, tokens) = (&selection.health, &selection.tokens);
         Self {
             now: now.mono.0 as f64,
@@ -137,7 +137,7 @@ impl Hybrid {
     /// How far the rules must be relaxed for the account (0: not at all, 1: no token, 2: not healthy), and its score.
     /// As `Health::score` and `Bucket::tokens`, for scans.
     #[inline]
-    pub(in crate::pool) fn rank(&self, inputs: &StrategyInputs) -> (f64, f64) {
+    pub(crate) fn rank(&self, inputs: &StrategyInputs) -> (f64, f64) {
         let elapsed = |since: f64| at_least_0(self.now - since);
         let earned = elapsed(inputs.points_at) * self.points_per_ms_hour;
         let regained = if earned < MS_PER_HOUR { 0.0 } else { (earned / MS_PER_HOUR).floor() };
@@ -177,7 +177,7 @@ fn at_least_0(value: f64) -> f64 {
 }
 
 /// The first of `ties` at or after `start` in the provider's order, around the end.
-pub(in crate::pool) fn first_from(pool: &Pool, ties: &[usize], start: usize) -> usize {
+pub(crate) fn first_from(pool: &Pool, ties: &[usize], start: usize) -> usize {
     // `ties` is in the provider's order
     ties.iter().copied().find(|&slot| pool.accounts.position(slot) >= start).unwrap_or(ties[0])
 }

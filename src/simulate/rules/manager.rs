@@ -31,7 +31,7 @@ struct ManagerAttempt {
 }
 
 #[derive(Debug)]
-pub(in crate::simulate) struct ManagerRules {
+pub(crate) struct ManagerRules {
     /// Locks of the whole account.
     locked: Vec<Ms>,
     /// Locks of the model's family; a session that is bound does not look at them.
@@ -47,7 +47,7 @@ pub(in crate::simulate) struct ManagerRules {
 }
 
 impl ManagerRules {
-    pub(in crate::simulate) fn new(load: &Load) -> Self {
+    pub(crate) fn new(load: &Load) -> Self {
         Self {
             locked: vec![0; load.accounts],
             family_locked: vec![0; load.accounts],

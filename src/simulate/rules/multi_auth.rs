@@ -16,7 +16,7 @@ struct MultiAuthProcess {
 }
 
 #[derive(Debug)]
-pub(in crate::simulate) struct MultiAuthRules {
+pub(crate) struct MultiAuthRules {
     processes: Vec<Option<MultiAuthProcess>>,
     /// The file: each process writes it whole, from its own memory.
     file: Vec<Ms>,
@@ -30,7 +30,7 @@ fn least_used(now: Ms, limited_until: &[Ms], upstream: &SimulatedUpstream) -> Op
 }
 
 impl MultiAuthRules {
-    pub(in crate::simulate) fn new(load: &Load) -> Self {
+    pub(crate) fn new(load: &Load) -> Self {
         Self { processes: vec![None; load.agents], file: vec![0; load.accounts] }
     }
 

@@ -6,7 +6,7 @@ use crate::simulate::upstream::{Ms, SimulatedUpstream, UpstreamAnswer};
 use crate::simulate::world::{AgentRequest, AgentStep, RoutingRules};
 
 #[derive(Debug, Default)]
-pub(in crate::simulate) struct PerfectRules {
+pub(crate) struct PerfectRules {
     waiting: VecDeque<AgentRequest>,
     woken: Vec<(usize, AgentStep)>,
 }

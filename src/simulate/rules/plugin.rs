@@ -112,7 +112,7 @@ enum AfterSleep {
 }
 
 #[derive(Debug)]
-pub(in crate::simulate) struct PluginRules {
+pub(crate) struct PluginRules {
     processes: Vec<Option<PluginProcess>>,
     /// The file: limits, last uses and pages of all accounts, and the current one.
     file: Vec<PluginAccount>,
@@ -120,7 +120,7 @@ pub(in crate::simulate) struct PluginRules {
 }
 
 impl PluginRules {
-    pub(in crate::simulate) fn new(load: &Load) -> Self {
+    pub(crate) fn new(load: &Load) -> Self {
         Self { processes: vec![None; load.agents], file: vec![PluginAccount::new(0); load.accounts], active: 0 }
     }
 

@@ -22,7 +22,7 @@ const MODEL: &str = "claude-sonnet-4-5";
 const BOOT: u64 = 1_000_000;
 const EPOCH: u64 = 1_800_000_000_000;
 
-pub(in crate::simulate) struct PoolRules {
+pub(crate) struct PoolRules {
     pool: Pool,
     ids: Vec<AccountId>,
     /// Each agent's lease.
@@ -109,7 +109,7 @@ fn finding(now: Now, meter: QuotaKind, wait: Ms) -> RefusalDetails {
 }
 
 impl PoolRules {
-    pub(in crate::simulate) fn new(load: &Load, strategy: Strategy) -> Self {
+    pub(crate) fn new(load: &Load, strategy: Strategy) -> Self {
         let mut settings = PoolSettings::default();
         settings.selection.strategy = strategy;
         let mut pooled = Self {
