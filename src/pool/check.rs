@@ -1,10 +1,9 @@
 //! The invariants, checked by the tests after every step.
 
-use rustc_hash::FxHashMap;
-
 use crate::pool::model::{AccountId, Now, WaiterId};
 use crate::pool::select::choose::Choice;
 use crate::pool::state::Pool;
+use rustc_hash::FxHashMap;
 
 impl Pool {
     /// Checks the whole state against the invariants of docs/architecture.md.

@@ -1,7 +1,5 @@
 //! What goes into the pool and what comes out.
 
-use std::time::Duration;
-
 use crate::limits::Scope;
 use crate::pool::account::Renewing;
 use crate::pool::account::record::{AccountChange, AccountRecord};
@@ -13,6 +11,7 @@ use crate::pool::model::{
     RequestOutcome, Ticket, WaiterId,
 };
 use crate::pool::session::SessionRecord;
+use std::time::Duration;
 
 /// Everything that can be done to the pool.
 #[derive(Clone, PartialEq, Debug)]
@@ -118,6 +117,10 @@ pub enum Reply {
     /// It is done.
     Done,
 }
+
+/// What a command's handler returns.
+pub(crate) type Handled = Result<Reply, Refusal>;
+pub(crate) type Effects = Vec<Effect>;
 
 /// What the shell must carry out, in order.
 #[derive(Clone, PartialEq, Debug)]

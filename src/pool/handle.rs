@@ -1,6 +1,6 @@
 //! Carrying out a command: the one way into the pool.
 
-use crate::pool::command::{Command, Effect, Event, Reply};
+use crate::pool::command::{Command, Effect, Effects, Event, Handled, Reply};
 use crate::pool::lease::Ending;
 use crate::pool::model::{Mono, Now, Refusal};
 use crate::pool::state::Pool;
@@ -35,7 +35,7 @@ impl Pool {
         self.timers.next(now, !self.queue.is_empty())
     }
 
-    fn carry_out(&mut self, now: Now, command: Command, effects: &mut Vec<Effect>) -> Result<Reply, Refusal> {
+    fn carry_out(&mut self, now: Now, command: Command, effects: &mut Effects) -> Handled {
         match command {
             Command::Acquire(request) => self.acquire(now, *request, effects),
             Command::Cancel(waiter) => self.cancel(waiter),
@@ -63,7 +63,7 @@ impl Pool {
     }
 
     /// Carries out what is due.
-    pub(super) fn pass_time(&mut self, now: Now, effects: &mut Vec<Effect>) {
+    pub(super) fn pass_time(&mut self, now: Now, effects: &mut Effects) {
         while let Some(fence) = self.timers.due_lease(now) {
             self.end_lease(now, fence, Ending::Expired, effects);
         }

@@ -1,10 +1,9 @@
 //! Sessions: conversations that stay on one account for its prompt cache.
 
-use std::sync::Arc;
-use std::time::Duration;
-
 use crate::pool::model::{AccountId, Mono, Now, Past, Wall};
 use rustc_hash::FxHashMap;
+use std::sync::Arc;
+use std::time::Duration;
 
 /// Most sessions kept; beyond it the least recently used are dropped.
 const MOST: usize = 10_000;

@@ -3,7 +3,7 @@
 use crate::limits::LONGEST_BELIEVED;
 use crate::pool::account::record::AccountRecord;
 use crate::pool::account::usage::Usage;
-use crate::pool::command::{Effect, Reply};
+use crate::pool::command::{Effect, Effects, Reply};
 use crate::pool::lease::table::Leases;
 use crate::pool::lease::{Ending, Lease};
 use crate::pool::limit::phase::{LONG, Phase};
@@ -66,7 +66,7 @@ impl Pool {
         settings: PoolSettings,
         snapshot: Snapshot,
         start: PoolStart,
-        effects: &mut Vec<Effect>,
+        effects: &mut Effects,
     ) -> Self {
         let mut pool = Self::new(settings);
         pool.leases = Leases::starting_at(start.fence);
@@ -100,7 +100,7 @@ impl Pool {
         pool
     }
 
-    fn restore_limit(&mut self, now: Now, record: LimitRecord, effects: &mut Vec<Effect>) {
+    fn restore_limit(&mut self, now: Now, record: LimitRecord, effects: &mut Effects) {
         let Some(slot) = self.accounts.slot(record.account) else { return };
         let LimitRecord { account, key, scope, reason, until, source, since, evidence, link } = record;
         let long = since.is_some_and(|since| until.since(since) >= LONG);
@@ -120,7 +120,7 @@ impl Pool {
     }
 
     /// Puts back a lease, newest first; one that no longer fits has ended, and the store must delete it.
-    fn restore_lease(&mut self, now: Now, lease: Lease, effects: &mut Vec<Effect>) {
+    fn restore_lease(&mut self, now: Now, lease: Lease, effects: &mut Effects) {
         let slot = self.accounts.slot(lease.account);
         let alone = |slot: &usize| {
             let account = &self.accounts[*slot];

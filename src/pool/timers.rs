@@ -1,10 +1,8 @@
 //! The timer table: everything in the pool that time changes, on the clock it was stated on.
 
-use std::collections::BTreeSet;
-
-use rustc_hash::FxHashMap;
-
 use crate::pool::model::{AccountId, Fence, Mono, Now, WaiterId, Wall};
+use rustc_hash::FxHashMap;
+use std::collections::BTreeSet;
 
 /// All timers. Each sub-state sets and clears its own; the pool asks for what is due, and for the next one.
 #[derive(Debug, Default)]

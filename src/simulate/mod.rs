@@ -13,12 +13,10 @@ mod rules;
 mod upstream;
 mod world;
 
+use crate::pool::Strategy;
+use rules::{ManagerRules, MultiAuthRules, PerfectRules, PluginRules, PoolRules};
 use schemars::JsonSchema;
 use serde::Serialize;
-
-use crate::pool::Strategy;
-
-use rules::{ManagerRules, MultiAuthRules, PerfectRules, PluginRules, PoolRules};
 use upstream::{HOUR, Ms};
 use world::{RoutingRules, Simulation};
 

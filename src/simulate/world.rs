@@ -1,11 +1,10 @@
 //! The simulation: agents in virtual time, and what is counted.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
-
 use super::rng::Rng;
 use super::upstream::{MINUTE, Ms, SECOND, SimulatedUpstream, UpstreamAnswer};
 use super::{Counted, Load};
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 
 /// How long a refusal takes to come back: it costs the provider nothing.
 const REFUSAL: Ms = 50;

@@ -2,18 +2,13 @@
 
 use crate::pool::account::record::{AccountChange, AccountRecord};
 use crate::pool::account::usage::Usage;
-use crate::pool::command::{Effect, Event, Reply};
+use crate::pool::command::{Effect, Effects, Event, Handled, Reply};
 use crate::pool::lease::Ending;
 use crate::pool::model::{AccountId, Now, PoolSettings, Refusal, RefusalKind};
 use crate::pool::state::Pool;
 
 impl Pool {
-    pub(crate) fn add_account(
-        &mut self,
-        now: Now,
-        record: AccountRecord,
-        effects: &mut Vec<Effect>,
-    ) -> Result<Reply, Refusal> {
+    pub(crate) fn add_account(&mut self, now: Now, record: AccountRecord, effects: &mut Effects) -> Handled {
         let id = record.id;
         if self.accounts.slot(id).is_some() {
             return Err(Refusal::new(RefusalKind::BadRequest, format!("account {id} already exists")));
@@ -26,12 +21,7 @@ impl Pool {
         Ok(Reply::Done)
     }
 
-    pub(crate) fn remove_account(
-        &mut self,
-        now: Now,
-        id: AccountId,
-        effects: &mut Vec<Effect>,
-    ) -> Result<Reply, Refusal> {
+    pub(crate) fn remove_account(&mut self, now: Now, id: AccountId, effects: &mut Effects) -> Handled {
         let slot = self.accounts.slot_of(id)?;
         let mut held: Vec<_> =
             self.leases.iter().filter(|lease| lease.account == id).map(|lease| lease.fence).collect();
@@ -46,12 +36,7 @@ impl Pool {
         Ok(Reply::Done)
     }
 
-    pub(crate) fn change_account(
-        &mut self,
-        id: AccountId,
-        change: AccountChange,
-        effects: &mut Vec<Effect>,
-    ) -> Result<Reply, Refusal> {
+    pub(crate) fn change_account(&mut self, id: AccountId, change: AccountChange, effects: &mut Effects) -> Handled {
         let slot = self.accounts.slot_of(id)?;
         self.check_label(change.label.as_deref().filter(|label| !label.is_empty()), id)?;
         self.accounts.change_record(slot, change, &self.settings);
@@ -60,26 +45,14 @@ impl Pool {
         Ok(Reply::Done)
     }
 
-    pub(crate) fn set_usage(
-        &mut self,
-        now: Now,
-        id: AccountId,
-        usage: Usage,
-        effects: &mut Vec<Effect>,
-    ) -> Result<Reply, Refusal> {
+    pub(crate) fn set_usage(&mut self, now: Now, id: AccountId, usage: Usage, effects: &mut Effects) -> Handled {
         self.change_usage(now, id, effects, |known| {
             *known = usage;
             true
         })
     }
 
-    pub(crate) fn learn_usage(
-        &mut self,
-        now: Now,
-        id: AccountId,
-        read: Usage,
-        effects: &mut Vec<Effect>,
-    ) -> Result<Reply, Refusal> {
+    pub(crate) fn learn_usage(&mut self, now: Now, id: AccountId, read: Usage, effects: &mut Effects) -> Handled {
         self.change_usage(now, id, effects, |known| known.learn(read))
     }
 
@@ -88,9 +61,9 @@ impl Pool {
         &mut self,
         now: Now,
         id: AccountId,
-        effects: &mut Vec<Effect>,
+        effects: &mut Effects,
         change: impl FnOnce(&mut Usage) -> bool,
-    ) -> Result<Reply, Refusal> {
+    ) -> Handled {
         let slot = self.accounts.slot_of(id)?;
         let is_notable = self.accounts.change_usage(slot, now, &mut self.timers, change);
         self.end_disproved(now, slot, effects);
@@ -102,7 +75,7 @@ impl Pool {
     }
 
     /// Uses `settings` from now on. Leases, limits and sessions stay (I7).
-    pub(crate) fn configure(&mut self, now: Now, settings: PoolSettings) -> Result<Reply, Refusal> {
+    pub(crate) fn configure(&mut self, now: Now, settings: PoolSettings) -> Handled {
         self.settings = settings;
         self.accounts.configure(&self.settings, now, &mut self.timers);
         Ok(Reply::Done)

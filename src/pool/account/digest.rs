@@ -1,10 +1,9 @@
 //! Digests: what selection reads of every account, packed side by side in memory. A scan reads the small
 //! [`SelectionKey`] of each account, and the [`StrategyInputs`] only of the leading ones.
 
-use std::sync::Arc;
-
 use crate::pool::account::Account;
 use crate::pool::model::{LeaseSettings, Past};
+use std::sync::Arc;
 
 /// What the strategies read of an account. Times are milliseconds since boot as floats, which need no conversion.
 #[derive(Clone, Copy, PartialEq, Debug)]

@@ -1,12 +1,10 @@
 //! The durable facts of an account, and changes to them.
 
-use std::sync::Arc;
-
-use serde::{Deserialize, Serialize};
-
 use crate::pool::model::{
     AccountId, AccountSettings, CredentialKind, LeaseSettings, LoginState, PoolSettings, Tier, Wall,
 };
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 /// The durable facts of an account: what the store keeps beside the sealed credential.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]

@@ -2,7 +2,7 @@
 
 use crate::limits::Reason;
 use crate::pool::account::Renewing;
-use crate::pool::command::{Effect, Event, Reply};
+use crate::pool::command::{Effect, Effects, Event, Handled, Reply};
 use crate::pool::model::{AccountId, Refusal, RefusalDetails};
 use crate::pool::state::Pool;
 
@@ -13,18 +13,13 @@ impl Pool {
     }
 
     /// Asks for a new token, and grants nothing on the account meanwhile. The login state stays.
-    pub(crate) fn request_refresh(&mut self, id: AccountId, effects: &mut Vec<Effect>) -> Result<(), Refusal> {
+    pub(crate) fn request_refresh(&mut self, id: AccountId, effects: &mut Effects) -> Result<(), Refusal> {
         self.set_renewing(id, Some(Renewing { until: None }), effects)?;
         effects.push(Effect::RefreshToken(id));
         Ok(())
     }
 
-    pub(crate) fn set_renewing(
-        &mut self,
-        id: AccountId,
-        renewing: Option<Renewing>,
-        effects: &mut Vec<Effect>,
-    ) -> Result<Reply, Refusal> {
+    pub(crate) fn set_renewing(&mut self, id: AccountId, renewing: Option<Renewing>, effects: &mut Effects) -> Handled {
         let slot = self.accounts.slot_of(id)?;
         let before = self.accounts.set_renewing(slot, renewing);
         // another time of the next attempt is no event

@@ -1,11 +1,6 @@
 //! The table of accounts. It owns their digests and indices, sets their timers, and notes what a change means for the
 //! queue, so that no caller has to. A *slot* is an account's index in the table.
 
-use std::ops::Index;
-use std::sync::Arc;
-
-use rustc_hash::FxHashMap;
-
 use crate::pool::account::digest::{SelectionKey, StrategyInputs};
 use crate::pool::account::record::{AccountChange, AccountRecord, EffectivePolicy};
 use crate::pool::account::usage::Usage;
@@ -16,6 +11,9 @@ use crate::pool::model::{
 };
 use crate::pool::queue::dirty::QueueDirty;
 use crate::pool::timers::{AccountTimers, Timers};
+use rustc_hash::FxHashMap;
+use std::ops::Index;
+use std::sync::Arc;
 
 /// Most families of one provider whose current account is kept; beyond it all start again from the first account.
 const MOST_FAMILIES: usize = 1024;

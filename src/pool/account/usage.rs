@@ -1,14 +1,11 @@
 //! What is known of an account's quota windows. An unknown window is not an empty one.
 
-use std::time::Duration;
-
-use serde::{Deserialize, Serialize};
-
 use crate::limits::{self, Scope};
-
 use crate::pool::limit::{Limit, model_key};
 use crate::pool::model::glob;
 use crate::pool::model::{Now, Quota, Wall};
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
 
 /// Most windows of one account.
 const MOST_WINDOWS: usize = 64;

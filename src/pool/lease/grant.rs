@@ -1,6 +1,6 @@
 //! The life of a lease: acquired, granted, extended, released, resumed, moved, ended.
 
-use crate::pool::command::{Effect, Event, Reply};
+use crate::pool::command::{Effect, Effects, Event, Handled, Reply};
 use crate::pool::lease::recent::KnownAnswer;
 use crate::pool::lease::{ChosenBy, Ending, Lease, reacquire};
 use crate::pool::model::{
@@ -15,12 +15,7 @@ use std::time::Duration;
 const SHORTEST_LIFE: Duration = Duration::from_millis(1);
 
 impl Pool {
-    pub(crate) fn acquire(
-        &mut self,
-        now: Now,
-        mut request: LeaseRequest,
-        effects: &mut Vec<Effect>,
-    ) -> Result<Reply, Refusal> {
+    pub(crate) fn acquire(&mut self, now: Now, mut request: LeaseRequest, effects: &mut Effects) -> Handled {
         // first: a retry whose answer was lost must get its lease, even while the daemon shuts down
         if let Some(reply) = self.answered_before(now, &request)? {
             return Ok(reply);
@@ -63,7 +58,7 @@ impl Pool {
         mut request: LeaseRequest,
         slot: usize,
         (by, other): (ChosenBy, bool),
-        effects: &mut Vec<Effect>,
+        effects: &mut Effects,
     ) -> Fence {
         if let Some(target) = other.then(|| request.target.other_pool()).flatten() {
             request.target = target;
@@ -102,7 +97,7 @@ impl Pool {
         fence
     }
 
-    pub(crate) fn extend_lease(&mut self, now: Now, fence: Fence, effects: &mut Vec<Effect>) -> Result<Reply, Refusal> {
+    pub(crate) fn extend_lease(&mut self, now: Now, fence: Fence, effects: &mut Effects) -> Handled {
         let lease = self.leases.extend(fence, now, &mut self.timers).ok_or_else(Refusal::stale)?;
         if lease.ttl.is_some() && lease.is_durable() {
             effects.push(Effect::SaveLease(fence));
@@ -110,7 +105,7 @@ impl Pool {
         Ok(Reply::Held(fence))
     }
 
-    pub(crate) fn release(&mut self, now: Now, fence: Fence, effects: &mut Vec<Effect>) -> Result<Reply, Refusal> {
+    pub(crate) fn release(&mut self, now: Now, fence: Fence, effects: &mut Effects) -> Handled {
         if !self.leases.contains(fence) {
             return Err(Refusal::stale());
         }
@@ -125,8 +120,8 @@ impl Pool {
         ticket: Ticket,
         connection: ConnectionId,
         holder: Holder,
-        effects: &mut Vec<Effect>,
-    ) -> Result<Reply, Refusal> {
+        effects: &mut Effects,
+    ) -> Handled {
         let fence = ticket.fence;
         if let Some(lease) = self.leases.get(fence) {
             if lease.account != ticket.account {
@@ -182,8 +177,8 @@ impl Pool {
         now: Now,
         fence: Fence,
         wait: Option<Duration>,
-        effects: &mut Vec<Effect>,
-    ) -> Result<Reply, Refusal> {
+        effects: &mut Effects,
+    ) -> Handled {
         let lease = self.leases.get(fence).ok_or_else(Refusal::stale)?.clone();
         let request = reacquire(&lease, lease.pinned_account());
         let request = LeaseRequest { wait, request_id: lease.request_id, ..request };
@@ -191,12 +186,7 @@ impl Pool {
         self.acquire(now, request, effects)
     }
 
-    pub(crate) fn connection_closed(
-        &mut self,
-        now: Now,
-        connection: ConnectionId,
-        effects: &mut Vec<Effect>,
-    ) -> Result<Reply, Refusal> {
+    pub(crate) fn connection_closed(&mut self, now: Now, connection: ConnectionId, effects: &mut Effects) -> Handled {
         for waiter in self.queue.of_connection(connection) {
             self.queue.remove(waiter, &mut self.timers);
         }
@@ -206,12 +196,7 @@ impl Pool {
         Ok(Reply::Done)
     }
 
-    pub(crate) fn process_ended(
-        &mut self,
-        now: Now,
-        process: Process,
-        effects: &mut Vec<Effect>,
-    ) -> Result<Reply, Refusal> {
+    pub(crate) fn process_ended(&mut self, now: Now, process: Process, effects: &mut Effects) -> Handled {
         for waiter in self.queue.of_process(process) {
             let refusal = Refusal::new(RefusalKind::BadRequest, "the process to bind the lease to has ended");
             self.answer(waiter, Err(refusal), effects);
@@ -224,7 +209,7 @@ impl Pool {
     }
 
     /// Ends a lease, if it is held.
-    pub(crate) fn end_lease(&mut self, now: Now, fence: Fence, why: Ending, effects: &mut Vec<Effect>) {
+    pub(crate) fn end_lease(&mut self, now: Now, fence: Fence, why: Ending, effects: &mut Effects) {
         let Some(lease) = self.leases.remove(fence, &mut self.timers) else { return };
         self.request_faults.forget(fence);
         if let Some(slot) = self.accounts.slot(lease.account) {
@@ -236,7 +221,7 @@ impl Pool {
         effects.push(Effect::Ended(Box::new(lease), why));
     }
 
-    fn insert_lease(&mut self, lease: Lease, effects: &mut Vec<Effect>) {
+    fn insert_lease(&mut self, lease: Lease, effects: &mut Effects) {
         if lease.is_durable() {
             effects.push(Effect::SaveLease(lease.fence));
         }
@@ -283,14 +268,7 @@ impl Pool {
     }
 
     /// Binds a session to the account it was just granted.
-    fn bind_session(
-        &mut self,
-        now: Now,
-        request: &LeaseRequest,
-        session: &str,
-        slot: usize,
-        effects: &mut Vec<Effect>,
-    ) {
+    fn bind_session(&mut self, now: Now, request: &LeaseRequest, session: &str, slot: usize, effects: &mut Effects) {
         let selection = &self.settings.selection;
         if selection.mode == Mode::PerformanceFirst {
             return;

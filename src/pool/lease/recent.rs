@@ -1,11 +1,10 @@
 //! Bounded memories of the recent past: answers by request id, accounts that processes released, and refused requests.
 
+use crate::pool::model::{AccountId, Fence, LeaseRequest, Mono, Process, Refusal, WaiterId, Wall};
+use rustc_hash::FxHashMap;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
-
-use crate::pool::model::{AccountId, Fence, LeaseRequest, Mono, Process, Refusal, WaiterId, Wall};
-use rustc_hash::FxHashMap;
 
 /// How long a request id keeps its answer.
 const REQUEST_MEMORY: Duration = Duration::from_secs(60);

@@ -1,11 +1,10 @@
 //! The table of leases. It owns the indices by connection and process, the fences, and the timers of expiry.
 
-use rustc_hash::{FxHashMap, FxHashSet};
-
 use crate::limits::Reason;
 use crate::pool::lease::Lease;
 use crate::pool::model::{AccountId, Bind, ConnectionId, Fence, Holder, Now, Process};
 use crate::pool::timers::Timers;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 /// Fences are reserved on disk in blocks, so that no grant waits for the disk.
 const FENCE_BLOCK: u64 = 1 << 20;

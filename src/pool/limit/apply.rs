@@ -1,21 +1,15 @@
 //! Commands and events that set and end limits.
 
 use crate::pool::account::usage::Usage;
-use crate::pool::command::{Effect, Event, Reply};
+use crate::pool::command::{Effect, Effects, Event, Handled, Reply};
 use crate::pool::limit::Limit;
 use crate::pool::limit::limits::LimitEnd;
 use crate::pool::limit::phase::RAMP;
-use crate::pool::model::{AccountId, Deadline, Fence, Now, Quota, Refusal};
+use crate::pool::model::{AccountId, Deadline, Fence, Now, Quota};
 use crate::pool::state::Pool;
 
 impl Pool {
-    pub(crate) fn limit_account(
-        &mut self,
-        now: Now,
-        id: AccountId,
-        limit: Limit,
-        effects: &mut Vec<Effect>,
-    ) -> Result<Reply, Refusal> {
+    pub(crate) fn limit_account(&mut self, now: Now, id: AccountId, limit: Limit, effects: &mut Effects) -> Handled {
         let (slot, mut ends) = (self.accounts.slot_of(id)?, Vec::new());
         let set = self.accounts.change_limits(slot, now, &mut self.timers, |limits| limits.set(limit, now, &mut ends));
         emit_ends(id, ends, effects);
@@ -27,12 +21,7 @@ impl Pool {
         Ok(Reply::Done)
     }
 
-    pub(crate) fn clear_limits(
-        &mut self,
-        now: Now,
-        id: AccountId,
-        effects: &mut Vec<Effect>,
-    ) -> Result<Reply, Refusal> {
+    pub(crate) fn clear_limits(&mut self, now: Now, id: AccountId, effects: &mut Effects) -> Handled {
         let slot = self.accounts.slot_of(id)?;
         let failures = self.accounts.failures_mut(slot);
         failures.quota = 0;
@@ -46,7 +35,7 @@ impl Pool {
     }
 
     /// Applies the passing of time to the limits that are due.
-    pub(crate) fn end_limits(&mut self, now: Now, effects: &mut Vec<Effect>) {
+    pub(crate) fn end_limits(&mut self, now: Now, effects: &mut Effects) {
         let mut due: Vec<usize> = self.timers.due_limits(now).filter_map(|id| self.accounts.slot(id)).collect();
         due.sort_unstable();
         due.dedup();
@@ -68,7 +57,7 @@ impl Pool {
     }
 
     /// A request of this lease succeeded: limits that it probed are over.
-    pub(crate) fn probe_succeeded(&mut self, now: Now, slot: usize, fence: Fence, effects: &mut Vec<Effect>) {
+    pub(crate) fn probe_succeeded(&mut self, now: Now, slot: usize, fence: Fence, effects: &mut Effects) {
         if !self.accounts[slot].limits.iter().any(|limit| limit.probe() == Some(fence)) {
             return;
         }
@@ -78,7 +67,7 @@ impl Pool {
     }
 
     /// Ends the limits that the account's usage disproves (I7).
-    pub(crate) fn end_disproved(&mut self, now: Now, slot: usize, effects: &mut Vec<Effect>) {
+    pub(crate) fn end_disproved(&mut self, now: Now, slot: usize, effects: &mut Effects) {
         let disproves = |usage: &Usage, limit: &Limit| {
             limit.reason == crate::limits::Reason::QuotaExhausted && usage.disproves(limit, now)
         };
@@ -95,7 +84,7 @@ impl Pool {
 
     /// The clock was set: the store keeps ends on the wall clock, so the limits that are spans are saved again. Otherwise
     /// a restart would shorten or stretch them (I7).
-    pub(crate) fn save_spans(&self, now: Now, effects: &mut Vec<Effect>) {
+    pub(crate) fn save_spans(&self, now: Now, effects: &mut Effects) {
         for account in self.accounts.iter() {
             let is_span = |limit: &&Limit| limit.is_kept() && matches!(limit.until, Deadline::Mono(_));
             let spans = account.limits.iter().filter(is_span);
@@ -105,7 +94,7 @@ impl Pool {
 }
 
 /// Tells the store and the subscribers about limits that have ended.
-pub(crate) fn emit_ends(id: AccountId, ends: Vec<LimitEnd>, effects: &mut Vec<Effect>) {
+pub(crate) fn emit_ends(id: AccountId, ends: Vec<LimitEnd>, effects: &mut Effects) {
     for end in ends {
         if end.is_deleted {
             effects.push(Effect::DropLimit(id, Some((end.scope, end.key.clone()))));

@@ -1,12 +1,11 @@
 //! All limits of one account: at most one per scope and key. A limit ends by time, by evidence or by command, never by a
 //! weaker statement (I7, I8).
 
-use std::time::Duration;
-
 use crate::limits::{LONGEST_BELIEVED, Reason, Scope};
 use crate::pool::limit::Limit;
 use crate::pool::limit::phase::{LONG, PROBE_PATIENCE, Phase, Probe};
 use crate::pool::model::{Deadline, Fence, LimitSource, Mono, Now, Quota, Wall};
+use std::time::Duration;
 
 /// Most limits of one account, so that one limit per model has a bound.
 const MOST_LIMITS: usize = 256;

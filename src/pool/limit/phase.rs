@@ -1,9 +1,8 @@
 //! The phases of a limit. After a long limit a single probe tests the account; then, as after a short limit, requests
 //! are admitted on a ramp.
 
-use std::time::Duration;
-
 use crate::pool::model::{Fence, Mono, millis};
+use std::time::Duration;
 
 /// A limit of at least this span is probed: shorter ones cost less than waiting for a probe's answer.
 pub const LONG: Duration = Duration::from_secs(300);

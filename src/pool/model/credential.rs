@@ -1,8 +1,7 @@
 //! How an account authenticates, which plan it has, and whether its login works.
 
-use serde::{Deserialize, Serialize};
-
 use super::time::Wall;
+use serde::{Deserialize, Serialize};
 
 /// How an account authenticates.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize, schemars::JsonSchema)]

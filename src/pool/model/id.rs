@@ -1,9 +1,8 @@
 //! Identities: accounts, fences, connections, processes, waiters.
 
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
-
-use serde::{Deserialize, Serialize};
 
 /// A short stable name of an account: 40 bits, printed as `ac_` and eight letters.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

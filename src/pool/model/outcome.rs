@@ -1,10 +1,9 @@
 //! How a request ended upstream, as its holder reports it, and the pool's decision.
 
-use std::time::Duration;
-
 use super::id::Fence;
 use super::time::{Now, Wall};
 use crate::limits::{self, Reason, Scope};
+use std::time::Duration;
 
 /// How a request ended.
 #[derive(Clone, PartialEq, Debug)]

@@ -1,10 +1,9 @@
 //! Requests for a lease: what is asked for, by which holder, and what ends the lease.
 
-use std::sync::Arc;
-use std::time::Duration;
-
 use super::id::{AccountId, ConnectionId, Fence, Process};
 use super::target::Target;
+use std::sync::Arc;
+use std::time::Duration;
 
 /// A request for a lease.
 #[derive(Clone, PartialEq, Debug)]

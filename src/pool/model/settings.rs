@@ -1,10 +1,8 @@
 //! Settings of leasing and selection.
 
-use std::time::Duration;
-
-use serde::{Deserialize, Serialize};
-
 use crate::limits::Backoff;
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
 
 /// All settings of the pool.
 #[derive(Clone, PartialEq, Debug, Default)]

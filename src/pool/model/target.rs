@@ -1,12 +1,10 @@
 //! What a lease is for, and which quotas of an account can serve it.
 
-use std::sync::Arc;
-
-use serde::{Deserialize, Serialize};
-
 use super::credential::CredentialKind;
 use super::glob;
 use super::settings::{Fallback, Protect, QuotaSettings};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 /// What a lease is for, resolved by the provider's table.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]

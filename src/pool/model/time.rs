@@ -1,8 +1,7 @@
 //! Time as an argument: the shell reads the two clocks, the pool never does.
 
-use std::time::Duration;
-
 use serde::{Deserialize, Serialize};
+use std::time::Duration;
 
 /// Milliseconds since boot, including suspend; never goes back.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]

@@ -3,13 +3,12 @@
 pub(crate) mod dirty;
 pub(crate) mod serve;
 
-use std::cmp::Reverse;
-use std::collections::BTreeMap;
-use std::ops::Bound;
-
 use crate::pool::model::{Bind, ConnectionId, LeaseRequest, Mono, Process, WaiterId};
 use crate::pool::timers::Timers;
 use rustc_hash::FxHashMap;
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::ops::Bound;
 
 /// Most queued requests; one more is refused as `overloaded`.
 pub const MOST_WAITERS: usize = 4096;

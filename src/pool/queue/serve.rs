@@ -1,6 +1,6 @@
 //! Serving the queue: which requests wait, which are granted, and which are refused because waiting cannot help.
 
-use crate::pool::command::{Effect, Reply};
+use crate::pool::command::{Effect, Effects, Handled, Reply};
 use crate::pool::model::{Fence, LeaseRequest, Mode, Mono, Now, Refusal, RefusalKind, WaiterId};
 use crate::pool::queue::dirty::Changes;
 use crate::pool::queue::{MOST_WAITERS, QueuePosition, QueuedRequest};
@@ -12,7 +12,7 @@ const MOST_COMPARED: usize = 8;
 
 impl Pool {
     /// Queues a request, or refuses it at once if waiting cannot help.
-    pub(crate) fn wait_for(&mut self, now: Now, ask: LeaseRequest, choice: Choice) -> Result<Reply, Refusal> {
+    pub(crate) fn wait_for(&mut self, now: Now, ask: LeaseRequest, choice: Choice) -> Handled {
         let deadline = now.mono.after(self.patience(&ask));
         let kind = match choice {
             Choice::Wait { kind, .. } => kind,
@@ -30,13 +30,13 @@ impl Pool {
         Ok(Reply::Queued(self.queue.push(QueuedRequest { ask, since: now.mono, deadline }, &mut self.timers)))
     }
 
-    pub(crate) fn cancel(&mut self, waiter: WaiterId) -> Result<Reply, Refusal> {
+    pub(crate) fn cancel(&mut self, waiter: WaiterId) -> Handled {
         self.queue.remove(waiter, &mut self.timers);
         Ok(Reply::Done)
     }
 
     /// Grants every queued request that can be served, in order, and refuses those whose time is over.
-    pub(crate) fn serve_queue(&mut self, now: Now, effects: &mut Vec<Effect>) {
+    pub(crate) fn serve_queue(&mut self, now: Now, effects: &mut Effects) {
         // a grant can bring about another change; each round serves a request or is the last
         while !self.queue.is_empty() && self.timers.grace().is_none() {
             let moved = self.sessions.take_moved() && self.settings.selection.mode == Mode::CacheFirst;
@@ -57,7 +57,7 @@ impl Pool {
     }
 
     /// Visits the queue once, in order. Where only some accounts were freed, only requests that they can serve.
-    fn serve_round(&mut self, now: Now, freed: Option<&Vec<usize>>, effects: &mut Vec<Effect>) {
+    fn serve_round(&mut self, now: Now, freed: Option<&Vec<usize>>, effects: &mut Effects) {
         // a request that is served like one that got nothing gets nothing: no selection for each of a long queue
         let mut unserved: Vec<(WaiterId, Option<Mono>)> = Vec::new();
         let alike_counts = self.settings.selection.mode != Mode::CacheFirst;
@@ -110,7 +110,7 @@ impl Pool {
         self.accounts[slot].record.provider == *ask.target.provider && self.ineligible(slot, ask, now).is_none()
     }
 
-    pub(crate) fn drain(&mut self, effects: &mut Vec<Effect>) -> Result<Reply, Refusal> {
+    pub(crate) fn drain(&mut self, effects: &mut Effects) -> Handled {
         self.draining = true;
         let waiting: Vec<WaiterId> = self.queue.in_order().map(|(id, _)| id).collect();
         for id in waiting {
@@ -119,7 +119,7 @@ impl Pool {
         Ok(Reply::Done)
     }
 
-    pub(crate) fn answer(&mut self, waiter: WaiterId, result: Result<Fence, Refusal>, effects: &mut Vec<Effect>) {
+    pub(crate) fn answer(&mut self, waiter: WaiterId, result: Result<Fence, Refusal>, effects: &mut Effects) {
         if self.queue.remove(waiter, &mut self.timers).is_some() {
             effects.push(Effect::Answer { waiter, result });
         }
@@ -127,7 +127,7 @@ impl Pool {
 
     /// Reports processes that no lease and no queued request is bound to any more. It comes last, because a command that
     /// ends a lease of a process may grant it another one.
-    pub(crate) fn unwatch(&mut self, effects: &mut Vec<Effect>) {
+    pub(crate) fn unwatch(&mut self, effects: &mut Effects) {
         let mut unbound = self.leases.take_unbound();
         unbound.extend(self.queue.take_unbound());
         unbound.sort_unstable();
@@ -136,7 +136,7 @@ impl Pool {
         effects.extend(unbound.into_iter().map(Effect::Unwatch));
     }
 
-    fn give_up(&mut self, now: Now, waiter: WaiterId, kind: RefusalKind, effects: &mut Vec<Effect>) {
+    fn give_up(&mut self, now: Now, waiter: WaiterId, kind: RefusalKind, effects: &mut Effects) {
         let Some(waiting) = self.queue.get(waiter) else { return };
         let ask = waiting.ask.clone();
         let refusal = self.refusal(now, &ask, kind);

@@ -1,13 +1,12 @@
 //! Back-off: counting failures, and the waits where the server states none.
 
-use std::time::Duration;
-
 use crate::limits::{Reason, SHORTEST_HINT};
 use crate::pool::account::CountedRefusal;
 use crate::pool::lease::reacquire;
 use crate::pool::model::{Deadline, Ineligible, LimitSettings, Now, RefusalDetails, StatedWait};
 use crate::pool::report::AccountRefusal;
 use crate::pool::state::Pool;
+use std::time::Duration;
 
 /// Most refusals of one account that are kept for counting; the oldest is dropped first.
 const MOST_REFUSED: usize = 32;

@@ -4,14 +4,12 @@ pub(crate) mod backoff;
 pub(crate) mod request_fault;
 pub(crate) mod serve;
 
-use crate::pool::lease::reacquire;
-use crate::pool::limit::apply::emit_ends;
-use std::time::Duration;
-
 use crate::limits::{LONGEST_BELIEVED, Reason, SHORTEST_HINT, Scope};
 use crate::pool::account::record::AccountChange;
-use crate::pool::command::{Effect, Reply};
+use crate::pool::command::{Effects, Handled, Reply};
+use crate::pool::lease::reacquire;
 use crate::pool::lease::{ChosenBy, Ending, Lease};
+use crate::pool::limit::apply::emit_ends;
 use crate::pool::limit::{Limit, model_key};
 use crate::pool::model::{
     AccountId, Action, Deadline, Decision, Fallback, Fence, Ineligible, LeaseRequest, LimitSource, LoginProblem,
@@ -22,6 +20,7 @@ use crate::pool::report::request_fault::{RequestRefusal, RequestRefusals, may_be
 use crate::pool::select::choose::Choice;
 use crate::pool::select::eligibility::is_closed;
 use crate::pool::state::Pool;
+use std::time::Duration;
 
 /// When a holder without another account retries while its token is refreshed.
 pub(crate) const REFRESH_RETRY: Duration = Duration::from_secs(2);
@@ -52,8 +51,8 @@ impl Pool {
         fence: Fence,
         outcome: &RequestOutcome,
         need: Option<&RequestNeeds>,
-        effects: &mut Vec<Effect>,
-    ) -> Result<Reply, Refusal> {
+        effects: &mut Effects,
+    ) -> Handled {
         let lease = self.leases.get(fence).ok_or_else(Refusal::stale)?;
         let lease = need.map_or_else(|| lease.clone(), |need| lease.used_for(need));
         let exclude = need.map_or(&[][..], |need| &need.exclude);
@@ -90,7 +89,7 @@ impl Pool {
         Ok(Reply::Decision(Decision { reason: Some(reason), scope: Some(scope), ..decision }))
     }
 
-    fn note_success(&mut self, now: Now, lease: &Lease, effects: &mut Vec<Effect>) {
+    fn note_success(&mut self, now: Now, lease: &Lease, effects: &mut Effects) {
         let Some(slot) = self.accounts.slot(lease.account) else { return };
         self.request_faults.note(lease.fence, None);
         self.probe_succeeded(now, slot, lease.fence, effects);
@@ -132,7 +131,7 @@ impl Pool {
         &mut self,
         now: Now,
         refused: &AccountRefusal<'_>,
-        effects: &mut Vec<Effect>,
+        effects: &mut Effects,
     ) -> Result<Noted, Refusal> {
         let AccountRefusal { slot, lease, details, .. } = *refused;
         let reason = details.reason;
@@ -199,7 +198,7 @@ impl Pool {
         now: Now,
         refused: &AccountRefusal<'_>,
         until: Deadline,
-        effects: &mut Vec<Effect>,
+        effects: &mut Effects,
     ) -> Result<(), Refusal> {
         let details = refused.details;
         let source = if details.wait.is_some() { details.source } else { LimitSource::Table };
@@ -219,7 +218,7 @@ impl Pool {
         lease: &Lease,
         details: &RefusalDetails,
         exclude: &[AccountId],
-        effects: &mut Vec<Effect>,
+        effects: &mut Effects,
     ) -> Decision {
         let RefusalDetails { reason, wait, .. } = *details;
         let step =
@@ -243,7 +242,7 @@ impl Pool {
         lease: &Lease,
         reason: Reason,
         exclude: &[AccountId],
-        effects: &mut Vec<Effect>,
+        effects: &mut Effects,
     ) -> Decision {
         if self.request_faults.is_at_fault(lease.fence, false) {
             return self.stop_faulty_request(now, lease, effects);
@@ -297,7 +296,7 @@ impl Pool {
     }
 
     /// Several accounts refused the same request: it is at fault, not the accounts.
-    fn stop_faulty_request(&mut self, now: Now, lease: &Lease, effects: &mut Vec<Effect>) -> Decision {
+    fn stop_faulty_request(&mut self, now: Now, lease: &Lease, effects: &mut Effects) -> Decision {
         if let Some(refusals) = self.request_faults.take(lease.fence) {
             self.undo_penalties(now, refusals, effects);
         }
@@ -306,7 +305,7 @@ impl Pool {
     }
 
     /// Reverses what the accounts were charged for a request that is itself at fault.
-    pub(crate) fn undo_penalties(&mut self, now: Now, refusals: RequestRefusals, effects: &mut Vec<Effect>) {
+    pub(crate) fn undo_penalties(&mut self, now: Now, refusals: RequestRefusals, effects: &mut Effects) {
         // answers that blamed the request cost their accounts nothing
         for refusal in refusals.refusals.into_iter().filter(|refusal| refusal.scope != Scope::Request) {
             let RequestRefusal { account, reason, scope, key, points } = refusal;

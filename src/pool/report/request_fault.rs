@@ -1,9 +1,8 @@
 //! When several accounts in a row refuse the same request, the request is at fault, not the accounts.
 
-use rustc_hash::FxHashMap;
-
 use crate::limits::{Reason, Scope};
 use crate::pool::model::{AccountId, Fence};
+use rustc_hash::FxHashMap;
 
 /// So many accounts in a row that refuse the same request prove that the request is at fault.
 const SEVERAL: usize = 3;

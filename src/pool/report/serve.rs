@@ -1,23 +1,16 @@
 //! Serving requests under a lease whose needs differ from what the lease was acquired for.
 
-use crate::pool::lease::reacquire;
-use std::time::Duration;
-
 use crate::limits::Reason;
-use crate::pool::command::{Effect, Reply};
+use crate::pool::command::{Effects, Handled, Reply};
+use crate::pool::lease::reacquire;
 use crate::pool::model::{Action, Decision, Fence, Ineligible, LeaseRequest, Now, Refusal, RefusalKind, RequestNeeds};
 use crate::pool::select::choose::Choice;
 use crate::pool::state::Pool;
+use std::time::Duration;
 
 impl Pool {
     /// Checks that the lease's account can serve a request; else moves the lease to one that can.
-    pub(crate) fn serve(
-        &mut self,
-        now: Now,
-        fence: Fence,
-        need: &RequestNeeds,
-        effects: &mut Vec<Effect>,
-    ) -> Result<Reply, Refusal> {
+    pub(crate) fn serve(&mut self, now: Now, fence: Fence, need: &RequestNeeds, effects: &mut Effects) -> Handled {
         let lease = self.leases.get(fence).ok_or_else(Refusal::stale)?.used_for(need);
         let slot = self.accounts.slot_of(lease.account)?;
         let ask = LeaseRequest { exclude: need.exclude.clone(), ..reacquire(&lease, None) };

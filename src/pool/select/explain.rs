@@ -1,9 +1,5 @@
 //! Explaining a selection: why an account is chosen, and why the others are not.
 
-use crate::pool::select::strategy;
-use std::sync::Arc;
-use std::time::Duration;
-
 use crate::limits::Reason;
 use crate::pool::account::digest::Rank;
 use crate::pool::account::table::ProviderAccounts;
@@ -15,7 +11,10 @@ use crate::pool::model::{
 };
 use crate::pool::select::choose::Choice;
 use crate::pool::select::eligibility::closed_on;
+use crate::pool::select::strategy;
 use crate::pool::state::Pool;
+use std::sync::Arc;
+use std::time::Duration;
 
 /// Most accounts that get a rank.
 const MOST_RANKED: usize = 64;

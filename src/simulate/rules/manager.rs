@@ -4,12 +4,11 @@
 //! Kinder than the original: its window is open, so that quotas are refreshed; and what it does within two seconds of an
 //! account's return works.
 
-use rustc_hash::FxHashMap;
-
 use crate::simulate::Load;
 use crate::simulate::rng::Rng;
 use crate::simulate::upstream::{MINUTE, Ms, QuotaKind, SECOND, SimulatedUpstream, UpstreamAnswer};
 use crate::simulate::world::{AgentRequest, AgentStep, RoutingRules};
+use rustc_hash::FxHashMap;
 
 const SHORTEST_LOCK: Ms = 2 * SECOND;
 /// Every lock is cut to this.

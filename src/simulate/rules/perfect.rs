@@ -1,9 +1,8 @@
 //! Perfect knowledge: a request goes to an account that serves it, and waits only while there is none.
 
-use std::collections::VecDeque;
-
 use crate::simulate::upstream::{Ms, SimulatedUpstream, UpstreamAnswer};
 use crate::simulate::world::{AgentRequest, AgentStep, RoutingRules};
+use std::collections::VecDeque;
 
 #[derive(Debug, Default)]
 pub(crate) struct PerfectRules {

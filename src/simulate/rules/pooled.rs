@@ -1,10 +1,5 @@
 //! lessor: the pool itself, called as the daemon calls it for a gateway, with a lease for each request.
 
-use std::sync::Arc;
-use std::time::Duration;
-
-use rustc_hash::FxHashMap;
-
 use crate::limits::{self, Headers, UpstreamResponse};
 use crate::pool::{
     AccountId, AccountRecord, Action, Bind, Command, ConnectionId, CredentialKind, Effect, Fence, Holder, LeaseRequest,
@@ -14,6 +9,9 @@ use crate::pool::{
 use crate::simulate::Load;
 use crate::simulate::upstream::{Ms, QuotaKind, SECOND, SimulatedUpstream, UpstreamAnswer};
 use crate::simulate::world::{AgentRequest, AgentStep, RoutingRules};
+use rustc_hash::FxHashMap;
+use std::sync::Arc;
+use std::time::Duration;
 
 const PROVIDER: &str = "anthropic";
 const FAMILY: &str = "claude";

@@ -1,7 +1,5 @@
 //! The strategies alone, on accounts put into a given state.
 
-use std::sync::Arc;
-
 use super::*;
 use crate::pool::account::health::{Bucket, Health};
 use crate::pool::account::record::AccountRecord;
@@ -10,6 +8,7 @@ use crate::pool::model::{
     AccountId, ConnectionId, CredentialKind, Fence, HealthSettings, Holder, LoginState, Mono, Past, PoolSettings,
     Process, Tier, TokenSettings, Wall,
 };
+use std::sync::Arc;
 
 const NOW: Now = Now { mono: Mono(1_000_000_000), wall: Wall(1_800_000_000_000) };
 const HOUR: u64 = 3_600_000;
