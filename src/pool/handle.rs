@@ -20,9 +20,7 @@ impl Pool {
         self.serve_queue(now, effects);
         let reply = self.carry_out(now, command, effects);
         self.serve_queue(now, effects);
-        if self.leases.has_unbound() || self.queue.has_unbound() {
-            self.unwatch(effects);
-        }
+        self.unwatch(effects);
         if self.queue.len() != queued_before {
             effects.push(Effect::Emit(Event::QueueChanged(self.queue.len())));
         }

@@ -21,7 +21,6 @@ pub struct SessionRecord {
     pub used_at: Wall,
 }
 
-/// All sessions, by provider and name.
 #[derive(Debug, Default)]
 pub struct Sessions {
     bound: FxHashMap<Arc<str>, FxHashMap<Box<str>, Binding>>,
@@ -77,7 +76,6 @@ impl Sessions {
         Some(record())
     }
 
-    /// Whether a session has moved to another account since the last call.
     pub fn take_moved(&mut self) -> bool {
         std::mem::take(&mut self.moved)
     }

@@ -49,7 +49,7 @@ use crate::pool::timers::Timers;
 /// assert!(effects.iter().any(|effect| matches!(effect, Effect::Emit(Event::Recovered(..)))));
 /// # Ok::<(), Refusal>(())
 /// ```
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Pool {
     pub(crate) settings: PoolSettings,
     pub(crate) accounts: Accounts,
@@ -74,21 +74,6 @@ impl Pool {
     /// An empty pool.
     #[must_use]
     pub fn new(settings: PoolSettings) -> Self {
-        Self {
-            settings,
-            accounts: Accounts::default(),
-            leases: Leases::default(),
-            queue: Queue::default(),
-            sessions: Sessions::default(),
-            timers: Timers::default(),
-            request_faults: RequestFaults::default(),
-            refusals: Refusals::default(),
-            released: Released::default(),
-            requests: Requests::default(),
-            draining: false,
-            queue_dirty: QueueDirty::default(),
-            skew: 0,
-            ties: Vec::new(),
-        }
+        Self { settings, ..Self::default() }
     }
 }

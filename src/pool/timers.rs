@@ -17,7 +17,6 @@ pub struct Timers {
     resets: BTreeSet<(Wall, AccountId)>,
 }
 
-/// The timers of one account.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct AccountTimers {
     /// The next change of a limit that was stated as a span.
@@ -56,7 +55,6 @@ impl Timers {
         self.grace
     }
 
-    /// Replaces all timers of one account.
     pub fn set_account(&mut self, account: AccountId, timers: AccountTimers) {
         let none = AccountTimers::default();
         let before = self.accounts.get(&account).copied().unwrap_or_default();
@@ -78,12 +76,10 @@ impl Timers {
         self.leases.iter().copied()
     }
 
-    /// A lease whose time is over.
     pub fn due_lease(&self, now: Now) -> Option<Fence> {
         self.leases.first().filter(|(at, _)| *at <= now.mono).map(|(_, fence)| *fence)
     }
 
-    /// A queued request whose time is over.
     pub fn due_waiter(&self, now: Now) -> Option<WaiterId> {
         self.waiters.first().filter(|(at, _)| *at <= now.mono).map(|(_, waiter)| *waiter)
     }
@@ -132,7 +128,6 @@ impl Timers {
         self.leases == leases && self.waiters == waiters
     }
 
-    /// The timers of one account.
     pub fn account(&self, account: AccountId) -> AccountTimers {
         self.accounts.get(&account).copied().unwrap_or_default()
     }

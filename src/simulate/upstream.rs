@@ -26,10 +26,12 @@ pub(super) enum QuotaKind {
 
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(super) enum UpstreamAnswer {
-    /// It is served.
     Served,
     /// 429, with the time until the quota resets, in whole seconds as headers state it.
-    Refused { meter: QuotaKind, wait: Ms },
+    Refused {
+        meter: QuotaKind,
+        wait: Ms,
+    },
 }
 
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -71,7 +73,6 @@ struct SimulatedAccount {
 pub(super) struct UpstreamRefusals {
     /// Windows with a refusal.
     pub(super) windows: u64,
-    /// All of them.
     pub(super) all: u64,
     /// Sent after the first refusal of the window had come back.
     pub(super) needless: u64,

@@ -17,7 +17,6 @@ const STEPS: u64 = 96;
 
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(super) enum AgentStep {
-    /// Sends it with this account.
     Send(usize),
     /// The same, to find out whether the account serves again.
     Probe(usize),
@@ -29,7 +28,6 @@ pub(super) enum AgentStep {
     GiveUp(Option<Ms>),
 }
 
-/// One request of an agent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct AgentRequest {
     pub(super) agent: usize,
@@ -37,19 +35,19 @@ pub(super) struct AgentRequest {
     pub(super) session: u64,
 }
 
+/// What an agent sent, with which account, and its answer.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(super) struct Sent {
+    pub(super) request: AgentRequest,
+    pub(super) account: usize,
+    pub(super) answer: UpstreamAnswer,
+}
+
 /// Rules that choose the account of every request. `upstream` may be read only for what the provider's usage page states.
 pub(super) trait RoutingRules {
-    /// A new request.
     fn begin(&mut self, now: Ms, request: AgentRequest, upstream: &SimulatedUpstream) -> AgentStep;
-    /// What was sent with `account` is answered; a step only when it was refused.
-    fn answered(
-        &mut self,
-        now: Ms,
-        request: AgentRequest,
-        account: usize,
-        answer: UpstreamAnswer,
-        upstream: &SimulatedUpstream,
-    ) -> Option<AgentStep>;
+    /// A request is answered; a step only when it was refused.
+    fn answered(&mut self, now: Ms, sent: Sent, upstream: &SimulatedUpstream) -> Option<AgentStep>;
     /// A sleep is over.
     fn resume(&mut self, now: Ms, request: AgentRequest, upstream: &SimulatedUpstream) -> AgentStep {
         self.begin(now, request, upstream)
@@ -212,8 +210,8 @@ impl<'a> Simulation<'a> {
             }
             SimulationEvent::Answer(agent) => {
                 let Some((account, answer)) = self.agents[agent].sent.take() else { return };
-                let request = self.agents[agent].request;
-                match self.rules.answered(self.now, request, account, answer, &self.upstream) {
+                let sent = Sent { request: self.agents[agent].request, account, answer };
+                match self.rules.answered(self.now, sent, &self.upstream) {
                     Some(step) => self.follow(agent, step),
                     None => self.think(agent),
                 }

@@ -59,7 +59,6 @@ impl Rank {
         Self(u128::from(load) << Self::LOAD | u128::from(!priority) << 8 | account.record.tier as u128)
     }
 
-    /// The same, ignoring the tier.
     #[inline]
     pub fn any_tier(self) -> Self {
         Self(self.0 & !Self::TIER)
@@ -109,13 +108,11 @@ impl SelectionKey {
         self.tag.0 & Tag::READY != 0
     }
 
-    /// Without any limit.
     #[inline]
     pub fn is_unlimited(self) -> bool {
         self.tag.0 & Tag::UNLIMITED != 0
     }
 
-    /// Without any known window.
     #[inline]
     pub fn is_unmeasured(self) -> bool {
         self.tag.0 & Tag::UNMEASURED != 0

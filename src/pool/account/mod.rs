@@ -4,7 +4,6 @@ pub(crate) mod change;
 pub(crate) mod digest;
 pub(crate) mod health;
 pub(crate) mod record;
-pub(crate) mod refresh;
 pub(crate) mod table;
 pub(crate) mod usage;
 
@@ -21,11 +20,8 @@ use usage::Usage;
 pub struct Account {
     /// The durable facts.
     pub record: AccountRecord,
-    /// What settings and record together allow.
     pub(crate) policy: EffectivePolicy,
-    /// Its token is being refreshed, and nothing is granted on it meanwhile.
     pub(crate) renewing: Option<Renewing>,
-    /// Live leases.
     pub(crate) leases: u32,
     /// Whether its only lease is exclusive.
     pub(crate) exclusive: bool,
@@ -35,7 +31,6 @@ pub struct Account {
     pub(crate) limits: AccountLimits,
     pub(crate) health: Health,
     pub(crate) bucket: Bucket,
-    /// What is known of its quota windows.
     pub(crate) usage: Usage,
     /// The last grant in this run or, from the record, before.
     pub(crate) last_used: Option<Past>,
@@ -64,7 +59,6 @@ pub(crate) struct Failures {
     pub(crate) recent: Vec<CountedRefusal>,
 }
 
-/// A refusal that was counted.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct CountedRefusal {
     pub(crate) scope: Scope,
@@ -74,7 +68,6 @@ pub(crate) struct CountedRefusal {
     pub(crate) fence: Fence,
     /// Whether its holder was answered `retry`.
     pub(crate) retried: bool,
-    /// Consecutive failures.
     pub(crate) failures: u32,
 }
 

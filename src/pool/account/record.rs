@@ -79,6 +79,29 @@ pub(crate) struct EffectivePolicy {
 }
 
 impl AccountRecord {
+    /// An enabled account whose login works, with nothing else known.
+    #[must_use]
+    pub fn new(id: AccountId, provider: impl Into<String>, kind: CredentialKind, created_at: Wall) -> Self {
+        Self {
+            id,
+            provider: provider.into(),
+            label: None,
+            email: None,
+            tier: Tier::Unknown,
+            kind,
+            login_state: LoginState::Ready,
+            enabled: true,
+            disabled_reason: None,
+            max_leases: None,
+            priority: 0,
+            allowed_agents: None,
+            project_id: None,
+            vendor_id: None,
+            created_at,
+            last_used_at: None,
+        }
+    }
+
     /// The name a person knows it by: label, else email, else id.
     #[must_use]
     pub fn display_name(&self) -> String {

@@ -56,17 +56,14 @@ impl Index<usize> for Accounts {
 }
 
 impl ProviderAccounts {
-    /// The slots of all its accounts, in order.
     pub fn slots(&self) -> &[usize] {
         &self.slots
     }
 
-    /// The family's current account.
     pub fn current(&self, family: &str) -> Option<AccountId> {
         self.families.get(family)?.current
     }
 
-    /// The account that was granted last in this family.
     pub fn last(&self, family: &str) -> Option<AccountId> {
         self.families.get(family)?.last
     }
@@ -86,10 +83,6 @@ impl Accounts {
         self.slots.get(&id).copied()
     }
 
-    /// The slot of an account.
-    ///
-    /// # Errors
-    /// When there is no such account.
     pub fn slot_of(&self, id: AccountId) -> Result<usize, Refusal> {
         self.slot(id).ok_or_else(|| Refusal::new(RefusalKind::UnknownAccount, format!("there is no account {id}")))
     }
@@ -119,9 +112,6 @@ impl Accounts {
     }
 
     /// Finds an account, of `provider` where one is given: by id, label, email, or a unique prefix of an id.
-    ///
-    /// # Errors
-    /// When none or several accounts match.
     pub fn find(&self, reference: &str, provider: Option<&str>) -> Result<usize, Refusal> {
         let of_provider = |slot: usize| provider.is_none_or(|provider| self.list[slot].record.provider == provider);
         let by_id = reference.parse::<AccountId>().ok().and_then(|id| self.slot(id));
@@ -181,7 +171,6 @@ impl Accounts {
 
 /// Changing. Every method brings digest, timers and queue notes up to date.
 impl Accounts {
-    /// What has changed for the queue.
     pub fn dirty(&mut self) -> &mut QueueDirty {
         &mut self.dirty
     }
@@ -212,7 +201,6 @@ impl Accounts {
         self.dirty.mark_all();
     }
 
-    /// Applies the settings to every account.
     pub fn configure(&mut self, settings: &PoolSettings, now: Now, timers: &mut Timers) {
         self.has_reserves = !settings.quota.protect.is_empty();
         for slot in 0..self.list.len() {
@@ -252,7 +240,6 @@ impl Accounts {
         before
     }
 
-    /// Changes an account's limits.
     pub fn change_limits<R>(
         &mut self,
         slot: usize,
@@ -283,7 +270,6 @@ impl Accounts {
         result
     }
 
-    /// Changes what is known of an account's usage.
     pub fn change_usage<R>(
         &mut self,
         slot: usize,
@@ -300,17 +286,11 @@ impl Accounts {
         result
     }
 
-    /// Counts a new lease.
     pub fn take_lease(&mut self, slot: usize, fence: Fence, exclusive: bool, tokens: &TokenSettings, now: Now) {
         let account = &mut self.list[slot];
         account.resumable = false;
         account.newest_fence = Some(fence);
         account.bucket.take(tokens, now.mono);
-        self.count_lease(slot, exclusive, now);
-    }
-
-    /// Counts a lease from before this run that its holder resumes.
-    pub fn resume_lease(&mut self, slot: usize, exclusive: bool, now: Now) {
         self.count_lease(slot, exclusive, now);
     }
 
@@ -323,7 +303,6 @@ impl Accounts {
         self.digest(slot);
     }
 
-    /// Counts the end of a lease.
     pub fn end_lease(&mut self, slot: usize, fence: Fence, now: Now, timers: &mut Timers) {
         let account = &mut self.list[slot];
         account.leases -= 1;
@@ -343,7 +322,6 @@ impl Accounts {
         before
     }
 
-    /// Adds points to an account's health.
     pub fn add_health(&mut self, slot: usize, points: f64, settings: &HealthSettings, now: Mono) {
         self.list[slot].health.add(points, settings, now);
         self.digest(slot);
@@ -390,7 +368,8 @@ impl Accounts {
         self.digest(slot);
     }
 
-    fn count_lease(&mut self, slot: usize, exclusive: bool, now: Now) {
+    /// Counts a lease that is new or, from before this run, is resumed.
+    pub fn count_lease(&mut self, slot: usize, exclusive: bool, now: Now) {
         let account = &mut self.list[slot];
         account.leases += 1;
         account.exclusive = exclusive;

@@ -7,7 +7,6 @@ use crate::pool::model::{Now, Quota, Wall};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-/// Most windows of one account.
 const MOST_WINDOWS: usize = 64;
 /// A smaller change of utilization is not reported.
 const NOTICED: f64 = 0.001;
@@ -65,9 +64,7 @@ impl Window {
             key,
         })
     }
-}
 
-impl Window {
     /// Keeps the known reset time if the new one differs only by jitter.
     fn keep_reset_of(&mut self, known: &Self) {
         if let (Some(known), Some(stated)) = (known.resets_at, self.resets_at)

@@ -1,12 +1,11 @@
 //! Leases: which holder uses which account, and what ends it.
 
 pub(crate) mod grant;
-pub(crate) mod reacquire;
 pub(crate) mod recent;
 pub(crate) mod table;
 
 use crate::pool::model::{
-    AccountId, Bind, ConnectionId, Fence, Holder, LeaseRequest, Mono, RequestNeeds, Target, Wall,
+    AccountId, Bind, ConnectionId, Fence, Holder, LeaseRequest, Mono, RequestNeeds, Target, Wall, stable_names,
 };
 use std::time::Duration;
 
@@ -62,20 +61,11 @@ pub enum Ending {
     Revoked,
 }
 
-impl Ending {
-    /// The stable name, as in events.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Released => "released",
-            Self::ConnectionClosed => "connection_closed",
-            Self::ProcessEnded => "process_ended",
-            Self::Expired => "expired",
-            Self::Switched => "switched",
-            Self::Revoked => "revoked",
-        }
-    }
-}
+stable_names!(
+    Ending:
+    Released = "released", ConnectionClosed = "connection_closed", ProcessEnded = "process_ended", Expired = "expired",
+    Switched = "switched", Revoked = "revoked",
+);
 
 impl Lease {
     /// Whether it must survive the daemon, because it is not bound to a connection.
@@ -109,23 +99,13 @@ pub enum ChosenBy {
     Resumed,
 }
 
-impl ChosenBy {
-    /// The stable name, as in the protocol.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Account => "account",
-            Self::Session => "session",
-            Self::Preferred => "preferred",
-            Self::Reuse => "reuse",
-            Self::PidOffset => "pid_offset",
-            Self::Strategy => "strategy",
-            Self::Current => "current",
-            Self::SameAccount => "same_account",
-            Self::Resumed => "resumed",
-        }
-    }
+stable_names!(
+    ChosenBy:
+    Account = "account", Session = "session", Preferred = "preferred", Reuse = "reuse", PidOffset = "pid_offset",
+    Strategy = "strategy", Current = "current", SameAccount = "same_account", Resumed = "resumed",
+);
 
+impl ChosenBy {
     /// Whether the order decided, so that the family's current account may change.
     pub(crate) fn is_order(self) -> bool {
         matches!(self, Self::Strategy | Self::Current)

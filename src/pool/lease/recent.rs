@@ -17,17 +17,14 @@ const MOST_PROCESSES: usize = 1 << 16;
 /// Accounts kept for one process; the oldest is dropped first.
 const MOST_RELEASED: usize = 8;
 
-/// Most refused requests kept.
 const MOST_REFUSALS: usize = 32;
 
-/// The answer to a request id.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum KnownAnswer {
     Held(Fence),
     Queued(WaiterId),
 }
 
-/// Answers by request id.
 #[derive(Debug, Default)]
 pub(crate) struct Requests {
     answers: FxHashMap<Arc<str>, (KnownAnswer, Mono)>,

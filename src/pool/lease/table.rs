@@ -11,7 +11,6 @@ const FENCE_BLOCK: u64 = 1 << 20;
 /// Most ended leases of earlier runs that are kept; beyond it none can be resumed.
 const MOST_RETIRED: usize = 1 << 16;
 
-/// All live leases.
 #[derive(Debug)]
 pub struct Leases {
     held: FxHashMap<Fence, Lease>,
@@ -155,11 +154,6 @@ impl Leases {
         (lease.bind, lease.holder) = (Bind::Connection(connection), holder);
         self.unbind(fence, before);
         self.bind(fence, Bind::Connection(connection));
-    }
-
-    #[inline]
-    pub fn has_unbound(&self) -> bool {
-        !self.unbound.is_empty()
     }
 
     /// Processes that a lease was bound to since the last call.

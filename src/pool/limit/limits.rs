@@ -14,7 +14,6 @@ const RETURN_STEP: Duration = Duration::from_millis(500);
 /// Most holders that return at a distance.
 const MOST_STEPS: u32 = 20;
 
-/// The limits of one account.
 #[derive(Debug, Default)]
 pub struct AccountLimits(Vec<Limit>);
 
@@ -161,7 +160,6 @@ impl AccountLimits {
         later
     }
 
-    /// Removes all limits.
     pub fn clear(&mut self) -> Vec<LimitEnd> {
         self.0.drain(..).map(|limit| LimitEnd::of(&limit, false, !limit.is_recovering())).collect()
     }

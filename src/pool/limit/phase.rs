@@ -16,7 +16,6 @@ const RAMP_STEP: u64 = 1_000;
 /// Steps of the ramp; after them every request is admitted.
 const RAMP_STEPS: u32 = 4;
 
-/// The phase of a limit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Phase {
     /// It admits nothing before its time.

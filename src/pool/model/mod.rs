@@ -1,5 +1,21 @@
 //! The plain values that the rest of the pool is built from: ids, times, targets, requests, refusals, settings.
 
+/// Gives every variant of an enum its stable name, as the protocol, the store and the configuration have it.
+macro_rules! stable_names {
+    ($enum:ident: $($variant:ident = $name:literal),+ $(,)?) => {
+        impl $enum {
+            /// The stable name, as in the protocol, the store and the configuration.
+            #[must_use]
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)+
+                }
+            }
+        }
+    };
+}
+pub(crate) use stable_names;
+
 mod credential;
 pub(crate) mod glob;
 mod id;

@@ -116,36 +116,16 @@ impl StatedWait {
     }
 }
 
-impl LimitSource {
-    /// The stable name, as in the protocol and the store.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Table => "table",
-            Self::Report => "report",
-            Self::Server => "server",
-        }
-    }
+stable_names!(LimitSource: Table = "table", Report = "report", Server = "server");
 
+impl LimitSource {
     /// Whether the time was stated rather than guessed.
     pub(crate) fn is_stated(self) -> bool {
         self != Self::Table
     }
 }
 
-impl Action {
-    /// The stable name, as in the protocol.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Continue => "continue",
-            Self::Retry => "retry",
-            Self::Switch => "switch",
-            Self::Wait => "wait",
-            Self::Stop => "stop",
-        }
-    }
-}
+stable_names!(Action: Continue = "continue", Retry = "retry", Switch = "switch", Wait = "wait", Stop = "stop");
 
 impl Decision {
     pub(crate) fn new(action: Action, after: Duration) -> Self {

@@ -81,23 +81,12 @@ pub enum Ineligible {
     Busy,
 }
 
-impl Ineligible {
-    /// The stable name, as in the protocol.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Disabled => "disabled",
-            Self::NeedsLogin => "needs_login",
-            Self::NeedsVerification => "needs_verification",
-            Self::NotAllowed => "not_allowed",
-            Self::Excluded => "excluded",
-            Self::Limited => "limited",
-            Self::Reserved => "reserved",
-            Self::Renewing => "renewing",
-            Self::Busy => "busy",
-        }
-    }
-}
+stable_names!(
+    Ineligible:
+    Disabled = "disabled", NeedsLogin = "needs_login", NeedsVerification = "needs_verification",
+    NotAllowed = "not_allowed", Excluded = "excluded", Limited = "limited", Reserved = "reserved",
+    Renewing = "renewing", Busy = "busy",
+);
 
 impl Refusal {
     pub(crate) fn new(kind: RefusalKind, message: impl Into<String>) -> Self {

@@ -89,19 +89,11 @@ pub enum Strategy {
     DrainSoonest,
 }
 
-impl Strategy {
-    /// The name, as in the configuration.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Sticky => "sticky",
-            Self::RoundRobin => "round-robin",
-            Self::Hybrid => "hybrid",
-            Self::LeastUsed => "least-used",
-            Self::DrainSoonest => "drain-soonest",
-        }
-    }
-}
+stable_names!(
+    Strategy:
+    Sticky = "sticky", RoundRobin = "round-robin", Hybrid = "hybrid", LeastUsed = "least-used",
+    DrainSoonest = "drain-soonest",
+);
 
 impl LeaseSettings {
     /// How many leases an account of this capacity may have.
@@ -114,17 +106,7 @@ impl LeaseSettings {
     }
 }
 
-impl Mode {
-    /// The name, as in the configuration.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::CacheFirst => "cache-first",
-            Self::Balance => "balance",
-            Self::PerformanceFirst => "performance-first",
-        }
-    }
-}
+stable_names!(Mode: CacheFirst = "cache-first", Balance = "balance", PerformanceFirst = "performance-first");
 
 /// What happens when the wanted account is limited.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]

@@ -41,10 +41,8 @@ impl QueueDirty {
     }
 }
 
-/// What has changed.
 #[derive(PartialEq, Eq, Debug)]
 pub enum Changes {
-    /// Anything.
     All,
     /// Only that these accounts have fewer leases than before.
     Freed(Vec<usize>),

@@ -24,7 +24,6 @@ pub struct QueuedRequest {
     pub deadline: Mono,
 }
 
-/// A request's position in the order.
 pub(crate) type QueuePosition = (Reverse<i8>, WaiterId);
 
 #[derive(Debug, Default)]
@@ -98,11 +97,6 @@ impl Queue {
 
     pub(crate) fn in_order(&self) -> impl Iterator<Item = (WaiterId, &QueuedRequest)> {
         self.waiting.iter().map(|((_, id), waiter)| (*id, waiter))
-    }
-
-    #[inline]
-    pub(crate) fn has_unbound(&self) -> bool {
-        !self.unbound.is_empty()
     }
 
     /// Processes that a request was to be bound to since the last call.

@@ -17,7 +17,6 @@ const FIRST_RETRY: Duration = Duration::from_secs(1);
 /// The longest retry wait on the only account.
 const LONGEST_RETRY: Duration = Duration::from_secs(60);
 
-/// A counted refusal.
 pub(crate) struct CountedEvent {
     /// Whether it is an event of its own.
     pub(crate) counts: bool,
@@ -37,7 +36,7 @@ impl LimitSettings {
 
 impl Pool {
     /// Whether no other account could ever serve, and only another attempt shows how long this one cannot.
-    pub(crate) fn is_only(&self, now: Now, refused: &AccountRefusal<'_>) -> bool {
+    pub(crate) fn is_only(&self, now: Now, refused: &AccountRefusal) -> bool {
         let RefusalDetails { reason, wait, .. } = *refused.details;
         if wait.is_some() || !matches!(reason, Reason::RateLimitExceeded | Reason::Unknown) {
             return false;
@@ -68,13 +67,7 @@ impl Pool {
 
     /// Counts a refusal, unless it is the same event as one counted just before. `only` says that the holder always
     /// retries, `once` that it retries the first time.
-    pub(crate) fn count_refusal(
-        &mut self,
-        now: Now,
-        refused: &AccountRefusal<'_>,
-        only: bool,
-        once: bool,
-    ) -> CountedEvent {
+    pub(crate) fn count(&mut self, now: Now, refused: &AccountRefusal, only: bool, once: bool) -> CountedEvent {
         let (window, memory) = (self.settings.limits.dedup_window, self.settings.limits.reset_after);
         let (scope, key, fence) = (refused.scope, &refused.key, refused.lease.fence);
         let known = &mut self.accounts.failures_mut(refused.slot).recent;

@@ -2,13 +2,11 @@
 
 pub(crate) mod backoff;
 pub(crate) mod request_fault;
-pub(crate) mod serve;
 
 use crate::limits::{LONGEST_BELIEVED, Reason, SHORTEST_HINT, Scope};
 use crate::pool::account::record::AccountChange;
 use crate::pool::command::{Effects, Handled, Reply};
-use crate::pool::lease::reacquire;
-use crate::pool::lease::{ChosenBy, Ending, Lease};
+use crate::pool::lease::{ChosenBy, Ending, Lease, reacquire};
 use crate::pool::limit::apply::emit_ends;
 use crate::pool::limit::{Limit, model_key};
 use crate::pool::model::{
@@ -108,7 +106,6 @@ impl Pool {
         self.accounts.give_token_back(slot, &self.settings.selection.tokens, now.mono);
     }
 
-    /// The scope and key of the refusal.
     fn refusal_of<'a>(
         &self,
         lease: &'a Lease,
@@ -127,12 +124,7 @@ impl Pool {
     }
 
     /// Records a refusal: as a limit until a time, or as a login that does not work.
-    fn note_refusal(
-        &mut self,
-        now: Now,
-        refused: &AccountRefusal<'_>,
-        effects: &mut Effects,
-    ) -> Result<Noted, Refusal> {
+    fn note_refusal(&mut self, now: Now, refused: &AccountRefusal, effects: &mut Effects) -> Result<Noted, Refusal> {
         let AccountRefusal { slot, lease, details, .. } = *refused;
         let reason = details.reason;
         if self.is_refreshable(slot, details) {
@@ -143,7 +135,7 @@ impl Pool {
         let login_state = login_state(details);
         let only = login_state.is_none() && self.is_only(now, refused);
         let once = login_state.is_none() && self.may_try_again(details, now);
-        let counted = self.count_refusal(now, refused, only, once);
+        let counted = self.count(now, refused, only, once);
         let points = if counted.counts { self.charge(now, slot, reason) } else { 0.0 };
         self.request_faults.note(
             lease.fence,
@@ -169,7 +161,7 @@ impl Pool {
         }
         if only {
             let until = Deadline::Mono(now.mono.after(self.settings.limits.retry_after(counted.failures)));
-            self.set_refusal_limit(now, refused, until, effects)?;
+            self.limit_refused(now, refused, until, effects)?;
             let filed = self.accounts[slot].limits.iter().find(|limit| limit.is_of(refused.scope, &refused.key));
             let until = filed.map_or(until, |limit| limit.until);
             return Ok(Noted::OnceMore(until.mono(now).since(now.mono)));
@@ -180,7 +172,7 @@ impl Pool {
             let failures = self.accounts.failures_mut(slot);
             failures.quota_until = failures.quota_until.max(until.mono(now));
         }
-        self.set_refusal_limit(now, refused, until, effects)?;
+        self.limit_refused(now, refused, until, effects)?;
         Ok(Noted::Out)
     }
 
@@ -193,13 +185,7 @@ impl Pool {
         points
     }
 
-    fn set_refusal_limit(
-        &mut self,
-        now: Now,
-        refused: &AccountRefusal<'_>,
-        until: Deadline,
-        effects: &mut Effects,
-    ) -> Result<(), Refusal> {
+    fn limit_refused(&mut self, now: Now, refused: &AccountRefusal, until: Deadline, effects: &mut Effects) -> Handled {
         let details = refused.details;
         let source = if details.wait.is_some() { details.source } else { LimitSource::Table };
         let evidence = details.evidence.as_deref().map(|text| text.chars().take(LONGEST_EVIDENCE).collect());
@@ -208,7 +194,7 @@ impl Pool {
             link: details.link.clone(),
             ..Limit::new(refused.scope, refused.key.clone(), details.reason, until, source)
         };
-        self.limit_account(now, refused.lease.account, limit, effects).map(drop)
+        self.limit_account(now, refused.lease.account, limit, effects)
     }
 
     /// The refusal reaches this request only: move it to an account that has not refused it, without a limit or a penalty.
@@ -364,5 +350,42 @@ fn login_state(details: &RefusalDetails) -> Option<LoginState> {
         }
         Reason::VerificationRequired => Some(LoginState::NeedsVerification(Verification::at(link))),
         _ => None,
+    }
+}
+
+impl Pool {
+    /// Checks that the lease's account can serve a request; else moves the lease to one that can.
+    pub(crate) fn serve(&mut self, now: Now, fence: Fence, need: &RequestNeeds, effects: &mut Effects) -> Handled {
+        let lease = self.leases.get(fence).ok_or_else(Refusal::stale)?.used_for(need);
+        let slot = self.accounts.slot_of(lease.account)?;
+        let ask = LeaseRequest { exclude: need.exclude.clone(), ..reacquire(&lease, None) };
+        let goes_on = match self.ineligible(slot, &ask, now) {
+            None | Some((Ineligible::Busy, _)) => true,
+            // it may be the probe itself
+            Some((Ineligible::Limited, _)) => self.probes(slot, fence),
+            Some(_) => false,
+        };
+        if goes_on {
+            self.admit(now, slot, fence, lease.target.quota());
+            return Ok(Reply::Decision(Decision::new(Action::Continue, Duration::ZERO)));
+        }
+        let limits = self.accounts[slot].limits.iter();
+        let reason = limits.filter(|limit| limit.blocks(lease.target.quota())).map(|limit| limit.reason).next();
+        Ok(Reply::Decision(self.move_on(now, &lease, reason.unwrap_or(Reason::Unknown), &need.exclude, effects)))
+    }
+
+    /// Why a request gets nothing now.
+    #[must_use]
+    pub fn refusal_for(&self, now: Now, ask: &LeaseRequest) -> Refusal {
+        match self.choose_with(now, ask, now.mono, &mut Vec::new()) {
+            Choice::Refuse(refusal) => *refusal,
+            Choice::Wait { kind, .. } => self.refusal(now, ask, kind),
+            Choice::Grant { .. } => self.refusal(now, ask, RefusalKind::WaitTimeout),
+        }
+    }
+
+    /// Whether the lease is the probe of every limit that holds.
+    fn probes(&self, slot: usize, fence: Fence) -> bool {
+        self.accounts[slot].limits.iter().all(|limit| !limit.is_closed() && limit.probe().is_none_or(|by| by == fence))
     }
 }

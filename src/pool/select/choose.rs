@@ -12,7 +12,6 @@ use crate::pool::select::strategy;
 use crate::pool::state::Pool;
 use std::cmp::Ordering;
 
-/// The result of a selection.
 #[derive(Debug)]
 pub(crate) enum Choice {
     /// This account, why, and whether in the request's other quota pool.
@@ -23,7 +22,6 @@ pub(crate) enum Choice {
     Refuse(Box<Refusal>),
 }
 
-/// One request to select for.
 struct Search<'a> {
     now: Now,
     ask: &'a LeaseRequest,
@@ -110,21 +108,17 @@ impl Pool {
         let has = |wanted: Ineligible| {
             slots.iter().any(|&slot| self.ineligible(slot, ask, now).is_some_and(|(why, _)| why == wanted))
         };
-        if has(Ineligible::Excluded) {
-            RefusalKind::NoCapacity
-        } else if has(Ineligible::NeedsLogin) {
-            RefusalKind::NeedsLogin
-        } else if has(Ineligible::NeedsVerification) {
-            RefusalKind::NeedsVerification
-        } else if has(Ineligible::NotAllowed) {
-            RefusalKind::NotAllowed
-        } else {
-            RefusalKind::NoAccount
-        }
+        let kinds = [
+            (Ineligible::Excluded, RefusalKind::NoCapacity),
+            (Ineligible::NeedsLogin, RefusalKind::NeedsLogin),
+            (Ineligible::NeedsVerification, RefusalKind::NeedsVerification),
+            (Ineligible::NotAllowed, RefusalKind::NotAllowed),
+        ];
+        kinds.into_iter().find(|(why, _)| has(*why)).map_or(RefusalKind::NoAccount, |(_, kind)| kind)
     }
 
     /// Selects on these quotas; `None` if no account is open.
-    fn choose_on(&self, search: &Search<'_>, quotas: QuotaChoices<'_>, ties: &mut Vec<usize>) -> Option<Choice> {
+    fn choose_on(&self, search: &Search, quotas: QuotaChoices, ties: &mut Vec<usize>) -> Option<Choice> {
         let Search { now, ask, provider, .. } = *search;
         let grant = |slot: usize, by: ChosenBy| {
             // where both quotas are open, the first is used
@@ -162,7 +156,7 @@ impl Pool {
     }
 
     /// The session's account, else the preferred one.
-    fn wanted(&self, search: &Search<'_>, quotas: QuotaChoices<'_>) -> Option<Favorite> {
+    fn wanted(&self, search: &Search, quotas: QuotaChoices) -> Option<Favorite> {
         let selection = &self.settings.selection;
         let ask = search.ask;
         let bound = ask
@@ -182,13 +176,7 @@ impl Pool {
         self.take_wanted(search, quotas, slot, ChosenBy::Preferred)
     }
 
-    fn take_wanted(
-        &self,
-        search: &Search<'_>,
-        quotas: QuotaChoices<'_>,
-        slot: usize,
-        by: ChosenBy,
-    ) -> Option<Favorite> {
+    fn take_wanted(&self, search: &Search, quotas: QuotaChoices, slot: usize, by: ChosenBy) -> Option<Favorite> {
         let Search { now, ask, asked_at, .. } = *search;
         let account = &self.accounts[slot];
         match self.ineligible_on(slot, ask, quotas, now) {
@@ -208,7 +196,7 @@ impl Pool {
         &self,
         now: Now,
         ask: &LeaseRequest,
-        quotas: QuotaChoices<'_>,
+        quotas: QuotaChoices,
         slots: &[usize],
         ties: &mut Vec<usize>,
     ) -> Option<u64> {
@@ -265,7 +253,7 @@ impl Pool {
         slot: usize,
         key: SelectionKey,
         ask: &LeaseRequest,
-        quotas: QuotaChoices<'_>,
+        quotas: QuotaChoices,
         now: Now,
         agents: &mut Option<(usize, bool)>,
     ) -> bool {
@@ -287,7 +275,7 @@ impl Pool {
     }
 
     /// Whether the quota that would serve is over the soft threshold.
-    pub(crate) fn is_over_threshold(&self, slot: usize, quotas: QuotaChoices<'_>, now: Now) -> bool {
+    pub(crate) fn is_over_threshold(&self, slot: usize, quotas: QuotaChoices, now: Now) -> bool {
         let threshold = self.settings.quota.soft_threshold;
         let account = &self.accounts[slot];
         let quota = self.quota_in_use(account, quotas, now);
@@ -300,7 +288,7 @@ impl Pool {
     }
 
     /// The account this process released recently, if no account has less load: its caches are warm (I2 holds).
-    fn reusable(&self, now: Now, ask: &LeaseRequest, quotas: QuotaChoices<'_>, least: u64) -> Option<usize> {
+    fn reusable(&self, now: Now, ask: &LeaseRequest, quotas: QuotaChoices, least: u64) -> Option<usize> {
         let selection = &self.settings.selection;
         if selection.mode == Mode::PerformanceFirst || selection.reuse_window.is_zero() {
             return None;

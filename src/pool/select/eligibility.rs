@@ -8,17 +8,15 @@ use crate::pool::model::{
 };
 use crate::pool::state::Pool;
 
+/// Why an account cannot serve, and until when, where that is known.
+pub(crate) type Obstacle = (Ineligible, Option<Deadline>);
+
 /// Most accounts a refusal lists: it must fit into one message.
 const MOST_LISTED: usize = 256;
 
 impl Pool {
     /// Why this account cannot serve this request, what the user can change first; `None` if it can.
-    pub(crate) fn ineligible(
-        &self,
-        slot: usize,
-        ask: &LeaseRequest,
-        now: Now,
-    ) -> Option<(Ineligible, Option<Deadline>)> {
+    pub(crate) fn ineligible(&self, slot: usize, ask: &LeaseRequest, now: Now) -> Option<Obstacle> {
         self.ineligible_on(slot, ask, ask.target.quotas(&self.settings.quota), now)
     }
 
@@ -27,9 +25,9 @@ impl Pool {
         &self,
         slot: usize,
         ask: &LeaseRequest,
-        quotas: QuotaChoices<'_>,
+        quotas: QuotaChoices,
         now: Now,
-    ) -> Option<(Ineligible, Option<Deadline>)> {
+    ) -> Option<Obstacle> {
         let account = &self.accounts[slot];
         if !account.policy.enabled {
             return Some((Ineligible::Disabled, None));
@@ -118,7 +116,6 @@ impl Pool {
         Refusal { kind, message, retry_at, accounts, hint: hint.map(str::to_owned) }
     }
 
-    /// Whether a probe is testing the account.
     fn is_probed(&self, slot: usize) -> bool {
         self.accounts[slot].limits.iter().any(|limit| limit.probe().is_some())
     }
@@ -131,11 +128,7 @@ impl Pool {
 }
 
 /// Why none of the account's quotas can serve, and until when, where that is known.
-pub(crate) fn closed_on(
-    account: &Account,
-    quotas: QuotaChoices<'_>,
-    now: Now,
-) -> Option<(Ineligible, Option<Deadline>)> {
+pub(crate) fn closed_on(account: &Account, quotas: QuotaChoices, now: Now) -> Option<Obstacle> {
     let pools = has_pools(account);
     if quotas.pools_only && !pools {
         return Some((Ineligible::Limited, None));
@@ -149,7 +142,7 @@ pub(crate) fn closed_on(
 
 /// Whether none of the account's quotas can serve: as `closed_on`, for scans.
 #[inline]
-pub(crate) fn is_closed_on(account: &Account, quotas: QuotaChoices<'_>, now: Now) -> bool {
+pub(crate) fn is_closed_on(account: &Account, quotas: QuotaChoices, now: Now) -> bool {
     let Some(second) = quotas.second.filter(|_| has_pools(account)) else {
         return quotas.pools_only && !has_pools(account) || is_closed(account, quotas.first, now);
     };
@@ -162,7 +155,7 @@ fn has_pools(account: &Account) -> bool {
 }
 
 /// Why this quota of the account cannot serve, and until when, where that is known.
-pub(crate) fn closed(account: &Account, quota: QuotaChoice<'_>, now: Now) -> Option<(Ineligible, Option<Deadline>)> {
+pub(crate) fn closed(account: &Account, quota: QuotaChoice, now: Now) -> Option<Obstacle> {
     let mut limits = account.limits.iter().filter(|limit| limit.blocks(quota.quota) && limit.holds(now));
     let Some(first) = limits.next() else { return reserved(account, quota, now) };
     let later = |a: Deadline, b: Deadline| if b.mono(now) > a.mono(now) { b } else { a };
@@ -173,7 +166,7 @@ pub(crate) fn closed(account: &Account, quota: QuotaChoice<'_>, now: Now) -> Opt
 
 /// Whether this quota of the account is closed: as `closed`, for scans.
 #[inline]
-pub(crate) fn is_closed(account: &Account, quota: QuotaChoice<'_>, now: Now) -> bool {
+pub(crate) fn is_closed(account: &Account, quota: QuotaChoice, now: Now) -> bool {
     account.limits.iter().any(|limit| limit.blocks(quota.quota) && limit.holds(now))
         || reserved(account, quota, now).is_some()
 }
@@ -183,7 +176,7 @@ const EPSILON: f64 = 1e-9;
 
 /// Until when the rest of the quota is reserved from the model; without a known window nothing is reserved.
 #[inline]
-fn reserved(account: &Account, quota: QuotaChoice<'_>, now: Now) -> Option<(Ineligible, Option<Deadline>)> {
+fn reserved(account: &Account, quota: QuotaChoice, now: Now) -> Option<Obstacle> {
     if quota.reserve <= 0.0 {
         return None;
     }

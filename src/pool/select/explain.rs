@@ -124,7 +124,7 @@ impl Pool {
         };
         let mut candidates: Vec<CandidateAccount> =
             provider.slots().iter().map(|&slot| self.candidate(now, &ask, provider, slot)).collect();
-        for (place, slot) in self.ranked(now, &ask, provider, &verdict).into_iter().enumerate() {
+        for (place, slot) in self.rank(now, &ask, provider, &verdict).into_iter().enumerate() {
             candidates[self.accounts.position(slot)].rank = Some(place + 1);
         }
         candidates.sort_by_key(|one| (one.exclusion.is_some(), one.rank.unwrap_or(usize::MAX)));
@@ -196,7 +196,7 @@ impl Pool {
         }
     }
 
-    fn exclusion(&self, now: Now, ask: &LeaseRequest, slot: usize, quotas: QuotaChoices<'_>) -> Option<Exclusion> {
+    fn exclusion(&self, now: Now, ask: &LeaseRequest, slot: usize, quotas: QuotaChoices) -> Option<Exclusion> {
         let account = &self.accounts[slot];
         let (why, until) = self.ineligible(slot, ask, now)?;
         let note = match why {
@@ -224,13 +224,7 @@ impl Pool {
     }
 
     /// The accounts that can serve, in the order in which they would be chosen if each one before were gone.
-    fn ranked(
-        &self,
-        now: Now,
-        ask: &LeaseRequest,
-        provider: &ProviderAccounts,
-        verdict: &SelectionResult,
-    ) -> Vec<usize> {
+    fn rank(&self, now: Now, ask: &LeaseRequest, provider: &ProviderAccounts, verdict: &SelectionResult) -> Vec<usize> {
         let quotas = ask.target.quotas(&self.settings.quota);
         let tier_first = self.settings.selection.tier_first;
         let order = |slot: usize| -> Rank {

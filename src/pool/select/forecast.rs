@@ -49,7 +49,7 @@ impl Pool {
         for &slot in provider.slots() {
             let account = &self.accounts[slot];
             let frees = frees.get(&account.record.id).map(|at| now.wall_of(*at));
-            let outlook = self.outlook(now, account, target, agent, frees);
+            let outlook = self.outlook(now, slot, target, agent, frees);
             let most = self.room(account);
             let fresh = account.policy.capacity.saturating_sub(account.leases);
             forecast.grantable = forecast.grantable.saturating_add(outlook.room);
@@ -73,14 +73,8 @@ impl Pool {
         forecast
     }
 
-    fn outlook(
-        &self,
-        now: Now,
-        account: &Account,
-        target: &Target,
-        agent: Option<&str>,
-        frees: Option<Wall>,
-    ) -> Outlook {
+    fn outlook(&self, now: Now, slot: usize, target: &Target, agent: Option<&str>, frees: Option<Wall>) -> Outlook {
+        let account = &self.accounts[slot];
         let id = account.record.id;
         let out = |why: Ineligible, until: Option<Wall>| Outlook { account: id, room: 0, why: Some(why), until };
         if !account.policy.enabled {

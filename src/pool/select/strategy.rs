@@ -10,11 +10,8 @@ use std::cmp::Ordering;
 /// What the current account is ahead by in `hybrid`.
 /// Source: opencode-antigravity-auth's rotation; its later threshold of 100 can never refuse, so 150 is the rule.
 pub(crate) const STICKINESS: f64 = 150.0;
-/// Weight of a health point.
 const PER_HEALTH: f64 = 2.0;
-/// Weight of a full bucket.
 const PER_BUCKET: f64 = 500.0;
-/// Weight of an idle second.
 const PER_IDLE_SECOND: f64 = 0.1;
 /// More idle time than this adds nothing.
 const MOST_IDLE_SECONDS: f64 = 3600.0;
@@ -34,7 +31,6 @@ pub(crate) fn offset(pool: &Pool, ask: &LeaseRequest, provider: &ProviderAccount
     (start + process.pid as usize).checked_rem(provider.slots().len())
 }
 
-/// The family's current account.
 pub(crate) fn current(pool: &Pool, ask: &LeaseRequest, provider: &ProviderAccounts) -> Option<usize> {
     provider.current(&ask.target.family).and_then(|id| pool.accounts.slot(id))
 }
@@ -153,9 +149,7 @@ impl Hybrid {
         // an account that was never used has the longest idle time
         (level, hybrid_score(health, tokens, self.max_tokens, elapsed(inputs.used_at) * 0.001))
     }
-}
 
-impl Hybrid {
     /// An upper bound of the account's score: with full health and a full bucket. Rounded sums and products keep their
     /// order, so this holds to the last bit.
     #[inline]

@@ -7,7 +7,7 @@
 use crate::simulate::Load;
 use crate::simulate::rng::Rng;
 use crate::simulate::upstream::{MINUTE, Ms, QuotaKind, SECOND, SimulatedUpstream, UpstreamAnswer};
-use crate::simulate::world::{AgentRequest, AgentStep, RoutingRules};
+use crate::simulate::world::{AgentRequest, AgentStep, RoutingRules, Sent};
 use rustc_hash::FxHashMap;
 
 const SHORTEST_LOCK: Ms = 2 * SECOND;
@@ -127,14 +127,8 @@ impl RoutingRules for ManagerRules {
         self.select(now, request)
     }
 
-    fn answered(
-        &mut self,
-        now: Ms,
-        request: AgentRequest,
-        account: usize,
-        answer: UpstreamAnswer,
-        _: &SimulatedUpstream,
-    ) -> Option<AgentStep> {
+    fn answered(&mut self, now: Ms, sent: Sent, _: &SimulatedUpstream) -> Option<AgentStep> {
+        let Sent { request, account, answer } = sent;
         match answer {
             UpstreamAnswer::Served => None,
             UpstreamAnswer::Refused { meter, wait } => Some(self.refused(now, request, account, meter, wait)),

@@ -5,7 +5,7 @@
 
 use crate::simulate::Load;
 use crate::simulate::upstream::{Ms, SimulatedUpstream, UpstreamAnswer};
-use crate::simulate::world::{AgentRequest, AgentStep, RoutingRules};
+use crate::simulate::world::{AgentRequest, AgentStep, RoutingRules, Sent};
 
 #[derive(Clone, Debug)]
 struct MultiAuthProcess {
@@ -55,14 +55,8 @@ impl RoutingRules for MultiAuthRules {
         AgentStep::Send(process.current)
     }
 
-    fn answered(
-        &mut self,
-        now: Ms,
-        request: AgentRequest,
-        account: usize,
-        answer: UpstreamAnswer,
-        upstream: &SimulatedUpstream,
-    ) -> Option<AgentStep> {
+    fn answered(&mut self, now: Ms, sent: Sent, upstream: &SimulatedUpstream) -> Option<AgentStep> {
+        let Sent { request, account, answer } = sent;
         let UpstreamAnswer::Refused { wait, .. } = answer else { return None };
         let process = self.process(now, request, upstream);
         if process.retried {

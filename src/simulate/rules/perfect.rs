@@ -1,7 +1,7 @@
 //! Perfect knowledge: a request goes to an account that serves it, and waits only while there is none.
 
 use crate::simulate::upstream::{Ms, SimulatedUpstream, UpstreamAnswer};
-use crate::simulate::world::{AgentRequest, AgentStep, RoutingRules};
+use crate::simulate::world::{AgentRequest, AgentStep, RoutingRules, Sent};
 use std::collections::VecDeque;
 
 #[derive(Debug, Default)]
@@ -28,14 +28,8 @@ impl RoutingRules for PerfectRules {
         }
     }
 
-    fn answered(
-        &mut self,
-        now: Ms,
-        request: AgentRequest,
-        _: usize,
-        answer: UpstreamAnswer,
-        upstream: &SimulatedUpstream,
-    ) -> Option<AgentStep> {
+    fn answered(&mut self, now: Ms, sent: Sent, upstream: &SimulatedUpstream) -> Option<AgentStep> {
+        let Sent { request, answer, .. } = sent;
         // no request that is sent is ever refused; if one were, it would start again
         matches!(answer, UpstreamAnswer::Refused { .. }).then(|| self.begin(now, request, upstream))
     }

@@ -6,7 +6,7 @@
 
 use crate::simulate::Load;
 use crate::simulate::upstream::{HOUR, MINUTE, Ms, QuotaKind, SECOND, SimulatedUpstream, UpstreamAnswer};
-use crate::simulate::world::{AgentRequest, AgentStep, RoutingRules};
+use crate::simulate::world::{AgentRequest, AgentStep, RoutingRules, Sent};
 
 const FIRST_RETRY: Ms = SECOND;
 const SWITCH: Ms = 5 * SECOND;
@@ -24,7 +24,7 @@ const MIN_USABLE: f64 = 50.0;
 const MAX_TOKENS: f64 = 50.0;
 const TOKENS_PER_MINUTE: f64 = 6.0;
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 struct PluginAccount {
     limited_until: Ms,
     last_used: Ms,
@@ -47,17 +47,7 @@ struct UsagePage {
 
 impl PluginAccount {
     fn new(now: Ms) -> Self {
-        Self {
-            limited_until: 0,
-            last_used: 0,
-            quota: None,
-            health: 70.0,
-            health_at: now,
-            tokens: MAX_TOKENS,
-            tokens_at: now,
-            attempts: 0,
-            counted_at: 0,
-        }
+        Self { health: 70.0, health_at: now, tokens: MAX_TOKENS, tokens_at: now, ..Self::default() }
     }
 
     fn health(&self, now: Ms) -> f64 {
@@ -275,14 +265,8 @@ impl RoutingRules for PluginRules {
         self.select(now, request)
     }
 
-    fn answered(
-        &mut self,
-        now: Ms,
-        request: AgentRequest,
-        account: usize,
-        answer: UpstreamAnswer,
-        upstream: &SimulatedUpstream,
-    ) -> Option<AgentStep> {
+    fn answered(&mut self, now: Ms, sent: Sent, upstream: &SimulatedUpstream) -> Option<AgentStep> {
+        let Sent { request, account, answer } = sent;
         let process = self.process(now, request);
         let step = match answer {
             UpstreamAnswer::Served => {

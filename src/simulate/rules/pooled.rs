@@ -2,15 +2,14 @@
 
 use crate::limits::{self, Headers, UpstreamResponse};
 use crate::pool::{
-    AccountId, AccountRecord, Action, Bind, Command, ConnectionId, CredentialKind, Effect, Fence, Holder, LeaseRequest,
-    LoginState, Mono, Now, Pool, PoolSettings, Process, Refusal, RefusalDetails, Reply, RequestOutcome, Strategy,
-    Target, Tier, Usage, WaiterId, Wall, Window, millis,
+    AccountId, AccountRecord, Action, Command, ConnectionId, CredentialKind, Effect, Fence, LeaseRequest, Mono, Now,
+    Pool, PoolSettings, Process, Refusal, RefusalDetails, Reply, RequestOutcome, Strategy, Tier, Usage, WaiterId, Wall,
+    Window, millis,
 };
 use crate::simulate::Load;
 use crate::simulate::upstream::{Ms, QuotaKind, SECOND, SimulatedUpstream, UpstreamAnswer};
-use crate::simulate::world::{AgentRequest, AgentStep, RoutingRules};
+use crate::simulate::world::{AgentRequest, AgentStep, RoutingRules, Sent};
 use rustc_hash::FxHashMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 const PROVIDER: &str = "anthropic";
@@ -33,56 +32,18 @@ fn now_of(at: Ms) -> Now {
     Now { mono: Mono(BOOT + at), wall: Wall(EPOCH + at) }
 }
 
-fn target() -> Target {
-    Target {
-        provider: Arc::from(PROVIDER),
-        family: Arc::from(FAMILY),
-        key: Arc::from(FAMILY),
-        pool: None,
-        model: Some(MODEL.into()),
-        names: None,
-    }
-}
-
 fn record(n: usize) -> AccountRecord {
-    AccountRecord {
-        id: AccountId::from_bits(n as u64),
-        provider: PROVIDER.into(),
-        label: None,
-        email: None,
-        tier: Tier::Pro,
-        kind: CredentialKind::ApiKey,
-        login_state: LoginState::Ready,
-        enabled: true,
-        disabled_reason: None,
-        max_leases: None,
-        priority: 0,
-        allowed_agents: None,
-        project_id: None,
-        vendor_id: None,
-        created_at: Wall(EPOCH),
-        last_used_at: None,
-    }
+    let record = AccountRecord::new(AccountId::from_bits(n as u64), PROVIDER, CredentialKind::ApiKey, Wall(EPOCH));
+    AccountRecord { tier: Tier::Pro, ..record }
 }
 
 fn ask(request: AgentRequest) -> LeaseRequest {
     let connection = ConnectionId(request.agent as u64);
-    LeaseRequest {
-        target: target(),
-        connection,
-        bind: Bind::Connection(connection),
-        holder: Holder { process: Some(Process { pid: request.agent as u32 + 1, start: 1 }), program: None },
-        ttl: None,
-        session: Some(request.session.to_string().into()),
-        label: None,
-        agent: None,
-        account: None,
-        exclude: vec![],
-        priority: 0,
-        wait: None,
-        exclusive: false,
-        request_id: None,
-    }
+    let mut ask = LeaseRequest::new(PROVIDER, FAMILY, connection);
+    ask.target.model = Some(MODEL.into());
+    ask.holder.process = Some(Process { pid: request.agent as u32 + 1, start: 1 });
+    ask.session = Some(request.session.to_string().into());
+    ask
 }
 
 /// What the refusal is understood as, by the code that reads real ones.
@@ -220,14 +181,8 @@ impl RoutingRules for PoolRules {
         }
     }
 
-    fn answered(
-        &mut self,
-        now: Ms,
-        request: AgentRequest,
-        account: usize,
-        answer: UpstreamAnswer,
-        upstream: &SimulatedUpstream,
-    ) -> Option<AgentStep> {
+    fn answered(&mut self, now: Ms, sent: Sent, upstream: &SimulatedUpstream) -> Option<AgentStep> {
+        let Sent { request, account, answer } = sent;
         match answer {
             UpstreamAnswer::Served => {
                 self.learn(now, account, upstream);

@@ -3,29 +3,17 @@
 use super::*;
 use crate::limits::{Reason, Scope};
 use crate::pool::limit::Limit;
-use crate::pool::model::{CredentialKind, Deadline, LimitSource, LoginState, Protect, Tier, Wall};
+use crate::pool::model::{CredentialKind, Deadline, LimitSource, Protect, Wall};
 use crate::pool::queue::dirty::Changes;
 
 const NOW: Now = Now { mono: Mono(1_000), wall: Wall(1_000_000) };
 
 fn record(n: u64, provider: &str) -> AccountRecord {
     AccountRecord {
-        id: AccountId::from_bits(n),
-        provider: provider.into(),
         label: Some(format!("label{n}")),
         email: Some("same@example.org".into()),
-        tier: Tier::Unknown,
-        kind: CredentialKind::ApiKey,
-        login_state: LoginState::Ready,
-        enabled: true,
-        disabled_reason: None,
-        max_leases: None,
-        priority: 0,
         allowed_agents: Some(vec!["claude".into()]),
-        project_id: None,
-        vendor_id: None,
-        created_at: Wall(0),
-        last_used_at: None,
+        ..AccountRecord::new(AccountId::from_bits(n), provider, CredentialKind::ApiKey, Wall(0))
     }
 }
 

@@ -5,8 +5,8 @@ use crate::pool::account::health::{Bucket, Health};
 use crate::pool::account::record::AccountRecord;
 use crate::pool::account::usage::{Usage, Window};
 use crate::pool::model::{
-    AccountId, ConnectionId, CredentialKind, Fence, HealthSettings, Holder, LoginState, Mono, Past, PoolSettings,
-    Process, Tier, TokenSettings, Wall,
+    AccountId, ConnectionId, CredentialKind, Fence, HealthSettings, Holder, Mono, Past, PoolSettings, Process,
+    TokenSettings, Wall,
 };
 use std::sync::Arc;
 
@@ -21,24 +21,7 @@ fn pool_of(strategy: Strategy, accounts: usize) -> Pool {
     settings.selection.strategy = strategy;
     let mut pool = Pool::new(settings);
     for n in 0..accounts {
-        let record = AccountRecord {
-            id: AccountId::from_bits(n as u64),
-            provider: "p".into(),
-            label: None,
-            email: None,
-            tier: Tier::Unknown,
-            kind: CredentialKind::ApiKey,
-            login_state: LoginState::Ready,
-            enabled: true,
-            disabled_reason: None,
-            max_leases: None,
-            priority: 0,
-            allowed_agents: None,
-            project_id: None,
-            vendor_id: None,
-            created_at: Wall(0),
-            last_used_at: None,
-        };
+        let record = AccountRecord::new(AccountId::from_bits(n as u64), "p", CredentialKind::ApiKey, Wall(0));
         pool.accounts.add(record, &pool.settings, NOW);
     }
     pool
@@ -136,10 +119,8 @@ fn sticky_keeps_its_account_and_round_robin_takes_the_next() {
         }
         // the account there cannot serve: the next one after it, around the end
         point(&mut pool, Some(3));
-        assert_eq!(
-            pick(&pool, NOW, &ask(None), ask(None).target.quota(), pool.accounts.of_provider("p").unwrap(), &[0, 1, 2]),
-            0
-        );
+        let (provider, ask) = (pool.accounts.of_provider("p").unwrap(), ask(None));
+        assert_eq!(pick(&pool, NOW, &ask, ask.target.quota(), provider, &[0, 1, 2]), 0);
     }
 }
 
@@ -157,21 +138,11 @@ fn a_pid_offset_starts_at_start_plus_pid_modulo_n() {
     assert_eq!(offset(&pool, &ask(Some(1)), pool.accounts.of_provider("p").unwrap()), None, "off");
     pool.settings.selection.pid_offset = true;
     assert_eq!(offset(&pool, &ask(None), pool.accounts.of_provider("p").unwrap()), None, "no process");
-    assert_eq!(
-        offset(
-            &pool,
-            &LeaseRequest { session: Some("s".into()), ..ask(Some(1)) },
-            pool.accounts.of_provider("p").unwrap()
-        ),
-        None,
-        "a session"
-    );
+    let in_session = LeaseRequest { session: Some("s".into()), ..ask(Some(1)) };
+    assert_eq!(offset(&pool, &in_session, pool.accounts.of_provider("p").unwrap()), None, "a session");
     point(&mut pool, Some(2));
-    assert_eq!(
-        offset(&pool, &ask(Some(7)), pool.accounts.of_provider("p").unwrap()),
-        Some(0),
-        "counted from the current one"
-    );
+    let provider = pool.accounts.of_provider("p").unwrap();
+    assert_eq!(offset(&pool, &ask(Some(7)), provider), Some(0), "counted from the current one");
 }
 
 fn window(name: &str, used: f64, resets_in: u64) -> Window {
