@@ -9,7 +9,7 @@ use crate::pool::limit::limits::AccountLimits;
 use crate::pool::model::{
     AccountId, Fence, HealthSettings, Mono, Now, Past, PoolSettings, Refusal, RefusalKind, TokenSettings,
 };
-use crate::pool::queue::dirty::QueueDirty;
+use crate::pool::queue::QueueDirty;
 use crate::pool::timers::{AccountTimers, Timers};
 use rustc_hash::FxHashMap;
 use std::ops::Index;

@@ -33,33 +33,24 @@ pub enum Deadline {
     Wall(Wall),
 }
 
-impl Mono {
-    /// The instant `by` later, saturating.
-    #[must_use]
-    pub fn after(self, by: Duration) -> Self {
-        Self(self.0.saturating_add(millis(by)))
-    }
+macro_rules! clock_arithmetic {
+    ($($clock:ident),+) => {$(
+        impl $clock {
+            /// The instant `by` later, saturating.
+            #[must_use]
+            pub fn after(self, by: Duration) -> Self {
+                Self(self.0.saturating_add(millis(by)))
+            }
 
-    /// The time since `earlier`; zero when `earlier` is later.
-    #[must_use]
-    pub fn since(self, earlier: Self) -> Duration {
-        Duration::from_millis(self.0.saturating_sub(earlier.0))
-    }
+            /// The time since `earlier`; zero when `earlier` is later.
+            #[must_use]
+            pub fn since(self, earlier: Self) -> Duration {
+                Duration::from_millis(self.0.saturating_sub(earlier.0))
+            }
+        }
+    )+};
 }
-
-impl Wall {
-    /// The instant `by` later, saturating.
-    #[must_use]
-    pub fn after(self, by: Duration) -> Self {
-        Self(self.0.saturating_add(millis(by)))
-    }
-
-    /// The time since `earlier`; zero when `earlier` is later.
-    #[must_use]
-    pub fn since(self, earlier: Self) -> Duration {
-        Duration::from_millis(self.0.saturating_sub(earlier.0))
-    }
-}
+clock_arithmetic!(Mono, Wall);
 
 impl From<Mono> for Past {
     fn from(at: Mono) -> Self {

@@ -2,8 +2,7 @@
 
 use crate::pool::command::{Effect, Effects, Handled, Reply};
 use crate::pool::model::{Fence, LeaseRequest, Mode, Mono, Now, Refusal, RefusalKind, WaiterId};
-use crate::pool::queue::dirty::Changes;
-use crate::pool::queue::{MOST_WAITERS, QueuePosition, QueuedRequest};
+use crate::pool::queue::{Changes, MOST_WAITERS, QueuePosition, QueuedRequest};
 use crate::pool::select::choose::Choice;
 use crate::pool::state::Pool;
 

@@ -137,16 +137,10 @@ impl Pool {
         let once = login_state.is_none() && self.may_try_again(details, now);
         let counted = self.count(now, refused, only, once);
         let points = if counted.counts { self.charge(now, slot, reason) } else { 0.0 };
-        self.request_faults.note(
-            lease.fence,
-            (may_be_the_request(reason) && details.wait.is_none()).then(|| RequestRefusal {
-                account: lease.account,
-                reason,
-                scope: refused.scope,
-                key: refused.key.clone(),
-                points,
-            }),
-        );
+        let (account, scope, key) = (lease.account, refused.scope, refused.key.clone());
+        let may_be_its_fault = may_be_the_request(reason) && details.wait.is_none();
+        let step = may_be_its_fault.then_some(RequestRefusal { account, reason, scope, key, points });
+        self.request_faults.note(lease.fence, step);
         if login_state.is_some() {
             // the first report has the best explanation
             let known = std::mem::discriminant(&self.accounts[slot].record.login_state);
@@ -207,8 +201,8 @@ impl Pool {
         effects: &mut Effects,
     ) -> Decision {
         let RefusalDetails { reason, wait, .. } = *details;
-        let step =
-            RequestRefusal { account: lease.account, reason, scope: Scope::Request, key: String::new(), points: 0.0 };
+        let (account, key) = (lease.account, String::new());
+        let step = RequestRefusal { account, reason, scope: Scope::Request, key, points: 0.0 };
         self.request_faults.note(lease.fence, Some(step));
         let decision = self.move_on(now, lease, reason, exclude, effects);
         // a retry on the same account may succeed later, or with a smaller request
@@ -222,7 +216,7 @@ impl Pool {
     }
 
     /// Moves the lease to another account, if there is one; else decides what its holder does.
-    pub(crate) fn move_on(
+    fn move_on(
         &mut self,
         now: Now,
         lease: &Lease,
@@ -291,7 +285,7 @@ impl Pool {
     }
 
     /// Reverses what the accounts were charged for a request that is itself at fault.
-    pub(crate) fn undo_penalties(&mut self, now: Now, refusals: RequestRefusals, effects: &mut Effects) {
+    fn undo_penalties(&mut self, now: Now, refusals: RequestRefusals, effects: &mut Effects) {
         // answers that blamed the request cost their accounts nothing
         for refusal in refusals.refusals.into_iter().filter(|refusal| refusal.scope != Scope::Request) {
             let RequestRefusal { account, reason, scope, key, points } = refusal;

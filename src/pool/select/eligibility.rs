@@ -29,13 +29,8 @@ impl Pool {
         now: Now,
     ) -> Option<Obstacle> {
         let account = &self.accounts[slot];
-        if !account.policy.enabled {
-            return Some((Ineligible::Disabled, None));
-        }
-        match account.record.login_state {
-            LoginState::Ready => {}
-            LoginState::NeedsLogin(_) => return Some((Ineligible::NeedsLogin, None)),
-            LoginState::NeedsVerification(_) => return Some((Ineligible::NeedsVerification, None)),
+        if let Some(why) = out_of_service(account) {
+            return Some((why, None));
         }
         if !account.allows(ask.agent.as_deref()) {
             return Some((Ineligible::NotAllowed, None));
@@ -81,15 +76,13 @@ impl Pool {
         retry_at = retry_at.filter(|_| !busy);
         let soon = retry_at.map(|at| format!("; the first is free in {}", spoken(at.since(now.wall))));
         let soon = soon.unwrap_or_default();
+        let renewing = !accounts.is_empty() && accounts.iter().all(|one| one.why == Ineligible::Renewing);
+        let agent = ask.agent.as_deref().unwrap_or("a client that names no agent");
         let (message, hint) = match kind {
-            RefusalKind::AllLimited
-                if !accounts.is_empty() && accounts.iter().all(|one| one.why == Ineligible::Renewing) =>
-            {
-                (
-                    format!("the token of every {provider} account is being refreshed{soon}"),
-                    Some("run `lessor account list` to see the reason"),
-                )
-            }
+            RefusalKind::AllLimited if renewing => (
+                format!("the token of every {provider} account is being refreshed{soon}"),
+                Some("run `lessor account list` to see the reason"),
+            ),
             RefusalKind::AllLimited => (format!("every {provider} account is limited{soon}"), None),
             RefusalKind::NoCapacity if excluded && !accounts.is_empty() => {
                 (format!("every {provider} account is excluded by this request"), None)
@@ -105,10 +98,7 @@ impl Pool {
                 Some("run `lessor account list` to see where to verify it"),
             ),
             RefusalKind::NotAllowed => (
-                format!(
-                    "no {provider} account may be used by {}",
-                    ask.agent.as_deref().unwrap_or("a client that names no agent")
-                ),
+                format!("no {provider} account may be used by {agent}"),
                 Some("name the agent with `agent`, or allow every agent: `lessor account set A use=any`"),
             ),
             _ => (format!("every {provider} account is disabled"), Some("run `lessor account enable A` to enable one")),
@@ -124,6 +114,16 @@ impl Pool {
         let provider = &*ask.target.provider;
         Refusal::new(RefusalKind::NoAccount, format!("there is no {provider} account"))
             .hint(format!("run `lessor account add {provider} --api-key-stdin` to add one"))
+    }
+}
+
+/// Why the account serves no request at all until its user acts.
+pub(crate) fn out_of_service(account: &Account) -> Option<Ineligible> {
+    match account.record.login_state {
+        _ if !account.policy.enabled => Some(Ineligible::Disabled),
+        LoginState::Ready => None,
+        LoginState::NeedsLogin(_) => Some(Ineligible::NeedsLogin),
+        LoginState::NeedsVerification(_) => Some(Ineligible::NeedsVerification),
     }
 }
 

@@ -1,8 +1,8 @@
 //! Forecasts: how many leases can be granted now, and when more can.
 
 use crate::pool::account::Account;
-use crate::pool::model::{AccountId, Deadline, Ineligible, LoginState, Mono, Now, Target, Wall};
-use crate::pool::select::eligibility::closed_on;
+use crate::pool::model::{AccountId, Deadline, Ineligible, Mono, Now, Target, Wall};
+use crate::pool::select::eligibility::{closed_on, out_of_service};
 use crate::pool::state::Pool;
 use rustc_hash::FxHashMap;
 
@@ -77,13 +77,8 @@ impl Pool {
         let account = &self.accounts[slot];
         let id = account.record.id;
         let out = |why: Ineligible, until: Option<Wall>| Outlook { account: id, room: 0, why: Some(why), until };
-        if !account.policy.enabled {
-            return out(Ineligible::Disabled, None);
-        }
-        match account.record.login_state {
-            LoginState::Ready => {}
-            LoginState::NeedsLogin(_) => return out(Ineligible::NeedsLogin, None),
-            LoginState::NeedsVerification(_) => return out(Ineligible::NeedsVerification, None),
+        if let Some(why) = out_of_service(account) {
+            return out(why, None);
         }
         if agent.is_some() && !account.allows(agent) {
             return out(Ineligible::NotAllowed, None);

@@ -86,11 +86,8 @@ pub(crate) fn pick(
             }
             let account = &pool.accounts[slot];
             // a window without room is drained already, and an unknown reset comes last
-            let resets_at = account
-                .usage
-                .window(WEEKLY, quota, now.wall)
-                .filter(|window| window.utilization < 1.0)
-                .and_then(|window| window.resets_at);
+            let weekly = account.usage.window(WEEKLY, quota, now.wall).filter(|window| window.utilization < 1.0);
+            let resets_at = weekly.and_then(|window| window.resets_at);
             (resets_at.map_or(f64::INFINITY, |at| at.0 as f64), 0.0)
         }),
     }

@@ -4,7 +4,7 @@ use super::*;
 use crate::limits::{Reason, Scope};
 use crate::pool::limit::Limit;
 use crate::pool::model::{CredentialKind, Deadline, LimitSource, Protect, Wall};
-use crate::pool::queue::dirty::Changes;
+use crate::pool::queue::Changes;
 
 const NOW: Now = Now { mono: Mono(1_000), wall: Wall(1_000_000) };
 
