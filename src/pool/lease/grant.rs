@@ -209,7 +209,6 @@ impl Pool {
         Ok(Reply::Done)
     }
 
-    /// Ends a lease, if it is held.
     pub(crate) fn end_lease(&mut self, now: Now, fence: Fence, why: Ending, effects: &mut Effects) {
         let Some(lease) = self.leases.remove(fence, &mut self.timers) else { return };
         self.request_faults.forget(fence);
@@ -339,7 +338,6 @@ impl Pool {
     }
 }
 
-/// Whether the lease is what `ask` requests.
 fn is_for(lease: &Lease, ask: &LeaseRequest) -> bool {
     lease.target.is_same_request(&ask.target)
         && lease.session == ask.session

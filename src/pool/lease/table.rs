@@ -70,7 +70,6 @@ impl Leases {
         self.by_connection.get(&connection).map_or(&[], Vec::as_slice)
     }
 
-    /// Leases of one process, oldest first.
     pub fn of_process(&self, process: Process) -> &[Fence] {
         self.by_process.get(&process).map_or(&[], Vec::as_slice)
     }
@@ -136,7 +135,6 @@ impl Leases {
         Some(lease)
     }
 
-    /// Restarts the lifetime of a lease.
     pub fn extend(&mut self, fence: Fence, now: Now, timers: &mut Timers) -> Option<&Lease> {
         let lease = self.held.get_mut(&fence)?;
         if let Some(ttl) = lease.ttl {
@@ -156,7 +154,6 @@ impl Leases {
         self.bind(fence, Bind::Connection(connection));
     }
 
-    /// Processes that a lease was bound to since the last call.
     pub fn take_unbound(&mut self) -> Vec<Process> {
         std::mem::take(&mut self.unbound)
     }

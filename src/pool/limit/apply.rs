@@ -34,7 +34,6 @@ impl Pool {
         Ok(Reply::Done)
     }
 
-    /// Applies the passing of time to the limits that are due.
     pub(crate) fn end_limits(&mut self, now: Now, effects: &mut Effects) {
         let mut due: Vec<usize> = self.timers.due_limits(now).filter_map(|id| self.accounts.slot(id)).collect();
         due.sort_unstable();

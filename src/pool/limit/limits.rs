@@ -86,7 +86,6 @@ impl AccountLimits {
         Some(limit)
     }
 
-    /// Puts back a limit from the store.
     pub fn restore(&mut self, limit: Limit, now: Now) {
         match self.0.iter_mut().find(|old| old.is_of(limit.scope, &limit.key)) {
             Some(old) if old.yields_to(&limit, now) => *old = limit,

@@ -109,7 +109,6 @@ impl Limit {
         }
     }
 
-    /// How many requests it admits now.
     pub(crate) fn admits(&self, now: Now) -> u32 {
         match self.phase {
             Phase::Closed { .. } if self.until.passed(now) && self.long => 1,
@@ -155,7 +154,6 @@ impl Limit {
         !matches!(self.phase, Phase::Ramp { .. })
     }
 
-    /// When time changes it next.
     pub(crate) fn next_change(&self, now: Mono) -> Option<Deadline> {
         match self.phase {
             Phase::Closed { .. } => Some(self.until),
@@ -171,7 +169,6 @@ impl Limit {
         self.scope == scope && self.key == key
     }
 
-    /// As the store keeps it.
     pub(crate) fn record(&self, account: AccountId, now: Now) -> LimitRecord {
         LimitRecord {
             account,

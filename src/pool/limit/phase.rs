@@ -28,11 +28,7 @@ pub enum Phase {
     /// Its time is over; it admits one probe.
     HalfOpen(Option<Probe>),
     /// Its time is over, and the probe succeeded where there was one.
-    Ramp {
-        since: Mono,
-        /// How many requests were admitted since.
-        admitted: u32,
-    },
+    Ramp { since: Mono, admitted: u32 },
 }
 
 /// The lease that tests whether the limit is over.
@@ -57,7 +53,6 @@ impl Phase {
         }
     }
 
-    /// How many requests may have been admitted by now.
     pub fn allowed(since: Mono, now: Mono) -> u32 {
         let (steps, ms) = (millis(now.since(since)) / RAMP_STEP, millis(now.since(since)) % RAMP_STEP);
         if steps >= u64::from(RAMP_STEPS) {

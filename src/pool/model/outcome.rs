@@ -107,7 +107,6 @@ impl RefusalDetails {
 }
 
 impl StatedWait {
-    /// The wait from now on.
     pub(crate) fn span(self, now: Now) -> Duration {
         match self {
             Self::In(span) => span,

@@ -85,7 +85,6 @@ pub struct RequestNeeds {
 }
 
 impl Bind {
-    /// The process, if the lease is bound to one.
     pub(crate) fn process(self) -> Option<Process> {
         match self {
             Self::Process(process) => Some(process),

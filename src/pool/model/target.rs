@@ -138,7 +138,6 @@ impl Quota<'_> {
         }
     }
 
-    /// Whether a pattern matches the model.
     pub(crate) fn matches(&self, pattern: &str) -> bool {
         let names = [self.model, self.billed];
         names.into_iter().flatten().any(|name| glob::matches(pattern, name))
@@ -163,7 +162,6 @@ pub(crate) struct QuotaChoices<'a> {
 }
 
 impl<'a> QuotaChoices<'a> {
-    /// Only this one.
     pub(crate) fn only(choice: QuotaChoice<'a>) -> Self {
         Self { first: choice, second: None, pools_only: false }
     }

@@ -64,7 +64,6 @@ impl Past {
         Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
 
-    /// Milliseconds since boot.
     pub(crate) fn as_f64(self) -> f64 {
         self.0 as f64
     }

@@ -98,7 +98,6 @@ impl Queue {
         self.waiting.iter().map(|((_, id), waiter)| (*id, waiter))
     }
 
-    /// Processes that a request was to be bound to since the last call.
     pub(crate) fn take_unbound(&mut self) -> Vec<Process> {
         std::mem::take(&mut self.unbound)
     }
@@ -144,7 +143,6 @@ impl QueueDirty {
         self.all = true;
     }
 
-    /// This account has fewer leases than before.
     pub fn mark_freed(&mut self, slot: usize) {
         if !self.all {
             self.freed.push(slot);

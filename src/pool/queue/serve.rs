@@ -104,7 +104,6 @@ impl Pool {
         self.ties = ties;
     }
 
-    /// Whether this account can serve this request now.
     fn serves(&self, slot: usize, ask: &LeaseRequest, now: Now) -> bool {
         self.accounts[slot].record.provider == *ask.target.provider && self.ineligible(slot, ask, now).is_none()
     }
