@@ -93,7 +93,6 @@ pub enum Command {
 
 impl Command {
     /// The lease that it may move to another account.
-    #[must_use]
     pub fn moves(&self) -> Option<Fence> {
         match self {
             Self::Report { fence, .. }

@@ -28,7 +28,6 @@ impl Pool {
     }
 
     /// When the pool must be called next, if nothing happens before.
-    #[must_use]
     pub fn next_wakeup(&self, now: Now) -> Option<Mono> {
         self.timers.next(now, !self.queue.is_empty())
     }

@@ -13,19 +13,16 @@ use crate::pool::state::Pool;
 /// Reading.
 impl Pool {
     /// Its settings.
-    #[must_use]
     pub fn settings(&self) -> &PoolSettings {
         &self.settings
     }
 
     /// All accounts, in the order they were added.
-    #[must_use]
     pub fn accounts(&self) -> &[Account] {
         self.accounts.as_slice()
     }
 
     /// One account.
-    #[must_use]
     pub fn account(&self, id: AccountId) -> Option<&Account> {
         self.accounts.get(id)
     }
@@ -39,7 +36,6 @@ impl Pool {
     }
 
     /// The section of an account in the settings.
-    #[must_use]
     pub fn configured(&self, record: &AccountRecord) -> Option<&AccountSettings> {
         record.configured(&self.settings)
     }
@@ -55,25 +51,21 @@ impl Pool {
     }
 
     /// One lease.
-    #[must_use]
     pub fn lease(&self, fence: Fence) -> Option<&Lease> {
         self.leases.get(fence)
     }
 
     /// How many leases are held.
-    #[must_use]
     pub fn lease_count(&self) -> usize {
         self.leases.len()
     }
 
     /// Leases of one connection, oldest first.
-    #[must_use]
     pub fn held_by_connection(&self, connection: ConnectionId) -> &[Fence] {
         self.leases.of_connection(connection)
     }
 
     /// Leases of one process, oldest first.
-    #[must_use]
     pub fn held_by_process(&self, process: Process) -> &[Fence] {
         self.leases.of_process(process)
     }
@@ -84,13 +76,11 @@ impl Pool {
     }
 
     /// How many other leases the account of a lease has.
-    #[must_use]
     pub fn shared_with(&self, account: AccountId) -> u32 {
         self.account(account).map_or(0, |account| account.leases.saturating_sub(1))
     }
 
     /// The earliest time a queued request could be served, where that is known.
-    #[must_use]
     pub fn eta(&self, now: Now, waiter: WaiterId) -> Option<Wall> {
         let ask = &self.queue.get(waiter)?.ask;
         let provider = self.accounts.of_provider(&ask.target.provider)?;
@@ -115,19 +105,16 @@ impl Pool {
     }
 
     /// The next fence; every lease so far has a lower one.
-    #[must_use]
     pub fn next_fence(&self) -> Fence {
         self.leases.next_fence()
     }
 
     /// Whether a fence was granted before this run.
-    #[must_use]
     pub fn is_from_before(&self, fence: Fence) -> bool {
         self.leases.is_from_before(fence)
     }
 
     /// Whether new grants wait for earlier holders to resume their leases, after an unclean restart.
-    #[must_use]
     pub fn in_grace(&self) -> bool {
         self.timers.grace().is_some()
     }

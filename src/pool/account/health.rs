@@ -25,7 +25,6 @@ impl Health {
     }
 
     /// The score now, including whole points regained since the last event.
-    #[must_use]
     #[inline]
     pub fn score(&self, settings: &HealthSettings, now: Mono) -> f64 {
         let earned = elapsed(self.since, now) * settings.recovery_per_hour;
@@ -53,7 +52,6 @@ impl Bucket {
     }
 
     /// The tokens now.
-    #[must_use]
     #[inline]
     pub fn tokens(&self, settings: &TokenSettings, now: Mono) -> f64 {
         if self.tokens >= settings.max {

@@ -92,79 +92,66 @@ impl Account {
     }
 
     /// How many leases it has.
-    #[must_use]
     pub fn leases(&self) -> u32 {
         self.leases
     }
 
     /// How many leases it takes before requests share it or wait.
-    #[must_use]
     pub fn capacity(&self) -> u32 {
         self.policy.capacity
     }
 
     /// Whether the user and the configuration both want it used.
-    #[must_use]
     pub fn enabled(&self) -> bool {
         self.policy.enabled
     }
 
     /// Higher is preferred among equally loaded accounts.
-    #[must_use]
     pub fn priority(&self) -> i32 {
         self.policy.priority
     }
 
     /// Which agents may hold it; `None` means all.
-    #[must_use]
     pub fn allowed_agents(&self) -> Option<&[String]> {
         self.policy.allowed_agents.as_deref()
     }
 
     /// Whether its token is being refreshed, and nothing is granted on it meanwhile.
-    #[must_use]
     pub fn renewing(&self) -> Option<Renewing> {
         self.renewing
     }
 
     /// What it may not be used for, and until when.
-    #[must_use]
     pub fn limits(&self) -> &[Limit] {
         self.limits.as_slice()
     }
 
     /// Its health score, in points.
-    #[must_use]
     pub fn health(&self, settings: &HealthSettings, now: Mono) -> f64 {
         self.health.score(settings, now)
     }
 
     /// The tokens in its bucket.
-    #[must_use]
     pub fn tokens(&self, settings: &TokenSettings, now: Mono) -> f64 {
         self.bucket.tokens(settings, now)
     }
 
     /// What is known of its quota windows.
-    #[must_use]
     pub fn usage(&self) -> &Usage {
         &self.usage
     }
 
     /// Whether it is enabled, its login works and its token is valid.
-    #[must_use]
     pub fn can_serve(&self) -> bool {
         self.policy.enabled && self.record.login_state == LoginState::Ready && self.renewing.is_none()
     }
 
     /// The name a person knows it by: label, else email, else id.
-    #[must_use]
     pub fn display_name(&self) -> String {
         self.record.display_name()
     }
 
     /// Whether this agent may hold it; a request without an agent's name gets no restricted account.
-    #[must_use]
     pub fn allows(&self, agent: Option<&str>) -> bool {
         let Some(agents) = &self.policy.allowed_agents else { return true };
         agents.iter().any(|allowed| Some(allowed.as_str()) == agent)

@@ -103,13 +103,11 @@ impl AccountRecord {
     }
 
     /// The name a person knows it by: label, else email, else id.
-    #[must_use]
     pub fn display_name(&self) -> String {
         self.label.clone().or_else(|| self.email.clone()).unwrap_or_else(|| self.id.to_string())
     }
 
     /// Whether `reference` is its id, label or email, exactly.
-    #[must_use]
     pub fn is_named(&self, reference: &str) -> bool {
         self.label.as_deref() == Some(reference)
             || self.email.as_deref() == Some(reference)

@@ -76,7 +76,6 @@ impl Window {
 
     /// How fast a window of this length is used, as of its reading: 1 uses it up exactly at its reset, 2 in half the time.
     /// `None` when its reset is not known, or it has only just begun.
-    #[must_use]
     pub fn pace(&self, length: Duration) -> Option<f64> {
         let left = self.resets_at?.since(self.as_of).as_secs_f64();
         let passed = 1.0 - left / length.as_secs_f64();
@@ -107,7 +106,6 @@ impl Usage {
     }
 
     /// Whether nothing is known.
-    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.windows.is_empty() && self.rates.is_empty()
     }
@@ -126,14 +124,12 @@ impl Usage {
     }
 
     /// The window of this name that applies to `quota`; of two, the fuller one.
-    #[must_use]
     pub fn window(&self, name: &str, quota: Quota<'_>, now: Wall) -> Option<&Window> {
         let named = self.live(quota, now).filter(|window| window.name == name);
         named.max_by(|a, b| a.utilization.total_cmp(&b.utilization))
     }
 
     /// The highest utilization of all windows that apply to `quota`.
-    #[must_use]
     pub fn highest(&self, quota: Quota<'_>, now: Wall) -> Option<f64> {
         self.live(quota, now).map(|window| window.utilization).max_by(f64::total_cmp)
     }

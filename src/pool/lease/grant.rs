@@ -314,7 +314,6 @@ impl Pool {
 impl Pool {
     /// The newest lease that the process of `ask` already holds for the same request, and whether its account can still
     /// serve it. The number of leases of the account does not matter: this is one of them.
-    #[must_use]
     pub fn held_already(&self, now: Now, ask: &LeaseRequest) -> Option<(Fence, bool)> {
         let Bind::Process(process) = ask.bind else { return None };
         let held = self.leases.of_process(process).iter().filter_map(|fence| self.leases.get(*fence));

@@ -69,7 +69,6 @@ stable_names!(
 
 impl Lease {
     /// Whether it must survive the daemon, because it is not bound to a connection.
-    #[must_use]
     pub fn is_durable(&self) -> bool {
         !matches!(self.bind, Bind::Connection(_))
     }

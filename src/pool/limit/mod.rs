@@ -80,7 +80,6 @@ impl Limit {
     }
 
     /// Whether this limit applies to `quota`.
-    #[must_use]
     pub fn blocks(&self, quota: Quota<'_>) -> bool {
         match self.scope {
             Scope::Account => true,
@@ -93,14 +92,12 @@ impl Limit {
     /// Whether `newer`, of the same scope and key, replaces this limit (I8): a guessed wait never replaces a server's
     /// word that still holds, whichever is longer, and the longest stated one wins. A stated wait, by a server or in a
     /// holder's report, replaces every guess; of two guesses the longer one wins.
-    #[must_use]
     pub fn yields_to(&self, newer: &Self, now: Now) -> bool {
         let strength = |limit: &Self| (limit.source.is_stated(), limit.until.mono(now));
         self.until.passed(now) || strength(newer) > strength(self)
     }
 
     /// Whether it blocks requests now.
-    #[must_use]
     pub fn holds(&self, now: Now) -> bool {
         match self.phase {
             Phase::Closed { .. } => !self.until.passed(now),
@@ -120,7 +117,6 @@ impl Limit {
     }
 
     /// When it admits the next request, where that is known: not while a probe is under way.
-    #[must_use]
     pub fn opens_at(&self) -> Option<Deadline> {
         match self.phase {
             Phase::Closed { .. } => Some(self.until),
@@ -130,7 +126,6 @@ impl Limit {
     }
 
     /// The lease that probes whether it is over.
-    #[must_use]
     pub fn probe(&self) -> Option<Fence> {
         match self.phase {
             Phase::HalfOpen(probe) => probe.map(|probe| probe.fence),
@@ -144,7 +139,6 @@ impl Limit {
     }
 
     /// Whether its time is over, and it only slows down the return of requests.
-    #[must_use]
     pub fn is_recovering(&self) -> bool {
         !self.is_closed()
     }

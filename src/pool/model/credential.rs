@@ -94,7 +94,6 @@ impl Verification {
 
 impl LoginState {
     /// The page where the user can act, if it is known.
-    #[must_use]
     pub fn link(&self) -> Option<String> {
         match self {
             Self::Ready => None,

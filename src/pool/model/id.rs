@@ -57,7 +57,6 @@ impl AccountId {
     }
 
     /// The 40 bits.
-    #[must_use]
     pub fn bits(self) -> u64 {
         self.0
     }

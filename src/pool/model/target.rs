@@ -60,13 +60,11 @@ pub struct Quota<'a> {
 
 impl Target {
     /// The quota it uses.
-    #[must_use]
     pub fn quota(&self) -> Quota<'_> {
         Quota { key: &self.key, model: self.model.as_deref(), billed: self.billed() }
     }
 
     /// The model, as an account of this kind names it.
-    #[must_use]
     pub fn model_for(&self, kind: CredentialKind) -> Option<&str> {
         let plain = self.names.as_deref().and_then(|names| names.plain.as_deref());
         plain.filter(|_| kind == CredentialKind::ApiKey).or(self.model.as_deref())
@@ -100,7 +98,6 @@ impl Target {
     }
 
     /// Whether it is in the request's second pool.
-    #[must_use]
     pub fn is_other_pool(&self) -> bool {
         self.other().is_some_and(|other| other.first)
     }
@@ -121,14 +118,12 @@ impl Target {
 
 impl Quota<'_> {
     /// The name that the model's limits use.
-    #[must_use]
     pub fn limited_as(&self) -> Option<&str> {
         self.billed.or(self.model)
     }
 
     /// Whether a limit or window with this key applies to the quota: a quota key, or one followed by a colon and a pattern
     /// of models.
-    #[must_use]
     pub fn is_under(&self, key: &str) -> bool {
         // compared in pieces, so that selection allocates nothing
         let Some(rest) = key.strip_prefix(self.key) else { return key.is_empty() };

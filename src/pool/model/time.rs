@@ -92,7 +92,6 @@ impl Now {
     }
 
     /// Translates a monotonic instant to the wall clock as it stands now.
-    #[must_use]
     pub fn wall_of(self, at: Mono) -> Wall {
         if at >= self.mono {
             self.wall.after(at.since(self.mono))
@@ -102,7 +101,6 @@ impl Now {
     }
 
     /// Translates a wall instant to the monotonic clock as it stands now.
-    #[must_use]
     pub fn mono_of(self, at: Wall) -> Mono {
         if at >= self.wall {
             self.mono.after(at.since(self.wall))
@@ -114,7 +112,6 @@ impl Now {
 
 impl Deadline {
     /// Whether the instant has come.
-    #[must_use]
     pub fn passed(self, now: Now) -> bool {
         match self {
             Self::Mono(at) => at <= now.mono,
@@ -123,7 +120,6 @@ impl Deadline {
     }
 
     /// The instant on the monotonic clock as it stands now.
-    #[must_use]
     pub fn mono(self, now: Now) -> Mono {
         match self {
             Self::Mono(at) => at,
@@ -132,7 +128,6 @@ impl Deadline {
     }
 
     /// The instant on the wall clock as it stands now.
-    #[must_use]
     pub fn wall(self, now: Now) -> Wall {
         match self {
             Self::Mono(at) => now.wall_of(at),

@@ -369,7 +369,6 @@ impl Pool {
     }
 
     /// Why a request gets nothing now.
-    #[must_use]
     pub fn refusal_for(&self, now: Now, ask: &LeaseRequest) -> Refusal {
         match self.choose_with(now, ask, now.mono, &mut Vec::new()) {
             Choice::Refuse(refusal) => *refusal,

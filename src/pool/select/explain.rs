@@ -110,7 +110,6 @@ pub struct LeaseExplanation {
 
 impl Pool {
     /// What a request would get now, and why.
-    #[must_use]
     pub fn explain(&self, now: Now, ask: &LeaseRequest) -> Explanation {
         let mut ask = ask.clone();
         ask.exclude.sort_unstable();
@@ -132,13 +131,11 @@ impl Pool {
     }
 
     /// Why a lease is on its account.
-    #[must_use]
     pub fn explain_lease(&self, now: Now, fence: Fence) -> Option<LeaseExplanation> {
         self.leases.get(fence).map(|lease| self.explain_ended_lease(now, lease))
     }
 
     /// The same for a lease that may have ended.
-    #[must_use]
     pub fn explain_ended_lease(&self, now: Now, lease: &Lease) -> LeaseExplanation {
         let account = lease.pinned.then(|| lease.account.to_string().into());
         LeaseExplanation {
@@ -152,7 +149,6 @@ impl Pool {
     }
 
     /// The lease that was granted last, if it is still held.
-    #[must_use]
     pub fn last_granted(&self) -> Option<Fence> {
         self.leases.iter().map(|lease| lease.fence).max()
     }

@@ -36,7 +36,6 @@ pub struct Outlook {
 impl Pool {
     /// How many leases could be granted for `target` to `agent`; without an agent, the `use` policies are ignored.
     /// `count` is how many leases are wanted.
-    #[must_use]
     pub fn forecast(&self, now: Now, target: &Target, agent: Option<&str>, count: Option<u32>) -> Forecast {
         let Some(provider) = self.accounts.of_provider(&target.provider) else { return Forecast::default() };
         let mut frees: FxHashMap<AccountId, Mono> = FxHashMap::default();
