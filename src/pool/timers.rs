@@ -56,7 +56,6 @@ impl Timers {
     }
 
     pub fn set_account(&mut self, account: AccountId, timers: AccountTimers) {
-        let none = AccountTimers::default();
         let before = self.accounts.get(&account).copied().unwrap_or_default();
         if before == timers {
             return;
@@ -64,7 +63,7 @@ impl Timers {
         replace(&mut self.limits, account, before.limit, timers.limit);
         replace(&mut self.wall_limits, account, before.wall_limit, timers.wall_limit);
         replace(&mut self.resets, account, before.reset, timers.reset);
-        if timers == none {
+        if timers == AccountTimers::default() {
             self.accounts.remove(&account);
         } else {
             self.accounts.insert(account, timers);
@@ -104,17 +103,15 @@ impl Timers {
     /// The next time that anything is due. A reset matters only while a request is `queued`.
     pub fn next(&self, now: Now, queued: bool) -> Option<Mono> {
         let wall = |first: Option<&(Wall, AccountId)>| first.map(|(at, _)| now.mono_of(*at));
-        [
+        let all = [
             self.leases.first().map(|(at, _)| *at),
             self.waiters.first().map(|(at, _)| *at),
             self.grace,
             self.limits.first().map(|(at, _)| *at),
             wall(self.wall_limits.first()),
             wall(self.resets.first()).filter(|_| queued),
-        ]
-        .into_iter()
-        .flatten()
-        .min()
+        ];
+        all.into_iter().flatten().min()
     }
 
     /// Whether the timers are exactly those of these leases and queued requests.

@@ -387,13 +387,9 @@ impl Accounts {
     fn index(&mut self, slot: usize) {
         let record = &self.list[slot].record;
         self.slots.insert(record.id, slot);
-        if !self.providers.contains_key(record.provider.as_str()) {
-            self.providers.insert(Arc::from(record.provider.as_str()), ProviderAccounts::default());
-        }
-        if let Some(provider) = self.providers.get_mut(record.provider.as_str()) {
-            self.positions.push(provider.slots.len());
-            provider.slots.push(slot);
-        }
+        let provider = self.providers.entry(Arc::from(record.provider.as_str())).or_default();
+        self.positions.push(provider.slots.len());
+        provider.slots.push(slot);
     }
 
     fn set_timers(&mut self, slot: usize, now: Now, timers: &mut Timers) {

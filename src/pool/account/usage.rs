@@ -2,8 +2,7 @@
 
 use crate::limits::{self, Scope};
 use crate::pool::limit::{Limit, model_key};
-use crate::pool::model::glob;
-use crate::pool::model::{Now, Quota, Wall};
+use crate::pool::model::{Now, Quota, Wall, glob};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 

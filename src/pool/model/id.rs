@@ -87,14 +87,9 @@ impl FromStr for AccountId {
         if letters.len() != LETTERS {
             return Err(BadAccountId);
         }
-        letters
-            .iter()
-            .try_fold(0u64, |bits, letter| {
-                let value = ALPHABET.iter().position(|known| known == letter)?;
-                Some(bits << 5 | value as u64)
-            })
-            .map(Self)
-            .ok_or(BadAccountId)
+        let value = |letter| ALPHABET.iter().position(|known| known == letter);
+        let bits = letters.iter().try_fold(0u64, |bits, letter| Some(bits << 5 | value(letter)? as u64));
+        bits.map(Self).ok_or(BadAccountId)
     }
 }
 

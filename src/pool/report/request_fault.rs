@@ -84,8 +84,7 @@ impl RequestRefusals {
     }
 
     fn prove_a_fault(&self, last: bool) -> bool {
-        self.refusals.len() >= SEVERAL
-            || self.blamed_by.len() >= SEVERAL
+        self.refusals.len().max(self.blamed_by.len()) >= SEVERAL
             || last && self.refusals.len() >= 2 && self.refusals.iter().all(|one| one.reason == Reason::Forbidden)
     }
 }

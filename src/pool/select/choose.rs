@@ -126,11 +126,8 @@ impl Pool {
             Some(Choice::Grant { slot, by, other: quotas.pools_only || second })
         };
         if let Some(slot) = search.pinned {
-            return self
-                .ineligible_on(slot, ask, quotas, now)
-                .is_none()
-                .then(|| grant(slot, ChosenBy::Account))
-                .flatten();
+            let is_open = self.ineligible_on(slot, ask, quotas, now).is_none();
+            return if is_open { grant(slot, ChosenBy::Account) } else { None };
         }
         match self.wanted(search, quotas) {
             Some(Favorite::Take(slot, by)) => return grant(slot, by),
@@ -226,11 +223,8 @@ impl Pool {
                 continue;
             }
             least = least.min(order.load());
-            let order = if key.is_unmeasured() || !self.is_over_threshold(slot, quotas, now) {
-                order
-            } else {
-                order.over_threshold()
-            };
+            let is_over = !key.is_unmeasured() && self.is_over_threshold(slot, quotas, now);
+            let order = if is_over { order.over_threshold() } else { order };
             match best.map_or(Ordering::Less, |best| order.cmp(&best)) {
                 Ordering::Less => {
                     best = Some(order);

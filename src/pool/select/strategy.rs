@@ -190,11 +190,8 @@ fn least_from(
 ) -> usize {
     let used = |slot: usize| {
         let highest = || pool.accounts[slot].usage.highest(quota, now.wall);
-        if pool.accounts.key(slot).is_unmeasured() {
-            UNKNOWN_UTILIZATION
-        } else {
-            highest().unwrap_or(UNKNOWN_UTILIZATION)
-        }
+        let is_measured = !pool.accounts.key(slot).is_unmeasured();
+        is_measured.then(highest).flatten().unwrap_or(UNKNOWN_UTILIZATION)
     };
     let mut chosen = start;
     let mut lowest = key(chosen);

@@ -125,13 +125,8 @@ impl PluginRules {
                 ..PluginAccount::new(now)
             };
             let accounts = file.iter().map(read).collect();
-            PluginProcess {
-                session: request.session,
-                accounts,
-                current: active,
-                cursor: active,
-                then: AfterSleep::Select,
-            }
+            let (session, then) = (request.session, AfterSleep::Select);
+            PluginProcess { session, accounts, current: active, cursor: active, then }
         };
         let slot = &mut self.processes[request.agent];
         slot.take_if(|process| process.session != request.session);
