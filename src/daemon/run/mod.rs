@@ -68,7 +68,7 @@ pub enum StartError {
     #[error(transparent)]
     Socket(#[from] SocketError),
     /// The lock cannot be taken.
-    #[error("locking {path}: {error}")]
+    #[error("cannot lock {path}: {error}")]
     Lock {
         /// The lock file.
         path: PathBuf,

@@ -12,7 +12,7 @@ use crate::protocol::{ExportAccountsParams, ExportInfo, ExportedAccount};
 
 #[derive(Debug, Args)]
 pub(crate) struct ExportArgs {
-    /// Include every key and token, refresh tokens among them
+    /// Include all keys and tokens, even refresh tokens
     #[arg(long)]
     secrets: bool,
     /// Skip the confirmation prompt

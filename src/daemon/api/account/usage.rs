@@ -52,13 +52,13 @@ pub(crate) async fn verify(
         Some(PollOutcome::Asked(Ok(()))) => confirm(&daemon, id),
         Some(PollOutcome::Asked(Err(failure))) if failure.unconfirmed => {
             let place = page(failure.link.as_deref());
-            Err(ErrorInfo::new(ErrorKind::NeedsVerification, format!("it is not confirmed yet: {failure}"))
+            Err(ErrorInfo::new(ErrorKind::NeedsVerification, format!("the account is not confirmed yet: {failure}"))
                 .hint(format!("confirm it {place}, then try again")))
         }
-        Some(PollOutcome::Asked(Err(failure))) => unsure(format!("the provider could not be asked: {failure}")),
+        Some(PollOutcome::Asked(Err(failure))) => unsure(format!("the provider could not be queried: {failure}")),
         Some(PollOutcome::NotBefore(at)) => {
             let wait = spoken(at.since(clock::now().wall));
-            unsure(format!("the provider was asked too often; try again in {wait}"))
+            unsure(format!("the provider was queried too often; try again in {wait}"))
         }
         Some(PollOutcome::NoToken) => unsure("its access token has ended, so the provider cannot be asked".to_owned()),
         None => unsure("the provider does not answer".to_owned()),
