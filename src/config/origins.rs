@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::PathBuf;
 
-use super::file::problem::ConfigProblem;
-use super::schema::value::ConfigValue;
+use super::{file::problem::ConfigProblem, schema::value::ConfigValue};
 
 /// The source of every value, and the warnings.
 #[derive(Clone, Debug, Default)]

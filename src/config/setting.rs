@@ -4,12 +4,10 @@ use std::fmt;
 use std::ops::Range;
 use std::path::PathBuf;
 
-use super::file::problem::ConfigProblem;
 use super::origins::{Origin, SetValue};
 use super::schema::keys::{KEYS, KeySpec};
 use super::schema::lookup::{self, PathMatch, format_key};
-use super::schema::value::ConfigValue;
-use super::settings::Config;
+use super::{file::problem::ConfigProblem, schema::value::ConfigValue, settings::Config};
 
 /// One key with its effective value.
 #[derive(Clone, PartialEq, Debug)]

@@ -10,11 +10,10 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, params};
 use zeroize::Zeroizing;
 
-use super::error::StoreError;
 use super::file::{self, beside};
 use super::schema::{self, APPLICATION, STEPS};
 use super::seal::{SealKey, SealPurpose};
-use super::write::ApplyError;
+use super::{error::StoreError, write::ApplyError};
 
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 /// The length of SQLite's header, and the offset of the application id in it.

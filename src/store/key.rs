@@ -7,9 +7,7 @@ use std::path::Path;
 
 use zeroize::Zeroizing;
 
-use super::error::StoreError;
-use super::file;
-use super::seal::SealKey;
+use super::{error::StoreError, file, seal::SealKey};
 
 /// The first word of the file; other versions use another word.
 const WORD: &[u8] = b"lessor-key-1 ";

@@ -3,12 +3,8 @@
 
 use std::path::PathBuf;
 
-use super::StorePaths;
-use super::error::StoreError;
-use super::file;
 use super::key::{self, KeyFile};
-use super::keyring;
-use super::seal::SealKey;
+use super::{StorePaths, error::StoreError, file, keyring, seal::SealKey};
 
 /// Where the key is stored.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

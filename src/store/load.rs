@@ -14,9 +14,8 @@ use crate::pool::{
     Snapshot, Target, Usage, Wall, Window,
 };
 
-use super::LoadedState;
 use super::names::{self, UnknownText};
-use super::seal::SealKey;
+use super::{LoadedState, seal::SealKey};
 
 /// Why a row is skipped.
 #[derive(Debug, thiserror::Error)]

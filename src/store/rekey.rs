@@ -12,9 +12,8 @@ use rusqlite::Connection;
 
 use super::error::{StoreError, WriteError};
 use super::key_location::{KeyBackend, KeyCandidate, KeySlot, KeyStorage};
-use super::seal::SealKey;
-use super::writer::WriterMessage;
 use super::{Store, database, key, keyring};
+use super::{seal::SealKey, writer::WriterMessage};
 
 /// The result of replacing the key.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -10,9 +10,7 @@ use crate::pool::{
     AccountId, AccountRecord, Bind, Fence, Lease, LimitRecord, Process, SessionRecord, Usage, Wall, millis,
 };
 
-use super::error::WriteError;
-use super::names;
-use super::seal::SealKey;
+use super::{error::WriteError, names, seal::SealKey};
 
 /// The maximum number of sessions and of limits; the oldest are removed beyond it. The pool keeps no more sessions
 /// either.

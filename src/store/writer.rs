@@ -16,12 +16,9 @@ use std::time::Duration;
 
 use rusqlite::{Connection, TransactionBehavior, params};
 
-use super::database;
-use super::error::WriteError;
-use super::health::WriterStatus;
-use super::seal::SealKey;
 use super::write::{ApplyError, MOST_ROWS, Write, prune, prune_sessions};
 use super::{MOST_WAITING, WriteCallback};
+use super::{database, error::WriteError, health::WriterStatus, seal::SealKey};
 
 /// The pause between retries when no new write arrives.
 pub(super) const PAUSE: Duration = Duration::from_secs(5);

@@ -4,8 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use super::load;
-use super::problem::ConfigErrors;
+use super::{load, problem::ConfigErrors};
 
 /// A locked file and its content when the change began.
 ///

@@ -5,10 +5,9 @@ use std::path::Path;
 
 use toml_edit::{Item, TableLike};
 
-use super::load::MAX_FILE;
-use super::position::LineIndex;
 use super::problem::{ConfigErrors, ConfigProblem, ProblemLog};
 use super::{check, syntax};
+use super::{load::MAX_FILE, position::LineIndex};
 use crate::config::origins::{Origin, SetValue};
 use crate::config::schema::keys::{KeySpec, account, provider};
 use crate::config::schema::lookup::{self, PathMatch, format_key};

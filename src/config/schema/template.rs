@@ -1,7 +1,6 @@
 //! Documents generated from the table of keys: the file that a user starts from, and the reference.
 
-use super::keys::KEYS;
-use super::value_kind::ValueKind;
+use super::{keys::KEYS, value_kind::ValueKind};
 
 /// Every section, and every key as a comment with its default. Valid, and equal to the defaults.
 ///

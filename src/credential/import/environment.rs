@@ -1,12 +1,10 @@
 //! API keys and long-lived tokens in environment variables.
 
-use crate::credential::Secret;
-use crate::pool::CredentialKind;
+use crate::{credential::Secret, pool::CredentialKind};
 
 use super::account::{DiscoveredAccount, key};
-use super::fields::is_secret;
-use super::tool::Tool;
 use super::{ImportProblem, ParsedFile};
+use super::{fields::is_secret, tool::Tool};
 
 /// The variables that contain a credential, their providers, and the variable that redirects them to another server
 /// when set.

@@ -5,8 +5,7 @@ use std::cell::RefCell;
 use serde_json::{Map, Value};
 
 use crate::credential::{Credential, Secret};
-use crate::limits;
-use crate::pool::Wall;
+use crate::{limits, pool::Wall};
 
 use super::account::login;
 use super::{ImportProblem, MOST_ENTRIES};

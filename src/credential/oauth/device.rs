@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::credential::Secret;
-use crate::credential::import::wipe;
+use crate::{credential::Secret, credential::import::wipe};
 
 use super::fetch::{SendError, send};
 use super::server::{AuthorizationServer, RequestStyle, ServerError, check};

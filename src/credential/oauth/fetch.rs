@@ -5,8 +5,7 @@ use std::time::Duration;
 use reqwest::header::HeaderMap;
 use zeroize::Zeroizing;
 
-use crate::http::error_chain;
-use crate::limits;
+use crate::{http::error_chain, limits};
 
 /// The maximum time from the first byte sent to the last byte read.
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -2,12 +2,9 @@
 
 use serde_json::{Map, Value};
 
-use crate::pool::Tier;
-use crate::provider::plan_tier;
+use crate::{pool::Tier, provider::plan_tier};
 
-use super::fetch::send;
-use super::server::AuthorizationServer;
-use super::token::TokenSet;
+use super::{fetch::send, server::AuthorizationServer, token::TokenSet};
 
 /// The longest text that is accepted, in bytes.
 const LONGEST: usize = 256;

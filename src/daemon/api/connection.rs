@@ -14,10 +14,7 @@ use zeroize::Zeroize as _;
 use crate::pool::ConnectionId;
 use crate::protocol::{Codec, ErrorInfo, ErrorKind, Fatal, Incoming, MessageDecoder, RequestId};
 
-use crate::daemon::api::session::ClientSession;
-use crate::daemon::os::socket::finish_reading;
-use crate::daemon::state::Daemon;
-use crate::daemon::state::outbox::Outbox;
+use crate::daemon::{api::session::ClientSession, os::socket::finish_reading, state::Daemon, state::outbox::Outbox};
 
 /// The time for the first whole message.
 const FIRST_MESSAGE: Duration = Duration::from_secs(5);

@@ -2,10 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::daemon::os::clock;
-use crate::daemon::state::Daemon;
 use crate::daemon::state::events::{KINDS, REPLAY_END};
-use crate::daemon::view;
+use crate::daemon::{os::clock, state::Daemon, view};
 use crate::protocol::{
     Answer, Call, Codec, DisableAccountParams, ENCODING, Empty, ErrorInfo, ErrorKind, HelloInfo, HelloParams, PROTOCOL,
     RequestId, SubscribeParams,

@@ -11,9 +11,8 @@ use crate::protocol::{
 
 use crate::daemon::api::reply::{CallReply, CallResult};
 use crate::daemon::api::session::{bad, find_account, target};
-use crate::daemon::os::clock;
 use crate::daemon::state::{Daemon, State};
-use crate::daemon::view;
+use crate::daemon::{os::clock, view};
 
 /// Names the most recent decision.
 const LAST: &str = "last";

@@ -6,9 +6,8 @@ use crate::protocol::{
     Answer, ErrorInfo, ErrorKind, GatewayAccess, GatewayKey, GatewayKeyParams, LeaseRef, SecretText,
 };
 
-use super::lease::fence_of;
 use super::reply::{CallReply, CallResult, lease_ended};
-use super::session::bad;
+use super::{lease::fence_of, session::bad};
 
 /// The longest agent or label in a key, in bytes.
 const LONGEST_NAME: usize = 64;

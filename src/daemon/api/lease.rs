@@ -3,10 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::daemon::os::clock;
-use crate::daemon::os::opened_process::OpenedProcess;
 use crate::daemon::state::{CredentialState, CredentialUse, Daemon, State, Unsaved};
-use crate::daemon::view;
+use crate::daemon::{os::clock, os::opened_process::OpenedProcess, view};
 use crate::pool::{Bind, Command, Fence, Holder, LeaseRequest, Mono, Now, Refusal, Reply, Ticket};
 use crate::protocol::{
     AcquireParams, Answer, BindTo, CredentialParams, Empty, ErrorInfo, ErrorKind, LeaseRef, LeaseToken,

@@ -3,11 +3,10 @@
 
 use std::sync::Arc;
 
-use crate::daemon::os::clock;
 use crate::daemon::state::{
     CredentialState, CredentialUse, Daemon, Outbox, Pending, ReportOutcome, Shared, State, Unsaved, Waiter,
 };
-use crate::daemon::view;
+use crate::daemon::{os::clock, view};
 use crate::pool::{Command, ConnectionId, Fence, Mono, Now, Refusal, Reply, WaiterId};
 use crate::protocol::{Answer, Codec, ErrorInfo, ErrorKind, RequestId};
 use crate::store::WriteError;

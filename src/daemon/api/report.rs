@@ -4,9 +4,8 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use crate::daemon::os::clock;
 use crate::daemon::state::{Daemon, UpstreamOutcome};
-use crate::daemon::view;
+use crate::daemon::{os::clock, view};
 use crate::limits::{Headers, epoch_ms};
 use crate::pool::{Usage, Wall, Window};
 use crate::protocol::{ErrorInfo, HeaderList, LeaseRef, ObjectText, ReportParams};

@@ -4,9 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use crate::daemon::api::session::shutting_down;
-use crate::daemon::state::Daemon;
-use crate::daemon::view::KEYRING_HINT;
+use crate::daemon::{api::session::shutting_down, state::Daemon, view::KEYRING_HINT};
 use crate::protocol::{Answer, Call, ErrorInfo, ErrorKind, RekeyInfo};
 use crate::store::KeyBackend;
 

@@ -2,12 +2,10 @@
 
 use std::sync::Arc;
 
-use crate::credential::Secret;
-use crate::daemon::os::clock;
 use crate::daemon::state::{Outbox, State};
 use crate::pool::{AccountId, ConnectionId, Holder, Now, Refusal, Target};
 use crate::protocol::{Codec, ErrorInfo, ErrorKind, SecretText};
-use crate::provider::TargetError;
+use crate::{credential::Secret, daemon::os::clock, provider::TargetError};
 
 /// One connection, as its calls see it.
 #[derive(Debug)]

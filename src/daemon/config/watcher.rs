@@ -6,10 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 
 use crate::config::{Config, ConfigErrors, LoadedConfig, read_file};
-use crate::daemon::os::clock::since_boot;
-use crate::daemon::os::service_manager;
 use crate::daemon::state::{ConfigMessage, Daemon, Mailbox};
 use crate::daemon::worker::{WaitsFor, Worker};
+use crate::daemon::{os::clock::since_boot, os::service_manager};
 use crate::watch::{Completeness, Debounce, DebounceTiming, Watcher};
 
 use super::apply::apply;

@@ -13,13 +13,11 @@ use crate::pool::{
 };
 use crate::provider::TargetError;
 
-use crate::daemon::os::clock;
 use crate::daemon::state::{CredentialProblem, CredentialState, CredentialUse, State, Unsaved, Waiter};
-use crate::daemon::view;
+use crate::daemon::{os::clock, view};
 
-use super::GatewayHandle;
-use super::client::GatewayClient;
 use super::request_lease::{LeasedAccount, NoLeaseReason, RequestLease, refused};
+use super::{GatewayHandle, client::GatewayClient};
 
 /// What a request needs of an account.
 #[derive(Clone, Copy, Debug)]

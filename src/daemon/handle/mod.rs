@@ -10,13 +10,10 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use crate::config;
-use crate::protocol::AccountTotals;
-use crate::store::Write;
+use crate::{config, protocol::AccountTotals, store::Write};
 
-use crate::daemon::os::clock;
 use crate::daemon::state::{Daemon, GatewayState, StateGuard};
-use crate::daemon::view;
+use crate::daemon::{os::clock, view};
 
 /// Starts the gateway; called once, before the daemon accepts clients.
 pub type StartGateway = fn(GatewayHandle) -> io::Result<Box<dyn RunningGateway>>;

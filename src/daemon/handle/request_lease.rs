@@ -2,10 +2,8 @@
 
 use std::time::Duration;
 
-use crate::credential::Secret;
-use crate::limits::Headers;
 use crate::pool::{AccountId, Command, CredentialKind, Fence, Mono, Refusal, RequestNeeds};
-use crate::provider::TargetError;
+use crate::{credential::Secret, limits::Headers, provider::TargetError};
 
 use crate::daemon::os::clock;
 use crate::daemon::state::{CredentialUse, ReportOutcome, UpstreamOutcome};

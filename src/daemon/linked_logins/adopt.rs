@@ -4,12 +4,9 @@ use std::sync::mpsc;
 
 use tokio::sync::MutexGuard;
 
-use crate::credential::Link;
-use crate::credential::import::DiscoveredAccount;
-use crate::daemon::os::clock;
 use crate::daemon::state::{Daemon, State, imported_limit, login_state_of, set_login_state};
 use crate::pool::{AccountId, AccountRecord, Command, LoginState};
-use crate::store::Write;
+use crate::{credential::Link, credential::import::DiscoveredAccount, daemon::os::clock, store::Write};
 
 /// What the file holds for a linked account.
 enum Finding {

@@ -6,14 +6,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use crate::credential::import::DiscoveredAccount;
 use crate::credential::import::discover::{DiscoveryError, HostEnvironment, KEYCHAIN_PREFIX, Platform, beside, reread};
 use crate::credential::{Link, LinkMode};
 use crate::daemon::os::clock::{self, since_boot};
 use crate::daemon::state::{Daemon, LinkedLoginsMessage, Mailbox};
 use crate::daemon::worker::{WaitsFor, Worker};
-use crate::pool::AccountId;
 use crate::watch::{Completeness, Debounce, DebounceTiming, Watcher};
+use crate::{credential::import::DiscoveredAccount, pool::AccountId};
 
 use super::adopt::adopt;
 

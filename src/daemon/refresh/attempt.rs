@@ -9,9 +9,8 @@ use crate::credential::{Credential, Link, Secret};
 use crate::pool::{AccountId, Command, LoginProblem, LoginState, Mono, spoken};
 use crate::store::{Write, WriteError};
 
-use crate::daemon::os::clock;
-use crate::daemon::refresh::shared_login;
 use crate::daemon::state::{Daemon, oauth_settings, save, set_login_state};
+use crate::daemon::{os::clock, refresh::shared_login};
 
 /// How long the metadata of a server is cached.
 const CACHED_FOR: Duration = Duration::from_secs(3600);

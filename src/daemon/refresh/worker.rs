@@ -7,10 +7,9 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
-use crate::daemon::os::clock;
 use crate::daemon::state::{Daemon, Mailbox};
 use crate::daemon::worker::{WaitsFor, Worker};
-use crate::pool::AccountId;
+use crate::{daemon::os::clock, pool::AccountId};
 
 use super::attempt::{Servers, attempt};
 use super::shared_login;

@@ -3,14 +3,12 @@
 use std::sync::Arc;
 
 use crate::config::LoadedConfig;
-use crate::daemon::config::ConfigWatcher;
-use crate::daemon::os::clock;
 use crate::daemon::state::{ActiveConfig, KeyringWait, RunInfo};
+use crate::daemon::{config::ConfigWatcher, os::clock};
 use crate::store::{KeyringError, OpenedStore, Store, StoreError, StorePaths};
 
-use super::restore::restore;
-use super::serve::StopReason;
 use super::{Run, StartError, report_ready, system};
+use super::{restore::restore, serve::StopReason};
 
 /// Serves until the key is available, or until the daemon stops.
 pub(super) fn wait_for_keyring(

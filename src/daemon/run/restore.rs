@@ -4,9 +4,8 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
-use crate::daemon::os::opened_process::OpenedProcess;
-use crate::daemon::os::process;
 use crate::daemon::state::{ActiveConfig, Daemon, Fingerprints, Restored, RunInfo, WatchedProcesses};
+use crate::daemon::{os::opened_process::OpenedProcess, os::process};
 use crate::pool::{Bind, Fence, Lease, Now, Pool, PoolStart, Process};
 use crate::protocol::{GatewayKeySealer, LeaseKey};
 use crate::store::{OpenedStore, Write};

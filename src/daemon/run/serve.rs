@@ -8,13 +8,11 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
-use crate::daemon::api::connection;
-use crate::daemon::config::move_key;
-use crate::daemon::os::lock::Lock;
 use crate::daemon::os::signals::{SignalListener, SignalRequest};
 use crate::daemon::os::socket::{Socket, admit};
 use crate::daemon::os::{clock, service_manager};
 use crate::daemon::state::{ConfigMessage, Daemon, Outbox};
+use crate::daemon::{api::connection, config::move_key, os::lock::Lock};
 use crate::pool::{Command, ConnectionId, Process};
 
 use super::watchdog::Watchdog;

@@ -11,9 +11,8 @@ use tokio::time::{Interval, MissedTickBehavior};
 
 use crate::daemon::os::{clock, service_manager};
 use crate::daemon::state::{Daemon, State};
-use crate::daemon::view;
 use crate::pool::{Mono, Now};
-use crate::store::StoreHealth;
+use crate::{daemon::view, store::StoreHealth};
 
 /// How often the status is computed without a watchdog.
 const STATUS_INTERVAL: Duration = Duration::from_secs(30);

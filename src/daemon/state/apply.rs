@@ -4,9 +4,8 @@
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 
-use crate::credential::refresh::RefreshReason;
 use crate::pool::{AccountId, Command, Decision, Effect, Ending, Event, Fence, Lease, Now, Refusal, Reply};
-use crate::store::Write;
+use crate::{credential::refresh::RefreshReason, store::Write};
 
 use super::{Pending, State, Unsaved};
 

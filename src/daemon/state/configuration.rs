@@ -3,10 +3,8 @@
 use std::path::PathBuf;
 
 use crate::config::{self, Config, ConfigErrors, ConfigProblem, LoadState, LoadedConfig};
-use crate::pool::Pool;
 use crate::protocol::{ConfigState, GatewayInfo, ReloadInfo};
-use crate::provider::Catalog;
-use crate::store::KeyBackend;
+use crate::{pool::Pool, provider::Catalog, store::KeyBackend};
 
 /// The configuration in force, where it came from, and what is wrong with the file now.
 #[derive(Debug)]

@@ -7,8 +7,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, oneshot};
 
 use crate::pool::{AccountId, Wall};
-use crate::protocol::ReloadInfo;
-use crate::usage;
+use crate::{protocol::ReloadInfo, usage};
 
 /// The mailboxes of all workers.
 #[derive(Clone, Debug, Default)]

@@ -25,13 +25,11 @@ use std::time::Duration;
 use rustc_hash::FxHashMap;
 use tokio::sync::{Notify, watch};
 
-use crate::credential::Link;
-use crate::daemon::log::LogLevelHandle;
 use crate::daemon::os::{blocking, clock};
 use crate::pool::{AccountId, Command, ConnectionId, Effect, Lease, Now, Pool, Process, Wall};
 use crate::protocol::{GatewayKeySealer, LeaseKey};
-use crate::provider::Catalog;
 use crate::store::{Store, Write};
+use crate::{credential::Link, daemon::log::LogLevelHandle, provider::Catalog};
 
 pub(crate) use account_state::{AccountState, account_state};
 pub(crate) use commit::{Pending, Unsaved, save};

@@ -8,8 +8,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::pool::AccountId;
-use crate::usage::PollHistory;
+use crate::{pool::AccountId, usage::PollHistory};
 
 /// The longest file that is read, in bytes; lessor writes less.
 const MAX_BYTES: u64 = 8 << 20;

@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use crate::daemon::log::login_words;
 use crate::daemon::state::{State, account_state};
 use crate::pool::{Account, AccountId, Limit, LoginProblem, LoginState, Now, Window};
 use crate::protocol::{AccountInfo, Answer, ErrorInfo, ErrorKind, LimitInfo, LinkInfo, UsageInfo};
-use crate::usage;
+use crate::{daemon::log::login_words, usage};
 
 use super::why_renewing;
 

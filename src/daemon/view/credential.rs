@@ -2,13 +2,11 @@
 
 use std::borrow::Cow;
 
-use crate::credential::Credential;
-use crate::daemon::log::login_words;
-use crate::daemon::os::clock;
 use crate::daemon::state::{CredentialProblem, State};
+use crate::daemon::{log::login_words, os::clock};
 use crate::pool::{Account, AccountId, Mono, millis};
 use crate::protocol::{CredentialInfo, ErrorInfo, ErrorKind, SecretText};
-use crate::provider;
+use crate::{credential::Credential, provider};
 
 /// The credential of an account.
 pub(crate) fn credential<'a>(state: &'a State, account: &'a Account) -> Result<CredentialInfo<'a>, ErrorInfo> {

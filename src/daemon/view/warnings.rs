@@ -1,9 +1,7 @@
 //! The warnings of `status`.
 
-use crate::config::Config;
-use crate::credential::refresh::RefreshFault;
 use crate::pool::{LoginState, Now, Pool, Wall, spoken};
-use crate::store::StoreHealth;
+use crate::{config::Config, credential::refresh::RefreshFault, store::StoreHealth};
 
 use crate::daemon::state::State;
 

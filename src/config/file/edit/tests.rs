@@ -3,8 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::config::schema::keys::KEYS;
-use crate::config::tests::sample;
+use crate::{config::schema::keys::KEYS, config::tests::sample};
 
 fn path() -> &'static Path {
     Path::new("config.toml")

@@ -1,7 +1,6 @@
 //! The macOS keychain, read with the system's `security` program, which asks the user for permission when necessary.
 
-use super::file::DiscoveredFile;
-use super::paths::HostEnvironment;
+use super::{file::DiscoveredFile, paths::HostEnvironment};
 use crate::pool::Wall;
 
 #[cfg(target_os = "macos")]

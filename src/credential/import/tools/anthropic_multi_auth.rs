@@ -4,8 +4,7 @@ use crate::limits::{Reason, Scope};
 use crate::pool::Wall;
 
 use super::super::account::{DiscoveredAccount, DiscoveredLimit, login};
-use super::super::fields::JsonFields;
-use super::super::tool::Tool;
+use super::super::{fields::JsonFields, tool::Tool};
 
 pub(super) fn read(top: &JsonFields<'_>, now: Wall) -> Vec<DiscoveredAccount> {
     if top.value("version").and_then(serde_json::Value::as_u64) != Some(1) {

@@ -9,8 +9,7 @@ use crate::provider::plan_tier;
 use super::super::account::{DiscoveredAccount, DiscoveredLimit, login};
 use super::super::fields::{JsonFields, ProblemList, objects};
 use super::super::tool::Tool;
-use super::antigravity_auth::window;
-use super::gemini_cli;
+use super::{antigravity_auth::window, gemini_cli};
 
 /// The maximum number of models per account whose quota is kept.
 const MOST_WINDOWS: usize = 64;

@@ -2,11 +2,8 @@
 
 use crate::provider::plan_tier;
 
-use super::super::account::DiscoveredAccount;
-use super::super::fields::JsonFields;
-use super::super::tool::Tool;
-use super::codex::of_tokens;
-use super::gemini_cli;
+use super::super::{account::DiscoveredAccount, fields::JsonFields, tool::Tool};
+use super::{codex::of_tokens, gemini_cli};
 
 pub(super) fn read(top: &JsonFields<'_>) -> Option<DiscoveredAccount> {
     let kind = top.text("type").unwrap_or_default();

@@ -2,13 +2,11 @@
 
 use serde_json::Value;
 
-use crate::pool::Tier;
-use crate::provider::plan_tier;
+use crate::{pool::Tier, provider::plan_tier};
 
 use super::super::account::{DiscoveredAccount, key};
 use super::super::fields::{JsonFields, instant};
-use super::super::jwt;
-use super::super::tool::Tool;
+use super::super::{jwt, tool::Tool};
 
 /// The claim that contains OpenAI's fields.
 const CLAIM: &str = "https://api.openai.com/auth";

@@ -2,10 +2,7 @@
 
 use serde_json::Value;
 
-use super::super::account::DiscoveredAccount;
-use super::super::fields::JsonFields;
-use super::super::jwt;
-use super::super::tool::Tool;
+use super::super::{account::DiscoveredAccount, fields::JsonFields, jwt, tool::Tool};
 use super::codex::is_short;
 
 pub(super) fn read(top: &JsonFields<'_>, accounts: Option<&JsonFields<'_>>) -> Vec<DiscoveredAccount> {

@@ -7,8 +7,7 @@ use crate::limits::{Reason, Scope};
 use crate::pool::{CredentialKind, Tier, Wall, Window};
 
 use super::super::account::{DiscoveredAccount, DiscoveredLimit, login};
-use super::super::fields::JsonFields;
-use super::super::tool::Tool;
+use super::super::{fields::JsonFields, tool::Tool};
 
 /// The maximum number of quota windows per account.
 const MOST_WINDOWS: usize = 64;

@@ -3,8 +3,7 @@
 use crate::credential::Secret;
 
 use super::super::account::{DiscoveredAccount, key, login};
-use super::super::fields::JsonFields;
-use super::super::tool::Tool;
+use super::super::{fields::JsonFields, tool::Tool};
 
 pub(super) fn read(top: &JsonFields<'_>) -> Vec<DiscoveredAccount> {
     let names: Vec<&str> = top.names().take(super::super::MOST_ENTRIES).collect();

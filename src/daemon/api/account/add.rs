@@ -2,16 +2,13 @@
 
 use std::sync::Arc;
 
-use crate::credential::Credential;
 use crate::pool::{AccountChange, AccountId, AccountRecord, Command, CredentialKind, Wall};
 use crate::protocol::{AddAccountParams, Answer, ErrorInfo, ErrorKind, SecretText};
-use crate::provider;
-use crate::store::Write;
+use crate::{credential::Credential, provider, store::Write};
 
 use crate::daemon::api::session::{bad, refused, secret, target};
-use crate::daemon::os::clock;
 use crate::daemon::state::{Daemon, State, Unsaved, save};
-use crate::daemon::view;
+use crate::daemon::{os::clock, view};
 
 /// The longest text of an account, in bytes.
 const LONGEST_TEXT: usize = 256;

@@ -5,11 +5,8 @@ use crate::pool::{Account, LoginProblem, LoginState, Now, Window};
 use crate::protocol::{Answer, ExportInfo, ExportedAccount, ExportedCredential, ExportedLink, ExportedWindow};
 
 use crate::daemon::api::reply::{CallReply, CallResult};
-use crate::daemon::api::session::exposed;
-use crate::daemon::log::login_words;
-use crate::daemon::os::clock;
 use crate::daemon::state::{Daemon, State};
-use crate::daemon::view;
+use crate::daemon::{api::session::exposed, log::login_words, os::clock, view};
 
 /// `account.export`
 pub(crate) fn export(daemon: &Daemon, reply: &mut CallReply<'_>, secrets: bool) -> CallResult {

@@ -13,8 +13,7 @@ use crate::protocol::{
     AccountLabel, Answer, ErrorInfo, ErrorKind, ImportAccountsParams, ImportEntry, ImportInfo, ImportWindow,
     ImportedEntry,
 };
-use crate::provider;
-use crate::store::Write;
+use crate::{provider, store::Write};
 
 use super::add::{
     NewIds, check_account_texts, check_agents, check_max_leases, check_refresh_token, check_secret, new_id, new_ids,

@@ -6,9 +6,8 @@ pub(crate) mod import;
 pub(crate) mod refresh;
 pub(crate) mod usage;
 
-use crate::daemon::os::clock;
 use crate::daemon::state::{Daemon, State};
-use crate::daemon::view;
+use crate::daemon::{os::clock, view};
 use crate::pool::{AccountChange, AccountId, Command};
 use crate::protocol::{Answer, ErrorInfo, ErrorKind, ListAccountsParams, SetAccountParams};
 use crate::provider;

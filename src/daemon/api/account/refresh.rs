@@ -6,10 +6,8 @@ use std::time::Duration;
 use crate::credential::refresh::{RefreshReason, RefreshSchedule};
 use crate::protocol::{AccountRef, Answer, ErrorInfo, ErrorKind};
 
-use crate::daemon::api::session::find_account;
-use crate::daemon::os::clock;
 use crate::daemon::state::{CredentialProblem, Daemon};
-use crate::daemon::view;
+use crate::daemon::{api::session::find_account, os::clock, view};
 
 /// How long the call waits; longer than an attempt takes.
 const LONGEST_WAIT: Duration = Duration::from_secs(45);

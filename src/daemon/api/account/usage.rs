@@ -11,9 +11,8 @@ use crate::usage;
 
 use super::refresh::refresh as refresh_account;
 use crate::daemon::api::session::{find_account, refused};
-use crate::daemon::os::clock;
 use crate::daemon::state::{Daemon, PollOutcome, Unsaved, UsageRequest, login_state_of, set_login_state};
-use crate::daemon::view;
+use crate::daemon::{os::clock, view};
 
 /// How long a call waits for a provider.
 const LONGEST_WAIT: Duration = Duration::from_secs(50);

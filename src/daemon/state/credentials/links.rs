@@ -4,8 +4,7 @@ use std::collections::BTreeSet;
 
 use rustc_hash::FxHashMap;
 
-use crate::credential::Link;
-use crate::pool::AccountId;
+use crate::{credential::Link, pool::AccountId};
 
 use crate::daemon::state::mailbox::{LinkedLoginsMessage, Mailbox};
 

@@ -9,14 +9,13 @@ use std::time::Duration;
 use rustc_hash::FxHashMap;
 use tokio::sync::oneshot;
 
-use crate::config::Config;
-use crate::credential::import::Tool;
-use crate::credential::import::discover::KEYCHAIN_PREFIX;
-use crate::credential::oauth::MissingSettings;
 use crate::credential::refresh::{RefreshPlan, RefreshReason, RefreshRules, RefreshSchedule, RefreshableLogin};
 use crate::credential::{Credential, Link, LinkMode};
-use crate::daemon::os::clock;
 use crate::pool::{AccountId, Command, CredentialKind, Fence, LoginProblem, LoginState, Mono, Now, Wall};
+use crate::{
+    config::Config, credential::import::Tool, credential::import::discover::KEYCHAIN_PREFIX,
+    credential::oauth::MissingSettings, daemon::os::clock,
+};
 
 use crate::daemon::state::{Daemon, Mailbox, State};
 

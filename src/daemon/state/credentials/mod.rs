@@ -10,12 +10,11 @@ use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 
-use crate::credential::import::DiscoveredLimit;
 use crate::credential::{Credential, Secret};
-use crate::daemon::os::clock;
 use crate::pool::{
     AccountChange, AccountId, Command, Deadline, Limit, LimitSource, LoginProblem, LoginState, Now, Wall,
 };
+use crate::{credential::import::DiscoveredLimit, daemon::os::clock};
 
 use super::State;
 

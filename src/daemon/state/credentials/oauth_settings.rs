@@ -1,8 +1,7 @@
 //! The configuration as OAuth clients read it.
 
-use crate::config::Config;
 use crate::credential::oauth::{MissingSettings, OauthConfig, OauthSettings};
-use crate::credential::refresh::RefreshRules;
+use crate::{config::Config, credential::refresh::RefreshRules};
 
 /// What the configuration says of a provider's logins.
 #[must_use]
