@@ -1,8 +1,6 @@
 //! Where each value of a configuration came from.
 
-use std::collections::BTreeMap;
-use std::ops::Range;
-use std::path::PathBuf;
+use std::{collections::BTreeMap, ops::Range, path::PathBuf};
 
 use super::{file::problem::ConfigProblem, schema::value::ConfigValue};
 

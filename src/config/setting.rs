@@ -1,8 +1,6 @@
 //! One key's effective value and its source.
 
-use std::fmt;
-use std::ops::Range;
-use std::path::PathBuf;
+use std::{fmt, ops::Range, path::PathBuf};
 
 use super::origins::{Origin, SetValue};
 use super::schema::keys::{KEYS, KeySpec};

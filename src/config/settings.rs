@@ -1,8 +1,6 @@
 //! The configuration, typed.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
-use std::time::Duration;
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use super::origins::Origins;
 use super::schema::types::{GatewaySocket, KeyLocation, Listen, LogLevel};

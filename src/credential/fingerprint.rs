@@ -1,7 +1,6 @@
 //! Recognising tokens without storing them.
 
-use std::fmt;
-use std::hash::Hasher as _;
+use std::{fmt, hash::Hasher as _};
 
 use siphasher::sip128::{Hasher128 as _, SipHasher24};
 

@@ -1,8 +1,7 @@
 //! Background workers, all of one shape: a thread that reads its mailbox and applies commands to the state.
 
-use std::io;
 use std::sync::{Arc, Weak};
-use std::thread::JoinHandle;
+use std::{io, thread::JoinHandle};
 
 use super::state::{Daemon, Mailbox};
 

@@ -2,9 +2,8 @@
 //! read-only.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::{io::Read, time::Duration};
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, params};

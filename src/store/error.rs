@@ -1,8 +1,7 @@
 //! Store errors. The messages say how to repair the problem.
 
-use std::fmt;
-use std::io;
 use std::path::{Path, PathBuf};
+use std::{fmt, io};
 
 use rusqlite::ErrorCode;
 

@@ -1,9 +1,8 @@
 //! Files that contain secrets: readable by their owner only, and written atomically.
 
-use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
-use std::io;
 use std::path::{Path, PathBuf};
+use std::{ffi::OsString, io};
 
 use super::error::StoreError;
 

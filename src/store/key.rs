@@ -1,9 +1,8 @@
 //! The key as text, and the key file, which is separate from the database. The file either contains the key or says
 //! that the key is in the keyring.
 
-use std::fs::File;
 use std::io::{Read, Write};
-use std::path::Path;
+use std::{fs::File, path::Path};
 
 use zeroize::Zeroizing;
 

@@ -1,9 +1,7 @@
 //! Loading: converts the tables' rows into the pool's types. A row that this version cannot read is skipped and stays
 //! in the table.
 
-use std::collections::HashSet;
-use std::sync::Arc;
-use std::time::Duration;
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use rusqlite::types::FromSql;
 use rusqlite::{Connection, Row};

@@ -21,13 +21,10 @@ mod tests;
 mod write;
 mod writer;
 
-use std::collections::VecDeque;
-use std::fmt;
-use std::path::PathBuf;
-use std::sync::atomic::Ordering;
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::{collections::VecDeque, fmt, path::PathBuf, sync::atomic::Ordering};
 
 use zeroize::Zeroizing;
 

@@ -3,10 +3,9 @@
 //! A new key is first stored beside the old one; then everything is sealed with it in one transaction; then it replaces
 //! the old one. After a crash between any two steps one of the two keys fits, and the next start continues from there.
 
-use std::fmt;
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread;
+use std::{fmt, thread};
 
 use rusqlite::Connection;
 

@@ -6,13 +6,9 @@
 //! write contains the whole value, so applying it twice is harmless. No write overtakes a waiting one: an older record
 //! must not replace a newer one.
 
-use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::time::Duration;
+use std::{collections::VecDeque, path::PathBuf, sync::Arc, sync::atomic::Ordering, time::Duration};
 
 use rusqlite::{Connection, TransactionBehavior, params};
 

@@ -1,7 +1,6 @@
 //! Sets and removes a key in a file's text; every other byte stays the same.
 
-use std::ops::Range;
-use std::path::Path;
+use std::{ops::Range, path::Path};
 
 use toml_edit::{Document, Item, Table, TableLike, Value as Toml};
 

@@ -1,8 +1,6 @@
 //! Errors and warnings of a configuration, for people and for programs.
 
-use std::fmt;
-use std::ops::Range;
-use std::path::Path;
+use std::{fmt, ops::Range, path::Path};
 
 use schemars::JsonSchema;
 use serde::Serialize;

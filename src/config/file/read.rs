@@ -1,7 +1,6 @@
 //! Reads a file's text into a configuration, or reports every error in it.
 
-use std::ops::Range;
-use std::path::Path;
+use std::{ops::Range, path::Path};
 
 use toml_edit::{Item, TableLike};
 

@@ -1,7 +1,6 @@
 //! Assigns checked values to typed fields.
 
-use std::path::PathBuf;
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use serde::Deserialize;
 use serde::de::value::{Error, StrDeserializer};

@@ -1,7 +1,6 @@
 //! Types of single values: log level, listening address, the gateway's socket, the sealing key's location.
 
-use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::{net::SocketAddr, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 

@@ -1,7 +1,6 @@
 //! Values of keys, already checked.
 
-use std::fmt;
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use super::{duration, size};
 use crate::pool::Protect;

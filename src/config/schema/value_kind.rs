@@ -1,7 +1,6 @@
 //! What values a key may have.
 
-use std::ops::Range;
-use std::time::Duration;
+use std::{ops::Range, time::Duration};
 
 use toml_edit::{Item, TableLike};
 

@@ -1,7 +1,6 @@
 //! Whole files: their meaning, and the errors of invalid ones.
 
-use std::path::Path;
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use proptest::prelude::*;
 

@@ -1,7 +1,6 @@
 //! The calls about leases.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use crate::daemon::state::{CredentialState, CredentialUse, Daemon, State, Unsaved};
 use crate::daemon::{os::clock, os::opened_process::OpenedProcess, view};

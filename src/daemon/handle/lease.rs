@@ -2,8 +2,7 @@
 //!
 //! A request that can be served at once takes the lock once: key, lease and credential are looked up together.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio::sync::oneshot;
 

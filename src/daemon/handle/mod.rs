@@ -4,9 +4,7 @@ pub(crate) mod client;
 pub(crate) mod lease;
 pub(crate) mod request_lease;
 
-use std::io;
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::{io, path::PathBuf, sync::Arc};
 
 use tokio::sync::watch;
 

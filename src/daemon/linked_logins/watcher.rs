@@ -1,10 +1,8 @@
 //! The worker: watches the files of linked logins, and adopts the logins that their tools write.
 
-use std::collections::BTreeMap;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::{collections::BTreeMap, io, time::Duration};
 
 use crate::credential::import::discover::{DiscoveryError, HostEnvironment, KEYCHAIN_PREFIX, Platform, beside, reread};
 use crate::credential::{Link, LinkMode};

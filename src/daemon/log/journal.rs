@@ -1,7 +1,6 @@
 //! Whether standard error is the journal or the log file, and how `journalctl` finds the daemon's part of the journal.
 
-use std::fmt;
-use std::path::Path;
+use std::{fmt, path::Path};
 
 use super::line::Line;
 

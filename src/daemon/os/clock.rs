@@ -35,8 +35,7 @@ fn mono() -> Mono {
 #[cfg(windows)]
 #[expect(clippy::disallowed_methods, reason = "the one place that reads the clock")]
 fn mono() -> Mono {
-    use std::sync::LazyLock;
-    use std::time::Instant;
+    use std::{sync::LazyLock, time::Instant};
     static START: LazyLock<(u64, Instant)> = LazyLock::new(|| (winsafe::GetTickCount64(), Instant::now()));
     let (at_start, start) = &*START;
     Mono(at_start + millis(start.elapsed()))

@@ -1,9 +1,8 @@
 //! The lock of the data directory, which a daemon holds as long as it runs: one daemon per data directory.
 
-use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::{fs::File, time::Duration};
 
 use serde::{Deserialize, Serialize};
 

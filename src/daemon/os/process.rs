@@ -17,8 +17,7 @@ pub use unix::{Handle, wait_for_end};
 
 #[cfg(unix)]
 mod unix {
-    use std::io;
-    use std::os::fd::OwnedFd;
+    use std::{io, os::fd::OwnedFd};
 
     use tokio::io::Interest;
     use tokio::io::unix::AsyncFd;

@@ -4,10 +4,8 @@
 //! The daemon adopts the socket, never unlinks it, and never creates another beside it. A daemon that cannot serve removes
 //! the waiting clients from the queue before it ends; otherwise the service manager would start it for them again.
 
-use std::io;
-use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::{io, os::unix::net::UnixListener, time::Duration};
 
 use crate::daemon::os::lock::{Lock, LockHolder, StartedBy, Taken};
 use crate::daemon::os::socket::SocketError;

@@ -1,9 +1,7 @@
 //! Logins that another tool uses, too: a token that the tool has rotated is adopted. A shared login is refreshed under the
 //! tool's own locks, and the new token is written to the tool's file.
 
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Duration;
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::task::{AbortHandle, spawn_blocking};
 

@@ -1,9 +1,7 @@
 //! The worker: starts the attempts that are due, and sleeps until the next one.
 
-use std::convert::Infallible;
-use std::io;
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::{convert::Infallible, io, time::Duration};
 
 use tokio::task::JoinSet;
 

@@ -5,8 +5,7 @@ mod restore;
 mod serve;
 mod watchdog;
 
-use std::io::Write as _;
-use std::path::PathBuf;
+use std::{io::Write as _, path::PathBuf};
 
 use tokio::runtime::Runtime;
 

@@ -1,7 +1,6 @@
 //! The serving loop: accepts clients, runs the timer, detects reasons to stop, drains.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use interprocess::local_socket::tokio::Stream;
 use tokio::sync::mpsc::UnboundedReceiver;

@@ -1,10 +1,8 @@
 //! The file that usage polling keeps between runs: when each account was polled, and its plan. It holds no secret and may
 //! be lost. The windows are in the store.
 
-use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{Read, Write};
-use std::path::Path;
+use std::{collections::BTreeMap, fs::File, path::Path};
 
 use serde::{Deserialize, Serialize};
 

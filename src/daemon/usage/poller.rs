@@ -1,9 +1,7 @@
 //! The worker: asks providers how much of their quota the accounts have used, within each provider's budget.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use rustc_hash::{FxHashMap, FxHashSet};
 use tokio::sync::oneshot;

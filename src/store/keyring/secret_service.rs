@@ -1,7 +1,6 @@
 //! The Secret Service of the desktop (GNOME Keyring, KWallet, KeePassXC), over D-Bus.
 
-use std::collections::HashMap;
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use secret_service::{Collection, EncryptionType, Error, SecretService};
 use zeroize::Zeroizing;

@@ -8,10 +8,8 @@ mod read_only;
 mod rekeying;
 mod round_trip;
 
-use std::path::Path;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
-use std::time::Duration;
+use std::{path::Path, sync::Arc, time::Duration};
 
 use rusqlite::Connection;
 use tempfile::TempDir;

@@ -15,9 +15,8 @@ pub(super) fn look(_: &str, _: &HostEnvironment<'_>, _: Wall) -> Option<Discover
 
 #[cfg(any(target_os = "macos", all(test, unix)))]
 mod item {
-    use std::io;
-    use std::path::Path;
     use std::process::{Command, Stdio};
+    use std::{io, path::Path};
 
     use zeroize::Zeroizing;
 

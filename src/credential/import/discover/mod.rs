@@ -4,10 +4,8 @@ mod file;
 mod keychain;
 mod paths;
 
-use std::ffi::OsStr;
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
+use std::{ffi::OsStr, fs, io};
 
 use crate::pool::Wall;
 

@@ -1,7 +1,6 @@
 //! `account.refresh`: refreshes the token now.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use crate::credential::refresh::{RefreshReason, RefreshSchedule};
 use crate::protocol::{AccountRef, Answer, ErrorInfo, ErrorKind};

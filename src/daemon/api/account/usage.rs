@@ -1,7 +1,6 @@
 //! The calls that query an account's provider: how much of its quota is used, and whether it is confirmed.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio::sync::oneshot;
 

@@ -1,9 +1,8 @@
 //! A lock on the open file; it does not keep others from reading the file.
 
 use std::fs::{File, OpenOptions, Permissions, TryLockError};
-use std::io;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::path::Path;
+use std::{io, path::Path};
 
 use rustix::fs::OFlags;
 use rustix::io::Errno;

@@ -2,9 +2,7 @@
 //! from reading where the daemon listens.
 
 use std::fs::{File, OpenOptions};
-use std::io;
-use std::os::windows::fs::OpenOptionsExt;
-use std::path::Path;
+use std::{io, os::windows::fs::OpenOptionsExt, path::Path};
 
 use winsafe::co;
 

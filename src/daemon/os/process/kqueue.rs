@@ -1,7 +1,6 @@
 //! macOS and BSD: the process table identifies a process, a kernel queue reports its end.
 
-use std::io;
-use std::sync::Arc;
+use std::{io, sync::Arc};
 
 use nix::errno::Errno;
 use nix::sys::event::{EvFlags, EventFilter, FilterFlag, KEvent, Kqueue};

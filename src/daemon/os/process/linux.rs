@@ -1,7 +1,6 @@
 //! Linux: `/proc` identifies a process, a pidfd reports its end.
 
-use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::{io, os::unix::fs::MetadataExt};
 
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, geteuid, pidfd_open};

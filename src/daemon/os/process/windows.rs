@@ -1,8 +1,6 @@
 //! Windows: a handle identifies a process, and is signalled when it ends.
 
-use std::io;
-use std::path::Path;
-use std::sync::Arc;
+use std::{io, path::Path, sync::Arc};
 
 use tokio::sync::oneshot;
 use winsafe::guard::CloseHandleGuard;

@@ -1,10 +1,8 @@
 //! A Unix socket in a directory that only its user can enter.
 
-use std::fs;
-use std::io;
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::{fs, io, os::fd::OwnedFd};
 
 use interprocess::local_socket::tokio::{Listener, Stream};
 use interprocess::local_socket::traits::StreamCommon;

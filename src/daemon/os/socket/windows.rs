@@ -1,11 +1,7 @@
 //! A named pipe that only its user can open, from this machine.
 
-use std::ffi::OsStr;
-use std::fs;
-use std::io;
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::{ffi::OsStr, fs, io, path::Path, time::Duration};
 
 use interprocess::local_socket::tokio::{Listener, Stream};
 use interprocess::local_socket::traits::StreamCommon;

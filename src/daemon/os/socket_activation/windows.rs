@@ -1,7 +1,6 @@
 //! No service manager of this system hands over a pipe: a client that finds no daemon starts one.
 
-use std::io;
-use std::path::Path;
+use std::{io, path::Path};
 
 use super::lock::{LockHolder, Taken};
 use super::socket::SocketError;
