@@ -6,14 +6,13 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use rusqlite::types::FromSql;
 use rusqlite::{Connection, Row};
 
+use super::names::{self, UnknownText};
+use super::{LoadedState, seal::SealKey};
 use crate::credential::{Fingerprint, Link, LinkMode};
 use crate::pool::{
     AccountId, AccountRecord, Bind, ChosenBy, Fence, Holder, Lease, LimitRecord, Mono, Process, SessionRecord,
     Snapshot, Target, Usage, Wall, Window,
 };
-
-use super::names::{self, UnknownText};
-use super::{LoadedState, seal::SealKey};
 
 /// Why a row is skipped.
 #[derive(Debug, thiserror::Error)]

@@ -4,13 +4,12 @@ use std::path::Path;
 
 use rusqlite::{Connection, ToSql, params};
 
+use super::{error::WriteError, names, seal::SealKey};
 use crate::credential::{Credential, Fingerprint, Link};
 use crate::limits::Scope;
 use crate::pool::{
     AccountId, AccountRecord, Bind, Fence, Lease, LimitRecord, Process, SessionRecord, Usage, Wall, millis,
 };
-
-use super::{error::WriteError, names, seal::SealKey};
 
 /// The maximum number of sessions and of limits; the oldest are removed beyond it. The pool keeps no more sessions
 /// either.

@@ -1,10 +1,9 @@
 //! One login or key of another tool.
 
+use super::Tool;
 use crate::credential::{Credential, LinkMode, Secret};
 use crate::limits::{Reason, Scope};
 use crate::pool::{CredentialKind, Tier, Wall, Window};
-
-use super::Tool;
 
 /// One login or key, and everything that its tool knows about it.
 #[derive(PartialEq, Debug)]

@@ -1,10 +1,9 @@
 //! API keys and long-lived tokens in environment variables.
 
-use crate::{credential::Secret, pool::CredentialKind};
-
 use super::account::{DiscoveredAccount, key};
 use super::{ImportProblem, ParsedFile};
 use super::{fields::is_secret, tool::Tool};
+use crate::{credential::Secret, pool::CredentialKind};
 
 /// The variables that contain a credential, their providers, and the variable that redirects them to another server
 /// when set.

@@ -4,11 +4,10 @@ use std::cell::RefCell;
 
 use serde_json::{Map, Value};
 
-use crate::credential::{Credential, Secret};
-use crate::{limits, pool::Wall};
-
 use super::account::login;
 use super::{ImportProblem, MOST_ENTRIES};
+use crate::credential::{Credential, Secret};
+use crate::{limits, pool::Wall};
 
 /// The longest text, in bytes.
 const LONGEST_TEXT: usize = 256;

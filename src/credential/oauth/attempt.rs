@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
+use super::server::{AuthorizationServer, ServerError};
+use super::token::{TokenError, TokenGrant};
 use crate::credential::refresh::{RefreshFailure, RefreshFault};
 use crate::credential::{Credential, Secret};
 use crate::pool::{CredentialKind, Wall};
-
-use super::server::{AuthorizationServer, ServerError};
-use super::token::{TokenError, TokenGrant};
 
 /// How a refresh ended.
 #[derive(Debug)]

@@ -4,10 +4,9 @@ use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use ring::digest::{SHA256, digest};
 
-use crate::credential::Secret;
-
 use super::server::{AuthorizationServer, ServerError};
 use super::token::{TokenError, TokenGrant, TokenSet};
+use crate::credential::Secret;
 
 /// A login in progress.
 #[derive(Debug)]

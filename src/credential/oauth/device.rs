@@ -4,11 +4,10 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::{credential::Secret, credential::import::wipe};
-
 use super::fetch::{SendError, send};
 use super::server::{AuthorizationServer, RequestStyle, ServerError, check};
 use super::token::{TokenError, TokenGrant, TokenSet, error_code};
+use crate::{credential::Secret, credential::import::wipe};
 
 /// The polling interval, unless the server states another.
 const USUAL: Duration = Duration::from_secs(5);

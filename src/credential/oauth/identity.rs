@@ -2,9 +2,8 @@
 
 use serde_json::{Map, Value};
 
-use crate::{pool::Tier, provider::plan_tier};
-
 use super::{fetch::send, server::AuthorizationServer, token::TokenSet};
+use crate::{pool::Tier, provider::plan_tier};
 
 /// The longest text that is accepted, in bytes.
 const LONGEST: usize = 256;

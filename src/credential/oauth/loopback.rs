@@ -8,10 +8,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use crate::credential::Secret;
-
 use super::code::{AuthorizationRequest, AuthorizationResponse};
 use super::server::AuthorizationServer;
+use crate::credential::Secret;
 
 /// The maximum length of a browser's request head.
 const LONGEST_HEAD: usize = 16 * 1024;

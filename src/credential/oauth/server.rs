@@ -3,10 +3,9 @@
 
 use serde_json::{Map, Value};
 
-use crate::http;
-
 use super::fetch::{SendError, send};
 use super::settings::OauthSettings;
+use crate::http;
 
 /// An authorization server that requests can be sent to.
 #[derive(Clone, Debug)]

@@ -5,12 +5,11 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
-use crate::credential::Secret;
-use crate::credential::import::{jwt, wipe};
-
 use super::code_of;
 use super::fetch::{OauthResponse, SendError, send};
 use super::server::{AuthorizationServer, RequestStyle};
+use crate::credential::Secret;
+use crate::credential::import::{jwt, wipe};
 
 /// The longest token that is accepted, in bytes.
 const LONGEST_TOKEN: usize = 64 * 1024;

@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use crate::pool::Mono;
-
 use super::{Outage, RefreshTransition};
+use crate::pool::Mono;
 
 /// What failed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

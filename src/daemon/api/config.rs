@@ -4,12 +4,11 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
+use super::reply::{CallReply, CallResult};
+use super::session::shutting_down;
 use crate::config::{Config, ConfigValue, Setting};
 use crate::daemon::state::{ConfigMessage, Daemon};
 use crate::protocol::{Answer, ErrorInfo};
-
-use super::reply::{CallReply, CallResult};
-use super::session::shutting_down;
 
 /// `config.get`
 pub(crate) fn get(daemon: &Daemon, reply: &mut CallReply<'_>) -> CallResult {

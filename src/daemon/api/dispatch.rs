@@ -2,17 +2,16 @@
 
 use std::sync::Arc;
 
+use super::account::{self, AccountAction, add, export, import, refresh, usage};
+use super::reply::{CallReply, CallResult, Responder};
+use super::session::{ClientSession, bad};
+use super::{config, explain, gateway_key, lease, report, secrets};
 use crate::daemon::state::events::{KINDS, REPLAY_END};
 use crate::daemon::{os::clock, state::Daemon, view};
 use crate::protocol::{
     Answer, Call, Codec, DisableAccountParams, ENCODING, Empty, ErrorInfo, ErrorKind, HelloInfo, HelloParams, PROTOCOL,
     RequestId, SubscribeParams,
 };
-
-use super::account::{self, AccountAction, add, export, import, refresh, usage};
-use super::reply::{CallReply, CallResult, Responder};
-use super::session::{ClientSession, bad};
-use super::{config, explain, gateway_key, lease, report, secrets};
 
 impl ClientSession {
     /// Serves a call; an immediate answer is appended to `out`.

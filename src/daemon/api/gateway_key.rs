@@ -1,13 +1,12 @@
 //! `gateway.key`: keys for the clients of the gateway.
 
+use super::reply::{CallReply, CallResult, lease_ended};
+use super::{lease::fence_of, session::bad};
 use crate::daemon::state::{Daemon, GatewayState};
 use crate::pool::{Bind, Fence};
 use crate::protocol::{
     Answer, ErrorInfo, ErrorKind, GatewayAccess, GatewayKey, GatewayKeyParams, LeaseRef, SecretText,
 };
-
-use super::reply::{CallReply, CallResult, lease_ended};
-use super::{lease::fence_of, session::bad};
 
 /// The longest agent or label in a key, in bytes.
 const LONGEST_NAME: usize = 64;

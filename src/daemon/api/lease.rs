@@ -2,15 +2,14 @@
 
 use std::{sync::Arc, time::Duration};
 
+use super::reply::{CallReply, CallResult, LeaseReply, lease_ended};
+use super::session::{ClientSession, bad, find_account, refused, target};
 use crate::daemon::state::{CredentialState, CredentialUse, Daemon, State, Unsaved};
 use crate::daemon::{os::clock, os::opened_process::OpenedProcess, view};
 use crate::pool::{Bind, Command, Fence, Holder, LeaseRequest, Mono, Now, Refusal, Reply, Ticket};
 use crate::protocol::{
     AcquireParams, Answer, BindTo, CredentialParams, Empty, ErrorInfo, ErrorKind, LeaseRef, LeaseToken,
 };
-
-use super::reply::{CallReply, CallResult, LeaseReply, lease_ended};
-use super::session::{ClientSession, bad, find_account, refused, target};
 
 /// The longest text of a request, in bytes.
 const LONGEST_TEXT: usize = 256;

@@ -4,15 +4,14 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+use super::lease::fence_of;
+use super::reply::{CallReply, CallResult, LeaseReply};
+use super::session::{bad, refused};
 use crate::daemon::state::{Daemon, UpstreamOutcome};
 use crate::daemon::{os::clock, view};
 use crate::limits::{Headers, epoch_ms};
 use crate::pool::{Usage, Wall, Window};
 use crate::protocol::{ErrorInfo, HeaderList, LeaseRef, ObjectText, ReportParams};
-
-use super::lease::fence_of;
-use super::reply::{CallReply, CallResult, LeaseReply};
-use super::session::{bad, refused};
 
 /// The valid HTTP status codes.
 const STATUSES: std::ops::RangeInclusive<u16> = 100..=999;

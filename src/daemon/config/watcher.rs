@@ -5,13 +5,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 
+use super::apply::apply;
 use crate::config::{Config, ConfigErrors, LoadedConfig, read_file};
 use crate::daemon::state::{ConfigMessage, Daemon, Mailbox};
 use crate::daemon::worker::{WaitsFor, Worker};
 use crate::daemon::{os::clock::since_boot, os::service_manager};
 use crate::watch::{Completeness, Debounce, DebounceTiming, Watcher};
-
-use super::apply::apply;
 
 /// Overrides `daemon.log`.
 pub(crate) const LOG_VARIABLE: &str = "LESSOR_LOG";

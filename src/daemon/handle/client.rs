@@ -1,9 +1,8 @@
 //! The client of a gateway request, by the key that it sends.
 
+use super::GatewayHandle;
 use crate::pool::{ConnectionId, Fence, Process};
 use crate::protocol::GatewayKey;
-
-use super::GatewayHandle;
 
 /// The first id of the gateway's connections; those of the socket never get this high.
 const FIRST_CONNECTION: u64 = 1 << 62;

@@ -12,11 +12,10 @@ use crate::pool::{
 };
 use crate::provider::TargetError;
 
-use crate::daemon::state::{CredentialProblem, CredentialState, CredentialUse, State, Unsaved, Waiter};
-use crate::daemon::{os::clock, view};
-
 use super::request_lease::{LeasedAccount, NoLeaseReason, RequestLease, refused};
 use super::{GatewayHandle, client::GatewayClient};
+use crate::daemon::state::{CredentialProblem, CredentialState, CredentialUse, State, Unsaved, Waiter};
+use crate::daemon::{os::clock, view};
 
 /// What a request needs of an account.
 #[derive(Clone, Copy, Debug)]

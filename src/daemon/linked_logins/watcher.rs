@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 use std::{collections::BTreeMap, io, time::Duration};
 
+use super::adopt::adopt;
 use crate::credential::import::discover::{DiscoveryError, HostEnvironment, KEYCHAIN_PREFIX, Platform, beside, reread};
 use crate::credential::{Link, LinkMode};
 use crate::daemon::os::clock::{self, since_boot};
@@ -11,8 +12,6 @@ use crate::daemon::state::{Daemon, LinkedLoginsMessage, Mailbox};
 use crate::daemon::worker::{WaitsFor, Worker};
 use crate::watch::{Completeness, Debounce, DebounceTiming, Watcher};
 use crate::{credential::import::DiscoveredAccount, pool::AccountId};
-
-use super::adopt::adopt;
 
 /// The logins in a file, or why it cannot be read; `None` before the first reading.
 type LoginsRead = Option<Result<Vec<DiscoveredAccount>, String>>;

@@ -4,9 +4,8 @@
 //! A line is composed under the state lock and written after its release. `journalctl` shows only the message by default,
 //! so it is complete; the fields are for searching.
 
-use crate::pool::{AccountId, AccountRecord, Ending, Event, LimitRecord, LoginProblem, LoginState, Pool, Wall, spoken};
-
 use super::instant;
+use crate::pool::{AccountId, AccountRecord, Ending, Event, LimitRecord, LoginProblem, LoginState, Pool, Wall, spoken};
 
 /// Writes a composed line.
 pub(crate) type WriteLine = Box<dyn FnOnce() + Send>;

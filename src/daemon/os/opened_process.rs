@@ -2,9 +2,8 @@
 
 use std::io;
 
-use crate::pool::{Holder, Process};
-
 use super::process::{self, FoundProcess, Handle};
+use crate::pool::{Holder, Process};
 
 /// A living process, ready to be watched.
 #[derive(Debug)]

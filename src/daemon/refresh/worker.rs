@@ -5,12 +5,11 @@ use std::{convert::Infallible, io, time::Duration};
 
 use tokio::task::JoinSet;
 
+use super::attempt::{Servers, attempt};
+use super::shared_login;
 use crate::daemon::state::{Daemon, Mailbox};
 use crate::daemon::worker::{WaitsFor, Worker};
 use crate::{daemon::os::clock, pool::AccountId};
-
-use super::attempt::{Servers, attempt};
-use super::shared_login;
 
 /// The longest sleep, because its clock stops in suspend.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);

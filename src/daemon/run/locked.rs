@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
+use super::{Run, StartError, report_ready, system};
+use super::{restore::restore, serve::StopReason};
 use crate::config::LoadedConfig;
 use crate::daemon::state::{ActiveConfig, KeyringWait, RunInfo};
 use crate::daemon::{config::ConfigWatcher, os::clock};
 use crate::store::{KeyringError, OpenedStore, Store, StoreError, StorePaths};
-
-use super::{Run, StartError, report_ready, system};
-use super::{restore::restore, serve::StopReason};
 
 /// Serves until the key is available, or until the daemon stops.
 pub(super) fn wait_for_keyring(

@@ -7,14 +7,13 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
+use super::watchdog::Watchdog;
 use crate::daemon::os::signals::{SignalListener, SignalRequest};
 use crate::daemon::os::socket::{Socket, admit};
 use crate::daemon::os::{clock, service_manager};
 use crate::daemon::state::{ConfigMessage, Daemon, Outbox};
 use crate::daemon::{api::connection, config::move_key, os::lock::Lock};
 use crate::pool::{Command, ConnectionId, Process};
-
-use super::watchdog::Watchdog;
 
 /// The longest sleep of the timer, because its clock stops in suspend.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);

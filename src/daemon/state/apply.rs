@@ -4,10 +4,9 @@
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 
+use super::{Pending, State, Unsaved};
 use crate::pool::{AccountId, Command, Decision, Effect, Ending, Event, Fence, Lease, Now, Refusal, Reply};
 use crate::{credential::refresh::RefreshReason, store::Write};
-
-use super::{Pending, State, Unsaved};
 
 impl State {
     /// Applies a command and everything that follows from it. Every write is handed to the store before this returns.

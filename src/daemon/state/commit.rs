@@ -6,9 +6,8 @@
 
 use tokio::sync::oneshot;
 
-use crate::store::{Store, Write, WriteError};
-
 use super::Shared;
+use crate::store::{Store, Write, WriteError};
 
 /// What the store still has to write before an answer may go out, the stronger demand last.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]

@@ -6,9 +6,8 @@ use std::sync::Arc;
 use crate::pool::{AccountId, ConnectionId, Ending, Event, Fence, Lease, LimitRecord, Now, Pool, Wall};
 use crate::protocol::{AccountLabel, Codec, EventInfo, LeaseKey};
 
-use crate::daemon::log;
-
 use super::{AccountState, LogLater, Outbox, account_state};
+use crate::daemon::log;
 
 /// How many are kept.
 const KEPT: usize = 1000;

@@ -5,9 +5,8 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use crate::pool::{Ending, Fence, Lease, LeaseRequest, Pool, Process, reacquire};
-
 use super::State;
+use crate::pool::{Ending, Fence, Lease, LeaseRequest, Pool, Process, reacquire};
 
 /// Most other providers that one holder uses.
 const MOST_PROVIDERS: usize = 16;

@@ -2,13 +2,12 @@
 
 use std::time::Duration;
 
+use super::{State, Unsaved};
 use crate::limits::{self, Classification, Headers, Reason, UpstreamResponse, Verdict};
 use crate::pool::{
     AccountId, Action, Command, Decision, Fence, Now, Refusal, RefusalDetails, Reply, RequestNeeds, RequestOutcome,
     Usage, Wall,
 };
-
-use super::{State, Unsaved};
 
 /// What came back from an upstream.
 #[derive(Clone, Copy, Debug)]

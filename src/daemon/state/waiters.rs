@@ -5,9 +5,8 @@ use std::fmt;
 
 use rustc_hash::FxHashMap;
 
-use crate::pool::{ConnectionId, Fence, Now, Refusal, WaiterId};
-
 use super::{State, Unsaved};
+use crate::pool::{ConnectionId, Fence, Now, Refusal, WaiterId};
 
 /// Receives the end of a wait: a lease, or why there is none. The socket and the gateway have one each.
 pub(crate) trait Waiter: Any + fmt::Debug + Send {

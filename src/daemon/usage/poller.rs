@@ -7,17 +7,16 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
+use super::file::{self, SavedUsage};
 use crate::credential::{Fingerprint, Secret};
+use crate::daemon::os::clock;
+use crate::daemon::state::{Daemon, Mailbox, PollOutcome, State, UsageRequest, set_login_state};
+use crate::daemon::worker::{WaitsFor, Worker};
 use crate::http;
 use crate::pool::{
     AccountChange, AccountId, AccountRecord, Command, LoginState, Now, Tier, Usage, Verification, Wall, Window,
 };
 use crate::usage::{self, PollLimits, UsageQuery, UsageReading, UsageResult};
-
-use super::file::{self, SavedUsage};
-use crate::daemon::os::clock;
-use crate::daemon::state::{Daemon, Mailbox, PollOutcome, State, UsageRequest, set_login_state};
-use crate::daemon::worker::{WaitsFor, Worker};
 
 /// The most queries at a time.
 const MAX_QUERIES: usize = 4;

@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
+use super::why_renewing;
 use crate::daemon::state::{State, account_state};
 use crate::pool::{Account, AccountId, Limit, LoginProblem, LoginState, Now, Window};
 use crate::protocol::{AccountInfo, Answer, ErrorInfo, ErrorKind, LimitInfo, LinkInfo, UsageInfo};
 use crate::{daemon::log::login_words, usage};
-
-use super::why_renewing;
 
 impl State {
     /// The name of an account for people, or its id if it was removed.

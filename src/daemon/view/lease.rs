@@ -4,14 +4,13 @@ use std::borrow::Cow;
 
 use rustc_hash::FxHashMap;
 
+use super::credential;
 use crate::daemon::os::process;
 use crate::daemon::state::{ReportOutcome, State};
 use crate::pool::{Bind, Fence, Lease, Now, Process, millis};
 use crate::protocol::{
     AccountLabel, AccountName, Answer, DecisionInfo, ErrorInfo, ErrorKind, HolderInfo, LeaseInfo, LeaseRow,
 };
-
-use super::credential;
 
 /// The answer with a lease, or why there is none.
 pub(crate) fn lease(state: &State, now: Now, fence: Fence, with_credential: bool) -> Result<Answer<'_>, ErrorInfo> {

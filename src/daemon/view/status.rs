@@ -1,11 +1,10 @@
 //! `status`: the daemon, its accounts and its queue.
 
+use super::warnings;
 use crate::daemon::os::clock;
 use crate::daemon::state::{AccountState, Daemon, State, account_state};
 use crate::pool::{Now, millis};
 use crate::protocol::{AccountTotals, DaemonStatus, QueueRow};
-
-use super::warnings;
 
 /// The answer to `status`.
 pub(crate) fn status(daemon: &Daemon, now: Now) -> DaemonStatus {

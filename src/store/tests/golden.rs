@@ -1,8 +1,7 @@
 //! Databases of earlier versions, stored as SQL: every later version must open them.
 
-use crate::pool::{OtherQuota, TargetNames, Usage, Window};
-
 use super::*;
+use crate::pool::{OtherQuota, TargetNames, Usage, Window};
 
 /// Printed by `print_golden` below, each with the schema of its number; never changed.
 const V1: &str = include_str!("golden/1.sql");

@@ -14,15 +14,14 @@ use std::{path::Path, sync::Arc, time::Duration};
 use rusqlite::Connection;
 use tempfile::TempDir;
 
+use super::writer::WriterMessage;
+use super::*;
 use crate::credential::{Credential, Secret};
 use crate::limits::{Reason, Scope};
 use crate::pool::{
     AccountId, AccountRecord, Bind, ChosenBy, ConnectionId, CredentialKind, Fence, Holder, Lease, LimitRecord,
     LimitSource, LoginProblem, LoginState, Mono, Process, SessionRecord, Snapshot, Target, Tier, Verification, Wall,
 };
-
-use super::writer::WriterMessage;
-use super::*;
 
 /// A temporary directory for each test.
 struct Home {

@@ -6,10 +6,9 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use crate::pool::Wall;
-
 use super::super::{FileContent, FileFormat, ImportParseError, ParsedFile, read};
 use super::paths::{HostEnvironment, beside};
+use crate::pool::Wall;
 
 /// The maximum size of a file, in bytes.
 pub const LARGEST: u64 = 8 << 20;

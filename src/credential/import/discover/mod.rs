@@ -7,9 +7,8 @@ mod paths;
 use std::path::{Path, PathBuf};
 use std::{ffi::OsStr, fs, io};
 
-use crate::pool::Wall;
-
 use super::DiscoveredAccount;
+use crate::pool::Wall;
 use file::{MOST_FILES, file};
 
 pub use file::{DiscoveredFile, DiscoveryError, DiscoverySource, KEYCHAIN_PREFIX, LARGEST, RawFile, take};

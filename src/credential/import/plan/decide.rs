@@ -2,12 +2,11 @@
 
 use std::collections::HashSet;
 
-use crate::credential::{Fingerprint, Link, LinkMode, may_refresh};
-use crate::pool::{CredentialKind, Tier, Wall};
-
 use super::super::discover::KEYCHAIN_PREFIX;
 use super::super::{DiscoveredAccount, DiscoveredLimit};
 use super::{AccountUpdate, ImportOutcome, ImportStep, KnownAccount, LinkChange};
+use crate::credential::{Fingerprint, Link, LinkMode, may_refresh};
+use crate::pool::{CredentialKind, Tier, Wall};
 
 /// All accounts, including those that earlier steps added.
 #[derive(Debug)]

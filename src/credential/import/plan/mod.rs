@@ -7,10 +7,9 @@ mod tests;
 
 use std::collections::HashSet;
 
+use super::DiscoveredLimit;
 use crate::credential::{Fingerprint, Link};
 use crate::pool::{CredentialKind, Tier, Wall};
-
-use super::DiscoveredLimit;
 
 pub use decide::ImportPlan;
 

@@ -1,10 +1,9 @@
 //! opencode-anthropic-multi-auth: `anthropic-accounts.json`, version 1.
 
-use crate::limits::{Reason, Scope};
-use crate::pool::Wall;
-
 use super::super::account::{DiscoveredAccount, DiscoveredLimit, login};
 use super::super::{fields::JsonFields, tool::Tool};
+use crate::limits::{Reason, Scope};
+use crate::pool::Wall;
 
 pub(super) fn read(top: &JsonFields<'_>, now: Wall) -> Vec<DiscoveredAccount> {
     if top.value("version").and_then(serde_json::Value::as_u64) != Some(1) {

@@ -1,11 +1,10 @@
 //! opencode-antigravity-auth: `antigravity-accounts.json`, versions 1 to 4.
 
-use crate::limits::{Reason, Scope};
-use crate::pool::{Wall, Window};
-
 use super::super::account::{DiscoveredAccount, DiscoveredLimit, login};
 use super::super::fields::{JsonFields, instant};
 use super::super::tool::Tool;
+use crate::limits::{Reason, Scope};
+use crate::pool::{Wall, Window};
 const VERSIONS: std::ops::RangeInclusive<u64> = 1..=4;
 /// The plugin's quota names, which are the same as lessor's.
 const KEYS: [&str; 3] = ["claude", "gemini-antigravity", "gemini-cli"];

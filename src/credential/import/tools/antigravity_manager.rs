@@ -2,14 +2,13 @@
 
 use serde_json::Value;
 
-use crate::limits::{Reason, Scope};
-use crate::pool::{Tier, Wall, Window};
-use crate::provider::plan_tier;
-
 use super::super::account::{DiscoveredAccount, DiscoveredLimit, login};
 use super::super::fields::{JsonFields, ProblemList, objects};
 use super::super::tool::Tool;
 use super::{antigravity_auth::window, gemini_cli};
+use crate::limits::{Reason, Scope};
+use crate::pool::{Tier, Wall, Window};
+use crate::provider::plan_tier;
 
 /// The maximum number of models per account whose quota is kept.
 const MOST_WINDOWS: usize = 64;

@@ -1,13 +1,12 @@
 //! Claude Code: `.credentials.json`, or the same document in the keychain; `.claude.json` names the owner.
 
-use crate::credential::Secret;
-use crate::pool::{Tier, Wall};
-
 use super::super::account::{DiscoveredAccount, key};
 use super::super::fields::JsonFields;
 #[cfg(any(target_os = "macos", all(test, unix)))]
 use super::super::fields::is_secret;
 use super::super::tool::Tool;
+use crate::credential::Secret;
+use crate::pool::{Tier, Wall};
 
 pub(super) fn credentials(
     top: &JsonFields<'_>,

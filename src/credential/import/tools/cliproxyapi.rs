@@ -1,9 +1,8 @@
 //! CLIProxyAPI: its auth directory contains one file per login, with a `type`.
 
-use crate::provider::plan_tier;
-
 use super::super::{account::DiscoveredAccount, fields::JsonFields, tool::Tool};
 use super::{codex::of_tokens, gemini_cli};
+use crate::provider::plan_tier;
 
 pub(super) fn read(top: &JsonFields<'_>) -> Option<DiscoveredAccount> {
     let kind = top.text("type").unwrap_or_default();

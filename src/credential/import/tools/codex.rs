@@ -2,11 +2,10 @@
 
 use serde_json::Value;
 
-use crate::{pool::Tier, provider::plan_tier};
-
 use super::super::account::{DiscoveredAccount, key};
 use super::super::fields::{JsonFields, instant};
 use super::super::{jwt, tool::Tool};
+use crate::{pool::Tier, provider::plan_tier};
 
 /// The claim that contains OpenAI's fields.
 const CLAIM: &str = "https://api.openai.com/auth";

@@ -2,12 +2,11 @@
 
 use serde_json::Value;
 
+use super::super::account::{DiscoveredAccount, DiscoveredLimit, login};
+use super::super::{fields::JsonFields, tool::Tool};
 use crate::credential::{Credential, LinkMode};
 use crate::limits::{Reason, Scope};
 use crate::pool::{CredentialKind, Tier, Wall, Window};
-
-use super::super::account::{DiscoveredAccount, DiscoveredLimit, login};
-use super::super::{fields::JsonFields, tool::Tool};
 
 /// The maximum number of quota windows per account.
 const MOST_WINDOWS: usize = 64;

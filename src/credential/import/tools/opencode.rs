@@ -1,9 +1,8 @@
 //! opencode: `auth.json`, with a login or key for each provider.
 
-use crate::credential::Secret;
-
 use super::super::account::{DiscoveredAccount, key, login};
 use super::super::{fields::JsonFields, tool::Tool};
+use crate::credential::Secret;
 
 pub(super) fn read(top: &JsonFields<'_>) -> Vec<DiscoveredAccount> {
     let names: Vec<&str> = top.names().take(super::super::MOST_ENTRIES).collect();

@@ -2,9 +2,15 @@
 
 use std::sync::Arc;
 
+use super::add::{
+    NewIds, check_account_texts, check_agents, check_max_leases, check_refresh_token, check_secret, new_id, new_ids,
+};
 use crate::credential::import::plan::{AccountUpdate, ImportPlan, ImportStep, KnownAccount, LinkChange};
 use crate::credential::import::{DiscoveredAccount, DiscoveredLimit, Tool};
 use crate::credential::{Credential, Link, LinkMode, may_refresh};
+use crate::daemon::api::session::{bad, refused, secret};
+use crate::daemon::os::clock;
+use crate::daemon::state::{Daemon, State, Unsaved, imported_limit, login_state_of, save};
 use crate::pool::{
     Account, AccountChange, AccountId, AccountRecord, Command, Limit, LoginProblem, LoginState, Now, Usage,
     Verification, Wall, Window,
@@ -14,13 +20,6 @@ use crate::protocol::{
     ImportedEntry,
 };
 use crate::{provider, store::Write};
-
-use super::add::{
-    NewIds, check_account_texts, check_agents, check_max_leases, check_refresh_token, check_secret, new_id, new_ids,
-};
-use crate::daemon::api::session::{bad, refused, secret};
-use crate::daemon::os::clock;
-use crate::daemon::state::{Daemon, State, Unsaved, imported_limit, login_state_of, save};
 
 /// The longest reason, in bytes.
 const LONGEST_PROSE: usize = 8192;

@@ -4,14 +4,13 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::sync::oneshot;
 
-use crate::pool::{AccountId, LoginState, spoken};
-use crate::protocol::{AccountRef, Answer, ErrorInfo, ErrorKind, VerifyAccountParams};
-use crate::usage;
-
 use super::refresh::refresh as refresh_account;
 use crate::daemon::api::session::{find_account, refused};
 use crate::daemon::state::{Daemon, PollOutcome, Unsaved, UsageRequest, login_state_of, set_login_state};
 use crate::daemon::{os::clock, view};
+use crate::pool::{AccountId, LoginState, spoken};
+use crate::protocol::{AccountRef, Answer, ErrorInfo, ErrorKind, VerifyAccountParams};
+use crate::usage;
 
 /// How long a call waits for a provider.
 const LONGEST_WAIT: Duration = Duration::from_secs(50);

@@ -6,10 +6,9 @@ use nix::errno::Errno;
 use nix::sys::event::{EvFlags, EventFilter, FilterFlag, KEvent, Kqueue};
 use sysinfo::{Pid, ProcessRefreshKind, ProcessStatus, ProcessesToUpdate, System, UpdateKind};
 
-use crate::pool::Process;
-
 use super::{FoundProcess, Handle};
 use crate::daemon::os::blocking;
+use crate::pool::Process;
 
 /// Finds a living process of this user; `None` when there is none with this pid. Its start time has a resolution of a
 /// second.

@@ -5,10 +5,9 @@ use std::{io, os::unix::fs::MetadataExt};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, geteuid, pidfd_open};
 
-use crate::pool::Process;
-
 use super::{FoundProcess, Handle};
 use crate::daemon::os::blocking;
+use crate::pool::Process;
 
 /// Finds a living process of this user; `None` when there is none with this pid.
 ///

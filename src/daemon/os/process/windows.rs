@@ -6,10 +6,9 @@ use tokio::sync::oneshot;
 use winsafe::guard::CloseHandleGuard;
 use winsafe::{HPROCESS, co};
 
-use crate::pool::Process;
-
 use super::FoundProcess;
 use crate::daemon::os::blocking;
+use crate::pool::Process;
 
 /// How often the thread that waits for a process checks whether its [`Handle`] was dropped; the end of the process wakes
 /// it immediately.

@@ -14,9 +14,8 @@ use tokio::time::timeout;
 use widestring::U16CString;
 use winsafe::co;
 
-use crate::client::this_user;
-
 use super::{SocketError, check_length, in_the_way, unsafe_directory};
+use crate::client::this_user;
 use crate::daemon::os::socket_activation::Inherited;
 
 /// The longest name a pipe can have, with its `\\.\pipe\`.

@@ -17,10 +17,9 @@ use crate::{
     credential::oauth::MissingSettings, daemon::os::clock,
 };
 
-use crate::daemon::state::{Daemon, Mailbox, State};
-
 use super::oauth_settings::{oauth_settings, refresh_rules};
 use super::{has_ended, login_state_of, set_login_state};
+use crate::daemon::state::{Daemon, Mailbox, State};
 
 /// What a credential is needed for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -10,13 +10,12 @@ use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 
+use super::State;
 use crate::credential::{Credential, Secret};
 use crate::pool::{
     AccountChange, AccountId, Command, Deadline, Limit, LimitSource, LoginProblem, LoginState, Now, Wall,
 };
 use crate::{credential::import::DiscoveredLimit, daemon::os::clock};
-
-use super::State;
 
 pub(crate) use fingerprints::Fingerprints;
 pub(crate) use keyring::KeyringWait;
