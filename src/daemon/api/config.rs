@@ -4,20 +4,20 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use super::reply::{CallReply, CallResult};
+use super::reply::{AnswerResult, CallReply, CallResult};
 use super::session::shutting_down;
 use crate::config::{Config, ConfigValue, Setting};
 use crate::daemon::state::{ConfigMessage, Daemon};
-use crate::protocol::{Answer, ErrorInfo};
+use crate::protocol::Answer;
 
 /// `config.get`
-pub(crate) fn get(daemon: &Daemon, reply: &mut CallReply<'_>) -> CallResult {
+pub fn get(daemon: &Daemon, reply: &mut CallReply<'_>) -> CallResult {
     let document = settings_document(&daemon.state().config.config);
     reply.answer(&Answer::Config(document))
 }
 
 /// `config.reload`: answered when the worker has read the file.
-pub(crate) async fn reload(daemon: Arc<Daemon>) -> Result<Answer<'static>, ErrorInfo> {
+pub async fn reload(daemon: Arc<Daemon>) -> AnswerResult {
     let (answer, result) = oneshot::channel();
     daemon.mailboxes.config.send(ConfigMessage::Read(answer));
     result.await.map(Answer::Reloaded).map_err(shutting_down)

@@ -10,7 +10,7 @@ use zeroize::Zeroize as _;
 use crate::pool::ConnectionId;
 use crate::protocol::{Codec, ErrorInfo, ErrorKind, Fatal, Incoming, MessageDecoder, RequestId};
 
-use crate::daemon::{api::session::ClientSession, os::socket::finish_reading, state::Daemon, state::outbox::Outbox};
+use crate::daemon::{api::session::Session, os::socket::finish_reading, state::Daemon, state::outbox::Outbox};
 
 /// The time for the first whole message.
 const FIRST_MESSAGE: Duration = Duration::from_secs(5);
@@ -26,22 +26,16 @@ const MAX_BUFFERED: usize = 64 * 1024;
 const KEPT_CAPACITY: usize = 16 * 1024;
 
 /// Serves one client until either side ends the connection; the daemon has its outbox already.
-pub(crate) async fn serve(
-    daemon: Arc<Daemon>,
-    stream: Stream,
-    connection: ConnectionId,
-    pid: Option<u32>,
-    outbox: Arc<Outbox>,
-) {
+pub async fn serve(daemon: Arc<Daemon>, stream: Stream, id: ConnectionId, pid: Option<u32>, outbox: Arc<Outbox>) {
     let mut connected = Connection {
-        session: ClientSession { connection, pid, codec: Codec::Json, outbox, holder: None, greeted: false },
+        session: Session { connection: id, pid, codec: Codec::Json, outbox, holder: None, greeted: false },
         decoder: MessageDecoder::default(),
         out: Vec::new(),
         deadline: Some(deadline(FIRST_MESSAGE)),
     };
     let end = connected.run(&daemon, &stream).await;
     // leases of the connection end before the last answers are waited for
-    daemon.connection_ended(connection);
+    daemon.connection_ended(id);
     let _in_time = match end {
         // the client may have closed its half only, as a shell's pipe does; or the daemon ends
         End::InputEnded => timeout(LAST_ANSWERS, connected.write_last_answers(&stream)).await.is_ok(),
@@ -50,7 +44,7 @@ pub(crate) async fn serve(
 }
 
 struct Connection {
-    session: ClientSession,
+    session: Session,
     decoder: MessageDecoder,
     out: Vec<u8>,
     /// When the next message must be whole.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::account::{self, AccountAction, add, export, import, refresh, usage};
 use super::reply::{CallReply, CallResult, Responder};
-use super::session::{ClientSession, bad};
+use super::session::{Session, bad};
 use super::{config, explain, gateway_key, lease, report, secrets};
 use crate::daemon::state::events::{KINDS, REPLAY_END};
 use crate::daemon::{os::clock, state::Daemon, view};
@@ -13,9 +13,9 @@ use crate::protocol::{
     RequestId, SubscribeParams,
 };
 
-impl ClientSession {
+impl Session {
     /// Serves a call; an immediate answer is appended to `out`.
-    pub(crate) fn serve(&mut self, daemon: &Arc<Daemon>, id: Option<RequestId>, call: Call, out: &mut Vec<u8>) {
+    pub fn serve(&mut self, daemon: &Arc<Daemon>, id: Option<RequestId>, call: Call, out: &mut Vec<u8>) {
         if self.codec == Codec::Binary && !self.greeted && !matches!(call, Call::Hello(_)) {
             let error = ErrorInfo::new(ErrorKind::BadRequest, "a binary connection begins with `hello`");
             return self.refuse(id, &error, out);
@@ -31,7 +31,7 @@ impl ClientSession {
     }
 
     /// Refuses a message; a notification gets no answer.
-    pub(crate) fn refuse(&self, id: Option<RequestId>, error: &ErrorInfo, out: &mut Vec<u8>) {
+    pub fn refuse(&self, id: Option<RequestId>, error: &ErrorInfo, out: &mut Vec<u8>) {
         self.responder(id).refuse(error, out);
     }
 

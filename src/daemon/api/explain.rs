@@ -20,7 +20,7 @@ const LAST: &str = "last";
 const MAX_CANDIDATES: usize = 256;
 
 /// `forecast`
-pub(crate) fn forecast(daemon: &Daemon, reply: &mut CallReply<'_>, params: &ForecastParams) -> CallResult {
+pub fn forecast(daemon: &Daemon, reply: &mut CallReply<'_>, params: &ForecastParams) -> CallResult {
     let state = &*daemon.state();
     let now = clock::now();
     let target = target(state, &params.provider, params.model.as_deref(), None)?;
@@ -42,7 +42,7 @@ pub(crate) fn forecast(daemon: &Daemon, reply: &mut CallReply<'_>, params: &Fore
 }
 
 /// `explain`
-pub(crate) fn explain(daemon: &Daemon, reply: &mut CallReply<'_>, params: &ExplainParams) -> CallResult {
+pub fn explain(daemon: &Daemon, reply: &mut CallReply<'_>, params: &ExplainParams) -> CallResult {
     let state = &*daemon.state();
     let now = clock::now();
     let what = params.what.as_deref().unwrap_or(LAST);

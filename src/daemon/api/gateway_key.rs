@@ -12,7 +12,7 @@ use crate::protocol::{
 const LONGEST_NAME: usize = 64;
 
 /// Creates a key for a lease, or for a client without one.
-pub(crate) fn gateway_key(daemon: &Daemon, reply: &mut CallReply<'_>, params: GatewayKeyParams) -> CallResult {
+pub fn gateway_key(daemon: &Daemon, reply: &mut CallReply<'_>, params: GatewayKeyParams) -> CallResult {
     let key = match &params.lease {
         Some(lease) => key_of_lease(daemon, lease, &params)?,
         None => key_of_client(params)?,

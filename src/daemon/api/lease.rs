@@ -2,8 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::reply::{CallReply, CallResult, LeaseReply, lease_ended};
-use super::session::{ClientSession, bad, find_account, refused, target};
+use super::reply::{AnswerResult, CallReply, CallResult, LeaseReply, lease_ended};
+use super::session::{Session, bad, find_account, refused, target};
 use crate::daemon::state::{CredentialState, CredentialUse, Daemon, State, Unsaved};
 use crate::daemon::{os::clock, os::opened_process::OpenedProcess, view};
 use crate::pool::{Bind, Command, Fence, Holder, LeaseRequest, Mono, Now, Refusal, Reply, Ticket};
@@ -19,12 +19,7 @@ const LONGEST_TTL: Duration = Duration::from_secs(30 * 86_400);
 const PRIORITIES: std::ops::RangeInclusive<i8> = -10..=10;
 
 /// `lease.acquire`
-pub(crate) fn acquire(
-    session: &mut ClientSession,
-    daemon: &Arc<Daemon>,
-    reply: &mut CallReply<'_>,
-    params: AcquireParams,
-) -> CallResult {
+pub fn acquire(session: &mut Session, daemon: &Daemon, reply: &mut CallReply<'_>, params: AcquireParams) -> CallResult {
     check(&params)?;
     let mut binding = LeaseBinding::find(session, &params.bind)?;
     let state = &mut *daemon.state();
@@ -34,12 +29,7 @@ pub(crate) fn acquire(
 }
 
 /// `lease.token`: the lease that the process holds already, if it is usable, or a new one.
-pub(crate) fn token(
-    session: &mut ClientSession,
-    daemon: &Arc<Daemon>,
-    reply: &mut CallReply<'_>,
-    params: AcquireParams,
-) -> CallResult {
+pub fn token(session: &mut Session, daemon: &Daemon, reply: &mut CallReply<'_>, params: AcquireParams) -> CallResult {
     check(&params)?;
     if !matches!(params.bind, BindTo::Pid(_)) {
         return Err(bad("`lease.token` binds to a process: `\"bind\": {\"pid\": N}`"));
@@ -64,15 +54,9 @@ pub(crate) fn token(
     }
 }
 
-fn grant(
-    state: &mut State,
-    reply: &mut CallReply<'_>,
-    now: Now,
-    request: LeaseRequest,
-    credential: bool,
-) -> CallResult {
-    let (until, bind) = (until(state, now, &request), request.bind);
-    let result = state.apply(now, Command::Acquire(Box::new(request)));
+fn grant(state: &mut State, reply: &mut CallReply<'_>, now: Now, ask: LeaseRequest, credential: bool) -> CallResult {
+    let (until, bind) = (until(state, now, &ask), ask.bind);
+    let result = state.apply(now, Command::Acquire(Box::new(ask)));
     if let Bind::Process(process) = bind {
         match result.peek() {
             Ok(_) => state.processes.bind(process),
@@ -121,7 +105,7 @@ struct LeaseBinding {
 }
 
 impl LeaseBinding {
-    fn find(session: &ClientSession, to: &BindTo) -> Result<Self, ErrorInfo> {
+    fn find(session: &Session, to: &BindTo) -> Result<Self, ErrorInfo> {
         let process = match *to {
             BindTo::Pid(pid) => {
                 let opened = OpenedProcess::open(pid).map_err(|error| match error.kind() {
@@ -140,7 +124,7 @@ impl LeaseBinding {
     /// The request for the pool, and whether its holder also wants the credential.
     fn request(
         &mut self,
-        session: &mut ClientSession,
+        session: &mut Session,
         state: &mut State,
         params: AcquireParams,
     ) -> Result<(LeaseRequest, bool), ErrorInfo> {
@@ -168,7 +152,7 @@ impl LeaseBinding {
     }
 
     /// What ends the lease, and which process holds it.
-    fn holder(&mut self, session: &mut ClientSession, state: &mut State) -> (Bind, Holder) {
+    fn holder(&mut self, session: &mut Session, state: &mut State) -> (Bind, Holder) {
         match self.to {
             BindTo::Connection => (Bind::Connection(session.connection), connected(session, state, &mut self.process)),
             BindTo::Ttl => (Bind::Ttl, connected(session, state, &mut self.process)),
@@ -181,7 +165,7 @@ impl LeaseBinding {
 }
 
 /// The process at the other end of the connection, opened before its first lease.
-fn peer(session: &ClientSession) -> Result<Option<OpenedProcess>, ErrorInfo> {
+fn peer(session: &Session) -> Result<Option<OpenedProcess>, ErrorInfo> {
     let Some(pid) = session.pid.filter(|_| session.holder.is_none()) else { return Ok(None) };
     match OpenedProcess::open(pid) {
         Ok(Some(opened)) => Ok(Some(opened)),
@@ -194,7 +178,7 @@ fn peer(session: &ClientSession) -> Result<Option<OpenedProcess>, ErrorInfo> {
 }
 
 /// The holder at the other end, watched from its first lease on: after its end a child may keep the connection open.
-fn connected(session: &mut ClientSession, state: &mut State, process: &mut Option<OpenedProcess>) -> Holder {
+fn connected(session: &mut Session, state: &mut State, process: &mut Option<OpenedProcess>) -> Holder {
     if let Some(holder) = &session.holder {
         return holder.clone();
     }
@@ -206,7 +190,7 @@ fn connected(session: &mut ClientSession, state: &mut State, process: &mut Optio
 }
 
 /// `lease.release`
-pub(crate) fn release(daemon: &Daemon, reply: &mut CallReply<'_>, params: &LeaseRef) -> CallResult {
+pub fn release(daemon: &Daemon, reply: &mut CallReply<'_>, params: &LeaseRef) -> CallResult {
     let fence = fence_of(daemon, params)?;
     let now = clock::now();
     let released = daemon.state().apply(now, Command::Release(fence));
@@ -218,7 +202,7 @@ pub(crate) fn release(daemon: &Daemon, reply: &mut CallReply<'_>, params: &Lease
 }
 
 /// `lease.renew`
-pub(crate) fn extend(daemon: &Daemon, reply: &mut CallReply<'_>, params: &LeaseRef) -> CallResult {
+pub fn extend(daemon: &Daemon, reply: &mut CallReply<'_>, params: &LeaseRef) -> CallResult {
     let fence = fence_of(daemon, params)?;
     let state = &mut *daemon.state();
     let now = clock::now();
@@ -229,12 +213,7 @@ pub(crate) fn extend(daemon: &Daemon, reply: &mut CallReply<'_>, params: &LeaseR
 }
 
 /// `lease.resume`
-pub(crate) fn resume(
-    session: &mut ClientSession,
-    daemon: &Arc<Daemon>,
-    reply: &mut CallReply<'_>,
-    params: &LeaseRef,
-) -> CallResult {
+pub fn resume(session: &mut Session, daemon: &Daemon, reply: &mut CallReply<'_>, params: &LeaseRef) -> CallResult {
     let token = open(daemon, params)?;
     let mut process = peer(session)?;
     let state = &mut *daemon.state();
@@ -260,7 +239,7 @@ fn ticket(state: &State, token: LeaseToken) -> Result<Ticket, ErrorInfo> {
 }
 
 /// `lease.credential`
-pub(crate) fn credential(daemon: &Arc<Daemon>, reply: &mut CallReply<'_>, params: &CredentialParams) -> CallResult {
+pub fn credential(daemon: &Arc<Daemon>, reply: &mut CallReply<'_>, params: &CredentialParams) -> CallResult {
     let fence = fence_of(daemon, &LeaseRef { lease: params.lease.clone(), fence: None })?;
     let need = if params.force { CredentialUse::Replace } else { CredentialUse::HandOut };
     let state = &mut *daemon.state();
@@ -274,11 +253,7 @@ pub(crate) fn credential(daemon: &Arc<Daemon>, reply: &mut CallReply<'_>, params
     }
 }
 
-async fn fresh_credential(
-    daemon: Arc<Daemon>,
-    fence: Fence,
-    need: CredentialUse,
-) -> Result<Answer<'static>, ErrorInfo> {
+async fn fresh_credential(daemon: Arc<Daemon>, fence: Fence, need: CredentialUse) -> AnswerResult {
     let read = |state: &State, id, _: &_| {
         let account = state.pool.account(id).ok_or_else(lease_ended)?;
         view::credential(state, account).map(view::owned_credential)
@@ -290,14 +265,14 @@ async fn fresh_credential(
 }
 
 /// `lease.list`
-pub(crate) fn list(daemon: &Daemon, reply: &mut CallReply<'_>) -> CallResult {
+pub fn list(daemon: &Daemon, reply: &mut CallReply<'_>) -> CallResult {
     let rows = view::lease_rows(&daemon.state(), clock::now());
     // programs are looked up after the lock is released
     reply.answer(&Answer::Leases(view::with_programs(rows)))
 }
 
 /// The fence of a lease id, if this daemon made it and the fence in the call agrees.
-pub(crate) fn fence_of(daemon: &Daemon, params: &LeaseRef) -> Result<Fence, ErrorInfo> {
+pub fn fence_of(daemon: &Daemon, params: &LeaseRef) -> Result<Fence, ErrorInfo> {
     open(daemon, params).map(|token| token.fence)
 }
 

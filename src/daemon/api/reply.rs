@@ -16,14 +16,19 @@ mod tests;
 
 /// Proof that a call was answered, or will be. Only this file makes it.
 #[derive(Debug)]
-pub(crate) struct Replied(());
+pub struct Replied(());
 
 /// The result of a call: an answer, on the spot or later, or an error that nothing unsaved depends on.
-pub(crate) type CallResult = Result<Replied, ErrorInfo>;
+pub type CallResult = Result<Replied, ErrorInfo>;
+
+/// The answer of a call that changes nothing, or its error.
+pub type AnswerResult = Result<Answer<'static>, ErrorInfo>;
+/// The answer of a call whose changes are not saved yet, or its error.
+pub type UnsavedAnswer = Result<Unsaved<Answer<'static>>, ErrorInfo>;
 
 /// The call at hand, and where its answer goes.
 #[derive(Debug)]
-pub(crate) struct CallReply<'a> {
+pub struct CallReply<'a> {
     responder: Responder,
     /// What is written when the call returns.
     out: &'a mut Vec<u8>,
@@ -31,18 +36,18 @@ pub(crate) struct CallReply<'a> {
 
 /// Where an answer goes.
 #[derive(Clone, Debug)]
-pub(crate) struct Responder {
-    pub(crate) connection: ConnectionId,
-    pub(crate) codec: Codec,
-    pub(crate) id: RequestId,
-    pub(crate) outbox: Arc<Outbox>,
+pub struct Responder {
+    pub connection: ConnectionId,
+    pub codec: Codec,
+    pub id: RequestId,
+    pub outbox: Arc<Outbox>,
     /// The call is a notification: it gets no answer.
-    pub(crate) quiet: bool,
+    pub quiet: bool,
 }
 
 /// What is answered with a lease.
 #[derive(Clone, Debug)]
-pub(crate) enum LeaseReply {
+pub enum LeaseReply {
     /// The lease that was requested; its holder waits for one until this time.
     Granted { until: Mono },
     /// A lease that was held already: it keeps its account.
@@ -52,7 +57,7 @@ pub(crate) enum LeaseReply {
 }
 
 impl<'a> CallReply<'a> {
-    pub(crate) fn new(responder: Responder, out: &'a mut Vec<u8>) -> Self {
+    pub fn new(responder: Responder, out: &'a mut Vec<u8>) -> Self {
         Self { responder, out }
     }
 
@@ -62,13 +67,13 @@ impl<'a> CallReply<'a> {
     }
 
     /// Answers what nothing unsaved depends on.
-    pub(crate) fn answer(&mut self, answer: &Answer<'_>) -> CallResult {
+    pub fn answer(&mut self, answer: &Answer<'_>) -> CallResult {
         self.responder.encode(Ok(answer), self.out);
         Ok(Replied(()))
     }
 
     /// Answers once everything is saved.
-    pub(crate) fn saved(&mut self, shared: &Shared, result: Unsaved<Result<Answer<'_>, ErrorInfo>>) -> CallResult {
+    pub fn saved(&mut self, shared: &Shared, result: Unsaved<Result<Answer<'_>, ErrorInfo>>) -> CallResult {
         let (result, pending) = result.into_parts();
         send_when_saved(shared, &self.responder, pending, Some(self.out), |responder, out| {
             responder.encode(result.as_ref(), out);
@@ -77,19 +82,19 @@ impl<'a> CallReply<'a> {
     }
 
     /// Answers when `work` is over; other calls of the connection are served meanwhile.
-    pub(crate) fn later(
+    pub fn later(
         &mut self,
         daemon: &Arc<Daemon>,
-        work: impl Future<Output = Result<Answer<'static>, ErrorInfo>> + Send + 'static,
+        work: impl Future<Output = AnswerResult> + Send + 'static,
     ) -> CallResult {
         self.later_saved(daemon, async { work.await.map(Unsaved::nothing_to_save) })
     }
 
     /// The same, once what the work changed is saved.
-    pub(crate) fn later_saved(
+    pub fn later_saved(
         &mut self,
         daemon: &Arc<Daemon>,
-        work: impl Future<Output = Result<Unsaved<Answer<'static>>, ErrorInfo>> + Send + 'static,
+        work: impl Future<Output = UnsavedAnswer> + Send + 'static,
     ) -> CallResult {
         self.check_room()?;
         let (responder, daemon) = (self.responder.clone(), daemon.clone());
@@ -108,7 +113,7 @@ impl<'a> CallReply<'a> {
     }
 
     /// Answers with a lease: at once, or when it is saved and its token is fresh.
-    pub(crate) fn lease(
+    pub fn lease(
         &mut self,
         state: &mut State,
         now: Now,
@@ -133,7 +138,7 @@ impl<'a> CallReply<'a> {
     }
 
     /// Answers when the pool ends the wait of `waiter`.
-    pub(crate) fn when_granted(
+    pub fn when_granted(
         &mut self,
         state: &mut State,
         now: Now,
@@ -155,7 +160,7 @@ impl<'a> CallReply<'a> {
     }
 
     /// Refuses a call when too many of its connection wait already.
-    pub(crate) fn check_room(&self) -> Result<(), ErrorInfo> {
+    pub fn check_room(&self) -> Result<(), ErrorInfo> {
         if self.responder.outbox.has_room() {
             Ok(())
         } else {
@@ -164,7 +169,7 @@ impl<'a> CallReply<'a> {
     }
 
     /// Subscribes the connection to events: the answer comes before the first one.
-    pub(crate) fn subscribe(&mut self, state: &mut State, kinds: Vec<String>, recent: bool) -> CallResult {
+    pub fn subscribe(&mut self, state: &mut State, kinds: Vec<String>, recent: bool) -> CallResult {
         let Responder { connection, codec, outbox, .. } = &self.responder;
         let (connection, codec) = (*connection, *codec);
         self.responder.encode(Ok(&Answer::Done(crate::protocol::Empty {})), self.out);
@@ -183,7 +188,7 @@ impl Responder {
     }
 
     /// Answers a call that was refused before it changed anything.
-    pub(crate) fn refuse(&self, error: &ErrorInfo, out: &mut Vec<u8>) {
+    pub fn refuse(&self, error: &ErrorInfo, out: &mut Vec<u8>) {
         self.encode(Err(error), out);
     }
 }
@@ -400,6 +405,6 @@ fn answer_all(
 }
 
 /// The error for a lease that has ended.
-pub(crate) fn lease_ended() -> ErrorInfo {
+pub fn lease_ended() -> ErrorInfo {
     ErrorInfo::new(ErrorKind::StaleLease, "this lease has ended").hint("acquire a new one")
 }

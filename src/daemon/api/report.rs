@@ -17,7 +17,7 @@ use crate::protocol::{ErrorInfo, HeaderList, LeaseRef, ObjectText, ReportParams}
 const STATUSES: std::ops::RangeInclusive<u16> = 100..=999;
 
 /// Applies the report of an upstream response, and answers the next action.
-pub(crate) fn report(daemon: &Daemon, reply: &mut CallReply<'_>, params: &ReportParams) -> CallResult {
+pub fn report(daemon: &Daemon, reply: &mut CallReply<'_>, params: &ReportParams) -> CallResult {
     let headers = headers(params.headers.as_ref());
     let outcome = outcome_of(params, &headers)?;
     let fence = fence_of(daemon, &LeaseRef { lease: params.lease.clone(), fence: None })?;

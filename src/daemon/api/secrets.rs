@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
+use super::reply::AnswerResult;
 use crate::daemon::{api::session::shutting_down, state::Daemon, view::KEYRING_HINT};
 use crate::protocol::{Answer, Call, ErrorInfo, ErrorKind, RekeyInfo};
 use crate::store::KeyBackend;
 
 /// While the keyring is locked, refuses calls that need a secret or save something.
-pub(crate) fn check_locked(why: &str, call: &Call) -> Result<(), ErrorInfo> {
+pub fn check_locked(why: &str, call: &Call) -> Result<(), ErrorInfo> {
     match call {
         Call::Hello(_)
         | Call::Status(_)
@@ -27,7 +28,7 @@ pub(crate) fn check_locked(why: &str, call: &Call) -> Result<(), ErrorInfo> {
 }
 
 /// Seals all secrets with a new key.
-pub(crate) async fn rekey(daemon: Arc<Daemon>) -> Result<Answer<'static>, ErrorInfo> {
+pub async fn rekey(daemon: Arc<Daemon>) -> AnswerResult {
     let (done, outcome) = oneshot::channel();
     daemon.store.rekey(move |result| drop(done.send(result)));
     match outcome.await.map_err(shutting_down)? {

@@ -9,35 +9,30 @@ use crate::{credential::Secret, daemon::os::clock, provider::TargetError};
 
 /// One connection, as its calls see it.
 #[derive(Debug)]
-pub(crate) struct ClientSession {
-    pub(crate) connection: ConnectionId,
+pub struct Session {
+    pub connection: ConnectionId,
     /// The process at the other end.
-    pub(crate) pid: Option<u32>,
-    pub(crate) codec: Codec,
-    pub(crate) outbox: Arc<Outbox>,
+    pub pid: Option<u32>,
+    pub codec: Codec,
+    pub outbox: Arc<Outbox>,
     /// That process, once it is watched.
-    pub(crate) holder: Option<Holder>,
-    pub(crate) greeted: bool,
+    pub holder: Option<Holder>,
+    pub greeted: bool,
 }
 
 /// The account that a call names.
-pub(crate) fn find_account(state: &State, name: &str) -> Result<AccountId, ErrorInfo> {
+pub fn find_account(state: &State, name: &str) -> Result<AccountId, ErrorInfo> {
     let found = state.pool.find_account(name).map(|account| account.record.id);
     found.map_err(|refusal| refused(&refusal, clock::now()))
 }
 
 /// The error for a refusal of the pool.
-pub(crate) fn refused(refusal: &Refusal, now: Now) -> ErrorInfo {
+pub fn refused(refusal: &Refusal, now: Now) -> ErrorInfo {
     ErrorInfo::of_refusal(refusal, now.wall)
 }
 
 /// The target of a request that names a provider, a model and a pool.
-pub(crate) fn target(
-    state: &State,
-    provider: &str,
-    model: Option<&str>,
-    pool: Option<&str>,
-) -> Result<Target, ErrorInfo> {
+pub fn target(state: &State, provider: &str, model: Option<&str>, pool: Option<&str>) -> Result<Target, ErrorInfo> {
     let primary = state.pool.settings().quota.primary;
     state.catalog.target(provider, model, pool, primary).map_err(|error| match error {
         TargetError::Provider(_) => ErrorInfo::new(ErrorKind::UnknownProvider, error.to_string()).hint(format!(
@@ -49,20 +44,20 @@ pub(crate) fn target(
 }
 
 /// The error for a call that the ending daemon does not answer any more.
-pub(crate) fn shutting_down<E>(_: E) -> ErrorInfo {
+pub fn shutting_down<E>(_: E) -> ErrorInfo {
     ErrorInfo::new(ErrorKind::ShuttingDown, "the daemon is about to end")
 }
 
-pub(crate) fn bad(message: impl Into<String>) -> ErrorInfo {
+pub fn bad(message: impl Into<String>) -> ErrorInfo {
     ErrorInfo::new(ErrorKind::BadRequest, message)
 }
 
 /// A secret from the wire.
-pub(crate) fn secret(text: SecretText<'static>) -> Secret {
+pub fn secret(text: SecretText<'static>) -> Secret {
     Secret::new(text.0.into_owned())
 }
 
 /// A secret for the wire.
-pub(crate) fn exposed(secret: &Secret) -> SecretText<'static> {
+pub fn exposed(secret: &Secret) -> SecretText<'static> {
     SecretText(secret.expose().to_owned().into())
 }

@@ -14,7 +14,9 @@ use crate::provider::TargetError;
 
 use super::request_lease::{LeasedAccount, NoLeaseReason, RequestLease, refused};
 use super::{GatewayHandle, client::GatewayClient};
-use crate::daemon::state::{CredentialProblem, CredentialState, CredentialUse, State, Unsaved, Waiter};
+use crate::daemon::state::{
+    CredentialProblem, CredentialResult, CredentialState, CredentialUse, State, Unsaved, Waiter,
+};
 use crate::daemon::{os::clock, view};
 
 /// What a request needs of an account.
@@ -252,13 +254,8 @@ impl GatewayHandle {
     }
 
     /// The credential of a grant, after waiting for its refresh if there is one.
-    async fn refreshed(
-        &self,
-        client: &GatewayClient,
-        fence: Fence,
-        credential: GrantedCredential,
-    ) -> GrantedCredential {
-        let GrantedCredential::BeingRefreshed(wait, refreshed) = credential else { return credential };
+    async fn refreshed(&self, client: &GatewayClient, fence: Fence, found: GrantedCredential) -> GrantedCredential {
+        let GrantedCredential::BeingRefreshed(wait, refreshed) = found else { return found };
         let _in_time = tokio::time::timeout(wait, refreshed).await;
         let state = &mut *self.state();
         let found = state.current_credential(fence, CredentialUse::Forward);
@@ -330,12 +327,7 @@ impl State {
     }
 
     /// Copies the credential of a lease, if it can be used.
-    fn granted_credential(
-        &self,
-        client: &GatewayClient,
-        fence: Fence,
-        found: Result<CredentialState, CredentialProblem>,
-    ) -> GrantedCredential {
+    fn granted_credential(&self, client: &GatewayClient, fence: Fence, found: CredentialResult) -> GrantedCredential {
         let Some(id) = self.pool.lease(fence).map(|lease| lease.account) else { return GrantedCredential::Stale };
         let account = match found {
             Ok(CredentialState::Usable(_)) => self.leased_account(client, fence, id),

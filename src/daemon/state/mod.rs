@@ -36,8 +36,8 @@ pub(crate) use commit::{Pending, Unsaved, save};
 pub use configuration::GatewayState;
 pub(crate) use configuration::{ActiveConfig, catalog, key_location};
 pub(crate) use credentials::{
-    CredentialProblem, CredentialState, Credentials, Fingerprints, KeyringWait, Links, LoginRefresh, imported_limit,
-    is_ours_to_refresh, login_state_of, oauth_settings, set_login_state,
+    CredentialProblem, CredentialResult, CredentialState, Credentials, Fingerprints, KeyringWait, Links, LoginRefresh,
+    imported_limit, is_ours_to_refresh, login_state_of, oauth_settings, set_login_state,
 };
 pub use credentials::{CredentialUse, oauth_given};
 pub(crate) use events::Events;

@@ -71,15 +71,12 @@ fn attributes(item: &str) -> HashMap<&str, &str> {
 }
 
 /// Runs `work` on a new connection, which is closed afterwards.
-fn with<T>(
-    patience: Duration,
-    work: impl AsyncFnOnce(SecretService<'_>) -> Result<T, Error>,
-) -> Result<T, KeyringError> {
+fn with<T>(limit: Duration, work: impl AsyncFnOnce(SecretService<'_>) -> Result<T, Error>) -> Result<T, KeyringError> {
     let unusable = |error: &dyn std::fmt::Display| KeyringError::Unusable(error.to_string());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| unusable(&error))?;
     let worked = runtime.block_on(async {
-        tokio::time::timeout(patience, async { work(SecretService::connect(EncryptionType::Dh).await?).await }).await
+        tokio::time::timeout(limit, async { work(SecretService::connect(EncryptionType::Dh).await?).await }).await
     });
     match worked {
         Ok(Ok(done)) => Ok(done),

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use crate::daemon::api::reply::UnsavedAnswer;
 use crate::pool::{AccountChange, AccountId, AccountRecord, Command, CredentialKind, Wall};
-use crate::protocol::{AddAccountParams, Answer, ErrorInfo, ErrorKind, SecretText};
+use crate::protocol::{AddAccountParams, ErrorInfo, ErrorKind, SecretText};
 use crate::{credential::Credential, provider, store::Write};
 
 use crate::daemon::api::session::{bad, refused, secret, target};
-use crate::daemon::state::{Daemon, State, Unsaved, save};
+use crate::daemon::state::{Daemon, State, save};
 use crate::daemon::{os::clock, view};
 
 /// The longest text of an account, in bytes.
@@ -16,7 +17,7 @@ const LONGEST_TEXT: usize = 256;
 const LONGEST_SECRET: usize = 64 * 1024;
 
 /// Adds an account, or replaces the credential of a known one; answers when it is on disk.
-pub(crate) async fn add(daemon: Arc<Daemon>, params: AddAccountParams) -> Result<Unsaved<Answer<'static>>, ErrorInfo> {
+pub async fn add(daemon: Arc<Daemon>, params: AddAccountParams) -> UnsavedAnswer {
     let _lock = daemon.account_writes.lock().await;
     check(&params)?;
     let new_ids = new_ids()?;
@@ -32,11 +33,7 @@ pub(crate) async fn add(daemon: Arc<Daemon>, params: AddAccountParams) -> Result
 }
 
 /// Puts a saved account in use.
-fn put_in_use(
-    daemon: &Daemon,
-    record: AccountRecord,
-    credential: Credential,
-) -> Result<Unsaved<Answer<'static>>, ErrorInfo> {
+fn put_in_use(daemon: &Daemon, record: AccountRecord, credential: Credential) -> UnsavedAnswer {
     let state = &mut *daemon.state();
     let (now, id) = (clock::now(), record.id);
     let prints = &state.credentials.fingerprints;
@@ -150,10 +147,10 @@ fn is_same(
 }
 
 /// Ids to choose from; they are drawn before the state is locked.
-pub(super) type NewIds = [AccountId; 4];
+pub type NewIds = [AccountId; 4];
 
 /// Draws ids for a new account.
-pub(super) fn new_ids() -> Result<NewIds, ErrorInfo> {
+pub fn new_ids() -> Result<NewIds, ErrorInfo> {
     let mut ids = [AccountId::from_bits(0); 4];
     for id in &mut ids {
         let bits = getrandom::u64();
@@ -165,7 +162,7 @@ pub(super) fn new_ids() -> Result<NewIds, ErrorInfo> {
 }
 
 /// The first of the ids that no account has.
-pub(super) fn new_id(state: &State, ids: &NewIds) -> Result<AccountId, ErrorInfo> {
+pub fn new_id(state: &State, ids: &NewIds) -> Result<AccountId, ErrorInfo> {
     let free = ids.iter().copied().find(|id| state.pool.account(*id).is_none());
     free.ok_or_else(|| ErrorInfo::new(ErrorKind::Internal, "no unused account id was found; try again"))
 }
@@ -183,11 +180,11 @@ fn check(params: &AddAccountParams) -> Result<(), ErrorInfo> {
     check_refresh_token(params.kind, params.refresh_token.as_ref())
 }
 
-pub(super) fn check_max_leases(max_leases: Option<u32>) -> Result<(), ErrorInfo> {
+pub fn check_max_leases(max_leases: Option<u32>) -> Result<(), ErrorInfo> {
     if max_leases == Some(0) { Err(bad("`max_leases` is 0; at least 1 is needed, or leave it out")) } else { Ok(()) }
 }
 
-pub(super) fn check_refresh_token(kind: CredentialKind, token: Option<&SecretText<'_>>) -> Result<(), ErrorInfo> {
+pub fn check_refresh_token(kind: CredentialKind, token: Option<&SecretText<'_>>) -> Result<(), ErrorInfo> {
     match token {
         Some(_) if kind != CredentialKind::Oauth => Err(bad("only a login has a refresh token")),
         Some(SecretText(token)) => check_secret(token),
@@ -195,14 +192,14 @@ pub(super) fn check_refresh_token(kind: CredentialKind, token: Option<&SecretTex
     }
 }
 
-pub(super) fn check_secret(text: &str) -> Result<(), ErrorInfo> {
+pub fn check_secret(text: &str) -> Result<(), ErrorInfo> {
     if text.is_empty() || text.len() > LONGEST_SECRET || text.chars().any(|c| c.is_control() || c == ' ') {
         return Err(bad("the secret is empty, too long, or holds blanks or line breaks"));
     }
     Ok(())
 }
 
-pub(super) fn check_account_texts(texts: &[(&str, Option<&str>)]) -> Result<(), ErrorInfo> {
+pub fn check_account_texts(texts: &[(&str, Option<&str>)]) -> Result<(), ErrorInfo> {
     let bad_text = |text: &str| text.len() > LONGEST_TEXT || text.chars().any(char::is_control);
     match texts.iter().find(|(_, text)| text.is_some_and(bad_text)) {
         Some((name, _)) => Err(bad(format!("`{name}` is over {LONGEST_TEXT} bytes or holds control characters"))),
@@ -210,7 +207,7 @@ pub(super) fn check_account_texts(texts: &[(&str, Option<&str>)]) -> Result<(), 
     }
 }
 
-pub(super) fn check_agents(allowed_agents: &[String]) -> Result<(), ErrorInfo> {
+pub fn check_agents(allowed_agents: &[String]) -> Result<(), ErrorInfo> {
     let is_name = |name: &String| {
         !name.is_empty() && name.len() <= 64 && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
     };

@@ -9,7 +9,7 @@ use crate::daemon::state::{Daemon, State};
 use crate::daemon::{api::session::exposed, log::login_words, os::clock, view};
 
 /// `account.export`
-pub(crate) fn export(daemon: &Daemon, reply: &mut CallReply<'_>, secrets: bool) -> CallResult {
+pub fn export(daemon: &Daemon, reply: &mut CallReply<'_>, secrets: bool) -> CallResult {
     let document = document(&daemon.state(), clock::now(), secrets);
     reply.answer(&Answer::Exported(document))
 }

@@ -8,6 +8,7 @@ use super::add::{
 use crate::credential::import::plan::{AccountUpdate, ImportPlan, ImportStep, KnownAccount, LinkChange};
 use crate::credential::import::{DiscoveredAccount, DiscoveredLimit, Tool};
 use crate::credential::{Credential, Link, LinkMode, may_refresh};
+use crate::daemon::api::reply::UnsavedAnswer;
 use crate::daemon::api::session::{bad, refused, secret};
 use crate::daemon::os::clock;
 use crate::daemon::state::{Daemon, State, Unsaved, imported_limit, login_state_of, save};
@@ -27,10 +28,7 @@ const LONGEST_PROSE: usize = 8192;
 const LONGEST_PATH: usize = 4096;
 
 /// Imports the entries, or reports what an import would do.
-pub(crate) async fn import(
-    daemon: Arc<Daemon>,
-    params: ImportAccountsParams,
-) -> Result<Unsaved<Answer<'static>>, ErrorInfo> {
+pub async fn import(daemon: Arc<Daemon>, params: ImportAccountsParams) -> UnsavedAnswer {
     let mode = mode_of(params.mode.as_deref())?;
     let entries: Vec<DiscoveredAccount> = params.entries.into_iter().map(entry_of).collect::<Result<_, _>>()?;
     let _lock = daemon.account_writes.lock().await;
@@ -53,7 +51,7 @@ pub(crate) async fn import(
         };
         let known_already = step.account.and_then(|place| ids.get(place).copied().flatten());
         let mut message = step.message.clone();
-        if let Some(why) = cannot_renew(&daemon.state(), &entry, &step, known_already) {
+        if let Some(why) = lacking(&daemon.state(), &entry, &step, known_already) {
             message += &format!("; it cannot be renewed yet: {why}");
         }
         let outcome = step.outcome.name().to_owned();
@@ -82,12 +80,7 @@ pub(crate) async fn import(
 }
 
 /// What lessor lacks to refresh an imported login.
-fn cannot_renew(
-    state: &State,
-    entry: &DiscoveredAccount,
-    step: &ImportStep,
-    known: Option<AccountId>,
-) -> Option<String> {
+fn lacking(state: &State, entry: &DiscoveredAccount, step: &ImportStep, known: Option<AccountId>) -> Option<String> {
     let link = match &step.link_change {
         LinkChange::Set(link) => Some(link),
         LinkChange::Keep => known.and_then(|id| state.links.get(id)),
@@ -258,12 +251,8 @@ fn initial_login_state(entry: &DiscoveredAccount) -> LoginState {
 }
 
 /// The changed record of a known account. Settings that the user made in lessor stay.
-fn changed(
-    record: &AccountRecord,
-    entry: &DiscoveredAccount,
-    step: &ImportStep,
-) -> (AccountRecord, Option<Credential>) {
-    let mut record = record.clone();
+fn changed(known: &AccountRecord, entry: &DiscoveredAccount, step: &ImportStep) -> (AccountRecord, Option<Credential>) {
+    let mut record = known.clone();
     let AccountUpdate { vendor_id, email, label, tier, project_id, limits: _ } = step.update.clone();
     record.vendor_id = record.vendor_id.or(vendor_id);
     record.email = record.email.or(email);

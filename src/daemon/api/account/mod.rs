@@ -1,10 +1,10 @@
 //! The calls about accounts.
 
-pub(crate) mod add;
-pub(crate) mod export;
-pub(crate) mod import;
-pub(crate) mod refresh;
-pub(crate) mod usage;
+pub mod add;
+pub mod export;
+pub mod import;
+pub mod refresh;
+pub mod usage;
 
 use crate::daemon::state::{Daemon, State};
 use crate::daemon::{os::clock, view};
@@ -18,7 +18,7 @@ use crate::daemon::api::session::{bad, find_account, refused};
 
 /// A change of an account.
 #[derive(Debug)]
-pub(crate) enum AccountAction {
+pub enum AccountAction {
     Remove,
     Enable(bool, Option<String>),
     Set(Box<SetAccountParams>),
@@ -26,7 +26,7 @@ pub(crate) enum AccountAction {
 }
 
 /// `account.list`
-pub(crate) fn list(daemon: &Daemon, reply: &mut CallReply<'_>, params: &ListAccountsParams) -> CallResult {
+pub fn list(daemon: &Daemon, reply: &mut CallReply<'_>, params: &ListAccountsParams) -> CallResult {
     let state = &*daemon.state();
     let now = clock::now();
     let is_wanted = |provider: &String| params.provider.as_ref().is_none_or(|wanted| wanted == provider);
@@ -35,7 +35,7 @@ pub(crate) fn list(daemon: &Daemon, reply: &mut CallReply<'_>, params: &ListAcco
 }
 
 /// Changes an account, and answers with the result; for a removed one, with its last state.
-pub(crate) fn change(daemon: &Daemon, reply: &mut CallReply<'_>, name: &str, command: AccountAction) -> CallResult {
+pub fn change(daemon: &Daemon, reply: &mut CallReply<'_>, name: &str, command: AccountAction) -> CallResult {
     reply.check_room()?;
     let state = &mut *daemon.state();
     let id = find_account(state, name)?;

@@ -3,7 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::credential::refresh::{RefreshReason, RefreshSchedule};
-use crate::protocol::{AccountRef, Answer, ErrorInfo, ErrorKind};
+use crate::daemon::api::reply::AnswerResult;
+use crate::protocol::{AccountRef, ErrorInfo, ErrorKind};
 
 use crate::daemon::state::{CredentialProblem, Daemon};
 use crate::daemon::{api::session::find_account, os::clock, view};
@@ -12,7 +13,7 @@ use crate::daemon::{api::session::find_account, os::clock, view};
 const LONGEST_WAIT: Duration = Duration::from_secs(45);
 
 /// Refreshes the token, and answers with the account.
-pub(crate) async fn refresh(daemon: Arc<Daemon>, params: AccountRef) -> Result<Answer<'static>, ErrorInfo> {
+pub async fn refresh(daemon: Arc<Daemon>, params: AccountRef) -> AnswerResult {
     let (id, before, attempt) = {
         let state = &mut *daemon.state();
         let id = find_account(state, &params.account)?;

@@ -5,18 +5,19 @@ use std::{sync::Arc, time::Duration};
 use tokio::sync::oneshot;
 
 use super::refresh::refresh as refresh_account;
+use crate::daemon::api::reply::{AnswerResult, UnsavedAnswer};
 use crate::daemon::api::session::{find_account, refused};
 use crate::daemon::state::{Daemon, PollOutcome, Unsaved, UsageRequest, login_state_of, set_login_state};
 use crate::daemon::{os::clock, view};
 use crate::pool::{AccountId, LoginState, spoken};
-use crate::protocol::{AccountRef, Answer, ErrorInfo, ErrorKind, VerifyAccountParams};
+use crate::protocol::{AccountRef, ErrorInfo, ErrorKind, VerifyAccountParams};
 use crate::usage;
 
 /// How long a call waits for a provider.
 const LONGEST_WAIT: Duration = Duration::from_secs(50);
 
 /// `account.usage`: answers with the account after a query, if one is allowed now. A failure is part of the account.
-pub(crate) async fn usage(daemon: Arc<Daemon>, params: AccountRef) -> Result<Answer<'static>, ErrorInfo> {
+pub async fn usage(daemon: Arc<Daemon>, params: AccountRef) -> AnswerResult {
     let id = find_account(&daemon.state(), &params.account)?;
     if can_ask(&daemon, id) && matches!(ask(&daemon, id).await, Some(PollOutcome::NoToken)) {
         refresh_and_ask(&daemon, id).await;
@@ -25,10 +26,7 @@ pub(crate) async fn usage(daemon: Arc<Daemon>, params: AccountRef) -> Result<Ans
 }
 
 /// `account.verify`: lets an account serve again after its provider or the user has confirmed it.
-pub(crate) async fn verify(
-    daemon: Arc<Daemon>,
-    params: VerifyAccountParams,
-) -> Result<Unsaved<Answer<'static>>, ErrorInfo> {
+pub async fn verify(daemon: Arc<Daemon>, params: VerifyAccountParams) -> UnsavedAnswer {
     let id = find_account(&daemon.state(), &params.account)?;
     let Some(place) = place_to_confirm(&daemon, id) else {
         return view::account_answer(&daemon.state(), clock::now(), id).map(Unsaved::nothing_to_save);
@@ -96,7 +94,7 @@ fn page(link: Option<&str>) -> String {
 }
 
 /// Marks the account as confirmed.
-fn confirm(daemon: &Daemon, id: AccountId) -> Result<Unsaved<Answer<'static>>, ErrorInfo> {
+fn confirm(daemon: &Daemon, id: AccountId) -> UnsavedAnswer {
     let state = &mut *daemon.state();
     let now = clock::now();
     let login_state = state.pool.account(id).map(|account| &account.record.login_state);

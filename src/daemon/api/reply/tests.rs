@@ -8,7 +8,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use super::*;
 use crate::config::Config;
 use crate::credential::{Credential, Secret};
-use crate::daemon::api::session::ClientSession;
+use crate::daemon::api::session::Session;
 use crate::daemon::log::LogLevelHandle;
 use crate::daemon::run::restore;
 use crate::daemon::state::{ActiveConfig, RunInfo};
@@ -32,7 +32,7 @@ client_id = "client"
 /// A daemon without workers, and one client.
 struct TestDaemon {
     daemon: Arc<Daemon>,
-    session: ClientSession,
+    session: Session,
     next_id: u64,
     _ended: UnboundedReceiver<Process>,
     _home: tempfile::TempDir,
@@ -67,7 +67,7 @@ impl TestDaemon {
             let record = record(id, credential.kind);
             state.apply(clock::now(), Command::AddAccount(Box::new(record))).no_answer().unwrap();
         }
-        let session = ClientSession {
+        let session = Session {
             connection: ConnectionId(1),
             pid: None,
             codec: Codec::Json,

@@ -41,6 +41,9 @@ pub(crate) enum CredentialState {
     BeingRefreshed(AccountId),
 }
 
+/// A lease's credential, or why it has none that can be used.
+pub(crate) type CredentialResult = Result<CredentialState, CredentialProblem>;
+
 /// Why a lease has no usable credential.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum CredentialProblem {
@@ -321,11 +324,7 @@ impl State {
     }
 
     /// Whether the credential of a lease can be used; if not, it is refreshed where possible.
-    pub(crate) fn credential_for(
-        &mut self,
-        fence: Fence,
-        need: CredentialUse,
-    ) -> Result<CredentialState, CredentialProblem> {
+    pub(crate) fn credential_for(&mut self, fence: Fence, need: CredentialUse) -> CredentialResult {
         let found = self.current_credential(fence, need)?;
         let CredentialState::BeingRefreshed(id) = found else { return Ok(found) };
         let now = clock::now();
@@ -341,11 +340,7 @@ impl State {
     }
 
     /// The same, without a wish for a refresh.
-    pub(crate) fn current_credential(
-        &mut self,
-        fence: Fence,
-        need: CredentialUse,
-    ) -> Result<CredentialState, CredentialProblem> {
+    pub(crate) fn current_credential(&mut self, fence: Fence, need: CredentialUse) -> CredentialResult {
         let now = clock::now();
         let id = self.pool.lease(fence).ok_or(CredentialProblem::LeaseEnded)?.account;
         let account = self.pool.account(id).ok_or(CredentialProblem::LeaseEnded)?;

@@ -21,7 +21,9 @@ pub(crate) use fingerprints::Fingerprints;
 pub(crate) use keyring::KeyringWait;
 pub(crate) use links::Links;
 pub use login_refresh::CredentialUse;
-pub(crate) use login_refresh::{CredentialProblem, CredentialState, LoginRefresh, is_ours_to_refresh};
+pub(crate) use login_refresh::{
+    CredentialProblem, CredentialResult, CredentialState, LoginRefresh, is_ours_to_refresh,
+};
 pub use oauth_settings::oauth_given;
 pub(crate) use oauth_settings::oauth_settings;
 
