@@ -27,7 +27,6 @@ pub(super) enum KeyFile {
     InKeyring,
 }
 
-/// Reads the key file at `path`.
 pub(super) fn read(path: &Path, warnings: &mut Vec<String>) -> Result<KeyFile, StoreError> {
     let Some(length) = file::inspect(path, warnings)? else { return Ok(KeyFile::Nothing) };
     let damaged = |why| StoreError::KeyDamaged { path: path.to_owned(), why };

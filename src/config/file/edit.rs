@@ -112,7 +112,6 @@ impl Draft {
         self.document.raw()
     }
 
-    /// The item at a path.
     fn find(&self, path: &[&str]) -> Option<&Item> {
         let (last, above) = path.split_last()?;
         let table = above.iter().try_fold(self.document.as_table() as &dyn TableLike, |table, name| {

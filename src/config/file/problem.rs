@@ -107,7 +107,6 @@ impl fmt::Display for ConfigErrors {
 }
 
 impl ProblemLog<'_> {
-    /// Adds a problem with a key.
     pub(in crate::config) fn problem(&mut self, key: &str, span: &Range<usize>, message: String) {
         if !self.unknown.iter().any(|range| range.contains(&span.start)) {
             self.problems.push(ConfigProblem::at(self.path, &self.lines, span, key.to_owned(), message));

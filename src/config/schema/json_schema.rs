@@ -20,7 +20,6 @@ fn section() -> Map<String, Json> {
     Map::from_iter([("type".to_owned(), json!("object")), ("additionalProperties".to_owned(), json!(false))])
 }
 
-/// Inserts a key's schema at its path.
 fn insert(node: &mut Map<String, Json>, path: &[&str], leaf: Json) {
     let Some((first, rest)) = path.split_first() else { return };
     let slot = if *first == "*" {

@@ -182,7 +182,6 @@ pub(in crate::config) fn account<'c>(config: &'c mut Config, name: &str) -> &'c 
     &mut accounts[at]
 }
 
-/// The named provider's settings.
 pub(in crate::config) fn provider<'c>(config: &'c mut Config, name: &str) -> &'c mut ProviderSection {
     config.providers.entry(name.to_owned()).or_default()
 }

@@ -101,7 +101,6 @@ impl ValueKind {
         self.read(&Item::Value(value)).map_err(|refusal| format!("{}; allowed: {}", refusal.what, self.allowed()))
     }
 
-    /// Reads a value of the file.
     pub(in crate::config) fn read(&self, item: &Item) -> Result<ConfigValue, InvalidValue> {
         let other = || InvalidValue::new(format!("is {}", self.found(item)));
         match *self {

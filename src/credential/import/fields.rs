@@ -91,7 +91,6 @@ impl<'a> JsonFields<'a> {
         self.map?.get(name).filter(|value| !value.is_null())
     }
 
-    /// The names of all fields.
     pub(super) fn names(&self) -> impl Iterator<Item = &'a str> {
         self.map.into_iter().flat_map(|map| map.keys().map(String::as_str))
     }

@@ -171,7 +171,6 @@ fn of_account(state: &State, now: Now, id: AccountId, model: Option<&str>) -> Re
     Ok(ExplainInfo { account: Some(name(state, id)), limits, ..info })
 }
 
-/// The id of no connection.
 const NO_CONNECTION: ConnectionId = ConnectionId(u64::MAX);
 
 fn explained(state: &State, now: Now, subject: &str, request: RequestInfo, explanation: Explanation) -> ExplainInfo {

@@ -15,7 +15,6 @@ use crate::protocol::{
 const LONGEST_TEXT: usize = 256;
 /// The longest time to live of a lease.
 const LONGEST_TTL: Duration = Duration::from_secs(30 * 86_400);
-/// The valid priorities.
 const PRIORITIES: std::ops::RangeInclusive<i8> = -10..=10;
 
 /// `lease.acquire`

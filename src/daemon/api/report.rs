@@ -91,7 +91,6 @@ fn stated_usage(text: &ObjectText, now: Wall) -> Result<Usage, ErrorInfo> {
     Ok(Usage { windows: windows?, ..Usage::default() })
 }
 
-/// The most windows in one report.
 const MOST_WINDOWS: usize = 32;
 const LONGEST_NAME: usize = 64;
 

@@ -20,7 +20,6 @@ pub struct Session {
     pub greeted: bool,
 }
 
-/// The account that a call names.
 pub fn find_account(state: &State, name: &str) -> Result<AccountId, ErrorInfo> {
     let found = state.pool.find_account(name).map(|account| account.record.id);
     found.map_err(|refusal| refused(&refusal, clock::now()))

@@ -37,7 +37,6 @@ impl ConfigWatcher {
         (watcher, loaded)
     }
 
-    /// Starts to watch the file.
     pub(crate) fn start(self, daemon: &Arc<Daemon>) -> io::Result<Worker<ConfigMessage>> {
         Worker::start(("config", WaitsFor::Mail), daemon, &daemon.mailboxes.config, |daemon, mailbox| {
             self.run(daemon, mailbox)

@@ -52,7 +52,6 @@ enum LeaseAttempt {
     Queued(QueuePlace),
 }
 
-/// A granted lease.
 struct LeaseGrant {
     fence: Unsaved<Fence>,
     credential: GrantedCredential,

@@ -87,7 +87,6 @@ impl LinkedLoginsWatcher {
         }
     }
 
-    /// Reads the files that are due.
     async fn read_due(&mut self, daemon: &Daemon) {
         for (path, file) in &mut self.files {
             if file.next_read() > since_boot() {

@@ -23,7 +23,6 @@ impl LogLevelHandle {
         Self::filter().1
     }
 
-    /// Changes the level now.
     pub(crate) fn set(&self, level: LogLevel) {
         // a second daemon in one process, as in tests, has no log: there is nothing to change
         let _no_log = self.0.reload(targets(level));

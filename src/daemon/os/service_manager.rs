@@ -17,7 +17,6 @@ pub(crate) fn reloading() {
     }
 }
 
-/// The daemon is stopping.
 pub(crate) fn stopping() {
     notify(&[NotifyState::Stopping, NotifyState::Status("stopping")]);
 }

@@ -45,7 +45,6 @@ impl Servers {
     }
 }
 
-/// What an attempt needs.
 struct RefreshJob {
     settings: OauthSettings,
     refresh: Secret,

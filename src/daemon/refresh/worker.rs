@@ -16,7 +16,6 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 /// How long the end of the daemon waits for requests that were sent, so that no rotated token is lost.
 const LAST_ANSWERS: Duration = Duration::from_secs(5);
 
-/// Starts the worker.
 pub(crate) fn start(daemon: &Arc<Daemon>) -> io::Result<Worker<Infallible>> {
     Worker::start(("refresh", WaitsFor::Network), daemon, &daemon.mailboxes.refresh, run)
 }

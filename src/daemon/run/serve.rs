@@ -117,7 +117,6 @@ impl Serving {
     }
 }
 
-/// The open connections.
 struct Connections {
     daemon: Arc<Daemon>,
     room: Arc<Semaphore>,

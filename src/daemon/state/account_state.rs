@@ -30,7 +30,6 @@ impl AccountState {
     }
 }
 
-/// The state of an account now.
 pub(crate) fn account_state(account: &Account, now: Now) -> AccountState {
     let limited = || account.renewing().is_some() || account.limits().iter().any(|limit| !limit.until.passed(now));
     match account.record.login_state {

@@ -85,7 +85,6 @@ impl Events {
         self.subscribers.retain(|old| old.connection != connection);
     }
 
-    /// Records an event of the pool.
     pub(crate) fn emit(&mut self, now: Now, event: Event, pool: &Pool, key: &LeaseKey, later: &mut LogLater) {
         let at = now.wall;
         if let Some(line) = log::event_line(&event, at, pool) {

@@ -98,7 +98,6 @@ impl KeyHolders {
 }
 
 impl KeyHolder {
-    /// Its lease of a provider.
     pub(crate) fn lease_of(&self, provider: &str) -> Option<Fence> {
         self.held.iter().find(|(of, _)| **of == *provider).and_then(|(_, held)| *held)
     }

@@ -248,7 +248,6 @@ impl Daemon {
         now.mono.since(state.last_busy.mono)
     }
 
-    /// Ends everything of a connection.
     pub(crate) fn connection_ended(&self, connection: ConnectionId) {
         let state = &mut *self.state();
         state.waiters.connection_ended(connection);

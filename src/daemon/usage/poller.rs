@@ -32,7 +32,6 @@ pub(crate) fn start(daemon: &Arc<Daemon>, path: PathBuf) -> std::io::Result<Work
     })
 }
 
-/// What a query needs.
 struct Query {
     record: AccountRecord,
     token: Secret,
@@ -274,7 +273,6 @@ fn valid_token(state: &State, id: AccountId, now: Now) -> Option<Print> {
     is_valid.then(|| (state.credentials.fingerprints.of(credential), credential.expires_at))
 }
 
-/// The query for an account.
 fn query(state: &State, id: AccountId, now: Now) -> Option<Query> {
     let print = valid_token(state, id, now)?;
     let record = state.pool.account(id)?.record.clone();

@@ -114,12 +114,10 @@ pub(crate) fn state_reason(state: &State, now: Now, account: &Account) -> Option
     }
 }
 
-/// The current limits.
 pub(crate) fn limits(account: &Account, now: Now) -> Vec<LimitInfo> {
     account.limits().iter().filter(|limit| !limit.until.passed(now)).map(|known| limit(known, now)).collect()
 }
 
-/// A limit for the wire.
 pub(crate) fn limit(limit: &Limit, now: Now) -> LimitInfo {
     LimitInfo {
         key: limit.key.clone(),

@@ -8,7 +8,6 @@ use crate::pool::{Account, AccountId, Mono, millis};
 use crate::protocol::{CredentialInfo, ErrorInfo, ErrorKind, SecretText};
 use crate::{credential::Credential, provider};
 
-/// The credential of an account.
 pub(crate) fn credential<'a>(state: &'a State, account: &'a Account) -> Result<CredentialInfo<'a>, ErrorInfo> {
     let missing = || {
         ErrorInfo::new(ErrorKind::CredentialUnavailable, format!("the credential of {} is missing", account.record.id))

@@ -6,7 +6,6 @@ use crate::daemon::state::{AccountState, Daemon, State, account_state};
 use crate::pool::{Now, millis};
 use crate::protocol::{AccountTotals, DaemonStatus, QueueRow};
 
-/// The answer to `status`.
 pub(crate) fn status(daemon: &Daemon, now: Now) -> DaemonStatus {
     let state = &*daemon.state();
     let accounts = totals(state, now);

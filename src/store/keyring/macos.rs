@@ -25,7 +25,6 @@ pub(in crate::store) fn write(item: &str, secret: &[u8]) -> Result<(), KeyringEr
     set_generic_password(SERVICE, item, secret).map_err(|error| trouble(&error))
 }
 
-/// Removes the secret of this name.
 pub(in crate::store) fn remove(item: &str) -> Result<(), KeyringError> {
     match delete_generic_password(SERVICE, item) {
         Err(error) if error.code() != NOT_FOUND => Err(trouble(&error)),

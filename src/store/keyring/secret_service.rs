@@ -37,7 +37,6 @@ pub(in crate::store) fn write(item: &str, secret: &[u8]) -> Result<(), KeyringEr
     })
 }
 
-/// Removes the secret of this name.
 pub(in crate::store) fn remove(item: &str) -> Result<(), KeyringError> {
     with(PATIENCE, async |service| {
         let found = service.search_items(attributes(item)).await?;

@@ -21,7 +21,6 @@ pub(in crate::store) fn write(item: &str, secret: &[u8]) -> Result<(), KeyringEr
     entry(item)?.set_secret(secret).map_err(|error| trouble(&error))
 }
 
-/// Removes the secret of this name.
 pub(in crate::store) fn remove(item: &str) -> Result<(), KeyringError> {
     match entry(item)?.delete_credential() {
         Ok(()) | Err(Error::NoEntry) => Ok(()),

@@ -93,7 +93,6 @@ fn page(link: Option<&str>) -> String {
     link.map_or_else(|| "with the provider".to_owned(), |link| format!("at {link}"))
 }
 
-/// Marks the account as confirmed.
 fn confirm(daemon: &Daemon, id: AccountId) -> UnsavedAnswer {
     let state = &mut *daemon.state();
     let now = clock::now();

@@ -101,7 +101,6 @@ impl State {
     }
 }
 
-/// The command that changes the login state of an account.
 pub(crate) fn set_login_state(id: AccountId, login_state: LoginState) -> Command {
     let change = AccountChange { login_state: Some(login_state), ..AccountChange::default() };
     Command::ChangeAccount(id, Box::new(change))

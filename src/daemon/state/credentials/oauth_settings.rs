@@ -25,7 +25,6 @@ pub(crate) fn oauth_settings(config: &Config, provider: &str) -> Result<OauthSet
     OauthSettings::of(provider, oauth_given(config, provider))
 }
 
-/// The `[refresh]` section.
 pub(in crate::daemon::state) fn refresh_rules(config: &Config) -> RefreshRules {
     let refresh = &config.refresh;
     RefreshRules { ahead: refresh.ahead, min_life: refresh.min_life, wait: refresh.wait }
