@@ -4,11 +4,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::{error::CliError, ui::Output};
 use crate::client::{Client, ClientError, DaemonStarter};
 use crate::config::{AppPaths, Config, Flags};
-
-use super::error::CliError;
-use super::ui::Output;
 
 /// The options of every command.
 #[derive(Debug, Args)]

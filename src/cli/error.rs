@@ -5,9 +5,8 @@ use std::path::Path;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::client::ClientError;
-use crate::config::ConfigErrors;
 use crate::protocol::{ErrorInfo, ErrorKind};
+use crate::{client::ClientError, config::ConfigErrors};
 
 /// Exit code: the command line is not valid.
 pub(crate) const USAGE: u8 = 2;

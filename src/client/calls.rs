@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use super::connection::{Client, greeting, unexpected};
+use super::error::ClientError;
 use crate::protocol::{
     AccountInfo, AccountRef, AcquireParams, AddAccountParams, Answer, Call, CredentialInfo, CredentialParams,
     DaemonStatus, DecisionInfo, DisableAccountParams, EventInfo, ExplainInfo, ExplainParams, ExportAccountsParams,
@@ -9,9 +11,6 @@ use crate::protocol::{
     ImportInfo, LeaseInfo, LeaseRef, LeaseRow, ListAccountsParams, NoParams, RekeyInfo, ReloadInfo, ReportParams,
     SetAccountParams, SubscribeParams, VerifyAccountParams,
 };
-
-use super::connection::{Client, greeting, unexpected};
-use super::error::ClientError;
 
 /// The timeout of a call that does not wait for a lease.
 const PATIENCE: Duration = Duration::from_secs(60);

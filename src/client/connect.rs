@@ -1,19 +1,16 @@
 //! Finds the daemon: at its socket, else at the socket that its lock file names.
 
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::{fs::File, time::Instant};
 
 use serde::Deserialize;
 
-use crate::config::AppPaths;
-
 use super::connection::{Client, GREETING, is_timeout};
 use super::error::{ClientError, NoDaemon};
-use super::start::DaemonStarter;
-use super::transport::Transport;
 use super::{RetryTimer, start};
+use super::{start::DaemonStarter, transport::Transport};
+use crate::config::AppPaths;
 
 /// The part of `daemon.lock` that a client needs.
 #[derive(Deserialize)]

@@ -1,17 +1,14 @@
 //! One connection: sends calls, receives answers and events.
 
-use std::collections::VecDeque;
-use std::fmt;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+use std::{collections::VecDeque, fmt};
 
+use super::{error::ClientError, transport::Transport};
 use crate::protocol::{
     Answer, Call, ErrorKind, EventInfo, FromServer, HelloInfo, HelloParams, MAGIC, PROTOCOL, ServerFrames, encode_call,
 };
-
-use super::error::ClientError;
-use super::transport::Transport;
 
 const CHUNK: usize = 16 * 1024;
 /// The timeout for connecting and for sending.

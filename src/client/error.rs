@@ -1,7 +1,6 @@
 //! What can go wrong between a client and the daemon.
 
-use std::fmt;
-use std::path::PathBuf;
+use std::{fmt, path::PathBuf};
 
 use crate::protocol::{ErrorInfo, ErrorKind};
 

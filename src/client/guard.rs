@@ -1,13 +1,10 @@
 //! A lease that is released when its guard is dropped.
 
+use super::{connection::Client, error::ClientError, start::DaemonStarter};
 use crate::config::AppPaths;
 use crate::protocol::{
     AcquireParams, BindTo, CredentialInfo, CredentialParams, DecisionInfo, LeaseInfo, LeaseRef, ReportParams,
 };
-
-use super::connection::Client;
-use super::error::ClientError;
-use super::start::DaemonStarter;
 
 /// A lease and its connection; dropping the guard releases the lease.
 ///

@@ -11,12 +11,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::config::{AppPaths, Flags};
-
-use super::RetryTimer;
-use super::connection::Client;
 use super::error::{ClientError, NoDaemon};
-use super::spawn;
+use super::{RetryTimer, connection::Client, spawn};
+use crate::config::{AppPaths, Flags};
 
 /// How long a started daemon may take until it accepts connections.
 const PATIENCE: Duration = Duration::from_secs(2);

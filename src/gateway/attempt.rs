@@ -8,13 +8,11 @@ use hyper::header::HeaderValue;
 use hyper::http::response::Parts;
 use tokio::time::timeout;
 
+use super::auth::{self, UpstreamCredential};
+use super::response::{FirstBytes, IDLE_TIMEOUT, first_bytes};
+use super::{request::RequestParts, upstream::UpstreamClients};
 use crate::daemon::{LeasedAccount, UpstreamOutcome};
 use crate::limits::Headers;
-
-use super::auth::{self, UpstreamCredential};
-use super::request::RequestParts;
-use super::response::{FirstBytes, IDLE_TIMEOUT, first_bytes};
-use super::upstream::UpstreamClients;
 
 /// How long the head of a response may take; agents that wait longer use streams.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(1800);

@@ -5,9 +5,8 @@ use hyper::header::{
     CONNECTION, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE,
 };
 
-use crate::credential::Secret;
-use crate::pool::CredentialKind;
 use crate::provider::{self, CREDENTIAL_HEADERS, CompanionHeader};
+use crate::{credential::Secret, pool::CredentialKind};
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");

@@ -1,8 +1,7 @@
 //! Forwards one request: leases an account, sends the request, and after a refusal tries the next account, until a
 //! response can go to the client.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
@@ -10,19 +9,15 @@ use hyper::http::response::Parts;
 use hyper::{Response, StatusCode};
 use tokio::time::{Instant, sleep};
 
+use super::attempt::{self, AttemptOutcome, UpstreamRefusal};
+use super::response::{self, ClientBody, ResponseObserver};
+use super::{metrics::MetricsRecorder, refusal, request::RequestParts, upstream::UpstreamClients};
 use crate::daemon::{
     GatewayClient, GatewayHandle, LeaseStep, LeasedAccount, NoLeaseReason, ReportOutcome, RequestLease, RouteRequest,
     UpstreamOutcome, clock,
 };
 use crate::limits::{Headers, Reason, Scope};
 use crate::pool::{Action, CredentialKind, Refusal, RefusalKind};
-
-use super::attempt::{self, AttemptOutcome, UpstreamRefusal};
-use super::metrics::MetricsRecorder;
-use super::refusal;
-use super::request::RequestParts;
-use super::response::{self, ClientBody, ResponseObserver};
-use super::upstream::UpstreamClients;
 
 /// How long lessor may delay a request before an upstream responds: the most impatient agent gives up after 60 s.
 const MAX_DELAY: Duration = Duration::from_secs(50);

@@ -1,8 +1,7 @@
 //! Where the gateway listens: a TCP address, on loopback by default, and a Unix socket that only its user can open.
 
-use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
+use std::{io, time::Duration};
 
 use tokio::net::{TcpListener, TcpStream};
 

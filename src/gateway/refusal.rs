@@ -3,10 +3,9 @@
 use hyper::header::{HeaderName, HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode};
 
+use super::response::{self, ClientBody};
 use crate::pool::{Refusal, RefusalKind, Wall};
 use crate::provider::{LimitReset, error_body, limit_body};
-
-use super::response::{self, ClientBody};
 
 /// Agents hang when `retry-after` names more seconds than this.
 const MAX_RETRY_AFTER: u64 = 60;

@@ -3,11 +3,8 @@
 use hyper::Uri;
 use hyper::http::uri::{Authority, PathAndQuery, Scheme};
 
-use crate::config;
-use crate::daemon::GatewayConfig;
-use crate::http::ConnectOptions;
-use crate::pool::CredentialKind;
 use crate::provider::{self, BaseUrls};
+use crate::{config, daemon::GatewayConfig, http::ConnectOptions, pool::CredentialKind};
 
 #[derive(Clone, PartialEq, Debug)]
 pub(super) struct UpstreamRoute {

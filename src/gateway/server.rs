@@ -1,11 +1,6 @@
 //! The gateway's thread: it accepts connections and serves HTTP/1.1 on each until the daemon stops.
 
-use std::convert::Infallible;
-use std::io;
-use std::sync::Arc;
-use std::sync::mpsc;
-use std::thread::JoinHandle;
-use std::time::Duration;
+use std::{convert::Infallible, io, sync::Arc, sync::mpsc, thread::JoinHandle, time::Duration};
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -14,11 +9,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::daemon::{GatewayHandle, RunningGateway};
-
 use super::listeners::{AcceptedStream, Listeners};
-use super::request::ConnectionOrigin;
-use super::service::GatewayService;
+use super::{request::ConnectionOrigin, service::GatewayService};
+use crate::daemon::{GatewayHandle, RunningGateway};
 
 /// How long requests in flight may take when the daemon stops.
 const DRAIN: Duration = Duration::from_secs(8);

@@ -10,20 +10,15 @@ use hyper::{Request, Response, StatusCode};
 use serde_json::json;
 use tokio::time::Instant;
 
-use crate::daemon::{GatewayClient, GatewayConfig, GatewayHandle};
-use crate::pool::ConnectionId;
-use crate::provider;
-
-use super::auth;
 use super::forward::{Backend, Forward};
 use super::metrics::{self, RequestLabels};
-use super::refusal;
 use super::request::{
     BufferBudget, BufferLimits, BufferedRequest, ConnectionOrigin, RequestParts, RequestReadError, access,
 };
 use super::response::{self, ClientBody};
-use super::route::UpstreamRoute;
-use super::upstream::UpstreamClients;
+use super::{auth, refusal, route::UpstreamRoute, upstream::UpstreamClients};
+use crate::daemon::{GatewayClient, GatewayConfig, GatewayHandle};
+use crate::{pool::ConnectionId, provider};
 
 /// A longer model name is ignored.
 const MAX_MODEL_NAME: usize = 200;

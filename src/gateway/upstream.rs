@@ -1,14 +1,9 @@
 //! Connections to upstreams. They use hyper's client and not that of `http.rs`, which normalises URLs and adds headers;
 //! here every byte of path and query is sent as it was received.
 
-use std::collections::HashMap;
-use std::future::Future;
-use std::io;
-use std::net::IpAddr;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::{collections::HashMap, future::Future, io, net::IpAddr, pin::Pin, time::Duration};
 
 use hyper::body::Incoming;
 use hyper::header::{HeaderValue, PROXY_AUTHORIZATION};
@@ -24,10 +19,8 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 use tower_service::Service;
 
+use super::{BodyError, request::UpstreamBody};
 use crate::http::{ConnectOptions, HttpError, tls};
-
-use super::BodyError;
-use super::request::UpstreamBody;
 
 /// A server that does not accept the connection within this time is unreachable.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);

@@ -3,11 +3,10 @@
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::limits::{Reason, Scope};
-use crate::pool::{CredentialKind, Tier};
-
 use super::answer::SecretText;
 use super::upstream_response::{BodyText, HeaderList, ObjectText};
+use crate::limits::{Reason, Scope};
+use crate::pool::{CredentialKind, Tier};
 
 /// Declares each method once: its variant, its parameters, its name on the wire.
 macro_rules! methods {

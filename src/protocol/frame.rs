@@ -7,11 +7,10 @@
 use bincode::config::{Configuration, Limit, LittleEndian, Varint};
 use serde::{Deserialize, Serialize};
 
-use super::MAX_MESSAGE;
 use super::answer::{Answer, EventInfo};
-use super::call::Call;
 use super::error::{ErrorInfo, ErrorKind};
 use super::message::{Incoming, RequestId};
+use super::{MAX_MESSAGE, call::Call};
 
 /// The first bytes of a binary connection: three letters and the version of the framing.
 pub const MAGIC: [u8; 4] = *b"LSR\x01";

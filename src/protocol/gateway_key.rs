@@ -1,8 +1,7 @@
 //! Keys for the gateway contain their meaning under a keyed MAC, so that they survive the daemon and are not stored.
 
-use crate::pool::{Fence, Process};
-
 use super::base32::{GROUP, MacKey, encode, take_text};
+use crate::pool::{Fence, Process};
 
 const PREFIX: &str = "lk_";
 const MAC: usize = 16;

@@ -1,9 +1,8 @@
 //! Lease ids contain the lease under a keyed MAC, so that a connection-bound lease survives a restart of the daemon
 //! without a write to disk, and an ended lease can be distinguished from a forged id.
 
-use crate::pool::{AccountId, Fence, Lease};
-
 use super::base32::{GROUP, MacKey, encode, take_text};
+use crate::pool::{AccountId, Fence, Lease};
 
 const PREFIX: &str = "ls_";
 const MAC: usize = 8;

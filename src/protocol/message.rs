@@ -1,7 +1,6 @@
 //! One message of a client, in either encoding.
 
-use super::call::Call;
-use super::error::ErrorInfo;
+use super::{call::Call, error::ErrorInfo};
 
 /// One message from a client.
 #[derive(Debug, PartialEq)]

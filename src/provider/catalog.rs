@@ -4,10 +4,9 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use crate::pool::{OtherQuota, Primary, Target, TargetNames};
-
 use super::PROVIDERS;
 use super::models::{self, GeminiPool};
+use crate::pool::{OtherQuota, Primary, Target, TargetNames};
 
 /// All known providers. Their names are stored so that a request allocates none.
 #[derive(Debug)]

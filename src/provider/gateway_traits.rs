@@ -1,9 +1,7 @@
 //! How each provider's HTTP API differs from the others, as far as the gateway must know.
 
-use crate::limits::Dialect;
-use crate::pool::CredentialKind;
-
 use super::{built_in, models};
+use crate::{limits::Dialect, pool::CredentialKind};
 
 /// Headers in which the vendors' agents name their session.
 pub const SESSION_HEADERS: [&str; 5] =

@@ -1,10 +1,7 @@
 //! Calls of the service manager's program: what to run, and its output.
 
-use std::fmt;
-use std::io;
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::{fmt, io, path::PathBuf, time::Duration};
 
 const REST: Duration = Duration::from_millis(300);
 

@@ -18,8 +18,7 @@ pub use task_scheduler::TaskScheduler;
 pub use unit::{ServiceUnit, UnitChange, UnitSettings};
 pub use user::ServiceUser;
 
-use std::fmt::Debug;
-use std::path::PathBuf;
+use std::{fmt::Debug, path::PathBuf};
 
 use schemars::JsonSchema;
 use serde::Serialize;

@@ -1,9 +1,6 @@
 //! The calls and units of each manager, and the parsing of their output.
 
-use std::cell::RefCell;
-use std::collections::VecDeque;
-use std::io;
-use std::path::Path;
+use std::{cell::RefCell, collections::VecDeque, io, path::Path};
 
 use super::*;
 

@@ -5,10 +5,9 @@
 
 use serde_json::Value;
 
-use crate::pool::{Wall, Window};
-
 use super::value::{document, instant, percent, text};
 use super::{UnexpectedAnswer, UsageReading};
+use crate::pool::{Wall, Window};
 
 /// The quota key of all Claude models.
 const KEY: &str = "claude";

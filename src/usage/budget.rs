@@ -4,8 +4,7 @@
 //! to an hour, and `Retry-After: 0` means that the budget is spent. So lessor sends at most 20 requests per hour,
 //! including those that users trigger, and the count survives restarts.
 
-use std::collections::VecDeque;
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
 use serde::{Deserialize, Serialize};
 

@@ -2,11 +2,10 @@
 
 use serde_json::Value;
 
-use crate::limits::window_name;
-use crate::pool::{Wall, Window};
-
 use super::value::{document, instant, number, percent, text};
 use super::{UnexpectedAnswer, UsageReading, known_tier};
+use crate::limits::window_name;
+use crate::pool::{Wall, Window};
 
 /// The quota key of all models of a ChatGPT plan.
 const KEY: &str = "openai";

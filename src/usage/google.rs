@@ -3,11 +3,10 @@
 
 use serde_json::Value;
 
-use crate::pool::{Primary, Wall, Window};
-use crate::provider::Catalog;
-
 use super::value::{document, instant, text, used_of_remaining};
 use super::{UnexpectedAnswer, UsageReading, known_tier};
+use crate::pool::{Primary, Wall, Window};
+use crate::provider::Catalog;
 
 /// The maximum number of windows that are read.
 const MOST: usize = 48;

@@ -78,8 +78,7 @@ fn known_tier(provider: &str, plan: &str) -> Option<Tier> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limits::window_name;
-    use crate::pool::Wall;
+    use crate::{limits::window_name, pool::Wall};
 
     /// Each window's name, key, used fraction, and the time to its reset.
     pub(super) fn rows(reading: &UsageReading, now: Wall) -> Vec<(&str, &str, f64, Option<u64>)> {

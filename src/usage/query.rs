@@ -2,12 +2,10 @@
 
 use std::time::Duration;
 
-use crate::http;
-use crate::limits::{self, Headers, Reason, UpstreamResponse, parse_duration};
-use crate::pool::Wall;
-
 use super::budget::PollFailure;
 use super::{UnexpectedAnswer, UsageReading, anthropic, codex, google};
+use crate::limits::{self, Headers, Reason, UpstreamResponse, parse_duration};
+use crate::{http, pool::Wall};
 
 /// A provider that takes longer is considered down.
 const PATIENCE: Duration = Duration::from_secs(15);

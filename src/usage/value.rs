@@ -2,8 +2,7 @@
 
 use serde_json::Value;
 
-use crate::limits;
-use crate::pool::Wall;
+use crate::{limits, pool::Wall};
 
 /// The longest text that is kept.
 const LONGEST: usize = 128;

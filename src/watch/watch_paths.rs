@@ -1,8 +1,7 @@
 //! The directory entries on a file's path that editors and dotfile managers replace, and where a change can be seen.
 
-use std::ffi::OsString;
-use std::fs;
 use std::path::{Component, Path, PathBuf};
+use std::{ffi::OsString, fs};
 
 /// The number of links that are followed.
 const MOST_LINKS: usize = 40;

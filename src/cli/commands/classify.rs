@@ -1,8 +1,7 @@
 //! `classify`: classifies upstream responses without a daemon: JSON lines in, one JSON line for each out.
 
-use std::borrow::Cow;
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
 use clap::Args;
 use schemars::JsonSchema;

@@ -1,7 +1,6 @@
 //! `env`: the variables that `run` sets, as lines for the calling shell.
 
-use std::collections::BTreeMap;
-use std::ffi::OsStr;
+use std::{collections::BTreeMap, ffi::OsStr};
 
 use clap::{Args, ValueEnum};
 use schemars::JsonSchema;
@@ -10,9 +9,7 @@ use serde::Serialize;
 use crate::cli::launch::agent::{LeasePurpose, purpose_of_word};
 use crate::cli::launch::{LaunchMode, LaunchRequest, LeaseOptions, PreparedLaunch, caller_process, prepare, quoted};
 use crate::cli::{context::Context, error::CliError};
-use crate::client::Client;
-use crate::daemon::find_process;
-use crate::protocol::LeaseRef;
+use crate::{client::Client, daemon::find_process, protocol::LeaseRef};
 
 /// The label of leases for shells, unless the user chooses another.
 const LABEL: &str = "shell";

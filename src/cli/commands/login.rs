@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::account::{done, new_account};
 use crate::cli::ui::{Output, browser, format};
 use crate::cli::{context::Context, error::CliError, launch::agent::provider_name};
 use crate::credential::Secret;
@@ -14,8 +15,6 @@ use crate::credential::oauth::{
 };
 use crate::pool::{CredentialKind, millis};
 use crate::protocol::{AccountInfo, AddAccountParams, ErrorKind, ListAccountsParams, SecretText};
-
-use super::account::{done, new_account};
 
 const PATIENCE: Duration = Duration::from_secs(900);
 const MAX_LINE: u64 = 64 * 1024;

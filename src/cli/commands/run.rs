@@ -1,18 +1,14 @@
 //! `run`: a command on a leased account.
 
 use std::ffi::{OsStr, OsString};
-use std::io::IsTerminal;
-use std::path::Path;
-use std::process::Command;
+use std::{io::IsTerminal, path::Path, process::Command};
 
 use clap::Args;
 
 use crate::cli::launch::agent::{is_agent, purpose, runs_scripts};
 use crate::cli::launch::{LaunchMode, LaunchRequest, LeaseOptions, PreparedLaunch, prepare};
 use crate::cli::{context::Context, error::CliError, ui::clean};
-use crate::client::SERVICE_MANAGER_VARIABLES;
-use crate::daemon::find_process;
-use crate::protocol::ErrorKind;
+use crate::{client::SERVICE_MANAGER_VARIABLES, daemon::find_process, protocol::ErrorKind};
 
 /// The exit codes of shells.
 const NOT_FOUND: u8 = 127;

@@ -5,23 +5,19 @@ use std::collections::BTreeMap;
 use clap::Args;
 use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 
+use super::config::{ConfigChange, ConfigCheckResult, ConfigEditResult, ConfigListing, ConfigLocation, ConfigSetting};
+use super::daemon::{PingResult, StopResult};
+use super::service::{ServiceChange, ServiceStatus};
+use super::{
+    classify::ClassifyLine, demo::DemoResult, doctor::Diagnosis, env::EnvVariables, import::ImportReport,
+    logs::LogLine, simulate::SimulationResult,
+};
 use crate::cli::context::Context;
 use crate::cli::error::{CliError, ErrorDocument};
 use crate::protocol::{
     AccountInfo, DaemonStatus, DecisionInfo, Empty, EventInfo, ExplainInfo, ExportInfo, GatewayAccess, GatewayInfo,
     LeaseInfo, LeaseRow, RekeyInfo, ReloadInfo,
 };
-
-use super::classify::ClassifyLine;
-use super::config::{ConfigChange, ConfigCheckResult, ConfigEditResult, ConfigListing, ConfigLocation, ConfigSetting};
-use super::daemon::{PingResult, StopResult};
-use super::demo::DemoResult;
-use super::doctor::Diagnosis;
-use super::env::EnvVariables;
-use super::import::ImportReport;
-use super::logs::LogLine;
-use super::service::{ServiceChange, ServiceStatus};
-use super::simulate::SimulationResult;
 
 #[derive(Debug, Args)]
 pub(crate) struct SchemaArgs {

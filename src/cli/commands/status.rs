@@ -4,9 +4,8 @@ use std::time::Duration;
 
 use crate::cli::ui::{self, Column, Output, Table, Tint, clean, format};
 use crate::cli::{context::Context, error::CliError};
-use crate::client::Client;
-use crate::pool::spoken;
 use crate::protocol::{DaemonStatus, ListAccountsParams, QueueRow};
+use crate::{client::Client, pool::spoken};
 
 pub(super) fn execute(context: &Context) -> Result<(), CliError> {
     if context.output.json {

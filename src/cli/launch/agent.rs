@@ -1,11 +1,9 @@
 //! Recognises the agent that a command runs, and the provider whose account it needs.
 
-use std::ffi::OsStr;
-use std::path::Path;
-
-use crate::provider;
+use std::{ffi::OsStr, path::Path};
 
 use super::caller_process::{is_launcher, is_shell};
+use crate::provider;
 
 /// Agents that work with any provider.
 const NEUTRAL: [&str; 6] = ["opencode", "aider", "goose", "crush", "cline", "pi"];

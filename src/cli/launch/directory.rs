@@ -3,10 +3,7 @@
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use crate::cli::error::CliError;
-use crate::config::AppPaths;
-use crate::daemon::find_process;
-use crate::pool::Process;
+use crate::{cli::error::CliError, config::AppPaths, daemon::find_process, pool::Process};
 
 /// The directory of one program; the first write creates it.
 #[derive(Debug)]

@@ -7,20 +7,15 @@ mod prepared;
 mod settings;
 mod supervisor;
 
-use std::ffi::OsString;
-use std::path::Path;
-use std::time::Duration;
+use std::{ffi::OsString, path::Path, time::Duration};
 
 use clap::Args;
 
+use super::{context::Context, error::CliError, ui};
 use crate::client::Client;
 use crate::pool::{CredentialKind, Process, millis};
 use crate::protocol::{AcquireParams, BindTo, ErrorKind, GatewayKeyParams, LeaseInfo, ListAccountsParams};
 use crate::provider::{self, AgentSetup, HandOut, HandOutRequest};
-
-use super::context::Context;
-use super::error::CliError;
-use super::ui;
 
 use agent::LeasePurpose;
 use directory::PrivateDirectory;

@@ -3,14 +3,12 @@
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
-use crate::cli::{context::Context, error::CliError, ui::clean};
-use crate::client::Client;
-use crate::pool::Process;
-use crate::protocol::{LeaseInfo, LeaseRef};
-use crate::provider::{AgentSetup, HandOut};
-
 use super::directory::{self, PrivateDirectory};
 use super::{settings, supervisor};
+use crate::cli::{context::Context, error::CliError, ui::clean};
+use crate::protocol::{LeaseInfo, LeaseRef};
+use crate::provider::{AgentSetup, HandOut};
+use crate::{client::Client, pool::Process};
 
 /// The subdirectory with the wrapper of an agent that a script starts.
 const PROGRAMS: &str = "bin";

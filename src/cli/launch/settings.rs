@@ -5,9 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-use crate::cli::error::CliError;
-use crate::protocol::ErrorKind;
 use crate::provider::{AgentSetup, MergedJson};
+use crate::{cli::error::CliError, protocol::ErrorKind};
 
 /// The settings file with the highest priority.
 pub(super) const FILE: &str = "settings.json";

@@ -59,17 +59,15 @@ pub(super) fn start(
 
 #[cfg(unix)]
 mod unix {
-    use std::ffi::OsStr;
-    use std::io;
     use std::process::{Command, Stdio};
     use std::time::{Duration, Instant};
+    use std::{ffi::OsStr, io};
 
     use super::super::directory;
     use super::{CliError, Context, Path, Process, SuperviseArgs};
-    use crate::cli::ui::clean;
     use crate::client::{Client, DaemonStarter};
-    use crate::config::AppPaths;
     use crate::daemon::{find_process, lock, wait_for_process, watch_process};
+    use crate::{cli::ui::clean, config::AppPaths};
 
     /// How long the daemon may be unreachable before the user gets a message: a service manager may restart it.
     const PATIENCE: Duration = Duration::from_secs(1);

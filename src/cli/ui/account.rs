@@ -1,11 +1,10 @@
 //! Accounts as text: names, plans, limits, and the table that `status` and `account` show.
 
-use crate::pool::{CredentialKind, Tier};
-use crate::protocol::{AccountInfo, AccountLabel, LimitInfo, UsageInfo};
-
 use super::format;
 use super::output::{Output, Tint};
 use super::table::{Column, Table};
+use crate::pool::{CredentialKind, Tier};
+use crate::protocol::{AccountInfo, AccountLabel, LimitInfo, UsageInfo};
 
 /// What to do while there is no account.
 const NO_ACCOUNTS: &str = "no accounts yet: lessor account add PROVIDER --api-key-stdin < key-file\n";

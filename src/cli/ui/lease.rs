@@ -1,16 +1,13 @@
 //! Leases as text: the table of `leases` and `status`, one lease in detail, and the wait for one.
 
-use std::io::IsTerminal;
 use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::time::Duration;
+use std::{io::IsTerminal, time::Duration};
 
-use crate::client::{Client, ClientError};
-use crate::protocol::{AcquireParams, DaemonStatus, HolderInfo, LeaseInfo, LeaseRow};
-
-use super::account;
-use super::format;
 use super::output::{Output, Tint, clean};
 use super::table::{Column, Table};
+use super::{account, format};
+use crate::client::{Client, ClientError};
+use crate::protocol::{AcquireParams, DaemonStatus, HolderInfo, LeaseInfo, LeaseRow};
 
 /// After this wait the user gets a message.
 const DELAY: Duration = Duration::from_secs(1);

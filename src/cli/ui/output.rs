@@ -4,10 +4,9 @@ use std::io::{self, IsTerminal, Write};
 
 use serde::Serialize;
 
-use crate::cli::error::{CliError, ErrorDocument};
-
 use super::format;
 use super::wrap::{columns, cut, wrap, wrap_after};
+use crate::cli::error::{CliError, ErrorDocument};
 
 /// The width of a table if standard output is not a terminal.
 const DEFAULT_WIDTH: usize = 80;

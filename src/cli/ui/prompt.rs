@@ -5,9 +5,8 @@ use std::io::{self, BufRead, IsTerminal, Read};
 
 use zeroize::Zeroizing;
 
-use crate::cli::error::CliError;
-
 use super::output::Output;
+use crate::cli::error::CliError;
 
 #[cfg_attr(unix, path = "prompt/unix.rs")]
 #[cfg_attr(windows, path = "prompt/windows.rs")]

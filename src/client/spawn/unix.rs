@@ -1,11 +1,9 @@
 //! Starts processes that outlive their parent, on Unix: descriptors are closed in the new process; standard error is inherited.
 
-use std::fs::File;
-use std::io;
 use std::process::{Child, ExitStatus, Stdio};
+use std::{fs::File, io};
 
-use crate::client::start::DaemonStarter;
-use crate::config::AppPaths;
+use crate::{client::start::DaemonStarter, config::AppPaths};
 
 /// Runs the launcher to its end; its standard error is the log.
 pub(super) fn launcher(starter: &DaemonStarter, log: File) -> io::Result<ExitStatus> {

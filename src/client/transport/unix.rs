@@ -1,8 +1,7 @@
 //! A Unix socket.
 
 use std::io::{self, Read, Write};
-use std::path::Path;
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use interprocess::ConnectWaitMode;
 use interprocess::local_socket::traits::{Stream as _, StreamCommon};

@@ -1,8 +1,7 @@
 //! A named pipe. Its blocking calls have no timeout, so each call runs an asynchronous one to its end.
 
 use std::io::{self, Read, Write};
-use std::path::Path;
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use interprocess::ConnectWaitMode;
 use interprocess::os::windows::named_pipe::pipe_mode::Bytes;

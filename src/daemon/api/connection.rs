@@ -7,10 +7,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, sleep_until, timeout};
 use zeroize::Zeroize as _;
 
+use crate::daemon::{api::session::Session, os::socket::finish_reading, state::Daemon, state::outbox::Outbox};
 use crate::pool::ConnectionId;
 use crate::protocol::{Codec, ErrorInfo, ErrorKind, Fatal, Incoming, MessageDecoder, RequestId};
-
-use crate::daemon::{api::session::Session, os::socket::finish_reading, state::Daemon, state::outbox::Outbox};
 
 /// The time for the first whole message.
 const FIRST_MESSAGE: Duration = Duration::from_secs(5);

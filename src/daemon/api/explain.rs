@@ -1,5 +1,9 @@
 //! `explain` and `forecast`: why an account was chosen or not, and what could be granted.
 
+use crate::daemon::api::reply::{CallReply, CallResult};
+use crate::daemon::api::session::{bad, find_account, target};
+use crate::daemon::state::{Daemon, State};
+use crate::daemon::{os::clock, view};
 use crate::pool::{
     AccountId, Bind, CandidateAccount, ConnectionId, Explanation, Holder, Ineligible, Lease, LeaseExplanation,
     LeaseRequest, Limit, Now, RefusedRequest, SelectionResult, Wall,
@@ -8,11 +12,6 @@ use crate::protocol::{
     AccountLabel, Answer, CandidateInfo, DecidedInfo, ErrorInfo, ErrorKind, ExplainInfo, ExplainParams, ForecastInfo,
     ForecastParams, OutlookInfo, RequestInfo, VerdictInfo,
 };
-
-use crate::daemon::api::reply::{CallReply, CallResult};
-use crate::daemon::api::session::{bad, find_account, target};
-use crate::daemon::state::{Daemon, State};
-use crate::daemon::{os::clock, view};
 
 /// Names the most recent decision.
 const LAST: &str = "last";

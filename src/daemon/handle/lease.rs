@@ -6,18 +6,17 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::sync::oneshot;
 
-use crate::pool::{
-    AccountId, Action, Bind, Command, ConnectionId, CredentialKind, Decision, Fence, Holder, LeaseRequest, Now,
-    Refusal, Reply, RequestNeeds, WaiterId,
-};
-use crate::provider::TargetError;
-
 use super::request_lease::{LeasedAccount, NoLeaseReason, RequestLease, refused};
 use super::{GatewayHandle, client::GatewayClient};
 use crate::daemon::state::{
     CredentialProblem, CredentialResult, CredentialState, CredentialUse, State, Unsaved, Waiter,
 };
 use crate::daemon::{os::clock, view};
+use crate::pool::{
+    AccountId, Action, Bind, Command, ConnectionId, CredentialKind, Decision, Fence, Holder, LeaseRequest, Now,
+    Refusal, Reply, RequestNeeds, WaiterId,
+};
+use crate::provider::TargetError;
 
 /// What a request needs of an account.
 #[derive(Clone, Copy, Debug)]

@@ -8,10 +8,9 @@ use std::{io, path::PathBuf, sync::Arc};
 
 use tokio::sync::watch;
 
-use crate::{config, protocol::AccountTotals, store::Write};
-
 use crate::daemon::state::{Daemon, GatewayState, StateGuard};
 use crate::daemon::{os::clock, view};
+use crate::{config, protocol::AccountTotals, store::Write};
 
 /// Starts the gateway; called once, before the daemon accepts clients.
 pub type StartGateway = fn(GatewayHandle) -> io::Result<Box<dyn RunningGateway>>;

@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
-use crate::pool::{AccountId, Command, CredentialKind, Fence, Mono, Refusal, RequestNeeds};
-use crate::{credential::Secret, limits::Headers, provider::TargetError};
-
 use super::GatewayHandle;
 use crate::daemon::os::clock;
 use crate::daemon::state::{CredentialUse, ReportOutcome, UpstreamOutcome};
+use crate::pool::{AccountId, Command, CredentialKind, Fence, Mono, Refusal, RequestNeeds};
+use crate::{credential::Secret, limits::Headers, provider::TargetError};
 
 /// A success is reported with the release of its lease, unless the response takes longer than this.
 const REPORT_DELAY: Duration = Duration::from_secs(1);

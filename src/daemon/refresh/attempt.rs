@@ -6,11 +6,10 @@ use std::time::Duration;
 use crate::credential::oauth::{AuthorizationServer, OauthSettings, RefreshResult, TokenRotation, refresh};
 use crate::credential::refresh::{RefreshFailure, RefreshFault, RefreshOutcome, RefreshTransition};
 use crate::credential::{Credential, Link, Secret};
-use crate::pool::{AccountId, Command, LoginProblem, LoginState, Mono, spoken};
-use crate::store::{Write, WriteError};
-
 use crate::daemon::state::{Daemon, oauth_settings, save, set_login_state};
 use crate::daemon::{os::clock, refresh::shared_login};
+use crate::pool::{AccountId, Command, LoginProblem, LoginState, Mono, spoken};
+use crate::store::{Write, WriteError};
 
 /// How long the metadata of a server is cached.
 const CACHED_FOR: Duration = Duration::from_secs(3600);

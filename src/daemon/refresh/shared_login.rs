@@ -7,10 +7,9 @@ use tokio::task::{AbortHandle, spawn_blocking};
 
 use crate::credential::share::{self, ClaudeCodeLocks, TOUCH};
 use crate::credential::{Credential, Link, LinkMode};
-use crate::pool::AccountId;
-
 use crate::daemon::linked_logins::{adopt_for_refresh, is_tool_behind};
 use crate::daemon::state::{Daemon, is_ours_to_refresh};
+use crate::pool::AccountId;
 
 /// How often lessor tries to take a lock that is held.
 const TRIES: u32 = 5;

@@ -3,11 +3,10 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::pool::{AccountId, ConnectionId, Ending, Event, Fence, Lease, LimitRecord, Now, Pool, Wall};
-use crate::protocol::{AccountLabel, Codec, EventInfo, LeaseKey};
-
 use super::{AccountState, LogLater, Outbox, account_state};
 use crate::daemon::log;
+use crate::pool::{AccountId, ConnectionId, Ending, Event, Fence, Lease, LimitRecord, Now, Pool, Wall};
+use crate::protocol::{AccountLabel, Codec, EventInfo, LeaseKey};
 
 /// How many are kept.
 const KEPT: usize = 1000;

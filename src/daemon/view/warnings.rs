@@ -1,9 +1,8 @@
 //! The warnings of `status`.
 
+use crate::daemon::state::State;
 use crate::pool::{LoginState, Now, Pool, Wall, spoken};
 use crate::{config::Config, credential::refresh::RefreshFault, store::StoreHealth};
-
-use crate::daemon::state::State;
 
 /// The keyring with the key of all secrets is locked.
 pub(crate) fn of_keyring(why: &str) -> String {

@@ -7,9 +7,8 @@ pub(super) use recorder::{InFlightGuard, MetricsRecorder, RequestLabels};
 
 use hyper::{Response, StatusCode};
 
-use crate::daemon::{GatewayHandle, PoolStats};
-
 use super::response::{self, ClientBody};
+use crate::daemon::{GatewayHandle, PoolStats};
 
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 

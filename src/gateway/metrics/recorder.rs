@@ -1,16 +1,12 @@
 //! Counts in memory what was used, by which client, on which account.
 
-use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
 
 use tokio::time::Instant;
 
-use crate::gateway::response::TokenCounts;
-use crate::pool::RefusalKind;
-use crate::protocol::ErrorKind;
+use crate::{gateway::response::TokenCounts, pool::RefusalKind, protocol::ErrorKind};
 
 /// Further combinations of labels are counted together.
 const MAX_ROWS: usize = 4096;

@@ -1,7 +1,6 @@
 //! A client's request: its head, its body as far as it is buffered, and the model and session read from both.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Bytes, Incoming};
@@ -11,11 +10,9 @@ use hyper::http::request::Parts;
 use hyper::{Method, Request, Uri};
 use tokio::time::timeout;
 
-use crate::gateway::content_decoder::ContentDecoder;
-use crate::provider::SESSION_HEADERS;
-
 use super::json_scan::JsonScan;
 use super::upstream_body::{BufferBudget, BufferShare, UpstreamBody};
+use crate::{gateway::content_decoder::ContentDecoder, provider::SESSION_HEADERS};
 
 /// A client that sends nothing of an announced body for this long has lost the connection.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);

@@ -9,10 +9,8 @@ pub(super) use access::ConnectionOrigin;
 pub(super) use buffered::{BufferLimits, BufferedRequest, RequestReadError};
 pub(super) use upstream_body::{BufferBudget, UpstreamBody};
 
+use super::{metrics::RequestLabels, route::UpstreamRoute};
 use crate::pool::ConnectionId;
-
-use super::metrics::RequestLabels;
-use super::route::UpstreamRoute;
 
 pub(super) struct RequestParts {
     pub(super) connection: ConnectionId,

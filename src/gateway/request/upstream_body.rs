@@ -1,9 +1,8 @@
 //! The body of a request on its way to the upstream, and the budget for the bytes that are buffered.
 
-use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
+use std::{pin::Pin, sync::Arc};
 
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 use hyper::header::HeaderMap;

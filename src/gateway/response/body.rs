@@ -1,15 +1,13 @@
 //! The body of a response to a client: complete, or relayed from the upstream as it comes.
 
-use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::{pin::Pin, time::Duration};
 
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 use tokio::time::{Instant, Sleep, sleep};
 
-use crate::gateway::BodyError;
-
 use super::observer::ResponseObserver;
+use crate::gateway::BodyError;
 
 pub(crate) enum ClientBody {
     Complete(Option<Bytes>),

@@ -7,12 +7,10 @@ use hyper::body::{Bytes, Incoming};
 use hyper::header::HeaderMap;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::gateway::content_decoder::ContentDecoder;
-use crate::limits::{MAX_BODY, is_error_event};
-use crate::provider::is_preamble_event;
-
 use super::sse::SseParser;
 use super::{content_type, is_event_stream};
+use crate::limits::{MAX_BODY, is_error_event};
+use crate::{gateway::content_decoder::ContentDecoder, provider::is_preamble_event};
 
 /// How long events that only announce a stream are held back.
 const PREAMBLE_TIMEOUT: Duration = Duration::from_millis(150);

@@ -5,14 +5,9 @@ use std::sync::Arc;
 use hyper::body::Bytes;
 use hyper::http::response::Parts;
 
-use crate::daemon::RequestLease;
-use crate::gateway::content_decoder::ContentDecoder;
+use super::{is_event_stream, sse::SseParser, token_usage::UsageParser};
 use crate::gateway::metrics::{InFlightGuard, MetricsRecorder, RequestLabels};
-use crate::limits::is_error_event;
-
-use super::is_event_stream;
-use super::sse::SseParser;
-use super::token_usage::UsageParser;
+use crate::{daemon::RequestLease, gateway::content_decoder::ContentDecoder, limits::is_error_event};
 
 pub(crate) struct ResponseObserver {
     decoder: ContentDecoder,

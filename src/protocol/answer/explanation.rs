@@ -3,10 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::pool::Tier;
-use crate::protocol::error::ErrorKind;
-
 use super::account::{AccountLabel, LimitInfo};
+use crate::{pool::Tier, protocol::error::ErrorKind};
 
 /// Which leases of a provider are available now and next.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]

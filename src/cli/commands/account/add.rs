@@ -2,12 +2,11 @@
 
 use clap::{ArgGroup, Args};
 
+use super::{done, login_document, new_account};
 use crate::cli::ui::{account, prompt};
 use crate::cli::{context::Context, error::CliError, launch::agent::provider_name};
 use crate::pool::{CredentialKind, Tier};
 use crate::protocol::{AddAccountParams, SecretText};
-
-use super::{done, login_document, new_account};
 
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("secret").required(true))]

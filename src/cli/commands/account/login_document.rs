@@ -4,9 +4,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::cli::ui::account::parse_tier;
-use crate::limits::rfc3339;
-use crate::pool::Tier;
+use crate::{cli::ui::account::parse_tier, limits::rfc3339, pool::Tier};
 
 #[derive(PartialEq)]
 #[cfg_attr(test, derive(Debug))]

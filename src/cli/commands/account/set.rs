@@ -2,10 +2,9 @@
 
 use clap::Args;
 
+use super::{AccountArg, done};
 use crate::cli::{context::Context, error::CliError, ui::account::parse_tier};
 use crate::protocol::SetAccountParams;
-
-use super::{AccountArg, done};
 
 #[derive(Debug, Args)]
 pub(crate) struct AccountSetArgs {

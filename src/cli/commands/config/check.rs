@@ -1,7 +1,6 @@
 //! `config check`: every error in a configuration file.
 
-use std::io::Read;
-use std::path::Path;
+use std::{io::Read, path::Path};
 
 use schemars::JsonSchema;
 use serde::Serialize;

@@ -1,22 +1,18 @@
 //! `config edit`: edits a copy, which replaces the file only if it is valid.
 
-use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+use std::{fs, io::Write};
 
 use schemars::JsonSchema;
 use serde::Serialize;
 use tempfile::TempDir;
 
+use super::{editor::Editor, reload::ReloadOutcome, set::swap_error};
 use crate::cli::ui::{Output, Tint, prompt};
 use crate::cli::{context::Context, error::CliError};
 use crate::config::{Config, ConfigErrors, ConfigProblem, LockedFile, MAX_FILE, template};
 use crate::protocol::ErrorKind;
-
-use super::editor::Editor;
-use super::reload::ReloadOutcome;
-use super::set::swap_error;
 
 /// An editor that ends sooner has probably not waited for the user.
 const MIN_EDIT_TIME: Duration = Duration::from_secs(1);

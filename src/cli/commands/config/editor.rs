@@ -1,9 +1,7 @@
 //! The user's text editor.
 
-use std::ffi::OsString;
-use std::io;
-use std::path::Path;
 use std::process::{Command, ExitStatus};
+use std::{ffi::OsString, io, path::Path};
 
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Editor {

@@ -5,13 +5,12 @@ use std::path::Path;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::reload::ReloadOutcome;
 use crate::cli::ui::{Tint, clean};
 use crate::cli::{context::Context, error::CliError};
 use crate::config::edit::{self, EditError, NamedKey};
 use crate::config::{Config, LockedFile, ReplaceError};
 use crate::protocol::ErrorKind;
-
-use super::reload::ReloadOutcome;
 
 /// `config set --json` and `config unset --json`
 #[derive(Debug, Serialize, JsonSchema)]

@@ -6,12 +6,11 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use unicode_width::UnicodeWidthStr;
 
+use super::reload::other_file;
 use crate::cli::ui::{Output, Tint, clean};
 use crate::cli::{context::Context, error::CliError};
 use crate::client::Client;
 use crate::config::{AppPaths, Config, LoadState, LoadedConfig, Setting, SettingSource};
-
-use super::reload::other_file;
 
 /// The variable that overrides `daemon.log`.
 const LOG: &str = "LESSOR_LOG";

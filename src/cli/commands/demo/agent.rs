@@ -11,12 +11,11 @@ use hyper_util::rt::TokioIo;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpStream;
 
+use super::upstream::{AGENT, RETRY_AFTER_MS};
 use crate::client::{Client, ClientError, LeaseGuard};
 use crate::config::{AppPaths, Flags};
 use crate::limits::Reason;
 use crate::protocol::{AcquireParams, ReportParams};
-
-use super::upstream::{AGENT, RETRY_AFTER_MS};
 
 /// The variable with the task, as JSON; it contains no secret.
 pub(super) const TASK_VARIABLE: &str = "LESSOR_DEMO_TASK";

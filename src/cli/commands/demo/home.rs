@@ -1,21 +1,16 @@
 //! The temporary directory of the demo, and the processes in it: both are removed however the demo ends.
 
-use std::collections::BTreeMap;
-use std::fs;
-use std::io::Read;
-use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+use std::{collections::BTreeMap, fs, io::Read, path::PathBuf};
 
 use anyhow::Context as _;
 
-use crate::cli::ui::format::round_trip;
-use crate::client::Client;
-use crate::config::{AppPaths, Environment, Flags};
-use crate::protocol::{LeaseRow, ListAccountsParams};
-
 use super::agent::{AgentTally, AgentTask, TASK_VARIABLE};
 use super::upstream::DemoKey;
+use crate::config::{AppPaths, Environment, Flags};
+use crate::protocol::{LeaseRow, ListAccountsParams};
+use crate::{cli::ui::format::round_trip, client::Client};
 
 /// How long the daemon may take to start.
 const PATIENCE: Duration = Duration::from_secs(10);

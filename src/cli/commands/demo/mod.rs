@@ -13,11 +13,10 @@ use std::time::{Duration, Instant};
 
 use clap::{Args, builder::RangedU64ValueParser};
 
+use super::account::new_account;
 use crate::cli::{context::Context, error::CliError};
 use crate::pool::CredentialKind;
 use crate::protocol::{AddAccountParams, ListAccountsParams};
-
-use super::account::new_account;
 
 pub(super) use agent::work as work_as_agent;
 use home::DemoHome;

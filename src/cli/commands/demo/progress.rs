@@ -4,10 +4,9 @@ use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write, stderr};
 use std::time::{Duration, Instant};
 
+use super::upstream::DemoKey;
 use crate::cli::{context::Context, ui::Output};
 use crate::protocol::AccountInfo;
-
-use super::upstream::DemoKey;
 
 const FRAME: Duration = Duration::from_millis(100);
 const LINE: Duration = Duration::from_secs(1);

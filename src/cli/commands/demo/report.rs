@@ -5,11 +5,9 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use crate::protocol::AccountInfo;
-
-use super::agent::AgentTally;
 use super::home::{AgentKilled, DaemonKilled};
-use super::upstream::DemoKey;
+use super::{agent::AgentTally, upstream::DemoKey};
+use crate::protocol::AccountInfo;
 
 /// After a restart the daemon grants nothing for a while, so that agents can resume their leases.
 const GRACE: Duration = Duration::from_millis(2500);

@@ -1,10 +1,8 @@
 //! The simulated provider: keys with a quota per window, and a record of which agents used which key.
 
-use std::collections::BTreeMap;
-use std::convert::Infallible;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+use std::{collections::BTreeMap, convert::Infallible, net::SocketAddr};
 
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};

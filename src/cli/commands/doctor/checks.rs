@@ -1,15 +1,12 @@
 //! The checks of `doctor`.
 
+use super::{DoctorFinding, FindingLevel};
 use crate::cli::commands::import::{FoundCredentials, FoundFile, ImportSource, find, send};
 use crate::cli::ui::{account, format::count};
 use crate::cli::{context::Context, error::CliError};
-use crate::config::Config;
 use crate::credential::{import::DiscoveredAccount, oauth::OauthSettings};
-use crate::daemon::oauth_given;
-use crate::pool::CredentialKind;
 use crate::protocol::{AccountInfo, DaemonStatus, ImportedEntry, ListAccountsParams};
-
-use super::{DoctorFinding, FindingLevel};
+use crate::{config::Config, daemon::oauth_given, pool::CredentialKind};
 
 pub(super) fn all(context: &Context) -> Vec<DoctorFinding> {
     let mut findings = Vec::new();
@@ -259,9 +256,8 @@ fn same(one: &DiscoveredAccount, other: &DiscoveredAccount) -> Option<&'static s
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::credential::import::Tool;
     use crate::credential::{Credential, Secret};
-    use crate::pool::CredentialKind;
+    use crate::{credential::import::Tool, pool::CredentialKind};
 
     fn entry(tool: Tool, refresh: &str, email: Option<&str>) -> (DiscoveredAccount, String) {
         let secret = |text: &str| Secret::new(text.to_owned());

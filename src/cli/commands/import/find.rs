@@ -2,11 +2,10 @@
 
 use std::path::PathBuf;
 
-use crate::cli::ui::format;
 use crate::credential::import::discover::{DiscoveredFile, DiscoverySource, find_logins, read_path};
 use crate::credential::import::discover::{HostEnvironment, Platform, default_paths};
 use crate::credential::import::{DiscoveredAccount, ImportProblem, ParsedFile, SettingProposal, Tool, environment};
-use crate::pool::Wall;
+use crate::{cli::ui::format, pool::Wall};
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum ImportSource {

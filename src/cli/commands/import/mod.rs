@@ -10,13 +10,11 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::config::ReloadOutcome;
 use crate::cli::ui::{Tint, clean, prompt};
 use crate::cli::{context::Context, error::CliError};
-use crate::config::Config;
-use crate::credential::LinkMode;
 use crate::credential::import::{DiscoveredAccount, Tool};
-
-use super::config::ReloadOutcome;
+use crate::{config::Config, credential::LinkMode};
 
 pub(super) use find::{FoundCredentials, FoundFile, ImportSource, find};
 pub(super) use report::ImportReport;

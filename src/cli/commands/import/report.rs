@@ -3,12 +3,11 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::find::{FoundCredentials, FoundFile, ImportSource};
+use super::settings::{SettingChange, SkippedSetting};
 use crate::cli::{commands::config::ReloadOutcome, ui::account::kind};
 use crate::credential::import::{DiscoveredAccount, ImportProblem};
 use crate::protocol::{AccountLabel, ImportedEntry};
-
-use super::find::{FoundCredentials, FoundFile, ImportSource};
-use super::settings::{SettingChange, SkippedSetting};
 
 /// The result of an import.
 #[derive(Default, Serialize, JsonSchema)]

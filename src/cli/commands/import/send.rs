@@ -2,14 +2,12 @@
 
 use std::collections::HashMap;
 
-use crate::cli::error::CliError;
-use crate::client::Client;
-use crate::credential::LinkMode;
-use crate::credential::Secret;
-use crate::credential::import::DiscoveredAccount;
-use crate::pool::Window;
 use crate::protocol::{
     ImportAccountsParams, ImportEntry, ImportLimit, ImportWindow, ImportedEntry, MAX_MESSAGE, SecretText,
+};
+use crate::{
+    cli::error::CliError, client::Client, credential::LinkMode, credential::Secret,
+    credential::import::DiscoveredAccount, pool::Window,
 };
 
 /// The size of the entries in one call, in bytes; the rest is for its frame.
@@ -157,9 +155,7 @@ fn import_entry(entry: &DiscoveredAccount) -> ImportEntry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::credential::Credential;
-    use crate::credential::import::Tool;
-    use crate::pool::CredentialKind;
+    use crate::{credential::Credential, credential::import::Tool, pool::CredentialKind};
 
     fn entry(email: Option<&str>, token: &str) -> DiscoveredAccount {
         let access = Secret::new(token.to_owned());

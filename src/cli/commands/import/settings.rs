@@ -5,12 +5,11 @@ use std::path::Path;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::find::FoundCredentials;
 use crate::cli::{commands::config::swap_error, error::CliError};
 use crate::config::edit::{self, NamedKey};
 use crate::config::{Config, ConfigValue, LockedFile};
 use crate::credential::import::{PREFERRED, SettingProposal};
-
-use super::find::FoundCredentials;
 
 /// A key for which another tool has a different value.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, JsonSchema)]

@@ -1,9 +1,8 @@
 //! The result of an import, as text.
 
-use crate::cli::ui::{Column, Output, Table, Tint, clean, format::count};
-
 use super::report::{ImportReport, ImportRow, ImportSummary};
 use super::settings::{SettingChange, SkippedSetting};
+use crate::cli::ui::{Column, Output, Table, Tint, clean, format::count};
 
 /// The most names before a sentence; more are only counted.
 const MAX_NAMES: usize = 3;

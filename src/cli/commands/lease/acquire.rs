@@ -1,8 +1,7 @@
 //! `acquire`; `token`: one token or key, for programs that run a command to get it (Claude Code's `apiKeyHelper`, Codex's
 //! `auth.command`).
 
-use std::ffi::OsStr;
-use std::time::Duration;
+use std::{ffi::OsStr, time::Duration};
 
 use clap::Args;
 use zeroize::Zeroizing;
@@ -10,9 +9,8 @@ use zeroize::Zeroizing;
 use crate::cli::launch::{LeaseOptions, agent::provider_name, agent::purpose, caller_process, parse_duration};
 use crate::cli::ui::{self, format};
 use crate::cli::{context::Context, error::CliError};
-use crate::client::Client;
-use crate::pool::millis;
 use crate::protocol::{AcquireParams, BindTo};
+use crate::{client::Client, pool::millis};
 
 #[derive(Debug, Args)]
 pub(crate) struct AcquireArgs {

@@ -1,19 +1,17 @@
 //! `report`: an upstream response, reported by a script; prints the next action.
 
-use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::{io::Read, time::Duration};
 
 use clap::Args;
 use clap::builder::PossibleValuesParser;
 
+use super::{LeaseArg, with_lease};
 use crate::cli::ui::{self, Output, Tint, format};
 use crate::cli::{context::Context, error::CliError, launch::parse_duration};
 use crate::limits::Reason;
 use crate::pool::{millis, spoken};
 use crate::protocol::{BodyText, DecisionInfo, HeaderList, LeaseRef, ReportParams};
-
-use super::{LeaseArg, with_lease};
 
 /// No more of a body is sent, in bytes: it must fit into one message, and the reason is near its beginning.
 const MAX_BODY: usize = 128 * 1024;

@@ -6,11 +6,10 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 
 use serde_json::{Map, Value};
 
-use crate::cli::error::CliError;
-use crate::daemon::log::{Journal, Line, instant};
-
 use super::file::LineCount;
 use super::{LogsArgs, POLL, stdout_is_closed};
+use crate::cli::error::CliError;
+use crate::daemon::log::{Journal, Line, instant};
 
 const AHEAD: usize = 1000;
 /// The prefix of the names of lessor's fields.

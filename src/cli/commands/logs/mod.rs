@@ -3,8 +3,7 @@
 mod file;
 mod journal;
 
-use std::collections::BTreeMap;
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use clap::Args;
 use schemars::JsonSchema;

@@ -8,6 +8,7 @@ use clap::{Args, Subcommand};
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::daemon::stop_running;
 use crate::cli::ui::{Output, Tint, clean, format};
 use crate::cli::{context::Context, error::CliError, launch::create_private_directory};
 use crate::daemon::lock::{self, LockHolder, StartedBy};
@@ -15,8 +16,6 @@ use crate::protocol::ErrorKind;
 use crate::service::{
     self, InstalledUnit, ServiceAction, ServiceError, ServiceState, ServiceUser, SystemRunner, UnitChange, UnitResult,
 };
-
-use super::daemon::stop_running;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ServiceCommand {

@@ -9,9 +9,8 @@ use clap::Args;
 use clap::builder::{PossibleValuesParser, RangedU64ValueParser};
 
 use crate::cli::{context::Context, error::CliError};
-use crate::pool::Strategy;
-use crate::protocol::ErrorKind;
 use crate::simulate::{Counted, Load, Rule, run};
+use crate::{pool::Strategy, protocol::ErrorKind};
 
 pub(super) use report::SimulationResult;
 

@@ -3,13 +3,12 @@
 use std::sync::Arc;
 
 use crate::daemon::api::reply::UnsavedAnswer;
-use crate::pool::{AccountChange, AccountId, AccountRecord, Command, CredentialKind, Wall};
-use crate::protocol::{AddAccountParams, ErrorInfo, ErrorKind, SecretText};
-use crate::{credential::Credential, provider, store::Write};
-
 use crate::daemon::api::session::{bad, refused, secret, target};
 use crate::daemon::state::{Daemon, State, save};
 use crate::daemon::{os::clock, view};
+use crate::pool::{AccountChange, AccountId, AccountRecord, Command, CredentialKind, Wall};
+use crate::protocol::{AddAccountParams, ErrorInfo, ErrorKind, SecretText};
+use crate::{credential::Credential, provider, store::Write};
 
 /// The longest text of an account, in bytes.
 const LONGEST_TEXT: usize = 256;

@@ -1,12 +1,11 @@
 //! `account.export`: all accounts, as a backup or for an import elsewhere.
 
 use crate::credential::import::EXPORT_VERSION;
-use crate::pool::{Account, LoginProblem, LoginState, Now, Window};
-use crate::protocol::{Answer, ExportInfo, ExportedAccount, ExportedCredential, ExportedLink, ExportedWindow};
-
 use crate::daemon::api::reply::{CallReply, CallResult};
 use crate::daemon::state::{Daemon, State};
 use crate::daemon::{api::session::exposed, log::login_words, os::clock, view};
+use crate::pool::{Account, LoginProblem, LoginState, Now, Window};
+use crate::protocol::{Answer, ExportInfo, ExportedAccount, ExportedCredential, ExportedLink, ExportedWindow};
 
 /// `account.export`
 pub fn export(daemon: &Daemon, reply: &mut CallReply<'_>, secrets: bool) -> CallResult {

@@ -6,15 +6,14 @@ pub mod import;
 pub mod refresh;
 pub mod usage;
 
+use self::add::{check_account_texts, check_agents};
+use crate::daemon::api::reply::{CallReply, CallResult};
+use crate::daemon::api::session::{bad, find_account, refused};
 use crate::daemon::state::{Daemon, State};
 use crate::daemon::{os::clock, view};
 use crate::pool::{AccountChange, AccountId, Command};
 use crate::protocol::{Answer, ErrorInfo, ErrorKind, ListAccountsParams, SetAccountParams};
 use crate::provider;
-
-use self::add::{check_account_texts, check_agents};
-use crate::daemon::api::reply::{CallReply, CallResult};
-use crate::daemon::api::session::{bad, find_account, refused};
 
 /// A change of an account.
 #[derive(Debug)]

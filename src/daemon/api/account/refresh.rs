@@ -4,10 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use crate::credential::refresh::{RefreshReason, RefreshSchedule};
 use crate::daemon::api::reply::AnswerResult;
-use crate::protocol::{AccountRef, ErrorInfo, ErrorKind};
-
 use crate::daemon::state::{CredentialProblem, Daemon};
 use crate::daemon::{api::session::find_account, os::clock, view};
+use crate::protocol::{AccountRef, ErrorInfo, ErrorKind};
 
 /// How long the call waits; longer than an attempt takes.
 const LONGEST_WAIT: Duration = Duration::from_secs(45);

@@ -4,9 +4,8 @@ use std::collections::BTreeSet;
 
 use rustc_hash::FxHashMap;
 
-use crate::{credential::Link, pool::AccountId};
-
 use crate::daemon::state::mailbox::{LinkedLoginsMessage, Mailbox};
+use crate::{credential::Link, pool::AccountId};
 
 /// The links of all accounts. The watcher of the files hears of every change.
 #[derive(Debug)]

@@ -9,17 +9,16 @@ use std::time::Duration;
 use rustc_hash::FxHashMap;
 use tokio::sync::oneshot;
 
+use super::oauth_settings::{oauth_settings, refresh_rules};
+use super::{has_ended, login_state_of, set_login_state};
 use crate::credential::refresh::{RefreshPlan, RefreshReason, RefreshRules, RefreshSchedule, RefreshableLogin};
 use crate::credential::{Credential, Link, LinkMode};
+use crate::daemon::state::{Daemon, Mailbox, State};
 use crate::pool::{AccountId, Command, CredentialKind, Fence, LoginProblem, LoginState, Mono, Now, Wall};
 use crate::{
     config::Config, credential::import::Tool, credential::import::discover::KEYCHAIN_PREFIX,
     credential::oauth::MissingSettings, daemon::os::clock,
 };
-
-use super::oauth_settings::{oauth_settings, refresh_rules};
-use super::{has_ended, login_state_of, set_login_state};
-use crate::daemon::state::{Daemon, Mailbox, State};
 
 /// What a credential is needed for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
