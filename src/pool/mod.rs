@@ -8,9 +8,10 @@
 //! | `timers` | one table of everything that time changes |
 //! | `select` | which account a request gets, and why |
 //! | `report` | what a reported outcome means |
-//! | `state`, `handle`, `read`, `snapshot` | the whole: its struct, its commands, reading, saving, invariants |
+//! | `state`, `handle`, `read`, `snapshot`, `check` | the whole: its struct, its commands, reading, saving, invariants |
 
 mod account;
+mod check;
 mod command;
 mod handle;
 mod lease;
