@@ -67,6 +67,7 @@ fn judge(response: &UpstreamResponse, status: Option<u16>, body: &ErrorBody, win
         source,
         confidence: found.confidence,
         link,
+        lasting: false,
     }
 }
 

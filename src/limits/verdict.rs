@@ -34,6 +34,8 @@ pub struct Verdict {
     pub evidence: String,
     /// The URL where the account's owner must verify the account.
     pub link: Option<String>,
+    /// The words name a state that lasts: a disabled account or organisation, a model that the plan lacks.
+    pub lasting: bool,
 }
 
 named_enum! {

@@ -29,6 +29,9 @@ pub struct RefusalDetails {
     pub evidence: Option<Box<str>>,
     /// A page where the user can resolve it.
     pub link: Option<Box<str>>,
+    /// It names a state that lasts: of the account with [`Scope::Account`], a model that the plan lacks with
+    /// [`Scope::Model`].
+    pub lasting: bool,
     /// The refused credential can be refreshed without its owner.
     pub renewable: bool,
 }
@@ -88,7 +91,16 @@ impl RefusalDetails {
     #[must_use]
     pub fn reported(reason: Reason, wait: Option<Duration>) -> Self {
         let wait = wait.map(StatedWait::In);
-        Self { reason, scope: None, wait, source: LimitSource::Report, evidence: None, link: None, renewable: false }
+        Self {
+            reason,
+            scope: None,
+            wait,
+            source: LimitSource::Report,
+            evidence: None,
+            link: None,
+            lasting: false,
+            renewable: false,
+        }
     }
 
     /// What an upstream's own answer said.
@@ -101,6 +113,7 @@ impl RefusalDetails {
             source: LimitSource::Server,
             evidence: Some(verdict.evidence.as_str().into()),
             link: verdict.link.as_deref().map(Into::into),
+            lasting: verdict.lasting,
             renewable: false,
         }
     }
