@@ -1,5 +1,5 @@
 //! Credentials in a request: the gateway key that the client sent is removed, the account's credential takes its place.
-//! Nothing else changes.
+//! Headers that name the account of a credential are those of the leased one. Nothing else changes.
 
 use hyper::header::{
     CONNECTION, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE,
@@ -67,7 +67,6 @@ pub(super) fn upstream_headers(
     let (name, value) = credential_header(credential)?;
     let UpstreamCredential { provider, kind, secret, vendor_id } = credential;
     let companion = provider::companion_header(provider, kind, secret.expose(), vendor_id);
-    let replaced = companion.filter(|companion| !companion.is_list).map(|companion| companion.name);
     let named = named_by_connection(headers);
     let mut sent = HeaderMap::with_capacity(headers.len() + 2);
     for (known, old) in headers {
@@ -77,7 +76,7 @@ pub(super) fn upstream_headers(
             }
         } else if *known == HOST {
             sent.insert(HOST, host.clone());
-        } else if !is_dropped(known, &named) && replaced != Some(known.as_str()) {
+        } else if !is_dropped(known, &named) && !provider::is_identity_header(provider, known.as_str()) {
             sent.append(known.clone(), old.clone());
         }
     }
@@ -190,7 +189,7 @@ mod tests {
 
     #[test]
     fn a_login_brings_the_header_it_requires() {
-        use CredentialKind::{ApiKey, Oauth, Token};
+        use CredentialKind::{Oauth, Token};
         let beta = ("anthropic-beta", "oauth-2025-04-20");
         assert_eq!(sent(&[], "anthropic", Oauth, "t"), pairs(&[("authorization", "Bearer t"), beta]));
         assert_eq!(sent(&[beta], "anthropic", Oauth, "t"), pairs(&[beta, ("authorization", "Bearer t")]));
@@ -201,8 +200,26 @@ mod tests {
             sent(&[("chatgpt-account-id", "mine")], "openai", Oauth, "t"),
             pairs(&[("authorization", "Bearer t"), account])
         );
-        let mine = ("chatgpt-account-id", "mine");
-        assert_eq!(sent(&[mine], "openai", ApiKey, "k"), pairs(&[mine, ("authorization", "Bearer k")]));
+    }
+
+    #[test]
+    fn what_names_the_client_s_own_account_is_not_sent() {
+        use CredentialKind::{ApiKey, Oauth};
+        for (provider, name) in [
+            ("openai", "chatgpt-account-id"),
+            ("openai", "openai-organization"),
+            ("openai", "openai-project"),
+            ("google", "x-goog-user-project"),
+            ("anthropic", "x-organization-uuid"),
+        ] {
+            for kind in [ApiKey, Oauth] {
+                let sent = sent(&[(name, "mine"), ("x-other", "1")], provider, kind, "k");
+                assert!(!sent.contains(&(name.to_owned(), "mine".to_owned())), "{provider} {name}: {sent:?}");
+                assert!(sent.contains(&("x-other".to_owned(), "1".to_owned())), "{sent:?}");
+            }
+        }
+        let other = pairs(&[("openai-project", "p"), ("authorization", "Bearer k")]);
+        assert_eq!(sent(&[("openai-project", "p")], "my-llm", ApiKey, "k"), other, "another provider's headers pass");
     }
 
     #[test]

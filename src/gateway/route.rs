@@ -38,7 +38,7 @@ impl UpstreamRoute {
         }
         let (key_base, login_base) =
             bases(configured, built_in).ok_or_else(|| RouteError::NoBase(provider.to_owned()))?;
-        let path = provider::versioned_path(provider, below, &key_base);
+        let path = provider::versioned_path(provider, below);
         let kinds = provider::accepted_kinds(provider, &path, key_base != login_base);
         let reach = configured.map_or_else(ConnectOptions::default, |of| ConnectOptions {
             proxy: of.proxy.clone(),
@@ -53,6 +53,7 @@ impl UpstreamRoute {
     /// When the base is not a URL, or the path cannot be part of one.
     pub(super) fn uri(&self, kind: CredentialKind, query: Option<&str>) -> Result<Uri, hyper::http::Error> {
         let base = if kind == CredentialKind::ApiKey { &self.key_base } else { &self.login_base };
+        let base = provider::base_for_path(&self.provider, base, &self.path);
         let (scheme, rest) = base.split_once("://").unwrap_or(("https", base));
         let (authority, prefix) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
         let mut path = format!("{prefix}{}", self.path);
@@ -116,6 +117,7 @@ mod tests {
             ("/anthropic/v1/messages", ApiKey, Some("beta=true"), "https://api.anthropic.com/v1/messages?beta=true"),
             ("/anthropic/messages", Oauth, None, "https://api.anthropic.com/v1/messages"),
             ("/anthropic/messages/count_tokens", Oauth, None, "https://api.anthropic.com/v1/messages/count_tokens"),
+            ("/anthropic/v1/v1/messages", ApiKey, None, "https://api.anthropic.com/v1/messages"),
             ("/anthropic/messagesx", Oauth, None, "https://api.anthropic.com/messagesx"),
             ("/anthropic", ApiKey, None, "https://api.anthropic.com/"),
             ("/openai/v1/./a/../b//c%2F;x", ApiKey, Some("a=%20&&b"), "http://u:1/x/v1/./a/../b//c%2F;x?a=%20&&b"),
@@ -123,9 +125,20 @@ mod tests {
             ("/google/v1beta/models/m:g", ApiKey, Some(""), "http://k/v1beta/models/m:g?"),
             ("/google/v1internal:g", Oauth, None, "http://l/b/v1internal:g"),
             ("/llm/chat", ApiKey, None, "https://llm/v1/chat"),
+            ("/llm/v1/chat", ApiKey, None, "https://llm/v1/chat"),
         ] {
             let route = UpstreamRoute::find(&config, path).unwrap();
             assert_eq!(route.uri(kind, query).unwrap().to_string(), expected);
+        }
+        let with_version = self::config(&[("anthropic", "http://k/v1", "http://l/v1/")]);
+        for (path, kind, expected) in [
+            ("/anthropic/v1/messages", ApiKey, "http://k/v1/messages"),
+            ("/anthropic/messages", Oauth, "http://l/v1/messages"),
+            ("/anthropic/api/hello", Oauth, "http://l/api/hello"),
+            ("/anthropic/models", ApiKey, "http://k/v1/models"),
+        ] {
+            let route = UpstreamRoute::find(&with_version, path).unwrap();
+            assert_eq!(route.uri(kind, None).unwrap().to_string(), expected);
         }
         assert_eq!(UpstreamRoute::find(&config, "/unknown/v1"), Err(RouteError::UnknownProvider("unknown".into())));
         assert_eq!(UpstreamRoute::find(&config, "/"), Err(RouteError::UnknownProvider(String::new())));

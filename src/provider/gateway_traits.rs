@@ -10,6 +10,20 @@ pub const SESSION_HEADERS: [&str; 5] =
 /// Headers that carry a key or token.
 pub const CREDENTIAL_HEADERS: [&str; 3] = ["authorization", "x-api-key", "x-goog-api-key"];
 
+/// Headers that name the account, organisation or project of a credential. What a client sends in them belongs to a
+/// credential of its own, so it does not reach the upstream with another one.
+const IDENTITY_HEADERS: &[(&str, &[&str])] = &[
+    ("anthropic", &["x-organization-uuid"]),
+    ("openai", &["chatgpt-account-id", "openai-organization", "openai-project"]),
+    ("google", &["x-goog-user-project"]),
+];
+
+/// Whether a header names the account, organisation or project of a credential.
+#[must_use]
+pub fn is_identity_header(provider: &str, header: &str) -> bool {
+    IDENTITY_HEADERS.iter().any(|(of, names)| *of == provider && names.contains(&header))
+}
+
 /// A header that a credential needs beside itself.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct CompanionHeader<'a> {
@@ -49,12 +63,41 @@ pub fn session_body_key(provider: &str) -> Option<&'static str> {
     (provider == "openai").then_some("prompt_cache_key")
 }
 
-/// The path below `base`, with the version that some of Anthropic's clients omit.
+/// The path below the base: with the version that some of Anthropic's clients omit, and with it once where a client was
+/// given a base with `/v1` and adds its own.
 #[must_use]
-pub fn versioned_path(provider: &str, path: &str, base: &str) -> String {
+pub fn versioned_path(provider: &str, path: &str) -> String {
     let is_messages = path.strip_prefix("/messages").is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-    let lacks_version = provider == "anthropic" && is_messages && !base.ends_with("/v1");
-    if lacks_version { format!("/v1{path}") } else { path.to_owned() }
+    if provider == "anthropic" && is_messages {
+        return format!("/v1{path}");
+    }
+    let is_doubled = built_in(provider).is_some() && path.starts_with("/v1/v1/");
+    path[if is_doubled { "/v1".len() } else { 0 }..].to_owned()
+}
+
+/// The base URL to put before a path: a version at its end, such as `/v1`, is left out where the path brings its own.
+///
+/// The built-in providers' APIs are all below the root, so there any version in the path replaces that of the base;
+/// of another provider's only the same one does.
+#[must_use]
+pub fn base_for_path<'a>(provider: &str, base: &'a str, path: &str) -> &'a str {
+    let Some((root, last)) = base.rsplit_once('/').filter(|(root, last)| is_version(last) && !root.ends_with('/'))
+    else {
+        return base;
+    };
+    let first = path.trim_start_matches('/').split(['/', ':']).next().unwrap_or_default();
+    let replaces = match built_in(provider) {
+        Some(_) => is_version(first) || first == "api",
+        None => first == last,
+    };
+    if replaces { root } else { base }
+}
+
+/// Whether a segment of a path is a version, such as `v1`, `v1beta` or Code Assist's `v1internal`.
+fn is_version(segment: &str) -> bool {
+    let Some(rest) = segment.strip_prefix('v') else { return false };
+    let suffix = rest.trim_start_matches(|digit: char| digit.is_ascii_digit());
+    suffix.len() < rest.len() && suffix.chars().all(|letter| letter.is_ascii_lowercase() || letter.is_ascii_digit())
 }
 
 /// The model that the path names: Google's paths are `…/models/NAME:method`.
@@ -107,6 +150,30 @@ mod tests {
             ("openai", "/v1/models/gpt-5", None),
         ] {
             assert_eq!(model_in_path(provider, path), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_version_is_not_doubled() {
+        for (provider, base, path, expected) in [
+            ("anthropic", "http://u/v1", "/v1/messages", "http://u"),
+            ("anthropic", "http://u/x/v1", "/v1/messages", "http://u/x"),
+            ("anthropic", "http://u/v1", "/api/oauth/usage", "http://u"),
+            ("anthropic", "http://u/v1", "/models", "http://u/v1"),
+            ("anthropic", "http://u", "/v1/messages", "http://u"),
+            ("openai", "http://u/v1", "/v1/responses", "http://u"),
+            ("openai", "http://u/v1", "/responses", "http://u/v1"),
+            ("openai", "http://u/v1", "/v10", "http://u"),
+            ("google", "http://u/v1beta", "/v1beta/models", "http://u"),
+            ("google", "http://u/v1beta", "/v1internal:generateContent", "http://u"),
+            ("google", "http://u/v1beta", "/v1/models", "http://u"),
+            ("llm", "http://u/v1", "/v1/chat/completions", "http://u"),
+            ("llm", "http://u/v1", "/chat/completions", "http://u/v1"),
+            ("llm", "http://u/api/v3", "/v1/chat/completions", "http://u/api/v3"),
+            ("llm", "http://v1", "/v1/chat", "http://v1"),
+            ("llm", "http://u/vision", "/v1/chat", "http://u/vision"),
+        ] {
+            assert_eq!(base_for_path(provider, base, path), expected, "{provider} {base} {path}");
         }
     }
 
