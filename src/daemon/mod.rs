@@ -24,4 +24,4 @@ pub use os::socket::{LocalStream, Socket, admit, prepare_directory};
 pub use os::{clock, lock};
 pub use run::{Ended, Options, StartError, run};
 pub use state::events::{KINDS, REPLAY_END};
-pub use state::{CredentialUse, Daemon, GatewayState, ReportOutcome, UpstreamOutcome, oauth_given};
+pub use state::{CredentialUse, Daemon, GatewayState, ReportOutcome, UpstreamOutcome, connect_options, oauth_given};

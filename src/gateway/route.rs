@@ -3,8 +3,9 @@
 use hyper::Uri;
 use hyper::http::uri::{Authority, PathAndQuery, Scheme};
 
+use crate::daemon::{GatewayConfig, connect_options};
 use crate::provider::{self, BaseUrls};
-use crate::{config, daemon::GatewayConfig, http::ConnectOptions, pool::CredentialKind};
+use crate::{config, http::ConnectOptions, pool::CredentialKind};
 
 #[derive(Clone, PartialEq, Debug)]
 pub(super) struct UpstreamRoute {
@@ -40,10 +41,7 @@ impl UpstreamRoute {
             bases(configured, built_in).ok_or_else(|| RouteError::NoBase(provider.to_owned()))?;
         let path = provider::versioned_path(provider, below);
         let kinds = provider::accepted_kinds(provider, &path, key_base != login_base);
-        let reach = configured.map_or_else(ConnectOptions::default, |of| ConnectOptions {
-            proxy: of.proxy.clone(),
-            ca_file: of.ca_file.clone(),
-        });
+        let reach = connect_options(configured);
         Ok(Self { provider: provider.to_owned(), path, kinds, key_base, login_base, reach })
     }
 

@@ -10,8 +10,8 @@ use hyper::header::{HeaderValue, PROXY_AUTHORIZATION};
 use hyper::http::uri::Scheme;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper::{Request, Response, Uri};
-use hyper_rustls::HttpsConnector;
-use hyper_util::client::legacy::connect::proxy::Tunnel;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
+use hyper_util::client::legacy::connect::proxy::{SocksV4, SocksV5, Tunnel};
 use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector};
 use hyper_util::client::legacy::{Client, Error};
 use hyper_util::client::proxy::matcher::{Intercept, Matcher};
@@ -96,8 +96,10 @@ impl UpstreamClient {
             },
             for_loopback: reach.proxy.is_some(),
         });
-        let connector = ProxyConnector { direct, proxies: proxies.clone() };
-        let connector = hyper_rustls::HttpsConnectorBuilder::new()
+        let to_proxy = HttpsConnectorBuilder::new().with_tls_config(tls.clone()).https_or_http();
+        let to_proxy = to_proxy.enable_http1().wrap_connector(direct.clone());
+        let connector = ProxyConnector { direct, to_proxy, proxies: proxies.clone() };
+        let connector = HttpsConnectorBuilder::new()
             .with_tls_config(tls)
             .https_or_http()
             .enable_http1()
@@ -166,13 +168,15 @@ impl ProxyRules {
 #[derive(Clone, Debug)]
 pub(super) struct ProxyConnector {
     direct: HttpConnector,
+    /// To an HTTP proxy, which may be reached with TLS.
+    to_proxy: HttpsConnector<HttpConnector>,
     proxies: Arc<ProxyRules>,
 }
 
 /// A connection, possibly through a proxy.
 #[derive(Debug)]
 pub(super) struct ProxiedStream {
-    stream: TokioIo<TcpStream>,
+    stream: MaybeHttpsStream<TokioIo<TcpStream>>,
     /// The other end is a proxy that expects absolute URLs.
     proxied: bool,
 }
@@ -189,23 +193,74 @@ impl Service<Uri> for ProxyConnector {
     fn call(&mut self, to: Uri) -> Self::Future {
         let mut direct = self.direct.clone();
         let Some(proxy) = self.proxies.intercept(&to) else {
-            return Box::pin(async move { Ok(ProxiedStream { stream: direct.call(to).await?, proxied: false }) });
+            return Box::pin(async move { Ok(ProxiedStream::tunnelled(direct.call(to).await?)) });
         };
-        if to.scheme() == Some(&Scheme::HTTPS) {
-            let mut tunnel = Tunnel::new(proxy.uri().clone(), direct);
-            if let Some(auth) = proxy.basic_auth() {
-                tunnel = tunnel.with_auth(HeaderValue::clone(auth));
+        let address = proxy.uri().clone();
+        match address.scheme_str() {
+            Some("http" | "https") => {
+                let mut to_proxy = self.to_proxy.clone();
+                if to.scheme() != Some(&Scheme::HTTPS) {
+                    return Box::pin(async move {
+                        Ok(ProxiedStream { stream: to_proxy.call(address).await?, proxied: true })
+                    });
+                }
+                let mut tunnel = Tunnel::new(address, to_proxy);
+                if let Some(auth) = proxy.basic_auth() {
+                    tunnel = tunnel.with_auth(HeaderValue::clone(auth));
+                }
+                Box::pin(async move { Ok(ProxiedStream { stream: tunnel.call(to).await?, proxied: false }) })
             }
-            return Box::pin(async move { Ok(ProxiedStream { stream: tunnel.call(to).await?, proxied: false }) });
+            Some("socks4" | "socks4a" | "socks5" | "socks5h") => {
+                Box::pin(async move { Ok(ProxiedStream::tunnelled(through_socks(direct, &proxy, &to).await?)) })
+            }
+            other => {
+                let error = format!("a proxy with the scheme {:?} is not supported", other.unwrap_or_default());
+                Box::pin(async move { Err(error.into()) })
+            }
         }
-        let proxy = proxy.uri().clone();
-        Box::pin(async move { Ok(ProxiedStream { stream: direct.call(proxy).await?, proxied: true }) })
     }
+}
+
+impl ProxiedStream {
+    /// A connection on which the upstream itself answers.
+    fn tunnelled(stream: TokioIo<TcpStream>) -> Self {
+        Self { stream: MaybeHttpsStream::Http(stream), proxied: false }
+    }
+}
+
+/// Connects through a SOCKS proxy. With `socks5h` and `socks4a` the proxy looks the name up.
+async fn through_socks(direct: HttpConnector, proxy: &Intercept, to: &Uri) -> Result<TokioIo<TcpStream>, BodyError> {
+    let scheme = proxy.uri().scheme_str().unwrap_or_default();
+    let address =
+        format!("http://{}:{}", proxy.uri().host().unwrap_or_default(), proxy.uri().port_u16().unwrap_or(1080));
+    let host = to.host().unwrap_or_default();
+    let port = to.port_u16().unwrap_or(if to.scheme() == Some(&Scheme::HTTPS) { 443 } else { 80 });
+    let target = if matches!(scheme, "socks4" | "socks5") {
+        let mut found = tokio::net::lookup_host((host.trim_matches(['[', ']']), port)).await?;
+        let wanted = if scheme == "socks4" { found.find(std::net::SocketAddr::is_ipv4) } else { found.next() };
+        let found = wanted.ok_or_else(|| format!("{host} has no address that a {scheme} proxy can reach"))?;
+        format!("http://{found}")
+    } else {
+        format!("http://{host}:{port}")
+    };
+    let (address, target): (Uri, Uri) = (address.parse()?, target.parse()?);
+    if scheme.starts_with("socks4") {
+        return Ok(SocksV4::new(address, direct).call(target).await?);
+    }
+    let mut socks = SocksV5::new(address, direct);
+    if let Some((user, password)) = proxy.raw_auth() {
+        socks = socks.with_auth(user.to_owned(), password.to_owned());
+    }
+    Ok(socks.call(target).await?)
 }
 
 impl Connection for ProxiedStream {
     fn connected(&self) -> Connected {
-        self.stream.inner().connected().proxy(self.proxied)
+        let stream = match &self.stream {
+            MaybeHttpsStream::Http(stream) => stream.inner(),
+            MaybeHttpsStream::Https(stream) => stream.inner().get_ref().0.inner().inner(),
+        };
+        stream.connected().proxy(self.proxied)
     }
 }
 

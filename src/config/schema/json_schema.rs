@@ -3,7 +3,7 @@
 use serde_json::{Map, Value as Json, json};
 
 use super::keys::{KEYS, KeySpec};
-use super::value_kind::ValueKind;
+use super::value_kind::{PROXY_SCHEMES, ValueKind};
 
 /// JSON Schema (draft 2020-12) of the configuration file.
 pub fn json_schema() -> Json {
@@ -70,6 +70,9 @@ fn shape(kind: &ValueKind) -> Json {
         ValueKind::OneOf(words) => json!({ "type": "string", "enum": words }),
         ValueKind::Text => json!({ "type": "string" }),
         ValueKind::Url => json!({ "type": "string", "pattern": "^(https?://.+)?$" }),
+        ValueKind::ProxyUrl => {
+            json!({ "type": "string", "pattern": format!("^(({})://.+)?$", PROXY_SCHEMES.join("|")) })
+        }
         ValueKind::Listen => json!({ "type": "string", "pattern": "^.+:[0-9]+$" }),
         ValueKind::Variable => json!({ "type": "string", "pattern": "^([A-Za-z_][A-Za-z0-9_]*)?$" }),
         ValueKind::Texts(least, most) => json!({

@@ -30,6 +30,8 @@ pub enum ValueKind {
     Text,
     /// An http or https URL, or empty.
     Url,
+    /// The URL of a proxy, or empty.
+    ProxyUrl,
     /// `ADDRESS:PORT`.
     Listen,
     /// The name of an environment variable, or empty. The value is never shown, because users put the secret itself
@@ -50,6 +52,8 @@ pub(in crate::config) struct InvalidValue {
     pub(in crate::config) at: Option<Range<usize>>,
 }
 
+/// The schemes of proxies that requests can go through.
+pub(super) const PROXY_SCHEMES: [&str; 6] = ["http", "https", "socks5", "socks5h", "socks4", "socks4a"];
 /// The longest text in a configuration, in characters.
 const LONGEST_TEXT: usize = 4096;
 /// The most entries of a list of reserves.
@@ -74,6 +78,9 @@ impl ValueKind {
             Self::OneOf(words) => words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(", "),
             Self::Text => "text on one line".to_owned(),
             Self::Url => "an http or https URL, or \"\"".to_owned(),
+            Self::ProxyUrl => {
+                format!("SCHEME://HOST:PORT with one of the schemes {}, or \"\"", PROXY_SCHEMES.join(", "))
+            }
             Self::Listen => "ADDRESS:PORT, such as \"127.0.0.1:0\"".to_owned(),
             Self::Variable => "the name of an environment variable (letters, digits, _), or \"\"".to_owned(),
             Self::Texts(0, most) => format!("a list of at most {most} texts"),
@@ -135,7 +142,7 @@ impl ValueKind {
             }
             Self::Texts(least, most) => read_texts(item, least, most).map(ConfigValue::Texts),
             Self::Protect => read_protect(item).map(ConfigValue::Protect),
-            Self::Text | Self::Url | Self::Listen | Self::Variable => {
+            Self::Text | Self::Url | Self::ProxyUrl | Self::Listen | Self::Variable => {
                 let text = item.as_str().filter(|text| self.admits(text)).ok_or_else(other)?;
                 Ok(ConfigValue::Text(text.to_owned()))
             }
@@ -144,7 +151,8 @@ impl ValueKind {
 
     fn admits(&self, text: &str) -> bool {
         match self {
-            Self::Url => text.is_empty() || is_url(text),
+            Self::Url => text.is_empty() || is_url(text, &["https", "http"]),
+            Self::ProxyUrl => text.is_empty() || is_url(text, &PROXY_SCHEMES),
             Self::Listen => Listen::parse(text).is_some(),
             Self::Variable => {
                 !text.starts_with(|c: char| c.is_ascii_digit())
@@ -158,7 +166,7 @@ impl ValueKind {
     fn found(&self, item: &Item) -> String {
         match (self, item.as_str()) {
             (Self::Variable, Some(_)) => "another text".to_owned(),
-            (Self::Url, Some(text)) if text.contains('@') => {
+            (Self::Url | Self::ProxyUrl, Some(text)) if text.contains('@') => {
                 "a URL with a user name or password, which is not allowed".to_owned()
             }
             _ => found(item),
@@ -250,8 +258,8 @@ fn is_line(text: &str) -> bool {
     text.chars().count() <= LONGEST_TEXT && !text.chars().any(char::is_control)
 }
 
-fn is_url(text: &str) -> bool {
-    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+fn is_url(text: &str, schemes: &[&str]) -> bool {
+    let rest = text.split_once("://").filter(|(scheme, _)| schemes.contains(scheme)).map(|(_, rest)| rest);
     let host = rest.map(|rest| rest.split(['/', '?', '#']).next().unwrap_or_default());
     // Credentials in a URL would be shown wherever the URL is shown.
     let clean = |host: &str| !host.is_empty() && !host.starts_with(':') && !host.contains('@');

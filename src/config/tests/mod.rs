@@ -164,6 +164,7 @@ pub(super) fn sample(key: &KeySpec) -> String {
         (_, ValueKind::Size(..)) => "\"3MiB\"",
         (_, ValueKind::OneOf(words)) => return format!("{:?}", words[usize::from(key.default == Some(words[0]))]),
         (_, ValueKind::Url) => "\"https://x.example/v1\"",
+        (_, ValueKind::ProxyUrl) => "\"socks5h://x.example:1080\"",
         (_, ValueKind::Variable) => "\"SECRET_9\"",
         (_, ValueKind::Texts(..)) => "[\"a\", \"b\"]",
         (_, ValueKind::Protect) => "[{ models = [\"claude-opus*\"], below = 0.1 }]",

@@ -39,7 +39,7 @@ pub(crate) use credentials::{
     CredentialProblem, CredentialResult, CredentialState, Credentials, Fingerprints, KeyringWait, Links, LoginRefresh,
     imported_limit, is_ours_to_refresh, login_state_of, oauth_settings, set_login_state,
 };
-pub use credentials::{CredentialUse, oauth_given};
+pub use credentials::{CredentialUse, connect_options, oauth_given};
 pub(crate) use events::Events;
 pub(crate) use key_holders::KeyHolders;
 pub(crate) use log_later::LogLater;

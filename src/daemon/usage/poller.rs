@@ -10,12 +10,13 @@ use tokio::task::JoinSet;
 use super::file::{self, SavedUsage};
 use crate::credential::{Fingerprint, Secret};
 use crate::daemon::os::clock;
-use crate::daemon::state::{Daemon, Mailbox, PollOutcome, State, UsageRequest, set_login_state};
+use crate::daemon::state::{Daemon, Mailbox, PollOutcome, State, UsageRequest, connect_options, set_login_state};
 use crate::daemon::worker::{WaitsFor, Worker};
-use crate::http;
+use crate::http::{self, ConnectOptions};
 use crate::pool::{
-    AccountChange, AccountId, AccountRecord, Command, LoginState, Now, Tier, Usage, Verification, Wall, Window,
+    AccountChange, AccountId, AccountRecord, Command, LoginState, Mono, Now, Tier, Usage, Verification, Wall, Window,
 };
+use crate::provider::base_for_path;
 use crate::usage::{self, PollLimits, UsageQuery, UsageReading, UsageResult};
 
 /// The most queries at a time.
@@ -24,6 +25,8 @@ const MAX_QUERIES: usize = 4;
 const LONGEST_SLEEP: Duration = Duration::from_secs(300);
 /// A token that expires earlier may have expired when the query arrives.
 const MIN_LIFETIME: Duration = Duration::from_secs(30);
+/// How long a client is kept.
+const CLIENT_LIFE: Duration = Duration::from_secs(3600);
 
 /// Starts the worker; `path` is its file.
 pub(crate) fn start(daemon: &Arc<Daemon>, path: PathBuf) -> std::io::Result<Worker<UsageRequest>> {
@@ -37,6 +40,7 @@ struct Query {
     token: Secret,
     url: Option<String>,
     base_url: Option<String>,
+    reach: ConnectOptions,
     print: Print,
 }
 
@@ -53,7 +57,8 @@ struct Poller {
     kept: BTreeMap<AccountId, SavedUsage>,
     /// The token that the last query failed with.
     refused: FxHashMap<AccountId, Print>,
-    client: Option<reqwest::Client>,
+    /// By how their providers are reached.
+    clients: FxHashMap<ConnectOptions, (reqwest::Client, Mono)>,
     queries: JoinSet<Polled>,
     in_flight: FxHashSet<AccountId>,
     waiting: FxHashMap<AccountId, Vec<oneshot::Sender<PollOutcome>>>,
@@ -70,7 +75,7 @@ impl Poller {
             path,
             kept,
             refused: FxHashMap::default(),
-            client: None,
+            clients: FxHashMap::default(),
             queries: JoinSet::new(),
             in_flight: FxHashSet::default(),
             waiting: FxHashMap::default(),
@@ -169,7 +174,7 @@ impl Poller {
     fn start(&mut self, daemon: &Daemon, account: AccountId, now: Now) -> bool {
         self.check_token(daemon, account, now);
         let Some(query) = query(&daemon.state(), account, now) else { return false };
-        let client = match self.client() {
+        let client = match self.client(&query.reach, now) {
             Ok(client) => client,
             Err(message) => {
                 self.note(daemon, account, Some(message));
@@ -199,12 +204,15 @@ impl Poller {
         true
     }
 
-    fn client(&mut self) -> Result<reqwest::Client, String> {
-        if let Some(client) = &self.client {
+    /// A client for providers that are reached this way; it is kept for a while, because certificates may change.
+    fn client(&mut self, reach: &ConnectOptions, now: Now) -> Result<reqwest::Client, String> {
+        self.clients.retain(|_, (_, since)| now.mono.since(*since) < CLIENT_LIFE);
+        if let Some((client, _)) = self.clients.get(reach) {
             return Ok(client.clone());
         }
-        let client = http::client(&http::ConnectOptions::default()).map_err(|error| error.to_string())?;
-        Ok(self.client.insert(client).clone())
+        let client = http::client(reach).map_err(|error| error.to_string())?;
+        self.clients.insert(reach.clone(), (client.clone(), now.mono));
+        Ok(client)
     }
 
     fn finish(&mut self, account: AccountId, print: Print, result: UsageResult) {
@@ -278,8 +286,11 @@ fn query(state: &State, id: AccountId, now: Now) -> Option<Query> {
     let record = state.pool.account(id)?.record.clone();
     let credential = state.credentials.get(id)?;
     let provider = state.config.config.providers.get(&record.provider);
-    let base_url = provider.and_then(|provider| provider.oauth.base_url.clone().or_else(|| provider.base_url.clone()));
+    let base_url = provider.and_then(|provider| provider.oauth.base_url.as_deref().or(provider.base_url.as_deref()));
+    // usage is beside the versions of the API
+    let base_url = base_url.map(|url| base_for_path(&record.provider, url.trim_end_matches('/'), "/api").to_owned());
     Some(Query {
+        reach: connect_options(provider),
         url: provider.and_then(|provider| provider.usage_url.clone()),
         base_url,
         token: credential.access.duplicate(),

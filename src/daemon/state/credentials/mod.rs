@@ -24,8 +24,8 @@ pub use login_refresh::CredentialUse;
 pub(crate) use login_refresh::{
     CredentialProblem, CredentialResult, CredentialState, LoginRefresh, is_ours_to_refresh,
 };
-pub use oauth_settings::oauth_given;
 pub(crate) use oauth_settings::oauth_settings;
+pub use oauth_settings::{connect_options, oauth_given};
 
 /// The current credential of each account, the fingerprints of all it had, and when the next one ends.
 #[derive(Debug)]

@@ -1,12 +1,22 @@
 //! The configuration as OAuth clients read it.
 
+use crate::config::{Config, ProviderSection};
 use crate::credential::oauth::{MissingSettings, OauthConfig, OauthSettings};
-use crate::{config::Config, credential::refresh::RefreshRules};
+use crate::credential::refresh::RefreshRules;
+use crate::http::ConnectOptions;
+
+/// How everything of a provider is reached: its API, its usage and its OAuth server.
+#[must_use]
+pub fn connect_options(provider: Option<&ProviderSection>) -> ConnectOptions {
+    let reach = |of: &ProviderSection| ConnectOptions { proxy: of.proxy.clone(), ca_file: of.ca_file.clone() };
+    provider.map(reach).unwrap_or_default()
+}
 
 /// What the configuration says of a provider's logins.
 #[must_use]
 pub fn oauth_given(config: &Config, provider: &str) -> OauthConfig {
-    let oauth = config.providers.get(provider).map(|provider| provider.oauth.clone()).unwrap_or_default();
+    let section = config.providers.get(provider);
+    let oauth = section.map(|provider| provider.oauth.clone()).unwrap_or_default();
     OauthConfig {
         issuer: oauth.issuer,
         authorize_url: oauth.authorize_url,
@@ -16,7 +26,7 @@ pub fn oauth_given(config: &Config, provider: &str) -> OauthConfig {
         client_secret_env: oauth.client_secret_env,
         scopes: oauth.scopes,
         redirect_port: oauth.redirect_port,
-        reach: crate::http::ConnectOptions::default(),
+        reach: connect_options(section),
     }
 }
 
