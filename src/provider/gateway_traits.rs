@@ -137,6 +137,20 @@ pub fn is_preamble_event(provider: &str, name: Option<&str>, data: &[u8]) -> boo
     name == Some("ping") || Dialect::of(provider) != Dialect::Anthropic && RESPONSES_API.into_iter().any(contains)
 }
 
+/// Whether an event of a stream is the last one that a client waits for.
+#[must_use]
+pub fn is_final_event(name: Option<&str>, data: &[u8]) -> bool {
+    const NAMES: [&str; 4] = ["message_stop", "response.completed", "response.incomplete", "response.done"];
+    let data = data.trim_ascii();
+    if data == b"[DONE]" || name.is_some_and(|name| NAMES.contains(&name)) {
+        return true;
+    }
+    // the type comes first
+    let start = &data[..data.len().min(64)];
+    let dense: Vec<u8> = start.iter().copied().filter(|byte| !byte.is_ascii_whitespace()).collect();
+    NAMES.iter().any(|name| dense.starts_with(format!("{{\"type\":\"{name}\"").as_bytes()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -193,6 +207,17 @@ mod tests {
         assert_eq!(quota("/v1internal:x", Some("claude-opus-4"), "antigravity/1"), None);
         assert_eq!(quota("/v1beta/x", None, "GeminiCLI/1"), None);
         assert_eq!(quota("/v1internal:x", None, "curl"), None);
+    }
+
+    #[test]
+    fn the_last_event_of_a_stream_is_recognised() {
+        let is_final = |name, data: &str| is_final_event(name, data.as_bytes());
+        assert!(is_final(Some("message_stop"), r#"{"type":"message_stop"}"#));
+        assert!(is_final(None, "[DONE]") && is_final(None, r#"{ "type": "response.completed", "response": {} }"#));
+        assert!(is_final(Some("response.incomplete"), "{}"));
+        for data in ["{}", r#"{"type":"message_delta"}"#, r#"{"text":"{\"type\":\"message_stop\"}"}"#, r#"["DONE"]"#] {
+            assert!(!is_final(None, data), "{data}");
+        }
     }
 
     #[test]

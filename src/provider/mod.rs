@@ -15,8 +15,9 @@ pub use agents::{
 pub use catalog::{Catalog, TargetError};
 pub use error_body::{LimitReset, error_body, limit_body};
 pub use gateway_traits::{
-    CREDENTIAL_HEADERS, CompanionHeader, SESSION_HEADERS, base_for_path, companion_header, is_identity_header,
-    is_preamble_event, model_in_path, names_a_quota, quota_of_agent, session_body_key, versioned_path,
+    CREDENTIAL_HEADERS, CompanionHeader, SESSION_HEADERS, base_for_path, companion_header, is_final_event,
+    is_identity_header, is_preamble_event, model_in_path, names_a_quota, quota_of_agent, session_body_key,
+    versioned_path,
 };
 pub use oauth::OauthServer;
 pub use upstream::{BaseUrls, accepted_kinds, base_urls};

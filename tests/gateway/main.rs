@@ -6,6 +6,7 @@ mod access;
 mod failover;
 mod harness;
 mod lease_keys;
+mod metrics;
 mod passthrough;
 mod streams;
 #[allow(dead_code, reason = "other tests use more of it")]

@@ -29,7 +29,18 @@ struct UpstreamSilent(Duration);
 impl RelayedBody {
     /// Relays `rest` after the pieces that were read already.
     pub(super) fn new(first: Vec<Bytes>, rest: Incoming, idle: Duration, observer: ResponseObserver) -> Self {
-        Self { first: first.into_iter(), rest, idle, idle_timer: Box::pin(sleep(idle)), observer: Some(observer) }
+        let (first, idle_timer, observer) = (first.into_iter(), Box::pin(sleep(idle)), Some(observer));
+        let mut body = Self { first, rest, idle, idle_timer, observer };
+        // hyper does not poll a body that is empty, as after HEAD or with status 204
+        body.end_if_complete();
+        body
+    }
+
+    /// Notes the end with the last bytes: of a body whose length is known, hyper does not poll for more.
+    fn end_if_complete(&mut self) {
+        if self.first.len() == 0 && self.rest.is_end_stream() {
+            self.end(true);
+        }
     }
 
     fn end(&mut self, complete: bool) {
@@ -43,6 +54,7 @@ impl RelayedBody {
             if let Some(observer) = &mut self.observer {
                 observer.observe(&piece);
             }
+            self.end_if_complete();
             return Poll::Ready(Some(Ok(Frame::data(piece))));
         }
         let ended = match Pin::new(&mut self.rest).poll_frame(context) {
@@ -52,6 +64,7 @@ impl RelayedBody {
                 }
                 #[expect(clippy::disallowed_methods, reason = "tokio's own clock, for tokio's own timer")]
                 self.idle_timer.as_mut().reset(Instant::now() + self.idle);
+                self.end_if_complete();
                 return Poll::Ready(Some(Ok(frame)));
             }
             Poll::Ready(Some(Err(error))) => Some(Err(error.into())),
@@ -87,10 +100,7 @@ impl Body for ClientBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Complete(bytes) => bytes.is_none(),
-            // while there is an observer, hyper must poll for the end so that the observer sees it
-            Self::Relayed(relayed) => {
-                relayed.observer.is_none() && relayed.first.len() == 0 && relayed.rest.is_end_stream()
-            }
+            Self::Relayed(relayed) => relayed.first.len() == 0 && relayed.rest.is_end_stream(),
         }
     }
 

@@ -7,7 +7,9 @@ use hyper::http::response::Parts;
 
 use super::{is_event_stream, sse::SseParser, token_usage::UsageParser};
 use crate::gateway::metrics::{InFlightGuard, MetricsRecorder, RequestLabels};
-use crate::{daemon::RequestLease, gateway::content_decoder::ContentDecoder, limits::is_error_event};
+use crate::{
+    daemon::RequestLease, gateway::content_decoder::ContentDecoder, limits::is_error_event, provider::is_final_event,
+};
 
 pub(crate) struct ResponseObserver {
     decoder: ContentDecoder,
@@ -27,6 +29,8 @@ struct ObservedStream {
     events: SseParser,
     /// Only the first error is reported.
     has_failed: bool,
+    /// The event that says that the answer is complete has come: some clients close then, before the body has ended.
+    is_finished: bool,
 }
 
 impl ResponseObserver {
@@ -38,7 +42,7 @@ impl ResponseObserver {
         account_name: &str,
         lease: RequestLease,
     ) -> Self {
-        let stream = ObservedStream { events: SseParser::default(), has_failed: false };
+        let stream = ObservedStream { events: SseParser::default(), has_failed: false, is_finished: false };
         let stream = is_event_stream(&head.headers).then_some(stream);
         Self { stream, ..Self::of_refusal(head, metrics, labels, account_name, Some(lease)) }
     }
@@ -74,8 +78,9 @@ impl ResponseObserver {
         decoder.push(bytes, |bytes| {
             usage.push(bytes);
             let Some(stream) = stream.as_mut().filter(|stream| !stream.has_failed) else { return };
-            let ObservedStream { events, has_failed } = stream;
+            let ObservedStream { events, has_failed, is_finished } = stream;
             events.push(bytes, |event| {
+                *is_finished |= is_final_event(event.name, event.data);
                 if *has_failed || !is_error_event(event.name, event.data) {
                     return;
                 }
@@ -89,8 +94,12 @@ impl ResponseObserver {
 
     /// The body has ended; `complete` is false if it broke off.
     pub(super) fn end(&mut self, complete: bool) {
-        let has_failed = self.stream.as_ref().is_some_and(|stream| stream.has_failed);
-        let is_good = complete && !has_failed;
+        let (decoder, usage) = (&mut self.decoder, &mut self.usage);
+        decoder.finish(|bytes| usage.push(bytes));
+        let stream = self.stream.as_ref();
+        let has_failed = stream.is_some_and(|stream| stream.has_failed);
+        let is_finished = stream.is_some_and(|stream| stream.is_finished);
+        let is_good = (complete || is_finished) && !has_failed;
         self.metrics.response_ended(&self.labels, &self.account_name, self.status, self.usage.tokens, is_good);
         self.lease = None;
     }
