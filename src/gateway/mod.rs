@@ -6,7 +6,7 @@
 //!
 //! | file | its part |
 //! |---|---|
-//! | `listeners.rs`, `server.rs` | accepts connections; HTTP/1.1 with a client |
+//! | `listeners.rs`, `server.rs`, `lingering.rs` | accepts connections; HTTP/1.1 with a client; closes a connection |
 //! | `service.rs`, `request/access.rs`, `route.rs` | rejects what may not come in; resolves the path to an upstream |
 //! | `request/` | the request: its body buffered within a budget, so that it can be sent again; its model, read in passing |
 //! | `forward.rs`, `attempt.rs` | leases an account, sends the request, decides after a refusal |
@@ -24,6 +24,7 @@ mod attempt;
 mod auth;
 mod content_decoder;
 mod forward;
+mod lingering;
 mod listeners;
 mod metrics;
 mod refusal;

@@ -9,6 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::lingering::LingeringStream;
 use super::listeners::{AcceptedStream, Listeners};
 use super::{request::ConnectionOrigin, service::GatewayService};
 use crate::daemon::{GatewayHandle, RunningGateway};
@@ -106,6 +107,8 @@ async fn serve_connection<S>(
         .preserve_header_case(true)
         .auto_date_header(false)
         .max_headers(MAX_HEADERS);
+    let stream = LingeringStream::new(stream);
+    let closing = stream.share();
     let serving = http.serve_connection(TokioIo::new(stream), respond);
     tokio::pin!(serving);
     let ended = tokio::select! {
@@ -117,5 +120,9 @@ async fn serve_connection<S>(
     };
     if let Err(error) = ended {
         tracing::debug!("a gateway connection ended: {error}");
+    }
+    tokio::select! {
+        () = closing.close() => {}
+        _ = stop.wait_for(|stops| *stops) => {}
     }
 }

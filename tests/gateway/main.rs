@@ -3,6 +3,7 @@
 #![cfg(unix)]
 
 mod access;
+mod early_answers;
 mod failover;
 mod harness;
 mod lease_keys;
