@@ -80,6 +80,7 @@ fn calls() -> Vec<Call> {
             allowed_agents: Some(vec!["codex".into()]),
             project_id: text("p"),
             account_id: text("v"),
+            client_id: text("c"),
         })),
         Call::RemoveAccount(AccountRef { account: "work".into() }),
         Call::SetAccount(Box::new(SetAccountParams {
@@ -137,6 +138,7 @@ fn calls() -> Vec<Call> {
                 priority: Some(-1),
                 as_of: Some(1_780_000_000_000),
                 mode: text("take-over"),
+                client_id: text("c"),
             }],
             mode: text("share"),
             dry_run: true,
@@ -301,6 +303,7 @@ fn exported() -> ExportInfo {
             access: SecretText("access".into()),
             refresh: Some(SecretText("refresh".into())),
             expires_at: Some(1_790_000_000_000),
+            client_id: text("c"),
         }),
     };
     ExportInfo { lessor_export: 1, exported_at: 1_780_000_000_000, accounts: vec![account] }

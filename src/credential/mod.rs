@@ -1,5 +1,6 @@
 //! Credentials: secrets that cannot be printed, OAuth, refreshing, and the logins of other tools.
 
+pub mod claims;
 mod fingerprint;
 pub mod import;
 mod link;
@@ -25,9 +26,19 @@ pub struct Credential {
     pub refresh: Option<Secret>,
     /// When `access` expires, if it does.
     pub expires_at: Option<Wall>,
+    /// The id of the OAuth client that made the login, if it is known; only that client can refresh it.
+    pub client_id: Option<String>,
+    /// When the provider first accepted it, if that is known.
+    pub accepted_at: Option<Wall>,
 }
 
 impl Credential {
+    /// A credential that consists of one secret.
+    #[must_use]
+    pub fn new(kind: CredentialKind, access: Secret) -> Self {
+        Self { kind, access, refresh: None, expires_at: None, client_id: None, accepted_at: None }
+    }
+
     /// A deliberate copy of the credential.
     #[must_use]
     pub fn duplicate(&self) -> Self {
@@ -36,6 +47,8 @@ impl Credential {
             access: self.access.duplicate(),
             refresh: self.refresh.as_ref().map(Secret::duplicate),
             expires_at: self.expires_at,
+            client_id: self.client_id.clone(),
+            accepted_at: self.accepted_at,
         }
     }
 }

@@ -179,10 +179,9 @@ mod tests {
 
     fn credential() -> Credential {
         Credential {
-            kind: CredentialKind::Oauth,
-            access: Secret::new("at1".into()),
             refresh: Some(Secret::new("rt1".into())),
             expires_at: Some(Wall(99)),
+            ..Credential::new(CredentialKind::Oauth, Secret::new("at1".into()))
         }
     }
 

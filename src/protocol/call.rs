@@ -277,6 +277,8 @@ pub struct AddAccountParams {
     pub project_id: Option<String>,
     /// The provider's id of the account.
     pub account_id: Option<String>,
+    /// The id of the OAuth client that made the login [default: the one that its token names, else the provider's].
+    pub client_id: Option<String>,
 }
 
 /// `account.import`
@@ -352,6 +354,8 @@ pub struct ImportEntry {
     pub as_of: Option<u64>,
     /// Which side refreshes it, if already known: `link`, `take-over` or `share`; the call's `mode` overrides it.
     pub mode: Option<String>,
+    /// The id of the OAuth client that made the login.
+    pub client_id: Option<String>,
 }
 
 /// A limit that another tool recorded.

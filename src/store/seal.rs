@@ -119,6 +119,10 @@ impl SealKey {
 /// The format of a plain credential: kind, expiry, access token, refresh token; integers have a fixed length.
 type Plain<'a> = (u8, Option<u64>, &'a str, Option<&'a str>);
 
+/// What follows it if any of it is known: the OAuth client, and when the provider first accepted the credential.
+/// Earlier versions did not write it.
+type Later<'a> = (Option<&'a str>, Option<u64>);
+
 /// The bound keeps damaged lengths from allocating memory.
 const FORMAT: bincode::config::Configuration<
     bincode::config::LittleEndian,
@@ -132,9 +136,15 @@ fn encode(credential: &Credential) -> Result<Zeroizing<Vec<u8>>, String> {
     let kind = KINDS.iter().position(|kind| *kind == credential.kind).and_then(|at| u8::try_from(at).ok());
     let (access, refresh) = (credential.access.expose(), credential.refresh.as_ref().map(Secret::expose));
     let plain: Plain<'_> = (kind.ok_or("unknown kind")?, credential.expires_at.map(|at| at.0), access, refresh);
+    let later: Later<'_> = (credential.client_id.as_deref(), credential.accepted_at.map(|at| at.0));
+    let texts = [Some(access), refresh, later.0];
     // allocated in full: a vector that grows leaves unwiped memory behind
-    let mut bytes = Zeroizing::new(vec![0; 32 + access.len() + refresh.map_or(0, str::len)]);
-    let length = bincode::encode_into_slice(plain, &mut bytes, FORMAT).map_err(|error| error.to_string())?;
+    let mut bytes = Zeroizing::new(vec![0; 64 + texts.into_iter().flatten().map(str::len).sum::<usize>()]);
+    let mut length = bincode::encode_into_slice(plain, &mut bytes, FORMAT).map_err(|error| error.to_string())?;
+    if later != (None, None) {
+        let rest = bytes.get_mut(length..).unwrap_or_default();
+        length += bincode::encode_into_slice(later, rest, FORMAT).map_err(|error| error.to_string())?;
+    }
     bytes.truncate(length);
     Ok(bytes)
 }
@@ -142,12 +152,21 @@ fn encode(credential: &Credential) -> Result<Zeroizing<Vec<u8>>, String> {
 fn decode(bytes: &[u8]) -> Option<Credential> {
     let ((kind, expires_at, access, refresh), length): (Plain<'_>, _) =
         bincode::borrow_decode_from_slice(bytes, FORMAT).ok()?;
+    let rest = bytes.get(length..).unwrap_or_default();
+    let (client_id, accepted_at): Later<'_> = if rest.is_empty() {
+        (None, None)
+    } else {
+        let (later, length): (Later<'_>, _) = bincode::borrow_decode_from_slice(rest, FORMAT).ok()?;
+        (length == rest.len() && later != (None, None)).then_some(later)?
+    };
     let secret = |text: &str| Secret::new(text.to_owned());
-    (length == bytes.len()).then_some(Credential {
+    Some(Credential {
         kind: *KINDS.get(usize::from(kind))?,
         access: secret(access),
         refresh: refresh.map(secret),
         expires_at: expires_at.map(Wall),
+        client_id: client_id.map(str::to_owned),
+        accepted_at: accepted_at.map(Wall),
     })
 }
 
@@ -163,12 +182,15 @@ mod tests {
 
     fn credential() -> impl Strategy<Value = Credential> {
         let kind = prop_oneof![Just(CredentialKind::Oauth), Just(CredentialKind::ApiKey), Just(CredentialKind::Token)];
-        (kind, ".{0,40}", proptest::option::of(".{0,40}"), proptest::option::of(any::<u64>())).prop_map(
-            |(kind, access, refresh, expires)| Credential {
+        let (text, time) = (|| proptest::option::of(".{0,40}"), || proptest::option::of(any::<u64>()));
+        (kind, ".{0,40}", text(), time(), text(), time()).prop_map(
+            |(kind, access, refresh, expires, client_id, accepted)| Credential {
                 kind,
                 access: Secret::new(access),
                 refresh: refresh.map(Secret::new),
                 expires_at: expires.map(Wall),
+                client_id,
+                accepted_at: accepted.map(Wall),
             },
         )
     }
@@ -202,6 +224,24 @@ mod tests {
             if let Some(credential) = decode(&bytes) {
                 prop_assert_eq!(&encode(&credential).unwrap()[..], &bytes[..]);
             }
+        }
+    }
+
+    /// What version 0.1 wrote: without a client id.
+    #[test]
+    fn credentials_of_earlier_versions_open_and_are_written_as_before() {
+        let bytes = b"\x00\x01\x09\0\0\0\0\0\0\0\x02\0\0\0\0\0\0\0at\x01\x02\0\0\0\0\0\0\0rt";
+        let login = decode(bytes).unwrap();
+        assert_eq!((login.access.expose(), login.expires_at), ("at", Some(Wall(9))));
+        assert_eq!((&login.client_id, login.accepted_at), (&None, None));
+        assert_eq!(&encode(&login).unwrap()[..], bytes);
+        let of_client = Credential { client_id: Some("c".into()), accepted_at: Some(Wall(7)), ..login };
+        let longer = encode(&of_client).unwrap();
+        let later = b"\x01\x01\0\0\0\0\0\0\0c\x01\x07\0\0\0\0\0\0\0";
+        assert_eq!((&longer[..bytes.len()], &longer[bytes.len()..]), (&bytes[..], &later[..]));
+        assert_eq!(decode(&longer), Some(of_client));
+        for cut in bytes.len() + 1..longer.len() {
+            assert_eq!(decode(&longer[..cut]), None, "{cut}");
         }
     }
 

@@ -51,7 +51,7 @@ pub(super) fn execute(options: LoginArgs, context: &Context) -> Result<(), CliEr
     let known = client.accounts(ListAccountsParams { provider: Some(provider.clone()) })?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| CliError::internal(format!("starting the runtime: {error}")))?;
-    let (tokens, identity) = runtime.block_on(async {
+    let (tokens, identity, client_id) = runtime.block_on(async {
         let server = AuthorizationServer::find(settings).await.map_err(|error| failed(error.to_string()))?;
         let tokens = if options.device {
             by_device(&server, &options, &context.output).await?
@@ -61,7 +61,7 @@ pub(super) fn execute(options: LoginArgs, context: &Context) -> Result<(), CliEr
             by_browser(&server, &options, &context.output).await?
         };
         let identity = identify(&server, &tokens).await;
-        Ok::<_, CliError>((tokens, identity))
+        Ok::<_, CliError>((tokens, identity, server.settings().client_id().to_owned()))
     })?;
     // a thread that still reads standard input ends with the process
     runtime.shutdown_background();
@@ -76,7 +76,8 @@ pub(super) fn execute(options: LoginArgs, context: &Context) -> Result<(), CliEr
         same(&info.account_id, &identity.account_id) || same(&info.email, &identity.email)
     };
     let renews = known.iter().any(is_known);
-    let account = account_of(&provider, options.label, &tokens, identity);
+    let account =
+        AddAccountParams { client_id: Some(client_id), ..account_of(&provider, options.label, &tokens, identity) };
     // the login may have taken longer than an idle connection stays open
     let info = context.connect()?.add_account(account)?;
     let what = if renews { "renewed the login of" } else { "logged in" };

@@ -100,7 +100,7 @@ impl DiscoveredAccount {
 
 /// The credential of an API key.
 pub(super) fn key(secret: Secret) -> Credential {
-    Credential { kind: CredentialKind::ApiKey, access: secret, refresh: None, expires_at: None }
+    Credential::new(CredentialKind::ApiKey, secret)
 }
 
 /// The credential of a login. Without an access token it counts as expired, so that the next refresh creates one.
@@ -110,5 +110,5 @@ pub(super) fn login(access: Option<Secret>, refresh: Option<Secret>, expires_at:
         (None, Some(_)) => (Secret::new(String::new()), Some(Wall(0))),
         (None, None) => return None,
     };
-    Some(Credential { kind: CredentialKind::Oauth, access, refresh, expires_at })
+    Some(Credential { refresh, expires_at, ..Credential::new(CredentialKind::Oauth, access) })
 }

@@ -9,7 +9,6 @@ pub mod discover;
 pub mod environment;
 mod fields;
 mod format;
-pub(in crate::credential) mod jwt;
 pub mod plan;
 mod settings;
 #[cfg(test)]

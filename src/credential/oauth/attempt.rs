@@ -35,8 +35,13 @@ pub async fn refresh(server: &AuthorizationServer, refresh: &Secret, now: Wall) 
             // counted from the request: the server counts from a later time
             let expires_at = tokens.life.map(|life| now.after(life));
             let refresh = tokens.refresh.unwrap_or_else(|| refresh.duplicate());
-            let credential =
-                Credential { kind: CredentialKind::Oauth, access: tokens.access, refresh: Some(refresh), expires_at };
+            let credential = Credential {
+                refresh: Some(refresh),
+                expires_at,
+                client_id: Some(server.settings().client_id().to_owned()),
+                accepted_at: Some(now),
+                ..Credential::new(CredentialKind::Oauth, tokens.access)
+            };
             RefreshResult::New(credential, tokens.life)
         }
         Err(TokenError::Ended { code }) => RefreshResult::Rejected(code),

@@ -78,6 +78,12 @@ impl OauthSettings {
         &self.provider
     }
 
+    /// The client's id.
+    #[must_use]
+    pub fn client_id(&self) -> &str {
+        &self.client_id
+    }
+
     /// Identifies the client: one request at a time is made per client.
     #[must_use]
     pub fn client_key(&self) -> String {

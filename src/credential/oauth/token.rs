@@ -8,8 +8,7 @@ use zeroize::Zeroizing;
 use super::code_of;
 use super::fetch::{OauthResponse, SendError, send};
 use super::server::{AuthorizationServer, RequestStyle};
-use crate::credential::Secret;
-use crate::credential::import::{jwt, wipe};
+use crate::credential::{Secret, claims::claims, import::wipe};
 
 /// The longest token that is accepted, in bytes.
 const LONGEST_TOKEN: usize = 64 * 1024;
@@ -203,12 +202,12 @@ fn tokens(document: &mut Value) -> Result<TokenSet, TokenError> {
     let access = access.ok_or_else(|| lost("it contains no `access_token`"))?;
     let stated = fields.get("expires_in").and_then(seconds);
     let claimed = || {
-        let claims = jwt::claims(access.expose())?;
+        let claims = claims(access.expose())?;
         let (end, start) = (claims.get("exp").and_then(seconds)?, claims.get("iat").and_then(seconds)?);
         end.checked_sub(start)
     };
     let life = stated.or_else(claimed);
-    let mut about = identity.and_then(|token| jwt::claims(token.expose())).unwrap_or_default();
+    let mut about = identity.and_then(|token| claims(token.expose())).unwrap_or_default();
     for name in ["account", "organization"] {
         about.extend(fields.remove(name).map(|value| (name.to_owned(), value)));
     }

@@ -121,4 +121,6 @@ pub struct ExportedCredential {
     pub refresh: Option<SecretText<'static>>,
     /// When `access` expires, epoch ms.
     pub expires_at: Option<u64>,
+    /// The id of the OAuth client that made the login.
+    pub client_id: Option<String>,
 }

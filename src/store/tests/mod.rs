@@ -125,10 +125,9 @@ fn record(bits: u64) -> AccountRecord {
 
 fn credential(access: &str) -> Credential {
     Credential {
-        kind: CredentialKind::Oauth,
-        access: Secret::new(access.into()),
         refresh: Some(Secret::new(format!("refresh-of-{access}"))),
         expires_at: Some(Wall(1_800_000_000_000)),
+        ..Credential::new(CredentialKind::Oauth, Secret::new(access.into()))
     }
 }
 

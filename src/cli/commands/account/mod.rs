@@ -174,6 +174,7 @@ pub(super) fn new_account(provider: &str, kind: CredentialKind, secret: &str) ->
         allowed_agents: None,
         project_id: None,
         account_id: None,
+        client_id: None,
     }
 }
 

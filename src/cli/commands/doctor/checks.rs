@@ -261,12 +261,8 @@ mod tests {
 
     fn entry(tool: Tool, refresh: &str, email: Option<&str>) -> (DiscoveredAccount, String) {
         let secret = |text: &str| Secret::new(text.to_owned());
-        let credential = Credential {
-            kind: CredentialKind::Oauth,
-            access: secret("at"),
-            refresh: Some(secret(refresh)),
-            expires_at: None,
-        };
+        let credential =
+            Credential { refresh: Some(secret(refresh)), ..Credential::new(CredentialKind::Oauth, secret("at")) };
         let entry = DiscoveredAccount::new(tool, "x".into(), "anthropic", credential);
         (DiscoveredAccount { rotates: true, email: email.map(str::to_owned), ..entry }, format!("/{}", tool.name()))
     }

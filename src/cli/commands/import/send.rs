@@ -92,7 +92,7 @@ fn groups(entries: &[&DiscoveredAccount]) -> Vec<Vec<usize>> {
 fn size(entry: &DiscoveredAccount) -> usize {
     let text = |text: &Option<String>| text.as_ref().map_or(0, String::len) + 8;
     let texts = [&entry.email, &entry.label, &entry.vendor_id, &entry.project_id, &entry.disabled, &entry.verification];
-    let more = [&entry.login_ended, &entry.file];
+    let more = [&entry.login_ended, &entry.file, &entry.credential.client_id];
     let limits: usize = entry.limits.iter().map(|limit| limit.key.len() + 32).sum();
     let usage: usize = entry.usage.iter().map(|window| window.key.len() + window.name.len() + 64).sum();
     let refresh = entry.credential.refresh.as_ref().map_or(0, |refresh| refresh.expose().len());
@@ -149,6 +149,7 @@ fn import_entry(entry: &DiscoveredAccount) -> ImportEntry {
         priority: entry.priority,
         as_of: entry.as_of.map(|at| at.0),
         mode: entry.mode.map(|mode| mode.name().to_owned()),
+        client_id: entry.credential.client_id.clone(),
     }
 }
 
@@ -159,7 +160,7 @@ mod tests {
 
     fn entry(email: Option<&str>, token: &str) -> DiscoveredAccount {
         let access = Secret::new(token.to_owned());
-        let credential = Credential { kind: CredentialKind::Oauth, access, refresh: None, expires_at: None };
+        let credential = Credential::new(CredentialKind::Oauth, access);
         DiscoveredAccount {
             email: email.map(str::to_owned),
             ..DiscoveredAccount::new(Tool::Codex, "x".into(), "openai", credential)

@@ -8,10 +8,9 @@ const NOW: Wall = Wall(1_000_000);
 /// A login of Claude Code with this refresh token and expiry.
 fn login(refresh: &str, ends: u64) -> DiscoveredAccount {
     let credential = Credential {
-        kind: CredentialKind::Oauth,
-        access: Secret::new(format!("at-{refresh}-{ends}")),
         refresh: Some(Secret::new(refresh.to_owned())),
         expires_at: Some(Wall(ends)),
+        ..Credential::new(CredentialKind::Oauth, Secret::new(format!("at-{refresh}-{ends}")))
     };
     let mut entry = DiscoveredAccount::new(Tool::ClaudeCode, "claudeAiOauth".into(), "anthropic", credential);
     entry.rotates = true;
@@ -22,10 +21,9 @@ fn login(refresh: &str, ends: u64) -> DiscoveredAccount {
 /// A Google login without an access token.
 fn google(refresh: &str) -> DiscoveredAccount {
     let credential = Credential {
-        kind: CredentialKind::Oauth,
-        access: Secret::new(String::new()),
         refresh: Some(Secret::new(refresh.to_owned())),
         expires_at: Some(Wall(0)),
+        ..Credential::new(CredentialKind::Oauth, Secret::new(String::new()))
     };
     DiscoveredAccount::new(Tool::AntigravityAuth, "accounts[0]".into(), "google", credential)
 }
@@ -84,7 +82,7 @@ fn accounts_are_identified_by_id_then_address_then_token() {
     // a key has no owner that identifies it
     let key = |secret: &str| {
         let secret = Secret::new(secret.to_owned());
-        let credential = Credential { kind: CredentialKind::ApiKey, access: secret, refresh: None, expires_at: None };
+        let credential = Credential::new(CredentialKind::ApiKey, secret);
         DiscoveredAccount {
             email: Some("a@b.c".into()),
             ..DiscoveredAccount::new(Tool::Environment, "X".into(), "anthropic", credential)

@@ -4,8 +4,8 @@ use serde_json::Value;
 
 use super::super::account::{DiscoveredAccount, key};
 use super::super::fields::{JsonFields, instant};
-use super::super::{jwt, tool::Tool};
-use crate::{pool::Tier, provider::plan_tier};
+use super::super::tool::Tool;
+use crate::{credential::claims::claims, pool::Tier, provider::plan_tier};
 
 /// The claim that contains OpenAI's fields.
 const CLAIM: &str = "https://api.openai.com/auth";
@@ -30,8 +30,8 @@ pub(super) fn read(top: &JsonFields<'_>) -> Vec<DiscoveredAccount> {
 /// A login in the format of Codex, which other tools use as well.
 pub(super) fn of_tokens(tool: Tool, item: &str, tokens: &JsonFields<'_>) -> Option<DiscoveredAccount> {
     let mut credential = tokens.login("access_token", "refresh_token", None)?;
-    let about_access = jwt::claims(credential.access.expose()).unwrap_or_default();
-    let about_owner = tokens.secret("id_token").and_then(|token| jwt::claims(token.expose())).unwrap_or_default();
+    let about_access = claims(credential.access.expose()).unwrap_or_default();
+    let about_owner = tokens.secret("id_token").and_then(|token| claims(token.expose())).unwrap_or_default();
     credential.expires_at = credential.expires_at.or_else(|| about_access.get("exp").and_then(instant));
     let claim = |name: &str| {
         let own = [&about_owner, &about_access].into_iter().find_map(|claims| claims.get(CLAIM)?.get(name)?.as_str());

@@ -2,8 +2,9 @@
 
 use serde_json::Value;
 
-use super::super::{account::DiscoveredAccount, fields::JsonFields, jwt, tool::Tool};
+use super::super::{account::DiscoveredAccount, fields::JsonFields, tool::Tool};
 use super::codex::is_short;
+use crate::credential::claims::claims;
 
 pub(super) fn read(top: &JsonFields<'_>, accounts: Option<&JsonFields<'_>>) -> Vec<DiscoveredAccount> {
     let login = top.login("access_token", "refresh_token", top.instant("expiry_date"));
@@ -17,7 +18,7 @@ pub(super) fn read(top: &JsonFields<'_>, accounts: Option<&JsonFields<'_>>) -> V
 
 /// The email address and Google's id of the account, from the identity token.
 pub(super) fn owner(tokens: &JsonFields<'_>) -> (Option<String>, Option<String>) {
-    let claims = tokens.secret("id_token").and_then(|token| jwt::claims(token.expose())).unwrap_or_default();
+    let claims = tokens.secret("id_token").and_then(|token| claims(token.expose())).unwrap_or_default();
     let text = |name: &str| claims.get(name).and_then(Value::as_str).filter(|text| is_short(text)).map(str::to_owned);
     (text("email"), text("sub"))
 }

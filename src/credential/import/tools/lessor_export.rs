@@ -64,9 +64,11 @@ fn credential(secret: &JsonFields<'_>, kind: CredentialKind) -> Option<Credentia
     let (access, refresh) = (secret.secret("access"), secret.secret("refresh"));
     let expires_at = secret.instant("expires_at");
     match kind {
-        CredentialKind::Oauth => login(access, refresh, expires_at),
+        CredentialKind::Oauth => {
+            Some(Credential { client_id: secret.text("client_id"), ..login(access, refresh, expires_at)? })
+        }
         CredentialKind::ApiKey | CredentialKind::Token => {
-            Some(Credential { kind, access: access?, refresh: None, expires_at })
+            Some(Credential { expires_at, ..Credential::new(kind, access?) })
         }
     }
 }

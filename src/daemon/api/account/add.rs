@@ -63,10 +63,10 @@ fn record_of(
     new_ids: &NewIds,
 ) -> Result<(AccountRecord, Credential), ErrorInfo> {
     let credential = Credential {
-        kind: params.kind,
-        access: secret(params.secret),
         refresh: params.refresh_token.map(secret),
         expires_at: params.expires_at.map(Wall),
+        client_id: params.client_id,
+        ..Credential::new(params.kind, secret(params.secret))
     };
     let known = state.pool.accounts().iter().map(|account| &account.record).find(|record| {
         record.provider == params.provider
@@ -172,6 +172,7 @@ fn check(params: &AddAccountParams) -> Result<(), ErrorInfo> {
         ("email", params.email.as_deref()),
         ("project_id", params.project_id.as_deref()),
         ("account_id", params.account_id.as_deref()),
+        ("client_id", params.client_id.as_deref()),
     ])?;
     check_agents(params.allowed_agents.as_deref().unwrap_or_default())?;
     check_max_leases(params.max_leases)?;

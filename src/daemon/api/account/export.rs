@@ -61,6 +61,7 @@ fn exported(state: &State, now: Now, account: &Account, secrets: bool) -> Export
             access: exposed(&credential.access),
             refresh: credential.refresh.as_ref().map(exposed),
             expires_at: credential.expires_at.map(|at| at.0),
+            client_id: credential.client_id.clone(),
         }),
     }
 }

@@ -288,11 +288,11 @@ fn entry_of(given: ImportEntry) -> Result<DiscoveredAccount, ErrorInfo> {
     let mode = mode_of(given.mode.as_deref())?;
     let is_missing = given.secret.0.is_empty();
     let credential = Credential {
-        kind: given.kind,
-        access: secret(given.secret),
         refresh: given.refresh_token.map(secret),
         // a missing token counts as expired
         expires_at: if is_missing { Some(Wall(0)) } else { given.expires_at.map(Wall) },
+        client_id: given.client_id,
+        ..Credential::new(given.kind, secret(given.secret))
     };
     let limit = |limit: crate::protocol::ImportLimit| DiscoveredLimit {
         scope: limit.scope,
@@ -339,6 +339,7 @@ fn check(given: &ImportEntry) -> Result<(), ErrorInfo> {
         ("email", given.email.as_deref()),
         ("project_id", given.project_id.as_deref()),
         ("account_id", given.account_id.as_deref()),
+        ("client_id", given.client_id.as_deref()),
         ("item", Some(&given.item)),
     ])?;
     let limits = given.limits.iter().map(|limit| ("limits", Some(limit.key.as_str())));

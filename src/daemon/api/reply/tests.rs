@@ -142,14 +142,14 @@ impl TestDaemon {
 }
 
 fn key(secret: &str) -> Credential {
-    Credential { kind: CredentialKind::ApiKey, access: Secret::new(secret.into()), refresh: None, expires_at: None }
+    Credential::new(CredentialKind::ApiKey, Secret::new(secret.into()))
 }
 
 /// A login whose token has to be refreshed before it is handed out.
 fn login_about_to_end() -> Credential {
     let expires_at = Some(clock::now().wall.after(std::time::Duration::from_secs(20)));
     let (access, refresh) = (Secret::new("access".into()), Some(Secret::new("refresh".into())));
-    Credential { kind: CredentialKind::Oauth, access, refresh, expires_at }
+    Credential { refresh, expires_at, ..Credential::new(CredentialKind::Oauth, access) }
 }
 
 fn record(id: AccountId, kind: CredentialKind) -> AccountRecord {
