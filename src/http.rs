@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+/// What lessor's own requests name as their program. The gateway forwards what the agent names.
+const USER_AGENT: &str = concat!("lessor/", env!("CARGO_PKG_VERSION"));
 /// A server that does not accept a connection within this time is unreachable.
 const CONNECT: Duration = Duration::from_secs(10);
 
@@ -44,6 +46,7 @@ pub fn client(reach: &ConnectOptions) -> Result<reqwest::Client, HttpError> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     // a redirect could send a credential to another server
     let mut builder = reqwest::Client::builder()
+        .user_agent(USER_AGENT)
         .redirect(reqwest::redirect::Policy::none())
         .connect_timeout(CONNECT)
         .referer(false)
