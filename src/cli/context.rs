@@ -1,12 +1,22 @@
 //! What every command receives: the global options, the output, and access to the daemon.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use clap::Args;
 
 use super::{error::CliError, ui::Output};
 use crate::client::{Client, ClientError, DaemonStarter};
 use crate::config::{AppPaths, Config, Flags};
+use crate::daemon::lock;
+
+/// How long a client waits for the next daemon after one died that it may not start again itself: a supervisor starts it.
+const AFTER_DEATH: Duration = Duration::from_secs(30);
+/// The same after a daemon was stopped: it may be part of a restart.
+const AFTER_STOP: Duration = Duration::from_secs(10);
+/// The least of these waits, for a request whose own time is over.
+const LEAST_WAIT: Duration = Duration::from_secs(1);
+const STEP: Duration = Duration::from_millis(25);
 
 /// The options of every command.
 #[derive(Debug, Args)]
@@ -64,6 +74,43 @@ impl Context {
         }
     }
 
+    /// Makes a call that may be made twice; if the daemon ends during the call, makes it once more, on the next daemon.
+    pub(crate) fn repeat<T>(
+        &self,
+        client: &mut Client,
+        call: impl Fn(&mut Client) -> Result<T, ClientError>,
+    ) -> Result<T, CliError> {
+        match call(client) {
+            Err(error) if error.is_end_of_daemon() => {
+                *client = self.reconnect(None)?;
+                Ok(call(client)?)
+            }
+            result => Ok(result?),
+        }
+    }
+
+    /// Connects to the next daemon after one has ended. A daemon that died is started again, if that is allowed; one
+    /// that was stopped is waited for, for at most `patience`.
+    pub(crate) fn reconnect(&self, patience: Option<Duration>) -> Result<Client, CliError> {
+        let places = self.places()?;
+        let begun = Instant::now();
+        loop {
+            let error = match Client::connect(&places) {
+                Err(error @ ClientError::NoDaemon(_)) => error,
+                found => return Ok(found?),
+            };
+            let died = has_died(&places.lock);
+            if died && self.may_start {
+                return Ok(Client::connect_or_start(&places, &self.start()?)?);
+            }
+            let most = if died { AFTER_DEATH } else { AFTER_STOP };
+            if begun.elapsed() >= patience.map_or(most, |patience| patience.clamp(LEAST_WAIT, most)) {
+                return Err(CliError::from(error).hint("start one: lessor ping"));
+            }
+            std::thread::sleep(STEP);
+        }
+    }
+
     /// Connects to the daemon; starts one if none is running and starting is allowed.
     pub(crate) fn connect(&self) -> Result<Client, CliError> {
         let places = self.places()?;
@@ -72,4 +119,9 @@ impl Context {
         }
         Client::connect(&places).map_err(|error| CliError::from(error).hint("start one: lessor daemon"))
     }
+}
+
+/// Whether the last daemon died: one that is stopped empties its lock file.
+pub(crate) fn has_died(lock: &Path) -> bool {
+    lock::read(lock).is_some() && !lock::is_held(lock)
 }

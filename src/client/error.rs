@@ -63,6 +63,16 @@ impl From<NoDaemon> for ClientError {
 }
 
 impl ClientError {
+    /// Whether the daemon ended during the call: it died, or it is stopping or restarting.
+    #[must_use]
+    pub fn is_end_of_daemon(&self) -> bool {
+        match self {
+            Self::Lost(error) => !super::connection::is_timeout(error),
+            Self::Refused(error) => error.data.kind == ErrorKind::ShuttingDown,
+            Self::NoDaemon(_) | Self::Mismatch { .. } | Self::Unexpected(_) => false,
+        }
+    }
+
     /// The stable kind of a refusal.
     #[must_use]
     pub fn kind(&self) -> Option<&ErrorKind> {

@@ -13,6 +13,8 @@ mod lease;
 #[cfg(unix)]
 mod logs;
 #[cfg(unix)]
+#[cfg(unix)]
+mod queue;
 mod report;
 #[cfg(unix)]
 mod run;

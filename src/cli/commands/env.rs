@@ -61,7 +61,7 @@ pub(super) fn execute(args: EnvArgs, context: &Context) -> Result<(), CliError> 
     let mut client = context.connect()?;
     let mut options = args.options;
     let label = options.label.get_or_insert_with(|| LABEL.to_owned()).clone();
-    release_previous(&mut client, &purpose, shell.pid, &label)?;
+    release_previous(&mut client, &purpose, shell.pid, &label, context)?;
     let mode = args.mode;
     let request = LaunchRequest { options, purpose: &purpose, mode, holder, arguments: &[], is_shell: false };
     let prepared = prepare(&mut client, request, context)?;
@@ -74,8 +74,14 @@ pub(super) fn execute(args: EnvArgs, context: &Context) -> Result<(), CliError> 
 }
 
 /// Releases the lease that an earlier call made for the same shell and provider.
-fn release_previous(client: &mut Client, purpose: &LeasePurpose, pid: u32, label: &str) -> Result<(), CliError> {
-    for row in client.leases()? {
+fn release_previous(
+    client: &mut Client,
+    purpose: &LeasePurpose,
+    pid: u32,
+    label: &str,
+    context: &Context,
+) -> Result<(), CliError> {
+    for row in context.repeat(client, Client::leases)? {
         let is_this_shells = row.holder.as_ref().is_some_and(|holder| holder.pid == pid);
         if is_this_shells && row.provider == purpose.provider && row.label.as_deref() == Some(label) {
             let _ended = client.release(LeaseRef { lease: row.lease, fence: Some(row.fence) });

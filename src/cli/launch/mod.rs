@@ -6,12 +6,13 @@ mod directory;
 mod prepared;
 mod settings;
 mod supervisor;
+mod wait;
 
 use std::{ffi::OsString, path::Path, time::Duration};
 
 use clap::Args;
 
-use super::{context::Context, error::CliError, ui};
+use super::{context::Context, error::CliError};
 use crate::client::Client;
 use crate::pool::{CredentialKind, Process, millis};
 use crate::protocol::{AcquireParams, BindTo, ErrorKind, GatewayKeyParams, LeaseInfo, ListAccountsParams};
@@ -22,6 +23,7 @@ use directory::PrivateDirectory;
 pub(crate) use directory::create_private_directory;
 pub(crate) use prepared::{PreparedLaunch, quoted};
 pub(crate) use supervisor::{SuperviseArgs, supervise};
+pub(crate) use wait::wait_for_lease;
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct LeaseOptions {
@@ -119,10 +121,10 @@ pub(crate) fn prepare(
         agent: purpose.agent.clone(),
         ..options.into_request()
     };
-    let lease = ui::lease::wait_for_lease(client, acquire, &context.output, Client::acquire)
-        .map_err(|error| with_account_hint(error.into(), purpose))?;
+    let lease =
+        wait_for_lease(client, acquire, context, Client::acquire).map_err(|error| with_account_hint(error, purpose))?;
     let mut directory = PrivateDirectory::new(&places, holder, lease.fence);
-    let prepared = outfit(client, &lease, purpose, hand_out, directory.path()).and_then(|outfit| {
+    let prepared = outfit((client, context), &lease, purpose, hand_out, directory.path()).and_then(|outfit| {
         let agent = purpose.agent.as_deref().filter(|_| is_shell);
         prepared::prepare_environment(&outfit, &mut directory, arguments, agent)
     });
@@ -149,7 +151,7 @@ fn with_account_hint(error: CliError, purpose: &LeasePurpose) -> CliError {
 }
 
 fn outfit(
-    client: &mut Client,
+    (client, context): (&mut Client, &Context),
     lease: &LeaseInfo<'_>,
     purpose: &LeasePurpose,
     hand_out: HandOut,
@@ -158,8 +160,8 @@ fn outfit(
     let provider = purpose.provider.as_str();
     let (kind, key, base) = match (&lease.credential, hand_out) {
         (_, HandOut::Gateway) => {
-            let (key, base) = gateway_access(client, lease)?;
-            (credential_kind(client, lease)?, key, Some(format!("{base}/{provider}")))
+            let (key, base) = gateway_access(client, lease, context)?;
+            (credential_kind(client, lease, context)?, key, Some(format!("{base}/{provider}")))
         }
         (Some(credential), _) => (credential.kind, credential.secret.0.clone().into_owned(), None),
         (None, _) => return Err(CliError::internal("the lease has no credential")),
@@ -188,11 +190,11 @@ fn outfit(
 }
 
 /// A gateway key that ends with the lease, and the gateway's URL.
-fn gateway_access(client: &mut Client, lease: &LeaseInfo<'_>) -> Result<(String, String), CliError> {
+fn gateway_access(client: &mut Client, lease: &LeaseInfo<'_>, context: &Context) -> Result<(String, String), CliError> {
     let directory = std::env::current_dir().ok().map(|path| path.to_string_lossy().into_owned());
     let key =
         GatewayKeyParams { lease: Some(lease.lease.clone().into_owned()), directory, ..GatewayKeyParams::default() };
-    let access = client.gateway_key(key)?;
+    let access = context.repeat(client, |client| client.gateway_key(key.clone()))?;
     let trouble = access.trouble.map(|trouble| format!(": {trouble}")).unwrap_or_default();
     let url = access.url.ok_or_else(|| {
         CliError::internal(format!("the gateway does not listen{trouble}"))
@@ -202,8 +204,9 @@ fn gateway_access(client: &mut Client, lease: &LeaseInfo<'_>) -> Result<(String,
 }
 
 /// The kind of the account's credential; some programs need other variables for a key than for a login.
-fn credential_kind(client: &mut Client, lease: &LeaseInfo<'_>) -> Result<CredentialKind, CliError> {
-    let accounts = client.accounts(ListAccountsParams { provider: Some(lease.provider.clone().into_owned()) })?;
+fn credential_kind(client: &mut Client, lease: &LeaseInfo<'_>, context: &Context) -> Result<CredentialKind, CliError> {
+    let of_provider = ListAccountsParams { provider: Some(lease.provider.clone().into_owned()) };
+    let accounts = context.repeat(client, |client| client.accounts(of_provider.clone()))?;
     let account = accounts.into_iter().find(|account| account.id == lease.account.id);
     account
         .map(|account| account.kind)

@@ -65,9 +65,10 @@ mod unix {
 
     use super::super::directory;
     use super::{CliError, Context, Path, Process, SuperviseArgs};
+    use crate::cli::{context::has_died, ui::clean};
     use crate::client::{Client, DaemonStarter};
-    use crate::daemon::{find_process, lock, wait_for_process, watch_process};
-    use crate::{cli::ui::clean, config::AppPaths};
+    use crate::config::AppPaths;
+    use crate::daemon::{wait_for_process, watch_process};
 
     /// How long the daemon may be unreachable before the user gets a message: a service manager may restart it.
     const PATIENCE: Duration = Duration::from_secs(1);
@@ -169,7 +170,7 @@ mod unix {
                 note("the daemon was restarted; {program} keeps its account");
                 return client;
             }
-            if let Some(start) = start.filter(|_| has_died(places))
+            if let Some(start) = start.filter(|_| has_died(&places.lock))
                 && let Ok(client) = Client::connect_or_start(places, start)
             {
                 note("the daemon died and was started again; {program} keeps its account");
@@ -181,10 +182,5 @@ mod unix {
             }
             std::thread::sleep(if is_gone { SLOW_STEP } else { STEP });
         }
-    }
-
-    /// Whether the daemon died: a daemon that is stopped empties its lock file.
-    fn has_died(places: &AppPaths) -> bool {
-        lock::read(&places.lock).is_some_and(|holder| matches!(find_process(holder.pid), Ok(None)))
     }
 }

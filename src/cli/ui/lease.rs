@@ -1,16 +1,10 @@
-//! Leases as text: the table of `leases` and `status`, one lease in detail, and the wait for one.
-
-use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::{io::IsTerminal, time::Duration};
+//! Leases as text: the table of `leases` and `status`, one lease in detail, and how long the wait for one will be.
 
 use super::output::{Output, Tint, clean};
 use super::table::{Column, Table};
 use super::{account, format};
-use crate::client::{Client, ClientError};
-use crate::protocol::{AcquireParams, DaemonStatus, HolderInfo, LeaseInfo, LeaseRow};
+use crate::protocol::{DaemonStatus, HolderInfo, LeaseInfo, LeaseRow};
 
-/// After this wait the user gets a message.
-const DELAY: Duration = Duration::from_secs(1);
 /// The letters of a lease id that are always shown: the account's part and some of the rest.
 const SHOWN: usize = 14;
 const NAMES: usize = 9;
@@ -68,34 +62,8 @@ pub(crate) fn describe(lease: &LeaseInfo<'_>, bound_to: &str, now: u64, output: 
         + &output.field("life", NAMES, &clean(&life.join(", ")))
 }
 
-/// Makes a call that may wait for an account; on a terminal, shows how long the wait will be.
-pub(crate) fn wait_for_lease(
-    client: &mut Client,
-    request: AcquireParams,
-    output: &Output,
-    call: fn(&mut Client, AcquireParams) -> Result<LeaseInfo<'static>, ClientError>,
-) -> Result<LeaseInfo<'static>, ClientError> {
-    if !std::io::stderr().is_terminal() || request.wait_ms == Some(0) {
-        return call(client, request);
-    }
-    let (provider, socket) = (request.provider.clone(), client.socket().to_owned());
-    std::thread::scope(|scope| {
-        // dropping the sender ends the other thread's wait
-        let (_served, waits) = channel::<()>();
-        scope.spawn(move || {
-            if waits.recv_timeout(DELAY) == Err(RecvTimeoutError::Timeout) {
-                // errors are ignored: the call itself reports them
-                let status = Client::connect_at(&socket).and_then(|mut other| other.status());
-                if let Ok(status) = status {
-                    output.note(&waiting_text(&provider, &status, format::now()));
-                }
-            }
-        });
-        call(client, request)
-    })
-}
-
-fn waiting_text(provider: &str, status: &DaemonStatus, now: u64) -> String {
+/// What a user who waits for an account sees.
+pub(crate) fn waiting_text(provider: &str, status: &DaemonStatus, now: u64) -> String {
     let ours: Vec<_> = status.queue.iter().filter(|row| row.provider == provider).collect();
     let served = match ours.iter().find_map(|row| row.eta_at) {
         Some(at) => format!("the next is expected {}", format::until(now, at)),

@@ -6,7 +6,8 @@ use std::{ffi::OsStr, time::Duration};
 use clap::Args;
 use zeroize::Zeroizing;
 
-use crate::cli::launch::{LeaseOptions, agent::provider_name, agent::purpose, caller_process, parse_duration};
+use crate::cli::launch::{LeaseOptions, agent::provider_name, agent::purpose, caller_process};
+use crate::cli::launch::{parse_duration, wait_for_lease};
 use crate::cli::ui::{self, format};
 use crate::cli::{context::Context, error::CliError};
 use crate::protocol::{AcquireParams, BindTo};
@@ -65,7 +66,7 @@ pub(crate) fn acquire(args: AcquireArgs, context: &Context) -> Result<(), CliErr
         ..args.options.into_request()
     };
     let output = &context.output;
-    let lease = ui::lease::wait_for_lease(&mut context.connect()?, request, output, Client::acquire)?;
+    let lease = wait_for_lease(&mut context.connect()?, request, context, Client::acquire)?;
     output.result(&lease, || ui::lease::describe(&lease, &bound_to, format::now(), output))
 }
 
@@ -99,7 +100,7 @@ pub(crate) fn token(args: TokenArgs, context: &Context) -> Result<(), CliError> 
         agent: purpose.agent,
         ..AcquireParams::default()
     };
-    let lease = ui::lease::wait_for_lease(&mut context.connect()?, request, &context.output, Client::token)?;
+    let lease = wait_for_lease(&mut context.connect()?, request, context, Client::token)?;
     let Some(credential) = &lease.credential else {
         return Err(CliError::internal("the lease has no credential"));
     };
