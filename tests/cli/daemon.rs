@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-#[cfg(unix)]
-use super::support::PROGRAM;
 use super::support::{Home, feed};
+#[cfg(unix)]
+use super::support::{PROGRAM, eventually};
 
 #[test]
 fn a_daemon_is_started_pinged_and_stopped() {
@@ -16,8 +16,9 @@ fn a_daemon_is_started_pinged_and_stopped() {
     assert!(pong["round_trip_us"].is_u64() && pong["version"] == env!("CARGO_PKG_VERSION"), "{pong}");
     home.run(&["daemon"]).ok().complains("already running: pid");
     home.run(&["--no-start", "status"]).ok().says("no accounts yet: lessor account add");
-    assert_eq!(home.json(&["stop"]), json!({"stopped": true, "pid": pong["pid"]}));
-    assert_eq!(home.json(&["stop"]), json!({"stopped": false, "pid": null}));
+    let stopped = json!({"stopped": true, "pid": pong["pid"], "leases": [], "queued": 0});
+    assert_eq!(home.json(&["stop"]), stopped);
+    assert_eq!(home.json(&["stop"]), json!({"stopped": false, "pid": null, "leases": [], "queued": 0}));
     assert!(!home.places().socket.exists());
 }
 
@@ -50,6 +51,62 @@ fn fifty_clients_at_once_are_all_served_by_one_daemon() {
         clients.into_iter().map(|client| client.join().unwrap()).collect()
     });
     assert!(pids.iter().all(|pid| *pid == pids[0]), "{pids:?}");
+}
+
+/// A home with an agent and a lease without a process.
+#[cfg(unix)]
+fn in_use() -> (Home, std::process::Child) {
+    let home = Home::with_keys(&[("anthropic", "work"), ("openai", "other")]);
+    let agent = home.command(&["run", "-p", "anthropic", "--direct", "--", "sleep", "60"]).spawn().unwrap();
+    eventually("the agent holds its lease", || home.json(&["leases"])[0]["holder"]["program"] == "sleep");
+    home.run(&["acquire", "openai", "--ttl", "1h", "--label", "nightly"]).ok();
+    (home, agent)
+}
+
+#[cfg(unix)]
+#[test]
+fn a_stop_names_what_it_cuts_and_asks_no_script() {
+    let (home, mut agent) = in_use();
+    let cut = format!("2 agents hold leases: sleep (pid {}, work), nightly (other); they have no account", agent.id());
+    for arguments in [&["stop"][..], &["stop", "--yes"], &["stop", "--json"]] {
+        let done = home.run(arguments).ok();
+        let message = done.err.replace('\n', " ");
+        assert!(message.contains(&cut) && !message.contains("[y/N]"), "{done:?}");
+        if arguments.contains(&"--json") {
+            let stopped: Value = serde_json::from_str(&done.out).unwrap();
+            assert_eq!((stopped["leases"].as_array().unwrap().len(), &stopped["queued"]), (2, &json!(0)));
+        }
+        // the leases are there again
+        home.run(&["ping"]).ok();
+    }
+    agent.kill().unwrap();
+    agent.wait().unwrap();
+    eventually("one lease is left", || home.json(&["leases"]).as_array().unwrap().len() == 1);
+    home.run(&["stop"]).ok().complains("1 agent holds a lease: nightly (other)");
+}
+
+/// `script` gives the command a terminal.
+#[cfg(target_os = "linux")]
+#[test]
+fn on_a_terminal_a_stop_asks_first() {
+    let (home, mut agent) = in_use();
+    let on_a_terminal = |arguments: &str, answer: &str| {
+        let mut command = std::process::Command::new("script");
+        command.args(["-qec", &format!("{PROGRAM} {arguments}"), "/dev/null"]).env("LESSOR_HOME", home.path());
+        feed(command, answer)
+    };
+    let is_running = || home.run(&["--no-start", "ping"]).code == 0;
+    for answer in ["n\n", "\n"] {
+        on_a_terminal("stop", answer).exits(1).says("2 agents hold leases").says("[y/N]").says("not stopped");
+        assert!(is_running());
+    }
+    on_a_terminal("stop", "y\n").ok().says("stopped (pid");
+    assert!(!is_running());
+    home.run(&["ping"]).ok();
+    let done = on_a_terminal("stop --yes", "").ok().says("2 agents hold leases");
+    assert!(!done.out.contains("[y/N]"), "{done:?}");
+    agent.kill().unwrap();
+    agent.wait().unwrap();
 }
 
 #[test]

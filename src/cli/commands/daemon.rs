@@ -1,20 +1,17 @@
-//! `daemon`, `stop`, `ping`.
+//! `daemon`, `ping`.
 
-use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use clap::Args;
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::cli::{context::Context, error::CliError, ui::format};
-use crate::client::{Client, ClientError, launch};
-use crate::daemon::lock::{self, LockHolder};
-use crate::daemon::{Ended, Options, StartError, find_process, run};
+use crate::client::launch;
+use crate::daemon::lock::LockHolder;
+use crate::daemon::{Ended, Options, StartError, run};
 use crate::protocol::HelloInfo;
 
-/// How long a daemon may take to end.
-const STOP: Duration = Duration::from_secs(15);
 /// The exit code after which a service manager restarts the daemon.
 const SOCKET_LOST: u8 = 1;
 /// The exit code after which a service manager does not restart the daemon (`EX_TEMPFAIL`): another daemon is running.
@@ -62,61 +59,6 @@ fn describe(holder: Option<&LockHolder>) -> String {
         || "its lock file does not say where it listens".to_owned(),
         |holder| format!("pid {}, socket {}", holder.pid, holder.socket.display()),
     )
-}
-
-/// `stop --json`
-#[derive(Debug, Serialize, JsonSchema)]
-pub(super) struct StopResult {
-    /// Whether a daemon was stopped.
-    stopped: bool,
-    /// Its process id, if there was one.
-    pid: Option<u32>,
-}
-
-/// Stops the daemon and waits for its end; it is not an error if none is running.
-pub(super) fn stop(context: &Context) -> Result<(), CliError> {
-    let pid = stop_running(context)?;
-    context.output.result(&StopResult { stopped: pid.is_some(), pid }, || match pid {
-        Some(pid) => format!("stopped (pid {pid})"),
-        None => "no daemon is running".to_owned(),
-    })
-}
-
-/// Stops the daemon and waits for its end; answers its process id, if one was running.
-pub(super) fn stop_running(context: &Context) -> Result<Option<u32>, CliError> {
-    let places = context.places()?;
-    // connecting to a socket that a service manager holds would start a daemon
-    let other_socket = context.flags.socket.is_some() || std::env::var_os("LESSOR_SOCKET").is_some();
-    if !other_socket && !lock::is_held(&places.lock) {
-        return Ok(None);
-    }
-    let client = match Client::connect(&places) {
-        Ok(client) => client,
-        Err(ClientError::NoDaemon(_)) => return Ok(None),
-        Err(error) => return Err(error.into()),
-    };
-    let deadline = Instant::now() + STOP;
-    let pid = client.server().pid;
-    let slow = || {
-        CliError::internal(format!("the daemon (pid {pid}) has not ended after {} s", STOP.as_secs()))
-            .hint(format!("see its log: {}", places.log.display()))
-    };
-    if !client.stop(STOP)? {
-        return Err(slow());
-    }
-    // it closes its connections before its socket and its lock
-    while !has_ended(&places.lock, pid) {
-        if Instant::now() >= deadline {
-            return Err(slow());
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    Ok(Some(pid))
-}
-
-/// Whether the daemon has released the data directory, or its process has ended.
-fn has_ended(lock: &Path, pid: u32) -> bool {
-    matches!(find_process(pid), Ok(None)) || !lock::is_held(lock)
 }
 
 /// `ping --json`

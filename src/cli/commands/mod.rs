@@ -21,6 +21,7 @@ mod schema;
 mod service;
 mod simulate;
 mod status;
+mod stop;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
@@ -166,8 +167,11 @@ pub(crate) enum CliCommand {
     #[command(after_help = "Example: LESSOR_LOG=debug lessor daemon")]
     Daemon(daemon::DaemonArgs),
     /// Stop the daemon
-    #[command(after_help = "Example: lessor stop")]
-    Stop,
+    ///
+    /// Prints which agents hold leases, and on a terminal asks whether to stop all the same. Leases that are bound to a
+    /// process or a time are kept for the next daemon; `lessor restart` keeps the agents running.
+    #[command(after_help = "Examples:\n  lessor stop\n  lessor stop --yes")]
+    Stop(stop::StopArgs),
     /// Print the gateway's URL, or create a key for it
     ///
     /// For clients that `lessor run` does not start.
@@ -238,7 +242,7 @@ pub(super) fn execute(command: CliCommand, context: &Context) -> Result<u8, CliE
         CliCommand::Events(args) => events::execute(args, context),
         CliCommand::Logs(args) => logs::execute(&args, context),
         CliCommand::Ping => daemon::ping(context),
-        CliCommand::Stop => daemon::stop(context),
+        CliCommand::Stop(args) => stop::stop(&args, context),
         CliCommand::Gateway(command) => gateway::execute(command, context),
         CliCommand::Service(command) => service::execute(&command, context),
         CliCommand::Simulate(args) => simulate::execute(&args, context),

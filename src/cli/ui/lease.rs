@@ -8,6 +8,8 @@ use crate::protocol::{DaemonStatus, HolderInfo, LeaseInfo, LeaseRow};
 /// The letters of a lease id that are always shown: the account's part and some of the rest.
 const SHOWN: usize = 14;
 const NAMES: usize = 9;
+/// No more holders are named in a sentence.
+const MOST_NAMED: usize = 8;
 
 pub(crate) fn table(leases: &[LeaseRow], now: u64, output: &Output) -> String {
     let mut table = Table::new(&[
@@ -45,6 +47,30 @@ fn shown_length(leases: &[LeaseRow]) -> usize {
     let mut ids: Vec<&str> = leases.iter().map(|row| row.lease.as_str()).collect();
     ids.sort_unstable();
     ids.windows(2).map(|pair| common(pair[0], pair[1]) + 1).max().unwrap_or(0).max(SHOWN)
+}
+
+/// Who holds leases: `3 agents hold leases: claude (pid 123, work), …`.
+pub(crate) fn holders(leases: &[LeaseRow]) -> String {
+    let one = |row: &LeaseRow| {
+        let account = account::label(&row.account);
+        let name = row.label.as_ref().or(row.session.as_ref());
+        match (&row.holder, row.bind.as_str()) {
+            (Some(HolderInfo { pid, program }), "pid" | "connection") => {
+                let program = program.as_deref().unwrap_or("a process");
+                format!("{program} (pid {pid}, {account})")
+            }
+            _ => format!("{} ({account})", name.map_or("a lease without a process", String::as_str)),
+        }
+    };
+    let mut named: Vec<String> = leases.iter().take(MOST_NAMED).map(|row| clean(&one(row))).collect();
+    if leases.len() > MOST_NAMED {
+        named.push(format!("and {} more", leases.len() - MOST_NAMED));
+    }
+    let many = match leases.len() {
+        1 => "1 agent holds a lease".to_owned(),
+        many => format!("{many} agents hold leases"),
+    };
+    format!("{many}: {}", named.join(", "))
 }
 
 /// One lease; `bound_to` names what else ends it.
@@ -103,6 +129,16 @@ mod tests {
         let text = table(&[long, row(&second)], 60_000, &Output::plain(80));
         assert!(text.lines().all(|line| line.width() <= 80), "{text}");
         assert!(text.contains("in 11 min") && text.contains("claude"), "{text}");
+    }
+
+    #[test]
+    fn holders_are_named_with_their_process_and_account() {
+        let mut timed = row("ls_2");
+        (timed.bind, timed.label) = ("ttl".to_owned(), Some("nightly".to_owned()));
+        assert_eq!(holders(&[row("ls_1")]), "1 agent holds a lease: claude (pid 42, work)");
+        assert_eq!(holders(&[row("ls_1"), timed]), "2 agents hold leases: claude (pid 42, work), nightly (work)");
+        let text = holders(&vec![row("ls_1"); 11]);
+        assert!(text.starts_with("11 agents hold leases: ") && text.ends_with(", and 3 more"), "{text}");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::daemon::stop_running;
+use super::stop::{StopArgs, confirm, stop_running};
 use crate::cli::ui::{Output, Tint, clean, format};
 use crate::cli::{context::Context, error::CliError, launch::create_private_directory};
 use crate::daemon::lock::{self, LockHolder, StartedBy};
@@ -32,7 +32,7 @@ pub(crate) enum ServiceCommand {
     Start,
     /// Stop the service; clients do not restart it
     #[command(after_help = "Example: lessor service stop")]
-    Stop,
+    Stop(StopArgs),
     /// Stop the service and start it again
     #[command(after_help = "Example: lessor service restart")]
     Restart,
@@ -100,7 +100,10 @@ pub(super) fn execute(command: &ServiceCommand, context: &Context) -> Result<(),
         ServiceCommand::Install(options) => install(options, &ours, context),
         ServiceCommand::Uninstall => uninstall(&ours, context),
         ServiceCommand::Start => act(&ours, ServiceAction::Start, context),
-        ServiceCommand::Stop => act(&ours, ServiceAction::Stop, context),
+        ServiceCommand::Stop(args) => {
+            confirm(args.yes, context)?;
+            act(&ours, ServiceAction::Stop, context)
+        }
         ServiceCommand::Restart => act(&ours, ServiceAction::Restart, context),
         ServiceCommand::Status => status(&ours, context),
     }

@@ -1,0 +1,155 @@
+//! `stop`: ends the daemon, after it has said what that cuts.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use crate::cli::ui::{clean, lease, prompt};
+use crate::cli::{context::Context, error::CliError};
+use crate::client::{Client, ClientError};
+use crate::daemon::{find_process, lock};
+use crate::protocol::{ErrorKind, LeaseRow};
+
+/// How long a daemon may take to end.
+const STOP: Duration = Duration::from_secs(15);
+/// The interval between two looks at a daemon that ends.
+const STEP: Duration = Duration::from_millis(5);
+
+#[derive(Debug, Args)]
+pub(crate) struct StopArgs {
+    /// Skip the confirmation prompt
+    #[arg(long, short)]
+    pub(super) yes: bool,
+}
+
+/// `stop --json`
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct StopResult {
+    /// Whether a daemon was stopped.
+    stopped: bool,
+    /// Its process id, if there was one.
+    pid: Option<u32>,
+    /// The leases that were held. Those bound to a process or a time are kept for the next daemon.
+    leases: Vec<LeaseRow>,
+    /// How many requests waited for an account.
+    queued: usize,
+}
+
+/// What uses the daemon now.
+#[derive(Debug, Default)]
+pub(super) struct DaemonUse {
+    leases: Vec<LeaseRow>,
+    queued: usize,
+}
+
+impl DaemonUse {
+    /// A daemon that does not answer is stopped without knowing.
+    fn of(client: &mut Client) -> Self {
+        let leases = client.leases().unwrap_or_default();
+        let queued = client.status().map_or(0, |status| status.queue.len());
+        Self { leases, queued }
+    }
+
+    /// What a stop cuts, as a sentence; `None` if nothing.
+    fn sentence(&self) -> Option<String> {
+        let leases = (!self.leases.is_empty()).then(|| lease::holders(&self.leases));
+        let queued = match self.queued {
+            0 => None,
+            1 => Some("1 request waits for an account".to_owned()),
+            many => Some(format!("{many} requests wait for an account")),
+        };
+        let parts: Vec<String> = leases.into_iter().chain(queued).collect();
+        (!parts.is_empty()).then(|| parts.join("; "))
+    }
+}
+
+/// Stops the daemon and waits for its end; it is not an error if none is running.
+pub(super) fn stop(args: &StopArgs, context: &Context) -> Result<(), CliError> {
+    let (pid, used) = match running(context)? {
+        Some(client) => {
+            let (client, used) = confirmed(client, args.yes, context)?;
+            (Some(end(client, context)?), used)
+        }
+        None => (None, DaemonUse::default()),
+    };
+    let DaemonUse { leases, queued } = used;
+    context.output.result(&StopResult { stopped: pid.is_some(), pid, leases, queued }, || match pid {
+        Some(pid) => format!("stopped (pid {pid})"),
+        None => "no daemon is running".to_owned(),
+    })
+}
+
+/// Says what a stop cuts; on a terminal, asks whether to stop all the same. A script is not asked.
+fn confirmed(mut client: Client, yes: bool, context: &Context) -> Result<(Client, DaemonUse), CliError> {
+    let output = &context.output;
+    let used = DaemonUse::of(&mut client);
+    if let Some(sentence) = used.sentence() {
+        output.note(&format!("lessor: {sentence}; they have no account until a daemon runs again"));
+        if !yes && !output.json && prompt::can_ask() {
+            let answer = prompt::ask("Stop the daemon? [y/N]", output)?;
+            if !answer.is_some_and(|answer| ["y", "yes"].contains(&answer.as_str())) {
+                return Err(CliError::new(ErrorKind::NotAllowed, "not stopped")
+                    .hint("to keep the agents running with a new daemon: lessor restart"));
+            }
+        }
+    }
+    Ok((client, used))
+}
+
+/// Asks as [`stop`] does, before a service manager stops the daemon.
+pub(super) fn confirm(yes: bool, context: &Context) -> Result<(), CliError> {
+    match running(context)? {
+        Some(client) => confirmed(client, yes, context).map(drop),
+        None => Ok(()),
+    }
+}
+
+/// Stops the daemon without a question and waits for its end; answers its process id, if one was running.
+pub(super) fn stop_running(context: &Context) -> Result<Option<u32>, CliError> {
+    running(context)?.map(|client| end(client, context)).transpose()
+}
+
+/// A connection to the running daemon; none is started.
+pub(super) fn running(context: &Context) -> Result<Option<Client>, CliError> {
+    let places = context.places()?;
+    // connecting to a socket that a service manager holds would start a daemon
+    let other_socket = context.flags.socket.is_some() || std::env::var_os("LESSOR_SOCKET").is_some();
+    if !other_socket && !lock::is_held(&places.lock) {
+        return Ok(None);
+    }
+    match Client::connect(&places) {
+        Ok(client) => Ok(Some(client)),
+        Err(ClientError::NoDaemon(_)) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Stops this daemon and waits for its end; answers its process id.
+fn end(client: Client, context: &Context) -> Result<u32, CliError> {
+    let places = context.places()?;
+    let deadline = Instant::now() + STOP;
+    let pid = client.server().pid;
+    let slow = || {
+        CliError::internal(format!("the daemon (pid {pid}) has not ended after {} s", STOP.as_secs()))
+            .hint(format!("see its log: {}", clean(&places.log.display().to_string())))
+    };
+    if !client.stop(STOP)? {
+        return Err(slow());
+    }
+    // it closes its connections before its socket and its lock
+    while !has_ended(&places.lock, pid) {
+        if Instant::now() >= deadline {
+            return Err(slow());
+        }
+        std::thread::sleep(STEP);
+    }
+    Ok(pid)
+}
+
+/// Whether the daemon has released the data directory, or its process has ended.
+pub(super) fn has_ended(lock: &Path, pid: u32) -> bool {
+    matches!(find_process(pid), Ok(None)) || !lock::is_held(lock)
+}
