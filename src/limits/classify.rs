@@ -26,7 +26,8 @@ pub fn classify(response: &UpstreamResponse) -> Classification {
         200..=299 => refused_within(response, &windows),
         status => Some(judge(response, Some(status), &ErrorBody::read(response.body), &windows)),
     };
-    Classification { verdict, windows }
+    let paid_overage = verdict.is_none() && windows::is_paid_overage(response.headers, &windows);
+    Classification { verdict, windows, paid_overage }
 }
 
 /// Classifies one event of a stream that began with a success; the response's body is the event's data. `None` if the

@@ -13,6 +13,9 @@ pub struct Classification {
     pub verdict: Option<Verdict>,
     /// The account's quota windows, reported by successes and refusals alike.
     pub windows: Vec<Window>,
+    /// A success that the account pays for beyond its plan, because the plan's quota is used up. The used-up window is
+    /// among the windows, unless the upstream left it out.
+    pub paid_overage: bool,
 }
 
 /// A classified refusal.

@@ -58,7 +58,7 @@ impl UpstreamOutcome<'_> {
             Self::Event { headers, name, data } => {
                 let response = UpstreamResponse { provider, status: 200, headers, body: data, now: now.0 };
                 // the windows were read when the stream began
-                Classification { verdict: limits::classify_event(&response, name), windows: Vec::new() }
+                Classification { verdict: limits::classify_event(&response, name), ..Classification::default() }
             }
             Self::Stated { .. } => Classification::default(),
         }

@@ -93,6 +93,14 @@ pub(in crate::limits) fn is_unpaid(headers: &Headers) -> bool {
     headers.get("anthropic-ratelimit-unified-status") == Some("payment_required")
 }
 
+/// Whether a success is paid as extra usage: the upstream says so, or the plan refuses and extra usage is allowed.
+pub(super) fn is_paid_overage(headers: &Headers) -> bool {
+    let field = |field: &str| headers.get(&format!("{PREFIX}{field}"));
+    let in_use = field("overage-in-use").map(|value| value.eq_ignore_ascii_case("true"));
+    let allowed = || field("overage-status").is_some_and(|status| status.starts_with("allowed"));
+    in_use.unwrap_or_else(|| field("status").is_some_and(refuses) && allowed())
+}
+
 /// The refusal of extra usage beyond windows that are not exhausted.
 pub(in crate::limits) fn overage(headers: &Headers) -> Option<(Reason, Scope)> {
     let refused = headers.get("anthropic-ratelimit-unified-overage-status").is_some_and(refuses);

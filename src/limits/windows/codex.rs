@@ -61,6 +61,12 @@ pub(in crate::limits) fn credits_depleted(headers: &Headers) -> bool {
     headers.get("x-codex-rate-limit-reached-type").is_some_and(|why| why.contains("credits_depleted"))
 }
 
+/// Whether the account has bought credits, which pay when the plan's windows are used up.
+pub(super) fn pays_with_credits(headers: &Headers) -> bool {
+    let says = |name: &str| headers.get(name).is_some_and(|value| value.eq_ignore_ascii_case("true"));
+    says("x-codex-credits-has-credits") && !says("x-codex-credits-unlimited")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
