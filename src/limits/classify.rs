@@ -1,18 +1,26 @@
 //! Decides from the evidence of one response why the upstream refused.
 
-use super::body::{ErrorBody, Period, codes, google, prose, prose_time, stream};
+use std::time::Duration;
+
+use super::body::lasting::{self, Lasting};
+use super::body::{ErrorBody, Period, codes, links, page, prose, stream};
 use super::evidence::{self, ResponseEvidence};
 use super::reason::{Reason, Scope};
-use super::response::{Dialect, UpstreamResponse};
-use super::time::{StatedDelay, WaitSource, When, duration};
+use super::response::{Dialect, MAX_BODY, UpstreamResponse};
+use super::time::WaitSource;
 use super::verdict::{Classification, Confidence, Verdict};
 use super::windows::{self, Window, WindowFamily};
+
+/// From this stated time on, a limit is not a passing overload but a used-up quota. Overloads pass within seconds, and
+/// servers state no more than a minute for them.
+const MINUTES: Duration = Duration::from_secs(120);
 
 /// A reason and how certain it is; without a scope, the reason's default scope applies.
 struct Conclusion {
     reason: Reason,
     scope: Option<Scope>,
     confidence: Confidence,
+    lasting: bool,
 }
 
 /// Classifies a response: what it says about the account's quota and, unless it is a success, why it refused.
@@ -43,32 +51,44 @@ pub fn classify_event(response: &UpstreamResponse, name: Option<&str>) -> Option
 }
 
 fn refused_within(response: &UpstreamResponse, windows: &[Window]) -> Option<Verdict> {
+    let beginning = &response.body[..response.body.len().min(MAX_BODY)];
+    if page::may_be_block(beginning) {
+        // some protections refuse with the status of a success
+        let body = ErrorBody::read(beginning);
+        return page::is_block(response.headers, &body).then(|| judge(response, None, &body, windows));
+    }
     let body = ErrorBody::read_failure(response.body)?;
     Some(judge(response, body.status, &body, windows))
 }
 
 fn judge(response: &UpstreamResponse, status: Option<u16>, body: &ErrorBody, windows: &[Window]) -> Verdict {
-    let mut headers = response.headers.clone();
-    body.headers.iter().for_each(|(name, value)| headers.add(name, value.as_bytes()));
+    // the headers in an error event are newer than those of the stream that it ends
+    let mut headers = body.headers.clone();
+    response.headers.iter().for_each(|(name, value)| headers.add(name, value.as_bytes()));
     let passed_on = windows::read(&body.headers, response.now);
     let windows: Vec<Window> = windows.iter().cloned().chain(passed_on).collect();
     let dialect = Dialect::of(response.provider);
     let case = ResponseEvidence { dialect, status, headers: &headers, body, windows: &windows, now: response.now };
     let found = case.find();
     let stated = case.stated(found.reason);
+    let found = case.unless_long(found, stated.as_ref().map(|stated| stated.wait));
     let source = stated.as_ref().map_or(WaitSource::NONE, |stated| stated.source.clone());
     let scope = case.scope(&found, stated.is_some());
-    let link = (found.reason == Reason::VerificationRequired).then(|| google::verification_link(body)).flatten();
+    let link = match found.reason {
+        Reason::VerificationRequired => links::verification(body),
+        Reason::Forbidden => links::remedy(body),
+        _ => None,
+    };
     Verdict {
         reason: found.reason,
         scope,
         wait: stated.as_ref().map(|stated| stated.wait),
         at: stated.and_then(|stated| stated.at),
-        evidence: evidence::of(&case, &source),
+        evidence: evidence::of(&case, &source, found.reason),
         source,
         confidence: found.confidence,
         link,
-        lasting: false,
+        lasting: found.lasting,
     }
 }
 
@@ -78,11 +98,28 @@ impl ResponseEvidence<'_> {
         if self.status == Some(413) || (self.may_be_limit() && prose::is_too_large(text)) {
             return certain(Reason::RequestRejected);
         }
+        if let Some(window) = self.spent_plan().filter(|_| self.status == Some(429)) {
+            // whatever the body says, the plan's own window refuses
+            return certain(Reason::QuotaExhausted).at(window.scope);
+        }
+        if self.is_edge() {
+            // what stands before the service concerns this machine, not this account
+            return likely(Reason::ServerError);
+        }
         if self.may_be_limit() && prose::is_beyond_plan(text) {
             return likely(Reason::OutOfCredit).at(Scope::Request);
         }
+        if self.may_be_limit() && (windows::is_fast_mode_spent(self.headers) || prose::is_of_fast_mode(text)) {
+            return likely(Reason::RateLimitExceeded).at(Scope::Request);
+        }
+        if let Some(state) = self.lasting() {
+            return state;
+        }
         if let Some((reason, scope)) = codes::specific(&self.body.codes) {
             return self.by_code(reason, scope);
+        }
+        if self.is_limit_within() {
+            return self.limited();
         }
         match self.status {
             Some(401) => certain(Reason::AuthFailed),
@@ -93,6 +130,84 @@ impl ResponseEvidence<'_> {
             Some(400..=499) => self.rejected(),
             Some(500..=599) => self.failed(),
             _ => self.without_status(),
+        }
+    }
+
+    /// A state that lasts, of the account or of a model that its plan lacks. Other reasons of the same words come
+    /// first: a page to verify the account, a region, money.
+    fn lasting(&self) -> Option<Conclusion> {
+        let (body, text) = (self.body, self.body.text.as_str());
+        let is_quota = self.status == Some(429) || body.states(429);
+        if is_quota && lasting::is_never_granted(body) {
+            return Some(certain(Reason::Forbidden).at(Scope::Model).lasting());
+        }
+        let is_refusal = |status: u16| matches!(status, 400..=404);
+        let refuses = match self.status {
+            Some(429 | 500..=599) => {
+                body.statuses.iter().copied().chain([401, 403]).any(|s| is_refusal(s) && body.states(s))
+            }
+            Some(status) => is_refusal(status),
+            None => true,
+        };
+        if !refuses
+            || codes::specific(&body.codes).is_some_and(|(reason, _)| reason == Reason::VerificationRequired)
+            || prose::is_verification(text)
+            || prose::is_refused_for_all_accounts(text)
+            || prose::is_out_of_credit(text, self.dialect)
+        {
+            return None;
+        }
+        let forbidden = likely(Reason::Forbidden);
+        Some(match lasting::state(body)? {
+            Lasting::Account => forbidden.at(Scope::Account).lasting(),
+            Lasting::Model => forbidden.at(Scope::Model).lasting(),
+            Lasting::Feature => forbidden.at(Scope::Request),
+        })
+    }
+
+    /// Whether an answer with another status reports a limit: a proxy wraps its upstream's refusals in its own.
+    fn is_limit_within(&self) -> bool {
+        if matches!(self.status, None | Some(429 | 401 | 402)) {
+            return false;
+        }
+        let text = self.body.text.as_str();
+        let says = || codes::met(&self.body.codes, "resourceexhausted") || prose::is_surely_limited(text);
+        let is_timed = || {
+            let why = prose::why_limited(text);
+            why.is_some_and(|why| why != Reason::ModelCapacityExhausted) && self.stated_in_words().is_some()
+        };
+        self.body.states(429) || says() || is_timed()
+    }
+
+    /// Whether the answer comes from what stands before the service: a block page, or any page where only the service
+    /// could blame an account.
+    fn is_edge(&self) -> bool {
+        // the paths and arguments that a service does not know are the request's
+        let blames = !matches!(self.status, Some(400 | 404..=428 | 529));
+        page::is_block(self.headers, self.body) || (self.body.is_page && blames)
+    }
+
+    /// The used-up window of the plan that blocks longest.
+    fn spent_plan(&self) -> Option<&Window> {
+        windows::blocking(self.windows).filter(|window| window.kind != WindowFamily::Rate)
+    }
+
+    /// A long stated time belongs to a quota, whatever the words say of an overload. A 5xx with such a `retry-after` is
+    /// a service that is closed for so long.
+    fn unless_long(&self, found: Conclusion, wait: Option<Duration>) -> Conclusion {
+        let is_long = wait.is_some_and(|wait| wait >= MINUTES);
+        let of_account = match found.reason {
+            Reason::ModelCapacityExhausted => {
+                self.status == Some(429) || self.stated_in_body().or_else(|| self.stated_in_words()).is_some()
+            }
+            Reason::RateLimitExceeded => codes::met(&self.body.codes, "modelcooldown"),
+            Reason::Unknown => codes::met(&self.body.codes, "resourceexhausted"),
+            _ => false,
+        };
+        match (of_account, found.reason) {
+            (true, _) if is_long => likely(Reason::QuotaExhausted),
+            (true, Reason::Unknown) if wait.is_some() => likely(Reason::RateLimitExceeded),
+            _ => found,
         }
     }
 
@@ -110,18 +225,20 @@ impl ResponseEvidence<'_> {
         if scope == Some(Scope::Account) && windows::blocking(self.windows).as_ref().is_some_and(further) {
             return certain(reason).at(Scope::Model);
         }
-        Conclusion { reason, scope, confidence: Confidence::Certain }
+        Conclusion { scope, ..certain(reason) }
     }
 
     /// A 429 whose codes are not conclusive.
     fn limited(&self) -> Conclusion {
         let text = self.body.text.as_str();
-        let blocking = windows::blocking(self.windows);
-        if let Some(window) = blocking.filter(|window| window.kind != WindowFamily::Rate) {
+        if let Some(window) = self.spent_plan() {
             return certain(Reason::QuotaExhausted).at(window.scope);
         }
-        if let Some((reason, scope)) = windows::overage(self.headers) {
+        if let Some((reason, scope)) = windows::overage(self.headers).filter(|_| !self.is_per_minute()) {
             return certain(reason).at(scope);
+        }
+        if let Some(scope) = windows::refused(self.headers) {
+            return certain(Reason::QuotaExhausted).at(scope);
         }
         if windows::is_unpaid(self.headers)
             || windows::credits_depleted(self.headers)
@@ -132,24 +249,32 @@ impl ResponseEvidence<'_> {
         if let Some(period) = self.body.period {
             return certain(if period == Period::Long { Reason::QuotaExhausted } else { Reason::RateLimitExceeded });
         }
+        let is_timed = !self.body.waits.is_empty() || self.retry_header().is_some();
+        if prose::is_stock_phrase(text) && !is_timed {
+            return guess(Reason::Unknown);
+        }
         let told = codes::generic(&self.body.codes).filter(|reason| *reason == Reason::RateLimitExceeded);
         match (prose::why_limited(text), told) {
             // the code fits every limit; the prose says which one
             (Some(Reason::QuotaExhausted), Some(_)) if prose::is_long(text) => likely(Reason::QuotaExhausted),
             (_, Some(reason)) => certain(reason),
             (Some(reason), None) => likely(reason),
-            (None, None) if blocking.is_some() => likely(Reason::RateLimitExceeded),
+            (None, None) if windows::blocking(self.windows).is_some() => likely(Reason::RateLimitExceeded),
             (None, None) => guess(Reason::Unknown),
         }
+    }
+
+    /// Whether the plan has room and only the rate of a short time is exceeded.
+    fn is_per_minute(&self) -> bool {
+        let is_short = || self.retry_header().is_some_and(|stated| stated.wait < MINUTES);
+        windows::refused(self.headers).is_none()
+            && (windows::blocking(self.windows).is_some() || is_short() || prose::is_per_minute(&self.body.text))
     }
 
     fn forbidden(&self) -> Conclusion {
         let text = self.body.text.as_str();
         if prose::is_verification(text) {
             likely(Reason::VerificationRequired)
-        } else if self.is_challenge() {
-            // a bot challenge in front of the service concerns this machine, not this account
-            likely(Reason::ServerError)
         } else if prose::is_refused_for_all_accounts(text) {
             likely(Reason::Forbidden).at(Scope::Request)
         } else if prose::is_dead_credential(text) {
@@ -158,8 +283,6 @@ impl ResponseEvidence<'_> {
             likely(Reason::OutOfCredit)
         } else if text.contains("quota exceeded") || text.contains("rate limit exceeded") {
             likely(prose::why_limited(text).unwrap_or(Reason::QuotaExhausted))
-        } else if prose::is_model_denied(text) {
-            likely(Reason::Forbidden).at(Scope::Model)
         } else {
             likely(Reason::Forbidden)
         }
@@ -177,8 +300,6 @@ impl ResponseEvidence<'_> {
             likely(Reason::AuthFailed)
         } else if prose::is_verification(text) {
             likely(Reason::VerificationRequired)
-        } else if prose::is_shut(text) {
-            likely(Reason::Forbidden)
         } else {
             certain(Reason::RequestRejected)
         }
@@ -186,9 +307,6 @@ impl ResponseEvidence<'_> {
 
     fn failed(&self) -> Conclusion {
         let text = self.body.text.as_str();
-        if self.is_challenge() {
-            return likely(Reason::ServerError);
-        }
         let told = codes::generic(&self.body.codes).filter(|reason| *reason == Reason::ServerError);
         match self.status {
             Some(529) => certain(Reason::ModelCapacityExhausted),
@@ -220,12 +338,6 @@ impl ResponseEvidence<'_> {
         }
     }
 
-    fn is_challenge(&self) -> bool {
-        let body = self.body;
-        self.headers.get("cf-mitigated") == Some("challenge")
-            || body.message.as_deref().is_some_and(|title| title.starts_with("Just a moment"))
-    }
-
     fn scope(&self, found: &Conclusion, stated: bool) -> Scope {
         if let Some(scope) = found.scope {
             return scope;
@@ -243,70 +355,26 @@ impl ResponseEvidence<'_> {
         let of_model = self.body.of_model || prose::names_model(&self.body.text);
         if of_model { Scope::Model } else { found.reason.scope() }
     }
-
-    /// The stated wait from the most reliable source.
-    fn stated(&self, reason: Reason) -> Option<StatedDelay> {
-        let of_window = matches!(
-            reason,
-            Reason::QuotaExhausted | Reason::RateLimitExceeded | Reason::OutOfCredit | Reason::Unknown
-        );
-        let body = self.body.waits.iter().find_map(|known| known.when.stated(self.now, WaitSource::body(known.source)));
-        body.or_else(|| windows::blocking(self.windows).filter(|_| of_window)?.stated(self.now))
-            .or_else(|| self.unified_reset().filter(|_| of_window))
-            .or_else(|| self.retry_header())
-            .or_else(|| self.only_reset().filter(|_| of_window))
-            .or_else(|| {
-                let wait = prose_time::wait(&self.body.text).filter(|_| reason != Reason::RequestRejected)?;
-                wait.stated(self.now, WaitSource::PROSE)
-            })
-    }
-
-    /// The overall reset of a subscription's refusal, when its window states none.
-    fn unified_reset(&self) -> Option<StatedDelay> {
-        windows::blocking(self.windows).filter(|window| window.kind == WindowFamily::Unified)?;
-        let name = "anthropic-ratelimit-unified-reset";
-        When::parse(self.headers.get(name)?)?.stated(self.now, WaitSource::header(name))
-    }
-
-    fn retry_header(&self) -> Option<StatedDelay> {
-        const MILLIS: [&str; 2] = ["retry-after-ms", "x-ms-retry-after-ms"];
-        const SECONDS: [&str; 2] = ["retry-after", "x-retry-after"];
-        let all = |names: [&'static str; 2]| {
-            names.into_iter().flat_map(|name| self.headers.all(name).map(move |value| (name, value)))
-        };
-        let millis = all(MILLIS).map(|(name, value)| (name, duration::parse(&format!("{value}ms")).map(When::In)));
-        let seconds = all(SECONDS).map(|(name, value)| (name, retry_after(value)));
-        millis.chain(seconds).find_map(|(name, when)| when?.stated(self.now, WaitSource::header(name)))
-    }
-
-    /// The reset of the only window, when nothing else is known about it.
-    fn only_reset(&self) -> Option<StatedDelay> {
-        match self.windows {
-            [window] if window.utilization.is_none() => window.stated(self.now),
-            _ => None,
-        }
-    }
-}
-
-/// The value of a header that a proxy may have joined with another one of the same name.
-fn retry_after(value: &str) -> Option<When> {
-    When::parse(value).or_else(|| When::parse(value.split_once(',')?.0))
 }
 
 impl Conclusion {
     fn at(self, scope: Scope) -> Self {
         Self { scope: Some(scope), ..self }
     }
+
+    fn lasting(self) -> Self {
+        Self { lasting: true, ..self }
+    }
 }
 
 fn certain(reason: Reason) -> Conclusion {
-    Conclusion { reason, scope: None, confidence: Confidence::Certain }
+    Conclusion { reason, scope: None, confidence: Confidence::Certain, lasting: false }
 }
 
 fn likely(reason: Reason) -> Conclusion {
-    Conclusion { reason, scope: None, confidence: Confidence::Likely }
+    Conclusion { reason, scope: None, confidence: Confidence::Likely, lasting: false }
 }
 
 fn guess(reason: Reason) -> Conclusion {
-    Conclusion { reason, scope: None, confidence: Confidence::Guess }
+    Conclusion { reason, scope: None, confidence: Confidence::Guess, lasting: false }
 }

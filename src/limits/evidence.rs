@@ -1,6 +1,7 @@
 //! The evidence of one response, and its summary: one short line without anything that could be a secret.
 
-use super::body::{ErrorBody, beginning, codes};
+use super::body::{ErrorBody, beginning, codes, google};
+use super::reason::Reason;
 use super::response::{Dialect, Headers};
 use super::time::WaitSource;
 use super::windows::Window;
@@ -23,14 +24,20 @@ pub(super) struct ResponseEvidence<'a> {
 }
 
 /// The summary that a verdict carries.
-pub(super) fn of(case: &ResponseEvidence, source: &WaitSource) -> String {
+pub(super) fn of(case: &ResponseEvidence, source: &WaitSource, reason: Reason) -> String {
     let mut parts = Vec::new();
     if let Some(status) = case.status {
         parts.push(status.to_string());
     }
     let body = case.body;
     parts.extend(code(body).map(|code| line(code, 64)));
-    let message = body.message.as_deref().map(|message| line(message, LONGEST_MESSAGE)).filter(|text| !text.is_empty());
+    // what the owner must mend, in Google's own terms
+    if reason == Reason::Forbidden {
+        parts.extend(google::project(body).map(|project| format!("project_id {}", line(project, 64))));
+        parts.extend(google::api(body).map(|api| format!("API {}", line(api, 64))));
+    }
+    let room = LONGEST_MESSAGE.min(LONGEST.saturating_sub(parts.iter().map(|part| part.len() + 1).sum::<usize>() + 12));
+    let message = body.message.as_deref().map(|message| line(message, room)).filter(|text| !text.is_empty());
     parts.extend(message.map(|message| format!("“{message}”")));
     if let Some(value) = case.headers.get(source.name()) {
         parts.push(format!("{}: {}", source.name(), line(value, 48)));

@@ -6,7 +6,7 @@
 //! | `time/` | durations, instants and waits in the forms that upstreams write them |
 //! | `windows/` | quota windows from headers: Claude's, Codex's, and request and token rates |
 //! | `body/` | the content of a body of any shape: codes, prose, stated times, links |
-//! | `evidence.rs`, `classify.rs` | all of that for one response, and the decision |
+//! | `evidence.rs`, `stated.rs`, `classify.rs` | all of that for one response, the wait it states, and the decision |
 //!
 //! The work is linear in a bounded part of the input, and no input panics.
 
@@ -16,6 +16,7 @@ mod classify;
 mod evidence;
 mod reason;
 mod response;
+mod stated;
 mod time;
 mod verdict;
 mod windows;

@@ -101,7 +101,8 @@ fn tells(name: &str) -> bool {
         || name.contains("retry-after")
         || name.starts_with("x-codex-")
         || (name.starts_with("x-") && (name.contains("-primary-") || name.contains("-secondary-")))
-        || matches!(name, "x-should-retry" | "cf-mitigated")
+        || name.starts_with("anthropic-fast-")
+        || matches!(name, "x-should-retry" | "cf-mitigated" | "x-amzn-waf-action")
 }
 
 #[cfg(test)]

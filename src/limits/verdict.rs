@@ -35,7 +35,7 @@ pub struct Verdict {
     pub confidence: Confidence,
     /// The evidence for people: one short line without secrets.
     pub evidence: String,
-    /// The URL where the account's owner must verify the account.
+    /// The vendor's page where the account's owner can mend the account: verify it, appeal, enable an API.
     pub link: Option<String>,
     /// The words name a state that lasts: a disabled account or organisation, a model that the plan lacks.
     pub lasting: bool,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use lessor::limits::{
-    Backoff, Classification, Headers, LONGEST_BELIEVED, MAX_BODY, Scope, UpstreamResponse, Verdict, classify,
+    Backoff, Classification, Headers, LONGEST_BELIEVED, MAX_BODY, Reason, Scope, UpstreamResponse, Verdict, classify,
     classify_event, is_error_event, parse_duration,
 };
 use proptest::prelude::*;
@@ -27,7 +27,12 @@ fn sane(reading: &Classification) {
     assert!(verdict.evidence.len() <= 240 && !verdict.evidence.contains(char::is_control), "{verdict:?}");
     assert!(Backoff::default().wait(verdict.reason, verdict.wait, 0) <= LONGEST_BELIEVED);
     let link = verdict.link.as_deref().unwrap_or("https://accounts.google.com/");
-    assert!(link.starts_with("https://accounts.google.com"), "{verdict:?}");
+    let host = link.strip_prefix("https://").unwrap().split(['/', '?', '#']).next().unwrap();
+    let vendors = ["google.com", "forms.gle", "claude.ai", "openai.com"];
+    assert!(vendors.iter().any(|vendor| host == *vendor || host.ends_with(&format!(".{vendor}"))), "{verdict:?}");
+    // only what is refused to an account, or to one of its models, can last
+    let lasts = verdict.reason == Reason::Forbidden && matches!(verdict.scope, Scope::Account | Scope::Model);
+    assert!(!verdict.lasting || lasts, "{verdict:?}");
 }
 
 fn provider() -> impl Strategy<Value = &'static str> {
@@ -49,6 +54,11 @@ fn header() -> impl Strategy<Value = (String, String)> {
         "anthropic-ratelimit-unified-5h-utilization",
         "anthropic-ratelimit-unified-5h-reset",
         "anthropic-ratelimit-unified-7d_x-status",
+        "anthropic-ratelimit-unified-slow-status",
+        "anthropic-ratelimit-unified-overage-in-use",
+        "anthropic-ratelimit-unified-overage-disabled-reason",
+        "anthropic-fast-input-tokens-remaining",
+        "cf-mitigated",
         "x-codex-primary-used-percent",
         "x-codex-primary-window-minutes",
         "x-codex-primary-reset-at",
@@ -80,7 +90,13 @@ fn document() -> impl Strategy<Value = serde_json::Value> {
             "overloaded_error",
             "try again in 5 s",
             "{\"error\":{}}",
-            "[\"x\"]"
+            "[\"x\"]",
+            "HTTP 429: {\"error\":{\"code\":429,\"status\":\"RESOURCE_EXHAUSTED\"}}",
+            "This organization has been disabled. Appeal at https://claude.ai/appeal or https://evil.example/claude.ai",
+            "The model is not available on your plan: https://openai.com.evil.example/",
+            "not used in project p-1: https://console.cloud.google.com/apis/api/x?project=p-1",
+            "limit: 0, model: x",
+            "<html><title>Attention Required!</title>",
         ])
         .prop_map(Value::from),
         Just(json!({"seconds": u64::MAX, "nanos": 999_999_999})),
@@ -108,6 +124,12 @@ fn document() -> impl Strategy<Value = serde_json::Value> {
             "resets_in_seconds",
             "violations",
             "quotaId",
+            "quotaValue",
+            "activationUrl",
+            "appeal_url",
+            "consumer",
+            "status_code",
+            "reset_seconds",
             "links",
             "X-RateLimit-Reset",
         ]);
@@ -209,9 +231,25 @@ proptest! {
 
 #[test]
 fn only_the_beginning_of_a_large_body_is_read() {
-    for unit in
-        ["[", "{\"error\":", "retry in ", "data: {\"error\":1}\n", "<title>", "https://accounts.google.com/", "\\", "é"]
-    {
+    let units = [
+        "[",
+        "{\"error\":",
+        "retry in ",
+        "data: {\"error\":1}\n",
+        "<title>",
+        "https://accounts.google.com/",
+        "\\",
+        "é",
+        "{",
+        "[{\"a\":",
+        "HTTP 429: {\"a\":1} ",
+        "project ",
+        "429 ",
+        "limit: 0 ",
+        "<html>",
+        "{\"message\":\"",
+    ];
+    for unit in units {
         let body = unit.repeat(8 * MAX_BODY / unit.len());
         for status in [200, 403, 429, 500] {
             sane(&read("google", status, &[], body.as_bytes()));

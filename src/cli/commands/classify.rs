@@ -63,8 +63,12 @@ struct ClassifyEvidence {
     confidence: Option<&'static str>,
     /// The part of the response that shows the reason.
     evidence: Option<String>,
-    /// A page where the account's owner must confirm something.
+    /// A page where the account's owner can mend the account.
     link: Option<String>,
+    /// Whether the refusal names a state that lasts: a disabled account, a model that the plan lacks.
+    lasting: bool,
+    /// Whether this is a success that the account pays for beyond its plan.
+    paid_overage: bool,
     /// The quota windows that the response shows.
     usage: Vec<ClassifyWindow>,
 }
@@ -227,6 +231,8 @@ fn evidence(reading: &Classification) -> ClassifyEvidence {
         confidence: verdict.map(|verdict| verdict.confidence.name()),
         evidence: verdict.map(|verdict| verdict.evidence.clone()),
         link: verdict.and_then(|verdict| verdict.link.clone()),
+        lasting: verdict.is_some_and(|verdict| verdict.lasting),
+        paid_overage: reading.paid_overage,
         usage: usage.collect(),
     }
 }

@@ -11,7 +11,7 @@ pub(super) fn plain(code: &str) -> Option<String> {
 
 /// Codes that are conclusive whatever the status. The first match in this order counts, because a body may contain
 /// several.
-const SPECIFIC: [(Reason, Option<Scope>, &str); 9] = [
+const SPECIFIC: [(Reason, Option<Scope>, &str); 8] = [
     (Reason::VerificationRequired, None, "validationrequired verificationrequired accountverificationrequired"),
     (
         Reason::OutOfCredit,
@@ -41,18 +41,13 @@ const SPECIFIC: [(Reason, Option<Scope>, &str); 9] = [
         None,
         "ratelimitexceeded userratelimitexceeded ratelimitreached ratelimitreachederror toomanyrequests \
          ratelimited requeststhrottled throttlingexception throttlingratequota concurrencylimitexceeded \
-         credentialconcurrencyexceeded",
+         credentialconcurrencyexceeded modelcooldown",
     ),
     (
         Reason::AuthFailed,
         None,
         "invalidapikey apikeyinvalid apikeyexpired tokenexpired tokenrevoked tokeninvalidated \
          accesstokenexpired invalidauthenticationerror",
-    ),
-    (
-        Reason::Forbidden,
-        None,
-        "servicedisabled consumersuspended userprojectdenied accountdeactivated deactivatedworkspace",
     ),
     (
         Reason::RequestRejected,
@@ -88,7 +83,7 @@ pub(in crate::limits) fn generic(codes: &[String]) -> Option<Reason> {
 }
 
 /// Whether one of `known` is among the codes.
-pub(super) fn met(codes: &[String], known: &str) -> bool {
+pub(in crate::limits) fn met(codes: &[String], known: &str) -> bool {
     codes.iter().any(|code| known.split(' ').any(|known| known == code))
 }
 

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::codes;
+use super::{codes, prose};
 use crate::limits::response::Headers;
 use crate::limits::time::When;
 
@@ -10,6 +10,7 @@ use crate::limits::time::When;
 pub(in crate::limits) const MOST_TEXT: usize = 16 * 1024;
 const MOST_CODES: usize = 32;
 const MOST_WAITS: usize = 32;
+const MOST_DOCUMENTS: usize = 16;
 #[derive(Clone, Debug, Default)]
 pub(in crate::limits) struct ErrorBody {
     /// Error codes, normalised by [`codes::plain`].
@@ -24,14 +25,24 @@ pub(in crate::limits) struct ErrorBody {
     pub(in crate::limits) waits: Vec<Wait>,
     /// The HTTP status that the body states.
     pub(in crate::limits) status: Option<u16>,
+    /// All HTTP statuses that the body states: a proxy repeats those of its own upstream.
+    pub(in crate::limits) statuses: Vec<u16>,
     /// The window of the quota that was violated.
     pub(in crate::limits) period: Option<Period>,
     /// Whether the quota belongs to one model.
     pub(in crate::limits) of_model: bool,
-    /// Headers that a router forwards from its own upstream.
+    /// The quota is zero: it is never granted.
+    pub(in crate::limits) is_never_granted: bool,
+    /// The cloud project that the refusal names.
+    pub(in crate::limits) project: Option<String>,
+    /// The API that the refusal names.
+    pub(in crate::limits) api: Option<String>,
+    /// Headers that the body states: a router's, of its own upstream, or those of an error event.
     pub(in crate::limits) headers: Headers,
-    /// The whole document, for further searches.
-    pub(in crate::limits) document: Option<Value>,
+    /// The documents that the body contains, also those within texts, for further searches.
+    pub(in crate::limits) documents: Vec<Value>,
+    /// The body is a page for people.
+    pub(in crate::limits) is_page: bool,
 }
 #[derive(Clone, Copy, Debug)]
 pub(in crate::limits) struct Wait {
@@ -74,6 +85,7 @@ impl ErrorBody {
         };
         if let Some(status) = status.and_then(|status| u16::try_from(status).ok()).filter(|s| (400..600).contains(s)) {
             self.status.get_or_insert(status);
+            self.add_status(status);
             return;
         }
         let Value::String(text) = code else { return };
@@ -84,6 +96,23 @@ impl ErrorBody {
             self.codes.push(plain);
             self.written.push(text.clone());
         }
+    }
+
+    fn add_status(&mut self, status: u16) {
+        if self.statuses.len() < MOST_CODES && !self.statuses.contains(&status) {
+            self.statuses.push(status);
+        }
+    }
+
+    pub(in crate::limits) fn add_document(&mut self, document: Value) {
+        if self.documents.len() < MOST_DOCUMENTS {
+            self.documents.push(document);
+        }
+    }
+
+    /// Whether the body states this status, as a code or in prose: `HTTP 429`, `status: 429`, `429 Too Many Requests`.
+    pub(in crate::limits) fn states(&self, status: u16) -> bool {
+        self.statuses.contains(&status) || prose::states_status(&self.text, status)
     }
 
     pub(in crate::limits) fn add_period(&mut self, period: Period) {

@@ -1,4 +1,4 @@
-//! Google's error details, and its verification links for blocked accounts.
+//! Google's error details: the quota that was violated, and the project and API that an account lacks.
 
 use serde_json::{Map, Value};
 
@@ -6,13 +6,8 @@ use super::error_body::{ErrorBody, Period};
 
 /// Elements of a list that are looked at.
 pub(in crate::limits) const MOST_ELEMENTS: usize = 16;
-/// The only host whose links are shown: other links could be phishing.
-const LOGIN: &str = "https://accounts.google.com";
-/// The number of links that are compared.
-const MOST_LINKS: usize = 64;
-const LONGEST_LINK: usize = 2048;
-/// The depth to which documents are searched.
-const DEEPEST: usize = 16;
+/// Longer names are not project ids.
+const LONGEST_PROJECT: usize = 64;
 
 /// Reads what is specific to Google in one of `error.details`; codes and times are read as for other providers.
 pub(in crate::limits) fn detail(body: &mut ErrorBody, detail: &Map<String, Value>) {
@@ -28,7 +23,46 @@ pub(in crate::limits) fn detail(body: &mut ErrorBody, detail: &Map<String, Value
         // Claude models share one quota at Google
         let model = metadata.get("model").or_else(|| metadata.get("modelName")).and_then(Value::as_str);
         body.of_model |= model.is_some_and(|model| !model.is_empty() && !model.contains("claude"));
+        let word = |key: &str| metadata.get(key).and_then(Value::as_str).filter(|word| !word.is_empty());
+        let project = ["consumer", "containerInfo", "resource", "projectId", "project_id", "project"];
+        body.project = body.project.take().or_else(|| project.into_iter().find_map(|key| project_id(word(key)?)));
+        body.api = body.api.take().or_else(|| word("service").map(str::to_owned));
     }
+    let resource = detail.get("resourceName").and_then(Value::as_str);
+    body.project = body.project.take().or_else(|| project_id(resource?));
+}
+
+/// The project that a refusal names: in a field, or in the words and links of its message.
+pub(in crate::limits) fn project(body: &ErrorBody) -> Option<&str> {
+    let words = ["?project=", "&project=", "in project ", "resource project ", "projects/"];
+    body.project.as_deref().or_else(|| words.into_iter().find_map(|words| word_after(&body.text, words)))
+}
+
+/// The API that a refusal names: in a field, or in the link to the page where it is enabled.
+pub(in crate::limits) fn api(body: &ErrorBody) -> Option<&str> {
+    let words = ["/apis/api/", "/apis/library/"];
+    body.api.as_deref().or_else(|| words.into_iter().find_map(|words| word_after(&body.text, words)))
+}
+
+/// The name that follows these words.
+fn word_after<'a>(text: &'a str, words: &str) -> Option<&'a str> {
+    let rest = &text[text.find(words)? + words.len()..];
+    let name = rest[..rest.find(|letter| !is_name_letter(letter)).unwrap_or(rest.len())].trim_end_matches('.');
+    (1..=LONGEST_PROJECT).contains(&name.len()).then_some(name)
+}
+
+fn is_name_letter(letter: char) -> bool {
+    letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_' | ':' | '.')
+}
+
+/// The project of a resource: of `projects/p/locations/global`, or the word itself.
+fn project_id(resource: &str) -> Option<String> {
+    let id = match resource.split_once("projects/") {
+        Some((_, rest)) => rest.split('/').next()?,
+        None => resource,
+    };
+    let is_id = |id: &str| id.chars().all(is_name_letter);
+    (!id.is_empty() && id.len() <= LONGEST_PROJECT && is_id(id)).then(|| id.to_owned())
 }
 
 fn violation(body: &mut ErrorBody, violation: &Map<String, Value>) {
@@ -37,6 +71,8 @@ fn violation(body: &mut ErrorBody, violation: &Map<String, Value>) {
             limit(body, text);
         }
     }
+    // a quota of nothing: the plan lacks it
+    body.is_never_granted |= violation.get("quotaValue").is_some_and(|value| value == "0" || value == 0);
     let dimensions = violation.get("quotaDimensions").and_then(Value::as_object);
     body.of_model |= dimensions.is_some_and(|dimensions| dimensions.contains_key("model"));
 }
@@ -54,78 +90,32 @@ fn limit(body: &mut ErrorBody, name: &str) {
     body.of_model |= is(&["permodel", "perbasemodel"]);
 }
 
-/// The best link to the page where the owner verifies the account.
-pub(in crate::limits) fn verification_link(body: &ErrorBody) -> Option<String> {
-    let mut links = Vec::new();
-    match &body.document {
-        Some(document) => collect(document, &mut links, 0),
-        None => links_of(body.message.as_deref().unwrap_or_default(), &mut links),
-    }
-    // of equal links the first
-    links.into_iter().rev().max_by_key(|link| worth(link))
-}
-
-fn collect(value: &Value, links: &mut Vec<String>, depth: usize) {
-    match value {
-        Value::String(text) => links_of(text, links),
-        Value::Array(list) if depth < DEEPEST => list.iter().for_each(|one| collect(one, links, depth + 1)),
-        Value::Object(object) if depth < DEEPEST => object.values().for_each(|one| collect(one, links, depth + 1)),
-        _ => {}
-    }
-}
-
-fn links_of(text: &str, links: &mut Vec<String>) {
-    for (at, _) in text.match_indices(LOGIN).take(MOST_LINKS) {
-        let rest = &text[at..];
-        let ends = |letter: char| letter.is_whitespace() || letter.is_control() || "\"'<>\\`".contains(letter);
-        let link = rest[..rest.find(ends).unwrap_or(rest.len())].trim_end_matches(['.', ',', ')', ';', '!']);
-        // the next character must not extend the host name
-        let is_host = link[LOGIN.len()..].starts_with(['/', '?']);
-        if is_host && link.len() <= LONGEST_LINK && links.len() < MOST_LINKS {
-            links.push(link.replace("&amp;", "&"));
-        }
-    }
-}
-
-/// A link's rank by the parts that verification links have.
-fn worth(link: &str) -> u8 {
-    [("plt=", 4), ("/signin/continue", 3), ("continue=", 2), ("service=cloudcode", 1)]
-        .iter()
-        .filter(|(part, _)| link.contains(part))
-        .map(|(_, worth)| worth)
-        .sum()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn link(body: &str) -> Option<String> {
-        verification_link(&ErrorBody::read(body.as_bytes()))
+    #[test]
+    fn the_project_and_the_api_in_words() {
+        let body = ErrorBody::read(
+            b"Generative Language API has not been used in project 12345 before or it is disabled. Enable it by visiting \
+              https://console.developers.google.com/apis/api/generativelanguage.googleapis.com/overview?project=12345 then retry.",
+        );
+        assert_eq!((project(&body), api(&body)), (Some("12345"), Some("generativelanguage.googleapis.com")));
+        let body = ErrorBody::read(b"The caller does not have permission");
+        assert_eq!((project(&body), api(&body)), (None, None));
     }
 
     #[test]
-    fn the_best_verification_link_on_googles_login_host() {
-        for (body, expected) in [
-            (
-                r#"{"error":{"details":[{"links":[
-                    {"url":"https://accounts.google.com/x?service=cloudcode"},
-                    {"url":"https://accounts.google.com/signin/continue?continue=y"},
-                    {"url":"https://accounts.google.com/z?plt=1"}]}]}}"#,
-                Some("https://accounts.google.com/signin/continue?continue=y"),
-            ),
-            ("verify at https://accounts.google.com/a?b=1&amp;c=2.", Some("https://accounts.google.com/a?b=1&c=2")),
-            (
-                r#"{"m":"<a href=\"https://accounts.google.com/s?plt=AK\u0026x=1\">"}"#,
-                Some("https://accounts.google.com/s?plt=AK&x=1"),
-            ),
-            (r#"{"url":"https://evil.example/verify"}"#, None),
-            (r#"{"url":"https://accounts.google.com.evil.example/verify"}"#, None),
-            (r#"{"url":"https://accounts.google.com@evil.example/verify"}"#, None),
-            (r#"{"url":"http://accounts.google.com/verify"}"#, None),
+    fn the_project_of_a_resource() {
+        for (resource, expected) in [
+            ("projects/p-1/locations/global", Some("p-1")),
+            ("//cloudaicompanion.googleapis.com/projects/p-1", Some("p-1")),
+            ("p-1", Some("p-1")),
+            ("projects/", None),
+            ("two words", None),
             ("", None),
         ] {
-            assert_eq!(link(body).as_deref(), expected, "{body}");
+            assert_eq!(project_id(resource).as_deref(), expected, "{resource}");
         }
     }
 }

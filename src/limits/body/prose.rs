@@ -10,6 +10,48 @@ fn has(text: &str, phrases: &str) -> bool {
     phrases.split('|').any(|phrase| text.contains(phrase))
 }
 
+/// Google's words for every 429: they name no reason, and come while there is quota left.
+pub(in crate::limits) fn is_stock_phrase(text: &str) -> bool {
+    let is_stock = |line: &str| line.trim_end_matches(['.', ' ']) == "resource has been exhausted (e.g. check quota)";
+    !text.is_empty() && text.lines().all(is_stock)
+}
+
+/// Whether the text states an HTTP status: `http 429`, `status: 429`, `429 too many requests`.
+pub(in crate::limits) fn states_status(text: &str, status: u16) -> bool {
+    let digits = status.to_string();
+    text.match_indices(&digits).any(|(at, _)| {
+        let (before, after) = (&text[..at], &text[at + digits.len()..]);
+        let is_whole = !before.ends_with(|letter: char| letter.is_alphanumeric() || matches!(letter, '.' | ','))
+            && !after.starts_with(|letter: char| letter.is_alphanumeric());
+        let label = before.trim_end_matches([' ', ':', '=', '(', '"', '\'', '#', '/']);
+        is_whole
+            && (["http", "status", "code", "error"].iter().any(|word| label.ends_with(word))
+                || has(super::beginning(after, 24), " too many| unauthorized| forbidden"))
+    })
+}
+
+/// The upstream's own rate or quota was met, in words that no other error uses.
+pub(in crate::limits) fn is_surely_limited(text: &str) -> bool {
+    has(
+        text,
+        "resource_exhausted|resourceexhausted|exhausted your capacity|exhausted your quota|quota will reset|too many requests",
+    )
+}
+
+/// The limit belongs to a faster service that the request asked for: it does not say anything about ordinary requests.
+pub(in crate::limits) fn is_of_fast_mode(text: &str) -> bool {
+    has(
+        text,
+        "fast mode|fast-mode|priority tier|priority processing|priority service tier|service tier `priority`|\
+         service_tier=priority|service_tier: priority|service_tier \"priority\"|service tier priority|service tier: priority",
+    )
+}
+
+/// The limit's window is a minute or shorter.
+pub(in crate::limits) fn is_per_minute(text: &str) -> bool {
+    has(text, "per minute|per-minute|per min|per second|per-second|/min|/ min|(rpm)|(tpm)")
+}
+
 /// Why a 429 was returned.
 pub(in crate::limits) fn why_limited(text: &str) -> Option<Reason> {
     let own = has(text, "exhausted your capacity|exhausted your quota|quota will reset|quota resets");
@@ -17,7 +59,7 @@ pub(in crate::limits) fn why_limited(text: &str) -> Option<Reason> {
         Some(Reason::QuotaExhausted)
     } else if is_capacity(text) {
         Some(Reason::ModelCapacityExhausted)
-    } else if has(text, "per minute|per-minute|per min|per second|per-second|/min|/ min|(rpm)|(tpm)") {
+    } else if is_per_minute(text) {
         Some(Reason::RateLimitExceeded)
     } else if is_long(text) {
         Some(Reason::QuotaExhausted)
@@ -86,15 +128,6 @@ pub(in crate::limits) fn is_dead_credential(text: &str) -> bool {
     ended && has(text, "api key|api_key|oauth token|access token|authentication token|bearer token")
 }
 
-/// The account itself is disabled.
-pub(in crate::limits) fn is_shut(text: &str) -> bool {
-    has(
-        text,
-        "organization has been disabled|account has been disabled|account has been suspended|\
-         account is disabled",
-    )
-}
-
 /// The refusal does not depend on the account, but on the region or the client program.
 pub(in crate::limits) fn is_refused_for_all_accounts(text: &str) -> bool {
     has(
@@ -102,11 +135,6 @@ pub(in crate::limits) fn is_refused_for_all_accounts(text: &str) -> bool {
         "country, region, or territory|location is not supported|region is not supported|\
          country is not supported|only authorized for use with claude code",
     )
-}
-
-/// The account may not use this model, but may use others.
-pub(in crate::limits) fn is_model_denied(text: &str) -> bool {
-    has(text, "access to model|access to the model|to use the model|use this model")
 }
 
 /// The request is larger than the whole limit: waiting does not help.

@@ -6,7 +6,7 @@ use crate::limits::time::{When, duration, instant};
 
 /// Words that a time follows, separated by `|`.
 const ANCHORS: &str =
-    "retry|try again|try it again|reset|wait|back off|backoff|available|regain access|renew|refill|until";
+    "retry|try again|try it again|reset|quotareset|wait|back off|backoff|available|regain access|renew|refill|until";
 /// Words that may occur between an anchor and its time.
 const FILLERS: &str = "in after for at on about approximately around roughly another the next again least until is be of request \
      requests your it";

@@ -8,12 +8,12 @@ use serde_json::{Map, Number, Value};
 
 use super::error_body::{ErrorBody, MOST_TEXT, beginning};
 use super::google::{self, MOST_ELEMENTS};
-use super::{codes, json, stream};
+use super::{codes, embedded, json, page, stream};
 use crate::limits::response::MAX_BODY;
 use crate::limits::time::{When, duration, instant};
 
 /// Errors nested in errors beyond this depth are ignored.
-const DEEPEST: usize = 4;
+const DEEPEST: usize = 8;
 
 impl ErrorBody {
     pub(in crate::limits) fn read(bytes: &[u8]) -> Self {
@@ -47,14 +47,19 @@ impl ErrorBody {
             // an unknown shape may still contain prose
             body.add_text(&document.to_string());
         }
-        body.document = Some(document);
+        body.add_document(document);
         body
     }
 
     fn of_text(text: &str) -> Self {
-        let mut body = Self::default();
-        body.add_text(text);
-        body.message = if text.starts_with('<') { title(text) } else { body.message };
+        let mut body = Self { is_page: page::is_page(text), ..Self::default() };
+        if text.starts_with('<') {
+            body.add_text(text);
+            body.message = title(text);
+        } else {
+            body.words(text, 0);
+            body.waits.sort_by_key(|wait| wait.rank);
+        }
         body
     }
 
@@ -91,7 +96,18 @@ impl ErrorBody {
                 _ => {}
             }
         }
-        for key in ["code", "type", "status", "reason", "error_type", "error_code", "errorCode", "__type"] {
+        for key in [
+            "code",
+            "type",
+            "status",
+            "reason",
+            "error_type",
+            "error_code",
+            "errorCode",
+            "__type",
+            "status_code",
+            "statusCode",
+        ] {
             object.get(key).into_iter().for_each(|code| self.add_code(code));
         }
         for key in ["details", "errors"] {
@@ -113,6 +129,7 @@ impl ErrorBody {
                 self.error(inner, depth + 1);
             }
         }
+        self.headers_of(object);
         self.times(object);
     }
 
@@ -121,22 +138,36 @@ impl ErrorBody {
         if let Some(Value::String(raw)) = metadata.get("raw") {
             self.words(raw, depth);
         }
-        if let Some(Value::Object(headers)) = metadata.get("headers") {
-            for (name, value) in headers {
-                match value {
-                    Value::String(value) => self.headers.add(name, value.as_bytes()),
-                    Value::Number(value) => self.headers.add(name, value.to_string().as_bytes()),
-                    _ => {}
-                }
+    }
+
+    /// Reads the headers that an object states.
+    fn headers_of(&mut self, object: &Map<String, Value>) {
+        let Some(Value::Object(headers)) = object.get("headers") else { return };
+        for (name, value) in headers {
+            let value = value.as_array().and_then(|values| values.first()).unwrap_or(value);
+            match value {
+                Value::String(value) => self.headers.add(name, value.as_bytes()),
+                Value::Number(value) => self.headers.add(name, value.to_string().as_bytes()),
+                _ => {}
             }
         }
     }
 
-    /// Reads a text, which may be a serialised error.
+    /// Reads a text, which may be a serialised error or contain one.
     fn words(&mut self, text: &str, depth: usize) {
-        match document(text.trim()).filter(|_| depth < DEEPEST) {
-            Some(inner) => self.envelope(&inner, depth + 1),
-            None => self.add_text(text),
+        if depth >= DEEPEST {
+            return self.add_text(text);
+        }
+        if let Some(inner) = document(text.trim()) {
+            self.envelope(&inner, depth + 1);
+            self.add_document(inner);
+        } else if let Some((words, inner)) = embedded::document(text) {
+            // the inner error comes first: its message says what happened
+            self.envelope(&inner, depth + 1);
+            self.add_document(inner);
+            self.add_text(words);
+        } else {
+            self.add_text(text);
         }
     }
 
@@ -148,9 +179,15 @@ impl ErrorBody {
                 "retrydelay" => self.add_wait(0, "RetryInfo", span(value).map(When::In)),
                 "quotaresetdelay" => self.add_wait(1, "quotaResetDelay", span(value).map(When::In)),
                 "quotaresettimestamp" => self.add_wait(2, "quotaResetTimeStamp", at(value)),
-                "resetsat" | "resetat" | "resettime" | "resettimestamp" => self.add_wait(3, "resets_at", at(value)),
+                // some write a span under the name of an instant
+                "resetsat" | "resetat" | "resettime" | "resettimestamp" => {
+                    let span = value.as_str().and_then(duration::parse);
+                    self.add_wait(3, "resets_at", at(value).or(span.map(When::In)));
+                }
                 "resetsinseconds" | "resetinseconds" | "resetsafterseconds" | "resetafterseconds" | "resetsin"
-                | "resetin" | "resetafter" => self.add_wait(4, "resets_in_seconds", span(value).map(When::In)),
+                | "resetin" | "resetafter" | "resetseconds" => {
+                    self.add_wait(4, "resets_in_seconds", span(value).map(When::In));
+                }
                 "retryafterms" | "retryaftermilliseconds" => self.add_wait(5, "retry_after_ms", millis(value)),
                 "retryafter" | "retryafterseconds" | "retryin" | "retryinseconds" => {
                     self.add_wait(

@@ -18,8 +18,14 @@ pub(super) fn windows(headers: &Headers, now: u64) -> Vec<Window> {
         }
         let Some(percent) = instant::plain_number(value) else { continue };
         let field = |field: &str| headers.get(&format!("{start}-{field}"));
-        let minutes = field("window-minutes").and_then(instant::plain_number);
-        let length = minutes.and_then(window_name).unwrap_or_else(|| slot.to_owned());
+        // a blank length or one of zero fills a place in which there is no window
+        let length = match field("window-minutes") {
+            Some(minutes) => match instant::plain_number(minutes).and_then(window_name) {
+                Some(length) => length,
+                None => continue,
+            },
+            None => slot.to_owned(),
+        };
         let (scope, name) = match family {
             "x-codex" => (Scope::Account, length),
             other => (Scope::Model, format!("{length} {}", other.trim_start_matches("x-"))),
@@ -98,5 +104,9 @@ mod tests {
             ]
         );
         assert_eq!(windows(&Headers::telling([("x-codex-primary-used-percent", "NaN")]), NOW), []);
+        for minutes in ["0", "", "0.0", "-5", "x"] {
+            let headers = [("x-codex-secondary-used-percent", "100"), ("x-codex-secondary-window-minutes", minutes)];
+            assert_eq!(windows(&Headers::telling(headers), NOW), [], "{minutes}");
+        }
     }
 }

@@ -8,7 +8,7 @@ mod window;
 use super::reason::Scope;
 use super::response::Headers;
 
-pub(super) use anthropic::{is_unpaid, is_windowless, overage};
+pub(super) use anthropic::{is_fast_mode_spent, is_unpaid, is_windowless, overage, refused};
 pub(super) use codex::credits_depleted;
 pub use codex::window_name;
 pub use window::Window;

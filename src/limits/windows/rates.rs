@@ -89,12 +89,15 @@ fn field_of(name: &str) -> Option<(&str, Field)> {
         .iter()
         .find_map(|prefix| name.strip_prefix(prefix))
         .filter(|rest| !rest.starts_with("unified"))?;
+    // of Anthropic's, only the known ones; the others describe no rate
+    let is_known =
+        |counted: &str| !name.starts_with("anthropic-") || counted.ends_with("requests") || counted.ends_with("tokens");
     FIELDS.iter().find_map(|(word, field)| {
         let before = rest
             .strip_prefix(word)
             .and_then(|counted| if counted.is_empty() { Some(counted) } else { counted.strip_prefix('-') });
         let after = || rest.strip_suffix(word).and_then(|counted| counted.strip_suffix('-'));
-        before.or_else(after).map(|counted| (counted, *field))
+        before.or_else(after).filter(|counted| is_known(counted)).map(|counted| (counted, *field))
     })
 }
 

@@ -1,0 +1,228 @@
+//! States that last: a disabled account, a missing licence, a model that the plan lacks.
+//!
+//! A state is read clause by clause, in time linear in the text: the clause names the account, the organisation, the
+//! project, the key or the model, and says what is wrong with it. A refusal that names none of them may pass without a change.
+
+use super::codes;
+use super::error_body::ErrorBody;
+
+/// What a refusal says lasts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(in crate::limits) enum Lasting {
+    /// The account, its organisation, project or key may do nothing.
+    Account,
+    /// The account's plan lacks the model.
+    Model,
+    /// The account lacks what this request asks for in addition, such as a beta: its other requests still work.
+    Feature,
+}
+
+/// Codes of an account's state.
+const ACCOUNT_CODES: &str = "servicedisabled consumersuspended consumerinvalid userprojectdenied projectdenied \
+     resourceprojectinvalid projectdisabled projectarchived accountdeactivated accountdisabled accountsuspended \
+     accountbanned accounttemporarilylocked userdisabled userdeactivated userbanned usersuspended deactivatedworkspace \
+     workspacedeactivated organizationdisabled organizationdeactivated organizationsuspended oauthorgnotallowed \
+     tosviolation termsofserviceviolation subscriptionrequired iampermissiondenied apikeyserviceblocked \
+     apikeydisabled apikeyleaked billingdisabled accessterminated unsupportedclient ineligibleaccount \
+     securitypolicyviolated orgrestrictionviolation";
+/// Codes of a model that the plan lacks.
+const MODEL_CODES: &str = "modelnotallowed modelaccessdenied modelnotavailableforplan modelnotinplan modelnotincluded \
+     modelnotenabled modelpermissiondenied";
+
+/// Words for a model. Names of models count too.
+const MODEL: &str = "model|gpt-|claude-|claude opus|claude sonnet|claude haiku|claude fable|gemini-|gemini 2|gemini 3|glm-|kimi-|grok-|deepseek-|qwen";
+/// Words for what an account is, belongs to or identifies itself with.
+const ACCOUNT: &str = "account|organization|organisation|workspace|api key|api_key|apikey|license|licence|subscription|tenant|your team|this team|named user|your access|this user|the user|your user";
+/// What is wrong with it, whichever of them it is.
+const ENDED: &str = "disabled|deactivated|suspended|banned|terminated|denied access|been blocked|is blocked|was blocked|\
+     restricted|as leaked|been leaked|was leaked|compromised|been closed|is closed|been deleted|was deleted|archived|\
+     been locked|is locked|frozen|inactive|not active|no longer active|violat|not allowed for|not allowed to use|\
+     not enabled for|not have access|no access to|not have a valid|without a valid| lack|no valid|ineligible|not eligible|\
+     not entitled|not permitted|not licensed|not authorized for this org|must be a named user";
+/// The same of a project, which a request can also name wrongly.
+const PROJECT_ENDED: &str = "denied|disabled|suspended|not found|not be found|does not exist|doesn't exist|not exist|deleted|\
+     has not been used|missing|is required|invalid|unknown project|archived|shut down|inactive|no project|lacks|restricted";
+/// The plan lacks the model, whatever else the clause says.
+const NOT_IN_PLAN: &str = "not supported when using|not have access to|n't have access to|no access to|not include access|\
+     not yet include access|requires a subscription|requires a paid|requires a pro|requires a plus|requires a max|\
+     requires an upgrade|must be verified to use|not authorized to use|not authorized to access|not allowed to use|\
+     not permitted to use|access to model|access to the model|to use the model|use this model|not entitled to";
+/// The plan lacks the model if the clause also names the plan.
+const UNAVAILABLE: &str = "not available|not yet available|not currently available|n't available|unavailable|not supported|n't supported|not included|not include|\
+     n't include|not enabled|not allowed|not permitted|only available|upgrade|requires|not offered|not part of|permission denied";
+const PLAN: &str = "plan|subscription|tier|your account|this account|chatgpt account|organization|organisation|your project|\
+     your workspace|this workspace|your team|license|licence|paid|for free|permission denied";
+/// Parts of a request that an account can lack while its other requests work.
+const FEATURE: &str = "fast mode|fast-mode|long context|1m context|context-1m| beta|web search|web_search|computer use|\
+     code execution| tool|structured output|service tier|service_tier|priority|extended thinking|batch|files api|image generation|\
+     data retention|endpoint|parameter";
+/// Such a clause speaks of what could happen.
+const HYPOTHETICAL: &str = " may | might | would |if |unless|to avoid|to prevent";
+
+fn has(text: &str, phrases: &str) -> bool {
+    phrases.split('|').any(|phrase| text.contains(phrase))
+}
+
+/// The state that a refusal names, if it names one.
+pub(in crate::limits) fn state(body: &ErrorBody) -> Option<Lasting> {
+    if codes::met(&body.codes, MODEL_CODES) {
+        return Some(Lasting::Model);
+    }
+    let mut named = clauses(&body.text).filter_map(of_clause).collect::<Vec<_>>();
+    if codes::met(&body.codes, ACCOUNT_CODES) {
+        named.push(Lasting::Account);
+    }
+    // the narrowest: "your organization does not have access to the model"
+    [Lasting::Feature, Lasting::Model, Lasting::Account].into_iter().find(|state| named.contains(state))
+}
+
+/// Whether a rate-limit refusal says that the quota of a model is zero: the plan lacks it.
+pub(in crate::limits) fn is_never_granted(body: &ErrorBody) -> bool {
+    let text = body.text.as_str();
+    let is_zero = |words: &str| {
+        text.match_indices(words).any(|(at, _)| {
+            let mut rest = text[at + words.len()..].bytes();
+            match rest.next() {
+                // a separator of digits, or one of sentences
+                Some(b'.' | b',') => !rest.next().is_some_and(|next| next.is_ascii_digit()),
+                next => !next.is_some_and(|next| next.is_ascii_digit()),
+            }
+        })
+    };
+    let of_model = body.of_model || has(text, MODEL);
+    let is_zero = body.is_never_granted || ["limit: 0", "limit of 0", "limit 0,"].into_iter().any(is_zero);
+    (of_model && is_zero) || (has(text, "include access") && state(body) == Some(Lasting::Model))
+}
+
+fn of_clause(clause: &str) -> Option<Lasting> {
+    let of_model = has(clause, MODEL);
+    let of_account = has(clause, ACCOUNT);
+    let of_project = clause.contains("project");
+    let is_fact = || !has(clause, HYPOTHETICAL);
+    let lacks = of_model && (has(clause, NOT_IN_PLAN) || has(clause, UNAVAILABLE) && has(clause, PLAN));
+    let ended = of_account && has(clause, ENDED) && is_fact();
+    let gone = of_project && !of_model && has(clause, PROJECT_ENDED) && is_fact();
+    let unavailable = has(clause, UNAVAILABLE) && has(clause, PLAN);
+    if (lacks || ended || unavailable) && has(clause, FEATURE) {
+        Some(Lasting::Feature)
+    } else if lacks {
+        Some(Lasting::Model)
+    } else if (ended && !of_model) || gone {
+        Some(Lasting::Account)
+    } else {
+        None
+    }
+}
+
+/// The clauses of a text: a point ends one only before a blank, because names contain points.
+fn clauses(text: &str) -> impl Iterator<Item = &str> {
+    text.split(['\n', ';', '!', '?', '·']).flat_map(|line| line.split(". "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(text: &str) -> Option<Lasting> {
+        state(&ErrorBody::read(text.as_bytes()))
+    }
+
+    #[test]
+    fn states_of_an_account() {
+        for text in [
+            "This organization has been disabled.",
+            "Your account has been disabled after an automatic review of your recent activities.",
+            "This service has been disabled in this account for violation of Terms of Service. Please submit an appeal.",
+            "Your API key was reported as leaked. Please use another API key.",
+            "You do not have a valid license of this product",
+            "You are currently configured to use a Google Cloud Project but lack a Gemini Code Assist license.",
+            "You must be a named user on your organization's Gemini Code Assist Standard edition subscription to use this service.",
+            "You're restricted from using Gemini Code Assist for individuals in your organization.",
+            "Your project has been denied access. Please contact support.",
+            "Resource projects/p-1 could not be found.",
+            "Permission denied on resource project default.",
+            "OAuth authentication is currently not allowed for this organization.",
+            "Your organization has disabled Claude subscription access for Claude Code",
+            "Your account does not have access to Claude Code.",
+            "The workspace is deactivated",
+            "The OpenAI account associated with this API key has been deactivated. If you are the developer, check your email.",
+            "Gemini for Google Cloud API has not been used in project p-1 before. Enable it by visiting the console.",
+            "Project 'p-1' not found or deleted.",
+            r#"{"error":{"details":[{"reason":"SERVICE_DISABLED"}]}}"#,
+            r#"{"detail":{"code":"deactivated_workspace"}}"#,
+        ] {
+            assert_eq!(of(text), Some(Lasting::Account), "{text}");
+        }
+    }
+
+    #[test]
+    fn models_that_a_plan_lacks() {
+        for text in [
+            "The 'gpt-5.4' model is not supported when using Codex with a ChatGPT account.",
+            "The model `gpt-5.5` does not exist or you do not have access to it.",
+            "Project `proj_1` does not have access to model `gpt-5`",
+            "Your organization does not have access to model claude-x.",
+            "Your organization must be verified to use the model `gpt-5`.",
+            "claude-opus-4-6 is not available on your plan",
+            "Claude Opus is not available with the Claude Pro plan. If you have updated your plan recently, log in again.",
+            "this model requires a subscription, upgrade for access: https://x.example",
+            "Your current subscription plan does not yet include access to GLM-5",
+            "Not found the model kimi-x or Permission denied",
+            "This model is only available on paid plans",
+            "Publisher Model `projects/p/models/gemini-x` was not found or your project does not have access to it.",
+            "You don't have access to the model with the specified model ID.",
+            r#"{"error":{"message":"Invalid model","code":"model_not_allowed"}}"#,
+        ] {
+            assert_eq!(of(text), Some(Lasting::Model), "{text}");
+        }
+    }
+
+    #[test]
+    fn features_of_a_request_that_an_account_lacks() {
+        for text in [
+            "The long context beta is not yet available for this subscription.",
+            "Fast mode is not enabled for your organization.",
+        ] {
+            assert_eq!(of(text), Some(Lasting::Feature), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_names_no_lasting_state() {
+        for text in [
+            "Request not allowed",
+            "The caller does not have permission",
+            "We are unable to serve your request",
+            "This model isn't available right now. You can switch to another model to continue using Claude.",
+            "models/gemini-9 is not found",
+            "Requested entity was not found.",
+            "Invalid authentication credentials",
+            "Repeated violations may lead to your account being suspended.",
+            "You have insufficient permissions. Check that you have the correct role in your organization (Reader).",
+            "This model's maximum context length is 128000 tokens.",
+            "Request contains an invalid argument.",
+            "",
+        ] {
+            assert_eq!(of(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_quota_of_zero_is_never_granted() {
+        let is = |text: &str| is_never_granted(&ErrorBody::read(text.as_bytes()));
+        for text in [
+            "Quota exceeded for metric: x, limit: 0, model: gemini-3.1-pro",
+            "Quota exceeded for model x, limit: 0\nPlease retry",
+            "would exceed your organization's rate limit of 0 input tokens per minute (org: 1, model: x)",
+            r#"{"error":{"details":[{"violations":[{"quotaId":"PerDayPerModel","quotaValue":"0"}]}]}}"#,
+            "Your current subscription plan does not yet include access to GLM-5",
+        ] {
+            assert!(is(text), "{text}");
+        }
+        for text in
+            ["limit: 0.5, model: x", "limit: 05", "limit: 20, model: x", "limit of 0.1", "rate limit of 30,000 tokens"]
+        {
+            assert!(!is(text), "{text}");
+        }
+    }
+}
