@@ -64,7 +64,7 @@ impl Config {
             return Ok(());
         }
         let value = row.kind.read_plain(text).map_err(|why| format!("{variable} {why}"))?;
-        (row.set)(self, row.name_in(&path), &value);
+        (row.set)(self, &row.names_in(&path), &value);
         let entry = SetValue { value, origin: Origin::Environment(variable), written: Some(row.literal(text)) };
         self.origins.set.insert(format_key(&path), entry);
         Ok(())

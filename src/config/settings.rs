@@ -152,4 +152,15 @@ pub struct OauthSection {
     pub scopes: Vec<String>,
     /// Loopback port of the redirect; 0 means any.
     pub redirect_port: u16,
+    /// Other clients, by the name that the user chose.
+    pub clients: BTreeMap<String, OauthClientSection>,
+}
+
+/// `[providers.X.oauth.clients.NAME]`
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct OauthClientSection {
+    /// The client's id.
+    pub client_id: Option<String>,
+    /// Name of the environment variable with the client's secret.
+    pub client_secret_env: Option<String>,
 }

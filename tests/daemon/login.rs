@@ -6,7 +6,7 @@ use std::process::{Child, ChildStderr, Command, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::oauth_server::OauthServer;
+use crate::oauth_server::{Fail, OauthServer};
 use crate::support::{Home, wait_until};
 
 /// A running `lessor login`.
@@ -44,6 +44,12 @@ impl Login {
                 return word.to_owned();
             }
         }
+    }
+
+    /// Logs in at the printed address, and pastes where that leads.
+    fn log_in(&mut self) {
+        let back = get(&self.word("http")).1.unwrap();
+        self.paste(&back);
     }
 
     fn paste(&mut self, text: &str) {
@@ -124,6 +130,48 @@ fn the_pasted_address_or_code_completes_a_login() {
     let back = get(&login.word("http")).1.unwrap();
     login.paste(&(back.split("state=").next().unwrap().to_owned() + "state=other"));
     assert!(login.end().unwrap_err().contains("another login"));
+}
+
+#[test]
+fn the_exchange_of_a_code_is_repeated_until_the_server_answers_it() {
+    let server = OauthServer::start();
+    let home = home(&server);
+    for fail in [Fail::Status(429, "slow_down", Some(1)), Fail::Status(503, "busy", None), Fail::CloseBefore] {
+        server.fail(fail);
+        let mut login = Login::start(&home, &["--paste"]);
+        login.log_in();
+        assert_eq!(login.end().unwrap()["email"], "person@example.org");
+    }
+    assert_eq!(server.requests(), 6);
+    // an answer is final
+    server.fail(Fail::Status(400, "invalid_grant", None));
+    let mut login = Login::start(&home, &["--paste"]);
+    login.log_in();
+    assert!(login.end().unwrap_err().contains("invalid_grant"));
+    // and a long wait is not waited for
+    server.fail(Fail::Status(429, "slow_down", Some(600)));
+    let mut login = Login::start(&home, &["--paste"]);
+    login.log_in();
+    assert!(login.end().unwrap_err().contains("429"));
+    assert_eq!(server.requests(), 8);
+}
+
+#[test]
+fn a_login_by_another_client_is_refreshed_by_it() {
+    let server = OauthServer::start();
+    let url = &server.url;
+    let mut home = Home::new(&format!(
+        "[providers.mine.oauth]\nauthorize_url = \"{url}/authorize\"\ntoken_url = \"{url}/token\"\n\
+         client_id = \"unused\"\nclients.second = {{ client_id = \"test-client\" }}\n"
+    ));
+    home.start();
+    let mut login = Login::start(&home, &["--paste", "--client", "second"]);
+    login.log_in();
+    let account = login.end().unwrap();
+    home.client().call("account.refresh", json!({ "account": account["id"] }));
+    assert_eq!((server.form("client_id"), server.refreshes("person")), ("test-client".into(), 1));
+    let unknown = Login::start(&home, &["--client", "third"]).end().unwrap_err();
+    assert!(unknown.contains("second"), "{unknown}");
 }
 
 #[test]

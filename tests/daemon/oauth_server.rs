@@ -33,6 +33,10 @@ struct State {
     used: HashMap<String, (String, String)>,
     /// Logins that were revoked, because a token was used twice.
     revoked: HashSet<String>,
+    /// The clients of logins that `test-client` did not make.
+    clients: HashMap<String, String>,
+    /// The programs that requests name.
+    agents: HashSet<String>,
     reuses: usize,
     refreshes: HashMap<String, usize>,
     requests: usize,
@@ -105,6 +109,17 @@ impl OauthServer {
         token
     }
 
+    /// A login of `who` that another client made.
+    pub fn login_of(&self, who: &str, client: &str) -> String {
+        self.state().clients.insert(who.to_owned(), client.to_owned());
+        self.login(who)
+    }
+
+    /// The programs that requests have named.
+    pub fn agents(&self) -> Vec<String> {
+        self.state().agents.iter().cloned().collect()
+    }
+
     pub fn fail(&self, how: Fail) {
         self.state().fails.push_back(how);
     }
@@ -164,8 +179,11 @@ impl OauthServer {
     fn serve(&self, stream: TcpStream) -> Option<()> {
         let mut reader = BufReader::new(stream.try_clone().ok()?);
         loop {
-            let (method, target, body) = request(&mut reader)?;
-            let path = target.split('?').next()?.to_owned();
+            let (method, target, agent, body) = request(&mut reader)?;
+            if path_of(&target) != "/authorize" {
+                self.state().agents.insert(agent);
+            }
+            let path = path_of(&target).to_owned();
             let (status, extra, answer) = match (method.as_str(), path.as_str()) {
                 ("GET", "/.well-known/openid-configuration") => (200, String::new(), self.discovery()),
                 ("GET", "/authorize") => {
@@ -235,8 +253,17 @@ impl OauthServer {
             Some(Fail::HoldBefore) => self.hold(),
             _ => {}
         }
-        if form.get("client_id").map(String::as_str) != Some("test-client") {
+        let client = form.get("client_id").map(String::as_str);
+        if client != Some("test-client") && !self.state().clients.values().any(|known| Some(known.as_str()) == client) {
             return refuse("invalid_client");
+        }
+        if let Some(token) = form.get("refresh_token") {
+            let state = &*self.state();
+            let maker =
+                state.living.get(token).and_then(|who| state.clients.get(who)).map_or("test-client", String::as_str);
+            if client != Some(maker) {
+                return Some((401, String::new(), json!({ "error": "unauthorized_client" })));
+            }
         }
         let answered = match form["grant_type"].as_str() {
             "refresh_token" => self.refresh(&form["refresh_token"]),
@@ -319,7 +346,12 @@ impl State {
     }
 }
 
-fn request(reader: &mut BufReader<TcpStream>) -> Option<(String, String, String)> {
+fn path_of(target: &str) -> &str {
+    target.split_once('?').map_or(target, |(path, _)| path)
+}
+
+/// Method, target, `User-Agent` and body.
+fn request(reader: &mut BufReader<TcpStream>) -> Option<(String, String, String, String)> {
     let mut line = String::new();
     if reader.read_line(&mut line).ok()? == 0 {
         return None;
@@ -327,21 +359,22 @@ fn request(reader: &mut BufReader<TcpStream>) -> Option<(String, String, String)
     let mut words = line.split(' ').map(str::to_owned);
     let (method, target) = (words.next()?, words.next()?);
     let mut length = 0;
+    let mut agent = String::new();
     loop {
         let mut header = String::new();
         reader.read_line(&mut header).ok()?;
         if header.trim().is_empty() {
             break;
         }
-        if let Some((name, value)) = header.split_once(':')
-            && name.eq_ignore_ascii_case("content-length")
-        {
-            length = value.trim().parse().ok()?;
+        match header.split_once(':') {
+            Some((name, value)) if name.eq_ignore_ascii_case("content-length") => length = value.trim().parse().ok()?,
+            Some((name, value)) if name.eq_ignore_ascii_case("user-agent") => value.trim().clone_into(&mut agent),
+            _ => {}
         }
     }
     let mut body = vec![0; length];
     reader.read_exact(&mut body).ok()?;
-    Some((method, target, String::from_utf8(body).ok()?))
+    Some((method, target, agent, String::from_utf8(body).ok()?))
 }
 
 fn base64(bytes: &[u8]) -> String {

@@ -461,3 +461,61 @@ fn a_linked_login_is_not_refreshed_and_a_taken_over_one_is() {
     client.call("account.refresh", json!({ "account": id }));
     assert_eq!((server.refreshes("a"), std::fs::read(&file).unwrap() == before), (1, true));
 }
+
+/// Adds an expired login of `who` that `client` has made; the call names the client, or leaves it out.
+fn add_of(client: &mut Client, server: &OauthServer, who: &str, maker: &str, named: bool) {
+    let refresh = server.login_of(who, maker);
+    client.call(
+        "account.add",
+        json!({ "provider": "mine", "kind": "oauth", "secret": format!("at-canary-{who}-0"), "refresh_token": refresh,
+            "expires_at": now() - 1000, "label": who, "account_id": who, "client_id": named.then_some(maker) }),
+    );
+}
+
+#[test]
+fn logins_of_several_clients_are_each_refreshed_by_their_own() {
+    let server = OauthServer::start();
+    let mut home = Home::new(&format!(
+        "{}\n[providers.mine.oauth.clients.second]\nclient_id = \"second-client\"\n",
+        server.config("mine")
+    ));
+    home.start();
+    let mut client = home.client();
+    add(&mut client, &server, "default", -1000);
+    add_of(&mut client, &server, "second", "second-client", true);
+    // a public client needs no section
+    add_of(&mut client, &server, "third", "third-client", true);
+    for who in ["default", "second", "third"] {
+        let lease = client.call("lease.acquire", json!({ "provider": "mine", "account": who }));
+        assert!(token(&lease).starts_with(&format!("at-canary-{who}-")) && !token(&lease).ends_with("-0"));
+        assert_eq!(server.refreshes(who), 1, "{who}");
+    }
+    // the login keeps its client
+    home.kill();
+    home.start();
+    let mut client = home.client();
+    client.call("account.refresh", json!({ "account": "second" }));
+    assert_eq!(server.refreshes("second"), 2);
+    assert_eq!(server.agents(), [concat!("lessor/", env!("CARGO_PKG_VERSION"))]);
+}
+
+#[test]
+fn a_login_of_another_client_delays_no_other_login() {
+    let server = OauthServer::start();
+    let home = home(&server, "");
+    let mut client = home.client();
+    for who in ["foreign-1", "foreign-2"] {
+        add_of(&mut client, &server, who, "another-client", false);
+    }
+    add(&mut client, &server, "own", -1000);
+    let lease = client.call("lease.acquire", json!({ "provider": "mine", "wait_ms": 15_000 }));
+    assert_eq!(token(&lease).replace(|c: char| c.is_ascii_digit(), ""), "at-canary-own-");
+    let refused = client.ask("account.refresh", &json!({ "account": "foreign-1" }));
+    assert!(refused["error"].to_string().contains("unauthorized_client"), "{refused}");
+    for who in ["foreign-1", "foreign-2"] {
+        assert_ne!(account(&mut client, who)["state"], "needs_login", "the client may be changed");
+    }
+    let warnings = client.call("status", json!({}))["warnings"].to_string();
+    assert_eq!(warnings.matches("unauthorized_client").count(), 1, "{warnings}");
+    assert!(warnings.contains("foreign-1, foreign-2") && !warnings.contains("own"), "{warnings}");
+}

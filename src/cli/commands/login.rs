@@ -10,11 +10,11 @@ use crate::cli::ui::{Output, browser, format};
 use crate::cli::{context::Context, error::CliError, launch::agent::provider_name};
 use crate::credential::Secret;
 use crate::credential::oauth::{
-    AuthorizationRequest, AuthorizationServer, DeviceCode, LoginIdentity, Loopback, OauthSettings, TokenSet, identify,
-    parse_pasted_code, poll_device, request_device_code,
+    AuthorizationRequest, AuthorizationServer, DeviceCode, LoginIdentity, Loopback, OauthSettings, TokenError,
+    TokenSet, identify, parse_pasted_code, poll_device, request_device_code,
 };
-use crate::pool::{CredentialKind, millis};
-use crate::protocol::{AccountInfo, AddAccountParams, ErrorKind, ListAccountsParams, SecretText};
+use crate::pool::{CredentialKind, millis, spoken};
+use crate::protocol::{AddAccountParams, ErrorKind, ListAccountsParams, SecretText};
 
 const PATIENCE: Duration = Duration::from_secs(900);
 const MAX_LINE: u64 = 64 * 1024;
@@ -33,6 +33,9 @@ pub(crate) struct LoginArgs {
     /// Print the address without opening the browser
     #[arg(long)]
     no_browser: bool,
+    /// The OAuth client to log in with, by its name in [providers.PROVIDER.oauth.clients], or its id
+    #[arg(long, value_name = "NAME")]
+    client: Option<String>,
     /// The label of the account, if it is new
     #[arg(long, value_name = "L")]
     label: Option<String>,
@@ -41,7 +44,10 @@ pub(crate) struct LoginArgs {
 pub(super) fn execute(options: LoginArgs, context: &Context) -> Result<(), CliError> {
     let provider = provider_name(&options.provider);
     let config = context.config()?;
-    let settings = OauthSettings::of(&provider, crate::daemon::oauth_given(&config, &provider)).map_err(|missing| {
+    let given = crate::daemon::oauth_given(&config, &provider);
+    let client_id = options.client.as_deref().map(|name| given.client_named(name).map(str::to_owned)).transpose();
+    let client_id = client_id.map_err(|why| CliError::new(ErrorKind::NotConfigured, why))?;
+    let settings = OauthSettings::for_client(&provider, given, client_id.as_deref()).map_err(|missing| {
         CliError::new(ErrorKind::NotConfigured, format!("lessor cannot log in at {provider}: {missing}"))
             .hint(missing.remedy())
     })?;
@@ -71,16 +77,11 @@ pub(super) fn execute(options: LoginArgs, context: &Context) -> Result<(), CliEr
              may be missing)",
         );
     }
-    let is_known = |info: &AccountInfo| {
-        let same = |known: &Option<String>, now: &Option<String>| known.is_some() && known == now;
-        same(&info.account_id, &identity.account_id) || same(&info.email, &identity.email)
-    };
-    let renews = known.iter().any(is_known);
     let account =
         AddAccountParams { client_id: Some(client_id), ..account_of(&provider, options.label, &tokens, identity) };
     // the login may have taken longer than an idle connection stays open
     let info = context.connect()?.add_account(account)?;
-    let what = if renews { "renewed the login of" } else { "logged in" };
+    let what = if known.iter().any(|account| account.id == info.id) { "renewed the login of" } else { "logged in" };
     done(&info, what, context)
 }
 
@@ -124,7 +125,7 @@ async fn by_browser(server: &AuthorizationServer, options: &LoginArgs, output: &
             pasted = paste(&request), if pasted => pasted,
         }
     };
-    redeem(server, &request, arrival).await
+    redeem(server, &request, arrival, output).await
 }
 
 async fn by_paste(server: &AuthorizationServer, options: &LoginArgs, output: &Output) -> Result<TokenSet, CliError> {
@@ -143,17 +144,20 @@ async fn by_paste(server: &AuthorizationServer, options: &LoginArgs, output: &Ou
     } else {
         output.note("The last page cannot be displayed. Paste its address, then press Enter:");
     }
-    redeem(server, &request, paste(&request)).await
+    redeem(server, &request, paste(&request), output).await
 }
 
 async fn redeem(
     server: &AuthorizationServer,
     request: &AuthorizationRequest,
     code: impl Future<Output = Result<Secret, CliError>>,
+    output: &Output,
 ) -> Result<TokenSet, CliError> {
     let too_late = |_| failed(format!("there was no login within {} minutes", PATIENCE.as_secs() / 60));
     let code = tokio::time::timeout(PATIENCE, code).await.map_err(too_late)??;
-    request.redeem(server, &code).await.map_err(|error| failed(format!("the code was not accepted: {error}")))
+    let before_retry = |error: &TokenError, wait| output.note(&format!("{error}; trying again in {}", spoken(wait)));
+    let redeemed = request.redeem(server, &code, before_retry).await;
+    redeemed.map_err(|error| failed(format!("the code could not be exchanged: {error}")))
 }
 
 async fn by_device(server: &AuthorizationServer, options: &LoginArgs, output: &Output) -> Result<TokenSet, CliError> {

@@ -44,6 +44,7 @@ pub(in crate::config) fn warnings(config: &Config, log: &ProblemLog<'_>) -> Vec<
             warnings.push(log.warning(&key, &span, message));
         }
     }
+    oauth_clients(config, log, &mut warnings);
     warnings
 }
 
@@ -73,6 +74,32 @@ fn listener(config: &Config, log: &mut ProblemLog<'_>) {
         let message =
             format!("`gateway.listen` ({address}) is not a loopback address; to allow it, set `allow_remote = true`");
         log.problem("gateway.listen", &span, message);
+    }
+}
+
+/// OAuth clients without an id, or with that of another one of the same provider.
+fn oauth_clients(config: &Config, log: &ProblemLog<'_>, warnings: &mut Vec<ConfigProblem>) {
+    for (name, provider) in &config.providers {
+        let default = provider.oauth.client_id.as_deref().filter(|id| !id.is_empty());
+        let mut known: Vec<(&str, String)> =
+            default.map(|id| (id, format_key(&["providers", name, "oauth"]))).into_iter().collect();
+        for (client, section) in &provider.oauth.clients {
+            let key = format_key(&["providers", name, "oauth", "clients", client]);
+            let id = section.client_id.as_deref().filter(|id| !id.is_empty());
+            let message = match id.map(|id| (id, known.iter().find(|(known, _)| *known == id))) {
+                None => format!("[{key}] has no `client_id`, so it has no effect"),
+                Some((_, Some((_, other)))) => {
+                    format!("[{key}] has the `client_id` of [{other}], so it has no effect")
+                }
+                Some((id, None)) => {
+                    known.push((id, key));
+                    continue;
+                }
+            };
+            if let Some((span, _)) = config.origins.sections.get(&key) {
+                warnings.push(log.warning(&key, span, message));
+            }
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use super::problem::{ConfigErrors, ConfigProblem, ProblemLog};
 use super::{check, syntax};
 use super::{load::MAX_FILE, position::LineIndex};
 use crate::config::origins::{Origin, SetValue};
-use crate::config::schema::keys::{KeySpec, account, provider};
+use crate::config::schema::keys::{KeySpec, account, client, provider};
 use crate::config::schema::lookup::{self, PathMatch, format_key};
 use crate::config::settings::Config;
 
@@ -77,14 +77,21 @@ impl ProblemLog<'_> {
                     );
                     return false;
                 }
-                account(config, name);
+                account(config, &[name]);
             }
             ["providers", name] => {
                 if let Err(message) = check::provider_name(name) {
                     self.problem(key, span, message);
                     return false;
                 }
-                provider(config, name);
+                provider(config, &[name]);
+            }
+            ["providers", name, "oauth", "clients", client_name] => {
+                if client_name.is_empty() || client_name.chars().any(char::is_control) || client_name.len() > 64 {
+                    self.problem(key, span, "not a valid name of an OAuth client".to_owned());
+                    return false;
+                }
+                client(config, &[name, client_name]);
             }
             _ => {}
         }
@@ -104,7 +111,7 @@ impl ProblemLog<'_> {
                 return;
             }
         };
-        if !(row.set)(config, row.name_in(parts), &value) {
+        if !(row.set)(config, &row.names_in(parts), &value) {
             self.problem(&key, span, format!("`{key}` cannot be stored; this is a bug in lessor"));
             return;
         }

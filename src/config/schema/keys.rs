@@ -7,7 +7,7 @@ use super::value::{ConfigValue, quoted};
 use super::value_kind::ValueKind::{
     self, Bool, Durations, Integer, Listen, Number, OneOf, Protect, ProxyUrl, Size, Text, Texts, Url, Variable,
 };
-use crate::config::settings::{Config, ProviderSection};
+use crate::config::settings::{Config, OauthClientSection, ProviderSection};
 use crate::pool::AccountSettings;
 
 const MS: Duration = Duration::from_millis(1);
@@ -27,8 +27,8 @@ const fn some(to: Duration) -> ValueKind {
     ValueKind::Duration(MS, to, None)
 }
 
-/// Assigns a value, given the name for `*`; false if the kinds do not match.
-type Setter = fn(&mut Config, &str, &ConfigValue) -> bool;
+/// Assigns a value, given the names for each `*`; false if the kinds do not match.
+type Setter = fn(&mut Config, &[&str], &ConfigValue) -> bool;
 
 /// One key of the configuration.
 pub struct KeySpec {
@@ -42,14 +42,14 @@ pub struct KeySpec {
     pub doc: &'static str,
     /// Whether it has an effect in this version.
     pub active: bool,
-    /// Assigns a value, given the name for `*`; false if the kinds do not match.
+    /// Assigns a value, given the names for each `*`; false if the kinds do not match.
     pub(in crate::config) set: Setter,
 }
 
 impl KeySpec {
-    /// The name that stands for `*` in a key.
-    pub(in crate::config) fn name_in<'p>(&self, path: &[&'p str]) -> &'p str {
-        self.key.split('.').zip(path).find(|(part, _)| *part == "*").map_or("", |(_, name)| name)
+    /// The names that stand for each `*` in a key.
+    pub(in crate::config) fn names_in<'p>(&self, path: &[&'p str]) -> Vec<&'p str> {
+        self.key.split('.').zip(path).filter(|(part, _)| *part == "*").map(|(_, name)| *name).collect()
     }
 
     /// The TOML literal of a value as a user types it.
@@ -153,6 +153,9 @@ pub static KEYS: &[KeySpec] = &[
     named("providers.*.oauth.scopes", Texts(0, 64), "requested scopes", |c, n, v| provider(c, n).oauth.scopes.assign(v)),
     named("providers.*.oauth.redirect_port", Integer(0, 65_535), "loopback port of the redirect; 0 means any free port", |c, n, v| provider(c, n).oauth.redirect_port.assign(v)),
 
+    named("providers.*.oauth.clients.*.client_id", Text, "id of another OAuth client, which refreshes the logins that it made", |c, n, v| client(c, n).client_id.assign(v)),
+    named("providers.*.oauth.clients.*.client_secret_env", Variable, "name of the environment variable with the secret of that client", |c, n, v| client(c, n).client_secret_env.assign(v)),
+
     named("accounts.*.enabled", Bool, "whether the account may be used; `account disable` disables it, too", |c, n, v| account(c, n).enabled.assign(v)),
     named("accounts.*.max_leases", Integer(1, 10_000), "capacity of this account", |c, n, v| account(c, n).max_leases.assign(v)),
     named("accounts.*.priority", Integer(-1_000_000, 1_000_000), "accounts with higher priority are preferred among equally loaded ones", |c, n, v| account(c, n).priority.assign(v)),
@@ -165,7 +168,7 @@ impl Default for Config {
         let mut config = Self::blank();
         for key in KEYS {
             if let Some(Ok(value)) = key.default.map(|text| key.kind.read_plain(text)) {
-                (key.set)(&mut config, "", &value);
+                (key.set)(&mut config, &[], &value);
             }
         }
         config
@@ -173,7 +176,8 @@ impl Default for Config {
 }
 
 /// The named account's settings; sorted by name, so that equal files give equal settings.
-pub(in crate::config) fn account<'c>(config: &'c mut Config, name: &str) -> &'c mut AccountSettings {
+pub(in crate::config) fn account<'c>(config: &'c mut Config, names: &[&str]) -> &'c mut AccountSettings {
+    let name = names.first().copied().unwrap_or_default();
     let accounts = &mut config.pool.accounts;
     let at = accounts.binary_search_by(|account| account.name.as_str().cmp(name)).unwrap_or_else(|at| {
         accounts.insert(at, AccountSettings { name: name.to_owned(), ..AccountSettings::default() });
@@ -182,6 +186,12 @@ pub(in crate::config) fn account<'c>(config: &'c mut Config, name: &str) -> &'c 
     &mut accounts[at]
 }
 
-pub(in crate::config) fn provider<'c>(config: &'c mut Config, name: &str) -> &'c mut ProviderSection {
-    config.providers.entry(name.to_owned()).or_default()
+pub(in crate::config) fn provider<'c>(config: &'c mut Config, names: &[&str]) -> &'c mut ProviderSection {
+    config.providers.entry(names.first().copied().unwrap_or_default().to_owned()).or_default()
+}
+
+/// The named OAuth client of a provider.
+pub(in crate::config) fn client<'c>(config: &'c mut Config, names: &[&str]) -> &'c mut OauthClientSection {
+    let name = names.get(1).copied().unwrap_or_default().to_owned();
+    provider(config, names).oauth.clients.entry(name).or_default()
 }

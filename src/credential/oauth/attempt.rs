@@ -64,13 +64,14 @@ impl RefreshResult {
 fn failed(error: &TokenError) -> RefreshResult {
     let (fault, wait) = match error {
         TokenError::Client(_) => (RefreshFault::Client, None),
+        TokenError::ClientRefused { .. } => (RefreshFault::ClientRefused, None),
         TokenError::TooMany(wait) => (RefreshFault::RateLimited, *wait),
         TokenError::Unwell { wait, .. } => (RefreshFault::Endpoint, *wait),
-        TokenError::Unreachable(_) | TokenError::Lost(_) => (RefreshFault::Endpoint, None),
+        TokenError::Unreachable(_) | TokenError::Lost(_) | TokenError::Unusable(_) => (RefreshFault::Endpoint, None),
         TokenError::Ended { .. } | TokenError::Refused { .. } => (RefreshFault::Account, None),
     };
     // a server that fails during the request may have rotated the token before
-    let unknown = matches!(error, TokenError::Lost(_) | TokenError::Unwell { .. });
+    let unknown = matches!(error, TokenError::Lost(_) | TokenError::Unusable(_) | TokenError::Unwell { .. });
     let sent = if unknown { TokenRotation::Possible } else { TokenRotation::Excluded };
     RefreshResult::Failed(RefreshFailure { fault, why: error.to_string(), wait }, sent)
 }

@@ -1,5 +1,7 @@
 //! The authorization code flow: the URL where the user logs in, and the code that comes back.
 
+use std::time::{Duration, Instant};
+
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use ring::digest::{SHA256, digest};
@@ -7,6 +9,14 @@ use ring::digest::{SHA256, digest};
 use super::server::{AuthorizationServer, ServerError};
 use super::token::{TokenError, TokenGrant, TokenSet};
 use crate::credential::Secret;
+
+/// The waits before a code is sent again, if the server states none.
+const RETRY_WAITS: [Duration; 4] =
+    [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(4), Duration::from_secs(8)];
+/// The shortest wait: a server that states 0 means "not now".
+const SHORTEST_WAIT: Duration = Duration::from_secs(1);
+/// No try begins later than this after the first one: codes are short-lived.
+const RETRY_TIME: Duration = Duration::from_secs(60);
 
 /// A login in progress.
 #[derive(Debug)]
@@ -103,19 +113,53 @@ impl AuthorizationRequest {
         }
         if let Some(error) = error {
             return Some(AuthorizationResponse::Refused(
-                super::code_of(&error).unwrap_or_else(|| "no reason given".to_owned()),
+                super::error_codes::code_of(&error).unwrap_or_else(|| "no reason given".to_owned()),
             ));
         }
         code.filter(|code| !code.expose().is_empty()).map(AuthorizationResponse::Code)
     }
 
-    /// Exchanges the code.
+    /// Exchanges the code. While the server is busy or unreachable, it tries again; `before_retry` gets the error and
+    /// the wait.
     ///
     /// # Errors
     /// Those of the token endpoint.
-    pub async fn redeem(&self, server: &AuthorizationServer, code: &Secret) -> Result<TokenSet, TokenError> {
+    pub async fn redeem(
+        &self,
+        server: &AuthorizationServer,
+        code: &Secret,
+        before_retry: impl Fn(&TokenError, Duration),
+    ) -> Result<TokenSet, TokenError> {
         let (redirect, state) = (self.redirect.as_str(), self.state.as_str());
-        server.tokens(&TokenGrant::Code { code, redirect, verifier: &self.verifier, state }).await
+        let deadline = Instant::now() + RETRY_TIME;
+        let mut waits = RETRY_WAITS.into_iter();
+        loop {
+            let answered = server.tokens(&TokenGrant::Code { code, redirect, verifier: &self.verifier, state }).await;
+            let Err(error) = answered else { return answered };
+            let wait = waits.next().and_then(|usual| retry_wait(&error, usual));
+            match wait.filter(|wait| Instant::now() + *wait < deadline) {
+                None => return Err(error),
+                Some(wait) => {
+                    before_retry(&error, wait);
+                    tokio::time::sleep(wait).await;
+                }
+            }
+        }
+    }
+}
+
+/// How long to wait before the code is sent again; `None` if the server has answered it.
+fn retry_wait(error: &TokenError, usual: Duration) -> Option<Duration> {
+    match error {
+        TokenError::TooMany(stated) | TokenError::Unwell { wait: stated, .. } => {
+            Some(stated.map_or(usual, |stated| stated.max(SHORTEST_WAIT)))
+        }
+        TokenError::Unreachable(_) | TokenError::Lost(_) => Some(usual),
+        TokenError::Ended { .. }
+        | TokenError::Client(_)
+        | TokenError::ClientRefused { .. }
+        | TokenError::Unusable(_)
+        | TokenError::Refused { .. } => None,
     }
 }
 
@@ -175,6 +219,27 @@ mod tests {
     fn random_texts_are_long_enough_and_differ() {
         let (one, other) = (random::<32>().unwrap(), random::<32>().unwrap());
         assert_eq!((one.len(), one == other), (43, false));
+    }
+
+    #[test]
+    fn a_code_is_sent_again_only_if_the_server_has_not_answered_it() {
+        let (s, usual) = (Duration::from_secs, Duration::from_secs(2));
+        let (status, code) = (400, None);
+        for (error, wait) in [
+            (TokenError::TooMany(Some(s(20))), Some(s(20))),
+            (TokenError::TooMany(Some(s(0))), Some(s(1))),
+            (TokenError::TooMany(None), Some(usual)),
+            (TokenError::Unwell { status: 503, wait: Some(s(5)) }, Some(s(5))),
+            (TokenError::Unreachable(String::new()), Some(usual)),
+            (TokenError::Lost(String::new()), Some(usual)),
+            (TokenError::Unusable(String::new()), None),
+            (TokenError::Ended { code: "invalid_grant".into() }, None),
+            (TokenError::Client(String::new()), None),
+            (TokenError::ClientRefused { code: String::new(), client_id: String::new() }, None),
+            (TokenError::Refused { status, code }, None),
+        ] {
+            assert_eq!(retry_wait(&error, usual), wait, "{error:?}");
+        }
     }
 
     fn request() -> AuthorizationRequest {

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::error_codes::error_code;
 use super::fetch::{SendError, send};
 use super::server::{AuthorizationServer, RequestStyle, ServerError, check};
-use super::token::{TokenError, TokenGrant, TokenSet, error_code};
+use super::token::{TokenError, TokenGrant, TokenSet};
 use crate::{credential::Secret, credential::import::wipe};
 
 /// The polling interval, unless the server states another.
@@ -135,10 +136,13 @@ fn step(error: &TokenError, interval: Duration) -> PollStep {
         },
         TokenError::TooMany(wait) => slower(wait.unwrap_or(SLOWER)),
         // as RFC 8628 requires: continue at a longer interval
-        TokenError::Unwell { .. } | TokenError::Unreachable(_) | TokenError::Lost(_) => slower(interval),
-        TokenError::Refused { code: None, .. } | TokenError::Ended { .. } | TokenError::Client(_) => {
-            PollStep::Over(error.to_string())
+        TokenError::Unwell { .. } | TokenError::Unreachable(_) | TokenError::Lost(_) | TokenError::Unusable(_) => {
+            slower(interval)
         }
+        TokenError::Refused { code: None, .. }
+        | TokenError::Ended { .. }
+        | TokenError::Client(_)
+        | TokenError::ClientRefused { .. } => PollStep::Over(error.to_string()),
     }
 }
 

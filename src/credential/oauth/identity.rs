@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::{fetch::send, server::AuthorizationServer, token::TokenSet};
-use crate::{pool::Tier, provider::plan_tier};
+use crate::{credential::claims::LoginClaims, pool::Tier, provider::plan_tier};
 
 /// The longest text that is accepted, in bytes.
 const LONGEST: usize = 256;
@@ -13,50 +13,73 @@ const LONGEST: usize = 256;
 pub struct LoginIdentity {
     /// The email address.
     pub email: Option<String>,
-    /// The vendor's id of the account.
+    /// The vendor's id of the account: at OpenAI that of the workspace, else that of the person.
     pub account_id: Option<String>,
+    /// The vendor's id of the person.
+    pub person_id: Option<String>,
+    /// The vendor's id of the organisation or workspace.
+    pub organization_id: Option<String>,
+    /// The name of that organisation.
+    pub organization: Option<String>,
     /// The plan.
     pub tier: Option<Tier>,
 }
 
 /// Finds the identity. A failure does not prevent the login.
 pub async fn identify(server: &AuthorizationServer, tokens: &TokenSet) -> LoginIdentity {
-    let known = read(&tokens.about);
+    let provider = server.settings.provider.as_str();
+    let known = LoginIdentity::of_claims(provider, &tokens.claims).or(read(&tokens.about));
     let Some(url) = server.identity_url.as_deref().filter(|_| known.email.is_none()) else { return known };
     let request = server.http.get(url).bearer_auth(tokens.access.expose()).header("accept", "application/json");
     let Ok(response) = send(request).await else { return known };
     match serde_json::from_slice(&response.body) {
-        Ok(Value::Object(about)) if response.status == 200 => {
-            let asked = read(&about);
-            LoginIdentity {
-                email: asked.email,
-                account_id: known.account_id.or(asked.account_id),
-                tier: known.tier.or(asked.tier),
-            }
-        }
+        Ok(Value::Object(about)) if response.status == 200 => known.or(read(&about)),
         _ => known,
     }
 }
 
-/// Reads token claims, a profile, or the fields that came with the tokens.
+impl LoginIdentity {
+    /// The identity that the tokens of a login name.
+    #[must_use]
+    pub fn of_claims(provider: &str, claims: &LoginClaims) -> Self {
+        let LoginClaims { email, person, organisation, plan, .. } = claims.clone();
+        let tier = plan.map(|plan| plan_tier(provider, &plan)).filter(|tier| *tier != Tier::Unknown);
+        // an API token names no workspace: its person is not the account
+        let account_id = if provider == "openai" { organisation.clone() } else { person.clone() };
+        Self { email, account_id, person_id: person, organization_id: organisation, organization: None, tier }
+    }
+
+    /// This identity, with the facts of another where it has none.
+    fn or(self, other: Self) -> Self {
+        Self {
+            email: self.email.or(other.email),
+            account_id: self.account_id.or(other.account_id),
+            person_id: self.person_id.or(other.person_id),
+            organization_id: self.organization_id.or(other.organization_id),
+            organization: self.organization.or(other.organization),
+            tier: self.tier.or(other.tier),
+        }
+    }
+}
+
+/// Reads a profile, or the fields that came with the tokens.
 fn read(about: &Map<String, Value>) -> LoginIdentity {
     let text = |map: &Map<String, Value>, name: &str| {
         let text = map.get(name)?.as_str()?;
         (!text.is_empty() && text.len() <= LONGEST && !text.chars().any(char::is_control)).then(|| text.to_owned())
     };
     let object = |name: &str| about.get(name).and_then(Value::as_object);
-    // Claude's profile, ChatGPT's claims, and the standard claims
-    let (owner, chatgpt) = (object("account"), object("https://api.openai.com/auth"));
+    // Claude's profile, and the standard claims
+    let (owner, organization) = (object("account"), object("organization"));
     let of = |map: Option<&Map<String, Value>>, name: &str| text(map?, name);
+    let person = of(owner, "uuid").or_else(|| text(about, "sub")).or_else(|| text(about, "id"));
     LoginIdentity {
         email: of(owner, "email_address").or_else(|| of(owner, "email")).or_else(|| text(about, "email")),
-        account_id: of(owner, "uuid")
-            .or_else(|| of(chatgpt, "chatgpt_account_id"))
-            .or_else(|| text(about, "sub"))
-            .or_else(|| text(about, "id")),
-        tier: of(chatgpt, "chatgpt_plan_type")
-            .map(|plan| plan_tier("openai", &plan))
-            .filter(|tier| *tier != Tier::Unknown),
+        account_id: person.clone(),
+        person_id: person,
+        organization_id: of(organization, "uuid").or_else(|| text(about, "hd")),
+        organization: of(organization, "name"),
+        tier: None,
     }
 }
 
@@ -64,25 +87,41 @@ fn read(about: &Map<String, Value>) -> LoginIdentity {
 mod tests {
     use super::*;
 
+    fn some(text: &str) -> Option<String> {
+        Some(text.to_owned())
+    }
+
     #[test]
     fn the_identity_is_read_from_every_shape() {
         let read = |text: &str| read(serde_json::from_str::<Value>(text).unwrap().as_object().unwrap());
-        let named = |email: &str, id: &str| (Some(email.to_owned()), Some(id.to_owned()));
-        for (text, expected) in [
-            (r#"{"account":{"uuid":"u-1","email_address":"a@b.c"}}"#, named("a@b.c", "u-1")),
-            (r#"{"account":{"uuid":"u-1","email":"a@b.c"},"organization":{}}"#, named("a@b.c", "u-1")),
+        for (text, email, id, organization) in [
+            (r#"{"account":{"uuid":"u-1","email_address":"a@b.c"}}"#, some("a@b.c"), some("u-1"), None),
             (
-                r#"{"sub":"s","email":"a@b.c","https://api.openai.com/auth":{"chatgpt_account_id":"acc"}}"#,
-                named("a@b.c", "acc"),
+                r#"{"account":{"uuid":"u-1","email":"a@b.c"},"organization":{"uuid":"o-1","name":"Team"}}"#,
+                some("a@b.c"),
+                some("u-1"),
+                some("o-1"),
             ),
-            (r#"{"id":"123","email":"a@b.c"}"#, named("a@b.c", "123")),
-            (r#"{"sub":"s","email":"a@b.c"}"#, named("a@b.c", "s")),
-            (r#"{"sub":7,"email":"a\u0007"}"#, (None, None)),
+            (r#"{"id":"123","email":"a@b.c"}"#, some("a@b.c"), some("123"), None),
+            (r#"{"sub":"s","email":"a@b.c","hd":"b.c"}"#, some("a@b.c"), some("s"), some("b.c")),
+            (r#"{"sub":7,"email":"a\u0007"}"#, None, None, None),
         ] {
             let who = read(text);
-            assert_eq!((who.email, who.account_id), expected, "{text}");
+            assert_eq!((who.email, who.account_id, who.organization_id), (email, id, organization), "{text}");
         }
-        let plus = read(r#"{"https://api.openai.com/auth":{"chatgpt_plan_type":"plus"}}"#);
-        assert_eq!(plus.tier, Some(Tier::Pro));
+    }
+
+    #[test]
+    fn the_account_of_openai_is_the_workspace_and_elsewhere_the_person() {
+        let claims = LoginClaims {
+            person: some("user-1"),
+            organisation: some("ws-1"),
+            plan: some("plus"),
+            ..LoginClaims::default()
+        };
+        let openai = LoginIdentity::of_claims("openai", &claims);
+        assert_eq!((openai.account_id, openai.person_id), (some("ws-1"), some("user-1")));
+        assert_eq!((openai.organization_id, openai.tier), (some("ws-1"), Some(Tier::Pro)));
+        assert_eq!(LoginIdentity::of_claims("google", &claims).account_id, some("user-1"));
     }
 }

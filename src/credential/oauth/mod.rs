@@ -7,6 +7,7 @@
 mod attempt;
 mod code;
 mod device;
+mod error_codes;
 mod fetch;
 mod identity;
 mod loopback;
@@ -20,14 +21,5 @@ pub use device::{DeviceCode, poll as poll_device, request_device_code};
 pub use identity::{LoginIdentity, identify};
 pub use loopback::{Loopback, Redirect};
 pub use server::{AuthorizationServer, ServerError};
-pub use settings::{MissingSettings, OauthConfig, OauthSettings};
+pub use settings::{MissingSettings, OauthClient, OauthConfig, OauthSettings};
 pub use token::{TokenError, TokenGrant, TokenSet};
-
-/// A server's error code, if it looks like one: a printed text must not be able to contain a token.
-fn code_of(text: &str) -> Option<String> {
-    let is_code = |c: char| c.is_ascii_lowercase() || c == '_' || c == '-' || c == '.' || c.is_ascii_digit();
-    let fits = !text.is_empty() && text.len() <= 48 && text.chars().all(is_code);
-    // a code consists of letters; a token contains many digits
-    let digits = text.chars().filter(char::is_ascii_digit).count();
-    (fits && digits <= 3).then(|| text.to_owned())
-}

@@ -102,7 +102,7 @@ fn styles(
     methods: Option<&[&str]>,
     settings: &OauthSettings,
 ) -> Vec<RequestStyle> {
-    let has_secret = settings.given.client_secret_env.is_some();
+    let has_secret = settings.has_secret();
     let basics: &[bool] = match methods {
         _ if !has_secret => &[false],
         Some(methods) => match (methods.contains(&"client_secret_basic"), methods.contains(&"client_secret_post")) {

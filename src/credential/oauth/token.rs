@@ -5,24 +5,14 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
-use super::code_of;
+use super::error_codes::{self, ErrorMeaning, error_code};
 use super::fetch::{OauthResponse, SendError, send};
 use super::server::{AuthorizationServer, RequestStyle};
-use crate::credential::{Secret, claims::claims, import::wipe};
+use crate::credential::claims::{LoginClaims, claims};
+use crate::credential::{Secret, import::wipe};
 
 /// The longest token that is accepted, in bytes.
 const LONGEST_TOKEN: usize = 64 * 1024;
-/// The error codes for a refresh token or code that is no longer valid.
-const ENDED: [&str; 5] = [
-    "invalid_grant",
-    "refresh_token_expired",
-    "refresh_token_reused",
-    "refresh_token_invalidated",
-    "refresh_token_revoked",
-];
-/// The error codes for a client that is not accepted.
-const CLIENT: [&str; 3] = ["invalid_client", "unauthorized_client", "unsupported_grant_type"];
-
 /// What tokens are requested with.
 #[expect(missing_docs, reason = "the names of the fields say what they are")]
 #[derive(Debug)]
@@ -43,7 +33,9 @@ pub struct TokenSet {
     pub refresh: Option<Secret>,
     /// The lifetime of `access`.
     pub life: Option<Duration>,
-    /// The user's identity, as far as the response contains it.
+    /// What the tokens say about the login.
+    pub(super) claims: LoginClaims,
+    /// What the response says about the user besides.
     pub(super) about: Map<String, Value>,
 }
 
@@ -54,9 +46,12 @@ pub enum TokenError {
     /// The refresh token or code is no longer valid.
     #[error("the server answered {code}")]
     Ended { code: String },
-    /// The client is not accepted or not configured; no login is at fault.
+    /// The client's configuration is incomplete; no login is at fault.
     #[error("{0}")]
     Client(String),
+    /// The server does not accept this client, or not for this login.
+    #[error("the token endpoint rejected the OAuth client {client_id} ({code})")]
+    ClientRefused { code: String, client_id: String },
     /// The server's rate limit.
     #[error("the server limits the rate of requests (429)")]
     TooMany(Option<Duration>),
@@ -69,6 +64,9 @@ pub enum TokenError {
     /// The response was lost; the effect of the request is not known.
     #[error("the server's answer was lost: {0}")]
     Lost(String),
+    /// The server reported a success, but its response contains no usable tokens.
+    #[error("the server's answer cannot be used: {0}")]
+    Unusable(String),
     /// The server refused for another reason, which may be temporary.
     #[error("the server refused with {status}{}", code.as_ref().map(|code| format!(" ({code})")).unwrap_or_default())]
     Refused { status: u16, code: Option<String> },
@@ -88,7 +86,7 @@ impl AuthorizationServer {
             match send(request).await {
                 Err(SendError::NotSent(why)) => return Err(TokenError::Unreachable(why)),
                 Err(SendError::Lost(why)) => return Err(TokenError::Lost(why)),
-                Ok(response) => match read(&response) {
+                Ok(response) => match read(&response, &self.settings.client_id) {
                     Err(error) if is_about_style(&error) => last = last.or(Some(error)),
                     answered => return answered,
                 },
@@ -150,56 +148,48 @@ impl TokenGrant<'_> {
 /// Whether the server did not understand the request style, or does not know the client in that style.
 fn is_about_style(error: &TokenError) -> bool {
     match error {
-        TokenError::Client(_) => true,
+        TokenError::ClientRefused { .. } => true,
         TokenError::Refused { status: 415, .. } => true,
         TokenError::Refused { code, .. } => code.as_deref() == Some("invalid_request"),
         _ => false,
     }
 }
-pub(super) fn read(response: &OauthResponse) -> Result<TokenSet, TokenError> {
+
+pub(super) fn read(response: &OauthResponse, client_id: &str) -> Result<TokenSet, TokenError> {
     let status = response.status;
     let parsed = serde_json::from_slice::<Value>(&response.body);
     if (200..300).contains(&status) {
-        let mut document = parsed.map_err(|_| TokenError::Lost("it is not JSON".to_owned()))?;
+        let mut document = parsed.map_err(|_| TokenError::Unusable("it is not JSON".to_owned()))?;
         let tokens = tokens(&mut document);
         wipe(&mut document);
         return tokens;
     }
     let code = parsed.ok().and_then(|document| error_code(&document));
-    let is = |known: &[&str]| code.as_deref().is_some_and(|code| known.contains(&code));
-    Err(match status {
-        429 => TokenError::TooMany(response.wait),
-        500.. => TokenError::Unwell { status, wait: response.wait },
-        _ if is(&ENDED) => TokenError::Ended { code: code.unwrap_or_default() },
-        _ if is(&CLIENT) => {
-            let code = code.unwrap_or_default();
-            TokenError::Client(format!("the token endpoint rejected the client ({code})"))
+    Err(match (status, error_codes::meaning(code.as_deref())) {
+        (429, _) => TokenError::TooMany(response.wait),
+        (500.., _) => TokenError::Unwell { status, wait: response.wait },
+        (_, ErrorMeaning::LoginEnded) => TokenError::Ended { code: code.unwrap_or_default() },
+        (_, ErrorMeaning::ClientRefused) => {
+            TokenError::ClientRefused { code: code.unwrap_or_default(), client_id: client_id.to_owned() }
         }
-        _ => TokenError::Refused { status, code },
+        (_, ErrorMeaning::Other) => TokenError::Refused { status, code },
     })
 }
 
-/// `{"error":"…"}`, or `{"error":{"code":"…"}}`.
-pub(super) fn error_code(document: &Value) -> Option<String> {
-    let error = document.get("error")?;
-    let named = [error.as_str(), error.get("code").and_then(Value::as_str), error.get("type").and_then(Value::as_str)];
-    named.into_iter().flatten().find_map(code_of)
-}
-
 fn tokens(document: &mut Value) -> Result<TokenSet, TokenError> {
-    let lost = |why: &str| TokenError::Lost(why.to_owned());
-    let Value::Object(fields) = document else { return Err(lost("it is not a JSON object")) };
+    let unusable = |why: &str| TokenError::Unusable(why.to_owned());
+    let Value::Object(fields) = document else { return Err(unusable("it is not a JSON object")) };
     let mut secret = |name: &str| match fields.remove(name) {
         Some(Value::String(text)) if is_token(&text) => Ok(Some(Secret::new(text))),
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) if text.is_empty() => Ok(None),
         Some(mut other) => {
             wipe(&mut other);
-            Err(TokenError::Lost(format!("`{name}` is not a token")))
+            Err(TokenError::Unusable(format!("`{name}` is not a token")))
         }
     };
     let (access, refresh, identity) = (secret("access_token")?, secret("refresh_token")?, secret("id_token")?);
-    let access = access.ok_or_else(|| lost("it contains no `access_token`"))?;
+    let access = access.ok_or_else(|| unusable("it contains no `access_token`"))?;
     let stated = fields.get("expires_in").and_then(seconds);
     let claimed = || {
         let claims = claims(access.expose())?;
@@ -207,11 +197,12 @@ fn tokens(document: &mut Value) -> Result<TokenSet, TokenError> {
         end.checked_sub(start)
     };
     let life = stated.or_else(claimed);
-    let mut about = identity.and_then(|token| claims(token.expose())).unwrap_or_default();
+    let about_login = LoginClaims::of(access.expose(), identity.as_ref().map(Secret::expose));
+    let mut about = Map::new();
     for name in ["account", "organization"] {
         about.extend(fields.remove(name).map(|value| (name.to_owned(), value)));
     }
-    Ok(TokenSet { access, refresh, life, about })
+    Ok(TokenSet { access, refresh, life, claims: about_login, about })
 }
 
 fn is_token(text: &str) -> bool {
@@ -229,11 +220,14 @@ mod tests {
     use super::*;
 
     fn answer(status: u16, body: &str) -> Result<TokenSet, TokenError> {
-        read(&OauthResponse {
-            status,
-            wait: Some(Duration::from_secs(7)),
-            body: Zeroizing::new(body.as_bytes().to_vec()),
-        })
+        read(
+            &OauthResponse {
+                status,
+                wait: Some(Duration::from_secs(7)),
+                body: Zeroizing::new(body.as_bytes().to_vec()),
+            },
+            "c",
+        )
     }
 
     #[test]
@@ -243,6 +237,7 @@ mod tests {
         for (status, body, expected) in [
             (400, r#"{"error":"invalid_grant"}"#, ended("invalid_grant")),
             (401, r#"{"error":{"code":"refresh_token_reused","message":"…"}}"#, ended("refresh_token_reused")),
+            (400, r#"{"type":"error","error":{"type":"invalid_grant"}}"#, ended("invalid_grant")),
             (403, r#"{"error":"invalid_grant","error_description":"canary"}"#, ended("invalid_grant")),
             (429, "{}", TokenError::TooMany(wait)),
             (500, r#"{"error":"invalid_grant"}"#, TokenError::Unwell { status: 500, wait }),
@@ -253,18 +248,18 @@ mod tests {
         ] {
             assert_eq!(answer(status, body).err(), Some(expected), "{status} {body}");
         }
-        for code in CLIENT {
+        for code in ["invalid_client", "unauthorized_client"] {
             let said = answer(401, &format!(r#"{{"error":"{code}"}}"#)).err().unwrap();
-            assert!(matches!(&said, TokenError::Client(why) if why.contains(code)), "{said:?}");
+            assert!(matches!(&said, TokenError::ClientRefused { .. } if said.to_string().contains(code)), "{said:?}");
         }
     }
 
     #[test]
-    fn a_success_without_tokens_counts_as_a_lost_answer() {
+    fn a_success_without_tokens_is_unusable() {
         let bodies = r#" |<html>|[]|{}|{"access_token":""}|{"access_token":["canary"]}|{"access_token":"a b"}"#;
         for body in bodies.split('|') {
             let said = answer(200, body).err().unwrap();
-            assert!(matches!(said, TokenError::Lost(_)), "{body}");
+            assert!(matches!(said, TokenError::Unusable(_)), "{body}");
             assert!(!said.to_string().contains("canary"));
         }
     }

@@ -2,7 +2,8 @@
 //! it out. The caller passes the time and random numbers.
 //!
 //! At most one refresh per account and one request per OAuth client are in flight. A failure of the endpoint or the
-//! client pauses all logins of that client and is not counted against any account.
+//! client pauses all logins of that client and is not counted against any account. A client that is refused for a login
+//! that it may not have made pauses that login only.
 
 mod retry_delay;
 #[cfg(test)]
@@ -42,6 +43,9 @@ pub struct RefreshRules {
 pub struct RefreshableLogin {
     /// Its OAuth client; one request at a time.
     pub client: Arc<str>,
+    /// Whether this client is known to have made the login. If not, it is only the provider's default, and a refusal of
+    /// the client says nothing about other logins.
+    pub is_client_known: bool,
     /// When its access token expires, if it does.
     pub expires_at: Option<Wall>,
     /// The token's whole lifetime, if known.
@@ -147,6 +151,8 @@ impl RefreshPlan {
     pub fn set_rules(&mut self, rules: RefreshRules) {
         self.rules = rules;
         self.clients.values_mut().for_each(|client| client.outage.lift());
+        let accounts = self.accounts.values_mut().map(|account| &mut account.outage);
+        accounts.filter(|outage| outage.is_of_client()).for_each(Outage::lift);
     }
 
     /// The current settings.
@@ -172,7 +178,12 @@ impl RefreshPlan {
         };
         match self.accounts.get_mut(&id) {
             None => drop(self.accounts.insert(id, fresh(None))),
-            Some(known) if known.login.generation == login.generation => known.login = login,
+            Some(known) if known.login.generation == login.generation => {
+                if known.login.client != login.client {
+                    known.outage.lift();
+                }
+                known.login = login;
+            }
             Some(known) => {
                 // a running attempt that brought this token reports the recovery itself
                 let down = if known.running.is_some() { std::mem::take(&mut known.outage).last } else { None };
@@ -271,10 +282,9 @@ impl RefreshPlan {
         let client = self.clients.get_mut(&name)?;
         client.running = None;
         client.calm_until = now.mono.after(BREATH.mul_f64(chance));
-        let account = self.accounts.get_mut(&id);
         let turn = match ended {
             RefreshOutcome::Renewed => {
-                let one = account.and_then(|account| {
+                let one = self.accounts.get_mut(&id).and_then(|account| {
                     (account.running, account.wanted) = (None, None);
                     account.outage.recover()
                 });
@@ -283,23 +293,33 @@ impl RefreshPlan {
             // the endpoint answered, and rejected this login only
             RefreshOutcome::LoginEnded => client.outage.recover(),
             RefreshOutcome::Failed(failure) => {
+                let is_client_known = self.accounts.get(&id).is_some_and(|account| account.login.is_client_known);
+                let is_of_account = match failure.fault {
+                    RefreshFault::Account => true,
+                    RefreshFault::ClientRefused => !is_client_known,
+                    RefreshFault::Endpoint | RefreshFault::RateLimited | RefreshFault::Client | RefreshFault::Disk => {
+                        false
+                    }
+                };
                 let mut down = None;
-                if let Some(account) = account {
+                // many logins of a wrong client are reported once
+                let is_known = failure.fault == RefreshFault::ClientRefused
+                    && self.accounts.iter().any(|(other, one)| {
+                        let last = one.outage.last.as_ref().filter(|_| *other != id && one.login.client == name);
+                        last.is_some_and(|(before, _)| before == failure)
+                    });
+                if let Some(account) = self.accounts.get_mut(&id) {
                     account.running = None;
                     // the user sees the failure and can ask again
                     account.wanted.take_if(|(want, _)| *want == RefreshReason::UserRequest);
-                    if failure.fault == RefreshFault::Account {
-                        down = account.outage.fail(failure, now.mono, chance);
+                    if is_of_account {
+                        down = account.outage.fail(failure, now.mono, chance).filter(|_| !is_known);
                     } else {
                         // it is tried after those that have not failed
                         account.outage.failures = account.outage.failures.saturating_add(1);
                     }
                 }
-                if failure.fault == RefreshFault::Account {
-                    down
-                } else {
-                    client.outage.fail(failure, now.mono, chance)
-                }
+                if is_of_account { down } else { client.outage.fail(failure, now.mono, chance) }
             }
         };
         if matches!(ended, RefreshOutcome::LoginEnded) {

@@ -14,8 +14,10 @@ pub enum RefreshFault {
     Endpoint,
     /// The endpoint's rate limit.
     RateLimited,
-    /// The OAuth client or its configuration; the user must change something.
+    /// The configuration of the OAuth client; the user must change something.
     Client,
+    /// The token endpoint does not accept the OAuth client, or not for this login.
+    ClientRefused,
     /// The disk: a new token could not be saved.
     Disk,
 }
@@ -43,7 +45,7 @@ impl RefreshFault {
             Self::Account => (5, 600),
             Self::Endpoint | Self::Disk => (1, 60),
             Self::RateLimited => (30, 600),
-            Self::Client => (300, 3600),
+            Self::Client | Self::ClientRefused => (300, 3600),
         };
         (Duration::from_secs(first), Duration::from_secs(longest))
     }
@@ -67,6 +69,12 @@ impl Outage {
     }
     pub(super) fn recover(&mut self) -> Option<RefreshTransition> {
         std::mem::take(self).last.map(|(_, since)| RefreshTransition::Recovered(since))
+    }
+
+    /// Whether the last failure was one of the OAuth client.
+    pub(super) fn is_of_client(&self) -> bool {
+        let fault = self.last.as_ref().map(|(failure, _)| failure.fault);
+        matches!(fault, Some(RefreshFault::Client | RefreshFault::ClientRefused))
     }
 
     /// Ends the pause, unless the server stated it.

@@ -34,7 +34,13 @@ impl Scene {
     fn update_of(&mut self, account: u64, client: &str, left: Duration, life: Option<Duration>) {
         self.generation += 1;
         let expires_at = Some(self.now.wall.after(left));
-        let login = RefreshableLogin { client: client.into(), expires_at, life, generation: self.generation };
+        let login = RefreshableLogin {
+            client: client.into(),
+            is_client_known: true,
+            expires_at,
+            life,
+            generation: self.generation,
+        };
         self.plan.update(id(account), login, self.now, 0.0);
     }
 
@@ -103,8 +109,13 @@ fn a_token_is_refreshed_ahead_of_its_end_and_at_most_half_its_lifetime_ahead() {
 #[test]
 fn chance_delays_a_refresh_by_at_most_a_tenth() {
     let mut scene = Scene::new();
-    let login =
-        RefreshableLogin { client: "c".into(), expires_at: Some(Wall(START + 7_200_000)), life: None, generation: 1 };
+    let login = RefreshableLogin {
+        client: "c".into(),
+        is_client_known: true,
+        expires_at: Some(Wall(START + 7_200_000)),
+        life: None,
+        generation: 1,
+    };
     scene.plan.update(id(1), login, scene.now, 1.0);
     let due = scene.plan.due(&scene.plan.accounts[&id(1)]).unwrap();
     assert_eq!(due, Wall(START + 7_200_000 - 1_620_000));
@@ -217,6 +228,61 @@ fn the_user_may_retry_a_client_that_was_rejected() {
     assert!(matches!(scene.request(1, RefreshReason::ExpiresSoon), RefreshSchedule::NotBefore(_)));
     assert_eq!(scene.request(1, RefreshReason::UserRequest), RefreshSchedule::Pending);
     assert_eq!(scene.start_due(), [id(1)]);
+}
+
+/// Two logins, of which the first is refused as one of another client's.
+fn client_refused(is_client_known: bool) -> Scene {
+    let mut scene = Scene::new();
+    for account in [1, 2] {
+        scene.generation += 1;
+        let (expires_at, generation) = (Some(scene.now.wall), scene.generation);
+        let login = RefreshableLogin { client: "c".into(), is_client_known, expires_at, life: None, generation };
+        scene.plan.update(id(account), login, scene.now, 0.0);
+    }
+    assert_eq!(scene.start_due(), [id(1)]);
+    assert!(matches!(scene.fail(1, RefreshFault::ClientRefused, None), Some(RefreshTransition::Failing(_))));
+    scene
+}
+
+#[test]
+fn a_client_that_may_not_have_made_a_login_is_not_blamed_for_it() {
+    let mut scene = client_refused(false);
+    scene.pass(3 * S);
+    assert_eq!(scene.start_due(), [id(2)], "the other login is refreshed");
+    scene.renew(2);
+    assert!(scene.blocked(1).is_some() && scene.blocked(2).is_none());
+    // with a growing wait
+    let mut waits = Vec::new();
+    for _ in 0..6 {
+        let wait = scene.blocked(1).unwrap().until.unwrap().since(scene.now.mono);
+        scene.pass(wait);
+        assert_eq!(scene.start_due(), [id(1)]);
+        scene.fail(1, RefreshFault::ClientRefused, None);
+        waits.push(wait.as_secs() + 3);
+    }
+    assert!(waits.is_sorted() && waits[0] >= 240 && waits[5] >= 3600, "{waits:?}");
+    // the configuration may be fixed now
+    scene.plan.set_rules(RULES);
+    scene.pass(2 * S);
+    assert_eq!(scene.start_due(), [id(1)]);
+}
+
+#[test]
+fn a_client_that_made_a_login_pauses_with_all_its_logins() {
+    let mut scene = client_refused(true);
+    scene.update_of(3, "other", Duration::ZERO, None);
+    scene.pass(30 * S);
+    assert_eq!(scene.start_due(), [id(3)]);
+}
+
+#[test]
+fn another_client_ends_the_pause_of_a_login() {
+    let mut scene = client_refused(false);
+    let mut login = scene.plan.accounts[&id(1)].login.clone();
+    login.client = "other".into();
+    scene.plan.update(id(1), login, scene.now, 0.0);
+    scene.pass(3 * S);
+    assert_eq!(scene.start_due().len(), 2);
 }
 
 #[test]

@@ -175,9 +175,10 @@ async fn save_credential(
 fn job(daemon: &Daemon, id: AccountId) -> Option<RefreshJob> {
     let state = &*daemon.state();
     let record = &state.pool.account(id)?.record;
+    let credential = state.credentials.get(id)?;
     Some(RefreshJob {
-        settings: oauth_settings(&state.config.config, &record.provider).ok()?,
-        refresh: state.credentials.refresh_token(id)?.duplicate(),
+        settings: oauth_settings(&state.config.config, &record.provider, credential).ok()?,
+        refresh: credential.refresh.as_ref()?.duplicate(),
         link: state.links.get(id).cloned(),
     })
 }
@@ -230,6 +231,9 @@ fn attempt_ended(daemon: &Daemon, id: AccountId, outcome: &RefreshOutcome) {
 fn log_transition(transition: RefreshTransition, id: AccountId, name: &str, provider: &str, now: Mono) {
     match transition {
         RefreshTransition::Failing(RefreshFailure { fault: RefreshFault::Account, why, .. }) => {
+            tracing::warn!(account = %id, "the token of {name} cannot be refreshed now: {why}");
+        }
+        RefreshTransition::Failing(RefreshFailure { fault: RefreshFault::ClientRefused, why, .. }) => {
             tracing::warn!(account = %id, "the token of {name} cannot be refreshed now: {why}");
         }
         RefreshTransition::Failing(RefreshFailure { why, .. }) => {

@@ -1,8 +1,9 @@
 //! The warnings of `status`.
 
+use crate::credential::refresh::{RefreshFailure, RefreshFault};
 use crate::daemon::state::State;
-use crate::pool::{LoginState, Now, Pool, Wall, spoken};
-use crate::{config::Config, credential::refresh::RefreshFault, store::StoreHealth};
+use crate::pool::{LoginState, Mono, Now, Pool, Wall, spoken};
+use crate::{config::Config, store::StoreHealth};
 
 /// The keyring with the key of all secrets is locked.
 pub(crate) fn of_keyring(why: &str) -> String {
@@ -33,17 +34,20 @@ pub(crate) fn of_store(health: &StoreHealth, now: Wall) -> Option<String> {
 /// Logins that cannot be refreshed: each problem once, even if several accounts have it.
 pub(crate) fn of_refreshing(state: &State, now: Now) -> Vec<String> {
     let mut warnings: Vec<String> = Vec::new();
+    let mut failing: Vec<FailingLogins<'_>> = Vec::new();
     for account in state.pool.accounts() {
         let (id, provider) = (account.record.id, &account.record.provider);
         if let Some((failure, since)) = state.logins.plan.last_failure(id) {
-            let (why, since) = (&failure.why, spoken(now.mono.since(since)));
-            let remedy = if failure.fault == RefreshFault::Client {
-                format!("; check [providers.{provider}.oauth], then: lessor account refresh {id}")
-            } else {
-                String::new()
+            let is_same = |known: &&mut FailingLogins<'_>| {
+                known.provider == provider && known.failure.why == failure.why && known.failure.fault == failure.fault
             };
-            let name = if failure.fault == RefreshFault::Account { account.display_name() } else { provider.clone() };
-            warnings.push(format!("logins of {name} have not been refreshed for {since}: {why}{remedy}"));
+            match failing.iter_mut().find(is_same).filter(|_| failure.fault != RefreshFault::Account) {
+                Some(known) => {
+                    known.since = known.since.min(since);
+                    known.names.push(account.display_name());
+                }
+                None => failing.push(FailingLogins { provider, names: vec![account.display_name()], failure, since }),
+            }
         } else if account.record.login_state == LoginState::Ready
             && account.enabled()
             && let Some(missing) = state.missing_for_refresh(id)
@@ -52,9 +56,52 @@ pub(crate) fn of_refreshing(state: &State, now: Now) -> Vec<String> {
             warnings.push(format!("logins of {provider} end and cannot be refreshed: {missing}; {remedy}"));
         }
     }
+    warnings.extend(failing.iter().map(|logins| logins.warning(now)));
     warnings.sort_unstable();
     warnings.dedup();
     warnings
+}
+
+/// The most accounts that one warning names.
+const MOST_NAMES: usize = 3;
+
+/// Logins that cannot be refreshed for the same reason.
+struct FailingLogins<'a> {
+    provider: &'a str,
+    names: Vec<String>,
+    failure: &'a RefreshFailure,
+    since: Mono,
+}
+
+impl FailingLogins<'_> {
+    fn warning(&self, now: Now) -> String {
+        let provider = self.provider;
+        let some = self.names.get(..MOST_NAMES).unwrap_or(&self.names).join(", ");
+        let more = match self.names.len().saturating_sub(MOST_NAMES) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        let first = self.names.first().map_or("", String::as_str);
+        let (name, remedy) = match self.failure.fault {
+            RefreshFault::Account => (some, String::new()),
+            RefreshFault::Client => (
+                provider.to_owned(),
+                format!("; check [providers.{provider}.oauth], then: lessor account refresh {first}"),
+            ),
+            RefreshFault::ClientRefused => (
+                format!("{some}{more}"),
+                format!(
+                    "; check [providers.{provider}.oauth], then: lessor account refresh {first}; if another client \
+                     made the login: lessor account set {first} client_id=ID"
+                ),
+            ),
+            RefreshFault::Endpoint | RefreshFault::RateLimited | RefreshFault::Disk => {
+                (provider.to_owned(), String::new())
+            }
+        };
+        let since = spoken(now.mono.since(self.since));
+        format!("logins of {name} have not been refreshed for {since}: {}{remedy}", self.failure.why)
+    }
 }
 
 /// Logins whose files cannot be followed.

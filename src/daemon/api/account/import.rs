@@ -87,7 +87,7 @@ fn lacking(state: &State, entry: &DiscoveredAccount, step: &ImportStep, known: O
     };
     let news = step.takes_token || step.link_change != LinkChange::Keep;
     let wanted = news && step.account.is_some() && may_refresh(&entry.credential, link);
-    let missing = state.missing_client(&entry.provider).filter(|_| wanted)?;
+    let missing = state.missing_client(&entry.provider, &entry.credential).filter(|_| wanted)?;
     Some(format!("{missing}: {}", missing.remedy()))
 }
 

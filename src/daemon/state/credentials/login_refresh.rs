@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustc_hash::FxHashMap;
 use tokio::sync::oneshot;
 
-use super::oauth_settings::{oauth_settings, refresh_rules};
+use super::oauth_settings::{client_of, oauth_settings, refresh_rules};
 use super::{has_ended, login_state_of, set_login_state};
 use crate::credential::refresh::{RefreshPlan, RefreshReason, RefreshRules, RefreshSchedule, RefreshableLogin};
 use crate::credential::{Credential, Link, LinkMode};
@@ -201,7 +201,7 @@ impl State {
         if !is_refreshable(credential) || is_tools || has_ended || !account.enabled() {
             return None;
         }
-        let settings = oauth_settings(&self.config.config, &account.record.provider).ok()?;
+        let settings = oauth_settings(&self.config.config, &account.record.provider, credential).ok()?;
         let prints = &self.credentials.fingerprints;
         let kept_at = prints.known_since(id, prints.of(credential));
         // a token from before this run was issued about when it was kept
@@ -211,6 +211,7 @@ impl State {
         };
         Some(RefreshableLogin {
             client: settings.client_key().into(),
+            is_client_known: client_of(credential).is_some(),
             expires_at: credential.expires_at,
             life: self.logins.lifetimes.get(&id).copied().or_else(from_before),
             generation: self.logins.generation(id),
@@ -219,7 +220,7 @@ impl State {
 
     /// The login state of a new account with this credential: one that has ended but can be refreshed is ready.
     pub(crate) fn initial_login_state(&self, provider: &str, credential: &Credential) -> LoginState {
-        if is_refreshable(credential) && oauth_settings(&self.config.config, provider).is_ok() {
+        if is_refreshable(credential) && oauth_settings(&self.config.config, provider, credential).is_ok() {
             return LoginState::Ready;
         }
         login_state_of(credential)
@@ -228,16 +229,16 @@ impl State {
     /// What is missing for lessor to refresh a login that it should refresh.
     pub(crate) fn missing_for_refresh(&self, id: AccountId) -> Option<MissingSettings> {
         let account = self.pool.account(id)?;
-        self.credentials.refresh_token(id)?;
+        let credential = self.credentials.get(id).filter(|credential| is_refreshable(credential))?;
         if self.links.get(id).is_some_and(|link| !is_ours_to_refresh(link)) {
             return None;
         }
-        self.missing_client(&account.record.provider)
+        self.missing_client(&account.record.provider, credential)
     }
 
-    /// What is missing for logins of a provider to be refreshed.
-    pub(crate) fn missing_client(&self, provider: &str) -> Option<MissingSettings> {
-        oauth_settings(&self.config.config, provider).err()
+    /// What is missing for a login to be refreshed.
+    pub(crate) fn missing_client(&self, provider: &str, credential: &Credential) -> Option<MissingSettings> {
+        oauth_settings(&self.config.config, provider, credential).err()
     }
 
     /// After a start: logins whose refresh was not answered in the last run are refreshed at once, as long as the

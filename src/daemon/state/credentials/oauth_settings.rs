@@ -1,8 +1,8 @@
 //! The configuration as OAuth clients read it.
 
-use crate::config::{Config, ProviderSection};
-use crate::credential::oauth::{MissingSettings, OauthConfig, OauthSettings};
-use crate::credential::refresh::RefreshRules;
+use crate::config::{Config, OauthClientSection, ProviderSection};
+use crate::credential::oauth::{MissingSettings, OauthClient, OauthConfig, OauthSettings};
+use crate::credential::{Credential, claims::LoginClaims, refresh::RefreshRules};
 use crate::http::ConnectOptions;
 
 /// How everything of a provider is reached: its API, its usage and its OAuth server.
@@ -26,13 +26,29 @@ pub fn oauth_given(config: &Config, provider: &str) -> OauthConfig {
         client_secret_env: oauth.client_secret_env,
         scopes: oauth.scopes,
         redirect_port: oauth.redirect_port,
+        clients: oauth.clients.into_iter().filter_map(|(name, client)| named_client(name, client)).collect(),
         reach: connect_options(section),
     }
 }
 
-/// What logins of a provider are refreshed with, or what is missing for it.
-pub(crate) fn oauth_settings(config: &Config, provider: &str) -> Result<OauthSettings, MissingSettings> {
-    OauthSettings::of(provider, oauth_given(config, provider))
+fn named_client(name: String, client: OauthClientSection) -> Option<OauthClient> {
+    let client_id = client.client_id.filter(|id| !id.is_empty())?;
+    Some(OauthClient { name, client_id, client_secret_env: client.client_secret_env })
+}
+
+/// What a login is refreshed with, or what is missing for it.
+pub(crate) fn oauth_settings(
+    config: &Config,
+    provider: &str,
+    credential: &Credential,
+) -> Result<OauthSettings, MissingSettings> {
+    OauthSettings::for_client(provider, oauth_given(config, provider), client_of(credential).as_deref())
+}
+
+/// The client that made a login, where that is known.
+pub(crate) fn client_of(credential: &Credential) -> Option<String> {
+    let claimed = || LoginClaims::of(credential.access.expose(), None).client_id;
+    credential.client_id.clone().or_else(claimed)
 }
 
 pub(in crate::daemon::state) fn refresh_rules(config: &Config) -> RefreshRules {
