@@ -5,6 +5,7 @@ use clap::{ArgGroup, Args};
 use super::{done, login_document, new_account};
 use crate::cli::ui::{account, prompt};
 use crate::cli::{context::Context, error::CliError, launch::agent::provider_name};
+use crate::credential::oauth::LoginIdentity;
 use crate::pool::{CredentialKind, Tier};
 use crate::protocol::{AddAccountParams, SecretText};
 
@@ -21,7 +22,8 @@ pub(crate) struct AccountAddArgs {
     token_stdin: bool,
     /// Read a login from standard input, as JSON
     ///
-    /// The fields are access_token, refresh_token and expires_at; optional are email, project_id, tier and account_id.
+    /// The fields are access_token, refresh_token and expires_at; optional are id_token, email, project_id, tier,
+    /// account_id and client_id. What is missing is taken from the tokens, where they name it.
     #[arg(long, group = "secret")]
     oauth_stdin: bool,
     /// A label for the account
@@ -67,11 +69,13 @@ pub(super) fn add(options: AccountAddArgs, context: &Context) -> Result<(), CliE
         request.secret = SecretText(login.access_token.into());
         request.refresh_token = Some(SecretText(login.refresh_token.into()));
         request.expires_at = Some(login.expires_at);
-        // options override the document
-        request.email = request.email.or(login.email);
+        // options override the document, and the document its tokens
+        let named = LoginIdentity::of_claims(&request.provider, &login.claims);
+        request.email = request.email.or(login.email).or(named.email);
         request.project_id = request.project_id.or(login.project_id);
         request.tier = request.tier.or(login.tier);
-        request.account_id = login.account_id;
+        request.account_id = login.account_id.or(named.account_id);
+        request.client_id = login.client_id.or(login.claims.client_id);
     } else {
         let what = if options.token_stdin { "token" } else { "API key" };
         request.secret = SecretText(prompt::secret_line(what, output)?.as_str().to_owned().into());

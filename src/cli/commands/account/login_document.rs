@@ -4,7 +4,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::{cli::ui::account::parse_tier, limits::rfc3339, pool::Tier};
+use crate::{cli::ui::account::parse_tier, credential::claims::LoginClaims, limits::rfc3339, pool::Tier, pool::Wall};
 
 #[derive(PartialEq)]
 #[cfg_attr(test, derive(Debug))]
@@ -13,13 +13,27 @@ pub(super) struct LoginDocument {
     pub(super) refresh_token: String,
     /// In ms since 1970.
     pub(super) expires_at: u64,
+    /// What the tokens say about the login.
+    pub(super) claims: LoginClaims,
+    /// The id of the OAuth client that made the login.
+    pub(super) client_id: Option<String>,
     pub(super) email: Option<String>,
     pub(super) project_id: Option<String>,
     pub(super) tier: Option<Tier>,
     pub(super) account_id: Option<String>,
 }
 
-const FIELDS: [&str; 7] = ["access_token", "refresh_token", "expires_at", "email", "project_id", "tier", "account_id"];
+const FIELDS: [&str; 9] = [
+    "access_token",
+    "refresh_token",
+    "id_token",
+    "expires_at",
+    "email",
+    "project_id",
+    "tier",
+    "account_id",
+    "client_id",
+];
 /// The year 1973 in ms, or 5138 in seconds: a smaller number is in seconds.
 const MIN_MILLIS: u64 = 100_000_000_000;
 
@@ -33,10 +47,14 @@ pub(super) fn parse(text: &str) -> Result<LoginDocument, String> {
         let unknown: String = unknown.chars().filter(|c| !c.is_control()).take(30).collect();
         return Err(format!("unknown field `{unknown}`; the known fields are {}", FIELDS.join(", ")));
     }
+    let access_token = required(&mut fields, "access_token")?;
+    let claims = LoginClaims::of(&access_token, optional(&mut fields, "id_token")?.as_deref());
     Ok(LoginDocument {
-        access_token: required(&mut fields, "access_token")?,
+        access_token,
         refresh_token: required(&mut fields, "refresh_token")?,
-        expires_at: instant(fields.remove("expires_at"))?,
+        expires_at: instant(fields.remove("expires_at"), claims.expires_at)?,
+        claims,
+        client_id: optional(&mut fields, "client_id")?,
         email: optional(&mut fields, "email")?,
         project_id: optional(&mut fields, "project_id")?,
         tier: optional(&mut fields, "tier")?.map(|text| parse_tier(&text)).transpose()?,
@@ -60,10 +78,13 @@ fn optional(fields: &mut Map<String, Value>, name: &str) -> Result<Option<String
     }
 }
 
-fn instant(value: Option<Value>) -> Result<u64, String> {
+/// A time; the one that the access token names, if the document names none.
+fn instant(value: Option<Value>, claimed: Option<Wall>) -> Result<u64, String> {
     let expected = "a time in epoch milliseconds, or as 2026-03-04T05:06:07Z";
     match value {
-        None | Some(Value::Null) => Err(format!("`expires_at` is missing: {expected}")),
+        None | Some(Value::Null) => {
+            claimed.map(|at| at.0).ok_or_else(|| format!("`expires_at` is missing: {expected}"))
+        }
         Some(Value::Number(number)) => match number.as_u64() {
             Some(seconds) if seconds < MIN_MILLIS => {
                 Err("`expires_at` seems to be in seconds; it must be in milliseconds".to_owned())
@@ -89,6 +110,17 @@ mod tests {
         assert_eq!((login.email.as_deref(), login.account_id.as_deref()), (Some("a@b.c"), Some("v")));
         let text = r#"{"access_token":"a","refresh_token":"r","expires_at":"2026-09-21T14:13:20Z","email":null}"#;
         assert_eq!(parse(text).unwrap().expires_at, 1_790_000_000_000);
+    }
+
+    #[test]
+    fn what_the_document_leaves_out_is_taken_from_the_tokens() {
+        // {"exp":1790000000,"client_id":"app_1"} and {"email":"a@b.c","sub":"1"}
+        let access = "e30.eyJleHAiOjE3OTAwMDAwMDAsImNsaWVudF9pZCI6ImFwcF8xIn0.FAKE";
+        let identity = "e30.eyJlbWFpbCI6ImFAYi5jIiwic3ViIjoiMSJ9.FAKE";
+        let text = format!(r#"{{"access_token":"{access}","refresh_token":"r","id_token":"{identity}"}}"#);
+        let login = parse(&text).unwrap();
+        assert_eq!((login.expires_at, login.claims.client_id.as_deref()), (1_790_000_000_000, Some("app_1")));
+        assert_eq!((login.claims.email.as_deref(), login.claims.person.as_deref()), (Some("a@b.c"), Some("1")));
     }
 
     #[test]
