@@ -9,8 +9,8 @@ mod oauth;
 mod upstream;
 
 pub use agents::{
-    AgentSetup, HandOut, HandOutRequest, MachineWidePath, MergedJson, OverridingSettings, agent_setup,
-    agents_with_profile,
+    AgentSetup, HandOut, HandOutRequest, MachineWidePath, MergedJson, OverridingSettings, Patience, StopSignal,
+    agent_setup, agents_with_profile,
 };
 pub use catalog::{Catalog, TargetError};
 pub use error_body::{LimitReset, error_body, limit_body};

@@ -2,8 +2,11 @@
 //!
 //! `table` lists it for each agent and provider; this module fills in the values. Nothing here touches the system.
 
+mod patience;
 mod table;
 mod template;
+
+pub use patience::{Patience, StopSignal};
 
 use std::fmt;
 
