@@ -9,20 +9,22 @@ use hyper::http::response::Parts;
 use hyper::{Response, StatusCode};
 use tokio::time::{Instant, sleep};
 
-use super::attempt::{self, AttemptOutcome, UpstreamRefusal};
+use super::attempt::{self, AttemptOutcome};
+use super::kept_answers::KeptAnswers;
+use super::patience::{RequestPatience, now};
+use super::refusal::{self, NextRequest};
 use super::response::{self, ClientBody, ResponseObserver};
-use super::{metrics::MetricsRecorder, refusal, request::RequestParts, upstream::UpstreamClients};
+use super::waits::{WaitKey, WaitingSessions};
+use super::{metrics::MetricsRecorder, request::RequestParts, upstream::UpstreamClients};
 use crate::daemon::{
-    GatewayClient, GatewayHandle, LeaseStep, LeasedAccount, NoLeaseReason, ReportOutcome, RequestLease, RouteRequest,
-    UpstreamOutcome, clock,
+    GatewayClient, GatewayConfig, GatewayHandle, LeaseStep, LeasedAccount, NoAccount, NoLeaseReason, RequestLease,
+    RouteRequest, clock,
 };
-use crate::limits::{Headers, Reason, Scope};
-use crate::pool::{Action, CredentialKind, Refusal, RefusalKind};
+use crate::limits::Headers;
+use crate::pool::AccountId;
 
-/// How long lessor may delay a request before an upstream responds: the most impatient agent gives up after 60 s.
-const MAX_DELAY: Duration = Duration::from_secs(50);
-/// The first pause after a failure of the service; it doubles with each failure.
-const FIRST_PAUSE: Duration = Duration::from_millis(500);
+/// How long a request waits when its provider has refused every account.
+pub(super) const DENIED_WAIT: Duration = Duration::from_secs(30);
 /// More attempts than this are a loop.
 const MAX_ATTEMPTS: u32 = 100;
 
@@ -34,25 +36,30 @@ pub(super) struct Backend {
     pub(super) handle: GatewayHandle,
     pub(super) upstreams: UpstreamClients,
     pub(super) metrics: Arc<MetricsRecorder>,
+    pub(super) sessions: WaitingSessions,
+    pub(super) answers: KeptAnswers,
 }
 
 pub(super) struct Forward<'a> {
-    backend: &'a Backend,
-    client: &'a GatewayClient,
-    request: RequestParts,
+    pub(super) backend: &'a Backend,
+    pub(super) client: &'a GatewayClient,
+    pub(super) request: RequestParts,
     /// How often a failing service is tried.
-    max_service_attempts: u32,
-    deadline: Instant,
-    attempts: u32,
-    /// Failures that no account caused.
-    service_failures: u32,
+    pub(super) max_service_attempts: u32,
+    pub(super) patience: RequestPatience,
+    pub(super) attempts: u32,
+    /// The accounts of failures that no account caused, and of a request that one kept in silence.
+    pub(super) failed: Vec<AccountId>,
+    pub(super) service_failures: u32,
     /// A credential was refreshed for this request: that happens once.
-    has_refreshed: bool,
+    pub(super) has_refreshed: bool,
 }
 
-enum NextStep {
+pub(super) enum NextStep {
     /// Another attempt; with the lease that the request has.
     Retry(Option<RequestLease>),
+    /// Another attempt, with this account.
+    Send(RequestLease, LeasedAccount),
     Respond(Response<ClientBody>),
 }
 
@@ -61,88 +68,177 @@ impl<'a> Forward<'a> {
         backend: &'a Backend,
         client: &'a GatewayClient,
         request: RequestParts,
-        max_service_attempts: u32,
+        config: &GatewayConfig,
     ) -> Self {
-        let (deadline, attempts, service_failures, has_refreshed) = (now() + MAX_DELAY, 0, 0, false);
-        Self { backend, client, request, max_service_attempts, deadline, attempts, service_failures, has_refreshed }
+        let named = request.buffered.session.as_deref().map(Into::into).or_else(|| client.default_session());
+        let key = WaitKey {
+            provider: request.route.provider.clone(),
+            model: request.model.clone(),
+            session: named.unwrap_or_else(|| format!("connection:{}", request.connection.0).into()).into(),
+        };
+        let program = (&request.buffered.headers, request.buffered.user_agent());
+        let patience = RequestPatience::new(&backend.sessions, key, config.max_rate_limit_wait, program);
+        let failed = backend.sessions.silent_account(&patience.key, patience.began).into_iter().collect();
+        Self {
+            backend,
+            client,
+            request,
+            max_service_attempts: config.max_attempts,
+            patience,
+            attempts: 0,
+            failed,
+            service_failures: 0,
+            has_refreshed: false,
+        }
     }
 
     pub(super) async fn run(mut self) -> Response<ClientBody> {
-        let mut held = None;
+        let mut next = if self.failed.is_empty() { NextStep::Retry(None) } else { self.elsewhere(None).await };
         loop {
-            let (lease, account) = match self.lease(held).await {
-                Ok(leased) => leased,
-                Err(response) => return *response,
+            let (lease, account) = match next {
+                NextStep::Send(lease, account) => (lease, account),
+                NextStep::Respond(response) => return response,
+                NextStep::Retry(held) => match self.lease(held).await {
+                    Ok(leased) => leased,
+                    Err(response) => return *response,
+                },
             };
             self.attempts += 1;
-            let outcome = match attempt::send(&self.backend.upstreams, &mut self.request, &account).await {
+            let outcome = match self.send(&account).await {
                 Ok(outcome) => outcome,
                 Err(message) => return self.error(StatusCode::BAD_GATEWAY, &message),
             };
-            let next = match outcome {
+            next = match outcome {
                 AttemptOutcome::Response(head, first, rest) => {
                     return self.respond(lease, &account.name, *head, first, rest);
                 }
                 AttemptOutcome::Refused(refused) => self.refused(lease, &account, *refused).await,
-                AttemptOutcome::Failed(reason) => self.failed(lease, &account.name, &reason).await,
-            };
-            held = match next {
-                NextStep::Retry(held) => held,
-                NextStep::Respond(response) => return response,
+                AttemptOutcome::Failed(reason) => self.failed(lease, &account, &reason).await,
             };
         }
     }
 
-    fn provider(&self) -> &str {
+    /// Sends the request; if the client gives up meanwhile, the account is noted as silent.
+    async fn send(&mut self, account: &LeasedAccount) -> Result<AttemptOutcome, String> {
+        let (backend, client) = (self.backend, self.client);
+        let silence = SilenceWatch { backend, client, patience: &self.patience, account: account.id, since: now() };
+        let outcome = attempt::send(&backend.upstreams, &mut self.request, account).await;
+        std::mem::forget(silence);
+        outcome
+    }
+
+    pub(super) fn provider(&self) -> &str {
         &self.request.route.provider
     }
 
-    fn time_left(&self) -> Duration {
-        self.deadline.saturating_duration_since(now())
+    fn answer_due(&self) -> Instant {
+        self.patience.answer_due(self.patience.program(&self.backend.handle, self.client))
     }
 
-    fn may_retry(&self) -> bool {
-        self.request.buffered.can_be_sent() && self.attempts < MAX_ATTEMPTS && !self.time_left().is_zero()
+    /// How long the client bears to wait for an answer.
+    pub(super) fn time_left(&self) -> Duration {
+        self.answer_due().saturating_duration_since(now())
     }
 
-    /// Leases an account that can serve the request, waiting for one if there is time.
+    pub(super) fn can_send_again(&self) -> bool {
+        self.request.buffered.can_be_sent() && self.attempts < MAX_ATTEMPTS
+    }
+
+    fn route_request<'r>(&'r self, avoid: &'r [AccountId]) -> RouteRequest<'r> {
+        let parts = &self.request;
+        RouteRequest {
+            provider: &parts.route.provider,
+            model: parts.model.as_deref(),
+            pool: parts.pool,
+            kinds: parts.route.kinds,
+            session: parts.buffered.session.as_deref(),
+            connection: parts.connection,
+            avoid,
+        }
+    }
+
+    /// Leases an account that can serve the request, waiting for one as long as the client bears.
     async fn lease(
         &mut self,
         mut held: Option<RequestLease>,
     ) -> Result<(RequestLease, LeasedAccount), Box<Response<ClientBody>>> {
         loop {
-            let parts = &self.request;
-            let request = RouteRequest {
-                provider: &parts.route.provider,
-                model: parts.model.as_deref(),
-                pool: parts.pool,
-                kinds: parts.route.kinds,
-                session: parts.buffered.session.as_deref(),
-                connection: parts.connection,
+            let request = self.route_request(&[]);
+            let leasing = self.backend.handle.lease(self.client, &request, held.take(), self.patience.limit_left());
+            let step = tokio::select! {
+                biased;
+                step = leasing => step,
+                response = self.wait_is_over() => return Err(Box::new(response)),
             };
-            let response = match self.backend.handle.lease(self.client, &request, held, self.time_left()).await {
+            let response = match step {
                 Ok(LeaseStep::Leased(lease, account)) => {
                     self.request.labels.agent = account.agent.as_deref().unwrap_or_default().to_owned();
                     return Ok((lease, account));
                 }
                 Ok(LeaseStep::Wait(after, before)) => {
                     held = before;
-                    self.pause(after).await;
-                    continue;
+                    tokio::select! {
+                        () = self.pause(after) => continue,
+                        response = self.wait_is_over() => response,
+                    }
                 }
                 Err(NoLeaseReason::Gone) => refusal::unauthorized(self.provider()),
                 Err(NoLeaseReason::Bad(error)) => self.error(StatusCode::BAD_REQUEST, &format!("lessor: {error}")),
-                Err(NoLeaseReason::Refused(refusal)) => self.no_account(&refusal),
+                Err(NoLeaseReason::Refused(found)) => self.no_account(&found, NextRequest::Stops),
             };
             return Err(Box::new(response));
         }
     }
 
+    /// Leases an account that has not failed, if one is free; otherwise the request starts over.
+    pub(super) async fn elsewhere(&mut self, held: Option<RequestLease>) -> NextStep {
+        let request = self.route_request(&self.failed);
+        match self.backend.handle.lease(self.client, &request, held, Duration::ZERO).await {
+            Ok(LeaseStep::Leased(lease, account)) => {
+                self.request.labels.agent = account.agent.as_deref().unwrap_or_default().to_owned();
+                NextStep::Send(lease, account)
+            }
+            Ok(LeaseStep::Wait(_, held)) => NextStep::Retry(held),
+            Err(_) => NextStep::Retry(None),
+        }
+    }
+
+    /// Waits until the client must have an answer, and makes that answer. It comes earlier if the provider has refused
+    /// every account.
+    async fn wait_is_over(&self) -> Response<ClientBody> {
+        let due = self.answer_due();
+        let denied_due = self.patience.began + DENIED_WAIT;
+        if now() < denied_due && denied_due < due {
+            tokio::time::sleep_until(denied_due).await;
+            if let Ok(found) = self.find_no_account()
+                && found.is_denied()
+            {
+                return self.no_account(&found, NextRequest::Stops);
+            }
+        }
+        tokio::time::sleep_until(due).await;
+        self.ask_again()
+    }
+
+    pub(super) fn find_no_account(&self) -> Result<NoAccount, NoLeaseReason> {
+        self.backend.handle.no_account(self.client, &self.route_request(&[]))
+    }
+
+    /// The answer when the client has waited for as long as it bears: it sends its request again, unless the session's
+    /// limit is reached.
+    pub(super) fn ask_again(&self) -> Response<ClientBody> {
+        let is_over = self.patience.limit_left().is_zero();
+        let next = if is_over { NextRequest::Stops } else { NextRequest::ComesBack };
+        match self.find_no_account() {
+            Ok(found) => self.no_account(&found, next),
+            Err(_) => refusal::unauthorized(self.provider()),
+        }
+    }
+
     /// Waits until the time is over or the pool has changed.
-    async fn pause(&self, after: Duration) {
-        let after = after.min(self.time_left()).max(Duration::from_millis(1));
+    pub(super) async fn pause(&self, after: Duration) {
         tokio::select! {
-            () = sleep(after) => {}
+            () = sleep(after.max(Duration::from_millis(1))) => {}
             () = self.backend.handle.pool_changed() => {}
         }
     }
@@ -155,6 +251,7 @@ impl<'a> Forward<'a> {
         first: Vec<Bytes>,
         rest: Incoming,
     ) -> Response<ClientBody> {
+        self.backend.sessions.served(&self.patience.key);
         lease.response_began(head.status.as_u16(), limit_headers(&head.headers));
         let (metrics, labels) = (self.backend.metrics.clone(), self.request.labels.clone());
         let observer = ResponseObserver::new(&head, metrics, labels, account_name, lease);
@@ -162,7 +259,7 @@ impl<'a> Forward<'a> {
     }
 
     /// Adds the headers that name the account and the number of attempts.
-    fn sign(&self, mut response: Response<ClientBody>, account: Option<&str>) -> Response<ClientBody> {
+    pub(super) fn sign(&self, mut response: Response<ClientBody>, account: Option<&str>) -> Response<ClientBody> {
         let headers = response.headers_mut();
         if let Some(account) = account.and_then(|account| HeaderValue::from_str(account).ok()) {
             headers.insert(X_LESSOR_ACCOUNT, account);
@@ -171,116 +268,54 @@ impl<'a> Forward<'a> {
         response
     }
 
-    async fn refused(&mut self, lease: RequestLease, account: &LeasedAccount, refused: UpstreamRefusal) -> NextStep {
-        let is_login = account.kind == CredentialKind::Oauth;
-        let is_unauthorized = refused.head.status == StatusCode::UNAUTHORIZED;
-        if is_login && is_unauthorized && !self.has_refreshed && self.request.buffered.can_be_sent() {
-            self.has_refreshed = true;
-            if lease.refresh(account, self.time_left()).await {
-                return NextStep::Retry(Some(lease));
+    pub(super) fn model(&self) -> &str {
+        self.request.model.as_deref().unwrap_or_default()
+    }
+
+    /// No account can serve the request; where the provider has refused them all, the client gets its answer.
+    pub(super) fn no_account(&self, found: &NoAccount, next: NextRequest) -> Response<ClientBody> {
+        let Backend { handle, metrics, sessions, answers, .. } = self.backend;
+        metrics.rejected(&self.request.labels, found.refusal.kind);
+        let now = clock::now().wall;
+        if found.is_denied() {
+            let kept = answers.response(self.provider(), self.model());
+            let own = || found.may_end().then(|| refusal::denied(self.provider(), found, now));
+            if let Some(response) = kept.or_else(own) {
+                return self.sign(response, None);
             }
         }
-        let name = &account.name;
-        let headers = limit_headers(&refused.head.headers);
-        let (report, lease) = match lease.report(refused.report(&headers)).await {
-            Ok((report, lease)) => (report, Some(lease)),
-            // another request of the same holder has moved the lease: that account can serve this one too
-            Err(_) if self.may_retry() => return NextStep::Retry(None),
-            Err(_) => return self.relay_refusal(None, name, refused),
-        };
-        let reason = report.decision.reason.map_or("none", Reason::name);
-        self.backend.metrics.attempt_failed(&self.request.labels, name, reason);
-        let decision = &report.decision;
-        match decision.action {
-            Action::Stop if decision.scope != Some(Scope::Request) => self.exhausted(&report),
-            Action::Switch if self.may_retry() => NextStep::Retry(lease),
-            Action::Retry | Action::Wait if decision.scope == Some(Scope::Service) => {
-                let stated = report.verdict.as_ref().and_then(|verdict| verdict.wait);
-                if self.service_pause(stated).await {
-                    NextStep::Retry(lease)
-                } else {
-                    self.relay_refusal(lease, name, refused)
-                }
-            }
-            Action::Retry | Action::Wait if self.may_retry() => {
-                if decision.after > self.time_left() {
-                    return self.exhausted(&report);
-                }
-                if decision.action == Action::Wait {
-                    self.pause(decision.after).await;
-                } else {
-                    // the same account must not be tried before this time
-                    sleep(decision.after).await;
-                }
-                NextStep::Retry(lease)
-            }
-            Action::Continue | Action::Stop | Action::Switch | Action::Retry | Action::Wait => {
-                self.relay_refusal(lease, name, refused)
-            }
+        let program = self.patience.program(handle, self.client);
+        if next == NextRequest::ComesBack || self.patience.limit_left().is_zero() {
+            self.patience.note_refusal(sessions);
         }
+        let next = if program.comes_back { next } else { NextRequest::Stops };
+        self.sign(refusal::no_account(self.provider(), program, found, next, now), None)
     }
 
-    /// Waits before a failing service is tried again; returns whether it may be.
-    async fn service_pause(&mut self, stated: Option<Duration>) -> bool {
-        self.service_failures += 1;
-        if self.service_failures >= self.max_service_attempts || !self.may_retry() {
-            return false;
-        }
-        let pause = stated.unwrap_or(FIRST_PAUSE * (1 << (self.service_failures - 1).min(6)));
-        if pause > self.time_left() {
-            return false;
-        }
-        sleep(pause).await;
-        true
-    }
-
-    /// The client gets the upstream's refusal unchanged.
-    fn relay_refusal(&self, lease: Option<RequestLease>, name: &str, refused: UpstreamRefusal) -> NextStep {
-        let UpstreamRefusal { head, first, rest, .. } = refused;
-        let (metrics, labels) = (self.backend.metrics.clone(), self.request.labels.clone());
-        let observer = ResponseObserver::of_refusal(&head, metrics, labels, name, lease);
-        NextStep::Respond(self.sign(response::relay(head, first, rest, observer), Some(name)))
-    }
-
-    /// No other account is left; the message names the reason of the last refusal.
-    fn exhausted(&self, report: &ReportOutcome) -> NextStep {
-        let decision = &report.decision;
-        let evidence = report.verdict.as_ref().map(|verdict| verdict.evidence.as_str()).unwrap_or_default();
-        let reason = decision.reason.map_or("unknown", Reason::name).replace('_', " ");
-        let retry_at = (!decision.after.is_zero()).then(|| clock::now().wall.after(decision.after));
-        let message = format!("no {} account can serve this request: {reason} ({evidence})", self.provider());
-        let refusal = Refusal { kind: RefusalKind::AllLimited, message, retry_at, accounts: Vec::new(), hint: None };
-        NextStep::Respond(self.no_account(&refusal))
-    }
-
-    async fn failed(&mut self, lease: RequestLease, account_name: &str, reason: &str) -> NextStep {
-        self.backend.metrics.attempt_failed(&self.request.labels, account_name, "network");
-        tracing::debug!(account = account_name, "no response from {}: {reason}", self.provider());
-        let outcome = UpstreamOutcome::Stated { reason: Reason::ServerError, wait: None };
-        let lease = lease.report(outcome).await.ok().map(|(_, lease)| lease);
-        if self.service_pause(None).await {
-            return NextStep::Retry(lease);
-        }
-        let message = format!("lessor: no response from {}: {reason}", self.provider());
-        NextStep::Respond(self.error(StatusCode::BAD_GATEWAY, &message))
-    }
-
-    fn no_account(&self, refusal: &Refusal) -> Response<ClientBody> {
-        self.backend.metrics.rejected(&self.request.labels, refusal.kind);
-        self.sign(refusal::no_account(self.provider(), refusal, clock::now().wall), None)
-    }
-
-    fn error(&self, status: StatusCode, message: &str) -> Response<ClientBody> {
+    pub(super) fn error(&self, status: StatusCode, message: &str) -> Response<ClientBody> {
         self.sign(refusal::error(self.provider(), status, message), None)
     }
 }
 
-/// The headers that say something about limits.
-fn limit_headers(headers: &HeaderMap) -> Headers {
-    Headers::telling(headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())))
+/// Notes an account as silent when it is dropped after the client's patience has ended.
+struct SilenceWatch<'a> {
+    backend: &'a Backend,
+    client: &'a GatewayClient,
+    patience: &'a RequestPatience,
+    account: AccountId,
+    since: Instant,
 }
 
-#[expect(clippy::disallowed_methods, reason = "tokio's own clock, for tokio's own timer")]
-fn now() -> Instant {
-    Instant::now()
+impl Drop for SilenceWatch<'_> {
+    fn drop(&mut self) {
+        let bears = self.patience.program(&self.backend.handle, self.client).bears;
+        if now().duration_since(self.since) >= bears {
+            self.backend.sessions.was_silent(&self.patience.key, self.account, now());
+        }
+    }
+}
+
+/// The headers that say something about limits.
+pub(super) fn limit_headers(headers: &HeaderMap) -> Headers {
+    Headers::telling(headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())))
 }

@@ -100,7 +100,8 @@ mod tests {
             ((*name).to_owned(), of)
         };
         let providers: BTreeMap<_, _> = providers.iter().map(provider).collect();
-        GatewayConfig { gateway: config::GatewaySection::default(), max_attempts: 3, providers }
+        let max_rate_limit_wait = std::time::Duration::from_secs(300);
+        GatewayConfig { gateway: config::GatewaySection::default(), max_attempts: 3, max_rate_limit_wait, providers }
     }
 
     #[test]

@@ -16,7 +16,9 @@ use super::request::{
     BufferBudget, BufferLimits, BufferedRequest, ConnectionOrigin, RequestParts, RequestReadError, access,
 };
 use super::response::{self, ClientBody};
-use super::{auth, refusal, route::UpstreamRoute, upstream::UpstreamClients};
+use super::{
+    auth, kept_answers::KeptAnswers, refusal, route::UpstreamRoute, upstream::UpstreamClients, waits::WaitingSessions,
+};
 use crate::daemon::{GatewayClient, GatewayConfig, GatewayHandle};
 use crate::{pool::ConnectionId, provider};
 
@@ -34,7 +36,13 @@ pub(super) struct GatewayService {
 impl GatewayService {
     pub(super) fn new(handle: GatewayHandle) -> Arc<Self> {
         let config = RwLock::new(Arc::new(handle.config()));
-        let backend = Backend { handle, upstreams: UpstreamClients::default(), metrics: Arc::default() };
+        let backend = Backend {
+            handle,
+            upstreams: UpstreamClients::default(),
+            metrics: Arc::default(),
+            sessions: WaitingSessions::default(),
+            answers: KeptAnswers::default(),
+        };
         Arc::new(Self { backend, config, budget: Arc::default(), connections: AtomicU64::new(0) })
     }
 
@@ -75,7 +83,7 @@ impl GatewayService {
         }
         let Some(client) = self.client(origin, &head) else { return refusal::unauthorized(&provider) };
         let rejection = match self.prepare(connection, &client, received_at, head, body, &config).await {
-            Ok(request) => return Forward::new(&self.backend, &client, request, config.max_attempts).run().await,
+            Ok(request) => return Forward::new(&self.backend, &client, request, &config).run().await,
             Err(response) => *response,
         };
         // a lease checks the key as well; without one, it must be checked here

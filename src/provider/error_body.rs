@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 use crate::limits::Dialect;
 
-/// The delay of a limit whose end is unknown: too long for any agent to wait.
-const UNKNOWN_DELAY: Duration = Duration::from_secs(3600);
+/// Agents block on a longer delay.
+const MAX_DELAY: Duration = Duration::from_secs(60);
 
 /// When a limit ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -33,19 +33,33 @@ pub fn error_body(provider: &str, status: u16, message: &str) -> Value {
     }
 }
 
-/// The body of a 429: every account is limited, until `end` if that is known.
+/// The body of a 429: every account is limited, until `end` if that is known. `comes_back` says that the agent is to
+/// send its request again; otherwise it is to stop.
 #[must_use]
-pub fn limit_body(provider: &str, message: &str, end: Option<LimitReset>) -> Value {
+pub fn limit_body(provider: &str, message: &str, end: Option<LimitReset>, comes_back: bool) -> Value {
     match Dialect::of(provider) {
         Dialect::Anthropic => anthropic("rate_limit_error", message),
         Dialect::Google => {
-            let after = end.map_or(UNKNOWN_DELAY, |end| end.after);
-            let delay = format!("{}.{:03}s", after.as_secs(), after.subsec_millis());
+            let retry_info = end.map(|end| {
+                let after = end.after.min(MAX_DELAY);
+                let delay = format!("{}.{:03}s", after.as_secs(), after.subsec_millis());
+                json!({ "@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": delay })
+            });
+            // Gemini CLI stops at this reason and shows the message
+            let stop = (!comes_back).then(|| {
+                json!({
+                    "@type": "type.googleapis.com/google.rpc.ErrorInfo",
+                    "reason": "QUOTA_EXHAUSTED", "domain": "cloudcode-pa.googleapis.com",
+                })
+            });
+            let details: Vec<Value> = stop.into_iter().chain(retry_info).collect();
             json!({ "error": {
-                "code": 429, "message": message, "status": "RESOURCE_EXHAUSTED",
-                "details": [{ "@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": delay }],
+                "code": 429, "message": message, "status": "RESOURCE_EXHAUSTED", "details": details,
             } })
         }
+        Dialect::Openai | Dialect::Other if comes_back => json!({ "error": {
+            "message": message, "type": "rate_limit_exceeded", "param": null, "code": "rate_limit_exceeded",
+        } }),
         // Codex shows the time and does not try again
         Dialect::Openai | Dialect::Other => json!({ "error": {
             "message": message, "type": "usage_limit_reached", "param": null, "code": "usage_limit_reached",

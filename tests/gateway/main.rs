@@ -3,6 +3,7 @@
 #![cfg(unix)]
 
 mod access;
+mod denied;
 mod early_answers;
 mod failover;
 mod harness;
@@ -14,3 +15,4 @@ mod streams;
 #[path = "../daemon/support.rs"]
 mod support;
 mod upstream;
+mod waiting;

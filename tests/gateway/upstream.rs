@@ -113,6 +113,7 @@ fn headers(from: &mut impl BufRead) -> Option<Vec<(String, String)>> {
 type Responder = dyn Fn(&Message, &mut TcpStream) -> bool + Send + Sync;
 
 /// A server that runs until the test ends.
+#[derive(Clone)]
 pub struct Upstream {
     pub port: u16,
     received: Arc<Mutex<Vec<Message>>>,

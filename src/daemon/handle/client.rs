@@ -28,7 +28,7 @@ pub struct GatewayClient {
 impl GatewayClient {
     /// The session of requests that name none: all requests with one key belong to one session. Clients without a key
     /// cannot be distinguished.
-    pub(super) fn default_session(&self) -> Option<Box<str>> {
+    pub(crate) fn default_session(&self) -> Option<Box<str>> {
         (self.id != NO_KEY).then(|| format!("key:{:x}", self.id).into())
     }
 }
@@ -56,6 +56,18 @@ impl GatewayHandle {
     #[must_use]
     pub fn is_valid(&self, client: &GatewayClient) -> bool {
         client.lease.is_none_or(|(fence, process)| self.state().key_holder(fence, process).is_some())
+    }
+
+    /// The agent that the client's key or lease names.
+    #[must_use]
+    pub fn agent_of(&self, client: &GatewayClient) -> Option<Box<str>> {
+        let of_lease = || {
+            let (fence, process) = client.lease?;
+            let state = &mut *self.state();
+            let holder = state.key_holder(fence, process)?;
+            state.key_holders.get(holder)?.request.agent.clone()
+        };
+        client.agent.clone().or_else(of_lease)
     }
 
     /// The id of the gateway's `number`th connection.

@@ -6,8 +6,8 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::sync::oneshot;
 
-use super::request_lease::{LeasedAccount, NoLeaseReason, RequestLease, refused};
-use super::{GatewayHandle, client::GatewayClient};
+use super::request_lease::{LeasedAccount, NoLeaseReason, RequestLease};
+use super::{GatewayHandle, client::GatewayClient, no_account::NoAccount};
 use crate::daemon::state::{
     CredentialProblem, CredentialResult, CredentialState, CredentialUse, State, Unsaved, Waiter,
 };
@@ -33,6 +33,8 @@ pub struct RouteRequest<'a> {
     pub session: Option<&'a str>,
     /// The connection that it came on.
     pub connection: ConnectionId,
+    /// Accounts that must not serve it.
+    pub avoid: &'a [AccountId],
 }
 
 /// The next step of a request.
@@ -74,11 +76,11 @@ struct QueuePlace {
 }
 
 impl QueuePlace {
-    async fn answer(mut self) -> Result<Unsaved<Fence>, NoLeaseReason> {
+    /// The granted lease, or the refusal; `None` if the daemon stops.
+    async fn answer(mut self) -> Option<Result<Unsaved<Fence>, Refusal>> {
         let answer = (&mut self.answer).await;
         self.waiter = None;
-        let granted = answer.map_err(|_| NoLeaseReason::Gone)?.into_result();
-        granted.map_err(|refusal| refused(refusal.no_answer()))
+        Some(answer.ok()?.into_result().map_err(Unsaved::no_answer))
     }
 }
 
@@ -131,7 +133,7 @@ impl GatewayHandle {
         wait: Duration,
     ) -> Result<LeaseStep, NoLeaseReason> {
         let began = clock::now().mono;
-        let mut excluded = Vec::new();
+        let mut excluded = request.avoid.to_vec();
         loop {
             let left = wait.saturating_sub(clock::now().mono.since(began));
             let (attempt, holder, needs) = {
@@ -145,9 +147,11 @@ impl GatewayHandle {
             let grant = match attempt? {
                 LeaseAttempt::Granted(grant) => grant,
                 LeaseAttempt::Queued(queued) => {
-                    let granted = queued.answer().await?;
+                    let granted = queued.answer().await.ok_or(NoLeaseReason::Gone)?;
                     let state = &mut *self.state();
-                    self.grant(state, LeaseQuery { client, request, holder, needs: &needs }, granted)
+                    let query = LeaseQuery { client, request, holder, needs: &needs };
+                    let granted = granted.map_err(|refusal| query.refused(state, refusal))?;
+                    self.grant(state, query, granted)
                 }
                 LeaseAttempt::Wait(after) => return Ok(LeaseStep::Wait(after, held)),
             };
@@ -155,7 +159,10 @@ impl GatewayHandle {
             let fence = *grant.fence.peek();
             let lease = self.own(fence, needs, client.lease.is_none(), held.take());
             self.daemon.saved(grant.fence).await;
+            let was_refreshed = matches!(grant.credential, GrantedCredential::BeingRefreshed(..));
             match self.refreshed(client, fence, grant.credential).await {
+                // while it was refreshed, the account may have been limited: it is looked at again
+                GrantedCredential::Usable(_) if was_refreshed => {}
                 GrantedCredential::Usable(account) => return Ok(LeaseStep::Leased(lease, account)),
                 GrantedCredential::Unavailable(id, why) => {
                     tracing::debug!(account = %id, "another account is used: {why}");
@@ -165,6 +172,19 @@ impl GatewayHandle {
             }
             held = Some(lease);
         }
+    }
+
+    /// Why no account can serve a request now.
+    ///
+    /// # Errors
+    /// When it is no refusal: the request is invalid, or its key's lease has ended.
+    pub fn no_account(&self, client: &GatewayClient, request: &RouteRequest<'_>) -> Result<NoAccount, NoLeaseReason> {
+        let state = &mut *self.state();
+        let holder = state.holder_of(client)?;
+        let needs = state.needs_of(request, request.avoid).map_err(NoLeaseReason::Bad)?;
+        let request = LeaseQuery { client, request, holder, needs: &needs }.lease_request(state, None);
+        let refusal = state.pool.refusal_for(clock::now(), &request);
+        Ok(state.no_account(&request, refusal))
     }
 
     /// The lease that the request uses from now on; it replaces the one it had before.
@@ -202,12 +222,13 @@ impl GatewayHandle {
                 return Ok(attempt);
             }
             if state.pool.lease(fence).is_some() {
-                return Err(refused(state.pool.refusal_for(now, &query.lease_request(state, None))));
+                let refusal = state.pool.refusal_for(now, &query.lease_request(state, None));
+                return Err(query.refused(state, refusal));
             }
         }
         let acquire = Command::Acquire(Box::new(query.lease_request(state, Some(wait))));
         let granted = state.apply(now, acquire).into_result();
-        let granted = granted.map_err(|refusal| refused(refusal.no_answer()))?;
+        let granted = granted.map_err(|refusal| query.refused(state, refusal.no_answer()))?;
         match *granted.peek() {
             Reply::Held(fence) => Ok(LeaseAttempt::Granted(self.grant(state, query, granted.map(|_| fence)))),
             Reply::Queued(waiter) => {
@@ -279,6 +300,10 @@ impl GatewayHandle {
 }
 
 impl LeaseQuery<'_> {
+    fn refused(self, state: &State, refusal: Refusal) -> NoLeaseReason {
+        NoLeaseReason::Refused(Box::new(state.no_account(&self.lease_request(state, None), refusal)))
+    }
+
     /// The request for a lease of this provider.
     fn lease_request(self, state: &State, wait: Option<Duration>) -> LeaseRequest {
         let Self { client, request, needs, .. } = self;

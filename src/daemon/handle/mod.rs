@@ -2,9 +2,10 @@
 
 pub(crate) mod client;
 pub(crate) mod lease;
+pub(crate) mod no_account;
 pub(crate) mod request_lease;
 
-use std::{io, path::PathBuf, sync::Arc};
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 
@@ -34,6 +35,8 @@ pub struct GatewayConfig {
     pub gateway: config::GatewaySection,
     /// `limits.max_attempts`
     pub max_attempts: u32,
+    /// `limits.max_rate_limit_wait`
+    pub max_rate_limit_wait: Duration,
     /// `[providers.*]`, by name.
     pub providers: std::collections::BTreeMap<String, config::ProviderSection>,
 }
@@ -75,6 +78,7 @@ impl GatewayHandle {
         GatewayConfig {
             gateway: config.gateway.clone(),
             max_attempts: config.limits.max_attempts,
+            max_rate_limit_wait: state.pool.settings().limits.max_rate_limit_wait,
             providers: config.providers.clone(),
         }
     }

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::GatewayHandle;
+use super::{GatewayHandle, no_account::NoAccount};
 use crate::daemon::os::clock;
 use crate::daemon::state::{CredentialUse, ReportOutcome, UpstreamOutcome};
-use crate::pool::{AccountId, Command, CredentialKind, Fence, Mono, Refusal, RequestNeeds};
+use crate::pool::{AccountId, Command, CredentialKind, Fence, Mono, RequestNeeds};
 use crate::{credential::Secret, limits::Headers, provider::TargetError};
 
 /// A success is reported with the release of its lease, unless the response takes longer than this.
@@ -19,13 +19,14 @@ pub enum NoLeaseReason {
     /// The lease of its key has ended.
     Gone,
     /// No account can serve it.
-    Refused(Box<Refusal>),
+    Refused(Box<NoAccount>),
 }
 
 /// An account, and a copy of its credential.
 #[derive(Debug)]
 pub struct LeasedAccount {
-    pub(super) id: AccountId,
+    /// Its id.
+    pub id: AccountId,
     /// Its label, or else its id.
     pub name: String,
     /// How it authenticates.
@@ -93,7 +94,7 @@ impl RequestLease {
             // no lease is handed out that would have to be saved first
             None => report.no_answer(),
         };
-        report.map(|report| (report, self)).map_err(refused)
+        report.map(|report| (report, self)).map_err(|_| NoLeaseReason::Gone)
     }
 
     /// Notes that a response has begun. A success on a holder's lease is reported at once, one on a lease that ends
@@ -162,8 +163,4 @@ impl RequestLease {
         let refreshed = self.handle.daemon.fresh_credential(self.fence, CredentialUse::Replace, |_, _, _| ());
         matches!(tokio::time::timeout(wait, refreshed).await, Ok(Ok(_))) && is_new()
     }
-}
-
-pub(super) fn refused(refusal: Refusal) -> NoLeaseReason {
-    NoLeaseReason::Refused(Box::new(refusal))
 }

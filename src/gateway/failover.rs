@@ -1,0 +1,152 @@
+//! What follows when an attempt was refused or failed: another account, a pause, or a response for the client.
+
+use std::time::Duration;
+
+use hyper::StatusCode;
+use tokio::time::sleep;
+
+use super::attempt::UpstreamRefusal;
+use super::forward::{DENIED_WAIT, Forward, NextStep, limit_headers};
+use super::patience::now;
+use super::refusal::NextRequest;
+use super::response::{self, ResponseObserver};
+use crate::daemon::{LeasedAccount, ReportOutcome, RequestLease, UpstreamOutcome};
+use crate::limits::{Reason, Scope};
+use crate::pool::{AccountId, Action, CredentialKind};
+
+/// The first pause after a failure of the service; it doubles with each failure.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+/// Before a longer pause that the service states, the other accounts are tried.
+const LONG_PAUSE: Duration = Duration::from_secs(5);
+
+impl Forward<'_> {
+    pub(super) async fn refused(
+        &mut self,
+        lease: RequestLease,
+        account: &LeasedAccount,
+        refused: UpstreamRefusal,
+    ) -> NextStep {
+        let is_login = account.kind == CredentialKind::Oauth;
+        let is_unauthorized = refused.head.status == StatusCode::UNAUTHORIZED;
+        if is_login && is_unauthorized && !self.has_refreshed && self.request.buffered.can_be_sent() {
+            self.has_refreshed = true;
+            if lease.refresh(account, self.time_left()).await {
+                return NextStep::Retry(Some(lease));
+            }
+        }
+        let name = &account.name;
+        let headers = limit_headers(&refused.head.headers);
+        let (report, lease) = match lease.report(refused.report(&headers)).await {
+            Ok((report, lease)) => (report, Some(lease)),
+            // another request of the same holder has moved the lease: that account can serve this one too
+            Err(_) if self.can_send_again() => return NextStep::Retry(None),
+            Err(_) => return self.relay_refusal(None, name, refused),
+        };
+        let reason = report.decision.reason.map_or("none", Reason::name);
+        self.backend.metrics.attempt_failed(&self.request.labels, name, reason);
+        let decision = &report.decision;
+        let stated = report.verdict.as_ref().and_then(|verdict| verdict.wait);
+        match (decision.action, decision.scope) {
+            (Action::Switch, _) if self.can_send_again() => NextStep::Retry(lease),
+            (Action::Retry | Action::Wait, Some(Scope::Service)) => {
+                match self.service_failed(account.id, lease, stated).await {
+                    Ok(next) => next,
+                    Err(lease) => self.relay_refusal(lease, name, refused),
+                }
+            }
+            // the request is at fault, or the refusal says neither why nor for how long: its client decides
+            (_, Some(Scope::Request)) if decision.action == Action::Stop || stated.is_none() => {
+                self.relay_refusal(lease, name, refused)
+            }
+            (Action::Stop, _) => self.wait_out(lease, name, refused, &report).await,
+            (Action::Retry | Action::Wait, _) if self.can_send_again() => {
+                self.wait_out(lease, name, refused, &report).await
+            }
+            _ => self.relay_refusal(lease, name, refused),
+        }
+    }
+
+    /// No other account is left now: waits for one, or answers that there is none.
+    async fn wait_out(
+        &mut self,
+        lease: Option<RequestLease>,
+        name: &str,
+        refused: UpstreamRefusal,
+        report: &ReportOutcome,
+    ) -> NextStep {
+        let (action, after) = (report.decision.action, report.decision.after);
+        let Ok(found) = self.find_no_account() else { return self.relay_refusal(lease, name, refused) };
+        if found.is_denied() {
+            let UpstreamRefusal { head, first, .. } = &refused;
+            self.backend.answers.keep(self.provider(), self.model(), head.status, &head.headers, first);
+            let left = DENIED_WAIT.saturating_sub(now().duration_since(self.patience.began)).min(self.time_left());
+            if action == Action::Stop || after > left {
+                return self.relay_refusal(lease, name, refused);
+            }
+        }
+        if action == Action::Stop || after > self.patience.limit_left() {
+            return NextStep::Respond(self.no_account(&found, NextRequest::Stops));
+        }
+        if action == Action::Wait {
+            // the lease is looked at again, and at the end of the client's patience there is an answer
+            self.pause(after.min(self.time_left())).await;
+            return NextStep::Retry(lease);
+        }
+        // the same account must not be tried before this time
+        let time_left = self.time_left();
+        sleep(after.min(time_left)).await;
+        if after > time_left { NextStep::Respond(self.ask_again()) } else { NextStep::Retry(lease) }
+    }
+
+    /// Waits before a failing service is tried again, and tries its last attempt on another account, if one is free. A
+    /// pause that the service states is kept only when no other account is free. `Err` returns the lease: the request
+    /// must not be sent again.
+    async fn service_failed(
+        &mut self,
+        account: AccountId,
+        lease: Option<RequestLease>,
+        stated: Option<Duration>,
+    ) -> Result<NextStep, Option<RequestLease>> {
+        self.service_failures += 1;
+        self.failed.push(account);
+        if self.service_failures >= self.max_service_attempts || !self.can_send_again() {
+            return Err(lease);
+        }
+        let pause = stated.unwrap_or(FIRST_PAUSE * (1 << (self.service_failures - 1).min(6)));
+        let is_last = self.service_failures + 1 == self.max_service_attempts;
+        if pause > LONG_PAUSE {
+            let next = self.elsewhere(lease).await;
+            let NextStep::Retry(lease) = next else { return Ok(next) };
+            if pause > self.time_left() {
+                return Err(lease);
+            }
+            sleep(pause).await;
+            return Ok(NextStep::Retry(lease));
+        }
+        if pause > self.time_left() {
+            return Err(lease);
+        }
+        sleep(pause).await;
+        Ok(if is_last { self.elsewhere(lease).await } else { NextStep::Retry(lease) })
+    }
+
+    /// The client gets the upstream's refusal unchanged.
+    fn relay_refusal(&self, lease: Option<RequestLease>, name: &str, refused: UpstreamRefusal) -> NextStep {
+        let UpstreamRefusal { head, first, rest, .. } = refused;
+        let (metrics, labels) = (self.backend.metrics.clone(), self.request.labels.clone());
+        let observer = ResponseObserver::of_refusal(&head, metrics, labels, name, lease);
+        NextStep::Respond(self.sign(response::relay(head, first, rest, observer), Some(name)))
+    }
+
+    pub(super) async fn failed(&mut self, lease: RequestLease, account: &LeasedAccount, reason: &str) -> NextStep {
+        self.backend.metrics.attempt_failed(&self.request.labels, &account.name, "network");
+        tracing::debug!(account = account.name, "no response from {}: {reason}", self.provider());
+        let outcome = UpstreamOutcome::Stated { reason: Reason::ServerError, wait: None };
+        let lease = lease.report(outcome).await.ok().map(|(_, lease)| lease);
+        if let Ok(next) = self.service_failed(account.id, lease, None).await {
+            return next;
+        }
+        let message = format!("lessor: no response from {}: {reason}", self.provider());
+        NextStep::Respond(self.error(StatusCode::BAD_GATEWAY, &message))
+    }
+}

@@ -1,0 +1,78 @@
+//! How long one request may wait: as long as its program bears, and as long as its session may in all.
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use hyper::header::HeaderMap;
+use tokio::time::Instant;
+
+use super::waits::{WaitKey, WaitingSessions};
+use crate::daemon::{GatewayClient, GatewayHandle};
+use crate::provider::Patience;
+
+/// Where the vendors' own client libraries state how long they wait for a response, in seconds.
+const CLIENT_TIMEOUT: &str = "x-stainless-timeout";
+
+pub(super) struct RequestPatience {
+    pub(super) key: WaitKey,
+    pub(super) began: Instant,
+    /// The session's first refusal, or the beginning of this request.
+    first_refusal: Instant,
+    /// How long the session may wait, over all its requests.
+    limit: Duration,
+    timeout: Option<Duration>,
+    user_agent: String,
+    /// Known when a request has to wait: looking up the agent of a lease takes the daemon's lock.
+    program: OnceLock<Patience>,
+}
+
+impl RequestPatience {
+    pub(super) fn new(
+        sessions: &WaitingSessions,
+        key: WaitKey,
+        limit: Duration,
+        (headers, user_agent): (&HeaderMap, &str),
+    ) -> Self {
+        let began = now();
+        let first_refusal = sessions.first_refusal(&key, began).unwrap_or(began);
+        let timeout = headers.get(CLIENT_TIMEOUT).and_then(|seconds| seconds.to_str().ok()?.parse().ok());
+        Self {
+            key,
+            began,
+            first_refusal,
+            limit,
+            timeout: timeout.filter(|seconds| *seconds > 0).map(Duration::from_secs),
+            user_agent: user_agent.to_owned(),
+            program: OnceLock::new(),
+        }
+    }
+
+    pub(super) fn program(&self, handle: &GatewayHandle, client: &GatewayClient) -> Patience {
+        *self.program.get_or_init(|| {
+            let named = Patience::of(&self.user_agent, None);
+            let is_known = named != Patience::of("", None);
+            let program = if is_known { named } else { Patience::of("", handle.agent_of(client).as_deref()) };
+            program.within(self.timeout)
+        })
+    }
+
+    /// How long the session may still wait.
+    pub(super) fn limit_left(&self) -> Duration {
+        self.limit.saturating_sub(now().duration_since(self.first_refusal))
+    }
+
+    /// When the client must have an answer.
+    pub(super) fn answer_due(&self, program: Patience) -> Instant {
+        self.began + program.bears.min(self.limit.saturating_sub(self.began.duration_since(self.first_refusal)))
+    }
+
+    /// The session was refused and comes back, or has reached its limit.
+    pub(super) fn note_refusal(&self, sessions: &WaitingSessions) {
+        sessions.refused(&self.key, self.first_refusal, now());
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "tokio's own clock, for tokio's own timer")]
+pub(super) fn now() -> Instant {
+    Instant::now()
+}

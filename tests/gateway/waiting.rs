@@ -1,0 +1,187 @@
+//! While no account can serve: how long a request waits, and the answer that makes its agent come back or stop.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::harness::{HttpClient, TestGateway, request};
+use crate::support::wait_until;
+use crate::upstream::{Message, Upstream, respond};
+
+const OK: (u16, &str, &str) = (200, "", "{}");
+const LIMITED: &str = r#"{"type":"error","error":{"type":"rate_limit_error","message":"Please retry in 4108s"}}"#;
+const MODEL: &str = r#"{"model":"claude-sonnet-4-5","messages":[]}"#;
+
+/// A messages request of a session, whose client waits for as long as `timeout` says, in seconds.
+fn ask(gateway: &TestGateway, session: &str, timeout: u64, user_agent: &str) -> Message {
+    gateway.http_client().send(&asked(gateway, session, timeout, user_agent))
+}
+
+fn asked(gateway: &TestGateway, session: &str, timeout: u64, user_agent: &str) -> Vec<u8> {
+    let headers = format!(
+        "x-api-key: {}\r\nx-claude-code-session-id: {session}\r\nx-stainless-timeout: {timeout}\r\nuser-agent: {user_agent}\r\n",
+        gateway.key
+    );
+    request("POST /anthropic/v1/messages", &headers, MODEL)
+}
+
+fn seconds(response: &Message, name: &str) -> Option<u64> {
+    response.header(name).map(|value| value.parse().unwrap())
+}
+
+fn comes_back(response: &Message) -> bool {
+    assert_eq!(response.status(), 429, "{response:?}");
+    response.header("x-should-retry").is_none()
+}
+
+#[test]
+fn an_agent_whose_patience_ends_is_asked_to_come_back_and_is_served_then() {
+    let upstream = Upstream::by_key(|key| match key {
+        "k-a" => (429, "retry-after: 4\r\n", LIMITED),
+        _ => (429, "retry-after: 100\r\n", LIMITED),
+    });
+    let gateway = TestGateway::new("ab", upstream);
+    let start = Instant::now();
+    let response = ask(&gateway, "s", 2, "claude-cli/2");
+    let waited = start.elapsed();
+    assert!(waited > Duration::from_secs(1) && waited < Duration::from_secs(3), "{waited:?}");
+    assert!(comes_back(&response), "{response:?}");
+    let after = seconds(&response, "retry-after").unwrap();
+    assert!((1..=3).contains(&after), "{response:?}");
+    assert_eq!(seconds(&response, "x-lessor-retry-after"), Some(after));
+    let message = response.json()["error"]["message"].as_str().unwrap().to_owned();
+    assert!(message.contains("a, b: limited") && message.contains("a is first free at "), "{message}");
+    // what the upstream said does not reach the agent: some agents act on it
+    assert!(!response.text().contains("4108"), "{message}");
+}
+
+#[test]
+fn a_wait_known_to_be_too_long_ends_at_once_and_the_message_has_one_form() {
+    let upstream = Upstream::by_key(|_| (429, "retry-after: 1200\r\n", LIMITED));
+    let gateway = TestGateway::new("ab", upstream);
+    let start = Instant::now();
+    for round in 0..3 {
+        let response = ask(&gateway, "s", 600, "claude-cli/2");
+        assert!(!comes_back(&response) && response.header("retry-after").is_none(), "{round}: {response:?}");
+        assert!((1190..=1200).contains(&seconds(&response, "x-lessor-retry-after").unwrap()), "{response:?}");
+        let message = response.json()["error"]["message"].as_str().unwrap().to_owned();
+        assert!(message.starts_with("lessor: no anthropic account is free (a, b: limited); "), "{message}");
+        assert!(message.ends_with(", in 20 min") && !message.contains("4108"), "{message}");
+    }
+    assert!(start.elapsed() < Duration::from_secs(10), "a request waited");
+    assert_eq!(gateway.upstream.keys().len(), 2);
+}
+
+/// A gateway whose only account is in use, without a time when it is free.
+fn in_use(limit: &str) -> (TestGateway, crate::support::Client, String) {
+    let config = format!("[leases]\noverflow = \"wait\"\n[limits]\nmax_rate_limit_wait = \"{limit}\"");
+    let gateway = TestGateway::with(&config, "a", Upstream::by_key(|_| OK));
+    let mut client = gateway.home.client();
+    let lease = client.acquire()["lease"].as_str().unwrap().to_owned();
+    (gateway, client, lease)
+}
+
+#[test]
+fn a_session_comes_back_until_its_limit_is_reached_counted_from_its_first_refusal() {
+    let (gateway, _client, _lease) = in_use("4s");
+    let (start, mut refusals) = (Instant::now(), 0);
+    let last = loop {
+        let response = ask(&gateway, "s", 1, "");
+        if !comes_back(&response) {
+            break response;
+        }
+        refusals += 1;
+        // no time is known
+        assert_eq!((response.header("retry-after"), response.header("x-lessor-retry-after")), (None, None));
+        assert!(start.elapsed() < Duration::from_secs(15), "it never ends");
+    };
+    assert!((3..=5).contains(&refusals) && start.elapsed() >= Duration::from_millis(3900), "{refusals} refusals");
+    assert!(last.text().contains("(a: in use)"), "{}", last.text());
+    assert!(!comes_back(&ask(&gateway, "s", 1, "")), "a session that does not stop is not held again");
+    assert!(comes_back(&ask(&gateway, "other", 1, "")), "another session has its own limit");
+}
+
+#[test]
+fn a_success_begins_the_count_again() {
+    let (gateway, mut client, lease) = in_use("2s");
+    while comes_back(&ask(&gateway, "s", 1, "")) {}
+    client.call("lease.release", json!({ "lease": lease }));
+    assert_eq!(ask(&gateway, "s", 1, "").status(), 200);
+    let _lease = client.acquire();
+    assert!(comes_back(&ask(&gateway, "s", 1, "")));
+}
+
+#[test]
+fn a_program_that_never_asks_again_gets_no_answer_that_asks_it_to() {
+    let (gateway, _client, _lease) = in_use("1m");
+    assert!(!comes_back(&ask(&gateway, "s", 1, "google-genai-sdk/3.4.0 gl-python/3.11")));
+    assert!(comes_back(&ask(&gateway, "s", 1, "GeminiCLI/0.61.0")));
+}
+
+#[test]
+fn each_provider_s_agents_get_the_answer_that_they_come_back_for() {
+    let upstream = Upstream::start(|_, stream| {
+        let error = r#"{"error":{"message":"slow down","code":"rate_limit_exceeded","type":"tokens","status":"RESOURCE_EXHAUSTED"}}"#;
+        respond(stream, 429, "retry-after: 100\r\n", error)
+    });
+    let gateway = TestGateway::new("", upstream);
+    gateway.add("openai", "api_key", "o");
+    gateway.add("google", "api_key", "g");
+    let headers = format!("authorization: Bearer {}\r\nx-stainless-timeout: 1\r\n", gateway.key);
+    let response = gateway.http_client().send(&request("POST /openai/v1/responses", &headers, r#"{"model":"gpt-5"}"#));
+    assert!(comes_back(&response), "{response:?}");
+    let error = response.json()["error"].clone();
+    assert_eq!((&error["type"], seconds(&response, "retry-after")), (&json!("rate_limit_exceeded"), Some(60)));
+    let line = "POST /google/v1beta/models/gemini-3-pro:generateContent";
+    let response = gateway.http_client().send(&request(line, &headers, "{}"));
+    assert!(comes_back(&response), "{response:?}");
+    let details = response.json()["error"]["details"].clone();
+    assert_eq!(details[0]["retryDelay"], "60.000s");
+    assert_eq!(details.as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn after_a_limit_is_known_no_request_starts_on_its_account() {
+    static SENT: Mutex<Vec<Instant>> = Mutex::new(Vec::new());
+    let upstream = Upstream::start(|_, stream| {
+        let mut sent = SENT.lock().unwrap();
+        sent.push(Instant::now());
+        if sent.len() == 1 {
+            respond(stream, 429, "retry-after: 2\r\n", LIMITED)
+        } else {
+            respond(stream, 200, "", "{}")
+        }
+    });
+    let gateway = TestGateway::new("a", upstream);
+    let mut first = gateway.http_client();
+    first.write(&asked(&gateway, "0", 600, ""));
+    wait_until("the limit is known", || gateway.account("a")["state"] == "limited");
+    let mut clients: Vec<HttpClient> = (1..8).map(|_| gateway.http_client()).collect();
+    for (number, client) in clients.iter_mut().enumerate() {
+        client.write(&asked(&gateway, &number.to_string(), 600, ""));
+    }
+    clients.push(first);
+    assert!(clients.iter_mut().all(|client| client.receive().status() == 200));
+    let sent = SENT.lock().unwrap();
+    let early = sent[1..].iter().filter(|at| at.duration_since(sent[0]) < Duration::from_millis(1950)).count();
+    assert_eq!((sent.len(), early), (9, 0));
+}
+
+#[test]
+fn without_switching_the_first_rate_limit_leads_to_a_retry_on_the_same_account() {
+    static ATTEMPTS: AtomicUsize = AtomicUsize::new(0);
+    let upstream = Upstream::start(|_, stream| match ATTEMPTS.fetch_add(1, Ordering::SeqCst) {
+        0 => respond(stream, 429, "retry-after: 1\r\n", LIMITED),
+        _ => respond(stream, 200, "", "{}"),
+    });
+    let config = "[limits]\nswitch_on_first_rate_limit = false\nretry_delay = \"1500ms\"";
+    let gateway = TestGateway::with(config, "ab", upstream);
+    let start = Instant::now();
+    let response = gateway.send();
+    assert_eq!((response.status(), response.header("x-lessor-attempts")), (200, Some("2")));
+    let keys = gateway.upstream.keys();
+    assert_eq!(keys[0], keys[1], "it moved to another account");
+    assert!(start.elapsed() >= Duration::from_millis(1500), "it did not wait for retry_delay");
+}
