@@ -43,8 +43,11 @@ fn of(limit: &Value, of: Option<(&str, &str)>, now: Wall) -> impl Iterator<Item 
     ["primary", "secondary"].into_iter().filter_map(move |slot| {
         let window = limit.get(format!("{slot}_window"))?;
         // windows are added and removed: the first one may be the weekly one
-        let seconds = window.get("limit_window_seconds").and_then(number).filter(|seconds| *seconds > 0.0);
-        let length = seconds.and_then(|seconds| window_name(seconds / 60.0)).unwrap_or_else(|| slot.to_owned());
+        let length = match window.get("limit_window_seconds") {
+            // a blank length or one of zero fills a place in which there is no window
+            Some(seconds) => window_name(number(seconds)? / 60.0)?,
+            None => slot.to_owned(),
+        };
         Some(Window {
             name: of.map_or_else(|| length.clone(), |(name, _)| format!("{length} {name}")),
             utilization: percent(window.get("used_percent")?)?,
@@ -118,6 +121,11 @@ mod tests {
         }
         let body = json!({ "rate_limit": { "primary_window": { "used_percent": 5 } } });
         assert_eq!(usage(body.to_string().as_bytes(), NOW).unwrap().windows[0].name, "primary");
+        for seconds in [json!(0), json!(null), json!(""), json!(-1)] {
+            let window = json!({ "used_percent": 0, "limit_window_seconds": seconds, "reset_after_seconds": 0 });
+            let body = json!({ "rate_limit": { "secondary_window": window } });
+            assert_eq!(usage(body.to_string().as_bytes(), NOW).unwrap().windows, [], "{body}");
+        }
         for body in ["", "[]", "{}", "<html>", r#"{"detail":"Unauthorized"}"#] {
             assert!(usage(body.as_bytes(), NOW).is_err(), "{body}");
         }

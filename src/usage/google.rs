@@ -1,5 +1,7 @@
-//! Google's Code Assist: the used quota of a login's two pools (`fetchAvailableModels` returns Antigravity's,
-//! `retrieveUserQuota` Gemini CLI's), and the plan (`loadCodeAssist`).
+//! Google's Code Assist: the used quota of a login's two pools, and the plan (`loadCodeAssist`).
+//!
+//! `retrieveUserQuotaSummary` returns Antigravity's quotas, two windows for each group of models; older servers only
+//! have `fetchAvailableModels`, a window for each model. `retrieveUserQuota` returns Gemini CLI's.
 
 use serde_json::Value;
 
@@ -13,12 +15,70 @@ const MOST: usize = 48;
 /// The models that leases can request; others are ignored.
 const SERVED: [&str; 2] = ["gemini", "claude"];
 
-/// Parses the response of `fetchAvailableModels`.
+/// Parses the response of `retrieveUserQuotaSummary`.
+pub(super) fn quota_summary(body: &[u8], now: Wall) -> Result<UsageReading, UnexpectedAnswer> {
+    let document = document(body).ok_or(UnexpectedAnswer("Google"))?;
+    let wrapped = ["response", "quotaSummary"].iter().find_map(|key| document.get(*key)).unwrap_or(&document);
+    let groups = wrapped.get("groups").and_then(Value::as_array).ok_or(UnexpectedAnswer("Google"))?;
+    let buckets = groups.iter().flat_map(|group| {
+        let buckets = group.get("buckets").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+        buckets.iter().map(move |bucket| (group, bucket))
+    });
+    let mut windows: Vec<Window> =
+        buckets.filter_map(|(group, bucket)| summed(group, bucket, now)).take(MOST).collect();
+    windows.sort_by(|a, b| (&a.key, &a.name).cmp(&(&b.key, &b.name)));
+    if windows.is_empty() {
+        return Err(UnexpectedAnswer("Google"));
+    }
+    Ok(UsageReading { windows, ..UsageReading::default() })
+}
+
+/// A window of a group of models, under the quota key of all of them.
+fn summed(group: &Value, bucket: &Value, now: Wall) -> Option<Window> {
+    let word = |value: &Value, key: &str| value.get(key).and_then(text).unwrap_or_default().to_ascii_lowercase();
+    let id = word(bucket, "bucketId");
+    let (models, _) = id.split_once('-').unwrap_or((&id, ""));
+    let group = word(group, "displayName");
+    let (model, pool) = match models {
+        "gemini" => ("gemini-3-pro", Some("antigravity")),
+        "3p" => ("claude", None),
+        _ if group.contains("gemini") => ("gemini-3-pro", Some("antigravity")),
+        _ if group.contains("claude") => ("claude", None),
+        _ => return None,
+    };
+    let length = [word(bucket, "window"), id.rsplit('-').next().unwrap_or_default().to_owned()];
+    let name = length.iter().find_map(|length| match length.as_str() {
+        "weekly" => Some("7d".to_owned()),
+        "daily" => Some("1d".to_owned()),
+        length => super::window_length(length).map(|_| length.to_owned()),
+    })?;
+    let target = Catalog::default().target("google", Some(model), pool, Primary::Antigravity).ok()?;
+    let remaining = bucket.get("remainingFraction").or_else(|| bucket.get("remaining")?.get("remainingFraction"))?;
+    Some(Window {
+        name,
+        utilization: used_of_remaining(remaining)?,
+        resets_at: bucket.get("resetTime").and_then(instant),
+        as_of: now,
+        key: target.key.to_string(),
+    })
+}
+
+/// Parses the response of `fetchAvailableModels`. Some servers answer that every model is unused, whatever was used:
+/// such an answer says nothing.
 pub(super) fn available_models(body: &[u8], now: Wall) -> Result<UsageReading, UnexpectedAnswer> {
     let document = document(body).ok_or(UnexpectedAnswer("Google"))?;
     let models = document.get("models").and_then(Value::as_object).ok_or(UnexpectedAnswer("Google"))?;
     let told = models.iter().filter_map(|(model, facts)| Some((model.as_str(), facts.get("quotaInfo")?)));
-    Ok(UsageReading { windows: windows(told, "antigravity", now), ..UsageReading::default() })
+    let mut windows = windows(told, "antigravity", now);
+    if windows.iter().all(is_unused) {
+        windows.clear();
+    }
+    Ok(UsageReading { windows, ..UsageReading::default() })
+}
+
+/// Whether nothing of a window is used.
+pub(super) fn is_unused(window: &Window) -> bool {
+    window.utilization <= 0.0
 }
 
 /// Parses the response of `retrieveUserQuota`.
@@ -121,6 +181,47 @@ mod tests {
     }
 
     #[test]
+    fn a_summary_has_two_windows_for_each_group_of_models() {
+        let bucket = |id: &str, window: &str, left: Value| json!({ "bucketId": id, "window": window, "remainingFraction": left, "resetTime": "2026-09-21T13:33:32Z" });
+        let groups = json!({ "groups": [
+            { "displayName": "Gemini Models", "buckets": [
+                bucket("gemini-weekly", "weekly", json!(0.75)),
+                { "bucketId": "gemini-5h", "remaining": { "remainingFraction": 0.5 } },
+                bucket("gemini-5h", "soon", json!(null)),
+            ] },
+            { "displayName": "Claude and GPT models", "buckets": [
+                bucket("3p-5h", "5h", json!(1)),
+                { "displayName": "Weekly Limit", "window": "weekly", "remainingFraction": 0 },
+            ] },
+            { "displayName": "Images", "buckets": [bucket("image-5h", "5h", json!(0))] },
+            { "displayName": "Nothing" },
+        ] });
+        for body in [groups.clone(), json!({ "response": groups }), json!({ "quotaSummary": groups })] {
+            let reading = quota_summary(body.to_string().as_bytes(), NOW).unwrap();
+            assert_eq!(
+                rows(&reading, NOW),
+                [
+                    ("5h", "claude", 0.0, Some(12_000)),
+                    ("7d", "claude", 1.0, None),
+                    ("5h", "gemini-antigravity", 0.5, None),
+                    ("7d", "gemini-antigravity", 0.25, Some(12_000)),
+                ]
+            );
+            let target = Catalog::default().target("google", Some("gemini-3-flash"), None, Primary::Antigravity);
+            assert!(target.unwrap().quota().is_under(&reading.windows[2].key));
+        }
+    }
+
+    #[test]
+    fn models_that_are_all_unused_are_not_believed() {
+        let model = |left: f64| json!({ "quotaInfo": { "remainingFraction": left } });
+        let read = |body: Value| available_models(body.to_string().as_bytes(), NOW).unwrap().windows.len();
+        assert_eq!(read(json!({ "models": { "gemini-3-pro": model(1.0), "claude-sonnet-4-6": model(1.0) } })), 0);
+        assert_eq!(read(json!({ "models": { "gemini-3-pro": model(1.0), "claude-sonnet-4-6": model(0.9) } })), 2);
+        assert_eq!(read(json!({ "models": {} })), 0);
+    }
+
+    #[test]
     fn gemini_cli_buckets_get_the_key_of_their_requests() {
         let body = json!({ "buckets": [
             { "modelId": "gemini-2.5-pro", "remainingFraction": 0.25, "remainingAmount": "10", "tokenType": "REQUESTS", "resetTime": "2026-09-21T13:33:32Z" },
@@ -158,6 +259,7 @@ mod tests {
     fn an_unexpected_answer_is_an_error() {
         for body in ["", "[]", "null", "<html>", r#"{"error":{"code":403}}"#] {
             assert!(available_models(body.as_bytes(), NOW).is_err(), "{body}");
+            assert!(quota_summary(body.as_bytes(), NOW).is_err(), "{body}");
             assert!(user_quota(body.as_bytes(), NOW).is_err(), "{body}");
             assert!(code_assist(body.as_bytes()).is_err(), "{body}");
         }

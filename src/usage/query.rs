@@ -12,6 +12,11 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// The maximum length of a response, in bytes.
 const LONGEST: usize = 1 << 20;
 
+/// The server of Gemini CLI's quotas and of plans.
+const CODE_ASSIST: &str = "https://cloudcode-pa.googleapis.com";
+/// The server of Antigravity's quotas, which knows what Antigravity used.
+const ANTIGRAVITY: &str = "https://daily-cloudcode-pa.googleapis.com";
+
 /// Where and for which account to query.
 #[derive(Debug)]
 pub struct UsageQuery<'a> {
@@ -61,15 +66,16 @@ struct HttpCall<'a> {
 pub async fn query(client: &reqwest::Client, question: &UsageQuery<'_>, token: &str) -> UsageResult {
     match question.provider {
         "anthropic" => {
-            let url = place(question, "https://api.anthropic.com", "/api/oauth/usage");
-            let call = HttpCall { url, body: None, headers: vec![("anthropic-beta", "oauth-2025-04-20")] };
+            let call = HttpCall {
+                url: place(question, "https://api.anthropic.com"),
+                body: None,
+                headers: vec![("anthropic-beta", "oauth-2025-04-20")],
+            };
             read(&send(client, call, question, token).await?, |body| anthropic::usage(body, question.now))
         }
         "openai" => {
-            // other servers use another path than the vendor
-            let path = if question.base_url.is_some() { "/api/codex/usage" } else { "/backend-api/wham/usage" };
             let headers = question.vendor_id.map(|id| ("chatgpt-account-id", id)).into_iter().collect();
-            let call = HttpCall { url: place(question, "https://chatgpt.com", path), body: None, headers };
+            let call = HttpCall { url: place(question, "https://chatgpt.com"), body: None, headers };
             read(&send(client, call, question, token).await?, |body| codex::usage(body, question.now))
         }
         "google" => ask_google(client, question, token).await,
@@ -78,19 +84,16 @@ pub async fn query(client: &reqwest::Client, question: &UsageQuery<'_>, token: &
 }
 
 async fn ask_google(client: &reqwest::Client, question: &UsageQuery<'_>, token: &str) -> UsageResult {
-    let place = |method: &str| {
-        let base = place(question, "https://cloudcode-pa.googleapis.com", "/v1internal");
-        format!("{}:{method}", base.trim_end_matches('/'))
-    };
-    let send = async |method: &str, body: serde_json::Value| {
-        let call = HttpCall { url: place(method), body: Some(body.to_string()), headers: Vec::new() };
+    let send = async |host: &'static str, method: &str, body: serde_json::Value| {
+        let url = format!("{}:{method}", place(question, host));
+        let call = HttpCall { url, body: Some(body.to_string()), headers: Vec::new() };
         send(client, call, question, token).await
     };
     let mut whole = UsageReading::default();
     if question.wants_plan || question.project.is_none() {
         let metadata = serde_json::json!({ "metadata": { "ideType": "IDE_UNSPECIFIED", "pluginType": "GEMINI" } });
         // the quota can be queried without the plan
-        match send("loadCodeAssist", metadata).await.and_then(|body| read(&body, google::code_assist)) {
+        match send(CODE_ASSIST, "loadCodeAssist", metadata).await.and_then(|body| read(&body, google::code_assist)) {
             Ok(reading) => whole = reading,
             Err(failure) if failure.unconfirmed => return Err(failure),
             Err(failure) => tracing::debug!("the plan could not be queried: {failure}"),
@@ -98,9 +101,18 @@ async fn ask_google(client: &reqwest::Client, question: &UsageQuery<'_>, token: 
     }
     let project = question.project.or(whole.project.as_deref());
     let of = project.map_or_else(|| serde_json::json!({}), |project| serde_json::json!({ "project": project }));
-    let antigravity = send("fetchAvailableModels", of.clone()).await;
-    let antigravity = antigravity.and_then(|body| read(&body, |body| google::available_models(body, question.now)));
-    let gemini_cli = send("retrieveUserQuota", of).await;
+    let summary = send(ANTIGRAVITY, "retrieveUserQuotaSummary", of.clone()).await;
+    let summary = summary.and_then(|body| read(&body, |body| google::quota_summary(body, question.now)));
+    let antigravity = match summary.map(|reading| believed(question, reading)) {
+        Ok(reading) => Ok(reading),
+        Err(failure) if failure.unconfirmed || matches!(failure.kind, PollFailure::Limited(_)) => Err(failure),
+        // an older server
+        Err(_) => {
+            let models = send(ANTIGRAVITY, "fetchAvailableModels", of.clone()).await;
+            models.and_then(|body| read(&body, |body| google::available_models(body, question.now)))
+        }
+    };
+    let gemini_cli = send(CODE_ASSIST, "retrieveUserQuota", of).await;
     let gemini_cli = gemini_cli.and_then(|body| read(&body, |body| google::user_quota(body, question.now)));
     match (antigravity, gemini_cli) {
         (Err(failure), Err(_)) => Err(failure),
@@ -112,15 +124,48 @@ async fn ask_google(client: &reqwest::Client, question: &UsageQuery<'_>, token: 
     }
 }
 
-/// The URL of the query: the configured one, with the provider's path if it names a host only.
-fn place(question: &UsageQuery<'_>, vendors: &str, path: &str) -> String {
-    let (base, whole) = match (question.url, question.base_url) {
-        (Some(url), _) => (url, has_path(url)),
-        (None, Some(base)) => (base, false),
-        (None, None) => (vendors, false),
-    };
-    let base = base.trim_end_matches('/');
-    if whole { base.to_owned() } else { format!("{base}{path}") }
+/// A reading of Antigravity's quotas as far as its server knows them: that of Gemini CLI answers that they are unused.
+fn believed(question: &UsageQuery<'_>, mut reading: UsageReading) -> UsageReading {
+    if place(question, ANTIGRAVITY).starts_with(CODE_ASSIST) {
+        reading.windows.retain(|window| !google::is_unused(window));
+    }
+    reading
+}
+
+/// The URL of the query: the configured one, or else below the configured base of logins, or else the vendor's.
+fn place(question: &UsageQuery<'_>, vendors: &str) -> String {
+    let trimmed = |url: &str| url.trim_end_matches('/').to_owned();
+    match (question.url, question.base_url) {
+        (Some(url), _) if has_path(url) => trimmed(url),
+        (Some(url), _) => trimmed(url) + path(question.provider),
+        (None, Some(base)) => below(question.provider, base.trim_end_matches('/')),
+        (None, None) => vendors.to_owned() + path(question.provider),
+    }
+}
+
+/// The vendor's path of the query.
+fn path(provider: &str) -> &'static str {
+    match provider {
+        "anthropic" => "/api/oauth/usage",
+        "openai" => "/backend-api/wham/usage",
+        _ => "/v1internal",
+    }
+}
+
+/// The URL of the query at a server that serves logins below this base. A base ends where the requests of programs
+/// begin, and usage is not below that place.
+fn below(provider: &str, base: &str) -> String {
+    let without = |endings: &[&str]| endings.iter().find_map(|ending| base.strip_suffix(ending)).unwrap_or(base);
+    match provider {
+        "anthropic" => without(&["/v1"]).to_owned() + path(provider),
+        "openai" => match base.split_once("/backend-api") {
+            Some((host, _)) => host.to_owned() + path(provider),
+            None if base.ends_with("://chatgpt.com") => base.to_owned() + path(provider),
+            // servers of others have a path of their own
+            None => without(&["/api/codex", "/v1"]).to_owned() + "/api/codex/usage",
+        },
+        _ => without(&["/v1internal"]).to_owned() + path(provider),
+    }
 }
 
 fn has_path(url: &str) -> bool {
@@ -204,17 +249,48 @@ mod tests {
     }
 
     #[test]
-    fn a_host_gets_the_providers_path_and_a_path_stays() {
-        let at = |url, base| place(&question("anthropic", url, base), "https://v.example", "/own/path");
-        for (url, base, expected) in [
-            (None, None, "https://v.example/own/path"),
-            (Some("http://127.0.0.1:9"), None, "http://127.0.0.1:9/own/path"),
-            (Some("http://127.0.0.1:9/"), None, "http://127.0.0.1:9/own/path"),
-            (Some("http://h/x/usage"), Some("http://other"), "http://h/x/usage"),
-            (None, Some("http://h/relay/"), "http://h/relay/own/path"),
+    fn usage_has_a_path_of_its_own_below_each_base() {
+        for (provider, url, base, expected) in [
+            ("anthropic", None, None, "https://v.example/api/oauth/usage"),
+            ("anthropic", Some("http://127.0.0.1:9"), None, "http://127.0.0.1:9/api/oauth/usage"),
+            ("anthropic", Some("http://127.0.0.1:9/"), None, "http://127.0.0.1:9/api/oauth/usage"),
+            ("anthropic", Some("http://h/x/usage"), Some("http://other"), "http://h/x/usage"),
+            ("anthropic", None, Some("http://h/relay/"), "http://h/relay/api/oauth/usage"),
+            ("anthropic", None, Some("http://h/relay/v1"), "http://h/relay/api/oauth/usage"),
+            ("openai", None, None, "https://v.example/backend-api/wham/usage"),
+            ("openai", Some("http://127.0.0.1:9"), Some("http://other"), "http://127.0.0.1:9/backend-api/wham/usage"),
+            ("openai", None, Some("http://h/relay"), "http://h/relay/api/codex/usage"),
+            ("openai", None, Some("http://h/api/codex/"), "http://h/api/codex/usage"),
+            ("openai", None, Some("http://h/v1"), "http://h/api/codex/usage"),
+            ("openai", None, Some("http://h/x/backend-api/codex"), "http://h/x/backend-api/wham/usage"),
+            ("openai", None, Some("https://chatgpt.com"), "https://chatgpt.com/backend-api/wham/usage"),
+            ("google", None, None, "https://v.example/v1internal"),
+            ("google", None, Some("http://h/relay/v1internal"), "http://h/relay/v1internal"),
+            ("google", Some("http://h/v1internal"), None, "http://h/v1internal"),
         ] {
-            assert_eq!(at(url, base), expected);
+            assert_eq!(
+                place(&question(provider, url, base), "https://v.example"),
+                expected,
+                "{provider} {url:?} {base:?}"
+            );
         }
+    }
+
+    #[test]
+    fn gemini_cli_s_server_does_not_know_what_antigravity_used() {
+        let window = |used: f64| crate::pool::Window {
+            name: "5h".to_owned(),
+            utilization: used,
+            resets_at: None,
+            as_of: Wall(0),
+            key: "gemini-antigravity".to_owned(),
+        };
+        let kept = |url| {
+            let reading = UsageReading { windows: vec![window(0.0), window(0.2)], ..UsageReading::default() };
+            believed(&question("google", url, None), reading).windows.len()
+        };
+        assert_eq!((kept(None), kept(Some("http://relay"))), (2, 2));
+        assert_eq!(kept(Some("https://cloudcode-pa.googleapis.com")), 1);
     }
 
     #[test]

@@ -179,3 +179,34 @@ fn windows_of_google_are_assigned_to_their_quotas() {
     assert!(asked.contains(&"POST /v1internal:fetchAvailableModels HTTP/1.1".to_owned()), "{asked:?}");
     assert!(upstream.seen()[1].body.contains("proj-7"), "{:?}", upstream.seen());
 }
+
+#[test]
+fn the_summary_of_antigravity_is_believed_and_models_that_are_all_unused_are_not() {
+    for (has_summary, expected) in [(true, vec!["claude", "gemini-antigravity"]), (false, vec![])] {
+        let upstream = Upstream::new(move |request, _| {
+            let unused = json!({ "quotaInfo": { "remainingFraction": 1 } });
+            let bucket = |id: &str, left: f64| json!({ "bucketId": id, "window": "weekly", "remainingFraction": left });
+            let body = match request.line.split([':', ' ']).nth(2).unwrap_or_default() {
+                "loadCodeAssist" => json!({ "paidTier": { "id": "g1-pro-tier" }, "cloudaicompanionProject": "proj-7" }),
+                "retrieveUserQuotaSummary" if has_summary => json!({ "groups": [
+                    { "displayName": "Gemini Models", "buckets": [bucket("gemini-weekly", 0.25)] },
+                    { "displayName": "Claude and GPT models", "buckets": [bucket("3p-weekly", 1.0)] },
+                ] }),
+                "retrieveUserQuotaSummary" => return (404, "", "{}".to_owned()),
+                "fetchAvailableModels" => {
+                    json!({ "models": { "gemini-3-pro-high": unused, "claude-opus-4-6": unused } })
+                }
+                _ => json!({}),
+            };
+            (200, "", body.to_string())
+        });
+        let mut home = Home::new(&config("google", &upstream.url, "1h"));
+        home.start();
+        let mut client = home.client();
+        login(&mut client, "google", "work", FAR);
+        wait_until("the plan is known", || account(&mut client, "work")["plan"] == "g1-pro-tier");
+        let info = account(&mut client, "work");
+        let keys: Vec<&Value> = info["usage"].as_array().unwrap().iter().map(|window| &window["key"]).collect();
+        assert_eq!(keys, expected, "{info}");
+    }
+}
