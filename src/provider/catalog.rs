@@ -47,6 +47,9 @@ pub enum TargetError {
     /// The provider has no such pool.
     #[error("{provider} has no pool {pool:?}")]
     Pool { provider: String, pool: String },
+    /// The pool serves other models only.
+    #[error("the pool {pool:?} serves no Claude models; ask for {model:?} without a pool, or for \"antigravity\"")]
+    NotInPool { pool: &'static str, model: String },
     /// The request names two pools.
     #[error("the model asks for the pool {model:?}, the request for {pool:?}")]
     TwoPools { model: String, pool: String },
@@ -96,7 +99,7 @@ impl Catalog {
     /// The target of a request; `primary` is the pool for Gemini requests that name none.
     ///
     /// # Errors
-    /// When the provider or pool is unknown, or the request names two pools.
+    /// When the provider or pool is unknown, the pool does not serve the model, or the request names two pools.
     pub fn target(
         &self,
         provider: &str,
@@ -105,7 +108,7 @@ impl Catalog {
         primary: Primary,
     ) -> Result<Target, TargetError> {
         let entry = self.providers.get(provider).ok_or_else(|| TargetError::Provider(provider.to_owned()))?;
-        let model = model.filter(|model| !model.is_empty());
+        let model = model.filter(|model| !model.is_empty()).map(|model| models::without_vendor(provider, model));
         let no_pool = |pool: &str| TargetError::Pool { provider: provider.to_owned(), pool: pool.to_owned() };
         match &entry.kind {
             CatalogKind::Plain => match pool {
@@ -122,9 +125,14 @@ impl Catalog {
                     (None, Some(pool)) => Some(GeminiPool::named(pool).ok_or_else(|| no_pool(pool))?),
                     (None, None) => None,
                 };
-                if asked.name.is_some_and(|name| name.contains("claude")) {
-                    return pinned
-                        .map_or_else(|| Ok(entry.plain(claude, asked.name)), |pool| Err(no_pool(pool.name())));
+                if let Some(name) = asked.name.filter(|name| name.contains("claude")) {
+                    // Antigravity serves them, from a quota of their own
+                    return match pinned {
+                        Some(GeminiPool::GeminiCli) => {
+                            Err(TargetError::NotInPool { pool: GeminiPool::GeminiCli.name(), model: name.to_owned() })
+                        }
+                        _ => Ok(entry.plain(claude, Some(name))),
+                    };
                 }
                 let start = pinned.or(asked.starts_on).unwrap_or(match primary {
                     Primary::Antigravity => GeminiPool::Antigravity,
@@ -191,6 +199,30 @@ impl CatalogEntry {
 mod tests {
     use super::*;
 
+    const CLAUDE_IN_CLI: &str = "the pool \"gemini-cli\" serves no Claude models; \
+                                 ask for \"claude-opus-4\" without a pool, or for \"antigravity\"";
+
+    #[test]
+    fn the_vendor_s_name_before_a_model_is_not_part_of_it() {
+        let catalog = {
+            let mut catalog = Catalog::default();
+            catalog.add("openrouter");
+            catalog
+        };
+        for (provider, model, name, quota) in [
+            ("google", "google/gemini-3-pro", "gemini-3-pro-low", "gemini-3-pro"),
+            ("google", "google/gemini-2.5-flash", "gemini-2.5-flash", "gemini-2.5-flash"),
+            ("anthropic", "anthropic/claude-sonnet-4-5-20250929", "claude-sonnet-4-5-20250929", "claude-sonnet-4-5"),
+            ("openai", "openai/gpt-5", "gpt-5", "gpt-5"),
+            ("openai", "openai/", "openai/", "openai/"),
+            ("openrouter", "openai/gpt-5", "openai/gpt-5", "openai/gpt-5"),
+        ] {
+            let target = catalog.target(provider, Some(model), None, Primary::Antigravity).unwrap();
+            assert_eq!(target.model.as_deref(), Some(name), "{model}");
+            assert_eq!(target.quota().limited_as(), Some(quota), "{model}");
+        }
+    }
+
     #[test]
     fn requests_are_mapped_to_their_family_and_quota() {
         let mut catalog = Catalog::default();
@@ -203,7 +235,17 @@ mod tests {
             ("google", None, Some("gemini-cli"), Ok(("gemini", "gemini-cli", Some("gemini-cli")))),
             ("google", Some("claude-opus-4"), None, Ok(("claude", "claude", None))),
             ("mistral", None, None, Ok(("mistral", "mistral", None))),
-            ("google", Some("claude-opus-4"), Some("gemini-cli"), Err("google has no pool \"gemini-cli\"")),
+            ("google", Some("google/gemini-3-pro"), None, Ok(("gemini", "gemini-antigravity", Some("antigravity")))),
+            (
+                "google",
+                Some("google/antigravity-gemini-3-pro:gemini-cli"),
+                None,
+                Ok(("gemini", "gemini-cli", Some("gemini-cli"))),
+            ),
+            ("google", Some("anthropic/claude-opus-4"), None, Ok(("claude", "claude", None))),
+            ("google", Some("claude-opus-4"), Some("antigravity"), Ok(("claude", "claude", None))),
+            ("google", Some("claude-opus-4"), Some("gemini-cli"), Err(CLAUDE_IN_CLI)),
+            ("google", Some("google/claude-opus-4:gemini-cli"), None, Err(CLAUDE_IN_CLI)),
             ("anthropic", None, Some("x"), Err("anthropic has no pool \"x\"")),
             ("google", None, Some("x"), Err("google has no pool \"x\"")),
             (

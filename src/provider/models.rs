@@ -21,6 +21,8 @@ pub(super) struct GeminiName<'a> {
 }
 
 const PREFIX: &str = "antigravity-";
+/// Names that agents put before a model to say which vendor's it is; a Google login also serves Claude models.
+const GOOGLE: &[&str] = &["google/", "anthropic/"];
 /// The thinking levels, which are part of Antigravity's names.
 const TIERS: [&str; 4] = ["-low", "-medium", "-high", "-minimal"];
 const PREVIEWS: [&str; 2] = ["-preview-customtools", "-preview"];
@@ -59,8 +61,21 @@ impl GeminiPool {
         }
     }
 }
+/// The model's name without the vendor's, as in `openai/gpt-5`. Providers that resell the models of several vendors
+/// keep it: it is part of their names.
+pub(super) fn without_vendor<'a>(provider: &str, model: &'a str) -> &'a str {
+    let vendors = match provider {
+        "google" => GOOGLE,
+        "anthropic" => &["anthropic/"],
+        "openai" => &["openai/"],
+        _ => &[],
+    };
+    let name = vendors.iter().find_map(|vendor| model.strip_prefix(vendor));
+    name.filter(|name| !name.is_empty()).unwrap_or(model)
+}
+
 pub(super) fn gemini(model: Option<&str>) -> GeminiName<'_> {
-    let Some(model) = model else { return GeminiName::default() };
+    let Some(model) = model.map(|model| without_vendor("google", model)) else { return GeminiName::default() };
     let suffixed = model.rsplit_once(':').and_then(|(name, pool)| Some((name, GeminiPool::named(pool)?)));
     let (name, pinned) = suffixed.map_or((model, None), |(name, pool)| (name, Some(pool)));
     let (name, prefixed) = name.strip_prefix(PREFIX).map_or((name, false), |name| (name, true));

@@ -38,7 +38,9 @@ pub fn target(state: &State, provider: &str, model: Option<&str>, pool: Option<&
             "known providers: {}; add another one as a section [providers.NAME] of the configuration",
             state.catalog.names().join(", ")
         )),
-        TargetError::Pool { .. } | TargetError::TwoPools { .. } => bad(error.to_string()),
+        TargetError::Pool { .. } | TargetError::NotInPool { .. } | TargetError::TwoPools { .. } => {
+            bad(error.to_string())
+        }
     })
 }
 
