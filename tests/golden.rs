@@ -14,8 +14,9 @@ use lessor::protocol::{
     ForecastInfo, ForecastParams, FromServer, GatewayAccess, GatewayInfo, GatewayKeyParams, HeaderList, HelloInfo,
     HelloParams, HolderInfo, ImportAccountsParams, ImportEntry, ImportInfo, ImportLimit, ImportWindow, ImportedEntry,
     LeaseInfo, LeaseRef, LeaseRow, LimitInfo, LinkInfo, ListAccountsParams, MAGIC, MessageDecoder, NoParams,
-    ObjectText, OutlookInfo, QueueRow, RekeyInfo, ReloadInfo, ReportParams, RequestId, RequestInfo, SecretText,
-    ServerFrames, SetAccountParams, SubscribeParams, UsageInfo, VerdictInfo, VerifyAccountParams, encode_call,
+    ObjectText, OutlookInfo, QueueRow, RekeyInfo, ReloadInfo, ReportParams, RequestId, RequestInfo, RestartInfo,
+    RestartParams, SecretText, ServerFrames, SetAccountParams, SubscribeParams, UsageInfo, VerdictInfo,
+    VerifyAccountParams, encode_call,
 };
 
 fn text(text: &str) -> Option<String> {
@@ -166,6 +167,7 @@ fn calls() -> Vec<Call> {
         Call::AskUsage(AccountRef { account: "work".into() }),
         Call::VerifyAccount(VerifyAccountParams { account: "work".into(), confirmed: true }),
         Call::Rekey(NoParams {}),
+        Call::Restart(RestartParams { drain_ms: Some(5000) }),
     ]
 }
 
@@ -381,6 +383,7 @@ fn answers() -> Vec<(&'static str, Answer<'static>)> {
         ("forecast", Answer::Forecast(forecast())),
         ("explained", Answer::Explained(Box::new(explained()))),
         ("gateway-access", Answer::GatewayAccess(access)),
+        ("restarting", Answer::Restarting(RestartInfo { in_flight: 2, drain_ms: 5000, comes_back: true })),
         ("rekeyed", Answer::Rekeyed(RekeyInfo { key: "file".into(), place: "/h/state/key".into(), accounts: 2 })),
     ]
 }

@@ -9,7 +9,7 @@ use crate::protocol::{
     DaemonStatus, DecisionInfo, DisableAccountParams, EventInfo, ExplainInfo, ExplainParams, ExportAccountsParams,
     ExportInfo, ForecastInfo, ForecastParams, GatewayAccess, GatewayKeyParams, HelloInfo, ImportAccountsParams,
     ImportInfo, LeaseInfo, LeaseRef, LeaseRow, ListAccountsParams, NoParams, RekeyInfo, ReloadInfo, ReportParams,
-    SetAccountParams, SubscribeParams, VerifyAccountParams,
+    RestartInfo, RestartParams, SetAccountParams, SubscribeParams, VerifyAccountParams,
 };
 
 /// The timeout of a call that does not wait for a lease.
@@ -87,6 +87,8 @@ calls! {
     verify_account(what: VerifyAccountParams) Call::VerifyAccount(what) => Answer::Account(info) => *info, AccountInfo;
     /// Seals all secrets with a new key.
     rekey() Call::Rekey(NoParams {}) => Answer::Rekeyed(info) => info, RekeyInfo;
+    /// Begins a restart: the daemon serves until requests in flight have ended, then closes this connection.
+    restart(how: RestartParams) Call::Restart(how) => Answer::Restarting(info) => info, RestartInfo;
     /// Export all accounts.
     export_accounts(export: ExportAccountsParams) Call::ExportAccounts(export) => Answer::Exported(info) => info, ExportInfo;
     /// Creates a key for the gateway: of a lease, or a permanent one.

@@ -116,7 +116,7 @@ impl Client {
     }
 
     /// Waits until the daemon closes the connection; `false` when it does not in time.
-    pub(super) fn wait_for_close(&mut self, deadline: Instant) -> bool {
+    pub fn wait_for_close(&mut self, deadline: Instant) -> bool {
         loop {
             match self.receive(Some(deadline)) {
                 Ok(_) => {}

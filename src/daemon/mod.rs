@@ -18,6 +18,7 @@ pub use handle::lease::{LeaseStep, RouteRequest};
 pub use handle::no_account::{NoAccount, UnavailableAccount};
 pub use handle::request_lease::{LeasedAccount, NoLeaseReason, RequestLease};
 pub use handle::{GatewayConfig, GatewayHandle, PoolStats, RunningGateway, StartGateway};
+pub(crate) use os::handover::GatewayListeners;
 pub use os::process::{find as find_process, wait_for_end as wait_for_process, watch as watch_process};
 pub use os::socket::SocketError;
 #[cfg(unix)]

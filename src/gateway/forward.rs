@@ -104,10 +104,13 @@ impl<'a> Forward<'a> {
                 },
             };
             self.attempts += 1;
+            // until the upstream responds; the response is counted by its observer
+            let in_flight = self.backend.metrics.in_flight();
             let outcome = match self.send(&account).await {
                 Ok(outcome) => outcome,
                 Err(message) => return self.error(StatusCode::BAD_GATEWAY, &message),
             };
+            drop(in_flight);
             next = match outcome {
                 AttemptOutcome::Response(head, first, rest) => {
                     return self.respond(lease, &account.name, *head, first, rest);

@@ -6,7 +6,7 @@ use std::{io, time::Duration};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::config::GatewaySocket;
-use crate::daemon::{GatewayHandle, GatewayState};
+use crate::daemon::{GatewayHandle, GatewayListeners, GatewayState};
 
 #[cfg(unix)]
 use crate::daemon::{LocalStream, Socket, admit, prepare_directory};
@@ -27,6 +27,8 @@ pub(super) struct Listeners {
     #[cfg(unix)]
     local: Option<(std::path::PathBuf, Socket)>,
     failures: Vec<String>,
+    /// What the last run of this process has handed over, until it is taken.
+    inherited: GatewayListeners,
 }
 
 #[derive(Debug)]
@@ -37,6 +39,11 @@ pub(super) enum AcceptedStream {
 }
 
 impl Listeners {
+    /// With the listeners of the last run, if this process was restarted.
+    pub(super) fn of_last_run(handle: &GatewayHandle) -> Self {
+        Self { inherited: handle.take_listeners(), ..Self::default() }
+    }
+
     /// Opens what the configuration names, closes the rest, and publishes the addresses; a listener whose address has
     /// not changed is left alone.
     pub(super) fn open(&mut self, handle: &GatewayHandle) {
@@ -44,6 +51,8 @@ impl Listeners {
         self.failures.clear();
         self.open_tcp(handle, config.enabled.then_some(config.listen.0));
         self.open_local(handle, config.enabled.then_some(&config.socket));
+        // what the configuration does not name any more is closed
+        self.inherited = GatewayListeners::default();
         let url = self.tcp_address().map(url);
         #[cfg(unix)]
         let socket = self.local.as_ref().map(|(path, _)| path.display().to_string());
@@ -65,6 +74,21 @@ impl Listeners {
         }
     }
 
+    /// The listeners for the next run of this process; connections wait in their queues until then.
+    #[cfg(unix)]
+    pub(super) fn hand_over(&self) -> GatewayListeners {
+        use std::os::fd::AsFd;
+        let tcp = self.tcp.as_ref().and_then(|tcp| tcp.as_fd().try_clone_to_owned().ok());
+        let local = self.local.as_ref().and_then(|(_, socket)| socket.descriptor().ok());
+        GatewayListeners { tcp: tcp.map(std::net::TcpListener::from), local }
+    }
+
+    /// The next process opens them again.
+    #[cfg(windows)]
+    pub(super) fn hand_over(&self) -> GatewayListeners {
+        GatewayListeners::default()
+    }
+
     fn tcp_address(&self) -> Option<SocketAddr> {
         self.tcp.as_ref().and_then(|tcp| tcp.local_addr().ok())
     }
@@ -83,7 +107,11 @@ impl Listeners {
         }
         // the old listener may hold the same port on another address
         self.tcp = None;
-        let bound = if address.port() == 0 { bind_any(address.ip()) } else { bind(address) };
+        let bound = match self.inherited.tcp.take().filter(|listener| listens_on(listener, address)) {
+            Some(listener) => TcpListener::from_std(listener),
+            None if address.port() == 0 => bind_any(address.ip()),
+            None => bind(address),
+        };
         match bound {
             Ok(listener) => {
                 let port = listener.local_addr().map(|at| at.port()).ok().filter(|_| is_port_open);
@@ -111,7 +139,11 @@ impl Listeners {
             socket.remove();
         }
         let Some(path) = path else { return };
-        match prepare_directory(&path).and_then(|()| Socket::bind(&path)) {
+        let bound = match self.inherited.local.take() {
+            Some(listener) => Socket::take_over(listener, &path, false).or_else(|_| Socket::bind(&path)),
+            None => prepare_directory(&path).and_then(|()| Socket::bind(&path)),
+        };
+        match bound {
             Ok(socket) => self.local = Some((path, socket)),
             Err(error) => self.failures.push(error.to_string()),
         }
@@ -165,6 +197,12 @@ async fn accept_tcp(listener: Option<&TcpListener>) -> io::Result<Option<Accepte
         return Ok(None);
     }
     Ok(Some(AcceptedStream::Tcp(stream)))
+}
+
+/// Whether a listener has this address; a port 0 stands for any.
+fn listens_on(listener: &std::net::TcpListener, address: SocketAddr) -> bool {
+    let listens = listener.local_addr().ok();
+    listens.is_some_and(|at| at.ip() == address.ip() && (address.port() == 0 || at.port() == address.port()))
 }
 
 fn bind(address: SocketAddr) -> io::Result<TcpListener> {

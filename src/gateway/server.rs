@@ -1,6 +1,7 @@
 //! The gateway's thread: it accepts connections and serves HTTP/1.1 on each until the daemon stops.
 
-use std::{convert::Infallible, io, sync::Arc, sync::mpsc, thread::JoinHandle, time::Duration};
+use std::sync::{Arc, atomic::Ordering, mpsc};
+use std::{convert::Infallible, io, thread::JoinHandle, time::Duration};
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -16,6 +17,12 @@ use crate::daemon::{GatewayHandle, RunningGateway};
 
 /// How long requests in flight may take when the daemon stops.
 const DRAIN: Duration = Duration::from_secs(8);
+/// The interval between two looks at the requests in flight before a restart.
+const DRAIN_STEP: Duration = Duration::from_millis(20);
+/// How long a request may take from its connection to its upstream, if an account is free.
+const ARRIVAL: Duration = Duration::from_millis(250);
+/// How long the last bytes of responses may take to their clients.
+const LAST_BYTES: Duration = Duration::from_millis(300);
 /// How often an address that could not be bound is tried again.
 const BIND_RETRY: Duration = Duration::from_secs(20);
 /// How long a client may be silent between two requests, and within the head of one.
@@ -49,19 +56,20 @@ pub fn start(handle: GatewayHandle) -> io::Result<Box<dyn RunningGateway>> {
 }
 
 async fn serve(handle: GatewayHandle, ready: mpsc::Sender<()>) {
-    let (mut changes, mut stop) = (handle.config_changes(), handle.stopping());
-    let mut listeners = Listeners::default();
+    let (mut changes, mut stop, mut restart) = (handle.config_changes(), handle.stopping(), handle.restarting());
+    let mut listeners = Listeners::of_last_run(&handle);
     listeners.open(&handle);
     // the receiver is gone when the daemon is stopping already
     let _received = ready.send(());
     let service = GatewayService::new(handle.clone());
     let mut connections = JoinSet::new();
+    let (close, closing) = watch::channel(false);
     // each may need two more descriptors, for its upstream
     let max_connections = (handle.most_connections() / 3).max(16);
-    loop {
+    let drain = loop {
         tokio::select! {
             stream = listeners.accept(), if connections.len() < max_connections => {
-                connections.spawn(serve_stream(service.clone(), stream, stop.clone()));
+                connections.spawn(serve_stream(service.clone(), stream, closing.clone()));
             }
             Some(_) = connections.join_next() => {}
             Ok(()) = changes.changed() => {
@@ -69,14 +77,50 @@ async fn serve(handle: GatewayHandle, ready: mpsc::Sender<()>) {
                 listeners.open(&handle);
             }
             () = tokio::time::sleep(BIND_RETRY), if listeners.have_failed() => listeners.open(&handle),
-            _ = stop.changed() => break,
+            Ok(asked) = restart.wait_for(Option::is_some) => break *asked,
+            _ = stop.changed() => break None,
         }
+    };
+    close.send_replace(true);
+    let Some(drain) = drain else { return end(listeners, connections).await };
+    // no connection is accepted: new ones wait for the next run
+    tokio::select! {
+        () = drained(&handle, &mut connections, drain) => {}
+        _ = stop.changed() => return end(listeners, connections).await,
     }
+    handle.hand_over(listeners.hand_over());
+}
+
+/// Stops accepting, and waits for requests in flight.
+async fn end(mut listeners: Listeners, mut connections: JoinSet<()>) {
     listeners.close();
     let all_closed = async { while connections.join_next().await.is_some() {} };
     if tokio::time::timeout(DRAIN, all_closed).await.is_err() {
         tracing::warn!("the gateway stops with {} requests in flight", connections.len());
     }
+}
+
+/// Waits until no response is on its way, for at most `most`. A request that still waits for an account is not waited
+/// for: its connection is closed, and its agent sends it again, to the next run.
+async fn drained(handle: &GatewayHandle, connections: &mut JoinSet<()>, most: Duration) {
+    let in_flight = handle.in_flight();
+    let no_response_is_left = async {
+        // a request that has just come is not sent to an upstream yet
+        let mut arriving = std::pin::pin!(tokio::time::sleep(ARRIVAL));
+        while !connections.is_empty() && (!arriving.is_elapsed() || in_flight.load(Ordering::Relaxed) > 0) {
+            tokio::select! {
+                Some(_) = connections.join_next() => {}
+                () = &mut arriving, if !arriving.is_elapsed() => {}
+                () = tokio::time::sleep(DRAIN_STEP) => {}
+            }
+        }
+    };
+    if tokio::time::timeout(most, no_response_is_left).await.is_err() {
+        tracing::warn!("the gateway restarts with {} requests in flight", in_flight.load(Ordering::Relaxed));
+    }
+    // what was written is still on its way to the client
+    let all_closed = async { while connections.join_next().await.is_some() {} };
+    let _waiting_for_an_account = tokio::time::timeout(LAST_BYTES, all_closed).await;
 }
 
 async fn serve_stream(service: Arc<GatewayService>, stream: AcceptedStream, stop: watch::Receiver<bool>) {

@@ -11,7 +11,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::forward::{Backend, Forward};
-use super::metrics::{self, RequestLabels};
+use super::metrics::{self, MetricsRecorder, RequestLabels};
 use super::request::{
     BufferBudget, BufferLimits, BufferedRequest, ConnectionOrigin, RequestParts, RequestReadError, access,
 };
@@ -36,10 +36,11 @@ pub(super) struct GatewayService {
 impl GatewayService {
     pub(super) fn new(handle: GatewayHandle) -> Arc<Self> {
         let config = RwLock::new(Arc::new(handle.config()));
+        let metrics = Arc::new(MetricsRecorder::counting(handle.in_flight()));
         let backend = Backend {
             handle,
             upstreams: UpstreamClients::default(),
-            metrics: Arc::default(),
+            metrics,
             sessions: WaitingSessions::default(),
             answers: KeptAnswers::default(),
         };

@@ -101,12 +101,22 @@ methods! {
     VerifyAccount(VerifyAccountParams) = "account.verify";
     /// Seal all secrets with a new key.
     Rekey(NoParams) = "secrets.rekey";
+    /// Restart the daemon; its socket, its gateway and its leases stay.
+    Restart(RestartParams) = "daemon.restart";
 }
 
 /// No parameters.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NoParams {}
+
+/// `daemon.restart`
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RestartParams {
+    /// How long the gateway's requests in flight may take, in ms [default: 50 s].
+    pub drain_ms: Option<u64>,
+}
 
 /// `hello`
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]

@@ -19,8 +19,8 @@ pub use answer::*;
 pub use call::{
     AccountRef, AcquireParams, AddAccountParams, BindTo, Call, CredentialParams, DisableAccountParams, ExplainParams,
     ExportAccountsParams, ForecastParams, GatewayKeyParams, HelloParams, ImportAccountsParams, ImportEntry,
-    ImportLimit, ImportWindow, LeaseRef, ListAccountsParams, NoParams, ReportParams, SetAccountParams, SubscribeParams,
-    VerifyAccountParams,
+    ImportLimit, ImportWindow, LeaseRef, ListAccountsParams, NoParams, ReportParams, RestartParams, SetAccountParams,
+    SubscribeParams, VerifyAccountParams,
 };
 pub use decoder::{Fatal, MessageDecoder};
 pub use error::{ErrorAccount, ErrorData, ErrorInfo, ErrorKind};

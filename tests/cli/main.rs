@@ -17,6 +17,8 @@ mod logs;
 mod queue;
 mod report;
 #[cfg(unix)]
+mod restart;
+#[cfg(unix)]
 mod run;
 mod small;
 mod support;

@@ -94,6 +94,33 @@ fn clients_are_served_before_between_and_after_daemons() {
 }
 
 #[test]
+fn a_restart_keeps_the_managers_socket_and_process() {
+    let mut home = Home::new("");
+    let path = home.path().join("notify");
+    let ear = Ear(UnixDatagram::bind(&path).unwrap());
+    ear.0.set_read_timeout(Some(PATIENCE)).unwrap();
+    let manager = Manager::new(&home);
+    let mut command = manager.command(&home);
+    command.env("NOTIFY_SOCKET", &path);
+    home.start_as(command);
+    ear.until("READY=1");
+    home.client().add("a");
+    for _ in 0..3 {
+        let mut client = home.client();
+        client.call("daemon.restart", json!({}));
+        client.read_to_end();
+        let mut next = manager.connect();
+        assert_eq!(pid(&mut next), u64::from(home.pid()));
+        assert_eq!(next.call("account.list", json!({})).as_array().unwrap().len(), 1);
+        ear.until("RELOADING=1");
+        ear.until("READY=1");
+        assert_eq!(lock(&home)["started_by"], "manager");
+    }
+    assert_eq!(home.stop(), Some(0));
+    assert!(manager.path.exists(), "the manager keeps its socket");
+}
+
+#[test]
 fn the_inherited_socket_overrides_the_settings() {
     let home = Home::new("");
     let manager = Manager::new(&home);

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use serde_json::json;
 
-use crate::support::{Home, fence, label, reference};
+use crate::support::{Client, Home, fence, label, reference, signal};
 
 const WAIT: &str = "[leases]\noverflow = \"wait\"\n";
 
@@ -104,6 +104,78 @@ fn after_a_clean_stop_requests_are_served_immediately() {
     home.start();
     let lease = home.client().call("lease.acquire", json!({ "provider": "anthropic", "wait_ms": 0 }));
     assert!(fence(&lease) > fence(&before));
+}
+
+/// Asks for a restart, and waits until the connection is closed: connections from then on belong to the next run.
+fn restart(mut client: Client) {
+    let answer = client.call("daemon.restart", json!({ "drain_ms": 5000 }));
+    assert_eq!((&answer["comes_back"], &answer["in_flight"]), (&json!(true), &json!(0)));
+    client.read_to_end();
+}
+
+#[test]
+fn a_restart_keeps_the_process_and_its_holders_resume_first() {
+    let mut home = Home::with_accounts(WAIT, 1);
+    let mut holder = home.client();
+    let held = holder.acquire();
+    let mut waiting = home.client();
+    waiting.send("lease.acquire", &json!({ "provider": "anthropic" })).unwrap();
+    home.client().wait_for_queue(1);
+    restart(home.client());
+    // before the next run accepts: it waits in the queue of the socket
+    let mut other = home.client();
+    assert_eq!(waiting.receive().unwrap()["error"]["data"]["kind"], "shutting_down");
+    assert!(holder.receive().is_err(), "the connection is closed");
+    other.send("lease.acquire", &json!({ "provider": "anthropic", "wait_ms": 5000 })).unwrap();
+    let mut holder = home.client();
+    assert_eq!(holder.call("lease.resume", reference(&held))["account"], held["account"]);
+    assert_eq!(holder.call("hello", json!({}))["pid"], home.pid());
+    drop(holder);
+    let new = other.receive().unwrap()["result"].clone();
+    assert!(fence(&new) > fence(&held));
+    assert!(home.is_running());
+    assert_eq!(home.stop(), Some(0));
+    assert!(!home.socket().exists(), "the last run removes the socket");
+}
+
+#[test]
+fn restarts_follow_each_other_without_a_grace_period() {
+    let mut home = Home::with_accounts(WAIT, 1);
+    for _ in 0..5 {
+        restart(home.client());
+        let begun = Instant::now();
+        home.client().acquire();
+        assert!(begun.elapsed().as_millis() < 1500, "no holder could resume: {:?}", begun.elapsed());
+    }
+    assert_eq!(home.client().call("account.list", json!({})).as_array().unwrap().len(), 1);
+    assert_eq!(home.stop(), Some(0));
+    home.start();
+}
+
+#[test]
+fn a_stop_overtakes_a_restart() {
+    for by_signal in [false, true] {
+        for _ in 0..5 {
+            let mut home = Home::with_accounts(WAIT, 1);
+            let mut client = home.client();
+            client.send("daemon.restart", &json!({})).unwrap();
+            if by_signal {
+                client.receive().unwrap();
+                signal(home.pid(), rustix::process::Signal::TERM);
+                let ended = home.wait();
+                assert!(
+                    ended == Some(0) || ended.is_none(),
+                    "{ended:?}: stopped, or killed before it received signals"
+                );
+            } else {
+                client.send("daemon.stop", &json!({})).unwrap();
+                client.receive().unwrap();
+                assert_eq!(client.receive().unwrap()["result"], json!({}), "the stop is answered");
+                assert_eq!(home.wait(), Some(0));
+                assert!(!home.socket().exists());
+            }
+        }
+    }
 }
 
 #[test]

@@ -13,7 +13,7 @@ pub(super) const GROUPS: [(&str, &[&str]); 5] = [
     ("Accounts", &["account", "export", "secrets"]),
     ("Look", &["leases", "explain", "events", "logs", "simulate"]),
     ("Scripts", &["acquire", "token", "release", "renew", "report", "classify", "schema", "completions", "man"]),
-    ("Daemon", &["daemon", "stop", "reload", "ping", "config", "gateway", "service"]),
+    ("Daemon", &["daemon", "stop", "restart", "reload", "ping", "config", "gateway", "service"]),
 ];
 const NAMES: usize = 13;
 

@@ -16,6 +16,7 @@ mod import;
 mod lease;
 mod login;
 mod logs;
+mod restart;
 mod run;
 mod schema;
 mod service;
@@ -172,6 +173,12 @@ pub(crate) enum CliCommand {
     /// process or a time are kept for the next daemon; `lessor restart` keeps the agents running.
     #[command(after_help = "Examples:\n  lessor stop\n  lessor stop --yes")]
     Stop(stop::StopArgs),
+    /// Restart the daemon without ending the agents that use it
+    ///
+    /// The next daemon takes over socket, gateway address, leases and keys. Requests in flight are waited for; new ones
+    /// wait until it serves. If no daemon is running, one is started.
+    #[command(after_help = "Examples:\n  lessor restart\n  lessor restart --drain 5s")]
+    Restart(restart::RestartArgs),
     /// Print the gateway's URL, or create a key for it
     ///
     /// For clients that `lessor run` does not start.
@@ -243,6 +250,7 @@ pub(super) fn execute(command: CliCommand, context: &Context) -> Result<u8, CliE
         CliCommand::Logs(args) => logs::execute(&args, context),
         CliCommand::Ping => daemon::ping(context),
         CliCommand::Stop(args) => stop::stop(&args, context),
+        CliCommand::Restart(args) => restart::execute(&args, context),
         CliCommand::Gateway(command) => gateway::execute(command, context),
         CliCommand::Service(command) => service::execute(&command, context),
         CliCommand::Simulate(args) => simulate::execute(&args, context),

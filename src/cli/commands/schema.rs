@@ -11,7 +11,7 @@ use super::{
     classify::ClassifyLine, demo::DemoResult, doctor::Diagnosis, env::EnvVariables, import::ImportReport,
     logs::LogLine, simulate::SimulationResult,
 };
-use super::{daemon::PingResult, stop::StopResult};
+use super::{daemon::PingResult, restart::RestartResult, stop::StopResult};
 use crate::cli::context::Context;
 use crate::cli::error::{CliError, ErrorDocument};
 use crate::protocol::{
@@ -62,6 +62,7 @@ const DOCUMENTS: &[(&[&str], MakeSchema)] = &[
     (&["release"], of::<Empty>),
     (&["reload"], of::<ReloadInfo>),
     (&["report"], of::<DecisionInfo<'static>>),
+    (&["restart"], of::<RestartResult>),
     (&["secrets rekey"], of::<RekeyInfo>),
     (&["service install", "service restart", "service start", "service stop"], of::<ServiceChange>),
     (&["service uninstall"], of::<ServiceChange>),

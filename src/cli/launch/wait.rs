@@ -29,7 +29,7 @@ pub(crate) fn wait_for_lease(
     call: LeaseCall,
 ) -> Result<LeaseInfo<'static>, CliError> {
     if !std::io::stderr().is_terminal() || request.wait_ms == Some(0) {
-        return QueuedRequest::new(request, context).call(client, call);
+        return LeaseWait::new(request, context).call(client, call);
     }
     let (provider, socket) = (request.provider.clone(), client.socket().to_owned());
     std::thread::scope(|scope| {
@@ -40,7 +40,7 @@ pub(crate) fn wait_for_lease(
                 show_queue(&provider, &socket, &context.output);
             }
         });
-        QueuedRequest::new(request, context).call(client, call)
+        LeaseWait::new(request, context).call(client, call)
     })
 }
 
@@ -53,7 +53,7 @@ fn show_queue(provider: &str, socket: &Path, output: &Output) {
 }
 
 /// A request that outlives the daemon that it was sent to.
-struct QueuedRequest<'a> {
+struct LeaseWait<'a> {
     request: AcquireParams,
     context: &'a Context,
     begun: Instant,
@@ -63,7 +63,7 @@ struct QueuedRequest<'a> {
     has_noted: bool,
 }
 
-impl<'a> QueuedRequest<'a> {
+impl<'a> LeaseWait<'a> {
     fn new(mut request: AcquireParams, context: &'a Context) -> Self {
         // the daemon may have granted the lease before it died: the same id gets the same lease
         request.request_id = request.request_id.or_else(new_request_id);

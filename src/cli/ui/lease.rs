@@ -88,7 +88,7 @@ pub(crate) fn describe(lease: &LeaseInfo<'_>, bound_to: &str, now: u64, output: 
         + &output.field("life", NAMES, &clean(&life.join(", ")))
 }
 
-/// What a user who waits for an account sees.
+/// How long the wait for an account will be, for the user.
 pub(crate) fn waiting_text(provider: &str, status: &DaemonStatus, now: u64) -> String {
     let ours: Vec<_> = status.queue.iter().filter(|row| row.provider == provider).collect();
     let served = match ours.iter().find_map(|row| row.eta_at) {

@@ -1,14 +1,23 @@
-//! The calls about the configuration.
+//! The calls about the daemon itself: its configuration, its restart.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
 use super::reply::{AnswerResult, CallReply, CallResult};
-use super::session::shutting_down;
+use super::session::{bad, shutting_down};
 use crate::config::{Config, ConfigValue, Setting};
+use crate::daemon::os::handover;
 use crate::daemon::state::{ConfigMessage, Daemon};
-use crate::protocol::Answer;
+use crate::pool::millis;
+use crate::protocol::{Answer, ErrorInfo, ErrorKind, RestartInfo, RestartParams};
+
+/// How long requests in flight may take before a restart, unless the caller says so. Requests that come meanwhile wait, and
+/// the most impatient agent gives up after 60 s.
+const DRAIN: Duration = Duration::from_secs(50);
+/// No restart waits longer.
+const LONGEST_DRAIN: Duration = Duration::from_secs(3600);
 
 /// `config.get`
 pub fn get(daemon: &Daemon, reply: &mut CallReply<'_>) -> CallResult {
@@ -21,6 +30,28 @@ pub async fn reload(daemon: Arc<Daemon>) -> AnswerResult {
     let (answer, result) = oneshot::channel();
     daemon.mailboxes.config.send(ConfigMessage::Read(answer));
     result.await.map(Answer::Reloaded).map_err(shutting_down)
+}
+
+/// `daemon.restart`: answered before requests in flight are waited for.
+pub fn restart(daemon: &Daemon, reply: &mut CallReply<'_>, params: RestartParams) -> CallResult {
+    let drain = params.drain_ms.map_or(DRAIN, Duration::from_millis);
+    if drain > LONGEST_DRAIN {
+        return Err(bad("`drain_ms` may be up to an hour"));
+    }
+    // the running daemon still has the last good configuration, the next one would not start
+    if let Some(error) = daemon.state().config.state().error {
+        let message = format!("the configuration is not valid, so the next daemon would not start: {error}");
+        return Err(ErrorInfo::new(ErrorKind::ConfigInvalid, message).hint("correct it: lessor config edit"));
+    }
+    handover::check_program().map_err(|why| ErrorInfo::new(ErrorKind::CannotRun, why))?;
+    let in_flight = daemon.in_flight.load(Ordering::Relaxed);
+    tracing::info!(in_flight, "restarting; requests in flight: {in_flight}");
+    daemon.restart.send_replace(Some(drain));
+    reply.answer(&Answer::Restarting(RestartInfo {
+        in_flight,
+        drain_ms: millis(drain),
+        comes_back: handover::CONTINUES,
+    }))
 }
 
 /// The effective configuration as a JSON document.

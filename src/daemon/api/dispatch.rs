@@ -86,7 +86,9 @@ impl Session {
             Call::GetConfig(_) => config::get(daemon, reply),
             Call::ReloadConfig(_) => reply.later(daemon, config::reload(daemon.clone())),
             Call::Rekey(_) => reply.later(daemon, secrets::rekey(daemon.clone())),
+            Call::Restart(params) => config::restart(daemon, reply, params),
             Call::Stop(_) => {
+                daemon.restart.send_replace(None);
                 daemon.stop.send_replace(true);
                 reply.answer(&Answer::Done(Empty {}))
             }

@@ -19,7 +19,8 @@ pub fn check_locked(why: &str, call: &Call) -> Result<(), ErrorInfo> {
         | Call::GetConfig(_)
         | Call::ReloadConfig(_)
         | Call::Subscribe(_)
-        | Call::Stop(_) => Ok(()),
+        | Call::Stop(_)
+        | Call::Restart(_) => Ok(()),
         _ => {
             let message = format!("{why}, so no secret is available");
             Err(ErrorInfo::new(ErrorKind::CredentialUnavailable, message).hint(KEYRING_HINT))

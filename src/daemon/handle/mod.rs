@@ -5,12 +5,14 @@ pub(crate) mod lease;
 pub(crate) mod no_account;
 pub(crate) mod request_lease;
 
-use std::{io, path::PathBuf, sync::Arc, time::Duration};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{io, path::PathBuf, time::Duration};
 
 use tokio::sync::watch;
 
 use crate::daemon::state::{Daemon, GatewayState, StateGuard};
-use crate::daemon::{os::clock, view};
+use crate::daemon::{os::clock, os::handover::GatewayListeners, view};
 use crate::{config, protocol::AccountTotals, store::Write};
 
 /// Starts the gateway; called once, before the daemon accepts clients.
@@ -26,6 +28,8 @@ pub trait RunningGateway: Send {
 #[derive(Clone, Debug)]
 pub struct GatewayHandle {
     daemon: Arc<Daemon>,
+    /// From the last run of this process, or for the next.
+    listeners: Arc<Mutex<GatewayListeners>>,
 }
 
 /// The configuration of the gateway.
@@ -55,8 +59,9 @@ pub struct PoolStats {
 }
 
 impl GatewayHandle {
-    pub(crate) fn new(daemon: &Arc<Daemon>) -> Self {
-        Self { daemon: daemon.clone() }
+    /// With the listeners of the last run.
+    pub(crate) fn new(daemon: &Arc<Daemon>, listeners: GatewayListeners) -> Self {
+        Self { daemon: daemon.clone(), listeners: Arc::new(Mutex::new(listeners)) }
     }
 
     fn state(&self) -> StateGuard<'_> {
@@ -93,6 +98,34 @@ impl GatewayHandle {
     #[must_use]
     pub fn stopping(&self) -> watch::Receiver<bool> {
         self.daemon.stop.subscribe()
+    }
+
+    /// Names the longest time that requests in flight may take, when the daemon is to be restarted.
+    #[must_use]
+    pub fn restarting(&self) -> watch::Receiver<Option<Duration>> {
+        self.daemon.restart.subscribe()
+    }
+
+    /// Counts the requests that wait for their upstream or get its response.
+    #[must_use]
+    pub fn in_flight(&self) -> Arc<AtomicU64> {
+        self.daemon.in_flight.clone()
+    }
+
+    /// The listeners that the last run of this process has handed over, or that are for the next run.
+    #[must_use]
+    pub(crate) fn take_listeners(&self) -> GatewayListeners {
+        std::mem::take(&mut *self.listeners())
+    }
+
+    /// Hands over the listeners to the next run: no request is in flight any more, and none is accepted.
+    pub(crate) fn hand_over(&self, listeners: GatewayListeners) {
+        *self.listeners() = listeners;
+        self.daemon.gateway_drained.notify_one();
+    }
+
+    fn listeners(&self) -> MutexGuard<'_, GatewayListeners> {
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How many connections the process can have.

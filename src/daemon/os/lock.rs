@@ -87,6 +87,18 @@ impl Lock {
         }
     }
 
+    /// Takes over the lock that the last run of this process has held.
+    #[cfg(unix)]
+    pub(crate) fn taken_over(file: File) -> Self {
+        Self { file }
+    }
+
+    /// The file, which stays locked as long as it is open.
+    #[cfg(unix)]
+    pub(crate) fn into_file(self) -> File {
+        self.file
+    }
+
     /// Publishes the process id of this daemon and where it listens.
     ///
     /// # Errors

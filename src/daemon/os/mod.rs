@@ -2,6 +2,8 @@
 
 pub(crate) mod blocking;
 pub mod clock;
+#[cfg_attr(windows, path = "handover/windows.rs")]
+pub(crate) mod handover;
 pub(crate) mod host;
 pub mod lock;
 pub(crate) mod opened_process;

@@ -3,6 +3,7 @@
 mod locked;
 mod restore;
 mod serve;
+mod source;
 mod watchdog;
 
 use std::{io::Write as _, path::PathBuf};
@@ -13,10 +14,10 @@ use crate::config::{AppPaths, Config, LoadedConfig};
 use crate::daemon::config::{ConfigWatcher, LOG_VARIABLE, move_key};
 use crate::daemon::handle::{GatewayHandle, StartGateway};
 use crate::daemon::log::{self, Log};
-use crate::daemon::os::lock::{Lock, LockHolder, StartedBy, Taken};
+use crate::daemon::os::handover::{CONTINUES, GatewayListeners, Handover};
+use crate::daemon::os::lock::{LockHolder, Taken};
 use crate::daemon::os::signals::SignalListener;
-use crate::daemon::os::socket::{Socket, SocketError, prepare_directory, private_directory};
-use crate::daemon::os::socket_activation::{self, Inherited};
+use crate::daemon::os::socket::{SocketError, private_directory};
 use crate::daemon::os::{clock, host, service_manager};
 use crate::daemon::state::{ActiveConfig, RunInfo, key_location};
 use crate::daemon::{linked_logins, refresh, usage};
@@ -25,6 +26,7 @@ use crate::store::{OpenedStore, Store, StoreError, StorePaths};
 use locked::wait_for_keyring;
 pub(in crate::daemon) use restore::restore;
 use serve::{Serving, StopReason};
+use source::{OpenedSource, Source};
 
 /// How to run the daemon.
 #[derive(Clone, Debug)]
@@ -92,11 +94,13 @@ pub enum StartError {
 /// # Errors
 /// When it cannot serve.
 pub fn run(options: &Options) -> Result<Ended, StartError> {
-    let inherited = Inherited::take()?;
-    let waiting = inherited.as_ref().and_then(Inherited::waiting);
-    let ended = match (start(options, inherited), &waiting) {
-        (Ok(Ended::AlreadyRunning(holder)), Some(_)) => Ok(Ended::InTheWay(holder)),
-        (ended, _) => ended,
+    let source = Source::find()?;
+    let waiting = source.waiting();
+    let ended = match (start(options, source), &waiting) {
+        (Ok(RunEnd::Ended(Ended::AlreadyRunning(holder))), Some(_)) => Ok(Ended::InTheWay(holder)),
+        (Ok(RunEnd::Ended(ended)), _) => Ok(ended),
+        (Ok(RunEnd::Restart(handover)), _) => Err(system("executing the program again")(handover.execute())),
+        (Err(error), _) => Err(error),
     };
     // for waiting clients the service manager would start the daemon again
     if let Some(waiting) = waiting.filter(|_| !matches!(ended, Ok(Ended::Served | Ended::SocketLost))) {
@@ -105,10 +109,16 @@ pub fn run(options: &Options) -> Result<Ended, StartError> {
     ended
 }
 
-fn start(options: &Options, inherited: Option<Inherited>) -> Result<Ended, StartError> {
+/// How a run ends.
+enum RunEnd {
+    Ended(Ended),
+    Restart(Handover),
+}
+
+fn start(options: &Options, source: Source) -> Result<RunEnd, StartError> {
     let mut paths = options.places.clone();
-    if let Some(inherited) = &inherited {
-        inherited.path().clone_into(&mut paths.socket);
+    if let Some(path) = source.path()? {
+        paths.socket = path;
     }
     check_level(options.log.as_deref())?;
     let log = log::start(&paths.log);
@@ -123,9 +133,9 @@ fn start(options: &Options, inherited: Option<Inherited>) -> Result<Ended, Start
         host::leave_the_terminal();
     }
     let most_connections = host::prepare_process();
-    let mut lock = match take_lock(&paths, inherited.is_some())? {
+    let mut lock = match source.lock(&paths)? {
         Taken::Ours(lock) => lock,
-        Taken::Theirs(holder) => return Ok(Ended::AlreadyRunning(holder)),
+        Taken::Theirs(holder) => return Ok(RunEnd::Ended(Ended::AlreadyRunning(holder))),
     };
     private_directory(&paths.state)?;
     log.announce_journal();
@@ -142,12 +152,8 @@ fn start(options: &Options, inherited: Option<Inherited>) -> Result<Ended, Start
         Err(StoreError::Keyring(error)) => Err(error),
         opened => Ok(opened?),
     };
-    let started_by = match &inherited {
-        Some(_) => StartedBy::Manager,
-        None if options.detached => StartedBy::Client,
-        None => StartedBy::User,
-    };
-    let socket = runtime.block_on(async { open_socket(&paths, inherited) })?;
+    let started_by = source.started_by(options.detached);
+    let OpenedSource { socket, gateway, may_resume } = runtime.block_on(async { source.open(&paths.socket) })?;
     let info = RunInfo {
         started: clock::now(),
         socket: paths.socket.display().to_string(),
@@ -158,6 +164,7 @@ fn start(options: &Options, inherited: Option<Inherited>) -> Result<Ended, Start
         // a client or the service manager starts it again when it is needed
         may_idle_exit: options.detached || socket.is_inherited(),
         keyring: None,
+        may_resume,
     };
     let holder = LockHolder { pid: std::process::id(), socket: paths.socket.clone(), started_by };
     if let Err(error) = lock.publish(&holder) {
@@ -165,12 +172,13 @@ fn start(options: &Options, inherited: Option<Inherited>) -> Result<Ended, Start
             "the lock file cannot be written, clients with another socket path do not find this daemon: {error}"
         );
     }
-    let mut run = Run { paths, options, log, holder, info, serving: Serving { socket, lock, signals }, runtime };
+    let serving = Serving { socket, lock, signals };
+    let mut run = Run { paths, options, log, holder, info, serving, gateway, runtime };
     match opened {
         Ok(opened) => run.serve(watcher, loaded, opened, true),
         Err(error) => match wait_for_keyring(&mut run, error, (&store_paths, &loaded))? {
             Ok(opened) => run.serve(watcher, loaded, opened, false),
-            Err(reason) => Ok(reason.into()),
+            Err(reason) => end(run.serving, reason, run.gateway),
         },
     }
 }
@@ -183,6 +191,8 @@ struct Run<'a> {
     holder: LockHolder,
     info: RunInfo,
     serving: Serving,
+    /// The gateway's listeners, if the last run of this process has handed them over.
+    gateway: GatewayListeners,
     runtime: Runtime,
 }
 
@@ -194,16 +204,18 @@ impl Run<'_> {
         loaded: LoadedConfig,
         opened: OpenedStore,
         announce: bool,
-    ) -> Result<Ended, StartError> {
+    ) -> Result<RunEnd, StartError> {
         let info = RunInfo { gateway_port: opened.loaded.gateway_port, ..self.info.clone() };
         let thread = || system("starting a thread");
-        let (reason, daemon, linked_logins, refresh) = self.runtime.block_on(async {
-            let (daemon, ended) = restore(ActiveConfig::new(loaded, self.paths.config.clone()), opened, info);
+        let (reason, daemon, handle, linked_logins, refresh) = self.runtime.block_on(async {
+            let config = ActiveConfig::new(loaded, self.paths.config.clone());
+            let (daemon, ended) = restore(config, opened, info);
             move_key(&daemon);
             let config = watcher.start(&daemon).map_err(thread())?;
             let linked_logins = linked_logins::start(&daemon).map_err(thread())?;
             let refresh = refresh::start(&daemon).map_err(thread())?;
-            let gateway = self.options.gateway.map(|start| start(GatewayHandle::new(&daemon)));
+            let handle = GatewayHandle::new(&daemon, self.gateway);
+            let gateway = self.options.gateway.map(|start| start(handle.clone()));
             let gateway = gateway.transpose().map_err(thread())?;
             let usage = usage::start(&daemon, self.paths.state.join("usage.json")).map_err(thread())?;
             if announce {
@@ -216,7 +228,7 @@ impl Run<'_> {
             config.end();
             usage.end();
             daemon.save_last_uses();
-            Ok::<_, StartError>((reason, daemon, linked_logins, refresh))
+            Ok::<_, StartError>((reason, daemon, handle, linked_logins, refresh))
         })?;
         drop(self.runtime);
         // after the runtime: a worker may wait for a lock that one of its tasks holds
@@ -224,49 +236,32 @@ impl Run<'_> {
         refresh.end();
         let health = daemon.store.close(true);
         tracing::info!(?health, "stopped");
-        drop(self.serving);
-        Ok(reason.into())
+        end(self.serving, reason, handle.take_listeners())
     }
 }
 
-impl From<StopReason> for Ended {
-    fn from(reason: StopReason) -> Self {
-        match reason {
-            StopReason::SocketLost => Self::SocketLost,
-            StopReason::Requested | StopReason::Unused | StopReason::Unlocked => Self::Served,
-        }
+/// Releases socket and lock, or hands them over to the next run.
+fn end(mut serving: Serving, reason: StopReason, gateway: GatewayListeners) -> Result<RunEnd, StartError> {
+    // the program that is executed would not get the signal
+    if matches!(reason, StopReason::Restart { .. }) && serving.signals.stop_requested() {
+        serving.withdraw();
+        return Ok(RunEnd::Ended(Ended::Served));
     }
+    let Serving { socket, lock, .. } = serving;
+    Ok(match reason {
+        StopReason::SocketLost => RunEnd::Ended(Ended::SocketLost),
+        StopReason::Restart { may_resume } if CONTINUES => {
+            let handover = Handover::of(lock, &socket, gateway, may_resume);
+            RunEnd::Restart(handover.map_err(system("handing over to the next run"))?)
+        }
+        StopReason::Requested | StopReason::Unused | StopReason::Unlocked | StopReason::Restart { .. } => {
+            RunEnd::Ended(Ended::Served)
+        }
+    })
 }
 
 fn system(doing: &'static str) -> impl Fn(std::io::Error) -> StartError {
     move |error| StartError::System { doing, error }
-}
-
-/// Locks the data directory; a daemon of a service manager replaces one that a client has started.
-fn take_lock(paths: &AppPaths, is_service: bool) -> Result<Taken, StartError> {
-    private_directory(&paths.data)?;
-    let lock_error = |error| StartError::Lock { path: paths.lock.clone(), error };
-    match Lock::take(&paths.lock).map_err(lock_error)? {
-        Taken::Theirs(Some(holder)) if is_service => {
-            socket_activation::replace_daemon(holder, &paths.lock).map_err(lock_error)
-        }
-        taken => Ok(taken),
-    }
-}
-
-/// Binds the socket, or takes over that of a service manager.
-fn open_socket(paths: &AppPaths, inherited: Option<Inherited>) -> Result<Socket, StartError> {
-    prepare_directory(&paths.socket)?;
-    if let Some(inherited) = inherited {
-        if let Some(socket) = Socket::adopt(inherited)? {
-            return Ok(socket);
-        }
-        tracing::warn!(
-            path = %paths.socket.display(),
-            "the service manager's socket was removed; a new one serves until its unit is restarted"
-        );
-    }
-    Ok(Socket::bind(&paths.socket)?)
 }
 
 fn report_ready(holder: &LockHolder, log: &Log) {

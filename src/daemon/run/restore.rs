@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
+use crate::daemon::os::{opened_process::OpenedProcess, process};
 use crate::daemon::state::{ActiveConfig, Daemon, Fingerprints, Restored, RunInfo, WatchedProcesses};
-use crate::daemon::{os::opened_process::OpenedProcess, os::process};
 use crate::pool::{Bind, Fence, Lease, Now, Pool, PoolStart, Process};
 use crate::protocol::{GatewayKeySealer, LeaseKey};
 use crate::store::{OpenedStore, Write};
@@ -28,7 +28,8 @@ pub(in crate::daemon) fn restore(
         store.write(Write::DropLease(lease.fence), None);
     }
     saved.snapshot.leases = living;
-    let start = PoolStart { fence: first_fence(saved.fence, now), grace: !saved.clean && saved.same_boot };
+    let start =
+        PoolStart { fence: first_fence(saved.fence, now), grace: info.may_resume || (!saved.clean && saved.same_boot) };
     let mut effects = Vec::new();
     let pool = Pool::restore(now, config.config.pool.clone(), saved.snapshot, start, &mut effects);
     info.warnings = saved.warnings;

@@ -4,16 +4,16 @@ use std::{sync::Arc, time::Duration};
 
 use interprocess::local_socket::tokio::Stream;
 use tokio::sync::mpsc::UnboundedReceiver;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 
 use super::watchdog::Watchdog;
 use crate::daemon::os::signals::{SignalListener, SignalRequest};
 use crate::daemon::os::socket::{Socket, admit};
-use crate::daemon::os::{clock, service_manager};
+use crate::daemon::os::{clock, handover::CONTINUES, service_manager};
 use crate::daemon::state::{ConfigMessage, Daemon, Outbox};
 use crate::daemon::{api::connection, config::move_key, os::lock::Lock};
-use crate::pool::{Command, ConnectionId, Process};
+use crate::pool::{Bind, Command, ConnectionId, Process};
 
 /// The longest sleep of the timer, because its clock stops in suspend.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
@@ -21,6 +21,8 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 const CHECK_INTERVAL: Duration = Duration::from_secs(60);
 /// How long a stop waits for outstanding answers.
 const DRAIN: Duration = Duration::from_secs(10);
+/// How much longer than requested the gateway may take before a restart.
+const GATEWAY_LATE: Duration = Duration::from_secs(2);
 /// How long to wait after a client could not be accepted, for example because no descriptor was left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -35,6 +37,8 @@ pub(super) enum StopReason {
     SocketLost,
     /// The key is available: a daemon with the accounts takes over.
     Unlocked,
+    /// A call: the program is to be executed again. `may_resume`: connections hold leases.
+    Restart { may_resume: bool },
 }
 
 /// The sources of clients and signals, and the lock.
@@ -51,6 +55,7 @@ impl Serving {
         let mut connections = Connections::new(&daemon);
         let timer = tokio::spawn(keep_time(daemon.clone()));
         let mut stop = daemon.stop.subscribe();
+        let mut restart = daemon.restart.subscribe();
         let mut watchdog = Watchdog::new();
         let mut check = tokio::time::interval(check_interval(&daemon));
         // the first tick is immediate
@@ -69,6 +74,9 @@ impl Serving {
                     Some(SignalRequest::Stop) | None => break StopReason::Requested,
                 },
                 _ = stop.changed() => break StopReason::Requested,
+                () = ready_to_restart(&daemon, &mut restart) => {
+                    break StopReason::Restart { may_resume: holds_connection_leases(&daemon) };
+                }
                 () = unlocked(&daemon) => break StopReason::Unlocked,
                 () = daemon.reconfigured.notified() => check.reset_after(check_interval(&daemon)),
                 () = watchdog.next() => watchdog.report(&daemon, timer.is_finished()),
@@ -81,8 +89,7 @@ impl Serving {
             }
         };
         timer.abort();
-        self.end(&daemon, reason, connections.tasks).await;
-        reason
+        self.end(&daemon, reason, connections.tasks).await
     }
 
     /// The regular check; returns a reason to stop.
@@ -95,9 +102,28 @@ impl Serving {
         daemon.idle_exit().is_some_and(|most| daemon.idle_for() >= most).then_some(StopReason::Unused)
     }
 
-    async fn end(&mut self, daemon: &Daemon, reason: StopReason, mut connections: JoinSet<()>) {
+    /// Ends this run; a restart that is overtaken by a stop becomes one.
+    async fn end(&mut self, daemon: &Daemon, reason: StopReason, mut connections: JoinSet<()>) -> StopReason {
         match reason {
-            StopReason::Unlocked => return drain(daemon, &mut connections).await,
+            StopReason::Unlocked => {
+                drain(daemon, &mut connections).await;
+                return reason;
+            }
+            StopReason::Restart { .. } if CONTINUES => {
+                service_manager::reloading();
+                daemon.stop.send_replace(true);
+                // clients that connect now wait for the next run
+                tokio::select! {
+                    () = drain(daemon, &mut connections) => {}
+                    () = stop_signal(&mut self.signals) => drop(daemon.restart.send_replace(None)),
+                }
+                if daemon.restart.borrow().is_some() {
+                    return reason;
+                }
+                self.withdraw();
+                return StopReason::Requested;
+            }
+            StopReason::Restart { .. } => tracing::info!("stopping, to be started again"),
             StopReason::Requested => tracing::info!("stopping"),
             StopReason::Unused => tracing::info!("stopping: unused for as long as idle_exit allows"),
             StopReason::SocketLost => {
@@ -107,13 +133,18 @@ impl Serving {
         service_manager::stopping();
         // the gateway stops accepting clients, too
         daemon.stop.send_replace(true);
-        // a client that connects now finds no daemon, instead of waiting for one that ends
-        self.lock.withdraw();
-        self.socket.remove();
+        self.withdraw();
         tokio::select! {
             () = drain(daemon, &mut connections) => {}
             _ = self.signals.next() => tracing::warn!("stopping immediately"),
         }
+        reason
+    }
+
+    /// A client that connects from now on finds no daemon, instead of waiting for one that ends.
+    pub(super) fn withdraw(&mut self) {
+        self.lock.withdraw();
+        self.socket.remove();
     }
 }
 
@@ -144,6 +175,29 @@ impl Connections {
             drop(permit);
         });
     }
+}
+
+/// Waits until a restart was asked for and the gateway has no request in flight any more. The daemon serves meanwhile.
+async fn ready_to_restart(daemon: &Daemon, restart: &mut watch::Receiver<Option<Duration>>) {
+    let asked = restart.wait_for(Option::is_some).await.ok().and_then(|asked| *asked);
+    let Some(drain) = asked else { return std::future::pending().await };
+    // without its secrets the daemon has no gateway
+    if daemon.run.keyring.is_none() {
+        // a gateway that has failed does not answer
+        let _failed = tokio::time::timeout(drain + GATEWAY_LATE, daemon.gateway_drained.notified()).await;
+    }
+}
+
+/// Whether leases would end with their connections, so that their holders resume them after a restart.
+fn holds_connection_leases(daemon: &Daemon) -> bool {
+    let state = daemon.state();
+    let is_open = |id: &ConnectionId| state.connections.contains_key(id);
+    state.pool.leases().any(|lease| matches!(&lease.bind, Bind::Connection(id) if is_open(id)))
+}
+
+/// Waits for a signal that stops the daemon.
+async fn stop_signal(signals: &mut SignalListener) {
+    while signals.next().await.is_some_and(|request| request != SignalRequest::Stop) {}
 }
 
 /// Waits until the key of a locked keyring may be available; forever if no keyring is locked.

@@ -69,6 +69,12 @@ pub struct Shared {
     /// Wakes the timer.
     pub(crate) reschedule: Notify,
     pub(crate) stop: watch::Sender<bool>,
+    /// A restart that was asked for: how long requests in flight may take.
+    pub(crate) restart: watch::Sender<Option<Duration>>,
+    /// The gateway has no request in flight any more, and has handed over its listeners.
+    pub(crate) gateway_drained: Notify,
+    /// The gateway's requests that wait for their upstream or get its response.
+    pub(crate) in_flight: Arc<AtomicU64>,
     /// Wakes the serving loop after a change of the configuration.
     pub(crate) reconfigured: Notify,
     /// Counts changes of the configuration.
@@ -99,6 +105,8 @@ pub struct RunInfo {
     pub(crate) most_connections: usize,
     /// The port that the gateway chose in an earlier run.
     pub(crate) gateway_port: Option<u16>,
+    /// Holders of the last run's leases may resume them before others are served.
+    pub(crate) may_resume: bool,
 }
 
 /// What changes together.
@@ -181,6 +189,9 @@ impl Daemon {
                 scheduled: AtomicU64::new(0),
                 reschedule: Notify::new(),
                 stop: watch::Sender::new(false),
+                restart: watch::Sender::new(None),
+                gateway_drained: Notify::new(),
+                in_flight: Arc::default(),
                 reconfigured: Notify::new(),
                 config_version: watch::Sender::new(0),
                 capacity_changed: Notify::new(),

@@ -71,7 +71,7 @@ struct LatencyHistogram {
     sum: f64,
 }
 
-/// Counts a response as in flight until it is dropped.
+/// Counts a request as in flight until it is dropped.
 #[derive(Debug)]
 pub(crate) struct InFlightGuard(Arc<AtomicU64>);
 
@@ -85,6 +85,11 @@ impl MetricsRecorder {
     fn counts(&self) -> MutexGuard<'_, MetricCounts> {
         // a panic cannot leave a counter in an invalid state
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts requests in flight in this number.
+    pub(crate) fn counting(in_flight: Arc<AtomicU64>) -> Self {
+        Self { in_flight, ..Self::default() }
     }
 
     pub(crate) fn in_flight(&self) -> InFlightGuard {

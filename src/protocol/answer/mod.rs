@@ -14,7 +14,9 @@ use serde::{Deserialize, Serialize};
 pub use account::{AccountInfo, AccountLabel, AccountName, AccountTotals, LimitInfo, LinkInfo, UsageInfo};
 pub use explanation::{CandidateInfo, DecidedInfo, ExplainInfo, ForecastInfo, OutlookInfo, RequestInfo, VerdictInfo};
 pub use lease::{CredentialInfo, DecisionInfo, HolderInfo, LeaseInfo, LeaseRow, QueueRow, SecretText};
-pub use status::{ConfigState, DaemonStatus, EventInfo, GatewayAccess, GatewayInfo, HelloInfo, RekeyInfo, ReloadInfo};
+pub use status::{
+    ConfigState, DaemonStatus, EventInfo, GatewayAccess, GatewayInfo, HelloInfo, RekeyInfo, ReloadInfo, RestartInfo,
+};
 pub use transfer::{
     ExportInfo, ExportedAccount, ExportedCredential, ExportedLink, ExportedWindow, ImportInfo, ImportedEntry,
 };
@@ -59,6 +61,8 @@ pub enum Answer<'a> {
     GatewayAccess(GatewayAccess),
     /// To `secrets.rekey`.
     Rekeyed(RekeyInfo),
+    /// To `daemon.restart`.
+    Restarting(RestartInfo),
 }
 
 /// No result.

@@ -94,6 +94,17 @@ pub struct ReloadInfo {
     pub notes: Vec<String>,
 }
 
+/// A restart that has begun.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+pub struct RestartInfo {
+    /// The gateway's requests in flight, which the restart waits for.
+    pub in_flight: u64,
+    /// How long it waits for them at most, in ms.
+    pub drain_ms: u64,
+    /// Whether the same process continues, with the program executed again; else the caller starts the next daemon.
+    pub comes_back: bool,
+}
+
 /// The new location of the key that seals secrets.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct RekeyInfo {

@@ -57,6 +57,7 @@ impl TestDaemon {
             keyring: None,
             most_connections: 100,
             gateway_port: None,
+            may_resume: false,
         };
         let opened = Store::open(&paths, "boot").unwrap();
         let (daemon, ended) = restore(ActiveConfig::new(loaded, config_path), opened, run);

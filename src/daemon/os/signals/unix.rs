@@ -39,6 +39,11 @@ impl SignalListener {
     pub async fn next(&mut self) -> Option<SignalRequest> {
         self.requests.recv().await
     }
+
+    /// Whether a stop was requested that [`Self::next`] has not returned.
+    pub fn stop_requested(&mut self) -> bool {
+        std::iter::from_fn(|| self.requests.try_recv().ok()).any(|request| request == SignalRequest::Stop)
+    }
 }
 
 impl Drop for SignalListener {

@@ -33,6 +33,11 @@ impl SignalListener {
         })
     }
 
+    /// Whether a stop was requested that [`Self::next`] has not returned; it is not known on this system.
+    pub fn stop_requested(&mut self) -> bool {
+        false
+    }
+
     /// The next request.
     pub async fn next(&mut self) -> Option<SignalRequest> {
         let came = tokio::select! {

@@ -1,8 +1,9 @@
 //! A Unix socket in a directory that only its user can enter.
 
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::{fs, io, os::fd::OwnedFd};
+use std::{fs, io};
 
 use interprocess::local_socket::tokio::{Listener, Stream};
 use interprocess::local_socket::traits::StreamCommon;
@@ -118,6 +119,32 @@ impl Socket {
         let listener = adopted.map_err(SocketError::io("adopting", &path))?;
         let identity = (metadata.dev(), metadata.ino());
         Ok(Some(Self { listener: listener.into(), path, identity, inherited: true }))
+    }
+
+    /// Takes over the listening socket of the last run of this process; `is_managers`: a service manager keeps it. To be
+    /// called within the runtime.
+    ///
+    /// # Errors
+    /// When the path was removed, or the system refuses.
+    pub(crate) fn take_over(listener: OwnedFd, path: &Path, is_managers: bool) -> Result<Self, SocketError> {
+        let metadata = fs::symlink_metadata(path).map_err(SocketError::io("looking at", path))?;
+        let taking_over = || SocketError::io("taking over", path);
+        let listener = std::os::unix::net::UnixListener::from(listener);
+        if listener.local_addr().ok().as_ref().and_then(|address| address.as_pathname()) != Some(path) {
+            return Err(taking_over()(io::Error::other("it listens elsewhere")));
+        }
+        let listener = AdoptedListener::try_from(OwnedFd::from(listener)).map_err(taking_over())?;
+        let identity = (metadata.dev(), metadata.ino());
+        Ok(Self { listener: listener.into(), path: path.to_owned(), identity, inherited: is_managers })
+    }
+
+    /// The listening socket, for the next run of this process.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub(crate) fn descriptor(&self) -> io::Result<OwnedFd> {
+        let Listener::UdSocket(listener) = &self.listener;
+        listener.as_fd().try_clone_to_owned()
     }
 
     /// Whether a service manager keeps it.
