@@ -21,10 +21,12 @@ use crate::daemon::{
     RouteRequest, clock,
 };
 use crate::limits::Headers;
-use crate::pool::AccountId;
+use crate::{pool::AccountId, provider};
 
 /// How long a request waits when its provider has refused every account.
 pub(super) const DENIED_WAIT: Duration = Duration::from_secs(30);
+/// How often that is looked at after this time.
+const DENIED_CHECK: Duration = Duration::from_secs(5);
 /// More attempts than this are a loop.
 const MAX_ATTEMPTS: u32 = 100;
 
@@ -157,6 +159,7 @@ impl<'a> Forward<'a> {
             session: parts.buffered.session.as_deref(),
             connection: parts.connection,
             avoid,
+            uses_quota: provider::uses_quota(&parts.route.provider, &parts.route.path),
         }
     }
 
@@ -210,14 +213,15 @@ impl<'a> Forward<'a> {
     /// every account.
     async fn wait_is_over(&self) -> Response<ClientBody> {
         let due = self.answer_due();
-        let denied_due = self.patience.began + DENIED_WAIT;
-        if now() < denied_due && denied_due < due {
+        let mut denied_due = (self.patience.began + DENIED_WAIT).max(now());
+        while denied_due < due {
             tokio::time::sleep_until(denied_due).await;
             if let Ok(found) = self.find_no_account()
                 && found.is_denied()
             {
                 return self.no_account(&found, NextRequest::Stops);
             }
+            denied_due += DENIED_CHECK;
         }
         tokio::time::sleep_until(due).await;
         self.ask_again()

@@ -115,6 +115,27 @@ pub fn names_a_quota(provider: &str, model: &str) -> bool {
     provider == "google" && models::gemini(Some(model)).name != Some(model)
 }
 
+/// Whether a request takes from a quota of the account; others are served while every quota is used up. A path that is
+/// not known does.
+#[must_use]
+pub fn uses_quota(provider: &str, path: &str) -> bool {
+    let of_version = |version: &str, part: &str| {
+        path.strip_prefix(version).is_some_and(|rest| rest == part || rest.starts_with(&format!("{part}/")))
+    };
+    match provider {
+        "anthropic" => {
+            !(of_version("/v1", "/models") || of_version("/v1/messages", "/count_tokens") || path.starts_with("/api/"))
+        }
+        "google" => match (path.starts_with("/v1internal"), path.rsplit_once(':')) {
+            (true, Some((_, method))) => method.to_ascii_lowercase().contains("generate"),
+            // the list of models, and one of them
+            (_, None) => !path.contains("/models"),
+            (_, Some((_, method))) => method != "countTokens",
+        },
+        _ => !(of_version("/v1", "/models") || of_version("", "/models")),
+    }
+}
+
 /// The quota that a Code Assist request is counted against: it depends on the program. Claude models have one only.
 #[must_use]
 pub fn quota_of_agent(provider: &str, path: &str, model: Option<&str>, user_agent: &str) -> Option<&'static str> {
@@ -188,6 +209,31 @@ mod tests {
             ("llm", "http://u/vision", "/v1/chat", "http://u/vision"),
         ] {
             assert_eq!(base_for_path(provider, base, path), expected, "{provider} {base} {path}");
+        }
+    }
+
+    #[test]
+    fn only_requests_for_an_answer_of_a_model_take_from_a_quota() {
+        for (provider, path, expected) in [
+            ("anthropic", "/v1/messages", true),
+            ("anthropic", "/v1/messages/batches", true),
+            ("anthropic", "/v1/messages/count_tokens", false),
+            ("anthropic", "/v1/models/claude-opus-4", false),
+            ("anthropic", "/v1/modelsx", true),
+            ("anthropic", "/api/hello", false),
+            ("google", "/v1internal:streamGenerateContent", true),
+            ("google", "/v1internal:loadCodeAssist", false),
+            ("google", "/v1beta/models/gemini-3-pro:generateContent", true),
+            ("google", "/v1beta/models/gemini-3-pro:embedContent", true),
+            ("google", "/v1beta/models/gemini-3-pro:countTokens", false),
+            ("google", "/v1beta/models", false),
+            ("google", "/upload/v1beta/files", true),
+            ("openai", "/v1/models", false),
+            ("openai", "/models", false),
+            ("openai", "/v1/responses", true),
+            ("my-llm", "/v1/chat/completions", true),
+        ] {
+            assert_eq!(uses_quota(provider, path), expected, "{provider} {path}");
         }
     }
 

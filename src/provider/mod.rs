@@ -16,7 +16,7 @@ pub use catalog::{Catalog, TargetError};
 pub use error_body::{LimitReset, error_body, limit_body};
 pub use gateway_traits::{
     CREDENTIAL_HEADERS, CompanionHeader, SESSION_HEADERS, base_for_path, companion_header, is_final_event,
-    is_identity_header, is_preamble_event, model_in_path, names_a_quota, quota_of_agent, session_body_key,
+    is_identity_header, is_preamble_event, model_in_path, names_a_quota, quota_of_agent, session_body_key, uses_quota,
     versioned_path,
 };
 pub use oauth::OauthServer;

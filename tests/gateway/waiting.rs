@@ -185,3 +185,18 @@ fn without_switching_the_first_rate_limit_leads_to_a_retry_on_the_same_account()
     assert_eq!(keys[0], keys[1], "it moved to another account");
     assert!(start.elapsed() >= Duration::from_millis(1500), "it did not wait for retry_delay");
 }
+
+#[test]
+fn a_request_that_takes_from_no_quota_is_served_while_every_quota_is_used_up() {
+    let upstream = Upstream::start(|request, stream| match request.target() {
+        "/v1/messages" => respond(stream, 429, "retry-after: 1200\r\n", LIMITED),
+        _ => respond(stream, 200, "", "{}"),
+    });
+    let gateway = TestGateway::new("a", upstream);
+    assert!(!comes_back(&ask(&gateway, "s", 600, "")));
+    let key = format!("x-api-key: {}\r\n", gateway.key);
+    for line in ["POST /anthropic/v1/messages/count_tokens", "GET /anthropic/v1/models", "HEAD /anthropic/api/hello"] {
+        let response = gateway.http_client().send_for_head(&request(line, &key, MODEL));
+        assert_eq!(response.status(), 200, "{line}");
+    }
+}

@@ -14,7 +14,7 @@ use crate::daemon::state::{
 use crate::daemon::{os::clock, view};
 use crate::pool::{
     AccountId, Action, Bind, Command, ConnectionId, CredentialKind, Decision, Fence, Holder, LeaseRequest, Now,
-    Refusal, Reply, RequestNeeds, WaiterId,
+    Refusal, Reply, RequestNeeds, Target, WaiterId,
 };
 use crate::provider::TargetError;
 
@@ -35,6 +35,8 @@ pub struct RouteRequest<'a> {
     pub connection: ConnectionId,
     /// Accounts that must not serve it.
     pub avoid: &'a [AccountId],
+    /// It takes from a quota; otherwise only limits of whole accounts apply to it.
+    pub uses_quota: bool,
 }
 
 /// The next step of a request.
@@ -110,6 +112,19 @@ impl Waiter for RequestWaiter {
     }
 }
 
+/// The quota key of requests that take from no quota.
+const NO_QUOTA: &str = "no-quota";
+
+impl RouteRequest<'_> {
+    fn needs(&self, state: &State, excluded: &[AccountId]) -> Result<RequestNeeds, NoLeaseReason> {
+        let mut needs = state.needs_of(self, excluded).map_err(NoLeaseReason::Bad)?;
+        if !self.uses_quota {
+            needs.target = Target { key: NO_QUOTA.into(), pool: None, model: None, names: None, ..needs.target };
+        }
+        Ok(needs)
+    }
+}
+
 /// A request that needs a lease.
 #[derive(Clone, Copy)]
 struct LeaseQuery<'a> {
@@ -139,7 +154,7 @@ impl GatewayHandle {
             let (attempt, holder, needs) = {
                 let state = &mut *self.state();
                 let holder = state.holder_of(client)?;
-                let needs = state.needs_of(request, &excluded).map_err(NoLeaseReason::Bad)?;
+                let needs = request.needs(state, &excluded)?;
                 let query = LeaseQuery { client, request, holder, needs: &needs };
                 let attempt = self.attempt(state, query, held.as_ref().map(|held| held.fence), left);
                 (attempt, holder, needs)
@@ -181,7 +196,7 @@ impl GatewayHandle {
     pub fn no_account(&self, client: &GatewayClient, request: &RouteRequest<'_>) -> Result<NoAccount, NoLeaseReason> {
         let state = &mut *self.state();
         let holder = state.holder_of(client)?;
-        let needs = state.needs_of(request, request.avoid).map_err(NoLeaseReason::Bad)?;
+        let needs = request.needs(state, request.avoid)?;
         let request = LeaseQuery { client, request, holder, needs: &needs }.lease_request(state, None);
         let refusal = state.pool.refusal_for(clock::now(), &request);
         Ok(state.no_account(&request, refusal))
