@@ -33,7 +33,7 @@ fn pool(accounts: usize, strategy: Strategy, overflow: Overflow) -> Pool {
             priority: 0,
             allowed_agents: Some(vec!["claude".into()]),
             project_id: None,
-            vendor_id: None,
+            owner: lessor::pool::AccountOwner::default(),
             created_at: Wall(0),
             last_used_at: None,
         };

@@ -82,6 +82,9 @@ fn calls() -> Vec<Call> {
             project_id: text("p"),
             account_id: text("v"),
             client_id: text("c"),
+            person_id: text("u"),
+            organization_id: text("o"),
+            organization: text("Team"),
         })),
         Call::RemoveAccount(AccountRef { account: "work".into() }),
         Call::SetAccount(Box::new(SetAccountParams {
@@ -140,6 +143,9 @@ fn calls() -> Vec<Call> {
                 as_of: Some(1_780_000_000_000),
                 mode: text("take-over"),
                 client_id: text("c"),
+                person_id: text("u"),
+                organization_id: text("o"),
+                organization: text("Team"),
             }],
             mode: text("share"),
             dry_run: true,
@@ -260,6 +266,9 @@ fn account() -> AccountInfo {
         }),
         plan: text("max"),
         usage_trouble: text("nobody answers"),
+        person_id: text("u"),
+        organization_id: text("o"),
+        organization: text("Team"),
     }
 }
 
@@ -307,6 +316,9 @@ fn exported() -> ExportInfo {
             expires_at: Some(1_790_000_000_000),
             client_id: text("c"),
         }),
+        person_id: text("u"),
+        organization_id: text("o"),
+        organization: text("Team"),
     };
     ExportInfo { lessor_export: 1, exported_at: 1_780_000_000_000, accounts: vec![account] }
 }

@@ -1,6 +1,15 @@
 //! Links: logins that are shared with another tool.
 
+use std::time::Duration;
+
 use super::Credential;
+use crate::pool::Wall;
+
+/// How long a tool may take to name the owner of a login that it has written. A login is not used before, unless its
+/// owner is named; afterwards its owner is the one that the tool named before.
+pub const SETTLE: Duration = Duration::from_secs(5);
+/// How long a login that was adopted from a linked file can turn out to be another account's.
+const TRIAL: Duration = Duration::from_secs(600);
 
 /// Where a tool stores a login, and who refreshes it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -28,11 +37,55 @@ named_enum! {
     }
 }
 
+/// The other credential of an account, while it is not certain whom the login in its linked file belongs to.
+#[derive(PartialEq, Eq, Debug)]
+pub struct FormerCredential {
+    /// The credential.
+    pub credential: Credential,
+    /// What it was.
+    pub role: FormerRole,
+    /// Since when it is not the current one.
+    pub since: Wall,
+}
+
+named_enum! {
+    /// What the other credential of an account was.
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+    pub enum FormerRole {
+        /// The account had it before it adopted the current one.
+        Before = "before",
+        /// The account had adopted it, but it belongs to another account.
+        Withdrawn = "withdrawn",
+    }
+}
+
+impl FormerCredential {
+    /// A copy of `credential`, as what it is from now on.
+    #[must_use]
+    pub fn new(credential: &Credential, role: FormerRole, since: Wall) -> Self {
+        Self { credential: credential.duplicate(), role, since }
+    }
+
+    /// Whether the account's current credential was adopted in its place so recently that it may be another account's.
+    #[must_use]
+    pub fn is_on_trial(&self, now: Wall) -> bool {
+        self.role == FormerRole::Before && now.since(self.since) < TRIAL
+    }
+}
+
 impl Link {
     /// Whether lessor adopts what the tool writes.
     #[must_use]
     pub fn is_followed(&self) -> bool {
         self.mode != LinkMode::TakeOver
+    }
+
+    /// Whether the file at `other` has replaced this one: opencode 2 keeps its logins in a database.
+    #[must_use]
+    pub fn is_replaced_by(&self, other: &Self) -> bool {
+        let named = |path: &str, name: &str| path.strip_suffix(name).map(str::to_owned);
+        self.tool == other.tool
+            && named(&self.path, "auth.json").is_some_and(|here| named(&other.path, "opencode.db") == Some(here))
     }
 
     /// Whether it is the same login in the same file, regardless of the mode.

@@ -10,7 +10,7 @@ mod secret;
 pub mod share;
 
 pub use fingerprint::{Fingerprint, FingerprintKey};
-pub use link::{Link, LinkMode, may_refresh};
+pub use link::{FormerCredential, FormerRole, Link, LinkMode, SETTLE, may_refresh};
 pub use secret::Secret;
 
 use crate::pool::{CredentialKind, Wall};
@@ -37,6 +37,16 @@ impl Credential {
     #[must_use]
     pub fn new(kind: CredentialKind, access: Secret) -> Self {
         Self { kind, access, refresh: None, expires_at: None, client_id: None, accepted_at: None }
+    }
+
+    /// The credential with the refresh token of `known`, if it has none itself: a tool can lose it.
+    #[must_use]
+    pub fn with_refresh_of(mut self, known: Option<&Self>) -> Self {
+        if self.kind == CredentialKind::Oauth && self.refresh.is_none() {
+            self.refresh = known.and_then(|known| known.refresh.as_ref()).map(Secret::duplicate);
+            self.client_id = self.client_id.or_else(|| known?.client_id.clone());
+        }
+        self
     }
 
     /// A deliberate copy of the credential.

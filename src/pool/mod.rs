@@ -35,12 +35,12 @@ pub use lease::recent::RefusedRequest;
 pub use lease::{ChosenBy, Ending, Lease, reacquire};
 pub use limit::{Limit, LimitRecord, model_key};
 pub use model::{
-    AccountId, AccountSettings, Action, BadAccountId, Bind, ConnectionId, CredentialKind, Deadline, Decision, Fallback,
-    Fence, HealthSettings, Holder, Ineligible, IneligibleAccount, LeaseRequest, LeaseSettings, LimitSettings,
-    LimitSource, LoginProblem, LoginState, Mode, Mono, Now, OtherQuota, Overflow, PoolSettings, Primary, Process,
-    Protect, Quota, QuotaSettings, Refusal, RefusalDetails, RefusalKind, RequestNeeds, RequestOutcome,
-    SelectionSettings, StatedWait, Strategy, Target, TargetNames, Ticket, Tier, TokenSettings, Verification, WaiterId,
-    Wall, millis, spoken,
+    AccountId, AccountIdentity, AccountOwner, AccountSettings, Action, BadAccountId, Bind, ConnectionId,
+    CredentialKind, Deadline, Decision, Fallback, Fence, HealthSettings, Holder, IdentityMatch, Ineligible,
+    IneligibleAccount, LeaseRequest, LeaseSettings, LimitSettings, LimitSource, LoginCandidate, LoginProblem,
+    LoginState, Mode, Mono, Now, OtherQuota, Overflow, PoolSettings, Primary, Process, Protect, Quota, QuotaSettings,
+    Refusal, RefusalDetails, RefusalKind, RequestNeeds, RequestOutcome, SelectionSettings, StatedWait, Strategy,
+    Target, TargetNames, Ticket, Tier, TokenSettings, Verification, WaiterId, Wall, millis, spoken,
 };
 pub use queue::{MOST_WAITERS, QueuedRequest};
 pub use select::explain::{CandidateAccount, Exclusion, Explanation, LeaseExplanation, SelectionResult};

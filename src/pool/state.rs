@@ -24,7 +24,7 @@ use crate::pool::timers::Timers;
 /// #     Box::new(serde_json::from_value(serde_json::json!({
 /// #         "id": AccountId::from_bits(n), "provider": "anthropic", "label": null, "email": null, "tier": "pro",
 /// #         "kind": "oauth", "login_state": "ready", "enabled": true, "disabled_reason": null, "max_leases": null,
-/// #         "priority": 0, "allowed_agents": null, "project_id": null, "vendor_id": null, "created_at": 0, "last_used_at": null
+/// #         "priority": 0, "allowed_agents": null, "project_id": null, "created_at": 0, "last_used_at": null
 /// #     })).unwrap())
 /// # }
 /// let (mut pool, mut effects) = (Pool::new(PoolSettings::default()), Vec::new());

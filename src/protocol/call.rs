@@ -285,10 +285,16 @@ pub struct AddAccountParams {
     pub allowed_agents: Option<Vec<String>>,
     /// The cloud project.
     pub project_id: Option<String>,
-    /// The provider's id of the account.
+    /// The provider's id of the account: at OpenAI that of the workspace, else that of the person.
     pub account_id: Option<String>,
     /// The id of the OAuth client that made the login [default: the one that its token names, else the provider's].
     pub client_id: Option<String>,
+    /// The provider's id of the person.
+    pub person_id: Option<String>,
+    /// The provider's id of the organisation or workspace.
+    pub organization_id: Option<String>,
+    /// The name of that organisation.
+    pub organization: Option<String>,
 }
 
 /// `account.import`
@@ -366,6 +372,12 @@ pub struct ImportEntry {
     pub mode: Option<String>,
     /// The id of the OAuth client that made the login.
     pub client_id: Option<String>,
+    /// The provider's id of the person.
+    pub person_id: Option<String>,
+    /// The provider's id of the organisation or workspace.
+    pub organization_id: Option<String>,
+    /// The name of that organisation.
+    pub organization: Option<String>,
 }
 
 /// A limit that another tool recorded.

@@ -6,6 +6,7 @@ mod error_body;
 mod gateway_traits;
 mod models;
 mod oauth;
+mod owner;
 mod upstream;
 
 pub use agents::{
@@ -20,6 +21,7 @@ pub use gateway_traits::{
     versioned_path,
 };
 pub use oauth::OauthServer;
+pub use owner::{learn_account_id, vendor_account_id};
 pub use upstream::{BaseUrls, accepted_kinds, base_urls};
 
 use crate::pool::{CredentialKind, Tier};

@@ -269,15 +269,23 @@ pub(super) fn reseal(database: &Connection, old: &SealKey, new: &SealKey) -> Res
     database.execute(set, params!["key_check", seal(SealPurpose::Check, CHECK)?])?;
     database.execute(set, params!["lease_key", seal(SealPurpose::LeaseKey, &lease_key)?])?;
     database.execute(set, params!["fingerprint_key", seal(SealPurpose::FingerprintKey, &*prints)?])?;
+    let count = reseal_credentials(database, "credential", old, new)?;
+    reseal_credentials(database, "former_credential", old, new)?;
+    Ok(count)
+}
+
+/// Seals the credentials of a table again; returns their number.
+fn reseal_credentials(database: &Connection, table: &str, old: &SealKey, new: &SealKey) -> Result<u64, ApplyError> {
     let mut count = 0;
-    let mut rows = database.prepare("SELECT account, sealed FROM credential")?;
+    let mut rows = database.prepare(&format!("SELECT account, sealed FROM {table}"))?;
     let rows = rows.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, Vec<u8>>(1)?)))?;
     let rows: Vec<(String, Vec<u8>)> = rows.collect::<rusqlite::Result<_>>()?;
+    let update = format!("UPDATE {table} SET sealed = ?2 WHERE account = ?1");
     for (name, sealed) in rows {
         let account = name.parse().map_err(|_| unopened(&name))?;
         let plain = old.open(SealPurpose::Credential(account), &sealed).ok_or_else(|| unopened(&name))?;
-        let sealed = seal(SealPurpose::Credential(account), &plain)?;
-        database.execute("UPDATE credential SET sealed = ?2 WHERE account = ?1", params![name, sealed])?;
+        let sealed = new.seal(SealPurpose::Credential(account), &plain).map_err(ApplyError::Refused)?;
+        database.execute(&update, params![name, sealed])?;
         count += 1;
     }
     Ok(count)

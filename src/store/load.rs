@@ -8,10 +8,10 @@ use rusqlite::{Connection, Row};
 
 use super::names::{self, UnknownText};
 use super::{LoadedState, seal::SealKey};
-use crate::credential::{Fingerprint, Link, LinkMode};
+use crate::credential::{Fingerprint, FormerCredential, FormerRole, Link, LinkMode};
 use crate::pool::{
-    AccountId, AccountRecord, Bind, ChosenBy, Fence, Holder, Lease, LimitRecord, Mono, Process, SessionRecord,
-    Snapshot, Target, Usage, Wall, Window,
+    AccountId, AccountOwner, AccountRecord, Bind, ChosenBy, Fence, Holder, Lease, LimitRecord, Mono, Process,
+    SessionRecord, Snapshot, Target, Usage, Wall, Window,
 };
 
 /// Why a row is skipped.
@@ -54,6 +54,12 @@ pub(super) fn load(database: &Connection, key: Option<&SealKey>, loaded: &mut Lo
     loaded.fingerprints.retain(|(_, id, _)| known.contains(id));
     loaded.links = rows(database, "SELECT * FROM link", "link", warnings, link)?;
     loaded.links.retain(|(id, _)| known.contains(id));
+    let formers = rows(database, "SELECT * FROM former_credential", "former credential", warnings, |row| {
+        let id = id(row, "account")?;
+        let Some(key) = key.filter(|_| known.contains(&id)) else { return Ok(None) };
+        former(row, id, key).map(|former| Some((id, former)))
+    })?;
+    loaded.formers = formers.into_iter().flatten().collect();
     for (id, credential, started) in sealed.into_iter().flatten() {
         loaded.credentials.push((id, credential));
         loaded.refreshing.extend(started.map(|at| (id, at)));
@@ -128,7 +134,11 @@ fn account(row: &Row<'_>) -> Read<AccountRecord> {
         priority: row.get("priority")?,
         allowed_agents: allowed_agents.transpose()?,
         project_id: row.get("project_id")?,
-        vendor_id: row.get("vendor_id")?,
+        owner: AccountOwner {
+            person: row.get("person")?,
+            organization: row.get("organization")?,
+            organization_name: row.get("organization_name")?,
+        },
         created_at: Wall(number(row, "created_at")?),
         last_used_at: optional_number(row, "last_used_at")?.map(Wall),
     })
@@ -208,6 +218,14 @@ fn link(row: &Row<'_>) -> Read<(AccountId, Link)> {
     let mode = LinkMode::from_name(&mode).ok_or_else(|| UnknownText::new("mode of a link", &mode))?;
     let link = Link { tool: text(row, "tool")?, path: text(row, "path")?, item: text(row, "item")?, mode };
     Ok((id(row, "account")?, link))
+}
+
+fn former(row: &Row<'_>, id: AccountId, key: &SealKey) -> Read<FormerCredential> {
+    let role = text(row, "role")?;
+    let role = FormerRole::from_name(&role).ok_or_else(|| UnknownText::new("role of a credential", &role))?;
+    let blob: Vec<u8> = row.get("sealed")?;
+    let credential = key.open_credential(id, &blob).ok_or(RowError::Sealed(id))?;
+    Ok(FormerCredential { credential, role, since: Wall(number(row, "since")?) })
 }
 
 fn text(row: &Row<'_>, column: &str) -> Read<String> {

@@ -28,7 +28,7 @@ use std::{collections::VecDeque, fmt, path::PathBuf, sync::atomic::Ordering};
 
 use zeroize::Zeroizing;
 
-use crate::credential::{Credential, Fingerprint, FingerprintKey, Link};
+use crate::credential::{Credential, Fingerprint, FingerprintKey, FormerCredential, Link};
 use crate::pool::{AccountId, Fence, Snapshot, Wall};
 
 pub use error::{StoreError, WriteError};
@@ -86,6 +86,8 @@ pub struct LoadedState {
     pub fingerprint_key: FingerprintKey,
     /// Logins that are shared with other tools.
     pub links: Vec<(AccountId, Link)>,
+    /// The other credentials of accounts that follow a file.
+    pub formers: Vec<(AccountId, FormerCredential)>,
     /// The lowest fence that was never reserved.
     pub fence: Fence,
     /// The port that the gateway chose.
@@ -112,6 +114,7 @@ impl LoadedState {
             fingerprints: Vec::new(),
             fingerprint_key,
             links: Vec::new(),
+            formers: Vec::new(),
             fence: Fence::default(),
             gateway_port: None,
             clean: true,

@@ -5,7 +5,7 @@ use std::path::Path;
 use rusqlite::{Connection, ToSql, params};
 
 use super::{error::WriteError, names, seal::SealKey};
-use crate::credential::{Credential, Fingerprint, Link};
+use crate::credential::{Credential, Fingerprint, FormerCredential, Link};
 use crate::limits::Scope;
 use crate::pool::{
     AccountId, AccountRecord, Bind, Fence, Lease, LimitRecord, Process, SessionRecord, Usage, Wall, millis,
@@ -18,6 +18,10 @@ pub(super) const MOST_ROWS: usize = 10_000;
 /// The maximum number of former credentials per account that are still recognised: months for a login that changes
 /// three times a day.
 pub(super) const MOST_FINGERPRINTS: i64 = 256;
+
+/// The tables with rows that belong to an account.
+const TABLES_OF_AN_ACCOUNT: [&str; 8] =
+    ["credential", "former_credential", "lease", "session", "limits", "fingerprint", "link", "usage"];
 
 /// One change of the stored data.
 #[derive(Debug)]
@@ -51,6 +55,8 @@ pub enum Write {
     ReserveFences(Fence),
     /// Saves which tool's file an account's login is linked to, or removes the link; fsynced.
     SaveLink(AccountId, Option<Link>),
+    /// Saves the other credential of an account that follows a file, or removes it; fsynced.
+    SaveFormer(AccountId, Option<FormerCredential>),
     /// Saves the port that the gateway chose.
     GatewayPort(u16),
     /// Saves when accounts were last leased.
@@ -82,7 +88,11 @@ impl Write {
     pub(super) fn must_be_synced(&self) -> bool {
         match self {
             Self::SaveAccount { credential, .. } => credential.is_some(),
-            Self::DeleteAccount(_) | Self::MarkRefresh(..) | Self::ReserveFences(_) | Self::SaveLink(..) => true,
+            Self::DeleteAccount(_)
+            | Self::MarkRefresh(..)
+            | Self::ReserveFences(_)
+            | Self::SaveLink(..)
+            | Self::SaveFormer(..) => true,
             _ => false,
         }
     }
@@ -94,7 +104,7 @@ impl Write {
                 credential.as_ref().map_or(Ok(()), |credential| save_credential(database, key, record.id, credential))
             }
             Self::DeleteAccount(id) => {
-                for table in ["credential", "lease", "session", "limits", "fingerprint", "link", "usage"] {
+                for table in TABLES_OF_AN_ACCOUNT {
                     run(database, &format!("DELETE FROM {table} WHERE account = ?1"), [id.to_string()])?;
                 }
                 run(database, "DELETE FROM account WHERE id = ?1", [id.to_string()])
@@ -130,6 +140,7 @@ impl Write {
                 "INSERT OR REPLACE INTO link (account, tool, path, item, mode) VALUES (?1, ?2, ?3, ?4, ?5)",
                 params![id.to_string(), link.tool, link.path, link.item, link.mode.name()],
             ),
+            Self::SaveFormer(id, former) => save_former(database, key, *id, former.as_ref()),
             Self::GatewayPort(port) => {
                 run(database, "INSERT OR REPLACE INTO meta (name, value) VALUES ('gateway_port', ?1)", params![port])
             }
@@ -202,7 +213,9 @@ fn save_account(database: &Connection, record: &AccountRecord) -> Result<(), App
             ("priority", &record.priority),
             ("uses", &allowed_agents),
             ("project_id", &record.project_id),
-            ("vendor_id", &record.vendor_id),
+            ("person", &record.owner.person),
+            ("organization", &record.owner.organization),
+            ("organization_name", &record.owner.organization_name),
             ("created_at", &integer(record.created_at.0)),
             ("last_used_at", &record.last_used_at.map(|at| integer(at.0))),
         ],
@@ -220,6 +233,20 @@ fn save_credential(
     run(database, statement, params![id.to_string(), sealed])?;
     let print = key.fingerprints().map_err(|why| ApplyError::Refused(why.to_owned()))?.of_credential(credential);
     save_fingerprint(database, print, id)
+}
+
+fn save_former(
+    database: &Connection,
+    key: &SealKey,
+    id: AccountId,
+    former: Option<&FormerCredential>,
+) -> Result<(), ApplyError> {
+    let Some(former) = former else {
+        return run(database, "DELETE FROM former_credential WHERE account = ?1", [id.to_string()]);
+    };
+    let sealed = key.seal_credential(id, &former.credential).map_err(ApplyError::Refused)?;
+    let statement = "INSERT OR REPLACE INTO former_credential (account, sealed, role, since) VALUES (?1, ?2, ?3, ?4)";
+    run(database, statement, params![id.to_string(), sealed, former.role.name(), integer(former.since.0)])
 }
 
 /// Stores the fingerprint of a credential and removes the account's oldest ones beyond the maximum.

@@ -102,7 +102,7 @@ pub fn record_of(id: u8, provider: u8, capacity: u8, allowed_agents: u8, tier: u
         priority: priority.into(),
         allowed_agents: (allowed_agents == 1).then(|| vec!["claude".into()]),
         project_id: None,
-        vendor_id: None,
+        owner: lessor::pool::AccountOwner::default(),
         created_at: Wall(1),
         last_used_at: None,
     }

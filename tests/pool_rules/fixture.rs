@@ -33,7 +33,7 @@ pub fn record(letter: char) -> AccountRecord {
         priority: 0,
         allowed_agents: None,
         project_id: None,
-        vendor_id: None,
+        owner: lessor::pool::AccountOwner::default(),
         created_at: Wall(0),
         last_used_at: None,
     }

@@ -413,7 +413,7 @@ pub fn account(n: u64) -> AccountRecord {
         priority: 0,
         allowed_agents: None,
         project_id: None,
-        vendor_id: None,
+        owner: lessor::pool::AccountOwner::default(),
         created_at: Wall(0),
         last_used_at: None,
     }

@@ -1,9 +1,10 @@
 //! One login or key of another tool.
 
 use super::Tool;
-use crate::credential::{Credential, LinkMode, Secret};
+use crate::credential::{Credential, LinkMode, Secret, claims::LoginClaims};
 use crate::limits::{Reason, Scope};
-use crate::pool::{CredentialKind, Tier, Wall, Window};
+use crate::pool::{AccountIdentity, AccountOwner, CredentialKind, Tier, Wall, Window};
+use crate::provider::plan_tier;
 
 /// One login or key, and everything that its tool knows about it.
 #[derive(PartialEq, Debug)]
@@ -22,8 +23,8 @@ pub struct DiscoveredAccount {
     pub email: Option<String>,
     /// The user's name for it.
     pub label: Option<String>,
-    /// The vendor's id of the account.
-    pub vendor_id: Option<String>,
+    /// Who it belongs to at the provider.
+    pub owner: AccountOwner,
     /// The cloud project.
     pub project_id: Option<String>,
     /// The plan.
@@ -79,7 +80,7 @@ impl DiscoveredAccount {
             rotates: false,
             email: None,
             label: None,
-            vendor_id: None,
+            owner: AccountOwner::default(),
             project_id: None,
             tier: Tier::Unknown,
             limits: Vec::new(),
@@ -95,6 +96,26 @@ impl DiscoveredAccount {
             mode: None,
             as_of: None,
         }
+    }
+
+    /// Adds what the tokens say, where its file does not say it.
+    pub(super) fn learn(&mut self, claims: LoginClaims) {
+        self.email = self.email.take().or(claims.email);
+        self.owner.learn(&AccountOwner {
+            person: claims.person,
+            organization: claims.organisation,
+            organization_name: None,
+        });
+        self.credential.client_id = self.credential.client_id.take().or(claims.client_id);
+        if self.tier == Tier::Unknown {
+            self.tier = claims.plan.map_or(Tier::Unknown, |plan| plan_tier(&self.provider, &plan));
+        }
+    }
+
+    /// Who it belongs to, as far as its tool says.
+    #[must_use]
+    pub fn identity(&self) -> AccountIdentity<'_> {
+        self.owner.identity(&self.provider, self.email.as_deref())
     }
 }
 

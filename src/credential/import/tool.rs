@@ -54,6 +54,12 @@ impl Tool {
         matches!(self, Self::ClaudeCode | Self::Codex | Self::GeminiCli)
     }
 
+    /// Whether it names the owner of its login in another file, which it writes up to seconds after the login.
+    #[must_use]
+    pub fn names_owner_later(self) -> bool {
+        self == Self::ClaudeCode
+    }
+
     /// Whether it takes locks around its refresh that lessor can take as well; only then both can refresh one login.
     #[must_use]
     pub fn has_locks(self) -> bool {

@@ -21,8 +21,15 @@ pub struct Session {
 }
 
 pub fn find_account(state: &State, name: &str) -> Result<AccountId, ErrorInfo> {
-    let found = state.pool.find_account(name).map(|account| account.record.id);
-    found.map_err(|refusal| refused(&refusal, clock::now()))
+    match state.pool.find_account(name) {
+        Ok(account) => Ok(account.record.id),
+        // an address that several accounts have is the name of the first of them
+        Err(refusal) => {
+            let mut ids = state.pool.accounts().iter().map(|account| account.record.id);
+            let named = ids.find(|id| state.account_name(*id) == name);
+            named.ok_or_else(|| refused(&refusal, clock::now()))
+        }
+    }
 }
 
 /// The error for a refusal of the pool.

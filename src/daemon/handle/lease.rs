@@ -16,7 +16,7 @@ use crate::pool::{
     AccountId, Action, Bind, Command, ConnectionId, CredentialKind, Decision, Fence, Holder, LeaseRequest, Now,
     Refusal, Reply, RequestNeeds, Target, WaiterId,
 };
-use crate::provider::TargetError;
+use crate::provider::{TargetError, vendor_account_id};
 
 /// What a request needs of an account.
 #[derive(Clone, Copy, Debug)]
@@ -387,7 +387,7 @@ impl State {
             name: record.label.clone().unwrap_or_else(|| id.to_string()),
             kind: credential.kind,
             secret: credential.access.duplicate(),
-            vendor_id: record.vendor_id.clone(),
+            vendor_id: vendor_account_id(&record.provider, &record.owner).map(str::to_owned),
             agent: client.agent.clone().or_else(|| self.pool.lease(fence)?.agent.clone()),
         })
     }

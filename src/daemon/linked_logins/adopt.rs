@@ -1,63 +1,168 @@
 //! Adopts a login that another tool has written to the file that an account is linked to.
 
-use std::sync::mpsc;
+use std::{collections::BTreeMap, sync::mpsc, time::Duration};
 
 use tokio::sync::MutexGuard;
 
+use super::decide::{FollowDecision, FollowingAccount, KnownFormer, Observation, SeenLogin, decide};
+use crate::credential::{Credential, FormerCredential, FormerRole, Link, import::DiscoveredAccount};
+use crate::daemon::os::clock::{self, since_boot};
 use crate::daemon::state::{Daemon, State, imported_limit, login_state_of, set_login_state};
-use crate::pool::{AccountId, AccountRecord, Command, LoginState};
-use crate::{credential::Link, credential::import::DiscoveredAccount, daemon::os::clock, store::Write};
+use crate::pool::{AccountChange, AccountId, AccountRecord, Command, LoginState, Now};
+use crate::store::Write;
 
-/// What the file holds for a linked account.
+/// What was observed of each account's file.
+pub(super) type Observations = BTreeMap<AccountId, Option<Observation>>;
+
+/// What a file contains.
+pub(super) struct FileSight<'a> {
+    pub(super) path: &'a str,
+    pub(super) entries: Result<&'a [DiscoveredAccount], &'a str>,
+    /// How long ago it was written.
+    pub(super) age: Duration,
+}
+
+/// What is done for an account that is linked to a file.
 enum Finding {
-    /// Nothing has changed.
-    Same,
-    /// A newer login.
-    New,
+    Decided(FollowDecision),
     /// The account cannot follow the file, and why.
     Problem(String),
 }
 
 /// Adopts what a tool has written for the accounts that are linked to the file and that `concerns` selects. A login is on
-/// disk before it is used. To be called on a thread that may block, with `account_writes` locked.
+/// disk before it is used. Returns when to look again, if the owner of a login is not certain yet. To be called on a
+/// thread that may block, with `account_writes` locked.
 pub(super) fn adopt(
     daemon: &Daemon,
     _account_writes: MutexGuard<'_, ()>,
-    path: &str,
-    entries: Result<&[DiscoveredAccount], &str>,
+    sight: &FileSight<'_>,
+    observed: &mut Observations,
     concerns: impl Fn(&Link) -> bool,
-) {
+) -> Option<Duration> {
+    let path = sight.path;
     let linked: Vec<(AccountId, Link)> = {
         let state = &*daemon.state();
         let here = state.links.iter().filter(|(_, link)| concerns(link) && link.path == path);
         here.map(|(id, link)| (id, link.clone())).collect()
     };
+    let mut again = None;
     for (id, link) in linked {
-        let entry = entries.map(|entries| entries.iter().find(|entry| entry.item == link.item));
+        let entry = sight.entries.map(|entries| entries.iter().find(|entry| entry.item == link.item));
         let (finding, record) = {
             let state = &*daemon.state();
             let Some(account) = state.pool.account(id) else { continue };
-            (compare(state, &account.record, entry), account.record.clone())
+            let finding = match entry {
+                Err(why) => Finding::Problem(why.to_owned()),
+                Ok(None) => Finding::Problem("its login is no longer in the file".to_owned()),
+                Ok(Some(entry)) => {
+                    Finding::Decided(compare(state, &account.record, entry, observed.entry(id).or_default(), sight.age))
+                }
+            };
+            (finding, account.record.clone())
         };
-        match (finding, entry) {
-            (Finding::New, Ok(Some(entry))) => adopt_login(daemon, record, entry),
-            (Finding::Problem(why), _) if link.is_followed() => {
-                let name = record.display_name();
-                tracing::warn!(account = %id, path, "{name} cannot follow its file: {why}");
-                daemon.state().links.set_problem(id, Some(why));
+        let problem = match (finding, entry) {
+            (Finding::Problem(why), _) => Some(why),
+            (Finding::Decided(decision), Ok(Some(entry))) => {
+                if let FollowDecision::WaitUntil(at) = decision {
+                    again = Some(again.map_or(at, |again: Duration| again.min(at)));
+                }
+                carry_out(daemon, decision, record, entry, path)
             }
-            _ => daemon.state().links.set_problem(id, None),
+            (Finding::Decided(_), _) => None,
+        };
+        let problem = problem.filter(|_| link.is_followed());
+        let state = &mut *daemon.state();
+        if let Some(why) = problem.as_ref().filter(|why| state.links.problem(id) != Some(why)) {
+            let (name, why, path) = (state.account_name(id), why.clone(), path.to_owned());
+            state.log.push(move || tracing::warn!(account = %id, path, "{name} cannot follow its file: {why}"));
+        }
+        state.links.set_problem(id, problem);
+    }
+    again
+}
+
+/// Carries out a decision; returns why the account cannot follow its file, if it cannot.
+fn carry_out(
+    daemon: &Daemon,
+    decision: FollowDecision,
+    record: AccountRecord,
+    entry: &DiscoveredAccount,
+    path: &str,
+) -> Option<String> {
+    let id = record.id;
+    let of_another = || {
+        let owner = &entry.owner;
+        let other = entry.email.clone().unwrap_or_else(|| "another account".to_owned());
+        let organization = owner.organization_name.as_ref().or(owner.organization.as_ref());
+        let organization = organization.map(|name| format!(" ({name})")).unwrap_or_default();
+        Some(format!("{other}{organization} is logged in there now; add that account, too: lessor import"))
+    };
+    match decision {
+        FollowDecision::Keep | FollowDecision::WaitUntil(_) => None,
+        FollowDecision::Confirm => {
+            learn(daemon, &record, entry);
+            None
+        }
+        FollowDecision::Adopt | FollowDecision::AdoptCertain => {
+            adopt_login(daemon, record, entry, decision == FollowDecision::Adopt);
+            None
+        }
+        FollowDecision::Restore => {
+            exchange(daemon, id, FormerRole::Before, path);
+            None
+        }
+        FollowDecision::OfAnother => of_another(),
+        FollowDecision::TakeBack => {
+            exchange(daemon, id, FormerRole::Withdrawn, path);
+            of_another()
+        }
+        FollowDecision::RestoreOther => {
+            exchange(daemon, id, FormerRole::Before, path);
+            of_another()
         }
     }
 }
 
-fn adopt_login(daemon: &Daemon, mut record: AccountRecord, entry: &DiscoveredAccount) {
+/// Exchanges the current and the other credential of an account, and reports it.
+fn exchange(daemon: &Daemon, id: AccountId, role: FormerRole, path: &str) {
+    let state = &mut *daemon.state();
+    if !state.exchange_former(clock::now(), id, role) {
+        return;
+    }
+    let (name, path) = (state.account_name(id), path.to_owned());
+    state.log.push(move || match role {
+        FormerRole::Withdrawn => tracing::warn!(
+            account = %id, path, "{name} has its former login again: the one that it took from its file is of another account"
+        ),
+        FormerRole::Before => {
+            tracing::info!(account = %id, path, "{name} has the login from its file again: it is its own after all");
+        }
+    });
+}
+
+/// Adds what the tool says about the owner, where the account lacks it.
+fn learn(daemon: &Daemon, record: &AccountRecord, entry: &DiscoveredAccount) {
+    let mut owner = record.owner.clone();
+    let email = entry.email.clone().filter(|_| record.email.is_none());
+    if owner.learn(&entry.owner) || email.is_some() {
+        let change = AccountChange { owner: Some(owner), email, ..AccountChange::default() };
+        daemon.state().apply_internal(clock::now(), Command::ChangeAccount(record.id, Box::new(change)));
+    }
+}
+
+fn adopt_login(daemon: &Daemon, mut record: AccountRecord, entry: &DiscoveredAccount, keeps_former: bool) {
     let id = record.id;
     if !matches!(record.login_state, LoginState::NeedsVerification(_)) {
         record.login_state = login_state_of(&entry.credential);
     }
     let login_state = record.login_state.clone();
-    let credential = entry.credential.duplicate();
+    let credential = {
+        let state = &mut *daemon.state();
+        if keeps_former {
+            state.keep_former(clock::now(), id);
+        }
+        entry.credential.duplicate().with_refresh_of(state.credentials.get(id))
+    };
     let (sender, saved) = mpsc::channel();
     let write = Write::SaveAccount { record, credential: Some(credential.duplicate()) };
     daemon.store.write(write, Some(Box::new(move |result| drop(sender.send(result)))));
@@ -68,7 +173,6 @@ fn adopt_login(daemon: &Daemon, mut record: AccountRecord, entry: &DiscoveredAcc
     {
         let state = &mut *daemon.state();
         let now = clock::now();
-        state.links.set_problem(id, None);
         state.keep_credential(id, credential, None);
         state.apply_internal(now, set_login_state(id, login_state));
         for limit in entry.limits.iter().cloned() {
@@ -78,29 +182,44 @@ fn adopt_login(daemon: &Daemon, mut record: AccountRecord, entry: &DiscoveredAcc
     tracing::info!(account = %id, tool = entry.tool.name(), "adopted a login that its tool has refreshed");
 }
 
-fn compare(state: &State, record: &AccountRecord, entry: Result<Option<&DiscoveredAccount>, &str>) -> Finding {
-    let entry = match entry {
-        Err(why) => return Finding::Problem(why.to_owned()),
-        Ok(None) => return Finding::Problem("its login is no longer in the file".to_owned()),
-        Ok(Some(entry)) => entry,
+fn compare(
+    state: &State,
+    record: &AccountRecord,
+    entry: &DiscoveredAccount,
+    observed: &mut Option<Observation>,
+    age: Duration,
+) -> FollowDecision {
+    let (prints, id) = (&state.credentials.fingerprints, record.id);
+    let known = state.credentials.get(id);
+    let print = match known {
+        // a file that has lost its refresh token has the same login as long as the access token is the same
+        Some(known) if known.access == entry.credential.access => prints.of(known),
+        _ => prints.of(&entry.credential),
     };
-    if belongs_to_another(record, entry) {
-        let other = entry.email.as_deref().unwrap_or("another account");
-        return Finding::Problem(format!("{other} is logged in there now; add that account, too: lessor import"));
-    }
-    let Some(known) = state.credentials.get(record.id) else { return Finding::New };
-    let print = state.credentials.fingerprints.of(&entry.credential);
-    let newer = entry.credential.expires_at > known.expires_at;
-    let seen_before = state.credentials.fingerprints.known_since(record.id, print).is_some();
-    let is_current = state.credentials.fingerprints.of(known) == print;
-    if *known == entry.credential || (seen_before && !(is_current && newer)) { Finding::Same } else { Finding::New }
+    let seen = SeenLogin {
+        identity: entry.identity(),
+        print,
+        expires_at: entry.credential.expires_at,
+        owner_comes_later: entry.tool.names_owner_later(),
+    };
+    let now = clock::now();
+    let former = state.links.former(id).map(|former| known_former(former, prints.of(&former.credential), now));
+    let account = FollowingAccount {
+        identity: record.owner.identity(&record.provider, record.email.as_deref()),
+        current: known.map(|known: &Credential| (prints.of(known), known.expires_at)),
+        had_before: prints.known_since(id, print).is_some(),
+        former,
+    };
+    let now = since_boot();
+    Observation::update(observed, &seen, now, age);
+    observed.as_ref().map_or(FollowDecision::Keep, |observed| decide(&account, &seen, observed, now))
 }
 
-/// Whether the login in the file belongs to another account.
-fn belongs_to_another(record: &AccountRecord, entry: &DiscoveredAccount) -> bool {
-    let same = |one: &Option<String>, other: &Option<String>| {
-        one.as_ref().zip(other.as_ref()).map(|(one, other)| one.eq_ignore_ascii_case(other))
-    };
-    let same = same(&record.vendor_id, &entry.vendor_id).or_else(|| same(&record.email, &entry.email));
-    same == Some(false)
+fn known_former(former: &FormerCredential, print: crate::credential::Fingerprint, now: Now) -> KnownFormer {
+    KnownFormer {
+        print,
+        role: former.role,
+        age: now.wall.since(former.since),
+        is_on_trial: former.is_on_trial(now.wall),
+    }
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 use std::{collections::BTreeMap, io, time::Duration};
 
-use super::adopt::adopt;
+use super::adopt::{FileSight, Observations, adopt};
 use crate::credential::import::discover::{DiscoveryError, HostEnvironment, KEYCHAIN_PREFIX, Platform, beside, reread};
 use crate::credential::{Link, LinkMode};
 use crate::daemon::os::clock::{self, since_boot};
@@ -18,6 +18,8 @@ type LoginsRead = Option<Result<Vec<DiscoveredAccount>, String>>;
 
 /// The keychain sends no events, and each reading of it starts a program.
 const KEYCHAIN_POLL: Duration = Duration::from_secs(60);
+/// The time between two looks at the owner of a login that is to be refreshed.
+const AGAIN: Duration = Duration::from_millis(200);
 /// The sleep while no file is watched.
 const IDLE: Duration = Duration::from_secs(3600);
 
@@ -31,6 +33,9 @@ pub(crate) fn start(daemon: &Arc<Daemon>) -> io::Result<Worker<LinkedLoginsMessa
 struct LinkedLoginsWatcher {
     watcher: Option<Watcher>,
     files: BTreeMap<String, Debounce<LoginsRead>>,
+    observed: Observations,
+    /// When to look again at files with a login whose owner is not certain yet.
+    unsettled: BTreeMap<String, Duration>,
 }
 
 impl LinkedLoginsWatcher {
@@ -38,7 +43,7 @@ impl LinkedLoginsWatcher {
         let mailbox = mailbox.clone();
         let watcher = Watcher::new(move || mailbox.send(LinkedLoginsMessage::FileChanged));
         let watcher = watcher.map_err(|error| tracing::warn!("{UNWATCHED}: {error}")).ok();
-        Self { watcher, files: BTreeMap::new() }
+        Self { watcher, files: BTreeMap::new(), observed: Observations::new(), unsettled: BTreeMap::new() }
     }
 
     async fn run(mut self, daemon: Weak<Daemon>, mailbox: Mailbox<LinkedLoginsMessage>) {
@@ -46,7 +51,7 @@ impl LinkedLoginsWatcher {
             self.update_files(&daemon);
         }
         loop {
-            let next = self.files.values().map(Debounce::next_read).min();
+            let next = self.files.values().map(Debounce::next_read).chain(self.unsettled.values().copied()).min();
             let mail = mailbox.next(next.map_or(IDLE, |next| next.saturating_sub(since_boot()))).await;
             let Some(daemon) = daemon.upgrade().filter(|_| !mail.stop) else { return };
             if mail.messages.contains(&LinkedLoginsMessage::LinksChanged) {
@@ -64,6 +69,7 @@ impl LinkedLoginsWatcher {
     /// Watches the files that are linked now. All are read again: one may have changed between the import and the link.
     fn update_files(&mut self, daemon: &Daemon) {
         self.files.clear();
+        self.unsettled.clear();
         for path in daemon.state().links.followed_files() {
             let poll = if path.starts_with(KEYCHAIN_PREFIX) { KEYCHAIN_POLL } else { DebounceTiming::USUAL.poll };
             let timing = DebounceTiming { poll, ..DebounceTiming::USUAL };
@@ -89,15 +95,21 @@ impl LinkedLoginsWatcher {
 
     async fn read_due(&mut self, daemon: &Daemon) {
         for (path, file) in &mut self.files {
-            if file.next_read() > since_boot() {
+            let settles = self.unsettled.get(path).is_some_and(|at| *at <= since_boot());
+            if file.next_read() > since_boot() && !settles {
                 continue;
             }
             let (reading, completeness) = read(path);
-            if file.on_read(since_boot(), Some(reading), completeness)
+            if (file.on_read(since_boot(), Some(reading), completeness) || settles)
                 && let Some(reading) = file.accepted()
             {
                 let lock = daemon.account_writes.lock().await;
-                adopt(daemon, lock, path, reading.as_deref().map_err(String::as_str), Link::is_followed);
+                let entries = reading.as_deref().map_err(String::as_str);
+                let sight = FileSight { path, entries, age: age_of(path) };
+                match adopt(daemon, lock, &sight, &mut self.observed, Link::is_followed) {
+                    Some(at) => self.unsettled.insert(path.clone(), at),
+                    None => self.unsettled.remove(path),
+                };
             }
         }
     }
@@ -105,13 +117,23 @@ impl LinkedLoginsWatcher {
 
 /// Adopts what a tool has written of logins that lessor refreshes. To be called on a thread that may block.
 pub(crate) fn adopt_for_refresh(daemon: &Daemon, path: &str) {
+    let mut observed = Observations::new();
     // a file that cannot be read changes nothing; the worker reports it
-    if let Ok(entries) = read(path).0 {
+    while let Ok(entries) = read(path).0 {
         let has = |item: &str| entries.iter().any(|entry| entry.item == item);
-        adopt(daemon, daemon.account_writes.blocking_lock(), path, Ok(&entries), |link| {
-            link.mode != LinkMode::Link && has(&link.item)
-        });
+        let sight = FileSight { path, entries: Ok(&entries), age: age_of(path) };
+        let lock = daemon.account_writes.blocking_lock();
+        let again = adopt(daemon, lock, &sight, &mut observed, |link| link.mode != LinkMode::Link && has(&link.item));
+        let Some(at) = again else { return };
+        // the tool may name another owner meanwhile
+        std::thread::sleep(at.saturating_sub(since_boot()).min(AGAIN));
     }
+}
+
+/// How long ago a file was written; that of a keychain item is not known.
+fn age_of(path: &str) -> Duration {
+    let written = std::fs::metadata(path).and_then(|about| about.modified());
+    written.ok().and_then(|written| written.elapsed().ok()).unwrap_or_default()
 }
 
 /// Whether a tool's file holds an older login of this account than lessor does. To be called on a thread that may block.

@@ -47,6 +47,7 @@ pub(in crate::daemon) fn restore(
         gateway_keys: GatewayKeySealer::new(saved.fingerprint_key.derived("keys of the gateway")),
         fingerprints: Fingerprints::new(saved.fingerprint_key, saved.fingerprints),
         links: saved.links,
+        formers: saved.formers,
         unanswered_refreshes: saved.refreshing,
         store,
         lease_key: LeaseKey::new(saved.lease_key),

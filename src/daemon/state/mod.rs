@@ -25,11 +25,12 @@ use std::time::Duration;
 use rustc_hash::FxHashMap;
 use tokio::sync::{Notify, watch};
 
+use crate::credential::{FormerCredential, Link};
 use crate::daemon::os::{blocking, clock};
 use crate::pool::{AccountId, Command, ConnectionId, Effect, Lease, Now, Pool, Process, Wall};
 use crate::protocol::{GatewayKeySealer, LeaseKey};
 use crate::store::{Store, Write};
-use crate::{credential::Link, daemon::log::LogLevelHandle, provider::Catalog};
+use crate::{daemon::log::LogLevelHandle, provider::Catalog};
 
 pub(crate) use account_state::{AccountState, account_state};
 pub(crate) use commit::{Pending, Unsaved, save};
@@ -155,6 +156,7 @@ pub(crate) struct Restored {
     pub(crate) credentials: Vec<(AccountId, crate::credential::Credential)>,
     pub(crate) fingerprints: Fingerprints,
     pub(crate) links: Vec<(AccountId, Link)>,
+    pub(crate) formers: Vec<(AccountId, FormerCredential)>,
     /// Refreshes that the last run sent and whose answers it did not get.
     pub(crate) unanswered_refreshes: Vec<(AccountId, Wall)>,
     pub(crate) store: Store,
@@ -176,7 +178,8 @@ const IDLE: Duration = Duration::from_secs(3600);
 impl Daemon {
     /// A daemon in the state that was restored; `processes` are those that its leases are bound to.
     pub(crate) fn new(restored: Restored, run: RunInfo, processes: WatchedProcesses) -> Arc<Self> {
-        let Restored { pool, effects, config, credentials, fingerprints, links, unanswered_refreshes, .. } = restored;
+        let Restored { pool, effects, config, credentials, fingerprints, links, formers, .. } = restored;
+        let unanswered_refreshes = restored.unanswered_refreshes;
         let mailboxes = Mailboxes::default();
         Arc::new_cyclic(|daemon| {
             let started = run.started;
@@ -212,7 +215,7 @@ impl Daemon {
                 catalog,
                 credentials: Credentials::new(fingerprints),
                 logins,
-                links: Links::new(links, mailboxes.linked_logins),
+                links: Links::new(links, formers, mailboxes.linked_logins),
                 usage_notes: UsageNotes::default(),
                 connections: FxHashMap::default(),
                 processes,

@@ -16,7 +16,7 @@ use crate::http::{self, ConnectOptions};
 use crate::pool::{
     AccountChange, AccountId, AccountRecord, Command, LoginState, Mono, Now, Tier, Usage, Verification, Wall, Window,
 };
-use crate::provider::base_for_path;
+use crate::provider::{base_for_path, vendor_account_id};
 use crate::usage::{self, PollLimits, UsageQuery, UsageReading, UsageResult};
 
 /// The most queries at a time.
@@ -193,7 +193,7 @@ impl Poller {
                 provider: &record.provider,
                 url: query.url.as_deref(),
                 base_url: query.base_url.as_deref(),
-                vendor_id: record.vendor_id.as_deref(),
+                vendor_id: vendor_account_id(&record.provider, &record.owner),
                 project: record.project_id.as_deref(),
                 wants_plan,
                 now: now.wall,

@@ -4,15 +4,52 @@ use std::time::Duration;
 
 use super::why_renewing;
 use crate::daemon::state::{State, account_state};
-use crate::pool::{Account, AccountId, Limit, LoginProblem, LoginState, Now, Window};
+use crate::pool::{Account, AccountId, AccountRecord, Limit, LoginProblem, LoginState, Now, Window};
 use crate::protocol::{AccountInfo, Answer, ErrorInfo, ErrorKind, LimitInfo, LinkInfo, UsageInfo};
-use crate::{daemon::log::login_words, usage};
+use crate::{daemon::log::login_words, provider::vendor_account_id, usage};
 
 impl State {
     /// The name of an account for people, or its id if it was removed.
     pub(crate) fn account_name(&self, id: AccountId) -> String {
-        self.pool.account(id).map_or_else(|| id.to_string(), |account| account.display_name())
+        let record = self.pool.account(id).map(|account| &account.record);
+        let name = record.and_then(|record| record.label.clone().or_else(|| self.shown_email(record)));
+        name.unwrap_or_else(|| id.to_string())
     }
+
+    /// The email address of an account, followed by its organisation if an earlier account of its provider has the same
+    /// address and neither has a label: the names of accounts are distinct.
+    fn shown_email(&self, record: &AccountRecord) -> Option<String> {
+        let email = record.email.as_ref()?;
+        if record.label.is_some() {
+            return Some(email.clone());
+        }
+        let accounts = self.pool.accounts().iter().map(|account| &account.record);
+        let earlier: Vec<&AccountRecord> = accounts
+            .take_while(|other| other.id != record.id)
+            .filter(|other| {
+                let address = other.email.as_ref().is_some_and(|other| other.eq_ignore_ascii_case(email));
+                address && other.label.is_none() && other.provider == record.provider
+            })
+            .collect();
+        if earlier.is_empty() {
+            return Some(email.clone());
+        }
+        let short = organization_in_short(record).filter(|short| {
+            let is_same = |other: &&AccountRecord| organization_in_short(other).as_ref() == Some(short);
+            !earlier.iter().any(is_same)
+        });
+        Some(format!("{email} ({})", short.unwrap_or_else(|| record.id.to_string())))
+    }
+}
+
+/// The name of an account's organisation, else the beginning of its id.
+fn organization_in_short(record: &AccountRecord) -> Option<String> {
+    const SHORT: usize = 8;
+    // the personal organisation is named after its only member
+    let of_member = |name: &&String| record.email.as_ref().is_some_and(|email| name.contains(email.as_str()));
+    let owner = &record.owner;
+    let name = owner.organization_name.as_ref().filter(|name| !of_member(name)).cloned();
+    name.or_else(|| Some(owner.organization.as_ref()?.chars().take(SHORT).collect()))
 }
 
 /// The answer with an account, or the error if it was removed meanwhile.
@@ -30,7 +67,7 @@ pub(crate) fn account_info(state: &State, now: Now, account: &Account) -> Accoun
         id: record.id.to_string(),
         provider: record.provider.clone(),
         label: record.label.clone(),
-        email: record.email.clone(),
+        email: state.shown_email(record),
         tier: record.tier,
         kind: record.kind,
         state: account_state(account, now).name().to_owned(),
@@ -47,7 +84,7 @@ pub(crate) fn account_info(state: &State, now: Now, account: &Account) -> Accoun
         usage: usage_of(state, now, account),
         created_at: record.created_at.0,
         last_used_at: record.last_used_at.map(|at| at.0),
-        account_id: record.vendor_id.clone(),
+        account_id: vendor_account_id(&record.provider, &record.owner).map(str::to_owned),
         link: state.links.get(record.id).map(|link| LinkInfo {
             tool: link.tool.clone(),
             path: link.path.clone(),
@@ -56,6 +93,9 @@ pub(crate) fn account_info(state: &State, now: Now, account: &Account) -> Accoun
         }),
         plan: state.usage_notes.plans.get(&record.id).cloned(),
         usage_trouble: state.usage_notes.failures.get(&record.id).cloned(),
+        person_id: record.owner.person.clone(),
+        organization_id: record.owner.organization.clone(),
+        organization: record.owner.organization_name.clone(),
     }
 }
 

@@ -1,7 +1,8 @@
 //! The durable facts of an account, and changes to them.
 
 use crate::pool::model::{
-    AccountId, AccountSettings, CredentialKind, LeaseSettings, LoginState, PoolSettings, Tier, Wall,
+    AccountId, AccountIdentity, AccountOwner, AccountSettings, CredentialKind, LeaseSettings, LoginState, PoolSettings,
+    Tier, Wall,
 };
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -35,8 +36,9 @@ pub struct AccountRecord {
     pub allowed_agents: Option<Vec<String>>,
     /// The cloud project that requests are billed to.
     pub project_id: Option<String>,
-    /// The vendor's own id of the account.
-    pub vendor_id: Option<String>,
+    /// Who it belongs to at the provider.
+    #[serde(default)]
+    pub owner: AccountOwner,
     /// When it was added.
     pub created_at: Wall,
     /// When it was last leased.
@@ -64,8 +66,8 @@ pub struct AccountChange {
     pub enabled: Option<(bool, Option<String>)>,
     /// Whether the login works.
     pub login_state: Option<LoginState>,
-    /// The vendor's own id of the account; empty removes it.
-    pub vendor_id: Option<String>,
+    /// Who it belongs to at the provider.
+    pub owner: Option<AccountOwner>,
 }
 
 /// What the settings and the record of an account together allow.
@@ -96,7 +98,7 @@ impl AccountRecord {
             priority: 0,
             allowed_agents: None,
             project_id: None,
-            vendor_id: None,
+            owner: AccountOwner::default(),
             created_at,
             last_used_at: None,
         }
@@ -105,6 +107,13 @@ impl AccountRecord {
     /// The name a person knows it by: label, else email, else id.
     pub fn display_name(&self) -> String {
         self.label.clone().or_else(|| self.email.clone()).unwrap_or_else(|| self.id.to_string())
+    }
+
+    /// Who its login belongs to; `None` if it is no login.
+    #[must_use]
+    pub fn login_identity(&self) -> Option<AccountIdentity<'_>> {
+        let is_login = self.kind == CredentialKind::Oauth;
+        is_login.then(|| self.owner.identity(&self.provider, self.email.as_deref()))
     }
 
     /// Whether `reference` is its id, label or email, exactly.
@@ -143,7 +152,7 @@ impl AccountRecord {
         set(&mut self.label, change.label.map(text));
         set(&mut self.email, change.email.map(text));
         set(&mut self.project_id, change.project_id.map(text));
-        set(&mut self.vendor_id, change.vendor_id.map(text));
+        set(&mut self.owner, change.owner);
         set(&mut self.tier, change.tier);
         set(&mut self.max_leases, change.max_leases.map(|most| Some(most).filter(|most| *most > 0)));
         set(&mut self.priority, change.priority);

@@ -19,6 +19,7 @@ pub(crate) use stable_names;
 mod credential;
 pub(crate) mod glob;
 mod id;
+mod identity;
 mod outcome;
 mod refusal;
 mod request;
@@ -28,6 +29,7 @@ mod time;
 
 pub use credential::{CredentialKind, LoginProblem, LoginState, Tier, Verification};
 pub use id::{AccountId, BadAccountId, ConnectionId, Fence, Process, WaiterId};
+pub use identity::{AccountIdentity, AccountOwner, IdentityMatch, LoginCandidate};
 pub use outcome::{Action, Decision, LimitSource, RefusalDetails, RequestOutcome, StatedWait};
 pub use refusal::{Ineligible, IneligibleAccount, Refusal, RefusalKind};
 pub use request::{Bind, Holder, LeaseRequest, RequestNeeds, Ticket};

@@ -13,7 +13,7 @@ pub struct AccountName<'a> {
     pub id: Text<'a>,
     /// The label that the user chose.
     pub label: Option<Text<'a>>,
-    /// The email address of the login.
+    /// The email address of the login, followed by the organisation if an earlier account has the same address.
     pub email: Option<Text<'a>>,
     /// The plan.
     pub tier: Tier,
@@ -72,7 +72,7 @@ pub struct AccountInfo {
     pub created_at: u64,
     /// When it was last leased, epoch ms.
     pub last_used_at: Option<u64>,
-    /// The provider's id of the account.
+    /// The provider's id of the account: at OpenAI that of the workspace, else that of the person.
     pub account_id: Option<String>,
     /// The other tool that has the same login.
     pub link: Option<LinkInfo>,
@@ -80,6 +80,12 @@ pub struct AccountInfo {
     pub plan: Option<String>,
     /// Why the latest usage query failed.
     pub usage_trouble: Option<String>,
+    /// The provider's id of the person.
+    pub person_id: Option<String>,
+    /// The provider's id of the organisation or workspace.
+    pub organization_id: Option<String>,
+    /// The name of that organisation.
+    pub organization: Option<String>,
 }
 
 /// A login that another tool stores.

@@ -82,6 +82,12 @@ pub struct ExportedAccount {
     pub as_of: Option<u64>,
     /// Its credential, only if requested.
     pub credential: Option<ExportedCredential>,
+    /// The provider's id of the person.
+    pub person_id: Option<String>,
+    /// The provider's id of the organisation or workspace.
+    pub organization_id: Option<String>,
+    /// The name of that organisation.
+    pub organization: Option<String>,
 }
 
 /// A quota window of an exported account.

@@ -8,6 +8,9 @@ const V1: &str = include_str!("golden/1.sql");
 const V2: &str = include_str!("golden/2.sql");
 const V3: &str = include_str!("golden/3.sql");
 const V4: &str = include_str!("golden/4.sql");
+const V5: &str = include_str!("golden/5.sql");
+/// Accounts of schema 4 with ids of the provider, to be executed after `V4`.
+const V4_OWNERS: &str = include_str!("golden/4-owners.sql");
 /// Accounts of schema 3, whose login states were sentences, to be executed after `V3`.
 const V3_LOGINS: &str = include_str!("golden/3-logins.sql");
 const KEY: &str = "lessor-key-1 000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f\n";
@@ -23,9 +26,14 @@ fn databases_of_all_schemas_open() {
     let of_schema_2 = Snapshot { usage: Vec::new(), ..sample() };
     let (limits, leases) = (vec![limit(1, "claude", 77)], vec![full_lease(8, 1)]);
     let of_schema_1 = Snapshot { limits, leases, ..of_schema_2.clone() };
-    for (golden, sample) in [(V1, of_schema_1), (V2, of_schema_2), (V3, sample()), (V4, of_schema_4())] {
+    for (golden, sample) in
+        [(V1, of_schema_1), (V2, of_schema_2), (V3, sample()), (V4, of_schema_4()), (V5, of_schema_5())]
+    {
         opens(golden, &sample);
     }
+    let home = home();
+    home.raw().execute_batch(V5).unwrap();
+    assert_eq!(home.open().loaded.formers, [(AccountId::from_bits(1), former("former"))]);
 }
 
 /// Schema 4 replaced the sentences by data.
@@ -66,6 +74,25 @@ fn sentences_of_earlier_versions_become_login_states() {
     assert_eq!(open(), expected, "once migrated, they stay");
 }
 
+/// Schema 5 separated persons and organisations; one id stood for either before.
+#[test]
+fn ids_of_earlier_versions_become_persons_and_workspaces() {
+    let home = home();
+    home.raw().execute_batch(V4).unwrap();
+    home.raw().execute_batch(V4_OWNERS).unwrap();
+    let OpenedStore { store, loaded } = home.open();
+    store.close(true);
+    let owners = loaded.snapshot.accounts.into_iter().skip(3).map(|account| account.owner);
+    let id = |id: &str| Some(id.to_owned());
+    let expected = [
+        AccountOwner { person: id("uuid-1"), ..AccountOwner::default() },
+        AccountOwner { organization: id("workspace-1"), ..AccountOwner::default() },
+        AccountOwner { person: id("1098"), ..AccountOwner::default() },
+        AccountOwner::default(),
+    ];
+    assert_eq!(owners.collect::<Vec<_>>(), expected);
+}
+
 fn opens(golden: &str, sample: &Snapshot) {
     let home = home();
     home.raw().execute_batch(golden).unwrap();
@@ -93,6 +120,20 @@ fn sample() -> Snapshot {
 fn of_schema_4() -> Snapshot {
     let accounts = vec![record(1), login_ended(), to_be_verified()];
     Snapshot { accounts, ..sample() }
+}
+
+fn of_schema_5() -> Snapshot {
+    let of_schema_4 = of_schema_4();
+    Snapshot { accounts: [of_schema_4.accounts, vec![member_of_a_team()]].concat(), ..of_schema_4 }
+}
+
+fn member_of_a_team() -> AccountRecord {
+    let owner = AccountOwner {
+        person: Some("uuid-1".into()),
+        organization: Some("org-1".into()),
+        organization_name: Some("Team".into()),
+    };
+    AccountRecord { owner, ..record(4) }
 }
 
 fn login_ended() -> AccountRecord {
@@ -141,10 +182,11 @@ fn print_golden() {
     let home = home();
     let store = home.open().store;
     store.write(account(1, "golden"), None);
-    for record in [login_ended(), to_be_verified()] {
+    for record in [login_ended(), to_be_verified(), member_of_a_team()] {
         store.write(Write::SaveAccount { record, credential: None }, None);
     }
     store.write(Write::MarkRefresh(AccountId::from_bits(1), Some(Wall(3))), None);
+    store.write(Write::SaveFormer(AccountId::from_bits(1), Some(former("former"))), None);
     store.write(Write::SaveLimit(full_limit()), None);
     store.write(Write::SaveSession(session("s", 1, 9)), None);
     store.write(Write::SaveUsage(AccountId::from_bits(1), full_usage()), None);

@@ -16,11 +16,12 @@ use tempfile::TempDir;
 
 use super::writer::WriterMessage;
 use super::*;
-use crate::credential::{Credential, Secret};
+use crate::credential::{Credential, FormerCredential, FormerRole, Secret};
 use crate::limits::{Reason, Scope};
 use crate::pool::{
-    AccountId, AccountRecord, Bind, ChosenBy, ConnectionId, CredentialKind, Fence, Holder, Lease, LimitRecord,
-    LimitSource, LoginProblem, LoginState, Mono, Process, SessionRecord, Snapshot, Target, Tier, Verification, Wall,
+    AccountId, AccountOwner, AccountRecord, Bind, ChosenBy, ConnectionId, CredentialKind, Fence, Holder, Lease,
+    LimitRecord, LimitSource, LoginProblem, LoginState, Mono, Process, SessionRecord, Snapshot, Target, Tier,
+    Verification, Wall,
 };
 
 /// A temporary directory for each test.
@@ -117,7 +118,7 @@ fn record(bits: u64) -> AccountRecord {
         priority: 0,
         allowed_agents: None,
         project_id: None,
-        vendor_id: None,
+        owner: AccountOwner::default(),
         created_at: Wall(1_700_000_000_000),
         last_used_at: None,
     }
@@ -129,6 +130,10 @@ fn credential(access: &str) -> Credential {
         expires_at: Some(Wall(1_800_000_000_000)),
         ..Credential::new(CredentialKind::Oauth, Secret::new(access.into()))
     }
+}
+
+fn former(access: &str) -> FormerCredential {
+    FormerCredential { credential: credential(access), role: FormerRole::Before, since: Wall(5) }
 }
 
 fn account(bits: u64, access: &str) -> Write {

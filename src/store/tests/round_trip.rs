@@ -19,7 +19,11 @@ fn every_record_comes_back_as_it_was() {
         priority: -3,
         allowed_agents: Some(vec!["claude-code".into(), "a \"quoted\" one".into()]),
         project_id: Some("p-1".into()),
-        vendor_id: Some("v-1".into()),
+        owner: AccountOwner {
+            person: Some("v-1".into()),
+            organization: Some("o-1".into()),
+            organization_name: Some("Team".into()),
+        },
         last_used_at: Some(Wall(99)),
         ..record(2)
     };
@@ -106,6 +110,27 @@ fn changes_and_removals_are_saved() {
     assert_eq!(loaded.snapshot.limits, [limit(1, "b", 2)]);
     assert_eq!(loaded.snapshot.sessions.len(), 2);
     assert_eq!(loaded.fence, Fence(101));
+}
+
+#[test]
+fn the_other_credential_of_an_account_is_kept_until_it_is_removed() {
+    let (home, store) = Home::with_store();
+    let id = |bits| AccountId::from_bits(bits);
+    for bits in [1, 2, 3] {
+        store.write(account(bits, "now"), None);
+        store.write(Write::SaveFormer(id(bits), Some(former("before"))), None);
+    }
+    store.write(Write::SaveFormer(id(2), None), None);
+    store.write(Write::DeleteAccount(id(3)), None);
+    store.close(true);
+    let OpenedStore { store, loaded } = home.open();
+    assert_eq!(loaded.formers, [(id(1), former("before"))]);
+    assert_eq!(loaded.credentials, [(id(1), credential("now")), (id(2), credential("now"))]);
+    let (sender, receiver) = channel();
+    store.rekey(move |result| sender.send(result.map(drop)).unwrap());
+    receiver.recv_timeout(Duration::from_secs(60)).unwrap().unwrap();
+    store.close(true);
+    assert_eq!(home.open().loaded.formers, [(id(1), former("before"))], "also under another key");
 }
 
 #[test]

@@ -175,6 +175,9 @@ pub(super) fn new_account(provider: &str, kind: CredentialKind, secret: &str) ->
         project_id: None,
         account_id: None,
         client_id: None,
+        person_id: None,
+        organization_id: None,
+        organization: None,
     }
 }
 

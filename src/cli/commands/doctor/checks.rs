@@ -6,7 +6,7 @@ use crate::cli::ui::{account, format::count};
 use crate::cli::{context::Context, error::CliError};
 use crate::credential::{import::DiscoveredAccount, oauth::OauthSettings};
 use crate::protocol::{AccountInfo, DaemonStatus, ImportedEntry, ListAccountsParams};
-use crate::{config::Config, daemon::oauth_given, pool::CredentialKind};
+use crate::{config::Config, daemon::oauth_given, pool::CredentialKind, pool::IdentityMatch};
 
 pub(super) fn all(context: &Context) -> Vec<DoctorFinding> {
     let mut findings = Vec::new();
@@ -240,17 +240,13 @@ fn between_tools(found: &FoundCredentials, findings: &mut Vec<DoctorFinding>) {
 
 /// What shows that two entries are the same login.
 fn same(one: &DiscoveredAccount, other: &DiscoveredAccount) -> Option<&'static str> {
-    let equal = |one: &Option<String>, other: &Option<String>| {
-        one.as_ref().zip(other.as_ref()).map(|(one, other)| one.eq_ignore_ascii_case(other))
-    };
-    if one.provider != other.provider {
-        return None;
-    }
-    if one.credential.refresh.is_some() && one.credential.refresh == other.credential.refresh {
+    if one.provider == other.provider
+        && one.credential.refresh.is_some()
+        && one.credential.refresh == other.credential.refresh
+    {
         return Some("token");
     }
-    let ids = equal(&one.vendor_id, &other.vendor_id);
-    (ids != Some(false) && equal(&one.email, &other.email) == Some(true)).then_some("address")
+    (one.identity().compare(&other.identity()) == IdentityMatch::Agrees).then_some("owner")
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use crate::protocol::{
 };
 use crate::{
     cli::error::CliError, client::Client, credential::LinkMode, credential::Secret,
-    credential::import::DiscoveredAccount, pool::Window,
+    credential::import::DiscoveredAccount, pool::AccountOwner, pool::Window,
 };
 
 /// The size of the entries in one call, in bytes; the rest is for its frame.
@@ -70,7 +70,8 @@ fn groups(entries: &[&DiscoveredAccount]) -> Vec<Vec<usize>> {
         let token = entry.credential.refresh.as_ref().unwrap_or(&entry.credential.access);
         let names = [
             entry.email.as_ref().map(|email| format!("email {}", email.to_ascii_lowercase())),
-            entry.vendor_id.as_ref().map(|id| format!("id {id}")),
+            entry.owner.person.as_ref().map(|id| format!("id {id}")),
+            entry.owner.organization.as_ref().map(|id| format!("id {id}")),
             entry.label.as_ref().map(|label| format!("label {label}")),
             Some(format!("token {}", token.expose())),
         ];
@@ -91,8 +92,9 @@ fn groups(entries: &[&DiscoveredAccount]) -> Vec<Vec<usize>> {
 /// An upper bound of the size of an entry in a message, in bytes.
 fn size(entry: &DiscoveredAccount) -> usize {
     let text = |text: &Option<String>| text.as_ref().map_or(0, String::len) + 8;
-    let texts = [&entry.email, &entry.label, &entry.vendor_id, &entry.project_id, &entry.disabled, &entry.verification];
-    let more = [&entry.login_ended, &entry.file, &entry.credential.client_id];
+    let texts = [&entry.email, &entry.label, &entry.project_id, &entry.disabled, &entry.verification];
+    let AccountOwner { person, organization, organization_name } = &entry.owner;
+    let more = [&entry.login_ended, &entry.file, &entry.credential.client_id, person, organization, organization_name];
     let limits: usize = entry.limits.iter().map(|limit| limit.key.len() + 32).sum();
     let usage: usize = entry.usage.iter().map(|window| window.key.len() + window.name.len() + 64).sum();
     let refresh = entry.credential.refresh.as_ref().map_or(0, |refresh| refresh.expose().len());
@@ -135,7 +137,7 @@ fn import_entry(entry: &DiscoveredAccount) -> ImportEntry {
         expires_at: entry.credential.expires_at.map(|at| at.0),
         email: entry.email.clone(),
         label: entry.label.clone(),
-        account_id: entry.vendor_id.clone(),
+        account_id: None,
         project_id: entry.project_id.clone(),
         tier: Some(entry.tier),
         limits: entry.limits.iter().map(limit).collect(),
@@ -150,6 +152,9 @@ fn import_entry(entry: &DiscoveredAccount) -> ImportEntry {
         as_of: entry.as_of.map(|at| at.0),
         mode: entry.mode.map(|mode| mode.name().to_owned()),
         client_id: entry.credential.client_id.clone(),
+        person_id: entry.owner.person.clone(),
+        organization_id: entry.owner.organization.clone(),
+        organization: entry.owner.organization_name.clone(),
     }
 }
 

@@ -5,8 +5,8 @@ use std::collections::HashSet;
 use super::super::discover::KEYCHAIN_PREFIX;
 use super::super::{DiscoveredAccount, DiscoveredLimit};
 use super::{AccountUpdate, ImportOutcome, ImportStep, KnownAccount, LinkChange};
-use crate::credential::{Fingerprint, Link, LinkMode, may_refresh};
-use crate::pool::{CredentialKind, Tier, Wall};
+use crate::credential::{Fingerprint, Link, LinkMode, SETTLE, may_refresh};
+use crate::pool::{CredentialKind, IdentityMatch, LoginCandidate, Tier, Wall};
 
 /// All accounts, including those that earlier steps added.
 #[derive(Debug)]
@@ -33,45 +33,53 @@ impl ImportPlan {
 
     /// Decides about one discovered account, whose credential has this fingerprint. Later decisions see the result.
     pub fn next(&mut self, entry: &DiscoveredAccount, print: Fingerprint) -> ImportStep {
-        match self.find(entry, print) {
-            Err(why) => ImportStep::refused(why),
-            Ok(Some(index)) => self.meet(index, entry, print),
-            Ok(None) => self.add(entry, print),
+        let found = self.find(entry, print).and_then(|found| Ok((found, self.wrong_holder(entry, print)?)));
+        let (found, wrong_holder) = match found {
+            Err(why) => return ImportStep::refused(why),
+            Ok(found) => found,
+        };
+        let mut step = match found {
+            Some(index) => self.meet(index, entry, print),
+            None => self.add(entry, print),
+        };
+        if let Some(index) = wrong_holder.filter(|_| step.takes_token) {
+            step.message += &format!("; {} gets its own login back", self.known[index].name);
+            step.taken_from = Some(index);
+            self.known[index].current = None;
+            self.known[index].prints.remove(&print);
         }
+        step
     }
 
-    /// The known account it belongs to: by vendor id, then email address, then token.
+    /// The known account it belongs to: by its owner, then by its token.
     fn find(&self, entry: &DiscoveredAccount, print: Fingerprint) -> Result<Option<usize>, String> {
-        let indices = || self.known.iter().enumerate().filter(|(_, known)| known.provider == entry.provider);
-        let only = |indices: Vec<usize>, what: &str| match indices[..] {
-            [] => Ok(None),
-            [index] => Ok(Some(index)),
-            _ => Err(format!("several accounts have the same {what}: {}", self.names(&indices))),
-        };
         let login = entry.credential.kind == CredentialKind::Oauth;
-        let same = |one: &Option<String>, other: &Option<String>| {
-            one.as_ref().zip(other.as_ref()).map(|(one, other)| one.eq_ignore_ascii_case(other))
-        };
-        let logins = || indices().filter(|(_, known)| login && known.kind == CredentialKind::Oauth);
-        // members of an OpenAI workspace share its id
-        let shared = entry.provider == "openai";
-        let owned = logins().filter(|(_, known)| {
-            same(&known.vendor_id, &entry.vendor_id) == Some(true)
-                && !(shared && same(&known.email, &entry.email) == Some(false))
+        let candidates = self.known.iter().map(|known| LoginCandidate {
+            identity: (login && known.kind == CredentialKind::Oauth).then(|| known.identity()),
+            has_token: known.provider == entry.provider && known.prints.contains(&print),
         });
-        if let Some(index) = only(owned.map(|(index, _)| index).collect(), "vendor id")? {
+        let several = |indices: Vec<usize>| format!("several accounts have the same owner: {}", self.names(&indices));
+        entry.identity().owner_among(candidates).map_err(several)
+    }
+
+    /// The account that has this credential now, but belongs to another owner: it must have adopted the credential a
+    /// moment ago, before its tool named the owner.
+    fn wrong_holder(&self, entry: &DiscoveredAccount, print: Fingerprint) -> Result<Option<usize>, String> {
+        let holds = |known: &KnownAccount| known.provider == entry.provider && known.current == Some(print);
+        let Some(index) = self.known.iter().position(holds) else { return Ok(None) };
+        let holder = &self.known[index];
+        if entry.identity().compare(&holder.identity()) != IdentityMatch::Contradicts {
+            return Ok(None);
+        }
+        if holder.is_on_trial {
             return Ok(Some(index));
         }
-        let by_token = || indices().find(|(_, known)| known.prints.contains(&print)).map(|(index, _)| index);
-        let addressed = logins().filter(|(_, known)| {
-            same(&known.email, &entry.email) == Some(true) && same(&known.vendor_id, &entry.vendor_id) != Some(false)
-        });
-        let addressed: Vec<usize> = addressed.map(|(index, _)| index).collect();
-        if addressed.len() > 1 {
-            // one address in several workspaces: the token decides
-            return by_token().map_or_else(|| only(addressed, "address"), |index| Ok(Some(index)));
-        }
-        Ok(addressed.first().copied().or_else(by_token))
+        let other = entry.email.as_deref().unwrap_or("another account");
+        Err(format!(
+            "its token is that of {}, but {} names {other} as the owner: log in again with the one that you want",
+            holder.name,
+            entry.tool.title()
+        ))
     }
 
     fn names(&self, indices: &[usize]) -> String {
@@ -108,7 +116,7 @@ impl ImportPlan {
                 .unwrap_or_else(|| format!("the account from {}", entry.tool.title())),
             provider: entry.provider.clone(),
             kind: entry.credential.kind,
-            vendor_id: entry.vendor_id.clone(),
+            owner: entry.owner.clone(),
             email: entry.email.clone(),
             label: label.clone(),
             tier: entry.tier,
@@ -118,6 +126,10 @@ impl ImportPlan {
             kept_at: Some(self.written(entry)),
             expires_at: entry.credential.expires_at,
             ended,
+            rejected: false,
+            login_remedy: None,
+            other_remedy: None,
+            is_on_trial: false,
             link: link.clone(),
             limits: entry.limits.clone(),
         });
@@ -126,6 +138,9 @@ impl ImportPlan {
             outcome: if linked { ImportOutcome::Linked } else { ImportOutcome::Added },
             account: Some(index),
             takes_token: true,
+            keeps_former: false,
+            tries_again: false,
+            taken_from: None,
             link_change: link.map_or(LinkChange::Keep, LinkChange::Set),
             update: AccountUpdate { label, ..AccountUpdate::default() },
             message: sentence,
@@ -139,23 +154,34 @@ impl ImportPlan {
         };
         let known = &self.known[index];
         let age = self.age(known, entry, print);
-        let elsewhere = known
-            .link
-            .as_ref()
-            .filter(|link| link.is_followed() && wanted.as_ref().is_none_or(|wanted| !wanted.same_place(link)));
+        let elsewhere = known.link.as_ref().filter(|link| {
+            link.is_followed()
+                && wanted.as_ref().is_none_or(|wanted| !wanted.same_place(link) && !link.is_replaced_by(wanted))
+        });
         // a login is linked to one place; another one is better only when the current credential has ended
-        let takes_token = age == TokenAge::Newer && (elsewhere.is_none() || known.ended);
+        let is_newer = age == TokenAge::Newer && (elsewhere.is_none() || known.ended);
+        let settles = is_newer && self.owner_may_change(known, entry);
+        let takes_token = is_newer && !settles;
         let follow = self.follow(known, wanted, takes_token);
         let learnt = self.learn(known, entry);
+        let tries_again = known.rejected && age == TokenAge::Same && !self.has_expired(entry);
         let mut parts = Vec::new();
-        if takes_token {
+        if settles {
+            parts.push(format!(
+                "a newer token, to be used within {} s, as soon as it is certain that it is of the same account",
+                SETTLE.as_secs()
+            ));
+        } else if takes_token {
             parts.push("a newer token".to_owned());
+        }
+        if tries_again {
+            parts.push("its credential was rejected, and is tried again".to_owned());
         }
         if let LinkChange::Set(link) = &follow {
             parts.push(meaning(link.mode, entry));
         }
         parts.extend(learnt.words());
-        let message = if !parts.is_empty() {
+        let mut message = if !parts.is_empty() {
             parts.join("; ")
         } else if let Some(link) = elsewhere.filter(|_| entry.rotates) {
             format!("it is already linked to {}; two programs refresh this login: see `lessor doctor`", link.path)
@@ -164,16 +190,36 @@ impl ImportPlan {
         } else {
             "nothing new".to_owned()
         };
-        let changed = takes_token || follow != LinkChange::Keep || learnt != AccountUpdate::default();
-        self.remember(index, entry, print, takes_token, &follow, &learnt);
-        ImportStep {
-            outcome: if changed { ImportOutcome::Updated } else { ImportOutcome::Same },
+        let remedy = known.login_remedy.as_ref().filter(|_| !is_newer && !tries_again);
+        for remedy in [remedy, known.other_remedy.as_ref()].into_iter().flatten() {
+            message += &format!("; {remedy}");
+        }
+        let step = ImportStep {
+            outcome: if is_newer || tries_again || follow != LinkChange::Keep || learnt != AccountUpdate::default() {
+                ImportOutcome::Updated
+            } else {
+                ImportOutcome::Same
+            },
             account: Some(index),
             takes_token,
+            keeps_former: takes_token && known.current.is_some() && entry.tool.names_owner_later() && entry.rotates,
+            tries_again,
+            taken_from: None,
             link_change: follow,
             update: learnt,
             message,
-        }
+        };
+        self.remember(index, entry, print, &step);
+        step
+    }
+
+    /// Whether the tool may still name another owner of the login, and the account's watcher waits for that.
+    fn owner_may_change(&self, known: &KnownAccount, entry: &DiscoveredAccount) -> bool {
+        let is_watched = known.link.as_ref().is_some_and(|link| {
+            link.is_followed() && Some(&link.path) == entry.file.as_ref() && link.item == entry.item
+        });
+        let is_young = entry.as_of.is_some_and(|written| self.now.since(written) < SETTLE);
+        entry.tool.names_owner_later() && is_watched && is_young && !known.identity().is_unknown()
     }
 
     fn age(&self, known: &KnownAccount, entry: &DiscoveredAccount, print: Fingerprint) -> TokenAge {
@@ -185,6 +231,10 @@ impl ImportPlan {
         }
         if known.prints.contains(&print) || entry.login_ended.is_some() {
             return TokenAge::Older;
+        }
+        // a file that has lost its refresh token is recognised by the expiry of the access token
+        if entry.credential.refresh.is_none() && known.current.is_some() && ends.is_some() && ends == known.expires_at {
+            return TokenAge::Same;
         }
         // if the refresh token stays the same, the expiry of the access token does not tell which login is newer
         let stays = !entry.rotates && entry.credential.refresh.is_some();
@@ -258,7 +308,10 @@ impl ImportPlan {
             !known.limits.iter().any(|known| same(&known) && known.until >= limit.until)
         };
         AccountUpdate {
-            vendor_id: new(&known.vendor_id, &entry.vendor_id),
+            owner: {
+                let mut owner = known.owner.clone();
+                owner.learn(&entry.owner).then_some(owner)
+            },
             email: new(&known.email, &entry.email),
             label: if known.label.is_none() { self.free_label(entry) } else { None },
             tier: Some(entry.tier).filter(|tier| known.tier == Tier::Unknown && *tier != Tier::Unknown),
@@ -304,16 +357,8 @@ impl ImportPlan {
         }
     }
 
-    fn remember(
-        &mut self,
-        index: usize,
-        entry: &DiscoveredAccount,
-        print: Fingerprint,
-        takes: bool,
-        follow: &LinkChange,
-        learnt: &AccountUpdate,
-    ) {
-        let link = match follow {
+    fn remember(&mut self, index: usize, entry: &DiscoveredAccount, print: Fingerprint, step: &ImportStep) {
+        let link = match &step.link_change {
             LinkChange::Set(link) => Some(link.clone()),
             LinkChange::Keep => self.known[index].link.clone(),
         };
@@ -321,15 +366,17 @@ impl ImportPlan {
         let written = self.written(entry);
         let known = &mut self.known[index];
         known.link = link;
-        if takes {
+        if step.takes_token {
             known.current = Some(print);
             known.prints.insert(print);
             known.kept_at = Some(written);
             known.expires_at = entry.credential.expires_at;
             known.ended = ended;
+            known.login_remedy = None;
         }
-        let AccountUpdate { vendor_id, email, label, tier, project_id, limits } = learnt.clone();
-        known.vendor_id = known.vendor_id.take().or(vendor_id);
+        known.rejected &= !step.takes_token && !step.tries_again;
+        let AccountUpdate { owner, email, label, tier, project_id, limits } = step.update.clone();
+        known.owner = owner.unwrap_or_else(|| known.owner.clone());
         known.email = known.email.take().or(email);
         known.label = known.label.take().or(label);
         known.tier = tier.unwrap_or(known.tier);

@@ -9,7 +9,7 @@ use std::collections::HashSet;
 
 use super::DiscoveredLimit;
 use crate::credential::{Fingerprint, Link};
-use crate::pool::{CredentialKind, Tier, Wall};
+use crate::pool::{AccountIdentity, AccountOwner, CredentialKind, Tier, Wall};
 
 pub use decide::ImportPlan;
 
@@ -22,8 +22,8 @@ pub struct KnownAccount {
     pub provider: String,
     /// How it authenticates.
     pub kind: CredentialKind,
-    /// The vendor's id.
-    pub vendor_id: Option<String>,
+    /// Who it belongs to at the provider.
+    pub owner: AccountOwner,
     /// The email address.
     pub email: Option<String>,
     /// The user's name for it.
@@ -42,10 +42,26 @@ pub struct KnownAccount {
     pub expires_at: Option<Wall>,
     /// Whether lessor can neither use nor refresh its credential: any other one is better.
     pub ended: bool,
+    /// Whether the provider's API rejected its credential, which may be accepted again.
+    pub rejected: bool,
+    /// What makes its login work again, if it does not; another credential does, too.
+    pub login_remedy: Option<String>,
+    /// What lets it serve again, if something else than its login prevents it.
+    pub other_remedy: Option<String>,
+    /// Whether its credential was adopted a moment ago and may belong to another account.
+    pub is_on_trial: bool,
     /// Its link to a tool's file.
     pub link: Option<Link>,
     /// Its limits.
     pub limits: Vec<DiscoveredLimit>,
+}
+
+impl KnownAccount {
+    /// Who it belongs to.
+    #[must_use]
+    pub fn identity(&self) -> AccountIdentity<'_> {
+        self.owner.identity(&self.provider, self.email.as_deref())
+    }
 }
 
 named_enum! {
@@ -84,6 +100,12 @@ pub struct ImportStep {
     pub account: Option<usize>,
     /// Whether the account takes the credential.
     pub takes_token: bool,
+    /// Whether the account's current credential is kept beside the new one, which may belong to another account.
+    pub keeps_former: bool,
+    /// Whether the account's rejected credential is tried again.
+    pub tries_again: bool,
+    /// The account that has this credential, but not its owner: it gets its former credential back.
+    pub taken_from: Option<usize>,
     /// The change of its link.
     pub link_change: LinkChange,
     /// What a known account takes over.
@@ -100,6 +122,9 @@ impl ImportStep {
             outcome: ImportOutcome::Refused,
             account: None,
             takes_token: false,
+            keeps_former: false,
+            tries_again: false,
+            taken_from: None,
             link_change: LinkChange::Keep,
             update: AccountUpdate::default(),
             message: why,
@@ -110,8 +135,8 @@ impl ImportStep {
 /// Facts that a known account lacked.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct AccountUpdate {
-    /// The vendor's id.
-    pub vendor_id: Option<String>,
+    /// Its owner, with what was not known before.
+    pub owner: Option<AccountOwner>,
     /// The email address.
     pub email: Option<String>,
     /// A label that no other account has.
@@ -128,7 +153,7 @@ impl AccountUpdate {
     /// The facts, for a sentence.
     fn words(&self) -> Vec<String> {
         let fields = [
-            ("its vendor id", self.vendor_id.is_some()),
+            ("its owner", self.owner.is_some()),
             ("its address", self.email.is_some()),
             ("a label", self.label.is_some()),
             ("its plan", self.tier.is_some()),

@@ -61,9 +61,9 @@ fn the_same_login_changes_nothing_a_newer_one_updates_an_older_one_does_not() {
 }
 
 #[test]
-fn accounts_are_identified_by_id_then_address_then_token() {
+fn accounts_are_identified_by_person_then_address_then_token() {
     let with = |vendor: Option<&str>, email: Option<&str>, refresh: &str, ends| DiscoveredAccount {
-        vendor_id: vendor.map(str::to_owned),
+        owner: AccountOwner { person: vendor.map(str::to_owned), ..AccountOwner::default() },
         email: email.map(str::to_owned),
         ..login(refresh, ends)
     };
@@ -73,7 +73,7 @@ fn accounts_are_identified_by_id_then_address_then_token() {
         (ImportOutcome::Added, Some(0), true)
     );
     assert_eq!(take(&mut plan, &with(Some("u1"), Some("new@b.c"), "r2", 3_000_000)).1, Some(0), "a new address");
-    assert_eq!(take(&mut plan, &with(Some("u2"), Some("a@b.c"), "r3", 2_000_000)).1, Some(1), "another workspace");
+    assert_eq!(take(&mut plan, &with(Some("u2"), Some("a@b.c"), "r3", 2_000_000)).1, Some(1), "another person");
     assert_eq!(take(&mut plan, &with(None, Some("a@b.c"), "r3", 2_000_000)).1, Some(1), "the token tells which");
     let step = plan.next(&with(None, Some("a@b.c"), "r9", 2_000_000), Fingerprint(9));
     assert_eq!((step.outcome, step.account), (ImportOutcome::Refused, None));
@@ -98,7 +98,7 @@ fn members_of_a_workspace_are_identified_by_their_addresses() {
     let member = |email: &str, refresh: &str| DiscoveredAccount {
         provider: "openai".into(),
         tool: Tool::Codex,
-        vendor_id: Some("workspace".into()),
+        owner: AccountOwner { organization: Some("workspace".into()), ..AccountOwner::default() },
         email: Some(email.into()),
         ..login(refresh, 2_000_000)
     };
@@ -121,7 +121,7 @@ fn missing_facts_are_added_once() {
     let more = || DiscoveredAccount {
         email: Some("a@b.c".into()),
         label: Some("work".into()),
-        vendor_id: Some("1".into()),
+        owner: AccountOwner { person: Some("1".into()), ..AccountOwner::default() },
         project_id: Some("p".into()),
         tier: Tier::Pro,
         limits: vec![limit(2_000_000)],
@@ -130,7 +130,7 @@ fn missing_facts_are_added_once() {
     let step = plan.next(&more(), print(&more()));
     assert_eq!((step.outcome, step.takes_token), (ImportOutcome::Updated, false));
     assert_eq!(step.update.limits, [limit(2_000_000)]);
-    for word in ["its address", "a label", "its vendor id", "its project", "its plan", "a limit"] {
+    for word in ["its address", "a label", "its owner", "its project", "its plan", "a limit"] {
         assert!(step.message.contains(word), "{}", step.message);
     }
     assert_eq!(take(&mut plan, &more()).0, ImportOutcome::Same);

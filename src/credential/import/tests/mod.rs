@@ -122,7 +122,7 @@ fn claude_code_and_its_owner() {
     let (format, reading) = read(&whole).unwrap();
     let entry = &reading.entries[0];
     assert_eq!((format, entry.tier, entry.rotates), (FileFormat::ClaudeCode, Tier::Ultra, true));
-    assert_eq!((entry.email.as_deref(), entry.vendor_id.as_deref()), (Some("a@b.c"), Some("uuid-1")));
+    assert_eq!((entry.email.as_deref(), entry.owner.person.as_deref()), (Some("a@b.c"), Some("uuid-1")));
     assert_eq!((entry.credential.expires_at, entry.as_of), (Some(Wall(LATER)), Some(Wall(NOW - 5))));
     assert_eq!(read_json(&json!({ "mcpOAuth": { "x": 1 } })).1.entries.len(), 0);
     let (format, reading) = read_json(&json!({ "numStartups": 3, "primaryApiKey": "sk-ant-api03-FAKE" }));
@@ -143,7 +143,7 @@ fn codex_with_a_key_and_a_login() {
         (key.credential.kind, key.label.as_deref(), key.rotates),
         (CredentialKind::ApiKey, Some("codex"), false)
     );
-    assert_eq!((login.email.as_deref(), login.vendor_id.as_deref()), (Some("a@b.c"), Some("acc-claim")));
+    assert_eq!((login.email.as_deref(), login.owner.organization.as_deref()), (Some("a@b.c"), Some("acc-claim")));
     assert_eq!((login.tier, login.rotates, login.credential.expires_at), (Tier::Pro, true, Some(Wall(LATER))));
     assert_eq!(login.as_of, Some(Wall(1_780_185_600_000)));
     let (_, reading) = read_json(&json!({ "OPENAI_API_KEY": null, "tokens": { "account_id": "x" } }));
@@ -157,7 +157,7 @@ fn gemini_cli_and_its_owner() {
     let (format, reading) = read_json(&file);
     let entry = &reading.entries[0];
     assert_eq!((format, entry.rotates, entry.credential.expires_at), (FileFormat::GeminiCli, false, Some(Wall(LATER))));
-    assert_eq!((entry.email.as_deref(), entry.vendor_id.as_deref()), (Some("a@b.c"), Some("1234")));
+    assert_eq!((entry.email.as_deref(), entry.owner.person.as_deref()), (Some("a@b.c"), Some("1234")));
     file["id_token"] = Value::Null;
     let (bytes, beside) = (file.to_string(), json!({ "active": "d@e.f", "old": [] }).to_string());
     let whole = FileContent { beside: Some(beside.as_bytes()), ..content(bytes.as_bytes()) };

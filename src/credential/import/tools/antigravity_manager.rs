@@ -18,9 +18,8 @@ pub(super) fn account(top: &JsonFields<'_>, now: Wall) -> Option<DiscoveredAccou
     let credential = token.login("access_token", "refresh_token", token.instant("expiry_timestamp"))?;
     let item = top.text("id").unwrap_or_default();
     let mut entry = DiscoveredAccount::new(Tool::AntigravityManager, item, "google", credential);
-    let (email, vendor_id) = gemini_cli::owner(&token);
-    entry.email = top.text("email").or_else(|| token.text("email")).or(email);
-    entry.vendor_id = vendor_id;
+    entry.email = top.text("email").or_else(|| token.text("email"));
+    entry.learn(gemini_cli::identity_claims(&token));
     entry.label = top.text("custom_label");
     entry.project_id = token.text("project_id");
     let quota = top.object("quota");

@@ -26,7 +26,9 @@ pub(super) fn credentials(
     }
     if let Some(owner) = settings.and_then(|settings| settings.object("oauthAccount")) {
         entry.email = owner.text("emailAddress");
-        entry.vendor_id = owner.text("accountUuid");
+        entry.owner.person = owner.text("accountUuid");
+        entry.owner.organization = owner.text("organizationUuid");
+        entry.owner.organization_name = owner.text("organizationName");
     }
     vec![entry]
 }

@@ -33,7 +33,11 @@ fn vendor(kind: &str, top: &JsonFields<'_>) -> Option<DiscoveredAccount> {
         entry.credential.expires_at = Some(ends);
     }
     if let Some(account) = top.object("account").filter(|_| kind == "claude") {
-        entry.vendor_id = account.text("uuid");
+        entry.owner.person = account.text("uuid");
+    }
+    if let Some(organization) = top.object("organization").filter(|_| kind == "claude") {
+        entry.owner.organization = organization.text("uuid");
+        entry.owner.organization_name = organization.text("name");
     }
     entry.tier = top.text("plan_type").map_or(entry.tier, |plan| plan_tier("openai", &plan));
     entry.rotates = entry.credential.refresh.is_some();
@@ -46,9 +50,8 @@ fn google(kind: &str, top: &JsonFields<'_>) -> Option<DiscoveredAccount> {
     let ends = ["expiry", "expired", "expiry_date"].into_iter().find_map(|name| token.instant(name));
     let credential = token.login("access_token", "refresh_token", ends)?;
     let mut entry = DiscoveredAccount::new(Tool::CliProxyApi, kind.to_owned(), "google", credential);
-    let (email, vendor_id) = gemini_cli::owner(&token);
-    entry.email = email;
-    entry.vendor_id = vendor_id;
+    entry.credential.client_id = token.text("client_id");
+    entry.learn(gemini_cli::identity_claims(&token));
     entry.project_id = top.text("project_id").filter(|project| !project.contains(','));
     entry.tier = top.text("tier").map_or(entry.tier, |name| plan_tier("google", &name));
     Some(entry)

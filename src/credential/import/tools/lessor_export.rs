@@ -6,7 +6,8 @@ use super::super::account::{DiscoveredAccount, DiscoveredLimit, login};
 use super::super::{fields::JsonFields, tool::Tool};
 use crate::credential::{Credential, LinkMode};
 use crate::limits::{Reason, Scope};
-use crate::pool::{CredentialKind, Tier, Wall, Window};
+use crate::pool::{AccountOwner, CredentialKind, Tier, Wall, Window};
+use crate::provider::learn_account_id;
 
 /// The maximum number of quota windows per account.
 const MOST_WINDOWS: usize = 64;
@@ -32,7 +33,12 @@ fn entry(account: &JsonFields<'_>, now: Wall) -> Option<DiscoveredAccount> {
     let mut entry = DiscoveredAccount::new(Tool::Lessor, account.text("id").unwrap_or_default(), &provider, credential);
     entry.email = account.text("email");
     entry.label = account.text("label");
-    entry.vendor_id = account.text("account_id");
+    entry.owner = AccountOwner {
+        person: account.text("person_id"),
+        organization: account.text("organization_id"),
+        organization_name: account.text("organization"),
+    };
+    learn_account_id(&entry.provider, &mut entry.owner, account.text("account_id"));
     entry.project_id = account.text("project_id");
     let tier = account.value("tier").and_then(|tier| serde_json::from_value(tier.clone()).ok());
     entry.tier = tier.unwrap_or(Tier::Unknown);

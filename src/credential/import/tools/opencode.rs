@@ -2,7 +2,7 @@
 
 use super::super::account::{DiscoveredAccount, key, login};
 use super::super::{fields::JsonFields, tool::Tool};
-use crate::credential::Secret;
+use crate::{credential::Secret, provider::learn_account_id};
 
 pub(super) fn read(top: &JsonFields<'_>) -> Vec<DiscoveredAccount> {
     let names: Vec<&str> = top.names().take(super::super::MOST_ENTRIES).collect();
@@ -57,7 +57,7 @@ fn oauth(name: &str, provider: &str, fields: &JsonFields<'_>) -> Option<Discover
     };
     let mut entry = DiscoveredAccount::new(Tool::Opencode, name.to_owned(), provider, credential);
     entry.rotates = provider != "google" && entry.credential.refresh.is_some();
-    entry.vendor_id = fields.text("accountId");
+    learn_account_id(provider, &mut entry.owner, fields.text("accountId"));
     entry.project_id = project;
     Some(entry)
 }

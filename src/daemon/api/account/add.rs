@@ -2,13 +2,17 @@
 
 use std::sync::Arc;
 
+use crate::credential::{Credential, claims::LoginClaims};
 use crate::daemon::api::reply::UnsavedAnswer;
 use crate::daemon::api::session::{bad, refused, secret, target};
 use crate::daemon::state::{Daemon, State, save};
 use crate::daemon::{os::clock, view};
-use crate::pool::{AccountChange, AccountId, AccountRecord, Command, CredentialKind, Wall};
+use crate::pool::{
+    AccountChange, AccountId, AccountOwner, AccountRecord, Command, CredentialKind, LoginCandidate, LoginProblem,
+    LoginState, Tier, Wall,
+};
 use crate::protocol::{AddAccountParams, ErrorInfo, ErrorKind, SecretText};
-use crate::{credential::Credential, provider, store::Write};
+use crate::{provider, provider::learn_account_id, store::Write};
 
 /// The longest text of an account, in bytes.
 const LONGEST_TEXT: usize = 256;
@@ -38,14 +42,26 @@ fn put_in_use(daemon: &Daemon, record: AccountRecord, credential: Credential) ->
     let prints = &state.credentials.fingerprints;
     let is_new = prints.known_since(id, prints.of(&credential)).is_none();
     // a new login is not the one in the tool's file
+    let was_on_trial = state.links.former(id).is_some();
     if is_new && state.links.remove(id) {
         daemon.store.write(Write::SaveLink(id, None), None);
+    }
+    if is_new && was_on_trial {
+        state.links.set_former(id, None);
+        daemon.store.write(Write::SaveFormer(id, None), None);
     }
     state.keep_credential(id, credential, None);
     let command = if state.pool.account(id).is_some() {
         // the new credential of a known account is taken as valid
-        let (login_state, vendor_id) = (Some(record.login_state), record.vendor_id);
-        let change = AccountChange { login_state, vendor_id, ..AccountChange::default() };
+        let change = AccountChange {
+            login_state: Some(record.login_state),
+            owner: Some(record.owner),
+            email: record.email,
+            label: record.label,
+            tier: Some(record.tier),
+            project_id: record.project_id,
+            ..AccountChange::default()
+        };
         Command::ChangeAccount(id, Box::new(change))
     } else {
         Command::AddAccount(Box::new(record))
@@ -56,40 +72,33 @@ fn put_in_use(daemon: &Daemon, record: AccountRecord, credential: Credential) ->
     Ok(changed.map(|_| answer))
 }
 
-/// The record to save: that of the known account with this credential, or a new one.
+/// The record to save: that of the known account with this owner or credential, or a new one.
 fn record_of(
     state: &State,
-    params: AddAccountParams,
+    mut params: AddAccountParams,
     new_ids: &NewIds,
 ) -> Result<(AccountRecord, Credential), ErrorInfo> {
-    let credential = Credential {
-        refresh: params.refresh_token.map(secret),
+    let mut credential = Credential {
+        refresh: params.refresh_token.take().map(secret),
         expires_at: params.expires_at.map(Wall),
-        client_id: params.client_id,
-        ..Credential::new(params.kind, secret(params.secret))
+        client_id: params.client_id.take(),
+        ..Credential::new(params.kind, secret(std::mem::replace(&mut params.secret, SecretText("".into()))))
     };
-    let known = state.pool.accounts().iter().map(|account| &account.record).find(|record| {
-        record.provider == params.provider
-            && is_same(state, record, &credential, params.account_id.as_ref(), params.email.as_ref())
-    });
-    if let Some(known) = known {
-        let given = [
-            ("label", params.label.is_some() && params.label != known.label),
-            ("tier", params.tier.is_some_and(|tier| tier != known.tier)),
-            ("max_leases", params.max_leases.is_some() && params.max_leases != known.max_leases),
-            ("priority", params.priority.is_some_and(|priority| priority != known.priority)),
-            ("use", params.allowed_agents.is_some() && params.allowed_agents != known.allowed_agents),
-            ("project_id", params.project_id.is_some() && params.project_id != known.project_id),
-        ];
-        // only its credential is replaced; other settings are not changed here
-        if let Some((field, _)) = given.iter().find(|(_, differs)| *differs) {
-            let message = format!("this is account {} already, with another `{field}`", known.display_name());
-            return Err(bad(message).hint(format!("change it with `lessor account set {} {field}=…`", known.id)));
-        }
+    let owner = owner_of(&mut params, &mut credential);
+    if let Some(known) = find(state, &params, &credential, &owner)? {
+        refuse_other_settings(state, known, &params)?;
         let mut record = known.clone();
+        let is_ended = matches!(known.login_state, LoginState::NeedsLogin(LoginProblem::RefreshRejected { .. }));
+        let before = state.credentials.get(known.id).filter(|_| !is_ended);
+        let credential = credential.with_refresh_of(before);
         record.login_state = state.initial_login_state(&record.provider, &credential);
         record.kind = credential.kind;
-        record.vendor_id = params.account_id.or(record.vendor_id);
+        record.owner.learn(&owner);
+        record.email = record.email.or(params.email);
+        record.project_id = record.project_id.or(params.project_id);
+        if record.tier == Tier::Unknown {
+            record.tier = params.tier.unwrap_or_default();
+        }
         return Ok((record, credential));
     }
     if let Some(label) = &params.label
@@ -116,33 +125,90 @@ fn record_of(
         priority: params.priority.unwrap_or_default(),
         allowed_agents: Some(allowed_agents),
         project_id: params.project_id,
-        vendor_id: params.account_id,
+        owner,
         created_at: clock::now().wall,
         last_used_at: None,
     };
     Ok((record, credential))
 }
 
-/// Whether a credential belongs to a known account: by the vendor's id, then the email, then the secret.
-fn is_same(
-    state: &State,
-    record: &AccountRecord,
+/// Who the account belongs to: what the call says, then what its token says.
+fn owner_of(params: &mut AddAccountParams, credential: &mut Credential) -> AccountOwner {
+    let mut owner = AccountOwner {
+        person: params.person_id.take(),
+        organization: params.organization_id.take(),
+        organization_name: params.organization.take(),
+    };
+    learn_account_id(&params.provider, &mut owner, params.account_id.take());
+    if credential.kind == CredentialKind::Oauth {
+        let claims = LoginClaims::of(credential.access.expose(), None);
+        owner.learn(&AccountOwner {
+            person: claims.person,
+            organization: claims.organisation,
+            organization_name: None,
+        });
+        params.email = params.email.take().or(claims.email);
+        credential.client_id = credential.client_id.take().or(claims.client_id);
+    }
+    owner
+}
+
+/// The known account that a credential belongs to: by its owner, then by the secret.
+fn find<'s>(
+    state: &'s State,
+    params: &AddAccountParams,
     credential: &Credential,
-    vendor_id: Option<&String>,
-    email: Option<&String>,
-) -> bool {
-    if let (Some(known), Some(given)) = (&record.vendor_id, vendor_id) {
-        return known == given;
+    owner: &AccountOwner,
+) -> Result<Option<&'s AccountRecord>, ErrorInfo> {
+    let identity = owner.identity(&params.provider, params.email.as_deref());
+    // a person may have several keys with one email address, but only one login in each organisation
+    let is_login = credential.kind == CredentialKind::Oauth;
+    let records: Vec<&AccountRecord> = state.pool.accounts().iter().map(|account| &account.record).collect();
+    let has_token = |record: &AccountRecord| {
+        record.provider == params.provider
+            && state.credentials.get(record.id).is_some_and(|known| {
+                known.access == credential.access
+                    || known.refresh.as_ref().is_some_and(|known| Some(known) == credential.refresh.as_ref())
+            })
+    };
+    let candidates = records.iter().map(|record| LoginCandidate {
+        identity: record.login_identity().filter(|_| is_login),
+        has_token: has_token(record),
+    });
+    let found = identity.owner_among(candidates).map_err(|several| {
+        let names: Vec<String> = several.iter().map(|place| state.account_name(records[*place].id)).collect();
+        bad(format!("this login may be of several accounts: {}", names.join(", ")))
+            .hint("say which organisation it is of (organization_id), or remove the account that is not needed")
+    })?;
+    let found = found.map(|place| records[place]);
+    match records.iter().find(|record| has_token(record)) {
+        Some(holder) if found.is_none_or(|found| found.id != holder.id) => {
+            let name = state.account_name(holder.id);
+            Err(bad(format!("this is the login of account {name}, which belongs to another owner")).hint(format!(
+                "correct the email address or id, or remove that account first: lessor account remove {}",
+                holder.id
+            )))
+        }
+        _ => Ok(found),
     }
-    // a person may have several keys with one email address, but only one login
-    let login = credential.kind == CredentialKind::Oauth && record.kind == CredentialKind::Oauth;
-    if login && let (Some(known), Some(given)) = (&record.email, email) {
-        return known == given;
-    }
-    state.credentials.get(record.id).is_some_and(|known| {
-        known.access == credential.access
-            || known.refresh.as_ref().is_some_and(|known| Some(known) == credential.refresh.as_ref())
-    })
+}
+
+/// Only the credential of a known account is replaced; its other settings are not changed here.
+fn refuse_other_settings(state: &State, known: &AccountRecord, params: &AddAccountParams) -> Result<(), ErrorInfo> {
+    let given = [
+        ("label", params.label.is_some() && params.label != known.label),
+        ("tier", known.tier != Tier::Unknown && params.tier.is_some_and(|tier| tier != known.tier)),
+        ("max_leases", params.max_leases.is_some() && params.max_leases != known.max_leases),
+        ("priority", params.priority.is_some_and(|priority| priority != known.priority)),
+        ("use", params.allowed_agents.is_some() && params.allowed_agents != known.allowed_agents),
+        (
+            "project_id",
+            known.project_id.is_some() && params.project_id.is_some() && params.project_id != known.project_id,
+        ),
+    ];
+    let Some((field, _)) = given.iter().find(|(_, differs)| *differs) else { return Ok(()) };
+    let message = format!("this is account {} already, with another `{field}`", state.account_name(known.id));
+    Err(bad(message).hint(format!("change it with `lessor account set {} {field}=…`", known.id)))
 }
 
 /// Ids to choose from; they are drawn before the state is locked.
@@ -172,6 +238,9 @@ fn check(params: &AddAccountParams) -> Result<(), ErrorInfo> {
         ("email", params.email.as_deref()),
         ("project_id", params.project_id.as_deref()),
         ("account_id", params.account_id.as_deref()),
+        ("person_id", params.person_id.as_deref()),
+        ("organization_id", params.organization_id.as_deref()),
+        ("organization", params.organization.as_deref()),
         ("client_id", params.client_id.as_deref()),
     ])?;
     check_agents(params.allowed_agents.as_deref().unwrap_or_default())?;

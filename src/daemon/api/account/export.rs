@@ -6,6 +6,7 @@ use crate::daemon::state::{Daemon, State};
 use crate::daemon::{api::session::exposed, log::login_words, os::clock, view};
 use crate::pool::{Account, LoginProblem, LoginState, Now, Window};
 use crate::protocol::{Answer, ExportInfo, ExportedAccount, ExportedCredential, ExportedLink, ExportedWindow};
+use crate::provider::vendor_account_id;
 
 /// `account.export`
 pub fn export(daemon: &Daemon, reply: &mut CallReply<'_>, secrets: bool) -> CallResult {
@@ -37,7 +38,7 @@ fn exported(state: &State, now: Now, account: &Account, secrets: bool) -> Export
         kind: record.kind,
         label: record.label.clone(),
         email: record.email.clone(),
-        account_id: record.vendor_id.clone(),
+        account_id: vendor_account_id(&record.provider, &record.owner).map(str::to_owned),
         tier: record.tier,
         project_id: record.project_id.clone(),
         allowed_agents: record.allowed_agents.clone(),
@@ -63,6 +64,9 @@ fn exported(state: &State, now: Now, account: &Account, secrets: bool) -> Export
             expires_at: credential.expires_at.map(|at| at.0),
             client_id: credential.client_id.clone(),
         }),
+        person_id: record.owner.person.clone(),
+        organization_id: record.owner.organization.clone(),
+        organization: record.owner.organization_name.clone(),
     }
 }
 

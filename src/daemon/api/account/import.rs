@@ -7,20 +7,20 @@ use super::add::{
 };
 use crate::credential::import::plan::{AccountUpdate, ImportPlan, ImportStep, KnownAccount, LinkChange};
 use crate::credential::import::{DiscoveredAccount, DiscoveredLimit, Tool};
-use crate::credential::{Credential, Link, LinkMode, may_refresh};
+use crate::credential::{Credential, FormerRole, Link, LinkMode, may_refresh};
 use crate::daemon::api::reply::UnsavedAnswer;
 use crate::daemon::api::session::{bad, refused, secret};
-use crate::daemon::os::clock;
 use crate::daemon::state::{Daemon, State, Unsaved, imported_limit, login_state_of, save};
+use crate::daemon::{os::clock, view};
 use crate::pool::{
-    Account, AccountChange, AccountId, AccountRecord, Command, Limit, LoginProblem, LoginState, Now, Usage,
-    Verification, Wall, Window,
+    Account, AccountChange, AccountId, AccountOwner, AccountRecord, Command, Limit, LoginProblem, LoginState, Now,
+    Usage, Verification, Wall, Window,
 };
 use crate::protocol::{
     AccountLabel, Answer, ErrorInfo, ErrorKind, ImportAccountsParams, ImportEntry, ImportInfo, ImportWindow,
     ImportedEntry,
 };
-use crate::{provider, store::Write};
+use crate::{provider, provider::learn_account_id, store::Write};
 
 /// The longest reason, in bytes.
 const LONGEST_PROSE: usize = 8192;
@@ -58,6 +58,9 @@ pub async fn import(daemon: Arc<Daemon>, params: ImportAccountsParams) -> Unsave
         let account = if params.dry_run || step.account.is_none() {
             known_already
         } else {
+            if let Some(holder) = step.taken_from.and_then(|place| ids.get(place).copied().flatten()) {
+                daemon.state().exchange_former(clock::now(), holder, FormerRole::Withdrawn);
+            }
             let imported = carry_out(&daemon, entry, step.clone(), known_already).await?;
             let id = *imported.peek();
             done = done.then(imported.map(drop));
@@ -117,10 +120,10 @@ fn known(state: &State, now: Now, account: &Account) -> KnownAccount {
     let refused =
         matches!(&record.login_state, LoginState::NeedsLogin(problem) if *problem != LoginProblem::AccessTokenEnded);
     KnownAccount {
-        name: account.display_name(),
+        name: state.account_name(record.id),
         provider: record.provider.clone(),
         kind: record.kind,
-        vendor_id: record.vendor_id.clone(),
+        owner: record.owner.clone(),
         email: record.email.clone(),
         label: record.label.clone(),
         tier: record.tier,
@@ -130,9 +133,40 @@ fn known(state: &State, now: Now, account: &Account) -> KnownAccount {
         kept_at: current.and_then(|print| state.credentials.fingerprints.known_since(record.id, print)),
         expires_at: credential.and_then(|credential| credential.expires_at),
         ended: stuck || refused,
+        rejected: matches!(&record.login_state, LoginState::NeedsLogin(LoginProblem::RejectedByProvider { .. })),
+        login_remedy: login_remedy(state, account),
+        other_remedy: other_remedy(state, account, now),
+        is_on_trial: state.links.former(record.id).is_some_and(|former| former.is_on_trial(now.wall)),
         link: link.cloned(),
         limits: account.limits().iter().map(limit).collect(),
     }
+}
+
+/// What makes an ended login work again.
+fn login_remedy(state: &State, account: &Account) -> Option<String> {
+    let record = &account.record;
+    let LoginState::NeedsLogin(problem) = &record.login_state else { return None };
+    let remedy = match state.links.get(record.id).filter(|link| link.mode == LinkMode::Link) {
+        Some(link) if *problem == LoginProblem::AccessTokenEnded => {
+            return Some(format!("it serves once {} has refreshed its login", link.tool));
+        }
+        Some(link) => format!("with {}, or: lessor login {}", link.tool, record.provider),
+        None => format!("lessor login {}", record.provider),
+    };
+    Some(format!("its login has ended; log in again: {remedy}"))
+}
+
+/// What lets an account serve again that is disabled, or that its owner must confirm.
+fn other_remedy(state: &State, account: &Account, now: Now) -> Option<String> {
+    let id = account.record.id;
+    if !account.enabled() {
+        return Some(format!("it is disabled; to use it: lessor account enable {id}"));
+    }
+    if matches!(account.record.login_state, LoginState::NeedsVerification(_)) {
+        let why = view::state_reason(state, now, account).map(|why| format!(": {why}")).unwrap_or_default();
+        return Some(format!("its provider wants it confirmed{why}; then: lessor account verify {id}"));
+    }
+    None
 }
 
 /// Carries out one step of the plan; the account is on disk when this returns.
@@ -146,7 +180,11 @@ async fn carry_out(
     let (record, credential) = {
         let state = &*daemon.state();
         match known.and_then(|id| state.pool.account(id)) {
-            Some(account) => changed(&account.record, &entry, &step),
+            Some(account) => {
+                let known = state.credentials.get(account.record.id);
+                let credential = step.takes_token.then(|| entry.credential.duplicate().with_refresh_of(known));
+                (changed(&account.record, &entry, &step), credential)
+            }
             None => new(state, &entry, &step, &new_ids)?,
         }
     };
@@ -168,6 +206,9 @@ fn put_in_use(
     let state = &mut *daemon.state();
     let (now, id) = (clock::now(), record.id);
     if let Some(credential) = credential {
+        if step.keeps_former {
+            state.keep_former(now, id);
+        }
         state.keep_credential(id, credential, None);
     }
     if let Some(link) = link {
@@ -235,7 +276,7 @@ fn new(
         priority: entry.priority.unwrap_or_default(),
         allowed_agents: Some(allowed_agents),
         project_id: entry.project_id.clone(),
-        vendor_id: entry.vendor_id.clone(),
+        owner: entry.owner.clone(),
         created_at: clock::now().wall,
         last_used_at: entry.last_used_at,
     };
@@ -251,19 +292,20 @@ fn initial_login_state(entry: &DiscoveredAccount) -> LoginState {
 }
 
 /// The changed record of a known account. Settings that the user made in lessor stay.
-fn changed(known: &AccountRecord, entry: &DiscoveredAccount, step: &ImportStep) -> (AccountRecord, Option<Credential>) {
+fn changed(known: &AccountRecord, entry: &DiscoveredAccount, step: &ImportStep) -> AccountRecord {
     let mut record = known.clone();
-    let AccountUpdate { vendor_id, email, label, tier, project_id, limits: _ } = step.update.clone();
-    record.vendor_id = record.vendor_id.or(vendor_id);
+    let AccountUpdate { owner, email, label, tier, project_id, limits: _ } = step.update.clone();
+    record.owner = owner.unwrap_or(record.owner);
     record.email = record.email.or(email);
     record.label = record.label.or(label);
     record.tier = tier.unwrap_or(record.tier);
     record.project_id = record.project_id.or(project_id);
     // a new token does not confirm the account to its provider
-    if step.takes_token && !matches!(record.login_state, LoginState::NeedsVerification(_)) {
+    let is_new = step.takes_token || step.tries_again;
+    if is_new && !matches!(record.login_state, LoginState::NeedsVerification(_)) {
         record.login_state = initial_login_state(entry);
     }
-    (record, step.takes_token.then(|| entry.credential.duplicate()))
+    record
 }
 
 fn change(record: &AccountRecord, learnt: &AccountUpdate) -> AccountChange {
@@ -272,7 +314,7 @@ fn change(record: &AccountRecord, learnt: &AccountUpdate) -> AccountChange {
         email: learnt.email.clone(),
         tier: learnt.tier,
         project_id: learnt.project_id.clone(),
-        vendor_id: learnt.vendor_id.clone(),
+        owner: learnt.owner.clone(),
         login_state: Some(record.login_state.clone()),
         ..AccountChange::default()
     }
@@ -300,11 +342,17 @@ fn entry_of(given: ImportEntry) -> Result<DiscoveredAccount, ErrorInfo> {
         reason: limit.reason,
         until: Wall(limit.until),
     };
+    let mut owner = AccountOwner {
+        person: given.person_id,
+        organization: given.organization_id,
+        organization_name: given.organization,
+    };
+    learn_account_id(&given.provider, &mut owner, given.account_id);
     Ok(DiscoveredAccount {
         rotates: given.rotates,
         email: given.email,
         label: given.label,
-        vendor_id: given.account_id,
+        owner,
         project_id: given.project_id,
         tier: given.tier.unwrap_or_default(),
         limits: given.limits.into_iter().map(limit).collect(),
@@ -339,6 +387,9 @@ fn check(given: &ImportEntry) -> Result<(), ErrorInfo> {
         ("email", given.email.as_deref()),
         ("project_id", given.project_id.as_deref()),
         ("account_id", given.account_id.as_deref()),
+        ("person_id", given.person_id.as_deref()),
+        ("organization_id", given.organization_id.as_deref()),
+        ("organization", given.organization.as_deref()),
         ("client_id", given.client_id.as_deref()),
         ("item", Some(&given.item)),
     ])?;

@@ -168,7 +168,7 @@ fn record(id: AccountId, kind: CredentialKind) -> AccountRecord {
         priority: if kind == CredentialKind::Oauth { 1 } else { 0 },
         allowed_agents: None,
         project_id: None,
-        vendor_id: None,
+        owner: crate::pool::AccountOwner::default(),
         created_at: Wall(0),
         last_used_at: None,
     }

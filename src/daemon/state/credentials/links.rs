@@ -4,20 +4,30 @@ use std::collections::BTreeSet;
 
 use rustc_hash::FxHashMap;
 
+use super::{login_state_of, set_login_state};
+use crate::credential::{FormerCredential, FormerRole, Link};
+use crate::daemon::state::State;
 use crate::daemon::state::mailbox::{LinkedLoginsMessage, Mailbox};
-use crate::{credential::Link, pool::AccountId};
+use crate::pool::{AccountId, LoginState, Now};
+use crate::store::Write;
 
 /// The links of all accounts. The watcher of the files hears of every change.
 #[derive(Debug)]
 pub(crate) struct Links {
     links: FxHashMap<AccountId, Link>,
     problems: FxHashMap<AccountId, String>,
+    formers: FxHashMap<AccountId, FormerCredential>,
     watcher: Mailbox<LinkedLoginsMessage>,
 }
 
 impl Links {
-    pub(in crate::daemon::state) fn new(links: Vec<(AccountId, Link)>, watcher: Mailbox<LinkedLoginsMessage>) -> Self {
-        Self { links: links.into_iter().collect(), problems: FxHashMap::default(), watcher }
+    pub(in crate::daemon::state) fn new(
+        links: Vec<(AccountId, Link)>,
+        formers: Vec<(AccountId, FormerCredential)>,
+        watcher: Mailbox<LinkedLoginsMessage>,
+    ) -> Self {
+        let (links, formers) = (links.into_iter().collect(), formers.into_iter().collect());
+        Self { links, problems: FxHashMap::default(), formers, watcher }
     }
 
     pub(crate) fn get(&self, id: AccountId) -> Option<&Link> {
@@ -37,6 +47,7 @@ impl Links {
     /// Ends a link; answers whether there was one.
     pub(crate) fn remove(&mut self, id: AccountId) -> bool {
         self.problems.remove(&id);
+        self.formers.remove(&id);
         let was_linked = self.links.remove(&id).is_some();
         if was_linked {
             self.watcher.send(LinkedLoginsMessage::LinksChanged);
@@ -56,8 +67,60 @@ impl Links {
         };
     }
 
+    /// The other credential of an account, while it is not certain whom the login in its file belongs to.
+    pub(crate) fn former(&self, id: AccountId) -> Option<&FormerCredential> {
+        self.formers.get(&id)
+    }
+
+    pub(crate) fn set_former(&mut self, id: AccountId, former: Option<FormerCredential>) {
+        match former {
+            Some(former) => self.formers.insert(id, former),
+            None => self.formers.remove(&id),
+        };
+    }
+
     /// The files of all logins that are followed.
     pub(crate) fn followed_files(&self) -> BTreeSet<String> {
         self.links.values().filter(|link| link.is_followed()).map(|link| link.path.clone()).collect()
+    }
+}
+
+impl State {
+    /// Keeps the current credential of an account, which adopts another one from its file.
+    pub(crate) fn keep_former(&mut self, now: Now, id: AccountId) {
+        let on_trial = self.links.former(id).filter(|former| former.is_on_trial(now.wall));
+        // the last one that is certainly the account's own
+        let kept = on_trial.map(|former| &former.credential).or_else(|| self.credentials.get(id));
+        let former = kept.map(|kept| FormerCredential::new(kept, FormerRole::Before, now.wall));
+        self.set_former(id, former);
+    }
+
+    /// Exchanges the current and the other credential of an account; the current one is of `role` from then on. `false`
+    /// if there is no other one, or that has this role already.
+    pub(crate) fn exchange_former(&mut self, now: Now, id: AccountId, role: FormerRole) -> bool {
+        let Some(mut record) = self.pool.account(id).map(|account| account.record.clone()) else { return false };
+        let Some(other) = self.links.former(id).filter(|former| former.role != role) else { return false };
+        let restored = other.credential.duplicate();
+        let former = self.credentials.get(id).map(|current| FormerCredential::new(current, role, now.wall));
+        self.set_former(id, former);
+        if !matches!(record.login_state, LoginState::NeedsVerification(_)) {
+            record.login_state = login_state_of(&restored);
+        }
+        let command = set_login_state(id, record.login_state.clone());
+        // it was on disk before, so it can be used at once
+        self.shared.store.write(Write::SaveAccount { record, credential: Some(restored.duplicate()) }, None);
+        self.keep_credential(id, restored, None);
+        self.apply_internal(now, command);
+        true
+    }
+
+    fn set_former(&mut self, id: AccountId, former: Option<FormerCredential>) {
+        let saved = former.as_ref().map(|former| FormerCredential {
+            credential: former.credential.duplicate(),
+            role: former.role,
+            since: former.since,
+        });
+        self.shared.store.write(Write::SaveFormer(id, saved), None);
+        self.links.set_former(id, former);
     }
 }
