@@ -60,6 +60,11 @@ impl<'a> JsonFields<'a> {
         Self { map: None, place: String::new(), problems }
     }
 
+    /// An object without fields, at the same place.
+    pub(super) fn none_beside(&self) -> Self {
+        Self { map: None, ..self.clone() }
+    }
+
     pub(super) fn place(&self) -> &str {
         &self.place
     }

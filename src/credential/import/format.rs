@@ -25,6 +25,8 @@ pub enum FileFormat {
     GeminiCliAccounts,
     /// opencode's `auth.json`
     Opencode,
+    /// opencode's `opencode.db`
+    OpencodeDatabase,
     /// `accounts/<id>.json`
     AntigravityManager,
     /// `accounts.json`, an index that only repeats the account files.
@@ -51,7 +53,7 @@ impl FileFormat {
             Self::ClaudeCode | Self::ClaudeCodeSettings => Tool::ClaudeCode,
             Self::Codex => Tool::Codex,
             Self::GeminiCli | Self::GeminiCliAccounts => Tool::GeminiCli,
-            Self::Opencode => Tool::Opencode,
+            Self::Opencode | Self::OpencodeDatabase => Tool::Opencode,
             Self::AntigravityManager
             | Self::AntigravityManagerIndex
             | Self::AntigravityManagerList

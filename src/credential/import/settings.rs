@@ -75,6 +75,16 @@ const ANTIGRAVITY_MANAGER: &[(&str, &str, Translate)] = &[
     ("quota_protection", "quota.protect", protection),
 ];
 
+/// The settings that amount to what opencode-anthropic-multi-auth does; it has no settings of its own.
+pub(super) fn anthropic_multi_auth() -> (Vec<SettingProposal>, Vec<(String, String)>) {
+    let proposal = SettingProposal {
+        key: "selection.strategy",
+        value: "\"least-used\"".to_owned(),
+        from: "it chooses the account with the lowest use".to_owned(),
+    };
+    (vec![proposal], Vec::new())
+}
+
 /// The key whose value names an account.
 pub const PREFERRED: &str = "selection.preferred_account";
 pub(super) fn antigravity_auth(top: &JsonFields<'_>) -> (Vec<SettingProposal>, Vec<(String, String)>) {
@@ -87,10 +97,33 @@ pub(super) fn antigravity_auth(top: &JsonFields<'_>) -> (Vec<SettingProposal>, V
 }
 pub(super) fn antigravity_manager(top: &JsonFields<'_>) -> (Vec<SettingProposal>, Vec<(String, String)>) {
     let mut proposals = translate(top, ANTIGRAVITY_MANAGER);
+    let mut without = unmatched(top, ANTIGRAVITY_MANAGER_ONLY);
+    let mut propose = |key, value: &str, from: &str| {
+        proposals.push(SettingProposal { key, value: value.to_owned(), from: from.to_owned() });
+    };
+    propose("selection.tier_first", "true", "it always prefers higher tiers");
+    let mode = top.object("proxy").and_then(|proxy| proxy.object("scheduling")).and_then(|fields| fields.value("mode"));
+    if mode.and_then(word).as_deref() == Some("\"performance-first\"") {
+        propose("selection.strategy", "\"round-robin\"", "proxy.scheduling.mode");
+    }
+    if let Some(upstream) = top.object("proxy").and_then(|proxy| proxy.object("upstream_proxy"))
+        && upstream.flag("enabled") == Some(true)
+        && let Some(url) = upstream.text("url")
+    {
+        // an address with a password belongs into no message
+        if url.contains('@') {
+            without.push((
+                "proxy.upstream_proxy".to_owned(),
+                "its address contains a password; set providers.google.proxy".to_owned(),
+            ));
+        } else {
+            let url = if url.contains("://") { url } else { format!("http://{url}") };
+            propose("providers.google.proxy", &format!("{url:?}"), "proxy.upstream_proxy.url");
+        }
+    }
     if top.value("auto_refresh") == Some(&Value::Bool(false)) {
         replace(&mut proposals, "quota.poll", "\"off\"", "auto_refresh");
     }
-    let mut without = unmatched(top, ANTIGRAVITY_MANAGER_ONLY);
     let breaker = top.value("circuit_breaker").and_then(|breaker| breaker.get("enabled"));
     if breaker == Some(&Value::Bool(false)) {
         without.push(("circuit_breaker.enabled".to_owned(), "lessor always avoids limited accounts".to_owned()));

@@ -81,6 +81,8 @@ fn of_both_tools_take_effect_when_accepted() {
     let value = |key: &str| manager.json(&["config", "get", key])["value"].clone();
     for (key, expected) in [
         ("selection.mode", json!("performance-first")),
+        ("selection.strategy", json!("round-robin")),
+        ("selection.tier_first", json!(true)),
         ("selection.max_cache_wait", json!("30s")),
         ("selection.preferred_account", json!("one@example.org")),
         ("limits.quota_backoff", json!(["30s", "2m", "10m"])),

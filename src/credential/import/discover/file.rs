@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use super::super::{FileContent, FileFormat, ImportParseError, ParsedFile, read};
+use super::super::{FileContent, FileFormat, ImportParseError, ImportProblem, ParsedFile, read};
+use super::opencode_database;
 use super::paths::{HostEnvironment, beside};
 use crate::pool::Wall;
 
@@ -68,6 +69,9 @@ pub enum DiscoveryError {
     /// The directory contains too many files.
     #[error("it contains more than {MOST_FILES} files; the others are left out: pass their paths")]
     TooMany,
+    /// Its tool uses another file now.
+    #[error("{0}")]
+    Replaced(String),
     /// The system's error.
     #[error("it cannot be read: {0}")]
     System(io::Error),
@@ -89,6 +93,11 @@ pub struct RawFile {
 
 pub(super) fn file(path: &Path, of: &HostEnvironment<'_>, now: Wall) -> Option<DiscoveredFile> {
     let source = DiscoverySource::File(path.to_owned());
+    if opencode_database::is_database(path) {
+        let reading = followed(opencode_database::read(path, now), &source);
+        let open_to_others = fs::metadata(path).ok().and_then(|about| open_to_others(&about));
+        return Some(DiscoveredFile { source, reading, open_to_others });
+    }
     let taken = match take(path) {
         Ok(taken) => taken,
         Err(trouble) => return Some(DiscoveredFile::new(source, Err(trouble))),
@@ -96,7 +105,13 @@ pub(super) fn file(path: &Path, of: &HostEnvironment<'_>, now: Wall) -> Option<D
     let beside = beside(path, of).iter().find_map(|path| take(path).ok());
     let beside = beside.as_ref().map(|taken| taken.bytes.as_slice());
     let content = FileContent { bytes: &taken.bytes, beside, written: taken.written, now };
-    let reading = read(&content).map_err(DiscoveryError::from);
+    let mut reading = read(&content).map_err(DiscoveryError::from);
+    if let Ok((FileFormat::Opencode, parsed)) = &mut reading
+        && let Some(message) = opencode_database::replaces(path)
+    {
+        let problem = ImportProblem { place: String::new(), message, broken: false };
+        *parsed = ParsedFile { problems: vec![problem], ..ParsedFile::default() };
+    }
     Some(DiscoveredFile { reading: followed(reading, &source), source, open_to_others: taken.open_to_others })
 }
 

@@ -2,12 +2,13 @@
 
 mod file;
 mod keychain;
+mod opencode_database;
 mod paths;
 
 use std::path::{Path, PathBuf};
 use std::{ffi::OsStr, fs, io};
 
-use super::DiscoveredAccount;
+use super::{DiscoveredAccount, FileFormat};
 use crate::pool::Wall;
 use file::{MOST_FILES, file};
 
@@ -82,8 +83,13 @@ pub fn reread(place: &str, of: &HostEnvironment<'_>, now: Wall) -> Result<Vec<Di
         Some(service) => keychain::look(service, of, now),
         None => file(Path::new(place), of, now),
     };
-    let (_, reading) = found.ok_or(DiscoveryError::Missing)?.reading?;
-    Ok(reading.entries)
+    let (format, reading) = found.ok_or(DiscoveryError::Missing)?.reading?;
+    match reading.problems.into_iter().next() {
+        Some(problem) if format == FileFormat::Opencode && problem.place.is_empty() => {
+            Err(DiscoveryError::Replaced(problem.message))
+        }
+        _ => Ok(reading.entries),
+    }
 }
 
 /// The JSON files of a directory, sorted by name, and whether these are all.

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::super::Tool;
+use super::opencode_database::{DATABASE, log_of};
 
 /// A platform, as far as paths differ.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -117,7 +118,9 @@ pub fn default_paths(of: &HostEnvironment<'_>) -> Vec<DiscoveryPath> {
         file(Tool::GeminiCli, directory.join(".gemini").join("oauth_creds.json"));
     }
     let data = of.set("XDG_DATA_HOME").unwrap_or_else(|| of.home.join(".local").join("share"));
-    file(Tool::Opencode, data.join("opencode").join("auth.json"));
+    let data = data.join("opencode");
+    file(Tool::Opencode, of.set("OPENCODE_DB").map_or_else(|| data.join(DATABASE), |path| data.join(path)));
+    file(Tool::Opencode, data.join("auth.json"));
     for directory in manager_directories(of) {
         file(Tool::AntigravityManager, directory.join("gui_config.json"));
     }
@@ -187,6 +190,7 @@ pub fn beside(path: &Path, of: &HostEnvironment<'_>) -> Vec<PathBuf> {
             let is_default = directory == of.home.join(".claude");
             if is_default { vec![own, of.home.join(".claude.json")] } else { vec![own] }
         }
+        Some(DATABASE) => vec![log_of(path)],
         Some("oauth_creds.json") => vec![directory.join("google_accounts.json")],
         _ => Vec::new(),
     }
@@ -229,7 +233,7 @@ mod tests {
         let paths = "/h/.config/opencode/antigravity-accounts.json /h/.config/opencode/antigravity.json \
             /h/.config/opencode/anthropic-accounts.json /h/.claude/.credentials.json /h/.claude.json \
             /h/.codex/auth.json /h/.gemini/oauth_creds.json /h/.local/share/opencode/auth.json \
-            /h/.antigravity_tools/accounts /h/.cli-proxy-api";
+            /h/.local/share/opencode/opencode.db /h/.antigravity_tools/accounts /h/.cli-proxy-api";
         for path in paths.split(' ') {
             assert!(linux.iter().any(|known| known == path), "{path}: {linux:?}");
         }
@@ -254,7 +258,7 @@ mod tests {
         let moved = files(Platform::Unix, variables);
         let paths = "/o/antigravity-accounts.json /c/opencode/antigravity-accounts.json /h/claude/.credentials.json \
             /h/claude/.claude.json /h/.claude/.credentials.json /x/auth.json /g/.gemini/oauth_creds.json \
-            /d/opencode/auth.json /a/accounts";
+            /d/opencode/auth.json /d/opencode/opencode.db /a/accounts";
         for path in paths.split(' ') {
             assert!(moved.iter().any(|known| known == path), "{path}: {moved:?}");
         }
@@ -271,6 +275,7 @@ mod tests {
         );
         assert_eq!(seen("/p/.credentials.json"), [PathBuf::from("/p/.claude.json")]);
         assert_eq!(seen("/h/.gemini/oauth_creds.json"), [PathBuf::from("/h/.gemini/google_accounts.json")]);
+        assert_eq!(seen("/d/opencode.db"), [PathBuf::from("/d/opencode.db-wal")]);
         assert!(seen("/h/auth.json").is_empty());
     }
 }

@@ -314,7 +314,8 @@ fn settings_are_translated() {
         "backoff_steps": [60, 300.5] }, "proxy": { "scheduling": { "mode": "PerformanceFirst", "max_wait_seconds": 60 } } }));
     assert!(format.is_config());
     let found: Vec<&str> = reading.settings.iter().map(|proposal| proposal.value.as_str()).collect();
-    assert_eq!(found, ["\"performance-first\"", "\"1m\"", "[\"1m\", \"300500ms\"]", "\"15m\""]);
+    let expected = ["\"performance-first\"", "\"1m\"", "[\"1m\", \"300500ms\"]", "\"15m\"", "true", "\"round-robin\""];
+    assert_eq!(found, expected);
     let proposed = |settings: Value| {
         let (_, reading) = read_json(&settings);
         let settings = reading.settings.into_iter().map(|proposal| (proposal.key, proposal.value));
@@ -328,12 +329,30 @@ fn settings_are_translated() {
         [
             ("selection.preferred_account", "\"uuid-1\"".to_owned()),
             ("quota.protect", "[{ models = [\"gemini*image*\", \"claude*\"], below = 0.1 }]".to_owned()),
+            ("selection.tier_first", "true".to_owned()),
             ("quota.poll", "\"off\"".to_owned()),
         ]
     );
     assert_eq!(without, []);
     let (found, without) = proposed(json!({ "proxy": { "custom_mapping": { "a": "b" } },
         "circuit_breaker": { "enabled": false }, "quota_protection": { "enabled": false } }));
-    assert_eq!(found, [("quota.protect", "[]".to_owned())]);
+    let tier_first = || ("selection.tier_first", "true".to_owned());
+    assert_eq!(found, [("quota.protect", "[]".to_owned()), tier_first()]);
     assert_eq!(without.len(), 2, "{without:?}");
+    let upstream = |url: &str| {
+        proposed(json!({ "refresh_interval": 15, "proxy": { "upstream_proxy": { "enabled": true, "url": url } } }))
+    };
+    let proxy = |url: &str| ("providers.google.proxy", format!("{url:?}"));
+    assert!(upstream("http://proxy:3128").0.contains(&proxy("http://proxy:3128")));
+    assert!(upstream("proxy:3128").0.contains(&proxy("http://proxy:3128")));
+    let (found, without) = upstream("http://me:FAKE@proxy:3128");
+    assert_eq!((found.len(), without.len()), (2, 1), "a password is not shown: {found:?} {without:?}");
+}
+
+#[test]
+fn the_rule_of_a_tool_without_settings_is_proposed() {
+    let (_, reading) = read_json(&json!({ "version": 1, "activeIndex": 0, "accounts": [{ "refresh": "rt-FAKE" }] }));
+    let found: Vec<(&str, &str)> =
+        reading.settings.iter().map(|proposal| (proposal.key, proposal.value.as_str())).collect();
+    assert_eq!(found, [("selection.strategy", "\"least-used\"")]);
 }

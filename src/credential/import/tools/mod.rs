@@ -19,7 +19,7 @@ use serde_json::Value;
 use super::fields::{JsonFields, ProblemList};
 use super::{DiscoveredAccount, FileContent, FileFormat, ParsedFile, Tool, settings};
 
-pub(super) fn read(
+pub(in crate::credential::import) fn read(
     format: FileFormat,
     document: &Value,
     beside: Option<&Value>,
@@ -39,6 +39,7 @@ pub(super) fn read(
         FileFormat::Codex => codex::read(&top),
         FileFormat::GeminiCli => gemini_cli::read(&top, beside.as_ref()),
         FileFormat::Opencode => opencode::read(&top),
+        FileFormat::OpencodeDatabase => opencode::read_database(&top),
         FileFormat::AntigravityManager => antigravity_manager::account(&top, content.now).into_iter().collect(),
         FileFormat::AntigravityManagerList => antigravity_manager::list(document, &problems),
         FileFormat::CliProxyApi => cliproxyapi::read(&top).into_iter().collect(),
@@ -52,6 +53,7 @@ pub(super) fn read(
     let (settings, unmatched) = match format {
         FileFormat::AntigravityAuthConfig => settings::antigravity_auth(&top),
         FileFormat::AntigravityManagerConfig => settings::antigravity_manager(&top),
+        FileFormat::AnthropicMultiAuth if !entries.is_empty() => settings::anthropic_multi_auth(),
         _ => Default::default(),
     };
     name_apart(&mut entries);

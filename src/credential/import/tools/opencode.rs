@@ -1,22 +1,61 @@
-//! opencode: `auth.json`, with a login or key for each provider.
+//! opencode: `auth.json`, with a login or key for each provider; since version 2 `opencode.db`, with any number of them.
 
 use super::super::account::{DiscoveredAccount, key, login};
 use super::super::{fields::JsonFields, tool::Tool};
-use crate::{credential::Secret, provider::learn_account_id};
+use crate::credential::{Secret, claims::LoginClaims};
+use crate::provider::learn_account_id;
 
 pub(super) fn read(top: &JsonFields<'_>) -> Vec<DiscoveredAccount> {
     let names: Vec<&str> = top.names().take(super::super::MOST_ENTRIES).collect();
     names.into_iter().filter_map(|name| entry(name, &top.object(name)?)).collect()
 }
 
-fn entry(name: &str, fields: &JsonFields<'_>) -> Option<DiscoveredAccount> {
-    let provider = match name {
+/// The rows of the database, by their ids.
+pub(super) fn read_database(top: &JsonFields<'_>) -> Vec<DiscoveredAccount> {
+    let names: Vec<&str> = top.names().collect();
+    names.into_iter().filter_map(|name| row(name, &top.object(name)?)).collect()
+}
+
+fn row(id: &str, row: &JsonFields<'_>) -> Option<DiscoveredAccount> {
+    let integration = row.text("integration")?;
+    let value = row.object("value")?;
+    let provider = provider(&integration);
+    let about = value.object("metadata").unwrap_or_else(|| value.none_beside());
+    let mut entry = match value.text("type").as_deref() {
+        Some("oauth") => oauth(id, provider, &value, about.text("accountID"))?,
+        Some("key") if about.value("baseURL").is_some() => {
+            row.pass_over("is left out: its key is for another server (baseURL); add it with `lessor account add`");
+            return None;
+        }
+        Some("key") => {
+            let Some(secret) = value.secret("key") else { return row.leave_out("it has no key") };
+            let mut entry = DiscoveredAccount::new(Tool::Opencode, id.to_owned(), provider, key(secret));
+            entry.label = Some(format!("opencode-{integration}"));
+            entry
+        }
+        _ => {
+            row.pass_over("is left out: its type is neither oauth nor key");
+            return None;
+        }
+    };
+    // the user's name for it, if there is one
+    entry.label = row.text("label").filter(|label| label != "default").or(entry.label);
+    entry.as_of = row.instant("updated");
+    Some(entry)
+}
+
+fn provider(name: &str) -> &str {
+    match name {
         "gemini" => "google",
         "codex" => "openai",
         other => other,
-    };
+    }
+}
+
+fn entry(name: &str, fields: &JsonFields<'_>) -> Option<DiscoveredAccount> {
+    let provider = provider(name);
     match fields.text("type").as_deref() {
-        Some("oauth") => oauth(name, provider, fields),
+        Some("oauth") => oauth(name, provider, fields, fields.text("accountId")),
         Some("api") => {
             let Some(secret) = fields.secret("key") else { return fields.leave_out("it has no key") };
             if fields.value("baseURL").is_some() {
@@ -40,7 +79,7 @@ fn entry(name: &str, fields: &JsonFields<'_>) -> Option<DiscoveredAccount> {
     }
 }
 
-fn oauth(name: &str, provider: &str, fields: &JsonFields<'_>) -> Option<DiscoveredAccount> {
+fn oauth(name: &str, provider: &str, fields: &JsonFields<'_>, account_id: Option<String>) -> Option<DiscoveredAccount> {
     if fields.value("enterpriseUrl").is_some() || !["anthropic", "openai", "google"].contains(&provider) {
         fields.pass_over("is left out: logins of this provider are not supported");
         return None;
@@ -57,7 +96,9 @@ fn oauth(name: &str, provider: &str, fields: &JsonFields<'_>) -> Option<Discover
     };
     let mut entry = DiscoveredAccount::new(Tool::Opencode, name.to_owned(), provider, credential);
     entry.rotates = provider != "google" && entry.credential.refresh.is_some();
-    learn_account_id(provider, &mut entry.owner, fields.text("accountId"));
+    learn_account_id(provider, &mut entry.owner, account_id);
+    let claims = LoginClaims::of(entry.credential.access.expose(), None);
+    entry.learn(claims);
     entry.project_id = project;
     Some(entry)
 }
