@@ -8,8 +8,8 @@ use lessor::limits::{Reason, Scope};
 use lessor::pool::{CredentialKind, Tier};
 use lessor::protocol::{
     AccountInfo, AccountLabel, AccountName, AccountRef, AccountTotals, AcquireParams, AddAccountParams, Answer, BindTo,
-    BodyText, Call, CandidateInfo, Codec, ConfigState, CredentialInfo, CredentialParams, DaemonStatus, DecidedInfo,
-    DecisionInfo, DisableAccountParams, Empty, ErrorAccount, ErrorInfo, ErrorKind, EventInfo, ExplainInfo,
+    BodyText, Call, CandidateInfo, CheckInfo, Codec, ConfigState, CredentialInfo, CredentialParams, DaemonStatus,
+    DecidedInfo, DecisionInfo, DisableAccountParams, Empty, ErrorAccount, ErrorInfo, ErrorKind, EventInfo, ExplainInfo,
     ExplainParams, ExportAccountsParams, ExportInfo, ExportedAccount, ExportedCredential, ExportedLink, ExportedWindow,
     ForecastInfo, ForecastParams, FromServer, GatewayAccess, GatewayInfo, GatewayKeyParams, HeaderList, HelloInfo,
     HelloParams, HolderInfo, ImportAccountsParams, ImportEntry, ImportInfo, ImportLimit, ImportWindow, ImportedEntry,
@@ -96,6 +96,9 @@ fn calls() -> Vec<Call> {
             max_leases: Some(3),
             priority: Some(4),
             allowed_agents: Some(vec!["any".into()]),
+            secret: Some(SecretText("key".into())),
+            kind: Some(CredentialKind::ApiKey),
+            client_id: text("c"),
         })),
         Call::EnableAccount(AccountRef { account: "work".into() }),
         Call::DisableAccount(DisableAccountParams { account: "work".into(), reason: text("holiday") }),
@@ -174,6 +177,7 @@ fn calls() -> Vec<Call> {
         Call::VerifyAccount(VerifyAccountParams { account: "work".into(), confirmed: true }),
         Call::Rekey(NoParams {}),
         Call::Restart(RestartParams { drain_ms: Some(5000) }),
+        Call::CheckAccount(AccountRef { account: "work".into() }),
     ]
 }
 
@@ -225,6 +229,7 @@ fn account() -> AccountInfo {
         email: text("a@b.c"),
         tier: Tier::Free,
         kind: CredentialKind::ApiKey,
+        unchecked: true,
         state: "limited".into(),
         state_reason: None,
         state_link: text("https://example.org/plan"),
@@ -397,7 +402,18 @@ fn answers() -> Vec<(&'static str, Answer<'static>)> {
         ("gateway-access", Answer::GatewayAccess(access)),
         ("restarting", Answer::Restarting(RestartInfo { in_flight: 2, drain_ms: 5000, comes_back: true })),
         ("rekeyed", Answer::Rekeyed(RekeyInfo { key: "file".into(), place: "/h/state/key".into(), accounts: 2 })),
+        ("checked", Answer::Checked(Box::new(checked()))),
     ]
+}
+
+fn checked() -> CheckInfo {
+    CheckInfo {
+        outcome: "refused".into(),
+        status: Some(401),
+        message: text("authentication_error"),
+        link: text("https://example.org/keys"),
+        account: account(),
+    }
 }
 
 fn forecast() -> ForecastInfo {

@@ -15,7 +15,7 @@ pub(crate) const CONFIG: u8 = 6;
 const FAILED: u8 = 1;
 const NO_DAEMON: u8 = 3;
 const NO_ACCOUNT_NOW: u8 = 4;
-const NEEDS_USER: u8 = 5;
+pub(crate) const NEEDS_USER: u8 = 5;
 
 #[derive(Debug)]
 pub(crate) struct CliError {
@@ -77,8 +77,17 @@ impl CliError {
         self
     }
 
+    /// Sets the exit code only: the result says what is wrong, and is printed already.
+    pub(crate) fn silent(self) -> Self {
+        Self { quiet: true, ..self }
+    }
+
     pub(crate) fn exit(self, exit: u8) -> Self {
         Self { exit, ..self }
+    }
+
+    pub(crate) fn retry_after_ms(&self) -> Option<u64> {
+        self.info.data.retry_after_ms
     }
 
     pub(crate) fn message(&self) -> &str {

@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 use super::connection::{Client, greeting, unexpected};
 use super::error::ClientError;
 use crate::protocol::{
-    AccountInfo, AccountRef, AcquireParams, AddAccountParams, Answer, Call, CredentialInfo, CredentialParams,
-    DaemonStatus, DecisionInfo, DisableAccountParams, EventInfo, ExplainInfo, ExplainParams, ExportAccountsParams,
-    ExportInfo, ForecastInfo, ForecastParams, GatewayAccess, GatewayKeyParams, HelloInfo, ImportAccountsParams,
-    ImportInfo, LeaseInfo, LeaseRef, LeaseRow, ListAccountsParams, NoParams, RekeyInfo, ReloadInfo, ReportParams,
-    RestartInfo, RestartParams, SetAccountParams, SubscribeParams, VerifyAccountParams,
+    AccountInfo, AccountRef, AcquireParams, AddAccountParams, Answer, Call, CheckInfo, CredentialInfo,
+    CredentialParams, DaemonStatus, DecisionInfo, DisableAccountParams, EventInfo, ExplainInfo, ExplainParams,
+    ExportAccountsParams, ExportInfo, ForecastInfo, ForecastParams, GatewayAccess, GatewayKeyParams, HelloInfo,
+    ImportAccountsParams, ImportInfo, LeaseInfo, LeaseRef, LeaseRow, ListAccountsParams, NoParams, RekeyInfo,
+    ReloadInfo, ReportParams, RestartInfo, RestartParams, SetAccountParams, SubscribeParams, VerifyAccountParams,
 };
 
 /// The timeout of a call that does not wait for a lease.
@@ -85,6 +85,8 @@ calls! {
     usage(account: AccountRef) Call::AskUsage(account) => Answer::Account(info) => *info, AccountInfo;
     /// Checks whether an account's owner has verified it.
     verify_account(what: VerifyAccountParams) Call::VerifyAccount(what) => Answer::Account(info) => *info, AccountInfo;
+    /// Tries an account's credential with a request that costs nothing.
+    check_account(account: AccountRef) Call::CheckAccount(account) => Answer::Checked(info) => *info, CheckInfo;
     /// Seals all secrets with a new key.
     rekey() Call::Rekey(NoParams {}) => Answer::Rekeyed(info) => info, RekeyInfo;
     /// Begins a restart: the daemon serves until requests in flight have ended, then closes this connection.

@@ -1,5 +1,6 @@
 //! Credentials: secrets that cannot be printed, OAuth, refreshing, and the logins of other tools.
 
+pub mod check;
 pub mod claims;
 mod fingerprint;
 pub mod import;
@@ -47,6 +48,12 @@ impl Credential {
             self.client_id = self.client_id.or_else(|| known?.client_id.clone());
         }
         self
+    }
+
+    /// Whether it is a key or token that the provider has not yet accepted. A login comes from the provider itself.
+    #[must_use]
+    pub fn is_unchecked(&self) -> bool {
+        self.kind != CredentialKind::Oauth && self.accepted_at.is_none()
     }
 
     /// A deliberate copy of the credential.

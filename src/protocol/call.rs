@@ -103,6 +103,8 @@ methods! {
     Rekey(NoParams) = "secrets.rekey";
     /// Restart the daemon; its socket, its gateway and its leases stay.
     Restart(RestartParams) = "daemon.restart";
+    /// Try an account's credential with a request that costs nothing.
+    CheckAccount(AccountRef) = "account.check";
 }
 
 /// No parameters.
@@ -475,6 +477,13 @@ pub struct SetAccountParams {
     /// Which agents may use it; empty restores the default.
     #[serde(rename = "use")]
     pub allowed_agents: Option<Vec<String>>,
+    /// A new key or token in place of the account's; the account keeps its id, settings and limits.
+    pub secret: Option<SecretText<'static>>,
+    /// What the new secret is, `api_key` or `token`; must be what the account has [default: that].
+    pub kind: Option<CredentialKind>,
+    /// The OAuth client that made the account's login, by its id or its name in the configuration; empty for the
+    /// provider's default.
+    pub client_id: Option<String>,
 }
 
 /// `account.disable`

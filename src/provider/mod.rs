@@ -2,6 +2,7 @@
 
 mod agents;
 mod catalog;
+mod check;
 mod error_body;
 mod gateway_traits;
 mod models;
@@ -14,6 +15,7 @@ pub use agents::{
     agent_setup, agents_with_profile,
 };
 pub use catalog::{Catalog, TargetError};
+pub use check::{CheckRequest, check_request, wrong_kind};
 pub use error_body::{LimitReset, error_body, limit_body};
 pub use gateway_traits::{
     CREDENTIAL_HEADERS, CompanionHeader, SESSION_HEADERS, base_for_path, companion_header, is_final_event,

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use rusqlite::{Connection, ToSql, params};
+use rusqlite::{Connection, OptionalExtension, ToSql, params};
 
 use super::{error::WriteError, names, seal::SealKey};
 use crate::credential::{Credential, Fingerprint, FormerCredential, Link};
@@ -39,6 +39,8 @@ pub enum Write {
     /// Records that a refresh of this account's login is about to be sent (with the time), or that it ended without a
     /// new credential (`None`); fsynced. Saving a new credential clears the mark as well.
     MarkRefresh(AccountId, Option<Wall>),
+    /// Saves when the provider first accepted a credential, if the account still has it.
+    MarkAccepted(AccountId, Fingerprint, Wall),
     /// Saves a lease.
     SaveLease(Lease),
     /// Removes a lease.
@@ -114,6 +116,7 @@ impl Write {
                 "UPDATE credential SET refresh_started_at = ?2 WHERE account = ?1",
                 params![id.to_string(), at.map(|at| integer(at.0))],
             ),
+            Self::MarkAccepted(id, print, at) => mark_accepted(database, key, *id, (*print, *at)),
             Self::SaveLease(lease) => save_lease(database, lease),
             Self::DropLease(fence) => run(database, "DELETE FROM lease WHERE fence = ?1", [integer(fence.0)]),
             Self::SaveSession(session) => run(
@@ -247,6 +250,22 @@ fn save_former(
     let sealed = key.seal_credential(id, &former.credential).map_err(ApplyError::Refused)?;
     let statement = "INSERT OR REPLACE INTO former_credential (account, sealed, role, since) VALUES (?1, ?2, ?3, ?4)";
     run(database, statement, params![id.to_string(), sealed, former.role.name(), integer(former.since.0)])
+}
+
+fn mark_accepted(
+    database: &Connection,
+    key: &SealKey,
+    id: AccountId,
+    (print, at): (Fingerprint, Wall),
+) -> Result<(), ApplyError> {
+    let select = "SELECT sealed FROM credential WHERE account = ?1";
+    let sealed = database.query_row(select, [id.to_string()], |row| row.get::<_, Vec<u8>>(0)).optional()?;
+    let prints = key.fingerprints().map_err(|why| ApplyError::Refused(why.to_owned()))?;
+    let stored = sealed.and_then(|sealed| key.open_credential(id, &sealed));
+    let Some(stored) = stored.filter(|stored| prints.of_credential(stored) == print) else { return Ok(()) };
+    let accepted = Credential { accepted_at: Some(at), ..stored };
+    let sealed = key.seal_credential(id, &accepted).map_err(ApplyError::Refused)?;
+    run(database, "UPDATE credential SET sealed = ?2 WHERE account = ?1", params![id.to_string(), sealed])
 }
 
 /// Stores the fingerprint of a credential and removes the account's oldest ones beyond the maximum.

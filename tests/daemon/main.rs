@@ -6,6 +6,7 @@ mod activation;
 mod bounds;
 mod chaos;
 mod config;
+mod credentials;
 mod disk;
 mod explain;
 #[cfg(target_os = "linux")]

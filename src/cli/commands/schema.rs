@@ -15,8 +15,8 @@ use super::{daemon::PingResult, restart::RestartResult, stop::StopResult};
 use crate::cli::context::Context;
 use crate::cli::error::{CliError, ErrorDocument};
 use crate::protocol::{
-    AccountInfo, DaemonStatus, DecisionInfo, Empty, EventInfo, ExplainInfo, ExportInfo, GatewayAccess, GatewayInfo,
-    LeaseInfo, LeaseRow, RekeyInfo, ReloadInfo,
+    AccountInfo, CheckInfo, DaemonStatus, DecisionInfo, Empty, EventInfo, ExplainInfo, ExportInfo, GatewayAccess,
+    GatewayInfo, LeaseInfo, LeaseRow, RekeyInfo, ReloadInfo,
 };
 
 #[derive(Debug, Args)]
@@ -32,6 +32,7 @@ type MakeSchema = fn() -> schemars::Schema;
 const DOCUMENTS: &[(&[&str], MakeSchema)] = &[
     (&["account add", "account clear-limits", "account disable", "account enable"], of::<AccountInfo>),
     (&["account refresh", "account set", "account show", "account verify", "login"], of::<AccountInfo>),
+    (&["account check"], of::<CheckInfo>),
     (&["account list"], of::<Vec<AccountInfo>>),
     // a list with --all, or without a name
     (&["account remove", "account usage"], of::<OneOrAll>),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::account::{self, AccountAction, add, export, import, refresh, usage};
+use super::account::{self, AccountAction, add, check, export, import, refresh, replace, usage};
 use super::reply::{CallReply, CallResult, Responder};
 use super::session::{Session, bad};
 use super::{config, explain, gateway_key, lease, report, secrets};
@@ -64,6 +64,10 @@ impl Session {
             Call::ListAccounts(params) => account::list(daemon, reply, &params),
             Call::AddAccount(params) => reply.later_saved(daemon, add::add(daemon.clone(), *params)),
             Call::RemoveAccount(params) => account::change(daemon, reply, &params.account, AccountAction::Remove),
+            Call::SetAccount(params) if replace::is_wanted(&params) => {
+                reply.later_saved(daemon, replace::replace(daemon.clone(), *params))
+            }
+            Call::CheckAccount(params) => reply.later_saved(daemon, check::check(daemon.clone(), params)),
             Call::SetAccount(params) => {
                 let account = params.account.clone();
                 account::change(daemon, reply, &account, AccountAction::Set(params))

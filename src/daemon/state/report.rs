@@ -85,6 +85,7 @@ impl State {
             (UpstreamOutcome::Stated { reason, wait }, _) => RefusalDetails::reported(reason, wait),
             (_, Some(verdict)) => RefusalDetails::read(verdict),
             (UpstreamOutcome::Response { status: 200..=299, .. }, None) => {
+                self.credential_accepted(account, now);
                 return self.apply_report(now, (lease, needs), RequestOutcome::Ok, None);
             }
             // neither a success nor a failure

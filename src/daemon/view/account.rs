@@ -6,7 +6,7 @@ use super::why_renewing;
 use crate::daemon::state::{State, account_state};
 use crate::pool::{Account, AccountId, AccountRecord, Limit, LoginProblem, LoginState, Now, Window};
 use crate::protocol::{AccountInfo, Answer, ErrorInfo, ErrorKind, LimitInfo, LinkInfo, UsageInfo};
-use crate::{daemon::log::login_words, provider::vendor_account_id, usage};
+use crate::{credential::Credential, daemon::log::login_words, provider::vendor_account_id, usage};
 
 impl State {
     /// The name of an account for people, or its id if it was removed.
@@ -70,6 +70,7 @@ pub(crate) fn account_info(state: &State, now: Now, account: &Account) -> Accoun
         email: state.shown_email(record),
         tier: record.tier,
         kind: record.kind,
+        unchecked: credential.is_some_and(Credential::is_unchecked),
         state: account_state(account, now).name().to_owned(),
         state_reason: state_reason(state, now, account),
         state_link: state_link(account, now),

@@ -3,11 +3,13 @@
 mod account;
 mod credential;
 mod lease;
+mod renewal;
 mod status;
 mod warnings;
 
 pub(crate) use account::{account_answer, account_info, limit, limits, state_reason};
 pub(crate) use credential::{credential, credential_problem, owned_credential, why_renewing};
 pub(crate) use lease::{decision, lease, lease_rows, with_programs};
+pub(crate) use renewal::renewal_hint;
 pub(crate) use status::{status, totals};
 pub(crate) use warnings::KEYRING_HINT;

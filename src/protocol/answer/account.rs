@@ -43,6 +43,8 @@ pub struct AccountInfo {
     pub tier: Tier,
     /// How it authenticates.
     pub kind: CredentialKind,
+    /// Whether its key or token was never accepted by the provider.
+    pub unchecked: bool,
     /// `ready`, `limited`, `needs_login`, `needs_verification` or `disabled`.
     pub state: String,
     /// Why it is not ready, for people.
@@ -86,6 +88,21 @@ pub struct AccountInfo {
     pub organization_id: Option<String>,
     /// The name of that organisation.
     pub organization: Option<String>,
+}
+
+/// What a provider answered to the credential of an account.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct CheckInfo {
+    /// `accepted`, `refused`, `unreachable`, or `unknown` if the answer says nothing about the credential.
+    pub outcome: String,
+    /// The HTTP status of the answer.
+    pub status: Option<u16>,
+    /// What the provider said, or why it was not reached.
+    pub message: Option<String>,
+    /// The URL where the user can resolve it.
+    pub link: Option<String>,
+    /// The account afterwards.
+    pub account: AccountInfo,
 }
 
 /// A login that another tool stores.

@@ -11,7 +11,7 @@ use std::borrow::Cow;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use account::{AccountInfo, AccountLabel, AccountName, AccountTotals, LimitInfo, LinkInfo, UsageInfo};
+pub use account::{AccountInfo, AccountLabel, AccountName, AccountTotals, CheckInfo, LimitInfo, LinkInfo, UsageInfo};
 pub use explanation::{CandidateInfo, DecidedInfo, ExplainInfo, ForecastInfo, OutlookInfo, RequestInfo, VerdictInfo};
 pub use lease::{CredentialInfo, DecisionInfo, HolderInfo, LeaseInfo, LeaseRow, QueueRow, SecretText};
 pub use status::{
@@ -63,6 +63,8 @@ pub enum Answer<'a> {
     Rekeyed(RekeyInfo),
     /// To `daemon.restart`.
     Restarting(RestartInfo),
+    /// To `account.check`.
+    Checked(Box<CheckInfo>),
 }
 
 /// No result.

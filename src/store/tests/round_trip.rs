@@ -236,3 +236,24 @@ fn sessions_and_limits_are_bounded() {
     assert_eq!(loaded.snapshot.sessions.len(), write::MOST_ROWS);
     assert_eq!(loaded.snapshot.sessions[0].session, "500");
 }
+
+#[test]
+fn an_accepted_credential_is_marked_unless_it_was_replaced() {
+    let home = Home::new();
+    let id = AccountId::from_bits(1);
+    let OpenedStore { store, loaded } = home.open();
+    let prints = loaded.fingerprint_key;
+    let (key, other) = (credential("one"), credential("two"));
+    store.done(account(1, "one")).unwrap();
+    store.done(Write::MarkRefresh(id, Some(Wall(3)))).unwrap();
+    store.done(Write::MarkAccepted(id, prints.of_credential(&other), Wall(5))).unwrap();
+    store.done(Write::MarkAccepted(AccountId::from_bits(2), prints.of_credential(&key), Wall(5))).unwrap();
+    store.close(true);
+    let OpenedStore { store, loaded } = home.open();
+    assert_eq!(loaded.credentials, [(id, credential("one"))]);
+    store.done(Write::MarkAccepted(id, prints.of_credential(&key), Wall(5))).unwrap();
+    store.close(true);
+    let loaded = home.open().loaded;
+    assert_eq!(loaded.credentials, [(id, Credential { accepted_at: Some(Wall(5)), ..credential("one") })]);
+    assert_eq!(loaded.refreshing, [(id, Wall(3))], "the mark of a refresh stays");
+}

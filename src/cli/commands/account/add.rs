@@ -7,7 +7,7 @@ use crate::cli::ui::{account, prompt};
 use crate::cli::{context::Context, error::CliError, launch::agent::provider_name};
 use crate::credential::oauth::LoginIdentity;
 use crate::pool::{CredentialKind, Tier};
-use crate::protocol::{AddAccountParams, SecretText};
+use crate::protocol::{AddAccountParams, ListAccountsParams, SecretText};
 
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("secret").required(true))]
@@ -81,6 +81,15 @@ pub(super) fn add(options: AccountAddArgs, context: &Context) -> Result<(), CliE
         request.secret = SecretText(prompt::secret_line(what, output)?.as_str().to_owned().into());
         request.kind = if options.token_stdin { CredentialKind::Token } else { CredentialKind::ApiKey };
     }
-    let info = context.connect()?.add_account(request)?;
-    done(&info, "added", context)
+    let mut client = context.connect()?;
+    let known = client.accounts(ListAccountsParams { provider: Some(request.provider.clone()) })?;
+    let kind = request.kind;
+    let info = client.add_account(request)?;
+    let what = match kind {
+        _ if !known.iter().any(|account| account.id == info.id) => "added",
+        CredentialKind::Oauth => "renewed the login of",
+        CredentialKind::ApiKey => "nothing was added: this API key is already that of",
+        CredentialKind::Token => "nothing was added: this token is already that of",
+    };
+    done(&info, what, context)
 }

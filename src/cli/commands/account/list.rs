@@ -16,6 +16,11 @@ pub(super) fn list(provider: Option<&str>, context: &Context) -> Result<(), CliE
     })
 }
 
+/// The state in a word; a ready account whose key was never accepted is unchecked.
+fn state(info: &AccountInfo) -> String {
+    if info.unchecked && info.state == "ready" { "unchecked".to_owned() } else { format::short(&info.state) }
+}
+
 fn table(accounts: &[AccountInfo], now: u64, output: &Output) -> String {
     if accounts.is_empty() {
         return account::none(output);
@@ -37,7 +42,7 @@ fn table(accounts: &[AccountInfo], now: u64, output: &Output) -> String {
             (info.email.clone().unwrap_or_default(), None),
             (info.provider.clone(), None),
             (account::kind(info.kind).to_owned(), None),
-            (format::short(&info.state), None),
+            (state(info), None),
             (info.allowed_agents.join(","), None),
             (format::last(now, info.last_used_at), Some(Tint::Faint)),
         ]);
@@ -86,7 +91,8 @@ fn fields(info: &AccountInfo, now: u64) -> Vec<(&str, String)> {
     fields.push(("tier", account::tier(info.tier).to_owned()));
     fields.push(("kind", account::kind(info.kind).to_owned()));
     let why = info.state_reason.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
-    fields.push(("state", format!("{}{why}", format::spaced(&info.state))));
+    let unchecked = if info.unchecked { "; unchecked: try it with `lessor account check`" } else { "" };
+    fields.push(("state", format!("{}{why}{unchecked}", format::spaced(&info.state))));
     fields.extend(info.state_link.clone().filter(|link| !why.contains(link.as_str())).map(|link| ("open", link)));
     fields.push(("leases", format!("{} of {}", info.leases, info.capacity)));
     fields.push(("priority", info.priority.to_string()));

@@ -1,6 +1,7 @@
 //! `account …`: list, add, change and remove accounts; `export` and `secrets …`.
 
 mod add;
+mod check;
 mod export;
 mod list;
 mod login_document;
@@ -10,10 +11,10 @@ mod usage;
 use clap::{Args, Subcommand};
 
 use crate::cli::ui::{account, clean, format};
-use crate::cli::{context::Context, error::CliError};
+use crate::cli::{context::Context, error::CliError, error::NEEDS_USER};
 use crate::pool::CredentialKind;
 use crate::protocol::{
-    AccountInfo, AccountRef, AddAccountParams, DisableAccountParams, ListAccountsParams, SecretText,
+    AccountInfo, AccountRef, AddAccountParams, DisableAccountParams, ErrorKind, ListAccountsParams, SecretText,
     VerifyAccountParams,
 };
 
@@ -40,13 +41,19 @@ pub(crate) enum AccountSubcommand {
     /// Disable an account: it is not leased until it is enabled
     #[command(after_help = "Example: lessor account disable work --reason 'kept for the release'")]
     Disable(AccountDisableArgs),
-    /// Change the label, plan, priority or use of an account
+    /// Change the settings of an account, or replace its key
     #[command(after_help = "Examples:\n  lessor account set work max_leases=2 priority=5\n  \
-                            lessor account set work use=claude,codex label=")]
+                            lessor account set work use=claude,codex label=\n  \
+                            lessor account set work --api-key-stdin < key-file")]
     Set(set::AccountSetArgs),
     /// Clear the limits of an account, so that it is used again at once
     #[command(after_help = "Example: lessor account clear-limits work")]
     ClearLimits(AccountArg),
+    /// Try the credential of an account with one free request
+    ///
+    /// Exit status: 0 if the provider accepts it, 5 if it refuses it, 1 if that could not be found out.
+    #[command(after_help = "Example: lessor account check work")]
+    Check(AccountArg),
     /// Refresh the access token of an account's login now
     #[command(after_help = "Example: lessor account refresh work")]
     Refresh(AccountArg),
@@ -123,6 +130,7 @@ pub(super) fn execute(command: AccountSubcommand, context: &Context) -> Result<(
         AccountSubcommand::Show(account) => return list::show(&account.account, context),
         AccountSubcommand::Add(args) => return add::add(args, context),
         AccountSubcommand::Set(args) => return set::set(args, context),
+        AccountSubcommand::Check(account) => return check::check(&reference(account), context),
         AccountSubcommand::Usage(args) => return usage::usage(args, context),
         AccountSubcommand::Remove(AccountRemoveArgs { account: None, .. }) => return remove_all(context),
         AccountSubcommand::Remove(AccountRemoveArgs { account: Some(account), .. }) => {
@@ -135,13 +143,22 @@ pub(super) fn execute(command: AccountSubcommand, context: &Context) -> Result<(
         AccountSubcommand::ClearLimits(account) => {
             (context.connect()?.clear_limits(reference(account))?, "cleared the limits of")
         }
-        AccountSubcommand::Refresh(account) => (context.connect()?.refresh_account(reference(account))?, "refreshed"),
+        AccountSubcommand::Refresh(account) => {
+            let refreshed = context.connect()?.refresh_account(reference(account));
+            (refreshed.map_err(|error| refresh_failed(error.into()))?, "refreshed")
+        }
         AccountSubcommand::Verify(AccountVerifyArgs { account: AccountArg { account }, confirmed }) => {
             let info = context.connect()?.verify_account(VerifyAccountParams { account, confirmed })?;
             return done(&info, &format!("{}: verified", format::spaced(&info.state)), context);
         }
     };
     done(&info, what, context)
+}
+
+/// Without a time at which it works, the user must act.
+fn refresh_failed(error: CliError) -> CliError {
+    let needs_user = *error.kind() == ErrorKind::CredentialUnavailable && error.retry_after_ms().is_none();
+    if needs_user { error.exit(NEEDS_USER) } else { error }
 }
 
 fn remove_all(context: &Context) -> Result<(), CliError> {

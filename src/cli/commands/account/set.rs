@@ -3,24 +3,44 @@
 use clap::Args;
 
 use super::{AccountArg, done};
-use crate::cli::{context::Context, error::CliError, ui::account::parse_tier};
-use crate::protocol::SetAccountParams;
+use crate::cli::ui::{account::parse_tier, prompt};
+use crate::cli::{context::Context, error::CliError};
+use crate::pool::CredentialKind;
+use crate::protocol::{SecretText, SetAccountParams};
 
 #[derive(Debug, Args)]
 pub(crate) struct AccountSetArgs {
     #[command(flatten)]
     account: AccountArg,
-    /// label, email, tier, project_id, max_leases, priority or use (a,b); an empty value removes it
-    #[arg(value_name = "KEY=VALUE", required = true)]
+    /// label, email, tier, project_id, max_leases, priority, use (a,b) or client_id; an empty value removes it
+    #[arg(value_name = "KEY=VALUE", required_unless_present_any = ["api_key_stdin", "token_stdin"])]
     changes: Vec<String>,
+    /// Read a new API key from standard input, which replaces the account's
+    #[arg(long, conflicts_with = "token_stdin")]
+    api_key_stdin: bool,
+    /// Read a new long-lived token from standard input, which replaces the account's
+    #[arg(long)]
+    token_stdin: bool,
 }
 
-const KEYS: [&str; 7] = ["label", "email", "tier", "project_id", "max_leases", "priority", "use"];
+const KEYS: [&str; 8] = ["label", "email", "tier", "project_id", "max_leases", "priority", "use", "client_id"];
 
 pub(super) fn set(options: AccountSetArgs, context: &Context) -> Result<(), CliError> {
-    let change = change(options.account.account, &options.changes).map_err(CliError::usage)?;
+    let mut change = change(options.account.account, &options.changes).map_err(CliError::usage)?;
+    let (what, kind) = match (options.api_key_stdin, options.token_stdin) {
+        (true, _) => ("API key", Some(CredentialKind::ApiKey)),
+        (_, true) => ("token", Some(CredentialKind::Token)),
+        _ => ("", None),
+    };
+    if kind.is_some() {
+        change.secret = Some(SecretText(prompt::secret_line(what, &context.output)?.as_str().to_owned().into()));
+        change.kind = kind;
+    }
     let info = context.connect()?.set_account(change)?;
-    done(&info, "changed", context)
+    match kind {
+        Some(_) => done(&info, &format!("replaced the {what} of"), context),
+        None => done(&info, "changed", context),
+    }
 }
 
 fn change(account: String, changes: &[String]) -> Result<SetAccountParams, String> {
@@ -39,6 +59,7 @@ fn change(account: String, changes: &[String]) -> Result<SetAccountParams, Strin
             "project_id" => change.project_id = Some(value.to_owned()),
             "max_leases" => change.max_leases = Some(number(key, value, "a number from 1, or empty")?),
             "priority" => change.priority = Some(number(key, value, "a whole number")?),
+            "client_id" => change.client_id = Some(value.to_owned()),
             "use" => change.allowed_agents = Some(list(value)),
             _ => return Err(format!("unknown key {key:?}; the known keys are {}", KEYS.join(", "))),
         }

@@ -1,9 +1,11 @@
 //! The calls about accounts.
 
 pub mod add;
+pub mod check;
 pub mod export;
 pub mod import;
 pub mod refresh;
+pub mod replace;
 pub mod usage;
 
 use self::add::{check_account_texts, check_agents};

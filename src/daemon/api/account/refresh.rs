@@ -2,28 +2,27 @@
 
 use std::{sync::Arc, time::Duration};
 
-use crate::credential::refresh::{RefreshReason, RefreshSchedule};
+use crate::credential::refresh::{RefreshFault, RefreshReason, RefreshSchedule};
 use crate::daemon::api::reply::AnswerResult;
-use crate::daemon::state::{CredentialProblem, Daemon};
+use crate::daemon::state::{CredentialProblem, Daemon, State, set_login_state};
 use crate::daemon::{api::session::find_account, os::clock, view};
+use crate::pool::{AccountId, CredentialKind, LoginProblem, LoginState, Mono, Now};
 use crate::protocol::{AccountRef, ErrorInfo, ErrorKind};
 
 /// How long the call waits; longer than an attempt takes.
 const LONGEST_WAIT: Duration = Duration::from_secs(45);
 
-/// Refreshes the token, and answers with the account.
+/// Refreshes the token, and answers with the account. If that is not possible, the error says what helps.
 pub async fn refresh(daemon: Arc<Daemon>, params: AccountRef) -> AnswerResult {
     let (id, before, attempt) = {
         let state = &mut *daemon.state();
         let id = find_account(state, &params.account)?;
-        match state.logins.want(id, RefreshReason::UserRequest, clock::now()) {
+        let now = clock::now();
+        try_again(state, id, now);
+        match state.logins.want(id, RefreshReason::UserRequest, now) {
             RefreshSchedule::Pending => {}
-            RefreshSchedule::NotBefore(at) => {
-                return Err(view::credential_problem(state, CredentialProblem::NotNow(id, Some(at))));
-            }
-            RefreshSchedule::JustRenewed | RefreshSchedule::Impossible => {
-                return Err(view::credential_problem(state, CredentialProblem::CannotRefresh(id)));
-            }
+            RefreshSchedule::NotBefore(at) => return Err(failed(state, id, Some(at))),
+            RefreshSchedule::JustRenewed | RefreshSchedule::Impossible => return Err(impossible(state, id)),
         }
         (id, state.logins.generation(id), state.logins.attempt_ends(id))
     };
@@ -32,12 +31,72 @@ pub async fn refresh(daemon: Arc<Daemon>, params: AccountRef) -> AnswerResult {
     let Some(account) = state.pool.account(id).filter(|_| state.logins.generation(id) == before) else {
         return view::account_answer(state, clock::now(), id);
     };
-    if let crate::pool::LoginState::NeedsLogin(_) = &account.record.login_state {
-        let why = view::state_reason(state, clock::now(), account).unwrap_or_default();
-        let message = format!("{} needs a new login: {why}", account.display_name());
-        return Err(
-            ErrorInfo::new(ErrorKind::NeedsLogin, message).hint(format!("lessor login {}", account.record.provider))
-        );
+    if let LoginState::NeedsLogin(_) = &account.record.login_state {
+        return Err(impossible(state, id));
     }
-    Err(view::credential_problem(state, CredentialProblem::NotNow(id, None)))
+    Err(failed(state, id, None))
+}
+
+/// Why a refresh has failed, or waits.
+fn failed(state: &State, id: AccountId, at: Option<Mono>) -> ErrorInfo {
+    let mut error = view::credential_problem(state, CredentialProblem::NotNow(id, at));
+    let provider = state.pool.account(id).map_or("", |account| &account.record.provider);
+    let fault = state.logins.plan.last_failure(id).map(|(failure, _)| failure.fault);
+    let remedy = match fault {
+        Some(RefreshFault::Client) => format!("check [providers.{provider}.oauth], then try again"),
+        Some(RefreshFault::ClientRefused) => format!(
+            "check [providers.{provider}.oauth]; if another client made this login: lessor account set {id} client_id=ID"
+        ),
+        _ => return error,
+    };
+    // time alone does not help
+    (error.data.hint, error.data.retry_after_ms) = (Some(remedy), None);
+    error
+}
+
+/// Puts a login back into the plan that was taken out of it for another reason than the token endpoint's word.
+fn try_again(state: &mut State, id: AccountId, now: Now) {
+    let Some(account) = state.pool.account(id) else { return };
+    let is_final = match &account.record.login_state {
+        LoginState::Ready | LoginState::NeedsVerification(_) => return,
+        LoginState::NeedsLogin(LoginProblem::AccessTokenEnded) => return,
+        LoginState::NeedsLogin(LoginProblem::RefreshRejected { .. }) => true,
+        LoginState::NeedsLogin(LoginProblem::RejectedByProvider { .. } | LoginProblem::Described(_)) => false,
+    };
+    if !is_final && state.can_be_refreshed(id) {
+        state.apply_internal(now, set_login_state(id, LoginState::NeedsLogin(LoginProblem::AccessTokenEnded)));
+        state.update_refresh_plan(now);
+    }
+}
+
+/// Why an account's credential cannot be refreshed, and what helps.
+fn impossible(state: &State, id: AccountId) -> ErrorInfo {
+    let now = clock::now();
+    let removed = || ErrorInfo::new(ErrorKind::UnknownAccount, format!("account {id} was removed meanwhile"));
+    let Some(account) = state.pool.account(id) else { return removed() };
+    let (record, name) = (&account.record, account.display_name());
+    let renewal = view::renewal_hint(state, account);
+    if !account.enabled() {
+        let message = format!("{name} is disabled, so it is not refreshed");
+        return ErrorInfo::new(ErrorKind::CredentialUnavailable, message)
+            .hint(format!("lessor account enable {id}, then: lessor account refresh {id}"));
+    }
+    let message = match (&record.login_state, record.kind) {
+        (LoginState::NeedsLogin(_), CredentialKind::Oauth) => {
+            let why = view::state_reason(state, now, account).unwrap_or_default();
+            format!("{name} needs a new login: {why}")
+        }
+        (_, CredentialKind::ApiKey) => format!("{name} has an API key, which is not refreshed"),
+        (_, CredentialKind::Token) => format!("{name} has a long-lived token, which is not refreshed"),
+        (_, CredentialKind::Oauth) => match state.missing_for_refresh(id) {
+            Some(missing) => format!("the token of {name} cannot be refreshed: {missing}"),
+            None if state.links.get(id).is_some() => format!("the token of {name} is not refreshed by lessor"),
+            None => format!("the login of {name} has no refresh token"),
+        },
+    };
+    let kind = match record.login_state {
+        LoginState::NeedsLogin(_) => ErrorKind::NeedsLogin,
+        LoginState::Ready | LoginState::NeedsVerification(_) => ErrorKind::CredentialUnavailable,
+    };
+    ErrorInfo::new(kind, message).hint(renewal)
 }

@@ -218,6 +218,14 @@ impl State {
         })
     }
 
+    /// Whether lessor could refresh an account's login, whatever its state.
+    pub(crate) fn can_be_refreshed(&self, id: AccountId) -> bool {
+        let Some(account) = self.pool.account(id) else { return false };
+        let is_tools = self.links.get(id).is_some_and(|link| !is_ours_to_refresh(link));
+        let credential = self.credentials.get(id).filter(|credential| is_refreshable(credential) && !is_tools);
+        credential.is_some_and(|credential| self.missing_client(&account.record.provider, credential).is_none())
+    }
+
     /// The login state of a new account with this credential: one that has ended but can be refreshed is ready.
     pub(crate) fn initial_login_state(&self, provider: &str, credential: &Credential) -> LoginState {
         if is_refreshable(credential) && oauth_settings(&self.config.config, provider, credential).is_ok() {

@@ -12,10 +12,11 @@ use rustc_hash::FxHashMap;
 
 use super::State;
 use crate::credential::{Credential, Secret};
+use crate::limits::Reason;
 use crate::pool::{
     AccountChange, AccountId, Command, Deadline, Limit, LimitSource, LoginProblem, LoginState, Now, Wall,
 };
-use crate::{credential::import::DiscoveredLimit, daemon::os::clock};
+use crate::{credential::import::DiscoveredLimit, daemon::os::clock, store::Write};
 
 pub(crate) use fingerprints::Fingerprints;
 pub(crate) use keyring::KeyringWait;
@@ -59,7 +60,11 @@ impl Credentials {
         self.find_next_end(None);
     }
 
-    fn replace(&mut self, id: AccountId, credential: Credential) {
+    fn replace(&mut self, id: AccountId, mut credential: Credential) {
+        // the same secret again is as good as before
+        if let Some(known) = self.current.get(&id).filter(|known| known.access == credential.access) {
+            credential.accepted_at = credential.accepted_at.or(known.accepted_at);
+        }
         self.fingerprints.keep(id, &credential, clock::now().wall);
         self.current.insert(id, credential);
         self.find_next_end(None);
@@ -84,6 +89,32 @@ impl State {
         self.logins.credential_replaced(id, life);
         self.credentials.replace(id, credential);
         self.shared.mailboxes.usage.wake();
+    }
+
+    /// The provider has accepted an account's credential: it is not shown as unchecked any more.
+    pub(crate) fn credential_accepted(&mut self, id: AccountId, now: Now) {
+        let Some(credential) = self.credentials.current.get_mut(&id).filter(|known| known.is_unchecked()) else {
+            return;
+        };
+        credential.accepted_at = Some(now.wall);
+        let print = self.credentials.fingerprints.of(credential);
+        self.shared.store.write(Write::MarkAccepted(id, print, now.wall), None);
+    }
+
+    /// Ends the limits that say that the provider does not accept an account's credential: it has another one, or the
+    /// provider accepts it now. Other limits stay.
+    pub(crate) fn end_refusals(&mut self, id: AccountId, now: Now) {
+        let is_refusal = |limit: &&Limit| matches!(limit.reason, Reason::AuthFailed | Reason::Forbidden);
+        let Some(account) = self.pool.account(id) else { return };
+        let limits = account.limits();
+        if !limits.iter().any(|limit| is_refusal(&limit)) {
+            return;
+        }
+        let kept: Vec<Limit> = limits.iter().filter(|limit| !is_refusal(limit)).cloned().collect();
+        let others = kept.into_iter().map(|limit| Command::SetLimit(id, limit));
+        for command in std::iter::once(Command::ClearLimits(id)).chain(others) {
+            self.apply_internal(now, command);
+        }
     }
 
     /// Commands that take accounts out of selection whose access token has ended and cannot be refreshed.

@@ -1,0 +1,30 @@
+//! `account check`: whether the provider accepts an account's credential.
+
+use crate::cli::ui::{account, clean};
+use crate::cli::{context::Context, error::CliError};
+use crate::protocol::{AccountRef, CheckInfo, ErrorKind};
+
+pub(super) fn check(account: &AccountRef, context: &Context) -> Result<(), CliError> {
+    let info = context.connect()?.check_account(account.clone())?;
+    context.output.result(&info, || context.output.prose(&line(&info)))?;
+    match info.outcome.as_str() {
+        "accepted" => Ok(()),
+        // the result is printed already
+        "refused" => Err(CliError::new(ErrorKind::NeedsLogin, "refused").silent()),
+        _ => Err(CliError::new(ErrorKind::Internal, "not known").silent()),
+    }
+}
+
+fn line(info: &CheckInfo) -> String {
+    let of = &info.account;
+    let name = format!("{} ({}, {})", clean(account::name(of)), of.id, clean(&of.provider));
+    let status = info.status.map(|status| format!(" ({status})")).unwrap_or_default();
+    let why = info.message.as_ref().map(|why| format!(": {}", clean(why))).unwrap_or_default();
+    let link = info.link.as_ref().map(|link| format!("; open {}", clean(link))).unwrap_or_default();
+    match info.outcome.as_str() {
+        "accepted" => format!("{name}: the provider accepts its credential"),
+        "refused" => format!("{name}: the provider refuses its credential{status}{why}{link}"),
+        "unreachable" => format!("{name}: not known whether the provider accepts its credential{why}"),
+        _ => format!("{name}: the answer{status} says nothing about its credential{why}"),
+    }
+}

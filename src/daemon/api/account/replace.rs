@@ -1,0 +1,137 @@
+//! `account.set` with a new secret or OAuth client: the account stays, its credential is replaced. The new one is on
+//! disk before it is used.
+
+use std::sync::Arc;
+
+use super::add::{check_account_texts, check_secret};
+use super::{AccountAction, pool_command};
+use crate::credential::Credential;
+use crate::daemon::api::reply::UnsavedAnswer;
+use crate::daemon::api::session::{bad, find_account, refused, secret};
+use crate::daemon::state::{Daemon, State, oauth_given, save};
+use crate::daemon::{os::clock, view};
+use crate::pool::{Account, AccountId, Command, CredentialKind, LoginState};
+use crate::protocol::{ErrorInfo, ErrorKind, SecretText, SetAccountParams};
+use crate::{provider, store::Write};
+
+/// Whether a call replaces a credential.
+pub fn is_wanted(params: &SetAccountParams) -> bool {
+    params.secret.is_some() || params.kind.is_some() || params.client_id.is_some()
+}
+
+/// Replaces the credential of an account, and changes its settings.
+pub async fn replace(daemon: Arc<Daemon>, mut params: SetAccountParams) -> UnsavedAnswer {
+    let _lock = daemon.account_writes.lock().await;
+    let new = (params.secret.take(), params.kind.take(), params.client_id.take());
+    let is_new_secret = new.0.is_some();
+    let (id, record, credential, command) = {
+        let state = &*daemon.state();
+        let id = find_account(state, &params.account)?;
+        let removed = || ErrorInfo::new(ErrorKind::UnknownAccount, "the account was removed meanwhile");
+        let account = state.pool.account(id).ok_or_else(removed)?;
+        let credential = new_credential(state, account, new)?;
+        let command = pool_command(state, id, AccountAction::Set(Box::new(params)))?;
+        let command = with_login_state(command, state, account, &credential);
+        (id, account.record.clone(), credential, command)
+    };
+    let write = Write::SaveAccount { record, credential: Some(credential.duplicate()) };
+    let not_saved = |error| ErrorInfo::new(ErrorKind::Internal, format!("the credential could not be saved: {error}"));
+    save(&daemon.store, write).await.map_err(not_saved)?;
+    let state = &mut *daemon.state();
+    let now = clock::now();
+    // a new secret is not the one in the tool's file
+    if is_new_secret && state.links.remove(id) {
+        daemon.store.write(Write::SaveLink(id, None), None);
+    }
+    state.keep_credential(id, credential, None);
+    if is_new_secret {
+        state.end_refusals(id, now);
+    }
+    let changed = state.apply(now, command).into_result();
+    let changed = changed.map_err(|refusal| refused(&refusal.no_answer(), now))?;
+    let answer = view::account_answer(state, now, id)?;
+    Ok(changed.map(|_| answer))
+}
+
+/// The change of the account's settings, with the login state that follows from its new credential.
+fn with_login_state(command: Command, state: &State, account: &Account, credential: &Credential) -> Command {
+    let record = &account.record;
+    match command {
+        // a new secret does not confirm the account to its provider
+        Command::ChangeAccount(id, mut change) if !matches!(record.login_state, LoginState::NeedsVerification(_)) => {
+            let is_login = credential.kind == CredentialKind::Oauth;
+            let initial = state.initial_login_state(&record.provider, credential);
+            change.login_state = if is_login { None } else { Some(initial) };
+            Command::ChangeAccount(id, change)
+        }
+        other => other,
+    }
+}
+
+type NewSecret = (Option<SecretText<'static>>, Option<CredentialKind>, Option<String>);
+
+fn new_credential(
+    state: &State,
+    account: &Account,
+    (new_secret, kind, client): NewSecret,
+) -> Result<Credential, ErrorInfo> {
+    let (record, name) = (&account.record, account.display_name());
+    let none = || ErrorInfo::new(ErrorKind::CredentialUnavailable, format!("{name} has no credential"));
+    let known = state.credentials.get(record.id);
+    check_account_texts(&[("client_id", client.as_deref())])?;
+    match new_secret {
+        None if kind.is_some() => Err(bad("`kind` says what a new `secret` is, and there is none")),
+        None => {
+            let known = known.ok_or_else(none)?;
+            if known.kind != CredentialKind::Oauth {
+                return Err(bad(format!("{name} is no login, so it has no OAuth client")));
+            }
+            let client_id = client.filter(|client| !client.is_empty());
+            let given = oauth_given(&state.config.config, &record.provider);
+            let client_id = client_id.map(|client| given.client_named(&client).map_or(client.clone(), str::to_owned));
+            Ok(Credential { client_id, ..known.duplicate() })
+        }
+        Some(_) if client.is_some() => Err(bad("a key or token has no OAuth client: give `secret` or `client_id`")),
+        Some(text) => {
+            check_secret(&text.0)?;
+            check_kind(account, kind, &text.0)?;
+            let credential = Credential::new(record.kind, secret(text));
+            refuse_known(state, record.id, &record.provider, &credential)?;
+            Ok(credential)
+        }
+    }
+}
+
+fn check_kind(account: &Account, kind: Option<CredentialKind>, text: &str) -> Result<(), ErrorInfo> {
+    let (record, name) = (&account.record, account.display_name());
+    let provider = &record.provider;
+    if record.kind == CredentialKind::Oauth {
+        return Err(bad(format!("{name} is a login, which has no key"))
+            .hint(format!("log in again: lessor login {provider}; or: lessor account add {provider} --oauth-stdin")));
+    }
+    if let Some(kind) = kind.filter(|kind| *kind != record.kind) {
+        let word = |kind| if kind == CredentialKind::ApiKey { "an API key" } else { "a token" };
+        let message = format!("{name} has {}, not {}", word(record.kind), word(kind));
+        return Err(bad(message).hint("add another account for it: lessor account add"));
+    }
+    provider::wrong_kind(provider, record.kind, text).map_or(Ok(()), |why| Err(bad(why)))
+}
+
+/// Refuses a secret that an account has already.
+fn refuse_known(state: &State, id: AccountId, provider: &str, credential: &Credential) -> Result<(), ErrorInfo> {
+    let has_it = |account: &&Account| {
+        let other = account.record.id;
+        account.record.provider == provider
+            && state.credentials.get(other).is_some_and(|known| known.access == credential.access)
+    };
+    match state.pool.accounts().iter().find(has_it) {
+        None => Ok(()),
+        Some(own) if own.record.id == id => Err(bad(format!("{} has this secret already", own.display_name()))
+            .hint(format!("to try it: lessor account check {id}"))),
+        Some(other) => {
+            let id = other.record.id;
+            Err(bad(format!("this secret is that of {} ({id}) already", other.display_name()))
+                .hint("each account needs a secret of its own"))
+        }
+    }
+}
