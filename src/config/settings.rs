@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use super::origins::Origins;
-use super::schema::types::{GatewaySocket, KeyLocation, Listen, LogLevel};
+use super::schema::types::{GatewaySocket, KeyLocation, KindMix, Listen, LogLevel};
 use crate::pool;
 
 /// The whole configuration; `Config::default()` holds the documented defaults.
@@ -127,6 +127,8 @@ pub struct ProviderSection {
     pub ca_file: Option<PathBuf>,
     /// The URL of its usage API.
     pub usage_url: Option<String>,
+    /// When a conversation may move between logins and API keys.
+    pub mix: KindMix,
     /// `[providers.X.oauth]`
     pub oauth: OauthSection,
 }

@@ -14,7 +14,8 @@ mod view;
 mod worker;
 
 pub use handle::client::GatewayClient;
-pub use handle::lease::{LeaseStep, RouteRequest};
+pub use handle::lease::LeaseStep;
+pub use handle::needs::RouteRequest;
 pub use handle::no_account::{NoAccount, UnavailableAccount};
 pub use handle::request_lease::{LeasedAccount, NoLeaseReason, RequestLease};
 pub use handle::{GatewayConfig, GatewayHandle, PoolStats, RunningGateway, StartGateway};

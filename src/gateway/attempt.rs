@@ -75,7 +75,7 @@ pub(super) async fn send(
         auth::upstream_headers(&request.buffered.headers, &host, credential).map_err(|error| invalid(&error))?;
     let client = upstreams.client_for(&request.route.reach, &uri).await;
     let client = client.map_err(|error| format!("lessor: cannot reach {provider}: {error}"))?;
-    let Some(sent) = request.buffered.next_request(uri, headers) else {
+    let Some(sent) = request.buffered.next_request(uri, headers, account.project.as_deref()) else {
         return Err("lessor: the request is too large to be sent again".to_owned());
     };
     Ok(match timeout(RESPONSE_TIMEOUT, client.send(sent)).await {

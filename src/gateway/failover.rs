@@ -58,6 +58,8 @@ impl Forward<'_> {
             (_, Some(Scope::Request)) if decision.action == Action::Stop || stated.is_none() => {
                 self.relay_refusal(lease, name, refused)
             }
+            // only this account can serve the request, so the provider's own answer says most
+            (Action::Stop, _) if account.is_only => self.relay_refusal(lease, name, refused),
             (Action::Stop, _) => self.wait_out(lease, name, refused, &report).await,
             (Action::Retry | Action::Wait, _) if self.can_send_again() => {
                 self.wait_out(lease, name, refused, &report).await

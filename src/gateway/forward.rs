@@ -72,7 +72,7 @@ impl<'a> Forward<'a> {
         request: RequestParts,
         config: &GatewayConfig,
     ) -> Self {
-        let named = request.buffered.session.as_deref().map(Into::into).or_else(|| client.default_session());
+        let named = request.buffered.text.session.as_deref().map(Into::into).or_else(|| client.default_session());
         let key = WaitKey {
             provider: request.route.provider.clone(),
             model: request.model.clone(),
@@ -156,7 +156,10 @@ impl<'a> Forward<'a> {
             model: parts.model.as_deref(),
             pool: parts.pool,
             kinds: parts.route.kinds,
-            session: parts.buffered.session.as_deref(),
+            session: parts.buffered.text.session.as_deref(),
+            project: parts.buffered.replaceable_project(),
+            stored_ids: &parts.buffered.text.stored_ids,
+            is_bound: parts.buffered.is_bound(),
             connection: parts.connection,
             avoid,
             uses_quota: provider::uses_quota(&parts.route.provider, &parts.route.path),
@@ -259,6 +262,9 @@ impl<'a> Forward<'a> {
         rest: Incoming,
     ) -> Response<ClientBody> {
         self.backend.sessions.served(&self.patience.key);
+        if head.status.is_success() {
+            lease.created(response::created_ids(self.provider(), &head.headers, &first));
+        }
         lease.response_began(head.status.as_u16(), limit_headers(&head.headers));
         let (metrics, labels) = (self.backend.metrics.clone(), self.request.labels.clone());
         let observer = ResponseObserver::new(&head, metrics, labels, account_name, lease);

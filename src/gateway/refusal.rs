@@ -115,6 +115,9 @@ fn message(provider: &str, found: &NoAccount, now: Wall) -> String {
         let wait = spoken(at.since(now).max(Duration::from_secs(1)));
         text.push_str(&format!("; {first}first free at {time}, in {wait}"));
     }
+    if let Some(restricted) = &found.restricted {
+        text.push_str(&format!("; {restricted}"));
+    }
     text
 }
 
@@ -175,6 +178,7 @@ mod tests {
         let retry_at = after_ms.map(|after| Wall(1_000_000 + after));
         let later = retry_at.map(|at| Wall(at.0 + 1));
         NoAccount {
+            restricted: None,
             refusal: Refusal {
                 kind: RefusalKind::AllLimited,
                 message: "every account is limited".into(),

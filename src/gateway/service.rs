@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::forward::{Backend, Forward};
 use super::metrics::{self, MetricsRecorder, RequestLabels};
 use super::request::{
-    BufferBudget, BufferLimits, BufferedRequest, ConnectionOrigin, RequestParts, RequestReadError, access,
+    BufferBudget, BufferLimits, BufferedRequest, ConnectionOrigin, RequestParts, RequestReadError, WantedText, access,
 };
 use super::response::{self, ClientBody};
 use super::{
@@ -114,7 +114,7 @@ impl GatewayService {
         let (max_body, total) = (config.gateway.max_body, config.gateway.buffer_total);
         let limits = BufferLimits { budget: self.budget.clone(), max_body, total };
         let query = auth::without_key(head.uri.query());
-        let buffered = BufferedRequest::read(head, body, &limits, provider::session_body_key(&provider)).await;
+        let buffered = BufferedRequest::read(head, body, &limits, &WantedText::of(&provider, &route.path)).await;
         let mut buffered = buffered.map_err(|reason| match reason {
             RequestReadError::TooLarge => {
                 let message = format!("the request is larger than gateway.max_body ({max_body} bytes)");
@@ -124,7 +124,7 @@ impl GatewayService {
                 error(StatusCode::REQUEST_TIMEOUT, "the request body is incomplete".to_owned())
             }
         })?;
-        let model = route.model().map(str::to_owned).or_else(|| buffered.model.take());
+        let model = route.model().map(str::to_owned).or_else(|| buffered.text.model.take());
         let model = model.filter(|model| model.len() <= MAX_MODEL_NAME);
         if let Some(name) = model.as_deref().filter(|model| provider::names_a_quota(&provider, model)) {
             let message =

@@ -1,5 +1,6 @@
 //! The providers: their names, endpoints, headers, models and agents, as data wherever possible.
 
+mod account_bound;
 mod agents;
 mod catalog;
 mod check;
@@ -10,6 +11,10 @@ mod oauth;
 mod owner;
 mod upstream;
 
+pub use account_bound::{
+    StoredIdKey, bare_project, created_id_starts, names_foreign_project, project_keys, stored_id, stored_id_in_path,
+    stored_id_keys,
+};
 pub use agents::{
     AgentSetup, HandOut, HandOutRequest, MachineWidePath, MergedJson, OverridingSettings, Patience, StopSignal,
     agent_setup, agents_with_profile,

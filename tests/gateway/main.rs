@@ -3,10 +3,12 @@
 #![cfg(unix)]
 
 mod access;
+mod account_bound;
 mod denied;
 mod early_answers;
 mod failover;
 mod harness;
+mod kind_mix;
 mod lease_keys;
 mod metrics;
 mod passthrough;

@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use serde::Deserialize;
 use serde::de::value::{Error, StrDeserializer};
 
-use super::types::{GatewaySocket, KeyLocation, Listen, LogLevel};
+use super::types::{GatewaySocket, KeyLocation, KindMix, Listen, LogLevel};
 use super::value::ConfigValue;
 use crate::pool::{Fallback, Mode, Overflow, Primary, Protect, Strategy};
 
@@ -92,4 +92,4 @@ macro_rules! words {
         }
     )*};
 }
-words!(LogLevel Overflow Strategy Mode Primary Fallback KeyLocation);
+words!(LogLevel Overflow Strategy Mode Primary Fallback KeyLocation KindMix);

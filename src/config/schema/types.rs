@@ -52,6 +52,19 @@ pub enum GatewaySocket {
     At(PathBuf),
 }
 
+/// When a conversation may move between logins and API keys.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum KindMix {
+    /// Never: what a gateway key begins on, all its requests stay on.
+    Never,
+    /// A new conversation may begin on either; one that has begun stays.
+    #[default]
+    NewSessions,
+    /// At any request.
+    Always,
+}
+
 /// Where the key that seals secrets is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -16,7 +16,7 @@ pub struct GatewayClient {
     /// The fence in a lease's key and the process that the lease was bound to.
     pub(super) lease: Option<(Fence, Option<Process>)>,
     /// Distinguishes clients without a lease.
-    id: u64,
+    pub(super) id: u64,
     /// The agent that a key without a lease names.
     pub(super) agent: Option<Box<str>>,
     /// A name for people, from a key without a lease.
@@ -26,10 +26,15 @@ pub struct GatewayClient {
 }
 
 impl GatewayClient {
+    /// Whether it is known by a key.
+    pub(super) fn has_key(&self) -> bool {
+        self.id != NO_KEY
+    }
+
     /// The session of requests that name none: all requests with one key belong to one session. Clients without a key
     /// cannot be distinguished.
     pub(crate) fn default_session(&self) -> Option<Box<str>> {
-        (self.id != NO_KEY).then(|| format!("key:{:x}", self.id).into())
+        self.has_key().then(|| format!("key:{:x}", self.id).into())
     }
 }
 

@@ -6,6 +6,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::sync::oneshot;
 
+use super::needs::{RequestOrigin, Restriction, RouteRequest};
 use super::request_lease::{LeasedAccount, NoLeaseReason, RequestLease};
 use super::{GatewayHandle, client::GatewayClient, no_account::NoAccount};
 use crate::daemon::state::{
@@ -13,31 +14,10 @@ use crate::daemon::state::{
 };
 use crate::daemon::{os::clock, view};
 use crate::pool::{
-    AccountId, Action, Bind, Command, ConnectionId, CredentialKind, Decision, Fence, Holder, LeaseRequest, Now,
-    Refusal, Reply, RequestNeeds, Target, WaiterId,
+    AccountId, Action, Bind, Command, Decision, Fence, Holder, LeaseRequest, Now, Refusal, Reply, RequestNeeds,
+    WaiterId,
 };
-use crate::provider::{TargetError, vendor_account_id};
-
-/// What a request needs of an account.
-#[derive(Clone, Copy, Debug)]
-pub struct RouteRequest<'a> {
-    /// The provider.
-    pub provider: &'a str,
-    /// The model.
-    pub model: Option<&'a str>,
-    /// The quota, if the request can only be counted against one.
-    pub pool: Option<&'a str>,
-    /// Which credentials are accepted where the request goes.
-    pub kinds: &'a [CredentialKind],
-    /// The session, if the client names one.
-    pub session: Option<&'a str>,
-    /// The connection that it came on.
-    pub connection: ConnectionId,
-    /// Accounts that must not serve it.
-    pub avoid: &'a [AccountId],
-    /// It takes from a quota; otherwise only limits of whole accounts apply to it.
-    pub uses_quota: bool,
-}
+use crate::provider::vendor_account_id;
 
 /// The next step of a request.
 #[derive(Debug)]
@@ -50,7 +30,7 @@ pub enum LeaseStep {
 
 /// The result of one attempt under the lock.
 enum LeaseAttempt {
-    Granted(LeaseGrant),
+    Granted(Box<LeaseGrant>),
     Wait(Duration),
     Queued(QueuePlace),
 }
@@ -58,6 +38,7 @@ enum LeaseAttempt {
 struct LeaseGrant {
     fence: Unsaved<Fence>,
     credential: GrantedCredential,
+    needs: RequestNeeds,
 }
 
 enum GrantedCredential {
@@ -112,19 +93,6 @@ impl Waiter for RequestWaiter {
     }
 }
 
-/// The quota key of requests that take from no quota.
-const NO_QUOTA: &str = "no-quota";
-
-impl RouteRequest<'_> {
-    fn needs(&self, state: &State, excluded: &[AccountId]) -> Result<RequestNeeds, NoLeaseReason> {
-        let mut needs = state.needs_of(self, excluded).map_err(NoLeaseReason::Bad)?;
-        if !self.uses_quota {
-            needs.target = Target { key: NO_QUOTA.into(), pool: None, model: None, names: None, ..needs.target };
-        }
-        Ok(needs)
-    }
-}
-
 /// A request that needs a lease.
 #[derive(Clone, Copy)]
 struct LeaseQuery<'a> {
@@ -151,31 +119,35 @@ impl GatewayHandle {
         let mut excluded = request.avoid.to_vec();
         loop {
             let left = wait.saturating_sub(clock::now().mono.since(began));
-            let (attempt, holder, needs) = {
+            let (attempt, holder, needs, restriction) = {
                 let state = &mut *self.state();
                 let holder = state.holder_of(client)?;
-                let needs = request.needs(state, &excluded)?;
+                let fence = held.as_ref().map(|held| held.fence);
+                let origin = RequestOrigin { client, holder, held: fence };
+                let restriction = state.restriction(request, origin, clock::now().mono);
+                let needs = state.needs_of(request, &excluded, restriction).map_err(NoLeaseReason::Bad)?;
                 let query = LeaseQuery { client, request, holder, needs: &needs };
-                let attempt = self.attempt(state, query, held.as_ref().map(|held| held.fence), left);
-                (attempt, holder, needs)
+                let attempt = self.attempt(state, query, fence, left);
+                (attempt.map_err(|reason| reason.explained(state, request, restriction)), holder, needs, restriction)
             };
             let grant = match attempt? {
-                LeaseAttempt::Granted(grant) => grant,
+                LeaseAttempt::Granted(grant) => *grant,
                 LeaseAttempt::Queued(queued) => {
                     let granted = queued.answer().await.ok_or(NoLeaseReason::Gone)?;
                     let state = &mut *self.state();
                     let query = LeaseQuery { client, request, holder, needs: &needs };
-                    let granted = granted.map_err(|refusal| query.refused(state, refusal))?;
+                    let granted = granted
+                        .map_err(|refusal| query.refused(state, refusal).explained(state, request, restriction))?;
                     self.grant(state, query, granted)
                 }
                 LeaseAttempt::Wait(after) => return Ok(LeaseStep::Wait(after, held)),
             };
             // no await since the grant: from here on the lease is released if the client disconnects
             let fence = *grant.fence.peek();
-            let lease = self.own(fence, needs, client.lease.is_none(), held.take());
+            let lease = self.own(fence, grant.needs, (client, request), held.take());
             self.daemon.saved(grant.fence).await;
             let was_refreshed = matches!(grant.credential, GrantedCredential::BeingRefreshed(..));
-            match self.refreshed(client, fence, grant.credential).await {
+            match self.refreshed((client, request), fence, grant.credential).await {
                 // while it was refreshed, the account may have been limited: it is looked at again
                 GrantedCredential::Usable(_) if was_refreshed => {}
                 GrantedCredential::Usable(account) => return Ok(LeaseStep::Leased(lease, account)),
@@ -196,10 +168,12 @@ impl GatewayHandle {
     pub fn no_account(&self, client: &GatewayClient, request: &RouteRequest<'_>) -> Result<NoAccount, NoLeaseReason> {
         let state = &mut *self.state();
         let holder = state.holder_of(client)?;
-        let needs = request.needs(state, request.avoid)?;
-        let request = LeaseQuery { client, request, holder, needs: &needs }.lease_request(state, None);
-        let refusal = state.pool.refusal_for(clock::now(), &request);
-        Ok(state.no_account(&request, refusal))
+        let now = clock::now();
+        let restriction = state.restriction(request, RequestOrigin { client, holder, held: None }, now.mono);
+        let needs = state.needs_of(request, request.avoid, restriction).map_err(NoLeaseReason::Bad)?;
+        let query = LeaseQuery { client, request, holder, needs: &needs }.lease_request(state, None);
+        let found = state.no_account(&query, state.pool.refusal_for(now, &query));
+        Ok(NoAccount { restricted: state.restriction_in_words(request.provider, restriction), ..found })
     }
 
     /// The lease that the request uses from now on; it replaces the one it had before.
@@ -207,16 +181,19 @@ impl GatewayHandle {
         &self,
         fence: Fence,
         needs: RequestNeeds,
-        mut ends_with_request: bool,
+        (client, request): (&GatewayClient, &RouteRequest<'_>),
         before: Option<RequestLease>,
     ) -> RequestLease {
+        let mut ends_with_request = client.lease.is_none();
         if let Some(mut before) = before {
             let before_ends = std::mem::replace(&mut before.ends_with_request, false);
             if before.fence == fence {
                 ends_with_request = before_ends;
             }
         }
-        RequestLease { handle: self.clone(), fence, needs, ends_with_request, response: None }
+        let session = request.session.map(Into::into).or_else(|| client.default_session());
+        let (handle, created_ids) = (self.clone(), Vec::new());
+        RequestLease { handle, fence, needs, ends_with_request, session, created_ids, response: None }
     }
 
     /// Looks for a lease: that of the key's holder, or the one that the request has, or a new one.
@@ -245,7 +222,7 @@ impl GatewayHandle {
         let granted = state.apply(now, acquire).into_result();
         let granted = granted.map_err(|refusal| query.refused(state, refusal.no_answer()))?;
         match *granted.peek() {
-            Reply::Held(fence) => Ok(LeaseAttempt::Granted(self.grant(state, query, granted.map(|_| fence)))),
+            Reply::Held(fence) => Ok(LeaseAttempt::Granted(Box::new(self.grant(state, query, granted.map(|_| fence))))),
             Reply::Queued(waiter) => {
                 let _queued = granted.no_answer();
                 let (answered, answer) = oneshot::channel();
@@ -272,7 +249,7 @@ impl GatewayHandle {
             (Action::Wait | Action::Retry, _) if after <= wait => return Some(LeaseAttempt::Wait(after)),
             _ => return None,
         };
-        Some(LeaseAttempt::Granted(self.grant(state, query, reply.map(|_| fence))))
+        Some(LeaseAttempt::Granted(Box::new(self.grant(state, query, reply.map(|_| fence)))))
     }
 
     /// Records which lease the holder uses, and copies the credential.
@@ -282,18 +259,30 @@ impl GatewayHandle {
             Ok(CredentialState::BeingRefreshed(id)) => {
                 GrantedCredential::BeingRefreshed(state.logins.rules().wait, state.logins.attempt_ends(id))
             }
-            found => state.granted_credential(query.client, fence, found),
+            found => state.granted_credential((query.client, query.request), fence, found),
         };
-        LeaseGrant { fence: granted.map(|_| fence), credential }
+        let mut needs = query.needs.clone();
+        if let Some(account) = state.pool.lease(fence).map(|lease| lease.account) {
+            let restriction = state.restriction_after(query.request, query.client, account, clock::now().mono);
+            if restriction.is_some() {
+                needs.exclude = state.excluded(query.request, &needs.exclude, restriction);
+            }
+        }
+        LeaseGrant { fence: granted.map(|_| fence), credential, needs }
     }
 
     /// The credential of a grant, after waiting for its refresh if there is one.
-    async fn refreshed(&self, client: &GatewayClient, fence: Fence, found: GrantedCredential) -> GrantedCredential {
+    async fn refreshed(
+        &self,
+        of: (&GatewayClient, &RouteRequest<'_>),
+        fence: Fence,
+        found: GrantedCredential,
+    ) -> GrantedCredential {
         let GrantedCredential::BeingRefreshed(wait, refreshed) = found else { return found };
         let _in_time = tokio::time::timeout(wait, refreshed).await;
         let state = &mut *self.state();
         let found = state.current_credential(fence, CredentialUse::Forward);
-        state.granted_credential(client, fence, found)
+        state.granted_credential(of, fence, found)
     }
 
     /// Records that the key's holder uses this lease for the provider; of two requests at once, both use the lease of
@@ -346,6 +335,19 @@ impl LeaseQuery<'_> {
     }
 }
 
+impl NoLeaseReason {
+    /// The reason, with why fewer accounts could serve the request than there are.
+    fn explained(self, state: &State, request: &RouteRequest<'_>, by: Option<Restriction>) -> Self {
+        match self {
+            Self::Refused(mut found) => {
+                found.restricted = state.restriction_in_words(request.provider, by);
+                Self::Refused(found)
+            }
+            other => other,
+        }
+    }
+}
+
 impl State {
     /// The holder of the client's key, if it is the key of a lease.
     fn holder_of(&mut self, client: &GatewayClient) -> Result<Option<Fence>, NoLeaseReason> {
@@ -353,22 +355,16 @@ impl State {
         named.transpose()
     }
 
-    /// What a request needs; accounts whose kind of credential is not accepted are excluded.
-    fn needs_of(&self, request: &RouteRequest<'_>, excluded: &[AccountId]) -> Result<RequestNeeds, TargetError> {
-        let RouteRequest { provider, model, pool, kinds, .. } = *request;
-        let target = self.catalog.target(provider, model, pool, self.pool.settings().quota.primary)?;
-        let records = self.pool.accounts().iter().map(|account| &account.record);
-        let unusable = records.filter(|record| record.provider == provider && !kinds.contains(&record.kind));
-        let mut exclude: Vec<AccountId> = unusable.map(|record| record.id).chain(excluded.iter().copied()).collect();
-        exclude.sort_unstable();
-        Ok(RequestNeeds { target, exclude })
-    }
-
     /// Copies the credential of a lease, if it can be used.
-    fn granted_credential(&self, client: &GatewayClient, fence: Fence, found: CredentialResult) -> GrantedCredential {
+    fn granted_credential(
+        &self,
+        of: (&GatewayClient, &RouteRequest<'_>),
+        fence: Fence,
+        found: CredentialResult,
+    ) -> GrantedCredential {
         let Some(id) = self.pool.lease(fence).map(|lease| lease.account) else { return GrantedCredential::Stale };
         let account = match found {
-            Ok(CredentialState::Usable(_)) => self.leased_account(client, fence, id),
+            Ok(CredentialState::Usable(_)) => self.leased_account(of, fence, id),
             Ok(CredentialState::BeingRefreshed(_)) => return self.unavailable(id, CredentialProblem::NotNow(id, None)),
             Err(problem) => return self.unavailable(id, problem),
         };
@@ -379,7 +375,12 @@ impl State {
         GrantedCredential::Unavailable(id, view::credential_problem(self, problem).message)
     }
 
-    fn leased_account(&self, client: &GatewayClient, fence: Fence, id: AccountId) -> Option<LeasedAccount> {
+    fn leased_account(
+        &self,
+        (client, request): (&GatewayClient, &RouteRequest<'_>),
+        fence: Fence,
+        id: AccountId,
+    ) -> Option<LeasedAccount> {
         let record = &self.pool.account(id)?.record;
         let credential = self.credentials.get(id)?;
         Some(LeasedAccount {
@@ -388,6 +389,11 @@ impl State {
             kind: credential.kind,
             secret: credential.access.duplicate(),
             vendor_id: vendor_account_id(&record.provider, &record.owner).map(str::to_owned),
+            project: record
+                .project_id
+                .clone()
+                .filter(|own| request.project != Some(own.as_str()) && self.is_pooled_project(request)),
+            is_only: self.is_bound(request),
             agent: client.agent.clone().or_else(|| self.pool.lease(fence)?.agent.clone()),
         })
     }

@@ -2,6 +2,7 @@
 
 pub(crate) mod client;
 pub(crate) mod lease;
+pub(crate) mod needs;
 pub(crate) mod no_account;
 pub(crate) mod request_lease;
 

@@ -11,6 +11,8 @@ pub struct NoAccount {
     pub refusal: Refusal,
     /// The accounts that would serve it at another time.
     pub accounts: Vec<UnavailableAccount>,
+    /// Why fewer accounts can serve it than there are.
+    pub restricted: Option<String>,
 }
 
 /// An account that cannot serve a request now.
@@ -76,7 +78,7 @@ impl State {
                 until: found.until,
             })
         });
-        NoAccount { accounts: accounts.collect(), refusal }
+        NoAccount { accounts: accounts.collect(), refusal, restricted: None }
     }
 
     /// The reason of the limit that holds longest.
@@ -98,7 +100,7 @@ mod tests {
         let refusal =
             Refusal { kind: RefusalKind::AllLimited, message, retry_at: None, accounts: Vec::new(), hint: None };
         let account = |&(why, reason): &_| UnavailableAccount { name: "a".into(), why, reason, until: None };
-        NoAccount { refusal, accounts: accounts.iter().map(account).collect() }
+        NoAccount { refusal, accounts: accounts.iter().map(account).collect(), restricted: None }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{GatewayHandle, no_account::NoAccount};
 use crate::daemon::os::clock;
-use crate::daemon::state::{CredentialUse, ReportOutcome, UpstreamOutcome};
+use crate::daemon::state::{CredentialUse, ReportOutcome, Served, UpstreamOutcome};
 use crate::pool::{AccountId, Command, CredentialKind, Fence, Mono, RequestNeeds};
 use crate::{credential::Secret, limits::Headers, provider::TargetError};
 
@@ -35,6 +35,10 @@ pub struct LeasedAccount {
     pub secret: Secret,
     /// The vendor's own id of the account.
     pub vendor_id: Option<String>,
+    /// Its cloud project, if the request names that of another account.
+    pub project: Option<String>,
+    /// No other account can serve the request.
+    pub is_only: bool,
     /// The agent that uses it.
     pub agent: Option<Box<str>>,
 }
@@ -47,6 +51,10 @@ pub struct RequestLease {
     pub(super) needs: RequestNeeds,
     /// It was acquired for this request alone.
     pub(super) ends_with_request: bool,
+    /// The session that the request belongs to.
+    pub(super) session: Option<Box<str>>,
+    /// The ids of what the response has created.
+    pub(super) created_ids: Vec<String>,
     pub(super) response: Option<BegunResponse>,
 }
 
@@ -107,6 +115,11 @@ impl RequestLease {
         }
     }
 
+    /// Notes the ids of what the response has created, before it is reported.
+    pub fn created(&mut self, ids: Vec<String>) {
+        self.created_ids = ids;
+    }
+
     /// Reports a success that has waited for long enough for its response to end.
     pub fn report_if_late(&mut self) {
         let unreported = self.response.as_ref().filter(|response| !response.is_reported);
@@ -131,10 +144,15 @@ impl RequestLease {
         });
         let classify = |outcome: UpstreamOutcome<'_>| outcome.classify(&self.needs.target.provider, clock::now().wall);
         let outcomes = [success, event].map(|outcome| outcome.map(|outcome| (outcome, classify(outcome))));
+        let has_served = success.is_some();
         if last.is_none() && outcomes.iter().all(Option::is_none) {
             return;
         }
         let state = &mut *self.handle.state();
+        if has_served {
+            let created = self.created_ids.iter().map(|id| Served::Stored(id));
+            state.note_served(self.fence, self.session.as_deref().map(Served::Session).into_iter().chain(created));
+        }
         for (outcome, classified) in outcomes.into_iter().flatten() {
             let lease = (self.fence, Some(&self.needs));
             if let Err(refusal) = state.report(clock::now(), lease, outcome, classified).no_answer() {

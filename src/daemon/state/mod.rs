@@ -15,6 +15,7 @@ mod mailbox;
 pub(crate) mod outbox;
 mod processes;
 mod report;
+mod served;
 mod waiters;
 
 use std::ops::{Deref, DerefMut};
@@ -48,6 +49,7 @@ pub(crate) use mailbox::{ConfigMessage, LinkedLoginsMessage, Mailbox, Mailboxes,
 pub(crate) use outbox::Outbox;
 pub(crate) use processes::WatchedProcesses;
 pub use report::{ReportOutcome, UpstreamOutcome};
+pub(crate) use served::{Served, ServedBy};
 pub(crate) use waiters::{Waiter, Waiters};
 
 /// The daemon, as every connection and worker sees it.
@@ -123,6 +125,7 @@ pub struct State {
     pub(crate) connections: FxHashMap<ConnectionId, Arc<Outbox>>,
     pub(crate) processes: WatchedProcesses,
     pub(crate) key_holders: KeyHolders,
+    pub(crate) served_by: ServedBy,
     pub(crate) gateway: GatewayState,
     pub(crate) events: Events,
     pub(crate) waiters: Waiters,
@@ -183,6 +186,7 @@ impl Daemon {
         let mailboxes = Mailboxes::default();
         Arc::new_cyclic(|daemon| {
             let started = run.started;
+            let served_by = ServedBy::restored(&pool, started);
             let shared = Arc::new(Shared {
                 store: restored.store,
                 lease_key: restored.lease_key,
@@ -220,6 +224,7 @@ impl Daemon {
                 connections: FxHashMap::default(),
                 processes,
                 key_holders: KeyHolders::default(),
+                served_by,
                 gateway: GatewayState::default(),
                 events: Events::default(),
                 waiters: Waiters::default(),

@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
-use super::{State, Unsaved};
+use super::{Served, State, Unsaved};
+use crate::config::KindMix;
+use crate::daemon::os::clock;
 use crate::limits::{self, Classification, Headers, Reason, UpstreamResponse, Verdict};
 use crate::pool::{
-    AccountId, Action, Command, Decision, Fence, Now, Refusal, RefusalDetails, Reply, RequestNeeds, RequestOutcome,
-    Usage, Wall,
+    AccountId, Action, Command, CredentialKind, Decision, Fence, Now, Refusal, RefusalDetails, Reply, RequestNeeds,
+    RequestOutcome, Usage, Wall,
 };
+use crate::provider::names_foreign_project;
 
 /// What came back from an upstream.
 #[derive(Clone, Copy, Debug)]
@@ -75,6 +78,9 @@ impl State {
         outcome: UpstreamOutcome<'_>,
         classified: Classification,
     ) -> Unsaved<Result<ReportOutcome, Refusal>> {
+        let is_gateway = needs.is_some();
+        let by_mix = if needs.is_none() { self.needs_by_mix(lease, now) } else { None };
+        let needs = needs.or(by_mix.as_ref());
         let Some(held) = self.pool.lease(lease) else {
             return self.apply_report(now, (lease, needs), RequestOutcome::Ok, None);
         };
@@ -86,12 +92,21 @@ impl State {
             (_, Some(verdict)) => RefusalDetails::read(verdict),
             (UpstreamOutcome::Response { status: 200..=299, .. }, None) => {
                 self.credential_accepted(account, now);
+                let session = self.pool.lease(lease).and_then(|lease| lease.session.clone());
+                if let Some(session) = session.filter(|_| !is_gateway) {
+                    self.note_served(lease, std::iter::once(Served::Session(&session)));
+                }
                 return self.apply_report(now, (lease, needs), RequestOutcome::Ok, None);
             }
             // neither a success nor a failure
             (_, None) => {
                 return Unsaved::nothing_to_save(Ok(ReportOutcome { decision: CONTINUE, verdict: None }));
             }
+        };
+        let details = if self.is_of_foreign_project(account, outcome) {
+            RefusalDetails::reported(Reason::RequestRejected, None)
+        } else {
+            details
         };
         if details.reason == Reason::AuthFailed && self.has_newer_token(lease, now) {
             // an older token was refused than there is: retry at once with the newer one
@@ -101,6 +116,50 @@ impl State {
         }
         let details = RefusalDetails { renewable: self.logins.plan.can_refresh(account, now), ..details };
         self.apply_report(now, (lease, needs), RequestOutcome::Refused(Box::new(details)), classified.verdict)
+    }
+
+    /// Whether an error names the cloud project of another account: the request carried it, and the account is not at
+    /// fault.
+    fn is_of_foreign_project(&self, account: AccountId, outcome: UpstreamOutcome<'_>) -> bool {
+        let UpstreamOutcome::Response { status: 400 | 403 | 404, body, .. } = outcome else { return false };
+        let Some(record) = self.pool.account(account).map(|account| &account.record) else { return false };
+        let others = self.pool.accounts().iter().map(|account| &account.record);
+        let others = others.filter(|other| other.provider == record.provider && other.project_id != record.project_id);
+        let others: Vec<&str> = others.filter_map(|other| other.project_id.as_deref()).collect();
+        record.provider == "google" && names_foreign_project(body, record.project_id.as_deref(), &others)
+    }
+
+    /// When conversations may move between logins and API keys.
+    pub(crate) fn mix(&self, provider: &str) -> KindMix {
+        self.config.config.providers.get(provider).map(|section| section.mix).unwrap_or_default()
+    }
+
+    /// What a lease on the socket needs of another account, where its conversation stays on one kind of credential.
+    fn needs_by_mix(&self, lease: Fence, now: Now) -> Option<RequestNeeds> {
+        let lease = self.pool.lease(lease)?;
+        let provider = &*lease.target.provider;
+        let mix = self.mix(provider);
+        let has_begun = || {
+            let session = Served::Session(lease.session.as_deref()?);
+            self.served_by.get(provider, session, now.mono, None)
+        };
+        let is_key = |id| Some(self.pool.account(id)?.record.kind == CredentialKind::ApiKey);
+        let keys = is_key(lease.account)?;
+        if mix == KindMix::Always || mix == KindMix::NewSessions && has_begun().is_none() {
+            return None;
+        }
+        let records = self.pool.accounts().iter().map(|account| &account.record);
+        let others = records.filter(|record| record.provider == provider && is_key(record.id) != Some(keys));
+        let mut exclude: Vec<AccountId> = others.map(|record| record.id).collect();
+        exclude.sort_unstable();
+        Some(RequestNeeds { target: lease.target.clone(), exclude })
+    }
+
+    /// Records what the account of a lease has served or created.
+    pub(crate) fn note_served<'a>(&mut self, lease: Fence, what: impl Iterator<Item = Served<'a>>) {
+        let Some(lease) = self.pool.lease(lease) else { return };
+        let (provider, account, now) = (lease.target.provider.clone(), lease.account, clock::now().mono);
+        what.for_each(|what| self.served_by.note(&provider, what, account, now));
     }
 
     /// Records what is known of an account's quota.

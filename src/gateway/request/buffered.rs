@@ -1,16 +1,17 @@
-//! A client's request: its head, its body as far as it is buffered, and the model and session read from both.
+//! A client's request: its head, its body as far as it is buffered, and what was read from both.
 
 use std::{sync::Arc, time::Duration};
 
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Bytes, Incoming};
-use hyper::header::{CONTENT_LENGTH, HeaderMap, TRANSFER_ENCODING, USER_AGENT};
+use hyper::header::{CONTENT_ENCODING, CONTENT_LENGTH, HeaderMap, TRANSFER_ENCODING, USER_AGENT};
 use hyper::http::Extensions;
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Uri};
 use tokio::time::timeout;
 
 use super::json_scan::JsonScan;
+use super::request_text::{MAX_SESSION_NAME, RequestText, WantedText};
 use super::upstream_body::{BufferBudget, BufferShare, UpstreamBody};
 use crate::{gateway::content_decoder::ContentDecoder, provider::SESSION_HEADERS};
 
@@ -18,8 +19,6 @@ use crate::{gateway::content_decoder::ContentDecoder, provider::SESSION_HEADERS}
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
 /// How much of an unbuffered body is read before it is forwarded: the model stands near the beginning.
 const UNBUFFERED_START: u64 = 64 * 1024;
-/// A longer session name is ignored.
-const MAX_SESSION_NAME: usize = 200;
 
 /// A request that can be sent, usually more than once.
 #[derive(Debug)]
@@ -29,8 +28,7 @@ pub(crate) struct BufferedRequest {
     /// The case of the headers' names, among others.
     extensions: Extensions,
     body: RequestBody,
-    pub(crate) model: Option<String>,
-    pub(crate) session: Option<String>,
+    pub(crate) text: RequestText,
 }
 
 #[derive(Debug)]
@@ -45,6 +43,12 @@ enum RequestBody {
     },
     /// The budget had no room for it: it can be sent once.
     Streamed(Option<Box<StreamedBody>>),
+}
+
+/// A body with another project: its beginning, or all of a buffered one, and the length of all.
+struct RewrittenBody {
+    start: Bytes,
+    length: u64,
 }
 
 #[derive(Debug)]
@@ -73,20 +77,31 @@ pub(crate) struct BufferLimits {
 }
 
 impl BufferedRequest {
-    /// Reads a request; without a session in its headers, `session_key` of its body names one.
+    /// Reads a request; a session in its headers comes before one in its body.
     pub(crate) async fn read(
         head: Parts,
         body: Incoming,
         limits: &BufferLimits,
-        session_key: Option<&'static str>,
+        wanted: &WantedText,
     ) -> Result<Self, RequestReadError> {
         let Parts { method, headers, extensions, .. } = head;
-        let session = session_of(&headers);
-        let mut reader = BodyReader::new(&headers, session_key.filter(|_| session.is_none()));
+        let mut reader = BodyReader::new(&headers, wanted);
         let body = reader.read(body, limits, headers.contains_key(TRANSFER_ENCODING)).await?;
-        let (model, session_in_body) = (reader.scan.take(0), reader.scan.take(1));
-        let session_in_body = session_in_body.filter(|session| session.len() <= MAX_SESSION_NAME);
-        Ok(Self { method, headers, extensions, body, model, session: session.or(session_in_body) })
+        let mut text = wanted.read(reader.scan);
+        text.session = session_of(&headers).or(text.session);
+        Ok(Self { method, headers, extensions, body, text })
+    }
+
+    /// The project that the request names, if it can be replaced.
+    pub(crate) fn replaceable_project(&self) -> Option<&str> {
+        let is_whole =
+            matches!(self.body, RequestBody::Buffered { .. }) || !self.headers.contains_key(CONTENT_ENCODING);
+        self.text.project.as_ref().filter(|_| is_whole).map(|project| project.name.as_str())
+    }
+
+    /// Whether only the account that served earlier requests can serve this one.
+    pub(crate) fn is_bound(&self) -> bool {
+        !self.text.stored_ids.is_empty() || self.text.project.is_some() && self.replaceable_project().is_none()
     }
 
     pub(crate) fn can_be_sent(&self) -> bool {
@@ -97,23 +112,40 @@ impl BufferedRequest {
         self.headers.get(USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default()
     }
 
-    /// The request for an upstream; `None` when it cannot be sent any more.
-    pub(crate) fn next_request(&mut self, uri: Uri, headers: HeaderMap) -> Option<Request<UpstreamBody>> {
+    /// The request for an upstream, with the project of its account if that must replace the client's; `None` when it
+    /// cannot be sent any more.
+    pub(crate) fn next_request(
+        &mut self,
+        uri: Uri,
+        mut headers: HeaderMap,
+        project: Option<&str>,
+    ) -> Option<Request<UpstreamBody>> {
+        let rewritten = project.and_then(|project| self.with_project(project));
+        if let Some(body) = &rewritten {
+            // a compressed body is sent as it was read
+            headers.remove(CONTENT_ENCODING);
+            if headers.contains_key(CONTENT_LENGTH) {
+                headers.insert(CONTENT_LENGTH, body.length.into());
+            }
+        }
         let body = match &mut self.body {
             RequestBody::Buffered { sends_left: Some(0), .. } => return None,
             RequestBody::Buffered { pieces, trailers, chunked, sends_left, .. } => {
                 if let Some(left) = sends_left {
                     *left -= 1;
                 }
+                let pieces = rewritten.map_or_else(|| pieces.clone(), |body| vec![body.start]);
                 UpstreamBody::Buffered {
                     left: pieces.iter().map(|piece| piece.len() as u64).sum(),
-                    pieces: pieces.clone().into_iter(),
+                    pieces: pieces.into_iter(),
                     trailers: trailers.clone(),
                     chunked: *chunked,
                 }
             }
             RequestBody::Streamed(body) => {
                 let StreamedBody { first, rest, length, max_left } = *body.take()?;
+                let length = length.map(|length| rewritten.as_ref().map_or(length, |body| body.length));
+                let first = rewritten.map_or(first, |body| vec![body.start]);
                 UpstreamBody::Streamed { first: first.into_iter(), rest, length, max_left }
             }
         };
@@ -123,6 +155,19 @@ impl BufferedRequest {
         *request.headers_mut() = headers;
         *request.extensions_mut() = self.extensions.clone();
         Some(request)
+    }
+
+    /// The body, or its beginning, with this project in place of the client's.
+    fn with_project(&self, project: &str) -> Option<RewrittenBody> {
+        let (named, decoder) = (self.text.project.as_ref()?, ContentDecoder::of(&self.headers));
+        let (pieces, length) = match &self.body {
+            RequestBody::Buffered { pieces, .. } => (pieces, None),
+            RequestBody::Streamed(body) => body.as_ref().map(|body| (&body.first, body.length))?,
+        };
+        let start = named.replaced_by(project, pieces, decoder)?;
+        let before: u64 = pieces.iter().map(|piece| piece.len() as u64).sum();
+        let length = length.unwrap_or(before).saturating_sub(before) + start.len() as u64;
+        Some(RewrittenBody { start, length })
     }
 }
 
@@ -140,10 +185,9 @@ struct BodyReader {
 }
 
 impl BodyReader {
-    fn new(headers: &HeaderMap, session_key: Option<&'static str>) -> Self {
+    fn new(headers: &HeaderMap, wanted: &WantedText) -> Self {
         let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-        let scan = JsonScan::new(["model"].into_iter().chain(session_key));
-        Self { decoder: ContentDecoder::of(headers), scan, is_scanning: true, length }
+        Self { decoder: ContentDecoder::of(headers), scan: wanted.scan(), is_scanning: true, length }
     }
 
     async fn read(

@@ -1,30 +1,59 @@
-//! Reads a few top-level strings, such as the model, from a JSON body in passing, without keeping or changing it.
+//! Reads a few strings, such as the model, from a JSON body in passing, without keeping or changing it.
 
 use memchr::{memchr2, memchr3};
 
-/// A longer key or value is ignored, in bytes.
-const MAX_TEXT: usize = 512;
+use crate::provider::StoredIdKey;
+
+/// A longer value is ignored, in bytes.
+const MAX_TEXT: usize = 2048;
+/// A longer string is no key of interest, in bytes with its quotes.
+const MAX_KEY: usize = 64;
+/// The most values of one key that are kept.
+const MAX_FOUND: usize = 64;
+
+/// A key whose values are read.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct WantedKey {
+    pub(super) name: &'static str,
+    /// In objects within objects too, and in lists of strings; else at the top level only.
+    pub(super) nested: bool,
+    /// Which values are kept; all, if empty.
+    pub(super) kept: Vec<StoredIdKey>,
+}
+
+/// A string that was found.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct FoundText {
+    /// Empty if it is too long.
+    pub(super) text: String,
+    /// Where it stands in the decoded body, with its quotes.
+    pub(super) place: std::ops::Range<usize>,
+}
 
 #[derive(Debug)]
 pub(super) struct JsonScan {
-    wanted: Vec<&'static str>,
-    found: Vec<Option<String>>,
+    wanted: Vec<WantedKey>,
+    found: Vec<Vec<FoundText>>,
     state: ScanState,
     depth: usize,
-    /// The string that is being read, with its quotes.
+    /// How much was read.
+    offset: usize,
+    /// The string that is being read, with its quotes, and where it began.
     text: Vec<u8>,
+    began: usize,
+    /// The last string is this key, if a colon follows.
+    candidate: Option<usize>,
     /// Which wanted key the next value belongs to.
     key: Option<usize>,
-    /// A key is expected, not a value.
-    at_key: bool,
+    /// In a list of values of the key.
+    in_list: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum ScanState {
     Between,
-    /// In a string, which may be of interest; after a backslash.
+    /// In a string; after a backslash.
     Text {
-        kept: bool,
         escaped: bool,
     },
     /// Nothing more can be found.
@@ -32,82 +61,103 @@ enum ScanState {
 }
 
 impl JsonScan {
-    pub(super) fn new(wanted: impl IntoIterator<Item = &'static str>) -> Self {
+    pub(super) fn new(wanted: impl IntoIterator<Item = WantedKey>) -> Self {
         let wanted: Vec<_> = wanted.into_iter().collect();
         Self {
-            found: vec![None; wanted.len()],
+            found: vec![Vec::new(); wanted.len()],
             wanted,
             state: ScanState::Between,
             depth: 0,
+            offset: 0,
             text: Vec::new(),
+            began: 0,
+            candidate: None,
             key: None,
-            at_key: false,
+            in_list: false,
         }
     }
 
     /// Reads more of the body; returns whether it wants the rest.
     pub(super) fn push(&mut self, mut bytes: &[u8]) -> bool {
         while !bytes.is_empty() && self.state != ScanState::Done {
-            bytes = match self.state {
-                ScanState::Text { kept, escaped } => self.text(bytes, kept, escaped),
+            let rest = match self.state {
+                ScanState::Text { escaped } => self.text(bytes, escaped),
                 _ => self.between(bytes),
             };
+            self.offset += bytes.len() - rest.len();
+            bytes = rest;
         }
         self.state != ScanState::Done
     }
 
-    /// The value of the `at`th wanted key.
-    pub(super) fn take(&mut self, at: usize) -> Option<String> {
-        self.found.get_mut(at)?.take()
+    /// The values of each wanted key.
+    pub(super) fn into_found(self) -> Vec<Vec<FoundText>> {
+        self.found
     }
 
-    fn text<'a>(&mut self, bytes: &'a [u8], kept: bool, escaped: bool) -> &'a [u8] {
+    fn text<'a>(&mut self, bytes: &'a [u8], escaped: bool) -> &'a [u8] {
         let (end, state) = if escaped {
-            (1, ScanState::Text { kept, escaped: false })
+            (1, ScanState::Text { escaped: false })
         } else {
             match memchr2(b'"', b'\\', bytes) {
                 None => (bytes.len(), self.state),
-                Some(at) if bytes[at] == b'\\' => (at + 1, ScanState::Text { kept, escaped: true }),
+                Some(at) if bytes[at] == b'\\' => (at + 1, ScanState::Text { escaped: true }),
                 Some(at) => (at + 1, ScanState::Between),
             }
         };
         let (part, rest) = bytes.split_at(end);
-        if kept && self.text.len() <= MAX_TEXT {
-            self.text.extend_from_slice(part);
+        // one byte more than is allowed shows that it is too long
+        let room = self.longest().saturating_sub(self.text.len()) + 1;
+        if self.text.len() <= self.longest() {
+            self.text.extend_from_slice(&part[..part.len().min(room)]);
         }
         self.state = state;
-        if kept && state == ScanState::Between {
-            self.text_ended();
+        if state == ScanState::Between {
+            self.text_ended(self.offset + end);
         }
         rest
     }
 
-    /// A key or a value at the top level is complete.
-    fn text_ended(&mut self) {
-        let text = (self.text.len() <= MAX_TEXT).then(|| serde_json::from_slice::<String>(&self.text).ok()).flatten();
+    /// How long the string that is being read may be.
+    fn longest(&self) -> usize {
+        if self.key.is_some() { MAX_TEXT } else { MAX_KEY }
+    }
+
+    /// A key or a value is complete; it ends before `end`.
+    fn text_ended(&mut self, end: usize) {
+        let text = (self.text.len() <= self.longest()).then(|| serde_json::from_slice::<String>(&self.text).ok());
+        let text = text.flatten().unwrap_or_default();
         self.text.clear();
-        if self.at_key {
-            self.key = text.and_then(|text| self.wanted.iter().position(|wanted| *wanted == text));
-            self.at_key = false;
-        } else if let Some(key) = self.key.take() {
-            self.found[key] = text;
-            if self.found.iter().all(Option::is_some) {
-                self.state = ScanState::Done;
-            }
+        let Some(key) = self.key else {
+            let is_meant = |wanted: &WantedKey| wanted.name == text && (wanted.nested || self.depth == 1);
+            self.candidate = self.wanted.iter().position(is_meant);
+            return;
+        };
+        let kept = &self.wanted[key].kept;
+        let is_kept = kept.is_empty() || kept.iter().any(|of| of.names_stored(&text));
+        if is_kept && self.found[key].len() < MAX_FOUND {
+            self.found[key].push(FoundText { text, place: self.began..end });
+        }
+        if !self.in_list {
+            self.key = None;
+        }
+        let is_complete = |(wanted, found): (&WantedKey, &Vec<FoundText>)| !wanted.nested && !found.is_empty();
+        if self.wanted.iter().zip(&self.found).all(is_complete) {
+            self.state = ScanState::Done;
         }
     }
 
     fn between<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
-        // deeper down only brackets and quotes matter
-        let at = if self.depth > 1 { next_mark(bytes) } else { 0 };
+        // deeper down only brackets and quotes matter, unless a wanted key was just read
+        let is_near_key = self.depth <= 1 || self.candidate.is_some() || self.key.is_some();
+        let at = if is_near_key { 0 } else { next_mark(bytes) };
         let Some((byte, rest)) = bytes.get(at..).and_then(<[u8]>::split_first) else { return &[] };
         match byte {
             b'"' => {
-                let kept = self.depth == 1 && (self.at_key || self.key.is_some());
-                if kept {
-                    self.text.push(b'"');
-                }
-                self.state = if self.depth == 0 { ScanState::Done } else { ScanState::Text { kept, escaped: false } };
+                self.began = self.offset + at;
+                self.text.push(b'"');
+                self.candidate = None;
+                self.state = if self.depth == 0 { ScanState::Done } else { ScanState::Text { escaped: false } };
             }
             b'{' | b'[' => {
                 // a list has no keys
@@ -115,18 +165,27 @@ impl JsonScan {
                     self.state = ScanState::Done;
                 }
                 self.depth += 1;
-                self.at_key = self.depth == 1;
-                if self.depth > 1 {
+                let may_list = *byte == b'[' && !self.in_list;
+                self.in_list = may_list && self.key.is_some_and(|key| self.wanted[key].nested);
+                if !self.in_list {
                     self.key = None;
                 }
+                self.candidate = None;
             }
             b'}' | b']' => {
                 self.depth = self.depth.saturating_sub(1);
+                (self.key, self.candidate, self.in_list) = (None, None, false);
                 if self.depth == 0 {
                     self.state = ScanState::Done;
                 }
             }
-            b',' if self.depth == 1 => (self.at_key, self.key) = (true, None),
+            b':' => self.key = self.candidate.take(),
+            b',' => {
+                self.candidate = None;
+                if !self.in_list {
+                    self.key = None;
+                }
+            }
             // no object begins like this
             byte if self.depth == 0 && !byte.is_ascii_whitespace() && !b"\xef\xbb\xbf".contains(byte) => {
                 self.state = ScanState::Done;
@@ -150,13 +209,34 @@ mod tests {
     use super::*;
 
     fn model(pieces: &[&[u8]]) -> Option<String> {
-        let mut scan = JsonScan::new(["model"]);
+        let found = found(&[("model", false)], pieces).swap_remove(0);
+        found.into_iter().map(|found| found.text).find(|text| !text.is_empty())
+    }
+
+    fn found(wanted: &[(&'static str, bool)], pieces: &[&[u8]]) -> Vec<Vec<FoundText>> {
+        let mut scan =
+            JsonScan::new(wanted.iter().map(|(name, nested)| WantedKey { name, nested: *nested, kept: Vec::new() }));
         for piece in pieces {
             if !scan.push(piece) {
                 break;
             }
         }
-        scan.take(0)
+        scan.into_found()
+    }
+
+    #[test]
+    fn nested_values_are_found_where_they_stand() {
+        let body = r#"{"project":"p","x":[{"file_id":"f1","project":"no"},{"y":{"file_id" : "f\u0032"}}],
+            "file_ids":["f3",{"file_id":null},"no"],"z":["file_id","no"],"text":"\"file_id\":\"no\"","file_id":7,"a":"no"}"#;
+        let wanted = [("project", false), ("file_id", true), ("file_ids", true)];
+        for step in [1, 2, 7, body.len()] {
+            let pieces: Vec<&[u8]> = body.as_bytes().chunks(step).collect();
+            let found = found(&wanted, &pieces);
+            let texts = |at: usize| found[at].iter().map(|found| found.text.as_str()).collect::<Vec<_>>();
+            assert_eq!((texts(0), texts(1), texts(2)), (vec!["p"], vec!["f1", "f2"], vec!["f3"]), "by {step}");
+            let places: Vec<&str> = found.iter().flatten().map(|found| &body[found.place.clone()]).collect();
+            assert_eq!(places, ["\"p\"", "\"f1\"", "\"f\\u0032\"", "\"f3\""], "by {step}");
+        }
     }
 
     #[test]

@@ -3,10 +3,12 @@
 pub(super) mod access;
 mod buffered;
 mod json_scan;
+mod request_text;
 mod upstream_body;
 
 pub(super) use access::ConnectionOrigin;
 pub(super) use buffered::{BufferLimits, BufferedRequest, RequestReadError};
+pub(super) use request_text::WantedText;
 pub(super) use upstream_body::{BufferBudget, UpstreamBody};
 
 use super::{metrics::RequestLabels, route::UpstreamRoute};

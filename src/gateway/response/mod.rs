@@ -1,12 +1,14 @@
 //! The response to a client: the gateway's own, or an upstream's on its way through.
 
 mod body;
+mod created_ids;
 pub(super) mod first_bytes;
 mod observer;
 mod sse;
 mod token_usage;
 
 pub(super) use body::ClientBody;
+pub(super) use created_ids::created_ids;
 pub(super) use first_bytes::FirstBytes;
 pub(super) use observer::ResponseObserver;
 pub(super) use token_usage::TokenCounts;

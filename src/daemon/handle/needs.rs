@@ -1,0 +1,227 @@
+//! What a request needs of an account. Accounts that cannot serve it are excluded: their kind of credential is not
+//! accepted where it goes, another account has what it refers to, or its conversation stays on one kind.
+
+use super::client::GatewayClient;
+use crate::config::KindMix;
+use crate::daemon::state::{Served, State};
+use crate::pool::{
+    AccountId, AccountRecord, ConnectionId, CredentialKind, Fence, LoginState, Mono, RequestNeeds, Target,
+};
+use crate::provider::TargetError;
+
+/// The quota key of requests that take from no quota.
+const NO_QUOTA: &str = "no-quota";
+
+/// What a request needs of an account.
+#[derive(Clone, Copy, Debug)]
+pub struct RouteRequest<'a> {
+    /// The provider.
+    pub provider: &'a str,
+    /// The model.
+    pub model: Option<&'a str>,
+    /// The quota, if the request can only be counted against one.
+    pub pool: Option<&'a str>,
+    /// Which credentials are accepted where the request goes.
+    pub kinds: &'a [CredentialKind],
+    /// The session, if the client names one.
+    pub session: Option<&'a str>,
+    /// The cloud project that it names, if that can be replaced.
+    pub project: Option<&'a str>,
+    /// The ids of what an account stores, such as files and earlier responses.
+    pub stored_ids: &'a [String],
+    /// Only the account that served earlier requests can serve it.
+    pub is_bound: bool,
+    /// The connection that it came on.
+    pub connection: ConnectionId,
+    /// Accounts that must not serve it.
+    pub avoid: &'a [AccountId],
+    /// It takes from a quota; otherwise only limits of whole accounts apply to it.
+    pub uses_quota: bool,
+}
+
+/// Which accounts may serve a request, beyond what its target says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Restriction {
+    /// This account only: it has what the request refers to.
+    Account(AccountId),
+    /// Accounts with an API key, or those with a login.
+    Keys(bool),
+}
+
+/// Where a request comes from, and which lease it has.
+#[derive(Clone, Copy)]
+pub(super) struct RequestOrigin<'a> {
+    pub(super) client: &'a GatewayClient,
+    /// The holder of the client's key, if it is the key of a lease.
+    pub(super) holder: Option<Fence>,
+    /// The lease of an earlier attempt.
+    pub(super) held: Option<Fence>,
+}
+
+impl State {
+    /// What a request needs.
+    pub(super) fn needs_of(
+        &self,
+        request: &RouteRequest<'_>,
+        excluded: &[AccountId],
+        restriction: Option<Restriction>,
+    ) -> Result<RequestNeeds, TargetError> {
+        let RouteRequest { provider, model, pool, uses_quota, .. } = *request;
+        let mut target = self.catalog.target(provider, model, pool, self.pool.settings().quota.primary)?;
+        if !uses_quota {
+            target = Target { key: NO_QUOTA.into(), pool: None, model: None, names: None, ..target };
+        }
+        let exclude = self.excluded(request, excluded, restriction);
+        Ok(RequestNeeds { target, exclude })
+    }
+
+    /// The accounts that may not serve the request, sorted; `more` are excluded too.
+    pub(super) fn excluded(
+        &self,
+        request: &RouteRequest<'_>,
+        more: &[AccountId],
+        restriction: Option<Restriction>,
+    ) -> Vec<AccountId> {
+        let RouteRequest { provider, kinds, .. } = *request;
+        let needs_project = self.is_pooled_project(request);
+        let may_serve = |record: &AccountRecord| {
+            kinds.contains(&record.kind)
+                && (!needs_project || record.project_id.is_some())
+                && match restriction {
+                    Some(Restriction::Account(only)) => record.id == only,
+                    Some(Restriction::Keys(keys)) => is_key(record.kind) == keys,
+                    None => true,
+                }
+        };
+        let records = self.pool.accounts().iter().map(|account| &account.record);
+        let unusable = records.filter(|record| record.provider == provider && !may_serve(record));
+        let mut exclude: Vec<AccountId> = unusable.map(|record| record.id).chain(more.iter().copied()).collect();
+        exclude.sort_unstable();
+        exclude.dedup();
+        exclude
+    }
+
+    /// Whether the request names the project of an account of the pool: it is replaced by that of the leased account.
+    pub(super) fn is_pooled_project(&self, request: &RouteRequest<'_>) -> bool {
+        let Some(project) = request.project else { return false };
+        let mut records = self.pool.accounts().iter().map(|account| &account.record);
+        records.any(|record| record.provider == request.provider && record.project_id.as_deref() == Some(project))
+    }
+
+    /// Whether only the account that served earlier requests can serve this one. A project that no account of the pool is
+    /// known to have belongs to the account that the session began on.
+    pub(super) fn is_bound(&self, request: &RouteRequest<'_>) -> bool {
+        request.is_bound || request.project.is_some() && !self.is_pooled_project(request)
+    }
+
+    /// Which accounts may serve the request, as far as that is known before one is leased.
+    pub(super) fn restriction(
+        &self,
+        request: &RouteRequest<'_>,
+        origin: RequestOrigin<'_>,
+        now: Mono,
+    ) -> Option<Restriction> {
+        let current = self.current_account(request, origin);
+        let served = self.session_account(request, origin.client, now);
+        if self.is_bound(request) {
+            let mut stored = request.stored_ids.iter();
+            let creator = stored.find_map(|id| self.served_by.get(request.provider, Served::Stored(id), now, None));
+            let owner = creator.or(served).or(current);
+            // an account that is gone serves nothing; another one gives the provider's own answer
+            if let Some(owner) = owner.filter(|owner| self.is_in_service(*owner, request)) {
+                return Some(Restriction::Account(owner));
+            }
+        }
+        let keys = |account: AccountId| self.pool.account(account).map(|account| is_key(account.record.kind));
+        match self.mix(request.provider) {
+            KindMix::Always => None,
+            KindMix::NewSessions => {
+                let of_lease = current.filter(|_| origin.holder.is_some());
+                let keys = of_lease.or(served).and_then(keys)?;
+                // where no account of the kind is left, a conversation on the other kind is better than none
+                self.has_kind_in_service(request, keys).then_some(Restriction::Keys(keys))
+            }
+            KindMix::Never => {
+                let of_key = self.served_by.get(request.provider, Served::Key(origin.client.id), now, None);
+                let keys = of_key.filter(|_| origin.client.has_key()).or(served).or(current).and_then(keys)?;
+                Some(Restriction::Keys(keys))
+            }
+        }
+    }
+
+    /// What the lease on this account restricts the rest of the request to.
+    pub(super) fn restriction_after(
+        &mut self,
+        request: &RouteRequest<'_>,
+        client: &GatewayClient,
+        account: AccountId,
+        now: Mono,
+    ) -> Option<Restriction> {
+        if self.is_bound(request) {
+            return Some(Restriction::Account(account));
+        }
+        if self.mix(request.provider) != KindMix::Never {
+            return None;
+        }
+        let key = Served::Key(client.id);
+        if client.has_key() && self.served_by.get(request.provider, key, now, None).is_none() {
+            self.served_by.note(request.provider, key, account, now);
+        }
+        Some(Restriction::Keys(is_key(self.pool.account(account)?.record.kind)))
+    }
+
+    /// The account of the lease that the request's holder, or an earlier attempt, has.
+    fn current_account(&self, request: &RouteRequest<'_>, origin: RequestOrigin<'_>) -> Option<AccountId> {
+        let of_holder = origin.holder.and_then(|first| self.key_holders.get(first)?.lease_of(request.provider));
+        let fence = if origin.holder.is_some() { of_holder } else { origin.held };
+        self.pool.lease(fence?).map(|lease| lease.account)
+    }
+
+    /// The account that has served the request's session. Requests that name no session are one for as long as the pool
+    /// keeps a session.
+    fn session_account(&self, request: &RouteRequest<'_>, client: &GatewayClient, now: Mono) -> Option<AccountId> {
+        let get = |session: &str, ttl| self.served_by.get(request.provider, Served::Session(session), now, ttl);
+        match request.session {
+            Some(session) => get(session, None),
+            None => get(&client.default_session()?, Some(self.pool.settings().selection.session_ttl)),
+        }
+    }
+
+    fn is_in_service(&self, account: AccountId, request: &RouteRequest<'_>) -> bool {
+        self.pool.account(account).is_some_and(|account| {
+            account.enabled()
+                && account.record.login_state == LoginState::Ready
+                && account.record.provider == request.provider
+                && request.kinds.contains(&account.record.kind)
+        })
+    }
+
+    fn has_kind_in_service(&self, request: &RouteRequest<'_>, keys: bool) -> bool {
+        let mut accounts = self.pool.accounts().iter().filter(|account| is_key(account.record.kind) == keys);
+        accounts.any(|account| self.is_in_service(account.record.id, request))
+    }
+
+    /// Why fewer accounts can serve the request than there are.
+    pub(super) fn restriction_in_words(&self, provider: &str, restriction: Option<Restriction>) -> Option<String> {
+        match restriction? {
+            Restriction::Account(only) => {
+                let only = self.pool.account(only).map_or_else(|| only.to_string(), |account| account.display_name());
+                Some(format!(
+                    "the request refers to what only the account {only} has, so no other account can serve it"
+                ))
+            }
+            Restriction::Keys(keys) => {
+                let kind = if keys { "an API key" } else { "a login" };
+                Some(format!(
+                    "this conversation began on {kind} and stays on that kind of account; to let it move, run `lessor config \
+                     set providers.{provider}.mix always`"
+                ))
+            }
+        }
+    }
+}
+
+/// Whether a kind is an API key, and not a login or its token.
+pub(super) fn is_key(kind: CredentialKind) -> bool {
+    kind == CredentialKind::ApiKey
+}
