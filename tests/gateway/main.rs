@@ -12,6 +12,7 @@ mod kind_mix;
 mod lease_keys;
 mod metrics;
 mod passthrough;
+mod proxies;
 mod streams;
 #[allow(dead_code, reason = "other tests use more of it")]
 #[path = "../daemon/support.rs"]
