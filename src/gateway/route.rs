@@ -51,10 +51,13 @@ impl UpstreamRoute {
     /// When the base is not a URL, or the path cannot be part of one.
     pub(super) fn uri(&self, kind: CredentialKind, query: Option<&str>) -> Result<Uri, hyper::http::Error> {
         let base = if kind == CredentialKind::ApiKey { &self.key_base } else { &self.login_base };
-        let base = provider::base_for_path(&self.provider, base, &self.path);
+        let is_apart = self.key_base != self.login_base;
+        let own = is_apart.then(|| provider::path_for_kind(&self.provider, &self.path, kind));
+        let below = own.as_deref().unwrap_or(&self.path);
+        let base = provider::base_for_path(&self.provider, base, below);
         let (scheme, rest) = base.split_once("://").unwrap_or(("https", base));
         let (authority, prefix) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-        let mut path = format!("{prefix}{}", self.path);
+        let mut path = format!("{prefix}{below}");
         if path.is_empty() {
             path.push('/');
         }
@@ -145,10 +148,14 @@ mod tests {
 
     #[test]
     fn separate_bases_for_keys_and_logins_have_their_own_paths() {
+        use CredentialKind::{ApiKey, Oauth};
         let route = |path| UpstreamRoute::find(&config(&[]), path).unwrap();
-        assert_eq!(route("/openai/v1/responses").kinds, [CredentialKind::ApiKey]);
-        assert!(!route("/openai/responses").kinds.contains(&CredentialKind::ApiKey));
-        let uri = route("/openai/responses").uri(CredentialKind::Oauth, None).unwrap();
-        assert_eq!(uri.to_string(), "https://chatgpt.com/backend-api/codex/responses");
+        assert_eq!(route("/openai/v1/chat/completions").kinds, [ApiKey]);
+        assert!(!route("/openai/models").kinds.contains(&ApiKey));
+        for path in ["/openai/responses", "/openai/v1/responses"] {
+            let uri = |kind| route(path).uri(kind, None).unwrap().to_string();
+            assert_eq!(uri(Oauth), "https://chatgpt.com/backend-api/codex/responses");
+            assert_eq!(uri(ApiKey), "https://api.openai.com/v1/responses");
+        }
     }
 }

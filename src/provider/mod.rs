@@ -29,7 +29,7 @@ pub use gateway_traits::{
 };
 pub use oauth::OauthServer;
 pub use owner::{learn_account_id, vendor_account_id};
-pub use upstream::{BaseUrls, accepted_kinds, base_urls};
+pub use upstream::{BaseUrls, accepted_kinds, base_urls, path_for_kind};
 
 use crate::pool::{CredentialKind, Tier};
 

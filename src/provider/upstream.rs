@@ -1,5 +1,7 @@
 //! The providers' base URLs, and which credentials are accepted on which paths.
 
+use std::borrow::Cow;
+
 use crate::pool::CredentialKind;
 
 /// The base URLs for API keys and for logins.
@@ -36,10 +38,27 @@ pub fn accepted_kinds(provider: &str, path: &str, apart: bool) -> &'static [Cred
         // Code Assist accepts logins only
         "google" if path.starts_with("/v1internal") => LOGINS,
         "google" if apart => KEYS,
+        // both serve the Responses API, below their own base
+        "openai" if apart && (below("/v1/responses") || below("/responses")) => ALL,
         // the API is below /v1; other paths are those of ChatGPT's programs
         "openai" if apart && below("/v1") => KEYS,
         "openai" if apart => LOGINS,
         _ => ALL,
+    }
+}
+
+/// The path for a kind of credential, where API keys and logins have different base URLs: OpenAI's Responses API is at
+/// `/v1/responses` for keys and at `/responses` for logins, and Codex sends the path of the kind it was set up for.
+#[must_use]
+pub fn path_for_kind<'a>(provider: &str, path: &'a str, kind: CredentialKind) -> Cow<'a, str> {
+    let is_responses =
+        |path: &str| path.strip_prefix("/responses").is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    match (provider, kind) {
+        ("openai", CredentialKind::ApiKey) if is_responses(path) => Cow::Owned(format!("/v1{path}")),
+        ("openai", CredentialKind::Oauth | CredentialKind::Token) => {
+            Cow::Borrowed(path.strip_prefix("/v1").filter(|rest| is_responses(rest)).unwrap_or(path))
+        }
+        _ => Cow::Borrowed(path),
     }
 }
 
@@ -48,13 +67,30 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_responses_api_has_a_path_for_each_kind() {
+        use CredentialKind::{ApiKey, Oauth};
+        for (provider, path, key, login) in [
+            ("openai", "/v1/responses", "/v1/responses", "/responses"),
+            ("openai", "/responses/compact", "/v1/responses/compact", "/responses/compact"),
+            ("openai", "/v1/responsesx", "/v1/responsesx", "/v1/responsesx"),
+            ("openai", "/models", "/models", "/models"),
+            ("anthropic", "/v1/responses", "/v1/responses", "/v1/responses"),
+        ] {
+            assert_eq!(path_for_kind(provider, path, ApiKey), key, "{provider} {path}");
+            assert_eq!(path_for_kind(provider, path, Oauth), login, "{provider} {path}");
+        }
+    }
+
+    #[test]
     fn each_path_accepts_its_kinds_of_credentials() {
         for (provider, path, apart, expected) in [
             ("anthropic", "/v1/messages", false, ALL),
-            ("openai", "/v1/responses", true, KEYS),
+            ("openai", "/v1/responses", true, ALL),
+            ("openai", "/v1/chat/completions", true, KEYS),
             ("openai", "/v1", true, KEYS),
             ("openai", "/v10", true, LOGINS),
-            ("openai", "/responses", true, LOGINS),
+            ("openai", "/responses", true, ALL),
+            ("openai", "/models", true, LOGINS),
             ("openai", "/responses", false, ALL),
             ("google", "/v1beta/models/gemini-3-pro:generateContent", true, KEYS),
             ("google", "/v1internal:generateContent", true, LOGINS),

@@ -4,6 +4,7 @@
 
 mod access;
 mod account_bound;
+mod base_urls;
 mod denied;
 mod early_answers;
 mod failover;
