@@ -55,6 +55,8 @@ pub fn client(reach: &ConnectOptions) -> Result<reqwest::Client, HttpError> {
         let proxy = reqwest::Proxy::all(url)
             .map_err(|source| HttpError::Proxy { url: without_password(url), source: source.without_url() })?;
         builder = builder.proxy(proxy);
+    } else {
+        builder = environment_proxies().into_iter().fold(builder.no_proxy(), reqwest::ClientBuilder::proxy);
     }
     if let Some(path) = &reach.ca_file {
         let pem = std::fs::read(path).map_err(|source| HttpError::Unreadable { path: path.clone(), source })?;
@@ -63,6 +65,24 @@ pub fn client(reach: &ConnectOptions) -> Result<reqwest::Client, HttpError> {
         builder = builder.tls_certs_merge(certificates);
     }
     builder.build().map_err(|error| HttpError::Tls(error.to_string()))
+}
+
+/// The proxies that the environment names. They never apply to this machine, as in the gateway.
+fn environment_proxies() -> Vec<reqwest::Proxy> {
+    let variable = |name: &str| {
+        let text = std::env::var(name).or_else(|_| std::env::var(name.to_ascii_lowercase())).ok();
+        text.filter(|text| !text.is_empty())
+    };
+    let mut direct = variable("NO_PROXY").unwrap_or_default();
+    direct.push_str(",localhost,127.0.0.0/8,::1");
+    let all = variable("ALL_PROXY");
+    // a web server that runs a CGI program sets HTTP_PROXY from a header of the client
+    let http = variable("HTTP_PROXY").filter(|_| std::env::var_os("REQUEST_METHOD").is_none()).or_else(|| all.clone());
+    let proxies = [
+        http.and_then(|url| reqwest::Proxy::http(url).ok()),
+        variable("HTTPS_PROXY").or(all).and_then(|url| reqwest::Proxy::https(url).ok()),
+    ];
+    proxies.into_iter().flatten().map(|proxy| proxy.no_proxy(reqwest::NoProxy::from_string(&direct))).collect()
 }
 
 /// The TLS configuration of [`client`], for other HTTP clients.

@@ -54,7 +54,8 @@ pub(super) enum UpstreamError {
 
 impl UpstreamClients {
     pub(super) async fn client_for(&self, reach: &ConnectOptions, uri: &Uri) -> Result<UpstreamClient, UpstreamError> {
-        let secure = uri.scheme() == Some(&Scheme::HTTPS);
+        let is_secure = |uri: &Uri| uri.scheme() == Some(&Scheme::HTTPS);
+        let secure = is_secure(uri) || ProxyRules::of(reach).intercept(uri).is_some_and(|proxy| is_secure(proxy.uri()));
         let key = (reach.clone(), secure);
         if let Some(known) = self.known().get(&key) {
             return Ok(known.clone());
@@ -89,13 +90,7 @@ impl UpstreamClient {
         direct.set_nodelay(true);
         direct.set_connect_timeout(Some(CONNECT_TIMEOUT));
         direct.set_keepalive(Some(PING_INTERVAL));
-        let proxies = Arc::new(ProxyRules {
-            matcher: match &reach.proxy {
-                Some(proxy) => Matcher::builder().all(proxy.as_str()).build(),
-                None => Matcher::from_env(),
-            },
-            for_loopback: reach.proxy.is_some(),
-        });
+        let proxies = Arc::new(ProxyRules::of(reach));
         let to_proxy = HttpsConnectorBuilder::new().with_tls_config(tls.clone()).https_or_http();
         let to_proxy = to_proxy.enable_http1().wrap_connector(direct.clone());
         let connector = ProxyConnector { direct, to_proxy, proxies: proxies.clone() };
@@ -157,6 +152,14 @@ struct ProxyRules {
 }
 
 impl ProxyRules {
+    fn of(reach: &ConnectOptions) -> Self {
+        let matcher = match &reach.proxy {
+            Some(proxy) => Matcher::builder().all(proxy.as_str()).build(),
+            None => Matcher::from_env(),
+        };
+        Self { matcher, for_loopback: reach.proxy.is_some() }
+    }
+
     fn intercept(&self, to: &Uri) -> Option<Intercept> {
         let is_loopback = to.host().is_some_and(|host| {
             host == "localhost" || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())

@@ -1,11 +1,13 @@
 //! Everything of a provider is reached in the way that its section says: its API, its usage and its OAuth server.
 
 use std::collections::BTreeSet;
-use std::io::{Read, Write};
+use std::io::{BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::json;
 
 use crate::harness::{HttpClient, messages};
@@ -162,4 +164,67 @@ fn a_proxy_that_cannot_be_used_is_a_clear_error_of_the_configuration() {
         );
         assert!(!stderr.contains("canary"), "{stderr}");
     }
+}
+
+/// The same over TLS, with a certificate that only `tls/ca.pem` vouches for; records the targets of requests.
+fn provider_with_tls() -> (u16, Arc<Mutex<BTreeSet<String>>>) {
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(include_bytes!("tls/server.pem")).collect();
+    let key = PrivateKeyDer::from_pem_slice(include_bytes!("tls/server.key")).unwrap();
+    let crypto = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(crypto).with_safe_default_protocol_versions().unwrap();
+    let config = Arc::new(config.with_no_client_auth().with_single_cert(certificates.unwrap(), key).unwrap());
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let targets: Arc<Mutex<BTreeSet<String>>> = Arc::default();
+    let all = targets.clone();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let (config, all) = (config.clone(), all.clone());
+            std::thread::spawn(move || {
+                let connection = rustls::ServerConnection::new(config).unwrap();
+                let mut stream = BufReader::new(rustls::StreamOwned::new(connection, stream));
+                while let Some(request) = Message::read(&mut stream, false) {
+                    all.lock().unwrap().insert(request.target().to_owned());
+                    let token =
+                        r#"{"access_token":"t-new","refresh_token":"r-2","token_type":"Bearer","expires_in":36000}"#;
+                    let body = if request.target().ends_with("/token") { token } else { "{}" };
+                    let head = format!(
+                        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+                        body.len()
+                    );
+                    let sent = stream.get_mut().write_all(format!("{head}{body}").as_bytes());
+                    if sent.and_then(|()| stream.get_mut().flush()).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    (port, targets)
+}
+
+#[test]
+fn refresh_usage_login_and_requests_trust_the_provider_s_certificates() {
+    let (port, targets) = provider_with_tls();
+    let authority = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/gateway/tls/ca.pem");
+    let config = config(&format!("ca_file = \"{authority}\""));
+    let config = config.replace("http://localhost:1", &format!("https://localhost:{port}"));
+    let mut home = Home::new(&config.replace("http://localhost:2", &format!("https://localhost:{port}")));
+    home.start();
+    assert_eq!(use_everything(&home).status(), 200);
+    wait_until("the usage is read", || targets.lock().unwrap().len() >= 3);
+    assert_eq!(*targets.lock().unwrap(), ["/api/oauth/usage", "/token", "/v1/messages"].map(str::to_owned).into());
+}
+
+#[test]
+fn a_proxy_can_be_reached_with_tls() {
+    let (port, targets) = provider_with_tls();
+    let authority = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/gateway/tls/ca.pem");
+    let reach = format!("ca_file = \"{authority}\"\nproxy = \"https://localhost:{port}\"");
+    let mut home = Home::new(&config(&reach));
+    home.start();
+    assert_eq!(use_everything(&home).status(), 200);
+    wait_until("the usage is read", || targets.lock().unwrap().len() >= 3);
+    let expected = ["http://localhost:1/token", "http://localhost:2/api/oauth/usage", "http://localhost:2/v1/messages"];
+    assert_eq!(*targets.lock().unwrap(), expected.map(str::to_owned).into());
 }
