@@ -9,8 +9,9 @@ use hyper::http::response::Parts;
 use tokio::time::timeout;
 
 use super::auth::{self, UpstreamCredential};
+use super::request::{BodyTooLarge, RequestParts};
 use super::response::{FirstBytes, IDLE_TIMEOUT, first_bytes};
-use super::{request::RequestParts, upstream::UpstreamClients};
+use super::upstream::UpstreamClients;
 use crate::daemon::{LeasedAccount, UpstreamOutcome};
 use crate::limits::Headers;
 
@@ -22,6 +23,8 @@ pub(super) enum AttemptOutcome {
     Response(Box<Parts>, Vec<Bytes>, Incoming),
     Refused(Box<UpstreamRefusal>),
     Failed(String),
+    /// The request turned out to be too large while it was sent.
+    TooLarge(String),
 }
 
 /// A refusal, complete, because the client may get it.
@@ -80,6 +83,7 @@ pub(super) async fn send(
     };
     Ok(match timeout(RESPONSE_TIMEOUT, client.send(sent)).await {
         Ok(Ok(response)) => judge(response, provider).await,
+        Ok(Err(error)) if error.is_too_large() => AttemptOutcome::TooLarge(format!("lessor: {}", BodyTooLarge)),
         Ok(Err(error)) => AttemptOutcome::Failed(error.to_string()),
         Err(_) => AttemptOutcome::Failed(format!("no response within {} s", RESPONSE_TIMEOUT.as_secs())),
     })

@@ -118,6 +118,7 @@ impl<'a> Forward<'a> {
                     return self.respond(lease, &account.name, *head, first, rest);
                 }
                 AttemptOutcome::Refused(refused) => self.refused(lease, &account, *refused).await,
+                AttemptOutcome::TooLarge(message) => return self.error(StatusCode::PAYLOAD_TOO_LARGE, &message),
                 AttemptOutcome::Failed(reason) => self.failed(lease, &account, &reason).await,
             };
         }

@@ -19,7 +19,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 use tower_service::Service;
 
-use super::{BodyError, request::UpstreamBody};
+use super::{BodyError, request::BodyTooLarge, request::UpstreamBody};
 use crate::http::{ConnectOptions, HttpError, tls};
 
 /// A server that does not accept the connection within this time is unreachable.
@@ -50,6 +50,20 @@ pub(super) enum UpstreamError {
     /// The connection failed or was lost.
     #[error("{}", with_causes(.0))]
     Connection(#[from] Error),
+}
+
+impl UpstreamError {
+    /// Whether the request was not sent in full because it is too large.
+    pub(super) fn is_too_large(&self) -> bool {
+        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(self);
+        while let Some(error) = cause {
+            if error.is::<BodyTooLarge>() {
+                return true;
+            }
+            cause = error.source();
+        }
+        false
+    }
 }
 
 impl UpstreamClients {

@@ -59,6 +59,23 @@ fn every_early_answer_is_readable_after_a_large_request() {
 }
 
 #[test]
+fn a_request_that_turns_out_too_large_while_it_is_forwarded_gets_the_same_answer() {
+    let config = "[gateway]\nmax_body = \"1MiB\"\nbuffer_total = \"1MiB\"";
+    let gateway = TestGateway::with(config, "a", Upstream::by_key(|_| (200, "", "{}")));
+    // this one takes the whole buffer while it is sent
+    let mut other = TcpStream::connect(("127.0.0.1", gateway.port)).unwrap();
+    let announced = format!("x-api-key: {}\r\ncontent-length: {}\r\n", gateway.key, 1 << 20);
+    other.write_all(head("POST /anthropic/v1/messages", &announced).as_bytes()).unwrap();
+    let mut chunked = format!("{LARGE:x}\r\n").into_bytes();
+    chunked.extend_from_slice(&vec![b'x'; LARGE]);
+    chunked.extend_from_slice(b"\r\n0\r\n\r\n");
+    let headers = format!("x-api-key: {}\r\ntransfer-encoding: chunked\r\n", gateway.key);
+    let answer = send_all(&gateway, &head("POST /anthropic/v1/messages", &headers), &chunked);
+    assert_eq!((answer.status(), &answer.json()["error"]["type"]), (413, &json!("request_too_large")), "{answer:?}");
+    assert_eq!(gateway.account("a")["state"], "ready");
+}
+
+#[test]
 fn a_rejected_request_that_was_received_in_full_keeps_its_connection() {
     let gateway = TestGateway::new("a", Upstream::by_key(|_| (200, "", "{}")));
     let mut http = gateway.http_client();

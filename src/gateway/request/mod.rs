@@ -9,7 +9,7 @@ mod upstream_body;
 pub(super) use access::ConnectionOrigin;
 pub(super) use buffered::{BufferLimits, BufferedRequest, RequestReadError};
 pub(super) use request_text::WantedText;
-pub(super) use upstream_body::{BufferBudget, UpstreamBody};
+pub(super) use upstream_body::{BodyTooLarge, BufferBudget, UpstreamBody};
 
 use super::{metrics::RequestLabels, route::UpstreamRoute};
 use crate::pool::ConnectionId;

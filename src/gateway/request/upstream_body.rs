@@ -99,7 +99,7 @@ impl Body for UpstreamBody {
 
 #[derive(Debug, thiserror::Error)]
 #[error("the request is larger than gateway.max_body")]
-struct BodyTooLarge;
+pub(crate) struct BodyTooLarge;
 
 #[cfg(test)]
 mod tests {
