@@ -24,7 +24,7 @@ use crate::limits::Headers;
 use crate::{pool::AccountId, provider};
 
 /// How long a request waits when its provider has refused every account.
-pub(super) const DENIED_WAIT: Duration = Duration::from_secs(30);
+pub(super) const DENIED_WAIT: Duration = Duration::from_secs(28);
 /// How often that is looked at after this time.
 const DENIED_CHECK: Duration = Duration::from_secs(5);
 /// More attempts than this are a loop.
@@ -293,7 +293,7 @@ impl<'a> Forward<'a> {
         let now = clock::now().wall;
         if found.is_denied() {
             let kept = answers.response(self.provider(), self.model());
-            let own = || found.may_end().then(|| refusal::denied(self.provider(), found, now));
+            let own = || (!found.needs_user()).then(|| refusal::denied(self.provider(), found, now));
             if let Some(response) = kept.or_else(own) {
                 return self.sign(response, None);
             }

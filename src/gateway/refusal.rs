@@ -92,8 +92,8 @@ fn stop(headers: &mut HeaderMap, signal: StopSignal, message: &str) {
 
 /// The provider has refused every account, in an answer that was not kept.
 pub(super) fn denied(provider: &str, found: &NoAccount, now: Wall) -> Response<ClientBody> {
-    let is_forbidden = found.accounts.iter().all(|account| account.reason == Some(Reason::Forbidden));
-    let status = if is_forbidden { StatusCode::FORBIDDEN } else { StatusCode::UNAUTHORIZED };
+    let is_unauthorized = found.accounts.iter().any(|account| account.reason == Some(Reason::AuthFailed));
+    let status = if is_unauthorized { StatusCode::UNAUTHORIZED } else { StatusCode::FORBIDDEN };
     let mut response = error(provider, status, &message(provider, found, now));
     response.headers_mut().insert(X_SHOULD_RETRY, HeaderValue::from_static("false"));
     response
@@ -123,23 +123,20 @@ fn message(provider: &str, found: &NoAccount, now: Wall) -> String {
 
 /// The accounts' names, grouped by why they cannot serve.
 fn reasons(accounts: &[UnavailableAccount]) -> String {
-    let mut groups: Vec<(&str, Vec<&str>)> = Vec::new();
+    let mut groups: Vec<(String, Vec<&str>)> = Vec::new();
     for account in accounts {
         let why = match account.why {
-            Ineligible::Limited if account.is_denied() => "refused by the provider",
-            Ineligible::Limited => "limited",
-            Ineligible::Reserved => "reserved for other models",
-            Ineligible::Renewing => "being refreshed",
-            Ineligible::NeedsLogin => "needs a login",
-            Ineligible::NeedsVerification => "needs a verification",
-            Ineligible::Busy | Ineligible::Disabled | Ineligible::NotAllowed | Ineligible::Excluded => "in use",
+            Ineligible::Limited if account.is_denied() => "refused by the provider".to_owned(),
+            Ineligible::Busy => "in use".to_owned(),
+            Ineligible::Renewing => "being refreshed".to_owned(),
+            other => other.name().replace('_', " "),
         };
         match groups.iter_mut().find(|(known, _)| *known == why) {
             Some((_, names)) => names.push(&account.name),
             None => groups.push((why, vec![&account.name])),
         }
     }
-    let group = |(why, names): &(&str, Vec<&str>)| {
+    let group = |(why, names): &(String, Vec<&str>)| {
         let more = names.len().saturating_sub(MOST_NAMED);
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
         format!("{}{more}: {why}", names[..names.len().min(MOST_NAMED)].join(", "))

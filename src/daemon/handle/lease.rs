@@ -45,7 +45,11 @@ enum GrantedCredential {
     Usable(LeasedAccount),
     /// It is about to be refreshed: how long to wait for that at most.
     BeingRefreshed(Duration, oneshot::Receiver<()>),
-    Unavailable(AccountId, String),
+    Unavailable {
+        id: AccountId,
+        why: String,
+        is_passing: bool,
+    },
     /// The lease has ended.
     Stale,
 }
@@ -93,6 +97,9 @@ impl Waiter for RequestWaiter {
     }
 }
 
+/// How soon an account is tried again whose token could not be refreshed in time.
+const TOKEN_RETRY: Duration = Duration::from_secs(1);
+
 /// A request that needs a lease.
 #[derive(Clone, Copy)]
 struct LeaseQuery<'a> {
@@ -117,6 +124,7 @@ impl GatewayHandle {
     ) -> Result<LeaseStep, NoLeaseReason> {
         let began = clock::now().mono;
         let mut excluded = request.avoid.to_vec();
+        let mut awaits_token = false;
         loop {
             let left = wait.saturating_sub(clock::now().mono.since(began));
             let (attempt, holder, needs, restriction) = {
@@ -130,6 +138,10 @@ impl GatewayHandle {
                 let attempt = self.attempt(state, query, fence, left);
                 (attempt.map_err(|reason| reason.explained(state, request, restriction)), holder, needs, restriction)
             };
+            if awaits_token && !left.is_zero() && matches!(attempt, Err(NoLeaseReason::Refused(_))) {
+                // no account is left but those whose token is late: they are tried again
+                return Ok(LeaseStep::Wait(TOKEN_RETRY, held));
+            }
             let grant = match attempt? {
                 LeaseAttempt::Granted(grant) => *grant,
                 LeaseAttempt::Queued(queued) => {
@@ -151,9 +163,10 @@ impl GatewayHandle {
                 // while it was refreshed, the account may have been limited: it is looked at again
                 GrantedCredential::Usable(_) if was_refreshed => {}
                 GrantedCredential::Usable(account) => return Ok(LeaseStep::Leased(lease, account)),
-                GrantedCredential::Unavailable(id, why) => {
+                GrantedCredential::Unavailable { id, why, is_passing } => {
                     tracing::debug!(account = %id, "another account is used: {why}");
                     excluded.push(id);
+                    awaits_token |= is_passing;
                 }
                 GrantedCredential::BeingRefreshed(..) | GrantedCredential::Stale => {}
             }
@@ -372,7 +385,8 @@ impl State {
     }
 
     fn unavailable(&self, id: AccountId, problem: CredentialProblem) -> GrantedCredential {
-        GrantedCredential::Unavailable(id, view::credential_problem(self, problem).message)
+        let is_passing = matches!(problem, CredentialProblem::NotNow(..));
+        GrantedCredential::Unavailable { id, why: view::credential_problem(self, problem).message, is_passing }
     }
 
     fn leased_account(

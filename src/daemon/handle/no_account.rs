@@ -44,9 +44,14 @@ impl UnavailableAccount {
             )
         };
         match self.why {
-            Ineligible::NeedsLogin | Ineligible::NeedsVerification => true,
             Ineligible::Limited => self.reason.is_some_and(by_provider),
-            _ => false,
+            Ineligible::Busy
+            | Ineligible::Renewing
+            | Ineligible::Reserved
+            | Ineligible::Disabled
+            | Ineligible::NotAllowed
+            | Ineligible::Excluded => false,
+            _ => true,
         }
     }
 }
@@ -58,10 +63,11 @@ impl NoAccount {
         !self.accounts.is_empty() && self.accounts.iter().all(UnavailableAccount::is_denied)
     }
 
-    /// Whether one of them may serve it later without its user.
+    /// Whether all of them only wait for their user.
     #[must_use]
-    pub fn may_end(&self) -> bool {
-        self.accounts.iter().any(|account| account.why == Ineligible::Limited)
+    pub fn needs_user(&self) -> bool {
+        let needs = |why| matches!(why, Ineligible::NeedsLogin | Ineligible::NeedsVerification);
+        self.accounts.iter().all(|account| needs(account.why))
     }
 }
 
@@ -118,6 +124,6 @@ mod tests {
         ] {
             assert_eq!(no_account(accounts).is_denied(), expected, "{accounts:?}");
         }
-        assert!(!no_account(&[(NeedsLogin, None)]).may_end());
+        assert!(no_account(&[(NeedsLogin, None)]).needs_user());
     }
 }
