@@ -205,3 +205,27 @@ fn a_request_takes_the_daemon_s_lock_at_most_twice() {
         assert!(taken <= 2 * REQUESTS, "{taken} locks for {REQUESTS} requests");
     }
 }
+
+#[test]
+fn a_request_waits_for_a_token_that_is_late() {
+    let (send, token_may_come) = std::sync::mpsc::channel::<()>();
+    let token_may_come = std::sync::Mutex::new(token_may_come);
+    let upstream = Upstream::start(move |request, stream| {
+        if request.target() == "/token" {
+            token_may_come.lock().unwrap().recv().unwrap();
+            let new = r#"{"access_token":"t-new","refresh_token":"r-2","token_type":"Bearer","expires_in":36000}"#;
+            return respond(stream, 200, "content-type: application/json\r\n", new);
+        }
+        respond(stream, 200, "", "{}")
+    });
+    let config = format!("[refresh]\nwait = \"500ms\"\n{OAUTH}");
+    let gateway = TestGateway::with(&config, "", upstream);
+    let key = gateway.login("t-old", 1);
+    let mut http = gateway.http_client();
+    http.stream.set_read_timeout(Some(std::time::Duration::from_secs(2))).unwrap();
+    http.write(&messages(&key, "{}"));
+    assert!(http.try_receive().is_none(), "it was refused after refresh.wait");
+    http.stream.set_read_timeout(Some(crate::support::PATIENCE)).unwrap();
+    send.send(()).unwrap();
+    assert_eq!(http.receive().status(), 200);
+}

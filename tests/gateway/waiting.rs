@@ -38,23 +38,32 @@ fn comes_back(response: &Message) -> bool {
 
 #[test]
 fn an_agent_whose_patience_ends_is_asked_to_come_back_and_is_served_then() {
-    let upstream = Upstream::by_key(|key| match key {
-        "k-a" => (429, "retry-after: 4\r\n", LIMITED),
-        _ => (429, "retry-after: 100\r\n", LIMITED),
-    });
-    let gateway = TestGateway::new("ab", upstream);
-    let start = Instant::now();
-    let response = ask(&gateway, "s", 2, "claude-cli/2");
-    let waited = start.elapsed();
-    assert!(waited > Duration::from_secs(1) && waited < Duration::from_secs(3), "{waited:?}");
-    assert!(comes_back(&response), "{response:?}");
-    let after = seconds(&response, "retry-after").unwrap();
-    assert!((1..=3).contains(&after), "{response:?}");
-    assert_eq!(seconds(&response, "x-lessor-retry-after"), Some(after));
-    let message = response.json()["error"]["message"].as_str().unwrap().to_owned();
-    assert!(message.contains("a, b: limited") && message.contains("a is first free at "), "{message}");
-    // what the upstream said does not reach the agent: some agents act on it
-    assert!(!response.text().contains("4108"), "{message}");
+    for leased in [false, true] {
+        let count = AtomicUsize::new(0);
+        let upstream = Upstream::start(move |request, stream| match request.key().as_str() {
+            "k-a" if count.fetch_add(1, Ordering::SeqCst) > 0 => respond(stream, 200, "", "{}"),
+            "k-a" => respond(stream, 429, "retry-after: 4\r\n", LIMITED),
+            _ => respond(stream, 429, "retry-after: 100\r\n", LIMITED),
+        });
+        let mut gateway = TestGateway::new("ab", upstream);
+        let mut holder = gateway.home.client();
+        if leased {
+            gateway.key = gateway.lease(&mut holder).1;
+        }
+        let start = Instant::now();
+        let response = ask(&gateway, "s", 2, "claude-cli/2");
+        let waited = start.elapsed();
+        assert!(waited > Duration::from_secs(1) && waited < Duration::from_secs(3), "{waited:?}");
+        assert!(comes_back(&response), "{response:?}");
+        let after = seconds(&response, "retry-after").unwrap();
+        assert!((1..=3).contains(&after), "{response:?}");
+        assert_eq!(seconds(&response, "x-lessor-retry-after"), Some(after));
+        let message = response.json()["error"]["message"].as_str().unwrap().to_owned();
+        assert!(message.contains("a, b: limited") && message.contains("a is first free at "), "{message}");
+        // what the upstream said does not reach the agent: some agents act on it
+        assert!(!response.text().contains("4108"), "{message}");
+        assert_eq!(ask(&gateway, "s", 600, "claude-cli/2").status(), 200);
+    }
 }
 
 #[test]
