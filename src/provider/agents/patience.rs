@@ -91,7 +91,7 @@ impl Patience {
     /// The same for a client that states its own timeout: an answer must come before it.
     #[must_use]
     pub fn within(self, timeout: Option<Duration>) -> Self {
-        let limit = timeout.map_or(Duration::MAX, |timeout| timeout * 5 / 6);
+        let limit = timeout.map_or(Duration::MAX, |timeout| timeout - timeout / 6);
         Self { bears: self.bears.min(limit), ..self }
     }
 }
@@ -126,5 +126,6 @@ mod tests {
         assert_eq!(seconds(claude.within(Some(Duration::from_secs(600)))), seconds(claude));
         assert_eq!(seconds(claude.within(Some(Duration::from_secs(30)))), 25);
         assert_eq!(claude.within(None), claude);
+        assert_eq!(claude.within(Some(Duration::from_secs(u64::MAX))), claude);
     }
 }
