@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::account::{done, new_account};
+use super::account::{done, new_account, note_obstacle};
 use crate::cli::ui::{Output, browser, format};
 use crate::cli::{context::Context, error::CliError, launch::agent::provider_name};
 use crate::credential::Secret;
@@ -82,7 +82,9 @@ pub(super) fn execute(options: LoginArgs, context: &Context) -> Result<(), CliEr
     // the login may have taken longer than an idle connection stays open
     let info = context.connect()?.add_account(account)?;
     let what = if known.iter().any(|account| account.id == info.id) { "renewed the login of" } else { "logged in" };
-    done(&info, what, context)
+    done(&info, what, context)?;
+    note_obstacle(&info, context);
+    Ok(())
 }
 
 fn account_of(provider: &str, label: Option<String>, tokens: &TokenSet, identity: LoginIdentity) -> AddAccountParams {
@@ -92,6 +94,9 @@ fn account_of(provider: &str, label: Option<String>, tokens: &TokenSet, identity
         label,
         email: identity.email,
         account_id: identity.account_id,
+        person_id: identity.person_id,
+        organization_id: identity.organization_id,
+        organization: identity.organization,
         ..new_account(provider, CredentialKind::Oauth, tokens.access.expose())
     }
 }

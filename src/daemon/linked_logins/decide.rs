@@ -255,7 +255,7 @@ mod tests {
             assert_eq!(scene.reads(1_000, 2, other), OfAnother);
             // the owner logs in again
             assert!(matches!(scene.reads(60_000, 3, other), OfAnother));
-            assert_eq!(scene.reads(2_000, 3, A), Adopt, "the owner is named anew: that confirms the token");
+            assert_eq!(scene.reads(2_000, 3, A), Adopt, "the owner that is named has changed: that confirms the token");
         }
         let mut scene = Scene::new(A);
         scene.reads(10_000, 2, A);

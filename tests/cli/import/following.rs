@@ -21,7 +21,7 @@ fn write_in_place(path: &Path, content: &Value) {
 }
 
 /// Far less than the interval at which every file is checked.
-fn soon(what: &str, mut done: impl FnMut() -> bool) -> Duration {
+pub fn soon(what: &str, mut done: impl FnMut() -> bool) -> Duration {
     let start = Instant::now();
     while !done() {
         assert!(start.elapsed() < Duration::from_secs(10), "{what} in time");

@@ -2,6 +2,7 @@
 
 mod following;
 mod formats;
+mod identity;
 mod machine;
 mod schema;
 mod settings;

@@ -2,7 +2,7 @@
 
 use clap::{ArgGroup, Args};
 
-use super::{done, login_document, new_account};
+use super::{done, login_document, new_account, note_obstacle};
 use crate::cli::ui::{account, prompt};
 use crate::cli::{context::Context, error::CliError, launch::agent::provider_name};
 use crate::credential::oauth::LoginIdentity;
@@ -23,7 +23,8 @@ pub(crate) struct AccountAddArgs {
     /// Read a login from standard input, as JSON
     ///
     /// The fields are access_token, refresh_token and expires_at; optional are id_token, email, project_id, tier,
-    /// account_id and client_id. What is missing is taken from the tokens, where they name it.
+    /// account_id, person_id, organization_id, organization (its name) and client_id. What is missing is taken from the
+    /// tokens, where they name it.
     #[arg(long, group = "secret")]
     oauth_stdin: bool,
     /// A label for the account
@@ -75,6 +76,9 @@ pub(super) fn add(options: AccountAddArgs, context: &Context) -> Result<(), CliE
         request.project_id = request.project_id.or(login.project_id);
         request.tier = request.tier.or(login.tier);
         request.account_id = login.account_id.or(named.account_id);
+        request.person_id = login.person_id.or(named.person_id);
+        request.organization_id = login.organization_id.or(named.organization_id);
+        request.organization = login.organization.or(named.organization);
         request.client_id = login.client_id.or(login.claims.client_id);
     } else {
         let what = if options.token_stdin { "token" } else { "API key" };
@@ -91,5 +95,7 @@ pub(super) fn add(options: AccountAddArgs, context: &Context) -> Result<(), CliE
         CredentialKind::ApiKey => "nothing was added: this API key is already that of",
         CredentialKind::Token => "nothing was added: this token is already that of",
     };
-    done(&info, what, context)
+    done(&info, what, context)?;
+    note_obstacle(&info, context);
+    Ok(())
 }

@@ -21,9 +21,12 @@ pub(super) struct LoginDocument {
     pub(super) project_id: Option<String>,
     pub(super) tier: Option<Tier>,
     pub(super) account_id: Option<String>,
+    pub(super) person_id: Option<String>,
+    pub(super) organization_id: Option<String>,
+    pub(super) organization: Option<String>,
 }
 
-const FIELDS: [&str; 9] = [
+const FIELDS: [&str; 12] = [
     "access_token",
     "refresh_token",
     "id_token",
@@ -32,6 +35,9 @@ const FIELDS: [&str; 9] = [
     "project_id",
     "tier",
     "account_id",
+    "person_id",
+    "organization_id",
+    "organization",
     "client_id",
 ];
 /// The year 1973 in ms, or 5138 in seconds: a smaller number is in seconds.
@@ -59,6 +65,9 @@ pub(super) fn parse(text: &str) -> Result<LoginDocument, String> {
         project_id: optional(&mut fields, "project_id")?,
         tier: optional(&mut fields, "tier")?.map(|text| parse_tier(&text)).transpose()?,
         account_id: optional(&mut fields, "account_id")?,
+        person_id: optional(&mut fields, "person_id")?,
+        organization_id: optional(&mut fields, "organization_id")?,
+        organization: optional(&mut fields, "organization")?,
     })
 }
 

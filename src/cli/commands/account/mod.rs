@@ -175,6 +175,28 @@ pub(super) fn done(info: &AccountInfo, what: &str, context: &Context) -> Result<
     context.output.result(info, || context.output.prose(&line))
 }
 
+/// Says what lets an account serve that has a new credential, but does not serve yet.
+pub(super) fn note_obstacle(info: &AccountInfo, context: &Context) {
+    let id = &info.id;
+    let remedy = match info.state.as_str() {
+        "disabled" => format!("it is disabled; to use it: lessor account enable {id}"),
+        "needs_verification" => {
+            let link = info.state_link.as_ref().map(|link| format!(" at {link}")).unwrap_or_default();
+            format!("its provider wants it confirmed{link}; then: lessor account verify {id}")
+        }
+        "needs_login" => format!("it needs a login: lessor login {}", info.provider),
+        "limited" => {
+            let reasons: Vec<&str> = info.limits.iter().map(|limit| limit.reason.as_str()).collect();
+            format!(
+                "it still has limits ({}); they end by themselves, or by: lessor account clear-limits {id}",
+                reasons.join(", ")
+            )
+        }
+        _ => return,
+    };
+    context.output.note(&clean(&remedy));
+}
+
 /// A request to add an account, with its credential only.
 pub(super) fn new_account(provider: &str, kind: CredentialKind, secret: &str) -> AddAccountParams {
     AddAccountParams {

@@ -109,9 +109,11 @@ fn accounts(accounts: &[AccountInfo], config: Option<&Config>, findings: &mut Ve
             _ => {}
         }
         if let Some((link, trouble)) = account.link.as_ref().and_then(|link| Some((link, link.trouble.as_ref()?))) {
-            let message = format!("its file ({}) cannot be read: {trouble}", link.path);
-            let remedy =
-                format!("log in with {} again, or make lessor refresh the login: lessor import --take-over", link.tool);
+            let message = format!("its file ({}) cannot be read or followed: {trouble}", link.path);
+            let remedy = format!(
+                "lessor import; or log in with {} again, or make lessor refresh the login: lessor import --take-over",
+                link.tool
+            );
             findings.push(finding(message).remedy(remedy));
         }
     }

@@ -94,7 +94,7 @@ pub struct RawFile {
 pub(super) fn file(path: &Path, of: &HostEnvironment<'_>, now: Wall) -> Option<DiscoveredFile> {
     let source = DiscoverySource::File(path.to_owned());
     if opencode_database::is_database(path) {
-        let reading = followed(opencode_database::read(path, now), &source);
+        let reading = followed(opencode_database::read(path, now).map_err(DiscoveryError::System), &source);
         let open_to_others = fs::metadata(path).ok().and_then(|about| open_to_others(&about));
         return Some(DiscoveredFile { source, reading, open_to_others });
     }

@@ -11,7 +11,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 use serde_json::{Map, Value, json};
 
 use super::super::{FileContent, FileFormat, MOST_ENTRIES, ParsedFile, tools, wipe};
-use super::file::DiscoveryError;
+use super::paths::DATABASE;
 use crate::pool::Wall;
 
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
@@ -19,19 +19,12 @@ const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 const PATIENCE: Duration = Duration::from_secs(1);
 /// The longest value that is read, in bytes.
 const LONGEST: usize = 256 * 1024;
-/// Its name; `auth.json` is beside it.
-pub(super) const DATABASE: &str = "opencode.db";
 
 /// Whether a file is a database.
 pub(super) fn is_database(path: &Path) -> bool {
     let mut start = [0; MAGIC.len()];
     let is_file = std::fs::metadata(path).is_ok_and(|about| about.is_file());
     is_file && File::open(path).and_then(|mut file| file.read_exact(&mut start)).is_ok() && start == *MAGIC
-}
-
-/// The file that a database's latest changes are in.
-pub(super) fn log_of(database: &Path) -> PathBuf {
-    with_suffix(database, "-wal")
 }
 
 /// Why the `auth.json` at `path` is no longer read: opencode keeps its logins in a database beside it.
@@ -43,17 +36,17 @@ pub(super) fn replaces(path: &Path) -> Option<String> {
     let place = database.display();
     match open(&database).and_then(|connection| connection.table_exists(None, "credential")) {
         Ok(false) => None,
-        Ok(true) => Some(format!("is left out: opencode 2 keeps its logins in {place}, and this file is out of date")),
+        Ok(true) => Some(format!("opencode 2 keeps its logins in {place}; this file is out of date and is left out")),
         Err(error) => Some(format!(
-            "is left out: opencode 2 may keep its logins in {place}, which cannot be read: {}",
+            "this file is left out: opencode 2 may keep its logins in {place}, which cannot be read: {}",
             in_words(&error)
         )),
     }
 }
 
 /// Reads the logins in a database.
-pub(super) fn read(path: &Path, now: Wall) -> Result<(FileFormat, ParsedFile), DiscoveryError> {
-    let mut document = rows(path).map_err(|error| DiscoveryError::System(io::Error::other(in_words(&error))))?;
+pub(super) fn read(path: &Path, now: Wall) -> io::Result<(FileFormat, ParsedFile)> {
+    let mut document = rows(path).map_err(|error| io::Error::other(in_words(&error)))?;
     let content = FileContent { bytes: &[], beside: None, written: None, now };
     let parsed = tools::read(FileFormat::OpencodeDatabase, &document, None, &content);
     wipe(&mut document);
@@ -129,6 +122,7 @@ fn in_words(error: &rusqlite::Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::paths::log_of;
     use super::*;
     use crate::credential::import::DiscoveredAccount;
     use crate::pool::CredentialKind;

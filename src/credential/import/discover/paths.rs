@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 
 use super::super::Tool;
-use super::opencode_database::{DATABASE, log_of};
 
 /// A platform, as far as paths differ.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -134,6 +133,16 @@ pub fn default_paths(of: &HostEnvironment<'_>) -> Vec<DiscoveryPath> {
         }
     }
     places
+}
+
+/// The database of opencode 2; the `auth.json` of earlier versions is beside it.
+pub(super) const DATABASE: &str = "opencode.db";
+
+/// The file that the latest changes of a database are in.
+pub(super) fn log_of(database: &Path) -> PathBuf {
+    let mut name = database.as_os_str().to_owned();
+    name.push("-wal");
+    name.into()
 }
 
 /// The keychain item in which Claude Code stores its login on macOS.

@@ -68,7 +68,8 @@ impl ImportPlan {
         let holds = |known: &KnownAccount| known.provider == entry.provider && known.current == Some(print);
         let Some(index) = self.known.iter().position(holds) else { return Ok(None) };
         let holder = &self.known[index];
-        if entry.identity().compare(&holder.identity()) != IdentityMatch::Contradicts {
+        let contradicts = entry.identity().compare(&holder.identity()) == IdentityMatch::Contradicts;
+        if !contradicts || !entry.tool.names_owner_later() {
             return Ok(None);
         }
         if holder.is_on_trial {

@@ -134,12 +134,13 @@ fn record_of(
 
 /// Who the account belongs to: what the call says, then what its token says.
 fn owner_of(params: &mut AddAccountParams, credential: &mut Credential) -> AccountOwner {
-    let mut owner = AccountOwner {
+    let mut owner = AccountOwner::default();
+    learn_account_id(&params.provider, &mut owner, params.account_id.take());
+    owner.learn(&AccountOwner {
         person: params.person_id.take(),
         organization: params.organization_id.take(),
         organization_name: params.organization.take(),
-    };
-    learn_account_id(&params.provider, &mut owner, params.account_id.take());
+    });
     if credential.kind == CredentialKind::Oauth {
         let claims = LoginClaims::of(credential.access.expose(), None);
         owner.learn(&AccountOwner {
@@ -180,17 +181,7 @@ fn find<'s>(
         bad(format!("this login may be of several accounts: {}", names.join(", ")))
             .hint("say which organisation it is of (organization_id), or remove the account that is not needed")
     })?;
-    let found = found.map(|place| records[place]);
-    match records.iter().find(|record| has_token(record)) {
-        Some(holder) if found.is_none_or(|found| found.id != holder.id) => {
-            let name = state.account_name(holder.id);
-            Err(bad(format!("this is the login of account {name}, which belongs to another owner")).hint(format!(
-                "correct the email address or id, or remove that account first: lessor account remove {}",
-                holder.id
-            )))
-        }
-        _ => Ok(found),
-    }
+    Ok(found.map(|place| records[place]))
 }
 
 /// Only the credential of a known account is replaced; its other settings are not changed here.
