@@ -227,3 +227,58 @@ fn a_missing_setting_is_named() {
     assert_eq!(done.status.code(), Some(1), "{stderr}");
     assert!(stderr.contains("lessor config set providers.anthropic.oauth.client_id"), "{stderr}");
 }
+
+#[test]
+fn logins_of_one_person_in_two_organisations_are_two_accounts() {
+    let server = OauthServer::start();
+    let home = home(&server);
+    let log_in = |organization: &str| {
+        server.answer_with(json!({ "id_token": null,
+            "account": { "uuid": "uuid-P", "email_address": "p@example.org" },
+            "organization": { "uuid": format!("uuid-{organization}"), "name": organization } }));
+        let mut login = Login::start(&home, &["--paste"]);
+        login.log_in();
+        login.end().unwrap()
+    };
+    let (personal, team) = (log_in("Personal"), log_in("Team"));
+    assert_ne!(personal["id"], team["id"]);
+    assert_eq!(
+        (&personal["email"], &team["email"]),
+        (&json!("p@example.org"), &json!("p@example.org (Team)")),
+        "their names are distinct"
+    );
+    let again = log_in("Personal");
+    assert_eq!((&again["id"], &again["organization_id"]), (&personal["id"], &json!("uuid-Personal")));
+    let mut client = home.client();
+    let export = client.call("account.export", json!({ "secrets": true }));
+    let tokens: Vec<&Value> =
+        export["accounts"].as_array().unwrap().iter().map(|account| &account["credential"]["refresh"]).collect();
+    assert_eq!(tokens, ["rt-canary-person-3", "rt-canary-person-2"]);
+    // a login does not enable an account that its user has disabled, but says so
+    client.call("account.disable", json!({ "account": team["id"] }));
+    let mut login = Login::start(&home, &["--paste"]);
+    server.answer_with(json!({ "id_token": null, "account": { "uuid": "uuid-P", "email_address": "p@example.org" },
+        "organization": { "uuid": "uuid-Team", "name": "Team" } }));
+    login.log_in();
+    let disabled = login.word("enable");
+    assert_eq!((disabled.as_str(), &login.end().unwrap()["id"]), ("enable", &team["id"]));
+}
+
+#[test]
+fn an_account_of_which_nothing_but_the_address_is_known_learns_its_organisation() {
+    let server = OauthServer::start();
+    let home = home(&server);
+    let mut client = home.client();
+    let add = json!({ "provider": "mine", "kind": "oauth", "secret": "at-canary", "refresh_token": "rt-canary",
+        "email": "P@example.org" });
+    let known = client.call("account.add", add);
+    server.answer_with(json!({ "id_token": null, "account": { "uuid": "uuid-P", "email_address": "p@example.org" },
+        "organization": { "uuid": "uuid-Team", "name": "Team" } }));
+    let mut login = Login::start(&home, &["--paste"]);
+    login.log_in();
+    let renewed = login.end().unwrap();
+    assert_eq!((&renewed["id"], &renewed["organization"]), (&known["id"], &json!("Team")));
+    let other = json!({ "provider": "mine", "kind": "oauth", "secret": "at-canary-other", "refresh_token": "rt-other",
+        "email": "p@example.org", "organization_id": "uuid-Other" });
+    assert_ne!(client.call("account.add", other)["id"], known["id"]);
+}

@@ -55,6 +55,8 @@ struct State {
     /// How often the device code was polled, and whether the user has confirmed.
     polls: usize,
     device_done: bool,
+    /// Fields that answers with tokens have instead, or beside the others.
+    fields: Option<Value>,
     /// The parameters of the last login, and of the last request for tokens.
     asked: HashMap<String, String>,
     form: HashMap<String, String>,
@@ -118,6 +120,11 @@ impl OauthServer {
     /// The programs that requests have named.
     pub fn agents(&self) -> Vec<String> {
         self.state().agents.iter().cloned().collect()
+    }
+
+    /// From now on, answers with tokens have these fields instead, or beside the others.
+    pub fn answer_with(&self, fields: Value) {
+        self.state().fields = Some(fields);
     }
 
     pub fn fail(&self, how: Fail) {
@@ -341,8 +348,12 @@ impl State {
         self.living.insert(refresh.clone(), who.to_owned());
         // {"sub":"…","email":"…@example.org"}, the claims that are read
         let claims = base64(json!({ "sub": who, "email": format!("{who}@example.org") }).to_string().as_bytes());
-        json!({ "access_token": format!("at-canary-{who}-{}", self.issued), "refresh_token": refresh,
-            "token_type": "Bearer", "expires_in": self.life, "id_token": format!("x.{claims}.y") })
+        let mut answer = json!({ "access_token": format!("at-canary-{who}-{}", self.issued), "refresh_token": refresh,
+            "token_type": "Bearer", "expires_in": self.life, "id_token": format!("x.{claims}.y") });
+        if let Some(Value::Object(fields)) = self.fields.clone() {
+            answer.as_object_mut().unwrap().extend(fields);
+        }
+        answer
     }
 }
 

@@ -243,3 +243,128 @@ fn a_login_is_linked_to_one_place() {
     assert_eq!(take(&mut own, &at("/one", "r9", 9_000_000)), (ImportOutcome::Updated, Some(0), true));
     assert_eq!(own.known[0].link.as_ref().map(|link| link.mode), Some(LinkMode::Link));
 }
+
+/// A login of Claude Code of this person in this organisation, written `age` before now.
+fn owned(person: &str, organization: &str, refresh: &str, ends: u64, age: std::time::Duration) -> DiscoveredAccount {
+    let owner = AccountOwner {
+        person: Some(person.to_owned()),
+        organization: Some(organization.to_owned()),
+        organization_name: None,
+    };
+    let written = Wall(NOW.0 - crate::pool::millis(age));
+    DiscoveredAccount { owner, email: Some(format!("{person}@b.c")), as_of: Some(written), ..login(refresh, ends) }
+}
+
+const LONG_AGO: std::time::Duration = std::time::Duration::from_secs(60);
+const JUST_NOW: std::time::Duration = std::time::Duration::from_secs(1);
+
+#[test]
+fn each_organisation_of_a_person_is_an_account() {
+    let mut plan = plan(LinkMode::TakeOver);
+    assert_eq!(take(&mut plan, &owned("p", "x", "r1", 2_000_000, LONG_AGO)).1, Some(0));
+    assert_eq!(take(&mut plan, &owned("p", "y", "r2", 3_000_000, LONG_AGO)).1, Some(1));
+    assert_eq!(take(&mut plan, &owned("p", "x", "r3", 4_000_000, LONG_AGO)), (ImportOutcome::Updated, Some(0), true));
+    let unknown = DiscoveredAccount { owner: AccountOwner::default(), ..owned("p", "", "r9", 9_000_000, LONG_AGO) };
+    let step = plan.next(&unknown, print(&unknown));
+    assert!(step.message.contains("several accounts"), "{}", step.message);
+}
+
+#[test]
+fn an_account_learns_its_organisation_without_being_split() {
+    let mut plan = plan(LinkMode::TakeOver);
+    let before = DiscoveredAccount {
+        owner: AccountOwner { person: Some("p".into()), ..AccountOwner::default() },
+        ..owned("p", "", "r1", 2_000_000, LONG_AGO)
+    };
+    assert_eq!(take(&mut plan, &before).1, Some(0));
+    let step = plan.next(&owned("p", "x", "r1", 2_000_000, LONG_AGO), print(&before));
+    assert_eq!((step.outcome, step.account, step.message.as_str()), (ImportOutcome::Updated, Some(0), "its owner"));
+    assert_eq!(take(&mut plan, &owned("p", "y", "r2", 3_000_000, LONG_AGO)).1, Some(1));
+}
+
+#[test]
+fn a_token_that_was_just_written_is_left_to_the_watcher_of_its_file() {
+    let mut plan = plan(LinkMode::Link);
+    take(&mut plan, &owned("p", "x", "r1", 2_000_000, LONG_AGO));
+    let young = owned("p", "x", "r2", 3_000_000, JUST_NOW);
+    let step = plan.next(&young, print(&young));
+    assert_eq!((step.outcome, step.takes_token), (ImportOutcome::Updated, false));
+    assert!(step.message.contains("within 5 s"), "{}", step.message);
+    let settled = owned("p", "x", "r2", 3_000_000, LONG_AGO);
+    let step = plan.next(&settled, print(&settled));
+    assert_eq!((step.takes_token, step.keeps_former), (true, true), "its owner may still turn out to be another");
+    // a login that is not followed is not watched
+    let mut taken = self::plan(LinkMode::TakeOver);
+    take(&mut taken, &owned("p", "x", "r1", 2_000_000, LONG_AGO));
+    assert!(taken.next(&young, print(&young)).takes_token);
+}
+
+#[test]
+fn a_token_that_another_account_has_adopted_by_mistake_is_given_to_its_owner() {
+    let mine = || owned("p", "x", "r1", 2_000_000, LONG_AGO);
+    let other = || owned("q", "y", "r1", 2_000_000, LONG_AGO);
+    let mut linked = plan(LinkMode::Link);
+    take(&mut linked, &mine());
+    let step = linked.next(&other(), print(&other()));
+    assert_eq!(step.outcome, ImportOutcome::Refused, "the file with the owner may be the one that is wrong");
+    assert!(step.message.contains("p@b.c") && step.message.contains("q@b.c"), "{}", step.message);
+    linked.known[0].is_on_trial = true;
+    let step = linked.next(&other(), print(&other()));
+    assert_eq!((step.outcome, step.account, step.taken_from), (ImportOutcome::Linked, Some(1), Some(0)));
+    assert!(step.message.contains("gets its own login back"), "{}", step.message);
+    assert_eq!(take(&mut linked, &other()), (ImportOutcome::Same, Some(1), false));
+}
+
+#[test]
+fn a_file_that_has_lost_its_refresh_token_is_known_again() {
+    let lost = |ends: u64| {
+        let mut entry = owned("p", "x", "r1", ends, LONG_AGO);
+        entry.credential.refresh = None;
+        DiscoveredAccount { rotates: false, provider: "google".into(), tool: Tool::GeminiCli, ..entry }
+    };
+    let whole = DiscoveredAccount {
+        rotates: false,
+        provider: "google".into(),
+        tool: Tool::GeminiCli,
+        ..owned("p", "x", "r1", 2_000_000, LONG_AGO)
+    };
+    let mut plan = plan(LinkMode::Link);
+    take(&mut plan, &whole);
+    assert_eq!(take(&mut plan, &lost(2_000_000)), (ImportOutcome::Same, Some(0), false));
+    assert_eq!(take(&mut plan, &lost(3_000_000)), (ImportOutcome::Updated, Some(0), true));
+}
+
+#[test]
+fn what_lets_an_account_serve_again_is_said() {
+    let entry = || owned("p", "x", "r1", 2_000_000, LONG_AGO);
+    let mut plan = plan(LinkMode::Link);
+    take(&mut plan, &entry());
+    plan.known[0].login_remedy = Some("log in again".into());
+    plan.known[0].other_remedy = Some("enable it".into());
+    let step = plan.next(&entry(), print(&entry()));
+    assert_eq!(step.message, "nothing new; log in again; enable it");
+    // a rejected credential is tried again
+    plan.known[0].rejected = true;
+    let step = plan.next(&entry(), print(&entry()));
+    assert_eq!((step.outcome, step.tries_again), (ImportOutcome::Updated, true));
+    assert_eq!(step.message, "its credential was rejected, and is tried again; enable it");
+    assert!(!plan.next(&entry(), print(&entry())).tries_again);
+    // another one mends the login, but nothing else
+    let newer = owned("p", "x", "r2", 3_000_000, LONG_AGO);
+    assert_eq!(plan.next(&newer, print(&newer)).message, "a newer token; enable it");
+}
+
+#[test]
+fn a_link_moves_to_the_file_that_has_replaced_its_own() {
+    let at = |file: &str, refresh: &str, ends| DiscoveredAccount {
+        tool: Tool::Opencode,
+        email: Some("a@b.c".into()),
+        file: Some(file.into()),
+        ..login(refresh, ends)
+    };
+    let mut plan = plan(LinkMode::Link);
+    take(&mut plan, &at("/d/auth.json", "r1", 2_000_000));
+    assert!(!take(&mut plan, &at("/e/opencode.db", "r2", 3_000_000)).2, "of another directory");
+    assert_eq!(take(&mut plan, &at("/d/opencode.db", "r3", 3_000_000)), (ImportOutcome::Updated, Some(0), true));
+    assert_eq!(plan.known[0].link.as_ref().unwrap().path, "/d/opencode.db");
+}
