@@ -220,3 +220,28 @@ fn a_refresh_that_is_impossible_says_what_helps() {
     }
     assert_eq!(account(&mut client, "ended")["state"], "needs_login");
 }
+
+#[test]
+fn imported_logins_are_refreshed_by_the_client_named_after_their_tool() {
+    let server = OauthServer::start();
+    let mut home = Home::new(&format!(
+        "[providers.google.oauth]\nissuer = \"{}\"\nclient_id = \"test-client\"\n\
+         clients.antigravity = {{ client_id = \"of-antigravity\" }}\nclients.gemini-cli = {{ client_id = \"of-gemini\" }}\n",
+        server.url
+    ));
+    home.start();
+    let mut client = home.client();
+    let logins = [("antigravity-manager", "of-antigravity"), ("gemini-cli", "of-gemini"), ("opencode", "test-client")];
+    let entries: Vec<Value> = logins
+        .iter()
+        .map(|(tool, maker)| {
+            json!({ "tool": tool, "provider": "google", "kind": "oauth", "secret": "", "label": tool, "email": format!("{tool}@x.y"),
+                "refresh_token": server.login_of(tool, maker) })
+        })
+        .collect();
+    client.call("account.import", json!({ "entries": entries }));
+    for (tool, maker) in logins {
+        assert_eq!(client.call("account.refresh", json!({ "account": tool }))["state"], "ready", "{tool}");
+        assert_eq!((server.form("client_id"), server.refreshes(tool)), (maker.to_owned(), 1));
+    }
+}

@@ -248,13 +248,12 @@ impl OauthConfig {
         })
     }
 
-    /// The client that the user named after a tool: its name is the tool's, or the beginning of it, as `antigravity`
-    /// of `antigravity-manager`.
+    /// The client that the user named after a tool: its name is the tool's, or a part of it, as `antigravity` of
+    /// `antigravity-manager`.
     #[must_use]
     pub fn client_of_tool(&self, tool: &str) -> Option<&str> {
-        let is_named = |client: &&OauthClient| {
-            tool.strip_prefix(client.name.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
-        };
+        let parts = format!("-{tool}-");
+        let is_named = |client: &&OauthClient| parts.contains(&format!("-{}-", client.name));
         self.clients.iter().filter(is_named).max_by_key(|client| client.name.len()).map(|one| one.client_id.as_str())
     }
 }
@@ -333,6 +332,7 @@ mod tests {
             ("gemini-cli", Some("id-of-gemini-cli")),
             ("antigravity", Some("id-of-antigravity")),
             ("antigravity-manager", Some("id-of-antigravity")),
+            ("opencode-antigravity-auth", Some("id-of-antigravity")),
             ("antigravitys", None),
             ("codex", None),
         ] {

@@ -41,9 +41,10 @@ pub async fn import(daemon: Arc<Daemon>, params: ImportAccountsParams) -> Unsave
     };
     let mut rows = Vec::new();
     let mut done = Unsaved::nothing_to_save(());
-    for entry in entries {
+    for mut entry in entries {
         let step = {
             let state = &*daemon.state();
+            entry.credential.client_id = state.client_of_imported(&entry);
             match state.catalog.target(&entry.provider, None, None, state.pool.settings().quota.primary) {
                 Ok(_) => plan.next(&entry, state.credentials.fingerprints.of(&entry.credential)),
                 Err(_) => ImportStep::refused(no_provider(&entry.provider)),

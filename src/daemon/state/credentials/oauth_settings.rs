@@ -2,8 +2,9 @@
 
 use crate::config::{Config, OauthClientSection, ProviderSection};
 use crate::credential::oauth::{MissingSettings, OauthClient, OauthConfig, OauthSettings};
-use crate::credential::{Credential, claims::LoginClaims, refresh::RefreshRules};
-use crate::http::ConnectOptions;
+use crate::credential::{Credential, claims::LoginClaims, import::DiscoveredAccount, refresh::RefreshRules};
+use crate::daemon::state::State;
+use crate::{http::ConnectOptions, pool::CredentialKind};
 
 /// How everything of a provider is reached: its API, its usage and its OAuth server.
 #[must_use]
@@ -43,6 +44,17 @@ pub(crate) fn oauth_settings(
     credential: &Credential,
 ) -> Result<OauthSettings, MissingSettings> {
     OauthSettings::for_client(provider, oauth_given(config, provider), client_of(credential).as_deref())
+}
+
+impl State {
+    /// The client that made an imported login: what its token names, or the client named after its tool.
+    pub(crate) fn client_of_imported(&self, entry: &DiscoveredAccount) -> Option<String> {
+        if entry.credential.kind != CredentialKind::Oauth {
+            return None;
+        }
+        let given = oauth_given(&self.config.config, &entry.provider);
+        client_of(&entry.credential).or_else(|| given.client_of_tool(entry.tool.name()).map(str::to_owned))
+    }
 }
 
 /// The client that made a login, where that is known.
