@@ -47,13 +47,13 @@ pub enum CheckResult {
 
 /// Sends the request, once.
 pub async fn check(of: &CredentialCheck, now: Wall) -> CheckResult {
-    let request = match request(of) {
+    let (request, host) = match request(of) {
         Ok(request) => request,
         Err(why) => return CheckResult::Unreachable(why),
     };
     let unreachable = |error: reqwest::Error| {
         let why = http::error_chain(&error.without_url());
-        CheckResult::Unreachable(format!("the provider cannot be reached: {why}"))
+        CheckResult::Unreachable(format!("{host} cannot be reached: {why}"))
     };
     let mut response = match request.timeout(PATIENCE).send().await {
         Ok(response) => response,
@@ -76,9 +76,13 @@ pub async fn check(of: &CredentialCheck, now: Wall) -> CheckResult {
     read(&UpstreamResponse { provider, status, headers: &headers, body: &body, now: now.0 })
 }
 
-fn request(of: &CredentialCheck) -> Result<reqwest::RequestBuilder, String> {
+/// The request, and the host that it goes to.
+fn request(of: &CredentialCheck) -> Result<(reqwest::RequestBuilder, String), String> {
     let client = http::client(&of.reach).map_err(|error| error.to_string())?;
     let url = url(of, check_request(&of.provider, of.kind))?;
+    let url = url::Url::parse(&url).map_err(|error| format!("the base URL is not a URL: {error}"))?;
+    let host = [Some(url.host_str().unwrap_or_default().to_owned()), url.port().map(|port| port.to_string())];
+    let host = host.into_iter().flatten().collect::<Vec<_>>().join(":");
     let CheckRequest { body, header, .. } = check_request(&of.provider, of.kind);
     let mut request = match body {
         Some(body) => client.post(url).header("content-type", "application/json").body(body),
@@ -92,7 +96,8 @@ fn request(of: &CredentialCheck) -> Result<reqwest::RequestBuilder, String> {
         request = request.header(name, value);
     }
     let companion = companion_header(&of.provider, of.kind, secret, of.vendor_id.as_deref());
-    Ok(companion.into_iter().fold(request, |request, companion| request.header(companion.name, companion.value)))
+    let request = companion.into_iter().fold(request, |request, header| request.header(header.name, header.value));
+    Ok((request, host))
 }
 
 fn url(of: &CredentialCheck, request: CheckRequest) -> Result<String, String> {

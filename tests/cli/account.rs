@@ -63,3 +63,48 @@ fn only_acquire_with_json_prints_a_secret() {
     let log = std::fs::read_to_string(home.places().log).unwrap();
     assert!(!log.contains("canary"), "{log}");
 }
+
+#[test]
+fn a_key_is_replaced_and_tried() {
+    let home = Home::with_keys(&[("anthropic", "work"), ("anthropic", "other")]);
+    // nothing listens there
+    home.run(&["config", "set", "providers.anthropic.base_url", "http://127.0.0.1:1"]).ok();
+    home.run(&["account", "list"]).ok().says("unchecked");
+    home.run(&["account", "show", "work"]).ok().says("lessor account check");
+    let add = ["account", "add", "anthropic", "--api-key-stdin"];
+    home.feed(&add, "sk-canary-work").ok().says("nothing was added").says("work");
+    assert_eq!(home.json(&["account", "list"]).as_array().unwrap().len(), 2);
+    let set = ["account", "set", "work", "--api-key-stdin"];
+    home.feed(&set, "sk-canary-other").exits(1).complains("other");
+    home.feed(&set, "sk-canary-work").exits(1).complains("lessor account check");
+    home.feed(&["account", "set", "work", "--token-stdin"], "tok-canary").exits(1).complains("API key");
+    let replaced = home.feed(&[&set[..], &["priority=3"]].concat(), "sk-canary-new").ok();
+    assert!(replaced.says("replaced the API key of work").err.is_empty());
+    assert_eq!(home.json(&["account", "show", "work"])["priority"], 3);
+    home.run(&["account", "check", "work"]).exits(1).says("not known").says("127.0.0.1");
+    home.run(&["account", "refresh", "work"]).exits(5).complains("--api-key-stdin");
+}
+
+#[test]
+fn the_identity_of_a_login_is_read_from_its_tokens() {
+    let home = Home::new();
+    // {"client_id":"app_1","exp":4070908800,"https://api.openai.com/auth":{"chatgpt_account_id":"ws-1",
+    // "chatgpt_user_id":"user-1","chatgpt_plan_type":"plus"},"https://api.openai.com/profile":{"email":"a@b.c"}}
+    let access = "e30.eyJjbGllbnRfaWQiOiJhcHBfMSIsImV4cCI6NDA3MDkwODgwMCwiaHR0cHM6Ly9hcGkub3BlbmFpLmNvbS9hdXRoIjp7ImNoYX\
+                  RncHRfYWNjb3VudF9pZCI6IndzLTEiLCJjaGF0Z3B0X3VzZXJfaWQiOiJ1c2VyLTEiLCJjaGF0Z3B0X3BsYW5fdHlwZSI6InBsdXMi\
+                  fSwiaHR0cHM6Ly9hcGkub3BlbmFpLmNvbS9wcm9maWxlIjp7ImVtYWlsIjoiYUBiLmMifX0.FAKE";
+    let login = format!(r#"{{"access_token":"{access}","refresh_token":"rt"}}"#);
+    home.feed(&["account", "add", "codex", "--oauth-stdin"], &login).ok().says("added a@b.c");
+    let account = home.json(&["account", "list"])[0].clone();
+    assert_eq!((&account["email"], &account["account_id"]), (&json!("a@b.c"), &json!("ws-1")), "{account}");
+    assert_eq!((&account["tier"], &account["credential_expires_at"]), (&json!("pro"), &json!(4_070_908_800_000_u64)));
+    // {"azp":"client-1","email":"g@b.c","sub":"1234"}
+    let identity = "e30.eyJhenAiOiJjbGllbnQtMSIsImVtYWlsIjoiZ0BiLmMiLCJzdWIiOiIxMjM0In0.FAKE";
+    let login =
+        format!(r#"{{"access_token":"at","refresh_token":"rt2","expires_at":4070908800000,"id_token":"{identity}"}}"#);
+    home.feed(&["account", "add", "google", "--oauth-stdin"], &login).ok().says("added g@b.c");
+    let account = home.json(&["account", "show", "g@b.c"]);
+    assert_eq!((&account["email"], &account["account_id"]), (&json!("g@b.c"), &json!("1234")), "{account}");
+    let refresh = ["account", "refresh", "g@b.c"];
+    home.run(&refresh).exits(5).complains("client-1").complains("providers.google.oauth.clients");
+}

@@ -91,6 +91,22 @@ fn a_refused_poll_is_reported_and_changes_no_usage() {
 }
 
 #[test]
+fn a_usage_query_that_is_not_allowed_ends_no_login() {
+    let body = r#"{"type":"error","error":{"type":"permission_error","message":"missing scope user:profile"}}"#;
+    for status in [401, 403] {
+        let upstream = Upstream::new(move |_, _| (status, "", body.to_owned()));
+        let mut home = Home::new(&config("anthropic", &upstream.url, "15m"));
+        home.start();
+        let mut client = home.client();
+        login(&mut client, "anthropic", "work", FAR);
+        wait_until("the failure is reported", || account(&mut client, "work")["usage_trouble"].is_string());
+        let info = account(&mut client, "work");
+        assert_eq!((&info["state"], &info["limits"]), (&json!("ready"), &json!([])), "{status} {info}");
+        assert_eq!(client.call("lease.acquire", json!({ "provider": "anthropic" }))["account"]["label"], "work");
+    }
+}
+
+#[test]
 fn no_poll_is_sent_when_disabled_or_with_an_expired_token() {
     let upstream = Upstream::new(|_, _| {
         let window = json!({ "used_percent": 100, "limit_window_seconds": 604_800, "reset_after_seconds": 60 });

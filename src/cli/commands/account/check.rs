@@ -23,7 +23,8 @@ fn line(info: &CheckInfo) -> String {
     let link = info.link.as_ref().map(|link| format!("; open {}", clean(link))).unwrap_or_default();
     match info.outcome.as_str() {
         "accepted" => format!("{name}: the provider accepts its credential"),
-        "refused" => format!("{name}: the provider refuses its credential{status}{why}{link}"),
+        "refused" if info.message.is_some() => format!("{name}: the provider refuses its credential{why}{link}"),
+        "refused" => format!("{name}: the provider refuses its credential{status}{link}"),
         "unreachable" => format!("{name}: not known whether the provider accepts its credential{why}"),
         _ => format!("{name}: the answer{status} says nothing about its credential{why}"),
     }

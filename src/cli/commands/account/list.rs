@@ -91,7 +91,8 @@ fn fields(info: &AccountInfo, now: u64) -> Vec<(&str, String)> {
     fields.push(("tier", account::tier(info.tier).to_owned()));
     fields.push(("kind", account::kind(info.kind).to_owned()));
     let why = info.state_reason.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
-    let unchecked = if info.unchecked { "; unchecked: try it with `lessor account check`" } else { "" };
+    let is_untried = info.unchecked && info.state == "ready";
+    let unchecked = if is_untried { "; unchecked: try it with `lessor account check`" } else { "" };
     fields.push(("state", format!("{}{why}{unchecked}", format::spaced(&info.state))));
     fields.extend(info.state_link.clone().filter(|link| !why.contains(link.as_str())).map(|link| ("open", link)));
     fields.push(("leases", format!("{} of {}", info.leases, info.capacity)));

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::credential::{Credential, claims::LoginClaims};
+use crate::credential::{Credential, claims::LoginClaims, oauth::LoginIdentity};
 use crate::daemon::api::reply::UnsavedAnswer;
 use crate::daemon::api::session::{bad, refused, secret, target};
 use crate::daemon::state::{Daemon, State, save};
@@ -111,12 +111,14 @@ fn record_of(
         .allowed_agents
         .unwrap_or_else(|| provider::default_agents(&params.provider, credential.kind, credential.access.expose()));
     let login_state = state.initial_login_state(&params.provider, &credential);
+    let claims = LoginClaims::of(credential.access.expose(), None);
+    let tier = params.tier.or_else(|| LoginIdentity::of_claims(&params.provider, &claims).tier).unwrap_or_default();
     let record = AccountRecord {
         id: new_id(state, new_ids)?,
         provider: params.provider,
         label: params.label,
         email: params.email,
-        tier: params.tier.unwrap_or_default(),
+        tier,
         kind: credential.kind,
         login_state,
         enabled: true,
