@@ -1,13 +1,15 @@
 //! Unmodified agents under `lessor run`, in a separate home directory.
 
-use std::net::SocketAddr;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
 
-use super::upstream::{Seen, Upstream};
+use super::upstream::{Account, Limit, Seen, Upstream};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_lessor");
 /// No run takes longer, even on a loaded machine.
@@ -21,12 +23,24 @@ pub struct Fleet {
     pub upstream: Upstream,
 }
 
+/// What a fleet's configuration holds besides its upstream.
+#[derive(Clone, Copy, Default)]
+pub struct FleetConfig {
+    /// Sections.
+    pub text: &'static str,
+    /// Keys of the provider's section.
+    pub of_provider: &'static str,
+}
+
 /// How a run ended.
 #[derive(Debug)]
 pub struct Ran {
     pub run: u64,
     pub ok: bool,
+    /// It was killed because it took too long.
+    pub hung: bool,
     pub text: String,
+    pub ended: Instant,
 }
 
 /// A directory that `.ci/agents` has prepared.
@@ -35,33 +49,69 @@ pub fn directory(variable: &str) -> PathBuf {
 }
 
 impl Fleet {
-    /// One account of the provider per quota; a quota is a number of requests.
+    /// One account with a key per quota; a quota is a number of requests.
     pub fn new(test: &str, provider: &str, quotas: &[u64]) -> Self {
+        let accounts: Vec<(bool, Limit)> = quotas.iter().map(|quota| (false, Limit::Requests(*quota))).collect();
+        Self::with(test, provider, &accounts, &FleetConfig::default())
+    }
+
+    /// Accounts of a provider, each a login or not, and with a limit.
+    pub fn with(test: &str, provider: &str, accounts: &[(bool, Limit)], config: &FleetConfig) -> Self {
         let home = directory("LESSOR_AGENTS_HOME").join(test);
         std::fs::create_dir_all(home.join("work")).unwrap();
         std::fs::write(home.join("work/file.txt"), "some text\n").unwrap();
-        let keys: Vec<String> = (0..quotas.len()).map(|n| format!("sk-{provider}-{n}-0123456789abcdef")).collect();
-        let quotas: Vec<(&str, u64)> = keys.iter().map(String::as_str).zip(quotas.iter().copied()).collect();
-        let (upstream, address) = Upstream::start(&quotas);
+        let account = |(number, (is_login, limit)): (usize, &(bool, Limit))| Account {
+            secret: match is_login {
+                true => format!("at-{provider}-{number}-"),
+                false => format!("sk-{provider}-{number}-0123456789abcdef"),
+            },
+            is_login: *is_login,
+            limit: *limit,
+        };
+        let accounts: Vec<Account> = accounts.iter().enumerate().map(account).collect();
+        let (upstream, address) = Upstream::start(&accounts);
         let fleet = Self { home, upstream };
-        fleet.configure(address);
-        for (n, key) in keys.iter().enumerate() {
-            let label = format!("{provider}-{n}");
-            let mut add = fleet.command();
-            add.args(["account", "add", provider, "--api-key-stdin", "--label", &label])
-                .stdin(Stdio::piped())
-                .stdout(Stdio::null());
-            let mut child = add.spawn().unwrap();
-            std::io::Write::write_all(&mut child.stdin.take().unwrap(), key.as_bytes()).unwrap();
-            assert!(child.wait().unwrap().success());
+        fleet.configure(address, provider, config);
+        for (number, account) in accounts.iter().enumerate() {
+            fleet.add(provider, number, account);
         }
         fleet
     }
 
-    fn configure(&self, upstream: SocketAddr) {
-        let section = |name: &str| format!("[providers.{name}]\nbase_url = \"http://{upstream}/{name}\"\n");
-        let text: String = ["anthropic", "openai", "google"].iter().map(|name| section(name)).collect();
+    fn add(&self, provider: &str, number: usize, account: &Account) {
+        let label = format!("{provider}-{number}");
+        let (option, text) = match account.is_login {
+            true => {
+                let day = Duration::from_secs(86_400);
+                let end = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap() + day;
+                let login = json!({
+                    "access_token": format!("{}0", account.secret), "refresh_token": format!("rt-{provider}-{number}-0"),
+                    "expires_at": u64::try_from(end.as_millis()).unwrap(), "email": format!("{label}@example.com"),
+                    "account_id": format!("00000000-0000-4000-8000-{number:012}")
+                });
+                ("--oauth-stdin", login.to_string())
+            }
+            false => ("--api-key-stdin", account.secret.clone()),
+        };
+        let mut add = self.command();
+        add.args(["account", "add", provider, option, "--label", &label]).stdin(Stdio::piped()).stdout(Stdio::null());
+        let mut child = add.spawn().unwrap();
+        child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+        assert!(child.wait().unwrap().success(), "{label} is added");
+    }
+
+    fn configure(&self, upstream: SocketAddr, provider: &str, config: &FleetConfig) {
+        let section = |name: &str| {
+            let url = format!("http://{upstream}/{name}");
+            let more = if name == provider { config.of_provider } else { "" };
+            format!(
+                "[providers.{name}]\nbase_url = \"{url}\"\n{more}\n[providers.{name}.oauth]\nbase_url = \"{url}\"\n\
+                 token_url = \"{url}/token\"\nclient_id = \"scene\"\n"
+            )
+        };
+        let sections: String = ["anthropic", "openai", "google"].iter().map(|name| section(name)).collect();
         std::fs::create_dir_all(self.home.join("lessor")).unwrap();
+        let text = format!("{}\n[quota]\npoll = \"off\"\n{sections}", config.text);
         std::fs::write(self.home.join("lessor/config.toml"), text).unwrap();
     }
 
@@ -91,10 +141,29 @@ impl Fleet {
         run.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     }
 
+    /// A document that a command prints.
+    pub fn json(&self, arguments: &[&str]) -> Value {
+        let output = self.command().args(arguments).arg("--json").output().unwrap();
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{arguments:?}: {error}: {output:?}"))
+    }
+
+    /// The gateway's metrics.
+    pub fn metrics(&self) -> String {
+        let access = self.json(&["gateway", "key"]);
+        let (url, key) = (access["url"].as_str().unwrap(), access["key"].as_str().unwrap());
+        let address = url.strip_prefix("http://").unwrap();
+        let mut stream = TcpStream::connect(address).unwrap();
+        write!(stream, "GET /metrics HTTP/1.1\r\nhost: {address}\r\nx-api-key: {key}\r\nconnection: close\r\n\r\n")
+            .unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        text
+    }
+
     /// Kills the daemon with SIGKILL.
     pub fn kill_daemon(&self) {
         let ping = self.command().args(["ping", "--json", "--no-start"]).output().unwrap();
-        let pong: serde_json::Value = serde_json::from_slice(&ping.stdout).unwrap();
+        let pong: Value = serde_json::from_slice(&ping.stdout).unwrap();
         let pid = Pid::from_raw(i32::try_from(pong["pid"].as_i64().unwrap()).unwrap()).unwrap();
         kill_process(pid, Signal::KILL).unwrap();
     }
@@ -117,29 +186,36 @@ impl Drop for Fleet {
 
 /// Waits for all runs; one that takes too long is killed and has failed.
 pub fn wait(runs: Vec<(u64, Child)>) -> Vec<Ran> {
+    wait_for(runs, PATIENCE)
+}
+
+/// As [`wait`], for so long.
+pub fn wait_for(runs: Vec<(u64, Child)>, patience: Duration) -> Vec<Ran> {
     let begun = Instant::now();
     let waiting = runs.into_iter().map(|(run, child)| {
         let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).unwrap();
         let (done, ended) = std::sync::mpsc::channel();
         let output = std::thread::spawn(move || {
             let output = child.wait_with_output();
-            let _received = done.send(());
+            let _received = done.send(Instant::now());
             output
         });
         (run, pid, ended, output)
     });
     let waiting: Vec<_> = waiting.collect();
-    let over = |(run, pid, ended, output): (u64, Pid, std::sync::mpsc::Receiver<()>, std::thread::JoinHandle<_>)| {
-        let late = ended.recv_timeout(PATIENCE.saturating_sub(begun.elapsed())).is_err();
-        if late {
-            let _gone = kill_process(pid, Signal::KILL);
-        }
-        let output: std::io::Result<Output> = output.join().unwrap();
-        let output = output.unwrap();
-        let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).join("\n");
-        let ok = !late && output.status.success() && text.contains(&format!("FINISHED-RUN-{run}"));
-        Ran { run, ok, text }
-    };
+    let over =
+        |(run, pid, ended, output): (u64, Pid, std::sync::mpsc::Receiver<Instant>, std::thread::JoinHandle<_>)| {
+            let in_time = ended.recv_timeout(patience.saturating_sub(begun.elapsed())).ok();
+            if in_time.is_none() {
+                let _gone = kill_process(pid, Signal::KILL);
+            }
+            let output: std::io::Result<Output> = output.join().unwrap();
+            let output = output.unwrap();
+            let text =
+                [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).join("\n");
+            let ok = in_time.is_some() && output.status.success() && text.contains(&format!("FINISHED-RUN-{run}"));
+            Ran { run, ok, hung: in_time.is_none(), text, ended: in_time.unwrap_or_else(Instant::now) }
+        };
     waiting.into_iter().map(over).collect()
 }
 
@@ -149,9 +225,9 @@ pub fn check(ran: &[Ran], seen: &[Seen], limits: usize) {
     for one in ran {
         assert!(one.ok, "run {} did not finish: {}\n{seen:#?}", one.run, one.text);
     }
-    assert!(seen.iter().all(|seen| seen.key.is_some()), "a foreign key went upstream: {seen:#?}");
-    let first = |run: u64| seen.iter().find(|seen| seen.run == Some(run)).and_then(|seen| seen.key.clone());
-    let mut firsts: Vec<_> = ran.iter().map(|one| first(one.run).unwrap_or_default()).collect();
+    assert!(seen.iter().all(|seen| seen.account.is_some()), "a foreign key went upstream: {seen:#?}");
+    let first = |run: u64| seen.iter().find(|seen| seen.run == Some(run)).and_then(|seen| seen.account);
+    let mut firsts: Vec<_> = ran.iter().map(|one| first(one.run)).collect();
     firsts.sort();
     firsts.dedup();
     assert_eq!(firsts.len(), ran.len(), "parallel runs share an account: {seen:#?}");

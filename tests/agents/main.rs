@@ -2,7 +2,11 @@
 //!
 //! Run by `.ci/agents`, which installs the agents and disables the network.
 
+mod body;
 mod fleet;
+mod refusals;
+mod scenes;
+mod trouble;
 mod upstream;
 mod vendors;
 

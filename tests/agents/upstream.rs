@@ -1,20 +1,25 @@
-//! Three providers on loopback: each has a quota per key and records the requests.
+//! Three providers on loopback: each account has a limit, and a test may add trouble; the requests are recorded.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use http_body_util::{BodyExt, Full};
-use hyper::body::{Bytes, Incoming};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::TcpListener;
 
+use super::body::PacedBody;
+use super::trouble::{Trouble, TroubleKind};
 use super::vendors::{AgentRequest, Vendor};
+
+/// How long the first requests of the other runs are waited for, before a trouble begins without them.
+const GATHERING: Duration = Duration::from_secs(50);
 
 /// The providers; clones share one record.
 #[derive(Clone)]
@@ -22,43 +27,92 @@ pub struct Upstream {
     record: Arc<Mutex<Record>>,
 }
 
-#[derive(Default)]
+/// An account at its provider.
+#[derive(Clone, Debug)]
+pub struct Account {
+    /// Its key; for a login, what its access tokens begin with.
+    pub secret: String,
+    pub is_login: bool,
+    pub limit: Limit,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub enum Limit {
+    None,
+    /// So many requests in all.
+    Requests(u64),
+    /// So many requests in each window of this length.
+    Window(u64, Duration),
+}
+
 struct Record {
-    /// How many requests each key has left.
-    left: BTreeMap<String, u64>,
+    accounts: Vec<Account>,
+    /// How many requests each account was served, in its current window.
+    served: Vec<(u128, u64)>,
     seen: Vec<Seen>,
+    started: Instant,
+    trouble: Option<Trouble>,
+    /// The time between two events of a stream.
+    pace: Duration,
 }
 
 /// A recorded request.
 #[derive(Clone)]
 pub struct Seen {
-    /// Its key, if it is a known one.
-    pub key: Option<String>,
+    /// The number of its account, if its credential is known.
+    pub account: Option<usize>,
     /// Its run, as named in the prompt.
     pub run: Option<u64>,
     pub status: u16,
     pub path: String,
     pub at: Instant,
+    /// The window it came in, if its account has windows.
+    pub window: u128,
 }
 
 impl std::fmt::Debug for Seen {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { key, run, status, path, at: _ } = self;
-        write!(f, "run {} {} {status} {path}", run.unwrap_or_default(), key.as_deref().unwrap_or("an unknown key"))
+        let Self { account, run, status, path, at: _, window: _ } = self;
+        let account = account.map_or("an unknown account".to_owned(), |number| format!("account {number}"));
+        write!(f, "run {} {account} {status} {path}", run.unwrap_or_default())
     }
 }
 
+/// What an account does with a request.
+enum Verdict {
+    Serve,
+    /// A rate limit that ends after this time.
+    Limited(Duration),
+    Refuse(u16),
+}
+
 impl Upstream {
-    /// Starts with these keys and their numbers of requests. Serves until the process ends.
-    pub fn start(quotas: &[(&str, u64)]) -> (Self, SocketAddr) {
-        let left = quotas.iter().map(|(key, quota)| ((*key).to_owned(), *quota)).collect();
-        let upstream = Self { record: Arc::new(Mutex::new(Record { left, seen: Vec::new() })) };
+    /// Starts with these accounts. Serves until the process ends.
+    pub fn start(accounts: &[Account]) -> (Self, SocketAddr) {
+        let record = Record {
+            accounts: accounts.to_vec(),
+            served: vec![(0, 0); accounts.len()],
+            seen: Vec::new(),
+            started: Instant::now(),
+            trouble: None,
+            pace: Duration::ZERO,
+        };
+        let upstream = Self { record: Arc::new(Mutex::new(record)) };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let listener = runtime.block_on(TcpListener::bind(("127.0.0.1", 0))).unwrap();
         let address = listener.local_addr().unwrap();
         let serving = upstream.clone();
         std::thread::spawn(move || runtime.block_on(serving.serve(listener)));
         (upstream, address)
+    }
+
+    /// Adds a trouble, which begins when its condition is met.
+    pub fn plan(&self, trouble: Trouble) {
+        self.record().trouble = Some(trouble);
+    }
+
+    pub fn set_pace(&self, pace: Duration) {
+        self.record().pace = pace;
     }
 
     async fn serve(self, listener: TcpListener) {
@@ -74,40 +128,66 @@ impl Upstream {
         }
     }
 
-    async fn respond(self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+    async fn respond(self, request: Request<Incoming>) -> Result<Response<PacedBody>, Infallible> {
         let (head, body) = request.into_parts();
         let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
         let path = head.uri.path().to_owned();
         let (vendor, below) = Vendor::of(&path);
+        let text = String::from_utf8_lossy(&body);
+        if below.ends_with("/token") {
+            let (status, kind, text) = vendor.token(&text);
+            return Ok(response(status, kind, PacedBody::whole(text)));
+        }
         let json: Value = serde_json::from_slice(&body).unwrap_or_default();
         let key = ["authorization", "x-api-key", "x-goog-api-key"]
             .iter()
             .filter_map(|name| head.headers.get(*name)?.to_str().ok())
             .map(|value| value.trim_start_matches("Bearer ").to_owned())
             .next();
-        let request = AgentRequest::read(vendor, below, &json, &String::from_utf8_lossy(&body));
+        let request = AgentRequest::read(vendor, below, &json, &text);
         let counts = head.method == Method::POST && request.is_generation;
+        if counts {
+            self.gather(request.run).await;
+        }
         let mut record = self.record();
-        let known = key.filter(|key| record.left.contains_key(key));
-        let (status, content_type, text) = match &known {
-            None => vendor.unauthorized(),
+        let account = key.and_then(|key| record.account_of(&key));
+        let (pace, window) = (record.pace, account.map_or(0, |account| record.window(account)));
+        let (mut status, content_type, text) = match account {
+            None => vendor.refused(401),
             Some(_) if head.method == Method::HEAD => (200, "text/plain", String::new()),
             Some(_) if !counts => vendor.other(below),
-            Some(key) => match record.left.get_mut(key) {
-                Some(left) if *left > 0 => {
-                    *left -= 1;
-                    vendor.served(&request)
+            Some(account) => match record.judge(account, request.run) {
+                Verdict::Serve => vendor.served(&request),
+                Verdict::Refuse(status) => vendor.refused(status),
+                Verdict::Limited(wait) => {
+                    let (status, kind, text) = vendor.limited(record.accounts[account].is_login, wait);
+                    record.note(account, &request, status, &path, window);
+                    let is_login = record.accounts[account].is_login;
+                    let response = vendor.with_limit_headers(is_login, wait, Response::builder().status(status));
+                    return Ok(response.header("content-type", kind).body(PacedBody::whole(text)).unwrap());
                 }
-                _ => vendor.exhausted(),
             },
         };
+        if head.method == Method::HEAD && account.is_none() {
+            status = 200;
+        }
         if counts || status == 401 {
-            record.seen.push(Seen { key: known, run: request.run, status, path, at: Instant::now() });
+            let seen = Seen { account, run: request.run, status, path, at: Instant::now(), window };
+            record.seen.push(seen);
         }
         drop(record);
-        let response = Response::builder().status(status).header("content-type", content_type);
-        let response = if status == 429 { vendor.with_limit_headers(response) } else { response };
-        Ok(response.body(Full::from(text)).unwrap())
+        Ok(response(status, content_type, PacedBody::paced(text, pace)))
+    }
+
+    /// Holds the first requests until those of all runs have come, so that a trouble meets all of them.
+    async fn gather(&self, run: Option<u64>) {
+        let begun = Instant::now();
+        loop {
+            if self.record().has_gathered(run, begun.elapsed() > GATHERING) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     fn record(&self) -> MutexGuard<'_, Record> {
@@ -119,8 +199,87 @@ impl Upstream {
         self.record().seen.clone()
     }
 
-    /// The sum of the quotas that are left.
-    pub fn left(&self) -> u64 {
-        self.record().left.values().sum()
+    /// When the trouble began, if it has.
+    pub fn trouble_began(&self) -> Option<Instant> {
+        self.record().trouble.as_ref().and_then(|trouble| trouble.began)
     }
+
+    /// The sum of the requests that are left.
+    pub fn left(&self) -> u64 {
+        let record = self.record();
+        let left = record.accounts.iter().zip(&record.served).map(|(account, (_, served))| match account.limit {
+            Limit::Requests(most) => most.saturating_sub(*served),
+            Limit::None | Limit::Window(..) => 0,
+        });
+        left.sum()
+    }
+}
+
+impl Record {
+    fn account_of(&self, key: &str) -> Option<usize> {
+        let is_of = |account: &Account| match account.is_login {
+            true => key.starts_with(&account.secret),
+            false => key == account.secret,
+        };
+        self.accounts.iter().position(is_of)
+    }
+
+    fn window(&self, account: usize) -> u128 {
+        match self.accounts[account].limit {
+            Limit::Window(_, length) => self.started.elapsed().as_millis() / length.as_millis(),
+            Limit::None | Limit::Requests(_) => 0,
+        }
+    }
+
+    fn has_gathered(&mut self, run: Option<u64>, is_late: bool) -> bool {
+        let Some(trouble) = &mut self.trouble else { return true };
+        let TroubleKind::OfAll { runs, .. } = trouble.kind else { return true };
+        if trouble.began.is_some() {
+            return true;
+        }
+        trouble.gathered.extend(run);
+        if trouble.gathered.len() as u64 >= runs || is_late {
+            trouble.began = Some(Instant::now());
+        }
+        trouble.began.is_some()
+    }
+
+    fn judge(&mut self, account: usize, run: Option<u64>) -> Verdict {
+        let served: BTreeSet<_> =
+            self.seen.iter().filter(|seen| seen.status == 200).filter_map(|seen| seen.run).collect();
+        let is_first = run.is_none_or(|run| !served.contains(&run));
+        let count = self.seen.iter().filter(|seen| seen.account == Some(account) && seen.status == 200).count() as u64;
+        if let Some(trouble) = &mut self.trouble
+            && let Some((refusal, left)) = trouble.meets(account, is_first, count)
+        {
+            return refusal.map_or(Verdict::Limited(left), Verdict::Refuse);
+        }
+        let window = self.window(account);
+        let (at, used) = &mut self.served[account];
+        if *at != window {
+            (*at, *used) = (window, 0);
+        }
+        let (most, wait) = match self.accounts[account].limit {
+            Limit::None => (u64::MAX, Duration::ZERO),
+            Limit::Requests(most) => (most, Duration::from_secs(3600)),
+            Limit::Window(most, length) => {
+                let end = length * u32::try_from(window + 1).unwrap();
+                (most, end.saturating_sub(self.started.elapsed()))
+            }
+        };
+        if *used >= most {
+            return Verdict::Limited(wait);
+        }
+        *used += 1;
+        Verdict::Serve
+    }
+
+    fn note(&mut self, account: usize, request: &AgentRequest, status: u16, path: &str, window: u128) {
+        let (path, at) = (path.to_owned(), Instant::now());
+        self.seen.push(Seen { account: Some(account), run: request.run, status, path, at, window });
+    }
+}
+
+fn response(status: u16, content_type: &str, body: PacedBody) -> Response<PacedBody> {
+    Response::builder().status(status).header("content-type", content_type).body(body).unwrap()
 }

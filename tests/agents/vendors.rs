@@ -1,6 +1,5 @@
 //! Each vendor's API, as far as the agents and SDKs need it.
 
-use hyper::http::response::Builder;
 use serde_json::{Value, json};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -24,13 +23,15 @@ pub struct AgentRequest {
     call: Option<(&'static str, Value)>,
     /// The response must follow a schema.
     structured: bool,
+    /// It is a request of Code Assist, with the real one inside.
+    is_wrapped: bool,
 }
 
 /// Status, content type, body.
-type VendorResponse = (u16, &'static str, String);
+pub type VendorResponse = (u16, &'static str, String);
 
 const SSE: &str = "text/event-stream";
-const JSON: &str = "application/json";
+pub const JSON: &str = "application/json";
 
 impl Vendor {
     /// The vendor in the first segment of the path, and the rest.
@@ -43,45 +44,17 @@ impl Vendor {
         (Self::Anthropic, path.strip_prefix("/anthropic").unwrap_or(path))
     }
 
-    pub fn unauthorized(self) -> VendorResponse {
-        let body = match self {
-            Self::Anthropic => {
-                json!({"type": "error", "error": {"type": "authentication_error", "message": "invalid x-api-key"}})
-            }
-            Self::Openai => json!({"error": {"message": "Incorrect API key", "type": "invalid_request_error",
-                "code": "invalid_api_key"}}),
-            Self::Google => json!({"error": {"code": 401, "message": "no such key", "status": "UNAUTHENTICATED"}}),
-        };
-        (401, JSON, body.to_string())
-    }
-
-    pub fn exhausted(self) -> VendorResponse {
-        let body = match self {
-            Self::Anthropic => json!({"type": "error", "error": {"type": "rate_limit_error",
-                "message": "This request would exceed your account's rate limit."}}),
-            Self::Openai => json!({"error": {"message": "Rate limit reached for requests", "type": "requests",
-                "param": null, "code": "rate_limit_exceeded"}}),
-            Self::Google => json!({"error": {"code": 429, "message": "Quota exceeded", "status": "RESOURCE_EXHAUSTED",
-                "details": [{"@type": "type.googleapis.com/google.rpc.QuotaFailure",
-                    "violations": [{"quotaId": "GenerateRequestsPerDayPerProject"}]},
-                    {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "3600s"}]}}),
-        };
-        (429, JSON, body.to_string())
-    }
-
-    /// A wait that no agent accepts: one that saw it would give up or hang.
-    pub fn with_limit_headers(self, response: Builder) -> Builder {
-        match self {
-            Self::Google => response,
-            _ => response.header("retry-after", "3600"),
-        }
-    }
-
     /// The response to a request that is not sent to a model.
     pub fn other(self, below: &str) -> VendorResponse {
+        let tier = json!({"id": "standard-tier", "name": "Gemini Code Assist", "isDefault": true});
         match self {
             Self::Anthropic if below.ends_with("/count_tokens") => (200, JSON, r#"{"input_tokens":1}"#.to_owned()),
             Self::Google if below.ends_with(":countTokens") => (200, JSON, r#"{"totalTokens":1}"#.to_owned()),
+            Self::Google if below.ends_with(":loadCodeAssist") => {
+                let answer = json!({"currentTier": tier, "allowedTiers": [tier], "cloudaicompanionProject": "project"});
+                (200, JSON, answer.to_string())
+            }
+            Self::Google if below.contains("/v1internal:") => (200, JSON, "{}".to_owned()),
             _ if below.ends_with("/models") => (200, JSON, r#"{"object":"list","data":[],"models":[]}"#.to_owned()),
             _ => (404, JSON, "{}".to_owned()),
         }
@@ -99,6 +72,9 @@ impl Vendor {
 impl AgentRequest {
     /// Reads a request; the prompt contains `RUN-n STEPS-n FILE=path`, and each step is a tool call that reads the file.
     pub fn read(vendor: Vendor, below: &str, body: &Value, text: &str) -> Self {
+        let is_wrapped = below.contains("/v1internal:");
+        let model = body["model"].as_str().unwrap_or("model").to_owned();
+        let body = if is_wrapped { &body["request"] } else { body };
         let number = |mark: &str| {
             let from = text.find(mark)? + mark.len();
             let digits: String = text[from..].chars().take_while(char::is_ascii_digit).collect();
@@ -130,7 +106,8 @@ impl AgentRequest {
             },
             run: number("RUN-"),
             stream: body["stream"] == true || below.ends_with(":streamGenerateContent"),
-            model: body["model"].as_str().unwrap_or("model").to_owned(),
+            model,
+            is_wrapped,
             done,
             call,
             structured: body["generationConfig"].get("responseJsonSchema").is_some(),
@@ -251,5 +228,6 @@ fn google(request: &AgentRequest) -> VendorResponse {
         "usageMetadata": {"promptTokenCount": 1, "candidatesTokenCount": 1, "totalTokenCount": 2},
         "modelVersion": "model"
     });
+    let chunk = if request.is_wrapped { json!({ "response": chunk, "traceId": "1" }) } else { chunk };
     if request.stream { (200, SSE, stream(&[chunk])) } else { (200, JSON, chunk.to_string()) }
 }

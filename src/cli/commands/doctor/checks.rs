@@ -72,7 +72,7 @@ fn daemon(status: &DaemonStatus, findings: &mut Vec<DoctorFinding>) {
     } else {
         let message = format!("the daemon is version {}, this program {version}", status.version);
         let finding = DoctorFinding::warning("daemon", message).of(&status.socket);
-        findings.push(finding.remedy("stop it; the next command starts the new version: lessor stop"));
+        findings.push(finding.remedy("restart it; the agents that use it keep running: lessor restart"));
     }
     for warning in &status.warnings {
         findings.push(DoctorFinding::warning("daemon", warning));
