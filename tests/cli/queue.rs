@@ -39,9 +39,9 @@ fn wait_for_queue(home: &Home, length: usize) {
 }
 
 fn kill(home: &Home) {
-    let pid = home.json(&["ping", "--no-start"])["pid"].to_string();
-    assert!(Command::new("kill").args(["-9", &pid]).status().unwrap().success());
-    eventually("it has died", || home.json(&["ping"])["pid"].to_string() != pid);
+    let pid = home.json(&["ping", "--no-start"])["pid"].clone();
+    assert!(Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap().success());
+    eventually("it has died", || home.json(&["ping"])["pid"] != pid);
 }
 
 #[test]

@@ -151,6 +151,33 @@ fn a_daemon_that_hangs_is_restarted() {
 }
 
 #[test]
+fn a_restart_keeps_process_socket_and_leases() {
+    let user = TestUser::installed();
+    let mut client = user.client();
+    let pid = client.pid();
+    client.add("a");
+    let mut process = user.command("sleep");
+    let mut process = process.arg("60").spawn().unwrap();
+    let bound = json!({ "provider": "anthropic", "bind": { "pid": process.id() } });
+    let lease = client.call("lease.acquire", bound);
+    wait_until("systemd has received the ready message", || user.property("ActiveState") == "active");
+    for _ in 0..3 {
+        let restarted: Value = serde_json::from_str(&user.lessor(&["restart", "--json"]).ok()).unwrap();
+        assert_eq!((&restarted["restarted"], &restarted["pid"]), (&json!(true), &json!(pid)), "{restarted}");
+        let mut client = user.client();
+        assert_eq!(client.call("lease.list", json!({}))[0]["fence"], lease["fence"]);
+        wait_until("the restart is over", || user.property("ActiveState") == "active");
+        assert_eq!((user.property("MainPID"), user.property("NRestarts")), (pid.to_string(), "0".to_owned()));
+    }
+    process.kill().unwrap();
+    process.wait().unwrap();
+    // the manager still sees a daemon that it can watch and stop
+    signal(pid, Signal::KILL);
+    assert_ne!(user.client().pid(), pid);
+    assert_eq!(user.property("NRestarts"), "1");
+}
+
+#[test]
 fn a_lease_survives_a_reload() {
     let user = TestUser::installed();
     let mut client = user.client();
