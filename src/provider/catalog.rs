@@ -48,7 +48,7 @@ pub enum TargetError {
     #[error("{provider} has no pool {pool:?}")]
     Pool { provider: String, pool: String },
     /// The pool serves other models only.
-    #[error("the pool {pool:?} serves no Claude models; ask for {model:?} without a pool, or for \"antigravity\"")]
+    #[error("the pool {pool:?} serves no Claude models; ask for {model:?} without a pool, or with \"antigravity\"")]
     NotInPool { pool: &'static str, model: String },
     /// The request names two pools.
     #[error("the model asks for the pool {model:?}, the request for {pool:?}")]
@@ -200,7 +200,7 @@ mod tests {
     use super::*;
 
     const CLAUDE_IN_CLI: &str = "the pool \"gemini-cli\" serves no Claude models; \
-                                 ask for \"claude-opus-4\" without a pool, or for \"antigravity\"";
+                                 ask for \"claude-opus-4\" without a pool, or with \"antigravity\"";
 
     #[test]
     fn the_vendor_s_name_before_a_model_is_not_part_of_it() {

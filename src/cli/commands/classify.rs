@@ -17,7 +17,7 @@ const MAX_LINE: u64 = 8 * 1024 * 1024;
 
 #[derive(Debug, Args)]
 pub(crate) struct ClassifyArgs {
-    /// Also print the confidence, the evidence, a link to open, and the quota windows
+    /// Also print the confidence, the evidence, a link to open, what lasts or is paid, and the quota windows
     #[arg(long)]
     evidence: bool,
 }
