@@ -142,15 +142,22 @@ impl ResponseEvidence<'_> {
             return Some(certain(Reason::Forbidden).at(Scope::Model).lasting());
         }
         let is_refusal = |status: u16| matches!(status, 400..=404);
+        // a proxy wraps the refusal of its own upstream
+        let is_wrapped = || {
+            let stated = body.statuses.iter().copied().chain([401, 403]);
+            let code = codes::generic(&body.codes);
+            stated.filter(|status| is_refusal(*status)).any(|status| body.states(status))
+                || matches!(code, Some(Reason::Forbidden | Reason::AuthFailed))
+                || lasting::state_by_code(body).is_some()
+        };
         let refuses = match self.status {
-            Some(429 | 500..=599) => {
-                body.statuses.iter().copied().chain([401, 403]).any(|s| is_refusal(s) && body.states(s))
-            }
+            Some(429 | 500..=599) => is_wrapped(),
             Some(status) => is_refusal(status),
             None => true,
         };
         if !refuses
             || codes::specific(&body.codes).is_some_and(|(reason, _)| reason == Reason::VerificationRequired)
+            || codes::met(&body.codes, "invalidprompt contentpolicyviolation contextlengthexceeded requesttoolarge")
             || prose::is_verification(text)
             || prose::is_refused_for_all_accounts(text)
             || prose::is_out_of_credit(text, self.dialect)
@@ -171,7 +178,9 @@ impl ResponseEvidence<'_> {
             return false;
         }
         let text = self.body.text.as_str();
-        let says = || codes::met(&self.body.codes, "resourceexhausted") || prose::is_surely_limited(text);
+        let says = || {
+            codes::met(&self.body.codes, "resourceexhausted ratelimiterror ratelimit") || prose::is_surely_limited(text)
+        };
         let is_timed = || {
             let why = prose::why_limited(text);
             why.is_some_and(|why| why != Reason::ModelCapacityExhausted) && self.stated_in_words().is_some()

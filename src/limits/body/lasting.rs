@@ -49,13 +49,16 @@ const NOT_IN_PLAN: &str = "not supported when using|not have access to|n't have 
      not permitted to use|access to model|access to the model|to use the model|use this model|not entitled to";
 /// The plan lacks the model if the clause also names the plan.
 const UNAVAILABLE: &str = "not available|not yet available|not currently available|n't available|unavailable|not supported|n't supported|not included|not include|\
-     n't include|not enabled|not allowed|not permitted|only available|upgrade|requires|not offered|not part of|permission denied";
+     n't include|not enabled|not allowed|not permitted|only available|upgrade|requires|not offered|not part of|incompatible with|permission denied";
 const PLAN: &str = "plan|subscription|tier|your account|this account|chatgpt account|organization|organisation|your project|\
-     your workspace|this workspace|your team|license|licence|paid|for free|permission denied";
+     your workspace|this workspace|your team|license|licence|paid|for free|authentication style|permission denied";
 /// Parts of a request that an account can lack while its other requests work.
 const FEATURE: &str = "fast mode|fast-mode|long context|1m context|context-1m| beta|web search|web_search|computer use|\
      code execution| tool|structured output|service tier|service_tier|priority|extended thinking|batch|files api|image generation|\
      data retention|endpoint|parameter";
+/// A clause with one of these words, or with such a beginning, states something.
+const VERBS: &str = " is | has | was | been | are |'s |'re | does | do |n't | not | no | must | lack";
+const STARTS: &str = "account|organization|organisation|workspace|api key|subscription|project|permission|resource|your|this|the |unknown project|invalid project|no ";
 /// Such a clause speaks of what could happen.
 const HYPOTHETICAL: &str = " may | might | would |if |unless|to avoid|to prevent";
 
@@ -63,15 +66,22 @@ fn has(text: &str, phrases: &str) -> bool {
     phrases.split('|').any(|phrase| text.contains(phrase))
 }
 
-/// The state that a refusal names, if it names one.
-pub(in crate::limits) fn state(body: &ErrorBody) -> Option<Lasting> {
+/// The state that a refusal's codes name: they are conclusive whatever the status.
+pub(in crate::limits) fn state_by_code(body: &ErrorBody) -> Option<Lasting> {
     if codes::met(&body.codes, MODEL_CODES) {
         return Some(Lasting::Model);
     }
-    let mut named = clauses(&body.text).filter_map(of_clause).collect::<Vec<_>>();
-    if codes::met(&body.codes, ACCOUNT_CODES) {
-        named.push(Lasting::Account);
+    codes::met(&body.codes, ACCOUNT_CODES).then_some(Lasting::Account)
+}
+
+/// The state that a refusal names, if it names one.
+pub(in crate::limits) fn state(body: &ErrorBody) -> Option<Lasting> {
+    let by_code = state_by_code(body);
+    if by_code == Some(Lasting::Model) {
+        return by_code;
     }
+    let mut named = clauses(&body.text).filter_map(of_clause).collect::<Vec<_>>();
+    named.extend(by_code);
     // the narrowest: "your organization does not have access to the model"
     [Lasting::Feature, Lasting::Model, Lasting::Account].into_iter().find(|state| named.contains(state))
 }
@@ -98,7 +108,9 @@ fn of_clause(clause: &str) -> Option<Lasting> {
     let of_model = has(clause, MODEL);
     let of_account = has(clause, ACCOUNT);
     let of_project = clause.contains("project");
-    let is_fact = || !has(clause, HYPOTHETICAL);
+    // a value that a message quotes is no statement: "invalid value 'account disabled'"
+    let states = || has(clause, VERBS) || STARTS.split('|').any(|word| clause.trim_start().starts_with(word));
+    let is_fact = || !has(clause, HYPOTHETICAL) && states();
     let lacks = of_model && (has(clause, NOT_IN_PLAN) || has(clause, UNAVAILABLE) && has(clause, PLAN));
     let ended = of_account && has(clause, ENDED) && is_fact();
     let gone = of_project && !of_model && has(clause, PROJECT_ENDED) && is_fact();
@@ -148,6 +160,9 @@ mod tests {
             "The OpenAI account associated with this API key has been deactivated. If you are the developer, check your email.",
             "Gemini for Google Cloud API has not been used in project p-1 before. Enable it by visiting the console.",
             "Project 'p-1' not found or deleted.",
+            "Unknown project id: p-1",
+            "Account suspended",
+            "Your account was deactivated. Please contact us at help.openai.com",
             r#"{"error":{"details":[{"reason":"SERVICE_DISABLED"}]}}"#,
             r#"{"detail":{"code":"deactivated_workspace"}}"#,
         ] {
@@ -182,6 +197,7 @@ mod tests {
         for text in [
             "The long context beta is not yet available for this subscription.",
             "Fast mode is not enabled for your organization.",
+            "This authentication style is incompatible with the long context beta header.",
         ] {
             assert_eq!(of(text), Some(Lasting::Feature), "{text}");
         }
@@ -201,6 +217,8 @@ mod tests {
             "You have insufficient permissions. Check that you have the correct role in your organization (Reader).",
             "This model's maximum context length is 128000 tokens.",
             "Request contains an invalid argument.",
+            "Invalid value: 'account disabled'. Supported values are: 'a'",
+            "project_id: extra inputs are not permitted",
             "",
         ] {
             assert_eq!(of(text), None, "{text}");

@@ -25,7 +25,9 @@ pub(in crate::limits) fn states_status(text: &str, status: u16) -> bool {
             && !after.starts_with(|letter: char| letter.is_alphanumeric());
         let label = before.trim_end_matches([' ', ':', '=', '(', '"', '\'', '#', '/']);
         is_whole
-            && (["http", "status", "code", "error"].iter().any(|word| label.ends_with(word))
+            && (["http", "status", "code", "error", "returned", "responded", "responded with", "got", "received"]
+                .iter()
+                .any(|word| label.ends_with(word))
                 || has(super::beginning(after, 24), " too many| unauthorized| forbidden"))
     })
 }

@@ -165,7 +165,7 @@ impl ErrorBody {
             // the inner error comes first: its message says what happened
             self.envelope(&inner, depth + 1);
             self.add_document(inner);
-            self.add_text(words);
+            words.into_iter().for_each(|words| self.add_text(words));
         } else {
             self.add_text(text);
         }
