@@ -1,6 +1,6 @@
 //! The evidence of one response, and its summary: one short line without anything that could be a secret.
 
-use super::body::{ErrorBody, beginning, codes, google};
+use super::body::{ErrorBody, beginning, codes, google, lasting};
 use super::reason::Reason;
 use super::response::{Dialect, Headers};
 use super::time::WaitSource;
@@ -51,7 +51,8 @@ pub(super) fn of(case: &ResponseEvidence, source: &WaitSource, reason: Reason) -
 
 /// The most specific code: a conclusive one, or else the first that contains letters.
 fn code(body: &ErrorBody) -> Option<&str> {
-    let known = body.codes.iter().position(|code| codes::specific(std::slice::from_ref(code)).is_some());
+    let is_conclusive = |code: &String| lasting::is_code(code) || codes::specific(std::slice::from_ref(code)).is_some();
+    let known = body.codes.iter().position(is_conclusive);
     let is_word = |code: &String| code != "error" && code.bytes().any(|byte| byte.is_ascii_alphabetic());
     let at = known.or_else(|| body.codes.iter().position(is_word))?;
     body.written.get(at).map(String::as_str)

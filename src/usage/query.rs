@@ -212,16 +212,22 @@ fn refused(question: &UsageQuery<'_>, status: u16, headers: &Headers, body: &[u8
         // zero has a meaning here that the classifier does not know
         429 => PollFailure::Limited(match headers.get("retry-after").and_then(parse_duration) {
             Some(stated) => Some(stated),
-            None => verdict.and_then(|verdict| verdict.wait),
+            None => verdict.as_ref().and_then(|verdict| verdict.wait),
         }),
         408 | 500.. => PollFailure::Unreachable,
+        // a page of what stands before the service
+        _ if verdict.as_ref().is_some_and(|verdict| verdict.reason == Reason::ServerError) => PollFailure::Unreachable,
         _ => PollFailure::Permanent,
     };
     let message = match status {
         401 => "the provider rejected the credential (401)".to_owned(),
         403 if unconfirmed => "the provider requires the account to be confirmed (403)".to_owned(),
         429 => "too many requests (429)".to_owned(),
-        status => format!("the answer was {status}"),
+        status => match verdict.map(|verdict| verdict.evidence).filter(|evidence| evidence.len() > 3) {
+            // for example the project and the API to enable
+            Some(evidence) => format!("the answer was {evidence}"),
+            None => format!("the answer was {status}"),
+        },
     };
     UsageError { message, kind, unconfirmed, link }
 }
@@ -311,6 +317,21 @@ mod tests {
             assert_eq!(failure.kind, kind, "{status} {header:?}");
             assert!(!failure.unconfirmed);
         }
+    }
+
+    #[test]
+    fn a_refusal_says_what_the_owner_must_mend_and_a_page_is_no_refusal() {
+        let refused = |body: &[u8]| refused(&question("google", None, None), 403, &Headers::default(), body);
+        let failure = refused(
+            br#"{"error":{"code":403,"message":"it is off","details":[{"reason":"SERVICE_DISABLED",
+                "metadata":{"consumer":"projects/p-1","service":"cloudaicompanion.googleapis.com"}}]}}"#,
+        );
+        let expected =
+            "the answer was 403 SERVICE_DISABLED project_id p-1 API cloudaicompanion.googleapis.com “it is off”";
+        assert_eq!((failure.message.as_str(), failure.kind), (expected, PollFailure::Permanent));
+        let failure = refused(b"<html><title>Attention Required! | Cloudflare</title>");
+        assert_eq!(failure.kind, PollFailure::Unreachable);
+        assert_eq!(refused(b"").message, "the answer was 403");
     }
 
     #[test]

@@ -66,6 +66,11 @@ fn has(text: &str, phrases: &str) -> bool {
     phrases.split('|').any(|phrase| text.contains(phrase))
 }
 
+/// Whether a code names a state that lasts.
+pub(in crate::limits) fn is_code(code: &str) -> bool {
+    [ACCOUNT_CODES, MODEL_CODES].iter().any(|codes| codes.split(' ').any(|known| known == code))
+}
+
 /// The state that a refusal's codes name: they are conclusive whatever the status.
 pub(in crate::limits) fn state_by_code(body: &ErrorBody) -> Option<Lasting> {
     if codes::met(&body.codes, MODEL_CODES) {
@@ -222,6 +227,13 @@ mod tests {
             "",
         ] {
             assert_eq!(of(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_tables_hold_normalised_codes() {
+        for code in [ACCOUNT_CODES, MODEL_CODES].iter().flat_map(|codes| codes.split(' ')) {
+            assert_eq!(codes::plain(code).as_deref(), Some(code));
         }
     }
 
