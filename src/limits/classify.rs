@@ -152,6 +152,8 @@ impl ResponseEvidence<'_> {
         };
         let refuses = match self.status {
             Some(429 | 500..=599) => is_wrapped(),
+            // a failing login service says "currently not allowed for this organization" to everyone
+            Some(401) => !text.contains("currently"),
             Some(status) => is_refusal(status),
             None => true,
         };

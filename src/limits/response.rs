@@ -102,7 +102,7 @@ fn tells(name: &str) -> bool {
         || name.starts_with("x-codex-")
         || (name.starts_with("x-") && (name.contains("-primary-") || name.contains("-secondary-")))
         || name.starts_with("anthropic-fast-")
-        || matches!(name, "x-should-retry" | "cf-mitigated" | "x-amzn-waf-action")
+        || matches!(name, "x-should-retry" | "cf-mitigated" | "x-amzn-waf-action" | "x-vercel-mitigated" | "x-datadome")
 }
 
 #[cfg(test)]

@@ -32,11 +32,8 @@ pub(in crate::limits) fn is_block(headers: &Headers, body: &ErrorBody) -> bool {
         let says = |document: &serde_json::Value| document.get("cloudflare_error").is_some_and(|value| value == true);
         body.documents.iter().any(says)
     };
-    headers.get("cf-mitigated").is_some()
-        || headers.get("x-amzn-waf-action").is_some()
-        || is_named()
-        || is_short()
-        || is_document()
+    let is_marked = ["cf-mitigated", "x-amzn-waf-action", "x-vercel-mitigated", "x-datadome"];
+    is_marked.iter().any(|name| headers.get(name).is_some()) || is_named() || is_short() || is_document()
 }
 
 /// Whether the beginning of a successful answer is such a page: some are sent with the status of a success.
@@ -82,6 +79,9 @@ mod tests {
         {
             assert!(!is(body), "{body}");
         }
-        assert!(is_block(&Headers::telling([("cf-mitigated", "challenge")]), &ErrorBody::default()));
+        for header in [("cf-mitigated", "challenge"), ("x-amzn-waf-action", "captcha"), ("X-Vercel-Mitigated", "deny")]
+        {
+            assert!(is_block(&Headers::telling([header]), &ErrorBody::default()), "{header:?}");
+        }
     }
 }

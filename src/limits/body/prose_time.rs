@@ -5,8 +5,7 @@
 use crate::limits::time::{When, duration, instant};
 
 /// Words that a time follows, separated by `|`.
-const ANCHORS: &str =
-    "retry|try again|try it again|reset|quotareset|wait|back off|backoff|available|regain access|renew|refill|until";
+const ANCHORS: &str = "retry|try again|try it again|reset|quotareset|wait|back off|backoff|available|regain access|renew|refill|until|cool down|cooldown|cooling down|come back|lifted|unlock";
 /// Words that may occur between an anchor and its time.
 const FILLERS: &str = "in after for at on about approximately around roughly another the next again least until is be of request \
      requests your it";
@@ -125,6 +124,10 @@ mod tests {
             ("Please retry your request after 20s", 20_000),
             ("will be available again in 15 min", 900_000),
             ("retrying is no use. Retry in 5s", 5_000),
+            ("the account is cooling down for 4m59s", 299_000),
+            ("cooldown: 45s", 45_000),
+            ("the limit will be lifted in 10 minutes", 600_000),
+            ("come back in 2 days", 172_800_000),
         ] {
             let expected = Some(When::In(Duration::from_millis(ms)));
             let found = wait(&text.to_lowercase()).map(|when| match when {
