@@ -8,7 +8,7 @@ use super::decide::{FollowDecision, FollowingAccount, KnownFormer, Observation, 
 use crate::credential::{Credential, FormerCredential, FormerRole, Link, import::DiscoveredAccount};
 use crate::daemon::os::clock::{self, since_boot};
 use crate::daemon::state::{Daemon, State, imported_limit, login_state_of, set_login_state};
-use crate::pool::{AccountChange, AccountId, AccountRecord, Command, LoginState, Now};
+use crate::pool::{AccountChange, AccountId, AccountRecord, Command, IdentityMatch, LoginState, Now};
 use crate::store::Write;
 
 /// What was observed of each account's file.
@@ -95,7 +95,16 @@ fn carry_out(
         let other = entry.email.clone().unwrap_or_else(|| "another account".to_owned());
         let organization = owner.organization_name.as_ref().or(owner.organization.as_ref());
         let organization = organization.map(|name| format!(" ({name})")).unwrap_or_default();
-        Some(format!("{other}{organization} is logged in there now; add that account, too: lessor import"))
+        let has_account = daemon.state().pool.accounts().iter().any(|account| {
+            let known = account.record.login_identity();
+            known.is_some_and(|known| known.compare(&entry.identity()) == IdentityMatch::Agrees)
+        });
+        let remedy = if has_account {
+            format!("to renew this account, log in to it with {} again", entry.tool.title())
+        } else {
+            "add that account, too: lessor import".to_owned()
+        };
+        Some(format!("{other}{organization} is logged in there now; {remedy}"))
     };
     match decision {
         FollowDecision::Keep | FollowDecision::WaitUntil(_) => None,

@@ -134,7 +134,8 @@ fn a_linked_file_that_changes_hands_takes_no_account_along() {
     machine.write(".claude.json", &owner("me", "Personal"));
     soon("the token is used by its account", || ends("me@example.org") == FARTHER + 1);
     assert_eq!(ends("me@example.org (Team)"), FARTHER);
-    assert!(trouble("me@example.org (Team)").contains("Personal"), "{}", trouble("me@example.org (Team)"));
+    let why = trouble("me@example.org (Team)");
+    assert!(why.contains("Personal") && why.contains("log in to it with Claude Code again"), "{why}");
 }
 
 #[test]

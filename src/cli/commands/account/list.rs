@@ -87,6 +87,9 @@ fn fields(info: &AccountInfo, now: u64) -> Vec<(&str, String)> {
     maybe("label", &info.label);
     maybe("email", &info.email);
     maybe("account_id", &info.account_id);
+    maybe("person", &info.person_id.clone().filter(|id| info.account_id.as_ref() != Some(id)));
+    maybe("organization", &info.organization);
+    maybe("organization_id", &info.organization_id.clone().filter(|id| info.account_id.as_ref() != Some(id)));
     maybe("project_id", &info.project_id);
     fields.push(("tier", account::tier(info.tier).to_owned()));
     fields.push(("kind", account::kind(info.kind).to_owned()));

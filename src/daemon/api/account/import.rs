@@ -5,13 +5,14 @@ use std::sync::Arc;
 use super::add::{
     NewIds, check_account_texts, check_agents, check_max_leases, check_refresh_token, check_secret, new_id, new_ids,
 };
+use super::remedy::{login_remedy, other_remedy};
 use crate::credential::import::plan::{AccountUpdate, ImportPlan, ImportStep, KnownAccount, LinkChange};
 use crate::credential::import::{DiscoveredAccount, DiscoveredLimit, Tool};
 use crate::credential::{Credential, FormerRole, Link, LinkMode, may_refresh};
 use crate::daemon::api::reply::UnsavedAnswer;
 use crate::daemon::api::session::{bad, refused, secret};
+use crate::daemon::os::clock;
 use crate::daemon::state::{Daemon, State, Unsaved, imported_limit, login_state_of, save};
-use crate::daemon::{os::clock, view};
 use crate::pool::{
     Account, AccountChange, AccountId, AccountOwner, AccountRecord, Command, Limit, LoginProblem, LoginState, Now,
     Usage, Verification, Wall, Window,
@@ -141,33 +142,6 @@ fn known(state: &State, now: Now, account: &Account) -> KnownAccount {
         link: link.cloned(),
         limits: account.limits().iter().map(limit).collect(),
     }
-}
-
-/// What makes an ended login work again.
-fn login_remedy(state: &State, account: &Account) -> Option<String> {
-    let record = &account.record;
-    let LoginState::NeedsLogin(problem) = &record.login_state else { return None };
-    let remedy = match state.links.get(record.id).filter(|link| link.mode == LinkMode::Link) {
-        Some(link) if *problem == LoginProblem::AccessTokenEnded => {
-            return Some(format!("it serves once {} has refreshed its login", link.tool));
-        }
-        Some(link) => format!("with {}, or: lessor login {}", link.tool, record.provider),
-        None => format!("lessor login {}", record.provider),
-    };
-    Some(format!("its login has ended; log in again: {remedy}"))
-}
-
-/// What lets an account serve again that is disabled, or that its owner must confirm.
-fn other_remedy(state: &State, account: &Account, now: Now) -> Option<String> {
-    let id = account.record.id;
-    if !account.enabled() {
-        return Some(format!("it is disabled; to use it: lessor account enable {id}"));
-    }
-    if matches!(account.record.login_state, LoginState::NeedsVerification(_)) {
-        let why = view::state_reason(state, now, account).map(|why| format!(": {why}")).unwrap_or_default();
-        return Some(format!("its provider wants it confirmed{why}; then: lessor account verify {id}"));
-    }
-    None
 }
 
 /// Carries out one step of the plan; the account is on disk when this returns.

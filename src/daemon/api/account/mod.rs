@@ -5,6 +5,7 @@ pub mod check;
 pub mod export;
 pub mod import;
 pub mod refresh;
+mod remedy;
 pub mod replace;
 pub mod usage;
 
