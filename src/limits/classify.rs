@@ -55,7 +55,8 @@ fn refused_within(response: &UpstreamResponse, windows: &[Window]) -> Option<Ver
     if page::may_be_block(beginning) {
         // some protections refuse with the status of a success
         let body = ErrorBody::read(beginning);
-        return page::is_block(response.headers, &body).then(|| judge(response, None, &body, windows));
+        return (body.is_page && page::is_block(response.headers, &body))
+            .then(|| judge(response, None, &body, windows));
     }
     let body = ErrorBody::read_failure(response.body)?;
     Some(judge(response, body.status, &body, windows))

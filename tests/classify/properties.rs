@@ -76,6 +76,14 @@ fn header() -> impl Strategy<Value = (String, String)> {
     (names.prop_map(str::to_owned), values)
 }
 
+#[test]
+fn a_success_is_a_block_only_as_a_page() {
+    let headers = [("cf-mitigated".to_owned(), "challenge".to_owned())];
+    for (body, is_block) in [("<", false), ("<html><title>x</title>", true), ("{}", false), ("", false)] {
+        assert_eq!(read("google", 200, &headers, body.as_bytes()).verdict.is_some(), is_block, "{body}");
+    }
+}
+
 /// Documents built from the relevant keys and values.
 fn document() -> impl Strategy<Value = serde_json::Value> {
     use serde_json::{Value, json};

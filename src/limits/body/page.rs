@@ -33,7 +33,10 @@ pub(in crate::limits) fn is_block(headers: &Headers, body: &ErrorBody) -> bool {
         body.documents.iter().any(says)
     };
     let is_marked = ["cf-mitigated", "x-amzn-waf-action", "x-vercel-mitigated", "x-datadome"];
-    is_marked.iter().any(|name| headers.get(name).is_some()) || is_named() || is_short() || is_document()
+    is_marked.iter().any(|name| headers.get(name).is_some_and(|value| !value.is_empty()))
+        || is_named()
+        || is_short()
+        || is_document()
 }
 
 /// Whether the beginning of a successful answer is such a page: some are sent with the status of a success.
