@@ -48,6 +48,27 @@ fn a_limit_without_reason_and_time_is_relayed_quickly() {
 }
 
 #[test]
+fn a_bare_refusal_of_one_request_leaves_google_s_accounts_to_others() {
+    const BARE: &str = r#"{"error":{"code":429,"message":"Resource has been exhausted (e.g. check quota).","status":"RESOURCE_EXHAUSTED"}}"#;
+    let upstream = Upstream::start(|request, stream| match request.text().contains("poisoned") {
+        true => respond(stream, 429, JSON, BARE),
+        false => respond(stream, 200, "", "{}"),
+    });
+    let gateway = TestGateway::new("", upstream);
+    for label in ["g", "h", "i"] {
+        gateway.add("google", "api_key", label);
+    }
+    let key = format!("x-goog-api-key: {}\r\n", gateway.key);
+    let line = "POST /google/v1beta/models/gemini-3-pro:generateContent";
+    let start = Instant::now();
+    let response = gateway.http_client().send(&request(line, &key, r#"{"contents":"poisoned"}"#));
+    assert_eq!((response.status(), response.text().as_str()), (429, BARE));
+    let response = gateway.http_client().send(&request(line, &key, r#"{"contents":"fine"}"#));
+    assert_eq!(response.status(), 200, "{response:?}");
+    assert!(start.elapsed() < Duration::from_secs(5), "a request waited");
+}
+
+#[test]
 fn the_last_attempt_after_failures_of_one_account_goes_to_another() {
     for failure in ["500", "reset"] {
         let upstream = Upstream::start(move |request, stream| match (request.key().as_str(), failure) {
