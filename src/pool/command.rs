@@ -75,6 +75,9 @@ pub enum Command {
         /// How long its holder still waits; `None` means the configured time.
         wait: Option<Duration>,
     },
+    /// What the provider refused before says nothing of the account any more: it has another credential, or its user
+    /// says so.
+    ForgetDenials(AccountId),
     /// Set a limit.
     SetLimit(AccountId, Limit),
     /// Clear an account's limits, because the user asks for it.

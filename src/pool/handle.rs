@@ -49,6 +49,7 @@ impl Pool {
             Command::ChangeAccount(id, change) => self.change_account(id, *change, effects),
             Command::SetRenewing(id, renewing) => self.set_renewing(id, renewing, effects),
             Command::Move { fence, wait } => self.move_lease(now, fence, wait, effects),
+            Command::ForgetDenials(id) => self.forget_denials(now, id, effects),
             Command::SetLimit(id, limit) => self.limit_account(now, id, limit, effects),
             Command::ClearLimits(id) => self.clear_limits(now, id, effects),
             Command::SetUsage(id, usage) => self.set_usage(now, id, usage, effects),

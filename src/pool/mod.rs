@@ -38,9 +38,9 @@ pub use model::{
     AccountId, AccountIdentity, AccountOwner, AccountSettings, Action, BadAccountId, Bind, ConnectionId,
     CredentialKind, Deadline, Decision, Fallback, Fence, HealthSettings, Holder, IdentityMatch, Ineligible,
     IneligibleAccount, LeaseRequest, LeaseSettings, LimitSettings, LimitSource, LoginCandidate, LoginProblem,
-    LoginState, Mode, Mono, Now, OtherQuota, Overflow, PoolSettings, Primary, Process, Protect, Quota, QuotaSettings,
-    Refusal, RefusalDetails, RefusalKind, RequestNeeds, RequestOutcome, SelectionSettings, StatedWait, Strategy,
-    Target, TargetNames, Ticket, Tier, TokenSettings, Verification, WaiterId, Wall, millis, spoken,
+    LoginState, Mode, Mono, Now, OtherQuota, OveragePolicy, Overflow, PoolSettings, Primary, Process, Protect, Quota,
+    QuotaSettings, Refusal, RefusalDetails, RefusalKind, RequestNeeds, RequestOutcome, SelectionSettings, StatedWait,
+    Strategy, Target, TargetNames, Ticket, Tier, TokenSettings, Verification, WaiterId, Wall, millis, spoken,
 };
 pub use queue::{MOST_WAITERS, QueuedRequest};
 pub use select::explain::{CandidateAccount, Exclusion, Explanation, LeaseExplanation, SelectionResult};

@@ -1,6 +1,7 @@
 //! Snapshots: the state that survives the daemon, and a pool that continues from it.
 
 use crate::limits::LONGEST_BELIEVED;
+use crate::pool::account::failures::Denials;
 use crate::pool::account::record::AccountRecord;
 use crate::pool::account::usage::Usage;
 use crate::pool::command::{Effect, Effects, Reply};
@@ -8,7 +9,7 @@ use crate::pool::lease::table::Leases;
 use crate::pool::lease::{Ending, Lease};
 use crate::pool::limit::phase::{LONG, Phase};
 use crate::pool::limit::{Limit, LimitRecord};
-use crate::pool::model::{AccountId, Deadline, Fence, LimitSource, Now, PoolSettings};
+use crate::pool::model::{AccountId, Deadline, Fence, LimitSource, LoginProblem, LoginState, Now, PoolSettings};
 use crate::pool::session::SessionRecord;
 use crate::pool::state::Pool;
 
@@ -72,7 +73,12 @@ impl Pool {
         pool.leases = Leases::starting_at(start.fence);
         pool.skew = now.skew();
         effects.push(Effect::ReserveFences(pool.leases.reserve_fences()));
-        for record in snapshot.accounts {
+        for mut record in snapshot.accounts {
+            // earlier versions took a single refusal for the end of a login
+            if matches!(record.login_state, LoginState::NeedsLogin(LoginProblem::RejectedByProvider { .. })) {
+                record.login_state = LoginState::Ready;
+                effects.push(Effect::SaveAccount(record.id));
+            }
             if pool.accounts.slot(record.id).is_none() {
                 pool.accounts.add(record, &pool.settings, now);
             }
@@ -103,18 +109,22 @@ impl Pool {
     fn restore_limit(&mut self, now: Now, record: LimitRecord, effects: &mut Effects) {
         let Some(slot) = self.accounts.slot(record.account) else { return };
         let LimitRecord { account, key, scope, reason, until, source, since, evidence, link } = record;
-        let long = since.is_some_and(|since| until.since(since) >= LONG);
+        let is_long = since.is_some_and(|since| until.since(since) >= LONG);
         let since = since.unwrap_or(now.wall);
         // a server states a time of day; a guessed wait is a span, which setting the clock does not change
         let span = source != LimitSource::Server && until <= now.wall.after(LONGEST_BELIEVED);
         let until = if span { Deadline::Mono(now.mono_of(until)) } else { Deadline::Wall(until) };
-        let mut limit = Limit { since, evidence, link, long, ..Limit::new(scope, key, reason, until, source) };
-        if limit.until.passed(now) && long {
+        let mut limit = Limit { since, evidence, link, ..Limit::new(scope, key, reason, until, source) };
+        limit.probed = is_long || limit.is_denial();
+        if limit.until.passed(now) && limit.probed {
             // no probe has shown yet whether it is over
             limit.phase = Phase::HalfOpen(None);
         } else if limit.until.passed(now) {
             effects.push(Effect::DropLimit(account, Some((scope, limit.key))));
             return;
+        }
+        if limit.is_denial() {
+            self.accounts.failures_mut(slot).denied = Some(Denials::restored(&limit, now));
         }
         self.accounts.change_limits(slot, now, &mut self.timers, |limits| limits.restore(limit, now));
     }
@@ -140,6 +150,6 @@ impl Pool {
             self.remember_answer(now, request, &Reply::Held(lease.fence));
         }
         // the store has it already: no effect
-        self.leases.insert(lease, &mut self.timers);
+        self.leases.insert(lease, now.mono, &mut self.timers);
     }
 }

@@ -119,6 +119,8 @@ impl World {
     }
 
     fn granted(&mut self, command: &Command, reply: &Result<Reply, Refusal>, lease: &Lease, to: Option<WaiterId>) {
+        // the account on which the service failed is left, wherever the order would lead
+        let left_service = self.has_left_service(command, lease);
         let ask = match (to, command) {
             (Some(id), _) => {
                 let at = self.model.waiters.iter().position(|waiter| waiter.id == id).expect("it waited");
@@ -148,6 +150,7 @@ impl World {
                 _ => None,
             };
             match self.model.verdict(&ask, since) {
+                _ if left_service => {}
                 // the other quota of the same account goes before another account
                 _ if before.is_some() => assert_eq!(Some(lease.account), before),
                 Verdict::Grant(allowed) => {
@@ -177,6 +180,13 @@ impl World {
         }
     }
 
+    fn has_left_service(&self, command: &Command, lease: &Lease) -> bool {
+        let Command::Report { fence, outcome: RequestOutcome::Refused(finding) } = command else { return false };
+        let scope = finding.scope.unwrap_or_else(|| finding.reason.scope());
+        let failed = self.tickets.iter().find(|ticket| ticket.fence == *fence).map(|ticket| ticket.account);
+        scope == Scope::Service && failed != Some(lease.account)
+    }
+
     /// Accounts that refuse a request as such are not asked again for it, until something else becomes of it.
     fn note_refused_by(&mut self, command: &Command, reply: &Result<Reply, Refusal>) {
         let (Command::Report { fence, outcome }, Ok(Reply::Decision(decision))) = (command, reply) else { return };
@@ -184,6 +194,10 @@ impl World {
             return drop(self.refused_by.remove(fence));
         }
         let RequestOutcome::Refused(finding) = outcome else { return drop(self.refused_by.remove(fence)) };
+        if finding.reason == Reason::Forbidden && decision.action == Action::Retry {
+            // it tries every account once more
+            return drop(self.refused_by.remove(fence));
+        }
         let is_request = finding.reason == Reason::RequestRejected;
         match finding.scope.unwrap_or_else(|| finding.reason.scope()) {
             Scope::Request if !is_request => {

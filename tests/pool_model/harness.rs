@@ -106,12 +106,13 @@ impl World {
             Op::Report { lease, reason, scope, wait_s } => {
                 if let Some(fence) = fence(*lease) {
                     let scopes = [Scope::Request, Scope::Model, Scope::Pool, Scope::Account, Scope::Service];
+                    let reason = Reason::ALL[*reason as usize];
+                    // a plan that lacks a model is not part of the reference: `pool_rules` has its own tests of it
+                    let is_missing_model = matches!(reason, Reason::Forbidden | Reason::RequestRejected);
+                    let scope = scopes.get(*scope as usize).copied();
                     let outcome = RequestOutcome::Refused(Box::new(RefusalDetails {
-                        scope: scopes.get(*scope as usize).copied(),
-                        ..RefusalDetails::reported(
-                            Reason::ALL[*reason as usize],
-                            wait_s.map(|s| Duration::from_secs(s.into())),
-                        )
+                        scope: scope.filter(|scope| *scope != Scope::Model || !is_missing_model),
+                        ..RefusalDetails::reported(reason, wait_s.map(|s| Duration::from_secs(s.into())))
                     }));
                     self.just(Command::Report { fence, outcome });
                 }
@@ -451,6 +452,18 @@ impl World {
                 }
             }
             Command::Report { fence, outcome: RequestOutcome::Ok } if ok => {
+                let lease = model.leases.iter().find(|lease| lease.fence == *fence).cloned();
+                for limit in model.accounts.iter_mut().flat_map(|account| {
+                    let is_its = lease.as_ref().is_some_and(|lease| lease.account == account.record.id);
+                    account.limits.iter_mut().filter(move |_| is_its)
+                }) {
+                    let blocks = lease.as_ref().is_some_and(|lease| limit.blocks(&lease.target));
+                    if let Phase::Ramp(_, let_in) = &mut limit.phase
+                        && blocks
+                    {
+                        *let_in = let_in.saturating_sub(1);
+                    }
+                }
                 for limit in model.accounts.iter_mut().flat_map(|account| &mut account.limits) {
                     if matches!(limit.phase, Phase::Probing(Some((probe, _))) if probe == *fence) {
                         limit.phase = Phase::Ramp(model.now.mono, 0);

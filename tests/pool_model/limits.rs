@@ -44,7 +44,7 @@ impl MLimit {
             key: limit.key.clone(),
             until: limit.until,
             stated: limit.source != LimitSource::Table,
-            long: limit.until.mono(now).since(now.mono) >= LONG,
+            long: limit.until.mono(now).since(now.mono) >= LONG || limit.is_denial(),
             phase: Phase::Closed { first_back },
         }
     }
@@ -54,7 +54,14 @@ impl MLimit {
         let phase = if limit.is_recovering() { Phase::Probing(None) } else { Phase::Closed { first_back: None } };
         let span = limit.until.wall(now).since(limit.since);
         let stated = limit.source != LimitSource::Table;
-        Self { scope: limit.scope, key: limit.key.clone(), until: limit.until, stated, long: span >= LONG, phase }
+        Self {
+            scope: limit.scope,
+            key: limit.key.clone(),
+            until: limit.until,
+            stated,
+            long: span >= LONG || limit.is_denial(),
+            phase,
+        }
     }
 
     pub fn blocks(&self, target: &Target) -> bool {

@@ -156,12 +156,13 @@ fn patience(fixture: &mut Fixture) -> String {
 /// Failures of one kind in a row, each after the limit of the one before; how long each lasts.
 fn failures(fixture: &mut Fixture, reason: Reason, pause: Duration) -> String {
     let mut waits = Vec::new();
-    for _ in 0..3 {
-        let fence = fixture.hold(LeaseRequest { account: Some("a".into()), ..ask(1) });
+    // different requests: one alone may itself be at fault
+    for n in 1..=3 {
+        let fence = fixture.hold(LeaseRequest { account: Some("a".into()), ..ask(n) });
         fixture.report(fence, reason, None);
         let wait = fixture.limited_for('a').unwrap_or_default();
         waits.push(format!("{wait:?}"));
-        fixture.run(Command::ConnectionClosed(ask(1).connection)).unwrap();
+        fixture.run(Command::ConnectionClosed(ask(n).connection)).unwrap();
         fixture.pass(wait + pause);
     }
     waits.join(" ")
@@ -198,14 +199,15 @@ fn server_error(fixture: &mut Fixture) -> String {
     service(fixture, Reason::ServerError)
 }
 
-/// Two reports of one kind on one account, a second apart: one event or two.
+/// Two reports of one kind on one account, three seconds apart: one event or two.
 fn two_reports(fixture: &mut Fixture) -> String {
-    let fences = [1, 2].map(|n| fixture.hold(LeaseRequest { account: Some("a".into()), ..ask(n) }));
-    for fence in fences {
-        fixture.report(fence, Reason::QuotaExhausted, None);
-        fixture.pass(secs(1));
+    for n in [1, 2] {
+        let fence = fixture.hold(LeaseRequest { account: Some("a".into()), ..ask(n) });
+        fixture.report(fence, Reason::RateLimitExceeded, Some(secs(2)));
+        fixture.pass(secs(3));
     }
-    format!("{:?}", fixture.limited_for('a'))
+    let health = &fixture.pool.settings().selection.health;
+    format!("{}", fixture.pool.account(id('a')).unwrap().health(health, fixture.now.mono))
 }
 
 /// Two rate limits of one holder, a minute apart, as far as it stays.
@@ -215,6 +217,15 @@ fn first_limits(fixture: &mut Fixture) -> String {
     fixture.pass(secs(60));
     let second = first.lease.is_none().then(|| fixture.report(fence, Reason::RateLimitExceeded, None));
     format!("{:?} {:?} {:?}", first.action, first.after, second.map(|second| (second.action, second.after)))
+}
+
+/// Where a conversation continues after a request that was paid for beyond the plan.
+fn paid_for(fixture: &mut Fixture) -> String {
+    let fence = fixture.hold(in_session("s"));
+    let on = fixture.on(fence);
+    fixture.run(Command::Report { fence, outcome: RequestOutcome::Overage(None) }).unwrap();
+    fixture.release(fence);
+    format!("{}", fixture.peek(in_session("s")) == on)
 }
 
 /// Who is first when a is nearly used up.
@@ -355,13 +366,14 @@ fn rows() -> Vec<Row> {
         ("limits.capacity_backoff", one, ["\"15s\"", "\"25s\""], capacity),
         ("limits.server_error_backoff", one, ["\"20s\"", "\"25s\""], server_error),
         ("limits.unknown_backoff", "", ["\"60s\"", "\"70s\""], unknown),
-        ("limits.dedup_window", "", ["\"2s\"", "\"100ms\""], two_reports),
+        ("limits.dedup_window", "", ["\"2s\"", "\"10s\""], two_reports),
         ("limits.reset_after", stay, ["\"10s\"", "\"2m\""], first_limits),
         ("limits.quota_failure_ttl", one, ["\"1h\"", "\"3h\""], quota_hours_apart),
         ("limits.retry_delay", stay, ["\"1s\"", "\"3s\""], first_limits),
         ("quota.primary", "", ["\"antigravity\"", "\"gemini-cli\""], pools),
         ("quota.fallback", "", ["\"off\"", "\"accounts-first\""], pools),
         ("quota.protect", "", ["[]", "[{ models = [\"opus*\"], below = 0.1 }]"], reserved),
+        ("quota.overage", "", ["\"avoid\"", "\"allow\""], paid_for),
         ("quota.soft_threshold", "", ["0.7", "0.9"], nearly_used_up),
         ("accounts.a.enabled", "", ["true", "false"], crowd),
         ("accounts.a.max_leases", fail, ["1", "3"], crowd),

@@ -1,5 +1,6 @@
 //! The rules of the pool, one by one, with times and accounts that a person can follow.
 
+mod blame;
 mod choosing;
 mod explaining;
 mod fixture;

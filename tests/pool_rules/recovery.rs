@@ -242,8 +242,9 @@ fn upstream_overload_leaves_the_health_of_all_accounts_unchanged() {
     for n in 0..100 {
         let held = fixture.hold(ask(n));
         let decision = fixture.report(held, Reason::ModelCapacityExhausted, Some(secs(n)));
-        assert_eq!(decision.action, Action::Retry);
-        fixture.release(held);
+        // before a long wait another account is asked
+        assert_eq!(decision.action, if n <= 5 { Action::Retry } else { Action::Switch });
+        fixture.release(decision.lease.unwrap_or(held));
     }
     assert_eq!(health(&fixture), before);
     assert!(fixture.pool.accounts().iter().all(|account| account.limits().is_empty()));
@@ -291,19 +292,30 @@ fn the_only_account_is_tried_again_and_again() {
 
 #[test]
 fn several_accounts_that_refuse_the_same_request_prove_that_it_is_the_request() {
-    for (letters, reason, refusals) in
-        [("abcde", Reason::Forbidden, 3), ("abcde", Reason::Unknown, 3), ("ab", Reason::Forbidden, 2)]
-    {
+    // three are proof enough, except where an account may be closed altogether: then every one is asked
+    for (letters, reason, refusals, retries) in [
+        ("abcde", Reason::Unknown, 3, 0),
+        ("ab", Reason::Unknown, 2, 0),
+        ("abcde", Reason::Forbidden, 25, 4),
+        ("ab", Reason::Forbidden, 10, 4),
+    ] {
+        let mut pauses = Vec::new();
         let mut fixture = Fixture::new(letters, |_| {});
-        let mut held = fixture.hold(ask(0));
+        let (mut held, mut refused) = (fixture.hold(ask(0)), 0);
         let decision = loop {
             let decision = fixture.report(held, reason, None);
+            refused += 1;
             match decision.lease {
                 Some(moved) => held = moved,
+                None if decision.action == Action::Retry => {
+                    pauses.push(decision.after.as_secs());
+                    fixture.pass(decision.after);
+                }
                 None => break decision,
             }
         };
-        assert_eq!(fixture.pool.next_fence(), Fence(1 + refusals), "{letters} {reason:?}");
+        assert_eq!((refused, pauses.len()), (refusals, retries), "{letters} {reason:?}");
+        assert!(pauses.iter().sum::<u64>() <= 30, "{pauses:?}");
         assert_eq!(
             (decision.action, decision.reason, decision.scope),
             (Action::Stop, Some(Reason::RequestRejected), Some(Scope::Request))

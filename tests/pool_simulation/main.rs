@@ -2,6 +2,8 @@
 //!
 //! `LESSOR_SIM_SEED=n` replays one run, `LESSOR_SIM_STEPS=n` lengthens it. A failure prints its seed.
 
+mod outage;
+mod windows;
 mod world;
 
 use std::collections::BTreeSet;

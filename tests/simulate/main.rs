@@ -118,3 +118,27 @@ fn the_rules_of_other_programs_cost_what_their_sources_imply() {
     // one retry, then the caller sees it
     assert!(multi.turned_away > 2 * lessor.turned_away, "{multi:?} {lessor:?}");
 }
+
+/// Five accounts with short windows and twelve agents that ask for more than there is: a window is not stormed at its
+/// start, and still used up.
+#[test]
+fn short_windows_are_used_up_without_a_storm() {
+    let mut failures = Vec::new();
+    for per_minute in [3, 6, 10] {
+        for seed in 0..2 {
+            let load = Load { accounts: 5, agents: 12, hours: 2, seed, per_minute, per_five_hours: 100_000 };
+            let perfect = run(&load, Rule::Perfect);
+            for strategy in STRATEGIES {
+                let counted = run(&load, Rule::Lessor(strategy));
+                let usable = perfect.served.min(perfect.quota);
+                let share = counted.served as f64 / usable as f64;
+                let (average, worst) = (counted.refusals_a_window(), counted.most_refusals);
+                if average > 1.2 || worst > 3 || share < 0.97 {
+                    failures
+                        .push(format!("{load:?} {strategy:?}: {average:.2} on average, {worst} at worst, {share:.3}"));
+                }
+            }
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}

@@ -121,6 +121,7 @@ pub static KEYS: &[KeySpec] = &[
     on("quota.primary", OneOf(&["antigravity", "gemini-cli"]), "antigravity", "Gemini quota pool to use first", |c, _, v| c.pool.quota.primary.assign(v)),
     on("quota.fallback", OneOf(&["off", "accounts-first", "same-account-first"]), "off", "whether and when the other Gemini quota pool is used", |c, _, v| c.pool.quota.fallback.assign(v)),
     on("quota.soft_threshold", Number(0.0, 1.0), "0.9", "an account above this utilisation is chosen last for the model family; 1 disables this", |c, _, v| c.pool.quota.soft_threshold.assign(v)),
+    on("quota.overage", OneOf(&["avoid", "allow"]), "avoid", "whether requests stay on an account that pays for them beyond its plan while another one has room", |c, _, v| c.pool.quota.overage.assign(v)),
     on("quota.protect", Protect, "[]", "reserved quota share per model: [{ models = [\"claude-opus*\"], below = 0.1 }]", |c, _, v| c.pool.quota.protect.assign(v)),
     on("quota.poll", ValueKind::Duration(Duration::from_secs(1), MONTH, Some("off")), "15m", "interval of usage polling, within each provider's request budget", |c, _, v| c.quota.poll.assign(v)),
 

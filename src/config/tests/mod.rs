@@ -66,6 +66,7 @@ max_attempts = 3
 primary = "antigravity"
 fallback = "off"
 soft_threshold = 0.90
+overage = "avoid"
 protect = []
 poll = "15m"
 [refresh]

@@ -47,7 +47,8 @@ const _: () = assert!(align_of::<String>() > Tag::FLAGS || cfg!(not(target_point
 pub struct Rank(u128);
 
 impl Rank {
-    const OVER_THRESHOLD: u128 = 1 << 127;
+    const PAYS_OVERAGE: u128 = 1 << 127;
+    const OVER_THRESHOLD: u128 = 1 << 126;
     const TIER: u128 = 0xff;
     const LOAD: u32 = 40;
 
@@ -70,10 +71,16 @@ impl Rank {
         Self(self.0 | Self::OVER_THRESHOLD)
     }
 
+    /// Behind every account that does not pay for requests beyond its plan.
+    #[inline]
+    pub fn paid_overage(self) -> Self {
+        Self(self.0 | Self::PAYS_OVERAGE)
+    }
+
     /// Leases per capacity.
     #[inline]
     pub fn load(self) -> u64 {
-        // 64 bits of load, with the threshold's bit far above them
+        // 64 bits of load, with the bits of the threshold and of overage far above them
         (self.0 >> Self::LOAD) as u64
     }
 }
@@ -98,7 +105,7 @@ impl SelectionKey {
             tag: Tag(agents & !Tag::FLAGS
                 | flag(account.can_serve() && !account.exclusive, Tag::READY)
                 | flag(account.limits.is_empty(), Tag::UNLIMITED)
-                | flag(account.usage.windows.is_empty(), Tag::UNMEASURED)),
+                | flag(account.usage.windows.is_empty() && account.overage.is_empty(), Tag::UNMEASURED)),
         }
     }
 

@@ -2,15 +2,18 @@
 
 pub(crate) mod change;
 pub(crate) mod digest;
+pub(crate) mod failures;
 pub(crate) mod health;
 pub(crate) mod record;
 pub(crate) mod table;
 pub(crate) mod usage;
 
-use crate::limits::Scope;
 use crate::pool::limit::Limit;
 use crate::pool::limit::limits::AccountLimits;
-use crate::pool::model::{Fence, HealthSettings, LoginState, Mono, Now, Past, PoolSettings, TokenSettings};
+use crate::pool::model::{
+    Fence, HealthSettings, LoginState, Mono, Now, Past, PoolSettings, Quota, TokenSettings, Wall,
+};
+use failures::Failures;
 use health::{Bucket, Health};
 use record::{AccountRecord, EffectivePolicy};
 use usage::Usage;
@@ -32,6 +35,8 @@ pub struct Account {
     pub(crate) health: Health,
     pub(crate) bucket: Bucket,
     pub(crate) usage: Usage,
+    /// Quotas whose plan is used up, so that requests are paid for beyond it.
+    pub(crate) overage: Vec<Overage>,
     /// The last grant in this run or, from the record, before.
     pub(crate) last_used: Option<Past>,
     /// The newest fence granted on it in this run.
@@ -48,27 +53,11 @@ pub struct Renewing {
     pub until: Option<Mono>,
 }
 
-/// The failures of an account, for its back-off.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub(crate) struct Failures {
-    /// Consecutive quota failures.
-    pub(crate) quota: u32,
-    /// When the last limit for a quota failure ends.
-    pub(crate) quota_until: Mono,
-    /// Recent refusals, so that one event reported by several holders counts once.
-    pub(crate) recent: Vec<CountedRefusal>,
-}
-
+/// A quota of which the plan's part is used up, until it resets.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct CountedRefusal {
-    pub(crate) scope: Scope,
-    pub(crate) key: String,
-    pub(crate) at: Mono,
-    /// The lease that reported it.
-    pub(crate) fence: Fence,
-    /// Whether its holder was answered `retry`.
-    pub(crate) retried: bool,
-    pub(crate) failures: u32,
+pub(crate) struct Overage {
+    pub(crate) key: Box<str>,
+    pub(crate) until: Wall,
 }
 
 impl Account {
@@ -83,6 +72,7 @@ impl Account {
             health: Health::new(&settings.selection.health, now.mono),
             bucket: Bucket::new(&settings.selection.tokens, now.mono),
             usage: Usage::default(),
+            overage: Vec::new(),
             last_used: record.last_used_at.map(|at| now.past_of(at)),
             newest_fence: None,
             resumable: true,
@@ -139,6 +129,23 @@ impl Account {
     /// What is known of its quota windows.
     pub fn usage(&self) -> &Usage {
         &self.usage
+    }
+
+    /// Whether requests on this quota are paid for beyond the plan.
+    #[inline]
+    pub(crate) fn pays_overage(&self, quota: Quota<'_>, now: Wall) -> bool {
+        self.overage.iter().any(|paid| *paid.key == *quota.key && paid.until > now)
+    }
+
+    /// Until when requests are paid for beyond the plan, on any of its quotas.
+    pub fn overage_until(&self, now: Wall) -> Option<Wall> {
+        self.overage.iter().map(|paid| paid.until).filter(|until| *until > now).max()
+    }
+
+    /// Since when the provider has refused the account or its credential, without a success in between.
+    pub fn denied_since(&self) -> Option<Wall> {
+        let stands = self.limits.iter().any(|limit| limit.is_denial() && limit.is_kept());
+        self.failures.denied.filter(|_| stands).map(|denied| denied.since)
     }
 
     /// Whether it is enabled, its login works and its token is valid.

@@ -2,12 +2,13 @@
 //! queue, so that no caller has to. A *slot* is an account's index in the table.
 
 use crate::pool::account::digest::{SelectionKey, StrategyInputs};
+use crate::pool::account::failures::Failures;
 use crate::pool::account::record::{AccountChange, AccountRecord, EffectivePolicy};
 use crate::pool::account::usage::Usage;
-use crate::pool::account::{Account, Failures, Renewing};
+use crate::pool::account::{Account, Overage, Renewing};
 use crate::pool::limit::limits::AccountLimits;
 use crate::pool::model::{
-    AccountId, Fence, HealthSettings, Mono, Now, Past, PoolSettings, Refusal, RefusalKind, TokenSettings,
+    AccountId, Fence, HealthSettings, Mono, Now, Past, PoolSettings, Refusal, RefusalKind, TokenSettings, Wall,
 };
 use crate::pool::queue::QueueDirty;
 use crate::pool::timers::{AccountTimers, Timers};
@@ -309,7 +310,11 @@ impl Accounts {
         account.exclusive = false;
         account.tolerated = account.tolerated.min(account.leases);
         self.digest(slot);
-        self.count_admission(slot, now, timers, |limits| limits.release_probe(fence));
+        let was_probe = self.count_admission(slot, now, timers, |limits| limits.release_probe(fence));
+        if was_probe {
+            // without a probe under way it is known how long other limits last
+            self.dirty.mark_all();
+        }
         self.dirty.mark_freed(slot);
     }
 
@@ -330,6 +335,17 @@ impl Accounts {
     /// Gives the token of an attempt back that the account did not fail.
     pub fn give_token_back(&mut self, slot: usize, settings: &TokenSettings, now: Mono) {
         self.list[slot].bucket.give_back(settings, now);
+        self.digest(slot);
+    }
+
+    /// Notes that requests on this quota are paid for beyond the plan until then, or not any more.
+    pub fn set_overage(&mut self, slot: usize, key: &str, until: Option<Wall>, now: Wall) {
+        let overage = &mut self.list[slot].overage;
+        if overage.is_empty() && until.is_none() {
+            return;
+        }
+        overage.retain(|paid| *paid.key != *key && paid.until > now);
+        overage.extend(until.map(|until| Overage { key: key.into(), until }));
         self.digest(slot);
     }
 

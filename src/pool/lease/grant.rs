@@ -93,7 +93,7 @@ impl Pool {
             granted_at: now.wall,
             request_id: request.request_id,
         };
-        self.insert_lease(lease, effects);
+        self.insert_lease(now, lease, effects);
         effects.push(Effect::Emit(Event::Granted(fence)));
         fence
     }
@@ -167,7 +167,7 @@ impl Pool {
             granted_at: now.wall,
             request_id: None,
         };
-        self.insert_lease(lease, effects);
+        self.insert_lease(now, lease, effects);
         effects.push(Effect::Emit(Event::Granted(fence)));
         Ok(Reply::Held(fence))
     }
@@ -221,11 +221,11 @@ impl Pool {
         effects.push(Effect::Ended(Box::new(lease), why));
     }
 
-    fn insert_lease(&mut self, lease: Lease, effects: &mut Effects) {
+    fn insert_lease(&mut self, now: Now, lease: Lease, effects: &mut Effects) {
         if lease.is_durable() {
             effects.push(Effect::SaveLease(lease.fence));
         }
-        self.leases.insert(lease, &mut self.timers);
+        self.leases.insert(lease, now.mono, &mut self.timers);
     }
 
     /// The answer this request id already has, if it still holds.

@@ -2,7 +2,7 @@
 
 use crate::limits::Reason;
 use crate::pool::lease::Lease;
-use crate::pool::model::{AccountId, Bind, ConnectionId, Fence, Holder, Now, Process};
+use crate::pool::model::{AccountId, Bind, ConnectionId, Fence, Holder, Mono, Now, Process};
 use crate::pool::timers::Timers;
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -13,7 +13,7 @@ const MOST_RETIRED: usize = 1 << 16;
 
 #[derive(Debug)]
 pub struct Leases {
-    held: FxHashMap<Fence, Lease>,
+    held: FxHashMap<Fence, HeldLease>,
     by_connection: FxHashMap<ConnectionId, Vec<Fence>>,
     by_process: FxHashMap<Process, Vec<Fence>>,
     /// The account that a report moved a lease from, and the reason.
@@ -26,6 +26,13 @@ pub struct Leases {
     reserved: Fence,
     /// Fences from before this run whose leases have ended in it: they cannot be resumed.
     retired_fences: FxHashSet<Fence>,
+}
+
+#[derive(Debug)]
+struct HeldLease {
+    lease: Lease,
+    /// A request under it that is reported now was sent at this time or later, as far as is known.
+    sent_at: Mono,
 }
 
 impl Default for Leases {
@@ -50,7 +57,18 @@ impl Leases {
     }
 
     pub fn get(&self, fence: Fence) -> Option<&Lease> {
-        self.held.get(&fence)
+        self.held.get(&fence).map(|held| &held.lease)
+    }
+
+    /// When the request under this lease was sent at the earliest.
+    pub fn sent_at(&self, fence: Fence) -> Option<Mono> {
+        self.held.get(&fence).map(|held| held.sent_at)
+    }
+
+    pub fn set_sent_at(&mut self, fence: Fence, at: Mono) {
+        if let Some(held) = self.held.get_mut(&fence) {
+            held.sent_at = at;
+        }
     }
 
     pub fn contains(&self, fence: Fence) -> bool {
@@ -58,7 +76,7 @@ impl Leases {
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Lease> {
-        self.held.values()
+        self.held.values().map(|held| &held.lease)
     }
 
     pub fn len(&self) -> usize {
@@ -116,14 +134,14 @@ impl Leases {
         self.reserved
     }
 
-    pub fn insert(&mut self, lease: Lease, timers: &mut Timers) {
+    pub fn insert(&mut self, lease: Lease, now: Mono, timers: &mut Timers) {
         self.bind(lease.fence, lease.bind);
         timers.set_lease(lease.fence, lease.expires);
-        self.held.insert(lease.fence, lease);
+        self.held.insert(lease.fence, HeldLease { lease, sent_at: now });
     }
 
     pub fn remove(&mut self, fence: Fence, timers: &mut Timers) -> Option<Lease> {
-        let lease = self.held.remove(&fence)?;
+        let HeldLease { lease, .. } = self.held.remove(&fence)?;
         timers.clear_lease(fence, lease.expires);
         if !self.moved_from.is_empty() {
             self.moved_from.remove(&fence);
@@ -136,7 +154,7 @@ impl Leases {
     }
 
     pub fn extend(&mut self, fence: Fence, now: Now, timers: &mut Timers) -> Option<&Lease> {
-        let lease = self.held.get_mut(&fence)?;
+        let lease = &mut self.held.get_mut(&fence)?.lease;
         if let Some(ttl) = lease.ttl {
             timers.clear_lease(fence, lease.expires);
             lease.expires = Some(now.mono.after(ttl));
@@ -147,7 +165,7 @@ impl Leases {
 
     /// Binds a connection's lease to the connection that its holder has now.
     pub fn rebind(&mut self, fence: Fence, connection: ConnectionId, holder: Holder) {
-        let Some(lease) = self.held.get_mut(&fence) else { return };
+        let Some(HeldLease { lease, .. }) = self.held.get_mut(&fence) else { return };
         let before @ Bind::Connection(_) = lease.bind else { return };
         (lease.bind, lease.holder) = (Bind::Connection(connection), holder);
         self.unbind(fence, before);
@@ -190,7 +208,7 @@ impl Leases {
     /// Whether every index fits the leases; the first that does not, in words.
     pub fn check(&self, now: Now) -> Result<(), String> {
         let mut bound = 0;
-        for (fence, lease) in &self.held {
+        for (fence, HeldLease { lease, .. }) in &self.held {
             if lease.fence != *fence || *fence >= self.next {
                 return Err(format!("{fence:?} is indexed wrongly, or not below the next fence (I4)"));
             }

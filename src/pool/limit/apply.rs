@@ -1,7 +1,10 @@
 //! Commands and events that set and end limits.
 
+use crate::limits::Reason;
+use crate::pool::account::failures::Failures;
 use crate::pool::account::usage::Usage;
 use crate::pool::command::{Effect, Effects, Event, Handled, Reply};
+use crate::pool::lease::Lease;
 use crate::pool::limit::Limit;
 use crate::pool::limit::limits::LimitEnd;
 use crate::pool::limit::phase::RAMP;
@@ -24,13 +27,27 @@ impl Pool {
     pub(crate) fn clear_limits(&mut self, now: Now, id: AccountId, effects: &mut Effects) -> Handled {
         let slot = self.accounts.slot_of(id)?;
         let failures = self.accounts.failures_mut(slot);
-        failures.quota = 0;
-        failures.recent.clear();
+        *failures = Failures { service: failures.service, ..Failures::default() };
         if !self.accounts[slot].limits.is_empty() {
             effects.push(Effect::DropLimit(id, None));
         }
         let ends = self.accounts.change_limits(slot, now, &mut self.timers, |limits| limits.clear());
         emit_ends(id, ends, effects);
+        Ok(Reply::Done)
+    }
+
+    /// What was refused before says nothing of the account any more. A refreshed token is still one of the same account.
+    pub(crate) fn forget_denials(&mut self, now: Now, id: AccountId, effects: &mut Effects) -> Handled {
+        let slot = self.accounts.slot_of(id)?;
+        let is_refreshed = self.accounts[slot].renewing.is_some();
+        if !is_refreshed {
+            self.accounts.failures_mut(slot).denied = None;
+        }
+        let is_over = |limit: &Limit| limit.is_denial() && (!is_refreshed || limit.reason == Reason::AuthFailed);
+        if self.accounts[slot].limits.iter().any(is_over) {
+            let ends = self.accounts.change_limits(slot, now, &mut self.timers, |limits| limits.end_where(is_over));
+            emit_ends(id, ends, effects);
+        }
         Ok(Reply::Done)
     }
 
@@ -55,8 +72,12 @@ impl Pool {
         self.accounts.count_admission(slot, now, &mut self.timers, |limits| limits.admit(quota, fence, now.mono));
     }
 
-    /// A request of this lease succeeded: limits that it probed are over.
-    pub(crate) fn probe_succeeded(&mut self, now: Now, slot: usize, fence: Fence, effects: &mut Effects) {
+    /// A request of this lease succeeded: limits that it probed are over, and recovering ones admit more.
+    pub(crate) fn probe_succeeded(&mut self, now: Now, slot: usize, lease: &Lease, effects: &mut Effects) {
+        let (fence, quota) = (lease.fence, lease.target.quota());
+        if self.accounts[slot].limits.iter().any(|limit| !limit.is_kept() && limit.blocks(quota)) {
+            self.accounts.change_limits(slot, now, &mut self.timers, |limits| limits.widen_ramp(quota));
+        }
         if !self.accounts[slot].limits.iter().any(|limit| limit.probe() == Some(fence)) {
             return;
         }
@@ -67,9 +88,8 @@ impl Pool {
 
     /// Ends the limits that the account's usage disproves (I7).
     pub(crate) fn end_disproved(&mut self, now: Now, slot: usize, effects: &mut Effects) {
-        let disproves = |usage: &Usage, limit: &Limit| {
-            limit.reason == crate::limits::Reason::QuotaExhausted && usage.disproves(limit, now)
-        };
+        let disproves =
+            |usage: &Usage, limit: &Limit| limit.reason == Reason::QuotaExhausted && usage.disproves(limit, now);
         let account = &self.accounts[slot];
         if !account.limits.iter().any(|limit| disproves(&account.usage, limit)) {
             return;

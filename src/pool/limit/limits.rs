@@ -66,8 +66,11 @@ impl AccountLimits {
         if limit.until.passed(now) || limit.until.mono(now) > believed {
             return None;
         }
-        (limit.since, limit.phase) = (now.wall, Phase::CLOSED);
-        limit.long = limit.until.mono(now).since(now.mono) >= LONG;
+        if limit.since == Wall::default() {
+            limit.since = now.wall;
+        }
+        limit.phase = Phase::CLOSED;
+        limit.probed = limit.until.mono(now).since(now.mono) >= LONG || limit.is_denial();
         match self.0.iter_mut().find(|old| old.is_of(limit.scope, &limit.key)) {
             Some(old) if !old.yields_to(&limit, now) => return None,
             Some(old) => {
@@ -121,13 +124,43 @@ impl AccountLimits {
         }
     }
 
-    /// A lease has ended: if it was a probe, the next request may be one.
-    pub fn release_probe(&mut self, fence: Fence) {
+    /// A lease has ended: if it was a probe, the next request may be one. Returns whether it was.
+    pub fn release_probe(&mut self, fence: Fence) -> bool {
+        let mut was_probe = false;
         for limit in &mut self.0 {
             match &mut limit.phase {
-                Phase::HalfOpen(probe) if probe.is_some_and(|probe| probe.fence == fence) => *probe = None,
+                Phase::HalfOpen(probe) if probe.is_some_and(|probe| probe.fence == fence) => {
+                    *probe = None;
+                    was_probe = true;
+                }
                 Phase::Closed { first_back, .. } if *first_back == Some(fence) => *first_back = None,
                 _ => {}
+            }
+        }
+        was_probe
+    }
+
+    /// For a trial selection: as if this lease were no probe. Returns which limits it probes, for [`Self::set_probes`].
+    pub fn take_probes(&mut self, fence: Fence) -> Vec<(usize, Probe)> {
+        let probed = self.0.iter_mut().enumerate().filter(|(_, limit)| limit.probe() == Some(fence));
+        let taken = probed.filter_map(|(at, limit)| match &mut limit.phase {
+            Phase::HalfOpen(probe) => Some((at, probe.take()?)),
+            Phase::Closed { .. } | Phase::Ramp { .. } => None,
+        });
+        taken.collect()
+    }
+
+    pub fn set_probes(&mut self, probes: Vec<(usize, Probe)>) {
+        for (at, probe) in probes {
+            self.0[at].phase = Phase::HalfOpen(Some(probe));
+        }
+    }
+
+    /// A request on this quota succeeded: where requests return a few at a time, another one may take its place.
+    pub fn widen_ramp(&mut self, quota: Quota<'_>) {
+        for limit in self.0.iter_mut().filter(|limit| limit.blocks(quota)) {
+            if let Phase::Ramp { admitted, .. } = &mut limit.phase {
+                *admitted = admitted.saturating_sub(1);
             }
         }
     }
@@ -145,7 +178,7 @@ impl AccountLimits {
     /// A holder waits for the end of the limits of its quota. Returns how much later than that end it should return.
     pub fn wait_out(&mut self, quota: Quota<'_>, fence: Fence, now: Now) -> Duration {
         let mut later = Duration::ZERO;
-        for limit in self.0.iter_mut().filter(|limit| limit.long && limit.blocks(quota) && limit.holds(now)) {
+        for limit in self.0.iter_mut().filter(|limit| limit.probed && limit.blocks(quota) && limit.holds(now)) {
             let Phase::Closed { first_back, told } = &mut limit.phase else { continue };
             match first_back {
                 None => *first_back = Some(fence),
@@ -170,6 +203,12 @@ impl AccountLimits {
         ended.map(|limit| LimitEnd::of(&limit, limit.is_kept(), !limit.is_recovering())).collect()
     }
 
+    /// Removes the limits that a success or a new credential disproves.
+    pub fn end_where(&mut self, is_over: impl Fn(&Limit) -> bool) -> Vec<LimitEnd> {
+        let ended = self.0.extract_if(.., |limit| is_over(limit));
+        ended.map(|limit| LimitEnd::of(&limit, limit.is_kept(), !limit.is_recovering())).collect()
+    }
+
     /// Removes the guess that was made for one refusal, if it still stands.
     pub fn remove_guess(&mut self, scope: Scope, key: &str, reason: Reason) -> Option<LimitEnd> {
         let guess =
@@ -189,7 +228,7 @@ impl AccountLimits {
 
 fn pass(limit: &mut Limit, now: Now, alive: impl Fn(Fence) -> bool) -> Passed {
     match limit.phase {
-        Phase::Closed { .. } if limit.until.passed(now) && !limit.long => {
+        Phase::Closed { .. } if limit.until.passed(now) && !limit.probed => {
             limit.phase = Phase::ramp(now.mono);
             Passed::Over
         }

@@ -21,14 +21,14 @@ pub struct Limit {
     pub until: Deadline,
     /// Who stated the time.
     pub source: LimitSource,
-    /// When it was set.
+    /// When it was set; for an account that is refused again and again, when it was refused first.
     pub since: Wall,
     /// A short quotation of the upstream's answer.
     pub evidence: Option<Box<str>>,
     /// A page where the user can resolve it.
     pub link: Option<Box<str>>,
     /// Whether a single probe tests the account when its time is over.
-    pub(crate) long: bool,
+    pub(crate) probed: bool,
     pub(crate) phase: Phase,
 }
 
@@ -74,9 +74,21 @@ impl Limit {
             since: Wall::default(),
             evidence: None,
             link: None,
-            long: false,
+            probed: false,
             phase: Phase::CLOSED,
         }
+    }
+
+    /// Whether the provider refuses the account or its credential, not only its quota.
+    #[must_use]
+    pub fn is_denial(&self) -> bool {
+        self.scope == Scope::Account && matches!(self.reason, Reason::AuthFailed | Reason::Forbidden)
+    }
+
+    /// Whether the account may not use this model at all, whatever is left of its quota.
+    #[must_use]
+    pub fn is_missing_model(&self) -> bool {
+        self.scope == Scope::Model && matches!(self.reason, Reason::Forbidden | Reason::RequestRejected)
     }
 
     /// Whether this limit applies to `quota`.
@@ -108,7 +120,7 @@ impl Limit {
 
     pub(crate) fn admits(&self, now: Now) -> u32 {
         match self.phase {
-            Phase::Closed { .. } if self.until.passed(now) && self.long => 1,
+            Phase::Closed { .. } if self.until.passed(now) && self.probed => 1,
             Phase::Closed { .. } if self.until.passed(now) => RAMP,
             Phase::Closed { .. } => 0,
             Phase::HalfOpen(probe) => u32::from(probe.is_none()),

@@ -34,8 +34,8 @@ pub use outcome::{Action, Decision, LimitSource, RefusalDetails, RequestOutcome,
 pub use refusal::{Ineligible, IneligibleAccount, Refusal, RefusalKind};
 pub use request::{Bind, Holder, LeaseRequest, RequestNeeds, Ticket};
 pub use settings::{
-    AccountSettings, Fallback, HealthSettings, LeaseSettings, LimitSettings, Mode, Overflow, PoolSettings, Primary,
-    Protect, QuotaSettings, SelectionSettings, Strategy, TokenSettings,
+    AccountSettings, Fallback, HealthSettings, LeaseSettings, LimitSettings, Mode, OveragePolicy, Overflow,
+    PoolSettings, Primary, Protect, QuotaSettings, SelectionSettings, Strategy, TokenSettings,
 };
 pub use target::{OtherQuota, Quota, Target, TargetNames};
 pub(crate) use target::{QuotaChoice, QuotaChoices};

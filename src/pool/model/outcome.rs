@@ -10,6 +10,8 @@ use std::time::Duration;
 pub enum RequestOutcome {
     /// It succeeded.
     Ok,
+    /// It succeeded, and the account pays for it beyond its plan; until the plan's quota resets then, if that is known.
+    Overage(Option<Wall>),
     /// It was refused.
     Refused(Box<RefusalDetails>),
 }

@@ -73,6 +73,8 @@ pub enum Ineligible {
     Excluded,
     /// It has a limit.
     Limited,
+    /// Its plan does not include the model.
+    LacksModel,
     /// The rest of its quota is reserved for other models.
     Reserved,
     /// Its token is being refreshed.
@@ -84,7 +86,7 @@ pub enum Ineligible {
 stable_names!(
     Ineligible:
     Disabled = "disabled", NeedsLogin = "needs_login", NeedsVerification = "needs_verification",
-    NotAllowed = "not_allowed", Excluded = "excluded", Limited = "limited", Reserved = "reserved",
+    NotAllowed = "not_allowed", Excluded = "excluded", Limited = "limited", LacksModel = "lacks_model", Reserved = "reserved",
     Renewing = "renewing", Busy = "busy",
 );
 

@@ -181,6 +181,19 @@ pub struct QuotaSettings {
     pub soft_threshold: f64,
     /// Quota reserved from some models.
     pub protect: Vec<Protect>,
+    /// Whether an account may be used beyond its plan while another one has room.
+    pub overage: OveragePolicy,
+}
+
+/// Whether an account may be used beyond its plan while another one has room.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OveragePolicy {
+    /// Sessions move to an account whose plan is not used up, if there is one.
+    #[default]
+    Avoid,
+    /// Requests stay where they are, and are paid for.
+    Allow,
 }
 
 /// The Gemini pool to start on.
@@ -296,6 +309,12 @@ impl Default for LimitSettings {
 
 impl Default for QuotaSettings {
     fn default() -> Self {
-        Self { primary: Primary::default(), fallback: Fallback::default(), soft_threshold: 0.9, protect: Vec::new() }
+        Self {
+            primary: Primary::default(),
+            fallback: Fallback::default(),
+            soft_threshold: 0.9,
+            protect: Vec::new(),
+            overage: OveragePolicy::default(),
+        }
     }
 }

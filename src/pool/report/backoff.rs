@@ -1,8 +1,9 @@
 //! Back-off: counting failures, and the waits where the server states none.
 
 use crate::limits::{Reason, SHORTEST_HINT};
-use crate::pool::account::CountedRefusal;
+use crate::pool::account::failures::CountedRefusal;
 use crate::pool::lease::reacquire;
+use crate::pool::limit::Limit;
 use crate::pool::model::{Deadline, Ineligible, LimitSettings, Now, RefusalDetails, StatedWait};
 use crate::pool::report::AccountRefusal;
 use crate::pool::state::Pool;
@@ -37,8 +38,8 @@ impl LimitSettings {
 impl Pool {
     /// Whether no other account could ever serve, and only another attempt shows how long this one cannot.
     pub(crate) fn is_only(&self, now: Now, refused: &AccountRefusal) -> bool {
-        let RefusalDetails { reason, wait, .. } = *refused.details;
-        if wait.is_some() || !matches!(reason, Reason::RateLimitExceeded | Reason::Unknown) {
+        let RefusalDetails { reason, wait, lasting, .. } = *refused.details;
+        if wait.is_some() || lasting || !matches!(reason, Reason::RateLimitExceeded | Reason::Unknown) {
             return false;
         }
         let lease = refused.lease;
@@ -65,28 +66,33 @@ impl Pool {
             && details.wait.is_none_or(short)
     }
 
-    /// Counts a refusal, unless it is the same event as one counted just before. `only` says that the holder always
-    /// retries, `once` that it retries the first time.
+    /// Counts a refusal, unless it is the same event as one counted before. `only` says that the holder always retries,
+    /// `once` that it retries the first time.
     pub(crate) fn count(&mut self, now: Now, refused: &AccountRefusal, only: bool, once: bool) -> CountedEvent {
         let (window, memory) = (self.settings.limits.dedup_window, self.settings.limits.reset_after);
         let (scope, key, fence) = (refused.scope, &refused.key, refused.lease.fence);
+        // while its limit is closed, what arrives was under way before
+        let of_key = |limit: &&Limit| limit.is_of(scope, key) && limit.is_closed() && !limit.until.passed(now);
+        let is_closed = self.accounts[refused.slot].limits.iter().any(|limit| of_key(&limit));
+        let back_at = once.then(|| now.mono.after(self.settings.limits.retry_delay)).or(only.then_some(now.mono));
         let known = &mut self.accounts.failures_mut(refused.slot).recent;
         known.retain(|known| now.mono.since(known.at) < memory.max(window));
         let Some(known) = known.iter_mut().find(|known| known.scope == scope && known.key == *key) else {
             if known.len() >= MOST_REFUSED {
                 known.remove(0);
             }
-            let retried = only || once;
-            known.push(CountedRefusal { scope, key: key.clone(), at: now.mono, fence, retried, failures: 1 });
-            return CountedEvent { counts: true, once_more: once && !only, failures: 1 };
+            known.push(CountedRefusal { scope, key: key.clone(), at: now.mono, fence, back_at, failures: 1 });
+            return CountedEvent { counts: !is_closed, once_more: once && !only, failures: 1 };
         };
-        let same_event = now.mono.since(known.at) < window;
+        let was_under_way = is_closed || refused.sent_at < known.at;
+        let same_event = was_under_way || now.mono.since(known.at) < window;
         // a holder whose report was answered `retry` reports a second event, however soon
-        let back = known.retried && known.fence == fence;
-        if same_event && !back {
-            return CountedEvent { counts: false, once_more: once && !only && known.retried, failures: known.failures };
+        let is_back = known.fence == fence && known.back_at.is_some_and(|at| now.mono >= at);
+        if same_event && (was_under_way || !is_back) {
+            let once_more = once && !only && known.back_at.is_some();
+            return CountedEvent { counts: false, once_more, failures: known.failures };
         }
-        (known.at, known.fence, known.retried) = (now.mono, fence, only);
+        (known.at, known.fence, known.back_at) = (now.mono, fence, back_at.filter(|_| only));
         known.failures = known.failures.saturating_add(1);
         CountedEvent { counts: true, once_more: false, failures: known.failures }
     }
@@ -139,5 +145,5 @@ impl Pool {
 
 /// Whether the back-off of this reason grows with consecutive failures.
 pub(crate) fn is_quota_failure(reason: Reason) -> bool {
-    matches!(reason, Reason::QuotaExhausted | Reason::OutOfCredit | Reason::Forbidden)
+    matches!(reason, Reason::QuotaExhausted | Reason::OutOfCredit)
 }

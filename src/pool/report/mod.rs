@@ -1,27 +1,35 @@
 //! Reports: what a request's outcome means for its account, and what its holder should do next.
 
 pub(crate) mod backoff;
+mod moving;
 pub(crate) mod request_fault;
+mod serve;
+mod service;
 
-use crate::limits::{LONGEST_BELIEVED, Reason, SHORTEST_HINT, Scope};
+use crate::limits::{LONGEST_BELIEVED, Reason, Scope};
+use crate::pool::account::failures::{Denials, RequestSource, ServiceFailures};
 use crate::pool::account::record::AccountChange;
 use crate::pool::command::{Effects, Handled, Reply};
-use crate::pool::lease::{ChosenBy, Ending, Lease, reacquire};
+use crate::pool::lease::Lease;
 use crate::pool::limit::apply::emit_ends;
 use crate::pool::limit::{Limit, model_key};
 use crate::pool::model::{
-    AccountId, Action, Deadline, Decision, Fallback, Fence, Ineligible, LeaseRequest, LimitSource, LoginProblem,
-    LoginState, Now, Refusal, RefusalDetails, RefusalKind, RequestNeeds, RequestOutcome, Verification,
+    Action, Deadline, Decision, Fence, LimitSource, LoginState, Mono, Now, Refusal, RefusalDetails, RequestNeeds,
+    RequestOutcome, Verification, Wall,
 };
-use crate::pool::report::backoff::is_quota_failure;
-use crate::pool::report::request_fault::{RequestRefusal, RequestRefusals, may_be_the_request};
-use crate::pool::select::choose::Choice;
-use crate::pool::select::eligibility::is_closed;
+use crate::pool::report::backoff::{CountedEvent, is_quota_failure};
+use crate::pool::report::request_fault::{RequestRefusal, may_be_the_request};
 use crate::pool::state::Pool;
 use std::time::Duration;
 
 /// When a holder without another account retries while its token is refreshed.
 pub(crate) const REFRESH_RETRY: Duration = Duration::from_secs(2);
+/// An account that names a lasting state of itself, or a model that its plan lacks, is not asked again for so long.
+const LASTING: Duration = Duration::from_secs(6 * 3600);
+/// The first wait after a refusal without any explanation: the request may be at fault.
+const FIRST_GUESS: Duration = Duration::from_secs(5);
+/// How long an account is avoided that is paid for beyond its plan, where no reset of the plan's quota is stated.
+const OVERAGE_UNKNOWN: Duration = Duration::from_secs(600);
 /// The longest evidence that is kept, in characters.
 const LONGEST_EVIDENCE: usize = 300;
 
@@ -40,6 +48,8 @@ pub(crate) struct AccountRefusal<'a> {
     pub(crate) details: &'a RefusalDetails,
     pub(crate) scope: Scope,
     pub(crate) key: String,
+    /// When the request was sent, at the earliest.
+    pub(crate) sent_at: Mono,
 }
 
 impl Pool {
@@ -54,50 +64,93 @@ impl Pool {
         let lease = self.leases.get(fence).ok_or_else(Refusal::stale)?;
         let lease = need.map_or_else(|| lease.clone(), |need| lease.used_for(need));
         let exclude = need.map_or(&[][..], |need| &need.exclude);
-        let RequestOutcome::Refused(details) = outcome else {
-            self.note_success(now, &lease, effects);
-            return Ok(Reply::Decision(Decision::new(Action::Continue, Duration::ZERO)));
+        let details = match outcome {
+            RequestOutcome::Refused(details) => details,
+            RequestOutcome::Ok => return Ok(Reply::Decision(self.note_success(now, &lease, None, effects))),
+            RequestOutcome::Overage(until) => {
+                let until = until.unwrap_or(now.wall.after(OVERAGE_UNKNOWN));
+                return Ok(Reply::Decision(self.note_success(now, &lease, Some(until), effects)));
+            }
         };
         // a wait that is too long to believe counts as none
         let wait = details.wait.filter(|wait| wait.span(now) <= LONGEST_BELIEVED);
         let details = &RefusalDetails { wait, ..(**details).clone() };
-        let scope = details.scope.unwrap_or_else(|| details.reason.scope());
+        let scope = match details.scope.unwrap_or_else(|| details.reason.scope()) {
+            // a plan that lacks an unnamed model cannot be remembered
+            Scope::Model if details.lasting && lease.target.model.is_none() => Scope::Request,
+            scope => scope,
+        };
         let decision = match scope {
-            Scope::Request if details.reason == Reason::RequestRejected => {
+            Scope::Request if details.reason == Reason::RequestRejected && !details.lasting => {
                 self.request_faults.note(fence, None);
                 Decision::new(Action::Stop, Duration::ZERO)
             }
             Scope::Request => self.pass_on(now, &lease, details, exclude, effects),
-            Scope::Service => {
-                self.give_token_back(now, &lease);
-                let until = self.until_of(now, details, 0);
-                Decision::new(Action::Retry, until.mono(now).since(now.mono))
-            }
+            Scope::Service => self.service_failed(now, &lease, details, need.is_some(), effects),
             Scope::Model | Scope::Pool | Scope::Account => {
                 let refused = self.refusal_of(&lease, details, scope)?;
+                let is_missing_model = refused.is_missing_model();
                 match self.note_refusal(now, &refused, effects)? {
-                    Noted::Out => self.move_on(now, &lease, details.reason, exclude, effects),
+                    Noted::Out => {
+                        let decision = self.move_on(now, &lease, details.reason, exclude, effects);
+                        // no account has the model: the answer is the provider's own
+                        let is_last = is_missing_model && decision.action == Action::Stop;
+                        Decision { scope: decision.scope.or(is_last.then_some(Scope::Request)), ..decision }
+                    }
                     Noted::OnceMore(after) => Decision::new(Action::Retry, after),
                 }
             }
         };
+        self.leases.set_sent_at(fence, now.mono.after(decision.after));
         // the decision's own reason wins: the request may be at fault
         let reason = decision.reason.unwrap_or(details.reason);
         let scope = decision.scope.unwrap_or(scope);
         Ok(Reply::Decision(Decision { reason: Some(reason), scope: Some(scope), ..decision }))
     }
 
-    fn note_success(&mut self, now: Now, lease: &Lease, effects: &mut Effects) {
-        let Some(slot) = self.accounts.slot(lease.account) else { return };
+    fn note_success(&mut self, now: Now, lease: &Lease, overage: Option<Wall>, effects: &mut Effects) -> Decision {
+        let decision = Decision::new(Action::Continue, Duration::ZERO);
+        let Some(slot) = self.accounts.slot(lease.account) else { return decision };
+        let sent_at = self.leases.sent_at(lease.fence).unwrap_or(now.mono);
+        self.leases.set_sent_at(lease.fence, now.mono);
         self.request_faults.note(lease.fence, None);
-        self.probe_succeeded(now, slot, lease.fence, effects);
+        self.probe_succeeded(now, slot, lease, effects);
+        self.accounts.set_overage(slot, &lease.target.key, overage, now.wall);
         let settings = &self.settings.selection.health;
         self.accounts.add_health(slot, settings.success, settings, now.mono);
+        let failures = self.accounts.failures_mut(slot);
+        failures.service = ServiceFailures { since: None, succeeded: Some(now.mono), ..failures.service };
+        failures.unexplained.retain(|refusal| refusal.last > sent_at);
+        let was_denied = failures.denied.take_if(|denied| denied.at <= sent_at).is_some();
+        self.end_disproved_refusals(now, slot, lease, was_denied, sent_at, effects);
         let account = &self.accounts[slot];
         // a request that succeeds under a live limit began before it: it clears nothing (I7)
         let closed = |limit: &Limit| !limit.is_recovering() && limit.blocks(lease.target.quota());
         if !account.limits.iter().any(closed) {
             self.forget_failures(now, slot);
+        }
+        decision
+    }
+
+    /// A request that was sent after a refusal has succeeded: the account is not refused any more, and has the model.
+    fn end_disproved_refusals(
+        &mut self,
+        now: Now,
+        slot: usize,
+        lease: &Lease,
+        was_denied: bool,
+        sent_at: Mono,
+        effects: &mut Effects,
+    ) {
+        let quota = lease.target.quota();
+        let sent_at = now.wall_of(sent_at);
+        let is_over = |limit: &Limit| {
+            limit.is_denial() && was_denied && limit.is_kept()
+                || limit.is_missing_model() && limit.blocks(quota) && limit.since <= sent_at
+        };
+        if self.accounts[slot].limits.iter().any(is_over) {
+            let ends = self.accounts.change_limits(slot, now, &mut self.timers, |limits| limits.end_where(is_over));
+            emit_ends(lease.account, ends, effects);
         }
     }
 
@@ -120,54 +173,151 @@ impl Pool {
             (Scope::Model, Some(model)) => model_key(&lease.target.key, model),
             _ => lease.target.key.to_string(),
         };
-        Ok(AccountRefusal { slot, lease, details, scope, key })
+        let sent_at = self.leases.sent_at(lease.fence).unwrap_or_default();
+        Ok(AccountRefusal { slot, lease, details, scope, key, sent_at })
     }
 
-    /// Records a refusal: as a limit until a time, or as a login that does not work.
+    /// Records a refusal: as a limit until a time, or as a state that only the user can end.
     fn note_refusal(&mut self, now: Now, refused: &AccountRefusal, effects: &mut Effects) -> Result<Noted, Refusal> {
         let AccountRefusal { slot, lease, details, .. } = *refused;
-        let reason = details.reason;
-        if self.is_refreshable(slot, details) {
-            self.request_faults.note(lease.fence, None);
-            self.request_refresh(lease.account, effects)?;
+        if self.begin_refresh(now, refused, effects)? {
             return Ok(Noted::Out);
         }
-        let login_state = login_state(details);
-        let only = login_state.is_none() && self.is_only(now, refused);
-        let once = login_state.is_none() && self.may_try_again(details, now);
+        self.end_denial_by_quota(now, refused, effects);
+        let is_unexplained = refused.may_be_the_request() && !self.is_confirmed(now, refused);
+        let needs_user = details.reason == Reason::VerificationRequired;
+        let only = !needs_user && self.is_only(now, refused);
+        let once = !needs_user && self.may_try_again(details, now);
         let counted = self.count(now, refused, only, once);
-        let points = if counted.counts { self.charge(now, slot, reason) } else { 0.0 };
-        let (account, scope, key) = (lease.account, refused.scope, refused.key.clone());
-        let may_be_its_fault = may_be_the_request(reason) && details.wait.is_none();
-        let step = may_be_its_fault.then_some(RequestRefusal { account, reason, scope, key, points });
-        self.request_faults.note(lease.fence, step);
-        if login_state.is_some() {
-            // the first report has the best explanation
-            let known = std::mem::discriminant(&self.accounts[slot].record.login_state);
-            if login_state.as_ref().map(std::mem::discriminant) != Some(known) {
-                let change = AccountChange { login_state, ..AccountChange::default() };
-                self.change_account(lease.account, change, effects)?;
-            }
+        let is_charged = counted.counts && !refused.is_missing_model();
+        let points = if is_charged { self.charge(now, slot, details.reason) } else { 0.0 };
+        if is_unexplained {
+            let RefusalDetails { reason, .. } = *details;
+            let (account, scope, key) = (lease.account, refused.scope, refused.key.clone());
+            self.request_faults.note(lease.fence, Some(RequestRefusal { account, reason, scope, key, points }));
+        } else if !refused.may_be_the_request() {
+            self.request_faults.note(lease.fence, None);
+        }
+        if needs_user {
+            self.ask_for_verification(refused, effects)?;
+            return Ok(Noted::Out);
+        }
+        if is_unexplained && self.request_faults.is_at_fault(lease.fence, false) {
+            // the request is at fault: nothing is held against this account
             return Ok(Noted::Out);
         }
         if counted.once_more {
             return Ok(Noted::OnceMore(self.settings.limits.retry_delay));
         }
         if only {
-            let until = Deadline::Mono(now.mono.after(self.settings.limits.retry_after(counted.failures)));
-            self.limit_refused(now, refused, until, effects)?;
-            let filed = self.accounts[slot].limits.iter().find(|limit| limit.is_of(refused.scope, &refused.key));
-            let until = filed.map_or(until, |limit| limit.until);
-            return Ok(Noted::OnceMore(until.mono(now).since(now.mono)));
+            return self.retry_on_only_account(now, refused, (&counted, is_unexplained), effects);
         }
-        let failures = self.count_quota_failure(now, slot, reason, counted.counts);
+        // a guess that was made for the same event stands
+        if counted.counts || details.wait.is_some() || refused.is_lasting() {
+            let until = self.end_of(now, refused, counted.counts, is_unexplained);
+            self.limit_refused(now, refused, until, effects)?;
+        }
+        Ok(Noted::Out)
+    }
+
+    /// A provider that refuses for the quota accepts the account and its credential.
+    fn end_denial_by_quota(&mut self, now: Now, refused: &AccountRefusal, effects: &mut Effects) {
+        let is_quota = matches!(refused.details.reason, Reason::QuotaExhausted | Reason::RateLimitExceeded);
+        let failures = self.accounts.failures_mut(refused.slot);
+        if is_quota && failures.denied.take_if(|denied| denied.at <= refused.sent_at).is_some() {
+            let (slot, lease) = (refused.slot, refused.lease);
+            self.end_disproved_refusals(now, slot, lease, true, refused.sent_at, effects);
+        }
+    }
+
+    /// Whether the refusal of a login is answered by a refresh: once, until a request has succeeded again.
+    fn begin_refresh(&mut self, now: Now, refused: &AccountRefusal, effects: &mut Effects) -> Result<bool, Refusal> {
+        let (slot, lease) = (refused.slot, refused.lease);
+        if !self.is_refreshable(slot, refused.details) {
+            return Ok(false);
+        }
+        let is_refreshing = self.accounts[slot].renewing.is_some();
+        let row = &mut self.accounts.failures_mut(slot).denied;
+        row.take_if(|row| row.has_ended(now));
+        let row = row.get_or_insert_with(|| Denials::begin(now));
+        if row.is_renewed && !is_refreshing {
+            return Ok(false);
+        }
+        row.is_renewed = true;
+        self.request_faults.note(lease.fence, None);
+        self.request_refresh(lease.account, effects)?;
+        Ok(true)
+    }
+
+    /// Whether a refusal that may be the request's fault is the account's, because different requests have met it.
+    fn is_confirmed(&mut self, now: Now, refused: &AccountRefusal) -> bool {
+        let lease = refused.lease;
+        let source = RequestSource::of(lease.session.as_deref(), lease.holder.process, lease.bind, lease.fence);
+        let memory = self.settings.limits.reset_after;
+        let failures = self.accounts.failures_mut(refused.slot);
+        failures.confirm(now.mono, (refused.scope, &refused.key), source, memory)
+    }
+
+    /// The first report has the best explanation.
+    fn ask_for_verification(&mut self, refused: &AccountRefusal, effects: &mut Effects) -> Handled {
+        let known = &self.accounts[refused.slot].record.login_state;
+        if matches!(known, LoginState::NeedsVerification(_)) {
+            return Ok(Reply::Done);
+        }
+        let verification = Verification::at(refused.details.link.as_deref());
+        let login_state = Some(LoginState::NeedsVerification(verification));
+        let change = AccountChange { login_state, ..AccountChange::default() };
+        self.change_account(refused.lease.account, change, effects)
+    }
+
+    /// No other account could serve: the holder retries. Only the account's own failures extend its limit; a request that
+    /// is refused without an explanation again and again extends its own wait.
+    fn retry_on_only_account(
+        &mut self,
+        now: Now,
+        refused: &AccountRefusal,
+        (counted, is_unexplained): (&CountedEvent, bool),
+        effects: &mut Effects,
+    ) -> Result<Noted, Refusal> {
+        let settings = &self.settings.limits;
+        let (limited_for, wait) = if is_unexplained {
+            let retries = self.request_faults.count_retry(refused.lease.fence);
+            (settings.retry_after(1), settings.retry_after(retries))
+        } else {
+            (settings.retry_after(counted.failures), Duration::ZERO)
+        };
+        if counted.counts {
+            self.limit_refused(now, refused, Deadline::Mono(now.mono.after(limited_for)), effects)?;
+        }
+        let filed = self.accounts[refused.slot].limits.iter().find(|limit| limit.is_of(refused.scope, &refused.key));
+        let left = filed.map_or(limited_for, |limit| limit.until.mono(now).since(now.mono));
+        Ok(Noted::OnceMore(left.max(wait)))
+    }
+
+    /// Until when the account cannot serve.
+    fn end_of(&mut self, now: Now, refused: &AccountRefusal, counts: bool, is_unexplained: bool) -> Deadline {
+        let AccountRefusal { slot, details, .. } = *refused;
+        let after = |wait: Duration| Deadline::Mono(now.mono.after(wait));
+        if refused.is_lasting() {
+            let stated = self.until_of(now, details, 0);
+            return if stated.mono(now) > after(LASTING).mono(now) { stated } else { after(LASTING) };
+        }
+        if refused.is_denial() && details.wait.is_none() {
+            let row = &mut self.accounts.failures_mut(slot).denied;
+            row.take_if(|row| row.has_ended(now));
+            return Deadline::Mono(row.get_or_insert_with(|| Denials::begin(now)).count(now));
+        }
+        if is_unexplained {
+            let until = self.until_of(now, details, 0);
+            return if until.mono(now) < after(FIRST_GUESS).mono(now) { until } else { after(FIRST_GUESS) };
+        }
+        let failures = self.count_quota_failure(now, slot, details.reason, counts);
         let until = self.until_of(now, details, failures);
-        if is_quota_failure(reason) {
+        if is_quota_failure(details.reason) {
             let failures = self.accounts.failures_mut(slot);
             failures.quota_until = failures.quota_until.max(until.mono(now));
         }
-        self.limit_refused(now, refused, until, effects)?;
-        Ok(Noted::Out)
+        until
     }
 
     /// Charges the account's health; returns the points.
@@ -181,204 +331,42 @@ impl Pool {
 
     fn limit_refused(&mut self, now: Now, refused: &AccountRefusal, until: Deadline, effects: &mut Effects) -> Handled {
         let details = refused.details;
-        let source = if details.wait.is_some() { details.source } else { LimitSource::Table };
+        // what lasts was stated by the server, even without a time
+        let is_stated = details.wait.is_some() || refused.is_lasting();
+        let source = if is_stated { details.source } else { LimitSource::Table };
         let evidence = details.evidence.as_deref().map(|text| text.chars().take(LONGEST_EVIDENCE).collect());
+        let denied = self.accounts[refused.slot].failures.denied.filter(|_| refused.is_denial());
         let limit = Limit {
             evidence,
             link: details.link.clone(),
+            since: denied.map_or(now.wall, |row| row.since),
             ..Limit::new(refused.scope, refused.key.clone(), details.reason, until, source)
         };
         self.limit_account(now, refused.lease.account, limit, effects)
     }
-
-    /// The refusal reaches this request only: move it to an account that has not refused it, without a limit or a penalty.
-    fn pass_on(
-        &mut self,
-        now: Now,
-        lease: &Lease,
-        details: &RefusalDetails,
-        exclude: &[AccountId],
-        effects: &mut Effects,
-    ) -> Decision {
-        let RefusalDetails { reason, wait, .. } = *details;
-        let (account, key) = (lease.account, String::new());
-        let step = RequestRefusal { account, reason, scope: Scope::Request, key, points: 0.0 };
-        self.request_faults.note(lease.fence, Some(step));
-        let decision = self.move_on(now, lease, reason, exclude, effects);
-        // a retry on the same account may succeed later, or with a smaller request
-        let is_rate = matches!(reason, Reason::RateLimitExceeded | Reason::QuotaExhausted | Reason::Unknown);
-        let may_come_through = is_rate && decision.reason.is_none();
-        if matches!(decision.action, Action::Stop | Action::Wait) && may_come_through && !self.draining {
-            let after = self.until_of(now, &RefusalDetails { wait, ..details.clone() }, 0).mono(now).since(now.mono);
-            return Decision { action: Action::Retry, after, ..decision };
-        }
-        decision
-    }
-
-    /// Moves the lease to another account, if there is one; else decides what its holder does.
-    fn move_on(
-        &mut self,
-        now: Now,
-        lease: &Lease,
-        reason: Reason,
-        exclude: &[AccountId],
-        effects: &mut Effects,
-    ) -> Decision {
-        if self.request_faults.is_at_fault(lease.fence, false) {
-            return self.stop_faulty_request(now, lease, effects);
-        }
-        let mut seen_by = self.request_faults.blamed_by(lease.fence);
-        seen_by.extend_from_slice(exclude);
-        seen_by.sort_unstable();
-        let ask = LeaseRequest { exclude: seen_by, ..reacquire(lease, lease.pinned_account()) };
-        // the end of its own account's limit, for when no other time is known
-        let own = self.accounts.slot(lease.account).and_then(|slot| match self.ineligible(slot, &ask, now) {
-            Some((Ineligible::Limited, Some(until))) => Some((slot, until.mono(now).since(now.mono))),
-            _ => None,
-        });
-        // after a restart nothing is granted before earlier holders had time to resume their leases
-        let choice = match self.timers.grace() {
-            Some(until) => Choice::Wait { kind: RefusalKind::NoCapacity, earliest: Some(until) },
-            None => self.choose_without(now, lease, &ask),
-        };
-        if let Choice::Grant { slot, by, other } = choice
-            && !self.draining
-        {
-            let refusals = self.request_faults.take(lease.fence);
-            self.end_lease(now, lease.fence, Ending::Switched, effects);
-            let fence = self.grant(now, ask, slot, (by, other), effects);
-            if let Some(refusals) = refusals {
-                self.request_faults.put(fence, refusals);
-            }
-            self.leases.set_moved_from(fence, lease.account, reason);
-            return Decision { lease: Some(fence), ..Decision::new(Action::Switch, Duration::ZERO) };
-        }
-        if self.request_faults.is_at_fault(lease.fence, true) {
-            return self.stop_faulty_request(now, lease, effects);
-        }
-        let is_renewed = self.account(lease.account).is_some_and(|account| account.renewing.is_some());
-        if is_renewed && !self.draining {
-            // its own account will be free first, or none will
-            return Decision::new(Action::Retry, REFRESH_RETRY);
-        }
-        let after = match (choice, own) {
-            (Choice::Wait { earliest: Some(at), .. }, _) => at.since(now.mono),
-            // the others are busy: no request is sent before its own account's limit has ended
-            (_, Some((_, own))) if !self.draining => own,
-            (Choice::Wait { .. }, _) => SHORTEST_HINT,
-            (Choice::Grant { .. } | Choice::Refuse(_), _) => return Decision::new(Action::Stop, Duration::ZERO),
-        };
-        let later = match own {
-            Some((slot, own)) if own <= after => self.wait_out(now, slot, lease.fence),
-            _ => Duration::ZERO,
-        };
-        Decision::new(Action::Wait, after + later)
-    }
-
-    /// Several accounts refused the same request: it is at fault, not the accounts.
-    fn stop_faulty_request(&mut self, now: Now, lease: &Lease, effects: &mut Effects) -> Decision {
-        if let Some(refusals) = self.request_faults.take(lease.fence) {
-            self.undo_penalties(now, refusals, effects);
-        }
-        let (reason, scope) = (Some(Reason::RequestRejected), Some(Scope::Request));
-        Decision { reason, scope, ..Decision::new(Action::Stop, Duration::ZERO) }
-    }
-
-    /// Reverses what the accounts were charged for a request that is itself at fault.
-    fn undo_penalties(&mut self, now: Now, refusals: RequestRefusals, effects: &mut Effects) {
-        // answers that blamed the request cost their accounts nothing
-        for refusal in refusals.refusals.into_iter().filter(|refusal| refusal.scope != Scope::Request) {
-            let RequestRefusal { account, reason, scope, key, points } = refusal;
-            let Some(slot) = self.accounts.slot(account) else { continue };
-            self.accounts.add_health(slot, -points, &self.settings.selection.health, now.mono);
-            let failures = self.accounts.failures_mut(slot);
-            failures.quota = failures.quota.saturating_sub(1);
-            failures.recent.retain(|counted| counted.scope != scope || counted.key != key);
-            if self.accounts[slot].limits.is_empty() {
-                continue;
-            }
-            let timers = &mut self.timers;
-            let end = self.accounts.change_limits(slot, now, timers, |limits| limits.remove_guess(scope, &key, reason));
-            emit_ends(account, end.into_iter().collect(), effects);
-        }
-    }
-
-    /// Selects as if the lease had ended: a moving lease makes room itself, also for its account's other quota pool.
-    fn choose_without(&mut self, now: Now, lease: &Lease, ask: &LeaseRequest) -> Choice {
-        let Some(slot) = self.accounts.slot(lease.account) else { return self.choose(now, ask, now.mono) };
-        let leases = self.accounts[slot].leases;
-        let before = self.accounts.replace_leases(slot, (leases - 1, false));
-        let choice = match self.other_quota(now, slot, ask) {
-            Some(choice) => choice,
-            None => self.choose(now, ask, now.mono),
-        };
-        self.accounts.replace_leases(slot, before);
-        choice
-    }
-
-    /// A holder waits for the end of its account's limits; returns how much later than that end it should return.
-    fn wait_out(&mut self, now: Now, slot: usize, fence: Fence) -> Duration {
-        let Some(lease) = self.leases.get(fence) else { return Duration::ZERO };
-        let quota = lease.target.quota();
-        self.accounts.count_admission(slot, now, &mut self.timers, |limits| limits.wait_out(quota, fence, now))
-    }
-
-    /// The other quota pool of the lease's own account, where the settings prefer it to another account.
-    fn other_quota(&self, now: Now, slot: usize, ask: &LeaseRequest) -> Option<Choice> {
-        let quotas = ask.target.quotas(&self.settings.quota);
-        if self.settings.quota.fallback != Fallback::SameAccountFirst || quotas.second.is_none() {
-            return None;
-        }
-        let other = is_closed(&self.accounts[slot], quotas.first, now);
-        let grant = Choice::Grant { slot, by: ChosenBy::SameAccount, other };
-        self.ineligible(slot, ask, now).is_none().then_some(grant)
-    }
 }
 
-/// What a refusal says about the login itself.
-fn login_state(details: &RefusalDetails) -> Option<LoginState> {
-    let link = details.link.as_deref();
-    match details.reason {
-        Reason::AuthFailed => {
-            Some(LoginState::NeedsLogin(LoginProblem::RejectedByProvider { link: link.map(str::to_owned) }))
-        }
-        Reason::VerificationRequired => Some(LoginState::NeedsVerification(Verification::at(link))),
-        _ => None,
-    }
-}
-
-impl Pool {
-    /// Checks that the lease's account can serve a request; else moves the lease to one that can.
-    pub(crate) fn serve(&mut self, now: Now, fence: Fence, need: &RequestNeeds, effects: &mut Effects) -> Handled {
-        let lease = self.leases.get(fence).ok_or_else(Refusal::stale)?.used_for(need);
-        let slot = self.accounts.slot_of(lease.account)?;
-        let ask = LeaseRequest { exclude: need.exclude.clone(), ..reacquire(&lease, None) };
-        let goes_on = match self.ineligible(slot, &ask, now) {
-            None | Some((Ineligible::Busy, _)) => true,
-            // it may be the probe itself
-            Some((Ineligible::Limited, _)) => self.probes(slot, fence),
-            Some(_) => false,
-        };
-        if goes_on {
-            self.admit(now, slot, fence, lease.target.quota());
-            return Ok(Reply::Decision(Decision::new(Action::Continue, Duration::ZERO)));
-        }
-        let limits = self.accounts[slot].limits.iter();
-        let reason = limits.filter(|limit| limit.blocks(lease.target.quota())).map(|limit| limit.reason).next();
-        Ok(Reply::Decision(self.move_on(now, &lease, reason.unwrap_or(Reason::Unknown), &need.exclude, effects)))
+impl AccountRefusal<'_> {
+    /// Whether the provider refuses the account or its credential, not only its quota.
+    fn is_denial(&self) -> bool {
+        self.scope == Scope::Account && matches!(self.details.reason, Reason::AuthFailed | Reason::Forbidden)
     }
 
-    /// Why a request gets nothing now.
-    pub fn refusal_for(&self, now: Now, ask: &LeaseRequest) -> Refusal {
-        match self.choose_with(now, ask, now.mono, &mut Vec::new()) {
-            Choice::Refuse(refusal) => *refusal,
-            Choice::Wait { kind, .. } => self.refusal(now, ask, kind),
-            Choice::Grant { .. } => self.refusal(now, ask, RefusalKind::WaitTimeout),
-        }
+    /// Whether the account's plan lacks the model.
+    fn is_missing_model(&self) -> bool {
+        self.scope == Scope::Model && matches!(self.details.reason, Reason::Forbidden | Reason::RequestRejected)
     }
 
-    /// Whether the lease is the probe of every limit that holds.
-    fn probes(&self, slot: usize, fence: Fence) -> bool {
-        self.accounts[slot].limits.iter().all(|limit| !limit.is_closed() && limit.probe().is_none_or(|by| by == fence))
+    /// Whether it names a state of the account, or of its plan, that lasts.
+    fn is_lasting(&self) -> bool {
+        self.details.lasting && self.scope != Scope::Pool
+    }
+
+    /// Whether the request may be at fault instead of the account.
+    fn may_be_the_request(&self) -> bool {
+        may_be_the_request(self.details.reason)
+            && self.details.wait.is_none()
+            && !self.is_lasting()
+            && !self.is_missing_model()
     }
 }

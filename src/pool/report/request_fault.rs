@@ -1,13 +1,20 @@
 //! When several accounts in a row refuse the same request, the request is at fault, not the accounts.
 
 use crate::limits::{Reason, Scope};
-use crate::pool::model::{AccountId, Fence};
+use crate::pool::model::{AccountId, Fence, Mono};
 use rustc_hash::FxHashMap;
+use std::time::Duration;
 
 /// So many accounts in a row that refuse the same request prove that the request is at fault.
 const SEVERAL: usize = 3;
-/// Most refusals kept of one request: long before, the request is known to be at fault.
+/// Most refusals kept of one request: then it is at fault in any case.
 const MOST_KEPT: usize = 16;
+/// How often a request that every account forbids tries all of them once more, with pauses of 2, 4, 8 and 16 s: the
+/// provider may refuse everything for a moment.
+const MOST_ROUNDS: u32 = 4;
+const FIRST_PAUSE: Duration = Duration::from_secs(2);
+/// Failures of the service that are further apart are those of different requests.
+const SAME_REQUEST: Duration = Duration::from_secs(120);
 
 /// The refusals in a row of the requests under each lease.
 #[derive(Debug, Default)]
@@ -19,6 +26,19 @@ pub struct RequestRefusals {
     pub refusals: Vec<RequestRefusal>,
     /// The accounts whose answers blamed the request, once for each answer.
     blamed_by: Vec<AccountId>,
+    /// How often it has tried every account.
+    rounds: u32,
+    /// How often its only account refused it without an explanation.
+    retries: u32,
+    failed: FailedOn,
+}
+
+/// The accounts on which the service failed, and how often in a row on the last one.
+#[derive(Clone, Debug, Default)]
+pub struct FailedOn {
+    pub accounts: Vec<AccountId>,
+    pub times: u32,
+    at: Mono,
 }
 
 /// A refusal that may have been the request's fault, and the penalty for the account.
@@ -45,6 +65,29 @@ impl RequestFaults {
             Some(refusal) => self.0.entry(fence).or_default().push(refusal),
             None => self.forget(fence),
         }
+    }
+
+    /// Counts another unexplained refusal by the only account; returns how many there were.
+    pub fn count_retry(&mut self, fence: Fence) -> u32 {
+        let row = self.0.entry(fence).or_default();
+        row.retries = row.retries.saturating_add(1);
+        row.retries
+    }
+
+    /// Notes that the service failed on this account; returns all of the request's failures.
+    pub fn note_failure(&mut self, fence: Fence, account: AccountId, now: Mono) -> FailedOn {
+        let failed = &mut self.0.entry(fence).or_default().failed;
+        if now.since(failed.at) >= SAME_REQUEST {
+            *failed = FailedOn::default();
+        }
+        failed.at = now;
+        if failed.accounts.last() == Some(&account) {
+            failed.times = failed.times.saturating_add(1);
+        } else {
+            failed.times = 1;
+            failed.accounts.push(account);
+        }
+        failed.clone()
     }
 
     pub fn forget(&mut self, fence: Fence) {
@@ -84,8 +127,23 @@ impl RequestRefusals {
     }
 
     fn prove_a_fault(&self, last: bool) -> bool {
-        self.refusals.len().max(self.blamed_by.len()) >= SEVERAL
-            || last && self.refusals.len() >= 2 && self.refusals.iter().all(|one| one.reason == Reason::Forbidden)
+        // an account that forbids everything looks the same: every other one is asked first
+        let several = if self.is_forbidden() { MOST_KEPT } else { SEVERAL };
+        // a retry on the same account may bring an answer that blames the request to an end
+        let is_final = |one: &RequestRefusal| one.reason == Reason::Forbidden || one.scope != Scope::Request;
+        self.refusals.len() >= several
+            || self.blamed_by.len() >= SEVERAL
+            || last && self.refusals.len() >= 2 && self.refusals.iter().all(is_final)
+    }
+
+    fn is_forbidden(&self) -> bool {
+        self.refusals.iter().any(|one| one.reason == Reason::Forbidden && one.scope != Scope::Request)
+    }
+
+    /// The pause before the request tries every account once more, if it does.
+    pub fn next_round(&self) -> Option<(Self, Duration)> {
+        let next = Self { rounds: self.rounds + 1, ..Self::default() };
+        (self.is_forbidden() && self.rounds < MOST_ROUNDS).then(|| (next, FIRST_PAUSE * 2_u32.pow(self.rounds)))
     }
 }
 
@@ -103,7 +161,8 @@ mod tests {
         for account in [1, 1, 2] {
             faults.note(fence, refusal(account, Reason::Unknown, Scope::Account));
         }
-        assert!(!faults.is_at_fault(fence, true), "two accounts with an unknown reason prove nothing");
+        assert!(!faults.is_at_fault(fence, false), "there is another account to try");
+        assert!(faults.is_at_fault(fence, true), "there is none");
         faults.note(fence, refusal(3, Reason::Unknown, Scope::Account));
         assert!(faults.is_at_fault(fence, false));
         faults.note(fence, None);
@@ -116,5 +175,33 @@ mod tests {
         let row = faults.take(fence).unwrap();
         faults.put(Fence(2), row);
         assert!(faults.is_at_fault(Fence(2), true) && !faults.is_at_fault(fence, true));
+    }
+
+    #[test]
+    fn a_request_that_all_accounts_forbid_tries_them_again_for_half_a_minute() {
+        let (mut faults, fence) = (RequestFaults::default(), Fence(1));
+        let mut pauses = Vec::new();
+        loop {
+            for account in 1..=5 {
+                faults.note(fence, refusal(account, Reason::Forbidden, Scope::Account));
+                assert!(!faults.is_at_fault(fence, false), "every account is asked");
+            }
+            assert!(faults.is_at_fault(fence, true));
+            let Some((next, pause)) = faults.take(fence).unwrap().next_round() else { break };
+            pauses.push(pause.as_secs());
+            faults.put(fence, next);
+        }
+        assert_eq!(pauses, [2, 4, 8, 16]);
+    }
+
+    #[test]
+    fn failures_of_the_service_are_counted_per_account_for_one_request() {
+        let (mut faults, fence) = (RequestFaults::default(), Fence(1));
+        let [a, b] = [1, 2].map(AccountId::from_bits);
+        let times = |failed: FailedOn| (failed.accounts.len(), failed.times);
+        assert_eq!(times(faults.note_failure(fence, a, Mono(0))), (1, 1));
+        assert_eq!(times(faults.note_failure(fence, a, Mono(500))), (1, 2));
+        assert_eq!(times(faults.note_failure(fence, b, Mono(900))), (2, 1));
+        assert_eq!(times(faults.note_failure(fence, b, Mono(500_000))), (1, 1), "another request");
     }
 }

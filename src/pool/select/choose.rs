@@ -5,7 +5,8 @@ use crate::pool::account::digest::{Rank, SelectionKey};
 use crate::pool::account::table::ProviderAccounts;
 use crate::pool::lease::ChosenBy;
 use crate::pool::model::{
-    Fallback, Ineligible, LeaseRequest, Mode, Mono, Now, Overflow, QuotaChoice, QuotaChoices, Refusal, RefusalKind,
+    Fallback, Ineligible, LeaseRequest, Mode, Mono, Now, OveragePolicy, Overflow, QuotaChoice, QuotaChoices, Refusal,
+    RefusalKind,
 };
 use crate::pool::select::eligibility::{is_closed, is_closed_on};
 use crate::pool::select::strategy;
@@ -72,6 +73,23 @@ impl Pool {
         choice.unwrap_or_else(|| self.blocked(now, ask, pinned.as_ref().map_or(provider.slots(), std::slice::from_ref)))
     }
 
+    /// The account that is asked although its plan lacks the model, because every other one that could serve lacks it as
+    /// well: the provider's own answer says so best, and a plan may have changed.
+    fn without_model(&self, now: Now, ask: &LeaseRequest, slots: &[usize]) -> Option<usize> {
+        let lacks = |slot: &usize| {
+            let account = &self.accounts[*slot];
+            let quota = ask.target.quotas(&self.settings.quota).first.quota;
+            let is_limited = || {
+                account.limits.iter().any(|limit| limit.blocks(quota) && limit.holds(now) && !limit.is_missing_model())
+            };
+            matches!(self.ineligible(*slot, ask, now), Some((Ineligible::LacksModel, _)))
+                && account.renewing.is_none()
+                && !is_limited()
+                && self.has_room(account, ask.exclusive)
+        };
+        slots.iter().copied().filter(lacks).min_by_key(|slot| self.accounts.key(*slot).rank)
+    }
+
     /// The result of a selection when none of `slots` is open.
     pub(crate) fn blocked(&self, now: Now, ask: &LeaseRequest, slots: &[usize]) -> Choice {
         let mut earliest: Option<Mono> = None;
@@ -101,6 +119,9 @@ impl Pool {
         if earliest.is_some() {
             return Choice::Wait { kind: RefusalKind::AllLimited, earliest };
         }
+        if let Some(slot) = self.without_model(now, ask, slots) {
+            return Choice::Grant { slot, by: ChosenBy::Strategy, other: false };
+        }
         Choice::Refuse(Box::new(self.refusal(now, ask, self.permanent_kind(now, ask, slots))))
     }
 
@@ -113,6 +134,7 @@ impl Pool {
             (Ineligible::NeedsLogin, RefusalKind::NeedsLogin),
             (Ineligible::NeedsVerification, RefusalKind::NeedsVerification),
             (Ineligible::NotAllowed, RefusalKind::NotAllowed),
+            (Ineligible::LacksModel, RefusalKind::NoCapacity),
         ];
         kinds.into_iter().find(|(why, _)| has(*why)).map_or(RefusalKind::NoAccount, |(_, kind)| kind)
     }
@@ -177,6 +199,7 @@ impl Pool {
         let Search { now, ask, asked_at, .. } = *search;
         let account = &self.accounts[slot];
         match self.ineligible_on(slot, ask, quotas, now) {
+            None if self.is_left_for_its_cost(now, ask, quotas, slot) => None,
             None => (by == ChosenBy::Session || account.leases < account.policy.capacity)
                 .then_some(Favorite::Take(slot, by)),
             Some((Ineligible::Limited, Some(until))) if self.settings.selection.mode == Mode::CacheFirst => {
@@ -185,6 +208,34 @@ impl Pool {
                 (until <= asked_at.after(patience)).then_some(Favorite::Await(until))
             }
             Some(_) => None,
+        }
+    }
+
+    /// Whether the account pays for requests beyond its plan, and another one has room within its own.
+    pub(crate) fn is_left_for_its_cost(&self, now: Now, ask: &LeaseRequest, quotas: QuotaChoices, slot: usize) -> bool {
+        let is_cheaper = |other: usize| {
+            other != slot && !self.avoids(other, quotas, now) && self.ineligible_on(other, ask, quotas, now).is_none()
+        };
+        let provider = self.accounts.of_provider(&ask.target.provider);
+        self.avoids(slot, quotas, now) && provider.is_some_and(|all| all.slots().iter().any(|&other| is_cheaper(other)))
+    }
+
+    /// Whether the quota that would serve is paid for beyond the plan, which the settings avoid.
+    pub(crate) fn avoids(&self, slot: usize, quotas: QuotaChoices, now: Now) -> bool {
+        let account = &self.accounts[slot];
+        !account.overage.is_empty()
+            && self.settings.quota.overage == OveragePolicy::Avoid
+            && account.pays_overage(self.quota_in_use(account, quotas, now).quota, now.wall)
+    }
+
+    /// The account's place in the order, behind those whose quota is nearly or entirely used up.
+    pub(crate) fn place(&self, slot: usize, order: Rank, quotas: QuotaChoices, now: Now) -> Rank {
+        if self.avoids(slot, quotas, now) {
+            order.paid_overage()
+        } else if self.is_over_threshold(slot, quotas, now) {
+            order.over_threshold()
+        } else {
+            order
         }
     }
 
@@ -223,8 +274,7 @@ impl Pool {
                 continue;
             }
             least = least.min(order.load());
-            let is_over = !key.is_unmeasured() && self.is_over_threshold(slot, quotas, now);
-            let order = if is_over { order.over_threshold() } else { order };
+            let order = if key.is_unmeasured() { order } else { self.place(slot, order, quotas, now) };
             match best.map_or(Ordering::Less, |best| order.cmp(&best)) {
                 Ordering::Less => {
                     best = Some(order);
@@ -292,6 +342,7 @@ impl Pool {
             let account = &self.accounts[slot];
             *account.record.provider == *ask.target.provider
                 && self.accounts.key(slot).rank.load() <= least
+                && !self.is_left_for_its_cost(now, ask, quotas, slot)
                 && self.ineligible_on(slot, ask, quotas, now).is_none()
         })
     }

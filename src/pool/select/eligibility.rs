@@ -2,6 +2,7 @@
 
 use crate::limits::SHORTEST_HINT;
 use crate::pool::account::Account;
+use crate::pool::limit::Limit;
 use crate::pool::model::{
     CredentialKind, Deadline, Ineligible, IneligibleAccount, LeaseRequest, LoginState, Now, QuotaChoice, QuotaChoices,
     Refusal, RefusalKind, Wall, spoken,
@@ -62,6 +63,8 @@ impl Pool {
         for slot in slots {
             let Some((why, until)) = self.ineligible(slot, ask, now) else { continue };
             let until = until.map(|until| until.wall(now));
+            // without the model it is no use to wait for it
+            let until = until.filter(|_| why != Ineligible::LacksModel);
             excluded &= why == Ineligible::Excluded;
             busy |= why == Ineligible::Busy;
             // a probe may succeed at any moment, long before the next limit ends
@@ -136,6 +139,12 @@ pub(crate) fn closed_on(account: &Account, quotas: QuotaChoices, now: Now) -> Op
     let first = closed(account, quotas.first, now)?;
     let Some(second) = quotas.second.filter(|_| pools) else { return Some(first) };
     let second = closed(account, second, now)?;
+    match (first.0, second.0) {
+        // only the other quota will serve it
+        (Ineligible::LacksModel, why) if why != Ineligible::LacksModel => return Some(second),
+        (why, Ineligible::LacksModel) if why != Ineligible::LacksModel => return Some(first),
+        _ => {}
+    }
     let sooner = |a: Deadline, b: Deadline| if b.mono(now) < a.mono(now) { b } else { a };
     Some((first.0, first.1.zip(second.1).map(|(a, b)| sooner(a, b))))
 }
@@ -156,12 +165,14 @@ fn has_pools(account: &Account) -> bool {
 
 /// Why this quota of the account cannot serve, and until when, where that is known.
 pub(crate) fn closed(account: &Account, quota: QuotaChoice, now: Now) -> Option<Obstacle> {
-    let mut limits = account.limits.iter().filter(|limit| limit.blocks(quota.quota) && limit.holds(now));
+    let blocking = || account.limits.iter().filter(|limit| limit.blocks(quota.quota) && limit.holds(now));
+    let mut limits = blocking();
     let Some(first) = limits.next() else { return reserved(account, quota, now) };
     let later = |a: Deadline, b: Deadline| if b.mono(now) > a.mono(now) { b } else { a };
     // the latest one, unless one of them has no known time
     let until = limits.fold(first.opens_at(), |latest, limit| Some(later(latest?, limit.opens_at()?)));
-    Some((Ineligible::Limited, until))
+    let lacks_model = blocking().any(Limit::is_missing_model);
+    Some((if lacks_model { Ineligible::LacksModel } else { Ineligible::Limited }, until))
 }
 
 /// Whether this quota of the account is closed: as `closed`, for scans.

@@ -60,6 +60,8 @@ pub struct CandidateAccount {
     pub tier: Tier,
     /// Whether it ranks last, because it is used beyond the soft threshold.
     pub over_threshold: bool,
+    /// Whether its plan is used up and requests are paid for beyond it, which the settings avoid.
+    pub pays_overage: bool,
     /// Health, in points.
     pub health: f64,
     /// Tokens in its bucket.
@@ -180,6 +182,7 @@ impl Pool {
             priority: account.policy.priority,
             tier: account.record.tier,
             over_threshold: self.is_over_threshold(slot, quotas, now),
+            pays_overage: self.avoids(slot, quotas, now),
             health: account.health.score(&selection.health, now.mono),
             tokens: account.bucket.tokens(&selection.tokens, now.mono),
             idle: account.last_used.map(|at| Past::from(now.mono).since(at)),
@@ -214,8 +217,11 @@ impl Pool {
             let quotas = [Some(quotas.first), quotas.second];
             limit.holds(now) && quotas.into_iter().flatten().any(|quota| limit.blocks(quota.quota))
         };
-        let limits =
-            if why == Ineligible::Limited { account.limits.iter().filter(stands).cloned().collect() } else { vec![] };
+        let limits = if matches!(why, Ineligible::Limited | Ineligible::LacksModel) {
+            account.limits.iter().filter(stands).cloned().collect()
+        } else {
+            vec![]
+        };
         Some(Exclusion { why, until: until.map(|until| until.wall(now)), note, limits })
     }
 
@@ -226,7 +232,7 @@ impl Pool {
         let order = |slot: usize| -> Rank {
             let order = self.accounts.key(slot).rank;
             let order = if tier_first { order } else { order.any_tier() };
-            if self.is_over_threshold(slot, quotas, now) { order.over_threshold() } else { order }
+            self.place(slot, order, quotas, now)
         };
         let other = |slot: usize| closed_on(&self.accounts[slot], QuotaChoices::only(quotas.first), now).is_some();
         let mut open: Vec<usize> =

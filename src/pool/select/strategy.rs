@@ -3,7 +3,7 @@
 use crate::pool::account::digest::StrategyInputs;
 use crate::pool::account::health::{MS_PER_HOUR, MS_PER_MINUTE};
 use crate::pool::account::table::ProviderAccounts;
-use crate::pool::model::{LeaseRequest, Now, Quota, SelectionSettings, Strategy};
+use crate::pool::model::{LeaseRequest, Mode, Now, Quota, SelectionSettings, Strategy};
 use crate::pool::state::Pool;
 use std::cmp::Ordering;
 
@@ -23,7 +23,8 @@ pub(crate) const SHORT: &str = "5h";
 
 /// Where the order starts for a holder without a session, when `pid_offset` is on.
 pub(crate) fn offset(pool: &Pool, ask: &LeaseRequest, provider: &ProviderAccounts) -> Option<usize> {
-    if !pool.settings.selection.pid_offset || ask.session.is_some() {
+    let selection = &pool.settings.selection;
+    if !selection.pid_offset || ask.session.is_some() || selection.mode == Mode::PerformanceFirst {
         return None;
     }
     let process = ask.process()?;
@@ -50,7 +51,9 @@ pub(crate) fn pick(
     let selection = &pool.settings.selection;
     let current = current(pool, ask, provider);
     let position = |slot: usize| pool.accounts.position(slot);
-    match selection.strategy {
+    // the mode takes accounts in turn, whatever the strategy
+    let in_turn = selection.mode == Mode::PerformanceFirst;
+    match if in_turn { Strategy::RoundRobin } else { selection.strategy } {
         Strategy::Sticky => first_from(pool, ties, current.map_or(0, position)),
         Strategy::RoundRobin => {
             let last = provider.last(&ask.target.family).and_then(|id| pool.accounts.slot(id));

@@ -1,0 +1,90 @@
+//! A holder's lease serves its next request, or moves to an account that can.
+
+use crate::limits::Reason;
+use crate::pool::command::{Effects, Handled, Reply};
+use crate::pool::lease::{Lease, reacquire};
+use crate::pool::model::{
+    AccountId, Action, Decision, Fence, Ineligible, LeaseRequest, Mode, Now, Refusal, RefusalKind, RequestNeeds,
+};
+use crate::pool::select::choose::Choice;
+use crate::pool::state::Pool;
+use std::time::Duration;
+
+impl Pool {
+    /// Checks that the lease's account can serve a request; else moves the lease to one that can.
+    pub(crate) fn serve(&mut self, now: Now, fence: Fence, need: &RequestNeeds, effects: &mut Effects) -> Handled {
+        let lease = self.leases.get(fence).ok_or_else(Refusal::stale)?.used_for(need);
+        let slot = self.accounts.slot_of(lease.account)?;
+        let ask = LeaseRequest { exclude: need.exclude.clone(), ..reacquire(&lease, None) };
+        let goes_on = match self.ineligible(slot, &ask, now) {
+            None | Some((Ineligible::Busy, _)) => true,
+            // it may be the probe itself
+            Some((Ineligible::Limited, _)) => self.probes(slot, fence),
+            // where every account lacks the model, any of them may be asked
+            Some((Ineligible::LacksModel, _)) => lease.pinned || !self.has_open_account(&ask, now),
+            Some(_) => false,
+        };
+        if goes_on {
+            if let Some(fence) = self.rotate(now, &lease, slot, &need.exclude, effects) {
+                let decision = Decision::new(Action::Switch, Duration::ZERO);
+                return Ok(Reply::Decision(Decision { lease: Some(fence), ..decision }));
+            }
+            self.leases.set_sent_at(fence, now.mono);
+            self.admit(now, slot, fence, lease.target.quota());
+            return Ok(Reply::Decision(Decision::new(Action::Continue, Duration::ZERO)));
+        }
+        let limits = self.accounts[slot].limits.iter();
+        let reason = limits.filter(|limit| limit.blocks(lease.target.quota())).map(|limit| limit.reason).next();
+        Ok(Reply::Decision(self.move_on(now, &lease, reason.unwrap_or(Reason::Unknown), &need.exclude, effects)))
+    }
+
+    /// Moves a lease that could stay: to take accounts in turn, or to one whose plan is not used up.
+    fn rotate(
+        &mut self,
+        now: Now,
+        lease: &Lease,
+        slot: usize,
+        exclude: &[AccountId],
+        effects: &mut Effects,
+    ) -> Option<Fence> {
+        let in_turn = self.settings.selection.mode == Mode::PerformanceFirst;
+        let is_fixed = lease.pinned || lease.exclusive || self.draining || self.timers.grace().is_some();
+        if is_fixed || !in_turn && self.accounts[slot].overage.is_empty() {
+            return None;
+        }
+        let ask = LeaseRequest { exclude: exclude.to_vec(), ..reacquire(lease, None) };
+        let quotas = ask.target.quotas(&self.settings.quota);
+        if !in_turn && !self.is_left_for_its_cost(now, &ask, quotas, slot) {
+            return None;
+        }
+        match self.choose_without(now, lease, &ask) {
+            Choice::Grant { slot: next, by, other } if next != slot => {
+                let fence = self.switch(now, lease, ask, (next, by, other), effects);
+                if !in_turn {
+                    self.leases.set_moved_from(fence, lease.account, Reason::QuotaExhausted);
+                }
+                Some(fence)
+            }
+            _ => None,
+        }
+    }
+
+    fn has_open_account(&self, ask: &LeaseRequest, now: Now) -> bool {
+        let provider = self.accounts.of_provider(&ask.target.provider);
+        provider.is_some_and(|all| all.slots().iter().any(|&slot| self.ineligible(slot, ask, now).is_none()))
+    }
+
+    /// Why a request gets nothing now.
+    pub fn refusal_for(&self, now: Now, ask: &LeaseRequest) -> Refusal {
+        match self.choose_with(now, ask, now.mono, &mut Vec::new()) {
+            Choice::Refuse(refusal) => *refusal,
+            Choice::Wait { kind, .. } => self.refusal(now, ask, kind),
+            Choice::Grant { .. } => self.refusal(now, ask, RefusalKind::WaitTimeout),
+        }
+    }
+
+    /// Whether the lease is the probe of every limit that holds.
+    fn probes(&self, slot: usize, fence: Fence) -> bool {
+        self.accounts[slot].limits.iter().all(|limit| !limit.is_closed() && limit.probe().is_none_or(|by| by == fence))
+    }
+}
