@@ -359,7 +359,15 @@ fn answers() -> Vec<(&'static str, Answer<'static>)> {
         socket: "/run/lessor.sock".into(),
         gateway: Some(GatewayInfo { url: text("http://127.0.0.1:18080"), socket: text("/run/gateway.sock") }),
         config: ConfigState { path: "/config.toml".into(), state: "ok".into(), error: None },
-        accounts: AccountTotals { total: 5, ready: 1, limited: 1, needs_login: 1, needs_verification: 1, disabled: 1 },
+        accounts: AccountTotals {
+            total: 6,
+            ready: 1,
+            partly_limited: 1,
+            limited: 1,
+            needs_login: 1,
+            needs_verification: 1,
+            disabled: 1,
+        },
         leases: 3,
         queue: vec![QueueRow {
             position: 1,

@@ -6,7 +6,7 @@ use rustc_hash::FxHashMap;
 
 use super::PROVIDERS;
 use super::models::{self, GeminiPool};
-use crate::pool::{OtherQuota, Primary, Target, TargetNames};
+use crate::pool::{CredentialKind, OtherQuota, Primary, Target, TargetNames};
 
 /// All known providers. Their names are stored so that a request allocates none.
 #[derive(Debug)]
@@ -35,6 +35,15 @@ enum CatalogKind {
 struct CatalogPool {
     name: Arc<str>,
     key: Arc<str>,
+}
+
+/// The keys of an account's quotas, where it has several; empty where all its requests share one.
+#[must_use]
+pub fn separate_quotas(provider: &str, kind: CredentialKind) -> &'static [&'static str] {
+    match (provider, kind) {
+        ("google", CredentialKind::Oauth | CredentialKind::Token) => &["claude", "gemini-antigravity", "gemini-cli"],
+        _ => &[],
+    }
 }
 
 /// The request names something that does not exist.
@@ -285,7 +294,7 @@ mod tests {
             let target = Catalog::default().target("google", Some(model), pool, primary).unwrap();
             let turned = target.other_pool();
             assert_eq!((target.pool.as_deref(), target.model.as_deref()), (Some(start), Some(name)), "{model}");
-            assert_eq!(target.model_for(crate::pool::CredentialKind::ApiKey), Some(plain), "{model}");
+            assert_eq!(target.model_for(CredentialKind::ApiKey), Some(plain), "{model}");
             assert_eq!(turned.as_ref().and_then(|turned| turned.model.as_deref()), other, "{model}");
         }
     }

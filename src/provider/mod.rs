@@ -19,7 +19,7 @@ pub use agents::{
     AgentSetup, HandOut, HandOutRequest, MachineWidePath, MergedJson, OverridingSettings, Patience, StopSignal,
     agent_setup, agents_with_profile,
 };
-pub use catalog::{Catalog, TargetError};
+pub use catalog::{Catalog, TargetError, separate_quotas};
 pub use check::{CheckRequest, check_request, wrong_kind};
 pub use error_body::{LimitReset, error_body, limit_body};
 pub use gateway_traits::{

@@ -23,4 +23,5 @@ mod stop;
 mod support;
 mod upstream;
 mod usage;
+mod ways_out;
 mod wire;

@@ -255,10 +255,9 @@ fn a_rejected_token_is_refreshed_once_for_all_reports() {
     let kind = client.refused("lease.credential", json!({ "lease": leases[0]["lease"], "force": true }));
     assert_eq!((kind.as_str(), server.requests()), ("credential_unavailable", 1));
     let decision = client.call("lease.report", json!({ "lease": leases[0]["lease"], "reason": "auth_failed" }));
-    assert_eq!(
-        (&decision["reason"], &account(&mut client, "a")["state"]),
-        (&json!("auth_failed"), &json!("needs_login"))
-    );
+    let shown = account(&mut client, "a");
+    assert_eq!((&decision["reason"], &shown["state"]), (&json!("auth_failed"), &json!("limited")), "it is not lost");
+    assert_eq!((&decision["action"], &decision["after_ms"]), (&json!("wait"), &json!(10_000)));
 }
 
 #[test]
@@ -455,7 +454,7 @@ fn a_linked_login_is_not_refreshed_and_a_taken_over_one_is() {
     linked.args(["import"]).arg(&file).env("LESSOR_HOME", home.path()).env("HOME", home.path());
     assert!(linked.output().unwrap().status.success());
     let id = client.call("account.list", json!({}))[0]["id"].clone();
-    assert_eq!(client.refused("account.refresh", json!({ "account": id })), "credential_unavailable");
+    assert_eq!(client.refused("account.refresh", json!({ "account": id })), "needs_login");
     assert_eq!(server.requests(), 0);
     import(&home, &file, "--take-over");
     client.call("account.refresh", json!({ "account": id }));

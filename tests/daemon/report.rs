@@ -170,8 +170,9 @@ fn each_kind_of_refusal_has_its_action() {
     }
     let states: Vec<Value> = accounts(&mut client).into_iter().map(|account| account["state"].clone()).collect();
     assert_eq!(states.iter().filter(|state| **state == "ready").count(), 2, "{states:?}");
-    assert_eq!(states.iter().filter(|state| **state == "needs_login").count(), 1, "{states:?}");
-    assert_eq!(client.call("status", json!({}))["accounts"]["limited"], 0);
+    // a single 401 ends no account
+    assert_eq!(states.iter().filter(|state| **state == "limited").count(), 1, "{states:?}");
+    assert_eq!(client.call("status", json!({}))["accounts"]["limited"], 1);
 }
 
 #[test]
@@ -300,15 +301,15 @@ fn reported_successes_update_usage_and_notify_subscribers() {
     report(&mut client, &lease, &json!({"ok": true, "usage": stated}));
     assert_eq!(listener.receive().unwrap()["params"]["kind"], "usage.updated");
     assert_eq!(account(&mut client, "a0")["usage"][1]["window"], "7d");
-    // a limit, its end, and a rejected login send events
+    // a limit, its end, and an account that must be verified send events
     report(&mut client, &lease, &json!({"reason": "quota_exhausted", "retry_after_ms": 60_000}));
     let event = listener.receive().unwrap()["params"].clone();
     assert_eq!((&event["kind"], &event["reason"]), (&json!("account.limited"), &json!("quota_exhausted")));
     client.call("account.clear_limits", json!({"account": "a0"}));
     assert_eq!(listener.receive().unwrap()["params"]["kind"], "account.ready");
-    report(&mut client, &lease, &json!({"reason": "auth_failed"}));
+    report(&mut client, &lease, &json!({"reason": "verification_required"}));
     let event = listener.receive().unwrap()["params"].clone();
-    assert_eq!((&event["kind"], &event["state"]), (&json!("account.changed"), &json!("needs_login")));
+    assert_eq!((&event["kind"], &event["state"]), (&json!("account.changed"), &json!("needs_verification")));
 }
 
 /// A full window of a minute does not affect the selection; a full window of five hours does.

@@ -75,7 +75,7 @@ fn an_error_after_a_preamble_leads_to_the_next_account() {
 }
 
 #[test]
-fn a_rejected_key_leads_to_the_next_account_and_needs_login() {
+fn a_rejected_key_leads_to_the_next_account_and_is_tried_again_later() {
     let upstream = Upstream::by_key(|key| match key {
         "k-b" => (200, "", "{}"),
         _ => (
@@ -86,7 +86,8 @@ fn a_rejected_key_leads_to_the_next_account_and_needs_login() {
     });
     let gateway = TestGateway::new("ab", upstream);
     assert_eq!(gateway.send().header("x-lessor-account"), Some("b"));
-    assert_eq!(gateway.account("a")["state"], "needs_login");
+    let refused = gateway.account("a");
+    assert_eq!((&refused["state"], &refused["limits"][0]["reason"]), (&json!("limited"), &json!("auth_failed")));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use crate::daemon::api::session::{bad, find_account, target};
 use crate::daemon::state::{Daemon, State};
 use crate::daemon::{os::clock, view};
 use crate::pool::{
-    AccountId, Bind, CandidateAccount, ConnectionId, Explanation, Holder, Ineligible, Lease, LeaseExplanation,
+    Account, AccountId, Bind, CandidateAccount, ConnectionId, Explanation, Holder, Ineligible, Lease, LeaseExplanation,
     LeaseRequest, Limit, Now, RefusedRequest, SelectionResult, Wall,
 };
 use crate::protocol::{
@@ -229,7 +229,8 @@ fn candidate(state: &State, now: Now, one: &CandidateAccount) -> Option<Candidat
         until: exclusion.and_then(|exclusion| exclusion.until).map(|until| until.0),
         note: match login {
             Some(_) => view::state_reason(state, now, account),
-            None => exclusion.and_then(|exclusion| exclusion.note.clone()),
+            None if one.pays_overage => Some("its plan is used up: requests are paid for beyond it".to_owned()),
+            None => exclusion.and_then(|exclusion| exclusion.note.clone()).or_else(|| preferred_note(state, account)),
         },
         limits: limits.iter().map(|limit: &Limit| view::limit(limit, now)).collect(),
         pool: one.pool.as_deref().map(str::to_owned),
@@ -247,6 +248,12 @@ fn candidate(state: &State, now: Now, one: &CandidateAccount) -> Option<Candidat
         used_7d: one.weekly,
         resets_7d_at: one.weekly_resets_at.map(|at| at.0),
     })
+}
+
+/// That the configuration prefers an account.
+fn preferred_note(state: &State, account: &Account) -> Option<String> {
+    let preferred = state.pool.settings().selection.preferred_account.as_deref()?;
+    account.record.is_named(preferred).then(|| "the configuration prefers it".to_owned())
 }
 
 fn of_request(ask: &LeaseRequest) -> RequestInfo {

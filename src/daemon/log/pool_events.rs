@@ -53,6 +53,10 @@ fn limited(record: &LimitRecord, pool: &Pool) -> WriteLine {
     let LimitRecord { account, key, reason, scope, until, .. } = record;
     let (account, key, reason, scope, until) = (*account, key.clone(), reason.name(), scope.name(), instant(until.0));
     let (name, what) = (name(account, pool), of_key(&key));
+    let preferred = pool.settings().selection.preferred_account.as_deref();
+    let is_preferred =
+        preferred.is_some_and(|wanted| pool.account(account).is_some_and(|of| of.record.is_named(wanted)));
+    let instead = if is_preferred { "; it is the preferred account: others serve until then" } else { "" };
     let provider = pool.account(account).map(|account| account.record.provider.clone());
     Box::new(move || {
         tracing::info!(
@@ -63,7 +67,7 @@ fn limited(record: &LimitRecord, pool: &Pool) -> WriteLine {
             scope,
             reason,
             until,
-            "{name} cannot serve{what} until {until}: {reason}"
+            "{name} cannot serve{what} until {until}: {reason}{instead}"
         );
     })
 }

@@ -1,13 +1,17 @@
 //! The state of an account, in one word.
 
-use crate::pool::{Account, LoginState, Now};
+use crate::limits::Scope;
+use crate::pool::{Account, Limit, LoginState, Now};
+use crate::provider;
 
 /// Whether an account can serve, and what is in the way.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum AccountState {
-    /// It can serve.
+    /// It can serve. A model that its plan lacks is no limit.
     Ready,
-    /// A limit holds, or its token is being renewed.
+    /// A limit holds on a model, or on one of its quotas: it can serve other requests.
+    PartlyLimited,
+    /// A limit holds on all of it, or its token is being renewed.
     Limited,
     /// The user must log in again.
     NeedsLogin,
@@ -22,6 +26,7 @@ impl AccountState {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Ready => "ready",
+            Self::PartlyLimited => "partly_limited",
             Self::Limited => "limited",
             Self::NeedsLogin => "needs_login",
             Self::NeedsVerification => "needs_verification",
@@ -31,12 +36,30 @@ impl AccountState {
 }
 
 pub(crate) fn account_state(account: &Account, now: Now) -> AccountState {
-    let limited = || account.renewing().is_some() || account.limits().iter().any(|limit| !limit.until.passed(now));
     match account.record.login_state {
         _ if !account.enabled() => AccountState::Disabled,
         LoginState::NeedsLogin(_) => AccountState::NeedsLogin,
         LoginState::NeedsVerification(_) => AccountState::NeedsVerification,
-        LoginState::Ready if limited() => AccountState::Limited,
-        LoginState::Ready => AccountState::Ready,
+        LoginState::Ready if account.renewing().is_some() => AccountState::Limited,
+        LoginState::Ready => by_limits(account, now),
+    }
+}
+
+fn by_limits(account: &Account, now: Now) -> AccountState {
+    let live = || account.limits().iter().filter(|limit| !limit.until.passed(now) && !limit.is_missing_model());
+    let is_limited = |key: &str| live().any(|limit| limit.scope == Scope::Pool && limit.key == key);
+    let quotas = provider::separate_quotas(&account.record.provider, account.record.kind);
+    let all_quotas = match quotas {
+        // whatever its name, it is the only one
+        [] => live().any(|limit| limit.scope == Scope::Pool),
+        quotas => quotas.iter().all(|key| is_limited(key)),
+    };
+    let is_whole = |limit: &Limit| limit.scope == Scope::Account;
+    if all_quotas || live().any(is_whole) {
+        AccountState::Limited
+    } else if live().next().is_some() {
+        AccountState::PartlyLimited
+    } else {
+        AccountState::Ready
     }
 }

@@ -96,7 +96,11 @@ impl State {
                 if let Some(session) = session.filter(|_| !is_gateway) {
                     self.note_served(lease, std::iter::once(Served::Session(&session)));
                 }
-                return self.apply_report(now, (lease, needs), RequestOutcome::Ok, None);
+                let outcome = match classified.paid_overage {
+                    true => RequestOutcome::Overage(plan_resets_at(&classified.windows)),
+                    false => RequestOutcome::Ok,
+                };
+                return self.apply_report(now, (lease, needs), outcome, None);
             }
             // neither a success nor a failure
             (_, None) => {
@@ -186,6 +190,12 @@ impl State {
         };
         self.apply(now, command).map(|reply| reply.map(|reply| ReportOutcome { decision: decision(reply), verdict }))
     }
+}
+
+/// When the last of the used-up windows resets.
+fn plan_resets_at(windows: &[limits::Window]) -> Option<Wall> {
+    let used_up = windows.iter().filter(|window| window.spent && !window.is_rate());
+    used_up.filter_map(|window| window.resets_at).max().map(Wall)
 }
 
 const CONTINUE: Decision =

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use super::denial::denial_words;
 use super::why_renewing;
 use crate::daemon::state::{State, account_state};
-use crate::pool::{Account, AccountId, AccountRecord, Limit, LoginProblem, LoginState, Now, Window};
+use crate::pool::{Account, AccountId, AccountRecord, Limit, LoginProblem, LoginState, Now, Window, spoken};
 use crate::protocol::{AccountInfo, Answer, ErrorInfo, ErrorKind, LimitInfo, LinkInfo, UsageInfo};
 use crate::{credential::Credential, daemon::log::login_words, provider::vendor_account_id, usage};
 
@@ -138,14 +139,15 @@ fn state_link(account: &Account, now: Now) -> Option<String> {
     }
 }
 
-/// Why an account is not ready, for people.
+/// Why an account is not ready, or what a request on it costs, for people.
 pub(crate) fn state_reason(state: &State, now: Now, account: &Account) -> Option<String> {
     let record = &account.record;
     if !account.enabled() {
         return record.disabled_reason.clone();
     }
     let words = match record.login_state {
-        LoginState::Ready => return account.renewing().map(|_| why_renewing(state, record.id)),
+        LoginState::Ready if account.renewing().is_some() => return Some(why_renewing(state, record.id)),
+        LoginState::Ready => return denial_words(state, now, account).or_else(|| overage_words(account, now)),
         LoginState::NeedsLogin(_) | LoginState::NeedsVerification(_) => login_words(record, now.wall)?,
     };
     let missing = state.missing_for_refresh(record.id);
@@ -153,6 +155,12 @@ pub(crate) fn state_reason(state: &State, now: Now, account: &Account) -> Option
         Some(missing) => Some(format!("{words} and cannot be renewed: {missing}")),
         None => Some(words),
     }
+}
+
+/// That requests are paid for beyond the plan.
+fn overage_words(account: &Account, now: Now) -> Option<String> {
+    let until = spoken(account.overage_until(now.wall)?.since(now.wall));
+    Some(format!("its plan is used up for {until}; requests are paid for beyond it"))
 }
 
 pub(crate) fn limits(account: &Account, now: Now) -> Vec<LimitInfo> {

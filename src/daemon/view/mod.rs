@@ -2,6 +2,7 @@
 
 mod account;
 mod credential;
+mod denial;
 mod lease;
 mod renewal;
 mod status;
@@ -9,6 +10,7 @@ mod warnings;
 
 pub(crate) use account::{account_answer, account_info, limit, limits, state_reason};
 pub(crate) use credential::{credential, credential_problem, owned_credential, why_renewing};
+pub(crate) use denial::still_unusable;
 pub(crate) use lease::{decision, lease, lease_rows, with_programs};
 pub(crate) use renewal::renewal_hint;
 pub(crate) use status::{status, totals};

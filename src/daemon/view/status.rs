@@ -1,6 +1,6 @@
 //! `status`: the daemon, its accounts and its queue.
 
-use super::warnings;
+use super::{denial, warnings};
 use crate::daemon::os::clock;
 use crate::daemon::state::{AccountState, Daemon, State, account_state};
 use crate::pool::{Now, millis};
@@ -28,6 +28,7 @@ pub(crate) fn status(daemon: &Daemon, now: Now) -> DaemonStatus {
         state.gateway.trouble.as_ref().map(|why| format!("the gateway does not listen everywhere it should: {why}")),
     );
     warnings.extend(warnings::of_links(state));
+    warnings.extend(denial::warnings(state, now));
     warnings.extend(warnings::of_accounts(&state.config.config, &state.pool));
     DaemonStatus {
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -49,6 +50,7 @@ pub(crate) fn totals(state: &State, now: Now) -> AccountTotals {
     for account in state.pool.accounts() {
         match account_state(account, now) {
             AccountState::Ready => accounts.ready += 1,
+            AccountState::PartlyLimited => accounts.partly_limited += 1,
             AccountState::Limited => accounts.limited += 1,
             AccountState::NeedsLogin => accounts.needs_login += 1,
             AccountState::NeedsVerification => accounts.needs_verification += 1,

@@ -110,14 +110,19 @@ pub(crate) fn of_links(state: &State) -> Vec<String> {
     problems.map(|(id, link, why)| format!("{} cannot follow {}: {why}", state.account_name(id), link.path)).collect()
 }
 
-/// Sections of the configuration that match no account.
+/// Sections of the configuration that match no account, and a preferred account that does not exist.
 pub(crate) fn of_accounts(config: &Config, pool: &Pool) -> Vec<String> {
     let unmatched = config
         .pool
         .accounts
         .iter()
         .filter(|section| !pool.accounts().iter().any(|account| account.record.is_named(&section.name)));
-    unmatched
-        .map(|section| format!("the configuration's section [accounts.{:?}] matches no account", section.name))
-        .collect()
+    let unmatched = unmatched
+        .map(|section| format!("the configuration's section [accounts.{:?}] matches no account", section.name));
+    let preferred = config.pool.selection.preferred_account.as_deref();
+    let preferred = preferred.and_then(|name| match pool.find_account(name) {
+        Ok(_) => None,
+        Err(refusal) => Some(format!("selection.preferred_account is {name:?}, but {}", refusal.message)),
+    });
+    unmatched.chain(preferred).collect()
 }

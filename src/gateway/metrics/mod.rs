@@ -19,6 +19,7 @@ pub(super) fn page(handle: &GatewayHandle, recorder: &MetricsRecorder) -> Respon
     out.describe("lessor_accounts", "gauge", "Accounts by state.");
     for (state, count) in [
         ("ready", accounts.ready),
+        ("partly_limited", accounts.partly_limited),
         ("limited", accounts.limited),
         ("needs_login", accounts.needs_login),
         ("needs_verification", accounts.needs_verification),

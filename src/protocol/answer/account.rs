@@ -45,7 +45,7 @@ pub struct AccountInfo {
     pub kind: CredentialKind,
     /// Whether its key or token was never accepted by the provider.
     pub unchecked: bool,
-    /// `ready`, `limited`, `needs_login`, `needs_verification` or `disabled`.
+    /// `ready`, `partly_limited`, `limited`, `needs_login`, `needs_verification` or `disabled`.
     pub state: String,
     /// Why it is not ready, for people.
     pub state_reason: Option<String>,
@@ -168,7 +168,9 @@ pub struct AccountTotals {
     pub total: u64,
     /// Can be leased.
     pub ready: u64,
-    /// Limited for some key.
+    /// Limited for a model or for one of several quotas.
+    pub partly_limited: u64,
+    /// Limited altogether.
     pub limited: u64,
     /// Must log in again.
     pub needs_login: u64,

@@ -245,7 +245,7 @@ fn antigravity_manager() {
     let placed: Vec<Placed<'_>> = names.iter().map(|(sample, place)| (sample.as_str(), place.as_str())).collect();
     check(&placed, |tomorrow| {
         json!([
-            { "provider": "google", "email": "one@example.org", "label": "main", "tier": "ultra", "state": "limited",
+            { "provider": "google", "email": "one@example.org", "label": "main", "tier": "ultra", "state": "partly_limited",
               "project_id": "agm-project", "credential_expires_at": FAR, "last_used_at": 1_736_000_001_000_u64, "limits": [
                 limit("claude", "pool", "quota_exhausted", tomorrow),
                 limit("gemini-antigravity:gemini-3-flash", "model", "rate_limit_exceeded", tomorrow) ],

@@ -314,5 +314,5 @@ fn a_login_without_an_access_token_is_refreshed_and_leased() {
     feed(run, "").ok().says("ya29.FAKE-fresh");
     let body = asked.recv_timeout(std::time::Duration::from_secs(10)).unwrap();
     assert!(body.contains("refresh_token=1%2F%2FFAKE-one") && body.contains("client_id=client-FAKE"), "{body}");
-    assert_eq!(machine.account("one@example.org")["state"], "limited");
+    assert_eq!(machine.account("one@example.org")["state"], "partly_limited");
 }

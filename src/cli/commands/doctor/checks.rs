@@ -80,7 +80,10 @@ fn daemon(status: &DaemonStatus, findings: &mut Vec<DoctorFinding>) {
 }
 
 fn accounts(accounts: &[AccountInfo], config: Option<&Config>, findings: &mut Vec<DoctorFinding>) {
-    let usable = accounts.iter().filter(|account| ["ready", "limited"].contains(&account.state.as_str())).count();
+    let usable = accounts
+        .iter()
+        .filter(|account| ["ready", "partly_limited", "limited"].contains(&account.state.as_str()))
+        .count();
     if usable == 0 {
         let none =
             "import accounts from other tools: lessor import; or add one: lessor account add PROVIDER --api-key-stdin";

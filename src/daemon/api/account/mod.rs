@@ -44,13 +44,19 @@ pub fn change(daemon: &Daemon, reply: &mut CallReply<'_>, name: &str, command: A
     let now = clock::now();
     let info = |state: &State| state.pool.account(id).map(|account| view::account_info(state, now, account));
     let before = info(state);
+    // what is meant to make an account usable says what else is in the way
+    let is_repair = matches!(command, AccountAction::Enable(true, _) | AccountAction::ClearLimits);
     let command = pool_command(state, id, command)?;
     let changed = state.apply(now, command);
+    let problem = is_repair.then(|| view::still_unusable(state, now, id)).flatten();
     let account = info(state).or(before);
     reply.saved(
         daemon,
         changed.map(|result| {
             result.map_err(|refusal| refused(&refusal, now))?;
+            if let Some(problem) = problem {
+                return Err(problem);
+            }
             let removed = || ErrorInfo::new(ErrorKind::UnknownAccount, "the account was removed meanwhile");
             Ok(Answer::Account(Box::new(account.ok_or_else(removed)?)))
         }),

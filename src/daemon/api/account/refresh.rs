@@ -77,9 +77,7 @@ fn impossible(state: &State, id: AccountId) -> ErrorInfo {
     let (record, name) = (&account.record, account.display_name());
     let renewal = view::renewal_hint(state, account);
     if !account.enabled() {
-        let message = format!("{name} is disabled, so it is not refreshed");
-        return ErrorInfo::new(ErrorKind::CredentialUnavailable, message)
-            .hint(format!("lessor account enable {id}, then: lessor account refresh {id}"));
+        return view::still_unusable(state, now, id).unwrap_or_else(removed);
     }
     let message = match (&record.login_state, record.kind) {
         (LoginState::NeedsLogin(_), CredentialKind::Oauth) => {
@@ -94,9 +92,5 @@ fn impossible(state: &State, id: AccountId) -> ErrorInfo {
             None => format!("the login of {name} has no refresh token"),
         },
     };
-    let kind = match record.login_state {
-        LoginState::NeedsLogin(_) => ErrorKind::NeedsLogin,
-        LoginState::Ready | LoginState::NeedsVerification(_) => ErrorKind::CredentialUnavailable,
-    };
-    ErrorInfo::new(kind, message).hint(renewal)
+    ErrorInfo::new(ErrorKind::NeedsLogin, message).hint(renewal)
 }

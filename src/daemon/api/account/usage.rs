@@ -9,7 +9,7 @@ use crate::daemon::api::reply::{AnswerResult, UnsavedAnswer};
 use crate::daemon::api::session::{find_account, refused};
 use crate::daemon::state::{Daemon, PollOutcome, Unsaved, UsageRequest, login_state_of, set_login_state};
 use crate::daemon::{os::clock, view};
-use crate::pool::{AccountId, LoginState, spoken};
+use crate::pool::{AccountId, Command, LoginState, spoken};
 use crate::protocol::{AccountRef, ErrorInfo, ErrorKind, VerifyAccountParams};
 use crate::usage;
 
@@ -29,7 +29,11 @@ pub async fn usage(daemon: Arc<Daemon>, params: AccountRef) -> AnswerResult {
 pub async fn verify(daemon: Arc<Daemon>, params: VerifyAccountParams) -> UnsavedAnswer {
     let id = find_account(&daemon.state(), &params.account)?;
     let Some(place) = place_to_confirm(&daemon, id) else {
-        return view::account_answer(&daemon.state(), clock::now(), id).map(Unsaved::nothing_to_save);
+        let (state, now) = (&*daemon.state(), clock::now());
+        return match view::still_unusable(state, now, id) {
+            Some(problem) => Err(problem),
+            None => view::account_answer(state, now, id).map(Unsaved::nothing_to_save),
+        };
     };
     // a provider that cannot be queried cannot contradict the user
     if params.confirmed || !can_ask(&daemon, id) {
@@ -83,9 +87,14 @@ async fn ask(daemon: &Daemon, id: AccountId) -> Option<PollOutcome> {
 /// Where the user can confirm the account, if it needs that.
 fn place_to_confirm(daemon: &Daemon, id: AccountId) -> Option<String> {
     let state = &*daemon.state();
-    match &state.pool.account(id)?.record.login_state {
+    let account = state.pool.account(id).filter(|account| account.enabled())?;
+    match &account.record.login_state {
         LoginState::NeedsVerification(verification) => Some(page(verification.link.as_deref())),
-        LoginState::Ready | LoginState::NeedsLogin(_) => None,
+        LoginState::Ready => {
+            let denial = account.limits().iter().find(|limit| limit.is_denial());
+            denial.map(|limit| page(limit.link.as_deref()))
+        }
+        LoginState::NeedsLogin(_) => None,
     }
 }
 
@@ -96,13 +105,18 @@ fn page(link: Option<&str>) -> String {
 fn confirm(daemon: &Daemon, id: AccountId) -> UnsavedAnswer {
     let state = &mut *daemon.state();
     let now = clock::now();
-    let login_state = state.pool.account(id).map(|account| &account.record.login_state);
-    if !matches!(login_state, Some(LoginState::NeedsVerification(_))) {
-        return view::account_answer(state, now, id).map(Unsaved::nothing_to_save);
-    }
-    let login_state = state.credentials.get(id).map_or(LoginState::Ready, login_state_of);
-    let confirmed = state.apply(now, set_login_state(id, login_state)).into_result();
+    let command = match state.pool.account(id).map(|account| &account.record.login_state) {
+        Some(LoginState::NeedsVerification(_)) => {
+            set_login_state(id, state.credentials.get(id).map_or(LoginState::Ready, login_state_of))
+        }
+        _ => Command::ForgetDenials(id),
+    };
+    let confirmed = state.apply(now, command).into_result();
     let confirmed = confirmed.map_err(|refusal| refused(&refusal.no_answer(), now))?;
+    if let Some(problem) = view::still_unusable(state, now, id) {
+        let _saved_later = confirmed.no_answer();
+        return Err(problem);
+    }
     let answer = view::account_answer(state, now, id)?;
     Ok(confirmed.map(|_| answer))
 }

@@ -88,6 +88,7 @@ impl State {
     pub(crate) fn keep_credential(&mut self, id: AccountId, credential: Credential, life: Option<Duration>) {
         self.logins.credential_replaced(id, life);
         self.credentials.replace(id, credential);
+        self.follow_ups.push(Command::ForgetDenials(id));
         self.shared.mailboxes.usage.wake();
     }
 

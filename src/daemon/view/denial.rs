@@ -1,0 +1,94 @@
+//! What to say of an account that its provider refuses, and of one that lessor alone cannot make usable.
+
+use std::time::Duration;
+
+use crate::daemon::state::State;
+use crate::pool::{Account, AccountId, CredentialKind, Limit, LimitSource, LoginState, Now, spoken};
+use crate::protocol::{ErrorInfo, ErrorKind};
+use crate::{credential::LinkMode, daemon::log::login_words};
+
+/// After so long it is unlikely that the refusals end without the user.
+const LIKELY_FINAL: Duration = Duration::from_secs(6 * 3600);
+
+/// That the provider refuses the account, and since when; after hours, with what the user can do.
+pub(crate) fn denial_words(state: &State, now: Now, account: &Account) -> Option<String> {
+    let limit = denial(account)?;
+    let provider = &account.record.provider;
+    let reason = limit.reason.name().replace('_', " ");
+    if limit.source == LimitSource::Server {
+        let words = limit.evidence.as_deref().unwrap_or(&reason);
+        return Some(format!("{provider} refuses it: {words}"));
+    }
+    let since = now.wall.since(account.denied_since()?);
+    if since < LIKELY_FINAL {
+        return Some(format!("{provider} has refused it for {} ({reason})", spoken(since)));
+    }
+    let remedy = credential_remedy(state, account);
+    Some(format!("{provider} has refused it for {} ({reason}); {remedy}", spoken(since)))
+}
+
+/// The limit of an account that its provider refuses.
+fn denial(account: &Account) -> Option<&Limit> {
+    account.limits().iter().find(|limit| limit.is_denial() && !limit.is_recovering())
+}
+
+/// The refusals that have lasted for hours, with what the user can do.
+pub(super) fn warnings(state: &State, now: Now) -> Vec<String> {
+    let is_long = |account: &&Account| {
+        let since = account.denied_since().map(|since| now.wall.since(since));
+        account.enabled() && since.is_some_and(|since| since >= LIKELY_FINAL)
+    };
+    let accounts = state.pool.accounts().iter().filter(is_long);
+    let words = |account: &Account| {
+        let since = spoken(now.wall.since(account.denied_since()?));
+        let (name, provider) = (account.display_name(), &account.record.provider);
+        Some(format!("{provider} has refused {name} for {since}: {}", credential_remedy(state, account)))
+    };
+    accounts.filter_map(words).collect()
+}
+
+/// How the user gives an account a credential that works.
+fn credential_remedy(state: &State, account: &Account) -> String {
+    let (name, provider) = (account.display_name(), &account.record.provider);
+    let link = state.links.get(account.record.id).filter(|link| link.mode == LinkMode::Link);
+    match (account.record.kind, link) {
+        (CredentialKind::Oauth, Some(link)) => format!("log in with {} again; lessor reads its file", link.tool),
+        (CredentialKind::Oauth, None) => format!("log in again: lessor login {provider}"),
+        (CredentialKind::ApiKey, _) => format!("replace the key: lessor account set {name} --api-key-stdin"),
+        (CredentialKind::Token, _) => format!("replace the token: lessor account set {name} --token-stdin"),
+    }
+}
+
+/// Why an account still cannot serve, and what its user must do; `None` if nothing is in the way but time.
+pub(crate) fn still_unusable(state: &State, now: Now, id: AccountId) -> Option<ErrorInfo> {
+    let account = state.pool.account(id)?;
+    let name = account.display_name();
+    let why = login_words(&account.record, now.wall).unwrap_or_default();
+    match &account.record.login_state {
+        _ if !account.enabled() => Some(disabled(state, account)),
+        LoginState::Ready => None,
+        LoginState::NeedsLogin(_) => {
+            let message = format!("{name} needs a new login: {why}");
+            Some(ErrorInfo::new(ErrorKind::NeedsLogin, message).hint(credential_remedy(state, account)))
+        }
+        LoginState::NeedsVerification(verification) => {
+            let place = verification.link.as_ref().map_or_else(String::new, |link| format!(" at {link}"));
+            let hint = format!("confirm it{place}, then: lessor account verify {name}");
+            Some(ErrorInfo::new(ErrorKind::NeedsVerification, format!("{name} must be verified: {why}")).hint(hint))
+        }
+    }
+}
+
+fn disabled(state: &State, account: &Account) -> ErrorInfo {
+    let (name, record) = (account.display_name(), &account.record);
+    if record.enabled {
+        let section = state.pool.configured(record).map(|section| section.name.as_str()).unwrap_or_default();
+        let line = state.config.config.location_of(&["accounts", section, "enabled"]);
+        let line = line.unwrap_or_else(|| state.config.path.display().to_string());
+        let message = format!("{name} is disabled by the configuration: {line}");
+        return ErrorInfo::new(ErrorKind::NoAccount, message).hint("change it there, or remove the line");
+    }
+    let why = record.disabled_reason.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+    let message = format!("{name} is disabled{why}");
+    ErrorInfo::new(ErrorKind::NoAccount, message).hint(format!("enable it: lessor account enable {name}"))
+}
