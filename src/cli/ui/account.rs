@@ -49,9 +49,19 @@ pub(crate) fn kind(kind: CredentialKind) -> &'static str {
 }
 
 pub(crate) fn limit(limit: &LimitInfo, now: u64) -> String {
+    if let Some(model) = missing_model(limit) {
+        let (until, since) = (format::until(now, limit.until), format::ago(now, limit.since));
+        return format!("its plan lacks {model}, asked again {until} (by {}, {since})", limit.source);
+    }
     let of = if limit.key.is_empty() { "the account" } else { limit.key.as_str() };
     let (reason, until) = (format::spaced(&limit.reason), format::until(now, limit.until));
     format!("{reason} of {of}, ends {until} (by {}, {})", limit.source, format::ago(now, limit.since))
+}
+
+/// The model that the account's plan lacks: such an entry is no limit of the account.
+fn missing_model(limit: &LimitInfo) -> Option<&str> {
+    let is_missing = limit.scope == "model" && ["forbidden", "request_rejected"].contains(&limit.reason.as_str());
+    limit.key.split_once(':').map(|(_, model)| model).filter(|_| is_missing)
 }
 
 /// The accounts, one line each, with their quota windows below.
@@ -98,6 +108,9 @@ fn limits(account: &AccountInfo, now: u64) -> String {
     live.sort_by_key(|limit| std::cmp::Reverse(limit.until));
     let text = |limit: &LimitInfo| {
         let end = format::until(now, limit.until);
+        if let Some(model) = missing_model(limit) {
+            return format!("lacks {model}");
+        }
         let key = if limit.key.is_empty() { String::new() } else { format!(" ({})", limit.key) };
         format!("{} {}{key}", format::short(&limit.reason), end.trim_start_matches("in "))
     };
@@ -161,6 +174,16 @@ mod tests {
              5h 42 % used, resets in 60 s\n\
              home     anthropic  pro   needs login     1/1                         2 min ago\n"
         );
+    }
+
+    #[test]
+    fn a_model_that_the_plan_lacks_is_no_limit() {
+        let mut ready = account("work", "ready");
+        let lacking =
+            LimitInfo { scope: "model".into(), reason: "forbidden".into(), ..limit("openai:gpt-5.4", NOW + 9_000) };
+        assert_eq!(super::limit(&lacking, NOW).split(" (").next(), Some("its plan lacks gpt-5.4, asked again in 9 s"));
+        ready.limits = vec![lacking];
+        assert!(table(&[ready], NOW, &Output::plain(80)).contains("lacks gpt-5.4"));
     }
 
     #[test]
