@@ -142,8 +142,8 @@ pub static KEYS: &[KeySpec] = &[
 
     named("providers.*.base_url", Url, "base URL for API keys", |c, n, v| provider(c, n).base_url.assign(v)),
     named("providers.*.usage_url", Url, "URL of the usage API", |c, n, v| provider(c, n).usage_url.assign(v)),
-    named("providers.*.mix", OneOf(&["never", "new-sessions", "always"]), "when a conversation may move between logins and API keys; by default new-sessions: only a new one may begin on either", |c, n, v| provider(c, n).mix.assign(v)),
-    named("providers.*.proxy", ProxyUrl, "proxy for all requests to the provider (http, https, socks5, socks5h, socks4 or socks4a); by default, the proxy variables of the environment apply", |c, n, v| provider(c, n).proxy.assign(v)),
+    named("providers.*.mix", OneOf(&["new-sessions", "never", "always"]), "when a conversation may move between logins and API keys; without it new-sessions", |c, n, v| provider(c, n).mix.assign(v)),
+    named("providers.*.proxy", ProxyUrl, "proxy for all requests to the provider; by default, the proxy variables of the environment apply", |c, n, v| provider(c, n).proxy.assign(v)),
     named("providers.*.ca_file", Text, "PEM file with certificates to trust in addition to the system's, for all requests to the provider", |c, n, v| provider(c, n).ca_file.assign(v)),
     named("providers.*.oauth.base_url", Url, "base URL for OAuth credentials, if different", |c, n, v| provider(c, n).oauth.base_url.assign(v)),
     named("providers.*.oauth.issuer", Url, "OpenID issuer, whose discovery document provides the URLs below", |c, n, v| provider(c, n).oauth.issuer.assign(v)),

@@ -1,6 +1,6 @@
 //! Documents generated from the table of keys: the file that a user starts from, and the reference.
 
-use super::{keys::KEYS, value_kind::ValueKind};
+use super::{keys::KEYS, value::quoted, value_kind::ValueKind};
 
 /// Every section, and every key as a comment with its default. Valid, and equal to the defaults.
 ///
@@ -20,22 +20,24 @@ pub fn template() -> String {
             current = section;
         }
         let note = if key.active { "" } else { " (not active yet)" };
-        let value = key.default.map_or_else(|| example(&key.kind).to_owned(), |plain| key.literal(plain));
+        let value = key.default.map_or_else(|| example(&key.kind), |plain| key.literal(plain));
         text.push_str(&format!("# {}{note}\n#     {}\n#{name} = {value}\n", key.doc, key.kind.allowed()));
     }
     text
 }
 
-/// An example value for a key without a default.
-fn example(kind: &ValueKind) -> &'static str {
-    match kind {
+/// An example value for a key without a default; of several words the first, which then is what applies without it.
+fn example(kind: &ValueKind) -> String {
+    let literal = match kind {
+        ValueKind::OneOf([first, ..]) => return quoted(first),
         ValueKind::Bool => "true",
         ValueKind::Integer(0.., _) => "1",
         ValueKind::Integer(..) | ValueKind::Number(..) => "0",
         ValueKind::Texts(0, _) | ValueKind::Durations(..) | ValueKind::Protect => "[]",
         ValueKind::Texts(..) => "[\"any\"]",
         _ => "\"\"",
-    }
+    };
+    literal.to_owned()
 }
 
 /// Every key with its default, meaning and range; valid TOML, and equal to the defaults.
