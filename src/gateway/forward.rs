@@ -55,6 +55,8 @@ pub(super) struct Forward<'a> {
     pub(super) service_failures: u32,
     /// A credential was refreshed for this request: that happens once.
     pub(super) has_refreshed: bool,
+    /// Only the account that it is leased can serve it.
+    is_bound: bool,
 }
 
 pub(super) enum NextStep {
@@ -91,6 +93,7 @@ impl<'a> Forward<'a> {
             failed,
             service_failures: 0,
             has_refreshed: false,
+            is_bound: false,
         }
     }
 
@@ -183,6 +186,7 @@ impl<'a> Forward<'a> {
             let response = match step {
                 Ok(LeaseStep::Leased(lease, account)) => {
                     self.request.labels.agent = account.agent.as_deref().unwrap_or_default().to_owned();
+                    self.is_bound = account.is_only;
                     return Ok((lease, account));
                 }
                 Ok(LeaseStep::Wait(after, before)) => {
@@ -200,8 +204,12 @@ impl<'a> Forward<'a> {
         }
     }
 
-    /// Leases an account that has not failed, if one is free; otherwise the request starts over.
+    /// Leases an account that has not failed, if one is free; otherwise the request starts over. A request that only one
+    /// account can serve stays on it.
     pub(super) async fn elsewhere(&mut self, held: Option<RequestLease>) -> NextStep {
+        if held.is_some() && self.is_bound {
+            return NextStep::Retry(held);
+        }
         let request = self.route_request(&self.failed);
         match self.backend.handle.lease(self.client, &request, held, Duration::ZERO).await {
             Ok(LeaseStep::Leased(lease, account)) => {
