@@ -102,7 +102,8 @@ fn a_usage_query_that_is_not_allowed_ends_no_login() {
         wait_until("the failure is reported", || account(&mut client, "work")["usage_trouble"].is_string());
         let info = account(&mut client, "work");
         assert_eq!((&info["state"], &info["limits"]), (&json!("ready"), &json!([])), "{status} {info}");
-        assert_eq!(client.call("lease.acquire", json!({ "provider": "anthropic" }))["account"]["label"], "work");
+        let lease = client.call("lease.acquire", json!({ "provider": "anthropic", "agent": "claude" }));
+        assert_eq!(lease["account"]["label"], "work");
     }
 }
 
