@@ -239,7 +239,7 @@ fn a_key_that_is_known_is_reported_with_the_account_that_has_it() {
         super::feed(machine.command(&args), "sk-ant-api03-FAKE\n")
     };
     add(&["--label", "work"]).ok().says("added work");
-    add(&[]).ok().says("nothing was added: this key is already that of work");
+    add(&[]).ok().says("nothing was added: this API key is already that of work");
     assert_eq!(machine.accounts().len(), 1);
 }
 

@@ -188,7 +188,7 @@ pub(super) fn note_obstacle(info: &AccountInfo, context: &Context) {
         "limited" => {
             let reasons: Vec<&str> = info.limits.iter().map(|limit| limit.reason.as_str()).collect();
             format!(
-                "it still has limits ({}); they end by themselves, or by: lessor account clear-limits {id}",
+                "it still has limits ({}); to end them before their time: lessor account clear-limits {id}",
                 reasons.join(", ")
             )
         }
