@@ -296,8 +296,8 @@ fn several_accounts_that_refuse_the_same_request_prove_that_it_is_the_request() 
     for (letters, reason, refusals, retries) in [
         ("abcde", Reason::Unknown, 3, 0),
         ("ab", Reason::Unknown, 2, 0),
-        ("abcde", Reason::Forbidden, 25, 4),
-        ("ab", Reason::Forbidden, 10, 4),
+        ("abcde", Reason::Forbidden, 20, 3),
+        ("ab", Reason::Forbidden, 8, 3),
     ] {
         let mut pauses = Vec::new();
         let mut fixture = Fixture::new(letters, |_| {});
