@@ -12,6 +12,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::cmsg_space;
 use rustix::net::{
@@ -89,18 +90,22 @@ impl Handover {
         taken.map(Some)
     }
 
-    /// Executes the program again. Returns only if that fails.
-    pub(crate) fn execute(self) -> io::Error {
-        let execute = || -> io::Result<io::Error> {
+    /// Executes the program again. Returns only if that fails, or with `None` if a stop was requested: the program would
+    /// not get that signal.
+    pub(crate) fn execute(self, is_stop_requested: &AtomicBool) -> Option<io::Error> {
+        let execute = || -> io::Result<Option<io::Error>> {
             let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::empty(), None)?;
             self.send(&ours)?;
             drop(ours);
             let mut command = Command::new(program()?);
             command.args(std::env::args_os().skip(1)).env(VARIABLE, std::process::id().to_string()).stdin(theirs);
             io::stderr().flush()?;
-            Ok(command.exec())
+            Ok(if is_stop_requested.load(Ordering::SeqCst) { None } else { Some(command.exec()) })
         };
-        execute().unwrap_or_else(|error| error)
+        let ended = execute().unwrap_or_else(Some);
+        // no next run: clients must not take this daemon for one that died
+        Lock::taken_over(self.lock).withdraw();
+        ended
     }
 
     fn send(&self, to: &OwnedFd) -> io::Result<()> {

@@ -6,6 +6,7 @@ mod serve;
 mod source;
 mod watchdog;
 
+use std::sync::{Arc, atomic::AtomicBool};
 use std::{io::Write as _, path::PathBuf};
 
 use tokio::runtime::Runtime;
@@ -17,7 +18,7 @@ use crate::daemon::log::{self, Log};
 use crate::daemon::os::handover::{CONTINUES, GatewayListeners, Handover};
 use crate::daemon::os::lock::{LockHolder, Taken};
 use crate::daemon::os::signals::SignalListener;
-use crate::daemon::os::socket::{SocketError, private_directory};
+use crate::daemon::os::socket::{Socket, SocketError, private_directory};
 use crate::daemon::os::{clock, host, service_manager};
 use crate::daemon::state::{ActiveConfig, RunInfo, key_location};
 use crate::daemon::{linked_logins, refresh, usage};
@@ -99,7 +100,14 @@ pub fn run(options: &Options) -> Result<Ended, StartError> {
     let ended = match (start(options, source), &waiting) {
         (Ok(RunEnd::Ended(Ended::AlreadyRunning(holder))), Some(_)) => Ok(Ended::InTheWay(holder)),
         (Ok(RunEnd::Ended(ended)), _) => Ok(ended),
-        (Ok(RunEnd::Restart(handover)), _) => Err(system("executing the program again")(handover.execute())),
+        (Ok(RunEnd::Restart(handover, socket, is_stopped)), _) => {
+            let ended = match handover.execute(&is_stopped) {
+                None => Ok(Ended::Served),
+                Some(error) => Err(system("executing the program again")(error)),
+            };
+            socket.remove();
+            ended
+        }
         (Err(error), _) => Err(error),
     };
     // for waiting clients the service manager would start the daemon again
@@ -112,7 +120,8 @@ pub fn run(options: &Options) -> Result<Ended, StartError> {
 /// How a run ends.
 enum RunEnd {
     Ended(Ended),
-    Restart(Handover),
+    /// The next run of this process takes over, unless a stop is requested until then.
+    Restart(Handover, Socket, Arc<AtomicBool>),
 }
 
 fn start(options: &Options, source: Source) -> Result<RunEnd, StartError> {
@@ -241,18 +250,13 @@ impl Run<'_> {
 }
 
 /// Releases socket and lock, or hands them over to the next run.
-fn end(mut serving: Serving, reason: StopReason, gateway: GatewayListeners) -> Result<RunEnd, StartError> {
-    // the program that is executed would not get the signal
-    if matches!(reason, StopReason::Restart { .. }) && serving.signals.stop_requested() {
-        serving.withdraw();
-        return Ok(RunEnd::Ended(Ended::Served));
-    }
-    let Serving { socket, lock, .. } = serving;
+fn end(serving: Serving, reason: StopReason, gateway: GatewayListeners) -> Result<RunEnd, StartError> {
+    let Serving { socket, lock, signals } = serving;
     Ok(match reason {
         StopReason::SocketLost => RunEnd::Ended(Ended::SocketLost),
         StopReason::Restart { may_resume } if CONTINUES => {
             let handover = Handover::of(lock, &socket, gateway, may_resume);
-            RunEnd::Restart(handover.map_err(system("handing over to the next run"))?)
+            RunEnd::Restart(handover.map_err(system("handing over to the next run"))?, socket, signals.stop_flag())
         }
         StopReason::Requested | StopReason::Unused | StopReason::Unlocked | StopReason::Restart { .. } => {
             RunEnd::Ended(Ended::Served)

@@ -142,7 +142,7 @@ impl Serving {
     }
 
     /// A client that connects from now on finds no daemon, instead of waiting for one that ends.
-    pub(super) fn withdraw(&mut self) {
+    fn withdraw(&mut self) {
         self.lock.withdraw();
         self.socket.remove();
     }

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 
 use crate::daemon::os::lock::Lock;
 use crate::daemon::os::socket::{Socket, SocketError};
@@ -58,7 +59,7 @@ impl Handover {
         match *self {}
     }
 
-    pub(crate) fn execute(self) -> io::Error {
+    pub(crate) fn execute(self, _is_stop_requested: &AtomicBool) -> Option<io::Error> {
         match self {}
     }
 }

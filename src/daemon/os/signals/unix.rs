@@ -1,8 +1,10 @@
 //! SIGTERM and SIGINT stop the daemon, SIGHUP reloads the configuration.
 
 use std::io;
+use std::sync::{Arc, atomic::AtomicBool};
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::flag;
 use signal_hook::iterator::{Handle, Signals};
 use tokio::sync::mpsc;
 
@@ -13,6 +15,7 @@ use super::SignalRequest;
 pub struct SignalListener {
     handle: Handle,
     requests: mpsc::UnboundedReceiver<SignalRequest>,
+    is_stop_requested: Arc<AtomicBool>,
 }
 
 impl SignalListener {
@@ -22,6 +25,10 @@ impl SignalListener {
     /// When the system does not allow it.
     pub fn begin() -> io::Result<Self> {
         let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+        let is_stop_requested = Arc::default();
+        for signal in [SIGTERM, SIGINT] {
+            flag::register(signal, Arc::clone(&is_stop_requested))?;
+        }
         let handle = signals.handle();
         let (sender, requests) = mpsc::unbounded_channel();
         std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
@@ -32,7 +39,7 @@ impl SignalListener {
                 }
             }
         })?;
-        Ok(Self { handle, requests })
+        Ok(Self { handle, requests, is_stop_requested })
     }
 
     /// The next request.
@@ -40,9 +47,9 @@ impl SignalListener {
         self.requests.recv().await
     }
 
-    /// Whether a stop was requested that [`Self::next`] has not returned.
-    pub fn stop_requested(&mut self) -> bool {
-        std::iter::from_fn(|| self.requests.try_recv().ok()).any(|request| request == SignalRequest::Stop)
+    /// Whether a stop was ever requested. Unlike [`Self::next`], it knows of a signal at the moment it arrives.
+    pub fn stop_flag(&self) -> Arc<AtomicBool> {
+        self.is_stop_requested.clone()
     }
 }
 

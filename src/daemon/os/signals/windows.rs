@@ -1,6 +1,7 @@
 //! Ctrl-C, Ctrl-Break, closing the console, logging off and shutting down stop the daemon.
 
 use std::io;
+use std::sync::{Arc, atomic::AtomicBool};
 
 use tokio::signal::windows::{
     CtrlBreak, CtrlC, CtrlClose, CtrlLogoff, CtrlShutdown, ctrl_break, ctrl_c, ctrl_close, ctrl_logoff, ctrl_shutdown,
@@ -33,9 +34,9 @@ impl SignalListener {
         })
     }
 
-    /// Whether a stop was requested that [`Self::next`] has not returned; it is not known on this system.
-    pub fn stop_requested(&mut self) -> bool {
-        false
+    /// Whether a stop was ever requested; it is not known on this system.
+    pub fn stop_flag(&self) -> Arc<AtomicBool> {
+        Arc::default()
     }
 
     /// The next request.
