@@ -2,11 +2,12 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use serde_json::{Value, json};
 
 use super::upstream::{Account, Limit, Seen, Upstream};
@@ -138,6 +139,8 @@ impl Fleet {
         std::fs::create_dir_all(&home).unwrap();
         run.env("HOME", home);
         run.arg("run").args(args).arg("--").args(command);
+        // a group of its own: an agent that hangs is killed with its children, which hold its output open
+        run.process_group(0);
         run.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     }
 
@@ -207,7 +210,7 @@ pub fn wait_for(runs: Vec<(u64, Child)>, patience: Duration) -> Vec<Ran> {
         |(run, pid, ended, output): (u64, Pid, std::sync::mpsc::Receiver<Instant>, std::thread::JoinHandle<_>)| {
             let in_time = ended.recv_timeout(patience.saturating_sub(begun.elapsed())).ok();
             if in_time.is_none() {
-                let _gone = kill_process(pid, Signal::KILL);
+                let _gone = kill_process_group(pid, Signal::KILL);
             }
             let output: std::io::Result<Output> = output.join().unwrap();
             let output = output.unwrap();
