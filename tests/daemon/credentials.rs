@@ -214,7 +214,7 @@ fn a_refresh_that_is_impossible_says_what_helps() {
         ("ended", "lessor login mine"),
     ] {
         let error = client.ask("account.refresh", &json!({ "account": label }))["error"].clone();
-        let kind = if label == "ended" { "needs_login" } else { "credential_unavailable" };
+        let kind = if label == "disabled" { "no_account" } else { "needs_login" };
         assert_eq!(error["data"]["kind"], kind, "{label}: {error}");
         assert!(error["data"]["hint"].as_str().unwrap().contains(part), "{label}: {error}");
     }
