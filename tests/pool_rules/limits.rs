@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use lessor::limits::{Reason, Scope};
 use lessor::pool::{
-    Action, Command, Deadline, Effect, LeaseRequest, LimitSource, LoginState, Mode, Overflow, RefusalDetails,
-    RefusalKind, RequestOutcome,
+    Action, Command, Deadline, Effect, Event, Fence, LeaseRequest, LimitSource, LoginState, Mode, Overflow,
+    RefusalDetails, RefusalKind, RequestOutcome,
 };
 
 use crate::fixture::{Fixture, ask, id, in_session, secs, target};
@@ -317,4 +317,23 @@ fn a_guess_never_replaces_a_stated_wait_and_the_longest_stated_wait_wins() {
     fixture.pass(secs(91));
     fixture.found(held[5], RefusalDetails::reported(Reason::QuotaExhausted, None));
     assert!(fixture.limited_for('a') >= Some(secs(60)), "the server's word no longer holds");
+}
+
+#[test]
+fn refusals_that_were_under_way_together_are_one_event() {
+    let mut fixture = Fixture::new("a", |settings| {
+        (settings.leases.per_account, settings.leases.max_per_account) = (30, 30);
+    });
+    let held: Vec<Fence> = (0..30).map(|n| fixture.hold(ask(n))).collect();
+    let mut events = 0;
+    for fence in &held {
+        fixture.pass(Duration::from_millis(5));
+        fixture.report(*fence, Reason::QuotaExhausted, Some(secs(1_200)));
+        let is_limited = |effect: &&Effect| matches!(effect, Effect::Emit(Event::Limited(_)));
+        events += fixture.effects.iter().filter(is_limited).count();
+    }
+    assert_eq!(events, 1);
+    // a much longer wait is news
+    fixture.report(held[0], Reason::QuotaExhausted, Some(secs(7_200)));
+    assert!(fixture.effects.iter().any(|effect| matches!(effect, Effect::Emit(Event::Limited(_)))));
 }

@@ -14,14 +14,26 @@ use crate::pool::state::Pool;
 impl Pool {
     pub(crate) fn limit_account(&mut self, now: Now, id: AccountId, limit: Limit, effects: &mut Effects) -> Handled {
         let (slot, mut ends) = (self.accounts.slot_of(id)?, Vec::new());
+        let is_known = self.accounts[slot].limits.iter().any(|old| self.says_the_same(old, &limit, now));
         let set = self.accounts.change_limits(slot, now, &mut self.timers, |limits| limits.set(limit, now, &mut ends));
         emit_ends(id, ends, effects);
         if let Some(limit) = set {
             let record = limit.record(id, now);
             effects.push(Effect::SaveLimit(record.clone()));
-            effects.push(Effect::Emit(Event::Limited(record)));
+            if !is_known {
+                effects.push(Effect::Emit(Event::Limited(record)));
+            }
         }
         Ok(Reply::Done)
+    }
+
+    /// Whether subscribers know of the limit: answers that were under way together name ends that are close together.
+    fn says_the_same(&self, old: &Limit, new: &Limit, now: Now) -> bool {
+        let (old_end, new_end) = (old.until.mono(now), new.until.mono(now));
+        old.is_of(new.scope, &new.key)
+            && old.is_closed()
+            && (old.reason, old.source) == (new.reason, new.source)
+            && new_end.since(old_end).max(old_end.since(new_end)) <= self.settings.limits.dedup_window
     }
 
     pub(crate) fn clear_limits(&mut self, now: Now, id: AccountId, effects: &mut Effects) -> Handled {
