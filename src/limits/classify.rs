@@ -71,7 +71,8 @@ fn judge(response: &UpstreamResponse, status: Option<u16>, body: &ErrorBody, win
     let dialect = Dialect::of(response.provider);
     let case = ResponseEvidence { dialect, status, headers: &headers, body, windows: &windows, now: response.now };
     let found = case.find();
-    let stated = case.stated(found.reason);
+    let of_a_change = found.lasting && prose::is_of_a_change(&body.text);
+    let stated = case.stated(found.reason).filter(|stated| !of_a_change || stated.source != WaitSource::PROSE);
     let found = case.unless_long(found, stated.as_ref().map(|stated| stated.wait));
     let source = stated.as_ref().map_or(WaitSource::NONE, |stated| stated.source.clone());
     let scope = case.scope(&found, stated.is_some());
@@ -122,7 +123,9 @@ impl ResponseEvidence<'_> {
         if self.is_limit_within() {
             return self.limited();
         }
+        let is_money = || !self.body.is_page && prose::is_out_of_credit(text, self.dialect);
         match self.status {
+            Some(401 | 404..=428 | 430..=499 | 500..=528) if is_money() => likely(Reason::OutOfCredit),
             Some(401) => certain(Reason::AuthFailed),
             Some(402) => certain(Reason::OutOfCredit),
             Some(403) => self.forbidden(),
@@ -145,11 +148,12 @@ impl ResponseEvidence<'_> {
         let is_refusal = |status: u16| matches!(status, 400..=404);
         // a proxy wraps the refusal of its own upstream
         let is_wrapped = || {
-            let stated = body.statuses.iter().copied().chain([401, 403]);
+            let stated = body.statuses.iter().copied().chain([400, 401, 403, 404]);
             let code = codes::generic(&body.codes);
             stated.filter(|status| is_refusal(*status)).any(|status| body.states(status))
                 || matches!(code, Some(Reason::Forbidden | Reason::AuthFailed))
                 || lasting::state_by_code(body).is_some()
+                || text.contains("unknown provider for model")
         };
         let refuses = match self.status {
             Some(429 | 500..=599) => is_wrapped(),
@@ -159,7 +163,8 @@ impl ResponseEvidence<'_> {
             None => true,
         };
         if !refuses
-            || codes::specific(&body.codes).is_some_and(|(reason, _)| reason == Reason::VerificationRequired)
+            || codes::specific(&body.codes)
+                .is_some_and(|(reason, _)| matches!(reason, Reason::VerificationRequired | Reason::OutOfCredit))
             || codes::met(&body.codes, "invalidprompt contentpolicyviolation contextlengthexceeded requesttoolarge")
             || prose::is_verification(text)
             || prose::is_refused_for_all_accounts(text)
@@ -171,7 +176,7 @@ impl ResponseEvidence<'_> {
         Some(match lasting::state(body)? {
             Lasting::Account => forbidden.at(Scope::Account).lasting(),
             Lasting::Model => forbidden.at(Scope::Model).lasting(),
-            Lasting::Feature => forbidden.at(Scope::Request),
+            Lasting::Login => forbidden.at(Scope::Request),
         })
     }
 
@@ -295,6 +300,9 @@ impl ResponseEvidence<'_> {
             likely(Reason::OutOfCredit)
         } else if text.contains("quota exceeded") || text.contains("rate limit exceeded") {
             likely(prose::why_limited(text).unwrap_or(Reason::QuotaExhausted))
+        } else if self.body.documents.is_empty() && !lasting::names_account(text) {
+            // what stands before the service answers in plain text or not at all
+            likely(Reason::ServerError)
         } else {
             likely(Reason::Forbidden)
         }

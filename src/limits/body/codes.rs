@@ -20,7 +20,8 @@ const SPECIFIC: [(Reason, Option<Scope>, &str); 8] = [
          projectspendlimitexceeded organizationusagelimitexceeded usagenotincluded \
          billinghardlimitreached billingnotactive billingerror insufficientg1creditsbalance \
          insufficientbalance insufficientcredits insufficientfunds outofcredits paymentrequired \
-         exceededcurrentquotaerror arrearage",
+         exceededcurrentquotaerror arrearage budgetexceeded insufficientuserquota \
+         insufficienttokenquota preconsumetokenquotafailed tokenquotaexhausted creditserror nocredits creditsexhausted creditsdepleted",
     ),
     (Reason::QuotaExhausted, Some(Scope::Account), "usagelimitreached usagelimitexceeded"),
     (
@@ -49,11 +50,7 @@ const SPECIFIC: [(Reason, Option<Scope>, &str); 8] = [
         "invalidapikey apikeyinvalid apikeyexpired tokenexpired tokenrevoked tokeninvalidated \
          accesstokenexpired invalidauthenticationerror",
     ),
-    (
-        Reason::RequestRejected,
-        None,
-        "modelnotfound contextlengthexceeded requesttoolarge invalidprompt contentpolicyviolation",
-    ),
+    (Reason::RequestRejected, None, "contextlengthexceeded requesttoolarge invalidprompt contentpolicyviolation"),
 ];
 
 /// Codes that are no more specific than a status, for bodies without one.

@@ -102,12 +102,32 @@ pub(in crate::limits) fn is_out_of_credit(text: &str, dialect: Dialect) -> bool 
     let named = has(
         text,
         "credit balance|insufficient_quota|insufficient balance|insufficient credit|insufficient fund|\
-         out of credit|no credits|not enough credit|requires more credits|spend limit|spending limit|\
-         spend cap|spending cap|billing hard limit|payment required|payment is required|prepaid credit|\
+         out of credit|not enough credit|requires more credits|spend limit|spending limit|\
+         spend cap|spending cap|no payment method|key limit exceeded|billing hard limit|payment required|payment is required|prepaid credit|\
          check your billing|specified api usage limits|余额不足|欠费",
     );
-    // Gemini uses the same phrase for an ordinary quota
-    named || (dialect != Dialect::Google && text.contains("check your plan and billing"))
+    // Gemini uses the same words for an ordinary quota
+    let is_paid = || dialect != Dialect::Google && (text.contains("check your plan and billing") || is_prepaid(text));
+    // a thinking budget is counted in tokens
+    let of_tokens = has(text, "budget_tokens|max_tokens|thinking budget");
+    let mut clauses = text.split(['\n', ';', '!', ',', '，', '。']).flat_map(|line| line.split(". "));
+    named || is_paid() || (!of_tokens && clauses.any(lacks_money))
+}
+
+/// Resellers count what was paid as a quota.
+fn is_prepaid(text: &str) -> bool {
+    has(text, "quota is not enough|quota not enough|]is not enough|insufficient quota|quota is insufficient")
+}
+
+/// Whether a clause names money and says that it is gone.
+fn lacks_money(clause: &str) -> bool {
+    has(clause, "credit|balance|prepay|budget|fund|wallet|余额|额度|点数")
+        && !has(clause, "balancer|balancing|thinking|budget_|token budget|charged|deducted|refunded|unless|when you")
+        && has(
+            clause,
+            "deplet|exhaust|insufficient|not enough|too low|exceed|over budget|used up|used all|ran out|run out|out of |\
+             no credit|no remaining|zero|negative|n't have any|not have any|not have enough|n't have enough|不足|用尽|耗尽|用完|为负",
+        )
 }
 
 /// The plan does not cover this kind of request; ordinary requests still work.
@@ -127,7 +147,13 @@ pub(in crate::limits) fn is_verification(text: &str) -> bool {
 /// The credential is not valid any more.
 pub(in crate::limits) fn is_dead_credential(text: &str) -> bool {
     let ended = has(text, "revoked|expired|not valid|invalid|invalidated");
-    ended && has(text, "api key|api_key|oauth token|access token|authentication token|bearer token")
+    (ended && has(text, "api key|api_key|oauth token|access token|authentication token|bearer token"))
+        || (has(text, "过期|无效") && has(text, "令牌|密钥"))
+}
+
+/// A change by the owner takes a while to be seen: times beside it are not those of the refusal.
+pub(in crate::limits) fn is_of_a_change(text: &str) -> bool {
+    has(text, "propagat|recently|within the last|if you just|if you have just|if you created|if you enabled")
 }
 
 /// The refusal does not depend on the account, but on the region or the client program.
@@ -156,6 +182,33 @@ pub(in crate::limits) fn names_model(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn words_for_money_that_is_gone() {
+        for text in [
+            "Your prepayment credits are depleted. Please go to AI Studio",
+            "Budget has been exceeded! Current cost: 10.02, Max budget: 10.0",
+            "ExceededBudget: User=x over budget. Spend=1, Budget=1",
+            "用户额度不足, 剩余额度: 0",
+            "余额不足或无可用资源包",
+            "该令牌额度已用尽",
+            "Your newly created teams doesn't have any credits yet.",
+            "Your team has either used all available credits or reached its monthly spending limit.",
+            "No payment method. Add a payment method here: x",
+        ] {
+            assert!(is_out_of_credit(&text.to_lowercase(), Dialect::Google), "{text}");
+        }
+        assert!(is_out_of_credit("user quota is not enough", Dialect::Other));
+        for text in [
+            "You have exhausted your capacity on this model.",
+            "Rate limit exceeded: free-models-per-day. Add 10 credits to unlock 1000 free model requests per day",
+            "thinking budget exceeded",
+            "load balancer: no healthy upstream, retries exhausted",
+            "invalid credentials",
+        ] {
+            assert!(!is_out_of_credit(&text.to_lowercase(), Dialect::Other), "{text}");
+        }
+    }
 
     #[test]
     fn reasons_of_429_messages() {
