@@ -52,7 +52,8 @@ const TABLE: &[Patience] = &[
     Patience {
         agent: "opencode",
         user_agents: &["opencode/"],
-        bears: Duration::from_secs(180),
+        // the longest silence that was tried with it is 120 s
+        bears: Duration::from_secs(110),
         stops: StopSignal::QuickRefusals(200),
         ..UNKNOWN
     },
