@@ -43,6 +43,7 @@ pub use model::{
     Strategy, Target, TargetNames, Ticket, Tier, TokenSettings, Verification, WaiterId, Wall, millis, spoken,
 };
 pub use queue::{MOST_WAITERS, QueuedRequest};
+pub use report::backoff::first_wait;
 pub use select::explain::{CandidateAccount, Exclusion, Explanation, LeaseExplanation, SelectionResult};
 pub use select::forecast::{Forecast, Outlook};
 pub use select::strategy::hybrid_score;

@@ -207,7 +207,7 @@ fn classify(input: &ClassifyInput, settings: &pool::LimitSettings, with_evidence
 
 /// The action after a first failure, and how long the limited account or model is not used.
 fn first_move(verdict: &Verdict, settings: &pool::LimitSettings) -> (Action, Duration) {
-    let wait = settings.backoff.wait(verdict.reason, verdict.wait, 0);
+    let wait = pool::first_wait(settings, verdict);
     let is_short = verdict.wait.is_none_or(|wait| wait <= SHORTEST_HINT);
     match (verdict.scope, verdict.reason) {
         (Scope::Request, Reason::RequestRejected) => (Action::Stop, wait),

@@ -6,7 +6,7 @@ use crate::pool::model::{Bind, ConnectionId, Fence, Mono, Now, Process, Wall};
 use std::time::Duration;
 
 /// The first wait after the provider has refused the account or its credential.
-const FIRST_DENIAL: Duration = Duration::from_secs(10);
+pub(crate) const FIRST_DENIAL: Duration = Duration::from_secs(10);
 /// The longest such wait; a refusal in doubt is tested at least so often.
 const LONGEST_DENIAL: Duration = Duration::from_secs(900);
 /// A row of refusals ends this long after its last limit.

@@ -1,11 +1,11 @@
 //! Back-off: counting failures, and the waits where the server states none.
 
-use crate::limits::{Reason, SHORTEST_HINT};
-use crate::pool::account::failures::CountedRefusal;
+use crate::limits::{Reason, SHORTEST_HINT, Scope, Verdict};
+use crate::pool::account::failures::{CountedRefusal, FIRST_DENIAL};
 use crate::pool::lease::reacquire;
 use crate::pool::limit::Limit;
 use crate::pool::model::{Deadline, Ineligible, LimitSettings, Now, RefusalDetails, StatedWait};
-use crate::pool::report::AccountRefusal;
+use crate::pool::report::{AccountRefusal, LASTING};
 use crate::pool::state::Pool;
 use std::time::Duration;
 
@@ -25,6 +25,20 @@ pub(crate) struct CountedEvent {
     pub(crate) once_more: bool,
     /// Consecutive failures, including this one.
     pub(crate) failures: u32,
+}
+
+/// How long a first refusal of this kind, which the request is not at fault for, keeps the account or model from use.
+/// Zero where waiting does not help.
+#[must_use]
+pub fn first_wait(settings: &LimitSettings, verdict: &Verdict) -> Duration {
+    let is_denial = matches!(verdict.reason, Reason::AuthFailed | Reason::Forbidden);
+    if verdict.lasting && verdict.scope != Scope::Pool {
+        verdict.wait.unwrap_or_default().max(LASTING)
+    } else if is_denial && verdict.scope == Scope::Account && verdict.wait.is_none() {
+        FIRST_DENIAL
+    } else {
+        settings.backoff.wait(verdict.reason, verdict.wait, 0)
+    }
 }
 
 impl LimitSettings {

@@ -25,7 +25,7 @@ use std::time::Duration;
 /// When a holder without another account retries while its token is refreshed.
 pub(crate) const REFRESH_RETRY: Duration = Duration::from_secs(2);
 /// An account that names a lasting state of itself, or a model that its plan lacks, is not asked again for so long.
-const LASTING: Duration = Duration::from_secs(6 * 3600);
+pub(crate) const LASTING: Duration = Duration::from_secs(6 * 3600);
 /// The first wait after a refusal without any explanation: the request may be at fault.
 const FIRST_GUESS: Duration = Duration::from_secs(5);
 /// How long an account is avoided that is paid for beyond its plan, where no reset of the plan's quota is stated.
