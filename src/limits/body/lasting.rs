@@ -41,8 +41,8 @@ const MODEL: &str = "model|gpt-|claude-|opus|sonnet|haiku|claude fable|gemini-|g
 const MISSING: &str = "not found|not be found|does not exist|doesn't exist|not exist|unknown model|no such model|invalid model|\
      not a valid model|identifier is invalid|could not resolve|unavailable model|unable to access|no access|not have access|\
      unknown provider for|no endpoints|no allowed providers|不存在|无权|未开放";
-/// Such a clause is about the path of the request.
-const PATH: &str = "post /|get /|url|no route|route not|path ";
+/// Such a clause is about the path of the request, or quotes a value of it.
+const PATH: &str = "post /|get /|url|no route|route not|path |invalid value";
 /// Words for what an account is, belongs to or identifies itself with.
 const ACCOUNT: &str = "account|organization|organisation|workspace|api key|api_key|apikey|license|licence|subscription|tenant|your team|this team|named user|your access|this user|the user|your user|\
      账号|账户|用户|令牌|密钥";
@@ -61,6 +61,7 @@ const NOT_IN_PLAN: &str = "not supported when using|not have access to|n't have 
      requires an upgrade|must be verified to|not authorized to use|not authorized to access|not allowed to use|\
      not allowed to access|not permitted to use|not permitted to access|not able to use|n't able to use|unable to use|\
      not currently able to|not yet able to|no longer able to|not have permission|access denied|access to model denied|\
+     access is denied|not been submitted|marked by provider as legacy|\
      blocked at the|blocked for your|access to model|access to the model|to use the model|use this model|not entitled to";
 /// The plan lacks the model if the clause also names the plan.
 const UNAVAILABLE: &str = "not available|not yet available|not currently available|n't available|unavailable|not supported|n't supported|not included|not include|\
@@ -114,7 +115,7 @@ pub(in crate::limits) fn state(body: &ErrorBody) -> Option<Lasting> {
 
 /// Whether the words name the account, or what it belongs to.
 pub(in crate::limits) fn names_account(text: &str) -> bool {
-    has(text, ACCOUNT) || text.contains("project")
+    has(text, ACCOUNT) || has(text, "project|token|credential|authorized|authorised")
 }
 
 /// Whether the refusal says that there is no such model. Vendors say so to an account that may not use it.
@@ -141,7 +142,8 @@ pub(in crate::limits) fn is_never_granted(body: &ErrorBody) -> bool {
     };
     let of_model = body.of_model || has(text, MODEL);
     let is_zero = body.is_never_granted || ["limit: 0", "limit of 0", "limit 0,"].into_iter().any(is_zero);
-    (of_model && is_zero) || (has(text, "include access") && state(body) == Some(Lasting::Model))
+    (of_model && is_zero)
+        || (has(text, "include access|未开放|on your plan|in your plan") && state(body) == Some(Lasting::Model))
 }
 
 fn of_clause(clause: &str) -> Option<Lasting> {
@@ -238,6 +240,7 @@ mod tests {
             "models/gemini-9 is not found for API version v1beta, or is not supported for generateContent.",
             "Model not found gpt-5.5",
             "Model Not Exist",
+            "Model use case details have not been submitted for this account.",
             "No endpoints found for vendor/model:free.",
             "key not allowed to access model. This key can only access models=['a']",
             "The model `x` is blocked at the project level.",
@@ -306,6 +309,7 @@ mod tests {
             "would exceed your organization's rate limit of 0 input tokens per minute (org: 1, model: x)",
             r#"{"error":{"details":[{"violations":[{"quotaId":"PerDayPerModel","quotaValue":"0"}]}]}}"#,
             "Your current subscription plan does not yet include access to GLM-5",
+            "当前订阅套餐暂未开放GLM-5权限",
         ] {
             assert!(is(text), "{text}");
         }

@@ -103,13 +103,14 @@ pub(in crate::limits) fn is_out_of_credit(text: &str, dialect: Dialect) -> bool 
         text,
         "credit balance|insufficient_quota|insufficient balance|insufficient credit|insufficient fund|\
          out of credit|not enough credit|requires more credits|spend limit|spending limit|\
-         spend cap|spending cap|no payment method|key limit exceeded|billing hard limit|payment required|payment is required|prepaid credit|\
+         spend cap|spending cap|no payment method|balance required|balance is required|key limit exceeded|\
+         subscription has expired|plan has expired|套餐已到期|billing hard limit|payment required|payment is required|prepaid credit|\
          check your billing|specified api usage limits|余额不足|欠费",
     );
     // Gemini uses the same words for an ordinary quota
     let is_paid = || dialect != Dialect::Google && (text.contains("check your plan and billing") || is_prepaid(text));
     // a thinking budget is counted in tokens
-    let of_tokens = has(text, "budget_tokens|max_tokens|thinking budget");
+    let of_tokens = has(text, "budget_tokens|max_tokens|thinking");
     let mut clauses = text.split(['\n', ';', '!', ',', '，', '。']).flat_map(|line| line.split(". "));
     named || is_paid() || (!of_tokens && clauses.any(lacks_money))
 }
@@ -153,7 +154,10 @@ pub(in crate::limits) fn is_dead_credential(text: &str) -> bool {
 
 /// A change by the owner takes a while to be seen: times beside it are not those of the refusal.
 pub(in crate::limits) fn is_of_a_change(text: &str) -> bool {
-    has(text, "propagat|recently|within the last|if you just|if you have just|if you created|if you enabled")
+    has(
+        text,
+        "propagat|recently|within the last|if you just|if you have already|if you have just|if you created|if you enabled",
+    )
 }
 
 /// The refusal does not depend on the account, but on the region or the client program.
