@@ -8,7 +8,9 @@ use lessor::client::{Client, LeaseGuard};
 use lessor::client::{ClientError, DaemonStarter};
 #[cfg(unix)]
 use lessor::config::Flags;
-use lessor::protocol::{AcquireParams, ErrorKind};
+use lessor::protocol::AcquireParams;
+#[cfg(unix)]
+use lessor::protocol::ErrorKind;
 
 use super::support::Home;
 #[cfg(unix)]

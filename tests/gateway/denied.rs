@@ -29,12 +29,12 @@ fn when_every_account_is_refused_the_client_gets_the_provider_s_own_refusal() {
     };
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            refused(401, r#"{"type":"error","error":{"type":"authentication_error","message":"invalid x-api-key"}}"#)
+            refused(401, r#"{"type":"error","error":{"type":"authentication_error","message":"invalid x-api-key"}}"#);
         });
         refused(
             403,
             r#"{"type":"error","error":{"type":"permission_error","message":"not allowed for this organization"}}"#,
-        )
+        );
     });
 }
 
