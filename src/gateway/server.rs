@@ -131,6 +131,11 @@ async fn serve_stream(service: Arc<GatewayService>, stream: AcceptedStream, stop
     }
 }
 
+/// Waits for the next request of a connection, for at most `most`.
+async fn next_request(has_come: &mut watch::Receiver<bool>, most: Duration) {
+    let _in_time = tokio::time::timeout(most, has_come.changed()).await;
+}
+
 /// Serves one connection until the client closes it or the daemon stops.
 async fn serve_connection<S>(
     service: Arc<GatewayService>,
@@ -141,7 +146,10 @@ async fn serve_connection<S>(
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let connection = service.connection();
+    // whether a request has come on it
+    let (came, mut has_come) = watch::channel(false);
     let respond = service_fn(|request| {
+        came.send_replace(true);
         let service = service.clone();
         async move { Ok::<_, Infallible>(service.respond(origin, connection, request).await) }
     });
@@ -158,8 +166,17 @@ async fn serve_connection<S>(
     let ended = tokio::select! {
         ended = &mut serving => ended,
         _ = stop.changed() => {
-            serving.as_mut().graceful_shutdown();
-            serving.await
+            // hyper closes a connection whose request it has not read: one that has been sent is read first
+            let is_new = !*has_come.borrow_and_update();
+            let unread = if is_new { ARRIVAL } else { DRAIN_STEP };
+            tokio::select! {
+                biased;
+                ended = &mut serving => ended,
+                () = next_request(&mut has_come, unread) => {
+                    serving.as_mut().graceful_shutdown();
+                    serving.await
+                }
+            }
         }
     };
     if let Err(error) = ended {
