@@ -48,6 +48,10 @@ impl Forward<'_> {
         let stated = report.verdict.as_ref().and_then(|verdict| verdict.wait);
         match (decision.action, decision.scope) {
             (Action::Switch, _) if self.can_send_again() => NextStep::Retry(lease),
+            (Action::Retry, _) if decision.once_more && decision.after <= self.time_left() && self.can_send_again() => {
+                sleep(decision.after).await;
+                NextStep::Retry(lease)
+            }
             (Action::Retry | Action::Wait, Some(Scope::Service)) => {
                 match self.service_failed(account.id, lease, stated).await {
                     Ok(next) => next,

@@ -78,6 +78,8 @@ pub enum Command {
     /// What the provider refused before says nothing of the account any more: it has another credential, or its user
     /// says so.
     ForgetDenials(AccountId),
+    /// An account's login was refreshed because the provider refused it: that happens once in a row of refusals.
+    NoteRenewal(AccountId),
     /// Set a limit.
     SetLimit(AccountId, Limit),
     /// Clear an account's limits, because the user asks for it.

@@ -50,6 +50,7 @@ impl Pool {
             Command::SetRenewing(id, renewing) => self.set_renewing(id, renewing, effects),
             Command::Move { fence, wait } => self.move_lease(now, fence, wait, effects),
             Command::ForgetDenials(id) => self.forget_denials(now, id, effects),
+            Command::NoteRenewal(id) => self.note_renewal(now, id),
             Command::SetLimit(id, limit) => self.limit_account(now, id, limit, effects),
             Command::ClearLimits(id) => self.clear_limits(now, id, effects),
             Command::SetUsage(id, usage) => self.set_usage(now, id, usage, effects),

@@ -181,6 +181,24 @@ fn a_login_that_cannot_be_refreshed_leads_to_the_next_account() {
     assert_eq!(gateway.account("login")["state"], "needs_login");
 }
 
+#[test]
+fn a_login_that_stays_refused_is_refreshed_once() {
+    let upstream = Upstream::start(|request, stream| match request.target() {
+        "/token" => {
+            let new = r#"{"access_token":"t-new","refresh_token":"r-2","token_type":"Bearer","expires_in":36000}"#;
+            respond(stream, 200, "content-type: application/json\r\n", new)
+        }
+        _ => respond(stream, 401, "", r#"{"type":"error","error":{"type":"authentication_error","message":"no"}}"#),
+    });
+    let gateway = TestGateway::with(OAUTH, "", upstream);
+    let key = gateway.login("t-old", FAR);
+    let response = gateway.send_with(&key);
+    assert_eq!((response.status(), response.header("x-lessor-attempts")), (401, Some("3")), "{response:?}");
+    // the limit was probed with the token that there is
+    assert_eq!(gateway.upstream.keys(), ["t-old", "", "t-new", "t-new"]);
+    assert_eq!(gateway.account("login")["state"], "limited");
+}
+
 /// In debug builds, `/metrics` shows how often the gateway's thread has taken the daemon's lock.
 #[test]
 #[cfg(debug_assertions)]

@@ -180,19 +180,26 @@ fn after_a_limit_is_known_no_request_starts_on_its_account() {
 
 #[test]
 fn without_switching_the_first_rate_limit_leads_to_a_retry_on_the_same_account() {
-    static ATTEMPTS: AtomicUsize = AtomicUsize::new(0);
-    let upstream = Upstream::start(|_, stream| match ATTEMPTS.fetch_add(1, Ordering::SeqCst) {
-        0 => respond(stream, 429, "retry-after: 1\r\n", LIMITED),
-        _ => respond(stream, 200, "", "{}"),
-    });
-    let config = "[limits]\nswitch_on_first_rate_limit = false\nretry_delay = \"1500ms\"";
-    let gateway = TestGateway::with(config, "ab", upstream);
-    let start = Instant::now();
-    let response = gateway.send();
-    assert_eq!((response.status(), response.header("x-lessor-attempts")), (200, Some("2")));
-    let keys = gateway.upstream.keys();
-    assert_eq!(keys[0], keys[1], "it moved to another account");
-    assert!(start.elapsed() >= Duration::from_millis(1500), "it did not wait for retry_delay");
+    // with a time, and with nothing that says more than the status
+    const BARE: &str = r#"{"type":"error","error":{"type":"rate_limit_error","message":"Error"}}"#;
+    for (headers, provider) in [("retry-after: 1\r\n", "anthropic"), ("", "anthropic"), ("", "openai")] {
+        let attempts = AtomicUsize::new(0);
+        let upstream = Upstream::start(move |_, stream| match attempts.fetch_add(1, Ordering::SeqCst) {
+            0 => respond(stream, 429, headers, BARE),
+            _ => respond(stream, 200, "", "{}"),
+        });
+        let config = "[limits]\nswitch_on_first_rate_limit = false\nretry_delay = \"1500ms\"";
+        let gateway = TestGateway::with(config, "", upstream);
+        gateway.add(provider, "api_key", "a");
+        gateway.add(provider, "api_key", "b");
+        let start = Instant::now();
+        let key = format!("x-api-key: {}\r\n", gateway.key);
+        let response = gateway.http_client().send(&request(&format!("POST /{provider}/v1/messages"), &key, MODEL));
+        assert_eq!((response.status(), response.header("x-lessor-attempts")), (200, Some("2")), "{provider} {headers}");
+        let keys = gateway.upstream.keys();
+        assert_eq!(keys[0], keys[1], "it moved to another account: {provider} {headers}");
+        assert!(start.elapsed() >= Duration::from_millis(1500), "it did not wait for retry_delay");
+    }
 }
 
 #[test]

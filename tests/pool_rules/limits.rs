@@ -228,6 +228,15 @@ fn switch_on_first_rate_limit_off_retries_once_before_a_switch() {
         Action::Switch,
         "one more was one too many"
     );
+    // a refusal that may reach this request only is no exception
+    let mut fixture = Fixture::new("ab", |settings| settings.limits.switch_on_first_rate_limit = false);
+    let mine = fixture.hold(ask(0));
+    let of_request =
+        RefusalDetails { scope: Some(Scope::Request), ..RefusalDetails::reported(Reason::RateLimitExceeded, None) };
+    let decision = fixture.found(mine, of_request.clone());
+    assert_eq!((decision.action, decision.after, decision.once_more), (Action::Retry, secs(1), true));
+    fixture.pass(secs(1));
+    assert_eq!(fixture.found(mine, of_request).action, Action::Switch);
     // a long wait that the server states is no case for trying again, nor is an exhausted quota
     let mut fixture = Fixture::new("ab", |settings| settings.limits.switch_on_first_rate_limit = false);
     let mine = fixture.hold(ask(0));

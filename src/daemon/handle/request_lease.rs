@@ -168,7 +168,8 @@ impl RequestLease {
         }
     }
 
-    /// Has a rejected credential refreshed, waiting at most `wait`; returns whether there is a new one.
+    /// Has a rejected credential refreshed, waiting at most `wait`; returns whether there is a new one. In a row of
+    /// refusals that happens once.
     pub async fn refresh(&self, rejected: &LeasedAccount, wait: Duration) -> bool {
         let is_new = || {
             let current = self.handle.state().credentials.get(rejected.id).map(|of| of.access != rejected.secret);
@@ -178,7 +179,14 @@ impl RequestLease {
         if is_new() {
             return true;
         }
+        if !self.handle.state().pool.may_renew(rejected.id, clock::now()) {
+            return false;
+        }
         let refreshed = self.handle.daemon.fresh_credential(self.fence, CredentialUse::Replace, |_, _, _| ());
-        matches!(tokio::time::timeout(wait, refreshed).await, Ok(Ok(_))) && is_new()
+        let is_refreshed = matches!(tokio::time::timeout(wait, refreshed).await, Ok(Ok(_))) && is_new();
+        if is_refreshed {
+            self.handle.state().apply_internal(clock::now(), Command::NoteRenewal(rejected.id));
+        }
+        is_refreshed
     }
 }

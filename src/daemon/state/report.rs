@@ -115,7 +115,7 @@ impl State {
         if details.reason == Reason::AuthFailed && self.has_newer_token(lease, now) {
             // an older token was refused than there is: retry at once with the newer one
             let (reason, scope) = (Some(details.reason), Some(details.reason.scope()));
-            let decision = Decision { action: Action::Retry, after: Duration::ZERO, reason, scope, lease: None };
+            let decision = Decision { action: Action::Retry, reason, scope, ..CONTINUE };
             return Unsaved::nothing_to_save(Ok(ReportOutcome { decision, verdict: classified.verdict }));
         }
         let details = RefusalDetails { renewable: self.logins.plan.can_refresh(account, now), ..details };
@@ -198,5 +198,11 @@ fn plan_resets_at(windows: &[limits::Window]) -> Option<Wall> {
     used_up.filter_map(|window| window.resets_at).max().map(Wall)
 }
 
-const CONTINUE: Decision =
-    Decision { action: Action::Continue, after: Duration::ZERO, reason: None, scope: None, lease: None };
+const CONTINUE: Decision = Decision {
+    action: Action::Continue,
+    after: Duration::ZERO,
+    reason: None,
+    scope: None,
+    lease: None,
+    once_more: false,
+};

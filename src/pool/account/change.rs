@@ -2,6 +2,7 @@
 
 use crate::limits::Reason;
 use crate::pool::account::Renewing;
+use crate::pool::account::failures::Denials;
 use crate::pool::account::record::{AccountChange, AccountRecord};
 use crate::pool::account::usage::Usage;
 use crate::pool::command::{Effect, Effects, Event, Handled, Reply};
@@ -101,6 +102,18 @@ impl Pool {
     /// Whether a refused credential can be refreshed, so that its owner need not log in again.
     pub(crate) fn is_refreshable(&self, slot: usize, details: &RefusalDetails) -> bool {
         details.reason == Reason::AuthFailed && (details.renewable || self.accounts[slot].renewing.is_some())
+    }
+
+    /// Whether a refusal of the account's login is to be answered by a refresh: once, until a request has succeeded.
+    pub fn may_renew(&self, id: AccountId, now: Now) -> bool {
+        let row = self.account(id).and_then(|account| account.failures.denied);
+        row.is_none_or(|row| row.has_ended(now) || !row.is_renewed)
+    }
+
+    pub(crate) fn note_renewal(&mut self, now: Now, id: AccountId) -> Handled {
+        let slot = self.accounts.slot_of(id)?;
+        Denials::of(&mut self.accounts.failures_mut(slot).denied, now).is_renewed = true;
+        Ok(Reply::Done)
     }
 
     /// Asks for a new token, and grants nothing on the account meanwhile. The login state stays.

@@ -72,6 +72,12 @@ impl Denials {
         Self { since: limit.since, at: now.mono, until, events, is_renewed: false }
     }
 
+    /// The row that goes on, or a new one.
+    pub(crate) fn of(row: &mut Option<Self>, now: Now) -> &mut Self {
+        row.take_if(|row| row.has_ended(now));
+        row.get_or_insert_with(|| Self::begin(now))
+    }
+
     pub(crate) fn has_ended(&self, now: Now) -> bool {
         now.mono > self.until.after(DENIALS_KEPT)
     }

@@ -71,6 +71,8 @@ pub struct Decision {
     pub scope: Option<Scope>,
     /// With `Switch`, the new lease.
     pub lease: Option<Fence>,
+    /// With `Retry`, the same account is tried once more before others are looked at.
+    pub once_more: bool,
 }
 
 /// What a holder should do next, in one word.
@@ -143,6 +145,6 @@ stable_names!(Action: Continue = "continue", Retry = "retry", Switch = "switch",
 
 impl Decision {
     pub(crate) fn new(action: Action, after: Duration) -> Self {
-        Self { action, after, reason: None, scope: None, lease: None }
+        Self { action, after, reason: None, scope: None, lease: None, once_more: false }
     }
 }

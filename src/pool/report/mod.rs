@@ -237,9 +237,7 @@ impl Pool {
             return Ok(false);
         }
         let is_refreshing = self.accounts[slot].renewing.is_some();
-        let row = &mut self.accounts.failures_mut(slot).denied;
-        row.take_if(|row| row.has_ended(now));
-        let row = row.get_or_insert_with(|| Denials::begin(now));
+        let row = Denials::of(&mut self.accounts.failures_mut(slot).denied, now);
         if row.is_renewed && !is_refreshing {
             return Ok(false);
         }
@@ -303,9 +301,7 @@ impl Pool {
             return if stated.mono(now) > after(LASTING).mono(now) { stated } else { after(LASTING) };
         }
         if refused.is_denial() && details.wait.is_none() {
-            let row = &mut self.accounts.failures_mut(slot).denied;
-            row.take_if(|row| row.has_ended(now));
-            return Deadline::Mono(row.get_or_insert_with(|| Denials::begin(now)).count(now));
+            return Deadline::Mono(Denials::of(&mut self.accounts.failures_mut(slot).denied, now).count(now));
         }
         if is_unexplained {
             let until = self.until_of(now, details, 0);

@@ -27,6 +27,10 @@ impl Pool {
     ) -> Decision {
         let RefusalDetails { reason, wait, .. } = *details;
         let (account, key) = (lease.account, String::new());
+        if !self.draining && self.may_try_again(details, now) && self.request_faults.try_again(lease.fence, account) {
+            let retry = Decision::new(Action::Retry, self.settings.limits.retry_delay);
+            return Decision { once_more: true, ..retry };
+        }
         let step = RequestRefusal { account, reason, scope: Scope::Request, key, points: 0.0 };
         self.request_faults.note(lease.fence, Some(step));
         let decision = self.move_on(now, lease, reason, exclude, effects);

@@ -26,6 +26,8 @@ pub struct RequestRefusals {
     pub refusals: Vec<RequestRefusal>,
     /// The accounts whose answers blamed the request, once for each answer.
     blamed_by: Vec<AccountId>,
+    /// The accounts that it has tried once more before it moved.
+    tried_again: Vec<AccountId>,
     /// How often it has tried every account.
     rounds: u32,
     /// How often its only account refused it without an explanation.
@@ -65,6 +67,16 @@ impl RequestFaults {
             Some(refusal) => self.0.entry(fence).or_default().push(refusal),
             None => self.forget(fence),
         }
+    }
+
+    /// Notes that the request tries this account once more; `false` if it has done so.
+    pub fn try_again(&mut self, fence: Fence, account: AccountId) -> bool {
+        let tried = &mut self.0.entry(fence).or_default().tried_again;
+        let is_new = tried.len() < MOST_KEPT && !tried.contains(&account);
+        if is_new {
+            tried.push(account);
+        }
+        is_new
     }
 
     /// Counts another unexplained refusal by the only account; returns how many there were.
