@@ -271,6 +271,9 @@ impl ResponseEvidence<'_> {
             return guess(Reason::Unknown);
         }
         let told = codes::generic(&self.body.codes).filter(|reason| *reason == Reason::RateLimitExceeded);
+        if told.is_none() && prose::is_status_phrase(text) && !is_timed && windows::blocking(self.windows).is_none() {
+            return guess(Reason::Unknown);
+        }
         match (prose::why_limited(text), told) {
             // the code fits every limit; the prose says which one
             (Some(Reason::QuotaExhausted), Some(_)) if prose::is_long(text) => likely(Reason::QuotaExhausted),

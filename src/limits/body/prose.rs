@@ -16,6 +16,17 @@ pub(in crate::limits) fn is_stock_phrase(text: &str) -> bool {
     !text.is_empty() && text.lines().all(is_stock)
 }
 
+/// Nothing but the name of status 429: it says no more than the status.
+pub(in crate::limits) fn is_status_phrase(text: &str) -> bool {
+    const OF_STATUS: [&str; 5] = ["http", "error", "status", "code", "429"];
+    let is_name = |line: &str| {
+        let words = line.split(|letter: char| !letter.is_alphanumeric());
+        let words = words.filter(|word| !word.is_empty() && !OF_STATUS.contains(word));
+        words.eq(["too", "many", "requests"])
+    };
+    !text.is_empty() && text.lines().all(is_name)
+}
+
 /// Whether the text states an HTTP status: `http 429`, `status: 429`, `429 too many requests`.
 pub(in crate::limits) fn states_status(text: &str, status: u16) -> bool {
     let digits = status.to_string();
@@ -211,6 +222,21 @@ mod tests {
             "invalid credentials",
         ] {
             assert!(!is_out_of_credit(&text.to_lowercase(), Dialect::Other), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_name_of_a_status_says_no_more_than_the_status() {
+        for text in [
+            "too many requests",
+            "429 too many requests",
+            "http 429: too many requests.",
+            "error 429 (too many requests)",
+        ] {
+            assert!(is_status_phrase(text), "{text}");
+        }
+        for text in ["", "429", "too many requests per minute", "too many requests, try again in 5 s"] {
+            assert!(!is_status_phrase(text), "{text}");
         }
     }
 
