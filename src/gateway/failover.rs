@@ -7,9 +7,9 @@ use tokio::time::sleep;
 
 use super::attempt::UpstreamRefusal;
 use super::forward::{DENIED_WAIT, Forward, NextStep, limit_headers};
-use super::patience::now;
 use super::refusal::NextRequest;
 use super::response::{self, ResponseObserver};
+use super::waiting::now;
 use crate::daemon::{LeasedAccount, ReportOutcome, RequestLease, UpstreamOutcome};
 use crate::limits::{Reason, Scope};
 use crate::pool::{AccountId, Action, CredentialKind};

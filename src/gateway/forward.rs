@@ -10,11 +10,9 @@ use hyper::{Response, StatusCode};
 use tokio::time::{Instant, sleep};
 
 use super::attempt::{self, AttemptOutcome};
-use super::kept_answers::KeptAnswers;
-use super::patience::{RequestPatience, now};
 use super::refusal::{self, NextRequest};
 use super::response::{self, ClientBody, ResponseObserver};
-use super::waits::{WaitKey, WaitingSessions};
+use super::waiting::{KeptAnswers, RequestPatience, WaitKey, WaitingSessions, now};
 use super::{metrics::MetricsRecorder, request::RequestParts, upstream::UpstreamClients};
 use crate::daemon::{
     GatewayClient, GatewayConfig, GatewayHandle, LeaseStep, LeasedAccount, NoAccount, NoLeaseReason, RequestLease,

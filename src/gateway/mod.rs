@@ -10,12 +10,12 @@
 //! | `service.rs`, `request/access.rs`, `route.rs` | rejects what may not come in; resolves the path to an upstream |
 //! | `request/` | the request: its body buffered within a budget, so that it can be sent again; its model, read in passing |
 //! | `forward.rs`, `attempt.rs`, `failover.rs` | leases an account, sends the request, decides after a refusal |
-//! | `patience.rs`, `waits.rs` | how long a request may wait; sessions that wait over several requests |
+//! | `waiting/` | how long a request may wait; sessions that wait over several requests; refusals kept for later ones |
 //! | `auth.rs` | replaces the credential, the only thing in a request that changes |
 //! | `upstream.rs` | connections to upstreams: TLS, proxies, HTTP/2 |
 //! | `response/first_bytes.rs`, `response/sse.rs` | whether a response that begins like a success is one |
 //! | `response/` | the response on its way to the client, and the observer that reads errors and tokens from it |
-//! | `refusal.rs`, `kept_answers.rs` | the gateway's own errors; refusals of the provider that later requests get too |
+//! | `refusal.rs` | the gateway's own errors |
 //! | `metrics/` | what was used, by which client, on which account |
 //!
 //! The differences between providers are data of `provider/gateway_traits.rs`. The gateway runs on a thread and a
@@ -26,11 +26,9 @@ mod auth;
 mod content_decoder;
 mod failover;
 mod forward;
-mod kept_answers;
 mod lingering;
 mod listeners;
 mod metrics;
-mod patience;
 mod refusal;
 mod request;
 mod response;
@@ -38,7 +36,7 @@ mod route;
 mod server;
 mod service;
 mod upstream;
-mod waits;
+mod waiting;
 
 pub use server::start;
 

@@ -16,9 +16,8 @@ use super::request::{
     BufferBudget, BufferLimits, BufferedRequest, ConnectionOrigin, RequestParts, RequestReadError, WantedText, access,
 };
 use super::response::{self, ClientBody};
-use super::{
-    auth, kept_answers::KeptAnswers, refusal, route::UpstreamRoute, upstream::UpstreamClients, waits::WaitingSessions,
-};
+use super::waiting::{KeptAnswers, WaitingSessions};
+use super::{auth, refusal, route::UpstreamRoute, upstream::UpstreamClients};
 use crate::daemon::{GatewayClient, GatewayConfig, GatewayHandle};
 use crate::{pool::ConnectionId, provider};
 

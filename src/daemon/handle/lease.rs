@@ -7,15 +7,13 @@ use std::{sync::Arc, time::Duration};
 use tokio::sync::oneshot;
 
 use super::needs::{RequestOrigin, Restriction, RouteRequest};
+use super::queue_place::QueuePlace;
 use super::request_lease::{LeasedAccount, NoLeaseReason, RequestLease};
 use super::{GatewayHandle, client::GatewayClient, no_account::NoAccount};
-use crate::daemon::state::{
-    CredentialProblem, CredentialResult, CredentialState, CredentialUse, State, Unsaved, Waiter,
-};
+use crate::daemon::state::{CredentialProblem, CredentialResult, CredentialState, CredentialUse, State, Unsaved};
 use crate::daemon::{os::clock, view};
 use crate::pool::{
-    AccountId, Action, Bind, Command, Decision, Fence, Holder, LeaseRequest, Now, Refusal, Reply, RequestNeeds,
-    WaiterId,
+    AccountId, Action, Bind, Command, Decision, Fence, Holder, LeaseRequest, Refusal, Reply, RequestNeeds,
 };
 use crate::provider::vendor_account_id;
 
@@ -52,49 +50,6 @@ enum GrantedCredential {
     },
     /// The lease has ended.
     Stale,
-}
-
-/// A place in the queue; it is left on drop.
-struct QueuePlace {
-    handle: GatewayHandle,
-    /// `None` once the request was answered.
-    waiter: Option<WaiterId>,
-    answer: oneshot::Receiver<Unsaved<Result<Fence, Refusal>>>,
-}
-
-impl QueuePlace {
-    /// The granted lease, or the refusal; `None` if the daemon stops.
-    async fn answer(mut self) -> Option<Result<Unsaved<Fence>, Refusal>> {
-        let answer = (&mut self.answer).await;
-        self.waiter = None;
-        Some(answer.ok()?.into_result().map_err(Unsaved::no_answer))
-    }
-}
-
-impl Drop for QueuePlace {
-    fn drop(&mut self) {
-        let Some(waiter) = self.waiter else { return };
-        let state = &mut *self.handle.state();
-        if state.waiters.remove(waiter).is_some() {
-            state.apply_internal(clock::now(), Command::Cancel(waiter));
-        } else if let Ok(Ok(fence)) = self.answer.try_recv().map(Unsaved::no_answer) {
-            // granted at the moment when the client disconnected
-            state.apply_internal(clock::now(), Command::Release(fence));
-        }
-    }
-}
-
-/// Receives the end of a request's wait.
-#[derive(Debug)]
-struct RequestWaiter(oneshot::Sender<Unsaved<Result<Fence, Refusal>>>);
-
-impl Waiter for RequestWaiter {
-    fn answer(self: Box<Self>, _state: &mut State, _now: Now, result: Unsaved<Result<Fence, Refusal>>) {
-        // a request that was cancelled at this moment finds its lease in `QueuePlace::drop`
-        if let Err(unsent) = self.0.send(result) {
-            let _lease = unsent.no_answer();
-        }
-    }
 }
 
 /// How soon an account is tried again whose token could not be refreshed in time.
@@ -238,9 +193,7 @@ impl GatewayHandle {
             Reply::Held(fence) => Ok(LeaseAttempt::Granted(Box::new(self.grant(state, query, granted.map(|_| fence))))),
             Reply::Queued(waiter) => {
                 let _queued = granted.no_answer();
-                let (answered, answer) = oneshot::channel();
-                state.waiters.insert(waiter, RequestWaiter(answered));
-                Ok(LeaseAttempt::Queued(QueuePlace { handle: self.clone(), waiter: Some(waiter), answer }))
+                Ok(LeaseAttempt::Queued(QueuePlace::take(self, state, waiter)))
             }
             Reply::Decision(_) | Reply::Done => Err(NoLeaseReason::Gone),
         }

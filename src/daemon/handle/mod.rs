@@ -4,6 +4,7 @@ pub(crate) mod client;
 pub(crate) mod lease;
 pub(crate) mod needs;
 pub(crate) mod no_account;
+mod queue_place;
 pub(crate) mod request_lease;
 
 use std::sync::atomic::AtomicU64;

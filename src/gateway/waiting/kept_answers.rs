@@ -8,7 +8,7 @@ use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, WWW_A
 use hyper::{Response, StatusCode};
 use rustc_hash::FxHashMap;
 
-use super::response::ClientBody;
+use crate::gateway::response::ClientBody;
 
 /// Most answers kept, of different providers and models.
 const MOST_KEPT: usize = 64;
@@ -26,11 +26,18 @@ struct KeptAnswer {
 
 /// The last answer, by provider and model.
 #[derive(Debug, Default)]
-pub(super) struct KeptAnswers(Mutex<FxHashMap<(String, String), KeptAnswer>>);
+pub(in crate::gateway) struct KeptAnswers(Mutex<FxHashMap<(String, String), KeptAnswer>>);
 
 impl KeptAnswers {
     /// Keeps a refusal whose body is complete.
-    pub(super) fn keep(&self, provider: &str, model: &str, status: StatusCode, headers: &HeaderMap, body: &[Bytes]) {
+    pub(in crate::gateway) fn keep(
+        &self,
+        provider: &str,
+        model: &str,
+        status: StatusCode,
+        headers: &HeaderMap,
+        body: &[Bytes],
+    ) {
         let length: usize = body.iter().map(Bytes::len).sum();
         if length > MAX_BODY {
             return;
@@ -48,7 +55,7 @@ impl KeptAnswers {
     }
 
     /// The last refusal of requests for this model.
-    pub(super) fn response(&self, provider: &str, model: &str) -> Option<Response<ClientBody>> {
+    pub(in crate::gateway) fn response(&self, provider: &str, model: &str) -> Option<Response<ClientBody>> {
         let answer = self.lock().get(&(provider.to_owned(), model.to_owned())).cloned()?;
         let mut response = Response::new(ClientBody::Complete(Some(answer.body)));
         *response.status_mut() = answer.status;

@@ -15,10 +15,10 @@ const MOST_SESSIONS: usize = 4096;
 
 /// A session at a provider, with its model: other models have other limits.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub(super) struct WaitKey {
-    pub(super) provider: String,
-    pub(super) model: Option<String>,
-    pub(super) session: String,
+pub(in crate::gateway) struct WaitKey {
+    pub(in crate::gateway) provider: String,
+    pub(in crate::gateway) model: Option<String>,
+    pub(in crate::gateway) session: String,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -30,31 +30,31 @@ struct SessionWait {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct WaitingSessions(Mutex<FxHashMap<WaitKey, SessionWait>>);
+pub(in crate::gateway) struct WaitingSessions(Mutex<FxHashMap<WaitKey, SessionWait>>);
 
 impl WaitingSessions {
     /// When the session was first refused since its last success.
-    pub(super) fn first_refusal(&self, key: &WaitKey, now: Instant) -> Option<Instant> {
+    pub(in crate::gateway) fn first_refusal(&self, key: &WaitKey, now: Instant) -> Option<Instant> {
         self.get(key, now)?.first_refusal
     }
 
     /// The account that did not respond to the session's last request.
-    pub(super) fn silent_account(&self, key: &WaitKey, now: Instant) -> Option<AccountId> {
+    pub(in crate::gateway) fn silent_account(&self, key: &WaitKey, now: Instant) -> Option<AccountId> {
         self.get(key, now)?.silent
     }
 
     /// The session was refused again; `first` is its first refusal.
-    pub(super) fn refused(&self, key: &WaitKey, first: Instant, now: Instant) {
+    pub(in crate::gateway) fn refused(&self, key: &WaitKey, first: Instant, now: Instant) {
         self.change(key, now, |wait| wait.first_refusal = Some(first));
     }
 
     /// The client gave up a request while this account was silent.
-    pub(super) fn was_silent(&self, key: &WaitKey, account: AccountId, now: Instant) {
+    pub(in crate::gateway) fn was_silent(&self, key: &WaitKey, account: AccountId, now: Instant) {
         self.change(key, now, |wait| wait.silent = Some(account));
     }
 
     /// A request of the session succeeded.
-    pub(super) fn served(&self, key: &WaitKey) {
+    pub(in crate::gateway) fn served(&self, key: &WaitKey) {
         let mut sessions = self.lock();
         if !sessions.is_empty() {
             sessions.remove(key);

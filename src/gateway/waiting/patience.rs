@@ -6,16 +6,16 @@ use std::time::Duration;
 use hyper::header::HeaderMap;
 use tokio::time::Instant;
 
-use super::waits::{WaitKey, WaitingSessions};
+use super::sessions::{WaitKey, WaitingSessions};
 use crate::daemon::{GatewayClient, GatewayHandle};
 use crate::provider::Patience;
 
 /// Where the vendors' own client libraries state how long they wait for a response, in seconds.
 const CLIENT_TIMEOUT: &str = "x-stainless-timeout";
 
-pub(super) struct RequestPatience {
-    pub(super) key: WaitKey,
-    pub(super) began: Instant,
+pub(in crate::gateway) struct RequestPatience {
+    pub(in crate::gateway) key: WaitKey,
+    pub(in crate::gateway) began: Instant,
     /// The session's first refusal, or the beginning of this request.
     first_refusal: Instant,
     /// How long the session may wait, over all its requests.
@@ -27,7 +27,7 @@ pub(super) struct RequestPatience {
 }
 
 impl RequestPatience {
-    pub(super) fn new(
+    pub(in crate::gateway) fn new(
         sessions: &WaitingSessions,
         key: WaitKey,
         limit: Duration,
@@ -47,7 +47,7 @@ impl RequestPatience {
         }
     }
 
-    pub(super) fn program(&self, handle: &GatewayHandle, client: &GatewayClient) -> Patience {
+    pub(in crate::gateway) fn program(&self, handle: &GatewayHandle, client: &GatewayClient) -> Patience {
         *self.program.get_or_init(|| {
             let named = Patience::of(&self.user_agent, None);
             let is_known = named != Patience::of("", None);
@@ -57,22 +57,22 @@ impl RequestPatience {
     }
 
     /// How long the session may still wait.
-    pub(super) fn limit_left(&self) -> Duration {
+    pub(in crate::gateway) fn limit_left(&self) -> Duration {
         self.limit.saturating_sub(now().duration_since(self.first_refusal))
     }
 
     /// When the client must have an answer.
-    pub(super) fn answer_due(&self, program: Patience) -> Instant {
+    pub(in crate::gateway) fn answer_due(&self, program: Patience) -> Instant {
         self.began + program.bears.min(self.limit.saturating_sub(self.began.duration_since(self.first_refusal)))
     }
 
     /// The session was refused and comes back, or has reached its limit.
-    pub(super) fn note_refusal(&self, sessions: &WaitingSessions) {
+    pub(in crate::gateway) fn note_refusal(&self, sessions: &WaitingSessions) {
         sessions.refused(&self.key, self.first_refusal, now());
     }
 }
 
 #[expect(clippy::disallowed_methods, reason = "tokio's own clock, for tokio's own timer")]
-pub(super) fn now() -> Instant {
+pub(in crate::gateway) fn now() -> Instant {
     Instant::now()
 }

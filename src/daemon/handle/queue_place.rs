@@ -1,0 +1,57 @@
+//! A request's place in the queue for a lease.
+
+use tokio::sync::oneshot;
+
+use super::GatewayHandle;
+use crate::daemon::os::clock;
+use crate::daemon::state::{State, Unsaved, Waiter};
+use crate::pool::{Command, Fence, Now, Refusal, WaiterId};
+
+/// A place in the queue; it is left on drop.
+pub(super) struct QueuePlace {
+    handle: GatewayHandle,
+    /// `None` once the request was answered.
+    waiter: Option<WaiterId>,
+    answer: oneshot::Receiver<Unsaved<Result<Fence, Refusal>>>,
+}
+
+impl QueuePlace {
+    pub(super) fn take(handle: &GatewayHandle, state: &mut State, waiter: WaiterId) -> Self {
+        let (answered, answer) = oneshot::channel();
+        state.waiters.insert(waiter, RequestWaiter(answered));
+        Self { handle: handle.clone(), waiter: Some(waiter), answer }
+    }
+
+    /// The granted lease, or the refusal; `None` if the daemon stops.
+    pub(super) async fn answer(mut self) -> Option<Result<Unsaved<Fence>, Refusal>> {
+        let answer = (&mut self.answer).await;
+        self.waiter = None;
+        Some(answer.ok()?.into_result().map_err(Unsaved::no_answer))
+    }
+}
+
+impl Drop for QueuePlace {
+    fn drop(&mut self) {
+        let Some(waiter) = self.waiter else { return };
+        let state = &mut *self.handle.state();
+        if state.waiters.remove(waiter).is_some() {
+            state.apply_internal(clock::now(), Command::Cancel(waiter));
+        } else if let Ok(Ok(fence)) = self.answer.try_recv().map(Unsaved::no_answer) {
+            // granted at the moment when the client disconnected
+            state.apply_internal(clock::now(), Command::Release(fence));
+        }
+    }
+}
+
+/// Receives the end of a request's wait.
+#[derive(Debug)]
+struct RequestWaiter(oneshot::Sender<Unsaved<Result<Fence, Refusal>>>);
+
+impl Waiter for RequestWaiter {
+    fn answer(self: Box<Self>, _state: &mut State, _now: Now, result: Unsaved<Result<Fence, Refusal>>) {
+        // a request that was cancelled at this moment finds its lease in `QueuePlace::drop`
+        if let Err(unsent) = self.0.send(result) {
+            let _lease = unsent.no_answer();
+        }
+    }
+}
