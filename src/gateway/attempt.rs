@@ -12,6 +12,7 @@ use super::auth::{self, UpstreamCredential};
 use super::request::{BodyTooLarge, RequestParts};
 use super::response::{FirstBytes, IDLE_TIMEOUT, first_bytes};
 use super::upstream::UpstreamClients;
+use crate::credential::Secret;
 use crate::daemon::{LeasedAccount, UpstreamOutcome};
 use crate::limits::Headers;
 
@@ -27,12 +28,14 @@ pub(super) enum AttemptOutcome {
     TooLarge(String),
 }
 
-/// A refusal, complete, because the client may get it.
+/// A refusal, read as far as it matters, because the client may get it.
 pub(super) struct UpstreamRefusal {
     pub(super) head: Parts,
     pub(super) first: Vec<Bytes>,
     pub(super) rest: Incoming,
     body: RefusalBody,
+    /// The body is a document of which nothing is missing.
+    is_complete: bool,
 }
 
 enum RefusalBody {
@@ -52,6 +55,24 @@ impl UpstreamRefusal {
             RefusalBody::Event(name, data) => UpstreamOutcome::Event { headers, name: name.as_deref(), data },
         }
     }
+
+    /// Whether other clients may get this refusal too: it is complete, and quotes nothing of the credential.
+    pub(super) fn is_for_all(&self, secret: &Secret) -> bool {
+        let RefusalBody::Document(text) = &self.body else { return false };
+        self.is_complete && !quotes(text, secret.expose())
+    }
+}
+
+/// Whether a text quotes a credential: in whole, or as it is often masked, with its beginning or its end.
+fn quotes(text: &[u8], secret: &str) -> bool {
+    const BEGINNING: usize = 12;
+    const END: usize = 4;
+    let secret = secret.as_bytes();
+    let has = |part: &[u8]| !part.is_empty() && memchr::memmem::find(text, part).is_some();
+    if secret.len() < BEGINNING + END {
+        return has(secret);
+    }
+    has(&secret[..BEGINNING]) || has(&secret[secret.len() - END..])
 }
 
 /// Sends a request with an account's credential.
@@ -94,16 +115,37 @@ async fn judge(response: Response<Incoming>, provider: &str) -> AttemptOutcome {
     if head.status.is_redirection() || head.status.is_informational() {
         return AttemptOutcome::Response(Box::new(head), Vec::new(), rest);
     }
-    let (body, first) = if head.status.is_success() {
+    let (body, first, is_complete) = if head.status.is_success() {
         match first_bytes::read(&head.headers, &mut rest, provider, IDLE_TIMEOUT).await {
             FirstBytes::Success(first) => return AttemptOutcome::Response(Box::new(head), first, rest),
-            FirstBytes::ErrorEvent { name, data, first } => (RefusalBody::Event(name, data), first),
-            FirstBytes::ErrorDocument { text, first } => (RefusalBody::Document(text), first),
+            FirstBytes::ErrorEvent { name, data, first } => (RefusalBody::Event(name, data), first, false),
+            FirstBytes::ErrorDocument { text, first } => (RefusalBody::Document(text), first, false),
             FirstBytes::Broken(reason) => return AttemptOutcome::Failed(reason),
         }
     } else {
-        let (text, first) = first_bytes::read_refusal(&head.headers, &mut rest).await;
-        (RefusalBody::Document(text), first)
+        let read = first_bytes::read_refusal(&head.headers, &mut rest).await;
+        (RefusalBody::Document(read.decoded), read.first, read.is_complete)
     };
-    AttemptOutcome::Refused(Box::new(UpstreamRefusal { head, first, rest, body }))
+    AttemptOutcome::Refused(Box::new(UpstreamRefusal { head, first, rest, body, is_complete }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_that_quotes_a_credential_is_found() {
+        let key = "sk-proj-AbCdEfGh0123456789wxyz";
+        for text in [
+            "Incorrect API key provided: sk-proj-AbCdEfGh0123456789wxyz.",
+            "Incorrect API key provided: sk-proj-****************wxyz.",
+            "token sk-proj-AbCd... has been revoked",
+        ] {
+            assert!(quotes(text.as_bytes(), key), "{text}");
+        }
+        for text in ["invalid x-api-key", "keys begin with sk-proj-", ""] {
+            assert!(!quotes(text.as_bytes(), key), "{text}");
+        }
+        assert!(quotes(b"the key k-ab", "k-ab") && !quotes(b"ab", "k-ab"));
+    }
 }

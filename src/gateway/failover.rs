@@ -64,9 +64,9 @@ impl Forward<'_> {
             }
             // only this account can serve the request, so the provider's own answer says most
             (Action::Stop, _) if account.is_only => self.relay_refusal(lease, name, refused),
-            (Action::Stop, _) => self.wait_out(lease, name, refused, &report).await,
+            (Action::Stop, _) => self.wait_out(lease, account, refused, &report).await,
             (Action::Retry | Action::Wait, _) if self.can_send_again() => {
-                self.wait_out(lease, name, refused, &report).await
+                self.wait_out(lease, account, refused, &report).await
             }
             _ => self.relay_refusal(lease, name, refused),
         }
@@ -76,15 +76,17 @@ impl Forward<'_> {
     async fn wait_out(
         &mut self,
         lease: Option<RequestLease>,
-        name: &str,
+        account: &LeasedAccount,
         refused: UpstreamRefusal,
         report: &ReportOutcome,
     ) -> NextStep {
-        let (action, after) = (report.decision.action, report.decision.after);
+        let (name, action, after) = (&account.name, report.decision.action, report.decision.after);
         let Ok(found) = self.find_no_account() else { return self.relay_refusal(lease, name, refused) };
         if found.is_denied() {
-            let UpstreamRefusal { head, first, .. } = &refused;
-            self.backend.answers.keep(self.provider(), self.model(), head.status, &head.headers, first);
+            if refused.is_for_all(&account.secret) {
+                let UpstreamRefusal { head, first, .. } = &refused;
+                self.backend.answers.keep(self.provider(), self.model(), head.status, &head.headers, first);
+            }
             let left = DENIED_WAIT.saturating_sub(now().duration_since(self.patience.began)).min(self.time_left());
             if action == Action::Stop || after > left {
                 return self.relay_refusal(lease, name, refused);

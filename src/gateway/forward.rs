@@ -270,6 +270,7 @@ impl<'a> Forward<'a> {
     ) -> Response<ClientBody> {
         self.backend.sessions.served(&self.patience.key);
         if head.status.is_success() {
+            self.backend.answers.forget(self.provider(), self.model());
             lease.created(response::created_ids(self.provider(), &head.headers, &first));
         }
         lease.response_began(head.status.as_u16(), limit_headers(&head.headers));

@@ -158,3 +158,27 @@ fn a_limit_in_an_error_event_s_own_headers_limits_the_account() {
     assert_eq!((response.status(), response.header("x-lessor-account")), (200, Some("p")), "{response:?}");
     assert_eq!(gateway.account("o")["state"], "limited");
 }
+
+#[test]
+fn a_refusal_that_quotes_a_key_reaches_no_other_client() {
+    for (quotes, second) in [(false, "invalid x-api-key"), (true, "lessor: ")] {
+        let upstream = Upstream::start(move |request, stream| {
+            let key = request.key();
+            let masked = format!("invalid x-api-key {}...{}", &key[..3], &key[key.len() - 4..]);
+            let message = if quotes { masked.as_str() } else { "invalid x-api-key" };
+            let error = json!({ "type": "error", "error": { "type": "authentication_error", "message": message } });
+            respond(stream, 401, JSON, &error.to_string())
+        });
+        let gateway = TestGateway::with("", "", upstream);
+        let account =
+            json!({ "provider": "anthropic", "kind": "api_key", "secret": "k-0123456789-wxyz", "label": "a" });
+        gateway.home.client().call("account.add", account);
+        let head = format!("x-api-key: {}\r\nx-stainless-timeout: 3\r\n", gateway.key);
+        let ask = || gateway.http_client().send(&request("POST /anthropic/v1/messages", &head, r#"{"model":"m"}"#));
+        let first = ask();
+        assert_eq!((first.status(), first.text().contains("wxyz")), (401, quotes), "its own answer: {first:?}");
+        let other = ask();
+        assert!(other.status() == 401 && other.text().contains(second), "{other:?}");
+        assert!(!other.text().contains("wxyz"), "{other:?}");
+    }
+}

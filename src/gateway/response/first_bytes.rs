@@ -48,11 +48,20 @@ pub(crate) async fn read(headers: &HeaderMap, body: &mut Incoming, provider: &st
     }
 }
 
-/// Reads the body of a refusal, as far as it matters: decoded, and as it was received.
-pub(crate) async fn read_refusal(headers: &HeaderMap, body: &mut Incoming) -> (Vec<u8>, Vec<Bytes>) {
-    let (mut text, mut pieces) = (Vec::new(), Vec::new());
-    collect(body, &mut ContentDecoder::of(headers), &mut text, &mut pieces).await;
-    (text, pieces)
+/// The body of a refusal, as far as it matters.
+pub(crate) struct RefusalText {
+    pub(crate) decoded: Vec<u8>,
+    /// As it was received.
+    pub(crate) first: Vec<Bytes>,
+    /// Nothing of it is missing, and all could be decoded.
+    pub(crate) is_complete: bool,
+}
+
+/// Reads the body of a refusal.
+pub(crate) async fn read_refusal(headers: &HeaderMap, body: &mut Incoming) -> RefusalText {
+    let (mut decoder, mut decoded, mut first) = (ContentDecoder::of(headers), Vec::new(), Vec::new());
+    let is_read = collect(body, &mut decoder, &mut decoded, &mut first).await;
+    RefusalText { is_complete: is_read && !matches!(decoder, ContentDecoder::Unreadable), decoded, first }
 }
 
 enum StreamStart {
@@ -143,22 +152,33 @@ fn begins_as_error(text: &[u8]) -> bool {
     dense.starts_with(b"{\"error\":{") || dense.starts_with(b"{\"type\":\"error\"")
 }
 
-/// Reads on until the end, until [`MAX_BODY`] bytes are read, or until it takes too long.
-async fn collect(body: &mut Incoming, decoder: &mut ContentDecoder, text: &mut Vec<u8>, pieces: &mut Vec<Bytes>) {
+/// Reads on until the end, until [`MAX_BODY`] bytes are read, or until it takes too long; returns whether the end was
+/// reached.
+async fn collect(
+    body: &mut Incoming,
+    decoder: &mut ContentDecoder,
+    text: &mut Vec<u8>,
+    pieces: &mut Vec<Bytes>,
+) -> bool {
     let read_all = async {
         let mut length: usize = pieces.iter().map(Bytes::len).sum();
         while length < MAX_BODY {
-            let Some(Ok(frame)) = body.frame().await else { break };
-            let Ok(piece) = frame.into_data() else { break };
+            let Some(frame) = body.frame().await else { return true };
+            // the end, or trailers
+            let Ok(piece) = frame.map(|frame| frame.into_data().ok()) else { return false };
+            let Some(piece) = piece else { return true };
             decoder.push(&piece, |bytes| text.extend_from_slice(bytes));
             length += piece.len();
             pieces.push(piece);
         }
+        false
     };
     // after the timeout, what was received is judged
-    let _in_time = timeout(ERROR_TIMEOUT, read_all).await;
+    let is_complete = timeout(ERROR_TIMEOUT, read_all).await.unwrap_or(false);
     decoder.finish(|bytes| text.extend_from_slice(bytes));
+    let is_whole = text.len() <= MAX_BODY;
     text.truncate(MAX_BODY);
+    is_complete && is_whole
 }
 
 #[cfg(test)]

@@ -63,6 +63,14 @@ impl KeptAnswers {
         Some(response)
     }
 
+    /// A request for this model was served: what was refused before says nothing of the next refusal.
+    pub(in crate::gateway) fn forget(&self, provider: &str, model: &str) {
+        let mut answers = self.lock();
+        if !answers.is_empty() {
+            answers.remove(&(provider.to_owned(), model.to_owned()));
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, FxHashMap<(String, String), KeptAnswer>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -85,6 +93,8 @@ mod tests {
         assert!(answers.response("openai", "n").is_none() && answers.response("google", "m").is_none());
         answers.keep("openai", "long", StatusCode::FORBIDDEN, &headers, &[Bytes::from(vec![0; MAX_BODY + 1])]);
         assert!(answers.response("openai", "long").is_none());
+        answers.forget("openai", "m");
+        assert!(answers.response("openai", "m").is_none());
         for number in 0..2 * MOST_KEPT {
             answers.keep("openai", &number.to_string(), StatusCode::FORBIDDEN, &headers, &body);
         }
