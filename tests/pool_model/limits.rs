@@ -7,14 +7,14 @@ use lessor::pool::{Deadline, Fence, Limit, LimitSource, Mono, Now, Target};
 
 const LONG: Duration = Duration::from_secs(300);
 const PATIENCE: Duration = Duration::from_secs(60);
-/// After so many milliseconds the one after `let_in` others may go: two at once, in the second that follows two, then
-/// four, eight, sixteen, evenly.
+/// After so many milliseconds the one after `let_in` others may go: one at once, in the step that follows one, then two,
+/// four, eight, evenly.
 fn ramp(let_in: u32) -> u64 {
-    let in_second =
-        |second: u64| (1..=2_u64 << second).map(move |n| second * 1_000 + (n * 1_000).div_ceil(2 << second));
-    [0, 0].into_iter().chain((0..4).flat_map(in_second)).nth(let_in as usize).unwrap_or(RAMP_END)
+    let in_step = |step: u64| (1..=1_u64 << step).map(move |n| step * STEP + (n * STEP).div_ceil(1 << step));
+    std::iter::once(0).chain((0..4).flat_map(in_step)).nth(let_in as usize).unwrap_or(RAMP_END)
 }
-const RAMP_END: u64 = 4_000;
+const STEP: u64 = 2_000;
+const RAMP_END: u64 = 4 * STEP;
 
 #[derive(Clone, PartialEq, Debug)]
 pub struct MLimit {
@@ -90,7 +90,7 @@ impl MLimit {
         match self.phase {
             Phase::Closed { .. } if self.until.passed(now) && !self.long => {
                 self.phase = Phase::Ramp(now.mono, 0);
-                most > 2
+                most > 1
             }
             Phase::Closed { first_back } if self.until.passed(now) => {
                 self.phase = Phase::Probing(first_back.filter(|fence| alive(*fence)).map(|fence| (fence, now.mono)));

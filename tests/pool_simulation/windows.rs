@@ -53,8 +53,8 @@ struct Rush {
     began: Mono,
     agents: Vec<Agent>,
     windows: Vec<Window>,
-    /// The refusals of each window of an account that has ended.
-    refusals: Vec<u64>,
+    /// The refusals of each window of an account that has ended, with the window's number.
+    refusals: Vec<(u64, u64)>,
     served: u64,
 }
 
@@ -88,7 +88,7 @@ impl Rush {
         let number = self.age(slot) / millis(self.load.window);
         let window = &mut self.windows[slot];
         if window.number != number {
-            self.refusals.push(window.refused);
+            self.refusals.push((window.number, window.refused));
             *window = Window { number, ..Window::default() };
         }
         window
@@ -181,7 +181,8 @@ impl Rush {
     }
 }
 
-/// Refusals per window on average and at worst, and the share of the quota that was used.
+/// Refusals per window on average and at worst, and the share of the quota that was used. In the first windows nothing
+/// is known of the quotas yet: there one refusal more does not count as the worst.
 fn figures(load: Load, seed: u64) -> (f64, u64, f64) {
     let windows = 12;
     let mut rush = Rush::new(load, seed);
@@ -190,33 +191,28 @@ fn figures(load: Load, seed: u64) -> (f64, u64, f64) {
     }
     for slot in 0..ACCOUNTS {
         let window = *rush.window(slot);
-        rush.refusals.push(window.refused);
+        rush.refusals.push((window.number, window.refused));
     }
-    let all: u64 = rush.refusals.iter().sum();
+    let all: u64 = rush.refusals.iter().map(|(_, refused)| refused).sum();
     let share = rush.served as f64 / (windows * ACCOUNTS as u64 * load.quota) as f64;
-    (all as f64 / (windows * ACCOUNTS as u64) as f64, rush.refusals.iter().copied().max().unwrap_or(0), share)
+    let worst = rush.refusals.iter().map(|(number, refused)| refused.saturating_sub(u64::from(*number == 0))).max();
+    (all as f64 / (windows * ACCOUNTS as u64) as f64, worst.unwrap_or(0), share)
 }
 
-/// The windows of a minute and of ten seconds, and of four seconds with answers that come as fast as in the demo: there
-/// two requests may be under way when the quota runs out.
+/// The windows of a minute, of ten seconds, and of four seconds with answers that come as fast as in the demo.
 #[test]
 fn short_windows_are_not_stormed_and_are_used_up() {
-    let loads = [
-        (60, 60, (500, 3_000), 1.2, 3),
-        (10, 40, (100, 900), 1.2, 3),
-        (10, 20, (300, 600), 1.2, 3),
-        (4, 24, (20, 200), 1.3, 4),
-        (4, 40, (18, 37), 1.6, 3),
-    ];
+    let loads =
+        [(60, 60, (500, 3_000)), (10, 40, (100, 900)), (10, 20, (300, 600)), (4, 24, (20, 200)), (4, 40, (18, 37))];
     let mut failures = Vec::new();
-    for (window, quota, service, most_on_average, most) in loads {
+    for (window, quota, service) in loads {
         for (unit, together, sessions) in
             [(1, true, true), (1, false, true), (1, true, false), (1_000, true, true), (1_000, false, false)]
         {
             let load = Load { window: Duration::from_secs(window), quota, service, unit, together, sessions };
             for seed in 0..2 {
                 let (average, worst, share) = figures(load, seed);
-                if average > most_on_average || worst > most || share < 0.97 {
+                if average > 1.2 || worst > 3 || share < 0.97 {
                     failures.push(format!("{average:.2} on average, {worst} at worst, {share:.3}: {load:?} {seed}"));
                 }
             }

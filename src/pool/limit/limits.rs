@@ -299,7 +299,7 @@ mod tests {
         limits.admit(QUOTA, Fence(1), Mono(10_000));
         limits.admit(QUOTA, Fence(2), Mono(10_000));
         assert!(limits.as_slice()[0].holds(at(10_000)));
-        assert!(limits.pass(at(14_000), false, |_| true).is_empty() && limits.is_empty());
+        assert!(limits.pass(at(18_000), false, |_| true).is_empty() && limits.is_empty());
 
         limits.set(limit(LimitSource::Server, 400_000), at(0), &mut Vec::new());
         assert_eq!(limits.wait_out(QUOTA, Fence(3), at(0)), Duration::ZERO);

@@ -8,11 +8,12 @@ use std::time::Duration;
 pub const LONG: Duration = Duration::from_secs(300);
 /// A probe without a report for so long has succeeded: its holder may be one that never reports.
 pub const PROBE_PATIENCE: Duration = Duration::from_secs(60);
-/// How many requests a recovered account may get at once; twice as many with every second, evenly within it. Little of
-/// its quota may be left, and every request under way when the first is refused will be refused as well.
-pub const RAMP: u32 = 2;
+/// How many requests a recovered account may get at once; twice as many with every step, evenly within it. Little of
+/// its quota may be left, and a request that is sent before the first refusal is known will be refused as well. One
+/// after the other they use up the quota of a window of seconds with a single refusal.
+pub const RAMP: u32 = 1;
 /// A step of the ramp, in milliseconds.
-const RAMP_STEP: u64 = 1_000;
+const RAMP_STEP: u64 = 2_000;
 /// Steps of the ramp; after them every request is admitted.
 const RAMP_STEPS: u32 = 4;
 
@@ -88,12 +89,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_ramp_admits_two_at_once_and_doubles_every_second() {
-        for (ms, allowed) in [(0, 2), (500, 3), (999, 3), (1_000, 4), (2_000, 8), (3_000, 16), (4_000, 32), (9_000, 32)]
-        {
+    fn the_ramp_admits_one_and_doubles_with_every_step() {
+        let allowed_at = [(0, 1), (1_999, 1), (2_000, 2), (2_999, 2), (3_000, 3), (4_000, 4), (6_000, 8), (8_000, 16)];
+        for (ms, allowed) in allowed_at.into_iter().chain([(11_000, 16)]) {
             assert_eq!(Phase::allowed(Mono(7), Mono(7 + ms)), allowed, "{ms}");
         }
-        for admitted in 0..32 {
+        for admitted in 0..16 {
             let at = Phase::next_admission(Mono(7), admitted);
             assert!(Phase::allowed(Mono(7), at) > admitted, "{admitted}");
             assert!(at == Mono(7) || Phase::allowed(Mono(7), Mono(at.0 - 1)) <= admitted, "{admitted}");
