@@ -7,8 +7,8 @@ use crate::pool::account::usage::Usage;
 use crate::pool::lease::{Ending, Lease};
 use crate::pool::limit::{Limit, LimitRecord};
 use crate::pool::model::{
-    AccountId, ConnectionId, Decision, Fence, Holder, LeaseRequest, PoolSettings, Process, Refusal, RequestNeeds,
-    RequestOutcome, Ticket, WaiterId,
+    AccountId, ConnectionId, Decision, Fence, Holder, LeaseRequest, PoolSettings, Process, Refusal, RefusalDetails,
+    RequestNeeds, RequestOutcome, Ticket, WaiterId,
 };
 use crate::pool::session::SessionRecord;
 use std::time::Duration;
@@ -75,9 +75,10 @@ pub enum Command {
         /// How long its holder still waits; `None` means the configured time.
         wait: Option<Duration>,
     },
-    /// What the provider refused before says nothing of the account any more: it has another credential, or its user
-    /// says so.
-    ForgetDenials(AccountId),
+    /// What the provider refused before does not hold any more.
+    ForgetDenials(AccountId, DenialsEnd),
+    /// The provider refuses the account, as its user has tried.
+    Deny(AccountId, Box<RefusalDetails>),
     /// An account's login was refreshed because the provider refused it: that happens once in a row of refusals.
     NoteRenewal(AccountId),
     /// Set a limit.
@@ -94,6 +95,17 @@ pub enum Command {
     Drain,
     /// Only time has passed.
     Tick,
+}
+
+/// Why earlier refusals of an account do not hold any more.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DenialsEnd {
+    /// Its token was refreshed: the login is the same, so what refuses the account or its plan stands.
+    Refreshed,
+    /// It has another credential, which may have another plan.
+    Replaced,
+    /// The provider accepts it, or its user says so.
+    Accepted,
 }
 
 impl Command {

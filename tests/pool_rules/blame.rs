@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use lessor::limits::{Reason, Scope};
 use lessor::pool::{
-    AccountRecord, Action, Command, CredentialKind, Effect, Fence, Ineligible, LeaseRequest, LimitSource, LoginProblem,
-    LoginState, OveragePolicy, RefusalDetails, RefusalKind, Reply, RequestNeeds, RequestOutcome, Wall,
+    AccountRecord, Action, Command, CredentialKind, DenialsEnd, Effect, Fence, Ineligible, LeaseRequest, LimitSource,
+    LoginProblem, LoginState, OveragePolicy, RefusalDetails, RefusalKind, Reply, RequestNeeds, RequestOutcome, Wall,
 };
 
 use crate::fixture::{Fixture, ask, id, in_session, record, secs, target};
@@ -122,7 +122,7 @@ fn a_login_is_refreshed_once_in_a_row_of_refusals() {
     let held = fixture.hold(ask(0));
     assert_eq!(fixture.found(held, renewable()).action, Action::Retry);
     assert!(refreshes(&fixture));
-    fixture.run(Command::ForgetDenials(id('a'))).unwrap();
+    fixture.run(Command::ForgetDenials(id('a'), DenialsEnd::Refreshed)).unwrap();
     fixture.run(Command::SetRenewing(id('a'), None)).unwrap();
     // the new token is refused as well: once more would not help
     let decision = fixture.found(held, renewable());
@@ -146,11 +146,11 @@ fn another_credential_ends_what_was_refused_before() {
         };
         fixture.found(held, details);
         assert!(!ready(&fixture, 'a'));
-        fixture.run(Command::ForgetDenials(id('a'))).unwrap();
+        fixture.run(Command::ForgetDenials(id('a'), DenialsEnd::Replaced)).unwrap();
         assert!(ready(&fixture, 'a') && fixture.pool.account(id('a')).unwrap().denied_since().is_none());
         // a quota is the account's, whatever its credential
         fixture.report(held, Reason::QuotaExhausted, Some(secs(60)));
-        fixture.run(Command::ForgetDenials(id('a'))).unwrap();
+        fixture.run(Command::ForgetDenials(id('a'), DenialsEnd::Replaced)).unwrap();
         assert_eq!(fixture.limited_for('a'), Some(secs(60)));
     }
 }
@@ -540,4 +540,47 @@ fn performance_first_takes_accounts_in_turn_with_every_request_whatever_the_stra
         assert_eq!(turns, "bcabca", "{strategy:?}: one lease for many requests");
         assert_eq!(fixture.pool.lease_count(), 1);
     }
+}
+
+#[test]
+fn what_ends_a_refusal_depends_on_what_is_new() {
+    use DenialsEnd::{Accepted, Refreshed, Replaced};
+    // which of a refused token, a refused account and a missing model stand afterwards
+    for (why, token, account, model) in
+        [(Refreshed, false, true, true), (Accepted, false, false, true), (Replaced, false, false, false)]
+    {
+        let stands = |details: RefusalDetails| {
+            let mut fixture = Fixture::new("a", |_| {});
+            let held = fixture.hold(with_model(0));
+            fixture.found(held, details);
+            assert_eq!(fixture.pool.account(id('a')).unwrap().limits().len(), 1);
+            fixture.run(Command::ForgetDenials(id('a'), why)).unwrap();
+            !fixture.pool.account(id('a')).unwrap().limits().is_empty()
+        };
+        let by_token = stands(RefusalDetails::reported(Reason::AuthFailed, None));
+        let by_account = stands(lasting(Reason::Forbidden, Scope::Account));
+        let by_model = stands(lasting(Reason::Forbidden, Scope::Model));
+        assert_eq!((by_token, by_account, by_model), (token, account, model), "{why:?}");
+    }
+}
+
+#[test]
+fn a_refusal_that_the_user_finds_belongs_to_the_same_row_as_those_of_requests() {
+    let mut fixture = Fixture::new("a", |_| {});
+    let deny = |fixture: &mut Fixture, details: RefusalDetails| {
+        fixture.run(Command::Deny(id('a'), Box::new(details))).unwrap();
+        fixture.limited_for('a')
+    };
+    let bare = || RefusalDetails::reported(Reason::AuthFailed, None);
+    assert_eq!(deny(&mut fixture, bare()), Some(secs(10)));
+    assert_eq!(deny(&mut fixture, bare()), Some(secs(10)), "while it is limited nothing is counted");
+    fixture.pass(secs(10));
+    let probe = fixture.hold(ask(0));
+    fixture.found(probe, bare());
+    assert_eq!(fixture.limited_for('a'), Some(secs(20)), "a request continues the row");
+    fixture.pass(secs(20));
+    assert_eq!(deny(&mut fixture, bare()), Some(secs(40)), "and so does the user");
+    assert_eq!(deny(&mut fixture, lasting(Reason::Forbidden, Scope::Account)), Some(secs(6 * 3_600)));
+    fixture.run(Command::ClearLimits(id('a'))).unwrap();
+    assert_eq!(deny(&mut fixture, bare()), Some(secs(10)), "the row begins again");
 }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use lessor::limits::Reason;
 use lessor::pool::{
-    AccountId, AccountRecord, Action, Command, ConnectionId, CredentialKind, Effect, Fence, LeaseRequest, LoginState,
-    Mono, Now, Pool, PoolSettings, Process, RefusalDetails, Reply, RequestOutcome, WaiterId, Wall,
+    AccountId, AccountRecord, Action, Command, ConnectionId, CredentialKind, DenialsEnd, Effect, Fence, LeaseRequest,
+    LoginState, Mono, Now, Pool, PoolSettings, Process, RefusalDetails, Reply, RequestOutcome, WaiterId, Wall,
 };
 
 use crate::world::{account, target};
@@ -97,7 +97,7 @@ impl Outage {
         self.now = Now { mono: self.now.mono.after(STEP), wall: self.now.wall.after(STEP) };
         self.handle(Command::Tick);
         for id in std::mem::take(&mut self.to_refresh) {
-            self.handle(Command::ForgetDenials(id));
+            self.handle(Command::ForgetDenials(id, DenialsEnd::Refreshed));
             self.handle(Command::SetRenewing(id, None));
             self.refreshed.push(id);
         }

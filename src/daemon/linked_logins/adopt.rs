@@ -182,7 +182,7 @@ fn adopt_login(daemon: &Daemon, mut record: AccountRecord, entry: &DiscoveredAcc
     {
         let state = &mut *daemon.state();
         let now = clock::now();
-        state.keep_credential(id, credential, None);
+        state.keep_credential(id, credential);
         state.apply_internal(now, set_login_state(id, login_state));
         for limit in entry.limits.iter().cloned() {
             state.apply_internal(now, Command::SetLimit(id, imported_limit(limit)));

@@ -194,7 +194,7 @@ fn write_of(daemon: &Daemon, id: AccountId, before: &Secret, credential: &Creden
 /// Puts a saved credential in use.
 fn put_in_use(daemon: &Daemon, id: AccountId, credential: Credential, life: Option<Duration>) {
     let state = &mut *daemon.state();
-    state.keep_credential(id, credential, life);
+    state.keep_refreshed(id, credential, life);
     // the record does not change: this notifies subscribers
     state.apply_internal(clock::now(), Command::ChangeAccount(id, Box::default()));
     state.log.push(move || tracing::debug!(account = %id, "its token was refreshed"));

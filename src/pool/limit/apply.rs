@@ -3,7 +3,7 @@
 use crate::limits::Reason;
 use crate::pool::account::failures::Failures;
 use crate::pool::account::usage::Usage;
-use crate::pool::command::{Effect, Effects, Event, Handled, Reply};
+use crate::pool::command::{DenialsEnd, Effect, Effects, Event, Handled, Reply};
 use crate::pool::lease::Lease;
 use crate::pool::limit::Limit;
 use crate::pool::limit::limits::LimitEnd;
@@ -48,14 +48,25 @@ impl Pool {
         Ok(Reply::Done)
     }
 
-    /// What was refused before says nothing of the account any more. A refreshed token is still one of the same account.
-    pub(crate) fn forget_denials(&mut self, now: Now, id: AccountId, effects: &mut Effects) -> Handled {
+    /// What was refused before does not hold any more.
+    pub(crate) fn forget_denials(
+        &mut self,
+        now: Now,
+        id: AccountId,
+        why: DenialsEnd,
+        effects: &mut Effects,
+    ) -> Handled {
         let slot = self.accounts.slot_of(id)?;
-        let is_refreshed = self.accounts[slot].renewing.is_some();
-        if !is_refreshed {
-            self.accounts.failures_mut(slot).denied = None;
+        if why != DenialsEnd::Refreshed {
+            let failures = self.accounts.failures_mut(slot);
+            failures.denied = None;
+            failures.unexplained.clear();
         }
-        let is_over = |limit: &Limit| limit.is_denial() && (!is_refreshed || limit.reason == Reason::AuthFailed);
+        let is_over = |limit: &Limit| match why {
+            DenialsEnd::Refreshed => limit.is_denial() && limit.reason == Reason::AuthFailed,
+            DenialsEnd::Replaced => limit.is_denial() || limit.is_missing_model(),
+            DenialsEnd::Accepted => limit.is_denial(),
+        };
         if self.accounts[slot].limits.iter().any(is_over) {
             let ends = self.accounts.change_limits(slot, now, &mut self.timers, |limits| limits.end_where(is_over));
             emit_ends(id, ends, effects);

@@ -14,8 +14,8 @@ use crate::pool::lease::Lease;
 use crate::pool::limit::apply::emit_ends;
 use crate::pool::limit::{Limit, model_key};
 use crate::pool::model::{
-    Action, Deadline, Decision, Fence, LimitSource, LoginState, Mono, Now, Refusal, RefusalDetails, RequestNeeds,
-    RequestOutcome, Verification, Wall,
+    AccountId, Action, Deadline, Decision, Fence, LimitSource, LoginState, Mono, Now, Refusal, RefusalDetails,
+    RequestNeeds, RequestOutcome, Verification, Wall,
 };
 use crate::pool::report::backoff::{CountedEvent, is_quota_failure};
 use crate::pool::report::request_fault::{RequestRefusal, may_be_the_request};
@@ -301,7 +301,7 @@ impl Pool {
             return if stated.mono(now) > after(LASTING).mono(now) { stated } else { after(LASTING) };
         }
         if refused.is_denial() && details.wait.is_none() {
-            return Deadline::Mono(Denials::of(&mut self.accounts.failures_mut(slot).denied, now).count(now));
+            return Deadline::Mono(self.count_denial(now, slot));
         }
         if is_unexplained {
             let until = self.until_of(now, details, 0);
@@ -326,19 +326,54 @@ impl Pool {
     }
 
     fn limit_refused(&mut self, now: Now, refused: &AccountRefusal, until: Deadline, effects: &mut Effects) -> Handled {
-        let details = refused.details;
+        self.limit_by(now, (refused.slot, refused.scope, &refused.key), refused.details, until, effects)
+    }
+
+    /// Sets the limit that a refusal means.
+    fn limit_by(
+        &mut self,
+        now: Now,
+        (slot, scope, key): (usize, Scope, &str),
+        details: &RefusalDetails,
+        until: Deadline,
+        effects: &mut Effects,
+    ) -> Handled {
         // what lasts was stated by the server, even without a time
-        let is_stated = details.wait.is_some() || refused.is_lasting();
+        let is_stated = details.wait.is_some() || details.lasting && scope != Scope::Pool;
         let source = if is_stated { details.source } else { LimitSource::Table };
         let evidence = details.evidence.as_deref().map(|text| text.chars().take(LONGEST_EVIDENCE).collect());
-        let denied = self.accounts[refused.slot].failures.denied.filter(|_| refused.is_denial());
-        let limit = Limit {
-            evidence,
-            link: details.link.clone(),
-            since: denied.map_or(now.wall, |row| row.since),
-            ..Limit::new(refused.scope, refused.key.clone(), details.reason, until, source)
+        let mut limit = Limit::new(scope, key, details.reason, until, source);
+        let account = &self.accounts[slot];
+        let denied = account.failures.denied.filter(|_| limit.is_denial());
+        (limit.evidence, limit.link) = (evidence, details.link.clone());
+        limit.since = denied.map_or(now.wall, |row| row.since);
+        self.limit_account(now, account.record.id, limit, effects)
+    }
+
+    /// Counts a refusal of the account or its credential; returns until when the account is left.
+    fn count_denial(&mut self, now: Now, slot: usize) -> Mono {
+        Denials::of(&mut self.accounts.failures_mut(slot).denied, now).count(now)
+    }
+
+    /// The provider refuses the account, as its user has tried: a limit like that of a refused request.
+    pub(crate) fn deny(&mut self, now: Now, id: AccountId, details: &RefusalDetails, effects: &mut Effects) -> Handled {
+        let slot = self.accounts.slot_of(id)?;
+        let is_denied = matches!(details.reason, Reason::AuthFailed | Reason::Forbidden);
+        let stated = || self.until_of(now, details, 0);
+        let until = if details.lasting {
+            let lasts = Deadline::Mono(now.mono.after(LASTING));
+            if stated().mono(now) > lasts.mono(now) { stated() } else { lasts }
+        } else if details.wait.is_some() || !is_denied {
+            stated()
+        } else {
+            // while its limit is closed, another attempt by the user says the same
+            let stands = |limit: &Limit| limit.is_denial() && limit.is_closed() && !limit.until.passed(now);
+            if self.accounts[slot].limits.iter().any(stands) {
+                return Ok(Reply::Done);
+            }
+            Deadline::Mono(self.count_denial(now, slot))
         };
-        self.limit_account(now, refused.lease.account, limit, effects)
+        self.limit_by(now, (slot, Scope::Account, ""), details, until, effects)
     }
 }
 

@@ -50,7 +50,7 @@ fn put_in_use(daemon: &Daemon, record: AccountRecord, credential: Credential) ->
         state.links.set_former(id, None);
         daemon.store.write(Write::SaveFormer(id, None), None);
     }
-    state.keep_credential(id, credential, None);
+    state.keep_credential(id, credential);
     let command = if state.pool.account(id).is_some() {
         // the new credential of a known account is taken as valid
         let change = AccountChange {

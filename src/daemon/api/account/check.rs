@@ -1,7 +1,6 @@
 //! `account.check`: tries an account's credential with one request that costs nothing.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::refresh::refresh as refresh_account;
 use crate::credential::check::{CheckResult, CredentialCheck, check as check_credential};
@@ -9,15 +8,12 @@ use crate::daemon::api::reply::UnsavedAnswer;
 use crate::daemon::api::session::find_account;
 use crate::daemon::state::{Daemon, State, Unsaved, connect_options, login_state_of, set_login_state};
 use crate::daemon::{os::clock, view};
-use crate::limits::{Reason, Verdict};
+use crate::limits::{Reason, Scope, Verdict};
 use crate::pool::{
-    AccountId, Command, CredentialKind, Deadline, Limit, LimitSource, LoginProblem, LoginState, Now, Verification, Wall,
+    AccountId, Command, CredentialKind, DenialsEnd, LoginProblem, LoginState, Now, RefusalDetails, Verification,
 };
 use crate::protocol::{AccountRef, Answer, CheckInfo, ErrorInfo, ErrorKind};
 use crate::provider::{base_urls, vendor_account_id};
-
-/// The wait after a refusal that states none: a request tests the account then.
-const USUAL_WAIT: Duration = Duration::from_secs(10);
 
 /// Tries the credential, and answers what the provider said. A login is refreshed first if its token has ended, and
 /// once if the token is refused.
@@ -101,7 +97,7 @@ fn what_to_check(state: &State, id: AccountId, now: Now) -> Result<CredentialChe
 /// The provider accepts the credential.
 fn accepted(state: &mut State, id: AccountId, now: Now) {
     state.credential_accepted(id, now);
-    state.end_refusals(id, now);
+    state.apply_internal(now, Command::ForgetDenials(id, DenialsEnd::Accepted));
     let Some(account) = state.pool.account(id) else { return };
     let mends = match &account.record.login_state {
         LoginState::Ready | LoginState::NeedsVerification(_) => false,
@@ -120,16 +116,7 @@ fn refused(state: &mut State, id: AccountId, verdict: &Verdict, now: Now) {
         let login_state = LoginState::NeedsVerification(Verification::at(verdict.link.as_deref()));
         return state.apply_internal(now, set_login_state(id, login_state));
     }
-    let until = match (verdict.at, verdict.wait) {
-        (Some(at), _) => Deadline::Wall(Wall(at)),
-        (None, wait) => Deadline::Mono(now.mono.after(wait.unwrap_or(USUAL_WAIT))),
-    };
-    let source = if verdict.wait.is_some() { LimitSource::Server } else { LimitSource::Table };
-    // what is refused for a request of another kind is the account's
-    let limit = Limit {
-        evidence: Some(verdict.evidence.as_str().into()),
-        link: verdict.link.as_deref().map(Into::into),
-        ..Limit::new(crate::limits::Scope::Account, String::new(), verdict.reason, until, source)
-    };
-    state.apply_internal(now, Command::SetLimit(id, limit));
+    // what is refused for a request of this kind is the account's
+    let details = RefusalDetails { scope: Some(Scope::Account), ..RefusalDetails::read(verdict) };
+    state.apply_internal(now, Command::Deny(id, Box::new(details)));
 }

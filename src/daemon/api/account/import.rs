@@ -184,7 +184,7 @@ fn put_in_use(
         if step.keeps_former {
             state.keep_former(now, id);
         }
-        state.keep_credential(id, credential, None);
+        state.keep_credential(id, credential);
     }
     if let Some(link) = link {
         state.links.insert(id, link);

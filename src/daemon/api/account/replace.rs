@@ -43,10 +43,7 @@ pub async fn replace(daemon: Arc<Daemon>, mut params: SetAccountParams) -> Unsav
     if is_new_secret && state.links.remove(id) {
         daemon.store.write(Write::SaveLink(id, None), None);
     }
-    state.keep_credential(id, credential, None);
-    if is_new_secret {
-        state.end_refusals(id, now);
-    }
+    state.keep_credential(id, credential);
     let changed = state.apply(now, command).into_result();
     let changed = changed.map_err(|refusal| refused(&refusal.no_answer(), now))?;
     let answer = view::account_answer(state, now, id)?;

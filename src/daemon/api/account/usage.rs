@@ -9,7 +9,7 @@ use crate::daemon::api::reply::{AnswerResult, UnsavedAnswer};
 use crate::daemon::api::session::{find_account, refused};
 use crate::daemon::state::{Daemon, PollOutcome, Unsaved, UsageRequest, login_state_of, set_login_state};
 use crate::daemon::{os::clock, view};
-use crate::pool::{AccountId, Command, LoginState, spoken};
+use crate::pool::{AccountId, Command, DenialsEnd, LoginState, spoken};
 use crate::protocol::{AccountRef, ErrorInfo, ErrorKind, VerifyAccountParams};
 use crate::usage;
 
@@ -109,7 +109,7 @@ fn confirm(daemon: &Daemon, id: AccountId) -> UnsavedAnswer {
         Some(LoginState::NeedsVerification(_)) => {
             set_login_state(id, state.credentials.get(id).map_or(LoginState::Ready, login_state_of))
         }
-        _ => Command::ForgetDenials(id),
+        _ => Command::ForgetDenials(id, DenialsEnd::Accepted),
     };
     let confirmed = state.apply(now, command).into_result();
     let confirmed = confirmed.map_err(|refusal| refused(&refusal.no_answer(), now))?;

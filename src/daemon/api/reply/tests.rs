@@ -64,7 +64,7 @@ impl TestDaemon {
         for (id, credential) in accounts {
             let id = AccountId::from_bits(*id);
             let state = &mut *daemon.state();
-            state.keep_credential(id, credential.duplicate(), None);
+            state.keep_credential(id, credential.duplicate());
             let record = record(id, credential.kind);
             state.apply(clock::now(), Command::AddAccount(Box::new(record))).no_answer().unwrap();
         }

@@ -109,7 +109,7 @@ impl State {
         let command = set_login_state(id, record.login_state.clone());
         // it was on disk before, so it can be used at once
         self.shared.store.write(Write::SaveAccount { record, credential: Some(restored.duplicate()) }, None);
-        self.keep_credential(id, restored, None);
+        self.keep_credential(id, restored);
         self.apply_internal(now, command);
         true
     }

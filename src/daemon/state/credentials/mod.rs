@@ -12,9 +12,8 @@ use rustc_hash::FxHashMap;
 
 use super::State;
 use crate::credential::{Credential, Secret};
-use crate::limits::Reason;
 use crate::pool::{
-    AccountChange, AccountId, Command, Deadline, Limit, LimitSource, LoginProblem, LoginState, Now, Wall,
+    AccountChange, AccountId, Command, Deadline, DenialsEnd, Limit, LimitSource, LoginProblem, LoginState, Now, Wall,
 };
 use crate::{credential::import::DiscoveredLimit, daemon::os::clock, store::Write};
 
@@ -84,11 +83,27 @@ impl Credentials {
 }
 
 impl State {
-    /// Replaces the credential of an account; `life` is known of a token that was just issued.
-    pub(crate) fn keep_credential(&mut self, id: AccountId, credential: Credential, life: Option<Duration>) {
+    /// Replaces the credential of an account by another one. The same token again says nothing new of the account.
+    pub(crate) fn keep_credential(&mut self, id: AccountId, credential: Credential) {
+        let is_new = self.credentials.get(id).is_none_or(|known| known.access != credential.access);
+        self.put_credential(id, credential, None, is_new.then_some(DenialsEnd::Replaced));
+    }
+
+    /// Keeps the refreshed token of a login; `life` is known if the server states it.
+    pub(crate) fn keep_refreshed(&mut self, id: AccountId, credential: Credential, life: Option<Duration>) {
+        self.put_credential(id, credential, life, Some(DenialsEnd::Refreshed));
+    }
+
+    fn put_credential(
+        &mut self,
+        id: AccountId,
+        credential: Credential,
+        life: Option<Duration>,
+        ends: Option<DenialsEnd>,
+    ) {
         self.logins.credential_replaced(id, life);
         self.credentials.replace(id, credential);
-        self.follow_ups.push(Command::ForgetDenials(id));
+        self.follow_ups.extend(ends.map(|why| Command::ForgetDenials(id, why)));
         self.shared.mailboxes.usage.wake();
     }
 
@@ -100,22 +115,6 @@ impl State {
         credential.accepted_at = Some(now.wall);
         let print = self.credentials.fingerprints.of(credential);
         self.shared.store.write(Write::MarkAccepted(id, print, now.wall), None);
-    }
-
-    /// Ends the limits that say that the provider does not accept an account's credential: it has another one, or the
-    /// provider accepts it now. Other limits stay.
-    pub(crate) fn end_refusals(&mut self, id: AccountId, now: Now) {
-        let is_refusal = |limit: &&Limit| matches!(limit.reason, Reason::AuthFailed | Reason::Forbidden);
-        let Some(account) = self.pool.account(id) else { return };
-        let limits = account.limits();
-        if !limits.iter().any(|limit| is_refusal(&limit)) {
-            return;
-        }
-        let kept: Vec<Limit> = limits.iter().filter(|limit| !is_refusal(limit)).cloned().collect();
-        let others = kept.into_iter().map(|limit| Command::SetLimit(id, limit));
-        for command in std::iter::once(Command::ClearLimits(id)).chain(others) {
-            self.apply_internal(now, command);
-        }
     }
 
     /// Commands that take accounts out of selection whose access token has ended and cannot be refreshed.
