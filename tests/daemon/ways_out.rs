@@ -68,6 +68,95 @@ fn every_command_mends_an_account_or_says_what_will() {
     }
 }
 
+/// What gives a known account a credential: the method, and what its answer must lead to.
+const CREDENTIALS: [&str; 4] = ["login", "import", "import of an earlier token", "import of the same token"];
+
+fn give(client: &mut Client, way: &str) -> Value {
+    let import = |client: &mut Client, entry: Value| client.ask("account.import", &json!({ "entries": [entry] }));
+    let from_tool = |secret: &str, ends: u64| {
+        let mut entry = login_of_a(secret, ends);
+        entry["tool"] = json!("claude-code");
+        entry
+    };
+    match way {
+        "login" => client.ask("account.add", &login_of_a("at-canary-new", ENDS + 1)),
+        "import" => import(client, from_tool("at-canary-new", ENDS + 1)),
+        "import of an earlier token" => import(client, from_tool("at-canary-old", ENDS - 1)),
+        _ => import(client, from_tool("at-canary-a", ENDS)),
+    }
+}
+
+/// When the token of a login ends.
+const ENDS: u64 = 4_102_444_800_000;
+
+fn login_of_a(secret: &str, ends: u64) -> Value {
+    json!({ "provider": "anthropic", "kind": "oauth", "secret": secret, "label": "a", "email": "a@example.org",
+        "expires_at": ends })
+}
+
+#[test]
+fn a_new_credential_ends_what_was_refused_and_the_same_one_ends_nothing() {
+    let home = Home::with_accounts("[limits]\nmax_rate_limit_wait = \"1s\"", 0);
+    let mut client = home.client();
+    let states = STATES
+        .into_iter()
+        .filter(|(state, _)| *state != "ended")
+        .chain([("refused for its organisation", closed as Enter), ("without a model", lacks_model as Enter)]);
+    for (state, enter) in states {
+        for way in CREDENTIALS {
+            let mut login = login_of_a("at-canary-a", ENDS);
+            login["use"] = json!(["any"]);
+            client.call("account.add", login);
+            enter(&mut client);
+            let before = client.call("account.list", json!({}))[0].clone();
+            let answer = give(&mut client, way);
+            let accounts = client.call("account.list", json!({}));
+            let after = accounts[0].clone();
+            let what = format!("{way} on an account that is {state}: {answer}, was {before}, now {after}");
+            assert_eq!(accounts.as_array().unwrap().len(), 1, "{what}");
+            let reasons = |account: &Value| -> Vec<Value> {
+                account["limits"].as_array().unwrap().iter().map(|limit| limit["reason"].clone()).collect()
+            };
+            let is_refused = state.starts_with("refused");
+            let is_taken = ["login", "import"].contains(&way);
+            if is_taken && (is_refused || ["ready", "without a model"].contains(&state)) {
+                assert_eq!((&after["state"], reasons(&after)), (&json!("ready"), vec![]), "{what}");
+            } else if !is_taken {
+                assert_eq!((&after["state"], reasons(&after)), (&before["state"], reasons(&before)), "{what}");
+                let message = answer["result"]["entries"][0]["message"].as_str().unwrap();
+                assert!(!is_refused || message.contains("log in again: lessor login anthropic"), "{what}");
+            } else {
+                // the user logs in after confirming the account; a quota is the account's, whatever its token
+                let is_confirmed = state == "unverified" && way == "login";
+                assert!(
+                    after["state"] == if is_confirmed { json!("ready") } else { before["state"].clone() },
+                    "{what}"
+                );
+                assert_eq!(reasons(&after), reasons(&before), "{what}");
+                let message = answer["result"]["entries"][0]["message"].as_str().unwrap_or_default();
+                let needs_user = way == "import" && ["disabled", "unverified"].contains(&state);
+                assert!(!needs_user || message.contains("lessor account "), "{what}");
+            }
+            client.call("account.remove", json!({ "account": "a" }));
+        }
+    }
+}
+
+fn closed(client: &mut Client) {
+    let body = json!({ "type": "error", "error": { "type": "invalid_request_error",
+        "message": "This organization has been disabled." } });
+    report(client, json!({ "status": 400, "body": body }));
+}
+
+fn lacks_model(client: &mut Client) {
+    let ask = json!({ "provider": "anthropic", "model": "claude-opus-4", "agent": "claude", "account": "a" });
+    let lease = client.call("lease.acquire", ask);
+    let body = json!({ "type": "error", "error": { "type": "permission_error",
+        "message": "Your plan does not have access to the model claude-opus-4" } });
+    client.call("lease.report", json!({ "lease": lease["lease"], "status": 403, "body": body }));
+    client.call("lease.release", reference(&lease));
+}
+
 #[test]
 fn what_a_refused_account_needs_is_named_with_the_provider_s_words() {
     let home = Home::with_accounts("", 1);

@@ -27,6 +27,13 @@ pub(crate) fn denial_words(state: &State, now: Now, account: &Account) -> Option
     Some(format!("{provider} has refused it for {} ({reason}); {remedy}", spoken(since)))
 }
 
+/// What the user can do about an account that its provider refuses now.
+pub(crate) fn denial_remedy(state: &State, account: &Account) -> Option<String> {
+    denial(account)?;
+    let (provider, remedy) = (&account.record.provider, credential_remedy(state, account));
+    Some(format!("{provider} refuses it now; if that does not end by itself, {remedy}"))
+}
+
 /// The limit of an account that its provider refuses.
 fn denial(account: &Account) -> Option<&Limit> {
     account.limits().iter().find(|limit| limit.is_denial() && !limit.is_recovering())

@@ -241,9 +241,11 @@ impl ImportPlan {
         let stays = !entry.rotates && entry.credential.refresh.is_some();
         if !no_access
             && !stays
-            && let (Some(ends), Some(known)) = (ends, known.expires_at)
+            && let (Some(ends), Some(last)) = (ends, known.expires_at)
         {
-            return if ends > known { TokenAge::Newer } else { TokenAge::Older };
+            // of a login that has ended nothing can be lost
+            let is_better = ends > last || known.ended && !self.is_dead(entry, known.link.as_ref());
+            return if is_better { TokenAge::Newer } else { TokenAge::Older };
         }
         let written_since = entry.as_of.zip(known.kept_at).is_some_and(|(written, kept)| written > kept);
         if known.ended || known.current.is_none() || written_since { TokenAge::Newer } else { TokenAge::Older }

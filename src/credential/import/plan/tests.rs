@@ -171,6 +171,8 @@ fn without_expiries_the_time_of_writing_decides() {
     plan.known[0].ended = true;
     assert_eq!(take(&mut plan, &owned("r3", 5)).0, ImportOutcome::Updated, "there is nothing to lose");
     assert_eq!(take(&mut plan, &owned("r1", 2_000_000)).0, ImportOutcome::Same, "that one was there before");
+    (plan.known[0].expires_at, plan.known[0].ended) = (Some(Wall(3_000_000)), true);
+    assert_eq!(take(&mut plan, &owned("r4", 2_000_000)).0, ImportOutcome::Updated, "though its token ends sooner");
 }
 
 #[test]

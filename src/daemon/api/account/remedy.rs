@@ -4,10 +4,12 @@ use crate::credential::LinkMode;
 use crate::daemon::{state::State, view};
 use crate::pool::{Account, LoginProblem, LoginState, Now};
 
-/// What makes an ended login work again.
+/// What makes a login work again that has ended or is refused.
 pub(super) fn login_remedy(state: &State, account: &Account) -> Option<String> {
     let record = &account.record;
-    let LoginState::NeedsLogin(problem) = &record.login_state else { return None };
+    let LoginState::NeedsLogin(problem) = &record.login_state else {
+        return view::denial_remedy(state, account);
+    };
     let remedy = match state.links.get(record.id).filter(|link| link.mode == LinkMode::Link) {
         Some(link) if *problem == LoginProblem::AccessTokenEnded => {
             return Some(format!("it serves once {} has refreshed its login", link.tool));
