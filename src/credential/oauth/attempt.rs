@@ -65,6 +65,7 @@ fn failed(error: &TokenError) -> RefreshResult {
     let (fault, wait) = match error {
         TokenError::Client(_) => (RefreshFault::Client, None),
         TokenError::ClientRefused { .. } => (RefreshFault::ClientRefused, None),
+        TokenError::ClientUnknown { .. } => (RefreshFault::ClientUnknown, None),
         TokenError::TooMany(wait) => (RefreshFault::RateLimited, *wait),
         TokenError::Unwell { wait, .. } => (RefreshFault::Endpoint, *wait),
         TokenError::Unreachable(_) | TokenError::Lost(_) | TokenError::Unusable(_) => (RefreshFault::Endpoint, None),

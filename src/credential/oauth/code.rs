@@ -158,6 +158,7 @@ fn retry_wait(error: &TokenError, usual: Duration) -> Option<Duration> {
         TokenError::Ended { .. }
         | TokenError::Client(_)
         | TokenError::ClientRefused { .. }
+        | TokenError::ClientUnknown { .. }
         | TokenError::Unusable(_)
         | TokenError::Refused { .. } => None,
     }

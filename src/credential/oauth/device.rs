@@ -142,7 +142,8 @@ fn step(error: &TokenError, interval: Duration) -> PollStep {
         TokenError::Refused { code: None, .. }
         | TokenError::Ended { .. }
         | TokenError::Client(_)
-        | TokenError::ClientRefused { .. } => PollStep::Over(error.to_string()),
+        | TokenError::ClientRefused { .. }
+        | TokenError::ClientUnknown { .. } => PollStep::Over(error.to_string()),
     }
 }
 

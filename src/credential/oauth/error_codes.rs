@@ -21,8 +21,10 @@ const LOGIN_ENDED: [&str; 16] = [
     "login_required",
     "consent_required",
 ];
+/// The codes that say that a client is not accepted for a login.
+const CLIENT_REFUSED: [&str; 2] = ["unauthorized_client", "unsupported_grant_type"];
 /// The codes that say that a client is not accepted.
-const CLIENT_REFUSED: [&str; 4] = ["invalid_client", "unauthorized_client", "unsupported_grant_type", "deleted_client"];
+const CLIENT_UNKNOWN: [&str; 2] = ["invalid_client", "deleted_client"];
 /// The fields that contain codes.
 const FIELDS: [&str; 9] =
     ["error", "code", "type", "error_code", "errorCode", "reason", "status", "error_subtype", "__type"];
@@ -36,8 +38,10 @@ const DEPTH: u32 = 6;
 pub(super) enum ErrorMeaning {
     /// The login, which has ended.
     LoginEnded,
-    /// The OAuth client, which is not accepted, or not for this login.
+    /// The OAuth client, which is not accepted for this login.
     ClientRefused,
+    /// The OAuth client, which is not accepted.
+    ClientUnknown,
     /// Something else, or the code is not known.
     Other,
 }
@@ -46,6 +50,7 @@ pub(super) fn meaning(code: Option<&str>) -> ErrorMeaning {
     match code {
         Some(code) if LOGIN_ENDED.contains(&code) => ErrorMeaning::LoginEnded,
         Some(code) if CLIENT_REFUSED.contains(&code) => ErrorMeaning::ClientRefused,
+        Some(code) if CLIENT_UNKNOWN.contains(&code) => ErrorMeaning::ClientUnknown,
         _ => ErrorMeaning::Other,
     }
 }
@@ -58,6 +63,7 @@ pub(super) fn error_code(document: &Value) -> Option<String> {
     let known = |wanted: ErrorMeaning| found.iter().find(|code| meaning(Some(code)) == wanted).cloned();
     known(ErrorMeaning::LoginEnded)
         .or_else(|| known(ErrorMeaning::ClientRefused))
+        .or_else(|| known(ErrorMeaning::ClientUnknown))
         .or_else(|| found.iter().find(|code| *code != "error").cloned())
 }
 

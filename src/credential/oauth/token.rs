@@ -49,9 +49,12 @@ pub enum TokenError {
     /// The client's configuration is incomplete; no login is at fault.
     #[error("{0}")]
     Client(String),
-    /// The server does not accept this client, or not for this login.
+    /// The server does not accept this client for this login.
     #[error("the token endpoint rejected the OAuth client {client_id} ({code})")]
     ClientRefused { code: String, client_id: String },
+    /// The server does not accept this client.
+    #[error("the token endpoint rejected the OAuth client {client_id} ({code})")]
+    ClientUnknown { code: String, client_id: String },
     /// The server's rate limit.
     #[error("the server limits the rate of requests (429)")]
     TooMany(Option<Duration>),
@@ -80,14 +83,22 @@ impl AuthorizationServer {
     pub async fn tokens(&self, grant: &TokenGrant<'_>) -> Result<TokenSet, TokenError> {
         let secret = self.settings.secret().map_err(TokenError::Client)?;
         let mut last = None;
+        // the body format in which the server has read that the client is wrong
+        let mut understood = None;
         // a style that the server does not understand has changed nothing
         for style in &self.styles {
+            if understood.is_some_and(|json| json != style.json) {
+                continue;
+            }
             let request = self.post(&self.token_url, grant.fields(style.json), *style, secret.as_ref());
             match send(request).await {
                 Err(SendError::NotSent(why)) => return Err(TokenError::Unreachable(why)),
                 Err(SendError::Lost(why)) => return Err(TokenError::Lost(why)),
                 Ok(response) => match read(&response, &self.settings.client_id) {
-                    Err(error) if is_about_style(&error) => last = last.or(Some(error)),
+                    Err(error) if is_about_style(&error) => {
+                        understood = understood.or(error.is_refusal_of_client().then_some(style.json));
+                        last = last.or(Some(error));
+                    }
                     answered => return answered,
                 },
             }
@@ -145,10 +156,17 @@ impl TokenGrant<'_> {
     }
 }
 
+impl TokenError {
+    /// Whether the server refused the OAuth client.
+    fn is_refusal_of_client(&self) -> bool {
+        matches!(self, Self::ClientRefused { .. } | Self::ClientUnknown { .. })
+    }
+}
+
 /// Whether the server did not understand the request style, or does not know the client in that style.
 fn is_about_style(error: &TokenError) -> bool {
     match error {
-        TokenError::ClientRefused { .. } => true,
+        _ if error.is_refusal_of_client() => true,
         TokenError::Refused { status: 415, .. } => true,
         TokenError::Refused { code, .. } => code.as_deref() == Some("invalid_request"),
         _ => false,
@@ -171,6 +189,9 @@ pub(super) fn read(response: &OauthResponse, client_id: &str) -> Result<TokenSet
         (_, ErrorMeaning::LoginEnded) => TokenError::Ended { code: code.unwrap_or_default() },
         (_, ErrorMeaning::ClientRefused) => {
             TokenError::ClientRefused { code: code.unwrap_or_default(), client_id: client_id.to_owned() }
+        }
+        (_, ErrorMeaning::ClientUnknown) => {
+            TokenError::ClientUnknown { code: code.unwrap_or_default(), client_id: client_id.to_owned() }
         }
         (_, ErrorMeaning::Other) => TokenError::Refused { status, code },
     })
@@ -217,6 +238,11 @@ fn seconds(value: &Value) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::super::settings::{OauthConfig, OauthSettings};
     use super::*;
 
     fn answer(status: u16, body: &str) -> Result<TokenSet, TokenError> {
@@ -250,7 +276,51 @@ mod tests {
         }
         for code in ["invalid_client", "unauthorized_client"] {
             let said = answer(401, &format!(r#"{{"error":"{code}"}}"#)).err().unwrap();
-            assert!(matches!(&said, TokenError::ClientRefused { .. } if said.to_string().contains(code)), "{said:?}");
+            assert!(said.is_refusal_of_client() && said.to_string().contains(code), "{said:?}");
+            assert_eq!(matches!(said, TokenError::ClientUnknown { .. }), code == "invalid_client");
+        }
+    }
+
+    /// The number of requests until the server's answer is taken as its last word.
+    async fn requests_until(status: u16, body: &'static str) -> usize {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let given = OauthConfig {
+            client_id: Some("c".into()),
+            token_url: Some(format!("http://{}/token", listener.local_addr().unwrap())),
+            ..OauthConfig::default()
+        };
+        let requests = Arc::new(AtomicUsize::new(0));
+        let counted = requests.clone();
+        std::thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                counted.fetch_add(1, Ordering::SeqCst);
+                // the body arrives after the headers
+                let mut read = Vec::new();
+                while !String::from_utf8_lossy(&read).contains("r-1") {
+                    let mut part = [0; 4096];
+                    match (&stream).read(&mut part) {
+                        Ok(0) | Err(_) => break,
+                        Ok(length) => read.extend_from_slice(&part[..length]),
+                    }
+                }
+                let length = body.len();
+                let head = format!("HTTP/1.1 {status} x\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n");
+                let _closed = (&stream).write_all([head.as_bytes(), body.as_bytes()].concat().as_slice());
+            }
+        });
+        let server = AuthorizationServer::find(OauthSettings::of("anthropic", given).unwrap()).await.unwrap();
+        let answer = server.tokens(&TokenGrant::Refresh(&Secret::new("r-1".into()))).await;
+        assert!(answer.is_err());
+        requests.load(Ordering::SeqCst)
+    }
+
+    #[tokio::test]
+    async fn another_body_format_is_tried_only_when_the_first_was_not_understood() {
+        assert_eq!(requests_until(400, r#"{"error":"invalid_request"}"#).await, 2);
+        assert_eq!(requests_until(415, "").await, 2);
+        for code in ["invalid_client", "unauthorized_client", "deleted_client", "invalid_grant", "slow_down"] {
+            let body: &'static str = format!(r#"{{"error":"{code}"}}"#).leak();
+            assert_eq!(requests_until(401, body).await, 1, "{code}");
         }
     }
 

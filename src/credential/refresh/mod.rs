@@ -3,8 +3,9 @@
 //!
 //! At most one refresh per account and one request per OAuth client are in flight. A failure of the endpoint or the
 //! client pauses all logins of that client and is not counted against any account. A client that is refused for a login
-//! that it may not have made pauses that login only.
+//! that it may not have made pauses that login only, until it is refused for another one as well.
 
+mod outcome;
 mod retry_delay;
 #[cfg(test)]
 mod tests;
@@ -15,6 +16,7 @@ use rustc_hash::FxHashMap;
 
 use crate::pool::{AccountId, Mono, Now, Renewing, Wall};
 
+pub use outcome::{RefreshOutcome, RefreshTransition};
 pub use retry_delay::{RefreshFailure, RefreshFault};
 
 /// Scheduled refreshes of one client are up to this far apart, so that many that are due together do not all run at
@@ -78,26 +80,6 @@ pub enum RefreshSchedule {
     Impossible,
 }
 
-/// How a refresh ended.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum RefreshOutcome {
-    /// There is a new token, already passed to `update`.
-    Renewed,
-    /// The login has ended or was removed; it is removed from the plan.
-    LoginEnded,
-    /// The refresh failed.
-    Failed(RefreshFailure),
-}
-
-/// A change that is worth logging.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum RefreshTransition {
-    /// Refreshing fails from now on.
-    Failing(RefreshFailure),
-    /// Refreshing works again; since when it had failed.
-    Recovered(Mono),
-}
-
 /// All logins that can be refreshed.
 #[derive(Debug)]
 pub struct RefreshPlan {
@@ -127,6 +109,8 @@ struct OauthClientState {
     running: Option<AccountId>,
     /// Scheduled refreshes wait until this time.
     calm_until: Mono,
+    /// The login for which the endpoint did not accept the client, and has not accepted it since.
+    unaccepted_for: Option<AccountId>,
     outage: Outage,
 }
 
@@ -268,64 +252,6 @@ impl RefreshPlan {
             }
         }
         begun
-    }
-
-    /// Records how a refresh ended. `chance` is a random number from 0 to 1.
-    pub fn finish(
-        &mut self,
-        id: AccountId,
-        ended: &RefreshOutcome,
-        now: Now,
-        chance: f64,
-    ) -> Option<RefreshTransition> {
-        let name = self.clients.iter().find(|(_, client)| client.running == Some(id)).map(|(name, _)| name.clone())?;
-        let client = self.clients.get_mut(&name)?;
-        client.running = None;
-        client.calm_until = now.mono.after(BREATH.mul_f64(chance));
-        let turn = match ended {
-            RefreshOutcome::Renewed => {
-                let one = self.accounts.get_mut(&id).and_then(|account| {
-                    (account.running, account.wanted) = (None, None);
-                    account.outage.recover()
-                });
-                client.outage.recover().or(one)
-            }
-            // the endpoint answered, and rejected this login only
-            RefreshOutcome::LoginEnded => client.outage.recover(),
-            RefreshOutcome::Failed(failure) => {
-                let is_client_known = self.accounts.get(&id).is_some_and(|account| account.login.is_client_known);
-                let is_of_account = match failure.fault {
-                    RefreshFault::Account => true,
-                    RefreshFault::ClientRefused => !is_client_known,
-                    RefreshFault::Endpoint | RefreshFault::RateLimited | RefreshFault::Client | RefreshFault::Disk => {
-                        false
-                    }
-                };
-                let mut down = None;
-                // many logins of a wrong client are reported once
-                let is_known = failure.fault == RefreshFault::ClientRefused
-                    && self.accounts.iter().any(|(other, one)| {
-                        let last = one.outage.last.as_ref().filter(|_| *other != id && one.login.client == name);
-                        last.is_some_and(|(before, _)| before == failure)
-                    });
-                if let Some(account) = self.accounts.get_mut(&id) {
-                    account.running = None;
-                    // the user sees the failure and can ask again
-                    account.wanted.take_if(|(want, _)| *want == RefreshReason::UserRequest);
-                    if is_of_account {
-                        down = account.outage.fail(failure, now.mono, chance).filter(|_| !is_known);
-                    } else {
-                        // it is tried after those that have not failed
-                        account.outage.failures = account.outage.failures.saturating_add(1);
-                    }
-                }
-                if is_of_account { down } else { client.outage.fail(failure, now.mono, chance) }
-            }
-        };
-        if matches!(ended, RefreshOutcome::LoginEnded) {
-            self.remove(id);
-        }
-        turn
     }
 
     /// When `start_due` must be called again, if nothing else happens before.

@@ -16,8 +16,10 @@ pub enum RefreshFault {
     RateLimited,
     /// The configuration of the OAuth client; the user must change something.
     Client,
-    /// The token endpoint does not accept the OAuth client, or not for this login.
+    /// The token endpoint does not accept the OAuth client for this login.
     ClientRefused,
+    /// The token endpoint does not accept the OAuth client.
+    ClientUnknown,
     /// The disk: a new token could not be saved.
     Disk,
 }
@@ -39,13 +41,18 @@ const LONGEST_STATED: Duration = Duration::from_secs(3600);
 const SHORTEST_STATED: Duration = Duration::from_secs(1);
 
 impl RefreshFault {
+    /// Whether the endpoint refused the OAuth client.
+    pub(super) fn is_refusal_of_client(self) -> bool {
+        matches!(self, Self::ClientRefused | Self::ClientUnknown)
+    }
+
     /// The first and the longest delay; each failure doubles it.
     fn rests(self) -> (Duration, Duration) {
         let (first, longest) = match self {
             Self::Account => (5, 600),
             Self::Endpoint | Self::Disk => (1, 60),
             Self::RateLimited => (30, 600),
-            Self::Client | Self::ClientRefused => (300, 3600),
+            Self::Client | Self::ClientRefused | Self::ClientUnknown => (300, 3600),
         };
         (Duration::from_secs(first), Duration::from_secs(longest))
     }
@@ -67,6 +74,7 @@ impl Outage {
         self.last = Some((failure.clone(), since));
         (!known).then(|| RefreshTransition::Failing(failure.clone()))
     }
+
     pub(super) fn recover(&mut self) -> Option<RefreshTransition> {
         std::mem::take(self).last.map(|(_, since)| RefreshTransition::Recovered(since))
     }
@@ -74,7 +82,7 @@ impl Outage {
     /// Whether the last failure was one of the OAuth client.
     pub(super) fn is_of_client(&self) -> bool {
         let fault = self.last.as_ref().map(|(failure, _)| failure.fault);
-        matches!(fault, Some(RefreshFault::Client | RefreshFault::ClientRefused))
+        fault.is_some_and(|fault| fault == RefreshFault::Client || fault.is_refusal_of_client())
     }
 
     /// Ends the pause, unless the server stated it.

@@ -232,16 +232,55 @@ fn the_user_may_retry_a_client_that_was_rejected() {
 
 /// Two logins, of which the first is refused as one of another client's.
 fn client_refused(is_client_known: bool) -> Scene {
+    let mut scene = logins_of_one_client(2, is_client_known);
+    assert!(matches!(scene.fail(1, RefreshFault::ClientRefused, None), Some(RefreshTransition::Failing(_))));
+    scene
+}
+
+/// Logins of one client that are due; the first one is being refreshed.
+fn logins_of_one_client(count: u64, is_client_known: bool) -> Scene {
     let mut scene = Scene::new();
-    for account in [1, 2] {
+    for account in 1..=count {
         scene.generation += 1;
         let (expires_at, generation) = (Some(scene.now.wall), scene.generation);
         let login = RefreshableLogin { client: "c".into(), is_client_known, expires_at, life: None, generation };
         scene.plan.update(id(account), login, scene.now, 0.0);
     }
     assert_eq!(scene.start_due(), [id(1)]);
-    assert!(matches!(scene.fail(1, RefreshFault::ClientRefused, None), Some(RefreshTransition::Failing(_))));
     scene
+}
+
+#[test]
+fn a_client_that_is_unknown_for_two_logins_pauses_with_all() {
+    let mut scene = logins_of_one_client(5, false);
+    let mut attempts = 0;
+    for _ in 0..5 {
+        for account in 1..=5 {
+            if scene.plan.accounts[&id(account)].running.is_some() {
+                attempts += 1;
+                scene.fail(account, RefreshFault::ClientUnknown, None);
+            }
+        }
+        scene.pass(5 * S);
+        scene.start_due();
+    }
+    assert_eq!(attempts, 2, "the second login shows that it is not one of another client's");
+    // accepted for one of them, it is not unknown
+    let mut scene = logins_of_one_client(5, false);
+    scene.fail(1, RefreshFault::ClientUnknown, None);
+    scene.pass(3 * S);
+    assert_eq!(scene.start_due(), [id(2)]);
+    scene.renew(2);
+    scene.pass(3 * S);
+    assert_eq!(scene.start_due(), [id(3)]);
+    scene.fail(3, RefreshFault::ClientUnknown, None);
+    scene.pass(3 * S);
+    assert_eq!(scene.start_due(), [id(4)], "two logins of another client");
+    // a client that made the login
+    let mut scene = logins_of_one_client(2, true);
+    scene.fail(1, RefreshFault::ClientUnknown, None);
+    scene.pass(60 * S);
+    assert!(scene.start_due().is_empty());
 }
 
 #[test]

@@ -88,7 +88,7 @@ impl FailingLogins<'_> {
                 provider.to_owned(),
                 format!("; check [providers.{provider}.oauth], then: lessor account refresh {first}"),
             ),
-            RefreshFault::ClientRefused => (
+            RefreshFault::ClientRefused | RefreshFault::ClientUnknown => (
                 format!("{some}{more}"),
                 format!(
                     "; check [providers.{provider}.oauth], then: lessor account refresh {first}; if another client \

@@ -44,7 +44,7 @@ fn failed(state: &State, id: AccountId, at: Option<Mono>) -> ErrorInfo {
     let fault = state.logins.plan.last_failure(id).map(|(failure, _)| failure.fault);
     let remedy = match fault {
         Some(RefreshFault::Client) => format!("check [providers.{provider}.oauth], then try again"),
-        Some(RefreshFault::ClientRefused) => format!(
+        Some(RefreshFault::ClientRefused | RefreshFault::ClientUnknown) => format!(
             "check [providers.{provider}.oauth]; if another client made this login: lessor account set {id} client_id=ID"
         ),
         _ => return error,
