@@ -71,6 +71,14 @@ impl FormerCredential {
     pub fn is_on_trial(&self, now: Wall) -> bool {
         self.role == FormerRole::Before && now.since(self.since) < TRIAL
     }
+
+    /// Whether the account may still need it.
+    #[must_use]
+    pub fn is_needed(&self, now: Wall) -> bool {
+        // the login of another account may turn out to be the account's own as long as its token can be used
+        let is_usable = self.credential.expires_at.is_some_and(|end| end > now);
+        now.since(self.since) < TRIAL || (self.role == FormerRole::Withdrawn && is_usable)
+    }
 }
 
 impl Link {
@@ -99,4 +107,28 @@ impl Link {
 #[must_use]
 pub fn may_refresh(credential: &Credential, link: Option<&Link>) -> bool {
     credential.refresh.is_some() && link.is_none_or(|link| link.mode != LinkMode::Link)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{credential::Secret, pool::CredentialKind};
+
+    #[test]
+    fn the_other_credential_is_needed_until_its_owner_is_certain() {
+        let minute = |minutes: u64| Wall(minutes * 60_000);
+        for (role, ends, after, expected) in [
+            (FormerRole::Before, Some(600), 9, true),
+            (FormerRole::Before, Some(600), 10, false),
+            (FormerRole::Withdrawn, None, 9, true),
+            (FormerRole::Withdrawn, None, 10, false),
+            (FormerRole::Withdrawn, Some(600), 599, true),
+            (FormerRole::Withdrawn, Some(600), 600, false),
+        ] {
+            let mut credential = Credential::new(CredentialKind::Oauth, Secret::new("at".into()));
+            credential.expires_at = ends.map(minute);
+            let former = FormerCredential::new(&credential, role, minute(0));
+            assert_eq!(former.is_needed(minute(after)), expected, "{role:?} {ends:?} after {after} min");
+        }
+    }
 }

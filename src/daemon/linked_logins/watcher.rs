@@ -62,6 +62,7 @@ impl LinkedLoginsWatcher {
             } else {
                 self.watch();
                 self.read_due(&daemon).await;
+                daemon.state().forget_formers(clock::now());
             }
         }
     }

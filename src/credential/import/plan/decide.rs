@@ -2,8 +2,8 @@
 
 use std::collections::HashSet;
 
-use super::super::discover::KEYCHAIN_PREFIX;
 use super::super::{DiscoveredAccount, DiscoveredLimit};
+use super::links::meaning;
 use super::{AccountUpdate, ImportOutcome, ImportStep, KnownAccount, LinkChange};
 use crate::credential::{Fingerprint, Link, LinkMode, SETTLE, may_refresh};
 use crate::pool::{CredentialKind, IdentityMatch, LoginCandidate, Tier, Wall};
@@ -12,7 +12,7 @@ use crate::pool::{CredentialKind, IdentityMatch, LoginCandidate, Tier, Wall};
 #[derive(Debug)]
 pub struct ImportPlan {
     pub(super) known: Vec<KnownAccount>,
-    mode: Option<LinkMode>,
+    pub(super) mode: Option<LinkMode>,
     now: Wall,
 }
 
@@ -251,59 +251,6 @@ impl ImportPlan {
         if known.ended || known.current.is_none() || written_since { TokenAge::Newer } else { TokenAge::Older }
     }
 
-    /// The link for the login, if it needs one.
-    fn link_of(&self, entry: &DiscoveredAccount) -> Result<Option<Link>, String> {
-        if !entry.rotates {
-            return Ok(None);
-        }
-        let mode = self.mode.or(entry.mode).unwrap_or(LinkMode::Link);
-        if mode == LinkMode::Share && !entry.tool.has_locks() {
-            return Err(format!(
-                "{} has no locks that lessor can share, so two refreshes would invalidate each other; leave --share \
-                 out to follow its file, or let lessor own the login: --take-over",
-                entry.tool.title()
-            ));
-        }
-        if mode == LinkMode::Share && entry.file.as_ref().is_some_and(|path| path.starts_with(KEYCHAIN_PREFIX)) {
-            return Err(format!(
-                "lessor does not write into the keychain of {}; leave --share out to watch it, or let lessor own the \
-                 login: --take-over",
-                entry.tool.title()
-            ));
-        }
-        match (&entry.file, mode) {
-            (Some(path), mode) => {
-                let (tool, path) = (entry.tool.name().to_owned(), path.clone());
-                Ok(Some(Link { tool, path, item: entry.item.clone(), mode }))
-            }
-            (None, LinkMode::TakeOver) => Ok(None),
-            (None, _) => Err(format!(
-                "each refresh would invalidate the login of {}, and there is no file to follow; let lessor own it: --take-over",
-                entry.tool.title()
-            )),
-        }
-    }
-
-    /// The change of a known account's link. A login that was taken over stays so unless the user chooses another mode.
-    fn follow(&self, known: &KnownAccount, wanted: Option<Link>, takes_token: bool) -> LinkChange {
-        let Some(wanted) = wanted else { return LinkChange::Keep };
-        let told = self.mode.is_some_and(|mode| mode != LinkMode::Link);
-        match &known.link {
-            Some(link) if link.same_place(&wanted) => {
-                if told && wanted.mode != link.mode {
-                    LinkChange::Set(wanted)
-                } else {
-                    LinkChange::Keep
-                }
-            }
-            Some(link) if link.is_followed() && (takes_token || told) => LinkChange::Set(wanted),
-            Some(_) => LinkChange::Keep,
-            // a login that lessor owns stays as it is, unless its tool has a newer one
-            None if takes_token || told => LinkChange::Set(wanted),
-            None => LinkChange::Keep,
-        }
-    }
-
     fn learn(&self, known: &KnownAccount, entry: &DiscoveredAccount) -> AccountUpdate {
         let new = |known: &Option<String>, given: &Option<String>| given.clone().filter(|_| known.is_none());
         let longer = |limit: &&DiscoveredLimit| {
@@ -385,22 +332,5 @@ impl ImportPlan {
         known.tier = tier.unwrap_or(known.tier);
         known.project_id = known.project_id.take().or(project_id);
         known.limits.extend(limits);
-    }
-}
-
-/// Describes a link mode in a sentence.
-fn meaning(mode: LinkMode, entry: &DiscoveredAccount) -> String {
-    let tool = entry.tool.title();
-    match mode {
-        LinkMode::Link => {
-            format!("linked: {tool} continues to refresh this login; lessor follows its file and never refreshes it")
-        }
-        LinkMode::TakeOver if entry.tool.is_agent() => {
-            format!("taken over: lessor refreshes this login, so {tool} must be started with `lessor run` from now on")
-        }
-        LinkMode::TakeOver => {
-            format!("taken over: lessor refreshes this login, so {tool} must no longer use it directly")
-        }
-        LinkMode::Share => format!("shared: lessor and {tool} both refresh this login, each under {tool}'s own locks"),
     }
 }

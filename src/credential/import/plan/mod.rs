@@ -2,6 +2,7 @@
 //! does.
 
 mod decide;
+mod links;
 #[cfg(test)]
 mod tests;
 

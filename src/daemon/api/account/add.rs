@@ -41,14 +41,8 @@ fn put_in_use(daemon: &Daemon, record: AccountRecord, credential: Credential) ->
     let (now, id) = (clock::now(), record.id);
     let prints = &state.credentials.fingerprints;
     let is_new = prints.known_since(id, prints.of(&credential)).is_none();
-    // a new login is not the one in the tool's file
-    let was_on_trial = state.links.former(id).is_some();
-    if is_new && state.links.remove(id) {
-        daemon.store.write(Write::SaveLink(id, None), None);
-    }
-    if is_new && was_on_trial {
-        state.links.set_former(id, None);
-        daemon.store.write(Write::SaveFormer(id, None), None);
+    if is_new {
+        state.end_link(id);
     }
     state.keep_credential(id, credential);
     let command = if state.pool.account(id).is_some() {

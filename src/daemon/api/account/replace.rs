@@ -39,9 +39,8 @@ pub async fn replace(daemon: Arc<Daemon>, mut params: SetAccountParams) -> Unsav
     save(&daemon.store, write).await.map_err(not_saved)?;
     let state = &mut *daemon.state();
     let now = clock::now();
-    // a new secret is not the one in the tool's file
-    if is_new_secret && state.links.remove(id) {
-        daemon.store.write(Write::SaveLink(id, None), None);
+    if is_new_secret {
+        state.end_link(id);
     }
     state.keep_credential(id, credential);
     let changed = state.apply(now, command).into_result();

@@ -44,15 +44,13 @@ impl Links {
         self.watcher.send(LinkedLoginsMessage::LinksChanged);
     }
 
-    /// Ends a link; answers whether there was one.
-    pub(crate) fn remove(&mut self, id: AccountId) -> bool {
+    /// An account was removed, or has a login of its own.
+    pub(in crate::daemon::state) fn remove(&mut self, id: AccountId) {
         self.problems.remove(&id);
         self.formers.remove(&id);
-        let was_linked = self.links.remove(&id).is_some();
-        if was_linked {
+        if self.links.remove(&id).is_some() {
             self.watcher.send(LinkedLoginsMessage::LinksChanged);
         }
-        was_linked
     }
 
     /// Why the file of an account cannot be followed.
@@ -72,7 +70,7 @@ impl Links {
         self.formers.get(&id)
     }
 
-    pub(crate) fn set_former(&mut self, id: AccountId, former: Option<FormerCredential>) {
+    fn set_former(&mut self, id: AccountId, former: Option<FormerCredential>) {
         match former {
             Some(former) => self.formers.insert(id, former),
             None => self.formers.remove(&id),
@@ -86,6 +84,24 @@ impl Links {
 }
 
 impl State {
+    /// An account has another login than its tool: it does not follow the tool's file any more.
+    pub(crate) fn end_link(&mut self, id: AccountId) {
+        if self.links.get(id).is_some() {
+            self.shared.store.write(Write::SaveLink(id, None), None);
+        }
+        if self.links.former(id).is_some() {
+            self.shared.store.write(Write::SaveFormer(id, None), None);
+        }
+        self.links.remove(id);
+    }
+
+    /// Removes the other credentials that are not needed any more.
+    pub(crate) fn forget_formers(&mut self, now: Now) {
+        let formers = self.links.formers.iter();
+        let old: Vec<AccountId> = formers.filter(|(_, one)| !one.is_needed(now.wall)).map(|(id, _)| *id).collect();
+        old.into_iter().for_each(|id| self.set_former(id, None));
+    }
+
     /// Keeps the current credential of an account, which adopts another one from its file.
     pub(crate) fn keep_former(&mut self, now: Now, id: AccountId) {
         let on_trial = self.links.former(id).filter(|former| former.is_on_trial(now.wall));

@@ -2,6 +2,7 @@
 
 mod fingerprints;
 mod keyring;
+mod leased_credential;
 mod links;
 mod login_refresh;
 mod oauth_settings;
@@ -19,11 +20,10 @@ use crate::{credential::import::DiscoveredLimit, daemon::os::clock, store::Write
 
 pub(crate) use fingerprints::Fingerprints;
 pub(crate) use keyring::KeyringWait;
+pub use leased_credential::CredentialUse;
+pub(crate) use leased_credential::{CredentialProblem, CredentialResult, CredentialState};
 pub(crate) use links::Links;
-pub use login_refresh::CredentialUse;
-pub(crate) use login_refresh::{
-    CredentialProblem, CredentialResult, CredentialState, LoginRefresh, is_ours_to_refresh,
-};
+pub(crate) use login_refresh::{LoginRefresh, is_ours_to_refresh};
 pub(crate) use oauth_settings::oauth_settings;
 pub use oauth_settings::{connect_options, oauth_given};
 

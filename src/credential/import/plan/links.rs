@@ -1,0 +1,78 @@
+//! Decides whether an account is linked to the file that a login was found in, and how.
+
+use super::super::DiscoveredAccount;
+use super::super::discover::KEYCHAIN_PREFIX;
+use super::{ImportPlan, KnownAccount, LinkChange};
+use crate::credential::{Link, LinkMode};
+
+impl ImportPlan {
+    /// The link for the login, if it needs one.
+    pub(super) fn link_of(&self, entry: &DiscoveredAccount) -> Result<Option<Link>, String> {
+        if !entry.rotates {
+            return Ok(None);
+        }
+        let mode = self.mode.or(entry.mode).unwrap_or(LinkMode::Link);
+        if mode == LinkMode::Share && !entry.tool.has_locks() {
+            return Err(format!(
+                "{} has no locks that lessor can share, so two refreshes would invalidate each other; leave --share \
+                 out to follow its file, or let lessor own the login: --take-over",
+                entry.tool.title()
+            ));
+        }
+        if mode == LinkMode::Share && entry.file.as_ref().is_some_and(|path| path.starts_with(KEYCHAIN_PREFIX)) {
+            return Err(format!(
+                "lessor does not write into the keychain of {}; leave --share out to watch it, or let lessor own the \
+                 login: --take-over",
+                entry.tool.title()
+            ));
+        }
+        match (&entry.file, mode) {
+            (Some(path), mode) => {
+                let (tool, path) = (entry.tool.name().to_owned(), path.clone());
+                Ok(Some(Link { tool, path, item: entry.item.clone(), mode }))
+            }
+            (None, LinkMode::TakeOver) => Ok(None),
+            (None, _) => Err(format!(
+                "each refresh would invalidate the login of {}, and there is no file to follow; let lessor own it: --take-over",
+                entry.tool.title()
+            )),
+        }
+    }
+
+    /// The change of a known account's link. A login that was taken over stays so unless the user chooses another mode.
+    pub(super) fn follow(&self, known: &KnownAccount, wanted: Option<Link>, takes_token: bool) -> LinkChange {
+        let Some(wanted) = wanted else { return LinkChange::Keep };
+        let told = self.mode.is_some_and(|mode| mode != LinkMode::Link);
+        match &known.link {
+            Some(link) if link.same_place(&wanted) => {
+                if told && wanted.mode != link.mode {
+                    LinkChange::Set(wanted)
+                } else {
+                    LinkChange::Keep
+                }
+            }
+            Some(link) if link.is_followed() && (takes_token || told) => LinkChange::Set(wanted),
+            Some(_) => LinkChange::Keep,
+            // a login that lessor owns stays as it is, unless its tool has a newer one
+            None if takes_token || told => LinkChange::Set(wanted),
+            None => LinkChange::Keep,
+        }
+    }
+}
+
+/// Describes a link mode in a sentence.
+pub(super) fn meaning(mode: LinkMode, entry: &DiscoveredAccount) -> String {
+    let tool = entry.tool.title();
+    match mode {
+        LinkMode::Link => {
+            format!("linked: {tool} continues to refresh this login; lessor follows its file and never refreshes it")
+        }
+        LinkMode::TakeOver if entry.tool.is_agent() => {
+            format!("taken over: lessor refreshes this login, so {tool} must be started with `lessor run` from now on")
+        }
+        LinkMode::TakeOver => {
+            format!("taken over: lessor refreshes this login, so {tool} must no longer use it directly")
+        }
+        LinkMode::Share => format!("shared: lessor and {tool} both refresh this login, each under {tool}'s own locks"),
+    }
+}
