@@ -230,10 +230,11 @@ fn attempt_ended(daemon: &Daemon, id: AccountId, outcome: &RefreshOutcome) {
 
 fn log_transition(transition: RefreshTransition, id: AccountId, name: &str, provider: &str, now: Mono) {
     match transition {
-        RefreshTransition::Failing(RefreshFailure { fault: RefreshFault::Account, why, .. }) => {
-            tracing::warn!(account = %id, "the token of {name} cannot be refreshed now: {why}");
-        }
-        RefreshTransition::Failing(RefreshFailure { fault: RefreshFault::ClientRefused, why, .. }) => {
+        RefreshTransition::Failing(RefreshFailure {
+            fault: RefreshFault::Account | RefreshFault::ClientRefused | RefreshFault::ClientUnknown,
+            why,
+            ..
+        }) => {
             tracing::warn!(account = %id, "the token of {name} cannot be refreshed now: {why}");
         }
         RefreshTransition::Failing(RefreshFailure { why, .. }) => {

@@ -248,7 +248,10 @@ impl Poller {
     /// Records why queries fail, and logs changes.
     fn note(&self, daemon: &Daemon, account: AccountId, failure: Option<String>) {
         let state = &mut *daemon.state();
-        let Some(name) = state.pool.account(account).map(|account| account.display_name()) else { return };
+        if state.pool.account(account).is_none() {
+            return;
+        }
+        let name = state.account_name(account);
         let failures = &mut state.usage_notes.failures;
         let before = failures.remove(&account);
         if let Some(why) = &failure {

@@ -17,6 +17,15 @@ impl State {
         name.unwrap_or_else(|| id.to_string())
     }
 
+    /// What an account is called in a command that the user copies: its name if that is one word and names no other
+    /// account, else its id.
+    pub(crate) fn account_reference(&self, id: AccountId) -> String {
+        let name = self.account_name(id);
+        let is_word = name.chars().all(|c| c.is_alphanumeric() || "@._+-".contains(c)) && !name.starts_with('-');
+        let is_only = self.pool.find_account(&name).is_ok_and(|account| account.record.id == id);
+        if is_word && is_only { name } else { id.to_string() }
+    }
+
     /// The email address of an account, followed by its organisation if an earlier account of its provider has the same
     /// address and neither has a label: the names of accounts are distinct.
     fn shown_email(&self, record: &AccountRecord) -> Option<String> {

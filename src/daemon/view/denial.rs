@@ -48,7 +48,7 @@ pub(super) fn warnings(state: &State, now: Now) -> Vec<String> {
     let accounts = state.pool.accounts().iter().filter(is_long);
     let words = |account: &Account| {
         let since = spoken(now.wall.since(account.denied_since()?));
-        let (name, provider) = (account.display_name(), &account.record.provider);
+        let (name, provider) = (state.account_name(account.record.id), &account.record.provider);
         Some(format!("{provider} has refused {name} for {since}: {}", credential_remedy(state, account)))
     };
     accounts.filter_map(words).collect()
@@ -56,7 +56,7 @@ pub(super) fn warnings(state: &State, now: Now) -> Vec<String> {
 
 /// How the user gives an account a credential that works.
 fn credential_remedy(state: &State, account: &Account) -> String {
-    let (name, provider) = (account.display_name(), &account.record.provider);
+    let (name, provider) = (state.account_reference(account.record.id), &account.record.provider);
     let link = state.links.get(account.record.id).filter(|link| link.mode == LinkMode::Link);
     match (account.record.kind, link) {
         (CredentialKind::Oauth, Some(link)) => format!("log in with {} again; lessor reads its file", link.tool),
@@ -69,7 +69,7 @@ fn credential_remedy(state: &State, account: &Account) -> String {
 /// Why an account still cannot serve, and what its user must do; `None` if nothing is in the way but time.
 pub(crate) fn still_unusable(state: &State, now: Now, id: AccountId) -> Option<ErrorInfo> {
     let account = state.pool.account(id)?;
-    let name = account.display_name();
+    let name = state.account_name(id);
     let why = login_words(&account.record, now.wall).unwrap_or_default();
     match &account.record.login_state {
         _ if !account.enabled() => Some(disabled(state, account)),
@@ -80,14 +80,14 @@ pub(crate) fn still_unusable(state: &State, now: Now, id: AccountId) -> Option<E
         }
         LoginState::NeedsVerification(verification) => {
             let place = verification.link.as_ref().map_or_else(String::new, |link| format!(" at {link}"));
-            let hint = format!("confirm it{place}, then: lessor account verify {name}");
+            let hint = format!("confirm it{place}, then: lessor account verify {}", state.account_reference(id));
             Some(ErrorInfo::new(ErrorKind::NeedsVerification, format!("{name} must be verified: {why}")).hint(hint))
         }
     }
 }
 
 fn disabled(state: &State, account: &Account) -> ErrorInfo {
-    let (name, record) = (account.display_name(), &account.record);
+    let (name, record) = (state.account_name(account.record.id), &account.record);
     if record.enabled {
         let section = state.pool.configured(record).map(|section| section.name.as_str()).unwrap_or_default();
         let line = state.config.config.location_of(&["accounts", section, "enabled"]);

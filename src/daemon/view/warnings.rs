@@ -44,9 +44,12 @@ pub(crate) fn of_refreshing(state: &State, now: Now) -> Vec<String> {
             match failing.iter_mut().find(is_same).filter(|_| failure.fault != RefreshFault::Account) {
                 Some(known) => {
                     known.since = known.since.min(since);
-                    known.names.push(account.display_name());
+                    known.names.push(state.account_name(id));
                 }
-                None => failing.push(FailingLogins { provider, names: vec![account.display_name()], failure, since }),
+                None => {
+                    let names = vec![state.account_name(id)];
+                    failing.push(FailingLogins { provider, first: state.account_reference(id), names, failure, since });
+                }
             }
         } else if account.record.login_state == LoginState::Ready
             && account.enabled()
@@ -68,6 +71,8 @@ const MOST_NAMES: usize = 3;
 /// Logins that cannot be refreshed for the same reason.
 struct FailingLogins<'a> {
     provider: &'a str,
+    /// What the first one is called in a command.
+    first: String,
     names: Vec<String>,
     failure: &'a RefreshFailure,
     since: Mono,
@@ -81,7 +86,7 @@ impl FailingLogins<'_> {
             0 => String::new(),
             more => format!(" and {more} more"),
         };
-        let first = self.names.first().map_or("", String::as_str);
+        let first = &self.first;
         let (name, remedy) = match self.failure.fault {
             RefreshFault::Account => (some, String::new()),
             RefreshFault::Client => (

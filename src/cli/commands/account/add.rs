@@ -3,7 +3,7 @@
 use clap::{ArgGroup, Args};
 
 use super::{done, login_document, new_account, note_obstacle};
-use crate::cli::ui::{account, prompt};
+use crate::cli::ui::{account, clean, prompt};
 use crate::cli::{context::Context, error::CliError, launch::agent::provider_name};
 use crate::credential::oauth::LoginIdentity;
 use crate::pool::{CredentialKind, Tier};
@@ -72,6 +72,12 @@ pub(super) fn add(options: AccountAddArgs, context: &Context) -> Result<(), CliE
         request.expires_at = Some(login.expires_at);
         // options override the document, and the document its tokens
         let named = LoginIdentity::of_claims(&request.provider, &login.claims);
+        if let (Some(given), Some(named)) = (&request.email, &named.email)
+            && !given.eq_ignore_ascii_case(named)
+        {
+            let message = format!("the tokens are those of {}, not of {}", clean(named), clean(given));
+            return Err(CliError::bad_request(message).hint("leave --email out, or give the login of that account"));
+        }
         request.email = request.email.or(login.email).or(named.email);
         request.project_id = request.project_id.or(login.project_id);
         request.tier = request.tier.or(login.tier);

@@ -5,7 +5,7 @@ use crate::cli::{context::Context, error::CliError, launch::agent::provider_name
 use crate::protocol::{AccountInfo, ErrorKind, LinkInfo, ListAccountsParams};
 
 /// The width of the names in `account show`.
-const NAMES: usize = 12;
+const NAMES: usize = 16;
 
 pub(super) fn list(provider: Option<&str>, context: &Context) -> Result<(), CliError> {
     let request = ListAccountsParams { provider: provider.map(provider_name) };

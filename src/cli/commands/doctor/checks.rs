@@ -21,7 +21,7 @@ pub(super) fn all(context: &Context) -> Vec<DoctorFinding> {
             conflicts(&found, &[], &[], &mut findings);
         }
         Ok((status, accounts, answers)) => {
-            daemon(&status, &mut findings);
+            daemon(&status, &accounts, &mut findings);
             self::accounts(&accounts, config.as_ref(), &mut findings);
             conflicts(&found, &accounts, &answers, &mut findings);
         }
@@ -64,7 +64,7 @@ fn config(context: &Context, findings: &mut Vec<DoctorFinding>) -> Option<Config
     }
 }
 
-fn daemon(status: &DaemonStatus, findings: &mut Vec<DoctorFinding>) {
+fn daemon(status: &DaemonStatus, accounts: &[AccountInfo], findings: &mut Vec<DoctorFinding>) {
     let version = env!("CARGO_PKG_VERSION");
     if status.version == version {
         let message = format!("the daemon is running (pid {}, version {version})", status.pid);
@@ -74,7 +74,14 @@ fn daemon(status: &DaemonStatus, findings: &mut Vec<DoctorFinding>) {
         let finding = DoctorFinding::warning("daemon", message).of(&status.socket);
         findings.push(finding.remedy("restart it; the agents that use it keep running: lessor restart"));
     }
-    for warning in &status.warnings {
+    // a link that cannot be followed is reported with its account
+    let links: Vec<_> = accounts.iter().filter_map(|account| account.link.as_ref()).collect();
+    let is_of_link = |warning: &&String| {
+        links.iter().any(|link| {
+            link.trouble.as_ref().is_some_and(|trouble| warning.contains(&link.path) && warning.ends_with(trouble))
+        })
+    };
+    for warning in status.warnings.iter().filter(|warning| !is_of_link(warning)) {
         findings.push(DoctorFinding::warning("daemon", warning));
     }
 }
@@ -112,7 +119,7 @@ fn accounts(accounts: &[AccountInfo], config: Option<&Config>, findings: &mut Ve
             _ => {}
         }
         if let Some((link, trouble)) = account.link.as_ref().and_then(|link| Some((link, link.trouble.as_ref()?))) {
-            let message = format!("its file ({}) cannot be read or followed: {trouble}", link.path);
+            let message = format!("it cannot follow {}: {trouble}", link.path);
             let remedy = format!(
                 "lessor import; or log in with {} again, or make lessor refresh the login: lessor import --take-over",
                 link.tool

@@ -56,7 +56,8 @@ impl ImportPlan {
         let login = entry.credential.kind == CredentialKind::Oauth;
         let candidates = self.known.iter().map(|known| LoginCandidate {
             identity: (login && known.kind == CredentialKind::Oauth).then(|| known.identity()),
-            has_token: known.provider == entry.provider && known.prints.contains(&print),
+            has_token: known.provider == entry.provider
+                && (known.prints.contains(&print) || has_lost_refresh_of(entry, known)),
         });
         let several = |indices: Vec<usize>| format!("several accounts have the same owner: {}", self.names(&indices));
         entry.identity().owner_among(candidates).map_err(several)
@@ -333,4 +334,12 @@ impl ImportPlan {
         known.project_id = known.project_id.take().or(project_id);
         known.limits.extend(limits);
     }
+}
+
+/// Whether the entry is the login of the account that is linked to it, without its refresh token.
+fn has_lost_refresh_of(entry: &DiscoveredAccount, known: &KnownAccount) -> bool {
+    let is_linked =
+        known.link.as_ref().is_some_and(|link| Some(&link.path) == entry.file.as_ref() && link.item == entry.item);
+    let ends = entry.credential.expires_at;
+    is_linked && entry.credential.refresh.is_none() && ends.is_some() && ends == known.expires_at
 }

@@ -334,6 +334,16 @@ fn a_file_that_has_lost_its_refresh_token_is_known_again() {
     take(&mut plan, &whole);
     assert_eq!(take(&mut plan, &lost(2_000_000)), (ImportOutcome::Same, Some(0), false));
     assert_eq!(take(&mut plan, &lost(3_000_000)), (ImportOutcome::Updated, Some(0), true));
+    // also when the file that names the owner cannot be read now
+    let unnamed = |ends: u64| {
+        let mut entry = owned("p", "x", "r1", ends, LONG_AGO);
+        entry.credential.refresh = None;
+        DiscoveredAccount { owner: AccountOwner::default(), email: None, rotates: false, ..entry }
+    };
+    let mut plan = ImportPlan::new(Vec::new(), None, NOW);
+    take(&mut plan, &owned("p", "x", "r1", 2_000_000, LONG_AGO));
+    assert_eq!(take(&mut plan, &unnamed(2_000_000)), (ImportOutcome::Same, Some(0), false));
+    assert_eq!(take(&mut plan, &unnamed(2_500_000)).1, Some(1), "another login");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::credential::{Credential, claims::LoginClaims, oauth::LoginIdentity};
 use crate::daemon::api::reply::UnsavedAnswer;
 use crate::daemon::api::session::{bad, refused, secret, target};
-use crate::daemon::state::{Daemon, State, save};
+use crate::daemon::state::{Daemon, State, oauth_given, save};
 use crate::daemon::{os::clock, view};
 use crate::pool::{
     AccountChange, AccountId, AccountOwner, AccountRecord, Command, CredentialKind, LoginCandidate, LoginProblem,
@@ -72,10 +72,14 @@ fn record_of(
     mut params: AddAccountParams,
     new_ids: &NewIds,
 ) -> Result<(AccountRecord, Credential), ErrorInfo> {
+    let given = oauth_given(&state.config.config, &params.provider);
     let mut credential = Credential {
         refresh: params.refresh_token.take().map(secret),
         expires_at: params.expires_at.map(Wall),
-        client_id: params.client_id.take(),
+        client_id: params
+            .client_id
+            .take()
+            .map(|client| given.client_named(&client).map_or(client.clone(), str::to_owned)),
         ..Credential::new(params.kind, secret(std::mem::replace(&mut params.secret, SecretText("".into()))))
     };
     let owner = owner_of(&mut params, &mut credential);

@@ -72,7 +72,7 @@ fn what_to_check(state: &State, id: AccountId, now: Now) -> Result<CredentialChe
     let usable = credential.filter(|credential| credential.expires_at.is_none_or(|end| end > now.wall));
     let Some(credential) = usable else {
         let why = view::state_reason(state, now, account);
-        let message = format!("{} has no token that could be tried", account.display_name());
+        let message = format!("{} has no token that could be tried", state.account_name(id));
         let message = why.map_or_else(|| message.clone(), |why| format!("{message}: {why}"));
         return Err(ErrorInfo::new(ErrorKind::NeedsLogin, message).hint(view::renewal_hint(state, account)));
     };

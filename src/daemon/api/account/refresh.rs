@@ -74,7 +74,7 @@ fn impossible(state: &State, id: AccountId) -> ErrorInfo {
     let now = clock::now();
     let removed = || ErrorInfo::new(ErrorKind::UnknownAccount, format!("account {id} was removed meanwhile"));
     let Some(account) = state.pool.account(id) else { return removed() };
-    let (record, name) = (&account.record, account.display_name());
+    let (record, name) = (&account.record, state.account_name(id));
     let renewal = view::renewal_hint(state, account);
     if !account.enabled() {
         return view::still_unusable(state, now, id).unwrap_or_else(removed);

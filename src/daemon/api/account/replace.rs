@@ -71,7 +71,7 @@ fn new_credential(
     account: &Account,
     (new_secret, kind, client): NewSecret,
 ) -> Result<Credential, ErrorInfo> {
-    let (record, name) = (&account.record, account.display_name());
+    let (record, name) = (&account.record, state.account_name(account.record.id));
     let none = || ErrorInfo::new(ErrorKind::CredentialUnavailable, format!("{name} has no credential"));
     let known = state.credentials.get(record.id);
     check_account_texts(&[("client_id", client.as_deref())])?;
@@ -122,11 +122,11 @@ fn refuse_known(state: &State, id: AccountId, provider: &str, credential: &Crede
     };
     match state.pool.accounts().iter().find(has_it) {
         None => Ok(()),
-        Some(own) if own.record.id == id => Err(bad(format!("{} has this secret already", own.display_name()))
+        Some(own) if own.record.id == id => Err(bad(format!("{} has this secret already", state.account_name(id)))
             .hint(format!("to try it: lessor account check {id}"))),
         Some(other) => {
             let id = other.record.id;
-            Err(bad(format!("this secret is that of {} ({id}) already", other.display_name()))
+            Err(bad(format!("this secret is that of {} ({id}) already", state.account_name(other.record.id)))
                 .hint("each account needs a secret of its own"))
         }
     }
