@@ -241,7 +241,7 @@ fn a_configuration_that_is_not_valid_prevents_a_restart() {
     let home = Home::new();
     let pid = home.json(&["ping"])["pid"].clone();
     std::fs::write(home.path().join("config.toml"), "[daemon]\nlgo = 1\n").unwrap();
-    eventually("the daemon rejects the file", || home.json(&["status"])["config"]["state"] == "rejected");
+    // at once: the daemon may not have read the file yet
     home.run(&["restart"]).exits(6).complains("the next daemon would not start").complains("lessor config edit");
     assert_eq!(home.json(&["ping", "--no-start"])["pid"], pid);
 }

@@ -169,8 +169,12 @@ fn a_stop_overtakes_a_restart() {
                 );
             } else {
                 client.send("daemon.stop", &json!({})).unwrap();
-                client.receive().unwrap();
-                assert_eq!(client.receive().unwrap()["result"], json!({}), "the stop is answered");
+                // the restart is answered when the configuration has been read, so maybe later, or refused
+                let answers = [client.receive().unwrap(), client.receive().unwrap()];
+                assert!(
+                    answers.iter().any(|answer| answer["result"] == json!({})),
+                    "the stop is answered: {answers:?}"
+                );
                 assert_eq!(home.wait(), Some(0));
                 assert!(!home.socket().exists());
             }

@@ -33,12 +33,19 @@ pub async fn reload(daemon: Arc<Daemon>) -> AnswerResult {
 }
 
 /// `daemon.restart`: answered before requests in flight are waited for.
-pub fn restart(daemon: &Daemon, reply: &mut CallReply<'_>, params: RestartParams) -> CallResult {
+pub async fn restart(daemon: Arc<Daemon>, params: RestartParams) -> AnswerResult {
     let drain = params.drain_ms.map_or(DRAIN, Duration::from_millis);
     if drain > LONGEST_DRAIN {
         return Err(bad("`drain_ms` may be up to an hour"));
     }
-    // the running daemon still has the last good configuration, the next one would not start
+    // the next daemon reads the file as it is now, and would not start with a mistake that this one has not read yet
+    let (answer, is_read) = oneshot::channel();
+    daemon.mailboxes.config.send(ConfigMessage::Read(answer));
+    is_read.await.map_err(shutting_down)?;
+    if *daemon.stop.borrow() {
+        // a stop that came meanwhile counts
+        return Err(shutting_down(()));
+    }
     if let Some(error) = daemon.state().config.state().error {
         let message = format!("the configuration is not valid, so the next daemon would not start: {error}");
         return Err(ErrorInfo::new(ErrorKind::ConfigInvalid, message).hint("correct it: lessor config edit"));
@@ -47,11 +54,7 @@ pub fn restart(daemon: &Daemon, reply: &mut CallReply<'_>, params: RestartParams
     let in_flight = daemon.in_flight.load(Ordering::Relaxed);
     tracing::info!(in_flight, "restarting; requests in flight: {in_flight}");
     daemon.restart.send_replace(Some(drain));
-    reply.answer(&Answer::Restarting(RestartInfo {
-        in_flight,
-        drain_ms: millis(drain),
-        comes_back: handover::CONTINUES,
-    }))
+    Ok(Answer::Restarting(RestartInfo { in_flight, drain_ms: millis(drain), comes_back: handover::CONTINUES }))
 }
 
 /// The effective configuration as a JSON document.

@@ -90,7 +90,7 @@ impl Session {
             Call::GetConfig(_) => config::get(daemon, reply),
             Call::ReloadConfig(_) => reply.later(daemon, config::reload(daemon.clone())),
             Call::Rekey(_) => reply.later(daemon, secrets::rekey(daemon.clone())),
-            Call::Restart(params) => config::restart(daemon, reply, params),
+            Call::Restart(params) => reply.later(daemon, config::restart(daemon.clone(), params)),
             Call::Stop(_) => {
                 daemon.restart.send_replace(None);
                 daemon.stop.send_replace(true);
