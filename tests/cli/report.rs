@@ -34,7 +34,7 @@ fn a_script_follows_the_decision_and_a_user_sees_the_reason() {
     assert_eq!(home.run(&["explain", id]).ok().out.lines().next(), explained.out.lines().next());
     home.run(&["explain", first]).ok().says("a plain request now: ").says(second);
     home.run(&["explain", "unknown-one"]).exits(1).complains("unknown-one");
-    home.run(&["account", "show", first]).ok().says("by server").says("You are over your limit.");
+    home.run(&["account", "show", first]).ok().says("stated just now").says("You are over your limit.");
     home.run(&["status"]).ok().says("rate limit 13 h");
 
     // no account is left: the time is known

@@ -64,14 +64,31 @@ fn line(event: &EventInfo, now: u64, output: &Output) -> String {
         event.model.clone(),
         event.label.clone(),
         event.fence.map(|fence| format!("#{fence}")),
-        event.reason.as_deref().map(format::short),
-        event.key.clone().filter(|key| !key.is_empty()).map(|key| format!("({key})")),
-        event.until.map(|until| if until > now { format::until(now, until) } else { "ended".to_owned() }),
+        why(event, now),
         event.queue.map(|waiting| format!("{waiting} waiting")),
     ];
     let parts: Vec<String> = parts.into_iter().flatten().map(|part| clean(&part)).collect();
     let when = output.tint(Tint::Faint, &format!("{:>10}", format::ago(now, event.at)));
     format!("{when}  {}  {}", output.tint(tint, &format!("{:<15}", clean(&event.kind))), parts.join(" "))
+}
+
+/// The reason of the event; for a limit also of what and until when.
+fn why(event: &EventInfo, now: u64) -> Option<String> {
+    let reason = event.reason.as_deref().unwrap_or_default();
+    let key = event.key.as_deref().filter(|key| !key.is_empty());
+    let end = |then: &str| match event.until {
+        Some(until) if until > now => format!(", {then} {}", format::until(now, until)),
+        Some(_) => ", ended".to_owned(),
+        None => String::new(),
+    };
+    let scope = event.scope.as_deref().unwrap_or_default();
+    if let Some(model) = ui::account::missing_model(scope, reason, key.unwrap_or_default()) {
+        return Some(format!("lacks {model}{}", end("asked again")));
+    }
+    let then = if ui::account::is_denial(scope, reason) { "tried again" } else { "ends" };
+    let of = key.map(|key| format!("({key})"));
+    let parts: Vec<String> = event.reason.as_deref().map(format::short).into_iter().chain(of).collect();
+    Some(parts.join(" ") + &end(then)).filter(|text| !text.is_empty())
 }
 
 #[cfg(test)]
@@ -92,7 +109,25 @@ mod tests {
         };
         assert_eq!(
             line(&event, 1_005_000, &Output::plain(80)),
-            "   5 s ago  account.limited  wo\u{fffd}rk quota (claude) in 5 min"
+            "   5 s ago  account.limited  wo\u{fffd}rk quota (claude), ends in 5 min"
         );
+    }
+
+    #[test]
+    fn a_refusal_and_a_missing_model_are_no_quota() {
+        let event = |scope: &str, key: &str| EventInfo {
+            scope: Some(scope.into()),
+            key: Some(key.into()),
+            reason: Some("forbidden".into()),
+            until: Some(1_300_000),
+            ..EventInfo::default()
+        };
+        let text = |event: EventInfo| why(&event, 1_000_000);
+        assert_eq!(text(event("account", "")).as_deref(), Some("refused, tried again in 5 min"));
+        assert_eq!(
+            text(event("model", "claude:claude-opus-4-1")).as_deref(),
+            Some("lacks claude-opus-4-1, asked again in 5 min")
+        );
+        assert_eq!(text(EventInfo::default()), None);
     }
 }

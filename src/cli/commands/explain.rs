@@ -7,6 +7,9 @@ use crate::cli::{context::Context, error::CliError};
 use crate::pool::spoken;
 use crate::protocol::{CandidateInfo, DecidedInfo, ExplainInfo, ExplainParams, LimitInfo, VerdictInfo};
 
+/// Why an account is not chosen: its plan lacks the model.
+const LACKS_MODEL: &str = "lacks_model";
+
 #[derive(Debug, Args)]
 pub(crate) struct ExplainArgs {
     /// A lease (or the beginning of its id), an account, or LAST: the last decision
@@ -59,7 +62,7 @@ fn about_account(info: &ExplainInfo, now: u64, output: &Output) -> String {
     let below = |limit: &&LimitInfo| info.candidates.iter().any(|one| one.limits.contains(*limit));
     for known in info.limits.iter().filter(|limit| !below(limit)) {
         text += &output.prose(&format!("{}\n", clean(&ui::account::limit(known, now))));
-        text.extend(known.evidence.iter().map(|evidence| output.prose(&format!("  {}\n", clean(evidence)))));
+        text.extend(known.evidence.iter().map(|evidence| output.hanging("  ", &clean(evidence))));
     }
     text
 }
@@ -95,7 +98,11 @@ fn now_text(info: &ExplainInfo, now: u64) -> String {
     let kind = kind.as_ref().map(|kind| format::spaced(kind.name())).unwrap_or_default();
     match (outcome.as_str(), account) {
         ("grant", Some(account)) => {
-            let why = why(by.as_deref().unwrap_or_default(), &info.strategy);
+            let lacks = |one: &CandidateInfo| one.id == account.id && one.why.as_deref() == Some(LACKS_MODEL);
+            let why = match info.candidates.iter().any(lacks) {
+                true => "to ask again: no account is known to have the model".to_owned(),
+                false => why(by.as_deref().unwrap_or_default(), &info.strategy),
+            };
             format!("{}, {why}", clean(ui::account::label(account)))
         }
         ("wait", _) => match until {
@@ -149,7 +156,8 @@ fn candidates(info: &ExplainInfo, now: u64, output: &Output) -> String {
 
 fn notes(one: &CandidateInfo, now: u64) -> String {
     if let Some(why) = &one.why {
-        let until = one.until.map(|until| format!(", free {}", format::until(now, until))).unwrap_or_default();
+        let then = if why == LACKS_MODEL { "asked again" } else { "free" };
+        let until = one.until.map(|until| format!(", {then} {}", format::until(now, until))).unwrap_or_default();
         return format!("{}{until}", format::spaced(why));
     }
     let mut notes = Vec::new();
@@ -217,7 +225,7 @@ mod tests {
              #  ACCOUNT  LEASES  HEALTH  TOKENS  SCORE     5H  NOTES\n\
              1  home        1/1      70      49    640   20 %  current\n\
              \u{20}  work        0/1      70      49    640  100 %  limited, free in 13 h\n\
-             \u{20} quota exhausted of the account, ends in 13 h (by server, 5 s ago)\n\
+             \u{20} quota exhausted of the account, ends in 13 h (stated 5 s ago)\n\
              \u{20}   429 rate_limit_error “This request would exceed your account's rate limit”\n"
         );
     }

@@ -49,19 +49,47 @@ pub(crate) fn kind(kind: CredentialKind) -> &'static str {
 }
 
 pub(crate) fn limit(limit: &LimitInfo, now: u64) -> String {
-    if let Some(model) = missing_model(limit) {
-        let (until, since) = (format::until(now, limit.until), format::ago(now, limit.since));
-        return format!("its plan lacks {model}, asked again {until} (by {}, {since})", limit.source);
+    let (until, since) = (format::until(now, limit.until), format::ago(now, limit.since));
+    if let Some(model) = missing_model(&limit.scope, &limit.reason, &limit.key) {
+        return format!("its plan lacks {model}, asked again {until} (refused {since})");
+    }
+    if is_denial(&limit.scope, &limit.reason) {
+        return format!("refused {since}, tried again {until}");
     }
     let of = if limit.key.is_empty() { "the account" } else { limit.key.as_str() };
-    let (reason, until) = (format::spaced(&limit.reason), format::until(now, limit.until));
-    format!("{reason} of {of}, ends {until} (by {}, {})", limit.source, format::ago(now, limit.since))
+    let known = match limit.source.as_str() {
+        "server" => "stated",
+        "report" => "reported",
+        _ => "estimated",
+    };
+    format!("{} of {of}, ends {until} ({known} {since})", format::spaced(&limit.reason))
+}
+
+/// Whether the provider refuses the account, so that the end of the limit is only the time of the next attempt.
+pub(crate) fn is_denial(scope: &str, reason: &str) -> bool {
+    scope == "account" && ["auth_failed", "forbidden"].contains(&reason)
+}
+
+/// The state in a word; a ready account whose key was never accepted is unchecked.
+pub(crate) fn state(account: &AccountInfo) -> String {
+    if account.unchecked && account.state == "ready" { "unchecked".to_owned() } else { format::short(&account.state) }
+}
+
+/// Why the account is in its state, and the page that helps.
+pub(crate) fn state_details(account: &AccountInfo) -> Vec<String> {
+    let why = account.state_reason.clone();
+    let is_named = |link: &&String| why.as_ref().is_some_and(|why| why.contains(link.as_str()));
+    // the link of a ready account is that of a model which its plan lacks
+    let is_ready = account.state == "ready" && why.is_none();
+    let link =
+        account.state_link.as_ref().filter(|link| !is_ready && !is_named(link)).map(|link| format!("open {link}"));
+    why.into_iter().chain(link).collect()
 }
 
 /// The model that the account's plan lacks: such an entry is no limit of the account.
-fn missing_model(limit: &LimitInfo) -> Option<&str> {
-    let is_missing = limit.scope == "model" && ["forbidden", "request_rejected"].contains(&limit.reason.as_str());
-    limit.key.split_once(':').map(|(_, model)| model).filter(|_| is_missing)
+pub(crate) fn missing_model<'a>(scope: &str, reason: &str, key: &'a str) -> Option<&'a str> {
+    let is_missing = scope == "model" && ["forbidden", "request_rejected"].contains(&reason);
+    key.split_once(':').map(|(_, model)| model).filter(|_| is_missing)
 }
 
 /// The accounts, one line each, with their quota windows below.
@@ -89,11 +117,12 @@ pub(crate) fn table(accounts: &[AccountInfo], now: u64, output: &Output) -> Stri
             (name(account).to_owned(), Some(Tint::Strong)),
             (account.provider.clone(), None),
             (if account.tier == Tier::Unknown { String::new() } else { tier(account.tier).to_owned() }, None),
-            (format::short(&account.state), Some(tint)),
+            (state(account), Some(tint)),
             (format!("{}/{}", account.leases, account.capacity), None),
             (limits(account, now), Some(Tint::Warn)),
             (format::last(now, account.last_used_at), Some(Tint::Faint)),
         ]);
+        state_details(account).iter().for_each(|line| table.detail(0, line));
         let usage = usage(account, now);
         if !usage.is_empty() {
             table.detail(0, &usage);
@@ -108,8 +137,11 @@ fn limits(account: &AccountInfo, now: u64) -> String {
     live.sort_by_key(|limit| std::cmp::Reverse(limit.until));
     let text = |limit: &LimitInfo| {
         let end = format::until(now, limit.until);
-        if let Some(model) = missing_model(limit) {
+        if let Some(model) = missing_model(&limit.scope, &limit.reason, &limit.key) {
             return format!("lacks {model}");
+        }
+        if is_denial(&limit.scope, &limit.reason) {
+            return format!("refused, tried {end}");
         }
         let key = if limit.key.is_empty() { String::new() } else { format!(" ({})", limit.key) };
         format!("{} {}{key}", format::short(&limit.reason), end.trim_start_matches("in "))
@@ -184,6 +216,23 @@ mod tests {
         assert_eq!(super::limit(&lacking, NOW).split(" (").next(), Some("its plan lacks gpt-5.4, asked again in 9 s"));
         ready.limits = vec![lacking];
         assert!(table(&[ready], NOW, &Output::plain(80)).contains("lacks gpt-5.4"));
+    }
+
+    #[test]
+    fn a_refused_account_has_the_providers_words_below_it() {
+        let mut refused = account("work", "limited");
+        let limit = LimitInfo { scope: "account".into(), reason: "forbidden".into(), ..limit("", NOW + 21_600_000) };
+        assert_eq!(super::limit(&limit, NOW).split_once(", "), Some(("refused 11 d ago", "tried again in 6 h")));
+        refused.limits = vec![limit];
+        refused.state_reason = Some("anthropic refuses it: 403 “disabled, see https://a.example”".into());
+        refused.state_link = Some("https://a.example".into());
+        let text = table(std::slice::from_ref(&refused), NOW, &Output::plain(80));
+        assert!(text.contains("refused, tried in 6 h") && text.contains("\n  anthropic refuses it: 403"), "{text}");
+        assert!(!text.contains("open https://"), "the words name it: {text}");
+        refused.state_reason = Some("anthropic refuses it".into());
+        assert_eq!(state_details(&refused), ["anthropic refuses it", "open https://a.example"]);
+        refused = AccountInfo { state: "ready".into(), unchecked: true, state_reason: None, ..refused };
+        assert_eq!((state(&refused).as_str(), state_details(&refused).len()), ("unchecked", 0));
     }
 
     #[test]

@@ -51,7 +51,7 @@ pub(crate) fn short(name: &str) -> String {
         "quota_exhausted" => "quota",
         "rate_limit_exceeded" => "rate limit",
         "model_capacity_exhausted" => "capacity",
-        "auth_failed" => "login refused",
+        "auth_failed" | "forbidden" => "refused",
         "verification_required" | "needs_verification" => "verify",
         other => return spaced(other),
     }

@@ -15,23 +15,23 @@ pub(crate) fn denial_words(state: &State, now: Now, account: &Account) -> Option
     let limit = denial(account)?;
     let provider = &account.record.provider;
     let reason = limit.reason.name().replace('_', " ");
+    let words = limit.evidence.as_deref().unwrap_or(&reason);
     if limit.source == LimitSource::Server {
-        let words = limit.evidence.as_deref().unwrap_or(&reason);
         return Some(format!("{provider} refuses it: {words}"));
     }
     let since = now.wall.since(account.denied_since()?);
     if since < LIKELY_FINAL {
-        return Some(format!("{provider} has refused it for {} ({reason})", spoken(since)));
+        return Some(format!("{provider} has refused it for {}: {words}", spoken(since)));
     }
     let remedy = credential_remedy(state, account);
-    Some(format!("{provider} has refused it for {} ({reason}); {remedy}", spoken(since)))
+    Some(format!("{provider} has refused it for {}: {words}; {remedy}", spoken(since)))
 }
 
 /// What the user can do about an account that its provider refuses now.
 pub(crate) fn denial_remedy(state: &State, account: &Account) -> Option<String> {
     denial(account)?;
     let (provider, remedy) = (&account.record.provider, credential_remedy(state, account));
-    Some(format!("{provider} refuses it now; if that does not end by itself, {remedy}"))
+    Some(format!("{provider} refuses it now; if that does not end, {remedy}"))
 }
 
 /// The limit of an account that its provider refuses.
@@ -97,5 +97,5 @@ fn disabled(state: &State, account: &Account) -> ErrorInfo {
     }
     let why = record.disabled_reason.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
     let message = format!("{name} is disabled{why}");
-    ErrorInfo::new(ErrorKind::NoAccount, message).hint(format!("enable it: lessor account enable {name}"))
+    ErrorInfo::new(ErrorKind::NoAccount, message).hint(format!("enable it: lessor account enable {}", record.id))
 }

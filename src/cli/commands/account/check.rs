@@ -2,7 +2,8 @@
 
 use crate::cli::ui::{account, clean};
 use crate::cli::{context::Context, error::CliError};
-use crate::protocol::{AccountRef, CheckInfo, ErrorKind};
+use crate::pool::CredentialKind;
+use crate::protocol::{AccountInfo, AccountRef, CheckInfo, ErrorKind};
 
 pub(super) fn check(account: &AccountRef, context: &Context) -> Result<(), CliError> {
     let info = context.connect()?.check_account(account.clone())?;
@@ -10,8 +11,26 @@ pub(super) fn check(account: &AccountRef, context: &Context) -> Result<(), CliEr
     match info.outcome.as_str() {
         "accepted" => Ok(()),
         // the result is printed already
-        "refused" => Err(CliError::new(ErrorKind::NeedsLogin, "refused").silent()),
+        "refused" => {
+            if !context.output.json {
+                context.output.note(&format!("hint: {}", remedy(&info.account)));
+            }
+            Err(CliError::new(ErrorKind::NeedsLogin, "refused").silent())
+        }
         _ => Err(CliError::new(ErrorKind::Internal, "not known").silent()),
+    }
+}
+
+/// What replaces a credential that the provider goes on refusing.
+fn remedy(account: &AccountInfo) -> String {
+    let (id, provider) = (&account.id, &account.provider);
+    match (account.kind, account.link.as_ref().filter(|link| link.mode == "link")) {
+        (CredentialKind::ApiKey, _) => format!("another key: lessor account set {id} --api-key-stdin"),
+        (CredentialKind::Token, _) => format!("another token: lessor account set {id} --token-stdin"),
+        (CredentialKind::Oauth, Some(link)) => {
+            format!("log in with {} again; lessor reads its file", clean(&link.tool))
+        }
+        (CredentialKind::Oauth, None) => format!("log in again: lessor login {provider}"),
     }
 }
 
@@ -20,7 +39,8 @@ fn line(info: &CheckInfo) -> String {
     let name = format!("{} ({}, {})", clean(account::name(of)), of.id, clean(&of.provider));
     let status = info.status.map(|status| format!(" ({status})")).unwrap_or_default();
     let why = info.message.as_ref().map(|why| format!(": {}", clean(why))).unwrap_or_default();
-    let link = info.link.as_ref().map(|link| format!("; open {}", clean(link))).unwrap_or_default();
+    let link = info.link.as_ref().filter(|link| !why.contains(link.as_str()));
+    let link = link.map(|link| format!("; open {}", clean(link))).unwrap_or_default();
     match info.outcome.as_str() {
         "accepted" => format!("{name}: the provider accepts its credential"),
         "refused" if info.message.is_some() => format!("{name}: the provider refuses its credential{why}{link}"),

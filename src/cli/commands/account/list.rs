@@ -16,11 +16,6 @@ pub(super) fn list(provider: Option<&str>, context: &Context) -> Result<(), CliE
     })
 }
 
-/// The state in a word; a ready account whose key was never accepted is unchecked.
-fn state(info: &AccountInfo) -> String {
-    if info.unchecked && info.state == "ready" { "unchecked".to_owned() } else { format::short(&info.state) }
-}
-
 fn table(accounts: &[AccountInfo], now: u64, output: &Output) -> String {
     if accounts.is_empty() {
         return account::none(output);
@@ -42,10 +37,11 @@ fn table(accounts: &[AccountInfo], now: u64, output: &Output) -> String {
             (info.email.clone().unwrap_or_default(), None),
             (info.provider.clone(), None),
             (account::kind(info.kind).to_owned(), None),
-            (state(info), None),
+            (account::state(info), None),
             (info.allowed_agents.join(","), None),
             (format::last(now, info.last_used_at), Some(Tint::Faint)),
         ]);
+        account::state_details(info).iter().for_each(|line| table.detail(0, line));
     }
     table.render(output)
 }
@@ -95,8 +91,9 @@ fn fields(info: &AccountInfo, now: u64) -> Vec<(&str, String)> {
     fields.push(("kind", account::kind(info.kind).to_owned()));
     let why = info.state_reason.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
     let is_untried = info.unchecked && info.state == "ready";
-    let unchecked = if is_untried { "; unchecked: try it with `lessor account check`" } else { "" };
-    fields.push(("state", format!("{}{why}{unchecked}", format::spaced(&info.state))));
+    let untried =
+        if is_untried { format!("; unchecked, to try it: lessor account check {}", info.id) } else { String::new() };
+    fields.push(("state", format!("{}{why}{untried}", format::spaced(&info.state))));
     fields.extend(info.state_link.clone().filter(|link| !why.contains(link.as_str())).map(|link| ("open", link)));
     fields.push(("leases", format!("{} of {}", info.leases, info.capacity)));
     fields.push(("priority", info.priority.to_string()));
@@ -105,7 +102,8 @@ fn fields(info: &AccountInfo, now: u64) -> Vec<(&str, String)> {
     fields.extend(info.link.as_ref().map(|link| ("kept in", link_text(link))));
     for limit in &info.limits {
         fields.push(("limit", account::limit(limit, now)));
-        fields.extend(limit.evidence.iter().chain(&limit.link).map(|text| ("", text.clone())));
+        let link = limit.link.iter().filter(|link| !limit.evidence.iter().any(|words| words.contains(link.as_str())));
+        fields.extend(limit.evidence.iter().chain(link).map(|text| ("", text.clone())));
     }
     for window in &info.usage {
         let name = if window.rate { "rate" } else { "quota" };

@@ -102,7 +102,9 @@ fn accounts(accounts: &[AccountInfo], config: Option<&Config>, findings: &mut Ve
         };
         findings.push(DoctorFinding::broken("account", message).remedy(remedy));
     } else {
-        let message = format!("{usable} of {} can be leased", count(accounts.len(), "account"));
+        let limited = accounts.iter().filter(|account| account.state == "limited").count();
+        let limited = if limited == 0 { String::new() } else { format!("; {limited} of them limited now") };
+        let message = format!("{usable} of {} can be leased{limited}", count(accounts.len(), "account"));
         findings.push(DoctorFinding::ok("account", message));
     }
     for account in accounts {
@@ -113,8 +115,13 @@ fn accounts(accounts: &[AccountInfo], config: Option<&Config>, findings: &mut Ve
                 findings.push(finding(format!("it needs a login{why}")).remedy(login_remedy(account, config)));
             }
             "needs_verification" => {
-                let remedy = "open the link and confirm, then: lessor account verify";
+                let remedy = format!("open the link and confirm, then: lessor account verify {}", account.id);
                 findings.push(finding(format!("its provider requires a verification{why}")).remedy(remedy));
+            }
+            // what the provider refuses, for as long as it does
+            "limited" if account.state_reason.is_some() => {
+                let message = account.state_reason.clone().unwrap_or_default();
+                findings.push(finding(message).remedy(denial_remedy(account)));
             }
             _ => {}
         }
@@ -127,6 +134,12 @@ fn accounts(accounts: &[AccountInfo], config: Option<&Config>, findings: &mut Ve
             findings.push(finding(message).remedy(remedy));
         }
     }
+}
+
+/// What the user can do about an account that its provider refuses.
+fn denial_remedy(account: &AccountInfo) -> String {
+    let open = account.state_link.as_ref().map(|link| format!("open {link}; then: ")).unwrap_or_default();
+    format!("{open}lessor account check {}", account.id)
 }
 
 /// How to make a login usable again.
