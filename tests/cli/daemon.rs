@@ -67,7 +67,7 @@ fn in_use() -> (Home, std::process::Child) {
 #[test]
 fn a_stop_names_what_it_cuts_and_asks_no_script() {
     let (home, mut agent) = in_use();
-    let cut = format!("2 agents hold leases: sleep (pid {}, work), nightly (other); they have no account", agent.id());
+    let cut = format!("2 agents hold leases: sleep (pid {}, work), nightly (other); none is served", agent.id());
     for arguments in [&["stop"][..], &["stop", "--yes"], &["stop", "--json"]] {
         let done = home.run(arguments).ok();
         let message = done.err.replace('\n', " ");

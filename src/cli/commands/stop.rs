@@ -87,7 +87,7 @@ fn confirmed(mut client: Client, yes: bool, context: &Context) -> Result<(Client
     let output = &context.output;
     let used = DaemonUse::of(&mut client);
     if let Some(sentence) = used.sentence() {
-        output.note(&format!("lessor: {sentence}; they have no account until a daemon runs again"));
+        output.note(&format!("lessor: {sentence}; none is served until a daemon runs again"));
         if !yes && !output.json && prompt::can_ask() {
             let answer = prompt::ask("Stop the daemon? [y/N]", output)?;
             if !answer.is_some_and(|answer| ["y", "yes"].contains(&answer.as_str())) {
