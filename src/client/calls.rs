@@ -151,7 +151,7 @@ impl Client {
             Ok(Answer::Done(_)) => Ok(self.wait_for_close(deadline)),
             Ok(other) => Err(unexpected("daemon.stop", &other)),
             // it ended before it answered
-            Err(ClientError::Lost(error)) if !super::connection::is_timeout(&error) => Ok(true),
+            Err(ClientError::Lost(error)) if !super::error::is_timeout(&error) => Ok(true),
             Err(error) => Err(error),
         }
     }

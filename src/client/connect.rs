@@ -6,8 +6,8 @@ use std::{fs::File, time::Instant};
 
 use serde::Deserialize;
 
-use super::connection::{Client, GREETING, is_timeout};
-use super::error::{ClientError, NoDaemon};
+use super::connection::{Client, GREETING};
+use super::error::{ClientError, NoDaemon, is_timeout};
 use super::{RetryTimer, start};
 use super::{start::DaemonStarter, transport::Transport};
 use crate::config::AppPaths;

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use std::{collections::VecDeque, fmt};
 
-use super::{error::ClientError, transport::Transport};
+use super::error::{ClientError, is_timeout};
+use super::transport::Transport;
 use crate::protocol::{
     Answer, Call, ErrorKind, EventInfo, FromServer, HelloInfo, HelloParams, MAGIC, PROTOCOL, ServerFrames, encode_call,
 };
@@ -208,11 +209,6 @@ fn check_protocol(hello: &HelloInfo) -> Result<(), ClientError> {
         "this lessor is older: use the version the daemon was installed with"
     };
     Err(ClientError::Mismatch { message, hint: hint.to_owned() })
-}
-
-/// Systems use either of two kinds for a timeout.
-pub(super) fn is_timeout(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
 }
 
 #[cfg(test)]

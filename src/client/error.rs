@@ -1,6 +1,6 @@
 //! What can go wrong between a client and the daemon.
 
-use std::{fmt, path::PathBuf};
+use std::{fmt, io, path::PathBuf};
 
 use crate::protocol::{ErrorInfo, ErrorKind};
 
@@ -13,7 +13,7 @@ pub enum ClientError {
     NoDaemon(Box<NoDaemon>),
     /// The connection ended, or nothing came back in time.
     #[error("the connection to the daemon was lost: {0}")]
-    Lost(std::io::Error),
+    Lost(io::Error),
     /// Client and daemon do not speak the same protocol.
     #[error("{message}")]
     Mismatch {
@@ -67,7 +67,7 @@ impl ClientError {
     #[must_use]
     pub fn is_end_of_daemon(&self) -> bool {
         match self {
-            Self::Lost(error) => !super::connection::is_timeout(error),
+            Self::Lost(error) => !is_timeout(error),
             Self::Refused(error) => error.data.kind == ErrorKind::ShuttingDown,
             Self::NoDaemon(_) | Self::Mismatch { .. } | Self::Unexpected(_) => false,
         }
@@ -81,4 +81,9 @@ impl ClientError {
             _ => None,
         }
     }
+}
+
+/// Systems use either of two kinds for a timeout.
+pub(super) fn is_timeout(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
 }
