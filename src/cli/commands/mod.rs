@@ -16,13 +16,11 @@ mod import;
 mod lease;
 mod login;
 mod logs;
-mod restart;
 mod run;
 mod schema;
 mod service;
 mod simulate;
 mod status;
-mod stop;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
@@ -172,13 +170,13 @@ pub(crate) enum CliCommand {
     /// Prints which agents hold leases, and on a terminal asks whether to stop all the same. Leases that are bound to a
     /// process or a time are kept for the next daemon; `lessor restart` keeps the agents running.
     #[command(after_help = "Examples:\n  lessor stop\n  lessor stop --yes")]
-    Stop(stop::StopArgs),
+    Stop(daemon::stop::StopArgs),
     /// Restart the daemon without ending the agents that use it
     ///
     /// The next daemon takes over socket, gateway address, leases and keys. Requests in flight are waited for; new ones
     /// wait until it serves. If no daemon is running, one is started.
     #[command(after_help = "Examples:\n  lessor restart\n  lessor restart --drain 5s")]
-    Restart(restart::RestartArgs),
+    Restart(daemon::restart::RestartArgs),
     /// Print the gateway's URL, or create a key for it
     ///
     /// For clients that `lessor run` does not start.
@@ -249,8 +247,8 @@ pub(super) fn execute(command: CliCommand, context: &Context) -> Result<u8, CliE
         CliCommand::Events(args) => events::execute(args, context),
         CliCommand::Logs(args) => logs::execute(&args, context),
         CliCommand::Ping => daemon::ping(context),
-        CliCommand::Stop(args) => stop::stop(&args, context),
-        CliCommand::Restart(args) => restart::execute(&args, context),
+        CliCommand::Stop(args) => daemon::stop::stop(&args, context),
+        CliCommand::Restart(args) => daemon::restart::execute(&args, context),
         CliCommand::Gateway(command) => gateway::execute(command, context),
         CliCommand::Service(command) => service::execute(&command, context),
         CliCommand::Simulate(args) => simulate::execute(&args, context),

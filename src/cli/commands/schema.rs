@@ -6,12 +6,12 @@ use clap::Args;
 use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 
 use super::config::{ConfigChange, ConfigCheckResult, ConfigEditResult, ConfigListing, ConfigLocation, ConfigSetting};
+use super::daemon::{PingResult, restart::RestartResult, stop::StopResult};
 use super::service::{ServiceChange, ServiceStatus};
 use super::{
     classify::ClassifyLine, demo::DemoResult, doctor::Diagnosis, env::EnvVariables, import::ImportReport,
     logs::LogLine, simulate::SimulationResult,
 };
-use super::{daemon::PingResult, restart::RestartResult, stop::StopResult};
 use crate::cli::context::Context;
 use crate::cli::error::{CliError, ErrorDocument};
 use crate::protocol::{

@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::stop::{StopArgs, confirm, stop_running};
+use super::daemon::stop::{StopArgs, confirm, stop_running};
 use crate::cli::ui::{Output, Tint, clean, format};
 use crate::cli::{context::Context, error::CliError, launch::create_private_directory};
 use crate::daemon::lock::{self, LockHolder, StartedBy};

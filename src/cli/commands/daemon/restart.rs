@@ -27,7 +27,7 @@ pub(crate) struct RestartArgs {
 
 /// `restart --json`
 #[derive(Debug, Serialize, JsonSchema)]
-pub(super) struct RestartResult {
+pub(in crate::cli::commands) struct RestartResult {
     /// Whether a daemon was running; otherwise one was started.
     restarted: bool,
     /// The version of the daemon that runs now.
@@ -40,7 +40,7 @@ pub(super) struct RestartResult {
     took_ms: u64,
 }
 
-pub(super) fn execute(args: &RestartArgs, context: &Context) -> Result<(), CliError> {
+pub(in crate::cli::commands) fn execute(args: &RestartArgs, context: &Context) -> Result<(), CliError> {
     let begun = Instant::now();
     let (restarted, server, in_flight) = match running(context)? {
         Some(client) => {

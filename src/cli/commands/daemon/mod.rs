@@ -1,5 +1,8 @@
 //! `daemon`, `ping`.
 
+pub(super) mod restart;
+pub(super) mod stop;
+
 use std::time::Instant;
 
 use clap::Args;

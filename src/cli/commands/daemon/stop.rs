@@ -22,12 +22,12 @@ const STEP: Duration = Duration::from_millis(5);
 pub(crate) struct StopArgs {
     /// Skip the confirmation prompt
     #[arg(long, short)]
-    pub(super) yes: bool,
+    pub(in crate::cli::commands) yes: bool,
 }
 
 /// `stop --json`
 #[derive(Debug, Serialize, JsonSchema)]
-pub(super) struct StopResult {
+pub(in crate::cli::commands) struct StopResult {
     /// Whether a daemon was stopped.
     stopped: bool,
     /// Its process id, if there was one.
@@ -67,7 +67,7 @@ impl DaemonUse {
 }
 
 /// Stops the daemon and waits for its end; it is not an error if none is running.
-pub(super) fn stop(args: &StopArgs, context: &Context) -> Result<(), CliError> {
+pub(in crate::cli::commands) fn stop(args: &StopArgs, context: &Context) -> Result<(), CliError> {
     let (pid, used) = match running(context)? {
         Some(client) => {
             let (client, used) = confirmed(client, args.yes, context)?;
@@ -100,7 +100,7 @@ fn confirmed(mut client: Client, yes: bool, context: &Context) -> Result<(Client
 }
 
 /// Asks as [`stop`] does, before a service manager stops the daemon.
-pub(super) fn confirm(yes: bool, context: &Context) -> Result<(), CliError> {
+pub(in crate::cli::commands) fn confirm(yes: bool, context: &Context) -> Result<(), CliError> {
     match running(context)? {
         Some(client) => confirmed(client, yes, context).map(drop),
         None => Ok(()),
@@ -108,7 +108,7 @@ pub(super) fn confirm(yes: bool, context: &Context) -> Result<(), CliError> {
 }
 
 /// Stops the daemon without a question and waits for its end; answers its process id, if one was running.
-pub(super) fn stop_running(context: &Context) -> Result<Option<u32>, CliError> {
+pub(in crate::cli::commands) fn stop_running(context: &Context) -> Result<Option<u32>, CliError> {
     running(context)?.map(|client| end(client, context)).transpose()
 }
 
