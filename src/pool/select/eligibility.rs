@@ -87,9 +87,12 @@ impl Pool {
                 Some("run `lessor account list` to see the reason"),
             ),
             RefusalKind::AllLimited => (format!("every {provider} account is limited{soon}"), None),
-            RefusalKind::NoCapacity if excluded && !accounts.is_empty() => {
-                (format!("every {provider} account is excluded by this request"), None)
-            }
+            RefusalKind::NoCapacity if excluded && !accounts.is_empty() => (
+                format!(
+                    "no {provider} account suits this request: each is excluded, or lacks the login, key or project that it needs"
+                ),
+                None,
+            ),
             RefusalKind::NoCapacity => (format!("every {provider} account is in use or limited{soon}"), None),
             RefusalKind::WaitTimeout => (format!("no {provider} account became free in time{soon}"), None),
             RefusalKind::NeedsLogin => (
