@@ -271,7 +271,7 @@ impl ResponseEvidence<'_> {
             return guess(Reason::Unknown);
         }
         let told = codes::generic(&self.body.codes).filter(|reason| *reason == Reason::RateLimitExceeded);
-        if told.is_none() && prose::is_status_phrase(text) && !is_timed && windows::blocking(self.windows).is_none() {
+        if told.is_none() && prose::is_status_phrase(text) && !is_timed && self.windows.is_empty() {
             return guess(Reason::Unknown);
         }
         match (prose::why_limited(text), told) {

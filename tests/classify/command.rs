@@ -112,8 +112,7 @@ fn the_configuration_is_applied() {
     let home = tempfile::tempdir().unwrap();
     let config = "[limits]\nrate_limit_backoff = \"7s\"\nquota_backoff = [\"3m\"]\n";
     std::fs::write(home.path().join("config.toml"), config).unwrap();
-    let input =
-        b"{\"status\":429,\"body\":\"too many requests\"}\n{\"status\":429,\"body\":\"daily quota\"}\n".to_vec();
+    let input = b"{\"status\":429,\"body\":\"rate limit\"}\n{\"status\":429,\"body\":\"daily quota\"}\n".to_vec();
     let done = feed(command(home.path(), &[]), input.clone());
     let waits: Vec<_> = done.lines.iter().map(|line| line["wait_ms"].as_u64().unwrap()).collect();
     assert_eq!(waits, [7_000, 180_000]);

@@ -55,7 +55,7 @@ fn new_tokens_of_a_linked_login_are_imported() {
     std::fs::remove_file(&file).unwrap();
     soon("a missing file is reported", || mine().link.unwrap().trouble.is_some_and(|why| why.contains("no such file")));
     assert_eq!((mine().state.as_str(), mine().credential_expires_at), ("ready", Some(FARTHER + 2)));
-    machine.run(&["doctor"]).ok().says("cannot be read");
+    machine.run(&["doctor"]).ok().says("there is no such file");
     // another user logs in
     std::fs::write(&me, json!({ "oauthAccount": { "emailAddress": "other@example.org" } }).to_string()).unwrap();
     machine.write(".claude/.credentials.json", &claude("r5", FARTHER + 3));
