@@ -80,6 +80,7 @@ impl Forward<'_> {
         refused: UpstreamRefusal,
         report: &ReportOutcome,
     ) -> NextStep {
+        self.request.in_flight = None;
         let (name, action, after) = (&account.name, report.decision.action, report.decision.after);
         let Ok(found) = self.find_no_account() else { return self.relay_refusal(lease, name, refused) };
         if found.is_denied() {

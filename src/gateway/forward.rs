@@ -1,7 +1,7 @@
 //! Forwards one request: leases an account, sends the request, and after a refusal tries the next account, until a
 //! response can go to the client.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
@@ -10,10 +10,11 @@ use hyper::{Response, StatusCode};
 use tokio::time::{Instant, sleep};
 
 use super::attempt::{self, AttemptOutcome};
+use super::metrics::{InFlightGuard, MetricsRecorder};
 use super::refusal::{self, NextRequest};
 use super::response::{self, ClientBody, ResponseObserver};
 use super::waiting::{KeptAnswers, RequestPatience, WaitKey, WaitingSessions, now};
-use super::{metrics::MetricsRecorder, request::RequestParts, upstream::UpstreamClients};
+use super::{request::RequestParts, upstream::UpstreamClients};
 use crate::daemon::{
     GatewayClient, GatewayConfig, GatewayHandle, LeaseStep, LeasedAccount, NoAccount, NoLeaseReason, RequestLease,
     RouteRequest, clock,
@@ -25,6 +26,8 @@ use crate::{pool::AccountId, provider};
 pub(super) const DENIED_WAIT: Duration = Duration::from_secs(28);
 /// How often that is looked at after this time.
 const DENIED_CHECK: Duration = Duration::from_secs(5);
+/// A request whose lease takes longer waits for an account: a restart does not wait for it.
+const ARRIVAL: Duration = Duration::from_millis(500);
 /// More attempts than this are a loop.
 const MAX_ATTEMPTS: u32 = 100;
 
@@ -107,13 +110,12 @@ impl<'a> Forward<'a> {
                 },
             };
             self.attempts += 1;
-            // until the upstream responds; the response is counted by its observer
-            let in_flight = self.backend.metrics.in_flight();
+            // until it is answered or has to wait; the response is counted by its observer
+            self.request.in_flight = Some(self.backend.metrics.in_flight());
             let outcome = match self.send(&account).await {
                 Ok(outcome) => outcome,
                 Err(message) => return self.error(StatusCode::BAD_GATEWAY, &message),
             };
-            drop(in_flight);
             next = match outcome {
                 AttemptOutcome::Response(head, first, rest) => {
                     return self.respond(lease, &account.name, *head, first, rest);
@@ -173,22 +175,16 @@ impl<'a> Forward<'a> {
         &mut self,
         mut held: Option<RequestLease>,
     ) -> Result<(RequestLease, LeasedAccount), Box<Response<ClientBody>>> {
+        let mut in_flight = self.request.in_flight.take();
         loop {
-            let request = self.route_request(&[]);
-            let leasing = self.backend.handle.lease(self.client, &request, held.take(), self.patience.limit_left());
-            let step = tokio::select! {
-                biased;
-                step = leasing => step,
-                response = self.wait_is_over() => return Err(Box::new(response)),
-            };
-            let response = match step {
+            let response = match self.lease_step(held.take(), &mut in_flight).await.map_err(Box::new)? {
                 Ok(LeaseStep::Leased(lease, account)) => {
                     self.request.labels.agent = account.agent.as_deref().unwrap_or_default().to_owned();
                     self.is_bound = account.is_only;
                     return Ok((lease, account));
                 }
                 Ok(LeaseStep::Wait(after, before)) => {
-                    held = before;
+                    (held, in_flight) = (before, None);
                     tokio::select! {
                         () = self.pause(after) => continue,
                         response = self.wait_is_over() => response,
@@ -199,6 +195,25 @@ impl<'a> Forward<'a> {
                 Err(NoLeaseReason::Refused(found)) => self.no_account(&found, NextRequest::Stops),
             };
             return Err(Box::new(response));
+        }
+    }
+
+    /// One step of that; `Err` is the answer when the client must have one. `in_flight` ends when the request has to wait.
+    async fn lease_step(
+        &self,
+        held: Option<RequestLease>,
+        in_flight: &mut Option<InFlightGuard>,
+    ) -> Result<Result<LeaseStep, NoLeaseReason>, Response<ClientBody>> {
+        let request = self.route_request(&[]);
+        let leasing = self.backend.handle.lease(self.client, &request, held, self.patience.limit_left());
+        let (mut leasing, mut over) = (pin!(leasing), pin!(self.wait_is_over()));
+        loop {
+            tokio::select! {
+                biased;
+                step = &mut leasing => return Ok(step),
+                response = &mut over => return Err(response),
+                () = sleep(ARRIVAL), if in_flight.is_some() => *in_flight = None,
+            }
         }
     }
 
@@ -268,9 +283,12 @@ impl<'a> Forward<'a> {
         first: Vec<Bytes>,
         rest: Incoming,
     ) -> Response<ClientBody> {
-        self.backend.sessions.served(&self.patience.key);
         if head.status.is_success() {
-            self.backend.answers.forget(self.provider(), self.model());
+            // other requests are served while the session's quota is used up
+            if provider::uses_quota(self.provider(), &self.request.route.path) {
+                self.backend.sessions.served(&self.patience.key);
+                self.backend.answers.forget(self.provider(), self.model());
+            }
             lease.created(response::created_ids(self.provider(), &head.headers, &first));
         }
         lease.response_began(head.status.as_u16(), limit_headers(&head.headers));

@@ -19,7 +19,7 @@ use crate::daemon::{GatewayHandle, RunningGateway};
 const DRAIN: Duration = Duration::from_secs(8);
 /// The interval between two looks at the requests in flight before a restart.
 const DRAIN_STEP: Duration = Duration::from_millis(20);
-/// How long a request may take from its connection to its upstream, if an account is free.
+/// How long the head of a request may take from its connection on.
 const ARRIVAL: Duration = Duration::from_millis(250);
 /// How long the last bytes of responses may take to their clients.
 const LAST_BYTES: Duration = Duration::from_millis(300);
@@ -105,7 +105,7 @@ async fn end(mut listeners: Listeners, mut connections: JoinSet<()>) {
 async fn drained(handle: &GatewayHandle, connections: &mut JoinSet<()>, most: Duration) {
     let in_flight = handle.in_flight();
     let no_response_is_left = async {
-        // a request that has just come is not sent to an upstream yet
+        // a request that has just been sent may not be read yet
         let mut arriving = std::pin::pin!(tokio::time::sleep(ARRIVAL));
         while !connections.is_empty() && (!arriving.is_elapsed() || in_flight.load(Ordering::Relaxed) > 0) {
             tokio::select! {

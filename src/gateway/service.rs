@@ -110,6 +110,8 @@ impl GatewayService {
             |status, message: String| Box::new(refusal::error(&provider, status, &format!("lessor: {message}")));
         let route = UpstreamRoute::find(config, path);
         let route = route.map_err(|reason| error(StatusCode::NOT_FOUND, reason.to_string()))?;
+        // a restart waits for it
+        let in_flight = Some(self.backend.metrics.in_flight());
         let (max_body, total) = (config.gateway.max_body, config.gateway.buffer_total);
         let limits = BufferLimits { budget: self.budget.clone(), max_body, total };
         let query = auth::without_key(head.uri.query());
@@ -139,7 +141,7 @@ impl GatewayService {
             received_at,
         };
         let pool = provider::quota_of_agent(&provider, &route.path, model.as_deref(), buffered.user_agent());
-        Ok(RequestParts { connection, route, query, buffered, model, pool, labels })
+        Ok(RequestParts { connection, route, query, buffered, model, pool, labels, in_flight })
     }
 
     /// The client that a key stands for, wherever in the request the key is; the Unix socket needs none.

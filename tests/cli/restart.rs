@@ -63,11 +63,18 @@ struct Request(TcpStream);
 
 impl Request {
     fn send(url: &str, key: &str) -> std::io::Result<Self> {
+        let mut request = Self::begin(url, key)?;
+        request.0.write_all(b"{}")?;
+        Ok(request)
+    }
+
+    /// Sends its head.
+    fn begin(url: &str, key: &str) -> std::io::Result<Self> {
         let address = url.strip_prefix("http://").unwrap();
         let mut stream = TcpStream::connect(address)?;
         stream.set_read_timeout(Some(Duration::from_secs(30)))?;
         let head = "POST /anthropic/v1/messages HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: 2\r\n";
-        stream.write_all(format!("{head}x-api-key: {key}\r\n\r\n{{}}").as_bytes())?;
+        stream.write_all(format!("{head}x-api-key: {key}\r\n\r\n").as_bytes())?;
         Ok(Self(stream))
     }
 
@@ -222,6 +229,32 @@ fn the_gateway_refuses_no_connection_while_the_daemon_restarts() {
         (served, slowest)
     });
     assert!(served.0 > 3 && served.1 < Duration::from_secs(3), "{served:?}");
+    setup.end();
+}
+
+#[test]
+fn a_restart_waits_for_a_request_that_is_being_sent() {
+    let setup = running();
+    let Setup { home, upstream, url, key, .. } = &setup;
+    let mut request = Request::begin(url, key).unwrap();
+    let metrics = || {
+        let mut stream = TcpStream::connect(url.strip_prefix("http://").unwrap()).unwrap();
+        let head = "GET /metrics HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n";
+        stream.write_all(format!("{head}x-api-key: {key}\r\n\r\n").as_bytes()).unwrap();
+        let mut page = String::new();
+        stream.read_to_string(&mut page).unwrap();
+        page
+    };
+    eventually("it has come", || metrics().contains("lessor_requests_in_flight 1"));
+    let mut restart = home.command(&["restart"]);
+    let mut restart = restart.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut note = String::new();
+    BufReader::new(restart.stderr.take().unwrap()).read_line(&mut note).unwrap();
+    assert!(note.contains("waiting for 1 request in flight"), "{note}");
+    request.0.write_all(b"{}").unwrap();
+    drop(upstream.next());
+    request.until("0\r\n\r\n");
+    assert!(restart.wait().unwrap().success());
     setup.end();
 }
 

@@ -123,6 +123,22 @@ fn a_success_begins_the_count_again() {
 }
 
 #[test]
+fn counting_tokens_does_not_begin_the_count_again() {
+    let upstream = Upstream::start(|request, stream| match request.target() {
+        "/v1/messages" => respond(stream, 429, "retry-after: 2\r\n", r#"{"error":{"type":"rate_limit_error"}}"#),
+        _ => respond(stream, 200, "", "{}"),
+    });
+    let gateway = TestGateway::with("[limits]\nmax_rate_limit_wait = \"4s\"", "a", upstream);
+    let start = Instant::now();
+    while comes_back(&ask(&gateway, "s", 1, "")) {
+        let headers = format!("x-api-key: {}\r\nx-claude-code-session-id: s\r\n", gateway.key);
+        let count = request("POST /anthropic/v1/messages/count_tokens", &headers, MODEL);
+        assert_eq!(gateway.http_client().send(&count).status(), 200);
+        assert!(start.elapsed() < Duration::from_secs(15), "it never ends");
+    }
+}
+
+#[test]
 fn a_program_that_never_asks_again_gets_no_answer_that_asks_it_to() {
     let (gateway, _client, _lease) = in_use("1m");
     assert!(!comes_back(&ask(&gateway, "s", 1, "google-genai-sdk/3.4.0 gl-python/3.11")));

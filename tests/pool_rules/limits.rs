@@ -191,6 +191,13 @@ fn quota_back_off_counts_events_not_reports_and_resets_by_time_or_success() {
     fixture.run(Command::Report { fence: held[0], outcome: RequestOutcome::Ok }).unwrap();
     fixture.pass(secs(120));
     step(&mut fixture, 60);
+    // a request that takes from no quota proves nothing of one
+    let counted = fixture.hold(LeaseRequest { target: target("a", None).without_quota(), ..ask(20) });
+    fixture.run(Command::Report { fence: counted, outcome: RequestOutcome::Ok }).unwrap();
+    step(&mut fixture, 300);
+    fixture.run(Command::Report { fence: held[0], outcome: RequestOutcome::Ok }).unwrap();
+    fixture.pass(secs(120));
+    step(&mut fixture, 60);
     // a success under a live limit began before it, and proves nothing
     fixture.report(held[0], Reason::QuotaExhausted, None);
     assert_eq!(fixture.limited_for('a'), Some(secs(300)));

@@ -4,13 +4,8 @@
 use super::client::GatewayClient;
 use crate::config::KindMix;
 use crate::daemon::state::{Served, State};
-use crate::pool::{
-    AccountId, AccountRecord, ConnectionId, CredentialKind, Fence, LoginState, Mono, RequestNeeds, Target,
-};
+use crate::pool::{AccountId, AccountRecord, ConnectionId, CredentialKind, Fence, LoginState, Mono, RequestNeeds};
 use crate::provider::TargetError;
-
-/// The quota key of requests that take from no quota.
-const NO_QUOTA: &str = "no-quota";
 
 /// What a request needs of an account.
 #[derive(Clone, Copy, Debug)]
@@ -69,7 +64,7 @@ impl State {
         let RouteRequest { provider, model, pool, uses_quota, .. } = *request;
         let mut target = self.catalog.target(provider, model, pool, self.pool.settings().quota.primary)?;
         if !uses_quota {
-            target = Target { key: NO_QUOTA.into(), pool: None, model: None, names: None, ..target };
+            target = target.without_quota();
         }
         let exclude = self.excluded(request, excluded, restriction);
         Ok(RequestNeeds { target, exclude })

@@ -11,7 +11,8 @@ pub(super) use buffered::{BufferLimits, BufferedRequest, RequestReadError};
 pub(super) use request_text::WantedText;
 pub(super) use upstream_body::{BodyTooLarge, BufferBudget, UpstreamBody};
 
-use super::{metrics::RequestLabels, route::UpstreamRoute};
+use super::metrics::{InFlightGuard, RequestLabels};
+use super::route::UpstreamRoute;
 use crate::pool::ConnectionId;
 
 pub(super) struct RequestParts {
@@ -24,4 +25,6 @@ pub(super) struct RequestParts {
     /// The quota, where the client's program determines it.
     pub(super) pool: Option<&'static str>,
     pub(super) labels: RequestLabels,
+    /// It is in flight: until it has to wait for an account.
+    pub(super) in_flight: Option<InFlightGuard>,
 }

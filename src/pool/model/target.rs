@@ -6,6 +6,9 @@ use super::settings::{Fallback, Protect, QuotaSettings};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
+/// The quota key of requests that take from no quota.
+const NO_QUOTA: &str = "no-quota";
+
 /// What a lease is for, resolved by the provider's table.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Target {
@@ -59,6 +62,17 @@ pub struct Quota<'a> {
 }
 
 impl Target {
+    /// The same for a request that takes from no quota.
+    #[must_use]
+    pub fn without_quota(self) -> Self {
+        Self { key: NO_QUOTA.into(), pool: None, model: None, names: None, ..self }
+    }
+
+    /// Whether its requests take from a quota.
+    pub(crate) fn uses_quota(&self) -> bool {
+        &*self.key != NO_QUOTA
+    }
+
     /// The quota it uses.
     pub fn quota(&self) -> Quota<'_> {
         Quota { key: &self.key, model: self.model.as_deref(), billed: self.billed() }

@@ -115,18 +115,24 @@ impl Pool {
         self.leases.set_sent_at(lease.fence, now.mono);
         self.request_faults.note(lease.fence, None);
         self.probe_succeeded(now, slot, lease, effects);
-        self.accounts.set_overage(slot, &lease.target.key, overage, now.wall);
+        // what takes from no quota says nothing of the quotas
+        let uses_quota = lease.target.uses_quota();
+        if uses_quota {
+            self.accounts.set_overage(slot, &lease.target.key, overage, now.wall);
+        }
         let settings = &self.settings.selection.health;
         self.accounts.add_health(slot, settings.success, settings, now.mono);
         let failures = self.accounts.failures_mut(slot);
         failures.service = ServiceFailures { since: None, succeeded: Some(now.mono), ..failures.service };
-        failures.unexplained.retain(|refusal| refusal.last > sent_at);
+        if uses_quota {
+            failures.unexplained.retain(|refusal| refusal.last > sent_at);
+        }
         let was_denied = failures.denied.take_if(|denied| denied.at <= sent_at).is_some();
         self.end_disproved_refusals(now, slot, lease, was_denied, sent_at, effects);
         let account = &self.accounts[slot];
         // a request that succeeds under a live limit began before it: it clears nothing (I7)
         let closed = |limit: &Limit| !limit.is_recovering() && limit.blocks(lease.target.quota());
-        if !account.limits.iter().any(closed) {
+        if uses_quota && !account.limits.iter().any(closed) {
             self.forget_failures(now, slot);
         }
         decision
