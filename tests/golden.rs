@@ -363,6 +363,8 @@ fn answers() -> Vec<(&'static str, Answer<'static>)> {
             total: 6,
             ready: 1,
             partly_limited: 1,
+            waiting_for_token: 1,
+            cannot_renew: 1,
             limited: 1,
             needs_login: 1,
             needs_verification: 1,

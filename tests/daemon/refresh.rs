@@ -191,7 +191,8 @@ fn while_the_endpoint_is_down_valid_tokens_serve_and_no_login_ends() {
         error["error"]["data"]["retry_after_ms"].is_u64()
     });
     let shown = account(&mut client, "a");
-    assert_eq!(shown["state"], "limited");
+    assert_eq!(shown["state"], "waiting_for_token");
+    assert_eq!(client.call("status", json!({}))["accounts"]["waiting_for_token"], 1);
     assert!(shown["state_reason"].as_str().unwrap().contains("503"), "{shown}");
     wait_until("it is tried again", || server.requests() >= 3);
     assert_eq!(home.output().matches("cannot be refreshed").count(), 1, "{}", home.output());
@@ -368,7 +369,7 @@ fn a_missing_oauth_client_is_named_and_refreshes_resume_with_one() {
         json!({ "provider": "anthropic", "kind": "oauth", "secret": "at-canary-a-0", "refresh_token": refresh,
             "expires_at": 1_000, "label": "a", "use": ["any"] }),
     );
-    wait_until("it needs a login", || account(&mut client, "a")["state"] == "needs_login");
+    wait_until("it cannot be renewed", || account(&mut client, "a")["state"] == "cannot_renew");
     let why = account(&mut client, "a")["state_reason"].as_str().unwrap().to_owned();
     assert!(why.contains("`client_id` of [providers.anthropic.oauth]"), "{why}");
     std::fs::write(home.path().join("config.toml"), server.config("anthropic")).unwrap();

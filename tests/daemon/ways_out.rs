@@ -203,3 +203,17 @@ fn a_preferred_account_that_does_not_exist_is_a_warning() {
     let warnings = client.call("status", json!({}))["warnings"].to_string();
     assert!(warnings.contains("preferred_account") && warnings.contains("there is no account"), "{warnings}");
 }
+
+#[test]
+fn an_ended_login_without_a_client_cannot_be_renewed() {
+    let home = Home::with_accounts("", 0);
+    let mut client = home.client();
+    let ended = json!({ "provider": "google", "kind": "oauth", "secret": "at-canary-a", "refresh_token": "rt-canary-a",
+        "label": "a", "expires_at": 1_600_000_000_000_u64 });
+    client.call("account.add", ended);
+    let account = client.call("account.list", json!({}))[0].clone();
+    let totals = client.call("status", json!({}))["accounts"].clone();
+    assert_eq!((&account["state"], &totals["cannot_renew"]), (&json!("cannot_renew"), &json!(1)), "{account}");
+    assert!(account["state_reason"].as_str().unwrap().contains("cannot be renewed"), "{account}");
+    assert_eq!(client.refused("account.refresh", json!({ "account": "a" })), "needs_login");
+}

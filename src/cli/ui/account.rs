@@ -109,7 +109,7 @@ pub(crate) fn table(accounts: &[AccountInfo], now: u64, output: &Output) -> Stri
     for account in accounts {
         let tint = match account.state.as_str() {
             "ready" => Tint::Good,
-            "partly_limited" | "limited" => Tint::Warn,
+            "partly_limited" | "limited" | "waiting_for_token" => Tint::Warn,
             "disabled" => Tint::Faint,
             _ => Tint::Bad,
         };

@@ -1,7 +1,8 @@
 //! The state of an account, in one word.
 
+use super::State;
 use crate::limits::Scope;
-use crate::pool::{Account, Limit, LoginState, Now};
+use crate::pool::{Account, Limit, LoginProblem, LoginState, Now};
 use crate::provider;
 
 /// Whether an account can serve, and what is in the way.
@@ -11,8 +12,12 @@ pub(crate) enum AccountState {
     Ready,
     /// A limit holds on a model, or on one of its quotas: it can serve other requests.
     PartlyLimited,
-    /// A limit holds on all of it, or its token is being renewed.
+    /// A limit holds on all of it.
     Limited,
+    /// Its token has ended or was refused, and is being refreshed.
+    WaitingForToken,
+    /// Its token has ended, and settings that its refresh needs are missing.
+    CannotRenew,
     /// The user must log in again.
     NeedsLogin,
     /// The user must confirm something with the provider.
@@ -28,6 +33,8 @@ impl AccountState {
             Self::Ready => "ready",
             Self::PartlyLimited => "partly_limited",
             Self::Limited => "limited",
+            Self::WaitingForToken => "waiting_for_token",
+            Self::CannotRenew => "cannot_renew",
             Self::NeedsLogin => "needs_login",
             Self::NeedsVerification => "needs_verification",
             Self::Disabled => "disabled",
@@ -35,13 +42,21 @@ impl AccountState {
     }
 }
 
-pub(crate) fn account_state(account: &Account, now: Now) -> AccountState {
-    match account.record.login_state {
-        _ if !account.enabled() => AccountState::Disabled,
-        LoginState::NeedsLogin(_) => AccountState::NeedsLogin,
-        LoginState::NeedsVerification(_) => AccountState::NeedsVerification,
-        LoginState::Ready if account.renewing().is_some() => AccountState::Limited,
-        LoginState::Ready => by_limits(account, now),
+impl State {
+    /// The state of an account, in one word.
+    pub(crate) fn account_state(&self, account: &Account, now: Now) -> AccountState {
+        match account.record.login_state {
+            _ if !account.enabled() => AccountState::Disabled,
+            LoginState::NeedsLogin(LoginProblem::AccessTokenEnded)
+                if self.missing_for_refresh(account.record.id).is_some() =>
+            {
+                AccountState::CannotRenew
+            }
+            LoginState::NeedsLogin(_) => AccountState::NeedsLogin,
+            LoginState::NeedsVerification(_) => AccountState::NeedsVerification,
+            LoginState::Ready if account.renewing().is_some() => AccountState::WaitingForToken,
+            LoginState::Ready => by_limits(account, now),
+        }
     }
 }
 

@@ -157,6 +157,10 @@ impl State {
         if matches!(event, Event::Recovered(..) | Event::AccountChanged(_)) {
             self.shared.capacity_changed.notify_waiters();
         }
-        self.events.emit(now, event, &self.pool, &self.shared.lease_key, &mut self.log);
+        let changed = match event {
+            Event::AccountChanged(id) => self.pool.account(id).map(|account| self.account_state(account, now)),
+            _ => None,
+        };
+        self.events.emit(now, (event, changed), &self.pool, &self.shared.lease_key, &mut self.log);
     }
 }

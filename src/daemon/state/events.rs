@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::{AccountState, LogLater, Outbox, account_state};
+use super::{AccountState, LogLater, Outbox};
 use crate::daemon::log;
 use crate::pool::{AccountId, ConnectionId, Ending, Event, Fence, Lease, LimitRecord, Now, Pool, Wall};
 use crate::protocol::{AccountLabel, Codec, EventInfo, LeaseKey};
@@ -84,7 +84,15 @@ impl Events {
         self.subscribers.retain(|old| old.connection != connection);
     }
 
-    pub(crate) fn emit(&mut self, now: Now, event: Event, pool: &Pool, key: &LeaseKey, later: &mut LogLater) {
+    /// Records an event; `state` is the one of an account that has changed.
+    pub(crate) fn emit(
+        &mut self,
+        now: Now,
+        (event, state): (Event, Option<AccountState>),
+        pool: &Pool,
+        key: &LeaseKey,
+        later: &mut LogLater,
+    ) {
         let at = now.wall;
         if let Some(line) = log::event_line(&event, at, pool) {
             later.push(line);
@@ -96,10 +104,7 @@ impl Events {
             }
             Event::Limited(record) => RecordedEvent::Limited(Box::new(record)),
             Event::Recovered(account, key) => RecordedEvent::Recovered(account, key.into()),
-            Event::AccountChanged(account) => {
-                let state = pool.account(account).map(|account| account_state(account, now));
-                RecordedEvent::AccountChanged(account, state)
-            }
+            Event::AccountChanged(account) => RecordedEvent::AccountChanged(account, state),
             Event::UsageUpdated(account) => RecordedEvent::UsageUpdated(account),
             Event::QueueChanged(waiting) => RecordedEvent::QueueChanged(waiting),
         };

@@ -33,7 +33,7 @@ use crate::protocol::{GatewayKeySealer, LeaseKey};
 use crate::store::{Store, Write};
 use crate::{daemon::log::LogLevelHandle, provider::Catalog};
 
-pub(crate) use account_state::{AccountState, account_state};
+pub(crate) use account_state::AccountState;
 pub(crate) use commit::{Pending, Unsaved, save};
 pub use configuration::GatewayState;
 pub(crate) use configuration::{ActiveConfig, catalog, key_location};

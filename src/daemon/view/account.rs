@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::denial::denial_words;
 use super::why_renewing;
-use crate::daemon::state::{State, account_state};
+use crate::daemon::state::State;
 use crate::pool::{Account, AccountId, AccountRecord, Limit, LoginProblem, LoginState, Now, Window, spoken};
 use crate::protocol::{AccountInfo, Answer, ErrorInfo, ErrorKind, LimitInfo, LinkInfo, UsageInfo};
 use crate::{credential::Credential, daemon::log::login_words, provider::vendor_account_id, usage};
@@ -81,7 +81,7 @@ pub(crate) fn account_info(state: &State, now: Now, account: &Account) -> Accoun
         tier: record.tier,
         kind: record.kind,
         unchecked: credential.is_some_and(Credential::is_unchecked),
-        state: account_state(account, now).name().to_owned(),
+        state: state.account_state(account, now).name().to_owned(),
         state_reason: state_reason(state, now, account),
         state_link: state_link(account, now),
         enabled: account.enabled(),

@@ -31,7 +31,7 @@ pub(crate) fn denial_words(state: &State, now: Now, account: &Account) -> Option
 pub(crate) fn denial_remedy(state: &State, account: &Account) -> Option<String> {
     denial(account)?;
     let (provider, remedy) = (&account.record.provider, credential_remedy(state, account));
-    Some(format!("{provider} refuses it now; if that does not end, {remedy}"))
+    Some(format!("{provider} refuses it now; if that goes on, {remedy}"))
 }
 
 /// The limit of an account that its provider refuses.

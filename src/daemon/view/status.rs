@@ -2,7 +2,7 @@
 
 use super::{denial, warnings};
 use crate::daemon::os::clock;
-use crate::daemon::state::{AccountState, Daemon, State, account_state};
+use crate::daemon::state::{AccountState, Daemon, State};
 use crate::pool::{Now, millis};
 use crate::protocol::{AccountTotals, DaemonStatus, QueueRow};
 
@@ -48,10 +48,12 @@ pub(crate) fn status(daemon: &Daemon, now: Now) -> DaemonStatus {
 pub(crate) fn totals(state: &State, now: Now) -> AccountTotals {
     let mut accounts = AccountTotals { total: state.pool.accounts().len() as u64, ..AccountTotals::default() };
     for account in state.pool.accounts() {
-        match account_state(account, now) {
+        match state.account_state(account, now) {
             AccountState::Ready => accounts.ready += 1,
             AccountState::PartlyLimited => accounts.partly_limited += 1,
             AccountState::Limited => accounts.limited += 1,
+            AccountState::WaitingForToken => accounts.waiting_for_token += 1,
+            AccountState::CannotRenew => accounts.cannot_renew += 1,
             AccountState::NeedsLogin => accounts.needs_login += 1,
             AccountState::NeedsVerification => accounts.needs_verification += 1,
             AccountState::Disabled => accounts.disabled += 1,

@@ -21,6 +21,8 @@ pub(super) fn page(handle: &GatewayHandle, recorder: &MetricsRecorder) -> Respon
         ("ready", accounts.ready),
         ("partly_limited", accounts.partly_limited),
         ("limited", accounts.limited),
+        ("waiting_for_token", accounts.waiting_for_token),
+        ("cannot_renew", accounts.cannot_renew),
         ("needs_login", accounts.needs_login),
         ("needs_verification", accounts.needs_verification),
         ("disabled", accounts.disabled),

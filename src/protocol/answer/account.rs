@@ -45,7 +45,8 @@ pub struct AccountInfo {
     pub kind: CredentialKind,
     /// Whether its key or token was never accepted by the provider.
     pub unchecked: bool,
-    /// `ready`, `partly_limited`, `limited`, `needs_login`, `needs_verification` or `disabled`.
+    /// `ready`, `partly_limited`, `limited`, `waiting_for_token`, `cannot_renew`, `needs_login`, `needs_verification` or
+    /// `disabled`.
     pub state: String,
     /// Why it is not ready, for people.
     pub state_reason: Option<String>,
@@ -172,6 +173,12 @@ pub struct AccountTotals {
     pub partly_limited: u64,
     /// Limited altogether.
     pub limited: u64,
+    /// Wait for a token that is being refreshed.
+    #[serde(default)]
+    pub waiting_for_token: u64,
+    /// Have a token that has ended, and lack settings for its refresh.
+    #[serde(default)]
+    pub cannot_renew: u64,
     /// Must log in again.
     pub needs_login: u64,
     /// Must be verified with the provider.

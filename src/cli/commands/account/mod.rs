@@ -184,6 +184,7 @@ pub(super) fn note_obstacle(info: &AccountInfo, context: &Context) {
             let link = info.state_link.as_ref().map(|link| format!(" at {link}")).unwrap_or_default();
             format!("its provider wants it confirmed{link}; then: lessor account verify {id}")
         }
+        "cannot_renew" => info.state_reason.clone().unwrap_or_else(|| "it cannot be renewed".to_owned()),
         "needs_login" => format!("it needs a login: lessor login {}", info.provider),
         "limited" => {
             let reasons: Vec<&str> = info.limits.iter().map(|limit| limit.reason.as_str()).collect();

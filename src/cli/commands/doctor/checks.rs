@@ -89,7 +89,7 @@ fn daemon(status: &DaemonStatus, accounts: &[AccountInfo], findings: &mut Vec<Do
 fn accounts(accounts: &[AccountInfo], config: Option<&Config>, findings: &mut Vec<DoctorFinding>) {
     let usable = accounts
         .iter()
-        .filter(|account| ["ready", "partly_limited", "limited"].contains(&account.state.as_str()))
+        .filter(|account| ["ready", "partly_limited", "limited", "waiting_for_token"].contains(&account.state.as_str()))
         .count();
     if usable == 0 {
         let none =
@@ -111,6 +111,10 @@ fn accounts(accounts: &[AccountInfo], config: Option<&Config>, findings: &mut Ve
         let why = account.state_reason.as_deref().map(|why| format!(": {why}")).unwrap_or_default();
         let finding = |message: String| DoctorFinding::warning("account", message).of(account::name(account));
         match account.state.as_str() {
+            "cannot_renew" => {
+                let why = account.state_reason.as_deref().unwrap_or("it cannot be renewed");
+                findings.push(finding(why.to_owned()).remedy(login_remedy(account, config)));
+            }
             "needs_login" => {
                 findings.push(finding(format!("it needs a login{why}")).remedy(login_remedy(account, config)));
             }
