@@ -94,7 +94,9 @@ fn the_identity_of_a_login_is_read_from_its_tokens() {
                   RncHRfYWNjb3VudF9pZCI6IndzLTEiLCJjaGF0Z3B0X3VzZXJfaWQiOiJ1c2VyLTEiLCJjaGF0Z3B0X3BsYW5fdHlwZSI6InBsdXMi\
                   fSwiaHR0cHM6Ly9hcGkub3BlbmFpLmNvbS9wcm9maWxlIjp7ImVtYWlsIjoiYUBiLmMifX0.FAKE";
     let login = format!(r#"{{"access_token":"{access}","refresh_token":"rt"}}"#);
-    home.feed(&["account", "add", "codex", "--oauth-stdin"], &login).ok().says("added a@b.c");
+    let another = home.feed(&["account", "add", "codex", "--oauth-stdin", "--email", "x@b.c"], &login);
+    assert!(another.err.contains("the tokens are those of a@b.c, not of x@b.c"), "{}", another.err);
+    home.feed(&["account", "add", "codex", "--oauth-stdin", "--email", "a@b.c"], &login).ok().says("added a@b.c");
     let account = home.json(&["account", "list"])[0].clone();
     assert_eq!((&account["email"], &account["account_id"]), (&json!("a@b.c"), &json!("ws-1")), "{account}");
     assert_eq!((&account["tier"], &account["credential_expires_at"]), (&json!("pro"), &json!(4_070_908_800_000_u64)));

@@ -519,3 +519,24 @@ fn a_login_of_another_client_delays_no_other_login() {
     assert_eq!(warnings.matches("unauthorized_client").count(), 1, "{warnings}");
     assert!(warnings.contains("foreign-1, foreign-2") && !warnings.contains("own"), "{warnings}");
 }
+
+#[test]
+fn a_warning_names_two_accounts_of_one_person_distinctly() {
+    let server = OauthServer::start();
+    let home = home(&server, "");
+    let mut client = home.client();
+    for organization in ["Personal", "Team"] {
+        client.call(
+            "account.add",
+            json!({ "provider": "mine", "kind": "oauth", "secret": format!("at-{organization}"),
+                "refresh_token": server.login_of(organization, "another-client"), "expires_at": now() - 1000,
+                "email": "p@example.org", "account_id": "p", "organization_id": organization,
+                "organization": organization }),
+        );
+    }
+    let warnings = || home.client().call("status", json!({}))["warnings"].to_string();
+    wait_until("both are refused", || warnings().contains("p@example.org, p@example.org (Team)"));
+    let accounts = client.call("account.list", json!({}));
+    let remedy = format!("lessor account refresh {};", accounts[0]["id"].as_str().unwrap());
+    assert!(warnings().contains(&remedy), "the address names both: {}", warnings());
+}

@@ -47,7 +47,7 @@ pub struct DiscoveredAccount {
     pub max_leases: Option<u32>,
     /// Accounts with a higher priority are preferred.
     pub priority: Option<i32>,
-    /// The file that lessor can watch for changes of the login, if there is one.
+    /// The file that contains the login, and that lessor can watch for its changes, if there is one.
     pub file: Option<String>,
     /// Who refreshes it, if the file says so; the user's choice overrides this.
     pub mode: Option<LinkMode>,

@@ -114,6 +114,50 @@ fn a_refresh_token_that_a_file_has_lost_is_kept_and_another_persons_file_is_anot
 }
 
 #[test]
+fn a_linked_login_without_its_refresh_token_is_known_also_when_its_owner_cannot_be_read() {
+    let machine = Machine::new();
+    machine.write(".claude.json", &owner("me", "Personal"));
+    machine.write(".claude/.credentials.json", &claude("r1", FAR));
+    machine.import(&[]);
+    machine.write_text(".claude.json", "{\"oauthAccount\":");
+    let mut bare = claude("r1", FAR);
+    bare["claudeAiOauth"].as_object_mut().unwrap().remove("refreshToken");
+    machine.write(".claude/.credentials.json", &bare);
+    assert_eq!(machine.import(&["--from", "claude-code"])[0].0, "same");
+    assert_eq!(refresh_tokens(&machine), pairs(&[("me@example.org", "sk-ant-ort01-FAKE-r1")]));
+}
+
+#[test]
+fn the_credential_before_an_adopted_one_is_removed_when_the_owner_is_certain() {
+    let machine = Machine::new();
+    let ends = || machine.account("me@example.org")["credential_expires_at"].clone();
+    let of_database = |work: &dyn Fn(&Connection) -> u32| {
+        machine.run(&["stop"]).ok();
+        work(&Connection::open(machine.lessor.path().join("data/lessor.db")).unwrap())
+    };
+    let count = |database: &Connection| -> u32 {
+        database.query_row("SELECT count(*) FROM former_credential", [], |row| row.get(0)).unwrap()
+    };
+    machine.write(".claude.json", &owner("me", "Personal"));
+    machine.write(".claude/.credentials.json", &claude("r1", FAR));
+    machine.import(&[]);
+    machine.write(".claude/.credentials.json", &claude("r2", FARTHER));
+    soon("the new token is used", || ends() == FARTHER);
+    let kept = of_database(&|database| {
+        let kept = count(database);
+        // as if it had been adopted an hour ago
+        database.execute("UPDATE former_credential SET since = since - 3600000", []).unwrap();
+        kept
+    });
+    assert_eq!(kept, 1);
+    soon("it is removed", || {
+        machine.accounts();
+        of_database(&count) == 0
+    });
+    assert_eq!(ends(), FARTHER);
+}
+
+#[test]
 fn a_linked_file_that_changes_hands_takes_no_account_along() {
     let machine = Machine::new();
     let ends = |name: &str| machine.account(name)["credential_expires_at"].clone();

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use super::super::{FileContent, FileFormat, ImportParseError, ImportProblem, ParsedFile, read};
+use super::super::{DiscoveredAccount, FileContent, FileFormat, ImportParseError, ImportProblem, ParsedFile, read};
 use super::opencode_database;
 use super::paths::{HostEnvironment, beside};
-use crate::pool::Wall;
+use crate::pool::{CredentialKind, Wall};
 
 /// The maximum size of a file, in bytes.
 pub const LARGEST: u64 = 8 << 20;
@@ -115,7 +115,7 @@ pub(super) fn file(path: &Path, of: &HostEnvironment<'_>, now: Wall) -> Option<D
     Some(DiscoveredFile { reading: followed(reading, &source), source, open_to_others: taken.open_to_others })
 }
 
-/// Notes on each rotating login where it is stored, so that the place can be watched.
+/// Notes on each login where it is stored, so that the place can be watched.
 pub(super) fn followed(
     reading: Result<(FileFormat, ParsedFile), DiscoveryError>,
     source: &DiscoverySource,
@@ -125,7 +125,8 @@ pub(super) fn followed(
         DiscoverySource::File(path) => std::path::absolute(path).ok().and_then(|path| path.to_str().map(str::to_owned)),
         DiscoverySource::Keychain(service) => Some(format!("{KEYCHAIN_PREFIX}{service}")),
     };
-    for entry in reading.entries.iter_mut().filter(|entry| entry.rotates && entry.file.is_none()) {
+    let is_login = |entry: &DiscoveredAccount| entry.credential.kind == CredentialKind::Oauth;
+    for entry in reading.entries.iter_mut().filter(|entry| is_login(entry) && entry.file.is_none()) {
         entry.file.clone_from(&place);
     }
     Ok((format, reading))
