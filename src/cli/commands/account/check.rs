@@ -12,7 +12,8 @@ pub(super) fn check(account: &AccountRef, context: &Context) -> Result<(), CliEr
         "accepted" => Ok(()),
         // the result is printed already
         "refused" => {
-            if !context.output.json {
+            // a page of the provider's comes first
+            if !context.output.json && info.link.is_none() {
                 context.output.note(&format!("hint: {}", remedy(&info.account)));
             }
             Err(CliError::new(ErrorKind::NeedsLogin, "refused").silent())
