@@ -5,6 +5,7 @@ use crate::cli::commands::import::{FoundCredentials, FoundFile, ImportSource, fi
 use crate::cli::ui::{account, format::count};
 use crate::cli::{context::Context, error::CliError};
 use crate::credential::{import::DiscoveredAccount, oauth::OauthSettings};
+use crate::http::{self, ConnectOptions};
 use crate::protocol::{AccountInfo, DaemonStatus, ImportedEntry, ListAccountsParams};
 use crate::{config::Config, daemon::oauth_given, pool::CredentialKind, pool::IdentityMatch};
 
@@ -59,7 +60,20 @@ fn config(context: &Context, findings: &mut Vec<DoctorFinding>) -> Option<Config
         }
         Ok(loaded) => {
             findings.push(DoctorFinding::ok("config", "the configuration is valid").of(path));
+            certificates(&loaded.config, findings);
             Some(loaded.config)
+        }
+    }
+}
+
+/// Files with certificates that cannot be used: requests to their provider fail.
+fn certificates(config: &Config, findings: &mut Vec<DoctorFinding>) {
+    for (provider, section) in &config.providers {
+        let reach = ConnectOptions { ca_file: section.ca_file.clone(), ..ConnectOptions::default() };
+        if let Some(error) = section.ca_file.as_ref().and_then(|_| http::tls(&reach).err()) {
+            let key = format!("providers.{provider}.ca_file");
+            let remedy = format!("lessor config set {key} FILE; or do without: lessor config unset {key}");
+            findings.push(DoctorFinding::warning("config", error.to_string()).of(key).remedy(remedy));
         }
     }
 }
@@ -308,5 +322,33 @@ mod tests {
             findings(vec![entry(Tool::ClaudeCode, "r1", Some("a@b.c")), entry(Tool::CliProxyApi, "r2", Some("A@b.c"))]);
         assert!(matches!(&found[..], [(FindingLevel::Warning, _)]), "{found:?}");
         assert_eq!(findings(vec![entry(Tool::ClaudeCode, "r1", None), entry(Tool::Opencode, "r2", None)]), []);
+    }
+
+    #[test]
+    fn certificates_that_cannot_be_read_are_found() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("config.toml");
+        let missing = directory.path().join("ca.pem");
+        let text =
+            format!("[providers.anthropic]\nca_file = {missing:?}\n[providers.openai]\nproxy = \"http://h:1\"\n");
+        let mut findings = Vec::new();
+        certificates(&Config::from_text(Some(&text), &path).unwrap().config, &mut findings);
+        let [one] = findings.as_slice() else { panic!("{findings:?}") };
+        assert!(one.message.contains("ca.pem") && one.level == FindingLevel::Warning, "{one:?}");
+        assert_eq!(one.subject.as_deref(), Some("providers.anthropic.ca_file"));
+    }
+
+    #[test]
+    fn a_refused_account_is_named_with_the_page_and_the_command_that_tries_it() {
+        let account = serde_json::json!({
+            "id": "ac_1", "provider": "anthropic", "label": "work", "tier": "pro", "kind": "api_key", "unchecked": false,
+            "state": "limited", "state_reason": "anthropic refuses it: disabled", "state_link": "https://a.example",
+            "enabled": true, "leases": 0, "capacity": 1, "priority": 0, "use": ["any"], "limits": [], "usage": [],
+            "created_at": 0
+        });
+        let mut findings = Vec::new();
+        accounts(&[serde_json::from_value(account).unwrap()], None, &mut findings);
+        assert_eq!(findings[0].message, "1 of 1 account can be leased; 1 of them limited now");
+        assert_eq!(findings[1].remedy.as_deref(), Some("open https://a.example; then: lessor account check ac_1"));
     }
 }
