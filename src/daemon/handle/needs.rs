@@ -206,6 +206,11 @@ impl State {
                 ))
             }
             Restriction::Keys(keys) => {
+                // without an account of the other kind, the setting would change nothing
+                let mut others = self.pool.accounts().iter().filter(|account| {
+                    account.record.provider == provider && is_key(account.record.kind) != keys && account.enabled()
+                });
+                others.next()?;
                 let kind = if keys { "an API key" } else { "a login" };
                 Some(format!(
                     "this conversation began on {kind} and stays on that kind of account; to let it move, run `lessor config \
