@@ -9,5 +9,6 @@ mod life;
 mod limits;
 mod pools;
 mod recovery;
+mod refusals;
 mod seeds;
 mod waiting;

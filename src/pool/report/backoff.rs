@@ -25,6 +25,8 @@ pub(crate) struct CountedEvent {
     pub(crate) once_more: bool,
     /// Consecutive failures, including this one.
     pub(crate) failures: u32,
+    /// Its request was sent before the last counted refusal.
+    pub(crate) was_under_way: bool,
 }
 
 /// How long a first refusal of this kind, which the request is not at fault for, keeps the account or model from use.
@@ -96,7 +98,12 @@ impl Pool {
                 known.remove(0);
             }
             known.push(CountedRefusal { scope, key: key.clone(), at: now.mono, fence, back_at, failures: 1 });
-            return CountedEvent { counts: !is_closed, once_more: once && !only, failures: 1 };
+            return CountedEvent {
+                counts: !is_closed,
+                once_more: once && !only,
+                failures: 1,
+                was_under_way: is_closed,
+            };
         };
         let was_under_way = is_closed || refused.sent_at < known.at;
         let same_event = was_under_way || now.mono.since(known.at) < window;
@@ -104,11 +111,11 @@ impl Pool {
         let is_back = known.fence == fence && known.back_at.is_some_and(|at| now.mono >= at);
         if same_event && (was_under_way || !is_back) {
             let once_more = once && !only && known.back_at.is_some();
-            return CountedEvent { counts: false, once_more, failures: known.failures };
+            return CountedEvent { counts: false, once_more, failures: known.failures, was_under_way };
         }
         (known.at, known.fence, known.back_at) = (now.mono, fence, back_at.filter(|_| only));
         known.failures = known.failures.saturating_add(1);
-        CountedEvent { counts: true, once_more: false, failures: known.failures }
+        CountedEvent { counts: true, once_more: false, failures: known.failures, was_under_way: false }
     }
 
     /// A success ends the row of failures; but within the window one event still counts once.

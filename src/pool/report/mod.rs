@@ -218,8 +218,10 @@ impl Pool {
         if only {
             return self.retry_on_only_account(now, refused, (&counted, is_unexplained), effects);
         }
-        // a guess that was made for the same event stands
-        if counted.counts || details.wait.is_some() || refused.is_lasting() {
+        // a guess that was made for the same event stands; if it was ended meanwhile, its account refuses again
+        let stands = |limit: &Limit| limit.is_of(refused.scope, &refused.key);
+        let is_open = !counted.was_under_way && !self.accounts[slot].limits.iter().any(stands);
+        if counted.counts || is_open || details.wait.is_some() || refused.is_lasting() {
             let until = self.end_of(now, refused, counted.counts, is_unexplained);
             self.limit_refused(now, refused, until, effects)?;
         }
