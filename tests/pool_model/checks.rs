@@ -6,7 +6,8 @@ use std::time::Duration;
 use lessor::limits::{Reason, Scope};
 use lessor::pool::{
     AccountId, Action, Bind, Command, Deadline, Effect, Ending, Event, Fallback, Fence, Lease, LeaseRequest, Limit,
-    LimitRecord, LimitSource, Mode, Mono, Now, Refusal, RefusalKind, Reply, RequestOutcome, Ticket, WaiterId,
+    LimitRecord, LimitSource, Mode, Mono, Now, Refusal, RefusalKind, Reply, RequestOutcome, StatedWait, Ticket,
+    WaiterId,
 };
 
 use crate::cast::ask_again;
@@ -168,15 +169,17 @@ impl World {
         } else {
             self.model.take_in(lease);
         }
-        if !self.tickets.iter().any(|ticket| ticket.fence == lease.fence) {
-            self.tickets.push(Ticket {
+        match self.tickets.iter_mut().find(|ticket| ticket.fence == lease.fence) {
+            // a forged ticket can name another account
+            Some(ticket) => ticket.account = lease.account,
+            None => self.tickets.push(Ticket {
                 fence: lease.fence,
                 account: lease.account,
                 exclusive: lease.exclusive,
                 target: lease.target.clone(),
                 session: lease.session.clone(),
                 label: lease.label.clone(),
-            });
+            }),
         }
     }
 
@@ -199,6 +202,8 @@ impl World {
             return drop(self.refused_by.remove(fence));
         }
         let is_request = finding.reason == Reason::RequestRejected;
+        // a wait that is too long to believe counts as none
+        let is_timed = matches!(finding.wait, Some(StatedWait::In(span)) if span <= 32 * DAY);
         match finding.scope.unwrap_or_else(|| finding.reason.scope()) {
             Scope::Request if !is_request => {
                 let account = self.tickets.iter().find(|ticket| ticket.fence == *fence).unwrap().account;
@@ -206,7 +211,7 @@ impl World {
             }
             Scope::Service => {}
             Scope::Model | Scope::Pool | Scope::Account
-                if matches!(finding.reason, Reason::Forbidden | Reason::Unknown) && finding.wait.is_none() => {}
+                if matches!(finding.reason, Reason::Forbidden | Reason::Unknown) && !is_timed => {}
             _ => drop(self.refused_by.remove(fence)),
         }
     }

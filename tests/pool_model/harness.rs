@@ -478,9 +478,14 @@ impl World {
 
     /// Who waits out a limit on its own account is the first to come back.
     fn note_wait(&mut self, command: &Command, reply: &Result<Reply, Refusal>) {
-        let (Command::Report { fence, .. }, Ok(Reply::Decision(decision))) = (command, reply) else { return };
+        let (Command::Report { fence, outcome }, Ok(Reply::Decision(decision))) = (command, reply) else { return };
         let Some(lease) = self.model.leases.iter().find(|lease| lease.fence == *fence).cloned() else { return };
         let now = self.model.now;
+        // an account that refused the request as such is not asked again for it
+        if matches!(outcome, RequestOutcome::Refused(f) if f.scope.unwrap_or_else(|| f.reason.scope()) == Scope::Request)
+        {
+            return;
+        }
         let Some(account) = self.model.account(lease.account) else { return };
         let own = match self.model.obstacle(account, &ask_again(&lease)) {
             Some((Ineligible::Limited, Some(until))) => until.since(now.mono),

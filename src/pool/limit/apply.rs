@@ -78,6 +78,10 @@ impl Pool {
         let mut due: Vec<usize> = self.timers.due_limits(now).filter_map(|id| self.accounts.slot(id)).collect();
         due.sort_unstable();
         due.dedup();
+        if !due.is_empty() {
+            // a probe that begins at once makes others wait for longer than they may
+            self.queue_dirty.mark_all();
+        }
         for slot in due {
             let account = &self.accounts[slot];
             let (id, most) = (account.record.id, self.settings.leases.ceiling(account.policy.capacity));
@@ -92,6 +96,11 @@ impl Pool {
 
     /// A lease is used on this quota: recovering limits count it, and a half-open one takes it as its probe.
     pub(crate) fn admit(&mut self, now: Now, slot: usize, fence: Fence, quota: Quota<'_>) {
+        let takes_a_place = |limit: &Limit| limit.is_recovering() && limit.blocks(quota);
+        if self.accounts[slot].limits.iter().any(takes_a_place) {
+            // others wait for the next place now: some of them for longer than they may
+            self.queue_dirty.mark_all();
+        }
         self.accounts.count_admission(slot, now, &mut self.timers, |limits| limits.admit(quota, fence, now.mono));
     }
 

@@ -211,8 +211,8 @@ impl AccountLimits {
 
     /// Removes the guess that was made for one refusal, if it still stands.
     pub fn remove_guess(&mut self, scope: Scope, key: &str, reason: Reason) -> Option<LimitEnd> {
-        let guess =
-            |limit: &Limit| limit.is_of(scope, key) && limit.reason == reason && limit.source == LimitSource::Table;
+        let is_guess = |limit: &Limit| limit.reason == reason && limit.source == LimitSource::Table;
+        let guess = |limit: &Limit| limit.is_of(scope, key) && is_guess(limit) && limit.is_kept();
         let at = self.0.iter().position(guess)?;
         Some(LimitEnd::of(&self.0.remove(at), true, true))
     }
