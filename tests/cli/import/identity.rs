@@ -150,10 +150,12 @@ fn the_credential_before_an_adopted_one_is_removed_when_the_owner_is_certain() {
         kept
     });
     assert_eq!(kept, 1);
-    soon("it is removed", || {
-        machine.accounts();
+    // only a daemon that has ended lets others read its database: each one runs for longer than the one before
+    let is_removed = |calls: u32| {
+        (0..1 << calls).for_each(|_| drop(machine.accounts()));
         of_database(&count) == 0
-    });
+    };
+    assert!((0..10).any(is_removed), "it is removed");
     assert_eq!(ends(), FARTHER);
 }
 
