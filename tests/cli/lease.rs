@@ -42,7 +42,9 @@ fn refusals_have_their_exit_codes() {
     let home = Home::with_keys(&[("anthropic", "work")]);
     home.run(&["acquire", "openai", "--wait", "0s"]).exits(5).complains("lessor account add openai");
     home.run(&["acquire", "nosuch", "--wait", "0s"]).exits(1).complains("no provider");
-    home.run(&["acquire", "anthropic", "--account", "x", "--wait", "0s"]).exits(1).complains("no account");
+    home.run(&["acquire", "anthropic", "--account", "no-such-account", "--wait", "0s"])
+        .exits(1)
+        .complains("no account");
     home.run(&["acquire", "anthropic", "--wait", "5"]).exits(2).complains("5s");
     home.run(&["acquire", "anthropic", "--ttl", "1h", "--exclusive"]).ok();
     home.run(&["acquire", "anthropic", "--ttl", "1h", "--wait", "0s"]).exits(4).complains("busy");
