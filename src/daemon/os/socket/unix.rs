@@ -1,8 +1,10 @@
 //! A Unix socket in a directory that only its user can enter.
 
+use std::fs::TryLockError;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use std::{fs, io};
 
 use interprocess::local_socket::tokio::{Listener, Stream};
@@ -17,6 +19,10 @@ use crate::daemon::os::socket_activation::Inherited;
 
 /// The longest path a socket can have: `sun_path` less its final zero.
 pub const LONGEST_PATH: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
+
+/// How long to wait for another daemon that replaces or removes a socket in the same directory.
+const MOST_LOCKED: Duration = Duration::from_secs(2);
+const LOCK_STEP: Duration = Duration::from_millis(1);
 
 /// The socket of this daemon.
 #[derive(Debug)]
@@ -92,6 +98,7 @@ impl Socket {
         check_length(path)?;
         let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         check_directory(directory)?;
+        let _locked = lock_directory(directory)?;
         remove_dead_socket(path)?;
         let io = |doing| SocketError::io(doing, path);
         let name = path.to_fs_name::<GenericFilePath>().map_err(io("naming"))?;
@@ -170,11 +177,37 @@ impl Socket {
 
     /// Removes the socket, unless it was replaced, or a service manager keeps it for the next daemon.
     pub fn remove(&self) {
+        let _locked = self.path.parent().map(lock_directory);
         if !self.inherited
             && self.is_in_place()
             && let Err(error) = fs::remove_file(&self.path)
         {
             tracing::warn!(path = %self.path.display(), "the socket could not be removed: {error}");
+        }
+    }
+}
+
+/// Locks a directory while a socket in it is replaced or removed: between the look at a dead socket and its removal, a
+/// daemon with another data directory could put its own there.
+fn lock_directory(path: &Path) -> Result<Option<fs::File>, SocketError> {
+    let Ok(directory) = fs::File::open(path) else { return Ok(None) };
+    let mut waited = Duration::ZERO;
+    loop {
+        match directory.try_lock() {
+            Ok(()) => return Ok(Some(directory)),
+            Err(TryLockError::WouldBlock) if waited < MOST_LOCKED => {
+                std::thread::sleep(LOCK_STEP);
+                waited += LOCK_STEP;
+            }
+            Err(TryLockError::WouldBlock) => {
+                let why = "has been locked by another program for 2 s";
+                return unsafe_directory(path, why, format!("find it with: fuser -v {}", path.display()));
+            }
+            // some network file systems have no locks
+            Err(TryLockError::Error(error)) => {
+                tracing::debug!(%error, "the socket's directory cannot be locked");
+                return Ok(None);
+            }
         }
     }
 }
