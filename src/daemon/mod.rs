@@ -24,6 +24,7 @@ pub use os::process::{find as find_process, wait_for_end as wait_for_process, wa
 pub use os::socket::SocketError;
 #[cfg(unix)]
 pub use os::socket::{LocalStream, Socket, admit, prepare_directory};
+pub use os::tcp_peer::{TcpPeer, find_tcp_peer};
 pub use os::{clock, lock};
 pub use run::{Ended, Options, StartError, run};
 pub use state::events::{KINDS, REPLAY_END};

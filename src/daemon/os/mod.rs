@@ -14,3 +14,4 @@ pub(crate) mod signals;
 pub(crate) mod socket;
 #[cfg_attr(windows, path = "socket_activation/windows.rs")]
 pub(crate) mod socket_activation;
+pub(crate) mod tcp_peer;
