@@ -122,7 +122,7 @@ mod tests {
             ("/anthropic/v1/v1/messages", ApiKey, None, "https://api.anthropic.com/v1/messages"),
             ("/anthropic/messagesx", Oauth, None, "https://api.anthropic.com/messagesx"),
             ("/anthropic", ApiKey, None, "https://api.anthropic.com/"),
-            ("/openai/v1/./a/../b//c%2F;x", ApiKey, Some("a=%20&&b"), "http://u:1/x/v1/./a/../b//c%2F;x?a=%20&&b"),
+            ("/openai/v1/a..b//c%2F;x", ApiKey, Some("a=%20&&b"), "http://u:1/x/v1/a..b//c%2F;x?a=%20&&b"),
             ("/openai/v1/responses", Oauth, None, "http://u:1/x/v1/responses"),
             ("/google/v1beta/models/m:g", ApiKey, Some(""), "http://k/v1beta/models/m:g?"),
             ("/google/v1internal:g", Oauth, None, "http://l/b/v1internal:g"),

@@ -70,8 +70,8 @@ impl GatewayService {
         let received_at = Instant::now();
         let (head, body) = request.into_parts();
         let config = self.config();
-        if let Err(message) = access::check(origin, &head.uri, &head.headers, config.gateway.allow_remote) {
-            return refusal::error("", StatusCode::FORBIDDEN, message);
+        if let Err((status, message)) = access::check(origin, &head.uri, &head.headers, config.gateway.allow_remote) {
+            return refusal::error("", status, message);
         }
         let path = head.uri.path();
         if path == "/healthz" {

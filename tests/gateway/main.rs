@@ -9,6 +9,7 @@ mod denied;
 mod early_answers;
 mod failover;
 mod harness;
+mod hostile_requests;
 mod kind_mix;
 mod lease_keys;
 mod metrics;

@@ -44,7 +44,7 @@ const REQUESTS: &[Row] = &[
         headers: &[("x-goog-api-client", "gl-node/22")],
         body: b"{}",
     },
-    Row { line: "DELETE /openai/v1//files/../%7Ea?", out: "DELETE /v1//files/../%7Ea? HTTP/1.1", headers: &[], body: b"" },
+    Row { line: "DELETE /openai/v1//files/..%7Ea?", out: "DELETE /v1//files/..%7Ea? HTTP/1.1", headers: &[], body: b"" },
     Row { line: "GET /anthropic/v1/models", out: "GET /v1/models HTTP/1.1", headers: &[], body: b"" },
 ];
 

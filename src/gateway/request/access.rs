@@ -1,9 +1,12 @@
-//! Rejects requests that a web page may have sent. The client's key is checked elsewhere.
+//! Rejects requests that a web page may have sent, and those that mean another thing than they say. The client's key is
+//! checked elsewhere.
 
 use std::net::IpAddr;
 
-use hyper::Uri;
 use hyper::header::{HOST, HeaderMap, ORIGIN, UPGRADE};
+use hyper::{StatusCode, Uri};
+
+use super::dot_segment::has_dot_segment;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum ConnectionOrigin {
@@ -16,33 +19,55 @@ pub(crate) enum ConnectionOrigin {
 /// Whether a request may come in.
 ///
 /// # Errors
-/// The message for the client.
+/// Status and message for the client.
 pub(crate) fn check(
     origin: ConnectionOrigin,
     uri: &Uri,
     headers: &HeaderMap,
     allow_remote: bool,
-) -> Result<(), &'static str> {
+) -> Result<(), (StatusCode, &'static str)> {
     if headers.contains_key(ORIGIN) {
-        return Err("lessor: requests from web pages are rejected");
+        return Err((StatusCode::FORBIDDEN, "lessor: requests from web pages are rejected"));
     }
-    if origin == ConnectionOrigin::Local {
-        return Ok(());
+    let mut hosts = headers.get_all(HOST).iter().map(|host| host.to_str().unwrap_or_default());
+    let host = hosts.next();
+    if hosts.next().is_some() {
+        return Err((StatusCode::BAD_REQUEST, "lessor: the request has more than one Host header"));
     }
-    let hosts = headers.get_all(HOST).iter().map(|host| host.to_str().unwrap_or_default());
-    let mut hosts: Vec<&str> = hosts.chain(uri.authority().map(|authority| authority.as_str())).collect();
-    hosts.dedup();
-    let is_ours = !hosts.is_empty() && hosts.iter().all(|host| is_this_machine(host, allow_remote));
-    if is_ours { Ok(()) } else { Err("lessor: the Host header must name this machine by its IP address or localhost") }
+    if origin == ConnectionOrigin::Tcp {
+        let mut hosts = host.into_iter().chain(uri.authority().map(|authority| authority.as_str())).peekable();
+        let is_ours = hosts.peek().is_some() && hosts.all(|host| is_this_machine(host, allow_remote));
+        if !is_ours {
+            let message = "lessor: the Host header must name this machine by its IP address or localhost";
+            return Err((StatusCode::FORBIDDEN, message));
+        }
+    }
+    if has_dot_segment(uri.path()) {
+        let message = "lessor: the path has a segment \".\" or \"..\", plain or encoded; paths are forwarded as they are, \
+                       so send the path that is meant";
+        return Err((StatusCode::BAD_REQUEST, message));
+    }
+    Ok(())
 }
 
 /// Whether a host can only mean this machine: any other name could be rebound by an attacker's DNS server.
 fn is_this_machine(host: &str, allow_remote: bool) -> bool {
-    let name = match host.strip_prefix('[') {
-        Some(rest) => rest.split(']').next().unwrap_or_default(),
-        None => host.rsplit_once(':').map_or(host, |(name, _)| name),
+    let (name, port) = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((name, rest)) => (name, rest.strip_prefix(':').or_else(|| rest.is_empty().then_some(""))),
+        None => host.split_once(':').map_or((host, Some("")), |(name, port)| (name, Some(port))),
     };
-    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|ip| allow_remote || ip.is_loopback())
+    let is_port = port.is_some_and(|port| port.bytes().all(|digit| digit.is_ascii_digit()));
+    let is_loopback = |ip: IpAddr| ip.to_canonical().is_loopback();
+    let is_ours = match name.parse::<IpAddr>() {
+        Ok(ip) => (ip.is_ipv6() == host.starts_with('[')) && (allow_remote || is_loopback(ip)),
+        Err(_) => {
+            let name = name.strip_suffix('.').unwrap_or(name);
+            let last = name.rsplit_once('.').map_or(name, |(_, last)| last);
+            // names below it mean this machine too
+            last.eq_ignore_ascii_case("localhost") && !host.starts_with('[')
+        }
+    };
+    is_port && is_ours
 }
 
 pub(crate) fn wants_websocket(headers: &HeaderMap) -> bool {
@@ -63,6 +88,22 @@ mod tests {
             ("[::1]:80", false, true),
             ("[::1]", false, true),
             ("127.0.0.2", false, true),
+            ("[::ffff:127.0.0.1]:80", false, true),
+            ("localhost.", false, true),
+            ("agent.localhost:80", false, true),
+            ("localhost:", false, true),
+            ("notlocalhost", false, false),
+            ("localhost:x", false, false),
+            ("localhost:1:2", false, false),
+            ("user@localhost", false, false),
+            ("[::1].evil.example", false, false),
+            ("[::1]evil.example:80", false, false),
+            ("[127.0.0.1]", false, false),
+            ("[localhost]", false, false),
+            ("::1", false, false),
+            ("127.1", false, false),
+            ("2130706433", false, false),
+            ("0x7f.0.0.1", false, false),
             ("192.168.0.1:80", false, false),
             ("192.168.0.1:80", true, true),
             ("evil.example", false, false),

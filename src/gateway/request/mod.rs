@@ -2,6 +2,7 @@
 
 pub(super) mod access;
 mod buffered;
+mod dot_segment;
 mod json_scan;
 mod request_text;
 mod upstream_body;
