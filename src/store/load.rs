@@ -16,7 +16,7 @@ use crate::pool::{
 
 /// Why a row is skipped.
 #[derive(Debug, thiserror::Error)]
-enum RowError {
+pub(super) enum RowError {
     #[error("{0}")]
     Column(#[from] rusqlite::Error),
     #[error("{0}")]
@@ -27,7 +27,7 @@ enum RowError {
     Sealed(AccountId),
 }
 
-type Read<T> = Result<T, RowError>;
+pub(super) type Read<T> = Result<T, RowError>;
 
 /// Reads all tables into `loaded`: leases only if their holders can still be alive, secrets only with a key.
 pub(super) fn load(database: &Connection, key: Option<&SealKey>, loaded: &mut LoadedState) -> rusqlite::Result<()> {
@@ -89,7 +89,7 @@ pub(super) fn next_fence(database: &Connection) -> rusqlite::Result<Fence> {
     Ok(Fence(next.unsigned_abs()))
 }
 
-fn rows<T>(
+pub(super) fn rows<T>(
     database: &Connection,
     query: &str,
     what: &str,
@@ -237,11 +237,11 @@ fn id(row: &Row<'_>, column: &str) -> Read<AccountId> {
     Ok(text.parse().map_err(|_| UnknownText::new("account id", &text))?)
 }
 
-fn number(row: &Row<'_>, column: &'static str) -> Read<u64> {
+pub(super) fn number(row: &Row<'_>, column: &'static str) -> Read<u64> {
     optional_number(row, column)?.ok_or(RowError::Range(column))
 }
 
-fn optional_number(row: &Row<'_>, column: &'static str) -> Read<Option<u64>> {
+pub(super) fn optional_number(row: &Row<'_>, column: &'static str) -> Read<Option<u64>> {
     let value: Option<i64> = row.get(column)?;
     value.map(|value| u64::try_from(value).map_err(|_| RowError::Range(column))).transpose()
 }

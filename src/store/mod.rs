@@ -1,12 +1,13 @@
 //! The store: everything that must outlive the daemon, in one SQLite file with sealed credentials. One thread writes;
 //! callers do not wait unless they pass a callback.
 //!
-//! Durability: credentials, removals, refresh marks and fence reservations are fsynced before their callback runs. All
-//! other writes survive a crash of the daemon, but not of the machine.
+//! Durability: credentials, removals, refresh marks, fence reservations and changes of the gateway's keys are fsynced
+//! before their callback runs. All other writes survive a crash of the daemon, but not of the machine.
 
 mod database;
 mod error;
 mod file;
+mod gateway_key;
 mod health;
 mod key;
 mod key_location;
@@ -32,6 +33,7 @@ use crate::credential::{Credential, Fingerprint, FingerprintKey, FormerCredentia
 use crate::pool::{AccountId, Fence, Snapshot, Wall};
 
 pub use error::{StoreError, WriteError};
+pub use gateway_key::GatewayKeyRecord;
 pub use health::{StoreHealth, WriteFailure};
 pub use key_location::KeyBackend;
 pub use keyring::KeyringError;
@@ -88,6 +90,10 @@ pub struct LoadedState {
     pub links: Vec<(AccountId, Link)>,
     /// The other credentials of accounts that follow a file.
     pub formers: Vec<(AccountId, FormerCredential)>,
+    /// The lasting keys of the gateway.
+    pub gateway_keys: Vec<GatewayKeyRecord>,
+    /// Whether keys of the gateway that are not among them may be valid by their content.
+    pub sealed_gateway_keys: bool,
     /// The lowest fence that was never reserved.
     pub fence: Fence,
     /// The port that the gateway chose.
@@ -115,6 +121,8 @@ impl LoadedState {
             fingerprint_key,
             links: Vec::new(),
             formers: Vec::new(),
+            gateway_keys: Vec::new(),
+            sealed_gateway_keys: false,
             fence: Fence::default(),
             gateway_port: None,
             clean: true,
@@ -190,6 +198,7 @@ impl Store {
             ..LoadedState::empty(key.fingerprints().map_err(damaged)?, lease_key)
         };
         load::load(&database, Some(&key), &mut loaded).map_err(fault)?;
+        gateway_key::load(&database, &mut loaded).map_err(fault)?;
         let keeper = KeyManager::new(storage, place, &key);
         let store = if read_only {
             let path = path.clone();
@@ -221,6 +230,7 @@ impl Store {
             database::recognise(path, length)?;
             let (database, _) = database::open(path, length, &mut loaded.warnings)?;
             load::load(&database, None, &mut loaded).map_err(fault)?;
+            gateway_key::load(&database, &mut loaded).map_err(fault)?;
         }
         // without the key they cannot be compared with anything
         loaded.fingerprints.clear();

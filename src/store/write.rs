@@ -4,6 +4,7 @@ use std::path::Path;
 
 use rusqlite::{Connection, OptionalExtension, ToSql, params};
 
+use super::gateway_key::{self, GatewayKeyRecord};
 use super::{error::WriteError, names, seal::SealKey};
 use crate::credential::{Credential, Fingerprint, FormerCredential, Link};
 use crate::limits::Scope;
@@ -63,6 +64,12 @@ pub enum Write {
     GatewayPort(u16),
     /// Saves when accounts were last leased.
     LastUsed(Vec<(AccountId, Wall)>),
+    /// Saves a lasting key of the gateway, as it was made, first seen or revoked; fsynced.
+    SaveGatewayKey(GatewayKeyRecord),
+    /// Saves when lasting keys of the gateway were last used, by their hashes.
+    GatewayKeysUsed(Vec<([u8; 32], Wall)>),
+    /// Removes a key of the gateway, by its hash.
+    DropGatewayKey([u8; 32]),
 }
 
 /// Why a write could not be applied.
@@ -94,7 +101,8 @@ impl Write {
             | Self::MarkRefresh(..)
             | Self::ReserveFences(_)
             | Self::SaveLink(..)
-            | Self::SaveFormer(..) => true,
+            | Self::SaveFormer(..)
+            | Self::SaveGatewayKey(_) => true,
             _ => false,
         }
     }
@@ -154,6 +162,11 @@ impl Write {
                     params![id.to_string(), integer(at.0)],
                 )
             }),
+            Self::SaveGatewayKey(key) => gateway_key::save(database, key),
+            Self::GatewayKeysUsed(times) => {
+                times.iter().try_for_each(|(hash, at)| gateway_key::used(database, hash, *at))
+            }
+            Self::DropGatewayKey(hash) => run(database, "DELETE FROM gateway_key WHERE hash = ?1", [hash]),
         }
     }
 }
@@ -183,7 +196,7 @@ fn run(database: &Connection, statement: &str, values: impl rusqlite::Params) ->
 }
 
 /// Inserts a row, or changes the one with the same primary key.
-fn upsert(database: &Connection, table: &str, columns: &[(&str, &dyn ToSql)]) -> Result<(), ApplyError> {
+pub(super) fn upsert(database: &Connection, table: &str, columns: &[(&str, &dyn ToSql)]) -> Result<(), ApplyError> {
     let names: Vec<&str> = columns.iter().map(|(name, _)| *name).collect();
     let places = vec!["?"; names.len()].join(", ");
     let set: Vec<String> = names.iter().map(|name| format!("{name} = excluded.{name}")).collect();
@@ -347,7 +360,7 @@ fn save_usage(database: &Connection, id: AccountId, usage: &Usage) -> Result<(),
 }
 
 /// SQLite's integers are signed; times and fences beyond that mean "never".
-fn integer(value: u64) -> i64 {
+pub(super) fn integer(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 

@@ -9,6 +9,7 @@ const V2: &str = include_str!("golden/2.sql");
 const V3: &str = include_str!("golden/3.sql");
 const V4: &str = include_str!("golden/4.sql");
 const V5: &str = include_str!("golden/5.sql");
+const V6: &str = include_str!("golden/6.sql");
 /// Accounts of schema 4 with ids of the provider, to be executed after `V4`.
 const V4_OWNERS: &str = include_str!("golden/4-owners.sql");
 /// Accounts of schema 3, whose login states were sentences, to be executed after `V3`.
@@ -26,14 +27,33 @@ fn databases_of_all_schemas_open() {
     let of_schema_2 = Snapshot { usage: Vec::new(), ..sample() };
     let (limits, leases) = (vec![limit(1, "claude", 77)], vec![full_lease(8, 1)]);
     let of_schema_1 = Snapshot { limits, leases, ..of_schema_2.clone() };
-    for (golden, sample) in
-        [(V1, of_schema_1), (V2, of_schema_2), (V3, sample()), (V4, of_schema_4()), (V5, of_schema_5())]
-    {
+    for (golden, sample) in [
+        (V1, of_schema_1),
+        (V2, of_schema_2),
+        (V3, sample()),
+        (V4, of_schema_4()),
+        (V5, of_schema_5()),
+        (V6, of_schema_5()),
+    ] {
         opens(golden, &sample);
     }
     let home = home();
     home.raw().execute_batch(V5).unwrap();
     assert_eq!(home.open().loaded.formers, [(AccountId::from_bits(1), former("former"))]);
+}
+
+/// Schema 6 lists the keys of the gateway; those of earlier versions are valid by their content.
+#[test]
+fn only_a_database_of_an_earlier_version_accepts_sealed_gateway_keys() {
+    for (golden, expected) in [(V1, true), (V5, true), (V6, false)] {
+        let home = home();
+        home.raw().execute_batch(golden).unwrap();
+        assert_eq!(home.open().loaded.sealed_gateway_keys, expected);
+        assert_eq!(home.open().loaded.sealed_gateway_keys, expected, "once migrated, it stays");
+    }
+    let home = home();
+    home.raw().execute_batch(V6).unwrap();
+    assert_eq!(home.open().loaded.gateway_keys, [gateway_key(1)]);
 }
 
 /// Schema 4 replaced the sentences by data.
@@ -192,6 +212,7 @@ fn print_golden() {
     store.write(Write::SaveUsage(AccountId::from_bits(1), full_usage()), None);
     store.write(Write::SaveLease(pooled_lease()), None);
     store.write(Write::ReserveFences(Fence(64)), None);
+    store.write(Write::SaveGatewayKey(gateway_key(1)), None);
     store.close(true);
     let database = home.raw();
     println!("PRAGMA application_id = {};", schema::APPLICATION);

@@ -136,6 +136,21 @@ fn former(access: &str) -> FormerCredential {
     FormerCredential { credential: credential(access), role: FormerRole::Before, since: Wall(5) }
 }
 
+fn gateway_key(number: u8) -> GatewayKeyRecord {
+    GatewayKeyRecord {
+        hash: [number; 32],
+        client: u64::MAX - 1,
+        label: Some("my editor".into()),
+        agent: Some("claude".into()),
+        sealed: true,
+        listed_at: Wall(1_700_000_000_000),
+        expires_at: Some(Wall(1_800_000_000_000)),
+        max_leases: Some(3),
+        last_used_at: Some(Wall(1_700_000_000_001)),
+        revoked_at: Some(Wall(1_700_000_000_002)),
+    }
+}
+
 fn account(bits: u64, access: &str) -> Write {
     Write::SaveAccount { record: record(bits), credential: Some(credential(access)) }
 }

@@ -257,3 +257,40 @@ fn an_accepted_credential_is_marked_unless_it_was_replaced() {
     assert_eq!(loaded.credentials, [(id, Credential { accepted_at: Some(Wall(5)), ..credential("one") })]);
     assert_eq!(loaded.refreshing, [(id, Wall(3))], "the mark of a refresh stays");
 }
+
+#[test]
+fn gateway_keys_come_back_as_they_were_and_their_last_use_changes_nothing_else() {
+    let (home, store) = Home::with_store();
+    let plain = GatewayKeyRecord {
+        label: None,
+        agent: None,
+        sealed: false,
+        expires_at: None,
+        max_leases: None,
+        last_used_at: None,
+        revoked_at: None,
+        ..gateway_key(2)
+    };
+    for key in [gateway_key(1), plain.clone(), gateway_key(3)] {
+        assert_eq!(store.done(Write::SaveGatewayKey(key)), Ok(()));
+    }
+    let uses = vec![([1; 32], Wall(7)), ([2; 32], Wall(8)), ([9; 32], Wall(9))];
+    store.write(Write::GatewayKeysUsed(uses), None);
+    store.write(Write::DropGatewayKey([3; 32]), None);
+    store.close(true);
+    let used = |key, at| GatewayKeyRecord { last_used_at: Some(Wall(at)), ..key };
+    assert_eq!(home.open().loaded.gateway_keys, [used(gateway_key(1), 7), used(plain, 8)]);
+}
+
+#[test]
+fn while_a_stored_gateway_key_cannot_be_read_none_is_valid_by_its_content() {
+    let (home, store) = Home::with_store();
+    store.done(Write::SaveGatewayKey(gateway_key(1))).unwrap();
+    store.close(true);
+    home.raw().execute_batch("INSERT INTO meta VALUES ('sealed_gateway_keys', 1)").unwrap();
+    assert!(home.open().loaded.sealed_gateway_keys);
+    home.raw().execute_batch("UPDATE gateway_key SET listed_at = -1").unwrap();
+    let loaded = home.open().loaded;
+    assert!(!loaded.sealed_gateway_keys && loaded.gateway_keys.is_empty());
+    assert!(loaded.warnings.iter().any(|warning| warning.contains("gateway keys")), "{:?}", loaded.warnings);
+}

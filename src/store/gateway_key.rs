@@ -1,0 +1,93 @@
+//! The lasting keys of the gateway, of which only a hash is stored.
+
+use rusqlite::{Connection, OptionalExtension, Row};
+
+use super::LoadedState;
+use super::load::{self, Read};
+use super::write::{ApplyError, integer, upsert};
+use crate::pool::Wall;
+
+/// What is known of one key.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct GatewayKeyRecord {
+    /// The SHA-256 of its text.
+    pub hash: [u8; 32],
+    /// Tells the sessions of its client from those of others.
+    pub client: u64,
+    /// A label for people.
+    pub label: Option<Box<str>>,
+    /// The agent that it is for.
+    pub agent: Option<Box<str>>,
+    /// An earlier version made it: it is valid by its content, unless it is revoked.
+    pub sealed: bool,
+    /// When it was made; of a sealed key, when it was first seen.
+    pub listed_at: Wall,
+    /// When it ends.
+    pub expires_at: Option<Wall>,
+    /// How many leases it may have at the same time.
+    pub max_leases: Option<u32>,
+    /// When it was last used, as far as that is saved.
+    pub last_used_at: Option<Wall>,
+    /// When it was revoked.
+    pub revoked_at: Option<Wall>,
+}
+
+/// Inserts or replaces a key. The only code that writes the columns of a row.
+pub(super) fn save(database: &Connection, key: &GatewayKeyRecord) -> Result<(), ApplyError> {
+    upsert(
+        database,
+        "gateway_key",
+        &[
+            ("hash", &key.hash),
+            ("client", &key.client.cast_signed()),
+            ("label", &key.label.as_deref()),
+            ("agent", &key.agent.as_deref()),
+            ("sealed", &key.sealed),
+            ("listed_at", &integer(key.listed_at.0)),
+            ("expires_at", &key.expires_at.map(|at| integer(at.0))),
+            ("max_leases", &key.max_leases),
+            ("last_used_at", &key.last_used_at.map(|at| integer(at.0))),
+            ("revoked_at", &key.revoked_at.map(|at| integer(at.0))),
+        ],
+    )
+}
+
+/// Saves when a key was last used, if it is still stored.
+pub(super) fn used(database: &Connection, hash: &[u8; 32], at: Wall) -> Result<(), ApplyError> {
+    let mut select = database.prepare_cached("SELECT * FROM gateway_key WHERE hash = ?1")?;
+    let stored = select.query_row([hash], |row| Ok(record(row).ok())).optional()?;
+    // a row that cannot be read stays unchanged
+    stored.flatten().map_or(Ok(()), |key| save(database, &GatewayKeyRecord { last_used_at: Some(at), ..key }))
+}
+
+/// Reads all keys. Those that earlier versions made are not valid while a row cannot be read, because it may be the one
+/// that revokes such a key.
+pub(super) fn load(database: &Connection, loaded: &mut LoadedState) -> rusqlite::Result<()> {
+    let warnings = &mut loaded.warnings;
+    loaded.gateway_keys = load::rows(database, "SELECT * FROM gateway_key", "gateway key", warnings, record)?;
+    let stored: i64 = database.query_row("SELECT count(*) FROM gateway_key", [], |row| row.get(0))?;
+    let known = "SELECT count(*) FROM meta WHERE name = 'sealed_gateway_keys'";
+    let had_sealed: bool = database.query_row(known, [], |row| row.get(0))?;
+    let all_are_read = i64::try_from(loaded.gateway_keys.len()) == Ok(stored);
+    if had_sealed && !all_are_read {
+        warnings.push("gateway keys that earlier versions made are refused: one of them may be revoked".to_owned());
+    }
+    loaded.sealed_gateway_keys = had_sealed && all_are_read;
+    Ok(())
+}
+
+fn record(row: &Row<'_>) -> Read<GatewayKeyRecord> {
+    let client: i64 = row.get("client")?;
+    Ok(GatewayKeyRecord {
+        hash: row.get("hash")?,
+        client: client.cast_unsigned(),
+        label: row.get("label")?,
+        agent: row.get("agent")?,
+        sealed: row.get("sealed")?,
+        listed_at: Wall(load::number(row, "listed_at")?),
+        expires_at: load::optional_number(row, "expires_at")?.map(Wall),
+        max_leases: row.get("max_leases")?,
+        last_used_at: load::optional_number(row, "last_used_at")?.map(Wall),
+        revoked_at: load::optional_number(row, "revoked_at")?.map(Wall),
+    })
+}
