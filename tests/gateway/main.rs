@@ -15,6 +15,7 @@ mod lease_keys;
 mod metrics;
 mod passthrough;
 mod proxies;
+mod soak;
 mod streams;
 #[allow(dead_code, reason = "other tests use more of it")]
 #[path = "../daemon/support.rs"]

@@ -147,6 +147,11 @@ impl Upstream {
         self.received.lock().unwrap().clone()
     }
 
+    /// Forgets the requests so far.
+    pub fn forget(&self) {
+        self.received.lock().unwrap().clear();
+    }
+
     /// The keys of all requests so far.
     pub fn keys(&self) -> Vec<String> {
         self.received().iter().map(Message::key).collect()
