@@ -28,4 +28,6 @@ pub use os::tcp_peer::{TcpPeer, find_tcp_peer};
 pub use os::{clock, lock};
 pub use run::{Ended, Options, StartError, run};
 pub use state::events::{KINDS, REPLAY_END};
-pub use state::{CredentialUse, Daemon, GatewayState, ReportOutcome, UpstreamOutcome, connect_options, oauth_given};
+pub use state::{
+    CredentialUse, Daemon, GatewayState, ReportOutcome, SavedSignal, UpstreamOutcome, connect_options, oauth_given,
+};

@@ -83,7 +83,14 @@ impl GatewayService {
         }
         let Some(client) = self.client(origin, &head) else { return refusal::unauthorized(&provider) };
         let rejection = match self.prepare(connection, &client, received_at, head, body, &config).await {
-            Ok(request) => return Forward::new(&self.backend, &client, request, &config).run().await,
+            Ok(request) => {
+                let response = Forward::new(&self.backend, &client, request, &config).run().await;
+                if !response.status().is_success() {
+                    // a refusal tells the client of limits
+                    self.backend.handle.all_saved().await;
+                }
+                return response;
+            }
             Err(response) => *response,
         };
         // a lease checks the key as well; without one, it must be checked here

@@ -2,6 +2,7 @@
 
 #![cfg(unix)]
 
+mod acknowledged;
 mod activation;
 mod bounds;
 mod chaos;

@@ -24,7 +24,7 @@ impl Session {
         if id.is_none() && matches!(call, Call::Acquire(_) | Call::Token(_)) {
             return;
         }
-        let mut reply = CallReply::new(self.responder(id), out);
+        let mut reply = CallReply::new(daemon, self.responder(id), out);
         if let Err(error) = self.dispatch(daemon, &mut reply, call) {
             reply.refuse(&error);
         }
@@ -60,7 +60,7 @@ impl Session {
             Call::ListLeases(_) => lease::list(daemon, reply),
             Call::Hello(params) => self.hello(reply, &params),
             Call::Subscribe(params) => subscribe(daemon, reply, params),
-            Call::Status(_) => reply.answer(&Answer::Status(Box::new(view::status(daemon, clock::now())))),
+            Call::Status(_) => reply.at_once(&Answer::Status(Box::new(view::status(daemon, clock::now())))),
             Call::ListAccounts(params) => account::list(daemon, reply, &params),
             Call::AddAccount(params) => reply.later_saved(daemon, add::add(daemon.clone(), *params)),
             Call::RemoveAccount(params) => account::change(daemon, reply, &params.account, AccountAction::Remove),
@@ -94,7 +94,7 @@ impl Session {
             Call::Stop(_) => {
                 daemon.restart.send_replace(None);
                 daemon.stop.send_replace(true);
-                reply.answer(&Answer::Done(Empty {}))
+                reply.at_once(&Answer::Done(Empty {}))
             }
         }
     }
@@ -107,7 +107,7 @@ impl Session {
             return Err(ErrorInfo::new(ErrorKind::UnsupportedVersion, message).hint(hint));
         }
         self.greeted = true;
-        reply.answer(&Answer::Hello(HelloInfo {
+        reply.at_once(&Answer::Hello(HelloInfo {
             server: "lessor".to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             protocol: PROTOCOL,

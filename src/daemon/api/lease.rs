@@ -71,7 +71,7 @@ fn grant(state: &mut State, reply: &mut CallReply<'_>, now: Now, ask: LeaseReque
             }
             _ => held(state, reply, now, granted, (LeaseReply::Granted { until }, credential)),
         },
-        Err(refusal) => refuse(state, reply, now, refusal),
+        Err(refusal) => refuse(reply, now, refusal),
     }
 }
 
@@ -93,8 +93,8 @@ fn held(
     }
 }
 
-fn refuse(state: &State, reply: &mut CallReply<'_>, now: Now, refusal: Unsaved<Refusal>) -> CallResult {
-    reply.saved(state.shared(), refusal.map(|refusal| Err(refused(&refusal, now))))
+fn refuse(reply: &mut CallReply<'_>, now: Now, refusal: Unsaved<Refusal>) -> CallResult {
+    reply.saved(refusal.map(|refusal| Err(refused(&refusal, now))))
 }
 
 /// What a lease is bound to. Its process is looked up before the state is locked.
@@ -193,11 +193,10 @@ pub fn release(daemon: &Daemon, reply: &mut CallReply<'_>, params: &LeaseRef) ->
     let fence = fence_of(daemon, params)?;
     let now = clock::now();
     let released = daemon.state().apply(now, Command::Release(fence));
-    let done = |result: Result<Reply, Refusal>| match result {
-        Ok(_) => Ok(Answer::Done(Empty {})),
-        Err(refusal) => Err(refused(&refusal, now)),
-    };
-    reply.saved(daemon, released.map(done))
+    match released.into_result() {
+        Ok(released) => reply.own_saved(released.map(|_| Ok(Answer::Done(Empty {})))),
+        Err(refusal) => refuse(reply, now, refusal),
+    }
 }
 
 /// `lease.renew`
@@ -207,7 +206,7 @@ pub fn extend(daemon: &Daemon, reply: &mut CallReply<'_>, params: &LeaseRef) -> 
     let now = clock::now();
     match state.apply(now, Command::ExtendLease(fence)).into_result() {
         Ok(extended) => held(state, reply, now, extended, (LeaseReply::Held, true)),
-        Err(refusal) => refuse(state, reply, now, refusal),
+        Err(refusal) => refuse(reply, now, refusal),
     }
 }
 
@@ -221,7 +220,7 @@ pub fn resume(session: &mut Session, daemon: &Daemon, reply: &mut CallReply<'_>,
     let holder = connected(session, state, &mut process);
     match state.apply(now, Command::Resume { ticket: Box::new(ticket), connection, holder }).into_result() {
         Ok(resumed) => held(state, reply, now, resumed, (LeaseReply::Held, true)),
-        Err(refusal) => refuse(state, reply, now, refusal),
+        Err(refusal) => refuse(reply, now, refusal),
     }
 }
 
@@ -246,7 +245,8 @@ pub fn credential(daemon: &Arc<Daemon>, reply: &mut CallReply<'_>, params: &Cred
     match found {
         CredentialState::Usable(id) => {
             let account = state.pool.account(id).ok_or_else(lease_ended)?;
-            reply.answer(&Answer::Credential(view::credential(state, account)?))
+            // it was on disk before it was used
+            reply.at_once(&Answer::Credential(view::credential(state, account)?))
         }
         CredentialState::BeingRefreshed(_) => reply.later(daemon, fresh_credential(daemon.clone(), fence, need)),
     }

@@ -1,7 +1,7 @@
 //! The only code that answers a call: for one responder or several, on the spot or later, and only after everything
 //! that the answer depends on survives a `kill -9` of the daemon.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use crate::daemon::state::{
     CredentialState, CredentialUse, Daemon, Outbox, Pending, ReportOutcome, Shared, State, Unsaved, Waiter,
@@ -29,6 +29,7 @@ pub type UnsavedAnswer = Result<Unsaved<Answer<'static>>, ErrorInfo>;
 /// The call at hand, and where its answer goes.
 #[derive(Debug)]
 pub struct CallReply<'a> {
+    shared: &'a Shared,
     responder: Responder,
     /// What is written when the call returns.
     out: &'a mut Vec<u8>,
@@ -56,26 +57,53 @@ pub enum LeaseReply {
     Decision(Box<ReportOutcome>),
 }
 
+/// How long a view of accounts or leases waits for a disk that hangs.
+const VIEW_WAIT: Duration = Duration::from_secs(1);
+
 impl<'a> CallReply<'a> {
-    pub fn new(responder: Responder, out: &'a mut Vec<u8>) -> Self {
-        Self { responder, out }
+    pub fn new(shared: &'a Shared, responder: Responder, out: &'a mut Vec<u8>) -> Self {
+        Self { shared, responder, out }
     }
 
-    /// Answers a call that was refused before it changed anything.
+    /// Answers a call that was refused before it changed anything. The reason may be what another call has changed.
     pub(crate) fn refuse(&mut self, error: &ErrorInfo) {
-        self.responder.refuse(error, self.out);
+        send_when_saved(self.shared, &self.responder, self.shared.unsaved(), Some(self.out), |responder, out| {
+            responder.refuse(error, out);
+        });
     }
 
-    /// Answers what nothing unsaved depends on.
-    pub fn answer(&mut self, answer: &Answer<'_>) -> CallResult {
+    /// Answers what says nothing of leases, limits and accounts, or, as `status`, which writes wait for the disk.
+    pub fn at_once(&mut self, answer: &Answer<'_>) -> CallResult {
         self.responder.encode(Ok(answer), self.out);
         Ok(Replied(()))
     }
 
+    /// Answers a view, once what it shows is saved. It does not wait for long: a disk that hangs must not hide why.
+    pub fn answer(&mut self, answer: &Answer<'_>) -> CallResult {
+        let Some(daemon) = self.shared.daemon().filter(|daemon| !daemon.is_saved()) else {
+            return self.at_once(answer);
+        };
+        let (responder, mut bytes) = (self.responder.clone(), Vec::new());
+        responder.encode(Ok(answer), &mut bytes);
+        responder.outbox.begin_wait();
+        tokio::spawn(async move {
+            let _saved_or_hangs = tokio::time::timeout(VIEW_WAIT, daemon.all_saved()).await;
+            responder.outbox.push(|out| out.extend_from_slice(&bytes));
+            responder.outbox.end_wait();
+        });
+        Ok(Replied(()))
+    }
+
     /// Answers once everything is saved.
-    pub fn saved(&mut self, shared: &Shared, result: Unsaved<Result<Answer<'_>, ErrorInfo>>) -> CallResult {
+    pub fn saved(&mut self, result: Unsaved<Result<Answer<'_>, ErrorInfo>>) -> CallResult {
+        let unsaved = self.shared.unsaved();
+        self.own_saved(result.or_at_least(unsaved))
+    }
+
+    /// Answers once what this call has changed is saved: the answer says nothing of what others have changed.
+    pub fn own_saved(&mut self, result: Unsaved<Result<Answer<'_>, ErrorInfo>>) -> CallResult {
         let (result, pending) = result.into_parts();
-        send_when_saved(shared, &self.responder, pending, Some(self.out), |responder, out| {
+        send_when_saved(self.shared, &self.responder, pending, Some(self.out), |responder, out| {
             responder.encode(result.as_ref(), out);
         });
         Ok(Replied(()))
@@ -104,7 +132,7 @@ impl<'a> CallReply<'a> {
                 Ok((answer, pending)) => (Ok(answer), pending),
                 Err(error) => (Err(error), Pending::Nothing),
             };
-            send_when_saved(&daemon, &responder, pending, None, |responder, out| {
+            send_when_saved(&daemon, &responder, pending.max(daemon.unsaved()), None, |responder, out| {
                 responder.encode(result.as_ref(), out);
             });
             responder.outbox.end_wait();
@@ -126,7 +154,7 @@ impl<'a> CallReply<'a> {
             PendingLease { granted, kind, responders }.wait_for_token(state);
             return Ok(Replied(()));
         }
-        let (fence, pending) = granted.into_parts();
+        let (fence, pending) = kind.depends_on(state, granted).into_parts();
         if wants_credential {
             state.note_handed(fence);
         }
@@ -178,6 +206,17 @@ impl<'a> CallReply<'a> {
     }
 }
 
+impl LeaseReply {
+    /// What the answer waits for: a grant for the changes of its account, a decision for all it may name.
+    fn depends_on(&self, state: &mut State, granted: Unsaved<Fence>) -> Unsaved<Fence> {
+        let others = match self {
+            Self::Granted { .. } | Self::Held => state.pending_of(*granted.peek()),
+            Self::Decision(_) => state.shared().unsaved(),
+        };
+        granted.or_at_least(others)
+    }
+}
+
 impl Responder {
     fn encode(&self, result: Result<&Answer<'_>, &ErrorInfo>, out: &mut Vec<u8>) {
         match result {
@@ -201,7 +240,7 @@ fn send_when_saved(
     out: Option<&mut Vec<u8>>,
     encode: impl FnOnce(&Responder, &mut Vec<u8>),
 ) {
-    if pending == Pending::Nothing {
+    if pending == Pending::Nothing || responder.quiet {
         return match out {
             Some(out) => encode(responder, out),
             None => responder.outbox.push(|out| encode(responder, out)),
@@ -302,7 +341,7 @@ impl PendingLease {
         if state.waits_for_token(*self.granted.peek(), now) {
             let now_or_later = self.responders.into_iter().partition(|responder| responder.wants_credential);
             let (later, at_once): (Vec<_>, Vec<_>) = now_or_later;
-            let (fence, pending) = self.granted.into_parts();
+            let (fence, pending) = self.kind.depends_on(state, self.granted).into_parts();
             answer_all(state, now, (fence, pending), &self.kind, &at_once);
             if !later.is_empty() {
                 let granted = Unsaved::pending(fence, pending);
@@ -311,7 +350,7 @@ impl PendingLease {
             return;
         }
         state.note_handed(*self.granted.peek());
-        let granted = self.granted.into_parts();
+        let granted = self.kind.depends_on(state, self.granted).into_parts();
         answer_all(state, now, granted, &self.kind, &std::mem::take(&mut self.responders));
     }
 
@@ -348,7 +387,7 @@ impl PendingLease {
                 return self.hand_out(state, now);
             }
             LeaseReply::Granted { until } => until.since(now.mono),
-            LeaseReply::Decision(_) => std::time::Duration::ZERO,
+            LeaseReply::Decision(_) => Duration::ZERO,
         };
         state.update_renewing_accounts(now);
         let moved = state.apply(now, Command::Move { fence, wait: Some(wait) });
@@ -382,7 +421,7 @@ impl PendingLease {
 }
 
 fn refuse_all(state: &State, responders: &[LeaseResponder], error: Unsaved<ErrorInfo>) {
-    let (error, pending) = error.into_parts();
+    let (error, pending) = error.or_at_least(state.shared().unsaved()).into_parts();
     for LeaseResponder { to, .. } in responders {
         send_when_saved(state.shared(), to, pending, None, |to, out| to.encode(Err(&error), out));
         to.outbox.end_wait();

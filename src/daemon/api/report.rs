@@ -7,10 +7,10 @@ use serde_json::{Map, Value};
 use super::lease::fence_of;
 use super::reply::{CallReply, CallResult, LeaseReply};
 use super::session::{bad, refused};
-use crate::daemon::state::{Daemon, UpstreamOutcome};
+use crate::daemon::state::{Daemon, Unsaved, UpstreamOutcome};
 use crate::daemon::{os::clock, view};
 use crate::limits::{Headers, epoch_ms};
-use crate::pool::{Usage, Wall, Window};
+use crate::pool::{Action, Usage, Wall, Window};
 use crate::protocol::{ErrorInfo, HeaderList, LeaseRef, ObjectText, ReportParams};
 
 /// The valid HTTP status codes.
@@ -26,17 +26,22 @@ pub fn report(daemon: &Daemon, reply: &mut CallReply<'_>, params: &ReportParams)
     let classified = outcome.classify(provider.as_deref().unwrap_or_default(), now.wall);
     let usage = params.usage.as_ref().map(|usage| stated_usage(usage, now.wall)).transpose()?;
     let state = &mut *daemon.state();
-    if let (Some(usage), Some(lease)) = (usage, state.pool.lease(fence)) {
-        let account = lease.account;
-        state.learn_usage(now, account, usage);
-    }
-    let result = state.report(now, (fence, None), outcome, classified);
+    let account = state.pool.lease(fence).map(|lease| lease.account);
+    let learnt = match (usage, account) {
+        (Some(usage), Some(account)) => state.learn_usage(now, account, usage),
+        _ => Unsaved::nothing_to_save(()),
+    };
+    let result = learnt.then(state.report(now, (fence, None), outcome, classified));
     match result.into_result() {
-        Err(refusal) => reply.saved(daemon, refusal.map(|refusal| Err(refused(&refusal, now)))),
+        Err(refusal) => reply.saved(refusal.map(|refusal| Err(refused(&refusal, now)))),
         Ok(outcome) => match outcome.peek().decision.lease {
             None => {
                 let decided = outcome.peek().clone();
-                reply.saved(daemon, outcome.map(|_| view::decision(state, now, None, &decided, false)))
+                // only where the lease goes on, it says nothing of other accounts
+                let goes_on = decided.decision.action == Action::Continue;
+                let others = if goes_on { state.pending_of(fence) } else { state.shared().unsaved() };
+                let answer = outcome.map(|_| view::decision(state, now, None, &decided, false));
+                reply.own_saved(answer.or_at_least(others))
             }
             Some(lease) => {
                 let decided = Box::new(outcome.peek().clone());

@@ -144,13 +144,18 @@ impl GatewayHandle {
 
     /// Keeps a chosen port for the next run.
     pub fn keep_port(&self, port: u16) {
-        self.daemon.store.write(Write::GatewayPort(port), None);
+        self.daemon.write(Write::GatewayPort(port));
     }
 
     /// The default path of the gateway's socket.
     #[must_use]
     pub fn socket_beside(&self) -> PathBuf {
         PathBuf::from(&self.daemon.run.socket).with_file_name("gateway.sock")
+    }
+
+    /// Waits until everything that was learnt until now survives the end of the daemon.
+    pub async fn all_saved(&self) {
+        self.daemon.all_saved().await;
     }
 
     /// Waits until an account or a lease has changed in a way that may serve a request.

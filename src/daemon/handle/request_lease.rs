@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{GatewayHandle, no_account::NoAccount};
 use crate::daemon::os::clock;
-use crate::daemon::state::{CredentialUse, ReportOutcome, Served, UpstreamOutcome};
+use crate::daemon::state::{CredentialUse, ReportOutcome, SavedSignal, Served, UpstreamOutcome};
 use crate::pool::{AccountId, Command, CredentialKind, Fence, Mono, RequestNeeds};
 use crate::{credential::Secret, limits::Headers, provider::TargetError};
 
@@ -94,14 +94,11 @@ impl RequestLease {
             state.report(clock::now(), (self.fence, Some(&self.needs)), outcome, classified)
         };
         let moved_to = report.peek().as_ref().ok().and_then(|report| report.decision.lease);
-        let report = match moved_to {
-            Some(moved_to) => {
-                self.fence = moved_to;
-                daemon.saved(report).await
-            }
-            // no lease is handed out that would have to be saved first
-            None => report.no_answer(),
-        };
+        if let Some(moved_to) = moved_to {
+            self.fence = moved_to;
+        }
+        // the client learns of the refusal, or of what another request has learnt
+        let report = daemon.saved(report.or_at_least(daemon.unsaved())).await;
         report.map(|report| (report, self)).map_err(|_| NoLeaseReason::Gone)
     }
 
@@ -128,9 +125,11 @@ impl RequestLease {
         }
     }
 
-    /// Reports an error event in the middle of a stream.
-    pub fn report_event(&mut self, name: Option<&str>, data: &[u8]) {
+    /// Reports an error event in the middle of a stream. The event says what was learnt from it, so it is for the client
+    /// when that is saved: `None` if it is already.
+    pub fn report_event(&mut self, name: Option<&str>, data: &[u8]) -> Option<SavedSignal> {
         self.report_all(Some((name, data)), None);
+        self.handle.daemon.when_all_saved()
     }
 
     /// Reports the success, then an event, then applies a command, under one lock.

@@ -119,7 +119,7 @@ async fn conclude(daemon: &Arc<Daemon>, id: AccountId, job: &RefreshJob, refresh
         }
         RefreshResult::Failed(failure, sent) => {
             if sent == TokenRotation::Excluded && !daemon.state().logins.unanswered.contains_key(&id) {
-                daemon.store.write(Write::MarkRefresh(id, None), None);
+                daemon.write(Write::MarkRefresh(id, None));
             }
             RefreshOutcome::Failed(failure)
         }
@@ -209,7 +209,7 @@ fn login_has_ended(daemon: &Daemon, id: AccountId, rejected: &Secret, code: &str
     let answer_lost_at = state.logins.unanswered.remove(&id);
     let problem = LoginProblem::RefreshRejected { code: code.to_owned(), answer_lost_at };
     state.apply_internal(clock::now(), set_login_state(id, LoginState::NeedsLogin(problem)));
-    daemon.store.write(Write::MarkRefresh(id, None), None);
+    daemon.write(Write::MarkRefresh(id, None));
 }
 
 /// After an attempt: the next one can begin, and the requests that wait for it continue.

@@ -89,17 +89,13 @@ impl State {
                 Effect::Ended(lease, why) => self.lease_ended(now, lease, why, pending),
                 Effect::SaveAccount(id) => self.save_account(id, pending),
                 Effect::DeleteAccount(id) => self.delete_account(id, pending),
-                Effect::SaveLimit(record) => self.write(Write::SaveLimit(record), Pending::Lease, pending),
-                Effect::DropLimit(account, which) => {
-                    self.write(Write::DropLimit(account, which), Pending::Lease, pending);
-                }
-                // a hint for later requests: no answer says that it is kept
-                Effect::SaveSession(record) => self.write(Write::SaveSession(record), Pending::Nothing, pending),
-                // reserved long before they are used
-                Effect::ReserveFences(fence) => self.write(Write::ReserveFences(fence), Pending::Nothing, pending),
+                Effect::SaveLimit(record) => self.write(record.account, Write::SaveLimit(record), pending),
+                Effect::DropLimit(account, which) => self.write(account, Write::DropLimit(account, which), pending),
+                Effect::SaveSession(record) => self.write(record.account, Write::SaveSession(record), pending),
+                Effect::ReserveFences(fence) => *pending = self.shared.write(Write::ReserveFences(fence)).max(*pending),
                 Effect::SaveUsage(id) => {
                     if let Some(usage) = self.pool.account(id).map(|account| account.usage().kept()) {
-                        self.write(Write::SaveUsage(id, usage), Pending::Nothing, pending);
+                        self.write(id, Write::SaveUsage(id, usage), pending);
                     }
                 }
                 Effect::RefreshToken(id) => {
@@ -112,21 +108,32 @@ impl State {
         }
     }
 
-    /// Hands a write to the store; an answer waits for it as `demand` says.
-    fn write(&self, write: Write, demand: Pending, pending: &mut Pending) {
-        self.shared.store.write(write, None);
+    /// Hands a write of this account to the store. The answer of this call waits for it, and those about the account's
+    /// leases.
+    fn write(&mut self, account: AccountId, write: Write, pending: &mut Pending) {
+        let demand = self.shared.write(write);
+        if demand >= Pending::Lease {
+            self.unsaved.note(account, &self.shared.counts);
+        }
         *pending = demand.max(*pending);
     }
 
-    fn save_lease(&self, fence: Fence, pending: &mut Pending) {
-        if let Some(lease) = self.pool.lease(fence) {
-            self.write(Write::SaveLease(lease.clone()), Pending::Lease, pending);
+    /// What an answer that names this lease waits for beside the changes of its own call: a `kill -9` must not bring
+    /// back the lease that had the account before, or lose the limit that ended there.
+    pub(crate) fn pending_of(&mut self, lease: Fence) -> Pending {
+        let account = self.pool.lease(lease).map(|lease| lease.account);
+        account.map_or(Pending::Nothing, |account| self.unsaved.pending(account, &self.shared.counts))
+    }
+
+    fn save_lease(&mut self, fence: Fence, pending: &mut Pending) {
+        if let Some(lease) = self.pool.lease(fence).cloned() {
+            self.write(lease.account, Write::SaveLease(lease), pending);
         }
     }
 
     fn lease_ended(&mut self, now: Now, lease: Box<Lease>, why: Ending, pending: &mut Pending) {
         if lease.is_durable() {
-            self.write(Write::DropLease(lease.fence), Pending::Lease, pending);
+            self.write(lease.account, Write::DropLease(lease.fence), pending);
         }
         self.logins.lease_ended(lease.fence);
         self.events.ended(now.wall, &lease, why, &self.pool, &self.shared.lease_key, &mut self.log);
@@ -140,7 +147,7 @@ impl State {
     fn save_account(&mut self, id: AccountId, pending: &mut Pending) {
         self.logins.account_changed(id);
         if let Some(record) = self.pool.account(id).map(|account| account.record.clone()) {
-            self.write(Write::SaveAccount { record, credential: None }, Pending::Account, pending);
+            self.write(id, Write::SaveAccount { record, credential: None }, pending);
         }
     }
 
@@ -150,7 +157,7 @@ impl State {
         self.logins.account_removed(id);
         self.usage_notes.plans.remove(&id);
         self.usage_notes.failures.remove(&id);
-        self.write(Write::DeleteAccount(id), Pending::Account, pending);
+        self.write(id, Write::DeleteAccount(id), pending);
     }
 
     fn emit(&mut self, now: Now, event: Event) {

@@ -34,7 +34,9 @@ use crate::store::{Store, Write};
 use crate::{daemon::log::LogLevelHandle, provider::Catalog};
 
 pub(crate) use account_state::AccountState;
+pub use commit::SavedSignal;
 pub(crate) use commit::{Pending, Unsaved, save};
+use commit::{UnsavedAccounts, WriteCounts};
 pub use configuration::GatewayState;
 pub(crate) use configuration::{ActiveConfig, catalog, key_location};
 pub(crate) use credentials::{
@@ -63,6 +65,7 @@ pub struct Daemon {
 #[derive(Debug)]
 pub struct Shared {
     pub(crate) store: Store,
+    counts: WriteCounts,
     pub(crate) lease_key: LeaseKey,
     pub(crate) gateway_keys: GatewayKeySealer,
     pub(crate) run: RunInfo,
@@ -138,6 +141,7 @@ pub struct State {
     effects: Vec<Effect>,
     follow_ups: Vec<Command>,
     saved_uses: FxHashMap<AccountId, Wall>,
+    unsaved: UnsavedAccounts,
     shared: Arc<Shared>,
 }
 
@@ -189,6 +193,7 @@ impl Daemon {
             let served_by = ServedBy::restored(&pool, started);
             let shared = Arc::new(Shared {
                 store: restored.store,
+                counts: WriteCounts::default(),
                 lease_key: restored.lease_key,
                 gateway_keys: restored.gateway_keys,
                 run,
@@ -234,6 +239,7 @@ impl Daemon {
                 effects,
                 follow_ups: Vec::new(),
                 saved_uses: FxHashMap::default(),
+                unsaved: UnsavedAccounts::default(),
                 shared: shared.clone(),
             };
             state.begin(started, credentials);
@@ -308,7 +314,7 @@ impl Daemon {
         let changed: Vec<(AccountId, Wall)> = used.filter(|(id, at)| state.saved_uses.get(id) != Some(at)).collect();
         if !changed.is_empty() {
             state.saved_uses.extend(changed.iter().copied());
-            self.store.write(Write::LastUsed(changed), None);
+            self.write(Write::LastUsed(changed));
         }
     }
 }

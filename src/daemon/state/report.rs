@@ -86,7 +86,7 @@ impl State {
         };
         let quota = needs.map_or(&held.target, |needs| &needs.target).quota();
         let (account, usage) = (held.account, Usage::read(&classified.windows, quota, now.wall));
-        self.learn_usage(now, account, usage);
+        let learnt = self.learn_usage(now, account, usage);
         let details = match (outcome, &classified.verdict) {
             (UpstreamOutcome::Stated { reason, wait }, _) => RefusalDetails::reported(reason, wait),
             (_, Some(verdict)) => RefusalDetails::read(verdict),
@@ -100,11 +100,11 @@ impl State {
                     true => RequestOutcome::Overage(plan_resets_at(&classified.windows)),
                     false => RequestOutcome::Ok,
                 };
-                return self.apply_report(now, (lease, needs), outcome, None);
+                return learnt.then(self.apply_report(now, (lease, needs), outcome, None));
             }
             // neither a success nor a failure
             (_, None) => {
-                return Unsaved::nothing_to_save(Ok(ReportOutcome { decision: CONTINUE, verdict: None }));
+                return learnt.map(|()| Ok(ReportOutcome { decision: CONTINUE, verdict: None }));
             }
         };
         let details = if self.is_of_foreign_project(account, outcome) {
@@ -116,10 +116,11 @@ impl State {
             // an older token was refused than there is: retry at once with the newer one
             let (reason, scope) = (Some(details.reason), Some(details.reason.scope()));
             let decision = Decision { action: Action::Retry, reason, scope, ..CONTINUE };
-            return Unsaved::nothing_to_save(Ok(ReportOutcome { decision, verdict: classified.verdict }));
+            return learnt.map(|()| Ok(ReportOutcome { decision, verdict: classified.verdict }));
         }
         let details = RefusalDetails { renewable: self.logins.plan.can_refresh(account, now), ..details };
-        self.apply_report(now, (lease, needs), RequestOutcome::Refused(Box::new(details)), classified.verdict)
+        let refused = RequestOutcome::Refused(Box::new(details));
+        learnt.then(self.apply_report(now, (lease, needs), refused, classified.verdict))
     }
 
     /// Whether an error names the cloud project of another account: the request carried it, and the account is not at
@@ -167,10 +168,11 @@ impl State {
     }
 
     /// Records what is known of an account's quota.
-    pub(crate) fn learn_usage(&mut self, now: Now, account: AccountId, usage: Usage) {
-        if !usage.is_empty() {
-            self.apply_internal(now, Command::LearnUsage(account, usage));
+    pub(crate) fn learn_usage(&mut self, now: Now, account: AccountId, usage: Usage) -> Unsaved<()> {
+        if usage.is_empty() {
+            return Unsaved::nothing_to_save(());
         }
+        self.apply(now, Command::LearnUsage(account, usage)).map(drop)
     }
 
     fn apply_report(

@@ -334,7 +334,8 @@ fn apply_reading(daemon: &Daemon, id: AccountId, reading: UsageReading, now: Now
     if change != AccountChange::default() {
         state.apply_internal(now, Command::ChangeAccount(id, Box::new(change)));
     }
-    state.learn_usage(now, id, Usage { windows: reading.windows, ..Usage::default() });
+    let usage = Usage { windows: reading.windows, ..Usage::default() };
+    state.learn_usage(now, id, usage).no_answer();
 }
 
 /// The provider requires a confirmation of the account.

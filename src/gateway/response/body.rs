@@ -20,6 +20,8 @@ pub(crate) struct RelayedBody {
     idle: Duration,
     idle_timer: Pin<Box<Sleep>>,
     observer: Option<ResponseObserver>,
+    /// It goes to the client when what it says is saved.
+    held: Option<Bytes>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -30,7 +32,7 @@ impl RelayedBody {
     /// Relays `rest` after the pieces that were read already.
     pub(super) fn new(first: Vec<Bytes>, rest: Incoming, idle: Duration, observer: ResponseObserver) -> Self {
         let (first, idle_timer, observer) = (first.into_iter(), Box::pin(sleep(idle)), Some(observer));
-        let mut body = Self { first, rest, idle, idle_timer, observer };
+        let mut body = Self { first, rest, idle, idle_timer, observer, held: None };
         // hyper does not poll a body that is empty, as after HEAD or with status 204
         body.end_if_complete();
         body
@@ -38,9 +40,31 @@ impl RelayedBody {
 
     /// Notes the end with the last bytes: of a body whose length is known, hyper does not poll for more.
     fn end_if_complete(&mut self) {
-        if self.first.len() == 0 && self.rest.is_end_stream() {
+        if self.is_at_end() {
             self.end(true);
         }
+    }
+
+    fn is_at_end(&self) -> bool {
+        self.held.is_none() && self.first.len() == 0 && self.rest.is_end_stream()
+    }
+
+    /// Observes a piece of the body, and relays it when what it says is saved.
+    fn relay(&mut self, piece: Bytes, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(observer) = &mut self.observer {
+            observer.observe(&piece);
+        }
+        self.held = Some(piece);
+        self.poll_held(context)
+    }
+
+    fn poll_held(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(observer) = &mut self.observer {
+            std::task::ready!(observer.poll_saved(context));
+        }
+        let piece = self.held.take();
+        self.end_if_complete();
+        Poll::Ready(piece.map(|piece| Ok(Frame::data(piece))))
     }
 
     fn end(&mut self, complete: bool) {
@@ -50,22 +74,23 @@ impl RelayedBody {
     }
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if self.held.is_some() {
+            return self.poll_held(context);
+        }
         if let Some(piece) = self.first.next() {
-            if let Some(observer) = &mut self.observer {
-                observer.observe(&piece);
-            }
-            self.end_if_complete();
-            return Poll::Ready(Some(Ok(Frame::data(piece))));
+            return self.relay(piece, context);
         }
         let ended = match Pin::new(&mut self.rest).poll_frame(context) {
             Poll::Ready(Some(Ok(frame))) => {
-                if let (Some(observer), Some(piece)) = (&mut self.observer, frame.data_ref()) {
-                    observer.observe(piece);
-                }
                 #[expect(clippy::disallowed_methods, reason = "tokio's own clock, for tokio's own timer")]
                 self.idle_timer.as_mut().reset(Instant::now() + self.idle);
-                self.end_if_complete();
-                return Poll::Ready(Some(Ok(frame)));
+                return match frame.into_data() {
+                    Ok(piece) => self.relay(piece, context),
+                    Err(trailers) => {
+                        self.end_if_complete();
+                        Poll::Ready(Some(Ok(trailers)))
+                    }
+                };
             }
             Poll::Ready(Some(Err(error))) => Some(Err(error.into())),
             Poll::Ready(None) => None,
@@ -100,7 +125,7 @@ impl Body for ClientBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Complete(bytes) => bytes.is_none(),
-            Self::Relayed(relayed) => relayed.first.len() == 0 && relayed.rest.is_end_stream(),
+            Self::Relayed(relayed) => relayed.is_at_end(),
         }
     }
 
@@ -108,7 +133,8 @@ impl Body for ClientBody {
         let length = match self {
             Self::Complete(bytes) => Some(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
             Self::Relayed(relayed) => {
-                let first: u64 = relayed.first.as_slice().iter().map(|piece| piece.len() as u64).sum();
+                let first = relayed.held.iter().chain(relayed.first.as_slice());
+                let first: u64 = first.map(|piece| piece.len() as u64).sum();
                 relayed.rest.size_hint().exact().map(|rest| first + rest)
             }
         };

@@ -1,6 +1,8 @@
 //! Reads a response while it goes to the client: the tokens it took, and errors in the middle of a stream.
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use hyper::body::Bytes;
 use hyper::http::response::Parts;
@@ -8,7 +10,10 @@ use hyper::http::response::Parts;
 use super::{is_event_stream, sse::SseParser, token_usage::UsageParser};
 use crate::gateway::metrics::{InFlightGuard, MetricsRecorder, RequestLabels};
 use crate::{
-    daemon::RequestLease, gateway::content_decoder::ContentDecoder, limits::is_error_event, provider::is_final_event,
+    daemon::{RequestLease, SavedSignal},
+    gateway::content_decoder::ContentDecoder,
+    limits::is_error_event,
+    provider::is_final_event,
 };
 
 pub(crate) struct ResponseObserver {
@@ -22,6 +27,8 @@ pub(crate) struct ResponseObserver {
     status: u16,
     /// The request keeps its lease until the response has ended.
     lease: Option<RequestLease>,
+    /// An error was reported that is not saved yet.
+    unsaved: Option<SavedSignal>,
     _in_flight: InFlightGuard,
 }
 
@@ -66,12 +73,23 @@ impl ResponseObserver {
             account_name: account_name.to_owned(),
             status: head.status.as_u16(),
             lease,
+            unsaved: None,
         }
+    }
+
+    /// Whether what was reported is saved.
+    pub(super) fn poll_saved(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if let Some(unsaved) = &mut self.unsaved {
+            // it is dropped with the store, when the daemon ends
+            let _saved_or_ended = std::task::ready!(Pin::new(unsaved).poll(context));
+            self.unsaved = None;
+        }
+        Poll::Ready(())
     }
 
     /// More bytes have come.
     pub(super) fn observe(&mut self, bytes: &Bytes) {
-        let Self { decoder, usage, stream, lease, .. } = self;
+        let Self { decoder, usage, stream, lease, unsaved, .. } = self;
         if let Some(lease) = lease {
             lease.report_if_late();
         }
@@ -86,7 +104,7 @@ impl ResponseObserver {
                 }
                 *has_failed = true;
                 if let Some(lease) = lease {
-                    lease.report_event(event.name, event.data);
+                    *unsaved = lease.report_event(event.name, event.data);
                 }
             });
         });

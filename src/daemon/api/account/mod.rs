@@ -50,17 +50,14 @@ pub fn change(daemon: &Daemon, reply: &mut CallReply<'_>, name: &str, command: A
     let changed = state.apply(now, command);
     let problem = is_repair.then(|| view::still_unusable(state, now, id)).flatten();
     let account = info(state).or(before);
-    reply.saved(
-        daemon,
-        changed.map(|result| {
-            result.map_err(|refusal| refused(&refusal, now))?;
-            if let Some(problem) = problem {
-                return Err(problem);
-            }
-            let removed = || ErrorInfo::new(ErrorKind::UnknownAccount, "the account was removed meanwhile");
-            Ok(Answer::Account(Box::new(account.ok_or_else(removed)?)))
-        }),
-    )
+    reply.saved(changed.map(|result| {
+        result.map_err(|refusal| refused(&refusal, now))?;
+        if let Some(problem) = problem {
+            return Err(problem);
+        }
+        let removed = || ErrorInfo::new(ErrorKind::UnknownAccount, "the account was removed meanwhile");
+        Ok(Answer::Account(Box::new(account.ok_or_else(removed)?)))
+    }))
 }
 
 fn pool_command(state: &State, id: AccountId, command: AccountAction) -> Result<Command, ErrorInfo> {

@@ -148,7 +148,7 @@ fn key(secret: &str) -> Credential {
 
 /// A login whose token has to be refreshed before it is handed out.
 fn login_about_to_end() -> Credential {
-    let expires_at = Some(clock::now().wall.after(std::time::Duration::from_secs(20)));
+    let expires_at = Some(clock::now().wall.after(Duration::from_secs(20)));
     let (access, refresh) = (Secret::new("access".into()), Some(Secret::new("refresh".into())));
     Credential { refresh, expires_at, ..Credential::new(CredentialKind::Oauth, access) }
 }
@@ -200,7 +200,7 @@ async fn a_lease_that_moved_after_a_late_refresh_is_answered_when_saved() {
     // the refresh is given up after `refresh.wait`, and the lease moves
     let id = AccountId::from_bits(2);
     while !daemon.daemon.state().pool.leases().any(|lease| lease.account == id) {
-        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        tokio::time::sleep(Duration::from_millis(1)).await;
     }
     daemon.settle().await;
     assert_eq!(daemon.later(), "", "answered before it was saved");
@@ -221,6 +221,7 @@ async fn a_switch_by_report_is_answered_when_saved() {
 #[tokio::test]
 async fn a_queued_lease_with_two_responders_is_answered_to_both_when_saved() {
     let mut daemon = TestDaemon::new(&[(1, key("a"))]);
+    daemon.written().await;
     let held: Value = serde_json::from_str(&daemon.call("lease.acquire", &json!({ "provider": "p" }))).unwrap();
     let request = json!({ "provider": "p", "bind": "ttl", "request_id": "same", "wait_ms": 60_000 });
     assert_eq!(daemon.call("lease.acquire", &request), "");
@@ -257,6 +258,46 @@ async fn a_release_of_a_saved_lease_is_answered_when_saved() {
     let answer: Value = serde_json::from_str(&daemon.answers(1).await).unwrap();
     let release = json!({ "lease": answer["result"]["lease"] });
     daemon.is_answered_when_saved(&[("lease.release", release)], r#""result":{}"#).await;
+}
+
+#[tokio::test]
+async fn an_answer_waits_for_what_another_call_has_changed_before() {
+    let id = |bits| AccountId::from_bits(bits).to_string();
+    let mut daemon = TestDaemon::new(&[(1, key("a")), (2, key("b"))]);
+    let bound = json!({ "provider": "p", "bind": "ttl", "account": id(1) });
+    assert_eq!(daemon.call("lease.acquire", &bound), "");
+    let bound: Value = serde_json::from_str(&daemon.answers(1).await).unwrap();
+    let of = |account| json!({ "provider": "p", "account": id(account) });
+    // each first call writes something, each second one depends on it and writes nothing
+    let lease = bound["result"]["lease"].clone();
+    for calls in [
+        [("lease.release", json!({ "lease": lease })), ("lease.acquire", of(1))],
+        [("account.disable", json!({ "account": id(1) })), ("account.list", json!({}))],
+        [("account.enable", json!({ "account": id(1) })), ("lease.list", json!({}))],
+    ] {
+        daemon.is_answered_when_saved(&calls, r#""result""#).await;
+    }
+    let report = json!({ "lease": lease, "ok": true });
+    let disable = ("account.disable", json!({ "account": id(1) }));
+    daemon.is_answered_when_saved(&[disable, ("lease.report", report)], r#""jsonrpc""#).await;
+    // an answer about another account's lease does not wait
+    daemon.written().await;
+    let _hold = daemon.hold_writer();
+    assert_eq!(daemon.call("account.enable", &json!({ "account": id(1) })), "");
+    assert!(daemon.call("lease.acquire", &of(2)).contains(r#""result":{"lease""#));
+    assert!(daemon.call("status", &json!({})).contains(r#""result""#));
+}
+
+#[tokio::test]
+async fn a_view_does_not_wait_long_for_a_disk_that_hangs() {
+    let mut daemon = TestDaemon::new(&[(1, key("a"))]);
+    daemon.written().await;
+    let _hold = daemon.hold_writer();
+    let id = AccountId::from_bits(1).to_string();
+    assert_eq!(daemon.call("account.disable", &json!({ "account": id })), "");
+    assert_eq!(daemon.call("account.list", &json!({})), "");
+    let answer = daemon.answers(1).await;
+    assert!(answer.contains(r#""enabled":false"#), "{answer}");
 }
 
 #[tokio::test]

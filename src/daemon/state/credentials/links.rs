@@ -87,10 +87,10 @@ impl State {
     /// An account has another login than its tool: it does not follow the tool's file any more.
     pub(crate) fn end_link(&mut self, id: AccountId) {
         if self.links.get(id).is_some() {
-            self.shared.store.write(Write::SaveLink(id, None), None);
+            self.shared.write(Write::SaveLink(id, None));
         }
         if self.links.former(id).is_some() {
-            self.shared.store.write(Write::SaveFormer(id, None), None);
+            self.shared.write(Write::SaveFormer(id, None));
         }
         self.links.remove(id);
     }
@@ -124,7 +124,7 @@ impl State {
         }
         let command = set_login_state(id, record.login_state.clone());
         // it was on disk before, so it can be used at once
-        self.shared.store.write(Write::SaveAccount { record, credential: Some(restored.duplicate()) }, None);
+        self.shared.write(Write::SaveAccount { record, credential: Some(restored.duplicate()) });
         self.keep_credential(id, restored);
         self.apply_internal(now, command);
         true
@@ -136,7 +136,7 @@ impl State {
             role: former.role,
             since: former.since,
         });
-        self.shared.store.write(Write::SaveFormer(id, saved), None);
+        self.shared.write(Write::SaveFormer(id, saved));
         self.links.set_former(id, former);
     }
 }

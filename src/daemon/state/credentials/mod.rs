@@ -114,7 +114,7 @@ impl State {
         };
         credential.accepted_at = Some(now.wall);
         let print = self.credentials.fingerprints.of(credential);
-        self.shared.store.write(Write::MarkAccepted(id, print, now.wall), None);
+        self.shared.write(Write::MarkAccepted(id, print, now.wall));
     }
 
     /// Commands that take accounts out of selection whose access token has ended and cannot be refreshed.
