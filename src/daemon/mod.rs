@@ -5,6 +5,7 @@ mod config;
 mod handle;
 mod linked_logins;
 pub mod log;
+mod memory;
 mod os;
 mod refresh;
 mod run;

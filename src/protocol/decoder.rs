@@ -3,7 +3,7 @@
 use zeroize::Zeroize as _;
 
 use super::error::{ErrorInfo, ErrorKind, INVALID_REQUEST, PARSE_ERROR};
-use super::message::Incoming;
+use super::message::{Incoming, RequestId};
 use super::{Codec, MAX_MESSAGE, frame, json};
 
 /// Buffers what a connection sends and extracts the messages.
@@ -15,6 +15,52 @@ pub struct MessageDecoder {
     start: usize,
     /// How far the buffer has been searched for a line's end.
     searched: usize,
+    /// The rest of this message is discarded.
+    discarding: Option<Discarding>,
+}
+
+/// The rest of a message that is discarded while it arrives.
+#[derive(Clone, Copy, Debug)]
+enum Discarding {
+    /// Until the line's end; so many bytes of it have been discarded.
+    Line(usize),
+    /// So many bytes.
+    Frame(usize),
+}
+
+/// One whole message, not yet parsed.
+#[derive(Clone, Copy, Debug)]
+pub struct RawMessage<'a> {
+    /// Its encoding.
+    pub codec: Codec,
+    /// A line without its end, or the body of a frame.
+    pub bytes: &'a [u8],
+}
+
+impl RawMessage<'_> {
+    /// Parses it.
+    ///
+    /// # Errors
+    /// When the connection cannot continue after it.
+    pub fn parse(&self) -> Result<Incoming, Fatal> {
+        match self.codec {
+            Codec::Json => Ok(json::parse(self.bytes)),
+            Codec::Binary => frame::parse(self.bytes).map_err(|text| Fatal {
+                codec: Codec::Binary,
+                error: Box::new(ErrorInfo::malformed(INVALID_REQUEST, text)),
+            }),
+        }
+    }
+
+    /// The message's id, if it is near its beginning; the message may be incomplete.
+    #[must_use]
+    pub fn id(&self) -> Option<RequestId> {
+        let beginning = &self.bytes[..self.bytes.len().min(ID_WITHIN)];
+        match self.codec {
+            Codec::Json => json::id_of_beginning(beginning),
+            Codec::Binary => frame::id_of_beginning(beginning),
+        }
+    }
 }
 
 /// The connection cannot continue; the error is sent before it is closed.
@@ -44,7 +90,11 @@ impl MessageDecoder {
             self.searched = self.searched.saturating_sub(self.start);
             self.start = 0;
         }
-        self.buffer.reserve(READ_ROOM);
+        if self.buffer.capacity() - self.buffer.len() < READ_ROOM {
+            // twice the size, but not more than the largest message needs
+            let more = self.buffer.len().min(MAX_MESSAGE.saturating_sub(self.buffer.len())).max(READ_ROOM);
+            self.buffer.reserve_exact(more);
+        }
         &mut self.buffer
     }
 
@@ -52,6 +102,18 @@ impl MessageDecoder {
     #[must_use]
     pub fn is_partial(&self) -> bool {
         self.start < self.buffer.len()
+    }
+
+    /// The bytes that have arrived and belong to no message that was taken.
+    #[must_use]
+    pub fn pending(&self) -> usize {
+        self.buffer.len() - self.start
+    }
+
+    /// The memory that the buffer occupies.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.buffer.capacity()
     }
 
     /// Overwrites the buffer, which may contain secrets.
@@ -63,10 +125,28 @@ impl MessageDecoder {
 
     /// Frees the memory of a large message.
     pub fn shrink(&mut self) {
-        if !self.is_partial() && self.buffer.capacity() > 4 * READ_ROOM {
-            self.buffer.zeroize();
-            *self = Self { codec: self.codec, ..Self::default() };
+        if self.pending() <= READ_ROOM && self.buffer.capacity() > 4 * READ_ROOM {
+            let rest = self.buffer[self.start..].to_vec();
+            self.wipe();
+            self.buffer = rest;
         }
+    }
+
+    /// Discards the message that has arrived in part, and what will arrive of it; returns its id, if it is known.
+    pub fn discard(&mut self) -> Option<RequestId> {
+        let pending = &self.buffer[self.start..];
+        let codec = self.codec?;
+        let (id, discarding) = match codec {
+            Codec::Json => (RawMessage { codec, bytes: pending }.id(), Discarding::Line(pending.len())),
+            Codec::Binary => {
+                let (header, body) = pending.split_first_chunk::<4>()?;
+                let length = u32::from_le_bytes(*header) as usize;
+                (RawMessage { codec, bytes: body }.id(), Discarding::Frame(length.saturating_sub(body.len())))
+            }
+        };
+        self.discarding = Some(discarding);
+        self.wipe();
+        id
     }
 
     /// The next complete message.
@@ -74,6 +154,17 @@ impl MessageDecoder {
     /// # Errors
     /// When the connection's bytes cannot be split into messages any more.
     pub fn take(&mut self) -> Result<Option<Incoming>, Fatal> {
+        self.take_raw()?.map(|message| message.parse()).transpose()
+    }
+
+    /// The next complete message, unparsed.
+    ///
+    /// # Errors
+    /// When the connection's bytes cannot be split into messages any more.
+    pub fn take_raw(&mut self) -> Result<Option<RawMessage<'_>>, Fatal> {
+        if !self.is_discarded()? {
+            return Ok(None);
+        }
         let codec = match self.codec {
             Some(codec) => codec,
             None => match self.choose_codec()? {
@@ -87,15 +178,35 @@ impl MessageDecoder {
         }
     }
 
+    /// Discards what has arrived of a discarded message; answers whether all of it has.
+    fn is_discarded(&mut self) -> Result<bool, Fatal> {
+        let pending = &self.buffer[self.start..];
+        let (used, rest) = match self.discarding {
+            None => return Ok(true),
+            Some(Discarding::Line(before)) => match memchr::memchr(b'\n', pending) {
+                Some(end) => (end + 1, None),
+                None if before + pending.len() > MAX_MESSAGE => return Err(too_large(Codec::Json)),
+                None => (pending.len(), Some(Discarding::Line(before + pending.len()))),
+            },
+            Some(Discarding::Frame(left)) if left > pending.len() => {
+                (pending.len(), Some(Discarding::Frame(left - pending.len())))
+            }
+            Some(Discarding::Frame(left)) => (left, None),
+        };
+        self.start += used;
+        self.searched = self.start;
+        self.discarding = rest;
+        Ok(rest.is_none())
+    }
+
     /// The last message of a client that closes the connection without a line's end.
-    pub fn take_rest(&mut self) -> Option<Incoming> {
-        if self.codec != Some(Codec::Json) || !self.is_partial() {
+    pub fn take_rest(&mut self) -> Option<RawMessage<'_>> {
+        if self.codec != Some(Codec::Json) || !self.is_partial() || self.discarding.is_some() {
             return None;
         }
         let line = &self.buffer[self.start..];
-        let incoming = (!line.trim_ascii().is_empty()).then(|| json::parse(line));
         self.start = self.buffer.len();
-        incoming
+        (!line.trim_ascii().is_empty()).then_some(RawMessage { codec: Codec::Json, bytes: line })
     }
 
     fn choose_codec(&mut self) -> Result<Option<Codec>, Fatal> {
@@ -120,10 +231,10 @@ impl MessageDecoder {
         Ok(Some(codec))
     }
 
-    fn take_line(&mut self) -> Result<Option<Incoming>, Fatal> {
+    fn take_line(&mut self) -> Result<Option<RawMessage<'_>>, Fatal> {
         loop {
             let from = self.searched.max(self.start);
-            let Some(end) = self.buffer[from..].iter().position(|byte| *byte == b'\n') else {
+            let Some(end) = memchr::memchr(b'\n', &self.buffer[from..]) else {
                 self.searched = self.buffer.len();
                 if self.buffer.len() - self.start > MAX_MESSAGE {
                     return Err(too_large(Codec::Json));
@@ -134,17 +245,16 @@ impl MessageDecoder {
             if end - self.start > MAX_MESSAGE {
                 return Err(too_large(Codec::Json));
             }
-            let line = &self.buffer[self.start..end];
-            let incoming = (!line.trim_ascii().is_empty()).then(|| json::parse(line));
+            let line = self.start..end;
             self.start = end + 1;
             self.searched = self.start;
-            if incoming.is_some() {
-                return Ok(incoming);
+            if !self.buffer[line.clone()].trim_ascii().is_empty() {
+                return Ok(Some(RawMessage { codec: Codec::Json, bytes: &self.buffer[line] }));
             }
         }
     }
 
-    fn take_frame(&mut self) -> Result<Option<Incoming>, Fatal> {
+    fn take_frame(&mut self) -> Result<Option<RawMessage<'_>>, Fatal> {
         let pending = &self.buffer[self.start..];
         let Some((header, rest)) = pending.split_first_chunk::<4>() else { return Ok(None) };
         let length = u32::from_le_bytes(*header) as usize;
@@ -152,18 +262,16 @@ impl MessageDecoder {
         if length > MAX_MESSAGE {
             return Err(too_large(Codec::Binary));
         }
-        let Some(body) = rest.get(..length) else { return Ok(None) };
-        let incoming = frame::parse(body).map_err(|text| Fatal {
-            codec: Codec::Binary,
-            error: Box::new(ErrorInfo::malformed(INVALID_REQUEST, text)),
-        });
+        let Some(bytes) = rest.get(..length) else { return Ok(None) };
         self.start += header.len() + length;
-        incoming.map(Some)
+        Ok(Some(RawMessage { codec: Codec::Binary, bytes }))
     }
 }
 
 /// The number of bytes read at once.
 const READ_ROOM: usize = 4096;
+/// Where the id of a message is looked for that is not parsed.
+const ID_WITHIN: usize = 1024;
 
 fn too_large(codec: Codec) -> Fatal {
     let error = ErrorInfo::new(ErrorKind::TooLarge, format!("a message must not be larger than {MAX_MESSAGE} bytes"));

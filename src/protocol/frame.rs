@@ -106,6 +106,12 @@ pub(super) fn parse(body: &[u8]) -> Result<Incoming, String> {
     Ok(Incoming { id: Some(RequestId::Number(message.id)), call: Ok(message.call) })
 }
 
+/// The id of a frame of which only the beginning is known.
+pub(super) fn id_of_beginning(body: &[u8]) -> Option<RequestId> {
+    let (id, _) = bincode::serde::decode_from_slice::<u64, _>(body, CONFIG).ok()?;
+    Some(RequestId::Number(id))
+}
+
 pub(super) fn answer(id: &RequestId, answer: &Answer<'_>, out: &mut Vec<u8>) {
     // encoded as the variant of `FromServer` it is, without taking the answer over
     #[derive(Serialize)]

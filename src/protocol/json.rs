@@ -50,7 +50,7 @@ pub(super) fn parse(line: &[u8]) -> Incoming {
     let params = envelope.params.unwrap_or(nothing);
     let call = if envelope.jsonrpc != "2.0" {
         fail(INVALID_REQUEST, "`jsonrpc` must be \"2.0\"".into())
-    } else if id.as_ref().is_some_and(|id| matches!(id, RequestId::Json(text) if text.starts_with(['{', '[']))) {
+    } else if id.as_ref().is_some_and(is_composite) {
         fail(INVALID_REQUEST, "`id` must be a string, a number or null".into())
     } else {
         match params.get().as_bytes().first() {
@@ -88,6 +88,38 @@ fn not_a_call(line: &[u8], error: &serde_json::Error) -> Incoming {
         ErrorInfo::malformed(PARSE_ERROR, format!("not JSON: {error}"))
     };
     Incoming { id: Some(id.unwrap_or(RequestId::Json("null".into()))), call: Err(error) }
+}
+
+/// The id of a call of which only the beginning is known.
+pub(super) fn id_of_beginning(line: &[u8]) -> Option<RequestId> {
+    /// Keeps the id, and stops there.
+    struct FindId<'a>(&'a mut Option<RequestId>);
+    impl<'de> serde::de::Visitor<'de> for FindId<'_> {
+        type Value = ();
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("a call")
+        }
+        fn visit_map<M: serde::de::MapAccess<'de>>(self, mut map: M) -> Result<(), M::Error> {
+            while let Some(key) = map.next_key::<Cow<'de, str>>()? {
+                let value: &RawValue = map.next_value()?;
+                if key == "id" {
+                    *self.0 = Some(request_id(value)).filter(|id| !is_composite(id));
+                    return Ok(());
+                }
+            }
+            Ok(())
+        }
+    }
+    let mut found = None;
+    // it ends in the middle of the call
+    let _incomplete =
+        serde::Deserializer::deserialize_map(&mut serde_json::Deserializer::from_slice(line), FindId(&mut found));
+    found
+}
+
+/// Whether an id is an object or a list.
+fn is_composite(id: &RequestId) -> bool {
+    matches!(id, RequestId::Json(text) if text.starts_with(['{', '[']))
 }
 
 fn no_object(line: &[u8]) -> Incoming {

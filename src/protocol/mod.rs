@@ -22,7 +22,7 @@ pub use call::{
     ImportLimit, ImportWindow, LeaseRef, ListAccountsParams, NoParams, ReportParams, RestartParams, SetAccountParams,
     SubscribeParams, VerifyAccountParams,
 };
-pub use decoder::{Fatal, MessageDecoder};
+pub use decoder::{Fatal, MessageDecoder, RawMessage};
 pub use error::{ErrorAccount, ErrorData, ErrorInfo, ErrorKind};
 pub use frame::{ENCODING, FromServer, MAGIC, ServerFrames, encode_call};
 pub use gateway_key::{GatewayKey, GatewayKeySealer};

@@ -10,6 +10,7 @@ mod config;
 mod credentials;
 mod disk;
 mod explain;
+mod fairness;
 #[cfg(target_os = "linux")]
 mod keyring;
 mod leases;

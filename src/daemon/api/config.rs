@@ -21,8 +21,8 @@ const LONGEST_DRAIN: Duration = Duration::from_secs(3600);
 
 /// `config.get`
 pub fn get(daemon: &Daemon, reply: &mut CallReply<'_>) -> CallResult {
-    let document = settings_document(&daemon.state().config.config);
-    reply.answer(&Answer::Config(document))
+    let document = daemon.state().config.document(settings_document);
+    reply.answer(&Answer::Config(document.to_string()))
 }
 
 /// `config.reload`: answered when the worker has read the file.

@@ -5,11 +5,17 @@ use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
 use interprocess::local_socket::tokio::Stream;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, sleep_until, timeout};
-use zeroize::Zeroize as _;
+use zeroize::{Zeroize as _, Zeroizing};
 
-use crate::daemon::{api::session::Session, os::socket::finish_reading, state::Daemon, state::outbox::Outbox};
+use super::dispatch::{dispatch_planned, is_planned, memory_of};
+use super::planner::Planner;
+use super::reply::{CallReply, Responder};
+use super::session::{Session, overloaded, shutting_down};
+use super::turn::{AdmittedTurn, Gate, Turn};
+use crate::daemon::memory::{MemoryBudget, MemoryShare};
+use crate::daemon::{os::socket::finish_reading, state::Daemon, state::outbox::Outbox};
 use crate::pool::ConnectionId;
-use crate::protocol::{Codec, ErrorInfo, ErrorKind, Fatal, Incoming, MessageDecoder, RequestId};
+use crate::protocol::{Call, Codec, ErrorInfo, ErrorKind, Fatal, Incoming, MessageDecoder, RawMessage, RequestId};
 
 /// The time for the first whole message.
 const FIRST_MESSAGE: Duration = Duration::from_secs(5);
@@ -23,14 +29,59 @@ const LAST_ANSWERS: Duration = Duration::from_secs(5);
 const MAX_BUFFERED: usize = 64 * 1024;
 /// The capacity that a buffer keeps between messages, in bytes.
 const KEPT_CAPACITY: usize = 16 * 1024;
+/// The most bytes that are written before other connections are served.
+const WRITTEN_AT_ONCE: usize = 64 * 1024;
+/// A message above this size is parsed on the planner's thread.
+const LARGE_MESSAGE: usize = 8 * 1024;
+/// Up to this many bytes, a buffer of a connection is not counted against the budgets of all connections.
+const UNCOUNTED: usize = 8 * 1024;
+/// The memory of calls: messages that have arrived in part, and calls that are not answered yet.
+const MEMORY_OF_CALLS: usize = 24 << 20;
+/// The memory of answers and events that clients have not read.
+const MEMORY_OF_ANSWERS: usize = 24 << 20;
+
+/// What all connections share.
+#[derive(Debug)]
+pub struct SharedLimits {
+    gate: Gate,
+    planner: Planner,
+    calls: MemoryBudget,
+    answers: MemoryBudget,
+}
+
+impl SharedLimits {
+    pub fn new(planner: &Planner) -> Arc<Self> {
+        Arc::new(Self {
+            gate: Gate::new(),
+            planner: planner.clone(),
+            calls: MemoryBudget::new(MEMORY_OF_CALLS),
+            answers: MemoryBudget::new(MEMORY_OF_ANSWERS),
+        })
+    }
+
+    /// The outbox of a new connection.
+    pub fn outbox(&self) -> Arc<Outbox> {
+        Arc::new(Outbox::new(&self.answers))
+    }
+}
 
 /// Serves one client until either side ends the connection; the daemon has its outbox already.
-pub async fn serve(daemon: Arc<Daemon>, stream: Stream, id: ConnectionId, pid: Option<u32>, outbox: Arc<Outbox>) {
+pub async fn serve(
+    daemon: Arc<Daemon>,
+    limits: Arc<SharedLimits>,
+    stream: Stream,
+    (id, pid): (ConnectionId, Option<u32>),
+    outbox: Arc<Outbox>,
+) {
     let mut connected = Connection {
         session: Session { connection: id, pid, codec: Codec::Json, outbox, holder: None, greeted: false },
         decoder: MessageDecoder::default(),
         out: Vec::new(),
         deadline: Some(deadline(FIRST_MESSAGE)),
+        turn: Turn::default(),
+        arrived: limits.calls.share(),
+        unread: limits.answers.share(),
+        limits,
     };
     let end = connected.run(&daemon, &stream).await;
     // leases of the connection end before the last answers are waited for
@@ -48,12 +99,16 @@ struct Connection {
     out: Vec<u8>,
     /// When the next message must be whole.
     deadline: Option<Instant>,
+    turn: Turn,
+    /// The memory of a message that has arrived in part.
+    arrived: MemoryShare,
+    /// The memory of answers that the client has not read.
+    unread: MemoryShare,
+    limits: Arc<SharedLimits>,
 }
 
 enum Input {
     Arrived(usize),
-    /// Messages that have arrived are not served yet.
-    Unserved,
     Woken,
     TooSlow,
 }
@@ -62,7 +117,24 @@ enum ConnectionStep {
     Read,
     /// Serve the messages that have arrived.
     Serve,
+    /// Have the planner serve a message, then go on with the next one.
+    Plan(PlannedMessage),
     Stop(End),
+}
+
+/// A message for the planner.
+enum PlannedMessage {
+    Parsed(Responder, Call, usize),
+    Large(Codec, Zeroizing<Vec<u8>>, MemoryShare),
+}
+
+/// What became of it.
+enum PlannedResult {
+    /// Its answer, or nothing if that comes later.
+    Answered(Vec<u8>, MemoryShare),
+    /// It is served where its connection is.
+    Parsed(Incoming),
+    Failed(Fatal),
 }
 
 enum End {
@@ -81,86 +153,198 @@ impl Drop for Connection {
 }
 
 impl Connection {
-    async fn run(&mut self, daemon: &Arc<Daemon>, mut stream: &Stream) -> End {
+    async fn run(&mut self, daemon: &Arc<Daemon>, stream: &Stream) -> End {
         let mut step = ConnectionStep::Read;
         loop {
-            let input = if matches!(step, ConnectionStep::Serve) {
-                Input::Unserved
-            } else {
-                let inbox = self.decoder.inbox();
-                tokio::select! {
-                    biased;
-                    read = stream.read_buf(inbox) => Input::Arrived(read.unwrap_or(0)),
-                    () = self.session.outbox.changed() => Input::Woken,
-                    () = passed(self.deadline) => Input::TooSlow,
+            let mut admitted = None;
+            step = match step {
+                ConnectionStep::Stop(end) => return end,
+                ConnectionStep::Plan(message) => self.plan(daemon, message).await,
+                ConnectionStep::Serve => {
+                    admitted = self.next_turn().await;
+                    self.serve_messages(daemon, false)
                 }
-            };
-            step = match input {
-                Input::Arrived(0) => {
-                    // a last message without a line end is served, too
-                    if let Some(incoming) = self.decoder.take_rest() {
-                        self.serve(daemon, incoming);
+                ConnectionStep::Read => match self.input(stream).await {
+                    Input::Arrived(length) => {
+                        self.turn.received(length);
+                        admitted = self.next_turn().await;
+                        // a last message without a line end is served, too
+                        self.serve_messages(daemon, length == 0)
                     }
-                    ConnectionStep::Stop(End::InputEnded)
-                }
-                Input::Arrived(_) | Input::Unserved => self.serve_messages(daemon),
-                Input::Woken => ConnectionStep::Read,
-                Input::TooSlow => {
-                    let error = ErrorInfo::new(ErrorKind::BadRequest, "a whole message was expected by now");
-                    self.fail(self.decoder.codec().unwrap_or(Codec::Json), &error)
-                }
+                    Input::Woken => ConnectionStep::Read,
+                    Input::TooSlow => {
+                        let error = ErrorInfo::new(ErrorKind::BadRequest, "a whole message was expected by now");
+                        self.fail(self.decoder.codec().unwrap_or(Codec::Json), &error)
+                    }
+                },
             };
             // checked before the outbox is drained: answers from before the close are still sent
             let is_closed = self.session.outbox.is_closed();
             self.session.outbox.drain_into(&mut self.out);
-            if !self.out.is_empty() && self.write(stream).await.is_none() {
+            if !self.out.is_empty() && self.write(stream, &mut admitted).await.is_none() {
                 return End::Closed;
             }
-            if let ConnectionStep::Stop(end) = step {
-                return end;
+            if let Some(admitted) = admitted {
+                admitted.end().await;
             }
-            if is_closed {
+            if is_closed && !matches!(step, ConnectionStep::Stop(_)) {
                 return End::InputEnded;
             }
         }
     }
 
-    /// Serves the messages that have arrived, until the buffer of answers is full.
-    fn serve_messages(&mut self, daemon: &Arc<Daemon>) -> ConnectionStep {
-        while self.out.len() < MAX_BUFFERED {
-            match self.decoder.take() {
-                Ok(Some(incoming)) => {
-                    self.session.codec = self.decoder.codec().unwrap_or(Codec::Json);
-                    self.deadline = None;
-                    self.serve(daemon, incoming);
-                    if self.session.codec == Codec::Binary && !self.session.greeted {
-                        return ConnectionStep::Stop(End::Closed);
-                    }
-                }
+    /// Waits for input, or until there is something to send.
+    async fn input(&mut self, mut stream: &Stream) -> Input {
+        let (inbox, turn) = (self.decoder.inbox(), &mut self.turn);
+        let mut read = pin!(stream.read_buf(inbox));
+        let read = poll_fn(|context| {
+            let read = read.as_mut().poll(context);
+            if read.is_pending() {
+                turn.begin();
+            }
+            read
+        });
+        tokio::select! {
+            biased;
+            read = read => Input::Arrived(read.unwrap_or(0)),
+            () = self.session.outbox.changed() => Input::Woken,
+            () = passed(self.deadline) => Input::TooSlow,
+        }
+    }
+
+    /// Waits for the next turn, if this one is over.
+    async fn next_turn(&mut self) -> Option<AdmittedTurn> {
+        if !self.turn.is_over() {
+            return None;
+        }
+        let admitted = self.limits.gate.enter().await;
+        self.turn.begin();
+        admitted
+    }
+
+    /// Serves the messages that have arrived, until the turn is over or the buffer of answers is full.
+    fn serve_messages(&mut self, daemon: &Arc<Daemon>, is_end: bool) -> ConnectionStep {
+        while self.out.len() < MAX_BUFFERED && !self.turn.is_over() {
+            match self.serve_message(daemon, is_end) {
+                Ok(Some(ConnectionStep::Serve)) => self.turn.served(),
+                Ok(Some(step)) => return step,
+                Ok(None) if is_end => return ConnectionStep::Stop(End::InputEnded),
                 Ok(None) => {
                     // until the first message is whole, the first deadline applies
                     if self.deadline.is_none() && self.decoder.is_partial() {
                         self.deadline = Some(deadline(WHOLE_MESSAGE));
                     }
+                    self.count_arrived();
                     return ConnectionStep::Read;
                 }
                 Err(Fatal { codec, error }) => return self.fail(codec, &error),
             }
         }
-        ConnectionStep::Serve
+        // the end of the input is found again
+        if is_end { ConnectionStep::Read } else { ConnectionStep::Serve }
     }
 
-    fn serve(&mut self, daemon: &Arc<Daemon>, incoming: Incoming) {
+    /// Serves one message, if one has arrived; answers how to go on.
+    fn serve_message(&mut self, daemon: &Arc<Daemon>, is_end: bool) -> Result<Option<ConnectionStep>, Fatal> {
+        let message = if is_end { self.decoder.take_rest() } else { self.decoder.take_raw()? };
+        let Some(message) = message else { return Ok(None) };
+        self.deadline = None;
+        let (codec, length) = (message.codec, message.bytes.len());
+        self.session.codec = codec;
+        if length > LARGE_MESSAGE {
+            let id = message.id();
+            let bytes = Zeroizing::new(message.bytes.to_vec());
+            self.decoder.shrink();
+            self.arrived.clear();
+            let mut memory = self.limits.calls.share();
+            if memory.resize(length).is_err() {
+                self.refuse(id, &no_memory());
+                return Ok(Some(ConnectionStep::Serve));
+            }
+            return Ok(Some(ConnectionStep::Plan(PlannedMessage::Large(codec, bytes, memory))));
+        }
+        let incoming = message.parse()?;
+        match incoming.call {
+            Ok(call) if is_planned(&call) && !self.session.awaits_hello() => {
+                let responder = self.session.responder(incoming.id);
+                Ok(Some(ConnectionStep::Plan(PlannedMessage::Parsed(responder, call, length))))
+            }
+            call => Ok(Some(self.serve(daemon, Incoming { id: incoming.id, call }))),
+        }
+    }
+
+    /// Serves a message on this thread.
+    fn serve(&mut self, daemon: &Arc<Daemon>, incoming: Incoming) -> ConnectionStep {
         match incoming.call {
             Ok(call) => self.session.serve(daemon, incoming.id, call, &mut self.out),
             Err(error) => self.session.refuse(incoming.id, &error, &mut self.out),
         }
+        if self.session.awaits_hello() { ConnectionStep::Stop(End::Closed) } else { ConnectionStep::Serve }
+    }
+
+    /// Has the planner serve a message. Its place among the connection's messages stays: the next one waits.
+    async fn plan(&mut self, daemon: &Arc<Daemon>, message: PlannedMessage) -> ConnectionStep {
+        let id = match &message {
+            PlannedMessage::Parsed(responder, ..) => (!responder.quiet).then(|| responder.id.clone()),
+            PlannedMessage::Large(codec, bytes, _) => RawMessage { codec: *codec, bytes }.id(),
+        };
+        let is_answered = id.is_some() || matches!(message, PlannedMessage::Large(..));
+        let error = match self.limits.planner.place() {
+            Some(place) => {
+                let (planning, for_daemon) = (self.planning(), daemon.clone());
+                match place.run(daemon, move || planning.serve(&for_daemon, message)).await {
+                    Some(PlannedResult::Answered(answer, memory)) => {
+                        self.unread = memory;
+                        if self.out.is_empty() {
+                            self.out = answer
+                        } else {
+                            self.out.extend_from_slice(&answer)
+                        }
+                        return ConnectionStep::Serve;
+                    }
+                    Some(PlannedResult::Parsed(incoming)) => return self.serve(daemon, incoming),
+                    Some(PlannedResult::Failed(Fatal { codec, error })) => return self.fail(codec, &error),
+                    None => shutting_down(()),
+                }
+            }
+            None => overloaded("too many calls of all connections are waiting already"),
+        };
+        if is_answered {
+            self.refuse(id, &error);
+        }
+        ConnectionStep::Serve
+    }
+
+    fn planning(&self) -> Planning {
+        Planning {
+            session: Session { holder: None, outbox: self.session.outbox.clone(), ..self.session },
+            limits: self.limits.clone(),
+        }
+    }
+
+    /// Counts the memory of a message that has arrived in part. Where all connections together have too much of that,
+    /// the message is refused, and its bytes are discarded.
+    fn count_arrived(&mut self) {
+        if self.decoder.pending() <= UNCOUNTED {
+            self.decoder.shrink();
+            self.arrived.clear();
+        } else if self.arrived.resize(self.decoder.capacity()).is_err() {
+            let id = self.decoder.discard();
+            self.arrived.clear();
+            self.session.codec = self.decoder.codec().unwrap_or(Codec::Json);
+            self.refuse(id, &no_memory());
+        }
+    }
+
+    /// Refuses a message that is not parsed.
+    fn refuse(&mut self, id: Option<RequestId>, error: &ErrorInfo) {
+        self.session.refuse(Some(id.unwrap_or_else(no_id)), error, &mut self.out);
     }
 
     /// Ends the connection with an error that belongs to no call.
     fn fail(&mut self, codec: Codec, error: &ErrorInfo) -> ConnectionStep {
         self.session.codec = codec;
-        self.session.refuse(Some(RequestId::Json("null".into())), error, &mut self.out);
+        self.session.refuse(Some(no_id()), error, &mut self.out);
         ConnectionStep::Stop(End::Closed)
     }
 
@@ -169,36 +353,99 @@ impl Connection {
         loop {
             let more = self.session.outbox.answered().await;
             self.session.outbox.drain_into(&mut self.out);
-            self.write(stream).await?;
+            self.write(stream, &mut None).await?;
             if !more {
                 return Some(());
             }
         }
     }
 
-    /// Writes the answers; `None` when the client does not read them.
-    async fn write(&mut self, mut stream: &Stream) -> Option<()> {
+    /// Writes the answers; `None` when the client does not read them. Where it has to be waited for, the turn is over.
+    async fn write(&mut self, mut stream: &Stream, turn: &mut Option<AdmittedTurn>) -> Option<()> {
         let mut rest = self.out.as_slice();
         while !rest.is_empty() {
-            let mut write = pin!(stream.write(rest));
+            let mut write = pin!(stream.write(&rest[..rest.len().min(WRITTEN_AT_ONCE)]));
             // most writes finish immediately: a timer is created only for the others
             let written = match poll_fn(|context| Poll::Ready(write.as_mut().poll(context))).await {
                 Poll::Ready(written) => written.ok()?,
-                Poll::Pending => tokio::select! {
-                    written = timeout(UNREAD, write) => written.ok()?.ok()?,
-                    () = self.session.outbox.overflowed() => return None,
-                },
+                Poll::Pending => {
+                    *turn = None;
+                    if rest.len() > UNCOUNTED {
+                        self.unread.resize(self.out.capacity()).ok()?;
+                    }
+                    tokio::select! {
+                        written = timeout(UNREAD, write) => written.ok()?.ok()?,
+                        () = self.session.outbox.overflowed() => return None,
+                    }
+                }
             };
             rest = rest.get(written..).filter(|_| written > 0)?;
+            if !rest.is_empty() {
+                tokio::task::yield_now().await;
+            }
         }
         self.out.clear();
+        self.unread.clear();
         if self.out.capacity() > KEPT_CAPACITY {
             self.out.zeroize();
             self.out = Vec::new();
         }
-        self.decoder.shrink();
         Some(())
     }
+}
+
+/// A connection, as the planner needs it.
+struct Planning {
+    session: Session,
+    limits: Arc<SharedLimits>,
+}
+
+impl Planning {
+    /// Parses a message if that is not done yet, and serves its call; on the planner's thread.
+    fn serve(self, daemon: &Arc<Daemon>, message: PlannedMessage) -> PlannedResult {
+        let (responder, call, bytes, mut memory) = match message {
+            PlannedMessage::Parsed(responder, call, bytes) => (responder, call, bytes, self.limits.calls.share()),
+            PlannedMessage::Large(codec, bytes, memory) => match (RawMessage { codec, bytes: &bytes }).parse() {
+                Err(fatal) => return PlannedResult::Failed(fatal),
+                Ok(Incoming { id, call: Ok(call) })
+                    if !self.session.awaits_hello() && (is_planned(&call) || matches!(call, Call::Report(_))) =>
+                {
+                    (self.session.responder(id), call, bytes.len(), memory)
+                }
+                Ok(other) => return PlannedResult::Parsed(other),
+            },
+        };
+        let mut out = Vec::new();
+        let mut unread = self.limits.answers.share();
+        if memory.resize(memory_of(&call, bytes)).is_err() {
+            responder.refuse(&no_memory(), &mut out);
+            return PlannedResult::Answered(out, unread);
+        }
+        let is_subscription = matches!(call, Call::Subscribe(_));
+        let mut reply = CallReply::new(daemon, responder.clone(), &mut out);
+        if let Err(error) = dispatch_planned(daemon, &mut reply, call, Some(memory)) {
+            reply.refuse(&error);
+        }
+        out.shrink_to_fit();
+        if out.len() > UNCOUNTED && unread.resize(out.capacity()).is_err() {
+            if is_subscription {
+                daemon.state().events.unsubscribe(self.session.connection);
+            }
+            // it may hold secrets
+            out.zeroize();
+            responder.refuse(&overloaded("clients have too many answers that they have not read"), &mut out);
+        }
+        PlannedResult::Answered(out, unread)
+    }
+}
+
+fn no_memory() -> ErrorInfo {
+    overloaded("too many large calls are arriving or waiting at the moment")
+}
+
+/// The id of a message whose id is not known.
+fn no_id() -> RequestId {
+    RequestId::Json("null".into())
 }
 
 fn deadline(after: Duration) -> Instant {

@@ -1,4 +1,5 @@
-//! Dispatches each call to the code that serves it.
+//! Dispatches each call to the code that serves it: calls about one lease on the thread of the connections, all others
+//! on that of the planner.
 
 use std::sync::Arc;
 
@@ -7,16 +8,19 @@ use super::reply::{CallReply, CallResult, Responder};
 use super::session::{Session, bad};
 use super::{config, explain, gateway_key, lease, report, secrets};
 use crate::daemon::state::events::{KINDS, REPLAY_END};
-use crate::daemon::{os::clock, state::Daemon, view};
+use crate::daemon::{memory::MemoryShare, os::clock, state::Daemon, view};
 use crate::protocol::{
     Answer, Call, Codec, DisableAccountParams, ENCODING, Empty, ErrorInfo, ErrorKind, HelloInfo, HelloParams, PROTOCOL,
     RequestId, SubscribeParams,
 };
 
+/// About how much memory an entry of an import takes.
+const MEMORY_OF_ENTRY: usize = 2048;
+
 impl Session {
     /// Serves a call; an immediate answer is appended to `out`.
     pub fn serve(&mut self, daemon: &Arc<Daemon>, id: Option<RequestId>, call: Call, out: &mut Vec<u8>) {
-        if self.codec == Codec::Binary && !self.greeted && !matches!(call, Call::Hello(_)) {
+        if self.awaits_hello() && !matches!(call, Call::Hello(_)) {
             let error = ErrorInfo::new(ErrorKind::BadRequest, "a binary connection begins with `hello`");
             return self.refuse(id, &error, out);
         }
@@ -30,12 +34,18 @@ impl Session {
         }
     }
 
+    /// Whether the client has to send `hello` before anything else.
+    pub fn awaits_hello(&self) -> bool {
+        self.codec == Codec::Binary && !self.greeted
+    }
+
     /// Refuses a message; a notification gets no answer.
     pub fn refuse(&self, id: Option<RequestId>, error: &ErrorInfo, out: &mut Vec<u8>) {
         self.responder(id).refuse(error, out);
     }
 
-    fn responder(&self, id: Option<RequestId>) -> Responder {
+    /// Where the answer to `id` goes.
+    pub fn responder(&self, id: Option<RequestId>) -> Responder {
         Responder {
             connection: self.connection,
             codec: self.codec,
@@ -46,9 +56,7 @@ impl Session {
     }
 
     fn dispatch(&mut self, daemon: &Arc<Daemon>, reply: &mut CallReply<'_>, call: Call) -> CallResult {
-        if let Some(keyring) = &daemon.run.keyring {
-            secrets::check_locked(&keyring.why(), &call)?;
-        }
+        check_locked(daemon, &call)?;
         match call {
             Call::Acquire(params) => lease::acquire(self, daemon, reply, *params),
             Call::Token(params) => lease::token(self, daemon, reply, *params),
@@ -57,45 +65,13 @@ impl Session {
             Call::Resume(params) => lease::resume(self, daemon, reply, &params),
             Call::Report(params) => report::report(daemon, reply, &params),
             Call::Credential(params) => lease::credential(daemon, reply, &params),
-            Call::ListLeases(_) => lease::list(daemon, reply),
             Call::Hello(params) => self.hello(reply, &params),
-            Call::Subscribe(params) => subscribe(daemon, reply, params),
-            Call::Status(_) => reply.at_once(&Answer::Status(Box::new(view::status(daemon, clock::now())))),
-            Call::ListAccounts(params) => account::list(daemon, reply, &params),
-            Call::AddAccount(params) => reply.later_saved(daemon, add::add(daemon.clone(), *params)),
-            Call::RemoveAccount(params) => account::change(daemon, reply, &params.account, AccountAction::Remove),
-            Call::SetAccount(params) if replace::is_wanted(&params) => {
-                reply.later_saved(daemon, replace::replace(daemon.clone(), *params))
-            }
-            Call::CheckAccount(params) => reply.later_saved(daemon, check::check(daemon.clone(), params)),
-            Call::SetAccount(params) => {
-                let account = params.account.clone();
-                account::change(daemon, reply, &account, AccountAction::Set(params))
-            }
-            Call::EnableAccount(params) => {
-                account::change(daemon, reply, &params.account, AccountAction::Enable(true, None))
-            }
-            Call::DisableAccount(DisableAccountParams { account, reason }) => {
-                account::change(daemon, reply, &account, AccountAction::Enable(false, reason))
-            }
-            Call::ClearLimits(params) => account::change(daemon, reply, &params.account, AccountAction::ClearLimits),
-            Call::RefreshAccount(params) => reply.later(daemon, refresh::refresh(daemon.clone(), params)),
-            Call::ImportAccounts(params) => reply.later_saved(daemon, import::import(daemon.clone(), *params)),
-            Call::ExportAccounts(params) => export::export(daemon, reply, params.secrets),
-            Call::AskUsage(params) => reply.later(daemon, usage::usage(daemon.clone(), params)),
-            Call::VerifyAccount(params) => reply.later_saved(daemon, usage::verify(daemon.clone(), params)),
-            Call::Forecast(params) => explain::forecast(daemon, reply, &params),
-            Call::Explain(params) => explain::explain(daemon, reply, &params),
-            Call::GatewayKey(params) => gateway_key::gateway_key(daemon, reply, params),
-            Call::GetConfig(_) => config::get(daemon, reply),
-            Call::ReloadConfig(_) => reply.later(daemon, config::reload(daemon.clone())),
-            Call::Rekey(_) => reply.later(daemon, secrets::rekey(daemon.clone())),
-            Call::Restart(params) => reply.later(daemon, config::restart(daemon.clone(), params)),
             Call::Stop(_) => {
                 daemon.restart.send_replace(None);
                 daemon.stop.send_replace(true);
                 reply.at_once(&Answer::Done(Empty {}))
             }
+            call => dispatch_planned(daemon, reply, call, None),
         }
     }
 
@@ -123,4 +99,98 @@ fn subscribe(daemon: &Daemon, reply: &mut CallReply<'_>, params: SubscribeParams
     }
     debug_assert!(!KINDS.contains(&REPLAY_END));
     reply.subscribe(&mut daemon.state(), params.kinds, params.recent)
+}
+
+/// Whether a call is served on the planner's thread: all but those about one lease, whose time does not depend on how
+/// much the daemon has.
+pub fn is_planned(call: &Call) -> bool {
+    !matches!(
+        call,
+        Call::Acquire(_)
+            | Call::Token(_)
+            | Call::Release(_)
+            | Call::Renew(_)
+            | Call::Resume(_)
+            | Call::Report(_)
+            | Call::Credential(_)
+            | Call::Hello(_)
+            | Call::Stop(_)
+    )
+}
+
+/// About how much memory a call of this many bytes takes until it is answered.
+pub fn memory_of(call: &Call, bytes: usize) -> usize {
+    let entries = if let Call::ImportAccounts(params) = call { params.entries.len() } else { 0 };
+    2 * bytes + entries * MEMORY_OF_ENTRY
+}
+
+/// Serves a call that needs no session; `memory` is returned when it is answered.
+pub fn dispatch_planned(
+    daemon: &Arc<Daemon>,
+    reply: &mut CallReply<'_>,
+    call: Call,
+    memory: Option<MemoryShare>,
+) -> CallResult {
+    check_locked(daemon, &call)?;
+    match call {
+        Call::Subscribe(params) => subscribe(daemon, reply, params),
+        Call::ListLeases(_) => lease::list(daemon, reply),
+        Call::Status(_) => reply.at_once(&Answer::Status(Box::new(view::status(daemon, clock::now())))),
+        Call::ListAccounts(params) => account::list(daemon, reply, &params),
+        Call::AddAccount(params) => reply.later_saved(daemon, holding(memory, add::add(daemon.clone(), *params))),
+        Call::RemoveAccount(params) => account::change(daemon, reply, &params.account, AccountAction::Remove),
+        Call::SetAccount(params) if replace::is_wanted(&params) => {
+            reply.later_saved(daemon, holding(memory, replace::replace(daemon.clone(), *params)))
+        }
+        Call::CheckAccount(params) => reply.later_saved(daemon, holding(memory, check::check(daemon.clone(), params))),
+        Call::SetAccount(params) => {
+            let account = params.account.clone();
+            account::change(daemon, reply, &account, AccountAction::Set(params))
+        }
+        Call::EnableAccount(params) => {
+            account::change(daemon, reply, &params.account, AccountAction::Enable(true, None))
+        }
+        Call::DisableAccount(DisableAccountParams { account, reason }) => {
+            account::change(daemon, reply, &account, AccountAction::Enable(false, reason))
+        }
+        Call::ClearLimits(params) => account::change(daemon, reply, &params.account, AccountAction::ClearLimits),
+        Call::RefreshAccount(params) => reply.later(daemon, holding(memory, refresh::refresh(daemon.clone(), params))),
+        Call::ImportAccounts(params) => {
+            reply.later_saved(daemon, holding(memory, import::import(daemon.clone(), *params)))
+        }
+        Call::ExportAccounts(params) => export::export(daemon, reply, params.secrets),
+        Call::AskUsage(params) => reply.later(daemon, holding(memory, usage::usage(daemon.clone(), params))),
+        Call::VerifyAccount(params) => {
+            reply.later_saved(daemon, holding(memory, usage::verify(daemon.clone(), params)))
+        }
+        Call::Forecast(params) => explain::forecast(daemon, reply, &params),
+        Call::Explain(params) => explain::explain(daemon, reply, &params),
+        Call::GatewayKey(params) => gateway_key::gateway_key(daemon, reply, params),
+        Call::GetConfig(_) => config::get(daemon, reply),
+        Call::ReloadConfig(_) => reply.later(daemon, holding(memory, config::reload(daemon.clone()))),
+        Call::Rekey(_) => reply.later(daemon, holding(memory, secrets::rekey(daemon.clone()))),
+        Call::Restart(params) => reply.later(daemon, holding(memory, config::restart(daemon.clone(), params))),
+        Call::Report(params) => report::report(daemon, reply, &params),
+        Call::Acquire(_)
+        | Call::Token(_)
+        | Call::Release(_)
+        | Call::Renew(_)
+        | Call::Resume(_)
+        | Call::Credential(_)
+        | Call::Hello(_)
+        | Call::Stop(_) => Err(bad("this call needs its connection")),
+    }
+}
+
+/// Keeps the memory of a call counted until its work is over.
+async fn holding<T>(memory: Option<MemoryShare>, work: impl Future<Output = T>) -> T {
+    let _memory = memory;
+    work.await
+}
+
+fn check_locked(daemon: &Daemon, call: &Call) -> Result<(), ErrorInfo> {
+    match &daemon.run.keyring {
+        Some(keyring) => secrets::check_locked(&keyring.why(), call),
+        None => Ok(()),
+    }
 }

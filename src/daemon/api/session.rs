@@ -7,6 +7,9 @@ use crate::pool::{AccountId, ConnectionId, Holder, Now, Refusal, Target};
 use crate::protocol::{Codec, ErrorInfo, ErrorKind, SecretText};
 use crate::{credential::Secret, daemon::os::clock, provider::TargetError};
 
+/// When a call that was refused for lack of room may be sent again.
+const RETRY_AFTER_MS: u64 = 500;
+
 /// One connection, as its calls see it.
 #[derive(Debug)]
 pub struct Session {
@@ -54,6 +57,13 @@ pub fn target(state: &State, provider: &str, model: Option<&str>, pool: Option<&
 /// The error for a call that the ending daemon does not answer any more.
 pub fn shutting_down<E>(_: E) -> ErrorInfo {
     ErrorInfo::new(ErrorKind::ShuttingDown, "the daemon is about to end")
+}
+
+/// The error for a call that cannot be served for lack of room, and may be sent again.
+pub fn overloaded(message: impl Into<String>) -> ErrorInfo {
+    let mut error = ErrorInfo::new(ErrorKind::Overloaded, message);
+    error.data.retry_after_ms = Some(RETRY_AFTER_MS);
+    error
 }
 
 pub fn bad(message: impl Into<String>) -> ErrorInfo {

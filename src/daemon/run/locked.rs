@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{Run, StartError, report_ready, system};
 use super::{restore::restore, serve::StopReason};
 use crate::config::LoadedConfig;
+use crate::daemon::api::planner::PlannerThread;
 use crate::daemon::state::{ActiveConfig, KeyringWait, RunInfo};
 use crate::daemon::{config::ConfigWatcher, os::clock};
 use crate::store::{KeyringError, OpenedStore, Store, StoreError, StorePaths};
@@ -26,7 +27,8 @@ pub(super) fn wait_for_keyring(
         let reason = run.runtime.block_on(async {
             let (daemon, ended) = restore(ActiveConfig::new(loaded.clone(), config_path), opened, info);
             let config = watcher.start(&daemon).map_err(system("starting a thread"))?;
-            let reason = run.serving.serve(daemon, ended).await;
+            let planner = PlannerThread::start(&daemon).map_err(system("starting a thread"))?;
+            let reason = run.serving.serve(daemon, planner, ended).await;
             config.end();
             Ok::<_, StartError>(reason)
         })?;

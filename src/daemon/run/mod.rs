@@ -12,6 +12,7 @@ use std::{io::Write as _, path::PathBuf};
 use tokio::runtime::Runtime;
 
 use crate::config::{AppPaths, Config, LoadedConfig};
+use crate::daemon::api::planner::PlannerThread;
 use crate::daemon::config::{ConfigWatcher, LOG_VARIABLE, move_key};
 use crate::daemon::handle::{GatewayHandle, StartGateway};
 use crate::daemon::log::{self, Log};
@@ -230,7 +231,8 @@ impl Run<'_> {
             if announce {
                 report_ready(&self.holder, &self.log);
             }
-            let reason = self.serving.serve(daemon.clone(), ended).await;
+            let planner = PlannerThread::start(&daemon).map_err(thread())?;
+            let reason = self.serving.serve(daemon.clone(), planner, ended).await;
             if let Some(gateway) = gateway {
                 gateway.end();
             }

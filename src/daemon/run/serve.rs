@@ -8,11 +8,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 
 use super::watchdog::Watchdog;
+use crate::daemon::api::connection::{self, SharedLimits};
+use crate::daemon::api::planner::{Planner, PlannerThread};
 use crate::daemon::os::signals::{SignalListener, SignalRequest};
 use crate::daemon::os::socket::{Socket, admit};
 use crate::daemon::os::{clock, handover::CONTINUES, service_manager};
-use crate::daemon::state::{ConfigMessage, Daemon, Outbox};
-use crate::daemon::{api::connection, config::move_key, os::lock::Lock};
+use crate::daemon::state::{ConfigMessage, Daemon};
+use crate::daemon::{config::move_key, os::lock::Lock};
 use crate::pool::{Bind, Command, ConnectionId, Process};
 
 /// The longest sleep of the timer, because its clock stops in suspend.
@@ -23,6 +25,8 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(60);
 const DRAIN: Duration = Duration::from_secs(10);
 /// How much longer than requested the gateway may take before a restart.
 const GATEWAY_LATE: Duration = Duration::from_secs(2);
+/// How many clients are accepted before others are served.
+const ACCEPTED_AT_ONCE: u32 = 4;
 /// How long to wait after a client could not be accepted, for example because no descriptor was left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -51,8 +55,13 @@ pub(super) struct Serving {
 
 impl Serving {
     /// Serves until a reason to stop. Watched processes that have ended arrive by `ended`.
-    pub(super) async fn serve(&mut self, daemon: Arc<Daemon>, mut ended: UnboundedReceiver<Process>) -> StopReason {
-        let mut connections = Connections::new(&daemon);
+    pub(super) async fn serve(
+        &mut self,
+        daemon: Arc<Daemon>,
+        planner: PlannerThread,
+        mut ended: UnboundedReceiver<Process>,
+    ) -> StopReason {
+        let mut connections = Connections::new(&daemon, planner.planner());
         let timer = tokio::spawn(keep_time(daemon.clone()));
         let mut stop = daemon.stop.subscribe();
         let mut restart = daemon.restart.subscribe();
@@ -62,7 +71,7 @@ impl Serving {
         check.tick().await;
         let reason = loop {
             tokio::select! {
-                accepted = accept(&self.socket, &connections.room) => {
+                accepted = accept(&self.socket, &mut connections.accepted, &connections.room) => {
                     if let Some((stream, permit)) = accepted {
                         connections.serve(stream, permit);
                     }
@@ -89,7 +98,9 @@ impl Serving {
             }
         };
         timer.abort();
-        self.end(&daemon, reason, connections.tasks).await
+        let reason = self.end(&daemon, reason, connections.tasks).await;
+        planner.end();
+        reason
     }
 
     /// The regular check; returns a reason to stop.
@@ -150,15 +161,19 @@ impl Serving {
 
 struct Connections {
     daemon: Arc<Daemon>,
+    limits: Arc<SharedLimits>,
     room: Arc<Semaphore>,
     tasks: JoinSet<()>,
     next: u64,
+    /// Clients that were accepted without a pause.
+    accepted: u32,
 }
 
 impl Connections {
-    fn new(daemon: &Arc<Daemon>) -> Self {
+    fn new(daemon: &Arc<Daemon>, planner: &Planner) -> Self {
         let room = Arc::new(Semaphore::new(daemon.run.most_connections));
-        Self { daemon: daemon.clone(), room, tasks: JoinSet::new(), next: 0 }
+        let limits = SharedLimits::new(planner);
+        Self { daemon: daemon.clone(), limits, room, tasks: JoinSet::new(), next: 0, accepted: 0 }
     }
 
     /// Serves a client, if it belongs to the same user.
@@ -167,11 +182,11 @@ impl Connections {
         self.next += 1;
         let Some(pid) = admit(&stream) else { return };
         // inserted before its task runs: a stop in between must close it
-        let outbox = Arc::new(Outbox::default());
+        let outbox = self.limits.outbox();
         self.daemon.state().connections.insert(id, outbox.clone());
-        let daemon = self.daemon.clone();
+        let (daemon, limits) = (self.daemon.clone(), self.limits.clone());
         self.tasks.spawn(async move {
-            connection::serve(daemon, stream, id, pid, outbox).await;
+            connection::serve(daemon, limits, stream, (id, pid), outbox).await;
             drop(permit);
         });
     }
@@ -214,8 +229,13 @@ fn check_interval(daemon: &Daemon) -> Duration {
 }
 
 /// Accepts a client when there is room; `None` after a failure.
-async fn accept(socket: &Socket, room: &Arc<Semaphore>) -> Option<(Stream, OwnedSemaphorePermit)> {
+async fn accept(socket: &Socket, accepted: &mut u32, room: &Arc<Semaphore>) -> Option<(Stream, OwnedSemaphorePermit)> {
     let permit = room.clone().acquire_owned().await.ok()?;
+    // the clients that are connected already are served between those that come
+    *accepted += 1;
+    if accepted.is_multiple_of(ACCEPTED_AT_ONCE) {
+        tokio::task::yield_now().await;
+    }
     match socket.accept().await {
         Ok(stream) => Some((stream, permit)),
         Err(error) => {

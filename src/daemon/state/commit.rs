@@ -128,9 +128,12 @@ impl UnsavedAccounts {
 fn demand_of(write: &Write) -> Pending {
     match write {
         // while the disk fails, a change of an account is answered with an error
-        Write::SaveAccount { .. } | Write::DeleteAccount(_) | Write::SaveLink(..) | Write::SaveFormer(..) => {
-            Pending::Account
-        }
+        Write::SaveAccount { .. }
+        | Write::DeleteAccount(_)
+        | Write::SaveLink(..)
+        | Write::SaveFormer(..)
+        | Write::SaveGatewayKey(_)
+        | Write::DropGatewayKey(_) => Pending::Account,
         Write::SaveLease(_)
         | Write::DropLease(_)
         | Write::SaveLimit(_)
@@ -140,9 +143,11 @@ fn demand_of(write: &Write) -> Pending {
         Write::SaveUsage(..) => Pending::Usage,
         // a session is a hint for later requests, fences are reserved long before they are used, and no answer says
         // when an account was last used, or that the gateway's port is kept
-        Write::SaveSession(_) | Write::ReserveFences(_) | Write::GatewayPort(_) | Write::LastUsed(_) => {
-            Pending::Nothing
-        }
+        Write::SaveSession(_)
+        | Write::ReserveFences(_)
+        | Write::GatewayPort(_)
+        | Write::LastUsed(_)
+        | Write::GatewayKeysUsed(_) => Pending::Nothing,
     }
 }
 

@@ -1,6 +1,7 @@
 //! The configuration in force, and how the file stands to it.
 
 use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
 
 use crate::config::{self, Config, ConfigErrors, ConfigProblem, LoadState, LoadedConfig};
 use crate::protocol::{ConfigState, GatewayInfo, ReloadInfo};
@@ -14,16 +15,23 @@ pub(crate) struct ActiveConfig {
     from: LoadState,
     /// Why the file as it is now is rejected.
     rejected: Option<ConfigErrors>,
+    /// The configuration as a JSON document, once a client has asked for it.
+    document: OnceLock<Arc<str>>,
 }
 
 impl ActiveConfig {
     pub(crate) fn new(loaded: LoadedConfig, path: PathBuf) -> Self {
-        Self { config: loaded.config, path, from: loaded.state, rejected: None }
+        Self { config: loaded.config, path, from: loaded.state, rejected: None, document: OnceLock::new() }
     }
 
     /// Puts another configuration in force.
     pub(crate) fn replace(&mut self, loaded: LoadedConfig) {
         *self = Self::new(loaded, std::mem::take(&mut self.path));
+    }
+
+    /// The configuration as the JSON document that `make` writes; made once.
+    pub(crate) fn document(&self, make: impl FnOnce(&Config) -> String) -> Arc<str> {
+        self.document.get_or_init(|| make(&self.config).into()).clone()
     }
 
     /// Keeps the configuration, and why the file is rejected.

@@ -140,8 +140,17 @@ impl Events {
     fn record(&mut self, at: Wall, recorded: RecordedEvent, pool: &Pool, lease: Option<(&LeaseKey, &Lease)>) {
         if !self.subscribers.is_empty() {
             let event = recorded.info(at, pool, lease);
+            // encoded once for all subscribers
+            let (mut json, mut binary) = (Vec::new(), Vec::new());
             for subscriber in self.subscribers.iter().filter(|subscriber| subscriber.wants(&event.kind)) {
-                subscriber.outbox.push(|out| subscriber.codec.event(&event, out));
+                let encoded = match subscriber.codec {
+                    Codec::Json => &mut json,
+                    Codec::Binary => &mut binary,
+                };
+                if encoded.is_empty() {
+                    subscriber.codec.event(&event, encoded);
+                }
+                subscriber.outbox.push(|out| out.extend_from_slice(encoded));
             }
         }
         if self.recent.len() == KEPT {

@@ -19,8 +19,8 @@ mod served;
 mod waiters;
 
 use std::ops::{Deref, DerefMut};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
 use std::time::Duration;
 
 use rustc_hash::FxHashMap;
@@ -58,6 +58,8 @@ pub(crate) use waiters::{Waiter, Waiters};
 #[derive(Debug)]
 pub struct Daemon {
     state: Mutex<State>,
+    /// The threads that wait for the lock.
+    lock_waiters: AtomicUsize,
     shared: Arc<Shared>,
 }
 
@@ -243,7 +245,7 @@ impl Daemon {
                 shared: shared.clone(),
             };
             state.begin(started, credentials);
-            Self { state: Mutex::new(state), shared }
+            Self { state: Mutex::new(state), lock_waiters: AtomicUsize::new(0), shared }
         })
     }
 
@@ -252,10 +254,22 @@ impl Daemon {
         #[cfg(debug_assertions)]
         LOCK_COUNT.set(LOCK_COUNT.get() + 1);
         // the pool checks before it changes: a panic in between is a bug, and serving on does less harm
-        StateGuard {
-            state: Some(self.state.lock().unwrap_or_else(PoisonError::into_inner)),
-            not_blocking: blocking::forbid(),
-        }
+        let state = match self.state.try_lock() {
+            Ok(state) => state,
+            Err(TryLockError::Poisoned(error)) => error.into_inner(),
+            Err(TryLockError::WouldBlock) => {
+                self.lock_waiters.fetch_add(1, Ordering::Relaxed);
+                let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+                self.lock_waiters.fetch_sub(1, Ordering::Relaxed);
+                state
+            }
+        };
+        StateGuard { state: Some(state), not_blocking: blocking::forbid() }
+    }
+
+    /// Whether a thread waits for the lock.
+    pub(crate) fn is_lock_wanted(&self) -> bool {
+        self.lock_waiters.load(Ordering::Relaxed) > 0
     }
 
     /// How long the daemon may be unused before it ends.

@@ -4,31 +4,48 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 
+use crate::daemon::memory::{MemoryBudget, MemoryShare};
+
 /// More than this unread, and the client is not worth waiting for.
 pub const MOST_UNREAD: usize = 1 << 20;
-/// What an empty outbox keeps.
-const KEPT: usize = 64 * 1024;
 /// Calls of one connection that wait for an answer.
 pub const MOST_IN_FLIGHT: usize = 64;
 
+/// Up to this many bytes are not counted against the budget of all connections, and kept by an empty outbox.
+const UNCOUNTED: usize = 4096;
+
 /// The way to a connection from elsewhere.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Outbox {
     unread: Mutex<Unread>,
     closed: AtomicBool,
     in_flight: AtomicUsize,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Unread {
     bytes: Vec<u8>,
+    memory: MemoryShare,
     /// Too much was left unread: nothing is kept any more.
     overflowed: bool,
     /// The connection's task; a `Notify` would cost a queue's work for each message read.
     waker: Option<Waker>,
 }
 
+#[cfg(test)]
+impl Default for Outbox {
+    fn default() -> Self {
+        Self::new(&MemoryBudget::new(usize::MAX))
+    }
+}
+
 impl Outbox {
+    /// An empty one, whose contents count against this budget.
+    pub(crate) fn new(answers: &MemoryBudget) -> Self {
+        let unread = Unread { bytes: Vec::new(), memory: answers.share(), overflowed: false, waker: None };
+        Self { unread: Mutex::new(unread), closed: AtomicBool::new(false), in_flight: AtomicUsize::new(0) }
+    }
+
     /// Appends; a client that leaves too much unread is closed.
     pub fn push(&self, write: impl FnOnce(&mut Vec<u8>)) {
         let waker = {
@@ -36,8 +53,11 @@ impl Outbox {
             if !unread.overflowed {
                 write(&mut unread.bytes);
             }
-            if unread.bytes.len() > MOST_UNREAD {
+            let length = unread.bytes.len();
+            let is_counted = length > UNCOUNTED && !unread.overflowed;
+            if length > MOST_UNREAD || is_counted && unread.memory.resize(length).is_err() {
                 unread.bytes = Vec::new();
+                unread.memory.clear();
                 unread.overflowed = true;
                 self.closed.store(true, Ordering::Relaxed);
             }
@@ -61,10 +81,11 @@ impl Outbox {
 
     /// Takes what was appended, to the end of `out`.
     pub fn drain_into(&self, out: &mut Vec<u8>) {
-        let bytes = &mut self.unread().bytes;
+        let Unread { bytes, memory, .. } = &mut *self.unread();
         if !bytes.is_empty() {
             out.append(bytes);
-            if bytes.capacity() > KEPT {
+            memory.clear();
+            if bytes.capacity() > UNCOUNTED {
                 *bytes = Vec::new();
             }
         }

@@ -16,6 +16,8 @@ use crate::{provider, provider::learn_account_id, store::Write};
 
 /// The longest text of an account, in bytes.
 const LONGEST_TEXT: usize = 256;
+/// The most accounts.
+const MOST_ACCOUNTS: usize = 4096;
 /// The longest secret, in bytes.
 const LONGEST_SECRET: usize = 64 * 1024;
 
@@ -217,8 +219,12 @@ pub fn new_ids() -> Result<NewIds, ErrorInfo> {
     Ok(ids)
 }
 
-/// The first of the ids that no account has.
+/// The first of the ids that no account has, unless there are too many accounts.
 pub fn new_id(state: &State, ids: &NewIds) -> Result<AccountId, ErrorInfo> {
+    if state.pool.accounts().len() >= MOST_ACCOUNTS {
+        return Err(bad(format!("there are {MOST_ACCOUNTS} accounts, and no more are accepted"))
+            .hint("remove those that are not needed: lessor account remove A"));
+    }
     let free = ids.iter().copied().find(|id| state.pool.account(*id).is_none());
     free.ok_or_else(|| ErrorInfo::new(ErrorKind::Internal, "no unused account id was found; try again"))
 }

@@ -43,13 +43,18 @@ pub async fn import(daemon: Arc<Daemon>, params: ImportAccountsParams) -> Unsave
     let mut rows = Vec::new();
     let mut done = Unsaved::nothing_to_save(());
     for mut entry in entries {
-        let step = {
+        // other calls come in between: an import of thousands of entries takes long
+        tokio::task::yield_now().await;
+        let fingerprint = {
             let state = &*daemon.state();
             entry.credential.client_id = state.client_of_imported(&entry);
-            match state.catalog.target(&entry.provider, None, None, state.pool.settings().quota.primary) {
-                Ok(_) => plan.next(&entry, state.credentials.fingerprints.of(&entry.credential)),
-                Err(_) => ImportStep::refused(no_provider(&entry.provider)),
-            }
+            let target = state.catalog.target(&entry.provider, None, None, state.pool.settings().quota.primary);
+            target.ok().map(|_| state.credentials.fingerprints.of(&entry.credential))
+        };
+        // the plan compares the entry with all accounts, so the state is not locked meanwhile
+        let step = match fingerprint {
+            Some(fingerprint) => plan.next(&entry, fingerprint),
+            None => ImportStep::refused(no_provider(&entry.provider)),
         };
         let known_already = step.account.and_then(|place| ids.get(place).copied().flatten());
         let mut message = step.message.clone();

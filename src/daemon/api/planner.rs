@@ -1,0 +1,94 @@
+//! The thread for calls that take long: it parses large messages, serves all calls but those about one lease, and
+//! carries out what continues after its call. The connection of such a call waits for it, so that answers and effects
+//! keep the order of the calls; other connections do not wait.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+use std::{convert::Infallible, io};
+
+use tokio::runtime::Handle;
+
+use crate::daemon::state::{Daemon, Mailbox};
+use crate::daemon::worker::{WaitsFor, Worker};
+
+/// The most calls that wait for the thread.
+const MOST_WAITING: usize = 256;
+/// How often the thread lets others lock the state before it takes the lock all the same.
+const LOCK_YIELDS: u32 = 1000;
+/// How often the thread wakes without work.
+const IDLE: Duration = Duration::from_secs(3600);
+
+/// The thread.
+#[derive(Debug)]
+pub(crate) struct PlannerThread {
+    worker: Worker<Infallible>,
+    planner: Planner,
+}
+
+/// The way to the thread.
+#[derive(Clone, Debug)]
+pub(crate) struct Planner {
+    runtime: Handle,
+    waiting: Arc<AtomicUsize>,
+}
+
+/// A place among the calls that wait for the thread.
+#[derive(Debug)]
+pub(super) struct PlannerPlace {
+    planner: Planner,
+}
+
+impl PlannerThread {
+    pub(crate) fn start(daemon: &Arc<Daemon>) -> io::Result<Self> {
+        let mailbox = Mailbox::default();
+        let (started, runtime) = mpsc::channel();
+        let worker = Worker::start(("calls", WaitsFor::Network), daemon, &mailbox, |_, inbox| async move {
+            // the receiver waits for it
+            let _received = started.send(Handle::current());
+            while !inbox.next(IDLE).await.stop {}
+        })?;
+        let runtime = runtime.recv().map_err(io::Error::other)?;
+        Ok(Self { worker, planner: Planner { runtime, waiting: Arc::default() } })
+    }
+
+    pub(crate) fn planner(&self) -> &Planner {
+        &self.planner
+    }
+
+    /// Gives up what is under way, and waits for the end of the thread.
+    pub(crate) fn end(self) {
+        self.worker.end();
+    }
+}
+
+impl Planner {
+    /// A place for a call; `None` when too many wait.
+    pub(super) fn place(&self) -> Option<PlannerPlace> {
+        let place = PlannerPlace { planner: self.clone() };
+        (self.waiting.fetch_add(1, Ordering::Relaxed) < MOST_WAITING).then_some(place)
+    }
+}
+
+impl PlannerPlace {
+    /// Runs `work` on the thread; `None` when the thread ends before.
+    pub(super) async fn run<T: Send + 'static>(
+        self,
+        daemon: &Arc<Daemon>,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Option<T> {
+        let daemon = daemon.clone();
+        let task = async move {
+            // a thread that takes the state's lock again and again would keep it from those that wait for it
+            (0..LOCK_YIELDS).take_while(|_| daemon.is_lock_wanted()).for_each(|_| std::thread::yield_now());
+            work()
+        };
+        self.planner.runtime.spawn(task).await.ok()
+    }
+}
+
+impl Drop for PlannerPlace {
+    fn drop(&mut self) {
+        self.planner.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+}
