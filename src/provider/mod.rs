@@ -16,8 +16,8 @@ pub use account_bound::{
     stored_id_keys,
 };
 pub use agents::{
-    AgentSetup, HandOut, HandOutRequest, MachineWidePath, MergedJson, OverridingSettings, Patience, StopSignal,
-    agent_setup, agents_with_profile,
+    AgentSetup, HandOut, HandOutRequest, MachineWidePath, MergedJson, OverridingSettings, Patience, Program,
+    StopSignal, agent_setup, agents_with_profile, is_interpreter, script_argument,
 };
 pub use catalog::{Catalog, TargetError, separate_quotas};
 pub use check::{CheckRequest, check_request, wrong_kind};

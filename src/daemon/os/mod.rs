@@ -7,6 +7,7 @@ pub(crate) mod handover;
 pub(crate) mod host;
 pub mod lock;
 pub(crate) mod opened_process;
+pub(crate) mod peer_process;
 pub mod process;
 #[cfg_attr(windows, path = "service_manager/windows.rs")]
 pub(crate) mod service_manager;

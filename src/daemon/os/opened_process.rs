@@ -28,7 +28,7 @@ impl OpenedProcess {
 
     /// The process as the holder of a lease.
     pub(crate) fn holder(&self) -> Holder {
-        Holder { process: Some(self.found.process), program: self.found.program.clone() }
+        Holder { process: Some(self.found.process), program: self.found.program.clone(), ..Holder::default() }
     }
 
     /// Waits until the process has ended.

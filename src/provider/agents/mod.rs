@@ -3,10 +3,12 @@
 //! `table` lists it for each agent and provider; this module fills in the values. Nothing here touches the system.
 
 mod patience;
+mod programs;
 mod table;
 mod template;
 
 pub use patience::{Patience, StopSignal};
+pub use programs::{Program, is_interpreter, script_argument};
 
 use std::fmt;
 

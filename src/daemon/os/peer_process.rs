@@ -1,0 +1,152 @@
+//! The process at the other end of a connection and those above it: which programs they run. Nothing here is quick
+//! enough for the state lock; a process is read between two looks at its start time, so that a pid that was reused
+//! meanwhile is not taken for it.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::{blocking, process};
+use crate::pool::Process;
+use crate::provider::{Program, is_interpreter, script_argument};
+
+#[cfg_attr(target_os = "linux", path = "peer_process/linux.rs")]
+#[cfg_attr(not(target_os = "linux"), path = "peer_process/sysinfo.rs")]
+mod system;
+#[cfg(any(target_os = "macos", windows, test))]
+mod tables;
+
+/// More processes above the first one are not looked at.
+const MOST_ANCESTORS: usize = 32;
+
+/// A process and its program.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct RunningProgram {
+    pub(crate) process: Process,
+    /// Its program; `None` if the system does not tell.
+    pub(crate) program: Option<Program>,
+}
+
+/// A process and those above it, the nearest first; or why it is not known.
+pub(crate) type Ancestry = Result<Vec<RunningProgram>, Arc<str>>;
+
+/// What the system says of a process.
+struct ProcessFacts {
+    parent: u32,
+    executable: Option<PathBuf>,
+    arguments: Vec<String>,
+    /// The working directory.
+    directory: Option<PathBuf>,
+}
+
+/// The process with this pid and those above it, up to the first that is not the user's.
+pub(crate) fn ancestry(pid: u32) -> Ancestry {
+    blocking::check();
+    let mut found: Vec<RunningProgram> = Vec::new();
+    let mut next = pid;
+    while found.len() < MOST_ANCESTORS && next > 1 {
+        let Some((running, parent)) = read(next) else { break };
+        // a parent is older: else its pid belongs to another process by now
+        if found.last().is_some_and(|below| below.process.start < running.process.start) {
+            break;
+        }
+        found.push(running);
+        next = parent;
+    }
+    if found.is_empty() { Err(format!("the process {pid} has ended, or cannot be read").into()) } else { Ok(found) }
+}
+
+/// The process at the other end of a TCP connection, and those above it.
+pub(crate) fn ancestry_of_tcp_peer(own: SocketAddr, peer: SocketAddr) -> Ancestry {
+    blocking::check();
+    let peer_process = || system::process_of_tcp_peer(canonical(own), canonical(peer));
+    let found = peer_process().and_then(|process| Some((process, ancestry(process.pid).ok()?)));
+    match found {
+        // it has the connection still: its pid was not reused meanwhile
+        Some((process, all)) if all[0].process == process && peer_process() == Some(process) => Ok(all),
+        _ => Err("the system does not tell which process has the other end of the connection".into()),
+    }
+}
+
+/// Reads one process, and the pid of its parent.
+fn read(pid: u32) -> Option<(RunningProgram, u32)> {
+    let before = process::find(pid).ok()??.process;
+    let facts = system::facts(pid)?;
+    let program = facts.program();
+    let after = process::find(pid).ok()??.process;
+    (before == after).then_some((RunningProgram { process: before, program }, facts.parent))
+}
+
+impl ProcessFacts {
+    fn program(&self) -> Option<Program> {
+        let executable = self.executable.as_ref()?.to_string_lossy().into_owned();
+        if !is_interpreter(&executable) {
+            return Some(Program { executable, script: None });
+        }
+        let script = script_argument(&self.arguments).map(|script| self.resolved(script));
+        // a program can replace its command line by a title, which names no script
+        let has_title = script.is_none() && self.arguments.first().is_some_and(|name| !is_interpreter(name));
+        (!has_title).then_some(Program { executable, script })
+    }
+
+    /// The real path of an argument; a script that is gone keeps its name.
+    fn resolved(&self, argument: &str) -> String {
+        let path = self.directory.as_deref().unwrap_or_else(|| Path::new("/")).join(argument);
+        path.canonicalize().unwrap_or(path).to_string_lossy().into_owned()
+    }
+}
+
+/// Paths of the configuration, and where their links lead.
+pub(crate) fn resolved(paths: &[String]) -> Vec<String> {
+    blocking::check();
+    let real = |path: &String| Some(Path::new(path).canonicalize().ok()?.to_string_lossy().into_owned());
+    paths.iter().cloned().chain(paths.iter().filter_map(real)).collect()
+}
+
+/// An IPv4 address as such, also where an IPv6 socket has it.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    #[test]
+    fn the_own_process_and_its_parent_are_found() {
+        let found = ancestry(std::process::id()).unwrap();
+        assert_eq!(found[0].process.pid, std::process::id());
+        let own = std::env::current_exe().unwrap().canonicalize().unwrap();
+        let program = found[0].program.clone().unwrap();
+        assert_eq!((Path::new(&program.executable), program.script), (own.as_path(), None));
+        assert!(found.windows(2).all(|pair| pair[0].process.start >= pair[1].process.start), "{found:?}");
+        #[cfg(unix)]
+        assert_eq!(found.get(1).map(|parent| parent.process.pid), Some(std::os::unix::process::parent_id()));
+    }
+
+    #[test]
+    fn a_process_that_has_ended_is_not_known() {
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+        let mut child = child.arg("--list").stdout(std::process::Stdio::null()).spawn().unwrap();
+        child.wait().unwrap();
+        assert!(ancestry(child.id()).is_err());
+    }
+
+    /// The systems that tell.
+    #[cfg(any(target_os = "linux", target_os = "macos", windows))]
+    #[test]
+    fn the_process_at_the_other_end_of_a_connection_is_found() {
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            let Ok(listener) = TcpListener::bind(address) else { continue };
+            let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            let (accepted, peer) = listener.accept().unwrap();
+            let found = ancestry_of_tcp_peer(accepted.local_addr().unwrap(), peer).unwrap();
+            assert_eq!(found[0].process.pid, std::process::id(), "{address}");
+            drop(client);
+        }
+        let nothing = "127.0.0.1:1".parse().unwrap();
+        assert!(ancestry_of_tcp_peer(nothing, nothing).is_err());
+    }
+}
