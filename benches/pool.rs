@@ -52,7 +52,7 @@ fn ask(target: &Target, session: Option<&str>) -> LeaseRequest {
         connection: CONNECTION,
         bind: Bind::Connection(CONNECTION),
         // without a process: the reuse window would choose before the strategy
-        holder: Holder { process: None, program: None },
+        holder: Holder { process: None, ..Holder::default() },
         ttl: None,
         session: session.map(Into::into),
         label: None,

@@ -30,6 +30,8 @@ pub struct Config {
     pub secrets: SecretsSection,
     /// `[providers.*]`, by name.
     pub providers: BTreeMap<String, ProviderSection>,
+    /// `[agents.*]`, by name.
+    pub agents: BTreeMap<String, AgentSection>,
     pub(super) origins: Origins,
 }
 
@@ -46,6 +48,7 @@ impl Config {
             notify: NotifySection::default(),
             secrets: SecretsSection::default(),
             providers: BTreeMap::new(),
+            agents: BTreeMap::new(),
             origins: Origins::default(),
         }
     }
@@ -114,6 +117,13 @@ pub struct NotifySection {
 pub struct SecretsSection {
     /// Where the key that seals secrets is.
     pub key: KeyLocation,
+}
+
+/// `[agents.X]`
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct AgentSection {
+    /// Executables and scripts that are this agent, besides those that are built in.
+    pub programs: Vec<String>,
 }
 
 /// `[providers.X]`: changes to a built-in provider, or a new one.

@@ -1,6 +1,7 @@
 //! The daemon: one per data directory, one thread for sockets, one for the disk.
 
 mod api;
+mod attest;
 mod config;
 mod handle;
 mod linked_logins;
@@ -14,6 +15,7 @@ mod usage;
 mod view;
 mod worker;
 
+pub use handle::attest::GatewayPeer;
 pub use handle::client::GatewayClient;
 pub use handle::lease::LeaseStep;
 pub use handle::needs::RouteRequest;

@@ -165,6 +165,7 @@ impl<'a> Forward<'a> {
             stored_ids: &parts.buffered.text.stored_ids,
             is_bound: parts.buffered.is_bound(),
             connection: parts.connection,
+            peer: &parts.peer,
             avoid,
             uses_quota: provider::uses_quota(&parts.route.provider, &parts.route.path),
         }

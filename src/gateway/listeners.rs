@@ -34,8 +34,9 @@ pub(super) struct Listeners {
 #[derive(Debug)]
 pub(super) enum AcceptedStream {
     Tcp(TcpStream),
+    /// With the process that has connected.
     #[cfg(unix)]
-    Local(LocalStream),
+    Local(LocalStream, Option<u32>),
 }
 
 impl Listeners {
@@ -179,7 +180,7 @@ impl Listeners {
     async fn accept_local(&self) -> io::Result<Option<AcceptedStream>> {
         let Some((_, socket)) = &self.local else { return std::future::pending().await };
         let stream = socket.accept().await?;
-        Ok(admit(&stream).map(|_| AcceptedStream::Local(stream)))
+        Ok(admit(&stream).map(|pid| AcceptedStream::Local(stream, pid)))
     }
 
     #[cfg(not(unix))]

@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use super::lingering::LingeringStream;
 use super::listeners::{AcceptedStream, Listeners};
 use super::{request::ConnectionOrigin, service::GatewayService};
-use crate::daemon::{GatewayHandle, RunningGateway};
+use crate::daemon::{GatewayHandle, GatewayPeer, RunningGateway};
 
 /// How long requests in flight may take when the daemon stops.
 const DRAIN: Duration = Duration::from_secs(8);
@@ -125,9 +125,14 @@ async fn drained(handle: &GatewayHandle, connections: &mut JoinSet<()>, most: Du
 
 async fn serve_stream(service: Arc<GatewayService>, stream: AcceptedStream, stop: watch::Receiver<bool>) {
     match stream {
-        AcceptedStream::Tcp(stream) => serve_connection(service, stream, ConnectionOrigin::Tcp, stop).await,
+        AcceptedStream::Tcp(stream) => {
+            let addresses = stream.local_addr().ok().zip(stream.peer_addr().ok());
+            serve_connection(service, stream, (ConnectionOrigin::Tcp, GatewayPeer::tcp(addresses)), stop).await;
+        }
         #[cfg(unix)]
-        AcceptedStream::Local(stream) => serve_connection(service, stream, ConnectionOrigin::Local, stop).await,
+        AcceptedStream::Local(stream, pid) => {
+            serve_connection(service, stream, (ConnectionOrigin::Local, GatewayPeer::local(pid)), stop).await;
+        }
     }
 }
 
@@ -140,7 +145,7 @@ async fn next_request(has_come: &mut watch::Receiver<bool>, most: Duration) {
 async fn serve_connection<S>(
     service: Arc<GatewayService>,
     stream: S,
-    origin: ConnectionOrigin,
+    (origin, peer): (ConnectionOrigin, Arc<GatewayPeer>),
     mut stop: watch::Receiver<bool>,
 ) where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -150,8 +155,8 @@ async fn serve_connection<S>(
     let (came, mut has_come) = watch::channel(false);
     let respond = service_fn(|request| {
         came.send_replace(true);
-        let service = service.clone();
-        async move { Ok::<_, Infallible>(service.respond(origin, connection, request).await) }
+        let (service, peer) = (service.clone(), peer.clone());
+        async move { Ok::<_, Infallible>(service.respond(origin, (connection, peer), request).await) }
     });
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())

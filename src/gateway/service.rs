@@ -18,7 +18,7 @@ use super::request::{
 use super::response::{self, ClientBody};
 use super::waiting::{KeptAnswers, WaitingSessions};
 use super::{auth, refusal, route::UpstreamRoute, upstream::UpstreamClients};
-use crate::daemon::{GatewayClient, GatewayConfig, GatewayHandle};
+use crate::daemon::{GatewayClient, GatewayConfig, GatewayHandle, GatewayPeer};
 use crate::{pool::ConnectionId, provider};
 
 /// A longer model name is ignored.
@@ -63,7 +63,7 @@ impl GatewayService {
     pub(super) async fn respond(
         &self,
         origin: ConnectionOrigin,
-        connection: ConnectionId,
+        (connection, peer): (ConnectionId, Arc<GatewayPeer>),
         request: Request<Incoming>,
     ) -> Response<ClientBody> {
         #[expect(clippy::disallowed_methods, reason = "tokio's own clock, to measure by")]
@@ -82,7 +82,7 @@ impl GatewayService {
             return reject_websocket(&provider);
         }
         let Some(client) = self.client(origin, &head) else { return refusal::unauthorized(&provider) };
-        let rejection = match self.prepare(connection, &client, received_at, head, body, &config).await {
+        let rejection = match self.prepare((connection, peer), &client, received_at, head, body, &config).await {
             Ok(request) => {
                 let response = Forward::new(&self.backend, &client, request, &config).run().await;
                 if !response.status().is_success() {
@@ -101,7 +101,7 @@ impl GatewayService {
     /// Finds the upstream and reads the request, as far as it is buffered; `Err` is any other response.
     async fn prepare(
         &self,
-        connection: ConnectionId,
+        (connection, peer): (ConnectionId, Arc<GatewayPeer>),
         client: &GatewayClient,
         received_at: Instant,
         head: Parts,
@@ -148,7 +148,7 @@ impl GatewayService {
             received_at,
         };
         let pool = provider::quota_of_agent(&provider, &route.path, model.as_deref(), buffered.user_agent());
-        Ok(RequestParts { connection, route, query, buffered, model, pool, labels, in_flight })
+        Ok(RequestParts { connection, peer, route, query, buffered, model, pool, labels, in_flight })
     }
 
     /// The client that a key stands for, wherever in the request the key is; the Unix socket needs none.

@@ -7,8 +7,8 @@ use crate::pool::account::usage::Usage;
 use crate::pool::lease::{Ending, Lease};
 use crate::pool::limit::{Limit, LimitRecord};
 use crate::pool::model::{
-    AccountId, ConnectionId, Decision, Fence, Holder, LeaseRequest, PoolSettings, Process, Refusal, RefusalDetails,
-    RequestNeeds, RequestOutcome, Ticket, WaiterId,
+    AccountId, Attestation, ConnectionId, Decision, Fence, Holder, LeaseRequest, PoolSettings, Process, Refusal,
+    RefusalDetails, RequestNeeds, RequestOutcome, Ticket, WaiterId,
 };
 use crate::pool::session::SessionRecord;
 use std::time::Duration;
@@ -33,6 +33,8 @@ pub enum Command {
         /// The holder.
         holder: Holder,
     },
+    /// The program of a lease's holder was compared with the agent that it states.
+    Attest(Fence, Attestation),
     /// Report how a request ended.
     Report {
         /// The lease it was sent with.

@@ -39,6 +39,7 @@ impl Pool {
             Command::ExtendLease(fence) => self.extend_lease(now, fence, effects),
             Command::Release(fence) => self.release(now, fence, effects),
             Command::Resume { ticket, connection, holder } => self.resume(now, *ticket, connection, holder, effects),
+            Command::Attest(fence, attested) => self.attest(fence, attested),
             Command::Report { fence, outcome } => self.report(now, fence, &outcome, None, effects),
             Command::ReportOf { fence, outcome, need } => self.report(now, fence, &outcome, Some(&*need), effects),
             Command::Serve { fence, need } => self.serve(now, fence, &need, effects),

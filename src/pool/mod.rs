@@ -35,15 +35,17 @@ pub use lease::recent::RefusedRequest;
 pub use lease::{ChosenBy, Ending, Lease, reacquire};
 pub use limit::{Limit, LimitRecord, model_key};
 pub use model::{
-    AccountId, AccountIdentity, AccountOwner, AccountSettings, Action, BadAccountId, Bind, ConnectionId,
-    CredentialKind, Deadline, Decision, Fallback, Fence, HealthSettings, Holder, IdentityMatch, Ineligible,
-    IneligibleAccount, LeaseRequest, LeaseSettings, LimitSettings, LimitSource, LoginCandidate, LoginProblem,
-    LoginState, Mode, Mono, Now, OtherQuota, OveragePolicy, Overflow, PoolSettings, Primary, Process, Protect, Quota,
-    QuotaSettings, Refusal, RefusalDetails, RefusalKind, RequestNeeds, RequestOutcome, SelectionSettings, StatedWait,
-    Strategy, Target, TargetNames, Ticket, Tier, TokenSettings, Verification, WaiterId, Wall, millis, spoken,
+    AccountId, AccountIdentity, AccountOwner, AccountSettings, Action, AttestPolicy, Attestation, BadAccountId, Bind,
+    ConnectionId, CredentialKind, Deadline, Decision, Fallback, Fence, HealthSettings, Holder, IdentityMatch,
+    Ineligible, IneligibleAccount, LeaseRequest, LeaseSettings, LimitSettings, LimitSource, LoginCandidate,
+    LoginProblem, LoginState, Mode, Mono, Now, OtherQuota, OveragePolicy, Overflow, PoolSettings, Primary, Process,
+    Protect, Quota, QuotaSettings, Refusal, RefusalDetails, RefusalKind, RequestNeeds, RequestOutcome,
+    SelectionSettings, StatedWait, Strategy, Target, TargetNames, Ticket, Tier, TokenSettings, Verification, WaiterId,
+    Wall, millis, spoken,
 };
 pub use queue::{MOST_WAITERS, QueuedRequest};
 pub use report::backoff::first_wait;
+pub use select::eligibility::ATTEST_HINT;
 pub use select::explain::{CandidateAccount, Exclusion, Explanation, LeaseExplanation, SelectionResult};
 pub use select::forecast::{Forecast, Outlook};
 pub use select::strategy::hybrid_score;

@@ -167,7 +167,11 @@ fn lease(row: &Row<'_>) -> Read<Lease> {
         label: row.get("label")?,
         agent: row.get("agent")?,
         bind,
-        holder: Holder { process: process(row, "holder_pid", "holder_start")?, program: row.get("holder_program")? },
+        holder: Holder {
+            process: process(row, "holder_pid", "holder_start")?,
+            program: row.get("holder_program")?,
+            ..Holder::default()
+        },
         exclusive: row.get("exclusive")?,
         pinned: row.get("pinned")?,
         by: ChosenBy::Resumed,

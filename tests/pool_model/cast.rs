@@ -54,7 +54,7 @@ pub fn ask_of(op: &AskOp) -> LeaseRequest {
             1 => Bind::Process(process.unwrap_or(process_of(0))),
             _ => Bind::Ttl,
         },
-        holder: Holder { process, program: None },
+        holder: Holder { process, ..Holder::default() },
         ttl: op.ttl_s.map(|s| Duration::from_secs(s.into())),
         session: op.session.map(|session| format!("s{session}").into()),
         label: None,

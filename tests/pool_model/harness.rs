@@ -291,7 +291,7 @@ impl World {
             ticket.account = id_of(n);
         }
         let connection = ConnectionId(connection.into());
-        let holder = Holder { process: Some(process_of(n % 3)), program: None };
+        let holder = Holder { process: Some(process_of(n % 3)), ..Holder::default() };
         let live = self.model.leases.iter().find(|lease| lease.fence == ticket.fence).map(|lease| lease.account);
         // whether it would be alone is judged when time has done its part
         let now = Now { mono: Mono(self.model.now.mono.0 + 1), ..self.model.now };

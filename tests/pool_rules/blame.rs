@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use lessor::limits::{Reason, Scope};
 use lessor::pool::{
-    AccountRecord, Action, Command, CredentialKind, DenialsEnd, Effect, Fence, Ineligible, LeaseRequest, LimitSource,
-    LoginProblem, LoginState, OveragePolicy, RefusalDetails, RefusalKind, Reply, RequestNeeds, RequestOutcome, Wall,
+    AccountRecord, Action, Attestation, Command, CredentialKind, DenialsEnd, Effect, Fence, Ineligible, LeaseRequest,
+    LimitSource, LoginProblem, LoginState, OveragePolicy, RefusalDetails, RefusalKind, Reply, RequestNeeds,
+    RequestOutcome, Wall,
 };
 
 use crate::fixture::{Fixture, ask, id, in_session, record, secs, target};
@@ -298,7 +299,7 @@ fn a_model_that_no_plan_has_is_asked_for_once_each_time_and_answered_by_the_prov
 }
 
 fn needs(model: &str) -> RequestNeeds {
-    RequestNeeds { target: target("k", Some(model)), exclude: vec![] }
+    RequestNeeds { target: target("k", Some(model)), exclude: vec![], attested: Attestation::Later }
 }
 
 /// What the holder's next request would be sent with.
@@ -509,7 +510,7 @@ fn a_holder_s_lease_moves_at_its_next_request_when_the_plan_is_used_up() {
     let held = fixture.hold(ask(0));
     let on = fixture.on(held);
     paid(&mut fixture, held);
-    let need = || RequestNeeds { target: target("k", None), exclude: vec![] };
+    let need = || RequestNeeds { target: target("k", None), exclude: vec![], attested: Attestation::Later };
     let moved = serve(&mut fixture, held, need());
     assert_ne!(fixture.on(moved), on);
     paid(&mut fixture, moved);
@@ -530,7 +531,7 @@ fn performance_first_takes_accounts_in_turn_with_every_request_whatever_the_stra
         let turns: String = (0..6).map(|_| fixture.peek(in_session("s"))).collect();
         assert_eq!(turns, "abcabc", "{strategy:?}: a lease for each request");
         let mut held = fixture.hold(ask(0));
-        let need = || RequestNeeds { target: target("k", None), exclude: vec![] };
+        let need = || RequestNeeds { target: target("k", None), exclude: vec![], attested: Attestation::Later };
         let turns: String = (0..6)
             .map(|_| {
                 held = serve(&mut fixture, held, need());

@@ -75,7 +75,7 @@ pub fn process(pid: u32) -> Process {
 }
 
 pub fn by(pid: u32) -> LeaseRequest {
-    LeaseRequest { holder: Holder { process: Some(process(pid)), program: None }, ..ask(u64::from(pid)) }
+    LeaseRequest { holder: Holder { process: Some(process(pid)), ..Holder::default() }, ..ask(u64::from(pid)) }
 }
 
 pub fn in_session(name: &str) -> LeaseRequest {

@@ -78,7 +78,7 @@ fn loads_of_equal_accounts_stay_even() {
                 target: target(),
                 connection: ConnectionId(n),
                 bind: Bind::Connection(ConnectionId(n)),
-                holder: Holder { process, program: None },
+                holder: Holder { process, ..Holder::default() },
                 ttl: None,
                 session: None,
                 label: None,

@@ -256,7 +256,7 @@ impl World {
             target: target(),
             connection,
             bind: if self.chance.one_in(3) { Bind::Process(process) } else { Bind::Connection(connection) },
-            holder: Holder { process: Some(process), program: None },
+            holder: Holder { process: Some(process), ..Holder::default() },
             ttl: None,
             session: None,
             label: None,
@@ -366,7 +366,7 @@ impl World {
     }
 
     fn come_back(&mut self, n: usize, ticket: &Ticket, durable: bool, left: u64) {
-        let holder = Holder { process: Some(Process { pid: n as u32, start: 1 }), program: None };
+        let holder = Holder { process: Some(Process { pid: n as u32, start: 1 }), ..Holder::default() };
         let connection = self.clients[n].connection;
         let (fence, in_grace) = (ticket.fence, self.pool.in_grace());
         let command = Command::Resume { ticket: Box::new(ticket.clone()), connection, holder };

@@ -1,5 +1,7 @@
 //! Checks that involve several keys.
 
+use std::path::Path;
+
 use super::problem::{ConfigProblem, ProblemLog};
 use crate::config::schema::lookup::format_key;
 use crate::config::settings::{Config, ProviderSection};
@@ -41,6 +43,14 @@ pub(in crate::config) fn warnings(config: &Config, log: &ProblemLog<'_>) -> Vec<
         let key = format_key(&["accounts", &account.name, "max_leases"]);
         if let Some(span) = config.span_of(&key) {
             let message = format!("`{key}` is above `leases.max_per_account` ({ceiling}), which takes precedence");
+            warnings.push(log.warning(&key, &span, message));
+        }
+    }
+    for (agent, section) in &config.agents {
+        let key = format_key(&["agents", agent, "programs"]);
+        let relative = section.programs.iter().find(|path| !Path::new(path).is_absolute());
+        if let Some((relative, span)) = relative.zip(config.span_of(&key)) {
+            let message = format!("`{key}` has {relative:?}, which is not the absolute path of a program");
             warnings.push(log.warning(&key, &span, message));
         }
     }

@@ -7,7 +7,7 @@ use serde::de::value::{Error, StrDeserializer};
 
 use super::types::{GatewaySocket, KeyLocation, KindMix, Listen, LogLevel};
 use super::value::ConfigValue;
-use crate::pool::{Fallback, Mode, OveragePolicy, Overflow, Primary, Protect, Strategy};
+use crate::pool::{AttestPolicy, Fallback, Mode, OveragePolicy, Overflow, Primary, Protect, Strategy};
 
 /// A field that values of its kind can be assigned to.
 pub(in crate::config) trait Assign {
@@ -92,4 +92,4 @@ macro_rules! words {
         }
     )*};
 }
-words!(LogLevel Overflow Strategy Mode Primary Fallback OveragePolicy KeyLocation KindMix);
+words!(AttestPolicy LogLevel Overflow Strategy Mode Primary Fallback OveragePolicy KeyLocation KindMix);

@@ -7,7 +7,7 @@ use super::value::{ConfigValue, quoted};
 use super::value_kind::ValueKind::{
     self, Bool, Durations, Integer, Listen, Number, OneOf, Protect, ProxyUrl, Size, Text, Texts, Url, Variable,
 };
-use crate::config::settings::{Config, OauthClientSection, ProviderSection};
+use crate::config::settings::{AgentSection, Config, OauthClientSection, ProviderSection};
 use crate::pool::AccountSettings;
 
 const MS: Duration = Duration::from_millis(1);
@@ -162,6 +162,8 @@ pub static KEYS: &[KeySpec] = &[
     named("accounts.*.max_leases", Integer(1, 10_000), "capacity of this account", |c, n, v| account(c, n).max_leases.assign(v)),
     named("accounts.*.priority", Integer(-1_000_000, 1_000_000), "accounts with higher priority are preferred among equally loaded ones", |c, n, v| account(c, n).priority.assign(v)),
     named("accounts.*.use", Texts(1, 64), "agents that may use it, or [\"any\"]", |c, n, v| account(c, n).allowed_agents.assign(v)),
+    named("accounts.*.attest", OneOf(&["declared", "strict"]), "whether the program must be the agent that it states, where `use` names agents; declared only warns", |c, n, v| account(c, n).attest.assign(v)),
+    named("agents.*.programs", Texts(1, 64), "further programs that are this agent: absolute paths of executables or scripts", |c, n, v| agent(c, n).programs.assign(v)),
 ];
 
 impl Default for Config {
@@ -186,6 +188,10 @@ pub(in crate::config) fn account<'c>(config: &'c mut Config, names: &[&str]) -> 
         at
     });
     &mut accounts[at]
+}
+
+pub(in crate::config) fn agent<'c>(config: &'c mut Config, names: &[&str]) -> &'c mut AgentSection {
+    config.agents.entry(names.first().copied().unwrap_or_default().to_owned()).or_default()
 }
 
 pub(in crate::config) fn provider<'c>(config: &'c mut Config, names: &[&str]) -> &'c mut ProviderSection {

@@ -154,6 +154,8 @@ pub(super) fn sample(key: &KeySpec) -> String {
         ("gateway.listen", _) => "\"127.0.0.2:8080\"",
         ("refresh.ahead", _) => "\"1h\"",
         ("refresh.min_life", _) => "\"7s\"",
+        ("agents.*.programs", _) if cfg!(windows) => r#"["C:\\a"]"#,
+        ("agents.*.programs", _) => "[\"/opt/a\"]",
         (_, ValueKind::Bool) if key.default == Some("true") => "false",
         (_, ValueKind::Bool) => "true",
         (_, ValueKind::Integer(..)) => "7",

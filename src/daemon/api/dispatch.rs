@@ -57,6 +57,7 @@ impl Session {
 
     fn dispatch(&mut self, daemon: &Arc<Daemon>, reply: &mut CallReply<'_>, call: Call) -> CallResult {
         check_locked(daemon, &call)?;
+        self.attest_call(daemon, &call);
         match call {
             Call::Acquire(params) => lease::acquire(self, daemon, reply, *params),
             Call::Token(params) => lease::token(self, daemon, reply, *params),

@@ -230,7 +230,9 @@ fn candidate(state: &State, now: Now, one: &CandidateAccount) -> Option<Candidat
         note: match login {
             Some(_) => view::state_reason(state, now, account),
             None if one.pays_overage => Some("its plan is used up: requests are paid for beyond it".to_owned()),
-            None => exclusion.and_then(|exclusion| exclusion.note.clone()).or_else(|| preferred_note(state, account)),
+            None => exclusion
+                .and_then(|exclusion| exclusion.note.clone())
+                .or_else(|| state.difference_of(one.account, now.wall).or_else(|| preferred_note(state, account))),
         },
         limits: limits.iter().map(|limit: &Limit| view::limit(limit, now)).collect(),
         pool: one.pool.as_deref().map(str::to_owned),

@@ -6,7 +6,7 @@ use super::reply::{AnswerResult, CallReply, CallResult, LeaseReply, lease_ended}
 use super::session::{Session, bad, find_account, refused, target};
 use crate::daemon::state::{CredentialState, CredentialUse, Daemon, State, Unsaved};
 use crate::daemon::{os::clock, os::opened_process::OpenedProcess, view};
-use crate::pool::{Bind, Command, Fence, Holder, LeaseRequest, Mono, Now, Refusal, Reply, Ticket};
+use crate::pool::{Attestation, Bind, Command, Fence, Holder, LeaseRequest, Mono, Now, Refusal, Reply, Ticket};
 use crate::protocol::{
     AcquireParams, Answer, BindTo, CredentialParams, Empty, ErrorInfo, ErrorKind, LeaseRef, LeaseToken,
 };
@@ -20,7 +20,7 @@ const PRIORITIES: std::ops::RangeInclusive<i8> = -10..=10;
 /// `lease.acquire`
 pub fn acquire(session: &mut Session, daemon: &Daemon, reply: &mut CallReply<'_>, params: AcquireParams) -> CallResult {
     check(&params)?;
-    let mut binding = LeaseBinding::find(session, &params.bind)?;
+    let mut binding = LeaseBinding::find(session, daemon, &params)?;
     let state = &mut *daemon.state();
     let now = clock::now();
     let (request, credential) = binding.request(session, state, params)?;
@@ -33,7 +33,7 @@ pub fn token(session: &mut Session, daemon: &Daemon, reply: &mut CallReply<'_>, 
     if !matches!(params.bind, BindTo::Pid(_)) {
         return Err(bad("`lease.token` binds to a process: `\"bind\": {\"pid\": N}`"));
     }
-    let mut binding = LeaseBinding::find(session, &params.bind)?;
+    let mut binding = LeaseBinding::find(session, daemon, &params)?;
     let state = &mut *daemon.state();
     let now = clock::now();
     let (request, credential) = binding.request(session, state, params)?;
@@ -101,11 +101,14 @@ fn refuse(reply: &mut CallReply<'_>, now: Now, refusal: Unsaved<Refusal>) -> Cal
 struct LeaseBinding {
     to: BindTo,
     process: Option<OpenedProcess>,
+    /// How the program compares with the agent that it states.
+    attested: Attestation,
 }
 
 impl LeaseBinding {
-    fn find(session: &Session, to: &BindTo) -> Result<Self, ErrorInfo> {
-        let process = match *to {
+    fn find(session: &Session, daemon: &Daemon, params: &AcquireParams) -> Result<Self, ErrorInfo> {
+        let to = params.bind;
+        let process = match to {
             BindTo::Pid(pid) => {
                 let opened = OpenedProcess::open(pid).map_err(|error| match error.kind() {
                     std::io::ErrorKind::PermissionDenied => {
@@ -117,7 +120,9 @@ impl LeaseBinding {
             }
             BindTo::Connection | BindTo::Ttl => peer(session)?,
         };
-        Ok(Self { to: *to, process })
+        let known = || session.holder.as_ref().and_then(|holder| holder.process);
+        let attested = session.attest(daemon, params, process.as_ref().map(OpenedProcess::process).or_else(known));
+        Ok(Self { to, process, attested })
     }
 
     /// The request for the pool, and whether its holder also wants the credential.
@@ -130,6 +135,7 @@ impl LeaseBinding {
         let target = target(state, &params.provider, params.model.as_deref(), params.pool.as_deref())?;
         let exclude = params.exclude.iter().map(|name| find_account(state, name)).collect::<Result<_, _>>()?;
         let (bind, holder) = self.holder(session, state);
+        let holder = Holder { attested: self.attested.clone(), ..holder };
         let text = |text: Option<String>| text.map(String::into_boxed_str);
         let request = LeaseRequest {
             target,
@@ -214,10 +220,11 @@ pub fn extend(daemon: &Daemon, reply: &mut CallReply<'_>, params: &LeaseRef) -> 
 pub fn resume(session: &mut Session, daemon: &Daemon, reply: &mut CallReply<'_>, params: &LeaseRef) -> CallResult {
     let token = open(daemon, params)?;
     let mut process = peer(session)?;
+    let attested = session.attest_resumed(daemon, token.account);
     let state = &mut *daemon.state();
     let now = clock::now();
     let (ticket, connection) = (ticket(state, token)?, session.connection);
-    let holder = connected(session, state, &mut process);
+    let holder = Holder { attested, ..connected(session, state, &mut process) };
     match state.apply(now, Command::Resume { ticket: Box::new(ticket), connection, holder }).into_result() {
         Ok(resumed) => held(state, reply, now, resumed, (LeaseReply::Held, true)),
         Err(refusal) => refuse(reply, now, refusal),

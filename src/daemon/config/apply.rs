@@ -29,6 +29,7 @@ fn replace(daemon: &Daemon, loaded: LoadedConfig) {
         let config = &state.config.config;
         state.logins.configure(config, accounts.into_iter());
         state.apply_internal(now, Command::Configure(Box::new(state.config.config.pool.clone())));
+        daemon.attest.configure(&state.config.config.pool);
         state.events.config_reloaded(now.wall, &state.pool);
         (state.config.state_name(), state.config.notes().collect::<Vec<_>>())
     };

@@ -60,9 +60,25 @@ const TOKEN_RETRY: Duration = Duration::from_secs(1);
 struct LeaseQuery<'a> {
     client: &'a GatewayClient,
     request: &'a RouteRequest<'a>,
-    /// The holder of the client's key, if it is the key of a lease.
-    holder: Option<Fence>,
+    of_key: KeyUse,
     needs: &'a RequestNeeds,
+}
+
+/// How a request uses the lease of its client's key.
+#[derive(Clone, Copy)]
+struct KeyUse {
+    /// The holder of the key, if it is the key of a lease.
+    holder: Option<Fence>,
+    /// The holder's lease is not for the program that sends the request: it gets one for itself, and the holder keeps
+    /// its own.
+    is_alone: bool,
+}
+
+impl KeyUse {
+    /// The holder whose lease the request uses.
+    fn sharing(self) -> Option<Fence> {
+        self.holder.filter(|_| !self.is_alone)
+    }
 }
 
 impl GatewayHandle {
@@ -81,17 +97,22 @@ impl GatewayHandle {
         let mut excluded = request.avoid.to_vec();
         let mut awaits_token = false;
         loop {
+            let attested = self.attest(client, request.peer).await;
             let left = wait.saturating_sub(clock::now().mono.since(began));
-            let (attempt, holder, needs, restriction) = {
+            let (attempt, of_key, needs, restriction) = {
                 let state = &mut *self.state();
                 let holder = state.holder_of(client)?;
                 let fence = held.as_ref().map(|held| held.fence);
                 let origin = RequestOrigin { client, holder, held: fence };
                 let restriction = state.restriction(request, origin, clock::now().mono);
-                let needs = state.needs_of(request, &excluded, restriction).map_err(NoLeaseReason::Bad)?;
-                let query = LeaseQuery { client, request, holder, needs: &needs };
+                let of_key = KeyUse {
+                    holder,
+                    is_alone: holder.is_some_and(|first| state.is_withheld(first, request.provider, &attested)),
+                };
+                let needs = state.needs_of(request, &excluded, restriction, attested).map_err(NoLeaseReason::Bad)?;
+                let query = LeaseQuery { client, request, of_key, needs: &needs };
                 let attempt = self.attempt(state, query, fence, left);
-                (attempt.map_err(|reason| reason.explained(state, request, restriction)), holder, needs, restriction)
+                (attempt.map_err(|reason| reason.explained(state, request, restriction)), of_key, needs, restriction)
             };
             if awaits_token && !left.is_zero() && matches!(attempt, Err(NoLeaseReason::Refused(_))) {
                 // no account is left but those whose token is late: they are tried again
@@ -102,7 +123,7 @@ impl GatewayHandle {
                 LeaseAttempt::Queued(queued) => {
                     let granted = queued.answer().await.ok_or(NoLeaseReason::Gone)?;
                     let state = &mut *self.state();
-                    let query = LeaseQuery { client, request, holder, needs: &needs };
+                    let query = LeaseQuery { client, request, of_key, needs: &needs };
                     let granted = granted
                         .map_err(|refusal| query.refused(state, refusal).explained(state, request, restriction))?;
                     self.grant(state, query, granted)
@@ -111,13 +132,18 @@ impl GatewayHandle {
             };
             // no await since the grant: from here on the lease is released if the client disconnects
             let fence = *grant.fence.peek();
-            let lease = self.own(fence, grant.needs, (client, request), held.take());
+            let lease = self.own(fence, grant.needs, (client, request, of_key), held.take());
             self.daemon.saved(grant.fence).await;
             let was_refreshed = matches!(grant.credential, GrantedCredential::BeingRefreshed(..));
             match self.refreshed((client, request), fence, grant.credential).await {
                 // while it was refreshed, the account may have been limited: it is looked at again
                 GrantedCredential::Usable(_) if was_refreshed => {}
-                GrantedCredential::Usable(account) => return Ok(LeaseStep::Leased(lease, account)),
+                GrantedCredential::Usable(account) => {
+                    if account.is_declared {
+                        self.attest_later(client, request.peer, account.id);
+                    }
+                    return Ok(LeaseStep::Leased(lease, account));
+                }
                 GrantedCredential::Unavailable { id, why, is_passing } => {
                     tracing::debug!(account = %id, "another account is used: {why}");
                     excluded.push(id);
@@ -134,12 +160,14 @@ impl GatewayHandle {
     /// # Errors
     /// When it is no refusal: the request is invalid, or its key's lease has ended.
     pub fn no_account(&self, client: &GatewayClient, request: &RouteRequest<'_>) -> Result<NoAccount, NoLeaseReason> {
+        let attested = self.known_attestation(client, request.peer);
         let state = &mut *self.state();
         let holder = state.holder_of(client)?;
         let now = clock::now();
         let restriction = state.restriction(request, RequestOrigin { client, holder, held: None }, now.mono);
-        let needs = state.needs_of(request, request.avoid, restriction).map_err(NoLeaseReason::Bad)?;
-        let query = LeaseQuery { client, request, holder, needs: &needs }.lease_request(state, None);
+        let needs = state.needs_of(request, request.avoid, restriction, attested).map_err(NoLeaseReason::Bad)?;
+        let of_key = KeyUse { holder, is_alone: false };
+        let query = LeaseQuery { client, request, of_key, needs: &needs }.lease_request(state, None);
         let found = state.no_account(&query, state.pool.refusal_for(now, &query));
         Ok(NoAccount { restricted: state.restriction_in_words(request.provider, restriction), ..found })
     }
@@ -149,10 +177,10 @@ impl GatewayHandle {
         &self,
         fence: Fence,
         needs: RequestNeeds,
-        (client, request): (&GatewayClient, &RouteRequest<'_>),
+        (client, request, of_key): (&GatewayClient, &RouteRequest<'_>, KeyUse),
         before: Option<RequestLease>,
     ) -> RequestLease {
-        let mut ends_with_request = client.lease.is_none();
+        let mut ends_with_request = client.lease.is_none() || of_key.is_alone;
         if let Some(mut before) = before {
             let before_ends = std::mem::replace(&mut before.ends_with_request, false);
             if before.fence == fence {
@@ -173,8 +201,9 @@ impl GatewayHandle {
         wait: Duration,
     ) -> Result<LeaseAttempt, NoLeaseReason> {
         let now = clock::now();
-        let of_holder = query.holder.and_then(|first| state.key_holders.get(first)?.lease_of(query.request.provider));
-        let fence = if query.holder.is_some() { of_holder } else { held };
+        let holder = query.of_key.sharing();
+        let of_holder = holder.and_then(|first| state.key_holders.get(first)?.lease_of(query.request.provider));
+        let fence = if holder.is_some() { of_holder } else { held };
         if let Some(fence) = fence {
             let command = Command::Serve { fence, need: Box::new(query.needs.clone()) };
             let reply = state.apply(now, command);
@@ -222,6 +251,13 @@ impl GatewayHandle {
     fn grant(&self, state: &mut State, query: LeaseQuery<'_>, granted: Unsaved<Fence>) -> LeaseGrant {
         let fence = self.record_holder(state, query, *granted.peek());
         let credential = match state.credential_for(fence, CredentialUse::Forward) {
+            // the setting was changed after the comparison
+            Ok(CredentialState::Usable(id) | CredentialState::BeingRefreshed(id))
+                if !state.may_be_used(id, &query.needs.attested) =>
+            {
+                let why = "it has become an account with attest = strict".to_owned();
+                GrantedCredential::Unavailable { id, why, is_passing: false }
+            }
             Ok(CredentialState::BeingRefreshed(id)) => {
                 GrantedCredential::BeingRefreshed(state.logins.rules().wait, state.logins.attempt_ends(id))
             }
@@ -254,7 +290,7 @@ impl GatewayHandle {
     /// Records that the key's holder uses this lease for the provider; of two requests at once, both use the lease of
     /// the first.
     fn record_holder(&self, state: &mut State, query: LeaseQuery<'_>, fence: Fence) -> Fence {
-        let Some(first) = query.holder else { return fence };
+        let Some(first) = query.of_key.sharing() else { return fence };
         let known = state.key_holders.get(first).and_then(|holder| holder.lease_of(query.request.provider));
         let known = known.filter(|fence| state.pool.lease(*fence).is_some());
         if known == Some(fence) {
@@ -278,15 +314,19 @@ impl LeaseQuery<'_> {
     fn lease_request(self, state: &State, wait: Option<Duration>) -> LeaseRequest {
         let Self { client, request, needs, .. } = self;
         let (target, exclude) = (needs.target.clone(), needs.exclude.clone());
-        if let Some(holder) = self.holder.and_then(|first| state.key_holders.get(first)) {
+        let attested = needs.attested.clone();
+        if let Some(holder) = self.of_key.holder.and_then(|first| state.key_holders.get(first)) {
             let account = holder.request.account.clone().filter(|_| holder.provider() == request.provider);
-            return LeaseRequest { target, exclude, account, exclusive: false, wait, ..holder.request.clone() };
+            let of_holder = holder.request.clone();
+            let bind = if self.of_key.is_alone { Bind::Connection(request.connection) } else { of_holder.bind };
+            let holder = Holder { attested, ..of_holder.holder.clone() };
+            return LeaseRequest { target, bind, holder, exclude, account, exclusive: false, wait, ..of_holder };
         }
         LeaseRequest {
             target,
             connection: request.connection,
             bind: Bind::Connection(request.connection),
-            holder: Holder::default(),
+            holder: Holder { attested, ..Holder::default() },
             ttl: None,
             session: request.session.map(Into::into).or_else(|| client.default_session()),
             label: client.label.clone(),
@@ -361,6 +401,7 @@ impl State {
                 .clone()
                 .filter(|own| request.project != Some(own.as_str()) && self.is_pooled_project(request)),
             is_only: self.is_bound(request),
+            is_declared: self.is_declared(id),
             agent: client.agent.clone().or_else(|| self.pool.lease(fence)?.agent.clone()),
         })
     }

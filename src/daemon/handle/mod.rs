@@ -1,5 +1,6 @@
 //! The gateway's access to the daemon; `gateway/` uses no other part of it.
 
+pub(crate) mod attest;
 pub(crate) mod client;
 pub(crate) mod lease;
 pub(crate) mod needs;

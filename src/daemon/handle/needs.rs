@@ -1,10 +1,15 @@
 //! What a request needs of an account. Accounts that cannot serve it are excluded: their kind of credential is not
 //! accepted where it goes, another account has what it refers to, or its conversation stays on one kind.
 
+use std::sync::Arc;
+
+use super::attest::GatewayPeer;
 use super::client::GatewayClient;
 use crate::config::KindMix;
 use crate::daemon::state::{Served, State};
-use crate::pool::{AccountId, AccountRecord, ConnectionId, CredentialKind, Fence, LoginState, Mono, RequestNeeds};
+use crate::pool::{
+    AccountId, AccountRecord, Attestation, ConnectionId, CredentialKind, Fence, LoginState, Mono, RequestNeeds,
+};
 use crate::provider::TargetError;
 
 /// What a request needs of an account.
@@ -28,6 +33,8 @@ pub struct RouteRequest<'a> {
     pub is_bound: bool,
     /// The connection that it came on.
     pub connection: ConnectionId,
+    /// The other end of that connection.
+    pub peer: &'a Arc<GatewayPeer>,
     /// Accounts that must not serve it.
     pub avoid: &'a [AccountId],
     /// It takes from a quota; otherwise only limits of whole accounts apply to it.
@@ -60,6 +67,7 @@ impl State {
         request: &RouteRequest<'_>,
         excluded: &[AccountId],
         restriction: Option<Restriction>,
+        attested: Attestation,
     ) -> Result<RequestNeeds, TargetError> {
         let RouteRequest { provider, model, pool, uses_quota, .. } = *request;
         let mut target = self.catalog.target(provider, model, pool, self.pool.settings().quota.primary)?;
@@ -67,7 +75,7 @@ impl State {
             target = target.without_quota();
         }
         let exclude = self.excluded(request, excluded, restriction);
-        Ok(RequestNeeds { target, exclude })
+        Ok(RequestNeeds { target, exclude, attested })
     }
 
     /// The accounts that may not serve the request, sorted; `more` are excluded too.

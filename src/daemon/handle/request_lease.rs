@@ -39,6 +39,8 @@ pub struct LeasedAccount {
     pub project: Option<String>,
     /// No other account can serve the request.
     pub is_only: bool,
+    /// It believes what agents state: a program that is another one is noted.
+    pub(super) is_declared: bool,
     /// The agent that uses it.
     pub agent: Option<Box<str>>,
 }

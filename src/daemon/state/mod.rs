@@ -8,6 +8,7 @@ mod apply;
 mod commit;
 mod configuration;
 mod credentials;
+mod differences;
 pub(crate) mod events;
 mod key_holders;
 mod log_later;
@@ -27,6 +28,7 @@ use rustc_hash::FxHashMap;
 use tokio::sync::{Notify, watch};
 
 use crate::credential::{FormerCredential, Link};
+use crate::daemon::attest::AttestState;
 use crate::daemon::os::{blocking, clock};
 use crate::pool::{AccountId, Command, ConnectionId, Effect, Lease, Now, Pool, Process, Wall};
 use crate::protocol::{GatewayKeySealer, LeaseKey};
@@ -44,6 +46,7 @@ pub(crate) use credentials::{
     imported_limit, is_ours_to_refresh, login_state_of, oauth_settings, set_login_state,
 };
 pub use credentials::{CredentialUse, connect_options, oauth_given};
+pub(crate) use differences::Differences;
 pub(crate) use events::Events;
 pub(crate) use key_holders::KeyHolders;
 pub(crate) use log_later::LogLater;
@@ -89,6 +92,7 @@ pub struct Shared {
     pub(crate) config_version: watch::Sender<u64>,
     /// Wakes requests that hold a lease and wait for an account that can serve them.
     pub(crate) capacity_changed: Notify,
+    pub(crate) attest: AttestState,
     /// Held while an account is added or its credential replaced, so that two with one label cannot both be on their
     /// way to the disk.
     pub(crate) account_writes: tokio::sync::Mutex<()>,
@@ -131,6 +135,7 @@ pub struct State {
     pub(crate) processes: WatchedProcesses,
     pub(crate) key_holders: KeyHolders,
     pub(crate) served_by: ServedBy,
+    pub(crate) differences: Differences,
     pub(crate) gateway: GatewayState,
     pub(crate) events: Events,
     pub(crate) waiters: Waiters,
@@ -209,10 +214,12 @@ impl Daemon {
                 reconfigured: Notify::new(),
                 config_version: watch::Sender::new(0),
                 capacity_changed: Notify::new(),
+                attest: AttestState::default(),
                 account_writes: tokio::sync::Mutex::new(()),
                 runtime: tokio::runtime::Handle::current(),
                 daemon: daemon.clone(),
             });
+            shared.attest.configure(&config.config.pool);
             let catalog = catalog(&config.config, &pool);
             let logins = LoginRefresh::new(
                 &config.config,
@@ -232,6 +239,7 @@ impl Daemon {
                 processes,
                 key_holders: KeyHolders::default(),
                 served_by,
+                differences: Differences::default(),
                 gateway: GatewayState::default(),
                 events: Events::default(),
                 waiters: Waiters::default(),

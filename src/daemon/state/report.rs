@@ -157,7 +157,7 @@ impl State {
         let others = records.filter(|record| record.provider == provider && is_key(record.id) != Some(keys));
         let mut exclude: Vec<AccountId> = others.map(|record| record.id).collect();
         exclude.sort_unstable();
-        Some(RequestNeeds { target: lease.target.clone(), exclude })
+        Some(RequestNeeds { target: lease.target.clone(), exclude, attested: lease.holder.attested.clone() })
     }
 
     /// Records what the account of a lease has served or created.

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use crate::daemon::state::{CredentialProblem, State};
 use crate::daemon::{log::login_words, os::clock};
-use crate::pool::{Account, AccountId, Mono, millis};
+use crate::pool::{ATTEST_HINT, Account, AccountId, Fence, Mono, millis};
 use crate::protocol::{CredentialInfo, ErrorInfo, ErrorKind, SecretText};
 use crate::{credential::Credential, provider};
 
@@ -49,6 +49,7 @@ pub(crate) fn credential_problem(state: &State, problem: CredentialProblem) -> E
         CredentialProblem::LeaseEnded => {
             ErrorInfo::new(ErrorKind::StaleLease, "this lease has ended").hint("acquire a new one")
         }
+        CredentialProblem::NotAttested(fence) => not_attested(state, fence),
         CredentialProblem::NeedsLogin(id) => needs_login(state, id),
         CredentialProblem::NotNow(id, at) => not_now(state, id, at),
         CredentialProblem::JustRefreshed(id) => {
@@ -58,6 +59,13 @@ pub(crate) fn credential_problem(state: &State, problem: CredentialProblem) -> E
         }
         CredentialProblem::CannotRefresh(id) => cannot_refresh(state, id),
     }
+}
+
+fn not_attested(state: &State, fence: Fence) -> ErrorInfo {
+    let lease = state.pool.lease(fence);
+    let withheld = lease.and_then(|lease| state.pool.account(lease.account)?.withheld_from(&lease.holder.attested));
+    let why = withheld.unwrap_or_else(|| "the program behind the connection was not compared".to_owned());
+    ErrorInfo::new(ErrorKind::NotAllowed, why).hint(ATTEST_HINT)
 }
 
 fn needs_login(state: &State, id: AccountId) -> ErrorInfo {

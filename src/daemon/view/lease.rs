@@ -57,7 +57,11 @@ fn lease_info(state: &State, now: Now, fence: Fence, with_credential: bool) -> R
         quota_key: Cow::Borrowed(&lease.target.key),
         shared_with: account.leases().saturating_sub(1),
         expires_at: lease.expires.map(|at| now.wall_of(at).0),
-        credential: with_credential.then(|| credential(state, account)).transpose()?,
+        // without it, `lease.credential` says why
+        credential: Some(account)
+            .filter(|account| with_credential && account.may_be_handed_to(&lease.holder.attested))
+            .map(|account| credential(state, account))
+            .transpose()?,
         project_id: account.record.project_id.as_deref().map(Cow::Borrowed),
     })
 }

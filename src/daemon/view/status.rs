@@ -29,6 +29,7 @@ pub(crate) fn status(daemon: &Daemon, now: Now) -> DaemonStatus {
     );
     warnings.extend(warnings::of_links(state));
     warnings.extend(denial::warnings(state, now));
+    warnings.extend(state.differences(now.wall));
     warnings.extend(warnings::of_accounts(&state.config.config, &state.pool));
     DaemonStatus {
         version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -12,12 +12,17 @@ pub(super) use buffered::{BufferLimits, BufferedRequest, RequestReadError};
 pub(super) use request_text::WantedText;
 pub(super) use upstream_body::{BodyTooLarge, BufferBudget, UpstreamBody};
 
+use std::sync::Arc;
+
 use super::metrics::{InFlightGuard, RequestLabels};
 use super::route::UpstreamRoute;
+use crate::daemon::GatewayPeer;
 use crate::pool::ConnectionId;
 
 pub(super) struct RequestParts {
     pub(super) connection: ConnectionId,
+    /// The other end of that connection.
+    pub(super) peer: Arc<GatewayPeer>,
     pub(super) route: UpstreamRoute,
     /// The query for the upstream, without the gateway's key.
     pub(super) query: Option<String>,

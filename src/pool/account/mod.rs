@@ -11,7 +11,8 @@ pub(crate) mod usage;
 use crate::pool::limit::Limit;
 use crate::pool::limit::limits::AccountLimits;
 use crate::pool::model::{
-    Fence, HealthSettings, LoginState, Mono, Now, Past, PoolSettings, Quota, TokenSettings, Wall,
+    AttestPolicy, Attestation, Fence, HealthSettings, Holder, LoginState, Mono, Now, Past, PoolSettings, Quota,
+    TokenSettings, Wall,
 };
 use failures::Failures;
 use health::{Bucket, Health};
@@ -162,5 +163,28 @@ impl Account {
     pub fn allows(&self, agent: Option<&str>) -> bool {
         let Some(agents) = &self.policy.allowed_agents else { return true };
         agents.iter().any(|allowed| Some(allowed.as_str()) == agent)
+    }
+
+    /// Whether the program of a holder is compared with the agent that it states, and how strictly; `None` where any
+    /// agent may hold the account.
+    pub fn attest(&self) -> Option<AttestPolicy> {
+        self.policy.allowed_agents.is_some().then_some(self.policy.attest)
+    }
+
+    /// Whether it may be leased to this holder.
+    pub(crate) fn admits(&self, agent: Option<&str>, holder: &Holder) -> bool {
+        self.allows(agent) && self.withheld_from(&holder.attested).is_none()
+    }
+
+    /// Why the account is not for a holder whose agent is allowed: its program is not that agent's.
+    pub fn withheld_from(&self, attested: &Attestation) -> Option<String> {
+        let agents = self.policy.allowed_agents.as_deref().filter(|_| self.policy.attest == AttestPolicy::Strict)?;
+        let objection = attested.objection()?;
+        Some(format!("the account {} is for {} (attest = strict); {objection}", self.display_name(), agents.join(", ")))
+    }
+
+    /// Whether its credential may be handed to a holder that has a lease on it.
+    pub fn may_be_handed_to(&self, attested: &Attestation) -> bool {
+        self.attest() != Some(AttestPolicy::Strict) || *attested == Attestation::Matches
     }
 }

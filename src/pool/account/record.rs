@@ -1,8 +1,8 @@
 //! The durable facts of an account, and changes to them.
 
 use crate::pool::model::{
-    AccountId, AccountIdentity, AccountOwner, AccountSettings, CredentialKind, LeaseSettings, LoginState, PoolSettings,
-    Tier, Wall,
+    AccountId, AccountIdentity, AccountOwner, AccountSettings, AttestPolicy, CredentialKind, LeaseSettings, LoginState,
+    PoolSettings, Tier, Wall,
 };
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -78,6 +78,7 @@ pub(crate) struct EffectivePolicy {
     pub(crate) priority: i32,
     /// Shared by accounts of the same policy, so that a scan compares it once.
     pub(crate) allowed_agents: Option<Arc<[String]>>,
+    pub(crate) attest: AttestPolicy,
 }
 
 impl AccountRecord {
@@ -139,6 +140,7 @@ impl AccountRecord {
                 .or_else(|| self.allowed_agents.clone())
                 .filter(|agents| !agents.iter().any(|agent| agent == "any"))
                 .map(Arc::from),
+            attest: configured.and_then(|c| c.attest).unwrap_or_default(),
         }
     }
 

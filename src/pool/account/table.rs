@@ -425,11 +425,14 @@ impl Accounts {
         self.digest(slot);
     }
 
-    /// The policy of an account; it shares its list of agents with the account before, where they are equal.
+    /// The policy of an account; it shares its list of agents with the account before, where both allow the same holders.
     fn policy_of(&self, record: &AccountRecord, slot: usize, settings: &PoolSettings) -> EffectivePolicy {
         let mut policy = record.policy(&settings.leases, record.configured(settings));
         let before = slot.checked_sub(1).and_then(|slot| self.list.get(slot));
-        if let Some(before) = before.filter(|before| before.policy.allowed_agents == policy.allowed_agents) {
+        let is_same = |before: &&Account| {
+            before.policy.allowed_agents == policy.allowed_agents && before.policy.attest == policy.attest
+        };
+        if let Some(before) = before.filter(is_same) {
             policy.allowed_agents.clone_from(&before.policy.allowed_agents);
         }
         policy

@@ -4,11 +4,11 @@ use crate::pool::command::{Effect, Effects, Event, Handled, Reply};
 use crate::pool::lease::recent::KnownAnswer;
 use crate::pool::lease::{ChosenBy, Ending, Lease, reacquire};
 use crate::pool::model::{
-    Bind, ConnectionId, Fence, Holder, Ineligible, LeaseRequest, Mode, Now, Process, QuotaChoice, QuotaChoices,
-    Refusal, RefusalKind, Strategy, Ticket,
+    AccountId, Attestation, Bind, ConnectionId, Fence, Holder, Ineligible, LeaseRequest, Mode, Now, Process,
+    QuotaChoice, QuotaChoices, Refusal, RefusalKind, Strategy, Ticket,
 };
 use crate::pool::select::choose::Choice;
-use crate::pool::select::eligibility::closed_on;
+use crate::pool::select::eligibility::{ATTEST_HINT, closed_on};
 use crate::pool::state::Pool;
 use std::time::Duration;
 
@@ -128,6 +128,7 @@ impl Pool {
             if lease.account != ticket.account {
                 return Err(Refusal::stale());
             }
+            self.check_attested(lease.account, &holder.attested)?;
             self.leases.rebind(fence, connection, holder);
             return Ok(Reply::Held(fence));
         }
@@ -144,6 +145,7 @@ impl Pool {
         if !resumable {
             return Err(Refusal::stale());
         }
+        self.check_attested(ticket.account, &holder.attested)?;
         // a ticket does not name the agent: where the policy allows one only, the holder is that one
         let agent = match account.policy.allowed_agents.as_deref() {
             Some([only]) => Some(only.as_str().into()),
@@ -170,6 +172,17 @@ impl Pool {
         self.insert_lease(now, lease, effects);
         effects.push(Effect::Emit(Event::Granted(fence)));
         Ok(Reply::Held(fence))
+    }
+
+    /// Notes how the program of a lease's holder compares with its agent.
+    pub(crate) fn attest(&mut self, fence: Fence, attested: Attestation) -> Handled {
+        if self.leases.set_attested(fence, attested) { Ok(Reply::Done) } else { Err(Refusal::stale()) }
+    }
+
+    /// Refuses a lease on an account that is not for the program of its holder.
+    fn check_attested(&self, account: AccountId, attested: &Attestation) -> Result<(), Refusal> {
+        let withheld = self.account(account).and_then(|account| account.withheld_from(attested));
+        withheld.map_or(Ok(()), |why| Err(Refusal::new(RefusalKind::NotAllowed, why).hint(ATTEST_HINT)))
     }
 
     /// Acquires again for the holder of a lease, as if it had never been granted.
@@ -242,6 +255,7 @@ impl Pool {
                 if !lease.target.is_same_request(&request.target) || lease.exclusive != request.exclusive {
                     return Err(other());
                 }
+                self.check_attested(lease.account, &request.holder.attested)?;
                 // the answer went to a connection that may be gone: bind the lease to the holder's connection
                 self.leases.rebind(fence, request.connection, request.holder.clone());
                 Ok(Some(Reply::Held(fence)))
@@ -331,7 +345,7 @@ impl Pool {
         // the quota it was leased on; reserves were checked then
         let quota = QuotaChoice { quota: lease.target.quota(), reserve: 0.0 };
         account.can_serve()
-            && account.allows(ask.agent.as_deref())
+            && account.admits(ask.agent.as_deref(), &ask.holder)
             && !ask.exclude.contains(&account.record.id)
             && closed_on(account, QuotaChoices::only(quota), now).is_none()
     }

@@ -124,6 +124,7 @@ impl Lease {
         if !lease.target.is_same_request(&needs.target) {
             lease.target = needs.target.clone();
         }
+        lease.holder.attested = needs.attested.clone();
         lease
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::limits::Reason;
 use crate::pool::lease::Lease;
-use crate::pool::model::{AccountId, Bind, ConnectionId, Fence, Holder, Mono, Now, Process};
+use crate::pool::model::{AccountId, Attestation, Bind, ConnectionId, Fence, Holder, Mono, Now, Process};
 use crate::pool::timers::Timers;
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -103,6 +103,12 @@ impl Leases {
 
     pub fn set_moved_from(&mut self, fence: Fence, account: AccountId, reason: Reason) {
         self.moved_from.insert(fence, (account, reason));
+    }
+
+    /// Notes how the holder's program compares with its agent; `false` if the lease has ended.
+    pub fn set_attested(&mut self, fence: Fence, attested: Attestation) -> bool {
+        let held = self.held.get_mut(&fence);
+        held.map(|held| held.lease.holder.attested = attested).is_some()
     }
 
     /// The next fence; every lease so far has a lower one.

@@ -56,6 +56,34 @@ pub struct Holder {
     pub process: Option<Process>,
     /// Its name.
     pub program: Option<Arc<str>>,
+    /// How its program compares with the agent that it states.
+    pub attested: Attestation,
+}
+
+/// How the program of a holder compares with the agent that it states: found by the shell, decided upon by the accounts'
+/// `attest` setting.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub enum Attestation {
+    /// Not compared yet: that is done before a credential is handed out.
+    #[default]
+    Later,
+    /// It is the agent, or the agent has started it.
+    Matches,
+    /// It is this program.
+    Differs(Arc<str>),
+    /// It is not known, for this reason.
+    Unknown(Arc<str>),
+}
+
+impl Attestation {
+    /// What stands against the agent that is stated.
+    pub(crate) fn objection(&self) -> Option<String> {
+        match self {
+            Self::Later | Self::Matches => None,
+            Self::Differs(found) => Some(format!("the program behind the connection is {found}")),
+            Self::Unknown(why) => Some(format!("the program behind the connection is not known: {why}")),
+        }
+    }
 }
 
 /// A lease as its holder presents it after a restart of the daemon.
@@ -82,10 +110,13 @@ pub struct RequestNeeds {
     pub target: Target,
     /// None of these accounts: they cannot serve the request, or have refused it. Sorted.
     pub exclude: Vec<AccountId>,
+    /// How the program that sends it compares with the agent of the lease.
+    pub attested: Attestation,
 }
 
 impl Bind {
-    pub(crate) fn process(self) -> Option<Process> {
+    /// The process that ends it.
+    pub fn process(self) -> Option<Process> {
         match self {
             Self::Process(process) => Some(process),
             Self::Connection(_) | Self::Ttl => None,
@@ -126,6 +157,7 @@ impl LeaseRequest {
         self.target == other.target
             && self.account == other.account
             && self.agent == other.agent
+            && self.holder.attested == other.holder.attested
             && self.exclusive == other.exclusive
             && self.exclude == other.exclude
     }

@@ -242,6 +242,19 @@ pub struct AccountSettings {
     pub priority: Option<i32>,
     /// Which agents may hold it.
     pub allowed_agents: Option<Vec<String>>,
+    /// Whether the agent that a holder states must be the program that is found.
+    pub attest: Option<AttestPolicy>,
+}
+
+/// What the agent that a holder states counts for, on an account that only some agents may hold.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AttestPolicy {
+    /// It is believed; if another program is found, there is a warning.
+    #[default]
+    Declared,
+    /// It is believed only if its program is found.
+    Strict,
 }
 
 impl Default for LeaseSettings {

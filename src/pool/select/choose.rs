@@ -311,7 +311,7 @@ impl Pool {
             _ if key.allowed_agents() == 0 => true,
             Some((known, allowed)) if key.allowed_agents() == known => allowed,
             _ => {
-                let allowed = account.allows(ask.agent.as_deref());
+                let allowed = account.admits(ask.agent.as_deref(), &ask.holder);
                 *agents = Some((key.allowed_agents(), allowed));
                 allowed
             }

@@ -4,13 +4,17 @@ use crate::limits::SHORTEST_HINT;
 use crate::pool::account::Account;
 use crate::pool::limit::Limit;
 use crate::pool::model::{
-    CredentialKind, Deadline, Ineligible, IneligibleAccount, LeaseRequest, LoginState, Now, QuotaChoice, QuotaChoices,
-    Refusal, RefusalKind, Wall, spoken,
+    AccountId, CredentialKind, Deadline, Ineligible, IneligibleAccount, LeaseRequest, LoginState, Now, QuotaChoice,
+    QuotaChoices, Refusal, RefusalKind, Wall, spoken,
 };
 use crate::pool::state::Pool;
 
 /// Why an account cannot serve, and until when, where that is known.
 pub(crate) type Obstacle = (Ineligible, Option<Deadline>);
+
+/// What to do about a program that is not recognised as the agent that it states.
+pub const ATTEST_HINT: &str = "run the agent itself, or see how lessor recognises it: docs/agents.md; to believe what \
+                           programs state: lessor config set 'accounts.\"A\".attest' declared";
 
 /// Most accounts a refusal lists: it must fit into one message.
 const MOST_LISTED: usize = 256;
@@ -33,7 +37,7 @@ impl Pool {
         if let Some(why) = out_of_service(account) {
             return Some((why, None));
         }
-        if !account.allows(ask.agent.as_deref()) {
+        if !account.admits(ask.agent.as_deref(), &ask.holder) {
             return Some((Ineligible::NotAllowed, None));
         }
         let renewing = account.renewing.map(|renewing| (Ineligible::Renewing, renewing.until.map(Deadline::Mono)));
@@ -81,6 +85,7 @@ impl Pool {
         let soon = soon.unwrap_or_default();
         let renewing = !accounts.is_empty() && accounts.iter().all(|one| one.why == Ineligible::Renewing);
         let agent = ask.agent.as_deref().unwrap_or("a client that names no agent");
+        let withheld = accounts.iter().find_map(|one| self.withheld(one.account, ask));
         let (message, hint) = match kind {
             RefusalKind::AllLimited if renewing => (
                 format!("the token of every {provider} account is being refreshed{soon}"),
@@ -103,6 +108,7 @@ impl Pool {
                 format!("the {provider} account must be verified with its provider"),
                 Some("run `lessor account list` to see where to verify it"),
             ),
+            RefusalKind::NotAllowed if let Some(why) = withheld => (why, Some(ATTEST_HINT)),
             RefusalKind::NotAllowed => (
                 format!("no {provider} account may be used by {agent}"),
                 Some("name the agent with `agent`, or allow every agent: `lessor account set A use=any`"),
@@ -110,6 +116,12 @@ impl Pool {
             _ => (format!("every {provider} account is disabled"), Some("run `lessor account enable A` to enable one")),
         };
         Refusal { kind, message, retry_at, accounts, hint: hint.map(str::to_owned) }
+    }
+
+    /// Why an account that allows the agent is not for the program that states it.
+    fn withheld(&self, account: AccountId, ask: &LeaseRequest) -> Option<String> {
+        let account = self.account(account).filter(|account| account.allows(ask.agent.as_deref()))?;
+        account.withheld_from(&ask.holder.attested)
     }
 
     fn is_probed(&self, slot: usize) -> bool {

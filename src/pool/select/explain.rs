@@ -201,7 +201,9 @@ impl Pool {
         let note = match why {
             Ineligible::Disabled => account.record.disabled_reason.clone(),
             Ineligible::NotAllowed => {
-                account.allowed_agents().map(|allowed_agents| format!("only for {}", allowed_agents.join(", ")))
+                let only = |agents: &[String]| format!("only for {}", agents.join(", "));
+                let withheld = account.withheld_from(&ask.holder.attested);
+                withheld.filter(|_| account.allows(ask.agent.as_deref())).or_else(|| account.allowed_agents().map(only))
             }
             Ineligible::Reserved => {
                 let used = account.usage.highest(quotas.first.quota, now.wall);

@@ -190,7 +190,7 @@ fn full_lease(fence: u64, account: u64) -> Lease {
         label: Some("my label".into()),
         agent: Some("claude-code".into()),
         bind: Bind::Process(process),
-        holder: Holder { process: Some(process), program: Some(Arc::from("claude")) },
+        holder: Holder { process: Some(process), program: Some(Arc::from("claude")), ..Holder::default() },
         exclusive: true,
         pinned: true,
         ttl: Some(Duration::from_millis(90_500)),

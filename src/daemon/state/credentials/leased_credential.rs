@@ -37,6 +37,8 @@ pub(crate) type CredentialResult = Result<CredentialState, CredentialProblem>;
 pub(crate) enum CredentialProblem {
     /// The lease has ended.
     LeaseEnded,
+    /// The program that it would be handed to is not known to be the agent that it states.
+    NotAttested(Fence),
     /// The user must log in again.
     NeedsLogin(AccountId),
     /// It could not be refreshed; the next attempt is at this time, where that is known.
@@ -93,8 +95,13 @@ impl State {
     /// The same, without a wish for a refresh.
     pub(crate) fn current_credential(&mut self, fence: Fence, need: CredentialUse) -> CredentialResult {
         let now = clock::now();
-        let id = self.pool.lease(fence).ok_or(CredentialProblem::LeaseEnded)?.account;
+        let lease = self.pool.lease(fence).ok_or(CredentialProblem::LeaseEnded)?;
+        let id = lease.account;
         let account = self.pool.account(id).ok_or(CredentialProblem::LeaseEnded)?;
+        // what goes upstream was checked with its request
+        if need != CredentialUse::Forward && !account.may_be_handed_to(&lease.holder.attested) {
+            return Err(CredentialProblem::NotAttested(fence));
+        }
         let credential = self.credentials.get(id);
         let is_known = self.logins.plan.contains(id);
         if matches!(account.record.login_state, LoginState::NeedsLogin(_))

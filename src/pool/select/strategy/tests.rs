@@ -28,7 +28,7 @@ fn pool_of(strategy: Strategy, accounts: usize) -> Pool {
 }
 
 fn ask(pid: Option<u32>) -> LeaseRequest {
-    let holder = Holder { process: pid.map(|pid| Process { pid, start: 0 }), program: None };
+    let holder = Holder { process: pid.map(|pid| Process { pid, start: 0 }), ..Holder::default() };
     LeaseRequest { holder, ..LeaseRequest::new("p", "f", ConnectionId(0)) }
 }
 

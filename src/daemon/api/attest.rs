@@ -1,0 +1,74 @@
+//! Compares the program at the other end of a socket connection with the agent that a lease states, before the lease's
+//! credential is handed to it.
+
+use std::sync::Arc;
+
+use super::session::Session;
+use crate::daemon::attest::StatedAgent;
+use crate::daemon::os::clock;
+use crate::daemon::state::Daemon;
+use crate::pool::{AccountId, Attestation, Command, Fence, Process};
+use crate::protocol::{AcquireParams, Call};
+
+impl Session {
+    /// How the program that asks for a lease, and for its credential, compares with the agent that it states; `process`
+    /// is the one that the lease will belong to.
+    pub(super) fn attest(&self, daemon: &Daemon, params: &AcquireParams, process: Option<Process>) -> Attestation {
+        let Some(agent) = params.agent.as_deref().filter(|_| params.credential) else { return Attestation::Later };
+        let stated = StatedAgent { agent: agent.into(), process };
+        if daemon.attest.is_strict() {
+            return daemon.attest_process(self.pid, &stated);
+        }
+        if let Some(daemon) = daemon.daemon() {
+            daemon.attest_later(self.connection, self.pid, stated, &params.provider);
+        }
+        Attestation::Later
+    }
+
+    /// How it compares with the agents of the account that a lease from before a restart is on.
+    pub(super) fn attest_resumed(&self, daemon: &Daemon, account: AccountId) -> Attestation {
+        if !daemon.attest.is_strict() {
+            return Attestation::Later;
+        }
+        let agents =
+            daemon.state().pool.account(account).and_then(|account| account.allowed_agents().map(<[_]>::to_vec));
+        let process = self.holder.as_ref().and_then(|holder| holder.process);
+        let compared = agents
+            .into_iter()
+            .flatten()
+            .map(|agent| daemon.attest_process(self.pid, &StatedAgent { agent: agent.into(), process }));
+        // matching one of them suffices; otherwise all give the same reason
+        compared.fold(Attestation::Later, |found, next| if found == Attestation::Matches { found } else { next })
+    }
+
+    /// Before a call that may hand out the credential of a lease: compares the program that makes it.
+    pub(super) fn attest_call(&self, daemon: &Arc<Daemon>, call: &Call) {
+        let id = match call {
+            Call::Renew(params) => &params.lease,
+            Call::Report(params) => &params.lease,
+            Call::Credential(params) => &params.lease,
+            _ => return,
+        };
+        let is_strict = daemon.attest.is_strict();
+        if !is_strict && !matches!(call, Call::Credential(_)) {
+            return;
+        }
+        let Some(fence) = daemon.lease_key.open(id).map(|token| token.fence) else { return };
+        let Some((stated, provider)) = stated_in(daemon, fence) else { return };
+        if is_strict {
+            let attested = daemon.attest_process(self.pid, &stated);
+            daemon.state().apply_internal(clock::now(), Command::Attest(fence, attested));
+        } else {
+            daemon.attest_later(self.connection, self.pid, stated, &provider);
+        }
+    }
+}
+
+/// The agent of a lease on an account that only some may hold, and the account's provider.
+fn stated_in(daemon: &Daemon, fence: Fence) -> Option<(StatedAgent, String)> {
+    let state = &*daemon.state();
+    let lease = state.pool.lease(fence)?;
+    let agent = lease.agent.clone()?;
+    let process = lease.bind.process().or(lease.holder.process);
+    Some((StatedAgent { agent, process }, lease.target.provider.to_string()))
+}

@@ -1,0 +1,196 @@
+//! Compares the agent that a client states with the program behind its connection: the process there, or one above it up
+//! to the process that the lease belongs to. Programs are looked up without the state lock, and only for accounts that
+//! some agents may hold; with `attest = "declared"` afterwards, for a warning.
+
+use std::hash::{Hash, Hasher};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustc_hash::{FxHashSet, FxHasher};
+
+use super::os::peer_process::{Ancestry, ancestry, resolved};
+use super::os::{clock, process};
+use super::state::Daemon;
+use crate::pool::{AccountId, AttestPolicy, Attestation, ConnectionId, PoolSettings, Process};
+
+/// More comparisons are not remembered: they are made again.
+const MOST_REMEMBERED: usize = 1 << 12;
+
+/// What comparisons need without the state lock.
+#[derive(Debug, Default)]
+pub(crate) struct AttestState {
+    /// Whether an account is set to `attest = "strict"`.
+    strict: AtomicBool,
+    /// Connections and agents that were compared for a warning.
+    compared: Mutex<FxHashSet<u64>>,
+}
+
+/// The agent that a client states, and the process that its lease belongs to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct StatedAgent {
+    pub(crate) agent: Box<str>,
+    pub(crate) process: Option<Process>,
+}
+
+impl AttestState {
+    /// Takes over changed settings.
+    pub(crate) fn configure(&self, settings: &PoolSettings) {
+        let strict = settings.accounts.iter().any(|account| account.attest == Some(AttestPolicy::Strict));
+        self.strict.store(strict, Ordering::Release);
+    }
+
+    /// Whether an account may need a comparison before it is leased.
+    pub(crate) fn is_strict(&self) -> bool {
+        self.strict.load(Ordering::Acquire)
+    }
+
+    fn is_first(&self, connection: ConnectionId, stated: &StatedAgent) -> bool {
+        let mut hasher = FxHasher::default();
+        (connection, &stated.agent, stated.process).hash(&mut hasher);
+        let mut compared = self.compared.lock().unwrap_or_else(PoisonError::into_inner);
+        if compared.len() >= MOST_REMEMBERED {
+            compared.clear();
+        }
+        compared.insert(hasher.finish())
+    }
+}
+
+/// How the programs of a connection compare with an agent. `programs` are those that the configuration adds.
+pub(crate) fn compare(ancestry: &Ancestry, stated: &StatedAgent, programs: &[String]) -> Attestation {
+    let all = match ancestry {
+        Ok(all) => all,
+        Err(why) => return Attestation::Unknown(why.clone()),
+    };
+    let Some(nearest) = all.first() else { return Attestation::Unknown("the process has ended".into()) };
+    let process = stated.process.and_then(|process| all.iter().position(|running| running.process == process));
+    let counted = &all[..=process.unwrap_or(0)];
+    let mut known = counted.iter().filter_map(|running| running.program.as_ref());
+    if known.any(|program| program.is_agent(&stated.agent, programs)) {
+        return Attestation::Matches;
+    }
+    match &nearest.program {
+        Some(program) => Attestation::Differs(program.in_words().into()),
+        None => {
+            let pid = nearest.process.pid;
+            Attestation::Unknown(format!("the system does not tell the program of process {pid}").into())
+        }
+    }
+}
+
+impl Daemon {
+    /// The programs that the configuration adds to an agent, with their links followed.
+    pub(crate) fn configured_programs(&self, agent: &str) -> Vec<String> {
+        let configured = self.state().config.config.agents.get(agent).map(|section| section.programs.clone());
+        configured.map(|programs| resolved(&programs)).unwrap_or_default()
+    }
+
+    /// How the process at the other end of a socket connection compares; for a lease of another process, that process
+    /// counts, too.
+    pub(crate) fn attest_process(&self, pid: Option<u32>, stated: &StatedAgent) -> Attestation {
+        let programs = self.configured_programs(&stated.agent);
+        let unknown = || Err("the system does not tell which process made the connection".into());
+        let attested = compare(&pid.map_or_else(unknown, ancestry), stated, &programs);
+        let other = stated.process.filter(|other| attested != Attestation::Matches && Some(other.pid) != pid);
+        let other = other.map(|other| (other, ancestry(other.pid)));
+        match other {
+            Some((other, Ok(all))) if all.first().is_some_and(|first| first.process == other) => {
+                match compare(&Ok(all), stated, &programs) {
+                    Attestation::Matches => Attestation::Matches,
+                    _ => attested,
+                }
+            }
+            _ => attested,
+        }
+    }
+
+    /// Compares on another thread and notes a difference, once for each connection and agent.
+    pub(crate) fn attest_later(
+        self: &Arc<Self>,
+        connection: ConnectionId,
+        pid: Option<u32>,
+        stated: StatedAgent,
+        provider: &str,
+    ) {
+        if pid.is_none() || !self.attest.is_first(connection, &stated) {
+            return;
+        }
+        let (daemon, provider) = (self.clone(), provider.to_owned());
+        self.runtime.spawn_blocking(move || {
+            if let Attestation::Differs(program) = daemon.attest_process(pid, &stated) {
+                daemon.note_difference(&stated, &program, &provider);
+            }
+        });
+    }
+
+    /// Notes that a program is not the agent that it states, if accounts of the provider believe it.
+    fn note_difference(&self, stated: &StatedAgent, program: &Arc<str>, provider: &str) {
+        let state = &mut *self.state();
+        let believes = |id: &AccountId| {
+            state.pool.account(*id).is_some_and(|account| {
+                account.attest() == Some(AttestPolicy::Declared) && account.allows(Some(&stated.agent))
+            })
+        };
+        let leased = state.pool.leases().filter(|lease| lease.agent.as_deref() == Some(&stated.agent));
+        let leased = leased.filter(|lease| lease.holder.process == stated.process && stated.process.is_some());
+        let of_provider = state.pool.accounts().iter().filter(|account| account.record.provider == provider);
+        let account = leased
+            .map(|lease| lease.account)
+            .find(believes)
+            .or_else(|| of_provider.map(|account| account.record.id).find(believes));
+        if let Some(account) = account {
+            state.note_difference(clock::now().wall, account, &stated.agent, program);
+        }
+    }
+}
+
+/// The process with this pid, as leases know it.
+pub(crate) fn process_of(pid: u32) -> Option<Process> {
+    Some(process::find(pid).ok()??.process)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::os::peer_process::RunningProgram;
+    use super::*;
+    use crate::provider::Program;
+
+    const CLAUDE: &str = "/usr/bin/claude";
+    const CURL: &str = "/usr/bin/curl";
+    const SHELL: &str = "/bin/sh";
+
+    /// Programs of the processes 1, 2, …, the nearest first.
+    fn attested(programs: &[&str], process: Option<u32>) -> Attestation {
+        let running = |(pid, path): (u32, &&str)| RunningProgram {
+            process: Process { pid, start: 100 - u64::from(pid) },
+            program: Some(Program { executable: (*path).to_owned(), script: None }).filter(|_| !path.is_empty()),
+        };
+        let ancestry = Ok((1..).zip(programs).map(running).collect());
+        let process = process.map(|pid| Process { pid, start: 100 - u64::from(pid) });
+        compare(&ancestry, &StatedAgent { agent: "claude".into(), process }, &[])
+    }
+
+    #[test]
+    fn a_process_up_to_that_of_the_lease_is_the_agent() {
+        let differs = |program: &str| Attestation::Differs(program.into());
+        for (programs, process, expected) in [
+            (&[CLAUDE][..], Some(1), Attestation::Matches),
+            (&[CLAUDE], None, Attestation::Matches),
+            (&[CURL, SHELL, CLAUDE], Some(3), Attestation::Matches),
+            (&[CURL, CLAUDE, SHELL], Some(3), Attestation::Matches),
+            // above the process of the lease
+            (&[CURL, SHELL, CLAUDE], Some(2), differs(CURL)),
+            (&[CURL, CLAUDE], Some(1), differs(CURL)),
+            // the process of the lease is not above it
+            (&[CURL, CLAUDE], Some(9), differs(CURL)),
+            (&[CURL, CLAUDE], None, differs(CURL)),
+            (&[CURL, SHELL], Some(2), differs(CURL)),
+            (&["", CLAUDE], Some(2), Attestation::Matches),
+        ] {
+            assert_eq!(attested(programs, process), expected, "{programs:?} {process:?}");
+        }
+        assert!(matches!(attested(&["", SHELL], Some(2)), Attestation::Unknown(_)));
+        assert!(matches!(attested(&[], None), Attestation::Unknown(_)));
+        let stated = StatedAgent { agent: "claude".into(), process: None };
+        assert_eq!(compare(&Err("why".into()), &stated, &[]), Attestation::Unknown("why".into()));
+    }
+}
