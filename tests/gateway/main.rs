@@ -4,6 +4,7 @@
 
 mod access;
 mod account_bound;
+mod attest;
 mod base_urls;
 mod denied;
 mod early_answers;

@@ -300,6 +300,89 @@ fn exclusions_and_use_policies_are_always_enforced() {
 }
 
 #[test]
+fn a_strict_account_is_only_for_a_program_that_is_not_known_to_be_another() {
+    use lessor::pool::{AccountRecord, AccountSettings, AttestPolicy, Attestation, Holder};
+    let strict = |letter: char| AccountSettings {
+        name: letter.to_string(),
+        attest: Some(AttestPolicy::Strict),
+        ..AccountSettings::default()
+    };
+    let mut fixture = Fixture::new("", |settings| settings.accounts = vec![strict('b'), strict('c')]);
+    // neighbours with one list of agents, and an account that any agent may hold
+    for letter in ['a', 'b'] {
+        fixture.add(AccountRecord { allowed_agents: Some(vec!["claude".into()]), ..record(letter) });
+    }
+    fixture.add(record('c'));
+    let differs = Attestation::Differs("/usr/bin/python3 running /x.py".into());
+    let unknown = Attestation::Unknown("why".into());
+    let by = |attested: &Attestation, account: Option<&str>| LeaseRequest {
+        agent: Some("claude".into()),
+        account: account.map(Into::into),
+        holder: Holder { attested: attested.clone(), ..Holder::default() },
+        ..ask(0)
+    };
+    for attested in [Attestation::Later, Attestation::Matches, differs.clone(), unknown.clone()] {
+        let may = matches!(attested, Attestation::Later | Attestation::Matches);
+        for account in ['a', 'b', 'c'] {
+            let named = by(&attested, Some(&account.to_string()));
+            if may || account != 'b' {
+                assert_eq!(fixture.peek(named), account, "{attested:?}");
+            } else {
+                assert_eq!(fixture.refused(named), RefusalKind::NotAllowed, "{attested:?}");
+            }
+        }
+        // other accounts serve
+        let without = |letters: &[char]| letters.iter().map(|letter| id(*letter)).collect();
+        assert_eq!(fixture.peek(LeaseRequest { exclude: without(&['b', 'c']), ..by(&attested, None) }), 'a');
+        let handed = fixture.pool.account(id('b')).unwrap().may_be_handed_to(&attested);
+        assert_eq!(handed, attested == Attestation::Matches);
+    }
+    let held: Vec<char> = (0..2).map(|_| fixture.take(by(&differs, None))).collect();
+    assert!(!held.contains(&'b'), "{held:?}");
+    let refusal = fixture.run(Command::Acquire(Box::new(by(&differs, Some("b"))))).unwrap_err();
+    assert_eq!(
+        refusal.message,
+        "the account b is for claude (attest = strict); the program behind the connection is /usr/bin/python3 running \
+         /x.py"
+    );
+    let refusal = fixture.run(Command::Acquire(Box::new(by(&unknown, Some("b"))))).unwrap_err();
+    assert!(refusal.message.ends_with("the program behind the connection is not known: why"), "{}", refusal.message);
+}
+
+#[test]
+fn a_lease_on_a_strict_account_is_not_resumed_or_served_for_another_program() {
+    use lessor::pool::{AccountRecord, AccountSettings, AttestPolicy, Attestation, ConnectionId, Holder, RequestNeeds};
+    let strict = AccountSettings { name: "a".into(), attest: Some(AttestPolicy::Strict), ..AccountSettings::default() };
+    let mut fixture = Fixture::new("", |settings| settings.accounts = vec![strict]);
+    fixture.add(AccountRecord { allowed_agents: Some(vec!["claude".into()]), ..record('a') });
+    let matches = Holder { attested: Attestation::Matches, ..Holder::default() };
+    let differs = Holder { attested: Attestation::Differs("x".into()), ..Holder::default() };
+    let ask = || LeaseRequest { agent: Some("claude".into()), holder: matches.clone(), ..ask(0) };
+    let fence = fixture.hold(ask());
+    let resume = |ticket, holder: &Holder| Command::Resume {
+        ticket: Box::new(ticket),
+        connection: ConnectionId(9),
+        holder: holder.clone(),
+    };
+    let refusal = fixture.run(resume(fixture.ticket(fence), &differs)).unwrap_err();
+    assert_eq!(refusal.kind, RefusalKind::NotAllowed);
+    fixture.run(resume(fixture.ticket(fence), &matches)).unwrap();
+    let serve = |attested: Attestation| Command::Serve {
+        fence,
+        need: Box::new(RequestNeeds { target: target("k", None), exclude: vec![], attested }),
+    };
+    fixture.add(record('b'));
+    fixture.run(serve(Attestation::Matches)).unwrap();
+    assert_eq!(fixture.pool.lease(fence).unwrap().account, id('a'));
+    fixture.run(Command::Attest(fence, differs.attested.clone())).unwrap();
+    assert_eq!(fixture.pool.lease(fence).unwrap().holder.attested, differs.attested);
+    fixture.run(serve(differs.attested)).unwrap();
+    assert!(fixture.pool.lease(fence).is_none(), "it has moved");
+    let stale = fixture.run(Command::Attest(fence, Attestation::Matches)).unwrap_err();
+    assert_eq!(stale.kind, RefusalKind::StaleLease);
+}
+
+#[test]
 fn an_account_is_named_by_id_prefix_email_or_label() {
     let mut fixture = Fixture::new("ab", |_| {});
     let shared = |letter, provider: &str| lessor::pool::AccountRecord {

@@ -154,7 +154,8 @@ impl State {
     /// Whether the lease of a key's holder is on an account that is not for the program of a request with this key.
     pub(super) fn is_withheld(&self, first: Fence, provider: &str, attested: &Attestation) -> bool {
         let lease = self.key_holders.get(first).and_then(|holder| self.pool.lease(holder.lease_of(provider)?));
-        lease.is_some_and(|lease| !self.may_be_used(lease.account, attested))
+        // what is not compared yet is so when it gets an account
+        *attested != Attestation::Later && lease.is_some_and(|lease| !self.may_be_used(lease.account, attested))
     }
 
     /// Whether an account serves a request of a program that compares so.

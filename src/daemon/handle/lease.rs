@@ -103,12 +103,10 @@ impl GatewayHandle {
                 let state = &mut *self.state();
                 let holder = state.holder_of(client)?;
                 let fence = held.as_ref().map(|held| held.fence);
-                let origin = RequestOrigin { client, holder, held: fence };
+                let withheld = |first| state.is_withheld(first, request.provider, &attested);
+                let of_key = KeyUse { holder, is_alone: holder.is_some_and(withheld) };
+                let origin = RequestOrigin { client, holder, held: fence, is_alone: of_key.is_alone };
                 let restriction = state.restriction(request, origin, clock::now().mono);
-                let of_key = KeyUse {
-                    holder,
-                    is_alone: holder.is_some_and(|first| state.is_withheld(first, request.provider, &attested)),
-                };
                 let needs = state.needs_of(request, &excluded, restriction, attested).map_err(NoLeaseReason::Bad)?;
                 let query = LeaseQuery { client, request, of_key, needs: &needs };
                 let attempt = self.attempt(state, query, fence, left);
@@ -164,9 +162,11 @@ impl GatewayHandle {
         let state = &mut *self.state();
         let holder = state.holder_of(client)?;
         let now = clock::now();
-        let restriction = state.restriction(request, RequestOrigin { client, holder, held: None }, now.mono);
+        let withheld = |first| state.is_withheld(first, request.provider, &attested);
+        let of_key = KeyUse { holder, is_alone: holder.is_some_and(withheld) };
+        let origin = RequestOrigin { client, holder, held: None, is_alone: of_key.is_alone };
+        let restriction = state.restriction(request, origin, now.mono);
         let needs = state.needs_of(request, request.avoid, restriction, attested).map_err(NoLeaseReason::Bad)?;
-        let of_key = KeyUse { holder, is_alone: false };
         let query = LeaseQuery { client, request, of_key, needs: &needs }.lease_request(state, None);
         let found = state.no_account(&query, state.pool.refusal_for(now, &query));
         Ok(NoAccount { restricted: state.restriction_in_words(request.provider, restriction), ..found })

@@ -58,6 +58,8 @@ pub(super) struct RequestOrigin<'a> {
     pub(super) holder: Option<Fence>,
     /// The lease of an earlier attempt.
     pub(super) held: Option<Fence>,
+    /// Another program sends it than the holder's: the holder's conversations are not its own.
+    pub(super) is_alone: bool,
 }
 
 impl State {
@@ -138,6 +140,7 @@ impl State {
         let keys = |account: AccountId| self.pool.account(account).map(|account| is_key(account.record.kind));
         match self.mix(request.provider) {
             KindMix::Always => None,
+            KindMix::NewSessions if origin.is_alone => None,
             KindMix::NewSessions => {
                 let of_lease = current.filter(|_| origin.holder.is_some());
                 let keys = of_lease.or(served).and_then(keys)?;

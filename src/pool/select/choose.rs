@@ -129,6 +129,9 @@ impl Pool {
         let has = |wanted: Ineligible| {
             slots.iter().any(|&slot| self.ineligible(slot, ask, now).is_some_and(|(why, _)| why == wanted))
         };
+        if slots.iter().any(|&slot| self.is_withheld(slot, ask, now)) {
+            return RefusalKind::NotAllowed;
+        }
         let kinds = [
             (Ineligible::Excluded, RefusalKind::NoCapacity),
             (Ineligible::NeedsLogin, RefusalKind::NeedsLogin),

@@ -85,7 +85,8 @@ impl Pool {
         let soon = soon.unwrap_or_default();
         let renewing = !accounts.is_empty() && accounts.iter().all(|one| one.why == Ineligible::Renewing);
         let agent = ask.agent.as_deref().unwrap_or("a client that names no agent");
-        let withheld = accounts.iter().find_map(|one| self.withheld(one.account, ask));
+        let is_forbidden = |one: &&IneligibleAccount| one.why == Ineligible::NotAllowed;
+        let withheld = accounts.iter().filter(is_forbidden).find_map(|one| self.withheld(one.account, ask));
         let (message, hint) = match kind {
             RefusalKind::AllLimited if renewing => (
                 format!("the token of every {provider} account is being refreshed{soon}"),
@@ -116,6 +117,12 @@ impl Pool {
             _ => (format!("every {provider} account is disabled"), Some("run `lessor account enable A` to enable one")),
         };
         Refusal { kind, message, retry_at, accounts, hint: hint.map(str::to_owned) }
+    }
+
+    /// Whether only the program that makes the request keeps it from an account.
+    pub(crate) fn is_withheld(&self, slot: usize, ask: &LeaseRequest, now: Now) -> bool {
+        matches!(self.ineligible(slot, ask, now), Some((Ineligible::NotAllowed, _)))
+            && self.withheld(self.accounts[slot].record.id, ask).is_some()
     }
 
     /// Why an account that allows the agent is not for the program that states it.
