@@ -11,12 +11,12 @@ use lessor::protocol::{
     BodyText, Call, CandidateInfo, CheckInfo, Codec, ConfigState, CredentialInfo, CredentialParams, DaemonStatus,
     DecidedInfo, DecisionInfo, DisableAccountParams, Empty, ErrorAccount, ErrorInfo, ErrorKind, EventInfo, ExplainInfo,
     ExplainParams, ExportAccountsParams, ExportInfo, ExportedAccount, ExportedCredential, ExportedLink, ExportedWindow,
-    ForecastInfo, ForecastParams, FromServer, GatewayAccess, GatewayInfo, GatewayKeyParams, HeaderList, HelloInfo,
-    HelloParams, HolderInfo, ImportAccountsParams, ImportEntry, ImportInfo, ImportLimit, ImportWindow, ImportedEntry,
-    LeaseInfo, LeaseRef, LeaseRow, LimitInfo, LinkInfo, ListAccountsParams, MAGIC, MessageDecoder, NoParams,
-    ObjectText, OutlookInfo, QueueRow, RekeyInfo, ReloadInfo, ReportParams, RequestId, RequestInfo, RestartInfo,
-    RestartParams, SecretText, ServerFrames, SetAccountParams, SubscribeParams, UsageInfo, VerdictInfo,
-    VerifyAccountParams, encode_call,
+    ForecastInfo, ForecastParams, FromServer, GatewayAccess, GatewayInfo, GatewayKeyInfo, GatewayKeyParams, HeaderList,
+    HelloInfo, HelloParams, HolderInfo, ImportAccountsParams, ImportEntry, ImportInfo, ImportLimit, ImportWindow,
+    ImportedEntry, LeaseInfo, LeaseRef, LeaseRow, LimitInfo, LinkInfo, ListAccountsParams, MAGIC, MessageDecoder,
+    NoParams, ObjectText, OutlookInfo, QueueRow, RekeyInfo, ReloadInfo, ReportParams, RequestId, RequestInfo,
+    RestartInfo, RestartParams, RevokeKeyParams, RevokedKeyInfo, SecretText, ServerFrames, SetAccountParams,
+    SubscribeParams, UsageInfo, VerdictInfo, VerifyAccountParams, encode_call,
 };
 
 fn text(text: &str) -> Option<String> {
@@ -167,6 +167,8 @@ fn calls() -> Vec<Call> {
             agent: text("claude"),
             label: text("agent-1"),
             directory: text("/home/me/project"),
+            ttl_ms: Some(86_400_000),
+            max_leases: Some(2),
         }),
         Call::Token(Box::new(AcquireParams {
             provider: "openai".into(),
@@ -178,6 +180,8 @@ fn calls() -> Vec<Call> {
         Call::Rekey(NoParams {}),
         Call::Restart(RestartParams { drain_ms: Some(5000) }),
         Call::CheckAccount(AccountRef { account: "work".into() }),
+        Call::GatewayKeys(NoParams {}),
+        Call::RevokeGatewayKey(RevokeKeyParams { key: SecretText("my editor".into()) }),
     ]
 }
 
@@ -357,7 +361,11 @@ fn answers() -> Vec<(&'static str, Answer<'static>)> {
         pid: 1,
         uptime_ms: 2,
         socket: "/run/lessor.sock".into(),
-        gateway: Some(GatewayInfo { url: text("http://127.0.0.1:18080"), socket: text("/run/gateway.sock") }),
+        gateway: Some(GatewayInfo {
+            url: text("http://127.0.0.1:18080"),
+            socket: text("/run/gateway.sock"),
+            trouble: None,
+        }),
         config: ConfigState { path: "/config.toml".into(), state: "ok".into(), error: None },
         accounts: AccountTotals {
             total: 6,
@@ -385,6 +393,8 @@ fn answers() -> Vec<(&'static str, Answer<'static>)> {
         url: text("http://127.0.0.1:18080"),
         socket: text("/run/gateway.sock"),
         trouble: text("the port is taken"),
+        id: text("gk_00000001"),
+        expires_at: Some(1_790_000_000_000),
     };
     let hello = HelloInfo {
         server: "lessor".into(),
@@ -413,7 +423,25 @@ fn answers() -> Vec<(&'static str, Answer<'static>)> {
         ("restarting", Answer::Restarting(RestartInfo { in_flight: 2, drain_ms: 5000, comes_back: true })),
         ("rekeyed", Answer::Rekeyed(RekeyInfo { key: "file".into(), place: "/h/state/key".into(), accounts: 2 })),
         ("checked", Answer::Checked(Box::new(checked()))),
+        ("gateway-keys", Answer::GatewayKeys(vec![gateway_key()])),
+        ("revoked-key", Answer::RevokedKey(Box::new(RevokedKeyInfo { key: gateway_key(), cut_off: 1 }))),
     ]
+}
+
+fn gateway_key() -> GatewayKeyInfo {
+    GatewayKeyInfo {
+        id: "gk_00000001".into(),
+        label: text("my editor"),
+        agent: text("claude"),
+        state: "revoked".into(),
+        created_at: Some(1_780_000_000_000),
+        listed_at: 1_780_000_000_000,
+        expires_at: Some(1_790_000_000_000),
+        last_used_at: Some(1_785_000_000_000),
+        revoked_at: Some(1_785_000_000_001),
+        leases: 1,
+        max_leases: Some(2),
+    }
 }
 
 fn checked() -> CheckInfo {

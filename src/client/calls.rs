@@ -7,9 +7,10 @@ use super::error::ClientError;
 use crate::protocol::{
     AccountInfo, AccountRef, AcquireParams, AddAccountParams, Answer, Call, CheckInfo, CredentialInfo,
     CredentialParams, DaemonStatus, DecisionInfo, DisableAccountParams, EventInfo, ExplainInfo, ExplainParams,
-    ExportAccountsParams, ExportInfo, ForecastInfo, ForecastParams, GatewayAccess, GatewayKeyParams, HelloInfo,
-    ImportAccountsParams, ImportInfo, LeaseInfo, LeaseRef, LeaseRow, ListAccountsParams, NoParams, RekeyInfo,
-    ReloadInfo, ReportParams, RestartInfo, RestartParams, SetAccountParams, SubscribeParams, VerifyAccountParams,
+    ExportAccountsParams, ExportInfo, ForecastInfo, ForecastParams, GatewayAccess, GatewayKeyInfo, GatewayKeyParams,
+    HelloInfo, ImportAccountsParams, ImportInfo, LeaseInfo, LeaseRef, LeaseRow, ListAccountsParams, NoParams,
+    RekeyInfo, ReloadInfo, ReportParams, RestartInfo, RestartParams, RevokeKeyParams, RevokedKeyInfo, SetAccountParams,
+    SubscribeParams, VerifyAccountParams,
 };
 
 /// The timeout of a call that does not wait for a lease.
@@ -95,6 +96,10 @@ calls! {
     export_accounts(export: ExportAccountsParams) Call::ExportAccounts(export) => Answer::Exported(info) => info, ExportInfo;
     /// Creates a key for the gateway: of a lease, or a permanent one.
     gateway_key(of: GatewayKeyParams) Call::GatewayKey(of) => Answer::GatewayAccess(access) => access, GatewayAccess;
+    /// Lists the lasting keys of the gateway.
+    gateway_keys() Call::GatewayKeys(NoParams {}) => Answer::GatewayKeys(keys) => keys, Vec<GatewayKeyInfo>;
+    /// Revokes a lasting key of the gateway.
+    revoke_gateway_key(key: RevokeKeyParams) Call::RevokeGatewayKey(key) => Answer::RevokedKey(info) => *info, RevokedKeyInfo;
 }
 
 impl Client {

@@ -17,6 +17,7 @@ mod worker;
 
 pub use handle::attest::GatewayPeer;
 pub use handle::client::GatewayClient;
+pub(crate) use handle::client::KeyRevoked;
 pub use handle::lease::LeaseStep;
 pub use handle::needs::RouteRequest;
 pub use handle::no_account::{NoAccount, UnavailableAccount};
@@ -32,5 +33,6 @@ pub use os::{clock, lock};
 pub use run::{Ended, Options, StartError, run};
 pub use state::events::{KINDS, REPLAY_END};
 pub use state::{
-    CredentialUse, Daemon, GatewayState, ReportOutcome, SavedSignal, UpstreamOutcome, connect_options, oauth_given,
+    CredentialUse, Daemon, GatewayState, KeyUse, LastingKey, ReportOutcome, SavedSignal, UpstreamOutcome,
+    connect_options, oauth_given,
 };

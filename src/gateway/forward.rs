@@ -7,17 +7,18 @@ use hyper::body::{Bytes, Incoming};
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use hyper::http::response::Parts;
 use hyper::{Response, StatusCode};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::attempt::{self, AttemptOutcome};
 use super::metrics::{InFlightGuard, MetricsRecorder};
 use super::refusal::{self, NextRequest};
 use super::response::{self, ClientBody, ResponseObserver};
+use super::running_key::KeyedRequest;
 use super::waiting::{KeptAnswers, RequestPatience, WaitKey, WaitingSessions, now};
 use super::{request::RequestParts, upstream::UpstreamClients};
 use crate::daemon::{
-    GatewayClient, GatewayConfig, GatewayHandle, LeaseStep, LeasedAccount, NoAccount, NoLeaseReason, RequestLease,
-    RouteRequest, clock,
+    GatewayClient, GatewayConfig, GatewayHandle, KeyRevoked, KeyUse, LeaseStep, LeasedAccount, NoAccount,
+    NoLeaseReason, RequestLease, RouteRequest, clock,
 };
 use crate::limits::Headers;
 use crate::{pool::AccountId, provider};
@@ -98,7 +99,11 @@ impl<'a> Forward<'a> {
         }
     }
 
-    pub(super) async fn run(mut self) -> Response<ClientBody> {
+    pub(super) async fn run(mut self, keyed: &mut KeyedRequest) -> Response<ClientBody> {
+        keyed.key_use = match self.room_of_key().await {
+            Ok(key_use) => key_use,
+            Err(response) => return *response,
+        };
         let mut next = if self.failed.is_empty() { NextStep::Retry(None) } else { self.elsewhere(None).await };
         loop {
             let (lease, account) = match next {
@@ -125,6 +130,32 @@ impl<'a> Forward<'a> {
                 AttemptOutcome::Failed(reason) => self.failed(lease, &account, &reason).await,
             };
         }
+    }
+
+    /// Waits until the client's key has room for the request, as long as the client bears.
+    async fn room_of_key(&mut self) -> Result<Option<KeyUse>, Box<Response<ClientBody>>> {
+        let mut beginning = pin!(self.client.begin());
+        let at_once = tokio::select! {
+            biased;
+            begun = &mut beginning => Some(begun),
+            () = std::future::ready(()) => None,
+        };
+        let begun = match at_once {
+            Some(begun) => begun,
+            None => {
+                // a restart does not wait for it
+                self.request.in_flight = None;
+                tokio::select! {
+                    begun = &mut beginning => begun,
+                    () = sleep_until(self.answer_due()) => {
+                        let is_over = self.patience.limit_left().is_zero();
+                        let next = if is_over { NextRequest::Stops } else { NextRequest::ComesBack };
+                        return Err(Box::new(self.no_account(&self.client.no_room(), next)));
+                    }
+                }
+            }
+        };
+        begun.map_err(|KeyRevoked| Box::new(refusal::unauthorized(self.provider())))
     }
 
     /// Sends the request; if the client gives up meanwhile, the account is noted as silent.
@@ -191,7 +222,10 @@ impl<'a> Forward<'a> {
                         response = self.wait_is_over() => response,
                     }
                 }
-                Err(NoLeaseReason::Gone) => refusal::unauthorized(self.provider()),
+                Err(NoLeaseReason::Gone) => {
+                    self.backend.handle.came_after_lease();
+                    refusal::unauthorized(self.provider())
+                }
                 Err(NoLeaseReason::Bad(error)) => self.error(StatusCode::BAD_REQUEST, &format!("lessor: {error}")),
                 Err(NoLeaseReason::Refused(found)) => self.no_account(&found, NextRequest::Stops),
             };
@@ -241,7 +275,7 @@ impl<'a> Forward<'a> {
         let due = self.answer_due();
         let mut denied_due = (self.patience.began + DENIED_WAIT).max(now());
         while denied_due < due {
-            tokio::time::sleep_until(denied_due).await;
+            sleep_until(denied_due).await;
             if let Ok(found) = self.find_no_account()
                 && found.is_denied()
             {
@@ -249,7 +283,7 @@ impl<'a> Forward<'a> {
             }
             denied_due += DENIED_CHECK;
         }
-        tokio::time::sleep_until(due).await;
+        sleep_until(due).await;
         self.ask_again()
     }
 

@@ -33,6 +33,7 @@ mod refusal;
 mod request;
 mod response;
 mod route;
+mod running_key;
 mod server;
 mod service;
 mod upstream;

@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 
 use super::lingering::LingeringStream;
 use super::listeners::{AcceptedStream, Listeners};
+use super::running_key::RunningKey;
 use super::{request::ConnectionOrigin, service::GatewayService};
 use crate::daemon::{GatewayHandle, GatewayPeer, RunningGateway};
 
@@ -151,12 +152,13 @@ async fn serve_connection<S>(
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let connection = service.connection();
+    let (running_key, mut key_cut) = RunningKey::new();
     // whether a request has come on it
     let (came, mut has_come) = watch::channel(false);
     let respond = service_fn(|request| {
         came.send_replace(true);
-        let (service, peer) = (service.clone(), peer.clone());
-        async move { Ok::<_, Infallible>(service.respond(origin, (connection, peer), request).await) }
+        let (service, peer, running_key) = (service.clone(), peer.clone(), running_key.clone());
+        async move { Ok::<_, Infallible>(service.respond(origin, (connection, peer), &running_key, request).await) }
     });
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
@@ -167,9 +169,11 @@ async fn serve_connection<S>(
     let stream = LingeringStream::new(stream);
     let closing = stream.share();
     let serving = http.serve_connection(TokioIo::new(stream), respond);
-    tokio::pin!(serving);
+    // boxed, so that a revoked key ends it at once, with its response
+    let mut serving = Box::pin(serving);
     let ended = tokio::select! {
         ended = &mut serving => ended,
+        () = key_cut.happens() => return drop(serving),
         _ = stop.changed() => {
             // hyper closes a connection whose request it has not read: one that has been sent is read first
             let is_new = !*has_come.borrow_and_update();
@@ -179,7 +183,10 @@ async fn serve_connection<S>(
                 ended = &mut serving => ended,
                 () = next_request(&mut has_come, unread) => {
                     serving.as_mut().graceful_shutdown();
-                    serving.await
+                    tokio::select! {
+                        ended = &mut serving => ended,
+                        () = key_cut.happens() => return drop(serving),
+                    }
                 }
             }
         }

@@ -16,6 +16,7 @@ use super::request::{
     BufferBudget, BufferLimits, BufferedRequest, ConnectionOrigin, RequestParts, RequestReadError, WantedText, access,
 };
 use super::response::{self, ClientBody};
+use super::running_key::RunningKey;
 use super::waiting::{KeptAnswers, WaitingSessions};
 use super::{auth, refusal, route::UpstreamRoute, upstream::UpstreamClients};
 use crate::daemon::{GatewayClient, GatewayConfig, GatewayHandle, GatewayPeer};
@@ -64,6 +65,7 @@ impl GatewayService {
         &self,
         origin: ConnectionOrigin,
         (connection, peer): (ConnectionId, Arc<GatewayPeer>),
+        running_key: &RunningKey,
         request: Request<Incoming>,
     ) -> Response<ClientBody> {
         #[expect(clippy::disallowed_methods, reason = "tokio's own clock, to measure by")]
@@ -82,14 +84,15 @@ impl GatewayService {
             return reject_websocket(&provider);
         }
         let Some(client) = self.client(origin, &head) else { return refusal::unauthorized(&provider) };
+        let mut keyed = running_key.begin(&client);
         let rejection = match self.prepare((connection, peer), &client, received_at, head, body, &config).await {
             Ok(request) => {
-                let response = Forward::new(&self.backend, &client, request, &config).run().await;
+                let response = Forward::new(&self.backend, &client, request, &config).run(&mut keyed).await;
                 if !response.status().is_success() {
                     // a refusal tells the client of limits
                     self.backend.handle.all_saved().await;
                 }
-                return response;
+                return response.map(|body| body.with_key(keyed));
             }
             Err(response) => *response,
         };
@@ -155,9 +158,14 @@ impl GatewayService {
     fn client(&self, origin: ConnectionOrigin, head: &Parts) -> Option<GatewayClient> {
         let handle = &self.backend.handle;
         let keys = auth::presented_keys(&head.headers, head.uri.query());
-        let mut clients: Vec<GatewayClient> = keys.filter_map(|key| handle.client(key)).collect();
+        let mut has_key = false;
+        let clients = keys.inspect(|_| has_key = true).filter_map(|key| handle.client(key));
+        let mut clients: Vec<GatewayClient> = clients.collect();
         clients.dedup();
         clients.extend((origin == ConnectionOrigin::Local).then(|| handle.local_client()));
+        if clients.is_empty() && !has_key {
+            handle.came_without_key();
+        }
         // of a single client, the key is checked when a lease is requested
         if clients.len() > 1 { clients.into_iter().find(|client| handle.is_valid(client)) } else { clients.pop() }
     }

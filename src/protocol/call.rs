@@ -105,6 +105,10 @@ methods! {
     Restart(RestartParams) = "daemon.restart";
     /// Try an account's credential with a request that costs nothing.
     CheckAccount(AccountRef) = "account.check";
+    /// List the lasting keys of the gateway.
+    GatewayKeys(NoParams) = "gateway.keys";
+    /// Revoke a lasting key of the gateway.
+    RevokeGatewayKey(RevokeKeyParams) = "gateway.revoke";
 }
 
 /// No parameters.
@@ -435,6 +439,18 @@ pub struct GatewayKeyParams {
     pub label: Option<String>,
     /// Of a lease's key: the holder's working directory, for the usage statistics.
     pub directory: Option<String>,
+    /// Of a permanent key: it ends after this time, in ms.
+    pub ttl_ms: Option<u64>,
+    /// Of a permanent key: how many leases it may have at the same time, at least 1.
+    pub max_leases: Option<u32>,
+}
+
+/// `gateway.revoke`
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RevokeKeyParams {
+    /// Its id, a unique beginning of the id, its label if no other key has it, or the key itself.
+    pub key: SecretText<'static>,
 }
 
 /// An account by id, unique prefix of an id, email or label.

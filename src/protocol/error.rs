@@ -77,6 +77,8 @@ kinds! {
     StaleLease = "stale_lease",
     /// There is no such lease.
     UnknownLease = "unknown_lease",
+    /// No key of the gateway has this id or label, or several have it.
+    UnknownKey = "unknown_key",
     /// The user must log in.
     NeedsLogin = "needs_login",
     /// The user must confirm something with the provider.

@@ -1,4 +1,7 @@
-//! Keys for the gateway contain their meaning under a keyed MAC, so that they survive the daemon and are not stored.
+//! Keys for the gateway. The key of a lease contains its meaning under a keyed MAC, so that it survives the daemon and
+//! is not stored. A lasting key is random, and only its hash is stored; earlier versions sealed those as well.
+
+use ring::digest::{SHA256, digest};
 
 use super::base32::{GROUP, MacKey, encode, take_text};
 use crate::pool::{Fence, Process};
@@ -12,6 +15,13 @@ const MOST_BYTES: usize = 1 + 8 + 4 + 8 + 2 * (1 + MOST_TEXT) + MAC;
 
 const OF_LEASE: u8 = 1;
 const OF_CLIENT: u8 = 2;
+const LASTING: u8 = 3;
+/// The random bytes of a lasting key.
+pub const LASTING_KEY_BYTES: usize = 24;
+/// What the ids of lasting keys begin with.
+pub const KEY_ID_PREFIX: &str = "gk_";
+/// The bytes of a hash that are its id.
+const ID_BYTES: usize = 5;
 
 /// Seals and opens keys for the gateway. The MAC's key outlives the daemon and reboots.
 #[derive(Clone, Debug)]
@@ -29,7 +39,7 @@ pub enum GatewayKey {
         /// The holder's working directory.
         directory: Option<Box<str>>,
     },
-    /// A permanent key of a client.
+    /// A permanent key of a client, from an earlier version.
     Client {
         /// Distinguishes the client from others.
         id: u64,
@@ -38,6 +48,32 @@ pub enum GatewayKey {
         /// A label for people.
         label: Option<Box<str>>,
     },
+}
+
+/// A lasting key, of random bytes.
+#[must_use]
+pub fn lasting_key(random: &[u8; LASTING_KEY_BYTES]) -> String {
+    encode(PREFIX, &[&[LASTING], &random[..]].concat())
+}
+
+/// What is stored of a key: too much of a key is random to find it by trying.
+#[must_use]
+pub fn key_hash(key: &str) -> [u8; 32] {
+    let hash = digest(&SHA256, key.as_bytes());
+    // of SHA-256 it always has this length
+    hash.as_ref().try_into().unwrap_or_default()
+}
+
+/// The id of a lasting key, from its hash.
+#[must_use]
+pub fn key_id(hash: &[u8; 32]) -> String {
+    encode(KEY_ID_PREFIX, &hash[..ID_BYTES])
+}
+
+/// Whether a text has the shape of a key, and not of an id or a label.
+#[must_use]
+pub fn looks_like_key(text: &str) -> bool {
+    text.strip_prefix(PREFIX).is_some_and(|rest| rest.len() >= 24)
 }
 
 impl GatewayKeySealer {
@@ -149,6 +185,16 @@ mod tests {
         let sealed = key.seal(&GatewayKey::Client { id: 1, agent: Some("claude".into()), label: None });
         assert!(GatewayKeySealer::new([8; 16]).open(&sealed).is_none());
         every_letter_counts(&sealed, PREFIX, |changed| key.open(changed).is_some());
+    }
+
+    #[test]
+    fn a_lasting_key_is_not_sealed_and_its_id_is_not_part_of_it() {
+        let key = lasting_key(&[9; LASTING_KEY_BYTES]);
+        assert!(looks_like_key(&key) && GatewayKeySealer::new([7; 16]).open(&key).is_none());
+        let id = key_id(&key_hash(&key));
+        assert!(id.len() == KEY_ID_PREFIX.len() + 8 && !looks_like_key(&id), "{id}");
+        assert!(!key.contains(id.trim_start_matches(KEY_ID_PREFIX)));
+        assert_ne!(key_hash(&key), key_hash(&lasting_key(&[8; LASTING_KEY_BYTES])));
     }
 
     #[test]

@@ -19,13 +19,15 @@ pub use answer::*;
 pub use call::{
     AccountRef, AcquireParams, AddAccountParams, BindTo, Call, CredentialParams, DisableAccountParams, ExplainParams,
     ExportAccountsParams, ForecastParams, GatewayKeyParams, HelloParams, ImportAccountsParams, ImportEntry,
-    ImportLimit, ImportWindow, LeaseRef, ListAccountsParams, NoParams, ReportParams, RestartParams, SetAccountParams,
-    SubscribeParams, VerifyAccountParams,
+    ImportLimit, ImportWindow, LeaseRef, ListAccountsParams, NoParams, ReportParams, RestartParams, RevokeKeyParams,
+    SetAccountParams, SubscribeParams, VerifyAccountParams,
 };
 pub use decoder::{Fatal, MessageDecoder, RawMessage};
 pub use error::{ErrorAccount, ErrorData, ErrorInfo, ErrorKind};
 pub use frame::{ENCODING, FromServer, MAGIC, ServerFrames, encode_call};
-pub use gateway_key::{GatewayKey, GatewayKeySealer};
+pub use gateway_key::{
+    GatewayKey, GatewayKeySealer, KEY_ID_PREFIX, LASTING_KEY_BYTES, key_hash, key_id, lasting_key, looks_like_key,
+};
 pub use lease_id::{LeaseKey, LeaseToken};
 pub use message::{Incoming, RequestId};
 pub use upstream_response::{BodyText, HeaderList, ObjectText};

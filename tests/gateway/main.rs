@@ -12,6 +12,7 @@ mod failover;
 mod harness;
 mod hostile_requests;
 mod kind_mix;
+mod lasting_keys;
 mod lease_keys;
 mod metrics;
 mod passthrough;

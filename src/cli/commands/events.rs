@@ -53,7 +53,7 @@ pub(super) fn execute(options: EventsArgs, context: &Context) -> Result<(), CliE
 
 fn line(event: &EventInfo, now: u64, output: &Output) -> String {
     let tint = match event.kind.as_str() {
-        "account.limited" | "lease.revoked" | "config.rejected" => Tint::Warn,
+        "account.limited" | "lease.revoked" | "config.rejected" | "key.revoked" => Tint::Warn,
         "account.ready" | "lease.granted" => Tint::Good,
         _ => Tint::Faint,
     };

@@ -16,7 +16,7 @@ use crate::cli::context::Context;
 use crate::cli::error::{CliError, ErrorDocument};
 use crate::protocol::{
     AccountInfo, CheckInfo, DaemonStatus, DecisionInfo, Empty, EventInfo, ExplainInfo, ExportInfo, GatewayAccess,
-    GatewayInfo, LeaseInfo, LeaseRow, RekeyInfo, ReloadInfo,
+    GatewayInfo, GatewayKeyInfo, LeaseInfo, LeaseRow, RekeyInfo, ReloadInfo, RevokedKeyInfo,
 };
 
 #[derive(Debug, Args)]
@@ -54,6 +54,9 @@ const DOCUMENTS: &[(&[&str], MakeSchema)] = &[
     (&["explain"], of::<ExplainInfo>),
     (&["export"], of::<ExportInfo>),
     (&["gateway key"], of::<GatewayAccess>),
+    (&["gateway keys"], of::<Vec<GatewayKeyInfo>>),
+    // one for each key
+    (&["gateway revoke"], of::<Vec<RevokedKeyInfo>>),
     (&["gateway url"], of::<GatewayInfo>),
     (&["import"], of::<ImportReport>),
     (&["leases"], of::<Vec<LeaseRow>>),

@@ -24,8 +24,8 @@ impl Session {
             let error = ErrorInfo::new(ErrorKind::BadRequest, "a binary connection begins with `hello`");
             return self.refuse(id, &error, out);
         }
-        // a notification gets no answer, so its sender would not know the lease
-        if id.is_none() && matches!(call, Call::Acquire(_) | Call::Token(_)) {
+        // a notification gets no answer, so its sender would not know the lease or the key
+        if id.is_none() && matches!(call, Call::Acquire(_) | Call::Token(_) | Call::GatewayKey(_)) {
             return;
         }
         let mut reply = CallReply::new(daemon, self.responder(id), out);
@@ -167,6 +167,8 @@ pub fn dispatch_planned(
         Call::Forecast(params) => explain::forecast(daemon, reply, &params),
         Call::Explain(params) => explain::explain(daemon, reply, &params),
         Call::GatewayKey(params) => gateway_key::gateway_key(daemon, reply, params),
+        Call::GatewayKeys(_) => gateway_key::list(daemon, reply),
+        Call::RevokeGatewayKey(params) => reply.later(daemon, gateway_key::revoke(daemon.clone(), params)),
         Call::GetConfig(_) => config::get(daemon, reply),
         Call::ReloadConfig(_) => reply.later(daemon, holding(memory, config::reload(daemon.clone()))),
         Call::Rekey(_) => reply.later(daemon, holding(memory, secrets::rekey(daemon.clone()))),

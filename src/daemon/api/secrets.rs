@@ -17,6 +17,7 @@ pub fn check_locked(why: &str, call: &Call) -> Result<(), ErrorInfo> {
         | Call::ListAccounts(_)
         | Call::ListLeases(_)
         | Call::GetConfig(_)
+        | Call::GatewayKeys(_)
         | Call::ReloadConfig(_)
         | Call::Subscribe(_)
         | Call::Stop(_)

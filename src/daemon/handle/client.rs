@@ -1,8 +1,14 @@
 //! The client of a gateway request, by the key that it sends.
 
-use super::GatewayHandle;
-use crate::pool::{ConnectionId, Fence, Process};
-use crate::protocol::GatewayKey;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use super::{GatewayHandle, no_account::NoAccount};
+use crate::daemon::os::clock;
+use crate::daemon::state::gateway_keys::{InvalidKey, ValidKey};
+use crate::daemon::state::{KeyUse, LastingKey};
+use crate::pool::{ConnectionId, Fence, Process, Refusal, RefusalKind};
 
 /// The first id of the gateway's connections; those of the socket never get this high.
 const FIRST_CONNECTION: u64 = 1 << 62;
@@ -13,6 +19,8 @@ const NO_KEY: u64 = 0;
 /// A client of the gateway.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct GatewayClient {
+    /// Its lasting key.
+    pub(super) key: Option<Arc<LastingKey>>,
     /// The fence in a lease's key and the process that the lease was bound to.
     pub(super) lease: Option<(Fence, Option<Process>)>,
     /// Distinguishes clients without a lease.
@@ -25,10 +33,45 @@ pub struct GatewayClient {
     pub directory: Option<Box<str>>,
 }
 
+/// The key of a request was revoked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct KeyRevoked;
+
 impl GatewayClient {
     /// Whether it is known by a key.
     pub(super) fn has_key(&self) -> bool {
         self.id != NO_KEY
+    }
+
+    /// Turns true when its key is revoked; a client without a lasting key has none.
+    pub(crate) fn revocation(&self) -> Option<watch::Receiver<bool>> {
+        self.key.as_ref().map(|key| key.revocation())
+    }
+
+    /// Waits until its key has room for a request.
+    ///
+    /// # Errors
+    /// When the key was revoked.
+    pub(crate) async fn begin(&self) -> Result<Option<KeyUse>, KeyRevoked> {
+        match &self.key {
+            Some(key) => key.begin().await.map(Some).ok_or(KeyRevoked),
+            None => Ok(None),
+        }
+    }
+
+    /// Why its key has no room for a request.
+    pub(crate) fn no_room(&self) -> NoAccount {
+        let limit = self.key.as_ref().and_then(|key| Some((key.name(), key.record().max_leases?)));
+        let message = limit.map_or_else(
+            || "the gateway key is in use".to_owned(),
+            |(name, most)| {
+                let requests = if most == 1 { "1 request" } else { &format!("{most} requests") };
+                format!("the gateway key {name} serves {requests} at a time, and as many are running")
+            },
+        );
+        let refusal =
+            Refusal { kind: RefusalKind::NoCapacity, message, retry_at: None, accounts: Vec::new(), hint: None };
+        NoAccount { refusal, accounts: Vec::new(), restricted: None }
     }
 
     /// The session of requests that name none: all requests with one key belong to one session. Clients without a key
@@ -39,28 +82,55 @@ impl GatewayClient {
 }
 
 impl GatewayHandle {
-    /// The client that a key was made for; `None` if the key is not one of this daemon. Whether a lease's key is still
-    /// valid is checked with each lease.
+    /// The client that a key was made for; `None` if the key is not valid, and the log says why. Whether a lease's key is
+    /// still valid is checked with each lease.
     #[must_use]
     pub fn client(&self, key: &str) -> Option<GatewayClient> {
-        Some(match self.daemon.gateway_keys.open(key)? {
-            GatewayKey::Client { id, agent, label } => GatewayClient { lease: None, id, agent, label, directory: None },
-            GatewayKey::Lease { fence, process, directory } => {
-                GatewayClient { lease: Some((fence, process)), id: fence.0, agent: None, label: None, directory }
+        let now = clock::now().wall;
+        let client = GatewayClient { key: None, lease: None, id: NO_KEY, agent: None, label: None, directory: None };
+        match self.daemon.gateway_keys.check(&self.daemon.store, key, now) {
+            Ok(ValidKey::Lasting(key)) => {
+                let record = key.record();
+                let (id, agent, label) = (record.client, record.agent.clone(), record.label.clone());
+                Some(GatewayClient { key: Some(key), id, agent, label, ..client })
             }
-        })
+            Ok(ValidKey::Lease(fence, process, directory)) => {
+                Some(GatewayClient { lease: Some((fence, process)), id: fence.0, directory, ..client })
+            }
+            Err(why) => {
+                if self.daemon.gateway_keys.is_logged(&why, now) {
+                    tracing::warn!("a gateway request was refused: {}", in_words(&why));
+                }
+                None
+            }
+        }
+    }
+
+    /// Notes a request without any key.
+    pub fn came_without_key(&self) {
+        if self.daemon.gateway_keys.is_logged(&InvalidKey::Unknown, clock::now().wall) {
+            tracing::warn!("a gateway request was refused: it has no key");
+        }
+    }
+
+    /// Notes a request with the key of a lease that has ended.
+    pub fn came_after_lease(&self) {
+        if self.daemon.gateway_keys.is_ended_lease_logged(clock::now().wall) {
+            tracing::info!("a gateway request was refused: the lease of its key has ended");
+        }
     }
 
     /// A client without a key: it connected to the user's own socket.
     #[must_use]
     pub fn local_client(&self) -> GatewayClient {
-        GatewayClient { lease: None, id: NO_KEY, agent: None, label: None, directory: None }
+        GatewayClient { key: None, lease: None, id: NO_KEY, agent: None, label: None, directory: None }
     }
 
     /// Whether a client's key is still valid: a lease's key ends with the lease.
     #[must_use]
     pub fn is_valid(&self, client: &GatewayClient) -> bool {
-        client.lease.is_none_or(|(fence, process)| self.state().key_holder(fence, process).is_some())
+        client.key.as_ref().is_none_or(|key| key.is_valid(clock::now().wall))
+            && client.lease.is_none_or(|(fence, process)| self.state().key_holder(fence, process).is_some())
     }
 
     /// The agent that the client's key or lease names.
@@ -79,5 +149,15 @@ impl GatewayHandle {
     #[must_use]
     pub fn connection(&self, number: u64) -> ConnectionId {
         ConnectionId(FIRST_CONNECTION + number)
+    }
+}
+
+/// Why a key is not valid, for the log.
+fn in_words(why: &InvalidKey) -> String {
+    match why {
+        InvalidKey::Unknown => "its key is not known here".to_owned(),
+        InvalidKey::Revoked(key) => format!("its key {} was revoked", key.name()),
+        InvalidKey::Expired(key) => format!("its key {} has expired", key.name()),
+        InvalidKey::NotListed(why) => format!("its key is not listed: {why}"),
     }
 }

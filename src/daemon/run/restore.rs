@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use crate::daemon::os::{opened_process::OpenedProcess, process};
-use crate::daemon::state::{ActiveConfig, Daemon, Fingerprints, Restored, RunInfo, WatchedProcesses};
+use crate::daemon::state::{ActiveConfig, Daemon, Fingerprints, GatewayKeys, Restored, RunInfo, WatchedProcesses};
 use crate::pool::{Bind, Fence, Lease, Now, Pool, PoolStart, Process};
 use crate::protocol::{GatewayKeySealer, LeaseKey};
 use crate::store::{OpenedStore, Write};
@@ -44,7 +44,11 @@ pub(in crate::daemon) fn restore(
         effects,
         config,
         credentials: saved.credentials,
-        gateway_keys: GatewayKeySealer::new(saved.fingerprint_key.derived("keys of the gateway")),
+        gateway_keys: GatewayKeys::new(
+            GatewayKeySealer::new(saved.fingerprint_key.derived("keys of the gateway")),
+            saved.gateway_keys,
+            saved.sealed_gateway_keys,
+        ),
         fingerprints: Fingerprints::new(saved.fingerprint_key, saved.fingerprints),
         links: saved.links,
         formers: saved.formers,

@@ -83,7 +83,7 @@ pub struct GatewayState {
 impl GatewayState {
     /// For `status`.
     pub(crate) fn info(&self) -> Option<GatewayInfo> {
-        let info = GatewayInfo { url: self.url.clone(), socket: self.socket.clone() };
+        let info = GatewayInfo { url: self.url.clone(), socket: self.socket.clone(), trouble: self.trouble.clone() };
         (info != GatewayInfo::default()).then_some(info)
     }
 }

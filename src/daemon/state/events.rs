@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::{AccountState, LogLater, Outbox};
+use super::{AccountState, LastingKey, LogLater, Outbox};
 use crate::daemon::log;
 use crate::pool::{AccountId, ConnectionId, Ending, Event, Fence, Lease, LimitRecord, Now, Pool, Wall};
 use crate::protocol::{AccountLabel, Codec, EventInfo, LeaseKey};
@@ -13,7 +13,7 @@ const KEPT: usize = 1000;
 /// Ends the replay of what was kept.
 pub const REPLAY_END: &str = "replay.end";
 /// Every kind there is.
-pub const KINDS: [&str; 10] = [
+pub const KINDS: [&str; 12] = [
     "lease.granted",
     "lease.ended",
     "lease.revoked",
@@ -24,6 +24,8 @@ pub const KINDS: [&str; 10] = [
     "config.rejected",
     "usage.updated",
     "queue.changed",
+    "key.created",
+    "key.revoked",
 ];
 
 /// Subscribers, and the latest events.
@@ -54,6 +56,9 @@ enum RecordedEvent {
     QueueChanged(usize),
     ConfigReloaded,
     ConfigRejected(Box<str>),
+    /// A lasting key of the gateway, by its id, with its label.
+    KeyCreated(Box<str>, Option<Box<str>>),
+    KeyRevoked(Box<str>, Option<Box<str>>),
 }
 
 impl Events {
@@ -137,6 +142,16 @@ impl Events {
         self.record(at, RecordedEvent::ConfigRejected(why.into()), pool, None);
     }
 
+    /// Records that a lasting key of the gateway was created.
+    pub(crate) fn key_created(&mut self, at: Wall, key: &LastingKey, pool: &Pool) {
+        self.record(at, RecordedEvent::KeyCreated(key.id().into(), key.record().label.clone()), pool, None);
+    }
+
+    /// Records that a lasting key of the gateway was revoked.
+    pub(crate) fn key_revoked(&mut self, at: Wall, key: &LastingKey, pool: &Pool) {
+        self.record(at, RecordedEvent::KeyRevoked(key.id().into(), key.record().label.clone()), pool, None);
+    }
+
     fn record(&mut self, at: Wall, recorded: RecordedEvent, pool: &Pool, lease: Option<(&LeaseKey, &Lease)>) {
         if !self.subscribers.is_empty() {
             let event = recorded.info(at, pool, lease);
@@ -185,6 +200,10 @@ impl RecordedEvent {
             Self::AccountChanged(_, state) => event.state = state.map(|state| state.name().to_owned()),
             Self::QueueChanged(waiting) => event.queue = Some(*waiting as u64),
             Self::ConfigRejected(why) => event.reason = Some(why.to_string()),
+            Self::KeyCreated(id, label) | Self::KeyRevoked(id, label) => {
+                event.key = Some(id.to_string());
+                event.label = label.as_deref().map(str::to_owned);
+            }
             Self::UsageUpdated(_) | Self::ConfigReloaded => {}
         }
         if let Some(account) = self.account() {
@@ -213,6 +232,8 @@ impl RecordedEvent {
             Self::QueueChanged(_) => "queue.changed",
             Self::ConfigReloaded => "config.reloaded",
             Self::ConfigRejected(_) => "config.rejected",
+            Self::KeyCreated(..) => "key.created",
+            Self::KeyRevoked(..) => "key.revoked",
         }
     }
 
@@ -224,7 +245,11 @@ impl RecordedEvent {
             | Self::AccountChanged(account, _)
             | Self::UsageUpdated(account) => Some(*account),
             Self::Limited(record) => Some(record.account),
-            Self::QueueChanged(_) | Self::ConfigReloaded | Self::ConfigRejected(_) => None,
+            Self::QueueChanged(_)
+            | Self::ConfigReloaded
+            | Self::ConfigRejected(_)
+            | Self::KeyCreated(..)
+            | Self::KeyRevoked(..) => None,
         }
     }
 }

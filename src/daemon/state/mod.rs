@@ -10,6 +10,7 @@ mod configuration;
 mod credentials;
 mod differences;
 pub(crate) mod events;
+pub(crate) mod gateway_keys;
 mod key_holders;
 mod log_later;
 mod mailbox;
@@ -31,7 +32,7 @@ use crate::credential::{FormerCredential, Link};
 use crate::daemon::attest::AttestState;
 use crate::daemon::os::{blocking, clock};
 use crate::pool::{AccountId, Command, ConnectionId, Effect, Lease, Now, Pool, Process, Wall};
-use crate::protocol::{GatewayKeySealer, LeaseKey};
+use crate::protocol::LeaseKey;
 use crate::store::{Store, Write};
 use crate::{daemon::log::LogLevelHandle, provider::Catalog};
 
@@ -48,6 +49,8 @@ pub(crate) use credentials::{
 pub use credentials::{CredentialUse, connect_options, oauth_given};
 pub(crate) use differences::Differences;
 pub(crate) use events::Events;
+pub(crate) use gateway_keys::GatewayKeys;
+pub use gateway_keys::{KeyUse, LastingKey};
 pub(crate) use key_holders::KeyHolders;
 pub(crate) use log_later::LogLater;
 pub(crate) use mailbox::{ConfigMessage, LinkedLoginsMessage, Mailbox, Mailboxes, PollOutcome, UsageRequest};
@@ -72,7 +75,7 @@ pub struct Shared {
     pub(crate) store: Store,
     counts: WriteCounts,
     pub(crate) lease_key: LeaseKey,
-    pub(crate) gateway_keys: GatewayKeySealer,
+    pub(crate) gateway_keys: GatewayKeys,
     pub(crate) run: RunInfo,
     pub(crate) mailboxes: Mailboxes,
     /// When the timer will next call, ms since boot.
@@ -175,7 +178,7 @@ pub(crate) struct Restored {
     pub(crate) unanswered_refreshes: Vec<(AccountId, Wall)>,
     pub(crate) store: Store,
     pub(crate) lease_key: LeaseKey,
-    pub(crate) gateway_keys: GatewayKeySealer,
+    pub(crate) gateway_keys: GatewayKeys,
     /// A random number, for pseudo-random numbers under the lock.
     pub(crate) seed: u64,
 }
@@ -328,8 +331,9 @@ impl Daemon {
         next.since(now.mono)
     }
 
-    /// Writes down when accounts were last used, where that has changed.
+    /// Writes down when accounts and keys of the gateway were last used, where that has changed.
     pub(crate) fn save_last_uses(&self) {
+        self.gateway_keys.tidy(&self.store, clock::now().wall);
         let state = &mut *self.state();
         let used =
             state.pool.accounts().iter().filter_map(|account| Some((account.record.id, account.record.last_used_at?)));

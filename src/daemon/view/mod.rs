@@ -3,6 +3,7 @@
 mod account;
 mod credential;
 mod denial;
+mod gateway_key;
 mod lease;
 mod renewal;
 mod status;
@@ -11,6 +12,7 @@ mod warnings;
 pub(crate) use account::{account_answer, account_info, limit, limits, state_reason};
 pub(crate) use credential::{credential, credential_problem, owned_credential, why_renewing};
 pub(crate) use denial::{denial_remedy, still_unusable};
+pub(crate) use gateway_key::gateway_key;
 pub(crate) use lease::{decision, lease, lease_rows, with_programs};
 pub(crate) use renewal::renewal_hint;
 pub(crate) use status::{status, totals};

@@ -1,6 +1,6 @@
 //! `status`: the daemon, its accounts and its queue.
 
-use super::{denial, warnings};
+use super::{denial, gateway_key, warnings};
 use crate::daemon::os::clock;
 use crate::daemon::state::{AccountState, Daemon, State};
 use crate::pool::{Now, millis};
@@ -27,6 +27,7 @@ pub(crate) fn status(daemon: &Daemon, now: Now) -> DaemonStatus {
     warnings.extend(
         state.gateway.trouble.as_ref().map(|why| format!("the gateway does not listen everywhere it should: {why}")),
     );
+    warnings.extend(gateway_key::warnings(&daemon.gateway_keys, now.wall));
     warnings.extend(warnings::of_links(state));
     warnings.extend(denial::warnings(state, now));
     warnings.extend(state.differences(now.wall));

@@ -7,7 +7,7 @@ use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::observer::ResponseObserver;
-use crate::gateway::BodyError;
+use crate::gateway::{BodyError, running_key::KeyedRequest};
 
 pub(crate) enum ClientBody {
     Complete(Option<Bytes>),
@@ -22,17 +22,29 @@ pub(crate) struct RelayedBody {
     observer: Option<ResponseObserver>,
     /// It goes to the client when what it says is saved.
     held: Option<Bytes>,
+    /// Until the response has ended.
+    keyed: Option<KeyedRequest>,
 }
 
 #[derive(Debug, thiserror::Error)]
 #[error("the upstream has sent nothing for {} s", .0.as_secs())]
 struct UpstreamSilent(Duration);
 
+impl ClientBody {
+    /// Keeps the request of a key running until the response has ended; the gateway's own is complete at once.
+    pub(crate) fn with_key(mut self, keyed: KeyedRequest) -> Self {
+        if let Self::Relayed(relayed) = &mut self {
+            relayed.keyed = relayed.observer.is_some().then_some(keyed);
+        }
+        self
+    }
+}
+
 impl RelayedBody {
     /// Relays `rest` after the pieces that were read already.
     pub(super) fn new(first: Vec<Bytes>, rest: Incoming, idle: Duration, observer: ResponseObserver) -> Self {
         let (first, idle_timer, observer) = (first.into_iter(), Box::pin(sleep(idle)), Some(observer));
-        let mut body = Self { first, rest, idle, idle_timer, observer, held: None };
+        let mut body = Self { first, rest, idle, idle_timer, observer, held: None, keyed: None };
         // hyper does not poll a body that is empty, as after HEAD or with status 204
         body.end_if_complete();
         body
@@ -71,6 +83,7 @@ impl RelayedBody {
         if let Some(mut observer) = self.observer.take() {
             observer.end(complete);
         }
+        self.keyed = None;
     }
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {

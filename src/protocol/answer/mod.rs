@@ -15,7 +15,8 @@ pub use account::{AccountInfo, AccountLabel, AccountName, AccountTotals, CheckIn
 pub use explanation::{CandidateInfo, DecidedInfo, ExplainInfo, ForecastInfo, OutlookInfo, RequestInfo, VerdictInfo};
 pub use lease::{CredentialInfo, DecisionInfo, HolderInfo, LeaseInfo, LeaseRow, QueueRow, SecretText};
 pub use status::{
-    ConfigState, DaemonStatus, EventInfo, GatewayAccess, GatewayInfo, HelloInfo, RekeyInfo, ReloadInfo, RestartInfo,
+    ConfigState, DaemonStatus, EventInfo, GatewayAccess, GatewayInfo, GatewayKeyInfo, HelloInfo, RekeyInfo, ReloadInfo,
+    RestartInfo, RevokedKeyInfo,
 };
 pub use transfer::{
     ExportInfo, ExportedAccount, ExportedCredential, ExportedLink, ExportedWindow, ImportInfo, ImportedEntry,
@@ -65,6 +66,10 @@ pub enum Answer<'a> {
     Restarting(RestartInfo),
     /// To `account.check`.
     Checked(Box<CheckInfo>),
+    /// To `gateway.keys`.
+    GatewayKeys(Vec<GatewayKeyInfo>),
+    /// To `gateway.revoke`.
+    RevokedKey(Box<RevokedKeyInfo>),
 }
 
 /// No result.

@@ -53,6 +53,8 @@ pub struct GatewayInfo {
     pub url: Option<String>,
     /// The Unix socket, which needs no key.
     pub socket: Option<String>,
+    /// Why it does not listen on a configured address.
+    pub trouble: Option<String>,
 }
 
 /// A key for the gateway, and the gateway's addresses.
@@ -66,6 +68,46 @@ pub struct GatewayAccess {
     pub socket: Option<String>,
     /// Why it does not listen on a configured address.
     pub trouble: Option<String>,
+    /// Of a permanent key: its id, which is no secret.
+    pub id: Option<String>,
+    /// When the key ends, epoch ms; the key of a lease ends with the lease.
+    pub expires_at: Option<u64>,
+}
+
+/// A lasting key of the gateway, without the key itself: only its hash is stored.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct GatewayKeyInfo {
+    /// Its id, made from the hash.
+    pub id: String,
+    /// The label that was given to it.
+    pub label: Option<String>,
+    /// The agent that it is for.
+    pub agent: Option<String>,
+    /// `valid`, `expired` or `revoked`.
+    pub state: String,
+    /// When it was made, epoch ms; not known of a key that an earlier version made.
+    pub created_at: Option<u64>,
+    /// Since when it is listed, epoch ms.
+    pub listed_at: u64,
+    /// When it ends, epoch ms.
+    pub expires_at: Option<u64>,
+    /// When it was last used, epoch ms.
+    pub last_used_at: Option<u64>,
+    /// When it was revoked, epoch ms.
+    pub revoked_at: Option<u64>,
+    /// How many requests with it have a lease or wait for an account.
+    pub leases: u32,
+    /// How many it may have at the same time.
+    pub max_leases: Option<u32>,
+}
+
+/// A key that was revoked.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct RevokedKeyInfo {
+    /// The key.
+    pub key: GatewayKeyInfo,
+    /// How many requests were cut off.
+    pub cut_off: u32,
 }
 
 /// The state of the configuration.
@@ -133,9 +175,9 @@ pub struct EventInfo {
     pub fence: Option<u64>,
     /// The model.
     pub model: Option<String>,
-    /// The label that the holder chose.
+    /// The label that the holder chose, or that of the gateway's key.
     pub label: Option<String>,
-    /// The quota key.
+    /// The quota key; of `key.created` and `key.revoked`, the id of the gateway's key.
     pub key: Option<String>,
     /// Why.
     pub reason: Option<String>,
