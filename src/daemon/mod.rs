@@ -33,6 +33,6 @@ pub use os::{clock, lock};
 pub use run::{Ended, Options, StartError, run};
 pub use state::events::{KINDS, REPLAY_END};
 pub use state::{
-    CredentialUse, Daemon, GatewayState, KeyUse, LastingKey, ReportOutcome, SavedSignal, UpstreamOutcome,
-    connect_options, oauth_given,
+    CredentialUse, Daemon, GatewayShortage, GatewayState, KeyUse, LastingKey, ReportOutcome, SavedSignal,
+    UpstreamOutcome, connect_options, oauth_given,
 };

@@ -7,13 +7,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::{io, time::Duration};
 
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::time::timeout;
+
+use super::doors::ConnectionWatch;
 
 /// How long a client may be silent before its connection is closed all the same.
 const SILENCE: Duration = Duration::from_secs(5);
 /// How long the rest of a request may take.
 const LONGEST: Duration = Duration::from_secs(30);
+/// How long the answer to a connection that is rejected may take, and the silence after it.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+const LAST_SILENCE: Duration = Duration::from_millis(100);
 /// How much of it is read, in bytes.
 const MOST: u64 = 256 << 20;
 
@@ -24,18 +29,43 @@ pub(super) struct LingeringStream<S>(Arc<SharedStream<S>>);
 #[derive(Debug)]
 struct SharedStream<S> {
     stream: Mutex<S>,
+    watch: Arc<ConnectionWatch>,
     /// The client has sent everything, or its connection has failed: nothing is left to read.
     is_at_end: AtomicBool,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> LingeringStream<S> {
-    pub(super) fn new(stream: S) -> Self {
-        Self(Arc::new(SharedStream { stream: Mutex::new(stream), is_at_end: AtomicBool::new(false) }))
+    pub(super) fn new(stream: S, watch: Arc<ConnectionWatch>) -> Self {
+        Self(Arc::new(SharedStream { stream: Mutex::new(stream), watch, is_at_end: AtomicBool::new(false) }))
     }
 
     /// The same connection, for [`Self::close`] after hyper has finished.
     pub(super) fn share(&self) -> Self {
         Self(self.0.clone())
+    }
+
+    /// Sends an answer that is no answer to a request, and closes the connection at once.
+    pub(super) async fn reject(self, answer: &[u8]) {
+        let mut this = self;
+        let send = async {
+            let is_sent = this.write_all(answer).await.is_ok() && this.shutdown().await.is_ok();
+            // unread bytes would make the system take the answer back
+            let mut piece = [0; 4096];
+            while is_sent && !this.0.is_at_end.load(Ordering::Relaxed) {
+                let read = std::future::poll_fn(|context| this.poll_raw(context, &mut piece));
+                if !matches!(timeout(LAST_SILENCE, read).await, Ok(Ok(more)) if more > 0) {
+                    return;
+                }
+            }
+        };
+        let _in_time = timeout(LAST_WORDS, send).await;
+    }
+
+    /// Reads without the watch, for bytes that are thrown away.
+    fn poll_raw(&mut self, context: &mut Context<'_>, piece: &mut [u8]) -> Poll<io::Result<usize>> {
+        let mut room = ReadBuf::new(piece);
+        let polled = Pin::new(&mut *self.stream()).poll_read(context, &mut room);
+        polled.map_ok(|()| room.filled().len())
     }
 
     /// Reads what the client still sends, within bounds, and closes the connection.
@@ -44,9 +74,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> LingeringStream<S> {
             return;
         }
         let drain = async {
-            let (mut piece, mut read) = (vec![0; 64 * 1024], 0);
+            // small: many connections may close at a time
+            let (mut piece, mut read) = ([0; 4096], 0);
             while read < MOST {
-                match timeout(SILENCE, self.read(&mut piece)).await {
+                let more = std::future::poll_fn(|context| self.poll_raw(context, &mut piece));
+                match timeout(SILENCE, more).await {
                     Ok(Ok(more)) if more > 0 => read += more as u64,
                     _ => return,
                 }
@@ -72,6 +104,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for LingeringStream<S> {
         };
         if is_at_end {
             self.0.is_at_end.store(true, Ordering::Relaxed);
+        } else if room.filled().len() > before && !self.0.watch.received(&room.filled()[before..]) {
+            // the watch ends the connection
+            room.set_filled(before);
+            return Poll::Pending;
         }
         polled
     }
@@ -79,11 +115,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for LingeringStream<S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for LingeringStream<S> {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut *self.stream()).poll_write(context, bytes)
+        let polled = Pin::new(&mut *self.stream()).poll_write(context, bytes);
+        self.0.watch.wrote(polled.is_ready());
+        polled
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut *self.stream()).poll_flush(context)
+        let polled = Pin::new(&mut *self.stream()).poll_flush(context);
+        if polled.is_ready() {
+            self.0.watch.flushed();
+        }
+        polled
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -99,6 +141,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for LingeringStream<S> {
         context: &mut Context<'_>,
         pieces: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut *self.stream()).poll_write_vectored(context, pieces)
+        let polled = Pin::new(&mut *self.stream()).poll_write_vectored(context, pieces);
+        self.0.watch.wrote(polled.is_ready());
+        polled
     }
 }

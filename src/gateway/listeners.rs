@@ -5,6 +5,7 @@ use std::{io, time::Duration};
 
 use tokio::net::{TcpListener, TcpStream};
 
+use super::doors::PeerClass;
 use crate::config::GatewaySocket;
 use crate::daemon::{GatewayHandle, GatewayListeners, GatewayState};
 
@@ -37,6 +38,26 @@ pub(super) enum AcceptedStream {
     /// With the process that has connected.
     #[cfg(unix)]
     Local(LocalStream, Option<u32>),
+}
+
+impl AcceptedStream {
+    /// Who is at the other end.
+    pub(super) fn peer_class(&self) -> PeerClass {
+        match self {
+            Self::Tcp(stream) => PeerClass::of(stream),
+            #[cfg(unix)]
+            Self::Local(..) => PeerClass::Local,
+        }
+    }
+
+    /// Closes a connection that has no place, with an answer if it can be sent at once.
+    pub(super) fn turn_away(self, answer: &[u8]) {
+        match self {
+            Self::Tcp(stream) => _ = stream.try_write(answer),
+            #[cfg(unix)]
+            Self::Local(..) => {}
+        }
+    }
 }
 
 impl Listeners {

@@ -3,17 +3,21 @@
 use std::sync::{Arc, atomic::Ordering, mpsc};
 use std::{convert::Infallible, io, thread::JoinHandle, time::Duration};
 
+use hyper::Request;
+use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::doors::{self, ConnectionEnd, ConnectionWatch, Door, Doors, MAX_HEAD, WatchedBody};
 use super::lingering::LingeringStream;
 use super::listeners::{AcceptedStream, Listeners};
+use super::request::ConnectionOrigin;
 use super::running_key::RunningKey;
-use super::{request::ConnectionOrigin, service::GatewayService};
+use super::service::{GatewayService, RequestConnection};
 use crate::daemon::{GatewayHandle, GatewayPeer, RunningGateway};
 
 /// How long requests in flight may take when the daemon stops.
@@ -22,12 +26,14 @@ const DRAIN: Duration = Duration::from_secs(8);
 const DRAIN_STEP: Duration = Duration::from_millis(20);
 /// How long the head of a request may take from its connection on.
 const ARRIVAL: Duration = Duration::from_millis(250);
+/// Connections that had to go end within moments; this many more may be open until then.
+const CLOSING: usize = 64;
 /// How long the last bytes of responses may take to their clients.
 const LAST_BYTES: Duration = Duration::from_millis(300);
 /// How often an address that could not be bound is tried again.
 const BIND_RETRY: Duration = Duration::from_secs(20);
-/// How long a client may be silent between two requests, and within the head of one.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(900);
+/// The most bytes that are read ahead of a connection; more than the longest head.
+const READ_BUFFER: usize = MAX_HEAD + 8 * 1024;
 /// A request with more headers is rejected.
 const MAX_HEADERS: usize = 256;
 
@@ -66,11 +72,15 @@ async fn serve(handle: GatewayHandle, ready: mpsc::Sender<()>) {
     let mut connections = JoinSet::new();
     let (close, closing) = watch::channel(false);
     // each may need two more descriptors, for its upstream
-    let max_connections = (handle.most_connections() / 3).max(16);
+    let doors = Doors::new(handle.clone(), handle.most_connections() / 3);
+    let most_tasks = doors.most() + CLOSING;
     let drain = loop {
         tokio::select! {
-            stream = listeners.accept(), if connections.len() < max_connections => {
-                connections.spawn(serve_stream(service.clone(), stream, closing.clone()));
+            stream = listeners.accept(), if connections.len() < most_tasks => {
+                match doors.admit(stream.peer_class()) {
+                    Some(door) => _ = connections.spawn(serve_stream(service.clone(), stream, door, closing.clone())),
+                    None => stream.turn_away(&doors::no_place()),
+                }
             }
             Some(_) = connections.join_next() => {}
             Ok(()) = changes.changed() => {
@@ -124,15 +134,18 @@ async fn drained(handle: &GatewayHandle, connections: &mut JoinSet<()>, most: Du
     let _waiting_for_an_account = tokio::time::timeout(LAST_BYTES, all_closed).await;
 }
 
-async fn serve_stream(service: Arc<GatewayService>, stream: AcceptedStream, stop: watch::Receiver<bool>) {
+async fn serve_stream(service: Arc<GatewayService>, stream: AcceptedStream, door: Door, stop: watch::Receiver<bool>) {
     match stream {
         AcceptedStream::Tcp(stream) => {
             let addresses = stream.local_addr().ok().zip(stream.peer_addr().ok());
-            serve_connection(service, stream, (ConnectionOrigin::Tcp, GatewayPeer::tcp(addresses)), stop).await;
+            let peer = GatewayPeer::tcp(addresses);
+            let watch = ConnectionWatch::new(door, false);
+            serve_connection(service, stream, (ConnectionOrigin::Tcp, peer, watch), stop).await;
         }
         #[cfg(unix)]
         AcceptedStream::Local(stream, pid) => {
-            serve_connection(service, stream, (ConnectionOrigin::Local, GatewayPeer::local(pid)), stop).await;
+            let watch = ConnectionWatch::new(door, true);
+            serve_connection(service, stream, (ConnectionOrigin::Local, GatewayPeer::local(pid), watch), stop).await;
         }
     }
 }
@@ -142,38 +155,56 @@ async fn next_request(has_come: &mut watch::Receiver<bool>, most: Duration) {
     let _in_time = tokio::time::timeout(most, has_come.changed()).await;
 }
 
-/// Serves one connection until the client closes it or the daemon stops.
+/// Serves one connection until the client closes it, it takes too long, it must go for another one, or the daemon stops.
 async fn serve_connection<S>(
     service: Arc<GatewayService>,
     stream: S,
-    (origin, peer): (ConnectionOrigin, Arc<GatewayPeer>),
+    (origin, peer, watch): (ConnectionOrigin, Arc<GatewayPeer>, Arc<ConnectionWatch>),
     mut stop: watch::Receiver<bool>,
 ) where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let connection = service.connection();
+    let stream = LingeringStream::new(stream, watch.clone());
+    let closing = stream.share();
     let (running_key, mut key_cut) = RunningKey::new();
+    let id = service.connection();
+    let connection = Arc::new(RequestConnection { id, origin, peer, watch: watch.clone(), running_key });
     // whether a request has come on it
     let (came, mut has_come) = watch::channel(false);
-    let respond = service_fn(|request| {
+    let respond = service_fn(move |request: Request<Incoming>| {
         came.send_replace(true);
-        let (service, peer, running_key) = (service.clone(), peer.clone(), running_key.clone());
-        async move { Ok::<_, Infallible>(service.respond(origin, (connection, peer), &running_key, request).await) }
+        let (service, connection) = (service.clone(), connection.clone());
+        let guard = connection.watch.begin(request.body().size_hint().exact());
+        // apart, so that a connection without a request is small
+        Box::pin(async move {
+            let response = service.respond(&connection, request).await;
+            Ok::<_, Infallible>(response.map(|body| WatchedBody::new(body, guard)))
+        })
     });
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
+    // the watch has the times
+    http.header_read_timeout(None)
+        .max_buf_size(READ_BUFFER)
         .preserve_header_case(true)
         .auto_date_header(false)
         .max_headers(MAX_HEADERS);
-    let stream = LingeringStream::new(stream);
-    let closing = stream.share();
-    let serving = http.serve_connection(TokioIo::new(stream), respond);
     // boxed, so that a revoked key ends it at once, with its response
-    let mut serving = Box::pin(serving);
+    let mut serving = Box::pin(http.serve_connection(TokioIo::new(stream), respond));
     let ended = tokio::select! {
         ended = &mut serving => ended,
         () = key_cut.happens() => return drop(serving),
+        () = watch.door().closed() => {
+            drop(serving);
+            return turn_out(&watch, closing, &doors::no_place()).await;
+        }
+        end = watch.overdue() => {
+            drop(serving);
+            return match end {
+                ConnectionEnd::HeadTooLate(seconds) => turn_out(&watch, closing, &doors::too_late(seconds)).await,
+                ConnectionEnd::HeadTooLarge => turn_out(&watch, closing, &doors::too_large(MAX_HEAD)).await,
+                ConnectionEnd::Silent => {}
+            };
+        }
         _ = stop.changed() => {
             // hyper closes a connection whose request it has not read: one that has been sent is read first
             let is_new = !*has_come.borrow_and_update();
@@ -196,6 +227,17 @@ async fn serve_connection<S>(
     }
     tokio::select! {
         () = closing.close() => {}
+        () = watch.door().closed() => {}
         _ = stop.wait_for(|stops| *stops) => {}
+    }
+}
+
+/// Ends a connection that is not served any more, with an answer where that cannot be taken for another one.
+async fn turn_out<S>(watch: &ConnectionWatch, closing: LingeringStream<S>, answer: &[u8])
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    if watch.can_answer() {
+        closing.reject(answer).await;
     }
 }

@@ -10,6 +10,7 @@ use hyper::{Request, Response, StatusCode};
 use serde_json::json;
 use tokio::time::Instant;
 
+use super::doors::ConnectionWatch;
 use super::forward::{Backend, Forward};
 use super::metrics::{self, MetricsRecorder, RequestLabels};
 use super::request::{
@@ -31,6 +32,18 @@ pub(super) struct GatewayService {
     config: RwLock<Arc<GatewayConfig>>,
     budget: Arc<BufferBudget>,
     connections: AtomicU64,
+}
+
+/// The connection of a request.
+pub(super) struct RequestConnection {
+    pub(super) id: ConnectionId,
+    pub(super) origin: ConnectionOrigin,
+    /// The program at its other end.
+    pub(super) peer: Arc<GatewayPeer>,
+    /// Its place and its times.
+    pub(super) watch: Arc<ConnectionWatch>,
+    /// The key of the request that it serves.
+    pub(super) running_key: RunningKey,
 }
 
 impl GatewayService {
@@ -63,16 +76,16 @@ impl GatewayService {
 
     pub(super) async fn respond(
         &self,
-        origin: ConnectionOrigin,
-        (connection, peer): (ConnectionId, Arc<GatewayPeer>),
-        running_key: &RunningKey,
+        connection: &RequestConnection,
         request: Request<Incoming>,
     ) -> Response<ClientBody> {
         #[expect(clippy::disallowed_methods, reason = "tokio's own clock, to measure by")]
         let received_at = Instant::now();
         let (head, body) = request.into_parts();
         let config = self.config();
-        if let Err((status, message)) = access::check(origin, &head.uri, &head.headers, config.gateway.allow_remote) {
+        if let Err((status, message)) =
+            access::check(connection.origin, &head.uri, &head.headers, config.gateway.allow_remote)
+        {
             return refusal::error("", status, message);
         }
         let path = head.uri.path();
@@ -83,9 +96,16 @@ impl GatewayService {
         if access::wants_websocket(&head.headers) {
             return reject_websocket(&provider);
         }
-        let Some(client) = self.client(origin, &head) else { return refusal::unauthorized(&provider) };
-        let mut keyed = running_key.begin(&client);
-        let rejection = match self.prepare((connection, peer), &client, received_at, head, body, &config).await {
+        let Some(client) = self.client(connection.origin, &head) else { return refusal::unauthorized(&provider) };
+        // the first key of a connection is checked at once: it decides about its place
+        if !connection.watch.has_key() {
+            if !self.backend.handle.is_valid(&client) {
+                return refusal::unauthorized(&provider);
+            }
+            connection.watch.show_key();
+        }
+        let mut keyed = connection.running_key.begin(&client);
+        let rejection = match self.prepare(connection, &client, received_at, head, body, &config).await {
             Ok(request) => {
                 let response = Forward::new(&self.backend, &client, request, &config).run(&mut keyed).await;
                 if !response.status().is_success() {
@@ -104,7 +124,7 @@ impl GatewayService {
     /// Finds the upstream and reads the request, as far as it is buffered; `Err` is any other response.
     async fn prepare(
         &self,
-        (connection, peer): (ConnectionId, Arc<GatewayPeer>),
+        connection: &RequestConnection,
         client: &GatewayClient,
         received_at: Instant,
         head: Parts,
@@ -151,6 +171,7 @@ impl GatewayService {
             received_at,
         };
         let pool = provider::quota_of_agent(&provider, &route.path, model.as_deref(), buffered.user_agent());
+        let (connection, peer) = (connection.id, connection.peer.clone());
         Ok(RequestParts { connection, peer, route, query, buffered, model, pool, labels, in_flight })
     }
 

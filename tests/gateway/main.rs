@@ -7,6 +7,7 @@ mod account_bound;
 mod attest;
 mod base_urls;
 mod denied;
+mod doors;
 mod early_answers;
 mod failover;
 mod harness;

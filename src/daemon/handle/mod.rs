@@ -14,7 +14,7 @@ use std::{io, path::PathBuf, time::Duration};
 
 use tokio::sync::watch;
 
-use crate::daemon::state::{Daemon, GatewayState, StateGuard};
+use crate::daemon::state::{Daemon, GatewayShortage, GatewayState, StateGuard};
 use crate::daemon::{os::clock, os::handover::GatewayListeners, view};
 use crate::{config, protocol::AccountTotals, store::Write};
 
@@ -182,6 +182,11 @@ impl GatewayHandle {
             waiting: state.pool.waiters().count(),
             windows,
         }
+    }
+
+    /// A connection of the gateway was closed because too many were open; `status` says so for a while.
+    pub fn note_shortage(&self, shortage: GatewayShortage) {
+        *self.daemon.gateway_shortage.lock().unwrap_or_else(PoisonError::into_inner) = Some(shortage);
     }
 
     /// Publishes where the gateway listens.

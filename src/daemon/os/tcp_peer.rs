@@ -11,6 +11,18 @@ pub struct TcpPeer {
     pub inode: u64,
 }
 
+impl TcpPeer {
+    /// Whether a program of this user has created it.
+    #[must_use]
+    pub fn is_of_this_user(self) -> bool {
+        #[cfg(unix)]
+        let own = Some(rustix::process::geteuid().as_raw());
+        #[cfg(not(unix))]
+        let own = None;
+        Some(self.uid) == own
+    }
+}
+
 /// Finds the other end of a connection by the two addresses of this end; `None` if it is closed, on another machine, or
 /// the system does not tell.
 #[cfg(target_os = "linux")]

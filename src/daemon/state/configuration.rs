@@ -4,8 +4,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use crate::config::{self, Config, ConfigErrors, ConfigProblem, LoadState, LoadedConfig};
+use crate::pool::{Pool, Wall};
 use crate::protocol::{ConfigState, GatewayInfo, ReloadInfo};
-use crate::{pool::Pool, provider::Catalog, store::KeyBackend};
+use crate::{provider::Catalog, store::KeyBackend};
 
 /// The configuration in force, where it came from, and what is wrong with the file now.
 #[derive(Debug)]
@@ -78,6 +79,25 @@ pub struct GatewayState {
     pub socket: Option<String>,
     /// Why it does not listen everywhere it should.
     pub trouble: Option<String>,
+}
+
+/// The gateway has closed connections because too many were open.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct GatewayShortage {
+    /// How many, since the start.
+    pub closed: u64,
+    /// The last time.
+    pub last: Wall,
+    /// Whose connection that was.
+    pub user: String,
+    /// How many connections of that user had not shown a key, and how many may.
+    pub without_key: usize,
+    /// The most of them.
+    pub share: usize,
+    /// How many connections were open in all, and how many may.
+    pub open: usize,
+    /// The most of all.
+    pub most: usize,
 }
 
 impl GatewayState {

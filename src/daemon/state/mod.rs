@@ -40,8 +40,8 @@ pub(crate) use account_state::AccountState;
 pub use commit::SavedSignal;
 pub(crate) use commit::{Pending, Unsaved, save};
 use commit::{UnsavedAccounts, WriteCounts};
-pub use configuration::GatewayState;
 pub(crate) use configuration::{ActiveConfig, catalog, key_location};
+pub use configuration::{GatewayShortage, GatewayState};
 pub(crate) use credentials::{
     CredentialProblem, CredentialResult, CredentialState, Credentials, Fingerprints, KeyringWait, Links, LoginRefresh,
     imported_limit, is_ours_to_refresh, login_state_of, oauth_settings, set_login_state,
@@ -89,6 +89,8 @@ pub struct Shared {
     pub(crate) gateway_drained: Notify,
     /// The gateway's requests that wait for their upstream or get its response.
     pub(crate) in_flight: Arc<AtomicU64>,
+    /// When the gateway last had too many connections.
+    pub(crate) gateway_shortage: Mutex<Option<GatewayShortage>>,
     /// Wakes the serving loop after a change of the configuration.
     pub(crate) reconfigured: Notify,
     /// Counts changes of the configuration.
@@ -214,6 +216,7 @@ impl Daemon {
                 restart: watch::Sender::new(None),
                 gateway_drained: Notify::new(),
                 in_flight: Arc::default(),
+                gateway_shortage: Mutex::default(),
                 reconfigured: Notify::new(),
                 config_version: watch::Sender::new(0),
                 capacity_changed: Notify::new(),

@@ -28,6 +28,8 @@ pub(crate) fn status(daemon: &Daemon, now: Now) -> DaemonStatus {
         state.gateway.trouble.as_ref().map(|why| format!("the gateway does not listen everywhere it should: {why}")),
     );
     warnings.extend(gateway_key::warnings(&daemon.gateway_keys, now.wall));
+    let shortage = daemon.gateway_shortage.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+    warnings.extend(shortage.and_then(|shortage| warnings::of_shortage(&shortage, now.wall)));
     warnings.extend(warnings::of_links(state));
     warnings.extend(denial::warnings(state, now));
     warnings.extend(state.differences(now.wall));

@@ -1,7 +1,9 @@
 //! The warnings of `status`.
 
+use std::time::Duration;
+
 use crate::credential::refresh::{RefreshFailure, RefreshFault};
-use crate::daemon::state::State;
+use crate::daemon::state::{GatewayShortage, State};
 use crate::pool::{LoginState, Mono, Now, Pool, Wall, spoken};
 use crate::{config::Config, store::StoreHealth};
 
@@ -29,6 +31,22 @@ pub(crate) fn of_store(health: &StoreHealth, now: Wall) -> Option<String> {
             if failure.dropped > 0 { format!(", {} were lost", failure.dropped) } else { String::new() },
         )),
     }
+}
+
+/// How long `status` says that connections of the gateway had no place.
+const SHORTAGE_SHOWN: Duration = Duration::from_secs(3600);
+
+/// Too many connections of the gateway were open.
+pub(crate) fn of_shortage(shortage: &GatewayShortage, now: Wall) -> Option<String> {
+    let GatewayShortage { closed, last, user, without_key, share, open, most } = shortage;
+    let since = now.since(*last);
+    (since < SHORTAGE_SHOWN).then(|| {
+        format!(
+            "the gateway had too many connections, and has closed {closed} since its start; the last one {} ago, of \
+             {user}, who had {without_key} open without a key ({share} allowed); {open} of {most} were open in all",
+            spoken(since.max(Duration::from_secs(1))),
+        )
+    })
 }
 
 /// Logins that cannot be refreshed: each problem once, even if several accounts have it.

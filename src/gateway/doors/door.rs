@@ -1,0 +1,157 @@
+//! The place of one connection, from its acceptance to its end, and what is noted when places run out.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::places::{Admission, PeerClass, PlaceId, PlaceLimits, Places};
+use crate::daemon::{GatewayHandle, GatewayShortage, clock, find_tcp_peer};
+use crate::gateway::waiting::now;
+
+/// The most bytes of half-sent heads, over all connections.
+const MOST_HEADS: usize = 8 << 20;
+/// The interval between two log lines about connections that had no place.
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
+
+/// All doors of the gateway.
+#[derive(Debug)]
+pub(in crate::gateway) struct Doors {
+    handle: GatewayHandle,
+    places: Mutex<Places<oneshot::Sender<()>>>,
+    shortage: Mutex<ShortageLog>,
+}
+
+#[derive(Debug, Default)]
+struct ShortageLog {
+    /// Since the daemon has started.
+    closed: u64,
+    logged: Option<Instant>,
+}
+
+/// A connection's place; it is free again when this is dropped.
+#[derive(Debug)]
+pub(in crate::gateway) struct Door {
+    doors: Arc<Doors>,
+    id: PlaceId,
+    gone: Mutex<Option<oneshot::Receiver<()>>>,
+}
+
+impl PeerClass {
+    /// Who is at the other end of a TCP connection.
+    pub(in crate::gateway) fn of(stream: &TcpStream) -> Self {
+        let (Ok(own), Ok(peer)) = (stream.local_addr(), stream.peer_addr()) else { return Self::Unknown };
+        match find_tcp_peer(own, peer) {
+            Some(peer) if peer.is_of_this_user() => Self::Own,
+            Some(peer) => Self::Other(peer.uid),
+            None => Self::Unknown,
+        }
+    }
+
+    fn name(self) -> String {
+        match self {
+            Self::Local | Self::Own => "this user".to_owned(),
+            Self::Other(uid) => format!("the user with uid {uid}"),
+            Self::Unknown => "a user who is not known".to_owned(),
+        }
+    }
+}
+
+impl Doors {
+    /// For `most` connections.
+    pub(in crate::gateway) fn new(handle: GatewayHandle, most: usize) -> Arc<Self> {
+        let limits = PlaceLimits::of(most, cfg!(target_os = "linux"));
+        Arc::new(Self { handle, places: Mutex::new(Places::new(limits)), shortage: Mutex::default() })
+    }
+
+    /// How many connections there may be.
+    pub(in crate::gateway) fn most(&self) -> usize {
+        self.places().limits().all
+    }
+
+    /// A place for a new connection, if there is one.
+    pub(in crate::gateway) fn admit(self: &Arc<Self>, class: PeerClass) -> Option<Door> {
+        let (signal, gone) = oneshot::channel();
+        let admission = self.places().admit(class, signal);
+        match admission {
+            Admission::Admitted(id, closed) => {
+                if let Some(closed) = closed {
+                    self.note_shortage(closed);
+                }
+                Some(Door { doors: self.clone(), id, gone: Mutex::new(Some(gone)) })
+            }
+            Admission::Refused => {
+                self.note_shortage(class);
+                None
+            }
+        }
+    }
+
+    fn places(&self) -> MutexGuard<'_, Places<oneshot::Sender<()>>> {
+        // a panic ends one connection; the counts are changed in one step
+        self.places.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A connection of this class was closed because too many are open.
+    fn note_shortage(&self, class: PeerClass) {
+        let (open, most, without_key, share) = {
+            let places = self.places();
+            let limits = places.limits();
+            (places.len(), limits.all, places.without_key(class), limits.share(class))
+        };
+        let mut log = self.shortage.lock().unwrap_or_else(PoisonError::into_inner);
+        log.closed += 1;
+        let (user, last) = (class.name(), clock::now().wall);
+        let closed = log.closed;
+        self.handle.note_shortage(GatewayShortage { closed, last, user: user.clone(), without_key, share, open, most });
+        if log.logged.is_none_or(|at| now().duration_since(at) >= LOG_INTERVAL) {
+            log.logged = Some(now());
+            tracing::warn!(
+                closed,
+                "the gateway has closed a connection of {user} for want of places: {without_key} of {share} of it \
+                 without a key, {open} of {most} in all; {closed} since the start; the next line in a minute at the \
+                 earliest"
+            );
+        }
+    }
+}
+
+impl Door {
+    /// The connection has shown a valid key.
+    pub(in crate::gateway) fn show_key(&self) {
+        self.doors.places().show_key(self.id);
+    }
+
+    pub(super) fn begin(&self) {
+        self.doors.places().begin(self.id);
+    }
+
+    pub(super) fn end(&self) {
+        self.doors.places().end(self.id);
+    }
+
+    /// More of an unfinished head has come.
+    pub(super) fn grow_head(&self, bytes: usize) {
+        let gone = self.doors.places().grow_head(self.id, bytes, MOST_HEADS);
+        for class in gone {
+            self.doors.note_shortage(class);
+        }
+    }
+
+    /// Waits until the connection has to go, in favour of another one.
+    pub(in crate::gateway) async fn closed(&self) {
+        let gone = self.gone.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match gone {
+            Some(gone) => _ = gone.await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+impl Drop for Door {
+    fn drop(&mut self) {
+        self.doors.places().remove(self.id);
+    }
+}
