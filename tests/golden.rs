@@ -361,11 +361,7 @@ fn answers() -> Vec<(&'static str, Answer<'static>)> {
         pid: 1,
         uptime_ms: 2,
         socket: "/run/lessor.sock".into(),
-        gateway: Some(GatewayInfo {
-            url: text("http://127.0.0.1:18080"),
-            socket: text("/run/gateway.sock"),
-            trouble: None,
-        }),
+        gateway: Some(GatewayInfo { url: text("http://127.0.0.1:18080"), socket: text("/run/gateway.sock") }),
         config: ConfigState { path: "/config.toml".into(), state: "ok".into(), error: None },
         accounts: AccountTotals {
             total: 6,
@@ -387,6 +383,7 @@ fn answers() -> Vec<(&'static str, Answer<'static>)> {
             label: text("agent-2"),
         }],
         warnings: vec!["a warning".into()],
+        gateway_trouble: text("the port is taken"),
     };
     let access = GatewayAccess {
         key: SecretText("lk_1".into()),

@@ -21,7 +21,7 @@ pub(crate) enum GatewayCommand {
     /// The name of a provider follows the URL, as in URL/anthropic.
     #[command(after_help = "Example: curl \"$(lessor gateway url)/anthropic/v1/models\" -H \"x-api-key: $KEY\"")]
     Url,
-    /// Create a gateway key for a client that `run` does not start, and print it
+    /// Create a gateway key for a client that `run` does not start
     ///
     /// The key is shown only now: the daemon keeps a hash of it. It is valid until it is revoked, or for --ttl.
     #[command(after_help = "Example: lessor gateway key --agent claude --label 'my editor' --ttl 30d --max-leases 2")]
@@ -29,6 +29,7 @@ pub(crate) enum GatewayCommand {
     /// List the gateway keys
     ///
     /// The keys that `run` hands out are not listed: they end with their leases (`lessor leases`).
+    #[command(after_help = "Example: lessor gateway keys")]
     Keys,
     /// Revoke gateway keys: requests with them are cut off at once
     #[command(
@@ -86,9 +87,10 @@ pub(super) fn execute(command: GatewayCommand, context: &Context) -> Result<(), 
 }
 
 fn url(context: &Context) -> Result<(), CliError> {
-    let info = context.ask(Client::status)?.gateway.unwrap_or_default();
+    let status = context.ask(Client::status)?;
+    let info = status.gateway.unwrap_or_default();
     let Some(url) = &info.url else {
-        let why = info.trouble.unwrap_or_else(|| "gateway.enabled is false".to_owned());
+        let why = status.gateway_trouble.unwrap_or_else(|| "gateway.enabled is false".to_owned());
         return Err(CliError::new(ErrorKind::NoGateway, format!("the gateway does not listen: {why}")));
     };
     context.output.result(&info, || url.clone())
@@ -234,11 +236,11 @@ mod tests {
         let text = listing(&[limited, old, revoked, expired], 100 * DAY, &Output::plain(120));
         assert_eq!(
             text,
-            "KEY          LABEL      AGENT   CREATED          EXPIRES  LAST USED  LEASES  STATE\n\
-             gk_00000001  my editor  claude  2 d ago          in 28 d  never         1/2\n\
-             gk_00000002  my editor  claude  before 48 h ago  never    just now        0\n\
-             gk_00000003                     2 d ago                   never           0  revoked 3 d ago\n\
-             gk_00000004  my editor  claude  2 d ago          5 d ago  never           0  expired\n"
+            "KEY          LABEL      AGENT   CREATED         EXPIRES  LAST USED  LEASES  STATE\n\
+             gk_00000001  my editor  claude  2 d ago         in 28 d  never         1/2\n\
+             gk_00000002  my editor  claude  before 2 d ago  never    just now        0\n\
+             gk_00000003                     2 d ago                  never           0  revoked 3 d ago\n\
+             gk_00000004  my editor  claude  2 d ago         5 d ago  never           0  expired\n"
         );
     }
 

@@ -103,7 +103,7 @@ pub struct GatewayShortage {
 impl GatewayState {
     /// For `status`.
     pub(crate) fn info(&self) -> Option<GatewayInfo> {
-        let info = GatewayInfo { url: self.url.clone(), socket: self.socket.clone(), trouble: self.trouble.clone() };
+        let info = GatewayInfo { url: self.url.clone(), socket: self.socket.clone() };
         (info != GatewayInfo::default()).then_some(info)
     }
 }

@@ -45,6 +45,7 @@ pub(crate) fn status(daemon: &Daemon, now: Now) -> DaemonStatus {
         leases: state.pool.lease_count() as u64,
         queue: queue.collect(),
         warnings,
+        gateway_trouble: state.gateway.trouble.clone(),
     }
 }
 

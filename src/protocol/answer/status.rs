@@ -44,6 +44,8 @@ pub struct DaemonStatus {
     pub queue: Vec<QueueRow>,
     /// Warnings for the user.
     pub warnings: Vec<String>,
+    /// Why the gateway does not listen on a configured address.
+    pub gateway_trouble: Option<String>,
 }
 
 /// Where the gateway listens.
@@ -53,8 +55,6 @@ pub struct GatewayInfo {
     pub url: Option<String>,
     /// The Unix socket, which needs no key.
     pub socket: Option<String>,
-    /// Why it does not listen on a configured address.
-    pub trouble: Option<String>,
 }
 
 /// A key for the gateway, and the gateway's addresses.
