@@ -1,33 +1,25 @@
-//! The database file: created atomically, recognised before it is modified, and opened read-write or, if necessary,
-//! read-only.
+//! The database file: created atomically, and opened for writing.
 
-use std::fs::{self, File, OpenOptions};
-use std::path::{Path, PathBuf};
-use std::{io::Read, time::Duration};
+use std::fs::{self, OpenOptions};
+use std::{path::Path, time::Duration};
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, params};
+use rusqlite::{Connection, ErrorCode, OpenFlags, params};
 use zeroize::Zeroizing;
 
 use super::file::{self, beside};
+use super::meta::MetaValues;
+use super::row_tags::{self, RowTags};
 use super::schema::{self, APPLICATION, STEPS};
 use super::seal::{SealKey, SealPurpose};
 use super::{error::StoreError, write::ApplyError};
 
-const MAGIC: &[u8; 16] = b"SQLite format 3\0";
-/// The length of SQLite's header, and the offset of the application id in it.
-const HEADER: usize = 100;
-const APPLICATION_AT: usize = 68;
-/// The stored data is bounded; lessor never writes a file of this size.
-const LARGEST: u64 = 256 << 20;
-/// Up to this size every page is checked at the start, which takes a few milliseconds.
-const CHECKED: u64 = 64 << 20;
 /// How long to wait for another program that has the database locked.
-const PATIENCE: Duration = Duration::from_millis(250);
+pub(super) const PATIENCE: Duration = Duration::from_millis(250);
 /// The sealed value that proves that a key fits.
-const CHECK: &[u8] = b"lessor";
+pub(super) const CHECK: &[u8] = b"lessor";
 /// The files that SQLite keeps beside a database.
-const COMPANIONS: [&str; 3] = ["-wal", "-shm", "-journal"];
+pub(super) const COMPANIONS: [&str; 3] = ["-wal", "-shm", "-journal"];
 
 /// Creates an empty database at `path`, which appears only when it is complete.
 pub(super) fn create(
@@ -64,7 +56,7 @@ fn fill(path: &Path, key: &SealKey, lease_key: &[u8; 16]) -> Result<(), StoreErr
     let setup =
         format!("PRAGMA journal_mode = MEMORY; PRAGMA synchronous = OFF; PRAGMA application_id = {APPLICATION};");
     database.execute_batch(&setup).map_err(fault)?;
-    schema::migrate(&mut database, STEPS).map_err(fault)?;
+    prepare(&mut database, key).map_err(fault)?;
     let check = sealed(SealPurpose::Check, CHECK)?;
     let lease_key = sealed(SealPurpose::LeaseKey, lease_key)?;
     let statement = "INSERT INTO meta (name, value) VALUES \
@@ -93,60 +85,44 @@ fn set_companions_aside(path: &Path, warnings: &mut Vec<String>) -> Result<(), S
     Ok(())
 }
 
-/// Checks the header only: whether this can be a database of lessor.
-pub(super) fn recognise(path: &Path, length: u64) -> Result<(), StoreError> {
-    let damaged = |why: &str| StoreError::Damaged { path: path.to_owned(), why: why.into() };
-    if length == 0 {
-        return Err(damaged("it is empty"));
-    }
-    let mut header = [0u8; HEADER];
-    let read = File::open(path).and_then(|mut opened| opened.read_exact(&mut header));
-    match read {
-        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
-            return Err(damaged("it is too short to be a database"));
-        }
-        other => other.map_err(StoreError::file("read", path))?,
-    }
-    if !header.starts_with(MAGIC) {
-        return Err(damaged("it is not a database"));
-    }
-    if header[APPLICATION_AT..APPLICATION_AT + 4] != APPLICATION.to_be_bytes() {
-        return Err(StoreError::Foreign { path: path.to_owned() });
-    }
-    if length > LARGEST {
-        return Err(damaged(&format!("{} MiB is far more than lessor ever writes", length >> 20)));
-    }
-    Ok(())
-}
-
-/// Opens the database for writing if possible, otherwise for reading; the second value says whether it is read-only.
-/// The content is checked and migrated.
-pub(super) fn open(path: &Path, length: u64, warnings: &mut Vec<String>) -> Result<(Connection, bool), StoreError> {
-    for suffix in COMPANIONS {
-        file::inspect(&beside(path, suffix), warnings)?;
-    }
+/// Opens a database whose content was read and accepted, for writing; migrates it and repairs its indexes. `None` if it
+/// cannot be written; then a warning says why.
+pub(super) fn open(
+    path: &Path,
+    key: &SealKey,
+    index_damage: Option<&str>,
+    warnings: &mut Vec<String>,
+) -> Result<Option<(Connection, RowTags)>, StoreError> {
     let why = if file::writable(path) {
         let log = beside(path, "-wal");
         let had_log = log.exists();
-        let opened = open_for_writing(path, length);
+        let opened = open_for_writing(path, key, index_damage.is_some());
         if opened.is_err() && !had_log && fs::metadata(&log).is_ok_and(|log| log.len() == 0) {
             // SQLite has created an empty log; a refusal leaves no file behind
             let _ = fs::remove_file(&log);
         }
         match opened {
             Err(StoreError::Database { source, .. }) if disk_refuses(&source) => source.to_string(),
-            other => return other.map(|database| (database, false)),
+            Ok(opened) => {
+                if let Some(why) = index_damage {
+                    warnings.push(format!("an index of {} was damaged ({why}) and was made again", path.display()));
+                }
+                return Ok(Some(opened));
+            }
+            Err(error) => return Err(error),
         }
     } else {
         "no permission to write".to_owned()
     };
-    let database = open_for_reading(path, length)?;
+    if let Some(why) = index_damage {
+        warnings.push(format!("an index of {} is damaged ({why})", path.display()));
+    }
     warnings.push(format!(
         "{} cannot be written ({why}): changes are not saved; make it and its directory writable, then \
          restart",
         path.display()
     ));
-    Ok((database, true))
+    Ok(None)
 }
 
 fn disk_refuses(error: &rusqlite::Error) -> bool {
@@ -156,13 +132,13 @@ fn disk_refuses(error: &rusqlite::Error) -> bool {
         .is_some_and(|code| matches!(code, ReadOnly | CannotOpen | PermissionDenied | DiskFull | SystemIoFailure))
 }
 
-fn open_for_writing(path: &Path, length: u64) -> Result<Connection, StoreError> {
+fn open_for_writing(path: &Path, key: &SealKey, reindex: bool) -> Result<(Connection, RowTags), StoreError> {
     let fault = |error| StoreError::from_sqlite(path, error);
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut database = Connection::open_with_flags(path, flags).map_err(fault)?;
     // set first, because even the settings below may have to read: another program may have the database locked briefly
     database.busy_timeout(PATIENCE).map_err(fault)?;
-    // until everything is checked, a refusal must leave the file and its log unchanged
+    // until it is open, a refusal must leave the log unchanged
     keep_log(&database, true).map_err(fault)?;
     // exclusive: one daemon per data directory, and no shared-memory file
     database
@@ -172,75 +148,25 @@ fn open_for_writing(path: &Path, length: u64) -> Result<Connection, StoreError> 
              PRAGMA checkpoint_fullfsync = ON; PRAGMA trusted_schema = OFF; PRAGMA secure_delete = ON;",
         )
         .map_err(fault)?;
-    check(&database, path, length)?;
     let mode: String = database.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0)).map_err(fault)?;
     if mode != "wal" {
         let why = format!("its journal mode is {mode}, not WAL");
         return Err(StoreError::Damaged { path: path.to_owned(), why });
     }
     database.execute_batch("PRAGMA wal_autocheckpoint = 256; PRAGMA journal_size_limit = 1048576;").map_err(fault)?;
-    schema::migrate(&mut database, STEPS).map_err(fault)?;
-    Ok(database)
+    if reindex {
+        database.execute_batch("REINDEX").map_err(fault)?;
+    }
+    let tags = prepare(&mut database, key).map_err(fault)?;
+    Ok((database, tags))
 }
 
-fn open_for_reading(path: &Path, length: u64) -> Result<Connection, StoreError> {
-    let fault = |error| StoreError::from_sqlite(path, error);
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
-    let database = Connection::open_with_flags(uri(path), flags).map_err(fault)?;
-    // exclusive: the index of the log is kept in memory, because no file can be created for it
-    database
-        .execute_batch("PRAGMA locking_mode = EXCLUSIVE; PRAGMA temp_store = MEMORY; PRAGMA mmap_size = 0;")
-        .map_err(fault)?;
-    let found = check(&database, path, length)?;
-    if found < schema::known(STEPS) {
-        return Err(StoreError::OlderReadOnly { path: path.to_owned(), found, known: schema::known(STEPS) });
-    }
-    Ok(database)
-}
-
-/// If there is a log it must be read, and SQLite cannot lock a file that is opened read-only; the daemon's lock on the
-/// directory replaces that lock. Without a log, `immutable` keeps SQLite from creating one.
-fn uri(path: &Path) -> PathBuf {
-    let logged = fs::metadata(beside(path, "-wal")).is_ok_and(|log| log.len() > 0);
-    let how = match logged {
-        true if cfg!(unix) => "mode=ro&vfs=unix-none",
-        true => "mode=ro",
-        false => "mode=ro&immutable=1",
-    };
-    let mut text = String::from("file:");
-    for byte in path.as_os_str().as_encoded_bytes() {
-        if byte.is_ascii_alphanumeric() || b"/._-".contains(byte) {
-            text.push(char::from(*byte));
-        } else {
-            text.push_str(&format!("%{byte:02x}"));
-        }
-    }
-    PathBuf::from(format!("{text}?{how}"))
-}
-
-/// The schema version, if this version of lessor supports it and the pages are intact.
-fn check(database: &Connection, path: &Path, length: u64) -> Result<i64, StoreError> {
-    let fault = |error| StoreError::from_sqlite(path, error);
-    let (found, known) = (schema::version(database).map_err(fault)?, schema::known(STEPS));
-    if found > known {
-        return Err(StoreError::Newer { path: path.to_owned(), found, known });
-    }
-    if found < 1 {
-        return Err(StoreError::Damaged { path: path.to_owned(), why: format!("schema {found} does not exist") });
-    }
-    if length <= CHECKED {
-        let verdict: String = database.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(fault)?;
-        if verdict != "ok" {
-            return Err(StoreError::Damaged { path: path.to_owned(), why: verdict });
-        }
-    }
-    Ok(found)
-}
-
-/// Whether the values in the database were sealed with this key.
-pub(super) fn fits(database: &Connection, key: &SealKey) -> rusqlite::Result<bool> {
-    let check: Vec<u8> = super::load::meta(database, "key_check")?;
-    Ok(key.open(SealPurpose::Check, &check).is_some_and(|plain| **plain == *CHECK))
+/// Brings the tables to the newest schema, and has the rows' tags renewed with every write.
+fn prepare(database: &mut Connection, key: &SealKey) -> rusqlite::Result<RowTags> {
+    let tags = RowTags::define(database, key)?;
+    schema::migrate(database, STEPS, true)?;
+    row_tags::renew_with_writes(database)?;
+    Ok(tags)
 }
 
 /// Sets whether closing keeps the write-ahead log.
@@ -248,22 +174,24 @@ pub(super) fn keep_log(database: &Connection, keep: bool) -> rusqlite::Result<()
     database.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, keep).map(drop)
 }
 
-/// Adopts the stored fingerprint key, if the database was sealed with another key before.
-pub(super) fn adopt_prints(database: &Connection, key: &mut SealKey) -> rusqlite::Result<()> {
-    let find = "SELECT value FROM meta WHERE name = 'fingerprint_key'";
-    let sealed: Option<Vec<u8>> = database.query_row(find, [], |row| row.get(0)).optional()?;
+/// The fingerprint key that is stored, if the database was sealed with another key before.
+pub(super) fn stored_prints(meta: &MetaValues, key: &SealKey) -> rusqlite::Result<Option<Zeroizing<[u8; 16]>>> {
+    let sealed: Option<Vec<u8>> = meta.get("fingerprint_key")?;
     let plain = sealed.and_then(|sealed| key.open(SealPurpose::FingerprintKey, &sealed));
-    if let Some(bytes) = plain.and_then(|plain| <[u8; 16]>::try_from(&**plain).ok()) {
-        key.adopt_prints(Zeroizing::new(bytes));
-    }
-    Ok(())
+    Ok(plain.and_then(|plain| <[u8; 16]>::try_from(&**plain).ok()).map(Zeroizing::new))
+}
+
+/// The value that proves that this key fits.
+pub(super) fn key_check(key: &SealKey) -> Result<Vec<u8>, String> {
+    key.seal(SealPurpose::Check, CHECK)
 }
 
 /// Seals all values again with `new`, or none. Returns the number of accounts whose secrets were sealed.
-pub(super) fn reseal(database: &Connection, old: &SealKey, new: &SealKey) -> Result<u64, ApplyError> {
+pub(super) fn reseal(database: &Connection, tags: &RowTags, old: &SealKey, new: &SealKey) -> Result<u64, ApplyError> {
     let seal = |purpose, plain: &[u8]| new.seal(purpose, plain).map_err(ApplyError::Refused);
     let set = "INSERT OR REPLACE INTO meta (name, value) VALUES (?1, ?2)";
-    let sealed: Vec<u8> = super::load::meta(database, "lease_key")?;
+    let sealed: Vec<u8> =
+        database.query_row("SELECT value FROM meta WHERE name = 'lease_key'", [], |row| row.get(0))?;
     let lease_key = old.open(SealPurpose::LeaseKey, &sealed).ok_or_else(|| unopened("the lease key"))?;
     let prints = old.prints().map_err(|why| ApplyError::Refused(why.to_owned()))?;
     database.execute(set, params!["key_check", seal(SealPurpose::Check, CHECK)?])?;
@@ -271,6 +199,7 @@ pub(super) fn reseal(database: &Connection, old: &SealKey, new: &SealKey) -> Res
     database.execute(set, params!["fingerprint_key", seal(SealPurpose::FingerprintKey, &*prints)?])?;
     let count = reseal_credentials(database, "credential", old, new)?;
     reseal_credentials(database, "former_credential", old, new)?;
+    row_tags::tag_again(database, tags, new)?;
     Ok(count)
 }
 

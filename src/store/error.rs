@@ -120,7 +120,8 @@ impl StoreError {
             rusqlite::Error::InvalidColumnName(_)
             | rusqlite::Error::InvalidColumnType(..)
             | rusqlite::Error::FromSqlConversionFailure(..)
-            | rusqlite::Error::IntegralValueOutOfRange(..) => Self::Damaged { path, why: source.to_string() },
+            | rusqlite::Error::IntegralValueOutOfRange(..)
+            | rusqlite::Error::SqlInputError { .. } => Self::Damaged { path, why: source.to_string() },
             _ => Self::Database { path, source },
         }
     }

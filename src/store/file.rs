@@ -6,9 +6,32 @@ use std::{ffi::OsString, io};
 
 use super::error::StoreError;
 
-/// The length of the regular file at `path`, or `None` if it does not exist. Anything else is refused. If other users
-/// can read the file, their access is removed and a warning is added.
-pub(super) fn inspect(path: &Path, warnings: &mut Vec<String>) -> Result<Option<u64>, StoreError> {
+/// Files that other users can read, and their modes. They are closed only when the store is accepted: a refusal changes
+/// nothing.
+#[derive(Default, Debug)]
+pub(super) struct ExposedFiles(Vec<(PathBuf, u32)>);
+
+impl ExposedFiles {
+    /// Removes other users' access to these files, and reports each.
+    pub(super) fn close(&self, warnings: &mut Vec<String>) {
+        #[cfg(unix)]
+        for (path, mode) in &self.0 {
+            use std::os::unix::fs::PermissionsExt;
+            let closed = mode & 0o700;
+            let outcome = match fs::set_permissions(path, fs::Permissions::from_mode(closed)) {
+                Ok(()) => format!("it was changed to {closed:03o}"),
+                Err(error) => format!("changing that failed: {error}"),
+            };
+            warnings.push(format!("{} was open to other users (mode {mode:03o}); {outcome}", path.display()));
+        }
+        #[cfg(windows)]
+        let _ = warnings;
+    }
+}
+
+/// The length of the regular file at `path`, or `None` if it does not exist. Anything else is refused. Nothing is
+/// changed.
+pub(super) fn inspect(path: &Path, exposed: &mut ExposedFiles) -> Result<Option<u64>, StoreError> {
     let facts = match fs::symlink_metadata(path) {
         Ok(facts) => facts,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -24,29 +47,20 @@ pub(super) fn inspect(path: &Path, warnings: &mut Vec<String>) -> Result<Option<
         return Err(StoreError::NotAFile { path: path.to_owned(), what });
     }
     #[cfg(unix)]
-    own(path, &facts, warnings)?;
+    {
+        use std::os::unix::fs::MetadataExt;
+        let me = rustix::process::geteuid().as_raw();
+        if facts.uid() != me {
+            return Err(StoreError::ForeignOwner { path: path.to_owned(), owner: facts.uid(), me });
+        }
+        let mode = facts.mode() & 0o7777;
+        if mode & 0o077 != 0 && exposed.0.iter().all(|(known, _)| known != path) {
+            exposed.0.push((path.to_owned(), mode));
+        }
+    }
     #[cfg(windows)]
-    let _ = warnings;
+    let _ = exposed;
     Ok(Some(facts.len()))
-}
-
-#[cfg(unix)]
-fn own(path: &Path, facts: &fs::Metadata, warnings: &mut Vec<String>) -> Result<(), StoreError> {
-    use std::os::unix::fs::{MetadataExt, PermissionsExt};
-    let me = rustix::process::geteuid().as_raw();
-    if facts.uid() != me {
-        return Err(StoreError::ForeignOwner { path: path.to_owned(), owner: facts.uid(), me });
-    }
-    let mode = facts.mode() & 0o7777;
-    if mode & 0o077 != 0 {
-        let closed = mode & 0o700;
-        let outcome = match fs::set_permissions(path, fs::Permissions::from_mode(closed)) {
-            Ok(()) => format!("it was changed to {closed:03o}"),
-            Err(error) => format!("changing that failed: {error}"),
-        };
-        warnings.push(format!("{} was open to other users (mode {mode:03o}); {outcome}", path.display()));
-    }
-    Ok(())
 }
 
 /// Creates a file at `path`, which must not exist.

@@ -1,6 +1,6 @@
 //! The lasting keys of the gateway, of which only a hash is stored.
 
-use rusqlite::{Connection, OptionalExtension, Row};
+use rusqlite::{Connection, Row};
 
 use super::LoadedState;
 use super::load::{self, Read};
@@ -52,31 +52,20 @@ pub(super) fn save(database: &Connection, key: &GatewayKeyRecord) -> Result<(), 
     )
 }
 
-/// Saves when a key was last used, if it is still stored.
-pub(super) fn used(database: &Connection, hash: &[u8; 32], at: Wall) -> Result<(), ApplyError> {
-    let mut select = database.prepare_cached("SELECT * FROM gateway_key WHERE hash = ?1")?;
-    let stored = select.query_row([hash], |row| Ok(record(row).ok())).optional()?;
-    // a row that cannot be read stays unchanged
-    stored.flatten().map_or(Ok(()), |key| save(database, &GatewayKeyRecord { last_used_at: Some(at), ..key }))
-}
-
-/// Reads all keys. Those that earlier versions made are not valid while a row cannot be read, because it may be the one
+/// Decides whether keys that earlier versions made are valid: not while a row cannot be read, because it may be the one
 /// that revokes such a key.
-pub(super) fn load(database: &Connection, loaded: &mut LoadedState) -> rusqlite::Result<()> {
-    let warnings = &mut loaded.warnings;
-    loaded.gateway_keys = load::rows(database, "SELECT * FROM gateway_key", "gateway key", warnings, record)?;
+pub(super) fn accept_sealed(database: &Connection, had_sealed: bool, loaded: &mut LoadedState) -> rusqlite::Result<()> {
     let stored: i64 = database.query_row("SELECT count(*) FROM gateway_key", [], |row| row.get(0))?;
-    let known = "SELECT count(*) FROM meta WHERE name = 'sealed_gateway_keys'";
-    let had_sealed: bool = database.query_row(known, [], |row| row.get(0))?;
     let all_are_read = i64::try_from(loaded.gateway_keys.len()) == Ok(stored);
     if had_sealed && !all_are_read {
-        warnings.push("gateway keys that earlier versions made are refused: one of them may be revoked".to_owned());
+        let warning = "gateway keys that earlier versions made are refused: one of them may be revoked";
+        loaded.warnings.push(warning.to_owned());
     }
     loaded.sealed_gateway_keys = had_sealed && all_are_read;
     Ok(())
 }
 
-fn record(row: &Row<'_>) -> Read<GatewayKeyRecord> {
+pub(super) fn record(row: &Row<'_>) -> Read<GatewayKeyRecord> {
     let client: i64 = row.get("client")?;
     Ok(GatewayKeyRecord {
         hash: row.get("hash")?,

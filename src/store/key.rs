@@ -6,7 +6,8 @@ use std::{fs::File, path::Path};
 
 use zeroize::Zeroizing;
 
-use super::{error::StoreError, file, seal::SealKey};
+use super::file::{self, ExposedFiles};
+use super::{error::StoreError, seal::SealKey};
 
 /// The first word of the file; other versions use another word.
 const WORD: &[u8] = b"lessor-key-1 ";
@@ -27,8 +28,8 @@ pub(super) enum KeyFile {
     InKeyring,
 }
 
-pub(super) fn read(path: &Path, warnings: &mut Vec<String>) -> Result<KeyFile, StoreError> {
-    let Some(length) = file::inspect(path, warnings)? else { return Ok(KeyFile::Nothing) };
+pub(super) fn read(path: &Path, exposed: &mut ExposedFiles) -> Result<KeyFile, StoreError> {
+    let Some(length) = file::inspect(path, exposed)? else { return Ok(KeyFile::Nothing) };
     let damaged = |why| StoreError::KeyDamaged { path: path.to_owned(), why };
     if length > LONGEST {
         return Err(damaged("it is too long"));
@@ -107,7 +108,7 @@ mod tests {
     use super::*;
 
     fn read(path: &Path) -> Option<SealKey> {
-        match super::read(path, &mut Vec::new()).unwrap() {
+        match super::read(path, &mut ExposedFiles::default()).unwrap() {
             KeyFile::Key(key) => Some(key),
             KeyFile::Nothing => None,
             KeyFile::InKeyring => panic!("in the keyring"),
@@ -125,7 +126,7 @@ mod tests {
         put(&path, &other).unwrap();
         assert_eq!(read(&path).unwrap().bytes(), other.bytes());
         refer_to_keyring(&path).unwrap();
-        assert!(matches!(super::read(&path, &mut Vec::new()).unwrap(), KeyFile::InKeyring));
+        assert!(matches!(super::read(&path, &mut ExposedFiles::default()).unwrap(), KeyFile::InKeyring));
         for (text, said) in [
             ("", "does not start"),
             ("lessor-key-1 abc", "64 hex"),
@@ -134,7 +135,7 @@ mod tests {
             (&"x".repeat(5000), "too long"),
         ] {
             std::fs::write(&path, text).unwrap();
-            let error = super::read(&path, &mut Vec::new()).err().unwrap().to_string();
+            let error = super::read(&path, &mut ExposedFiles::default()).err().unwrap().to_string();
             assert!(error.contains(said) && error.contains("key.damaged"), "{error}");
         }
     }

@@ -3,8 +3,9 @@
 
 use std::path::PathBuf;
 
+use super::file::{self, ExposedFiles};
 use super::key::{self, KeyFile};
-use super::{StorePaths, error::StoreError, file, keyring, seal::SealKey};
+use super::{StorePaths, error::StoreError, keyring, seal::SealKey};
 
 /// Where the key is stored.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -45,10 +46,10 @@ impl KeyStorage {
     pub(super) fn candidates(
         &self,
         wanted: KeyBackend,
-        warnings: &mut Vec<String>,
+        exposed: &mut ExposedFiles,
     ) -> Result<Vec<KeyCandidate>, StoreError> {
         let missing = || StoreError::KeyMissing { key: self.file.clone(), database: self.database.clone() };
-        let (place, current) = match (key::read(&self.file, warnings)?, wanted) {
+        let (place, current) = match (key::read(&self.file, exposed)?, wanted) {
             (KeyFile::Key(key), _) => (KeyBackend::File, key),
             (KeyFile::InKeyring, _) => {
                 let lost = || StoreError::NotInKeyring { database: self.database.clone(), file: self.file.clone() };
@@ -61,7 +62,7 @@ impl KeyStorage {
             (KeyFile::Nothing, KeyBackend::File) => return Err(missing()),
         };
         let next = match place {
-            KeyBackend::File => match key::read(&self.next_file(), warnings)? {
+            KeyBackend::File => match key::read(&self.next_file(), exposed)? {
                 KeyFile::Key(key) => Some(key),
                 KeyFile::Nothing | KeyFile::InKeyring => None,
             },
@@ -72,13 +73,19 @@ impl KeyStorage {
         Ok(all)
     }
 
-    /// A key for a new database: the existing one, if an earlier start was interrupted, otherwise a random one.
-    pub(super) fn first(&self, wanted: KeyBackend, warnings: &mut Vec<String>) -> Result<KeyCandidate, StoreError> {
-        let found = match key::read(&self.file, warnings)? {
+    /// A key for a new database, and whether it existed: it is the key of a database that is missing, or the start that
+    /// made it was interrupted.
+    pub(super) fn first(
+        &self,
+        wanted: KeyBackend,
+        exposed: &mut ExposedFiles,
+    ) -> Result<(KeyCandidate, bool), StoreError> {
+        let found = match key::read(&self.file, exposed)? {
             KeyFile::Key(key) => Some((KeyBackend::File, key)),
             KeyFile::InKeyring => self.read_keyring(KeySlot::Current)?.map(|key| (KeyBackend::Keyring, key)),
             KeyFile::Nothing => None,
         };
+        let existed = found.is_some();
         let (place, key) = match found {
             Some(found) => found,
             None => {
@@ -87,7 +94,7 @@ impl KeyStorage {
                 (wanted, key)
             }
         };
-        Ok(KeyCandidate { key, place, slot: KeySlot::Current })
+        Ok((KeyCandidate { key, place, slot: KeySlot::Current }, existed))
     }
 
     /// Stores the key at this place and verifies it.

@@ -3,11 +3,11 @@
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
-use rusqlite::types::FromSql;
 use rusqlite::{Connection, Row};
 
+use super::meta::MetaValues;
 use super::names::{self, UnknownText};
-use super::{LoadedState, seal::SealKey};
+use super::{LoadedState, gateway_key, row_tags, seal::SealKey};
 use crate::credential::{Fingerprint, FormerCredential, FormerRole, Link, LinkMode};
 use crate::pool::{
     AccountId, AccountOwner, AccountRecord, Bind, ChosenBy, Fence, Holder, Lease, LimitRecord, Mono, Process,
@@ -25,94 +25,229 @@ pub(super) enum RowError {
     Range(&'static str),
     #[error("the credential of {0} cannot be decrypted; log in to that account again")]
     Sealed(AccountId),
+    #[error("it was damaged or changed by another program")]
+    Damaged,
 }
 
 pub(super) type Read<T> = Result<T, RowError>;
 
-/// Reads all tables into `loaded`: leases only if their holders can still be alive, secrets only with a key.
-pub(super) fn load(database: &Connection, key: Option<&SealKey>, loaded: &mut LoadedState) -> rusqlite::Result<()> {
-    let warnings = &mut loaded.warnings;
-    let leases =
-        if loaded.same_boot { "SELECT * FROM lease ORDER BY fence" } else { "SELECT * FROM lease WHERE false" };
-    loaded.snapshot = Snapshot {
-        accounts: rows(database, "SELECT * FROM account ORDER BY place", "account", warnings, account)?,
-        limits: rows(database, "SELECT * FROM limits", "limit", warnings, limit)?,
-        sessions: rows(database, "SELECT * FROM session ORDER BY used_at", "session", warnings, session)?,
-        usage: rows(database, "SELECT * FROM usage ORDER BY account", "list of windows", warnings, usage)?,
-        leases: rows(database, leases, "lease", warnings, lease)?,
-    };
+/// What has to be corrected in the database, as soon as it can be written.
+#[derive(Default)]
+pub(super) struct Repairs {
+    /// Damaged rows are to be removed.
+    pub(super) rows: bool,
+    /// Accounts whose credential is intact, but not the rest of its row.
+    pub(super) credentials: Vec<AccountId>,
+}
+
+/// Reads all tables into `loaded`: leases only if their holders can still be alive, secrets only with a key. Without a
+/// key nothing can be verified.
+pub(super) fn load(
+    database: &Connection,
+    key: Option<&SealKey>,
+    loaded: &mut LoadedState,
+) -> rusqlite::Result<Repairs> {
+    let mut tables = Tables { database, verified: key.is_some(), warnings: Vec::new(), repairs: Repairs::default() };
+    let accounts = tables.rows("account", "ORDER BY place", |row, intact| account(row).map(|one| (one, intact)))?;
+    let accounts = with_damaged_disabled(accounts, &mut tables.warnings);
     // secrets of skipped accounts are not decrypted
-    let known: HashSet<AccountId> = loaded.snapshot.accounts.iter().map(|account| account.id).collect();
-    let sealed = rows(database, "SELECT * FROM credential", "credential", warnings, |row| {
+    let known: HashSet<AccountId> = accounts.iter().map(|account| account.id).collect();
+    let leases = if loaded.same_boot { "ORDER BY fence" } else { "WHERE false" };
+    loaded.snapshot = Snapshot {
+        accounts,
+        limits: tables.intact("limits", "", limit)?,
+        sessions: tables.intact("session", "ORDER BY used_at", session)?,
+        usage: tables.intact("usage", "ORDER BY account", usage)?,
+        leases: tables.intact("lease", leases, lease)?,
+    };
+    let sealed = tables.rows("credential", "", |row, intact| {
         let id = id(row, "account")?;
+        if !known.contains(&id) && !intact {
+            return Err(RowError::Damaged);
+        }
         let Some(key) = key.filter(|_| known.contains(&id)) else { return Ok(None) };
         let blob: Vec<u8> = row.get("sealed")?;
         let credential = key.open_credential(id, &blob).ok_or(RowError::Sealed(id))?;
-        Ok(Some((id, credential, optional_number(row, "refresh_started_at")?.map(Wall))))
+        let started = if intact { optional_number(row, "refresh_started_at")?.map(Wall) } else { None };
+        Ok(Some((id, credential, started, intact)))
     })?;
-    loaded.fingerprints = rows(database, "SELECT * FROM fingerprint", "fingerprint", warnings, fingerprint)?;
+    loaded.fingerprints = tables.intact("fingerprint", "", fingerprint)?;
     loaded.fingerprints.retain(|(_, id, _)| known.contains(id));
-    loaded.links = rows(database, "SELECT * FROM link", "link", warnings, link)?;
-    loaded.links.retain(|(id, _)| known.contains(id));
-    let formers = rows(database, "SELECT * FROM former_credential", "former credential", warnings, |row| {
+    let links = tables.rows("link", "", |row, intact| {
+        let account = id(row, "account")?;
+        Ok((account, link(row), intact))
+    })?;
+    for (id, link, intact) in links {
+        if !intact {
+            disable_unlinked(&mut loaded.snapshot.accounts, id, &mut tables.warnings);
+        }
+        match link {
+            Ok(link) if known.contains(&id) => loaded.links.push((id, link)),
+            Ok(_) => {}
+            Err(error) => tables.warnings.push(skipped("link", &error, 0)),
+        }
+    }
+    let formers = tables.rows("former_credential", "", |row, intact| {
         let id = id(row, "account")?;
+        if !intact {
+            return Err(RowError::Damaged);
+        }
         let Some(key) = key.filter(|_| known.contains(&id)) else { return Ok(None) };
         former(row, id, key).map(|former| Some((id, former)))
     })?;
     loaded.formers = formers.into_iter().flatten().collect();
-    for (id, credential, started) in sealed.into_iter().flatten() {
+    let read_key = |row: &Row<'_>, intact| if intact { gateway_key::record(row) } else { Err(RowError::Damaged) };
+    loaded.gateway_keys = tables.rows("gateway_key", "", read_key)?;
+    for (id, credential, started, intact) in sealed.into_iter().flatten() {
+        if !intact {
+            tables.warnings.push(format!(
+                "the database was damaged: whether a refresh of the login of {id} was under way is not known any more"
+            ));
+            tables.repairs.credentials.push(id);
+        }
         loaded.credentials.push((id, credential));
         loaded.refreshing.extend(started.map(|at| (id, at)));
     }
-    Ok(())
+    loaded.warnings.append(&mut tables.warnings);
+    Ok(tables.repairs)
 }
 
-/// A value of the `meta` table.
-pub(super) fn meta<T: FromSql>(database: &Connection, name: &str) -> rusqlite::Result<T> {
-    database.query_row("SELECT value FROM meta WHERE name = ?1", [name], |row| row.get(0))
+/// What a damaged account's `disabled_reason` says.
+const DAMAGED_ACCOUNT: &str = "its stored record is damaged: compare it with what you know of it, correct it with \
+                               `lessor account set`, then: lessor account enable ID";
+
+/// The accounts, of which each id is one. Those whose record is damaged are not used until the user enables them.
+fn with_damaged_disabled(rows: Vec<(AccountRecord, bool)>, warnings: &mut Vec<String>) -> Vec<AccountRecord> {
+    let intact: HashSet<AccountId> = rows.iter().filter(|(_, intact)| *intact).map(|(account, _)| account.id).collect();
+    let mut seen = HashSet::new();
+    let mut accounts = Vec::new();
+    for (mut account, is_intact) in rows {
+        if !is_intact {
+            let id = account.id;
+            let reason = DAMAGED_ACCOUNT.replace("ID", &id.to_string());
+            warnings.push(format!("the account {id} is disabled: {reason}; or restore a backup: lessor restore FILE"));
+            if intact.contains(&id) || seen.contains(&id) {
+                continue;
+            }
+            (account.enabled, account.disabled_reason) = (false, Some(reason));
+        }
+        seen.insert(account.id);
+        accounts.push(account);
+    }
+    accounts
 }
 
-/// The port that the gateway chose, if any.
-pub(super) fn gateway_port(database: &Connection) -> rusqlite::Result<Option<u16>> {
-    match meta(database, "gateway_port") {
-        Err(rusqlite::Error::QueryReturnedNoRows) => Ok(None),
-        port => port.map(Some),
+/// An account whose link is damaged may belong to a tool that refreshes its login: lessor must not use it.
+fn disable_unlinked(accounts: &mut [AccountRecord], id: AccountId, warnings: &mut Vec<String>) {
+    let reason = format!(
+        "its stored link to a tool's file is damaged: remove it and import it again: lessor account remove {id}; lessor \
+         import"
+    );
+    match accounts.iter_mut().find(|account| account.id == id) {
+        Some(account) => {
+            warnings.push(format!("the account {id} is disabled: {reason}"));
+            (account.enabled, account.disabled_reason) = (false, Some(reason));
+        }
+        None => warnings.push(format!(
+            "the link of an account to a tool's file is damaged, and which account it was is not known; before the agents \
+             start, import all logins again: lessor import ({id} has no such account)"
+        )),
     }
 }
 
 /// The lowest fence that was never granted.
-pub(super) fn next_fence(database: &Connection) -> rusqlite::Result<Fence> {
-    let reserved: i64 = meta(database, "next_fence")?;
-    let granted: Option<i64> = database.query_row("SELECT max(fence) FROM lease", [], |row| row.get(0))?;
+pub(super) fn next_fence(database: &Connection, meta: &MetaValues, verified: bool) -> rusqlite::Result<Fence> {
+    let reserved: i64 = meta.required("next_fence")?.unwrap_or(1);
+    let intact = if verified { row_tags::is_intact(database, "lease")? } else { "1".to_owned() };
+    let highest = format!("SELECT max(fence) FROM lease WHERE {intact}");
+    let granted: Option<i64> = database.query_row(&highest, [], |row| row.get(0))?;
     // no lease should have a fence above the reservation; if one has, its fence is not used again
     let next = reserved.max(granted.map_or(0, |fence| fence.saturating_add(1))).max(1);
     Ok(Fence(next.unsigned_abs()))
 }
 
-pub(super) fn rows<T>(
-    database: &Connection,
-    query: &str,
-    what: &str,
-    warnings: &mut Vec<String>,
-    read: impl Fn(&Row<'_>) -> Read<T>,
-) -> rusqlite::Result<Vec<T>> {
-    let mut statement = database.prepare(query)?;
-    let mut found = statement.query([])?;
-    let (mut values, mut first, mut more) = (Vec::new(), None, 0);
-    while let Some(row) = found.next()? {
-        match read(row) {
-            Ok(value) => values.push(value),
-            // the table is at fault, not this row
-            Err(RowError::Column(error @ rusqlite::Error::InvalidColumnName(_))) => return Err(error),
-            Err(error) if first.is_none() => first = Some(error),
-            Err(_) => more += 1,
+fn skipped(what: &str, error: &RowError, more: usize) -> String {
+    let others = if more > 0 { format!(" (and {more} more like it)") } else { String::new() };
+    format!("a stored {what} is skipped and stays unchanged: {error}{others}")
+}
+
+/// What a row of a table is called.
+fn row_name(table: &str) -> &str {
+    match table {
+        "limits" => "limit",
+        "usage" => "list of windows",
+        "former_credential" => "former credential",
+        "gateway_key" => "gateway key",
+        _ => table,
+    }
+}
+
+/// Reads tables, and collects what has to be reported and corrected.
+struct Tables<'a> {
+    database: &'a Connection,
+    verified: bool,
+    warnings: Vec<String>,
+    repairs: Repairs,
+}
+
+impl Tables<'_> {
+    /// The rows that fit their tags; the others are reported, to be removed.
+    fn intact<T>(&mut self, table: &str, rest: &str, read: impl Fn(&Row<'_>) -> Read<T>) -> rusqlite::Result<Vec<T>> {
+        let rows = self.rows(
+            table,
+            rest,
+            |row, intact| {
+                if intact { read(row).map(Ok) } else { Ok(Err(id(row, "account").ok())) }
+            },
+        )?;
+        let mut of: Vec<String> = Vec::new();
+        let mut damaged = 0;
+        let mut values = Vec::with_capacity(rows.len());
+        for row in rows {
+            match row {
+                Ok(value) => values.push(value),
+                Err(account) => {
+                    damaged += 1;
+                    of.extend(account.map(|id| id.to_string()));
+                }
+            }
         }
+        if damaged > 0 {
+            of.sort_unstable();
+            of.dedup();
+            of.truncate(3);
+            let of = if of.is_empty() { String::new() } else { format!(" of {}", of.join(", ")) };
+            let what = row_name(table);
+            self.warnings.push(format!("the database was damaged: rows that were not used: {damaged} ({what}{of})"));
+            self.repairs.rows = true;
+        }
+        Ok(values)
     }
-    if let Some(error) = first {
-        let others = if more > 0 { format!(" (and {more} more like it)") } else { String::new() };
-        warnings.push(format!("a stored {what} is skipped and stays unchanged: {error}{others}"));
+
+    fn rows<T>(
+        &mut self,
+        table: &str,
+        rest: &str,
+        read: impl Fn(&Row<'_>, bool) -> Read<T>,
+    ) -> rusqlite::Result<Vec<T>> {
+        let intact = if self.verified { row_tags::is_intact(self.database, table)? } else { "1".to_owned() };
+        let mut statement = self.database.prepare(&format!("SELECT *, {intact} AS is_intact FROM {table} {rest}"))?;
+        let mut found = statement.query([])?;
+        let (mut values, mut first, mut more) = (Vec::new(), None, 0);
+        while let Some(row) = found.next()? {
+            match read(row, row.get("is_intact")?) {
+                Ok(value) => values.push(value),
+                // the table is at fault, not this row
+                Err(RowError::Column(error @ rusqlite::Error::InvalidColumnName(_))) => return Err(error),
+                Err(error) if first.is_none() => first = Some(error),
+                Err(_) => more += 1,
+            }
+        }
+        if let Some(error) = first {
+            self.warnings.push(skipped(row_name(table), &error, more));
+        }
+        Ok(values)
     }
-    Ok(values)
 }
 
 fn account(row: &Row<'_>) -> Read<AccountRecord> {
@@ -217,11 +352,10 @@ fn fingerprint(row: &Row<'_>) -> Read<(Fingerprint, AccountId, Wall)> {
     Ok((print, id(row, "account")?, Wall(number(row, "kept_at")?)))
 }
 
-fn link(row: &Row<'_>) -> Read<(AccountId, Link)> {
+fn link(row: &Row<'_>) -> Read<Link> {
     let mode = text(row, "mode")?;
     let mode = LinkMode::from_name(&mode).ok_or_else(|| UnknownText::new("mode of a link", &mode))?;
-    let link = Link { tool: text(row, "tool")?, path: text(row, "path")?, item: text(row, "item")?, mode };
-    Ok((id(row, "account")?, link))
+    Ok(Link { tool: text(row, "tool")?, path: text(row, "path")?, item: text(row, "item")?, mode })
 }
 
 fn former(row: &Row<'_>, id: AccountId, key: &SealKey) -> Read<FormerCredential> {

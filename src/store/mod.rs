@@ -13,19 +13,24 @@ mod key;
 mod key_location;
 mod keyring;
 mod load;
+mod meta;
 mod names;
+mod reader;
 mod rekey;
+mod row_tags;
 mod schema;
 mod seal;
 #[cfg(test)]
 mod tests;
 mod write;
+mod write_ahead_log;
 mod writer;
 
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::{collections::VecDeque, fmt, path::PathBuf, sync::atomic::Ordering};
+use std::{collections::VecDeque, fmt, sync::atomic::Ordering};
 
 use zeroize::Zeroizing;
 
@@ -40,10 +45,14 @@ pub use keyring::KeyringError;
 pub use rekey::Rekeyed;
 pub use write::Write;
 
+use file::ExposedFiles;
 use health::WriterStatus;
 use key_location::KeyStorage;
+use meta::MetaValues;
+use reader::Reader;
 use rekey::KeyManager;
 use seal::{SealKey, SealPurpose};
+use write_ahead_log::LogState;
 use writer::{RunStart, WriteJob, WriteListener, Writer, WriterMessage, WriterTask};
 
 /// The maximum number of writes that may wait for the thread or the disk. Beyond it the oldest writes that need no
@@ -165,55 +174,75 @@ impl Store {
     pub fn open(paths: &StorePaths, boot_id: &str) -> Result<OpenedStore, StoreError> {
         let path = &paths.database;
         let fault = |error| StoreError::from_sqlite(path, error);
-        let mut warnings = Vec::new();
-        let found = file::inspect(path, &mut warnings)?;
-        if let Some(length) = found {
-            database::recognise(path, length)?;
-        }
+        let (mut warnings, mut exposed) = (Vec::new(), ExposedFiles::default());
         let storage = KeyStorage::new(paths);
-        let candidates = match found {
-            Some(_) => storage.candidates(paths.key_backend, &mut warnings)?,
-            None => {
-                let first = storage.first(paths.key_backend, &mut warnings)?;
-                database::create(path, &first.key, &random()?, &mut warnings)?;
-                vec![first]
-            }
+        let candidates = if file::inspect(path, &mut exposed)?.is_some() {
+            reader::recognise(path)?;
+            storage.candidates(paths.key_backend, &mut exposed)?
+        } else {
+            let (first, existed) = storage.first(paths.key_backend, &mut exposed)?;
+            warnings.extend(existed.then(|| database_is_missing(&storage.describe(first.place), path)));
+            database::create(path, &first.key, &random()?, &mut warnings)?;
+            vec![first]
         };
-        let (database, read_only) = database::open(path, found.unwrap_or(0), &mut warnings)?;
-        let (mut key, place) = rekey::fitting(&storage, candidates, &database)?;
-        database::adopt_prints(&database, &mut key).map_err(fault)?;
-        let same_boot = load::meta::<String>(&database, "boot_id").map_err(fault)? == boot_id;
-        let sealed: Vec<u8> = load::meta(&database, "lease_key").map_err(fault)?;
+        let log = LogState::of(&file::beside(path, "-wal"));
+        let reader = Reader::open(path, &mut exposed)?;
+        let (fits, _tags) = rekey::fitting(&storage, &candidates, &reader)?;
+        let mut key = fits.key.duplicate();
+        let (index_damage, older) = (reader.index_damage.clone(), reader.is_older());
+        let content = reader.content(Some(&key))?;
+        let meta = MetaValues::read(&content, true).map_err(fault)?;
+        if let Some(prints) = database::stored_prints(&meta, &key).map_err(fault)? {
+            key.adopt_prints(prints);
+        }
+        let same_boot = meta.required::<String>("boot_id").map_err(fault)?.is_some_and(|stored| stored == boot_id);
+        let sealed: Vec<u8> = meta.required("lease_key").map_err(fault)?.unwrap_or_default();
         let kept = key.open(SealPurpose::LeaseKey, &sealed).and_then(|plain| <[u8; 16]>::try_from(&**plain).ok());
         let kept = kept.filter(|_| same_boot);
         let lease_key = kept.map_or_else(random, Ok)?;
         let damaged = |why| StoreError::KeyDamaged { path: paths.key.clone(), why };
+        warnings.extend(meta.warning());
+        warnings.extend(log_warning(path, &meta, log).map_err(fault)?);
         let mut loaded = LoadedState {
-            fence: load::next_fence(&database).map_err(fault)?,
-            gateway_port: load::gateway_port(&database).map_err(fault)?,
-            clean: load::meta::<i64>(&database, "clean").map_err(fault)? == 1,
+            fence: load::next_fence(&content, &meta, true).map_err(fault)?,
+            gateway_port: meta.get("gateway_port").map_err(fault)?,
+            clean: meta.required::<i64>("clean").map_err(fault)? == Some(1),
             same_boot,
             warnings,
-            read_only,
             ..LoadedState::empty(key.fingerprints().map_err(damaged)?, lease_key)
         };
-        load::load(&database, Some(&key), &mut loaded).map_err(fault)?;
-        gateway_key::load(&database, &mut loaded).map_err(fault)?;
-        let keeper = KeyManager::new(storage, place, &key);
-        let store = if read_only {
-            let path = path.clone();
-            Self::start(true, keeper, move |inbox, shared| writer::refuse(&inbox, &path, &shared))
-        } else {
+        let mut repairs = load::load(&content, Some(&key), &mut loaded).map_err(fault)?;
+        let had_sealed = meta.get::<i64>("sealed_gateway_keys").map_err(fault)?.is_some();
+        gateway_key::accept_sealed(&content, had_sealed, &mut loaded).map_err(fault)?;
+        repairs.rows |= !meta.damaged.is_empty();
+        if meta.damaged.iter().any(|name| name == "fingerprint_key") {
+            // made with a key that is lost
+            loaded.fingerprints.clear();
+        }
+        // everything was read: from here on, files may be changed. Closed first: see `reader::wait_for_lock`
+        drop(content);
+        let opened = database::open(path, &key, index_damage.as_deref(), &mut loaded.warnings)?;
+        loaded.read_only = opened.is_none();
+        if let (None, Some(older)) = (&opened, older) {
+            return Err(older);
+        }
+        exposed.close(&mut loaded.warnings);
+        rekey::settle(&storage, &candidates, fits);
+        let keeper = KeyManager::new(storage, fits.place, &key);
+        let path = path.clone();
+        let store = if let Some((database, tags)) = opened {
             // without random bytes for the seal the old key stays in the file: after a crash, holders cannot resume
             // their leases
             let new = if kept.is_some() { None } else { key.seal(SealPurpose::LeaseKey, &lease_key).ok() };
-            let begin = WriterTask::Begin(RunStart { boot_id: boot_id.to_owned(), same_boot, lease_key: new });
-            let begin = WriteJob { task: begin, listener: WriteListener::new(None) };
+            let key_check = if meta.damaged.is_empty() { None } else { database::key_check(&key).ok() };
+            let begin = RunStart { boot_id: boot_id.to_owned(), same_boot, lease_key: new, key_check, repairs };
+            let begin = WriteJob { task: WriterTask::Begin(begin), listener: WriteListener::new(None) };
             let backlog = VecDeque::from([begin]);
-            let path = path.clone();
             Self::start(false, keeper, move |inbox, shared| {
-                Writer { database, key, path, shared, backlog, sessions: 0 }.run(&inbox);
+                Writer { database, key, tags, path, shared, backlog, sessions: 0 }.run(&inbox);
             })
+        } else {
+            Self::start(true, keeper, move |inbox, shared| writer::refuse(&inbox, &path, &shared))
         };
         Ok(OpenedStore { store: store?, loaded })
     }
@@ -226,11 +255,11 @@ impl Store {
         let path = &paths.database;
         let fault = |error| StoreError::from_sqlite(path, error);
         let mut loaded = LoadedState::empty(FingerprintKey::new(random()?), random()?);
-        if let Some(length) = file::inspect(path, &mut loaded.warnings)? {
-            database::recognise(path, length)?;
-            let (database, _) = database::open(path, length, &mut loaded.warnings)?;
-            load::load(&database, None, &mut loaded).map_err(fault)?;
-            gateway_key::load(&database, &mut loaded).map_err(fault)?;
+        let mut exposed = ExposedFiles::default();
+        if file::inspect(path, &mut exposed)?.is_some() {
+            let content = Reader::open(path, &mut exposed)?.content(None)?;
+            load::load(&content, None, &mut loaded).map_err(fault)?;
+            exposed.close(&mut loaded.warnings);
         }
         // without the key they cannot be compared with anything
         loaded.fingerprints.clear();
@@ -320,6 +349,32 @@ impl Drop for Store {
         // queued writes are still written; the next run sees that this one did not end cleanly
         self.close(false);
     }
+}
+
+/// A key without its database.
+fn database_is_missing(key: &str, database: &Path) -> String {
+    format!(
+        "the database {} is missing, although its key is there ({key}): lessor has started without accounts; if it was \
+         not moved away on purpose, stop lessor and restore it: lessor restore BACKUP",
+        database.display()
+    )
+}
+
+/// A log that the last run needs and that is not there, or not whole.
+fn log_warning(database: &Path, meta: &MetaValues, log: LogState) -> rusqlite::Result<Option<String>> {
+    if meta.get::<i64>("log_expected")? != Some(1) {
+        return Ok(None);
+    }
+    let what = match log {
+        LogState::Whole => return Ok(None),
+        LogState::Missing => "is missing",
+        LogState::Damaged => "is damaged",
+    };
+    Ok(Some(format!(
+        "the database's log {} {what}, and the last run was not ended: its last changes are lost; an account whose login \
+         was refreshed then may need: lessor login",
+        file::beside(database, "-wal").display()
+    )))
 }
 
 fn random() -> Result<[u8; 16], StoreError> {

@@ -7,11 +7,9 @@ use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::{fmt, thread};
 
-use rusqlite::Connection;
-
 use super::error::{StoreError, WriteError};
 use super::key_location::{KeyBackend, KeyCandidate, KeySlot, KeyStorage};
-use super::{Store, database, key, keyring};
+use super::{Store, key, keyring, reader::Reader, row_tags::RowTags};
 use super::{seal::SealKey, writer::WriterMessage};
 
 /// The result of replacing the key.
@@ -46,30 +44,33 @@ impl fmt::Debug for KeyManager {
     }
 }
 
-/// The first key that opens the database. Completes a change of the key that was interrupted.
-pub(super) fn fitting(
+/// The first key that opens the database; `row_tag` uses it from then on.
+pub(super) fn fitting<'a>(
     storage: &KeyStorage,
-    candidates: Vec<KeyCandidate>,
-    database: &Connection,
-) -> Result<(SealKey, KeyBackend), StoreError> {
+    candidates: &'a [KeyCandidate],
+    reader: &Reader,
+) -> Result<(&'a KeyCandidate, RowTags), StoreError> {
     let fault = |error| StoreError::from_sqlite(&storage.database, error);
-    let spare = candidates.len() > 1;
-    for KeyCandidate { key, place, slot } in candidates {
-        if !database::fits(database, &key).map_err(fault)? {
-            continue;
+    for candidate in candidates {
+        let tags = RowTags::define(&reader.database, &candidate.key).map_err(fault)?;
+        if reader.fits(&candidate.key).map_err(fault)? {
+            return Ok((candidate, tags));
         }
-        let settled = match slot {
-            KeySlot::Next => storage.promote(place, &key),
-            KeySlot::Current if spare => storage.discard(place),
-            KeySlot::Current => Ok(()),
-        };
-        if let Err(error) = settled {
-            // the key fits, and the next start tries again
-            tracing::warn!("an interrupted change of the key could not be completed: {error}");
-        }
-        return Ok((key, place));
     }
     Err(StoreError::KeyWrong { key: storage.file.clone(), database: storage.database.clone() })
+}
+
+/// Completes a change of the key that was interrupted, once the database is accepted with this key.
+pub(super) fn settle(storage: &KeyStorage, candidates: &[KeyCandidate], fits: &KeyCandidate) {
+    let settled = match fits.slot {
+        KeySlot::Next => storage.promote(fits.place, &fits.key),
+        KeySlot::Current if candidates.len() > 1 => storage.discard(fits.place),
+        KeySlot::Current => Ok(()),
+    };
+    if let Err(error) = settled {
+        // the key fits, and the next start tries again
+        tracing::warn!("an interrupted change of the key could not be completed: {error}");
+    }
 }
 
 impl KeyManager {

@@ -2,6 +2,8 @@
 
 use rusqlite::Connection;
 
+use super::row_tags;
+
 /// The application id in the header of every lessor database: "LSSR".
 pub(super) const APPLICATION: u32 = 0x4c53_5352;
 
@@ -13,7 +15,11 @@ pub(super) const STEPS: &[&str] = &[
     include_str!("schema/4.sql"),
     include_str!("schema/5.sql"),
     include_str!("schema/6.sql"),
+    include_str!("schema/7.sql"),
 ];
+
+/// The schema since which rows have tags.
+pub(super) const TAGS_SINCE: i64 = 7;
 
 /// The newest schema.
 #[must_use]
@@ -26,12 +32,16 @@ pub(super) fn version(database: &Connection) -> rusqlite::Result<i64> {
     database.query_row("PRAGMA user_version", [], |row| row.get(0))
 }
 
-/// Runs the missing steps, each in its own transaction.
-pub(super) fn migrate(database: &mut Connection, steps: &[&str]) -> rusqlite::Result<()> {
+/// Runs the missing steps, each in its own transaction. With `tagged`, the rows get their tags as soon as there are
+/// columns for them; `row_tag` is then defined.
+pub(super) fn migrate(database: &mut Connection, steps: &[&str], tagged: bool) -> rusqlite::Result<()> {
     let from = usize::try_from(version(database)?).unwrap_or(usize::MAX);
     for (place, step) in steps.iter().enumerate().skip(from) {
         let step_taken = database.transaction()?;
         step_taken.execute_batch(step)?;
+        if tagged && known(&steps[..=place]) == TAGS_SINCE {
+            row_tags::tag_all(&step_taken)?;
+        }
         step_taken.execute_batch(&format!("PRAGMA user_version = {}", place + 1))?;
         step_taken.commit()?;
     }
@@ -46,14 +56,14 @@ mod tests {
     fn a_step_runs_once_and_a_failed_step_changes_nothing() {
         let mut database = Connection::open_in_memory().unwrap();
         let first = "CREATE TABLE one (x)";
-        migrate(&mut database, &[first]).unwrap();
-        migrate(&mut database, &[first]).unwrap();
+        migrate(&mut database, &[first], false).unwrap();
+        migrate(&mut database, &[first], false).unwrap();
         assert_eq!(version(&database).unwrap(), 1);
         let broken = "CREATE TABLE two (x); INSERT INTO nowhere VALUES (1)";
-        assert!(migrate(&mut database, &[first, broken]).is_err());
+        assert!(migrate(&mut database, &[first, broken], false).is_err());
         assert_eq!(version(&database).unwrap(), 1);
         assert!(!database.table_exists(None, "two").unwrap());
-        migrate(&mut database, &[first, "CREATE TABLE two (x)", "ALTER TABLE two ADD COLUMN y"]).unwrap();
+        migrate(&mut database, &[first, "CREATE TABLE two (x)", "ALTER TABLE two ADD COLUMN y"], false).unwrap();
         assert_eq!(version(&database).unwrap(), 3);
         assert!(database.column_exists(None, "two", "y").unwrap());
     }

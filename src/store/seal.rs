@@ -108,6 +108,16 @@ impl SealKey {
         let bytes = drawn.first_chunk::<16>().ok_or("the cipher returned too few bytes")?;
         Ok(Zeroizing::new(*bytes))
     }
+
+    /// The key of the rows' tags, derived as [`Self::prints`] is.
+    pub(super) fn row_tags(&self) -> Result<Zeroizing<[u8; 32]>, &'static str> {
+        const NONCE_OF_ROW_TAGS: [u8; NONCE] = *b"lessor row tag mac key 1";
+        let drawn = self.cipher().encrypt(&XNonce::from(NONCE_OF_ROW_TAGS), &[0u8; 32][..]);
+        let drawn = Zeroizing::new(drawn.map_err(|_| "the cipher failed")?);
+        let bytes = drawn.first_chunk::<32>().ok_or("the cipher returned too few bytes")?;
+        Ok(Zeroizing::new(*bytes))
+    }
+
     pub(super) fn seal_credential(&self, account: AccountId, credential: &Credential) -> Result<Vec<u8>, String> {
         self.seal(SealPurpose::Credential(account), &encode(credential)?)
     }

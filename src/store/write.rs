@@ -20,6 +20,10 @@ pub(super) const MOST_ROWS: usize = 10_000;
 /// three times a day.
 pub(super) const MOST_FINGERPRINTS: i64 = 256;
 
+/// Raises the lowest fence that was never reserved.
+pub(super) const RAISE_FENCE: &str = "INSERT INTO meta (name, value) VALUES ('next_fence', ?1) \
+                                      ON CONFLICT DO UPDATE SET value = max(value, excluded.value)";
+
 /// The tables with rows that belong to an account.
 const TABLES_OF_AN_ACCOUNT: [&str; 8] =
     ["credential", "former_credential", "lease", "session", "limits", "fingerprint", "link", "usage"];
@@ -140,11 +144,7 @@ impl Write {
                 "DELETE FROM limits WHERE account = ?1 AND scope = ?2 AND key = ?3",
                 params![id.to_string(), scope.name(), key],
             ),
-            Self::ReserveFences(last) => run(
-                database,
-                "UPDATE meta SET value = max(value, ?1) WHERE name = 'next_fence'",
-                [integer(last.0.saturating_add(1))],
-            ),
+            Self::ReserveFences(last) => run(database, RAISE_FENCE, [integer(last.0.saturating_add(1))]),
             Self::SaveLink(id, None) => run(database, "DELETE FROM link WHERE account = ?1", [id.to_string()]),
             Self::SaveLink(id, Some(link)) => run(
                 database,
@@ -163,9 +163,10 @@ impl Write {
                 )
             }),
             Self::SaveGatewayKey(key) => gateway_key::save(database, key),
-            Self::GatewayKeysUsed(times) => {
-                times.iter().try_for_each(|(hash, at)| gateway_key::used(database, hash, *at))
-            }
+            Self::GatewayKeysUsed(times) => times.iter().try_for_each(|(hash, at)| {
+                let statement = "UPDATE gateway_key SET last_used_at = ?2 WHERE hash = ?1";
+                run(database, statement, params![hash, integer(at.0)])
+            }),
             Self::DropGatewayKey(hash) => run(database, "DELETE FROM gateway_key WHERE hash = ?1", [hash]),
         }
     }
@@ -201,7 +202,9 @@ pub(super) fn upsert(database: &Connection, table: &str, columns: &[(&str, &dyn 
     let places = vec!["?"; names.len()].join(", ");
     let set: Vec<String> = names.iter().map(|name| format!("{name} = excluded.{name}")).collect();
     let (names, set) = (names.join(", "), set.join(", "));
-    let statement = format!("INSERT INTO {table} ({names}) VALUES ({places}) ON CONFLICT DO UPDATE SET {set}");
+    // all of the row is known, so that it gets a new tag even if the old row was damaged
+    let statement =
+        format!("INSERT INTO {table} ({names}) VALUES ({places}) ON CONFLICT DO UPDATE SET {set}, tag = NULL");
     let values: Vec<&dyn ToSql> = columns.iter().map(|(_, value)| *value).collect();
     run(database, &statement, &values[..])
 }

@@ -12,8 +12,9 @@ use std::{collections::VecDeque, path::PathBuf, sync::Arc, sync::atomic::Orderin
 
 use rusqlite::{Connection, TransactionBehavior, params};
 
-use super::write::{ApplyError, MOST_ROWS, Write, prune, prune_sessions};
-use super::{MOST_WAITING, WriteCallback};
+use super::row_tags::{self, RowTags};
+use super::write::{ApplyError, MOST_ROWS, RAISE_FENCE, Write, prune, prune_sessions};
+use super::{MOST_WAITING, WriteCallback, load::Repairs};
 use super::{database, error::WriteError, health::WriterStatus, seal::SealKey};
 
 /// The pause between retries when no new write arrives.
@@ -82,12 +83,17 @@ pub(super) struct RunStart {
     pub(super) same_boot: bool,
     /// A new lease key, sealed.
     pub(super) lease_key: Option<Vec<u8>>,
+    /// What shows that the key fits, if that was damaged.
+    pub(super) key_check: Option<Vec<u8>>,
+    /// What was found damaged.
+    pub(super) repairs: Repairs,
 }
 
 /// The state of the thread.
 pub(super) struct Writer {
     pub(super) database: Connection,
     pub(super) key: SealKey,
+    pub(super) tags: RowTags,
     pub(super) path: PathBuf,
     pub(super) shared: Arc<WriterStatus>,
     /// Writes that are not done yet, in order.
@@ -100,6 +106,7 @@ impl Writer {
     /// Runs until the store is closed or dropped.
     pub(super) fn run(mut self, inbox: &Receiver<WriterMessage>) {
         self.flush();
+        self.log_begins();
         loop {
             let mut next = if self.backlog.is_empty() {
                 inbox.recv().map_err(|_| RecvTimeoutError::Disconnected)
@@ -237,25 +244,47 @@ impl Writer {
         let mut attempt = || -> Result<u64, ApplyError> {
             self.database.execute_batch("PRAGMA synchronous = FULL")?;
             let transaction = self.database.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            let count = database::reseal(&transaction, &self.key, &key)?;
+            let count = database::reseal(&transaction, &self.tags, &self.key, &key)?;
+            transaction.execute(LOG_EXPECTED, [false])?;
             transaction.commit()?;
             Ok(count)
         };
-        let count = attempt().map_err(|error| error.at(&self.path))?;
+        let count = match attempt() {
+            Ok(count) => count,
+            Err(error) => {
+                self.tags.set_key(&self.key).map_err(|error| WriteError::from_sqlite(&self.path, &error))?;
+                return Err(error.at(&self.path));
+            }
+        };
         self.key = key;
         // removes values sealed with the old key from the log; if that fails, the log contains no more than before
         if let Err(error) = self.database.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)") {
             tracing::debug!("the log still contains values sealed with the old key: {error}");
         }
+        self.log_begins();
         Ok(count)
+    }
+
+    /// Records in the database file itself that there is a log from now on, so that the next start notices if it is
+    /// lost.
+    fn log_begins(&self) {
+        let begin = || -> rusqlite::Result<()> {
+            self.database.execute(LOG_EXPECTED, [true])?;
+            // the log keeps its content until it is written again from its beginning
+            self.database.execute_batch("PRAGMA wal_checkpoint(PASSIVE)")
+        };
+        if let Err(error) = begin() {
+            tracing::debug!("a loss of the log would not be noticed: {error}");
+        }
     }
 
     fn end(self, clean: bool) {
         let finish = || -> rusqlite::Result<()> {
+            self.database.execute(LOG_EXPECTED, [false])?;
             // a run that lost writes did not end cleanly
             if clean && self.backlog.is_empty() {
                 self.database.execute_batch("PRAGMA synchronous = FULL")?;
-                self.database.execute("UPDATE meta SET value = 1 WHERE name = 'clean'", [])?;
+                self.database.execute(SET_META, params!["clean", 1])?;
             }
             self.database.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)")?;
             database::keep_log(&self.database, false)
@@ -304,18 +333,36 @@ impl WriterTask {
     }
 }
 
+/// Sets a value of `meta`.
+const SET_META: &str = "INSERT OR REPLACE INTO meta (name, value) VALUES (?1, ?2)";
+/// Records whether the database needs its log to be complete.
+const LOG_EXPECTED: &str = "INSERT OR REPLACE INTO meta (name, value) VALUES ('log_expected', ?1)";
+
 impl RunStart {
     fn apply(&self, database: &Connection) -> rusqlite::Result<()> {
-        let set = "UPDATE meta SET value = ?2 WHERE name = ?1";
-        database.execute(set, params!["clean", 0])?;
-        database.execute(set, params!["boot_id", self.boot_id])?;
-        if let Some(lease_key) = &self.lease_key {
-            database.execute(set, params!["lease_key", lease_key])?;
+        // first: what follows must not build on a damaged row
+        if self.repairs.rows || self.key_check.is_some() {
+            row_tags::drop_damaged(database)?;
         }
+        for id in &self.repairs.credentials {
+            let clear = "UPDATE credential SET refresh_started_at = NULL, tag = NULL WHERE account = ?1";
+            database.execute(clear, [id.to_string()])?;
+        }
+        if let Some(check) = &self.key_check {
+            database.execute(SET_META, params!["key_check", check])?;
+        }
+        database.execute(SET_META, params!["clean", 0])?;
+        database.execute(SET_META, params!["boot_id", self.boot_id])?;
+        if let Some(lease_key) = &self.lease_key {
+            database.execute(SET_META, params!["lease_key", lease_key])?;
+        }
+        // also where it was lost
+        database.execute(RAISE_FENCE, [1])?;
         if !self.same_boot {
-            let highest: Option<i64> = database.query_row("SELECT max(fence) FROM lease", [], |row| row.get(0))?;
-            let raise = "UPDATE meta SET value = max(value, ?1) WHERE name = 'next_fence'";
-            database.execute(raise, [highest.unwrap_or(0).saturating_add(1)])?;
+            let intact = row_tags::is_intact(database, "lease")?;
+            let highest = format!("SELECT max(fence) FROM lease WHERE {intact}");
+            let highest: Option<i64> = database.query_row(&highest, [], |row| row.get(0))?;
+            database.execute(RAISE_FENCE, [highest.unwrap_or(0).saturating_add(1)])?;
             database.execute("DELETE FROM lease", [])?;
         }
         prune(database)

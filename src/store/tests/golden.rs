@@ -56,6 +56,20 @@ fn only_a_database_of_an_earlier_version_accepts_sealed_gateway_keys() {
     assert_eq!(home.open().loaded.gateway_keys, [gateway_key(1)]);
 }
 
+#[test]
+fn while_a_stored_gateway_key_cannot_be_read_none_is_valid_by_its_content() {
+    let home = home();
+    home.raw().execute_batch(V5).unwrap();
+    let opened = home.open();
+    assert!(opened.loaded.sealed_gateway_keys);
+    opened.store.done(Write::SaveGatewayKey(gateway_key(1))).unwrap();
+    opened.store.close(true);
+    home.raw().execute_batch("UPDATE gateway_key SET listed_at = 7").unwrap();
+    let loaded = home.open().loaded;
+    assert!(!loaded.sealed_gateway_keys && loaded.gateway_keys.is_empty());
+    assert!(loaded.warnings.iter().any(|warning| warning.contains("gateway keys")), "{:?}", loaded.warnings);
+}
+
 /// Schema 4 replaced the sentences by data.
 #[test]
 fn sentences_of_earlier_versions_become_login_states() {

@@ -1,10 +1,12 @@
 //! The store's public interface, tested on real files.
 
+mod damage;
 mod failing;
 mod golden;
 mod opening;
 #[cfg(unix)]
 mod read_only;
+mod refusals;
 mod rekeying;
 mod round_trip;
 

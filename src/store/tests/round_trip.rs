@@ -281,16 +281,3 @@ fn gateway_keys_come_back_as_they_were_and_their_last_use_changes_nothing_else()
     let used = |key, at| GatewayKeyRecord { last_used_at: Some(Wall(at)), ..key };
     assert_eq!(home.open().loaded.gateway_keys, [used(gateway_key(1), 7), used(plain, 8)]);
 }
-
-#[test]
-fn while_a_stored_gateway_key_cannot_be_read_none_is_valid_by_its_content() {
-    let (home, store) = Home::with_store();
-    store.done(Write::SaveGatewayKey(gateway_key(1))).unwrap();
-    store.close(true);
-    home.raw().execute_batch("INSERT INTO meta VALUES ('sealed_gateway_keys', 1)").unwrap();
-    assert!(home.open().loaded.sealed_gateway_keys);
-    home.raw().execute_batch("UPDATE gateway_key SET listed_at = -1").unwrap();
-    let loaded = home.open().loaded;
-    assert!(!loaded.sealed_gateway_keys && loaded.gateway_keys.is_empty());
-    assert!(loaded.warnings.iter().any(|warning| warning.contains("gateway keys")), "{:?}", loaded.warnings);
-}

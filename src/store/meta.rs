@@ -1,0 +1,69 @@
+//! The values of the `meta` table, of which each is stored once.
+
+use std::collections::HashMap;
+
+use rusqlite::Connection;
+use rusqlite::types::{FromSql, Type, Value, ValueRef};
+
+use super::row_tags;
+
+/// All values that fit their tags.
+pub(super) struct MetaValues {
+    values: HashMap<String, Value>,
+    /// The names of the rows that do not.
+    pub(super) damaged: Vec<String>,
+}
+
+impl MetaValues {
+    /// Reads the values; without a key they are not verified.
+    pub(super) fn read(database: &Connection, verified: bool) -> rusqlite::Result<Self> {
+        let intact = if verified { row_tags::is_intact(database, "meta")? } else { "1".to_owned() };
+        let mut statement = database.prepare(&format!("SELECT name, value, {intact} FROM meta"))?;
+        let mut rows = statement.query([])?;
+        let mut found = Self { values: HashMap::new(), damaged: Vec::new() };
+        while let Some(row) = rows.next()? {
+            let name: String = row.get(0)?;
+            if row.get(2)? {
+                found.values.insert(name, row.get(1)?);
+            } else {
+                found.damaged.push(name);
+            }
+        }
+        Ok(found)
+    }
+
+    /// A value, if it is stored.
+    pub(super) fn get<T: FromSql>(&self, name: &str) -> rusqlite::Result<Option<T>> {
+        let Some(value) = self.values.get(name) else { return Ok(None) };
+        let invalid = |error| rusqlite::Error::FromSqlConversionFailure(1, Type::Null, Box::new(error));
+        T::column_result(ValueRef::from(value)).map(Some).map_err(invalid)
+    }
+
+    /// A value that every database has. It may be missing only where damage explains that.
+    pub(super) fn required<T: FromSql>(&self, name: &str) -> rusqlite::Result<Option<T>> {
+        match self.get(name)? {
+            None if self.damaged.is_empty() => Err(rusqlite::Error::QueryReturnedNoRows),
+            value => Ok(value),
+        }
+    }
+
+    /// What is lost, for the user.
+    pub(super) fn warning(&self) -> Option<String> {
+        let names: Vec<String> =
+            self.damaged.iter().map(|name| format!("{:?}", name.chars().take(40).collect::<String>())).collect();
+        let is_lost = |name| self.damaged.iter().any(|damaged| damaged == name);
+        let consequence = match () {
+            () if names.is_empty() => return None,
+            () if is_lost("fingerprint_key") => {
+                "; the gateway's keys are invalid now, so make new ones: lessor gateway key"
+            }
+            () if is_lost("sealed_gateway_keys") => {
+                "; gateway keys of earlier versions are invalid now, so make new ones: lessor gateway key"
+            }
+            () if is_lost("boot_id") || is_lost("lease_key") => "; leases of the last run may have ended",
+            () if is_lost("gateway_port") => "; the gateway may have another port now, see: lessor gateway url",
+            () => "",
+        };
+        Some(format!("the database was damaged: {} replaced by defaults{consequence}", names.join(", ")))
+    }
+}

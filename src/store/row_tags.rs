@@ -1,0 +1,192 @@
+//! Tags of rows. Each row has a code that is made with the key, over the table's name, the columns' names and the
+//! values. A row that a disk has damaged, or that another program has changed, does not fit its tag. That a row is
+//! missing, or has been replaced by an earlier version of itself, is not detected.
+//!
+//! Triggers of the connection renew the tags, so that every write does, however it is written.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ring::hmac;
+use rusqlite::functions::{Context, FunctionFlags};
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, OptionalExtension, ffi};
+
+use super::seal::SealKey;
+
+/// What happens to a row that does not fit its tag.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum OnDamage {
+    /// It is removed at the next start that can write, and a warning says so.
+    Drop,
+    /// It stays until it is replaced; how it is read is decided in `load`.
+    Keep,
+}
+
+/// The tables whose rows have tags.
+pub(super) const TABLES: &[(&str, OnDamage)] = &[
+    ("meta", OnDamage::Drop),
+    ("account", OnDamage::Keep),
+    ("credential", OnDamage::Keep),
+    ("former_credential", OnDamage::Keep),
+    ("link", OnDamage::Keep),
+    ("lease", OnDamage::Drop),
+    ("session", OnDamage::Drop),
+    ("limits", OnDamage::Drop),
+    ("usage", OnDamage::Drop),
+    ("fingerprint", OnDamage::Drop),
+    // it may revoke a key that an earlier version made
+    ("gateway_key", OnDamage::Keep),
+];
+
+/// The length of a tag, in bytes.
+const LENGTH: usize = 16;
+
+/// Makes the tags on one connection. Clones share the key.
+#[derive(Clone)]
+pub(super) struct RowTags(Arc<Mutex<hmac::Key>>);
+
+impl RowTags {
+    /// Defines `row_tag` on this connection.
+    pub(super) fn define(database: &Connection, key: &SealKey) -> rusqlite::Result<Self> {
+        let tags = Self(Arc::new(Mutex::new(hmac_key(key)?)));
+        let shared = tags.0.clone();
+        // a database with triggers or views of its own is refused, so that nothing in it can call this
+        let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC;
+        database.create_scalar_function("row_tag", -1, flags, move |values| {
+            tag(&shared.lock().unwrap_or_else(PoisonError::into_inner), values)
+        })?;
+        Ok(tags)
+    }
+
+    /// Makes tags with this key from now on.
+    pub(super) fn set_key(&self, key: &SealKey) -> rusqlite::Result<()> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = hmac_key(key)?;
+        Ok(())
+    }
+}
+
+fn hmac_key(key: &SealKey) -> rusqlite::Result<hmac::Key> {
+    let bytes = key.row_tags().map_err(|why| rusqlite::Error::UserFunctionError(why.into()))?;
+    Ok(hmac::Key::new(hmac::HMAC_SHA256, &*bytes))
+}
+
+/// The tag of a table's name and pairs of a column's name and its value. A column without a value is left out, so that
+/// a column that a later schema adds changes no tag.
+fn tag(key: &hmac::Key, values: &Context<'_>) -> rusqlite::Result<Vec<u8>> {
+    let mut code = hmac::Context::with_key(key);
+    add(&mut code, values.get_raw(0));
+    for place in (1..values.len()).step_by(2) {
+        if values.get_raw(place + 1) != ValueRef::Null {
+            add(&mut code, values.get_raw(place));
+            add(&mut code, values.get_raw(place + 1));
+        }
+    }
+    Ok(code.sign().as_ref()[..LENGTH].to_vec())
+}
+
+/// Adds a value with its type and length, so that different rows never give the same bytes.
+fn add(code: &mut hmac::Context, value: ValueRef<'_>) {
+    let (kind, bytes): (u8, &[u8]) = match value {
+        ValueRef::Null => (0, &[]),
+        ValueRef::Integer(number) => (1, &number.to_be_bytes()),
+        ValueRef::Real(number) => (2, &number.to_bits().to_be_bytes()),
+        ValueRef::Text(text) => (3, text),
+        ValueRef::Blob(bytes) => (4, bytes),
+    };
+    code.update(&[kind]);
+    code.update(&(bytes.len() as u64).to_be_bytes());
+    code.update(bytes);
+}
+
+/// A table's columns without the tag, and which of them are its primary key.
+struct Columns {
+    all: Vec<String>,
+    primary: Vec<String>,
+}
+
+impl Columns {
+    fn of(database: &Connection, table: &str) -> rusqlite::Result<Self> {
+        let mut statement =
+            database.prepare_cached("SELECT name, pk FROM pragma_table_info(?1) WHERE name <> 'tag'")?;
+        let rows = statement.query_map([table], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let rows: Vec<(String, i64)> = rows.collect::<rusqlite::Result<_>>()?;
+        if rows.is_empty() {
+            let no_table = ffi::Error::new(ffi::SQLITE_ERROR);
+            return Err(rusqlite::Error::SqliteFailure(no_table, Some(format!("no such table: {table}"))));
+        }
+        let primary = rows.iter().filter(|(_, place)| *place > 0).map(|(name, _)| name.clone()).collect();
+        Ok(Self { all: rows.into_iter().map(|(name, _)| name).collect(), primary })
+    }
+
+    /// The call that makes the tag of a row; `row` is empty, `NEW.` or `OLD.`.
+    fn call(&self, table: &str, row: &str) -> String {
+        let pairs: Vec<String> = self.all.iter().map(|name| format!("'{name}', {row}\"{name}\"")).collect();
+        format!("row_tag('{table}', {})", pairs.join(", "))
+    }
+}
+
+/// An expression: whether a row of this table fits its tag.
+pub(super) fn is_intact(database: &Connection, table: &str) -> rusqlite::Result<String> {
+    Ok(format!("(tag IS {})", Columns::of(database, table)?.call(table, "")))
+}
+
+/// Keeps the tags up to date from now on. A row that does not fit its tag gets a new one only when all of it is
+/// replaced, which `tag = NULL` says: a change of one column must not hide the damage of another.
+pub(super) fn renew_with_writes(database: &Connection) -> rusqlite::Result<()> {
+    for (table, _) in TABLES {
+        let columns = Columns::of(database, table)?;
+        let same_row: Vec<String> = columns.primary.iter().map(|name| format!("\"{name}\" = NEW.\"{name}\"")).collect();
+        let renew = format!(
+            "BEGIN UPDATE {table} SET tag = {} WHERE {}; END",
+            columns.call(table, "NEW."),
+            same_row.join(" AND ")
+        );
+        let list: Vec<String> = columns.all.iter().map(|name| format!("\"{name}\"")).collect();
+        let (list, old) = (list.join(", "), columns.call(table, "OLD."));
+        database.execute_batch(&format!(
+            "CREATE TEMP TRIGGER tag_new_{table} AFTER INSERT ON main.{table} {renew}; \
+             CREATE TEMP TRIGGER tag_changed_{table} AFTER UPDATE OF {list} ON main.{table} \
+             WHEN NEW.tag IS NULL OR OLD.tag IS {old} {renew};"
+        ))?;
+    }
+    Ok(())
+}
+
+/// Tags every row, when the tables have just got their tags.
+pub(super) fn tag_all(database: &Connection) -> rusqlite::Result<()> {
+    for (table, _) in TABLES {
+        let call = Columns::of(database, table)?.call(table, "");
+        database.execute(&format!("UPDATE {table} SET tag = {call}"), [])?;
+    }
+    Ok(())
+}
+
+/// Tags every row again with another key. A row that did not fit its tag gets none.
+pub(super) fn tag_again(database: &Connection, tags: &RowTags, new: &SealKey) -> rusqlite::Result<()> {
+    for (table, _) in TABLES {
+        let intact = is_intact(database, table)?;
+        database.execute(&format!("UPDATE {table} SET tag = NULL WHERE NOT {intact}"), [])?;
+    }
+    tags.set_key(new)?;
+    for (table, _) in TABLES {
+        let call = Columns::of(database, table)?.call(table, "");
+        database.execute(&format!("UPDATE {table} SET tag = {call} WHERE tag IS NOT NULL"), [])?;
+    }
+    Ok(())
+}
+
+/// Removes the damaged rows of the tables that are not read then.
+pub(super) fn drop_damaged(database: &Connection) -> rusqlite::Result<()> {
+    for (table, _) in TABLES.iter().filter(|(_, on_damage)| *on_damage == OnDamage::Drop) {
+        let intact = is_intact(database, table)?;
+        database.execute(&format!("DELETE FROM {table} WHERE NOT {intact}"), [])?;
+    }
+    Ok(())
+}
+
+/// Whether any value of `meta` was tagged with the key in use.
+pub(super) fn any_fits(database: &Connection) -> rusqlite::Result<bool> {
+    let intact = is_intact(database, "meta")?;
+    let found = database.query_row(&format!("SELECT 1 FROM meta WHERE {intact} LIMIT 1"), [], |_| Ok(()));
+    Ok(found.optional()?.is_some())
+}
