@@ -177,7 +177,7 @@ pub(crate) enum CliCommand {
     /// wait until it serves. If no daemon is running, one is started.
     #[command(after_help = "Examples:\n  lessor restart\n  lessor restart --drain 5s")]
     Restart(daemon::restart::RestartArgs),
-    /// Print the gateway's URL, or create a key for it
+    /// Print the gateway's URL; create, list and revoke its keys
     ///
     /// For clients that `lessor run` does not start.
     #[command(subcommand, after_help = "Example: lessor gateway url")]
