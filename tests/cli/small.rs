@@ -1,4 +1,4 @@
-//! `events`, `completions`, `man`.
+//! `events`, `gateway`, `completions`, `man`.
 
 use serde_json::{Value, json};
 
@@ -25,4 +25,23 @@ fn completions_and_the_manual_page_need_no_daemon() {
     home.run(&["nonsense"]).exits(2);
     home.run(&["--version"]).ok().says(env!("CARGO_PKG_VERSION"));
     assert!(!home.places().state.exists(), "no daemon was started");
+}
+
+#[test]
+fn gateway_keys_are_named_limited_listed_and_revoked() {
+    let home = Home::new();
+    home.run(&["gateway", "keys"]).ok().says("no gateway keys");
+    let key = home.run(&["gateway", "key", "--label", "my editor", "--ttl", "30d", "--max-leases", "2"]).ok().out;
+    let other = home.json(&["gateway", "key", "--agent", "claude"]);
+    assert!(other["id"].as_str().unwrap().starts_with("gk_") && other["expires_at"].is_null(), "{other}");
+    let list = home.run(&["gateway", "keys"]).ok().says("my editor").says("in 30 d").says("0/2").says("claude");
+    assert!(!list.out.contains(key.trim()));
+    // a key on the command line could be read by other users
+    home.run(&["gateway", "revoke", key.trim()]).exits(2).complains("command line");
+    home.run(&["gateway", "revoke", "nothing"]).exits(1).complains("lessor gateway keys");
+    home.run(&["gateway", "revoke", "my editor"]).ok().says("revoked gk_");
+    home.feed(&["gateway", "revoke", "-"], other["key"].as_str().unwrap()).ok().says("revoked gk_");
+    let states = home.json(&["gateway", "keys"]);
+    assert!(states.as_array().unwrap().iter().all(|key| key["state"] == "revoked"), "{states}");
+    home.run(&["gateway", "revoke", "--unused", "1h"]).ok().says("every key was used");
 }

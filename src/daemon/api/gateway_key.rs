@@ -7,8 +7,8 @@ use tokio::sync::oneshot;
 use super::lease::fence_of;
 use super::reply::{AnswerResult, CallReply, CallResult, lease_ended};
 use super::session::{bad, shutting_down};
-use crate::daemon::state::gateway_keys::{LISTED_AFTER_END, MOST_KEYS, NoSuchKey};
-use crate::daemon::state::{Daemon, GatewayState, LastingKey, save};
+use crate::daemon::state::gateway_keys::{MOST_KEYS, NoSuchKey};
+use crate::daemon::state::{Daemon, GatewayState, LISTED_AFTER_END, LastingKey, save};
 use crate::daemon::{os::clock, view};
 use crate::pool::{Bind, Fence, Wall};
 use crate::protocol::{

@@ -1,27 +1,22 @@
 //! The lasting keys of the gateway, by their hashes. They have a lock of their own, so that a request's key is checked
 //! without the state's.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
-use std::time::Duration;
 
 use rustc_hash::FxHashMap;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-use crate::pool::{Fence, Process, Wall, millis};
-use crate::protocol::{GatewayKey, GatewayKeySealer, KEY_ID_PREFIX, key_hash, key_id};
+use super::lasting_key::{LastingKey, LogPause};
+use crate::pool::{Fence, Process, Wall};
+use crate::protocol::{GatewayKey, GatewayKeySealer, KEY_ID_PREFIX, key_hash};
 use crate::store::{GatewayKeyRecord, Store, Write, WriteCallback};
 
 /// The most keys. No further one is made, and none that an earlier version made is accepted for the first time.
 pub(crate) const MOST_KEYS: usize = 10_000;
-/// How long an expired or revoked key is still listed.
-pub(crate) const LISTED_AFTER_END: Duration = Duration::from_secs(30 * 86_400);
 /// No key is longer, in bytes.
 const LONGEST_KEY: usize = 1024;
 /// The least letters of an id, after its prefix, that may stand for a key.
 const LEAST_LETTERS: usize = 4;
-/// Refusals for one reason are logged once in this time.
-const LOG_PAUSE: Duration = Duration::from_secs(60);
 
 /// All lasting keys.
 #[derive(Debug)]
@@ -39,28 +34,6 @@ struct KeyTable {
     keys: FxHashMap<[u8; 32], Arc<LastingKey>>,
     /// Whether a key that an earlier version made is valid although it is not listed.
     accepts_sealed: bool,
-}
-
-/// A lasting key.
-#[derive(Debug)]
-pub struct LastingKey {
-    /// As it was when it was made, or loaded.
-    record: GatewayKeyRecord,
-    /// When it was last used; 0: never.
-    last_used_at: AtomicU64,
-    /// The last use that was saved.
-    saved_use: AtomicU64,
-    /// When it was revoked; 0: it is not.
-    revoked_at: AtomicU64,
-    /// When a request with it was last refused because it has expired; 0: never.
-    refused_at: AtomicU64,
-    logged: LogPause,
-    /// How many requests use it.
-    in_use: AtomicU32,
-    /// Room for requests, if there may only be so many at the same time.
-    slots: Option<Arc<Semaphore>>,
-    /// Turns true when it is revoked.
-    revoked: watch::Sender<bool>,
 }
 
 /// A valid key of a request.
@@ -86,26 +59,6 @@ pub(crate) enum NoSuchKey {
     None,
     /// The ids of those that have the name.
     Several(Vec<String>),
-}
-
-/// A request that uses a key, from when there is room for it until its response has ended.
-#[derive(Debug)]
-pub struct KeyUse {
-    key: Arc<LastingKey>,
-    _slot: Option<OwnedSemaphorePermit>,
-}
-
-/// Lets a line through once in a while.
-#[derive(Debug, Default)]
-pub(crate) struct LogPause(AtomicU64);
-
-impl LogPause {
-    pub(crate) fn is_over(&self, now: Wall) -> bool {
-        let last = self.0.load(Ordering::Relaxed);
-        // a clock that was set back ends the pause
-        let is_over = last == 0 || now.0 < last || now.0 - last >= millis(LOG_PAUSE);
-        is_over && self.0.compare_exchange(last, now.0.max(1), Ordering::Relaxed, Ordering::Relaxed).is_ok()
-    }
 }
 
 impl GatewayKeys {
@@ -330,114 +283,5 @@ impl KeyTable {
     }
 }
 
-impl LastingKey {
-    fn new(record: GatewayKeyRecord) -> Self {
-        let number = |at: Option<Wall>| at.map_or(0, |at| at.0);
-        let slots = record.max_leases.map(|most| Arc::new(Semaphore::new(most.max(1) as usize)));
-        Self {
-            last_used_at: AtomicU64::new(number(record.last_used_at)),
-            saved_use: AtomicU64::new(number(record.last_used_at)),
-            revoked_at: AtomicU64::new(number(record.revoked_at)),
-            refused_at: AtomicU64::new(0),
-            logged: LogPause::default(),
-            in_use: AtomicU32::new(0),
-            slots,
-            revoked: watch::Sender::new(record.revoked_at.is_some()),
-            record,
-        }
-    }
-
-    fn current_record(&self) -> GatewayKeyRecord {
-        GatewayKeyRecord { last_used_at: self.last_used_at(), revoked_at: self.revoked_at(), ..self.record.clone() }
-    }
-
-    /// What does not change.
-    pub(crate) fn record(&self) -> &GatewayKeyRecord {
-        &self.record
-    }
-
-    /// Its id, for people and commands.
-    pub(crate) fn id(&self) -> String {
-        key_id(&self.record.hash)
-    }
-
-    /// Its label and id, in words.
-    pub(crate) fn name(&self) -> String {
-        match &self.record.label {
-            Some(label) => format!("{label:?} ({})", self.id()),
-            None => self.id(),
-        }
-    }
-
-    pub(crate) fn last_used_at(&self) -> Option<Wall> {
-        time(&self.last_used_at)
-    }
-
-    pub(crate) fn revoked_at(&self) -> Option<Wall> {
-        time(&self.revoked_at)
-    }
-
-    /// When a request was last refused because it has expired.
-    pub(crate) fn refused_at(&self) -> Option<Wall> {
-        time(&self.refused_at)
-    }
-
-    pub(crate) fn in_use(&self) -> u32 {
-        self.in_use.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn is_revoked(&self) -> bool {
-        self.revoked_at().is_some()
-    }
-
-    pub(crate) fn has_expired(&self, now: Wall) -> bool {
-        self.record.expires_at.is_some_and(|at| at <= now)
-    }
-
-    pub(crate) fn is_valid(&self, now: Wall) -> bool {
-        !self.is_revoked() && !self.has_expired(now)
-    }
-
-    /// When it was revoked or expired.
-    fn ended_at(&self, now: Wall) -> Option<Wall> {
-        self.revoked_at().or_else(|| self.record.expires_at.filter(|at| *at <= now))
-    }
-
-    fn is_listed(&self, now: Wall) -> bool {
-        self.ended_at(now).is_none_or(|at| now.since(at) < LISTED_AFTER_END)
-    }
-
-    /// Turns true when it is revoked.
-    pub(crate) fn revocation(&self) -> watch::Receiver<bool> {
-        self.revoked.subscribe()
-    }
-
-    /// Begins a request, when the key has room for it; `None` once it is revoked.
-    pub(crate) async fn begin(self: &Arc<Self>) -> Option<KeyUse> {
-        let slot = match &self.slots {
-            Some(slots) => Some(slots.clone().acquire_owned().await.ok()?),
-            None => None,
-        };
-        self.in_use.fetch_add(1, Ordering::Relaxed);
-        let began = KeyUse { key: self.clone(), _slot: slot };
-        (!self.is_revoked()).then_some(began)
-    }
-}
-
-fn time(at: &AtomicU64) -> Option<Wall> {
-    Some(Wall(at.load(Ordering::Relaxed))).filter(|at| at.0 > 0)
-}
-
-impl PartialEq for LastingKey {
-    fn eq(&self, other: &Self) -> bool {
-        self.record.hash == other.record.hash
-    }
-}
-
-impl Eq for LastingKey {}
-
-impl Drop for KeyUse {
-    fn drop(&mut self) {
-        self.key.in_use.fetch_sub(1, Ordering::Relaxed);
-    }
-}
+#[cfg(test)]
+mod tests;
