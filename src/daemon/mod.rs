@@ -32,6 +32,7 @@ pub use os::tcp_peer::{TcpPeer, find_tcp_peer};
 pub use os::{clock, lock};
 pub use run::{Ended, Options, StartError, run};
 pub use state::events::{KINDS, REPLAY_END};
+pub(crate) use state::key_location;
 pub use state::{
     CredentialUse, Daemon, GatewayShortage, GatewayState, KeyUse, LastingKey, ReportOutcome, SavedSignal,
     UpstreamOutcome, connect_options, oauth_given,

@@ -73,8 +73,7 @@ fn set_companions_aside(path: &Path, warnings: &mut Vec<String>) -> Result<(), S
         if fs::symlink_metadata(&companion).is_err() {
             continue;
         }
-        let free = (1..1000).map(|n| beside(&companion, &format!(".old{n}"))).find(|name| !name.exists());
-        let aside = free.unwrap_or_else(|| beside(&companion, ".old"));
+        let aside = file::free_name(&companion);
         fs::rename(&companion, &aside).map_err(StoreError::file("move away", &companion))?;
         warnings.push(format!(
             "{} was left by another database and was renamed to {}",
@@ -132,7 +131,7 @@ fn disk_refuses(error: &rusqlite::Error) -> bool {
         .is_some_and(|code| matches!(code, ReadOnly | CannotOpen | PermissionDenied | DiskFull | SystemIoFailure))
 }
 
-fn open_for_writing(path: &Path, key: &SealKey, reindex: bool) -> Result<(Connection, RowTags), StoreError> {
+pub(super) fn open_for_writing(path: &Path, key: &SealKey, reindex: bool) -> Result<(Connection, RowTags), StoreError> {
     let fault = |error| StoreError::from_sqlite(path, error);
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut database = Connection::open_with_flags(path, flags).map_err(fault)?;

@@ -63,6 +63,21 @@ pub enum StoreError {
     /// Another program has the database open.
     #[error("{} is in use by another program; close that program{}, then start lessor again", path.display(), Finder(path))]
     Busy { path: PathBuf },
+    /// There is no database, so that there is nothing to copy.
+    #[error("there is no file {}", path.display())]
+    NoDatabase { path: PathBuf },
+    /// A file that must not be replaced.
+    #[error("{} exists already and was not changed", path.display())]
+    Exists { path: PathBuf },
+    /// The database cannot be copied because it changes all the time.
+    #[error("{} was changed all the time while it was read; nothing was written; try again later, or stop lessor before: lessor stop", path.display())]
+    Changing { path: PathBuf },
+    /// Restoring would replace accounts.
+    #[error("{} {}; nothing was changed", path.display(), accounts.map_or("cannot be read, and may have accounts".to_owned(), |n| format!("has accounts ({n})")))]
+    WouldReplace { path: PathBuf, accounts: Option<i64> },
+    /// No key fits a backup.
+    #[error("{} was sealed with another key than {key}; nothing was changed", backup.display())]
+    KeyOfBackup { backup: PathBuf, key: String },
     /// Any other error of the database.
     #[error("cannot use the database {}: {source}; check that its disk has free space and works", path.display())]
     Database { path: PathBuf, source: rusqlite::Error },

@@ -116,14 +116,21 @@ pub(super) fn replace(temporary: &Path, path: &Path) -> Result<(), StoreError> {
     named.and_then(|file| file.sync_all()).map_err(StoreError::file("sync", path))
 }
 
+/// Makes the names in the directory of `path` durable.
 #[cfg(unix)]
-fn sync_directory(path: &Path) -> Result<(), StoreError> {
+pub(super) fn sync_directory(path: &Path) -> Result<(), StoreError> {
     let directory = directory_of(path);
     match File::open(directory).and_then(|directory| directory.sync_all()) {
         // some network file systems cannot sync directories
         Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
         other => other.map_err(StoreError::file("sync", directory)),
     }
+}
+
+/// Syncing a file has made its name durable.
+#[cfg(windows)]
+pub(super) fn sync_directory(_path: &Path) -> Result<(), StoreError> {
+    Ok(())
 }
 
 /// Removes a file that an interrupted start left behind.
@@ -147,6 +154,12 @@ pub(super) fn writable(path: &Path) -> bool {
     }
     #[cfg(windows)]
     true
+}
+
+/// A name that no file has, for a file that is set aside.
+pub(super) fn free_name(path: &Path) -> PathBuf {
+    let free = (1..1000).map(|n| beside(path, &format!(".old{n}"))).find(|name| fs::symlink_metadata(name).is_err());
+    free.unwrap_or_else(|| beside(path, ".old"))
 }
 
 /// `path` with `suffix` appended.

@@ -80,6 +80,6 @@ impl WriterStatus {
     }
 }
 
-fn wall_now() -> Wall {
+pub(super) fn wall_now() -> Wall {
     Wall(millis(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO)))
 }

@@ -88,6 +88,12 @@ pub(super) fn parse(text: &[u8]) -> Result<SealKey, &'static str> {
     of_digits(digits.trim_ascii()).ok_or("it is not 64 hexadecimal digits")
 }
 
+/// Parses a key that the user gives: the content of a key file, or its digits only.
+pub(super) fn parse_given(text: &[u8]) -> Result<SealKey, &'static str> {
+    let text = text.trim_ascii();
+    of_digits(text).map_or_else(|| parse(text), Ok)
+}
+
 fn of_digits(digits: &[u8]) -> Option<SealKey> {
     if digits.len() != 64 {
         return None;

@@ -16,11 +16,13 @@ pub enum KeyBackend {
     Keyring,
 }
 
-/// Which key: the current one, or the next one, which replaces it once everything is sealed with it.
+/// Which key: the current one; the next one, which replaces it once everything is sealed with it; or the one of a
+/// database that was set aside.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum KeySlot {
     Current,
     Next,
+    Former,
 }
 
 /// A key that may fit the database.
@@ -128,6 +130,14 @@ impl KeyStorage {
         }
     }
 
+    /// Keeps the current key beside the one that will replace it: the database that it fits is set aside as well.
+    pub(super) fn keep_former(&self, place: KeyBackend, key: &SealKey) -> Result<(), StoreError> {
+        match place {
+            KeyBackend::File => key::put(&file::free_name(&self.file), key),
+            KeyBackend::Keyring => self.to_keyring(KeySlot::Former, key),
+        }
+    }
+
     /// Removes a prepared next key.
     pub(super) fn discard(&self, place: KeyBackend) -> Result<(), StoreError> {
         match place {
@@ -175,6 +185,7 @@ impl KeyStorage {
         match slot {
             KeySlot::Current => database.to_string(),
             KeySlot::Next => format!("{database} (next)"),
+            KeySlot::Former => format!("{database} (former)"),
         }
     }
 

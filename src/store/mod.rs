@@ -4,6 +4,7 @@
 //! Durability: credentials, removals, refresh marks, fence reservations and changes of the gateway's keys are fsynced
 //! before their callback runs. All other writes survive a crash of the daemon, but not of the machine.
 
+mod backup;
 mod database;
 mod error;
 mod file;
@@ -30,13 +31,15 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 use std::{collections::VecDeque, fmt, sync::atomic::Ordering};
 
 use zeroize::Zeroizing;
 
 use crate::credential::{Credential, Fingerprint, FingerprintKey, FormerCredential, Link};
-use crate::pool::{AccountId, Fence, Snapshot, Wall};
+use crate::pool::{AccountId, Fence, Snapshot, Wall, spoken};
 
+pub use backup::{BackupSummary, RestoreSummary, back_up, copy_key, restore};
 pub use error::{StoreError, WriteError};
 pub use gateway_key::GatewayKeyRecord;
 pub use health::{StoreHealth, WriteFailure};
@@ -203,6 +206,7 @@ impl Store {
         let damaged = |why| StoreError::KeyDamaged { path: paths.key.clone(), why };
         warnings.extend(meta.warning());
         warnings.extend(log_warning(path, &meta, log).map_err(fault)?);
+        warnings.extend(restored_warning(&meta).map_err(fault)?);
         let mut loaded = LoadedState {
             fence: load::next_fence(&content, &meta, true).map_err(fault)?,
             gateway_port: meta.get("gateway_port").map_err(fault)?,
@@ -374,6 +378,28 @@ fn log_warning(database: &Path, meta: &MetaValues, log: LogState) -> rusqlite::R
         "the database's log {} {what}, and the last run was not ended: its last changes are lost; an account whose login \
          was refreshed then may need: lessor login",
         file::beside(database, "-wal").display()
+    )))
+}
+
+/// How long after it was restored a database is said to have been.
+const RESTORED_FOR: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// A database that was restored: tokens that were replaced after the backup was made are in no file.
+fn restored_warning(meta: &MetaValues) -> rusqlite::Result<Option<String>> {
+    let time = |name| Ok::<_, rusqlite::Error>(meta.get::<i64>(name)?.map(|at| Wall(at.unsigned_abs())));
+    let Some(restored) = time("restored_at")? else { return Ok(None) };
+    let since = health::wall_now().since(restored);
+    if since > RESTORED_FOR {
+        return Ok(None);
+    }
+    let age = match time("backup_made_at")? {
+        Some(made) => format!("a backup that was {} old", spoken(restored.since(made))),
+        None => "a copy of another database".to_owned(),
+    };
+    Ok(Some(format!(
+        "the accounts were restored from {age}, {} ago: a login that was refreshed after the backup was made is rejected \
+         at its next refresh, and then needs: lessor login",
+        spoken(since)
     )))
 }
 

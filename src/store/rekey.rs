@@ -65,7 +65,7 @@ pub(super) fn settle(storage: &KeyStorage, candidates: &[KeyCandidate], fits: &K
     let settled = match fits.slot {
         KeySlot::Next => storage.promote(fits.place, &fits.key),
         KeySlot::Current if candidates.len() > 1 => storage.discard(fits.place),
-        KeySlot::Current => Ok(()),
+        KeySlot::Current | KeySlot::Former => Ok(()),
     };
     if let Err(error) = settled {
         // the key fits, and the next start tries again

@@ -1,6 +1,7 @@
 //! The commands: what the command line accepts, and which function carries out which command.
 
 mod account;
+mod backup;
 mod classify;
 mod completions;
 mod config;
@@ -92,6 +93,20 @@ pub(crate) enum CliCommand {
     /// The document contains no secrets unless --secrets is given.
     #[command(after_help = "Examples:\n  lessor export\n  lessor export --secrets --output accounts.json")]
     Export(account::ExportArgs),
+    /// Copy the database to a file, also while the daemon runs
+    ///
+    /// The secrets stay encrypted, and their key is not in the file: keep a copy of it elsewhere, for example one that
+    /// --key-file writes. The configuration is not in the file either.
+    #[command(after_help = "Examples:\n  lessor backup ~/lessor.backup\n  \
+                            lessor backup ~/lessor.backup --key-file /media/stick/lessor.key")]
+    Backup(backup::BackupArgs),
+    /// Replace the database by a backup
+    ///
+    /// The daemon must not be running. The backup is checked first; the database from before is renamed, not removed.
+    /// Leases of the time of the backup end.
+    #[command(after_help = "Examples:\n  lessor restore ~/lessor.backup\n  \
+                            lessor restore ~/lessor.backup --key-file /media/stick/lessor.key --force")]
+    Restore(backup::RestoreArgs),
     /// Check the installation and suggest a remedy for each problem
     ///
     /// Checks the configuration, the daemon, the accounts, the files of other tools, and logins that two programs
@@ -236,6 +251,8 @@ pub(super) fn execute(command: CliCommand, context: &Context) -> Result<u8, CliE
         CliCommand::Account(command) => account::execute(command, context),
         CliCommand::Login(args) => login::execute(args, context),
         CliCommand::Secrets(command) => account::secrets(&command, context),
+        CliCommand::Backup(args) => backup::back_up(&args, context),
+        CliCommand::Restore(args) => backup::restore(&args, context),
         CliCommand::Export(args) => account::export(&args, context),
         CliCommand::Acquire(args) => lease::acquire(args, context),
         CliCommand::Token(args) => lease::token(args, context),

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use clap::Args;
 use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 
+use super::backup::{BackupResult, RestoreResult};
 use super::config::{ConfigChange, ConfigCheckResult, ConfigEditResult, ConfigListing, ConfigLocation, ConfigSetting};
 use super::daemon::{PingResult, restart::RestartResult, stop::StopResult};
 use super::service::{ServiceChange, ServiceStatus};
@@ -39,6 +40,7 @@ const DOCUMENTS: &[(&[&str], MakeSchema)] = &[
     (&["acquire", "renew", "token"], of::<LeaseInfo<'static>>),
     // each line
     (&["classify"], of::<ClassifyLine>),
+    (&["backup"], of::<BackupResult>),
     (&["config check"], of::<ConfigCheckResult>),
     (&["config edit"], of::<ConfigEditResult>),
     (&["config get"], of::<ConfigSetting>),
@@ -67,6 +69,7 @@ const DOCUMENTS: &[(&[&str], MakeSchema)] = &[
     (&["reload"], of::<ReloadInfo>),
     (&["report"], of::<DecisionInfo<'static>>),
     (&["restart"], of::<RestartResult>),
+    (&["restore"], of::<RestoreResult>),
     (&["secrets rekey"], of::<RekeyInfo>),
     (&["service install", "service restart", "service start", "service stop"], of::<ServiceChange>),
     (&["service uninstall"], of::<ServiceChange>),

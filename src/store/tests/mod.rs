@@ -1,5 +1,6 @@
 //! The store's public interface, tested on real files.
 
+mod backups;
 mod damage;
 mod failing;
 mod golden;
