@@ -21,7 +21,7 @@ pub enum StoreError {
     #[error("{} belongs to user {owner}, not to you (user {me}); nothing was changed; if the file is yours: sudo chown {me} {}", path.display(), Quoted(path))]
     ForeignOwner { path: PathBuf, owner: u32, me: u32 },
     /// The database cannot be read, or only in part.
-    #[error("{} is damaged ({why}); nothing was changed; to start without it move it away: {}", path.display(), MovedAway(path, "damaged"))]
+    #[error("{} is damaged ({why}); nothing was changed; restore a backup (lessor restore FILE --force), or, to start without it, move it away: {}", path.display(), MovedAway(path, "damaged"))]
     Damaged { path: PathBuf, why: String },
     /// The database belongs to another program.
     #[error("{} is a database of another program, not of lessor; nothing was changed; move it away: {}", path.display(), MovedAway(path, "other"))]
@@ -219,8 +219,7 @@ mod tests {
             () if cfg!(windows) => r#"move "/tmp/it's here/x.db" "/tmp/it's here/x.db.damaged""#,
             () => r"mv '/tmp/it'\''s here/x.db' '/tmp/it'\''s here/x.db'.damaged",
         };
-        let said =
-            r"/tmp/it's here/x.db is damaged (it is empty); nothing was changed; to start without it move it away: ";
+        let said = r"/tmp/it's here/x.db is damaged (it is empty); nothing was changed; restore a backup (lessor restore FILE --force), or, to start without it, move it away: ";
         assert_eq!(error.to_string(), format!("{said}{command}"));
     }
 }

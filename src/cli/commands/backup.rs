@@ -102,19 +102,19 @@ pub(super) fn back_up(args: &BackupArgs, context: &Context) -> Result<(), CliErr
 fn backup_text(result: &BackupResult, context: &Context) -> String {
     let accounts = format::count(result.accounts, "account");
     let key = match &result.key_file {
-        Some(file) => format!("its key is in {}: keep it in another place", clean(file)),
+        Some(file) => format!("its secrets are sealed with the key in {}: keep that in another place", clean(file)),
         None => format!(
-            "its secrets are sealed with the key in {}, which is not in it: keep a copy of the key in another place (lessor \
-             backup FILE --key-file KEY writes one)",
+            "not in it: the key that its secrets are sealed with, in {}; keep a copy in another place (--key-file FILE \
+             writes one)",
             clean(&result.key)
         ),
     };
-    let text = format!(
-        "{accounts} backed up to {}; {key}; not in it either: the configuration, {}",
-        clean(&result.file),
-        clean(&result.config)
-    );
-    context.output.prose(&text)
+    let lines = [
+        format!("{accounts} backed up to {}", clean(&result.file)),
+        key,
+        format!("not in it: the configuration, {}", clean(&result.config)),
+    ];
+    lines.iter().map(|line| context.output.prose(line)).collect()
 }
 
 /// `restore FILE`

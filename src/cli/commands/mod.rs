@@ -111,8 +111,8 @@ pub(crate) enum CliCommand {
     ///
     /// Checks the configuration, the daemon, the accounts, the files of other tools, and logins that two programs
     /// refresh. The exit code is 1 if something is broken.
-    #[command(after_help = "Example: lessor doctor")]
-    Doctor,
+    #[command(after_help = "Examples:\n  lessor doctor\n  lessor doctor --fix")]
+    Doctor(doctor::DoctorArgs),
     /// Lease an account and print the lease
     ///
     /// The lease ends with the process it is bound to, or after its --ttl. The secret is printed with --json only.
@@ -239,7 +239,7 @@ pub(super) fn execute(command: CliCommand, context: &Context) -> Result<u8, CliE
         CliCommand::Run(args) => return run::execute(args, context),
         CliCommand::Supervise(args) => return supervise(args, context),
         CliCommand::Import(args) => return import::execute(args, context),
-        CliCommand::Doctor => return doctor::execute(context),
+        CliCommand::Doctor(args) => return doctor::execute(&args, context),
         CliCommand::Classify(args) => return classify::execute(&args, context),
         CliCommand::Config(command) => return config::execute(command, context),
         CliCommand::Reload => return config::reload(context),

@@ -81,12 +81,18 @@ pub(crate) fn create_private_directory(directory: &Path) -> io::Result<()> {
 fn remove_abandoned(root: &Path) {
     let Ok(entries) = std::fs::read_dir(root) else { return };
     for entry in entries.flatten() {
-        let Some(holder) = entry.file_name().to_str().and_then(holder) else { continue };
-        // if the system cannot say whether the process has ended, its directory stays
-        if find_process(holder.pid).is_ok_and(|found| found.is_none_or(|found| found.process != holder)) {
+        if is_abandoned(&entry.path()) {
             remove(&entry.path());
         }
     }
+}
+
+/// Whether the process that a directory was made for has ended. If the system cannot say that, it has not.
+pub(crate) fn is_abandoned(path: &Path) -> bool {
+    let holder = path.file_name().and_then(|name| name.to_str()).and_then(holder);
+    holder.is_some_and(|holder| {
+        find_process(holder.pid).is_ok_and(|found| found.is_none_or(|found| found.process != holder))
+    })
 }
 
 /// Writes a file, readable by its owner only; readers see either the old file or the new one.

@@ -20,7 +20,7 @@ use crate::provider::{self, AgentSetup, HandOut, HandOutRequest};
 
 use agent::LeasePurpose;
 use directory::PrivateDirectory;
-pub(crate) use directory::create_private_directory;
+pub(crate) use directory::{create_private_directory, is_abandoned};
 pub(crate) use prepared::{PreparedLaunch, quoted};
 pub(crate) use supervisor::{SuperviseArgs, supervise};
 pub(crate) use wait::wait_for_lease;

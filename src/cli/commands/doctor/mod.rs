@@ -1,12 +1,21 @@
 //! `doctor`: checks the installation, and suggests a remedy for each problem.
 
 mod checks;
+mod repairs;
 
 use crate::cli::ui::{Output, Tint, clean};
 use crate::cli::{context::Context, error::CliError};
 
+use clap::Args;
 use schemars::JsonSchema;
 use serde::Serialize;
+
+#[derive(Debug, Args)]
+pub(crate) struct DoctorArgs {
+    /// Repair what is safe: modes, the socket of a dead daemon, files left by interrupted work
+    #[arg(long)]
+    fix: bool,
+}
 
 /// The result of all checks.
 #[derive(Serialize, JsonSchema)]
@@ -30,6 +39,8 @@ struct DoctorFinding {
     message: String,
     /// How to fix it.
     remedy: Option<String>,
+    /// Whether `--fix` has repaired it.
+    fixed: bool,
 }
 
 /// The severity of a finding, worst first.
@@ -58,7 +69,7 @@ impl DoctorFinding {
     }
 
     fn new(level: FindingLevel, about: &'static str, message: impl Into<String>) -> Self {
-        Self { level, about, subject: None, message: message.into(), remedy: None }
+        Self { level, about, subject: None, message: message.into(), remedy: None, fixed: false }
     }
 
     fn of(self, subject: impl Into<String>) -> Self {
@@ -71,8 +82,11 @@ impl DoctorFinding {
 }
 
 /// Runs every check; the exit code is 1 if something is broken.
-pub(super) fn execute(context: &Context) -> Result<u8, CliError> {
-    let mut findings = checks::all(context);
+pub(super) fn execute(args: &DoctorArgs, context: &Context) -> Result<u8, CliError> {
+    let mut findings = Vec::new();
+    // before the checks, which may start a daemon
+    repairs::all(&context.places()?, args.fix, &mut findings);
+    findings.extend(checks::all(context));
     findings.sort_by_key(|finding| finding.level);
     let healthy = findings.iter().all(|finding| finding.level != FindingLevel::Broken);
     let diagnosis = Diagnosis { healthy, findings };
@@ -86,6 +100,7 @@ fn text(diagnosis: &Diagnosis, output: &Output) -> String {
         let (word, tint) = match finding.level {
             FindingLevel::Broken => ("broken ", Tint::Bad),
             FindingLevel::Warning => ("warning", Tint::Warn),
+            FindingLevel::Ok if finding.fixed => ("fixed  ", Tint::Good),
             FindingLevel::Ok => ("ok     ", Tint::Good),
         };
         let subject = finding.subject.as_ref().map(|subject| format!("{}: ", clean(subject))).unwrap_or_default();
