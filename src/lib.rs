@@ -28,6 +28,7 @@
 //! | [`credential`] | secrets that cannot be printed; OAuth; logins of other tools; **pure** in `refresh`: when to refresh a login |
 //! | [`usage`] | queries providers for the usage of accounts, within a budget |
 //! | [`watch`] | detects that a file has changed, for every way in which editors write |
+//! | [`ownership`] | whether other users could change a file, or a directory or link on the way to it |
 //! | [`simulate`] | **pure**: the pool, and rules to compare it with, in virtual time against a model of a provider |
 //! | [`pool`] | **pure**: accounts, leases, queue, sessions, strategies, health, limits, decisions |
 //! | [`limits`] | **pure**: why an upstream refused a request, and how far the refusal reaches |
@@ -66,6 +67,7 @@ pub mod http;
 #[deny(clippy::disallowed_methods)]
 pub mod limits;
 #[deny(clippy::disallowed_methods)]
+pub mod ownership;
 pub mod pool;
 #[deny(clippy::disallowed_methods)]
 pub mod protocol;
