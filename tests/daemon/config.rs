@@ -99,6 +99,52 @@ fn every_way_to_write_the_file_is_noticed() {
 }
 
 #[test]
+fn a_file_that_others_can_change_is_not_read_until_it_is_closed_to_them() {
+    use std::os::unix::fs::{PermissionsExt, chown};
+    let mut home = Home::new(&with_capacity(1));
+    let elsewhere = crate::support::directory();
+    let target = elsewhere.path().join("dotfile.toml");
+    fs::rename(config(&home), &target).unwrap();
+    symlink(&target, config(&home)).unwrap();
+    home.start();
+    let mut client = home.client();
+    let set = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    let mut capacity = 1;
+    let mut check = |open: &dyn Fn(), close: &dyn Fn(), words: &str| {
+        open();
+        fs::write(&target, with_capacity(capacity + 1)).unwrap();
+        wait_until(words, || state(&mut client)["error"].as_str().is_some_and(|error| error.contains(words)));
+        let rejected = client.call("config.reload", json!({}));
+        assert_eq!(rejected["state"], "rejected", "{rejected}");
+        assert_eq!(value(&mut client, "leases.per_account"), capacity, "the running configuration stays");
+        close();
+        capacity += 1;
+        client.call("config.reload", json!({}));
+        wait_for_capacity(&mut client, capacity, words);
+    };
+    let (file, directory) = (target.as_path(), elsewhere.path());
+    let words = format!("{} is open for writing to others (mode 0602); run: chmod o-w ", file.display());
+    check(&|| set(file, 0o602), &|| set(file, 0o600), &words);
+    let words = format!("{} is open for writing to others (mode 0702); run: chmod o-w ", directory.display());
+    check(&|| set(directory, 0o702), &|| set(directory, 0o700), &words);
+    // the directory of the link counts, too
+    let words = format!("{} is open for writing to others (mode 0703)", home.path().display());
+    check(&|| set(home.path(), 0o703), &|| set(home.path(), 0o700), &words);
+    if rustix::process::geteuid().is_root() {
+        let words = format!("{} belongs to another user (12345); if it is yours, run: chown root ", file.display());
+        check(&|| chown(file, Some(12345), None).unwrap(), &|| chown(file, Some(0), None).unwrap(), &words);
+    } else {
+        println!("not run: a foreign owner needs root");
+    }
+    // a daemon does not start with it, either
+    home.stop();
+    set(file, 0o666);
+    let output = home.command().output().unwrap();
+    let message = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && message.contains("because other users could change it"), "{message}");
+}
+
+#[test]
 fn an_edit_with_sed_is_noticed() {
     let mut home = Home::new(&with_capacity(1));
     home.start();

@@ -55,6 +55,7 @@ pub enum ReplaceError {
 impl LockedFile {
     /// Locks a file, which need not exist yet; creates its directory with mode 0700.
     pub fn lock(path: &Path) -> Result<Self, ReplaceError> {
+        load::trusted(path)?;
         let target = target_of(path)?;
         let directory = directory_of(&target);
         make_private(directory)?;

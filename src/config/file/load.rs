@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::position::LineIndex;
 use super::problem::{ConfigErrors, ConfigProblem};
 use crate::config::settings::Config;
+use crate::ownership::{self, UntrustedPath};
 
 /// The largest configuration file, in bytes.
 pub const MAX_FILE: usize = 1 << 20;
@@ -69,7 +70,8 @@ pub(in crate::config) fn bytes_at(path: &Path) -> Result<Option<Vec<u8>>, Config
         Err(error) if error.kind() == ErrorKind::NotFound && fs::symlink_metadata(path).is_ok() => {
             return Err(refuse("is a link to a file that does not exist".to_owned()));
         }
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        // a file that another user could create or remove must not end the last good configuration
+        Err(error) if error.kind() == ErrorKind::NotFound => return trusted(path).map(|()| None),
         other => other.map_err(broken)?,
     };
     if about.is_dir() {
@@ -81,9 +83,22 @@ pub(in crate::config) fn bytes_at(path: &Path) -> Result<Option<Vec<u8>>, Config
     }
     let mut bytes = Vec::new();
     let limit = MAX_FILE as u64 + 1;
-    File::open(path).map_err(broken)?.take(limit).read_to_end(&mut bytes).map_err(broken)?;
+    let file = File::open(path).map_err(broken)?;
+    // of the opened file: the name may refer to another one by now
+    ownership::check_opened(path, &file).map_err(|untrusted| not_obeyed(path, &untrusted))?;
+    file.take(limit).read_to_end(&mut bytes).map_err(broken)?;
     if bytes.len() > MAX_FILE { Err(ConfigErrors::too_large(path)) } else { Ok(Some(bytes)) }
 }
+
+/// Refuses a path of which other users can change a part.
+pub(in crate::config) fn trusted(path: &Path) -> Result<(), ConfigErrors> {
+    ownership::check(path).map_err(|untrusted| not_obeyed(path, &untrusted))
+}
+
+fn not_obeyed(path: &Path, untrusted: &UntrustedPath) -> ConfigErrors {
+    ConfigErrors::of_file(path, format!("is not read, because other users could change it: {untrusted}"))
+}
+
 pub(in crate::config) fn text_of(bytes: Vec<u8>, path: &Path) -> Result<String, ConfigErrors> {
     if bytes.len() > MAX_FILE {
         return Err(ConfigErrors::too_large(path));
@@ -115,6 +130,8 @@ fn is_stream(_: &fs::Metadata) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    #[cfg(unix)]
+    use crate::config::LockedFile;
 
     #[test]
     fn no_file_means_the_defaults() {
@@ -149,6 +166,30 @@ mod tests {
         assert_eq!(Config::load(&path).unwrap_err().problems[0].column, 1);
         fs::write(&path, " ".repeat(MAX_FILE)).unwrap();
         assert!(Config::load(&path).is_ok());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_file_that_others_could_change_or_remove_is_rejected() {
+        use std::os::unix::fs::PermissionsExt;
+        let home = tempfile::tempdir().unwrap();
+        let directory = home.path().join("lessor");
+        let path = directory.join("config.toml");
+        fs::create_dir(&directory).unwrap();
+        fs::write(&path, "[leases]\nper_account = 3\n").unwrap();
+        let set = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        set(&path, 0o646);
+        let message = Config::load(&path).unwrap_err().to_string();
+        assert!(message.ends_with(&format!("(mode 0646); run: chmod o-w {}", path.display())), "{message}");
+        assert!(LockedFile::lock(&path).is_err());
+        set(&path, 0o600);
+        assert!(Config::load(&path).is_ok());
+        set(&directory, 0o757);
+        assert!(Config::load(&path).is_err());
+        fs::remove_file(&path).unwrap();
+        assert!(Config::load(&path).is_err(), "others could have removed it");
+        set(&directory, 0o755);
+        assert_eq!(Config::load(&path).unwrap().state, LoadState::Default);
     }
 
     #[cfg(unix)]
