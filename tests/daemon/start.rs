@@ -87,21 +87,63 @@ fn another_file_at_the_socket_path_is_not_removed() {
 fn an_unsafe_directory_is_refused_with_a_remedy() {
     let elsewhere = crate::support::directory();
     let home = Home::new("");
-    let run = home.path().join("run");
-    symlink(elsewhere.path(), &run).unwrap();
-    assert!(refusal(home.command()).contains("symbolic link"));
-    std::fs::remove_file(&run).unwrap();
-    std::fs::create_dir(&run).unwrap();
-    chmod(&run, 0o770);
-    let message = refusal(home.command());
-    assert!(message.contains("open for writing to others") && message.contains("chmod 0700"), "{message}");
-    if rustix::process::geteuid().is_root() {
-        chmod(&run, 0o700);
-        std::os::unix::fs::chown(&run, Some(65534), None).unwrap();
-        assert!(refusal(home.command()).contains("another user"));
-    } else {
-        println!("not run: a foreign owner needs root");
+    // a link is followed, and what it leads to counts
+    let targets = ["run", "data", "state"].map(|name| elsewhere.path().join(name));
+    for (target, name) in targets.iter().zip(["run", "data", "state"]) {
+        std::fs::create_dir(target).unwrap();
+        symlink(target, home.path().join(name)).unwrap();
     }
+    for target in &targets {
+        chmod(target, 0o707);
+        let message = refusal(home.command());
+        let remedy = format!("{} is open for writing to others (mode 0707); run: chmod o-w ", target.display());
+        assert!(message.contains(&remedy), "{message}");
+        chmod(target, 0o755);
+        chmod(elsewhere.path(), 0o777);
+        // where root's group has members, the group is named too
+        let message = refusal(home.command());
+        let remedy = format!("o-w {}", elsewhere.path().display());
+        assert!(message.contains(&remedy), "{message}");
+        chmod(elsewhere.path(), 0o700);
+    }
+    if !rustix::process::geteuid().is_root() {
+        println!("not run: a foreign owner needs root");
+        return;
+    }
+    let run = elsewhere.path().join("run");
+    std::os::unix::fs::chown(&run, Some(65534), None).unwrap();
+    assert!(refusal(home.command()).contains("another user"));
+    std::os::unix::fs::chown(&run, Some(0), None).unwrap();
+    for name in ["data/lessor.db", "data/lessor.db-wal", "data/daemon.lock", "state/key", "state/lessor.log"] {
+        let file = home.path().join(name);
+        std::fs::write(&file, "").unwrap();
+        std::os::unix::fs::chown(&file, Some(65534), None).unwrap();
+        let message = refusal(home.command());
+        let part = format!(
+            "{} belongs to another user (nobody); if it is yours, run: chown root",
+            elsewhere.path().join(name).display()
+        );
+        assert!(message.contains(&part), "{name}: {message}");
+        std::fs::remove_file(&file).unwrap();
+    }
+}
+
+#[test]
+fn directories_of_the_umask_002_and_links_to_safe_places_are_used() {
+    let elsewhere = crate::support::directory();
+    let mut home = Home::new("");
+    for name in ["run", "data", "state"] {
+        let target = elsewhere.path().join(name);
+        std::fs::create_dir(&target).unwrap();
+        chmod(&target, 0o755);
+        symlink(&target, home.path().join(name)).unwrap();
+    }
+    home.start();
+    for name in ["run", "data", "state"] {
+        let mode = std::fs::metadata(elsewhere.path().join(name)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700, "{name} is closed to others");
+    }
+    home.client().call("status", json!({}));
 }
 
 #[test]

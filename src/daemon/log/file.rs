@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::line::Line;
 use crate::daemon::clock;
+use crate::ownership;
 
 #[derive(Debug)]
 pub(super) struct RotatingFile {
@@ -99,8 +100,10 @@ impl RotatingFile {
     }
 }
 
-/// Opens the file with mode 0600, regardless of the umask and of the mode it had.
+/// Opens the file with mode 0600, regardless of the umask and of the mode it had; nothing is written where a link of
+/// another user leads.
 fn open(path: &Path) -> io::Result<File> {
+    ownership::check(path)?;
     let mut options = OpenOptions::new();
     options.append(true).create(true);
     #[cfg(unix)]
@@ -110,6 +113,7 @@ fn open(path: &Path) -> io::Result<File> {
         options.mode(0o600).custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed());
     }
     let file = options.open(path)?;
+    ownership::check_opened(path, &file)?;
     let metadata = file.metadata()?;
     if !metadata.is_file() {
         return Err(io::ErrorKind::Unsupported.into());

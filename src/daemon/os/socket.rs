@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 #[cfg_attr(windows, path = "socket/windows.rs")]
 mod system;
 
+use crate::ownership::UntrustedPath;
+
 use system::LONGEST_PATH;
 #[cfg(unix)]
 pub use system::{Socket, admit, prepare_directory};
@@ -42,6 +44,9 @@ pub enum SocketError {
         /// What to do.
         remedy: String,
     },
+    /// Other users could change a part of the path.
+    #[error("{0}")]
+    Untrusted(#[from] UntrustedPath),
     /// Something else is at the path.
     #[error("{path} {why}; {remedy}")]
     InTheWay {

@@ -6,8 +6,9 @@ use super::{StartError, system};
 use crate::config::AppPaths;
 use crate::daemon::os::handover::{GatewayListeners, Handover};
 use crate::daemon::os::lock::{Lock, StartedBy, Taken};
-use crate::daemon::os::socket::{Socket, prepare_directory, private_directory};
+use crate::daemon::os::socket::{Socket, SocketError, prepare_directory, private_directory};
 use crate::daemon::os::socket_activation::{Inherited, WaitingClients, replace_daemon};
+use crate::ownership;
 
 pub(super) enum Source {
     New,
@@ -59,6 +60,7 @@ impl Source {
     /// that a client has started.
     pub(super) fn lock(&self, paths: &AppPaths) -> Result<Taken, StartError> {
         let lock_error = |error| StartError::Lock { path: paths.lock.clone(), error };
+        check_files(paths)?;
         if let Self::LastRun(handover) = self {
             return handover.lock().map(Taken::Ours).map_err(lock_error);
         }
@@ -93,6 +95,18 @@ impl Source {
             }
         }
     }
+}
+
+/// Refuses files that another user has put into a directory while it was open to others.
+fn check_files(paths: &AppPaths) -> Result<(), StartError> {
+    let beside = |suffix| {
+        let mut name = paths.database.clone().into_os_string();
+        name.push(suffix);
+        PathBuf::from(name)
+    };
+    let database = ["", "-wal", "-shm", "-journal"].map(beside);
+    let mut files = database.iter().chain([&paths.lock, &paths.key, &paths.log]);
+    files.try_for_each(|file| ownership::check(file)).map_err(|untrusted| SocketError::from(untrusted).into())
 }
 
 /// The socket, and what else the last run has handed over.

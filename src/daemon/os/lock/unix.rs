@@ -8,6 +8,8 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
 
+use crate::ownership;
+
 /// Opens, or creates, and locks the file; `None` when another process holds the lock.
 pub(super) fn open_locked(path: &Path) -> io::Result<Option<File>> {
     let mut options = OpenOptions::new();
@@ -15,6 +17,7 @@ pub(super) fn open_locked(path: &Path) -> io::Result<Option<File>> {
     options.mode(0o600).custom_flags((OFlags::NOFOLLOW | OFlags::CLOEXEC).bits().cast_signed());
     // on a read-only disk the file can be locked, but not written
     let file = options.open(path).or_else(|error| File::open(path).map_err(|_| error))?;
+    ownership::check_opened(path, &file)?;
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => return Ok(None),

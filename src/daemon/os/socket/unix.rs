@@ -16,6 +16,7 @@ use rustix::process::geteuid;
 
 use super::{SocketError, check_length, in_the_way, unsafe_directory};
 use crate::daemon::os::socket_activation::Inherited;
+use crate::ownership;
 
 /// The longest path a socket can have: `sun_path` less its final zero.
 pub const LONGEST_PATH: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
@@ -44,12 +45,14 @@ pub fn prepare_directory(socket: &Path) -> Result<(), SocketError> {
     if is_own { private_directory(directory) } else { Ok(()) }
 }
 
-/// Creates a directory that only its user can enter, or closes an existing one to others.
+/// Creates a directory that only its user can enter, or closes an existing one to others. Links are followed.
 ///
 /// # Errors
-/// When it is a link, belongs to another user, or cannot be created.
+/// When other users could change a part of the path, or it cannot be created.
 pub fn private_directory(path: &Path) -> Result<(), SocketError> {
     let io = |doing| SocketError::io(doing, path);
+    // before anything is created where a link of another user leads
+    ownership::check(path)?;
     if let Some(parent) = path.parent().filter(|parent| !parent.exists()) {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(parent).map_err(io("making the parent of"))?;
     }
@@ -60,7 +63,12 @@ pub fn private_directory(path: &Path) -> Result<(), SocketError> {
         Err(_) if path.is_dir() => {}
         Err(error) => return Err(io("making")(error)),
     }
+    // again: another user may have created what did not exist
     let metadata = check_directory(path)?;
+    if metadata.uid() != geteuid().as_raw() {
+        let remedy = "set LESSOR_HOME or LESSOR_SOCKET to a place of your own".to_owned();
+        return unsafe_directory(path, "belongs to another user", remedy);
+    }
     // it may have been widened by its user, or narrowed by the umask
     if metadata.mode() & 0o777 != 0o700 {
         let tightened = fs::set_permissions(path, fs::Permissions::from_mode(0o700));
@@ -69,22 +77,13 @@ pub fn private_directory(path: &Path) -> Result<(), SocketError> {
     Ok(())
 }
 
-/// Checks that a directory is real, belongs to this user, and is not open for writing to others.
+/// Checks that a path leads to a directory, and that other users can change no part of it.
 fn check_directory(path: &Path) -> Result<fs::Metadata, SocketError> {
-    let shown = path.display();
-    let metadata = fs::symlink_metadata(path).map_err(SocketError::io("looking at", path))?;
-    if metadata.is_symlink() {
-        return unsafe_directory(path, "is a symbolic link", format!("replace it by a directory: rm {shown}"));
-    }
+    ownership::check(path)?;
+    let metadata = fs::metadata(path).map_err(SocketError::io("looking at", path))?;
     if !metadata.is_dir() {
+        let shown = path.display();
         return unsafe_directory(path, "is not a directory", format!("move it away: mv {shown} {shown}.old"));
-    }
-    if metadata.uid() != geteuid().as_raw() {
-        let remedy = "set LESSOR_HOME or LESSOR_SOCKET to a place of your own".to_owned();
-        return unsafe_directory(path, "belongs to another user", remedy);
-    }
-    if metadata.mode() & 0o022 != 0 {
-        return unsafe_directory(path, "is open for writing to others", format!("chmod 0700 {shown}"));
     }
     Ok(metadata)
 }
