@@ -1,9 +1,12 @@
 //! The HTTP client for requests to providers: TLS, proxy and trusted roots in one place. Redirects are never followed.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
+use std::{fs::File, io::Read as _};
 
 use thiserror::Error;
+
+use crate::ownership::{self, UntrustedPath};
 
 /// What lessor's own requests name as their program. The gateway forwards what the agent names.
 const USER_AGENT: &str = concat!("lessor/", env!("CARGO_PKG_VERSION"));
@@ -26,6 +29,9 @@ pub enum HttpError {
     /// The certificate file cannot be read.
     #[error("cannot read the certificates in {}: {source}", path.display())]
     Unreadable { path: PathBuf, source: std::io::Error },
+    /// Other users could change the certificate file.
+    #[error("the certificates in {} are not used, because other users could change them: {source}", path.display())]
+    Untrusted { path: PathBuf, source: UntrustedPath },
     /// The file contains no PEM certificates.
     #[error("{} contains no PEM certificates: {source}", path.display())]
     NoCertificates { path: PathBuf, source: reqwest::Error },
@@ -59,7 +65,7 @@ pub fn client(reach: &ConnectOptions) -> Result<reqwest::Client, HttpError> {
         builder = environment_proxies().into_iter().fold(builder.no_proxy(), reqwest::ClientBuilder::proxy);
     }
     if let Some(path) = &reach.ca_file {
-        let pem = std::fs::read(path).map_err(|source| HttpError::Unreadable { path: path.clone(), source })?;
+        let pem = read_certificates(path)?;
         let certificates = reqwest::Certificate::from_pem_bundle(&pem)
             .map_err(|source| HttpError::NoCertificates { path: path.clone(), source })?;
         builder = builder.tls_certs_merge(certificates);
@@ -96,7 +102,7 @@ pub fn tls(reach: &ConnectOptions) -> Result<rustls::ClientConfig, HttpError> {
     let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
     let mut extra = Vec::new();
     if let Some(path) = &reach.ca_file {
-        let pem = std::fs::read(path).map_err(|source| HttpError::Unreadable { path: path.clone(), source })?;
+        let pem = read_certificates(path)?;
         let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
         extra = read.map_err(|error| HttpError::Tls(format!("{}: {error}", path.display())))?;
         if extra.is_empty() {
@@ -109,6 +115,16 @@ pub fn tls(reach: &ConnectOptions) -> Result<rustls::ClientConfig, HttpError> {
     // "dangerous" means a verifier other than that of rustls: here the system's
     let builder = builder.map_err(|error| failed(&error))?.dangerous().with_custom_certificate_verifier(verifier);
     Ok(builder.with_no_client_auth())
+}
+
+/// The content of a file that no other user can change: its certificates can stand for any server.
+fn read_certificates(path: &Path) -> Result<Vec<u8>, HttpError> {
+    let mut pem = Vec::new();
+    let unreadable = |source| HttpError::Unreadable { path: path.to_owned(), source };
+    let mut file = File::open(path).map_err(unreadable)?;
+    ownership::check_opened(path, &file).map_err(|source| HttpError::Untrusted { path: path.to_owned(), source })?;
+    file.read_to_end(&mut pem).map_err(unreadable)?;
+    Ok(pem)
 }
 
 /// The URL without user and password.

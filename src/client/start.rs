@@ -176,8 +176,11 @@ pub(super) fn open_log(state: &Path, log: &Path) -> io::Result<File> {
         directory.mode(0o700);
         options.mode(0o600);
     }
+    crate::ownership::check(log)?;
     directory.create(state)?;
-    options.open(log)
+    let file = options.open(log)?;
+    crate::ownership::check_opened(log, &file)?;
+    Ok(file)
 }
 
 /// The last lines of what was written after the first `before` bytes.

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use crate::{cli::error::CliError, config::AppPaths, daemon::find_process, pool::Process};
+use crate::{cli::error::CliError, config::AppPaths, daemon::find_process, ownership, pool::Process};
 
 /// The directory of one program; the first write creates it.
 #[derive(Debug)]
@@ -69,13 +69,17 @@ fn create(path: &Path) -> io::Result<()> {
     create_private_directory(path)
 }
 
-/// Creates a directory, with its parents, that only its owner can read.
+/// Creates a directory, with its parents, that only its owner can read; refused where other users could change a part of
+/// its path.
 pub(crate) fn create_private_directory(directory: &Path) -> io::Result<()> {
+    ownership::check(directory)?;
     let mut builder = std::fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(directory)
+    builder.create(directory)?;
+    // again: another user may have created what did not exist
+    Ok(ownership::check(directory)?)
 }
 
 fn remove_abandoned(root: &Path) {

@@ -9,6 +9,7 @@ use zeroize::Zeroizing;
 use super::super::{DiscoveredAccount, FileContent, FileFormat, ImportParseError, ImportProblem, ParsedFile, read};
 use super::opencode_database;
 use super::paths::{HostEnvironment, beside};
+use crate::ownership::{self, UntrustedPath};
 use crate::pool::{CredentialKind, Wall};
 
 /// The maximum size of a file, in bytes.
@@ -69,6 +70,9 @@ pub enum DiscoveryError {
     /// The directory contains too many files.
     #[error("it contains more than {MOST_FILES} files; the others are left out: pass their paths")]
     TooMany,
+    /// Other users could have put another login there.
+    #[error("it is not read, because other users could change it: {0}")]
+    Untrusted(#[from] UntrustedPath),
     /// Its tool uses another file now.
     #[error("{0}")]
     Replaced(String),
@@ -94,6 +98,9 @@ pub struct RawFile {
 pub(super) fn file(path: &Path, of: &HostEnvironment<'_>, now: Wall) -> Option<DiscoveredFile> {
     let source = DiscoverySource::File(path.to_owned());
     if opencode_database::is_database(path) {
+        if let Err(untrusted) = opencode_database::files(path).iter().try_for_each(|file| ownership::check(file)) {
+            return Some(DiscoveredFile::new(source, Err(untrusted.into())));
+        }
         let reading = followed(opencode_database::read(path, now).map_err(DiscoveryError::System), &source);
         let open_to_others = fs::metadata(path).ok().and_then(|about| open_to_others(&about));
         return Some(DiscoveredFile { source, reading, open_to_others });
@@ -143,6 +150,7 @@ pub fn take(path: &Path) -> Result<RawFile, DiscoveryError> {
         Err(error) => return Err(DiscoveryError::System(error)),
     };
     // of the opened file: the name may refer to another one by now
+    ownership::check_opened(path, &opened)?;
     let about = opened.metadata().map_err(DiscoveryError::System)?;
     if about.is_dir() {
         return Err(DiscoveryError::NoFile("a directory"));
