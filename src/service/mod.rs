@@ -102,6 +102,14 @@ pub trait ServiceManager: Debug {
     /// # Errors
     /// When a path cannot be written into a unit.
     fn units(&self, settings: &UnitSettings) -> Result<Vec<ServiceUnit>, ServiceError>;
+    /// The call that queries the manager's version, if the units depend on it.
+    fn version_call(&self) -> Option<ManagerCall> {
+        None
+    }
+    /// Parses the output of that call.
+    fn parse_version(&self, _answer: &CallOutput) -> Option<u32> {
+        None
+    }
     /// The calls for an action, in order.
     fn calls(&self, action: ServiceAction) -> Vec<ManagerCall>;
     /// The calls that query the status.
@@ -209,13 +217,24 @@ impl<R: CallRunner> ServiceControl<R> {
         &*self.manager
     }
 
+    /// The units for this version of the manager.
+    ///
+    /// # Errors
+    /// When a path cannot be written into a unit.
+    pub fn units(&self, settings: &UnitSettings) -> Result<Vec<ServiceUnit>, ServiceError> {
+        // without an answer the units are those that every version understands
+        let answer = self.manager.version_call().and_then(|call| self.run(&call).ok());
+        let manager_version = answer.and_then(|answer| self.manager.parse_version(&answer));
+        self.manager.units(&UnitSettings { manager_version, ..settings.clone() })
+    }
+
     /// Writes the units and has the manager load them. Repeating it changes nothing.
     ///
     /// # Errors
     /// When the manager cannot be reached or rejects the units.
     pub fn install(&self, settings: &UnitSettings) -> Result<(Vec<UnitResult>, ServiceState), ServiceError> {
-        let units = self.manager.units(settings)?;
         self.act(ServiceAction::Check)?;
+        let units = self.units(settings)?;
         let done = units
             .iter()
             .map(|unit| Ok(UnitResult { path: unit.path.clone(), change: unit.write()? }))

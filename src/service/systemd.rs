@@ -14,7 +14,11 @@ const SOCKET_TEXT: &str = include_str!("../../systemd/lessor.socket");
 const HEAD: &str = "\
 # Written by `lessor service install`, which overwrites it. To change it:
 #     systemctl --user edit ";
+/// How each unit reloads, whatever its program is.
+const RELOAD: &str = "ExecReload=";
 const OWN_LINES: [&str; 3] = ["ExecStart=", "Environment=", "ListenStream="];
+/// The first version that signals a reload itself, and waits until the daemon reports its end.
+const SIGNALS_RELOADS: u32 = 253;
 /// The longest path of a socket: `sun_path` without its final zero.
 const LONGEST_SOCKET: usize = 107;
 
@@ -60,6 +64,16 @@ impl ServiceManager for Systemd {
             ServiceUnit { path: service, text: service_text(settings)?, wide: false, stays_in_use: false },
             ServiceUnit { path: socket, text: socket_text(settings)?, wide: false, stays_in_use: true },
         ])
+    }
+
+    fn version_call(&self) -> Option<ManagerCall> {
+        Some(self.call(&["show", "--property=Version"]))
+    }
+
+    fn parse_version(&self, answer: &CallOutput) -> Option<u32> {
+        let version = answer.out.lines().find_map(|line| line.strip_prefix("Version="))?;
+        let digits = version.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(version.len());
+        version[..digits].parse().ok()
     }
 
     fn calls(&self, action: ServiceAction) -> Vec<ManagerCall> {
@@ -117,7 +131,8 @@ impl ServiceManager for Systemd {
 
     fn parse_unit(&self, unit: &str) -> InstalledUnit {
         let program = unit.lines().find_map(|line| line.strip_prefix("ExecStart=")).map(first_word);
-        let is_current = [SERVICE_TEXT, SOCKET_TEXT].iter().any(|text| essence(text).eq(essence(unit)));
+        let known = [essence(SERVICE_TEXT), signalled(&essence(SERVICE_TEXT)), essence(SOCKET_TEXT)];
+        let is_current = known.contains(&essence(unit));
         InstalledUnit { program, is_current }
     }
 
@@ -153,8 +168,17 @@ impl<'a> Properties<'a> {
 
 fn service_text(settings: &UnitSettings) -> Result<String, ServiceError> {
     let mut text = format!("{HEAD}{SERVICE}\n\n");
-    for line in SERVICE_TEXT.lines() {
-        if line.starts_with("ExecStart=") {
+    let signals_reloads = settings.manager_version.is_some_and(|version| version >= SIGNALS_RELOADS);
+    // systemd takes both for one unit only since version 258
+    let is_left_out = |line: &str| signals_reloads && line.starts_with("ExecReload=");
+    for line in SERVICE_TEXT.lines().filter(|line| !is_left_out(line)) {
+        if signals_reloads && line.starts_with("# It waits until the daemon") {
+            text += "# systemd signals a reload, and waits until the daemon reports its end.\n";
+        } else if signals_reloads && line == "Type=notify" {
+            text += "Type=notify-reload\n";
+        } else if line.starts_with("ExecReload=") {
+            text += &format!("ExecReload={} reload\n", quoted(plain("this program", &settings.program)?));
+        } else if line.starts_with("ExecStart=") {
             for (name, value) in &settings.variables {
                 let value = plain(name, value)?;
                 text += &format!("Environment={}\n", quoted(&format!("{name}={value}")));
@@ -220,11 +244,18 @@ fn first_word(line: &str) -> String {
     word.replace("%%", "%")
 }
 
-/// The lines of a unit, without comments and without the lines that differ per user.
-fn essence(unit: &str) -> impl Iterator<Item = &str> {
+/// The lines of a unit, without comments and without what differs per user.
+fn essence(unit: &str) -> Vec<&str> {
     let says =
         |line: &&str| !line.is_empty() && !line.starts_with('#') && !OWN_LINES.iter().any(|own| line.starts_with(own));
-    unit.lines().filter(says)
+    let is_reload = |line: &str| line.starts_with("ExecReload=") && line.ends_with(" reload");
+    unit.lines().filter(says).map(|line| if is_reload(line) { RELOAD } else { line }).collect()
+}
+
+/// The same unit, for a version of systemd that signals reloads itself.
+fn signalled<'a>(lines: &[&'a str]) -> Vec<&'a str> {
+    let kept = lines.iter().filter(|line| **line != RELOAD);
+    kept.map(|line| if *line == "Type=notify" { "Type=notify-reload" } else { line }).collect()
 }
 
 #[cfg(test)]

@@ -42,6 +42,7 @@ fn wanted() -> UnitSettings {
         program: "/opt/a & b/lessor".into(),
         variables: vec![("LESSOR_HOME", "/h/100 %".into()), ("LESSOR_CONFIG", "/c/\"x\".toml".into())],
         socket: Some("/h/100 %/run/lessor.sock".into()),
+        manager_version: None,
     }
 }
 
@@ -113,6 +114,41 @@ fn written_units_are_read_back() {
                 assert!(!unit.text.contains(word), "{}", unit.text);
             }
         }
+    }
+}
+
+#[test]
+fn a_reload_waits_in_each_version_of_systemd() {
+    let manager = Systemd::of(user(Path::new("/home/ann")));
+    let versions = [
+        ("Version=252.38-1~deb12u1\n", Some(252)),
+        ("Version=253\n", Some(253)),
+        ("Version=v257.3\n", None),
+        ("", None),
+    ];
+    for (text, version) in versions {
+        assert_eq!(manager.parse_version(&said(text)), version, "{text}");
+    }
+    for (answer, signals) in [
+        (said("Version=252"), false),
+        (said("Version=253.1"), true),
+        (said("Version=260"), true),
+        (no("no bus"), false),
+    ] {
+        let stage = Stage::default();
+        stage.answers.borrow_mut().push_back(answer);
+        let control = ServiceControl::with(Box::new(Systemd::of(user(Path::new("/home/ann")))), &stage);
+        let unit = control.units(&wanted()).unwrap().remove(0).text;
+        let lines: Vec<&str> =
+            unit.lines().filter(|line| line.starts_with("Type=") || line.starts_with("ExecReload=")).collect();
+        let expected: &[&str] =
+            if signals { &["Type=notify-reload"] } else { &["Type=notify", "ExecReload=\"/opt/a & b/lessor\" reload"] };
+        assert_eq!(lines, expected);
+        assert!(manager.parse_unit(&unit).is_current, "{unit}");
+        // as earlier versions of lessor wrote it, and without either
+        let older = unit.replace("\"/opt/a & b/lessor\" reload", "kill -HUP $MAINPID");
+        assert_eq!(manager.parse_unit(&older).is_current, signals);
+        assert!(!manager.parse_unit(&unit.replace("Type=notify", "Type=simple")).is_current);
     }
 }
 
@@ -280,8 +316,9 @@ fn installing_twice_changes_nothing_and_uninstalling_removes_everything() {
     let stage = Stage::default();
     let service = ServiceControl::with(Box::new(Systemd::of(user(home.path()))), &stage);
     for change in [UnitChange::Written, UnitChange::Unchanged] {
-        // check, reload and status; reset, enable and status
-        stage.answers.borrow_mut().extend([said(""), said(""), loaded(), no("not loaded"), said(""), loaded()]);
+        // check, version, reload and status; reset, enable and status
+        let said = || said("");
+        stage.answers.borrow_mut().extend([said(), said(), said(), loaded(), no("not loaded"), said(), loaded()]);
         let (done, state) = service.install(&wanted()).unwrap();
         assert!(state.installed && done.iter().all(|done| done.change == change), "{done:?}");
     }
@@ -306,7 +343,8 @@ fn an_unreachable_manager_and_one_that_finds_no_units_are_reported() {
         "nothing is written if no manager can be reached"
     );
     // the units are removed even if the manager cannot be reached
-    stage.answers.borrow_mut().extend([said(""), said(""), loaded(), said(""), said(""), loaded()]);
+    let yes = || said("");
+    stage.answers.borrow_mut().extend([yes(), yes(), yes(), loaded(), yes(), yes(), loaded()]);
     service.install(&wanted()).unwrap();
     stage.answers.borrow_mut().push_back(bus);
     assert_eq!(service.uninstall().unwrap().len(), 2);

@@ -14,6 +14,8 @@ pub struct UnitSettings {
     pub variables: Vec<(&'static str, PathBuf)>,
     /// The socket, if it is not the default one.
     pub socket: Option<PathBuf>,
+    /// The version of the manager, if it is known.
+    pub manager_version: Option<u32>,
 }
 
 /// A unit file.

@@ -186,12 +186,15 @@ fn a_lease_survives_a_reload() {
     let lease = client.call("lease.acquire", json!({ "provider": "anthropic" }));
     wait_until("systemd has received the ready message", || user.property("ActiveState") == "active");
     std::fs::create_dir_all(user.home().join(".config/lessor")).unwrap();
-    std::fs::write(user.home().join(".config/lessor/config.toml"), "[leases]\nper_account = 7\n").unwrap();
-    user.systemctl(&["reload", "lessor.service"]);
-    // systemctl returns when the daemon has read the file
-    let settings = client.call("config.get", json!({}))["settings"].clone();
-    let per_account = settings.as_array().unwrap().iter().find(|setting| setting["key"] == "leases.per_account");
-    assert_eq!(per_account.unwrap()["value"], 7);
+    // systemctl returns when the daemon has read the file, every time
+    for per_account in 2..=7 {
+        let text = format!("[leases]\nper_account = {per_account}\n");
+        std::fs::write(user.home().join(".config/lessor/config.toml"), text).unwrap();
+        user.systemctl(&["reload", "lessor.service"]);
+        let settings = client.call("config.get", json!({}))["settings"].clone();
+        let set = settings.as_array().unwrap().iter().find(|setting| setting["key"] == "leases.per_account").cloned();
+        assert_eq!(set.unwrap()["value"], per_account);
+    }
     wait_until("the reload is over", || user.property("ActiveState") == "active");
     assert_eq!(client.call("lease.list", json!({}))[0]["fence"], lease["fence"]);
     assert_eq!(client.pid(), pid);

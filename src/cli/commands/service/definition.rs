@@ -36,7 +36,7 @@ pub(super) fn of_this_program(context: &Context) -> Result<(UnitSettings, Vec<St
         ));
     }
     let socket = (has_home || has_socket).then_some(places.socket);
-    Ok((UnitSettings { program, variables, socket }, hints))
+    Ok((UnitSettings { program, variables, socket, manager_version: None }, hints))
 }
 
 pub(super) fn program() -> Result<PathBuf, CliError> {

@@ -122,7 +122,7 @@ impl From<ServiceError> for CliError {
 fn install(options: &ServiceInstallArgs, ours: &UserService, context: &Context) -> Result<(), CliError> {
     let (wanted, mut hints) = definition::of_this_program(context)?;
     if options.print {
-        return print(&ours.manager().units(&wanted)?, &context.output);
+        return print(&ours.units(&wanted)?, &context.output);
     }
     let mut done = Vec::new();
     ours.act(ServiceAction::Check)?;
