@@ -1,5 +1,7 @@
 //! Checks that involve several keys.
 
+use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::Path;
 
 use super::problem::{ConfigProblem, ProblemLog};
@@ -10,6 +12,9 @@ use crate::config::settings::{Config, ProviderSection};
 const BUILT_IN: [&str; 3] = ["anthropic", "openai", "google"];
 /// First path segments of the gateway that are not providers.
 const RESERVED: [&str; 4] = ["healthz", "metrics", "ui", "lessor"];
+
+/// The number of warnings of one kind that are shown each.
+const MOST_WARNINGS: usize = 3;
 
 /// Checks a provider's name, which is a segment of the gateway's paths.
 pub(in crate::config) fn provider_name(name: &str) -> Result<(), String> {
@@ -36,25 +41,49 @@ pub(in crate::config) fn together(config: &Config, log: &mut ProblemLog<'_>) {
     listener(config, log);
     providers(config, log);
 }
+
+/// What is valid, but may not have the expected effect.
 pub(in crate::config) fn warnings(config: &Config, log: &ProblemLog<'_>) -> Vec<ConfigProblem> {
     let ceiling = config.pool.leases.max_per_account;
-    let mut warnings = Vec::new();
-    for account in config.pool.accounts.iter().filter(|account| account.max_leases.is_some_and(|most| most > ceiling)) {
+    let above = config.pool.accounts.iter().filter(|account| account.max_leases.is_some_and(|most| most > ceiling));
+    let above = above.filter_map(|account| {
         let key = format_key(&["accounts", &account.name, "max_leases"]);
-        if let Some(span) = config.span_of(&key) {
-            let message = format!("`{key}` is above `leases.max_per_account` ({ceiling}), which takes precedence");
-            warnings.push(log.warning(&key, &span, message));
-        }
-    }
-    for (agent, section) in &config.agents {
+        let span = config.span_of(&key)?;
+        let message = format!("`{key}` is above `leases.max_per_account` ({ceiling}), which takes precedence");
+        Some(Warning { key, span, message })
+    });
+    let more = "more accounts have a `max_leases` above `leases.max_per_account`";
+    let mut warnings = summed_up(above, more, log);
+    let clients = config.providers.iter().flat_map(|(name, provider)| oauth_clients(name, provider, config));
+    warnings.extend(summed_up(clients, "more OAuth clients have no effect", log));
+    let programs = config.agents.iter().filter_map(|(agent, section)| {
         let key = format_key(&["agents", agent, "programs"]);
-        let relative = section.programs.iter().find(|path| !Path::new(path).is_absolute());
-        if let Some((relative, span)) = relative.zip(config.span_of(&key)) {
-            let message = format!("`{key}` has {relative:?}, which is not the absolute path of a program");
-            warnings.push(log.warning(&key, &span, message));
-        }
+        let relative = section.programs.iter().find(|path| !Path::new(path).is_absolute())?;
+        let span = config.span_of(&key)?;
+        let message = format!("`{key}` has {relative:?}, which is not the absolute path of a program");
+        Some(Warning { key, span, message })
+    });
+    warnings.extend(summed_up(programs, "more agents have such programs", log));
+    warnings
+}
+
+struct Warning {
+    key: String,
+    span: Range<usize>,
+    message: String,
+}
+
+/// The first warnings of one kind, and one that counts the others, at the first of them.
+fn summed_up(found: impl Iterator<Item = Warning>, more: &str, log: &ProblemLog<'_>) -> Vec<ConfigProblem> {
+    let mut found: Vec<Warning> = found.collect();
+    found.sort_by_key(|one| one.span.start);
+    let mut found = found.into_iter();
+    let first = found.by_ref().take(MOST_WARNINGS);
+    let mut warnings: Vec<_> = first.map(|one| log.warning(&one.key, &one.span, one.message)).collect();
+    if let Some(next) = found.next() {
+        let number = found.count() + 1;
+        warnings.push(log.warning(&next.key, &next.span, format!("{number} {more}")));
     }
-    oauth_clients(config, log, &mut warnings);
     warnings
 }
 
@@ -88,29 +117,27 @@ fn listener(config: &Config, log: &mut ProblemLog<'_>) {
 }
 
 /// OAuth clients without an id, or with that of another one of the same provider.
-fn oauth_clients(config: &Config, log: &ProblemLog<'_>, warnings: &mut Vec<ConfigProblem>) {
-    for (name, provider) in &config.providers {
-        let default = provider.oauth.client_id.as_deref().filter(|id| !id.is_empty());
-        let mut known: Vec<(&str, String)> =
-            default.map(|id| (id, format_key(&["providers", name, "oauth"]))).into_iter().collect();
-        for (client, section) in &provider.oauth.clients {
-            let key = format_key(&["providers", name, "oauth", "clients", client]);
-            let id = section.client_id.as_deref().filter(|id| !id.is_empty());
-            let message = match id.map(|id| (id, known.iter().find(|(known, _)| *known == id))) {
-                None => format!("[{key}] has no `client_id`, so it has no effect"),
-                Some((_, Some((_, other)))) => {
-                    format!("[{key}] has the `client_id` of [{other}], so it has no effect")
-                }
-                Some((id, None)) => {
-                    known.push((id, key));
-                    continue;
-                }
-            };
-            if let Some((span, _)) = config.origins.sections.get(&key) {
-                warnings.push(log.warning(&key, span, message));
+fn oauth_clients(name: &str, provider: &ProviderSection, config: &Config) -> Vec<Warning> {
+    let default = provider.oauth.client_id.as_deref().filter(|id| !id.is_empty());
+    let mut known: BTreeMap<&str, String> =
+        default.map(|id| (id, format_key(&["providers", name, "oauth"]))).into_iter().collect();
+    let mut warnings = Vec::new();
+    for (client, section) in &provider.oauth.clients {
+        let key = format_key(&["providers", name, "oauth", "clients", client]);
+        let id = section.client_id.as_deref().filter(|id| !id.is_empty());
+        let message = match id.map(|id| (id, known.get(id))) {
+            None => format!("[{key}] has no `client_id`, so it has no effect"),
+            Some((_, Some(other))) => format!("[{key}] has the `client_id` of [{other}], so it has no effect"),
+            Some((id, None)) => {
+                known.insert(id, key);
+                continue;
             }
+        };
+        if let Some((span, _)) = config.origins.sections.get(&key) {
+            warnings.push(Warning { key, span: span.clone(), message });
         }
     }
+    warnings
 }
 
 fn providers(config: &Config, log: &mut ProblemLog<'_>) {
@@ -126,7 +153,10 @@ fn providers(config: &Config, log: &mut ProblemLog<'_>) {
         let urls =
             [format_key(&["providers", name, "base_url"]), format_key(&["providers", name, "oauth", "base_url"])];
         let section = config.origins.sections.get(&key);
-        if let Some((span, _)) = section.filter(|_| !urls.iter().any(|url| log.is_wrong(url))) {
+        if let Some((span, _)) = section
+            && !log.omits_one()
+            && !urls.iter().any(|url| log.is_wrong(url))
+        {
             let known = BUILT_IN.join(", ");
             let message = format!("`{name}` is not a built-in provider ({known}), so it needs a `base_url`");
             log.problem(&key, span, message);

@@ -25,6 +25,11 @@ impl<'t> LineIndex<'t> {
         (clamp(line), clamp(column))
     }
 
+    /// The line of an offset, from 1.
+    pub(in crate::config) fn line(&self, offset: usize) -> u32 {
+        clamp(self.starts.partition_point(|start| *start <= offset))
+    }
+
     /// The range of the line around an offset, without its end.
     pub(in crate::config) fn line_at(&self, offset: usize) -> Range<usize> {
         let next = self.starts.partition_point(|start| *start <= offset);

@@ -41,6 +41,8 @@ pub(in crate::config) struct ProblemLog<'t> {
     /// Ranges below a broken header, where no further problem is reported.
     pub(in crate::config) unknown: Vec<Range<usize>>,
     pub(in crate::config) problems: Vec<ConfigProblem>,
+    /// The number of problems beyond those.
+    pub(in crate::config) omitted: usize,
 }
 
 /// A line and the marked part of it, in characters.
@@ -50,6 +52,8 @@ struct Excerpt {
     marked: Range<usize>,
 }
 
+/// The number of problems that are kept.
+const MOST_KEPT: usize = 1000;
 /// The number of problems that are shown.
 const MOST_SHOWN: usize = 20;
 /// Characters of a line that are shown.
@@ -108,9 +112,19 @@ impl fmt::Display for ConfigErrors {
 
 impl ProblemLog<'_> {
     pub(in crate::config) fn problem(&mut self, key: &str, span: &Range<usize>, message: String) {
-        if !self.unknown.iter().any(|range| range.contains(&span.start)) {
+        if self.unknown.iter().any(|range| range.contains(&span.start)) {
+            return;
+        }
+        if !self.omits_one() {
             self.problems.push(ConfigProblem::at(self.path, &self.lines, span, key.to_owned(), message));
         }
+    }
+
+    /// Counts a problem instead of keeping it, if there are many already.
+    pub(in crate::config) fn omits_one(&mut self) -> bool {
+        let is_full = self.problems.len() >= MOST_KEPT;
+        self.omitted += usize::from(is_full);
+        is_full
     }
 
     /// Whether a key already has a problem.

@@ -11,6 +11,7 @@ use crate::config::origins::{Origin, SetValue};
 use crate::config::schema::keys::{KeySpec, account, client, provider};
 use crate::config::schema::lookup::{self, PathMatch, format_key};
 use crate::config::settings::Config;
+use crate::pool::AccountSettings;
 
 impl Config {
     /// Reads a file's text; the path is for messages only.
@@ -20,7 +21,7 @@ impl Config {
         }
         let lines = LineIndex::new(text.strip_prefix('\u{feff}').unwrap_or(text));
         let parsed = syntax::parse(&lines);
-        let mut log = ProblemLog { path, lines, unknown: parsed.unknown, problems: Vec::new() };
+        let mut log = ProblemLog { path, lines, unknown: parsed.unknown, problems: Vec::new(), omitted: 0 };
         let mut config = Self::default();
         config.origins.path = path.to_owned();
         let whole = parsed.errors.is_empty();
@@ -39,6 +40,10 @@ impl Config {
     }
 }
 
+fn is_account_name(name: &str) -> bool {
+    !name.is_empty() && !name.chars().any(char::is_control) && name.chars().count() <= 254
+}
+
 impl ProblemLog<'_> {
     fn section(&mut self, config: &mut Config, table: &dyn TableLike, path: &mut Vec<String>) {
         for (name, item) in table.iter().filter(|(_, item)| !item.is_none()) {
@@ -49,13 +54,19 @@ impl ProblemLog<'_> {
             match lookup::find(&parts) {
                 PathMatch::Key(row) => self.value(config, row, &parts, item, &span),
                 PathMatch::Section => match item.as_table_like() {
-                    Some(inner) if self.enter(config, &parts, &key, &span) => self.section(config, inner, path),
+                    Some(inner) if self.enter(config, &parts, &key, &span) => {
+                        if parts == ["accounts"] {
+                            Self::create_accounts(config, inner);
+                        }
+                        self.section(config, inner, path);
+                    }
                     Some(_) => {}
                     None => {
                         let message = format!("`{key}` is a section; write [{key}] once, with its keys below it");
                         self.problem(&key, &span, message);
                     }
                 },
+                PathMatch::Nothing if self.omits_one() => {}
                 PathMatch::Nothing => {
                     let message = lookup::unknown(&parts, item.is_table_like() || item.is_array_of_tables());
                     self.problem(&key, &span, message);
@@ -65,11 +76,20 @@ impl ProblemLog<'_> {
         }
     }
 
+    /// Creates the sections of all accounts at once, in the order of their names: one at a time, each would move all
+    /// that come after it.
+    fn create_accounts(config: &mut Config, table: &dyn TableLike) {
+        let names = table.iter().filter(|(name, item)| item.is_table_like() && is_account_name(name));
+        let section = |name: &str| AccountSettings { name: name.to_owned(), ..AccountSettings::default() };
+        config.pool.accounts = names.map(|(name, _)| section(name)).collect();
+        config.pool.accounts.sort_by(|one, other| one.name.cmp(&other.name));
+    }
+
     /// Enters a section; false if its name is not valid.
     fn enter(&mut self, config: &mut Config, parts: &[&str], key: &str, span: &Range<usize>) -> bool {
         match parts {
             ["accounts", name] => {
-                if name.is_empty() || name.chars().any(char::is_control) || name.chars().count() > 254 {
+                if !is_account_name(name) {
                     self.problem(
                         key,
                         span,
@@ -95,7 +115,7 @@ impl ProblemLog<'_> {
             }
             _ => {}
         }
-        config.origins.sections.insert(key.to_owned(), (span.clone(), self.lines.position(span.start).0));
+        config.origins.sections.insert(key.to_owned(), (span.clone(), self.lines.line(span.start)));
         true
     }
 
@@ -115,7 +135,7 @@ impl ProblemLog<'_> {
             self.problem(&key, span, format!("`{key}` cannot be stored; this is a bug in lessor"));
             return;
         }
-        let line = self.lines.position(span.start).0;
+        let line = self.lines.line(span.start);
         if !row.active {
             let message = format!("`{key}` is not active yet: this version checks the value, but does not use it");
             let warning = ConfigProblem::at(self.path, &self.lines, span, key.clone(), message);
@@ -134,6 +154,10 @@ impl ProblemLog<'_> {
             return Ok(config);
         }
         self.problems.sort_by_key(|problem| (problem.line, problem.column));
+        if self.omitted > 0 {
+            let message = format!("{} more problems are not listed", self.omitted);
+            self.problems.extend(ConfigErrors::of_file(self.path, message).problems);
+        }
         Err(ConfigErrors { problems: self.problems })
     }
 }

@@ -122,3 +122,32 @@ fn a_misplaced_secret_is_not_repeated() {
         assert!(!shown.contains("hush"), "{shown}");
     }
 }
+
+#[test]
+fn thousands_of_sections_keys_and_problems_are_read_and_summed_up() {
+    let read = |text: &str| Config::parse(text, Path::new("config.toml"));
+    let all =
+        |one: &dyn Fn(usize) -> String, between: &str| (0..10_000).rev().map(one).collect::<Vec<_>>().join(between);
+    let sections = read(&all(&|n| format!("[accounts.a{n}]"), "\n")).unwrap();
+    let names: Vec<&str> = sections.pool.accounts.iter().map(|section| section.name.as_str()).collect();
+    assert!(names.len() == 10_000 && names.is_sorted());
+    assert_eq!(sections.check(), []);
+    // all in one line
+    let line = read(&format!("accounts = {{ {} }}", all(&|n| format!("a{n}.priority=1"), ","))).unwrap();
+    assert!(line.pool.accounts.len() == 10_000 && line.pool.accounts.iter().all(|one| one.priority == Some(1)));
+    let above = read(&all(&|n| format!("[accounts.a{n}]\nmax_leases = 9000"), "\n")).unwrap();
+    let warnings: Vec<&str> = above.check().iter().map(|warning| warning.message.as_str()).collect();
+    assert_eq!(warnings.len(), 4, "{warnings:?}");
+    assert!(warnings[..3].iter().all(|one| one.contains("which takes precedence")));
+    assert_eq!(warnings[3], "9997 more accounts have a `max_leases` above `leases.max_per_account`");
+    let clients = read(&all(&|n| format!("[providers.openai.oauth.clients.c{n}]\nclient_id = \"x\""), "\n")).unwrap();
+    assert!(clients.check()[3].message == "9996 more OAuth clients have no effect", "{:?}", clients.check());
+    for text in
+        [all(&|n| format!("[providers.p{n}]"), "\n"), format!("leases = {{ {} }}", all(&|n| format!("k{n}=1"), ","))]
+    {
+        let errors = read(&text).unwrap_err();
+        assert_eq!(errors.problems.len(), 1001);
+        assert_eq!(errors.problems[1000].message, "9000 more problems are not listed");
+        assert!(errors.to_string().len() < 10_000, "{errors}");
+    }
+}

@@ -40,18 +40,18 @@ fn denial(account: &Account) -> Option<&Limit> {
 }
 
 /// The refusals that have lasted for hours, with what the user can do.
-pub(super) fn warnings(state: &State, now: Now) -> Vec<String> {
-    let is_long = |account: &&Account| {
+pub(super) fn warnings(state: &State, now: Now) -> impl Iterator<Item = String> {
+    let is_long = move |account: &&Account| {
         let since = account.denied_since().map(|since| now.wall.since(since));
         account.enabled() && since.is_some_and(|since| since >= LIKELY_FINAL)
     };
     let accounts = state.pool.accounts().iter().filter(is_long);
-    let words = |account: &Account| {
+    let words = move |account: &Account| {
         let since = spoken(now.wall.since(account.denied_since()?));
         let (name, provider) = (state.account_name(account.record.id), &account.record.provider);
         Some(format!("{provider} has refused {name} for {since}: {}", credential_remedy(state, account)))
     };
-    accounts.filter_map(words).collect()
+    accounts.filter_map(words)
 }
 
 /// How the user gives an account a credential that works.

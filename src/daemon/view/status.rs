@@ -22,17 +22,17 @@ pub(crate) fn status(daemon: &Daemon, now: Now) -> DaemonStatus {
         None => warnings.extend(warnings::of_store(&daemon.store.health(), now.wall)),
     }
     warnings.extend(daemon.store.key_problem());
-    warnings.extend(state.config.notes());
-    warnings.extend(warnings::of_refreshing(state, now));
+    warnings.extend(warnings::summed_up(state.config.notes()));
+    warnings.extend(warnings::summed_up(warnings::of_refreshing(state, now).into_iter()));
     warnings.extend(
         state.gateway.trouble.as_ref().map(|why| format!("the gateway does not listen everywhere it should: {why}")),
     );
-    warnings.extend(gateway_key::warnings(&daemon.gateway_keys, now.wall));
+    warnings.extend(warnings::summed_up(gateway_key::warnings(&daemon.gateway_keys, now.wall)));
     let shortage = daemon.gateway_shortage.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
     warnings.extend(shortage.and_then(|shortage| warnings::of_shortage(&shortage, now.wall)));
-    warnings.extend(warnings::of_links(state));
-    warnings.extend(denial::warnings(state, now));
-    warnings.extend(state.differences(now.wall));
+    warnings.extend(warnings::summed_up(warnings::of_links(state)));
+    warnings.extend(warnings::summed_up(denial::warnings(state, now)));
+    warnings.extend(warnings::summed_up(state.differences(now.wall)));
     warnings.extend(warnings::of_accounts(&state.config.config, &state.pool));
     DaemonStatus {
         version: env!("CARGO_PKG_VERSION").to_owned(),

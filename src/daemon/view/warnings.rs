@@ -1,6 +1,8 @@
 //! The warnings of `status`.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
+
+use rustc_hash::FxBuildHasher;
 
 use crate::credential::refresh::{RefreshFailure, RefreshFault};
 use crate::daemon::state::{GatewayShortage, State};
@@ -59,7 +61,8 @@ pub(crate) fn of_refreshing(state: &State, now: Now) -> Vec<String> {
             let is_same = |known: &&mut FailingLogins<'_>| {
                 known.provider == provider && known.failure.why == failure.why && known.failure.fault == failure.fault
             };
-            match failing.iter_mut().find(is_same).filter(|_| failure.fault != RefreshFault::Account) {
+            let is_of_account = failure.fault == RefreshFault::Account;
+            match failing.iter_mut().filter(|_| !is_of_account).find(is_same) {
                 Some(known) => {
                     known.since = known.since.min(since);
                     known.names.push(state.account_name(id));
@@ -83,8 +86,12 @@ pub(crate) fn of_refreshing(state: &State, now: Now) -> Vec<String> {
     warnings
 }
 
-/// The most accounts that one warning names.
+/// The most accounts or sections that one warning names.
 const MOST_NAMES: usize = 3;
+/// The most warnings of one kind.
+const MOST_WARNINGS: usize = 20;
+/// The most characters of a warning.
+const LONGEST: usize = 1000;
 
 /// Logins that cannot be refreshed for the same reason.
 struct FailingLogins<'a> {
@@ -128,24 +135,87 @@ impl FailingLogins<'_> {
 }
 
 /// Logins whose files cannot be followed.
-pub(crate) fn of_links(state: &State) -> Vec<String> {
+pub(crate) fn of_links(state: &State) -> impl Iterator<Item = String> {
     let problems = state.links.iter().filter_map(|(id, link)| Some((id, link, state.links.problem(id)?)));
-    problems.map(|(id, link, why)| format!("{} cannot follow {}: {why}", state.account_name(id), link.path)).collect()
+    problems.map(|(id, link, why)| format!("{} cannot follow {}: {why}", state.account_name(id), link.path))
 }
 
 /// Sections of the configuration that match no account, and a preferred account that does not exist.
 pub(crate) fn of_accounts(config: &Config, pool: &Pool) -> Vec<String> {
-    let unmatched = config
-        .pool
-        .accounts
+    let names: HashSet<&str, FxBuildHasher> = pool
+        .accounts()
         .iter()
-        .filter(|section| !pool.accounts().iter().any(|account| account.record.is_named(&section.name)));
-    let unmatched = unmatched
-        .map(|section| format!("the configuration's section [accounts.{:?}] matches no account", section.name));
+        .flat_map(|account| [account.record.label.as_deref(), account.record.email.as_deref()])
+        .flatten()
+        .collect();
+    let is_account = |name: &str| name.parse().is_ok_and(|id| pool.account(id).is_some());
+    let sections = config.pool.accounts.iter().map(|section| section.name.as_str());
+    let mut unmatched = sections.filter(|name| !names.contains(name) && !is_account(name));
+    let first: Vec<String> = unmatched.by_ref().take(MOST_NAMES).map(|name| format!("[accounts.{name:?}]")).collect();
+    let unmatched = match (first.as_slice(), unmatched.count()) {
+        ([], _) => None,
+        ([one], _) => Some(format!("the configuration's section {one} matches no account")),
+        (some, more) => {
+            let number = some.len() + more;
+            let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+            Some(format!("{number} sections of the configuration match no account: {}{more}", some.join(", ")))
+        }
+    };
     let preferred = config.pool.selection.preferred_account.as_deref();
     let preferred = preferred.and_then(|name| match pool.find_account(name) {
         Ok(_) => None,
         Err(refusal) => Some(format!("selection.preferred_account is {name:?}, but {}", refusal.message)),
     });
-    unmatched.chain(preferred).collect()
+    unmatched.into_iter().chain(preferred).collect()
+}
+
+/// Warnings of one kind, each cut to a sensible length, and the number of the others.
+pub(crate) fn summed_up(warnings: impl IntoIterator<Item = String>) -> Vec<String> {
+    let mut warnings = warnings.into_iter();
+    let mut shown: Vec<String> = warnings.by_ref().take(MOST_WARNINGS).map(cut).collect();
+    let more = warnings.count();
+    if more > 0 {
+        shown.push(format!("… and {more} more warnings of this kind; see: lessor account list"));
+    }
+    shown
+}
+
+fn cut(mut warning: String) -> String {
+    if let Some((at, _)) = warning.char_indices().nth(LONGEST) {
+        warning.truncate(at);
+        warning.push('…');
+    }
+    warning
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pool::{AccountSettings, PoolSettings};
+
+    #[test]
+    fn thousands_of_unmatched_sections_are_one_warning() {
+        let pool = Pool::new(PoolSettings::default());
+        let warnings = |number: usize| {
+            let mut config = Config::default();
+            let section = |n| AccountSettings { name: format!("a{n:05}"), ..AccountSettings::default() };
+            config.pool.accounts = (0..number).map(section).collect();
+            of_accounts(&config, &pool)
+        };
+        assert_eq!(warnings(0), [""; 0]);
+        assert_eq!(warnings(1), [r#"the configuration's section [accounts."a00000"] matches no account"#]);
+        let two = r#"2 sections of the configuration match no account: [accounts."a00000"], [accounts."a00001"]"#;
+        assert_eq!(warnings(2), [two]);
+        let many = warnings(10_000);
+        assert!(many.len() == 1 && many[0].starts_with("10000 sections of") && many[0].ends_with("and 9997 more"));
+    }
+
+    #[test]
+    fn warnings_of_one_kind_are_bounded_in_number_and_length() {
+        let long = summed_up((0..5000).map(|_| "ü".repeat(5000)));
+        assert_eq!(long.len(), MOST_WARNINGS + 1);
+        assert!(long.iter().all(|warning| warning.chars().count() <= LONGEST + 1));
+        assert!(long.last().unwrap().contains(&format!("and {} more", 5000 - MOST_WARNINGS)));
+        assert_eq!(summed_up(["a".to_owned()].into_iter()), ["a"]);
+    }
 }

@@ -126,7 +126,11 @@ impl AccountRecord {
 
     /// Its section in the settings.
     pub(crate) fn configured<'s>(&self, settings: &'s PoolSettings) -> Option<&'s AccountSettings> {
-        settings.accounts.iter().find(|section| self.is_named(&section.name))
+        let id = self.id.to_string();
+        let names = [self.label.as_deref(), self.email.as_deref(), Some(id.as_str())];
+        let sections = &settings.accounts;
+        let at = |name: &str| sections.binary_search_by(|section| section.name.as_str().cmp(name)).ok();
+        sections.get(names.into_iter().flatten().filter_map(at).min()?)
     }
 
     pub(crate) fn policy(&self, leases: &LeaseSettings, configured: Option<&AccountSettings>) -> EffectivePolicy {

@@ -15,7 +15,7 @@ pub struct PoolSettings {
     pub limits: LimitSettings,
     /// Quota pools, thresholds and reserves.
     pub quota: QuotaSettings,
-    /// Settings of single accounts.
+    /// Settings of single accounts, in the order of their names.
     pub accounts: Vec<AccountSettings>,
 }
 
