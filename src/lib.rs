@@ -31,6 +31,7 @@
 //! | [`ownership`] | whether other users could change a file, or a directory or link on the way to it |
 //! | [`simulate`] | **pure**: the pool, and rules to compare it with, in virtual time against a model of a provider |
 //! | [`pool`] | **pure**: accounts, leases, queue, sessions, strategies, health, limits, decisions |
+//! | [`visible`] | **pure**: escapes invisible and misleading characters of names and messages from outside |
 //! | [`limits`] | **pure**: why an upstream refused a request, and how far the refusal reaches |
 //!
 //! A folder imports only from folders below it; `tests/layering.rs` checks that. `docs/architecture.md` explains the rules.
@@ -79,4 +80,5 @@ pub mod simulate;
 pub mod store;
 #[deny(clippy::disallowed_methods)]
 pub mod usage;
+pub mod visible;
 pub mod watch;

@@ -5,6 +5,7 @@ use super::reason::Reason;
 use super::response::{Dialect, Headers};
 use super::time::WaitSource;
 use super::windows::Window;
+use crate::visible::is_hidden;
 
 /// Longer evidence is cut.
 const LONGEST: usize = 240;
@@ -89,7 +90,7 @@ fn hide(word: &str, out: &mut String) {
         out.push_str(if is_secret(piece) { "…" } else { piece });
         let mut letters = next.chars();
         if let Some(letter) = letters.next() {
-            out.push(if is_shown(letter) { letter } else { '\u{fffd}' });
+            out.push(if is_hidden(letter) { '\u{fffd}' } else { letter });
         }
         rest = letters.as_str();
     }
@@ -98,12 +99,6 @@ fn hide(word: &str, out: &mut String) {
 /// Whether the character can be part of a secret.
 fn is_inner(letter: char) -> bool {
     letter.is_ascii_alphanumeric() || "-_./+".contains(letter)
-}
-
-/// Whether the character neither controls a terminal nor changes the text direction.
-fn is_shown(letter: char) -> bool {
-    !letter.is_control()
-        && !matches!(letter, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 fn is_secret(piece: &str) -> bool {

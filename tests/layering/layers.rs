@@ -6,7 +6,8 @@ use crate::source::{SourceFile, is_name_letter};
 /// What each folder of `src` may import of the others: only folders that are listed above it. `cli` and `main.rs` are
 /// not listed: they may import all.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
-    ("limits", &[]),
+    ("visible", &[]),
+    ("limits", &["visible"]),
     ("pool", &["limits"]),
     ("watch", &[]),
     ("ownership", &[]),
@@ -18,7 +19,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("usage", &["limits", "pool", "http", "provider"]),
     ("credential", &["limits", "pool", "ownership", "http", "provider"]),
     ("store", &["limits", "pool", "credential"]),
-    ("config", &["limits", "pool", "ownership"]),
+    ("config", &["limits", "pool", "ownership", "visible"]),
     ("client", &["pool", "protocol", "config", "ownership"]),
     (
         "daemon",
@@ -27,6 +28,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "pool",
             "watch",
             "ownership",
+            "visible",
             "http",
             "service",
             "protocol",
@@ -42,7 +44,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
 ];
 
 /// Folders that use no I/O, clock, thread or randomness.
-const PURE: &[&str] = &["pool", "limits", "simulate"];
+const PURE: &[&str] = &["pool", "limits", "simulate", "visible"];
 
 /// What pure code must not name.
 const IMPURE: &[&str] = &[

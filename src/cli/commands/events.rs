@@ -7,6 +7,7 @@ use crate::cli::{context::Context, error::CliError};
 use crate::client::ClientError;
 use crate::daemon::{KINDS, REPLAY_END};
 use crate::protocol::{EventInfo, SubscribeParams};
+use crate::visible::escape_json;
 
 #[derive(Debug, Args)]
 pub(crate) struct EventsArgs {
@@ -40,7 +41,7 @@ pub(super) fn execute(options: EventsArgs, context: &Context) -> Result<(), CliE
         seen = true;
         if as_json {
             let line = serde_json::to_string(&event).map_err(|error| CliError::internal(error.to_string()))?;
-            output.text(&(line + "\n"))?;
+            output.text(&(escape_json(&line) + "\n"))?;
         } else {
             output.text(&(output.prose(&line(&event, format::now(), output)) + "\n"))?;
         }
@@ -109,7 +110,7 @@ mod tests {
         };
         assert_eq!(
             line(&event, 1_005_000, &Output::plain(80)),
-            "   5 s ago  account.limited  wo\u{fffd}rk quota (claude), ends in 5 min"
+            "   5 s ago  account.limited  wo\\nrk quota (claude), ends in 5 min"
         );
     }
 

@@ -1,12 +1,15 @@
 //! Where results and messages go, how wide they may be, and whether they are coloured.
 
+use std::borrow::Cow;
 use std::io::{self, IsTerminal, Write};
 
 use serde::Serialize;
+use zeroize::Zeroize as _;
 
 use super::format;
 use super::wrap::{columns, cut, wrap, wrap_after};
 use crate::cli::error::{CliError, ErrorDocument};
+use crate::visible;
 
 /// The width of a table if standard output is not a terminal.
 const DEFAULT_WIDTH: usize = 80;
@@ -70,7 +73,7 @@ impl Output {
         if self.json {
             return self.document(document);
         }
-        let mut text = text();
+        let mut text = visible::escape_coloured(&text()).into_owned();
         if !text.is_empty() && !text.ends_with('\n') {
             text.push('\n');
         }
@@ -82,15 +85,20 @@ impl Output {
         let text = if self.terminal { serde_json::to_string_pretty(document) } else { serde_json::to_string(document) };
         let mut text = text.map_err(|error| CliError::internal(error.to_string()))?;
         text.push('\n');
-        let printed = self.text(&text);
+        let escaped = visible::escape_json(&text);
+        let printed = self.text(&escaped);
         // a lease contains its secret
-        zeroize::Zeroize::zeroize(&mut text);
+        if let Cow::Owned(mut escaped) = escaped {
+            escaped.zeroize();
+        }
+        text.zeroize();
         printed
     }
 
     /// Prints a message on standard error; a closed standard error is not an error.
     pub(crate) fn note(&self, text: &str) {
-        let _closed = writeln!(io::stderr(), "{}", wrap(text, self.note_width));
+        let text = visible::escape_coloured(text);
+        let _closed = writeln!(io::stderr(), "{}", wrap(&text, self.note_width));
     }
 
     /// Prints a message with a coloured label, such as `warning:`, on standard error.
@@ -108,7 +116,7 @@ impl Output {
         }
         if self.json {
             let document = ErrorDocument { error: &error.info };
-            self.note(&serde_json::to_string(&document).unwrap_or_default());
+            self.note(&visible::escape_json(&serde_json::to_string(&document).unwrap_or_default()));
         } else {
             self.note(self.error_text(error, format::now()).trim_end());
         }
@@ -117,16 +125,16 @@ impl Output {
     fn error_text(&self, error: &CliError, now: u64) -> String {
         let data = &error.info.data;
         let label = |tint, label| paint(self.colour_notes, tint, label);
-        let mut text = format!("{} {}\n", label(Tint::Bad, "error:"), error.message());
+        let mut text = format!("{} {}\n", label(Tint::Bad, "error:"), visible::escape_lines(error.message()));
         for account in &data.accounts {
             let until = account.until.map(|until| format!(", free {}", format::until(now, until))).unwrap_or_default();
-            text += &format!("  {}  {}{until}\n", account.id, format::spaced(&account.why));
+            text += &format!("  {}  {}{until}\n", clean(&account.id), clean(&format::spaced(&account.why)));
         }
         if let Some(after) = data.retry_after_ms {
             text += &format!("  earliest: {}\n", format::until(now, now.saturating_add(after)));
         }
         if let Some(hint) = &data.hint {
-            text += &format!("{} {hint}\n", label(Tint::Strong, "hint:"));
+            text += &format!("{} {}\n", label(Tint::Strong, "hint:"), visible::escape_lines(hint));
         }
         text
     }
@@ -169,9 +177,9 @@ pub(crate) fn help_width(most: usize) -> usize {
     width_of(&stdout, terminal_size::terminal_size_of(&stdout)).map_or(most, |width| width.min(most))
 }
 
-/// Text from outside made safe for a terminal: control characters, line breaks included, are replaced.
+/// Text from outside in one line, with all characters visible.
 pub(crate) fn clean(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    visible::escape(text).into_owned()
 }
 
 fn paint(colour: bool, tint: Tint, text: &str) -> String {
@@ -196,7 +204,7 @@ mod tests {
 
     #[test]
     fn text_from_outside_cannot_control_the_terminal() {
-        assert_eq!(clean("a\u{1b}[31mb\nc"), "a\u{fffd}[31mb\u{fffd}c");
+        assert_eq!(clean("a\u{1b}[31mb\nc\u{202e}"), r"a\u{1b}[31mb\nc\u{202e}");
         assert_eq!(clean("ünï 漢字"), "ünï 漢字");
     }
 

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::position::LineIndex;
+use crate::visible;
 
 /// One error or warning of a file.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, JsonSchema)]
@@ -62,8 +63,8 @@ const WIDTH: usize = 100;
 impl ConfigErrors {
     /// One error that concerns the file as a whole.
     pub fn of_file(path: &Path, message: impl Into<String>) -> Self {
-        let file = path.display().to_string();
-        let message = message.into();
+        let file = visible::escape(&path.display().to_string()).into_owned();
+        let message = visible::escape(&message.into()).into_owned();
         Self { problems: vec![ConfigProblem { file, line: 0, column: 0, key: String::new(), message, excerpt: None }] }
     }
 
@@ -149,7 +150,9 @@ impl ConfigProblem {
     ) -> Self {
         let (line, column) = lines.position(span.start);
         let excerpt = Some(Excerpt::new(lines, span, column as usize - 1));
-        Self { file: path.display().to_string(), line, column, key, message, excerpt }
+        let file = visible::escape(&path.display().to_string()).into_owned();
+        let message = visible::escape(&message).into_owned();
+        Self { file, line, column, key, message, excerpt }
     }
 
     /// The problem in one line, without the excerpt.
@@ -180,17 +183,19 @@ impl Excerpt {
         let length = lines.text().get(span.start..span.end.min(line.end)).map_or(1, |part| part.chars().count());
         // Long lines are cut shortly before the mark.
         let from = if column > WIDTH - 20 { column - 20 } else { 0 };
-        // Control and direction characters could move the cursor or forge output.
-        let shown: String =
-            masked(text).chars().skip(from).take(WIDTH).map(|c| if moves_cursor(c) { ' ' } else { c }).collect();
-        let start = column - from;
-        let end = (start + length).min(shown.chars().count()).max(start);
-        Self { line: shown, marked: start..end }
+        let masked = masked(text);
+        let letters: Vec<char> = masked.chars().skip(from).take(WIDTH).collect();
+        // A tab is shown as one blank; other hidden characters could forge output, and are shown by several.
+        let show = |letters: &[char]| -> String {
+            let text: String = letters.iter().map(|letter| if *letter == '\t' { ' ' } else { *letter }).collect();
+            visible::escape(&text).into_owned()
+        };
+        let start = (column - from).min(letters.len());
+        let end = (start + length).min(letters.len());
+        let [before, marked] = [&letters[..start], &letters[start..end]].map(|part| show(part).chars().count());
+        let before = before + (column - from - start);
+        Self { line: show(&letters), marked: before..before + marked }
     }
-}
-
-fn moves_cursor(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// Hides values of names that suggest a secret: users put secrets into the wrong file, and errors are copied into

@@ -9,6 +9,7 @@ use tracing::Level;
 use tracing::field::{Field, Visit};
 
 use crate::pool::Wall;
+use crate::visible::is_hidden;
 
 /// The longest message, and the longest value of a field, in bytes.
 const LONGEST: usize = 4096;
@@ -79,7 +80,7 @@ impl Line {
         for letter in self.message.chars() {
             match letter {
                 ' ' if text.is_empty() || text.ends_with(' ') => {}
-                _ if letter.is_control() => text.extend(letter.escape_default()),
+                _ if is_hidden(letter) => text.extend(letter.escape_default()),
                 _ => text.push(letter),
             }
         }
@@ -181,7 +182,7 @@ fn date(days: u64) -> (u64, u64, u64) {
 
 /// Appends a value, in quotes if it is empty or holds blanks, quotes or control characters.
 fn quote(value: &str, out: &mut String) {
-    let is_plain = |letter: char| !(letter.is_control() || letter.is_whitespace() || matches!(letter, '"' | '\\'));
+    let is_plain = |letter: char| !(is_hidden(letter) || letter.is_whitespace() || matches!(letter, '"' | '\\'));
     if !value.is_empty() && value.chars().all(is_plain) {
         out.push_str(value);
         return;
@@ -190,7 +191,7 @@ fn quote(value: &str, out: &mut String) {
     for letter in value.chars() {
         match letter {
             '"' | '\\' => out.extend(['\\', letter]),
-            _ if letter.is_control() => out.extend(letter.escape_default()),
+            _ if is_hidden(letter) => out.extend(letter.escape_default()),
             _ => out.push(letter),
         }
     }
@@ -306,7 +307,7 @@ mod tests {
         ) {
             let line = Line { at: Some(instant(ms)), level: Some(LEVELS[level]), message, fields };
             let text = line.to_string();
-            prop_assert!(!text.chars().any(char::is_control));
+            prop_assert!(!text.chars().any(is_hidden));
             prop_assert_eq!(Line::parse(&text), line);
         }
 
@@ -314,7 +315,7 @@ mod tests {
         fn no_message_forges_a_line_or_fields(message in "[\\s\\S]{0,40}") {
             let line = Line::at(Wall(0), Level::WARN, message);
             let text = line.to_string();
-            prop_assert!(!text.chars().any(char::is_control));
+            prop_assert!(!text.chars().any(is_hidden));
             let read = Line::parse(&text);
             prop_assert_eq!((read.level, read.fields.len()), (Some("WARN"), 0));
         }

@@ -9,6 +9,7 @@ use zeroize::Zeroizing;
 use crate::cli::ui::{Output, format, prompt};
 use crate::cli::{context::Context, error::CliError};
 use crate::protocol::{ExportAccountsParams, ExportInfo, ExportedAccount};
+use crate::visible::escape_json;
 
 #[derive(Debug, Args)]
 pub(crate) struct ExportArgs {
@@ -71,6 +72,7 @@ fn write(path: &Path, document: &ExportInfo) -> Result<(), CliError> {
     let failed = |error: String| CliError::internal(format!("writing {}: {error}", path.display()));
     let mut text = Zeroizing::new(serde_json::to_string_pretty(document).map_err(|error| failed(error.to_string()))?);
     text.push('\n');
+    let text = Zeroizing::new(escape_json(&text).into_owned());
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let write = || -> std::io::Result<()> {
         // created with mode 0600

@@ -144,7 +144,7 @@ mod tests {
             link: None,
         };
         let output = Output::plain(80);
-        assert_eq!(text(&decision, &output), "wait 13 h: quota exhausted of the account\nevidence 429 \u{fffd}[2J\n");
+        assert_eq!(text(&decision, &output), "wait 13 h: quota exhausted of the account\nevidence 429 \\u{1b}[2J\n");
         (decision.action, decision.after_ms, decision.evidence) = ("stop".into(), 0, None);
         assert_eq!(text(&decision, &output), "stop: quota exhausted of the account\n");
         (decision.action, decision.reason) = ("continue".into(), None);

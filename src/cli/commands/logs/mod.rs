@@ -13,6 +13,7 @@ use crate::cli::ui::{Output, Tint, clean};
 use crate::cli::{context::Context, error::CliError};
 use crate::daemon::log::{Journal, Line};
 use crate::limits::rfc3339;
+use crate::visible::escape_json;
 
 use file::{LineCount, LogFile, line_count};
 
@@ -118,7 +119,8 @@ fn json(line: &Line) -> Result<String, CliError> {
         message: line.message.clone(),
         fields: line.fields.iter().cloned().collect(),
     };
-    serde_json::to_string(&document).map_err(|error| CliError::internal(error.to_string()))
+    let text = serde_json::to_string(&document).map_err(|error| CliError::internal(error.to_string()))?;
+    Ok(escape_json(&text).into_owned())
 }
 
 #[cfg(test)]
@@ -135,7 +137,7 @@ mod tests {
             r#"{"at":1772600767089,"level":"info","message":"work is ready","fields":{"account":"ac_1","path":"/a b"}}"#
         );
         let other = Line::parse("thread\u{1b}[31m panicked");
-        assert_eq!(text(&other, &Output::plain(80)), "thread\u{fffd}[31m panicked");
+        assert_eq!(text(&other, &Output::plain(80)), "thread\\u{1b}[31m panicked");
         assert!(json(&other).unwrap().starts_with(r#"{"at":null,"level":null,"#));
     }
 }
