@@ -152,11 +152,20 @@ impl Client {
     /// When the daemon refuses.
     pub fn stop(mut self, delay: Duration) -> Result<bool, ClientError> {
         let deadline = Instant::now() + delay;
+        self.begin_stop(delay)?;
+        Ok(self.wait_for_close(deadline))
+    }
+
+    /// Asks the daemon to stop. It closes the connection when it does, see [`Self::wait_for_close`].
+    ///
+    /// # Errors
+    /// When the daemon refuses.
+    pub fn begin_stop(&mut self, delay: Duration) -> Result<(), ClientError> {
         match self.call(Call::Stop(NoParams {}), Some(delay)) {
-            Ok(Answer::Done(_)) => Ok(self.wait_for_close(deadline)),
+            Ok(Answer::Done(_)) => Ok(()),
             Ok(other) => Err(unexpected("daemon.stop", &other)),
             // it ended before it answered
-            Err(ClientError::Lost(error)) if !super::error::is_timeout(&error) => Ok(true),
+            Err(ClientError::Lost(error)) if !super::error::is_timeout(&error) => Ok(()),
             Err(error) => Err(error),
         }
     }

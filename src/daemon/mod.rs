@@ -30,7 +30,7 @@ pub use os::socket::SocketError;
 pub use os::socket::{LocalStream, Socket, admit, prepare_directory};
 pub use os::tcp_peer::{TcpPeer, find_tcp_peer};
 pub use os::{clock, lock};
-pub use run::{Ended, Options, StartError, run};
+pub use run::{Ended, LONGEST_END, Options, StartError, run};
 pub use state::events::{KINDS, REPLAY_END};
 pub(crate) use state::key_location;
 pub use state::{

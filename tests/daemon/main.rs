@@ -9,6 +9,7 @@ mod chaos;
 mod config;
 mod credentials;
 mod disk;
+mod ending;
 mod explain;
 mod fairness;
 #[cfg(target_os = "linux")]

@@ -15,6 +15,8 @@ use crate::protocol::{AcquireParams, LeaseInfo};
 const DELAY: Duration = Duration::from_secs(1);
 /// How often a request is repeated after its time is over: a daemon that dies at each request must not be asked for ever.
 const LATE_TRIES: u32 = 2;
+/// The pause before a request is repeated.
+const PAUSE: Duration = Duration::from_millis(50);
 /// The setting that applies to a request without a wait of its own.
 const DEFAULT_WAIT: &str = "limits.max_rate_limit_wait";
 
@@ -99,6 +101,8 @@ impl<'a> LeaseWait<'a> {
                 .output
                 .note("lessor: the daemon has ended; the request continues in the queue of the next one");
         }
+        // a daemon that waits for the answers of refreshes refuses new requests meanwhile
+        std::thread::sleep(PAUSE);
         let mut client = self.context.reconnect(self.time_left())?;
         if self.wait.is_none() {
             self.wait = default_wait(&mut client);

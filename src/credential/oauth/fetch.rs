@@ -7,8 +7,8 @@ use zeroize::Zeroizing;
 
 use crate::{http::error_chain, limits};
 
-/// The maximum time from the first byte sent to the last byte read.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// The maximum time of a request, from its connection to the last byte of its answer.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// The maximum length of a response.
 const LONGEST: usize = 256 * 1024;
 pub(super) struct OauthResponse {
@@ -28,7 +28,7 @@ pub(super) enum SendError {
 }
 
 pub(super) async fn send(request: reqwest::RequestBuilder) -> Result<OauthResponse, SendError> {
-    let sent = request.timeout(PATIENCE).send().await.map_err(|error| {
+    let sent = request.timeout(REQUEST_TIMEOUT).send().await.map_err(|error| {
         let not_sent = error.is_connect() || error.is_builder();
         let why = error_chain(&error.without_url());
         if not_sent { SendError::NotSent(why) } else { SendError::Lost(why) }

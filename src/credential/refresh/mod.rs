@@ -54,6 +54,9 @@ pub struct RefreshableLogin {
     pub life: Option<Duration>,
     /// Increases with every new token.
     pub generation: u64,
+    /// A refresh was sent before, and its answer was cut off. The server may revoke the login when it sees the same
+    /// refresh token again, so the access token is used to its end first, unless it is rejected.
+    pub is_interrupted: bool,
 }
 
 /// Why a login is refreshed before it is due.
@@ -314,6 +317,9 @@ impl RefreshPlan {
     /// When a token is due: as early as the settings say, or up to a tenth later.
     fn due(&self, account: &TrackedLogin) -> Option<Wall> {
         let end = account.login.expires_at?;
+        if account.login.is_interrupted {
+            return Some(end);
+        }
         let half = account.login.life.map_or(Duration::MAX, |life| life / 2);
         let lead = self.rules.ahead.max(self.min_life(account)).min(half);
         Some(Wall(end.0.saturating_sub(crate::pool::millis(lead.mul_f64(1.0 - account.place / 10.0)))))
@@ -325,6 +331,9 @@ impl RefreshPlan {
     }
 
     fn min_life(&self, account: &TrackedLogin) -> Duration {
+        if account.login.is_interrupted {
+            return Duration::ZERO;
+        }
         self.rules.min_life.min(account.login.life.map_or(Duration::MAX, |life| life / 2))
     }
 }

@@ -40,6 +40,7 @@ impl Scene {
             expires_at,
             life,
             generation: self.generation,
+            is_interrupted: false,
         };
         self.plan.update(id(account), login, self.now, 0.0);
     }
@@ -115,6 +116,7 @@ fn chance_delays_a_refresh_by_at_most_a_tenth() {
         expires_at: Some(Wall(START + 7_200_000)),
         life: None,
         generation: 1,
+        is_interrupted: false,
     };
     scene.plan.update(id(1), login, scene.now, 1.0);
     let due = scene.plan.due(&scene.plan.accounts[&id(1)]).unwrap();
@@ -243,7 +245,14 @@ fn logins_of_one_client(count: u64, is_client_known: bool) -> Scene {
     for account in 1..=count {
         scene.generation += 1;
         let (expires_at, generation) = (Some(scene.now.wall), scene.generation);
-        let login = RefreshableLogin { client: "c".into(), is_client_known, expires_at, life: None, generation };
+        let login = RefreshableLogin {
+            client: "c".into(),
+            is_client_known,
+            expires_at,
+            life: None,
+            generation,
+            is_interrupted: false,
+        };
         scene.plan.update(id(account), login, scene.now, 0.0);
     }
     assert_eq!(scene.start_due(), [id(1)]);
@@ -432,4 +441,64 @@ fn removing_an_account_during_its_refresh_frees_its_client() {
     assert!(scene.start_due().is_empty());
     scene.plan.finish(id(1), &RefreshOutcome::LoginEnded, scene.now, 0.0);
     assert_eq!(scene.start_due(), [id(2)]);
+}
+
+/// A login whose refresh was cut off by the end of the last run, with this much of an 8-hour token left.
+fn interrupted(left: Option<Duration>) -> Scene {
+    let mut scene = Scene::new();
+    let login = RefreshableLogin {
+        client: "client".into(),
+        is_client_known: true,
+        expires_at: left.map(|left| scene.now.wall.after(left)),
+        life: Some(8 * 3600 * S),
+        generation: 0,
+        is_interrupted: true,
+    };
+    scene.plan.update(id(1), login, scene.now, 0.5);
+    // calm after the start
+    scene.pass(BREATH);
+    scene
+}
+
+#[test]
+fn an_interrupted_refresh_is_repeated_only_at_the_end_of_the_token() {
+    let mut scene = interrupted(Some(600 * S));
+    assert_eq!(scene.start_due(), []);
+    assert_eq!(scene.until_wake(), Some(598 * S));
+    scene.pass(597 * S);
+    // it is handed out to its end, although `min_life` and `ahead` are over
+    assert!(!scene.expires_soon(1) && scene.blocked(1).is_none());
+    assert_eq!(scene.start_due(), []);
+    scene.pass(S);
+    assert!(scene.expires_soon(1));
+    assert_eq!(scene.start_due(), [id(1)]);
+}
+
+#[test]
+fn an_interrupted_refresh_is_repeated_at_once_when_the_token_is_of_no_use() {
+    let mut scene = interrupted(Some(600 * S));
+    assert_eq!(scene.request(1, RefreshReason::Refused), RefreshSchedule::Pending);
+    assert_eq!(scene.start_due(), [id(1)]);
+    let mut scene = interrupted(Some(S));
+    assert_eq!(scene.start_due(), [id(1)], "it has ended");
+    let mut scene = interrupted(Some(600 * S));
+    assert_eq!(scene.request(1, RefreshReason::UserRequest), RefreshSchedule::Pending);
+    assert_eq!(scene.start_due(), [id(1)]);
+    // a token without an end is used until it is refused
+    let mut scene = interrupted(None);
+    scene.pass(30 * 86_400 * S);
+    assert_eq!(scene.start_due(), []);
+    assert_eq!(scene.request(1, RefreshReason::Refused), RefreshSchedule::Pending);
+    assert_eq!(scene.start_due(), [id(1)]);
+}
+
+#[test]
+fn a_repeated_refresh_that_was_not_answered_again_is_retried_like_any_other() {
+    let mut scene = interrupted(Some(S));
+    assert_eq!(scene.start_due(), [id(1)]);
+    scene.fail(1, RefreshFault::Endpoint, None);
+    scene.pass(2 * S);
+    assert_eq!(scene.start_due(), [id(1)]);
+    scene.renew(1);
+    assert!(scene.until_wake().is_some_and(|wait| wait > 7 * 3600 * S));
 }

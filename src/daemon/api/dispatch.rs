@@ -69,6 +69,8 @@ impl Session {
             Call::Hello(params) => self.hello(reply, &params),
             Call::Stop(_) => {
                 daemon.restart.send_replace(None);
+                // the status says from now on what is waited for
+                let _words = daemon.end_refreshing();
                 daemon.stop.send_replace(true);
                 reply.at_once(&Answer::Done(Empty {}))
             }

@@ -114,7 +114,8 @@ fn problem_words(problem: &LoginProblem, provider: &str, now: Wall) -> String {
             let lost = answer_lost_at.map(|at| {
                 let ago = spoken(now.since(at));
                 format!(
-                    " after the answer to a refresh was lost {ago} ago (the server may have replaced the token then)"
+                    " after the answer to a refresh was lost {ago} ago, by the end of the daemon or of the connection (the \
+                     server may have replaced the token then)"
                 )
             });
             let lost = lost.unwrap_or_default();

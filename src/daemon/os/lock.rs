@@ -15,7 +15,7 @@ pub use system::is_held;
 
 /// How long a daemon that found the lock taken waits: until the holder publishes where it listens, or an ending daemon is
 /// gone. Longer than the end of a daemon may take.
-const MAX_WAIT: Duration = Duration::from_secs(15);
+pub(crate) const MAX_WAIT: Duration = Duration::from_secs(25);
 const STEP: Duration = Duration::from_millis(10);
 /// The longest lock file, in bytes; lessor writes less.
 const MAX_BYTES: usize = 64 * 1024;

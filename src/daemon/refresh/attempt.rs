@@ -53,7 +53,27 @@ struct RefreshJob {
 /// Refreshes one account, and reports the outcome.
 pub(super) async fn attempt(daemon: Arc<Daemon>, servers: Arc<Servers>, id: AccountId) {
     let mut attempt = AttemptGuard { daemon: &daemon, id, outcome: None };
-    attempt.outcome = Some(carry_out(&daemon, &servers, id).await);
+    attempt.outcome = carry_out(&daemon, &servers, id).await;
+}
+
+/// A refresh that may have been sent: the end of the daemon waits for it.
+struct RequestGuard<'a> {
+    daemon: &'a Daemon,
+    id: AccountId,
+}
+
+impl<'a> RequestGuard<'a> {
+    /// `None` when the daemon is ending.
+    fn begin(daemon: &'a Daemon, id: AccountId) -> Option<Self> {
+        daemon.state().logins.begin_request(id, clock::now()).then_some(Self { daemon, id })
+    }
+}
+
+impl Drop for RequestGuard<'_> {
+    fn drop(&mut self) {
+        self.daemon.state().logins.request_ended(self.id);
+        self.daemon.refresh_ended.notify_waiters();
+    }
 }
 
 /// Reports the outcome when it is dropped, also after a panic, so that another attempt can be made.
@@ -66,34 +86,49 @@ struct AttemptGuard<'a> {
 impl Drop for AttemptGuard<'_> {
     fn drop(&mut self) {
         let panicked = || failed(RefreshFault::Account, "the attempt failed inside lessor".to_owned());
-        attempt_ended(self.daemon, self.id, &self.outcome.take().unwrap_or_else(panicked));
+        match self.outcome.take() {
+            // it was not sent, or is given up
+            None if self.daemon.state().logins.is_ending() => self.daemon.state().logins.attempt_ended(self.id),
+            outcome => attempt_ended(self.daemon, self.id, &outcome.unwrap_or_else(panicked)),
+        }
     }
 }
 
-async fn carry_out(daemon: &Arc<Daemon>, servers: &Servers, id: AccountId) -> RefreshOutcome {
-    let Some(job) = job(daemon, id) else { return RefreshOutcome::LoginEnded };
+/// `None` when it was not sent, because the daemon is ending.
+async fn carry_out(daemon: &Arc<Daemon>, servers: &Servers, id: AccountId) -> Option<RefreshOutcome> {
+    let Some(job) = job(daemon, id) else { return Some(RefreshOutcome::LoginEnded) };
     // a newer login in the tool's file is used instead, and the tool must not refresh at the same time
     let _locks = match &job.link {
         None => None,
         Some(link) => match shared_login::prepare(daemon, id, link).await {
-            shared_login::Preparation::Adopted => return RefreshOutcome::Renewed,
+            shared_login::Preparation::Adopted => return Some(RefreshOutcome::Renewed),
             shared_login::Preparation::Ready(locks) => locks,
-            shared_login::Preparation::Busy(why) => return failed(RefreshFault::Account, why),
+            shared_login::Preparation::Busy(why) => return Some(failed(RefreshFault::Account, why)),
         },
     };
     let server = match servers.of(&job.settings).await {
         Ok(server) => server,
-        Err(refused) => return conclude(daemon, id, &job, refused).await,
+        Err(refused) => return Some(conclude(daemon, id, &job, refused).await),
     };
+    let _request = RequestGuard::begin(daemon, id)?;
     let began = clock::now().wall;
-    if let Err(error) = save(&daemon.store, Write::MarkRefresh(id, Some(began))).await {
-        return failed(RefreshFault::Disk, format!("refresh is suspended: the database is not writable: {error}"));
+    // of several in a row that were not answered, the first one counts
+    let marked = daemon.state().logins.unanswered.get(&id).copied().unwrap_or(began);
+    if let Err(error) = save(&daemon.store, Write::MarkRefresh(id, Some(marked))).await {
+        let why = format!("refresh is suspended: the database is not writable: {error}");
+        return Some(failed(RefreshFault::Disk, why));
+    }
+    if daemon.state().logins.is_ending() {
+        if marked == began {
+            daemon.write(Write::MarkRefresh(id, None));
+        }
+        return None;
     }
     let refreshed = refresh(&server, &job.refresh, began).await;
     if matches!(&refreshed, RefreshResult::Failed(_, TokenRotation::Possible)) {
         daemon.state().logins.unanswered.entry(id).or_insert(began);
     }
-    conclude(daemon, id, &job, refreshed).await
+    Some(conclude(daemon, id, &job, refreshed).await)
 }
 
 async fn conclude(daemon: &Arc<Daemon>, id: AccountId, job: &RefreshJob, refreshed: RefreshResult) -> RefreshOutcome {

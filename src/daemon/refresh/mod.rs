@@ -1,7 +1,9 @@
 //! Refreshes logins: a worker that sends what the plan in [`crate::daemon::state::LoginRefresh`] calls for.
 
 mod attempt;
+mod ending;
 mod shared_login;
 mod worker;
 
+pub(crate) use ending::{LONGEST_ATTEMPT, awaited_refreshes};
 pub(crate) use worker::start;

@@ -13,8 +13,6 @@ use crate::{daemon::os::clock, pool::AccountId};
 
 /// The longest sleep, because its clock stops in suspend.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
-/// How long the end of the daemon waits for requests that were sent, so that no rotated token is lost.
-const LAST_ANSWERS: Duration = Duration::from_secs(5);
 
 pub(crate) fn start(daemon: &Arc<Daemon>) -> io::Result<Worker<Infallible>> {
     Worker::start(("refresh", WaitsFor::Network), daemon, &daemon.mailboxes.refresh, run)
@@ -44,16 +42,16 @@ async fn run(daemon: Weak<Daemon>, mailbox: Mailbox<Infallible>) {
             Some(_) = attempts.join_next() => {}
         }
     }
-    let all_over = async { while attempts.join_next().await.is_some() {} };
-    if tokio::time::timeout(LAST_ANSWERS, all_over).await.is_err() {
-        tracing::warn!("the daemon ends while logins are being refreshed; they are refreshed again at the next start");
-    }
+    // the serving loop has waited for those that were sent: what is left is given up
 }
 
 /// The accounts whose refresh is due, and how long until the next one is.
 fn begin_due(daemon: &Daemon) -> (Vec<AccountId>, Duration) {
     let state = &mut *daemon.state();
     let now = clock::now();
+    if state.logins.is_ending() {
+        return (Vec::new(), LONGEST_SLEEP);
+    }
     state.update_refresh_plan(now);
     let jitter = state.logins.jitter();
     let due = state.logins.plan.start_due(now, jitter);

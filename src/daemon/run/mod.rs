@@ -27,6 +27,7 @@ use crate::store::{OpenedStore, Store, StoreError, StorePaths};
 
 use locked::wait_for_keyring;
 pub(in crate::daemon) use restore::restore;
+pub use serve::LONGEST_END;
 use serve::{Serving, StopReason};
 use source::{OpenedSource, Source};
 

@@ -4,17 +4,18 @@ use std::{sync::Arc, time::Duration};
 
 use interprocess::local_socket::tokio::Stream;
 use tokio::sync::mpsc::UnboundedReceiver;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
 use super::watchdog::Watchdog;
 use crate::daemon::api::connection::{self, SharedLimits};
 use crate::daemon::api::planner::{Planner, PlannerThread};
+use crate::daemon::os::lock::{self, Lock};
 use crate::daemon::os::signals::{SignalListener, SignalRequest};
 use crate::daemon::os::socket::{Socket, admit};
 use crate::daemon::os::{clock, handover::CONTINUES, service_manager};
 use crate::daemon::state::{ConfigMessage, Daemon};
-use crate::daemon::{config::move_key, os::lock::Lock};
+use crate::daemon::{config::move_key, refresh::LONGEST_ATTEMPT};
 use crate::pool::{Bind, Command, ConnectionId, Process};
 
 /// The longest sleep of the timer, because its clock stops in suspend.
@@ -23,6 +24,13 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 const CHECK_INTERVAL: Duration = Duration::from_secs(60);
 /// How long a stop waits for outstanding answers.
 const DRAIN: Duration = Duration::from_secs(10);
+/// How long the gateway's last responses, the workers and the store may take after that.
+const LAST_STEPS: Duration = Duration::from_secs(10);
+/// How long the end of a daemon may take after its socket was withdrawn.
+const LONGEST_DRAIN: Duration = DRAIN.saturating_add(LAST_STEPS);
+/// How long the end of a daemon may take. The units of `systemd/` and `launchd/` allow more.
+pub const LONGEST_END: Duration = LONGEST_ATTEMPT.saturating_add(LONGEST_DRAIN);
+const _: () = assert!(LONGEST_DRAIN.as_secs() < lock::MAX_WAIT.as_secs(), "the next daemon waits for the lock");
 /// How much longer than requested the gateway may take before a restart.
 const GATEWAY_LATE: Duration = Duration::from_secs(2);
 /// How many clients are accepted before others are served.
@@ -64,7 +72,7 @@ impl Serving {
         let mut connections = Connections::new(&daemon, planner.planner());
         let timer = tokio::spawn(keep_time(daemon.clone()));
         let mut stop = daemon.stop.subscribe();
-        let mut restart = daemon.restart.subscribe();
+        let mut ready = std::pin::pin!(ready_to_restart(daemon.clone()));
         let mut watchdog = Watchdog::new();
         let mut check = tokio::time::interval(check_interval(&daemon));
         // the first tick is immediate
@@ -83,7 +91,7 @@ impl Serving {
                     Some(SignalRequest::Stop) | None => break StopReason::Requested,
                 },
                 _ = stop.changed() => break StopReason::Requested,
-                () = ready_to_restart(&daemon, &mut restart) => {
+                () = &mut ready => {
                     break StopReason::Restart { may_resume: holds_connection_leases(&daemon) };
                 }
                 () = unlocked(&daemon) => break StopReason::Unlocked,
@@ -97,10 +105,59 @@ impl Serving {
                 }
             }
         };
+        let is_forced = !self.end_refreshes(&daemon, reason, (&mut connections, &mut ended)).await;
         timer.abort();
-        let reason = self.end(&daemon, reason, connections.tasks).await;
+        let reason = self.end(&daemon, (reason, is_forced), connections.tasks).await;
         planner.end();
         reason
+    }
+
+    /// Waits for the answers of refreshes that were sent. Meanwhile no lease is granted, and connected clients are served;
+    /// others, too, unless a service manager keeps the socket: they wait for the next daemon. `false` when a second signal
+    /// forces the end.
+    async fn end_refreshes(
+        &mut self,
+        daemon: &Daemon,
+        reason: StopReason,
+        (connections, ended): (&mut Connections, &mut UnboundedReceiver<Process>),
+    ) -> bool {
+        if matches!(reason, StopReason::Unlocked | StopReason::Restart { .. }) {
+            // a restart has waited for them already
+            return true;
+        }
+        let Some(words) = daemon.end_refreshing() else { return true };
+        tracing::info!("{words}; a second signal stops immediately");
+        service_manager::stopping();
+        service_manager::report(false, Some(&words));
+        // the gateway stops accepting clients, too
+        daemon.stop.send_replace(true);
+        daemon.state().apply_internal(clock::now(), Command::Drain);
+        let accepts = !self.socket.is_inherited() && reason != StopReason::SocketLost;
+        let mut answered = std::pin::pin!(daemon.refreshes_answered());
+        loop {
+            tokio::select! {
+                all = &mut answered => {
+                    if let Some(lost) = daemon.unanswered_words().filter(|_| !all) {
+                        tracing::warn!("stopping: {lost}");
+                    }
+                    return true;
+                }
+                signal = self.signals.next() => {
+                    if signal != Some(SignalRequest::Reload) {
+                        let lost = daemon.unanswered_words().unwrap_or_default();
+                        tracing::warn!("stopping immediately: {lost}");
+                        return false;
+                    }
+                }
+                accepted = accept(&self.socket, &mut connections.accepted, &connections.room), if accepts => {
+                    if let Some((stream, permit)) = accepted {
+                        connections.serve(stream, permit);
+                    }
+                }
+                Some(_) = connections.tasks.join_next() => {}
+                Some(process) = ended.recv() => daemon.process_ended(process),
+            }
+        }
     }
 
     /// The regular check; returns a reason to stop.
@@ -114,7 +171,12 @@ impl Serving {
     }
 
     /// Ends this run; a restart that is overtaken by a stop becomes one.
-    async fn end(&mut self, daemon: &Daemon, reason: StopReason, mut connections: JoinSet<()>) -> StopReason {
+    async fn end(
+        &mut self,
+        daemon: &Daemon,
+        (reason, is_forced): (StopReason, bool),
+        mut connections: JoinSet<()>,
+    ) -> StopReason {
         match reason {
             StopReason::Unlocked => {
                 drain(daemon, &mut connections).await;
@@ -145,6 +207,9 @@ impl Serving {
         // the gateway stops accepting clients, too
         daemon.stop.send_replace(true);
         self.withdraw();
+        if is_forced {
+            return reason;
+        }
         tokio::select! {
             () = drain(daemon, &mut connections) => {}
             _ = self.signals.next() => tracing::warn!("stopping immediately"),
@@ -192,14 +257,26 @@ impl Connections {
     }
 }
 
-/// Waits until a restart was asked for and the gateway has no request in flight any more. The daemon serves meanwhile.
-async fn ready_to_restart(daemon: &Daemon, restart: &mut watch::Receiver<Option<Duration>>) {
+/// Waits until a restart was asked for, and neither the gateway has a request in flight any more nor a refresh that was
+/// sent is unanswered. The daemon serves meanwhile.
+async fn ready_to_restart(daemon: Arc<Daemon>) {
+    let mut restart = daemon.restart.subscribe();
     let asked = restart.wait_for(Option::is_some).await.ok().and_then(|asked| *asked);
     let Some(drain) = asked else { return std::future::pending().await };
-    // without its secrets the daemon has no gateway
-    if daemon.run.keyring.is_none() {
-        // a gateway that has failed does not answer
-        let _failed = tokio::time::timeout(drain + GATEWAY_LATE, daemon.gateway_drained.notified()).await;
+    // without its secrets the daemon has no gateway, and refreshes nothing
+    if daemon.run.keyring.is_some() {
+        return;
+    }
+    // a gateway that has failed does not answer
+    let _failed = tokio::time::timeout(drain + GATEWAY_LATE, daemon.gateway_drained.notified()).await;
+    if let Some(words) = daemon.end_refreshing() {
+        tracing::info!("{words}");
+        service_manager::report(false, Some(&words));
+        if !daemon.refreshes_answered().await
+            && let Some(lost) = daemon.unanswered_words()
+        {
+            tracing::warn!("restarting: {lost}");
+        }
     }
 }
 
@@ -267,5 +344,28 @@ async fn drain(daemon: &Daemon, connections: &mut JoinSet<()>) {
     let all_ended = async { while connections.join_next().await.is_some() {} };
     if tokio::time::timeout(DRAIN, all_ended).await.is_err() {
         tracing::warn!("some clients did not read their last answers in time");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::credential::oauth::REQUEST_TIMEOUT;
+
+    /// The whole number that follows `before`.
+    fn number(text: &str, before: &str) -> u64 {
+        let rest = text.split_once(before).unwrap().1;
+        rest.chars().take_while(char::is_ascii_digit).collect::<String>().parse().unwrap()
+    }
+
+    #[test]
+    fn service_managers_wait_for_longer_than_the_end_of_the_daemon_may_take() {
+        let systemd = number(include_str!("../../../systemd/lessor.service"), "\nTimeoutStopSec=");
+        let launchd = include_str!("../../../launchd/lessor.plist").split_once("<key>ExitTimeOut</key>").unwrap().1;
+        let launchd = number(launchd, "<integer>");
+        for limit in [systemd, launchd] {
+            assert!(Duration::from_secs(limit) > LONGEST_END, "{limit} s, {LONGEST_END:?}");
+        }
+        assert!(LONGEST_END > REQUEST_TIMEOUT + DRAIN);
     }
 }

@@ -98,6 +98,8 @@ pub struct Shared {
     pub(crate) reconfigured: Notify,
     /// Counts changes of the configuration.
     pub(crate) config_version: watch::Sender<u64>,
+    /// Wakes the end of the daemon: a refresh that was sent is over.
+    pub(crate) refresh_ended: Notify,
     /// Wakes requests that hold a lease and wait for an account that can serve them.
     pub(crate) capacity_changed: Notify,
     pub(crate) attest: AttestState,
@@ -224,6 +226,7 @@ impl Daemon {
                 config_version: watch::Sender::new(0),
                 capacity_changed: Notify::new(),
                 attest: AttestState::default(),
+                refresh_ended: Notify::new(),
                 account_writes: tokio::sync::Mutex::new(()),
                 runtime: tokio::runtime::Handle::current(),
                 daemon: daemon.clone(),

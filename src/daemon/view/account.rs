@@ -156,7 +156,10 @@ pub(crate) fn state_reason(state: &State, now: Now, account: &Account) -> Option
     }
     let words = match record.login_state {
         LoginState::Ready if account.renewing().is_some() => return Some(why_renewing(state, record.id)),
-        LoginState::Ready => return denial_words(state, now, account).or_else(|| overage_words(account, now)),
+        LoginState::Ready => {
+            let denial = denial_words(state, now, account).or_else(|| overage_words(account, now));
+            return denial.or_else(|| interrupted_words(state, now, record.id));
+        }
         LoginState::NeedsLogin(_) | LoginState::NeedsVerification(_) => login_words(record, now.wall)?,
     };
     let missing = state.missing_for_refresh(record.id);
@@ -164,6 +167,18 @@ pub(crate) fn state_reason(state: &State, now: Now, account: &Account) -> Option
         Some(missing) => Some(format!("{words} and cannot be renewed: {missing}")),
         None => Some(words),
     }
+}
+
+/// That a refresh was sent whose answer the end of the last daemon cut off.
+fn interrupted_words(state: &State, now: Now, id: AccountId) -> Option<String> {
+    let ago = spoken(now.wall.since(state.logins.interrupted_at(id)?));
+    let end = state.credentials.get(id)?.expires_at;
+    let serves = match end.map(|end| end.since(now.wall)).filter(|left| !left.is_zero()) {
+        Some(left) => format!("its token serves for {} more, then the refresh is tried again", spoken(left)),
+        None if end.is_none() => "its token serves until it is refused, then the refresh is tried again".to_owned(),
+        None => "the refresh is tried again".to_owned(),
+    };
+    Some(format!("its refresh was interrupted {ago} ago, when the daemon ended; {serves}"))
 }
 
 /// That requests are paid for beyond the plan.

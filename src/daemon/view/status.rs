@@ -1,8 +1,8 @@
 //! `status`: the daemon, its accounts and its queue.
 
 use super::{denial, gateway_key, warnings};
-use crate::daemon::os::clock;
 use crate::daemon::state::{AccountState, Daemon, State};
+use crate::daemon::{os::clock, refresh::awaited_refreshes};
 use crate::pool::{Now, millis};
 use crate::protocol::{AccountTotals, DaemonStatus, QueueRow};
 
@@ -16,7 +16,8 @@ pub(crate) fn status(daemon: &Daemon, now: Now) -> DaemonStatus {
         model: waiter.ask.target.model.as_deref().map(str::to_owned),
         label: waiter.ask.label.as_deref().map(str::to_owned),
     });
-    let mut warnings = daemon.run.warnings.clone();
+    let mut warnings: Vec<String> = awaited_refreshes(state, now).into_iter().collect();
+    warnings.extend(daemon.run.warnings.iter().cloned());
     match &daemon.run.keyring {
         Some(keyring) => warnings.push(warnings::of_keyring(&keyring.why())),
         None => warnings.extend(warnings::of_store(&daemon.store.health(), now.wall)),

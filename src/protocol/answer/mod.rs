@@ -15,8 +15,8 @@ pub use account::{AccountInfo, AccountLabel, AccountName, AccountTotals, CheckIn
 pub use explanation::{CandidateInfo, DecidedInfo, ExplainInfo, ForecastInfo, OutlookInfo, RequestInfo, VerdictInfo};
 pub use lease::{CredentialInfo, DecisionInfo, HolderInfo, LeaseInfo, LeaseRow, QueueRow, SecretText};
 pub use status::{
-    ConfigState, DaemonStatus, EventInfo, GatewayAccess, GatewayInfo, GatewayKeyInfo, HelloInfo, RekeyInfo, ReloadInfo,
-    RestartInfo, RevokedKeyInfo,
+    ConfigState, DaemonStatus, ENDING, EventInfo, GatewayAccess, GatewayInfo, GatewayKeyInfo, HelloInfo, RekeyInfo,
+    ReloadInfo, RestartInfo, RevokedKeyInfo,
 };
 pub use transfer::{
     ExportInfo, ExportedAccount, ExportedCredential, ExportedLink, ExportedWindow, ImportInfo, ImportedEntry,

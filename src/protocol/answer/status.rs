@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 use super::account::{AccountLabel, AccountTotals};
 use super::lease::{QueueRow, SecretText};
 
+/// How the warning of a daemon begins that ends, or is restarted, and waits for something before.
+pub const ENDING: &str = "stopping: ";
+
 /// To `hello`.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct HelloInfo {

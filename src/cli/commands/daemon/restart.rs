@@ -6,16 +6,17 @@ use clap::Args;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::stop::{has_ended, running};
+use super::stop::{has_ended, running, wait_for_close};
 use crate::cli::launch::parse_duration;
 use crate::cli::ui::{clean, format};
 use crate::cli::{context::Context, error::CliError};
 use crate::client::{Client, ClientError};
+use crate::daemon::LONGEST_END;
 use crate::pool::millis;
 use crate::protocol::{HelloInfo, RestartInfo, RestartParams};
 
 /// How much longer than for its requests in flight a daemon may take to end, and the next one to serve.
-const MARGIN: Duration = Duration::from_secs(25);
+const MARGIN: Duration = LONGEST_END.saturating_add(Duration::from_secs(15));
 const STEP: Duration = Duration::from_millis(10);
 
 #[derive(Debug, Args)]
@@ -78,7 +79,7 @@ fn restart(mut client: Client, args: &RestartArgs, context: &Context) -> Result<
         let log = context.places().map(|places| clean(&places.log.display().to_string())).unwrap_or_default();
         CliError::internal(format!("the daemon (pid {before}) does not come back")).hint(format!("see its log: {log}"))
     };
-    if !client.wait_for_close(deadline) {
+    if !wait_for_close(&mut client, deadline, context) {
         return Err(slow());
     }
     let places = context.places()?;

@@ -10,11 +10,13 @@ use serde::Serialize;
 use crate::cli::ui::{clean, lease, prompt};
 use crate::cli::{context::Context, error::CliError};
 use crate::client::{Client, ClientError};
-use crate::daemon::{find_process, lock};
-use crate::protocol::{ErrorKind, LeaseRow};
+use crate::daemon::{LONGEST_END, find_process, lock};
+use crate::protocol::{ENDING, ErrorKind, LeaseRow};
 
 /// How long a daemon may take to end.
-const STOP: Duration = Duration::from_secs(15);
+const STOP: Duration = LONGEST_END.saturating_add(Duration::from_secs(5));
+/// How often a daemon that ends is asked what it waits for.
+const ASK: Duration = Duration::from_millis(300);
 /// The interval between two looks at a daemon that ends.
 const STEP: Duration = Duration::from_millis(5);
 
@@ -128,7 +130,7 @@ pub(super) fn running(context: &Context) -> Result<Option<Client>, CliError> {
 }
 
 /// Stops this daemon and waits for its end; answers its process id.
-fn end(client: Client, context: &Context) -> Result<u32, CliError> {
+fn end(mut client: Client, context: &Context) -> Result<u32, CliError> {
     let places = context.places()?;
     let deadline = Instant::now() + STOP;
     let pid = client.server().pid;
@@ -136,7 +138,8 @@ fn end(client: Client, context: &Context) -> Result<u32, CliError> {
         CliError::internal(format!("the daemon (pid {pid}) has not ended after {} s", STOP.as_secs()))
             .hint(format!("see its log: {}", clean(&places.log.display().to_string())))
     };
-    if !client.stop(STOP)? {
+    client.begin_stop(STOP)?;
+    if !wait_for_close(&mut client, deadline, context) {
         return Err(slow());
     }
     // it closes its connections before its socket and its lock
@@ -147,6 +150,24 @@ fn end(client: Client, context: &Context) -> Result<u32, CliError> {
         std::thread::sleep(STEP);
     }
     Ok(pid)
+}
+
+/// Waits until an ending daemon closes the connection, and says what it waits for; `false` when it does not in time.
+pub(super) fn wait_for_close(client: &mut Client, deadline: Instant, context: &Context) -> bool {
+    let mut is_said = false;
+    loop {
+        if !is_said && let Ok(status) = client.status() {
+            let waits = status.warnings.iter().find_map(|warning| warning.strip_prefix(ENDING));
+            waits.inspect(|waits| context.output.note(&format!("lessor: {}", clean(waits))));
+            is_said = waits.is_some();
+        }
+        if client.wait_for_close(deadline.min(Instant::now() + ASK)) {
+            return true;
+        }
+        if Instant::now() >= deadline {
+            return false;
+        }
+    }
 }
 
 /// Whether the daemon has released the data directory, or its process has ended.

@@ -188,7 +188,9 @@ fn act(ours: &UserService, action: ServiceAction, context: &Context) -> Result<(
         let message = format!("no service of lessor is installed at {}", ours.manager().name());
         return Err(CliError::new(ErrorKind::ServiceFailed, message).hint("install it: lessor service install"));
     }
-    if ours.manager().detaches() && action != ServiceAction::Start {
+    // launchd kills a daemon that it restarts
+    let is_killed = ours.manager().name() == "launchd" && action == ServiceAction::Restart;
+    if ours.manager().detaches() && action != ServiceAction::Start || is_killed {
         stop_running(context)?;
     }
     ours.act(action).map_err(|error| match ours.manager().name() {

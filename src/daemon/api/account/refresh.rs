@@ -4,8 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use crate::credential::refresh::{RefreshFault, RefreshReason, RefreshSchedule};
 use crate::daemon::api::reply::AnswerResult;
+use crate::daemon::api::session::{find_account, shutting_down};
 use crate::daemon::state::{CredentialProblem, Daemon, State, set_login_state};
-use crate::daemon::{api::session::find_account, os::clock, view};
+use crate::daemon::{os::clock, view};
 use crate::pool::{AccountId, CredentialKind, LoginProblem, LoginState, Mono, Now};
 use crate::protocol::{AccountRef, ErrorInfo, ErrorKind};
 
@@ -17,6 +18,9 @@ pub async fn refresh(daemon: Arc<Daemon>, params: AccountRef) -> AnswerResult {
     let (id, before, attempt) = {
         let state = &mut *daemon.state();
         let id = find_account(state, &params.account)?;
+        if state.logins.is_ending() {
+            return Err(shutting_down(()));
+        }
         let now = clock::now();
         try_again(state, id, now);
         match state.logins.want(id, RefreshReason::UserRequest, now) {
@@ -31,6 +35,9 @@ pub async fn refresh(daemon: Arc<Daemon>, params: AccountRef) -> AnswerResult {
     let Some(account) = state.pool.account(id).filter(|_| state.logins.generation(id) == before) else {
         return view::account_answer(state, clock::now(), id);
     };
+    if state.logins.is_ending() {
+        return Err(shutting_down(()));
+    }
     if let LoginState::NeedsLogin(_) = &account.record.login_state {
         return Err(impossible(state, id));
     }

@@ -4,7 +4,7 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use tokio::sync::oneshot;
 
 use super::oauth_settings::{client_of, oauth_settings, refresh_rules};
@@ -12,7 +12,7 @@ use super::{login_state_of, set_login_state};
 use crate::credential::refresh::{RefreshPlan, RefreshReason, RefreshRules, RefreshSchedule, RefreshableLogin};
 use crate::credential::{Credential, Link, LinkMode};
 use crate::daemon::state::{Mailbox, State};
-use crate::pool::{AccountId, Command, CredentialKind, Fence, LoginProblem, LoginState, Now, Wall};
+use crate::pool::{AccountId, Command, CredentialKind, Fence, LoginProblem, LoginState, Mono, Now, Wall};
 use crate::{
     config::Config, credential::import::Tool, credential::import::discover::KEYCHAIN_PREFIX,
     credential::oauth::MissingSettings,
@@ -33,6 +33,13 @@ pub(crate) struct LoginRefresh {
     lifetimes: FxHashMap<AccountId, Duration>,
     /// Refreshes that were sent and whose answers were lost, and when.
     pub(crate) unanswered: FxHashMap<AccountId, Wall>,
+    /// Those of them that the end of the last run cut off. The server may have replaced the refresh token, and may revoke
+    /// the login when it sees the old one again: that one is sent only when the access token does not serve any more.
+    interrupted: FxHashSet<AccountId>,
+    /// The refreshes that are about to be sent or were sent, and since when.
+    requests: FxHashMap<AccountId, Mono>,
+    /// The daemon is ending: no refresh is sent any more.
+    is_ending: bool,
     /// Accounts that have changed since the plan was last updated.
     changed: Vec<AccountId>,
     /// When this run began.
@@ -55,7 +62,10 @@ impl LoginRefresh {
             generations: FxHashMap::default(),
             handed: FxHashMap::default(),
             lifetimes: FxHashMap::default(),
+            interrupted: unanswered.iter().map(|(id, _)| *id).collect(),
             unanswered: unanswered.into_iter().collect(),
+            requests: FxHashMap::default(),
+            is_ending: false,
             changed: Vec::new(),
             started,
             worker,
@@ -71,6 +81,7 @@ impl LoginRefresh {
             None => self.lifetimes.remove(&id),
         };
         self.unanswered.remove(&id);
+        self.interrupted.remove(&id);
         self.account_changed(id);
     }
 
@@ -87,6 +98,46 @@ impl LoginRefresh {
         self.generations.remove(&id);
         self.lifetimes.remove(&id);
         self.unanswered.remove(&id);
+        self.interrupted.remove(&id);
+    }
+
+    /// A refresh is about to be sent; `false` when the daemon is ending, and it must not be. To be followed by
+    /// [`Self::request_ended`].
+    pub(crate) fn begin_request(&mut self, id: AccountId, now: Now) -> bool {
+        if self.is_ending {
+            return false;
+        }
+        self.requests.insert(id, now.mono);
+        // from here on it is a refresh like any other
+        if self.interrupted.remove(&id) {
+            self.account_changed(id);
+        }
+        true
+    }
+
+    /// What was begun is over: its answer is saved, or will not come.
+    pub(crate) fn request_ended(&mut self, id: AccountId) {
+        self.requests.remove(&id);
+    }
+
+    /// From now on no refresh is sent. What waits for one that was not sent continues without it.
+    pub(crate) fn end_requests(&mut self) {
+        self.is_ending = true;
+        self.waiting.retain(|id, _| self.requests.contains_key(id));
+    }
+
+    pub(crate) fn is_ending(&self) -> bool {
+        self.is_ending
+    }
+
+    /// The refreshes that were begun, and since when.
+    pub(crate) fn requests(&self) -> impl Iterator<Item = (AccountId, Mono)> {
+        self.requests.iter().map(|(id, since)| (*id, *since))
+    }
+
+    /// When the refresh was sent that the end of the last run cut off, if it was not sent again since.
+    pub(crate) fn interrupted_at(&self, id: AccountId) -> Option<Wall> {
+        self.unanswered.get(&id).copied().filter(|_| self.interrupted.contains(&id))
     }
 
     pub(in crate::daemon::state) fn lease_ended(&mut self, fence: Fence) {
@@ -175,6 +226,7 @@ impl State {
             expires_at: credential.expires_at,
             life: self.logins.lifetimes.get(&id).copied().or_else(from_before),
             generation: self.logins.generation(id),
+            is_interrupted: self.logins.interrupted.contains(&id),
         })
     }
 
@@ -209,11 +261,13 @@ impl State {
         oauth_settings(&self.config.config, provider, credential).err()
     }
 
-    /// After a start: logins whose refresh was not answered in the last run are refreshed at once, as long as the
-    /// server may still honour the old token; and leases from before have the tokens that were there then.
+    /// After a start: logins whose refresh was not answered in the last run, and whose token has ended, are refreshed at
+    /// once; and leases from before have the tokens that were there then.
     pub(in crate::daemon::state) fn resume_refreshes(&mut self, now: Now) {
-        let unanswered: Vec<AccountId> = self.logins.unanswered.keys().copied().collect();
-        for id in unanswered {
+        let plan = &self.logins.plan;
+        let ended: Vec<AccountId> =
+            self.logins.unanswered.keys().copied().filter(|id| plan.expires_soon(*id, now)).collect();
+        for id in ended {
             let _if_possible = self.logins.want(id, RefreshReason::ExpiresSoon, now);
         }
         let held: Vec<Fence> = self.pool.leases().map(|lease| lease.fence).collect();
