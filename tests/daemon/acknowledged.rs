@@ -1,8 +1,12 @@
 //! What an answer says has happened survives a `kill -9` right after it. `LESSOR_CHAOS_ROUNDS=60` is the long run.
 
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+
 use serde_json::{Value, json};
 
 use crate::support::{Client, Home, reference};
+use crate::upstream::Upstream;
 
 /// The rounds of each change.
 fn rounds() -> usize {
@@ -17,10 +21,18 @@ struct Killed {
 }
 
 impl Killed {
+    fn start(config: &str) -> Self {
+        let home = Home::with_accounts(&format!("[leases]\ngrace = \"0s\"\noverflow = \"wait\"\n{config}"), 1);
+        Self { client: home.client(), other: home.client(), home }
+    }
+
     /// Before and after a kill; the checks that failed are counted over all rounds.
-    fn rounds(mut check: impl FnMut(&mut Self) -> Result<(), String>) {
-        let home = Home::with_accounts("[leases]\ngrace = \"0s\"\noverflow = \"wait\"\n", 1);
-        let mut killed = Self { client: home.client(), other: home.client(), home };
+    fn rounds(check: impl FnMut(&mut Self) -> Result<(), String>) {
+        Self::rounds_with("", check);
+    }
+
+    fn rounds_with(config: &str, mut check: impl FnMut(&mut Self) -> Result<(), String>) {
+        let mut killed = Self::start(config);
         let lost: Vec<String> = (0..rounds()).filter_map(|_| check(&mut killed).err()).collect();
         assert!(lost.is_empty(), "{} of {} were lost: {lost:#?}", lost.len(), rounds());
     }
@@ -199,4 +211,83 @@ fn reported_usage_and_changes_of_accounts_are_kept() {
             && account.to_string().contains(&format!("round {round}"));
         expect(is_kept, &account.to_string())
     });
+}
+
+#[test]
+fn usage_that_has_hardly_changed_is_kept_too() {
+    let mut round = 0;
+    Killed::rounds(|killed| {
+        round += 1;
+        let used = 0.5 + f64::from(round % 2) / 10_000.0;
+        let lease = killed.client.acquire();
+        let usage = json!({ "window": "5h", "utilization": used });
+        killed.client.call("lease.report", json!({ "lease": lease["lease"], "ok": true, "usage": usage }));
+        killed.kill();
+        let account = killed.account();
+        expect(account["usage"][0]["utilization"].as_f64() == Some(used), &account.to_string())
+    });
+}
+
+/// Sends a request through the gateway's socket, and returns what comes until the connection has sent `end`.
+fn gateway(home: &Home, end: &str) -> String {
+    let socket = home.path().join("run/gateway.sock");
+    crate::support::wait_until("the gateway listens", || UnixStream::connect(&socket).is_ok());
+    let mut stream = UnixStream::connect(&socket).unwrap();
+    stream.set_read_timeout(Some(crate::support::PATIENCE)).unwrap();
+    let body = r#"{"model":"claude-sonnet-4-5","max_tokens":1,"messages":[]}"#;
+    let head = format!(
+        "POST /anthropic/v1/messages HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
+         content-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    let (mut text, mut bytes) = (String::new(), [0; 4096]);
+    while !text.contains(end) {
+        let read = stream.read(&mut bytes).unwrap();
+        assert!(read > 0, "{text}");
+        text += &String::from_utf8_lossy(&bytes[..read]);
+    }
+    text
+}
+
+#[test]
+fn a_limit_that_a_response_of_the_gateway_names_is_kept() {
+    let error = r#"{"type":"error","error":{"type":"rate_limit_error","message":"This request would exceed your account's rate limit."}}"#;
+    let refusal =
+        Upstream::new(move |_, _| (429, "content-type: application/json\r\nretry-after: 7200\r\n", error.to_owned()));
+    let stream = Upstream::new(move |_, _| {
+        let events = format!(
+            "event: message_start\ndata: {{\"type\":\"message_start\",\"message\":{{\"id\":\"m\"}}}}\n\n{}event: error\ndata: {error}\n\n",
+            "event: ping\ndata: {\"type\":\"ping\"}\n\n".repeat(2000)
+        );
+        (200, "content-type: text/event-stream\r\n", events)
+    });
+    for (upstream, end) in [(&refusal, "HTTP/1.1 429"), (&stream, "rate_limit_error")] {
+        let config = format!("[providers.anthropic]\nbase_url = \"{}\"\n", upstream.url);
+        Killed::rounds_with(&config, |killed| {
+            killed.clear();
+            let said = gateway(&killed.home, end);
+            killed.kill();
+            expect(killed.is_limited(), &said[..said.len().min(300)])
+        });
+    }
+}
+
+#[test]
+fn a_graceful_end_keeps_what_is_written_from_time_to_time() {
+    let mut killed = Killed::start("");
+    for used in [0.5, 0.5001] {
+        let lease = killed.client.acquire();
+        let headers = json!({ "anthropic-ratelimit-unified-5h-utilization": used.to_string(),
+            "anthropic-ratelimit-unified-5h-reset": "4102444800" });
+        killed.client.call("lease.report", json!({ "lease": lease["lease"], "ok": true, "headers": headers }));
+        killed.client.call("lease.release", reference(&lease));
+    }
+    let before = killed.account();
+    assert_eq!(before["usage"][0]["utilization"], 0.5001, "{before}");
+    assert_eq!(killed.home.stop(), Some(0));
+    killed.home.start();
+    killed.client = killed.home.client();
+    let after = killed.account();
+    assert_eq!((&after["usage"], &after["last_used_at"]), (&before["usage"], &before["last_used_at"]));
 }

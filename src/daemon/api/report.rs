@@ -28,7 +28,7 @@ pub fn report(daemon: &Daemon, reply: &mut CallReply<'_>, params: &ReportParams)
     let state = &mut *daemon.state();
     let account = state.pool.lease(fence).map(|lease| lease.account);
     let learnt = match (usage, account) {
-        (Some(usage), Some(account)) => state.learn_usage(now, account, usage),
+        (Some(usage), Some(account)) => state.learn_stated_usage(now, account, usage),
         _ => Unsaved::nothing_to_save(()),
     };
     let result = learnt.then(state.report(now, (fence, None), outcome, classified));

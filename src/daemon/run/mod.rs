@@ -239,7 +239,7 @@ impl Run<'_> {
             }
             config.end();
             usage.end();
-            daemon.save_last_uses();
+            daemon.save_readings();
             Ok::<_, StartError>((reason, daemon, handle, linked_logins, refresh))
         })?;
         drop(self.runtime);

@@ -340,6 +340,18 @@ impl Daemon {
         next.since(now.mono)
     }
 
+    /// At a graceful end: writes down what is else written from time to time.
+    pub(crate) fn save_readings(&self) {
+        self.save_last_uses();
+        let state = &*self.state();
+        for account in state.pool.accounts() {
+            let usage = account.usage().kept();
+            if !usage.is_empty() {
+                self.write(Write::SaveUsage(account.record.id, usage));
+            }
+        }
+    }
+
     /// Writes down when accounts and keys of the gateway were last used, where that has changed.
     pub(crate) fn save_last_uses(&self) {
         self.gateway_keys.tidy(&self.store, clock::now().wall);

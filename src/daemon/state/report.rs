@@ -11,6 +11,7 @@ use crate::pool::{
     RequestOutcome, Usage, Wall,
 };
 use crate::provider::names_foreign_project;
+use crate::store::Write;
 
 /// What came back from an upstream.
 #[derive(Clone, Copy, Debug)]
@@ -173,6 +174,17 @@ impl State {
             return Unsaved::nothing_to_save(());
         }
         self.apply(now, Command::LearnUsage(account, usage)).map(drop)
+    }
+
+    /// Records what a holder says of an account's quota. It is written even where the change is too small to be news.
+    pub(crate) fn learn_stated_usage(&mut self, now: Now, account: AccountId, usage: Usage) -> Unsaved<()> {
+        if usage.is_empty() {
+            return Unsaved::nothing_to_save(());
+        }
+        let learnt = self.learn_usage(now, account, usage);
+        let Some(usage) = self.pool.account(account).map(|account| account.usage().kept()) else { return learnt };
+        let pending = self.shared().write(Write::SaveUsage(account, usage));
+        learnt.or_at_least(pending)
     }
 
     fn apply_report(
