@@ -12,8 +12,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rustc_hash::FxHashMap;
 use tokio::sync::oneshot;
 
-use super::Shared;
-use crate::pool::AccountId;
+use super::{Daemon, Shared};
+use crate::daemon::os::clock;
+use crate::pool::{AccountId, Wall};
 use crate::store::{Store, Write, WriteError};
 
 /// What the store still has to write before an answer may go out, the stronger demand last.
@@ -205,6 +206,33 @@ impl Shared {
             }
         }
         unsaved.value
+    }
+}
+
+impl Daemon {
+    /// At a graceful end: writes down what is else written from time to time.
+    pub(crate) fn save_readings(&self) {
+        self.save_last_uses();
+        let state = &*self.state();
+        for account in state.pool.accounts() {
+            let usage = account.usage().kept();
+            if !usage.is_empty() {
+                self.write(Write::SaveUsage(account.record.id, usage));
+            }
+        }
+    }
+
+    /// Writes down when accounts and keys of the gateway were last used, where that has changed.
+    pub(crate) fn save_last_uses(&self) {
+        self.gateway_keys.tidy(&self.store, clock::now().wall);
+        let state = &mut *self.state();
+        let used =
+            state.pool.accounts().iter().filter_map(|account| Some((account.record.id, account.record.last_used_at?)));
+        let changed: Vec<(AccountId, Wall)> = used.filter(|(id, at)| state.saved_uses.get(id) != Some(at)).collect();
+        if !changed.is_empty() {
+            state.saved_uses.extend(changed.iter().copied());
+            self.write(Write::LastUsed(changed));
+        }
     }
 }
 

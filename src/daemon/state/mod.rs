@@ -34,7 +34,7 @@ use crate::daemon::attest::AttestState;
 use crate::daemon::os::{blocking, clock};
 use crate::pool::{AccountId, Command, ConnectionId, Effect, Lease, Now, Pool, Process, Wall};
 use crate::protocol::LeaseKey;
-use crate::store::{Store, Write};
+use crate::store::Store;
 use crate::{daemon::log::LogLevelHandle, provider::Catalog};
 
 pub(crate) use account_state::AccountState;
@@ -338,31 +338,6 @@ impl Daemon {
         let next = state.pool.next_wakeup(now).map_or(now.mono.after(IDLE), |next| next.min(now.mono.after(most)));
         self.scheduled.store(next.0, Ordering::Relaxed);
         next.since(now.mono)
-    }
-
-    /// At a graceful end: writes down what is else written from time to time.
-    pub(crate) fn save_readings(&self) {
-        self.save_last_uses();
-        let state = &*self.state();
-        for account in state.pool.accounts() {
-            let usage = account.usage().kept();
-            if !usage.is_empty() {
-                self.write(Write::SaveUsage(account.record.id, usage));
-            }
-        }
-    }
-
-    /// Writes down when accounts and keys of the gateway were last used, where that has changed.
-    pub(crate) fn save_last_uses(&self) {
-        self.gateway_keys.tidy(&self.store, clock::now().wall);
-        let state = &mut *self.state();
-        let used =
-            state.pool.accounts().iter().filter_map(|account| Some((account.record.id, account.record.last_used_at?)));
-        let changed: Vec<(AccountId, Wall)> = used.filter(|(id, at)| state.saved_uses.get(id) != Some(at)).collect();
-        if !changed.is_empty() {
-            state.saved_uses.extend(changed.iter().copied());
-            self.write(Write::LastUsed(changed));
-        }
     }
 }
 
