@@ -50,7 +50,9 @@ impl Client {
     /// When none could be started, or it does not speak this protocol.
     pub fn connect_or_start(paths: &AppPaths, starter: &DaemonStarter) -> Result<Self, ClientError> {
         match Self::connect(paths) {
-            Err(ClientError::NoDaemon(_)) => start::start(paths, starter),
+            Err(error) if matches!(error, ClientError::NoDaemon(_)) || error.is_end_of_daemon() => {
+                start::start(paths, starter)
+            }
             found => found,
         }
     }

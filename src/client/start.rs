@@ -15,8 +15,11 @@ use super::error::{ClientError, NoDaemon};
 use super::{RetryTimer, connection::Client, spawn};
 use crate::config::{AppPaths, Flags};
 
-/// How long a started daemon may take until it accepts connections.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How long a client goes on while daemons are killed before they serve it. A daemon that ends by itself is reported at
+/// once.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a daemon that has been started is looked for before another one is started: it was killed, or is busy.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
 /// How long a daemon may take until it serves.
 const SERVE_DEADLINE: Duration = Duration::from_secs(10);
 /// How long to wait for another daemon after ours exited because of it, before ours is started again: the other one may
@@ -90,20 +93,45 @@ pub(super) fn start(paths: &AppPaths, starter: &DaemonStarter) -> Result<Client,
     let log = open_log(&paths.state, &paths.log)
         .map_err(|error| no_daemon(format!("{}: {error}", paths.log.display()), Vec::new()))?;
     let before = log.metadata().map(|metadata| metadata.len()).unwrap_or_default();
-    let launched = spawn::launcher(starter, log);
-    let launched =
-        launched.map_err(|error| no_daemon(format!("{}: {error}", starter.program.display()), Vec::new()))?;
-    if !launched.success() {
-        let log = written_since(&paths.log, before);
-        return Err(no_daemon(format!("it ended with {launched}"), log));
+    let mut patience = RetryTimer::until(Instant::now() + PATIENCE);
+    loop {
+        let log = log.try_clone().map_err(|error| no_daemon(error.to_string(), Vec::new()))?;
+        let launched = spawn::launcher(starter, log);
+        let launched =
+            launched.map_err(|error| no_daemon(format!("{}: {error}", starter.program.display()), Vec::new()))?;
+        let why = if launched.success() {
+            match connect_until(paths, Instant::now() + LOOK_AGAIN) {
+                // it was running a moment ago: it has been stopped or killed
+                Err(ClientError::NoDaemon(error)) => error.why,
+                found => return found,
+            }
+        } else {
+            let why = format!("it ended with {launched}");
+            if launched.code().is_some() {
+                return Err(no_daemon(why, written_since(&paths.log, before)));
+            }
+            // the launcher itself was killed
+            why
+        };
+        if !patience.wait() {
+            return Err(no_daemon(why, written_since(&paths.log, before)));
+        }
     }
-    let mut backoff = RetryTimer::until(Instant::now() + PATIENCE);
+}
+
+/// Connects to a daemon that may not serve yet, or may be about to end.
+fn connect_until(paths: &AppPaths, deadline: Instant) -> Result<Client, ClientError> {
+    let mut backoff = RetryTimer::until(deadline);
     loop {
         match Client::connect(paths) {
-            // it was running a moment ago: it has just been stopped, or it is busy
-            Err(ClientError::NoDaemon(error)) => {
+            Err(error) if matches!(error, ClientError::NoDaemon(_)) || error.is_end_of_daemon() => {
                 if !backoff.wait() {
-                    return Err(no_daemon(error.why, written_since(&paths.log, before)));
+                    return Err(match error {
+                        ClientError::NoDaemon(_) => error,
+                        ended => {
+                            NoDaemon { socket: paths.socket.clone(), why: ended.to_string(), log: Vec::new() }.into()
+                        }
+                    });
                 }
             }
             found => return found,
@@ -117,7 +145,7 @@ pub(super) fn start(paths: &AppPaths, starter: &DaemonStarter) -> Result<Client,
 /// When the program could not be started at all.
 pub fn launch(paths: &AppPaths, starter: &DaemonStarter) -> io::Result<u8> {
     let mut child = spawn::daemon(starter, paths)?;
-    let mut exited_at = None;
+    let (mut exited_at, mut killed) = (None, 0);
     let mut backoff = RetryTimer::until(Instant::now() + SERVE_DEADLINE);
     loop {
         match Client::connect(paths) {
@@ -142,15 +170,23 @@ pub fn launch(paths: &AppPaths, starter: &DaemonStarter) -> io::Result<u8> {
                     }
                 }
                 Some(code) => return Ok(u8::try_from(code).unwrap_or(1)),
+                // killed, or out of memory: the next one may be luckier
                 None => {
-                    spawn::say(paths, &format!("the daemon was ended by {status}"));
-                    return Ok(1);
+                    if killed == 0 {
+                        spawn::say(paths, &format!("the daemon was ended by {status}; it is started again"));
+                    }
+                    killed += 1;
+                    child = spawn::daemon(starter, paths)?;
                 }
             }
         }
         if !backoff.wait() {
             let seconds = SERVE_DEADLINE.as_secs();
-            spawn::say(paths, &format!("the daemon was started, but does not accept connections after {seconds} s"));
+            let text = match killed {
+                0 => format!("the daemon was started, but does not accept connections after {seconds} s"),
+                _ => format!("the daemon was started {} times in {seconds} s, and killed each time", killed + 1),
+            };
+            spawn::say(paths, &text);
             return Ok(1);
         }
     }

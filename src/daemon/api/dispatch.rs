@@ -101,7 +101,7 @@ fn subscribe(daemon: &Daemon, reply: &mut CallReply<'_>, params: SubscribeParams
         return Err(bad(format!("there is no event kind {unknown:?}")).hint(format!("kinds: {}", KINDS.join(", "))));
     }
     debug_assert!(!KINDS.contains(&REPLAY_END));
-    reply.subscribe(&mut daemon.state(), params.kinds, params.recent)
+    reply.subscribe(daemon, params.kinds, params.recent)
 }
 
 /// Whether a call is served on the planner's thread: all but those about one lease, whose time does not depend on how

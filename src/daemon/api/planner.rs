@@ -79,8 +79,7 @@ impl PlannerPlace {
     ) -> Option<T> {
         let daemon = daemon.clone();
         let task = async move {
-            // a thread that takes the state's lock again and again would keep it from those that wait for it
-            (0..LOCK_YIELDS).take_while(|_| daemon.is_lock_wanted()).for_each(|_| std::thread::yield_now());
+            let_others_lock(&daemon);
             work()
         };
         self.planner.runtime.spawn(task).await.ok()
@@ -91,4 +90,10 @@ impl Drop for PlannerPlace {
     fn drop(&mut self) {
         self.planner.waiting.fetch_sub(1, Ordering::Relaxed);
     }
+}
+
+/// Waits a moment while other threads wait for the state's lock: a thread that takes it again and again would keep it
+/// from them.
+pub(super) fn let_others_lock(daemon: &Daemon) {
+    (0..LOCK_YIELDS).take_while(|_| daemon.is_lock_wanted()).for_each(|_| std::thread::yield_now());
 }

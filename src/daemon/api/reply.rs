@@ -3,6 +3,8 @@
 
 use std::{sync::Arc, time::Duration};
 
+use super::planner::let_others_lock;
+
 use crate::daemon::state::{
     CredentialState, CredentialUse, Daemon, Outbox, Pending, ReportOutcome, Shared, State, Unsaved, Waiter,
 };
@@ -197,11 +199,15 @@ impl<'a> CallReply<'a> {
     }
 
     /// Subscribes the connection to events: the answer comes before the first one.
-    pub fn subscribe(&mut self, state: &mut State, kinds: Vec<String>, recent: bool) -> CallResult {
+    pub fn subscribe(&mut self, daemon: &Daemon, kinds: Vec<String>, recent: bool) -> CallResult {
         let Responder { connection, codec, outbox, .. } = &self.responder;
         let (connection, codec) = (*connection, *codec);
         self.responder.encode(Ok(&Answer::Done(crate::protocol::Empty {})), self.out);
-        state.events.subscribe(&state.pool, (connection, codec, outbox), kinds, recent, self.out);
+        // later events wait in the outbox
+        let mut replay = daemon.state().events.subscribe((connection, codec, outbox), kinds);
+        while recent && replay.write_some(&daemon.state().pool, codec, self.out) {
+            let_others_lock(daemon);
+        }
         Ok(Replied(()))
     }
 }

@@ -10,6 +10,8 @@ use crate::protocol::{AccountLabel, Codec, EventInfo, LeaseKey};
 
 /// How many are kept.
 const KEPT: usize = 1000;
+/// How many of them are written under one lock.
+const REPLAYED_AT_ONCE: usize = 32;
 /// Ends the replay of what was kept.
 pub const REPLAY_END: &str = "replay.end";
 /// Every kind there is.
@@ -34,6 +36,10 @@ pub(crate) struct Events {
     recent: VecDeque<(Wall, RecordedEvent)>,
     subscribers: Vec<Subscriber>,
 }
+
+/// Events that were kept, to be sent to a new subscriber.
+#[derive(Debug)]
+pub(crate) struct EventReplay(VecDeque<(Wall, RecordedEvent)>);
 
 #[derive(Debug)]
 struct Subscriber {
@@ -62,27 +68,17 @@ enum RecordedEvent {
 }
 
 impl Events {
-    /// Sends `connection` every event from now on, after those that were kept if `recent`.
+    /// Sends `connection` every event from now on; returns those that were kept.
     pub(crate) fn subscribe(
         &mut self,
-        pool: &Pool,
         (connection, codec, outbox): (ConnectionId, Codec, &Arc<Outbox>),
         kinds: Vec<String>,
-        recent: bool,
-        out: &mut Vec<u8>,
-    ) {
+    ) -> EventReplay {
         let subscriber = Subscriber { connection, codec, outbox: outbox.clone(), kinds };
-        if recent {
-            for (at, recorded) in &self.recent {
-                let event = recorded.info(*at, pool, None);
-                if subscriber.wants(&event.kind) {
-                    codec.event(&event, out);
-                }
-            }
-            codec.event(&EventInfo { kind: REPLAY_END.to_owned(), ..EventInfo::default() }, out);
-        }
+        let kept = self.recent.iter().filter(|(_, event)| subscriber.wants(event.kind())).cloned().collect();
         self.unsubscribe(connection);
         self.subscribers.push(subscriber);
+        EventReplay(kept)
     }
 
     pub(crate) fn unsubscribe(&mut self, connection: ConnectionId) {
@@ -172,6 +168,20 @@ impl Events {
             self.recent.pop_front();
         }
         self.recent.push_back((at, recorded));
+    }
+}
+
+impl EventReplay {
+    /// Writes the next few events, so that the state is not locked for all of them; `false` after the last one.
+    pub(crate) fn write_some(&mut self, pool: &Pool, codec: Codec, out: &mut Vec<u8>) -> bool {
+        let some = self.0.len().min(REPLAYED_AT_ONCE);
+        for (at, recorded) in self.0.drain(..some) {
+            codec.event(&recorded.info(at, pool, None), out);
+        }
+        if self.0.is_empty() {
+            codec.event(&EventInfo { kind: REPLAY_END.to_owned(), ..EventInfo::default() }, out);
+        }
+        !self.0.is_empty()
     }
 }
 
