@@ -1,6 +1,6 @@
 //! Background workers, all of one shape: a thread that reads its mailbox and applies commands to the state.
 
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Weak, mpsc};
 use std::{io, thread::JoinHandle};
 
 use super::state::{Daemon, Mailbox};
@@ -29,18 +29,27 @@ impl<M: Send + 'static> Worker<M> {
         mailbox: &Mailbox<M>,
         work: impl FnOnce(Weak<Daemon>, Mailbox<M>) -> W + Send + 'static,
     ) -> io::Result<Self> {
-        let mut runtime = tokio::runtime::Builder::new_current_thread();
-        let runtime = match waits_for {
-            WaitsFor::Mail => runtime.enable_time().build()?,
-            WaitsFor::Network => runtime.enable_all().build()?,
-        };
         let (daemon, inbox) = (Arc::downgrade(daemon), mailbox.clone());
+        let (started, is_started) = mpsc::channel();
         let thread = std::thread::Builder::new().name(name.to_owned());
+        // the runtime is made on the thread: one that is dropped where the caller runs, because the thread does not
+        // start, would panic
         let thread = thread.spawn(move || {
+            let mut runtime = tokio::runtime::Builder::new_current_thread();
+            let runtime = match waits_for {
+                WaitsFor::Mail => runtime.enable_time().build(),
+                WaitsFor::Network => runtime.enable_all().build(),
+            };
+            let runtime = match runtime {
+                Ok(runtime) => runtime,
+                Err(error) => return drop(started.send(Err(error))),
+            };
+            drop(started.send(Ok(())));
             runtime.block_on(work(daemon, inbox));
             // requests under way are given up
             runtime.shutdown_background();
         })?;
+        is_started.recv().map_err(io::Error::other)??;
         Ok(Self { mailbox: mailbox.clone(), thread })
     }
 

@@ -54,9 +54,17 @@ impl RunningGateway for GatewayThread {
 /// When the system cannot create a thread.
 pub fn start(handle: GatewayHandle) -> io::Result<Box<dyn RunningGateway>> {
     let (ready, is_ready) = mpsc::channel();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (started, is_started) = mpsc::channel();
     let thread = std::thread::Builder::new().name("lessor-gateway".to_owned());
-    let thread = thread.spawn(move || runtime.block_on(serve(handle, ready)))?;
+    // the runtime is made on the thread: one that is dropped here, because the thread does not start, would panic
+    let thread = thread.spawn(move || match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => {
+            drop(started.send(Ok(())));
+            runtime.block_on(serve(handle, ready));
+        }
+        Err(error) => drop(started.send(Err(error))),
+    })?;
+    is_started.recv().map_err(io::Error::other)??;
     // a failure is in the log, and leases are served without the gateway
     let _failed = is_ready.recv();
     Ok(Box::new(GatewayThread(thread)))
