@@ -9,6 +9,8 @@ mod daemon;
 mod env;
 #[cfg(unix)]
 mod import;
+#[cfg(target_os = "linux")]
+mod killed_at_start;
 mod lease;
 #[cfg(unix)]
 mod logs;
