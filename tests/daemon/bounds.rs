@@ -359,3 +359,43 @@ fn random_bytes_end_the_connection_and_not_the_daemon() {
     home.client().acquire();
     assert!(!home.output().contains("panicked"), "{}", home.output());
 }
+
+#[test]
+fn a_limit_that_is_too_low_is_named_at_the_start() {
+    let home = Home::new("");
+    let limits = |option: &str| {
+        let mut command = Command::new("prlimit");
+        command.args([option, env!("CARGO_BIN_EXE_lessor"), "daemon"]).env("LESSOR_HOME", home.path());
+        command.env("HTTPS_PROXY", "http://127.0.0.1:9").output().unwrap()
+    };
+    let too_low = [8, 9, 12, 16, 24, 32, 48, 63].map(|most| (format!("--nofile={most}"), "the limit on open files is"));
+    let small = [256, 384, 512, 768, 1023];
+    let small = small.map(|most: u64| (format!("--as={}", most << 20), "the limit on the address space is"));
+    for (option, message) in too_low.into_iter().chain(small) {
+        let output = limits(&option);
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{option}: {output:?}");
+        assert!(text.contains(message) && text.contains("raise it") && !text.contains("panicked"), "{option}: {text}");
+    }
+}
+
+#[test]
+fn the_lowest_limits_are_enough_to_serve() {
+    for limits in [&["--nofile=64"][..], &["--as=1073741824"], &["--nofile=64", "--as=1073741824"]] {
+        let mut home = Home::new("");
+        let mut command = Command::new("prlimit");
+        command.args(limits).args([env!("CARGO_BIN_EXE_lessor"), "daemon"]).env("LESSOR_HOME", home.path());
+        home.start_as(command);
+        home.client().add("a");
+        // more clients than there are descriptors for: they wait, and others are served when some leave
+        for _ in 0..3 {
+            let crowd: Vec<_> = (0..100).map_while(|_| UnixStream::connect(home.socket()).ok()).collect();
+            drop(crowd);
+        }
+        let mut client = home.client();
+        let lease = client.acquire();
+        client.call("lease.release", reference(&lease));
+        let output = home.output();
+        assert!(home.is_running() && !output.contains("panicked"), "{limits:?}: {output}");
+    }
+}

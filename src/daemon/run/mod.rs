@@ -82,6 +82,9 @@ pub enum StartError {
     /// The database is not usable.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A limit of the process is too low.
+    #[error("{0}")]
+    Limit(String),
     /// The system refused something else.
     #[error("{doing}: {error}")]
     System {
@@ -132,6 +135,7 @@ fn start(options: &Options, source: Source) -> Result<RunEnd, StartError> {
         paths.socket = path;
     }
     check_level(options.log.as_deref())?;
+    host::check_limits().map_err(StartError::Limit)?;
     let log = log::start(&paths.log);
     let (watcher, loaded) = ConfigWatcher::load(paths.config.clone(), options.log.clone());
     let loaded = loaded.map_err(|errors| {
