@@ -15,6 +15,8 @@ use crate::protocol::{
 const LONGEST_TEXT: usize = 256;
 /// The longest time to live of a lease.
 const LONGEST_TTL: Duration = Duration::from_secs(30 * 86_400);
+/// The most accounts that a request excludes; each is looked up among all accounts.
+const MOST_EXCLUDED: usize = 64;
 const PRIORITIES: std::ops::RangeInclusive<i8> = -10..=10;
 
 /// `lease.acquire`
@@ -306,6 +308,9 @@ fn check(params: &AcquireParams) -> Result<(), ErrorInfo> {
     let too_long = |text: &Option<String>| text.as_ref().is_some_and(|text| text.len() > LONGEST_TEXT);
     if let Some((name, _)) = texts.iter().find(|(_, text)| too_long(text)) {
         return Err(bad(format!("`{name}` may have {LONGEST_TEXT} bytes")));
+    }
+    if params.exclude.len() > MOST_EXCLUDED {
+        return Err(bad(format!("`exclude` may name {MOST_EXCLUDED} accounts")));
     }
     if !PRIORITIES.contains(&params.priority) {
         return Err(bad(format!("`priority` is {}; it may be from -10 to 10", params.priority)));
