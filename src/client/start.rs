@@ -15,8 +15,8 @@ use super::error::{ClientError, NoDaemon};
 use super::{RetryTimer, connection::Client, spawn};
 use crate::config::{AppPaths, Flags};
 
-/// How long a client goes on while daemons are killed before they serve it. A daemon that ends by itself is reported at
-/// once.
+/// How long a client goes on while daemons are killed before they serve it. A daemon that ends with an exit code is
+/// reported at once.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long a daemon that has been started is looked for before another one is started: it was killed, or is busy.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);

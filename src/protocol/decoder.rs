@@ -277,3 +277,103 @@ fn too_large(codec: Codec) -> Fatal {
     let error = ErrorInfo::new(ErrorKind::TooLarge, format!("a message must not be larger than {MAX_MESSAGE} bytes"));
     Fatal { codec, error: Box::new(error) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::{Call, NoParams, encode_call};
+
+    fn methods(decoder: &mut MessageDecoder) -> Vec<&'static str> {
+        let mut found = Vec::new();
+        while let Some(incoming) = decoder.take().unwrap() {
+            found.push(incoming.call.map_or("malformed", |call| call.method()));
+        }
+        found
+    }
+
+    #[test]
+    fn a_discarded_line_ends_at_its_end_however_it_arrives() {
+        let long = format!("{{\"jsonrpc\":\"2.0\",\"id\":\"x\",\"method\":\"{}\"}}\n", "y".repeat(20_000));
+        let status = "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"status\"}\n";
+        for cut in [10_000, long.len() - 1] {
+            let mut decoder = MessageDecoder::default();
+            decoder.inbox().extend_from_slice(&long.as_bytes()[..cut]);
+            assert_eq!(methods(&mut decoder), [""; 0]);
+            assert_eq!(decoder.discard(), Some(RequestId::Json("\"x\"".into())));
+            assert!(decoder.pending() == 0 && decoder.take_rest().is_none());
+            for piece in long.as_bytes()[cut..].chunks(4000) {
+                assert_eq!(methods(&mut decoder), [""; 0]);
+                decoder.inbox().extend_from_slice(piece);
+            }
+            decoder.inbox().extend_from_slice(status.as_bytes());
+            assert_eq!(methods(&mut decoder), ["status"]);
+        }
+    }
+
+    #[test]
+    fn a_discarded_line_without_an_end_is_too_large_in_the_end() {
+        let mut decoder = MessageDecoder::default();
+        decoder.inbox().extend_from_slice(b"{\"id\":1");
+        assert_eq!(methods(&mut decoder), [""; 0]);
+        decoder.discard();
+        let mut pieces = 0;
+        let fatal = loop {
+            decoder.inbox().extend_from_slice(&[b'y'; 10_000]);
+            pieces += 1;
+            match decoder.take_raw() {
+                Ok(None) => assert!(pieces * 10_000 <= MAX_MESSAGE),
+                Ok(Some(message)) => panic!("{message:?}"),
+                Err(fatal) => break fatal,
+            }
+        };
+        assert_eq!(fatal.error.data.kind, ErrorKind::TooLarge);
+    }
+
+    #[test]
+    fn a_discarded_frame_ends_after_its_length() {
+        let mut frames = Vec::new();
+        let reason = "y".repeat(20_000);
+        let long =
+            Call::DisableAccount(crate::protocol::DisableAccountParams { account: "a".into(), reason: Some(reason) });
+        encode_call(300, long, &mut frames).unwrap();
+        let end = frames.len();
+        encode_call(301, Call::Status(NoParams {}), &mut frames).unwrap();
+        for cut in [10_000, end - 1] {
+            let mut decoder = MessageDecoder::default();
+            decoder.inbox().extend_from_slice(&frame::MAGIC);
+            decoder.inbox().extend_from_slice(&frames[..cut]);
+            assert_eq!(methods(&mut decoder), [""; 0]);
+            assert_eq!(decoder.discard(), Some(RequestId::Number(300)));
+            decoder.inbox().extend_from_slice(&frames[cut..]);
+            assert_eq!(methods(&mut decoder), ["status"]);
+        }
+    }
+
+    #[test]
+    fn an_id_is_found_in_the_beginning_of_a_call_only_where_it_is_complete() {
+        let id = |text: &str| RawMessage { codec: Codec::Json, bytes: text.as_bytes() }.id();
+        assert_eq!(id("{\"jsonrpc\":\"2.0\",\"id\":17,\"method\":\"acc"), Some(RequestId::Number(17)));
+        assert_eq!(id("{\"method\":\"x\",\"params\":{\"id\":3},\"id\":4"), None, "it may go on");
+        assert_eq!(id("{\"method\":\"x\",\"params\":{\"id\":3},\"id\":4,"), Some(RequestId::Number(4)));
+        assert_eq!(id("{\"params\":{\"id\":3,\"y\":\""), None);
+        assert_eq!(id("{\"id\":[1],\"method\":\"x\"}"), None);
+        assert_eq!(id("nonsense"), None);
+    }
+
+    #[test]
+    fn the_buffer_stays_within_the_largest_message_and_shrinks() {
+        let mut decoder = MessageDecoder::default();
+        decoder.inbox().extend_from_slice(b"{\"id\":1,\"x\":\"");
+        while decoder.pending() < MAX_MESSAGE {
+            assert_eq!(methods(&mut decoder), [""; 0]);
+            let inbox = decoder.inbox();
+            let room = (inbox.capacity() - inbox.len()).min(MAX_MESSAGE - inbox.len());
+            inbox.extend(std::iter::repeat_n(b'y', room));
+        }
+        assert!(decoder.capacity() <= MAX_MESSAGE + 2 * READ_ROOM, "{}", decoder.capacity());
+        decoder.inbox().extend_from_slice(b"\n{");
+        assert_eq!(methods(&mut decoder), ["malformed"]);
+        decoder.shrink();
+        assert!(decoder.pending() == 1 && decoder.capacity() <= 4 * READ_ROOM, "{}", decoder.capacity());
+    }
+}

@@ -1,5 +1,5 @@
-//! Clients whose daemons are killed while they start: a client goes on for a while; a daemon that ends by itself is
-//! reported at once.
+//! Clients whose daemons are killed while they start: a client goes on for a while; a daemon that ends with an exit code
+//! is reported at once.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};

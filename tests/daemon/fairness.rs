@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use lessor::protocol::{Call, HelloParams, MAGIC, MAX_MESSAGE, encode_call};
 use serde_json::{Value, json};
 
-use crate::support::{Client, Home, reference, resident, wait_until};
+use crate::support::{Client, Holder, Home, reference, resident, wait_until};
 
 /// How many hostile connections there are.
 const HOSTILE: usize = 40;
@@ -294,6 +294,31 @@ fn a_lease_takes_5_ms_at_most_beside_hostile_clients() {
     let seconds = std::env::var(SECONDS).ok().and_then(|seconds| seconds.parse().ok()).unwrap_or(3.0);
     let (p99, most) = (Duration::from_millis(5), Duration::from_millis(50));
     run(Bounds { time: Duration::from_secs_f64(seconds), p99, most });
+}
+
+#[test]
+fn the_end_of_a_holder_is_noticed_beside_hostile_clients() {
+    for load in loads().into_iter().filter(|load| ["config.get", "hello", "large garbage"].contains(&load.name)) {
+        let home = Home::with_accounts("", 1);
+        let stop = AtomicBool::new(false);
+        let socket = home.socket();
+        std::thread::scope(|scope| {
+            let _at_the_end = StopOnDrop(&stop);
+            scope.spawn(|| attack(&socket, &load, &stop));
+            for _ in 0..3 {
+                let mut holder = Holder::start(&home);
+                holder.child.kill().unwrap();
+                // the only account is free again
+                let begun = Instant::now();
+                let mut client = home.client();
+                let wait = json!({ "provider": "anthropic", "exclusive": true, "wait_ms": 10_000 });
+                let lease = client.call("lease.acquire", wait);
+                client.call("lease.release", reference(&lease));
+                println!("{}: served {:?} after the kill", load.name, begun.elapsed());
+                assert!(begun.elapsed() < GENEROUS.most, "{}: {:?}", load.name, begun.elapsed());
+            }
+        });
+    }
 }
 
 /// The most memory that the daemon has while `work` runs.
