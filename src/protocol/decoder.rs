@@ -354,7 +354,7 @@ mod tests {
         let id = |text: &str| RawMessage { codec: Codec::Json, bytes: text.as_bytes() }.id();
         assert_eq!(id("{\"jsonrpc\":\"2.0\",\"id\":17,\"method\":\"acc"), Some(RequestId::Number(17)));
         assert_eq!(id("{\"method\":\"x\",\"params\":{\"id\":3},\"id\":4"), None, "it may go on");
-        assert_eq!(id("{\"method\":\"x\",\"params\":{\"id\":3},\"id\":4,"), Some(RequestId::Number(4)));
+        assert_eq!(id("{\"method\":\"x\",\"params\":{\"id\":3},\"id\":4,\"x\":[1"), Some(RequestId::Number(4)));
         assert_eq!(id("{\"params\":{\"id\":3,\"y\":\""), None);
         assert_eq!(id("{\"id\":[1],\"method\":\"x\"}"), None);
         assert_eq!(id("nonsense"), None);

@@ -103,6 +103,8 @@ pub(super) fn id_of_beginning(line: &[u8]) -> Option<RequestId> {
             while let Some(key) = map.next_key::<Cow<'de, str>>()? {
                 let value: &RawValue = map.next_value()?;
                 if key == "id" {
+                    // a number at the very end may go on
+                    map.next_key::<serde::de::IgnoredAny>()?;
                     *self.0 = Some(request_id(value)).filter(|id| !is_composite(id));
                     return Ok(());
                 }

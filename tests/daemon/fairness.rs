@@ -52,10 +52,12 @@ fn calls(method: &str, params: &Value, count: usize) -> Vec<u8> {
 
 /// The largest import, of logins that are all different.
 fn largest_import(dry_run: bool) -> Vec<u8> {
+    // each entry is compared with all before: a debug build would take a minute for as many as fit
+    let padding = "x".repeat(if cfg!(debug_assertions) { 300 } else { 0 });
     let mut entries = String::new();
     for number in 0.. {
         let entry = format!(
-            "{}{{\"tool\":\"claude\",\"provider\":\"anthropic\",\"kind\":\"api_key\",\"secret\":\"sk-canary-{number}\"}}",
+            "{}{{\"tool\":\"claude\",\"provider\":\"anthropic\",\"kind\":\"api_key\",\"secret\":\"sk-canary-{padding}{number}\"}}",
             if number == 0 { "" } else { "," }
         );
         if entries.len() + entry.len() + 200 > MAX_MESSAGE {
@@ -73,7 +75,7 @@ fn loads() -> Vec<Load> {
     let acquire = calls("lease.acquire", &json!({ "provider": "anthropic", "wait_ms": 0, "ttl_ms": 1 }), 1);
     let release = calls("lease.release", &json!({ "lease": "nonsense" }), 1);
     let report = json!({ "lease": "nonsense", "status": 429, "body": "y".repeat(MAX_MESSAGE - 500) });
-    let exclude: Vec<String> = (0..1000).map(|number| format!("a{number}")).collect();
+    let exclude: Vec<String> = (0..64).map(|number| format!("a{number}")).collect();
     let mut hello = MAGIC.to_vec();
     encode_call(1, Call::Hello(HelloParams::default()), &mut hello).unwrap();
     let mut bad_frame = hello.clone();
@@ -366,6 +368,7 @@ fn imports_of_many_connections_have_bounded_memory_and_are_answered() {
             for _ in 0..10 {
                 scope.spawn(|| {
                     let mut client = home.client();
+                    client.stream.set_read_timeout(Some(Duration::from_secs(120))).unwrap();
                     let mut sender = client.stream.try_clone().unwrap();
                     let import = &import;
                     scope.spawn(move || (0..3).for_each(|_| sender.write_all(import).unwrap()));

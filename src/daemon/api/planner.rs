@@ -94,6 +94,6 @@ impl Drop for PlannerPlace {
 
 /// Waits a moment while other threads wait for the state's lock: a thread that takes it again and again would keep it
 /// from them.
-pub(super) fn let_others_lock(daemon: &Daemon) {
+pub(crate) fn let_others_lock(daemon: &Daemon) {
     (0..LOCK_YIELDS).take_while(|_| daemon.is_lock_wanted()).for_each(|_| std::thread::yield_now());
 }

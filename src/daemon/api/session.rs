@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::daemon::state::{Outbox, State};
-use crate::pool::{AccountId, ConnectionId, Holder, Now, Refusal, Target};
+use crate::pool::{AccountId, AccountRecord, ConnectionId, Holder, Now, Refusal, Target};
 use crate::protocol::{Codec, ErrorInfo, ErrorKind, SecretText};
 use crate::{credential::Secret, daemon::os::clock, provider::TargetError};
 
@@ -28,7 +28,10 @@ pub fn find_account(state: &State, name: &str) -> Result<AccountId, ErrorInfo> {
         Ok(account) => Ok(account.record.id),
         // an address that several accounts have is the name of the first of them
         Err(refusal) => {
-            let mut ids = state.pool.accounts().iter().map(|account| account.record.id);
+            let records = state.pool.accounts().iter().map(|account| &account.record);
+            // only then is it worth comparing the account with all others
+            let may_be = |record: &&AccountRecord| record.email.as_ref().is_some_and(|email| name.starts_with(email));
+            let mut ids = records.filter(may_be).map(|record| record.id);
             let named = ids.find(|id| state.account_name(*id) == name);
             named.ok_or_else(|| refused(&refusal, clock::now()))
         }

@@ -1,5 +1,6 @@
 //! `account.export`: all accounts, as a backup or for an import elsewhere.
 
+use super::of_each_account;
 use crate::credential::import::EXPORT_VERSION;
 use crate::daemon::api::reply::{CallReply, CallResult};
 use crate::daemon::state::{Daemon, State};
@@ -10,13 +11,9 @@ use crate::provider::vendor_account_id;
 
 /// `account.export`
 pub fn export(daemon: &Daemon, reply: &mut CallReply<'_>, secrets: bool) -> CallResult {
-    let document = document(&daemon.state(), clock::now(), secrets);
-    reply.answer(&Answer::Exported(document))
-}
-
-fn document(state: &State, now: Now, secrets: bool) -> ExportInfo {
-    let accounts = state.pool.accounts().iter().map(|account| exported(state, now, account, secrets));
-    ExportInfo { lessor_export: EXPORT_VERSION, exported_at: now.wall.0, accounts: accounts.collect() }
+    let exported_at = clock::now().wall.0;
+    let accounts = of_each_account(daemon, |state, now, account| Some(exported(state, now, account, secrets)));
+    reply.answer(&Answer::Exported(ExportInfo { lessor_export: EXPORT_VERSION, exported_at, accounts }))
 }
 
 fn exported(state: &State, now: Now, account: &Account, secrets: bool) -> ExportedAccount {

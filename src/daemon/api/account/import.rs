@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::add::{
     NewIds, check_account_texts, check_agents, check_max_leases, check_refresh_token, check_secret, new_id, new_ids,
 };
+use super::of_each_account;
 use super::remedy::{login_remedy, other_remedy};
 use crate::credential::import::plan::{AccountUpdate, ImportPlan, ImportStep, KnownAccount, LinkChange};
 use crate::credential::import::{DiscoveredAccount, DiscoveredLimit, Tool};
@@ -33,13 +34,10 @@ pub async fn import(daemon: Arc<Daemon>, params: ImportAccountsParams) -> Unsave
     let mode = mode_of(params.mode.as_deref())?;
     let entries: Vec<DiscoveredAccount> = params.entries.into_iter().map(entry_of).collect::<Result<_, _>>()?;
     let _lock = daemon.account_writes.lock().await;
-    let (mut ids, mut plan) = {
-        let state = &*daemon.state();
-        let now = clock::now();
-        let ids: Vec<Option<AccountId>> = state.pool.accounts().iter().map(|account| Some(account.record.id)).collect();
-        let known = state.pool.accounts().iter().map(|account| known(state, now, account)).collect();
-        (ids, ImportPlan::new(known, mode, now.wall))
-    };
+    let all =
+        of_each_account(&daemon, |state, now, account| Some((Some(account.record.id), known(state, now, account))));
+    let (mut ids, known): (Vec<Option<AccountId>>, Vec<_>) = all.into_iter().unzip();
+    let mut plan = ImportPlan::new(known, mode, clock::now().wall);
     let mut rows = Vec::new();
     let mut done = Unsaved::nothing_to_save(());
     for mut entry in entries {

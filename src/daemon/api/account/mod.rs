@@ -10,13 +10,17 @@ pub mod replace;
 pub mod usage;
 
 use self::add::{check_account_texts, check_agents};
+use crate::daemon::api::planner::let_others_lock;
 use crate::daemon::api::reply::{CallReply, CallResult};
 use crate::daemon::api::session::{bad, find_account, refused};
 use crate::daemon::state::{Daemon, State};
 use crate::daemon::{os::clock, view};
-use crate::pool::{AccountChange, AccountId, Command};
+use crate::pool::{Account, AccountChange, AccountId, Command, Now};
 use crate::protocol::{Answer, ErrorInfo, ErrorKind, ListAccountsParams, SetAccountParams};
 use crate::provider;
+
+/// For how many accounts the state is locked at once.
+const LOCKED_AT_ONCE: usize = 32;
 
 /// A change of an account.
 #[derive(Debug)]
@@ -29,11 +33,24 @@ pub enum AccountAction {
 
 /// `account.list`
 pub fn list(daemon: &Daemon, reply: &mut CallReply<'_>, params: &ListAccountsParams) -> CallResult {
-    let state = &*daemon.state();
-    let now = clock::now();
     let is_wanted = |provider: &String| params.provider.as_ref().is_none_or(|wanted| wanted == provider);
-    let accounts = state.pool.accounts().iter().filter(|account| is_wanted(&account.record.provider));
-    reply.answer(&Answer::Accounts(accounts.map(|account| view::account_info(state, now, account)).collect()))
+    reply.answer(&Answer::Accounts(of_each_account(daemon, |state, now, account| {
+        is_wanted(&account.record.provider).then(|| view::account_info(state, now, account))
+    })))
+}
+
+/// What `make` makes of each account. The state is locked for a few accounts at a time: where there are thousands, to
+/// name each of them takes long.
+fn of_each_account<T>(daemon: &Daemon, make: impl Fn(&State, Now, &Account) -> Option<T>) -> Vec<T> {
+    let ids: Vec<AccountId> = daemon.state().pool.accounts().iter().map(|account| account.record.id).collect();
+    let mut made = Vec::with_capacity(ids.len());
+    for some in ids.chunks(LOCKED_AT_ONCE) {
+        let_others_lock(daemon);
+        let state = &*daemon.state();
+        let now = clock::now();
+        made.extend(some.iter().filter_map(|id| make(state, now, state.pool.account(*id)?)));
+    }
+    made
 }
 
 /// Changes an account, and answers with the result; for a removed one, with its last state.
