@@ -125,7 +125,7 @@ impl MessageDecoder {
 
     /// Frees the memory of a large message.
     pub fn shrink(&mut self) {
-        if self.pending() <= READ_ROOM && self.buffer.capacity() > 4 * READ_ROOM {
+        if self.pending() <= READ_ROOM && self.buffer.capacity() > 2 * READ_ROOM {
             let rest = self.buffer[self.start..].to_vec();
             self.wipe();
             self.buffer = rest;
@@ -374,6 +374,6 @@ mod tests {
         decoder.inbox().extend_from_slice(b"\n{");
         assert_eq!(methods(&mut decoder), ["malformed"]);
         decoder.shrink();
-        assert!(decoder.pending() == 1 && decoder.capacity() <= 4 * READ_ROOM, "{}", decoder.capacity());
+        assert!(decoder.pending() == 1 && decoder.capacity() <= 2 * READ_ROOM, "{}", decoder.capacity());
     }
 }

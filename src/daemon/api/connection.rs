@@ -28,13 +28,13 @@ const LAST_ANSWERS: Duration = Duration::from_secs(5);
 /// Answers above this size are written before the next message is served: a short call can have a long answer.
 const MAX_BUFFERED: usize = 64 * 1024;
 /// The capacity that a buffer keeps between messages, in bytes.
-const KEPT_CAPACITY: usize = 16 * 1024;
+const KEPT_CAPACITY: usize = 8 * 1024;
 /// The most bytes that are written before other connections are served.
 const WRITTEN_AT_ONCE: usize = 64 * 1024;
 /// A message above this size is parsed on the planner's thread.
 const LARGE_MESSAGE: usize = 8 * 1024;
 /// Up to this many bytes, a buffer of a connection is not counted against the budgets of all connections.
-const UNCOUNTED: usize = 8 * 1024;
+const UNCOUNTED: usize = 4 * 1024;
 /// The memory of calls: messages that have arrived in part, and calls that are not answered yet.
 const MEMORY_OF_CALLS: usize = 24 << 20;
 /// The memory of answers and events that clients have not read.

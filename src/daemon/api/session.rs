@@ -64,7 +64,7 @@ pub fn shutting_down<E>(_: E) -> ErrorInfo {
 
 /// The error for a call that cannot be served for lack of room, and may be sent again.
 pub fn overloaded(message: impl Into<String>) -> ErrorInfo {
-    let mut error = ErrorInfo::new(ErrorKind::Overloaded, message);
+    let mut error = ErrorInfo::new(ErrorKind::Overloaded, message).hint("try again in a moment");
     error.data.retry_after_ms = Some(RETRY_AFTER_MS);
     error
 }
