@@ -7,14 +7,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustc_hash::{FxHashSet, FxHasher};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::os::peer_process::{Ancestry, ancestry, resolved};
+use super::os::peer_process::{Ancestry, ancestry_until, resolved};
 use super::os::{clock, process};
 use super::state::Daemon;
 use crate::pool::{AccountId, AttestPolicy, Attestation, ConnectionId, PoolSettings, Process};
+use crate::provider::Program;
 
 /// More comparisons are not remembered: they are made again.
 const MOST_REMEMBERED: usize = 1 << 12;
+/// Lookups on other threads at once.
+const MOST_LOOKUPS: usize = 2;
 
 /// What comparisons need without the state lock.
 #[derive(Debug, Default)]
@@ -23,6 +27,26 @@ pub(crate) struct AttestState {
     strict: AtomicBool,
     /// Connections and agents that were compared for a warning.
     compared: Mutex<FxHashSet<u64>>,
+    /// For lookups on other threads: many clients do not take all of them.
+    pub(crate) lookups: Lookups,
+}
+
+/// Room for this many lookups at once.
+#[derive(Debug)]
+pub(crate) struct Lookups(Arc<Semaphore>);
+
+impl Default for Lookups {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(MOST_LOOKUPS)))
+    }
+}
+
+impl Lookups {
+    /// Calls `lookup` on another thread, when there is room.
+    pub(crate) async fn run<T: Send + 'static>(&self, lookup: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+        let _room = self.0.acquire().await.ok()?;
+        tokio::task::spawn_blocking(lookup).await.ok()
+    }
 }
 
 /// The agent that a client states, and the process that its lease belongs to.
@@ -44,14 +68,21 @@ impl AttestState {
         self.strict.load(Ordering::Acquire)
     }
 
-    fn is_first(&self, connection: ConnectionId, stated: &StatedAgent) -> bool {
+    /// Begins a comparison for a warning: once for each connection and agent, and while there is room.
+    fn begin(&self, connection: ConnectionId, stated: &StatedAgent) -> Option<OwnedSemaphorePermit> {
         let mut hasher = FxHasher::default();
         (connection, &stated.agent, stated.process).hash(&mut hasher);
         let mut compared = self.compared.lock().unwrap_or_else(PoisonError::into_inner);
+        if compared.contains(&hasher.finish()) {
+            return None;
+        }
+        // with others under way, the next call of the connection is soon enough
+        let room = self.lookups.0.clone().try_acquire_owned().ok()?;
         if compared.len() >= MOST_REMEMBERED {
             compared.clear();
         }
-        compared.insert(hasher.finish())
+        compared.insert(hasher.finish());
+        Some(room)
     }
 }
 
@@ -61,13 +92,19 @@ pub(crate) fn compare(ancestry: &Ancestry, stated: &StatedAgent, programs: &[Str
         Ok(all) => all,
         Err(why) => return Attestation::Unknown(why.clone()),
     };
-    let Some(nearest) = all.first() else { return Attestation::Unknown("the process has ended".into()) };
+    if all.is_empty() {
+        return Attestation::Unknown("the process has ended".into());
+    }
     let process = stated.process.and_then(|process| all.iter().position(|running| running.process == process));
     let counted = &all[..=process.unwrap_or(0)];
     let mut known = counted.iter().filter_map(|running| running.program.as_ref());
     if known.any(|program| program.is_agent(&stated.agent, programs)) {
         return Attestation::Matches;
     }
+    // a command of lessor asks for another program
+    let Some(nearest) = counted.iter().find(|running| !running.program.as_ref().is_some_and(Program::is_lessor)) else {
+        return Attestation::Unknown("lessor asks for the credential before the agent runs".into());
+    };
     match &nearest.program {
         Some(program) => Attestation::Differs(program.in_words().into()),
         None => {
@@ -89,9 +126,10 @@ impl Daemon {
     pub(crate) fn attest_process(&self, pid: Option<u32>, stated: &StatedAgent) -> Attestation {
         let programs = self.configured_programs(&stated.agent);
         let unknown = || Err("the system does not tell which process made the connection".into());
-        let attested = compare(&pid.map_or_else(unknown, ancestry), stated, &programs);
+        let nearest = |pid| ancestry_until(pid, |process| stated.process.is_none_or(|last| process == last));
+        let attested = compare(&pid.map_or_else(unknown, nearest), stated, &programs);
         let other = stated.process.filter(|other| attested != Attestation::Matches && Some(other.pid) != pid);
-        let other = other.map(|other| (other, ancestry(other.pid)));
+        let other = other.map(|other| (other, nearest(other.pid)));
         match other {
             Some((other, Ok(all))) if all.first().is_some_and(|first| first.process == other) => {
                 match compare(&Ok(all), stated, &programs) {
@@ -111,11 +149,10 @@ impl Daemon {
         stated: StatedAgent,
         provider: &str,
     ) {
-        if pid.is_none() || !self.attest.is_first(connection, &stated) {
-            return;
-        }
+        let Some(room) = pid.and_then(|_| self.attest.begin(connection, &stated)) else { return };
         let (daemon, provider) = (self.clone(), provider.to_owned());
         self.runtime.spawn_blocking(move || {
+            let _room = room;
             if let Attestation::Differs(program) = daemon.attest_process(pid, &stated) {
                 daemon.note_difference(&stated, &program, &provider);
             }
@@ -152,7 +189,6 @@ pub(crate) fn process_of(pid: u32) -> Option<Process> {
 mod tests {
     use super::super::os::peer_process::RunningProgram;
     use super::*;
-    use crate::provider::Program;
 
     const CLAUDE: &str = "/usr/bin/claude";
     const CURL: &str = "/usr/bin/curl";
@@ -188,7 +224,12 @@ mod tests {
         ] {
             assert_eq!(attested(programs, process), expected, "{programs:?} {process:?}");
         }
-        assert!(matches!(attested(&["", SHELL], Some(2)), Attestation::Unknown(_)));
+        for (programs, process) in [(&["", SHELL][..], 2), (&["/usr/bin/lessor"], 1), (&["/usr/bin/lessor", CLAUDE], 1)]
+        {
+            assert!(matches!(attested(programs, Some(process)), Attestation::Unknown(_)), "{programs:?}");
+        }
+        assert_eq!(attested(&["/x/lessor", SHELL, CLAUDE], Some(3)), Attestation::Matches);
+        assert_eq!(attested(&["/x/lessor", SHELL, CLAUDE], Some(2)), differs(SHELL));
         assert!(matches!(attested(&[], None), Attestation::Unknown(_)));
         let stated = StatedAgent { agent: "claude".into(), process: None };
         assert_eq!(compare(&Err("why".into()), &stated, &[]), Attestation::Unknown("why".into()));

@@ -45,7 +45,6 @@ pub use model::{
 };
 pub use queue::{MOST_WAITERS, QueuedRequest};
 pub use report::backoff::first_wait;
-pub use select::eligibility::ATTEST_HINT;
 pub use select::explain::{CandidateAccount, Exclusion, Explanation, LeaseExplanation, SelectionResult};
 pub use select::forecast::{Forecast, Outlook};
 pub use select::strategy::hybrid_score;

@@ -9,7 +9,7 @@ use tokio::sync::OnceCell;
 
 use super::GatewayHandle;
 use super::client::GatewayClient;
-use crate::daemon::attest::{StatedAgent, compare, process_of};
+use crate::daemon::attest::{Lookups, StatedAgent, compare, process_of};
 use crate::daemon::os::clock;
 use crate::daemon::os::peer_process::{Ancestry, ancestry, ancestry_of_tcp_peer};
 use crate::daemon::state::State;
@@ -54,11 +54,11 @@ impl GatewayPeer {
     }
 
     /// The processes behind the connection; looked up on another thread.
-    async fn ancestry(&self) -> &Ancestry {
+    async fn ancestry(&self, lookups: &Lookups) -> &Ancestry {
         let end = self.end;
         let lookup = || async move {
-            let found = tokio::task::spawn_blocking(move || end.ancestry()).await;
-            found.unwrap_or_else(|_| Err("the lookup has failed".into()))
+            let found = lookups.run(move || end.ancestry()).await;
+            found.unwrap_or_else(|| Err("the lookup has failed".into()))
         };
         self.ancestry.get_or_init(lookup).await
     }
@@ -128,8 +128,9 @@ impl GatewayHandle {
             return known;
         }
         let (daemon, agent) = (self.daemon.clone(), stated.agent.clone());
-        let programs = tokio::task::spawn_blocking(move || daemon.configured_programs(&agent)).await;
-        let attested = compare(peer.ancestry().await, &stated, &programs.unwrap_or_default());
+        let lookups = &self.daemon.attest.lookups;
+        let programs = lookups.run(move || daemon.configured_programs(&agent)).await;
+        let attested = compare(peer.ancestry(lookups).await, &stated, &programs.unwrap_or_default());
         let mut last = peer.last.lock().unwrap_or_else(PoisonError::into_inner);
         *last = Some((stated, version, attested.clone()));
         attested

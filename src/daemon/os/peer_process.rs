@@ -41,6 +41,11 @@ struct ProcessFacts {
 
 /// The process with this pid and those above it, up to the first that is not the user's.
 pub(crate) fn ancestry(pid: u32) -> Ancestry {
+    ancestry_until(pid, |_| false)
+}
+
+/// The same, but no process above one that is the last.
+pub(crate) fn ancestry_until(pid: u32, is_last: impl Fn(Process) -> bool) -> Ancestry {
     blocking::check();
     let mut found: Vec<RunningProgram> = Vec::new();
     let mut next = pid;
@@ -50,8 +55,8 @@ pub(crate) fn ancestry(pid: u32) -> Ancestry {
         if found.last().is_some_and(|below| below.process.start < running.process.start) {
             break;
         }
+        next = if is_last(running.process) { 0 } else { parent };
         found.push(running);
-        next = parent;
     }
     if found.is_empty() { Err(format!("the process {pid} has ended, or cannot be read").into()) } else { Ok(found) }
 }
@@ -79,7 +84,7 @@ fn read(pid: u32) -> Option<(RunningProgram, u32)> {
 
 impl ProcessFacts {
     fn program(&self) -> Option<Program> {
-        let executable = self.executable.as_ref()?.to_string_lossy().into_owned();
+        let executable = text(self.executable.as_ref()?);
         if !is_interpreter(&executable) {
             return Some(Program { executable, script: None });
         }
@@ -92,15 +97,20 @@ impl ProcessFacts {
     /// The real path of an argument; a script that is gone keeps its name.
     fn resolved(&self, argument: &str) -> String {
         let path = self.directory.as_deref().unwrap_or_else(|| Path::new("/")).join(argument);
-        path.canonicalize().unwrap_or(path).to_string_lossy().into_owned()
+        text(&path.canonicalize().unwrap_or(path))
     }
 }
 
 /// Paths of the configuration, and where their links lead.
 pub(crate) fn resolved(paths: &[String]) -> Vec<String> {
     blocking::check();
-    let real = |path: &String| Some(Path::new(path).canonicalize().ok()?.to_string_lossy().into_owned());
+    let real = |path: &String| Some(text(&Path::new(path).canonicalize().ok()?));
     paths.iter().cloned().chain(paths.iter().filter_map(real)).collect()
+}
+
+/// A path as text, without the mark of Windows for paths of any length.
+fn text(path: &Path) -> String {
+    path.to_string_lossy().trim_start_matches(r"\\?\").to_owned()
 }
 
 /// An IPv4 address as such, also where an IPv6 socket has it.

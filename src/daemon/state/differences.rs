@@ -40,14 +40,21 @@ impl State {
         self.differences.0.push(difference);
     }
 
-    /// The differences that still matter, in words.
-    pub(crate) fn differences(&self, now: Wall) -> Vec<String> {
-        self.differences
-            .0
-            .iter()
-            .filter(|one| self.is_shown(one, now))
-            .map(|one| self.difference_in_words(one))
-            .collect()
+    /// The differences that still matter, and settings without effect, in words.
+    pub(crate) fn attest_warnings(&self, now: Wall) -> Vec<String> {
+        let shown = self.differences.0.iter().filter(|one| self.is_shown(one, now));
+        let without_effect = self.pool.accounts().iter().filter(|account| {
+            let section = self.pool.configured(&account.record);
+            account.attest().is_none() && section.is_some_and(|section| section.attest == Some(AttestPolicy::Strict))
+        });
+        let without_effect = without_effect.map(|account| {
+            let reference = self.account_reference(account.record.id);
+            format!(
+                "accounts.{reference:?}.attest = \"strict\" has no effect, because any agent may use the account; name its \
+                 agents: lessor account set {reference} use=AGENT"
+            )
+        });
+        shown.map(|one| self.difference_in_words(one)).chain(without_effect).collect()
     }
 
     /// What the program was that got the account last while it stated to be another one.

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use crate::daemon::state::{CredentialProblem, State};
 use crate::daemon::{log::login_words, os::clock};
-use crate::pool::{ATTEST_HINT, Account, AccountId, Fence, Mono, millis};
+use crate::pool::{Account, AccountId, Fence, Mono, millis};
 use crate::protocol::{CredentialInfo, ErrorInfo, ErrorKind, SecretText};
 use crate::{credential::Credential, provider};
 
@@ -63,9 +63,11 @@ pub(crate) fn credential_problem(state: &State, problem: CredentialProblem) -> E
 
 fn not_attested(state: &State, fence: Fence) -> ErrorInfo {
     let lease = state.pool.lease(fence);
-    let withheld = lease.and_then(|lease| state.pool.account(lease.account)?.withheld_from(&lease.holder.attested));
+    let account = lease.and_then(|lease| state.pool.account(lease.account));
+    let withheld = lease.zip(account).and_then(|(lease, account)| account.withheld_from(&lease.holder.attested));
     let why = withheld.unwrap_or_else(|| "the program behind the connection was not compared".to_owned());
-    ErrorInfo::new(ErrorKind::NotAllowed, why).hint(ATTEST_HINT)
+    let error = ErrorInfo::new(ErrorKind::NotAllowed, why);
+    if let Some(account) = account { error.hint(account.attest_hint()) } else { error }
 }
 
 fn needs_login(state: &State, id: AccountId) -> ErrorInfo {

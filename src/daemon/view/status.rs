@@ -33,7 +33,7 @@ pub(crate) fn status(daemon: &Daemon, now: Now) -> DaemonStatus {
     warnings.extend(shortage.and_then(|shortage| warnings::of_shortage(&shortage, now.wall)));
     warnings.extend(warnings::summed_up(warnings::of_links(state)));
     warnings.extend(warnings::summed_up(denial::warnings(state, now)));
-    warnings.extend(warnings::summed_up(state.differences(now.wall)));
+    warnings.extend(warnings::summed_up(state.attest_warnings(now.wall)));
     warnings.extend(warnings::of_accounts(&state.config.config, &state.pool));
     DaemonStatus {
         version: env!("CARGO_PKG_VERSION").to_owned(),

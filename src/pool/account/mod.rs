@@ -12,7 +12,7 @@ use crate::pool::limit::Limit;
 use crate::pool::limit::limits::AccountLimits;
 use crate::pool::model::{
     AttestPolicy, Attestation, Fence, HealthSettings, Holder, LoginState, Mono, Now, Past, PoolSettings, Quota,
-    TokenSettings, Wall,
+    Refusal, RefusalKind, TokenSettings, Wall,
 };
 use failures::Failures;
 use health::{Bucket, Health};
@@ -181,6 +181,22 @@ impl Account {
         let agents = self.policy.allowed_agents.as_deref().filter(|_| self.policy.attest == AttestPolicy::Strict)?;
         let objection = attested.objection()?;
         Some(format!("the account {} is for {} (attest = strict); {objection}", self.display_name(), agents.join(", ")))
+    }
+
+    /// The refusal that says so, and what to do about it.
+    pub(crate) fn attest_refusal(&self, attested: &Attestation) -> Option<Refusal> {
+        let why = self.withheld_from(attested)?;
+        Some(Refusal::new(RefusalKind::NotAllowed, why).hint(self.attest_hint()))
+    }
+
+    /// What to do about a program that is not recognised as the agent that it states.
+    pub fn attest_hint(&self) -> String {
+        let name = self.display_name();
+        format!(
+            "run the agent itself, through the gateway (`lessor run` without --direct and --profile), or name its program: \
+             lessor config set agents.NAME.programs PATH; to believe what programs state: lessor config set \
+             'accounts.{name:?}.attest' declared"
+        )
     }
 
     /// Whether its credential may be handed to a holder that has a lease on it.

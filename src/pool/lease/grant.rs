@@ -8,7 +8,7 @@ use crate::pool::model::{
     QuotaChoice, QuotaChoices, Refusal, RefusalKind, Strategy, Ticket,
 };
 use crate::pool::select::choose::Choice;
-use crate::pool::select::eligibility::{ATTEST_HINT, closed_on};
+use crate::pool::select::eligibility::closed_on;
 use crate::pool::state::Pool;
 use std::time::Duration;
 
@@ -181,8 +181,7 @@ impl Pool {
 
     /// Refuses a lease on an account that is not for the program of its holder.
     fn check_attested(&self, account: AccountId, attested: &Attestation) -> Result<(), Refusal> {
-        let withheld = self.account(account).and_then(|account| account.withheld_from(attested));
-        withheld.map_or(Ok(()), |why| Err(Refusal::new(RefusalKind::NotAllowed, why).hint(ATTEST_HINT)))
+        self.account(account).and_then(|account| account.attest_refusal(attested)).map_or(Ok(()), Err)
     }
 
     /// Acquires again for the holder of a lease, as if it had never been granted.

@@ -22,7 +22,7 @@ pub struct Lease {
     pub session: Option<Box<str>>,
     /// The holder's name for it.
     pub label: Option<Box<str>>,
-    /// The agent's name, self-declared.
+    /// The agent's name, as the holder states it.
     pub agent: Option<Box<str>>,
     /// What ends it.
     pub bind: Bind,

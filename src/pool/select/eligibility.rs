@@ -12,10 +12,6 @@ use crate::pool::state::Pool;
 /// Why an account cannot serve, and until when, where that is known.
 pub(crate) type Obstacle = (Ineligible, Option<Deadline>);
 
-/// What to do about a program that is not recognised as the agent that it states.
-pub const ATTEST_HINT: &str = "run the agent itself, or see how lessor recognises it: docs/agents.md; to believe what \
-                           programs state: lessor config set 'accounts.\"A\".attest' declared";
-
 /// Most accounts a refusal lists: it must fit into one message.
 const MOST_LISTED: usize = 256;
 
@@ -87,6 +83,9 @@ impl Pool {
         let agent = ask.agent.as_deref().unwrap_or("a client that names no agent");
         let is_forbidden = |one: &&IneligibleAccount| one.why == Ineligible::NotAllowed;
         let withheld = accounts.iter().filter(is_forbidden).find_map(|one| self.withheld(one.account, ask));
+        if let Some(refusal) = withheld.filter(|_| kind == RefusalKind::NotAllowed) {
+            return Refusal { retry_at, accounts, ..refusal };
+        }
         let (message, hint) = match kind {
             RefusalKind::AllLimited if renewing => (
                 format!("the token of every {provider} account is being refreshed{soon}"),
@@ -109,7 +108,6 @@ impl Pool {
                 format!("the {provider} account must be verified with its provider"),
                 Some("run `lessor account list` to see where to verify it"),
             ),
-            RefusalKind::NotAllowed if let Some(why) = withheld => (why, Some(ATTEST_HINT)),
             RefusalKind::NotAllowed => (
                 format!("no {provider} account may be used by {agent}"),
                 Some("name the agent with `agent`, or allow every agent: `lessor account set A use=any`"),
@@ -126,9 +124,9 @@ impl Pool {
     }
 
     /// Why an account that allows the agent is not for the program that states it.
-    fn withheld(&self, account: AccountId, ask: &LeaseRequest) -> Option<String> {
+    fn withheld(&self, account: AccountId, ask: &LeaseRequest) -> Option<Refusal> {
         let account = self.account(account).filter(|account| account.allows(ask.agent.as_deref()))?;
-        account.withheld_from(&ask.holder.attested)
+        account.attest_refusal(&ask.holder.attested)
     }
 
     fn is_probed(&self, slot: usize) -> bool {

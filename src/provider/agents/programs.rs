@@ -65,7 +65,7 @@ const TABLE: &[AgentPrograms] = &[
     },
     AgentPrograms {
         agent: "antigravity",
-        names: &["antigravity"],
+        names: &["antigravity", "agy"],
         packages: &[],
         directories: &[
             "antigravity.app/contents/macos/*",
@@ -139,6 +139,12 @@ impl Program {
             Some(script) => format!("{executable} running {}", printable(script)),
             None => executable,
         }
+    }
+
+    /// Whether it is a command of lessor.
+    #[must_use]
+    pub fn is_lessor(&self) -> bool {
+        parts(&self.executable).last().is_some_and(|name| name == "lessor")
     }
 
     /// Whether it is this agent; `more` are the paths of further programs of the agent, from the configuration.
@@ -331,7 +337,8 @@ mod tests {
             ("agy", "/home/u/.local/bin/agy"),
         ] {
             assert!(program(path).is_agent(agent, &[]), "{agent}: {path}");
-            for other in TABLE.iter().filter(|row| row.agent != agent) {
+            // the command of Antigravity is both
+            for other in TABLE.iter().filter(|row| row.agent != agent && agent != "agy") {
                 assert!(!program(path).is_agent(other.agent, &[]), "not {}: {path}", other.agent);
             }
         }
