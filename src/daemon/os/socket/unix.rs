@@ -255,5 +255,19 @@ pub fn admit(stream: &Stream) -> Option<Option<u32>> {
         tracing::warn!(uid = credentials.euid(), "a client of another user was refused");
         return None;
     }
-    Some(credentials.pid().and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid > 0))
+    let pid = credentials.pid().or_else(|| peer_pid(stream));
+    Some(pid.and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid > 0))
+}
+
+/// The process at the other end: macOS tells it in a way of its own (`LOCAL_PEEREPID`).
+#[cfg(target_os = "macos")]
+fn peer_pid(stream: &Stream) -> Option<i32> {
+    let Stream::UdSocket(stream) = stream;
+    stream.inner().peer_cred().ok()?.pid()
+}
+
+/// Other systems tell it with the credentials, or not at all.
+#[cfg(not(target_os = "macos"))]
+const fn peer_pid(_stream: &Stream) -> Option<i32> {
+    None
 }
