@@ -267,6 +267,27 @@ fn another_program_with_a_lease_s_key_does_not_take_the_lease_along() {
 }
 
 #[test]
+fn another_program_moves_a_lease_between_strict_accounts_but_gets_no_credential() {
+    let gateway = gateway(&format!("{STRICT}[accounts.other]\nattest = \"strict\"\n"));
+    let mut client = gateway.home.client();
+    let account = json!({ "provider": "anthropic", "kind": "oauth", "secret": "t-2", "refresh_token": "r-2",
+        "expires_at": FAR, "label": "other" });
+    client.call("account.add", account);
+    let mut genuine = Program::native(NATIVE);
+    // the lease of a program that starts agents
+    let acquire = json!({ "provider": "anthropic", "agent": "claude", "bind": { "pid": std::process::id() },
+        "credential": false });
+    let lease = client.call("lease.acquire", acquire);
+    let report = json!({ "lease": lease["lease"], "reason": "quota_exhausted", "retry_after_ms": 3_600_000 });
+    let moved = client.call("lease.report", report);
+    assert_eq!(moved["action"], "switch", "{moved}");
+    assert_ne!(moved["lease"]["account"]["label"], lease["account"]["label"], "{moved}");
+    assert!(moved["lease"]["credential"].is_null(), "{moved}");
+    let reference = json!({ "lease": moved["lease"]["lease"] });
+    assert!(genuine.call(&gateway, "lease.credential", &reference)["result"]["secret"].is_string());
+}
+
+#[test]
 fn the_configuration_names_further_programs() {
     let mut program = Program::native("other/tool");
     let programs = json!([program.path]);

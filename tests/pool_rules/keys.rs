@@ -6,7 +6,8 @@ use std::time::Duration;
 use lessor::config::{Config, KEYS};
 use lessor::limits::{Reason, Scope};
 use lessor::pool::{
-    AccountRecord, Bind, Command, CredentialKind, Deadline, Decision, LeaseRequest, Reply, RequestOutcome, Tier,
+    AccountRecord, Attestation, Bind, Command, CredentialKind, Deadline, Decision, Holder, LeaseRequest, Reply,
+    RequestOutcome, Tier,
 };
 use lessor::provider::Catalog;
 
@@ -19,7 +20,8 @@ type Scene = fn(&mut Fixture) -> String;
 type Row = (&'static str, &'static str, [&'static str; 2], Scene);
 
 /// Beginnings of active keys that the pool knows nothing of; `tests/daemon` and `tests/gateway` play theirs.
-const ELSEWHERE: [&str; 8] = [
+const ELSEWHERE: [&str; 9] = [
+    "agents.",
     "daemon.log",
     "daemon.idle_exit",
     "gateway.",
@@ -303,6 +305,18 @@ fn stranger(fixture: &mut Fixture) -> String {
         .collect()
 }
 
+/// A program that states to be an agent and is another one, for the agent's account.
+fn pretender(fixture: &mut Fixture) -> String {
+    let attested = Attestation::Differs("/usr/bin/python3".into());
+    let reply = fixture.acquire(LeaseRequest {
+        agent: Some("claude".into()),
+        account: Some("a".into()),
+        holder: Holder { attested, ..Holder::default() },
+        ..ask(1)
+    });
+    told(fixture, reply)
+}
+
 /// A login with two quotas, on which pool a model starts, and where it goes when that is spent.
 fn pools(fixture: &mut Fixture) -> String {
     fixture.add(AccountRecord { kind: CredentialKind::Oauth, provider: "google".into(), ..record('g') });
@@ -379,6 +393,7 @@ fn rows() -> Vec<Row> {
         ("accounts.a.max_leases", fail, ["1", "3"], crowd),
         ("accounts.a.priority", "", ["0", "-5"], in_turn),
         ("accounts.a.use", "", ["[\"any\"]", "[\"claude\"]"], stranger),
+        ("accounts.a.attest", "accounts.a.use = [\"claude\"]", ["\"declared\"", "\"strict\""], pretender),
     ]
 }
 

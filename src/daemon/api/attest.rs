@@ -56,7 +56,11 @@ impl Session {
         let Some(fence) = daemon.lease_key.open(id).map(|token| token.fence) else { return };
         let Some((stated, provider)) = stated_in(daemon, fence) else { return };
         if is_strict {
-            let attested = daemon.attest_process(self.pid, &stated);
+            let attested = match (call, daemon.attest_process(self.pid, &stated)) {
+                (Call::Credential(_), attested) | (_, attested @ Attestation::Matches) => attested,
+                // another program may renew and report a lease of the agent; it does not get the credential
+                _ => Attestation::Later,
+            };
             daemon.state().apply_internal(clock::now(), Command::Attest(fence, attested));
         } else {
             daemon.attest_later(self.connection, self.pid, stated, &provider);

@@ -2,7 +2,7 @@
 //! once for each connection.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::OnceCell;
@@ -11,7 +11,7 @@ use super::GatewayHandle;
 use super::client::GatewayClient;
 use crate::daemon::attest::{Lookups, StatedAgent, compare, process_of};
 use crate::daemon::os::clock;
-use crate::daemon::os::peer_process::{Ancestry, ancestry, ancestry_of_tcp_peer};
+use crate::daemon::os::peer_process::{Ancestry, RunningProgram, ancestry, ancestry_of_tcp_peer};
 use crate::daemon::state::State;
 use crate::pool::{AccountId, AttestPolicy, Attestation, Fence, Process};
 
@@ -19,12 +19,17 @@ use crate::pool::{AccountId, AttestPolicy, Attestation, Fence, Process};
 #[derive(Debug)]
 pub struct GatewayPeer {
     end: PeerEnd,
-    ancestry: OnceCell<Ancestry>,
+    ancestry: OnceCell<Vec<RunningProgram>>,
     /// The last comparison, and the version of the configuration that it was made with.
     last: Mutex<Option<(StatedAgent, u64, Attestation)>>,
+    /// How many lookups have failed.
+    failures: AtomicU32,
     /// Whether it was compared for a warning.
     is_compared: AtomicBool,
 }
+
+/// After so many failures a connection is not looked up again.
+const MOST_FAILURES: u32 = 3;
 
 #[derive(Clone, Copy, Debug)]
 enum PeerEnd {
@@ -49,18 +54,25 @@ impl GatewayPeer {
     }
 
     fn new(end: PeerEnd) -> Arc<Self> {
-        let is_compared = AtomicBool::new(false);
-        Arc::new(Self { end, ancestry: OnceCell::new(), last: Mutex::default(), is_compared })
+        let (failures, is_compared) = (AtomicU32::new(0), AtomicBool::new(false));
+        Arc::new(Self { end, ancestry: OnceCell::new(), last: Mutex::default(), failures, is_compared })
     }
 
-    /// The processes behind the connection; looked up on another thread.
-    async fn ancestry(&self, lookups: &Lookups) -> &Ancestry {
+    /// The processes behind the connection; looked up on another thread, again after a failure that may pass.
+    async fn ancestry(&self, lookups: &Lookups) -> Ancestry {
         let end = self.end;
         let lookup = || async move {
-            let found = lookups.run(move || end.ancestry()).await;
-            found.unwrap_or_else(|| Err("the lookup has failed".into()))
+            if self.failures.load(Ordering::Relaxed) >= MOST_FAILURES {
+                return Err("the system has not told which process has the other end of the connection".into());
+            }
+            let found =
+                lookups.run(move || end.ancestry()).await.unwrap_or_else(|| Err("the lookup has failed".into()));
+            if found.is_err() {
+                self.failures.fetch_add(1, Ordering::Relaxed);
+            }
+            found
         };
-        self.ancestry.get_or_init(lookup).await
+        self.ancestry.get_or_try_init(lookup).await.cloned()
     }
 
     fn known(&self, stated: &StatedAgent, version: u64) -> Option<Attestation> {
@@ -130,9 +142,11 @@ impl GatewayHandle {
         let (daemon, agent) = (self.daemon.clone(), stated.agent.clone());
         let lookups = &self.daemon.attest.lookups;
         let programs = lookups.run(move || daemon.configured_programs(&agent)).await;
-        let attested = compare(peer.ancestry(lookups).await, &stated, &programs.unwrap_or_default());
-        let mut last = peer.last.lock().unwrap_or_else(PoisonError::into_inner);
-        *last = Some((stated, version, attested.clone()));
+        let attested = compare(&peer.ancestry(lookups).await, &stated, &programs.unwrap_or_default());
+        if !matches!(attested, Attestation::Unknown(_)) || peer.failures.load(Ordering::Relaxed) >= MOST_FAILURES {
+            let mut last = peer.last.lock().unwrap_or_else(PoisonError::into_inner);
+            *last = Some((stated, version, attested.clone()));
+        }
         attested
     }
 
