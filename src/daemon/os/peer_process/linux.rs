@@ -59,8 +59,10 @@ pub(super) fn process_of_tcp_peer(own: SocketAddr, peer: SocketAddr) -> Option<P
 
 fn oldest(pids: impl IntoIterator<Item = u32>, socket: &str) -> Option<Process> {
     let living = |pid| Some(process::find(pid).ok()??.process);
+    // between two looks at the process, so that the pid is not one that was reused
     let holder = |pid| living(pid).filter(|found| has_descriptor(pid, socket) && living(pid) == Some(*found));
-    pids.into_iter().filter_map(holder).min_by_key(|found| found.start)
+    let candidates = pids.into_iter().filter(|pid| has_descriptor(*pid, socket));
+    candidates.filter_map(holder).min_by_key(|found| found.start)
 }
 
 fn processes_of(uid: u32) -> impl Iterator<Item = u32> {
