@@ -20,6 +20,16 @@ const MOST_PROBLEMS: usize = 100;
 /// 1973 in milliseconds, the year 5138 in seconds: smaller numbers are seconds.
 const SURELY_SECONDS: f64 = 1e11;
 
+/// Whether a text can be stored and shown.
+pub(super) fn is_short_text(text: &str) -> bool {
+    text.len() <= LONGEST_TEXT && !text.chars().any(char::is_control)
+}
+
+/// A name, as it is shown in the place of a problem.
+fn shown(name: &str) -> String {
+    name.chars().filter(|c| !c.is_control()).take(60).collect()
+}
+
 /// The problems found in a file.
 #[derive(Debug, Default)]
 pub(super) struct ProblemList(RefCell<Vec<ImportProblem>>);
@@ -28,6 +38,11 @@ impl ProblemList {
     /// Records damaged data.
     pub(super) fn note(&self, place: &str, message: impl Into<String>) {
         self.tell(place, message.into(), true);
+    }
+
+    /// Records that what has this name in the file is damaged.
+    pub(super) fn note_named(&self, name: &str, message: impl Into<String>) {
+        self.note(&shown(name), message);
     }
 
     fn tell(&self, place: &str, message: String, broken: bool) {
@@ -101,7 +116,7 @@ impl<'a> JsonFields<'a> {
     }
 
     fn place_of(&self, name: &str) -> String {
-        let name: String = name.chars().filter(|c| !c.is_control()).take(60).collect();
+        let name = shown(name);
         if self.place.is_empty() { name } else { format!("{}.{name}", self.place) }
     }
 
@@ -115,7 +130,7 @@ impl<'a> JsonFields<'a> {
     pub(super) fn text(&self, name: &str) -> Option<String> {
         match self.value(name)? {
             Value::String(text) if text.is_empty() => None,
-            Value::String(text) if text.len() > LONGEST_TEXT || text.chars().any(char::is_control) => {
+            Value::String(text) if !is_short_text(text) => {
                 self.wrong(name, "is left out: it is over 256 bytes, or contains control characters")
             }
             Value::String(text) => Some(text.clone()),

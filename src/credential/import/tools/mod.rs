@@ -16,7 +16,7 @@ use std::collections::HashMap;
 
 use serde_json::Value;
 
-use super::fields::{JsonFields, ProblemList};
+use super::fields::{JsonFields, ProblemList, is_short_text};
 use super::{DiscoveredAccount, FileContent, FileFormat, ParsedFile, Tool, settings};
 
 pub(in crate::credential::import) fn read(
@@ -56,6 +56,7 @@ pub(in crate::credential::import) fn read(
         FileFormat::AnthropicMultiAuth if !entries.is_empty() => settings::anthropic_multi_auth(),
         _ => Default::default(),
     };
+    leave_out_unnamed(&mut entries, &problems);
     name_apart(&mut entries);
     for entry in &mut entries {
         // these files are rewritten at each refresh, so their time does not tell when the login was made
@@ -66,6 +67,26 @@ pub(in crate::credential::import) fn read(
         entry.last_used_at = entry.last_used_at.filter(|at| *at <= content.now);
     }
     ParsedFile { entries, problems: problems.into_list(), settings, unmatched }
+}
+
+/// Leaves out what cannot be stored and shown: some texts are keys of objects, or parts of other texts, so that no field
+/// has checked them.
+fn leave_out_unnamed(entries: &mut Vec<DiscoveredAccount>, problems: &ProblemList) {
+    const WHY: &str = "is over 256 bytes, or contains control characters";
+    entries.retain_mut(|entry| {
+        let DiscoveredAccount { item, provider, email, label, project_id, .. } = entry;
+        for (what, text) in [("email address", email), ("label", label), ("project", project_id)] {
+            if text.as_deref().is_some_and(|text| !is_short_text(text)) {
+                problems.note_named(item, format!("its {what} is left out: it {WHY}"));
+                *text = None;
+            }
+        }
+        let is_named = is_short_text(item) && is_short_text(provider);
+        if !is_named {
+            problems.note_named(item, format!("is left out: its name {WHY}"));
+        }
+        is_named
+    });
 }
 
 /// Makes the name of each entry unique, so that it can be found again in the file.
