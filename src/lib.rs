@@ -63,6 +63,8 @@ pub mod config;
 pub mod credential;
 #[deny(clippy::disallowed_methods)]
 pub mod daemon;
+#[cfg(any(fuzzing, test))]
+pub mod fuzzing;
 pub mod gateway;
 pub mod http;
 #[deny(clippy::disallowed_methods)]

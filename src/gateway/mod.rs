@@ -28,6 +28,8 @@ mod content_decoder;
 mod doors;
 mod failover;
 mod forward;
+#[cfg(any(fuzzing, test))]
+pub(crate) mod fuzzing;
 mod lingering;
 mod listeners;
 mod metrics;
@@ -41,6 +43,10 @@ mod service;
 mod upstream;
 mod waiting;
 
+#[cfg(any(fuzzing, test))]
+pub(crate) use request::fuzzing as request_fuzzing;
+#[cfg(any(fuzzing, test))]
+pub(crate) use response::fuzzing as response_fuzzing;
 pub use server::start;
 
 /// An error while a body is read or written.

@@ -9,6 +9,8 @@ mod call;
 mod decoder;
 mod error;
 mod frame;
+#[cfg(any(fuzzing, test))]
+pub(crate) mod fuzzing;
 mod gateway_key;
 mod json;
 mod lease_id;

@@ -83,7 +83,7 @@ pub async fn request_device_code(server: &AuthorizationServer) -> Result<DeviceC
     Ok(device)
 }
 
-fn read(document: &Value) -> Option<DeviceCode> {
+pub(super) fn read(document: &Value) -> Option<DeviceCode> {
     let text = |name: &str| {
         let text = document.get(name)?.as_str()?;
         (!text.is_empty() && text.len() <= 4096 && !text.chars().any(char::is_control)).then(|| text.to_owned())

@@ -50,7 +50,7 @@ pub(super) async fn send(request: reqwest::RequestBuilder) -> Result<OauthRespon
 }
 
 /// `Retry-After`, in seconds or as a date by the server's clock.
-fn stated_wait(headers: &HeaderMap) -> Option<Duration> {
+pub(super) fn stated_wait(headers: &HeaderMap) -> Option<Duration> {
     let text = |name: &str| headers.get(name)?.to_str().ok();
     let stated = text("retry-after")?.trim();
     if let Ok(seconds) = stated.parse::<f64>() {

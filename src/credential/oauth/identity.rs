@@ -63,7 +63,7 @@ impl LoginIdentity {
 }
 
 /// Reads a profile, or the fields that came with the tokens.
-fn read(about: &Map<String, Value>) -> LoginIdentity {
+pub(super) fn read(about: &Map<String, Value>) -> LoginIdentity {
     let text = |map: &Map<String, Value>, name: &str| {
         let text = map.get(name)?.as_str()?;
         (!text.is_empty() && text.len() <= LONGEST && !text.chars().any(char::is_control)).then(|| text.to_owned())

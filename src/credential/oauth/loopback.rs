@@ -57,6 +57,12 @@ impl Redirect {
         format!("http://{}:{}{}", self.host, self.port, self.path)
     }
 
+    /// The response to `request` in the target of a browser's request; `None` if it is another request.
+    pub(super) fn response(&self, request: &AuthorizationRequest, target: &str) -> Option<AuthorizationResponse> {
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        if path == self.path { request.read(query) } else { None }
+    }
+
     /// Its port; 0 before a listener is open.
     #[must_use]
     pub fn port(&self) -> u16 {
@@ -102,9 +108,7 @@ impl Loopback {
             let Some((target, mut stream)) = asked.recv().await else {
                 return Err("the listener has ended".to_owned());
             };
-            let (path, query) = target.split_once('?').unwrap_or((&target, ""));
-            let arrival = if path == self.redirect.path { request.read(query) } else { None };
-            let (status, text, ended) = match arrival {
+            let (status, text, ended) = match self.redirect.response(request, &target) {
                 Some(AuthorizationResponse::Code(code)) => {
                     let text = "The login was received. Continue in the terminal; you can close this page.";
                     ("200 OK", text, Some(Ok(code)))
@@ -156,9 +160,13 @@ async fn hear(mut stream: TcpStream) -> Option<(String, TcpStream)> {
             return None;
         }
     }
-    let line = str::from_utf8(&head).ok()?.lines().next()?;
-    let target = line.strip_prefix("GET ")?.split(' ').next()?.to_owned();
-    Some((target, stream))
+    Some((target(&head)?, stream))
+}
+
+/// The target of a browser's request.
+pub(super) fn target(head: &[u8]) -> Option<String> {
+    let line = str::from_utf8(head).ok()?.lines().next()?;
+    Some(line.strip_prefix("GET ")?.split(' ').next()?.to_owned())
 }
 
 async fn say(stream: &mut TcpStream, status: &str, text: &str) {

@@ -9,6 +9,8 @@ mod code;
 mod device;
 mod error_codes;
 mod fetch;
+#[cfg(any(fuzzing, test))]
+pub(crate) mod fuzzing;
 mod identity;
 mod loopback;
 mod server;

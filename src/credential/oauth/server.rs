@@ -55,7 +55,7 @@ impl AuthorizationServer {
         Self::put_together(settings, http, described.as_ref())
     }
 
-    fn put_together(
+    pub(super) fn put_together(
         settings: OauthSettings,
         http: reqwest::Client,
         described: Option<&Map<String, Value>>,

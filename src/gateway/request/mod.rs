@@ -3,6 +3,8 @@
 pub(super) mod access;
 mod buffered;
 mod dot_segment;
+#[cfg(any(fuzzing, test))]
+pub(crate) mod fuzzing;
 mod json_scan;
 mod request_text;
 mod upstream_body;

@@ -146,7 +146,7 @@ async fn read_document(headers: &HeaderMap, body: &mut Incoming, idle: Duration)
 }
 
 /// Whether a document begins as only errors do.
-fn begins_as_error(text: &[u8]) -> bool {
+pub(super) fn begins_as_error(text: &[u8]) -> bool {
     let dense: Vec<u8> = text.iter().copied().filter(|byte| !byte.is_ascii_whitespace()).take(24).collect();
     let dense = dense.strip_prefix(b"[").unwrap_or(&dense);
     dense.starts_with(b"{\"error\":{") || dense.starts_with(b"{\"type\":\"error\"")

@@ -3,6 +3,8 @@
 mod body;
 mod created_ids;
 pub(super) mod first_bytes;
+#[cfg(any(fuzzing, test))]
+pub(crate) mod fuzzing;
 mod observer;
 mod sse;
 mod token_usage;
