@@ -9,7 +9,8 @@ use hyper::http::response::Parts;
 use tokio::time::timeout;
 
 use super::auth::{self, UpstreamCredential};
-use super::request::{BodyTooLarge, RequestParts};
+use super::memory::PoolShare;
+use super::request::{BodyTooLarge, CannotSend, RequestParts};
 use super::response::{FirstBytes, IDLE_TIMEOUT, first_bytes};
 use super::upstream::UpstreamClients;
 use crate::credential::Secret;
@@ -26,6 +27,8 @@ pub(super) enum AttemptOutcome {
     Failed(String),
     /// The request turned out to be too large while it was sent.
     TooLarge(String),
+    /// There is no memory to change the request for this account.
+    Overloaded(String),
 }
 
 /// A refusal, read as far as it matters, because the client may get it.
@@ -36,6 +39,8 @@ pub(super) struct UpstreamRefusal {
     body: RefusalBody,
     /// The body is a document of which nothing is missing.
     is_complete: bool,
+    /// For the memory of the body.
+    _share: Option<PoolShare>,
 }
 
 enum RefusalBody {
@@ -99,8 +104,10 @@ pub(super) async fn send(
         auth::upstream_headers(&request.buffered.headers, &host, credential).map_err(|error| invalid(&error))?;
     let client = upstreams.client_for(&request.route.reach, &uri).await;
     let client = client.map_err(|error| format!("lessor: cannot reach {provider}: {error}"))?;
-    let Some(sent) = request.buffered.next_request(uri, headers, account.project.as_deref()) else {
-        return Err("lessor: the request is too large to be sent again".to_owned());
+    let sent = match request.buffered.next_request(uri, headers, account.project.as_deref()) {
+        Ok(sent) => sent,
+        Err(error @ CannotSend::Again) => return Err(format!("lessor: {error}")),
+        Err(error @ CannotSend::NoMemory) => return Ok(AttemptOutcome::Overloaded(format!("lessor: {error}"))),
     };
     Ok(match timeout(RESPONSE_TIMEOUT, client.send(sent)).await {
         Ok(Ok(response)) => judge(response, provider).await,
@@ -115,18 +122,20 @@ async fn judge(response: Response<Incoming>, provider: &str) -> AttemptOutcome {
     if head.status.is_redirection() || head.status.is_informational() {
         return AttemptOutcome::Response(Box::new(head), Vec::new(), rest);
     }
-    let (body, first, is_complete) = if head.status.is_success() {
+    let (body, first, is_complete, share) = if head.status.is_success() {
         match first_bytes::read(&head.headers, &mut rest, provider, IDLE_TIMEOUT).await {
             FirstBytes::Success(first) => return AttemptOutcome::Response(Box::new(head), first, rest),
-            FirstBytes::ErrorEvent { name, data, first } => (RefusalBody::Event(name, data), first, false),
-            FirstBytes::ErrorDocument { text, first } => (RefusalBody::Document(text), first, false),
+            FirstBytes::ErrorEvent { name, data, first } => (RefusalBody::Event(name, data), first, false, None),
+            FirstBytes::ErrorDocument(read) => {
+                (RefusalBody::Document(read.decoded), read.first, false, Some(read.share))
+            }
             FirstBytes::Broken(reason) => return AttemptOutcome::Failed(reason),
         }
     } else {
         let read = first_bytes::read_refusal(&head.headers, &mut rest).await;
-        (RefusalBody::Document(read.decoded), read.first, read.is_complete)
+        (RefusalBody::Document(read.decoded), read.first, read.is_complete, Some(read.share))
     };
-    AttemptOutcome::Refused(Box::new(UpstreamRefusal { head, first, rest, body, is_complete }))
+    AttemptOutcome::Refused(Box::new(UpstreamRefusal { head, first, rest, body, is_complete, _share: share }))
 }
 
 #[cfg(test)]

@@ -127,6 +127,7 @@ impl<'a> Forward<'a> {
                 }
                 AttemptOutcome::Refused(refused) => self.refused(lease, &account, *refused).await,
                 AttemptOutcome::TooLarge(message) => return self.error(StatusCode::PAYLOAD_TOO_LARGE, &message),
+                AttemptOutcome::Overloaded(message) => return self.error(StatusCode::SERVICE_UNAVAILABLE, &message),
                 AttemptOutcome::Failed(reason) => self.failed(lease, &account, &reason).await,
             };
         }

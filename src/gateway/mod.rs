@@ -16,6 +16,7 @@
 //! | `upstream.rs` | connections to upstreams: TLS, proxies, HTTP/2 |
 //! | `response/first_bytes.rs`, `response/sse.rs` | whether a response that begins like a success is one |
 //! | `response/` | the response on its way to the client, and the observer that reads errors and tokens from it |
+//! | `memory.rs`, `content_decoder/` | what is held and decoded, within bounds |
 //! | `refusal.rs` | the gateway's own errors |
 //! | `metrics/` | what was used, by which client, on which account |
 //!
@@ -32,6 +33,7 @@ mod forward;
 pub(crate) mod fuzzing;
 mod lingering;
 mod listeners;
+mod memory;
 mod metrics;
 mod refusal;
 mod request;

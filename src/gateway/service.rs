@@ -98,7 +98,8 @@ impl GatewayService {
         }
         let Some(client) = self.client(connection.origin, &head) else { return refusal::unauthorized(&provider) };
         // the first key of a connection is checked at once: it decides about its place
-        if !connection.watch.has_key() {
+        let is_first = !connection.watch.has_key();
+        if is_first {
             if !self.backend.handle.is_valid(&client) {
                 return refusal::unauthorized(&provider);
             }
@@ -117,8 +118,7 @@ impl GatewayService {
             Err(response) => *response,
         };
         // a lease checks the key as well; without one, it must be checked here
-        let is_valid = self.backend.handle.is_valid(&client);
-        if is_valid { rejection } else { refusal::unauthorized(&provider) }
+        if is_first || self.backend.handle.is_valid(&client) { rejection } else { refusal::unauthorized(&provider) }
     }
 
     /// Finds the upstream and reads the request, as far as it is buffered; `Err` is any other response.

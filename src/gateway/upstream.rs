@@ -30,6 +30,12 @@ const PING_INTERVAL: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// A response with more headers is rejected.
 const MAX_HEADERS: usize = 256;
+/// The most bytes that are read ahead of a response, or waiting to be sent, and thereby the longest head.
+const READ_BUFFER: usize = 128 * 1024;
+/// How much of one HTTP/2 response may wait for its client, and of all responses on a connection: a client that does not
+/// read must not stop the others.
+const STREAM_WINDOW: u32 = 128 * 1024;
+const CONNECTION_WINDOW: u32 = 16 << 20;
 
 /// All clients, by how their upstreams are reached and whether with TLS.
 #[derive(Debug, Default)]
@@ -120,7 +126,10 @@ impl UpstreamClient {
             .pool_idle_timeout(POOL_IDLE)
             .http1_preserve_header_case(true)
             .http1_max_headers(MAX_HEADERS)
-            .http2_adaptive_window(true)
+            .http1_max_buf_size(READ_BUFFER)
+            .http2_initial_stream_window_size(STREAM_WINDOW)
+            .http2_initial_connection_window_size(CONNECTION_WINDOW)
+            .http2_max_send_buf_size(READ_BUFFER)
             .http2_keep_alive_interval(PING_INTERVAL)
             .http2_keep_alive_timeout(PING_TIMEOUT)
             .build(connector);

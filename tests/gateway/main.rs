@@ -15,6 +15,7 @@ mod hostile_requests;
 mod kind_mix;
 mod lasting_keys;
 mod lease_keys;
+mod memory;
 mod metrics;
 mod passthrough;
 mod proxies;

@@ -177,9 +177,13 @@ fn serve(stream: TcpStream, received: &Mutex<Vec<Message>>, respond: &Responder)
 
 /// Sends a complete response; `headers` are lines with their line endings.
 pub fn respond(stream: &mut TcpStream, status: u16, headers: &str, body: &str) -> bool {
-    let length = body.len();
-    let text = format!("HTTP/1.1 {status} Status\r\n{headers}content-length: {length}\r\n\r\n{body}");
-    stream.write_all(text.as_bytes()).is_ok()
+    respond_bytes(stream, status, headers, body.as_bytes())
+}
+
+/// The same with a body of any bytes.
+pub fn respond_bytes(stream: &mut TcpStream, status: u16, headers: &str, body: &[u8]) -> bool {
+    let head = format!("HTTP/1.1 {status} Status\r\n{headers}content-length: {}\r\n\r\n", body.len());
+    stream.write_all(&[head.as_bytes(), body].concat()).is_ok()
 }
 
 /// Sends the head of a stream.

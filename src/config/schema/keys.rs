@@ -132,7 +132,7 @@ pub static KEYS: &[KeySpec] = &[
     on("gateway.enabled", Bool, "true", "whether the gateway runs", |c, _, v| c.gateway.enabled.assign(v)),
     on("gateway.listen", Listen, "127.0.0.1:0", "address to listen on; port 0 means a free port, chosen once and then kept", |c, _, v| c.gateway.listen.assign(v)),
     on("gateway.max_body", Size(KIB, 64 * GIB), "32MiB", "maximum size of a request; larger ones get status 413", |c, _, v| c.gateway.max_body.assign(v)),
-    on("gateway.buffer_total", Size(0, 1024 * GIB), "256MiB", "memory for retries, over all requests; beyond it a request is tried once", |c, _, v| c.gateway.buffer_total.assign(v)),
+    on("gateway.buffer_total", Size(0, 1024 * GIB), "48MiB", "memory for retries, over all requests; beyond it a request is tried once", |c, _, v| c.gateway.buffer_total.assign(v)),
     on("gateway.socket", Text, "", "Unix socket of the gateway; \"\" for gateway.sock in the lease socket's directory, or \"off\"", |c, _, v| c.gateway.socket.assign(v)),
     on("gateway.allow_remote", Bool, "false", "whether the gateway may listen on other addresses than loopback", |c, _, v| c.gateway.allow_remote.assign(v)),
 

@@ -77,7 +77,7 @@ wait = "5s"
 enabled = true
 listen = "127.0.0.1:0"
 max_body = "32MiB"
-buffer_total = "256MiB"
+buffer_total = "48MiB"
 socket = ""
 allow_remote = false
 [notify]
@@ -126,7 +126,7 @@ fn typed_defaults_equal_the_documented_ones() {
     assert!(config.pool.limits.switch_on_first_rate_limit);
     assert_eq!(config.quota.poll, Some(Duration::from_secs(900)));
     assert_eq!(config.refresh.ahead, Duration::from_secs(1800));
-    assert_eq!((config.gateway.max_body, config.gateway.buffer_total), (32 << 20, 256 << 20));
+    assert_eq!((config.gateway.max_body, config.gateway.buffer_total), (32 << 20, 48 << 20));
     assert_eq!(config.gateway.listen.0.to_string(), "127.0.0.1:0");
     assert_eq!(config.gateway.socket, GatewaySocket::Beside);
     assert_eq!(config.secrets.key, KeyLocation::File);

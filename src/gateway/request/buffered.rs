@@ -13,10 +13,16 @@ use tokio::time::timeout;
 use super::json_scan::JsonScan;
 use super::request_text::{MAX_SESSION_NAME, RequestText, WantedText};
 use super::upstream_body::{BufferBudget, BufferShare, UpstreamBody};
-use crate::{gateway::content_decoder::ContentDecoder, provider::SESSION_HEADERS};
+use crate::gateway::{content_decoder::ContentDecoder, memory::KeptBytes};
+use crate::provider::SESSION_HEADERS;
 
 /// A client that sends nothing of an announced body for this long has lost the connection.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a body that is buffered may take in all.
+const BODY_TIMEOUT: Duration = Duration::from_secs(600);
+/// So much is decoded and scanned before other requests are served.
+const SCAN_STEP: usize = 4096;
+const SCAN_BURST: usize = 1 << 20;
 /// How much of an unbuffered body is read before it is forwarded: the model stands near the beginning.
 const UNBUFFERED_START: u64 = 64 * 1024;
 
@@ -29,6 +35,19 @@ pub(crate) struct BufferedRequest {
     extensions: Extensions,
     body: RequestBody,
     pub(crate) text: RequestText,
+    limits: BufferLimits,
+}
+
+/// Why a request is not sent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub(crate) enum CannotSend {
+    #[error("the request is too large to be sent again")]
+    Again,
+    #[error(
+        "overloaded: there is no memory to put the account's project into the request; send it again, or raise \
+         gateway.buffer_total"
+    )]
+    NoMemory,
 }
 
 #[derive(Debug)]
@@ -49,6 +68,7 @@ enum RequestBody {
 struct RewrittenBody {
     start: Bytes,
     length: u64,
+    share: BufferShare,
 }
 
 #[derive(Debug)]
@@ -86,10 +106,11 @@ impl BufferedRequest {
     ) -> Result<Self, RequestReadError> {
         let Parts { method, headers, extensions, .. } = head;
         let mut reader = BodyReader::new(&headers, wanted);
-        let body = reader.read(body, limits, headers.contains_key(TRANSFER_ENCODING)).await?;
+        let read = reader.read(body, limits, headers.contains_key(TRANSFER_ENCODING));
+        let body = timeout(BODY_TIMEOUT, read).await.unwrap_or(Err(RequestReadError::Incomplete))?;
         let mut text = wanted.read(reader.scan);
         text.session = session_of(&headers).or(text.session);
-        Ok(Self { method, headers, extensions, body, text })
+        Ok(Self { method, headers, extensions, body, text, limits: limits.clone() })
     }
 
     /// The project that the request names, if it can be replaced.
@@ -112,15 +133,20 @@ impl BufferedRequest {
         self.headers.get(USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default()
     }
 
-    /// The request for an upstream, with the project of its account if that must replace the client's; `None` when it
-    /// cannot be sent any more.
+    /// The request for an upstream, with the project of its account if that must replace the client's.
+    ///
+    /// # Errors
+    /// When it cannot be sent.
     pub(crate) fn next_request(
         &mut self,
         uri: Uri,
         mut headers: HeaderMap,
         project: Option<&str>,
-    ) -> Option<Request<UpstreamBody>> {
-        let rewritten = project.and_then(|project| self.with_project(project));
+    ) -> Result<Request<UpstreamBody>, CannotSend> {
+        if !self.can_be_sent() {
+            return Err(CannotSend::Again);
+        }
+        let rewritten = project.map(|project| self.with_project(project)).transpose()?.flatten();
         if let Some(body) = &rewritten {
             // a compressed body is sent as it was read
             headers.remove(CONTENT_ENCODING);
@@ -129,13 +155,14 @@ impl BufferedRequest {
             }
         }
         let body = match &mut self.body {
-            RequestBody::Buffered { sends_left: Some(0), .. } => return None,
             RequestBody::Buffered { pieces, trailers, chunked, sends_left, .. } => {
                 if let Some(left) = sends_left {
                     *left -= 1;
                 }
-                let pieces = rewritten.map_or_else(|| pieces.clone(), |body| vec![body.start]);
+                let (pieces, share) =
+                    rewritten.map_or_else(|| (pieces.clone(), None), |body| (vec![body.start], Some(body.share)));
                 UpstreamBody::Buffered {
+                    _share: share,
                     left: pieces.iter().map(|piece| piece.len() as u64).sum(),
                     pieces: pieces.into_iter(),
                     trailers: trailers.clone(),
@@ -143,10 +170,10 @@ impl BufferedRequest {
                 }
             }
             RequestBody::Streamed(body) => {
-                let StreamedBody { first, rest, length, max_left } = *body.take()?;
+                let StreamedBody { first, rest, length, max_left } = *body.take().ok_or(CannotSend::Again)?;
                 let length = length.map(|length| rewritten.as_ref().map_or(length, |body| body.length));
-                let first = rewritten.map_or(first, |body| vec![body.start]);
-                UpstreamBody::Streamed { first: first.into_iter(), rest, length, max_left }
+                let (first, share) = rewritten.map_or((first, None), |body| (vec![body.start], Some(body.share)));
+                UpstreamBody::Streamed { first: first.into_iter(), rest, length, max_left, _share: share }
             }
         };
         let mut request = Request::new(body);
@@ -154,20 +181,27 @@ impl BufferedRequest {
         *request.uri_mut() = uri;
         *request.headers_mut() = headers;
         *request.extensions_mut() = self.extensions.clone();
-        Some(request)
+        Ok(request)
     }
 
-    /// The body, or its beginning, with this project in place of the client's.
-    fn with_project(&self, project: &str) -> Option<RewrittenBody> {
-        let (named, decoder) = (self.text.project.as_ref()?, ContentDecoder::of(&self.headers));
+    /// The body, or its beginning, with this project in place of the client's; `None` if it names none, or cannot be read.
+    fn with_project(&self, project: &str) -> Result<Option<RewrittenBody>, CannotSend> {
+        let Some(named) = self.text.project.as_ref() else { return Ok(None) };
         let (pieces, length) = match &self.body {
             RequestBody::Buffered { pieces, .. } => (pieces, None),
-            RequestBody::Streamed(body) => body.as_ref().map(|body| (&body.first, body.length))?,
+            RequestBody::Streamed(Some(body)) => (&body.first, body.length),
+            RequestBody::Streamed(None) => return Ok(None),
         };
-        let start = named.replaced_by(project, pieces, decoder)?;
+        let (mut share, total) = (BufferShare::empty(&self.limits.budget), self.limits.total);
+        // the beginning of a streamed body is short
+        let is_streamed = matches!(self.body, RequestBody::Streamed(_));
+        let room = |bytes: usize| is_streamed || share.grow(bytes as u64, total);
+        let Some(start) = named.replaced_by(project, pieces, &self.headers, room) else {
+            return if share.has_failed() { Err(CannotSend::NoMemory) } else { Ok(None) };
+        };
         let before: u64 = pieces.iter().map(|piece| piece.len() as u64).sum();
         let length = length.unwrap_or(before).saturating_sub(before) + start.len() as u64;
-        Some(RewrittenBody { start, length })
+        Ok(Some(RewrittenBody { start, length, share }))
     }
 }
 
@@ -187,7 +221,7 @@ struct BodyReader {
 impl BodyReader {
     fn new(headers: &HeaderMap, wanted: &WantedText) -> Self {
         let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-        Self { decoder: ContentDecoder::of(headers), scan: wanted.scan(), is_scanning: true, length }
+        Self { decoder: ContentDecoder::of_request(headers), scan: wanted.scan(), is_scanning: true, length }
     }
 
     async fn read(
@@ -199,14 +233,14 @@ impl BodyReader {
         if self.length.is_some_and(|length| length > limits.max_body) {
             return Err(RequestReadError::TooLarge);
         }
-        let (mut share, mut pieces, mut read) = (BufferShare::empty(&limits.budget), Vec::new(), 0_u64);
+        let (mut share, mut kept, mut read) = (BufferShare::empty(&limits.budget), KeptBytes::default(), 0_u64);
         let mut trailers = None;
         // an announced length is reserved at once: half a body is of no use
         let mut is_buffered = share.grow(self.length.unwrap_or(0), limits.total);
         while !body.is_end_stream() {
             if !is_buffered && read >= UNBUFFERED_START {
                 let (length, max_left) = (self.length, limits.max_body.saturating_sub(read));
-                let streamed = StreamedBody { first: pieces, rest: body, length, max_left };
+                let streamed = StreamedBody { first: kept.into_blocks(), rest: body, length, max_left };
                 return Ok(RequestBody::Streamed(Some(Box::new(streamed))));
             }
             let frame = match timeout(READ_TIMEOUT, body.frame()).await {
@@ -228,8 +262,8 @@ impl BodyReader {
             if self.length.is_none() && is_buffered {
                 is_buffered = share.grow(piece.len() as u64, limits.total);
             }
-            self.scan(&piece);
-            pieces.push(piece);
+            self.scan(&piece).await;
+            kept.push(&piece);
         }
         if self.is_scanning {
             let scan = &mut self.scan;
@@ -237,13 +271,24 @@ impl BodyReader {
         }
         // a small body is complete by now, but the budget has no room to keep it for a second attempt
         let sends_left = (!is_buffered && read > 0).then_some(1);
+        let pieces = kept.into_blocks();
         Ok(RequestBody::Buffered { pieces, trailers, chunked, sends_left, _share: share })
     }
 
-    fn scan(&mut self, piece: &Bytes) {
-        if self.is_scanning {
+    async fn scan(&mut self, piece: &Bytes) {
+        let mut before = self.decoder.left();
+        for part in piece.chunks(SCAN_STEP) {
+            if !self.is_scanning {
+                return;
+            }
             let (scan, is_scanning) = (&mut self.scan, &mut self.is_scanning);
-            self.decoder.push(piece, |bytes| *is_scanning = *is_scanning && scan.push(bytes));
+            self.decoder.push(part, |bytes| *is_scanning = *is_scanning && scan.push(bytes));
+            if before - self.decoder.left() > SCAN_BURST {
+                before = self.decoder.left();
+                tokio::task::yield_now().await;
+            }
         }
+        // of a body that is not decoded any more, nothing is read
+        self.is_scanning &= !self.decoder.is_unreadable();
     }
 }

@@ -14,7 +14,7 @@ pub fn gateway_request(input: &[u8]) {
     let headers = message.header_map();
     let (provider, path) = (message.word(0), message.word(1));
     let wanted = WantedText::of(provider, path);
-    let mut decoder = ContentDecoder::of(&headers);
+    let mut decoder = ContentDecoder::of_request(&headers);
     let mut body = Vec::new();
     decoder.push(message.body, |bytes| body.extend_from_slice(bytes));
     decoder.finish(|bytes| body.extend_from_slice(bytes));
@@ -39,7 +39,7 @@ pub fn gateway_request(input: &[u8]) {
     text.model.iter().for_each(|model| _ = provider::names_a_quota(provider, model));
     let Some(project) = &text.project else { return };
     let pieces = [Bytes::copy_from_slice(message.body)];
-    let Some(replaced) = project.replaced_by("another-project", &pieces, ContentDecoder::of(&headers)) else { return };
+    let Some(replaced) = project.replaced_by("another-project", &pieces, &headers, |_| true) else { return };
     assert!(replaced.len() <= body.len() + 64 * 4096);
     if document.is_some() {
         let again: Result<Value, _> = serde_json::from_slice(&replaced);

@@ -10,7 +10,7 @@ mod request_text;
 mod upstream_body;
 
 pub(super) use access::ConnectionOrigin;
-pub(super) use buffered::{BufferLimits, BufferedRequest, RequestReadError};
+pub(super) use buffered::{BufferLimits, BufferedRequest, CannotSend, RequestReadError};
 pub(super) use request_text::WantedText;
 pub(super) use upstream_body::{BodyTooLarge, BufferBudget, UpstreamBody};
 

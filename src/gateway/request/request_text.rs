@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use hyper::body::Bytes;
+use hyper::header::HeaderMap;
 
 use super::json_scan::{FoundText, JsonScan, WantedKey};
 use crate::gateway::content_decoder::ContentDecoder;
@@ -12,6 +13,8 @@ use crate::provider::{self, StoredIdKey};
 pub(super) const MAX_SESSION_NAME: usize = 200;
 /// A compressed body that is longer when it is decoded is not rewritten, in bytes.
 const MAX_DECODED: usize = 128 << 20;
+/// How much of it is decoded at once.
+const DECODE_STEP: usize = 4096;
 
 /// Which strings of a request are read.
 #[derive(Clone, Debug)]
@@ -104,16 +107,36 @@ impl ProjectInBody {
         Some(Self { name: name.to_owned(), places })
     }
 
-    /// The body with another project in place of this one; all other bytes stay. `None` if it cannot be decoded.
-    pub(super) fn replaced_by(&self, project: &str, pieces: &[Bytes], mut decoder: ContentDecoder) -> Option<Bytes> {
-        let mut body = Vec::with_capacity(pieces.iter().map(Bytes::len).sum());
-        for piece in pieces {
-            decoder.push(piece, |bytes| body.extend_from_slice(bytes));
-            if body.len() > MAX_DECODED {
+    /// The body with another project in place of this one; all other bytes stay. `None` if it cannot be decoded, or `room`
+    /// has not so many bytes.
+    pub(super) fn replaced_by(
+        &self,
+        project: &str,
+        pieces: &[Bytes],
+        headers: &HeaderMap,
+        mut room: impl FnMut(usize) -> bool,
+    ) -> Option<Bytes> {
+        let mut decoder = ContentDecoder::at_once(headers, MAX_DECODED);
+        let (mut body, mut has_room) = (Vec::new(), room(self.places.len() * (project.len() + "projects/".len())));
+        let mut keep = |bytes: &[u8]| {
+            has_room = has_room && room(bytes.len());
+            if has_room {
+                body.extend_from_slice(bytes);
+            }
+            has_room
+        };
+        // in small parts: what was received at once may expand to less than a whole body
+        for part in pieces.iter().flat_map(|piece| piece.chunks(DECODE_STEP)) {
+            let mut goes_on = true;
+            decoder.push(part, |bytes| goes_on = keep(bytes));
+            if !goes_on || decoder.is_unreadable() {
                 return None;
             }
         }
-        decoder.finish(|bytes| body.extend_from_slice(bytes));
+        decoder.finish(|bytes| _ = keep(bytes));
+        if !has_room {
+            return None;
+        }
         for (place, has_prefix) in self.places.iter().rev() {
             let value = if *has_prefix { format!("projects/{project}") } else { project.to_owned() };
             body.get(place.clone())?;
@@ -153,8 +176,11 @@ mod tests {
             let project = read("google", path, body).project.unwrap();
             assert_eq!(project.name, name);
             let pieces: Vec<Bytes> = body.as_bytes().chunks(5).map(Bytes::copy_from_slice).collect();
-            let replaced = project.replaced_by("p-é\"", &pieces, ContentDecoder::Plain).unwrap();
+            let replaced = project.replaced_by("p-é\"", &pieces, &HeaderMap::new(), |_| true).unwrap();
             assert_eq!(String::from_utf8_lossy(&replaced), expected);
+            let mut left = body.len();
+            let is_there = |bytes: usize| left.checked_sub(bytes).inspect(|rest| left = *rest).is_some();
+            assert_eq!(project.replaced_by("p-é\"", &pieces, &HeaderMap::new(), is_there), None, "no room");
         }
         for (provider, path, body) in [
             ("google", path, r#"{"request":{"project":"p-a"}}"#),

@@ -15,14 +15,15 @@ pub(crate) struct BufferBudget(AtomicU64);
 
 /// The part of the budget that one request uses; it is returned on drop.
 #[derive(Debug)]
-pub(super) struct BufferShare {
+pub(crate) struct BufferShare {
     budget: Arc<BufferBudget>,
     bytes: u64,
+    has_failed: bool,
 }
 
 impl BufferShare {
     pub(super) fn empty(budget: &Arc<BufferBudget>) -> Self {
-        Self { budget: budget.clone(), bytes: 0 }
+        Self { budget: budget.clone(), bytes: 0, has_failed: false }
     }
 
     /// Takes `bytes` more, unless all requests together would exceed `limit`.
@@ -30,7 +31,13 @@ impl BufferShare {
         let grown = |used: u64| used.checked_add(bytes).filter(|used| *used <= limit);
         let is_taken = self.budget.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, grown).is_ok();
         self.bytes += if is_taken { bytes } else { 0 };
+        self.has_failed |= !is_taken;
         is_taken
+    }
+
+    /// Whether the budget once had no room.
+    pub(super) fn has_failed(&self) -> bool {
+        self.has_failed
     }
 }
 
@@ -49,9 +56,17 @@ pub(crate) enum UpstreamBody {
         trailers: Option<HeaderMap>,
         /// The client sent no length, and the upstream gets none.
         chunked: bool,
+        /// For bytes that are not those of the request.
+        _share: Option<BufferShare>,
     },
     /// The beginning, and what the client still sends; `max_left` bytes at most.
-    Streamed { first: std::vec::IntoIter<Bytes>, rest: Incoming, length: Option<u64>, max_left: u64 },
+    Streamed {
+        first: std::vec::IntoIter<Bytes>,
+        rest: Incoming,
+        length: Option<u64>,
+        max_left: u64,
+        _share: Option<BufferShare>,
+    },
 }
 
 impl Body for UpstreamBody {

@@ -16,13 +16,10 @@ const MAX_IDS: usize = 8;
 
 /// The ids in the first bytes of a response: strings that begin as such ids do.
 pub(crate) fn created_ids(provider: &str, headers: &HeaderMap, first: &[Bytes]) -> Vec<String> {
-    let (mut decoder, mut text) = (ContentDecoder::of(headers), Vec::new());
+    let (mut decoder, mut text) = (ContentDecoder::at_once(headers, MAX_READ), Vec::new());
     for piece in first {
-        if text.len() < MAX_READ {
-            decoder.push(piece, |bytes| text.extend_from_slice(bytes));
-        }
+        decoder.push(piece, |bytes| text.extend_from_slice(&bytes[..bytes.len().min(MAX_READ - text.len())]));
     }
-    text.truncate(MAX_READ);
     let mut ids = Vec::new();
     for start in created_id_starts(provider) {
         let mark = format!("\"{start}");

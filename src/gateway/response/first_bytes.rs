@@ -9,13 +9,19 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::sse::SseParser;
 use super::{content_type, is_event_stream};
+use crate::gateway::content_decoder::ContentDecoder;
+use crate::gateway::memory::{KeptBytes, PoolShare, RESPONSES};
 use crate::limits::{MAX_BODY, is_error_event};
-use crate::{gateway::content_decoder::ContentDecoder, provider::is_preamble_event};
+use crate::provider::is_preamble_event;
 
 /// How long events that only announce a stream are held back.
 const PREAMBLE_TIMEOUT: Duration = Duration::from_millis(150);
 /// An unfinished event that is longer is content: errors are short. In bytes.
 const MAX_ERROR_EVENT: usize = 16 * 1024;
+/// A stream that has only announced itself within so many bytes is passed on.
+const MAX_PREAMBLE: usize = 64 * 1024;
+/// How much of a document tells whether it is an error, decoded.
+const DOCUMENT_START: usize = 4096;
 /// How long to wait for the rest of an error.
 const ERROR_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -28,11 +34,8 @@ pub(crate) enum FirstBytes {
         data: Vec<u8>,
         first: Vec<Bytes>,
     },
-    /// A document that is an error: decoded, and as it was received.
-    ErrorDocument {
-        text: Vec<u8>,
-        first: Vec<Bytes>,
-    },
+    /// A document that is an error.
+    ErrorDocument(RefusalText),
     /// The response broke off before it said anything.
     Broken(String),
 }
@@ -49,19 +52,20 @@ pub(crate) async fn read(headers: &HeaderMap, body: &mut Incoming, provider: &st
 }
 
 /// The body of a refusal, as far as it matters.
+#[derive(Debug)]
 pub(crate) struct RefusalText {
     pub(crate) decoded: Vec<u8>,
     /// As it was received.
     pub(crate) first: Vec<Bytes>,
     /// Nothing of it is missing, and all could be decoded.
     pub(crate) is_complete: bool,
+    /// For the memory of both.
+    pub(crate) share: PoolShare,
 }
 
 /// Reads the body of a refusal.
 pub(crate) async fn read_refusal(headers: &HeaderMap, body: &mut Incoming) -> RefusalText {
-    let (mut decoder, mut decoded, mut first) = (ContentDecoder::of(headers), Vec::new(), Vec::new());
-    let is_read = collect(body, &mut decoder, &mut decoded, &mut first).await;
-    RefusalText { is_complete: is_read && !matches!(decoder, ContentDecoder::Unreadable), decoded, first }
+    collect(headers, body, KeptBytes::default()).await
 }
 
 enum StreamStart {
@@ -70,9 +74,11 @@ enum StreamStart {
 }
 
 async fn read_stream(headers: &HeaderMap, body: &mut Incoming, provider: &str, idle: Duration) -> FirstBytes {
-    let (mut decoder, mut events, mut first) = (ContentDecoder::of(headers), SseParser::default(), Vec::new());
-    if matches!(decoder, ContentDecoder::Unreadable) {
-        return FirstBytes::Success(first);
+    let (mut decoder, mut events) = (ContentDecoder::of_response(headers), SseParser::default());
+    // the first piece is mostly all
+    let (mut first, mut share) = (KeptBytes::default(), RESPONSES.share());
+    if decoder.is_unreadable() {
+        return FirstBytes::Success(Vec::new());
     }
     let mut preamble_ends: Option<Instant> = None;
     loop {
@@ -80,13 +86,13 @@ async fn read_stream(headers: &HeaderMap, body: &mut Incoming, provider: &str, i
         let piece = match preamble_ends {
             Some(end) => match timeout_at(end, next).await {
                 Ok(piece) => piece,
-                Err(_) => return FirstBytes::Success(first),
+                Err(_) => return FirstBytes::Success(first.into_blocks()),
             },
             None => next.await,
         };
         let piece = match piece {
             Ok(Some(piece)) => piece,
-            Ok(None) => return FirstBytes::Success(first),
+            Ok(None) => return FirstBytes::Success(first.into_blocks()),
             Err(why) => return FirstBytes::Broken(why),
         };
         let mut start = None;
@@ -97,12 +103,15 @@ async fn read_stream(headers: &HeaderMap, body: &mut Incoming, provider: &str, i
                 }
             });
         });
-        first.push(piece);
+        first.push(&piece);
+        let is_too_long = first.len() > MAX_PREAMBLE || !share.grow(piece.len());
         match start {
-            Some(StreamStart::Error(name, data)) => return FirstBytes::ErrorEvent { name, data, first },
-            Some(StreamStart::Content) => return FirstBytes::Success(first),
-            None if events.pending() > MAX_ERROR_EVENT || matches!(decoder, ContentDecoder::Unreadable) => {
-                return FirstBytes::Success(first);
+            Some(StreamStart::Error(name, data)) => {
+                return FirstBytes::ErrorEvent { name, data, first: first.into_blocks() };
+            }
+            Some(StreamStart::Content) => return FirstBytes::Success(first.into_blocks()),
+            None if is_too_long || events.pending() > MAX_ERROR_EVENT || decoder.is_unreadable() => {
+                return FirstBytes::Success(first.into_blocks());
             }
             #[expect(clippy::disallowed_methods, reason = "tokio's own clock, for tokio's own timer")]
             None => _ = preamble_ends.get_or_insert_with(|| Instant::now() + PREAMBLE_TIMEOUT),
@@ -135,14 +144,27 @@ async fn read_document(headers: &HeaderMap, body: &mut Incoming, idle: Duration)
         Ok(None) => return FirstBytes::Success(Vec::new()),
         Err(why) => return FirstBytes::Broken(why),
     };
-    let (mut decoder, mut text) = (ContentDecoder::of(headers), Vec::new());
-    decoder.push(&first, |bytes| text.extend_from_slice(bytes));
-    let mut pieces = vec![first];
-    if !begins_as_error(&text) {
-        return FirstBytes::Success(pieces);
+    let (start, _) = decode(headers, std::slice::from_ref(&first), DOCUMENT_START);
+    if !begins_as_error(&start) {
+        return FirstBytes::Success(vec![first]);
     }
-    collect(body, &mut decoder, &mut text, &mut pieces).await;
-    FirstBytes::ErrorDocument { text, first: pieces }
+    let mut kept = KeptBytes::default();
+    kept.push(&first);
+    FirstBytes::ErrorDocument(collect(headers, body, kept).await)
+}
+
+/// Decodes at most so many bytes; returns whether that was all.
+fn decode(headers: &HeaderMap, pieces: &[Bytes], most: usize) -> (Vec<u8>, bool) {
+    let (mut decoder, mut text) = (ContentDecoder::at_once(headers, most), Vec::new());
+    let mut is_whole = true;
+    let mut keep = |bytes: &[u8]| {
+        let fits = bytes.len().min(most - text.len());
+        text.extend_from_slice(&bytes[..fits]);
+        is_whole &= fits == bytes.len();
+    };
+    pieces.iter().for_each(|piece| decoder.push(piece, &mut keep));
+    decoder.finish(&mut keep);
+    (text, is_whole && !decoder.is_unreadable())
 }
 
 /// Whether a document begins as only errors do.
@@ -152,33 +174,29 @@ pub(super) fn begins_as_error(text: &[u8]) -> bool {
     dense.starts_with(b"{\"error\":{") || dense.starts_with(b"{\"type\":\"error\"")
 }
 
-/// Reads on until the end, until [`MAX_BODY`] bytes are read, or until it takes too long; returns whether the end was
-/// reached.
-async fn collect(
-    body: &mut Incoming,
-    decoder: &mut ContentDecoder,
-    text: &mut Vec<u8>,
-    pieces: &mut Vec<Bytes>,
-) -> bool {
+/// Reads on until the end, until [`MAX_BODY`] bytes are read, until it takes too long, or until there is no room for more.
+/// It is decoded when all of it is there, so that few decoders are at work at a time.
+async fn collect(headers: &HeaderMap, body: &mut Incoming, mut kept: KeptBytes) -> RefusalText {
+    let mut share = RESPONSES.share();
     let read_all = async {
-        let mut length: usize = pieces.iter().map(Bytes::len).sum();
-        while length < MAX_BODY {
+        while kept.len() < MAX_BODY {
             let Some(frame) = body.frame().await else { return true };
             // the end, or trailers
             let Ok(piece) = frame.map(|frame| frame.into_data().ok()) else { return false };
             let Some(piece) = piece else { return true };
-            decoder.push(&piece, |bytes| text.extend_from_slice(bytes));
-            length += piece.len();
-            pieces.push(piece);
+            kept.push(&piece);
+            if !share.grow(piece.len()) {
+                return false;
+            }
         }
         false
     };
     // after the timeout, what was received is judged
-    let is_complete = timeout(ERROR_TIMEOUT, read_all).await.unwrap_or(false);
-    decoder.finish(|bytes| text.extend_from_slice(bytes));
-    let is_whole = text.len() <= MAX_BODY;
-    text.truncate(MAX_BODY);
-    is_complete && is_whole
+    let is_read = timeout(ERROR_TIMEOUT, read_all).await.unwrap_or(false);
+    let first = kept.into_blocks();
+    let (decoded, is_whole) = decode(headers, &first, MAX_BODY);
+    share.take(decoded.len());
+    RefusalText { decoded, first, is_complete: is_read && is_whole, share }
 }
 
 #[cfg(test)]

@@ -44,7 +44,7 @@ struct ObservedText {
 }
 
 fn observed(headers: &HeaderMap, body: &[u8], piece: usize, provider: &str) -> ObservedText {
-    let mut decoder = ContentDecoder::of(headers);
+    let mut decoder = ContentDecoder::of_response(headers);
     let (mut parser, mut usage) = (SseParser::default(), UsageParser::default());
     let (mut text, mut events) = (Vec::new(), Vec::new());
     let mut read = |bytes: &[u8]| {
@@ -64,6 +64,6 @@ fn observed(headers: &HeaderMap, body: &[u8], piece: usize, provider: &str) -> O
         decoder.push(bytes, &mut read);
     }
     decoder.finish(&mut read);
-    let is_decoded = !matches!(decoder, ContentDecoder::Unreadable);
+    let is_decoded = !decoder.is_unreadable();
     ObservedText { text, events, is_decoded }
 }

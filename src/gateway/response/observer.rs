@@ -51,7 +51,8 @@ impl ResponseObserver {
     ) -> Self {
         let stream = ObservedStream { events: SseParser::default(), has_failed: false, is_finished: false };
         let stream = is_event_stream(&head.headers).then_some(stream);
-        Self { stream, ..Self::of_refusal(head, metrics, labels, account_name, Some(lease)) }
+        let decoder = ContentDecoder::of_response(&head.headers);
+        Self { stream, decoder, ..Self::of_refusal(head, metrics, labels, account_name, Some(lease)) }
     }
 
     /// Observes a refusal, which was reported already.
@@ -64,7 +65,8 @@ impl ResponseObserver {
     ) -> Self {
         metrics.response_began(&labels);
         Self {
-            decoder: ContentDecoder::of(&head.headers),
+            // a refusal took no tokens
+            decoder: ContentDecoder::none(),
             usage: UsageParser::default(),
             stream: None,
             _in_flight: metrics.in_flight(),
