@@ -91,7 +91,7 @@ class Gateway:
     def call(self, method, params):
         with socket.socket(socket.AF_UNIX) as stream:
             stream.connect(f"{self.home}/run/lessor.sock")
-            stream.sendall(json.dumps({"id": 1, "method": method, "params": params}).encode() + b"\n")
+            stream.sendall(json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).encode() + b"\n")
             answer = json.loads(stream.makefile().readline())
             return answer.get("result", answer)
 

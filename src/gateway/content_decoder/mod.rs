@@ -307,7 +307,7 @@ mod tests {
         // a frame with a window of 1 MiB and blocks that repeat one byte 128 Ki times
         let mut zstd = vec![0x28, 0xb5, 0x2f, 0xfd, 0, 10 << 3];
         for _ in 0..512 {
-            zstd.extend_from_slice(&((128 * 1024 << 3 | 1 << 1) as u32).to_le_bytes()[..3]);
+            zstd.extend_from_slice(&(((128 * 1024) << 3 | 1 << 1) as u32).to_le_bytes()[..3]);
             zstd.push(0);
         }
         vec![("gzip", gzip.finish().unwrap()), ("deflate", zlib.finish().unwrap()), ("zstd", zstd)]
