@@ -43,13 +43,16 @@ fn request_times(gateway: &TestGateway) -> Vec<(Duration, Duration)> {
     (0..10).map(|_| one()).collect()
 }
 
-fn assert_prompt(times: &[(Duration, Duration)]) {
-    // the machine may be busy with other tests
-    for mut of_one_way in
-        [times.iter().map(|times| times.0).collect::<Vec<_>>(), times.iter().map(|times| times.1).collect()]
-    {
-        of_one_way.sort_unstable();
-        assert!(of_one_way[of_one_way.len() / 2] <= PROMPT, "{times:?}");
+fn assert_prompt(before: &[(Duration, Duration)], times: &[(Duration, Duration)]) {
+    let median = |times: &[(Duration, Duration)], pick: fn(&(Duration, Duration)) -> Duration| {
+        let mut times: Vec<Duration> = times.iter().map(pick).collect();
+        times.sort_unstable();
+        times[times.len() / 2]
+    };
+    for pick in [|times: &(Duration, Duration)| times.0, |times: &(Duration, Duration)| times.1] {
+        // the machine may be busy with other tests
+        let most = PROMPT.max(4 * median(before, pick));
+        assert!(median(times, pick) <= most, "{times:?}; before: {before:?}");
     }
 }
 
@@ -137,12 +140,13 @@ fn open_half_sent_heads() {
 #[test]
 fn another_user_without_a_key_cannot_keep_the_owner_out() {
     let gateway = gateway();
+    let before = request_times(&gateway);
     let Some(_other) = OtherUser::start(gateway.port, 400) else { return };
     wait_until("the other user has used up its share", || warnings(&gateway).contains("uid 65534"));
-    assert_prompt(&request_times(&gateway));
+    assert_prompt(&before, &request_times(&gateway));
     let warnings = warnings(&gateway);
     assert!(warnings.contains("(64 allowed)") && warnings.contains("had too many connections"), "{warnings}");
-    let lines = gateway.home.output().matches("for want of places").count();
+    let lines = gateway.home.output().matches("the gateway has too many connections").count();
     assert_eq!(lines, 1, "one line a minute at most");
 }
 
@@ -150,7 +154,7 @@ fn another_user_without_a_key_cannot_keep_the_owner_out() {
 fn half_sent_heads_of_the_same_user_cost_little_memory_and_do_not_keep_the_owner_out() {
     raise_descriptors();
     let gateway = gateway();
-    let before = gateway.send().status();
+    let before = request_times(&gateway);
     let head = half_head(60_000);
     let streams: Vec<TcpStream> = (0..1500)
         .map(|_| {
@@ -160,8 +164,7 @@ fn half_sent_heads_of_the_same_user_cost_little_memory_and_do_not_keep_the_owner
             stream
         })
         .collect();
-    assert_eq!(before, 200);
-    assert_prompt(&request_times(&gateway));
+    assert_prompt(&before, &request_times(&gateway));
     let resident = resident(gateway.home.pid());
     assert!(resident <= 128 << 20, "{} MiB", resident >> 20);
     assert!(warnings(&gateway).contains("this user"), "{}", warnings(&gateway));

@@ -44,7 +44,7 @@ pub(crate) fn of_shortage(shortage: &GatewayShortage, now: Wall) -> Option<Strin
     let since = now.since(*last);
     (since < SHORTAGE_SHOWN).then(|| {
         format!(
-            "the gateway had too many connections, and has closed {closed} since its start; the last one {} ago, of \
+            "the gateway had too many connections and has closed {closed} since its start, the last one {} ago, of \
              {user}, who had {without_key} open without a key ({share} allowed); {open} of {most} were open in all",
             spoken(since.max(Duration::from_secs(1))),
         )

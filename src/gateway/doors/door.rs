@@ -110,9 +110,8 @@ impl Doors {
             log.logged = Some(now());
             tracing::warn!(
                 closed,
-                "the gateway has closed a connection of {user} for want of places: {without_key} of {share} of it \
-                 without a key, {open} of {most} in all; {closed} since the start; the next line in a minute at the \
-                 earliest"
+                "the gateway has too many connections and has closed one of {user}, who has {without_key} open without \
+                 a key ({share} allowed); {open} of {most} are open in all, {closed} were closed since the start"
             );
         }
     }

@@ -121,10 +121,7 @@ impl<T> Places<T> {
     /// has used up its share; of another user before one of this user; at last, for this user, one that has been idle for
     /// longest.
     pub(super) fn admit(&mut self, class: PeerClass, signal: T) -> Admission {
-        let goes = match self.makes_room(class) {
-            Ok(goes) => goes,
-            Err(()) => return Admission::Refused,
-        };
+        let Ok(goes) = self.makes_room(class) else { return Admission::Refused };
         let gone = goes.and_then(|id| self.remove(id));
         let id = self.next;
         self.next += 1;
