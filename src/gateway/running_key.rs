@@ -60,9 +60,8 @@ impl KeyCut {
 }
 
 async fn is_revoked(revocation: Revocation) {
-    if let Some(mut revocation) = revocation {
-        let _revoked = revocation.wait_for(|is_revoked| *is_revoked).await;
-    } else {
-        std::future::pending().await
+    match revocation {
+        Some(mut revocation) => drop(revocation.wait_for(|is_revoked| *is_revoked).await),
+        None => std::future::pending().await,
     }
 }
