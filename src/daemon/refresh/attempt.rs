@@ -57,19 +57,19 @@ pub(super) async fn attempt(daemon: Arc<Daemon>, servers: Arc<Servers>, id: Acco
 }
 
 /// A refresh that may have been sent: the end of the daemon waits for it.
-struct RequestGuard<'a> {
+struct SentRefresh<'a> {
     daemon: &'a Daemon,
     id: AccountId,
 }
 
-impl<'a> RequestGuard<'a> {
+impl<'a> SentRefresh<'a> {
     /// `None` when the daemon is ending.
     fn begin(daemon: &'a Daemon, id: AccountId) -> Option<Self> {
         daemon.state().logins.begin_request(id, clock::now()).then_some(Self { daemon, id })
     }
 }
 
-impl Drop for RequestGuard<'_> {
+impl Drop for SentRefresh<'_> {
     fn drop(&mut self) {
         self.daemon.state().logins.request_ended(self.id);
         self.daemon.refresh_ended.notify_waiters();
@@ -110,7 +110,7 @@ async fn carry_out(daemon: &Arc<Daemon>, servers: &Servers, id: AccountId) -> Op
         Ok(server) => server,
         Err(refused) => return Some(conclude(daemon, id, &job, refused).await),
     };
-    let _request = RequestGuard::begin(daemon, id)?;
+    let _request = SentRefresh::begin(daemon, id)?;
     let began = clock::now().wall;
     // of several in a row that were not answered, the first one counts
     let marked = daemon.state().logins.unanswered.get(&id).copied().unwrap_or(began);
