@@ -65,8 +65,8 @@ impl ServerFrames {
             return Err(BadFrame(format!("{length} bytes are announced")));
         }
         let Some(body) = rest.get(..length) else { return Ok(None) };
-        let (message, used) = bincode::serde::decode_from_slice(body, bincode::config::standard())
-            .map_err(|error| BadFrame(error.to_string()))?;
+        let (message, used) =
+            bincode::serde::decode_from_slice(body, ANSWER_CONFIG).map_err(|error| BadFrame(error.to_string()))?;
         if used != length {
             return Err(BadFrame("bytes are left over".into()));
         }
@@ -77,6 +77,9 @@ impl ServerFrames {
 
 /// The largest answer a client takes: a list of all leases can be long.
 const MAX_ANSWER: usize = 64 << 20;
+/// A text within an answer cannot be longer either, whatever length it states: memory is reserved for it before it is read.
+const ANSWER_CONFIG: Configuration<LittleEndian, Varint, Limit<MAX_ANSWER>> =
+    bincode::config::standard().with_limit::<MAX_ANSWER>();
 
 /// Appends a call, as a client sends it.
 ///
