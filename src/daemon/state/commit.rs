@@ -200,10 +200,10 @@ impl Shared {
     /// Waits until everything that the call of this value has changed is saved. While the disk fails it does not wait:
     /// leases are served from memory then.
     pub(crate) async fn saved<T>(&self, unsaved: Unsaved<T>) -> T {
-        if unsaved.pending != Pending::Nothing {
-            if let Ok(Err(error)) = self.when_saved().await {
-                tracing::warn!("served from memory, not saved yet: {error}");
-            }
+        if unsaved.pending != Pending::Nothing
+            && let Ok(Err(error)) = self.when_saved().await
+        {
+            tracing::warn!("served from memory, not saved yet: {error}");
         }
         unsaved.value
     }
