@@ -194,7 +194,7 @@ fn a_head_must_be_whole_within_its_time_and_an_idle_connection_with_a_key_stays_
         // a byte now and then does not help
         move || {
             while stream.write_all(b"x").is_ok() {
-                std::thread::sleep(Duration::from_millis(500))
+                std::thread::sleep(Duration::from_millis(500));
             }
         }
     });

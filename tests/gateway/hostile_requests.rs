@@ -101,7 +101,7 @@ fn heads_and_bodies_that_can_be_read_in_two_ways_are_refused() {
         ("no host", format!("GET /anthropic/v1/x HTTP/1.1\r\n{key}\r\n")),
         ("a folded header", post("x-a: 1\r\n folded: 2\r\ncontent-length: 0\r\n\r\n")),
         ("a zero byte in a name", post("x-\0a: 1\r\ncontent-length: 0\r\n\r\n")),
-        ("a zero byte in a value", post("x-a: \01\r\ncontent-length: 0\r\n\r\n")),
+        ("a zero byte in a value", post("x-a: \x001\r\ncontent-length: 0\r\n\r\n")),
         ("a blank before the colon", post("content-length : 0\r\n\r\n")),
         ("two lengths", post(&format!("content-length: 0\r\ncontent-length: {length}\r\n\r\n{hidden}"))),
         ("two lengths in one", post(&format!("content-length: 0, {length}\r\n\r\n{hidden}"))),
