@@ -25,7 +25,7 @@ impl ExposedFiles {
             warnings.push(format!("{} was open to other users (mode {mode:03o}); {outcome}", path.display()));
         }
         #[cfg(windows)]
-        let _ = warnings;
+        let _ = (&self.0, warnings);
     }
 }
 

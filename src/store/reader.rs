@@ -3,7 +3,6 @@
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use rusqlite::backup::Backup;
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
@@ -171,6 +170,7 @@ fn check(database: &Connection, path: &Path, length: u64) -> Result<(i64, Option
 fn wait_for_lock(path: &Path) -> Result<(), StoreError> {
     use rustix::fs::{FlockOperation, fcntl_lock};
     use rustix::io::Errno;
+    use std::time::Duration;
     const STEP: Duration = Duration::from_millis(10);
     let opened = File::open(path).map_err(StoreError::file("open", path))?;
     let mut waited = Duration::ZERO;

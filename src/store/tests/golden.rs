@@ -10,6 +10,7 @@ const V3: &str = include_str!("golden/3.sql");
 const V4: &str = include_str!("golden/4.sql");
 const V5: &str = include_str!("golden/5.sql");
 const V6: &str = include_str!("golden/6.sql");
+const V7: &str = include_str!("golden/7.sql");
 /// Accounts of schema 4 with ids of the provider, to be executed after `V4`.
 const V4_OWNERS: &str = include_str!("golden/4-owners.sql");
 /// Accounts of schema 3, whose login states were sentences, to be executed after `V3`.
@@ -34,6 +35,7 @@ fn databases_of_all_schemas_open() {
         (V4, of_schema_4()),
         (V5, of_schema_5()),
         (V6, of_schema_5()),
+        (V7, of_schema_5()),
     ] {
         opens(golden, &sample);
     }
