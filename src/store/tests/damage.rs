@@ -33,6 +33,7 @@ pub(super) fn filled() -> Home {
     let window = Window { name: "5h".into(), utilization: 0.5, resets_at: None, as_of: Wall(5), key: "claude".into() };
     store.write(Write::SaveUsage(id(1), Usage::from(vec![window])), None);
     store.write(Write::GatewayPort(4711), None);
+    store.write(Write::SaveGatewayKey(gateway_key(1)), None);
     store.write(Write::ReserveFences(Fence(64)), None);
     let (tell, told) = channel();
     store.rekey(move |outcome| tell.send(outcome.map(drop)).unwrap());
@@ -46,8 +47,9 @@ fn content(loaded: &LoadedState) -> String {
     let secrets: Vec<_> = loaded.credentials.iter().map(|(id, one)| (id, one.access.expose().to_owned())).collect();
     let key = loaded.fingerprint_key.of_credential(&credential("x"));
     format!(
-        "{:?}\n{secrets:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?} {:?} {} {} {:?} {key:?}",
+        "{:?}\n{secrets:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?} {:?} {} {} {:?} {key:?}",
         loaded.snapshot,
+        (&loaded.gateway_keys, loaded.sealed_gateway_keys),
         loaded.refreshing,
         loaded.fingerprints,
         loaded.links,
