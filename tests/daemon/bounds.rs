@@ -82,6 +82,7 @@ fn a_notification_is_carried_out_and_not_answered() {
         ("account.add", json!({ "provider": "anthropic", "kind": "api_key", "secret": "sk-canary-b", "label": "b" })),
         ("account.add", json!({ "provider": "unknown", "kind": "api_key", "secret": "sk-canary-b" })),
         ("lease.acquire", json!({ "provider": "anthropic", "bind": "ttl" })),
+        ("gateway.key", json!({ "agent": "claude" })),
         ("lease.release", json!({ "lease": "nonsense" })),
         ("status", json!({})),
         ("nonsense", json!({})),
@@ -94,6 +95,8 @@ fn a_notification_is_carried_out_and_not_answered() {
     let accounts = other.call("account.list", json!({}));
     assert_eq!((&accounts[0]["enabled"], &accounts[1]["enabled"]), (&json!(false), &json!(true)));
     assert!(other.call("lease.list", json!({})).as_array().unwrap().is_empty(), "a notification grants no lease");
+    let keys = other.call("gateway.keys", json!({}));
+    assert!(!keys.to_string().contains("claude"), "a notification makes no key: {keys}");
 }
 
 #[test]

@@ -7,9 +7,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, sleep_until, timeout};
 use zeroize::{Zeroize as _, Zeroizing};
 
-use super::dispatch::{dispatch_planned, is_planned, memory_of};
+use super::dispatch::{dispatch_planned, is_planned, is_pointless, memory_of};
 use super::planner::Planner;
-use super::reply::{CallReply, Responder};
+use super::reply::{CallReply, Responder, VIEW_WAIT};
 use super::session::{Session, overloaded, shutting_down};
 use super::turn::{AdmittedTurn, Gate, Turn};
 use crate::daemon::memory::{MemoryBudget, MemoryShare};
@@ -130,8 +130,12 @@ enum PlannedMessage {
 
 /// What became of it.
 enum PlannedResult {
-    /// Its answer, or nothing if that comes later.
-    Answered(Vec<u8>, MemoryShare),
+    /// Its answer, or nothing if that comes later. `is_view`: it is sent when what it shows is saved.
+    Answered {
+        answer: Vec<u8>,
+        unread: MemoryShare,
+        is_view: bool,
+    },
     /// It is served where its connection is.
     Parsed(Incoming),
     Failed(Fatal),
@@ -265,7 +269,9 @@ impl Connection {
         }
         let incoming = message.parse()?;
         match incoming.call {
-            Ok(call) if is_planned(&call) && !self.session.awaits_hello() => {
+            Ok(call)
+                if is_planned(&call) && !is_pointless(incoming.id.as_ref(), &call) && !self.session.awaits_hello() =>
+            {
                 let responder = self.session.responder(incoming.id);
                 Ok(Some(ConnectionStep::Plan(PlannedMessage::Parsed(responder, call, length))))
             }
@@ -293,8 +299,11 @@ impl Connection {
             Some(place) => {
                 let (planning, for_daemon) = (self.planning(), daemon.clone());
                 match place.run(daemon, move || planning.serve(&for_daemon, message)).await {
-                    Some(PlannedResult::Answered(answer, memory)) => {
-                        self.unread = memory;
+                    Some(PlannedResult::Answered { answer, unread, is_view }) => {
+                        if is_view {
+                            let _saved_or_hangs = timeout(VIEW_WAIT, daemon.all_saved()).await;
+                        }
+                        self.unread = unread;
                         if self.out.is_empty() {
                             self.out = answer
                         } else {
@@ -408,8 +417,12 @@ impl Planning {
             PlannedMessage::Large(codec, bytes, memory) => match (RawMessage { codec, bytes: &bytes }).parse() {
                 Err(fatal) => return PlannedResult::Failed(fatal),
                 Ok(Incoming { id, call: Ok(call) })
-                    if !self.session.awaits_hello() && (is_planned(&call) || matches!(call, Call::Report(_))) =>
+                    if !self.session.awaits_hello()
+                        && !is_pointless(id.as_ref(), &call)
+                        && (is_planned(&call) || matches!(call, Call::Report(_))) =>
                 {
+                    // a report may get a credential
+                    self.session.attest_call(daemon, &call);
                     (self.session.responder(id), call, bytes.len(), memory)
                 }
                 Ok(other) => return PlannedResult::Parsed(other),
@@ -419,13 +432,14 @@ impl Planning {
         let mut unread = self.limits.answers.share();
         if memory.resize(memory_of(&call, bytes)).is_err() {
             responder.refuse(&no_memory(), &mut out);
-            return PlannedResult::Answered(out, unread);
+            return PlannedResult::Answered { answer: out, unread, is_view: false };
         }
         let is_subscription = matches!(call, Call::Subscribe(_));
         let mut reply = CallReply::new(daemon, responder.clone(), &mut out);
         if let Err(error) = dispatch_planned(daemon, &mut reply, call, Some(memory)) {
             reply.refuse(&error);
         }
+        let is_view = reply.is_view();
         out.shrink_to_fit();
         if out.len() > UNCOUNTED && unread.resize(out.capacity()).is_err() {
             if is_subscription {
@@ -435,7 +449,7 @@ impl Planning {
             out.zeroize();
             responder.refuse(&overloaded("clients have too many answers that they have not read"), &mut out);
         }
-        PlannedResult::Answered(out, unread)
+        PlannedResult::Answered { answer: out, unread, is_view }
     }
 }
 

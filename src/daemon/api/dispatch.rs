@@ -24,8 +24,7 @@ impl Session {
             let error = ErrorInfo::new(ErrorKind::BadRequest, "a binary connection begins with `hello`");
             return self.refuse(id, &error, out);
         }
-        // a notification gets no answer, so its sender would not know the lease or the key
-        if id.is_none() && matches!(call, Call::Acquire(_) | Call::Token(_) | Call::GatewayKey(_)) {
+        if is_pointless(id.as_ref(), &call) {
             return;
         }
         let mut reply = CallReply::new(daemon, self.responder(id), out);
@@ -104,6 +103,11 @@ fn subscribe(daemon: &Daemon, reply: &mut CallReply<'_>, params: SubscribeParams
     reply.subscribe(daemon, params.kinds, params.recent)
 }
 
+/// Whether a call is a notification whose sender would not know what it got: a lease or a key.
+pub fn is_pointless(id: Option<&RequestId>, call: &Call) -> bool {
+    id.is_none() && matches!(call, Call::Acquire(_) | Call::Token(_) | Call::GatewayKey(_))
+}
+
 /// Whether a call is served on the planner's thread: all but those about one lease, whose time does not depend on how
 /// much the daemon has.
 pub fn is_planned(call: &Call) -> bool {
@@ -170,7 +174,9 @@ pub fn dispatch_planned(
         Call::Explain(params) => explain::explain(daemon, reply, &params),
         Call::GatewayKey(params) => gateway_key::gateway_key(daemon, reply, params),
         Call::GatewayKeys(_) => gateway_key::list(daemon, reply),
-        Call::RevokeGatewayKey(params) => reply.later(daemon, gateway_key::revoke(daemon.clone(), params)),
+        Call::RevokeGatewayKey(params) => {
+            reply.later(daemon, holding(memory, gateway_key::revoke(daemon.clone(), params)))
+        }
         Call::GetConfig(_) => config::get(daemon, reply),
         Call::ReloadConfig(_) => reply.later(daemon, holding(memory, config::reload(daemon.clone()))),
         Call::Rekey(_) => reply.later(daemon, holding(memory, secrets::rekey(daemon.clone()))),

@@ -35,6 +35,7 @@ pub struct CallReply<'a> {
     responder: Responder,
     /// What is written when the call returns.
     out: &'a mut Vec<u8>,
+    is_view: bool,
 }
 
 /// Where an answer goes.
@@ -59,12 +60,12 @@ pub enum LeaseReply {
     Decision(Box<ReportOutcome>),
 }
 
-/// How long a view of accounts or leases waits for a disk that hangs.
-const VIEW_WAIT: Duration = Duration::from_secs(1);
+/// How long a view of accounts or leases waits for a disk that hangs: it must not hide why.
+pub const VIEW_WAIT: Duration = Duration::from_secs(1);
 
 impl<'a> CallReply<'a> {
     pub fn new(shared: &'a Shared, responder: Responder, out: &'a mut Vec<u8>) -> Self {
-        Self { shared, responder, out }
+        Self { shared, responder, out, is_view: false }
     }
 
     /// Answers a call that was refused before it changed anything. The reason may be what another call has changed.
@@ -80,20 +81,15 @@ impl<'a> CallReply<'a> {
         Ok(Replied(()))
     }
 
-    /// Answers a view, once what it shows is saved. It does not wait for long: a disk that hangs must not hide why.
+    /// Answers a view. Its connection sends it once what it shows is saved, see [`Self::is_view`].
     pub fn answer(&mut self, answer: &Answer<'_>) -> CallResult {
-        let Some(daemon) = self.shared.daemon().filter(|daemon| !daemon.is_saved()) else {
-            return self.at_once(answer);
-        };
-        let (responder, mut bytes) = (self.responder.clone(), Vec::new());
-        responder.encode(Ok(answer), &mut bytes);
-        responder.outbox.begin_wait();
-        tokio::spawn(async move {
-            let _saved_or_hangs = tokio::time::timeout(VIEW_WAIT, daemon.all_saved()).await;
-            responder.outbox.push(|out| out.extend_from_slice(&bytes));
-            responder.outbox.end_wait();
-        });
-        Ok(Replied(()))
+        self.is_view = true;
+        self.at_once(answer)
+    }
+
+    /// Whether what was written is to be sent only when all changes are saved, or after [`VIEW_WAIT`].
+    pub fn is_view(&self) -> bool {
+        self.is_view
     }
 
     /// Answers once everything is saved.
