@@ -305,9 +305,9 @@ impl Connection {
                         }
                         self.unread = unread;
                         if self.out.is_empty() {
-                            self.out = answer
+                            self.out = answer;
                         } else {
-                            self.out.extend_from_slice(&answer)
+                            self.out.extend_from_slice(&answer);
                         }
                         return ConnectionStep::Serve;
                     }
