@@ -9,7 +9,18 @@ const NOW: u64 = 1_789_997_600_000;
 /// The longest evidence, in bytes.
 const LONGEST_EVIDENCE: usize = 240;
 /// Whose pages a link may lead to.
-const VENDORS: [&str; 4] = ["google.com", "forms.gle", "claude.ai", "openai.com"];
+const VENDORS: [&str; 10] = [
+    "google.com",
+    "goo.gle",
+    "forms.gle",
+    "anthropic.com",
+    "claude.ai",
+    "claude.com",
+    "openai.com",
+    "chatgpt.com",
+    "microsoft.com",
+    "azure.com",
+];
 
 /// A response: `PROVIDER STATUS [EVENT]`, headers, body.
 pub fn classify(input: &[u8]) {
