@@ -11,6 +11,8 @@ mod os;
 mod refresh;
 mod run;
 mod state;
+#[cfg(test)]
+mod tests;
 mod usage;
 mod view;
 mod worker;

@@ -30,6 +30,10 @@ pub enum TokenRotation {
 
 /// Refreshes a login. If the server returns no new refresh token, the old one stays.
 pub async fn refresh(server: &AuthorizationServer, refresh: &Secret, now: Wall) -> RefreshResult {
+    #[cfg(test)]
+    if let Some(answer) = simulated::send(refresh, now) {
+        return answer.await.unwrap_or_else(|_| failed(&TokenError::Lost("the connection was closed".to_owned())));
+    }
     match server.tokens(&TokenGrant::Refresh(refresh)).await {
         Ok(tokens) => {
             // counted from the request: the server counts from a later time
@@ -75,4 +79,32 @@ fn failed(error: &TokenError) -> RefreshResult {
     let unknown = matches!(error, TokenError::Lost(_) | TokenError::Unusable(_) | TokenError::Unwell { .. });
     let sent = if unknown { TokenRotation::Possible } else { TokenRotation::Excluded };
     RefreshResult::Failed(RefreshFailure { fault, why: error.to_string(), wait }, sent)
+}
+
+/// A token endpoint that a simulation plays on its own thread.
+#[cfg(test)]
+pub(crate) mod simulated {
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
+    use tokio::sync::oneshot::Receiver;
+
+    use super::{RefreshResult, Secret, Wall};
+
+    /// Takes a refresh token and the time; a closed receiver is a lost answer.
+    pub(crate) type SimulatedEndpoint = Rc<dyn Fn(&Secret, Wall) -> Receiver<RefreshResult>>;
+
+    thread_local! {
+        static ENDPOINT: RefCell<Option<SimulatedEndpoint>> = const { RefCell::new(None) };
+    }
+
+    /// Sends the requests of this thread to `endpoint`.
+    pub(crate) fn play(endpoint: SimulatedEndpoint) {
+        ENDPOINT.with(|played| *played.borrow_mut() = Some(endpoint));
+    }
+
+    pub(super) fn send(refresh: &Secret, now: Wall) -> Option<Receiver<RefreshResult>> {
+        let endpoint = ENDPOINT.with(|played| played.borrow().clone())?;
+        Some(endpoint(refresh, now))
+    }
 }

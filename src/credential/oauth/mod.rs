@@ -17,6 +17,8 @@ mod server;
 mod settings;
 mod token;
 
+#[cfg(test)]
+pub(crate) use attempt::simulated;
 pub use attempt::{RefreshResult, TokenRotation, refresh};
 pub use code::{AuthorizationRequest, AuthorizationResponse, PasteError, parse_pasted_code};
 pub use device::{DeviceCode, poll as poll_device, request_device_code};

@@ -7,6 +7,10 @@ use crate::pool::{Mono, Now, Wall, millis};
 /// Reads both clocks.
 #[must_use]
 pub fn now() -> Now {
+    #[cfg(test)]
+    if let Some(now) = simulated::now() {
+        return now;
+    }
     Now { mono: mono(), wall: wall() }
 }
 
@@ -44,13 +48,13 @@ fn mono() -> Mono {
 /// The time since boot, for timers.
 #[must_use]
 pub(crate) fn since_boot() -> Duration {
-    Duration::from_millis(mono().0)
+    Duration::from_millis(now().mono.0)
 }
 
 /// How long from now until `at`.
 #[must_use]
 pub fn until(at: Mono) -> Duration {
-    at.since(mono())
+    at.since(now().mono)
 }
 
 /// Identifies this boot of the machine.
@@ -85,4 +89,46 @@ fn system_boot_id() -> Option<String> {
     }
     let mark = format!("{:016x}", getrandom::u64().ok()?);
     key.RegSetValueEx(NAME, RegistryValue::Sz(mark.clone())).ok().map(|()| mark)
+}
+
+/// A clock that a simulation sets, for the threads that take part in it.
+#[cfg(test)]
+pub(crate) mod simulated {
+    use std::cell::RefCell;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use crate::pool::{Mono, Now, Wall};
+
+    /// The time that the threads of a simulation share.
+    #[derive(Debug, Default)]
+    pub(crate) struct SimulatedClock {
+        mono: AtomicU64,
+        wall: AtomicU64,
+    }
+
+    thread_local! {
+        static CLOCK: RefCell<Option<Arc<SimulatedClock>>> = const { RefCell::new(None) };
+    }
+
+    impl SimulatedClock {
+        pub(crate) fn set(&self, now: Now) {
+            self.mono.store(now.mono.0, Ordering::Relaxed);
+            self.wall.store(now.wall.0, Ordering::Relaxed);
+        }
+
+        /// The current thread reads this clock from now on.
+        pub(crate) fn join(self: Arc<Self>) {
+            CLOCK.with(|clock| *clock.borrow_mut() = Some(self));
+        }
+    }
+
+    pub(super) fn now() -> Option<Now> {
+        CLOCK.with(|clock| {
+            let clock = clock.borrow();
+            let clock = clock.as_ref()?;
+            let (mono, wall) = (clock.mono.load(Ordering::Relaxed), clock.wall.load(Ordering::Relaxed));
+            Some(Now { mono: Mono(mono), wall: Wall(wall) })
+        })
+    }
 }

@@ -6,4 +6,6 @@ mod shared_login;
 mod worker;
 
 pub(crate) use ending::{LONGEST_ATTEMPT, awaited_refreshes};
+#[cfg(test)]
+pub(crate) use worker::ManualWorker;
 pub(crate) use worker::start;

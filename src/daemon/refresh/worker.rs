@@ -60,3 +60,20 @@ fn begin_due(daemon: &Daemon) -> (Vec<AccountId>, Duration) {
     // the plan has a resolution of a millisecond
     (due, wake.max(Duration::from_millis(1)))
 }
+
+/// The worker of a simulation, which says when it works.
+#[cfg(test)]
+#[derive(Debug, Default)]
+pub(crate) struct ManualWorker(Arc<Servers>);
+
+#[cfg(test)]
+impl ManualWorker {
+    /// Starts the attempts that are due; returns how many.
+    pub(crate) fn work(&self, daemon: &Arc<Daemon>) -> usize {
+        let (due, _) = begin_due(daemon);
+        for id in &due {
+            tokio::spawn(attempt(daemon.clone(), self.0.clone(), *id));
+        }
+        due.len()
+    }
+}

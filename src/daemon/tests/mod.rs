@@ -1,0 +1,3 @@
+//! Tests of the daemon as a whole, without its sockets.
+
+mod simulation;
