@@ -101,6 +101,7 @@ mod tests {
     #[test]
     fn a_turn_ends_by_time() {
         let mut turn = Turn::default();
+        #[expect(clippy::disallowed_methods, reason = "the clock of turns")]
         let begun = Instant::now();
         while !turn.is_over() {
             turn.served();

@@ -188,7 +188,7 @@ mod tests {
 
     fn inode(stream: &TcpStream) -> u64 {
         use std::os::fd::AsRawFd;
-        std::fs::metadata(format!("/proc/self/fd/{}", stream.as_raw_fd())).unwrap().ino()
+        std::fs::metadata(format!("/proc/self/fd/{}", stream.as_raw_fd())).map_or(0, |socket| socket.ino())
     }
 
     #[test]

@@ -24,7 +24,7 @@ pub(crate) fn status(daemon: &Daemon, now: Now) -> DaemonStatus {
     }
     warnings.extend(daemon.store.key_problem());
     warnings.extend(warnings::summed_up(state.config.notes()));
-    warnings.extend(warnings::summed_up(warnings::of_refreshing(state, now).into_iter()));
+    warnings.extend(warnings::summed_up(warnings::of_refreshing(state, now)));
     warnings.extend(
         state.gateway.trouble.as_ref().map(|why| format!("the gateway does not listen everywhere it should: {why}")),
     );

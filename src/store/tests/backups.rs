@@ -33,9 +33,8 @@ fn a_backup_of_a_database_in_use_has_everything_that_was_saved() {
 #[test]
 fn backups_made_during_writes_are_whole() {
     let home = Home::new();
-    let store = Arc::new(home.open().store);
-    store.done(account(1, "secret")).unwrap();
-    let writer = store.clone();
+    let writer = home.open().store;
+    writer.done(account(1, "secret")).unwrap();
     let (stop, stopped) = channel::<()>();
     let writing = thread::spawn(move || {
         let mut n = 0;

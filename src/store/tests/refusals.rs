@@ -6,8 +6,11 @@ use std::time::SystemTime;
 use super::damage::filled;
 use super::*;
 
+/// The content of a file, when it was changed, its kind and mode.
+type FileState = (Vec<u8>, SystemTime, String);
+
 /// Names, contents, lengths, times and modes of all files of a directory, and the time of the directory itself.
-fn state(home: &Home) -> (SystemTime, BTreeMap<String, (Vec<u8>, SystemTime, String)>) {
+fn state(home: &Home) -> (SystemTime, BTreeMap<String, FileState>) {
     let directory = home.directory.path();
     let entries = std::fs::read_dir(directory).unwrap().map(Result::unwrap).map(|entry| {
         let facts = std::fs::symlink_metadata(entry.path()).unwrap();
