@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::assert_hidden;
+use super::message::assert_hidden;
 use crate::credential::import::discover::{HostEnvironment, Platform, read_path};
 use crate::credential::import::{FileContent, MOST_ENTRIES, ParsedFile, read};
 use crate::credential::{Credential, Secret};

@@ -44,3 +44,14 @@ impl<'a> Message<'a> {
         map
     }
 }
+
+/// How long a secret is at least whose text may not be printed: a shorter one may also be a part of another text.
+const SHORTEST_SECRET: usize = 12;
+
+/// Checks that `printed` does not contain a secret which `input` contains once, that is, as a secret only.
+pub(crate) fn assert_hidden(secret: &str, input: &[u8], printed: &str) {
+    let is_only_secret = || memchr::memmem::find_iter(input, secret.as_bytes()).count() == 1;
+    if secret.len() >= SHORTEST_SECRET && printed.contains(secret) {
+        assert!(!is_only_secret(), "a secret is printed: {printed}");
+    }
+}

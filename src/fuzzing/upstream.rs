@@ -1,6 +1,6 @@
 //! What an upstream answers.
 
-use super::Message;
+use super::message::Message;
 use crate::limits::{
     self, Backoff, Classification, Headers, LONGEST_BELIEVED, Reason, Scope, UpstreamResponse, Verdict, classify_event,
 };

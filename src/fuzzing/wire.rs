@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::assert_hidden;
+use super::message::assert_hidden;
 use crate::protocol::{
     Call, Codec, Fatal, FromServer, Incoming, MAGIC, MAX_MESSAGE, MessageDecoder, RawMessage, RequestId, ServerFrames,
     encode_call,

@@ -12,7 +12,7 @@ use super::route::UpstreamRoute;
 use crate::config::{Config, GatewaySection};
 use crate::credential::Secret;
 use crate::daemon::GatewayConfig;
-use crate::fuzzing::Message;
+use crate::fuzzing::message::Message;
 use crate::pool::CredentialKind;
 use crate::provider::{self, CREDENTIAL_HEADERS};
 

@@ -11,7 +11,7 @@ use super::server::AuthorizationServer;
 use super::settings::{OauthConfig, OauthSettings};
 use super::token::TokenSet;
 use super::{LoginIdentity, device, identity, loopback, token};
-use crate::fuzzing::{Message, assert_hidden};
+use crate::fuzzing::message::{Message, assert_hidden};
 use crate::http;
 
 /// What stands for the state of the login in the input.

@@ -4,7 +4,7 @@ use hyper::body::Bytes;
 use serde_json::Value;
 
 use super::request_text::WantedText;
-use crate::fuzzing::Message;
+use crate::fuzzing::message::Message;
 use crate::gateway::content_decoder::ContentDecoder;
 use crate::provider;
 

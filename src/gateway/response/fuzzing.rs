@@ -6,7 +6,7 @@ use hyper::header::HeaderMap;
 use super::sse::SseParser;
 use super::token_usage::UsageParser;
 use super::{created_ids, first_bytes};
-use crate::fuzzing::Message;
+use crate::fuzzing::message::Message;
 use crate::gateway::content_decoder::ContentDecoder;
 use crate::limits::is_error_event;
 use crate::provider::{is_final_event, is_preamble_event};
