@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -47,6 +48,8 @@ struct State {
     always: Option<Fail>,
     held: usize,
     let_go: bool,
+    /// How long a request takes before the token is rotated, and after that.
+    takes: (Duration, Duration),
     /// The lifetime of access tokens, in seconds.
     life: u64,
     lenient: bool,
@@ -133,6 +136,15 @@ impl OauthServer {
 
     pub fn fail_always(&self, how: Option<Fail>) {
         self.state().always = how;
+    }
+
+    /// From now on, a request takes this long before the token is rotated, and after that.
+    pub fn take(&self, before: Duration, after: Duration) {
+        self.state().takes = (before, after);
+    }
+
+    pub fn running(&self) -> usize {
+        self.state().running
     }
 
     pub fn revoke(&self, who: &str) {
@@ -272,6 +284,8 @@ impl OauthServer {
                 return Some((401, String::new(), json!({ "error": "unauthorized_client" })));
             }
         }
+        let (before, after) = self.state().takes;
+        std::thread::sleep(before);
         let answered = match form["grant_type"].as_str() {
             "refresh_token" => self.refresh(&form["refresh_token"]),
             "authorization_code" => self.redeem(&form),
@@ -281,6 +295,7 @@ impl OauthServer {
                 if state.device_done { Ok(state.issue("device")) } else { Err("authorization_pending") }
             }
         };
+        std::thread::sleep(after);
         match fail {
             Some(Fail::CloseAfter) => return None,
             Some(Fail::HoldAfter) => self.hold(),

@@ -7,6 +7,7 @@ mod directories;
 mod disk;
 mod leases;
 mod load;
+mod rotations;
 mod suspended;
 
 use std::time::{Duration, Instant};
