@@ -5,9 +5,10 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use rusqlite::{Connection, Row};
 
+use super::gateway_key::GatewayKeyRecord;
 use super::meta::MetaValues;
 use super::names::{self, UnknownText};
-use super::{LoadedState, gateway_key, row_tags, seal::SealKey};
+use super::{LoadedState, row_tags, seal::SealKey};
 use crate::credential::{Fingerprint, FormerCredential, FormerRole, Link, LinkMode};
 use crate::pool::{
     AccountId, AccountOwner, AccountRecord, Bind, ChosenBy, Fence, Holder, Lease, LimitRecord, Mono, Process,
@@ -29,7 +30,7 @@ pub(super) enum RowError {
     Damaged,
 }
 
-pub(super) type Read<T> = Result<T, RowError>;
+type Read<T> = Result<T, RowError>;
 
 /// What has to be corrected in the database, as soon as it can be written.
 #[derive(Default)]
@@ -96,7 +97,7 @@ pub(super) fn load(
         former(row, id, key).map(|former| Some((id, former)))
     })?;
     loaded.formers = formers.into_iter().flatten().collect();
-    let read_key = |row: &Row<'_>, intact| if intact { gateway_key::record(row) } else { Err(RowError::Damaged) };
+    let read_key = |row: &Row<'_>, intact| if intact { gateway_key(row) } else { Err(RowError::Damaged) };
     loaded.gateway_keys = tables.rows("gateway_key", "", read_key)?;
     for (id, credential, started, intact) in sealed.into_iter().flatten() {
         if !intact {
@@ -375,11 +376,11 @@ fn id(row: &Row<'_>, column: &str) -> Read<AccountId> {
     Ok(text.parse().map_err(|_| UnknownText::new("account id", &text))?)
 }
 
-pub(super) fn number(row: &Row<'_>, column: &'static str) -> Read<u64> {
+fn number(row: &Row<'_>, column: &'static str) -> Read<u64> {
     optional_number(row, column)?.ok_or(RowError::Range(column))
 }
 
-pub(super) fn optional_number(row: &Row<'_>, column: &'static str) -> Read<Option<u64>> {
+fn optional_number(row: &Row<'_>, column: &'static str) -> Read<Option<u64>> {
     let value: Option<i64> = row.get(column)?;
     value.map(|value| u64::try_from(value).map_err(|_| RowError::Range(column))).transpose()
 }
@@ -387,4 +388,20 @@ pub(super) fn optional_number(row: &Row<'_>, column: &'static str) -> Read<Optio
 fn process(row: &Row<'_>, pid: &str, start: &str) -> Read<Option<Process>> {
     let (pid, start): (Option<u32>, Option<i64>) = (row.get(pid)?, row.get(start)?);
     Ok(pid.zip(start).map(|(pid, start)| Process { pid, start: start.cast_unsigned() }))
+}
+
+fn gateway_key(row: &Row<'_>) -> Read<GatewayKeyRecord> {
+    let client: i64 = row.get("client")?;
+    Ok(GatewayKeyRecord {
+        hash: row.get("hash")?,
+        client: client.cast_unsigned(),
+        label: row.get("label")?,
+        agent: row.get("agent")?,
+        sealed: row.get("sealed")?,
+        listed_at: Wall(number(row, "listed_at")?),
+        expires_at: optional_number(row, "expires_at")?.map(Wall),
+        max_leases: row.get("max_leases")?,
+        last_used_at: optional_number(row, "last_used_at")?.map(Wall),
+        revoked_at: optional_number(row, "revoked_at")?.map(Wall),
+    })
 }

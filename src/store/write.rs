@@ -4,7 +4,7 @@ use std::path::Path;
 
 use rusqlite::{Connection, OptionalExtension, ToSql, params};
 
-use super::gateway_key::{self, GatewayKeyRecord};
+use super::gateway_key::GatewayKeyRecord;
 use super::{error::WriteError, names, seal::SealKey};
 use crate::credential::{Credential, Fingerprint, FormerCredential, Link};
 use crate::limits::Scope;
@@ -162,7 +162,7 @@ impl Write {
                     params![id.to_string(), integer(at.0)],
                 )
             }),
-            Self::SaveGatewayKey(key) => gateway_key::save(database, key),
+            Self::SaveGatewayKey(key) => save_gateway_key(database, key),
             Self::GatewayKeysUsed(times) => times.iter().try_for_each(|(hash, at)| {
                 let statement = "UPDATE gateway_key SET last_used_at = ?2 WHERE hash = ?1";
                 run(database, statement, params![hash, integer(at.0)])
@@ -197,7 +197,7 @@ fn run(database: &Connection, statement: &str, values: impl rusqlite::Params) ->
 }
 
 /// Inserts a row, or changes the one with the same primary key.
-pub(super) fn upsert(database: &Connection, table: &str, columns: &[(&str, &dyn ToSql)]) -> Result<(), ApplyError> {
+fn upsert(database: &Connection, table: &str, columns: &[(&str, &dyn ToSql)]) -> Result<(), ApplyError> {
     let names: Vec<&str> = columns.iter().map(|(name, _)| *name).collect();
     let places = vec!["?"; names.len()].join(", ");
     let set: Vec<String> = names.iter().map(|name| format!("{name} = excluded.{name}")).collect();
@@ -362,8 +362,27 @@ fn save_usage(database: &Connection, id: AccountId, usage: &Usage) -> Result<(),
     run(database, statement, params![id.to_string(), windows])
 }
 
+fn save_gateway_key(database: &Connection, key: &GatewayKeyRecord) -> Result<(), ApplyError> {
+    upsert(
+        database,
+        "gateway_key",
+        &[
+            ("hash", &key.hash),
+            ("client", &key.client.cast_signed()),
+            ("label", &key.label.as_deref()),
+            ("agent", &key.agent.as_deref()),
+            ("sealed", &key.sealed),
+            ("listed_at", &integer(key.listed_at.0)),
+            ("expires_at", &key.expires_at.map(|at| integer(at.0))),
+            ("max_leases", &key.max_leases),
+            ("last_used_at", &key.last_used_at.map(|at| integer(at.0))),
+            ("revoked_at", &key.revoked_at.map(|at| integer(at.0))),
+        ],
+    )
+}
+
 /// SQLite's integers are signed; times and fences beyond that mean "never".
-pub(super) fn integer(value: u64) -> i64 {
+fn integer(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 

@@ -60,13 +60,13 @@ const TOKEN_RETRY: Duration = Duration::from_secs(1);
 struct LeaseQuery<'a> {
     client: &'a GatewayClient,
     request: &'a RouteRequest<'a>,
-    of_key: KeyUse,
+    of_key: HolderUse,
     needs: &'a RequestNeeds,
 }
 
 /// How a request uses the lease of its client's key.
 #[derive(Clone, Copy)]
-struct KeyUse {
+struct HolderUse {
     /// The holder of the key, if it is the key of a lease.
     holder: Option<Fence>,
     /// The holder's lease is not for the program that sends the request: it gets one for itself, and the holder keeps
@@ -74,7 +74,7 @@ struct KeyUse {
     is_alone: bool,
 }
 
-impl KeyUse {
+impl HolderUse {
     /// The holder whose lease the request uses.
     fn sharing(self) -> Option<Fence> {
         self.holder.filter(|_| !self.is_alone)
@@ -104,7 +104,7 @@ impl GatewayHandle {
                 let holder = state.holder_of(client)?;
                 let fence = held.as_ref().map(|held| held.fence);
                 let withheld = |first| state.is_withheld(first, request.provider, &attested);
-                let of_key = KeyUse { holder, is_alone: holder.is_some_and(withheld) };
+                let of_key = HolderUse { holder, is_alone: holder.is_some_and(withheld) };
                 let origin = RequestOrigin { client, holder, held: fence, is_alone: of_key.is_alone };
                 let restriction = state.restriction(request, origin, clock::now().mono);
                 let needs = state.needs_of(request, &excluded, restriction, attested).map_err(NoLeaseReason::Bad)?;
@@ -163,7 +163,7 @@ impl GatewayHandle {
         let holder = state.holder_of(client)?;
         let now = clock::now();
         let withheld = |first| state.is_withheld(first, request.provider, &attested);
-        let of_key = KeyUse { holder, is_alone: holder.is_some_and(withheld) };
+        let of_key = HolderUse { holder, is_alone: holder.is_some_and(withheld) };
         let origin = RequestOrigin { client, holder, held: None, is_alone: of_key.is_alone };
         let restriction = state.restriction(request, origin, now.mono);
         let needs = state.needs_of(request, request.avoid, restriction, attested).map_err(NoLeaseReason::Bad)?;
@@ -177,7 +177,7 @@ impl GatewayHandle {
         &self,
         fence: Fence,
         needs: RequestNeeds,
-        (client, request, of_key): (&GatewayClient, &RouteRequest<'_>, KeyUse),
+        (client, request, of_key): (&GatewayClient, &RouteRequest<'_>, HolderUse),
         before: Option<RequestLease>,
     ) -> RequestLease {
         let mut ends_with_request = client.lease.is_none() || of_key.is_alone;
