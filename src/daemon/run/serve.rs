@@ -143,7 +143,7 @@ impl Serving {
                     return true;
                 }
                 signal = self.signals.next() => {
-                    if signal != Some(SignalRequest::Reload) {
+                    if !matches!(signal, Some(SignalRequest::Reload)) {
                         let lost = daemon.unanswered_words().unwrap_or_default();
                         tracing::warn!("stopping immediately: {lost}");
                         return false;

@@ -113,6 +113,19 @@ fn sql(home: &Home, change: &str) -> Option<Connection> {
     None
 }
 
+/// Lets others read the files.
+#[cfg(unix)]
+fn expose(home: &Home) {
+    use std::os::unix::fs::PermissionsExt;
+    for path in [&home.paths.database, &home.paths.key].into_iter().filter(|path| path.exists()) {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+}
+
+/// The system's rights are those of the directory.
+#[cfg(not(unix))]
+fn expose(_home: &Home) {}
+
 #[test]
 fn a_refusal_changes_nothing() {
     for (what, change, word) in REFUSALS {
@@ -123,12 +136,8 @@ fn a_refusal_changes_nothing() {
             let home = if with_log { home.crashed() } else { home };
             drop(store);
             let open = change(&home);
-            #[cfg(unix)]
             if exposed {
-                use std::os::unix::fs::PermissionsExt;
-                for path in [&home.paths.database, &home.paths.key].into_iter().filter(|path| path.exists()) {
-                    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
-                }
+                expose(&home);
             }
             let before = state(&home);
             let said = match Store::open(&home.paths, "boot-1") {
