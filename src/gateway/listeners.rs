@@ -5,7 +5,7 @@ use std::{io, time::Duration};
 
 use tokio::net::{TcpListener, TcpStream};
 
-use super::doors::PeerClass;
+use super::admission::PeerClass;
 use crate::config::GatewaySocket;
 use crate::daemon::{GatewayHandle, GatewayListeners, GatewayState};
 
@@ -51,7 +51,7 @@ impl AcceptedStream {
     }
 
     /// Closes a connection that has no place, with an answer if it can be sent at once.
-    pub(super) fn turn_away(self, answer: &[u8]) {
+    pub(super) fn refuse(self, answer: &[u8]) {
         match self {
             Self::Tcp(stream) => _ = stream.try_write(answer),
             #[cfg(unix)]

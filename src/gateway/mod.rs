@@ -7,7 +7,7 @@
 //! | file | its part |
 //! |---|---|
 //! | `listeners.rs`, `server.rs`, `lingering.rs` | accepts connections; HTTP/1.1 with a client; closes a connection |
-//! | `doors/` | which connections are open: who has them, for how long, and which goes when there are too many |
+//! | `admission/` | which connections are open: who has them, for how long, and which goes when there are too many |
 //! | `service.rs`, `request/access.rs`, `route.rs` | rejects what may not come in; resolves the path to an upstream |
 //! | `request/` | the request: its body buffered within a budget, so that it can be sent again; its model, read in passing |
 //! | `forward.rs`, `attempt.rs`, `failover.rs` | leases an account, sends the request, decides after a refusal |
@@ -23,10 +23,10 @@
 //! The differences between providers are data of `provider/gateway_traits.rs`. The gateway runs on a thread and a
 //! runtime of its own, so that forwarding bytes never delays a grant.
 
+mod admission;
 mod attempt;
 mod auth;
 mod content_decoder;
-mod doors;
 mod failover;
 mod forward;
 #[cfg(any(fuzzing, test))]

@@ -12,7 +12,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::doors::{self, ConnectionEnd, ConnectionWatch, Door, Doors, MAX_HEAD, WatchedBody};
+use super::admission::{
+    self, AdmittedConnection, ConnectionAdmission, ConnectionEnd, ConnectionWatch, MAX_HEAD, WatchedBody,
+};
 use super::lingering::LingeringStream;
 use super::listeners::{AcceptedStream, Listeners};
 use super::request::ConnectionOrigin;
@@ -80,14 +82,16 @@ async fn serve(handle: GatewayHandle, ready: mpsc::Sender<()>) {
     let mut connections = JoinSet::new();
     let (close, closing) = watch::channel(false);
     // each may need two more descriptors, for its upstream
-    let doors = Doors::new(handle.clone(), handle.most_connections() / 3);
-    let most_tasks = doors.most() + CLOSING;
+    let admission = ConnectionAdmission::new(handle.clone(), handle.most_connections() / 3);
+    let most_tasks = admission.most() + CLOSING;
     let drain = loop {
         tokio::select! {
             stream = listeners.accept(), if connections.len() < most_tasks => {
-                match doors.admit(stream.peer_class()) {
-                    Some(door) => _ = connections.spawn(serve_stream(service.clone(), stream, door, closing.clone())),
-                    None => stream.turn_away(&doors::no_place()),
+                match admission.admit(stream.peer_class()) {
+                    Some(admitted) => {
+                        connections.spawn(serve_stream(service.clone(), stream, admitted, closing.clone()));
+                    }
+                    None => stream.refuse(&admission::no_place()),
                 }
             }
             Some(_) = connections.join_next() => {}
@@ -142,17 +146,22 @@ async fn drained(handle: &GatewayHandle, connections: &mut JoinSet<()>, most: Du
     let _waiting_for_an_account = tokio::time::timeout(LAST_BYTES, all_closed).await;
 }
 
-async fn serve_stream(service: Arc<GatewayService>, stream: AcceptedStream, door: Door, stop: watch::Receiver<bool>) {
+async fn serve_stream(
+    service: Arc<GatewayService>,
+    stream: AcceptedStream,
+    admitted: AdmittedConnection,
+    stop: watch::Receiver<bool>,
+) {
     match stream {
         AcceptedStream::Tcp(stream) => {
             let addresses = stream.local_addr().ok().zip(stream.peer_addr().ok());
             let peer = GatewayPeer::tcp(addresses);
-            let watch = ConnectionWatch::new(door, false);
+            let watch = ConnectionWatch::new(admitted, false);
             serve_connection(service, stream, (ConnectionOrigin::Tcp, peer, watch), stop).await;
         }
         #[cfg(unix)]
         AcceptedStream::Local(stream, pid) => {
-            let watch = ConnectionWatch::new(door, true);
+            let watch = ConnectionWatch::new(admitted, true);
             serve_connection(service, stream, (ConnectionOrigin::Local, GatewayPeer::local(pid), watch), stop).await;
         }
     }
@@ -201,15 +210,15 @@ async fn serve_connection<S>(
     let ended = tokio::select! {
         ended = &mut serving => ended,
         () = key_cut.happens() => return drop(serving),
-        () = watch.door().closed() => {
+        () = watch.admitted().closed() => {
             drop(serving);
-            return turn_out(&watch, closing, &doors::no_place()).await;
+            return close_with(&watch, closing, &admission::no_place()).await;
         }
         end = watch.overdue() => {
             drop(serving);
             return match end {
-                ConnectionEnd::HeadTooLate(seconds) => turn_out(&watch, closing, &doors::too_late(seconds)).await,
-                ConnectionEnd::HeadTooLarge => turn_out(&watch, closing, &doors::too_large(MAX_HEAD)).await,
+                ConnectionEnd::HeadTooLate(seconds) => close_with(&watch, closing, &admission::too_late(seconds)).await,
+                ConnectionEnd::HeadTooLarge => close_with(&watch, closing, &admission::too_large(MAX_HEAD)).await,
                 ConnectionEnd::Silent => {}
             };
         }
@@ -235,13 +244,13 @@ async fn serve_connection<S>(
     }
     tokio::select! {
         () = closing.close() => {}
-        () = watch.door().closed() => {}
+        () = watch.admitted().closed() => {}
         _ = stop.wait_for(|stops| *stops) => {}
     }
 }
 
 /// Ends a connection that is not served any more, with an answer where that cannot be taken for another one.
-async fn turn_out<S>(watch: &ConnectionWatch, closing: LingeringStream<S>, answer: &[u8])
+async fn close_with<S>(watch: &ConnectionWatch, closing: LingeringStream<S>, answer: &[u8])
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {

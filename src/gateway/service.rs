@@ -10,7 +10,7 @@ use hyper::{Request, Response, StatusCode};
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::doors::ConnectionWatch;
+use super::admission::ConnectionWatch;
 use super::forward::{Backend, Forward};
 use super::metrics::{self, MetricsRecorder, RequestLabels};
 use super::request::{

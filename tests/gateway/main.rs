@@ -4,10 +4,10 @@
 
 mod access;
 mod account_bound;
+mod admission;
 mod attest;
 mod base_urls;
 mod denied;
-mod doors;
 mod early_answers;
 mod failover;
 mod harness;

@@ -16,9 +16,9 @@ const MOST_HEADS: usize = 8 << 20;
 /// The interval between two log lines about connections that had no place.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
-/// All doors of the gateway.
+/// Admits connections, and notes when places run out.
 #[derive(Debug)]
-pub(in crate::gateway) struct Doors {
+pub(in crate::gateway) struct ConnectionAdmission {
     handle: GatewayHandle,
     places: Mutex<Places<oneshot::Sender<()>>>,
     shortage: Mutex<ShortageLog>,
@@ -31,10 +31,10 @@ struct ShortageLog {
     logged: Option<Instant>,
 }
 
-/// A connection's place; it is free again when this is dropped.
+/// The place of an admitted connection; it is free again when this is dropped.
 #[derive(Debug)]
-pub(in crate::gateway) struct Door {
-    doors: Arc<Doors>,
+pub(in crate::gateway) struct AdmittedConnection {
+    admission: Arc<ConnectionAdmission>,
     id: PlaceId,
     gone: Mutex<Option<oneshot::Receiver<()>>>,
 }
@@ -59,7 +59,7 @@ impl PeerClass {
     }
 }
 
-impl Doors {
+impl ConnectionAdmission {
     /// For `most` connections.
     pub(in crate::gateway) fn new(handle: GatewayHandle, most: usize) -> Arc<Self> {
         let limits = PlaceLimits::of(most, cfg!(target_os = "linux"));
@@ -72,7 +72,7 @@ impl Doors {
     }
 
     /// A place for a new connection, if there is one.
-    pub(in crate::gateway) fn admit(self: &Arc<Self>, class: PeerClass) -> Option<Door> {
+    pub(in crate::gateway) fn admit(self: &Arc<Self>, class: PeerClass) -> Option<AdmittedConnection> {
         let (signal, gone) = oneshot::channel();
         let admission = self.places().admit(class, signal);
         match admission {
@@ -80,7 +80,7 @@ impl Doors {
                 if let Some(closed) = closed {
                     self.note_shortage(closed);
                 }
-                Some(Door { doors: self.clone(), id, gone: Mutex::new(Some(gone)) })
+                Some(AdmittedConnection { admission: self.clone(), id, gone: Mutex::new(Some(gone)) })
             }
             Admission::Refused => {
                 self.note_shortage(class);
@@ -117,25 +117,25 @@ impl Doors {
     }
 }
 
-impl Door {
+impl AdmittedConnection {
     /// The connection has shown a valid key.
     pub(in crate::gateway) fn show_key(&self) {
-        self.doors.places().show_key(self.id);
+        self.admission.places().show_key(self.id);
     }
 
     pub(super) fn begin(&self) {
-        self.doors.places().begin(self.id);
+        self.admission.places().begin(self.id);
     }
 
     pub(super) fn end(&self) {
-        self.doors.places().end(self.id);
+        self.admission.places().end(self.id);
     }
 
     /// More of an unfinished head has come.
     pub(super) fn grow_head(&self, bytes: usize) {
-        let gone = self.doors.places().grow_head(self.id, bytes, MOST_HEADS);
+        let gone = self.admission.places().grow_head(self.id, bytes, MOST_HEADS);
         for class in gone {
-            self.doors.note_shortage(class);
+            self.admission.note_shortage(class);
         }
     }
 
@@ -149,8 +149,8 @@ impl Door {
     }
 }
 
-impl Drop for Door {
+impl Drop for AdmittedConnection {
     fn drop(&mut self) {
-        self.doors.places().remove(self.id);
+        self.admission.places().remove(self.id);
     }
 }

@@ -1,4 +1,4 @@
-"""The attacks of .ci/doors. Prints a line for each: what, resident memory before and after, times of the owner."""
+"""The attacks of .ci/gateway-attacks. Prints a line for each: what, resident memory before and after, times of the owner."""
 
 import gzip
 import json
@@ -73,7 +73,7 @@ def quietly(work, *given):
 
 class Gateway:
     def __init__(self, upstream):
-        self.home = tempfile.mkdtemp(prefix="lessor-doors-")
+        self.home = tempfile.mkdtemp(prefix="lessor-attacks-")
         url = f"http://127.0.0.1:{upstream}"
         with open(f"{self.home}/config.toml", "w") as config:
             config.write(f'[quota]\npoll = "off"\n[providers.anthropic]\nbase_url = "{url}"\n')

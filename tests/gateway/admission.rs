@@ -82,7 +82,7 @@ impl OtherUser {
             return None;
         }
         let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args(["--exact", "doors::open_half_sent_heads", "--nocapture"]);
+        command.args(["--exact", "admission::open_half_sent_heads", "--nocapture"]);
         command.env("LESSOR_TEST_HEADS", format!("{port} {connections}")).current_dir("/").uid(NOBODY).gid(NOBODY);
         let spawned = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
         let mut child = match spawned {

@@ -9,7 +9,7 @@ use hyper::body::{Body, Bytes, Frame, SizeHint};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
-use super::door::Door;
+use super::admitted::AdmittedConnection;
 use crate::gateway::BodyError;
 use crate::gateway::response::ClientBody;
 use crate::gateway::waiting::now;
@@ -36,7 +36,7 @@ pub(in crate::gateway) enum ConnectionEnd {
 /// What a connection does, seen from its bytes.
 #[derive(Debug)]
 pub(in crate::gateway) struct ConnectionWatch {
-    door: Door,
+    admitted: AdmittedConnection,
     state: Mutex<WatchState>,
     /// The next deadline may be earlier than the last one.
     changed: Notify,
@@ -114,14 +114,14 @@ impl HeadScan {
 }
 
 impl ConnectionWatch {
-    pub(in crate::gateway) fn new(door: Door, has_key: bool) -> Arc<Self> {
+    pub(in crate::gateway) fn new(admitted: AdmittedConnection, has_key: bool) -> Arc<Self> {
         let phase = WatchPhase::Idle(now());
         let state = WatchState { phase, has_key, unread_since: None, is_writing: false };
-        Arc::new(Self { door, state: Mutex::new(state), changed: Notify::new() })
+        Arc::new(Self { admitted, state: Mutex::new(state), changed: Notify::new() })
     }
 
-    pub(in crate::gateway) fn door(&self) -> &Door {
-        &self.door
+    pub(in crate::gateway) fn admitted(&self) -> &AdmittedConnection {
+        &self.admitted
     }
 
     /// Whether a request with a valid key has come on the connection.
@@ -131,7 +131,7 @@ impl ConnectionWatch {
 
     pub(in crate::gateway) fn show_key(&self) {
         self.state().has_key = true;
-        self.door.show_key();
+        self.admitted.show_key();
     }
 
     fn state(&self) -> MutexGuard<'_, WatchState> {
@@ -156,7 +156,7 @@ impl ConnectionWatch {
         };
         let before = scan.length;
         scan.push(bytes);
-        self.door.grow_head(scan.length - before);
+        self.admitted.grow_head(scan.length - before);
         let is_too_large = scan.length > MAX_HEAD;
         state.phase = if is_too_large {
             self.changed.notify_one();
@@ -192,7 +192,7 @@ impl ConnectionWatch {
         let is_hidden = matches!(&state.phase, WatchPhase::Head(_, scan) if scan.is_hidden);
         // what came behind a hidden head was not counted from its end on
         state.phase = WatchPhase::Request { after, body: body.filter(|_| !is_hidden) };
-        self.door.begin();
+        self.admitted.begin();
         RequestGuard(self.clone())
     }
 
@@ -202,7 +202,7 @@ impl ConnectionWatch {
             let is_next_here = body.is_some_and(|body| after > body);
             state.phase =
                 if is_next_here { WatchPhase::Head(now(), HeadScan::new(true)) } else { WatchPhase::Idle(now()) };
-            self.door.end();
+            self.admitted.end();
         }
     }
 
