@@ -181,7 +181,8 @@ fn change(gateway: &TestGateway, counts: &Counts) {
         gateway.add("anthropic", "api_key", &label);
         let mut client = gateway.home.client();
         client.call("account.set", json!({ "account": label, "priority": number % 5 }));
-        client.call("gateway.key", json!({ "agent": "test", "label": "soak" }));
+        let key = client.call("gateway.key", json!({ "agent": "test", "label": label }));
+        client.call("gateway.revoke", json!({ "key": key["id"] }));
         client.call("account.remove", json!({ "account": label }));
         std::fs::write(&path, format!("{config}\n[selection.health]\nsuccess = {}\n", 1 + number % 2)).unwrap();
         client.call("config.reload", json!({}));
