@@ -1,5 +1,5 @@
-//! What `doctor --fix` repairs: modes, the socket of a dead daemon, and files that interrupted work has left behind. The
-//! files of a daemon that is running are left alone.
+//! What `doctor --fix` repairs: modes, the socket of a dead daemon, and files that interrupted work has left behind. While
+//! a daemon runs, no file of its directories is removed.
 
 use std::fs::{self, DirEntry, Metadata};
 use std::io;
@@ -23,6 +23,14 @@ struct Repair {
     change: FileChange,
 }
 
+#[derive(Debug, Default)]
+struct FoundRepairs {
+    /// Safe while a daemon runs, too.
+    any_time: Vec<Repair>,
+    /// Of files that are written only under the lock of the data directory.
+    under_lock: Vec<Repair>,
+}
+
 #[derive(Debug)]
 enum FileChange {
     /// Set this mode.
@@ -35,26 +43,22 @@ enum FileChange {
 /// Repairs what is safe to repair, or with `fix` unset says what would be repaired.
 pub(super) fn all(places: &AppPaths, fix: bool, findings: &mut Vec<DoctorFinding>) {
     set_aside(places, findings);
-    let found = find(places);
-    if found.is_empty() {
-        return;
-    }
+    let FoundRepairs { any_time, mut under_lock } = find(places);
     // held until everything is done, so that no daemon starts meanwhile
-    let _lock = if !fix {
-        None
-    } else {
+    let mut _lock = None;
+    if fix && !under_lock.is_empty() {
         match Lock::take(&places.lock) {
-            Ok(Taken::Ours(lock)) => Some(lock),
+            Ok(Taken::Ours(lock)) => _lock = Some(lock),
             // one has started meanwhile, and has done it itself
-            Ok(Taken::Theirs(_)) => return,
+            Ok(Taken::Theirs(_)) => under_lock.clear(),
             Err(error) => {
                 let path = places.lock.display().to_string();
                 findings.push(DoctorFinding::broken("file", format!("it cannot be locked: {error}")).of(path));
-                return;
+                under_lock.clear();
             }
         }
-    };
-    for repair in found {
+    }
+    for repair in under_lock.into_iter().chain(any_time) {
         findings.push(if fix { repair.fix() } else { repair.finding().remedy("lessor doctor --fix") });
     }
 }
@@ -100,13 +104,13 @@ impl FileChange {
     }
 }
 
-fn find(places: &AppPaths) -> Vec<Repair> {
-    let mut found = Vec::new();
+fn find(places: &AppPaths) -> FoundRepairs {
+    let mut found = FoundRepairs::default();
     let remove =
         |path: PathBuf, problem: &str| Repair { path, problem: problem.to_owned(), change: FileChange::Remove };
     // of programs that have ended; they belong to no daemon
     for entry in entries(&places.run.join("agents")).filter(|entry| is_abandoned(&entry.path())) {
-        found.push(remove(entry.path(), "the program that it was made for has ended"));
+        found.any_time.push(remove(entry.path(), "the program that it was made for has ended"));
     }
     let abandoned = "interrupted work has left it behind";
     let of_config = |entry: &DirEntry| {
@@ -115,24 +119,25 @@ fn find(places: &AppPaths) -> Vec<Repair> {
         name.starts_with(".lessor-") && name.ends_with(".tmp") && is_old(entry)
     };
     let config = places.config.parent().unwrap_or(Path::new("."));
-    found.extend(entries(config).filter(of_config).map(|entry| remove(entry.path(), abandoned)));
-    if lock::is_held(&places.lock) {
-        return found;
-    }
-    // written only under the lock of the data directory
-    for path in [&places.database, &places.key] {
-        let halves = [".new", ".new-wal", ".new-shm", ".new-journal"].map(|suffix| beside(path, suffix));
-        found.extend(halves.into_iter().filter(|path| path.is_file()).map(|path| remove(path, abandoned)));
-    }
-    for entry in [&places.data, &places.state].into_iter().flat_map(|directory| entries(directory)) {
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
-        if (name.starts_with(".tmp") || name.starts_with(".lessor-")) && is_old(&entry) {
-            found.push(remove(entry.path(), abandoned));
+    found.any_time.extend(entries(config).filter(of_config).map(|entry| remove(entry.path(), abandoned)));
+    if !lock::is_held(&places.lock) {
+        for path in [&places.database, &places.key] {
+            let halves = [".new", ".new-wal", ".new-shm", ".new-journal"].map(|suffix| beside(path, suffix));
+            let halves = halves.into_iter().filter(|path| path.is_file());
+            found.under_lock.extend(halves.map(|path| remove(path, abandoned)));
         }
+        for entry in [&places.data, &places.state].into_iter().flat_map(|directory| entries(directory)) {
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            if (name.starts_with(".tmp") || name.starts_with(".lessor-")) && is_old(&entry) {
+                found.under_lock.push(remove(entry.path(), abandoned));
+            }
+        }
+        #[cfg(unix)]
+        unix::find_dead_socket(places, &mut found.under_lock);
     }
     #[cfg(unix)]
-    unix::find(places, &mut found);
+    unix::find_modes(places, &mut found);
     found
 }
 
@@ -171,17 +176,20 @@ mod unix {
 
     use super::*;
 
-    pub(super) fn find(places: &AppPaths, found: &mut Vec<Repair>) {
+    pub(super) fn find_modes(places: &AppPaths, found: &mut FoundRepairs) {
         for directory in [&places.data, &places.state, &places.run] {
-            mode_of(directory, 0o700, found);
+            mode_of(directory, 0o700, &mut found.any_time);
         }
         for entry in [&places.data, &places.state].into_iter().flat_map(|directory| entries(directory)) {
             if entry.file_type().is_ok_and(|kind| kind.is_file())
-                && found.iter().all(|other| other.path != entry.path())
+                && found.under_lock.iter().all(|removed| removed.path != entry.path())
             {
-                mode_of(&entry.path(), 0o600, found);
+                mode_of(&entry.path(), 0o600, &mut found.any_time);
             }
         }
+    }
+
+    pub(super) fn find_dead_socket(places: &AppPaths, found: &mut Vec<Repair>) {
         let is_socket =
             fs::symlink_metadata(&places.socket).is_ok_and(|facts| facts.file_type().is_socket() && is_mine(&facts));
         let refused = |error: io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
@@ -268,14 +276,19 @@ mod tests {
     }
 
     #[test]
-    fn a_running_daemons_files_are_left_alone() {
+    fn while_a_daemon_runs_modes_are_repaired_and_none_of_its_files_is_removed() {
         let (_home, places) = home();
         let Ok(Taken::Ours(_lock)) = Lock::take(&places.lock) else { panic!() };
         file(&places.key, 0o644, Duration::ZERO);
         file(&places.data.join("lessor.db.new"), 0o600, ABANDONED_AFTER * 2);
         drop(UnixListener::bind(&places.socket).unwrap());
-        assert_eq!(messages(&places, true), Vec::<String>::new());
-        assert!(places.socket.exists() && places.data.join("lessor.db.new").exists());
+        let agent = places.run.join("agents").join(format!("{}-1-7", u32::MAX / 3));
+        fs::create_dir_all(&agent).unwrap();
+        assert_eq!(messages(&places, false).len(), 2);
+        let fixed = messages(&places, true);
+        assert!(fixed.len() == 2 && fixed.iter().all(|message| message.starts_with("true ")), "{fixed:#?}");
+        assert_eq!(fs::metadata(&places.key).unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(!agent.exists() && places.socket.exists() && places.data.join("lessor.db.new").exists());
     }
 
     #[test]
