@@ -170,7 +170,7 @@ pub fn launch(paths: &AppPaths, starter: &DaemonStarter) -> io::Result<u8> {
                     }
                 }
                 Some(code) => return Ok(u8::try_from(code).unwrap_or(1)),
-                // killed, or out of memory: the next one may be luckier
+                // killed, or out of memory: another attempt may succeed
                 None => {
                     if killed == 0 {
                         spawn::say(paths, &format!("the daemon was ended by {status}; it is started again"));

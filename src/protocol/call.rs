@@ -431,17 +431,17 @@ pub struct ExportAccountsParams {
 #[serde(default, deny_unknown_fields)]
 pub struct GatewayKeyParams {
     /// The lease of the key: requests with the key use the lease's account, and the key ends with the lease. Without
-    /// a lease, the key is permanent, for clients that `run` does not start.
+    /// a lease, it is a lasting key, for clients that `run` does not start.
     pub lease: Option<String>,
-    /// Of a permanent key: the agent's name, for the `use` policy.
+    /// Of a lasting key: the agent's name, for the `use` policy.
     pub agent: Option<String>,
-    /// Of a permanent key: a label for people.
+    /// Of a lasting key: a label for people.
     pub label: Option<String>,
     /// Of a lease's key: the holder's working directory, for the usage statistics.
     pub directory: Option<String>,
-    /// Of a permanent key: it ends after this time, in ms.
+    /// Of a lasting key: it ends after this time, in ms.
     pub ttl_ms: Option<u64>,
-    /// Of a permanent key: how many leases it may have at the same time, at least 1.
+    /// Of a lasting key: how many leases it may have at the same time, at least 1.
     pub max_leases: Option<u32>,
 }
 

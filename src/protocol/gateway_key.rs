@@ -39,7 +39,7 @@ pub enum GatewayKey {
         /// The holder's working directory.
         directory: Option<Box<str>>,
     },
-    /// A permanent key of a client, from an earlier version.
+    /// A lasting key of a client, made by an earlier version.
     Client {
         /// Distinguishes the client from others.
         id: u64,

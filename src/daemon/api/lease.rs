@@ -310,7 +310,7 @@ fn check(params: &AcquireParams) -> Result<(), ErrorInfo> {
         return Err(bad(format!("`{name}` may have {LONGEST_TEXT} bytes")));
     }
     if params.exclude.len() > MOST_EXCLUDED {
-        return Err(bad(format!("`exclude` may name {MOST_EXCLUDED} accounts")));
+        return Err(bad(format!("`exclude` may name at most {MOST_EXCLUDED} accounts")));
     }
     if !PRIORITIES.contains(&params.priority) {
         return Err(bad(format!("`priority` is {}; it may be from -10 to 10", params.priority)));

@@ -15,7 +15,7 @@ use crate::store::{GatewayKeyRecord, Store, Write, WriteCallback};
 pub(crate) const MOST_KEYS: usize = 10_000;
 /// No key is longer, in bytes.
 const LONGEST_KEY: usize = 1024;
-/// The least letters of an id, after its prefix, that may stand for a key.
+/// The fewest letters of an id, after its prefix, that may stand for a key.
 const LEAST_LETTERS: usize = 4;
 
 /// All lasting keys.
@@ -43,7 +43,7 @@ pub(crate) enum ValidKey {
     Lease(Fence, Option<Process>, Option<Box<str>>),
 }
 
-/// Why a request's key is not valid. Its client is not told.
+/// Why a request's key is not valid. The response does not say it; the log does.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) enum InvalidKey {
     Unknown,

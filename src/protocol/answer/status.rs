@@ -71,7 +71,7 @@ pub struct GatewayAccess {
     pub socket: Option<String>,
     /// Why it does not listen on a configured address.
     pub trouble: Option<String>,
-    /// Of a permanent key: its id, which is no secret.
+    /// Of a lasting key: its id, which is no secret.
     pub id: Option<String>,
     /// When the key ends, epoch ms; the key of a lease ends with the lease.
     pub expires_at: Option<u64>,

@@ -1,4 +1,4 @@
-//! Damaged databases: nothing that was changed is used without a word.
+//! Damaged databases: nothing that was changed is used without a warning.
 
 use super::*;
 use crate::credential::{Link, LinkMode};

@@ -11,7 +11,7 @@ use crate::support::{Home, signal};
 const HOLDERS: usize = 12;
 
 #[test]
-fn a_daemon_that_was_stopped_for_a_while_keeps_its_word() {
+fn a_daemon_that_is_stopped_and_continued_grants_nothing_twice() {
     let rounds = rounds("LESSOR_CHAOS_SUSPENDED", 4);
     let mut chance = Chance::new("SIGSTOP under leases");
     let config = "[leases]\noverflow = \"wait\"\n[selection]\nreuse_window = \"0s\"\n";
