@@ -70,13 +70,13 @@ pub enum StoreError {
     #[error("{} exists already and was not changed", path.display())]
     Exists { path: PathBuf },
     /// The database cannot be copied because it changes all the time.
-    #[error("{} was changed all the time while it was read; nothing was written; try again later, or stop lessor before: lessor stop", path.display())]
+    #[error("{} was changed all the time while it was read; nothing was written; try again later, or stop the daemon first: lessor stop", path.display())]
     Changing { path: PathBuf },
     /// Restoring would replace accounts.
     #[error("{} {}; nothing was changed", path.display(), accounts.map_or("cannot be read, and may have accounts".to_owned(), |n| format!("has accounts ({n})")))]
     WouldReplace { path: PathBuf, accounts: Option<i64> },
     /// No key fits a backup.
-    #[error("{} was sealed with another key than {key}; nothing was changed", backup.display())]
+    #[error("{} was sealed with a key that is neither in {key} nor given; nothing was changed", backup.display())]
     KeyOfBackup { backup: PathBuf, key: String },
     /// Any other error of the database.
     #[error("cannot use the database {}: {source}; check that its disk has free space and works", path.display())]

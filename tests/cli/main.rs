@@ -15,7 +15,6 @@ mod lease;
 #[cfg(unix)]
 mod logs;
 #[cfg(unix)]
-#[cfg(unix)]
 mod queue;
 mod report;
 #[cfg(unix)]

@@ -1,4 +1,4 @@
-//! `events`, `gateway`, `completions`, `man`.
+//! `events`, `gateway`, `backup`, `restore`, `completions`, `man`.
 
 use serde_json::{Value, json};
 
@@ -44,4 +44,22 @@ fn gateway_keys_are_named_limited_listed_and_revoked() {
     let states = home.json(&["gateway", "keys"]);
     assert!(states.as_array().unwrap().iter().all(|key| key["state"] == "revoked"), "{states}");
     home.run(&["gateway", "revoke", "--unused", "1h"]).ok().says("every key was used");
+}
+
+#[test]
+fn a_backup_says_what_is_not_in_it_and_is_restored_only_with_its_key() {
+    let home = Home::with_keys(&[("anthropic", "work")]);
+    let place = tempfile::tempdir().unwrap();
+    let file = |name: &str| place.path().join(name).to_str().unwrap().to_owned();
+    let (backup, key) = (file("backup"), file("key"));
+    let lines =
+        home.run(&["backup", &backup]).ok().says("1 account backed up").says("not in it: the configuration").out;
+    assert_eq!(lines.lines().count(), 3, "{lines}");
+    home.run(&["backup", &backup]).exits(1).complains("--force");
+    home.run(&["backup", &backup, "--force", "--key-file", &key]).ok().says("keep that in another place");
+    home.run(&["restore", &backup]).exits(1).complains("lessor stop");
+    let other = Home::new();
+    other.run(&["restore", &backup]).exits(1).complains("nothing was changed").complains("--key-file");
+    other.run(&["restore", &backup, "--key-file", &key]).ok().says("1 account restored");
+    other.run(&["account", "list"]).ok().says("work");
 }

@@ -114,7 +114,7 @@ fn backup_text(result: &BackupResult, context: &Context) -> String {
         key,
         format!("not in it: the configuration, {}", clean(&result.config)),
     ];
-    lines.iter().map(|line| context.output.prose(line)).collect()
+    context.output.prose(&lines.join("\n"))
 }
 
 /// `restore FILE`
