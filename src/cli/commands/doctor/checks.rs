@@ -55,7 +55,7 @@ fn config(context: &Context, findings: &mut Vec<DoctorFinding>) -> Option<Config
     match Config::load(&places.config) {
         Err(errors) => {
             let finding = DoctorFinding::broken("config", errors.headline()).of(path);
-            findings.push(finding.remedy("correct what it names; until then the daemon keeps the last valid configuration"));
+            findings.push(finding.remedy("correct this; until then the daemon keeps the last valid configuration"));
             None
         }
         Ok(loaded) => {
