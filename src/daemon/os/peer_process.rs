@@ -94,10 +94,13 @@ impl ProcessFacts {
         (!has_title).then_some(Program { executable, script })
     }
 
-    /// The real path of an argument; a script that is gone keeps its name.
+    /// The real path of an argument. A script that is gone keeps its name, and so does one that is named by a descriptor,
+    /// such as `/dev/fd/3`: here, that name means another file.
     fn resolved(&self, argument: &str) -> String {
         let path = self.directory.as_deref().unwrap_or_else(|| Path::new("/")).join(argument);
-        text(&path.canonicalize().unwrap_or(path))
+        let is_descriptor = cfg!(unix) && (path.starts_with("/dev") || path.starts_with("/proc"));
+        let real = if is_descriptor { None } else { path.canonicalize().ok() };
+        text(&real.unwrap_or(path))
     }
 }
 
@@ -134,6 +137,18 @@ mod tests {
         assert!(found.windows(2).all(|pair| pair[0].process.start >= pair[1].process.start), "{found:?}");
         #[cfg(unix)]
         assert_eq!(found.get(1).map(|parent| parent.process.pid), Some(std::os::unix::process::parent_id()));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_script_that_is_named_by_a_descriptor_is_not_taken_for_a_file_of_this_process() {
+        let file = tempfile::tempfile().unwrap();
+        let number = std::os::fd::AsRawFd::as_raw_fd(&file);
+        for name in [format!("/dev/fd/{number}"), format!("/proc/self/fd/{number}")] {
+            let arguments = vec!["sh".to_owned(), name.clone()];
+            let facts = ProcessFacts { parent: 1, executable: Some("/bin/sh".into()), arguments, directory: None };
+            assert_eq!(facts.program().unwrap().script, Some(name));
+        }
     }
 
     #[test]
