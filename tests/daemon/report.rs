@@ -1,7 +1,9 @@
 //! `lease.report` in its three forms, over a real socket.
 
 use lessor::limits::Reason;
+use lessor::pool::{LimitRecord, Wall};
 use lessor::protocol::{BodyText, HeaderList, ReportParams};
+use lessor::store::Write;
 use serde_json::{Value, json};
 
 use crate::support::{Client, Home, fence, label, reference, wait_until};
@@ -351,7 +353,8 @@ fn five_reports_of_one_event_count_once() {
 
 #[test]
 fn after_a_limit_one_waiter_is_served_before_the_others_in_order() {
-    let mut home = Home::with_accounts("[leases]\noverflow = \"wait\"", 1);
+    // several would be served at once, if the first one did not test the account
+    let mut home = Home::with_accounts("[leases]\noverflow = \"wait\"\nper_account = 5", 1);
     let mut holder = home.client();
     let lease = holder.acquire();
     // a long limit that has just ended, as after a suspend
@@ -359,8 +362,11 @@ fn after_a_limit_one_waiter_is_served_before_the_others_in_order() {
     holder.call("lease.release", reference(&lease));
     drop(holder);
     home.kill();
-    let ended = format!("UPDATE limits SET until = {}, since = {}", now() + 300, now() - HOUR);
-    rusqlite::Connection::open(home.path().join("data/lessor.db")).unwrap().execute(&ended, []).unwrap();
+    home.edit_store(|opened| {
+        let [limit] = &opened.loaded.snapshot.limits[..] else { panic!("{:?}", opened.loaded) };
+        let (until, since) = (Wall(now() + 1_500), Some(Wall(now() - HOUR)));
+        opened.store.write(Write::SaveLimit(LimitRecord { until, since, ..limit.clone() }), None);
+    });
     home.start();
     let mut clients: Vec<Client> = (0..4).map(|_| home.client()).collect();
     for (n, client) in clients.iter_mut().enumerate() {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use lessor::store::{KeyBackend, OpenedStore, Store, StoreHealth, StorePaths};
 use serde_json::{Value, json};
 
 /// The longest wait, also on a busy machine.
@@ -101,6 +102,19 @@ impl Home {
         let mut daemon = self.daemon.take().unwrap();
         daemon.kill().unwrap();
         daemon.wait().unwrap();
+    }
+
+    /// Changes what is stored while no daemon runs, as lessor itself writes it: rows that anything else changes count as
+    /// damaged.
+    pub fn edit_store(&self, work: impl FnOnce(&OpenedStore)) {
+        let paths = StorePaths {
+            database: self.path().join("data/lessor.db"),
+            key: self.path().join("state/key"),
+            key_backend: KeyBackend::File,
+        };
+        let opened = Store::open(&paths, "").unwrap();
+        work(&opened);
+        assert_eq!(opened.store.close(opened.loaded.clean), StoreHealth::Ok);
     }
 
     /// Sends SIGTERM; returns the exit code.

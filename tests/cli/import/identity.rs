@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use lessor::credential::FormerCredential;
+use lessor::pool::Wall;
+use lessor::store::{KeyBackend, OpenedStore, Store, StorePaths, Write};
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
@@ -11,6 +14,13 @@ use super::machine::{FAR, FARTHER, Machine, claude, token};
 fn owner(person: &str, organization: &str) -> Value {
     json!({ "oauthAccount": { "accountUuid": format!("uuid-{person}"), "emailAddress": format!("{person}@example.org"),
         "organizationUuid": format!("uuid-{organization}"), "organizationName": organization } })
+}
+
+/// The machine's store, while no daemon runs.
+fn open_store(machine: &Machine) -> OpenedStore {
+    let places = machine.lessor.places();
+    let paths = StorePaths { database: places.database, key: places.key, key_backend: KeyBackend::File };
+    Store::open(&paths, "").unwrap()
 }
 
 /// The refresh tokens of all accounts, by the names that are shown.
@@ -131,29 +141,31 @@ fn a_linked_login_without_its_refresh_token_is_known_also_when_its_owner_cannot_
 fn the_credential_before_an_adopted_one_is_removed_when_the_owner_is_certain() {
     let machine = Machine::new();
     let ends = || machine.account("me@example.org")["credential_expires_at"].clone();
-    let of_database = |work: &dyn Fn(&Connection) -> u32| {
+    let of_store = |work: &dyn Fn(&OpenedStore)| {
         machine.run(&["stop"]).ok();
-        work(&Connection::open(machine.lessor.path().join("data/lessor.db")).unwrap())
-    };
-    let count = |database: &Connection| -> u32 {
-        database.query_row("SELECT count(*) FROM former_credential", [], |row| row.get(0)).unwrap()
+        let opened = open_store(&machine);
+        work(&opened);
+        opened.store.close(opened.loaded.clean);
+        opened.loaded.formers.len()
     };
     machine.write(".claude.json", &owner("me", "Personal"));
     machine.write(".claude/.credentials.json", &claude("r1", FAR));
     machine.import(&[]);
     machine.write(".claude/.credentials.json", &claude("r2", FARTHER));
     soon("the new token is used", || ends() == FARTHER);
-    let kept = of_database(&|database| {
-        let kept = count(database);
+    let kept = of_store(&|opened| {
         // as if it had been adopted an hour ago
-        database.execute("UPDATE former_credential SET since = since - 3600000", []).unwrap();
-        kept
+        for (account, former) in &opened.loaded.formers {
+            let since = Wall(former.since.0 - 3_600_000);
+            let former = FormerCredential::new(&former.credential, former.role, since);
+            opened.store.write(Write::SaveFormer(*account, Some(former)), None);
+        }
     });
     assert_eq!(kept, 1);
     // only a daemon that has ended lets others read its database: each one runs for longer than the one before
     let is_removed = |calls: u32| {
         (0..1 << calls).for_each(|_| drop(machine.accounts()));
-        of_database(&count) == 0
+        of_store(&|_| {}) == 0
     };
     assert!((0..10).any(is_removed), "it is removed");
     assert_eq!(ends(), FARTHER);
