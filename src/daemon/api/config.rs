@@ -22,7 +22,8 @@ const LONGEST_DRAIN: Duration = Duration::from_secs(3600);
 /// `config.get`
 pub fn get(daemon: &Daemon, reply: &mut CallReply<'_>) -> CallResult {
     let document = daemon.state().config.document(settings_document);
-    reply.answer(&Answer::Config(document.to_string()))
+    // it says what a file says, not what calls have changed
+    reply.at_once(&Answer::Config(document.to_string()))
 }
 
 /// `config.reload`: answered when the worker has read the file.

@@ -9,7 +9,7 @@ use zeroize::{Zeroize as _, Zeroizing};
 
 use super::dispatch::{dispatch_planned, is_planned, is_pointless, memory_of};
 use super::planner::Planner;
-use super::reply::{CallReply, Responder, VIEW_WAIT};
+use super::reply::{PlannedAnswer, Responder};
 use super::session::{Session, overloaded, shutting_down};
 use super::turn::{AdmittedTurn, Gate, Turn};
 use crate::daemon::memory::{MemoryBudget, MemoryShare};
@@ -130,12 +130,8 @@ enum PlannedMessage {
 
 /// What became of it.
 enum PlannedResult {
-    /// Its answer, or nothing if that comes later. `is_view`: it is sent when what it shows is saved.
-    Answered {
-        answer: Vec<u8>,
-        unread: MemoryShare,
-        is_view: bool,
-    },
+    /// Its answer, or nothing if that comes later.
+    Answered(PlannedAnswer, MemoryShare),
     /// It is served where its connection is.
     Parsed(Incoming),
     Failed(Fatal),
@@ -299,10 +295,8 @@ impl Connection {
             Some(place) => {
                 let (planning, for_daemon) = (self.planning(), daemon.clone());
                 match place.run(daemon, move || planning.serve(&for_daemon, message)).await {
-                    Some(PlannedResult::Answered { answer, unread, is_view }) => {
-                        if is_view {
-                            let _saved_or_hangs = timeout(VIEW_WAIT, daemon.all_saved()).await;
-                        }
+                    Some(PlannedResult::Answered(answer, unread)) => {
+                        let answer = answer.when_saved(daemon).await;
                         self.unread = unread;
                         if self.out.is_empty() {
                             self.out = answer;
@@ -428,28 +422,21 @@ impl Planning {
                 Ok(other) => return PlannedResult::Parsed(other),
             },
         };
-        let mut out = Vec::new();
         let mut unread = self.limits.answers.share();
         if memory.resize(memory_of(&call, bytes)).is_err() {
-            responder.refuse(&no_memory(), &mut out);
-            return PlannedResult::Answered { answer: out, unread, is_view: false };
+            return PlannedResult::Answered(PlannedAnswer::refusal(&responder, &no_memory()), unread);
         }
         let is_subscription = matches!(call, Call::Subscribe(_));
-        let mut reply = CallReply::new(daemon, responder.clone(), &mut out);
-        if let Err(error) = dispatch_planned(daemon, &mut reply, call, Some(memory)) {
-            reply.refuse(&error);
-        }
-        let is_view = reply.is_view();
-        out.shrink_to_fit();
-        if out.len() > UNCOUNTED && unread.resize(out.capacity()).is_err() {
+        let mut answer =
+            PlannedAnswer::of(daemon, &responder, |reply| dispatch_planned(daemon, reply, call, Some(memory)));
+        if answer.capacity() > UNCOUNTED && unread.resize(answer.capacity()).is_err() {
             if is_subscription {
                 daemon.state().events.unsubscribe(self.session.connection);
             }
-            // it may hold secrets
-            out.zeroize();
-            responder.refuse(&overloaded("clients have too many answers that they have not read"), &mut out);
+            let error = overloaded("clients have too many answers that they have not read");
+            answer = PlannedAnswer::refusal(&responder, &error);
         }
-        PlannedResult::Answered { answer: out, unread, is_view }
+        PlannedResult::Answered(answer, unread)
     }
 }
 

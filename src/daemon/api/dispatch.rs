@@ -73,7 +73,7 @@ impl Session {
                 daemon.stop.send_replace(true);
                 reply.at_once(&Answer::Done(Empty {}))
             }
-            call => dispatch_planned(daemon, reply, call, None),
+            _planned => Err(bad("this call is planned by its connection")),
         }
     }
 

@@ -76,6 +76,8 @@ pub async fn revoke(daemon: Arc<Daemon>, RevokeKeyParams { key: name }: RevokeKe
     let (done, outcome) = oneshot::channel();
     // the receiver is gone when the daemon ends
     let cut_off = daemon.gateway_keys.revoke(&daemon.store, &key, now, Box::new(move |result| drop(done.send(result))));
+    // a list says so, too
+    daemon.count_write();
     if let Some(cut_off) = cut_off {
         {
             let state = &mut *daemon.state();

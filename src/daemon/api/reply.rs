@@ -3,8 +3,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::planner::let_others_lock;
+use zeroize::Zeroize as _;
 
+use super::planner::let_others_lock;
 use crate::daemon::state::{
     CredentialState, CredentialUse, Daemon, Outbox, Pending, ReportOutcome, Shared, State, Unsaved, Waiter,
 };
@@ -61,7 +62,56 @@ pub enum LeaseReply {
 }
 
 /// How long a view of accounts or leases waits for a disk that hangs: it must not hide why.
-pub const VIEW_WAIT: Duration = Duration::from_secs(1);
+const VIEW_WAIT: Duration = Duration::from_secs(1);
+
+/// What a planned call has written. Its bytes are had only by [`Self::when_saved`].
+#[derive(Debug)]
+pub struct PlannedAnswer {
+    bytes: Vec<u8>,
+    /// It shows what calls have changed.
+    is_view: bool,
+}
+
+impl PlannedAnswer {
+    /// Serves a call on the planner's thread.
+    pub fn of(shared: &Shared, responder: &Responder, serve: impl FnOnce(&mut CallReply<'_>) -> CallResult) -> Self {
+        let mut bytes = Vec::new();
+        let mut reply = CallReply::new(shared, responder.clone(), &mut bytes);
+        if let Err(error) = serve(&mut reply) {
+            reply.refuse(&error);
+        }
+        let is_view = reply.is_view;
+        bytes.shrink_to_fit();
+        Self { bytes, is_view }
+    }
+
+    /// The refusal of a call that was not served.
+    pub fn refusal(responder: &Responder, error: &ErrorInfo) -> Self {
+        let mut bytes = Vec::new();
+        responder.refuse(error, &mut bytes);
+        Self { bytes, is_view: false }
+    }
+
+    /// The memory that it occupies.
+    pub fn capacity(&self) -> usize {
+        self.bytes.capacity()
+    }
+
+    /// The bytes for the client, when everything that they show is saved. They do not wait long for a disk that hangs.
+    pub async fn when_saved(mut self, shared: &Shared) -> Vec<u8> {
+        if self.is_view {
+            let _saved_or_hangs = tokio::time::timeout(VIEW_WAIT, shared.all_saved()).await;
+        }
+        std::mem::take(&mut self.bytes)
+    }
+}
+
+impl Drop for PlannedAnswer {
+    /// It may hold secrets.
+    fn drop(&mut self) {
+        self.bytes.zeroize();
+    }
+}
 
 impl<'a> CallReply<'a> {
     pub fn new(shared: &'a Shared, responder: Responder, out: &'a mut Vec<u8>) -> Self {
@@ -81,15 +131,10 @@ impl<'a> CallReply<'a> {
         Ok(Replied(()))
     }
 
-    /// Answers a view. Its connection sends it once what it shows is saved, see [`Self::is_view`].
+    /// Answers a view. It is sent once what it shows is saved, see [`PlannedAnswer`].
     pub fn answer(&mut self, answer: &Answer<'_>) -> CallResult {
         self.is_view = true;
         self.at_once(answer)
-    }
-
-    /// Whether what was written is to be sent only when all changes are saved, or after [`VIEW_WAIT`].
-    pub fn is_view(&self) -> bool {
-        self.is_view
     }
 
     /// Answers once everything is saved.

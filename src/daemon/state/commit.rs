@@ -158,12 +158,17 @@ impl Shared {
         let demand = demand_of(&write);
         self.store.write(write, None);
         if demand >= Pending::Lease {
-            // counted between the write and its barrier: whatever was counted before is written before the barrier
-            let number = self.counts.handed.fetch_add(1, Ordering::AcqRel) + 1;
-            let settled = self.counts.settled.clone();
-            self.store.when_saved(Box::new(move |_| _ = settled.fetch_max(number, Ordering::AcqRel)));
+            self.count_write();
         }
         demand
+    }
+
+    /// Has answers wait for a write that was just handed to the store.
+    pub(crate) fn count_write(&self) {
+        // counted between the write and its barrier: whatever was counted before is written before the barrier
+        let number = self.counts.handed.fetch_add(1, Ordering::AcqRel) + 1;
+        let settled = self.counts.settled.clone();
+        self.store.when_saved(Box::new(move |_| _ = settled.fetch_max(number, Ordering::AcqRel)));
     }
 
     /// Whether nothing that an answer may depend on waits for the store.

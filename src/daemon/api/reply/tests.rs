@@ -1,6 +1,7 @@
 //! No call is answered before what its answer depends on is written: the disk writer is held, or killed, in between.
 
 use std::sync::mpsc::{Sender, channel};
+use std::task::{Context, Poll, Waker};
 
 use serde_json::{Value, json};
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -8,12 +9,13 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use super::*;
 use crate::config::Config;
 use crate::credential::{Credential, Secret};
+use crate::daemon::api::dispatch::{dispatch_planned, is_planned};
 use crate::daemon::api::session::Session;
 use crate::daemon::log::LogLevelHandle;
 use crate::daemon::run::restore;
 use crate::daemon::state::{ActiveConfig, RunInfo};
 use crate::pool::{AccountId, AccountRecord, CredentialKind, LoginState, Process, Tier, Wall};
-use crate::protocol::MessageDecoder;
+use crate::protocol::{Call, MessageDecoder};
 use crate::store::{KeyBackend, Store, StorePaths};
 
 /// Capacity 1, no sharing, and logins whose token cannot be refreshed in time.
@@ -86,9 +88,31 @@ impl TestDaemon {
         let mut decoder = MessageDecoder::default();
         decoder.inbox().extend_from_slice(format!("{message}\n").as_bytes());
         let incoming = decoder.take().unwrap().unwrap();
+        let call = incoming.call.unwrap();
+        if is_planned(&call) {
+            return self.plan(incoming.id, call);
+        }
         let mut out = Vec::new();
-        self.session.serve(&self.daemon, incoming.id, incoming.call.unwrap(), &mut out);
+        self.session.serve(&self.daemon, incoming.id, call, &mut out);
         String::from_utf8(out).unwrap()
+    }
+
+    /// Serves a planned call. What is not answered on the spot is sent when that is possible, as its connection does.
+    fn plan(&self, id: Option<RequestId>, call: Call) -> String {
+        let (daemon, responder) = (self.daemon.clone(), self.session.responder(id));
+        let answer = PlannedAnswer::of(&daemon, &responder, |reply| dispatch_planned(&daemon, reply, call, None));
+        let for_task = daemon.clone();
+        let mut bytes = Box::pin(async move { answer.when_saved(&for_task).await });
+        match bytes.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(bytes) => String::from_utf8(bytes).unwrap(),
+            Poll::Pending => {
+                tokio::spawn(async move {
+                    let bytes = bytes.await;
+                    responder.outbox.push(|out| out.extend_from_slice(&bytes));
+                });
+                String::new()
+            }
+        }
     }
 
     /// The answers that came later.
@@ -286,6 +310,50 @@ async fn an_answer_waits_for_what_another_call_has_changed_before() {
     assert_eq!(daemon.call("account.enable", &json!({ "account": id(1) })), "");
     assert!(daemon.call("lease.acquire", &of(2)).contains(r#""result":{"lease""#));
     assert!(daemon.call("status", &json!({})).contains(r#""result""#));
+}
+
+#[tokio::test]
+async fn each_view_waits_for_what_another_call_has_changed_before() {
+    let mut daemon = TestDaemon::new(&[(1, key("a")), (2, key("b"))]);
+    let account = json!({ "account": AccountId::from_bits(1).to_string() });
+    let mut changes = ["account.disable", "account.enable"].iter().cycle();
+    for (view, params) in [
+        ("account.list", json!({})),
+        ("account.export", json!({})),
+        ("lease.list", json!({})),
+        ("explain", json!({ "what": AccountId::from_bits(1).to_string() })),
+        ("forecast", json!({ "provider": "p" })),
+        ("gateway.keys", json!({})),
+        // a refusal, too
+        ("explain", json!({ "what": "nothing" })),
+    ] {
+        let change = (*changes.next().unwrap(), account.clone());
+        daemon.is_answered_when_saved(&[change, (view, params)], r#""jsonrpc""#).await;
+    }
+    // what says nothing of what calls have changed does not wait, nor does what says which writes wait
+    daemon.written().await;
+    let _hold = daemon.hold_writer();
+    assert_eq!(daemon.call("account.disable", &account), "");
+    for method in ["status", "config.get"] {
+        assert!(daemon.call(method, &json!({})).contains(r#""result""#), "{method}");
+    }
+}
+
+#[tokio::test]
+async fn a_list_of_keys_waits_for_a_revocation() {
+    let mut daemon = TestDaemon::new(&[]);
+    assert_eq!(daemon.call("gateway.key", &json!({ "label": "laptop" })), "");
+    let created = daemon.answers(1).await;
+    assert!(created.contains(r#""result""#), "{created}");
+    daemon.written().await;
+    let hold = daemon.hold_writer();
+    assert_eq!(daemon.call("gateway.revoke", &json!({ "key": "laptop" })), "");
+    daemon.settle().await;
+    assert_eq!(daemon.call("gateway.keys", &json!({})), "");
+    daemon.settle().await;
+    assert_eq!(daemon.later(), "", "answered before it was saved");
+    drop(hold);
+    assert_eq!(daemon.answers(2).await.matches("revoked_at").count(), 2);
 }
 
 #[tokio::test]
