@@ -153,7 +153,7 @@ fn gateway(config: &str) -> TestGateway {
     gateway
 }
 
-/// The key of a lease that states to be claude and belongs to this process.
+/// The key of a lease that claims to be claude and belongs to this process.
 fn key_of(client: &mut Client, pid: u32) -> String {
     let lease = client.call(
         "lease.acquire",
@@ -172,7 +172,7 @@ fn refusal(program: &Path) -> String {
 }
 
 #[test]
-fn a_strict_account_is_not_for_a_program_that_only_states_to_be_the_agent() {
+fn a_strict_account_is_not_for_a_program_that_only_claims_to_be_the_agent() {
     let gateway = gateway(STRICT);
     let mut client = gateway.home.client();
     let mut program = Program::native("other/tool");
@@ -315,12 +315,12 @@ fn a_declared_account_warns_once_for_each_program() {
     let warnings = |client: &mut Client| {
         let status = client.call("status", json!({}));
         let all = status["warnings"].as_array().unwrap().clone();
-        all.into_iter().filter(|text| text.as_str().unwrap().contains("states to be claude")).collect::<Vec<_>>()
+        all.into_iter().filter(|text| text.as_str().unwrap().contains("claims to be claude")).collect::<Vec<_>>()
     };
     wait_until("the difference is noted", || !warnings(&mut client).is_empty());
     let found = warnings(&mut client);
     assert!(found.len() == 1 && found[0].as_str().unwrap().contains(&name), "{found:?}");
-    assert_eq!(gateway.home.output().matches("states to be claude").count(), 1);
+    assert_eq!(gateway.home.output().matches("claims to be claude").count(), 1);
     let explained = client.call("explain", json!({ "what": "work" }));
     assert!(explained["candidates"][0]["note"].as_str().is_some_and(|note| note.contains(&name)), "{explained}");
 }

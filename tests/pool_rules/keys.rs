@@ -305,7 +305,7 @@ fn stranger(fixture: &mut Fixture) -> String {
         .collect()
 }
 
-/// A program that states to be an agent and is another one, for the agent's account.
+/// A program that claims to be an agent and is another one, for the agent's account.
 fn pretender(fixture: &mut Fixture) -> String {
     let attested = Attestation::Differs("/usr/bin/python3".into());
     let reply = fixture.acquire(LeaseRequest {

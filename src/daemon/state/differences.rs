@@ -25,7 +25,7 @@ struct Difference {
 }
 
 impl State {
-    /// Notes that a program which states to be this agent was leased the account; the log says so once.
+    /// Notes that a program which claims to be this agent was leased the account; the log says so once.
     pub(crate) fn note_difference(&mut self, now: Wall, account: AccountId, agent: &str, program: &Arc<str>) {
         let is_known = |known: &Difference| *known.agent == *agent && known.program == *program;
         let before = self.differences.0.iter().position(is_known).map(|at| self.differences.0.remove(at));
@@ -57,11 +57,11 @@ impl State {
         shown.map(|one| self.difference_in_words(one)).chain(without_effect).collect()
     }
 
-    /// What the program was that got the account last while it stated to be another one.
+    /// What the program was that got the account last while it claimed to be another one.
     pub(crate) fn difference_of(&self, account: AccountId, now: Wall) -> Option<String> {
         let mut all = self.differences.0.iter().rev().filter(|one| one.account == account);
         let last = all.find(|one| self.is_shown(one, now))?;
-        Some(format!("the program that stated to be {} is {} (attest = declared)", last.agent, last.program))
+        Some(format!("the program that claimed to be {} is {} (attest = declared)", last.agent, last.program))
     }
 
     fn is_shown(&self, difference: &Difference, now: Wall) -> bool {
@@ -73,7 +73,7 @@ impl State {
     fn difference_in_words(&self, Difference { account, agent, program, .. }: &Difference) -> String {
         let (name, reference) = (self.account_name(*account), self.account_reference(*account));
         format!(
-            "{name} was leased to a program that states to be {agent}, but is {program}; to refuse such programs: lessor \
+            "{name} was leased to a program that claims to be {agent}, but is {program}; to refuse such programs: lessor \
              config set 'accounts.\"{reference}\".attest' strict; to allow all: lessor account set {reference} use=any"
         )
     }
