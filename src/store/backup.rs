@@ -61,7 +61,8 @@ pub fn back_up(paths: &StorePaths, to: &Path, overwrite: bool) -> Result<BackupS
     let storage = KeyStorage::new(paths);
     let candidates = storage.candidates(paths.key_backend, &mut exposed)?;
     let copy = PrivateCopy::of(&paths.database, directory_of(to))?;
-    let (fits, mut summary, _) = verify(&copy.path, &storage, &candidates)?;
+    let verified = verify(&copy.path, &storage, &candidates);
+    let (fits, mut summary, _) = verified.map_err(|error| of_original(&paths.database, error))?;
     let now = wall_now();
     summary.made_at = Some(now);
     summary.key_location = storage.describe(fits.place);
@@ -116,7 +117,7 @@ pub fn restore(
 ) -> Result<RestoreSummary, StoreError> {
     let mut exposed = ExposedFiles::default();
     if file::inspect(from, &mut exposed)?.is_none() {
-        return Err(StoreError::NoDatabase { path: from.to_owned() });
+        return Err(StoreError::BadBackup { path: from.to_owned(), why: "there is no such file".to_owned() });
     }
     let storage = KeyStorage::new(paths);
     let present = match storage.candidates(paths.key_backend, &mut exposed) {
@@ -129,6 +130,8 @@ pub fn restore(
     let place = present_place.unwrap_or(paths.key_backend);
     let given = key.map(|text| key::parse_given(&text)).transpose();
     let given = given.map_err(|why| StoreError::KeyDamaged { path: "the given key".into(), why })?;
+    let tried = present_place.map(|place| storage.describe(place)).into_iter();
+    let tried = tried.chain(given.is_some().then(|| "the given one".to_owned())).collect();
     let given = given.map(|key| KeyCandidate { key, place, slot: KeySlot::Next });
     let candidates: Vec<KeyCandidate> = present.into_iter().chain(given).collect();
     if !overwrite {
@@ -137,9 +140,9 @@ pub fn restore(
     let copy = PrivateCopy::of(from, directory_of(&paths.database))?;
     let (fits, mut summary, leases) = match verify(&copy.path, &storage, &candidates) {
         Err(StoreError::KeyWrong { .. }) => {
-            return Err(StoreError::KeyOfBackup { backup: from.to_owned(), key: storage.describe(place) });
+            return Err(StoreError::KeyOfBackup { backup: from.to_owned(), tried });
         }
-        verified => verified?,
+        verified => verified.map_err(|error| of_backup(from, error))?,
     };
     settle(&copy.path, fits, |database| {
         let restored = "INSERT OR REPLACE INTO meta (name, value) VALUES ('restored_at', ?1), ('clean', 1)";
@@ -188,6 +191,31 @@ fn refuse_to_replace(database: &Path) -> Result<(), StoreError> {
         Ok(..0) | Err(_) => Err(StoreError::WouldReplace { path: database.to_owned(), accounts: None }),
         Ok(accounts) => Err(StoreError::WouldReplace { path: database.to_owned(), accounts: Some(accounts) }),
     }
+}
+
+/// An error about the copy of the database at `path`.
+fn of_original(path: &Path, error: StoreError) -> StoreError {
+    let path = path.to_owned();
+    match error {
+        StoreError::Damaged { why, .. } => StoreError::Damaged { path, why },
+        StoreError::Foreign { .. } => StoreError::Foreign { path },
+        StoreError::Newer { found, known, .. } => StoreError::Newer { path, found, known },
+        StoreError::Database { source, .. } => StoreError::Database { path, source },
+        other => other,
+    }
+}
+
+/// An error about the copy of a file that is to be restored.
+fn of_backup(path: &Path, error: StoreError) -> StoreError {
+    let why = match error {
+        StoreError::Damaged { why, .. } => format!("it is damaged ({why})"),
+        StoreError::Foreign { .. } => "it is a database of another program, not of lessor".to_owned(),
+        StoreError::Newer { found, known, .. } => {
+            format!("it was made by a newer lessor (schema {found}; this one knows up to {known})")
+        }
+        other => return of_original(path, other),
+    };
+    StoreError::BadBackup { path: path.to_owned(), why }
 }
 
 /// Reads all of a copy: the key that fits, what is in it, and how many leases.

@@ -72,12 +72,19 @@ pub enum StoreError {
     /// The database cannot be copied because it changes all the time.
     #[error("{} was changed all the time while it was read; nothing was written; try again later, or stop the daemon first: lessor stop", path.display())]
     Changing { path: PathBuf },
+    /// A file that cannot be restored.
+    #[error("{} cannot be restored: {why}; nothing was changed", path.display())]
+    BadBackup { path: PathBuf, why: String },
     /// Restoring would replace accounts.
     #[error("{} {}; nothing was changed", path.display(), accounts.map_or("cannot be read, and may have accounts".to_owned(), |n| format!("has accounts ({n})")))]
     WouldReplace { path: PathBuf, accounts: Option<i64> },
-    /// No key fits a backup.
-    #[error("{} was sealed with a key that is neither in {key} nor given; nothing was changed", backup.display())]
-    KeyOfBackup { backup: PathBuf, key: String },
+    /// No key fits a backup. `tried` are those that were tried, in words.
+    #[error("{} {}; nothing was changed", backup.display(), if tried.is_empty() {
+        "was sealed with a key that is not here".to_owned()
+    } else {
+        format!("was sealed with another key than {}", tried.join(" and "))
+    })]
+    KeyOfBackup { backup: PathBuf, tried: Vec<String> },
     /// Any other error of the database.
     #[error("cannot use the database {}: {source}; check that its disk has free space and works", path.display())]
     Database { path: PathBuf, source: rusqlite::Error },

@@ -1,6 +1,8 @@
 //! Each command, and the Rust client, against a real daemon in a fresh home: text, JSON, exit code.
 
 mod account;
+#[cfg(unix)]
+mod backup;
 mod client;
 #[cfg(unix)]
 mod config;

@@ -208,6 +208,7 @@ fn failed(error: StoreError) -> CliError {
         StoreError::WouldReplace { .. } => "replace it all the same; it is renamed, not removed: --force",
         StoreError::KeyOfBackup { .. } => "give the key that the backup was made with: --key-file FILE",
         StoreError::KeyDamaged { .. } => "a key file begins with lessor-key-1, followed by 64 digits",
+        StoreError::BadBackup { .. } => return CliError::bad_request(error.to_string()),
         _ => return CliError::internal(error.to_string()),
     };
     CliError::bad_request(error.to_string()).hint(hint)

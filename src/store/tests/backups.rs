@@ -142,9 +142,14 @@ fn what_is_no_backup_is_refused() {
     damaged[5000..9000].fill(7);
     for bytes in [&b"x"[..], &[b'x'; 5000], &before[..before.len() / 2], &damaged] {
         std::fs::write(&file, bytes).unwrap();
-        assert!(restore(&home.paths, &file, None, true).is_err());
+        let error = restore(&home.paths, &file, None, true).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("{} cannot be restored: it is", file.display())), "{error}");
     }
-    assert!(restore(&home.paths, &home.directory.path().join("none"), None, true).is_err());
+    let missing = restore(&home.paths, &home.directory.path().join("none"), None, true).unwrap_err();
+    assert!(missing.to_string().contains("no such file"), "{missing}");
     assert_eq!(std::fs::read(&home.paths.database).unwrap(), before);
     assert!(back_up(&Home::new().paths, &file, true).is_err());
+    std::fs::write(&home.paths.database, damaged).unwrap();
+    let error = back_up(&home.paths, &home.directory.path().join("backup"), false).unwrap_err().to_string();
+    assert!(error.starts_with(&format!("{} is damaged", home.paths.database.display())), "{error}");
 }
