@@ -67,7 +67,7 @@ fn lessor(home: &Home, args: &[&str]) -> Command {
 fn waits(home: &Home) -> bool {
     let status = Client::try_connect(&home.socket()).and_then(|mut client| client.try_ask("status", &json!({})));
     let warnings = status.map(|status| status["result"]["warnings"].to_string()).unwrap_or_default();
-    warnings.contains("stopping: waiting for the refresh of work, at most 3")
+    warnings.contains("stopping: waiting for the refresh of work, at most ")
 }
 
 /// The daemon must be waiting; then its answer comes, and the next daemon has the new login.
@@ -112,7 +112,7 @@ fn a_stop_waits_for_the_answer_of_a_refresh_and_says_so() {
     ends_with_the_new_login(&server, home);
     let output = stop.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success() && said.contains("lessor: waiting for the refresh of work, at most 3"), "{said}");
+    assert!(output.status.success() && said.contains("lessor: waiting for the refresh of work, at most "), "{said}");
 }
 
 #[test]
@@ -126,7 +126,7 @@ fn a_restart_waits_for_the_answer_of_a_refresh_and_serves_meanwhile() {
     server.let_go();
     let output = restart.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success() && said.contains("lessor: waiting for the refresh of work, at most 3"), "{said}");
+    assert!(output.status.success() && said.contains("lessor: waiting for the refresh of work, at most "), "{said}");
     let lease = home.client().call("lease.acquire", json!({ "provider": "mine" }));
     assert_eq!((&lease["credential"]["secret"], server.reuses()), (&json!("at-canary-work-1"), 0));
 }

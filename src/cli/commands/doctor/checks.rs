@@ -54,7 +54,9 @@ fn config(context: &Context, findings: &mut Vec<DoctorFinding>) -> Option<Config
     let path = places.config.display().to_string();
     match Config::load(&places.config) {
         Err(errors) => {
-            let finding = DoctorFinding::broken("config", errors.headline()).of(path);
+            let headline = errors.headline();
+            let why = headline.strip_prefix(&format!("{path}: ")).unwrap_or(&headline);
+            let finding = DoctorFinding::broken("config", why).of(path);
             findings.push(finding.remedy("correct this; until then the daemon keeps the last valid configuration"));
             None
         }

@@ -104,8 +104,11 @@ fn text(diagnosis: &Diagnosis, output: &Output) -> String {
             FindingLevel::Ok => ("ok     ", Tint::Good),
         };
         let subject = finding.subject.as_ref().map(|subject| format!("{}: ", clean(subject))).unwrap_or_default();
-        text += &output
-            .hanging(&format!("{}  ", output.tint(tint, word)), &format!("{subject}{}", clean(&finding.message)));
+        // the reason for which a daemon did not start has several lines
+        let mut lines = finding.message.lines().map(|line| clean(line.trim()));
+        let first = format!("{subject}{}", lines.next().unwrap_or_default());
+        text += &output.hanging(&format!("{}  ", output.tint(tint, word)), &first);
+        lines.for_each(|line| text += &output.hanging(&format!("{:9}", ""), &line));
         if let Some(remedy) = &finding.remedy {
             text += &output
                 .hanging(&format!("{:9}", ""), &format!("{} {}", output.tint(Tint::Strong, "do:"), clean(remedy)));
