@@ -1,7 +1,8 @@
 //! The end of a daemon while a refresh is under way: the server has replaced the refresh token, and the new one is in the
 //! answer.
 
-use std::process::{Command, Stdio};
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -64,6 +65,16 @@ fn lessor(home: &Home, args: &[&str]) -> Command {
     command
 }
 
+/// What a command says first, while it runs.
+fn first_line(command: &mut Child) -> String {
+    let mut stderr = BufReader::new(command.stderr.take().unwrap());
+    let mut line = String::new();
+    stderr.read_line(&mut line).unwrap();
+    // open until the command has ended
+    command.stderr = Some(stderr.into_inner());
+    line
+}
+
 fn waits(home: &Home) -> bool {
     let status = Client::try_connect(&home.socket()).and_then(|mut client| client.try_ask("status", &json!({})));
     let warnings = status.map(|status| status["result"]["warnings"].to_string()).unwrap_or_default();
@@ -108,10 +119,10 @@ fn each_signal_that_stops_waits_for_the_answer_of_a_refresh() {
 fn a_stop_waits_for_the_answer_of_a_refresh_and_says_so() {
     let server = OauthServer::start();
     let home = refreshing(&server, Fail::HoldAfter, HOUR);
-    let stop = lessor(&home, &["stop", "--yes"]).spawn().unwrap();
+    let mut stop = lessor(&home, &["stop", "--yes"]).spawn().unwrap();
+    let said = first_line(&mut stop);
     ends_with_the_new_login(&server, home);
     let output = stop.wait_with_output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success() && said.contains("lessor: waiting for the refresh of work, at most "), "{said}");
 }
 
@@ -119,13 +130,13 @@ fn a_stop_waits_for_the_answer_of_a_refresh_and_says_so() {
 fn a_restart_waits_for_the_answer_of_a_refresh_and_serves_meanwhile() {
     let server = OauthServer::start();
     let home = refreshing(&server, Fail::HoldAfter, HOUR);
-    let restart = lessor(&home, &["restart"]).spawn().unwrap();
-    wait_until("the daemon waits for the answer", || waits(&home));
+    let mut restart = lessor(&home, &["restart"]).spawn().unwrap();
+    let said = first_line(&mut restart);
+    assert!(waits(&home));
     let lease = home.client().call("lease.acquire", json!({ "provider": "mine" }));
     assert_eq!(lease["credential"]["secret"], "at-canary-work-0");
     server.let_go();
     let output = restart.wait_with_output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success() && said.contains("lessor: waiting for the refresh of work, at most "), "{said}");
     let lease = home.client().call("lease.acquire", json!({ "provider": "mine" }));
     assert_eq!((&lease["credential"]["secret"], server.reuses()), (&json!("at-canary-work-1"), 0));

@@ -33,7 +33,7 @@ enum Kill {
     BeforeRotation,
     /// When every answer has arrived.
     Acknowledged,
-    /// At a random moment.
+    /// At a random moment, in half of the rounds counted from the moment when the server has a request.
     Anywhere,
 }
 
@@ -131,7 +131,12 @@ impl Scene {
         match kill {
             Kill::BeforeRotation => wait_until("a request arrives", || server.requests() > requests),
             Kill::Acknowledged => acknowledged = Some(clients.iter_mut().map(is_acknowledged).collect()),
-            Kill::Anywhere => pass(chance.time(Duration::from_millis(16))),
+            Kill::Anywhere => {
+                if chance.below(2) == 0 {
+                    wait_until("a request arrives", || server.requests() > requests);
+                }
+                pass(chance.time(Duration::from_millis(16)));
+            }
         }
         home.kill();
         let acknowledged = acknowledged.unwrap_or_else(|| clients.iter_mut().map(is_acknowledged).collect());
