@@ -17,6 +17,8 @@ pub(super) const GREETING: Duration = Duration::from_secs(5);
 /// The timeout of the greeting: a service manager that holds the socket may have to start the daemon first, and an
 /// older daemon may have to end before.
 const START: Duration = Duration::from_secs(15);
+/// How long a call is sent again that the daemon has no room for.
+const OVERLOADED: Duration = Duration::from_secs(5);
 
 /// A connection to the daemon.
 pub struct Client {
@@ -81,15 +83,31 @@ impl Client {
     pub(super) fn call(&mut self, call: Call, timeout: Option<Duration>) -> Result<Answer<'static>, ClientError> {
         self.next += 1;
         let id = self.next;
+        let begins_at = self.out.len();
         encode_call(id, call, &mut self.out)?;
-        let written = self.stream.write_all(&self.out);
+        let now = Instant::now();
+        let (deadline, give_up) = (timeout.map(|timeout| now + timeout), now + OVERLOADED);
+        // the first call is sent after the magic
+        let mut from = 0;
+        let answer = loop {
+            let answer = self.ask(id, from, deadline);
+            let Some(delay) = retry_delay(&answer).filter(|delay| Instant::now() + *delay < give_up) else {
+                break answer;
+            };
+            std::thread::sleep(delay);
+            from = begins_at;
+        };
         // it may contain a secret
         zeroize::Zeroize::zeroize(&mut self.out);
-        if let Err(error) = written {
+        answer
+    }
+
+    /// Sends the call that is encoded, from this byte on, and waits for its answer.
+    fn ask(&mut self, id: u64, from: usize, deadline: Option<Instant>) -> Result<Answer<'static>, ClientError> {
+        if let Err(error) = self.stream.write_all(&self.out[from..]) {
             // a daemon that closes the connection sends the reason first
             return Err(self.last_words().unwrap_or(ClientError::Lost(error)));
         }
-        let deadline = timeout.map(|timeout| Instant::now() + timeout);
         loop {
             match self.receive(deadline)? {
                 FromServer::Answer(to, answer) if to == id => return Ok(answer),
@@ -195,6 +213,13 @@ pub(super) fn unexpected(call: &str, answer: &Answer<'_>) -> ClientError {
     ClientError::Unexpected(format!("`{kind}` in answer to {call}"))
 }
 
+/// When a call is to be sent again that was refused for lack of room before it did anything.
+fn retry_delay(answer: &Result<Answer<'static>, ClientError>) -> Option<Duration> {
+    let Err(ClientError::Refused(error)) = answer else { return None };
+    let after = error.data.retry_after_ms.filter(|_| error.data.kind == ErrorKind::Overloaded)?;
+    Some(Duration::from_millis(after))
+}
+
 fn check_protocol(hello: &HelloInfo) -> Result<(), ClientError> {
     if hello.protocol == PROTOCOL {
         return Ok(());
@@ -214,6 +239,68 @@ fn check_protocol(hello: &HelloInfo) -> Result<(), ClientError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    #[cfg(unix)]
+    use crate::protocol::ErrorInfo;
+
+    /// Answers the greeting, then each call with the next of these.
+    #[cfg(unix)]
+    fn serve(listener: &std::os::unix::net::UnixListener, answers: Vec<Result<Answer<'static>, ErrorInfo>>) -> usize {
+        use crate::protocol::{Codec, MessageDecoder};
+        let (mut stream, _) = listener.accept().unwrap();
+        let hello = Answer::Hello(HelloInfo { protocol: PROTOCOL, ..HelloInfo::default() });
+        let mut answers = std::iter::once(Ok(hello)).chain(answers);
+        let (mut decoder, mut calls) = (MessageDecoder::default(), 0);
+        loop {
+            let mut received = [0; 1024];
+            let length = stream.read(&mut received).unwrap();
+            if length == 0 {
+                return calls;
+            }
+            decoder.inbox().extend_from_slice(&received[..length]);
+            while let Some(call) = decoder.take().unwrap() {
+                calls += 1;
+                let (id, mut out) = (call.id.unwrap(), Vec::new());
+                match answers.next().unwrap() {
+                    Ok(answer) => Codec::Binary.answer(&id, &answer, &mut out),
+                    Err(error) => Codec::Binary.refusal(&id, &error, &mut out),
+                }
+                stream.write_all(&out).unwrap();
+            }
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_call_is_sent_again_when_the_daemon_had_no_room_for_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("s");
+        let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        let overloaded = |after| {
+            let mut error = ErrorInfo::new(ErrorKind::Overloaded, "full");
+            error.data.retry_after_ms = after;
+            error
+        };
+        let done = Answer::Done(crate::protocol::Empty {});
+        let answers = vec![
+            Err(overloaded(Some(1))),
+            Err(overloaded(Some(20))),
+            Ok(done),
+            // neither says that it may be sent again soon
+            Err(overloaded(None)),
+            Err(overloaded(Some(3_600_000))),
+        ];
+        std::thread::scope(|scope| {
+            let server = scope.spawn(|| serve(&listener, answers));
+            let mut client = Client::connect_at(&socket).unwrap();
+            let lease = || crate::protocol::LeaseRef { lease: "x".to_owned(), fence: None };
+            client.release(lease()).unwrap();
+            for _ in 0..2 {
+                assert_eq!(client.release(lease()).unwrap_err().kind(), Some(&ErrorKind::Overloaded));
+            }
+            drop(client);
+            assert_eq!(server.join().unwrap(), 6);
+        });
+    }
 
     #[test]
     fn a_protocol_mismatch_names_the_older_side() {

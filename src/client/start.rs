@@ -60,6 +60,15 @@ impl DaemonStarter {
         Ok(Self::program(std::env::current_exe()?, flags))
     }
 
+    /// The launcher; it gives up after this time, or after [`SERVE_DEADLINE`].
+    fn launcher(&self, within: Option<Duration>) -> Command {
+        let mut command = self.command(&["daemon".as_ref(), "--launch".as_ref()]);
+        if let Some(within) = within {
+            command.arg("--launch-ms").arg(within.as_millis().to_string());
+        }
+        command
+    }
+
     /// `program [--config FILE] [--socket PATH] ARGUMENTS`, without a terminal and without a service manager's
     /// variables.
     pub(crate) fn command(&self, arguments: &[&OsStr]) -> Command {
@@ -93,10 +102,13 @@ pub(super) fn start(paths: &AppPaths, starter: &DaemonStarter) -> Result<Client,
     let log = open_log(&paths.state, &paths.log)
         .map_err(|error| no_daemon(format!("{}: {error}", paths.log.display()), Vec::new()))?;
     let before = log.metadata().map(|metadata| metadata.len()).unwrap_or_default();
-    let mut patience = RetryTimer::until(Instant::now() + PATIENCE);
+    let deadline = Instant::now() + PATIENCE;
+    let mut patience = RetryTimer::until(deadline);
+    // an older program knows no `--launch-ms`: it is given only to those that follow the first
+    let mut within = None;
     loop {
         let log = log.try_clone().map_err(|error| no_daemon(error.to_string(), Vec::new()))?;
-        let launched = spawn::launcher(starter, log);
+        let launched = spawn::launcher(starter.launcher(within), log);
         let launched =
             launched.map_err(|error| no_daemon(format!("{}: {error}", starter.program.display()), Vec::new()))?;
         let why = if launched.success() {
@@ -116,6 +128,7 @@ pub(super) fn start(paths: &AppPaths, starter: &DaemonStarter) -> Result<Client,
         if !patience.wait() {
             return Err(no_daemon(why, written_since(&paths.log, before)));
         }
+        within = Some(deadline.saturating_duration_since(Instant::now()));
     }
 }
 
@@ -139,14 +152,16 @@ fn connect_until(paths: &AppPaths, deadline: Instant) -> Result<Client, ClientEr
     }
 }
 
-/// Starts a daemon in the background and returns the launcher's exit status, 0 once a daemon serves.
+/// Starts a daemon in the background and returns the launcher's exit status, 0 once a daemon serves. It gives up after
+/// `within`.
 ///
 /// # Errors
 /// When the program could not be started at all.
-pub fn launch(paths: &AppPaths, starter: &DaemonStarter) -> io::Result<u8> {
+pub fn launch(paths: &AppPaths, starter: &DaemonStarter, within: Option<Duration>) -> io::Result<u8> {
+    let within = within.unwrap_or(SERVE_DEADLINE);
     let mut child = spawn::daemon(starter, paths)?;
     let (mut exited_at, mut killed) = (None, 0);
-    let mut backoff = RetryTimer::until(Instant::now() + SERVE_DEADLINE);
+    let mut backoff = RetryTimer::until(Instant::now() + within);
     loop {
         match Client::connect(paths) {
             Ok(client) => {
@@ -181,10 +196,10 @@ pub fn launch(paths: &AppPaths, starter: &DaemonStarter) -> io::Result<u8> {
             }
         }
         if !backoff.wait() {
-            let seconds = SERVE_DEADLINE.as_secs();
+            let seconds = within.as_secs_f64();
             let text = match killed {
-                0 => format!("the daemon was started, but does not accept connections after {seconds} s"),
-                _ => format!("the daemon was started {} times in {seconds} s, and killed each time", killed + 1),
+                0 => format!("the daemon was started, but does not accept connections after {seconds:.0} s"),
+                _ => format!("the daemon was started {} times in {seconds:.0} s, and killed each time", killed + 1),
             };
             spawn::say(paths, &text);
             return Ok(1);
@@ -261,6 +276,28 @@ mod tests {
         assert_eq!(written_since(&log, 0).len(), SHOWN_LINES);
         assert_eq!(written_since(&log, 0).last().unwrap(), "line 49");
         assert!(written_since(&state.join("none"), 0).is_empty());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn the_next_launcher_has_what_is_left_of_the_time() {
+        use std::os::unix::fs::PermissionsExt;
+        let directory = tempfile::tempdir().unwrap();
+        let environment = crate::config::Environment { home: Some(directory.path().into()), ..Default::default() };
+        let paths = AppPaths::resolve(&environment).unwrap();
+        let (program, calls) = (directory.path().join("program"), directory.path().join("calls"));
+        // the first is killed, the second fails
+        let script =
+            "#!/bin/sh\ncd \"${0%/*}\"\necho \"$*\" >> calls\n[ $(wc -l < calls) = 2 ] || kill -9 $$\nexit 9\n";
+        std::fs::write(&program, script).unwrap();
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o700)).unwrap();
+        let starter = DaemonStarter::program(&program, &Flags::default());
+        Client::connect_or_start(&paths, &starter).unwrap_err();
+        let calls = std::fs::read_to_string(calls).unwrap();
+        let (first, second) = calls.trim_end().split_once('\n').unwrap();
+        assert_eq!(first, "daemon --launch");
+        let left = second.strip_prefix("daemon --launch --launch-ms ").unwrap();
+        assert!((1..10_000).contains(&left.parse::<u64>().unwrap()), "{left}");
     }
 
     #[test]

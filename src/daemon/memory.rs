@@ -29,6 +29,12 @@ impl MemoryBudget {
         Self(Arc::new(Budget { used: AtomicUsize::new(0), most }))
     }
 
+    /// How many bytes are held.
+    #[cfg(all(test, unix))]
+    pub(crate) fn used(&self) -> usize {
+        self.0.used.load(Ordering::Relaxed)
+    }
+
     /// An empty share.
     pub(crate) fn share(&self) -> MemoryShare {
         MemoryShare { budget: self.clone(), bytes: 0 }

@@ -1,13 +1,13 @@
 //! Starts processes that outlive their parent, on Unix: descriptors are closed in the new process; standard error is inherited.
 
-use std::process::{Child, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::{fs::File, io};
 
 use crate::{client::start::DaemonStarter, config::AppPaths};
 
 /// Runs the launcher to its end; its standard error is the log.
-pub(super) fn launcher(starter: &DaemonStarter, log: File) -> io::Result<ExitStatus> {
-    starter.command(&["daemon".as_ref(), "--launch".as_ref()]).stderr(log).status()
+pub(super) fn launcher(mut command: Command, log: File) -> io::Result<ExitStatus> {
+    command.stderr(log).status()
 }
 
 /// Starts the daemon itself; its standard error is ours, which is the log.

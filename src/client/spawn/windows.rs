@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::windows::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ExitStatus};
+use std::process::{Child, Command, ExitStatus};
 
 use winsafe::{CreateProcess, STARTUPINFO, co};
 
@@ -17,8 +17,8 @@ use crate::config::AppPaths;
 const AWAY: u32 = 0x0000_0008 | 0x0000_0200;
 
 /// Runs the launcher to its end; it opens the log itself.
-pub(super) fn launcher(starter: &DaemonStarter, _log: File) -> io::Result<ExitStatus> {
-    let command = starter.command(&["daemon".as_ref(), "--launch".as_ref()]);
+#[expect(clippy::needless_pass_by_value, reason = "as on Unix")]
+pub(super) fn launcher(command: Command, _log: File) -> io::Result<ExitStatus> {
     let program = find_program(command.get_program()).ok_or(io::ErrorKind::NotFound)?;
     let words = [program.as_os_str()].into_iter().chain(command.get_args());
     let line = words.map(|word| word.to_str().map(quoted)).collect::<Option<Vec<_>>>();

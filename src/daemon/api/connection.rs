@@ -17,6 +17,9 @@ use crate::daemon::{os::socket::finish_reading, state::Daemon, state::outbox::Ou
 use crate::pool::ConnectionId;
 use crate::protocol::{Call, Codec, ErrorInfo, ErrorKind, Fatal, Incoming, MessageDecoder, RawMessage, RequestId};
 
+#[cfg(all(test, unix))]
+mod tests;
+
 /// The time for the first whole message.
 const FIRST_MESSAGE: Duration = Duration::from_secs(5);
 /// The time for the rest of a message that has begun.

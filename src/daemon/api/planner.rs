@@ -63,6 +63,12 @@ impl PlannerThread {
 }
 
 impl Planner {
+    /// Whether no call waits for the thread or is served by it.
+    #[cfg(all(test, unix))]
+    pub(super) fn is_unused(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) == 0
+    }
+
     /// A place for a call; `None` when too many wait.
     pub(super) fn place(&self) -> Option<PlannerPlace> {
         let place = PlannerPlace { planner: self.clone() };

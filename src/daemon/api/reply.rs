@@ -15,7 +15,7 @@ use crate::protocol::{Answer, Codec, ErrorInfo, ErrorKind, RequestId};
 use crate::store::WriteError;
 
 #[cfg(test)]
-mod tests;
+pub(in crate::daemon::api) mod tests;
 
 /// Proof that a call was answered, or will be. Only this file makes it.
 #[derive(Debug)]

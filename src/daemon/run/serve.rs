@@ -243,6 +243,9 @@ impl Connections {
 
     /// Serves a client, if it belongs to the same user.
     fn serve(&mut self, stream: Stream, permit: OwnedSemaphorePermit) {
+        // the memory of a task stays until it is joined: those that have ended must not wait for their turn in the loop
+        // while clients come and go
+        while self.tasks.try_join_next().is_some() {}
         let id = ConnectionId(self.next);
         self.next += 1;
         let Some(pid) = admit(&stream) else { return };

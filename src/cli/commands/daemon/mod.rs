@@ -3,7 +3,7 @@
 pub(super) mod restart;
 pub(super) mod stop;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use schemars::JsonSchema;
@@ -29,12 +29,15 @@ pub(crate) struct DaemonArgs {
     /// Start a detached daemon and return as soon as it serves (internal)
     #[arg(long, hide = true)]
     launch: bool,
+    /// Milliseconds after which that is given up (internal)
+    #[arg(long, hide = true, requires = "launch")]
+    launch_ms: Option<u64>,
 }
 
 pub(super) fn execute(args: &DaemonArgs, context: &Context) -> Result<u8, CliError> {
     let places = context.places()?;
     if args.launch {
-        return launch(&places, &context.start()?)
+        return launch(&places, &context.start()?, args.launch_ms.map(Duration::from_millis))
             .map_err(|error| CliError::internal(format!("the daemon could not be started: {error}")));
     }
     let log = std::env::var("LESSOR_LOG").ok();

@@ -32,8 +32,8 @@ client_id = "client"
 "#;
 
 /// A daemon without workers, and one client.
-struct TestDaemon {
-    daemon: Arc<Daemon>,
+pub struct TestDaemon {
+    pub daemon: Arc<Daemon>,
     session: Session,
     next_id: u64,
     _ended: UnboundedReceiver<Process>,
@@ -41,7 +41,7 @@ struct TestDaemon {
 }
 
 impl TestDaemon {
-    fn new(accounts: &[(u64, Credential)]) -> Self {
+    pub fn new(accounts: &[(u64, Credential)]) -> Self {
         let home = tempfile::tempdir().unwrap();
         let paths = StorePaths {
             database: home.path().join("lessor.db"),
@@ -133,7 +133,7 @@ impl TestDaemon {
     }
 
     /// Waits until everything so far is written.
-    async fn written(&self) {
+    pub async fn written(&self) {
         self.daemon.saved(Unsaved::pending((), Pending::Lease)).await;
     }
 
@@ -166,7 +166,7 @@ impl TestDaemon {
     }
 }
 
-fn key(secret: &str) -> Credential {
+pub fn key(secret: &str) -> Credential {
     Credential::new(CredentialKind::ApiKey, Secret::new(secret.into()))
 }
 
