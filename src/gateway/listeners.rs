@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::{io, time::Duration};
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use super::admission::PeerClass;
 use crate::config::GatewaySocket;
@@ -19,6 +19,9 @@ const PORTS: std::ops::Range<u16> = 17_000..32_000;
 const PORT_TRIES: usize = 64;
 /// How long to wait after a failed accept, such as when no descriptor is left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How many connections may wait until they are accepted: a system drops further ones, and they are tried again after 1 s.
+const BACKLOG: u32 = 1024;
 
 #[derive(Debug, Default)]
 pub(super) struct Listeners {
@@ -228,9 +231,12 @@ fn listens_on(listener: &std::net::TcpListener, address: SocketAddr) -> bool {
 }
 
 fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    let listener = std::net::TcpListener::bind(address)?;
-    listener.set_nonblocking(true)?;
-    TcpListener::from_std(listener)
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // on Windows this would let another program take the port
+    #[cfg(unix)]
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 fn bind_any(ip: IpAddr) -> io::Result<TcpListener> {

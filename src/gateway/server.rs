@@ -30,6 +30,8 @@ const DRAIN_STEP: Duration = Duration::from_millis(20);
 const ARRIVAL: Duration = Duration::from_millis(250);
 /// Connections that had to go end within moments; this many more may be open until then.
 const CLOSING: usize = 64;
+/// So many connections are accepted before those that are open are served.
+const ACCEPTS: usize = 16;
 /// How long the last bytes of responses may take to their clients.
 const LAST_BYTES: Duration = Duration::from_millis(300);
 /// How often an address that could not be bound is tried again.
@@ -84,9 +86,15 @@ async fn serve(handle: GatewayHandle, ready: mpsc::Sender<()>) {
     // each may need two more descriptors, for its upstream
     let admission = ConnectionAdmission::new(handle.clone(), handle.most_connections() / 3);
     let most_tasks = admission.most() + CLOSING;
+    let mut accepted = 0_usize;
     let drain = loop {
+        if accepted == ACCEPTS {
+            accepted = 0;
+            tokio::task::yield_now().await;
+        }
         tokio::select! {
             stream = listeners.accept(), if connections.len() < most_tasks => {
+                accepted += 1;
                 match admission.admit(stream.peer_class()) {
                     Some(admitted) => {
                         connections.spawn(serve_stream(service.clone(), stream, admitted, closing.clone()));

@@ -16,11 +16,17 @@ const MOST_HEADS: usize = 8 << 20;
 /// The interval between two log lines about connections that had no place.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
+/// How long another user has to wait, when its share is used up, until a connection replaces one of its own: a new
+/// connection that is refused at once costs a fraction of one that is served and closed.
+const REPLACE_INTERVAL: Duration = Duration::from_millis(20);
+
 /// Admits connections, and notes when places run out.
 #[derive(Debug)]
 pub(in crate::gateway) struct ConnectionAdmission {
     handle: GatewayHandle,
     places: Mutex<Places<oneshot::Sender<()>>>,
+    /// When a connection of another user has last replaced one.
+    replaced: Mutex<Option<Instant>>,
     shortage: Mutex<ShortageLog>,
 }
 
@@ -63,7 +69,8 @@ impl ConnectionAdmission {
     /// For `most` connections.
     pub(in crate::gateway) fn new(handle: GatewayHandle, most: usize) -> Arc<Self> {
         let limits = PlaceLimits::of(most, cfg!(target_os = "linux"));
-        Arc::new(Self { handle, places: Mutex::new(Places::new(limits)), shortage: Mutex::default() })
+        let places = Mutex::new(Places::new(limits));
+        Arc::new(Self { handle, places, replaced: Mutex::default(), shortage: Mutex::default() })
     }
 
     /// How many connections there may be.
@@ -74,7 +81,16 @@ impl ConnectionAdmission {
     /// A place for a new connection, if there is one.
     pub(in crate::gateway) fn admit(self: &Arc<Self>, class: PeerClass) -> Option<AdmittedConnection> {
         let (signal, gone) = oneshot::channel();
-        let admission = self.places().admit(class, signal);
+        let admission = {
+            let mut places = self.places();
+            let mut replaced = self.replaced.lock().unwrap_or_else(PoisonError::into_inner);
+            let may_replace = replaced.is_none_or(|at| now().duration_since(at) >= REPLACE_INTERVAL);
+            let admission = places.admit(class, signal, may_replace);
+            if matches!(admission, Admission::Admitted(_, Some(_))) && places.limits().is_foreign(class) {
+                *replaced = Some(now());
+            }
+            admission
+        };
         match admission {
             Admission::Admitted(id, closed) => {
                 if let Some(closed) = closed {

@@ -28,6 +28,8 @@ pub(super) struct PlaceLimits {
     other: usize,
     others: usize,
     unknown: usize,
+    /// The system tells the user of most connections.
+    is_user_known: bool,
 }
 
 impl PlaceLimits {
@@ -37,7 +39,13 @@ impl PlaceLimits {
         let tcp = all - (all / 8).max(4);
         let other = (tcp / 32).clamp(2, 64);
         let unknown = if is_user_known { other } else { tcp / 2 };
-        Self { all, tcp, own: tcp / 2, other, others: (tcp / 8).max(other), unknown }
+        Self { all, tcp, own: tcp / 2, other, others: (tcp / 8).max(other), unknown, is_user_known }
+    }
+
+    /// Whether a connection of this class is hardly one of this user.
+    pub(super) fn is_foreign(&self, class: PeerClass) -> bool {
+        // a connection that was closed at once has no user
+        matches!(class, PeerClass::Other(_)) || class == PeerClass::Unknown && self.is_user_known
     }
 
     /// How many connections of this class may be without a key.
@@ -86,7 +94,8 @@ pub(super) struct Places<T> {
 pub(super) enum Admission {
     /// It has a place; another connection, of this class, had to go for it.
     Admitted(PlaceId, Option<PeerClass>),
-    /// Every place is taken, by connections that come first.
+    /// Every place is taken, by connections that come first, or its class has used up its share and has replaced one of
+    /// its connections just now.
     Refused,
 }
 
@@ -119,9 +128,12 @@ impl<T> Places<T> {
 
     /// Gives a new connection a place, if need be that of another one: the oldest without a key, of its own class if that
     /// has used up its share; of another user before one of this user; at last, for this user, one that has been idle for
-    /// longest.
-    pub(super) fn admit(&mut self, class: PeerClass, signal: T) -> Admission {
+    /// longest. `may_replace`: a connection of another user may take the place of one of its own.
+    pub(super) fn admit(&mut self, class: PeerClass, signal: T, may_replace: bool) -> Admission {
         let Ok(goes) = self.makes_room(class) else { return Admission::Refused };
+        if goes.is_some() && !may_replace && self.limits.is_foreign(class) {
+            return Admission::Refused;
+        }
         let gone = goes.and_then(|id| self.remove(id));
         let id = self.next;
         self.next += 1;
@@ -246,7 +258,7 @@ mod tests {
     }
 
     fn admitted(places: &mut Places<()>, class: PeerClass) -> (PlaceId, Option<PeerClass>) {
-        match places.admit(class, ()) {
+        match places.admit(class, (), true) {
             Admission::Admitted(id, gone) => (id, gone),
             Admission::Refused => panic!("{class:?} is refused"),
         }
@@ -278,6 +290,20 @@ mod tests {
     }
 
     #[test]
+    fn another_user_may_not_replace_its_connections_all_the_time_and_this_user_may() {
+        let mut places = places(2730);
+        for _ in 0..places.limits().share(FOREIGN) {
+            assert!(matches!(places.admit(FOREIGN, (), false), Admission::Admitted(_, None)));
+        }
+        assert_eq!(places.admit(FOREIGN, (), false), Admission::Refused);
+        assert!(matches!(places.admit(FOREIGN, (), true), Admission::Admitted(_, Some(FOREIGN))));
+        while places.without_key(PeerClass::Own) < places.limits().own {
+            admitted(&mut places, PeerClass::Own);
+        }
+        assert!(matches!(places.admit(PeerClass::Own, (), false), Admission::Admitted(_, Some(PeerClass::Own))));
+    }
+
+    #[test]
     fn when_every_place_is_taken_others_go_first_then_what_is_idle_and_never_a_request() {
         let mut places = places(16);
         let limits = places.limits();
@@ -292,13 +318,13 @@ mod tests {
         assert_eq!(admitted(&mut places, PeerClass::Own).1, Some(FOREIGN));
         let newest = places.next - 1;
         places.show_key(newest);
-        assert_eq!((places.remove(foreign), places.admit(PeerClass::Own, ())), (None, Admission::Refused));
-        assert_eq!(places.admit(FOREIGN, ()), Admission::Refused);
+        assert_eq!((places.remove(foreign), places.admit(PeerClass::Own, (), true)), (None, Admission::Refused));
+        assert_eq!(places.admit(FOREIGN, (), true), Admission::Refused);
         // the Unix socket still has its own places
         for _ in limits.tcp..limits.all {
             assert_eq!(admitted(&mut places, PeerClass::Local).1, None);
         }
-        assert_eq!(places.admit(PeerClass::Local, ()), Admission::Refused);
+        assert_eq!(places.admit(PeerClass::Local, (), true), Admission::Refused);
         for id in [ids[3], ids[1]] {
             places.end(id);
         }
@@ -343,7 +369,7 @@ mod tests {
             let classes = [PeerClass::Local, PeerClass::Own, FOREIGN, PeerClass::Unknown];
             for (step, id, class) in steps {
                 match step {
-                    0..=2 => _ = places.admit(classes[class], ()),
+                    0..=2 => _ = places.admit(classes[class], (), id % 2 == 0),
                     3 => places.show_key(id),
                     4 => places.begin(id),
                     5 => places.end(id),

@@ -6,6 +6,8 @@ mod zstd;
 
 use std::io::{self, Write};
 
+use tokio::sync::Semaphore;
+
 use flate2::write::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
 use hyper::header::{CONTENT_ENCODING, HeaderMap};
 
@@ -19,6 +21,11 @@ const STEP: usize = 512;
 const MAX_STEP: usize = 1 << 20;
 /// The most bytes that what is received at once may expand to: more is a decompression bomb.
 const MAX_BURST: usize = 4 << 20;
+/// About so much is decoded before other requests are served.
+const TURN: usize = 64 * 1024;
+/// How many bytes are decoded first and at least: of zstd they may be some blocks of 128 KiB.
+const FIRST_STEP: usize = 16;
+const LEAST_STEP: usize = 8;
 /// The most decoded bytes of a response.
 const MAX_RESPONSE: usize = 128 << 20;
 /// The most decoded bytes of a request; clients that compress nothing may send no more by default.
@@ -26,8 +33,13 @@ const MAX_REQUEST: usize = 32 << 20;
 /// What a decoder of gzip or deflate takes: its window, tables and buffers, in bytes.
 const INFLATE: usize = 96 * 1024;
 
+/// One request decodes at a time.
+static TURNS: Semaphore = Semaphore::const_new(1);
+
 pub(super) struct ContentDecoder {
     coding: DecoderCoding,
+    /// How many bytes are decoded at once, in turns: few of those that expand to many.
+    step: usize,
     /// How many bytes may still come out.
     left: usize,
     /// It ends before other requests are served, and need not fit into the pool.
@@ -52,6 +64,16 @@ enum DecoderCoding {
 pub(super) struct DecodedBytes {
     bytes: Vec<u8>,
     share: super::memory::PoolShare,
+}
+
+/// Decodes when no other request does, and serves all that is ready before the next one may: what a request decodes delays
+/// the others by one turn, however many decode.
+pub(super) async fn in_turn<T>(decode: impl FnOnce() -> T) -> T {
+    // it is never closed
+    let _turn = TURNS.acquire().await;
+    let decoded = decode();
+    tokio::task::yield_now().await;
+    decoded
 }
 
 /// Takes decoded bytes, as long as they may come.
@@ -112,7 +134,7 @@ impl ContentDecoder {
 
     /// For a body that is not read.
     pub(super) const fn none() -> Self {
-        Self { coding: DecoderCoding::Unreadable, left: 0, is_brief: false }
+        Self { coding: DecoderCoding::Unreadable, step: FIRST_STEP, left: 0, is_brief: false }
     }
 
     /// A decoder for bytes that are all there, and for at most this many decoded ones.
@@ -143,7 +165,7 @@ impl ContentDecoder {
             "zstd" => DecoderCoding::Zstd(Box::new(ZstdStream::new(DECODERS.share()))),
             _ => DecoderCoding::Unreadable,
         };
-        Self { coding, left, is_brief }
+        Self { coding, step: FIRST_STEP, left, is_brief }
     }
 
     pub(super) const fn is_plain(&self) -> bool {
@@ -153,11 +175,6 @@ impl ContentDecoder {
     /// Nothing more is decoded.
     pub(super) const fn is_unreadable(&self) -> bool {
         matches!(self.coding, DecoderCoding::Unreadable)
-    }
-
-    /// How many bytes may still be decoded.
-    pub(super) const fn left(&self) -> usize {
-        self.left
     }
 
     /// Decodes more and passes the result to `read`; after invalid data, or too much of it, it decodes nothing more.
@@ -176,6 +193,44 @@ impl ContentDecoder {
             }
         }
         self.left -= most - out.left;
+    }
+
+    /// The same, with other requests served in between.
+    pub(super) async fn push_in_turns(&mut self, bytes: &[u8], mut read: impl FnMut(&[u8]) + Send) {
+        if self.is_plain() {
+            return read(bytes);
+        }
+        let (before, mut rest) = (self.left, bytes);
+        while !rest.is_empty() && !self.is_unreadable() {
+            let taken = in_turn(|| self.push_turn(rest, &mut read)).await;
+            rest = &rest[taken..];
+            if before - self.left > MAX_BURST {
+                self.coding = DecoderCoding::Unreadable;
+            }
+        }
+    }
+
+    /// Decodes some of these bytes; returns how many.
+    fn push_turn(&mut self, bytes: &[u8], read: &mut dyn FnMut(&[u8])) -> usize {
+        let (before, mut taken) = (self.left, 0);
+        while taken < bytes.len() && before - self.left < TURN && !self.is_unreadable() {
+            let rest = &bytes[taken..];
+            let piece = &rest[..rest.len().min(self.step)];
+            let most = MAX_BURST.min(self.left);
+            let mut out = DecodedOutput { left: most, read };
+            if self.coding.decode(piece, self.is_brief, &mut out).is_err() {
+                self.coding = DecoderCoding::Unreadable;
+            }
+            let decoded = most - out.left;
+            self.left -= decoded;
+            taken += piece.len();
+            self.step = match decoded {
+                ..8192 => (2 * self.step).min(STEP),
+                8192..=TURN => self.step,
+                _ => (self.step / 4).max(LEAST_STEP),
+            };
+        }
+        taken
     }
 
     /// Passes the rest to `read` at the end of the body.
@@ -293,6 +348,52 @@ mod tests {
             decoder.push(&bomb, |bytes| all += bytes.len());
             decoder.finish(|bytes| all += bytes.len());
             assert_eq!(all, 10_000, "{coding}");
+        }
+    }
+
+    #[tokio::test]
+    async fn in_turns_a_bomb_takes_little_at_a_time_and_others_go_on() {
+        for (coding, bomb) in bombs() {
+            let mut decoder = ContentDecoder::of_request(&headers(coding));
+            let (mut all, mut most, mut taken) = (0, 0, 0);
+            while taken < bomb.len() && !decoder.is_unreadable() {
+                let before = all;
+                taken += decoder.push_turn(&bomb[taken..], &mut |bytes| all += bytes.len());
+                most = most.max(all - before);
+            }
+            assert_eq!(all, MAX_REQUEST, "{coding}: all that may come out");
+            assert!(most <= 5 * 128 * 1024, "{coding}: {most} in one turn");
+        }
+        let (_, bomb) = bombs().swap_remove(0);
+        let turns = std::cell::Cell::new(0);
+        let decode = async |bytes: &[u8]| {
+            let mut decoder = ContentDecoder::of_request(&headers("gzip"));
+            decoder.push_in_turns(bytes, |_| {}).await;
+            decoder.is_unreadable()
+        };
+        let ended = tokio::select! {
+            ended = async { tokio::join!(decode(&bomb), decode(&bomb)) } => ended,
+            () = async { loop { turns.set(turns.get() + 1); tokio::task::yield_now().await } } => unreachable!(),
+        };
+        assert_eq!(ended, (true, true), "a burst ends it");
+        assert!(turns.get() > 16, "{} turns", turns.get());
+    }
+
+    #[tokio::test]
+    async fn in_turns_every_body_is_decoded_as_a_whole() {
+        use flate2::{Compression, write};
+        let text: Vec<u8> =
+            (0_u32..300_000).flat_map(|at| (at.wrapping_mul(2_654_435_761) >> 20).to_le_bytes()).collect();
+        let mut gzip = write::GzEncoder::new(Vec::new(), Compression::default());
+        gzip.write_all(&text).unwrap();
+        let zstd = ruzstd::encoding::compress_to_vec(&text[..], ruzstd::encoding::CompressionLevel::Fastest);
+        for (coding, bytes) in [("gzip", gzip.finish().unwrap()), ("zstd", zstd), ("identity", text.clone())] {
+            let (mut decoder, mut decoded) = (ContentDecoder::of_request(&headers(coding)), Vec::new());
+            for part in bytes.chunks(4096) {
+                decoder.push_in_turns(part, |bytes| decoded.extend_from_slice(bytes)).await;
+            }
+            decoder.finish(|bytes| decoded.extend_from_slice(bytes));
+            assert!(decoded == text, "{coding}");
         }
     }
 

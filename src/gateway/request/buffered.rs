@@ -20,9 +20,8 @@ use crate::provider::SESSION_HEADERS;
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a body that is buffered may take in all.
 const BODY_TIMEOUT: Duration = Duration::from_secs(600);
-/// So much is decoded and scanned before other requests are served.
+/// So much of a body is decoded and scanned at once.
 const SCAN_STEP: usize = 4096;
-const SCAN_BURST: usize = 1 << 20;
 /// How much of an unbuffered body is read before it is forwarded: the model stands near the beginning.
 const UNBUFFERED_START: u64 = 64 * 1024;
 
@@ -276,17 +275,12 @@ impl BodyReader {
     }
 
     async fn scan(&mut self, piece: &Bytes) {
-        let mut before = self.decoder.left();
         for part in piece.chunks(SCAN_STEP) {
             if !self.is_scanning {
                 return;
             }
             let (scan, is_scanning) = (&mut self.scan, &mut self.is_scanning);
-            self.decoder.push(part, |bytes| *is_scanning = *is_scanning && scan.push(bytes));
-            if before - self.decoder.left() > SCAN_BURST {
-                before = self.decoder.left();
-                tokio::task::yield_now().await;
-            }
+            self.decoder.push_in_turns(part, |bytes| *is_scanning = *is_scanning && scan.push(bytes)).await;
         }
         // of a body that is not decoded any more, nothing is read
         self.is_scanning &= !self.decoder.is_unreadable();

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use http_body_util::BodyExt as _;
 use hyper::body::{Bytes, Incoming};
-use hyper::header::HeaderMap;
+use hyper::header::{CONTENT_ENCODING, HeaderMap};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::sse::SseParser;
 use super::{content_type, is_event_stream};
-use crate::gateway::content_decoder::ContentDecoder;
+use crate::gateway::content_decoder::{ContentDecoder, in_turn};
 use crate::gateway::memory::{KeptBytes, PoolShare, RESPONSES};
 use crate::limits::{MAX_BODY, is_error_event};
 use crate::provider::is_preamble_event;
@@ -96,13 +96,14 @@ async fn read_stream(headers: &HeaderMap, body: &mut Incoming, provider: &str, i
             Err(why) => return FirstBytes::Broken(why),
         };
         let mut start = None;
-        decoder.push(&piece, |bytes| {
+        let read = |bytes: &[u8]| {
             events.push(bytes, |event| {
                 if start.is_none() {
                     start = stream_start(event.name, event.data, provider);
                 }
             });
-        });
+        };
+        decoder.push_in_turns(&piece, read).await;
         first.push(&piece);
         let is_too_long = first.len() > MAX_PREAMBLE || !share.grow(piece.len());
         match start {
@@ -194,7 +195,8 @@ async fn collect(headers: &HeaderMap, body: &mut Incoming, mut kept: KeptBytes) 
     // after the timeout, what was received is judged
     let is_read = timeout(ERROR_TIMEOUT, read_all).await.unwrap_or(false);
     let first = kept.into_blocks();
-    let (decoded, is_whole) = decode(headers, &first, MAX_BODY);
+    let decode = || decode(headers, &first, MAX_BODY);
+    let (decoded, is_whole) = if headers.contains_key(CONTENT_ENCODING) { in_turn(decode).await } else { decode() };
     share.take(decoded.len());
     RefusalText { decoded, first, is_complete: is_read && is_whole, share }
 }
