@@ -1,5 +1,6 @@
 """The attacks of .ci/gateway-attacks. Prints a line for each: what, resident memory before and after, times of the owner."""
 
+import atexit
 import gzip
 import json
 import os
@@ -60,8 +61,14 @@ def serve():
             connection, _ = listener.accept()
             threading.Thread(target=lambda: quietly(refuse, connection), daemon=True).start()
 
-    threading.Thread(target=run, daemon=True).start()
-    return listener.getsockname()[1]
+    # a process of its own, so that the attack in this one does not delay it
+    child = os.fork()
+    if child == 0:
+        run()
+    atexit.register(os.kill, child, signal.SIGKILL)
+    port = listener.getsockname()[1]
+    listener.close()
+    return port
 
 
 def quietly(work, *given):
@@ -120,8 +127,13 @@ class Gateway:
                 with stream:
                     stream.settimeout(30)
                     stream.sendall(self.request())
-                    line = stream.recv(64)
-                    assert line.startswith(b"HTTP/1.1 200"), line
+                    try:
+                        line = stream.recv(64)
+                    except TimeoutError:
+                        line = b""
+                # one that is not served counts as the longest time
+                if not line.startswith(b"HTTP/1.1 200"):
+                    began -= 30
                 times[way].append((time.monotonic() - began) * 1000)
         return times
 
