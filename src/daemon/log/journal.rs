@@ -1,8 +1,15 @@
-//! Whether standard error is the journal or the log file, and how `journalctl` finds the daemon's part of the journal.
+//! The journal: what is written to it, whether standard error is the journal or the log file, and how `journalctl` finds
+//! the daemon's part of the journal.
 
 use std::{fmt, path::Path};
 
-use super::line::Line;
+use tracing::field::{Field, Value, Visit};
+use tracing::{Event, Subscriber, span};
+use tracing_subscriber::Layer;
+use tracing_subscriber::layer::Context;
+
+use super::line::{Line, shortened};
+use crate::visible;
 
 /// The identifier of lessor's lines in the journal.
 pub(super) const IDENTIFIER: &str = env!("CARGO_PKG_NAME");
@@ -73,6 +80,42 @@ impl fmt::Display for Journal {
     }
 }
 
+/// Hands each event on with its hidden characters escaped, as in the lines of the log file.
+pub(super) struct EscapedEvents<L>(pub(super) L);
+
+impl<S: Subscriber, L: Layer<S>> Layer<S> for EscapedEvents<L> {
+    fn on_new_span(&self, attributes: &span::Attributes<'_>, id: &span::Id, context: Context<'_, S>) {
+        self.0.on_new_span(attributes, id, context);
+    }
+
+    fn on_record(&self, id: &span::Id, values: &span::Record<'_>, context: Context<'_, S>) {
+        self.0.on_record(id, values, context);
+    }
+
+    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
+        let fields = event.metadata().fields();
+        let mut texts = FieldTexts(vec![None; fields.len()]);
+        event.record(&mut texts);
+        let values: Vec<_> = texts.0.iter().map(|text| text.as_ref().map(|text| text as &dyn Value)).collect();
+        self.0.on_event(&Event::new(event.metadata(), &fields.value_set_all(&values)), context);
+    }
+}
+
+/// The values of an event's fields as text, in their order.
+struct FieldTexts(Vec<Option<String>>);
+
+impl Visit for FieldTexts {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        if let Some(text) = self.0.get_mut(field.index()) {
+            *text = Some(visible::escape(&shortened(value)).into_owned());
+        }
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.record_str(field, &format!("{value:?}"));
+    }
+}
+
 /// Whether the text can be the name of a unit.
 fn is_name(text: &str) -> bool {
     !text.is_empty() && text.chars().all(|letter| letter.is_ascii_alphanumeric() || ":-_.\\@".contains(letter))
@@ -127,7 +170,40 @@ pub(super) fn stderr_is(path: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use tracing_subscriber::layer::SubscriberExt;
+
+    use super::super::line::FieldCollector;
     use super::*;
+
+    /// Keeps the lines that would be written.
+    #[derive(Clone, Default)]
+    struct Written(Arc<Mutex<Vec<Line>>>);
+
+    impl<S: Subscriber> Layer<S> for Written {
+        fn on_event(&self, event: &Event<'_>, _context: Context<'_, S>) {
+            let mut fields = FieldCollector::default();
+            event.record(&mut fields);
+            self.0.lock().unwrap().push(fields.line(crate::pool::Wall(0), *event.metadata().level()));
+        }
+    }
+
+    #[test]
+    fn events_are_escaped() {
+        let written = Written::default();
+        let subscriber = tracing_subscriber::registry().with(EscapedEvents(written.clone()));
+        tracing::subscriber::with_default(subscriber, || {
+            let account = "wo\u{202e}rk";
+            let absent: Option<&str> = None;
+            tracing::warn!(%account, absent, tries = 3, "account {account}\nlessor[1]: forged\u{200b}");
+        });
+        let line = written.0.lock().unwrap().pop().unwrap();
+        assert_eq!(line.message, r"account wo\u{202e}rk\nlessor[1]: forged\u{200b}");
+        let field = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        assert_eq!(line.fields, [field("account", r"wo\u{202e}rk"), field("tries", "3")]);
+        assert_eq!(line.level, Some("WARN"));
+    }
 
     #[test]
     fn the_control_group_names_the_unit() {

@@ -148,7 +148,7 @@ impl Visit for FieldCollector {
     }
 }
 
-fn shortened(text: &str) -> std::borrow::Cow<'_, str> {
+pub(super) fn shortened(text: &str) -> std::borrow::Cow<'_, str> {
     if text.len() <= LONGEST {
         return text.into();
     }

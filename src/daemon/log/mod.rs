@@ -63,7 +63,7 @@ pub(crate) fn start(path: &Path) -> Log {
         file: file.clone(),
     };
     let started = match journal {
-        Some(layer) => filtered.with(layer).try_init(),
+        Some(layer) => filtered.with(journal::EscapedEvents(layer)).try_init(),
         None => filtered.with(LineLayer { file, stderr: log.stderr_is_separate }).try_init(),
     };
     // a second daemon in one process, as in tests, uses the log of the first
