@@ -1,8 +1,8 @@
 //! The HTTP client for requests to providers: TLS, proxy and trusted roots in one place. Redirects are never followed.
 
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use std::{fs::File, io::Read as _};
 
 use thiserror::Error;
 
@@ -121,7 +121,7 @@ pub fn tls(reach: &ConnectOptions) -> Result<rustls::ClientConfig, HttpError> {
 fn read_certificates(path: &Path) -> Result<Vec<u8>, HttpError> {
     let mut pem = Vec::new();
     let unreadable = |source| HttpError::Unreadable { path: path.to_owned(), source };
-    let mut file = File::open(path).map_err(unreadable)?;
+    let mut file = ownership::open(path).map_err(unreadable)?;
     ownership::check_opened(path, &file).map_err(|source| HttpError::Untrusted { path: path.to_owned(), source })?;
     file.read_to_end(&mut pem).map_err(unreadable)?;
     Ok(pem)
@@ -156,6 +156,19 @@ mod tests {
     fn a_password_is_not_shown() {
         assert_eq!(without_password("http://user:canary@proxy:3128"), "http://proxy:3128");
         assert_eq!(without_password("http://proxy:3128"), "http://proxy:3128");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_pipe_for_certificates_does_not_block() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("ca.pem");
+        assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+        let piped = ConnectOptions { ca_file: Some(path), ..ConnectOptions::default() };
+        let (sender, receiver) = std::sync::mpsc::channel();
+        std::thread::spawn(move || sender.send(tls(&piped).unwrap_err().to_string()));
+        let said = receiver.recv_timeout(Duration::from_secs(20)).expect("opening must not block");
+        assert!(said.contains("no PEM certificates"), "{said}");
     }
 
     #[test]

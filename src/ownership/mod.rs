@@ -69,6 +69,22 @@ pub fn check_opened(path: &Path, file: &File) -> Result<(), UntrustedPath> {
     walk::check_opened(path, file)
 }
 
+/// Opens a file to read it, to be checked with [`check_opened`]. It does not block: at the path, another user may have
+/// put a pipe that no program writes to.
+///
+/// # Errors
+/// When it cannot be opened.
+pub fn open(path: &Path) -> io::Result<File> {
+    let mut options = File::options();
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt;
+        let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY;
+        options.custom_flags(flags.bits().cast_signed());
+    }
+    options.read(true).open(path)
+}
+
 /// The access control lists of this system are not checked.
 ///
 /// # Errors

@@ -1,6 +1,6 @@
 //! Reads the file from disk.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{ErrorKind, Read};
 use std::path::Path;
 
@@ -83,7 +83,7 @@ pub(in crate::config) fn bytes_at(path: &Path) -> Result<Option<Vec<u8>>, Config
     }
     let mut bytes = Vec::new();
     let limit = MAX_FILE as u64 + 1;
-    let file = File::open(path).map_err(broken)?;
+    let file = ownership::open(path).map_err(broken)?;
     // of the opened file: the name may refer to another one by now
     ownership::check_opened(path, &file).map_err(|untrusted| not_obeyed(path, &untrusted))?;
     file.take(limit).read_to_end(&mut bytes).map_err(broken)?;

@@ -1,6 +1,6 @@
 //! Reading one file: bounded, without blocking, and without changing it.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
@@ -144,7 +144,7 @@ pub(super) fn followed(
 /// # Errors
 /// When it is missing, not a regular file, too large, or cannot be read.
 pub fn take(path: &Path) -> Result<RawFile, DiscoveryError> {
-    let opened = match open(path) {
+    let opened = match ownership::open(path) {
         Ok(opened) => opened,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(DiscoveryError::Missing),
         Err(error) => return Err(DiscoveryError::System(error)),
@@ -171,19 +171,6 @@ pub fn take(path: &Path) -> Result<RawFile, DiscoveryError> {
     let written = about.modified().ok().and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok());
     let written = written.map(|since| Wall(crate::pool::millis(since)));
     Ok(RawFile { bytes, written, open_to_others: open_to_others(&about) })
-}
-
-/// Opens without blocking: opening a pipe without a writer would block for ever.
-#[cfg(unix)]
-fn open(path: &Path) -> io::Result<File> {
-    use std::os::unix::fs::OpenOptionsExt;
-    let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY;
-    OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)
-}
-
-#[cfg(not(unix))]
-fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).open(path)
 }
 
 #[cfg(unix)]
