@@ -88,9 +88,11 @@ impl ProcessFacts {
         if !is_interpreter(&executable) {
             return Some(Program { executable, script: None });
         }
-        let script = script_argument(&self.arguments).map(|script| self.resolved(script));
-        // a program can replace its command line by a title, which names no script
-        let has_title = script.is_none() && self.arguments.first().is_some_and(|name| !is_interpreter(name));
+        // a program can replace its command line by a title, which names no script; empty arguments are left of it
+        let end = self.arguments.iter().rposition(|argument| !argument.is_empty()).map_or(0, |last| last + 1);
+        let arguments = &self.arguments[..end];
+        let script = script_argument(arguments).map(|script| self.resolved(script));
+        let has_title = script.is_none() && arguments.first().is_some_and(|name| !is_interpreter(name));
         (!has_title).then_some(Program { executable, script })
     }
 
@@ -157,6 +159,23 @@ mod tests {
         let mut child = child.arg("--list").stdout(std::process::Stdio::null()).spawn().unwrap();
         child.wait().unwrap();
         assert!(ancestry(child.id()).is_err());
+    }
+
+    #[test]
+    fn a_title_in_place_of_the_command_line_names_no_script() {
+        let program = |arguments: &str| {
+            let arguments = arguments.split('|').map(str::to_owned).collect();
+            let directory = Some(PathBuf::from("/nowhere/at/all"));
+            ProcessFacts { parent: 1, executable: Some("/usr/bin/node".into()), arguments, directory }.program()
+        };
+        let script = |script: Option<&str>| {
+            Some(Program { executable: "/usr/bin/node".to_owned(), script: script.map(str::to_owned) })
+        };
+        assert_eq!(program("claude"), None);
+        assert_eq!(program("claude||||"), None, "as node sets its title");
+        assert_eq!(program("node|/nowhere/cli.js||"), script(Some("/nowhere/cli.js")));
+        assert_eq!(program("node|x.js"), script(Some("/nowhere/at/all/x.js")));
+        assert_eq!(program("node|-e|1"), script(None));
     }
 
     /// The systems that tell.

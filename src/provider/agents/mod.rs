@@ -2,13 +2,15 @@
 //!
 //! `table` lists it for each agent and provider; this module fills in the values. Nothing here touches the system.
 
+mod interpreters;
 mod patience;
 mod programs;
 mod table;
 mod template;
 
+pub use interpreters::{is_interpreter, script_argument};
 pub use patience::{Patience, StopSignal};
-pub use programs::{Program, is_interpreter, script_argument};
+pub use programs::Program;
 
 use std::fmt;
 

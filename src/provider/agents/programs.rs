@@ -1,6 +1,8 @@
 //! Which programs are which agent: by the path where an executable is installed and, for interpreters, by that of the
 //! script that they run. All paths are resolved: links have been followed.
 
+use super::interpreters::is_interpreter;
+
 /// A program as the system shows it.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Program {
@@ -98,38 +100,6 @@ const PROGRAM_DIRECTORIES: &[&str] = &[
     "chocolatey/lib/*/tools",
 ];
 
-/// Programs that run scripts; a version may follow the name.
-const INTERPRETERS: &[&str] = &[
-    "node",
-    "nodejs",
-    "bun",
-    "deno",
-    "python",
-    "pythonw",
-    "pypy",
-    "ruby",
-    "perl",
-    "php",
-    "lua",
-    "tclsh",
-    "java",
-    "sh",
-    "bash",
-    "dash",
-    "ash",
-    "zsh",
-    "ksh",
-    "mksh",
-    "fish",
-    "nu",
-    "busybox",
-    "pwsh",
-    "powershell",
-    "cmd",
-    "wscript",
-    "cscript",
-];
-
 impl Program {
     /// The program in words: `/usr/bin/python3 running /home/u/x.py`.
     #[must_use]
@@ -187,70 +157,6 @@ impl AgentPrograms {
     }
 }
 
-/// Whether a program of this name runs scripts, and is known by the script that it runs.
-#[must_use]
-pub fn is_interpreter(executable: &str) -> bool {
-    let parts = parts(executable);
-    let Some(name) = parts.last() else { return false };
-    let name = name.trim_start_matches('-').trim_end_matches(|c: char| c.is_ascii_digit() || c == '.' || c == '-');
-    INTERPRETERS.contains(&name)
-}
-
-/// The script in an interpreter's arguments: the first one that is no option, nor the value of one.
-#[must_use]
-pub fn script_argument(arguments: &[String]) -> Option<&str> {
-    /// Options whose next argument is a value.
-    const WITH_VALUE: &[&str] = &[
-        "-r",
-        "--require",
-        "--import",
-        "--loader",
-        "--experimental-loader",
-        "--env-file",
-        "-C",
-        "--conditions",
-        "--title",
-        "--stack-trace-limit",
-        "-W",
-        "-X",
-        "-I",
-        "--preload",
-        "--config",
-        "-O",
-        "--rcfile",
-        "--init-file",
-    ];
-    /// Options whose next argument is code or a module: there is no script.
-    const WITH_CODE: &[&str] = &["-c", "-e", "--eval", "-p", "--print", "-m", "-pe", "-Command", "-command"];
-    /// Words of bun and deno before the script.
-    const WORDS: &[&str] = &["run", "x"];
-    let name = parts(arguments.first()?).pop().unwrap_or_default();
-    let has_words = name == "bun" || name == "deno";
-    let is_shell = name.ends_with("sh");
-    let mut rest = arguments.iter().skip(1).map(String::as_str).peekable();
-    let mut may_be_word = has_words;
-    while let Some(argument) = rest.next() {
-        if argument == "--" {
-            return rest.next();
-        }
-        if !argument.starts_with('-') || argument == "-" {
-            if may_be_word && WORDS.contains(&argument) {
-                may_be_word = false;
-                continue;
-            }
-            return Some(argument).filter(|argument| *argument != "-");
-        }
-        let runs_line = is_shell && !argument.starts_with("--") && argument.contains('c');
-        if WITH_CODE.contains(&argument) || runs_line {
-            return None;
-        }
-        if WITH_VALUE.contains(&argument) {
-            rest.next();
-        }
-    }
-    None
-}
-
 /// Whether a directory is the one of an npm package, or below it.
 fn is_in_package(directory: &[String], package: &str, is_script: bool) -> bool {
     let package = parts(package);
@@ -285,7 +191,7 @@ fn ends_with(path: &[String], pattern: &[String]) -> bool {
 }
 
 /// The parts of a path, in small letters, without the ending of executables on Windows.
-fn parts(path: &str) -> Vec<String> {
+pub(super) fn parts(path: &str) -> Vec<String> {
     let path = path.to_lowercase();
     let path = path.strip_suffix(".exe").unwrap_or(&path);
     let separators: &[char] = if path.starts_with('/') { &['/'] } else { &['/', '\\'] };
@@ -381,42 +287,6 @@ mod tests {
             assert_eq!(program(path).is_agent("mine", &more), expected, "{path}");
         }
         assert!(program("/srv/tools/agent").is_agent("claude", &more));
-    }
-
-    #[test]
-    fn a_script_is_the_first_argument_that_is_no_option() {
-        for (arguments, expected) in [
-            ("node|/x/cli.js|-p|hi", Some("/x/cli.js")),
-            ("node|--max-old-space-size=4096|--require|/x/hook.js|/x/cli.js", Some("/x/cli.js")),
-            ("node|--import|tsx|cli.ts", Some("cli.ts")),
-            ("node|-e|claude", None),
-            ("node", None),
-            ("node|-", None),
-            ("node|--|cli.js", Some("cli.js")),
-            ("python3|-u|x.py|claude", Some("x.py")),
-            ("python3|-W|ignore|x.py", Some("x.py")),
-            ("python3|-m|aider", None),
-            ("python3|-c|import os|/x/cli.js", None),
-            ("bun|run|x.ts", Some("x.ts")),
-            ("/usr/bin/deno|run|--allow-net|x.ts", Some("x.ts")),
-            ("node|run", Some("run")),
-            ("sh|-ec|claude", None),
-            ("bash|./x.sh", Some("./x.sh")),
-        ] {
-            let arguments: Vec<String> = arguments.split('|').map(str::to_owned).collect();
-            assert_eq!(script_argument(&arguments), expected, "{arguments:?}");
-        }
-        for (executable, expected) in [
-            ("/usr/bin/python3.12", true),
-            ("/usr/bin/node", true),
-            ("/usr/bin/node-22", true),
-            ("/bin/bash", true),
-            (r"C:\Program Files\nodejs\node.exe", true),
-            ("/usr/bin/nodemon", false),
-            ("/usr/bin/claude", false),
-        ] {
-            assert_eq!(is_interpreter(executable), expected, "{executable}");
-        }
     }
 
     #[test]
