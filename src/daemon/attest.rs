@@ -19,6 +19,8 @@ use crate::provider::Program;
 const MOST_REMEMBERED: usize = 1 << 12;
 /// Lookups on other threads at once.
 const MOST_LOOKUPS: usize = 2;
+/// Comparisons of the gateway for warnings at once: they do not pile up before those that requests wait for.
+const MOST_FOR_WARNINGS: usize = 4;
 
 /// What comparisons need without the state lock.
 #[derive(Debug, Default)]
@@ -29,23 +31,32 @@ pub(crate) struct AttestState {
     compared: Mutex<FxHashSet<u64>>,
     /// For lookups on other threads: many clients do not take all of them.
     pub(crate) lookups: Lookups,
+    /// For comparisons of the gateway for a warning.
+    pub(crate) for_warnings: Room<MOST_FOR_WARNINGS>,
 }
 
-/// Room for this many lookups at once.
+/// Room for this many lookups or comparisons at once.
 #[derive(Debug)]
-pub(crate) struct Lookups(Arc<Semaphore>);
+pub(crate) struct Room<const MOST: usize>(Arc<Semaphore>);
 
-impl Default for Lookups {
+pub(crate) type Lookups = Room<MOST_LOOKUPS>;
+
+impl<const MOST: usize> Default for Room<MOST> {
     fn default() -> Self {
-        Self(Arc::new(Semaphore::new(MOST_LOOKUPS)))
+        Self(Arc::new(Semaphore::new(MOST)))
     }
 }
 
-impl Lookups {
+impl<const MOST: usize> Room<MOST> {
     /// Calls `lookup` on another thread, when there is room.
     pub(crate) async fn run<T: Send + 'static>(&self, lookup: impl FnOnce() -> T + Send + 'static) -> Option<T> {
         let _room = self.0.acquire().await.ok()?;
         tokio::task::spawn_blocking(lookup).await.ok()
+    }
+
+    /// A place, if there is one now.
+    pub(crate) fn try_enter(&self) -> Option<OwnedSemaphorePermit> {
+        self.0.clone().try_acquire_owned().ok()
     }
 }
 
@@ -77,7 +88,7 @@ impl AttestState {
             return None;
         }
         // with others under way, the next call of the connection is soon enough
-        let room = self.lookups.0.clone().try_acquire_owned().ok()?;
+        let room = self.lookups.try_enter()?;
         if compared.len() >= MOST_REMEMBERED {
             compared.clear();
         }
@@ -203,6 +214,17 @@ mod tests {
         let ancestry = Ok((1..).zip(programs).map(running).collect());
         let process = process.map(|pid| Process { pid, start: 100 - u64::from(pid) });
         compare(&ancestry, &StatedAgent { agent: "claude".into(), process }, &[])
+    }
+
+    #[test]
+    fn comparisons_for_warnings_do_not_pile_up() {
+        let attest = AttestState::default();
+        let mut taken: Vec<_> = (0..MOST_FOR_WARNINGS).filter_map(|_| attest.for_warnings.try_enter()).collect();
+        assert_eq!(taken.len(), MOST_FOR_WARNINGS);
+        assert!(attest.for_warnings.try_enter().is_none());
+        assert!(attest.lookups.try_enter().is_some(), "requests have room of their own");
+        taken.pop();
+        assert!(attest.for_warnings.try_enter().is_some());
     }
 
     #[test]

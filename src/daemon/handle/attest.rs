@@ -122,12 +122,18 @@ impl GatewayHandle {
     /// Notes, in the background, if the program of a request that was leased an account is not the agent that its client
     /// states.
     pub(super) fn attest_later(&self, client: &GatewayClient, peer: &Arc<GatewayPeer>, account: AccountId) {
+        if peer.is_compared.load(Ordering::Relaxed) {
+            return;
+        }
+        // with others under way, the next request of the connection is soon enough
+        let Some(room) = self.daemon.attest.for_warnings.try_enter() else { return };
         if peer.is_compared.swap(true, Ordering::Relaxed) {
             return;
         }
         let Some(stated) = self.state().stated_agent(client) else { return };
         let (handle, peer) = (self.clone(), peer.clone());
         tokio::spawn(async move {
+            let _room = room;
             if let Attestation::Differs(program) = handle.compared(&peer, stated.clone()).await {
                 handle.state().note_difference(clock::now().wall, account, &stated.agent, &program);
             }
