@@ -61,10 +61,19 @@ fn gateway_line(status: &DaemonStatus, output: &Output) -> String {
 
 /// The warnings, at the end where they are seen; a rejected configuration comes first.
 fn warnings(status: &DaemonStatus, output: &Output) -> String {
-    let rejected = status.config.error.iter().map(|error| format!("config rejected, the old one is used: {error}"));
+    let rejected = status.config.error.iter();
+    let rejected = rejected.map(|error| format!("config rejected, the old one is used: {}", beginning(error)));
     let clean_lines = |text: String| text.lines().map(clean).collect::<Vec<_>>().join("\n  ");
     let all = rejected.chain(status.warnings.iter().cloned());
     all.map(|text| output.labelled(Tint::Warn, "warning:", &clean_lines(text))).collect()
+}
+
+/// The first lines of an error that may be long.
+fn beginning(error: &str) -> String {
+    const MOST_LINES: usize = 9;
+    let shown: Vec<&str> = error.lines().take(MOST_LINES).collect();
+    let more = if error.lines().count() > MOST_LINES { "\n… all of it: lessor config check" } else { "" };
+    shown.join("\n") + more
 }
 
 #[cfg(test)]
@@ -85,5 +94,12 @@ mod tests {
             warnings(&status, &Output::plain(80)),
             "warning: config rejected, the old one is used: line 3: bad\nwarning: the disk is full\n"
         );
+    }
+
+    #[test]
+    fn a_long_error_of_the_configuration_is_cut() {
+        let lines = |count: usize| vec!["c:1:1: bad"; count].join("\n");
+        assert_eq!(beginning(&lines(9)), lines(9));
+        assert_eq!(beginning(&lines(63)), lines(9) + "\n… all of it: lessor config check");
     }
 }
