@@ -40,7 +40,7 @@ pub(super) enum AcceptedStream {
     Tcp(TcpStream),
     /// With the process that has connected.
     #[cfg(unix)]
-    Local(LocalStream, Option<u32>),
+    Local(tokio::net::UnixStream, Option<u32>),
 }
 
 impl AcceptedStream {
@@ -204,13 +204,22 @@ impl Listeners {
     async fn accept_local(&self) -> io::Result<Option<AcceptedStream>> {
         let Some((_, socket)) = &self.local else { return std::future::pending().await };
         let stream = socket.accept().await?;
-        Ok(admit(&stream).map(|pid| AcceptedStream::Local(stream, pid)))
+        let Some(pid) = admit(&stream) else { return Ok(None) };
+        Ok(Some(AcceptedStream::Local(whole(stream)?, pid)))
     }
 
     #[cfg(not(unix))]
     async fn accept_local(&self) -> io::Result<Option<AcceptedStream>> {
         std::future::pending().await
     }
+}
+
+/// The same connection, of which one direction can be closed: its client must see where an answer ends.
+#[cfg(unix)]
+fn whole(LocalStream::UdSocket(stream): LocalStream) -> io::Result<tokio::net::UnixStream> {
+    let stream = std::os::unix::net::UnixStream::from(std::os::fd::OwnedFd::try_from(stream)?);
+    stream.set_nonblocking(true)?;
+    tokio::net::UnixStream::from_std(stream)
 }
 
 async fn accept_tcp(listener: Option<&TcpListener>) -> io::Result<Option<AcceptedStream>> {

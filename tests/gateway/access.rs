@@ -96,6 +96,14 @@ fn the_unix_socket_needs_no_key() {
     assert_eq!(ask("x-api-key: unknown\r\n"), 200);
     assert_eq!(ask("origin: http://evil.example\r\n"), 403);
     assert_eq!(gateway.upstream.received().pop().unwrap().key(), "k-a");
+    // a client that reads to the end sees it at once, not after the time for silent clients
+    let mut stream = UnixStream::connect(&path).unwrap();
+    stream.set_read_timeout(Some(std::time::Duration::from_secs(4))).unwrap();
+    let request = "POST /anthropic/messages HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 2\r\n\r\n{}";
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    std::io::Read::read_to_string(&mut stream, &mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
 }
 
 #[test]
