@@ -17,7 +17,8 @@ use crate::daemon::{os::socket::finish_reading, state::Daemon, state::outbox::Ou
 use crate::pool::ConnectionId;
 use crate::protocol::{Call, Codec, ErrorInfo, ErrorKind, Fatal, Incoming, MessageDecoder, RawMessage, RequestId};
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
+#[cfg(unix)]
 mod tests;
 
 /// The time for the first whole message.

@@ -101,8 +101,7 @@ impl TestDaemon {
     fn plan(&self, id: Option<RequestId>, call: Call) -> String {
         let (daemon, responder) = (self.daemon.clone(), self.session.responder(id));
         let answer = PlannedAnswer::of(&daemon, &responder, |reply| dispatch_planned(&daemon, reply, call, None));
-        let for_task = daemon.clone();
-        let mut bytes = Box::pin(async move { answer.when_saved(&for_task).await });
+        let mut bytes = Box::pin(async move { answer.when_saved(&daemon).await });
         match bytes.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(bytes) => String::from_utf8(bytes).unwrap(),
             Poll::Pending => {
