@@ -43,16 +43,16 @@ fn request_times(gateway: &TestGateway) -> Vec<(Duration, Duration)> {
     (0..10).map(|_| one()).collect()
 }
 
-fn assert_prompt(before: &[(Duration, Duration)], times: &[(Duration, Duration)]) {
-    let median = |times: &[(Duration, Duration)], pick: fn(&(Duration, Duration)) -> Duration| {
-        let mut times: Vec<Duration> = times.iter().map(pick).collect();
-        times.sort_unstable();
-        times[times.len() / 2]
-    };
+/// The machine may be busy with other tests: the fastest of three rounds counts, and its median.
+fn assert_prompt(gateway: &TestGateway) {
+    let rounds: Vec<_> = (0..3).map(|_| request_times(gateway)).collect();
     for pick in [|times: &(Duration, Duration)| times.0, |times: &(Duration, Duration)| times.1] {
-        // the machine may be busy with other tests
-        let most = PROMPT.max(4 * median(before, pick));
-        assert!(median(times, pick) <= most, "{times:?}; before: {before:?}");
+        let medians = rounds.iter().map(|times| {
+            let mut times: Vec<Duration> = times.iter().map(pick).collect();
+            times.sort_unstable();
+            times[times.len() / 2]
+        });
+        assert!(medians.min() <= Some(PROMPT), "{rounds:?}");
     }
 }
 
@@ -140,10 +140,9 @@ fn open_half_sent_heads() {
 #[test]
 fn another_user_without_a_key_cannot_keep_the_owner_out() {
     let gateway = gateway();
-    let before = request_times(&gateway);
     let Some(_other) = OtherUser::start(gateway.port, 400) else { return };
     wait_until("the other user has used up its share", || warnings(&gateway).contains("uid 65534"));
-    assert_prompt(&before, &request_times(&gateway));
+    assert_prompt(&gateway);
     let warnings = warnings(&gateway);
     assert!(warnings.contains("(64 allowed)") && warnings.contains("had too many connections"), "{warnings}");
     let lines = gateway.home.output().matches("the gateway has too many connections").count();
@@ -154,7 +153,6 @@ fn another_user_without_a_key_cannot_keep_the_owner_out() {
 fn half_sent_heads_of_the_same_user_cost_little_memory_and_do_not_keep_the_owner_out() {
     raise_descriptors();
     let gateway = gateway();
-    let before = request_times(&gateway);
     let head = half_head(60_000);
     let streams: Vec<TcpStream> = (0..1500)
         .map(|_| {
@@ -164,7 +162,7 @@ fn half_sent_heads_of_the_same_user_cost_little_memory_and_do_not_keep_the_owner
             stream
         })
         .collect();
-    assert_prompt(&before, &request_times(&gateway));
+    assert_prompt(&gateway);
     let resident = resident(gateway.home.pid());
     assert!(resident <= 128 << 20, "{} MiB", resident >> 20);
     assert!(warnings(&gateway).contains("this user"), "{}", warnings(&gateway));
@@ -182,6 +180,19 @@ fn a_head_must_be_whole_within_its_time_and_an_idle_connection_with_a_key_stays_
     let mut behind = gateway.http_client();
     let pair = [messages(&gateway.key, "{}"), half_head(100)].concat();
     assert_eq!(behind.send(&pair).status(), 200);
+    // behind a chunked body, and behind two requests
+    let chunked = format!(
+        "POST /anthropic/v1/messages HTTP/1.1\r\nhost: localhost\r\nx-api-key: {}\r\ntransfer-encoding: chunked\r\n\r\n\
+         2\r\n{{}}\r\n0\r\n\r\n",
+        gateway.key
+    );
+    let mut with_chunks = gateway.http_client();
+    assert_eq!(with_chunks.send(chunked.as_bytes()).status(), 200);
+    let mut behind_chunks = gateway.http_client();
+    assert_eq!(behind_chunks.send(&[chunked.as_bytes(), &half_head(100)].concat()).status(), 200);
+    let mut behind_two = gateway.http_client();
+    let two = [messages(&gateway.key, "{}"), messages(&gateway.key, "{}"), half_head(100)].concat();
+    assert_eq!((behind_two.send(&two).status(), behind_two.receive().status()), (200, 200));
     let began = Instant::now();
     after.write(&half_head(100));
     let mut alone = gateway.http_client();
@@ -201,6 +212,8 @@ fn a_head_must_be_whole_within_its_time_and_an_idle_connection_with_a_key_stays_
     for (what, http) in [
         ("after", &mut after),
         ("behind", &mut behind),
+        ("behind chunks", &mut behind_chunks),
+        ("behind two", &mut behind_two),
         ("alone", &mut alone),
         ("silent", &mut silent),
         ("trickle", &mut trickle),
@@ -213,7 +226,9 @@ fn a_head_must_be_whole_within_its_time_and_an_idle_connection_with_a_key_stays_
         assert!(took + Duration::from_secs(1) >= HEAD_TIMEOUT && took < HEAD_TIMEOUT + PATIENCE, "{what}: {took:?}");
     }
     trickled.join().unwrap();
-    assert_eq!(with_key.send(&messages(&gateway.key, "{}")).status(), 200, "an idle connection stays open");
+    for idle in [&mut with_key, &mut with_chunks] {
+        assert_eq!(idle.send(&messages(&gateway.key, "{}")).status(), 200, "an idle connection stays open");
+    }
 }
 
 #[test]

@@ -58,12 +58,49 @@ enum WatchPhase {
     Idle(Instant),
     /// A head is coming: since when, and how much of it has come.
     Head(Instant, HeadScan),
-    /// A request is served. How many bytes have come after its head, and how many of them are its body, if it is known.
+    /// A request is served. How many bytes have come after its head, and how many of them are its body.
     Request {
         after: u64,
-        body: Option<u64>,
+        body: RequestLength,
     },
     Ended(ConnectionEnd),
+}
+
+/// How long the body of a request is.
+#[derive(Clone, Copy, Debug)]
+enum RequestLength {
+    Known(u64),
+    Chunked(ChunkScan),
+    /// Its head was hidden.
+    Hidden,
+}
+
+/// Finds the end of a chunked body. Only times depend on it: what it cannot read has no end.
+#[derive(Clone, Copy, Debug)]
+struct ChunkScan {
+    state: ChunkState,
+    /// Bytes have come after the end.
+    is_next_here: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum ChunkState {
+    /// In the line of a chunk's size; whether it has a digit, and whether the digits have ended.
+    Size {
+        size: u64,
+        has_digit: bool,
+        is_over: bool,
+    },
+    /// So much of the chunk is left.
+    Data(u64),
+    /// After a chunk: the rest of its line.
+    DataEnd,
+    /// In a line of the trailers; whether it has no byte but carriage returns so far.
+    Trailer {
+        is_line_empty: bool,
+    },
+    End,
+    Invalid,
 }
 
 /// Finds the end of a head: the first empty line after one that is not.
@@ -75,8 +112,9 @@ struct HeadScan {
     /// There was a line that is not empty.
     has_begun: bool,
     is_whole: bool,
-    /// How many bytes have come after its end.
+    /// How many bytes have come after its end, and where they end if they are a chunked body.
     after: u64,
+    chunks: ChunkScan,
     /// It began behind another request, where its end is not seen.
     is_hidden: bool,
 }
@@ -88,12 +126,21 @@ fn is_blank(line: &[u8]) -> bool {
 impl HeadScan {
     /// `is_hidden`: its end will not be seen.
     const fn new(is_hidden: bool) -> Self {
-        Self { length: 0, is_line_empty: true, has_begun: false, is_whole: false, after: 0, is_hidden }
+        Self {
+            length: 0,
+            is_line_empty: true,
+            has_begun: false,
+            is_whole: false,
+            after: 0,
+            chunks: ChunkScan::new(),
+            is_hidden,
+        }
     }
 
     fn push(&mut self, bytes: &[u8]) {
         if self.is_whole || self.is_hidden {
             self.after += bytes.len() as u64;
+            self.chunks.push(bytes);
             return;
         }
         let mut start = 0;
@@ -103,6 +150,7 @@ impl HeadScan {
                 self.is_whole = true;
                 self.length += end + 1;
                 self.after = (bytes.len() - end - 1) as u64;
+                self.chunks.push(&bytes[end + 1..]);
                 return;
             }
             self.has_begun |= !is_empty;
@@ -110,6 +158,67 @@ impl HeadScan {
         }
         self.is_line_empty &= is_blank(&bytes[start..]);
         self.length += bytes.len();
+    }
+}
+
+impl ChunkScan {
+    const START: ChunkState = ChunkState::Size { size: 0, has_digit: false, is_over: false };
+
+    const fn new() -> Self {
+        Self { state: Self::START, is_next_here: false }
+    }
+
+    fn push(&mut self, mut bytes: &[u8]) {
+        while let (Some((byte, rest)), true) = (bytes.split_first(), self.state != ChunkState::Invalid) {
+            if self.state == ChunkState::End {
+                self.is_next_here = true;
+                return;
+            }
+            if let ChunkState::Data(left) = self.state {
+                let taken = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
+                let left = left - taken as u64;
+                self.state = if left == 0 { ChunkState::DataEnd } else { ChunkState::Data(left) };
+                bytes = &bytes[taken..];
+                continue;
+            }
+            self.state = self.state.after(*byte);
+            bytes = rest;
+        }
+    }
+}
+
+impl ChunkState {
+    /// The state after a byte that is no data.
+    fn after(self, byte: u8) -> Self {
+        match (self, byte) {
+            (Self::Size { has_digit: false, .. }, b'\n') => Self::Invalid,
+            (Self::Size { size: 0, .. }, b'\n') => Self::Trailer { is_line_empty: true },
+            (Self::Size { size, .. }, b'\n') => Self::Data(size),
+            (Self::Size { size, has_digit, is_over: false }, byte) => match char::from(byte).to_digit(16) {
+                Some(_) if size >= 1 << 56 => Self::Invalid,
+                Some(digit) => Self::Size { size: size * 16 + u64::from(digit), has_digit: true, is_over: false },
+                None => Self::Size { size, has_digit, is_over: true },
+            },
+            (Self::DataEnd, b'\n') => ChunkScan::START,
+            (Self::DataEnd, b'\r') => self,
+            (Self::Trailer { is_line_empty: true }, b'\n') => Self::End,
+            (Self::Trailer { .. }, b'\n') => Self::Trailer { is_line_empty: true },
+            (Self::Trailer { is_line_empty }, byte) => Self::Trailer { is_line_empty: is_line_empty && byte == b'\r' },
+            (Self::Size { .. }, _) => self,
+            (Self::Data(_) | Self::DataEnd | Self::End | Self::Invalid, _) => Self::Invalid,
+        }
+    }
+}
+
+impl RequestLength {
+    /// Whether what has come after the head, so many bytes, is more than the body.
+    fn is_exceeded(self, after: u64) -> bool {
+        match self {
+            Self::Known(length) => after > length,
+            Self::Chunked(chunks) => chunks.is_next_here,
+            // a client that sends requests ahead loses its connection sooner than others when it is idle
+            Self::Hidden => true,
+        }
     }
 }
 
@@ -143,8 +252,11 @@ impl ConnectionWatch {
     pub(in crate::gateway) fn received(&self, bytes: &[u8]) -> bool {
         let state = &mut *self.state();
         let (began, mut scan) = match &mut state.phase {
-            WatchPhase::Request { after, .. } => {
+            WatchPhase::Request { after, body } => {
                 *after += bytes.len() as u64;
+                if let RequestLength::Chunked(chunks) = body {
+                    chunks.push(bytes);
+                }
                 return true;
             }
             WatchPhase::Ended(_) => return false,
@@ -188,10 +300,14 @@ impl ConnectionWatch {
     /// A head is whole: a request begins, with a body of this length, if it is known. It ends when the guard is dropped.
     pub(in crate::gateway) fn begin(self: &Arc<Self>, body: Option<u64>) -> RequestGuard {
         let state = &mut *self.state();
-        let after = if let WatchPhase::Head(_, scan) = &state.phase { scan.after } else { 0 };
-        let is_hidden = matches!(&state.phase, WatchPhase::Head(_, scan) if scan.is_hidden);
-        // what came behind a hidden head was not counted from its end on
-        state.phase = WatchPhase::Request { after, body: body.filter(|_| !is_hidden) };
+        let scan = if let WatchPhase::Head(_, scan) = &state.phase { *scan } else { HeadScan::new(false) };
+        let body = match body {
+            // what came behind a hidden head was not counted from its end on
+            _ if scan.is_hidden => RequestLength::Hidden,
+            Some(length) => RequestLength::Known(length),
+            None => RequestLength::Chunked(scan.chunks),
+        };
+        state.phase = WatchPhase::Request { after: scan.after, body };
         self.admitted.begin();
         RequestGuard(self.clone())
     }
@@ -199,7 +315,7 @@ impl ConnectionWatch {
     fn end(&self) {
         let state = &mut *self.state();
         if let WatchPhase::Request { after, body } = state.phase {
-            let is_next_here = body.is_some_and(|body| after > body);
+            let is_next_here = body.is_exceeded(after);
             state.phase =
                 if is_next_here { WatchPhase::Head(now(), HeadScan::new(true)) } else { WatchPhase::Idle(now()) };
             self.admitted.end();
@@ -312,6 +428,29 @@ mod tests {
     }
 
     #[test]
+    fn what_follows_a_chunked_body_is_found_however_it_is_split() {
+        for (text, expected) in [
+            ("0\r\n\r\n", Some(false)),
+            ("0\r\n\r\nG", Some(true)),
+            ("3\r\nabc\r\n0\r\n\r\nGET /", Some(true)),
+            ("B;x=\"y\"\r\n0\r\n\r\nabcdef\r\n000\r\nx-sum: 1\r\nx: 2\r\n\r\n", Some(false)),
+            ("1\na\n0\n\nG", Some(true)),
+            ("3\r\nabc\r\n", None),
+            ("0\r\nx: 1\r\n", None),
+            ("3\r\nabcd\r\n0\r\n\r\nG", None),
+            ("fffffffffffffffff\r\nG", None),
+            ("\r\nG", None),
+        ] {
+            for step in [1, 2, 3, 100] {
+                let mut scan = ChunkScan::new();
+                text.as_bytes().chunks(step).for_each(|piece| scan.push(piece));
+                let found = (scan.state == ChunkState::End).then_some(scan.is_next_here);
+                assert_eq!(found, expected, "{text:?} by {step}");
+            }
+        }
+    }
+
+    #[test]
     fn what_a_connection_does_has_its_own_time() {
         let start = now();
         let due = |phase, has_key, unread_since| {
@@ -323,7 +462,7 @@ mod tests {
         assert_eq!(due(WatchPhase::Idle(start), true, None), (IDLE_TIMEOUT, ConnectionEnd::Silent));
         assert_eq!(due(WatchPhase::Idle(start), true, Some(start)), (UNREAD_TIMEOUT, ConnectionEnd::Silent));
         assert_eq!(due(WatchPhase::Head(start, HeadScan::new(false)), true, None), (HEAD_TIMEOUT, late));
-        let request = || WatchPhase::Request { after: 0, body: None };
+        let request = || WatchPhase::Request { after: 0, body: RequestLength::Known(0) };
         assert_eq!(due(request(), true, Some(start)), (UNREAD_TIMEOUT, ConnectionEnd::Silent));
         assert!(due(request(), true, None).0 >= HEAD_TIMEOUT);
     }
