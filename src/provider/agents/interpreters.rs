@@ -47,7 +47,7 @@ fn interpreter_name(executable: &str) -> String {
 }
 
 /// The options of an interpreter that decide which argument is the script.
-struct Options {
+struct InterpreterOptions {
     /// Letters of options whose value is code or a module: there is no script.
     code: &'static str,
     /// Letters of options with a value, in the same argument or the next one.
@@ -61,8 +61,9 @@ struct Options {
     words: &'static [&'static str],
 }
 
-const NO_OPTIONS: Options = Options { code: "", value: "", attached: "", long_code: &[], long_value: &[], words: &[] };
-const NODE: Options = Options {
+const NO_OPTIONS: InterpreterOptions =
+    InterpreterOptions { code: "", value: "", attached: "", long_code: &[], long_value: &[], words: &[] };
+const NODE: InterpreterOptions = InterpreterOptions {
     code: "ep",
     value: "rC",
     long_code: &["--eval", "--print"],
@@ -88,7 +89,7 @@ const NODE: Options = Options {
     ],
     ..NO_OPTIONS
 };
-const BUN_AND_DENO: Options = Options {
+const BUN_AND_DENO: InterpreterOptions = InterpreterOptions {
     code: "ep",
     value: "rc",
     long_code: &["--eval", "--print"],
@@ -96,22 +97,27 @@ const BUN_AND_DENO: Options = Options {
     words: &["run", "x"],
     ..NO_OPTIONS
 };
-const PYTHON: Options = Options { code: "cm", value: "WX", long_value: &["--check-hash-based-pycs"], ..NO_OPTIONS };
-const RUBY: Options = Options { code: "e", value: "rICE", attached: "FKTWx", ..NO_OPTIONS };
-const PERL: Options = Options { code: "eE", value: "I", attached: "mMCFidDx", ..NO_OPTIONS };
-const PHP: Options = Options { code: "rBRE", value: "cdz", long_code: &["--run"], ..NO_OPTIONS };
-const LUA: Options = Options { code: "e", value: "l", ..NO_OPTIONS };
-const SHELL: Options =
-    Options { code: "c", value: "oO", long_value: &["--rcfile", "--init-file", "--init-command"], ..NO_OPTIONS };
-const JAVA: Options =
-    Options { long_value: &["-cp", "-classpath", "--class-path", "-p", "--module-path"], ..NO_OPTIONS };
-const POWERSHELL: Options = Options {
+const PYTHON: InterpreterOptions =
+    InterpreterOptions { code: "cm", value: "WX", long_value: &["--check-hash-based-pycs"], ..NO_OPTIONS };
+const RUBY: InterpreterOptions = InterpreterOptions { code: "e", value: "rICE", attached: "FKTWx", ..NO_OPTIONS };
+const PERL: InterpreterOptions = InterpreterOptions { code: "eE", value: "I", attached: "mMCFidDx", ..NO_OPTIONS };
+const PHP: InterpreterOptions = InterpreterOptions { code: "rBRE", value: "cdz", long_code: &["--run"], ..NO_OPTIONS };
+const LUA: InterpreterOptions = InterpreterOptions { code: "e", value: "l", ..NO_OPTIONS };
+const SHELL: InterpreterOptions = InterpreterOptions {
+    code: "c",
+    value: "oO",
+    long_value: &["--rcfile", "--init-file", "--init-command"],
+    ..NO_OPTIONS
+};
+const JAVA: InterpreterOptions =
+    InterpreterOptions { long_value: &["-cp", "-classpath", "--class-path", "-p", "--module-path"], ..NO_OPTIONS };
+const POWERSHELL: InterpreterOptions = InterpreterOptions {
     long_code: &["-c", "-command", "-e", "-ec", "-encodedcommand"],
     long_value: &["-ep", "-executionpolicy", "-wd", "-workingdirectory", "-version"],
     ..NO_OPTIONS
 };
 
-impl Options {
+impl InterpreterOptions {
     fn of(interpreter: &str) -> &'static Self {
         match interpreter {
             "node" | "nodejs" => &NODE,
@@ -159,7 +165,7 @@ enum OptionMeaning {
 #[must_use]
 pub fn script_argument(arguments: &[String]) -> Option<&str> {
     let interpreter = interpreter_name(arguments.first()?);
-    let options = Options::of(&interpreter);
+    let options = InterpreterOptions::of(&interpreter);
     let is_option = match interpreter.as_str() {
         "cmd" | "wscript" | "cscript" => |argument: &str| argument.starts_with('/'),
         _ => |argument: &str| argument.starts_with('-'),
