@@ -84,8 +84,10 @@ fn leave_out_unnamed(entries: &mut Vec<DiscoveredAccount>, problems: &ProblemLis
         let is_named = is_short_text(item) && is_short_text(provider);
         if !is_named {
             problems.note_named(item, format!("is left out: its name {WHY}"));
+        } else if provider.is_empty() {
+            problems.note("an entry", "is left out: its name is empty");
         }
-        is_named
+        is_named && !provider.is_empty()
     });
 }
 
