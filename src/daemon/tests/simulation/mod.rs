@@ -20,6 +20,9 @@ const SEEDS: &[(u64, u64)] = &[];
 /// The quick form.
 const QUICK: (std::ops::Range<u64>, u64) = (0..6, 1_500);
 
+/// The most steps of one world.
+const LONGEST_WORLD: u64 = 2_000;
+
 /// The simulated endpoint and clock belong to one thread, but SQLite's layer to the process.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
@@ -30,7 +33,7 @@ fn what_was_answered_survives_every_crash() {
     let (seeds, steps) = QUICK;
     let runs: Vec<(u64, u64)> = match (number("LESSOR_SIM_SEED"), number("LESSOR_SIM_STEPS")) {
         (None, None) => SEEDS.iter().copied().chain(seeds.map(|seed| (seed, steps))).collect(),
-        (seed, steps) => vec![(seed.unwrap_or(0), steps.unwrap_or(QUICK.1))],
+        (seed, steps) => parts(seed.unwrap_or(0), steps.unwrap_or(QUICK.1)),
     };
     let mut all = Figures::default();
     for (seed, steps) in runs {
@@ -43,6 +46,16 @@ fn what_was_answered_survives_every_crash() {
     }
     println!("{all:#?}");
     assert!(all.is_representative(), "hardly anything happened: {all:#?}");
+}
+
+/// A long run is one of many worlds, with seeds that follow each other: the clock of a world jumps ahead, its logins are
+/// lost one by one, and after some thousand steps little can be leased.
+fn parts(seed: u64, steps: u64) -> Vec<(u64, u64)> {
+    let seeds = seed..seed + steps.div_ceil(LONGEST_WORLD).max(1);
+    seeds
+        .zip((0..).step_by(LONGEST_WORLD as usize))
+        .map(|(seed, done)| (seed, LONGEST_WORLD.min(steps - done)))
+        .collect()
 }
 
 /// Prints the seed when the run fails.
