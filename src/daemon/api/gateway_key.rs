@@ -48,6 +48,10 @@ async fn create(daemon: Arc<Daemon>, params: GatewayKeyParams) -> AnswerResult {
     let now = clock::now().wall;
     let (text, record) = key_of_client(params, now)?;
     if !daemon.gateway_keys.has_room() {
+        // those that have ended may be in the way
+        daemon.gateway_keys.tidy(&daemon.store, now);
+    }
+    if !daemon.gateway_keys.has_room() {
         let error = ErrorInfo::new(ErrorKind::Overloaded, format!("there are {MOST_KEYS} gateway keys already"));
         return Err(error.hint("revoke some that are no longer used: lessor gateway revoke --unused 90d"));
     }

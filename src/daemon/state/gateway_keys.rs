@@ -13,6 +13,8 @@ use crate::store::{GatewayKeyRecord, Store, Write, WriteCallback};
 
 /// The most keys. No further one is made, and none that an earlier version made is accepted for the first time.
 pub(crate) const MOST_KEYS: usize = 10_000;
+/// The most keys that have ended and are still listed; beyond it the first that ended are removed.
+const MOST_ENDED: usize = 1_000;
 /// No key is longer, in bytes.
 const LONGEST_KEY: usize = 1024;
 /// The fewest letters of an id, after its prefix, that may stand for a key.
@@ -231,15 +233,17 @@ impl GatewayKeys {
         if !uses.is_empty() {
             store.write(Write::GatewayKeysUsed(uses), None);
         }
-        let is_over = |key: &LastingKey| !key.record.sealed && !key.is_listed(now);
-        if self.read().keys.values().any(|key| is_over(key)) {
-            self.write().keys.retain(|hash, key| {
-                let is_over = is_over(key);
-                if is_over {
-                    store.write(Write::DropGatewayKey(*hash), None);
-                }
-                !is_over
-            });
+        let mut ended: Vec<(Wall, [u8; 32], bool)> = Vec::new();
+        for key in self.read().keys.values().filter(|key| !key.record.sealed) {
+            ended.extend(key.ended_at(now).map(|at| (at, key.record.hash, key.is_listed(now))));
+        }
+        // the last that ended come first
+        ended.sort_unstable_by(|one, other| other.cmp(one));
+        for (place, (_, hash, is_listed)) in ended.into_iter().enumerate() {
+            if place >= MOST_ENDED || !is_listed {
+                self.write().keys.remove(&hash);
+                store.write(Write::DropGatewayKey(hash), None);
+            }
         }
     }
 

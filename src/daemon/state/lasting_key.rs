@@ -126,7 +126,7 @@ impl LastingKey {
     }
 
     /// When it was revoked or expired.
-    fn ended_at(&self, now: Wall) -> Option<Wall> {
+    pub(super) fn ended_at(&self, now: Wall) -> Option<Wall> {
         self.revoked_at().or_else(|| self.record.expires_at.filter(|at| *at <= now))
     }
 

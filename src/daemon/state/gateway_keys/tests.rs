@@ -78,6 +78,22 @@ fn ended_keys_leave_the_list_and_a_sealed_one_never_becomes_valid_again() {
 }
 
 #[test]
+fn keys_that_have_ended_leave_room_for_new_ones() {
+    let (_home, store) = store();
+    let record = |number: u64| {
+        let mut record = new_key(0).1;
+        record.hash[..8].copy_from_slice(&number.to_le_bytes());
+        GatewayKeyRecord { revoked_at: Some(Wall(NOW.0 - number)), ..record }
+    };
+    let keys = GatewayKeys::new(sealer(), (0..MOST_KEYS as u64).map(record).collect(), true);
+    assert!(!keys.has_room());
+    keys.tidy(&store, NOW);
+    let mut left: Vec<_> = keys.listed(NOW).iter().map(|key| key.revoked_at().unwrap().0).collect();
+    left.sort_unstable();
+    assert_eq!((left.len(), left[0], keys.has_room()), (MOST_ENDED, NOW.0 - MOST_ENDED as u64 + 1, true));
+}
+
+#[test]
 fn sealed_keys_are_listed_only_where_there_may_be_some_and_room_for_them() {
     let (_home, store) = store();
     let none = GatewayKeys::new(sealer(), Vec::new(), false);
