@@ -14,7 +14,7 @@ const AVERAGE: f64 = 1.2;
 const WORST: usize = 3;
 
 #[test]
-#[ignore = "takes minutes"]
+#[ignore = "takes minutes: .ci/agents --ignored"]
 fn no_agent_sees_a_limit_of_a_minute() {
     let runs = count(3, 12);
     let (accounts, in_window, steps) = if is_full() { (5, 6, 7) } else { (2, 3, 5) };

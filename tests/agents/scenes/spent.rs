@@ -97,11 +97,11 @@ macro_rules! scenes {
 
 scenes! {
     for_25_s(25);
-    #[ignore = "takes minutes"]
+    #[ignore = "takes minutes: .ci/agents --ignored"]
     for_61_s(61);
-    #[ignore = "takes minutes"]
+    #[ignore = "takes minutes: .ci/agents --ignored"]
     for_90_s(90);
-    #[ignore = "takes minutes"]
+    #[ignore = "takes minutes: .ci/agents --ignored"]
     for_240_s(240);
     for_1200_s(1200);
 }
