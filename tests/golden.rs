@@ -7,16 +7,17 @@ use std::path::PathBuf;
 use lessor::limits::{Reason, Scope};
 use lessor::pool::{CredentialKind, Tier};
 use lessor::protocol::{
-    AccountInfo, AccountLabel, AccountName, AccountRef, AccountTotals, AcquireParams, AddAccountParams, Answer, BindTo,
-    BodyText, Call, CandidateInfo, CheckInfo, Codec, ConfigState, CredentialInfo, CredentialParams, DaemonStatus,
-    DecidedInfo, DecisionInfo, DisableAccountParams, Empty, ErrorAccount, ErrorInfo, ErrorKind, EventInfo, ExplainInfo,
-    ExplainParams, ExportAccountsParams, ExportInfo, ExportedAccount, ExportedCredential, ExportedLink, ExportedWindow,
-    ForecastInfo, ForecastParams, FromServer, GatewayAccess, GatewayInfo, GatewayKeyInfo, GatewayKeyParams, HeaderList,
-    HelloInfo, HelloParams, HolderInfo, ImportAccountsParams, ImportEntry, ImportInfo, ImportLimit, ImportWindow,
-    ImportedEntry, LeaseInfo, LeaseRef, LeaseRow, LimitInfo, LinkInfo, ListAccountsParams, MAGIC, MessageDecoder,
-    NoParams, ObjectText, OutlookInfo, QueueRow, RekeyInfo, ReloadInfo, ReportParams, RequestId, RequestInfo,
-    RestartInfo, RestartParams, RevokeKeyParams, RevokedKeyInfo, SecretText, ServerFrames, SetAccountParams,
-    SubscribeParams, UsageInfo, VerdictInfo, VerifyAccountParams, encode_call,
+    AccountInfo, AccountLabel, AccountName, AccountRef, AccountTotals, AcquireParams, AddAccountParams, Answer,
+    AttemptRow, BindTo, BodyText, Call, CandidateInfo, CheckInfo, Codec, ConfigState, CredentialInfo, CredentialParams,
+    DaemonStatus, DecidedInfo, DecisionInfo, DisableAccountParams, Empty, ErrorAccount, ErrorInfo, ErrorKind,
+    EventInfo, ExplainInfo, ExplainParams, ExportAccountsParams, ExportInfo, ExportedAccount, ExportedCredential,
+    ExportedLink, ExportedWindow, ForecastInfo, ForecastParams, FromServer, GatewayAccess, GatewayInfo, GatewayKeyInfo,
+    GatewayKeyParams, HeaderList, HelloInfo, HelloParams, HistoryGroup, HistoryInfo, HistoryParams, HolderInfo,
+    ImportAccountsParams, ImportEntry, ImportInfo, ImportLimit, ImportWindow, ImportedEntry, LeaseInfo, LeaseRef,
+    LeaseRow, LimitInfo, LinkInfo, ListAccountsParams, MAGIC, MessageDecoder, MoveLeaseParams, MovedInfo, NoParams,
+    ObjectText, OutlookInfo, PastLease, QueueRow, RekeyInfo, ReloadInfo, ReportParams, RequestId, RequestInfo,
+    RequestRow, RequestSums, RestartInfo, RestartParams, RevokeKeyParams, RevokedKeyInfo, SecretText, ServerFrames,
+    SetAccountParams, SubscribeParams, TokenSums, UsageInfo, VerdictInfo, VerifyAccountParams, encode_call,
 };
 
 fn text(text: &str) -> Option<String> {
@@ -182,6 +183,8 @@ fn calls() -> Vec<Call> {
         Call::CheckAccount(AccountRef { account: "work".into() }),
         Call::GatewayKeys(NoParams {}),
         Call::RevokeGatewayKey(RevokeKeyParams { key: SecretText("my editor".into()) }),
+        Call::QueryHistory(Box::new(HistoryParams { by: text("hour"), limit: Some(10), ..HistoryParams::default() })),
+        Call::MoveLease(MoveLeaseParams { pid: Some(4711), to: text("home"), ..MoveLeaseParams::default() }),
     ]
 }
 
@@ -222,7 +225,7 @@ fn reloaded() -> ReloadInfo {
 }
 
 fn label() -> AccountLabel {
-    AccountLabel { id: "ac_1".into(), label: text("work") }
+    AccountLabel { id: "ac_1".into(), label: text("work"), email: text("a@b.c") }
 }
 
 fn account() -> AccountInfo {
@@ -422,7 +425,43 @@ fn answers() -> Vec<(&'static str, Answer<'static>)> {
         ("checked", Answer::Checked(Box::new(checked()))),
         ("gateway-keys", Answer::GatewayKeys(vec![gateway_key()])),
         ("revoked-key", Answer::RevokedKey(Box::new(RevokedKeyInfo { key: gateway_key(), cut_off: 1 }))),
+        ("history", Answer::History(Box::new(history()))),
+        ("moved", Answer::Moved(Box::new(moved()))),
     ]
+}
+
+fn history() -> HistoryInfo {
+    let tokens = TokenSums { input: 12, output: 3, cached: 4, cache_written: 5 };
+    let sums = RequestSums { requests: 2, ok: 1, limited: 1, tokens, cost_usd: 0.25, ..RequestSums::default() };
+    let work = || AccountLabel { id: "ac_1".into(), label: text("work"), email: None };
+    let attempt =
+        AttemptRow { account: work(), status: Some(429), reason: text("quota_exhausted"), ..AttemptRow::default() };
+    let request = RequestRow {
+        id: 7,
+        at: 1_790_000_000_000,
+        provider: "anthropic".into(),
+        path: "/v1/messages".into(),
+        status: Some(200),
+        outcome: "ok".into(),
+        attempts: vec![attempt],
+        tokens: Some(tokens),
+        ..RequestRow::default()
+    };
+    let lease = PastLease { lease: "ls_1".into(), account: work(), reason: "released".into(), ..PastLease::default() };
+    HistoryInfo {
+        since: 1_790_000_000_000,
+        until: 1_790_000_100_000,
+        totals: sums,
+        groups: vec![HistoryGroup { name: "work".into(), at: None, account: Some(work()), sums }],
+        requests: vec![request],
+        leases: vec![lease],
+        next: Some(7),
+        ..HistoryInfo::default()
+    }
+}
+
+fn moved() -> MovedInfo {
+    MovedInfo { lease: "ls_1".into(), fence: 43, at_next_request: true, ..MovedInfo::default() }
 }
 
 fn gateway_key() -> GatewayKeyInfo {

@@ -8,9 +8,9 @@ use crate::protocol::{
     AccountInfo, AccountRef, AcquireParams, AddAccountParams, Answer, Call, CheckInfo, CredentialInfo,
     CredentialParams, DaemonStatus, DecisionInfo, DisableAccountParams, EventInfo, ExplainInfo, ExplainParams,
     ExportAccountsParams, ExportInfo, ForecastInfo, ForecastParams, GatewayAccess, GatewayKeyInfo, GatewayKeyParams,
-    HelloInfo, ImportAccountsParams, ImportInfo, LeaseInfo, LeaseRef, LeaseRow, ListAccountsParams, NoParams,
-    RekeyInfo, ReloadInfo, ReportParams, RestartInfo, RestartParams, RevokeKeyParams, RevokedKeyInfo, SetAccountParams,
-    SubscribeParams, VerifyAccountParams,
+    HelloInfo, HistoryInfo, HistoryParams, ImportAccountsParams, ImportInfo, LeaseInfo, LeaseRef, LeaseRow,
+    ListAccountsParams, MoveLeaseParams, MovedInfo, NoParams, RekeyInfo, ReloadInfo, ReportParams, RestartInfo,
+    RestartParams, RevokeKeyParams, RevokedKeyInfo, SetAccountParams, SubscribeParams, VerifyAccountParams,
 };
 
 /// The timeout of a call that does not wait for a lease.
@@ -100,6 +100,10 @@ calls! {
     gateway_keys() Call::GatewayKeys(NoParams {}) => Answer::GatewayKeys(keys) => keys, Vec<GatewayKeyInfo>;
     /// Revokes a lasting key of the gateway.
     revoke_gateway_key(key: RevokeKeyParams) Call::RevokeGatewayKey(key) => Answer::RevokedKey(info) => *info, RevokedKeyInfo;
+    /// Queries the requests, leases and events of the past.
+    history(query: HistoryParams) Call::QueryHistory(Box::new(query)) => Answer::History(info) => *info, HistoryInfo;
+    /// Moves a lease to another account.
+    move_lease(lease: MoveLeaseParams) Call::MoveLease(lease) => Answer::Moved(info) => *info, MovedInfo;
 }
 
 impl Client {

@@ -109,6 +109,10 @@ methods! {
     GatewayKeys(NoParams) = "gateway.keys";
     /// Revoke a lasting key of the gateway.
     RevokeGatewayKey(RevokeKeyParams) = "gateway.revoke";
+    /// Query the requests, leases and events of the past.
+    QueryHistory(Box<HistoryParams>) = "history.query";
+    /// Move a lease to another account.
+    MoveLease(MoveLeaseParams) = "lease.move";
 }
 
 /// No parameters.
@@ -252,6 +256,54 @@ pub struct ExplainParams {
     pub what: Option<String>,
     /// For an account: the model to explain it for.
     pub model: Option<String>,
+}
+
+/// `history.query`: everything that is given must match.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HistoryParams {
+    /// `requests` (the default), `leases` or `events`.
+    pub of: Option<String>,
+    /// From then on, epoch ms [default: 24 hours ago].
+    pub since: Option<u64>,
+    /// Before then, epoch ms [default: now].
+    pub until: Option<u64>,
+    /// An id, a unique prefix of it, a label or an email address; also of an account that was removed, by its id. A
+    /// request matches if one of its attempts used the account.
+    pub account: Option<String>,
+    /// The upstream.
+    pub provider: Option<String>,
+    /// The model; `*` stands for any characters.
+    pub model: Option<String>,
+    /// The agent.
+    pub agent: Option<String>,
+    /// The directory, or one above it.
+    pub directory: Option<String>,
+    /// The session.
+    pub session: Option<String>,
+    /// An HTTP status (`429`), a class of it (`5xx`), or an outcome: `ok`, `refused`, `broken`, `cancelled`; `limited`
+    /// matches requests with an attempt that met a limit.
+    pub status: Option<String>,
+    /// Of events: only these kinds.
+    pub kinds: Vec<String>,
+    /// Groups the sums: `hour`, `day`, `account`, `model`, `agent`, `dir` or `provider`.
+    pub by: Option<String>,
+    /// The most rows [default: 100, at most 1000]; 0 asks for sums only.
+    pub limit: Option<u32>,
+    /// Rows before this one only: `next` of the last answer.
+    pub before: Option<u64>,
+}
+
+/// `lease.move`: one of `lease` and `pid`.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MoveLeaseParams {
+    /// The lease, or a unique prefix of its id.
+    pub lease: Option<String>,
+    /// The holder's process, if it holds one lease.
+    pub pid: Option<u32>,
+    /// The account to move to [default: the best other one].
+    pub to: Option<String>,
 }
 
 /// `account.list`

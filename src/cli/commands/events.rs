@@ -102,7 +102,7 @@ mod tests {
         let event = EventInfo {
             kind: "account.limited".into(),
             at: 1_000_000,
-            account: Some(AccountLabel { id: "ac_1".into(), label: Some("wo\nrk".into()) }),
+            account: Some(AccountLabel { id: "ac_1".into(), label: Some("wo\nrk".into()), email: None }),
             key: Some("claude".into()),
             reason: Some("quota_exhausted".into()),
             until: Some(1_300_000),

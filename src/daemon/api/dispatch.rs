@@ -177,6 +177,8 @@ pub fn dispatch_planned(
         Call::RevokeGatewayKey(params) => {
             reply.later(daemon, holding(memory, gateway_key::revoke(daemon.clone(), params)))
         }
+        Call::QueryHistory(_) => Err(bad("no history is kept yet")),
+        Call::MoveLease(_) => Err(bad("leases cannot be moved yet")),
         Call::GetConfig(_) => config::get(daemon, reply),
         Call::ReloadConfig(_) => reply.later(daemon, holding(memory, config::reload(daemon.clone()))),
         Call::Rekey(_) => reply.later(daemon, holding(memory, secrets::rekey(daemon.clone()))),

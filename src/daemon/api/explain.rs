@@ -286,6 +286,5 @@ fn text(text: Option<&str>) -> Option<String> {
 }
 
 fn name(state: &State, id: AccountId) -> AccountLabel {
-    let label = state.pool.account(id).and_then(|account| account.record.label.clone());
-    AccountLabel { id: id.to_string(), label }
+    AccountLabel::of(&state.pool, id)
 }

@@ -219,8 +219,7 @@ impl RecordedEvent {
         if let Some(account) = self.account() {
             let record = pool.account(account).map(|account| &account.record);
             event.provider = record.map(|record| record.provider.clone());
-            let label = record.and_then(|record| record.label.clone());
-            event.account = Some(AccountLabel { id: account.to_string(), label });
+            event.account = Some(AccountLabel::of(pool, account));
         }
         if let Some((key, lease)) = lease {
             event.lease = Some(key.id(lease));

@@ -74,10 +74,7 @@ pub(crate) fn lease_rows(state: &State, now: Now) -> Vec<(LeaseRow, Option<Proce
     let row = |lease: &Lease| LeaseRow {
         lease: shared.lease_key.id(lease),
         fence: lease.fence.0,
-        account: AccountLabel {
-            id: lease.account.to_string(),
-            label: state.pool.account(lease.account).and_then(|account| account.record.label.clone()),
-        },
+        account: AccountLabel::of(&state.pool, lease.account),
         provider: lease.target.provider.to_string(),
         model: lease.target.model.as_deref().map(str::to_owned),
         pool: lease.target.pool.as_deref().map(str::to_owned),

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Text;
-use crate::pool::{CredentialKind, Tier};
+use crate::pool::{AccountId, CredentialKind, Pool, Tier};
 
 /// An account, as shown to its holder.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
@@ -19,13 +19,28 @@ pub struct AccountName<'a> {
     pub tier: Tier,
 }
 
-/// An account's id and label.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+/// An account's id and what people call it.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct AccountLabel {
     /// Its id.
     pub id: String,
     /// The label that the user chose.
     pub label: Option<String>,
+    /// The email address of the login.
+    pub email: Option<String>,
+}
+
+impl AccountLabel {
+    /// Of an account in the pool; only the id if it was removed.
+    #[must_use]
+    pub fn of(pool: &Pool, id: AccountId) -> Self {
+        let record = pool.account(id).map(|account| &account.record);
+        Self {
+            id: id.to_string(),
+            label: record.and_then(|record| record.label.clone()),
+            email: record.and_then(|record| record.email.clone()),
+        }
+    }
 }
 
 /// An account, as shown to its owner.

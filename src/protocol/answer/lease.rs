@@ -104,8 +104,25 @@ pub struct LeaseRow {
     pub expires_at: Option<u64>,
 }
 
+/// A lease whose account was changed, or will be at its next request.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+pub struct MovedInfo {
+    /// The lease as it is now.
+    pub lease: String,
+    /// Its fencing token.
+    pub fence: u64,
+    /// The account that it had.
+    pub from: AccountLabel,
+    /// The account that it has, or will have.
+    pub to: AccountLabel,
+    /// Its holder.
+    pub holder: Option<HolderInfo>,
+    /// Whether it follows at the next request of its holder: `false` if it has moved already.
+    pub at_next_request: bool,
+}
+
 /// The holder of a lease.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct HolderInfo {
     /// Process id.
     pub pid: u32,

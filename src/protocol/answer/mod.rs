@@ -2,6 +2,7 @@
 
 mod account;
 mod explanation;
+mod history;
 mod lease;
 mod status;
 mod transfer;
@@ -13,7 +14,8 @@ use serde::{Deserialize, Serialize};
 
 pub use account::{AccountInfo, AccountLabel, AccountName, AccountTotals, CheckInfo, LimitInfo, LinkInfo, UsageInfo};
 pub use explanation::{CandidateInfo, DecidedInfo, ExplainInfo, ForecastInfo, OutlookInfo, RequestInfo, VerdictInfo};
-pub use lease::{CredentialInfo, DecisionInfo, HolderInfo, LeaseInfo, LeaseRow, QueueRow, SecretText};
+pub use history::{AttemptRow, HistoryGroup, HistoryInfo, PastLease, RequestRow, RequestSums, TokenSums};
+pub use lease::{CredentialInfo, DecisionInfo, HolderInfo, LeaseInfo, LeaseRow, MovedInfo, QueueRow, SecretText};
 pub use status::{
     ConfigState, DaemonStatus, ENDING, EventInfo, GatewayAccess, GatewayInfo, GatewayKeyInfo, HelloInfo, RekeyInfo,
     ReloadInfo, RestartInfo, RevokedKeyInfo,
@@ -70,6 +72,10 @@ pub enum Answer<'a> {
     GatewayKeys(Vec<GatewayKeyInfo>),
     /// To `gateway.revoke`.
     RevokedKey(Box<RevokedKeyInfo>),
+    /// To `history.query`.
+    History(Box<HistoryInfo>),
+    /// To `lease.move`.
+    Moved(Box<MovedInfo>),
 }
 
 /// No result.

@@ -4,7 +4,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::account::{AccountLabel, AccountTotals};
-use super::lease::{QueueRow, SecretText};
+use super::history::RequestRow;
+use super::lease::{HolderInfo, QueueRow, SecretText};
 
 /// How the warning of a daemon begins that ends, or is restarted, and waits for something before.
 pub const ENDING: &str = "stopping: ";
@@ -162,7 +163,7 @@ pub struct RekeyInfo {
 }
 
 /// An event.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct EventInfo {
     /// What.
     pub kind: String,
@@ -192,4 +193,22 @@ pub struct EventInfo {
     pub queue: Option<u64>,
     /// The account's state, when it has changed.
     pub state: Option<String>,
+    /// The quota pool, for providers with several.
+    pub pool: Option<String>,
+    /// The session.
+    pub session: Option<String>,
+    /// The agent that the holder stated.
+    pub agent: Option<String>,
+    /// The holder of the lease.
+    pub holder: Option<HolderInfo>,
+    /// Of a lease that was moved: the account before.
+    pub from: Option<AccountLabel>,
+    /// Of a limit: the HTTP status of the refusal.
+    pub status: Option<u16>,
+    /// Of a limit: the wait that the provider stated, in ms.
+    pub stated_wait_ms: Option<u64>,
+    /// Of a limit: the provider's words, shortened.
+    pub evidence: Option<String>,
+    /// Of `request.ended`: the request.
+    pub request: Option<Box<RequestRow>>,
 }

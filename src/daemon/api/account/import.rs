@@ -79,8 +79,7 @@ pub async fn import(daemon: Arc<Daemon>, params: ImportAccountsParams) -> Unsave
         }
         let label = account.map(|id| {
             let state = &*daemon.state();
-            let label = state.pool.account(id).and_then(|account| account.record.label.clone());
-            AccountLabel { id: id.to_string(), label }
+            AccountLabel::of(&state.pool, id)
         });
         rows.push(ImportedEntry { outcome, account: label, message });
     }

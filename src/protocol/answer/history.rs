@@ -1,0 +1,188 @@
+//! What happened: requests, leases and events of the past, and sums of them.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::account::AccountLabel;
+use super::lease::HolderInfo;
+use super::status::EventInfo;
+
+/// What happened in a span of time.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+pub struct HistoryInfo {
+    /// The beginning of the span, epoch ms.
+    pub since: u64,
+    /// Its end, epoch ms.
+    pub until: u64,
+    /// When the history begins, epoch ms: older rows were deleted, or there are none.
+    pub begins_at: Option<u64>,
+    /// How many requests, leases and events were not recorded since the daemon was started, because there was too much
+    /// to write.
+    pub dropped: u64,
+    /// Sums over all requests of the span that match.
+    pub totals: RequestSums,
+    /// The same by `by`: hours and days in order of time, all others by the number of requests.
+    pub groups: Vec<HistoryGroup>,
+    /// With `of = "requests"`: the latest ones, newest first.
+    pub requests: Vec<RequestRow>,
+    /// With `of = "leases"`: the latest ones, newest first.
+    pub leases: Vec<PastLease>,
+    /// With `of = "events"`: the latest ones, newest first.
+    pub events: Vec<EventInfo>,
+    /// There are more rows: `before` for the next page.
+    pub next: Option<u64>,
+}
+
+/// Sums over requests.
+#[derive(Clone, Copy, PartialEq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+pub struct RequestSums {
+    /// All.
+    pub requests: u64,
+    /// With a complete response that is no refusal.
+    pub ok: u64,
+    /// The client got a refusal of the provider, or of lessor.
+    pub refused: u64,
+    /// Responses that broke off, or said in their middle that they failed.
+    pub broken: u64,
+    /// The client closed its connection before the response was complete.
+    pub cancelled: u64,
+    /// Attempts at the provider: more than requests where accounts were switched.
+    pub attempts: u64,
+    /// Attempts that met a limit of their account.
+    pub limited: u64,
+    /// Time that requests waited for an account, in ms.
+    pub waited_ms: u64,
+    /// What the provider stated.
+    pub tokens: TokenSums,
+    /// What the tokens cost by the table of prices, in US dollars; only of models that it knows.
+    pub cost_usd: f64,
+}
+
+/// Tokens, as the provider states them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+pub struct TokenSums {
+    /// Of the request, the cached ones included.
+    pub input: u64,
+    /// Of the response.
+    pub output: u64,
+    /// The part of the input that was read from a cache.
+    pub cached: u64,
+    /// The part of the input that was written to a cache.
+    pub cache_written: u64,
+}
+
+/// The requests of one hour, day, account, model, agent or directory.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+pub struct HistoryGroup {
+    /// Its name; empty where the requests did not name one.
+    pub name: String,
+    /// Of an hour or a day: its beginning, epoch ms.
+    pub at: Option<u64>,
+    /// Of an account: the account.
+    pub account: Option<AccountLabel>,
+    /// The sums.
+    pub sums: RequestSums,
+}
+
+/// A request of the gateway that has ended.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+pub struct RequestRow {
+    /// Its number, which grows with time.
+    pub id: u64,
+    /// When it was received, epoch ms.
+    pub at: u64,
+    /// The agent that sent it.
+    pub agent: Option<String>,
+    /// Its process and program.
+    pub holder: Option<HolderInfo>,
+    /// The directory that it runs in.
+    pub directory: Option<String>,
+    /// Its session.
+    pub session: Option<String>,
+    /// The lease that served it last.
+    pub lease: Option<String>,
+    /// The label of that lease or of the gateway's key.
+    pub label: Option<String>,
+    /// The account whose response the client got; none if lessor answered.
+    pub account: Option<AccountLabel>,
+    /// The upstream.
+    pub provider: String,
+    /// The quota pool, for providers with several.
+    pub pool: Option<String>,
+    /// The model.
+    pub model: Option<String>,
+    /// The path at the provider, without its query.
+    pub path: String,
+    /// The HTTP status that the client got; none if it closed its connection before.
+    pub status: Option<u16>,
+    /// `ok`, `refused`, `broken` or `cancelled`.
+    pub outcome: String,
+    /// Why it was refused or broken, in a few words.
+    pub reason: Option<String>,
+    /// The attempts at the provider, in order.
+    pub attempts: Vec<AttemptRow>,
+    /// How long it waited for an account, in ms.
+    pub waited_ms: u64,
+    /// From the request to the first byte of the response, in ms.
+    pub first_byte_ms: Option<u64>,
+    /// From the request to the end of the response, in ms.
+    pub duration_ms: u64,
+    /// The tokens that the provider stated.
+    pub tokens: Option<TokenSums>,
+    /// What they cost by the table of prices, in US dollars, if it knows the model.
+    pub cost_usd: Option<f64>,
+}
+
+/// One attempt of a request at the provider.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+pub struct AttemptRow {
+    /// The account.
+    pub account: AccountLabel,
+    /// When it was sent, in ms after the request was received.
+    pub after_ms: u64,
+    /// How long until its response began or its failure was known, in ms.
+    pub duration_ms: u64,
+    /// The HTTP status; none if there was no response.
+    pub status: Option<u16>,
+    /// Why it was refused or failed; none if it succeeded.
+    pub reason: Option<String>,
+    /// What the refusal applies to.
+    pub scope: Option<String>,
+    /// Until when that is limited, epoch ms.
+    pub until: Option<u64>,
+    /// The provider's words, or the error of the connection, shortened.
+    pub evidence: Option<String>,
+}
+
+/// A lease that has ended.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+pub struct PastLease {
+    /// Its id.
+    pub lease: String,
+    /// Its fencing token.
+    pub fence: u64,
+    /// The leased account.
+    pub account: AccountLabel,
+    /// The upstream.
+    pub provider: String,
+    /// The model.
+    pub model: Option<String>,
+    /// The quota pool, for providers with several.
+    pub pool: Option<String>,
+    /// Its session.
+    pub session: Option<String>,
+    /// The label that the holder chose.
+    pub label: Option<String>,
+    /// The agent that the holder stated.
+    pub agent: Option<String>,
+    /// Its holder.
+    pub holder: Option<HolderInfo>,
+    /// The directory of its holder.
+    pub directory: Option<String>,
+    /// When it was granted, epoch ms.
+    pub granted_at: u64,
+    /// When it ended, epoch ms.
+    pub ended_at: u64,
+    /// Why it ended.
+    pub reason: String,
+}
