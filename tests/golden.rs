@@ -281,6 +281,7 @@ fn account() -> AccountInfo {
         person_id: text("u"),
         organization_id: text("o"),
         organization: text("Team"),
+        in_flight: 2,
     }
 }
 
@@ -387,6 +388,7 @@ fn answers() -> Vec<(&'static str, Answer<'static>)> {
         }],
         warnings: vec!["a warning".into()],
         gateway_trouble: text("the port is taken"),
+        in_flight: 4,
     };
     let access = GatewayAccess {
         key: SecretText("lk_1".into()),

@@ -36,6 +36,6 @@ pub use run::{Ended, LONGEST_END, Options, StartError, run};
 pub use state::events::{KINDS, REPLAY_END};
 pub(crate) use state::key_location;
 pub use state::{
-    CredentialUse, Daemon, GatewayShortage, GatewayState, KeyUse, LastingKey, ReportOutcome, SavedSignal,
-    UpstreamOutcome, connect_options, oauth_given,
+    AccountInFlight, CredentialUse, Daemon, GatewayShortage, GatewayState, InFlightCounter, KeyUse, LastingKey,
+    ReportOutcome, SavedSignal, UpstreamOutcome, connect_options, oauth_given,
 };

@@ -34,16 +34,15 @@ impl Forward<'_> {
                 return NextStep::Retry(Some(lease));
             }
         }
-        let name = &account.name;
         let headers = limit_headers(&refused.head.headers);
         let (report, lease) = match lease.report(refused.report(&headers)).await {
             Ok((report, lease)) => (report, Some(lease)),
             // another request of the same holder has moved the lease: that account can serve this one too
             Err(_) if self.can_send_again() => return NextStep::Retry(None),
-            Err(_) => return self.relay_refusal(None, name, refused),
+            Err(_) => return self.relay_refusal(None, account, refused),
         };
         let reason = report.decision.reason.map_or("none", Reason::name);
-        self.backend.metrics.attempt_failed(&self.request.labels, name, reason);
+        self.backend.metrics.attempt_failed(&self.request.labels, &account.name, reason);
         let decision = &report.decision;
         let stated = report.verdict.as_ref().and_then(|verdict| verdict.wait);
         match (decision.action, decision.scope) {
@@ -55,20 +54,20 @@ impl Forward<'_> {
             (Action::Retry | Action::Wait, Some(Scope::Service)) => {
                 match self.service_failed(account.id, lease, stated).await {
                     Ok(next) => next,
-                    Err(lease) => self.relay_refusal(lease, name, refused),
+                    Err(lease) => self.relay_refusal(lease, account, refused),
                 }
             }
             // the request is at fault, or the refusal says neither why nor for how long: its client decides
             (_, Some(Scope::Request)) if decision.action == Action::Stop || stated.is_none() => {
-                self.relay_refusal(lease, name, refused)
+                self.relay_refusal(lease, account, refused)
             }
             // only this account can serve the request, so the provider's own answer says most
-            (Action::Stop, _) if account.is_only => self.relay_refusal(lease, name, refused),
+            (Action::Stop, _) if account.is_only => self.relay_refusal(lease, account, refused),
             (Action::Stop, _) => self.wait_out(lease, account, refused, &report).await,
             (Action::Retry | Action::Wait, _) if self.can_send_again() => {
                 self.wait_out(lease, account, refused, &report).await
             }
-            _ => self.relay_refusal(lease, name, refused),
+            _ => self.relay_refusal(lease, account, refused),
         }
     }
 
@@ -81,8 +80,8 @@ impl Forward<'_> {
         report: &ReportOutcome,
     ) -> NextStep {
         self.request.in_flight = None;
-        let (name, action, after) = (&account.name, report.decision.action, report.decision.after);
-        let Ok(found) = self.find_no_account() else { return self.relay_refusal(lease, name, refused) };
+        let (action, after) = (report.decision.action, report.decision.after);
+        let Ok(found) = self.find_no_account() else { return self.relay_refusal(lease, account, refused) };
         if found.is_denied() {
             if refused.is_for_all(&account.secret) {
                 let UpstreamRefusal { head, first, .. } = &refused;
@@ -90,7 +89,7 @@ impl Forward<'_> {
             }
             let left = DENIED_WAIT.saturating_sub(now().duration_since(self.patience.began)).min(self.time_left());
             if action == Action::Stop || after > left {
-                return self.relay_refusal(lease, name, refused);
+                return self.relay_refusal(lease, account, refused);
             }
         }
         if action == Action::Stop || after > self.patience.limit_left() {
@@ -140,11 +139,15 @@ impl Forward<'_> {
     }
 
     /// The client gets the upstream's refusal unchanged.
-    fn relay_refusal(&self, lease: Option<RequestLease>, name: &str, refused: UpstreamRefusal) -> NextStep {
+    fn relay_refusal(
+        &mut self,
+        lease: Option<RequestLease>,
+        account: &LeasedAccount,
+        refused: UpstreamRefusal,
+    ) -> NextStep {
         let UpstreamRefusal { head, first, rest, .. } = refused;
-        let (metrics, labels) = (self.backend.metrics.clone(), self.request.labels.clone());
-        let observer = ResponseObserver::of_refusal(&head, metrics, labels, name, lease);
-        NextStep::Respond(self.sign(response::relay(head, first, rest, observer), Some(name)))
+        let observer = ResponseObserver::of_refusal(&head, self.observed(account), lease);
+        NextStep::Respond(self.sign(response::relay(head, first, rest, observer), Some(&account.name)))
     }
 
     pub(super) async fn failed(&mut self, lease: RequestLease, account: &LeasedAccount, reason: &str) -> NextStep {

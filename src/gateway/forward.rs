@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::attempt::{self, AttemptOutcome};
 use super::metrics::{InFlightGuard, MetricsRecorder};
 use super::refusal::{self, NextRequest};
-use super::response::{self, ClientBody, ResponseObserver};
+use super::response::{self, ClientBody, ObservedRequest, ResponseObserver};
 use super::running_key::KeyedRequest;
 use super::waiting::{KeptAnswers, RequestPatience, WaitKey, WaitingSessions, now};
 use super::{request::RequestParts, upstream::UpstreamClients};
@@ -116,14 +116,21 @@ impl<'a> Forward<'a> {
             };
             self.attempts += 1;
             // until it is answered or has to wait; the response is counted by its observer
-            self.request.in_flight = Some(self.backend.metrics.in_flight());
+            let mut in_flight = self.backend.metrics.in_flight();
+            in_flight.sent_with(&account.in_flight);
+            self.request.in_flight = Some(in_flight);
             let outcome = match self.send(&account).await {
                 Ok(outcome) => outcome,
                 Err(message) => return self.error(StatusCode::BAD_GATEWAY, &message),
             };
+            if let Some(in_flight) = &mut self.request.in_flight
+                && !matches!(outcome, AttemptOutcome::Response(..))
+            {
+                in_flight.not_served();
+            }
             next = match outcome {
                 AttemptOutcome::Response(head, first, rest) => {
-                    return self.respond(lease, &account.name, *head, first, rest);
+                    return self.respond(lease, &account, *head, first, rest);
                 }
                 AttemptOutcome::Refused(refused) => self.refused(lease, &account, *refused).await,
                 AttemptOutcome::TooLarge(message) => return self.error(StatusCode::PAYLOAD_TOO_LARGE, &message),
@@ -312,9 +319,9 @@ impl<'a> Forward<'a> {
     }
 
     fn respond(
-        self,
+        mut self,
         mut lease: RequestLease,
-        account_name: &str,
+        account: &LeasedAccount,
         head: Parts,
         first: Vec<Bytes>,
         rest: Incoming,
@@ -328,9 +335,18 @@ impl<'a> Forward<'a> {
             lease.created(response::created_ids(self.provider(), &head.headers, &first));
         }
         lease.response_began(head.status.as_u16(), limit_headers(&head.headers));
-        let (metrics, labels) = (self.backend.metrics.clone(), self.request.labels.clone());
-        let observer = ResponseObserver::new(&head, metrics, labels, account_name, lease);
-        self.sign(response::relay(head, first, rest, observer), Some(account_name))
+        let observed = self.observed(account);
+        let observer = ResponseObserver::new(&head, observed, lease);
+        self.sign(response::relay(head, first, rest, observer), Some(&account.name))
+    }
+
+    /// What is known of a request whose response goes to the client, from this account.
+    pub(super) fn observed(&mut self, account: &LeasedAccount) -> ObservedRequest {
+        let metrics = self.backend.metrics.clone();
+        let mut in_flight = self.request.in_flight.take().unwrap_or_else(|| metrics.in_flight());
+        in_flight.sent_with(&account.in_flight);
+        let (labels, account_name) = (self.request.labels.clone(), account.name.clone());
+        ObservedRequest { metrics, labels, account_name, _in_flight: in_flight }
     }
 
     /// Adds the headers that name the account and the number of attempts.

@@ -19,6 +19,13 @@ fn wait_for(gateway: &TestGateway, outcome: &str, count: u64) {
     assert!(rows.iter().all(|row| row.contains(&wanted)), "{rows:#?}");
 }
 
+/// The requests under way: on the accounts `a` and `b`, and of the whole gateway.
+fn in_flight(gateway: &TestGateway) -> [u64; 3] {
+    let of = |label| gateway.account(label)["in_flight"].as_u64().unwrap();
+    let all = gateway.home.client().call("status", serde_json::json!({}));
+    [of("a"), of("b"), all["in_flight"].as_u64().unwrap()]
+}
+
 fn ask(gateway: &TestGateway, line: &str, more: &str) -> Vec<u8> {
     let headers = format!("x-api-key: {}\r\ncontent-type: application/json\r\n{more}", gateway.key);
     request(line, &headers, r#"{"model":"m"}"#)
@@ -103,4 +110,38 @@ fn a_response_that_breaks_off_counts_as_broken() {
     http.write(&ask(&gateway, "POST /anthropic/v1/x", ""));
     http.read_until("01234");
     wait_for(&gateway, "broken", 1);
+}
+
+#[test]
+fn a_request_is_in_flight_on_its_account_until_its_response_has_ended() {
+    const LIMITED: &str = r#"{"type":"error","error":{"type":"rate_limit_error","message":"limit"}}"#;
+    let (go_on, may_go_on) = std::sync::mpsc::channel::<()>();
+    let may_go_on = std::sync::Mutex::new(may_go_on);
+    let upstream = Upstream::start(move |received, stream| {
+        if received.key() == "k-a" {
+            return respond(stream, 429, "retry-after: 3600\r\n", LIMITED);
+        }
+        if received.target().ends_with("/silent") {
+            // until the gateway closes it
+            let _closed = stream.read(&mut [0]);
+            return false;
+        }
+        begin_stream(stream) && chunk(stream, "data: {\"type\":\"x\"}\n\n") && {
+            may_go_on.lock().unwrap().recv().unwrap();
+            end_stream(stream)
+        }
+    });
+    let gateway = TestGateway::with("[selection]\npreferred_account = \"a\"", "ab", upstream);
+    let mut http = gateway.http_client();
+    http.write(&ask(&gateway, "POST /anthropic/v1/stream", ""));
+    http.read_until("data:");
+    // the account that refused it first has none
+    assert_eq!(in_flight(&gateway), [0, 1, 1]);
+    go_on.send(()).unwrap();
+    wait_until("the stream has ended", || in_flight(&gateway) == [0, 0, 0]);
+    let mut silent = gateway.http_client();
+    silent.write(&ask(&gateway, "POST /anthropic/v1/silent", ""));
+    wait_until("it is sent", || in_flight(&gateway) == [0, 1, 1]);
+    drop(silent);
+    wait_until("its client has gone", || in_flight(&gateway) == [0, 0, 0]);
 }

@@ -175,7 +175,7 @@ mod tests {
         let account = serde_json::json!({
             "id": "ac_1a2b3c4d", "provider": "anthropic", "label": label, "tier": "pro", "kind": "oauth", "unchecked": false,
             "state": state, "enabled": true, "leases": 1, "capacity": 1, "priority": 0, "use": ["claude"],
-            "limits": [], "usage": [], "created_at": 0, "last_used_at": 1_000_000_000
+            "limits": [], "usage": [], "created_at": 0, "last_used_at": 1_000_000_000, "in_flight": 0
         });
         serde_json::from_value(account).unwrap()
     }

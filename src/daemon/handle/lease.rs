@@ -363,7 +363,7 @@ impl State {
 
     /// Copies the credential of a lease, if it can be used.
     fn granted_credential(
-        &self,
+        &mut self,
         of: (&GatewayClient, &RouteRequest<'_>),
         fence: Fence,
         found: CredentialResult,
@@ -383,11 +383,12 @@ impl State {
     }
 
     fn leased_account(
-        &self,
+        &mut self,
         (client, request): (&GatewayClient, &RouteRequest<'_>),
         fence: Fence,
         id: AccountId,
     ) -> Option<LeasedAccount> {
+        let in_flight = self.in_flight.counter(id);
         let record = &self.pool.account(id)?.record;
         let credential = self.credentials.get(id)?;
         Some(LeasedAccount {
@@ -403,6 +404,7 @@ impl State {
             is_only: self.is_bound(request),
             is_declared: self.is_declared(id),
             agent: client.agent.clone().or_else(|| self.pool.lease(fence)?.agent.clone()),
+            in_flight,
         })
     }
 }

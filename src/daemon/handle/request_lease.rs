@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{GatewayHandle, no_account::NoAccount};
 use crate::daemon::os::clock;
-use crate::daemon::state::{CredentialUse, ReportOutcome, SavedSignal, Served, UpstreamOutcome};
+use crate::daemon::state::{CredentialUse, InFlightCounter, ReportOutcome, SavedSignal, Served, UpstreamOutcome};
 use crate::pool::{AccountId, Command, CredentialKind, Fence, Mono, RequestNeeds};
 use crate::{credential::Secret, limits::Headers, provider::TargetError};
 
@@ -43,6 +43,8 @@ pub struct LeasedAccount {
     pub(super) is_declared: bool,
     /// The agent that uses it.
     pub agent: Option<Box<str>>,
+    /// Counts the requests that are under way on it.
+    pub in_flight: InFlightCounter,
 }
 
 /// A lease that a request uses; one that was acquired for this request alone is released on drop.

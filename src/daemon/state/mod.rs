@@ -11,6 +11,7 @@ mod credentials;
 mod differences;
 pub(crate) mod events;
 pub(crate) mod gateway_keys;
+mod in_flight;
 mod key_holders;
 mod lasting_key;
 mod log_later;
@@ -51,6 +52,8 @@ pub use credentials::{CredentialUse, connect_options, oauth_given};
 pub(crate) use differences::Differences;
 pub(crate) use events::Events;
 pub(crate) use gateway_keys::GatewayKeys;
+use in_flight::InFlightCounts;
+pub use in_flight::{AccountInFlight, InFlightCounter};
 
 pub(crate) use key_holders::KeyHolders;
 pub(crate) use lasting_key::LISTED_AFTER_END;
@@ -146,6 +149,7 @@ pub struct State {
     pub(crate) key_holders: KeyHolders,
     pub(crate) served_by: ServedBy,
     pub(crate) differences: Differences,
+    pub(crate) in_flight: InFlightCounts,
     pub(crate) gateway: GatewayState,
     pub(crate) events: Events,
     pub(crate) waiters: Waiters,
@@ -252,6 +256,7 @@ impl Daemon {
                 key_holders: KeyHolders::default(),
                 served_by,
                 differences: Differences::default(),
+                in_flight: InFlightCounts::default(),
                 gateway: GatewayState::default(),
                 events: Events::default(),
                 waiters: Waiters::default(),

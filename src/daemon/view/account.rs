@@ -107,6 +107,7 @@ pub(crate) fn account_info(state: &State, now: Now, account: &Account) -> Accoun
         person_id: record.owner.person.clone(),
         organization_id: record.owner.organization.clone(),
         organization: record.owner.organization_name.clone(),
+        in_flight: state.in_flight.of(record.id),
     }
 }
 

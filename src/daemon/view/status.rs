@@ -1,5 +1,7 @@
 //! `status`: the daemon, its accounts and its queue.
 
+use std::sync::atomic::Ordering;
+
 use super::{denial, gateway_key, warnings};
 use crate::daemon::state::{AccountState, Daemon, State};
 use crate::daemon::{os::clock, refresh::awaited_refreshes};
@@ -47,6 +49,7 @@ pub(crate) fn status(daemon: &Daemon, now: Now) -> DaemonStatus {
         queue: queue.collect(),
         warnings,
         gateway_trouble: state.gateway.trouble.clone(),
+        in_flight: daemon.in_flight.load(Ordering::Relaxed),
     }
 }
 

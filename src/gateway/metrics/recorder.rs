@@ -6,6 +6,7 @@ use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
 
 use tokio::time::Instant;
 
+use crate::daemon::{AccountInFlight, InFlightCounter};
 use crate::{gateway::response::TokenCounts, pool::RefusalKind, protocol::ErrorKind};
 
 /// Further combinations of labels are counted together.
@@ -73,11 +74,23 @@ struct LatencyHistogram {
 
 /// Counts a request as in flight until it is dropped.
 #[derive(Debug)]
-pub(crate) struct InFlightGuard(Arc<AtomicU64>);
+pub(crate) struct InFlightGuard(Arc<AtomicU64>, Option<AccountInFlight>);
 
 impl Drop for InFlightGuard {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl InFlightGuard {
+    /// The request was sent with this account.
+    pub(crate) fn sent_with(&mut self, account: &InFlightCounter) {
+        self.1 = Some(account.begin());
+    }
+
+    /// The account has refused the request, or has not answered.
+    pub(crate) fn not_served(&mut self) {
+        self.1 = None;
     }
 }
 
@@ -94,7 +107,7 @@ impl MetricsRecorder {
 
     pub(crate) fn in_flight(&self) -> InFlightGuard {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
-        InFlightGuard(self.in_flight.clone())
+        InFlightGuard(self.in_flight.clone(), None)
     }
 
     pub(crate) fn response_began(&self, labels: &RequestLabels) {

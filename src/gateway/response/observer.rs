@@ -21,15 +21,21 @@ pub(crate) struct ResponseObserver {
     usage: UsageParser,
     /// Of an event stream, whose errors are reported.
     stream: Option<ObservedStream>,
-    metrics: Arc<MetricsRecorder>,
-    labels: RequestLabels,
-    account_name: String,
+    request: ObservedRequest,
     status: u16,
     /// The request keeps its lease until the response has ended.
     lease: Option<RequestLease>,
     /// An error was reported that is not saved yet.
     unsaved: Option<SavedSignal>,
-    _in_flight: InFlightGuard,
+}
+
+/// The request whose response is observed.
+pub(crate) struct ObservedRequest {
+    pub(crate) metrics: Arc<MetricsRecorder>,
+    pub(crate) labels: RequestLabels,
+    pub(crate) account_name: String,
+    /// Until the response has ended.
+    pub(crate) _in_flight: InFlightGuard,
 }
 
 struct ObservedStream {
@@ -42,37 +48,22 @@ struct ObservedStream {
 
 impl ResponseObserver {
     /// Observes a response that is no refusal.
-    pub(crate) fn new(
-        head: &Parts,
-        metrics: Arc<MetricsRecorder>,
-        labels: RequestLabels,
-        account_name: &str,
-        lease: RequestLease,
-    ) -> Self {
+    pub(crate) fn new(head: &Parts, request: ObservedRequest, lease: RequestLease) -> Self {
         let stream = ObservedStream { events: SseParser::default(), has_failed: false, is_finished: false };
         let stream = is_event_stream(&head.headers).then_some(stream);
         let decoder = ContentDecoder::of_response(&head.headers);
-        Self { stream, decoder, ..Self::of_refusal(head, metrics, labels, account_name, Some(lease)) }
+        Self { stream, decoder, ..Self::of_refusal(head, request, Some(lease)) }
     }
 
     /// Observes a refusal, which was reported already.
-    pub(crate) fn of_refusal(
-        head: &Parts,
-        metrics: Arc<MetricsRecorder>,
-        labels: RequestLabels,
-        account_name: &str,
-        lease: Option<RequestLease>,
-    ) -> Self {
-        metrics.response_began(&labels);
+    pub(crate) fn of_refusal(head: &Parts, request: ObservedRequest, lease: Option<RequestLease>) -> Self {
+        request.metrics.response_began(&request.labels);
         Self {
             // a refusal took no tokens
             decoder: ContentDecoder::none(),
             usage: UsageParser::default(),
             stream: None,
-            _in_flight: metrics.in_flight(),
-            metrics,
-            labels,
-            account_name: account_name.to_owned(),
+            request,
             status: head.status.as_u16(),
             lease,
             unsaved: None,
@@ -120,7 +111,8 @@ impl ResponseObserver {
         let has_failed = stream.is_some_and(|stream| stream.has_failed);
         let is_finished = stream.is_some_and(|stream| stream.is_finished);
         let is_good = (complete || is_finished) && !has_failed;
-        self.metrics.response_ended(&self.labels, &self.account_name, self.status, self.usage.tokens, is_good);
+        let ObservedRequest { metrics, labels, account_name, .. } = &self.request;
+        metrics.response_ended(labels, account_name, self.status, self.usage.tokens, is_good);
         self.lease = None;
     }
 }

@@ -104,6 +104,8 @@ pub struct AccountInfo {
     pub organization_id: Option<String>,
     /// The name of that organisation.
     pub organization: Option<String>,
+    /// How many requests of the gateway are under way on it: sent, and neither refused nor answered in full.
+    pub in_flight: u64,
 }
 
 /// What a provider answered to the credential of an account.

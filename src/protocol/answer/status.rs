@@ -50,6 +50,8 @@ pub struct DaemonStatus {
     pub warnings: Vec<String>,
     /// Why the gateway does not listen on a configured address.
     pub gateway_trouble: Option<String>,
+    /// How many requests of the gateway are under way; those that wait for an account are not counted.
+    pub in_flight: u64,
 }
 
 /// Where the gateway listens.
