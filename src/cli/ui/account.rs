@@ -18,9 +18,9 @@ pub(crate) fn name(account: &AccountInfo) -> &str {
     account.label.as_deref().or(account.email.as_deref()).unwrap_or(&account.id)
 }
 
-/// An account's label, else its id.
+/// The same of an account that another document names.
 pub(crate) fn label(account: &AccountLabel) -> &str {
-    account.label.as_deref().unwrap_or(&account.id)
+    account.label.as_deref().or(account.email.as_deref()).unwrap_or(&account.id)
 }
 
 /// A plan, as in the protocol.

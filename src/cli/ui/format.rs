@@ -2,6 +2,8 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use jiff::{Timestamp, ZonedDateTime, tz::TimeZone};
+
 use crate::pool::spoken;
 
 /// The time of day, in ms since 1970.
@@ -16,6 +18,46 @@ pub(crate) fn until(now: u64, at: u64) -> String {
         0 => "now".to_owned(),
         left => format!("in {}", spoken(Duration::from_millis(left))),
     }
+}
+
+/// `until 17:06, in 76 s`, or `now` if the time has passed.
+pub(crate) fn until_clock(now: u64, at: u64) -> String {
+    if at <= now { "now".to_owned() } else { format!("until {}", clock_and_span(now, at)) }
+}
+
+/// `17:06, in 76 s`, or `now` if the time has passed.
+pub(crate) fn clock_and_span(now: u64, at: u64) -> String {
+    if at <= now { "now".to_owned() } else { format!("{}, {}", day_and_clock(now, at), until(now, at)) }
+}
+
+/// `17:06`, in the local time zone.
+pub(crate) fn clock(at: u64) -> String {
+    local(at).strftime("%H:%M").to_string()
+}
+
+/// `17:06:31`, in the local time zone.
+pub(crate) fn clock_with_seconds(at: u64) -> String {
+    local(at).strftime("%H:%M:%S").to_string()
+}
+
+/// `17:06` today, `Tue 17:06` within a week, else with the date: `24 Dec 17:06`, `3 Jan 2027`.
+pub(crate) fn day_and_clock(now: u64, at: u64) -> String {
+    let (today, then) = (local(now), local(at));
+    let days = (then.date() - today.date()).get_days();
+    let form = match days {
+        0 => "%H:%M",
+        -6..=6 => "%a %H:%M",
+        _ if then.year() == today.year() => "%-d %b %H:%M",
+        _ => "%-d %b %Y",
+    };
+    then.strftime(form).to_string()
+}
+
+/// A time of day in the local time zone; in unit tests that is UTC.
+fn local(at: u64) -> ZonedDateTime {
+    let zone = if cfg!(test) { TimeZone::UTC } else { TimeZone::system() };
+    let at = i64::try_from(at).ok().and_then(|at| Timestamp::from_millisecond(at).ok());
+    at.unwrap_or(Timestamp::MAX).to_zoned_datetime(zone)
 }
 
 /// `2 h ago`, in whole units.
@@ -98,6 +140,28 @@ mod tests {
         ] {
             assert_eq!(ago(now, at), expected);
         }
+    }
+
+    #[test]
+    fn a_time_to_come_is_shown_as_clock_time_and_span() {
+        // Thursday, 1 January 1970 was day 0
+        let now = 333 * D + 17 * H + 5 * MIN;
+        for (at, expected) in [
+            (now - 1, "now"),
+            (now, "now"),
+            (now + 76 * S, "until 17:06, in 76 s"),
+            (now + 6 * H, "until 23:05, in 6 h"),
+            (now + 7 * H, "until Tue 00:05, in 7 h"),
+            (now + 6 * D, "until Sun 17:05, in 6 d"),
+            (now + 7 * D, "until 7 Dec 17:05, in 7 d"),
+            (now + 40 * D, "until 9 Jan 1971, in 40 d"),
+        ] {
+            assert_eq!(until_clock(now, at), expected);
+        }
+        assert_eq!(day_and_clock(now, now - 20 * H), "Sun 21:05");
+        assert_eq!(day_and_clock(now, now - 9 * D), "21 Nov 17:05");
+        assert_eq!((clock(now + 59 * S), clock_with_seconds(now + 59 * S)), ("17:05".into(), "17:05:59".into()));
+        assert!(until_clock(now, u64::MAX).starts_with("until 30 Dec 9999, in "), "no time is too late to show");
     }
 
     #[test]
