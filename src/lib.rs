@@ -23,6 +23,7 @@
 //! | [`service`] | installs the daemon as a service of systemd, launchd or Windows |
 //! | [`config`] | where the files are; `config.toml`: one table of keys, strict parsing, all errors in one report |
 //! | [`store`] | what survives the daemon: accounts, limits, sessions, leases that are not bound to a connection |
+//! | [`history`] | what happened: requests, leases and events of the past, within a budget of bytes and age |
 //! | [`protocol`] | calls and answers, JSON lines and binary frames, without I/O; lease ids |
 //! | [`provider`] | the upstreams as data: families, quotas, headers, environment variables |
 //! | [`credential`] | secrets that cannot be printed; OAuth; logins of other tools; **pure** in `refresh`: when to refresh a login |
@@ -66,6 +67,7 @@ pub mod daemon;
 #[cfg(any(fuzzing, test))]
 pub mod fuzzing;
 pub mod gateway;
+pub mod history;
 pub mod http;
 #[deny(clippy::disallowed_methods)]
 pub mod limits;

@@ -12,12 +12,13 @@ use lessor::protocol::{
     DaemonStatus, DecidedInfo, DecisionInfo, DisableAccountParams, Empty, ErrorAccount, ErrorInfo, ErrorKind,
     EventInfo, ExplainInfo, ExplainParams, ExportAccountsParams, ExportInfo, ExportedAccount, ExportedCredential,
     ExportedLink, ExportedWindow, ForecastInfo, ForecastParams, FromServer, GatewayAccess, GatewayInfo, GatewayKeyInfo,
-    GatewayKeyParams, HeaderList, HelloInfo, HelloParams, HistoryGroup, HistoryInfo, HistoryParams, HolderInfo,
-    ImportAccountsParams, ImportEntry, ImportInfo, ImportLimit, ImportWindow, ImportedEntry, LeaseInfo, LeaseRef,
-    LeaseRow, LimitInfo, LinkInfo, ListAccountsParams, MAGIC, MessageDecoder, MoveLeaseParams, MovedInfo, NoParams,
-    ObjectText, OutlookInfo, PastLease, QueueRow, RekeyInfo, ReloadInfo, ReportParams, RequestId, RequestInfo,
-    RequestRow, RequestSums, RestartInfo, RestartParams, RevokeKeyParams, RevokedKeyInfo, SecretText, ServerFrames,
-    SetAccountParams, SubscribeParams, TokenSums, UsageInfo, VerdictInfo, VerifyAccountParams, encode_call,
+    GatewayKeyParams, HeaderList, HelloInfo, HelloParams, HistoryGroup, HistoryInfo, HistoryParams, HistoryStatus,
+    HolderInfo, ImportAccountsParams, ImportEntry, ImportInfo, ImportLimit, ImportWindow, ImportedEntry, LeaseInfo,
+    LeaseRef, LeaseRow, LimitInfo, LinkInfo, ListAccountsParams, MAGIC, MessageDecoder, MoveLeaseParams, MovedInfo,
+    NoParams, ObjectText, OutlookInfo, PastLease, QueueRow, RekeyInfo, ReloadInfo, ReportParams, RequestId,
+    RequestInfo, RequestRow, RequestSums, RestartInfo, RestartParams, RevokeKeyParams, RevokedKeyInfo, SecretText,
+    ServerFrames, SetAccountParams, SubscribeParams, TokenSums, UsageInfo, VerdictInfo, VerifyAccountParams,
+    encode_call,
 };
 
 fn text(text: &str) -> Option<String> {
@@ -389,6 +390,7 @@ fn answers() -> Vec<(&'static str, Answer<'static>)> {
         warnings: vec!["a warning".into()],
         gateway_trouble: text("the port is taken"),
         in_flight: 4,
+        history: Some(HistoryStatus { begins_at: Some(1_780_000_000_000), bytes: 4096, dropped: 1 }),
     };
     let access = GatewayAccess {
         key: SecretText("lk_1".into()),

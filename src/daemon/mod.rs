@@ -4,6 +4,7 @@ mod api;
 mod attest;
 mod config;
 mod handle;
+mod history;
 mod linked_logins;
 pub mod log;
 mod memory;

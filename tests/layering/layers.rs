@@ -19,6 +19,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("usage", &["limits", "pool", "http", "provider"]),
     ("credential", &["limits", "pool", "ownership", "http", "provider"]),
     ("store", &["limits", "pool", "credential"]),
+    ("history", &["pool", "protocol"]),
     ("config", &["limits", "pool", "ownership", "visible"]),
     ("client", &["pool", "protocol", "config", "ownership"]),
     (
@@ -36,6 +37,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "usage",
             "credential",
             "store",
+            "history",
             "config",
             "client",
         ],

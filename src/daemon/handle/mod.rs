@@ -16,7 +16,7 @@ use tokio::sync::watch;
 
 use crate::daemon::state::{Daemon, GatewayShortage, GatewayState, StateGuard};
 use crate::daemon::{os::clock, os::handover::GatewayListeners, view};
-use crate::{config, protocol::AccountTotals, store::Write};
+use crate::{config, history::HistoryQueue, protocol::AccountTotals, store::Write};
 
 /// Starts the gateway; called once, before the daemon accepts clients.
 pub type StartGateway = fn(GatewayHandle) -> io::Result<Box<dyn RunningGateway>>;
@@ -69,6 +69,10 @@ impl GatewayHandle {
 
     fn state(&self) -> StateGuard<'_> {
         self.daemon.state()
+    }
+
+    pub(in crate::daemon) fn history(&self) -> &HistoryQueue {
+        &self.daemon.history
     }
 
     /// How often the calling thread has taken the daemon's lock, for tests.

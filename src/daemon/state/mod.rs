@@ -33,6 +33,7 @@ use tokio::sync::{Notify, watch};
 use crate::credential::{FormerCredential, Link};
 use crate::daemon::attest::AttestState;
 use crate::daemon::os::{blocking, clock};
+use crate::history::HistoryQueue;
 use crate::pool::{AccountId, Command, ConnectionId, Effect, Lease, Now, Pool, Process, Wall};
 use crate::protocol::LeaseKey;
 use crate::store::Store;
@@ -80,6 +81,7 @@ pub struct Daemon {
 pub struct Shared {
     pub(crate) store: Store,
     counts: WriteCounts,
+    pub(crate) history: Arc<HistoryQueue>,
     pub(crate) lease_key: LeaseKey,
     pub(crate) gateway_keys: GatewayKeys,
     pub(crate) run: RunInfo,
@@ -215,6 +217,7 @@ impl Daemon {
             let shared = Arc::new(Shared {
                 store: restored.store,
                 counts: WriteCounts::default(),
+                history: Arc::default(),
                 lease_key: restored.lease_key,
                 gateway_keys: restored.gateway_keys,
                 run,

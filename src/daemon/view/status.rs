@@ -50,6 +50,7 @@ pub(crate) fn status(daemon: &Daemon, now: Now) -> DaemonStatus {
         warnings,
         gateway_trouble: state.gateway.trouble.clone(),
         in_flight: daemon.in_flight.load(Ordering::Relaxed),
+        history: daemon.history.status(),
     }
 }
 

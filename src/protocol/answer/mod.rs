@@ -17,8 +17,8 @@ pub use explanation::{CandidateInfo, DecidedInfo, ExplainInfo, ForecastInfo, Out
 pub use history::{AttemptRow, HistoryGroup, HistoryInfo, PastLease, RequestRow, RequestSums, TokenSums};
 pub use lease::{CredentialInfo, DecisionInfo, HolderInfo, LeaseInfo, LeaseRow, MovedInfo, QueueRow, SecretText};
 pub use status::{
-    ConfigState, DaemonStatus, ENDING, EventInfo, GatewayAccess, GatewayInfo, GatewayKeyInfo, HelloInfo, RekeyInfo,
-    ReloadInfo, RestartInfo, RevokedKeyInfo,
+    ConfigState, DaemonStatus, ENDING, EventInfo, GatewayAccess, GatewayInfo, GatewayKeyInfo, HelloInfo, HistoryStatus,
+    RekeyInfo, ReloadInfo, RestartInfo, RevokedKeyInfo,
 };
 pub use transfer::{
     ExportInfo, ExportedAccount, ExportedCredential, ExportedLink, ExportedWindow, ImportInfo, ImportedEntry,

@@ -52,6 +52,20 @@ pub struct DaemonStatus {
     pub gateway_trouble: Option<String>,
     /// How many requests of the gateway are under way; those that wait for an account are not counted.
     pub in_flight: u64,
+    /// The history; none while it is turned off.
+    pub history: Option<HistoryStatus>,
+}
+
+/// The state of the history.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+pub struct HistoryStatus {
+    /// When it begins, epoch ms; none while it is empty.
+    pub begins_at: Option<u64>,
+    /// How large its files are, in bytes.
+    pub bytes: u64,
+    /// How many requests, leases and events were not recorded since the daemon was started, because there was too much
+    /// to write or the disk failed.
+    pub dropped: u64,
 }
 
 /// Where the gateway listens.

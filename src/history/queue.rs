@@ -1,0 +1,349 @@
+//! The way of records to the history's thread. It is bounded in number and memory and never makes a sender wait: what
+//! finds no room is dropped and counted.
+
+use std::mem::size_of;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::pool::Process;
+use crate::protocol::{AccountLabel, AttemptRow, EventInfo, HistoryStatus, HolderInfo, PastLease, RequestRow};
+
+/// The most records that wait for the thread.
+const MOST_RECORDS: usize = 20_000;
+/// The most memory that they take, in bytes.
+const MOST_BYTES: usize = 8 << 20;
+/// With so many records the thread does not wait for more.
+const FULL_BATCH: usize = 2_000;
+
+/// Something that is to be kept.
+#[derive(Clone, PartialEq, Debug)]
+pub enum HistoryRecord {
+    /// A request of the gateway has ended.
+    Request(Box<RequestRow>),
+    /// A lease has ended, and its holder, whose program and directory are still to be found.
+    Lease(Box<PastLease>, Option<Process>),
+    /// An event.
+    Event(Box<EventInfo>),
+    /// A process holds a lease from now on: its program and directory are found while it is alive.
+    Holder(Process),
+}
+
+/// Records that wait for the history's thread.
+#[derive(Debug, Default)]
+pub struct HistoryQueue {
+    waiting: Mutex<WaitingRecords>,
+    changed: Condvar,
+    dropped: AtomicU64,
+    /// Whether there is a thread that takes records.
+    is_open: AtomicBool,
+    /// Whether records are kept, or at least the ends of requests are reported to subscribers.
+    is_kept: AtomicBool,
+    /// What the files hold; none while nothing is kept.
+    status: Mutex<Option<HistoryStatus>>,
+}
+
+#[derive(Debug, Default)]
+struct WaitingRecords {
+    records: Vec<HistoryRecord>,
+    bytes: usize,
+    flushes: Vec<FlushCallback>,
+    /// The thread waits for the first record.
+    is_idle: bool,
+    /// No record comes any more.
+    is_closed: bool,
+}
+
+/// Called on the history's thread when every record from before it was written.
+struct FlushCallback(Box<dyn FnOnce() + Send>);
+
+impl std::fmt::Debug for FlushCallback {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("FlushCallback")
+    }
+}
+
+/// What the thread has taken from the queue.
+#[derive(Debug, Default)]
+pub(super) struct RecordBatch {
+    pub(super) records: Vec<HistoryRecord>,
+    flushes: Vec<FlushCallback>,
+    /// Whether it is the last one.
+    pub(super) is_last: bool,
+}
+
+impl RecordBatch {
+    /// Reports that the batch is written to those that wait for it.
+    pub(super) fn written(self) {
+        self.flushes.into_iter().for_each(|flush| flush.0());
+    }
+}
+
+impl HistoryQueue {
+    /// Hands over the end of a request; never waits.
+    pub fn request(&self, row: RequestRow) {
+        if self.is_open.load(Ordering::Relaxed) {
+            self.push(HistoryRecord::Request(Box::new(row)));
+        }
+    }
+
+    /// Hands over a lease or an event; never waits.
+    pub fn push(&self, record: HistoryRecord) {
+        let bytes = memory_of(&record);
+        let is_idle = {
+            let waiting = &mut *self.waiting();
+            if waiting.is_closed || waiting.records.len() >= MOST_RECORDS || waiting.bytes + bytes > MOST_BYTES {
+                self.dropped.fetch_add(1, Ordering::Relaxed);
+                return;
+            }
+            waiting.records.push(record);
+            waiting.bytes += bytes;
+            std::mem::take(&mut waiting.is_idle) || waiting.records.len() == FULL_BATCH
+        };
+        if is_idle {
+            self.changed.notify_one();
+        }
+    }
+
+    /// Whether leases and events are kept, so that it is worth describing them.
+    #[must_use]
+    pub fn is_kept(&self) -> bool {
+        self.is_kept.load(Ordering::Relaxed)
+    }
+
+    /// How many records were dropped.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+
+    /// The state of the history; none while it is turned off.
+    #[must_use]
+    pub fn status(&self) -> Option<HistoryStatus> {
+        let status = *self.status.lock().unwrap_or_else(PoisonError::into_inner);
+        status.map(|status| HistoryStatus { dropped: self.dropped(), ..status })
+    }
+
+    pub(super) fn set_status(&self, status: Option<HistoryStatus>) {
+        *self.status.lock().unwrap_or_else(PoisonError::into_inner) = status;
+    }
+
+    /// Calls `done` when all records from before it are written; at once if there is no thread.
+    pub fn flush(&self, done: impl FnOnce() + Send + 'static) {
+        let done = FlushCallback(Box::new(done));
+        let unserved = {
+            let waiting = &mut *self.waiting();
+            if waiting.is_closed || !self.is_open.load(Ordering::Relaxed) {
+                Some(done)
+            } else {
+                waiting.flushes.push(done);
+                None
+            }
+        };
+        match unserved {
+            Some(done) => done.0(),
+            None => self.changed.notify_one(),
+        }
+    }
+
+    /// Opens the queue: a thread takes its records from now on. `is_kept`: whether it keeps leases and events.
+    pub(super) fn open(&self, is_kept: bool) {
+        self.is_kept.store(is_kept, Ordering::Relaxed);
+        self.is_open.store(true, Ordering::Relaxed);
+    }
+
+    /// Has the thread write what waits, and end.
+    pub(super) fn close(&self) {
+        self.is_kept.store(false, Ordering::Relaxed);
+        self.is_open.store(false, Ordering::Relaxed);
+        self.waiting().is_closed = true;
+        self.changed.notify_all();
+    }
+
+    /// Counts records that could not be written.
+    pub(super) fn count_dropped(&self, records: u64) {
+        self.dropped.fetch_add(records, Ordering::Relaxed);
+    }
+
+    /// The next records: those that have come within `collect` after the first one. Without one, an empty batch after
+    /// `most`.
+    pub(super) fn next(&self, most: Duration, collect: Duration) -> RecordBatch {
+        let mut waiting = self.waiting();
+        if waiting.records.is_empty() && waiting.flushes.is_empty() && !waiting.is_closed {
+            waiting.is_idle = true;
+            let idle = |waiting: &mut WaitingRecords| {
+                waiting.records.is_empty() && waiting.flushes.is_empty() && !waiting.is_closed
+            };
+            let woken = self.changed.wait_timeout_while(waiting, most, idle);
+            waiting = woken.unwrap_or_else(PoisonError::into_inner).0;
+            waiting.is_idle = false;
+        }
+        if !waiting.records.is_empty() {
+            let may_collect = |waiting: &mut WaitingRecords| {
+                waiting.records.len() < FULL_BATCH && waiting.flushes.is_empty() && !waiting.is_closed
+            };
+            let woken = self.changed.wait_timeout_while(waiting, collect, may_collect);
+            waiting = woken.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        let is_last = waiting.is_closed;
+        let (records, flushes) = (std::mem::take(&mut waiting.records), std::mem::take(&mut waiting.flushes));
+        waiting.bytes = 0;
+        RecordBatch { records, flushes, is_last }
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, WaitingRecords> {
+        // records are only added and taken: there is no state in between
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// About how much memory a record takes.
+fn memory_of(record: &HistoryRecord) -> usize {
+    size_of::<HistoryRecord>()
+        + match record {
+            HistoryRecord::Holder(_) => 0,
+            HistoryRecord::Request(row) => {
+                let texts = [
+                    &row.agent,
+                    &row.directory,
+                    &row.session,
+                    &row.lease,
+                    &row.label,
+                    &row.pool,
+                    &row.model,
+                    &row.reason,
+                ];
+                let plain = row.provider.len() + row.path.len() + row.outcome.len();
+                size_of::<RequestRow>()
+                    + lengths(&texts)
+                    + plain
+                    + row.account.as_ref().map_or(0, of_account)
+                    + of_holder(row.holder.as_ref())
+                    + row.attempts.iter().map(of_attempt).sum::<usize>()
+            }
+            HistoryRecord::Lease(lease, _) => {
+                let texts = [&lease.model, &lease.pool, &lease.session, &lease.label, &lease.agent, &lease.directory];
+                let plain = lease.lease.len() + lease.provider.len() + lease.reason.len();
+                size_of::<PastLease>() + lengths(&texts) + plain + of_account(&lease.account)
+            }
+            HistoryRecord::Event(event) => {
+                let texts = [
+                    &event.provider,
+                    &event.lease,
+                    &event.model,
+                    &event.label,
+                    &event.key,
+                    &event.reason,
+                    &event.scope,
+                    &event.state,
+                    &event.pool,
+                    &event.session,
+                    &event.agent,
+                    &event.evidence,
+                ];
+                size_of::<EventInfo>()
+                    + lengths(&texts)
+                    + event.kind.len()
+                    + event.account.as_ref().map_or(0, of_account)
+                    + event.from.as_ref().map_or(0, of_account)
+            }
+        }
+}
+
+fn lengths(texts: &[&Option<String>]) -> usize {
+    texts.iter().map(|text| text.as_ref().map_or(0, String::len)).sum()
+}
+
+fn of_account(account: &AccountLabel) -> usize {
+    account.id.len() + lengths(&[&account.label, &account.email])
+}
+
+fn of_holder(holder: Option<&HolderInfo>) -> usize {
+    holder.map_or(0, |holder| lengths(&[&holder.program]))
+}
+
+fn of_attempt(attempt: &AttemptRow) -> usize {
+    size_of::<AttemptRow>()
+        + of_account(&attempt.account)
+        + lengths(&[&attempt.reason, &attempt.scope, &attempt.evidence])
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::mpsc::channel;
+
+    use super::*;
+
+    const SOON: Duration = Duration::from_millis(1);
+
+    fn event() -> HistoryRecord {
+        HistoryRecord::Event(Box::default())
+    }
+
+    #[test]
+    fn a_full_queue_drops_and_counts_without_waiting() {
+        let queue = HistoryQueue::default();
+        queue.open(true);
+        (0..MOST_RECORDS + 7).for_each(|_| queue.push(event()));
+        let taken = queue.next(SOON, SOON).records.len() as u64;
+        assert_eq!(taken + queue.dropped(), (MOST_RECORDS + 7) as u64);
+        assert!(queue.dropped() >= 7);
+        queue.push(event());
+        assert_eq!(queue.next(SOON, SOON).records.len(), 1, "there is room again");
+    }
+
+    #[test]
+    fn large_records_are_bounded_by_their_memory() {
+        let queue = HistoryQueue::default();
+        queue.open(true);
+        let large = || RequestRow { path: "x".repeat(1 << 20), ..RequestRow::default() };
+        (0..20).for_each(|_| queue.request(large()));
+        assert!(queue.dropped() >= 12, "{}", queue.dropped());
+        assert!(!queue.next(SOON, SOON).records.is_empty());
+    }
+
+    #[test]
+    fn without_a_thread_nothing_is_kept_or_counted() {
+        let queue = HistoryQueue::default();
+        queue.request(RequestRow::default());
+        assert!(!queue.is_kept());
+        let (done, flushed) = channel();
+        queue.flush(move || _ = done.send(()));
+        flushed.recv().unwrap();
+        assert_eq!(queue.dropped(), 0);
+        assert!(queue.next(SOON, SOON).records.is_empty());
+    }
+
+    #[test]
+    fn a_flush_is_answered_after_the_records_before_it() {
+        let queue = Arc::new(HistoryQueue::default());
+        queue.open(true);
+        let thread = std::thread::spawn({
+            let queue = queue.clone();
+            move || {
+                let mut written = 0;
+                loop {
+                    let batch = queue.next(Duration::from_secs(60), Duration::from_secs(60));
+                    written += batch.records.len();
+                    let is_last = batch.is_last;
+                    batch.written();
+                    if is_last {
+                        return written;
+                    }
+                }
+            }
+        });
+        for _ in 0..3 {
+            queue.push(event());
+            let (done, flushed) = channel();
+            queue.flush(move || _ = done.send(()));
+            flushed.recv().unwrap();
+        }
+        queue.push(event());
+        queue.close();
+        assert_eq!(thread.join().unwrap(), 4, "what waits is written before the end");
+        queue.push(event());
+        assert_eq!(queue.dropped(), 1);
+    }
+}
