@@ -360,6 +360,8 @@ fn answers() -> Vec<(&'static str, Answer<'static>)> {
         holder: Some(HolderInfo { pid: 4711, program: text("claude") }),
         granted_at: 1_780_000_000_000,
         expires_at: Some(1_790_000_000_000),
+        agent: text("claude"),
+        directory: text("/home/me/project"),
     };
     let status = DaemonStatus {
         version: "0.1.0".into(),

@@ -16,6 +16,8 @@ fn leases_are_acquired_listed_renewed_and_released() {
     assert_eq!((&lease["provider"], &lease["account"]["label"]), (&json!("anthropic"), &json!("work")));
     let row = &home.json(&["leases"])[0];
     assert_eq!((&row["bind"], &row["holder"]["pid"], &row["label"]), (&json!("pid"), &json!(me), &json!("job")));
+    let directory = std::env::current_dir().unwrap();
+    assert_eq!(row["directory"], json!(directory), "the directory of its holder");
     let short = &lease["lease"].as_str().unwrap()[..14];
     home.run(&["leases"]).ok().says(short).says("job").says("in 10 min");
     home.run(&["status"]).ok().says(short).says("1/1");

@@ -73,6 +73,12 @@ pub(crate) fn ancestry_of_tcp_peer(own: SocketAddr, peer: SocketAddr) -> Ancestr
     }
 }
 
+/// The working directory of a process. The pid may belong to another process by now: the caller checks that.
+pub(crate) fn directory_of(pid: u32) -> Option<String> {
+    blocking::check();
+    system::facts(pid)?.directory.as_deref().map(text)
+}
+
 /// Reads one process, and the pid of its parent.
 fn read(pid: u32) -> Option<(RunningProgram, u32)> {
     let before = process::find(pid).ok()??.process;

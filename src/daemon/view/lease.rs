@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use rustc_hash::FxHashMap;
 
 use super::credential;
-use crate::daemon::os::process;
+use crate::daemon::os::{peer_process, process};
 use crate::daemon::state::{ReportOutcome, State};
 use crate::pool::{Bind, Fence, Lease, Now, Process, millis};
 use crate::protocol::{
@@ -89,21 +89,29 @@ pub(crate) fn lease_rows(state: &State, now: Now) -> Vec<(LeaseRow, Option<Proce
         holder: None,
         granted_at: lease.granted_at.0,
         expires_at: lease.expires.map(|at| now.wall_of(at).0),
+        agent: lease.agent.as_deref().map(str::to_owned),
+        directory: None,
     };
     leases.into_iter().map(|lease| (row(lease), lease.holder.process)).collect()
 }
 
-/// Adds the program that each holder runs now. This reads from the system, so it must not be called under the lock.
+/// Adds the program that each holder runs now, and its directory. This reads from the system, so it must not be called
+/// under the lock.
 pub(crate) fn with_programs(rows: Vec<(LeaseRow, Option<Process>)>) -> Vec<LeaseRow> {
-    let mut programs: FxHashMap<Process, Option<HolderInfo>> = FxHashMap::default();
-    let mut holder = |process: Process| programs.entry(process).or_insert_with(|| holder_info(process)).clone();
-    let add = |(row, process): (LeaseRow, Option<Process>)| LeaseRow { holder: process.and_then(&mut holder), ..row };
+    let mut holders: FxHashMap<Process, Option<(HolderInfo, Option<String>)>> = FxHashMap::default();
+    let mut holder = |process: Process| holders.entry(process).or_insert_with(|| holder_info(process)).clone();
+    let add = |(row, process): (LeaseRow, Option<Process>)| match process.and_then(&mut holder) {
+        Some((holder, directory)) => LeaseRow { holder: Some(holder), directory, ..row },
+        None => row,
+    };
     rows.into_iter().map(add).collect()
 }
 
-/// A holder and its current program: the program may have changed since the grant, as with `lessor run`. `None` when the
-/// process has ended.
-fn holder_info(holder: Process) -> Option<HolderInfo> {
+/// A holder with its current program and directory: both may have changed since the grant, as with `lessor run`. `None`
+/// when the process has ended.
+fn holder_info(holder: Process) -> Option<(HolderInfo, Option<String>)> {
+    // before its identity is checked: the pid may belong to another process meanwhile
+    let directory = peer_process::directory_of(holder.pid);
     let found = process::find(holder.pid).ok().flatten().filter(|found| found.process == holder)?;
-    Some(HolderInfo { pid: holder.pid, program: found.program.as_deref().map(str::to_owned) })
+    Some((HolderInfo { pid: holder.pid, program: found.program.as_deref().map(str::to_owned) }, directory))
 }

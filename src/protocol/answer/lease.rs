@@ -102,6 +102,10 @@ pub struct LeaseRow {
     pub granted_at: u64,
     /// When it ends, epoch ms.
     pub expires_at: Option<u64>,
+    /// The agent that the holder stated.
+    pub agent: Option<String>,
+    /// The directory that its holder is in now.
+    pub directory: Option<String>,
 }
 
 /// A lease whose account was changed, or will be at its next request.
