@@ -286,7 +286,7 @@ pub struct HistoryParams {
     pub status: Option<String>,
     /// Of events: only these kinds.
     pub kinds: Vec<String>,
-    /// Groups the sums: `hour`, `day`, `account`, `model`, `agent`, `dir` or `provider`.
+    /// Groups the sums: `minute` (of two hours at most), `hour`, `day`, `account`, `model`, `agent`, `dir` or `provider`.
     pub by: Option<String>,
     /// The most rows [default: 100, at most 1000]; 0 asks for sums only.
     pub limit: Option<u32>,
