@@ -15,10 +15,10 @@ use lessor::protocol::{
     GatewayKeyParams, HeaderList, HelloInfo, HelloParams, HistoryGroup, HistoryInfo, HistoryParams, HistoryStatus,
     HolderInfo, ImportAccountsParams, ImportEntry, ImportInfo, ImportLimit, ImportWindow, ImportedEntry, LeaseInfo,
     LeaseRef, LeaseRow, LimitInfo, LinkInfo, ListAccountsParams, MAGIC, MessageDecoder, MoveLeaseParams, MovedInfo,
-    NoParams, ObjectText, OutlookInfo, PastLease, QueueRow, RekeyInfo, ReloadInfo, ReportParams, RequestId,
-    RequestInfo, RequestRow, RequestSums, RestartInfo, RestartParams, RevokeKeyParams, RevokedKeyInfo, SecretText,
-    ServerFrames, SetAccountParams, SubscribeParams, TokenSums, UsageInfo, VerdictInfo, VerifyAccountParams,
-    encode_call,
+    NoParams, ObjectText, OutlookInfo, PastLease, ProviderInfo, QueueRow, RekeyInfo, ReloadInfo, ReportParams,
+    RequestId, RequestInfo, RequestRow, RequestSums, RestartInfo, RestartParams, RevokeKeyParams, RevokedKeyInfo,
+    SecretText, ServerFrames, SetAccountParams, SubscribeParams, TokenSums, UsageInfo, VerdictInfo,
+    VerifyAccountParams, encode_call,
 };
 
 fn text(text: &str) -> Option<String> {
@@ -283,6 +283,8 @@ fn account() -> AccountInfo {
         organization_id: text("o"),
         organization: text("Team"),
         in_flight: 2,
+        usage_next_at: Some(1_790_000_000_000),
+        remedy: text("lessor account set work --api-key-stdin"),
     }
 }
 
@@ -393,6 +395,18 @@ fn answers() -> Vec<(&'static str, Answer<'static>)> {
         gateway_trouble: text("the port is taken"),
         in_flight: 4,
         history: Some(HistoryStatus { begins_at: Some(1_780_000_000_000), bytes: 4096, dropped: 1 }),
+        providers: vec![ProviderInfo {
+            provider: "anthropic".into(),
+            agent: text("claude"),
+            accounts: 6,
+            serving: 2,
+            busy: 1,
+            limited: 3,
+            grantable: 4,
+            next: Some(label()),
+            free_at: Some(1_790_000_000_000),
+            first_free: Some(label()),
+        }],
     };
     let access = GatewayAccess {
         key: SecretText("lk_1".into()),
@@ -575,7 +589,12 @@ fn explained() -> ExplainInfo {
 fn error() -> ErrorInfo {
     let mut error = ErrorInfo::new(ErrorKind::AllLimited, "every anthropic account is limited").hint("wait");
     error.data.retry_after_ms = Some(30_000);
-    error.data.accounts.push(ErrorAccount { id: "ac_1".into(), why: "limited".into(), until: Some(1_790_000_000_000) });
+    error.data.accounts.push(ErrorAccount {
+        id: "ac_1".into(),
+        why: "limited".into(),
+        until: Some(1_790_000_000_000),
+        name: text("work"),
+    });
     error
 }
 

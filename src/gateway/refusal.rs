@@ -128,7 +128,6 @@ fn reasons(accounts: &[UnavailableAccount]) -> String {
         let why = match account.why {
             Ineligible::Limited if account.is_denied() => "refused by the provider".to_owned(),
             Ineligible::Busy => "in use".to_owned(),
-            Ineligible::Renewing => "being refreshed".to_owned(),
             other => other.name().replace('_', " "),
         };
         match groups.iter_mut().find(|(known, _)| *known == why) {

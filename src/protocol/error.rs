@@ -173,6 +173,8 @@ pub struct ErrorAccount {
     pub why: String,
     /// Until when, epoch ms, if known.
     pub until: Option<u64>,
+    /// What people call it.
+    pub name: Option<String>,
 }
 
 impl ErrorInfo {
@@ -197,6 +199,7 @@ impl ErrorInfo {
             id: obstacle.account.to_string(),
             why: obstacle.why.name().to_owned(),
             until: obstacle.until.map(|until| until.0),
+            name: None,
         });
         let mut error = Self::new(refusal.kind.into(), refusal.message.clone());
         error.data.retry_after_ms = refusal.retry_at.map(|at| at.0.saturating_sub(now.0));

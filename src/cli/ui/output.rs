@@ -127,11 +127,12 @@ impl Output {
         let label = |tint, label| paint(self.colour_notes, tint, label);
         let mut text = format!("{} {}\n", label(Tint::Bad, "error:"), visible::escape_lines(error.message()));
         for account in &data.accounts {
-            let until = account.until.map(|until| format!(", free {}", format::until(now, until))).unwrap_or_default();
-            text += &format!("  {}  {}{until}\n", clean(&account.id), clean(&format::spaced(&account.why)));
+            let until = account.until.map(|until| format!(" {}", format::until_clock(now, until))).unwrap_or_default();
+            let name = account.name.as_ref().unwrap_or(&account.id);
+            text += &format!("  {}: {}{until}\n", clean(name), clean(&format::spaced(&account.why)));
         }
         if let Some(after) = data.retry_after_ms {
-            text += &format!("  earliest: {}\n", format::until(now, now.saturating_add(after)));
+            text += &format!("  first free: {}\n", format::clock_and_span(now, now.saturating_add(after)));
         }
         if let Some(hint) = &data.hint {
             text += &format!("{} {}\n", label(Tint::Strong, "hint:"), visible::escape_lines(hint));
@@ -212,10 +213,15 @@ mod tests {
     fn an_error_lists_the_accounts_the_earliest_time_and_a_hint() {
         let mut error = ErrorInfo::new(ErrorKind::AllLimited, "every account is limited").hint("wait");
         error.data.retry_after_ms = Some(240_000);
-        error.data.accounts = vec![ErrorAccount { id: "ac_1".into(), why: "limited".into(), until: Some(1_060_000) }];
+        error.data.accounts = vec![ErrorAccount {
+            id: "ac_1".into(),
+            why: "limited".into(),
+            until: Some(1_060_000),
+            name: Some("work".into()),
+        }];
         assert_eq!(
             Output::plain(80).error_text(&CliError::from(ClientError::from(error)), 1_000_000),
-            "error: every account is limited\n  ac_1  limited, free in 60 s\n  earliest: in 4 min\nhint: wait\n"
+            "error: every account is limited\n  work: limited until 00:17, in 60 s\n  first free: 00:20, in 4 min\nhint: wait\n"
         );
     }
 

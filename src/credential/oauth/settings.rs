@@ -175,9 +175,9 @@ impl MissingSettings {
         }
     }
 
-    /// The commands that set them.
+    /// The command that sets them.
     #[must_use]
-    pub fn remedy(&self) -> String {
+    pub fn command(&self) -> String {
         let provider = &self.provider;
         let set = |key: &str| {
             let (section, id) = match &self.client_id {
@@ -193,6 +193,12 @@ impl MissingSettings {
         };
         let id = self.client_id.is_some().then_some("client_id");
         let lines: Vec<String> = id.into_iter().chain(self.keys.iter().copied()).map(set).collect();
+        lines.join(" && ")
+    }
+
+    /// The same, with where to get the values.
+    #[must_use]
+    pub fn remedy(&self) -> String {
         let what = if self.example {
             "any OpenID provider works: set its issuer, and the id of a client that you registered there for http://127.0.0.1/callback"
         } else if self.client_id.is_some() {
@@ -201,7 +207,7 @@ impl MissingSettings {
             "lessor ships no client: use your own, or the one of the vendor's tool if its terms allow \
              you"
         };
-        format!("{} ({what})", lines.join(" && "))
+        format!("{} ({what})", self.command())
     }
 }
 

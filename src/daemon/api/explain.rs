@@ -28,7 +28,7 @@ pub fn forecast(daemon: &Daemon, reply: &mut CallReply<'_>, params: &ForecastPar
         id: outlook.account.to_string(),
         label: name(state, outlook.account).label,
         room: outlook.room,
-        why: outlook.why.map(|why| why.name().to_owned()),
+        why: outlook.why.map(|why| state.obstacle_name(now, outlook.account, why).to_owned()),
         until: outlook.until.map(|until| until.0),
     });
     let info = ForecastInfo {
@@ -225,7 +225,7 @@ fn candidate(state: &State, now: Now, one: &CandidateAccount) -> Option<Candidat
         label: account.record.label.clone(),
         email: account.record.email.clone(),
         rank: one.rank.map(|rank| rank as u64),
-        why: exclusion.map(|exclusion| exclusion.why.name().to_owned()),
+        why: exclusion.map(|exclusion| state.obstacle_name(now, one.account, exclusion.why).to_owned()),
         until: exclusion.and_then(|exclusion| exclusion.until).map(|until| until.0),
         note: match login {
             Some(_) => view::state_reason(state, now, account),

@@ -73,7 +73,7 @@ fn grant(state: &mut State, reply: &mut CallReply<'_>, now: Now, ask: LeaseReque
             }
             _ => held(state, reply, now, granted, (LeaseReply::Granted { until }, credential)),
         },
-        Err(refusal) => refuse(reply, now, refusal),
+        Err(refusal) => refuse(state, reply, now, refusal),
     }
 }
 
@@ -95,8 +95,8 @@ fn held(
     }
 }
 
-fn refuse(reply: &mut CallReply<'_>, now: Now, refusal: Unsaved<Refusal>) -> CallResult {
-    reply.saved(refusal.map(|refusal| Err(refused(&refusal, now))))
+fn refuse(state: &State, reply: &mut CallReply<'_>, now: Now, refusal: Unsaved<Refusal>) -> CallResult {
+    reply.saved(refusal.map(|refusal| Err(refused(state, &refusal, now))))
 }
 
 /// What a lease is bound to. Its process is looked up before the state is locked.
@@ -199,11 +199,12 @@ fn connected(session: &mut Session, state: &mut State, process: &mut Option<Open
 /// `lease.release`
 pub fn release(daemon: &Daemon, reply: &mut CallReply<'_>, params: &LeaseRef) -> CallResult {
     let fence = fence_of(daemon, params)?;
+    let state = &mut *daemon.state();
     let now = clock::now();
-    let released = daemon.state().apply(now, Command::Release(fence));
+    let released = state.apply(now, Command::Release(fence));
     match released.into_result() {
         Ok(released) => reply.own_saved(released.map(|_| Ok(Answer::Done(Empty {})))),
-        Err(refusal) => refuse(reply, now, refusal),
+        Err(refusal) => refuse(state, reply, now, refusal),
     }
 }
 
@@ -214,7 +215,7 @@ pub fn extend(daemon: &Daemon, reply: &mut CallReply<'_>, params: &LeaseRef) -> 
     let now = clock::now();
     match state.apply(now, Command::ExtendLease(fence)).into_result() {
         Ok(extended) => held(state, reply, now, extended, (LeaseReply::Held, true)),
-        Err(refusal) => refuse(reply, now, refusal),
+        Err(refusal) => refuse(state, reply, now, refusal),
     }
 }
 
@@ -229,7 +230,7 @@ pub fn resume(session: &mut Session, daemon: &Daemon, reply: &mut CallReply<'_>,
     let holder = Holder { attested, ..connected(session, state, &mut process) };
     match state.apply(now, Command::Resume { ticket: Box::new(ticket), connection, holder }).into_result() {
         Ok(resumed) => held(state, reply, now, resumed, (LeaseReply::Held, true)),
-        Err(refusal) => refuse(reply, now, refusal),
+        Err(refusal) => refuse(state, reply, now, refusal),
     }
 }
 

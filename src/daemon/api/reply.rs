@@ -361,7 +361,7 @@ impl Waiter for QueuedLease {
                 PendingLease { granted, kind: LeaseReply::Granted { until }, responders }.hand_out(state, now);
             }
             Err(refusal) => {
-                let error = refusal.map(|refusal| ErrorInfo::of_refusal(&refusal, now.wall));
+                let error = refusal.map(|refusal| view::refusal(state, &refusal, now));
                 refuse_all(state, &responders, error);
             }
         }
@@ -460,7 +460,7 @@ impl PendingLease {
                 }
             },
             Err(refusal) => {
-                let refused = granted.then(refusal).map(|refusal| ErrorInfo::of_refusal(&refusal, now.wall));
+                let refused = granted.then(refusal).map(|refusal| view::refusal(state, &refusal, now));
                 refuse_all(state, &responders, refused);
             }
         }

@@ -33,7 +33,7 @@ pub fn report(daemon: &Daemon, reply: &mut CallReply<'_>, params: &ReportParams)
     };
     let result = learnt.then(state.report(now, (fence, None), outcome, classified));
     match result.into_result() {
-        Err(refusal) => reply.saved(refusal.map(|refusal| Err(refused(&refusal, now)))),
+        Err(refusal) => reply.saved(refusal.map(|refusal| Err(refused(state, &refusal, now)))),
         Ok(outcome) => match outcome.peek().decision.lease {
             None => {
                 let decided = outcome.peek().clone();

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use crate::daemon::state::{Outbox, State};
+use crate::daemon::{
+    state::{Outbox, State},
+    view,
+};
 use crate::pool::{AccountId, AccountRecord, ConnectionId, Holder, Now, Refusal, Target};
 use crate::protocol::{Codec, ErrorInfo, ErrorKind, SecretText};
 use crate::{credential::Secret, daemon::os::clock, provider::TargetError};
@@ -33,14 +36,14 @@ pub fn find_account(state: &State, name: &str) -> Result<AccountId, ErrorInfo> {
             let may_be = |record: &&AccountRecord| record.email.as_ref().is_some_and(|email| name.starts_with(email));
             let mut ids = records.filter(may_be).map(|record| record.id);
             let named = ids.find(|id| state.account_name(*id) == name);
-            named.ok_or_else(|| refused(&refusal, clock::now()))
+            named.ok_or_else(|| refused(state, &refusal, clock::now()))
         }
     }
 }
 
 /// The error for a refusal of the pool.
-pub fn refused(refusal: &Refusal, now: Now) -> ErrorInfo {
-    ErrorInfo::of_refusal(refusal, now.wall)
+pub fn refused(state: &State, refusal: &Refusal, now: Now) -> ErrorInfo {
+    view::refusal(state, refusal, now)
 }
 
 /// The target of a request that names a provider, a model and a pool.

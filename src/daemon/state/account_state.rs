@@ -2,7 +2,7 @@
 
 use super::State;
 use crate::limits::Scope;
-use crate::pool::{Account, Limit, LoginProblem, LoginState, Now};
+use crate::pool::{Account, AccountId, Ineligible, Limit, LoginProblem, LoginState, Now};
 use crate::provider;
 
 /// Whether an account can serve, and what is in the way.
@@ -56,6 +56,17 @@ impl State {
             LoginState::NeedsVerification(_) => AccountState::NeedsVerification,
             LoginState::Ready if account.renewing().is_some() => AccountState::WaitingForToken,
             LoginState::Ready => by_limits(account, now),
+        }
+    }
+}
+
+impl State {
+    /// The name of what keeps an account from serving a request: its state, or what is in the way of this request.
+    pub(crate) fn obstacle_name(&self, now: Now, account: AccountId, why: Ineligible) -> &'static str {
+        let state = self.pool.account(account).map(|account| self.account_state(account, now));
+        match (why, state) {
+            (Ineligible::NeedsLogin, Some(state @ AccountState::CannotRenew)) => state.name(),
+            _ => why.name(),
         }
     }
 }

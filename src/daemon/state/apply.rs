@@ -158,6 +158,7 @@ impl State {
         self.logins.account_removed(id);
         self.usage_notes.plans.remove(&id);
         self.usage_notes.failures.remove(&id);
+        self.usage_notes.next.remove(&id);
         self.write(id, Write::DeleteAccount(id), pending);
     }
 

@@ -175,6 +175,8 @@ pub(crate) struct UsageNotes {
     pub(crate) plans: FxHashMap<AccountId, String>,
     /// Why the last question failed.
     pub(crate) failures: FxHashMap<AccountId, String>,
+    /// When the next question is due.
+    pub(crate) next: FxHashMap<AccountId, Wall>,
 }
 
 /// What was read from the disk at the start.

@@ -106,7 +106,8 @@ impl Poller {
         let daemon = self.daemon.upgrade()?;
         let now = clock::now();
         let mut due: Vec<(Wall, AccountId)> = {
-            let state = &*daemon.state();
+            let state = &mut *daemon.state();
+            state.usage_notes.next.clear();
             let Some(every) = state.config.config.quota.poll else { return Some(LONGEST_SLEEP) };
             let polled = state.pool.accounts().iter().filter(|account| {
                 account.enabled()
@@ -125,7 +126,9 @@ impl Poller {
                 let known_since = known_since(&account.usage().windows, now.wall);
                 Some((ledger.due_at(limits, every, known_since, id.bits(), now.wall), id))
             });
-            due.collect()
+            let due: Vec<(Wall, AccountId)> = due.collect();
+            state.usage_notes.next.extend(due.iter().map(|(at, id)| (*id, *at)));
+            due
         };
         due.sort_unstable();
         for (_, account) in due.iter().take_while(|(at, _)| *at <= now.wall) {

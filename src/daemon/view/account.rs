@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::denial::denial_words;
 use super::why_renewing;
 use crate::daemon::state::State;
-use crate::pool::{Account, AccountId, AccountRecord, Limit, LoginProblem, LoginState, Now, Window, spoken};
+use crate::pool::{Account, AccountId, AccountRecord, Limit, LoginProblem, LoginState, Now, Refusal, Window, spoken};
 use crate::protocol::{AccountInfo, Answer, ErrorInfo, ErrorKind, LimitInfo, LinkInfo, UsageInfo};
 use crate::{credential::Credential, daemon::log::login_words, provider::vendor_account_id, usage};
 
@@ -24,6 +24,11 @@ impl State {
         let is_word = name.chars().all(|c| c.is_alphanumeric() || "@._+-".contains(c)) && !name.starts_with('-');
         let is_only = self.pool.find_account(&name).is_ok_and(|account| account.record.id == id);
         if is_word && is_only { name } else { id.to_string() }
+    }
+
+    /// The same for an account by its id.
+    pub(crate) fn email_name(&self, id: AccountId) -> Option<String> {
+        self.shown_email(&self.pool.account(id)?.record)
     }
 
     /// The email address of an account, followed by its organisation if an earlier account of its provider has the same
@@ -108,6 +113,8 @@ pub(crate) fn account_info(state: &State, now: Now, account: &Account) -> Accoun
         organization_id: record.owner.organization.clone(),
         organization: record.owner.organization_name.clone(),
         in_flight: state.in_flight.of(record.id),
+        usage_next_at: state.usage_notes.next.get(&record.id).map(|at| at.0),
+        remedy: super::remedy::remedy(state, now, account),
     }
 }
 
@@ -132,6 +139,16 @@ fn usage_of(state: &State, now: Now, account: &Account) -> Vec<UsageInfo> {
     let live = |rate: &&Window| rate.resets_at.unwrap_or(rate.as_of.after(RATE)) > now.wall;
     let rates = known.rates.iter().filter(live).map(|window| info(window, true));
     known.windows.iter().map(|window| info(window, false)).chain(rates).collect()
+}
+
+/// The error for a refusal of the pool: its accounts have their names, and their states as everywhere else.
+pub(crate) fn refusal(state: &State, refusal: &Refusal, now: Now) -> ErrorInfo {
+    let mut error = ErrorInfo::of_refusal(refusal, now.wall);
+    for (shown, obstacle) in error.data.accounts.iter_mut().zip(&refusal.accounts) {
+        shown.name = Some(state.account_name(obstacle.account));
+        shown.why = state.obstacle_name(now, obstacle.account, obstacle.why).to_owned();
+    }
+    error
 }
 
 /// How long a rate window without a reset time counts.

@@ -2,17 +2,17 @@
 
 use std::time::Duration;
 
-use crate::daemon::state::State;
-use crate::pool::{Account, AccountId, CredentialKind, Limit, LimitSource, LoginState, Now, spoken};
+use super::remedy::credential_hint;
+use crate::daemon::{log::login_words, state::State};
+use crate::pool::{Account, AccountId, Limit, LimitSource, LoginState, Now, spoken};
 use crate::protocol::{ErrorInfo, ErrorKind};
-use crate::{credential::LinkMode, daemon::log::login_words};
 
 /// After so long it is unlikely that the refusals end without the user.
 const LIKELY_FINAL: Duration = Duration::from_secs(6 * 3600);
 
 /// That the provider refuses the account, and since when; after hours, with what the user can do.
 pub(crate) fn denial_words(state: &State, now: Now, account: &Account) -> Option<String> {
-    let limit = denial(account)?;
+    let limit = denied(account)?;
     let provider = &account.record.provider;
     let reason = limit.reason.name().replace('_', " ");
     let words = limit.evidence.as_deref().unwrap_or(&reason);
@@ -23,19 +23,19 @@ pub(crate) fn denial_words(state: &State, now: Now, account: &Account) -> Option
     if since < LIKELY_FINAL {
         return Some(format!("{provider} has refused it for {}: {words}", spoken(since)));
     }
-    let remedy = credential_remedy(state, account);
+    let remedy = credential_hint(state, account);
     Some(format!("{provider} has refused it for {}: {words}; {remedy}", spoken(since)))
 }
 
 /// What the user can do about an account that its provider refuses now.
 pub(crate) fn denial_remedy(state: &State, account: &Account) -> Option<String> {
-    denial(account)?;
-    let (provider, remedy) = (&account.record.provider, credential_remedy(state, account));
+    denied(account)?;
+    let (provider, remedy) = (&account.record.provider, credential_hint(state, account));
     Some(format!("{provider} refuses it now; if that goes on, {remedy}"))
 }
 
 /// The limit of an account that its provider refuses.
-fn denial(account: &Account) -> Option<&Limit> {
+pub(super) fn denied(account: &Account) -> Option<&Limit> {
     account.limits().iter().find(|limit| limit.is_denial() && !limit.is_recovering())
 }
 
@@ -49,21 +49,9 @@ pub(super) fn warnings(state: &State, now: Now) -> impl Iterator<Item = String> 
     let words = move |account: &Account| {
         let since = spoken(now.wall.since(account.denied_since()?));
         let (name, provider) = (state.account_name(account.record.id), &account.record.provider);
-        Some(format!("{provider} has refused {name} for {since}: {}", credential_remedy(state, account)))
+        Some(format!("{provider} has refused {name} for {since}: {}", credential_hint(state, account)))
     };
     accounts.filter_map(words)
-}
-
-/// How the user gives an account a credential that works.
-fn credential_remedy(state: &State, account: &Account) -> String {
-    let (name, provider) = (state.account_reference(account.record.id), &account.record.provider);
-    let link = state.links.get(account.record.id).filter(|link| link.mode == LinkMode::Link);
-    match (account.record.kind, link) {
-        (CredentialKind::Oauth, Some(link)) => format!("log in with {} again; lessor reads its file", link.tool),
-        (CredentialKind::Oauth, None) => format!("log in again: lessor login {provider}"),
-        (CredentialKind::ApiKey, _) => format!("replace the key: lessor account set {name} --api-key-stdin"),
-        (CredentialKind::Token, _) => format!("replace the token: lessor account set {name} --token-stdin"),
-    }
 }
 
 /// Why an account still cannot serve, and what its user must do; `None` if nothing is in the way but time.
@@ -76,7 +64,7 @@ pub(crate) fn still_unusable(state: &State, now: Now, id: AccountId) -> Option<E
         LoginState::Ready => None,
         LoginState::NeedsLogin(_) => {
             let message = format!("{name} needs a new login: {why}");
-            Some(ErrorInfo::new(ErrorKind::NeedsLogin, message).hint(credential_remedy(state, account)))
+            Some(ErrorInfo::new(ErrorKind::NeedsLogin, message).hint(credential_hint(state, account)))
         }
         LoginState::NeedsVerification(verification) => {
             let place = verification.link.as_ref().map_or_else(String::new, |link| format!(" at {link}"));
@@ -97,5 +85,6 @@ fn disabled(state: &State, account: &Account) -> ErrorInfo {
     }
     let why = record.disabled_reason.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
     let message = format!("{name} is disabled{why}");
-    ErrorInfo::new(ErrorKind::NoAccount, message).hint(format!("enable it: lessor account enable {}", record.id))
+    let name = state.account_reference(record.id);
+    ErrorInfo::new(ErrorKind::NoAccount, message).hint(format!("enable it: lessor account enable {name}"))
 }

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use super::{denial, gateway_key, warnings};
+use super::{denial, gateway_key, provider, warnings};
 use crate::daemon::state::{AccountState, Daemon, State};
 use crate::daemon::{os::clock, refresh::awaited_refreshes};
 use crate::pool::{Now, millis};
@@ -51,6 +51,7 @@ pub(crate) fn status(daemon: &Daemon, now: Now) -> DaemonStatus {
         gateway_trouble: state.gateway.trouble.clone(),
         in_flight: daemon.in_flight.load(Ordering::Relaxed),
         history: daemon.history.status(),
+        providers: provider::providers(state, now, daemon.run.keyring.is_some()),
     }
 }
 

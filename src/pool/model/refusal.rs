@@ -87,7 +87,7 @@ stable_names!(
     Ineligible:
     Disabled = "disabled", NeedsLogin = "needs_login", NeedsVerification = "needs_verification",
     NotAllowed = "not_allowed", Excluded = "excluded", Limited = "limited", LacksModel = "lacks_model", Reserved = "reserved",
-    Renewing = "renewing", Busy = "busy",
+    Renewing = "waiting_for_token", Busy = "busy",
 );
 
 impl Refusal {

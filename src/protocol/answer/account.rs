@@ -105,7 +105,12 @@ pub struct AccountInfo {
     /// The name of that organisation.
     pub organization: Option<String>,
     /// How many requests of the gateway are under way on it: sent, and neither refused nor answered in full.
+    #[serde(default)]
     pub in_flight: u64,
+    /// When its usage is asked for next, epoch ms; null if that is not planned.
+    pub usage_next_at: Option<u64>,
+    /// Of an account that needs its user: the command that lets it serve, or what else does.
+    pub remedy: Option<String>,
 }
 
 /// What a provider answered to the credential of an account.

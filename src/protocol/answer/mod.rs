@@ -18,7 +18,7 @@ pub use history::{AttemptRow, HistoryGroup, HistoryInfo, PastLease, RequestRow, 
 pub use lease::{CredentialInfo, DecisionInfo, HolderInfo, LeaseInfo, LeaseRow, MovedInfo, QueueRow, SecretText};
 pub use status::{
     ConfigState, DaemonStatus, ENDING, EventInfo, GatewayAccess, GatewayInfo, GatewayKeyInfo, HelloInfo, HistoryStatus,
-    RekeyInfo, ReloadInfo, RestartInfo, RevokedKeyInfo,
+    ProviderInfo, RekeyInfo, ReloadInfo, RestartInfo, RevokedKeyInfo,
 };
 pub use transfer::{
     ExportInfo, ExportedAccount, ExportedCredential, ExportedLink, ExportedWindow, ImportInfo, ImportedEntry,

@@ -51,9 +51,13 @@ pub struct DaemonStatus {
     /// Why the gateway does not listen on a configured address.
     pub gateway_trouble: Option<String>,
     /// How many requests of the gateway are under way; those that wait for an account are not counted.
+    #[serde(default)]
     pub in_flight: u64,
     /// The history; none while it is turned off.
     pub history: Option<HistoryStatus>,
+    /// Of each provider with accounts: whether an agent can start now, and on what.
+    #[serde(default)]
+    pub providers: Vec<ProviderInfo>,
 }
 
 /// The state of the history.
@@ -66,6 +70,31 @@ pub struct HistoryStatus {
     /// How many requests, leases and events were not recorded since the daemon was started, because there was too much
     /// to write or the disk failed.
     pub dropped: u64,
+}
+
+/// Whether an agent of a provider can start now, on what, and if not, when.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+pub struct ProviderInfo {
+    /// The provider.
+    pub provider: String,
+    /// The vendor's agent, for which this holds; null for a provider without one.
+    pub agent: Option<String>,
+    /// How many accounts it has.
+    pub accounts: u64,
+    /// How many of them can serve a request without a model now.
+    pub serving: u64,
+    /// How many could, but have as many leases as they may have.
+    pub busy: u64,
+    /// How many have limits for such a request.
+    pub limited: u64,
+    /// How many leases can be granted now.
+    pub grantable: u64,
+    /// The account that the next agent gets; null if that depends on its process.
+    pub next: Option<AccountLabel>,
+    /// If none can serve: when the first can, epoch ms, if known.
+    pub free_at: Option<u64>,
+    /// Which account that is.
+    pub first_free: Option<AccountLabel>,
 }
 
 /// Where the gateway listens.

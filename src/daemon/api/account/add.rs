@@ -63,7 +63,7 @@ fn put_in_use(daemon: &Daemon, record: AccountRecord, credential: Credential) ->
         Command::AddAccount(Box::new(record))
     };
     let changed = state.apply(now, command).into_result();
-    let changed = changed.map_err(|refusal| refused(&refusal.no_answer(), now))?;
+    let changed = changed.map_err(|refusal| refused(state, &refusal.no_answer(), now))?;
     let answer = view::account_answer(state, now, id)?;
     Ok(changed.map(|_| answer))
 }

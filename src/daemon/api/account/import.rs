@@ -204,7 +204,7 @@ fn put_in_use(
     let mut done = Unsaved::nothing_to_save(id);
     for command in std::iter::once(command).chain(limits).chain(usage) {
         let applied = state.apply(now, command).into_result();
-        let applied = applied.map_err(|refusal| refused(&refusal.no_answer(), now))?;
+        let applied = applied.map_err(|refusal| refused(state, &refusal.no_answer(), now))?;
         done = done.then(applied.map(|_| id));
     }
     Ok(done)

@@ -68,7 +68,7 @@ pub fn change(daemon: &Daemon, reply: &mut CallReply<'_>, name: &str, command: A
     let problem = is_repair.then(|| view::still_unusable(state, now, id)).flatten();
     let account = info(state).or(before);
     reply.saved(changed.map(|result| {
-        result.map_err(|refusal| refused(&refusal, now))?;
+        result.map_err(|refusal| refused(state, &refusal, now))?;
         if let Some(problem) = problem {
             return Err(problem);
         }

@@ -44,7 +44,7 @@ pub async fn replace(daemon: Arc<Daemon>, mut params: SetAccountParams) -> Unsav
     }
     state.keep_credential(id, credential);
     let changed = state.apply(now, command).into_result();
-    let changed = changed.map_err(|refusal| refused(&refusal.no_answer(), now))?;
+    let changed = changed.map_err(|refusal| refused(state, &refusal.no_answer(), now))?;
     let answer = view::account_answer(state, now, id)?;
     Ok(changed.map(|_| answer))
 }

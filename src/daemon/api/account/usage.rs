@@ -112,7 +112,7 @@ fn confirm(daemon: &Daemon, id: AccountId) -> UnsavedAnswer {
         _ => Command::ForgetDenials(id, DenialsEnd::Accepted),
     };
     let confirmed = state.apply(now, command).into_result();
-    let confirmed = confirmed.map_err(|refusal| refused(&refusal.no_answer(), now))?;
+    let confirmed = confirmed.map_err(|refusal| refused(state, &refusal.no_answer(), now))?;
     if let Some(problem) = view::still_unusable(state, now, id) {
         let _saved_later = confirmed.no_answer();
         return Err(problem);

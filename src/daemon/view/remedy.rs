@@ -1,0 +1,75 @@
+//! What the user can do about an account that does not serve.
+
+use crate::credential::LinkMode;
+use crate::daemon::state::{AccountState, State, is_ours_to_refresh};
+use crate::pool::{Account, CredentialKind, LoginProblem, LoginState, Now};
+
+/// What lets an account serve that needs its user: one command, or, where another tool has the login, what to do there.
+pub(crate) fn remedy(state: &State, now: Now, account: &Account) -> Option<String> {
+    let record = &account.record;
+    let name = state.account_reference(record.id);
+    match state.account_state(account, now) {
+        AccountState::Disabled if record.enabled => {
+            let section = state.pool.configured(record).map(|section| section.name.as_str())?;
+            Some(format!("lessor config set accounts.{section:?}.enabled true"))
+        }
+        AccountState::Disabled => Some(format!("lessor account enable {name}")),
+        AccountState::NeedsVerification => Some(format!("lessor account verify {name}")),
+        AccountState::CannotRenew => Some(state.missing_for_refresh(record.id)?.command()),
+        AccountState::NeedsLogin => {
+            let of_tool = state.links.get(record.id).filter(|link| !is_ours_to_refresh(link));
+            let has_only_ended = record.login_state == LoginState::NeedsLogin(LoginProblem::AccessTokenEnded);
+            match of_tool.filter(|_| has_only_ended) {
+                Some(link) => Some(format!("start {} once: it refreshes this login, and lessor follows", link.tool)),
+                None => Some(credential_remedy(state, account).1),
+            }
+        }
+        AccountState::Limited => super::denial::denied(account).map(|_| format!("lessor account check {name}")),
+        AccountState::Ready | AccountState::PartlyLimited | AccountState::WaitingForToken => None,
+    }
+}
+
+/// How the user gives an account a credential that works: what to do, and the command for it.
+pub(super) fn credential_remedy(state: &State, account: &Account) -> (&'static str, String) {
+    let (name, provider) = (state.account_reference(account.record.id), &account.record.provider);
+    match account.record.kind {
+        CredentialKind::Oauth => ("log in again", format!("lessor login {provider}")),
+        CredentialKind::ApiKey => ("replace the key", format!("lessor account set {name} --api-key-stdin")),
+        CredentialKind::Token => ("replace the token", format!("lessor account set {name} --token-stdin")),
+    }
+}
+
+/// The same as a sentence; a login that another tool has is renewed there.
+pub(super) fn credential_hint(state: &State, account: &Account) -> String {
+    match state.links.get(account.record.id).filter(|link| link.mode == LinkMode::Link) {
+        Some(link) if account.record.kind == CredentialKind::Oauth => {
+            format!("log in with {} again; lessor reads its file", link.tool)
+        }
+        _ => {
+            let (what, command) = credential_remedy(state, account);
+            format!("{what}: {command}")
+        }
+    }
+}
+
+/// The same for a refresh that is not possible.
+pub(crate) fn renewal_hint(state: &State, account: &Account) -> String {
+    let record = &account.record;
+    if let LoginState::NeedsVerification(_) = &record.login_state {
+        let name = state.account_reference(record.id);
+        return format!("confirm the account with its provider, then: lessor account verify {name}");
+    }
+    let of_tool = state.links.get(record.id).filter(|link| !is_ours_to_refresh(link));
+    let missing = state.missing_for_refresh(record.id).filter(|_| !has_ended(&record.login_state));
+    match (record.kind, of_tool, missing) {
+        (CredentialKind::Oauth, Some(link), _) => {
+            format!("{} refreshes this login: use it once, or log in again there; lessor then follows", link.tool)
+        }
+        (CredentialKind::Oauth, None, Some(missing)) => missing.remedy(),
+        _ => credential_hint(state, account),
+    }
+}
+
+fn has_ended(login_state: &LoginState) -> bool {
+    matches!(login_state, LoginState::NeedsLogin(problem) if *problem != LoginProblem::AccessTokenEnded)
+}
