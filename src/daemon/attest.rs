@@ -21,6 +21,8 @@ const MOST_REMEMBERED: usize = 1 << 12;
 const MOST_LOOKUPS: usize = 2;
 /// Comparisons of the gateway for warnings at once: they do not pile up before those that requests wait for.
 const MOST_FOR_WARNINGS: usize = 4;
+/// Lookups of the gateway for its records at once: a connection that finds no room is looked up with its next request.
+const MOST_FOR_RECORDS: usize = 1;
 
 /// What comparisons need without the state lock.
 #[derive(Debug, Default)]
@@ -33,6 +35,8 @@ pub(crate) struct AttestState {
     pub(crate) lookups: Lookups,
     /// For comparisons of the gateway for a warning.
     pub(crate) for_warnings: Room<MOST_FOR_WARNINGS>,
+    /// For lookups of the gateway for its records.
+    pub(crate) for_records: Room<MOST_FOR_RECORDS>,
 }
 
 /// Room for this many lookups or comparisons at once.

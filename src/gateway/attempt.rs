@@ -31,6 +31,17 @@ pub(super) enum AttemptOutcome {
     Overloaded(String),
 }
 
+impl AttemptOutcome {
+    /// The status of the response, if there is one.
+    pub(super) fn status(&self) -> Option<u16> {
+        match self {
+            Self::Response(head, ..) => Some(head.status.as_u16()),
+            Self::Refused(refused) => Some(refused.head.status.as_u16()),
+            Self::Failed(_) | Self::TooLarge(_) | Self::Overloaded(_) => None,
+        }
+    }
+}
+
 /// A refusal, read as far as it matters, because the client may get it.
 pub(super) struct UpstreamRefusal {
     pub(super) head: Parts,
@@ -65,6 +76,12 @@ impl UpstreamRefusal {
     pub(super) fn is_for_all(&self, secret: &Secret) -> bool {
         let RefusalBody::Document(text) = &self.body else { return false };
         self.is_complete && !quotes(text, secret.expose())
+    }
+
+    /// Whether its words quote the credential.
+    pub(super) fn quotes(&self, secret: &Secret) -> bool {
+        let (RefusalBody::Document(text) | RefusalBody::Event(_, text)) = &self.body;
+        quotes(text, secret.expose())
     }
 }
 

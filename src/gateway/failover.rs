@@ -2,15 +2,16 @@
 
 use std::time::Duration;
 
-use hyper::StatusCode;
+use hyper::{Response, StatusCode};
 use tokio::time::sleep;
 
 use super::attempt::UpstreamRefusal;
-use super::forward::{DENIED_WAIT, Forward, NextStep, limit_headers};
+use super::forward::{DENIED_WAIT, Forward, NextStep, limit_headers, signed};
+use super::record::AttemptFailure;
 use super::refusal::NextRequest;
-use super::response::{self, ResponseObserver};
+use super::response::{self, ClientBody, ResponseObserver};
 use super::waiting::now;
-use crate::daemon::{LeasedAccount, ReportOutcome, RequestLease, UpstreamOutcome};
+use crate::daemon::{LeasedAccount, ReportOutcome, RequestLease, UnreportedRefusal, UpstreamOutcome};
 use crate::limits::{Reason, Scope};
 use crate::pool::{AccountId, Action, CredentialKind};
 
@@ -24,25 +25,30 @@ impl Forward<'_> {
         &mut self,
         lease: RequestLease,
         account: &LeasedAccount,
-        refused: UpstreamRefusal,
+        refused: Box<UpstreamRefusal>,
     ) -> NextStep {
         let is_login = account.kind == CredentialKind::Oauth;
         let is_unauthorized = refused.head.status == StatusCode::UNAUTHORIZED;
         if is_login && is_unauthorized && !self.has_refreshed && self.request.buffered.can_be_sent() {
             self.has_refreshed = true;
+            self.request.record.waits();
             if lease.refresh(account, self.time_left()).await {
+                self.request.record.attempt_failed(AttemptFailure::rejected_token());
                 return NextStep::Retry(Some(lease));
             }
         }
+        self.request.record.waits();
         let headers = limit_headers(&refused.head.headers);
+        let may_quote = !refused.quotes(&account.secret);
         let (report, lease) = match lease.report(refused.report(&headers)).await {
             Ok((report, lease)) => (report, Some(lease)),
-            // another request of the same holder has moved the lease: that account can serve this one too
-            Err(_) if self.can_send_again() => return NextStep::Retry(None),
-            Err(_) => return self.relay_refusal(None, account, refused),
+            Err(UnreportedRefusal { verdict }) => {
+                self.request.record.attempt_failed(AttemptFailure::classified(verdict.as_ref(), may_quote));
+                // another request of the same holder has moved the lease: that account can serve this one too
+                return if self.can_send_again() { NextStep::Retry(None) } else { NextStep::Relay(None, refused) };
+            }
         };
-        let reason = report.decision.reason.map_or("none", Reason::name);
-        self.backend.metrics.attempt_failed(&self.request.labels, &account.name, reason);
+        self.request.record.attempt_failed(AttemptFailure::reported(&report, may_quote));
         let decision = &report.decision;
         let stated = report.verdict.as_ref().and_then(|verdict| verdict.wait);
         match (decision.action, decision.scope) {
@@ -54,20 +60,20 @@ impl Forward<'_> {
             (Action::Retry | Action::Wait, Some(Scope::Service)) => {
                 match self.service_failed(account.id, lease, stated).await {
                     Ok(next) => next,
-                    Err(lease) => self.relay_refusal(lease, account, refused),
+                    Err(lease) => NextStep::Relay(lease, refused),
                 }
             }
             // the request is at fault, or the refusal says neither why nor for how long: its client decides
             (_, Some(Scope::Request)) if decision.action == Action::Stop || stated.is_none() => {
-                self.relay_refusal(lease, account, refused)
+                NextStep::Relay(lease, refused)
             }
             // only this account can serve the request, so the provider's own answer says most
-            (Action::Stop, _) if account.is_only => self.relay_refusal(lease, account, refused),
+            (Action::Stop, _) if account.is_only => NextStep::Relay(lease, refused),
             (Action::Stop, _) => self.wait_out(lease, account, refused, &report).await,
             (Action::Retry | Action::Wait, _) if self.can_send_again() => {
                 self.wait_out(lease, account, refused, &report).await
             }
-            _ => self.relay_refusal(lease, account, refused),
+            _ => NextStep::Relay(lease, refused),
         }
     }
 
@@ -76,20 +82,20 @@ impl Forward<'_> {
         &mut self,
         lease: Option<RequestLease>,
         account: &LeasedAccount,
-        refused: UpstreamRefusal,
+        refused: Box<UpstreamRefusal>,
         report: &ReportOutcome,
     ) -> NextStep {
         self.request.in_flight = None;
         let (action, after) = (report.decision.action, report.decision.after);
-        let Ok(found) = self.find_no_account() else { return self.relay_refusal(lease, account, refused) };
+        let Ok(found) = self.find_no_account() else { return NextStep::Relay(lease, refused) };
         if found.is_denied() {
             if refused.is_for_all(&account.secret) {
-                let UpstreamRefusal { head, first, .. } = &refused;
+                let UpstreamRefusal { head, first, .. } = &*refused;
                 self.backend.answers.keep(self.provider(), self.model(), head.status, &head.headers, first);
             }
             let left = DENIED_WAIT.saturating_sub(now().duration_since(self.patience.began)).min(self.time_left());
             if action == Action::Stop || after > left {
-                return self.relay_refusal(lease, account, refused);
+                return NextStep::Relay(lease, refused);
             }
         }
         if action == Action::Stop || after > self.patience.limit_left() {
@@ -139,19 +145,21 @@ impl Forward<'_> {
     }
 
     /// The client gets the upstream's refusal unchanged.
-    fn relay_refusal(
-        &mut self,
+    pub(super) fn relay_refusal(
+        self,
         lease: Option<RequestLease>,
         account: &LeasedAccount,
         refused: UpstreamRefusal,
-    ) -> NextStep {
+    ) -> Response<ClientBody> {
         let UpstreamRefusal { head, first, rest, .. } = refused;
-        let observer = ResponseObserver::of_refusal(&head, self.observed(account), lease);
-        NextStep::Respond(self.sign(response::relay(head, first, rest, observer), Some(&account.name)))
+        let attempts = self.attempts;
+        let observer = ResponseObserver::of_refusal(&head, self.observed(account, head.status), lease);
+        signed(response::relay(head, first, rest, observer), Some(&account.name), attempts)
     }
 
     pub(super) async fn failed(&mut self, lease: RequestLease, account: &LeasedAccount, reason: &str) -> NextStep {
-        self.backend.metrics.attempt_failed(&self.request.labels, &account.name, "network");
+        self.request.record.attempt_failed(AttemptFailure::no_response(reason));
+        self.request.record.waits();
         tracing::debug!(account = account.name, "no response from {}: {reason}", self.provider());
         let outcome = UpstreamOutcome::Stated { reason: Reason::ServerError, wait: None };
         let lease = lease.report(outcome).await.ok().map(|(_, lease)| lease);

@@ -9,8 +9,9 @@ use hyper::http::response::Parts;
 use hyper::{Response, StatusCode};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::attempt::{self, AttemptOutcome};
+use super::attempt::{self, AttemptOutcome, UpstreamRefusal};
 use super::metrics::{InFlightGuard, MetricsRecorder};
+use super::record::{AttemptFailure, RequestRecorder};
 use super::refusal::{self, NextRequest};
 use super::response::{self, ClientBody, ObservedRequest, ResponseObserver};
 use super::running_key::KeyedRequest;
@@ -21,7 +22,8 @@ use crate::daemon::{
     NoLeaseReason, RequestLease, RouteRequest, clock,
 };
 use crate::limits::Headers;
-use crate::{pool::AccountId, provider};
+use crate::pool::{AccountId, Wall};
+use crate::provider;
 
 /// How long a request waits when its provider has refused every account.
 pub(super) const DENIED_WAIT: Duration = Duration::from_secs(28);
@@ -40,6 +42,7 @@ pub(super) struct Backend {
     pub(super) handle: GatewayHandle,
     pub(super) upstreams: UpstreamClients,
     pub(super) metrics: Arc<MetricsRecorder>,
+    pub(super) recorder: Arc<RequestRecorder>,
     pub(super) sessions: WaitingSessions,
     pub(super) answers: KeptAnswers,
 }
@@ -66,7 +69,17 @@ pub(super) enum NextStep {
     Retry(Option<RequestLease>),
     /// Another attempt, with this account.
     Send(RequestLease, LeasedAccount),
+    /// The client gets this refusal unchanged.
+    Relay(Option<RequestLease>, Box<UpstreamRefusal>),
     Respond(Response<ClientBody>),
+}
+
+/// Why a request that waits must have an answer.
+enum WaitEnd {
+    /// The provider has refused every account.
+    Denied(Box<NoAccount>),
+    /// Its client bears no longer wait.
+    Due,
 }
 
 impl<'a> Forward<'a> {
@@ -109,6 +122,8 @@ impl<'a> Forward<'a> {
             let (lease, account) = match next {
                 NextStep::Send(lease, account) => (lease, account),
                 NextStep::Respond(response) => return response,
+                // only after an attempt, where it is relayed
+                NextStep::Relay(..) => return self.error(StatusCode::BAD_GATEWAY, "lessor: the refusal was lost"),
                 NextStep::Retry(held) => match self.lease(held).await {
                     Ok(leased) => leased,
                     Err(response) => return *response,
@@ -119,10 +134,16 @@ impl<'a> Forward<'a> {
             let mut in_flight = self.backend.metrics.in_flight();
             in_flight.sent_with(&account.in_flight);
             self.request.in_flight = Some(in_flight);
+            self.request.record.attempt_begins(&account);
             let outcome = match self.send(&account).await {
                 Ok(outcome) => outcome,
-                Err(message) => return self.error(StatusCode::BAD_GATEWAY, &message),
+                Err(message) => {
+                    self.request.record.attempt_answered(None);
+                    self.request.record.attempt_failed(AttemptFailure::not_sent(&message));
+                    return self.error(StatusCode::BAD_GATEWAY, &message);
+                }
             };
+            self.request.record.attempt_answered(outcome.status());
             if let Some(in_flight) = &mut self.request.in_flight
                 && !matches!(outcome, AttemptOutcome::Response(..))
             {
@@ -132,9 +153,18 @@ impl<'a> Forward<'a> {
                 AttemptOutcome::Response(head, first, rest) => {
                     return self.respond(lease, &account, *head, first, rest);
                 }
-                AttemptOutcome::Refused(refused) => self.refused(lease, &account, *refused).await,
-                AttemptOutcome::TooLarge(message) => return self.error(StatusCode::PAYLOAD_TOO_LARGE, &message),
-                AttemptOutcome::Overloaded(message) => return self.error(StatusCode::SERVICE_UNAVAILABLE, &message),
+                AttemptOutcome::Refused(refused) => match self.refused(lease, &account, refused).await {
+                    NextStep::Relay(lease, refused) => return self.relay_refusal(lease, &account, *refused),
+                    next => next,
+                },
+                AttemptOutcome::TooLarge(message) => {
+                    self.request.record.attempt_failed(AttemptFailure::not_sent(&message));
+                    return self.error(StatusCode::PAYLOAD_TOO_LARGE, &message);
+                }
+                AttemptOutcome::Overloaded(message) => {
+                    self.request.record.attempt_failed(AttemptFailure::not_sent(&message));
+                    return self.error(StatusCode::SERVICE_UNAVAILABLE, &message);
+                }
                 AttemptOutcome::Failed(reason) => self.failed(lease, &account, &reason).await,
             };
         }
@@ -153,8 +183,12 @@ impl<'a> Forward<'a> {
             None => {
                 // a restart does not wait for it
                 self.request.in_flight = None;
+                self.request.record.waits();
                 tokio::select! {
-                    begun = &mut beginning => begun,
+                    begun = &mut beginning => {
+                        self.request.record.waits_no_more();
+                        begun
+                    }
                     () = sleep_until(self.answer_due()) => {
                         let is_over = self.patience.limit_left().is_zero();
                         let next = if is_over { NextRequest::Stops } else { NextRequest::ComesBack };
@@ -163,7 +197,7 @@ impl<'a> Forward<'a> {
                 }
             }
         };
-        begun.map_err(|KeyRevoked| Box::new(refusal::unauthorized(self.provider())))
+        begun.map_err(|KeyRevoked| Box::new(self.unauthorized("the key was revoked")))
     }
 
     /// Sends the request; if the client gives up meanwhile, the account is noted as silent.
@@ -216,23 +250,25 @@ impl<'a> Forward<'a> {
         mut held: Option<RequestLease>,
     ) -> Result<(RequestLease, LeasedAccount), Box<Response<ClientBody>>> {
         let mut in_flight = self.request.in_flight.take();
+        self.request.record.waits();
         loop {
             let response = match self.lease_step(held.take(), &mut in_flight).await.map_err(Box::new)? {
                 Ok(LeaseStep::Leased(lease, account)) => {
-                    self.request.labels.agent = account.agent.as_deref().unwrap_or_default().to_owned();
+                    self.request.record.leased(&account);
                     self.is_bound = account.is_only;
                     return Ok((lease, account));
                 }
                 Ok(LeaseStep::Wait(after, before)) => {
                     (held, in_flight) = (before, None);
-                    tokio::select! {
+                    let over = tokio::select! {
                         () = self.pause(after) => continue,
-                        response = self.wait_is_over() => response,
-                    }
+                        over = self.wait_is_over() => over,
+                    };
+                    self.answer_to_wait(over)
                 }
                 Err(NoLeaseReason::Gone) => {
                     self.backend.handle.came_after_lease();
-                    refusal::unauthorized(self.provider())
+                    self.unauthorized("the lease of its key has ended")
                 }
                 Err(NoLeaseReason::Bad(error)) => self.error(StatusCode::BAD_REQUEST, &format!("lessor: {error}")),
                 Err(NoLeaseReason::Refused(found)) => self.no_account(&found, NextRequest::Stops),
@@ -243,21 +279,24 @@ impl<'a> Forward<'a> {
 
     /// One step of that; `Err` is the answer when the client must have one. `in_flight` ends when the request has to wait.
     async fn lease_step(
-        &self,
+        &mut self,
         held: Option<RequestLease>,
         in_flight: &mut Option<InFlightGuard>,
     ) -> Result<Result<LeaseStep, NoLeaseReason>, Response<ClientBody>> {
-        let request = self.route_request(&[]);
-        let leasing = self.backend.handle.lease(self.client, &request, held, self.patience.limit_left());
-        let (mut leasing, mut over) = (pin!(leasing), pin!(self.wait_is_over()));
-        loop {
-            tokio::select! {
-                biased;
-                step = &mut leasing => return Ok(step),
-                response = &mut over => return Err(response),
-                () = sleep(ARRIVAL), if in_flight.is_some() => *in_flight = None,
+        let over = {
+            let request = self.route_request(&[]);
+            let leasing = self.backend.handle.lease(self.client, &request, held, self.patience.limit_left());
+            let (mut leasing, mut over) = (pin!(leasing), pin!(self.wait_is_over()));
+            loop {
+                tokio::select! {
+                    biased;
+                    step = &mut leasing => return Ok(step),
+                    over = &mut over => break over,
+                    () = sleep(ARRIVAL), if in_flight.is_some() => *in_flight = None,
+                }
             }
-        }
+        };
+        Err(self.answer_to_wait(over))
     }
 
     /// Leases an account that has not failed, if one is free; otherwise the request starts over. A request that only one
@@ -269,7 +308,7 @@ impl<'a> Forward<'a> {
         let request = self.route_request(&self.failed);
         match self.backend.handle.lease(self.client, &request, held, Duration::ZERO).await {
             Ok(LeaseStep::Leased(lease, account)) => {
-                self.request.labels.agent = account.agent.as_deref().unwrap_or_default().to_owned();
+                self.request.record.leased(&account);
                 NextStep::Send(lease, account)
             }
             Ok(LeaseStep::Wait(_, held)) => NextStep::Retry(held),
@@ -277,9 +316,8 @@ impl<'a> Forward<'a> {
         }
     }
 
-    /// Waits until the client must have an answer, and makes that answer. It comes earlier if the provider has refused
-    /// every account.
-    async fn wait_is_over(&self) -> Response<ClientBody> {
+    /// Waits until the client must have an answer. It comes earlier if the provider has refused every account.
+    async fn wait_is_over(&self) -> WaitEnd {
         let due = self.answer_due();
         let mut denied_due = (self.patience.began + DENIED_WAIT).max(now());
         while denied_due < due {
@@ -287,12 +325,19 @@ impl<'a> Forward<'a> {
             if let Ok(found) = self.find_no_account()
                 && found.is_denied()
             {
-                return self.no_account(&found, NextRequest::Stops);
+                return WaitEnd::Denied(Box::new(found));
             }
             denied_due += DENIED_CHECK;
         }
         sleep_until(due).await;
-        self.ask_again()
+        WaitEnd::Due
+    }
+
+    fn answer_to_wait(&mut self, over: WaitEnd) -> Response<ClientBody> {
+        match over {
+            WaitEnd::Denied(found) => self.no_account(&found, NextRequest::Stops),
+            WaitEnd::Due => self.ask_again(),
+        }
     }
 
     pub(super) fn find_no_account(&self) -> Result<NoAccount, NoLeaseReason> {
@@ -301,12 +346,12 @@ impl<'a> Forward<'a> {
 
     /// The answer when the client has waited for as long as it bears: it sends its request again, unless the session's
     /// limit is reached.
-    pub(super) fn ask_again(&self) -> Response<ClientBody> {
+    pub(super) fn ask_again(&mut self) -> Response<ClientBody> {
         let is_over = self.patience.limit_left().is_zero();
         let next = if is_over { NextRequest::Stops } else { NextRequest::ComesBack };
         match self.find_no_account() {
             Ok(found) => self.no_account(&found, next),
-            Err(_) => refusal::unauthorized(self.provider()),
+            Err(_) => self.unauthorized("the lease of its key has ended"),
         }
     }
 
@@ -319,7 +364,7 @@ impl<'a> Forward<'a> {
     }
 
     fn respond(
-        mut self,
+        self,
         mut lease: RequestLease,
         account: &LeasedAccount,
         head: Parts,
@@ -335,28 +380,29 @@ impl<'a> Forward<'a> {
             lease.created(response::created_ids(self.provider(), &head.headers, &first));
         }
         lease.response_began(head.status.as_u16(), limit_headers(&head.headers));
-        let observed = self.observed(account);
+        let attempts = self.attempts;
+        let observed = self.observed(account, head.status);
         let observer = ResponseObserver::new(&head, observed, lease);
-        self.sign(response::relay(head, first, rest, observer), Some(&account.name))
+        signed(response::relay(head, first, rest, observer), Some(&account.name), attempts)
     }
 
-    /// What is known of a request whose response goes to the client, from this account.
-    pub(super) fn observed(&mut self, account: &LeasedAccount) -> ObservedRequest {
-        let metrics = self.backend.metrics.clone();
-        let mut in_flight = self.request.in_flight.take().unwrap_or_else(|| metrics.in_flight());
+    /// The request, when the client gets the response of this account.
+    pub(super) fn observed(mut self, account: &LeasedAccount, status: StatusCode) -> ObservedRequest {
+        let mut in_flight = self.request.in_flight.take().unwrap_or_else(|| self.backend.metrics.in_flight());
         in_flight.sent_with(&account.in_flight);
-        let (labels, account_name) = (self.request.labels.clone(), account.name.clone());
-        ObservedRequest { metrics, labels, account_name, _in_flight: in_flight }
+        let mut record = self.request.record;
+        record.response_began(account, status.as_u16());
+        ObservedRequest { record, _in_flight: in_flight }
     }
 
-    /// Adds the headers that name the account and the number of attempts.
-    pub(super) fn sign(&self, mut response: Response<ClientBody>, account: Option<&str>) -> Response<ClientBody> {
-        let headers = response.headers_mut();
-        if let Some(account) = account.and_then(|account| HeaderValue::from_str(account).ok()) {
-            headers.insert(X_LESSOR_ACCOUNT, account);
-        }
-        headers.insert(X_LESSOR_ATTEMPTS, self.attempts.into());
-        response
+    fn sign(&self, response: Response<ClientBody>) -> Response<ClientBody> {
+        signed(response, None, self.attempts)
+    }
+
+    /// The key of the request, or its lease, has ended meanwhile.
+    fn unauthorized(&mut self, reason: &str) -> Response<ClientBody> {
+        self.request.record.refused(StatusCode::UNAUTHORIZED.as_u16(), reason);
+        refusal::unauthorized(self.provider())
     }
 
     pub(super) fn model(&self) -> &str {
@@ -364,15 +410,22 @@ impl<'a> Forward<'a> {
     }
 
     /// No account can serve the request; where the provider has refused them all, the client gets its answer.
-    pub(super) fn no_account(&self, found: &NoAccount, next: NextRequest) -> Response<ClientBody> {
-        let Backend { handle, metrics, sessions, answers, .. } = self.backend;
-        metrics.rejected(&self.request.labels, found.refusal.kind);
+    pub(super) fn no_account(&mut self, found: &NoAccount, next: NextRequest) -> Response<ClientBody> {
+        self.backend.metrics.rejected(self.provider(), found.refusal.kind);
         let now = clock::now().wall;
+        let response = self.no_account_response(found, next, now);
+        let reason = refusal::reason(self.provider(), found, now);
+        self.request.record.refused(response.status().as_u16(), &reason);
+        self.sign(response)
+    }
+
+    fn no_account_response(&self, found: &NoAccount, next: NextRequest, now: Wall) -> Response<ClientBody> {
+        let Backend { handle, sessions, answers, .. } = self.backend;
         if found.is_denied() {
             let kept = answers.response(self.provider(), self.model());
             let own = || (!found.needs_user()).then(|| refusal::denied(self.provider(), found, now));
             if let Some(response) = kept.or_else(own) {
-                return self.sign(response, None);
+                return response;
             }
         }
         let program = self.patience.program(handle, self.client);
@@ -380,12 +433,23 @@ impl<'a> Forward<'a> {
             self.patience.note_refusal(sessions);
         }
         let next = if program.comes_back { next } else { NextRequest::Stops };
-        self.sign(refusal::no_account(self.provider(), program, found, next, now), None)
+        refusal::no_account(self.provider(), program, found, next, now)
     }
 
-    pub(super) fn error(&self, status: StatusCode, message: &str) -> Response<ClientBody> {
-        self.sign(refusal::error(self.provider(), status, message), None)
+    pub(super) fn error(&mut self, status: StatusCode, message: &str) -> Response<ClientBody> {
+        self.request.record.refused(status.as_u16(), refusal::without_prefix(message));
+        self.sign(refusal::error(self.provider(), status, message))
     }
+}
+
+/// Adds the headers that name the account and the number of attempts.
+pub(super) fn signed(mut response: Response<ClientBody>, account: Option<&str>, attempts: u32) -> Response<ClientBody> {
+    let headers = response.headers_mut();
+    if let Some(account) = account.and_then(|account| HeaderValue::from_str(account).ok()) {
+        headers.insert(X_LESSOR_ACCOUNT, account);
+    }
+    headers.insert(X_LESSOR_ATTEMPTS, attempts.into());
+    response
 }
 
 /// Notes an account as silent when it is dropped after the client's patience has ended.

@@ -18,6 +18,7 @@
 //! | `response/` | the response on its way to the client, and the observer that reads errors and tokens from it |
 //! | `memory.rs`, `content_decoder/` | what is held and decoded, within bounds |
 //! | `refusal.rs` | the gateway's own errors |
+//! | `record/` | what happened to a request, for the history |
 //! | `metrics/` | what was used, by which client, on which account |
 //!
 //! The differences between providers are data of `provider/gateway_traits.rs`. The gateway runs on a thread and a
@@ -35,6 +36,7 @@ mod lingering;
 mod listeners;
 mod memory;
 mod metrics;
+mod record;
 mod refusal;
 mod request;
 mod response;

@@ -99,6 +99,16 @@ pub(super) fn denied(provider: &str, found: &NoAccount, now: Wall) -> Response<C
     response
 }
 
+/// Why no account can serve, for the record of the request: the message that its client gets.
+pub(super) fn reason(provider: &str, found: &NoAccount, now: Wall) -> String {
+    without_prefix(&message(provider, found, now)).to_owned()
+}
+
+/// A message of the gateway, without what names its origin.
+pub(super) fn without_prefix(message: &str) -> &str {
+    message.strip_prefix("lessor: ").unwrap_or(message)
+}
+
 /// Which accounts cannot serve, and which of them is free first. No words of an upstream: agents act on some of them.
 fn message(provider: &str, found: &NoAccount, now: Wall) -> String {
     let Refusal { kind, message, hint, retry_at, .. } = &found.refusal;

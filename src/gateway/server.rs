@@ -17,6 +17,7 @@ use super::admission::{
 };
 use super::lingering::LingeringStream;
 use super::listeners::{AcceptedStream, Listeners};
+use super::record::{CutReason, CutWatch};
 use super::request::ConnectionOrigin;
 use super::running_key::RunningKey;
 use super::service::{GatewayService, RequestConnection};
@@ -119,6 +120,8 @@ async fn serve(handle: GatewayHandle, ready: mpsc::Sender<()>) {
         () = drained(&handle, &mut connections, drain) => {}
         _ = stop.changed() => return end(listeners, connections).await,
     }
+    // requests that are cut are recorded before the next run begins
+    connections.shutdown().await;
     handle.hand_over(listeners.hand_over());
 }
 
@@ -129,6 +132,8 @@ async fn end(mut listeners: Listeners, mut connections: JoinSet<()>) {
     if tokio::time::timeout(DRAIN, all_closed).await.is_err() {
         tracing::warn!("the gateway stops with {} requests in flight", connections.len());
     }
+    // they are recorded
+    connections.shutdown().await;
 }
 
 /// Waits until no response is on its way, for at most `most`. A request that still waits for an account is not waited
@@ -193,7 +198,9 @@ async fn serve_connection<S>(
     let closing = stream.share();
     let (running_key, mut key_cut) = RunningKey::new();
     let id = service.connection();
-    let connection = Arc::new(RequestConnection { id, origin, peer, watch: watch.clone(), running_key });
+    let cut = Arc::new(CutReason::default());
+    let connection =
+        Arc::new(RequestConnection { id, origin, peer, watch: watch.clone(), running_key, cut: cut.clone() });
     // whether a request has come on it
     let (came, mut has_come) = watch::channel(false);
     let respond = service_fn(move |request: Request<Incoming>| {
@@ -215,15 +222,17 @@ async fn serve_connection<S>(
         .max_headers(MAX_HEADERS);
     // boxed, so that a revoked key ends it at once, with its response
     let mut serving = Box::pin(http.serve_connection(TokioIo::new(stream), respond));
+    // dropped before what is served, when the gateway ends
+    let cut_watch = CutWatch::new(&cut);
     let ended = tokio::select! {
         ended = &mut serving => ended,
-        () = key_cut.happens() => return drop(serving),
+        () = key_cut.happens() => return cut.end(serving, "the key was revoked"),
         () = watch.admitted().closed() => {
-            drop(serving);
+            cut.end(serving, "there were too many connections");
             return close_with(&watch, closing, &admission::no_place()).await;
         }
         end = watch.overdue() => {
-            drop(serving);
+            cut.end(serving, "the client did not read the response");
             return match end {
                 ConnectionEnd::HeadTooLate(seconds) => close_with(&watch, closing, &admission::too_late(seconds)).await,
                 ConnectionEnd::HeadTooLarge => close_with(&watch, closing, &admission::too_large(MAX_HEAD)).await,
@@ -241,12 +250,15 @@ async fn serve_connection<S>(
                     serving.as_mut().graceful_shutdown();
                     tokio::select! {
                         ended = &mut serving => ended,
-                        () = key_cut.happens() => return drop(serving),
+                        () = key_cut.happens() => return cut.end(serving, "the key was revoked"),
                     }
                 }
             }
         }
     };
+    cut_watch.ended();
+    // a request that its client has given up ends here
+    drop(serving);
     if let Err(error) = ended {
         tracing::debug!("a gateway connection ended: {error}");
     }

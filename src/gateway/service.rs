@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use hyper::body::Incoming;
-use hyper::header::{CONNECTION, HeaderValue, UPGRADE};
+use hyper::header::{ACCEPT, CONNECTION, HeaderValue, UPGRADE};
 use hyper::http::request::Parts;
 use hyper::{Request, Response, StatusCode};
 use serde_json::json;
@@ -12,7 +12,8 @@ use tokio::time::Instant;
 
 use super::admission::ConnectionWatch;
 use super::forward::{Backend, Forward};
-use super::metrics::{self, MetricsRecorder, RequestLabels};
+use super::metrics::{self, MetricsFormat, MetricsRecorder};
+use super::record::{CutReason, RequestRecord, RequestRecorder, RequestSource};
 use super::request::{
     BufferBudget, BufferLimits, BufferedRequest, ConnectionOrigin, RequestParts, RequestReadError, WantedText, access,
 };
@@ -44,16 +45,20 @@ pub(super) struct RequestConnection {
     pub(super) watch: Arc<ConnectionWatch>,
     /// The key of the request that it serves.
     pub(super) running_key: RunningKey,
+    /// Why the gateway has ended it.
+    pub(super) cut: Arc<CutReason>,
 }
 
 impl GatewayService {
     pub(super) fn new(handle: GatewayHandle) -> Arc<Self> {
         let config = RwLock::new(Arc::new(handle.config()));
         let metrics = Arc::new(MetricsRecorder::counting(handle.in_flight()));
+        let recorder = RequestRecorder::new(handle.clone(), metrics.clone());
         let backend = Backend {
             handle,
             upstreams: UpstreamClients::default(),
             metrics,
+            recorder,
             sessions: WaitingSessions::default(),
             answers: KeptAnswers::default(),
         };
@@ -97,6 +102,7 @@ impl GatewayService {
             return reject_websocket(&provider);
         }
         let Some(client) = self.client(connection.origin, &head) else { return refusal::unauthorized(&provider) };
+        let client = Arc::new(client);
         // the first key of a connection is checked at once: it decides about its place
         let is_first = !connection.watch.has_key();
         if is_first {
@@ -106,7 +112,9 @@ impl GatewayService {
             connection.watch.show_key();
         }
         let mut keyed = connection.running_key.begin(&client);
-        let rejection = match self.prepare(connection, &client, received_at, head, body, &config).await {
+        let (peer, cut) = (connection.peer.clone(), connection.cut.clone());
+        let source = RequestSource { client: client.clone(), peer, cut, received_at };
+        let (rejection, record) = match self.prepare(connection.id, source, head, body, &config).await {
             Ok(request) => {
                 let response = Forward::new(&self.backend, &client, request, &config).run(&mut keyed).await;
                 if !response.status().is_success() {
@@ -115,64 +123,69 @@ impl GatewayService {
                 }
                 return response.map(|body| body.with_key(keyed));
             }
-            Err(response) => *response,
+            Err(rejected) => *rejected,
         };
         // a lease checks the key as well; without one, it must be checked here
-        if is_first || self.backend.handle.is_valid(&client) { rejection } else { refusal::unauthorized(&provider) }
+        if is_first || self.backend.handle.is_valid(&client) {
+            return rejection;
+        }
+        record.into_iter().for_each(RequestRecord::discard);
+        refusal::unauthorized(&provider)
     }
 
-    /// Finds the upstream and reads the request, as far as it is buffered; `Err` is any other response.
+    /// Finds the upstream and reads the request, as far as it is buffered; `Err` is any other response, with the record
+    /// of a request that has a route.
     async fn prepare(
         &self,
-        connection: &RequestConnection,
-        client: &GatewayClient,
-        received_at: Instant,
+        connection: ConnectionId,
+        source: RequestSource,
         head: Parts,
         body: Incoming,
         config: &GatewayConfig,
-    ) -> Result<RequestParts, Box<Response<ClientBody>>> {
+    ) -> Result<RequestParts, Box<(Response<ClientBody>, Option<RequestRecord>)>> {
         let path = head.uri.path();
         if path == "/metrics" {
-            return Err(Box::new(metrics::page(&self.backend.handle, &self.backend.metrics)));
+            let accept = head.headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+            let format = MetricsFormat::accepted(accept);
+            return Err(Box::new((metrics::page(&self.backend.handle, &self.backend.metrics, format), None)));
         }
         let provider = path.split('/').nth(1).unwrap_or_default().to_owned();
-        let error =
-            |status, message: String| Box::new(refusal::error(&provider, status, &format!("lessor: {message}")));
+        let response = |status, message: &str| refusal::error(&provider, status, &format!("lessor: {message}"));
         let route = UpstreamRoute::find(config, path);
-        let route = route.map_err(|reason| error(StatusCode::NOT_FOUND, reason.to_string()))?;
+        let route = route.map_err(|reason| Box::new((response(StatusCode::NOT_FOUND, &reason.to_string()), None)))?;
+        let mut record = RequestRecord::begin(&self.backend.recorder, &source, (&provider, &route.path));
+        let rejected = |mut record: RequestRecord, status: StatusCode, message: String| {
+            record.refused(status.as_u16(), &message);
+            Box::new((response(status, &message), Some(record)))
+        };
         // a restart waits for it
         let in_flight = Some(self.backend.metrics.in_flight());
         let (max_body, total) = (config.gateway.max_body, config.gateway.buffer_total);
         let limits = BufferLimits { budget: self.budget.clone(), max_body, total };
         let query = auth::without_key(head.uri.query());
         let buffered = BufferedRequest::read(head, body, &limits, &WantedText::of(&provider, &route.path)).await;
-        let mut buffered = buffered.map_err(|reason| match reason {
-            RequestReadError::TooLarge => {
+        let mut buffered = match buffered {
+            Ok(buffered) => buffered,
+            Err(RequestReadError::TooLarge) => {
                 let message = format!("the request is larger than gateway.max_body ({max_body} bytes)");
-                error(StatusCode::PAYLOAD_TOO_LARGE, message)
+                return Err(rejected(record, StatusCode::PAYLOAD_TOO_LARGE, message));
             }
-            RequestReadError::Incomplete => {
-                error(StatusCode::REQUEST_TIMEOUT, "the request body is incomplete".to_owned())
+            Err(RequestReadError::Incomplete) => {
+                let message = "the request body is incomplete".to_owned();
+                return Err(rejected(record, StatusCode::REQUEST_TIMEOUT, message));
             }
-        })?;
+        };
         let model = route.model().map(str::to_owned).or_else(|| buffered.text.model.take());
         let model = model.filter(|model| model.len() <= MAX_MODEL_NAME);
         if let Some(name) = model.as_deref().filter(|model| provider::names_a_quota(&provider, model)) {
             let message =
                 format!("{name:?} is a name for `lessor run -m`; requests must use the provider's own model name");
-            return Err(error(StatusCode::BAD_REQUEST, message));
+            return Err(rejected(record, StatusCode::BAD_REQUEST, message));
         }
-        let labels = RequestLabels {
-            provider: provider.clone(),
-            model: model.clone().unwrap_or_default(),
-            // known with the lease
-            agent: String::new(),
-            directory: client.directory.as_deref().unwrap_or_default().to_owned(),
-            received_at,
-        };
         let pool = provider::quota_of_agent(&provider, &route.path, model.as_deref(), buffered.user_agent());
-        let (connection, peer) = (connection.id, connection.peer.clone());
-        Ok(RequestParts { connection, peer, route, query, buffered, model, pool, labels, in_flight })
+        record.is_for(model.as_deref(), buffered.text.session.as_deref(), pool);
+        let peer = source.peer;
+        Ok(RequestParts { connection, peer, route, query, buffered, model, pool, record, in_flight })
     }
 
     /// The client that a key stands for, wherever in the request the key is; the Unix socket needs none.

@@ -102,13 +102,16 @@ fn is_inner(letter: char) -> bool {
 }
 
 fn is_secret(piece: &str) -> bool {
-    let known = [piece].into_iter().chain(piece.split('/')).any(|part| {
-        let lower = beginning(part, 8).to_ascii_lowercase();
-        part.len() > 8 && SECRETS.iter().any(|start| lower.starts_with(start))
-    });
+    let known = [piece].into_iter().chain(piece.split('/')).any(begins_like_a_secret);
     let longest = piece.split(['.', '/']).map(str::len).max().unwrap_or_default();
     let mixed = piece.bytes().any(|byte| byte.is_ascii_digit()) && piece.bytes().any(|byte| byte.is_ascii_alphabetic());
     known || (longest > LONGEST_WORD && mixed)
+}
+
+/// Whether a word begins as keys and tokens of vendors do.
+pub fn begins_like_a_secret(word: &str) -> bool {
+    let lower = beginning(word, 8).to_ascii_lowercase();
+    word.len() > 8 && SECRETS.iter().any(|start| lower.starts_with(start))
 }
 
 #[cfg(test)]

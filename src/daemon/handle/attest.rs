@@ -9,6 +9,7 @@ use tokio::sync::OnceCell;
 
 use super::GatewayHandle;
 use super::client::GatewayClient;
+use super::sender::KnownSender;
 use crate::daemon::attest::{Lookups, StatedAgent, compare, process_of};
 use crate::daemon::os::clock;
 use crate::daemon::os::peer_process::{Ancestry, RunningProgram, ancestry, ancestry_of_tcp_peer};
@@ -18,7 +19,7 @@ use crate::pool::{AccountId, AttestPolicy, Attestation, Fence, Process};
 /// The other end of a gateway connection.
 #[derive(Debug)]
 pub struct GatewayPeer {
-    end: PeerEnd,
+    pub(super) end: PeerEnd,
     ancestry: OnceCell<Vec<RunningProgram>>,
     /// The last comparison, and the version of the configuration that it was made with.
     last: Mutex<Option<(StatedAgent, u64, Attestation)>>,
@@ -26,13 +27,15 @@ pub struct GatewayPeer {
     failures: AtomicU32,
     /// Whether it was compared for a warning.
     is_compared: AtomicBool,
+    /// The sender of its requests, for their records.
+    pub(super) sender: Mutex<KnownSender>,
 }
 
 /// After so many failures a connection is not looked up again.
 const MOST_FAILURES: u32 = 3;
 
 #[derive(Clone, Copy, Debug)]
-enum PeerEnd {
+pub(super) enum PeerEnd {
     /// The addresses of this end and of the other one.
     Tcp(SocketAddr, SocketAddr),
     /// The process that connected.
@@ -55,11 +58,18 @@ impl GatewayPeer {
 
     fn new(end: PeerEnd) -> Arc<Self> {
         let (failures, is_compared) = (AtomicU32::new(0), AtomicBool::new(false));
-        Arc::new(Self { end, ancestry: OnceCell::new(), last: Mutex::default(), failures, is_compared })
+        Arc::new(Self {
+            end,
+            ancestry: OnceCell::new(),
+            last: Mutex::default(),
+            failures,
+            is_compared,
+            sender: Mutex::default(),
+        })
     }
 
     /// The processes behind the connection; looked up on another thread, again after a failure that may pass.
-    async fn ancestry(&self, lookups: &Lookups) -> Ancestry {
+    pub(super) async fn ancestry(&self, lookups: &Lookups) -> Ancestry {
         let end = self.end;
         let lookup = || async move {
             if self.failures.load(Ordering::Relaxed) >= MOST_FAILURES {

@@ -38,6 +38,12 @@ pub struct GatewayClient {
 pub(crate) struct KeyRevoked;
 
 impl GatewayClient {
+    /// Whether its key is that of a lease.
+    #[must_use]
+    pub fn has_lease(&self) -> bool {
+        self.lease.is_some()
+    }
+
     /// Whether it is known by a key.
     pub(super) fn has_key(&self) -> bool {
         self.id != NO_KEY

@@ -8,13 +8,14 @@ use tokio::sync::oneshot;
 
 use super::needs::{RequestOrigin, Restriction, RouteRequest};
 use super::queue_place::QueuePlace;
-use super::request_lease::{LeasedAccount, NoLeaseReason, RequestLease};
+use super::request_lease::{LeasedAccount, NoLeaseReason, RequestLease, ServingLease};
 use super::{GatewayHandle, client::GatewayClient, no_account::NoAccount};
 use crate::daemon::state::{CredentialProblem, CredentialResult, CredentialState, CredentialUse, State, Unsaved};
 use crate::daemon::{os::clock, view};
 use crate::pool::{
     AccountId, Action, Bind, Command, Decision, Fence, Holder, LeaseRequest, Refusal, Reply, RequestNeeds,
 };
+use crate::protocol::AccountLabel;
 use crate::provider::vendor_account_id;
 
 /// The next step of a request.
@@ -391,6 +392,14 @@ impl State {
         let in_flight = self.in_flight.counter(id);
         let record = &self.pool.account(id)?.record;
         let credential = self.credentials.get(id)?;
+        let lease = self.pool.lease(fence)?;
+        let (label, process) = (lease.label.clone(), lease.holder.process);
+        let serving = ServingLease {
+            id: self.shared().lease_key.id(lease),
+            label,
+            pool: lease.target.pool.as_deref().map(Into::into),
+            process,
+        };
         Some(LeasedAccount {
             id,
             name: record.label.clone().unwrap_or_else(|| id.to_string()),
@@ -403,8 +412,10 @@ impl State {
                 .filter(|own| request.project != Some(own.as_str()) && self.is_pooled_project(request)),
             is_only: self.is_bound(request),
             is_declared: self.is_declared(id),
-            agent: client.agent.clone().or_else(|| self.pool.lease(fence)?.agent.clone()),
+            agent: client.agent.clone().or_else(|| lease.agent.clone()),
             in_flight,
+            label: AccountLabel { id: id.to_string(), label: record.label.clone(), email: record.email.clone() },
+            lease: serving,
         })
     }
 }

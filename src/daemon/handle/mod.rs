@@ -7,6 +7,7 @@ pub(crate) mod needs;
 pub(crate) mod no_account;
 mod queue_place;
 pub(crate) mod request_lease;
+pub(crate) mod sender;
 
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -59,6 +60,8 @@ pub struct PoolStats {
     pub waiting: usize,
     /// Provider, account and window, and the used part of it, from 0 to 1.
     pub windows: Vec<(String, String, String, f64)>,
+    /// Provider, account, and the requests under way on it.
+    pub in_flight: Vec<(String, String, u64)>,
 }
 
 impl GatewayHandle {
@@ -172,9 +175,10 @@ impl GatewayHandle {
     #[must_use]
     pub fn stats(&self) -> PoolStats {
         let state = &*self.state();
-        let mut windows = Vec::new();
+        let (mut windows, mut in_flight) = (Vec::new(), Vec::new());
         for account in state.pool.accounts() {
             let name = account.record.label.clone().unwrap_or_else(|| account.record.id.to_string());
+            in_flight.push((account.record.provider.clone(), name.clone(), state.in_flight.of(account.record.id)));
             let known = account.usage().windows.iter();
             windows.extend(known.map(|window| {
                 (account.record.provider.clone(), name.clone(), window.name.clone(), window.utilization)
@@ -185,6 +189,7 @@ impl GatewayHandle {
             leases: state.pool.lease_count(),
             waiting: state.pool.waiters().count(),
             windows,
+            in_flight,
         }
     }
 

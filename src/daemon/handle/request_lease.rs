@@ -5,8 +5,10 @@ use std::time::Duration;
 use super::{GatewayHandle, no_account::NoAccount};
 use crate::daemon::os::clock;
 use crate::daemon::state::{CredentialUse, InFlightCounter, ReportOutcome, SavedSignal, Served, UpstreamOutcome};
-use crate::pool::{AccountId, Command, CredentialKind, Fence, Mono, RequestNeeds};
-use crate::{credential::Secret, limits::Headers, provider::TargetError};
+use crate::limits::{Headers, Verdict};
+use crate::pool::{AccountId, Command, CredentialKind, Fence, Mono, Process, RequestNeeds};
+use crate::protocol::AccountLabel;
+use crate::{credential::Secret, provider::TargetError};
 
 /// A success is reported with the release of its lease, unless the response takes longer than this.
 const REPORT_DELAY: Duration = Duration::from_secs(1);
@@ -20,6 +22,13 @@ pub enum NoLeaseReason {
     Gone,
     /// No account can serve it.
     Refused(Box<NoAccount>),
+}
+
+/// A refusal that was not reported, because its lease had ended.
+#[derive(Clone, PartialEq, Debug)]
+pub struct UnreportedRefusal {
+    /// How it was classified.
+    pub verdict: Option<Verdict>,
 }
 
 /// An account, and a copy of its credential.
@@ -45,6 +54,23 @@ pub struct LeasedAccount {
     pub agent: Option<Box<str>>,
     /// Counts the requests that are under way on it.
     pub in_flight: InFlightCounter,
+    /// Its id and what people call it.
+    pub label: AccountLabel,
+    /// The lease that the request uses.
+    pub lease: ServingLease,
+}
+
+/// What is recorded of the lease that a request uses.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct ServingLease {
+    /// Its id.
+    pub id: String,
+    /// The label that the holder chose, or that of the gateway's key.
+    pub label: Option<Box<str>>,
+    /// The quota pool, for providers with several.
+    pub pool: Option<Box<str>>,
+    /// Its holder.
+    pub process: Option<Process>,
 }
 
 /// A lease that a request uses; one that was acquired for this request alone is released on drop.
@@ -80,7 +106,7 @@ impl BegunResponse {
 impl Drop for RequestLease {
     fn drop(&mut self) {
         if self.ends_with_request {
-            self.report_all(None, Some(Command::Release(self.fence)));
+            let _no_event = self.report_all(None, Some(Command::Release(self.fence)));
         }
     }
 }
@@ -90,9 +116,10 @@ impl RequestLease {
     ///
     /// # Errors
     /// When another request or the holder has ended the lease meanwhile: nothing is reported.
-    pub async fn report(mut self, outcome: UpstreamOutcome<'_>) -> Result<(ReportOutcome, Self), NoLeaseReason> {
+    pub async fn report(mut self, outcome: UpstreamOutcome<'_>) -> Result<(ReportOutcome, Self), UnreportedRefusal> {
         let daemon = self.handle.daemon.clone();
         let classified = outcome.classify(&self.needs.target.provider, clock::now().wall);
+        let verdict = classified.verdict.clone();
         let report = {
             let state = &mut *self.handle.state();
             state.report(clock::now(), (self.fence, Some(&self.needs)), outcome, classified)
@@ -103,7 +130,7 @@ impl RequestLease {
         }
         // the client learns of the refusal, or of what another request has learnt
         let report = daemon.saved(report.or_at_least(daemon.unsaved())).await;
-        report.map(|report| (report, self)).map_err(|_| NoLeaseReason::Gone)
+        report.map(|report| (report, self)).map_err(|_| UnreportedRefusal { verdict })
     }
 
     /// Notes that a response has begun. A success on a holder's lease is reported at once, one on a lease that ends
@@ -112,7 +139,7 @@ impl RequestLease {
         let is_reported = !(200..300).contains(&status);
         self.response = Some(BegunResponse { status, headers, began: clock::now().mono, is_reported });
         if !self.ends_with_request {
-            self.report_all(None, None);
+            let _no_event = self.report_all(None, None);
         }
     }
 
@@ -125,19 +152,19 @@ impl RequestLease {
     pub fn report_if_late(&mut self) {
         let unreported = self.response.as_ref().filter(|response| !response.is_reported);
         if unreported.is_some_and(|response| clock::now().mono.since(response.began) >= REPORT_DELAY) {
-            self.report_all(None, None);
+            let _no_event = self.report_all(None, None);
         }
     }
 
     /// Reports an error event in the middle of a stream. The event says what was learnt from it, so it is for the client
     /// when that is saved: `None` if it is already.
-    pub fn report_event(&mut self, name: Option<&str>, data: &[u8]) -> Option<SavedSignal> {
-        self.report_all(Some((name, data)), None);
-        self.handle.daemon.when_all_saved()
+    pub fn report_event(&mut self, name: Option<&str>, data: &[u8]) -> (Option<ReportOutcome>, Option<SavedSignal>) {
+        let outcome = self.report_all(Some((name, data)), None);
+        (outcome, self.handle.daemon.when_all_saved())
     }
 
-    /// Reports the success, then an event, then applies a command, under one lock.
-    fn report_all(&mut self, event: Option<(Option<&str>, &[u8])>, last: Option<Command>) {
+    /// Reports the success, then an event, then applies a command, under one lock; returns what the event has led to.
+    fn report_all(&mut self, event: Option<(Option<&str>, &[u8])>, last: Option<Command>) -> Option<ReportOutcome> {
         let response = self.response.as_ref();
         let success = response.filter(|response| !response.is_reported).map(BegunResponse::outcome);
         let event = event.zip(response).map(|((name, data), response)| UpstreamOutcome::Event {
@@ -149,8 +176,9 @@ impl RequestLease {
         let outcomes = [success, event].map(|outcome| outcome.map(|outcome| (outcome, classify(outcome))));
         let has_served = success.is_some();
         if last.is_none() && outcomes.iter().all(Option::is_none) {
-            return;
+            return None;
         }
+        let mut of_event = None;
         let state = &mut *self.handle.state();
         if has_served {
             let created = self.created_ids.iter().map(|id| Served::Stored(id));
@@ -158,9 +186,13 @@ impl RequestLease {
         }
         for (outcome, classified) in outcomes.into_iter().flatten() {
             let lease = (self.fence, Some(&self.needs));
-            if let Err(refusal) = state.report(clock::now(), lease, outcome, classified).no_answer() {
-                let write = move || tracing::debug!("a response ended after its lease: {}", refusal.message);
-                state.log.push(write);
+            let is_event = matches!(outcome, UpstreamOutcome::Event { .. });
+            match state.report(clock::now(), lease, outcome, classified).no_answer() {
+                Ok(report) => of_event = is_event.then_some(report).or(of_event),
+                Err(refusal) => {
+                    let write = move || tracing::debug!("a response ended after its lease: {}", refusal.message);
+                    state.log.push(write);
+                }
             }
         }
         if let Some(command) = last {
@@ -169,6 +201,7 @@ impl RequestLease {
         if let Some(response) = &mut self.response {
             response.is_reported = true;
         }
+        of_event
     }
 
     /// Has a rejected credential refreshed, waiting at most `wait`; returns whether there is a new one. In a row of

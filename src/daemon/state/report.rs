@@ -7,8 +7,8 @@ use crate::config::KindMix;
 use crate::daemon::os::clock;
 use crate::limits::{self, Classification, Headers, Reason, UpstreamResponse, Verdict};
 use crate::pool::{
-    AccountId, Action, Command, CredentialKind, Decision, Fence, Now, Refusal, RefusalDetails, Reply, RequestNeeds,
-    RequestOutcome, Usage, Wall,
+    Account, AccountId, Action, Command, CredentialKind, Decision, Fence, Limit, Now, Refusal, RefusalDetails, Reply,
+    RequestNeeds, RequestOutcome, Usage, Wall,
 };
 use crate::provider::names_foreign_project;
 use crate::store::Write;
@@ -50,6 +50,8 @@ pub struct ReportOutcome {
     pub decision: Decision,
     /// How the response was classified, if it was a refusal.
     pub verdict: Option<Verdict>,
+    /// Until when what it applies to is limited.
+    pub until: Option<Wall>,
 }
 
 impl UpstreamOutcome<'_> {
@@ -105,7 +107,7 @@ impl State {
             }
             // neither a success nor a failure
             (_, None) => {
-                return learnt.map(|()| Ok(ReportOutcome { decision: CONTINUE, verdict: None }));
+                return learnt.map(|()| Ok(ReportOutcome { decision: CONTINUE, verdict: None, until: None }));
             }
         };
         let details = if self.is_of_foreign_project(account, outcome) {
@@ -117,7 +119,7 @@ impl State {
             // an older token was refused than there is: retry at once with the newer one
             let (reason, scope) = (Some(details.reason), Some(details.reason.scope()));
             let decision = Decision { action: Action::Retry, reason, scope, ..CONTINUE };
-            return learnt.map(|()| Ok(ReportOutcome { decision, verdict: classified.verdict }));
+            return learnt.map(|()| Ok(ReportOutcome { decision, verdict: classified.verdict, until: None }));
         }
         let details = RefusalDetails { renewable: self.logins.plan.can_refresh(account, now), ..details };
         let refused = RequestOutcome::Refused(Box::new(details));
@@ -202,7 +204,23 @@ impl State {
             Reply::Decision(decision) => decision,
             Reply::Held(_) | Reply::Queued(_) | Reply::Done => CONTINUE,
         };
-        self.apply(now, command).map(|reply| reply.map(|reply| ReportOutcome { decision: decision(reply), verdict }))
+        let held = self.pool.lease(fence);
+        let target = needs.map(|needs| &needs.target).or(held.map(|lease| &lease.target)).cloned();
+        let account = held.map(|lease| lease.account);
+        let reply = self.apply(now, command);
+        let outcome = |reply| {
+            let decision = decision(reply);
+            let limits = account.and_then(|account| self.pool.account(account)).map(Account::limits);
+            let is_of_it = |limit: &&Limit| {
+                Some(limit.reason) == decision.reason
+                    && Some(limit.scope) == decision.scope
+                    && !limit.until.passed(now)
+                    && target.as_ref().is_some_and(|target| limit.blocks(target.quota()))
+            };
+            let until = limits.into_iter().flatten().filter(is_of_it).map(|limit| limit.until.wall(now)).max();
+            ReportOutcome { decision, verdict, until }
+        };
+        reply.map(|reply| reply.map(outcome))
     }
 }
 

@@ -22,7 +22,7 @@ pub(crate) fn decision<'a>(
     state: &'a State,
     now: Now,
     fence: Option<Fence>,
-    ReportOutcome { decision, verdict }: &'a ReportOutcome,
+    ReportOutcome { decision, verdict, .. }: &'a ReportOutcome,
     with_credential: bool,
 ) -> Result<Answer<'a>, ErrorInfo> {
     let lease = fence.map(|fence| lease_info(state, now, fence, with_credential)).transpose()?;

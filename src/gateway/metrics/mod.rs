@@ -1,22 +1,35 @@
 //! `/metrics`: what the gateway counts, and the current state of accounts and leases.
 
+mod histogram;
 mod recorder;
+mod text;
 
-use recorder::MetricsText;
-pub(super) use recorder::{InFlightGuard, MetricsRecorder, RequestLabels};
+pub(super) use recorder::{InFlightGuard, MetricsRecorder};
+pub(super) use text::MetricsFormat;
 
 use hyper::{Response, StatusCode};
 
 use super::response::{self, ClientBody};
 use crate::daemon::{GatewayHandle, PoolStats};
+use text::{MetricKind, MetricsText};
 
-const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
-
-pub(super) fn page(handle: &GatewayHandle, recorder: &MetricsRecorder) -> Response<ClientBody> {
-    let mut out = MetricsText::default();
+pub(super) fn page(handle: &GatewayHandle, recorder: &MetricsRecorder, format: MetricsFormat) -> Response<ClientBody> {
+    let mut out = MetricsText::new(format);
     recorder.write(&mut out);
-    let PoolStats { accounts, leases, waiting, windows } = handle.stats();
-    out.describe("lessor_accounts", "gauge", "Accounts by state.");
+    write_pool(&mut out, &handle.stats());
+    #[cfg(debug_assertions)]
+    {
+        out.describe("lessor_debug_gateway_locks", MetricKind::Gauge, "For tests.");
+        out.value("lessor_debug_gateway_locks", &[], handle.lock_count() as f64);
+    }
+    response::text(StatusCode::OK, format.content_type(), out.finish())
+}
+
+/// The state of accounts and leases.
+fn write_pool(out: &mut MetricsText, stats: &PoolStats) {
+    use MetricKind::Gauge;
+    let PoolStats { accounts, leases, waiting, windows, in_flight } = stats;
+    out.describe("lessor_accounts", Gauge, "Accounts by state.");
     for (state, count) in [
         ("ready", accounts.ready),
         ("partly_limited", accounts.partly_limited),
@@ -29,16 +42,17 @@ pub(super) fn page(handle: &GatewayHandle, recorder: &MetricsRecorder) -> Respon
     ] {
         out.value("lessor_accounts", &[("state", state)], count as f64);
     }
-    out.describe("lessor_leases", "gauge", "Leases that are held.");
-    out.value("lessor_leases", &[], leases as f64);
-    out.describe("lessor_queue", "gauge", "Requests that wait for an account.");
-    out.value("lessor_queue", &[], waiting as f64);
-    out.describe("lessor_account_utilization", "gauge", "Used part of a quota window, from 0 to 1.");
-    for (provider, account, window, used) in &windows {
+    out.describe("lessor_leases", Gauge, "Leases that are held.");
+    out.value("lessor_leases", &[], *leases as f64);
+    out.describe("lessor_queue", Gauge, "Requests that wait for an account.");
+    out.value("lessor_queue", &[], *waiting as f64);
+    out.describe("lessor_account_in_flight", Gauge, "Requests under way on an account.");
+    for (provider, account, count) in in_flight {
+        out.value("lessor_account_in_flight", &[("provider", provider), ("account", account)], *count as f64);
+    }
+    out.describe("lessor_account_utilization", Gauge, "Used part of a quota window, from 0 to 1.");
+    for (provider, account, window, used) in windows {
         let labels = [("provider", provider.as_str()), ("account", account), ("window", window)];
         out.value("lessor_account_utilization", &labels, *used);
     }
-    #[cfg(debug_assertions)]
-    out.value("lessor_debug_gateway_locks", &[], handle.lock_count() as f64);
-    response::text(StatusCode::OK, CONTENT_TYPE, out.0)
 }

@@ -1,35 +1,25 @@
-//! Counts in memory what was used, by which client, on which account.
+//! Counts in memory what was used, by which client, on which account. All counts of a request are made at its end, from
+//! the row that the history gets too.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
+use std::time::Duration;
 
-use tokio::time::Instant;
-
+use super::histogram::LatencyHistogram;
+use super::text::{MetricKind, MetricsText};
 use crate::daemon::{AccountInFlight, InFlightCounter};
-use crate::{gateway::response::TokenCounts, pool::RefusalKind, protocol::ErrorKind};
+use crate::gateway::record::EndedRequest;
+use crate::protocol::{AccountLabel, AttemptRow, ErrorKind, RequestRow, TokenSums};
+use crate::{limits::Scope, pool::RefusalKind};
 
 /// Further combinations of labels are counted together.
 const MAX_ROWS: usize = 4096;
 const OTHERS: &str = "others";
-/// Upper bounds of the histogram, in seconds.
-const BOUNDS: [f64; 12] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0];
-
-const REQUESTS: &str = "lessor_requests_total";
-const TOKENS: &str = "lessor_tokens_total";
-const FAILURES: &str = "lessor_upstream_failures_total";
-const REFUSALS: &str = "lessor_refusals_total";
-const IN_FLIGHT: &str = "lessor_requests_in_flight";
-
-/// What a request is counted under, and when it came.
-#[derive(Clone, Debug)]
-pub(crate) struct RequestLabels {
-    pub(crate) provider: String,
-    pub(crate) model: String,
-    pub(crate) agent: String,
-    pub(crate) directory: String,
-    pub(crate) received_at: Instant,
-}
+/// How a request can end, in the order of the counts.
+const OUTCOMES: [&str; 4] = ["ok", "refused", "broken", "cancelled"];
+/// How an attempt can end, in the order of the counts.
+const RESULTS: [&str; 4] = ["answered", "refused", "failed", "cancelled"];
 
 #[derive(Debug, Default)]
 pub(crate) struct MetricsRecorder {
@@ -39,18 +29,22 @@ pub(crate) struct MetricsRecorder {
 
 #[derive(Debug, Default)]
 struct MetricCounts {
-    responses: BTreeMap<ResponseLabels, ResponseCounts>,
+    requests: BTreeMap<RequestKey, RequestCounts>,
+    /// By provider and account.
+    attempts: BTreeMap<(String, String), AttemptCounts>,
     /// By provider, account and reason.
-    failures: BTreeMap<(String, String, &'static str), u64>,
+    failures: BTreeMap<(String, String, String), FailureCounts>,
     /// By provider and kind.
     refusals: BTreeMap<(String, ErrorKind), u64>,
     /// By provider.
-    first_bytes: BTreeMap<String, LatencyHistogram>,
+    times: BTreeMap<String, RequestTimes>,
 }
 
+/// What a request is counted under.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
-struct ResponseLabels {
+struct RequestKey {
     provider: String,
+    /// Whose response the client got; empty if lessor answered.
     account: String,
     model: String,
     agent: String,
@@ -58,18 +52,31 @@ struct ResponseLabels {
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-struct ResponseCounts {
-    ok: u64,
-    refused: u64,
-    broken: u64,
-    tokens: TokenCounts,
+struct RequestCounts {
+    outcomes: [u64; OUTCOMES.len()],
+    tokens: TokenSums,
+    cost: f64,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-struct LatencyHistogram {
-    counts: [u64; BOUNDS.len()],
-    count: u64,
-    sum: f64,
+struct AttemptCounts {
+    results: [u64; RESULTS.len()],
+    /// Requests that went on with another account.
+    switches: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct FailureCounts {
+    all: u64,
+    /// Those that have limited the account, or a quota or model of it.
+    limits: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct RequestTimes {
+    first_byte: LatencyHistogram,
+    duration: LatencyHistogram,
+    wait: LatencyHistogram,
 }
 
 /// Counts a request as in flight until it is dropped.
@@ -110,191 +117,276 @@ impl MetricsRecorder {
         InFlightGuard(self.in_flight.clone(), None)
     }
 
-    pub(crate) fn response_began(&self, labels: &RequestLabels) {
-        let elapsed = labels.received_at.elapsed();
-        self.counts().first_bytes.entry(labels.provider.clone()).or_default().add(elapsed);
-    }
-
-    pub(crate) fn response_ended(
-        &self,
-        labels: &RequestLabels,
-        account: &str,
-        status: u16,
-        tokens: TokenCounts,
-        complete: bool,
-    ) {
+    /// A request has ended.
+    pub(crate) fn request_ended(&self, ended: &EndedRequest<'_>) {
         let counts = &mut *self.counts();
-        let mut labels = ResponseLabels {
-            provider: labels.provider.clone(),
-            account: account.to_owned(),
-            model: labels.model.clone(),
-            agent: labels.agent.clone(),
-            directory: labels.directory.clone(),
-        };
-        if counts.responses.len() >= MAX_ROWS && !counts.responses.contains_key(&labels) {
-            (labels.model, labels.agent, labels.directory) = (OTHERS.to_owned(), OTHERS.to_owned(), OTHERS.to_owned());
+        let EndedRequest { row, first_byte, duration, waited } = *ended;
+        counts.request(row);
+        for (at, attempt) in row.attempts.iter().enumerate() {
+            counts.attempt(row, attempt, row.attempts.get(at + 1));
         }
-        let counts = counts.responses.entry(labels).or_default();
-        match (complete, status) {
-            (false, _) => counts.broken += 1,
-            (true, 200..=399) => counts.ok += 1,
-            (true, _) => counts.refused += 1,
-        }
-        counts.tokens.input += tokens.input;
-        counts.tokens.output += tokens.output;
-        counts.tokens.cached += tokens.cached;
+        counts.times(&row.provider, first_byte, duration, waited);
     }
 
-    pub(crate) fn attempt_failed(&self, labels: &RequestLabels, account: &str, reason: &'static str) {
-        let counts = &mut *self.counts();
-        let mut key = (labels.provider.clone(), account.to_owned(), reason);
-        if counts.failures.len() >= MAX_ROWS && !counts.failures.contains_key(&key) {
-            OTHERS.clone_into(&mut key.1);
-        }
-        *counts.failures.entry(key).or_default() += 1;
-    }
-
-    pub(crate) fn rejected(&self, labels: &RequestLabels, kind: RefusalKind) {
-        *self.counts().refusals.entry((labels.provider.clone(), kind.into())).or_default() += 1;
+    /// No account could serve a request in time.
+    pub(crate) fn rejected(&self, provider: &str, kind: RefusalKind) {
+        *self.counts().refusals.entry((provider.to_owned(), kind.into())).or_default() += 1;
     }
 
     pub(super) fn write(&self, out: &mut MetricsText) {
-        let counts = &*self.counts();
-        out.describe(REQUESTS, "counter", "Responses sent to clients, by outcome.");
-        for (labels, ResponseCounts { ok, refused, broken, .. }) in &counts.responses {
-            labels.write(out, REQUESTS, "outcome", [("ok", *ok), ("refused", *refused), ("broken", *broken)]);
-        }
-        out.describe(TOKENS, "counter", "Tokens as counted by the provider; cached ones are also in the input.");
-        for (labels, ResponseCounts { tokens: TokenCounts { input, output, cached }, .. }) in &counts.responses {
-            labels.write(out, TOKENS, "kind", [("input", *input), ("output", *output), ("cached", *cached)]);
-        }
-        out.describe(FAILURES, "counter", "Failed attempts, including those of requests that succeeded later.");
-        for ((provider, account, reason), count) in &counts.failures {
-            let labels = [("provider", provider.as_str()), ("account", account), ("reason", reason)];
-            out.value(FAILURES, &labels, *count as f64);
-        }
-        out.describe(REFUSALS, "counter", "Requests that no account could serve in time.");
-        for ((provider, kind), count) in &counts.refusals {
-            out.value(REFUSALS, &[("provider", provider.as_str()), ("kind", kind.name())], *count as f64);
-        }
-        out.describe("lessor_first_byte_seconds", "histogram", "Time from a request to the start of its response.");
-        counts.first_bytes.iter().for_each(|(provider, histogram)| histogram.write(out, provider));
-        out.describe(IN_FLIGHT, "gauge", "Responses that are being sent.");
-        out.value(IN_FLIGHT, &[], self.in_flight.load(Ordering::Relaxed) as f64);
+        self.counts().write(out);
+        let name = "lessor_requests_in_flight";
+        out.describe(name, MetricKind::Gauge, "Requests under way, without those that wait for an account.");
+        out.value(name, &[], self.in_flight.load(Ordering::Relaxed) as f64);
     }
 }
 
-impl ResponseLabels {
-    /// Writes the counts that are not zero, each with its own value of `label`.
-    fn write(&self, out: &mut MetricsText, name: &str, label: &str, counts: [(&str, u64); 3]) {
-        for (value, count) in counts.into_iter().filter(|(_, count)| *count > 0) {
+impl MetricCounts {
+    fn request(&mut self, row: &RequestRow) {
+        let mut key = RequestKey::of(row);
+        if self.requests.len() >= MAX_ROWS && !self.requests.contains_key(&key) {
+            (key.model, key.agent, key.directory) = (OTHERS.to_owned(), OTHERS.to_owned(), OTHERS.to_owned());
+        }
+        let counts = self.requests.entry(key).or_default();
+        if let Some(at) = OUTCOMES.iter().position(|outcome| *outcome == row.outcome) {
+            counts.outcomes[at] += 1;
+        }
+        let tokens = row.tokens.unwrap_or_default();
+        counts.tokens.input += tokens.input;
+        counts.tokens.output += tokens.output;
+        counts.tokens.cached += tokens.cached;
+        counts.tokens.cache_written += tokens.cache_written;
+        counts.cost += row.cost_usd.unwrap_or(0.0);
+    }
+
+    fn attempt(&mut self, row: &RequestRow, attempt: &AttemptRow, next: Option<&AttemptRow>) {
+        let mut key = (row.provider.clone(), name(&attempt.account).to_owned());
+        if self.attempts.len() >= MAX_ROWS && !self.attempts.contains_key(&key) {
+            OTHERS.clone_into(&mut key.1);
+        }
+        let counts = self.attempts.entry(key).or_default();
+        let result = match (&attempt.reason, attempt.status) {
+            (None, _) => 0,
+            (Some(reason), None) if reason == "cancelled" => 3,
+            (Some(_), None) => 2,
+            (Some(_), Some(_)) => 1,
+        };
+        counts.results[result] += 1;
+        counts.switches += u64::from(next.is_some_and(|next| next.account.id != attempt.account.id));
+        let Some(reason) = attempt.reason.clone().filter(|_| result != 3) else { return };
+        let mut key = (row.provider.clone(), name(&attempt.account).to_owned(), reason);
+        if self.failures.len() >= MAX_ROWS && !self.failures.contains_key(&key) {
+            OTHERS.clone_into(&mut key.1);
+        }
+        let counts = self.failures.entry(key).or_default();
+        counts.all += 1;
+        counts.limits += u64::from(is_limit(attempt));
+    }
+
+    fn times(&mut self, provider: &str, first_byte: Option<Duration>, duration: Duration, waited: Duration) {
+        // no copy of the name for each request
+        if !self.times.contains_key(provider) {
+            self.times.insert(provider.to_owned(), RequestTimes::default());
+        }
+        let Some(times) = self.times.get_mut(provider) else { return };
+        if let Some(first_byte) = first_byte {
+            times.first_byte.add(first_byte);
+        }
+        times.duration.add(duration);
+        times.wait.add(waited);
+    }
+
+    fn write(&self, out: &mut MetricsText) {
+        use MetricKind::{Counter, Histogram};
+        let requests = || self.requests.iter();
+        out.describe("lessor_requests", Counter, "Requests that have ended, by outcome.");
+        for (key, counts) in requests() {
+            let outcomes = OUTCOMES.into_iter().zip(counts.outcomes);
+            key.write(out, "lessor_requests", Some("outcome"), outcomes.map(|(name, count)| (name, count as f64)));
+        }
+        let help = "Tokens as counted by the provider; cached and cache_written ones are also in the input.";
+        out.describe("lessor_tokens", Counter, help);
+        for (key, RequestCounts { tokens, .. }) in requests() {
+            let TokenSums { input, output, cached, cache_written } = *tokens;
+            let kinds = [("input", input), ("output", output), ("cached", cached), ("cache_written", cache_written)];
+            let kinds = kinds.into_iter().map(|(name, count)| (name, count as f64));
+            key.write(out, "lessor_tokens", Some("kind"), kinds);
+        }
+        out.describe("lessor_cost_dollars", Counter, "What tokens have cost by the table of prices, in US dollars.");
+        for (key, counts) in requests() {
+            key.write(out, "lessor_cost_dollars", None, [("", counts.cost)].into_iter());
+        }
+        out.describe("lessor_attempts", Counter, "Requests sent to the provider, by result.");
+        for ((provider, account), counts) in &self.attempts {
+            for (result, count) in RESULTS.into_iter().zip(counts.results).filter(|(_, count)| *count > 0) {
+                let labels = [("provider", provider.as_str()), ("account", account), ("result", result)];
+                out.value("lessor_attempts", &labels, count as f64);
+            }
+        }
+        out.describe("lessor_switches", Counter, "Requests that an account did not serve and another one got.");
+        for ((provider, account), counts) in self.attempts.iter().filter(|(_, counts)| counts.switches > 0) {
+            let labels = [("provider", provider.as_str()), ("account", account)];
+            out.value("lessor_switches", &labels, counts.switches as f64);
+        }
+        let help = "Failed attempts, including those of requests that succeeded later.";
+        self.write_failures(out, ("lessor_upstream_failures", help), |counts| counts.all);
+        let help = "Attempts that have limited their account, or a quota or model of it.";
+        self.write_failures(out, ("lessor_limits", help), |counts| counts.limits);
+        out.describe("lessor_refusals", Counter, "Requests that no account could serve in time.");
+        for ((provider, kind), count) in &self.refusals {
+            out.value("lessor_refusals", &[("provider", provider.as_str()), ("kind", kind.name())], *count as f64);
+        }
+        for (name, help, times) in TIMES {
+            out.describe(name, Histogram, help);
+            self.times.iter().for_each(|(provider, all)| times(all).write(out, name, provider));
+        }
+    }
+
+    fn write_failures(&self, out: &mut MetricsText, (name, help): (&str, &str), count: fn(&FailureCounts) -> u64) {
+        out.describe(name, MetricKind::Counter, help);
+        for ((provider, account, reason), counts) in self.failures.iter().filter(|(_, counts)| count(counts) > 0) {
+            let labels = [("provider", provider.as_str()), ("account", account), ("reason", reason)];
+            out.value(name, &labels, count(counts) as f64);
+        }
+    }
+}
+
+/// A histogram of the times of requests: its name, its description, and where it is.
+type TimesOf = (&'static str, &'static str, fn(&RequestTimes) -> &LatencyHistogram);
+
+const TIMES: [TimesOf; 3] = [
+    ("lessor_first_byte_seconds", "Time from a request to the start of the provider's response.", |of| &of.first_byte),
+    ("lessor_request_duration_seconds", "Time from a request to the end of its response.", |of| &of.duration),
+    ("lessor_account_wait_seconds", "Time that a request waited for an account.", |of| &of.wait),
+];
+
+impl RequestKey {
+    fn of(row: &RequestRow) -> Self {
+        let text = |text: &Option<String>| text.clone().unwrap_or_default();
+        Self {
+            provider: row.provider.clone(),
+            account: row.account.as_ref().map(name).unwrap_or_default().to_owned(),
+            model: text(&row.model),
+            agent: text(&row.agent),
+            directory: text(&row.directory),
+        }
+    }
+
+    /// Writes the values that are not zero, each with its own value of `label`.
+    fn write<'a>(
+        &self,
+        out: &mut MetricsText,
+        name: &str,
+        label: Option<&str>,
+        values: impl Iterator<Item = (&'a str, f64)>,
+    ) {
+        for (value, count) in values.filter(|(_, count)| *count > 0.0) {
             let labels = [
                 ("provider", self.provider.as_str()),
                 ("account", &self.account),
                 ("model", &self.model),
                 ("agent", &self.agent),
                 ("directory", &self.directory),
-                (label, value),
+                (label.unwrap_or_default(), value),
             ];
-            out.value(name, &labels, count as f64);
+            out.value(name, &labels[..labels.len() - usize::from(label.is_none())], count);
         }
     }
 }
 
-impl LatencyHistogram {
-    fn add(&mut self, elapsed: Duration) {
-        let seconds = elapsed.as_secs_f64();
-        self.count += 1;
-        self.sum += seconds;
-        for (bound, count) in BOUNDS.iter().zip(&mut self.counts) {
-            *count += u64::from(seconds <= *bound);
-        }
-    }
-
-    fn write(&self, out: &mut MetricsText, provider: &str) {
-        let bounds = BOUNDS.iter().map(f64::to_string).zip(self.counts);
-        for (bound, count) in bounds.chain([("+Inf".to_owned(), self.count)]) {
-            let labels = [("provider", provider), ("le", &bound)];
-            out.value("lessor_first_byte_seconds_bucket", &labels, count as f64);
-        }
-        out.value("lessor_first_byte_seconds_sum", &[("provider", provider)], self.sum);
-        out.value("lessor_first_byte_seconds_count", &[("provider", provider)], self.count as f64);
-    }
+/// An account's label, or else its id: no e-mail address is in the metrics.
+fn name(account: &AccountLabel) -> &str {
+    account.label.as_deref().unwrap_or(&account.id)
 }
 
-/// Metrics in the text format of Prometheus.
-#[derive(Debug, Default)]
-pub(super) struct MetricsText(pub(super) String);
-
-impl MetricsText {
-    /// The name, type and description of the values that follow.
-    pub(super) fn describe(&mut self, name: &str, kind: &str, help: &str) {
-        // writing to a string cannot fail
-        let _written = write!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
-    }
-
-    pub(super) fn value(&mut self, name: &str, labels: &[(&str, &str)], value: f64) {
-        self.0.push_str(name);
-        for (at, (label, text)) in labels.iter().enumerate() {
-            self.0.push(if at == 0 { '{' } else { ',' });
-            self.0.push_str(label);
-            self.0.push_str("=\"");
-            for letter in text.chars() {
-                match letter {
-                    '\\' => self.0.push_str("\\\\"),
-                    '"' => self.0.push_str("\\\""),
-                    '\n' => self.0.push_str("\\n"),
-                    letter => self.0.push(letter),
-                }
-            }
-            self.0.push('"');
-        }
-        if !labels.is_empty() {
-            self.0.push('}');
-        }
-        let _written = writeln!(self.0, " {value}");
-    }
+/// Whether an attempt has met a limit of its account.
+fn is_limit(attempt: &AttemptRow) -> bool {
+    let scopes = [Scope::Account, Scope::Pool, Scope::Model];
+    attempt.scope.as_deref().is_some_and(|scope| scopes.iter().any(|limited| limited.name() == scope))
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::text::MetricsFormat;
     use super::*;
 
+    fn row(outcome: &str, directory: &str) -> RequestRow {
+        RequestRow {
+            provider: "p".into(),
+            model: Some("m\"\\\n".into()),
+            directory: Some(directory.into()),
+            account: Some(AccountLabel { id: "ac_1".into(), label: Some("a".into()), email: Some("a@b.c".into()) }),
+            outcome: outcome.into(),
+            ..RequestRow::default()
+        }
+    }
+
+    fn end(recorder: &MetricsRecorder, row: &RequestRow) {
+        let (first_byte, duration) = (Some(Duration::from_millis(7)), Duration::from_millis(300));
+        recorder.request_ended(&EndedRequest { row, first_byte, duration, waited: Duration::ZERO });
+    }
+
     #[test]
-    #[expect(clippy::disallowed_methods, reason = "a request has a time")]
     fn all_counts_are_written() {
         let recorder = MetricsRecorder::default();
-        let labels = RequestLabels {
-            provider: "p".into(),
-            model: "m\"\\\n".into(),
-            agent: String::new(),
-            directory: "/d".into(),
-            received_at: Instant::now(),
-        };
         let in_flight = recorder.in_flight();
-        recorder.response_began(&labels);
-        recorder.response_ended(&labels, "a", 200, TokenCounts { input: 3, output: 2, cached: 0 }, true);
-        recorder.response_ended(&labels, "a", 429, TokenCounts::default(), true);
-        recorder.attempt_failed(&labels, "a", "quota_exhausted");
-        let mut text = MetricsText::default();
+        let attempt = |id: &str, reason: Option<&str>, status, scope: Option<&str>| AttemptRow {
+            account: AccountLabel { id: id.into(), ..AccountLabel::default() },
+            reason: reason.map(Into::into),
+            status,
+            scope: scope.map(Into::into),
+            ..AttemptRow::default()
+        };
+        let tokens = Some(TokenSums { input: 3, output: 2, cached: 1, cache_written: 4 });
+        let attempts = vec![
+            attempt("x", Some("quota_exhausted"), Some(429), Some("pool")),
+            attempt("y", Some("network"), None, Some("service")),
+            attempt("y", None, Some(200), None),
+        ];
+        end(&recorder, &RequestRow { tokens, attempts, cost_usd: Some(0.25), ..row("ok", "/d") });
+        end(&recorder, &row("refused", "/d"));
+        end(
+            &recorder,
+            &RequestRow { attempts: vec![attempt("x", Some("cancelled"), None, None)], ..row("cancelled", "/d") },
+        );
+        recorder.rejected("p", RefusalKind::AllLimited);
+        let mut text = MetricsText::new(MetricsFormat::Prometheus);
         recorder.write(&mut text);
+        let text = text.finish();
         let row = "provider=\"p\",account=\"a\",model=\"m\\\"\\\\\\n\",agent=\"\",directory=\"/d\"";
         for wanted in [
             format!("lessor_requests_total{{{row},outcome=\"ok\"}} 1\n"),
             format!("lessor_requests_total{{{row},outcome=\"refused\"}} 1\n"),
+            format!("lessor_requests_total{{{row},outcome=\"cancelled\"}} 1\n"),
             format!("lessor_tokens_total{{{row},kind=\"input\"}} 3\n"),
-            "lessor_upstream_failures_total{provider=\"p\",account=\"a\",reason=\"quota_exhausted\"} 1\n".to_owned(),
-            "lessor_first_byte_seconds_bucket{provider=\"p\",le=\"+Inf\"} 1\n".to_owned(),
+            format!("lessor_tokens_total{{{row},kind=\"cache_written\"}} 4\n"),
+            format!("lessor_cost_dollars_total{{{row}}} 0.25\n"),
+            "lessor_attempts_total{provider=\"p\",account=\"x\",result=\"refused\"} 1\n".to_owned(),
+            "lessor_attempts_total{provider=\"p\",account=\"x\",result=\"cancelled\"} 1\n".to_owned(),
+            "lessor_attempts_total{provider=\"p\",account=\"y\",result=\"failed\"} 1\n".to_owned(),
+            "lessor_attempts_total{provider=\"p\",account=\"y\",result=\"answered\"} 1\n".to_owned(),
+            "lessor_switches_total{provider=\"p\",account=\"x\"} 1\n".to_owned(),
+            "lessor_upstream_failures_total{provider=\"p\",account=\"y\",reason=\"network\"} 1\n".to_owned(),
+            "lessor_limits_total{provider=\"p\",account=\"x\",reason=\"quota_exhausted\"} 1\n".to_owned(),
+            "lessor_refusals_total{provider=\"p\",kind=\"all_limited\"} 1\n".to_owned(),
+            "lessor_first_byte_seconds_bucket{provider=\"p\",le=\"+Inf\"} 3\n".to_owned(),
+            "lessor_request_duration_seconds_bucket{provider=\"p\",le=\"0.25\"} 0\n".to_owned(),
             "lessor_requests_in_flight 1\n".to_owned(),
         ] {
-            assert!(text.0.contains(&wanted), "no {wanted} in {}", text.0);
+            assert!(text.contains(&wanted), "no {wanted} in {text}");
         }
+        assert!(!text.contains("@") && !text.contains("lessor_limits_total{provider=\"p\",account=\"y\""), "{text}");
         drop(in_flight);
-        let many = RequestLabels { model: String::new(), ..labels };
+    }
+
+    #[test]
+    fn the_number_of_rows_is_bounded() {
+        let recorder = MetricsRecorder::default();
         for number in 0..=MAX_ROWS + 5 {
-            let labels = RequestLabels { directory: number.to_string(), ..many.clone() };
-            recorder.response_ended(&labels, "a", 200, TokenCounts::default(), true);
+            end(&recorder, &row("ok", &number.to_string()));
         }
-        assert!(recorder.counts().responses.len() <= MAX_ROWS + 2);
+        let counts = recorder.counts();
+        assert!(counts.requests.len() <= MAX_ROWS + 2);
+        assert_eq!(counts.requests.values().map(|of| of.outcomes[0]).sum::<u64>() as usize, MAX_ROWS + 6);
     }
 }

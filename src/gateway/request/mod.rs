@@ -16,7 +16,8 @@ pub(super) use upstream_body::{BodyTooLarge, BufferBudget, UpstreamBody};
 
 use std::sync::Arc;
 
-use super::metrics::{InFlightGuard, RequestLabels};
+use super::metrics::InFlightGuard;
+use super::record::RequestRecord;
 use super::route::UpstreamRoute;
 use crate::daemon::GatewayPeer;
 use crate::pool::ConnectionId;
@@ -32,7 +33,7 @@ pub(super) struct RequestParts {
     pub(super) model: Option<String>,
     /// The quota, where the client's program determines it.
     pub(super) pool: Option<&'static str>,
-    pub(super) labels: RequestLabels,
+    pub(super) record: RequestRecord,
     /// It is in flight: until it has to wait for an account.
     pub(super) in_flight: Option<InFlightGuard>,
 }

@@ -6,7 +6,7 @@ use std::{pin::Pin, time::Duration};
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::observer::ResponseObserver;
+use super::observer::{BodyEnd, ResponseObserver};
 use crate::gateway::{BodyError, running_key::KeyedRequest};
 
 pub(crate) enum ClientBody {
@@ -53,7 +53,7 @@ impl RelayedBody {
     /// Notes the end with the last bytes: of a body whose length is known, hyper does not poll for more.
     fn end_if_complete(&mut self) {
         if self.is_at_end() {
-            self.end(true);
+            self.end(BodyEnd::Complete);
         }
     }
 
@@ -79,9 +79,9 @@ impl RelayedBody {
         Poll::Ready(piece.map(|piece| Ok(Frame::data(piece))))
     }
 
-    fn end(&mut self, complete: bool) {
+    fn end(&mut self, end: BodyEnd) {
         if let Some(mut observer) = self.observer.take() {
-            observer.end(complete);
+            observer.end(end);
         }
         self.keyed = None;
     }
@@ -93,7 +93,7 @@ impl RelayedBody {
         if let Some(piece) = self.first.next() {
             return self.relay(piece, context);
         }
-        let ended = match Pin::new(&mut self.rest).poll_frame(context) {
+        let ended: Option<Result<_, BodyError>> = match Pin::new(&mut self.rest).poll_frame(context) {
             Poll::Ready(Some(Ok(frame))) => {
                 #[expect(clippy::disallowed_methods, reason = "tokio's own clock, for tokio's own timer")]
                 self.idle_timer.as_mut().reset(Instant::now() + self.idle);
@@ -112,7 +112,10 @@ impl RelayedBody {
                 Some(Err(UpstreamSilent(self.idle).into()))
             }
         };
-        self.end(ended.is_none());
+        self.end(match &ended {
+            Some(Err(error)) => BodyEnd::Broken(error.to_string()),
+            _ => BodyEnd::Complete,
+        });
         Poll::Ready(ended)
     }
 }
@@ -120,7 +123,7 @@ impl RelayedBody {
 impl Drop for RelayedBody {
     fn drop(&mut self) {
         // the client has gone; this closes the connection to the upstream
-        self.end(false);
+        self.end(BodyEnd::Dropped);
     }
 }
 

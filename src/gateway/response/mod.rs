@@ -13,7 +13,6 @@ pub(super) use body::ClientBody;
 pub(super) use created_ids::created_ids;
 pub(super) use first_bytes::FirstBytes;
 pub(super) use observer::{ObservedRequest, ResponseObserver};
-pub(super) use token_usage::TokenCounts;
 
 use std::time::Duration;
 

@@ -1,14 +1,14 @@
 //! Reads a response while it goes to the client: the tokens it took, and errors in the middle of a stream.
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use hyper::body::Bytes;
 use hyper::http::response::Parts;
 
 use super::{is_event_stream, sse::SseParser, token_usage::UsageParser};
-use crate::gateway::metrics::{InFlightGuard, MetricsRecorder, RequestLabels};
+use crate::gateway::metrics::InFlightGuard;
+use crate::gateway::record::{AttemptFailure, RequestEnd, RequestRecord};
 use crate::{
     daemon::{RequestLease, SavedSignal},
     gateway::content_decoder::ContentDecoder,
@@ -31,11 +31,18 @@ pub(crate) struct ResponseObserver {
 
 /// The request whose response is observed.
 pub(crate) struct ObservedRequest {
-    pub(crate) metrics: Arc<MetricsRecorder>,
-    pub(crate) labels: RequestLabels,
-    pub(crate) account_name: String,
+    pub(crate) record: RequestRecord,
     /// Until the response has ended.
     pub(crate) _in_flight: InFlightGuard,
+}
+
+/// How the body of a response has ended.
+pub(super) enum BodyEnd {
+    Complete,
+    /// The upstream has broken it off.
+    Broken(String),
+    /// The client has gone, or its connection was cut.
+    Dropped,
 }
 
 struct ObservedStream {
@@ -57,7 +64,6 @@ impl ResponseObserver {
 
     /// Observes a refusal, which was reported already.
     pub(crate) fn of_refusal(head: &Parts, request: ObservedRequest, lease: Option<RequestLease>) -> Self {
-        request.metrics.response_began(&request.labels);
         Self {
             // a refusal took no tokens
             decoder: ContentDecoder::none(),
@@ -82,7 +88,7 @@ impl ResponseObserver {
 
     /// More bytes have come.
     pub(super) fn observe(&mut self, bytes: &Bytes) {
-        let Self { decoder, usage, stream, lease, unsaved, .. } = self;
+        let Self { decoder, usage, stream, lease, unsaved, request, .. } = self;
         if let Some(lease) = lease {
             lease.report_if_late();
         }
@@ -97,22 +103,42 @@ impl ResponseObserver {
                 }
                 *has_failed = true;
                 if let Some(lease) = lease {
-                    *unsaved = lease.report_event(event.name, event.data);
+                    let (report, saved) = lease.report_event(event.name, event.data);
+                    *unsaved = saved;
+                    // the credential is not at hand: the words may quote it
+                    let failure = report.map(|report| AttemptFailure::reported(&report, false));
+                    request.record.attempt_failed(failure.unwrap_or_else(|| AttemptFailure::classified(None, false)));
                 }
             });
         });
     }
 
-    /// The body has ended; `complete` is false if it broke off.
-    pub(super) fn end(&mut self, complete: bool) {
+    /// The body has ended.
+    pub(super) fn end(&mut self, end: BodyEnd) {
         let (decoder, usage) = (&mut self.decoder, &mut self.usage);
         decoder.finish(|bytes| usage.push(bytes));
         let stream = self.stream.as_ref();
         let has_failed = stream.is_some_and(|stream| stream.has_failed);
         let is_finished = stream.is_some_and(|stream| stream.is_finished);
-        let is_good = (complete || is_finished) && !has_failed;
-        let ObservedRequest { metrics, labels, account_name, .. } = &self.request;
-        metrics.response_ended(labels, account_name, self.status, self.usage.tokens, is_good);
+        let record = &mut self.request.record;
+        record.took(usage.tokens);
+        match end {
+            BodyEnd::Complete | BodyEnd::Dropped if has_failed => {
+                let reason = record.last_reason().unwrap_or("an error in the stream").to_owned();
+                record.ends(RequestEnd::Broken, Some(&reason));
+            }
+            BodyEnd::Complete if self.status >= 400 => {
+                let reason = record.last_reason().map_or_else(|| format!("status {}", self.status), str::to_owned);
+                record.ends(RequestEnd::Refused, Some(&reason));
+            }
+            BodyEnd::Complete => record.ends(RequestEnd::Ok, None),
+            // some clients close when they have the last event
+            BodyEnd::Dropped | BodyEnd::Broken(_) if is_finished && !has_failed => record.ends(RequestEnd::Ok, None),
+            BodyEnd::Broken(error) => {
+                record.ends(RequestEnd::Broken, Some(&format!("the response broke off: {error}")));
+            }
+            BodyEnd::Dropped => {}
+        }
         self.lease = None;
     }
 }

@@ -3,25 +3,20 @@
 use memchr::memmem;
 use serde_json::{Map, Value};
 
+use crate::protocol::TokenSums;
+
 /// A longer usage object is ignored, in bytes.
 const MAX_USAGE: usize = 8 * 1024;
 /// The start of a usage object's key: no string within JSON contains it unescaped.
 const MARK: &[u8] = b"\"usage";
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(crate) struct TokenCounts {
-    pub(crate) input: u64,
-    pub(crate) output: u64,
-    /// The part of the input that was read from the cache or written to it.
-    pub(crate) cached: u64,
-}
 
 #[derive(Debug, Default)]
 pub(super) struct UsageParser {
     /// The last bytes, which may be the start of a mark; or the usage object that is being read.
     kept: Vec<u8>,
     inside: bool,
-    pub(super) tokens: TokenCounts,
+    /// `None` if the response states none.
+    pub(super) tokens: Option<TokenSums>,
 }
 
 impl UsageParser {
@@ -82,7 +77,7 @@ impl UsageParser {
         self.kept.extend_from_slice(&bytes[..room]);
         match object(&self.kept) {
             UsageObject::Complete(usage, end) => {
-                self.tokens.update(&usage);
+                update(&mut self.tokens, &usage);
                 self.end();
                 Some(end.saturating_sub(before))
             }
@@ -142,36 +137,39 @@ fn object(bytes: &[u8]) -> UsageObject {
     }
 }
 
-impl TokenCounts {
-    /// Adds a usage object: within one response each is the sum so far.
-    fn update(&mut self, usage: &Map<String, Value>) {
-        let number = |names: &[&str]| names.iter().find_map(|name| usage.get(*name).and_then(Value::as_u64));
-        let within = |outer: &str, name: &str| usage.get(outer).and_then(|of| of.get(name)).and_then(Value::as_u64);
-        let read = number(&["cache_read_input_tokens"]);
-        let written = number(&["cache_creation_input_tokens"]);
-        let cached = number(&["cachedContentTokenCount", "total_cached_tokens"])
-            .or_else(|| within("input_tokens_details", "cached_tokens"))
-            .or_else(|| within("prompt_tokens_details", "cached_tokens"))
-            .unwrap_or_else(|| read.unwrap_or(0) + written.unwrap_or(0));
-        // Anthropic does not include cached tokens in the input
-        let uncounted = read.unwrap_or(0) + written.unwrap_or(0);
-        let input = number(&["input_tokens", "prompt_tokens", "promptTokenCount"]).map(|input| input + uncounted);
-        let thoughts = number(&["thoughtsTokenCount"]).unwrap_or(0);
-        let output = number(&["output_tokens", "completion_tokens", "candidatesTokenCount"]);
-        self.input = self.input.max(input.unwrap_or(0));
-        self.output = self.output.max(output.map_or(0, |output| output + thoughts));
-        self.cached = self.cached.max(cached);
+/// Adds a usage object: within one response each is the sum so far.
+fn update(tokens: &mut Option<TokenSums>, usage: &Map<String, Value>) {
+    let number = |names: &[&str]| names.iter().find_map(|name| usage.get(*name).and_then(Value::as_u64));
+    let within = |outer: &str, name: &str| usage.get(outer).and_then(|of| of.get(name)).and_then(Value::as_u64);
+    let read = number(&["cache_read_input_tokens"]);
+    let written = number(&["cache_creation_input_tokens"]);
+    let cached = number(&["cachedContentTokenCount", "total_cached_tokens"])
+        .or_else(|| within("input_tokens_details", "cached_tokens"))
+        .or_else(|| within("prompt_tokens_details", "cached_tokens"))
+        .or(read);
+    // Anthropic does not include cached tokens in the input
+    let uncounted = read.unwrap_or(0) + written.unwrap_or(0);
+    let input = number(&["input_tokens", "prompt_tokens", "promptTokenCount"]).map(|input| input + uncounted);
+    let thoughts = number(&["thoughtsTokenCount"]).unwrap_or(0);
+    let output = number(&["output_tokens", "completion_tokens", "candidatesTokenCount"]);
+    if [input, output, cached, written].iter().all(Option::is_none) {
+        return;
     }
+    let sums = tokens.get_or_insert_default();
+    sums.input = sums.input.max(input.unwrap_or(0));
+    sums.output = sums.output.max(output.map_or(0, |output| output + thoughts));
+    sums.cached = sums.cached.max(cached.unwrap_or(0));
+    sums.cache_written = sums.cache_written.max(written.unwrap_or(0));
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn tokens(text: &str, step: usize) -> (u64, u64, u64) {
+    fn tokens(text: &str, step: usize) -> Option<(u64, u64, u64, u64)> {
         let mut parser = UsageParser::default();
         text.as_bytes().chunks(step).for_each(|piece| parser.push(piece));
-        (parser.tokens.input, parser.tokens.output, parser.tokens.cached)
+        parser.tokens.map(|sums| (sums.input, sums.output, sums.cached, sums.cache_written))
     }
 
     #[test]
@@ -180,23 +178,23 @@ mod tests {
             (
                 "data: {\"message\":{\"usage\":{\"input_tokens\":10,\"cache_read_input_tokens\":5,\
                  \"cache_creation_input_tokens\":1,\"output_tokens\":1}}}\n\ndata: {\"usage\":{\"output_tokens\":42}}\n\n",
-                (16, 42, 6),
+                Some((16, 42, 5, 1)),
             ),
             (
                 "{\"response\":{\"usage\" : {\"input_tokens\":7,\"input_tokens_details\":{\"cached_tokens\":3},\
                  \"output_tokens\":9,\"output_tokens_details\":{\"reasoning_tokens\":2}}}}",
-                (7, 9, 3),
+                Some((7, 9, 3, 0)),
             ),
-            ("{\"usage\":null,\"x\":1}{\"usage\":{\"prompt_tokens\":4,\"completion_tokens\":2}}", (4, 2, 0)),
+            ("{\"usage\":null,\"x\":1}{\"usage\":{\"prompt_tokens\":4,\"completion_tokens\":2}}", Some((4, 2, 0, 0))),
             (
                 "{\"usageMetadata\":{\"promptTokenCount\":4,\"candidatesTokenCount\":2,\"thoughtsTokenCount\":5,\
                  \"cachedContentTokenCount\":1}}",
-                (4, 7, 1),
+                Some((4, 7, 1, 0)),
             ),
-            ("{\"text\":\"say \\\"usage\\\":{\\\"input_tokens\\\":99}\"}", (0, 0, 0)),
-            ("{\"usage_limits\":{\"input_tokens\":99},\"usages\":{\"input_tokens\":98}}", (0, 0, 0)),
-            ("{\"usage\":\"x\",\"input_tokens\":99}", (0, 0, 0)),
-            ("", (0, 0, 0)),
+            ("{\"text\":\"say \\\"usage\\\":{\\\"input_tokens\\\":99}\"}", None),
+            ("{\"usage_limits\":{\"input_tokens\":99},\"usages\":{\"input_tokens\":98}}", None),
+            ("{\"usage\":\"x\",\"input_tokens\":99}", None),
+            ("", None),
         ];
         for (text, expected) in rows {
             for step in [1, 2, 3, 7, 8, 64, 10_000] {
@@ -205,6 +203,6 @@ mod tests {
         }
         let endless =
             format!("{{\"usage\":{{\"x\":\"{}\"}},\"usage\":{{\"input_tokens\":3}}}}", "x".repeat(2 * MAX_USAGE));
-        assert_eq!(tokens(&endless, 1000), (3, 0, 0));
+        assert_eq!(tokens(&endless, 1000), Some((3, 0, 0, 0)));
     }
 }
