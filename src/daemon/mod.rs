@@ -3,6 +3,7 @@
 mod api;
 mod attest;
 mod config;
+mod event_queue;
 mod handle;
 mod history;
 mod linked_logins;

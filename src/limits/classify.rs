@@ -86,6 +86,7 @@ fn judge(response: &UpstreamResponse, status: Option<u16>, body: &ErrorBody, win
         scope,
         wait: stated.as_ref().map(|stated| stated.wait),
         at: stated.and_then(|stated| stated.at),
+        status,
         evidence: evidence::of(&case, &source, found.reason),
         source,
         confidence: found.confidence,

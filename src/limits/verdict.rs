@@ -33,6 +33,8 @@ pub struct Verdict {
     pub source: WaitSource,
     /// How certain the reason is.
     pub confidence: Confidence,
+    /// The HTTP status of the refusal, or the one that an error within a stream states.
+    pub status: Option<u16>,
     /// The evidence for people: one short line without secrets.
     pub evidence: String,
     /// The vendor's page where the account's owner can mend the account: verify it, appeal, enable an API.

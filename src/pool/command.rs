@@ -1,16 +1,17 @@
 //! What goes into the pool and what comes out.
 
-use crate::limits::Scope;
+use crate::limits::{Reason, Scope};
 use crate::pool::account::Renewing;
 use crate::pool::account::record::{AccountChange, AccountRecord};
 use crate::pool::account::usage::Usage;
 use crate::pool::lease::{Ending, Lease};
 use crate::pool::limit::{Limit, LimitRecord};
 use crate::pool::model::{
-    AccountId, Attestation, ConnectionId, Decision, Fence, Holder, LeaseRequest, PoolSettings, Process, Refusal,
-    RefusalDetails, RequestNeeds, RequestOutcome, Ticket, WaiterId,
+    AccountId, Attestation, ConnectionId, Decision, Fence, Holder, Ineligible, LeaseRequest, PoolSettings, Process,
+    Refusal, RefusalDetails, RequestNeeds, RequestOutcome, Ticket, WaiterId, Wall,
 };
 use crate::pool::session::SessionRecord;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Everything that can be done to the pool.
@@ -176,13 +177,83 @@ pub enum Effect {
     Emit(Event),
 }
 
+/// A limit that was set, and the refusal that it comes from.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NewLimit {
+    /// The limit.
+    pub record: LimitRecord,
+    /// The refusal; the default where no request was refused.
+    pub refusal: RefusalOrigin,
+}
+
+/// What a refusal was about that has set a limit.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct RefusalOrigin {
+    /// The model of the request.
+    pub model: Option<Box<str>>,
+    /// The quota pool of the request.
+    pub pool: Option<Arc<str>>,
+    /// The HTTP status.
+    pub status: Option<u16>,
+    /// The wait that was stated.
+    pub stated_wait: Option<Duration>,
+}
+
+/// A lease that has another account now.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LeaseMove {
+    /// The lease that has ended.
+    pub before: Fence,
+    /// Its account.
+    pub from: AccountId,
+    /// The lease that replaces it.
+    pub to: Fence,
+    /// Why.
+    pub cause: MoveCause,
+}
+
+/// Why a lease moves to another account.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum MoveCause {
+    /// The account before has this limit.
+    Limited(LimitRecord),
+    /// The account before cannot serve, until a time where that is known.
+    Unavailable(Ineligible, Option<Wall>),
+    /// The account before has refused or failed the request.
+    Refused(Reason),
+    /// Its requests take the accounts in turn.
+    Turn,
+    /// The plan of the account before is used up, and another one's is not.
+    Overage,
+    /// The user asked for it.
+    Requested,
+}
+
+impl MoveCause {
+    /// A stable name: that of the reason or of the account's state, `turn`, `overage` or `requested`.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Limited(limit) => limit.reason.name(),
+            Self::Unavailable(Ineligible::Renewing, _) => "waiting_for_token",
+            Self::Unavailable(why, _) => why.name(),
+            Self::Refused(reason) => reason.name(),
+            Self::Turn => "turn",
+            Self::Overage => "overage",
+            Self::Requested => "requested",
+        }
+    }
+}
+
 /// A change that subscribers may want to know.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Event {
     /// A lease was granted.
     Granted(Fence),
+    /// A lease has moved to another account. Its grant there is the next event.
+    Moved(Box<LeaseMove>),
     /// An account cannot serve a key until a time.
-    Limited(LimitRecord),
+    Limited(Box<NewLimit>),
     /// An account can serve a key again.
     Recovered(AccountId, String),
     /// An account was added, changed or removed.

@@ -1,6 +1,6 @@
 //! Carrying out a command: the one way into the pool.
 
-use crate::pool::command::{Command, Effect, Effects, Event, Handled, Reply};
+use crate::pool::command::{Command, Effect, Effects, Event, Handled, RefusalOrigin, Reply};
 use crate::pool::lease::Ending;
 use crate::pool::model::{Mono, Now, Refusal};
 use crate::pool::state::Pool;
@@ -53,7 +53,7 @@ impl Pool {
             Command::ForgetDenials(id, why) => self.forget_denials(now, id, why, effects),
             Command::Deny(id, details) => self.deny(now, id, &details, effects),
             Command::NoteRenewal(id) => self.note_renewal(now, id),
-            Command::SetLimit(id, limit) => self.limit_account(now, id, limit, effects),
+            Command::SetLimit(id, limit) => self.limit_account(now, id, limit, RefusalOrigin::default(), effects),
             Command::ClearLimits(id) => self.clear_limits(now, id, effects),
             Command::SetUsage(id, usage) => self.set_usage(now, id, usage, effects),
             Command::LearnUsage(id, read) => self.learn_usage(now, id, read, effects),

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::{Client, Holder, Home, label, reference, signal, wait_until};
 
@@ -228,4 +228,47 @@ fn adding_an_account_rejects_invalid_and_recognizes_known_ones() {
     client.call("account.add", ended);
     let ask = json!({ "provider": "google", "agent": "gemini" });
     assert_eq!(client.refused("lease.acquire", ask), "needs_login", "an ended token is not handed out");
+}
+
+#[test]
+fn events_say_which_holder_moved_where_and_why() {
+    let home = Home::with_accounts(WAIT, 2);
+    let mut listener = home.client();
+    listener.call("events.subscribe", json!({ "kinds": ["lease.granted", "lease.moved", "account.limited"] }));
+    let mut holder = home.client();
+    let model = "claude-opus-4-1";
+    let ask = json!({ "provider": "anthropic", "model": model, "session": "s1", "agent": "claude", "label": "l" });
+    let lease = holder.call("lease.acquire", ask);
+    let report = json!({ "lease": lease["lease"], "status": 429, "headers": { "retry-after": "76" } });
+    let decision = holder.call("lease.report", report);
+    let mut next = || listener.receive().unwrap()["params"].clone();
+    let granted = next();
+    let of_holder = |event: &Value| {
+        let own = u64::from(std::process::id());
+        assert_eq!(
+            (&event["session"], &event["agent"], &event["label"]),
+            (&json!("s1"), &json!("claude"), &json!("l"))
+        );
+        assert_eq!((&event["model"], &event["holder"]["pid"]), (&json!(model), &json!(own)));
+        assert!(event["holder"]["program"].as_str().is_some_and(|program| !program.is_empty()), "{event}");
+    };
+    assert_eq!((&granted["kind"], &granted["lease"]), (&json!("lease.granted"), &lease["lease"]));
+    of_holder(&granted);
+    let limited = next();
+    let account = &lease["account"]["label"];
+    assert_eq!((&limited["kind"], &limited["account"]["label"]), (&json!("account.limited"), account));
+    assert_eq!((&limited["status"], &limited["stated_wait_ms"]), (&json!(429), &json!(76_000)));
+    assert_eq!(limited["model"], model);
+    assert!(limited["evidence"].as_str().unwrap().contains("retry-after: 76"), "{limited}");
+    let moved = next();
+    assert_eq!((&moved["kind"], &moved["from"]["label"]), (&json!("lease.moved"), account));
+    assert_eq!(moved["account"]["label"], decision["lease"]["account"]["label"]);
+    assert_eq!((&moved["lease"], &moved["reason"]), (&decision["lease"]["lease"], &limited["reason"]));
+    assert_eq!((&moved["until"], &moved["key"]), (&limited["until"], &limited["key"]));
+    of_holder(&moved);
+    assert_eq!(next()["kind"], "lease.granted");
+    // one that subscribes later gets the same
+    let mut late = home.client();
+    late.call("events.subscribe", json!({ "kinds": ["lease.moved"], "recent": true }));
+    assert_eq!(late.receive().unwrap()["params"], moved);
 }

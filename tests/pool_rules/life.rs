@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use lessor::limits::Reason;
 use lessor::pool::{
-    AccountChange, Action, Bind, Command, ConnectionId, Effect, Ending, Fence, LeaseRequest, Overflow, Pool,
-    PoolSettings, PoolStart, RefusalDetails, RefusalKind, Reply, Snapshot,
+    AccountChange, Action, Attestation, Bind, Command, ConnectionId, Effect, Ending, Event, Fence, LeaseRequest,
+    LoginProblem, LoginState, Overflow, Pool, PoolSettings, PoolStart, RefusalDetails, RefusalKind, Reply,
+    RequestNeeds, Snapshot,
 };
 
 use crate::fixture::{Fixture, ask, by, id, process, record, secs, target};
@@ -45,7 +46,7 @@ fn a_durable_lease_is_saved_before_it_is_answered() {
     let held = fixture.hold(LeaseRequest { bind: Bind::Ttl, ..ask(1) });
     let at = |wanted: &dyn Fn(&Effect) -> bool| fixture.effects.iter().position(wanted).unwrap();
     let saved = at(&|effect| *effect == Effect::SaveLease(held));
-    let told = at(&|effect| matches!(effect, Effect::Emit(lessor::pool::Event::Granted(_))));
+    let told = at(&|effect| matches!(effect, Effect::Emit(Event::Granted(_))));
     assert!(saved < told);
 }
 
@@ -325,5 +326,47 @@ fn clocks_that_run_backwards_or_far_ahead_do_not_panic() {
             let _ = fixture.pool.snapshot(now);
             assert!(fixture.pool.accounts().iter().all(|account| account.leases() <= 1), "over-granted");
         }
+    }
+}
+
+/// The account of a lease is changed in this way.
+fn move_by(fixture: &mut Fixture, held: Fence, cause: &str) {
+    let change = match cause {
+        "disabled" => AccountChange { enabled: Some((false, None)), ..AccountChange::default() },
+        "needs_login" => {
+            let login_state = Some(LoginState::NeedsLogin(LoginProblem::AccessTokenEnded));
+            AccountChange { login_state, ..AccountChange::default() }
+        }
+        "server_error" => return drop(fixture.report(held, Reason::ServerError, Some(secs(76)))),
+        _ => return drop(fixture.report(held, Reason::RateLimitExceeded, Some(secs(76)))),
+    };
+    let lease = fixture.pool.lease(held).unwrap();
+    let (account, target) = (lease.account, lease.target.clone());
+    fixture.run(Command::ChangeAccount(account, Box::new(change))).unwrap();
+    let need = RequestNeeds { target, exclude: vec![], attested: Attestation::default() };
+    fixture.run(Command::Serve { fence: held, need: Box::new(need) }).unwrap();
+}
+
+#[test]
+fn a_lease_that_changes_its_account_is_an_event_with_its_cause_before_the_new_grant() {
+    for cause in ["rate_limit_exceeded", "disabled", "needs_login", "server_error"] {
+        let mut fixture = Fixture::new("ab", |_| {});
+        let held = fixture.hold(ask(0));
+        let from = fixture.pool.lease(held).unwrap().account;
+        move_by(&mut fixture, held, cause);
+        let event = |effect: &Effect| match effect {
+            Effect::Ended(lease, why) => Some((lease.account, why.name())),
+            Effect::Emit(Event::Moved(moved)) => {
+                assert_eq!(moved.before, held);
+                assert_ne!(fixture.pool.lease(moved.to).unwrap().account, from);
+                Some((moved.from, moved.cause.name()))
+            }
+            Effect::Emit(Event::Granted(fence)) => Some((fixture.pool.lease(*fence).unwrap().account, "granted")),
+            _ => None,
+        };
+        let events: Vec<_> = fixture.effects.iter().filter_map(event).collect();
+        let to = events.last().unwrap().0;
+        assert_eq!(events, [(from, "switched"), (from, cause), (to, "granted")]);
+        assert_ne!(from, to);
     }
 }

@@ -6,6 +6,8 @@ use std::{sync::Arc, time::Duration};
 use zeroize::Zeroize as _;
 
 use super::planner::let_others_lock;
+use crate::daemon::event_queue::Programs;
+use crate::daemon::state::events::EventReplay;
 use crate::daemon::state::{
     CredentialState, CredentialUse, Daemon, Outbox, Pending, ReportOutcome, Shared, State, Unsaved, Waiter,
 };
@@ -246,7 +248,15 @@ impl<'a> CallReply<'a> {
         self.responder.encode(Ok(&Answer::Done(crate::protocol::Empty {})), self.out);
         // later events wait in the outbox
         let mut replay = daemon.state().events.subscribe((connection, codec, outbox), kinds);
-        while recent && replay.write_some(&daemon.state().pool, codec, self.out) {
+        let mut programs = Programs::default();
+        while recent {
+            let events = replay.next_events(&daemon.state().pool, &daemon.lease_key);
+            if events.is_empty() {
+                codec.event(&EventReplay::end(), self.out);
+                break;
+            }
+            // programs are looked up after the lock is released
+            events.into_iter().for_each(|event| codec.event(&programs.named(event), self.out));
             let_others_lock(daemon);
         }
         Ok(Replied(()))

@@ -1,11 +1,15 @@
-//! Log lines for the pool's events: one for each change of an account's state and for each revoked lease; other leases
-//! are logged at `debug`.
+//! Log lines for the pool's events: one for each change of an account's state, each limit, each lease that moves to
+//! another account and each revoked lease; other leases are logged at `debug`.
 //!
 //! A line is composed under the state lock and written after its release. `journalctl` shows only the message by default,
 //! so it is complete; the fields are for searching.
 
 use super::instant;
-use crate::pool::{AccountId, AccountRecord, Ending, Event, LimitRecord, LoginProblem, LoginState, Pool, Wall, spoken};
+use crate::daemon::os::process;
+use crate::pool::{
+    AccountId, AccountRecord, Ending, Event, Ineligible, LeaseMove, LimitRecord, LimitSource, LoginProblem, LoginState,
+    MoveCause, NewLimit, Pool, Wall, millis, spoken,
+};
 
 /// Writes a composed line.
 pub(crate) type WriteLine = Box<dyn FnOnce() + Send>;
@@ -22,7 +26,8 @@ pub(crate) fn event_line(event: &Event, now: Wall, pool: &Pool) -> Option<WriteL
             }))
         }
         Event::Granted(_) | Event::UsageUpdated(_) | Event::QueueChanged(_) => None,
-        Event::Limited(record) => Some(limited(record, pool)),
+        Event::Moved(moved) => switched(moved, now, pool),
+        Event::Limited(limit) => Some(limited(limit, now, pool)),
         Event::Recovered(account, key) => {
             let (account, key, name, what) = (*account, key.clone(), name(*account, pool), of_key(key));
             Some(Box::new(move || {
@@ -39,7 +44,7 @@ pub(crate) fn lease_end_line(lease: &crate::pool::Lease, why: Ending, pool: &Poo
     if why == Ending::Revoked {
         let name = name(account, pool);
         return Some(Box::new(move || {
-            tracing::info!(kind = "lease.revoked", %account, fence, reason, "lease #{fence} on {name} was revoked");
+            tracing::info!(kind = "lease.revoked", %account, fence, reason, "a lease on {name} was revoked");
         }));
     }
     tracing::enabled!(tracing::Level::DEBUG).then(|| -> WriteLine {
@@ -49,27 +54,128 @@ pub(crate) fn lease_end_line(lease: &crate::pool::Lease, why: Ending, pool: &Poo
     })
 }
 
-fn limited(record: &LimitRecord, pool: &Pool) -> WriteLine {
+fn limited(NewLimit { record, refusal }: &NewLimit, now: Wall, pool: &Pool) -> WriteLine {
     let LimitRecord { account, key, reason, scope, until, .. } = record;
     let (account, key, reason, scope, until) = (*account, key.clone(), reason.name(), scope.name(), instant(until.0));
-    let (name, what) = (name(account, pool), of_key(&key));
     let preferred = pool.settings().selection.preferred_account.as_deref();
     let is_preferred =
         preferred.is_some_and(|wanted| pool.account(account).is_some_and(|of| of.record.is_named(wanted)));
     let instead = if is_preferred { "; it is the preferred account: others serve until then" } else { "" };
     let provider = pool.account(account).map(|account| account.record.provider.clone());
+    let stated = refusal.stated_wait.filter(|_| record.source != LimitSource::Table);
+    let wait = match record.source {
+        LimitSource::Table => ", no stated wait".to_owned(),
+        LimitSource::Report | LimitSource::Server => {
+            stated.map(|wait| format!(", stated wait {}", spoken(wait))).unwrap_or_default()
+        }
+    };
+    let status = refusal.status.map(|status| format!(", status {status}")).unwrap_or_default();
+    let words = record.evidence.as_deref().map(|words| {
+        let status = refusal.status.map(|status| status.to_string()).unwrap_or_default();
+        words.strip_prefix(&status).unwrap_or(words).trim_start().to_owned()
+    });
+    let said = words.filter(|words| !words.is_empty()).map(|words| format!(": {words}")).unwrap_or_default();
+    let sentence = limit_words(record, now, pool);
+    let (model, quota_pool) = (refusal.model.as_deref().map(str::to_owned), refusal.pool.as_deref().map(str::to_owned));
+    let (status_code, stated_ms) = (refusal.status, stated.map(millis));
     Box::new(move || {
         tracing::info!(
             kind = "account.limited",
             %account,
             provider,
+            pool = quota_pool,
+            model,
             key,
             scope,
             reason,
+            status = status_code,
+            stated_wait_ms = stated_ms,
             until,
-            "{name} cannot serve{what} until {until}: {reason}{instead}"
+            "{sentence}: {reason}{status}{wait}{said}{instead}"
         );
     })
+}
+
+/// `work limited for claude-opus-4-1 until 17:06:12 UTC (in 76 s)`
+fn limit_words(record: &LimitRecord, now: Wall, pool: &Pool) -> String {
+    let name = name(record.account, pool);
+    // the key of a model's limit begins with the quota's
+    let key = record.key.split_once(':').map_or(&*record.key, |(_, model)| model);
+    let of = if key.is_empty() { String::new() } else { format!(" for {key}") };
+    format!("{name} limited{of} until {}", clock_words(record.until, now))
+}
+
+/// `17:06:12 UTC (in 76 s)`, with the date on another day; the times of log lines are UTC as well.
+fn clock_words(at: Wall, now: Wall) -> String {
+    let (text, today) = (instant(at.0), instant(now.0));
+    let (day, clock) = (&text[..10], &text[11..19]);
+    let day = if today.starts_with(day) { String::new() } else { format!("{day} ") };
+    format!("{day}{clock} UTC (in {})", spoken(at.since(now)))
+}
+
+fn switched(moved: &LeaseMove, now: Wall, pool: &Pool) -> Option<WriteLine> {
+    let lease = pool.lease(moved.to)?;
+    let (account, before, reason) = (lease.account, moved.from, moved.cause.name());
+    let (from, to) = (name(before, pool), name(account, pool));
+    let why = match &moved.cause {
+        MoveCause::Limited(limit) => limit_words(limit, now, pool),
+        MoveCause::Unavailable(why, until) => {
+            let until = until.map(|until| format!(" until {}", clock_words(until, now))).unwrap_or_default();
+            format!("{from} {}{until}", obstacle_words(*why))
+        }
+        MoveCause::Refused(reason) => format!("{from} refused or failed the request ({})", reason.name()),
+        MoveCause::Turn => "the accounts take turns".to_owned(),
+        MoveCause::Overage => format!("the plan of {from} is used up"),
+        MoveCause::Requested => "the user asked for it".to_owned(),
+    };
+    let until = match &moved.cause {
+        MoveCause::Limited(limit) => Some(instant(limit.until.0)),
+        _ => None,
+    };
+    let text = |text: Option<&str>| text.map(str::to_owned);
+    let target = &lease.target;
+    let (provider, model, quota_pool) =
+        (target.provider.to_string(), text(target.model.as_deref()), text(target.pool.as_deref()));
+    let (agent, label, process) = (text(lease.agent.as_deref()), text(lease.label.as_deref()), lease.holder.process);
+    Some(Box::new(move || {
+        // the program is looked up here, after the release of the lock
+        let program = || process::running(process?)?.program.map(|program| program.to_string());
+        let pid = process.map(|process| process.pid);
+        let who = match (agent.or_else(program), pid) {
+            (Some(who), Some(pid)) => format!("{who} {pid}"),
+            (Some(who), None) => who,
+            (None, Some(pid)) => format!("process {pid}"),
+            (None, None) => label.unwrap_or_else(|| "a request".to_owned()),
+        };
+        tracing::info!(
+            kind = "lease.moved",
+            %account,
+            from = %before,
+            provider,
+            pool = quota_pool,
+            model,
+            reason,
+            pid,
+            until,
+            "switched {who} from {from} to {to}: {why}"
+        );
+    }))
+}
+
+/// What an account cannot serve for, after its name.
+fn obstacle_words(why: Ineligible) -> &'static str {
+    match why {
+        Ineligible::Disabled => "is disabled",
+        Ineligible::NeedsLogin => "needs a login",
+        Ineligible::NeedsVerification => "needs a verification",
+        Ineligible::NotAllowed => "is not for this agent",
+        Ineligible::Excluded => "is excluded",
+        Ineligible::Limited => "is limited",
+        Ineligible::LacksModel => "lacks the model",
+        Ineligible::Reserved => "keeps the rest of its quota for other models",
+        Ineligible::Renewing => "waits for its token",
+        Ineligible::Busy => "is in use",
+    }
 }
 
 fn changed(account: AccountId, now: Wall, pool: &Pool) -> WriteLine {
@@ -130,11 +236,11 @@ fn with_link(text: &str, link: Option<&str>) -> String {
     link.map_or_else(|| text.to_owned(), |link| format!("{text}: {link}"))
 }
 
-/// The label of an account, or its id.
+/// The label of an account, else its email address, else its id.
 fn name(account: AccountId, pool: &Pool) -> String {
     let record = pool.account(account).map(|account| &account.record);
-    let label = record.and_then(|record| record.label.clone());
-    label.unwrap_or_else(|| account.to_string())
+    let name = record.and_then(|record| record.label.clone().or_else(|| record.email.clone()));
+    name.unwrap_or_else(|| account.to_string())
 }
 
 fn of_key(key: &str) -> String {

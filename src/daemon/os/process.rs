@@ -51,6 +51,11 @@ pub struct FoundProcess {
     pub program: Option<Arc<str>>,
 }
 
+/// This process, if it still runs.
+pub fn running(process: Process) -> Option<FoundProcess> {
+    find(process.pid).ok().flatten().filter(|found| found.process == process)
+}
+
 #[cfg(test)]
 mod tests {
     use std::process::{Command, Stdio};

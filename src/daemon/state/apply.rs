@@ -136,7 +136,7 @@ impl State {
             self.write(lease.account, Write::DropLease(lease.fence), pending);
         }
         self.logins.lease_ended(lease.fence);
-        self.events.ended(now.wall, &lease, why, &self.pool, &self.shared.lease_key, &mut self.log);
+        self.events.ended(now.wall, &lease, why, &self.pool, &mut self.log);
         self.shared.capacity_changed.notify_waiters();
         let orphans = self.key_holders.ended(lease.fence, why);
         // those bound to the same process or connection end with it
@@ -170,6 +170,6 @@ impl State {
             Event::AccountChanged(id) => self.pool.account(id).map(|account| self.account_state(account, now)),
             _ => None,
         };
-        self.events.emit(now, (event, changed), &self.pool, &self.shared.lease_key, &mut self.log);
+        self.events.emit(now, (event, changed), &self.pool, &mut self.log);
     }
 }

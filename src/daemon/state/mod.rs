@@ -263,7 +263,7 @@ impl Daemon {
                 differences: Differences::default(),
                 in_flight: InFlightCounts::default(),
                 gateway: GatewayState::default(),
-                events: Events::default(),
+                events: Events::new(shared.lease_key.clone()),
                 waiters: Waiters::default(),
                 last_ended: None,
                 last_busy: started,
@@ -373,8 +373,8 @@ impl State {
     }
 }
 
-/// The locked state. When it is dropped, the lock is released first, and then the log lines are written that came up
-/// under it.
+/// The locked state. When it is dropped, the lock is released first, and then the log lines are written and the events
+/// sent that came up under it.
 #[derive(Debug)]
 pub(crate) struct StateGuard<'a> {
     /// There until the drop.
@@ -400,10 +400,13 @@ impl DerefMut for StateGuard<'_> {
 
 impl Drop for StateGuard<'_> {
     fn drop(&mut self) {
-        let log = self.state.take().map(|mut state| std::mem::take(&mut state.log));
+        let left = self.state.take().map(|mut state| (std::mem::take(&mut state.log), state.events.unsent()));
         self.not_blocking.end();
-        if let Some(log) = log {
+        if let Some((log, events)) = left {
             log.write();
+            if let Some(events) = events {
+                events.send();
+            }
         }
     }
 }

@@ -112,6 +112,6 @@ pub(crate) fn with_programs(rows: Vec<(LeaseRow, Option<Process>)>) -> Vec<Lease
 fn holder_info(holder: Process) -> Option<(HolderInfo, Option<String>)> {
     // before its identity is checked: the pid may belong to another process meanwhile
     let directory = peer_process::directory_of(holder.pid);
-    let found = process::find(holder.pid).ok().flatten().filter(|found| found.process == holder)?;
+    let found = process::running(holder)?;
     Some((HolderInfo { pid: holder.pid, program: found.program.as_deref().map(str::to_owned) }, directory))
 }

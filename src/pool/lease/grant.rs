@@ -1,6 +1,6 @@
 //! The life of a lease: acquired, granted, extended, released, resumed, moved, ended.
 
-use crate::pool::command::{Effect, Effects, Event, Handled, Reply};
+use crate::pool::command::{Effect, Effects, Event, Handled, MoveCause, Reply};
 use crate::pool::lease::recent::KnownAnswer;
 use crate::pool::lease::{ChosenBy, Ending, Lease, reacquire};
 use crate::pool::model::{
@@ -194,9 +194,14 @@ impl Pool {
     ) -> Handled {
         let lease = self.leases.get(fence).ok_or_else(Refusal::stale)?.clone();
         let request = reacquire(&lease, lease.pinned_account());
-        let request = LeaseRequest { wait, request_id: lease.request_id, ..request };
+        let request = LeaseRequest { wait, request_id: lease.request_id.clone(), ..request };
+        let cause = self.obstacle_of(now, &lease).unwrap_or(MoveCause::Unavailable(Ineligible::Renewing, None));
         self.end_lease(now, fence, Ending::Switched, effects);
-        self.acquire(now, request, effects)
+        let reply = self.acquire(now, request, effects);
+        if let Ok(Reply::Held(to)) = reply {
+            self.emit_move(&lease, to, cause, effects);
+        }
+        reply
     }
 
     pub(crate) fn connection_closed(&mut self, now: Now, connection: ConnectionId, effects: &mut Effects) -> Handled {

@@ -3,7 +3,7 @@
 use crate::limits::Reason;
 use crate::pool::account::failures::Failures;
 use crate::pool::account::usage::Usage;
-use crate::pool::command::{DenialsEnd, Effect, Effects, Event, Handled, Reply};
+use crate::pool::command::{DenialsEnd, Effect, Effects, Event, Handled, NewLimit, RefusalOrigin, Reply};
 use crate::pool::lease::Lease;
 use crate::pool::limit::Limit;
 use crate::pool::limit::limits::LimitEnd;
@@ -12,7 +12,15 @@ use crate::pool::model::{AccountId, Deadline, Fence, Now, Quota};
 use crate::pool::state::Pool;
 
 impl Pool {
-    pub(crate) fn limit_account(&mut self, now: Now, id: AccountId, limit: Limit, effects: &mut Effects) -> Handled {
+    /// Sets a limit; `refusal` is where it comes from.
+    pub(crate) fn limit_account(
+        &mut self,
+        now: Now,
+        id: AccountId,
+        limit: Limit,
+        refusal: RefusalOrigin,
+        effects: &mut Effects,
+    ) -> Handled {
         let (slot, mut ends) = (self.accounts.slot_of(id)?, Vec::new());
         let is_known = self.accounts[slot].limits.iter().any(|old| self.says_the_same(old, &limit, now));
         let set = self.accounts.change_limits(slot, now, &mut self.timers, |limits| limits.set(limit, now, &mut ends));
@@ -21,7 +29,7 @@ impl Pool {
             let record = limit.record(id, now);
             effects.push(Effect::SaveLimit(record.clone()));
             if !is_known {
-                effects.push(Effect::Emit(Event::Limited(record)));
+                effects.push(Effect::Emit(Event::Limited(Box::new(NewLimit { record, refusal }))));
             }
         }
         Ok(Reply::Done)

@@ -27,6 +27,8 @@ pub struct RefusalDetails {
     pub wait: Option<StatedWait>,
     /// Who stated it.
     pub source: LimitSource,
+    /// The HTTP status of the answer.
+    pub status: Option<u16>,
     /// A short quotation of the answer.
     pub evidence: Option<Box<str>>,
     /// A page where the user can resolve it.
@@ -100,6 +102,7 @@ impl RefusalDetails {
             scope: None,
             wait,
             source: LimitSource::Report,
+            status: None,
             evidence: None,
             link: None,
             lasting: false,
@@ -115,6 +118,7 @@ impl RefusalDetails {
             scope: Some(verdict.scope),
             wait: verdict.at.map(|at| StatedWait::At(Wall(at))).or(verdict.wait.map(StatedWait::In)),
             source: LimitSource::Server,
+            status: verdict.status,
             evidence: Some(verdict.evidence.as_str().into()),
             link: verdict.link.as_deref().map(Into::into),
             lasting: verdict.lasting,

@@ -9,7 +9,7 @@ mod service;
 use crate::limits::{LONGEST_BELIEVED, Reason, Scope};
 use crate::pool::account::failures::{Denials, RequestSource, ServiceFailures};
 use crate::pool::account::record::AccountChange;
-use crate::pool::command::{Effects, Handled, Reply};
+use crate::pool::command::{Effects, Handled, RefusalOrigin, Reply};
 use crate::pool::lease::Lease;
 use crate::pool::limit::apply::emit_ends;
 use crate::pool::limit::{Limit, model_key};
@@ -334,7 +334,10 @@ impl Pool {
     }
 
     fn limit_refused(&mut self, now: Now, refused: &AccountRefusal, until: Deadline, effects: &mut Effects) -> Handled {
-        self.limit_by(now, (refused.slot, refused.scope, &refused.key), refused.details, until, effects)
+        let target = &refused.lease.target;
+        let origin =
+            RefusalOrigin { model: target.model.clone(), pool: target.pool.clone(), ..RefusalOrigin::default() };
+        self.limit_by(now, (refused.slot, refused.scope, &refused.key), (refused.details, origin), until, effects)
     }
 
     /// Sets the limit that a refusal means.
@@ -342,7 +345,7 @@ impl Pool {
         &mut self,
         now: Now,
         (slot, scope, key): (usize, Scope, &str),
-        details: &RefusalDetails,
+        (details, origin): (&RefusalDetails, RefusalOrigin),
         until: Deadline,
         effects: &mut Effects,
     ) -> Handled {
@@ -355,7 +358,9 @@ impl Pool {
         let denied = account.failures.denied.filter(|_| limit.is_denial());
         (limit.evidence, limit.link) = (evidence, details.link.clone());
         limit.since = denied.map_or(now.wall, |row| row.since);
-        self.limit_account(now, account.record.id, limit, effects)
+        let stated_wait = details.wait.map(|wait| wait.span(now));
+        let origin = RefusalOrigin { status: details.status, stated_wait, ..origin };
+        self.limit_account(now, account.record.id, limit, origin, effects)
     }
 
     /// Counts a refusal of the account or its credential; returns until when the account is left.
@@ -381,7 +386,7 @@ impl Pool {
             }
             Deadline::Mono(self.count_denial(now, slot))
         };
-        self.limit_by(now, (slot, Scope::Account, ""), details, until, effects)
+        self.limit_by(now, (slot, Scope::Account, ""), (details, RefusalOrigin::default()), until, effects)
     }
 }
 

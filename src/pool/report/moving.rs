@@ -1,7 +1,7 @@
 //! What the holder of a refused request does next: it moves to another account, waits, or stops.
 
 use crate::limits::{Reason, SHORTEST_HINT, Scope};
-use crate::pool::command::Effects;
+use crate::pool::command::{Effect, Effects, Event, LeaseMove, MoveCause};
 use crate::pool::lease::{ChosenBy, Ending, Lease, reacquire};
 use crate::pool::limit::Limit;
 use crate::pool::limit::apply::emit_ends;
@@ -76,7 +76,7 @@ impl Pool {
         if let Choice::Grant { slot, by, other } = choice
             && !self.draining
         {
-            let fence = self.switch(now, lease, ask, (slot, by, other), effects);
+            let fence = self.switch(now, lease, ask, (slot, by, other), MoveCause::Refused(reason), effects);
             self.leases.set_moved_from(fence, lease.account, reason);
             return Decision { lease: Some(fence), ..Decision::new(Action::Switch, Duration::ZERO) };
         }
@@ -117,22 +117,53 @@ impl Pool {
         accounts.map(|account| account.record.id).collect()
     }
 
-    /// Ends the lease, and continues the request's row of refusals under a new one.
+    /// Ends the lease, and continues the request's row of refusals under a new one. `cause` is why, unless the account
+    /// cannot serve it any more.
     pub(crate) fn switch(
         &mut self,
         now: Now,
         lease: &Lease,
         ask: LeaseRequest,
         (slot, by, other): (usize, ChosenBy, bool),
+        cause: MoveCause,
         effects: &mut Effects,
     ) -> Fence {
         let refusals = self.request_faults.take(lease.fence);
+        let cause = self.obstacle_of(now, lease).unwrap_or(cause);
         self.end_lease(now, lease.fence, Ending::Switched, effects);
         let fence = self.grant(now, ask, slot, (by, other), effects);
+        self.emit_move(lease, fence, cause, effects);
         if let Some(refusals) = refusals {
             self.request_faults.put(fence, refusals);
         }
         fence
+    }
+
+    /// Tells subscribers that `to` replaces a lease that has ended, before they learn of its grant. A lease that only
+    /// changes the quota pool keeps its account.
+    pub(crate) fn emit_move(&self, before: &Lease, to: Fence, cause: MoveCause, effects: &mut Effects) {
+        let (before, from) = (before.fence, before.account);
+        if self.leases.get(to).is_some_and(|lease| lease.account != from) {
+            let granted = effects.pop_if(|effect| *effect == Effect::Emit(Event::Granted(to)));
+            effects.push(Effect::Emit(Event::Moved(Box::new(LeaseMove { before, from, to, cause }))));
+            effects.extend(granted);
+        }
+    }
+
+    /// Why the account of a lease cannot serve its next request, if it cannot: its limit that ends last, or its state.
+    pub(crate) fn obstacle_of(&self, now: Now, lease: &Lease) -> Option<MoveCause> {
+        let account = self.account(lease.account)?;
+        let quota = lease.target.quota();
+        let limits = account.limits.iter().filter(|limit| limit.is_closed() && limit.holds(now) && limit.blocks(quota));
+        if let Some(limit) = limits.max_by_key(|limit| limit.until.mono(now)) {
+            return Some(MoveCause::Limited(limit.record(lease.account, now)));
+        }
+        let slot = self.accounts.slot(lease.account)?;
+        match self.ineligible(slot, &reacquire(lease, None), now)? {
+            // it is this lease that takes the room
+            (Ineligible::Busy, _) => None,
+            (why, until) => Some(MoveCause::Unavailable(why, until.map(|until| until.wall(now)))),
+        }
     }
 
     /// Several accounts refused the same request: it is at fault, not the accounts. Where all of them forbid it, it is

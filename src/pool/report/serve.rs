@@ -1,7 +1,7 @@
 //! A holder's lease serves its next request, or moves to an account that can.
 
 use crate::limits::Reason;
-use crate::pool::command::{Effects, Handled, Reply};
+use crate::pool::command::{Effects, Handled, MoveCause, Reply};
 use crate::pool::lease::{Lease, reacquire};
 use crate::pool::model::{
     AccountId, Action, Decision, Fence, Ineligible, LeaseRequest, Mode, Now, Refusal, RefusalKind, RequestNeeds,
@@ -59,7 +59,8 @@ impl Pool {
         }
         match self.choose_without(now, lease, &ask) {
             Choice::Grant { slot: next, by, other } if next != slot => {
-                let fence = self.switch(now, lease, ask, (next, by, other), effects);
+                let cause = if in_turn { MoveCause::Turn } else { MoveCause::Overage };
+                let fence = self.switch(now, lease, ask, (next, by, other), cause, effects);
                 if !in_turn {
                     self.leases.set_moved_from(fence, lease.account, Reason::QuotaExhausted);
                 }

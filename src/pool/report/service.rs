@@ -1,6 +1,6 @@
 //! Failures of the service: they limit no account, but one that only a single account has is left for another one.
 
-use crate::pool::command::Effects;
+use crate::pool::command::{Effects, MoveCause};
 use crate::pool::lease::{Lease, reacquire};
 use crate::pool::model::{Action, Decision, LeaseRequest, Now, RefusalDetails};
 use crate::pool::select::choose::Choice;
@@ -41,7 +41,8 @@ impl Pool {
         let ask = LeaseRequest { exclude: seen, ..reacquire(lease, lease.pinned_account()) };
         match self.choose_without(now, lease, &ask) {
             Choice::Grant { slot, by, other } => {
-                let fence = self.switch(now, lease, ask, (slot, by, other), effects);
+                let fence =
+                    self.switch(now, lease, ask, (slot, by, other), MoveCause::Refused(details.reason), effects);
                 self.leases.set_moved_from(fence, lease.account, details.reason);
                 Decision { lease: Some(fence), ..Decision::new(Action::Switch, Duration::ZERO) }
             }

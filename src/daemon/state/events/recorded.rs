@@ -1,0 +1,131 @@
+//! An event as it is kept: with all that it says about its lease or limit. The names of accounts are looked up when it
+//! is sent.
+
+use super::super::AccountState;
+use crate::daemon::event_queue::NamedEvent;
+use crate::pool::{AccountId, Ending, Lease, LeaseMove, LimitSource, MoveCause, NewLimit, Pool, Wall, millis};
+use crate::protocol::{AccountLabel, EventInfo, LeaseKey};
+
+/// An event.
+#[derive(Clone, Debug)]
+pub(super) enum RecordedEvent {
+    Granted(Box<Lease>),
+    Ended(Box<Lease>, Ending),
+    /// A lease, as it is on its new account.
+    Moved(Box<Lease>, Box<LeaseMove>),
+    Limited(Box<NewLimit>),
+    Recovered(AccountId, Box<str>),
+    AccountChanged(AccountId, Option<AccountState>),
+    UsageUpdated(AccountId),
+    QueueChanged(usize),
+    ConfigReloaded,
+    ConfigRejected(Box<str>),
+    /// A lasting key of the gateway, by its id, with its label.
+    KeyCreated(Box<str>, Option<Box<str>>),
+    KeyRevoked(Box<str>, Option<Box<str>>),
+}
+
+impl RecordedEvent {
+    pub(super) fn info(&self, at: Wall, pool: &Pool, key: &LeaseKey) -> NamedEvent {
+        let mut event = EventInfo { at: at.0, kind: self.kind().to_owned(), ..EventInfo::default() };
+        match self {
+            Self::Granted(_) => {}
+            Self::Ended(_, why) => event.reason = Some(why.name().to_owned()),
+            Self::Moved(_, moved) => add_move(&mut event, moved, pool),
+            Self::Limited(limit) => add_limit(&mut event, limit),
+            Self::Recovered(_, key) => event.key = Some(key.to_string()),
+            Self::AccountChanged(_, state) => event.state = state.map(|state| state.name().to_owned()),
+            Self::QueueChanged(waiting) => event.queue = Some(*waiting as u64),
+            Self::ConfigRejected(why) => event.reason = Some(why.to_string()),
+            Self::KeyCreated(id, label) | Self::KeyRevoked(id, label) => {
+                event.key = Some(id.to_string());
+                event.label = label.as_deref().map(str::to_owned);
+            }
+            Self::UsageUpdated(_) | Self::ConfigReloaded => {}
+        }
+        if let Some(account) = self.account() {
+            let record = pool.account(account).map(|account| &account.record);
+            event.provider = record.map(|record| record.provider.clone());
+            event.account = Some(AccountLabel::of(pool, account));
+        }
+        let lease = match self {
+            Self::Granted(lease) | Self::Ended(lease, _) | Self::Moved(lease, _) => Some(&**lease),
+            _ => None,
+        };
+        if let Some(lease) = lease {
+            event.provider = Some(lease.target.provider.to_string());
+            event.lease = Some(key.id(lease));
+            event.fence = Some(lease.fence.0);
+            event.model = text(lease.target.model.as_deref());
+            event.pool = text(lease.target.pool.as_deref());
+            event.label = text(lease.label.as_deref());
+            event.session = text(lease.session.as_deref());
+            event.agent = text(lease.agent.as_deref());
+        }
+        NamedEvent { event, holder: lease.and_then(|lease| lease.holder.process) }
+    }
+
+    pub(super) fn kind(&self) -> &'static str {
+        match self {
+            Self::Granted(_) => "lease.granted",
+            Self::Ended(_, Ending::Revoked) => "lease.revoked",
+            Self::Ended(..) => "lease.ended",
+            Self::Moved(..) => "lease.moved",
+            Self::Limited(_) => "account.limited",
+            Self::Recovered(..) => "account.ready",
+            Self::AccountChanged(..) => "account.changed",
+            Self::UsageUpdated(_) => "usage.updated",
+            Self::QueueChanged(_) => "queue.changed",
+            Self::ConfigReloaded => "config.reloaded",
+            Self::ConfigRejected(_) => "config.rejected",
+            Self::KeyCreated(..) => "key.created",
+            Self::KeyRevoked(..) => "key.revoked",
+        }
+    }
+
+    fn account(&self) -> Option<AccountId> {
+        match self {
+            Self::Granted(lease) | Self::Ended(lease, _) | Self::Moved(lease, _) => Some(lease.account),
+            Self::Recovered(account, _) | Self::AccountChanged(account, _) | Self::UsageUpdated(account) => {
+                Some(*account)
+            }
+            Self::Limited(limit) => Some(limit.record.account),
+            Self::QueueChanged(_)
+            | Self::ConfigReloaded
+            | Self::ConfigRejected(_)
+            | Self::KeyCreated(..)
+            | Self::KeyRevoked(..) => None,
+        }
+    }
+}
+
+fn add_move(event: &mut EventInfo, moved: &LeaseMove, pool: &Pool) {
+    event.from = Some(AccountLabel::of(pool, moved.from));
+    event.reason = Some(moved.cause.name().to_owned());
+    match &moved.cause {
+        MoveCause::Limited(limit) => {
+            event.key = Some(limit.key.clone());
+            event.scope = Some(limit.scope.name().to_owned());
+            event.until = Some(limit.until.0);
+            event.evidence = text(limit.evidence.as_deref());
+        }
+        MoveCause::Unavailable(_, until) => event.until = until.map(|until| until.0),
+        MoveCause::Refused(_) | MoveCause::Turn | MoveCause::Overage | MoveCause::Requested => {}
+    }
+}
+
+fn add_limit(event: &mut EventInfo, NewLimit { record, refusal }: &NewLimit) {
+    event.key = Some(record.key.clone());
+    event.reason = Some(record.reason.name().to_owned());
+    event.scope = Some(record.scope.name().to_owned());
+    event.until = Some(record.until.0);
+    event.model = text(refusal.model.as_deref());
+    event.pool = text(refusal.pool.as_deref());
+    event.status = refusal.status;
+    event.stated_wait_ms = refusal.stated_wait.filter(|_| record.source != LimitSource::Table).map(millis);
+    event.evidence = text(record.evidence.as_deref());
+}
+
+fn text(text: Option<&str>) -> Option<String> {
+    text.map(str::to_owned)
+}
