@@ -31,6 +31,6 @@ pub use schema::value_kind::ValueKind;
 pub use schema::{duration, size};
 pub use setting::{Setting, SettingSource};
 pub use settings::{
-    AgentSection, Config, DaemonSection, GatewaySection, LimitsSection, NotifySection, OauthClientSection,
-    OauthSection, ProviderSection, QuotaSection, RefreshSection, SecretsSection,
+    AgentSection, Config, DaemonSection, GatewaySection, HistorySection, LimitsSection, NotifySection,
+    OauthClientSection, OauthSection, PriceSection, ProviderSection, QuotaSection, RefreshSection, SecretsSection,
 };

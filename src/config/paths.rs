@@ -20,6 +20,8 @@ pub struct AppPaths {
     pub run: PathBuf,
     /// The database file.
     pub database: PathBuf,
+    /// The history's file.
+    pub history: PathBuf,
     /// `daemon.lock`: one daemon per data directory.
     pub lock: PathBuf,
     /// The key that seals secrets; deliberately not in the database's directory.
@@ -122,6 +124,7 @@ impl AppPaths {
         let socket = socket.unwrap_or_else(|| default_socket(&run, &environment.user, home.as_deref()));
         Ok(Self {
             database: data.join("lessor.db"),
+            history: data.join("history.db"),
             lock: data.join("daemon.lock"),
             key: state.join("key"),
             log: state.join("lessor.log"),

@@ -26,6 +26,10 @@ pub struct Config {
     pub gateway: GatewaySection,
     /// `[notify]`
     pub notify: NotifySection,
+    /// `[history]`
+    pub history: HistorySection,
+    /// `[prices]`, by pattern of the model's name.
+    pub prices: BTreeMap<String, PriceSection>,
     /// `[secrets]`
     pub secrets: SecretsSection,
     /// `[providers.*]`, by name.
@@ -46,6 +50,8 @@ impl Config {
             refresh: RefreshSection::default(),
             gateway: GatewaySection::default(),
             notify: NotifySection::default(),
+            history: HistorySection::default(),
+            prices: BTreeMap::new(),
             secrets: SecretsSection::default(),
             providers: BTreeMap::new(),
             agents: BTreeMap::new(),
@@ -110,6 +116,28 @@ pub struct GatewaySection {
 pub struct NotifySection {
     /// Whether desktop notifications are sent.
     pub desktop: bool,
+}
+
+/// `[history]`
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct HistorySection {
+    /// Rows that are older are deleted; zero turns the history off.
+    pub max_age: Duration,
+    /// The most bytes of the history's files; zero turns the history off.
+    pub max_size: u64,
+}
+
+/// `[prices."MODEL"]`: US dollars for a million tokens.
+#[derive(Clone, Copy, PartialEq, Debug, Default)]
+pub struct PriceSection {
+    /// Of input.
+    pub input: Option<f64>,
+    /// Of output.
+    pub output: Option<f64>,
+    /// Of input that was read from a cache.
+    pub cached: Option<f64>,
+    /// Of input that was written to a cache.
+    pub cache_written: Option<f64>,
 }
 
 /// `[secrets]`

@@ -1,11 +1,216 @@
-//! The history, as the daemon keeps it.
+//! The history, as the daemon keeps it: started with the daemon's settings; the programs and directories of holders are
+//! found on the history's thread, while the holders are alive.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Weak};
+use std::{io, time::Duration};
+
+use rustc_hash::FxHashMap;
 
 use super::handle::GatewayHandle;
-use crate::protocol::RequestRow;
+use super::os::{clock, peer_process, process};
+use super::state::Daemon;
+use crate::config::Config;
+use crate::history::{HistoryObserver, HistoryRecord, HistorySettings, Price, PriceTable};
+use crate::pool::{Mono, Process};
+use crate::protocol::{HolderInfo, RequestRow};
+
+/// When a holder is looked up again: `lessor run` becomes the agent's program, and agents change their name.
+const LOOKS: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(5), Duration::from_secs(30)];
+/// The most holders that are known at a time.
+const MOST_HOLDERS: usize = 8192;
 
 impl GatewayHandle {
     /// Records a request that has ended. Never waits: what finds no room in the queue is dropped and counted.
     pub fn record(&self, row: RequestRow) {
         self.history().request(row);
+    }
+}
+
+/// Starts to keep the history at this path.
+pub(crate) fn start(daemon: &Arc<Daemon>, path: PathBuf) -> io::Result<()> {
+    let (settings, held) = {
+        let state = &*daemon.state();
+        let held: Vec<Process> = state.pool.leases().filter_map(|lease| lease.holder.process).collect();
+        (settings(&state.config.config), held)
+    };
+    let observer = DaemonObserver { daemon: Arc::downgrade(daemon), holders: KnownHolders::default() };
+    daemon.history.start(path, settings, observer)?;
+    held.into_iter().for_each(|process| daemon.history.push(HistoryRecord::Holder(process)));
+    Ok(())
+}
+
+/// What the configuration says of the history.
+pub(super) fn settings(config: &Config) -> HistorySettings {
+    let prices = config.prices.iter().filter_map(|(model, price)| {
+        let (input, output) = price.input.zip(price.output)?;
+        Some((model.clone(), Price { input, output, cached: price.cached, cache_written: price.cache_written }))
+    });
+    HistorySettings {
+        max_age: config.history.max_age,
+        max_size: config.history.max_size,
+        prices: PriceTable::new(prices),
+    }
+}
+
+/// The daemon, as the history's thread sees it.
+struct DaemonObserver {
+    daemon: Weak<Daemon>,
+    holders: KnownHolders,
+}
+
+impl HistoryObserver for DaemonObserver {
+    fn now(&self) -> u64 {
+        clock::now().wall.0
+    }
+
+    fn complete(&mut self, records: &mut [HistoryRecord]) {
+        let now = clock::now().mono;
+        for record in records {
+            match record {
+                HistoryRecord::Holder(process) => self.holders.begin(*process, now),
+                HistoryRecord::Lease(lease, Some(process)) => {
+                    let holder = self.holders.end(*process);
+                    lease.holder = Some(HolderInfo { pid: process.pid, program: holder.program });
+                    lease.directory = holder.directory;
+                }
+                HistoryRecord::Event(event, Some(process)) => {
+                    event.holder = Some(HolderInfo { pid: process.pid, program: self.holders.program(*process) });
+                }
+                HistoryRecord::Lease(_, None) | HistoryRecord::Request(_) | HistoryRecord::Event(_, None) => {}
+            }
+        }
+        self.holders.look_again(now);
+    }
+
+    fn next_look(&self) -> Option<Duration> {
+        self.holders.next_look().map(clock::until)
+    }
+
+    fn recorded(&mut self, requests: Vec<RequestRow>) {
+        let Some(daemon) = self.daemon.upgrade() else { return };
+        daemon.state().events.requests_ended(requests);
+    }
+}
+
+/// Processes that hold leases.
+#[derive(Debug, Default)]
+struct KnownHolders(FxHashMap<Process, KnownHolder>);
+
+#[derive(Debug)]
+struct KnownHolder {
+    leases: u32,
+    found: FoundHolder,
+    looks: usize,
+    next_look: Option<Mono>,
+}
+
+/// What was found of a holder.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+struct FoundHolder {
+    program: Option<String>,
+    directory: Option<String>,
+}
+
+impl KnownHolders {
+    /// A process holds one more lease.
+    fn begin(&mut self, process: Process, now: Mono) {
+        if self.0.len() >= MOST_HOLDERS && !self.0.contains_key(&process) {
+            return;
+        }
+        let known = self.0.entry(process).or_insert_with(|| KnownHolder {
+            leases: 0,
+            found: look_up(process).unwrap_or_default(),
+            looks: 0,
+            next_look: Some(now.after(LOOKS[0])),
+        });
+        known.leases += 1;
+    }
+
+    /// A lease of a process has ended: what is known of the process.
+    fn end(&mut self, process: Process) -> FoundHolder {
+        let Some(known) = self.0.get_mut(&process) else { return look_up(process).unwrap_or_default() };
+        // its program may be another one by now
+        if known.looks < LOOKS.len()
+            && let Some(found) = look_up(process)
+        {
+            known.found = found;
+        }
+        known.leases = known.leases.saturating_sub(1);
+        if known.leases > 0 {
+            return known.found.clone();
+        }
+        self.0.remove(&process).map(|known| known.found).unwrap_or_default()
+    }
+
+    /// The program of a process, by now or when it was last seen.
+    fn program(&self, process: Process) -> Option<String> {
+        match self.0.get(&process) {
+            Some(known) => known.found.program.clone(),
+            None => look_up(process).unwrap_or_default().program,
+        }
+    }
+
+    fn look_again(&mut self, now: Mono) {
+        for (process, known) in &mut self.0 {
+            if known.next_look.is_some_and(|next| next <= now) {
+                known.found = look_up(*process).unwrap_or_else(|| known.found.clone());
+                known.looks += 1;
+                known.next_look = LOOKS.get(known.looks).map(|wait| now.after(*wait));
+            }
+        }
+    }
+
+    fn next_look(&self) -> Option<Mono> {
+        self.0.values().filter_map(|known| known.next_look).min()
+    }
+}
+
+/// The program and the directory of a process; `None` when it has ended.
+fn look_up(process: Process) -> Option<FoundHolder> {
+    let directory = peer_process::directory_of(process.pid);
+    // looked up last: if the pid was reused, this is another process
+    let found = process::running(process)?;
+    Some(FoundHolder { program: found.program.as_deref().map(str::to_owned), directory })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_holder_is_known_until_its_last_lease_has_ended() {
+        let process = process::find(std::process::id()).unwrap().unwrap().process;
+        let mut holders = KnownHolders::default();
+        holders.begin(process, Mono(0));
+        holders.begin(process, Mono(0));
+        let here = std::env::current_dir().unwrap().to_string_lossy().into_owned();
+        assert_eq!(holders.end(process).directory, Some(here));
+        assert_eq!(holders.0.len(), 1);
+        assert!(holders.end(process).program.is_some());
+        assert!(holders.0.is_empty());
+    }
+
+    #[test]
+    fn a_holder_is_looked_up_again_a_few_times() {
+        let process = process::find(std::process::id()).unwrap().unwrap().process;
+        let mut holders = KnownHolders::default();
+        holders.begin(process, Mono(0));
+        let mut looks = Vec::new();
+        while let Some(next) = holders.next_look() {
+            looks.push(next.0);
+            holders.look_again(next);
+        }
+        assert_eq!(looks, [1_000, 6_000, 36_000]);
+    }
+
+    #[test]
+    fn what_was_found_stays_known_after_the_process_has_ended() {
+        let gone = Process { pid: std::process::id(), start: 1 };
+        let mut holders = KnownHolders::default();
+        let found = FoundHolder { program: Some("claude".into()), directory: Some("/home/a".into()) };
+        holders.0.insert(gone, KnownHolder { leases: 1, found: found.clone(), looks: 0, next_look: Some(Mono(0)) });
+        holders.look_again(Mono(5));
+        assert_eq!(holders.end(gone), found);
     }
 }

@@ -1,6 +1,153 @@
 //! What happened: requests of the gateway, leases that ended, and events, kept in a file of their own.
+//!
+//! Its own file cannot hurt the accounts' database or make it slow, and its size can be bounded exactly. One thread
+//! writes, one reads; a sender never waits. A power failure may cost the last seconds, the death of the daemon only what
+//! is still in the queue.
 
-#[allow(dead_code, reason = "the thread that takes the records is the next step")]
+mod database;
+mod filter;
+mod groups;
+mod prices;
+mod query;
 mod queue;
+mod reader;
+mod rows;
+#[cfg(test)]
+mod tests;
+mod tidy;
+mod writer;
 
+use std::ops::Deref;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::{io, time::Duration};
+
+pub use filter::{HistoryQuery, InvalidQuery};
+pub use prices::{Price, PriceTable};
 pub use queue::{HistoryQueue, HistoryRecord};
+pub use reader::{QueryFault, QueryGuard};
+
+use reader::HistoryReader;
+use writer::HistoryWriter;
+
+use crate::protocol::RequestRow;
+
+/// What is kept, and for how long. The default keeps nothing.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct HistorySettings {
+    /// Rows that are older are deleted; zero turns the history off.
+    pub max_age: Duration,
+    /// The most bytes of its files; zero turns the history off.
+    pub max_size: u64,
+    /// What tokens cost.
+    pub prices: PriceTable,
+}
+
+impl HistorySettings {
+    /// Whether nothing is kept.
+    #[must_use]
+    pub fn is_off(&self) -> bool {
+        self.max_age.is_zero() || self.max_size == 0
+    }
+}
+
+/// What the history's thread needs of the daemon.
+pub trait HistoryObserver: Send + 'static {
+    /// The time of day, epoch ms.
+    fn now(&self) -> u64;
+    /// Completes records before they are written: finds the programs and directories of holders.
+    fn complete(&mut self, records: &mut [HistoryRecord]);
+    /// When [`Self::complete`] wants to be called again, even without records.
+    fn next_look(&self) -> Option<Duration>;
+    /// These requests have ended and, unless the history is off, are written.
+    fn recorded(&mut self, requests: Vec<RequestRow>);
+}
+
+/// The history. Until it is started, it keeps nothing.
+#[derive(Debug, Default)]
+pub struct History {
+    queue: Arc<HistoryQueue>,
+    settings: Arc<Mutex<Arc<HistorySettings>>>,
+    reader: OnceLock<HistoryReader>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Deref for History {
+    type Target = HistoryQueue;
+
+    fn deref(&self) -> &HistoryQueue {
+        &self.queue
+    }
+}
+
+impl History {
+    /// Starts to keep what happens in the file at `path`, and to serve queries.
+    ///
+    /// # Errors
+    /// When a thread cannot be started. A file that cannot be used is no error: see [`HistoryQueue::trouble`].
+    pub fn start(&self, path: PathBuf, settings: HistorySettings, observer: impl HistoryObserver) -> io::Result<()> {
+        let is_kept = !settings.is_off();
+        self.set(settings);
+        let reader = HistoryReader::start(path.clone(), self.queue.clone())?;
+        let writer = HistoryWriter {
+            queue: self.queue.clone(),
+            path,
+            settings: self.settings.clone(),
+            observer,
+            file: None,
+            trouble: None,
+            has_old: false,
+            is_off: false,
+        };
+        let thread = thread::Builder::new().name("lessor-history".into()).spawn(move || writer.run())?;
+        self.queue.open(is_kept);
+        _ = self.reader.set(reader);
+        *self.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
+        Ok(())
+    }
+
+    /// The queue, for those that only add to it.
+    #[must_use]
+    pub fn queue(&self) -> Arc<HistoryQueue> {
+        self.queue.clone()
+    }
+
+    /// Applies other settings.
+    pub fn configure(&self, settings: HistorySettings) {
+        if self.set(settings) {
+            // wakes the thread
+            self.queue.flush(|| {});
+        }
+    }
+
+    /// Answers a query from all records that were handed over until now; `done` is called on the reader's thread. The
+    /// query ends with the guard.
+    ///
+    /// # Errors
+    /// When too many queries wait, or the history is not started.
+    pub fn query(
+        &self,
+        query: HistoryQuery,
+        done: impl FnOnce(Result<crate::protocol::HistoryInfo, QueryFault>) + Send + 'static,
+    ) -> Result<QueryGuard, QueryFault> {
+        let reader = self.reader.get().filter(|_| self.queue.is_kept()).ok_or(QueryFault::Off)?;
+        reader.query(query, Box::new(done))
+    }
+
+    /// Writes what waits, and closes the file.
+    pub fn end(&self) {
+        self.queue.close();
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // a thread that has panicked has ended, too
+        let _panicked = thread.map(JoinHandle::join);
+    }
+
+    /// Whether that was a change.
+    fn set(&self, settings: HistorySettings) -> bool {
+        let mut current = self.settings.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_change = **current != settings;
+        *current = Arc::new(settings);
+        is_change
+    }
+}

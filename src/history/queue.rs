@@ -23,8 +23,8 @@ pub enum HistoryRecord {
     Request(Box<RequestRow>),
     /// A lease has ended, and its holder, whose program and directory are still to be found.
     Lease(Box<PastLease>, Option<Process>),
-    /// An event.
-    Event(Box<EventInfo>),
+    /// An event, and the holder that it names, whose program is still to be found.
+    Event(Box<EventInfo>, Option<Process>),
     /// A process holds a lease from now on: its program and directory are found while it is alive.
     Holder(Process),
 }
@@ -41,6 +41,8 @@ pub struct HistoryQueue {
     is_kept: AtomicBool,
     /// What the files hold; none while nothing is kept.
     status: Mutex<Option<HistoryStatus>>,
+    /// Why nothing is written.
+    trouble: Mutex<Option<String>>,
 }
 
 #[derive(Debug, Default)]
@@ -111,6 +113,12 @@ impl HistoryQueue {
         self.is_kept.load(Ordering::Relaxed)
     }
 
+    /// Whether records wait.
+    #[cfg(test)]
+    pub(super) fn is_filled(&self) -> bool {
+        !self.waiting().records.is_empty()
+    }
+
     /// How many records were dropped.
     #[must_use]
     pub fn dropped(&self) -> u64 {
@@ -122,6 +130,22 @@ impl HistoryQueue {
     pub fn status(&self) -> Option<HistoryStatus> {
         let status = *self.status.lock().unwrap_or_else(PoisonError::into_inner);
         status.map(|status| HistoryStatus { dropped: self.dropped(), ..status })
+    }
+
+    /// Why the history cannot be written, for people.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn set_trouble(&self, trouble: Option<String>) {
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
+    }
+
+    pub(super) fn set_kept(&self, is_kept: bool) {
+        if self.is_open.load(Ordering::Relaxed) {
+            self.is_kept.store(is_kept, Ordering::Relaxed);
+        }
     }
 
     pub(super) fn set_status(&self, status: Option<HistoryStatus>) {
@@ -226,7 +250,7 @@ fn memory_of(record: &HistoryRecord) -> usize {
                 let plain = lease.lease.len() + lease.provider.len() + lease.reason.len();
                 size_of::<PastLease>() + lengths(&texts) + plain + of_account(&lease.account)
             }
-            HistoryRecord::Event(event) => {
+            HistoryRecord::Event(event, _) => {
                 let texts = [
                     &event.provider,
                     &event.lease,
@@ -278,7 +302,7 @@ mod tests {
     const SOON: Duration = Duration::from_millis(1);
 
     fn event() -> HistoryRecord {
-        HistoryRecord::Event(Box::default())
+        HistoryRecord::Event(Box::default(), None)
     }
 
     #[test]

@@ -34,6 +34,7 @@ pub use command::{Command, DenialsEnd, Effect, Event, LeaseMove, MoveCause, NewL
 pub use lease::recent::RefusedRequest;
 pub use lease::{ChosenBy, Ending, Lease, reacquire};
 pub use limit::{Limit, LimitRecord, model_key};
+pub(crate) use model::glob::matches as model_matches;
 pub use model::{
     AccountId, AccountIdentity, AccountOwner, AccountSettings, Action, AttestPolicy, Attestation, BadAccountId, Bind,
     ConnectionId, CredentialKind, Deadline, Decision, Fallback, Fence, HealthSettings, Holder, IdentityMatch,

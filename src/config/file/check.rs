@@ -5,13 +5,16 @@ use std::ops::Range;
 use std::path::Path;
 
 use super::problem::{ConfigProblem, ProblemLog};
-use crate::config::schema::lookup::format_key;
+use crate::config::schema::{lookup::format_key, size};
 use crate::config::settings::{Config, ProviderSection};
 
 /// Providers that need no definition.
 const BUILT_IN: [&str; 3] = ["anthropic", "openai", "google"];
 /// First path segments of the gateway that are not providers.
 const RESERVED: [&str; 4] = ["healthz", "metrics", "ui", "lessor"];
+
+/// The smallest history, in bytes.
+const LEAST_HISTORY: u64 = 1 << 20;
 
 /// The number of warnings of one kind that are shown each.
 const MOST_WARNINGS: usize = 3;
@@ -40,6 +43,19 @@ pub(in crate::config) fn together(config: &Config, log: &mut ProblemLog<'_>) {
     order(refresh.min_life <= refresh.ahead, "refresh.min_life", "refresh.ahead");
     listener(config, log);
     providers(config, log);
+    history(config, log);
+}
+
+/// Reports a budget of the history that is too small to hold anything.
+fn history(config: &Config, log: &mut ProblemLog<'_>) {
+    let key = "history.max_size";
+    if (1..LEAST_HISTORY).contains(&config.history.max_size)
+        && !log.is_wrong(key)
+        && let Some(span) = config.span_of(key)
+    {
+        let shown = size::format(config.history.max_size);
+        log.problem(key, &span, format!("`{key}` is {shown}; allowed: at least 1MiB, or \"0\" for no history"));
+    }
 }
 
 /// What is valid, but may not have the expected effect.
@@ -56,6 +72,15 @@ pub(in crate::config) fn warnings(config: &Config, log: &ProblemLog<'_>) -> Vec<
     let mut warnings = summed_up(above, more, log);
     let clients = config.providers.iter().flat_map(|(name, provider)| oauth_clients(name, provider, config));
     warnings.extend(summed_up(clients, "more OAuth clients have no effect", log));
+    let prices = config.prices.iter().filter_map(|(model, price)| {
+        let parts = [("input", price.input), ("output", price.output)];
+        let (missing, _) = parts.into_iter().find(|(_, price)| price.is_none())?;
+        let key = format_key(&["prices", model]);
+        let (span, _) = config.origins.sections.get(&key)?;
+        let message = format!("[{key}] has no effect until it has `{missing}`, too");
+        Some(Warning { key, span: span.clone(), message })
+    });
+    warnings.extend(summed_up(prices, "more prices have no effect", log));
     let programs = config.agents.iter().filter_map(|(agent, section)| {
         let key = format_key(&["agents", agent, "programs"]);
         let relative = section.programs.iter().find(|path| !Path::new(path).is_absolute())?;

@@ -8,7 +8,7 @@ use super::problem::{ConfigErrors, ConfigProblem, ProblemLog};
 use super::{check, syntax};
 use super::{load::MAX_FILE, position::LineIndex};
 use crate::config::origins::{Origin, SetValue};
-use crate::config::schema::keys::{KeySpec, account, client, provider};
+use crate::config::schema::keys::{KeySpec, account, client, price, provider};
 use crate::config::schema::lookup::{self, PathMatch, format_key};
 use crate::config::settings::Config;
 use crate::pool::AccountSettings;
@@ -105,6 +105,13 @@ impl ProblemLog<'_> {
                     return false;
                 }
                 provider(config, &[name]);
+            }
+            ["prices", model] => {
+                if model.is_empty() || model.chars().any(char::is_control) || model.len() > 256 {
+                    self.problem(key, span, "not a valid name of a model".to_owned());
+                    return false;
+                }
+                price(config, &[model]);
             }
             ["providers", name, "oauth", "clients", client_name] => {
                 if client_name.is_empty() || client_name.chars().any(char::is_control) || client_name.len() > 64 {

@@ -24,6 +24,9 @@ pub const ALLOWED: &str = "a duration such as 500ms, 30s, 10m, 1h30m or 2d";
 /// Reads a duration; the error says what is wrong with the text.
 pub fn parse(text: &str) -> Result<Duration, String> {
     let text = text.trim();
+    if text == "0" {
+        return Ok(Duration::ZERO);
+    }
     if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit() || b == b'.') {
         return Err(format!("a number without a unit; write {text}s or {text}m"));
     }
@@ -66,6 +69,7 @@ mod tests {
         for (text, millis) in cases.split(' ').map(|case| case.split_once('=').unwrap()) {
             assert_eq!(parse(text), Ok(Duration::from_millis(millis.replace('_', "").parse().unwrap())), "{text}");
         }
+        assert_eq!(parse("0"), Ok(Duration::ZERO), "zero needs no unit");
         assert_eq!(parse(" 1m "), Ok(Duration::from_secs(60)));
     }
 

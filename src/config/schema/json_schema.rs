@@ -53,7 +53,7 @@ fn leaf(key: &KeySpec) -> Json {
 }
 
 fn shape(kind: &ValueKind) -> Json {
-    const DURATION: &str = r"([0-9]+(d|h|m|s|ms|us|ns))+|[0-9]+\.[0-9]+(d|h|m|s|ms|us|ns)";
+    const DURATION: &str = r"([0-9]+(d|h|m|s|ms|us|ns))+|[0-9]+\.[0-9]+(d|h|m|s|ms|us|ns)|0";
     match *kind {
         ValueKind::Bool => json!({ "type": "boolean" }),
         ValueKind::Integer(from, to) => json!({ "type": "integer", "minimum": from, "maximum": to }),
@@ -66,7 +66,7 @@ fn shape(kind: &ValueKind) -> Json {
             "type": "array", "minItems": 1, "maxItems": most,
             "items": { "type": "string", "pattern": format!("^({DURATION})$") },
         }),
-        ValueKind::Size(..) => json!({ "type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?([kKMGT]B|[KMGT]iB|B)$" }),
+        ValueKind::Size(..) => json!({ "type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?([kKMGT]B|[KMGT]iB|B)$|^0$" }),
         ValueKind::OneOf(words) => json!({ "type": "string", "enum": words }),
         ValueKind::Text => json!({ "type": "string" }),
         ValueKind::Url => json!({ "type": "string", "pattern": "^(https?://.+)?$" }),

@@ -7,7 +7,7 @@ use super::value::{ConfigValue, quoted};
 use super::value_kind::ValueKind::{
     self, Bool, Durations, Integer, Listen, Number, OneOf, Protect, ProxyUrl, Size, Text, Texts, Url, Variable,
 };
-use crate::config::settings::{AgentSection, Config, OauthClientSection, ProviderSection};
+use crate::config::settings::{AgentSection, Config, OauthClientSection, PriceSection, ProviderSection};
 use crate::pool::AccountSettings;
 
 const MS: Duration = Duration::from_millis(1);
@@ -138,6 +138,14 @@ pub static KEYS: &[KeySpec] = &[
 
     KeySpec { active: false, ..on("notify.desktop", Bool, "false", "desktop notifications: account switched, login needed, all accounts limited", |c, _, v| c.notify.desktop.assign(v)) },
 
+    on("history.max_age", upto(Duration::from_secs(3650 * 86_400)), "30d", "how long requests, leases and events of the past are kept; \"0\" turns the history off", |c, _, v| c.history.max_age.assign(v)),
+    on("history.max_size", Size(0, 64 * GIB), "64MiB", "the most bytes of the history's files, at least 1MiB; \"0\" turns the history off", |c, _, v| c.history.max_size.assign(v)),
+
+    named("prices.*.input", Number(0.0, 1e6), "price of a model's input in US dollars for a million tokens; the name may have `*`, as in [prices.\"claude-*\"]", |c, n, v| price(c, n).input.assign(v)),
+    named("prices.*.output", Number(0.0, 1e6), "price of its output", |c, n, v| price(c, n).output.assign(v)),
+    named("prices.*.cached", Number(0.0, 1e6), "price of input that was read from a cache; as `input` by default", |c, n, v| price(c, n).cached.assign(v)),
+    named("prices.*.cache_written", Number(0.0, 1e6), "price of input that was written to a cache; as `input` by default", |c, n, v| price(c, n).cache_written.assign(v)),
+
     on("secrets.key", OneOf(&["file", "keyring"]), "file", "where the key that seals secrets is stored", |c, _, v| c.secrets.key.assign(v)),
 
     named("providers.*.base_url", Url, "base URL for API keys", |c, n, v| provider(c, n).base_url.assign(v)),
@@ -188,6 +196,11 @@ pub(in crate::config) fn account<'c>(config: &'c mut Config, names: &[&str]) -> 
         at
     });
     &mut accounts[at]
+}
+
+/// The prices of models whose names match.
+pub(in crate::config) fn price<'c>(config: &'c mut Config, names: &[&str]) -> &'c mut PriceSection {
+    config.prices.entry(names.first().copied().unwrap_or_default().to_owned()).or_default()
 }
 
 pub(in crate::config) fn agent<'c>(config: &'c mut Config, names: &[&str]) -> &'c mut AgentSection {

@@ -21,6 +21,9 @@ pub const ALLOWED: &str = "a size such as 64KiB, 10MB, 32MiB or 1GiB";
 /// Reads a size in bytes; the error says what is wrong with the text.
 pub fn parse(text: &str) -> Result<u64, String> {
     let text = text.trim();
+    if text == "0" {
+        return Ok(0);
+    }
     if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit() || b == b'.') {
         return Err(format!("a number without a unit; write {text}MiB or {text}KiB"));
     }
@@ -62,6 +65,7 @@ mod tests {
 
     #[test]
     fn errors_say_what_is_wrong() {
+        assert_eq!(parse("0"), Ok(0), "zero needs no unit");
         for (text, part) in [
             ("32", "write 32MiB or 32KiB"),
             ("", "empty"),

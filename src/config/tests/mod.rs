@@ -100,6 +100,9 @@ client_id = ""
 client_secret_env = ""
 scopes = []
 redirect_port = 0
+[history]
+max_age = "30d"
+max_size = "64MiB"
 [accounts."work"]
 enabled = true
 max_leases = 2

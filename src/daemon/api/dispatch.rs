@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::account::{self, AccountAction, add, check, export, import, refresh, replace, usage};
 use super::reply::{CallReply, CallResult, Responder};
 use super::session::{Session, bad};
-use super::{config, explain, gateway_key, lease, report, secrets};
+use super::{config, explain, gateway_key, history, lease, report, secrets};
 use crate::daemon::state::events::{KINDS, REPLAY_END};
 use crate::daemon::{memory::MemoryShare, os::clock, state::Daemon, view};
 use crate::protocol::{
@@ -177,7 +177,7 @@ pub fn dispatch_planned(
         Call::RevokeGatewayKey(params) => {
             reply.later(daemon, holding(memory, gateway_key::revoke(daemon.clone(), params)))
         }
-        Call::QueryHistory(_) => Err(bad("no history is kept yet")),
+        Call::QueryHistory(params) => reply.later(daemon, holding(memory, history::query(daemon.clone(), *params))),
         Call::MoveLease(_) => Err(bad("leases cannot be moved yet")),
         Call::GetConfig(_) => config::get(daemon, reply),
         Call::ReloadConfig(_) => reply.later(daemon, holding(memory, config::reload(daemon.clone()))),

@@ -7,6 +7,7 @@ pub(crate) mod connection;
 mod dispatch;
 mod explain;
 mod gateway_key;
+mod history;
 pub(crate) mod lease;
 pub(crate) mod planner;
 pub(crate) mod reply;

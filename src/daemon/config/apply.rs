@@ -1,6 +1,7 @@
 //! Applies a new configuration; leases, limits, sessions and logins stay as they are.
 
 use crate::config::{ConfigErrors, LoadedConfig};
+use crate::daemon::history;
 use crate::daemon::os::clock;
 use crate::daemon::state::{Daemon, catalog, key_location};
 use crate::pool::{AccountId, Command};
@@ -30,6 +31,7 @@ fn replace(daemon: &Daemon, loaded: LoadedConfig) {
         state.logins.configure(config, accounts.into_iter());
         state.apply_internal(now, Command::Configure(Box::new(state.config.config.pool.clone())));
         daemon.attest.configure(&state.config.config.pool);
+        daemon.history.configure(history::settings(&state.config.config));
         state.events.config_reloaded(now.wall, &state.pool);
         (state.config.state_name(), state.config.notes().collect::<Vec<_>>())
     };

@@ -17,7 +17,7 @@ use tokio::sync::watch;
 
 use crate::daemon::state::{Daemon, GatewayShortage, GatewayState, StateGuard};
 use crate::daemon::{os::clock, os::handover::GatewayListeners, view};
-use crate::{config, history::HistoryQueue, protocol::AccountTotals, store::Write};
+use crate::{config, history::History, protocol::AccountTotals, store::Write};
 
 /// Starts the gateway; called once, before the daemon accepts clients.
 pub type StartGateway = fn(GatewayHandle) -> io::Result<Box<dyn RunningGateway>>;
@@ -74,7 +74,7 @@ impl GatewayHandle {
         self.daemon.state()
     }
 
-    pub(in crate::daemon) fn history(&self) -> &HistoryQueue {
+    pub(in crate::daemon) fn history(&self) -> &History {
         &self.daemon.history
     }
 

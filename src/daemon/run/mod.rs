@@ -22,7 +22,7 @@ use crate::daemon::os::signals::SignalListener;
 use crate::daemon::os::socket::{Socket, SocketError, private_directory};
 use crate::daemon::os::{clock, host, service_manager};
 use crate::daemon::state::{ActiveConfig, RunInfo, key_location};
-use crate::daemon::{linked_logins, refresh, usage};
+use crate::daemon::{history, linked_logins, refresh, usage};
 use crate::store::{OpenedStore, Store, StoreError, StorePaths};
 
 use locked::wait_for_keyring;
@@ -226,6 +226,7 @@ impl Run<'_> {
             let config = ActiveConfig::new(loaded, self.paths.config.clone());
             let (daemon, ended) = restore(config, opened, info);
             move_key(&daemon);
+            history::start(&daemon, self.paths.history.clone()).map_err(thread())?;
             let config = watcher.start(&daemon).map_err(thread())?;
             let linked_logins = linked_logins::start(&daemon).map_err(thread())?;
             let refresh = refresh::start(&daemon).map_err(thread())?;
@@ -250,6 +251,7 @@ impl Run<'_> {
         // after the runtime: a worker may wait for a lock that one of its tasks holds
         linked_logins.end();
         refresh.end();
+        daemon.history.end();
         let health = daemon.store.close(true);
         tracing::info!(?health, "stopped");
         end(self.serving, reason, handle.take_listeners())

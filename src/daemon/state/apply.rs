@@ -6,7 +6,8 @@ use std::sync::atomic::Ordering;
 
 use super::{Pending, State, Unsaved};
 use crate::pool::{AccountId, Command, Decision, Effect, Ending, Event, Fence, Lease, Now, Refusal, Reply};
-use crate::{credential::refresh::RefreshReason, store::Write};
+use crate::protocol::{AccountLabel, PastLease};
+use crate::{credential::refresh::RefreshReason, history::HistoryRecord, store::Write};
 
 impl State {
     /// Applies a command and everything that follows from it. Every write is handed to the store before this returns.
@@ -136,12 +137,37 @@ impl State {
             self.write(lease.account, Write::DropLease(lease.fence), pending);
         }
         self.logins.lease_ended(lease.fence);
+        if self.shared.history.is_kept() {
+            self.shared.history.push(self.past_lease(now, &lease, why));
+        }
         self.events.ended(now.wall, &lease, why, &self.pool, &mut self.log);
         self.shared.capacity_changed.notify_waiters();
         let orphans = self.key_holders.ended(lease.fence, why);
         // those bound to the same process or connection end with it
         self.follow_ups.extend(orphans.into_iter().map(Command::Release));
         self.last_ended = Some(lease);
+    }
+
+    /// A lease that has ended, for the history. Its holder's program is looked up later, by another thread.
+    fn past_lease(&self, now: Now, lease: &Lease, why: Ending) -> HistoryRecord {
+        let text = |text: &Option<Box<str>>| text.as_deref().map(str::to_owned);
+        let past = PastLease {
+            lease: self.shared.lease_key.id(lease),
+            fence: lease.fence.0,
+            account: AccountLabel::of(&self.pool, lease.account),
+            provider: lease.target.provider.to_string(),
+            model: lease.target.model.as_deref().map(str::to_owned),
+            pool: lease.target.pool.as_deref().map(str::to_owned),
+            session: text(&lease.session),
+            label: text(&lease.label),
+            agent: text(&lease.agent),
+            holder: None,
+            directory: None,
+            granted_at: lease.granted_at.0,
+            ended_at: now.wall.0,
+            reason: why.name().to_owned(),
+        };
+        HistoryRecord::Lease(Box::new(past), lease.holder.process)
     }
 
     fn save_account(&mut self, id: AccountId, pending: &mut Pending) {
@@ -165,6 +191,12 @@ impl State {
     fn emit(&mut self, now: Now, event: Event) {
         if matches!(event, Event::Recovered(..) | Event::AccountChanged(_)) {
             self.shared.capacity_changed.notify_waiters();
+        }
+        if let Event::Granted(fence) = event
+            && self.shared.history.is_kept()
+            && let Some(process) = self.pool.lease(fence).and_then(|lease| lease.holder.process)
+        {
+            self.shared.history.push(HistoryRecord::Holder(process));
         }
         let changed = match event {
             Event::AccountChanged(id) => self.pool.account(id).map(|account| self.account_state(account, now)),

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use super::{AccountState, LastingKey, LogLater, Outbox};
 use crate::daemon::event_queue::{EventQueue, NamedEvent};
 use crate::daemon::log;
+use crate::history::{HistoryQueue, HistoryRecord};
 use crate::pool::{ConnectionId, Ending, Event, Lease, Now, Pool, Wall};
-use crate::protocol::{Codec, EventInfo, LeaseKey};
+use crate::protocol::{Codec, EventInfo, LeaseKey, RequestRow};
 use recorded::RecordedEvent;
 
 /// How many are kept.
@@ -18,8 +19,10 @@ const KEPT: usize = 1000;
 const REPLAYED_AT_ONCE: usize = 32;
 /// Ends the replay of what was kept.
 pub const REPLAY_END: &str = "replay.end";
+/// A request of the gateway has ended. Sent only to those that name this kind, and not kept in memory.
+pub const REQUEST_ENDED: &str = "request.ended";
 /// Every kind there is.
-pub const KINDS: [&str; 13] = [
+pub const KINDS: [&str; 14] = [
     "lease.granted",
     "lease.moved",
     "lease.ended",
@@ -33,6 +36,7 @@ pub const KINDS: [&str; 13] = [
     "queue.changed",
     "key.created",
     "key.revoked",
+    REQUEST_ENDED,
 ];
 
 /// Subscribers, and the latest events.
@@ -40,6 +44,8 @@ pub const KINDS: [&str; 13] = [
 pub(crate) struct Events {
     /// For the ids of leases.
     key: LeaseKey,
+    /// Where all of them are kept.
+    history: Arc<HistoryQueue>,
     recent: VecDeque<(Wall, RecordedEvent)>,
     subscribers: Vec<Subscriber>,
     queue: Arc<EventQueue>,
@@ -59,9 +65,26 @@ struct Subscriber {
 }
 
 impl Events {
-    /// No events yet; `key` makes the ids of leases.
-    pub(crate) fn new(key: LeaseKey) -> Self {
-        Self { key, recent: VecDeque::new(), subscribers: Vec::new(), queue: Arc::default() }
+    /// No events yet; `key` makes the ids of leases, and all events go to `history`, too.
+    pub(crate) fn new(key: LeaseKey, history: Arc<HistoryQueue>) -> Self {
+        Self { key, history, recent: VecDeque::new(), subscribers: Vec::new(), queue: Arc::default() }
+    }
+
+    /// Sends the ends of requests to those that asked for them.
+    pub(crate) fn requests_ended(&self, requests: Vec<RequestRow>) {
+        let to = self.subscribers_of(REQUEST_ENDED);
+        if to.is_empty() {
+            return;
+        }
+        for request in requests {
+            let event = EventInfo {
+                kind: REQUEST_ENDED.to_owned(),
+                at: request.at.saturating_add(request.duration_ms),
+                request: Some(Box::new(request)),
+                ..EventInfo::default()
+            };
+            self.queue.push(NamedEvent { event, holder: None }, to.clone());
+        }
     }
 
     /// Sends `connection` every event from now on; returns those that were kept.
@@ -141,15 +164,28 @@ impl Events {
     }
 
     fn record(&mut self, at: Wall, recorded: RecordedEvent, pool: &Pool) {
-        let interested = self.subscribers.iter().filter(|subscriber| subscriber.wants(recorded.kind()));
-        let to: Vec<_> = interested.map(|subscriber| (subscriber.codec, subscriber.outbox.clone())).collect();
-        if !to.is_empty() {
-            self.queue.push(recorded.info(at, pool, &self.key), to);
+        let to = self.subscribers_of(recorded.kind());
+        let is_kept = self.history.is_kept();
+        if is_kept || !to.is_empty() {
+            let named = recorded.info(at, pool, &self.key);
+            if is_kept {
+                self.history.push(HistoryRecord::Event(Box::new(named.event.clone()), named.holder));
+            }
+            if !to.is_empty() {
+                self.queue.push(named, to);
+            }
         }
         if self.recent.len() == KEPT {
             self.recent.pop_front();
         }
         self.recent.push_back((at, recorded));
+    }
+}
+
+impl Events {
+    fn subscribers_of(&self, kind: &str) -> Vec<(Codec, Arc<Outbox>)> {
+        let interested = self.subscribers.iter().filter(|subscriber| subscriber.wants(kind));
+        interested.map(|subscriber| (subscriber.codec, subscriber.outbox.clone())).collect()
     }
 }
 
@@ -168,6 +204,7 @@ impl EventReplay {
 
 impl Subscriber {
     fn wants(&self, kind: &str) -> bool {
-        self.kinds.is_empty() || self.kinds.iter().any(|wanted| wanted == kind)
+        let takes_all = self.kinds.is_empty() && kind != REQUEST_ENDED;
+        takes_all || self.kinds.iter().any(|wanted| wanted == kind)
     }
 }

@@ -33,7 +33,7 @@ use tokio::sync::{Notify, watch};
 use crate::credential::{FormerCredential, Link};
 use crate::daemon::attest::AttestState;
 use crate::daemon::os::{blocking, clock};
-use crate::history::HistoryQueue;
+use crate::history::History;
 use crate::pool::{AccountId, Command, ConnectionId, Effect, Lease, Now, Pool, Process, Wall};
 use crate::protocol::LeaseKey;
 use crate::store::Store;
@@ -81,7 +81,7 @@ pub struct Daemon {
 pub struct Shared {
     pub(crate) store: Store,
     counts: WriteCounts,
-    pub(crate) history: Arc<HistoryQueue>,
+    pub(crate) history: History,
     pub(crate) lease_key: LeaseKey,
     pub(crate) gateway_keys: GatewayKeys,
     pub(crate) run: RunInfo,
@@ -216,10 +216,12 @@ impl Daemon {
         Arc::new_cyclic(|daemon| {
             let started = run.started;
             let served_by = ServedBy::restored(&pool, started);
+            let history = History::default();
+            let events = Events::new(restored.lease_key.clone(), history.queue());
             let shared = Arc::new(Shared {
                 store: restored.store,
                 counts: WriteCounts::default(),
-                history: Arc::default(),
+                history,
                 lease_key: restored.lease_key,
                 gateway_keys: restored.gateway_keys,
                 run,
@@ -263,7 +265,7 @@ impl Daemon {
                 differences: Differences::default(),
                 in_flight: InFlightCounts::default(),
                 gateway: GatewayState::default(),
-                events: Events::new(shared.lease_key.clone()),
+                events,
                 waiters: Waiters::default(),
                 last_ended: None,
                 last_busy: started,

@@ -154,6 +154,15 @@ pub struct AttemptRow {
     pub evidence: Option<String>,
 }
 
+impl AttemptRow {
+    /// Whether it met a limit of its account: one that is stored, or a refusal for too many requests.
+    #[must_use]
+    pub fn met_limit(&self) -> bool {
+        self.until.is_some()
+            || self.reason.as_deref().is_some_and(|reason| matches!(reason, "quota_exhausted" | "rate_limit_exceeded"))
+    }
+}
+
 /// A lease that has ended.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct PastLease {

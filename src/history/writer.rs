@@ -1,0 +1,226 @@
+//! The thread that writes: takes what waits in the queue, writes it in groups, and keeps the file within its budget.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rusqlite::Connection;
+
+use super::database::{self, HistoryFault};
+use super::queue::{HistoryQueue, HistoryRecord};
+use super::rows::{insert_event, insert_lease, insert_request, unsigned};
+use super::{HistoryObserver, HistorySettings, tidy};
+use crate::protocol::{HistoryStatus, RequestRow};
+
+/// How long records are collected before they are written and reported.
+const COLLECT: Duration = Duration::from_millis(200);
+/// How often old rows are looked for when nothing is written.
+const IDLE: Duration = Duration::from_secs(60);
+/// The same while rows are left to be deleted.
+const BUSY: Duration = Duration::from_millis(20);
+/// How many records one transaction has at most: the file grows by so much before it is looked at again.
+const MOST_AT_ONCE: usize = 250;
+
+/// The thread's own part.
+pub(super) struct HistoryWriter<O> {
+    pub(super) queue: Arc<HistoryQueue>,
+    pub(super) path: PathBuf,
+    pub(super) settings: Arc<Mutex<Arc<HistorySettings>>>,
+    pub(super) observer: O,
+    pub(super) file: Option<Connection>,
+    /// What was said of the file last, so that it is said once.
+    pub(super) trouble: Option<String>,
+    /// Rows are left to be deleted.
+    pub(super) has_old: bool,
+    /// The history is turned off, and deleted.
+    pub(super) is_off: bool,
+}
+
+impl<O: HistoryObserver> HistoryWriter<O> {
+    /// Runs until the queue is closed.
+    pub(super) fn run(mut self) {
+        self.tidy();
+        loop {
+            let most = if self.has_old { BUSY } else { IDLE };
+            let mut batch = self.queue.next(self.observer.next_look().map_or(most, |look| look.min(most)), COLLECT);
+            let mut records = std::mem::take(&mut batch.records);
+            self.observer.complete(&mut records);
+            let settings = self.current_settings();
+            for part in records.chunks_mut(MOST_AT_ONCE) {
+                self.price(part, &settings);
+                self.write(part, &settings);
+            }
+            let ended = records.into_iter().filter_map(|record| match record {
+                HistoryRecord::Request(row) => Some(*row),
+                HistoryRecord::Lease(..) | HistoryRecord::Event(..) | HistoryRecord::Holder(_) => None,
+            });
+            let ended: Vec<RequestRow> = ended.collect();
+            if !ended.is_empty() {
+                self.observer.recorded(ended);
+            }
+            self.tidy();
+            let is_last = batch.is_last;
+            batch.written();
+            if is_last {
+                break;
+            }
+        }
+        if let Some(file) = self.file.take() {
+            // closing writes the log back
+            let _closed = file.close();
+        }
+    }
+
+    fn current_settings(&self) -> Arc<HistorySettings> {
+        self.settings.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn price(&self, records: &mut [HistoryRecord], settings: &HistorySettings) {
+        for record in records {
+            if let HistoryRecord::Request(row) = record
+                && let (Some(model), Some(tokens)) = (&row.model, &row.tokens)
+            {
+                row.cost_usd = settings.prices.cost(model, tokens);
+            }
+        }
+    }
+
+    /// Writes records, and gives the requests their ids. What cannot be written is counted.
+    fn write(&mut self, records: &mut [HistoryRecord], settings: &HistorySettings) {
+        if settings.is_off() {
+            return;
+        }
+        let count = records.len() as u64;
+        let mut result = self.try_write(records, settings);
+        if let Err(HistoryFault::Damaged(why)) = &result {
+            let why = why.clone();
+            self.begin_again(&why);
+            result = self.try_write(records, settings);
+        }
+        match result {
+            Ok(()) => self.well(),
+            Err(error) => {
+                self.queue.count_dropped(count);
+                self.say(format!("the history {} cannot be written: {error}", self.path.display()));
+            }
+        }
+    }
+
+    fn try_write(&mut self, records: &mut [HistoryRecord], settings: &HistorySettings) -> Result<(), HistoryFault> {
+        self.ensure_open()?;
+        let Some(file) = &mut self.file else { return Ok(()) };
+        let transaction = file.transaction()?;
+        for record in records {
+            match record {
+                HistoryRecord::Request(row) => row.id = insert_request(&transaction, row)?,
+                HistoryRecord::Lease(row, _) => insert_lease(&transaction, row)?,
+                HistoryRecord::Event(event, _) => insert_event(&transaction, event)?,
+                HistoryRecord::Holder(_) => {}
+            }
+        }
+        transaction.commit()?;
+        tidy::keep_size(file, &self.path, settings.max_size)
+    }
+
+    fn ensure_open(&mut self) -> Result<(), HistoryFault> {
+        if self.file.is_none() {
+            let (file, words) = database::open(&self.path, self.observer.now())?;
+            self.file = Some(file);
+            if let Some(words) = words {
+                tracing::warn!("{words}");
+            }
+        }
+        Ok(())
+    }
+
+    /// Renames a damaged file aside, so that a new one begins.
+    fn begin_again(&mut self, why: &str) {
+        self.file = None;
+        match database::set_aside(&self.path, self.observer.now(), why) {
+            Ok(words) => tracing::warn!("{words}"),
+            Err(error) => self.say(format!("the damaged history {} cannot be renamed: {error}", self.path.display())),
+        }
+    }
+
+    /// Deletes what is too old or too much, and publishes what the file holds.
+    fn tidy(&mut self) {
+        let settings = self.current_settings();
+        self.queue.set_kept(!settings.is_off());
+        if settings.is_off() {
+            self.turn_off();
+            return;
+        }
+        self.is_off = false;
+        let oldest = self.observer.now().saturating_sub(crate::pool::millis(settings.max_age));
+        let path = self.path.clone();
+        let tidied = self.ensure_open().and_then(|()| {
+            let Some(file) = &mut self.file else { return Ok(false) };
+            let has_old = tidy::delete_older(file, oldest)?;
+            tidy::keep_size(file, &path, settings.max_size)?;
+            Ok(has_old)
+        });
+        match tidied {
+            Ok(has_old) => {
+                self.has_old = has_old;
+                self.well();
+            }
+            Err(HistoryFault::Damaged(why)) => self.begin_again(&why),
+            Err(error) => self.say(format!("the history {} cannot be kept: {error}", path.display())),
+        }
+        self.publish();
+    }
+
+    fn publish(&self) {
+        let begins_at = self.file.as_ref().and_then(|file| begins_at(file).ok().flatten());
+        self.queue.set_status(Some(HistoryStatus { begins_at, bytes: database::bytes(&self.path), dropped: 0 }));
+    }
+
+    /// Deletes the history: it is turned off.
+    fn turn_off(&mut self) {
+        if std::mem::replace(&mut self.is_off, true) {
+            return;
+        }
+        self.file = None;
+        self.has_old = false;
+        self.queue.set_status(None);
+        if let Err(error) = database::remove(&self.path) {
+            self.say(format!("the history {} is turned off, but cannot be deleted: {error}", self.path.display()));
+        } else {
+            self.well();
+        }
+    }
+
+    /// The file can be used.
+    fn well(&mut self) {
+        if self.trouble.take().is_some() {
+            self.queue.set_trouble(None);
+        }
+    }
+
+    /// Warns once of the same.
+    fn say(&mut self, words: String) {
+        if self.trouble.as_ref() != Some(&words) {
+            tracing::warn!("{words}");
+        }
+        self.trouble = Some(words);
+        self.queue.set_trouble(self.trouble.clone());
+    }
+}
+
+/// When the history begins.
+pub(super) fn begins_at(file: &Connection) -> rusqlite::Result<Option<u64>> {
+    let first = "SELECT min(at) FROM (SELECT min(at) AS at FROM request UNION ALL SELECT min(at) FROM lease UNION ALL \
+                 SELECT min(at) FROM event)";
+    let first: Option<i64> = file.prepare_cached(first)?.query_row([], |row| row.get(0))?;
+    Ok(first.map(unsigned))
+}
+
+/// A connection that reads only.
+pub(super) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
+    use rusqlite::OpenFlags;
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let reader = Connection::open_with_flags(path, flags)?;
+    reader.busy_timeout(Duration::from_secs(2))?;
+    reader.execute_batch("PRAGMA temp_store = MEMORY; PRAGMA cache_size = -4096; PRAGMA trusted_schema = OFF;")?;
+    Ok(reader)
+}
