@@ -13,6 +13,9 @@ use context::Context;
 /// Runs the command line of this process.
 #[must_use]
 pub fn main() -> ExitCode {
+    if commands::answer_shell() {
+        return ExitCode::SUCCESS;
+    }
     let (global, command) = match commands::parse() {
         Ok(parsed) => parsed,
         Err(error) => {

@@ -5,6 +5,8 @@ mod account;
 mod backup;
 mod client;
 #[cfg(unix)]
+mod completions;
+#[cfg(unix)]
 mod config;
 mod daemon;
 #[cfg(unix)]

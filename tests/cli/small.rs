@@ -16,12 +16,17 @@ fn events_are_printed_as_json_lines() {
 }
 
 #[test]
-fn completions_and_the_manual_page_need_no_daemon() {
+fn completions_and_manual_pages_need_no_daemon() {
     let home = Home::new();
     for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
         home.run(&["completions", shell]).ok().says("lessor");
     }
-    home.run(&["man"]).ok().says(".TH lessor 1").says("LESSOR ACCOUNT ADD");
+    home.run(&["man"]).ok().says(".TH LESSOR 1").says("EXIT STATUS");
+    home.run(&["man", "account", "add"]).ok().says(".TH LESSOR-ACCOUNT-ADD 1").says("EXAMPLES");
+    home.run(&["man", "account", "nonsense"]).exits(2).complains("lessor help");
+    let pages = home.path().join("pages");
+    home.run(&["man", "--dir", pages.to_str().unwrap()]).ok();
+    assert!(pages.join("lessor.1").exists() && pages.join("lessor-account-list.1").exists());
     home.run(&["nonsense"]).exits(2);
     home.run(&["--version"]).ok().says(env!("CARGO_PKG_VERSION"));
     assert!(!home.places().state.exists(), "no daemon was started");

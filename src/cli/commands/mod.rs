@@ -17,6 +17,7 @@ mod import;
 mod lease;
 mod login;
 mod logs;
+mod man;
 mod run;
 mod schema;
 mod service;
@@ -218,14 +219,22 @@ pub(crate) enum CliCommand {
     #[command(hide = true, after_help = "Example: lessor demo-agent")]
     DemoAgent,
     /// Print the completions for a shell
+    ///
+    /// The script asks lessor what can follow, so that accounts and leases are those of now. It starts no daemon.
     #[command(after_help = "Example: lessor completions bash > ~/.local/share/bash-completion/completions/lessor")]
     Completions(completions::CompletionsArgs),
-    /// Print the manual page
-    #[command(after_help = "Example: lessor man > ~/.local/share/man/man1/lessor.1")]
-    Man,
+    /// Print the manual page of a command, or write all of them
+    #[command(after_help = "Examples:\n  lessor man account add | man -l -\n  \
+                            lessor man --dir ~/.local/share/man/man1")]
+    Man(man::ManArgs),
     /// Print the JSON Schema of a command's --json output
     #[command(after_help = "Example: lessor schema account list")]
     Schema(schema::SchemaArgs),
+}
+
+/// Answers a shell that completes a line; `false` if this process was not started for that.
+pub(super) fn answer_shell() -> bool {
+    completions::answer_shell(Cli::command)
 }
 
 pub(super) fn parse() -> Result<(GlobalArgs, CliCommand), clap::Error> {
@@ -269,8 +278,8 @@ pub(super) fn execute(command: CliCommand, context: &Context) -> Result<u8, CliE
         CliCommand::Gateway(command) => gateway::execute(command, context),
         CliCommand::Service(command) => service::execute(&command, context),
         CliCommand::Simulate(args) => simulate::execute(&args, context),
-        CliCommand::Completions(args) => completions::execute(&args, Cli::command(), context),
-        CliCommand::Man => completions::man(Cli::command(), context),
+        CliCommand::Completions(args) => completions::execute(&args, context),
+        CliCommand::Man(args) => man::execute(&args, Cli::command(), context),
         CliCommand::Schema(args) => schema::execute(&args, context),
     };
     done.map(|()| 0)

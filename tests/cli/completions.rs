@@ -1,0 +1,51 @@
+//! `completions`: what bash inserts, with the names of the accounts and leases of now.
+
+use std::process::Command;
+
+use super::support::{Home, PROGRAM, feed};
+
+/// What the script for bash offers at the end of a line; `replaced` is the part that bash would replace.
+fn offered(home: &Home, line: &str, replaced: &str) -> Vec<String> {
+    let script = "eval \"$(lessor completions bash)\"; COMP_LINE=$1 COMP_POINT=${#1}; _lessor lessor \"$2\" x; \
+                  printf '%s\\n' \"${COMPREPLY[@]}\"";
+    let mut command = Command::new("bash");
+    command.args(["--norc", "-c", script, "bash", line, replaced]).env("LESSOR_HOME", home.path());
+    let directory = std::path::Path::new(PROGRAM).parent().unwrap();
+    command.env("PATH", format!("{}:{}", directory.display(), std::env::var("PATH").unwrap()));
+    command.env_remove("LESSOR_SOCKET").env_remove("LESSOR_CONFIG");
+    let done = feed(command, "").ok();
+    assert_eq!(done.err, "", "{line}");
+    done.out.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect()
+}
+
+#[test]
+fn bash_completes_accounts_leases_and_keys_and_quotes_them() {
+    let home = Home::with_keys(&[("anthropic", "work"), ("anthropic", "it's $HOME"), ("openai", "a@b.c")]);
+    let id = home.run(&["acquire", "anthropic", "--ttl", "10m"]).ok().says("work").out;
+    let id = id.lines().find_map(|line| line.strip_prefix("lease")).unwrap().trim();
+    assert_eq!(offered(&home, "lessor account show ", ""), ["work", r"it\'s\ \$HOME", "a@b.c"]);
+    assert_eq!(offered(&home, "lessor account show 'it", "it"), [r"it'\''s $HOME"]);
+    // bash splits at `@`
+    assert_eq!(offered(&home, "lessor run --account a@b", "b"), ["b.c"]);
+    assert_eq!(offered(&home, "lessor acquire anthropic --exclude=wo", "wo"), ["work"]);
+    let leases = offered(&home, "lessor release ", "");
+    assert!(leases.len() == 1 && id.starts_with(&leases[0]), "{leases:?} {id}");
+    home.run(&["release", &leases[0]]).ok();
+    assert_eq!(offered(&home, "lessor config get leases.per_", "leases.per_"), ["leases.per_account"]);
+    assert!(
+        offered(&home, "lessor config set accounts.work.", "accounts.work.").contains(&"accounts.work.use".to_owned())
+    );
+    assert_eq!(offered(&home, "lessor config set selection.strategy stic", "stic"), ["sticky"]);
+    assert_eq!(offered(&home, "lessor man account cl", "cl"), ["clear-limits"]);
+    assert!(offered(&home, "lessor acquire ", "").contains(&"google".to_owned()));
+    // no secret is offered anywhere
+    assert!(offered(&home, "lessor account set work sk-", "sk-").is_empty());
+}
+
+#[test]
+fn without_a_daemon_nothing_is_named_and_none_is_started() {
+    let home = Home::new();
+    assert!(offered(&home, "lessor account show w", "w").is_empty());
+    assert_eq!(offered(&home, "lessor stat", "stat"), ["status"]);
+    assert!(!home.places().lock.exists() && !home.places().state.exists());
+}
