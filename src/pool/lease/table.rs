@@ -8,6 +8,8 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 /// Fences are reserved on disk in blocks, so that no grant waits for the disk.
 const FENCE_BLOCK: u64 = 1 << 20;
+/// Lists of leases by connection are not searched for empty ones while there are fewer.
+const FEWEST_LISTS: usize = 256;
 /// Most ended leases of earlier runs that are kept; beyond it none can be resumed.
 const MOST_RETIRED: usize = 1 << 16;
 
@@ -15,6 +17,8 @@ const MOST_RETIRED: usize = 1 << 16;
 pub struct Leases {
     held: FxHashMap<Fence, HeldLease>,
     by_connection: FxHashMap<ConnectionId, Vec<Fence>>,
+    /// With this many lists, the empty ones are removed.
+    most_lists: usize,
     by_process: FxHashMap<Process, Vec<Fence>>,
     /// The account that a report moved a lease from, and the reason.
     moved_from: FxHashMap<Fence, (AccountId, Reason)>,
@@ -46,6 +50,7 @@ impl Leases {
         Self {
             held: FxHashMap::default(),
             by_connection: FxHashMap::default(),
+            most_lists: FEWEST_LISTS,
             by_process: FxHashMap::default(),
             moved_from: FxHashMap::default(),
             unbound: Vec::new(),
@@ -184,15 +189,28 @@ impl Leases {
 
     fn bind(&mut self, fence: Fence, bind: Bind) {
         match bind {
-            Bind::Connection(connection) => self.by_connection.entry(connection).or_default().push(fence),
+            Bind::Connection(connection) => {
+                self.by_connection.entry(connection).or_default().push(fence);
+                if self.by_connection.len() >= self.most_lists {
+                    self.remove_empty_lists();
+                }
+            }
             Bind::Process(process) => self.by_process.entry(process).or_default().push(fence),
             Bind::Ttl => {}
         }
     }
 
+    /// The ends of the gateway's connections are not known here. This costs little for each of them: until the next time
+    /// there are as many new lists as remain.
+    fn remove_empty_lists(&mut self) {
+        self.by_connection.retain(|_, fences| !fences.is_empty());
+        self.most_lists = FEWEST_LISTS.max(2 * self.by_connection.len());
+        self.by_connection.shrink_to(self.most_lists);
+    }
+
     fn unbind(&mut self, fence: Fence, bind: Bind) {
         match bind {
-            // an empty list stays until its connection ends: most connections acquire again
+            // an empty list stays for a while: most connections acquire again
             Bind::Connection(connection) => {
                 if let Some(fences) = self.by_connection.get_mut(&connection) {
                     fences.retain(|held| *held != fence);
@@ -236,5 +254,28 @@ impl Leases {
             return Err("a connection or a process has a lease that has ended".into());
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_whose_end_is_not_known_do_not_add_up() {
+        let mut leases = Leases::starting_at(Fence(1));
+        let bind = |number: u64| (Fence(number), Bind::Connection(ConnectionId(number)));
+        for number in 0..10_000 {
+            let (fence, bind) = bind(number);
+            leases.bind(fence, bind);
+            if !number.is_multiple_of(100) {
+                leases.unbind(fence, bind);
+            }
+        }
+        let kept = leases.by_connection.len();
+        assert!(kept <= FEWEST_LISTS, "{kept} lists for 100 leases");
+        for number in (0..10_000).step_by(100) {
+            assert_eq!(leases.of_connection(ConnectionId(number)), [Fence(number)]);
+        }
     }
 }
