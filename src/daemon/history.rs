@@ -66,18 +66,21 @@ impl HistoryObserver for DaemonObserver {
 
     fn complete(&mut self, records: &mut [HistoryRecord]) {
         let now = clock::now().mono;
-        for record in records {
+        for record in &mut *records {
             match record {
                 HistoryRecord::Holder(process) => self.holders.begin(*process, now),
-                HistoryRecord::Lease(lease, Some(process)) => {
-                    let holder = self.holders.end(*process);
-                    lease.holder = Some(HolderInfo { pid: process.pid, program: holder.program });
-                    lease.directory = holder.directory;
-                }
                 HistoryRecord::Event(event, Some(process)) => {
                     event.holder = Some(HolderInfo { pid: process.pid, program: self.holders.program(*process) });
                 }
-                HistoryRecord::Lease(_, None) | HistoryRecord::Request(_) | HistoryRecord::Event(_, None) => {}
+                HistoryRecord::Lease(..) | HistoryRecord::Request(_) | HistoryRecord::Event(_, None) => {}
+            }
+        }
+        // afterwards: the events of a lease name its holder, too
+        for record in records {
+            if let HistoryRecord::Lease(lease, Some(process)) = record {
+                let holder = self.holders.end(*process);
+                lease.holder = Some(HolderInfo { pid: process.pid, program: holder.program });
+                lease.directory = holder.directory;
             }
         }
         self.holders.look_again(now);
