@@ -24,6 +24,8 @@ pub struct Config {
     pub refresh: RefreshSection,
     /// `[gateway]`
     pub gateway: GatewaySection,
+    /// `[telemetry]`
+    pub telemetry: TelemetrySection,
     /// `[notify]`
     pub notify: NotifySection,
     /// `[history]`
@@ -49,6 +51,7 @@ impl Config {
             quota: QuotaSection::default(),
             refresh: RefreshSection::default(),
             gateway: GatewaySection::default(),
+            telemetry: TelemetrySection::default(),
             notify: NotifySection::default(),
             history: HistorySection::default(),
             prices: BTreeMap::new(),
@@ -109,6 +112,15 @@ pub struct GatewaySection {
     pub socket: GatewaySocket,
     /// Whether it may listen beyond loopback.
     pub allow_remote: bool,
+}
+
+/// `[telemetry]`
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct TelemetrySection {
+    /// The base URL of a collector that metrics and traces are sent to.
+    pub otlp: Option<String>,
+    /// How often they are sent.
+    pub interval: Duration,
 }
 
 /// `[notify]`

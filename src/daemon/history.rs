@@ -21,6 +21,12 @@ const LOOKS: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(5), Du
 const MOST_HOLDERS: usize = 8192;
 
 impl GatewayHandle {
+    /// How many records of requests, leases and events were dropped since the daemon was started.
+    #[must_use]
+    pub fn history_dropped(&self) -> u64 {
+        self.history().dropped()
+    }
+
     /// Records a request that has ended. Never waits: what finds no room in the queue is dropped and counted.
     pub fn record(&self, row: RequestRow) {
         self.history().request(row);

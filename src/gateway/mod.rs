@@ -20,6 +20,7 @@
 //! | `refusal.rs` | the gateway's own errors |
 //! | `record/` | what happened to a request, for the history |
 //! | `metrics/` | what was used, by which client, on which account |
+//! | `telemetry/` | sends metrics and traces to a collector |
 //!
 //! The differences between providers are data of `provider/gateway_traits.rs`. The gateway runs on a thread and a
 //! runtime of its own, so that forwarding bytes never delays a grant.
@@ -44,6 +45,7 @@ mod route;
 mod running_key;
 mod server;
 mod service;
+mod telemetry;
 mod upstream;
 mod waiting;
 

@@ -104,7 +104,13 @@ mod tests {
         };
         let providers: BTreeMap<_, _> = providers.iter().map(provider).collect();
         let max_rate_limit_wait = std::time::Duration::from_secs(300);
-        GatewayConfig { gateway: config::GatewaySection::default(), max_attempts: 3, max_rate_limit_wait, providers }
+        GatewayConfig {
+            gateway: config::GatewaySection::default(),
+            max_attempts: 3,
+            max_rate_limit_wait,
+            telemetry: Default::default(),
+            providers,
+        }
     }
 
     #[test]

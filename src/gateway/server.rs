@@ -9,7 +9,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 
 use super::admission::{
@@ -81,7 +81,9 @@ async fn serve(handle: GatewayHandle, ready: mpsc::Sender<()>) {
     listeners.open(&handle);
     // the receiver is gone when the daemon is stopping already
     let _received = ready.send(());
-    let service = GatewayService::new(handle.clone());
+    let (service, exporter) = GatewayService::new(handle.clone());
+    let (ended, last_ended) = oneshot::channel();
+    let exporting = tokio::spawn(exporter.run(last_ended));
     let mut connections = JoinSet::new();
     let (close, closing) = watch::channel(false);
     // each may need two more descriptors, for its upstream
@@ -114,14 +116,26 @@ async fn serve(handle: GatewayHandle, ready: mpsc::Sender<()>) {
         }
     };
     close.send_replace(true);
-    let Some(drain) = drain else { return end(listeners, connections).await };
+    let Some(drain) = drain else {
+        end(listeners, connections).await;
+        drop(ended);
+        _ = exporting.await;
+        return;
+    };
     // no connection is accepted: new ones wait for the next run
     tokio::select! {
         () = drained(&handle, &mut connections, drain) => {}
-        _ = stop.changed() => return end(listeners, connections).await,
+        _ = stop.changed() => {
+            end(listeners, connections).await;
+            drop(ended);
+            _ = exporting.await;
+            return;
+        }
     }
     // requests that are cut are recorded before the next run begins
     connections.shutdown().await;
+    drop(ended);
+    _ = exporting.await;
     handle.hand_over(listeners.hand_over());
 }
 

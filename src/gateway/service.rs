@@ -19,6 +19,7 @@ use super::request::{
 };
 use super::response::{self, ClientBody};
 use super::running_key::RunningKey;
+use super::telemetry::{SpanBuffer, TelemetryExporter};
 use super::waiting::{KeptAnswers, WaitingSessions};
 use super::{auth, refusal, route::UpstreamRoute, upstream::UpstreamClients};
 use crate::daemon::{GatewayClient, GatewayConfig, GatewayHandle, GatewayPeer};
@@ -50,10 +51,13 @@ pub(super) struct RequestConnection {
 }
 
 impl GatewayService {
-    pub(super) fn new(handle: GatewayHandle) -> Arc<Self> {
+    /// With what sends its metrics.
+    pub(super) fn new(handle: GatewayHandle) -> (Arc<Self>, TelemetryExporter) {
         let config = RwLock::new(Arc::new(handle.config()));
         let metrics = Arc::new(MetricsRecorder::counting(handle.in_flight()));
-        let recorder = RequestRecorder::new(handle.clone(), metrics.clone());
+        let spans = Arc::<SpanBuffer>::default();
+        let recorder = RequestRecorder::new(handle.clone(), metrics.clone(), spans.clone());
+        let exporter = TelemetryExporter::new(handle.clone(), metrics.clone(), spans);
         let backend = Backend {
             handle,
             upstreams: UpstreamClients::default(),
@@ -62,7 +66,8 @@ impl GatewayService {
             sessions: WaitingSessions::default(),
             answers: KeptAnswers::default(),
         };
-        Arc::new(Self { backend, config, budget: Arc::default(), connections: AtomicU64::new(0) })
+        let connections = AtomicU64::new(0);
+        (Arc::new(Self { backend, config, budget: Arc::default(), connections }), exporter)
     }
 
     /// Takes over a changed configuration, for the requests that come from now on.

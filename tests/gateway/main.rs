@@ -17,6 +17,7 @@ mod lasting_keys;
 mod lease_keys;
 mod memory;
 mod metrics;
+mod openmetrics;
 mod passthrough;
 mod proxies;
 mod soak;
@@ -24,5 +25,6 @@ mod streams;
 #[allow(dead_code, reason = "other tests use more of it")]
 #[path = "../daemon/support.rs"]
 mod support;
+mod telemetry;
 mod upstream;
 mod waiting;

@@ -45,6 +45,8 @@ pub struct GatewayConfig {
     pub max_attempts: u32,
     /// `limits.max_rate_limit_wait`
     pub max_rate_limit_wait: Duration,
+    /// `[telemetry]`
+    pub telemetry: config::TelemetrySection,
     /// `[providers.*]`, by name.
     pub providers: std::collections::BTreeMap<String, config::ProviderSection>,
 }
@@ -94,6 +96,7 @@ impl GatewayHandle {
             gateway: config.gateway.clone(),
             max_attempts: config.limits.max_attempts,
             max_rate_limit_wait: state.pool.settings().limits.max_rate_limit_wait,
+            telemetry: config.telemetry.clone(),
             providers: config.providers.clone(),
         }
     }

@@ -2,21 +2,23 @@
 
 mod histogram;
 mod recorder;
+mod sink;
 mod text;
 
+pub(super) use histogram::{BOUNDS, LatencyHistogram};
 pub(super) use recorder::{InFlightGuard, MetricsRecorder};
+pub(super) use sink::{MetricKind, MetricsSink, unit_of};
 pub(super) use text::MetricsFormat;
 
 use hyper::{Response, StatusCode};
 
 use super::response::{self, ClientBody};
 use crate::daemon::{GatewayHandle, PoolStats};
-use text::{MetricKind, MetricsText};
+use text::MetricsText;
 
 pub(super) fn page(handle: &GatewayHandle, recorder: &MetricsRecorder, format: MetricsFormat) -> Response<ClientBody> {
     let mut out = MetricsText::new(format);
-    recorder.write(&mut out);
-    write_pool(&mut out, &handle.stats());
+    write(&mut out, handle, recorder);
     #[cfg(debug_assertions)]
     {
         out.describe("lessor_debug_gateway_locks", MetricKind::Gauge, "For tests.");
@@ -25,8 +27,16 @@ pub(super) fn page(handle: &GatewayHandle, recorder: &MetricsRecorder, format: M
     response::text(StatusCode::OK, format.content_type(), out.finish())
 }
 
+/// Writes all metrics.
+pub(super) fn write(out: &mut impl MetricsSink, handle: &GatewayHandle, recorder: &MetricsRecorder) {
+    recorder.write(out);
+    write_pool(out, &handle.stats());
+    out.describe("lessor_history_dropped", MetricKind::Counter, "Records that the history had no room for.");
+    out.value("lessor_history_dropped", &[], handle.history_dropped() as f64);
+}
+
 /// The state of accounts and leases.
-fn write_pool(out: &mut MetricsText, stats: &PoolStats) {
+fn write_pool(out: &mut impl MetricsSink, stats: &PoolStats) {
     use MetricKind::Gauge;
     let PoolStats { accounts, leases, waiting, windows, in_flight } = stats;
     out.describe("lessor_accounts", Gauge, "Accounts by state.");

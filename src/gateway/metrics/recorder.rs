@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::histogram::LatencyHistogram;
-use super::text::{MetricKind, MetricsText};
+use super::sink::{MetricKind, MetricsSink};
 use crate::daemon::{AccountInFlight, InFlightCounter};
 use crate::gateway::record::EndedRequest;
 use crate::protocol::{AccountLabel, AttemptRow, ErrorKind, RequestRow, TokenSums};
@@ -133,7 +133,7 @@ impl MetricsRecorder {
         *self.counts().refusals.entry((provider.to_owned(), kind.into())).or_default() += 1;
     }
 
-    pub(super) fn write(&self, out: &mut MetricsText) {
+    pub(super) fn write(&self, out: &mut impl MetricsSink) {
         self.counts().write(out);
         let name = "lessor_requests_in_flight";
         out.describe(name, MetricKind::Gauge, "Requests under way, without those that wait for an account.");
@@ -196,7 +196,7 @@ impl MetricCounts {
         times.wait.add(waited);
     }
 
-    fn write(&self, out: &mut MetricsText) {
+    fn write(&self, out: &mut impl MetricsSink) {
         use MetricKind::{Counter, Histogram};
         let requests = || self.requests.iter();
         out.describe("lessor_requests", Counter, "Requests that have ended, by outcome.");
@@ -238,11 +238,11 @@ impl MetricCounts {
         }
         for (name, help, times) in TIMES {
             out.describe(name, Histogram, help);
-            self.times.iter().for_each(|(provider, all)| times(all).write(out, name, provider));
+            self.times.iter().for_each(|(provider, all)| out.histogram(name, ("provider", provider), times(all)));
         }
     }
 
-    fn write_failures(&self, out: &mut MetricsText, (name, help): (&str, &str), count: fn(&FailureCounts) -> u64) {
+    fn write_failures(&self, out: &mut impl MetricsSink, (name, help): (&str, &str), count: fn(&FailureCounts) -> u64) {
         out.describe(name, MetricKind::Counter, help);
         for ((provider, account, reason), counts) in self.failures.iter().filter(|(_, counts)| count(counts) > 0) {
             let labels = [("provider", provider.as_str()), ("account", account), ("reason", reason)];
@@ -275,7 +275,7 @@ impl RequestKey {
     /// Writes the values that are not zero, each with its own value of `label`.
     fn write<'a>(
         &self,
-        out: &mut MetricsText,
+        out: &mut impl MetricsSink,
         name: &str,
         label: Option<&str>,
         values: impl Iterator<Item = (&'a str, f64)>,
@@ -307,7 +307,7 @@ fn is_limit(attempt: &AttemptRow) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::text::MetricsFormat;
+    use super::super::text::{MetricsFormat, MetricsText};
     use super::*;
 
     fn row(outcome: &str, directory: &str) -> RequestRow {

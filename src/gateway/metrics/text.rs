@@ -2,6 +2,9 @@
 
 use std::fmt::Write as _;
 
+use super::histogram::{BOUNDS, LatencyHistogram};
+use super::sink::{MetricKind, MetricsSink, unit_of};
+
 /// How metrics are written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(in crate::gateway) enum MetricsFormat {
@@ -10,14 +13,6 @@ pub(in crate::gateway) enum MetricsFormat {
     Prometheus,
     /// OpenMetrics 1.0.
     OpenMetrics,
-}
-
-/// What a metric is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum MetricKind {
-    Counter,
-    Gauge,
-    Histogram,
 }
 
 /// The text of all metrics.
@@ -55,37 +50,8 @@ impl MetricsText {
         Self { format, ..Self::default() }
     }
 
-    /// The name, type and description of the values that follow. The unit is the last word of the name; the samples of a
-    /// counter have `_total` behind it.
-    pub(super) fn describe(&mut self, name: &str, kind: MetricKind, help: &str) {
-        self.suffix = if kind == MetricKind::Counter { "_total" } else { "" };
-        let kind = match kind {
-            MetricKind::Counter => "counter",
-            MetricKind::Gauge => "gauge",
-            MetricKind::Histogram => "histogram",
-        };
-        let unit = ["seconds", "dollars"].into_iter().find(|unit| name.ends_with(&format!("_{unit}")));
-        // writing to a string cannot fail
-        let _written = match self.format {
-            MetricsFormat::Prometheus => {
-                let suffix = self.suffix;
-                write!(self.text, "# HELP {name}{suffix} {help}\n# TYPE {name}{suffix} {kind}\n")
-            }
-            MetricsFormat::OpenMetrics => {
-                let unit = unit.map(|unit| format!("# UNIT {name} {unit}\n")).unwrap_or_default();
-                write!(self.text, "# TYPE {name} {kind}\n{unit}# HELP {name} {help}\n")
-            }
-        };
-    }
-
-    /// A value of a counter or a gauge.
-    pub(super) fn value(&mut self, name: &str, labels: &[(&str, &str)], value: f64) {
-        let suffix = self.suffix;
-        self.sample(name, suffix, labels, value);
-    }
-
     /// One line, of which `suffix` says what it is.
-    pub(super) fn sample(&mut self, name: &str, suffix: &str, labels: &[(&str, &str)], value: f64) {
+    fn sample(&mut self, name: &str, suffix: &str, labels: &[(&str, &str)], value: f64) {
         self.text.push_str(name);
         self.text.push_str(suffix);
         for (at, (label, text)) in labels.iter().enumerate() {
@@ -114,6 +80,44 @@ impl MetricsText {
             self.text.push_str("# EOF\n");
         }
         self.text
+    }
+}
+
+impl MetricsSink for MetricsText {
+    /// The samples of a counter have `_total` behind its name.
+    fn describe(&mut self, name: &str, kind: MetricKind, help: &str) {
+        self.suffix = if kind == MetricKind::Counter { "_total" } else { "" };
+        let kind = match kind {
+            MetricKind::Counter => "counter",
+            MetricKind::Gauge => "gauge",
+            MetricKind::Histogram => "histogram",
+        };
+        // writing to a string cannot fail
+        let _written = match self.format {
+            MetricsFormat::Prometheus => {
+                let suffix = self.suffix;
+                write!(self.text, "# HELP {name}{suffix} {help}\n# TYPE {name}{suffix} {kind}\n")
+            }
+            MetricsFormat::OpenMetrics => {
+                let unit = unit_of(name).map(|unit| format!("# UNIT {name} {unit}\n")).unwrap_or_default();
+                write!(self.text, "# TYPE {name} {kind}\n{unit}# HELP {name} {help}\n")
+            }
+        };
+    }
+
+    fn value(&mut self, name: &str, labels: &[(&str, &str)], value: f64) {
+        let suffix = self.suffix;
+        self.sample(name, suffix, labels, value);
+    }
+
+    fn histogram(&mut self, name: &str, label: (&str, &str), values: &LatencyHistogram) {
+        // a bound is written as a decimal number
+        let bounds = BOUNDS.iter().map(|bound| format!("{bound:?}")).zip(values.counts);
+        for (bound, count) in bounds.chain([("+Inf".to_owned(), values.count)]) {
+            self.sample(name, "_bucket", &[label, ("le", &bound)], count as f64);
+        }
+        self.sample(name, "_count", &[label], values.count as f64);
+        self.sample(name, "_sum", &[label], values.sum);
     }
 }
 
@@ -155,5 +159,24 @@ mod tests {
         assert_eq!(text(MetricsFormat::Prometheus), format!("{prometheus}{sample}"));
         let open = "# TYPE lessor_x_seconds counter\n# UNIT lessor_x_seconds seconds\n# HELP lessor_x_seconds Help.\n";
         assert_eq!(text(MetricsFormat::OpenMetrics), format!("{open}{sample}# EOF\n"));
+    }
+
+    #[test]
+    fn the_buckets_of_a_histogram_contain_the_lower_ones() {
+        let mut histogram = LatencyHistogram::default();
+        for millis in [50, 51, 999_000] {
+            histogram.add(std::time::Duration::from_millis(millis));
+        }
+        let mut out = MetricsText::new(MetricsFormat::OpenMetrics);
+        out.histogram("x_seconds", ("provider", "p"), &histogram);
+        let text = out.finish();
+        for line in [
+            "x_seconds_bucket{provider=\"p\",le=\"0.05\"} 1\n",
+            "x_seconds_bucket{provider=\"p\",le=\"1.0\"} 2\n",
+            "x_seconds_bucket{provider=\"p\",le=\"+Inf\"} 3\n",
+            "x_seconds_count{provider=\"p\"} 3\n",
+        ] {
+            assert!(text.contains(line), "no {line} in {text}");
+        }
     }
 }

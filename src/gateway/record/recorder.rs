@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::EndedRequest;
 use crate::daemon::{GatewayHandle, RequestSender, SenderLookup};
 use crate::gateway::metrics::MetricsRecorder;
+use crate::gateway::telemetry::SpanBuffer;
 use crate::protocol::RequestRow;
 
 /// Takes the records of all requests.
@@ -13,11 +14,16 @@ use crate::protocol::RequestRow;
 pub(in crate::gateway) struct RequestRecorder {
     handle: GatewayHandle,
     metrics: Arc<MetricsRecorder>,
+    spans: Arc<SpanBuffer>,
 }
 
 impl RequestRecorder {
-    pub(in crate::gateway) fn new(handle: GatewayHandle, metrics: Arc<MetricsRecorder>) -> Arc<Self> {
-        Arc::new(Self { handle, metrics })
+    pub(in crate::gateway) fn new(
+        handle: GatewayHandle,
+        metrics: Arc<MetricsRecorder>,
+        spans: Arc<SpanBuffer>,
+    ) -> Arc<Self> {
+        Arc::new(Self { handle, metrics, spans })
     }
 
     pub(super) fn handle(&self) -> &GatewayHandle {
@@ -26,6 +32,7 @@ impl RequestRecorder {
 
     pub(super) fn count(&self, ended: &EndedRequest<'_>) {
         self.metrics.request_ended(ended);
+        self.spans.push(ended.row);
     }
 
     /// Records a row, when its sender is known; at the end of the daemon at once.
