@@ -23,6 +23,7 @@ mod schema;
 mod service;
 mod simulate;
 mod status;
+mod top;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
@@ -70,6 +71,12 @@ pub(crate) enum CliCommand {
     /// Show accounts, leases, queue and daemon
     #[command(after_help = "Example: lessor status")]
     Status,
+    /// Watch accounts, leases, queue and requests live
+    ///
+    /// A dashboard on the whole terminal. From it, accounts can be disabled and refreshed, limits cleared, leases released
+    /// and moved to another account; `?` lists the keys. It follows the daemon across restarts.
+    #[command(after_help = "Example: lessor top")]
+    Top,
     /// List, add, change and remove accounts
     #[command(subcommand, after_help = "Example: lessor account list")]
     Account(account::AccountSubcommand),
@@ -257,6 +264,7 @@ pub(super) fn execute(command: CliCommand, context: &Context) -> Result<u8, CliE
         CliCommand::DemoAgent => return Ok(demo::work_as_agent()),
         CliCommand::Env(args) => env::execute(args, context),
         CliCommand::Status => status::execute(context),
+        CliCommand::Top => top::execute(context),
         CliCommand::Account(command) => account::execute(command, context),
         CliCommand::Login(args) => login::execute(args, context),
         CliCommand::Secrets(command) => account::secrets(&command, context),
@@ -347,7 +355,8 @@ mod tests {
     #[test]
     fn every_command_that_prints_a_document_has_a_schema() {
         // these print a schema themselves, or no document
-        let without = ["run", "supervise", "daemon", "completions", "man", "schema", "config schema", "demo-agent"];
+        let without =
+            ["run", "supervise", "daemon", "completions", "man", "schema", "config schema", "demo-agent", "top"];
         for (name, command) in commands() {
             if !command.has_subcommands() && !without.contains(&name.as_str()) {
                 assert!(schema::has(&name), "{name}");

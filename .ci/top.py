@@ -1,0 +1,370 @@
+"""Drives `lessor top` in tmux: see .ci/top."""
+
+import json
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+PROGRAM = sys.argv[1]
+ROOT = tempfile.TemporaryDirectory(prefix="lessor-top-")
+HOME = pathlib.Path(ROOT.name)
+TMUX = ["tmux", "-S", str(HOME / "tmux"), "-f", "/dev/null"]
+ENVIRONMENT = {
+    **{key: value for key, value in os.environ.items() if not key.startswith("LESSOR_") and key not in ("TMUX", "NO_COLOR")},
+    "LESSOR_HOME": str(HOME / "home"),
+    "LANG": "C.UTF-8",
+    "LC_ALL": "C.UTF-8",
+    "TERM": "xterm-256color",
+}
+# of a core: idle, and with 1 000 events a second
+MOST_IDLE = 0.01
+MOST_BUSY = 0.35
+passed = 0
+
+
+def lessor(*arguments, text=None, fails=False):
+    done = subprocess.run([PROGRAM, *arguments], env=ENVIRONMENT, input=text, capture_output=True, text=True, timeout=60)
+    if not fails and done.returncode != 0:
+        raise AssertionError(f"lessor {arguments}: {done.stdout}{done.stderr}")
+    return done
+
+
+def tmux(*arguments):
+    return subprocess.run([*TMUX, *arguments], env=ENVIRONMENT, check=True, capture_output=True, text=True).stdout
+
+
+def screen():
+    return tmux("capture-pane", "-p", "-t", "top")
+
+
+def eventually(what, condition, seconds=20):
+    deadline = time.monotonic() + seconds
+    while True:
+        result = condition()
+        if result:
+            return result
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {seconds} s: {what}\n{screen()}")
+        time.sleep(0.05)
+
+
+def shows(*texts, seconds=20):
+    for text in texts:
+        eventually(f"the screen shows {text!r}", lambda: text in screen(), seconds)
+
+
+def hides(text):
+    eventually(f"the screen does not show {text!r}", lambda: text not in screen())
+
+
+def keys(*names):
+    tmux("send-keys", "-t", "top", *names)
+
+
+def typed(command):
+    """Types a command into the shell."""
+    tmux("send-keys", "-t", "top", "-l", command)
+    keys("Enter")
+
+
+def click(text, button=0):
+    """Clicks the first place that has this text."""
+    for row, line in enumerate(screen().splitlines()):
+        if text in line:
+            return mouse(button, line.index(text) + 1, row)
+    raise AssertionError(f"nothing to click: {text!r}\n{screen()}")
+
+
+def mouse(button, column, row):
+    press = f"\x1b[<{button};{column + 1};{row + 1}M"
+    release = "" if button >= 64 else f"\x1b[<{button};{column + 1};{row + 1}m"
+    tmux("send-keys", "-t", "top", "-l", press + release)
+
+
+def resize(width, height):
+    tmux("resize-window", "-t", "top", "-x", str(width), "-y", str(height))
+
+
+def check(name):
+    global passed
+    passed += 1
+    print(f"ok  {name}", flush=True)
+
+
+def pid_of_top():
+    shell = tmux("list-panes", "-t", "top", "-F", "#{pane_pid}").strip()
+
+    def found():
+        children = pathlib.Path(f"/proc/{shell}/task/{shell}/children").read_text().split()
+        return [int(pid) for pid in children if pathlib.Path(f"/proc/{pid}/comm").read_text().strip() == "lessor"]
+
+    return eventually("top runs", found)[0]
+
+
+def processor_time(pid):
+    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def share_of_a_core(seconds):
+    pid = pid_of_top()
+    begun, before = time.monotonic(), processor_time(pid)
+    time.sleep(seconds)
+    return (processor_time(pid) - before) / (time.monotonic() - begun)
+
+
+class Daemon:
+    """A connection to the daemon, in JSON lines."""
+
+    def __init__(self):
+        lock = json.loads(next((HOME / "home").rglob("daemon.lock")).read_text())
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.connect(lock["socket"])
+        self.lines = self.socket.makefile("rw", encoding="utf-8", newline="\n")
+
+    def call(self, method, **parameters):
+        call = {"jsonrpc": "2.0", "id": 1, "method": method, "params": parameters}
+        self.lines.write(json.dumps(call) + "\n")
+        self.lines.flush()
+        answer = json.loads(self.lines.readline())
+        if "error" in answer:
+            raise AssertionError(f"{method}: {answer['error']}")
+        return answer["result"]
+
+
+def load(stopped, counted):
+    """Grants and releases leases: 1 000 events a second."""
+    daemon, done, begun = Daemon(), 0, time.monotonic()
+    while not stopped.is_set():
+        lease = daemon.call("lease.acquire", provider="openai", label="load")
+        daemon.call("lease.release", lease=lease["lease"])
+        done += 2
+        time.sleep(max(0, begun + done / 1000 - time.monotonic()))
+    counted.append(done / (time.monotonic() - begun))
+
+
+def start(command=f"'{PROGRAM}' top"):
+    typed(command)
+
+
+def shell_is_as_before():
+    """The shell echoes what is typed, on its own screen, without the mouse and with a cursor."""
+    eventually("the shell is back", lambda: "$" in screen() and "Accounts" not in screen())
+    state = "#{alternate_on} #{mouse_any_flag} #{cursor_flag}"
+    eventually("the terminal is restored", lambda: tmux("display-message", "-p", "-t", "top", state).strip() == "0 0 1")
+    typed("stty -a; echo end-of-stty")
+    eventually("the end of stty", lambda: "\nend-of-stty" in screen())
+    words = screen().replace(";", " ").split()
+    assert {"icanon", "echo", "isig", "icrnl", "opost"} <= set(words), screen()
+    typed("clear")
+    hides("end-of-stty")
+
+
+def refuses():
+    for arguments in (["top"], ["top", "--json"]):
+        done = lessor(*arguments, fails=True)
+        assert done.returncode == 2 and "lessor status" in done.stderr, (arguments, done)
+    check("without a terminal, and with --json, it is refused")
+
+
+def lists(holder):
+    start()
+    shows("Accounts 12", "an agent can start now", "Leases 1", str(holder.pid))
+    check("80×24 shows accounts, leases and whether an agent can start")
+    for number, title in enumerate(["Accounts", "Leases", "Queue", "Requests", "Events"], 1):
+        keys(str(number))
+        shows(f"{number} {title}")
+    keys("1")
+    keys("/")
+    tmux("send-keys", "-t", "top", "-l", "account-11")
+    shows("1 of 12", "filter: account-11")
+    keys("Escape")
+    shows("Accounts 12")
+    check("keys change lists and the filter")
+    keys("?")
+    shows("Help", "move the agent")
+    keys("Escape")
+    hides("move the agent")
+    keys("Enter")
+    shows("provider", "QUOTA")
+    keys("Escape")
+    check("help and details open and close")
+    for width, height in [(200, 50), (120, 40), (100, 20), (60, 16)]:
+        resize(width, height)
+        shows("Accounts 12", "Leases 1")
+        lines = screen().splitlines()
+        assert len(lines) == height and all(len(line) <= width for line in lines), screen()
+    resize(40, 10)
+    shows("too small: 40×10", "lessor status")
+    resize(80, 24)
+    shows("Accounts 12")
+    check("it follows the size of the terminal")
+
+
+def mouse_works():
+    click("account-03")
+    click("account-03")
+    shows("openai (key", "account-03")
+    keys("Escape")
+    click("STATE")
+    eventually("sorted the other way", lambda: "STATE▲" in screen())
+    click("STATE")
+    click("5 Events")
+    shows("has account-")
+    click("2 Leases")
+    shows("HOLDER")
+    mouse(65, 10, 6)
+    mouse(64, 10, 6)
+    check("the mouse selects, opens, sorts and scrolls")
+
+
+def actions():
+    keys("1", "Home")
+    keys("e")
+    shows("Disable account-01", "y yes", "n no")
+    keys("Enter")
+    shows("Disable account-01")
+    keys("n")
+    hides("Disable account-01")
+    keys("e")
+    shows("Disable account-01")
+    click("y yes")
+    shows("1 disabled")
+    accounts = json.loads(lessor("account", "list", "--json").stdout)
+    assert [info["label"] for info in accounts if info["state"] == "disabled"] == ["account-01"], accounts
+    keys("End")
+    keys("e")
+    hides("1 disabled")
+    check("an account is disabled after a question, and enabled again")
+    keys("2", "m")
+    shows("the best other account")
+    keys("Enter")
+    eventually("the daemon answers", lambda: "moved:" in screen() or "→" in screen() or "lease" in screen())
+    keys("2", "x")
+    shows("Release the lease of")
+    keys("y")
+    shows("released:", "Leases 0")
+    check("a lease is moved, and released after a question")
+
+
+def daemon_ends():
+    lessor("restart")
+    shows("Accounts 12", "an agent can start now")
+    hides("NO DAEMON")
+    check("it recovers after a restart")
+    lessor("stop", "--yes")
+    shows("NO DAEMON since", "stale", "account-05")
+    time.sleep(3)
+    assert lessor("status", "--no-start", fails=True).returncode == 3, "top has started a daemon"
+    lessor("ping")
+    hides("NO DAEMON")
+    shows("an agent can start now")
+    check("without a daemon it keeps the last values, says so, starts none, and connects to the next one")
+
+
+def ends():
+    pid = pid_of_top()
+    keys("C-z")
+    shell_is_as_before()
+    typed("fg")
+    shows("Accounts 12")
+    os.kill(pid, signal.SIGTSTP)
+    shell_is_as_before()
+    typed("fg")
+    shows("Accounts 12")
+    check("it is suspended and continued, by a key and by a signal")
+    keys("q")
+    shell_is_as_before()
+    for number, code in [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129), (signal.SIGQUIT, 131)]:
+        start(f"'{PROGRAM}' top; echo ended: $?")
+        shows("Accounts 12")
+        os.kill(pid_of_top(), number)
+        shows(f"ended: {code}")
+        typed("clear")
+        shell_is_as_before()
+    start()
+    shows("Accounts 12")
+    keys("C-c")
+    shell_is_as_before()
+    check("every end gives the terminal back")
+
+
+def looks():
+    start(f"NO_COLOR=1 LC_ALL=C '{PROGRAM}' top")
+    shows("Accounts 12")
+    with_colours = tmux("capture-pane", "-p", "-e", "-t", "top")
+    codes = [part.split("m")[0] for part in with_colours.split("\x1b[")[1:] if "m" in part]
+    colours = [code for code in codes for one in code.split(";") if one.isdigit() and 30 <= int(one) <= 107 and one not in ("39", "49")]
+    assert not colours, colours
+    shown = screen()
+    assert shown.isascii(), [letter for letter in shown if not letter.isascii()]
+    keys("q")
+    shell_is_as_before()
+    check("NO_COLOR has no colours, and a locale without Unicode shows ASCII")
+
+
+def costs():
+    start()
+    shows("Accounts 12")
+    time.sleep(3)
+    idle = share_of_a_core(20)
+    print(f"    idle: {idle:.2%} of a core over 20 s")
+    stopped, rates = threading.Event(), []
+    thread = threading.Thread(target=load, args=(stopped, rates))
+    thread.start()
+    try:
+        keys("5")
+        shows("load", seconds=30)
+        before = pid_of_top()
+        busy = share_of_a_core(10)
+        keys("1")
+        begun = time.monotonic()
+        keys("?")
+        shows("move the agent")
+        delay = time.monotonic() - begun
+        keys("Escape")
+    finally:
+        stopped.set()
+        thread.join()
+    assert pid_of_top() == before
+    print(f"    with {sum(rates):.0f} events a second: {busy:.2%} of a core; help was open after {delay * 1000:.0f} ms")
+    hides("move the agent")
+    keys("q")
+    assert idle <= MOST_IDLE, f"{idle:.2%} of a core when idle"
+    assert busy <= MOST_BUSY, f"{busy:.2%} of a core with {sum(rates):.0f} events a second"
+    check("it costs little")
+
+
+def main():
+    (HOME / "home").mkdir()
+    subprocess.run([*TMUX, "new-session", "-d", "-s", "top", "-x", "80", "-y", "24", "bash --norc"], env=ENVIRONMENT, check=True)
+    tmux("set-option", "-g", "status", "off")
+    typed("PS1='$ '; ulimit -c 0; clear")
+    holder = subprocess.Popen(["sleep", "600"], cwd=HOME)
+    try:
+        for number in range(1, 13):
+            lessor("account", "add", "openai", "--api-key-stdin", "--label", f"account-{number:02}", text=f"sk-test-{number:030}\n")
+        lessor("acquire", "openai", "--pid", str(holder.pid), "--wait", "0s")
+        refuses()
+        lists(holder)
+        mouse_works()
+        actions()
+        daemon_ends()
+        ends()
+        looks()
+        costs()
+    finally:
+        holder.kill()
+        holder.wait()
+        subprocess.run([*TMUX, "kill-server"], env=ENVIRONMENT, check=False)
+        lessor("stop", "--yes", fails=True)
+    print(f"{passed} passed, 0 failed")
+
+
+main()

@@ -1,0 +1,219 @@
+//! What the columns of accounts, leases and the queue show.
+
+use unicode_width::UnicodeWidthStr;
+
+use super::dashboard::Dashboard;
+use super::input::holder_text;
+use super::look::{Tone, of_state};
+use super::names::{Names, path};
+use super::order::shown;
+use super::panel::Field;
+use crate::cli::ui::{account, clean, cut, format};
+use crate::pool::{CredentialKind, spoken};
+use crate::protocol::{AccountInfo, LeaseRow, LimitInfo, QueueRow, UsageInfo};
+
+/// Pieces of text in one cell of a table.
+pub(super) type Pieces = Vec<(String, Tone)>;
+
+const BAR: usize = 8;
+/// `100 %`.
+const PERCENT: usize = 5;
+/// No name of a window is shown longer.
+const WINDOW: usize = 14;
+
+pub(super) fn of_account(
+    dashboard: &Dashboard,
+    info: &AccountInfo,
+    field: Field,
+    width: usize,
+    names: &Names,
+) -> Pieces {
+    let now = dashboard.now;
+    let (_, tone) = of_state(&info.state);
+    match field {
+        Field::Account => one(names.get(&info.id, account::name(info)), Tone::Strong),
+        Field::Provider => one(&clean(&info.provider), Tone::Plain),
+        Field::State => one(&state_text(info, now), tone),
+        Field::Quota => quota(info, now, width, window_width(dashboard.accounts())),
+        Field::Leases => one(&format!("{}/{}", info.leases, info.capacity), Tone::Plain),
+        Field::InFlight if info.in_flight == 0 => Vec::new(),
+        Field::InFlight => one(&info.in_flight.to_string(), Tone::Strong),
+        Field::LastUsed => one(&format::last(now, info.last_used_at), Tone::Faint),
+        _ => Vec::new(),
+    }
+}
+
+/// The state in words: until when, or why.
+pub(super) fn state_text(info: &AccountInfo, now: u64) -> String {
+    let word = format::spaced(&account::state(info));
+    let live = || info.limits.iter().filter(|limit| limit.until > now);
+    let of_whole = |limit: &&LimitInfo| limit.scope == "account" || limit.key.is_empty();
+    match info.state.as_str() {
+        "limited" => {
+            // of the whole account the last one counts; of its quotas the first that is free again
+            let whole = live().filter(of_whole).max_by_key(|limit| limit.until);
+            let end = whole.or_else(|| live().filter(|limit| limit.scope == "pool").min_by_key(|limit| limit.until));
+            match end {
+                Some(limit) if account::is_denial(&limit.scope, &limit.reason) => {
+                    format!("refused, tried again {}", format::clock_and_span(now, limit.until))
+                }
+                Some(limit) => format!("{word} {}", format::until_clock(now, limit.until)),
+                None => word,
+            }
+        }
+        "partly_limited" => {
+            let of_part = |limit: &LimitInfo| {
+                let is_missing = account::missing_model(&limit.scope, &limit.reason, &limit.key).is_some();
+                let key = limit.key.split_once(':').map_or(limit.key.as_str(), |(_, model)| model);
+                (!is_missing).then(|| format!("{} {}", clean(key), format::until_clock(now, limit.until)))
+            };
+            let parts: Vec<String> = live().filter_map(of_part).collect();
+            match parts.as_slice() {
+                [] => word,
+                [only] => format!("partly: {only}"),
+                [first, ..] => format!("partly: {} parts, {first}", parts.len()),
+            }
+        }
+        _ => match &info.state_reason {
+            Some(why) => format!("{word}: {}", clean(why)),
+            None => word,
+        },
+    }
+}
+
+/// The windows of an account that say something: the fullest first, without rates and without unused ones.
+pub(super) fn windows(info: &AccountInfo) -> Vec<&UsageInfo> {
+    let mut windows: Vec<&UsageInfo> =
+        info.usage.iter().filter(|window| !window.rate && window.utilization > 0.0).collect();
+    windows.sort_by(|a, b| b.utilization.total_cmp(&a.utilization));
+    windows
+}
+
+fn quota(info: &AccountInfo, now: u64, width: usize, name: usize) -> Pieces {
+    const BETWEEN: usize = 3;
+    const RESET: usize = 6;
+    let windows = windows(info);
+    if windows.is_empty() {
+        let is_read = info.usage.iter().any(|window| !window.rate);
+        let text = match (is_read, info.kind) {
+            (true, _) => "unused",
+            (false, CredentialKind::ApiKey) => "",
+            (false, _) if info.usage_trouble.is_some() => "reading failed",
+            (false, _) => "no reading yet",
+        };
+        return one(text, Tone::Faint);
+    }
+    let short = name + 1 + BAR + 1 + PERCENT;
+    let long = short + 1 + RESET;
+    let (item, with_reset) = if width >= long { (long, true) } else { (short, false) };
+    let count = ((width + BETWEEN) / (item + BETWEEN)).max(1);
+    let bar_width = if width < short { width.saturating_sub(name + 1 + 1 + PERCENT).min(BAR) } else { BAR };
+    let mut pieces = Vec::new();
+    for (number, window) in windows.iter().take(count).enumerate() {
+        if number > 0 {
+            pieces.push((" ".repeat(BETWEEN), Tone::Plain));
+        }
+        let text = cut(&clean(&window.window), name);
+        pieces.push((pad(&text, name) + " ", Tone::Plain));
+        pieces.extend(bar(window.utilization, bar_width, window.stale));
+        pieces.push((format!(" {:>PERCENT$}", percent(window.utilization)), tone_of_use(window)));
+        if with_reset {
+            let at = window.resets_at.filter(|at| *at > now).map(|at| "→".to_owned() + &short_clock(now, at));
+            pieces.push((pad(&format!(" {}", at.unwrap_or_default()), RESET + 1), Tone::Faint));
+        }
+    }
+    pieces
+}
+
+/// How wide the names of the shown windows are.
+fn window_width(accounts: &[AccountInfo]) -> usize {
+    let names = accounts.iter().filter_map(|info| Some(clean(&windows(info).first()?.window).width()));
+    names.max().unwrap_or(2).min(WINDOW)
+}
+
+/// `17:06` today, else the day: it has room for five letters.
+fn short_clock(now: u64, at: u64) -> String {
+    let text = format::day_and_clock(now, at);
+    match text.rsplit_once(' ') {
+        Some((day, _)) => day.chars().take(6).collect(),
+        None => text,
+    }
+}
+
+/// `62 %`; a little is not shown as nothing, and a little left not as nothing.
+pub(super) fn percent(share: f64) -> String {
+    let percent = (share * 100.0).round();
+    let shown = if share > 0.0 { percent.max(1.0) } else { percent };
+    let shown = if share < 1.0 { shown.min(99.0) } else { shown };
+    format!("{shown:.0} %")
+}
+
+pub(super) fn tone_of_use(window: &UsageInfo) -> Tone {
+    match window.utilization {
+        _ if window.stale => Tone::Faint,
+        used if used >= 0.9 => Tone::Bad,
+        used if used >= 0.7 => Tone::Warn,
+        _ => Tone::Good,
+    }
+}
+
+/// A bar that is empty only at nothing and full only at all.
+pub(super) fn bar(share: f64, width: usize, stale: bool) -> Pieces {
+    let full = ((share.clamp(0.0, 1.0) * width as f64).round() as usize).min(width);
+    let full = if share > 0.0 { full.max(1) } else { full };
+    let full = if share < 1.0 { full.min(width.saturating_sub(1)) } else { full };
+    let tone = match share {
+        _ if stale => Tone::Faint,
+        used if used >= 0.9 => Tone::Bad,
+        used if used >= 0.7 => Tone::Warn,
+        _ => Tone::Good,
+    };
+    vec![("█".repeat(full), tone), ("░".repeat(width - full), Tone::Faint)]
+}
+
+pub(super) fn of_lease(dashboard: &Dashboard, row: &LeaseRow, field: Field, width: usize, names: &Names) -> Pieces {
+    let now = dashboard.now;
+    match field {
+        Field::Holder => one(&clean(&holder_text(row)), Tone::Strong),
+        Field::Account => one(names.get(&row.account.id, shown(&row.account)), Tone::Plain),
+        Field::Directory => {
+            let directory = row.directory.as_deref().map(|text| path(text, dashboard.home.as_deref(), width));
+            // without a process, what its user called it
+            let label = || row.label.as_deref().map(clean).unwrap_or_default();
+            one(&directory.unwrap_or_else(label), Tone::Plain)
+        }
+        Field::Model => one(&clean(row.model.as_deref().unwrap_or_default()), Tone::Plain),
+        Field::Session => one(&clean(row.session.as_deref().unwrap_or_default()), Tone::Faint),
+        Field::Held => one(&for_how_long(now, row.granted_at), Tone::Plain),
+        Field::Ends => one(&row.expires_at.map(|at| format::until(now, at)).unwrap_or_default(), Tone::Faint),
+        _ => Vec::new(),
+    }
+}
+
+pub(super) fn of_waiting(row: &QueueRow, field: Field, now: u64) -> Pieces {
+    match field {
+        Field::Position => one(&row.position.to_string(), Tone::Strong),
+        Field::Provider => one(&clean(&row.provider), Tone::Plain),
+        Field::Model => one(&clean(row.model.as_deref().unwrap_or_default()), Tone::Plain),
+        Field::Label => one(&clean(row.label.as_deref().unwrap_or_default()), Tone::Plain),
+        Field::Expected => {
+            let at = row.eta_at.map(|at| format::clock_and_span(now, at));
+            one(&at.unwrap_or_else(|| "when one is free".to_owned()), Tone::Plain)
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// `12 min`.
+pub(super) fn for_how_long(now: u64, since: u64) -> String {
+    spoken(std::time::Duration::from_millis(now.saturating_sub(since).max(1000) / 1000 * 1000))
+}
+
+pub(super) fn one(text: &str, tone: Tone) -> Pieces {
+    if text.is_empty() { Vec::new() } else { vec![(text.to_owned(), tone)] }
+}
+
+/// The text with blanks up to this width.
+pub(super) fn pad(text: &str, width: usize) -> String {
+    text.to_owned() + &" ".repeat(width.saturating_sub(text.width()))
+}
