@@ -31,6 +31,12 @@ impl GatewayHandle {
     pub fn record(&self, row: RequestRow) {
         self.history().request(row);
     }
+
+    /// What a request has cost by the table of prices, if that knows its model.
+    #[must_use]
+    pub fn cost(&self, row: &RequestRow) -> Option<f64> {
+        self.history().cost(row)
+    }
 }
 
 /// Starts to keep the history at this path.

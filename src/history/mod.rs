@@ -113,6 +113,13 @@ impl History {
         self.queue.clone()
     }
 
+    /// What a request has cost by the table of prices, in US dollars.
+    #[must_use]
+    pub fn cost(&self, row: &RequestRow) -> Option<f64> {
+        let settings = self.settings.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        settings.prices.cost(row.model.as_deref()?, row.tokens.as_ref()?)
+    }
+
     /// Applies other settings.
     pub fn configure(&self, settings: HistorySettings) {
         if self.set(settings) {

@@ -78,6 +78,7 @@ impl<O: HistoryObserver> HistoryWriter<O> {
     fn price(&self, records: &mut [HistoryRecord], settings: &HistorySettings) {
         for record in records {
             if let HistoryRecord::Request(row) = record
+                && row.cost_usd.is_none()
                 && let (Some(model), Some(tokens)) = (&row.model, &row.tokens)
             {
                 row.cost_usd = settings.prices.cost(model, tokens);

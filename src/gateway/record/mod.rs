@@ -230,6 +230,7 @@ impl Drop for RequestRecord {
         row.waited_ms = millis(self.waited);
         row.first_byte_ms = self.first_byte.map(millis);
         row.duration_ms = millis(duration);
+        row.cost_usd = self.recorder.handle().cost(&row);
         let ended = EndedRequest { row: &row, first_byte: self.first_byte, duration, waited: self.waited };
         self.recorder.count(&ended);
         let is_last = self.source.cut.is_end_of_daemon();
