@@ -47,7 +47,7 @@ pub(super) fn keep_size(file: &mut Connection, path: &Path, max_size: u64) -> Re
     }
     // a file that is much too large shrinks
     let before = pages;
-    while free > 0 && (pages * page > most || free * page > (most / 4).max(1 << 20)) {
+    while free > 0 && (pages * page > most || free * page > (pages * page / 4).max(1 << 20)) {
         give_back(file)?;
         write_back(file, path, LOG.min(max_size / 4))?;
         (pages, free) = (pragma(file, "page_count")?, pragma(file, "freelist_count")?);

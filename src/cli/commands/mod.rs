@@ -13,11 +13,13 @@ mod events;
 mod explain;
 mod gateway;
 mod help;
+mod history;
 mod import;
 mod lease;
 mod login;
 mod logs;
 mod man;
+mod requests;
 mod run;
 mod schema;
 mod service;
@@ -164,6 +166,20 @@ pub(crate) enum CliCommand {
         after_help = "Example: echo '{\"status\": 429, \"headers\": {\"retry-after\": \"30\"}}' | lessor classify"
     )]
     Classify(classify::ClassifyArgs),
+    /// Show what happened: requests, limits, tokens and cost
+    ///
+    /// Sums over the requests of the gateway, by hour or day, account, model, agent, directory or provider, with bars;
+    /// with --leases the leases that have ended. What is kept, and for how long, is set by [history] of the
+    /// configuration.
+    #[command(after_help = "Examples:\n  lessor history --since 2h\n  lessor history --since 7d --by account\n  \
+                            lessor history --since 2026-11-30 --by model --csv")]
+    History(history::HistoryArgs),
+    /// List the requests of the gateway, each with its attempts
+    ///
+    /// The latest come last. Below a request is what it went through: each account that was tried, why it refused and
+    /// until when, and why no other one served. On a terminal this is text, else JSON lines.
+    #[command(after_help = "Examples:\n  lessor requests --since 2h --status refused\n  lessor requests -f")]
+    Requests(requests::RequestsArgs),
     /// Print recent events, or follow new ones
     #[command(after_help = "Examples:\n  lessor events\n  lessor events --follow --kind account.limited")]
     Events(events::EventsArgs),
@@ -278,6 +294,8 @@ pub(super) fn execute(command: CliCommand, context: &Context) -> Result<u8, CliE
         CliCommand::Report(args) => lease::report(args, context),
         CliCommand::Leases => lease::leases(context),
         CliCommand::Explain(args) => explain::execute(args, context),
+        CliCommand::History(args) => history::execute(&args, context),
+        CliCommand::Requests(args) => requests::execute(&args, context),
         CliCommand::Events(args) => events::execute(args, context),
         CliCommand::Logs(args) => logs::execute(&args, context),
         CliCommand::Ping => daemon::ping(context),

@@ -17,7 +17,7 @@ use crate::cli::context::Context;
 use crate::cli::error::{CliError, ErrorDocument};
 use crate::protocol::{
     AccountInfo, CheckInfo, DaemonStatus, DecisionInfo, Empty, EventInfo, ExplainInfo, ExportInfo, GatewayAccess,
-    GatewayInfo, GatewayKeyInfo, LeaseInfo, LeaseRow, RekeyInfo, ReloadInfo, RevokedKeyInfo,
+    GatewayInfo, GatewayKeyInfo, HistoryInfo, LeaseInfo, LeaseRow, RekeyInfo, ReloadInfo, RevokedKeyInfo,
 };
 
 #[derive(Debug, Args)]
@@ -60,6 +60,8 @@ const DOCUMENTS: &[(&[&str], MakeSchema)] = &[
     // one for each key
     (&["gateway revoke"], of::<Vec<RevokedKeyInfo>>),
     (&["gateway url"], of::<GatewayInfo>),
+    // `requests -f`: the row of each line
+    (&["history", "requests"], of::<HistoryInfo>),
     (&["import"], of::<ImportReport>),
     (&["leases"], of::<Vec<LeaseRow>>),
     // each line

@@ -82,6 +82,9 @@ socket = ""
 allow_remote = false
 [notify]
 desktop = false
+[history]
+max_age = "30d"
+max_size = "64MiB"
 [secrets]
 key = "file"
 "#;
@@ -100,9 +103,6 @@ client_id = ""
 client_secret_env = ""
 scopes = []
 redirect_port = 0
-[history]
-max_age = "30d"
-max_size = "64MiB"
 [accounts."work"]
 enabled = true
 max_leases = 2

@@ -107,9 +107,9 @@ prop_compose! {
     fn any_attempt()(
         id in prop::sample::select(&["ac_1", "ac_2", "ac_3"][..]),
         until in prop::option::of(0..NOW),
-        reason in one_of(&["quota_exhausted", "server_error", "rate_limit_exceeded"]),
+        scope in one_of(&["request", "model", "account", "service"]),
     ) -> AttemptRow {
-        AttemptRow { account: account(id), until, reason, ..AttemptRow::default() }
+        AttemptRow { account: account(id), until, scope, ..AttemptRow::default() }
     }
 }
 

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::account::AccountLabel;
 use super::lease::HolderInfo;
 use super::status::EventInfo;
+use crate::limits::Scope;
 
 /// What happened in a span of time.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, JsonSchema)]
@@ -155,11 +156,11 @@ pub struct AttemptRow {
 }
 
 impl AttemptRow {
-    /// Whether it met a limit of its account: one that is stored, or a refusal for too many requests.
+    /// Whether it met a limit of its account, and not only of this request or of the whole service.
     #[must_use]
     pub fn met_limit(&self) -> bool {
-        self.until.is_some()
-            || self.reason.as_deref().is_some_and(|reason| matches!(reason, "quota_exhausted" | "rate_limit_exceeded"))
+        let scopes = [Scope::Account, Scope::Pool, Scope::Model];
+        self.scope.as_deref().is_some_and(|scope| scopes.iter().any(|limited| limited.name() == scope))
     }
 }
 
