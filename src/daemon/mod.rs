@@ -19,6 +19,7 @@ mod usage;
 mod view;
 mod worker;
 
+pub use crate::history::PriceTable;
 pub use handle::attest::GatewayPeer;
 pub use handle::client::GatewayClient;
 pub(crate) use handle::client::KeyRevoked;

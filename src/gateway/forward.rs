@@ -1,36 +1,29 @@
 //! Forwards one request: leases an account, sends the request, and after a refusal tries the next account, until a
 //! response can go to the client.
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use hyper::http::response::Parts;
 use hyper::{Response, StatusCode};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::Instant;
 
 use super::attempt::{self, AttemptOutcome, UpstreamRefusal};
-use super::metrics::{InFlightGuard, MetricsRecorder};
+use super::metrics::MetricsRecorder;
 use super::record::{AttemptFailure, RequestRecorder};
 use super::refusal::{self, NextRequest};
 use super::response::{self, ClientBody, ObservedRequest, ResponseObserver};
 use super::running_key::KeyedRequest;
 use super::waiting::{KeptAnswers, RequestPatience, WaitKey, WaitingSessions, now};
 use super::{request::RequestParts, upstream::UpstreamClients};
-use crate::daemon::{
-    GatewayClient, GatewayConfig, GatewayHandle, KeyRevoked, KeyUse, LeaseStep, LeasedAccount, NoAccount,
-    NoLeaseReason, RequestLease, RouteRequest, clock,
-};
+use crate::daemon::{GatewayClient, GatewayConfig, GatewayHandle, LeasedAccount, NoAccount, RequestLease, clock};
 use crate::limits::Headers;
 use crate::pool::{AccountId, Wall};
 use crate::provider;
 
 /// How long a request waits when its provider has refused every account.
 pub(super) const DENIED_WAIT: Duration = Duration::from_secs(28);
-/// How often that is looked at after this time.
-const DENIED_CHECK: Duration = Duration::from_secs(5);
-/// A request whose lease takes longer waits for an account: a restart does not wait for it.
-const ARRIVAL: Duration = Duration::from_millis(500);
 /// More attempts than this are a loop.
 const MAX_ATTEMPTS: u32 = 100;
 
@@ -61,7 +54,7 @@ pub(super) struct Forward<'a> {
     /// A credential was refreshed for this request: that happens once.
     pub(super) has_refreshed: bool,
     /// Only the account that it is leased can serve it.
-    is_bound: bool,
+    pub(super) is_bound: bool,
 }
 
 pub(super) enum NextStep {
@@ -72,14 +65,6 @@ pub(super) enum NextStep {
     /// The client gets this refusal unchanged.
     Relay(Option<RequestLease>, Box<UpstreamRefusal>),
     Respond(Response<ClientBody>),
-}
-
-/// Why a request that waits must have an answer.
-enum WaitEnd {
-    /// The provider has refused every account.
-    Denied(Box<NoAccount>),
-    /// Its client bears no longer wait.
-    Due,
 }
 
 impl<'a> Forward<'a> {
@@ -170,36 +155,6 @@ impl<'a> Forward<'a> {
         }
     }
 
-    /// Waits until the client's key has room for the request, as long as the client bears.
-    async fn room_of_key(&mut self) -> Result<Option<KeyUse>, Box<Response<ClientBody>>> {
-        let mut beginning = pin!(self.client.begin());
-        let at_once = tokio::select! {
-            biased;
-            begun = &mut beginning => Some(begun),
-            () = std::future::ready(()) => None,
-        };
-        let begun = match at_once {
-            Some(begun) => begun,
-            None => {
-                // a restart does not wait for it
-                self.request.in_flight = None;
-                self.request.record.waits();
-                tokio::select! {
-                    begun = &mut beginning => {
-                        self.request.record.waits_no_more();
-                        begun
-                    }
-                    () = sleep_until(self.answer_due()) => {
-                        let is_over = self.patience.limit_left().is_zero();
-                        let next = if is_over { NextRequest::Stops } else { NextRequest::ComesBack };
-                        return Err(Box::new(self.no_account(&self.client.no_room(), next)));
-                    }
-                }
-            }
-        };
-        begun.map_err(|KeyRevoked| Box::new(self.unauthorized("the key was revoked")))
-    }
-
     /// Sends the request; if the client gives up meanwhile, the account is noted as silent.
     async fn send(&mut self, account: &LeasedAccount) -> Result<AttemptOutcome, String> {
         let (backend, client) = (self.backend, self.client);
@@ -213,7 +168,7 @@ impl<'a> Forward<'a> {
         &self.request.route.provider
     }
 
-    fn answer_due(&self) -> Instant {
+    pub(super) fn answer_due(&self) -> Instant {
         self.patience.answer_due(self.patience.program(&self.backend.handle, self.client))
     }
 
@@ -224,143 +179,6 @@ impl<'a> Forward<'a> {
 
     pub(super) fn can_send_again(&self) -> bool {
         self.request.buffered.can_be_sent() && self.attempts < MAX_ATTEMPTS
-    }
-
-    fn route_request<'r>(&'r self, avoid: &'r [AccountId]) -> RouteRequest<'r> {
-        let parts = &self.request;
-        RouteRequest {
-            provider: &parts.route.provider,
-            model: parts.model.as_deref(),
-            pool: parts.pool,
-            kinds: parts.route.kinds,
-            session: parts.buffered.text.session.as_deref(),
-            project: parts.buffered.replaceable_project(),
-            stored_ids: &parts.buffered.text.stored_ids,
-            is_bound: parts.buffered.is_bound(),
-            connection: parts.connection,
-            peer: &parts.peer,
-            avoid,
-            uses_quota: provider::uses_quota(&parts.route.provider, &parts.route.path),
-        }
-    }
-
-    /// Leases an account that can serve the request, waiting for one as long as the client bears.
-    async fn lease(
-        &mut self,
-        mut held: Option<RequestLease>,
-    ) -> Result<(RequestLease, LeasedAccount), Box<Response<ClientBody>>> {
-        let mut in_flight = self.request.in_flight.take();
-        self.request.record.waits();
-        loop {
-            let response = match self.lease_step(held.take(), &mut in_flight).await.map_err(Box::new)? {
-                Ok(LeaseStep::Leased(lease, account)) => {
-                    self.request.record.leased(&account);
-                    self.is_bound = account.is_only;
-                    return Ok((lease, account));
-                }
-                Ok(LeaseStep::Wait(after, before)) => {
-                    (held, in_flight) = (before, None);
-                    let over = tokio::select! {
-                        () = self.pause(after) => continue,
-                        over = self.wait_is_over() => over,
-                    };
-                    self.answer_to_wait(over)
-                }
-                Err(NoLeaseReason::Gone) => {
-                    self.backend.handle.came_after_lease();
-                    self.unauthorized("the lease of its key has ended")
-                }
-                Err(NoLeaseReason::Bad(error)) => self.error(StatusCode::BAD_REQUEST, &format!("lessor: {error}")),
-                Err(NoLeaseReason::Refused(found)) => self.no_account(&found, NextRequest::Stops),
-            };
-            return Err(Box::new(response));
-        }
-    }
-
-    /// One step of that; `Err` is the answer when the client must have one. `in_flight` ends when the request has to wait.
-    async fn lease_step(
-        &mut self,
-        held: Option<RequestLease>,
-        in_flight: &mut Option<InFlightGuard>,
-    ) -> Result<Result<LeaseStep, NoLeaseReason>, Response<ClientBody>> {
-        let over = {
-            let request = self.route_request(&[]);
-            let leasing = self.backend.handle.lease(self.client, &request, held, self.patience.limit_left());
-            let (mut leasing, mut over) = (pin!(leasing), pin!(self.wait_is_over()));
-            loop {
-                tokio::select! {
-                    biased;
-                    step = &mut leasing => return Ok(step),
-                    over = &mut over => break over,
-                    () = sleep(ARRIVAL), if in_flight.is_some() => *in_flight = None,
-                }
-            }
-        };
-        Err(self.answer_to_wait(over))
-    }
-
-    /// Leases an account that has not failed, if one is free; otherwise the request starts over. A request that only one
-    /// account can serve stays on it.
-    pub(super) async fn elsewhere(&mut self, held: Option<RequestLease>) -> NextStep {
-        if held.is_some() && self.is_bound {
-            return NextStep::Retry(held);
-        }
-        let request = self.route_request(&self.failed);
-        match self.backend.handle.lease(self.client, &request, held, Duration::ZERO).await {
-            Ok(LeaseStep::Leased(lease, account)) => {
-                self.request.record.leased(&account);
-                NextStep::Send(lease, account)
-            }
-            Ok(LeaseStep::Wait(_, held)) => NextStep::Retry(held),
-            Err(_) => NextStep::Retry(None),
-        }
-    }
-
-    /// Waits until the client must have an answer. It comes earlier if the provider has refused every account.
-    async fn wait_is_over(&self) -> WaitEnd {
-        let due = self.answer_due();
-        let mut denied_due = (self.patience.began + DENIED_WAIT).max(now());
-        while denied_due < due {
-            sleep_until(denied_due).await;
-            if let Ok(found) = self.find_no_account()
-                && found.is_denied()
-            {
-                return WaitEnd::Denied(Box::new(found));
-            }
-            denied_due += DENIED_CHECK;
-        }
-        sleep_until(due).await;
-        WaitEnd::Due
-    }
-
-    fn answer_to_wait(&mut self, over: WaitEnd) -> Response<ClientBody> {
-        match over {
-            WaitEnd::Denied(found) => self.no_account(&found, NextRequest::Stops),
-            WaitEnd::Due => self.ask_again(),
-        }
-    }
-
-    pub(super) fn find_no_account(&self) -> Result<NoAccount, NoLeaseReason> {
-        self.backend.handle.no_account(self.client, &self.route_request(&[]))
-    }
-
-    /// The answer when the client has waited for as long as it bears: it sends its request again, unless the session's
-    /// limit is reached.
-    pub(super) fn ask_again(&mut self) -> Response<ClientBody> {
-        let is_over = self.patience.limit_left().is_zero();
-        let next = if is_over { NextRequest::Stops } else { NextRequest::ComesBack };
-        match self.find_no_account() {
-            Ok(found) => self.no_account(&found, next),
-            Err(_) => self.unauthorized("the lease of its key has ended"),
-        }
-    }
-
-    /// Waits until the time is over or the pool has changed.
-    pub(super) async fn pause(&self, after: Duration) {
-        tokio::select! {
-            () = sleep(after.max(Duration::from_millis(1))) => {}
-            () = self.backend.handle.pool_changed() => {}
-        }
     }
 
     fn respond(
@@ -400,7 +218,7 @@ impl<'a> Forward<'a> {
     }
 
     /// The key of the request, or its lease, has ended meanwhile.
-    fn unauthorized(&mut self, reason: &str) -> Response<ClientBody> {
+    pub(super) fn unauthorized(&mut self, reason: &str) -> Response<ClientBody> {
         self.request.record.refused(StatusCode::UNAUTHORIZED.as_u16(), reason);
         refusal::unauthorized(self.provider())
     }

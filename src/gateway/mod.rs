@@ -10,7 +10,7 @@
 //! | `admission/` | which connections are open: who has them, for how long, and which goes when there are too many |
 //! | `service.rs`, `request/access.rs`, `route.rs` | rejects what may not come in; resolves the path to an upstream |
 //! | `request/` | the request: its body buffered within a budget, so that it can be sent again; its model, read in passing |
-//! | `forward.rs`, `attempt.rs`, `failover.rs` | leases an account, sends the request, decides after a refusal |
+//! | `forward.rs`, `leasing.rs`, `attempt.rs`, `failover.rs` | leases an account, sends the request, decides after a refusal |
 //! | `waiting/` | how long a request may wait; sessions that wait over several requests; refusals kept for later ones |
 //! | `auth.rs` | replaces the credential, the only thing in a request that changes |
 //! | `upstream.rs` | connections to upstreams: TLS, proxies, HTTP/2 |
@@ -33,6 +33,7 @@ mod failover;
 mod forward;
 #[cfg(any(fuzzing, test))]
 pub(crate) mod fuzzing;
+mod leasing;
 mod lingering;
 mod listeners;
 mod memory;

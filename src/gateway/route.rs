@@ -94,6 +94,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+    use crate::daemon::PriceTable;
 
     fn config(providers: &[(&str, &str, &str)]) -> GatewayConfig {
         let url = |url: &str| (!url.is_empty()).then(|| url.to_owned());
@@ -108,7 +109,8 @@ mod tests {
             gateway: config::GatewaySection::default(),
             max_attempts: 3,
             max_rate_limit_wait,
-            telemetry: Default::default(),
+            telemetry: config::TelemetrySection::default(),
+            prices: PriceTable::default(),
             providers,
         }
     }

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::admission::ConnectionWatch;
 use super::forward::{Backend, Forward};
 use super::metrics::{self, MetricsFormat, MetricsRecorder};
-use super::record::{CutReason, RequestRecord, RequestRecorder, RequestSource};
+use super::record::{CutReason, RecordedSource, RequestRecord, RequestRecorder};
 use super::request::{
     BufferBudget, BufferLimits, BufferedRequest, ConnectionOrigin, RequestParts, RequestReadError, WantedText, access,
 };
@@ -72,7 +72,9 @@ impl GatewayService {
 
     /// Takes over a changed configuration, for the requests that come from now on.
     pub(super) fn reconfigure(&self) {
-        *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(self.backend.handle.config());
+        let config = Arc::new(self.backend.handle.config());
+        self.backend.recorder.set_prices(&config.prices);
+        *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
         self.backend.upstreams.clear();
     }
 
@@ -118,7 +120,7 @@ impl GatewayService {
         }
         let mut keyed = connection.running_key.begin(&client);
         let (peer, cut) = (connection.peer.clone(), connection.cut.clone());
-        let source = RequestSource { client: client.clone(), peer, cut, received_at };
+        let source = RecordedSource { client: client.clone(), peer, cut, received_at };
         let (rejection, record) = match self.prepare(connection.id, source, head, body, &config).await {
             Ok(request) => {
                 let response = Forward::new(&self.backend, &client, request, &config).run(&mut keyed).await;
@@ -143,7 +145,7 @@ impl GatewayService {
     async fn prepare(
         &self,
         connection: ConnectionId,
-        source: RequestSource,
+        source: RecordedSource,
         head: Parts,
         body: Incoming,
         config: &GatewayConfig,

@@ -5,6 +5,7 @@
 mod access;
 mod account_bound;
 mod admission;
+mod agree;
 mod attest;
 mod base_urls;
 mod denied;
@@ -20,6 +21,7 @@ mod metrics;
 mod openmetrics;
 mod passthrough;
 mod proxies;
+mod records;
 mod soak;
 mod streams;
 #[allow(dead_code, reason = "other tests use more of it")]

@@ -17,6 +17,7 @@ use tokio::sync::watch;
 
 use crate::daemon::state::{Daemon, GatewayShortage, GatewayState, StateGuard};
 use crate::daemon::{os::clock, os::handover::GatewayListeners, view};
+use crate::history::PriceTable;
 use crate::{config, history::History, protocol::AccountTotals, store::Write};
 
 /// Starts the gateway; called once, before the daemon accepts clients.
@@ -45,6 +46,8 @@ pub struct GatewayConfig {
     pub max_attempts: u32,
     /// `limits.max_rate_limit_wait`
     pub max_rate_limit_wait: Duration,
+    /// What tokens cost.
+    pub prices: PriceTable,
     /// `[telemetry]`
     pub telemetry: config::TelemetrySection,
     /// `[providers.*]`, by name.
@@ -96,6 +99,7 @@ impl GatewayHandle {
             gateway: config.gateway.clone(),
             max_attempts: config.limits.max_attempts,
             max_rate_limit_wait: state.pool.settings().limits.max_rate_limit_wait,
+            prices: crate::daemon::history::settings(config).prices,
             telemetry: config.telemetry.clone(),
             providers: config.providers.clone(),
         }

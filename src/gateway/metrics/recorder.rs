@@ -10,8 +10,8 @@ use super::histogram::LatencyHistogram;
 use super::sink::{MetricKind, MetricsSink};
 use crate::daemon::{AccountInFlight, InFlightCounter};
 use crate::gateway::record::EndedRequest;
+use crate::pool::RefusalKind;
 use crate::protocol::{AccountLabel, AttemptRow, ErrorKind, RequestRow, TokenSums};
-use crate::{limits::Scope, pool::RefusalKind};
 
 /// Further combinations of labels are counted together.
 const MAX_ROWS: usize = 4096;
@@ -68,7 +68,7 @@ struct AttemptCounts {
 #[derive(Clone, Copy, Debug, Default)]
 struct FailureCounts {
     all: u64,
-    /// Those that have limited the account, or a quota or model of it.
+    /// Those that have met a limit of the account.
     limits: u64,
 }
 
@@ -180,7 +180,7 @@ impl MetricCounts {
         }
         let counts = self.failures.entry(key).or_default();
         counts.all += 1;
-        counts.limits += u64::from(is_limit(attempt));
+        counts.limits += u64::from(attempt.met_limit());
     }
 
     fn times(&mut self, provider: &str, first_byte: Option<Duration>, duration: Duration, waited: Duration) {
@@ -230,7 +230,7 @@ impl MetricCounts {
         }
         let help = "Failed attempts, including those of requests that succeeded later.";
         self.write_failures(out, ("lessor_upstream_failures", help), |counts| counts.all);
-        let help = "Attempts that have limited their account, or a quota or model of it.";
+        let help = "Attempts that have met a limit of their account.";
         self.write_failures(out, ("lessor_limits", help), |counts| counts.limits);
         out.describe("lessor_refusals", Counter, "Requests that no account could serve in time.");
         for ((provider, kind), count) in &self.refusals {
@@ -297,12 +297,6 @@ impl RequestKey {
 /// An account's label, or else its id: no e-mail address is in the metrics.
 fn name(account: &AccountLabel) -> &str {
     account.label.as_deref().unwrap_or(&account.id)
-}
-
-/// Whether an attempt has met a limit of its account.
-fn is_limit(attempt: &AttemptRow) -> bool {
-    let scopes = [Scope::Account, Scope::Pool, Scope::Model];
-    attempt.scope.as_deref().is_some_and(|scope| scopes.iter().any(|limited| limited.name() == scope))
 }
 
 #[cfg(test)]

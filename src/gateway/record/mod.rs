@@ -53,7 +53,7 @@ impl RequestEnd {
 
 /// Where a request comes from.
 #[derive(Clone, Debug)]
-pub(super) struct RequestSource {
+pub(super) struct RecordedSource {
     pub(super) client: Arc<GatewayClient>,
     pub(super) peer: Arc<GatewayPeer>,
     /// Why the gateway has ended its connection.
@@ -65,7 +65,7 @@ pub(super) struct RequestSource {
 #[derive(Debug)]
 pub(super) struct RequestRecord {
     recorder: Arc<RequestRecorder>,
-    source: RequestSource,
+    source: RecordedSource,
     row: Box<RequestRow>,
     /// The lease's holder.
     process: Option<Process>,
@@ -92,7 +92,7 @@ impl RequestRecord {
     /// Of a request for this path of a provider.
     pub(super) fn begin(
         recorder: &Arc<RequestRecorder>,
-        source: &RequestSource,
+        source: &RecordedSource,
         (provider, path): (&str, &str),
     ) -> Self {
         let elapsed = millis(now().duration_since(source.received_at));
@@ -230,7 +230,7 @@ impl Drop for RequestRecord {
         row.waited_ms = millis(self.waited);
         row.first_byte_ms = self.first_byte.map(millis);
         row.duration_ms = millis(duration);
-        row.cost_usd = self.recorder.handle().cost(&row);
+        row.cost_usd = self.recorder.cost(&row);
         let ended = EndedRequest { row: &row, first_byte: self.first_byte, duration, waited: self.waited };
         self.recorder.count(&ended);
         let is_last = self.source.cut.is_end_of_daemon();

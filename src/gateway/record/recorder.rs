@@ -1,10 +1,10 @@
 //! Where records of requests go: the metrics, and the history by the daemon. Both get the same row, so that their
 //! numbers agree.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use super::EndedRequest;
-use crate::daemon::{GatewayHandle, RequestSender, SenderLookup};
+use crate::daemon::{GatewayHandle, PriceTable, RequestSender, SenderLookup};
 use crate::gateway::metrics::MetricsRecorder;
 use crate::gateway::telemetry::SpanBuffer;
 use crate::protocol::RequestRow;
@@ -15,6 +15,7 @@ pub(in crate::gateway) struct RequestRecorder {
     handle: GatewayHandle,
     metrics: Arc<MetricsRecorder>,
     spans: Arc<SpanBuffer>,
+    prices: RwLock<Arc<PriceTable>>,
 }
 
 impl RequestRecorder {
@@ -23,7 +24,19 @@ impl RequestRecorder {
         metrics: Arc<MetricsRecorder>,
         spans: Arc<SpanBuffer>,
     ) -> Arc<Self> {
-        Arc::new(Self { handle, metrics, spans })
+        let prices = RwLock::new(Arc::new(handle.config().prices));
+        Arc::new(Self { handle, metrics, spans, prices })
+    }
+
+    /// Takes over changed prices.
+    pub(in crate::gateway) fn set_prices(&self, prices: &PriceTable) {
+        *self.prices.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(prices.clone());
+    }
+
+    /// What a request has cost, if the price of its model is known.
+    pub(super) fn cost(&self, row: &RequestRow) -> Option<f64> {
+        let prices = self.prices.read().unwrap_or_else(PoisonError::into_inner).clone();
+        prices.cost(row.model.as_deref()?, row.tokens.as_ref()?)
     }
 
     pub(super) fn handle(&self) -> &GatewayHandle {
