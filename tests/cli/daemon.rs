@@ -15,7 +15,7 @@ fn a_daemon_is_started_pinged_and_stopped() {
     let pong = home.json(&["ping"]);
     assert!(pong["round_trip_us"].is_u64() && pong["version"] == env!("CARGO_PKG_VERSION"), "{pong}");
     home.run(&["daemon"]).ok().complains("already running: pid");
-    home.run(&["--no-start", "status"]).ok().says("no accounts yet: lessor account add");
+    home.run(&["--no-start", "status"]).ok().says("no accounts yet: lessor import");
     let stopped = json!({"stopped": true, "pid": pong["pid"], "leases": [], "queued": 0});
     assert_eq!(home.json(&["stop"]), stopped);
     assert_eq!(home.json(&["stop"]), json!({"stopped": false, "pid": null, "leases": [], "queued": 0}));

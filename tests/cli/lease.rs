@@ -20,7 +20,7 @@ fn leases_are_acquired_listed_renewed_and_released() {
     assert_eq!(row["directory"], json!(directory), "the directory of its holder");
     let short = &lease["lease"].as_str().unwrap()[..14];
     home.run(&["leases"]).ok().says(short).says("job").says("in 10 min");
-    home.run(&["status"]).ok().says(short).says("1/1");
+    home.run(&["status"]).ok().says("claude: ").says("HOLDER").says("1/1");
     home.run(&["renew", short]).ok().says("renewed: ends in 10 min");
     home.run(&["renew", short, "--fence", "1"]).exits(1);
     assert_eq!(home.json(&["release", short]), json!({}));

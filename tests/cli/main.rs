@@ -26,6 +26,7 @@ mod restart;
 #[cfg(unix)]
 mod run;
 mod small;
+mod status;
 mod support;
 #[cfg(unix)]
 mod token;

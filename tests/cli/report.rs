@@ -27,7 +27,7 @@ fn a_script_follows_the_decision_and_a_user_sees_the_reason() {
 
     let explained = home.run(&["explain"]).ok();
     let words = ["claude-sonnet-4-5 of anthropic", &format!("the lease moved from {first}: rate limit exceeded")];
-    for word in words.into_iter().chain(["limited, free in 13 h", "retry-after: 46800", "You are over your limit."]) {
+    for word in words.into_iter().chain([", in 13 h", "retry-after: 46800", "You are over your limit."]) {
         assert!(explained.out.contains(word), "no {word:?} in {}", explained.out);
     }
     assert!(explained.out.lines().all(|line| line.chars().count() <= 80), "{}", explained.out);
@@ -35,7 +35,7 @@ fn a_script_follows_the_decision_and_a_user_sees_the_reason() {
     home.run(&["explain", first]).ok().says("a plain request now: ").says(second);
     home.run(&["explain", "unknown-one"]).exits(1).complains("unknown-one");
     home.run(&["account", "show", first]).ok().says("stated just now").says("You are over your limit.");
-    home.run(&["status"]).ok().says("rate limit 13 h");
+    home.run(&["status"]).ok().says("rate limit until").says(", in 13 h");
 
     // no account is left: the time is known
     let said = home.feed(&["report", id, "--status", "429", "--header", "retry-after: 7200", "--body", "-"], BODY).ok();

@@ -154,12 +154,12 @@ fn listing(keys: &[GatewayKeyInfo], now: u64, output: &Output) -> String {
     }
     let mut table = Table::new(&[
         Column::fixed("KEY"),
-        Column::flexible("LABEL", 8),
-        Column::flexible("AGENT", 6),
-        Column::fixed("CREATED"),
-        Column::fixed("EXPIRES"),
+        Column::name("LABEL"),
+        Column::flexible("AGENT", 6).left_out(3),
+        Column::fixed("CREATED").left_out(4),
+        Column::fixed("EXPIRES").left_out(2),
         Column::fixed("LAST USED"),
-        Column::number("LEASES"),
+        Column::number("LEASES").left_out(1),
         Column::fixed("STATE"),
     ]);
     for key in keys {
@@ -181,7 +181,7 @@ fn cells(key: &GatewayKeyInfo, now: u64) -> Vec<(String, Option<Tint>)> {
         other => (other.to_owned(), Some(Tint::Warn)),
     };
     let expires = match key.expires_at.filter(|_| key.state == "valid") {
-        Some(at) => format::until(now, at),
+        Some(at) => format::clock_and_span(now, at),
         None if key.state == "expired" => format::last(now, key.expires_at),
         None => "never".to_owned(),
     };
@@ -236,11 +236,11 @@ mod tests {
         let text = listing(&[limited, old, revoked, expired], 100 * DAY, &Output::plain(120));
         assert_eq!(
             text,
-            "KEY          LABEL      AGENT   CREATED         EXPIRES  LAST USED  LEASES  STATE\n\
-             gk_00000001  my editor  claude  2 d ago         in 28 d  never         1/2\n\
-             gk_00000002  my editor  claude  before 2 d ago  never    just now        0\n\
-             gk_00000003                     2 d ago                  never           0  revoked 3 d ago\n\
-             gk_00000004  my editor  claude  2 d ago         5 d ago  never           0  expired\n"
+            "KEY          LABEL      AGENT   CREATED         EXPIRES               LAST USED  LEASES  STATE\n\
+             gk_00000001  my editor  claude  2 d ago         9 May 00:00, in 28 d  never         1/2\n\
+             gk_00000002  my editor  claude  before 2 d ago  never                 just now        0\n\
+             gk_00000003                     2 d ago                               never           0  revoked 3 d ago\n\
+             gk_00000004  my editor  claude  2 d ago         5 d ago               never           0  expired\n"
         );
     }
 

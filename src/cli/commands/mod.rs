@@ -40,7 +40,7 @@ struct Cli {
     #[command(flatten)]
     global: GlobalArgs,
     #[command(subcommand)]
-    command: CliCommand,
+    command: Option<CliCommand>,
 }
 
 const EXIT_CODES: &str = "\
@@ -70,9 +70,11 @@ pub(crate) enum CliCommand {
     /// Supervise a command that `run` started (internal)
     #[command(hide = true, after_help = "Example: lessor supervise --pid 4711 --start 123456 --watch")]
     Supervise(SuperviseArgs),
-    /// Show accounts, leases, queue and daemon
-    #[command(after_help = "Example: lessor status")]
-    Status,
+    /// Show whether an agent can start, then accounts, leases, queue
+    ///
+    /// `lessor` alone shows the same without starting a daemon, and the commands that one needs next.
+    #[command(after_help = "Examples:\n  lessor status\n  lessor status --oneline")]
+    Status(status::StatusArgs),
     /// Watch accounts, leases, queue and requests live
     ///
     /// A dashboard on the whole terminal. From it, accounts can be disabled and refreshed, limits cleared, leases released
@@ -263,7 +265,7 @@ pub(super) fn answer_shell() -> bool {
 pub(super) fn parse() -> Result<(GlobalArgs, CliCommand), clap::Error> {
     let matches = help::grouped(Cli::command()).try_get_matches()?;
     let cli = Cli::from_arg_matches(&matches)?;
-    Ok((cli.global, cli.command))
+    Ok((cli.global, cli.command.unwrap_or_else(|| CliCommand::Status(status::StatusArgs::overview()))))
 }
 
 pub(super) fn execute(command: CliCommand, context: &Context) -> Result<u8, CliError> {
@@ -279,7 +281,7 @@ pub(super) fn execute(command: CliCommand, context: &Context) -> Result<u8, CliE
         CliCommand::Demo(args) => return demo::execute(&args, context),
         CliCommand::DemoAgent => return Ok(demo::work_as_agent()),
         CliCommand::Env(args) => env::execute(args, context),
-        CliCommand::Status => status::execute(context),
+        CliCommand::Status(args) => status::execute(&args, context),
         CliCommand::Top => top::execute(context),
         CliCommand::Account(command) => account::execute(command, context),
         CliCommand::Login(args) => login::execute(args, context),

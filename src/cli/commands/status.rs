@@ -1,37 +1,209 @@
-//! `status`: accounts, leases, queue, daemon and warnings.
+//! `status`, and `lessor` without a command: whether an agent can start now, then accounts, leases, queue, daemon and
+//! warnings.
 
 use std::time::Duration;
 
+use clap::Args;
+
 use crate::cli::ui::{self, Column, Output, Table, Tint, clean, format};
 use crate::cli::{context::Context, error::CliError};
-use crate::protocol::{DaemonStatus, ListAccountsParams, QueueRow};
-use crate::{client::Client, pool::spoken};
+use crate::client::{Client, ClientError};
+use crate::pool::spoken;
+use crate::protocol::{AccountInfo, AccountLabel, DaemonStatus, LeaseRow, ListAccountsParams, ProviderInfo, QueueRow};
 
-pub(super) fn execute(context: &Context) -> Result<(), CliError> {
-    if context.output.json {
-        return context.output.document(&context.ask(Client::status)?);
+#[derive(Debug, Default, Args)]
+pub(crate) struct StatusArgs {
+    /// Print one short line, for tmux or a prompt; no daemon is started
+    #[arg(long)]
+    oneline: bool,
+    /// `lessor` without a command.
+    #[arg(skip)]
+    overview: bool,
+}
+
+impl StatusArgs {
+    /// What `lessor` without a command shows.
+    pub(super) fn overview() -> Self {
+        Self { oneline: false, overview: true }
     }
-    let (status, accounts, leases) = context
-        .ask(|client| Ok((client.status()?, client.accounts(ListAccountsParams::default())?, client.leases()?)))?;
-    let (now, output) = (format::now(), &context.output);
-    let mut text = ui::account::table(&accounts, now, output);
+}
+
+pub(super) fn execute(args: &StatusArgs, context: &Context) -> Result<(), CliError> {
+    let output = &context.output;
+    if args.oneline && output.json {
+        let error = CliError::usage("--oneline prints text, not a document");
+        return Err(error.hint("for a document: lessor status --json"));
+    }
+    if args.oneline {
+        return oneline(context);
+    }
+    if output.json {
+        return output.document(&context.ask(Client::status)?);
+    }
+    if args.overview {
+        return overview(context);
+    }
+    let (status, accounts, leases) = context.ask(read)?;
+    output.text(&text(&status, &accounts, &leases, format::now(), output))
+}
+
+type Everything = (DaemonStatus, Vec<AccountInfo>, Vec<LeaseRow>);
+
+fn read(client: &mut Client) -> Result<Everything, ClientError> {
+    Ok((client.status()?, client.accounts(ListAccountsParams::default())?, client.leases()?))
+}
+
+fn oneline(context: &Context) -> Result<(), CliError> {
+    let status = match Client::connect(&context.places()?) {
+        Ok(mut client) => client.status()?,
+        Err(ClientError::NoDaemon(_)) => return context.output.text("lessor: no daemon\n"),
+        Err(error) => return Err(error.into()),
+    };
+    context.output.text(&(one_line(&status, format::now()) + "\n"))
+}
+
+/// The status, and the commands that one needs next. No daemon is started.
+fn overview(context: &Context) -> Result<(), CliError> {
+    let output = &context.output;
+    let places = context.places()?;
+    let found = match Client::connect(&places) {
+        Ok(mut client) => Some(read(&mut client)?),
+        Err(ClientError::NoDaemon(_)) => None,
+        Err(error) => return Err(error.into()),
+    };
+    let (mut shown, next) = match &found {
+        Some((status, accounts, leases)) if !accounts.is_empty() => {
+            let agent = status.providers.iter().find_map(|provider| provider.agent.as_deref());
+            (text(status, accounts, leases, format::now(), output), in_use(agent.unwrap_or("claude")))
+        }
+        None if places.database.exists() => {
+            let line = "no daemon is running; it starts with the first command that needs it\n";
+            (output.prose(line), in_use("claude"))
+        }
+        _ => (output.prose("lessor has no accounts yet, so no agent can start on it\n"), FIRST_STEPS.to_vec()),
+    };
+    let width = next.iter().map(|(command, _)| command.len()).max().unwrap_or(0);
+    shown += "\n";
+    for (command, what) in next {
+        let command = format!("  {}{:2$}", output.tint(Tint::Strong, command), "", width + 2 - command.len());
+        shown += &output.hanging(&command, what);
+    }
+    shown += &output.prose(&format!("  {}\n", output.tint(Tint::Faint, "all commands: lessor help")));
+    output.text(&shown)
+}
+
+/// What to do while there is no account.
+const FIRST_STEPS: [(&str, &str); 5] = [
+    ("lessor import", "take the logins and keys that Claude Code, Codex, Gemini CLI and others have"),
+    ("lessor login anthropic", "log in with the browser; openai and google work too"),
+    ("lessor account add anthropic --api-key-stdin", "add an API key; it is read from standard input"),
+    ("lessor demo", "see how it works, offline, with simulated accounts"),
+    ("lessor doctor", "check the installation"),
+];
+
+/// What to do once there are accounts.
+fn in_use(agent: &str) -> Vec<(&'static str, &'static str)> {
+    let run = match agent {
+        "codex" => "lessor run codex",
+        "gemini" => "lessor run gemini",
+        _ => "lessor run claude",
+    };
+    vec![
+        (run, "start an agent on a leased account"),
+        ("lessor top", "watch accounts, leases and requests live"),
+        ("lessor explain", "see why an account was chosen or refused"),
+        ("lessor events", "see what happened"),
+        ("lessor doctor", "find what is wrong, with a remedy for each problem"),
+    ]
+}
+
+fn text(status: &DaemonStatus, accounts: &[AccountInfo], leases: &[LeaseRow], now: u64, output: &Output) -> String {
+    let answers = status.providers.iter().map(|provider| answer(provider, accounts, now, output));
+    let mut text: String = answers.collect();
+    if !text.is_empty() {
+        text += "\n";
+    }
+    text += &ui::account::table(accounts, now, output);
     if !leases.is_empty() {
-        text = text + "\n" + &ui::lease::table(&leases, now, output);
+        text = text + "\n" + &ui::lease::by_holder(leases, now, output);
     }
     if !status.queue.is_empty() {
         text = text + "\n" + &queue_table(&status.queue, now, output);
     }
-    text = text + "\n" + &daemon_line(&status, leases.len(), output) + &gateway_line(&status, output);
-    output.text(&(text + &warnings(&status, output)))
+    text = text + "\n" + &daemon_line(status, leases.len(), output) + &gateway_line(status, output);
+    text + &warnings(status, output)
+}
+
+/// The agent of a provider, else the provider.
+fn agent_name(provider: &ProviderInfo) -> &str {
+    provider.agent.as_deref().unwrap_or(&provider.provider)
+}
+
+/// Whether an agent of a provider can start now, on what, and if not, when.
+fn answer(provider: &ProviderInfo, accounts: &[AccountInfo], now: u64, output: &Output) -> String {
+    let name = clean(agent_name(provider));
+    let label = |account: &AccountLabel| clean(ui::account::label(account));
+    let (tint, what) = if provider.serving > 0 {
+        let next = provider.next.as_ref().map(|next| format!("; next: {}", label(next))).unwrap_or_default();
+        let all = format::count(usize::try_from(provider.accounts).unwrap_or(usize::MAX), "account");
+        (Tint::Good, format!("{} of {all} can serve now{next}", provider.serving))
+    } else {
+        let first = provider.first_free.as_ref().map(|first| format!(": {}", label(first))).unwrap_or_default();
+        let when = provider.free_at.map(|at| format!("; first free at {}{first}", format::clock_and_span(now, at)));
+        let why = obstacles(provider, accounts);
+        let why = match why.as_slice() {
+            [] => "no account can serve now".to_owned(),
+            [(why, count)] if *count == provider.accounts => format!("all {why}"),
+            several => {
+                let parts: Vec<String> = several.iter().map(|(why, count)| format!("{count} {why}")).collect();
+                format!("no account can serve now ({})", parts.join(", "))
+            }
+        };
+        let tint = if provider.free_at.is_some() || provider.busy > 0 { Tint::Warn } else { Tint::Bad };
+        (tint, why + &when.unwrap_or_default())
+    };
+    output.prose(&format!("{}: {what}\n", output.tint(tint, &name)))
+}
+
+/// What keeps the accounts of a provider from serving, and how many.
+fn obstacles(provider: &ProviderInfo, accounts: &[AccountInfo]) -> Vec<(String, u64)> {
+    let mut found = vec![("limited".to_owned(), provider.limited), ("in use".to_owned(), provider.busy)];
+    let stopped = ["waiting_for_token", "cannot_renew", "needs_login", "needs_verification", "disabled"];
+    let ours = || accounts.iter().filter(|account| account.provider == provider.provider);
+    for state in stopped {
+        let count = ours().filter(|account| account.state == state).count();
+        found.push((format::spaced(state), u64::try_from(count).unwrap_or(u64::MAX)));
+    }
+    let rest = provider.accounts.saturating_sub(found.iter().map(|(_, count)| count).sum());
+    let agent = agent_name(provider);
+    found.push((format!("not for {}", clean(agent)), if provider.grantable == 0 { rest } else { 0 }));
+    found.retain(|(_, count)| *count > 0);
+    found
+}
+
+/// `claude 3/5 · codex all limited until 17:06`.
+fn one_line(status: &DaemonStatus, now: u64) -> String {
+    let part = |provider: &ProviderInfo| {
+        let name = clean(agent_name(provider));
+        let ProviderInfo { accounts, serving, limited, .. } = provider;
+        let until = provider.free_at.map(|at| format!(" until {}", format::day_and_clock(now, at)));
+        match serving {
+            0 if limited == accounts => format!("{name} all limited{}", until.unwrap_or_default()),
+            0 => format!("{name} 0/{accounts}{}", until.unwrap_or_default()),
+            some => format!("{name} {some}/{accounts}"),
+        }
+    };
+    let parts: Vec<String> = status.providers.iter().map(part).collect();
+    if parts.is_empty() { "lessor: no accounts".to_owned() } else { parts.join(" · ") }
 }
 
 fn queue_table(queue: &[QueueRow], now: u64, output: &Output) -> String {
     let mut table = Table::new(&[
         Column::number("WAITING"),
-        Column::flexible("PROVIDER", 8),
-        Column::flexible("MODEL", 8),
-        Column::flexible("LABEL", 8),
-        Column::fixed("SERVED"),
+        Column::flexible("PROVIDER", 9).left_out(1),
+        Column::flexible("MODEL", 8).left_out(2),
+        Column::name("FOR"),
+        Column::fixed("FREE"),
     ]);
     for row in queue {
         table.row(vec![
@@ -39,7 +211,7 @@ fn queue_table(queue: &[QueueRow], now: u64, output: &Output) -> String {
             (row.provider.clone(), None),
             (row.model.clone().unwrap_or_default(), None),
             (row.label.clone().unwrap_or_default(), None),
-            (row.eta_at.map_or_else(|| "when one is free".to_owned(), |at| format::until(now, at)), None),
+            (row.eta_at.map_or_else(|| "when a lease ends".to_owned(), |at| format::clock_and_span(now, at)), None),
         ]);
     }
     table.render(output)
@@ -77,29 +249,4 @@ fn beginning(error: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::protocol::AccountTotals;
-
-    #[test]
-    fn the_daemon_has_one_line_and_each_warning_one() {
-        let status = serde_json::json!({
-            "version": "0.1.0", "pid": 7, "uptime_ms": 240_000, "socket": "/s", "leases": 1, "queue": [],
-            "config": { "path": "/c", "state": "rejected", "error": "line 3: bad" },
-            "accounts": AccountTotals::default(), "warnings": ["the disk is full"]
-        });
-        let status: DaemonStatus = serde_json::from_value(status).unwrap();
-        assert_eq!(daemon_line(&status, 1, &Output::plain(80)), "1 lease · lessor 0.1.0, pid 7, up 4 min\n");
-        assert_eq!(
-            warnings(&status, &Output::plain(80)),
-            "warning: config rejected, the old one is used: line 3: bad\nwarning: the disk is full\n"
-        );
-    }
-
-    #[test]
-    fn a_long_error_of_the_configuration_is_cut() {
-        let lines = |count: usize| vec!["c:1:1: bad"; count].join("\n");
-        assert_eq!(beginning(&lines(9)), lines(9));
-        assert_eq!(beginning(&lines(63)), lines(9) + "\n… all of it: lessor config check");
-    }
-}
+mod tests;

@@ -94,8 +94,7 @@ pub(crate) fn short(name: &str) -> String {
         "rate_limit_exceeded" => "rate limit",
         "model_capacity_exhausted" => "capacity",
         "auth_failed" | "forbidden" => "refused",
-        "waiting_for_token" => "waiting",
-        "verification_required" | "needs_verification" => "verify",
+        "verification_required" => "verify",
         other => return spaced(other),
     }
     .to_owned()

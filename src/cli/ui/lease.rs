@@ -11,34 +11,57 @@ const NAMES: usize = 9;
 /// No more holders are named in a sentence.
 const MOST_NAMED: usize = 8;
 
+/// The leases with their ids, for commands that take one.
 pub(crate) fn table(leases: &[LeaseRow], now: u64, output: &Output) -> String {
+    rows(leases, true, now, output)
+}
+
+/// The leases by holder.
+pub(crate) fn by_holder(leases: &[LeaseRow], now: u64, output: &Output) -> String {
+    let mut leases = leases.to_vec();
+    let place = |row: &LeaseRow| {
+        let holder = row.holder.clone().unwrap_or_default();
+        (row.holder.is_none(), holder.program, holder.pid, row.granted_at)
+    };
+    leases.sort_by_key(place);
+    rows(&leases, false, now, output)
+}
+
+fn rows(leases: &[LeaseRow], with_ids: bool, now: u64, output: &Output) -> String {
     let mut table = Table::new(&[
-        Column::fixed("LEASE"),
-        Column::flexible("ACCOUNT", 8),
-        Column::flexible("FOR", 8),
-        Column::flexible("HOLDER", 8),
-        Column::fixed("SINCE"),
-        Column::fixed("ENDS"),
+        Column::name("LEASE"),
+        Column::name("HOLDER"),
+        Column::name("ACCOUNT"),
+        Column::name("FOR").left_out(3),
+        Column::name("DIRECTORY").left_out(4),
+        Column::fixed("SINCE").left_out(1),
+        Column::fixed("ENDS").left_out(2),
     ]);
     let shown = shown_length(leases);
     for row in leases {
         let what = row.label.as_ref().or(row.session.as_ref()).or(row.model.as_ref()).unwrap_or(&row.provider);
-        let holder = match (&row.holder, row.bind.as_str()) {
-            // the process that acquired it may have ended
-            (_, "ttl") | (None, _) => String::new(),
-            (Some(HolderInfo { pid, program: Some(program) }), _) => format!("{program} {pid}"),
-            (Some(HolderInfo { pid, program: None }), _) => pid.to_string(),
-        };
         table.row(vec![
-            (row.lease.chars().take(shown).collect(), None),
+            (if with_ids { row.lease.chars().take(shown).collect() } else { String::new() }, None),
+            (holder(row), None),
             (account::label(&row.account).to_owned(), Some(Tint::Strong)),
             (what.clone(), None),
-            (holder, None),
+            (row.directory.clone().unwrap_or_default(), None),
             (format::ago(now, row.granted_at), Some(Tint::Faint)),
-            (row.expires_at.map(|at| format::until(now, at)).unwrap_or_default(), None),
+            (row.expires_at.map(|at| format::clock_and_span(now, at)).unwrap_or_default(), None),
         ]);
     }
     table.render(output)
+}
+
+/// The program that holds a lease, with its process id: `claude 1883`.
+pub(crate) fn holder(row: &LeaseRow) -> String {
+    match (&row.holder, row.bind.as_str()) {
+        // the process that acquired it may have ended
+        (_, "ttl") => "no process".to_owned(),
+        (None, _) => "ended".to_owned(),
+        (Some(HolderInfo { pid, program: Some(program) }), _) => format!("{program} {pid}"),
+        (Some(HolderInfo { pid, program: None }), _) => format!("process {pid}"),
+    }
 }
 
 /// How many letters of the ids make them distinct.
@@ -77,14 +100,14 @@ pub(crate) fn holders(leases: &[LeaseRow]) -> String {
 pub(crate) fn describe(lease: &LeaseInfo<'_>, bound_to: &str, now: u64, output: &Output) -> String {
     let account = &lease.account;
     let name = account.label.as_ref().or(account.email.as_ref()).unwrap_or(&account.id);
-    let time = lease.expires_at.map(|at| format!("ends {}", format::until(now, at)));
+    let time = lease.expires_at.map(|at| format!("ends {}", format::clock_and_span(now, at)));
     let life: Vec<&str> = time.as_deref().into_iter().chain([bound_to]).filter(|part| !part.is_empty()).collect();
     let shared = match lease.shared_with {
         0 => String::new(),
         others => format!(", shared with {others}"),
     };
     output.field("lease", NAMES, &lease.lease)
-        + &output.field("account", NAMES, &format!("{name} ({}, {}{shared})", account.id, lease.provider))
+        + &output.field("account", NAMES, &format!("{name} ({}{shared})", lease.provider))
         + &output.field("life", NAMES, &clean(&life.join(", ")))
 }
 
@@ -92,7 +115,7 @@ pub(crate) fn describe(lease: &LeaseInfo<'_>, bound_to: &str, now: u64, output: 
 pub(crate) fn waiting_text(provider: &str, status: &DaemonStatus, now: u64) -> String {
     let ours: Vec<_> = status.queue.iter().filter(|row| row.provider == provider).collect();
     let served = match ours.iter().find_map(|row| row.eta_at) {
-        Some(at) => format!("the next is expected {}", format::until(now, at)),
+        Some(at) => format!("the next is expected {}", format::clock_and_span(now, at)),
         None => "served when one is free".to_owned(),
     };
     let others = match ours.len() {
@@ -128,7 +151,7 @@ mod tests {
         long.account.label = Some("l".repeat(100));
         let text = table(&[long, row(&second)], 60_000, &Output::plain(80));
         assert!(text.lines().all(|line| line.width() <= 80), "{text}");
-        assert!(text.contains("in 11 min") && text.contains("claude"), "{text}");
+        assert!(text.contains("claude 42") && text.contains("work"), "{text}");
     }
 
     #[test]
@@ -151,7 +174,7 @@ mod tests {
         });
         let mut status: DaemonStatus = serde_json::from_value(status).unwrap();
         let text = waiting_text("anthropic", &status, 1000);
-        assert!(text.contains("2 requests wait; the next is expected in 4 min"), "{text}");
+        assert!(text.contains("2 requests wait; the next is expected 00:04, in 4 min"), "{text}");
         status.queue.truncate(1);
         assert!(waiting_text("anthropic", &status, 1000).contains("anthropic; served when one is free"));
     }

@@ -2,12 +2,13 @@
 
 pub(crate) mod account;
 pub(crate) mod browser;
+pub(crate) mod distinct;
 pub(crate) mod format;
 pub(crate) mod lease;
 mod output;
 pub(crate) mod prompt;
 mod table;
-mod wrap;
+pub(crate) mod wrap;
 
 pub(crate) use output::{Output, Tint, clean, help_width};
 pub(crate) use table::{Column, Table};

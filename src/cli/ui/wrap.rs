@@ -11,6 +11,9 @@ const HANGING: usize = 2;
 pub(crate) fn wrap(text: &str, width: usize) -> String {
     let lines = text.split('\n').map(|line| {
         let (leading, rest) = line.split_at(line.len() - line.trim_start().len());
+        if rest.starts_with(['{', '[']) {
+            return line.to_owned();
+        }
         wrap_after(leading, rest, width, leading.len() + HANGING)
     });
     lines.collect::<Vec<_>>().join("\n")
@@ -21,10 +24,13 @@ pub(crate) fn wrap(text: &str, width: usize) -> String {
 pub(crate) fn wrap_after(first: &str, text: &str, width: usize, indent: usize) -> String {
     let mut line = first.to_owned();
     let mut used = columns(first);
-    if used + columns(text) <= width || text.starts_with(['{', '[']) {
+    if used + columns(text) <= width {
         return line + text;
     }
-    for (number, unit) in units(text).iter().enumerate() {
+    let room = |number| width.saturating_sub(if number == 0 { used } else { indent });
+    let units = units(text).into_iter().enumerate().flat_map(|(number, unit)| pieces(unit, room(number)));
+    let units: Vec<String> = units.collect();
+    for (number, unit) in units.iter().enumerate() {
         let size = columns(unit);
         if number > 0 && used + 1 + size > width {
             line += &format!("\n{:indent$}", "");
@@ -37,6 +43,38 @@ pub(crate) fn wrap_after(first: &str, text: &str, width: usize, indent: usize) -
         used += size;
     }
     line
+}
+
+/// A unit that is wider than a line, in words, and a word in pieces; a command, a URL and text with colour stay whole.
+fn pieces(unit: String, width: usize) -> Vec<String> {
+    if columns(&unit) <= width || width < 2 || unit.contains('\u{1b}') || unit.contains("://") || is_command(&unit) {
+        return vec![unit];
+    }
+    if unit.contains(' ') {
+        return unit.split(' ').flat_map(|word| pieces(word.to_owned(), width)).collect();
+    }
+    broken(&unit, width)
+}
+
+fn is_command(unit: &str) -> bool {
+    let first = unit.trim_start_matches('(').split(' ').next().unwrap_or_default();
+    unit.contains(' ') && (PROGRAMS.contains(&first) || is_assignment(first))
+}
+
+/// A text in lines of at most `width` columns, broken between any letters.
+pub(super) fn broken(text: &str, width: usize) -> Vec<String> {
+    let mut pieces = vec![String::new()];
+    let mut used = 0;
+    for letter in text.chars() {
+        let size = letter.width().unwrap_or(0);
+        if used + size > width {
+            pieces.push(String::new());
+            used = 0;
+        }
+        used += size;
+        pieces.last_mut().into_iter().for_each(|piece| piece.push(letter));
+    }
+    pieces
 }
 
 /// The words of a line; a command with its arguments, or text between backticks, is one of them.

@@ -21,29 +21,38 @@ fn table(accounts: &[AccountInfo], now: u64, output: &Output) -> String {
         return account::none(output);
     }
     let mut table = Table::new(&[
-        Column::fixed("ID"),
-        Column::flexible("LABEL", 8),
-        Column::flexible("EMAIL", 8),
-        Column::flexible("PROVIDER", 6),
-        Column::fixed("KIND"),
+        Column::name("ACCOUNT"),
+        Column::name("EMAIL").left_out(3),
+        Column::flexible("PROVIDER", 9).left_out(1),
+        Column::fixed("KIND").left_out(2),
         Column::fixed("STATE"),
-        Column::flexible("USE", 5),
-        Column::fixed("LAST USED"),
+        Column::flexible("USE", 6).left_out(4),
+        Column::fixed("LAST USED").left_out(5),
+        Column::fixed("ID").left_out(6),
     ]);
     for info in accounts {
+        let email = info.email.clone().filter(|_| info.label.is_some());
         table.row(vec![
-            (info.id.clone(), None),
-            (info.label.clone().unwrap_or_default(), Some(Tint::Strong)),
-            (info.email.clone().unwrap_or_default(), None),
+            (account::name(info).to_owned(), Some(Tint::Strong)),
+            (email.unwrap_or_default(), None),
             (info.provider.clone(), None),
-            (account::kind(info.kind).to_owned(), None),
-            (account::state(info), None),
+            (kind(info), None),
+            (account::state(info), Some(account::tint(&info.state))),
             (info.allowed_agents.join(","), None),
             (format::last(now, info.last_used_at), Some(Tint::Faint)),
+            (info.id.clone(), Some(Tint::Faint)),
         ]);
         account::state_details(info).iter().for_each(|line| table.detail(0, line));
     }
-    table.render(output)
+    let remedies = account::remedies(accounts, output);
+    let gap = if remedies.is_empty() { "" } else { "\n" };
+    table.render(output) + gap + &remedies
+}
+
+/// How it authenticates, and whether that was ever tried.
+fn kind(info: &AccountInfo) -> String {
+    let kind = account::kind(info.kind);
+    if info.unchecked { format!("{kind}, unchecked") } else { kind.to_owned() }
 }
 
 pub(super) fn show(name: &str, context: &Context) -> Result<(), CliError> {
@@ -55,7 +64,7 @@ pub(super) fn show(name: &str, context: &Context) -> Result<(), CliError> {
 }
 
 /// The account that a text names: its label, email address or id, else the beginning of its id.
-fn find(name: &str, context: &Context) -> Result<AccountInfo, CliError> {
+pub(super) fn find(name: &str, context: &Context) -> Result<AccountInfo, CliError> {
     let accounts = context.ask(|client| client.accounts(ListAccountsParams::default()))?;
     let is_named = |info: &AccountInfo| {
         info.id == name || info.label.as_deref() == Some(name) || info.email.as_deref() == Some(name)
@@ -90,15 +99,17 @@ fn fields(info: &AccountInfo, now: u64) -> Vec<(&str, String)> {
     fields.push(("tier", account::tier(info.tier).to_owned()));
     fields.push(("kind", account::kind(info.kind).to_owned()));
     let why = info.state_reason.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
-    let is_untried = info.unchecked && info.state == "ready";
-    let untried =
-        if is_untried { format!("; unchecked, to try it: lessor account check {}", info.id) } else { String::new() };
-    fields.push(("state", format!("{}{why}{untried}", format::spaced(&info.state))));
+    fields.push(("state", format!("{}{why}", account::state(info))));
+    fields.extend(info.remedy.clone().map(|remedy| ("remedy", remedy)));
+    if info.unchecked && info.state == "ready" {
+        let name = account::reference(info);
+        fields.push(("unchecked", format!("its credential was never used; to try it: lessor account check {name}")));
+    }
     fields.extend(info.state_link.clone().filter(|link| !why.contains(link.as_str())).map(|link| ("open", link)));
     fields.push(("leases", format!("{} of {}", info.leases, info.capacity)));
     fields.push(("priority", info.priority.to_string()));
     fields.push(("use", info.allowed_agents.join(", ")));
-    fields.extend(info.credential_expires_at.map(|at| ("token ends", format::until(now, at))));
+    fields.extend(info.credential_expires_at.map(|at| ("token ends", format::clock_and_span(now, at))));
     fields.extend(info.link.as_ref().map(|link| ("kept in", link_text(link))));
     for limit in &info.limits {
         fields.push(("limit", account::limit(limit, now)));
@@ -107,11 +118,13 @@ fn fields(info: &AccountInfo, now: u64) -> Vec<(&str, String)> {
     }
     for window in &info.usage {
         let name = if window.rate { "rate" } else { "quota" };
-        let of = if window.key.is_empty() { String::new() } else { format!(" of {}", window.key) };
-        let (used, reset) = (window.utilization * 100.0, account::reset(window, now));
+        let of =
+            if window.key.is_empty() { String::new() } else { format!(" of {}", account::quota_name(&window.key)) };
+        let (used, reset) = (account::percent(window.utilization), account::reset(window, now));
         let as_of = format::ago(now, window.as_of);
-        fields.push((name, format!("{}{of} {used:.0} % used{reset} (as of {as_of})", window.window)));
+        fields.push((name, format!("{}{of}: {used} used{reset} (read {as_of})", window.window)));
     }
+    fields.extend(account::reading_note(info, now).map(|note| ("", note)));
     fields.push(("added", format::ago(now, info.created_at)));
     fields.push(("last used", format::last(now, info.last_used_at)));
     fields

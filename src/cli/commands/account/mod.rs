@@ -10,7 +10,7 @@ mod usage;
 
 use clap::{Args, Subcommand};
 
-use crate::cli::ui::{account, clean, format};
+use crate::cli::ui::{account, clean, format, prompt};
 use crate::cli::{context::Context, error::CliError, error::NEEDS_USER};
 use crate::pool::CredentialKind;
 use crate::protocol::{
@@ -33,6 +33,8 @@ pub(crate) enum AccountSubcommand {
                             lessor account add anthropic --token-stdin < token-file")]
     Add(add::AccountAddArgs),
     /// Remove an account, or all accounts
+    ///
+    /// On a terminal, says what will be lost and asks first.
     #[command(after_help = "Examples:\n  lessor account remove work\n  lessor account remove --all --yes")]
     Remove(AccountRemoveArgs),
     /// Enable an account that was disabled
@@ -100,7 +102,7 @@ pub(crate) struct AccountRemoveArgs {
     /// Remove all accounts
     #[arg(long, requires = "yes")]
     all: bool,
-    /// Confirm --all
+    /// Do not ask; --all needs it
     #[arg(long)]
     yes: bool,
 }
@@ -133,7 +135,10 @@ pub(super) fn execute(command: AccountSubcommand, context: &Context) -> Result<(
         AccountSubcommand::Check(account) => return check::check(&reference(account), context),
         AccountSubcommand::Usage(args) => return usage::usage(args, context),
         AccountSubcommand::Remove(AccountRemoveArgs { account: None, .. }) => return remove_all(context),
-        AccountSubcommand::Remove(AccountRemoveArgs { account: Some(account), .. }) => {
+        AccountSubcommand::Remove(AccountRemoveArgs { account: Some(account), yes, .. }) => {
+            if !yes && !context.output.json && prompt::can_ask() && !may_remove(&account, context)? {
+                return Ok(());
+            }
             (context.connect()?.remove_account(AccountRef { account })?, "removed")
         }
         AccountSubcommand::Enable(account) => (context.connect()?.enable_account(reference(account))?, "enabled"),
@@ -155,6 +160,32 @@ pub(super) fn execute(command: AccountSubcommand, context: &Context) -> Result<(
     done(&info, what, context)
 }
 
+/// Says what is lost with an account, and asks whether to remove it.
+fn may_remove(account: &str, context: &Context) -> Result<bool, CliError> {
+    let info = list::find(account, context)?;
+    context.output.note(&what_is_lost(&info));
+    let answer = prompt::ask("Remove it? [y/N]", &context.output)?;
+    let yes = matches!(answer.as_deref(), Some("y" | "yes"));
+    if !yes {
+        context.output.note("nothing was removed");
+    }
+    Ok(yes)
+}
+
+fn what_is_lost(info: &AccountInfo) -> String {
+    let credential = match (info.kind, &info.link) {
+        (_, Some(link)) if link.mode == "link" => format!("the link to the login of {}, which stays there", link.tool),
+        (CredentialKind::Oauth, _) => "its login; to have it again you must log in again".to_owned(),
+        (CredentialKind::ApiKey, _) => "its API key".to_owned(),
+        (CredentialKind::Token, _) => "its token".to_owned(),
+    };
+    let leases = match info.leases {
+        0 => String::new(),
+        some => format!("; {} on it {}", format::count(some as usize, "lease"), if some == 1 { "ends" } else { "end" }),
+    };
+    clean(&format!("{} ({}) is removed with {credential}{leases}.", account::name(info), info.provider))
+}
+
 /// Without a time at which it works, the user must act.
 fn refresh_failed(error: CliError) -> CliError {
     let needs_user = *error.kind() == ErrorKind::CredentialUnavailable && error.retry_after_ms().is_none();
@@ -171,31 +202,32 @@ fn remove_all(context: &Context) -> Result<(), CliError> {
 }
 
 pub(super) fn done(info: &AccountInfo, what: &str, context: &Context) -> Result<(), CliError> {
-    let line = format!("{what} {} ({}, {})", clean(account::name(info)), info.id, clean(&info.provider));
+    let line = format!("{what} {} ({})", clean(account::name(info)), clean(&info.provider));
     context.output.result(info, || context.output.prose(&line))
 }
 
 /// Says what lets an account serve that has a new credential, but does not serve yet.
 pub(super) fn note_obstacle(info: &AccountInfo, context: &Context) {
-    let id = &info.id;
-    let remedy = match info.state.as_str() {
-        "disabled" => format!("it is disabled; to use it: lessor account enable {id}"),
+    let remedy = info.remedy.as_deref().unwrap_or_default();
+    let text = match info.state.as_str() {
+        "disabled" => format!("it is disabled; to use it: {remedy}"),
         "needs_verification" => {
             let link = info.state_link.as_ref().map(|link| format!(" at {link}")).unwrap_or_default();
-            format!("its provider wants it confirmed{link}; then: lessor account verify {id}")
+            format!("its provider wants it confirmed{link}; then: {remedy}")
         }
         "cannot_renew" => info.state_reason.clone().unwrap_or_else(|| "it cannot be renewed".to_owned()),
-        "needs_login" => format!("it needs a login: lessor login {}", info.provider),
+        "needs_login" => format!("it needs a login: {remedy}"),
         "limited" => {
-            let reasons: Vec<&str> = info.limits.iter().map(|limit| limit.reason.as_str()).collect();
+            let reasons: Vec<String> = info.limits.iter().map(|limit| format::spaced(&limit.reason)).collect();
+            let name = account::reference(info);
             format!(
-                "it still has limits ({}); to end them before their time: lessor account clear-limits {id}",
+                "it still has limits ({}); to end them before their time: lessor account clear-limits {name}",
                 reasons.join(", ")
             )
         }
         _ => return,
     };
-    context.output.note(&clean(&remedy));
+    context.output.note(&clean(&text));
 }
 
 /// A request to add an account, with its credential only.

@@ -20,7 +20,7 @@ pub(crate) struct AccountUsageArgs {
 const PARALLEL: usize = 8;
 const BAR: usize = 12;
 const NAME: usize = 15;
-const RESET: usize = 17;
+const RESET: usize = 25;
 /// At a faster pace, a window is used up well before it resets.
 const FAST: f64 = 1.15;
 
@@ -72,14 +72,22 @@ fn account_text(info: &AccountInfo, now: u64, output: &Output) -> String {
     let plan = plan.map(|plan| format!(", {}", clean(&plan))).unwrap_or_default();
     let head = format!("{} ({}{plan})", clean(account::name(info)), clean(&info.provider));
     let mut text = output.tint(Tint::Strong, &cut(&head, output.width)) + "\n";
-    for window in info.usage.iter().filter(|window| !window.rate) {
-        text += &window_line(window, now, output);
+    for (pool, windows) in account::pools(info) {
+        let (used, unused): (Vec<&UsageInfo>, Vec<&UsageInfo>) =
+            windows.into_iter().partition(|window| window.utilization > 0.0);
+        text.extend(pool.map(|pool| line(&clean(pool))));
+        used.iter().for_each(|window| text += &window_line(window, now, output));
+        if !unused.is_empty() {
+            let names: Vec<String> = unused.iter().map(|window| clean(&window.window)).collect();
+            text += &output.prose(&line(&output.tint(Tint::Faint, &format!("nothing used of {}", names.join(", ")))));
+        }
     }
-    if info.usage.iter().all(|window| window.rate) {
-        text += &line(&output.tint(Tint::Faint, "not known yet"));
-    }
-    if let Some(why) = &info.usage_trouble {
-        text += &output.prose(&line(&output.tint(Tint::Warn, &format!("cannot be read now: {}", clean(why)))));
+    match account::reading_note(info, now) {
+        Some(note) => text += &output.prose(&line(&output.tint(Tint::Warn, &clean(&note)))),
+        None if info.usage.iter().all(|window| window.rate) => {
+            text += &line(&output.tint(Tint::Faint, "not known: its provider does not report it"));
+        }
+        None => {}
     }
     text
 }
@@ -96,8 +104,8 @@ fn window_line(window: &UsageInfo, now: u64, output: &Output) -> String {
         _ => Tint::Good,
     };
     let name = cut(&clean(&window.window), NAME);
-    let percent = format!("{:>3.0} %", window.utilization * 100.0);
-    let reset = window.resets_at.map(|at| format!("resets {}", format::until(now, at))).unwrap_or_default();
+    let percent = format!("{:>5}", account::percent(window.utilization));
+    let reset = window.resets_at.map(|at| format!("resets {}", format::clock_and_span(now, at))).unwrap_or_default();
     let note = match (window.stale, window.pace) {
         (true, _) => format!("stale, {}", format::ago(now, window.as_of)),
         (false, Some(pace)) => pace_text(window, pace, now),
@@ -122,7 +130,7 @@ fn pace_text(window: &UsageInfo, pace: f64, now: u64) -> String {
     let passed = window.utilization / pace;
     let lasts = (1.0 - window.utilization) / window.utilization * passed / (1.0 - passed).max(f64::EPSILON) * left;
     let end = window.as_of.saturating_add(lasts as u64);
-    format!("{pace:.1}×, used up {}", format::until(now, end))
+    format!("{pace:.1}×, used up {}", format::clock_and_span(now, end))
 }
 
 fn bar(used: f64) -> String {
@@ -153,11 +161,11 @@ mod tests {
         let line = |window: &UsageInfo| window_line(window, 0, &output);
         assert_eq!(
             line(&window("5h", 0.42, Some(2 * H), Some(0.7))),
-            "  5h               █████░░░░░░░   42 %  resets in 2 h    0.7×\n"
+            "  5h               █████░░░░░░░   42 %  resets 02:00, in 2 h     0.7×\n"
         );
         // half is used after a quarter of the time: the other half lasts as long
         let fast = line(&window("5h", 0.5, Some(3 * H), Some(2.0)));
-        assert!(fast.contains("2.0×, used up in 60 min") || fast.contains("2.0×, used up in 1 h"), "{fast}");
+        assert!(fast.contains("2.0×, used up"), "{fast}");
         assert!(line(&window("5h", 1.0, Some(H), Some(1.5))).contains("used up"));
         let stale = UsageInfo { stale: true, ..window("7d", 0.1, Some(H), Some(0.1)) };
         assert!(window_line(&stale, 3 * H, &output).contains("stale, 3 h ago"));

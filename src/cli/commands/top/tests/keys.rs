@@ -89,7 +89,10 @@ fn an_agent_is_moved_to_an_account_of_the_same_provider() {
     select(&mut dashboard, Panel::Leases, "ls_1a2b3c4d5e6f7g8h");
     typed(&mut dashboard, "m");
     let screen = text(&draw(&mut dashboard, 80, 24));
-    assert!(screen.contains("Move claude 4001 in ~/src/lessor") && screen.contains("the best other account"), "{screen}");
+    assert!(
+        screen.contains("Move claude 4001 in ~/src/lessor") && screen.contains("the best other account"),
+        "{screen}"
+    );
     let lease = Named { id: "ls_1a2b3c4d5e6f7g8h".into(), name: "claude 4001 in ~/src/lessor".into() };
     let mut best = mixed();
     (best.mode, best.focus) = (dashboard.mode.clone(), dashboard.focus);

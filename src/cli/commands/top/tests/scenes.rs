@@ -170,7 +170,8 @@ pub(super) fn one_account() -> Dashboard {
     dashboard.update(state(&[work], &[lease], &[], vec![outlook("anthropic", "grant", Some("work"), None)]));
     dashboard.update(hour(|age| (if age < 12 { 12 - age } else { 0 }, 0)));
     dashboard.update(Message::Requests((1..4).map(|number| request(number, json!([attempt("work", None)]))).collect()));
-    let granted = json!({ "account": { "id": "ac_work", "label": "work" }, "holder": { "pid": 4001, "program": "claude" } });
+    let granted =
+        json!({ "account": { "id": "ac_work", "label": "work" }, "holder": { "pid": 4001, "program": "claude" } });
     dashboard.update(Message::Events(vec![event("lease.granted", 7 * MIN, granted)]));
     dashboard
 }
@@ -191,11 +192,10 @@ pub(super) fn mixed_accounts() -> Vec<Value> {
         ("gem-3", "google", "cannot_renew"),
         ("spare", "google", "disabled"),
     ];
-    let mut accounts: Vec<Value> = states
-        .iter()
-        .map(|(label, provider, state)| account(&format!("ac_{label}"), label, provider, state))
-        .collect();
-    accounts[0]["usage"] = json!([window("5h", 0.62, 2 * H), window("7d", 0.31, 3 * D), window("7d-opus", 0.05, 3 * D)]);
+    let mut accounts: Vec<Value> =
+        states.iter().map(|(label, provider, state)| account(&format!("ac_{label}"), label, provider, state)).collect();
+    accounts[0]["usage"] =
+        json!([window("5h", 0.62, 2 * H), window("7d", 0.31, 3 * D), window("7d-opus", 0.05, 3 * D)]);
     (accounts[0]["leases"], accounts[0]["in_flight"]) = (json!(1), json!(2));
     accounts[1]["usage"] = json!([window("5h", 0.91, H), window("7d", 0.55, 2 * D)]);
     accounts[1]["leases"] = json!(1);
@@ -217,7 +217,12 @@ pub(super) fn mixed() -> Dashboard {
     let mut dashboard = new();
     let leases = [
         lease(1, ("ac_team-research-eu-west-1", "team-research-eu-west-1"), "claude", "/home/me/src/lessor"),
-        lease(2, ("ac_team-research-eu-west-2", "team-research-eu-west-2"), "claude", "/home/me/src/a/very/long/way/down/to/a/project"),
+        lease(
+            2,
+            ("ac_team-research-eu-west-2", "team-research-eu-west-2"),
+            "claude",
+            "/home/me/src/a/very/long/way/down/to/a/project",
+        ),
         lease(9, ("ac_codex-a", "codex-a"), "codex", "/srv/build"),
     ];
     let queue = [
@@ -232,10 +237,18 @@ pub(super) fn mixed() -> Dashboard {
     dashboard.update(state(&mixed_accounts(), &leases, &queue, outlooks));
     dashboard.update(hour(|age| ((age * 37) % 23, u64::from(age % 13 == 0))));
     let switched = json!([attempt("home", Some("quota_exhausted")), attempt("team-research-eu-west-1", None)]);
-    let mut rows: Vec<RequestRow> = (1..9).map(|number| request(number, if number == 3 { switched.clone() } else { json!([attempt("codex-a", None)]) })).collect();
+    let mut rows: Vec<RequestRow> = (1..9)
+        .map(|number| request(number, if number == 3 { switched.clone() } else { json!([attempt("codex-a", None)]) }))
+        .collect();
     rows[1].outcome = "cancelled".to_owned();
     rows[1].status = None;
-    rows[5] = RequestRow { outcome: "refused".into(), status: Some(429), reason: Some("all_limited".into()), attempts: Vec::new(), ..rows[5].clone() };
+    rows[5] = RequestRow {
+        outcome: "refused".into(),
+        status: Some(429),
+        reason: Some("all_limited".into()),
+        attempts: Vec::new(),
+        ..rows[5].clone()
+    };
     dashboard.update(Message::Requests(rows));
     let home = json!({ "id": "ac_home", "label": "home" });
     let claude = json!({ "pid": 4001, "program": "claude" });
@@ -251,13 +264,16 @@ pub(super) fn mixed() -> Dashboard {
 
 pub(super) fn everything_limited() -> Dashboard {
     let mut dashboard = new();
-    let mut accounts: Vec<Value> =
-        ["work", "home", "spare"].iter().map(|name| account(&format!("ac_{name}"), name, "anthropic", "limited")).collect();
+    let mut accounts: Vec<Value> = ["work", "home", "spare"]
+        .iter()
+        .map(|name| account(&format!("ac_{name}"), name, "anthropic", "limited"))
+        .collect();
     for (number, info) in (1..).zip(&mut accounts) {
         info["limits"] = json!([limit("claude", "pool", number * 76 * S)]);
         info["usage"] = json!([window("5h", 1.0, number * 76 * S)]);
     }
-    let queue = [json!({ "position": 1, "eta_at": NOW + 76 * S, "provider": "anthropic", "model": null, "label": "claude" })];
+    let queue =
+        [json!({ "position": 1, "eta_at": NOW + 76 * S, "provider": "anthropic", "model": null, "label": "claude" })];
     let outlooks = vec![outlook("anthropic", "wait", None, Some(NOW + 76 * S))];
     dashboard.update(state(&accounts, &[], &queue, outlooks));
     dashboard.update(hour(|age| (5, u64::from(age < 3) * 2)));
@@ -266,7 +282,8 @@ pub(super) fn everything_limited() -> Dashboard {
 
 pub(super) fn daemon_gone() -> Dashboard {
     let mut dashboard = mixed();
-    dashboard.update(Message::Gone("no daemon at /run/user/1000/lessor/lessor.sock: the socket does not exist".to_owned()));
+    dashboard
+        .update(Message::Gone("no daemon at /run/user/1000/lessor/lessor.sock: the socket does not exist".to_owned()));
     dashboard.update(Message::Tick(NOW + 2 * MIN));
     dashboard
 }

@@ -97,7 +97,8 @@ fn accounts_are_told_apart_in_every_width() {
     for width in 60..200 {
         let screen = text(&draw(&mut mixed(), width, 40));
         let column: Vec<&str> = screen.lines().filter(|line| line.contains("team-") && line.contains("1/1")).collect();
-        let names: Vec<&str> = column.iter().filter_map(|line| line.split_whitespace().find(|word| word.starts_with("team"))).collect();
+        let names: Vec<&str> =
+            column.iter().filter_map(|line| line.split_whitespace().find(|word| word.starts_with("team"))).collect();
         assert!(names.len() < 2 || names[0] != names[1], "{width}: {screen}");
     }
 }
