@@ -8,17 +8,17 @@ use lessor::limits::{Reason, Scope};
 use lessor::pool::{CredentialKind, Tier};
 use lessor::protocol::{
     AccountInfo, AccountLabel, AccountName, AccountRef, AccountTotals, AcquireParams, AddAccountParams, Answer,
-    AttemptRow, BindTo, BodyText, Call, CandidateInfo, CheckInfo, Codec, ConfigState, CredentialInfo, CredentialParams,
-    DaemonStatus, DecidedInfo, DecisionInfo, DisableAccountParams, Empty, ErrorAccount, ErrorInfo, ErrorKind,
-    EventInfo, ExplainInfo, ExplainParams, ExportAccountsParams, ExportInfo, ExportedAccount, ExportedCredential,
-    ExportedLink, ExportedWindow, ForecastInfo, ForecastParams, FromServer, GatewayAccess, GatewayInfo, GatewayKeyInfo,
-    GatewayKeyParams, HeaderList, HelloInfo, HelloParams, HistoryGroup, HistoryInfo, HistoryParams, HistoryStatus,
-    HolderInfo, ImportAccountsParams, ImportEntry, ImportInfo, ImportLimit, ImportWindow, ImportedEntry, LeaseInfo,
-    LeaseRef, LeaseRow, LimitInfo, LinkInfo, ListAccountsParams, MAGIC, MessageDecoder, MoveLeaseParams, MovedInfo,
-    NoParams, ObjectText, OutlookInfo, PastLease, ProviderInfo, QueueRow, RekeyInfo, ReloadInfo, ReportParams,
-    RequestId, RequestInfo, RequestRow, RequestSums, RestartInfo, RestartParams, RevokeKeyParams, RevokedKeyInfo,
-    SecretText, ServerFrames, SetAccountParams, SubscribeParams, TokenSums, UsageInfo, VerdictInfo,
-    VerifyAccountParams, encode_call,
+    AttemptRow, BindTo, BodyText, Call, CandidateInfo, CheckInfo, Codec, ComparedInfo, ConfigState, CredentialInfo,
+    CredentialParams, DaemonStatus, DecidedInfo, DecisionInfo, DisableAccountParams, Empty, ErrorAccount, ErrorInfo,
+    ErrorKind, EventInfo, ExplainInfo, ExplainParams, ExportAccountsParams, ExportInfo, ExportedAccount,
+    ExportedCredential, ExportedLink, ExportedWindow, ForecastInfo, ForecastParams, FromServer, GatewayAccess,
+    GatewayInfo, GatewayKeyInfo, GatewayKeyParams, HeaderList, HelloInfo, HelloParams, HistoryGroup, HistoryInfo,
+    HistoryParams, HistoryStatus, HolderInfo, ImportAccountsParams, ImportEntry, ImportInfo, ImportLimit, ImportWindow,
+    ImportedEntry, LeaseInfo, LeaseRef, LeaseRow, LimitInfo, LinkInfo, ListAccountsParams, MAGIC, MessageDecoder,
+    MoveLeaseParams, MovedInfo, NoParams, ObjectText, OutlookInfo, PassedInfo, PastLease, ProviderInfo, QueueRow,
+    RekeyInfo, ReloadInfo, ReportParams, RequestId, RequestInfo, RequestRow, RequestSums, RestartInfo, RestartParams,
+    RevokeKeyParams, RevokedKeyInfo, SecretText, ServerFrames, SetAccountParams, SubscribeParams, TokenSums, UsageInfo,
+    VerdictInfo, VerifyAccountParams, encode_call,
 };
 
 fn text(text: &str) -> Option<String> {
@@ -521,6 +521,21 @@ fn forecast() -> ForecastInfo {
     ForecastInfo { grantable: 3, unshared: 1, next_at: Some(1_790_000_000_000), accounts: vec![limited] }
 }
 
+fn compared() -> Option<ComparedInfo> {
+    Some(ComparedInfo {
+        over: Some(label()),
+        criterion: text("leases"),
+        chosen: text("0/1"),
+        other: text("1/1"),
+        passed: Some(PassedInfo {
+            account: label(),
+            by: "preferred".into(),
+            why: "limited".into(),
+            until: Some(1_790_000_000_000),
+        }),
+    })
+}
+
 fn explained() -> ExplainInfo {
     ExplainInfo {
         subject: "lease".into(),
@@ -545,6 +560,9 @@ fn explained() -> ExplainInfo {
             moved_because: text("quota_exhausted"),
             kind: Some(ErrorKind::AllLimited),
             message: text("every account is limited"),
+            compared: compared(),
+            until: Some(1_790_000_000_000),
+            pid: Some(4711),
         }),
         account: Some(label()),
         limits: account().limits,
@@ -554,6 +572,7 @@ fn explained() -> ExplainInfo {
             by: text("session"),
             kind: Some(ErrorKind::NoCapacity),
             until: Some(1_790_000_000_000),
+            compared: compared(),
             message: text("in use"),
             hint: text("wait"),
         },

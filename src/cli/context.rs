@@ -57,8 +57,8 @@ impl Context {
     }
 
     pub(crate) fn config(&self) -> Result<Config, CliError> {
-        let loaded = Config::load(&self.places()?.config);
-        Ok(loaded.map_err(|errors| CliError::config(errors.to_string()))?.config)
+        let path = self.places()?.config;
+        Ok(Config::load(&path).map_err(|errors| CliError::invalid_config(&path, &errors))?.config)
     }
 
     pub(crate) fn start(&self) -> Result<DaemonStarter, CliError> {

@@ -55,7 +55,11 @@ impl CliError {
 
     /// The configuration file is not valid: every problem in it.
     pub(crate) fn invalid_config(path: &Path, errors: &ConfigErrors) -> Self {
-        let hint = if path.is_file() { "correct it: lessor config edit" } else { "see: lessor config path" };
+        let hint = if path.is_file() {
+            "correct it: lessor config edit; see every error: lessor config check"
+        } else {
+            "see: lessor config path"
+        };
         Self::config(format!("the configuration is not valid:\n{errors}")).hint(hint)
     }
 
@@ -131,7 +135,9 @@ fn exit_code(kind: &ErrorKind) -> u8 {
         ErrorKind::Usage => USAGE,
         ErrorKind::NoDaemon => NO_DAEMON,
         ErrorKind::AllLimited | ErrorKind::NoCapacity | ErrorKind::WaitTimeout => NO_ACCOUNT_NOW,
-        ErrorKind::NoAccount | ErrorKind::NeedsLogin | ErrorKind::NeedsVerification => NEEDS_USER,
+        ErrorKind::NoAccount | ErrorKind::NeedsLogin | ErrorKind::NeedsVerification | ErrorKind::NotAllowed => {
+            NEEDS_USER
+        }
         ErrorKind::ConfigInvalid => CONFIG,
         _ => FAILED,
     }
@@ -145,21 +151,14 @@ mod tests {
     fn each_error_kind_has_its_exit_code() {
         use ErrorKind as Kind;
         let unknown = Kind::Other("from_tomorrow".to_owned());
-        let failures = [
-            Kind::UnknownAccount,
-            Kind::UnknownProvider,
-            Kind::NotAllowed,
-            Kind::StaleLease,
-            Kind::BadRequest,
-            Kind::Internal,
-            unknown,
-        ];
+        let failures =
+            [Kind::UnknownAccount, Kind::UnknownProvider, Kind::StaleLease, Kind::BadRequest, Kind::Internal, unknown];
         for (code, kinds) in [
             (1, &failures[..]),
             (2, &[Kind::Usage]),
             (3, &[Kind::NoDaemon]),
             (4, &[Kind::AllLimited, Kind::NoCapacity, Kind::WaitTimeout]),
-            (5, &[Kind::NoAccount, Kind::NeedsLogin, Kind::NeedsVerification]),
+            (5, &[Kind::NoAccount, Kind::NeedsLogin, Kind::NeedsVerification, Kind::NotAllowed]),
             (6, &[Kind::ConfigInvalid]),
         ] {
             for kind in kinds {

@@ -31,6 +31,7 @@ pub use account::record::{AccountChange, AccountRecord};
 pub use account::usage::{Usage, Window};
 pub use account::{Account, Renewing};
 pub use command::{Command, DenialsEnd, Effect, Event, LeaseMove, MoveCause, NewLimit, RefusalOrigin, Reply};
+pub use lease::comparison::{Comparison, Criterion, PassedAccount};
 pub use lease::recent::RefusedRequest;
 pub use lease::{ChosenBy, Ending, Lease, reacquire};
 pub use limit::{Limit, LimitRecord, model_key};

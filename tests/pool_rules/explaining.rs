@@ -193,3 +193,68 @@ fn a_lease_states_why_its_account_was_chosen() {
     fixture.release(moved);
     assert_eq!(fixture.pool.explain_lease(fixture.now, moved), None);
 }
+
+#[test]
+fn an_explanation_names_the_account_over_which_and_the_criterion_with_both_values() {
+    use lessor::pool::{ChosenBy, Comparison, Criterion};
+    // one lease on a: b is chosen for its load
+    let mut fixture = Fixture::new("ab", |settings| settings.leases.max_per_account = 4);
+    let first = fixture.hold(LeaseRequest { account: Some("a".into()), ..ask(0) });
+    let named = fixture.pool.explain_lease(fixture.now, first).unwrap().comparison.unwrap();
+    assert_eq!((named.over, named.by), (Some(id('b')), None), "the request named its account");
+    let second = fixture.hold(ask(1));
+    let decided = fixture.pool.explain_lease(fixture.now, second).unwrap();
+    assert_eq!((decided.account, decided.by), (id('b'), ChosenBy::Strategy));
+    let leases = Comparison { over: Some(id('a')), by: Some(Criterion::Leases([(0, 1), (1, 1)])), passed: None };
+    assert_eq!(decided.comparison, Some(leases), "as it was when it was granted, not as it is now");
+    fixture.release(second);
+    let again = fixture.pool.explain(fixture.now, &ask(1));
+    assert_eq!(again.comparison, Some(leases));
+    // alone
+    fixture.block('a', secs(60));
+    let alone = fixture.pool.explain(fixture.now, &ask(1)).comparison.unwrap();
+    assert_eq!((alone.over, alone.by), (None, None));
+}
+
+#[test]
+fn a_preferred_account_that_cannot_serve_is_named_with_the_reason_and_the_time() {
+    use lessor::pool::{ChosenBy, Ineligible};
+    let mut fixture = Fixture::new("ab", |settings| settings.selection.preferred_account = Some("a".into()));
+    fixture.block('a', secs(180));
+    let held = fixture.hold(ask(0));
+    let passed = fixture.pool.explain_lease(fixture.now, held).unwrap().comparison.unwrap().passed.unwrap();
+    assert_eq!(
+        (passed.account, passed.wanted_by, passed.why),
+        (id('a'), ChosenBy::Preferred, Some(Ineligible::Limited))
+    );
+    assert_eq!(passed.until, Some(fixture.now.wall_of(fixture.now.mono.after(secs(180)))));
+}
+
+#[test]
+fn each_criterion_of_the_order_can_decide() {
+    use lessor::pool::{Criterion, Strategy};
+    let decided = |change: &dyn Fn(&mut lessor::pool::PoolSettings), ready: &dyn Fn(&mut Fixture)| {
+        let mut fixture = Fixture::new("ab", change);
+        ready(&mut fixture);
+        let held =
+            fixture.hold(LeaseRequest { bind: lessor::pool::Bind::Process(crate::fixture::process(5)), ..ask(0) });
+        let lease = fixture.pool.explain_lease(fixture.now, held).unwrap();
+        lease.comparison.unwrap().by.unwrap()
+    };
+    let priority = decided(&|_| {}, &|fixture| {
+        let change = AccountChange { priority: Some(5), ..AccountChange::default() };
+        fixture.run(Command::ChangeAccount(id('b'), Box::new(change))).unwrap();
+    });
+    assert_eq!(priority, Criterion::Priority([5, 0]));
+    let offset = decided(&|settings| settings.selection.pid_offset = true, &|_| {});
+    assert_eq!(offset, Criterion::PidOffset(5));
+    let used = decided(&|settings| settings.selection.strategy = Strategy::LeastUsed, &|fixture| {
+        fixture.used('a', 0.75);
+        fixture.used('b', 0.25);
+    });
+    assert_eq!(used, Criterion::Weekly([Some(0.25), Some(0.75)]));
+    let threshold = decided(&|settings| settings.quota.soft_threshold = 0.9, &|fixture| fixture.used('a', 0.95));
+    assert_eq!(threshold, Criterion::SoftThreshold([None, Some(0.95)]));
+    let turn = decided(&|settings| settings.selection.strategy = Strategy::RoundRobin, &|_| {});
+    assert_eq!(turn, Criterion::Turn);
+}

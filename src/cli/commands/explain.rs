@@ -5,7 +5,9 @@ use clap::Args;
 use crate::cli::ui::{self, Column, Output, Table, Tint, clean, format};
 use crate::cli::{context::Context, error::CliError};
 use crate::pool::spoken;
-use crate::protocol::{CandidateInfo, DecidedInfo, ExplainInfo, ExplainParams, LimitInfo, VerdictInfo};
+use crate::protocol::{
+    CandidateInfo, ComparedInfo, DecidedInfo, ExplainInfo, ExplainParams, LimitInfo, PassedInfo, VerdictInfo,
+};
 
 /// Why an account is not chosen: its plan lacks the model.
 const LACKS_MODEL: &str = "lacks_model";
@@ -43,12 +45,14 @@ fn decision(info: &ExplainInfo, decided: &DecidedInfo, now: u64, output: &Output
     let Some(account) = &decided.account else {
         let message = decided.message.as_deref().unwrap_or_default();
         let refused = output.tint(Tint::Bad, "refused");
-        return output.prose(&format!("{refused} {ago}: {wanted}\n{}\n", clean(message)));
+        let first = first_free(info, now).map(|first| format!("{first}\n")).unwrap_or_default();
+        return output.prose(&format!("{refused} {ago}: {wanted}\n{}\n{first}", clean(message)));
     };
     let held = if decided.held { "" } else { ", since ended" };
     let chosen = output.tint(Tint::Strong, &clean(ui::account::label(account)));
-    let why = why(decided.by.as_deref().unwrap_or_default(), &info.strategy);
-    let mut text = format!("granted {ago}{held}: {wanted}\n{chosen} was chosen: {why}\n");
+    let by = decided.by.as_deref().unwrap_or_default();
+    let mut text = format!("granted {ago}{held}: {wanted}\n{chosen}{}\n", over(by, decided.compared.as_ref(), info));
+    text.extend(decided.compared.iter().filter_map(|compared| passed(compared, now)).map(|line| line + "\n"));
     if let (Some(from), Some(reason)) = (&decided.moved_from, &decided.moved_because) {
         text += &format!("the lease moved from {}: {}\n", clean(ui::account::label(from)), format::spaced(reason));
     }
@@ -78,6 +82,88 @@ fn request_text(info: &ExplainInfo) -> String {
     clean(&parts.join(" "))
 }
 
+/// What decided, after the name of the chosen account: ` over home: 0/1 leases against 1/1`.
+fn over(by: &str, compared: Option<&ComparedInfo>, info: &ExplainInfo) -> String {
+    let other = compared.and_then(|compared| compared.over.as_ref()).map(ui::account::label);
+    let over = other.map(|other| format!(" over {}", clean(other))).unwrap_or_default();
+    let criterion = compared.and_then(|compared| criterion(compared, info));
+    let is_only = compared.is_some_and(|compared| compared.over.is_none()) && ["strategy", "current"].contains(&by);
+    let is_ordered = ["strategy", "pid_offset", "current"].contains(&by);
+    let why = match criterion.filter(|_| is_ordered) {
+        Some(criterion) => criterion,
+        None if is_only => "the only account that can serve".to_owned(),
+        None => why(by, &info.strategy),
+    };
+    format!("{over}: {why}")
+}
+
+/// The criterion in which the two accounts differ, with both values.
+fn criterion(compared: &ComparedInfo, info: &ExplainInfo) -> Option<String> {
+    let text = |text: &Option<String>| clean(text.as_deref().unwrap_or("unknown"));
+    let (chosen, other) = (text(&compared.chosen), text(&compared.other));
+    let against = format!("{chosen} against {other}");
+    let over = compared.over.as_ref().map(ui::account::label).map(clean).unwrap_or_default();
+    Some(match compared.criterion.as_deref()? {
+        "leases" => format!("{chosen} leases against {other}"),
+        "priority" => format!("priority {against}"),
+        "tier" => format!("plan {against}"),
+        "pid_offset" => format!("pid_offset (process {chosen})"),
+        "quota_pool" => format!("only the second quota of {over} is open"),
+        "overage" => format!("the plan of {over} is used up, and its requests are paid for"),
+        "soft_threshold" => format!("{chosen} used against {other}, which is above the soft threshold"),
+        "current" => format!("it is the current account ({})", info.strategy),
+        "turn" => "the accounts take turns".to_owned(),
+        "score" => format!("{} score {against}", info.strategy),
+        "used_7d" => format!("{chosen} of the week used against {other}"),
+        "used_5h" => format!("{chosen} of the 5 hours used against {other}"),
+        "resets_7d_at" => format!("its week resets first ({against})"),
+        "used" => format!("{chosen} used against {other}"),
+        "idle" => format!("used longest ago ({against})"),
+        "order" => "equal otherwise, and first in the order".to_owned(),
+        criterion => format!("{} {against}", format::spaced(criterion)),
+    })
+}
+
+/// `preferred k3 limited until 17:06, in 3 min`
+fn passed(compared: &ComparedInfo, now: u64) -> Option<String> {
+    let PassedInfo { account, by, why, until } = compared.passed.as_ref()?;
+    let what = if by == "session" { "the session's account" } else { "preferred" };
+    let until = until.map(|until| format!(" {}", until_words(now, until))).unwrap_or_default();
+    let why = if why == "overage" { "has used up its plan".to_owned() } else { state_words(why) };
+    Some(format!("{what} {} {why}{until}", clean(ui::account::label(account))))
+}
+
+/// `until 17:06, in 3 min`; a time that has passed is over.
+fn until_words(now: u64, until: u64) -> String {
+    if until <= now { "until just now".to_owned() } else { format::until_clock(now, until) }
+}
+
+/// The first account that can serve, and when: `k3 can serve first: 17:06, in 3 min`.
+fn first_free(info: &ExplainInfo, now: u64) -> Option<String> {
+    let excluded = info.candidates.iter().filter(|one| one.why.as_deref() != Some(LACKS_MODEL));
+    let waiting = excluded.filter_map(|one| Some((one.until?, one)));
+    let (until, first) = waiting.min_by_key(|(until, _)| *until)?;
+    if info.now.outcome == "grant" {
+        return None;
+    }
+    let at = if until <= now { "now".to_owned() } else { format::clock_and_span(now, until) };
+    Some(format!("{} can serve first: {at}", clean(candidate_name(first))))
+}
+
+fn candidate_name(one: &CandidateInfo) -> &str {
+    one.label.as_ref().or(one.email.as_ref()).unwrap_or(&one.id)
+}
+
+/// Why an account cannot serve, as everywhere.
+fn state_words(why: &str) -> String {
+    match why {
+        "not_allowed" => "not for this agent".to_owned(),
+        "busy" => "in use".to_owned(),
+        "lacks_model" => "lacks the model".to_owned(),
+        other => format::spaced(other),
+    }
+}
+
 fn why(by: &str, strategy: &str) -> String {
     match by {
         "account" => "the request named it".to_owned(),
@@ -94,20 +180,25 @@ fn why(by: &str, strategy: &str) -> String {
 }
 
 fn now_text(info: &ExplainInfo, now: u64) -> String {
-    let VerdictInfo { outcome, account, by, kind, until, message, .. } = &info.now;
+    let VerdictInfo { outcome, account, by, kind, until, message, compared, .. } = &info.now;
     let kind = kind.as_ref().map(|kind| format::spaced(kind.name())).unwrap_or_default();
     match (outcome.as_str(), account) {
         ("grant", Some(account)) => {
             let lacks = |one: &CandidateInfo| one.id == account.id && one.why.as_deref() == Some(LACKS_MODEL);
             let why = match info.candidates.iter().any(lacks) {
-                true => "to ask again: no account is known to have the model".to_owned(),
-                false => why(by.as_deref().unwrap_or_default(), &info.strategy),
+                true => ", to ask again: no account is known to have the model".to_owned(),
+                false => over(by.as_deref().unwrap_or_default(), compared.as_ref(), info),
             };
-            format!("{}, {why}", clean(ui::account::label(account)))
+            let passed = compared.as_ref().and_then(|compared| passed(compared, now));
+            let passed = passed.map(|passed| format!("; {passed}")).unwrap_or_default();
+            format!("{}{why}{passed}", clean(ui::account::label(account)))
         }
-        ("wait", _) => match until {
-            Some(until) => format!("waits ({kind}), served {} at the earliest", format::until(now, *until)),
-            None => format!("waits ({kind}) until an account is free"),
+        ("wait", _) => match (until, first_free(info, now)) {
+            (_, Some(first)) => format!("waits ({kind}): {first}"),
+            (Some(until), None) => {
+                format!("waits ({kind}), served at the earliest {}", format::clock_and_span(now, *until))
+            }
+            (None, None) => format!("waits ({kind}) until an account is free"),
         },
         _ => format!("refused ({kind}): {}", clean(message.as_deref().unwrap_or_default())),
     }
@@ -132,10 +223,10 @@ fn candidates(info: &ExplainInfo, now: u64, output: &Output) -> String {
     let used = |used: Option<f64>| used.map(|used| format!("{:.0} %", used * 100.0)).unwrap_or_default();
     for one in &info.candidates {
         let tint = if one.why.is_some() { Tint::Faint } else { Tint::Strong };
-        let name = one.label.as_ref().or(one.email.as_ref()).unwrap_or(&one.id);
+        let name = candidate_name(one);
         table.row(vec![
             (one.rank.map(|rank| rank.to_string()).unwrap_or_default(), None),
-            (name.clone(), Some(tint)),
+            (name.to_owned(), Some(tint)),
             (format!("{}/{}", one.leases, one.capacity), None),
             (if has_priority { one.priority.to_string() } else { String::new() }, None),
             (format!("{:.0}", one.health), None),
@@ -156,9 +247,11 @@ fn candidates(info: &ExplainInfo, now: u64, output: &Output) -> String {
 
 fn notes(one: &CandidateInfo, now: u64) -> String {
     if let Some(why) = &one.why {
-        let then = if why == LACKS_MODEL { "asked again" } else { "free" };
-        let until = one.until.map(|until| format!(", {then} {}", format::until(now, until))).unwrap_or_default();
-        return format!("{}{until}", format::spaced(why));
+        let until = one.until.map(|until| match why == LACKS_MODEL {
+            true => format!(", asked again {}", format::until(now, until)),
+            false => format!(" {}", until_words(now, until)),
+        });
+        return format!("{}{}", state_words(why), until.unwrap_or_default());
     }
     let mut notes = Vec::new();
     notes.extend(one.current.then(|| "current".to_owned()));
@@ -206,7 +299,8 @@ mod tests {
             },
             "decided": {
                 "at": NOW - 4_000, "lease": "ls_1", "fence": 7, "held": true, "account": label("home"), "by": "strategy",
-                "moved_from": label("work"), "moved_because": "quota_exhausted"
+                "moved_from": label("work"), "moved_because": "quota_exhausted",
+                "compared": { "over": label("work"), "criterion": "leases", "chosen": "0/1", "other": "1/1" }
             },
             "now": { "outcome": "grant", "account": label("home"), "by": "session" }
         });
@@ -218,9 +312,9 @@ mod tests {
         assert_eq!(
             text(&info(), NOW, &Output::plain(80)),
             "granted 4 s ago: claude-sonnet-4-5 of anthropic for session s1\n\
-             home was chosen: fewest leases per capacity, priority, then hybrid\n\
+             home over work: 0/1 leases against 1/1\n\
              the lease moved from work: quota exhausted\n\
-             the same request now: home, its conversation is on this account\n\
+             the same request now: home: its conversation is on this account\n\
              \n\
              #  ACCOUNT  LEASES  HEALTH  TOKENS  SCORE     5H  NOTES\n\
              1  home        1/1      70      49    640   20 %  current\n\
@@ -228,6 +322,28 @@ mod tests {
              \u{20} quota exhausted of the account until Tue 03:13, in 13 h (stated 5 s ago)\n\
              \u{20}   429 rate_limit_error “This request would exceed your account's rate limit”\n"
         );
+    }
+
+    #[test]
+    fn what_decided_is_named_with_both_values() {
+        let label = |label: &str| json!({ "id": "ac_1", "label": label });
+        let said = |by: &str, compared: serde_json::Value| over(by, Some(&from_value(compared).unwrap()), &info());
+        let compared = |criterion: &str, chosen: &str, other: &str| json!({ "over": label("home"), "criterion": criterion, "chosen": chosen, "other": other });
+        for (by, compared, expected) in [
+            ("strategy", compared("leases", "0/1", "1/1"), " over home: 0/1 leases against 1/1"),
+            ("pid_offset", compared("pid_offset", "4711", ""), " over home: pid_offset (process 4711)"),
+            ("pid_offset", compared("priority", "5", "0"), " over home: priority 5 against 0"),
+            ("strategy", compared("score", "640.0", "600.0"), " over home: hybrid score 640.0 against 600.0"),
+            ("session", json!({ "over": label("home") }), " over home: its conversation is on this account"),
+            ("strategy", json!({}), ": the only account that can serve"),
+        ] {
+            assert_eq!(said(by, compared), expected);
+        }
+        let preferred = json!({ "passed": {
+            "account": label("k3"), "by": "preferred", "why": "limited", "until": NOW + 180_000
+        } });
+        let text = passed(&from_value(preferred).unwrap(), NOW).unwrap();
+        assert_eq!(text, format!("preferred k3 limited {}", format::until_clock(NOW, NOW + 180_000)));
     }
 
     #[test]

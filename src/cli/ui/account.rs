@@ -44,9 +44,7 @@ pub(crate) fn tier(tier: Tier) -> &'static str {
 }
 
 pub(crate) fn parse_tier(text: &str) -> Result<Tier, String> {
-    let tiers = [Tier::Ultra, Tier::Pro, Tier::Free, Tier::Unknown];
-    let found = tiers.into_iter().find(|known| tier(*known) == text);
-    found.ok_or_else(|| "the tier must be ultra, pro, free or unknown".to_owned())
+    Tier::named(text).ok_or_else(|| "the tier must be ultra (or max), pro, free or unknown".to_owned())
 }
 
 /// `login`, `key` or `token`.

@@ -40,6 +40,11 @@ pub(crate) fn clock_with_seconds(at: u64) -> String {
     local(at).strftime("%H:%M:%S").to_string()
 }
 
+/// `Tue 24 Nov 2026`, in the local time zone.
+pub(crate) fn day(at: u64) -> String {
+    local(at).strftime("%a %-d %b %Y").to_string()
+}
+
 /// `17:06` today, `Tue 17:06` within a week, else with the date: `24 Dec 17:06`, `3 Jan 2027`.
 pub(crate) fn day_and_clock(now: u64, at: u64) -> String {
     let (today, then) = (local(now), local(at));

@@ -3,14 +3,14 @@
 use crate::daemon::api::reply::{CallReply, CallResult};
 use crate::daemon::api::session::{bad, find_account, target};
 use crate::daemon::state::{Daemon, State};
-use crate::daemon::{os::clock, view};
+use crate::daemon::{log::instant, os::clock, view};
 use crate::pool::{
-    Account, AccountId, Bind, CandidateAccount, ConnectionId, Explanation, Holder, Ineligible, Lease, LeaseExplanation,
-    LeaseRequest, Limit, Now, RefusedRequest, SelectionResult, Wall,
+    Account, AccountId, Bind, CandidateAccount, Comparison, ConnectionId, Criterion, Explanation, Holder, Ineligible,
+    Lease, LeaseExplanation, LeaseRequest, Limit, Now, PassedAccount, RefusedRequest, SelectionResult, Wall, spoken,
 };
 use crate::protocol::{
-    AccountLabel, Answer, CandidateInfo, DecidedInfo, ErrorInfo, ErrorKind, ExplainInfo, ExplainParams, ForecastInfo,
-    ForecastParams, OutlookInfo, RequestInfo, VerdictInfo,
+    AccountLabel, Answer, CandidateInfo, ComparedInfo, DecidedInfo, ErrorInfo, ErrorKind, ExplainInfo, ExplainParams,
+    ForecastInfo, ForecastParams, OutlookInfo, PassedInfo, RequestInfo, VerdictInfo,
 };
 
 /// Names the most recent decision.
@@ -96,7 +96,7 @@ fn find_lease<'a>(daemon: &Daemon, state: &'a State, id: &str) -> Result<&'a Lea
 }
 
 fn of_lease(daemon: &Daemon, state: &State, now: Now, lease: &Lease) -> ExplainInfo {
-    let LeaseExplanation { fence, account, by, at, moved_from, now: as_of_now } =
+    let LeaseExplanation { fence, account, by, at, moved_from, comparison, now: as_of_now } =
         state.pool.explain_ended_lease(now, lease);
     let decided = DecidedInfo {
         lease: Some(daemon.lease_key.id(lease)),
@@ -106,6 +106,8 @@ fn of_lease(daemon: &Daemon, state: &State, now: Now, lease: &Lease) -> ExplainI
         by: Some(by.name().to_owned()),
         moved_from: moved_from.map(|(account, _)| name(state, account)),
         moved_because: moved_from.map(|(_, reason)| reason.name().to_owned()),
+        compared: comparison.map(|comparison| compared(state, now, &comparison)),
+        pid: lease.bind.process().or(lease.holder.process).map(|process| process.pid),
         ..decided_at(at)
     };
     let request = RequestInfo {
@@ -130,13 +132,20 @@ fn decided_at(at: Wall) -> DecidedInfo {
         moved_because: None,
         kind: None,
         message: None,
+        compared: None,
+        until: None,
+        pid: None,
     }
 }
 
 fn of_refusal(state: &State, now: Now, refused: &RefusedRequest) -> ExplainInfo {
     let RefusedRequest { at, ask, refusal } = refused;
-    let decided =
-        DecidedInfo { kind: Some(refusal.kind.into()), message: Some(refusal.message.clone()), ..decided_at(*at) };
+    let decided = DecidedInfo {
+        kind: Some(refusal.kind.into()),
+        message: Some(refusal.message.clone()),
+        until: refusal.retry_at.map(|at| at.0),
+        ..decided_at(*at)
+    };
     let explanation = state.pool.explain(now, ask);
     ExplainInfo { decided: Some(decided), ..explained(state, now, "refusal", of_request(ask), explanation) }
 }
@@ -181,20 +190,63 @@ fn explained(state: &State, now: Now, subject: &str, request: RequestInfo, expla
         decided: None,
         account: None,
         limits: Vec::new(),
-        now: verdict(state, explanation.verdict),
+        now: verdict(state, now, explanation.verdict, explanation.comparison),
         strategy: selection.strategy.name().to_owned(),
         mode: selection.mode.name().to_owned(),
         candidates: candidates.filter_map(|one| candidate(state, now, one)).collect(),
     }
 }
 
-fn verdict(state: &State, verdict: SelectionResult) -> VerdictInfo {
+/// What decided for an account over the others.
+fn compared(state: &State, now: Now, Comparison { over, by, passed }: &Comparison) -> ComparedInfo {
+    let [chosen, other] = by.map(criterion_values).unwrap_or_default();
+    let passed = passed.map(|PassedAccount { account, wanted_by, why, until }| PassedInfo {
+        account: name(state, account),
+        by: wanted_by.name().to_owned(),
+        why: why.map_or("overage", |why| state.obstacle_name(now, account, why)).to_owned(),
+        until: until.map(|at| at.0),
+    });
+    ComparedInfo {
+        over: over.map(|over| name(state, over)),
+        criterion: by.map(|by| by.name().to_owned()),
+        chosen,
+        other,
+        passed,
+    }
+}
+
+/// The values of the chosen account and of the other one, for people.
+fn criterion_values(by: Criterion) -> [Option<String>; 2] {
+    let percent =
+        |used: Option<f64>| Some(used.map_or_else(|| "unknown".to_owned(), |used| format!("{:.0} %", used * 100.0)));
+    let points = |value: f64| Some(format!("{value:.1}"));
+    match by {
+        Criterion::QuotaPool | Criterion::Overage | Criterion::Current | Criterion::Turn | Criterion::Order => {
+            [None, None]
+        }
+        Criterion::PidOffset(pid) => [Some(pid.to_string()), None],
+        Criterion::Leases(leases) => leases.map(|(leases, capacity)| Some(format!("{leases}/{capacity}"))),
+        Criterion::Priority(priorities) => priorities.map(|priority| Some(priority.to_string())),
+        Criterion::Tier(tiers) => tiers.map(|tier| Some(tier.name().to_owned())),
+        Criterion::Health(values) | Criterion::Tokens(values) | Criterion::Score(values) => values.map(points),
+        Criterion::SoftThreshold(used) | Criterion::Weekly(used) | Criterion::Short(used) | Criterion::Used(used) => {
+            used.map(percent)
+        }
+        Criterion::WeeklyReset(resets) => {
+            resets.map(|at| Some(at.map_or_else(|| "unknown".to_owned(), |at| instant(at.0))))
+        }
+        Criterion::Idle(idle) => idle.map(|idle| Some(idle.map_or_else(|| "never used".to_owned(), spoken))),
+    }
+}
+
+fn verdict(state: &State, now: Now, verdict: SelectionResult, comparison: Option<Comparison>) -> VerdictInfo {
     let nothing = |outcome: &str| VerdictInfo {
         outcome: outcome.to_owned(),
         account: None,
         by: None,
         kind: None,
         until: None,
+        compared: comparison.map(|comparison| compared(state, now, &comparison)),
         message: None,
         hint: None,
     };

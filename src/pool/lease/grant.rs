@@ -61,10 +61,12 @@ impl Pool {
         (by, other): (ChosenBy, bool),
         effects: &mut Effects,
     ) -> Fence {
+        let comparison = self.comparison(now, &request, slot, (by, other));
         if let Some(target) = other.then(|| request.target.other_pool()).flatten() {
             request.target = target;
         }
         let (fence, reserved) = self.leases.take_fence();
+        self.leases.set_comparison(fence, comparison);
         effects.extend(reserved.map(Effect::ReserveFences));
         if by.is_order() {
             self.advance_family(now, &request, slot);

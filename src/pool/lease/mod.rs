@@ -1,5 +1,6 @@
 //! Leases: which holder uses which account, and what ends it.
 
+pub(crate) mod comparison;
 pub(crate) mod grant;
 pub(crate) mod recent;
 pub(crate) mod table;

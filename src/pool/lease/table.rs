@@ -2,6 +2,7 @@
 
 use crate::limits::Reason;
 use crate::pool::lease::Lease;
+use crate::pool::lease::comparison::Comparison;
 use crate::pool::model::{AccountId, Attestation, Bind, ConnectionId, Fence, Holder, Mono, Now, Process};
 use crate::pool::timers::Timers;
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -22,6 +23,9 @@ pub struct Leases {
     by_process: FxHashMap<Process, Vec<Fence>>,
     /// The account that a report moved a lease from, and the reason.
     moved_from: FxHashMap<Fence, (AccountId, Reason)>,
+    /// What decided for the accounts of the leases, and of the one that ended last.
+    comparisons: FxHashMap<Fence, Comparison>,
+    last_comparison: Option<(Fence, Comparison)>,
     /// Processes that a lease was bound to since [`Self::take_unbound`].
     unbound: Vec<Process>,
     next: Fence,
@@ -53,6 +57,8 @@ impl Leases {
             most_lists: FEWEST_LISTS,
             by_process: FxHashMap::default(),
             moved_from: FxHashMap::default(),
+            comparisons: FxHashMap::default(),
+            last_comparison: None,
             unbound: Vec::new(),
             next: first,
             first,
@@ -110,6 +116,16 @@ impl Leases {
         self.moved_from.insert(fence, (account, reason));
     }
 
+    /// What decided for the account of a lease that is held, or that ended last.
+    pub fn comparison(&self, fence: Fence) -> Option<Comparison> {
+        let last = self.last_comparison.filter(|(of, _)| *of == fence).map(|(_, comparison)| comparison);
+        self.comparisons.get(&fence).copied().or(last)
+    }
+
+    pub fn set_comparison(&mut self, fence: Fence, comparison: Comparison) {
+        self.comparisons.insert(fence, comparison);
+    }
+
     /// Notes how the holder's program compares with its agent; `false` if the lease has ended.
     pub fn set_attested(&mut self, fence: Fence, attested: Attestation) -> bool {
         let held = self.held.get_mut(&fence);
@@ -157,6 +173,7 @@ impl Leases {
         if !self.moved_from.is_empty() {
             self.moved_from.remove(&fence);
         }
+        self.last_comparison = self.comparisons.remove(&fence).map(|comparison| (fence, comparison));
         self.unbind(fence, lease.bind);
         if fence < self.first && self.retired_fences.len() < MOST_RETIRED {
             self.retired_fences.insert(fence);

@@ -21,15 +21,32 @@ pub enum CredentialKind {
 )]
 #[serde(rename_all = "snake_case")]
 pub enum Tier {
-    /// The largest plan.
+    /// The largest plan; `max` in Claude's own words.
+    #[serde(alias = "max", alias = "MAX", alias = "Max", alias = "ULTRA", alias = "Ultra")]
     Ultra,
     /// A paid plan.
+    #[serde(alias = "PRO", alias = "Pro")]
     Pro,
     /// A free plan.
+    #[serde(alias = "FREE", alias = "Free")]
     Free,
     /// Not known yet.
     #[default]
+    #[serde(alias = "UNKNOWN", alias = "Unknown")]
     Unknown,
+}
+
+stable_names!(Tier: Ultra = "ultra", Pro = "pro", Free = "free", Unknown = "unknown");
+
+impl Tier {
+    /// The plan of this name, in letters of either case; `max` is `ultra`.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        let name = name.trim();
+        let tiers = [Self::Ultra, Self::Pro, Self::Free, Self::Unknown];
+        let is_max = name.eq_ignore_ascii_case("max");
+        tiers.into_iter().find(|tier| tier.name().eq_ignore_ascii_case(name) || is_max && *tier == Self::Ultra)
+    }
 }
 
 /// Whether the login itself works, regardless of limits.

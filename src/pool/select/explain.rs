@@ -1,8 +1,8 @@
 //! Explaining a selection: why an account is chosen, and why the others are not.
 
 use crate::limits::Reason;
-use crate::pool::account::digest::Rank;
 use crate::pool::account::table::ProviderAccounts;
+use crate::pool::lease::comparison::Comparison;
 use crate::pool::lease::recent::RefusedRequest;
 use crate::pool::lease::{ChosenBy, Lease, reacquire};
 use crate::pool::limit::Limit;
@@ -24,6 +24,8 @@ const MOST_RANKED: usize = 64;
 pub struct Explanation {
     /// The result.
     pub verdict: SelectionResult,
+    /// What decides for the account that it would get.
+    pub comparison: Option<Comparison>,
     /// Every account of the provider; those that can serve come first, in the order in which they would be chosen.
     pub candidates: Vec<CandidateAccount>,
 }
@@ -106,6 +108,8 @@ pub struct LeaseExplanation {
     pub at: Wall,
     /// The account a report moved it from, and why.
     pub moved_from: Option<(AccountId, Reason)>,
+    /// What decided for it over the other accounts; none for a lease from before this run.
+    pub comparison: Option<Comparison>,
     /// How the same request would be decided as things stand.
     pub now: Explanation,
 }
@@ -115,13 +119,17 @@ impl Pool {
     pub fn explain(&self, now: Now, ask: &LeaseRequest) -> Explanation {
         let mut ask = ask.clone();
         ask.exclude.sort_unstable();
+        let mut comparison = None;
         let verdict = match self.choose_with(now, &ask, now.mono, &mut Vec::new()) {
-            Choice::Grant { slot, by, .. } => SelectionResult::Grant(self.accounts[slot].record.id, by),
+            Choice::Grant { slot, by, other } => {
+                comparison = Some(self.comparison(now, &ask, slot, (by, other)));
+                SelectionResult::Grant(self.accounts[slot].record.id, by)
+            }
             Choice::Wait { kind, earliest } => SelectionResult::Wait(kind, earliest.map(|at| now.wall_of(at))),
             Choice::Refuse(refusal) => SelectionResult::Refuse(refusal),
         };
         let Some(provider) = self.accounts.of_provider(&ask.target.provider) else {
-            return Explanation { verdict, candidates: Vec::new() };
+            return Explanation { verdict, comparison, candidates: Vec::new() };
         };
         let mut candidates: Vec<CandidateAccount> =
             provider.slots().iter().map(|&slot| self.candidate(now, &ask, provider, slot)).collect();
@@ -129,7 +137,7 @@ impl Pool {
             candidates[self.accounts.position(slot)].rank = Some(place + 1);
         }
         candidates.sort_by_key(|one| (one.exclusion.is_some(), one.rank.unwrap_or(usize::MAX)));
-        Explanation { verdict, candidates }
+        Explanation { verdict, comparison, candidates }
     }
 
     /// Why a lease is on its account.
@@ -146,6 +154,7 @@ impl Pool {
             by: lease.by,
             at: lease.granted_at,
             moved_from: self.leases.moved_from(lease.fence),
+            comparison: self.leases.comparison(lease.fence),
             now: self.explain(now, &reacquire(lease, account)),
         }
     }
@@ -161,7 +170,7 @@ impl Pool {
     }
 
     fn candidate(&self, now: Now, ask: &LeaseRequest, provider: &ProviderAccounts, slot: usize) -> CandidateAccount {
-        let (account, inputs) = (&self.accounts[slot], self.accounts.inputs(slot));
+        let account = &self.accounts[slot];
         let selection = &self.settings.selection;
         let quotas = ask.target.quotas(&self.settings.quota);
         let quota = self.quota_in_use(account, quotas, now);
@@ -186,8 +195,7 @@ impl Pool {
             health: account.health.score(&selection.health, now.mono),
             tokens: account.bucket.tokens(&selection.tokens, now.mono),
             idle: account.last_used.map(|at| Past::from(now.mono).since(at)),
-            score: strategy::Hybrid::new(selection, now).rank(inputs).1
-                + if current { strategy::STICKINESS } else { 0.0 },
+            score: self.hybrid_points(now, ask, provider, slot),
             current,
             weekly: weekly.map(|window| window.utilization),
             weekly_resets_at: weekly.and_then(|window| window.resets_at),
@@ -230,12 +238,7 @@ impl Pool {
     /// The accounts that can serve, in the order in which they would be chosen if each one before were gone.
     fn rank(&self, now: Now, ask: &LeaseRequest, provider: &ProviderAccounts, verdict: &SelectionResult) -> Vec<usize> {
         let quotas = ask.target.quotas(&self.settings.quota);
-        let tier_first = self.settings.selection.tier_first;
-        let order = |slot: usize| -> Rank {
-            let order = self.accounts.key(slot).rank;
-            let order = if tier_first { order } else { order.any_tier() };
-            self.place(slot, order, quotas, now)
-        };
+        let order = |slot: usize| self.ranked(slot, quotas, now);
         let other = |slot: usize| closed_on(&self.accounts[slot], QuotaChoices::only(quotas.first), now).is_some();
         let mut open: Vec<usize> =
             provider.slots().iter().copied().filter(|&slot| self.ineligible(slot, ask, now).is_none()).collect();

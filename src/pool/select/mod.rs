@@ -1,6 +1,7 @@
 //! Selection: which account a request gets, why the others cannot serve, and what will be free when.
 
 pub(crate) mod choose;
+pub(crate) mod compare;
 pub(crate) mod eligibility;
 pub(crate) mod explain;
 pub(crate) mod forecast;

@@ -103,6 +103,42 @@ pub struct DecidedInfo {
     pub kind: Option<ErrorKind>,
     /// Of a refusal, its message.
     pub message: Option<String>,
+    /// What decided for the account over the others, when the lease was granted.
+    pub compared: Option<ComparedInfo>,
+    /// Of a refusal, the earliest time at which another try could succeed, epoch ms, if it was known.
+    pub until: Option<u64>,
+    /// Its holder's process.
+    pub pid: Option<u32>,
+}
+
+/// What decided for an account over the others.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct ComparedInfo {
+    /// The account that would have been next; null if no other one could serve.
+    pub over: Option<AccountLabel>,
+    /// The first criterion in which the two differ: `quota_pool`, `overage`, `soft_threshold`, `leases`, `priority`,
+    /// `tier`, `pid_offset`, `current`, `turn`, `health`, `tokens`, `score`, `used_7d`, `used_5h`, `resets_7d_at`,
+    /// `used`, `idle` or `order`. Null if the order did not decide.
+    pub criterion: Option<String>,
+    /// The value of the chosen account, for people; of `pid_offset` the process id.
+    pub chosen: Option<String>,
+    /// The value of the other account.
+    pub other: Option<String>,
+    /// The account that would have come first, and could not serve.
+    pub passed: Option<PassedInfo>,
+}
+
+/// An account that comes before the order, and cannot serve.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct PassedInfo {
+    /// The account.
+    pub account: AccountLabel,
+    /// What it is: `session` or `preferred`.
+    pub by: String,
+    /// Why it cannot serve, as for a candidate; `overage` if its plan is used up.
+    pub why: String,
+    /// Until when, epoch ms, if known.
+    pub until: Option<u64>,
 }
 
 /// The outcome of a request.
@@ -118,6 +154,8 @@ pub struct VerdictInfo {
     pub kind: Option<ErrorKind>,
     /// The earliest end of the wait, epoch ms, if known.
     pub until: Option<u64>,
+    /// What would decide for the account over the others.
+    pub compared: Option<ComparedInfo>,
     /// The message of the refusal.
     pub message: Option<String>,
     /// How to fix it.

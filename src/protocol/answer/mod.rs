@@ -13,7 +13,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use account::{AccountInfo, AccountLabel, AccountName, AccountTotals, CheckInfo, LimitInfo, LinkInfo, UsageInfo};
-pub use explanation::{CandidateInfo, DecidedInfo, ExplainInfo, ForecastInfo, OutlookInfo, RequestInfo, VerdictInfo};
+pub use explanation::{
+    CandidateInfo, ComparedInfo, DecidedInfo, ExplainInfo, ForecastInfo, OutlookInfo, PassedInfo, RequestInfo,
+    VerdictInfo,
+};
 pub use history::{AttemptRow, HistoryGroup, HistoryInfo, PastLease, RequestRow, RequestSums, TokenSums};
 pub use lease::{CredentialInfo, DecisionInfo, HolderInfo, LeaseInfo, LeaseRow, MovedInfo, QueueRow, SecretText};
 pub use status::{

@@ -33,11 +33,11 @@ pub(crate) struct AccountAddArgs {
     /// The email address of the login
     #[arg(long)]
     email: Option<String>,
-    /// The plan: ultra, pro, free or unknown
+    /// The plan: ultra (or max), pro, free or unknown
     #[arg(long, value_parser = account::parse_tier)]
     tier: Option<Tier>,
     /// How many leases the account may have at a time [default: leases.per_account]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", value_parser = max_leases)]
     max_leases: Option<u32>,
     /// The priority among equally loaded accounts; higher is preferred
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
@@ -48,6 +48,16 @@ pub(crate) struct AccountAddArgs {
     /// The id of the cloud project
     #[arg(long, value_name = "ID")]
     project_id: Option<String>,
+}
+
+fn max_leases(text: &str) -> Result<u32, String> {
+    match text.parse() {
+        Ok(0) => {
+            Err("at least 1 is needed; an account that gets no lease is disabled: lessor account disable A".to_owned())
+        }
+        Ok(most) => Ok(most),
+        Err(_) => Err("a number from 1 is expected".to_owned()),
+    }
 }
 
 pub(super) fn add(options: AccountAddArgs, context: &Context) -> Result<(), CliError> {

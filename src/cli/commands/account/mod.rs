@@ -141,7 +141,10 @@ pub(super) fn execute(command: AccountSubcommand, context: &Context) -> Result<(
             }
             (context.connect()?.remove_account(AccountRef { account })?, "removed")
         }
-        AccountSubcommand::Enable(account) => (context.connect()?.enable_account(reference(account))?, "enabled"),
+        AccountSubcommand::Enable(account) => {
+            let info = context.connect()?.enable_account(reference(account))?;
+            return serving(&info, "is enabled", context);
+        }
         AccountSubcommand::Disable(AccountDisableArgs { account: AccountArg { account }, reason }) => {
             (context.connect()?.disable_account(DisableAccountParams { account, reason })?, "disabled")
         }
@@ -154,7 +157,7 @@ pub(super) fn execute(command: AccountSubcommand, context: &Context) -> Result<(
         }
         AccountSubcommand::Verify(AccountVerifyArgs { account: AccountArg { account }, confirmed }) => {
             let info = context.connect()?.verify_account(VerifyAccountParams { account, confirmed })?;
-            return done(&info, &format!("{}: verified", format::spaced(&info.state)), context);
+            return serving(&info, "is verified", context);
         }
     };
     done(&info, what, context)
@@ -184,6 +187,29 @@ fn what_is_lost(info: &AccountInfo) -> String {
         some => format!("; {} on it {}", format::count(some as usize, "lease"), if some == 1 { "ends" } else { "end" }),
     };
     clean(&format!("{} ({}) is removed with {credential}{leases}.", account::name(info), info.provider))
+}
+
+/// Prints what an account is after a command that lets it serve; exit code 5 if it still cannot serve.
+fn serving(info: &AccountInfo, what: &str, context: &Context) -> Result<(), CliError> {
+    let name = clean(account::name(info));
+    if ["ready", "partly_limited"].contains(&info.state.as_str()) {
+        let partly = if info.state == "ready" { "can serve" } else { "can serve, though not every model" };
+        return context.output.result(info, || context.output.prose(&format!("{name} {what} and {partly}\n")));
+    }
+    let now = format::now();
+    let until = info.limits.iter().map(|limit| limit.until).filter(|until| *until > now).max();
+    let until = until.filter(|_| info.state == "limited").map(|until| format!(" {}", format::until_clock(now, until)));
+    let why = info.state_reason.as_ref().map(|why| format!(": {}", clean(why))).unwrap_or_default();
+    let state = format::spaced(&info.state);
+    let message = format!("{name} {what}, but cannot serve now: {state}{}{why}", until.unwrap_or_default());
+    let clear = || (info.state == "limited").then(|| format!("lessor account clear-limits {}", info.id));
+    if context.output.json {
+        context.output.document(info)?;
+    }
+    let error = CliError::new(ErrorKind::NoAccount, message);
+    let remedy = info.remedy.clone().or_else(clear);
+    let waits = || "it serves when its token is refreshed; see: lessor account list".to_owned();
+    Err(error.exit(NEEDS_USER).replace_hint(remedy.unwrap_or_else(waits)))
 }
 
 /// Without a time at which it works, the user must act.

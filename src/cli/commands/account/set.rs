@@ -57,7 +57,7 @@ fn change(account: String, changes: &[String]) -> Result<SetAccountParams, Strin
             "email" => change.email = Some(value.to_owned()),
             "tier" => change.tier = Some(if value.is_empty() { Ok(Default::default()) } else { parse_tier(value) }?),
             "project_id" => change.project_id = Some(value.to_owned()),
-            "max_leases" => change.max_leases = Some(number(key, value, "a number from 1, or empty")?),
+            "max_leases" => change.max_leases = Some(capacity(&change.account, value)?),
             "priority" => change.priority = Some(number(key, value, "a whole number")?),
             "client_id" => change.client_id = Some(value.to_owned()),
             "use" => change.allowed_agents = Some(list(value)),
@@ -65,6 +65,17 @@ fn change(account: String, changes: &[String]) -> Result<SetAccountParams, Strin
         }
     }
     Ok(change)
+}
+
+/// A number of leases. No lease at all is not a capacity: the account is disabled instead.
+fn capacity(account: &str, value: &str) -> Result<u32, String> {
+    let most: u32 = number("max_leases", value, "a number from 1, or empty")?;
+    if most == 0 && !value.is_empty() {
+        return Err(format!(
+            "max_leases must be at least 1; so that the account gets no lease: lessor account disable {account}"
+        ));
+    }
+    Ok(most)
 }
 
 /// An empty text is 0, which removes the value.
@@ -91,11 +102,12 @@ mod tests {
     #[test]
     fn changes_are_parsed_and_empty_values_remove() {
         let all =
-            parse(&["label=a=b", "email=", "tier=pro", "max_leases=3", "priority=-2", "use=claude, codex"]).unwrap();
+            parse(&["label=a=b", "email=", "tier=Pro", "max_leases=3", "priority=-2", "use=claude, codex"]).unwrap();
         assert_eq!((all.label.as_deref(), all.email.as_deref()), (Some("a=b"), Some("")));
         assert_eq!((all.tier, all.max_leases, all.priority), (Some(Tier::Pro), Some(3), Some(-2)));
         assert_eq!(all.allowed_agents.unwrap(), ["claude", "codex"]);
         assert_eq!(all.project_id, None);
+        assert_eq!(parse(&["tier=max"]).unwrap().tier, Some(Tier::Ultra));
         let none = parse(&["max_leases=", "use=", "tier="]).unwrap();
         assert_eq!((none.max_leases, none.allowed_agents, none.tier), (Some(0), Some(vec![]), Some(Tier::Unknown)));
     }
@@ -107,6 +119,7 @@ mod tests {
             ("lable=x", "known keys are label"),
             ("max_leases=many", "a number from 1"),
             ("max_leases=-1", "a number from 1"),
+            ("max_leases=0", "lessor account disable work"),
             ("tier=gold", "ultra, pro, free"),
         ] {
             assert!(parse(&[text]).unwrap_err().contains(part), "{text}");

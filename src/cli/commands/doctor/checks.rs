@@ -2,11 +2,11 @@
 
 use super::{DoctorFinding, FindingLevel};
 use crate::cli::commands::import::{FoundCredentials, FoundFile, ImportSource, find, send};
-use crate::cli::ui::{account, format::count};
+use crate::cli::ui::{account, format, format::count};
 use crate::cli::{context::Context, error::CliError};
 use crate::credential::{import::DiscoveredAccount, oauth::OauthSettings};
 use crate::http::{self, ConnectOptions};
-use crate::protocol::{AccountInfo, DaemonStatus, ImportedEntry, ListAccountsParams};
+use crate::protocol::{AccountInfo, DaemonStatus, ImportedEntry, ListAccountsParams, ProviderInfo};
 use crate::{config::Config, daemon::oauth_given, pool::CredentialKind, pool::IdentityMatch};
 
 pub(super) fn all(context: &Context) -> Vec<DoctorFinding> {
@@ -23,6 +23,7 @@ pub(super) fn all(context: &Context) -> Vec<DoctorFinding> {
         }
         Ok((status, accounts, answers)) => {
             daemon(&status, &accounts, &mut findings);
+            serving(&status.providers, format::now(), &mut findings);
             self::accounts(&accounts, config.as_ref(), &mut findings);
             conflicts(&found, &accounts, &answers, &mut findings);
         }
@@ -102,27 +103,43 @@ fn daemon(status: &DaemonStatus, accounts: &[AccountInfo], findings: &mut Vec<Do
     }
 }
 
-fn accounts(accounts: &[AccountInfo], config: Option<&Config>, findings: &mut Vec<DoctorFinding>) {
-    let usable = accounts
-        .iter()
-        .filter(|account| ["ready", "partly_limited", "limited", "waiting_for_token"].contains(&account.state.as_str()))
-        .count();
-    if usable == 0 {
-        let none =
-            "import accounts from other tools: lessor import; or add one: lessor account add PROVIDER --api-key-stdin";
-        let (message, remedy) = match accounts.len() {
-            0 => ("there are no accounts".to_owned(), none),
-            number => {
-                (format!("none of {} is usable", count(number, "account")), "see the remedy for each account below")
-            }
-        };
-        findings.push(DoctorFinding::broken("account", message).remedy(remedy));
-    } else {
-        let limited = accounts.iter().filter(|account| account.state == "limited").count();
-        let limited = if limited == 0 { String::new() } else { format!("; {limited} of them limited now") };
-        let message = format!("{usable} of {} can be leased{limited}", count(accounts.len(), "account"));
-        findings.push(DoctorFinding::ok("account", message));
+/// Who can serve now. A provider whose accounts are all limited is not broken while another provider can serve.
+fn serving(providers: &[ProviderInfo], now: u64, findings: &mut Vec<DoctorFinding>) {
+    let add =
+        "import accounts from other tools: lessor import; or add one: lessor account add PROVIDER --api-key-stdin";
+    if providers.is_empty() {
+        findings.push(DoctorFinding::broken("account", "there are no accounts").remedy(add));
+        return;
     }
+    let first = |provider: &ProviderInfo| {
+        let at = provider.free_at?;
+        let name = provider.first_free.as_ref().map_or(provider.provider.as_str(), account::label);
+        Some((at, format!("{name} is the first that can: {}", format::clock_and_span(now, at))))
+    };
+    for provider in providers {
+        let ProviderInfo { provider: name, serving, accounts, .. } = provider;
+        let of = count(usize::try_from(*accounts).unwrap_or(usize::MAX), "account");
+        let message = format!("{name}: {serving} of {of} can serve now");
+        findings.push(match (serving, first(provider)) {
+            (0, Some((_, first))) => DoctorFinding::warning("account", format!("{message}; {first}")),
+            (0, None) => {
+                DoctorFinding::warning("account", message).remedy("see each account below, or: lessor account list")
+            }
+            _ => DoctorFinding::ok("account", message),
+        });
+    }
+    if providers.iter().all(|provider| provider.serving == 0) {
+        let earliest = providers.iter().filter_map(first).min_by_key(|(at, _)| *at);
+        let remedy = match &earliest {
+            Some(_) => "wait, or add another account: lessor account add PROVIDER --api-key-stdin".to_owned(),
+            None => "see each account below, or: lessor account list".to_owned(),
+        };
+        let first = earliest.map(|(_, first)| format!("; {first}")).unwrap_or_default();
+        findings.push(DoctorFinding::broken("account", format!("no account can serve now{first}")).remedy(remedy));
+    }
+}
+
+fn accounts(accounts: &[AccountInfo], config: Option<&Config>, findings: &mut Vec<DoctorFinding>) {
     for account in accounts {
         let why = account.state_reason.as_deref().map(|why| format!(": {why}")).unwrap_or_default();
         let finding = |message: String| DoctorFinding::warning("account", message).of(account::name(account));
@@ -350,7 +367,38 @@ mod tests {
         });
         let mut findings = Vec::new();
         accounts(&[serde_json::from_value(account).unwrap()], None, &mut findings);
-        assert_eq!(findings[0].message, "1 of 1 account can be leased; 1 of them limited now");
-        assert_eq!(findings[1].remedy.as_deref(), Some("open https://a.example; then: lessor account check ac_1"));
+        assert_eq!(findings[0].remedy.as_deref(), Some("open https://a.example; then: lessor account check ac_1"));
+    }
+
+    #[test]
+    fn a_limited_account_is_broken_only_if_no_account_of_any_provider_can_serve() {
+        let now = 1_790_000_000_000;
+        let label = crate::protocol::AccountLabel { id: "ac_1".into(), label: Some("work".into()), email: None };
+        let provider = |name: &str, serving: u64, free_at: Option<u64>| ProviderInfo {
+            provider: name.into(),
+            serving,
+            accounts: 5,
+            free_at,
+            first_free: free_at.map(|_| label.clone()),
+            ..ProviderInfo::default()
+        };
+        let said = |providers: &[ProviderInfo]| {
+            let mut findings = Vec::new();
+            serving(providers, now, &mut findings);
+            findings.into_iter().map(|finding| (finding.level, finding.message)).collect::<Vec<_>>()
+        };
+        let at = format::clock_and_span(now, now + 60_000);
+        let limited = provider("openai", 0, Some(now + 60_000));
+        let waiting = format!("openai: 0 of 5 accounts can serve now; work is the first that can: {at}");
+        assert_eq!(
+            said(&[provider("anthropic", 2, None), limited.clone()]),
+            [
+                (FindingLevel::Ok, "anthropic: 2 of 5 accounts can serve now".to_owned()),
+                (FindingLevel::Warning, waiting.clone()),
+            ]
+        );
+        let none = format!("no account can serve now; work is the first that can: {at}");
+        assert_eq!(said(&[limited]), [(FindingLevel::Warning, waiting), (FindingLevel::Broken, none)]);
+        assert_eq!(said(&[]), [(FindingLevel::Broken, "there are no accounts".to_owned())]);
     }
 }

@@ -52,7 +52,9 @@ fn own_key(secret: Secret) -> DiscoveredAccount {
 }
 
 fn tier(subscription: Option<&str>, limits: Option<&str>) -> Tier {
-    match (subscription, limits) {
+    let lower = |text: Option<&str>| text.map(str::to_ascii_lowercase);
+    let (subscription, limits) = (lower(subscription), lower(limits));
+    match (subscription.as_deref(), limits.as_deref()) {
         (Some("max"), _) => Tier::Ultra,
         (_, Some(limits)) if limits.contains("max") => Tier::Ultra,
         (Some("pro" | "team" | "enterprise"), _) => Tier::Pro,

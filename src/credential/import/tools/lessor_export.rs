@@ -40,7 +40,7 @@ fn entry(account: &JsonFields<'_>, now: Wall) -> Option<DiscoveredAccount> {
     };
     learn_account_id(&entry.provider, &mut entry.owner, account.text("account_id"));
     entry.project_id = account.text("project_id");
-    let tier = account.value("tier").and_then(|tier| serde_json::from_value(tier.clone()).ok());
+    let tier = account.text("tier").and_then(|tier| Tier::named(&tier));
     entry.tier = tier.unwrap_or(Tier::Unknown);
     let list = account.value("use").and_then(Value::as_array);
     entry.allowed_agents = list.map(|list| list.iter().filter_map(Value::as_str).map(str::to_owned).collect());

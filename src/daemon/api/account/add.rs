@@ -247,7 +247,11 @@ fn check(params: &AddAccountParams) -> Result<(), ErrorInfo> {
 }
 
 pub fn check_max_leases(max_leases: Option<u32>) -> Result<(), ErrorInfo> {
-    if max_leases == Some(0) { Err(bad("`max_leases` is 0; at least 1 is needed, or leave it out")) } else { Ok(()) }
+    if max_leases != Some(0) {
+        return Ok(());
+    }
+    let message = "`max_leases` is 0; at least 1 is needed, or leave it out";
+    Err(bad(message).hint("an account that gets no lease is disabled: lessor account disable A"))
 }
 
 pub fn check_refresh_token(kind: CredentialKind, token: Option<&SecretText<'_>>) -> Result<(), ErrorInfo> {

@@ -1,0 +1,192 @@
+//! What decided between the account that a request gets and the best of the others.
+
+use crate::pool::account::table::ProviderAccounts;
+use crate::pool::lease::ChosenBy;
+use crate::pool::lease::comparison::{Comparison, Criterion, PassedAccount};
+use crate::pool::model::{Ineligible, LeaseRequest, Mode, Now, Past, QuotaChoices, Strategy};
+use crate::pool::select::eligibility::is_closed;
+use crate::pool::select::strategy;
+use crate::pool::state::Pool;
+
+/// With more accounts of a provider, a grant does not note what decided: that would cost more than the selection.
+const MOST_COMPARED: usize = 64;
+
+impl Pool {
+    /// What decides for the account of `slot`, which a request is about to get; `second` says that it is in the
+    /// request's other quota pool.
+    pub(crate) fn comparison(
+        &self,
+        now: Now,
+        ask: &LeaseRequest,
+        slot: usize,
+        (by, second): (ChosenBy, bool),
+    ) -> Comparison {
+        let Some(provider) = self.accounts.of_provider(&ask.target.provider) else { return Comparison::default() };
+        if provider.slots().len() > MOST_COMPARED {
+            return Comparison::default();
+        }
+        let quotas = ask.target.quotas(&self.settings.quota);
+        let passed = self.passed(now, ask, quotas, slot);
+        let is_open = |other: &usize| *other != slot && self.ineligible(*other, ask, now).is_none();
+        let open: Vec<usize> = provider.slots().iter().copied().filter(is_open).collect();
+        let is_second = |slot: usize| quotas.second.is_some() && is_closed(&self.accounts[slot], quotas.first, now);
+        let rank = |slot: usize| (is_second(slot), self.ranked(slot, quotas, now));
+        let Some(best) = open.iter().map(|&slot| rank(slot)).min() else {
+            return Comparison { passed, ..Comparison::default() };
+        };
+        let ties: Vec<usize> = open.into_iter().filter(|&slot| rank(slot) == best).collect();
+        let other = strategy::pick(self, now, ask, quotas.first.quota, provider, &ties);
+        let over = Some(self.accounts[other].record.id);
+        let is_ordered = by.is_order() || by == ChosenBy::PidOffset;
+        let by = is_ordered.then(|| self.criterion(now, ask, provider, quotas, [(slot, second), (other, best.0)]));
+        Comparison { over, by, passed }
+    }
+
+    /// The account's place in the order before the strategy.
+    pub(crate) fn ranked(&self, slot: usize, quotas: QuotaChoices, now: Now) -> crate::pool::account::digest::Rank {
+        let order = self.accounts.key(slot).rank;
+        let order = if self.settings.selection.tier_first { order } else { order.any_tier() };
+        self.place(slot, order, quotas, now)
+    }
+
+    /// The account of the session, or the preferred one, where another account is chosen instead.
+    fn passed(&self, now: Now, ask: &LeaseRequest, quotas: QuotaChoices, chosen: usize) -> Option<PassedAccount> {
+        if ask.account.is_some() {
+            return None;
+        }
+        let selection = &self.settings.selection;
+        let provider = &ask.target.provider;
+        let session = ask.session.as_deref().filter(|_| selection.mode != Mode::PerformanceFirst);
+        let of_session = || self.sessions.get(provider, session?, now.mono, selection.session_ttl);
+        let of_config = || self.accounts.find(selection.preferred_account.as_deref()?, Some(provider)).ok();
+        let (slot, wanted_by) = of_session()
+            .and_then(|id| Some((self.accounts.slot(id)?, ChosenBy::Session)))
+            .or_else(|| Some((of_config()?, ChosenBy::Preferred)))?;
+        if slot == chosen {
+            return None;
+        }
+        let account = &self.accounts[slot];
+        let (why, until) = match self.ineligible(slot, ask, now) {
+            Some((why, until)) => (Some(why), until),
+            None if self.is_left_for_its_cost(now, ask, quotas, slot) => (None, None),
+            None => (Some(Ineligible::Busy), None),
+        };
+        let until = until.map(|until| until.wall(now));
+        Some(PassedAccount { account: account.record.id, wanted_by, why, until })
+    }
+
+    /// The first criterion of the order in which two accounts differ; each with whether its second quota pool serves.
+    fn criterion(
+        &self,
+        now: Now,
+        ask: &LeaseRequest,
+        provider: &ProviderAccounts,
+        quotas: QuotaChoices,
+        slots: [(usize, bool); 2],
+    ) -> Criterion {
+        let [(chosen, second), (other, other_second)] = slots;
+        let slots = [chosen, other];
+        if second != other_second {
+            return Criterion::QuotaPool;
+        }
+        let pays = slots.map(|slot| self.avoids(slot, quotas, now));
+        if pays[0] != pays[1] {
+            return Criterion::Overage;
+        }
+        let over = slots.map(|slot| self.is_over_threshold(slot, quotas, now));
+        if over[0] != over[1] {
+            return Criterion::SoftThreshold(slots.map(|slot| self.fullest(slot, quotas, now)));
+        }
+        let ranks = slots.map(|slot| self.accounts.key(slot).rank);
+        if ranks[0].load() != ranks[1].load() {
+            let leases = |slot: usize| (self.accounts[slot].leases, self.accounts[slot].policy.capacity);
+            return Criterion::Leases(slots.map(leases));
+        }
+        let priorities = slots.map(|slot| self.accounts[slot].policy.priority);
+        if priorities[0] != priorities[1] {
+            return Criterion::Priority(priorities);
+        }
+        let tiers = slots.map(|slot| self.accounts[slot].record.tier);
+        if self.settings.selection.tier_first && tiers[0] != tiers[1] {
+            return Criterion::Tier(tiers);
+        }
+        if let Some(process) = ask.process().filter(|_| strategy::offset(self, ask, provider).is_some()) {
+            return Criterion::PidOffset(process.pid);
+        }
+        self.strategy_criterion(now, ask, provider, quotas, slots)
+    }
+
+    /// What the strategy compares.
+    fn strategy_criterion(
+        &self,
+        now: Now,
+        ask: &LeaseRequest,
+        provider: &ProviderAccounts,
+        quotas: QuotaChoices,
+        slots: [usize; 2],
+    ) -> Criterion {
+        let selection = &self.settings.selection;
+        let is_current = strategy::current(self, ask, provider) == Some(slots[0]);
+        let window =
+            |slot: usize, name: &str| self.accounts[slot].usage.window(name, quotas.first.quota, now.wall).cloned();
+        let used = |name: &str| slots.map(|slot| window(slot, name).map(|window| window.utilization));
+        let in_turn = selection.mode == Mode::PerformanceFirst;
+        match if in_turn { Strategy::RoundRobin } else { selection.strategy } {
+            Strategy::RoundRobin => return Criterion::Turn,
+            Strategy::Sticky => return if is_current { Criterion::Current } else { Criterion::Order },
+            Strategy::Hybrid => {
+                let health = slots.map(|slot| self.accounts[slot].health.score(&selection.health, now.mono));
+                if health.map(|points| points < selection.health.min_usable).iter().any(|weak| *weak)
+                    && (health[0] < selection.health.min_usable) != (health[1] < selection.health.min_usable)
+                {
+                    return Criterion::Health(health);
+                }
+                let tokens = slots.map(|slot| self.accounts[slot].bucket.tokens(&selection.tokens, now.mono));
+                if (tokens[0] < 1.0) != (tokens[1] < 1.0) {
+                    return Criterion::Tokens(tokens);
+                }
+                let scores = slots.map(|slot| self.hybrid_points(now, ask, provider, slot));
+                if scores[0] != scores[1] {
+                    return Criterion::Score(scores);
+                }
+            }
+            Strategy::LeastUsed => {
+                for (name, criterion) in
+                    [(strategy::WEEKLY, Criterion::Weekly as fn(_) -> _), (strategy::SHORT, Criterion::Short)]
+                {
+                    let used = used(name);
+                    if used[0] != used[1] {
+                        return criterion(used);
+                    }
+                }
+            }
+            Strategy::DrainSoonest => {
+                let weekly = slots.map(|slot| window(slot, strategy::WEEKLY).and_then(|window| window.resets_at));
+                if weekly[0] != weekly[1] {
+                    return Criterion::WeeklyReset(weekly);
+                }
+            }
+        }
+        let fullest = slots.map(|slot| self.fullest(slot, quotas, now));
+        if fullest[0] != fullest[1] {
+            return Criterion::Used(fullest);
+        }
+        let idle = slots.map(|slot| self.accounts[slot].last_used);
+        if idle[0] != idle[1] {
+            return Criterion::Idle(idle.map(|used| used.map(|at| Past::from(now.mono).since(at))));
+        }
+        Criterion::Order
+    }
+
+    /// The score of `hybrid`, with the bonus of the current account.
+    pub(crate) fn hybrid_points(&self, now: Now, ask: &LeaseRequest, provider: &ProviderAccounts, slot: usize) -> f64 {
+        let is_current = strategy::current(self, ask, provider) == Some(slot);
+        let bonus = if is_current { strategy::STICKINESS } else { 0.0 };
+        strategy::Hybrid::new(&self.settings.selection, now).rank(self.accounts.inputs(slot)).1 + bonus
+    }
+
+    fn fullest(&self, slot: usize, quotas: QuotaChoices, now: Now) -> Option<f64> {
+        let account = &self.accounts[slot];
+        account.usage.highest(self.quota_in_use(account, quotas, now).quota, now.wall)
+    }
+}
