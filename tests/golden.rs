@@ -15,10 +15,10 @@ use lessor::protocol::{
     GatewayInfo, GatewayKeyInfo, GatewayKeyParams, HeaderList, HelloInfo, HelloParams, HistoryGroup, HistoryInfo,
     HistoryParams, HistoryStatus, HolderInfo, ImportAccountsParams, ImportEntry, ImportInfo, ImportLimit, ImportWindow,
     ImportedEntry, LeaseInfo, LeaseRef, LeaseRow, LimitInfo, LinkInfo, ListAccountsParams, MAGIC, MessageDecoder,
-    MoveLeaseParams, MovedInfo, NoParams, ObjectText, OutlookInfo, PassedInfo, PastLease, ProviderInfo, QueueRow,
-    RekeyInfo, ReloadInfo, ReportParams, RequestId, RequestInfo, RequestRow, RequestSums, RestartInfo, RestartParams,
-    RevokeKeyParams, RevokedKeyInfo, SecretText, ServerFrames, SetAccountParams, SubscribeParams, TokenSums, UsageInfo,
-    VerdictInfo, VerifyAccountParams, encode_call,
+    MoveLeaseParams, MovedInfo, NoParams, ObjectText, OpenPageParams, OutlookInfo, PageAccess, PassedInfo, PastLease,
+    ProviderInfo, QueueRow, RekeyInfo, ReloadInfo, ReportParams, RequestId, RequestInfo, RequestRow, RequestSums,
+    RestartInfo, RestartParams, RevokeKeyParams, RevokedKeyInfo, SecretText, ServerFrames, SetAccountParams,
+    SubscribeParams, TokenSums, UsageInfo, VerdictInfo, VerifyAccountParams, encode_call,
 };
 
 fn text(text: &str) -> Option<String> {
@@ -186,6 +186,7 @@ fn calls() -> Vec<Call> {
         Call::RevokeGatewayKey(RevokeKeyParams { key: SecretText("my editor".into()) }),
         Call::QueryHistory(Box::new(HistoryParams { by: text("hour"), limit: Some(10), ..HistoryParams::default() })),
         Call::MoveLease(MoveLeaseParams { pid: Some(4711), to: text("home"), ..MoveLeaseParams::default() }),
+        Call::OpenPage(OpenPageParams { actions: true, wait_for: Some(SecretText("code".into())) }),
     ]
 }
 
@@ -447,6 +448,7 @@ fn answers() -> Vec<(&'static str, Answer<'static>)> {
         ("revoked-key", Answer::RevokedKey(Box::new(RevokedKeyInfo { key: gateway_key(), cut_off: 1 }))),
         ("history", Answer::History(Box::new(history()))),
         ("moved", Answer::Moved(Box::new(moved()))),
+        ("page-access", Answer::PageAccess(Box::new(page_access()))),
     ]
 }
 
@@ -482,6 +484,16 @@ fn history() -> HistoryInfo {
 
 fn moved() -> MovedInfo {
     MovedInfo { lease: "ls_1".into(), fence: 43, at_next_request: true, ..MovedInfo::default() }
+}
+
+fn page_access() -> PageAccess {
+    PageAccess {
+        url: text("http://127.0.0.1:17000/ui"),
+        trouble: None,
+        code: Some(SecretText("code".into())),
+        expires_at: Some(1_790_000_000_000),
+        state: "open".into(),
+    }
 }
 
 fn gateway_key() -> GatewayKeyInfo {

@@ -9,8 +9,9 @@ use crate::protocol::{
     CredentialParams, DaemonStatus, DecisionInfo, DisableAccountParams, EventInfo, ExplainInfo, ExplainParams,
     ExportAccountsParams, ExportInfo, ForecastInfo, ForecastParams, GatewayAccess, GatewayKeyInfo, GatewayKeyParams,
     HelloInfo, HistoryInfo, HistoryParams, ImportAccountsParams, ImportInfo, LeaseInfo, LeaseRef, LeaseRow,
-    ListAccountsParams, MoveLeaseParams, MovedInfo, NoParams, RekeyInfo, ReloadInfo, ReportParams, RestartInfo,
-    RestartParams, RevokeKeyParams, RevokedKeyInfo, SetAccountParams, SubscribeParams, VerifyAccountParams,
+    ListAccountsParams, MoveLeaseParams, MovedInfo, NoParams, OpenPageParams, PageAccess, RekeyInfo, ReloadInfo,
+    ReportParams, RestartInfo, RestartParams, RevokeKeyParams, RevokedKeyInfo, SetAccountParams, SubscribeParams,
+    VerifyAccountParams,
 };
 
 /// The timeout of a call that does not wait for a lease.
@@ -104,6 +105,8 @@ calls! {
     history(query: HistoryParams) Call::QueryHistory(Box::new(query)) => Answer::History(info) => *info, HistoryInfo;
     /// Moves a lease to another account.
     move_lease(lease: MoveLeaseParams) Call::MoveLease(lease) => Answer::Moved(info) => *info, MovedInfo;
+    /// Opens the gateway's page for a browser, or waits until it was opened.
+    open_page(how: OpenPageParams) Call::OpenPage(how) => Answer::PageAccess(access) => *access, PageAccess;
 }
 
 impl Client {

@@ -26,6 +26,7 @@ pub(crate) use handle::client::KeyRevoked;
 pub use handle::lease::LeaseStep;
 pub use handle::needs::RouteRequest;
 pub use handle::no_account::{NoAccount, UnavailableAccount};
+pub use handle::page::PageEvents;
 pub use handle::request_lease::{LeasedAccount, NoLeaseReason, RequestLease, UnreportedRefusal};
 pub use handle::sender::{KeyHolderFacts, RequestSender, SenderLookup};
 pub use handle::{GatewayConfig, GatewayHandle, PoolStats, RunningGateway, StartGateway};
@@ -40,6 +41,6 @@ pub use run::{Ended, LONGEST_END, Options, StartError, run};
 pub use state::events::{KINDS, REPLAY_END};
 pub(crate) use state::key_location;
 pub use state::{
-    AccountInFlight, CredentialUse, Daemon, GatewayShortage, GatewayState, InFlightCounter, KeyUse, LastingKey,
-    ReportOutcome, SavedSignal, UpstreamOutcome, connect_options, oauth_given,
+    AccountInFlight, CodeRefused, CredentialUse, Daemon, GatewayShortage, GatewayState, InFlightCounter, KeyUse,
+    LastingKey, OpenedSession, PageSession, ReportOutcome, SavedSignal, UpstreamOutcome, connect_options, oauth_given,
 };

@@ -21,6 +21,7 @@
 //! | `record/` | what happened to a request, for the history |
 //! | `metrics/` | what was used, by which client, on which account |
 //! | `telemetry/` | sends metrics and traces to a collector |
+//! | `page/` | the page for browsers, `/ui` |
 //!
 //! The differences between providers are data of `provider/gateway_traits.rs`. The gateway runs on a thread and a
 //! runtime of its own, so that forwarding bytes never delays a grant.
@@ -38,6 +39,7 @@ mod lingering;
 mod listeners;
 mod memory;
 mod metrics;
+mod page;
 mod record;
 mod refusal;
 mod request;

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::admission::ConnectionWatch;
 use super::forward::{Backend, Forward};
 use super::metrics::{self, MetricsFormat, MetricsRecorder};
+use super::page::{self, PageService};
 use super::record::{CutReason, RecordedSource, RequestRecord, RequestRecorder};
 use super::request::{
     BufferBudget, BufferLimits, BufferedRequest, ConnectionOrigin, RequestParts, RequestReadError, WantedText, access,
@@ -33,6 +34,7 @@ pub(super) struct GatewayService {
     backend: Backend,
     config: RwLock<Arc<GatewayConfig>>,
     budget: Arc<BufferBudget>,
+    page: PageService,
     connections: AtomicU64,
 }
 
@@ -58,6 +60,7 @@ impl GatewayService {
         let spans = Arc::<SpanBuffer>::default();
         let recorder = RequestRecorder::new(handle.clone(), metrics.clone(), spans.clone());
         let exporter = TelemetryExporter::new(handle.clone(), metrics.clone(), spans);
+        let page = PageService::new(handle.clone());
         let backend = Backend {
             handle,
             upstreams: UpstreamClients::default(),
@@ -67,7 +70,7 @@ impl GatewayService {
             answers: KeptAnswers::default(),
         };
         let connections = AtomicU64::new(0);
-        (Arc::new(Self { backend, config, budget: Arc::default(), connections }), exporter)
+        (Arc::new(Self { backend, config, budget: Arc::default(), page, connections }), exporter)
     }
 
     /// Takes over a changed configuration, for the requests that come from now on.
@@ -95,6 +98,9 @@ impl GatewayService {
         let received_at = Instant::now();
         let (head, body) = request.into_parts();
         let config = self.config();
+        if page::is_page(head.uri.path()) {
+            return self.page.respond(connection, (head, body), config.gateway.allow_remote).await;
+        }
         if let Err((status, message)) =
             access::check(connection.origin, &head.uri, &head.headers, config.gateway.allow_remote)
         {

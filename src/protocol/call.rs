@@ -113,6 +113,8 @@ methods! {
     QueryHistory(Box<HistoryParams>) = "history.query";
     /// Move a lease to another account.
     MoveLease(MoveLeaseParams) = "lease.move";
+    /// Open the gateway's page for a browser, or wait until it was opened.
+    OpenPage(OpenPageParams) = "page.open";
 }
 
 /// No parameters.
@@ -304,6 +306,16 @@ pub struct MoveLeaseParams {
     pub pid: Option<u32>,
     /// The account to move to [default: the best other one].
     pub to: Option<String>,
+}
+
+/// `page.open`
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct OpenPageParams {
+    /// Whether the page may also change something, such as disable an account or release a lease.
+    pub actions: bool,
+    /// A code of an earlier answer: waits until a browser has used it or it has ended, and makes no new one.
+    pub wait_for: Option<SecretText<'static>>,
 }
 
 /// `account.list`

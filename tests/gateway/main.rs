@@ -19,6 +19,7 @@ mod lease_keys;
 mod memory;
 mod metrics;
 mod openmetrics;
+mod page;
 mod passthrough;
 mod proxies;
 mod records;

@@ -19,6 +19,7 @@ mod lease;
 mod login;
 mod logs;
 mod man;
+mod monitor;
 mod requests;
 mod run;
 mod schema;
@@ -119,6 +120,13 @@ pub(crate) enum CliCommand {
     #[command(after_help = "Examples:\n  lessor restore ~/lessor.backup\n  \
                             lessor restore ~/lessor.backup --key-file /media/stick/lessor.key --force")]
     Restore(backup::RestoreArgs),
+    /// Show accounts, leases, requests and history in the browser
+    ///
+    /// Opens a page of the gateway. It is opened by a code that is valid once and for a minute, and shows only; with
+    /// --actions it can also enable and disable accounts, clear their limits, refresh their logins, and release and
+    /// move leases. It ends after 12 hours, or with the daemon.
+    #[command(after_help = "Examples:\n  lessor ui\n  lessor ui --no-browser\n  lessor ui --actions")]
+    Ui(monitor::UiArgs),
     /// Check the installation and suggest a remedy for each problem
     ///
     /// Checks the configuration, the daemon, the accounts, the files of other tools, and logins that two programs
@@ -283,6 +291,7 @@ pub(super) fn execute(command: CliCommand, context: &Context) -> Result<u8, CliE
         CliCommand::Env(args) => env::execute(args, context),
         CliCommand::Status(args) => status::execute(&args, context),
         CliCommand::Top => top::execute(context),
+        CliCommand::Ui(args) => monitor::execute(&args, context),
         CliCommand::Account(command) => account::execute(command, context),
         CliCommand::Login(args) => login::execute(args, context),
         CliCommand::Secrets(command) => account::secrets(&command, context),

@@ -11,7 +11,7 @@ use super::daemon::{PingResult, restart::RestartResult, stop::StopResult};
 use super::service::{ServiceChange, ServiceStatus};
 use super::{
     classify::ClassifyLine, demo::DemoResult, doctor::Diagnosis, env::EnvVariables, import::ImportReport,
-    logs::LogLine, simulate::SimulationResult,
+    logs::LogLine, monitor::PageAddress, simulate::SimulationResult,
 };
 use crate::cli::context::Context;
 use crate::cli::error::{CliError, ErrorDocument};
@@ -79,6 +79,7 @@ const DOCUMENTS: &[(&[&str], MakeSchema)] = &[
     (&["simulate"], of::<SimulationResult>),
     (&["status"], of::<DaemonStatus>),
     (&["stop"], of::<StopResult>),
+    (&["ui"], of::<PageAddress>),
 ];
 
 fn documents() -> BTreeMap<&'static str, MakeSchema> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::account::{self, AccountAction, add, check, export, import, refresh, replace, usage};
 use super::reply::{CallReply, CallResult, Responder};
 use super::session::{Session, bad};
-use super::{config, explain, gateway_key, history, lease, report, secrets};
+use super::{config, explain, gateway_key, history, lease, page, report, secrets};
 use crate::daemon::state::events::{KINDS, REPLAY_END};
 use crate::daemon::{memory::MemoryShare, os::clock, state::Daemon, view};
 use crate::protocol::{
@@ -179,6 +179,7 @@ pub fn dispatch_planned(
         }
         Call::QueryHistory(params) => reply.later(daemon, holding(memory, history::query(daemon.clone(), *params))),
         Call::MoveLease(_) => Err(bad("leases cannot be moved yet")),
+        Call::OpenPage(params) => reply.later(daemon, holding(memory, page::open(daemon.clone(), params))),
         Call::GetConfig(_) => config::get(daemon, reply),
         Call::ReloadConfig(_) => reply.later(daemon, holding(memory, config::reload(daemon.clone()))),
         Call::Rekey(_) => reply.later(daemon, holding(memory, secrets::rekey(daemon.clone()))),

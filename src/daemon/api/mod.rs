@@ -9,6 +9,7 @@ mod explain;
 mod gateway_key;
 mod history;
 pub(crate) mod lease;
+pub(crate) mod page;
 pub(crate) mod planner;
 pub(crate) mod reply;
 mod report;

@@ -13,6 +13,7 @@ use super::sender::KnownSender;
 use crate::daemon::attest::{Lookups, StatedAgent, compare, process_of};
 use crate::daemon::os::clock;
 use crate::daemon::os::peer_process::{Ancestry, RunningProgram, ancestry, ancestry_of_tcp_peer};
+use crate::daemon::os::tcp_peer::find_tcp_peer;
 use crate::daemon::state::State;
 use crate::pool::{AccountId, AttestPolicy, Attestation, Fence, Process};
 
@@ -54,6 +55,15 @@ impl GatewayPeer {
     #[must_use]
     pub fn local(pid: Option<u32>) -> Arc<Self> {
         Self::new(pid.and_then(process_of).map_or(PeerEnd::Unknown, PeerEnd::Process))
+    }
+
+    /// Whether it is a program of this user, or one whose user the system does not tell.
+    #[must_use]
+    pub fn may_be_of_this_user(&self) -> bool {
+        match self.end {
+            PeerEnd::Tcp(own, peer) => find_tcp_peer(own, peer).is_none_or(|peer| peer.is_of_this_user()),
+            PeerEnd::Process(_) | PeerEnd::Unknown => true,
+        }
     }
 
     fn new(end: PeerEnd) -> Arc<Self> {

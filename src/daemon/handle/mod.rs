@@ -5,6 +5,7 @@ pub(crate) mod client;
 pub(crate) mod lease;
 pub(crate) mod needs;
 pub(crate) mod no_account;
+pub(crate) mod page;
 mod queue_place;
 pub(crate) mod request_lease;
 pub(crate) mod sender;

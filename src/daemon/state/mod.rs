@@ -17,6 +17,7 @@ mod lasting_key;
 mod log_later;
 mod mailbox;
 pub(crate) mod outbox;
+mod page_sessions;
 mod processes;
 mod report;
 mod served;
@@ -62,6 +63,8 @@ pub use lasting_key::{KeyUse, LastingKey};
 pub(crate) use log_later::LogLater;
 pub(crate) use mailbox::{ConfigMessage, LinkedLoginsMessage, Mailbox, Mailboxes, PollOutcome, UsageRequest};
 pub(crate) use outbox::Outbox;
+pub use page_sessions::{CodeRefused, OpenedSession, PageSession};
+pub(crate) use page_sessions::{CodeState, PageSessions};
 pub(crate) use processes::WatchedProcesses;
 pub use report::{ReportOutcome, UpstreamOutcome};
 pub(crate) use served::{Served, ServedBy};
@@ -108,6 +111,8 @@ pub struct Shared {
     /// Wakes requests that hold a lease and wait for an account that can serve them.
     pub(crate) capacity_changed: Notify,
     pub(crate) attest: AttestState,
+    /// Who may use the gateway's page.
+    pub(crate) page: PageSessions,
     /// Held while an account is added or its credential replaced, so that two with one label cannot both be on their
     /// way to the disk.
     pub(crate) account_writes: tokio::sync::Mutex<()>,
@@ -237,6 +242,7 @@ impl Daemon {
                 config_version: watch::Sender::new(0),
                 capacity_changed: Notify::new(),
                 attest: AttestState::default(),
+                page: PageSessions::default(),
                 refresh_ended: Notify::new(),
                 account_writes: tokio::sync::Mutex::new(()),
                 runtime: tokio::runtime::Handle::current(),

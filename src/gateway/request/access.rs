@@ -29,19 +29,43 @@ pub(crate) fn check(
     if headers.contains_key(ORIGIN) {
         return Err((StatusCode::FORBIDDEN, "lessor: requests from web pages are rejected"));
     }
-    let mut hosts = headers.get_all(HOST).iter().map(|host| host.to_str().unwrap_or_default());
-    let host = hosts.next();
-    if hosts.next().is_some() {
-        return Err((StatusCode::BAD_REQUEST, "lessor: the request has more than one Host header"));
+    match origin {
+        ConnectionOrigin::Tcp => check_address(uri, headers, allow_remote),
+        ConnectionOrigin::Local => check_one_host(headers).and_then(|()| check_path(uri)),
     }
-    if origin == ConnectionOrigin::Tcp {
-        let mut hosts = host.into_iter().chain(uri.authority().map(|authority| authority.as_str())).peekable();
-        let is_ours = hosts.peek().is_some() && hosts.all(|host| is_this_machine(host, allow_remote));
-        if !is_ours {
-            let message = "lessor: the Host header must name this machine by its IP address or localhost";
-            return Err((StatusCode::FORBIDDEN, message));
-        }
+}
+
+/// Whether a request names this machine, once, and a path without segments that lead elsewhere.
+///
+/// # Errors
+/// Status and message for the client.
+pub(crate) fn check_address(
+    uri: &Uri,
+    headers: &HeaderMap,
+    allow_remote: bool,
+) -> Result<(), (StatusCode, &'static str)> {
+    check_one_host(headers)?;
+    check_host(uri, headers, allow_remote)?;
+    check_path(uri)
+}
+
+fn check_one_host(headers: &HeaderMap) -> Result<(), (StatusCode, &'static str)> {
+    match headers.get_all(HOST).iter().nth(1) {
+        Some(_) => Err((StatusCode::BAD_REQUEST, "lessor: the request has more than one Host header")),
+        None => Ok(()),
     }
+}
+
+fn check_host(uri: &Uri, headers: &HeaderMap, allow_remote: bool) -> Result<(), (StatusCode, &'static str)> {
+    let hosts = headers.get_all(HOST).iter().map(|host| host.to_str().unwrap_or_default());
+    let mut hosts = hosts.chain(uri.authority().map(|authority| authority.as_str())).peekable();
+    if hosts.peek().is_some() && hosts.all(|host| is_this_machine(host, allow_remote)) {
+        return Ok(());
+    }
+    Err((StatusCode::FORBIDDEN, "lessor: the Host header must name this machine by its IP address or localhost"))
+}
+
+fn check_path(uri: &Uri) -> Result<(), (StatusCode, &'static str)> {
     if has_dot_segment(uri.path()) {
         let message = "lessor: the path has a segment \".\" or \"..\", plain or encoded; paths are forwarded as they are, \
                        so send the path that is meant";

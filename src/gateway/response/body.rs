@@ -4,6 +4,7 @@ use std::task::{Context, Poll};
 use std::{pin::Pin, time::Duration};
 
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::observer::{BodyEnd, ResponseObserver};
@@ -12,6 +13,8 @@ use crate::gateway::{BodyError, running_key::KeyedRequest};
 pub(crate) enum ClientBody {
     Complete(Option<Bytes>),
     Relayed(Box<RelayedBody>),
+    /// The gateway's own, piece by piece as they are made.
+    Messages(mpsc::Receiver<Bytes>),
 }
 
 pub(crate) struct RelayedBody {
@@ -135,6 +138,9 @@ impl Body for ClientBody {
         match self.get_mut() {
             Self::Complete(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Self::Relayed(relayed) => relayed.poll(context),
+            Self::Messages(messages) => {
+                messages.poll_recv(context).map(|piece| piece.map(|piece| Ok(Frame::data(piece))))
+            }
         }
     }
 
@@ -142,6 +148,7 @@ impl Body for ClientBody {
         match self {
             Self::Complete(bytes) => bytes.is_none(),
             Self::Relayed(relayed) => relayed.is_at_end(),
+            Self::Messages(_) => false,
         }
     }
 
@@ -153,6 +160,7 @@ impl Body for ClientBody {
                 let first: u64 = first.map(|piece| piece.len() as u64).sum();
                 relayed.rest.size_hint().exact().map(|rest| first + rest)
             }
+            Self::Messages(_) => None,
         };
         length.map_or_else(SizeHint::default, SizeHint::with_exact)
     }

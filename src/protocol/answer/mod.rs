@@ -21,7 +21,7 @@ pub use history::{AttemptRow, HistoryGroup, HistoryInfo, PastLease, RequestRow, 
 pub use lease::{CredentialInfo, DecisionInfo, HolderInfo, LeaseInfo, LeaseRow, MovedInfo, QueueRow, SecretText};
 pub use status::{
     ConfigState, DaemonStatus, ENDING, EventInfo, GatewayAccess, GatewayInfo, GatewayKeyInfo, HelloInfo, HistoryStatus,
-    ProviderInfo, RekeyInfo, ReloadInfo, RestartInfo, RevokedKeyInfo,
+    PageAccess, ProviderInfo, RekeyInfo, ReloadInfo, RestartInfo, RevokedKeyInfo,
 };
 pub use transfer::{
     ExportInfo, ExportedAccount, ExportedCredential, ExportedLink, ExportedWindow, ImportInfo, ImportedEntry,
@@ -79,6 +79,8 @@ pub enum Answer<'a> {
     History(Box<HistoryInfo>),
     /// To `lease.move`.
     Moved(Box<MovedInfo>),
+    /// To `page.open`.
+    PageAccess(Box<PageAccess>),
 }
 
 /// No result.

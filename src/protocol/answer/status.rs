@@ -123,6 +123,21 @@ pub struct GatewayAccess {
     pub expires_at: Option<u64>,
 }
 
+/// A way into the gateway's page.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct PageAccess {
+    /// Where the page is; none while the gateway does not listen.
+    pub url: Option<String>,
+    /// Why the gateway does not listen on a configured address.
+    pub trouble: Option<String>,
+    /// The code that opens the page once, as the fragment of the URL; none in the answer to `wait_for`.
+    pub code: Option<SecretText<'static>>,
+    /// When the code ends, epoch ms.
+    pub expires_at: Option<u64>,
+    /// `open`: the code can be used; `used`, or `ended`: it was not used in time.
+    pub state: String,
+}
+
 /// A lasting key of the gateway, without the key itself: only its hash is stored.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct GatewayKeyInfo {
