@@ -1,0 +1,185 @@
+// The page: it reads what `lessor status` reads, and follows the events.
+
+import { text, fill } from './strings.js';
+import { el, setText } from './dom.js';
+import { seconds } from './format.js';
+import { SessionEnded, Unreachable, call, follow, open } from './connection.js';
+import { Samples } from './charts.js';
+import { makeAccounts, makeStarts, windowName } from './accounts.js';
+import { makeLeases, makeQueue } from './leases.js';
+import { makeRequests } from './requests.js';
+import { makeHistory } from './history.js';
+import { makeEvents } from './events.js';
+
+const REFRESH = 5000;
+const REFRESH_ON_EVENT = 500;
+const HISTORY_REFRESH = 60000;
+/** More events than this that wait for the next frame are not shown one by one. */
+const MOST_WAITING = 2000;
+
+const state = el('span', { class: 'state', role: 'status' }, text.state.connecting);
+const rights = el('span', { class: 'badge' });
+const banner = el('div', { class: 'banner', role: 'alert', hidden: true });
+const samples = new Samples();
+const act = { isAllowed: false, run };
+let parts = null;
+let readAt = 0;
+let refreshTimer = 0;
+let isRefreshing = false;
+let stream = null;
+let waiting = [];
+let isFrameDue = false;
+let hasEnded = false;
+
+function build() {
+  parts = {
+    starts: makeStarts(), accounts: makeAccounts(act, samples), leases: makeLeases(act), queue: makeQueue(),
+    requests: makeRequests(history), history: makeHistory(history), events: makeEvents(),
+  };
+  const columns = el('div', { class: 'columns' }, parts.leases.element, parts.queue.element);
+  document.body.replaceChildren(
+    el('a', { class: 'skip', href: '#accounts' }, text.skip),
+    el('header', { class: 'top' }, el('h1', {}, text.title), rights, state),
+    el('main', {}, banner, parts.starts.element, parts.accounts.element, columns, parts.history.element, parts.requests.element, parts.events.element));
+}
+
+const history = (params) => call('history.query', params);
+
+/** Reads accounts, leases and queue; the next time soon, or after an event. */
+async function refresh() {
+  if (isRefreshing || hasEnded || document.hidden) return;
+  isRefreshing = true;
+  clearTimeout(refreshTimer);
+  try {
+    const [status, accounts, leases] = await Promise.all([call('status'), call('account.list'), call('lease.list')]);
+    const now = Date.now();
+    readAt = now;
+    accounts.forEach((account) => account.usage.filter((window) => !window.rate)
+      .forEach((window) => samples.add(account.id, windowName(window), window.as_of, window.utilization)));
+    requestAnimationFrame(() => {
+      parts.starts.update(status, now);
+      parts.accounts.update(accounts, now);
+      parts.leases.update(leases, now);
+      parts.queue.update(status.queue, now);
+      parts.history.updateQuota(accounts);
+      parts.events.rate(now);
+      document.documentElement.dataset.readAt = String(now);
+    });
+    setState('live');
+  } catch (error) {
+    broken(error);
+  } finally {
+    isRefreshing = false;
+    refreshTimer = setTimeout(refresh, REFRESH);
+  }
+}
+
+function refreshSoon() {
+  if (isRefreshing) return;
+  clearTimeout(refreshTimer);
+  refreshTimer = setTimeout(refresh, REFRESH_ON_EVENT);
+}
+
+function setState(name) {
+  setText(state, text.state[name]);
+  if (name === 'live' && !banner.hidden) banner.hidden = true;
+}
+
+function broken(error) {
+  if (error instanceof SessionEnded) return end();
+  setState('gone');
+  const line = error instanceof Unreachable ? fill(text.gone, { time: readAt ? seconds(readAt) : '…' }) : error.message;
+  say(line, text.goneRemedy);
+}
+
+function say(...lines) {
+  if (banner.dataset.said === lines.join('\n') && !banner.hidden) return;
+  banner.dataset.said = lines.join('\n');
+  banner.replaceChildren(...lines.map((line) => el('p', {}, line)));
+  banner.hidden = false;
+}
+
+function end() {
+  hasEnded = true;
+  stream?.abort();
+  setState('gone');
+  say(text.ended, text.endedRemedy);
+}
+
+/** Carries out an action after a confirmation. */
+async function run(action, name, method, params) {
+  if (!window.confirm(fill(text.actions.confirm, { action, name }))) return;
+  try {
+    await call(method, params);
+    setText(state, fill(text.done, { what: fill(text.actions.of, { action, name }) }));
+  } catch (error) {
+    say(fill(text.failed, { why: error.message }));
+  }
+  refresh();
+}
+
+/** Events wait for the next frame, and at most some of them. */
+function arrived(events) {
+  waiting.push(...events);
+  if (waiting.length > MOST_WAITING) waiting = waiting.slice(-MOST_WAITING);
+  if (isFrameDue) return;
+  isFrameDue = true;
+  setTimeout(() => requestAnimationFrame(() => {
+    isFrameDue = false;
+    const events = waiting;
+    waiting = [];
+    parts.events.add(events);
+    const ended = events.filter((event) => event.kind === 'request.ended' && event.request).map((event) => event.request);
+    if (ended.length > 0 && !parts.requests.isFiltered()) parts.requests.add(ended);
+    if (events.some((event) => event.kind !== 'request.ended')) refreshSoon();
+  }), 200);
+}
+
+function listen() {
+  stream?.abort();
+  if (document.hidden || hasEnded) return;
+  stream = new AbortController();
+  follow(stream.signal, { onOpen: reload, onEvents: arrived, onBreak: broken });
+}
+
+/** Reads everything again: after a break, events are missing. */
+async function reload() {
+  refresh();
+  parts.history.reload();
+  parts.requests.reload();
+}
+
+async function showPast() {
+  try {
+    const past = await history({ of: 'events', limit: 100, since: Date.now() - 7 * 86400000 });
+    parts.events.add(past.events.reverse());
+  } catch {
+    // the list begins now
+  }
+  parts.events.render();
+}
+
+async function begin() {
+  build();
+  try {
+    const session = await open();
+    act.isAllowed = session.actions;
+    setText(rights, session.actions ? text.mayAct : text.readOnly);
+    rights.classList.toggle('warn', session.actions);
+  } catch (error) {
+    return broken(error);
+  }
+  await showPast();
+  listen();
+  setInterval(() => !document.hidden && !hasEnded && parts.history.reload(), HISTORY_REFRESH);
+  document.addEventListener('visibilitychange', () => {
+    if (document.hidden) {
+      stream?.abort();
+      setState('paused');
+    } else {
+      listen();
+    }
+  });
+}
+
+begin();
