@@ -72,11 +72,22 @@ pub enum Command {
     /// Grant nothing on an account while its token is refreshed; `None` when it has a token again.
     SetRenewing(AccountId, Option<Renewing>),
     /// The account of a lease cannot serve after all: acquire again for its holder.
-    Move {
+    Reacquire {
         /// The lease; it ends.
         fence: Fence,
         /// How long its holder still waits; `None` means the configured time.
         wait: Option<Duration>,
+    },
+    /// Move a lease to another account, because the user asks for it.
+    MoveLease {
+        /// The lease.
+        fence: Fence,
+        /// The account; `None` means the best other one.
+        to: Option<AccountId>,
+        /// Accounts that must not have it, sorted.
+        exclude: Vec<AccountId>,
+        /// When it moves.
+        when: MoveTime,
     },
     /// What the provider refused before does not hold any more.
     ForgetDenials(AccountId, DenialsEnd),
@@ -100,6 +111,17 @@ pub enum Command {
     Tick,
 }
 
+/// When a lease moves that the user has moved.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum MoveTime {
+    /// At once: its holder has no credential, and each of its requests is sent with the lease of that moment.
+    AtOnce,
+    /// When its holder reports, renews or asks for a token: it has a credential, and learns of the other one then.
+    NextCall,
+    /// Never: it ends with the request that it was granted for. The next request of its session gets the account.
+    NextRequest,
+}
+
 /// Why earlier refusals of an account do not hold any more.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum DenialsEnd {
@@ -118,7 +140,9 @@ impl Command {
             Self::Report { fence, .. }
             | Self::ReportOf { fence, .. }
             | Self::Serve { fence, .. }
-            | Self::Move { fence, .. } => Some(*fence),
+            | Self::Reacquire { fence, .. }
+            | Self::MoveLease { fence, .. }
+            | Self::ExtendLease(fence) => Some(*fence),
             _ => None,
         }
     }

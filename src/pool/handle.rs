@@ -49,7 +49,10 @@ impl Pool {
             Command::RemoveAccount(id) => self.remove_account(now, id, effects),
             Command::ChangeAccount(id, change) => self.change_account(id, *change, effects),
             Command::SetRenewing(id, renewing) => self.set_renewing(id, renewing, effects),
-            Command::Move { fence, wait } => self.move_lease(now, fence, wait, effects),
+            Command::Reacquire { fence, wait } => self.reacquire_lease(now, fence, wait, effects),
+            Command::MoveLease { fence, to, exclude, when } => {
+                self.move_lease(now, fence, (to, exclude), when, effects)
+            }
             Command::ForgetDenials(id, why) => self.forget_denials(now, id, why, effects),
             Command::Deny(id, details) => self.deny(now, id, &details, effects),
             Command::NoteRenewal(id) => self.note_renewal(now, id),

@@ -30,7 +30,7 @@ pub use account::health::{Bucket, Health};
 pub use account::record::{AccountChange, AccountRecord};
 pub use account::usage::{Usage, Window};
 pub use account::{Account, Renewing};
-pub use command::{Command, DenialsEnd, Effect, Event, LeaseMove, MoveCause, NewLimit, RefusalOrigin, Reply};
+pub use command::{Command, DenialsEnd, Effect, Event, LeaseMove, MoveCause, MoveTime, NewLimit, RefusalOrigin, Reply};
 pub use lease::comparison::{Comparison, Criterion, PassedAccount};
 pub use lease::recent::RefusedRequest;
 pub use lease::{ChosenBy, Ending, Lease, reacquire};

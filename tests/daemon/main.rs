@@ -16,6 +16,7 @@ mod fairness;
 mod keyring;
 mod leases;
 mod login;
+mod moving;
 mod oauth_server;
 mod refresh;
 mod report;

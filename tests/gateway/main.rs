@@ -18,6 +18,7 @@ mod lasting_keys;
 mod lease_keys;
 mod memory;
 mod metrics;
+mod moving;
 mod openmetrics;
 mod page;
 mod passthrough;

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use lessor::limits::{Reason, Scope};
 use lessor::pool::{
-    AccountId, Action, Bind, Command, Deadline, Effect, Ending, Event, Fallback, Fence, Lease, LeaseRequest, Limit,
-    LimitRecord, LimitSource, Mode, Mono, Now, Refusal, RefusalKind, Reply, RequestOutcome, StatedWait, Ticket,
+    AccountId, Action, Bind, ChosenBy, Command, Deadline, Effect, Ending, Event, Fallback, Fence, Lease, LeaseRequest,
+    Limit, LimitRecord, LimitSource, Mode, Mono, Now, Refusal, RefusalKind, Reply, RequestOutcome, StatedWait, Ticket,
     WaiterId,
 };
 
@@ -110,7 +110,7 @@ impl World {
             }
             Ending::ProcessEnded => matches!(command, Command::ProcessEnded(p) if lease.bind == Bind::Process(*p)),
             Ending::Expired => lease.expires.is_some_and(|at| at <= self.model.now.mono),
-            Ending::Switched => matches!(command, Command::Report { fence, .. } if *fence == lease.fence),
+            Ending::Switched => command.moves() == Some(lease.fence),
             Ending::Revoked => *command == Command::RemoveAccount(lease.account),
         };
         assert!(rightly, "{lease:?} ended as {why:?} by {command:?}");
@@ -133,6 +133,12 @@ impl World {
                 Some((waiter.ask, waiter.since))
             }
             (None, Command::Acquire(ask)) => Some(((**ask).clone(), self.model.now.mono)),
+            (None, moved) if lease.by == ChosenBy::Moved => {
+                let from = moved.moves().expect("it moves a lease");
+                let seen_by = self.refused_by.remove(&from);
+                self.refused_by.extend(seen_by.map(|seen_by| (lease.fence, seen_by)));
+                Some((self.moved_ask(from, lease, moved), self.model.now.mono))
+            }
             (None, Command::Report { fence, .. }) => {
                 let seen_by = self.refused_by.remove(fence).unwrap_or_default();
                 let exclude = seen_by.iter().copied().collect();
@@ -147,11 +153,11 @@ impl World {
             assert!(lease.fence > self.model.newest, "{:?} after {:?} (I4)", lease.fence, self.model.newest);
             self.model.newest = lease.fence;
             let before = match command {
-                Command::Report { fence, .. } => self.moved_from(*fence, &ask),
+                Command::Report { fence, .. } if lease.by != ChosenBy::Moved => self.moved_from(*fence, &ask),
                 _ => None,
             };
             match self.model.verdict(&ask, since) {
-                _ if left_service => {}
+                _ if left_service && lease.by != ChosenBy::Moved => {}
                 // the other quota of the same account goes before another account
                 _ if before.is_some() => assert_eq!(Some(lease.account), before),
                 Verdict::Grant(allowed) => {
@@ -164,6 +170,9 @@ impl World {
                 other => panic!("{lease:?} granted, {other:?} expected"),
             }
             self.model.grant(lease);
+            if let Some(session) = lease.session.as_deref().filter(|_| lease.by == ChosenBy::Moved) {
+                self.model.rebind(&lease.target.provider, session, lease.account);
+            }
             let found = self.model.accounts.iter_mut().find(|account| account.record.id == lease.account);
             found.unwrap().fresh = true;
         } else {
@@ -181,6 +190,15 @@ impl World {
                 label: lease.label.clone(),
             }),
         }
+    }
+
+    /// What a lease that the user has moved asks for: any account but the one that it leaves, or the one that is named.
+    fn moved_ask(&self, from: Fence, lease: &Lease, command: &Command) -> LeaseRequest {
+        let left = self.tickets.iter().find(|ticket| ticket.fence == from).expect("it was granted").account;
+        // a move that was noted before goes where it was meant to go
+        let named = !matches!(command, Command::MoveLease { to: None, .. });
+        let account = named.then(|| lease.account.to_string().into());
+        LeaseRequest { account, exclude: vec![left], ..ask_again(lease) }
     }
 
     fn has_left_service(&self, command: &Command, lease: &Lease) -> bool {

@@ -7,8 +7,9 @@ use std::time::Duration;
 use lessor::limits::{Reason, Scope};
 use lessor::pool::{
     AccountId, AccountRecord, Action, Bind, Command, ConnectionId, Deadline, Effect, Fence, Holder, Ineligible, Lease,
-    LeaseRequest, Limit, LimitRecord, LimitSource, Mono, Now, Pool, PoolSettings, PoolStart, Process, Refusal,
-    RefusalDetails, RefusalKind, Reply, RequestOutcome, SessionRecord, Snapshot, Ticket, Usage, WaiterId, Wall, Window,
+    LeaseRequest, Limit, LimitRecord, LimitSource, Mono, MoveTime, Now, Pool, PoolSettings, PoolStart, Process,
+    Refusal, RefusalDetails, RefusalKind, Reply, RequestOutcome, SessionRecord, Snapshot, Ticket, Usage, WaiterId,
+    Wall, Window,
 };
 
 use crate::cast::{ask_again, ask_of, change_of, id_of, kind, process_of, record_of, settings_of};
@@ -101,6 +102,12 @@ impl World {
             Op::ReportOk(n) => {
                 if let Some(fence) = fence(*n) {
                     self.just(Command::Report { fence, outcome: RequestOutcome::Ok });
+                }
+            }
+            Op::Move { lease, to, when } => {
+                if let Some(fence) = fence(*lease) {
+                    let when = [MoveTime::AtOnce, MoveTime::NextCall, MoveTime::NextRequest][*when as usize];
+                    self.move_lease(fence, to.map(account), when);
                 }
             }
             Op::Report { lease, reason, scope, wait_s } => {
@@ -269,6 +276,43 @@ impl World {
         self.compare();
     }
 
+    /// The user moves a lease: it gets an account that could serve it, or stays where it is.
+    fn move_lease(&mut self, fence: Fence, to: Option<AccountId>, when: MoveTime) {
+        let now =
+            Now { mono: Mono(self.model.now.mono.0 + 1), wall: self.model.now.wall.after(Duration::from_millis(1)) };
+        self.run(now, Command::Tick).unwrap();
+        let Some(lease) = self.model.leases.iter().find(|lease| lease.fence == fence).cloned() else { return };
+        let reply = self.run(now, Command::MoveLease { fence, to, exclude: vec![], when });
+        let held = self.pool.lease(fence).is_some();
+        match (&reply, when) {
+            (Ok(Reply::Held(moved_to)), MoveTime::AtOnce) => {
+                assert!(!held && *moved_to > fence, "{moved_to:?} replaces {fence:?} (I4)");
+                let moved = self.pool.lease(*moved_to).expect("it is held");
+                assert_ne!(moved.account, lease.account);
+                assert!(to.is_none_or(|to| to == moved.account));
+                assert_eq!((&moved.session, moved.bind, moved.pinned), (&lease.session, lease.bind, lease.pinned));
+            }
+            (Ok(Reply::Done), MoveTime::NextCall) => {
+                assert!(held && self.pool.moves_to(fence).is_some_and(|next| next != lease.account));
+            }
+            (Ok(Reply::Done), MoveTime::NextRequest) => assert!(held && lease.session.is_some()),
+            (Err(refusal), _) => {
+                assert!(held, "a refused move ends nothing");
+                let is_other = matches!(refusal.kind, RefusalKind::BadRequest | RefusalKind::ShuttingDown)
+                    || when == MoveTime::NextCall && lease.pinned
+                    || self.model.grace.is_some()
+                    || to.is_some_and(|to| self.model.account(to).is_none());
+                let account = to.map(|to| to.to_string().into());
+                let ask = LeaseRequest { account, exclude: vec![lease.account], ..ask_again(&lease) };
+                self.model.leases.retain(|held| held.fence != fence);
+                let verdict = self.model.verdict(&ask, now.mono);
+                self.model.leases.push(lease);
+                assert!(is_other || !matches!(verdict, Verdict::Grant(_)), "{refusal:?}, but {verdict:?} for {ask:?}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
     fn stale(&mut self, n: u8, what: u8) {
         let ended: Vec<Fence> = self.tickets.iter().map(|ticket| ticket.fence).collect();
         let fence = ended.get(n as usize % (ended.len() + 1)).copied().unwrap_or(Fence(u64::MAX));
@@ -406,9 +450,17 @@ impl World {
         let ok = reply.is_ok();
         match command {
             Command::Cancel(id) => model.waiters.retain(|waiter| waiter.id != *id),
-            Command::ExtendLease(fence) => {
+            Command::ExtendLease(fence) if *reply == Ok(Reply::Held(*fence)) => {
                 if let Some(lease) = model.leases.iter_mut().find(|lease| lease.fence == *fence) {
                     lease.expires = lease.ttl.map(|ttl| model.now.mono.after(ttl));
+                }
+            }
+            Command::MoveLease { fence, when: MoveTime::NextRequest, .. } if ok => {
+                let session =
+                    self.pool.lease(*fence).map(|lease| (lease.target.provider.clone(), lease.session.clone()));
+                if let Some((provider, Some(session))) = session {
+                    let account = self.pool.session_account(model.now, self.pool.lease(*fence).unwrap());
+                    model.rebind(&provider, &session, account.expect("it was bound"));
                 }
             }
             Command::ConnectionClosed(connection) => {

@@ -40,6 +40,12 @@ pub enum Op {
         forged: bool,
     },
     ReportOk(u8),
+    /// The user moves a lease: at once, at its holder's next call, or its session only.
+    Move {
+        lease: u8,
+        to: Option<u8>,
+        when: u8,
+    },
     Report {
         lease: u8,
         reason: u8,
@@ -138,6 +144,7 @@ fn op() -> impl Strategy<Value = Op> {
         4 => (n(), 0..4u8, prop::bool::weighted(0.1))
             .prop_map(|(lease, connection, forged)| Op::Resume { lease, connection, forged }),
         4 => n().prop_map(Op::ReportOk),
+        4 => (n(), option::weighted(0.6, 0..8u8), 0..3u8).prop_map(|(lease, to, when)| Op::Move { lease, to, when }),
         5 => (n(), 0..10u8, 0..8u8, option::weighted(0.5, prop_oneof![8 => 0..100u32, 1 => 2_764_000..3_000_000u32]))
             .prop_map(|(lease, reason, scope, wait_s)| Op::Report { lease, reason, scope, wait_s }),
         3 => (0..4u8).prop_map(Op::ConnectionClosed),

@@ -315,6 +315,14 @@ impl Model {
         self.take_in(lease);
     }
 
+    /// A session moves to another account.
+    pub fn rebind(&mut self, provider: &str, session: &str, account: AccountId) {
+        if self.settings.selection.mode != Mode::PerformanceFirst {
+            self.sessions.retain(|(p, s, _, _)| p != provider || s != session);
+            self.sessions.push((provider.to_owned(), session.to_owned(), account, self.now.mono));
+        }
+    }
+
     /// A lease begins or comes back.
     pub fn take_in(&mut self, lease: &Lease) {
         self.leases.push(lease.clone());

@@ -178,7 +178,7 @@ pub fn dispatch_planned(
             reply.later(daemon, holding(memory, gateway_key::revoke(daemon.clone(), params)))
         }
         Call::QueryHistory(params) => reply.later(daemon, holding(memory, history::query(daemon.clone(), *params))),
-        Call::MoveLease(_) => Err(bad("leases cannot be moved yet")),
+        Call::MoveLease(params) => lease::move_lease(daemon, reply, &params),
         Call::OpenPage(params) => reply.later(daemon, holding(memory, page::open(daemon.clone(), params))),
         Call::GetConfig(_) => config::get(daemon, reply),
         Call::ReloadConfig(_) => reply.later(daemon, holding(memory, config::reload(daemon.clone()))),

@@ -1,5 +1,7 @@
 //! The calls about leases.
 
+mod moving;
+
 use std::{sync::Arc, time::Duration};
 
 use super::reply::{AnswerResult, CallReply, CallResult, LeaseReply, lease_ended};
@@ -10,6 +12,8 @@ use crate::pool::{Attestation, Bind, Command, Fence, Holder, LeaseRequest, Mono,
 use crate::protocol::{
     AcquireParams, Answer, BindTo, CredentialParams, Empty, ErrorInfo, ErrorKind, LeaseRef, LeaseToken,
 };
+
+pub use moving::move_lease;
 
 /// The longest text of a request, in bytes.
 const LONGEST_TEXT: usize = 256;
@@ -41,6 +45,12 @@ pub fn token(session: &mut Session, daemon: &Daemon, reply: &mut CallReply<'_>, 
     let (request, credential) = binding.request(session, state, params)?;
     // leases and limits whose time is over must end first
     state.apply_internal(now, Command::Tick);
+    if let Some((fence, _)) = state.pool.held_already(now, &request)
+        && state.pool.moves_to(fence).is_some()
+    {
+        // the user has moved it: its holder learns of that now
+        state.apply_internal(now, Command::ExtendLease(fence));
+    }
     match state.pool.held_already(now, &request) {
         Some((fence, true)) => {
             let kind = LeaseReply::Granted { until: until(state, now, &request) };

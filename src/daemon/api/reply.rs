@@ -447,7 +447,7 @@ impl PendingLease {
             LeaseReply::Decision(_) => Duration::ZERO,
         };
         state.update_renewing_accounts(now);
-        let moved = state.apply(now, Command::Move { fence, wait: Some(wait) });
+        let moved = state.apply(now, Command::Reacquire { fence, wait: Some(wait) });
         self.after_move(state, now, moved);
     }
 

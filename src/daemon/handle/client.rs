@@ -13,6 +13,11 @@ use crate::pool::{ConnectionId, Fence, Process, Refusal, RefusalKind};
 /// The first id of the gateway's connections; those of the socket never get this high.
 const FIRST_CONNECTION: u64 = 1 << 62;
 
+/// Whether a connection is one of the gateway.
+pub(crate) fn is_of_gateway(connection: ConnectionId) -> bool {
+    connection.0 >= FIRST_CONNECTION
+}
+
 /// The id of all clients without a key.
 const NO_KEY: u64 = 0;
 

@@ -70,8 +70,11 @@ impl State {
         let mut effects = std::mem::take(&mut self.effects);
         let moves = command.moves();
         let reply = self.pool.handle(now, command, &mut effects);
-        if let (Some(from), Ok(Reply::Decision(Decision { lease: Some(to), .. }) | Reply::Held(to))) = (moves, &reply) {
-            self.key_holders.moved(from, *to);
+        if let (Some(from), Ok(Reply::Decision(Decision { lease: Some(to), .. }) | Reply::Held(to))) = (moves, &reply)
+            && from != *to
+            && let Some(account) = self.pool.lease(*to).map(|lease| lease.account)
+        {
+            self.key_holders.moved(from, *to, account);
         }
         self.carry_out(now, &mut effects, pending);
         self.effects = effects;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 
 use super::State;
-use crate::pool::{Ending, Fence, Lease, LeaseRequest, Pool, Process, reacquire};
+use crate::pool::{AccountId, Ending, Fence, Lease, LeaseRequest, Pool, Process, reacquire};
 
 /// Most other providers that one holder uses.
 const MOST_PROVIDERS: usize = 16;
@@ -39,7 +39,7 @@ impl KeyHolders {
     }
 
     /// The holder of this lease, by the fence in its key.
-    fn owner(&self, fence: Fence) -> Option<Fence> {
+    pub(crate) fn owner(&self, fence: Fence) -> Option<Fence> {
         self.owners.get(&fence).copied()
     }
 
@@ -61,15 +61,15 @@ impl KeyHolders {
     }
 
     /// A lease has moved to another account.
-    pub(crate) fn moved(&mut self, from: Fence, to: Fence) {
+    pub(crate) fn moved(&mut self, from: Fence, to: Fence, account: AccountId) {
         let Some(first) = self.owners.remove(&from) else { return };
-        let held = self
-            .holders
-            .get_mut(&first)
-            .and_then(|holder| holder.held.iter_mut().find(|(_, held)| *held == Some(from)));
-        if let Some((_, held)) = held {
-            *held = Some(to);
-            self.owners.insert(to, first);
+        let Some(holder) = self.holders.get_mut(&first) else { return };
+        let Some(at) = holder.held.iter().position(|(_, held)| *held == Some(from)) else { return };
+        holder.held[at].1 = Some(to);
+        self.owners.insert(to, first);
+        // the account that the user has moved it to takes the place of the one that the holder requested
+        if at == 0 && holder.request.account.is_some() {
+            holder.request.account = Some(account.to_string().into());
         }
     }
 
@@ -142,7 +142,7 @@ fn restored_lease(pool: &Pool, first: Fence, process: Option<Process>) -> Option
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pool::{AccountId, Bind, ChosenBy, ConnectionId, Holder, Target, Wall};
+    use crate::pool::{Bind, ChosenBy, ConnectionId, Holder, Target, Wall};
 
     fn lease(fence: u64) -> Lease {
         Lease {
@@ -176,7 +176,7 @@ mod tests {
         let mut holders = KeyHolders::default();
         holders.begin(Fence(1), &lease(1));
         assert!(holders.ended(Fence(1), Ending::Switched).is_empty());
-        holders.moved(Fence(1), Fence(2));
+        holders.moved(Fence(1), Fence(2), AccountId::from_bits(2));
         assert_eq!(holders.get(Fence(1)).unwrap().lease_of("p"), Some(Fence(2)));
         assert!(holders.add(Fence(1), "q".into(), Fence(3)));
         assert!(holders.ended(Fence(3), Ending::Expired).is_empty(), "the lease of another provider is not its own");

@@ -143,7 +143,7 @@ impl State {
     }
 
     /// What a lease on the socket needs of another account, where its conversation stays on one kind of credential.
-    fn needs_by_mix(&self, lease: Fence, now: Now) -> Option<RequestNeeds> {
+    pub(crate) fn needs_by_mix(&self, lease: Fence, now: Now) -> Option<RequestNeeds> {
         let lease = self.pool.lease(lease)?;
         let provider = &*lease.target.provider;
         let mix = self.mix(provider);

@@ -109,7 +109,7 @@ pub(crate) fn with_programs(rows: Vec<(LeaseRow, Option<Process>)>) -> Vec<Lease
 
 /// A holder with its current program and directory: both may have changed since the grant, as with `lessor run`. `None`
 /// when the process has ended.
-fn holder_info(holder: Process) -> Option<(HolderInfo, Option<String>)> {
+pub(crate) fn holder_info(holder: Process) -> Option<(HolderInfo, Option<String>)> {
     // before its identity is checked: the pid may belong to another process meanwhile
     let directory = peer_process::directory_of(holder.pid);
     let found = process::running(holder)?;

@@ -101,6 +101,9 @@ impl Pool {
     }
 
     pub(crate) fn extend_lease(&mut self, now: Now, fence: Fence, effects: &mut Effects) -> Handled {
+        if let Some(moved_to) = self.follow_move(now, fence, effects) {
+            return Ok(Reply::Held(moved_to));
+        }
         let lease = self.leases.extend(fence, now, &mut self.timers).ok_or_else(Refusal::stale)?;
         if lease.ttl.is_some() && lease.is_durable() {
             effects.push(Effect::SaveLease(fence));
@@ -187,7 +190,7 @@ impl Pool {
     }
 
     /// Acquires again for the holder of a lease, as if it had never been granted.
-    pub(crate) fn move_lease(
+    pub(crate) fn reacquire_lease(
         &mut self,
         now: Now,
         fence: Fence,

@@ -2,6 +2,7 @@
 
 pub(crate) mod comparison;
 pub(crate) mod grant;
+pub(crate) mod moving;
 pub(crate) mod recent;
 pub(crate) mod table;
 
@@ -94,6 +95,8 @@ pub enum ChosenBy {
     Current,
     /// It had the lease before, and has another quota pool.
     SameAccount,
+    /// The user has moved the lease here.
+    Moved,
     /// The lease is from before this run: the reason is no longer known.
     #[default]
     Resumed,
@@ -102,7 +105,7 @@ pub enum ChosenBy {
 stable_names!(
     ChosenBy:
     Account = "account", Session = "session", Preferred = "preferred", Reuse = "reuse", PidOffset = "pid_offset",
-    Strategy = "strategy", Current = "current", SameAccount = "same_account", Resumed = "resumed",
+    Strategy = "strategy", Current = "current", SameAccount = "same_account", Moved = "moved", Resumed = "resumed",
 );
 
 impl ChosenBy {

@@ -26,6 +26,8 @@ pub struct Leases {
     /// What decided for the accounts of the leases, and of the one that ended last.
     comparisons: FxHashMap<Fence, Comparison>,
     last_comparison: Option<(Fence, Comparison)>,
+    /// Leases that move when their holders call next.
+    pending_moves: FxHashMap<Fence, PendingMove>,
     /// Processes that a lease was bound to since [`Self::take_unbound`].
     unbound: Vec<Process>,
     next: Fence,
@@ -34,6 +36,16 @@ pub struct Leases {
     reserved: Fence,
     /// Fences from before this run whose leases have ended in it: they cannot be resumed.
     retired_fences: FxHashSet<Fence>,
+}
+
+/// The move that a lease makes when its holder calls next.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PendingMove {
+    /// The account; only this one if the user has named it.
+    pub to: AccountId,
+    pub is_named: bool,
+    /// Accounts that must not have it, sorted.
+    pub exclude: Vec<AccountId>,
 }
 
 #[derive(Debug)]
@@ -59,6 +71,7 @@ impl Leases {
             moved_from: FxHashMap::default(),
             comparisons: FxHashMap::default(),
             last_comparison: None,
+            pending_moves: FxHashMap::default(),
             unbound: Vec::new(),
             next: first,
             first,
@@ -126,6 +139,17 @@ impl Leases {
         self.comparisons.insert(fence, comparison);
     }
 
+    /// The move that a lease makes when its holder calls next.
+    pub fn pending_move(&self, fence: Fence) -> Option<&PendingMove> {
+        self.pending_moves.get(&fence)
+    }
+
+    pub fn set_pending_move(&mut self, fence: Fence, pending: PendingMove) {
+        if self.contains(fence) {
+            self.pending_moves.insert(fence, pending);
+        }
+    }
+
     /// Notes how the holder's program compares with its agent; `false` if the lease has ended.
     pub fn set_attested(&mut self, fence: Fence, attested: Attestation) -> bool {
         let held = self.held.get_mut(&fence);
@@ -174,6 +198,9 @@ impl Leases {
             self.moved_from.remove(&fence);
         }
         self.last_comparison = self.comparisons.remove(&fence).map(|comparison| (fence, comparison));
+        if !self.pending_moves.is_empty() {
+            self.pending_moves.remove(&fence);
+        }
         self.unbind(fence, lease.bind);
         if fence < self.first && self.retired_fences.len() < MOST_RETIRED {
             self.retired_fences.insert(fence);
@@ -265,6 +292,9 @@ impl Leases {
             if lease.expires.is_some_and(|expires| expires <= now.mono) {
                 return Err(format!("{fence:?} has not expired in time"));
             }
+        }
+        if !self.pending_moves.keys().all(|fence| self.contains(*fence)) {
+            return Err("a lease that has ended is to move".into());
         }
         let lists = self.by_connection.values().chain(self.by_process.values());
         if lists.map(Vec::len).sum::<usize>() != bound {

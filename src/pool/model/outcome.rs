@@ -151,4 +151,8 @@ impl Decision {
     pub(crate) fn new(action: Action, after: Duration) -> Self {
         Self { action, after, reason: None, scope: None, lease: None, once_more: false }
     }
+
+    pub(crate) fn switched_to(lease: Fence) -> Self {
+        Self { lease: Some(lease), ..Self::new(Action::Switch, Duration::ZERO) }
+    }
 }

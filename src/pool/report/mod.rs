@@ -66,10 +66,14 @@ impl Pool {
         let exclude = need.map_or(&[][..], |need| &need.exclude);
         let details = match outcome {
             RequestOutcome::Refused(details) => details,
-            RequestOutcome::Ok => return Ok(Reply::Decision(self.note_success(now, &lease, None, effects))),
+            RequestOutcome::Ok => {
+                let decision = self.note_success(now, &lease, None, effects);
+                return Ok(Reply::Decision(self.moved_by_user(now, fence, decision, need, effects)));
+            }
             RequestOutcome::Overage(until) => {
                 let until = until.unwrap_or(now.wall.after(OVERAGE_UNKNOWN));
-                return Ok(Reply::Decision(self.note_success(now, &lease, Some(until), effects)));
+                let decision = self.note_success(now, &lease, Some(until), effects);
+                return Ok(Reply::Decision(self.moved_by_user(now, fence, decision, need, effects)));
             }
         };
         // a wait that is too long to believe counts as none
@@ -101,11 +105,31 @@ impl Pool {
                 }
             }
         };
+        let decision = self.moved_by_user(now, fence, decision, need, effects);
         self.leases.set_sent_at(fence, now.mono.after(decision.after));
         // the decision's own reason wins: the request may be at fault
         let reason = decision.reason.unwrap_or(details.reason);
         let scope = decision.scope.unwrap_or(scope);
         Ok(Reply::Decision(Decision { reason: Some(reason), scope: Some(scope), ..decision }))
+    }
+
+    /// The holder of a lease that the user has moved learns of it: it switches. A request of the gateway that has been sent
+    /// ends where it is.
+    fn moved_by_user(
+        &mut self,
+        now: Now,
+        fence: Fence,
+        decision: Decision,
+        need: Option<&RequestNeeds>,
+        effects: &mut Effects,
+    ) -> Decision {
+        if need.is_some() || matches!(decision.action, Action::Switch | Action::Stop) {
+            return decision;
+        }
+        match self.follow_move(now, fence, effects) {
+            Some(moved_to) => Decision { once_more: false, ..Decision::switched_to(moved_to) },
+            None => decision,
+        }
     }
 
     fn note_success(&mut self, now: Now, lease: &Lease, overage: Option<Wall>, effects: &mut Effects) -> Decision {

@@ -56,6 +56,9 @@ impl Pool {
         if self.request_faults.is_at_fault(lease.fence, false) {
             return self.stop_faulty_request(now, lease, effects);
         }
+        if let Some(fence) = self.follow_move(now, lease.fence, effects) {
+            return Decision::switched_to(fence);
+        }
         let mut seen_by = self.request_faults.blamed_by(lease.fence);
         seen_by.extend_from_slice(exclude);
         if self.lacks_model(lease, now) {
@@ -129,7 +132,8 @@ impl Pool {
         effects: &mut Effects,
     ) -> Fence {
         let refusals = self.request_faults.take(lease.fence);
-        let cause = self.obstacle_of(now, lease).unwrap_or(cause);
+        let obstacle = self.obstacle_of(now, lease).filter(|_| cause != MoveCause::Requested);
+        let cause = obstacle.unwrap_or(cause);
         self.end_lease(now, lease.fence, Ending::Switched, effects);
         let fence = self.grant(now, ask, slot, (by, other), effects);
         self.emit_move(lease, fence, cause, effects);

@@ -12,7 +12,8 @@ use std::time::Duration;
 
 impl Pool {
     /// Checks that the lease's account can serve a request; else moves the lease to one that can.
-    pub(crate) fn serve(&mut self, now: Now, fence: Fence, need: &RequestNeeds, effects: &mut Effects) -> Handled {
+    pub(crate) fn serve(&mut self, now: Now, asked: Fence, need: &RequestNeeds, effects: &mut Effects) -> Handled {
+        let fence = self.follow_move(now, asked, effects).unwrap_or(asked);
         let lease = self.leases.get(fence).ok_or_else(Refusal::stale)?.used_for(need);
         let slot = self.accounts.slot_of(lease.account)?;
         let ask = LeaseRequest { exclude: need.exclude.clone(), ..reacquire(&lease, None) };
@@ -26,16 +27,19 @@ impl Pool {
         };
         if goes_on {
             if let Some(fence) = self.rotate(now, &lease, slot, &need.exclude, effects) {
-                let decision = Decision::new(Action::Switch, Duration::ZERO);
-                return Ok(Reply::Decision(Decision { lease: Some(fence), ..decision }));
+                return Ok(Reply::Decision(Decision::switched_to(fence)));
             }
             self.leases.set_sent_at(fence, now.mono);
             self.admit(now, slot, fence, lease.target.quota());
-            return Ok(Reply::Decision(Decision::new(Action::Continue, Duration::ZERO)));
+            let goes_on = Decision::new(Action::Continue, Duration::ZERO);
+            return Ok(Reply::Decision(if fence == asked { goes_on } else { Decision::switched_to(fence) }));
         }
         let limits = self.accounts[slot].limits.iter();
         let reason = limits.filter(|limit| limit.blocks(lease.target.quota())).map(|limit| limit.reason).next();
-        Ok(Reply::Decision(self.move_on(now, &lease, reason.unwrap_or(Reason::Unknown), &need.exclude, effects)))
+        let decision = self.move_on(now, &lease, reason.unwrap_or(Reason::Unknown), &need.exclude, effects);
+        // it has moved in any case, wherever the request goes
+        let lease = decision.lease.or((fence != asked).then_some(fence));
+        Ok(Reply::Decision(Decision { lease, ..decision }))
     }
 
     /// Moves a lease that could stay: to take accounts in turn, or to one whose plan is not used up.
