@@ -54,3 +54,20 @@ fn refusals_have_their_exit_codes() {
     let error: Value = serde_json::from_str(&refused.err).unwrap();
     assert_eq!((&error["error"]["data"]["kind"], refused.out.as_str()), (&json!("no_capacity"), ""));
 }
+
+#[test]
+fn a_lease_moves_to_another_account_by_its_id_or_its_process() {
+    let home = Home::with_keys(&[("anthropic", "a"), ("anthropic", "b")]);
+    let pid = std::process::id().to_string();
+    let lease = home.json(&["acquire", "anthropic", "--pid", &pid]);
+    let held = lease["account"]["label"].as_str().unwrap();
+    let other = if held == "a" { "b" } else { "a" };
+    home.run(&["move", &pid]).ok().says(&format!("{pid}: {held} → {other}"));
+    let moved = home.json(&["move", lease["lease"].as_str().unwrap(), "--to", other]);
+    assert_eq!((&moved["to"]["label"], &moved["at_next_request"]), (&json!(other), &json!(true)));
+    let renewed = home.json(&["renew", lease["lease"].as_str().unwrap()]);
+    assert_eq!(renewed["account"]["label"], other);
+    home.run(&["move", &pid, "--to", other]).exits(1).complains("already");
+    home.run(&["account", "disable", held]).ok();
+    home.run(&["move", &pid, "--to", held]).exits(5).complains("is disabled");
+}

@@ -173,6 +173,7 @@ fn why(by: &str, strategy: &str) -> String {
         "pid_offset" => "chosen by the process id".to_owned(),
         "strategy" => format!("fewest leases per capacity, priority, then {strategy}"),
         "current" => "the current account, with its other quota".to_owned(),
+        "moved" => "the lease was moved there by command".to_owned(),
         "same_account" => "it had the lease before, and has another quota".to_owned(),
         "resumed" => "it had the lease before the daemon was restarted".to_owned(),
         other => format::spaced(other),

@@ -151,6 +151,12 @@ pub(crate) enum CliCommand {
     /// Extend a lease by its time to live
     #[command(after_help = "Example: lessor renew ls_1a2b3c4d")]
     Renew(lease::LeaseArg),
+    /// Move a lease to another account
+    ///
+    /// A program that `lessor run` started uses the other account from its next request on; requests under way end on the
+    /// old one. The session of the lease stays on the new account.
+    #[command(name = "move", after_help = "Examples:\n  lessor move 4711\n  lessor move ls_1a2b3c4d --to work")]
+    MoveLease(lease::MoveArgs),
     /// Report an upstream response and print the next action
     ///
     /// The daemon records the rate limit, if there is one, for every lease on the account. The printed action is to
@@ -300,6 +306,7 @@ pub(super) fn execute(command: CliCommand, context: &Context) -> Result<u8, CliE
         CliCommand::Export(args) => account::export(&args, context),
         CliCommand::Acquire(args) => lease::acquire(args, context),
         CliCommand::Token(args) => lease::token(args, context),
+        CliCommand::MoveLease(args) => lease::move_lease(args, context),
         CliCommand::Release(lease) => lease::release(&lease, context),
         CliCommand::Renew(lease) => lease::renew(&lease, context),
         CliCommand::Report(args) => lease::report(args, context),

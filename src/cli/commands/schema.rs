@@ -66,6 +66,7 @@ const DOCUMENTS: &[(&[&str], MakeSchema)] = &[
     (&["leases"], of::<Vec<LeaseRow>>),
     // each line
     (&["logs"], of::<LogLine>),
+    (&["move"], of::<crate::protocol::MovedInfo>),
     (&["ping"], of::<PingResult<'static>>),
     (&["release"], of::<Empty>),
     (&["reload"], of::<ReloadInfo>),

@@ -1,4 +1,4 @@
-//! The calls on leases, for shell scripts: `acquire`, `token`, `release`, `renew`, `report`, `leases`.
+//! The calls on leases, for shell scripts: `acquire`, `token`, `release`, `renew`, `move`, `report`, `leases`.
 
 mod acquire;
 mod report;
@@ -6,10 +6,10 @@ mod report;
 use clap::Args;
 use serde_json::json;
 
-use crate::cli::ui::{self, format};
+use crate::cli::ui::{self, clean, format};
 use crate::cli::{context::Context, error::CliError};
 use crate::client::{Client, ClientError};
-use crate::protocol::{ErrorKind, LeaseRef};
+use crate::protocol::{AccountLabel, ErrorKind, HolderInfo, LeaseRef, MoveLeaseParams, MovedInfo};
 
 pub(super) use acquire::{AcquireArgs, TokenArgs, acquire, token};
 pub(super) use report::{ReportArgs, report};
@@ -47,6 +47,47 @@ pub(super) fn leases(context: &Context) -> Result<(), CliError> {
         }
         ui::lease::table(&leases, format::now(), &context.output)
     })
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct MoveArgs {
+    /// The lease (its id, or the beginning of it as `leases` shows it), or a process that holds one lease
+    #[arg(value_name = "LEASE|PID")]
+    what: String,
+    /// The account to move to: an id, a prefix of it, an email address or a label [default: the best other one]
+    #[arg(long, value_name = "A")]
+    to: Option<String>,
+}
+
+pub(super) fn move_lease(args: MoveArgs, context: &Context) -> Result<(), CliError> {
+    let MoveArgs { what, to } = args;
+    let (lease, pid) = match what.parse() {
+        Ok(pid) => (None, Some(pid)),
+        Err(_) => (Some(what), None),
+    };
+    let params = MoveLeaseParams { lease, pid, to };
+    // not repeated if the answer is lost: the lease would move again
+    let moved = context.connect()?.move_lease(params)?;
+    context.output.result(&moved, || moved_in_words(&moved))
+}
+
+fn moved_in_words(moved: &MovedInfo) -> String {
+    let name = |account: &AccountLabel| {
+        let name = account.label.as_ref().or(account.email.as_ref()).unwrap_or(&account.id);
+        clean(name)
+    };
+    let program = |holder: &HolderInfo| match &holder.program {
+        Some(program) => format!("{} {}", clean(program), holder.pid),
+        None => format!("process {}", holder.pid),
+    };
+    let holder = moved.holder.as_ref().map_or_else(|| "the lease".to_owned(), program);
+    let when = if moved.at_next_request {
+        "when it next reports to lessor, renews its lease or starts a request; a program that has the account's token \
+         itself (`run --direct`) must be restarted"
+    } else {
+        "from its next request on"
+    };
+    format!("{holder}: {} → {}, {when}", name(&moved.from), name(&moved.to))
 }
 
 /// Makes a call with the id as given; if the daemon does not know it, with the only lease whose id begins with it.

@@ -54,7 +54,7 @@ fn apply(
     }
     let moved = state.apply(now, Command::MoveLease { fence, to, exclude, when });
     Ok(moved.map(|reply| {
-        let reply = reply.map_err(|refusal| refused(&refusal, now))?;
+        let reply = reply.map_err(|refusal| refused(state, &refusal, now))?;
         let (held, account) = match reply {
             Reply::Held(moved_to) => (moved_to, state.pool.lease(moved_to).map(|lease| lease.account)),
             _ if when == MoveTime::NextRequest => (fence, state.pool.session_account(now, &lease)),
