@@ -30,6 +30,7 @@
 //! | [`usage`] | queries providers for the usage of accounts, within a budget |
 //! | [`watch`] | detects that a file has changed, for every way in which editors write |
 //! | [`ownership`] | whether other users could change a file, or a directory or link on the way to it |
+//! | [`measure`] | loads that measure lessor, for `lessor bench` and the benchmarks |
 //! | [`simulate`] | **pure**: the pool, and rules to compare it with, in virtual time against a model of a provider |
 //! | [`pool`] | **pure**: accounts, leases, queue, sessions, strategies, health, limits, decisions |
 //! | [`visible`] | **pure**: escapes invisible and misleading characters of names and messages from outside |
@@ -71,6 +72,7 @@ pub mod history;
 pub mod http;
 #[deny(clippy::disallowed_methods)]
 pub mod limits;
+pub mod measure;
 #[deny(clippy::disallowed_methods)]
 pub mod ownership;
 pub mod pool;

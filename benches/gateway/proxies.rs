@@ -4,16 +4,13 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use lessor::measure::gateway::Endpoint;
 use serde_json::{Value, json};
 
 /// A running proxy.
 pub struct Proxy {
     pub name: &'static str,
-    pub port: u16,
-    /// The prefix of paths.
-    pub prefix: &'static str,
-    /// What the client authenticates with.
-    pub key: String,
+    pub endpoint: Endpoint,
     pids: Vec<u32>,
     child: Option<Child>,
     home: Option<tempfile::TempDir>,
@@ -22,7 +19,7 @@ pub struct Proxy {
 impl Proxy {
     /// No proxy: the upstream alone.
     pub fn none(port: u16) -> Self {
-        Self { name: "none", port, prefix: "", key: "k".into(), pids: Vec::new(), child: None, home: None }
+        Self { name: "none", endpoint: direct(port), pids: Vec::new(), child: None, home: None }
     }
 
     /// nginx with one worker; `None` if it is not installed.
@@ -47,9 +44,7 @@ impl Proxy {
         let child = command.spawn().ok()?;
         let mut proxy = Self {
             name: "nginx",
-            port,
-            prefix: "",
-            key: "k".into(),
+            endpoint: direct(port),
             pids: vec![child.id()],
             child: Some(child),
             home: Some(home),
@@ -83,9 +78,7 @@ impl Proxy {
         let key = access["key"].as_str().unwrap().to_owned();
         Self {
             name: "lessor",
-            port,
-            prefix: "/anthropic",
-            key,
+            endpoint: Endpoint { port, prefix: "/anthropic", key },
             pids: vec![child.id()],
             child: Some(child),
             home: Some(home),
@@ -118,6 +111,10 @@ impl Drop for Proxy {
         }
         drop(self.home.take());
     }
+}
+
+fn direct(port: u16) -> Endpoint {
+    Endpoint { port, prefix: "", key: "k".into() }
 }
 
 fn ticks(pid: u32) -> u64 {

@@ -22,6 +22,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("history", &["pool", "protocol"]),
     ("config", &["limits", "pool", "ownership", "visible"]),
     ("client", &["pool", "protocol", "config", "ownership"]),
+    ("measure", &["client", "pool", "protocol"]),
     (
         "daemon",
         &[
