@@ -8,7 +8,7 @@ use serde::Serialize;
 use zeroize::Zeroizing;
 
 use crate::cli::launch::create_private_directory;
-use crate::cli::ui::{clean, format, prompt};
+use crate::cli::ui::{clean, format, progress, prompt};
 use crate::cli::{context::Context, error::CliError};
 use crate::config::AppPaths;
 use crate::daemon::{key_location, lock};
@@ -81,7 +81,10 @@ pub(super) fn back_up(args: &BackupArgs, context: &Context) -> Result<(), CliErr
     if let Some(file) = args.key_file.as_ref().filter(|file| file.symlink_metadata().is_ok()) {
         return Err(CliError::bad_request(format!("{} exists already and was not changed", file.display())));
     }
-    let made = store::back_up(&paths, &args.file, args.force).map_err(failed)?;
+    let made = {
+        let _progress = progress::spinner("copying the database");
+        store::back_up(&paths, &args.file, args.force).map_err(failed)?
+    };
     if let Some(file) = &args.key_file {
         store::copy_key(&paths, file).map_err(failed)?;
     }
@@ -129,11 +132,15 @@ pub(super) fn restore(args: &RestoreArgs, context: &Context) -> Result<(), CliEr
     // until the new database is in its place no daemon starts
     let _lock = take_lock(&places)?;
     let is_given = key.is_some();
-    let restored = match store::restore(&paths, &args.file, key, args.force) {
+    let restore = |key| {
+        let _progress = progress::spinner("checking and restoring the database");
+        store::restore(&paths, &args.file, key, args.force)
+    };
+    let restored = match restore(key) {
         Err(StoreError::KeyOfBackup { .. }) if !is_given && prompt::can_ask() => {
             let digits = prompt::secret_line("key of the backup (the 64 digits of its key file)", &context.output)?;
             let text = Zeroizing::new(digits.as_bytes().to_vec());
-            store::restore(&paths, &args.file, Some(text), args.force)
+            restore(Some(text))
         }
         restored => restored,
     };

@@ -2,7 +2,7 @@
 
 use super::{DoctorFinding, FindingLevel};
 use crate::cli::commands::import::{FoundCredentials, FoundFile, ImportSource, find, send};
-use crate::cli::ui::{account, format, format::count};
+use crate::cli::ui::{account, format, format::count, progress};
 use crate::cli::{context::Context, error::CliError};
 use crate::credential::{import::DiscoveredAccount, oauth::OauthSettings};
 use crate::http::{self, ConnectOptions};
@@ -12,10 +12,14 @@ use crate::{config::Config, daemon::oauth_given, pool::CredentialKind, pool::Ide
 pub(super) fn all(context: &Context) -> Vec<DoctorFinding> {
     let mut findings = Vec::new();
     let config = config(context, &mut findings);
+    let progress = progress::spinner("reading the files of other tools");
     let found = find(&ImportSource::Everywhere);
+    progress.says("asking the daemon");
+    let asked = ask(context, &found);
+    drop(progress);
     files(&found.files, &mut findings);
     environment(&found, &mut findings);
-    match ask(context, &found) {
+    match asked {
         Err(message) => {
             let finding = DoctorFinding::broken("daemon", message);
             findings.push(finding.remedy("start it in a terminal to see the error: lessor daemon"));

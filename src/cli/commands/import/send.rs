@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use crate::cli::ui::progress::{self, Progress};
 use crate::protocol::{
     ImportAccountsParams, ImportEntry, ImportLimit, ImportWindow, ImportedEntry, MAX_MESSAGE, SecretText,
 };
@@ -21,7 +22,10 @@ pub(crate) fn send(
     dry_run: bool,
 ) -> Result<Vec<ImportedEntry>, CliError> {
     let mut answers: Vec<Option<ImportedEntry>> = entries.iter().map(|_| None).collect();
-    for batch in batches(entries) {
+    let batches = batches(entries);
+    // one call is done at once
+    let progress = (batches.len() > 1).then(|| progress::bar(batches.len()));
+    for batch in batches {
         let call = ImportAccountsParams {
             entries: batch.iter().map(|index| import_entry(entries[*index])).collect(),
             mode: mode.map(|mode| mode.name().to_owned()),
@@ -31,7 +35,9 @@ pub(crate) fn send(
         for (index, row) in batch.into_iter().zip(rows) {
             answers[index] = Some(row);
         }
+        progress.iter().for_each(Progress::step);
     }
+    drop(progress);
     let all: Option<Vec<ImportedEntry>> = answers.into_iter().collect();
     all.ok_or_else(|| CliError::internal("the daemon answered fewer entries than it was sent"))
 }

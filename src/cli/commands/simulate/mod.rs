@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use clap::Args;
 use clap::builder::{PossibleValuesParser, RangedU64ValueParser};
 
+use crate::cli::ui::progress;
 use crate::cli::{context::Context, error::CliError};
 use crate::simulate::{Counted, Load, Rule, run};
 use crate::{pool::Strategy, protocol::ErrorKind};
@@ -68,8 +69,17 @@ impl SimulateArgs {
 
 pub(super) fn execute(options: &SimulateArgs, context: &Context) -> Result<(), CliError> {
     let load = options.load();
-    let perfect = run(&load, Rule::Perfect);
-    let results: Vec<(Rule, Counted)> = options.rules().into_iter().map(|rule| (rule, run(&load, rule))).collect();
+    let rules = options.rules();
+    let progress = progress::bar(rules.len() + 1);
+    let run = |rule: Rule| {
+        progress.says(rule.name());
+        let counted = run(&load, rule);
+        progress.step();
+        counted
+    };
+    let perfect = run(Rule::Perfect);
+    let results: Vec<(Rule, Counted)> = rules.into_iter().map(|rule| (rule, run(rule))).collect();
+    drop(progress);
     if let Some(path) = &options.svg {
         std::fs::write(path, svg::draw(&load, &perfect, &results))
             .map_err(|error| CliError::new(ErrorKind::Io, format!("cannot write {}: {error}", path.display())))?;
