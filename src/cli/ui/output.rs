@@ -7,7 +7,7 @@ use serde::Serialize;
 use zeroize::Zeroize as _;
 
 use super::format;
-use super::wrap::{columns, cut, wrap, wrap_after};
+use super::wrap::{columns, wrap, wrap_after};
 use crate::cli::error::{CliError, ErrorDocument};
 use crate::visible;
 
@@ -27,6 +27,8 @@ pub(crate) struct Output {
     note_width: usize,
     colour: bool,
     colour_notes: bool,
+    /// Notes that nothing depends on are left out.
+    pub(crate) silent: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -53,6 +55,7 @@ impl Output {
             note_width: note_width.unwrap_or(usize::MAX),
             colour: colour && stdout.is_terminal(),
             colour_notes: colour && stderr.is_terminal(),
+            silent: false,
         }
     }
 
@@ -106,10 +109,6 @@ impl Output {
         self.note(&format!("{} {text}", paint(self.colour_notes, tint, label)));
     }
 
-    pub(crate) fn cut_note(&self, text: &str) -> String {
-        cut(text, self.note_width)
-    }
-
     pub(crate) fn error(&self, error: &CliError) {
         if error.quiet {
             return;
@@ -158,6 +157,16 @@ impl Output {
     pub(crate) fn field(&self, name: &str, column: usize, value: &str) -> String {
         let blanks = " ".repeat(column.saturating_sub(columns(name)));
         self.hanging(&(self.tint(Tint::Faint, name) + &blanks), &clean(value))
+    }
+
+    /// Whether a person reads standard error, and the result is not for a program.
+    pub(crate) fn says_notes(&self) -> bool {
+        !self.json && !self.silent && io::stderr().is_terminal()
+    }
+
+    /// Colour for standard error.
+    pub(crate) fn tint_note(&self, tint: Tint, text: &str) -> String {
+        paint(self.colour_notes, tint, text)
     }
 
     pub(crate) fn tint(&self, tint: Tint, text: &str) -> String {

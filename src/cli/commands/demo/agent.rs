@@ -44,6 +44,8 @@ pub(super) struct AgentTally {
     pub(super) moved_later: u64,
     /// Limits after which no account was free, and the agent's next lease was on the same account after its reset.
     pub(super) came_back: u64,
+    /// Requests that failed for the agent's work: refused, and not sent again on this or another account.
+    pub(super) failed: u64,
     /// Calls that failed because the daemon had just been killed.
     pub(super) disconnected: u64,
 }
@@ -122,10 +124,9 @@ impl DemoAgent {
 
     /// A few requests on one lease; a limit moves or ends the lease.
     async fn turn(&mut self, mut lease: LeaseGuard) -> anyhow::Result<()> {
-        for _ in 0..TURN {
-            if Instant::now() >= self.end {
-                break;
-            }
+        // a request that was refused is sent again, so it does not count
+        let mut left = TURN;
+        while left > 0 && Instant::now() < self.end {
             // after a restart of the daemon, this resumes the lease
             if lease.renew().is_err_and(|error| error.kind().is_none()) {
                 self.tally.disconnected += 1;
@@ -133,7 +134,10 @@ impl DemoAgent {
             let secret = lease.lease().credential.as_ref().map(|credential| credential.secret.0.to_string());
             let Some(secret) = secret else { anyhow::bail!("the lease has no credential") };
             match self.request(&secret).await? {
-                None => self.tally.served += 1,
+                None => {
+                    self.tally.served += 1;
+                    left -= 1;
+                }
                 Some(wait) => {
                     self.tally.limits += 1;
                     if !self.report(&mut lease, wait).await {
@@ -162,7 +166,10 @@ impl DemoAgent {
                     self.limited = Some(lease.lease().account.id.to_string());
                     return false;
                 }
-                Err(ClientError::Refused(_)) => return false,
+                Err(ClientError::Refused(_)) => {
+                    self.tally.failed += 1;
+                    return false;
+                }
                 // the daemon is being restarted: report again
                 Err(_) => {
                     self.tally.disconnected += 1;

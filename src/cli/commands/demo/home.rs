@@ -1,4 +1,4 @@
-//! The temporary directory of the demo, and the processes in it: both are removed however the demo ends.
+//! The temporary directory of the demo or a measurement, and the processes in it: both are removed however it ends.
 
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -22,7 +22,7 @@ const RESUME_TIME: Duration = Duration::from_millis(500);
 /// How long agents may take to finish their last turn.
 const LAST_TURN: Duration = Duration::from_secs(5);
 
-pub(super) struct DemoHome {
+pub(in crate::cli::commands) struct TemporaryHome {
     directory: tempfile::TempDir,
     places: AppPaths,
     provider: &'static str,
@@ -43,15 +43,20 @@ pub(super) struct DaemonKilled {
     pub(super) resumed: usize,
 }
 
-impl DemoHome {
+impl TemporaryHome {
     pub(super) fn new(provider: &'static str) -> anyhow::Result<Self> {
-        let directory = tempfile::Builder::new().prefix("lessor-demo-").tempdir().context("making a directory")?;
-        let home = directory.path();
         // one agent per account, and the daemon ends even if the demo is killed
         let config = format!(
             "[daemon]\nidle_exit = \"10s\"\n[leases]\noverflow = \"wait\"\n[providers.{provider}]\n\
              base_url = \"http://127.0.0.1\"\n"
         );
+        Self::with_config(provider, &config)
+    }
+
+    /// With this configuration.
+    pub(in crate::cli::commands) fn with_config(provider: &'static str, config: &str) -> anyhow::Result<Self> {
+        let directory = tempfile::Builder::new().prefix("lessor-demo-").tempdir().context("making a directory")?;
+        let home = directory.path();
         fs::write(home.join("config.toml"), config).context("writing the configuration")?;
         let of_process = Environment::from_process(&Flags::default());
         let places =
@@ -60,7 +65,7 @@ impl DemoHome {
     }
 
     /// Starts the daemon and waits until it serves; answers how long that took.
-    pub(super) fn start_daemon(&mut self) -> anyhow::Result<Duration> {
+    pub(in crate::cli::commands) fn start_daemon(&mut self) -> anyhow::Result<Duration> {
         let begun = Instant::now();
         let log = fs::File::options().create(true).append(true).open(self.directory.path().join("daemon.log"))?;
         let child =
@@ -78,11 +83,19 @@ impl DemoHome {
         }
     }
 
-    pub(super) fn client(&mut self) -> anyhow::Result<&mut Client> {
+    pub(in crate::cli::commands) fn client(&mut self) -> anyhow::Result<&mut Client> {
         if self.client.is_none() {
             self.client = Some(Client::connect(&self.places)?);
         }
         self.client.as_mut().context("no connection to the daemon")
+    }
+
+    pub(in crate::cli::commands) fn path(&self) -> &std::path::Path {
+        self.directory.path()
+    }
+
+    pub(in crate::cli::commands) fn socket(&self) -> &std::path::Path {
+        &self.places.socket
     }
 
     pub(super) fn start_agents(&mut self, count: usize, upstream: &str, end: Instant) -> anyhow::Result<()> {
@@ -208,7 +221,7 @@ impl DemoHome {
     }
 }
 
-impl Drop for DemoHome {
+impl Drop for TemporaryHome {
     fn drop(&mut self) {
         let agents = self.agents.iter_mut().map(|(_, child)| child);
         for child in agents.chain(&mut self.daemon) {

@@ -3,10 +3,11 @@
 
 mod agent;
 mod home;
-mod progress;
+mod picture;
 mod report;
 mod upstream;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -19,8 +20,8 @@ use crate::pool::CredentialKind;
 use crate::protocol::{AddAccountParams, ListAccountsParams};
 
 pub(super) use agent::work as work_as_agent;
-use home::DemoHome;
-use progress::DemoProgress;
+pub(super) use home::TemporaryHome;
+use picture::{DemoAccount, DemoPicture, Scene};
 pub(super) use report::DemoResult;
 use upstream::DemoUpstream;
 
@@ -52,10 +53,9 @@ pub(super) fn execute(options: &DemoArgs, context: &Context) -> Result<u8, CliEr
     }
     let outcome = run(options, context, &stop).map_err(|error| failed(&error))?;
     let Some(result) = outcome else { return Ok(INTERRUPTED) };
-    context.output.result(&result, || context.output.prose(&report::table(&result)))?;
+    context.output.result(&result, || report::text(&result, &context.output))?;
     if !context.output.json {
-        context.output.note("next:\n  lessor account add anthropic --api-key-stdin --label work < key-file");
-        context.output.note("  lessor run -- claude -p \"say hi\"");
+        context.output.note("next: lessor import --dry-run");
     }
     match result.violation() {
         None => Ok(0),
@@ -72,7 +72,7 @@ fn failed(error: &anyhow::Error) -> CliError {
 
 /// Runs the demo; `None` if the user ended it.
 fn run(options: &DemoArgs, context: &Context, stop: &AtomicBool) -> anyhow::Result<Option<DemoResult>> {
-    let mut home = DemoHome::new(PROVIDER)?;
+    let mut home = TemporaryHome::new(PROVIDER)?;
     home.start_daemon()?;
     let keys: Vec<(String, u64)> =
         (0..options.accounts).map(|number| (format!("sim-key-{number:02}"), QUOTAS[number % QUOTAS.len()])).collect();
@@ -87,12 +87,13 @@ fn run(options: &DemoArgs, context: &Context, stop: &AtomicBool) -> anyhow::Resu
     let end = Instant::now() + Duration::from_secs(options.seconds);
     home.start_agents(options.agents, &address.to_string(), end)?;
     let mut result = DemoResult::new(options.agents, options.accounts, Duration::from_secs(options.seconds));
-    let mut progress = DemoProgress::new(context);
+    let mut picture = DemoPicture::new(context);
+    let labels: BTreeMap<String, String> =
+        keys.iter().enumerate().map(|(number, (key, _))| (key.clone(), format!("account-{}", number + 1))).collect();
     let plan = kills(options.seconds, options.agents);
     let mut done = 0;
     while let Some(left) = end.checked_duration_since(Instant::now()) {
         if stop.load(Ordering::Relaxed) {
-            progress.clear();
             return Ok(None);
         }
         let past = Duration::from_secs(options.seconds).saturating_sub(left);
@@ -105,14 +106,14 @@ fn run(options: &DemoArgs, context: &Context, stop: &AtomicBool) -> anyhow::Resu
                 PlannedKill::Agent => {
                     if let Some(killed) = home.kill_an_agent(&upstream.states())? {
                         done += 1;
-                        progress.note(&killed.story);
+                        picture.killed(&killed.story);
                         result.agent_killed(&killed);
                     }
                 }
                 PlannedKill::Daemon => {
                     done += 1;
                     let killed = home.kill_the_daemon()?;
-                    progress.note(&killed.story);
+                    picture.killed(&killed.story);
                     result.daemon_killed(&killed);
                 }
             }
@@ -121,10 +122,15 @@ fn run(options: &DemoArgs, context: &Context, stop: &AtomicBool) -> anyhow::Resu
         let accounts = home.client()?.accounts(ListAccountsParams::default())?;
         let waiting = home.client()?.status()?.queue.len();
         result.observe(&states, &accounts, waiting, upstream.time_of_window());
-        progress.show(&states, &accounts, waiting, left);
+        picture.provider_events(upstream.take_events(), &labels);
+        let resets_in = WINDOW.saturating_sub(upstream.time_of_window());
+        let accounts: Vec<DemoAccount> = accounts.iter().map(DemoAccount::of).collect();
+        let (states, accounts) = (&states, accounts.as_slice());
+        let grace = result.grace_left();
+        picture.show(&Scene { states, accounts, waiting, agents: options.agents, left, resets_in, grace });
         std::thread::sleep(POLL.min(left));
     }
-    progress.clear();
+    drop(picture);
     let tallies = home.finish_agents();
     result.finish(&upstream.states(), &tallies, WINDOW);
     Ok(Some(result))

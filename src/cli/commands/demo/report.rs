@@ -7,10 +7,13 @@ use serde::Serialize;
 
 use super::home::{AgentKilled, DaemonKilled};
 use super::{agent::AgentTally, upstream::DemoKey};
+use crate::cli::ui::Output;
 use crate::protocol::AccountInfo;
 
 /// After a restart the daemon grants nothing for a while, so that agents can resume their leases.
 const GRACE: Duration = Duration::from_millis(2500);
+/// `leases.grace` of the daemon.
+const LEASES_GRACE: Duration = Duration::from_secs(2);
 /// A limit that was reported late, on a busy machine, also ends late: the start of a window is not judged.
 const REPORTED_LATE: Duration = Duration::from_millis(250);
 
@@ -24,6 +27,8 @@ pub(crate) struct DemoResult {
     requests: u64,
     /// Requests it refused because a key's quota was used up.
     limits_met: u64,
+    /// Of those: the agent's work failed; the others were answered by a move or a wait.
+    limits_seen_by_agents: u64,
     /// Of those: the agent switched to another account at once.
     limits_moved_on: u64,
     /// Of those: no account was free, and the agent's next lease was on another account.
@@ -35,6 +40,8 @@ pub(crate) struct DemoResult {
     idle_while_waited_ms: u64,
     /// The most agents that used one key at the same time.
     most_agents_on_one_key: usize,
+    /// Accounts that two agents used at the same time.
+    shared_accounts: usize,
     /// Requests that all windows of all keys could have served.
     quota_offered: u64,
     /// The share of them that was used.
@@ -46,10 +53,25 @@ pub(crate) struct DemoResult {
     /// Leases held at that moment, and how many of them were resumed (the other turns had ended).
     leases_held: Option<usize>,
     leases_resumed: Option<usize>,
+    /// What each account served, and the limits at it, in the order of the accounts.
+    by_account: Vec<AccountTally>,
     #[serde(skip)]
     idle_since: Option<Instant>,
     #[serde(skip)]
     grace_until: Option<Instant>,
+}
+
+/// What the provider counted for one account.
+#[derive(Debug, Serialize, schemars::JsonSchema)]
+struct AccountTally {
+    /// Its label.
+    account: String,
+    /// Requests served.
+    served: u64,
+    /// Requests refused because its quota was used up.
+    limits: u64,
+    /// The most agents that used it at the same time.
+    most_agents: usize,
 }
 
 impl DemoResult {
@@ -66,6 +88,11 @@ impl DemoResult {
         (self.leases_held, self.leases_resumed) = (Some(killed.held), Some(killed.resumed));
         self.grace_until = Some(Instant::now() + GRACE);
         self.idle_since = None;
+    }
+
+    /// How long the daemon still grants no new lease after it was killed.
+    pub(super) fn grace_left(&self) -> Option<Duration> {
+        self.grace_until?.checked_duration_since(Instant::now() + (GRACE - LEASES_GRACE))
     }
 
     /// Counts the time in which an agent waits while an account is idle; it counts if observed twice in a row, because
@@ -97,6 +124,15 @@ impl DemoResult {
         self.requests = states.values().map(|key| key.served).sum();
         self.limits_met = states.values().map(|key| key.refused).sum();
         self.most_agents_on_one_key = states.values().map(|key| key.most_agents).max().unwrap_or_default();
+        self.shared_accounts = states.values().filter(|key| key.most_agents > 1).count();
+        self.limits_seen_by_agents = tallies.iter().map(|tally| tally.failed).sum();
+        let tally = |(number, key): (usize, &DemoKey)| AccountTally {
+            account: format!("account-{}", number + 1),
+            served: key.served,
+            limits: key.refused,
+            most_agents: key.most_agents,
+        };
+        self.by_account = states.values().enumerate().map(tally).collect();
         self.limits_moved_on = tallies.iter().map(|tally| tally.switched).sum();
         self.limits_moved_later = tallies.iter().map(|tally| tally.moved_later).sum();
         self.limits_came_back = tallies.iter().map(|tally| tally.came_back).sum();
@@ -124,38 +160,48 @@ impl DemoResult {
     }
 }
 
-pub(super) fn table(result: &DemoResult) -> String {
+/// The result for people: the four numbers that matter, the accounts, and the rest; with five accounts it fits 24 lines.
+pub(super) fn text(result: &DemoResult, output: &Output) -> String {
     let f = result;
-    let mut rows = vec![
-        ("agents · accounts · time".to_owned(), format!("{} · {} · {:.0} s", f.agents, f.accounts, f.seconds)),
-        ("requests served".to_owned(), f.requests.to_string()),
-        ("share of the pooled quota used".to_owned(), format!("{:.1} % of {}", 100.0 * f.quota_used, f.quota_offered)),
-        ("most agents on one account at the same time".to_owned(), f.most_agents_on_one_key.to_string()),
-        ("rate limits at the upstream".to_owned(), f.limits_met.to_string()),
-        ("  agent switched to another account at once".to_owned(), f.limits_moved_on.to_string()),
-        ("  switched to another account when one was free".to_owned(), f.limits_moved_later.to_string()),
-        ("  continued on the same account after its reset".to_owned(), f.limits_came_back.to_string()),
-        ("  demo ended before an account was free".to_owned(), f.ended_first().to_string()),
-        ("wait while another account was idle¹".to_owned(), format!("{} ms", f.idle_while_waited_ms)),
+    let quota = format!("{:.1} % of {} requests", 100.0 * f.quota_used, f.quota_offered);
+    let mut text = rows(&[
+        ("limits at the provider", f.limits_met.to_string()),
+        ("limits seen by an agent's work", f.limits_seen_by_agents.to_string()),
+        ("accounts that agents shared", f.shared_accounts.to_string()),
+        ("share of the pooled quota used", quota),
+    ]);
+    if let (Some(held), Some(resumed)) = (f.leases_held, f.leases_resumed) {
+        text += &output.prose(&format!(
+            "\nFor 2 s after it was killed, the daemon grants no new lease: in this grace the agents that still work take \
+             theirs up again ({resumed} of {held} did, the other turns had ended), so that no account is used twice.\n"
+        ));
+    }
+    text += &format!("\n{:<12} {:>6} {:>6}  {}\n", "ACCOUNT", "SERVED", "LIMITS", "AGENTS AT ONCE");
+    for one in &f.by_account {
+        text += &format!("{:<12} {:>6} {:>6}  {:>14}\n", one.account, one.served, one.limits, one.most_agents);
+    }
+    let work = format!("{} requests by {} agents in {:.0} s", f.requests, f.agents, f.seconds);
+    let moves = format!("{} at once, {} when one was free", f.limits_moved_on, f.limits_moved_later);
+    let stays = format!("{}, {} when the demo ended", f.limits_came_back, f.ended_first());
+    let mut rest = vec![
+        ("served", work),
+        ("limits: moved to another account", moves),
+        ("limits: waited for the same account's reset", stays),
+        ("agents waited while an account was idle", format!("{} ms", f.idle_while_waited_ms)),
     ];
     if let Some(after) = f.agent_killed_ms {
-        rows.push(("agent killed (-9): account leased again after".to_owned(), format!("{after:.1} ms")));
+        rest.push(("agent killed (-9): account leased again after", format!("{after:.1} ms")));
     }
-    if let (Some(after), Some(held), Some(resumed)) = (f.daemon_killed_ms, f.leases_held, f.leases_resumed) {
-        rows.push(("daemon killed (-9): served again after".to_owned(), format!("{after:.1} ms")));
-        rows.push(("  leases resumed by their agents²".to_owned(), format!("{resumed} of {held}")));
+    if let Some(after) = f.daemon_killed_ms {
+        rest.push(("daemon killed (-9): served again after", format!("{after:.1} ms")));
     }
+    text.push('\n');
+    text + &rows(&rest)
+}
+
+fn rows(rows: &[(&str, String)]) -> String {
     let width = rows.iter().map(|(what, _)| what.chars().count()).max().unwrap_or_default();
-    let mut text = String::from("\n");
-    for (what, value) in rows {
-        let gap = " ".repeat(width - what.chars().count());
-        text += &format!("  {what}{gap}  {value}\n");
-    }
-    text += "\n  ¹ limits that another account with quota left could have absorbed, not\n    counting the first 250 ms of a window: a limit reported late ends late\n";
-    if f.daemon_killed_ms.is_some() {
-        text += "  ² the other turns had ended; new leases waited for at most 2 s\n";
-    }
-    text
+    rows.iter().map(|(what, value)| format!("{what:width$}  {value}\n")).collect()
 }
 
 fn millis(duration: Duration) -> f64 {

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use std::{collections::BTreeMap, convert::Infallible, net::SocketAddr};
+use std::{collections::BTreeMap, convert::Infallible, mem, net::SocketAddr};
 
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
@@ -22,15 +22,33 @@ pub(super) const RETRY_AFTER_MS: &str = "retry-after-ms";
 /// The provider, shared by its connections and the demo.
 #[derive(Clone, Debug)]
 pub(super) struct DemoUpstream {
-    records: Arc<Mutex<BTreeMap<String, DemoKey>>>,
+    records: Arc<Mutex<DemoRecords>>,
     begun: Instant,
     window: Duration,
+}
+
+#[derive(Debug)]
+struct DemoRecords {
+    keys: BTreeMap<String, DemoKey>,
+    /// What has happened since the demo looked last.
+    events: Vec<ProviderEvent>,
+    /// Agents whose last request was refused: on which key, and when.
+    refused: BTreeMap<String, (String, Instant)>,
+}
+
+/// What the provider sees of limits.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum ProviderEvent {
+    /// An agent has used up the quota of a key.
+    Limited { agent: String, key: String, wait: Duration },
+    /// An agent that was refused goes on with another key.
+    Moved { agent: String, from: String, to: String, after: Duration },
 }
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct DemoKey {
     pub(super) quota: u64,
-    window: u64,
+    pub(super) window: u64,
     pub(super) used: u64,
     pub(super) served: u64,
     pub(super) refused: u64,
@@ -42,7 +60,13 @@ pub(super) struct DemoKey {
 impl DemoUpstream {
     pub(super) fn new(keys: impl IntoIterator<Item = (String, u64)>, window: Duration) -> Self {
         let keys = keys.into_iter().map(|(key, quota)| (key, DemoKey { quota, ..DemoKey::default() }));
-        Self { records: Arc::new(Mutex::new(keys.collect())), begun: Instant::now(), window }
+        let records = DemoRecords { keys: keys.collect(), events: Vec::new(), refused: BTreeMap::new() };
+        Self { records: Arc::new(Mutex::new(records)), begun: Instant::now(), window }
+    }
+
+    /// What has happened since the last call.
+    pub(super) fn take_events(&self) -> Vec<ProviderEvent> {
+        mem::take(&mut self.records().events)
     }
 
     /// Listens on loopback, and serves on a thread until the process ends.
@@ -74,7 +98,7 @@ impl DemoUpstream {
 
     pub(super) fn states(&self) -> BTreeMap<String, DemoKey> {
         let window = self.window_number();
-        let mut keys = self.records();
+        let keys = &mut self.records().keys;
         keys.values_mut().for_each(|key| key.reset_in_new_window(window));
         keys.clone()
     }
@@ -103,15 +127,21 @@ impl DemoUpstream {
     }
 
     /// Counts a request: its number, or the wait if the quota is used up; `None` for an unknown key.
-    fn begin(&self, key: &str, agent: &str) -> Option<Result<u64, Duration>> {
+    fn begin(&self, name: &str, agent: &str) -> Option<Result<u64, Duration>> {
         let window = self.window_number();
         let left = self.window.saturating_sub(self.time_of_window());
-        let records = &mut *self.records();
-        let key = records.get_mut(key)?;
+        let DemoRecords { keys, events, refused } = &mut *self.records();
+        let key = keys.get_mut(name)?;
         key.reset_in_new_window(window);
         if key.used >= key.quota {
             key.refused += 1;
+            events.push(ProviderEvent::Limited { agent: agent.to_owned(), key: name.to_owned(), wait: left });
+            refused.insert(agent.to_owned(), (name.to_owned(), Instant::now()));
             return Some(Err(left));
+        }
+        if let Some((from, at)) = refused.remove(agent).filter(|(from, _)| from != name) {
+            let (agent, to, after) = (agent.to_owned(), name.to_owned(), at.elapsed());
+            events.push(ProviderEvent::Moved { agent, from, to, after });
         }
         key.used += 1;
         key.served += 1;
@@ -122,7 +152,7 @@ impl DemoUpstream {
 
     fn end(&self, key: &str, agent: &str) {
         let records = &mut *self.records();
-        let Some(key) = records.get_mut(key) else { return };
+        let Some(key) = records.keys.get_mut(key) else { return };
         if let Some(requests) = key.agents.get_mut(agent) {
             *requests -= 1;
             if *requests == 0 {
@@ -135,7 +165,7 @@ impl DemoUpstream {
         u64::try_from(self.begun.elapsed().as_millis() / self.window.as_millis()).unwrap_or(u64::MAX)
     }
 
-    fn records(&self) -> MutexGuard<'_, BTreeMap<String, DemoKey>> {
+    fn records(&self) -> MutexGuard<'_, DemoRecords> {
         // the counts stay valid if another thread panics
         self.records.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -185,5 +215,17 @@ mod tests {
         upstream.end("k", "a");
         let state = &upstream.states()["k"];
         assert_eq!((state.served, state.refused, state.most_agents, state.agents.len()), (2, 1, 2, 1));
+    }
+
+    #[test]
+    fn an_agent_that_was_refused_is_seen_on_its_next_key() {
+        let upstream = DemoUpstream::new([("k".to_owned(), 0), ("l".to_owned(), 9)], Duration::from_secs(3600));
+        upstream.begin("k", "a");
+        upstream.begin("l", "a");
+        upstream.begin("l", "a");
+        let events = upstream.take_events();
+        assert!(matches!(&events[0], ProviderEvent::Limited { agent, key, .. } if agent == "a" && key == "k"));
+        assert!(matches!(&events[1], ProviderEvent::Moved { from, to, .. } if from == "k" && to == "l"));
+        assert_eq!((events.len(), upstream.take_events().len()), (2, 0));
     }
 }
