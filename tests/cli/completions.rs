@@ -20,7 +20,10 @@ fn offered(home: &Home, line: &str, replaced: &str) -> Vec<String> {
 
 #[test]
 fn bash_completes_accounts_leases_and_keys_and_quotes_them() {
-    let home = Home::with_keys(&[("anthropic", "work"), ("anthropic", "it's $HOME"), ("openai", "a@b.c")]);
+    let home = Home::with_keys(&[("anthropic", "work")]);
+    for (provider, label) in [("anthropic", "it's $HOME"), ("openai", "a@b.c")] {
+        home.feed(&["account", "add", provider, "--api-key-stdin", "--label", label], "sk-canary-key\n").ok();
+    }
     let id = home.run(&["acquire", "anthropic", "--ttl", "10m"]).ok().says("work").out;
     let id = id.lines().find_map(|line| line.strip_prefix("lease")).unwrap().trim();
     assert_eq!(offered(&home, "lessor account show ", ""), ["work", r"it\'s\ \$HOME", "a@b.c"]);

@@ -3,6 +3,8 @@
 mod account;
 #[cfg(unix)]
 mod backup;
+#[cfg(unix)]
+mod bench;
 mod client;
 #[cfg(unix)]
 mod completions;

@@ -2,6 +2,7 @@
 
 mod account;
 mod backup;
+mod bench;
 mod classify;
 mod completions;
 mod config;
@@ -254,6 +255,12 @@ pub(crate) enum CliCommand {
         after_help = "Examples:\n  lessor simulate\n  lessor simulate --agents 40 --strategy hybrid --svg chart.svg"
     )]
     Simulate(simulate::SimulateArgs),
+    /// Measure lessor on this machine
+    ///
+    /// Measures leases over the socket, the choice of an account, and requests through the gateway, in a temporary
+    /// directory against an upstream on this machine. Other work on the machine changes the figures; the ratios less.
+    #[command(after_help = "Examples:\n  lessor bench\n  lessor bench --seconds 60 --json")]
+    Bench(bench::BenchArgs),
     /// Work as one agent of the demo (internal)
     #[command(hide = true, after_help = "Example: lessor demo-agent")]
     DemoAgent,
@@ -293,6 +300,7 @@ pub(super) fn execute(command: CliCommand, context: &Context) -> Result<u8, CliE
         CliCommand::Reload => return config::reload(context),
         CliCommand::Daemon(args) => return daemon::execute(&args, context),
         CliCommand::Demo(args) => return demo::execute(&args, context),
+        CliCommand::Bench(args) => return bench::execute(&args, context),
         CliCommand::DemoAgent => return Ok(demo::work_as_agent()),
         CliCommand::Env(args) => env::execute(args, context),
         CliCommand::Status(args) => status::execute(&args, context),

@@ -10,8 +10,8 @@ use super::config::{ConfigChange, ConfigCheckResult, ConfigEditResult, ConfigLis
 use super::daemon::{PingResult, restart::RestartResult, stop::StopResult};
 use super::service::{ServiceChange, ServiceStatus};
 use super::{
-    classify::ClassifyLine, demo::DemoResult, doctor::Diagnosis, env::EnvVariables, import::ImportReport,
-    logs::LogLine, monitor::PageAddress, simulate::SimulationResult,
+    bench::BenchResult, classify::ClassifyLine, demo::DemoResult, doctor::Diagnosis, env::EnvVariables,
+    import::ImportReport, logs::LogLine, monitor::PageAddress, simulate::SimulationResult,
 };
 use crate::cli::context::Context;
 use crate::cli::error::{CliError, ErrorDocument};
@@ -41,6 +41,7 @@ const DOCUMENTS: &[(&[&str], MakeSchema)] = &[
     // each line
     (&["classify"], of::<ClassifyLine>),
     (&["backup"], of::<BackupResult>),
+    (&["bench"], of::<BenchResult>),
     (&["config check"], of::<ConfigCheckResult>),
     (&["config edit"], of::<ConfigEditResult>),
     (&["config get"], of::<ConfigSetting>),
