@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 
-use super::{error::CliError, ui::Output};
+use super::{error::CliError, ui::Output, ui::clean};
 use crate::client::{Client, ClientError, DaemonStarter};
 use crate::config::{AppPaths, Config, Flags};
 use crate::daemon::lock;
+use crate::protocol::HelloInfo;
 
 /// How long a client waits for the next daemon after one died that it may not start again itself: a supervisor starts it.
 const AFTER_DEATH: Duration = Duration::from_secs(30);
@@ -17,6 +18,8 @@ const AFTER_STOP: Duration = Duration::from_secs(10);
 /// The least of these waits, for a request whose own time is over.
 const LEAST_WAIT: Duration = Duration::from_secs(1);
 const STEP: Duration = Duration::from_millis(25);
+/// Remembers, in the state directory, for which daemon the user knows that its version is another one.
+const VERSION_NOTED: &str = "version-noted";
 
 /// The options of every command.
 #[derive(Debug, Args)]
@@ -114,14 +117,58 @@ impl Context {
     /// Connects to the daemon; starts one if none is running and starting is allowed.
     pub(crate) fn connect(&self) -> Result<Client, CliError> {
         let places = self.places()?;
-        if self.may_start {
-            return Ok(Client::connect_or_start(&places, &self.start()?)?);
+        let client = if self.may_start {
+            Client::connect_or_start(&places, &self.start()?)?
+        } else {
+            Client::connect(&places).map_err(|error| CliError::from(error).hint("start one: lessor daemon"))?
+        };
+        if self.output.says_notes() {
+            let noted = places.state.join(VERSION_NOTED);
+            version_note(client.server(), &noted).into_iter().for_each(|note| self.output.note(&note));
         }
-        Client::connect(&places).map_err(|error| CliError::from(error).hint("start one: lessor daemon"))
+        Ok(client)
     }
+}
+
+/// What to say about a daemon of another version: once for each run of it, which the file remembers.
+fn version_note(server: &HelloInfo, noted: &Path) -> Option<String> {
+    let own = env!("CARGO_PKG_VERSION");
+    if server.version == own {
+        return None;
+    }
+    let run = format!("{} {} {own}\n", server.pid, server.version);
+    if std::fs::read_to_string(noted).is_ok_and(|before| before == run) {
+        return None;
+    }
+    // said again next time if it cannot be remembered
+    let _not_remembered = std::fs::write(noted, &run);
+    Some(format!(
+        "note: the daemon is lessor {}, this is {own}; to run the daemon of this version, without losing a lease: lessor restart",
+        clean(&server.version)
+    ))
 }
 
 /// Whether the last daemon died: one that is stopped empties its lock file.
 pub(crate) fn has_died(lock: &Path) -> bool {
     lock::read(lock).is_some() && !lock::is_held(lock)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_version_is_noted_once_for_each_run_of_the_daemon() {
+        let directory = tempfile::tempdir().unwrap();
+        let noted = directory.path().join("noted");
+        let server = |pid, version: &str| HelloInfo { pid, version: version.to_owned(), ..HelloInfo::default() };
+        assert_eq!(version_note(&server(1, env!("CARGO_PKG_VERSION")), &noted), None);
+        let note = version_note(&server(1, "0.0.1\u{1b}"), &noted).unwrap();
+        assert!(note.contains("lessor restart") && !note.contains('\u{1b}'), "{note}");
+        assert_eq!(version_note(&server(1, "0.0.1\u{1b}"), &noted), None);
+        assert!(version_note(&server(2, "0.0.1"), &noted).is_some());
+        // restarted in place
+        assert!(version_note(&server(2, "0.0.2"), &noted).is_some());
+        assert!(version_note(&server(2, "0.0.2"), &directory.path().join("no/directory")).is_some());
+    }
 }

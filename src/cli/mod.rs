@@ -24,7 +24,8 @@ pub fn main() -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(error::USAGE));
         }
     };
-    let context = Context::new(global);
+    let mut context = Context::new(global);
+    context.output.silent = commands::prints_a_value(&command);
     match commands::execute(command, &context) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {

@@ -1,8 +1,9 @@
 //! Finds the daemon: at its socket, else at the socket that its lock file names.
 
-use std::io::{self, Read};
+use std::fs::File;
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
-use std::{fs::File, time::Instant};
+use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
@@ -88,6 +89,35 @@ impl Client {
             // it closed before it answered: a daemon that is shutting down
             Err(ClientError::Lost(error)) if !is_timeout(&error) => Err(no_daemon(ENDING.to_owned())),
             greeted => greeted,
+        }
+    }
+}
+
+/// Asks a daemon that speaks another version of the protocol to restart, and waits until it closes the connection: by a
+/// JSON line, because the calls that restart and stop a daemon are the same in every version.
+///
+/// # Errors
+/// When there is no daemon, it refuses, or it does not close the connection in time.
+pub fn restart_other_version(paths: &AppPaths, within: Duration) -> Result<(), ClientError> {
+    let socket = locked_socket(&paths.lock).unwrap_or_else(|| paths.socket.clone());
+    let no_daemon = |why: String| ClientError::from(NoDaemon { socket: socket.clone(), why, ..NoDaemon::default() });
+    let mut stream = Transport::connect(&socket, GREETING).map_err(|error| no_daemon(error.to_string()))?;
+    stream.check_owner().map_err(no_daemon)?;
+    stream.set_recv_timeout(Some(within)).map_err(ClientError::Lost)?;
+    let call = b"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"daemon.restart\",\"params\":{}}\n";
+    stream.write_all(call).map_err(ClientError::Lost)?;
+    let (mut answer, mut chunk) = (Vec::new(), [0; 4096]);
+    loop {
+        match stream.read(&mut chunk) {
+            Ok(0) => return Ok(()),
+            Ok(length) => answer.extend_from_slice(&chunk[..length]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if is_timeout(&error) => return Err(ClientError::Lost(error)),
+            Err(_) => return Ok(()),
+        }
+        if answer.windows(8).any(|part| part == b"\"error\":") {
+            let answer = String::from_utf8_lossy(&answer).trim().to_owned();
+            return Err(ClientError::Unexpected(answer));
         }
     }
 }

@@ -17,6 +17,8 @@ pub(super) const GREETING: Duration = Duration::from_secs(5);
 /// The timeout of the greeting: a service manager that holds the socket may have to start the daemon first, and an
 /// older daemon may have to end before.
 const START: Duration = Duration::from_secs(15);
+/// What helps if the versions differ, and it is not known which side is older.
+const RESTART: &str = "run the daemon of this version, without losing a lease: lessor restart";
 /// How long a call is sent again that the daemon has no room for.
 const OVERLOADED: Duration = Duration::from_secs(5);
 
@@ -59,7 +61,7 @@ impl Client {
             // the greeting cannot be decoded: the versions differ, and it is not known which side is older
             Err(ClientError::Unexpected(text)) => {
                 let message = format!("the daemon does not speak protocol {PROTOCOL} as this lessor does: {text}");
-                return Err(ClientError::Mismatch { message, hint: "stop the daemon, then try again".to_owned() });
+                return Err(ClientError::Mismatch { message, hint: RESTART.to_owned() });
             }
             Err(error) => return Err(error),
         };
@@ -229,7 +231,7 @@ fn check_protocol(hello: &HelloInfo) -> Result<(), ClientError> {
         hello.version, hello.pid, hello.protocol
     );
     let hint = if hello.protocol < PROTOCOL {
-        "the daemon is older: stop it, then try again"
+        "the daemon is older; to replace it without losing a lease: lessor restart"
     } else {
         "this lessor is older: use the version the daemon was installed with"
     };

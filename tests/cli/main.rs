@@ -32,5 +32,7 @@ mod status;
 mod support;
 #[cfg(unix)]
 mod token;
+#[cfg(unix)]
+mod version;
 #[cfg(windows)]
 mod windows;

@@ -289,6 +289,12 @@ pub(super) fn parse() -> Result<(GlobalArgs, CliCommand), clap::Error> {
     Ok((cli.global, cli.command.unwrap_or_else(|| CliCommand::Status(status::StatusArgs::overview()))))
 }
 
+/// Whether a command prints one value for a program, or restarts the daemon itself: it says nothing else.
+pub(super) fn prints_a_value(command: &CliCommand) -> bool {
+    let is_restart = matches!(command, CliCommand::Restart(_) | CliCommand::Stop(_) | CliCommand::Daemon(_));
+    is_restart || matches!(command, CliCommand::Token(_) | CliCommand::Env(_) | CliCommand::Supervise(_))
+}
+
 pub(super) fn execute(command: CliCommand, context: &Context) -> Result<u8, CliError> {
     let done = match command {
         CliCommand::Run(args) => return run::execute(args, context),

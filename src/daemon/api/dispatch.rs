@@ -81,7 +81,11 @@ impl Session {
         let (lowest, highest) = params.protocol;
         if lowest > PROTOCOL || highest < PROTOCOL {
             let message = format!("this daemon speaks protocol {PROTOCOL}, the client {lowest} to {highest}");
-            let hint = if lowest > PROTOCOL { "restart the daemon: it is older" } else { "update the client" };
+            let hint = if lowest > PROTOCOL {
+                "the daemon is older; to replace it without losing a lease: lessor restart"
+            } else {
+                "update the client"
+            };
             return Err(ErrorInfo::new(ErrorKind::UnsupportedVersion, message).hint(hint));
         }
         self.greeted = true;

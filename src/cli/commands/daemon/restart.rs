@@ -10,13 +10,15 @@ use super::stop::{has_ended, running, wait_for_close};
 use crate::cli::launch::parse_duration;
 use crate::cli::ui::{clean, format};
 use crate::cli::{context::Context, error::CliError};
-use crate::client::{Client, ClientError};
+use crate::client::{Client, ClientError, restart_other_version};
 use crate::daemon::LONGEST_END;
 use crate::pool::millis;
-use crate::protocol::{HelloInfo, RestartInfo, RestartParams};
+use crate::protocol::{ErrorKind, HelloInfo, RestartInfo, RestartParams};
 
 /// How much longer than for its requests in flight a daemon may take to end, and the next one to serve.
 const MARGIN: Duration = LONGEST_END.saturating_add(Duration::from_secs(15));
+/// How long a daemon waits at most for requests in flight, unless it is told.
+const DEFAULT_DRAIN: Duration = Duration::from_secs(50);
 const STEP: Duration = Duration::from_millis(10);
 
 #[derive(Debug, Args)]
@@ -43,13 +45,32 @@ pub(in crate::cli::commands) struct RestartResult {
 
 pub(in crate::cli::commands) fn execute(args: &RestartArgs, context: &Context) -> Result<(), CliError> {
     let begun = Instant::now();
-    let (restarted, server, in_flight) = match running(context)? {
+    let running = match running(context) {
+        Err(error) if *error.kind() == ErrorKind::UnsupportedVersion => {
+            // it executes its program again, which is another one by now
+            restart_other_version(&context.places()?, MARGIN + DEFAULT_DRAIN)?;
+            let server = context.reconnect(None)?.server().clone();
+            return print(true, server, 0, begun, context);
+        }
+        running => running?,
+    };
+    let (restarted, server, in_flight) = match running {
         Some(client) => {
             let (server, in_flight) = restart(client, args, context)?;
             (true, server, in_flight)
         }
         None => (false, context.connect()?.server().clone(), 0),
     };
+    print(restarted, server, in_flight, begun, context)
+}
+
+fn print(
+    restarted: bool,
+    server: HelloInfo,
+    in_flight: u64,
+    begun: Instant,
+    context: &Context,
+) -> Result<(), CliError> {
     let took = begun.elapsed();
     let HelloInfo { version, pid, .. } = server;
     note_other_version(&version, context);
