@@ -70,11 +70,11 @@ impl Named {
 
 /// The grammar, with the values of its arguments; `words` are those of the line.
 pub(super) fn attach(grammar: Command, words: &[String]) -> Command {
-    let line = Line { flags: flags(words), words: words.to_vec(), commands: command_words(&grammar, words) };
+    let line = CompletedLine { flags: flags(words), words: words.to_vec(), commands: command_words(&grammar, words) };
     attach_below(grammar, "", &line)
 }
 
-fn attach_below(command: Command, name: &str, line: &Line) -> Command {
+fn attach_below(command: Command, name: &str, line: &CompletedLine) -> Command {
     let command = command.mut_args(|argument| match Named::by(name, &argument) {
         Some(named) => argument.add(ArgValueCompleter::new(Values { named, line: line.clone() })),
         None => argument,
@@ -107,7 +107,7 @@ fn command_words(grammar: &Command, words: &[String]) -> Vec<(String, String)> {
 }
 
 #[derive(Clone)]
-struct Line {
+struct CompletedLine {
     flags: Flags,
     words: Vec<String>,
     /// The commands that a word can name, and what they do.
@@ -117,7 +117,7 @@ struct Line {
 /// The values of one argument.
 struct Values {
     named: Named,
-    line: Line,
+    line: CompletedLine,
 }
 
 impl ValueCompleter for Values {
@@ -141,7 +141,7 @@ impl ValueCompleter for Values {
     }
 }
 
-impl Line {
+impl CompletedLine {
     fn values(&self, named: Named, typed: &str) -> Vec<CompletionCandidate> {
         match named {
             Named::Account => self.accounts(typed),

@@ -17,7 +17,7 @@ use crate::protocol::{ErrorKind, HelloInfo, RestartInfo, RestartParams};
 
 /// How much longer than for its requests in flight a daemon may take to end, and the next one to serve.
 const MARGIN: Duration = LONGEST_END.saturating_add(Duration::from_secs(15));
-/// How long a daemon waits at most for requests in flight, unless it is told.
+/// How long a daemon waits at most for requests in flight, unless the command says otherwise.
 const DEFAULT_DRAIN: Duration = Duration::from_secs(50);
 const STEP: Duration = Duration::from_millis(10);
 

@@ -182,11 +182,11 @@ pub(super) fn text(result: &DemoResult, output: &Output) -> String {
     }
     let work = format!("{} requests by {} agents in {:.0} s", f.requests, f.agents, f.seconds);
     let moves = format!("{} at once, {} when one was free", f.limits_moved_on, f.limits_moved_later);
-    let stays = format!("{}, {} when the demo ended", f.limits_came_back, f.ended_first());
+    let stays = format!("{} until its reset, {} until the demo ended", f.limits_came_back, f.ended_first());
     let mut rest = vec![
         ("served", work),
         ("limits: moved to another account", moves),
-        ("limits: waited for the same account's reset", stays),
+        ("limits: stayed on the account", stays),
         ("agents waited while an account was idle", format!("{} ms", f.idle_while_waited_ms)),
     ];
     if let Some(after) = f.agent_killed_ms {
