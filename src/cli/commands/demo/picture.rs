@@ -35,10 +35,12 @@ struct Glyphs {
     free: &'static str,
     dot: &'static str,
     arrow: &'static str,
+    /// Where text was cut.
+    ellipsis: &'static str,
 }
 
-const UNICODE: Glyphs = Glyphs { full: "█", free: "░", dot: "·", arrow: "→" };
-const ASCII: Glyphs = Glyphs { full: "#", free: ".", dot: "-", arrow: "->" };
+const UNICODE: Glyphs = Glyphs { full: "█", free: "░", dot: "·", arrow: "→", ellipsis: "…" };
+const ASCII: Glyphs = Glyphs { full: "#", free: ".", dot: "-", arrow: "->", ellipsis: "~" };
 
 /// What one frame shows.
 #[derive(Clone, Copy, Debug)]
@@ -129,7 +131,7 @@ impl DemoPicture {
         );
         let mut lines = vec![paint(Tint::Strong, &cut(&title, width)), String::new()];
         let header = format!(
-            "{:<11} {:<bar$}  {:>5} {:>6} {}",
+            "{:<11} {:<bar$} {:>6} {:>6} {}",
             "ACCOUNT",
             "QUOTA NOW",
             "SERVED",
@@ -158,7 +160,7 @@ impl DemoPicture {
             lines.push(paint(*tint, &cut(event, width)));
         }
         lines.truncate(height);
-        lines
+        lines.into_iter().map(|line| line.replace('…', self.glyphs.ellipsis)).collect()
     }
 
     /// The line of one account.
@@ -363,6 +365,7 @@ mod tests {
         let event =
             ProviderEvent::Moved { agent: "agent-1".into(), from: "a".into(), to: "b".into(), after: Duration::ZERO };
         picture.provider_events(vec![event], &BTreeMap::new());
+        picture.killed(&"long ".repeat(40));
         assert!(frames(&picture, 3, (80, 24)).iter().all(|line| line.is_ascii()));
         assert!(is_unicode_locale("de_DE.UTF-8") && is_unicode_locale("C.utf8") && !is_unicode_locale("C"));
     }
