@@ -144,7 +144,7 @@ pub static KEYS: &[KeySpec] = &[
     on("history.max_age", upto(Duration::from_secs(3650 * 86_400)), "30d", "how long requests, leases and events of the past are kept; \"0\" turns the history off", |c, _, v| c.history.max_age.assign(v)),
     on("history.max_size", Size(0, 64 * GIB), "64MiB", "the most bytes of the history's files, at least 1MiB; \"0\" turns the history off", |c, _, v| c.history.max_size.assign(v)),
 
-    named("prices.*.input", Number(0.0, 1e6), "price of a model's input in US dollars for a million tokens; the name may have `*`, as in [prices.\"claude-*\"]", |c, n, v| price(c, n).input.assign(v)),
+    named("prices.*.input", Number(0.0, 1e6), "price of the input of models with this name, which may have `*`, in US dollars for a million tokens", |c, n, v| price(c, n).input.assign(v)),
     named("prices.*.output", Number(0.0, 1e6), "price of its output", |c, n, v| price(c, n).output.assign(v)),
     named("prices.*.cached", Number(0.0, 1e6), "price of input that was read from a cache; as `input` by default", |c, n, v| price(c, n).cached.assign(v)),
     named("prices.*.cache_written", Number(0.0, 1e6), "price of input that was written to a cache; as `input` by default", |c, n, v| price(c, n).cache_written.assign(v)),
