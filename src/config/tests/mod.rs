@@ -85,6 +85,9 @@ desktop = false
 [history]
 max_age = "30d"
 max_size = "64MiB"
+[telemetry]
+otlp = ""
+interval = "15s"
 [secrets]
 key = "file"
 "#;
