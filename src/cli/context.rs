@@ -1,11 +1,13 @@
 //! What every command receives: the global options, the output, and access to the daemon.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::Args;
 
-use super::{error::CliError, ui::Output, ui::clean};
+use super::error::CliError;
+use super::ui::{Output, Tint, clean};
 use crate::client::{Client, ClientError, DaemonStarter};
 use crate::config::{AppPaths, Config, Flags};
 use crate::daemon::lock;
@@ -43,6 +45,8 @@ pub(crate) struct Context {
     pub(crate) output: Output,
     pub(crate) flags: Flags,
     pub(crate) may_start: bool,
+    /// Whether options without effect were named already.
+    has_warned: AtomicBool,
 }
 
 impl Context {
@@ -52,6 +56,7 @@ impl Context {
             output: Output::of_process(global.json),
             flags: Flags { config: global.config, socket: global.socket },
             may_start: !global.no_start && !refused,
+            has_warned: AtomicBool::new(false),
         }
     }
 
@@ -104,7 +109,7 @@ impl Context {
             };
             let died = has_died(&places.lock);
             if died && self.may_start {
-                return Ok(Client::connect_or_start(&places, &self.start()?)?);
+                return Client::connect_or_start(&places, &self.start()?).map_err(|error| not_started(error, &places));
             }
             let most = if died { AFTER_DEATH } else { AFTER_STOP };
             if begun.elapsed() >= patience.map_or(most, |patience| patience.clamp(LEAST_WAIT, most)) {
@@ -117,16 +122,54 @@ impl Context {
     /// Connects to the daemon; starts one if none is running and starting is allowed.
     pub(crate) fn connect(&self) -> Result<Client, CliError> {
         let places = self.places()?;
-        let client = if self.may_start {
-            Client::connect_or_start(&places, &self.start()?)?
-        } else {
-            Client::connect(&places).map_err(|error| CliError::from(error).hint("start one: lessor daemon"))?
+        let client = match self.may_start {
+            true => Client::connect_or_start(&places, &self.start()?).map_err(|error| not_started(error, &places))?,
+            false => {
+                Client::connect(&places).map_err(|error| CliError::from(error).hint("start one: lessor daemon"))?
+            }
         };
         if self.output.says_notes() {
             let noted = places.state.join(VERSION_NOTED);
             version_note(client.server(), &noted).into_iter().for_each(|note| self.output.note(&note));
         }
+        self.warn_of_other_places(&places, client)
+    }
+
+    /// Says once which of `--config` and `--socket` has no effect, because the daemon that serves was started with others.
+    fn warn_of_other_places(&self, places: &AppPaths, mut client: Client) -> Result<Client, CliError> {
+        let is_given = self.flags.config.is_some() || self.flags.socket.is_some();
+        if !is_given || self.has_warned.swap(true, Ordering::Relaxed) {
+            return Ok(client);
+        }
+        let socket = client.socket().to_owned();
+        if self.flags.socket.is_some() && socket != places.socket {
+            let (given, socket) = (places.socket.display(), socket.display());
+            let text = format!(
+                "--socket {given} has no effect: the daemon of this data directory serves at {socket}; to move it: \
+                 lessor stop, then start it with this option"
+            );
+            self.output.labelled_note(Tint::Warn, "warning:", &clean(&text));
+        }
+        if self.flags.config.is_some() {
+            let used = client.status()?.config.path;
+            if Path::new(&used) != places.config {
+                let text = format!(
+                    "--config {} has no effect: the daemon that serves uses {used}; to change that: lessor stop, then \
+                     start it with this option",
+                    places.config.display()
+                );
+                self.output.labelled_note(Tint::Warn, "warning:", &clean(&text));
+            }
+        }
         Ok(client)
+    }
+}
+
+/// Why no daemon could be started; with a configuration that is not valid, each error with its line.
+fn not_started(error: ClientError, places: &AppPaths) -> CliError {
+    match (&error, Config::load(&places.config)) {
+        (ClientError::NoDaemon(_), Err(errors)) => CliError::invalid_config(&places.config, &errors),
+        _ => error.into(),
     }
 }
 

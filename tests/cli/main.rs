@@ -21,6 +21,8 @@ mod lease;
 #[cfg(unix)]
 mod logs;
 #[cfg(unix)]
+mod no_effect;
+#[cfg(unix)]
 mod queue;
 mod report;
 #[cfg(unix)]

@@ -198,9 +198,13 @@ fn limited(event: &EventInfo, account: &str, now: u64) -> String {
         return format!("{account} lacks {model}, asked again{}", until.replacen(" until", " at", 1));
     }
     let of = quota(key).map(|key| format!(" for {key}")).unwrap_or_default();
-    let status = event.status.map(|status| format!(", status {status}")).unwrap_or_default();
     let what = if ui::account::is_denial(scope, reason) { "refused by its provider" } else { "limited" };
-    format!("{account} {what}{of}{until}: {}{status}", format::spaced(reason))
+    format!("{account} {what}{of}{until}: {}", why(reason))
+}
+
+/// A reason, for a line.
+fn why(reason: &str) -> String {
+    if reason == "rate_limit_exceeded" { "rate limit".to_owned() } else { format::spaced(reason) }
 }
 
 /// `until 17:06, in 76 s`: the span as it was when it happened, unless it is still ahead.
@@ -272,13 +276,12 @@ mod tests {
         assert_eq!(
             lines(&events, false),
             [
-                format!("{clock}  work limited for claude-opus-4-1 {until}: rate limit exceeded, status"),
-                "          429".to_owned(),
+                format!("{clock}  work limited for claude-opus-4-1 {until}: rate limit"),
                 format!("{clock}  claude 1883: work → home, work limited {until}"),
                 format!("{clock}  l: on home"),
             ]
         );
-        assert_eq!(lines(&events, true).len(), 6, "with the parts of the switch");
+        assert_eq!(lines(&events, true).len(), 5, "with the parts of the switch");
     }
 
     #[test]

@@ -250,7 +250,8 @@ fn notes(one: &CandidateInfo, now: u64) -> String {
     if let Some(why) = &one.why {
         let until = one.until.map(|until| match why == LACKS_MODEL {
             true => format!(", asked again {}", format::until(now, until)),
-            false => format!(" {}", until_words(now, until)),
+            false if until <= now => String::new(),
+            false => format!(" until {}", format::day_and_clock(now, until)),
         });
         return format!("{}{}", state_words(why), until.unwrap_or_default());
     }

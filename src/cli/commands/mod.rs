@@ -295,7 +295,28 @@ pub(super) fn prints_a_value(command: &CliCommand) -> bool {
     is_restart || matches!(command, CliCommand::Token(_) | CliCommand::Env(_) | CliCommand::Supervise(_))
 }
 
+/// Commands that print no document, so that they refuse `--json`.
+const WITHOUT_DOCUMENT: [&str; 7] = ["run", "supervise", "daemon", "demo-agent", "completions", "man", "top"];
+
+fn refuse_json(command: &CliCommand) -> Result<(), CliError> {
+    let name = match command {
+        CliCommand::Run(_) => "run",
+        CliCommand::Supervise(_) => "supervise",
+        CliCommand::Daemon(_) => "daemon",
+        CliCommand::DemoAgent => "demo-agent",
+        CliCommand::Completions(_) => "completions",
+        CliCommand::Man(_) => "man",
+        CliCommand::Top => "top",
+        _ => return Ok(()),
+    };
+    debug_assert!(WITHOUT_DOCUMENT.contains(&name), "{name}");
+    Err(CliError::usage(format!("`lessor {name}` prints no JSON document: leave --json out")))
+}
+
 pub(super) fn execute(command: CliCommand, context: &Context) -> Result<u8, CliError> {
+    if context.output.json {
+        refuse_json(&command)?;
+    }
     let done = match command {
         CliCommand::Run(args) => return run::execute(args, context),
         CliCommand::Supervise(args) => return supervise(args, context),
@@ -403,14 +424,27 @@ mod tests {
     }
 
     #[test]
-    fn every_command_that_prints_a_document_has_a_schema() {
-        // these print a schema themselves, or no document
-        let without =
-            ["run", "supervise", "daemon", "completions", "man", "schema", "config schema", "demo-agent", "top"];
+    fn every_command_has_a_schema_or_refuses_json() {
+        // these print a schema themselves
+        let schemas = ["schema", "config schema"];
         for (name, command) in commands() {
-            if !command.has_subcommands() && !without.contains(&name.as_str()) {
-                assert!(schema::has(&name), "{name}");
+            if command.has_subcommands() || schemas.contains(&name.as_str()) {
+                continue;
             }
+            let refuses = WITHOUT_DOCUMENT.contains(&name.as_str());
+            assert_ne!(schema::has(&name), refuses, "{name} either has a schema or refuses --json");
+        }
+        let words = |name: &'static str| match name {
+            "run" => vec!["lessor", "run", "claude"],
+            "supervise" => vec!["lessor", "supervise", "--pid", "1", "--start", "1", "--watch"],
+            "completions" => vec!["lessor", "completions", "bash"],
+            name => vec!["lessor", name],
+        };
+        for name in WITHOUT_DOCUMENT {
+            let cli = Cli::try_parse_from(words(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
+            let error = refuse_json(&cli.command.unwrap()).unwrap_err();
+            assert_eq!(error.exit, super::super::error::USAGE, "{name}");
+            assert!(error.message().contains(name), "{}", error.message());
         }
     }
 }

@@ -44,7 +44,7 @@ pub(crate) fn tier(tier: Tier) -> &'static str {
 }
 
 pub(crate) fn parse_tier(text: &str) -> Result<Tier, String> {
-    Tier::named(text).ok_or_else(|| "the tier must be ultra (or max), pro, free or unknown".to_owned())
+    Tier::named(text).ok_or_else(|| "the tier must be ultra, pro, free or unknown (max is ultra)".to_owned())
 }
 
 /// `login`, `key` or `token`.

@@ -8,6 +8,7 @@ use std::sync::{Arc, Weak};
 use super::apply::apply;
 use crate::config::{Config, ConfigErrors, LoadedConfig, read_file};
 use crate::daemon::state::{ConfigMessage, Daemon, Mailbox};
+use crate::daemon::view;
 use crate::daemon::worker::{WaitsFor, Worker};
 use crate::daemon::{os::clock::since_boot, os::service_manager};
 use crate::watch::{Completeness, Debounce, DebounceTiming, Watcher};
@@ -81,7 +82,14 @@ impl ConfigWatcher {
             }
             ConfigMessage::Read(answer) => {
                 let changed = self.read_now(daemon, file, watcher);
-                let info = daemon.state().config.reload_info(changed);
+                let info = {
+                    let state = &*daemon.state();
+                    let mut info = state.config.reload_info(changed);
+                    if info.error.is_none() {
+                        info.notes.extend(view::unmatched_accounts(&state.config.config, &state.pool));
+                    }
+                    info
+                };
                 let _client_disconnected = answer.send(info);
             }
         }

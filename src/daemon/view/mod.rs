@@ -17,4 +17,4 @@ pub(crate) use gateway_key::gateway_key;
 pub(crate) use lease::{decision, holder_info, lease, lease_rows, with_programs};
 pub(crate) use remedy::renewal_hint;
 pub(crate) use status::{status, totals};
-pub(crate) use warnings::KEYRING_HINT;
+pub(crate) use warnings::{KEYRING_HINT, unmatched_accounts};

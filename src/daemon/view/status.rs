@@ -37,7 +37,7 @@ pub(crate) fn status(daemon: &Daemon, now: Now) -> DaemonStatus {
     warnings.extend(warnings::summed_up(warnings::of_links(state)));
     warnings.extend(warnings::summed_up(denial::warnings(state, now)));
     warnings.extend(warnings::summed_up(state.attest_warnings(now.wall)));
-    warnings.extend(warnings::of_accounts(&state.config.config, &state.pool));
+    warnings.extend(warnings::unmatched_accounts(&state.config.config, &state.pool));
     DaemonStatus {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),

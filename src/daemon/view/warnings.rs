@@ -141,7 +141,7 @@ pub(crate) fn of_links(state: &State) -> impl Iterator<Item = String> {
 }
 
 /// Sections of the configuration that match no account, and a preferred account that does not exist.
-pub(crate) fn of_accounts(config: &Config, pool: &Pool) -> Vec<String> {
+pub(crate) fn unmatched_accounts(config: &Config, pool: &Pool) -> Vec<String> {
     let names: HashSet<&str, FxBuildHasher> = pool
         .accounts()
         .iter()
@@ -200,7 +200,7 @@ mod tests {
             let mut config = Config::default();
             let section = |n| AccountSettings { name: format!("a{n:05}"), ..AccountSettings::default() };
             config.pool.accounts = (0..number).map(section).collect();
-            of_accounts(&config, &pool)
+            unmatched_accounts(&config, &pool)
         };
         assert_eq!(warnings(0), [""; 0]);
         assert_eq!(warnings(1), [r#"the configuration's section [accounts."a00000"] matches no account"#]);

@@ -78,7 +78,7 @@ pub(super) fn execute(args: ImportArgs, context: &Context) -> Result<u8, CliErro
         show::note_problems(&report, &context.output);
     }
     let reload = report.config_verdict.as_ref().map_or(0, ReloadOutcome::exit);
-    Ok(report.exit(&source).max(reload))
+    Ok(report.exit().max(reload))
 }
 
 fn changed_settings(

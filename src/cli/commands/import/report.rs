@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::find::{FoundCredentials, FoundFile, ImportSource};
+use super::find::{FoundCredentials, FoundFile};
 use super::settings::{SettingChange, SkippedSetting};
 use crate::cli::{commands::config::ReloadOutcome, ui::account::kind};
 use crate::credential::import::{DiscoveredAccount, ImportProblem};
@@ -113,12 +113,11 @@ impl ImportReport {
         Self { dry_run, entries, files, config, summary, ..Self::default() }
     }
 
-    /// The exit code: 1 if nothing was imported or up to date, and there was a problem or the user named a source.
-    pub(super) fn exit(&self, source: &ImportSource) -> u8 {
+    /// The exit code: 1 if nothing was imported or up to date, and there was a problem. To find nothing is none.
+    pub(super) fn exit(&self) -> u8 {
         let ImportSummary { added, updated, same, linked, refused, broken } = self.summary;
         let succeeded = added + updated + same + linked > 0 || !self.config.is_empty();
-        let is_named = *source != ImportSource::Everywhere;
-        u8::from(!succeeded && (is_named || refused + broken > 0))
+        u8::from(!succeeded && refused + broken > 0)
     }
 }
 
