@@ -248,18 +248,20 @@ impl<'a> CallReply<'a> {
         self.responder.encode(Ok(&Answer::Done(crate::protocol::Empty {})), self.out);
         // later events wait in the outbox
         let mut replay = daemon.state().events.subscribe((connection, codec, outbox), kinds);
+        if !recent {
+            return Ok(Replied(()));
+        }
         let mut programs = Programs::default();
-        while recent {
+        loop {
             let events = replay.next_events(&daemon.state().pool, &daemon.lease_key);
             if events.is_empty() {
                 codec.event(&EventReplay::end(), self.out);
-                break;
+                return Ok(Replied(()));
             }
             // programs are looked up after the lock is released
             events.into_iter().for_each(|event| codec.event(&programs.named(event), self.out));
             let_others_lock(daemon);
         }
-        Ok(Replied(()))
     }
 }
 

@@ -7,7 +7,7 @@ use clap::Args;
 use clap::builder::PossibleValuesParser;
 
 use super::{LeaseArg, with_lease};
-use crate::cli::ui::{self, Output, Tint, format};
+use crate::cli::ui::{self, Output, Tint, clean, format};
 use crate::cli::{context::Context, error::CliError, launch::parse_duration};
 use crate::limits::Reason;
 use crate::pool::{millis, spoken};
@@ -85,15 +85,18 @@ fn body(path: &Path) -> Result<BodyText, CliError> {
 /// The decision: the action, the reason, the evidence, a link to open, the new lease.
 fn text(decision: &DecisionInfo<'_>, output: &Output) -> String {
     let after = spoken(Duration::from_millis(decision.after_ms));
+    let account = decision.lease.as_ref().map(|lease| &lease.account);
+    let account = account.map(|account| account.label.as_ref().or(account.email.as_ref()).unwrap_or(&account.id));
     let action = match (&*decision.action, decision.after_ms) {
         ("wait", _) => format!("wait {after}"),
-        ("switch", _) => "switch to the lease below".to_owned(),
+        ("switch", _) => format!("switch to {}, with the lease below", clean(account.map_or("", |name| name))),
         (action, 0) => action.to_owned(),
         (action, _) => format!("{action} in {after}"),
     };
     let reason = decision.reason.as_deref().map(|reason| {
         let scope = decision.scope.as_deref().map(|scope| format!(" of the {scope}")).unwrap_or_default();
-        format!(": {}{scope}", format::spaced(reason))
+        let reason = if reason == "unknown" { "a refusal without a reason".to_owned() } else { format::spaced(reason) };
+        format!(": {reason}{scope}")
     });
     let mut text = output.prose(&format!("{}{}\n", output.tint(Tint::Strong, &action), reason.unwrap_or_default()));
     text.extend(decision.evidence.iter().map(|evidence| output.field("evidence", NAMES, evidence)));
