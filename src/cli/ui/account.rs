@@ -132,7 +132,7 @@ fn command_lines(command: &str, width: usize) -> Vec<String> {
         let part = part.trim_end();
         let mut line = String::new();
         for word in part.split(' ') {
-            if !line.is_empty() && columns(&line) + columns(word) + 3 > width {
+            if !line.is_empty() && word != "&&" && columns(&line) + columns(word) + 4 > width {
                 lines.push(std::mem::take(&mut line) + " \\");
             } else if !line.is_empty() {
                 line.push(' ');
