@@ -397,6 +397,7 @@ impl State {
         let serving = ServingLease {
             id: self.shared().lease_key.id(lease),
             label,
+            account: AccountLabel { id: id.to_string(), label: record.label.clone(), email: record.email.clone() },
             pool: lease.target.pool.as_deref().map(Into::into),
             process,
         };
@@ -414,8 +415,7 @@ impl State {
             is_declared: self.is_declared(id),
             agent: client.agent.clone().or_else(|| lease.agent.clone()),
             in_flight,
-            label: AccountLabel { id: id.to_string(), label: record.label.clone(), email: record.email.clone() },
-            lease: serving,
+            lease: Box::new(serving),
         })
     }
 }

@@ -54,10 +54,8 @@ pub struct LeasedAccount {
     pub agent: Option<Box<str>>,
     /// Counts the requests that are under way on it.
     pub in_flight: InFlightCounter,
-    /// Its id and what people call it.
-    pub label: AccountLabel,
     /// The lease that the request uses.
-    pub lease: ServingLease,
+    pub lease: Box<ServingLease>,
 }
 
 /// What is recorded of the lease that a request uses.
@@ -67,6 +65,8 @@ pub struct ServingLease {
     pub id: String,
     /// The label that the holder chose, or that of the gateway's key.
     pub label: Option<Box<str>>,
+    /// The account's id and what people call it.
+    pub account: AccountLabel,
     /// The quota pool, for providers with several.
     pub pool: Option<Box<str>>,
     /// Its holder.

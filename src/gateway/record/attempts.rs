@@ -68,7 +68,7 @@ impl RequestRecord {
         let since = now();
         self.attempt_since = Some(since);
         self.row.attempts.push(AttemptRow {
-            account: account.label.clone(),
+            account: account.lease.account.clone(),
             after_ms: millis(since.duration_since(self.source.received_at)),
             ..AttemptRow::default()
         });

@@ -150,7 +150,7 @@ impl RequestRecord {
     pub(super) fn response_began(&mut self, account: &LeasedAccount, status: u16) {
         self.waits_no_more();
         self.first_byte = Some(now().duration_since(self.source.received_at));
-        (self.row.account, self.row.status) = (Some(account.label.clone()), Some(status));
+        (self.row.account, self.row.status) = (Some(account.lease.account.clone()), Some(status));
     }
 
     /// The tokens that the provider stated.
