@@ -80,6 +80,9 @@ max_body = "32MiB"
 buffer_total = "48MiB"
 socket = ""
 allow_remote = false
+[telemetry]
+otlp = ""
+interval = "15s"
 [notify]
 desktop = false
 [history]
