@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
-import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync, copyFileSync, mkdirSync } from 'node:fs';
+import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync, mkdirSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -184,6 +184,16 @@ async function opened(of, width, scheme) {
   page.on('console', (message) => ['error', 'warn'].includes(message.type()) && !of.isGone && problems.push(`console: ${message.text()}`));
   page.on('pageerror', (error) => problems.push(`error: ${error.message}`));
   page.on('request', (request) => request.url().startsWith(of.url) || problems.push(`loaded: ${request.url()}`));
+  if (process.env.PAGE_FILES) {
+    // the files as they are now, without a build
+    await page.setRequestInterception(true);
+    page.on('request', (request) => {
+      const name = new URL(request.url()).pathname.replace(/^\/ui\//, '');
+      const file = join(process.env.PAGE_FILES, name);
+      if (!/^\w+\.(js|css)$/.test(name) || !existsSync(file)) return request.continue();
+      return request.respond({ contentType: name.endsWith('js') ? 'text/javascript' : 'text/css', body: readFileSync(file) });
+    });
+  }
   await page.setViewport({ width, height: width < 500 ? 844 : 900, isMobile: width < 500, hasTouch: width < 500 });
   await page.emulateMediaFeatures([{ name: 'prefers-color-scheme', value: scheme }]);
   const access = await of.socket.call('page.open', {});
@@ -194,6 +204,7 @@ async function opened(of, width, scheme) {
 }
 
 async function look(page, name, of, width, scheme) {
+  if (!of.isGone) await page.waitForFunction(() => document.querySelector('.state').textContent === 'live', { timeout: 20000 });
   const file = join(here, 'shots', `${name}-${width}-${scheme}.png`);
   await page.screenshot({ path: file, fullPage: true });
   const overflow = await page.evaluate(() => [...document.querySelectorAll('body *')]
@@ -204,7 +215,6 @@ async function look(page, name, of, width, scheme) {
   await page.evaluate(axe);
   const { violations } = await page.evaluate(() => window.axe.run(document, { resultTypes: ['violations'] }));
   for (const found of violations) problems.push(`${name} ${width} ${scheme}: axe ${found.id}: ${found.help} (${found.nodes.slice(0, 3).map((node) => node.html.slice(0, 120)).join(' | ')})`);
-  return file;
 }
 
 /** The numbers of the page against those of the socket. */
@@ -248,6 +258,7 @@ async function command() {
   const script = join(of.home, 'browser.sh');
   writeFileSync(script, `#!/bin/sh\nprintf '%s' "$*" > ${note}.tmp && mv ${note}.tmp ${note}\n`, { mode: 0o700 });
   const ui = spawn(lessor, ['ui'], { env: { ...of.env, BROWSER: script }, stdio: 'ignore' });
+  const exited = new Promise((done) => ui.on('exit', done));
   await until('the browser is started', () => existsSync(note));
   const file = readFileSync(note, 'utf8');
   assert(!file.includes('#') && file.endsWith('.html'), `the browser got ${file}`);
@@ -255,7 +266,7 @@ async function command() {
   const page = await browser.newPage();
   await page.goto(`file://${file}`);
   await page.waitForFunction(() => location.protocol === 'http:' && document.documentElement.dataset.readAt, { timeout: 20000 });
-  const code = await new Promise((done) => ui.on('exit', done));
+  const code = await exited;
   assert.deepEqual([code, existsSync(file)], [0, false]);
   // the session lasts as long as the tab; the code does not
   await page.reload();
@@ -300,10 +311,11 @@ try {
     for (const { page, width, scheme } of pages) {
       await page.bringToFront();
       if (!of.isGone && !of.load) await compare(page, `${name} ${width}`, of);
-      const file = await look(page, name, of, width, scheme);
+      await look(page, name, of, width, scheme);
       if (name === 'mixed' && scheme === 'light' && process.argv.includes('--readme')) {
         mkdirSync(join(here, '../../docs/img'), { recursive: true });
-        copyFileSync(file, join(here, '../../docs/img', width > 500 ? 'ui-desktop.png' : 'ui-phone.png'));
+        // what one sees first
+        await page.screenshot({ path: join(here, '../../docs/img', width > 500 ? 'ui-desktop.png' : 'ui-phone.png') });
       }
       await page.close();
     }

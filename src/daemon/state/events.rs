@@ -127,7 +127,10 @@ impl Events {
             Event::Limited(limit) => Some(RecordedEvent::Limited(limit)),
             Event::Recovered(account, key) => Some(RecordedEvent::Recovered(account, key.into())),
             Event::AccountChanged(account) => Some(RecordedEvent::AccountChanged(account, state)),
-            Event::UsageUpdated(account) => Some(RecordedEvent::UsageUpdated(account)),
+            Event::UsageUpdated(account) => {
+                let windows = pool.account(account).map(|account| account.usage().windows.clone());
+                Some(RecordedEvent::UsageUpdated(account, windows.unwrap_or_default().into()))
+            }
             Event::QueueChanged(waiting) => Some(RecordedEvent::QueueChanged(waiting)),
         };
         if let Some(recorded) = recorded {

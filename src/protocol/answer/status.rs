@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::account::{AccountLabel, AccountTotals};
+use super::account::{AccountLabel, AccountTotals, UsageInfo};
 use super::history::RequestRow;
 use super::lease::{HolderInfo, QueueRow, SecretText};
 
@@ -271,4 +271,6 @@ pub struct EventInfo {
     pub evidence: Option<String>,
     /// Of `request.ended`: the request.
     pub request: Option<Box<RequestRow>>,
+    /// Of `usage.updated`: the quota windows as they were read then, rates left out.
+    pub usage: Option<Vec<UsageInfo>>,
 }

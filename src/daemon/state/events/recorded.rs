@@ -3,8 +3,9 @@
 
 use super::super::AccountState;
 use crate::daemon::event_queue::NamedEvent;
-use crate::pool::{AccountId, Ending, Lease, LeaseMove, LimitSource, MoveCause, NewLimit, Pool, Wall, millis};
-use crate::protocol::{AccountLabel, EventInfo, LeaseKey};
+use crate::pool::{AccountId, Ending, Lease, LeaseMove, LimitSource, MoveCause, NewLimit, Pool, Wall, Window, millis};
+use crate::protocol::{AccountLabel, EventInfo, LeaseKey, UsageInfo};
+use crate::usage;
 
 /// An event.
 #[derive(Clone, Debug)]
@@ -16,7 +17,8 @@ pub(super) enum RecordedEvent {
     Limited(Box<NewLimit>),
     Recovered(AccountId, Box<str>),
     AccountChanged(AccountId, Option<AccountState>),
-    UsageUpdated(AccountId),
+    /// With the quota windows as they were read.
+    UsageUpdated(AccountId, Box<[Window]>),
     QueueChanged(usize),
     ConfigReloaded,
     ConfigRejected(Box<str>),
@@ -41,7 +43,8 @@ impl RecordedEvent {
                 event.key = Some(id.to_string());
                 event.label = label.as_deref().map(str::to_owned);
             }
-            Self::UsageUpdated(_) | Self::ConfigReloaded => {}
+            Self::UsageUpdated(_, windows) => event.usage = Some(windows.iter().map(reading).collect()),
+            Self::ConfigReloaded => {}
         }
         if let Some(account) = self.account() {
             let record = pool.account(account).map(|account| &account.record);
@@ -74,7 +77,7 @@ impl RecordedEvent {
             Self::Limited(_) => "account.limited",
             Self::Recovered(..) => "account.ready",
             Self::AccountChanged(..) => "account.changed",
-            Self::UsageUpdated(_) => "usage.updated",
+            Self::UsageUpdated(..) => "usage.updated",
             Self::QueueChanged(_) => "queue.changed",
             Self::ConfigReloaded => "config.reloaded",
             Self::ConfigRejected(_) => "config.rejected",
@@ -86,7 +89,7 @@ impl RecordedEvent {
     fn account(&self) -> Option<AccountId> {
         match self {
             Self::Granted(lease) | Self::Ended(lease, _) | Self::Moved(lease, _) => Some(lease.account),
-            Self::Recovered(account, _) | Self::AccountChanged(account, _) | Self::UsageUpdated(account) => {
+            Self::Recovered(account, _) | Self::AccountChanged(account, _) | Self::UsageUpdated(account, _) => {
                 Some(*account)
             }
             Self::Limited(limit) => Some(limit.record.account),
@@ -96,6 +99,20 @@ impl RecordedEvent {
             | Self::KeyCreated(..)
             | Self::KeyRevoked(..) => None,
         }
+    }
+}
+
+/// A window at the time when it was read.
+fn reading(window: &Window) -> UsageInfo {
+    UsageInfo {
+        window: window.name.clone(),
+        utilization: window.utilization,
+        resets_at: window.resets_at.map(|at| at.0),
+        as_of: window.as_of.0,
+        key: window.key.clone(),
+        rate: false,
+        stale: false,
+        pace: usage::window_length(&window.name).and_then(|length| window.pace(length)),
     }
 }
 

@@ -17,6 +17,11 @@ export function makeStarts() {
   const { element } = section('start', text.start, list, warnings);
   return {
     element,
+    /** The daemon does not answer: what held before may not hold now. */
+    forget() {
+      list.shown = new Map();
+      list.replaceChildren(el('div', { class: 'start bad' }, el('strong', { class: 'answer' }, text.starts.forgotten)));
+    },
     update(status, now) {
       const providers = status.providers ?? [];
       const items = providers.length > 0 ? providers : [null];

@@ -54,8 +54,7 @@ async function refresh() {
     const [status, accounts, leases] = await Promise.all([call('status'), call('account.list'), call('lease.list')]);
     const now = Date.now();
     readAt = now;
-    accounts.forEach((account) => account.usage.filter((window) => !window.rate)
-      .forEach((window) => samples.add(account.id, windowName(window), window.as_of, window.utilization)));
+    accounts.forEach((account) => sample(account.id, account.usage));
     requestAnimationFrame(() => {
       parts.starts.update(status, now);
       parts.accounts.update(accounts, now);
@@ -87,7 +86,9 @@ function setState(name) {
 
 function broken(error) {
   if (error instanceof SessionEnded) return end();
+  if (document.hidden) return;
   setState('gone');
+  if (error instanceof Unreachable) parts.starts.forget();
   const line = error instanceof Unreachable ? fill(text.gone, { time: readAt ? seconds(readAt) : '…' }) : error.message;
   say(line, text.goneRemedy);
 }
@@ -101,6 +102,7 @@ function say(...lines) {
 
 function end() {
   hasEnded = true;
+  parts.starts.forget();
   stream?.abort();
   setState('gone');
   say(text.ended, text.endedRemedy);
@@ -157,6 +159,24 @@ async function showPast() {
     // the list begins now
   }
   parts.events.render();
+  try {
+    // newest first, and at most so many pages
+    let before = null;
+    const read = [];
+    for (let pages = 0; pages < 3; pages += 1) {
+      const past = await history({ of: 'events', kinds: ['usage.updated'], limit: 1000, since: Date.now() - 7 * 86400000, before });
+      read.push(...past.events);
+      before = past.next;
+      if (!before) break;
+    }
+    read.reverse().forEach((event) => sample(event.account?.id, event.usage ?? []));
+  } catch {
+    // the timelines begin now
+  }
+}
+
+function sample(account, windows) {
+  windows.filter((window) => !window.rate).forEach((window) => samples.add(account, windowName(window), window.as_of, window.utilization));
 }
 
 async function begin() {
@@ -177,6 +197,7 @@ async function begin() {
       stream?.abort();
       setState('paused');
     } else {
+      setState('connecting');
       listen();
     }
   });

@@ -12,7 +12,7 @@ export function makeEvents() {
   let next = 0;
   let counts = [];
   const list = el('ol', { class: 'events' });
-  const box = el('div', { class: 'scroll', tabindex: '0', role: 'region', 'aria-label': text.events }, list);
+  const box = el('div', { class: 'scroll', tabindex: '0', role: 'group', 'aria-label': text.eventList }, list);
   const empty = el('p', { class: 'empty' }, text.noEvents);
   const { element, note } = section('events', text.events, box, empty);
 

@@ -2,14 +2,17 @@
 
 import { text, fill } from './strings.js';
 import { el, row, section, setText, show, table } from './dom.js';
-import { cost, nameOf, seconds, short, span, until, words } from './format.js';
+import { clock, cost, nameOf, seconds, short, span, words } from './format.js';
 
 const MOST = 100;
+/** So many are shown at first. */
+const FIRST = 15;
 const TINTS = { ok: 'good', refused: 'warn', broken: 'bad', cancelled: '' };
 
 export function makeRequests(load) {
   let rows = [];
-  const of = table(text.requests, text.requestColumns.map((name, at) => ({ name, number: at === 5 || at === 6, wide: at === 7 })));
+  let visible = FIRST;
+  const of = table(text.requests, text.requestColumns.map((name, at) => ({ name, number: at === 5, wide: at === 7 })));
   const empty = el('p', { class: 'empty' }, text.noRequests);
   const field = (name) => el('input', { type: 'text', autocomplete: 'off', spellcheck: 'false', onchange: reload, name });
   const account = field('account');
@@ -20,7 +23,8 @@ export function makeRequests(load) {
   const label = (name, input) => el('label', {}, text.filters[name], input);
   const filters = el('form', { class: 'filters', 'aria-label': text.requests, onsubmit: (event) => { event.preventDefault(); reload(); } },
     label('account', account), label('model', model), label('agent', agent), label('status', status));
-  const { element, note } = section('requests', text.requests, filters, of.element, empty);
+  const more = el('button', { type: 'button', hidden: true, onclick: () => { visible = MOST; render(); } }, text.showMore);
+  const { element, note } = section('requests', text.requests, filters, of.element, empty, more);
 
   const wanted = () => {
     const params = { of: 'requests', limit: MOST, since: Date.now() - 7 * 86400000 };
@@ -45,7 +49,8 @@ export function makeRequests(load) {
   function render() {
     of.element.hidden = rows.length === 0;
     empty.hidden = rows.length > 0;
-    show(of.body, rows, (request) => request.id, () => '', (request) => one(of, request));
+    more.hidden = rows.length <= visible;
+    show(of.body, rows.slice(0, visible), (request) => request.id, () => '', (request) => one(of, request));
   }
 
   return {
@@ -81,7 +86,7 @@ function one(of, request) {
 function chain(request) {
   const lines = request.attempts.length < 2 && request.outcome === 'ok' ? [] : request.attempts.map((attempt) => {
     const answer = [attempt.status ?? text.noStatus, words(attempt.reason)].filter(Boolean).join(' ');
-    const values = { account: nameOf(attempt.account), status: answer, span: span(attempt.after_ms), until: until(attempt.until ?? 0, request.at) };
+    const values = { account: nameOf(attempt.account), status: answer, span: span(attempt.after_ms), until: attempt.until ? `until ${clock(attempt.until)}` : '' };
     const line = fill(attempt.until ? text.attemptUntil : text.attempt, values);
     return el('li', {}, line, attempt.evidence ? el('span', { class: 'dim' }, ` ${attempt.evidence}`) : null);
   });

@@ -31,6 +31,7 @@ export const text = {
     limited: '{limited} limited',
     from: 'from {when} on {account}',
     unknown: 'it is not known when',
+    forgotten: 'Not known: the daemon does not answer.',
     needsUser: 'see what its accounts need, below',
   },
 
@@ -101,6 +102,7 @@ export const text = {
   quotaColumns: ['Account', 'Window', 'Used'],
 
   requests: 'Requests',
+  showMore: 'Show more requests',
   noRequests: 'No requests match.',
   requestColumns: ['Time', 'Status', 'Account', 'Model', 'Agent', 'Took', 'Tokens', 'Attempts'],
   filters: { account: 'Account', model: 'Model', agent: 'Agent', status: 'Result', any: 'any' },
@@ -114,6 +116,7 @@ export const text = {
   noStatus: 'no response',
 
   events: 'Events',
+  eventList: 'Events, newest first',
   noEvents: 'Nothing has happened yet.',
   eventRate: '{n} a second',
   kinds: {
