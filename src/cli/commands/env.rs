@@ -7,7 +7,9 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::cli::launch::agent::{LeasePurpose, purpose_of_word};
-use crate::cli::launch::{LaunchMode, LaunchRequest, LeaseOptions, PreparedLaunch, caller_process, prepare, quoted};
+use crate::cli::launch::{
+    LaunchMode, LaunchRequest, LeaseOptions, Messages, PreparedLaunch, caller_process, prepare, quoted,
+};
 use crate::cli::{context::Context, error::CliError};
 use crate::{client::Client, daemon::find_process, protocol::LeaseRef};
 
@@ -65,7 +67,7 @@ pub(super) fn execute(args: EnvArgs, context: &Context) -> Result<(), CliError> 
     let mode = args.mode;
     let request = LaunchRequest { options, purpose: &purpose, mode, holder, arguments: &[], is_shell: false };
     let prepared = prepare(&mut client, request, context)?;
-    let printed = prepared.start_supervisor(None, context).and_then(|()| {
+    let printed = prepared.start_supervisor(Messages::default(), context).and_then(|()| {
         let agent = purpose.agent.as_deref();
         prepared.note_cleared(context);
         context.output.result(&document(&prepared), || lines(&prepared, agent, args.shell))

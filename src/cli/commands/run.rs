@@ -6,7 +6,7 @@ use std::{io::IsTerminal, path::Path, process::Command};
 use clap::Args;
 
 use crate::cli::launch::agent::{is_agent, purpose, runs_scripts};
-use crate::cli::launch::{LaunchMode, LaunchRequest, LeaseOptions, PreparedLaunch, prepare};
+use crate::cli::launch::{LaunchMode, LaunchRequest, LeaseOptions, Messages, PreparedLaunch, is_printing, prepare};
 use crate::cli::{context::Context, error::CliError, ui::clean};
 use crate::{client::SERVICE_MANAGER_VARIABLES, daemon::find_process, protocol::ErrorKind};
 
@@ -24,6 +24,9 @@ pub(crate) struct RunArgs {
     options: LeaseOptions,
     #[command(flatten)]
     mode: LaunchMode,
+    /// Print nothing beside the command: not the account, nor its changes
+    #[arg(short, long)]
+    quiet: bool,
     /// An agent (claude, codex, gemini) or provider, instead of -p
     #[arg(value_name = "AGENT-OR-PROVIDER")]
     word: Option<String>,
@@ -49,13 +52,17 @@ pub(super) fn execute(mut args: RunArgs, context: &Context) -> Result<u8, CliErr
         is_shell: runs_scripts(&program),
     };
     let prepared = prepare(&mut client, request, context)?;
-    note_account(&prepared, context);
+    if !args.quiet {
+        note_account(&prepared, context);
+    }
     let name = Path::new(&program).file_name().unwrap_or(&program);
+    let switches = is_printing(purpose.agent.as_deref(), &arguments);
+    let messages = Messages { program: (!args.quiet).then_some(name), switches };
     let cannot_run = |error: std::io::Error| {
         let exit = if error.kind() == std::io::ErrorKind::NotFound { NOT_FOUND } else { NOT_EXECUTABLE };
         CliError::new(ErrorKind::CannotRun, format!("{}: {error}", program.to_string_lossy())).exit(exit)
     };
-    let started = prepared.start_supervisor(Some(name), context).and_then(|()| {
+    let started = prepared.start_supervisor(messages, context).and_then(|()| {
         let command = build(&program, &arguments, purpose.is_launcher, &prepared);
         become_command(command, || prepared.undo(&mut client)).map_err(cannot_run)
     });

@@ -6,6 +6,7 @@ mod directory;
 mod prepared;
 mod settings;
 mod supervisor;
+mod switches;
 mod wait;
 
 use std::{ffi::OsString, path::Path, time::Duration};
@@ -22,7 +23,8 @@ use agent::LeasePurpose;
 use directory::PrivateDirectory;
 pub(crate) use directory::{create_private_directory, is_abandoned};
 pub(crate) use prepared::{PreparedLaunch, quoted};
-pub(crate) use supervisor::{SuperviseArgs, supervise};
+pub(crate) use supervisor::{Messages, SuperviseArgs, supervise};
+pub(crate) use switches::is_printing;
 pub(crate) use wait::wait_for_lease;
 
 #[derive(Clone, Debug, Args)]

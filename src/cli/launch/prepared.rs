@@ -1,10 +1,10 @@
 //! A leased account made ready for a program: variables, arguments, and files in a private directory.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use super::directory::{self, PrivateDirectory};
-use super::{settings, supervisor};
+use super::{Messages, settings, supervisor};
 use crate::cli::{context::Context, error::CliError, ui::clean};
 use crate::protocol::{LeaseInfo, LeaseRef};
 use crate::provider::{AgentSetup, HandOut};
@@ -111,13 +111,13 @@ impl PreparedLaunch {
     }
 
     /// Starts the supervisor, if the program uses the gateway or has a private directory.
-    pub(crate) fn start_supervisor(&self, program: Option<&OsStr>, context: &Context) -> Result<(), CliError> {
+    pub(crate) fn start_supervisor(&self, messages: Messages<'_>, context: &Context) -> Result<(), CliError> {
         if self.directory.is_none() && self.hand_out != HandOut::Gateway {
             return Ok(());
         }
         let directory = self.directory.as_deref();
         let watches = self.hand_out == HandOut::Gateway;
-        supervisor::start(self.holder, directory, watches, program, context)
+        supervisor::start(self.holder, directory, watches, messages, context)
             .map_err(|error| CliError::internal(format!("cannot start a process: {error}")))
     }
 

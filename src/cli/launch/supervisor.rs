@@ -29,9 +29,22 @@ pub(crate) struct SuperviseArgs {
     /// Print messages about the daemon for the user of this program
     #[arg(long)]
     program: Option<String>,
+    /// Print a line when the program's account changes
+    #[arg(long, requires = "watch")]
+    switches: bool,
     /// Supervise in this process; without it, start a detached supervisor
     #[arg(long)]
     detached: bool,
+}
+
+/// What the supervisor prints for the user.
+#[cfg_attr(windows, allow(dead_code))]
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Messages<'a> {
+    /// Messages about the daemon name this program; without one, nothing is printed.
+    pub(crate) program: Option<&'a std::ffi::OsStr>,
+    /// A line when the account of the program changes, too.
+    pub(crate) switches: bool,
 }
 
 #[cfg(unix)]
@@ -51,7 +64,7 @@ pub(super) fn start(
     _holder: Process,
     _directory: Option<&Path>,
     _watches: bool,
-    _program: Option<&std::ffi::OsStr>,
+    _messages: Messages<'_>,
     _context: &Context,
 ) -> std::io::Result<()> {
     Ok(())
@@ -59,16 +72,17 @@ pub(super) fn start(
 
 #[cfg(unix)]
 mod unix {
+    use std::io;
     use std::process::{Command, Stdio};
     use std::time::{Duration, Instant};
-    use std::{ffi::OsStr, io};
 
-    use super::super::directory;
-    use super::{CliError, Context, Path, Process, SuperviseArgs};
-    use crate::cli::{context::has_died, ui::clean};
+    use super::super::{directory, switches};
+    use super::{CliError, Context, Messages, Path, Process, SuperviseArgs};
+    use crate::cli::{context::has_died, ui::clean, ui::format};
     use crate::client::{Client, DaemonStarter};
     use crate::config::AppPaths;
     use crate::daemon::{wait_for_process, watch_process};
+    use crate::protocol::{EventInfo, SubscribeParams};
 
     /// How long the daemon may be unreachable before the user gets a message: a service manager may restart it.
     const PATIENCE: Duration = Duration::from_secs(1);
@@ -82,7 +96,7 @@ mod unix {
         holder: Process,
         directory: Option<&Path>,
         watches: bool,
-        program: Option<&OsStr>,
+        Messages { program, switches }: Messages<'_>,
         context: &Context,
     ) -> io::Result<()> {
         let mut command = DaemonStarter::this_program(&context.flags)?.command(&["supervise".as_ref()]);
@@ -95,6 +109,9 @@ mod unix {
         }
         if let Some(program) = program {
             command.arg("--program").arg(program);
+        }
+        if switches && watches && program.is_some() {
+            command.arg("--switches");
         }
         if !context.may_start {
             command.arg("--no-start");
@@ -127,9 +144,15 @@ mod unix {
                     output.note(&format!("lessor: {}", text.replace("{program}", &clean(program))));
                 }
             };
+            let pid = args.pid;
+            let print_switch = args.switches.then_some(move |event: &EventInfo| {
+                if let Some(line) = switches::line(event, pid, format::now()) {
+                    output.note(&line);
+                }
+            });
             // the thread ends with this process
             std::thread::Builder::new()
-                .spawn(move || watch_daemon(&places, may_start.then_some(&start), &note))
+                .spawn(move || watch_daemon(&places, may_start.then_some(&start), &note, &print_switch))
                 .map_err(failed)?;
         }
         let ended = wait(Process { pid: args.pid, start: args.start });
@@ -150,11 +173,26 @@ mod unix {
     }
 
     /// Keeps a daemon running, for as long as this process runs.
-    fn watch_daemon(places: &AppPaths, start: Option<&DaemonStarter>, note: &dyn Fn(&str)) {
+    fn watch_daemon(
+        places: &AppPaths,
+        start: Option<&DaemonStarter>,
+        note: &dyn Fn(&str),
+        print_switch: &Option<impl Fn(&EventInfo)>,
+    ) {
         let mut client = Client::connect(places).ok();
         loop {
-            if let Some(client) = &mut client {
-                client.wait_for_end();
+            if let Some(mut client) = client {
+                match print_switch {
+                    None => client.wait_for_end(),
+                    Some(print) => {
+                        let kinds = vec![switches::MOVED.to_owned()];
+                        match client.subscribe(SubscribeParams { kinds, recent: false }) {
+                            Ok(events) => events.map_while(Result::ok).for_each(|event| print(&event)),
+                            // a daemon of another version may not have these events
+                            Err(_) => drop(Client::connect(places).map(|mut client| client.wait_for_end())),
+                        }
+                    }
+                }
                 tracing::debug!("the daemon has closed the connection");
             }
             client = Some(reconnect(places, start, note));
