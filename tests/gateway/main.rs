@@ -12,6 +12,7 @@ mod denied;
 mod early_answers;
 mod failover;
 mod harness;
+mod history;
 mod hostile_requests;
 mod kind_mix;
 mod lasting_keys;

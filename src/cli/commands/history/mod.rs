@@ -94,9 +94,10 @@ pub(super) fn notes(info: &HistoryInfo, now: u64, output: &Output) {
 
 /// `last 2 h`, `since Mon 01:30`.
 fn span_words(since: Option<&str>, info: &HistoryInfo, has_end: bool, now: u64) -> String {
-    let is_back = since.is_none_or(|since| crate::config::duration::parse(since).is_ok());
-    if is_back && !has_end {
-        return format!("last {}", spoken(std::time::Duration::from_millis(info.until.saturating_sub(info.since))));
+    let default = std::time::Duration::from_millis(DEFAULT_SPAN);
+    let back = since.map_or(Some(default), |since| crate::config::duration::parse(since).ok());
+    if let Some(back) = back.filter(|_| !has_end) {
+        return format!("last {}", spoken(back));
     }
     let from = format!("since {}", format::day_and_clock(now, info.since));
     if has_end { format!("{from} until {}", format::day_and_clock(now, info.until)) } else { from }

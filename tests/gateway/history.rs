@@ -1,0 +1,97 @@
+//! What the history says of requests, compared with what the upstream has received.
+
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::harness::TestGateway;
+use crate::support::wait_until;
+use crate::upstream::Upstream;
+
+const LIMITED: &str = r#"{"type":"error","error":{"type":"rate_limit_error","message":"This request would exceed your account's rate limit."}}"#;
+const AN_HOUR: &str = "content-type: application/json\r\nretry-after: 3600\r\n";
+
+fn query(gateway: &TestGateway, params: Value) -> Value {
+    gateway.home.client().call("history.query", params)
+}
+
+/// Waits until so many requests are in the history: one ends after its response was sent.
+fn wait_for(gateway: &TestGateway, requests: u64) -> Value {
+    wait_until("the requests are in the history", || {
+        query(gateway, json!({ "limit": 0 }))["totals"]["requests"].as_u64() == Some(requests)
+    });
+    query(gateway, json!({ "by": "account" }))
+}
+
+fn command(gateway: &TestGateway, arguments: &[&str]) -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lessor"));
+    command.env("LESSOR_HOME", gateway.home.path()).env("LESSOR_NO_START", "1").env_remove("LESSOR_SOCKET");
+    let output = command.args(arguments).output().unwrap();
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn the_history_agrees_with_the_upstream_also_after_the_daemon_was_killed() {
+    let upstream = Upstream::by_key(|key| match key {
+        "k-a" => (429, AN_HOUR, LIMITED),
+        _ => (200, "content-type: application/json\r\n", r#"{"usage":{"input_tokens":12,"output_tokens":3}}"#),
+    });
+    let mut gateway = TestGateway::new("ab", upstream);
+    let mut subscriber = gateway.home.client();
+    subscriber.call("events.subscribe", json!({ "kinds": ["request.ended"] }));
+    (0..3).for_each(|_| assert_eq!(gateway.send().status(), 200));
+    for _ in 0..3 {
+        let event = subscriber.receive().unwrap();
+        assert_eq!(event["params"]["request"]["outcome"], "ok", "{event}");
+    }
+    let check = |gateway: &TestGateway| {
+        let info = wait_for(gateway, 3);
+        let totals = &info["totals"];
+        assert_eq!(totals["attempts"].as_u64().unwrap(), gateway.upstream.keys().len() as u64, "{info}");
+        assert_eq!((&totals["ok"], &totals["limited"], &totals["refused"]), (&json!(3), &json!(1), &json!(0)));
+        assert_eq!(totals["tokens"]["output"], 9, "{info}");
+        let of = |label: &str| info["groups"].as_array().unwrap().iter().find(|group| group["name"] == label).unwrap();
+        assert_eq!((&of("b")["sums"]["requests"], &of("b")["sums"]["limited"]), (&json!(3), &json!(0)));
+        assert_eq!((&of("a")["sums"]["requests"], &of("a")["sums"]["limited"]), (&json!(0), &json!(1)));
+        let switched = info["requests"].as_array().unwrap().iter().find(|row| row["attempts"][1] != json!(null));
+        let switched = switched.expect("one request was sent twice");
+        assert_eq!(switched["attempts"][0]["account"]["label"], "a", "{switched}");
+        assert!(switched["attempts"][0]["until"].as_u64().is_some(), "{switched}");
+        assert_eq!(switched["account"]["label"], "b");
+    };
+    check(&gateway);
+    let events = query(&gateway, json!({ "of": "events", "kinds": ["account.limited"] }));
+    assert_eq!(events["events"][0]["account"]["label"], "a", "{events}");
+    gateway.home.kill();
+    gateway.home.start();
+    check(&gateway);
+    let lines = command(&gateway, &["requests", "--since", "1h"]);
+    assert_eq!(lines.lines().count(), 3);
+    for line in lines.lines() {
+        let row: Value = serde_json::from_str(line).unwrap();
+        assert_eq!(row["account"]["label"], "b");
+    }
+    let text = command(&gateway, &["history", "--since", "1h", "--by", "account"]);
+    assert!(text.starts_with("last 60 min: 3 requests, 1 limit met, 0 seen by an agent"), "{text}");
+    let csv = command(&gateway, &["history", "--by", "provider", "--csv"]);
+    assert!(csv.lines().nth(1).is_some_and(|line| line.starts_with("anthropic,3,3,0,")), "{csv}");
+}
+
+#[test]
+fn a_refused_request_says_why_no_other_account_served() {
+    let gateway = TestGateway::with(
+        "[limits]\nmax_rate_limit_wait = \"0s\"\n",
+        "a",
+        Upstream::by_key(|_| (429, AN_HOUR, LIMITED)),
+    );
+    assert_eq!(gateway.send().status(), 429);
+    assert_eq!(gateway.send().status(), 429);
+    let info = wait_for(&gateway, 2);
+    assert_eq!(info["totals"]["refused"], 2, "{info}");
+    for row in info["requests"].as_array().unwrap() {
+        assert!(row["reason"].as_str().is_some_and(|reason| !reason.is_empty()), "{row}");
+    }
+    let refused = query(&gateway, json!({ "status": "429", "account": "a" }));
+    assert!(refused["totals"]["requests"].as_u64().unwrap() >= 1, "{refused}");
+}
