@@ -1,5 +1,6 @@
 //! What a query asks for: checked, and as conditions of SQL.
 
+use rusqlite::ErrorCode;
 use rusqlite::types::Value;
 
 use super::rows::signed;
@@ -42,6 +43,35 @@ pub struct HistoryQuery {
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct InvalidQuery(pub String);
+
+/// Why a query has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum QueryFault {
+    /// No history is kept.
+    #[error("no history is kept")]
+    Off,
+    /// Too many queries wait.
+    #[error("too many queries of the history are waiting")]
+    Overloaded,
+    /// The answer would be too long.
+    #[error("{0}")]
+    TooMuch(String),
+    /// It was ended.
+    #[error("the query was ended")]
+    Ended,
+    /// The file cannot be read.
+    #[error("the history cannot be read: {0}")]
+    Unreadable(String),
+}
+
+impl From<rusqlite::Error> for QueryFault {
+    fn from(error: rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(ErrorCode::OperationInterrupted) => Self::Ended,
+            _ => Self::Unreadable(error.to_string()),
+        }
+    }
+}
 
 /// What rows an answer has.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -6,8 +6,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use rusqlite::{Connection, Row, params_from_iter};
 
-use super::filter::{GroupBy, HistoryQuery, RowKind, SqlFilter};
-use super::reader::QueryFault;
+use super::filter::{GroupBy, HistoryQuery, QueryFault, RowKind, SqlFilter};
 use super::rows::unsigned;
 use crate::protocol::{AccountLabel, HistoryGroup, RequestSums, TokenSums};
 

@@ -23,10 +23,10 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::{io, time::Duration};
 
-pub use filter::{HistoryQuery, InvalidQuery};
+pub use filter::{HistoryQuery, InvalidQuery, QueryFault};
 pub use prices::{Price, PriceTable};
 pub use queue::{HistoryQueue, HistoryRecord};
-pub use reader::{QueryFault, QueryGuard};
+pub use reader::QueryGuard;
 
 use reader::HistoryReader;
 use writer::HistoryWriter;

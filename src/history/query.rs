@@ -4,9 +4,8 @@ use jiff::tz::TimeZone;
 use rusqlite::types::Value;
 use rusqlite::{Connection, Row, params_from_iter};
 
-use super::filter::{HistoryQuery, RowKind, SqlFilter};
+use super::filter::{HistoryQuery, QueryFault, RowKind, SqlFilter};
 use super::groups::{groups, json_bytes, totals};
-use super::reader::QueryFault;
 use super::rows::{ATTEMPT, LEASE, REQUEST, attempt_of, event_of, lease_of, request_of, signed, unsigned};
 use super::writer::begins_at;
 use crate::protocol::{HistoryInfo, RequestRow};

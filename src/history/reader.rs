@@ -9,9 +9,9 @@ use std::{fmt, io, thread};
 
 use jiff::tz::TimeZone;
 use rusqlite::functions::FunctionFlags;
-use rusqlite::{Connection, ErrorCode, InterruptHandle};
+use rusqlite::{Connection, InterruptHandle};
 
-use super::filter::HistoryQuery;
+use super::filter::{HistoryQuery, QueryFault};
 use super::query;
 use super::queue::HistoryQueue;
 use super::writer::open_reader;
@@ -22,35 +22,6 @@ use crate::protocol::HistoryInfo;
 const MOST_WAITING: usize = 32;
 /// How long a query waits until the records before it are written.
 const FLUSH: Duration = Duration::from_secs(5);
-
-/// Why a query has no answer.
-#[derive(Debug, thiserror::Error)]
-pub enum QueryFault {
-    /// No history is kept.
-    #[error("no history is kept")]
-    Off,
-    /// Too many queries wait.
-    #[error("too many queries of the history are waiting")]
-    Overloaded,
-    /// The answer would be too long.
-    #[error("{0}")]
-    TooMuch(String),
-    /// It was ended.
-    #[error("the query was ended")]
-    Ended,
-    /// The file cannot be read.
-    #[error("the history cannot be read: {0}")]
-    Unreadable(String),
-}
-
-impl From<rusqlite::Error> for QueryFault {
-    fn from(error: rusqlite::Error) -> Self {
-        match error.sqlite_error_code() {
-            Some(ErrorCode::OperationInterrupted) => Self::Ended,
-            _ => Self::Unreadable(error.to_string()),
-        }
-    }
-}
 
 type QueryCallback = Box<dyn FnOnce(Result<HistoryInfo, QueryFault>) + Send>;
 
