@@ -1,4 +1,4 @@
-//! `events`, `gateway`, `backup`, `restore`, `completions`, `man`.
+//! `events`, `top`, `gateway`, `backup`, `restore`, `completions`, `man`.
 
 use serde_json::{Value, json};
 
@@ -13,6 +13,14 @@ fn events_are_printed_as_json_lines() {
     assert_eq!(events.len(), 1, "{events:?}");
     assert_eq!((&events[0]["kind"], &events[0]["account"]["label"]), (&json!("lease.granted"), &json!("work")));
     home.run(&["events", "--kind", "nonsense"]).exits(2).complains("lease.granted");
+}
+
+/// It draws for people: a pipe and a program get the command that is for them.
+#[test]
+fn the_dashboard_is_refused_without_a_terminal_and_as_json() {
+    let home = Home::new();
+    home.run(&["top"]).exits(2).complains("lessor status");
+    home.run(&["top", "--json"]).exits(2).complains("lessor status --json");
 }
 
 #[test]

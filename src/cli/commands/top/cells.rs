@@ -7,7 +7,7 @@ use super::input::holder_text;
 use super::look::{Tone, of_state};
 use super::names::{Names, path};
 use super::order::shown;
-use super::panel::Field;
+use super::panel::ColumnField;
 use crate::cli::ui::{account, clean, cut, format};
 use crate::pool::{CredentialKind, spoken};
 use crate::protocol::{AccountInfo, LeaseRow, LimitInfo, QueueRow, UsageInfo};
@@ -16,6 +16,7 @@ use crate::protocol::{AccountInfo, LeaseRow, LimitInfo, QueueRow, UsageInfo};
 pub(super) type Pieces = Vec<(String, Tone)>;
 
 const BAR: usize = 8;
+const LEAST_BAR: usize = 5;
 /// `100 %`.
 const PERCENT: usize = 5;
 /// No name of a window is shown longer.
@@ -24,28 +25,34 @@ const WINDOW: usize = 14;
 pub(super) fn of_account(
     dashboard: &Dashboard,
     info: &AccountInfo,
-    field: Field,
+    field: ColumnField,
     width: usize,
     names: &Names,
 ) -> Pieces {
     let now = dashboard.now;
     let (_, tone) = of_state(&info.state);
     match field {
-        Field::Account => one(names.get(&info.id, account::name(info)), Tone::Strong),
-        Field::Provider => one(&clean(&info.provider), Tone::Plain),
-        Field::State => one(&state_text(info, now), tone),
-        Field::Quota => quota(info, now, width, window_width(dashboard.accounts())),
-        Field::Leases => one(&format!("{}/{}", info.leases, info.capacity), Tone::Plain),
-        Field::InFlight if info.in_flight == 0 => Vec::new(),
-        Field::InFlight => one(&info.in_flight.to_string(), Tone::Strong),
-        Field::LastUsed => one(&format::last(now, info.last_used_at), Tone::Faint),
+        ColumnField::Account => one(names.get(&info.id, account::name(info)), Tone::Strong),
+        ColumnField::Provider => one(&clean(&info.provider), Tone::Plain),
+        ColumnField::State => one(&state_text(info, now), tone),
+        ColumnField::Quota => quota(info, now, width, window_width(dashboard.accounts())),
+        ColumnField::Leases => one(&format!("{}/{}", info.leases, info.capacity), Tone::Plain),
+        ColumnField::InFlight if info.in_flight == 0 => Vec::new(),
+        ColumnField::InFlight => one(&info.in_flight.to_string(), Tone::Strong),
+        ColumnField::LastUsed => one(&format::last(now, info.last_used_at), Tone::Faint),
         _ => Vec::new(),
     }
 }
 
-/// The state in words: until when, or why.
+/// The state in a word; that of a key that was never tried says so.
+pub(super) fn state_word(info: &AccountInfo) -> String {
+    let untried = if info.unchecked && info.state == "ready" { ", untried" } else { "" };
+    format::spaced(&info.state) + untried
+}
+
+/// The state in words: until when, why, or what helps.
 pub(super) fn state_text(info: &AccountInfo, now: u64) -> String {
-    let word = format::spaced(&account::state(info));
+    let word = state_word(info);
     let live = || info.limits.iter().filter(|limit| limit.until > now);
     let of_whole = |limit: &&LimitInfo| limit.scope == "account" || limit.key.is_empty();
     match info.state.as_str() {
@@ -62,19 +69,15 @@ pub(super) fn state_text(info: &AccountInfo, now: u64) -> String {
             }
         }
         "partly_limited" => {
-            let of_part = |limit: &LimitInfo| {
-                let is_missing = account::missing_model(&limit.scope, &limit.reason, &limit.key).is_some();
-                let key = limit.key.split_once(':').map_or(limit.key.as_str(), |(_, model)| model);
-                (!is_missing).then(|| format!("{} {}", clean(key), format::until_clock(now, limit.until)))
-            };
-            let parts: Vec<String> = live().filter_map(of_part).collect();
-            match parts.as_slice() {
-                [] => word,
-                [only] => format!("partly: {only}"),
-                [first, ..] => format!("partly: {} parts, {first}", parts.len()),
-            }
+            let is_part =
+                |limit: &&LimitInfo| account::missing_model(&limit.scope, &limit.reason, &limit.key).is_none();
+            let parts: Vec<&LimitInfo> = live().filter(is_part).collect();
+            let Some(first) = parts.iter().min_by_key(|limit| limit.until) else { return word };
+            let key = first.key.split_once(':').map_or(first.key.as_str(), |(_, model)| model);
+            let more = if parts.len() > 1 { format!(" and {} more", parts.len() - 1) } else { String::new() };
+            format!("{word} {}: {}{more}", format::until_clock(now, first.until), clean(key))
         }
-        _ => match &info.state_reason {
+        _ => match info.remedy.as_ref().or(info.state_reason.as_ref()) {
             Some(why) => format!("{word}: {}", clean(why)),
             None => word,
         },
@@ -103,6 +106,8 @@ fn quota(info: &AccountInfo, now: u64, width: usize, name: usize) -> Pieces {
         };
         return one(text, Tone::Faint);
     }
+    // a bar of five steps is readable; a longer name is not worth more
+    let name = name.min(width.saturating_sub(LEAST_BAR + PERCENT + 2)).max(1);
     let short = name + 1 + BAR + 1 + PERCENT;
     let long = short + 1 + RESET;
     let (item, with_reset) = if width >= long { (long, true) } else { (short, false) };
@@ -161,7 +166,7 @@ pub(super) fn tone_of_use(window: &UsageInfo) -> Tone {
 pub(super) fn bar(share: f64, width: usize, stale: bool) -> Pieces {
     let full = ((share.clamp(0.0, 1.0) * width as f64).round() as usize).min(width);
     let full = if share > 0.0 { full.max(1) } else { full };
-    let full = if share < 1.0 { full.min(width.saturating_sub(1)) } else { full };
+    let full = if share < 1.0 { full.min(width.saturating_sub(1)) } else { full.min(width) };
     let tone = match share {
         _ if stale => Tone::Faint,
         used if used >= 0.9 => Tone::Bad,
@@ -171,32 +176,38 @@ pub(super) fn bar(share: f64, width: usize, stale: bool) -> Pieces {
     vec![("█".repeat(full), tone), ("░".repeat(width - full), Tone::Faint)]
 }
 
-pub(super) fn of_lease(dashboard: &Dashboard, row: &LeaseRow, field: Field, width: usize, names: &Names) -> Pieces {
+pub(super) fn of_lease(
+    dashboard: &Dashboard,
+    row: &LeaseRow,
+    field: ColumnField,
+    width: usize,
+    names: &Names,
+) -> Pieces {
     let now = dashboard.now;
     match field {
-        Field::Holder => one(&clean(&holder_text(row)), Tone::Strong),
-        Field::Account => one(names.get(&row.account.id, shown(&row.account)), Tone::Plain),
-        Field::Directory => {
+        ColumnField::Holder => one(&clean(&holder_text(row)), Tone::Strong),
+        ColumnField::Account => one(names.get(&row.account.id, shown(&row.account)), Tone::Plain),
+        ColumnField::Directory => {
             let directory = row.directory.as_deref().map(|text| path(text, dashboard.home.as_deref(), width));
             // without a process, what its user called it
             let label = || row.label.as_deref().map(clean).unwrap_or_default();
             one(&directory.unwrap_or_else(label), Tone::Plain)
         }
-        Field::Model => one(&clean(row.model.as_deref().unwrap_or_default()), Tone::Plain),
-        Field::Session => one(&clean(row.session.as_deref().unwrap_or_default()), Tone::Faint),
-        Field::Held => one(&for_how_long(now, row.granted_at), Tone::Plain),
-        Field::Ends => one(&row.expires_at.map(|at| format::until(now, at)).unwrap_or_default(), Tone::Faint),
+        ColumnField::Model => one(&clean(row.model.as_deref().unwrap_or_default()), Tone::Plain),
+        ColumnField::Session => one(&clean(row.session.as_deref().unwrap_or_default()), Tone::Faint),
+        ColumnField::Held => one(&for_how_long(now, row.granted_at), Tone::Plain),
+        ColumnField::Ends => one(&row.expires_at.map(|at| format::until(now, at)).unwrap_or_default(), Tone::Faint),
         _ => Vec::new(),
     }
 }
 
-pub(super) fn of_waiting(row: &QueueRow, field: Field, now: u64) -> Pieces {
+pub(super) fn of_waiting(row: &QueueRow, field: ColumnField, now: u64) -> Pieces {
     match field {
-        Field::Position => one(&row.position.to_string(), Tone::Strong),
-        Field::Provider => one(&clean(&row.provider), Tone::Plain),
-        Field::Model => one(&clean(row.model.as_deref().unwrap_or_default()), Tone::Plain),
-        Field::Label => one(&clean(row.label.as_deref().unwrap_or_default()), Tone::Plain),
-        Field::Expected => {
+        ColumnField::Position => one(&row.position.to_string(), Tone::Strong),
+        ColumnField::Provider => one(&clean(&row.provider), Tone::Plain),
+        ColumnField::Model => one(&clean(row.model.as_deref().unwrap_or_default()), Tone::Plain),
+        ColumnField::Label => one(&clean(row.label.as_deref().unwrap_or_default()), Tone::Plain),
+        ColumnField::Expected => {
             let at = row.eta_at.map(|at| format::clock_and_span(now, at));
             one(&at.unwrap_or_else(|| "when one is free".to_owned()), Tone::Plain)
         }

@@ -6,9 +6,9 @@ use std::collections::VecDeque;
 use ratatui::crossterm::event::MouseEventKind;
 
 use super::look::Tone;
-use super::message::{Action, DaemonState, Effect, Message, Stop};
+use super::message::{DaemonChange, DaemonState, ScreenEffect, ScreenMessage, Stop};
 use super::names::Names;
-use super::panel::{Field, Panel};
+use super::panel::{ColumnField, Panel};
 use super::targets::Targets;
 use crate::cli::ui::account;
 use crate::daemon::REPLAY_END;
@@ -19,8 +19,6 @@ const MOST_REQUESTS: usize = 1000;
 const MOST_EVENTS: usize = 500;
 /// How long the result of an action is shown.
 const NOTICE_MS: u64 = 8000;
-/// The kind of the event that carries an ended request.
-pub(super) const REQUEST_ENDED: &str = "request.ended";
 
 /// Everything that the screen shows.
 #[derive(Debug)]
@@ -42,7 +40,7 @@ pub(super) struct Dashboard {
     pub(super) below: Panel,
     pub(super) lists: [ListState; Panel::ALL.len()],
     pub(super) filter: String,
-    pub(super) mode: Mode,
+    pub(super) mode: InputMode,
     pub(super) notice: Option<Notice>,
     /// The user's home directory, which is shown as `~`.
     pub(super) home: Option<String>,
@@ -86,13 +84,13 @@ pub(super) struct ListState {
     pub(super) offset: usize,
     /// How many rows are shown.
     pub(super) height: usize,
-    pub(super) sort: Option<Field>,
+    pub(super) sort: Option<ColumnField>,
     pub(super) descending: bool,
 }
 
 /// What keys do now.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Mode {
+pub(super) enum InputMode {
     Lists,
     /// The filter is being typed.
     Filter,
@@ -108,11 +106,11 @@ pub(super) enum Mode {
     /// A question before an action.
     Confirm {
         question: String,
-        action: Action,
+        action: DaemonChange,
     },
     /// The choice of an account for a lease.
     Move {
-        lease: super::message::Named,
+        lease: super::message::NamedItem,
         /// The account that it has.
         from: String,
         provider: String,
@@ -144,7 +142,7 @@ impl Dashboard {
             below: Panel::Leases,
             lists: std::array::from_fn(|_| list.clone()),
             filter: String::new(),
-            mode: Mode::Lists,
+            mode: InputMode::Lists,
             notice: None,
             home,
             targets: Targets::default(),
@@ -154,33 +152,33 @@ impl Dashboard {
     }
 
     /// Takes in a message; returns what is to be done.
-    pub(super) fn update(&mut self, message: Message) -> Option<Effect> {
-        let is_new = !matches!(&message, Message::Mouse(mouse) if is_move(mouse.kind));
+    pub(super) fn update(&mut self, message: ScreenMessage) -> Option<ScreenEffect> {
+        let is_new = !matches!(&message, ScreenMessage::Mouse(mouse) if is_move(mouse.kind));
         self.changed |= is_new;
         match message {
-            Message::Tick(now) => self.tick(now),
-            Message::Key(key) => return self.key(key),
-            Message::Mouse(mouse) => return self.mouse(mouse),
-            Message::Resized => {}
-            Message::State(state) => self.set_state(*state),
-            Message::Hour(hour) => self.hour = hour.map_or(Hour::NotKept, Hour::Known),
-            Message::Requests(rows) => self.add_earlier(rows),
-            Message::Events(events) => return self.add_events(events),
-            Message::Gone(why) => {
+            ScreenMessage::Tick(now) => self.tick(now),
+            ScreenMessage::Key(key) => return self.key(key),
+            ScreenMessage::Mouse(mouse) => return self.mouse(mouse),
+            ScreenMessage::Resized => {}
+            ScreenMessage::State(state) => self.set_state(*state),
+            ScreenMessage::Hour(hour) => self.hour = hour.map_or(Hour::NotKept, Hour::Known),
+            ScreenMessage::Requests(rows) => self.add_earlier(rows),
+            ScreenMessage::Events(events) => return self.add_events(events),
+            ScreenMessage::Gone(why) => {
                 let since = self.gone.as_ref().map_or(self.now, |gone| gone.since);
                 self.gone = Some(Gone { since, why });
             }
-            Message::Done(result) => {
+            ScreenMessage::Done(result) => {
                 let (text, tone) = match result {
                     Ok(text) => (text, Tone::Good),
                     Err(text) => (text, Tone::Bad),
                 };
                 self.say(text, tone);
-                return Some(Effect::Poll);
+                return Some(ScreenEffect::Poll);
             }
-            Message::Signal(Stop::End(_)) => return Some(Effect::Quit),
-            Message::Signal(Stop::Suspend) => return Some(Effect::Suspend),
-            Message::Signal(Stop::Continued) => return Some(Effect::Restore),
+            ScreenMessage::Signal(Stop::End(_)) => return Some(ScreenEffect::Quit),
+            ScreenMessage::Signal(Stop::Suspend) => return Some(ScreenEffect::Suspend),
+            ScreenMessage::Signal(Stop::Continued) => return Some(ScreenEffect::Restore),
         }
         None
     }
@@ -220,7 +218,7 @@ impl Dashboard {
         }
     }
 
-    fn add_events(&mut self, events: Vec<EventInfo>) -> Option<Effect> {
+    fn add_events(&mut self, events: Vec<EventInfo>) -> Option<ScreenEffect> {
         let mut is_news = false;
         for mut event in events {
             if let Some(row) = event.request.take() {
@@ -231,7 +229,7 @@ impl Dashboard {
             }
             is_news |= event.kind != REPLAY_END;
             let is_shown =
-                ![REPLAY_END, "usage.updated", "queue.changed", REQUEST_ENDED].contains(&event.kind.as_str());
+                ![REPLAY_END, "usage.updated", "queue.changed", "request.ended"].contains(&event.kind.as_str());
             let index = self.events.partition_point(|known| known.row.at > event.at);
             // after a reconnection, recent events come again
             let mut same_time = self.events.iter().skip(index).take_while(|known| known.row.at == event.at);
@@ -241,7 +239,7 @@ impl Dashboard {
                 self.events.truncate(MOST_EVENTS);
             }
         }
-        is_news.then_some(Effect::Poll)
+        is_news.then_some(ScreenEffect::Poll)
     }
 
     fn number(&mut self) -> u64 {

@@ -4,14 +4,15 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, s
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::message::{Action, DaemonState, Effect, Message, Named, Outlook};
+use super::cells::state_word;
+use super::message::{DaemonChange, DaemonState, NamedItem, ScreenEffect, ScreenMessage};
 use crate::cli::ui::{account, clean, format};
 use crate::client::{Client, ClientError};
 use crate::config::AppPaths;
 use crate::daemon::KINDS;
 use crate::protocol::{
-    AccountInfo, AccountRef, DisableAccountParams, ExplainParams, HistoryParams, LeaseRef, ListAccountsParams,
-    MoveLeaseParams, SubscribeParams,
+    AccountInfo, AccountRef, DisableAccountParams, HistoryParams, LeaseRef, ListAccountsParams, MoveLeaseParams,
+    SubscribeParams,
 };
 
 /// How often the state is read when nothing happens, and while requests are under way.
@@ -26,19 +27,17 @@ const RETRY: Duration = Duration::from_millis(500);
 const HOUR_MS: u64 = 3_600_000;
 /// How many earlier requests are read.
 const EARLIER: u32 = 200;
-/// More providers are not asked for their outlook.
-const MOST_PROVIDERS: usize = 8;
 
 /// The ends of the channels to the threads.
 #[derive(Debug)]
 pub(super) struct Feed {
     poll: SyncSender<()>,
-    actions: Sender<Action>,
+    actions: Sender<DaemonChange>,
 }
 
 impl Feed {
     /// Starts the threads; they end with the process.
-    pub(super) fn start(places: &AppPaths, into: &SyncSender<Message>) -> Self {
+    pub(super) fn start(places: &AppPaths, into: &SyncSender<ScreenMessage>) -> Self {
         let (poll, wakes) = sync_channel(1);
         let (actions, wanted) = channel();
         let (of_state, of_events, of_actions) = (places.clone(), places.clone(), places.clone());
@@ -48,7 +47,7 @@ impl Feed {
         thread::spawn(move || {
             while let Ok(action) = wanted.recv() {
                 let result = carry_out(&of_actions, action).map_err(|error| first_line(&error));
-                if results.send(Message::Done(result)).is_err() {
+                if results.send(ScreenMessage::Done(result)).is_err() {
                     return;
                 }
             }
@@ -57,34 +56,39 @@ impl Feed {
     }
 
     /// Passes on what the dashboard wants from the daemon.
-    pub(super) fn carry_out(&self, effect: Effect) {
+    pub(super) fn carry_out(&self, effect: ScreenEffect) {
         match effect {
-            Effect::Poll => {
+            ScreenEffect::Poll => {
                 // full: the state is about to be read anyway
                 let _pending = self.poll.try_send(());
             }
-            Effect::Act(action) => {
+            ScreenEffect::Act(action) => {
                 let _ended = self.actions.send(action);
             }
-            Effect::Quit | Effect::Suspend | Effect::Restore => {}
+            ScreenEffect::Quit | ScreenEffect::Suspend | ScreenEffect::Restore => {}
         }
     }
 }
 
 /// Reads the state again and again, at once when something has happened.
-fn read_states(places: &AppPaths, wakes: &Receiver<()>, into: &SyncSender<Message>) {
+fn read_states(places: &AppPaths, wakes: &Receiver<()>, into: &SyncSender<ScreenMessage>) {
     let mut client: Option<Client> = None;
     let mut hour_read: Option<Instant> = None;
     loop {
         let begun = Instant::now();
-        let read = read_state(&mut client, places);
+        let mut read = read_state(&mut client, places);
+        if read.is_err() {
+            // a daemon that was restarted is there already: the connection was to the one before
+            client = None;
+            read = read_state(&mut client, places);
+        }
         let is_busy = read.as_ref().is_ok_and(|state| state.status.in_flight > 0);
         let is_gone = read.is_err();
         let message = match read {
-            Ok(state) => Message::State(Box::new(state)),
+            Ok(state) => ScreenMessage::State(Box::new(state)),
             Err(error) => {
                 (client, hour_read) = (None, None);
-                Message::Gone(first_line(&error))
+                ScreenMessage::Gone(first_line(&error))
             }
         };
         if into.send(message).is_err() {
@@ -92,7 +96,7 @@ fn read_states(places: &AppPaths, wakes: &Receiver<()>, into: &SyncSender<Messag
         }
         if let Some(client) = client.as_mut().filter(|_| hour_read.is_none_or(|at| at.elapsed() >= HOUR_EVERY)) {
             hour_read = Some(Instant::now());
-            if into.send(Message::Hour(last_hour(client))).is_err() {
+            if into.send(ScreenMessage::Hour(last_hour(client))).is_err() {
                 return;
             }
         }
@@ -118,29 +122,7 @@ fn read_state(connection: &mut Option<Client>, places: &AppPaths) -> Result<Daem
     let status = client.status()?;
     let accounts = client.accounts(ListAccountsParams::default())?;
     let leases = client.leases()?;
-    let outlooks = outlooks(client, &accounts)?;
-    Ok(DaemonState { status, accounts, leases, outlooks })
-}
-
-/// Asks what the next agent of each provider would get. The question is put for an account that its vendor's agents
-/// may use, if there is one, as such an agent may use all other accounts too.
-fn outlooks(client: &mut Client, accounts: &[AccountInfo]) -> Result<Vec<Outlook>, ClientError> {
-    let mut providers: Vec<&str> = accounts.iter().map(|info| info.provider.as_str()).collect();
-    providers.sort_unstable();
-    providers.dedup();
-    let mut outlooks = Vec::new();
-    for provider in providers.into_iter().take(MOST_PROVIDERS) {
-        let is_for_any = |info: &&AccountInfo| info.allowed_agents.iter().any(|agent| agent == "any");
-        let ours = accounts.iter().filter(|info| info.provider == provider);
-        let Some(info) = ours.min_by_key(|info| (is_for_any(info), !info.enabled)) else { continue };
-        match client.explain(ExplainParams { what: Some(info.id.clone()), model: None }) {
-            Ok(explained) => outlooks.push(Outlook { provider: provider.to_owned(), verdict: explained.now }),
-            // it was removed meanwhile
-            Err(ClientError::Refused(_)) => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(outlooks)
+    Ok(DaemonState { status, accounts, leases })
 }
 
 fn last_hour(client: &mut Client) -> Option<Box<crate::protocol::HistoryInfo>> {
@@ -151,17 +133,17 @@ fn last_hour(client: &mut Client) -> Option<Box<crate::protocol::HistoryInfo>> {
 }
 
 /// Subscribes again and again. The requests before the subscription are read after it, so that none is missing.
-fn read_events(places: &AppPaths, into: &SyncSender<Message>) {
+fn read_events(places: &AppPaths, into: &SyncSender<ScreenMessage>) {
     let kinds: Vec<String> =
         KINDS.iter().filter(|kind| **kind != "usage.updated").map(|kind| (*kind).to_owned()).collect();
     loop {
         let subscription = SubscribeParams { kinds: kinds.clone(), recent: true };
         if let Ok(stream) = Client::connect(places).and_then(|client| client.subscribe(subscription)) {
-            if into.send(Message::Requests(earlier_requests(places))).is_err() {
+            if into.send(ScreenMessage::Requests(earlier_requests(places))).is_err() {
                 return;
             }
             for event in stream.map_while(Result::ok) {
-                if into.send(Message::Events(vec![event])).is_err() {
+                if into.send(ScreenMessage::Events(vec![event])).is_err() {
                     return;
                 }
             }
@@ -176,39 +158,37 @@ fn earlier_requests(places: &AppPaths) -> Vec<crate::protocol::RequestRow> {
 }
 
 /// Changes something at the daemon; returns what has changed.
-fn carry_out(places: &AppPaths, action: Action) -> Result<String, ClientError> {
+fn carry_out(places: &AppPaths, action: DaemonChange) -> Result<String, ClientError> {
     let mut client = Client::connect(places)?;
-    let of = |account: &Named| AccountRef { account: account.id.clone() };
-    let state = |account: &Named, info: &AccountInfo| {
-        format!("{} is {}", clean(&account.name), format::spaced(&account::state(info)))
-    };
+    let of = |account: &NamedItem| AccountRef { account: account.id.clone() };
+    let state = |account: &NamedItem, info: &AccountInfo| format!("{} is {}", clean(&account.name), state_word(info));
     Ok(match action {
-        Action::Enable(account) => {
+        DaemonChange::Enable(account) => {
             let info = client.enable_account(of(&account))?;
             format!("{}, and enabled", state(&account, &info))
         }
-        Action::Disable(account) => {
+        DaemonChange::Disable(account) => {
             let reason = Some("disabled in lessor top".to_owned());
             let info = client.disable_account(DisableAccountParams { account: account.id.clone(), reason })?;
             state(&account, &info)
         }
-        Action::ClearLimits(account) => {
+        DaemonChange::ClearLimits(account) => {
             let info = client.clear_limits(of(&account))?;
             format!("limits cleared: {}", state(&account, &info))
         }
-        Action::RefreshLogin(account) => {
+        DaemonChange::RefreshLogin(account) => {
             let info = client.refresh_account(of(&account))?;
             format!("login refreshed: {}", state(&account, &info))
         }
-        Action::ReadUsage(account) => match client.usage(of(&account))?.usage_trouble {
+        DaemonChange::ReadUsage(account) => match client.usage(of(&account))?.usage_trouble {
             None => format!("usage of {} read", clean(&account.name)),
             Some(why) => format!("usage of {} not read: {}", clean(&account.name), clean(&why)),
         },
-        Action::Release(lease) => {
+        DaemonChange::Release(lease) => {
             client.release(LeaseRef { lease: lease.id, fence: None })?;
             format!("released: {}", lease.name)
         }
-        Action::Move(lease, to) => {
+        DaemonChange::Move(lease, to) => {
             let to = to.map(|account| account.id);
             let moved =
                 client.move_lease(MoveLeaseParams { lease: Some(lease.id), to, ..MoveLeaseParams::default() })?;

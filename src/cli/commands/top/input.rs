@@ -4,13 +4,13 @@ use ratatui::crossterm::event::{
     KeyCode, KeyEvent, KeyEventKind, KeyModifiers, MouseButton, MouseEvent, MouseEventKind,
 };
 
-use super::dashboard::{Dashboard, Mode};
+use super::dashboard::{Dashboard, InputMode};
 use super::look::Tone;
-use super::message::{Action, Effect, Named};
+use super::message::{DaemonChange, NamedItem, ScreenEffect};
 use super::names::path;
 use super::order::shown;
 use super::panel::Panel;
-use super::targets::Target;
+use super::targets::ClickTarget;
 use crate::cli::ui::{account, clean, format};
 use crate::pool::CredentialKind;
 use crate::protocol::{AccountInfo, LeaseRow};
@@ -21,38 +21,38 @@ const WHEEL: isize = 3;
 const MOST_FILTER: usize = 60;
 
 impl Dashboard {
-    pub(super) fn key(&mut self, key: KeyEvent) -> Option<Effect> {
+    pub(super) fn key(&mut self, key: KeyEvent) -> Option<ScreenEffect> {
         if key.kind == KeyEventKind::Release {
             return None;
         }
         if key.modifiers.contains(KeyModifiers::CONTROL) {
             return match key.code {
-                KeyCode::Char('c') => Some(Effect::Quit),
-                KeyCode::Char('z') if cfg!(unix) => Some(Effect::Suspend),
+                KeyCode::Char('c') => Some(ScreenEffect::Quit),
+                KeyCode::Char('z') if cfg!(unix) => Some(ScreenEffect::Suspend),
                 _ => None,
             };
         }
         match self.mode.clone() {
-            Mode::Lists => self.list_key(key.code),
-            Mode::Filter => self.filter_key(key.code),
-            Mode::Help { scroll } => {
-                self.mode = scrolled(key.code, scroll).map_or(Mode::Lists, |scroll| Mode::Help { scroll });
+            InputMode::Lists => self.list_key(key.code),
+            InputMode::Filter => self.filter_key(key.code),
+            InputMode::Help { scroll } => {
+                self.mode = scrolled(key.code, scroll).map_or(InputMode::Lists, |scroll| InputMode::Help { scroll });
                 None
             }
-            Mode::Detail { panel, key: row, scroll } => self.detail_key(key.code, panel, row, scroll),
-            Mode::Confirm { action, .. } => self.confirm_key(key.code, action),
-            Mode::Move { lease, from, provider, choice } => self.move_key(key.code, lease, from, provider, choice),
+            InputMode::Detail { panel, key: row, scroll } => self.detail_key(key.code, panel, row, scroll),
+            InputMode::Confirm { action, .. } => self.confirm_key(key.code, action),
+            InputMode::Move { lease, from, provider, choice } => self.move_key(key.code, lease, from, provider, choice),
         }
     }
 
-    fn list_key(&mut self, key: KeyCode) -> Option<Effect> {
+    fn list_key(&mut self, key: KeyCode) -> Option<ScreenEffect> {
         let page = isize::try_from(self.lists[self.focus as usize].height.max(2) - 1).unwrap_or(1);
         match key {
-            KeyCode::Char('q') => return Some(Effect::Quit),
-            KeyCode::Char('?' | 'h') | KeyCode::F(1) => self.mode = Mode::Help { scroll: 0 },
+            KeyCode::Char('q') => return Some(ScreenEffect::Quit),
+            KeyCode::Char('?' | 'h') | KeyCode::F(1) => self.mode = InputMode::Help { scroll: 0 },
             KeyCode::Esc => self.filter.clear(),
-            KeyCode::Char('/') => self.mode = Mode::Filter,
-            KeyCode::Char('R') => return Some(Effect::Poll),
+            KeyCode::Char('/') => self.mode = InputMode::Filter,
+            KeyCode::Char('R') => return Some(ScreenEffect::Poll),
             KeyCode::Tab | KeyCode::Right => self.focus_next(1),
             KeyCode::BackTab | KeyCode::Left => self.focus_next(Panel::ALL.len() - 1),
             KeyCode::Char(digit @ '1'..='5') => {
@@ -73,12 +73,12 @@ impl Dashboard {
         None
     }
 
-    fn filter_key(&mut self, key: KeyCode) -> Option<Effect> {
+    fn filter_key(&mut self, key: KeyCode) -> Option<ScreenEffect> {
         match key {
-            KeyCode::Enter => self.mode = Mode::Lists,
+            KeyCode::Enter => self.mode = InputMode::Lists,
             KeyCode::Esc => {
                 self.filter.clear();
-                self.mode = Mode::Lists;
+                self.mode = InputMode::Lists;
             }
             KeyCode::Backspace => drop(self.filter.pop()),
             KeyCode::Char(letter) if self.filter.chars().count() < MOST_FILTER => self.filter.push(letter),
@@ -90,11 +90,11 @@ impl Dashboard {
         None
     }
 
-    fn detail_key(&mut self, key: KeyCode, panel: Panel, row: String, scroll: usize) -> Option<Effect> {
+    fn detail_key(&mut self, key: KeyCode, panel: Panel, row: String, scroll: usize) -> Option<ScreenEffect> {
         match (key, scrolled(key, scroll)) {
-            (_, Some(scroll)) => self.mode = Mode::Detail { panel, key: row, scroll },
+            (_, Some(scroll)) => self.mode = InputMode::Detail { panel, key: row, scroll },
             (KeyCode::Char(letter), None) if letter != 'q' => {
-                self.mode = Mode::Lists;
+                self.mode = InputMode::Lists;
                 let order = self.order(panel);
                 if let Some(index) = order.iter().position(|found| self.row_key(panel, *found) == row) {
                     self.focus_on(panel);
@@ -102,19 +102,19 @@ impl Dashboard {
                     return self.act(letter);
                 }
             }
-            _ => self.mode = Mode::Lists,
+            _ => self.mode = InputMode::Lists,
         }
         None
     }
 
-    fn confirm_key(&mut self, key: KeyCode, action: Action) -> Option<Effect> {
+    fn confirm_key(&mut self, key: KeyCode, action: DaemonChange) -> Option<ScreenEffect> {
         match key {
             KeyCode::Char('y' | 'Y') => {
-                self.mode = Mode::Lists;
-                Some(Effect::Act(action))
+                self.mode = InputMode::Lists;
+                Some(ScreenEffect::Act(action))
             }
             KeyCode::Char('n' | 'N' | 'q') | KeyCode::Esc => {
-                self.mode = Mode::Lists;
+                self.mode = InputMode::Lists;
                 None
             }
             _ => None,
@@ -124,13 +124,13 @@ impl Dashboard {
     fn move_key(
         &mut self,
         key: KeyCode,
-        lease: Named,
+        lease: NamedItem,
         from: String,
         provider: String,
         choice: usize,
-    ) -> Option<Effect> {
+    ) -> Option<ScreenEffect> {
         // the first one leaves the choice to the daemon
-        let choices: Vec<Named> = self.choices(&provider, &from).into_iter().map(named).collect();
+        let choices: Vec<NamedItem> = self.choices(&provider, &from).into_iter().map(named).collect();
         let last = choices.len();
         let choice = match key {
             KeyCode::Up | KeyCode::Char('k') => choice.saturating_sub(1),
@@ -138,17 +138,17 @@ impl Dashboard {
             KeyCode::Home => 0,
             KeyCode::End => last,
             KeyCode::Enter => {
-                self.mode = Mode::Lists;
+                self.mode = InputMode::Lists;
                 let to = choice.min(last).checked_sub(1).map(|index| choices[index].clone());
-                return Some(Effect::Act(Action::Move(lease, to)));
+                return Some(ScreenEffect::Act(DaemonChange::Move(lease, to)));
             }
             KeyCode::Esc | KeyCode::Char('q' | 'n') => {
-                self.mode = Mode::Lists;
+                self.mode = InputMode::Lists;
                 return None;
             }
             _ => choice,
         };
-        self.mode = Mode::Move { lease, from, provider, choice };
+        self.mode = InputMode::Move { lease, from, provider, choice };
         None
     }
 
@@ -196,7 +196,7 @@ impl Dashboard {
     fn open_detail(&mut self, panel: Panel) {
         let order = self.order(panel);
         if let Some(row) = order.get(self.selected(panel, &order)) {
-            self.mode = Mode::Detail { panel, key: self.row_key(panel, *row), scroll: 0 };
+            self.mode = InputMode::Detail { panel, key: self.row_key(panel, *row), scroll: 0 };
         }
     }
 
@@ -207,7 +207,7 @@ impl Dashboard {
     }
 
     /// The keys that change something at the daemon.
-    fn act(&mut self, letter: char) -> Option<Effect> {
+    fn act(&mut self, letter: char) -> Option<ScreenEffect> {
         let (on_account, on_lease) = (['e', 'c', 'r', 'u'].contains(&letter), ['x', 'm'].contains(&letter));
         if !on_account && !on_lease {
             return None;
@@ -235,25 +235,25 @@ impl Dashboard {
         }
     }
 
-    fn act_on_account(&mut self, letter: char, info: &AccountInfo) -> Option<Effect> {
+    fn act_on_account(&mut self, letter: char, info: &AccountInfo) -> Option<ScreenEffect> {
         let account = named(info);
         let name = clean(&account.name);
-        let confirm = |question: String, action: Action| Mode::Confirm { question, action };
+        let confirm = |question: String, action: DaemonChange| InputMode::Confirm { question, action };
         match letter {
-            'e' if !info.enabled => return Some(Effect::Act(Action::Enable(account))),
+            'e' if !info.enabled => return Some(ScreenEffect::Act(DaemonChange::Enable(account))),
             'e' => {
                 let holders = match info.leases {
                     0 => String::new(),
                     1 => " Its lease moves to another account.".to_owned(),
                     many => format!(" Its {many} leases move to other accounts."),
                 };
-                self.mode = confirm(format!("Disable {name}?{holders}"), Action::Disable(account));
+                self.mode = confirm(format!("Disable {name}?{holders}"), DaemonChange::Disable(account));
             }
             'c' if info.limits.is_empty() => self.say(format!("{name} has no limits"), Tone::Plain),
             'c' => {
                 let count = format::count(info.limits.len(), "limit");
                 let question = format!("Forget {count} of {name}? It is tried again at once.");
-                self.mode = confirm(question, Action::ClearLimits(account));
+                self.mode = confirm(question, DaemonChange::ClearLimits(account));
             }
             'r' if info.kind != CredentialKind::Oauth => {
                 let what = account::kind(info.kind);
@@ -261,25 +261,25 @@ impl Dashboard {
             }
             'r' => {
                 self.say(format!("refreshing the login of {name}…"), Tone::Plain);
-                return Some(Effect::Act(Action::RefreshLogin(account)));
+                return Some(ScreenEffect::Act(DaemonChange::RefreshLogin(account)));
             }
             _ => {
                 self.say(format!("reading the usage of {name}…"), Tone::Plain);
-                return Some(Effect::Act(Action::ReadUsage(account)));
+                return Some(ScreenEffect::Act(DaemonChange::ReadUsage(account)));
             }
         }
         None
     }
 
     fn act_on_lease(&mut self, letter: char, row: &LeaseRow) {
-        let lease = Named { id: row.lease.clone(), name: self.lease_name(row) };
+        let lease = NamedItem { id: row.lease.clone(), name: self.lease_name(row) };
         let account = clean(shown(&row.account));
         if letter == 'x' {
             let question = format!("Release the lease of {} on {account}? Its holder loses the account.", lease.name);
-            self.mode = Mode::Confirm { question, action: Action::Release(lease) };
+            self.mode = InputMode::Confirm { question, action: DaemonChange::Release(lease) };
         } else {
             let (from, provider) = (row.account.id.clone(), row.provider.clone());
-            self.mode = Mode::Move { lease, from, provider, choice: 0 };
+            self.mode = InputMode::Move { lease, from, provider, choice: 0 };
         }
     }
 
@@ -291,7 +291,7 @@ impl Dashboard {
         clean(&holder_text(row)) + &directory
     }
 
-    pub(super) fn mouse(&mut self, mouse: MouseEvent) -> Option<Effect> {
+    pub(super) fn mouse(&mut self, mouse: MouseEvent) -> Option<ScreenEffect> {
         let target = self.targets.at(mouse.column, mouse.row);
         match mouse.kind {
             MouseEventKind::ScrollUp => self.wheel(target, -WHEEL),
@@ -302,33 +302,38 @@ impl Dashboard {
         None
     }
 
-    fn wheel(&mut self, target: Option<Target>, by: isize) {
+    fn wheel(&mut self, target: Option<ClickTarget>, by: isize) {
         match &mut self.mode {
-            Mode::Help { scroll } | Mode::Detail { scroll, .. } => *scroll = scroll.saturating_add_signed(by),
-            Mode::Lists | Mode::Filter => {
-                if let Some(Target::Row(panel, _) | Target::Panel(panel) | Target::Column(panel, _)) = target {
+            InputMode::Help { scroll } | InputMode::Detail { scroll, .. } => *scroll = scroll.saturating_add_signed(by),
+            InputMode::Lists | InputMode::Filter => {
+                if let Some(
+                    ClickTarget::Row(panel, _) | ClickTarget::Panel(panel) | ClickTarget::ListColumn(panel, _),
+                ) = target
+                {
                     self.go(panel, by);
                 }
             }
-            Mode::Confirm { .. } | Mode::Move { .. } => {}
+            InputMode::Confirm { .. } | InputMode::Move { .. } => {}
         }
     }
 
-    fn click(&mut self, target: Option<Target>) -> Option<Effect> {
+    fn click(&mut self, target: Option<ClickTarget>) -> Option<ScreenEffect> {
         match (target, &self.mode) {
-            (Some(Target::Key(code)), _) => return self.key(KeyEvent::new(code, KeyModifiers::NONE)),
-            (Some(Target::Choice(index)), Mode::Move { choice, .. }) => {
+            (Some(ClickTarget::Key(code)), _) => return self.key(KeyEvent::new(code, KeyModifiers::NONE)),
+            (Some(ClickTarget::Choice(index)), InputMode::Move { choice, .. }) => {
                 if *choice == index {
                     return self.key(KeyEvent::new(KeyCode::Enter, KeyModifiers::NONE));
                 }
-                if let Mode::Move { choice, .. } = &mut self.mode {
+                if let InputMode::Move { choice, .. } = &mut self.mode {
                     *choice = index;
                 }
             }
-            (Some(Target::Popup), _) | (_, Mode::Confirm { .. }) => {}
+            (Some(ClickTarget::Popup), _) | (_, InputMode::Confirm { .. }) => {}
             // a click beside a box closes it
-            (_, Mode::Help { .. } | Mode::Detail { .. } | Mode::Move { .. }) => self.mode = Mode::Lists,
-            (Some(Target::Row(panel, index)), _) => {
+            (_, InputMode::Help { .. } | InputMode::Detail { .. } | InputMode::Move { .. }) => {
+                self.mode = InputMode::Lists
+            }
+            (Some(ClickTarget::Row(panel, index)), _) => {
                 let is_selected = self.focus == panel && self.selected(panel, &self.order(panel)) == index;
                 self.focus_on(panel);
                 self.select(panel, index);
@@ -336,7 +341,7 @@ impl Dashboard {
                     self.open_detail(panel);
                 }
             }
-            (Some(Target::Column(panel, field)), _) => {
+            (Some(ClickTarget::ListColumn(panel, field)), _) => {
                 self.focus_on(panel);
                 if can_sort(panel) {
                     let is_same = self.sort_field(panel) == Some(field);
@@ -345,8 +350,8 @@ impl Dashboard {
                     list.sort = Some(field);
                 }
             }
-            (Some(Target::Panel(panel)), _) => self.focus_on(panel),
-            (Some(Target::Choice(_)) | None, _) => {}
+            (Some(ClickTarget::Panel(panel)), _) => self.focus_on(panel),
+            (Some(ClickTarget::Choice(_)) | None, _) => {}
         }
         None
     }
@@ -371,8 +376,8 @@ pub(super) fn holder_text(row: &LeaseRow) -> String {
     }
 }
 
-fn named(info: &AccountInfo) -> Named {
-    Named { id: info.id.clone(), name: account::name(info).to_owned() }
+fn named(info: &AccountInfo) -> NamedItem {
+    NamedItem { id: info.id.clone(), name: account::name(info).to_owned() }
 }
 
 /// Where a text is after a key that scrolls it; `None` for all other keys.

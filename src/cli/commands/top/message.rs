@@ -2,11 +2,11 @@
 
 use ratatui::crossterm::event::{KeyEvent, MouseEvent};
 
-use crate::protocol::{AccountInfo, DaemonStatus, EventInfo, HistoryInfo, LeaseRow, RequestRow, VerdictInfo};
+use crate::protocol::{AccountInfo, DaemonStatus, EventInfo, HistoryInfo, LeaseRow, RequestRow};
 
 /// Something that happened.
 #[derive(Debug)]
-pub(super) enum Message {
+pub(super) enum ScreenMessage {
     /// Time has passed, epoch ms.
     Tick(u64),
     /// A key was pressed.
@@ -28,10 +28,12 @@ pub(super) enum Message {
     /// An action was carried out, or failed.
     Done(Result<String, String>),
     /// A signal asks the program to end, or to stop until it is continued.
+    #[cfg_attr(windows, allow(dead_code, reason = "its consoles send keys instead"))]
     Signal(Stop),
 }
 
 /// How a signal stops the program.
+#[cfg_attr(windows, allow(dead_code, reason = "its consoles send keys instead"))]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Stop {
     /// It ends, as by this signal.
@@ -48,24 +50,15 @@ pub(super) struct DaemonState {
     pub(super) status: DaemonStatus,
     pub(super) accounts: Vec<AccountInfo>,
     pub(super) leases: Vec<LeaseRow>,
-    /// What the next agent of each provider would get.
-    pub(super) outlooks: Vec<Outlook>,
-}
-
-/// What the next agent of a provider would get.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Outlook {
-    pub(super) provider: String,
-    pub(super) verdict: VerdictInfo,
 }
 
 /// What the dashboard wants done.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Effect {
+pub(super) enum ScreenEffect {
     /// Ask the daemon for its state now.
     Poll,
     /// Change something at the daemon.
-    Act(Action),
+    Act(DaemonChange),
     /// End.
     Quit,
     /// Return to the shell until it continues the program.
@@ -76,22 +69,22 @@ pub(super) enum Effect {
 
 /// A change at the daemon. Accounts and leases are named by their ids, and by what people call them.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Action {
-    Enable(Named),
-    Disable(Named),
-    ClearLimits(Named),
+pub(super) enum DaemonChange {
+    Enable(NamedItem),
+    Disable(NamedItem),
+    ClearLimits(NamedItem),
     /// Get a new token of the login.
-    RefreshLogin(Named),
+    RefreshLogin(NamedItem),
     /// Read the usage from the provider.
-    ReadUsage(Named),
-    Release(Named),
+    ReadUsage(NamedItem),
+    Release(NamedItem),
     /// Move a lease, to this account or to the best other one.
-    Move(Named, Option<Named>),
+    Move(NamedItem, Option<NamedItem>),
 }
 
 /// An id, and what people call it.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Named {
+pub(super) struct NamedItem {
     pub(super) id: String,
     pub(super) name: String,
 }

@@ -30,7 +30,7 @@ use ratatui::crossterm::event::{self, Event};
 use dashboard::Dashboard;
 use feed::Feed;
 use look::{Look, locale_is_unicode};
-use message::{Effect, Message, Stop};
+use message::{ScreenEffect, ScreenMessage, Stop};
 use terminal::Screen;
 
 use crate::cli::ui::format;
@@ -69,8 +69,8 @@ pub(super) fn execute(context: &Context) -> Result<(), CliError> {
 fn show(
     mut screen: Screen,
     feed: &Feed,
-    into: SyncSender<Message>,
-    messages: &Receiver<Message>,
+    into: SyncSender<ScreenMessage>,
+    messages: &Receiver<ScreenMessage>,
 ) -> io::Result<Option<i32>> {
     thread::spawn(move || forward_input(&into));
     let look = look_of_process();
@@ -81,7 +81,7 @@ fn show(
     loop {
         let now = format::now();
         if now / 1000 != dashboard.now / 1000 {
-            dashboard.update(Message::Tick(now));
+            dashboard.update(ScreenMessage::Tick(now));
         }
         let pause = if had_input { AFTER_INPUT } else { FRAME };
         let until_drawing = drawn.map_or(Duration::ZERO, |drawn| pause.saturating_sub(drawn.elapsed()));
@@ -102,12 +102,12 @@ fn show(
             Err(RecvTimeoutError::Disconnected) => return Ok(None),
         };
         for message in first.into_iter().chain(messages.try_iter().take(MOST_MESSAGES)) {
-            had_input |= matches!(message, Message::Key(_) | Message::Mouse(_) | Message::Resized);
-            let signal = if let Message::Signal(Stop::End(signal)) = message { Some(signal) } else { None };
+            had_input |= matches!(message, ScreenMessage::Key(_) | ScreenMessage::Mouse(_) | ScreenMessage::Resized);
+            let signal = if let ScreenMessage::Signal(Stop::End(signal)) = message { Some(signal) } else { None };
             match dashboard.update(message) {
-                Some(Effect::Quit) => return Ok(signal),
-                Some(Effect::Suspend) => screen.suspend()?,
-                Some(Effect::Restore) => screen.restore()?,
+                Some(ScreenEffect::Quit) => return Ok(signal),
+                Some(ScreenEffect::Suspend) => screen.suspend()?,
+                Some(ScreenEffect::Restore) => screen.restore()?,
                 Some(effect) => feed.carry_out(effect),
                 None => {}
             }
@@ -116,12 +116,12 @@ fn show(
 }
 
 /// Reads keys, the mouse and changes of the size.
-fn forward_input(into: &SyncSender<Message>) {
+fn forward_input(into: &SyncSender<ScreenMessage>) {
     while let Ok(event) = event::read() {
         let message = match event {
-            Event::Key(key) => Message::Key(key),
-            Event::Mouse(mouse) => Message::Mouse(mouse),
-            Event::Resize(..) => Message::Resized,
+            Event::Key(key) => ScreenMessage::Key(key),
+            Event::Mouse(mouse) => ScreenMessage::Mouse(mouse),
+            Event::Resize(..) => ScreenMessage::Resized,
             Event::FocusGained | Event::FocusLost | Event::Paste(_) => continue,
         };
         if into.send(message).is_err() {

@@ -15,15 +15,9 @@ impl Names {
         Self(names.map(|(id, name)| (id.to_owned(), clean(name))).collect())
     }
 
-    /// The least width, from `least` to `most`, at which no two names are cut to the same text.
-    pub(super) fn width(&self, least: usize, most: usize) -> usize {
-        let longest = self.0.values().map(|name| name.width()).max().unwrap_or(0);
-        let are_distinct = |width: &usize| {
-            let cuts: BTreeSet<String> = self.0.values().map(|name| cut(name, *width)).collect();
-            cuts.len() == self.0.len()
-        };
-        let most = most.min(longest.max(least));
-        (least..most).find(are_distinct).unwrap_or(most)
+    /// The width of the longest one.
+    pub(super) fn longest(&self) -> usize {
+        self.0.values().map(|name| name.width()).max().unwrap_or(0)
     }
 
     /// The names in at most `width` columns, all different: cut at the end, else in the middle, else with the end of
@@ -134,15 +128,7 @@ mod tests {
                 assert!(texts.iter().all(|text| text.width() <= width), "{width} {fitted:?}");
             }
         }
-        assert_eq!(names(&same_beginning).fitted(12).get("ac_1111", ""), "team-re…west");
-    }
-
-    #[test]
-    fn a_column_is_as_wide_as_the_names_need() {
-        let names = names(&[("1", "team-research-eu-west"), ("2", "team-research-eu-east")]);
-        assert_eq!(names.width(8, 40), 19);
-        assert_eq!(names.width(8, 12), 12);
-        assert_eq!(Names::default().width(8, 40), 8);
+        assert_eq!(names(&same_beginning).fitted(12).get("ac_1111", ""), "team-res…est");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 
 use super::dashboard::Dashboard;
-use super::panel::{Field, Panel};
+use super::panel::{ColumnField, Panel};
 use crate::cli::ui::account;
 use crate::protocol::{AccountInfo, AccountLabel, EventInfo, LeaseRow, QueueRow, RequestRow};
 
@@ -43,10 +43,10 @@ impl Dashboard {
     }
 
     /// What a list is sorted by; `None` if it is in the order of time.
-    pub(super) fn sort_field(&self, panel: Panel) -> Option<Field> {
+    pub(super) fn sort_field(&self, panel: Panel) -> Option<ColumnField> {
         let default = match panel {
-            Panel::Accounts => Field::State,
-            Panel::Leases => Field::Held,
+            Panel::Accounts => ColumnField::State,
+            Panel::Leases => ColumnField::Held,
             Panel::Queue | Panel::Requests | Panel::Events => return None,
         };
         Some(self.lists[panel as usize].sort.unwrap_or(default))
@@ -68,31 +68,31 @@ impl Dashboard {
         order
     }
 
-    fn compare_accounts(&self, a: usize, b: usize, by: Field) -> Ordering {
+    fn compare_accounts(&self, a: usize, b: usize, by: ColumnField) -> Ordering {
         let (a, b) = (&self.accounts()[a], &self.accounts()[b]);
         let order = match by {
-            Field::Provider => a.provider.cmp(&b.provider),
-            Field::State => (rank(&a.state), last_limit(a)).cmp(&(rank(&b.state), last_limit(b))),
-            Field::Quota => fullest(b).total_cmp(&fullest(a)),
-            Field::Leases => b.leases.cmp(&a.leases),
-            Field::InFlight => b.in_flight.cmp(&a.in_flight),
-            Field::LastUsed => b.last_used_at.cmp(&a.last_used_at),
+            ColumnField::Provider => a.provider.cmp(&b.provider),
+            ColumnField::State => (rank(&a.state), last_limit(a)).cmp(&(rank(&b.state), last_limit(b))),
+            ColumnField::Quota => fullest(b).total_cmp(&fullest(a)),
+            ColumnField::Leases => b.leases.cmp(&a.leases),
+            ColumnField::InFlight => b.in_flight.cmp(&a.in_flight),
+            ColumnField::LastUsed => b.last_used_at.cmp(&a.last_used_at),
             _ => Ordering::Equal,
         };
         let name = |info: &AccountInfo| account::name(info).to_lowercase();
         order.then_with(|| name(a).cmp(&name(b))).then_with(|| a.id.cmp(&b.id))
     }
 
-    fn compare_leases(&self, a: usize, b: usize, by: Field) -> Ordering {
+    fn compare_leases(&self, a: usize, b: usize, by: ColumnField) -> Ordering {
         let (a, b) = (&self.leases()[a], &self.leases()[b]);
         let program = |row: &LeaseRow| row.holder.as_ref().map(|holder| (holder.program.clone(), holder.pid));
         let order = match by {
-            Field::Holder => program(a).cmp(&program(b)),
-            Field::Account => shown(&a.account).cmp(shown(&b.account)),
-            Field::Directory => a.directory.cmp(&b.directory),
-            Field::Model => a.model.cmp(&b.model),
-            Field::Session => a.session.cmp(&b.session),
-            Field::Ends => a.expires_at.unwrap_or(u64::MAX).cmp(&b.expires_at.unwrap_or(u64::MAX)),
+            ColumnField::Holder => program(a).cmp(&program(b)),
+            ColumnField::Account => shown(&a.account).cmp(shown(&b.account)),
+            ColumnField::Directory => a.directory.cmp(&b.directory),
+            ColumnField::Model => a.model.cmp(&b.model),
+            ColumnField::Session => a.session.cmp(&b.session),
+            ColumnField::Ends => a.expires_at.unwrap_or(u64::MAX).cmp(&b.expires_at.unwrap_or(u64::MAX)),
             _ => Ordering::Equal,
         };
         // the longest held first

@@ -28,7 +28,7 @@ impl Panel {
         self as usize + 1
     }
 
-    pub(super) fn columns(self) -> &'static [Column] {
+    pub(super) fn columns(self) -> &'static [ListColumn] {
         match self {
             Self::Accounts => ACCOUNTS,
             Self::Leases => LEASES,
@@ -41,7 +41,7 @@ impl Panel {
 
 /// What a column shows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Field {
+pub(super) enum ColumnField {
     Account,
     Provider,
     State,
@@ -60,6 +60,8 @@ pub(super) enum Field {
     Expected,
     Time,
     Result,
+    /// The accounts that a request was sent to.
+    Attempts,
     Path,
     Took,
     Tokens,
@@ -67,8 +69,8 @@ pub(super) enum Field {
 }
 
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Column {
-    pub(super) field: Field,
+pub(super) struct ListColumn {
+    pub(super) field: ColumnField,
     pub(super) title: &'static str,
     pub(super) least: usize,
     pub(super) most: usize,
@@ -78,58 +80,59 @@ pub(super) struct Column {
     pub(super) drop: u8,
 }
 
-const fn column(field: Field, title: &'static str, (least, most): (usize, usize), drop: u8) -> Column {
-    Column { field, title, least, most, right: false, drop }
+const fn column(field: ColumnField, title: &'static str, (least, most): (usize, usize), drop: u8) -> ListColumn {
+    ListColumn { field, title, least, most, right: false, drop }
 }
 
-const fn number(field: Field, title: &'static str, width: usize, drop: u8) -> Column {
-    Column { field, title, least: width, most: width, right: true, drop }
+const fn number(field: ColumnField, title: &'static str, width: usize, drop: u8) -> ListColumn {
+    ListColumn { field, title, least: width, most: width, right: true, drop }
 }
 
-const ACCOUNTS: &[Column] = &[
-    column(Field::Account, "ACCOUNT", (8, 40), 0),
-    column(Field::Provider, "PROVIDER", (9, 12), 3),
-    column(Field::State, "STATE", (28, 46), 0),
-    column(Field::Quota, "QUOTA", (18, 122), 0),
-    number(Field::Leases, "LEASES", 7, 1),
-    number(Field::InFlight, "REQ", 4, 2),
-    number(Field::LastUsed, "LAST USED", 10, 4),
+const ACCOUNTS: &[ListColumn] = &[
+    column(ColumnField::Account, "ACCOUNT", (8, 40), 0),
+    column(ColumnField::Provider, "PROVIDER", (9, 12), 3),
+    column(ColumnField::State, "STATE", (28, 48), 0),
+    column(ColumnField::Quota, "QUOTA", (18, 122), 0),
+    number(ColumnField::Leases, "LEASES", 6, 1),
+    number(ColumnField::InFlight, "REQ", 3, 2),
+    number(ColumnField::LastUsed, "LAST USED", 10, 4),
 ];
-const LEASES: &[Column] = &[
-    column(Field::Holder, "HOLDER", (14, 26), 0),
-    column(Field::Account, "ACCOUNT", (8, 40), 0),
-    column(Field::Directory, "DIRECTORY", (14, 60), 0),
-    column(Field::Model, "MODEL", (10, 24), 4),
-    column(Field::Session, "SESSION", (8, 20), 3),
-    number(Field::Held, "HELD", 7, 1),
-    number(Field::Ends, "ENDS", 10, 2),
+const LEASES: &[ListColumn] = &[
+    column(ColumnField::Holder, "HOLDER", (12, 26), 0),
+    column(ColumnField::Account, "ACCOUNT", (8, 40), 0),
+    column(ColumnField::Directory, "DIRECTORY", (12, 60), 0),
+    column(ColumnField::Model, "MODEL", (10, 24), 4),
+    column(ColumnField::Session, "SESSION", (8, 20), 3),
+    number(ColumnField::Held, "HELD", 7, 1),
+    number(ColumnField::Ends, "ENDS", 10, 2),
 ];
-const QUEUE: &[Column] = &[
-    number(Field::Position, "#", 3, 0),
-    column(Field::Provider, "PROVIDER", (9, 16), 0),
-    column(Field::Model, "MODEL", (8, 30), 2),
-    column(Field::Label, "LABEL", (6, 30), 1),
-    column(Field::Expected, "SERVED", (18, 30), 0),
+const QUEUE: &[ListColumn] = &[
+    number(ColumnField::Position, "#", 3, 0),
+    column(ColumnField::Provider, "PROVIDER", (9, 16), 0),
+    column(ColumnField::Model, "MODEL", (8, 30), 2),
+    column(ColumnField::Label, "LABEL", (6, 30), 1),
+    column(ColumnField::Expected, "SERVED", (18, 30), 0),
 ];
-const REQUESTS: &[Column] = &[
-    column(Field::Time, "TIME", (8, 8), 0),
-    column(Field::Holder, "AGENT", (9, 20), 1),
-    column(Field::Result, "RESULT", (13, 13), 0),
-    column(Field::Account, "ACCOUNTS", (14, 60), 0),
-    column(Field::Model, "MODEL", (10, 26), 2),
-    number(Field::Tokens, "TOKENS", 11, 3),
-    number(Field::Took, "TOOK", 7, 0),
-    column(Field::Path, "PATH", (10, 30), 4),
+const REQUESTS: &[ListColumn] = &[
+    column(ColumnField::Time, "TIME", (8, 8), 0),
+    column(ColumnField::Holder, "AGENT", (10, 20), 1),
+    column(ColumnField::Result, "RESULT", (11, 13), 0),
+    column(ColumnField::Attempts, "ACCOUNTS", (14, 60), 0),
+    column(ColumnField::Model, "MODEL", (17, 26), 2),
+    number(ColumnField::Tokens, "TOKENS", 11, 3),
+    number(ColumnField::Took, "TOOK", 7, 0),
+    column(ColumnField::Path, "PATH", (12, 30), 4),
 ];
-const EVENTS: &[Column] = &[column(Field::Time, "TIME", (8, 8), 0), column(Field::What, "EVENT", (20, 400), 0)];
+const EVENTS: &[ListColumn] =
+    &[column(ColumnField::Time, "TIME", (8, 8), 0), column(ColumnField::What, "EVENT", (20, 400), 0)];
 
 /// The blanks between two columns.
 pub(super) const GAP: usize = 2;
 
-/// The columns that have room in `width`, and the width of each. `least` is the least width of a column.
-pub(super) fn fit(columns: &[Column], width: usize, least: impl Fn(&Column) -> usize) -> Vec<(Column, usize)> {
-    let mut fitted: Vec<(Column, usize)> = columns.iter().map(|column| (*column, least(column))).collect();
-    let used = |fitted: &[(Column, usize)]| {
+/// The columns that have room in `width`, and the width of each.
+pub(super) fn fit(columns: &[ListColumn], width: usize) -> Vec<(ListColumn, usize)> {
+    let mut fitted: Vec<(ListColumn, usize)> = columns.iter().map(|column| (*column, column.least)).collect();
+    let used = |fitted: &[(ListColumn, usize)]| {
         fitted.iter().map(|(_, width)| width).sum::<usize>() + GAP * fitted.len().saturating_sub(1)
     };
     while used(&fitted) > width {
@@ -147,6 +150,11 @@ pub(super) fn fit(columns: &[Column], width: usize, least: impl Fn(&Column) -> u
         widest.1 -= 1;
     }
     let mut left = width.saturating_sub(used(&fitted));
+    // whole names first
+    for (column, width) in fitted.iter_mut().filter(|(column, _)| column.field == ColumnField::Account) {
+        let more = left.min(column.most.saturating_sub(*width));
+        (*width, left) = (*width + more, left - more);
+    }
     while left > 0 {
         let mut grown = false;
         for (column, width) in &mut fitted {
@@ -171,7 +179,7 @@ mod tests {
     fn columns_fill_the_width_and_never_exceed_it() {
         for panel in Panel::ALL {
             for width in 20..240 {
-                let fitted = fit(panel.columns(), width, |column| column.least);
+                let fitted = fit(panel.columns(), width);
                 let used = fitted.iter().map(|(_, width)| width).sum::<usize>() + GAP * (fitted.len() - 1);
                 assert!(used <= width, "{panel:?} {width}: {fitted:?}");
             }
@@ -180,11 +188,13 @@ mod tests {
 
     #[test]
     fn the_least_important_column_is_left_out_first() {
-        let fields = |width| -> Vec<Field> {
-            fit(ACCOUNTS, width, |column| column.least).iter().map(|(column, _)| column.field).collect()
-        };
+        let fields =
+            |width| -> Vec<ColumnField> { fit(ACCOUNTS, width).iter().map(|(column, _)| column.field).collect() };
         assert_eq!(fields(200).len(), ACCOUNTS.len());
-        assert_eq!(fields(78), [Field::Account, Field::State, Field::Quota, Field::Leases, Field::InFlight]);
-        assert_eq!(fields(60), [Field::Account, Field::State, Field::Quota]);
+        assert_eq!(
+            fields(78),
+            [ColumnField::Account, ColumnField::State, ColumnField::Quota, ColumnField::Leases, ColumnField::InFlight]
+        );
+        assert_eq!(fields(60), [ColumnField::Account, ColumnField::State, ColumnField::Quota]);
     }
 }

@@ -3,11 +3,11 @@
 use std::io;
 use std::sync::mpsc::SyncSender;
 
-use super::message::Message;
+use super::message::ScreenMessage;
 
 /// Sends a message for each signal that would end or suspend the program.
 #[cfg(unix)]
-pub(super) fn forward(into: &SyncSender<Message>) -> io::Result<()> {
+pub(super) fn forward(into: &SyncSender<ScreenMessage>) -> io::Result<()> {
     use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP};
 
     use super::message::Stop;
@@ -21,7 +21,7 @@ pub(super) fn forward(into: &SyncSender<Message>) -> io::Result<()> {
                 SIGCONT => Stop::Continued,
                 other => Stop::End(other),
             };
-            if into.send(Message::Signal(stop)).is_err() {
+            if into.send(ScreenMessage::Signal(stop)).is_err() {
                 return;
             }
         }
@@ -31,7 +31,7 @@ pub(super) fn forward(into: &SyncSender<Message>) -> io::Result<()> {
 
 /// The console of Windows sends keys instead, and ends the program when its window is closed.
 #[cfg(windows)]
-pub(super) fn forward(_into: &SyncSender<Message>) -> io::Result<()> {
+pub(super) fn forward(_into: &SyncSender<ScreenMessage>) -> io::Result<()> {
     Ok(())
 }
 

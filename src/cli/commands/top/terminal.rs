@@ -7,7 +7,9 @@ use ratatui::Terminal;
 use ratatui::backend::CrosstermBackend;
 use ratatui::crossterm::cursor::{Hide, Show};
 use ratatui::crossterm::execute;
-use ratatui::crossterm::terminal::{EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode};
+use ratatui::crossterm::terminal::{
+    Clear, ClearType, EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
+};
 
 /// The screen; gives the terminal back when it is dropped.
 #[derive(Debug)]
@@ -43,7 +45,10 @@ impl Screen {
     /// Takes the terminal again; all of it is drawn next.
     pub(super) fn restore(&mut self) -> io::Result<()> {
         enter(&mut io::stdout())?;
-        self.terminal.clear()
+        execute!(io::stdout(), Clear(ClearType::All))?;
+        // `Terminal::clear` would ask the terminal for its cursor, and the thread that reads keys would get the answer
+        self.terminal = Terminal::new(CrosstermBackend::new(io::stdout()))?;
+        Ok(())
     }
 }
 

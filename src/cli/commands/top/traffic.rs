@@ -5,23 +5,23 @@ use super::dashboard::{Dashboard, ended_at};
 use super::look::Tone;
 use super::names::Names;
 use super::order::shown;
-use super::panel::Field;
+use super::panel::ColumnField;
 use crate::cli::ui::{clean, format};
 use crate::protocol::{AttemptRow, EventInfo, RequestRow};
 
-pub(super) fn of_request(row: &RequestRow, field: Field, names: &Names) -> Pieces {
+pub(super) fn of_request(row: &RequestRow, field: ColumnField, names: &Names) -> Pieces {
     match field {
-        Field::Time => one(&format::clock_with_seconds(ended_at(row)), Tone::Faint),
-        Field::Holder => one(&clean(&agent(row)), Tone::Strong),
-        Field::Result => {
+        ColumnField::Time => one(&format::clock_with_seconds(ended_at(row)), Tone::Faint),
+        ColumnField::Holder => one(&clean(&agent(row)), Tone::Strong),
+        ColumnField::Result => {
             let (text, tone) = result(row);
             one(&text, tone)
         }
-        Field::Account => chain(row, names),
-        Field::Model => one(&clean(row.model.as_deref().unwrap_or_default()), Tone::Plain),
-        Field::Tokens => one(&tokens(row), Tone::Faint),
-        Field::Took => one(&took(row.duration_ms), Tone::Plain),
-        Field::Path => one(&clean(&row.path), Tone::Faint),
+        ColumnField::Attempts => chain(row, names),
+        ColumnField::Model => one(&clean(row.model.as_deref().unwrap_or_default()), Tone::Plain),
+        ColumnField::Tokens => one(&tokens(row), Tone::Faint),
+        ColumnField::Took => one(&took(row.duration_ms), Tone::Plain),
+        ColumnField::Path => one(&clean(&row.path), Tone::Faint),
         _ => Vec::new(),
     }
 }
@@ -101,10 +101,10 @@ pub(super) fn took(ms: u64) -> String {
     }
 }
 
-pub(super) fn of_event(dashboard: &Dashboard, event: &EventInfo, field: Field, names: &Names) -> Pieces {
+pub(super) fn of_event(dashboard: &Dashboard, event: &EventInfo, field: ColumnField, names: &Names) -> Pieces {
     match field {
-        Field::Time => one(&format::clock_with_seconds(event.at), Tone::Faint),
-        Field::What => {
+        ColumnField::Time => one(&format::clock_with_seconds(event.at), Tone::Faint),
+        ColumnField::What => {
             let (mark, text, tone) = event_text(event, dashboard.now, names);
             vec![(format!("{mark} "), tone), (text, Tone::Plain)]
         }
@@ -127,7 +127,11 @@ pub(super) fn event_text(event: &EventInfo, now: u64, names: &Names) -> (&'stati
         "lease.revoked" => ("!", format!("{holder} lost {account}{because}"), Tone::Bad),
         "lease.moved" => {
             let from = event.from.as_ref().map(|label| clean(names.get(&label.id, shown(label)))).unwrap_or_default();
-            let why = reason.map(|why| format!(", {from}: {why}{until}")).unwrap_or_default();
+            let why = match (&reason, event.until) {
+                (_, Some(_)) => format!(", {from} limited{until}"),
+                (Some(why), None) => format!(": {why}"),
+                (None, None) => String::new(),
+            };
             ("→", format!("{holder}: {from} → {account}{why}"), Tone::Warn)
         }
         "account.limited" => ("○", format!("{account} limited{of}{because}{until}"), Tone::Warn),

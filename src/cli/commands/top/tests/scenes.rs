@@ -5,7 +5,7 @@ use ratatui::{Terminal, backend::TestBackend};
 use serde_json::{Value, json};
 
 use crate::cli::commands::top::dashboard::Dashboard;
-use crate::cli::commands::top::message::{DaemonState, Message, Outlook};
+use crate::cli::commands::top::message::{DaemonState, ScreenMessage};
 use crate::cli::commands::top::view::view;
 use crate::protocol::{AccountTotals, EventInfo, HistoryGroup, HistoryInfo, RequestRow, RequestSums};
 
@@ -93,30 +93,32 @@ fn totals(accounts: &[Value]) -> AccountTotals {
     }
 }
 
-pub(super) fn outlook(provider: &str, outcome: &str, account: Option<&str>, until: Option<u64>) -> Outlook {
-    let account = account.map(|name| json!({ "id": "ac_x", "label": name }));
-    let message = (outcome == "refuse").then_some("every account needs a login (lessor login openai)");
-    let verdict = json!({ "outcome": outcome, "account": account, "until": until, "message": message });
-    Outlook { provider: provider.to_owned(), verdict: serde_json::from_value(verdict).unwrap() }
+/// What the next agent of a provider gets: an account now, or one of them later.
+pub(super) fn provider(name: &str, next: Option<&str>, free: Option<(u64, &str)>) -> Value {
+    let label = |name: &str| json!({ "id": format!("ac_{name}"), "label": name });
+    json!({
+        "provider": name, "agent": null, "accounts": 3, "serving": u64::from(next.is_some()), "busy": 0, "limited": 0,
+        "grantable": u64::from(next.is_some()), "next": next.map(label), "free_at": free.map(|(at, _)| at),
+        "first_free": free.map(|(_, name)| label(name))
+    })
 }
 
 /// The state of a daemon with these accounts, leases and waiting requests.
-pub(super) fn state(accounts: &[Value], leases: &[Value], queue: &[Value], outlooks: Vec<Outlook>) -> Message {
+pub(super) fn state(accounts: &[Value], leases: &[Value], queue: &[Value], providers: &[Value]) -> ScreenMessage {
     let in_flight: u64 = accounts.iter().filter_map(|info| info["in_flight"].as_u64()).sum();
     let status = json!({
         "version": "0.1.0", "pid": 7, "uptime_ms": 2 * H, "socket": "/run/lessor.sock", "leases": leases.len(),
         "config": { "path": "/c", "state": "ok" }, "accounts": totals(accounts), "warnings": [], "queue": queue,
-        "in_flight": in_flight
+        "in_flight": in_flight, "providers": providers
     });
-    Message::State(Box::new(DaemonState {
+    ScreenMessage::State(Box::new(DaemonState {
         status: serde_json::from_value(status).unwrap(),
         accounts: serde_json::from_value(Value::Array(accounts.to_vec())).unwrap(),
         leases: serde_json::from_value(Value::Array(leases.to_vec())).unwrap(),
-        outlooks,
     }))
 }
 
-pub(super) fn hour(of_minute: impl Fn(u64) -> (u64, u64)) -> Message {
+pub(super) fn hour(of_minute: impl Fn(u64) -> (u64, u64)) -> ScreenMessage {
     let groups = (0..60).map(|age| {
         let (requests, limited) = of_minute(age);
         HistoryGroup {
@@ -125,7 +127,7 @@ pub(super) fn hour(of_minute: impl Fn(u64) -> (u64, u64)) -> Message {
             ..HistoryGroup::default()
         }
     });
-    Message::Hour(Some(Box::new(HistoryInfo { groups: groups.collect(), ..HistoryInfo::default() })))
+    ScreenMessage::Hour(Some(Box::new(HistoryInfo { groups: groups.collect(), ..HistoryInfo::default() })))
 }
 
 pub(super) fn request(number: u64, attempts: Value) -> RequestRow {
@@ -156,7 +158,7 @@ pub(super) fn event(kind: &str, ago: u64, more: Value) -> EventInfo {
 /// No accounts, and nothing has happened yet.
 pub(super) fn empty() -> Dashboard {
     let mut dashboard = new();
-    dashboard.update(state(&[], &[], &[], Vec::new()));
+    dashboard.update(state(&[], &[], &[], &[]));
     dashboard.update(hour(|_| (0, 0)));
     dashboard
 }
@@ -167,12 +169,14 @@ pub(super) fn one_account() -> Dashboard {
     work["usage"] = json!([window("5h", 0.42, 2 * H), window("7d", 0.18, 3 * D)]);
     (work["leases"], work["in_flight"]) = (json!(1), json!(1));
     let lease = lease(1, ("ac_work", "work"), "claude", "/home/me/src/lessor");
-    dashboard.update(state(&[work], &[lease], &[], vec![outlook("anthropic", "grant", Some("work"), None)]));
+    dashboard.update(state(&[work], &[lease], &[], &[provider("anthropic", Some("work"), None)]));
     dashboard.update(hour(|age| (if age < 12 { 12 - age } else { 0 }, 0)));
-    dashboard.update(Message::Requests((1..4).map(|number| request(number, json!([attempt("work", None)]))).collect()));
+    dashboard.update(ScreenMessage::Requests(
+        (1..4).map(|number| request(number, json!([attempt("work", None)]))).collect(),
+    ));
     let granted =
         json!({ "account": { "id": "ac_work", "label": "work" }, "holder": { "pid": 4001, "program": "claude" } });
-    dashboard.update(Message::Events(vec![event("lease.granted", 7 * MIN, granted)]));
+    dashboard.update(ScreenMessage::Events(vec![event("lease.granted", 7 * MIN, granted)]));
     dashboard
 }
 
@@ -229,12 +233,12 @@ pub(super) fn mixed() -> Dashboard {
         json!({ "position": 1, "eta_at": NOW + 76 * S, "provider": "anthropic", "model": "claude-opus-4-1", "label": "nightly" }),
         json!({ "position": 2, "eta_at": null, "provider": "google", "model": null, "label": null }),
     ];
-    let outlooks = vec![
-        outlook("anthropic", "grant", Some("team-research-eu-west-1"), None),
-        outlook("google", "wait", None, Some(NOW + 9 * H)),
-        outlook("openai", "refuse", None, None),
+    let providers = [
+        provider("anthropic", Some("team-research-eu-west-1"), None),
+        provider("google", None, Some((NOW + 9 * H, "gem-1"))),
+        provider("openai", None, None),
     ];
-    dashboard.update(state(&mixed_accounts(), &leases, &queue, outlooks));
+    dashboard.update(state(&mixed_accounts(), &leases, &queue, &providers));
     dashboard.update(hour(|age| ((age * 37) % 23, u64::from(age % 13 == 0))));
     let switched = json!([attempt("home", Some("quota_exhausted")), attempt("team-research-eu-west-1", None)]);
     let mut rows: Vec<RequestRow> = (1..9)
@@ -249,11 +253,11 @@ pub(super) fn mixed() -> Dashboard {
         attempts: Vec::new(),
         ..rows[5].clone()
     };
-    dashboard.update(Message::Requests(rows));
+    dashboard.update(ScreenMessage::Requests(rows));
     let home = json!({ "id": "ac_home", "label": "home" });
     let claude = json!({ "pid": 4001, "program": "claude" });
     let to = json!({ "id": "ac_team-research-eu-west-1", "label": "team-research-eu-west-1" });
-    dashboard.update(Message::Events(vec![
+    dashboard.update(ScreenMessage::Events(vec![
         event("lease.granted", 7 * MIN, json!({ "account": to, "holder": claude })),
         event("account.limited", 4 * MIN, json!({ "account": home, "key": "claude", "reason": "quota_exhausted", "until": NOW + 76 * S })),
         event("lease.moved", 4 * MIN, json!({ "account": to, "from": home, "holder": claude, "reason": "quota_exhausted", "until": NOW + 76 * S })),
@@ -274,17 +278,18 @@ pub(super) fn everything_limited() -> Dashboard {
     }
     let queue =
         [json!({ "position": 1, "eta_at": NOW + 76 * S, "provider": "anthropic", "model": null, "label": "claude" })];
-    let outlooks = vec![outlook("anthropic", "wait", None, Some(NOW + 76 * S))];
-    dashboard.update(state(&accounts, &[], &queue, outlooks));
+    let providers = [provider("anthropic", None, Some((NOW + 76 * S, "work")))];
+    dashboard.update(state(&accounts, &[], &queue, &providers));
     dashboard.update(hour(|age| (5, u64::from(age < 3) * 2)));
     dashboard
 }
 
 pub(super) fn daemon_gone() -> Dashboard {
     let mut dashboard = mixed();
-    dashboard
-        .update(Message::Gone("no daemon at /run/user/1000/lessor/lessor.sock: the socket does not exist".to_owned()));
-    dashboard.update(Message::Tick(NOW + 2 * MIN));
+    dashboard.update(ScreenMessage::Gone(
+        "no daemon at /run/user/1000/lessor/lessor.sock: the socket does not exist".to_owned(),
+    ));
+    dashboard.update(ScreenMessage::Tick(NOW + 2 * MIN));
     dashboard
 }
 
@@ -301,7 +306,7 @@ pub(super) fn burst() -> Dashboard {
             _ => EventInfo { request: Some(Box::new(ended)), ..event("request.ended", 1000 - number, json!({})) },
         }
     });
-    dashboard.update(Message::Events(all.collect()));
-    dashboard.update(Message::Tick(NOW + S));
+    dashboard.update(ScreenMessage::Events(all.collect()));
+    dashboard.update(ScreenMessage::Tick(NOW + S));
     dashboard
 }

@@ -6,16 +6,14 @@ use ratatui::style::{Color, Modifier};
 use unicode_width::UnicodeWidthStr;
 
 use super::scenes::{self, draw, mixed, text};
-use crate::cli::commands::top::dashboard::{Dashboard, Mode};
+use crate::cli::commands::top::dashboard::{Dashboard, InputMode};
 use crate::cli::commands::top::look::Look;
 use crate::cli::commands::top::panel::Panel;
 
-type Scene = (&'static str, fn() -> Dashboard);
-
-const SCENES: [Scene; 6] = [
+const SCENES: [(&str, fn() -> Dashboard); 6] = [
     ("empty", scenes::empty),
     ("one-account", scenes::one_account),
-    ("mixed", scenes::mixed),
+    ("mixed", mixed),
     ("everything-limited", scenes::everything_limited),
     ("daemon-gone", scenes::daemon_gone),
     ("burst", scenes::burst),
@@ -48,11 +46,11 @@ fn boxes_have_their_screens() {
     let detail = |panel: Panel, index: usize| {
         let mut dashboard = mixed();
         let row = dashboard.order(panel)[index];
-        dashboard.mode = Mode::Detail { panel, key: dashboard.row_key(panel, row), scroll: 0 };
+        dashboard.mode = InputMode::Detail { panel, key: dashboard.row_key(panel, row), scroll: 0 };
         dashboard
     };
     let mut help = mixed();
-    help.mode = Mode::Help { scroll: 0 };
+    help.mode = InputMode::Help { scroll: 0 };
     for (name, mut dashboard) in [
         ("help", help),
         ("detail-account", detail(Panel::Accounts, 6)),
@@ -70,17 +68,18 @@ fn boxes_have_their_screens() {
 #[test]
 fn every_size_can_be_drawn() {
     for (_, scene) in SCENES {
-        for width in [1, 20, 59, 60, 61, 72, 80, 97, 119, 120, 133, 200, 320] {
-            for height in [1, 5, 15, 16, 17, 23, 24, 33, 34, 35, 60, 100] {
-                let mut dashboard = scene();
+        let mut dashboard = scene();
+        for width in [1, 59, 60, 80, 119, 120, 200] {
+            for height in [1, 15, 16, 23, 33, 34, 50] {
                 for panel in Panel::ALL {
                     dashboard.focus_on(panel);
                     let screen = text(&draw(&mut dashboard, width, height));
                     assert!(screen.lines().all(|line| line.width() <= usize::from(width)), "{screen}");
                     assert_eq!(screen.lines().count(), usize::from(height));
                 }
-                dashboard.mode = Mode::Help { scroll: 99 };
+                dashboard.mode = InputMode::Help { scroll: 99 };
                 draw(&mut dashboard, width, height);
+                dashboard.mode = InputMode::Lists;
             }
         }
     }
@@ -93,8 +92,8 @@ fn a_terminal_that_is_too_small_gets_a_message() {
 }
 
 #[test]
-fn accounts_are_told_apart_in_every_width() {
-    for width in 60..200 {
+fn accounts_have_different_texts_in_every_width() {
+    for width in (60..200).step_by(7) {
         let screen = text(&draw(&mut mixed(), width, 40));
         let column: Vec<&str> = screen.lines().filter(|line| line.contains("team-") && line.contains("1/1")).collect();
         let names: Vec<&str> =
@@ -123,7 +122,7 @@ fn text_from_outside_cannot_control_the_terminal() {
     let mut accounts = scenes::mixed_accounts();
     accounts[0]["label"] = "a\u{1b}[31mb\nc\u{202e}d".into();
     let mut dashboard = scenes::new();
-    dashboard.update(scenes::state(&accounts, &[], &[], Vec::new()));
+    dashboard.update(scenes::state(&accounts, &[], &[], &[]));
     let buffer = draw(&mut dashboard, 200, 50);
     let screen = text(&buffer);
     assert!(screen.contains(r"a\u{1b}[31mb\nc\u{202e}d"), "{screen}");

@@ -1,7 +1,7 @@
 //! Everything about one row, as lines of a box.
 
 use super::paint::columns;
-use crate::cli::commands::top::cells::{Pieces, bar, for_how_long, pad, percent, tone_of_use};
+use crate::cli::commands::top::cells::{Pieces, bar, for_how_long, pad, percent, state_word, tone_of_use};
 use crate::cli::commands::top::dashboard::{Dashboard, ended_at};
 use crate::cli::commands::top::input::holder_text;
 use crate::cli::commands::top::look::{Tone, of_state};
@@ -75,8 +75,11 @@ pub(super) fn beside(first: (&str, Tone), text: &str, tone: Tone, width: usize) 
 fn of_account(fields: &mut Fields, dashboard: &Dashboard, info: &AccountInfo) -> String {
     let now = dashboard.now;
     let (mark, tone) = of_state(&info.state);
-    fields.toned("state", &format!("{mark} {}", format::spaced(&account::state(info))), tone);
+    fields.toned("state", &format!("{mark} {}", state_word(info)), tone);
     account::state_details(info).iter().for_each(|why| fields.add("", why));
+    if let Some(remedy) = &info.remedy {
+        fields.toned("what helps", remedy, Tone::Strong);
+    }
     let plan = info.plan.as_deref().unwrap_or_else(|| account::tier(info.tier));
     let plan = if plan == "unknown" { String::new() } else { format!(", plan {plan}") };
     fields.add("provider", &format!("{} ({}{plan})", info.provider, account::kind(info.kind)));
@@ -107,7 +110,11 @@ fn of_account(fields: &mut Fields, dashboard: &Dashboard, info: &AccountInfo) ->
         fields.lines.push(window_line(window, now, names.max(NAMES - 2)));
     }
     if let Some(why) = &info.usage_trouble {
-        fields.toned("", &format!("the last reading failed: {why}"), Tone::Warn);
+        let next = info
+            .usage_next_at
+            .filter(|at| *at > now)
+            .map(|at| format!("; next one at {}", format::clock_and_span(now, at)));
+        fields.toned("", &format!("the last reading failed: {why}{}", next.unwrap_or_default()), Tone::Warn);
     } else if windows.is_empty() {
         fields.toned("", "no reading yet", Tone::Faint);
     }

@@ -7,10 +7,10 @@ use unicode_width::UnicodeWidthStr;
 
 use super::paint::Canvas;
 use crate::cli::commands::top::cells::Pieces;
-use crate::cli::commands::top::dashboard::{Dashboard, Mode};
+use crate::cli::commands::top::dashboard::{Dashboard, InputMode};
 use crate::cli::commands::top::look::Tone;
 use crate::cli::commands::top::panel::Panel;
-use crate::cli::commands::top::targets::Target;
+use crate::cli::commands::top::targets::ClickTarget;
 use crate::cli::ui::{clean, wrap_after};
 
 /// A key, how it is written, and what it does.
@@ -25,7 +25,7 @@ pub(super) fn height(dashboard: &Dashboard, area: Rect) -> u16 {
 /// The lines of a question; the keys that answer it have room behind the last one.
 fn question(dashboard: &Dashboard, width: usize) -> Vec<String> {
     const ANSWERS: usize = 14;
-    let Mode::Confirm { question, .. } = &dashboard.mode else { return Vec::new() };
+    let InputMode::Confirm { question, .. } = &dashboard.mode else { return Vec::new() };
     let text = wrap_after("", question, width.saturating_sub(2), 0);
     let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
     if lines.last().is_some_and(|last| last.width() + ANSWERS > width) {
@@ -45,7 +45,7 @@ pub(super) fn draw(dashboard: &mut Dashboard, canvas: &mut Canvas<'_>) {
         hints(dashboard, canvas, x, lines.len() - 1, &YES_NO);
         return;
     }
-    if dashboard.mode == Mode::Filter {
+    if dashboard.mode == InputMode::Filter {
         let text = format!("filter: {}", clean(&dashboard.filter));
         let x = canvas.piece(1, 0, &text, Tone::Accent.style());
         canvas.piece(x, 0, " ", Style::new().add_modifier(Modifier::REVERSED));
@@ -65,28 +65,28 @@ pub(super) fn draw(dashboard: &mut Dashboard, canvas: &mut Canvas<'_>) {
 /// The keys of the list that has the focus, the most useful first.
 fn keys_of(dashboard: &Dashboard) -> Vec<Hint> {
     let own: &[Hint] = match (&dashboard.mode, dashboard.focus) {
-        (Mode::Help { .. }, _) => &[(KeyCode::Esc, "Esc", "close")],
-        (Mode::Move { .. }, _) => &[(KeyCode::Enter, "Enter", "move"), (KeyCode::Esc, "Esc", "cancel")],
-        (Mode::Detail { panel: Panel::Accounts, .. }, _) => &[
+        (InputMode::Help { .. }, _) => &[(KeyCode::Esc, "Esc", "close")],
+        (InputMode::Move { .. }, _) => &[(KeyCode::Enter, "Enter", "move"), (KeyCode::Esc, "Esc", "cancel")],
+        (InputMode::Detail { panel: Panel::Accounts, .. }, _) => &[
             (KeyCode::Esc, "Esc", "close"),
             (KeyCode::Char('e'), "e", "on/off"),
             (KeyCode::Char('c'), "c", "clear limits"),
             (KeyCode::Char('r'), "r", "refresh"),
             (KeyCode::Char('u'), "u", "usage"),
         ],
-        (Mode::Detail { panel: Panel::Leases, .. }, _) => {
+        (InputMode::Detail { panel: Panel::Leases, .. }, _) => {
             &[(KeyCode::Esc, "Esc", "close"), (KeyCode::Char('m'), "m", "move"), (KeyCode::Char('x'), "x", "release")]
         }
-        (Mode::Detail { .. }, _) => &[(KeyCode::Esc, "Esc", "close")],
+        (InputMode::Detail { .. }, _) => &[(KeyCode::Esc, "Esc", "close")],
         (_, Panel::Accounts) => &[
             (KeyCode::Char('?'), "?", "help"),
             (KeyCode::Enter, "Enter", "details"),
             (KeyCode::Char('e'), "e", "on/off"),
             (KeyCode::Char('c'), "c", "clear limits"),
-            (KeyCode::Char('r'), "r", "refresh"),
-            (KeyCode::Tab, "Tab", "next list"),
+            (KeyCode::Tab, "Tab", "next"),
             (KeyCode::Char('/'), "/", "filter"),
             (KeyCode::Char('q'), "q", "quit"),
+            (KeyCode::Char('r'), "r", "refresh"),
             (KeyCode::Char('u'), "u", "read usage"),
             (KeyCode::Char('s'), "s", "sort"),
         ],
@@ -95,7 +95,7 @@ fn keys_of(dashboard: &Dashboard) -> Vec<Hint> {
             (KeyCode::Enter, "Enter", "details"),
             (KeyCode::Char('m'), "m", "move"),
             (KeyCode::Char('x'), "x", "release"),
-            (KeyCode::Tab, "Tab", "next list"),
+            (KeyCode::Tab, "Tab", "next"),
             (KeyCode::Char('/'), "/", "filter"),
             (KeyCode::Char('q'), "q", "quit"),
             (KeyCode::Char('s'), "s", "sort"),
@@ -103,7 +103,7 @@ fn keys_of(dashboard: &Dashboard) -> Vec<Hint> {
         _ => &[
             (KeyCode::Char('?'), "?", "help"),
             (KeyCode::Enter, "Enter", "details"),
-            (KeyCode::Tab, "Tab", "next list"),
+            (KeyCode::Tab, "Tab", "next"),
             (KeyCode::Char('/'), "/", "filter"),
             (KeyCode::Char('q'), "q", "quit"),
         ],
@@ -120,7 +120,7 @@ fn hints(dashboard: &mut Dashboard, canvas: &mut Canvas<'_>, x: usize, y: usize,
         }
         let key_end = canvas.piece(at, y, shown, Tone::Accent.style());
         let end = canvas.piece(key_end, y, &format!(" {does}"), Tone::Plain.style());
-        dashboard.targets.add(canvas.rect(at, y, end - at), Target::Key(*code));
+        dashboard.targets.add(canvas.rect(at, y, end - at), ClickTarget::Key(*code));
         at = end + 2;
     }
 }

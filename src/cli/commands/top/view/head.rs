@@ -8,10 +8,9 @@ use super::paint::{Canvas, columns};
 use crate::cli::commands::top::cells::{Pieces, for_how_long};
 use crate::cli::commands::top::dashboard::{Dashboard, Gone, Hour};
 use crate::cli::commands::top::look::Tone;
-use crate::cli::commands::top::message::Outlook;
 use crate::cli::commands::top::order::shown;
-use crate::cli::ui::{clean, cut, format, wrap_after};
-use crate::protocol::HistoryInfo;
+use crate::cli::ui::{clean, cut, format};
+use crate::protocol::{AccountLabel, HistoryInfo, ProviderInfo};
 
 const MINUTES: usize = 60;
 const MINUTE_MS: u64 = 60_000;
@@ -39,14 +38,14 @@ pub(super) fn draw(dashboard: &Dashboard, canvas: &mut Canvas<'_>, whole: Rect) 
 fn title(dashboard: &Dashboard, canvas: &mut Canvas<'_>) {
     let width = canvas.width();
     let mut left: Pieces = vec![("lessor top".to_owned(), Tone::Accent)];
+    if !dashboard.filter.is_empty() {
+        left.push((format!("  filter: {}", cut(&clean(&dashboard.filter), 20)), Tone::Accent));
+    }
     if let Some(state) = &dashboard.state {
         let leases = format::count(state.leases.len(), "lease");
         let requests = format::count(usize::try_from(state.status.in_flight).unwrap_or(usize::MAX), "request");
         let text = format!("  {leases} · {requests} under way · {} waiting", state.status.queue.len());
         left.push((text, Tone::Plain));
-    }
-    if !dashboard.filter.is_empty() {
-        left.push((format!("  filter: {}", cut(&clean(&dashboard.filter), 20)), Tone::Accent));
     }
     let clock = format::clock_with_seconds(dashboard.now);
     canvas.pieces(1, 0, width.saturating_sub(clock.width() + 4), &left);
@@ -61,7 +60,8 @@ fn answer(dashboard: &Dashboard, whole: Rect) -> Vec<Pieces> {
         return gone_lines(gone, dashboard.state.is_some(), dashboard.now, width);
     }
     let Some(state) = &dashboard.state else { return vec![vec![("connecting…".to_owned(), Tone::Faint)]] };
-    let mut texts: Vec<Pieces> = state.outlooks.iter().map(|outlook| outlook_text(outlook, dashboard.now)).collect();
+    let providers = &state.status.providers;
+    let mut texts: Vec<Pieces> = providers.iter().map(|info| provider_text(info, dashboard.now)).collect();
     if state.accounts.is_empty() {
         texts.push(vec![("no accounts yet, so no agent can start: lessor import".to_owned(), Tone::Warn)]);
     }
@@ -69,15 +69,14 @@ fn answer(dashboard: &Dashboard, whole: Rect) -> Vec<Pieces> {
     let mut lines: Vec<Pieces> = Vec::new();
     let mut hidden = 0;
     for text in texts {
-        let used = lines.last().map_or(width, |line| columns(line) + BETWEEN);
-        let is_full = lines.len() == most;
-        match lines.last_mut() {
-            Some(line) if used + columns(&text) <= width => {
-                line.push((" ".repeat(BETWEEN), Tone::Plain));
-                line.extend(text);
-            }
-            _ if is_full => hidden += 1,
-            _ => lines.push(text),
+        let needed = columns(&text) + BETWEEN;
+        if let Some(line) = lines.iter_mut().find(|line| columns(line) + needed <= width) {
+            line.push((" ".repeat(BETWEEN), Tone::Plain));
+            line.extend(text);
+        } else if lines.len() < most {
+            lines.push(text);
+        } else {
+            hidden += 1;
         }
     }
     if let (true, Some(last)) = (hidden > 0, lines.last_mut()) {
@@ -92,24 +91,20 @@ fn answer(dashboard: &Dashboard, whole: Rect) -> Vec<Pieces> {
     lines
 }
 
-fn outlook_text(outlook: &Outlook, now: u64) -> Pieces {
-    let provider = (format!("{}: ", clean(&outlook.provider)), Tone::Strong);
-    let verdict = &outlook.verdict;
-    let when = verdict.until.map(|at| format::clock_and_span(now, at));
-    let (mark, tone, text) = match verdict.outcome.as_str() {
-        "grant" => {
-            let account = verdict.account.as_ref().map(|account| clean(shown(account))).unwrap_or_default();
-            ("● ", Tone::Good, format!("an agent can start now, on {account}"))
-        }
-        "wait" => {
-            let text = when.map_or_else(|| "until an account is free".to_owned(), |when| format!("until {when}"));
-            ("○ ", Tone::Warn, format!("an agent waits {text}"))
-        }
-        _ => {
-            let message = verdict.message.as_deref().map(clean).unwrap_or_default();
-            let when = when.map(|when| format!(" until {when}")).unwrap_or_default();
-            ("✗ ", Tone::Bad, format!("no agent can start{when}: {message}"))
-        }
+/// Whether an agent of a provider can start now: on what, or when.
+fn provider_text(info: &ProviderInfo, now: u64) -> Pieces {
+    let provider = (format!("{}: ", clean(&info.provider)), Tone::Strong);
+    let name = |account: &Option<AccountLabel>| account.as_ref().map(|account| clean(shown(account)));
+    let (mark, tone, text) = if info.serving > 0 {
+        let on = name(&info.next).map(|account| format!(" on {account}")).unwrap_or_default();
+        ("● ", Tone::Good, format!("can start now{on}"))
+    } else if let Some(at) = info.free_at {
+        let on = name(&info.first_free).map(|account| format!(", {account}")).unwrap_or_default();
+        ("○ ", Tone::Warn, format!("free at {}{on}", format::clock_and_span(now, at)))
+    } else if info.busy > 0 {
+        ("○ ", Tone::Warn, "all accounts are in use".to_owned())
+    } else {
+        ("✗ ", Tone::Bad, "no account can serve".to_owned())
     };
     vec![(mark.to_owned(), tone), provider, (text, Tone::Plain)]
 }
@@ -125,14 +120,15 @@ fn warning(dashboard: &Dashboard) -> Option<Pieces> {
 }
 
 fn gone_lines(gone: &Gone, has_values: bool, now: u64, width: usize) -> Vec<Pieces> {
-    const MOST: usize = 3;
     let span = for_how_long(now, gone.since);
     let values = if has_values { " All values are from then." } else { "" };
     let since = format::clock_with_seconds(gone.since);
     let why = clean(gone.why.lines().next().unwrap_or_default());
-    let text = format!("since {since}, for {span}.{values} Reconnecting; to start one: lessor ping. ({why})");
-    let text = wrap_after("NO DAEMON ", &text, width, 2);
-    text.lines().take(MOST).map(|line| vec![(line.to_owned(), Tone::Strong)]).collect()
+    let lines = [
+        format!("NO DAEMON since {since}, for {span}.{values}"),
+        format!("Looking for it. To start one: lessor ping ({why})"),
+    ];
+    lines.iter().map(|line| vec![(cut(line, width), Tone::Strong)]).collect()
 }
 
 /// The requests and limits of the last hour, as two rows of bars.

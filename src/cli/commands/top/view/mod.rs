@@ -11,7 +11,7 @@ use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 
 use self::paint::Canvas;
-use super::dashboard::{Dashboard, Mode};
+use super::dashboard::{Dashboard, InputMode};
 use super::look::Tone;
 use super::panel::Panel;
 
@@ -42,8 +42,10 @@ pub(super) fn view(dashboard: &mut Dashboard, buffer: &mut Buffer) {
     let foot = Rect { y: area.bottom() - foot, height: foot, ..area };
     footer::draw(dashboard, &mut Canvas::new(buffer, foot));
     match dashboard.mode {
-        Mode::Help { .. } | Mode::Detail { .. } | Mode::Move { .. } => popup::draw(dashboard, buffer, body),
-        Mode::Lists | Mode::Filter | Mode::Confirm { .. } => {}
+        InputMode::Help { .. } | InputMode::Detail { .. } | InputMode::Move { .. } => {
+            popup::draw(dashboard, buffer, body)
+        }
+        InputMode::Lists | InputMode::Filter | InputMode::Confirm { .. } => {}
     }
 }
 
@@ -85,7 +87,7 @@ fn all_lists(dashboard: &mut Dashboard, buffer: &mut Buffer, body: Rect) {
     let accounts = wanted(dashboard, Panel::Accounts).min((body.height - events) / 2);
     let (above, rest) = split(body, accounts);
     let (middle, below) = split(rest, rest.height - events);
-    let left = Rect { width: middle.width / 2 - 1, ..middle };
+    let left = Rect { width: middle.width * 9 / 20, ..middle };
     let right = Rect { x: left.right() + 2, width: middle.width - left.width - 2, ..middle };
     table::draw(dashboard, buffer, above, Panel::Accounts, &[Panel::Accounts]);
     // an empty queue needs one row

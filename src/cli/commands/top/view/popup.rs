@@ -8,9 +8,9 @@ use unicode_width::UnicodeWidthStr;
 use super::detail;
 use super::paint::Canvas;
 use crate::cli::commands::top::cells::{Pieces, pad, state_text};
-use crate::cli::commands::top::dashboard::{Dashboard, Mode};
+use crate::cli::commands::top::dashboard::{Dashboard, InputMode};
 use crate::cli::commands::top::look::{Tone, of_state};
-use crate::cli::commands::top::targets::Target;
+use crate::cli::commands::top::targets::ClickTarget;
 use crate::cli::ui::{account, clean, cut};
 
 const WIDEST: u16 = 100;
@@ -47,44 +47,44 @@ pub(super) fn draw(dashboard: &mut Dashboard, buffer: &mut Buffer, body: Rect) {
     let width = body.width.saturating_sub(4).min(WIDEST);
     let inner = usize::from(width) - 4;
     let (title, lines, first_choice) = match &dashboard.mode {
-        Mode::Help { .. } => ("Help".to_owned(), help(inner), None),
-        Mode::Detail { panel, key, .. } => {
+        InputMode::Help { .. } => ("Help".to_owned(), help(inner), None),
+        InputMode::Detail { panel, key, .. } => {
             let (title, lines) = detail::lines(dashboard, *panel, key, inner);
             (title, lines, None)
         }
-        Mode::Move { lease, from, provider, choice } => {
+        InputMode::Move { lease, from, provider, choice } => {
             let lines = choices(dashboard, provider, from, *choice, inner);
             (format!("Move {}", lease.name), lines, Some(2))
         }
-        Mode::Lists | Mode::Filter | Mode::Confirm { .. } => return,
+        InputMode::Lists | InputMode::Filter | InputMode::Confirm { .. } => return,
     };
     let most = usize::from(body.height).saturating_sub(2);
     let rows = lines.len().min(most.saturating_sub(2));
     let last = lines.len() - rows;
     let scroll = match &mut dashboard.mode {
-        Mode::Help { scroll } | Mode::Detail { scroll, .. } => {
+        InputMode::Help { scroll } | InputMode::Detail { scroll, .. } => {
             *scroll = (*scroll).min(last);
             *scroll
         }
         // the choice is in view
-        Mode::Move { choice, .. } => (*choice + 3).saturating_sub(rows).min(last),
-        Mode::Lists | Mode::Filter | Mode::Confirm { .. } => 0,
+        InputMode::Move { choice, .. } => (*choice + 3).saturating_sub(rows).min(last),
+        InputMode::Lists | InputMode::Filter | InputMode::Confirm { .. } => 0,
     };
     let height = u16::try_from(rows + 2).unwrap_or(body.height);
     let area = Rect { x: body.x + (body.width - width) / 2, y: body.y + (body.height - height) / 2, width, height };
-    dashboard.targets.add(area, Target::Popup);
+    dashboard.targets.add(area, ClickTarget::Popup);
     let mut canvas = Canvas::new(buffer, area);
     canvas.clear();
     frame(&mut canvas, &title, (scroll, rows, lines.len()));
     for (number, line) in lines.iter().skip(scroll).take(rows).enumerate() {
         canvas.pieces(2, number + 1, inner, line);
         let choice = first_choice.and_then(|first| (number + scroll).checked_sub(first));
-        if let (Some(index), Mode::Move { choice, .. }) = (choice, &dashboard.mode) {
+        if let (Some(index), InputMode::Move { choice, .. }) = (choice, &dashboard.mode) {
             let place = canvas.rect(1, number + 1, inner + 2);
             if index == *choice {
                 canvas.style(place, Style::new().add_modifier(Modifier::REVERSED));
             }
-            dashboard.targets.add(place, Target::Choice(index));
+            dashboard.targets.add(place, ClickTarget::Choice(index));
         }
     }
 }
@@ -136,7 +136,7 @@ fn choices(dashboard: &Dashboard, provider: &str, from: &str, choice: usize, wid
     let mut lines = vec![vec![(cut(&heading, width), Tone::Plain)], Vec::new()];
     let mark = |index: usize| if index == choice { "▸ " } else { "  " }.to_owned();
     lines.push(vec![(mark(0), Tone::Accent), ("the best other account".to_owned(), Tone::Strong)]);
-    let name_width = dashboard.names.width(12, width / 2);
+    let name_width = dashboard.names.longest().clamp(8, width / 3);
     let names = dashboard.names.fitted(name_width);
     for (index, info) in accounts.into_iter().enumerate() {
         let (state, tone) = of_state(&info.state);

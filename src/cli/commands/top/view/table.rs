@@ -9,14 +9,16 @@ use super::paint::{Canvas, columns};
 use crate::cli::commands::top::cells::{self, Pieces};
 use crate::cli::commands::top::dashboard::Dashboard;
 use crate::cli::commands::top::look::{Tone, of_state};
-use crate::cli::commands::top::names::Names;
-use crate::cli::commands::top::panel::{Column, Field, GAP, Panel, fit};
-use crate::cli::commands::top::targets::Target;
+use crate::cli::commands::top::names::{Names, cut_end};
+use crate::cli::commands::top::panel::{ColumnField, GAP, ListColumn, Panel, fit};
+use crate::cli::commands::top::targets::ClickTarget;
 use crate::cli::commands::top::traffic;
 use crate::protocol::AccountTotals;
 
 /// The mark of the selected row, and the blank behind it.
 const MARK: usize = 2;
+/// The least width of longer names of accounts in lists.
+const NAME_IN_LIST: usize = 13;
 /// The names of accounts in events and chains of attempts.
 const NAME_IN_TEXT: usize = 24;
 
@@ -25,7 +27,7 @@ pub(super) fn draw(dashboard: &mut Dashboard, buffer: &mut Buffer, area: Rect, p
     if area.height == 0 {
         return;
     }
-    dashboard.targets.add(area, Target::Panel(panel));
+    dashboard.targets.add(area, ClickTarget::Panel(panel));
     let order = dashboard.order(panel);
     let mut canvas = Canvas::new(buffer, area);
     let head = if order.is_empty() { 1 } else { 2 };
@@ -75,7 +77,7 @@ fn title(dashboard: &mut Dashboard, canvas: &mut Canvas<'_>, panel: Panel, tabs:
         let count = if is_open && matching != all { format!("{matching} of {all}") } else { all.to_string() };
         let text = format!(" {} {} {count} ", tab.number(), tab.title());
         let after = canvas.piece(x, 0, &text, style);
-        dashboard.targets.add(canvas.rect(x, 0, after - x), Target::Panel(*tab));
+        dashboard.targets.add(canvas.rect(x, 0, after - x), ClickTarget::Panel(*tab));
         x = after + 1;
     }
     let rows = &dashboard.lists[panel as usize];
@@ -138,21 +140,22 @@ fn empty_text(dashboard: &Dashboard, panel: Panel) -> &'static str {
 fn rows(dashboard: &mut Dashboard, canvas: &mut Canvas<'_>, panel: Panel, shown: &Rows<'_>) {
     let width = canvas.width().saturating_sub(1);
     // accounts have the mark of their state in front
-    let indent = if panel == Panel::Accounts { 2 * MARK } else { MARK };
+    let indent = if panel == Panel::Accounts { MARK + 1 } else { MARK };
     let several_providers = dashboard.accounts().iter().any(|info| info.provider != dashboard.accounts()[0].provider);
-    let least = |column: &Column| match column.field {
-        Field::Account if matches!(panel, Panel::Accounts | Panel::Leases) => {
-            dashboard.names.width(column.least, column.most)
-        }
-        _ => column.least,
-    };
-    let all: Vec<Column> = panel
+    let all: Vec<ListColumn> = panel
         .columns()
         .iter()
-        .copied()
-        .filter(|column| column.field != Field::Provider || panel != Panel::Accounts || several_providers)
+        .filter(|column| column.field != ColumnField::Provider || panel != Panel::Accounts || several_providers)
+        .map(|column| match column.field {
+            // no wider than its names, and not so wide that other columns have no room: names are shortened then
+            ColumnField::Account if matches!(panel, Panel::Accounts | Panel::Leases) => {
+                let longest = dashboard.names.longest().clamp(column.least, column.most);
+                ListColumn { least: longest.min(NAME_IN_LIST), most: longest, ..*column }
+            }
+            _ => *column,
+        })
         .collect();
-    let fitted = fit(&all, width.saturating_sub(indent), least);
+    let fitted = fit(&all, width.saturating_sub(indent));
     let sorted = dashboard.sort_field(panel);
     let descending = dashboard.lists[panel as usize].descending;
     let mut x = indent;
@@ -165,15 +168,16 @@ fn rows(dashboard: &mut Dashboard, canvas: &mut Canvas<'_>, panel: Panel, shown:
             "▼"
         };
         let text = format!("{}{mark}", column.title);
-        let text = if text.width() > *column_width { column.title.to_owned() } else { text };
+        let text = if text.width() > *column_width { cut_end(column.title, column_width - 1) + mark } else { text };
         let at = if column.right { x + column_width.saturating_sub(text.width()) } else { x };
         let end = canvas.piece(at, 1, &text, Tone::Faint.style()).min(x + column_width);
-        dashboard
-            .targets
-            .add(canvas.rect(x, 1, end.saturating_sub(x).max(*column_width)), Target::Column(panel, column.field));
+        dashboard.targets.add(
+            canvas.rect(x, 1, end.saturating_sub(x).max(*column_width)),
+            ClickTarget::ListColumn(panel, column.field),
+        );
         x += column_width + GAP;
     }
-    let account_width = fitted.iter().find(|(column, _)| column.field == Field::Account).map(|(_, width)| *width);
+    let account_width = fitted.iter().find(|(column, _)| column.field == ColumnField::Account).map(|(_, width)| *width);
     let names = match (panel, account_width) {
         (Panel::Accounts | Panel::Leases, Some(width)) => dashboard.names.fitted(width),
         _ => dashboard.names.fitted(NAME_IN_TEXT),
@@ -181,7 +185,7 @@ fn rows(dashboard: &mut Dashboard, canvas: &mut Canvas<'_>, panel: Panel, shown:
     let visible = shown.order.iter().enumerate().skip(shown.offset).take(shown.height);
     for (line, (index, row)) in visible.enumerate() {
         let y = 2 + line;
-        dashboard.targets.add(canvas.rect(0, y, canvas.width()), Target::Row(panel, index));
+        dashboard.targets.add(canvas.rect(0, y, canvas.width()), ClickTarget::Row(panel, index));
         draw_row(dashboard, canvas, (panel, *row), y, indent, &fitted, &names);
         let has_focus = dashboard.focus == panel;
         let follows = dashboard.lists[panel as usize].selected.is_none() && !has_focus;
@@ -201,12 +205,12 @@ fn draw_row(
     (panel, row): (Panel, usize),
     y: usize,
     indent: usize,
-    fitted: &[(Column, usize)],
+    fitted: &[(ListColumn, usize)],
     names: &Names,
 ) {
     if panel == Panel::Accounts {
         let (mark, tone) = of_state(&dashboard.accounts()[row].state);
-        canvas.piece(MARK, y, mark, tone.style());
+        canvas.piece(1, y, mark, tone.style());
     }
     let mut x = indent;
     for (column, width) in fitted {
@@ -218,7 +222,7 @@ fn draw_row(
     }
 }
 
-fn cell(dashboard: &Dashboard, panel: Panel, row: usize, field: Field, width: usize, names: &Names) -> Pieces {
+fn cell(dashboard: &Dashboard, panel: Panel, row: usize, field: ColumnField, width: usize, names: &Names) -> Pieces {
     match panel {
         Panel::Accounts => cells::of_account(dashboard, &dashboard.accounts()[row], field, width, names),
         Panel::Leases => cells::of_lease(dashboard, &dashboard.leases()[row], field, width, names),
