@@ -198,7 +198,7 @@ fn events_report_grants_and_ends() {
 fn adding_an_account_rejects_invalid_and_recognizes_known_ones() {
     let home = Home::with_accounts("", 1);
     let mut client = home.client();
-    let add = |more: serde_json::Value| {
+    let add = |more: Value| {
         let mut params = json!({ "provider": "anthropic", "kind": "api_key", "secret": "sk-canary-x" });
         params.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         params

@@ -311,7 +311,7 @@ fn matches(pattern: &str, typed: &str) -> bool {
     // names may contain dots: the parts behind the name decide, and the section
     loop {
         match (pattern.next(), typed.next()) {
-            (Some("*"), Some(_)) => return typed.last().is_none_or(|first| Some(first) == pattern.last()),
+            (Some("*"), Some(_)) => return typed.next_back().is_none_or(|first| Some(first) == pattern.next_back()),
             (Some(one), Some(other)) if one == other => {}
             (None, None) => return true,
             _ => return false,

@@ -185,7 +185,7 @@ mod tests {
             (HistoryParams { status: text("2xx"), ..none.clone() }, true),
             (HistoryParams { status: text("limited"), ..none.clone() }, true),
             (HistoryParams { status: text("429"), ..none.clone() }, false),
-            (HistoryParams { agent: text("claude"), ..none.clone() }, false),
+            (HistoryParams { agent: text("claude"), ..none }, false),
         ] {
             assert_eq!(matches(&params, &row), expected, "{params:?}");
         }

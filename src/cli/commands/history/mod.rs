@@ -220,7 +220,7 @@ pub(super) fn short_number(number: u64) -> String {
     match number {
         0..=999 => number.to_string(),
         1_000..=999_949 => format!("{:.1}k", number as f64 / 1e3),
-        1_000_000..=999_949_999 | 999_950..=999_999 => format!("{:.1}M", number as f64 / 1e6),
+        999_950..=999_949_999 => format!("{:.1}M", number as f64 / 1e6),
         _ => format!("{:.1}G", number as f64 / 1e9),
     }
 }

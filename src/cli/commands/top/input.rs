@@ -331,7 +331,7 @@ impl Dashboard {
             (Some(ClickTarget::Popup), _) | (_, InputMode::Confirm { .. }) => {}
             // a click beside a box closes it
             (_, InputMode::Help { .. } | InputMode::Detail { .. } | InputMode::Move { .. }) => {
-                self.mode = InputMode::Lists
+                self.mode = InputMode::Lists;
             }
             (Some(ClickTarget::Row(panel, index)), _) => {
                 let is_selected = self.focus == panel && self.selected(panel, &self.order(panel)) == index;

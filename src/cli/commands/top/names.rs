@@ -22,7 +22,7 @@ impl Names {
 
     /// The names in at most `width` columns, all different: cut at the end, else in the middle, else with the end of
     /// the id.
-    pub(super) fn fitted(&self, width: usize) -> Names {
+    pub(super) fn fitted(&self, width: usize) -> Self {
         let mut fitted: BTreeMap<String, String> =
             self.0.iter().map(|(id, name)| (id.clone(), cut(name, width))).collect();
         let same = colliding(&fitted);
@@ -43,7 +43,7 @@ impl Names {
                 fitted.insert(id.clone(), with_id(&self.0[&id], &id, width));
             }
         }
-        Names(fitted)
+        Self(fitted)
     }
 
     /// The name of an account; `otherwise` if it is not known.

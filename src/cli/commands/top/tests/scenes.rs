@@ -170,7 +170,7 @@ pub(super) fn one_account() -> Dashboard {
     (work["leases"], work["in_flight"]) = (json!(1), json!(1));
     let lease = lease(1, ("ac_work", "work"), "claude", "/home/me/src/lessor");
     dashboard.update(state(&[work], &[lease], &[], &[provider("anthropic", Some("work"), None)]));
-    dashboard.update(hour(|age| (if age < 12 { 12 - age } else { 0 }, 0)));
+    dashboard.update(hour(|age| (12_u64.saturating_sub(age), 0)));
     dashboard.update(ScreenMessage::Requests(
         (1..4).map(|number| request(number, json!([attempt("work", None)]))).collect(),
     ));

@@ -43,7 +43,7 @@ pub(super) fn view(dashboard: &mut Dashboard, buffer: &mut Buffer) {
     footer::draw(dashboard, &mut Canvas::new(buffer, foot));
     match dashboard.mode {
         InputMode::Help { .. } | InputMode::Detail { .. } | InputMode::Move { .. } => {
-            popup::draw(dashboard, buffer, body)
+            popup::draw(dashboard, buffer, body);
         }
         InputMode::Lists | InputMode::Filter | InputMode::Confirm { .. } => {}
     }
