@@ -12,7 +12,7 @@ use crate::{client::ClientError, config::ConfigErrors};
 pub(crate) const USAGE: u8 = 2;
 /// Exit code: the configuration is not valid.
 pub(crate) const CONFIG: u8 = 6;
-const FAILED: u8 = 1;
+pub(crate) const FAILED: u8 = 1;
 const NO_DAEMON: u8 = 3;
 const NO_ACCOUNT_NOW: u8 = 4;
 pub(crate) const NEEDS_USER: u8 = 5;

@@ -116,7 +116,7 @@ impl Client {
                 FromServer::Refusal(to, error) if to == id => return Err(error.into()),
                 // refusals of the whole connection have the id 0
                 FromServer::Refusal(0, error) => return Err(error.into()),
-                FromServer::Event(event) => self.events.push_back(event),
+                FromServer::Event(event) => self.events.push_back(*event),
                 // late answers to calls that timed out
                 FromServer::Answer(..) | FromServer::Refusal(..) => {}
             }
@@ -129,7 +129,7 @@ impl Client {
                 return Ok(event);
             }
             match self.receive(None)? {
-                FromServer::Event(event) => return Ok(event),
+                FromServer::Event(event) => return Ok(*event),
                 FromServer::Refusal(0, error) => return Err(error.into()),
                 FromServer::Answer(..) | FromServer::Refusal(..) => {}
             }

@@ -10,6 +10,7 @@ mod linked_logins;
 pub mod log;
 mod memory;
 mod os;
+mod page_sessions;
 mod refresh;
 mod run;
 mod state;
@@ -37,10 +38,11 @@ pub use os::socket::SocketError;
 pub use os::socket::{LocalStream, Socket, admit, prepare_directory};
 pub use os::tcp_peer::{TcpPeer, find_tcp_peer};
 pub use os::{clock, lock};
+pub use page_sessions::{CodeRefused, OpenedSession, PageSession};
 pub use run::{Ended, LONGEST_END, Options, StartError, run};
 pub use state::events::{KINDS, REPLAY_END};
 pub(crate) use state::key_location;
 pub use state::{
-    AccountInFlight, CodeRefused, CredentialUse, Daemon, GatewayShortage, GatewayState, InFlightCounter, KeyUse,
-    LastingKey, OpenedSession, PageSession, ReportOutcome, SavedSignal, UpstreamOutcome, connect_options, oauth_given,
+    AccountInFlight, CredentialUse, Daemon, GatewayShortage, GatewayState, InFlightCounter, KeyUse, LastingKey,
+    ReportOutcome, SavedSignal, UpstreamOutcome, connect_options, oauth_given,
 };

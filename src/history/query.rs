@@ -28,7 +28,7 @@ pub(super) fn answer(
         groups: groups(&moment, query, zone)?,
         ..HistoryInfo::default()
     };
-    let mut room = Room { bytes: 0, rows: 0, limit: query.limit };
+    let mut room = RowRoom { bytes: 0, rows: 0, limit: query.limit };
     match query.of {
         RowKind::Requests => {
             let page = rows(&moment, query, REQUEST, &mut room, |row| {
@@ -50,7 +50,7 @@ pub(super) fn answer(
 }
 
 /// How much of an answer is left for rows.
-struct Room {
+struct RowRoom {
     bytes: usize,
     rows: usize,
     limit: usize,
@@ -61,7 +61,7 @@ fn rows<T: serde::Serialize>(
     moment: &Connection,
     query: &HistoryQuery,
     columns: &str,
-    room: &mut Room,
+    room: &mut RowRoom,
     read: impl Fn(&Row<'_>) -> rusqlite::Result<Option<T>>,
 ) -> rusqlite::Result<(Vec<T>, Option<u64>)> {
     if room.limit == 0 {

@@ -34,7 +34,10 @@ pub(super) struct HistoryReader {
 
 /// The query that is being answered, and how it is ended.
 #[derive(Clone, Default)]
-struct CurrentQuery(Arc<Mutex<Option<(Arc<AtomicBool>, InterruptHandle)>>>);
+struct CurrentQuery(Arc<Mutex<Option<RunningQuery>>>);
+
+/// Whether the query was ended, and what interrupts it.
+type RunningQuery = (Arc<AtomicBool>, InterruptHandle);
 
 impl fmt::Debug for CurrentQuery {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

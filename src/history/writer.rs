@@ -28,7 +28,7 @@ pub(super) struct HistoryWriter<O> {
     pub(super) settings: Arc<Mutex<Arc<HistorySettings>>>,
     pub(super) observer: O,
     pub(super) file: Option<Connection>,
-    /// What was said of the file last, so that it is said once.
+    /// The last trouble with the file that was reported: each is reported once.
     pub(super) trouble: Option<String>,
     /// Rows are left to be deleted.
     pub(super) has_old: bool,

@@ -28,13 +28,14 @@ struct FromClient {
 
 /// One message from the daemon. The order of the variants is part of the protocol.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[expect(clippy::large_enum_variant, reason = "most messages are answers, and none is kept")]
 pub enum FromServer<'a> {
     /// The answer to a call.
     Answer(u64, Answer<'a>),
     /// The refusal of a call.
     Refusal(u64, ErrorInfo),
     /// An event.
-    Event(EventInfo),
+    Event(Box<EventInfo>),
 }
 
 /// Buffers what the daemon sends and extracts the messages.
@@ -129,7 +130,7 @@ pub(super) fn refusal(id: &RequestId, error: &ErrorInfo, out: &mut Vec<u8>) {
 }
 
 pub(super) fn event(event: &EventInfo, out: &mut Vec<u8>) {
-    append(&FromServer::Event(event.clone()), out);
+    append(&FromServer::Event(Box::new(event.clone())), out);
 }
 
 fn append(message: &impl Serialize, out: &mut Vec<u8>) {

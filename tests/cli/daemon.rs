@@ -127,10 +127,10 @@ fn clients_during_a_stop_are_served_by_the_next_daemon() {
 fn a_daemon_that_cannot_start_is_explained() {
     let home = Home::new();
     std::fs::write(home.path().join("config.toml"), "[daemon]\nlgo = 1\n").unwrap();
-    home.run(&["status"]).exits(3).complains("it could not be started").complains("lgo");
+    home.run(&["status"]).exits(6).complains("config.toml:2:1").complains("lgo").complains("lessor config edit");
     home.run(&["daemon"]).exits(6).complains("config.toml:2");
-    let error: Value = serde_json::from_str(&home.run(&["status", "--json"]).exits(3).err).unwrap();
-    assert_eq!(error["error"]["data"]["kind"], "no_daemon");
+    let error: Value = serde_json::from_str(&home.run(&["status", "--json"]).exits(6).err).unwrap();
+    assert!(error["error"]["message"].as_str().unwrap().contains("lgo"), "{error}");
 }
 
 /// If the daemon kept a pipe of the caller open, this test would not end.

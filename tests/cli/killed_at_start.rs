@@ -66,7 +66,7 @@ fn a_daemon_that_ends_with_an_error_is_reported_at_once() {
     let home = Home::new();
     std::fs::write(home.path().join("config.toml"), "nonsense = 1\n").unwrap();
     let begun = Instant::now();
-    home.run(&["ping"]).exits(3).complains("nonsense");
+    home.run(&["ping"]).exits(6).complains("nonsense");
     assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
     std::fs::remove_file(home.path().join("config.toml")).unwrap();
 }

@@ -43,7 +43,7 @@ fn a_script_follows_the_decision_and_a_user_sees_the_reason() {
     assert!(said.out.lines().all(|line| line.chars().count() <= 80), "{}", said.out);
     let acquire = ["acquire", "claude", "--pid", &pid, "--wait", "1s"];
     home.run(&acquire).exits(4).complains("every anthropic account");
-    home.run(&["explain", "LAST"]).ok().says("refused").says("served in 2 h at the earliest");
+    home.run(&["explain", "LAST"]).ok().says("refused").says("home can serve first");
 
     home.run(&["account", "clear-limits", first]).ok().says("cleared the limits of");
     assert_eq!(home.json(&["acquire", "claude", "--pid", &pid, "--wait", "0s"])["account"]["label"], first);

@@ -59,7 +59,7 @@ fn an_agent_gets_an_account_reserved_for_it() {
     std::fs::write(&bin, "#!/bin/sh\nprintenv CLAUDE_CODE_OAUTH_TOKEN\n").unwrap();
     std::fs::set_permissions(&bin, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
     home.run(&["run", "--direct", "--", bin.to_str().unwrap()]).ok().says("at-canary");
-    home.run(&["run", "claude", "--direct", "--wait", "0s", "--", "python3"]).exits(1);
+    home.run(&["run", "claude", "--direct", "--wait", "0s", "--", "python3"]).exits(5).complains("use=any");
 }
 
 /// Variables of a service manager for an ancestor are not passed on; those for `run` are, because the command replaces it.

@@ -48,7 +48,9 @@ fn removing_an_account_on_a_terminal_asks_first() {
         let mut command = Command::new("script");
         command.args(["-qec", &format!("'{lessor}' account remove {name}"), "/dev/null"]);
         let like = home.command(&[]);
-        like.get_envs().for_each(|(name, value)| drop(value.map(|value| command.env(name, value))));
+        for (name, value) in like.get_envs() {
+            command.env(name, value.unwrap_or_default());
+        }
         super::support::feed(command, answer)
     };
     remove("n\n", "work").ok().says("is removed with its API key").says("nothing was removed");

@@ -20,15 +20,18 @@ type Scene = fn(&mut Fixture) -> String;
 type Row = (&'static str, &'static str, [&'static str; 2], Scene);
 
 /// Beginnings of active keys that the pool knows nothing of; `tests/daemon` and `tests/gateway` play theirs.
-const ELSEWHERE: [&str; 9] = [
+const ELSEWHERE: [&str; 12] = [
     "agents.",
     "daemon.log",
     "daemon.idle_exit",
     "gateway.",
+    "history.",
     "limits.max_attempts",
+    "prices.",
     "providers.",
     "quota.poll",
     "refresh.",
+    "telemetry.",
     "secrets.",
 ];
 

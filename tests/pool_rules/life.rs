@@ -337,8 +337,12 @@ fn move_by(fixture: &mut Fixture, held: Fence, cause: &str) {
             let login_state = Some(LoginState::NeedsLogin(LoginProblem::AccessTokenEnded));
             AccountChange { login_state, ..AccountChange::default() }
         }
-        "server_error" => return drop(fixture.report(held, Reason::ServerError, Some(secs(76)))),
-        _ => return drop(fixture.report(held, Reason::RateLimitExceeded, Some(secs(76)))),
+        refused => {
+            let is_error = refused == "server_error";
+            let reason = if is_error { Reason::ServerError } else { Reason::RateLimitExceeded };
+            fixture.report(held, reason, Some(secs(76)));
+            return;
+        }
     };
     let lease = fixture.pool.lease(held).unwrap();
     let (account, target) = (lease.account, lease.target.clone());

@@ -320,7 +320,7 @@ mod tests {
              \n\
              #  ACCOUNT  LEASES  HEALTH  TOKENS  SCORE     5H  NOTES\n\
              1  home        1/1      70      49    640   20 %  current\n\
-             \u{20}  work        0/1      70      49    640  100 %  limited, free in 13 h\n\
+             \u{20}  work        0/1      70      49    640  100 %  limited until Tue 03:13\n\
              \u{20} quota exhausted of the account until Tue 03:13, in 13 h (stated 5 s ago)\n\
              \u{20}   429 rate_limit_error “This request would exceed your account's rate limit”\n"
         );

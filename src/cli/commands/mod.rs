@@ -310,7 +310,8 @@ fn refuse_json(command: &CliCommand) -> Result<(), CliError> {
         _ => return Ok(()),
     };
     debug_assert!(WITHOUT_DOCUMENT.contains(&name), "{name}");
-    Err(CliError::usage(format!("`lessor {name}` prints no JSON document: leave --json out")))
+    let error = CliError::usage(format!("`lessor {name}` prints no JSON document: leave --json out"));
+    Err(if name == "top" { error.hint("the same as a document: lessor status --json") } else { error })
 }
 
 pub(super) fn execute(command: CliCommand, context: &Context) -> Result<u8, CliError> {

@@ -152,7 +152,7 @@ mod unix {
             });
             // the thread ends with this process
             std::thread::Builder::new()
-                .spawn(move || watch_daemon(&places, may_start.then_some(&start), &note, &print_switch))
+                .spawn(move || watch_daemon(&places, may_start.then_some(&start), &note, print_switch.as_ref()))
                 .map_err(failed)?;
         }
         let ended = wait(Process { pid: args.pid, start: args.start });
@@ -177,7 +177,7 @@ mod unix {
         places: &AppPaths,
         start: Option<&DaemonStarter>,
         note: &dyn Fn(&str),
-        print_switch: &Option<impl Fn(&EventInfo)>,
+        print_switch: Option<&impl Fn(&EventInfo)>,
     ) {
         let mut client = Client::connect(places).ok();
         loop {

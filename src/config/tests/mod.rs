@@ -88,9 +88,6 @@ desktop = false
 [history]
 max_age = "30d"
 max_size = "64MiB"
-[telemetry]
-otlp = ""
-interval = "15s"
 [secrets]
 key = "file"
 "#;

@@ -7,7 +7,8 @@ use super::dispatch::dispatch_planned;
 use super::lease;
 use super::reply::{AnswerResult, CallReply, CallResult, PlannedAnswer, Responder};
 use crate::daemon::os::clock;
-use crate::daemon::state::{CodeState, Daemon, GatewayState};
+use crate::daemon::page_sessions::CodeState;
+use crate::daemon::state::{Daemon, GatewayState};
 use crate::protocol::{Answer, Call, ErrorInfo, ErrorKind, OpenPageParams, PageAccess, SecretText};
 
 /// How long an answer waits until the code is used; a client asks again.

@@ -11,7 +11,8 @@ use crate::daemon::api::planner::let_others_lock;
 use crate::daemon::api::reply::Responder;
 use crate::daemon::memory::MemoryBudget;
 use crate::daemon::os::clock;
-use crate::daemon::state::{CodeRefused, OpenedSession, Outbox, PageSession};
+use crate::daemon::page_sessions::{CodeRefused, OpenedSession, PageSession};
+use crate::daemon::state::Outbox;
 use crate::pool::ConnectionId;
 use crate::protocol::{Codec, ErrorInfo, ErrorKind, RawMessage, RequestId};
 

@@ -92,7 +92,7 @@ impl PageService {
         (head, body): (Parts, Incoming),
         allow_remote: bool,
     ) -> Response<ClientBody> {
-        let answer = match Counted::begin(&self.requests) {
+        let answer = match CountedRequest::begin(&self.requests) {
             Some(_counted) => self.answer(connection, &head, body, allow_remote).await,
             None => Err(PageRefusal::too_many("too many requests of pages are under way", 1)),
         };
@@ -134,16 +134,16 @@ impl PageService {
 }
 
 /// Counts a request while it is answered.
-struct Counted<'a>(&'a AtomicUsize);
+struct CountedRequest<'a>(&'a AtomicUsize);
 
-impl<'a> Counted<'a> {
+impl<'a> CountedRequest<'a> {
     fn begin(requests: &'a AtomicUsize) -> Option<Self> {
         let counted = Self(requests);
         (requests.fetch_add(1, Ordering::Relaxed) < MOST_REQUESTS).then_some(counted)
     }
 }
 
-impl Drop for Counted<'_> {
+impl Drop for CountedRequest<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }

@@ -65,7 +65,8 @@ fn only_the_owner_can_read_the_file() {
 
 #[test]
 fn a_file_that_cannot_be_read_is_set_aside_and_a_new_one_begins() {
-    let damages: [(&str, fn(&Path)); 5] = [
+    type Damage = fn(&Path);
+    let damages: [(&str, Damage); 5] = [
         ("garbage", |path| fs::write(path, "no database at all, but long enough".repeat(100)).unwrap()),
         ("cut off", |path| {
             let bytes = fs::read(path).unwrap();

@@ -99,8 +99,8 @@ fn flags(words: &[String]) -> Flags {
 /// What can follow the words after `man` or `schema`: the commands below the one that they name.
 fn command_words(grammar: &Command, words: &[String]) -> Vec<(String, String)> {
     let before = words.len().saturating_sub(1);
-    let path = words[..before].iter().skip(1).filter(|word| !word.starts_with('-')).skip(1);
-    let end = path.fold(Some(grammar), |command, word| command?.find_subcommand(word));
+    let mut path = words[..before].iter().skip(1).filter(|word| !word.starts_with('-')).skip(1);
+    let end = path.try_fold(grammar, |command, word| command.find_subcommand(word));
     let below = end.into_iter().flat_map(Command::get_subcommands).filter(|below| !below.is_hide_set());
     let about = |below: &Command| below.get_about().map(ToString::to_string).unwrap_or_default();
     below.map(|below| (below.get_name().to_owned(), about(below))).collect()

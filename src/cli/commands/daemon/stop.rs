@@ -8,7 +8,10 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::cli::ui::{clean, lease, prompt};
-use crate::cli::{context::Context, error::CliError};
+use crate::cli::{
+    context::Context,
+    error::{CliError, FAILED},
+};
 use crate::client::{Client, ClientError};
 use crate::daemon::{LONGEST_END, find_process, lock};
 use crate::protocol::{ENDING, ErrorKind, LeaseRow};
@@ -94,6 +97,7 @@ fn confirmed(mut client: Client, yes: bool, context: &Context) -> Result<(Client
             let answer = prompt::ask("Stop the daemon? [y/N]", output)?;
             if !answer.is_some_and(|answer| ["y", "yes"].contains(&answer.as_str())) {
                 return Err(CliError::new(ErrorKind::NotAllowed, "not stopped")
+                    .exit(FAILED)
                     .hint("to keep the agents running with a new daemon: lessor restart"));
             }
         }

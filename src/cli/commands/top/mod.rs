@@ -43,9 +43,6 @@ const FRAME: Duration = Duration::from_millis(100);
 const MOST_MESSAGES: usize = 4096;
 
 pub(super) fn execute(context: &Context) -> Result<(), CliError> {
-    if context.output.json {
-        return Err(CliError::usage("`top` is a screen for people and has no --json").hint("use: lessor status --json"));
-    }
     let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
     if !io::stdin().is_terminal() || !io::stdout().is_terminal() || is_dumb {
         let error = CliError::usage("`top` needs a terminal that can be drawn on");

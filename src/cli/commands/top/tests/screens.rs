@@ -10,7 +10,9 @@ use crate::cli::commands::top::dashboard::{Dashboard, InputMode};
 use crate::cli::commands::top::look::Look;
 use crate::cli::commands::top::panel::Panel;
 
-const SCENES: [(&str, fn() -> Dashboard); 6] = [
+type MakeDashboard = fn() -> Dashboard;
+
+const SCENES: [(&str, MakeDashboard); 6] = [
     ("empty", scenes::empty),
     ("one-account", scenes::one_account),
     ("mixed", mixed),

@@ -44,7 +44,7 @@ pub(crate) struct PageSessions {
 struct PageTable {
     codes: Vec<PageCode>,
     ended: Vec<(Hash, CodeState)>,
-    sessions: Vec<SessionRecord>,
+    sessions: Vec<OpenSession>,
     own: WrongCodes,
     others: WrongCodes,
 }
@@ -57,7 +57,7 @@ struct PageCode {
 }
 
 #[derive(Debug)]
-struct SessionRecord {
+struct OpenSession {
     hash: Hash,
     ends: Mono,
     may_act: bool,
@@ -166,7 +166,7 @@ impl PageSessions {
         if table.sessions.len() == MOST_SESSIONS {
             table.sessions.remove(0);
         }
-        table.sessions.push(SessionRecord { hash: key_hash(&key), ends: now.mono.after(SESSION_LIFE), may_act });
+        table.sessions.push(OpenSession { hash: key_hash(&key), ends: now.mono.after(SESSION_LIFE), may_act });
         self.used.notify_waiters();
         Ok(OpenedSession { key, may_act, ends_at: now.wall.after(SESSION_LIFE) })
     }
