@@ -61,6 +61,17 @@ pub fn escape_json(document: &str) -> Cow<'_, str> {
     escaped.into()
 }
 
+/// A name as one word of a shell, in quotes if it has other characters than plain ones; `None` for a name that a
+/// terminal does not show as it is, or that a program takes for an option.
+#[must_use]
+pub fn shell_word(name: &str) -> Option<String> {
+    if name.is_empty() || name.starts_with('-') || name.contains(is_hidden) {
+        return None;
+    }
+    let is_plain = |letter: char| letter.is_alphanumeric() || "-_.@+/:%,=".contains(letter);
+    Some(if name.chars().all(is_plain) { name.to_owned() } else { format!("'{}'", name.replace('\'', r"'\''")) })
+}
+
 fn escape_if(text: &str, is_escaped: impl Fn(char) -> bool) -> Cow<'_, str> {
     if !text.contains(&is_escaped) {
         return text.into();
@@ -96,6 +107,24 @@ mod tests {
         }
         assert_eq!(escape_lines("a\n\tb\u{202e}"), "a\n\\tb\\u{202e}");
         assert_eq!(escape_coloured("\u{1b}[1ma\u{202e}\n"), "\u{1b}[1ma\\u{202e}\n");
+    }
+
+    #[test]
+    fn a_name_in_a_command_is_one_word_or_is_not_used() {
+        for (name, word) in [
+            ("work", Some("work")),
+            ("ann@example.com", Some("ann@example.com")),
+            ("my work", Some("'my work'")),
+            ("it's", Some(r"'it'\''s'")),
+            ("$(rm -rf /)", Some("'$(rm -rf /)'")),
+            (r#"by "config""#, Some(r#"'by "config"'"#)),
+            ("--all", None),
+            ("", None),
+            ("a\u{202e}b", None),
+            ("a\nb", None),
+        ] {
+            assert_eq!(shell_word(name).as_deref(), word, "{name}");
+        }
     }
 
     proptest! {

@@ -9,6 +9,7 @@ use crate::pool::model::{
 };
 use crate::pool::queue::QueuedRequest;
 use crate::pool::state::Pool;
+use crate::visible::shell_word;
 
 /// Reading.
 impl Pool {
@@ -33,6 +34,15 @@ impl Pool {
     /// When none or several accounts match.
     pub fn find_account(&self, reference: &str) -> Result<&Account, Refusal> {
         self.accounts.find(reference, None).map(|slot| &self.accounts[slot])
+    }
+
+    /// What an account is called in a command that the user copies: its name as one word of a shell if it names no
+    /// other account, else its id.
+    pub fn account_reference(&self, id: AccountId) -> String {
+        let Some(account) = self.account(id) else { return id.to_string() };
+        let name = account.display_name();
+        let is_only = self.find_account(&name).is_ok_and(|found| found.record.id == id);
+        shell_word(&name).filter(|_| is_only).unwrap_or_else(|| id.to_string())
     }
 
     /// The section of an account in the settings.

@@ -8,7 +8,7 @@ use crate::source::{SourceFile, is_name_letter};
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("visible", &[]),
     ("limits", &["visible"]),
-    ("pool", &["limits"]),
+    ("pool", &["limits", "visible"]),
     ("watch", &[]),
     ("ownership", &[]),
     ("http", &["ownership"]),

@@ -7,6 +7,7 @@ use super::wrap::{broken, columns, cut};
 use crate::pool::{CredentialKind, Tier};
 use crate::protocol::{AccountInfo, AccountLabel, LimitInfo, UsageInfo};
 use crate::provider::separate_quotas;
+use crate::visible::shell_word;
 
 /// What to do while there is no account.
 const NO_ACCOUNTS: &str =
@@ -21,11 +22,11 @@ pub(crate) fn name(account: &AccountInfo) -> &str {
     account.label.as_deref().or(account.email.as_deref()).unwrap_or(&account.id)
 }
 
-/// What an account is called in a command: its name if that is one word, else its id.
-pub(crate) fn reference(account: &AccountInfo) -> &str {
-    let is_word =
-        |name: &&str| name.chars().all(|c| c.is_alphanumeric() || "@._+-".contains(c)) && !name.starts_with('-');
-    Some(name(account)).filter(is_word).unwrap_or(&account.id)
+/// What an account is called in a command: its name as one word of a shell, else its id. The email address of an account
+/// of several organisations has an addition, which no command accepts.
+pub(crate) fn reference(account: &AccountInfo) -> String {
+    let is_address = |name: &&str| account.label.is_some() || !name.contains(' ');
+    Some(name(account)).filter(is_address).and_then(shell_word).unwrap_or_else(|| account.id.clone())
 }
 
 /// The same of an account that another document names.
@@ -126,7 +127,7 @@ fn remedy_line(account: &AccountInfo, output: &Output) -> String {
 }
 
 /// A command in lines that a shell reads as one command.
-fn command_lines(command: &str, width: usize) -> Vec<String> {
+pub(crate) fn command_lines(command: &str, width: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for part in command.split_inclusive(" && ") {
         let part = part.trim_end();

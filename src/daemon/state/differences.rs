@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::State;
-use crate::pool::{AccountId, AttestPolicy, Wall};
+use crate::config::format_key;
+use crate::pool::{AccountId, AccountRecord, AttestPolicy, Wall};
+use crate::visible::shell_word;
 
 /// Most pairs of an agent and a program that are kept; beyond it the oldest is dropped.
 const MOST_KEPT: usize = 32;
@@ -48,10 +50,10 @@ impl State {
             account.attest().is_none() && section.is_some_and(|section| section.attest == Some(AttestPolicy::Strict))
         });
         let without_effect = without_effect.map(|account| {
-            let reference = self.account_reference(account.record.id);
+            let (key, reference) = (self.attest_key(&account.record), self.account_reference(account.record.id));
             format!(
-                "accounts.{reference:?}.attest = \"strict\" has no effect, because any agent may use the account; name its \
-                 agents: lessor account set {reference} use=AGENT"
+                "{key} = \"strict\" has no effect, because any agent may use the account; name its agents: \
+                 lessor account set {reference} use=AGENT"
             )
         });
         shown.map(|one| self.difference_in_words(one)).chain(without_effect).collect()
@@ -72,9 +74,17 @@ impl State {
 
     fn difference_in_words(&self, Difference { account, agent, program, .. }: &Difference) -> String {
         let (name, reference) = (self.account_name(*account), self.account_reference(*account));
+        let key = self.pool.account(*account).map(|account| self.attest_key(&account.record)).unwrap_or_default();
+        let key = shell_word(&key).unwrap_or(key);
         format!(
             "{name} was leased to a program that claims to be {agent}, but is {program}; to refuse such programs: lessor \
-             config set 'accounts.\"{reference}\".attest' strict; to allow all: lessor account set {reference} use=any"
+             config set {key} strict; to allow all: lessor account set {reference} use=any"
         )
+    }
+
+    /// The key that decides whether the account is leased to programs which only claim to be an agent.
+    fn attest_key(&self, record: &AccountRecord) -> String {
+        let section = self.pool.configured(record).map(|section| section.name.clone());
+        format_key(&["accounts", &section.unwrap_or_else(|| record.display_name()), "attest"])
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::denial::denial_words;
+use super::denial::{by_the_configuration, denial_words};
 use super::why_renewing;
 use crate::daemon::state::State;
 use crate::pool::{Account, AccountId, AccountRecord, Limit, LoginProblem, LoginState, Now, Refusal, Window, spoken};
@@ -17,16 +17,12 @@ impl State {
         name.unwrap_or_else(|| id.to_string())
     }
 
-    /// What an account is called in a command that the user copies: its name if that is one word and names no other
-    /// account, else its id.
+    /// What an account is called in a command that the user copies.
     pub(crate) fn account_reference(&self, id: AccountId) -> String {
-        let name = self.account_name(id);
-        let is_word = name.chars().all(|c| c.is_alphanumeric() || "@._+-".contains(c)) && !name.starts_with('-');
-        let is_only = self.pool.find_account(&name).is_ok_and(|account| account.record.id == id);
-        if is_word && is_only { name } else { id.to_string() }
+        self.pool.account_reference(id)
     }
 
-    /// The same for an account by its id.
+    /// The email address of an account by its id.
     pub(crate) fn email_name(&self, id: AccountId) -> Option<String> {
         self.shown_email(&self.pool.account(id)?.record)
     }
@@ -170,7 +166,11 @@ fn state_link(account: &Account, now: Now) -> Option<String> {
 pub(crate) fn state_reason(state: &State, now: Now, account: &Account) -> Option<String> {
     let record = &account.record;
     if !account.enabled() {
-        return record.disabled_reason.clone();
+        return Some(match &record.disabled_reason {
+            _ if record.enabled => by_the_configuration(state, record),
+            Some(why) => why.clone(),
+            None => "by hand".to_owned(),
+        });
     }
     let words = match record.login_state {
         LoginState::Ready if account.renewing().is_some() => return Some(why_renewing(state, record.id)),

@@ -2,8 +2,10 @@
 
 use std::borrow::Cow;
 
+use super::denial::needs_login_words;
+use super::remedy::remedy;
+use crate::daemon::os::clock;
 use crate::daemon::state::{CredentialProblem, State};
-use crate::daemon::{log::login_words, os::clock};
 use crate::pool::{Account, AccountId, Fence, Mono, millis};
 use crate::protocol::{CredentialInfo, ErrorInfo, ErrorKind, SecretText};
 use crate::{credential::Credential, provider};
@@ -71,12 +73,13 @@ fn not_attested(state: &State, fence: Fence) -> ErrorInfo {
 }
 
 fn needs_login(state: &State, id: AccountId) -> ErrorInfo {
-    let record = state.pool.account(id).map(|account| &account.record);
-    let why = record.and_then(|record| login_words(record, clock::now().wall)).unwrap_or_default();
-    let provider = record.map_or("", |record| &record.provider);
-    let message = format!("{} needs a new login: {why}", state.account_name(id));
-    ErrorInfo::new(ErrorKind::CredentialUnavailable, message)
-        .hint(format!("lessor login {provider}; report `auth_failed` to get another account"))
+    let now = clock::now();
+    let Some(account) = state.pool.account(id) else {
+        return ErrorInfo::new(ErrorKind::CredentialUnavailable, format!("account {id} was removed meanwhile"));
+    };
+    let remedy = remedy(state, now, account).unwrap_or_else(|| format!("lessor login {}", account.record.provider));
+    ErrorInfo::new(ErrorKind::CredentialUnavailable, needs_login_words(state, now, account))
+        .hint(format!("{remedy}; report `auth_failed` to get another account"))
 }
 
 fn not_now(state: &State, id: AccountId, at: Option<Mono>) -> ErrorInfo {

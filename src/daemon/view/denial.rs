@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use super::remedy::credential_hint;
-use crate::daemon::{log::login_words, state::State};
-use crate::pool::{Account, AccountId, Limit, LimitSource, LoginState, Now, spoken};
+use super::remedy::{credential_hint, enabling_command, remedy};
+use crate::daemon::log::login_words;
+use crate::daemon::state::{AccountState, State};
+use crate::pool::{Account, AccountId, AccountRecord, Limit, LimitSource, LoginState, Now, spoken};
 use crate::protocol::{ErrorInfo, ErrorKind};
 
 /// After so long it is unlikely that the refusals end without the user.
@@ -63,8 +64,9 @@ pub(crate) fn still_unusable(state: &State, now: Now, id: AccountId) -> Option<E
         _ if !account.enabled() => Some(disabled(state, account)),
         LoginState::Ready => None,
         LoginState::NeedsLogin(_) => {
-            let message = format!("{name} needs a new login: {why}");
-            Some(ErrorInfo::new(ErrorKind::NeedsLogin, message).hint(credential_hint(state, account)))
+            let message = needs_login_words(state, now, account);
+            let hint = remedy(state, now, account).unwrap_or_else(|| credential_hint(state, account));
+            Some(ErrorInfo::new(ErrorKind::NeedsLogin, message).hint(hint))
         }
         LoginState::NeedsVerification(verification) => {
             let place = verification.link.as_ref().map_or_else(String::new, |link| format!(" at {link}"));
@@ -74,17 +76,35 @@ pub(crate) fn still_unusable(state: &State, now: Now, id: AccountId) -> Option<E
     }
 }
 
-fn disabled(state: &State, account: &Account) -> ErrorInfo {
-    let (name, record) = (state.account_name(account.record.id), &account.record);
-    if record.enabled {
-        let section = state.pool.configured(record).map(|section| section.name.as_str()).unwrap_or_default();
-        let line = state.config.config.location_of(&["accounts", section, "enabled"]);
-        let line = line.unwrap_or_else(|| state.config.path.display().to_string());
-        let message = format!("{name} is disabled by the configuration: {line}");
-        return ErrorInfo::new(ErrorKind::NoAccount, message).hint("change it there, or remove the line");
+/// That an account's login has ended, or that its token cannot be renewed, and why.
+pub(crate) fn needs_login_words(state: &State, now: Now, account: &Account) -> String {
+    let name = state.account_name(account.record.id);
+    let why = super::state_reason(state, now, account).unwrap_or_default();
+    match state.account_state(account, now) {
+        AccountState::CannotRenew => format!("{name} cannot serve: {why}"),
+        _ => format!("{name} needs a new login: {why}"),
     }
-    let why = record.disabled_reason.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
-    let message = format!("{name} is disabled{why}");
-    let name = state.account_reference(record.id);
-    ErrorInfo::new(ErrorKind::NoAccount, message).hint(format!("enable it: lessor account enable {name}"))
+}
+
+/// That an account is disabled, by whom, and the command that enables it.
+pub(crate) fn disabled(state: &State, account: &Account) -> ErrorInfo {
+    let record = &account.record;
+    let why = match (record.enabled, &record.disabled_reason) {
+        (true, _) => format!(" {}", by_the_configuration(state, record)),
+        (false, why) => why.as_ref().map(|why| format!(": {why}")).unwrap_or_default(),
+    };
+    let message = format!("{} is disabled{why}", state.account_name(record.id));
+    let error = ErrorInfo::new(ErrorKind::NoAccount, message);
+    match enabling_command(state, account) {
+        Some(command) => error.hint(format!("enable it: {command}")),
+        None => error.hint("enable it in the configuration: lessor config edit"),
+    }
+}
+
+/// Which line of the configuration disables an account.
+pub(super) fn by_the_configuration(state: &State, record: &AccountRecord) -> String {
+    let section = state.pool.configured(record).map(|section| section.name.as_str()).unwrap_or_default();
+    let line = state.config.config.location_of(&["accounts", section, "enabled"]);
+    let line = line.unwrap_or_else(|| state.config.path.display().to_string());
+    format!("by the configuration: {line}")
 }

@@ -12,9 +12,9 @@ mod warnings;
 
 pub(crate) use account::{account_answer, account_info, limit, limits, refusal, state_reason};
 pub(crate) use credential::{credential, credential_problem, owned_credential, why_renewing};
-pub(crate) use denial::{denial_remedy, still_unusable};
+pub(crate) use denial::{denial_remedy, disabled, needs_login_words, still_unusable};
 pub(crate) use gateway_key::gateway_key;
 pub(crate) use lease::{decision, holder_info, lease, lease_rows, with_programs};
-pub(crate) use remedy::renewal_hint;
+pub(crate) use remedy::{remedy, renewal_hint};
 pub(crate) use status::{status, totals};
 pub(crate) use warnings::{KEYRING_HINT, unmatched_accounts};

@@ -1,19 +1,17 @@
 //! What the user can do about an account that does not serve.
 
+use crate::config::format_key;
 use crate::credential::LinkMode;
 use crate::daemon::state::{AccountState, State, is_ours_to_refresh};
 use crate::pool::{Account, CredentialKind, LoginProblem, LoginState, Now};
+use crate::visible::shell_word;
 
 /// What lets an account serve that needs its user: one command, or, where another tool has the login, what to do there.
 pub(crate) fn remedy(state: &State, now: Now, account: &Account) -> Option<String> {
     let record = &account.record;
     let name = state.account_reference(record.id);
     match state.account_state(account, now) {
-        AccountState::Disabled if record.enabled => {
-            let section = state.pool.configured(record).map(|section| section.name.as_str())?;
-            Some(format!("lessor config set accounts.{section:?}.enabled true"))
-        }
-        AccountState::Disabled => Some(format!("lessor account enable {name}")),
+        AccountState::Disabled => enabling_command(state, account),
         AccountState::NeedsVerification => Some(format!("lessor account verify {name}")),
         AccountState::CannotRenew => Some(state.missing_for_refresh(record.id)?.command()),
         AccountState::NeedsLogin => {
@@ -27,6 +25,17 @@ pub(crate) fn remedy(state: &State, now: Now, account: &Account) -> Option<Strin
         AccountState::Limited => super::denial::denied(account).map(|_| format!("lessor account check {name}")),
         AccountState::Ready | AccountState::PartlyLimited | AccountState::WaitingForToken => None,
     }
+}
+
+/// What enables a disabled account: where it was disabled, by command or by the configuration.
+pub(super) fn enabling_command(state: &State, account: &Account) -> Option<String> {
+    let record = &account.record;
+    if !record.enabled {
+        return Some(format!("lessor account enable {}", state.account_reference(record.id)));
+    }
+    let section = state.pool.configured(record).map(|section| section.name.as_str())?;
+    let key = shell_word(&format_key(&["accounts", section, "enabled"]))?;
+    Some(format!("lessor config set {key} true"))
 }
 
 /// How the user gives an account a credential that works: what to do, and the command for it.

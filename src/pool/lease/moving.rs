@@ -167,7 +167,7 @@ impl Pool {
     /// Why the named account cannot have the lease.
     fn cannot_move_to(&self, now: Now, slot: usize, ask: &LeaseRequest) -> Refusal {
         let account = &self.accounts[slot];
-        let name = account.display_name();
+        let (name, reference) = (account.display_name(), self.account_reference(account.record.id));
         let Some((why, until)) = self.ineligible(slot, ask, now) else {
             return Refusal::new(RefusalKind::NoCapacity, format!("{name} cannot serve this lease now"));
         };
@@ -211,8 +211,8 @@ impl Pool {
             }
         };
         let hint = match why {
-            Ineligible::Disabled => Some(format!("enable it: lessor account enable {name}")),
-            Ineligible::NotAllowed => Some(format!("allow every agent: lessor account set {name} use=any")),
+            Ineligible::Disabled => Some(format!("enable it: lessor account enable {reference}")),
+            Ineligible::NotAllowed => Some(format!("allow every agent: lessor account set {reference} use=any")),
             _ => None,
         };
         // without the model it is no use to wait for it

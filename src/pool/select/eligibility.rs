@@ -113,12 +113,8 @@ impl Pool {
         };
         let hint = hint.map(str::to_owned).or_else(|| {
             let first = accounts.iter().find(|one| kind == RefusalKind::NotAllowed && is_forbidden(one))?;
-            let record = &self.account(first.account)?.record;
-            let name = record.label.clone().unwrap_or_else(|| record.id.to_string());
-            Some(format!(
-                "name the agent with `agent`, or allow every agent: `lessor account set {} use=any`",
-                shell_word(&name)
-            ))
+            let name = self.account_reference(first.account);
+            Some(format!("name the agent with `agent`, or allow every agent: `lessor account set {name} use=any`"))
         });
         Refusal { kind, message, retry_at, accounts, hint }
     }
@@ -144,12 +140,6 @@ impl Pool {
         Refusal::new(RefusalKind::NoAccount, format!("there is no {provider} account"))
             .hint(format!("run `lessor account add {provider} --api-key-stdin` to add one"))
     }
-}
-
-/// A name as one word of a shell: in quotes if it holds anything but plain letters.
-fn shell_word(name: &str) -> String {
-    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "-_.@+".contains(letter);
-    if name.chars().all(is_plain) { name.to_owned() } else { format!("'{}'", name.replace('\'', "'\\''")) }
 }
 
 /// Why the account serves no request at all until its user acts.

@@ -202,7 +202,8 @@ fn serving(info: &AccountInfo, what: &str, context: &Context) -> Result<(), CliE
     let why = info.state_reason.as_ref().map(|why| format!(": {}", clean(why))).unwrap_or_default();
     let state = format::spaced(&info.state);
     let message = format!("{name} {what}, but cannot serve now: {state}{}{why}", until.unwrap_or_default());
-    let clear = || (info.state == "limited").then(|| format!("lessor account clear-limits {}", info.id));
+    let clear =
+        || (info.state == "limited").then(|| format!("lessor account clear-limits {}", account::reference(info)));
     if context.output.json {
         context.output.document(info)?;
     }

@@ -4,14 +4,14 @@ use super::{DoctorFinding, FindingLevel};
 use crate::cli::commands::import::{FoundCredentials, FoundFile, ImportSource, find, send};
 use crate::cli::ui::{account, format, format::count, progress};
 use crate::cli::{context::Context, error::CliError};
-use crate::credential::{import::DiscoveredAccount, oauth::OauthSettings};
+use crate::credential::import::DiscoveredAccount;
 use crate::http::{self, ConnectOptions};
 use crate::protocol::{AccountInfo, DaemonStatus, ImportedEntry, ListAccountsParams, ProviderInfo};
-use crate::{config::Config, daemon::oauth_given, pool::CredentialKind, pool::IdentityMatch};
+use crate::{config::Config, pool::IdentityMatch};
 
 pub(super) fn all(context: &Context) -> Vec<DoctorFinding> {
     let mut findings = Vec::new();
-    let config = config(context, &mut findings);
+    config(context, &mut findings);
     let progress = progress::spinner("reading the files of other tools");
     let found = find(&ImportSource::Everywhere);
     progress.says("asking the daemon");
@@ -28,7 +28,7 @@ pub(super) fn all(context: &Context) -> Vec<DoctorFinding> {
         Ok((status, accounts, answers)) => {
             daemon(&status, &accounts, &mut findings);
             serving(&status.providers, format::now(), &mut findings);
-            self::accounts(&accounts, config.as_ref(), &mut findings);
+            self::accounts(&accounts, &mut findings);
             conflicts(&found, &accounts, &answers, &mut findings);
         }
     }
@@ -48,12 +48,12 @@ fn ask(context: &Context, found: &FoundCredentials) -> Result<DaemonAnswers, Str
     ask().map_err(|error| error.message().to_owned())
 }
 
-fn config(context: &Context, findings: &mut Vec<DoctorFinding>) -> Option<Config> {
+fn config(context: &Context, findings: &mut Vec<DoctorFinding>) {
     let places = match context.places() {
         Ok(places) => places,
         Err(error) => {
             findings.push(DoctorFinding::broken("config", error.message().to_owned()));
-            return None;
+            return;
         }
     };
     let path = places.config.display().to_string();
@@ -63,12 +63,10 @@ fn config(context: &Context, findings: &mut Vec<DoctorFinding>) -> Option<Config
             let why = headline.strip_prefix(&format!("{path}: ")).unwrap_or(&headline);
             let finding = DoctorFinding::broken("config", why).of(path);
             findings.push(finding.remedy("correct this; until then the daemon keeps the last valid configuration"));
-            None
         }
         Ok(loaded) => {
             findings.push(DoctorFinding::ok("config", "the configuration is valid").of(path));
             certificates(&loaded.config, findings);
-            Some(loaded.config)
         }
     }
 }
@@ -143,26 +141,25 @@ fn serving(providers: &[ProviderInfo], now: u64, findings: &mut Vec<DoctorFindin
     }
 }
 
-fn accounts(accounts: &[AccountInfo], config: Option<&Config>, findings: &mut Vec<DoctorFinding>) {
+fn accounts(accounts: &[AccountInfo], findings: &mut Vec<DoctorFinding>) {
     for account in accounts {
         let why = account.state_reason.as_deref().map(|why| format!(": {why}")).unwrap_or_default();
         let finding = |message: String| DoctorFinding::warning("account", message).of(account::name(account));
         match account.state.as_str() {
             "cannot_renew" => {
                 let why = account.state_reason.as_deref().unwrap_or("it cannot be renewed");
-                findings.push(finding(why.to_owned()).remedy(login_remedy(account, config)));
+                findings.push(finding(why.to_owned()).remedy(remedy(account)));
             }
-            "needs_login" => {
-                findings.push(finding(format!("it needs a login{why}")).remedy(login_remedy(account, config)));
-            }
+            "needs_login" => findings.push(finding(format!("it needs a login{why}")).remedy(remedy(account))),
             "needs_verification" => {
-                let remedy = format!("open the link and confirm, then: lessor account verify {}", account.id);
+                let remedy = format!("{}{}", page_to_open(account), remedy(account));
                 findings.push(finding(format!("its provider requires a verification{why}")).remedy(remedy));
             }
             // what the provider refuses, for as long as it does
             "limited" if account.state_reason.is_some() => {
                 let message = account.state_reason.clone().unwrap_or_default();
-                findings.push(finding(message).remedy(denial_remedy(account)));
+                let check = format!("lessor account check {}", account::reference(account));
+                findings.push(finding(message).remedy(page_to_open(account) + &check));
             }
             _ => {}
         }
@@ -177,28 +174,14 @@ fn accounts(accounts: &[AccountInfo], config: Option<&Config>, findings: &mut Ve
     }
 }
 
-/// What the user can do about an account that its provider refuses.
-fn denial_remedy(account: &AccountInfo) -> String {
-    let open = account.state_link.as_ref().map(|link| format!("open {link}; then: ")).unwrap_or_default();
-    format!("{open}lessor account check {}", account.id)
+/// The page of the provider that comes before the command, if there is one.
+fn page_to_open(account: &AccountInfo) -> String {
+    account.state_link.as_ref().map(|link| format!("open {link}; then: ")).unwrap_or_default()
 }
 
-/// How to make a login usable again.
-fn login_remedy(account: &AccountInfo, config: Option<&Config>) -> String {
-    let provider = &account.provider;
-    if let Some(link) = account.link.as_ref().filter(|link| link.mode == "link") {
-        return format!("use {} once; lessor reads the new token from its file", link.tool);
-    }
-    let config = config.filter(|_| account.kind == CredentialKind::Oauth);
-    let is_missing = |config| OauthSettings::of(provider, oauth_given(config, provider)).is_err();
-    if config.is_some_and(is_missing) {
-        // both the daemon and `login` need it
-        return format!(
-            "set the missing key; then the daemon can refresh it, or you can log in again: \
-             lessor config set providers.{provider}.oauth.KEY VALUE"
-        );
-    }
-    format!("log in again: lessor login {provider}")
+/// What lets an account serve again.
+fn remedy(account: &AccountInfo) -> String {
+    account.remedy.clone().unwrap_or_else(|| "see: lessor account list".to_owned())
 }
 
 fn files(files: &[FoundFile], findings: &mut Vec<DoctorFinding>) {
@@ -271,9 +254,9 @@ fn conflicts(
                 let message =
                     format!("lessor and {tool} both refresh this login ({file}): each refresh logs out the other");
                 let finding = DoctorFinding::warning("login", message);
-                let name = account::name(account);
+                let name = account::reference(account);
                 finding.remedy(format!(
-                    "to let {tool} refresh it: lessor account remove '{name}'; then: lessor import --from {}; or to let lessor \
+                    "to let {tool} refresh it: lessor account remove {name}; then: lessor import --from {}; or to let lessor \
                      refresh it: lessor import --from {} --take-over",
                     entry.tool.name(),
                     entry.tool.name()
@@ -370,8 +353,8 @@ mod tests {
             "created_at": 0
         });
         let mut findings = Vec::new();
-        accounts(&[serde_json::from_value(account).unwrap()], None, &mut findings);
-        assert_eq!(findings[0].remedy.as_deref(), Some("open https://a.example; then: lessor account check ac_1"));
+        accounts(&[serde_json::from_value(account).unwrap()], &mut findings);
+        assert_eq!(findings[0].remedy.as_deref(), Some("open https://a.example; then: lessor account check work"));
     }
 
     #[test]

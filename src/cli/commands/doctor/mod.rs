@@ -3,7 +3,7 @@
 mod checks;
 mod repairs;
 
-use crate::cli::ui::{Output, Tint, clean};
+use crate::cli::ui::{self, Output, Tint, clean};
 use crate::cli::{context::Context, error::CliError};
 
 use clap::Args;
@@ -94,6 +94,9 @@ pub(super) fn execute(args: &DoctorArgs, context: &Context) -> Result<u8, CliErr
     Ok(u8::from(!healthy))
 }
 
+/// Where a command begins that is a remedy.
+const INDENT: usize = 13;
+
 fn text(diagnosis: &Diagnosis, output: &Output) -> String {
     let mut text = String::new();
     for finding in &diagnosis.findings {
@@ -110,8 +113,14 @@ fn text(diagnosis: &Diagnosis, output: &Output) -> String {
         text += &output.hanging(&format!("{}  ", output.tint(tint, word)), &first);
         lines.for_each(|line| text += &output.hanging(&format!("{:9}", ""), &line));
         if let Some(remedy) = &finding.remedy {
-            text += &output
-                .hanging(&format!("{:9}", ""), &format!("{} {}", output.tint(Tint::Strong, "do:"), clean(remedy)));
+            let (indent, mark) = (format!("{:9}", ""), output.tint(Tint::Strong, "do:"));
+            if remedy.starts_with("lessor ") {
+                // a command that is too long for a line stays one that a shell reads
+                let lines = ui::account::command_lines(&clean(remedy), output.width.saturating_sub(INDENT));
+                text += &format!("{indent}{mark} {}\n", lines.join(&format!("\n{:INDENT$}", "")));
+            } else {
+                text += &output.hanging(&indent, &format!("{mark} {}", clean(remedy)));
+            }
         }
     }
     text

@@ -201,7 +201,8 @@ fn refuse_other_settings(state: &State, known: &AccountRecord, params: &AddAccou
     ];
     let Some((field, _)) = given.iter().find(|(_, differs)| *differs) else { return Ok(()) };
     let message = format!("this is account {} already, with another `{field}`", state.account_name(known.id));
-    Err(bad(message).hint(format!("change it with `lessor account set {} {field}=…`", known.id)))
+    Err(bad(message)
+        .hint(format!("change it with `lessor account set {} {field}=…`", state.account_reference(known.id))))
 }
 
 /// Ids to choose from; they are drawn before the state is locked.

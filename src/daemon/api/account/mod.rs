@@ -10,6 +10,7 @@ pub mod replace;
 pub mod usage;
 
 use self::add::{check_account_texts, check_agents};
+use crate::config::format_key;
 use crate::daemon::api::planner::let_others_lock;
 use crate::daemon::api::reply::{CallReply, CallResult};
 use crate::daemon::api::session::{bad, find_account, refused};
@@ -18,6 +19,7 @@ use crate::daemon::{os::clock, view};
 use crate::pool::{Account, AccountChange, AccountId, Command, Now};
 use crate::protocol::{Answer, ErrorInfo, ErrorKind, ListAccountsParams, SetAccountParams};
 use crate::provider;
+use crate::visible::shell_word;
 
 /// For how many accounts the state is locked at once.
 const LOCKED_AT_ONCE: usize = 32;
@@ -82,7 +84,7 @@ fn pool_command(state: &State, id: AccountId, command: AccountAction) -> Result<
         AccountAction::Remove => return Ok(Command::RemoveAccount(id)),
         AccountAction::ClearLimits => return Ok(Command::ClearLimits(id)),
         AccountAction::Enable(enabled, reason) => {
-            refuse_configured(state, id, &["enabled"], enabled)?;
+            refuse_if_configuration_disables(state, id, enabled)?;
             let enabled = Some((enabled, reason.filter(|reason| !reason.is_empty())));
             AccountChange { enabled, ..AccountChange::default() }
         }
@@ -104,7 +106,7 @@ fn set(state: &State, account: AccountId, params: SetAccountParams) -> Result<Ac
         ("use", params.allowed_agents.is_some()),
     ];
     let keys: Vec<&str> = given.iter().filter(|(_, given)| *given).map(|(key, _)| *key).collect();
-    refuse_configured(state, account, &keys, false)?;
+    refuse_configured(state, account, &keys)?;
     let allowed_agents = params
         .allowed_agents
         .map(|allowed_agents| if allowed_agents.is_empty() { default_uses(state, account) } else { allowed_agents });
@@ -127,12 +129,10 @@ fn default_uses(state: &State, account: AccountId) -> Vec<String> {
 }
 
 /// Refuses to change a setting that the configuration decides, and names its line.
-fn refuse_configured(state: &State, account: AccountId, keys: &[&str], enabling: bool) -> Result<(), ErrorInfo> {
+fn refuse_configured(state: &State, account: AccountId, keys: &[&str]) -> Result<(), ErrorInfo> {
     let record = state.pool.account(account).map(|account| &account.record);
     let Some(section) = record.and_then(|record| state.pool.configured(record)) else { return Ok(()) };
     let decides = |key: &str| match key {
-        // an account must be enabled in both: only enabling what the configuration disables has no effect
-        "enabled" => enabling && section.enabled == Some(false),
         "max_leases" => section.max_leases.is_some(),
         "priority" => section.priority.is_some(),
         _ => section.allowed_agents.is_some(),
@@ -141,5 +141,16 @@ fn refuse_configured(state: &State, account: AccountId, keys: &[&str], enabling:
     let line = state.config.config.location_of(&["accounts", &section.name, key]);
     let line = line.unwrap_or_else(|| state.config.path.display().to_string());
     let message = format!("`{key}` of this account is decided by the configuration: {line}");
-    Err(bad(message).hint("change it there, or remove the line"))
+    let command = shell_word(&format_key(&["accounts", &section.name, key]));
+    let command =
+        command.map_or_else(|| "lessor config edit".to_owned(), |key| format!("lessor config set {key} VALUE"));
+    Err(bad(message).hint(format!("change it there: {command}")))
+}
+
+/// An account must be enabled in both: to enable what the configuration disables has no effect.
+fn refuse_if_configuration_disables(state: &State, account: AccountId, enabling: bool) -> Result<(), ErrorInfo> {
+    let Some(account) = state.pool.account(account) else { return Ok(()) };
+    let section = state.pool.configured(&account.record);
+    let is_disabled = section.is_some_and(|section| section.enabled == Some(false));
+    if enabling && is_disabled && account.record.enabled { Err(view::disabled(state, account)) } else { Ok(()) }
 }

@@ -48,11 +48,12 @@ pub async fn refresh(daemon: Arc<Daemon>, params: AccountRef) -> AnswerResult {
 fn failed(state: &State, id: AccountId, at: Option<Mono>) -> ErrorInfo {
     let mut error = view::credential_problem(state, CredentialProblem::NotNow(id, at));
     let provider = state.pool.account(id).map_or("", |account| &account.record.provider);
+    let name = state.account_reference(id);
     let fault = state.logins.plan.last_failure(id).map(|(failure, _)| failure.fault);
     let remedy = match fault {
         Some(RefreshFault::Client) => format!("check [providers.{provider}.oauth], then try again"),
         Some(RefreshFault::ClientRefused | RefreshFault::ClientUnknown) => format!(
-            "check [providers.{provider}.oauth]; if another client made this login: lessor account set {id} client_id=ID"
+            "check [providers.{provider}.oauth]; if another client made this login: lessor account set {name} client_id=ID"
         ),
         _ => return error,
     };
@@ -87,10 +88,7 @@ fn impossible(state: &State, id: AccountId) -> ErrorInfo {
         return view::still_unusable(state, now, id).unwrap_or_else(removed);
     }
     let message = match (&record.login_state, record.kind) {
-        (LoginState::NeedsLogin(_), CredentialKind::Oauth) => {
-            let why = view::state_reason(state, now, account).unwrap_or_default();
-            format!("{name} needs a new login: {why}")
-        }
+        (LoginState::NeedsLogin(_), CredentialKind::Oauth) => view::needs_login_words(state, now, account),
         (_, CredentialKind::ApiKey) => format!("{name} has an API key, which is not refreshed"),
         (_, CredentialKind::Token) => format!("{name} has a long-lived token, which is not refreshed"),
         (_, CredentialKind::Oauth) => match state.missing_for_refresh(id) {

@@ -22,13 +22,13 @@ pub(super) fn login_remedy(state: &State, account: &Account) -> Option<String> {
 
 /// What lets an account serve again that is disabled, or that its owner must confirm.
 pub(super) fn other_remedy(state: &State, account: &Account, now: Now) -> Option<String> {
-    let id = account.record.id;
+    let remedy = view::remedy(state, now, account);
     if !account.enabled() {
-        return Some(format!("it is disabled; to use it: lessor account enable {id}"));
+        return Some(format!("it is disabled; to use it: {}", remedy?));
     }
     if matches!(account.record.login_state, LoginState::NeedsVerification(_)) {
         let why = view::state_reason(state, now, account).map(|why| format!(": {why}")).unwrap_or_default();
-        return Some(format!("its provider wants it confirmed{why}; then: lessor account verify {id}"));
+        return Some(format!("its provider wants it confirmed{why}; then: {}", remedy?));
     }
     None
 }

@@ -123,7 +123,7 @@ fn refuse_known(state: &State, id: AccountId, provider: &str, credential: &Crede
     match state.pool.accounts().iter().find(has_it) {
         None => Ok(()),
         Some(own) if own.record.id == id => Err(bad(format!("{} has this secret already", state.account_name(id)))
-            .hint(format!("to try it: lessor account check {id}"))),
+            .hint(format!("to try it: lessor account check {}", state.account_reference(id)))),
         Some(other) => {
             let id = other.record.id;
             Err(bad(format!("this secret is that of {} ({id}) already", state.account_name(other.record.id)))
