@@ -1,8 +1,8 @@
 // Whether an agent can start, and the accounts.
 
 import { text, fill } from './strings.js';
-import { el, section, setText, show } from './dom.js';
-import { clock, nameOf, percent, until, when, words } from './format.js';
+import { el, meter, section, setText, show } from './dom.js';
+import { clock, nameOf, percent, quotaName, until, when, windowName, words } from './format.js';
 import { timeline } from './charts.js';
 
 const TINTS = {
@@ -90,7 +90,7 @@ function card(account, now, act, samples, isOpen) {
 function limits(account, now) {
   if (account.limits.length === 0) return null;
   return el('ul', { class: 'limits' }, account.limits.map((limit) =>
-    el('li', {}, fill(text.limit, { key: limit.key || text.whole, reason: words(limit.reason), until: until(limit.until, now) }),
+    el('li', {}, fill(text.limit, { key: quotaName(limit.key) || text.whole, reason: words(limit.reason), until: until(limit.until, now) }),
       limit.evidence ? el('span', { class: 'evidence' }, limit.evidence) : null)));
 }
 
@@ -101,18 +101,16 @@ function windows(account, now) {
   const used = known.filter((window) => window.utilization > 0).sort((one, other) => other.utilization - one.utilization);
   if (used.length === 0) return el('p', { class: 'dim' }, text.allUnused);
   return el('div', { class: 'windows' }, used.slice(0, 6).flatMap((window) => {
-    const name = windowName(window);
+    const name = windowName(account.provider, window);
     const end = window.stale ? text.stale : window.resets_at ? fill(text.resets, { when: clock(window.resets_at, now) }) : '';
     return [
       el('span', { class: 'name' }, name),
-      el('meter', { class: 'bar', min: 0, max: 1, low: 0.8, high: 0.95, optimum: 0, value: window.utilization, 'aria-label': `${nameOf(account)} ${name}` }, percent(window.utilization)),
+      meter(`${nameOf(account)} ${name}`, window.utilization, percent(window.utilization)),
       el('span', { class: 'number' }, percent(window.utilization)),
       el('span', { class: 'dim' }, end),
     ];
   }));
 }
-
-export const windowName = (window) => (window.key && !window.window.includes(window.key) ? `${window.key} ${window.window}` : window.window);
 
 function history(account, samples, isOpen) {
   if (!account.usage.some((window) => !window.rate)) return null;

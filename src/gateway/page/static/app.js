@@ -1,11 +1,11 @@
 // The page: it reads what `lessor status` reads, and follows the events.
 
 import { text, fill } from './strings.js';
-import { el, setText } from './dom.js';
-import { seconds } from './format.js';
+import { ask, el, setText } from './dom.js';
+import { holderOf, nameOf, seconds, windowName } from './format.js';
 import { SessionEnded, Unreachable, call, follow, open } from './connection.js';
 import { Samples } from './charts.js';
-import { makeAccounts, makeStarts, windowName } from './accounts.js';
+import { makeAccounts, makeStarts } from './accounts.js';
 import { makeLeases, makeQueue } from './leases.js';
 import { makeRequests } from './requests.js';
 import { makeHistory } from './history.js';
@@ -14,18 +14,29 @@ import { makeEvents } from './events.js';
 const REFRESH = 5000;
 const REFRESH_ON_EVENT = 500;
 const HISTORY_REFRESH = 60000;
+/** How soon the sums follow a request that has ended. */
+const HISTORY_ON_EVENT = 5000;
+/** How long the result of an action is shown. */
+const NOTICE = 10000;
+/** The most answers that are read for the usage over time. */
+const MOST_PAGES = 60;
+const WEEK = 7 * 86400000;
 /** More events than this that wait for the next frame are not shown one by one. */
 const MOST_WAITING = 2000;
 
 const state = el('span', { class: 'state', role: 'status' }, text.state.connecting);
 const rights = el('span', { class: 'badge' });
 const banner = el('div', { class: 'banner', role: 'alert', hidden: true });
+const notice = el('p', { class: 'notice', role: 'status' });
 const samples = new Samples();
 const act = { isAllowed: false, run };
 let parts = null;
 let readAt = 0;
 let refreshTimer = 0;
 let isRefreshing = false;
+let isRefreshDue = false;
+let isHistoryDue = false;
+let noticeTimer = 0;
 let stream = null;
 let waiting = [];
 let isFrameDue = false;
@@ -34,12 +45,12 @@ let hasEnded = false;
 function build() {
   parts = {
     starts: makeStarts(), accounts: makeAccounts(act, samples), leases: makeLeases(act), queue: makeQueue(),
-    requests: makeRequests(history), history: makeHistory(history), events: makeEvents(),
+    requests: makeRequests(history), history: makeHistory(history, samples), events: makeEvents(),
   };
   const columns = el('div', { class: 'columns' }, parts.leases.element, parts.queue.element);
   document.body.replaceChildren(
     el('a', { class: 'skip', href: '#accounts' }, text.skip),
-    el('header', { class: 'top' }, el('h1', {}, text.title), rights, state),
+    el('header', { class: 'top' }, el('h1', {}, text.title), rights, state), notice,
     el('main', {}, banner, parts.starts.element, parts.accounts.element, columns, parts.history.element, parts.requests.element, parts.events.element));
 }
 
@@ -49,16 +60,17 @@ const history = (params) => call('history.query', params);
 async function refresh() {
   if (isRefreshing || hasEnded || document.hidden) return;
   isRefreshing = true;
+  isRefreshDue = false;
   clearTimeout(refreshTimer);
   try {
     const [status, accounts, leases] = await Promise.all([call('status'), call('account.list'), call('lease.list')]);
     const now = Date.now();
     readAt = now;
-    accounts.forEach((account) => sample(account.id, account.usage));
+    accounts.forEach((account) => sample(account.id, account.provider, account.usage));
     requestAnimationFrame(() => {
       parts.starts.update(status, now);
       parts.accounts.update(accounts, now);
-      parts.leases.update(leases, now);
+      parts.leases.update(leases, accounts, now);
       parts.queue.update(status.queue, now);
       parts.history.updateQuota(accounts);
       parts.events.rate(now);
@@ -69,11 +81,14 @@ async function refresh() {
     broken(error);
   } finally {
     isRefreshing = false;
-    refreshTimer = setTimeout(refresh, REFRESH);
+    refreshTimer = setTimeout(refresh, isRefreshDue ? REFRESH_ON_EVENT : REFRESH);
   }
 }
 
+/** Reads again after an event. More events do not put it off. */
 function refreshSoon() {
+  if (isRefreshDue) return;
+  isRefreshDue = true;
   if (isRefreshing) return;
   clearTimeout(refreshTimer);
   refreshTimer = setTimeout(refresh, REFRESH_ON_EVENT);
@@ -88,6 +103,7 @@ function broken(error) {
   if (error instanceof SessionEnded) return end();
   if (document.hidden) return;
   setState('gone');
+  parts.events.rate(null);
   if (error instanceof Unreachable) parts.starts.forget();
   const line = error instanceof Unreachable ? fill(text.gone, { time: readAt ? seconds(readAt) : '…' }) : error.message;
   say(line, text.goneRemedy);
@@ -108,16 +124,31 @@ function end() {
   say(text.ended, text.endedRemedy);
 }
 
-/** Carries out an action after a confirmation. */
-async function run(action, name, method, params) {
-  if (!window.confirm(fill(text.actions.confirm, { action, name }))) return;
+/** Carries out an action after a confirmation. `choice`: a parameter that the user chooses. */
+async function run(action, name, method, params, choice = {}) {
+  const answer = await ask(fill(text.actions.confirm, { action, name }), { ...choice, yes: action, no: text.actions.cancel });
+  if (answer === null) return;
+  if (choice.name && answer) params = { ...params, [choice.name]: answer };
   try {
-    await call(method, params);
-    setText(state, fill(text.done, { what: fill(text.actions.of, { action, name }) }));
+    const done = await call(method, params);
+    const what = method === 'lease.move' ? moved(done, name) : fill(text.actions.of, { action, name });
+    notify(fill(text.done, { what }), false);
   } catch (error) {
-    say(fill(text.failed, { why: error.message }));
+    if (error instanceof SessionEnded) return end();
+    notify(fill(text.failed, { why: error instanceof Unreachable ? text.starts.forgotten : error.message }), true);
   }
   refresh();
+}
+
+const moved = (done, name) => fill(text.moved, {
+  holder: holderOf(done, name), from: nameOf(done.from), to: nameOf(done.to), when: done.at_next_request ? text.atNextRequest : '',
+});
+
+function notify(line, isBad) {
+  setText(notice, line);
+  notice.classList.toggle('bad', isBad);
+  clearTimeout(noticeTimer);
+  noticeTimer = setTimeout(() => setText(notice, ''), NOTICE);
 }
 
 /** Events wait for the next frame, and at most some of them. */
@@ -133,8 +164,18 @@ function arrived(events) {
     parts.events.add(events);
     const ended = events.filter((event) => event.kind === 'request.ended' && event.request).map((event) => event.request);
     if (ended.length > 0 && !parts.requests.isFiltered()) parts.requests.add(ended);
+    if (ended.length > 0) historySoon();
     if (events.some((event) => event.kind !== 'request.ended')) refreshSoon();
   }), 200);
+}
+
+function historySoon() {
+  if (isHistoryDue) return;
+  isHistoryDue = true;
+  setTimeout(() => {
+    isHistoryDue = false;
+    if (!document.hidden && !hasEnded) parts.history.reload();
+  }, HISTORY_ON_EVENT);
 }
 
 function listen() {
@@ -153,30 +194,35 @@ async function reload() {
 
 async function showPast() {
   try {
-    const past = await history({ of: 'events', limit: 100, since: Date.now() - 7 * 86400000 });
+    const past = await history({ of: 'events', limit: 100, since: Date.now() - WEEK });
     parts.events.add(past.events.reverse());
   } catch {
     // the list begins now
   }
   parts.events.render();
+}
+
+/** Reads how the usage was, newest first. */
+async function showPastUsage() {
+  const since = Date.now() - WEEK;
   try {
-    // newest first, and at most so many pages
     let before = null;
-    const read = [];
-    for (let pages = 0; pages < 3; pages += 1) {
-      const past = await history({ of: 'events', kinds: ['usage.updated'], limit: 1000, since: Date.now() - 7 * 86400000, before });
-      read.push(...past.events);
+    for (let pages = 0; pages < MOST_PAGES && !hasEnded; pages += 1) {
+      const past = await history({ of: 'events', kinds: ['usage.updated'], limit: 1000, since, before });
+      past.events.forEach((event) => event.account && sample(event.account.id, event.provider, event.usage ?? []));
       before = past.next;
       if (!before) break;
     }
-    read.reverse().forEach((event) => sample(event.account?.id, event.usage ?? []));
   } catch {
-    // the timelines begin now
+    // the timelines begin later
   }
+  parts.history.reload();
+  refreshSoon();
 }
 
-function sample(account, windows) {
-  windows.filter((window) => !window.rate).forEach((window) => samples.add(account, windowName(window), window.as_of, window.utilization));
+function sample(account, provider, windows) {
+  windows.filter((window) => !window.rate).forEach((window) =>
+    samples.add(account, windowName(provider, window), window.as_of, window.utilization, window.resets_at));
 }
 
 async function begin() {
@@ -191,6 +237,7 @@ async function begin() {
   }
   await showPast();
   listen();
+  showPastUsage();
   setInterval(() => !document.hidden && !hasEnded && parts.history.reload(), HISTORY_REFRESH);
   document.addEventListener('visibilitychange', () => {
     if (document.hidden) {

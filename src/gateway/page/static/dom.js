@@ -59,11 +59,43 @@ export function table(label, columns) {
 /** A row of such a table. */
 export function row(of, cells) {
   return el('tr', { role: 'row' }, cells.map((cell, at) => {
-    const { name, number, wide } = of.columns[at];
+    const { name, number, wide, whole } = of.columns[at];
     const isBlank = cell === '' || cell === null || cell === undefined;
-    const kind = [number && 'number', wide && 'wide', isBlank && 'blank'].filter(Boolean).join(' ');
+    const kind = [number && 'number', wide && 'wide', whole && 'whole', isBlank && 'blank'].filter(Boolean).join(' ');
     return el('td', { role: 'cell', class: kind || null, 'data-label': name || null }, isBlank ? '' : cell);
   }));
+}
+
+/** A bar of a share. Drawn here, because each browser draws `meter` in its own way. */
+export function meter(name, share, shown) {
+  const fill = el('span', { class: share >= 0.95 ? 'bad' : share >= 0.8 ? 'warn' : null });
+  fill.style.width = `${Math.min(1, Math.max(0, share)) * 100}%`;
+  return el('span', { class: 'bar', role: 'meter', 'aria-label': name, 'aria-valuemin': 0, 'aria-valuemax': 100, 'aria-valuenow': Math.round(share * 100), 'aria-valuetext': shown }, fill);
+}
+
+/**
+ * Asks before an action. `choices` are pairs of a value and its text, and `label` says what they are. The promise has
+ * what was chosen (`true` without choices), or `null`.
+ */
+export function ask(question, { yes, no, label, choices = [] }) {
+  const opener = document.activeElement?.getAttribute('data-key');
+  return new Promise((answer) => {
+    const select = choices.length > 0 ? el('select', {}, choices.map(([value, shown]) => el('option', { value }, shown))) : null;
+    const finish = (value) => {
+      dialog.close();
+      dialog.remove();
+      // what was shown below may have been replaced meanwhile
+      if (opener) [...document.querySelectorAll('[data-key]')].find((found) => found.getAttribute('data-key') === opener)?.focus();
+      answer(value);
+    };
+    const dialog = el('dialog', { 'aria-labelledby': 'question', oncancel: (event) => { event.preventDefault(); finish(null); } },
+      el('p', { id: 'question' }, question), select && el('label', {}, label, select),
+      el('div', { class: 'actions' },
+        el('button', { type: 'button', 'data-answer': 'no', onclick: () => finish(null) }, no),
+        el('button', { type: 'button', 'data-answer': 'yes', onclick: () => finish(select ? select.value : true) }, yes)));
+    document.body.append(dialog);
+    dialog.showModal();
+  });
 }
 
 /** Sets a text only if it has changed, so that a screen reader is not disturbed. */

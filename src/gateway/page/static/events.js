@@ -2,7 +2,7 @@
 
 import { text, fill } from './strings.js';
 import { el, section, setText, show } from './dom.js';
-import { holderOf, nameOf, seconds, until, words } from './format.js';
+import { holderOf, nameOf, quotaName, seconds, until, words } from './format.js';
 
 const MOST = 100;
 const HIDDEN = new Set(['request.ended', 'usage.updated', 'queue.changed', 'replay.end']);
@@ -34,7 +34,9 @@ export function makeEvents() {
       shown = [...fresh.reverse(), ...shown].slice(0, MOST);
       render();
     },
+    /** How many come; `null` when it is not known. */
     rate(now) {
+      if (now === null) counts = [];
       counts = counts.filter(([at]) => now - at < 2000);
       const rate = Math.round(counts.reduce((sum, [, count]) => sum + count, 0) / 2);
       setText(note, rate >= 5 ? fill(text.eventRate, { n: rate }) : '');
@@ -51,7 +53,7 @@ function inWords(event) {
     from: nameOf(event.from),
     holder: holderOf(event, text.aHolder),
     reason: words(event.reason),
-    key: event.key || text.whole,
+    key: event.kind.startsWith('account.') ? quotaName(event.key) || text.whole : event.key,
     state: text.states[event.state] ?? words(event.state) ?? '',
     until: event.until ? until(event.until, event.at) : '',
   });

@@ -49,10 +49,24 @@ export const number = (value) => numberFormat.format(value);
 export const short = (value) => (value < 10000 ? numberFormat.format(value) : shortFormat.format(value));
 export const cost = (value) => costFormat.format(value);
 
-/** A share as in `lessor status`: whole percent, and 100 only when all is used. */
+/** A share as in `lessor status`: a little is not nothing, and not quite all is not all. */
 export function percent(share) {
   const value = Math.round(share * 100);
+  if (share > 0 && value < 1) return '< 1 %';
   return `${share < 1 ? Math.min(value, 99) : value} %`;
+}
+
+/** What people call a quota, as in `lessor status`: the pool, or the model. */
+export function quotaName(key) {
+  const [pool, model] = (key ?? '').split(/:(.*)/s);
+  if (model) return model.replace(/\*+$/, '');
+  return pool === 'gemini-antigravity' ? 'antigravity' : pool;
+}
+
+/** A quota window; with its pool where an account has several. */
+export function windowName(provider, window) {
+  const pool = provider === 'google' ? quotaName((window.key ?? '').split(':')[0]) : '';
+  return pool && pool !== window.window ? `${pool}: ${window.window}` : window.window;
 }
 
 /** What a person calls an account. */

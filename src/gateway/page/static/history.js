@@ -1,22 +1,22 @@
 // Charts of the last day and week.
 
 import { text, fill } from './strings.js';
-import { el, section, setText } from './dom.js';
-import { cost, nameOf, number, percent, short } from './format.js';
+import { el, meter, section, setText } from './dom.js';
+import { cost, nameOf, number, percent, short, windowName } from './format.js';
 import { columns } from './charts.js';
-import { windowName } from './accounts.js';
 
 const HOUR = 3600000;
 const SPANS = { day: { length: 24 * HOUR, step: HOUR, by: 'hour' }, week: { length: 7 * 24 * HOUR, step: 24 * HOUR, by: 'day' } };
 
-export function makeHistory(load) {
+export function makeHistory(load, samples) {
   let current = 'day';
+  let ids = [];
   const totals = el('p', { class: 'totals' });
   const charts = el('div', { class: 'charts' });
   const quota = el('div', { class: 'windows' });
   const buttons = Object.keys(SPANS).map((name) =>
     el('button', { type: 'button', 'aria-pressed': String(name === current), onclick: () => choose(name) }, text.spans[name]));
-  const share = el('figure', { class: 'chart' }, el('figcaption', {}, el('span', {}, text.charts.quota)), quota);
+  const share = el('figure', { class: 'chart' }, el('figcaption', {}, el('span', {}, text.charts.quotaNow)), quota);
   const { element, note } = section('history', text.history, el('div', { class: 'actions' }, buttons), totals, charts);
 
   function choose(name) {
@@ -34,7 +34,7 @@ export function makeHistory(load) {
     } catch (error) {
       setText(note, fill(text.noHistory, { why: error.message }));
       totals.hidden = true;
-      charts.replaceChildren(share);
+      charts.replaceChildren(shareOver(until - length, until, step), share);
       return;
     }
     setText(note, answer.dropped > 0 ? fill(text.dropped, { n: number(answer.dropped) }) : '');
@@ -46,7 +46,18 @@ export function makeHistory(load) {
       columns(text.charts.limits, bars((sums) => sums.limited), short, 'bad'),
       columns(text.charts.tokens, bars((sums) => sums.tokens.input + sums.tokens.output), short),
       columns(text.charts.cost, bars((sums) => sums.cost_usd), cost),
-      share);
+      shareOver(answer.since, answer.until, step), share);
+  }
+
+  /** The share of quota that was used at the end of each step; now, at the end of the last one. */
+  function shareOver(since, until, step) {
+    const ends = [];
+    for (let end = until; end > since && ends.length < 200; end -= step) ends.unshift(end);
+    const bars = ends.map((end) => ({ at: end, value: samples.shareAt(end, ids) ?? 0 }));
+    const isKnown = samples.shareAt(until, ids) !== null;
+    const last = (all) => (isKnown ? all[all.length - 1]?.value ?? 0 : null);
+    const shown = (value) => (value === null ? text.notRead : percent(value));
+    return columns(text.charts.quota, bars, shown, 'share', { sum: last, label: text.shareText, most: 1 });
   }
 
   return {
@@ -54,6 +65,7 @@ export function makeHistory(load) {
     reload,
     /** The share of each quota that is used now: the fullest window of each account. */
     updateQuota(accounts) {
+      ids = accounts.map((account) => account.id);
       const rows = accounts.flatMap((account) => {
         const windows = account.usage.filter((window) => !window.rate && !window.stale);
         const fullest = windows.reduce((found, window) => (!found || window.utilization > found.utilization ? window : found), null);
@@ -63,9 +75,9 @@ export function makeHistory(load) {
       const shown = rows.slice(0, 8);
       quota.replaceChildren(...(shown.length > 0 ? shown.flatMap(({ account, window }) => [
         el('span', { class: 'name' }, nameOf(account)),
-        el('meter', { class: 'bar', min: 0, max: 1, low: 0.8, high: 0.95, optimum: 0, value: window.utilization, 'aria-label': `${nameOf(account)} ${windowName(window)}` }, percent(window.utilization)),
+        meter(`${nameOf(account)} ${windowName(account.provider, window)}`, window.utilization, percent(window.utilization)),
         el('span', { class: 'number' }, percent(window.utilization)),
-        el('span', { class: 'dim' }, windowName(window)),
+        el('span', { class: 'dim' }, windowName(account.provider, window)),
       ]) : [el('span', { class: 'dim' }, text.noReading)]));
     },
   };
@@ -92,5 +104,5 @@ function figures(sums) {
     ['attempts', sums.attempts], ['limited', sums.limited], ['input', sums.tokens.input], ['output', sums.tokens.output], ['cached', sums.tokens.cached],
   ];
   return rows.filter(([name, value]) => value > 0 || name === 'requests').map(([name, value]) =>
-    el('span', { 'data-total': name, 'data-value': value }, el('strong', {}, number(value)), ` ${names[name]}`));
+    el('span', { 'data-total': name, 'data-value': value }, el('strong', {}, number(value)), ` ${value === 1 ? text.totalsOfOne[name] ?? names[name] : names[name]}`));
 }

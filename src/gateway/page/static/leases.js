@@ -10,25 +10,33 @@ export function makeLeases(act) {
   const of = table(text.leases, text.leaseColumns.map((name, at) => column(name, { wide: at === 4 })));
   const empty = el('p', { class: 'empty' }, text.noLeases);
   const { element, note } = section('leases', text.leases, of.element, empty);
+  let known = [];
+  const targets = (lease) => known.filter((account) => account.provider === lease.provider && account.id !== lease.account.id && account.enabled);
   return {
     element,
-    update(leases, now) {
+    update(leases, accounts, now) {
+      known = accounts;
       of.element.hidden = leases.length === 0;
       empty.hidden = leases.length > 0;
       setText(note, leases.length > 0 ? String(leases.length) : '');
       show(of.body, leases, (lease) => lease.lease, (lease) => JSON.stringify([lease, Math.floor((now - lease.granted_at) / 30000)]), (lease) => {
         const holder = holderOf(lease, text.aHolder);
         return row(of, [holder, nameOf(lease.account), [lease.model, lease.pool].filter(Boolean).join(' · '), span(now - lease.granted_at),
-          lease.directory || lease.session || '', act.isAllowed ? buttons(lease, holder, act) : '']);
+          lease.directory || lease.session || '', act.isAllowed ? buttons(lease, holder, act, targets) : '']);
       });
     },
   };
 }
 
-function buttons(lease, holder, act) {
+function buttons(lease, holder, act, targets) {
   const button = (action, method) => {
     const label = fill(text.actions.of, { action: text.actions[action], name: holder });
-    return el('button', { type: 'button', 'aria-label': label, 'data-key': `${action} ${lease.lease}`, onclick: () => act.run(text.actions[action], holder, method, { lease: lease.lease }) }, text.actions[action]);
+    return el('button', { type: 'button', 'aria-label': label, 'data-key': `${action} ${lease.lease}`, onclick: () => act.run(text.actions[action], holder, method, { lease: lease.lease }, choice(action)) }, text.actions[action]);
+  };
+  /** Where a lease can move to. */
+  const choice = (action) => action !== 'move' ? {} : {
+    name: 'to', label: text.moveTo,
+    choices: [['', text.bestOther], ...targets(lease).map((account) => [account.id, `${nameOf(account)} (${text.states[account.state] ?? account.state})`])],
   };
   return el('span', { class: 'actions' }, button('move', 'lease.move'), button('release', 'lease.release'));
 }

@@ -12,7 +12,8 @@ const TINTS = { ok: 'good', refused: 'warn', broken: 'bad', cancelled: '' };
 export function makeRequests(load) {
   let rows = [];
   let visible = FIRST;
-  const of = table(text.requests, text.requestColumns.map((name, at) => ({ name, number: at === 5, wide: at === 7 })));
+  let unnumbered = 0;
+  const of = table(text.requests, text.requestColumns.map((name, at) => ({ name, number: at === 5, wide: at === 7, whole: at === 3 || at === 6 })));
   const empty = el('p', { class: 'empty' }, text.noRequests);
   const field = (name) => el('input', { type: 'text', autocomplete: 'off', spellcheck: 'false', onchange: reload, name });
   const account = field('account');
@@ -35,6 +36,8 @@ export function makeRequests(load) {
     return params;
   };
 
+  const isFiltered = () => Boolean(account.value || model.value || agent.value || status.value);
+
   async function reload() {
     setText(note, '');
     try {
@@ -49,6 +52,7 @@ export function makeRequests(load) {
   function render() {
     of.element.hidden = rows.length === 0;
     empty.hidden = rows.length > 0;
+    setText(empty, isFiltered() ? text.noMatch : text.noRequests);
     more.hidden = rows.length <= visible;
     show(of.body, rows.slice(0, visible), (request) => request.id, () => '', (request) => one(of, request));
   }
@@ -56,11 +60,13 @@ export function makeRequests(load) {
   return {
     element,
     reload,
-    isFiltered: () => Boolean(account.value || model.value || agent.value || status.value),
+    isFiltered,
     /** Shows requests that have just ended, newest first. */
     add(ended) {
       const known = new Set(rows.map((request) => request.id));
-      const fresh = ended.filter((request) => request.id === 0 || !known.has(request.id)).reverse();
+      // without a history, requests have no number
+      const numbered = ended.map((request) => (request.id === 0 ? { ...request, id: `unnumbered ${(unnumbered += 1)}` } : request));
+      const fresh = numbered.filter((request) => !known.has(request.id)).reverse();
       rows = [...fresh, ...rows].slice(0, MOST);
       render();
     },
