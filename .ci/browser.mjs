@@ -15,6 +15,8 @@ const axe = readFileSync(join(here, 'node_modules/axe-core/axe.min.js'), 'utf8')
 const problems = [];
 const children = [];
 const homes = [];
+/** For readers: without what tests the drawing, and without warnings about this script. */
+const isPicture = process.argv.includes('--readme');
 
 // --- the upstream: the answer depends on the key ---
 
@@ -110,7 +112,7 @@ async function usage(of, account, windows, provider = 'anthropic') {
 
 const limit = (of, lease) => of.socket.call('lease.report', {
   lease: lease.lease, status: 429, headers: { 'retry-after': '5400' },
-  body: JSON.stringify({ type: 'error', error: { type: 'rate_limit_error', message: 'This request would exceed your 5-hour limit. <b>Wait</b>' } }),
+  body: JSON.stringify({ type: 'error', error: { type: 'rate_limit_error', message: 'This request would exceed your 5-hour limit' + (isPicture ? '' : '. <b>Wait</b>') } }),
 });
 const soon = (hours) => Date.now() + hours * 3600000;
 
@@ -124,20 +126,29 @@ const states = {
     const of = await daemon();
     await add(of, 'work', { tier: 'pro' });
     await send(of, 3);
+    const earlier = await usage(of, 'work', { '5h': { utilization: 0.12, resets_at: soon(3) }, '7d': { utilization: 0.4, resets_at: soon(70) } });
+    await of.socket.call('lease.release', { lease: earlier.lease });
     await usage(of, 'work', { '5h': { utilization: 0.31, resets_at: soon(3) }, '7d': { utilization: 0.64, resets_at: soon(70) } });
     return of;
   },
   async mixed() {
     const of = await daemon('[leases]\nper_account = 1\nmax_per_account = 1\noverflow = "wait"\n');
-    for (const label of ['limited-1', 'work', 'home', 'team-a-with-a-rather-long-name@example.org', 'night']) await add(of, label);
+    for (const label of ['limited-1', 'work', 'home', isPicture ? 'team-a@example.org' : 'team-a-with-a-rather-long-name@example.org', 'night']) await add(of, label);
     for (const label of ['codex-1', 'codex-2', 'codex-limited']) await add(of, label, { provider: 'openai' });
     for (const label of ['gemini-1', 'gemini-2']) await add(of, label, { provider: 'google' });
+    if (isPicture) for (const label of ['build', 'spare']) await add(of, label);
     const login = { kind: 'oauth', refresh_token: 'rt-of-test', expires_at: Date.now() + 3600000 };
-    await add(of, 'login', { ...login, secret: 'at-of-test', email: 'login@example.org' });
-    await add(of, 'old-login', { ...login, secret: 'at-of-test-2', email: 'old@example.org', expires_at: 1 });
+    if (!isPicture) await add(of, 'login', { ...login, secret: 'at-of-test', email: 'login@example.org' });
+    if (!isPicture) await add(of, 'old-login', { ...login, secret: 'at-of-test-2', email: 'old@example.org', expires_at: 1 });
     await send(of, 12);
     await usage(of, 'work', { '5h': { utilization: 0.42, resets_at: soon(2) }, '7d': { utilization: 0.97, resets_at: soon(50) } });
     await usage(of, 'home', { '5h': { utilization: 0.86, resets_at: soon(1) } });
+    if (isPicture) {
+      for (const [label, provider, share, week] of [['team-a@example.org', 'anthropic', 0.18, 0.55], ['build', 'anthropic', 0.63, 0.71], ['spare', 'anthropic', 0.04, 0.22], ['codex-2', 'openai', 0.37, 0.48]]) {
+        const lease = await usage(of, label, { '5h': { utilization: share, resets_at: soon(3) }, '7d': { utilization: week, resets_at: soon(60) } }, provider);
+        await of.socket.call('lease.release', { lease: lease.lease });
+      }
+    }
     const second = await usage(of, 'codex-1', { primary: { utilization: 1, resets_at: soon(4) } }, 'openai');
     await limit(of, second);
     await of.socket.call('account.disable', { account: 'night', reason: 'kept for the night' });
@@ -179,7 +190,7 @@ const states = {
 
 const browser = await puppeteer.launch({ executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', args: ['--no-sandbox', '--disable-gpu'] });
 
-async function opened(of, width, scheme) {
+async function opened(of, width, scheme, actions = false) {
   const page = await browser.newPage();
   page.on('console', (message) => ['error', 'warn'].includes(message.type()) && !of.isGone && problems.push(`console: ${message.text()}`));
   page.on('pageerror', (error) => problems.push(`error: ${error.message}`));
@@ -196,13 +207,14 @@ async function opened(of, width, scheme) {
   }
   await page.setViewport({ width, height: width < 500 ? 844 : 900, isMobile: width < 500, hasTouch: width < 500 });
   await page.emulateMediaFeatures([{ name: 'prefers-color-scheme', value: scheme }]);
-  const access = await of.socket.call('page.open', {});
+  const access = await of.socket.call('page.open', { actions });
   await page.goto(`${access.url}#${access.code}`);
   await page.waitForFunction(() => document.documentElement.dataset.readAt, { timeout: 20000 });
   assert.equal(await page.evaluate(() => location.hash), '', 'the code leaves the address');
   return page;
 }
 
+/** The page as it is: a picture, no overflow, nothing that axe finds. */
 async function look(page, name, of, width, scheme) {
   if (!of.isGone) await page.waitForFunction(() => document.querySelector('.state').textContent === 'live', { timeout: 20000 });
   const file = join(here, 'shots', `${name}-${width}-${scheme}.png`);
@@ -223,12 +235,15 @@ async function compare(page, name, of) {
     const [status, accounts, leases] = await Promise.all([of.socket.call('status'), of.socket.call('account.list'), of.socket.call('lease.list')]);
     const past = (await of.socket.ask('history.query', { of: 'requests', by: 'hour', limit: 0, since: Date.now() - 86400000 })).result;
     const used = accounts.flatMap((account) => account.usage.filter((window) => !window.rate && window.utilization > 0));
+    const fullest = accounts.map((account) => account.usage.filter((window) => !window.rate).map((window) => window.utilization)).filter((shares) => shares.length > 0).map((shares) => Math.max(...shares));
     return {
       accounts: accounts.length, leases: leases.length, queue: status.queue.length,
       states: accounts.map((account) => account.state.replaceAll('_', ' ')).sort().join(),
       starts: status.providers.map((of) => `${of.serving} of ${of.accounts} can serve`).sort().join(),
       limits: accounts.reduce((sum, account) => sum + account.limits.length, 0),
-      bars: used.length,
+      bars: used.map((window) => percent(window.utilization)).sort().join(),
+      share: fullest.length > 0 ? percent(fullest.reduce((sum, share) => sum + share, 0) / fullest.length) : '–',
+      rows: Math.min(15, past?.totals.requests ?? 0),
       requests: past?.totals.requests ?? 0, met: past?.totals.limited ?? 0, input: past?.totals.tokens.input ?? 0, output: past?.totals.tokens.output ?? 0,
     };
   };
@@ -240,7 +255,9 @@ async function compare(page, name, of) {
       states: all('.account .badge').map((badge) => badge.textContent).sort().join(),
       starts: all('.start p.dim').map((line) => line.textContent.split(' · ')[0]).filter((line) => line.includes('can serve')).sort().join(),
       limits: all('.account .limits li').length,
-      bars: all('.account meter').length,
+      bars: all('.account .bar').map((bar) => bar.getAttribute('aria-valuetext')).sort().join(),
+      share: all('#history figure').find((figure) => figure.textContent.startsWith('Share of quota'))?.querySelector('strong')?.textContent,
+      rows: new Set(all('#requests tbody tr')).size,
       requests: total('requests'), met: total('limited'), input: total('input'), output: total('output'),
     };
   });
@@ -250,6 +267,98 @@ async function compare(page, name, of) {
     return JSON.stringify(last[0]) === JSON.stringify(last[1]);
   }, 15000).catch(() => problems.push(`${name}: the page shows ${JSON.stringify(last[0])}, the socket says ${JSON.stringify(last[1])}`));
 }
+
+/** A share in the words of `lessor status`. */
+function percent(share) {
+  const rounded = Math.round(share * 100);
+  return share > 0 && rounded < 1 ? '< 1 %' : `${share < 1 ? Math.min(rounded, 99) : rounded} %`;
+}
+
+/** The usage over time of every account that has some. */
+async function openTimelines(page, name) {
+  for (const summary of await page.$$('.account summary')) await summary.click();
+  const lines = () => page.$$eval('.account details[open] svg', (plots) => plots.map((plot) => plot.getAttribute('aria-label')));
+  if (name === 'one') {
+    await until('both windows have a line', async () => (await lines()).length === 2, 10000);
+    const [first] = await lines();
+    assert.match(first, /^Usage of (5h|7d): from (12|40) % to (31|64) %/);
+  }
+}
+
+/** Each action, as a person does it: the button, the question, and what the socket says afterwards. */
+async function actions() {
+  const of = await daemon();
+  for (const label of ['work', 'home', 'spare']) await add(of, label);
+  await send(of, 1);
+  const lease = await of.socket.call('lease.acquire', { provider: 'anthropic', account: 'work', wait_ms: 0, agent: 'claude' });
+  await of.socket.call('gateway.key', { lease: lease.lease });
+  const id = Object.fromEntries((await of.socket.call('account.list')).map((account) => [account.label, account.id]));
+  const state = async (label) => (await of.socket.call('account.list')).find((account) => account.label === label);
+  const shows = await opened(of, 1440, 'light');
+  await shows.waitForSelector('.account');
+  assert.equal(await shows.$('.account .actions'), null, 'a page without actions has no buttons');
+  await shows.close();
+  for (const width of [1440, 390]) {
+    const page = await opened(of, width, width > 500 ? 'light' : 'dark', true);
+    const press = async (key) => {
+      await page.waitForSelector(`[data-key="${key}"]`);
+      await page.$eval(`[data-key="${key}"]`, (button) => { button.focus(); button.click(); });
+      await page.waitForSelector('dialog[open]');
+    };
+    const answer = (word) => page.click(`dialog [data-answer="${word}"]`);
+    const said = (part) => until(`the page says ${part}`, async () => (await page.$eval('.notice', (line) => line.textContent)).includes(part));
+    await press(`disable ${id.home}`);
+    await look(page, 'question', of, width, width > 500 ? 'light' : 'dark');
+    await page.keyboard.press('Escape');
+    await page.waitForFunction(() => !document.querySelector('dialog'));
+    assert.equal(await page.evaluate(() => document.activeElement.getAttribute('data-key')), `disable ${id.home}`, 'the focus is back');
+    assert.equal((await state('home')).state, 'ready', 'Escape changes nothing');
+    await press(`disable ${id.home}`);
+    await answer('yes');
+    await said('Done: Disable: home');
+    assert.equal((await state('home')).state, 'disabled');
+    await press(`enable ${id.home}`);
+    await answer('yes');
+    await said('Done: Enable: home');
+    assert.equal((await state('home')).enabled, true);
+    const spare = await of.socket.call('lease.acquire', { provider: 'anthropic', account: 'spare', wait_ms: 0, agent: 'claude' });
+    await limit(of, spare);
+    await of.socket.call('lease.release', { lease: spare.lease });
+    await press(`clear ${id.spare}`);
+    await answer('yes');
+    await said('Done: Clear limits: spare');
+    assert.deepEqual((await state('spare')).limits, []);
+    const [held] = await of.socket.call('lease.list');
+    const to = held.account.label === 'work' ? 'home' : 'work';
+    await press(`move ${held.lease}`);
+    const choices = await page.$$eval('dialog option', (options) => options.map((option) => option.textContent));
+    assert.deepEqual([choices[0], choices.length, choices.some((choice) => choice.startsWith(held.account.label))], ['the best other account', 3, false]);
+    await look(page, 'move', of, width, width > 500 ? 'light' : 'dark');
+    await page.select('dialog select', id[to]);
+    await answer('yes');
+    await said(`from ${held.account.label} to ${to}`);
+    const moved = await of.socket.call('lease.list');
+    assert.deepEqual(moved.map((row) => row.account.label), [to]);
+    await page.waitForSelector(`[data-key="release ${moved[0].lease}"]`);
+    if (width > 500) {
+      await press(`move ${moved[0].lease}`);
+      await answer('yes');
+      await said(`from ${to} to `);
+    } else {
+      // the lease ends while the question is open
+      await press(`release ${moved[0].lease}`);
+      await of.socket.call('lease.release', { lease: moved[0].lease });
+      await answer('yes');
+      await said('Not done: ');
+      await until('the page shows no lease', async () => (await page.$$('#leases tbody tr')).length === 0);
+    }
+    await page.close();
+  }
+  await of.stop();
+  console.log('actions: all carried out');
+}
+
+const memoryOf = (process_) => Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${process_.pid}/status`, 'utf8'))[1]) >> 10;
 
 /** `lessor ui` hands the browser a file that only this user can read, and removes it. */
 async function command() {
@@ -278,6 +387,7 @@ async function command() {
 try {
   const only = process.argv.slice(2).filter((word) => !word.startsWith('--'));
   if (only.length === 0) await command();
+  if (only.length === 0 || only.includes('actions')) await actions();
   for (const [name, make] of Object.entries(states)) {
     if (only.length > 0 && !only.includes(name)) continue;
     const of = await make();
@@ -289,16 +399,23 @@ try {
       const [{ page }] = pages;
       await page.bringToFront();
       const heap = [];
+      const resident = [memoryOf(of.process)];
       const begun = [Date.now(), of.load.events];
       for (let at = 0; at < 4; at += 1) {
         await new Promise((done) => setTimeout(done, 2500));
         await page.evaluate(() => globalThis.gc?.());
         heap.push(Math.round((await page.metrics()).JSHeapUsedSize / 1048576));
+        resident.push(memoryOf(of.process));
+        const behind = await page.evaluate(() => Date.now() - Number(document.documentElement.dataset.readAt));
+        if (behind > 3000) problems.push(`busy: the accounts were read ${behind} ms ago`);
       }
       const rate = Math.round((of.load.events - begun[1]) / ((Date.now() - begun[0]) / 1000));
       const nodes = (await page.metrics()).Nodes;
       const note = await page.$eval('#events .note', (element) => element.textContent);
-      console.log(`busy: ${rate} events a second; the page says ${note}; heap ${heap.join(', ')} MiB; ${nodes} nodes`);
+      console.log(`busy: ${rate} events a second; the page says ${note}; its heap ${heap.join(', ')} MiB, ${nodes} nodes; the daemon ${resident.join(', ')} MiB`);
+      const seen = Number(/\d+/.exec(note)?.[0] ?? 0);
+      if (Math.abs(seen - rate) > rate / 4) problems.push(`busy: ${rate} events a second, and the page says ${note}`);
+      if (resident.at(-1) - resident[1] > 20) problems.push(`busy: the daemon grows: ${resident.join(', ')} MiB`);
       if (Math.max(...heap) > 80) problems.push(`busy: the heap grows: ${heap.join(', ')} MiB`);
     }
     if (of.isGone) {
@@ -312,10 +429,20 @@ try {
       await page.bringToFront();
       if (!of.isGone && !of.load) await compare(page, `${name} ${width}`, of);
       await look(page, name, of, width, scheme);
-      if (name === 'mixed' && scheme === 'light' && process.argv.includes('--readme')) {
+      if (name === 'one' && scheme === 'light') {
+        // what comes while the page is open
+        await send(of, 2);
+        await compare(page, `${name} ${width}, live`, of);
+      }
+      if (name === 'mixed' && scheme === 'light' && isPicture) {
         mkdirSync(join(here, '../../docs/img'), { recursive: true });
         // what one sees first
+        await page.evaluate(() => scrollTo(0, 0));
         await page.screenshot({ path: join(here, '../../docs/img', width > 500 ? 'ui-desktop.png' : 'ui-phone.png') });
+      }
+      if (['one', 'mixed'].includes(name)) {
+        await openTimelines(page, name);
+        await look(page, `${name}-usage`, of, width, scheme);
       }
       await page.close();
     }
