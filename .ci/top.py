@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import signal
 import socket
 import subprocess
@@ -167,9 +168,9 @@ def shell_is_as_before():
 
 
 def refuses():
-    for arguments in (["top"], ["top", "--json"]):
+    for arguments, words in ((["top"], "lessor status"), (["top", "--json"], "prints no JSON document")):
         done = lessor(*arguments, fails=True)
-        assert done.returncode == 2 and "lessor status" in done.stderr, (arguments, done)
+        assert done.returncode == 2 and words in done.stderr, (arguments, done)
     check("without a terminal, and with --json, it is refused")
 
 
@@ -245,15 +246,49 @@ def actions():
     keys("e")
     hides("1 disabled")
     check("an account is disabled after a question, and enabled again")
-    keys("2", "m")
-    shows("the best other account")
-    keys("Enter")
-    eventually("the daemon answers", lambda: "moved:" in screen() or "→" in screen() or "lease" in screen())
+    account_is_moved()
     keys("2", "x")
     shows("Release the lease of")
     keys("y")
     shows("released:", "Leases 0")
-    check("a lease is moved, and released after a question")
+    assert leases() == [], leases()
+    check("a lease is moved to the account that was chosen, and released after a question")
+
+
+def leases():
+    return [row["account"]["label"] for row in Daemon().call("lease.list")]
+
+
+def account_is_moved():
+    """The lease of a gateway key moves at once; the account is chosen in the box."""
+    daemon = Daemon()
+    (row,) = daemon.call("lease.list")
+    daemon.call("gateway.key", lease=row["lease"])
+    (before,) = leases()
+    keys("2", "m")
+    shows("the best other account")
+    keys("Escape")
+    hides("the best other account")
+    assert leases() == [before], "Escape moves nothing"
+    keys("m")
+    shows("the best other account")
+    keys("Down")
+    chosen = eventually("an account is chosen", chosen_account)
+    assert chosen != before, screen()
+    keys("Enter")
+    shows(f"{before} → {chosen}")
+    assert leases() == [chosen], (leases(), chosen)
+    keys("m")
+    shows("the best other account")
+    keys("Enter")
+    eventually("the lease has moved again", lambda: leases() != [chosen])
+    shows(f"{chosen} → {leases()[0]}")
+
+
+def chosen_account():
+    """The account that the choice for a lease is at."""
+    found = re.search(r"│ ▸ \S+ +(account-\d+)", screen())
+    return found and found[1]
 
 
 def daemon_ends():
