@@ -126,8 +126,19 @@ pub struct TelemetrySection {
 /// `[notify]`
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct NotifySection {
-    /// Whether desktop notifications are sent.
+    /// Whether they are shown on the desktop.
     pub desktop: bool,
+    /// The program that gets them, and its arguments; none when empty.
+    pub command: Vec<String>,
+    /// The URL that they are sent to.
+    pub webhook: Option<String>,
+}
+
+impl NotifySection {
+    /// Whether notifications go anywhere.
+    pub(crate) fn is_on(&self) -> bool {
+        self.desktop || !self.command.is_empty() || self.webhook.is_some()
+    }
 }
 
 /// `[history]`

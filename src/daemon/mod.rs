@@ -9,6 +9,7 @@ mod history;
 mod linked_logins;
 pub mod log;
 mod memory;
+mod notification;
 mod os;
 mod page_sessions;
 mod refresh;

@@ -85,7 +85,7 @@ fn every_value_is_shown_with_its_source() {
     assert_eq!(row("leases.ttl")["source"], format!("{}:2", home.config().display()));
     assert_eq!((&row("leases.ttl")["value"], &row("leases.ttl")["default"]), (&json!("90s"), &json!("10m")));
     assert_eq!((&row("leases.grace")["source"], &row("leases.grace")["active"]), (&json!("default"), &json!(true)));
-    assert_eq!(row("notify.desktop")["active"], false);
+    assert_eq!(row("notify.desktop")["active"], true);
     assert_eq!(row("accounts.\"a@b.c\".use")["value"], json!(["claude"]));
     home.write("leases.ttl = 1\n");
     home.run(&["config", "show"]).exits(6).complains("config.toml:1:14").complains("write 1s or 1m");
@@ -164,7 +164,7 @@ fn setting_a_key_creates_the_file_and_keeps_its_content() {
     let set = home.json(&["config", "set", "quota.poll", "off"]);
     assert_eq!((&set["key"], &set["value"], &set["changed"]), (&json!("quota.poll"), &json!("off"), &json!(true)));
     assert_eq!(set["daemon"]["state"], "no_daemon");
-    home.run(&["config", "set", "notify.desktop", "true"]).ok().complains("not active");
+    home.run(&["config", "set", "accounts.a.max_leases", "99"]).ok().complains("takes precedence");
     assert!(!home.places().state.exists(), "no daemon was started");
     // only the file is left
     assert_eq!(fs::read_dir(home.path()).unwrap().count(), 2);
@@ -244,9 +244,9 @@ fn an_edit_takes_effect_only_if_it_is_valid() {
     assert_eq!((copies.len(), mode(&copies[0]), mode(copies[0].parent().unwrap())), (1, 0o600, 0o700));
 
     fs::set_permissions(home.config(), fs::Permissions::from_mode(0o644)).unwrap();
-    let edit = "test \"$(stat -c %a \"$1\")\" = 600; printf '[notify]\\ndesktop = true\\n' > \"$1\"";
-    home.edit(edit).ok().complains("`notify.desktop` is not active").says("no daemon is running");
-    assert_eq!((home.read().as_str(), mode(&home.config())), ("[notify]\ndesktop = true\n", 0o644));
+    let edit = "test \"$(stat -c %a \"$1\")\" = 600; printf '[accounts.a]\\nmax_leases = 99\\n' > \"$1\"";
+    home.edit(edit).ok().complains("`accounts.a.max_leases` is above").says("no daemon is running");
+    assert_eq!((home.read().as_str(), mode(&home.config())), ("[accounts.a]\nmax_leases = 99\n", 0o644));
     let edited = home.edit_with(&["config", "edit", "--json"], "printf '' > \"$1\"").ok();
     let edited: Value = serde_json::from_str(&edited.out).unwrap();
     assert_eq!((&edited["changed"], &edited["daemon"]["state"]), (&json!(true), &json!("no_daemon")));
@@ -299,14 +299,14 @@ fn a_check_reports_every_error() {
     assert_eq!((&first["line"], &first["column"], &first["key"]), (&json!(2), &json!(7), &json!("leases.ttl")));
     assert_eq!((&second["line"], &second["key"]), (&json!(4), &json!("quota.pol")));
 
-    home.feed(&["config", "check", "-"], "[notify]\ndesktop = true\n")
+    home.feed(&["config", "check", "-"], "[accounts.a]\nmax_leases = 99\n")
         .ok()
         .says("warning: standard input:2:1")
-        .says("not active");
+        .says("takes precedence");
     let checked: Value =
-        serde_json::from_str(&home.feed(&["config", "check", "-", "--json"], "notify.desktop = true").ok().out)
+        serde_json::from_str(&home.feed(&["config", "check", "-", "--json"], "accounts.a.max_leases = 99").ok().out)
             .unwrap();
-    assert_eq!((&checked["ok"], &checked["warnings"][0]["key"]), (&json!(true), &json!("notify.desktop")));
+    assert_eq!((&checked["ok"], &checked["warnings"][0]["key"]), (&json!(true), &json!("accounts.a.max_leases")));
     home.feed(&["config", "check", "-"], "x = 1").exits(6).complains("standard input:1:1");
     let other = home.path().join("other.toml");
     home.run(&["config", "check", other.to_str().unwrap()]).exits(6).complains("the file does not exist");

@@ -320,10 +320,10 @@ fn reload_reports_the_result() {
     let mut home = Home::new(&with_capacity(1));
     home.start();
     let mut client = home.client();
-    fs::write(config(&home), "[notify]\ndesktop = true\n").unwrap();
+    fs::write(config(&home), "[accounts.a]\nmax_leases = 99\n").unwrap();
     let reloaded = client.call("config.reload", json!({}));
     assert_eq!(reloaded["state"], "ok", "{reloaded}");
-    assert!(reloaded["notes"][0].as_str().unwrap().contains("not active yet"), "{reloaded}");
+    assert!(reloaded["notes"][0].as_str().unwrap().contains("takes precedence"), "{reloaded}");
     fs::write(config(&home), "[notify]\ndesk = true\n").unwrap();
     let reloaded = client.call("config.reload", json!({}));
     assert_eq!(reloaded["state"], "rejected", "{reloaded}");

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use jiff::{Timestamp, ZonedDateTime, tz::TimeZone};
-
+pub(crate) use crate::daemon::clock::day_and_clock;
+use crate::daemon::clock::local;
 use crate::pool::spoken;
 
 /// The time of day, in ms since 1970.
@@ -43,26 +43,6 @@ pub(crate) fn clock_with_seconds(at: u64) -> String {
 /// `Tue 24 Nov 2026`, in the local time zone.
 pub(crate) fn day(at: u64) -> String {
     local(at).strftime("%a %-d %b %Y").to_string()
-}
-
-/// `17:06` today, `Tue 17:06` within a week, else with the date: `24 Dec 17:06`, `3 Jan 2027`.
-pub(crate) fn day_and_clock(now: u64, at: u64) -> String {
-    let (today, then) = (local(now), local(at));
-    let days = (then.date() - today.date()).get_days();
-    let form = match days {
-        0 => "%H:%M",
-        -6..=6 => "%a %H:%M",
-        _ if then.year() == today.year() => "%-d %b %H:%M",
-        _ => "%-d %b %Y",
-    };
-    then.strftime(form).to_string()
-}
-
-/// A time of day in the local time zone; in unit tests that is UTC.
-fn local(at: u64) -> ZonedDateTime {
-    let zone = if cfg!(test) { TimeZone::UTC } else { TimeZone::system() };
-    let at = i64::try_from(at).ok().and_then(|at| Timestamp::from_millisecond(at).ok());
-    at.unwrap_or(Timestamp::MAX).to_zoned_datetime(zone)
 }
 
 /// `2 h ago`, in whole units.

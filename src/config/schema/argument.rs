@@ -14,6 +14,10 @@ impl ValueKind {
         }
         let literal = match self {
             Self::Texts(..) | Self::Durations(..) => list(typed),
+            Self::Command if self.is_text_as(typed) => {
+                let text = string(typed).unwrap_or_else(|| typed.to_owned());
+                return Ok((self.read_plain(&text)?, quoted(&text)));
+            }
             _ => typed.to_owned(),
         };
         let value = self.read_plain(&literal)?;
@@ -74,6 +78,12 @@ mod tests {
             ("accounts.*.use", "[\n\"claude\",\n]", "[\"claude\"]"),
             ("providers.*.oauth.scopes", "", "[]"),
             ("limits.quota_backoff", "1m,2h", "[\"1m\", \"2h\"]"),
+            ("notify.command", "", "\"\""),
+            ("notify.command", "notify-send \"a b\"", "\"notify-send \\\"a b\\\"\""),
+            ("notify.command", "\"notify-send hi\"", "\"notify-send hi\""),
+            ("notify.command", "[\"notify-send\", \"a b\"]", "[\"notify-send\", \"a b\"]"),
+            ("notify.webhook", "https://example.org/hook?a=b", "\"https://example.org/hook?a=b\""),
+            ("notify.webhook", "http://[::1]:8080/", "\"http://[::1]:8080/\""),
             ("quota.protect", "[{models=['a'], below=0.1}]", "[{models=['a'], below=0.1}]"),
         ] {
             let (value, written) =
@@ -94,6 +104,11 @@ mod tests {
             ("leases.overflow", "maybe", "\"share\", \"wait\", \"fail\""),
             ("selection.tier_first", "yes", "true or false"),
             ("accounts.*.use", "", "a list of 1 to 64 texts"),
+            ("notify.command", "say 'it", "a quote is not closed"),
+            ("notify.command", "[1]", "a program and its arguments"),
+            ("notify.webhook", "http://example.org", "an https URL"),
+            ("notify.webhook", "http://127.0.0.1.example.org", "an https URL"),
+            ("notify.webhook", "https://a:hush@example.org", "user name or password"),
             ("providers.*.oauth.client_secret_env", "sk-hush", "the name of an environment variable"),
         ] {
             let why = row(key).kind.read_argument(typed).unwrap_err();

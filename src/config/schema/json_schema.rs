@@ -73,6 +73,13 @@ fn shape(kind: &ValueKind) -> Json {
         ValueKind::ProxyUrl => {
             json!({ "type": "string", "pattern": format!("^(({})://.+)?$", PROXY_SCHEMES.join("|")) })
         }
+        ValueKind::Webhook => {
+            json!({ "type": "string", "pattern": r"^(https://.+|http://(localhost|127\.[0-9.]+|\[::1\])([:/?].*)?)?$" })
+        }
+        ValueKind::Command => json!({ "anyOf": [
+            { "type": "string" },
+            { "type": "array", "maxItems": 64, "items": { "type": "string", "minLength": 1 } },
+        ] }),
         ValueKind::Listen => json!({ "type": "string", "pattern": "^.+:[0-9]+$" }),
         ValueKind::Variable => json!({ "type": "string", "pattern": "^([A-Za-z_][A-Za-z0-9_]*)?$" }),
         ValueKind::Texts(least, most) => json!({

@@ -5,7 +5,8 @@ use std::time::Duration;
 use super::assign::Assign;
 use super::value::{ConfigValue, quoted};
 use super::value_kind::ValueKind::{
-    self, Bool, Durations, Integer, Listen, Number, OneOf, Protect, ProxyUrl, Size, Text, Texts, Url, Variable,
+    self, Bool, Command, Durations, Integer, Listen, Number, OneOf, Protect, ProxyUrl, Size, Text, Texts, Url,
+    Variable, Webhook,
 };
 use crate::config::settings::{AgentSection, Config, OauthClientSection, PriceSection, ProviderSection};
 use crate::pool::AccountSettings;
@@ -54,7 +55,7 @@ impl KeySpec {
 
     /// The TOML literal of a value as a user types it.
     pub(in crate::config) fn literal(&self, plain: &str) -> String {
-        if self.kind.is_text() { quoted(plain) } else { plain.trim().to_owned() }
+        if self.kind.is_text_as(plain) { quoted(plain) } else { plain.trim().to_owned() }
     }
 }
 
@@ -139,7 +140,9 @@ pub static KEYS: &[KeySpec] = &[
     on("telemetry.otlp", Url, "", "URL of a collector that gets metrics and traces, such as http://127.0.0.1:4318; \"\" for none", |c, _, v| c.telemetry.otlp.assign(v)),
     on("telemetry.interval", ValueKind::Duration(Duration::from_secs(1), DAY, None), "15s", "interval of sending metrics and traces", |c, _, v| c.telemetry.interval.assign(v)),
 
-    KeySpec { active: false, ..on("notify.desktop", Bool, "false", "desktop notifications: account switched, login needed, all accounts limited", |c, _, v| c.notify.desktop.assign(v)) },
+    on("notify.desktop", Bool, "false", "desktop notifications: account switched, second quota pool used, login needed, everything limited and free again", |c, _, v| c.notify.desktop.assign(v)),
+    on("notify.command", Command, "[]", "program that is run for each notification, with the notification as JSON on standard input", |c, _, v| c.notify.command.assign(v)),
+    on("notify.webhook", Webhook, "", "URL that each notification is sent to as JSON; \"\" for none", |c, _, v| c.notify.webhook.assign(v)),
 
     on("history.max_age", upto(Duration::from_secs(3650 * 86_400)), "30d", "how long requests, leases and events of the past are kept; \"0\" turns the history off", |c, _, v| c.history.max_age.assign(v)),
     on("history.max_size", Size(0, 64 * GIB), "64MiB", "the most bytes of the history's files, at least 1MiB; \"0\" turns the history off", |c, _, v| c.history.max_size.assign(v)),

@@ -33,7 +33,7 @@ fn example(kind: &ValueKind) -> String {
         ValueKind::Bool => "true",
         ValueKind::Integer(0.., _) => "1",
         ValueKind::Integer(..) | ValueKind::Number(..) => "0",
-        ValueKind::Texts(0, _) | ValueKind::Durations(..) | ValueKind::Protect => "[]",
+        ValueKind::Texts(0, _) | ValueKind::Durations(..) | ValueKind::Protect | ValueKind::Command => "[]",
         ValueKind::Texts(..) => "[\"any\"]",
         _ => "\"\"",
     };

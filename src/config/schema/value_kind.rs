@@ -32,6 +32,10 @@ pub enum ValueKind {
     Url,
     /// The URL of a proxy, or empty.
     ProxyUrl,
+    /// An https URL, an http URL of this machine, or empty.
+    Webhook,
+    /// A program and its arguments: a list, or one text that is split as a shell does it.
+    Command,
     /// `ADDRESS:PORT`.
     Listen,
     /// The name of an environment variable, or empty. The value is never shown, because users put the secret itself
@@ -56,6 +60,8 @@ pub(in crate::config) struct InvalidValue {
 pub(super) const PROXY_SCHEMES: [&str; 6] = ["http", "https", "socks5", "socks5h", "socks4", "socks4a"];
 /// The longest text in a configuration, in characters.
 const LONGEST_TEXT: usize = 4096;
+/// The most words of a command.
+const MOST_ARGUMENTS: usize = 64;
 /// The most entries of a list of reserves.
 const MOST_PROTECTED: usize = 64;
 
@@ -81,6 +87,11 @@ impl ValueKind {
             Self::ProxyUrl => {
                 format!("SCHEME://HOST:PORT with one of the schemes {}, or \"\"", PROXY_SCHEMES.join(", "))
             }
+            Self::Webhook => "an https URL, an http URL of this machine (localhost), or \"\"".to_owned(),
+            Self::Command => {
+                "a program and its arguments: \"PROGRAM ARG…\" (no shell runs it) or [\"PROGRAM\", \"ARG\", …]"
+                    .to_owned()
+            }
             Self::Listen => "ADDRESS:PORT, such as \"127.0.0.1:0\"".to_owned(),
             Self::Variable => "the name of an environment variable (letters, digits, _), or \"\"".to_owned(),
             Self::Texts(0, most) => format!("a list of at most {most} texts"),
@@ -93,13 +104,24 @@ impl ValueKind {
     pub(in crate::config) fn is_text(&self) -> bool {
         !matches!(
             self,
-            Self::Bool | Self::Integer(..) | Self::Number(..) | Self::Durations(..) | Self::Texts(..) | Self::Protect
+            Self::Bool
+                | Self::Integer(..)
+                | Self::Number(..)
+                | Self::Durations(..)
+                | Self::Texts(..)
+                | Self::Protect
+                | Self::Command
         )
+    }
+
+    /// Whether this value, as a user types it without quotes, is a TOML string.
+    pub(in crate::config) fn is_text_as(&self, plain: &str) -> bool {
+        self.is_text() || (*self == Self::Command && !plain.trim_start().starts_with('['))
     }
 
     /// Reads a value as it is typed after `config set KEY`: texts without quotes.
     pub fn read_plain(&self, text: &str) -> Result<ConfigValue, String> {
-        let value = if self.is_text() {
+        let value = if self.is_text_as(text) {
             toml_edit::Value::from(text)
         } else {
             let parsed = text.trim().parse::<toml_edit::Value>();
@@ -142,7 +164,12 @@ impl ValueKind {
             }
             Self::Texts(least, most) => read_texts(item, least, most).map(ConfigValue::Texts),
             Self::Protect => read_protect(item).map(ConfigValue::Protect),
-            Self::Text | Self::Url | Self::ProxyUrl | Self::Listen | Self::Variable => {
+            Self::Command => match item.as_str() {
+                Some(text) if is_line(text) => split_command(text).map(ConfigValue::Texts),
+                Some(_) => Err(other()),
+                None => read_texts(item, 0, MOST_ARGUMENTS).map(ConfigValue::Texts),
+            },
+            Self::Text | Self::Url | Self::ProxyUrl | Self::Webhook | Self::Listen | Self::Variable => {
                 let text = item.as_str().filter(|text| self.admits(text)).ok_or_else(other)?;
                 Ok(ConfigValue::Text(text.to_owned()))
             }
@@ -153,6 +180,7 @@ impl ValueKind {
         match self {
             Self::Url => text.is_empty() || is_url(text, &["https", "http"]),
             Self::ProxyUrl => text.is_empty() || is_url(text, &PROXY_SCHEMES),
+            Self::Webhook => text.is_empty() || is_url(text, &["https"]) || is_url_of_this_machine(text),
             Self::Listen => Listen::parse(text).is_some(),
             Self::Variable => {
                 !text.starts_with(|c: char| c.is_ascii_digit())
@@ -166,7 +194,7 @@ impl ValueKind {
     fn found(&self, item: &Item) -> String {
         match (self, item.as_str()) {
             (Self::Variable, Some(_)) => "another text".to_owned(),
-            (Self::Url | Self::ProxyUrl, Some(text)) if text.contains('@') => {
+            (Self::Url | Self::ProxyUrl | Self::Webhook, Some(text)) if text.contains('@') => {
                 "a URL with a user name or password, which is not allowed".to_owned()
             }
             _ => found(item),
@@ -256,6 +284,25 @@ fn number(item: &Item) -> Option<f64> {
 
 fn is_line(text: &str) -> bool {
     text.chars().count() <= LONGEST_TEXT && !text.chars().any(char::is_control)
+}
+
+/// An http URL whose host is this machine.
+fn is_url_of_this_machine(text: &str) -> bool {
+    let url = url::Url::parse(text).ok().filter(|_| is_url(text, &["http"]));
+    url.is_some_and(|url| match url.host() {
+        Some(url::Host::Domain(name)) => name == "localhost",
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    })
+}
+
+/// The words of a command, with quotes and backslashes as in a shell, and nothing else that a shell does.
+fn split_command(text: &str) -> Result<Vec<String>, InvalidValue> {
+    let words = shlex::split(text).filter(|words| words.len() <= MOST_ARGUMENTS);
+    words.ok_or_else(|| {
+        InvalidValue::new(format!("is {}: a quote is not closed, or there are too many words", shown(text)))
+    })
 }
 
 fn is_url(text: &str, schemes: &[&str]) -> bool {

@@ -16,7 +16,7 @@ fn errors_have_exact_positions() {
         1:2 | lease | [lease]\nttl = "1m" | unknown section `[lease]`; did you mean `[leases]`?
         1:12 | selection.helth | [selection.helth] | did you mean `[selection.health]`?
         2:1 | daemon.ttl | [daemon]\nttl = "1m" | did you mean `leases.ttl`?
-        2:1 | notify.zzzzzz | [notify]\nzzzzzz = 1 | keys of [notify]: desktop
+        2:1 | notify.zzzzzz | [notify]\nzzzzzz = 1 | keys of [notify]: desktop, command, webhook
         1:1 | leases | leases = 3 | is a section; write [leases]
         1:3 | leases | [[leases]]\nttl = "1m" | is a section; write [leases] once
         2:15 | leases.per_account | [leases]\nper_account = 0 | is 0; allowed: a whole number from 1 to 10000

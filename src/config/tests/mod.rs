@@ -80,11 +80,10 @@ max_body = "32MiB"
 buffer_total = "48MiB"
 socket = ""
 allow_remote = false
-[telemetry]
-otlp = ""
-interval = "15s"
 [notify]
 desktop = false
+command = []
+webhook = ""
 [history]
 max_age = "30d"
 max_size = "64MiB"
@@ -177,6 +176,8 @@ pub(super) fn sample(key: &KeySpec) -> String {
         (_, ValueKind::Variable) => "\"SECRET_9\"",
         (_, ValueKind::Texts(..)) => "[\"a\", \"b\"]",
         (_, ValueKind::Protect) => "[{ models = [\"claude-opus*\"], below = 0.1 }]",
+        (_, ValueKind::Webhook) => "\"https://x\"",
+        (_, ValueKind::Command) => "[\"x\", \"a b\"]",
         (_, ValueKind::Text | ValueKind::Listen) => "\"x\"",
     };
     value.to_owned()

@@ -32,6 +32,7 @@ fn replace(daemon: &Daemon, loaded: LoadedConfig) {
         state.apply_internal(now, Command::Configure(Box::new(state.config.config.pool.clone())));
         daemon.attest.configure(&state.config.config.pool);
         daemon.history.configure(history::settings(&state.config.config));
+        state.events.notify(state.config.config.notify.is_on());
         state.events.config_reloaded(now.wall, &state.pool);
         (state.config.state_name(), state.config.notes().collect::<Vec<_>>())
     };

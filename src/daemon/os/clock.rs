@@ -2,6 +2,8 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use jiff::{Timestamp, ZonedDateTime, tz::TimeZone};
+
 use crate::pool::{Mono, Now, Wall, millis};
 
 /// Reads both clocks.
@@ -55,6 +57,28 @@ pub(crate) fn since_boot() -> Duration {
 #[must_use]
 pub fn until(at: Mono) -> Duration {
     at.since(now().mono)
+}
+
+/// `17:06` today, `Tue 17:06` within a week, else with the date: `24 Dec 17:06`, `3 Jan 2027`.
+#[must_use]
+pub fn day_and_clock(now: u64, at: u64) -> String {
+    let (today, then) = (local(now), local(at));
+    let days = (then.date() - today.date()).get_days();
+    let form = match days {
+        0 => "%H:%M",
+        -6..=6 => "%a %H:%M",
+        _ if then.year() == today.year() => "%-d %b %H:%M",
+        _ => "%-d %b %Y",
+    };
+    then.strftime(form).to_string()
+}
+
+/// A time of day in the local time zone; in unit tests that is UTC.
+#[must_use]
+pub fn local(at: u64) -> ZonedDateTime {
+    let zone = if cfg!(test) { TimeZone::UTC } else { TimeZone::system() };
+    let at = i64::try_from(at).ok().and_then(|at| Timestamp::from_millisecond(at).ok());
+    at.unwrap_or(Timestamp::MAX).to_zoned_datetime(zone)
 }
 
 /// Identifies this boot of the machine.

@@ -22,7 +22,7 @@ use crate::daemon::os::signals::SignalListener;
 use crate::daemon::os::socket::{Socket, SocketError, private_directory};
 use crate::daemon::os::{clock, host, service_manager};
 use crate::daemon::state::{ActiveConfig, RunInfo, key_location};
-use crate::daemon::{history, linked_logins, refresh, usage};
+use crate::daemon::{history, linked_logins, notification, refresh, usage};
 use crate::store::{OpenedStore, Store, StoreError, StorePaths};
 
 use locked::wait_for_keyring;
@@ -234,6 +234,7 @@ impl Run<'_> {
             let gateway = self.options.gateway.map(|start| start(handle.clone()));
             let gateway = gateway.transpose().map_err(thread())?;
             let usage = usage::start(&daemon, self.paths.state.join("usage.json")).map_err(thread())?;
+            let notices = notification::start(&daemon).map_err(thread())?;
             if announce {
                 report_ready(&self.holder, &self.log);
             }
@@ -244,6 +245,7 @@ impl Run<'_> {
             }
             config.end();
             usage.end();
+            notices.end();
             daemon.save_readings();
             Ok::<_, StartError>((reason, daemon, handle, linked_logins, refresh))
         })?;

@@ -5,9 +5,10 @@ mod recorded;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::{AccountState, LastingKey, LogLater, Outbox};
+use super::{AccountState, LastingKey, LogLater, Mailbox, Outbox};
 use crate::daemon::event_queue::{EventQueue, NamedEvent};
 use crate::daemon::log;
+use crate::daemon::notification::{self, NoticeEvent};
 use crate::history::{HistoryQueue, HistoryRecord};
 use crate::pool::{ConnectionId, Ending, Event, Lease, Now, Pool, Wall};
 use crate::protocol::{Codec, EventInfo, LeaseKey, RequestRow};
@@ -46,6 +47,9 @@ pub(crate) struct Events {
     key: LeaseKey,
     /// Where all of them are kept.
     history: Arc<HistoryQueue>,
+    /// Where notifications are made of some of them, if they are on.
+    notices: Mailbox<NoticeEvent>,
+    notifies: bool,
     recent: VecDeque<(Wall, RecordedEvent)>,
     subscribers: Vec<Subscriber>,
     queue: Arc<EventQueue>,
@@ -66,8 +70,22 @@ struct Subscriber {
 
 impl Events {
     /// No events yet; `key` makes the ids of leases, and all events go to `history`, too.
-    pub(crate) fn new(key: LeaseKey, history: Arc<HistoryQueue>) -> Self {
-        Self { key, history, recent: VecDeque::new(), subscribers: Vec::new(), queue: Arc::default() }
+    pub(crate) fn new(key: LeaseKey, history: Arc<HistoryQueue>, notices: Mailbox<NoticeEvent>) -> Self {
+        Self {
+            key,
+            history,
+            notices,
+            notifies: false,
+            recent: VecDeque::new(),
+            subscribers: Vec::new(),
+            queue: Arc::default(),
+        }
+    }
+
+    /// Turns notifications on or off.
+    pub(crate) fn notify(&mut self, on: bool) {
+        self.notifies = on;
+        self.notices.wake();
     }
 
     /// Sends the ends of requests to those that asked for them.
@@ -169,8 +187,14 @@ impl Events {
     fn record(&mut self, at: Wall, recorded: RecordedEvent, pool: &Pool) {
         let to = self.subscribers_of(recorded.kind());
         let is_kept = self.history.is_kept();
-        if is_kept || !to.is_empty() {
+        let is_second_pool = recorded.is_second_pool();
+        let is_news = self.notifies && notification::is_news(recorded.kind(), is_second_pool);
+        if is_kept || is_news || !to.is_empty() {
             let named = recorded.info(at, pool, &self.key);
+            if is_news {
+                let notice = NoticeEvent { event: named.event.clone(), is_second_pool };
+                self.notices.send_within(notification::MOST_EVENTS, notice);
+            }
             if is_kept {
                 self.history.push(HistoryRecord::Event(Box::new(named.event.clone()), named.holder));
             }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
 
+use crate::daemon::notification::NoticeEvent;
 use crate::pool::{AccountId, Wall};
 use crate::{protocol::ReloadInfo, usage};
 
@@ -20,6 +21,8 @@ pub(crate) struct Mailboxes {
     pub(crate) linked_logins: Mailbox<LinkedLoginsMessage>,
     /// Watches the configuration file.
     pub(crate) config: Mailbox<ConfigMessage>,
+    /// Sends notifications.
+    pub(crate) notices: Mailbox<NoticeEvent>,
 }
 
 /// A request to ask a provider about an account now.
@@ -104,6 +107,14 @@ impl<M> Mailbox<M> {
             mail.messages.push(message);
             drop(mail);
             self.wake();
+        }
+    }
+
+    /// Sends a message, unless so many wait already.
+    pub(crate) fn send_within(&self, most: usize, message: M) {
+        let has_room = self.mail().messages.len() < most;
+        if has_room {
+            self.send(message);
         }
     }
 

@@ -32,6 +32,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::credential::{FormerCredential, Link};
 use crate::daemon::attest::AttestState;
+use crate::daemon::notification::NoticeTroubles;
 use crate::daemon::os::{blocking, clock};
 use crate::daemon::page_sessions::PageSessions;
 use crate::history::History;
@@ -111,6 +112,8 @@ pub struct Shared {
     pub(crate) attest: AttestState,
     /// Who may use the gateway's page.
     pub(crate) page: PageSessions,
+    /// Why notifications cannot be sent.
+    pub(crate) notice_troubles: NoticeTroubles,
     /// Held while an account is added or its credential replaced, so that two with one label cannot both be on their
     /// way to the disk.
     pub(crate) account_writes: tokio::sync::Mutex<()>,
@@ -220,7 +223,8 @@ impl Daemon {
             let started = run.started;
             let served_by = ServedBy::restored(&pool, started);
             let history = History::default();
-            let events = Events::new(restored.lease_key.clone(), history.queue());
+            let mut events = Events::new(restored.lease_key.clone(), history.queue(), mailboxes.notices.clone());
+            events.notify(config.config.notify.is_on());
             let shared = Arc::new(Shared {
                 store: restored.store,
                 counts: WriteCounts::default(),
@@ -241,6 +245,7 @@ impl Daemon {
                 capacity_changed: Notify::new(),
                 attest: AttestState::default(),
                 page: PageSessions::default(),
+                notice_troubles: NoticeTroubles::default(),
                 refresh_ended: Notify::new(),
                 account_writes: tokio::sync::Mutex::new(()),
                 runtime: tokio::runtime::Handle::current(),

@@ -7,6 +7,7 @@ mod gateway_key;
 mod lease;
 mod provider;
 mod remedy;
+mod situation;
 mod status;
 mod warnings;
 
@@ -16,5 +17,6 @@ pub(crate) use denial::{denial_remedy, disabled, needs_login_words, still_unusab
 pub(crate) use gateway_key::gateway_key;
 pub(crate) use lease::{decision, holder_info, lease, lease_rows, with_programs};
 pub(crate) use remedy::{remedy, renewal_hint};
+pub(crate) use situation::situation;
 pub(crate) use status::{status, totals};
 pub(crate) use warnings::{KEYRING_HINT, unmatched_accounts};

@@ -26,6 +26,7 @@ pub(crate) fn status(daemon: &Daemon, now: Now) -> DaemonStatus {
     }
     warnings.extend(daemon.store.key_problem());
     warnings.extend(daemon.history.trouble());
+    warnings.extend(daemon.notice_troubles.warnings());
     warnings.extend(warnings::summed_up(state.config.notes()));
     warnings.extend(warnings::summed_up(warnings::of_refreshing(state, now)));
     warnings.extend(

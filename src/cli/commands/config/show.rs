@@ -208,7 +208,7 @@ mod tests {
             "\n[leases]\nper_account = 1                             # default\n",
             "\nttl = \"90s\"                                 # config.toml:2\n",
             "\n[accounts.\"a@b.c\"]\nuse = [\"claude\"]",
-            "# config.toml:6, not active\n",
+            "# config.toml:6\n",
         ] {
             assert!(listed.contains(part), "{part}\nin\n{listed}");
         }

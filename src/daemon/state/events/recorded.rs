@@ -86,6 +86,14 @@ impl RecordedEvent {
         }
     }
 
+    /// Whether a lease begins in the second quota pool of its request.
+    pub(super) fn is_second_pool(&self) -> bool {
+        match self {
+            Self::Granted(lease) | Self::Moved(lease, _) => lease.target.is_other_pool(),
+            _ => false,
+        }
+    }
+
     fn account(&self) -> Option<AccountId> {
         match self {
             Self::Granted(lease) | Self::Ended(lease, _) | Self::Moved(lease, _) => Some(lease.account),

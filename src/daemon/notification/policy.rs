@@ -1,0 +1,477 @@
+//! Decides what to notify about, and when. Pure: it gets events and what the state looks like, and returns notices.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::pool::{Mono, Now};
+use crate::protocol::{AccountLabel, EventInfo};
+
+/// The least time between two notices of one kind.
+const INTERVAL: Duration = Duration::from_secs(60);
+
+/// What a notice is about.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum NoticeKind {
+    /// A lease has another account.
+    AccountSwitched,
+    /// A lease is in the second quota pool of its account.
+    SecondPool,
+    /// Only the user can make an account serve again.
+    LoginNeeded,
+    /// All accounts of a provider are limited.
+    AllLimited,
+    /// An account of that provider is free again.
+    FreeAgain,
+}
+
+/// A notice, as commands and webhooks get it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub(super) struct Notice {
+    pub(super) kind: NoticeKind,
+    /// When it happened, epoch ms.
+    pub(super) at: u64,
+    /// In a sentence.
+    pub(super) text: String,
+    pub(super) provider: Option<String>,
+    pub(super) account: Option<AccountLabel>,
+    /// Of a switch: the account before.
+    pub(super) from: Option<AccountLabel>,
+    /// When the limit ends, epoch ms.
+    pub(super) until: Option<u64>,
+    /// Why.
+    pub(super) reason: Option<String>,
+    /// The quota pool.
+    pub(super) pool: Option<String>,
+    pub(super) model: Option<String>,
+    pub(super) agent: Option<String>,
+    /// Notices of this kind that were left out since the last one.
+    pub(super) left_out: u64,
+}
+
+/// An event that a notice may be about.
+#[derive(Clone, Debug)]
+pub(crate) struct NoticeEvent {
+    pub(crate) event: EventInfo,
+    /// Its lease is in the second quota pool of the request.
+    pub(crate) is_second_pool: bool,
+}
+
+/// What the state looks like.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Situation {
+    /// The providers whose accounts are all limited; the account that is free first, and when.
+    pub(crate) limited: BTreeMap<String, FirstFree>,
+    /// The accounts that need their user, by id.
+    pub(crate) need_login: BTreeMap<String, LoginNeed>,
+}
+
+/// The account of a provider that is free first.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct FirstFree {
+    pub(crate) account: Option<AccountLabel>,
+    pub(crate) until: Option<u64>,
+}
+
+/// An account that needs its user.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct LoginNeed {
+    pub(crate) account: AccountLabel,
+    pub(crate) provider: String,
+    /// The state of the account.
+    pub(crate) state: &'static str,
+    /// What to do.
+    pub(crate) remedy: Option<String>,
+}
+
+/// What was said so far, and what waits until it may be said.
+#[derive(Debug)]
+pub(super) struct NoticePolicy {
+    /// Writes a time of day: now, then.
+    clock: fn(u64, u64) -> String,
+    /// When a notice of each kind was last sent.
+    last: BTreeMap<NoticeKind, Mono>,
+    /// The latest switch and the latest use of a second pool that wait, and how many before them are left out.
+    waiting: BTreeMap<NoticeKind, (EventInfo, u64)>,
+    situation: Situation,
+    /// The providers that were called limited.
+    called_limited: BTreeSet<String>,
+    /// The accounts whose need of a login was said.
+    called_for_login: BTreeSet<String>,
+    /// The accounts whose second pool was said.
+    called_second: BTreeSet<String>,
+    /// The accounts that a notice has named, by id.
+    named: BTreeSet<String>,
+}
+
+impl NoticePolicy {
+    /// Begins in a situation that is no news.
+    pub(super) fn new(situation: Situation, clock: fn(u64, u64) -> String) -> Self {
+        Self {
+            clock,
+            last: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            called_limited: situation.limited.keys().cloned().collect(),
+            called_for_login: situation.need_login.keys().cloned().collect(),
+            called_second: BTreeSet::new(),
+            named: BTreeSet::new(),
+            situation,
+        }
+    }
+
+    /// Something has happened.
+    pub(super) fn event(&mut self, NoticeEvent { event, is_second_pool }: NoticeEvent) {
+        let Some(account) = event.account.as_ref().map(|account| account.id.clone()) else { return };
+        if event.kind == "account.ready" {
+            self.called_second.remove(&account);
+        }
+        if is_second_pool && self.called_second.insert(account.clone()) {
+            self.wait(NoticeKind::SecondPool, event.clone());
+        }
+        let is_switch = event.kind == "lease.moved"
+            && event.from.as_ref().is_some_and(|from| from.id != account)
+            // each request takes the next account: that is no news
+            && event.reason.as_deref() != Some("turn");
+        if is_switch {
+            self.wait(NoticeKind::AccountSwitched, event);
+        }
+    }
+
+    fn wait(&mut self, kind: NoticeKind, event: EventInfo) {
+        let left_out = self.waiting.get(&kind).map_or(0, |(_, left_out)| left_out + 1);
+        self.waiting.insert(kind, (event, left_out));
+    }
+
+    /// The state looks like this now.
+    pub(super) fn look(&mut self, situation: Situation) {
+        self.called_for_login.retain(|id| situation.need_login.contains_key(id));
+        self.situation = situation;
+    }
+
+    /// The notices that are to be sent now.
+    pub(super) fn due(&mut self, now: Now) -> Vec<Notice> {
+        let mut due = Vec::new();
+        for kind in [NoticeKind::AccountSwitched, NoticeKind::SecondPool] {
+            if self.may_send(kind, now)
+                && let Some((event, left_out)) = self.waiting.remove(&kind)
+            {
+                let notice = self.of_event(kind, event, left_out);
+                due.push(notice);
+            }
+        }
+        let need = self.unsaid_need().filter(|_| self.may_send(NoticeKind::LoginNeeded, now)).cloned();
+        if let Some(need) = need {
+            self.called_for_login.insert(need.account.id.clone());
+            due.push(self.login_needed(need, now));
+        }
+        let limited = self.unsaid_limit().filter(|_| self.may_send(NoticeKind::AllLimited, now));
+        if let Some((provider, first)) = limited.map(|(provider, first)| (provider.clone(), first.clone())) {
+            self.called_limited.insert(provider.clone());
+            due.push(self.all_limited(provider, first, now));
+        }
+        let free = self.unsaid_free().filter(|_| self.may_send(NoticeKind::FreeAgain, now)).cloned();
+        if let Some(provider) = free {
+            self.called_limited.remove(&provider);
+            let text = format!("{provider} is free again");
+            due.push(Notice { provider: Some(provider), ..notice(NoticeKind::FreeAgain, now.wall.0, text) });
+        }
+        self.last.extend(due.iter().map(|notice| (notice.kind, now.mono)));
+        due
+    }
+
+    /// When the next notice may be due without a new event.
+    pub(super) fn next(&self) -> Option<Mono> {
+        let waits = |kind: &NoticeKind| match kind {
+            NoticeKind::AccountSwitched | NoticeKind::SecondPool => self.waiting.contains_key(kind),
+            NoticeKind::LoginNeeded => self.unsaid_need().is_some(),
+            NoticeKind::AllLimited => self.unsaid_limit().is_some(),
+            NoticeKind::FreeAgain => self.unsaid_free().is_some(),
+        };
+        self.last.iter().filter(|(kind, _)| waits(kind)).map(|(_, last)| last.after(INTERVAL)).min()
+    }
+
+    fn may_send(&self, kind: NoticeKind, now: Now) -> bool {
+        self.last.get(&kind).is_none_or(|last| now.mono.since(*last) >= INTERVAL)
+    }
+
+    fn unsaid_need(&self) -> Option<&LoginNeed> {
+        let mut needs = self.situation.need_login.iter();
+        needs.find(|(id, _)| !self.called_for_login.contains(*id)).map(|(_, need)| need)
+    }
+
+    fn unsaid_limit(&self) -> Option<(&String, &FirstFree)> {
+        self.situation.limited.iter().find(|(provider, _)| !self.called_limited.contains(*provider))
+    }
+
+    fn unsaid_free(&self) -> Option<&String> {
+        self.called_limited.iter().find(|provider| !self.situation.limited.contains_key(*provider))
+    }
+
+    fn of_event(&mut self, kind: NoticeKind, event: EventInfo, left_out: u64) -> Notice {
+        let to = event.account.as_ref().map(|account| self.name(account)).unwrap_or_default();
+        let agent = event.agent.as_deref().map(|agent| format!("{agent}: ")).unwrap_or_default();
+        let text = match (kind, &event.from) {
+            (NoticeKind::AccountSwitched, Some(from)) => {
+                let from = self.name(from);
+                match (event.reason.as_deref(), event.until) {
+                    (Some("requested"), _) => format!("{agent}moved from {from} to {to}"),
+                    (_, Some(until)) => {
+                        format!("{agent}{from} is limited until {}, now on {to}", (self.clock)(event.at, until))
+                    }
+                    (Some("overage"), None) => format!("{agent}the plan of {from} is used up, now on {to}"),
+                    (reason, None) => {
+                        let reason = reason.map(|reason| format!(" ({})", reason.replace('_', " ")));
+                        format!("{agent}switched from {from} to {to}{}", reason.unwrap_or_default())
+                    }
+                }
+            }
+            _ => {
+                let pool = event.pool.as_deref().map(|pool| format!(", {pool}")).unwrap_or_default();
+                format!("{agent}{to} uses its second quota pool{pool}")
+            }
+        };
+        let more = if left_out > 0 { format!(" (and {left_out} before)") } else { String::new() };
+        Notice {
+            provider: event.provider,
+            account: event.account,
+            from: event.from,
+            until: event.until,
+            reason: event.reason,
+            pool: event.pool,
+            model: event.model,
+            agent: event.agent,
+            left_out,
+            ..notice(kind, event.at, text + &more)
+        }
+    }
+
+    fn login_needed(&mut self, need: LoginNeed, now: Now) -> Notice {
+        let name = self.name(&need.account);
+        let what = match need.state {
+            "needs_verification" => "must be confirmed with its provider",
+            "cannot_renew" => "cannot be renewed: settings are missing",
+            _ => "needs a new login",
+        };
+        let remedy = need.remedy.map(|remedy| format!("; {remedy}")).unwrap_or_default();
+        Notice {
+            provider: Some(need.provider),
+            account: Some(need.account),
+            reason: Some(need.state.to_owned()),
+            ..notice(NoticeKind::LoginNeeded, now.wall.0, format!("{name} {what}{remedy}"))
+        }
+    }
+
+    fn all_limited(&mut self, provider: String, FirstFree { account, until }: FirstFree, now: Now) -> Notice {
+        let until_text = until.map(|until| format!(" until {}", (self.clock)(now.wall.0, until))).unwrap_or_default();
+        let first = account.as_ref().map(|account| self.name(account)).map(|name| format!("; first free: {name}"));
+        let text = format!("every account of {provider} is limited{until_text}{}", first.unwrap_or_default());
+        Notice { provider: Some(provider), account, until, ..notice(NoticeKind::AllLimited, now.wall.0, text) }
+    }
+
+    /// The name of an account: at the first time with its email address, so that the user learns which account the label
+    /// means.
+    fn name(&mut self, account: &AccountLabel) -> String {
+        let is_first = self.named.insert(account.id.clone());
+        match (&account.label, &account.email) {
+            (Some(label), Some(email)) if is_first && label != email => format!("{label} ({email})"),
+            (Some(name), _) | (None, Some(name)) => name.clone(),
+            (None, None) => account.id.clone(),
+        }
+    }
+}
+
+fn notice(kind: NoticeKind, at: u64, text: String) -> Notice {
+    Notice {
+        kind,
+        at,
+        text,
+        provider: None,
+        account: None,
+        from: None,
+        until: None,
+        reason: None,
+        pool: None,
+        model: None,
+        agent: None,
+        left_out: 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pool::Wall;
+
+    fn at(seconds: u64) -> Now {
+        Now { mono: Mono(seconds * 1000), wall: Wall(seconds * 1000) }
+    }
+
+    fn policy() -> NoticePolicy {
+        NoticePolicy::new(Situation::default(), |_, at| format!("T{}", at / 1000))
+    }
+
+    fn account(name: &str) -> AccountLabel {
+        AccountLabel { id: name.into(), label: Some(name.into()), email: Some(format!("{name}@x.org")) }
+    }
+
+    fn moved(from: &str, to: &str, reason: &str, until: Option<u64>) -> NoticeEvent {
+        let event = EventInfo {
+            kind: "lease.moved".into(),
+            from: Some(account(from)),
+            account: Some(account(to)),
+            reason: Some(reason.into()),
+            until,
+            ..EventInfo::default()
+        };
+        NoticeEvent { event, is_second_pool: false }
+    }
+
+    fn second(name: &str, kind: &str) -> NoticeEvent {
+        let (account, pool) = (Some(account(name)), Some("gemini-cli".into()));
+        let event = EventInfo { kind: kind.into(), account, pool, ..EventInfo::default() };
+        NoticeEvent { event, is_second_pool: kind == "lease.granted" }
+    }
+
+    fn limited(providers: &[&str]) -> Situation {
+        let first = FirstFree { account: Some(account("a")), until: Some(90_000) };
+        let limited = providers.iter().map(|provider| ((*provider).to_owned(), first.clone())).collect();
+        Situation { limited, ..Situation::default() }
+    }
+
+    fn needing(names: &[(&str, &'static str)]) -> Situation {
+        let need = |(name, state): &(&str, &'static str)| {
+            let remedy = Some("lessor login p".to_owned());
+            ((*name).to_owned(), LoginNeed { account: account(name), provider: "p".into(), state, remedy })
+        };
+        Situation { need_login: names.iter().map(need).collect(), ..Situation::default() }
+    }
+
+    fn texts(policy: &mut NoticePolicy, seconds: u64) -> Vec<String> {
+        policy.due(at(seconds)).into_iter().map(|notice| notice.text).collect()
+    }
+
+    #[test]
+    fn a_switch_names_both_accounts_and_the_cause() {
+        for (reason, until, text) in [
+            ("quota_exhausted", Some(76_000), "a (a@x.org) is limited until T76, now on b (b@x.org)"),
+            ("requested", None, "moved from a (a@x.org) to b (b@x.org)"),
+            ("overage", None, "the plan of a (a@x.org) is used up, now on b (b@x.org)"),
+            ("server_error", None, "switched from a (a@x.org) to b (b@x.org) (server error)"),
+        ] {
+            let mut policy = policy();
+            policy.event(moved("a", "b", reason, until));
+            assert_eq!(texts(&mut policy, 0), [text], "{reason}");
+            assert_eq!(policy.next(), None);
+        }
+    }
+
+    #[test]
+    fn a_move_that_is_no_switch_is_no_news() {
+        let mut policy = policy();
+        policy.event(moved("a", "b", "turn", None));
+        policy.event(moved("a", "a", "quota_exhausted", Some(1)));
+        assert!(texts(&mut policy, 0).is_empty());
+    }
+
+    #[test]
+    fn a_kind_is_sent_once_a_minute_and_then_the_latest_with_the_number_left_out() {
+        let mut policy = policy();
+        policy.event(moved("a", "b", "requested", None));
+        assert_eq!(texts(&mut policy, 0).len(), 1);
+        for to in ["c", "d", "e"] {
+            policy.event(moved("b", to, "requested", None));
+            assert!(texts(&mut policy, 59).is_empty());
+        }
+        assert_eq!(policy.next(), Some(Mono(60_000)));
+        assert_eq!(texts(&mut policy, 60), ["moved from b to e (e@x.org) (and 2 before)"]);
+        assert!(texts(&mut policy, 200).is_empty());
+    }
+
+    #[test]
+    fn kinds_do_not_delay_each_other() {
+        let mut policy = policy();
+        policy.event(moved("a", "b", "requested", None));
+        assert_eq!(texts(&mut policy, 0).len(), 1);
+        policy.look(limited(&["p"]));
+        assert_eq!(texts(&mut policy, 1), ["every account of p is limited until T90; first free: a"]);
+    }
+
+    #[test]
+    fn everything_limited_is_said_once_and_so_is_its_end() {
+        let mut policy = policy();
+        policy.look(limited(&["p", "q"]));
+        assert_eq!(texts(&mut policy, 0), ["every account of p is limited until T90; first free: a (a@x.org)"]);
+        assert!(texts(&mut policy, 30).is_empty());
+        // q is free before it could be said: no word about it
+        policy.look(limited(&["p"]));
+        assert!(texts(&mut policy, 61).is_empty());
+        policy.look(Situation::default());
+        assert_eq!(texts(&mut policy, 90), ["p is free again"]);
+        assert!(texts(&mut policy, 300).is_empty());
+    }
+
+    #[test]
+    fn a_limit_that_comes_and_goes_is_said_at_most_once_a_minute() {
+        let mut policy = policy();
+        let mut said = 0;
+        for second in 0..600 {
+            policy.look(if second % 2 == 0 { limited(&["p"]) } else { Situation::default() });
+            said += texts(&mut policy, second).len();
+        }
+        assert!((2..=20).contains(&said), "{said}");
+    }
+
+    #[test]
+    fn each_account_that_needs_a_login_is_said_once_until_it_has_one() {
+        let mut policy = policy();
+        policy.look(needing(&[("a", "needs_login"), ("b", "needs_verification"), ("c", "cannot_renew")]));
+        assert_eq!(texts(&mut policy, 0), ["a (a@x.org) needs a new login; lessor login p"]);
+        assert_eq!(texts(&mut policy, 60), ["b (b@x.org) must be confirmed with its provider; lessor login p"]);
+        let c = texts(&mut policy, 120);
+        assert_eq!(c, ["c (c@x.org) cannot be renewed: settings are missing; lessor login p"]);
+        assert_eq!((texts(&mut policy, 180), policy.next()), (vec![], None));
+        policy.look(Situation::default());
+        policy.look(needing(&[("a", "needs_login")]));
+        assert_eq!(texts(&mut policy, 240), ["a needs a new login; lessor login p"]);
+    }
+
+    #[test]
+    fn what_holds_at_the_beginning_is_no_news_but_its_end_is() {
+        let mut policy = NoticePolicy::new(limited(&["p"]), |_, _| String::new());
+        policy.look(limited(&["p"]));
+        assert!(texts(&mut policy, 0).is_empty());
+        policy.look(Situation::default());
+        assert_eq!(texts(&mut policy, 1), ["p is free again"]);
+        let mut policy = NoticePolicy::new(needing(&[("a", "needs_login")]), |_, _| String::new());
+        assert!(texts(&mut policy, 0).is_empty());
+    }
+
+    #[test]
+    fn a_second_pool_is_said_once_until_a_limit_of_its_account_ends() {
+        let mut policy = policy();
+        policy.event(second("a", "lease.granted"));
+        policy.event(second("a", "lease.granted"));
+        assert_eq!(texts(&mut policy, 0), ["a (a@x.org) uses its second quota pool, gemini-cli"]);
+        assert!(texts(&mut policy, 100).is_empty());
+        policy.event(second("a", "account.ready"));
+        policy.event(second("a", "lease.granted"));
+        assert_eq!(texts(&mut policy, 200), ["a uses its second quota pool, gemini-cli"]);
+    }
+
+    #[test]
+    fn the_document_has_the_documented_fields() {
+        let mut policy = policy();
+        policy.event(moved("a", "b", "quota_exhausted", Some(76_000)));
+        let document = serde_json::to_value(&policy.due(at(0))[0]).unwrap();
+        let fields: Vec<&str> = document.as_object().unwrap().keys().map(String::as_str).collect();
+        let page = include_str!("../../../docs/service.md");
+        for field in fields {
+            assert!(page.contains(&format!("| `{field}` |")), "{field}");
+        }
+        let kinds = ["account_switched", "second_pool", "login_needed", "all_limited", "free_again"];
+        assert!(kinds.iter().all(|kind| page.contains(&format!("| `{kind}` |"))));
+        assert_eq!((&document["kind"], &document["until"]), (&"account_switched".into(), &76_000.into()));
+    }
+}
