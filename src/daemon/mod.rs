@@ -21,7 +21,7 @@ mod usage;
 mod view;
 mod worker;
 
-pub use crate::history::PriceTable;
+pub use handle::AccountNames;
 pub use handle::attest::GatewayPeer;
 pub use handle::client::GatewayClient;
 pub(crate) use handle::client::KeyRevoked;

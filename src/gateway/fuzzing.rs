@@ -11,7 +11,7 @@ use super::request::{ConnectionOrigin, access};
 use super::route::UpstreamRoute;
 use crate::config::{Config, GatewaySection, TelemetrySection};
 use crate::credential::Secret;
-use crate::daemon::{GatewayConfig, PriceTable};
+use crate::daemon::GatewayConfig;
 use crate::fuzzing::message::Message;
 use crate::pool::CredentialKind;
 use crate::provider::{self, CREDENTIAL_HEADERS};
@@ -61,15 +61,8 @@ static CONFIG: LazyLock<GatewayConfig> = LazyLock::new(|| {
     let text = "[providers.llm]\nbase_url = \"http://127.0.0.1:9/base\"\n";
     let Ok(config) = Config::parse_bytes(text.into(), "config.toml".as_ref()) else { panic!("not valid") };
     let (gateway, providers) = (GatewaySection::default(), config.providers);
-    let (telemetry, prices) = (TelemetrySection::default(), PriceTable::default());
-    GatewayConfig {
-        gateway,
-        max_attempts: 3,
-        max_rate_limit_wait: Duration::from_secs(300),
-        telemetry,
-        prices,
-        providers,
-    }
+    let telemetry = TelemetrySection::default();
+    GatewayConfig { gateway, max_attempts: 3, max_rate_limit_wait: Duration::from_secs(300), telemetry, providers }
 });
 
 /// Checks that every host of a request can only mean this machine.

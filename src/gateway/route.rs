@@ -94,7 +94,6 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::daemon::PriceTable;
 
     fn config(providers: &[(&str, &str, &str)]) -> GatewayConfig {
         let url = |url: &str| (!url.is_empty()).then(|| url.to_owned());
@@ -110,7 +109,6 @@ mod tests {
             max_attempts: 3,
             max_rate_limit_wait,
             telemetry: config::TelemetrySection::default(),
-            prices: PriceTable::default(),
             providers,
         }
     }

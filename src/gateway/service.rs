@@ -76,7 +76,6 @@ impl GatewayService {
     /// Takes over a changed configuration, for the requests that come from now on.
     pub(super) fn reconfigure(&self) {
         let config = Arc::new(self.backend.handle.config());
-        self.backend.recorder.set_prices(&config.prices);
         *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
         self.backend.upstreams.clear();
     }

@@ -181,10 +181,7 @@ fn add(sums: &mut RequestSums, more: &RequestSums) {
     sums.attempts += more.attempts;
     sums.limited += more.limited;
     sums.waited_ms += more.waited_ms;
-    sums.tokens.input += more.tokens.input;
-    sums.tokens.output += more.tokens.output;
-    sums.tokens.cached += more.tokens.cached;
-    sums.tokens.cache_written += more.tokens.cache_written;
+    sums.tokens += more.tokens;
     sums.cost_usd += more.cost_usd;
 }
 

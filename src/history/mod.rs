@@ -113,7 +113,8 @@ impl History {
         self.queue.clone()
     }
 
-    /// What a request has cost by the table of prices, in US dollars.
+    /// What a request has cost by the table of prices, in US dollars. The gateway asks at the end of each request; the
+    /// history keeps what the row says.
     #[must_use]
     pub fn cost(&self, row: &RequestRow) -> Option<f64> {
         let settings = self.settings.lock().unwrap_or_else(PoisonError::into_inner).clone();

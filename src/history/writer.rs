@@ -47,7 +47,6 @@ impl<O: HistoryObserver> HistoryWriter<O> {
             self.observer.complete(&mut records);
             let settings = self.current_settings();
             for part in records.chunks_mut(MOST_AT_ONCE) {
-                self.price(part, &settings);
                 self.write(part, &settings);
             }
             let ended = records.into_iter().filter_map(|record| match record {
@@ -73,17 +72,6 @@ impl<O: HistoryObserver> HistoryWriter<O> {
 
     fn current_settings(&self) -> Arc<HistorySettings> {
         self.settings.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn price(&self, records: &mut [HistoryRecord], settings: &HistorySettings) {
-        for record in records {
-            if let HistoryRecord::Request(row) = record
-                && row.cost_usd.is_none()
-                && let (Some(model), Some(tokens)) = (&row.model, &row.tokens)
-            {
-                row.cost_usd = settings.prices.cost(model, tokens);
-            }
-        }
     }
 
     /// Writes records, and gives the requests their ids. What cannot be written is counted.

@@ -14,11 +14,11 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::{io, path::PathBuf, time::Duration};
 
+use rustc_hash::FxHashMap;
 use tokio::sync::watch;
 
 use crate::daemon::state::{Daemon, GatewayShortage, GatewayState, StateGuard};
 use crate::daemon::{os::clock, os::handover::GatewayListeners, view};
-use crate::history::PriceTable;
 use crate::{config, history::History, protocol::AccountTotals, store::Write};
 
 /// Starts the gateway; called once, before the daemon accepts clients.
@@ -47,13 +47,14 @@ pub struct GatewayConfig {
     pub max_attempts: u32,
     /// `limits.max_rate_limit_wait`
     pub max_rate_limit_wait: Duration,
-    /// What tokens cost.
-    pub prices: PriceTable,
     /// `[telemetry]`
     pub telemetry: config::TelemetrySection,
     /// `[providers.*]`, by name.
     pub providers: std::collections::BTreeMap<String, config::ProviderSection>,
 }
+
+/// The names of all accounts, by id: a label, or else the id.
+pub type AccountNames = FxHashMap<String, String>;
 
 /// The state of accounts and leases, in numbers.
 #[derive(Clone, PartialEq, Debug)]
@@ -100,7 +101,6 @@ impl GatewayHandle {
             gateway: config.gateway.clone(),
             max_attempts: config.limits.max_attempts,
             max_rate_limit_wait: state.pool.settings().limits.max_rate_limit_wait,
-            prices: crate::daemon::history::settings(config).prices,
             telemetry: config.telemetry.clone(),
             providers: config.providers.clone(),
         }
@@ -177,6 +177,17 @@ impl GatewayHandle {
     /// Waits until an account or a lease has changed in a way that may serve a request.
     pub async fn pool_changed(&self) {
         self.daemon.capacity_changed.notified().await;
+    }
+
+    /// The names of the accounts that there are. No e-mail address is among them.
+    #[must_use]
+    pub fn account_names(&self) -> AccountNames {
+        let state = &*self.state();
+        let named = state.pool.accounts().iter().map(|account| {
+            let id = account.record.id.to_string();
+            (id.clone(), account.record.label.clone().unwrap_or(id))
+        });
+        named.collect()
     }
 
     /// The state of accounts and leases, in numbers.

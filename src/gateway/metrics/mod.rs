@@ -1,5 +1,6 @@
 //! `/metrics`: what the gateway counts, and the current state of accounts and leases.
 
+mod counts;
 mod histogram;
 mod recorder;
 mod sink;
@@ -29,7 +30,7 @@ pub(super) fn page(handle: &GatewayHandle, recorder: &MetricsRecorder, format: M
 
 /// Writes all metrics.
 pub(super) fn write(out: &mut impl MetricsSink, handle: &GatewayHandle, recorder: &MetricsRecorder) {
-    recorder.write(out);
+    recorder.write(out, &handle.account_names());
     write_pool(out, &handle.stats());
     out.describe("lessor_history_dropped", MetricKind::Counter, "Records that the history had no room for.");
     out.value("lessor_history_dropped", &[], handle.history_dropped() as f64);

@@ -1,82 +1,19 @@
 //! Counts in memory what was used, by which client, on which account. All counts of a request are made at its end, from
 //! the row that the history gets too.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
-use super::histogram::LatencyHistogram;
+use super::counts::MetricCounts;
 use super::sink::{MetricKind, MetricsSink};
-use crate::daemon::{AccountInFlight, InFlightCounter};
+use crate::daemon::{AccountInFlight, AccountNames, InFlightCounter};
 use crate::gateway::record::EndedRequest;
 use crate::pool::RefusalKind;
-use crate::protocol::{AccountLabel, AttemptRow, ErrorKind, RequestRow, TokenSums};
-
-/// Further combinations of labels are counted together.
-const MAX_ROWS: usize = 4096;
-const OTHERS: &str = "others";
-/// How a request can end, in the order of the counts.
-const OUTCOMES: [&str; 4] = ["ok", "refused", "broken", "cancelled"];
-/// How an attempt can end, in the order of the counts.
-const RESULTS: [&str; 4] = ["answered", "refused", "failed", "cancelled"];
 
 #[derive(Debug, Default)]
 pub(crate) struct MetricsRecorder {
     counts: Mutex<MetricCounts>,
     in_flight: Arc<AtomicU64>,
-}
-
-#[derive(Debug, Default)]
-struct MetricCounts {
-    requests: BTreeMap<RequestKey, RequestCounts>,
-    /// By provider and account.
-    attempts: BTreeMap<(String, String), AttemptCounts>,
-    /// By provider, account and reason.
-    failures: BTreeMap<(String, String, String), FailureCounts>,
-    /// By provider and kind.
-    refusals: BTreeMap<(String, ErrorKind), u64>,
-    /// By provider.
-    times: BTreeMap<String, RequestTimes>,
-}
-
-/// What a request is counted under.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
-struct RequestKey {
-    provider: String,
-    /// Whose response the client got; empty if lessor answered.
-    account: String,
-    model: String,
-    agent: String,
-    directory: String,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct RequestCounts {
-    outcomes: [u64; OUTCOMES.len()],
-    tokens: TokenSums,
-    cost: f64,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct AttemptCounts {
-    results: [u64; RESULTS.len()],
-    /// Requests that went on with another account.
-    switches: u64,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct FailureCounts {
-    all: u64,
-    /// Those that have met a limit of the account.
-    limits: u64,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct RequestTimes {
-    first_byte: LatencyHistogram,
-    duration: LatencyHistogram,
-    wait: LatencyHistogram,
 }
 
 /// Counts a request as in flight until it is dropped.
@@ -117,192 +54,45 @@ impl MetricsRecorder {
         InFlightGuard(self.in_flight.clone(), None)
     }
 
-    /// A request has ended.
-    pub(crate) fn request_ended(&self, ended: &EndedRequest<'_>) {
+    /// A request has ended. Whether [`Self::forget_removed`] is due.
+    pub(crate) fn request_ended(&self, ended: &EndedRequest<'_>) -> bool {
         let counts = &mut *self.counts();
-        let EndedRequest { row, first_byte, duration, waited } = *ended;
-        counts.request(row);
-        for (at, attempt) in row.attempts.iter().enumerate() {
-            counts.attempt(row, attempt, row.attempts.get(at + 1));
-        }
-        counts.times(&row.provider, first_byte, duration, waited);
+        counts.add(ended);
+        counts.has_many_new()
+    }
+
+    /// Counts together what belongs to accounts that were removed.
+    pub(crate) fn forget_removed(&self, accounts: &AccountNames) {
+        self.counts().forget_removed(accounts);
     }
 
     /// No account could serve a request in time.
     pub(crate) fn rejected(&self, provider: &str, kind: RefusalKind) {
-        *self.counts().refusals.entry((provider.to_owned(), kind.into())).or_default() += 1;
+        self.counts().rejected(provider, kind.into());
     }
 
-    pub(super) fn write(&self, out: &mut impl MetricsSink) {
-        self.counts().write(out);
+    /// Writes all counts; accounts have these names.
+    pub(super) fn write(&self, out: &mut impl MetricsSink, accounts: &AccountNames) {
+        {
+            let counts = &mut *self.counts();
+            counts.forget_removed(accounts);
+            counts.write(out, accounts);
+        }
         let name = "lessor_requests_in_flight";
         out.describe(name, MetricKind::Gauge, "Requests under way, without those that wait for an account.");
         out.value(name, &[], self.in_flight.load(Ordering::Relaxed) as f64);
     }
 }
 
-impl MetricCounts {
-    fn request(&mut self, row: &RequestRow) {
-        let mut key = RequestKey::of(row);
-        if self.requests.len() >= MAX_ROWS && !self.requests.contains_key(&key) {
-            (key.model, key.agent, key.directory) = (OTHERS.to_owned(), OTHERS.to_owned(), OTHERS.to_owned());
-        }
-        let counts = self.requests.entry(key).or_default();
-        if let Some(at) = OUTCOMES.iter().position(|outcome| *outcome == row.outcome) {
-            counts.outcomes[at] += 1;
-        }
-        let tokens = row.tokens.unwrap_or_default();
-        counts.tokens.input += tokens.input;
-        counts.tokens.output += tokens.output;
-        counts.tokens.cached += tokens.cached;
-        counts.tokens.cache_written += tokens.cache_written;
-        counts.cost += row.cost_usd.unwrap_or(0.0);
-    }
-
-    fn attempt(&mut self, row: &RequestRow, attempt: &AttemptRow, next: Option<&AttemptRow>) {
-        let mut key = (row.provider.clone(), name(&attempt.account).to_owned());
-        if self.attempts.len() >= MAX_ROWS && !self.attempts.contains_key(&key) {
-            OTHERS.clone_into(&mut key.1);
-        }
-        let counts = self.attempts.entry(key).or_default();
-        let result = match (&attempt.reason, attempt.status) {
-            (None, _) => 0,
-            (Some(reason), None) if reason == "cancelled" => 3,
-            (Some(_), None) => 2,
-            (Some(_), Some(_)) => 1,
-        };
-        counts.results[result] += 1;
-        counts.switches += u64::from(next.is_some_and(|next| next.account.id != attempt.account.id));
-        let Some(reason) = attempt.reason.clone().filter(|_| result != 3) else { return };
-        let mut key = (row.provider.clone(), name(&attempt.account).to_owned(), reason);
-        if self.failures.len() >= MAX_ROWS && !self.failures.contains_key(&key) {
-            OTHERS.clone_into(&mut key.1);
-        }
-        let counts = self.failures.entry(key).or_default();
-        counts.all += 1;
-        counts.limits += u64::from(attempt.met_limit());
-    }
-
-    fn times(&mut self, provider: &str, first_byte: Option<Duration>, duration: Duration, waited: Duration) {
-        // no copy of the name for each request
-        if !self.times.contains_key(provider) {
-            self.times.insert(provider.to_owned(), RequestTimes::default());
-        }
-        let Some(times) = self.times.get_mut(provider) else { return };
-        if let Some(first_byte) = first_byte {
-            times.first_byte.add(first_byte);
-        }
-        times.duration.add(duration);
-        times.wait.add(waited);
-    }
-
-    fn write(&self, out: &mut impl MetricsSink) {
-        use MetricKind::{Counter, Histogram};
-        let requests = || self.requests.iter();
-        out.describe("lessor_requests", Counter, "Requests that have ended, by outcome.");
-        for (key, counts) in requests() {
-            let outcomes = OUTCOMES.into_iter().zip(counts.outcomes);
-            key.write(out, "lessor_requests", Some("outcome"), outcomes.map(|(name, count)| (name, count as f64)));
-        }
-        let help = "Tokens as counted by the provider; cached and cache_written ones are also in the input.";
-        out.describe("lessor_tokens", Counter, help);
-        for (key, RequestCounts { tokens, .. }) in requests() {
-            let TokenSums { input, output, cached, cache_written } = *tokens;
-            let kinds = [("input", input), ("output", output), ("cached", cached), ("cache_written", cache_written)];
-            let kinds = kinds.into_iter().map(|(name, count)| (name, count as f64));
-            key.write(out, "lessor_tokens", Some("kind"), kinds);
-        }
-        out.describe("lessor_cost_dollars", Counter, "What tokens have cost by the table of prices, in US dollars.");
-        for (key, counts) in requests() {
-            key.write(out, "lessor_cost_dollars", None, [("", counts.cost)].into_iter());
-        }
-        out.describe("lessor_attempts", Counter, "Requests sent to the provider, by result.");
-        for ((provider, account), counts) in &self.attempts {
-            for (result, count) in RESULTS.into_iter().zip(counts.results).filter(|(_, count)| *count > 0) {
-                let labels = [("provider", provider.as_str()), ("account", account), ("result", result)];
-                out.value("lessor_attempts", &labels, count as f64);
-            }
-        }
-        out.describe("lessor_switches", Counter, "Requests that an account did not serve and another one got.");
-        for ((provider, account), counts) in self.attempts.iter().filter(|(_, counts)| counts.switches > 0) {
-            let labels = [("provider", provider.as_str()), ("account", account)];
-            out.value("lessor_switches", &labels, counts.switches as f64);
-        }
-        let help = "Failed attempts, including those of requests that succeeded later.";
-        self.write_failures(out, ("lessor_upstream_failures", help), |counts| counts.all);
-        let help = "Attempts that have met a limit of their account.";
-        self.write_failures(out, ("lessor_limits", help), |counts| counts.limits);
-        out.describe("lessor_refusals", Counter, "Requests that no account could serve in time.");
-        for ((provider, kind), count) in &self.refusals {
-            out.value("lessor_refusals", &[("provider", provider.as_str()), ("kind", kind.name())], *count as f64);
-        }
-        for (name, help, times) in TIMES {
-            out.describe(name, Histogram, help);
-            self.times.iter().for_each(|(provider, all)| out.histogram(name, ("provider", provider), times(all)));
-        }
-    }
-
-    fn write_failures(&self, out: &mut impl MetricsSink, (name, help): (&str, &str), count: fn(&FailureCounts) -> u64) {
-        out.describe(name, MetricKind::Counter, help);
-        for ((provider, account, reason), counts) in self.failures.iter().filter(|(_, counts)| count(counts) > 0) {
-            let labels = [("provider", provider.as_str()), ("account", account), ("reason", reason)];
-            out.value(name, &labels, count(counts) as f64);
-        }
-    }
-}
-
-/// A histogram of the times of requests: its name, its description, and where it is.
-type TimesOf = (&'static str, &'static str, fn(&RequestTimes) -> &LatencyHistogram);
-
-const TIMES: [TimesOf; 3] = [
-    ("lessor_first_byte_seconds", "Time from a request to the start of the provider's response.", |of| &of.first_byte),
-    ("lessor_request_duration_seconds", "Time from a request to the end of its response.", |of| &of.duration),
-    ("lessor_account_wait_seconds", "Time that a request waited for an account.", |of| &of.wait),
-];
-
-impl RequestKey {
-    fn of(row: &RequestRow) -> Self {
-        let text = |text: &Option<String>| text.clone().unwrap_or_default();
-        Self {
-            provider: row.provider.clone(),
-            account: row.account.as_ref().map(name).unwrap_or_default().to_owned(),
-            model: text(&row.model),
-            agent: text(&row.agent),
-            directory: text(&row.directory),
-        }
-    }
-
-    /// Writes the values that are not zero, each with its own value of `label`.
-    fn write<'a>(
-        &self,
-        out: &mut impl MetricsSink,
-        name: &str,
-        label: Option<&str>,
-        values: impl Iterator<Item = (&'a str, f64)>,
-    ) {
-        for (value, count) in values.filter(|(_, count)| *count > 0.0) {
-            let labels = [
-                ("provider", self.provider.as_str()),
-                ("account", &self.account),
-                ("model", &self.model),
-                ("agent", &self.agent),
-                ("directory", &self.directory),
-                (label.unwrap_or_default(), value),
-            ];
-            out.value(name, &labels[..labels.len() - usize::from(label.is_none())], count);
-        }
-    }
-}
-
-/// An account's label, or else its id: no e-mail address is in the metrics.
-fn name(account: &AccountLabel) -> &str {
-    account.label.as_deref().unwrap_or(&account.id)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use super::super::counts::{MAX_ROWS, NEW_ROWS};
     use super::super::text::{MetricsFormat, MetricsText};
     use super::*;
+    use crate::gateway::record::RequestTimes;
+    use crate::protocol::{AccountLabel, AttemptRow, RequestRow, TokenSums};
 
     fn row(outcome: &str, directory: &str) -> RequestRow {
         RequestRow {
@@ -315,9 +105,26 @@ mod tests {
         }
     }
 
-    fn end(recorder: &MetricsRecorder, row: &RequestRow) {
+    fn end(recorder: &MetricsRecorder, row: &RequestRow) -> bool {
         let (first_byte, duration) = (Some(Duration::from_millis(7)), Duration::from_millis(300));
-        recorder.request_ended(&EndedRequest { row, first_byte, duration, waited: Duration::ZERO });
+        recorder
+            .request_ended(&EndedRequest { row, times: RequestTimes { first_byte, duration, waited: Duration::ZERO } })
+    }
+
+    fn names(names: &[(&str, &str)]) -> AccountNames {
+        names.iter().map(|(id, name)| ((*id).to_owned(), (*name).to_owned())).collect()
+    }
+
+    fn text(recorder: &MetricsRecorder, accounts: &[(&str, &str)]) -> String {
+        let mut text = MetricsText::new(MetricsFormat::Prometheus);
+        recorder.write(&mut text, &names(accounts));
+        text.finish()
+    }
+
+    /// The sum of the values of a metric.
+    fn sum(text: &str, metric: &str) -> f64 {
+        let lines = text.lines().filter(|line| line.starts_with(&format!("{metric}{{")));
+        lines.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
     }
 
     #[test]
@@ -344,9 +151,7 @@ mod tests {
             &RequestRow { attempts: vec![attempt("x", Some("cancelled"), None, None)], ..row("cancelled", "/d") },
         );
         recorder.rejected("p", RefusalKind::AllLimited);
-        let mut text = MetricsText::new(MetricsFormat::Prometheus);
-        recorder.write(&mut text);
-        let text = text.finish();
+        let text = text(&recorder, &[("ac_1", "a"), ("x", "x"), ("y", "y")]);
         let row = "provider=\"p\",account=\"a\",model=\"m\\\"\\\\\\n\",agent=\"\",directory=\"/d\"";
         for wanted in [
             format!("lessor_requests_total{{{row},outcome=\"ok\"}} 1\n"),
@@ -379,8 +184,52 @@ mod tests {
         for number in 0..=MAX_ROWS + 5 {
             end(&recorder, &row("ok", &number.to_string()));
         }
-        let counts = recorder.counts();
-        assert!(counts.requests.len() <= MAX_ROWS + 2);
-        assert_eq!(counts.requests.values().map(|of| of.outcomes[0]).sum::<u64>() as usize, MAX_ROWS + 6);
+        let text = text(&recorder, &[("ac_1", "a")]);
+        assert!(text.matches("lessor_requests_total{").count() <= MAX_ROWS + 1);
+        assert_eq!(sum(&text, "lessor_requests_total") as usize, MAX_ROWS + 6);
+    }
+
+    #[test]
+    fn rows_of_removed_accounts_are_put_together_and_sums_stay() {
+        let recorder = MetricsRecorder::default();
+        let of = |number: usize| AccountLabel { id: format!("ac_{number}"), label: None, email: None };
+        let mut most = 0;
+        for number in 0..2000 {
+            let failed = AttemptRow { account: of(number), reason: Some("network".into()), ..AttemptRow::default() };
+            let request = RequestRow {
+                account: Some(of(number)),
+                attempts: vec![failed],
+                cost_usd: Some(0.5),
+                ..row("ok", "/d")
+            };
+            if end(&recorder, &request) {
+                // only the latest account is there
+                recorder.forget_removed(&names(&[(&of(number).id, "latest")]));
+            }
+            most = most.max(recorder.counts().row_count());
+        }
+        assert!(most <= NEW_ROWS + 12, "{most} rows");
+        let text = text(&recorder, &[("ac_1999", "latest")]);
+        for metric in ["lessor_requests_total", "lessor_attempts_total", "lessor_upstream_failures_total"] {
+            assert_eq!((sum(&text, metric), text.matches(&format!("{metric}{{")).count()), (2000.0, 2), "{text}");
+        }
+        assert_eq!(sum(&text, "lessor_cost_dollars_total"), 1000.0);
+        assert!(text.contains("account=\"removed\"") && text.contains("account=\"latest\""), "{text}");
+    }
+
+    #[test]
+    fn a_count_continues_under_another_label_and_one_name_is_one_row() {
+        let recorder = MetricsRecorder::default();
+        end(&recorder, &row("ok", "/d"));
+        assert!(text(&recorder, &[("ac_1", "a")]).contains("account=\"a\""));
+        end(&recorder, &row("ok", "/d"));
+        let renamed = text(&recorder, &[("ac_1", "b")]);
+        assert!(renamed.contains("account=\"b\"") && !renamed.contains("account=\"a\""), "{renamed}");
+        assert_eq!(sum(&renamed, "lessor_requests_total"), 2.0);
+        // another account is removed, and this one has the name of those that were
+        let other = Some(AccountLabel { id: "ac_2".into(), ..AccountLabel::default() });
+        end(&recorder, &RequestRow { account: other, ..row("ok", "/d") });
+        let same = text(&recorder, &[("ac_1", "removed")]);
+        assert_eq!((same.matches("lessor_requests_total{").count(), sum(&same, "lessor_requests_total")), (1, 3.0));
     }
 }

@@ -83,6 +83,12 @@ pub(super) struct RequestRecord {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct EndedRequest<'a> {
     pub(super) row: &'a RequestRow,
+    pub(super) times: RequestTimes,
+}
+
+/// How long a request took, exactly.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RequestTimes {
     pub(super) first_byte: Option<Duration>,
     pub(super) duration: Duration,
     pub(super) waited: Duration,
@@ -230,11 +236,9 @@ impl Drop for RequestRecord {
         row.waited_ms = millis(self.waited);
         row.first_byte_ms = self.first_byte.map(millis);
         row.duration_ms = millis(duration);
-        row.cost_usd = self.recorder.cost(&row);
-        let ended = EndedRequest { row: &row, first_byte: self.first_byte, duration, waited: self.waited };
-        self.recorder.count(&ended);
+        let times = RequestTimes { first_byte: self.first_byte, duration, waited: self.waited };
         let is_last = self.source.cut.is_end_of_daemon();
-        self.recorder.record(row, sender, is_last);
+        self.recorder.ended(row, times, sender, is_last);
     }
 }
 

@@ -1,10 +1,10 @@
 //! Where records of requests go: the metrics, and the history by the daemon. Both get the same row, so that their
 //! numbers agree.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
-use super::EndedRequest;
-use crate::daemon::{GatewayHandle, PriceTable, RequestSender, SenderLookup};
+use super::{EndedRequest, RequestTimes};
+use crate::daemon::{GatewayHandle, RequestSender, SenderLookup};
 use crate::gateway::metrics::MetricsRecorder;
 use crate::gateway::telemetry::SpanBuffer;
 use crate::protocol::RequestRow;
@@ -15,7 +15,6 @@ pub(in crate::gateway) struct RequestRecorder {
     handle: GatewayHandle,
     metrics: Arc<MetricsRecorder>,
     spans: Arc<SpanBuffer>,
-    prices: RwLock<Arc<PriceTable>>,
 }
 
 impl RequestRecorder {
@@ -24,43 +23,35 @@ impl RequestRecorder {
         metrics: Arc<MetricsRecorder>,
         spans: Arc<SpanBuffer>,
     ) -> Arc<Self> {
-        let prices = RwLock::new(Arc::new(handle.config().prices));
-        Arc::new(Self { handle, metrics, spans, prices })
-    }
-
-    /// Takes over changed prices.
-    pub(in crate::gateway) fn set_prices(&self, prices: &PriceTable) {
-        *self.prices.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(prices.clone());
-    }
-
-    /// What a request has cost, if the price of its model is known.
-    pub(super) fn cost(&self, row: &RequestRow) -> Option<f64> {
-        let prices = self.prices.read().unwrap_or_else(PoisonError::into_inner).clone();
-        prices.cost(row.model.as_deref()?, row.tokens.as_ref()?)
+        Arc::new(Self { handle, metrics, spans })
     }
 
     pub(super) fn handle(&self) -> &GatewayHandle {
         &self.handle
     }
 
-    pub(super) fn count(&self, ended: &EndedRequest<'_>) {
-        self.metrics.request_ended(ended);
-        self.spans.push(ended.row);
-    }
-
-    /// Records a row, when its sender is known; at the end of the daemon at once.
-    pub(super) fn record(&self, row: RequestRow, sender: SenderLookup, is_last: bool) {
+    /// Counts and records a row, when its sender is known; at the end of the daemon at once.
+    pub(super) fn ended(self: &Arc<Self>, row: RequestRow, times: RequestTimes, sender: SenderLookup, is_last: bool) {
         match sender {
-            SenderLookup::Known(sender) => self.handle.record(with_sender(row, &sender)),
-            SenderLookup::UnderWay(_) if is_last => self.handle.record(row),
+            SenderLookup::Known(sender) => self.record(with_sender(row, &sender), times),
+            SenderLookup::UnderWay(_) if is_last => self.record(row, times),
             under_way => {
-                let handle = self.handle.clone();
+                let recorder = self.clone();
                 tokio::spawn(async move {
                     let sender = under_way.known().await;
-                    handle.record(with_sender(row, &sender));
+                    recorder.record(with_sender(row, &sender), times);
                 });
             }
         }
+    }
+
+    fn record(&self, mut row: RequestRow, times: RequestTimes) {
+        row.cost_usd = self.handle.cost(&row);
+        if self.metrics.request_ended(&EndedRequest { row: &row, times }) {
+            self.metrics.forget_removed(&self.handle.account_names());
+        }
+        self.spans.push(&row);
+        self.handle.record(row);
     }
 }
 

@@ -19,7 +19,7 @@ fn what_was_recorded_is_answered_at_once_and_after_the_next_start() {
         let info = history.all("requests");
         assert_eq!(info.totals.requests, 1);
         let row = &info.requests[0];
-        assert_eq!((row.at, row.cost_usd), (NOW, Some(18.3)), "the price of the model at that time");
+        assert_eq!((row.at, row.cost_usd), (NOW, Some(0.5)), "the cost is that of the row");
         let stored = AccountLabel { email: None, ..account("ac_1") };
         assert_eq!(row.account.as_ref(), Some(&stored), "addresses are not stored");
         assert_eq!(row.attempts[0].account, stored);

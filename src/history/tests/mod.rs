@@ -91,6 +91,7 @@ fn request(at: u64) -> RequestRow {
         outcome: "ok".to_owned(),
         attempts: vec![AttemptRow { account: account("ac_1"), status: Some(200), ..AttemptRow::default() }],
         tokens: Some(TokenSums { input: 2_000_000, output: 1_000_000, cached: 1_000_000, cache_written: 0 }),
+        cost_usd: Some(0.5),
         ..RequestRow::default()
     }
 }

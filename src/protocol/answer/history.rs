@@ -72,6 +72,15 @@ pub struct TokenSums {
     pub cache_written: u64,
 }
 
+impl std::ops::AddAssign for TokenSums {
+    fn add_assign(&mut self, more: Self) {
+        self.input += more.input;
+        self.output += more.output;
+        self.cached += more.cached;
+        self.cache_written += more.cache_written;
+    }
+}
+
 /// The requests of one hour, day, account, model, agent or directory.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct HistoryGroup {
