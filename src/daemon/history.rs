@@ -17,6 +17,8 @@ use crate::protocol::{HolderInfo, RequestRow};
 
 /// When a holder is looked up again: `lessor run` becomes the agent's program, and agents change their name.
 const LOOKS: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(5), Duration::from_secs(30)];
+/// How often a holder is looked up afterwards. One that has ended then is forgotten: the end of its lease was not recorded.
+const LATER: Duration = Duration::from_secs(600);
 /// The most holders that are known at a time.
 const MOST_HOLDERS: usize = 8192;
 
@@ -76,6 +78,10 @@ impl HistoryObserver for DaemonObserver {
         clock::now().wall.0
     }
 
+    fn running(&self) -> Duration {
+        Duration::from_millis(clock::now().mono.0)
+    }
+
     fn complete(&mut self, records: &mut [HistoryRecord]) {
         let now = clock::now().mono;
         for record in &mut *records {
@@ -117,7 +123,7 @@ struct KnownHolder {
     leases: u32,
     found: FoundHolder,
     looks: usize,
-    next_look: Option<Mono>,
+    next_look: Mono,
 }
 
 /// What was found of a holder.
@@ -137,7 +143,7 @@ impl KnownHolders {
             leases: 0,
             found: look_up(process).unwrap_or_default(),
             looks: 0,
-            next_look: Some(now.after(LOOKS[0])),
+            next_look: now.after(LOOKS[0]),
         });
         known.leases += 1;
     }
@@ -167,17 +173,21 @@ impl KnownHolders {
     }
 
     fn look_again(&mut self, now: Mono) {
-        for (process, known) in &mut self.0 {
-            if known.next_look.is_some_and(|next| next <= now) {
-                known.found = look_up(*process).unwrap_or_else(|| known.found.clone());
-                known.looks += 1;
-                known.next_look = LOOKS.get(known.looks).map(|wait| now.after(*wait));
+        self.0.retain(|process, known| {
+            if known.next_look > now {
+                return true;
             }
-        }
+            let found = look_up(*process);
+            let is_forgotten = found.is_none() && known.looks >= LOOKS.len();
+            known.found = found.unwrap_or_else(|| std::mem::take(&mut known.found));
+            known.looks += 1;
+            known.next_look = now.after(LOOKS.get(known.looks).copied().unwrap_or(LATER));
+            !is_forgotten
+        });
     }
 
     fn next_look(&self) -> Option<Mono> {
-        self.0.values().filter_map(|known| known.next_look).min()
+        self.0.values().map(|known| known.next_look).min()
     }
 }
 
@@ -212,11 +222,31 @@ mod tests {
         let mut holders = KnownHolders::default();
         holders.begin(process, Mono(0));
         let mut looks = Vec::new();
-        while let Some(next) = holders.next_look() {
+        while let Some(next) = holders.next_look().filter(|_| looks.len() < 5) {
             looks.push(next.0);
             holders.look_again(next);
         }
-        assert_eq!(looks, [1_000, 6_000, 36_000]);
+        assert_eq!(looks, [1_000, 6_000, 36_000, 636_000, 1_236_000]);
+    }
+
+    #[test]
+    fn many_holders_come_and_go_and_none_is_left() {
+        let mut holders = KnownHolders::default();
+        let holder = |start: u64| Process { pid: std::process::id(), start };
+        // the ends of some leases are not recorded
+        for number in 1..=2000 {
+            holders.begin(holder(number), Mono(number));
+            if number % 4 != 0 {
+                holders.end(holder(number));
+            }
+        }
+        assert_eq!(holders.0.len(), 500);
+        let mut looks = 0;
+        while let Some(next) = holders.next_look() {
+            holders.look_again(next);
+            looks += 1;
+        }
+        assert!(holders.0.is_empty() && looks <= 4 * 500, "{looks} looks");
     }
 
     #[test]
@@ -224,7 +254,7 @@ mod tests {
         let gone = Process { pid: std::process::id(), start: 1 };
         let mut holders = KnownHolders::default();
         let found = FoundHolder { program: Some("claude".into()), directory: Some("/home/a".into()) };
-        holders.0.insert(gone, KnownHolder { leases: 1, found: found.clone(), looks: 0, next_look: Some(Mono(0)) });
+        holders.0.insert(gone, KnownHolder { leases: 1, found: found.clone(), looks: 0, next_look: Mono(0) });
         holders.look_again(Mono(5));
         assert_eq!(holders.end(gone), found);
     }

@@ -7,6 +7,7 @@
 mod database;
 mod filter;
 mod groups;
+mod plausible_clock;
 mod prices;
 mod query;
 mod queue;
@@ -56,6 +57,8 @@ impl HistorySettings {
 pub trait HistoryObserver: Send + 'static {
     /// The time of day, epoch ms.
     fn now(&self) -> u64;
+    /// How long the daemon runs, by a clock that cannot be set.
+    fn running(&self) -> Duration;
     /// Completes records before they are written: finds the programs and directories of holders.
     fn complete(&mut self, records: &mut [HistoryRecord]);
     /// When [`Self::complete`] wants to be called again, even without records.
@@ -99,6 +102,7 @@ impl History {
             trouble: None,
             has_old: false,
             is_off: false,
+            clock: None,
         };
         let thread = thread::Builder::new().name("lessor-history".into()).spawn(move || writer.run())?;
         self.queue.open(is_kept);

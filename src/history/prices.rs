@@ -26,17 +26,30 @@ pub struct PriceTable {
 /// Names of models, without a date at their end, and the price of input, cached input, input that is written to a cache
 /// (for 5 minutes), and output.
 ///
-/// Read on 2026-11-30 from <https://platform.claude.com/docs/en/about-claude/pricing> ("Model pricing") and
-/// <https://developers.openai.com/api/docs/models/gpt-5-codex> ("Pricing"). Prices that depend on the length of a request
-/// are left out, and so are models whose price was not found at their provider.
+/// All were read on 2026-11-30, from stored copies of these pages, which are of September to November 2026:
+///
+/// - Anthropic: <https://platform.claude.com/docs/en/about-claude/pricing> ("Model pricing"), and for Opus 5.5, Sonnet 5
+///   and Sonnet 5.5 the page `models/…/overview` of each. The copy of the latter says $0.20 for input from a cache; since
+///   2026-10-07 it is $0.10, as the release notes of two programs that read the price list say (claudit 1.9.2, PromptFuel
+///   1.0.23).
+/// - OpenAI: `gpt-5-codex` from <https://developers.openai.com/api/docs/models/gpt-5-codex>. The others are what GitHub
+///   charges for OpenAI's models, from `data/tables/copilot/models-and-pricing.yml` of github.com/github/docs.
+/// - Google: input and output from the copy of <https://ai.google.dev/gemini-api/docs/pricing> in
+///   github.com/api-evangelist/deepmind (2026-10-07), input from a cache from the table of GitHub.
+///
+/// Prices that depend on the length of a request or end at a date are left out (Haiku 5.5, GPT-5.4 to 5.6, most of
+/// Gemini), and so are models for which one of the prices was not found.
 const BUILT_IN: &[(&[&str], [f64; 4])] = &[
     (&["claude-fable-5-1", "claude-mythos-5-1"], [10.0, 0.25, 12.5, 50.0]),
     (&["claude-fable-5", "claude-mythos-5"], [10.0, 1.0, 12.5, 50.0]),
+    (&["claude-opus-5-5"], [4.0, 0.2, 5.0, 20.0]),
     (
         &["claude-opus-5", "claude-opus-4-8", "claude-opus-4-7", "claude-opus-4-6", "claude-opus-4-5"],
         [5.0, 0.5, 6.25, 25.0],
     ),
     (&["claude-opus-4-1", "claude-opus-4", "claude-opus-4-0"], [15.0, 1.5, 18.75, 75.0]),
+    (&["claude-sonnet-5-5"], [2.0, 0.1, 2.5, 10.0]),
+    (&["claude-sonnet-5"], [2.0, 0.2, 2.5, 10.0]),
     (
         &["claude-sonnet-4-6", "claude-sonnet-4-5", "claude-sonnet-4", "claude-sonnet-4-0", "claude-3-7-sonnet"],
         [3.0, 0.3, 3.75, 15.0],
@@ -44,6 +57,11 @@ const BUILT_IN: &[(&[&str], [f64; 4])] = &[
     (&["claude-haiku-4-5"], [1.0, 0.1, 1.25, 5.0]),
     (&["claude-3-5-haiku"], [0.8, 0.08, 1.0, 4.0]),
     (&["gpt-5-codex"], [1.25, 0.125, 1.25, 10.0]),
+    (&["gpt-5.3-codex", "gpt-5.2-codex", "gpt-5.2"], [1.75, 0.175, 1.75, 14.0]),
+    (&["gpt-5.4-mini"], [0.75, 0.075, 0.75, 4.5]),
+    (&["gpt-5.4-nano"], [0.2, 0.02, 0.2, 1.25]),
+    (&["gpt-5-mini"], [0.25, 0.025, 0.25, 2.0]),
+    (&["gemini-3.5-flash"], [1.5, 0.15, 1.5, 9.0]),
 ];
 
 impl PriceTable {
@@ -133,7 +151,7 @@ mod tests {
         }
         let table = PriceTable::default();
         assert_eq!(table.cost("claude-opus-4-5-20251101", &tokens(MILLION, 0, 0, 0)), Some(5.0));
-        assert_eq!(table.cost("claude-opus-5-5", &tokens(MILLION, 0, 0, 0)), None, "a similar name is another model");
+        assert_eq!(table.cost("claude-opus-5-6", &tokens(MILLION, 0, 0, 0)), None, "a similar name is another model");
     }
 
     #[test]

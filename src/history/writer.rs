@@ -7,6 +7,7 @@ use std::time::Duration;
 use rusqlite::Connection;
 
 use super::database::{self, HistoryFault};
+use super::plausible_clock::PlausibleClock;
 use super::queue::{HistoryQueue, HistoryRecord};
 use super::rows::{insert_event, insert_lease, insert_request, unsigned};
 use super::{HistoryObserver, HistorySettings, tidy};
@@ -34,6 +35,8 @@ pub(super) struct HistoryWriter<O> {
     pub(super) has_old: bool,
     /// The history is turned off, and deleted.
     pub(super) is_off: bool,
+    /// The time by which rows are old, since the file was opened.
+    pub(super) clock: Option<PlausibleClock>,
 }
 
 impl<O: HistoryObserver> HistoryWriter<O> {
@@ -140,10 +143,15 @@ impl<O: HistoryObserver> HistoryWriter<O> {
             return;
         }
         self.is_off = false;
-        let oldest = self.observer.now().saturating_sub(crate::pool::millis(settings.max_age));
+        let (now, running) = (self.observer.now(), self.observer.running());
         let path = self.path.clone();
         let tidied = self.ensure_open().and_then(|()| {
             let Some(file) = &mut self.file else { return Ok(false) };
+            let clock = match &mut self.clock {
+                Some(clock) => clock,
+                None => self.clock.insert(PlausibleClock::new(newest(file)?.unwrap_or(now), running)),
+            };
+            let oldest = clock.now(now, running).saturating_sub(crate::pool::millis(settings.max_age));
             let has_old = tidy::delete_older(file, oldest)?;
             tidy::keep_size(file, &path, settings.max_size)?;
             Ok(has_old)
@@ -202,6 +210,14 @@ pub(super) fn begins_at(file: &Connection) -> rusqlite::Result<Option<u64>> {
                  SELECT min(at) FROM event)";
     let first: Option<i64> = file.prepare_cached(first)?.query_row([], |row| row.get(0))?;
     Ok(first.map(unsigned))
+}
+
+/// The time of the newest row.
+fn newest(file: &Connection) -> rusqlite::Result<Option<u64>> {
+    let newest = "SELECT max(at) FROM (SELECT max(at) AS at FROM request UNION ALL SELECT max(at) FROM lease UNION ALL \
+                  SELECT max(at) FROM event)";
+    let newest: Option<i64> = file.prepare_cached(newest)?.query_row([], |row| row.get(0))?;
+    Ok(newest.map(unsigned))
 }
 
 /// A connection that reads only.

@@ -19,12 +19,17 @@ const DAY: Duration = Duration::from_secs(86_400);
 /// A clock that tests set, and what was reported.
 struct TestObserver {
     now: Arc<AtomicU64>,
+    running: Arc<AtomicU64>,
     ended: Sender<RequestRow>,
 }
 
 impl HistoryObserver for TestObserver {
     fn now(&self) -> u64 {
         self.now.load(Ordering::Relaxed)
+    }
+
+    fn running(&self) -> Duration {
+        Duration::from_millis(self.running.load(Ordering::Relaxed))
     }
 
     fn complete(&mut self, _: &mut [HistoryRecord]) {}
@@ -41,6 +46,8 @@ impl HistoryObserver for TestObserver {
 struct TestHistory {
     history: History,
     now: Arc<AtomicU64>,
+    /// How long it runs, in ms.
+    running: Arc<AtomicU64>,
     ended: Mutex<Receiver<RequestRow>>,
 }
 
@@ -48,9 +55,11 @@ impl TestHistory {
     fn start(path: &Path, settings: HistorySettings) -> Self {
         let history = History::default();
         let now = Arc::new(AtomicU64::new(NOW));
+        let running = Arc::<AtomicU64>::default();
         let (ended, receiver) = channel();
-        history.start(path.to_owned(), settings, TestObserver { now: now.clone(), ended }).unwrap();
-        Self { history, now, ended: Mutex::new(receiver) }
+        let observer = TestObserver { now: now.clone(), running: running.clone(), ended };
+        history.start(path.to_owned(), settings, observer).unwrap();
+        Self { history, now, running, ended: Mutex::new(receiver) }
     }
 
     fn ask(&self, params: &HistoryParams) -> HistoryInfo {
@@ -62,6 +71,13 @@ impl TestHistory {
 
     fn all(&self, of: &str) -> HistoryInfo {
         self.ask(&HistoryParams { of: Some(of.to_owned()), since: Some(0), ..HistoryParams::default() })
+    }
+
+    /// Time goes on.
+    fn pass(&self, time: Duration) {
+        let millis = crate::pool::millis(time);
+        self.now.fetch_add(millis, Ordering::Relaxed);
+        self.running.fetch_add(millis, Ordering::Relaxed);
     }
 
     /// Waits until what was handed over is written, and the file is within its budget.

@@ -338,3 +338,19 @@ fn absurd_numbers_of_an_upstream_break_no_sum() {
     let info = ask(&mut history_of(&requests), &everything(), &TimeZone::UTC);
     assert_eq!(info.totals.requests, 20);
 }
+
+#[test]
+fn a_query_ends_with_its_guard_and_the_next_one_is_answered() {
+    let directory = tempfile::tempdir().unwrap();
+    let history = TestHistory::start(&directory.path().join("history.db"), settings(64 << 20));
+    (0..15_000).for_each(|n| history.history.request(request(NOW + n)));
+    history.flush();
+    // a pattern that is slow to match, on every row
+    let model = Some(format!("{}x", "*a*e*".repeat(6)));
+    let params = HistoryParams { model, since: Some(0), ..HistoryParams::default() };
+    let query = HistoryQuery::new(&params, None, NOW + 86_400_000).unwrap();
+    let (done, answer) = channel();
+    drop(history.history.query(query, move |result| _ = done.send(result)).unwrap());
+    assert!(matches!(answer.recv().unwrap(), Err(QueryFault::Ended)));
+    assert_eq!(history.all("requests").totals.requests, 15_000);
+}
