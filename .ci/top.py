@@ -278,6 +278,8 @@ def account_is_moved():
     keys("Enter")
     shows(f"{before} → {chosen}")
     assert leases() == [chosen], (leases(), chosen)
+    # the moved lease has another id, which the list has read
+    eventually("the list has the new account", lambda: re.search(rf"▸ sleep \d+ +{chosen}", screen()))
     keys("m")
     shows("the best other account")
     keys("Enter")

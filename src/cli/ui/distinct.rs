@@ -70,7 +70,7 @@ fn around(text: &str, head: usize, tail: usize) -> String {
 }
 
 /// The letters at the beginning that fit into `width` columns.
-fn first(text: &str, width: usize) -> String {
+pub(crate) fn first(text: &str, width: usize) -> String {
     let mut taken = 0;
     let fits = |letter: &char| {
         taken += letter.width().unwrap_or(0);
@@ -80,7 +80,7 @@ fn first(text: &str, width: usize) -> String {
 }
 
 /// The letters at the end that fit into `width` columns.
-fn last(text: &str, width: usize) -> String {
+pub(crate) fn last(text: &str, width: usize) -> String {
     let mut taken = 0;
     let fits = |letter: &char| {
         taken += letter.width().unwrap_or(0);

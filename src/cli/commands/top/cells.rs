@@ -6,7 +6,6 @@ use super::dashboard::Dashboard;
 use super::input::holder_text;
 use super::look::{Tone, of_state};
 use super::names::{Names, path};
-use super::order::shown;
 use super::panel::ColumnField;
 use crate::cli::ui::{account, clean, cut, format};
 use crate::pool::{CredentialKind, spoken};
@@ -73,7 +72,7 @@ pub(super) fn state_text(info: &AccountInfo, now: u64) -> String {
                 |limit: &&LimitInfo| account::missing_model(&limit.scope, &limit.reason, &limit.key).is_none();
             let parts: Vec<&LimitInfo> = live().filter(is_part).collect();
             let Some(first) = parts.iter().min_by_key(|limit| limit.until) else { return word };
-            let key = first.key.split_once(':').map_or(first.key.as_str(), |(_, model)| model);
+            let key = account::quota_name(&first.key);
             let more = if parts.len() > 1 { format!(" and {} more", parts.len() - 1) } else { String::new() };
             format!("{word} {}: {}{more}", format::until_clock(now, first.until), clean(key))
         }
@@ -84,11 +83,18 @@ pub(super) fn state_text(info: &AccountInfo, now: u64) -> String {
     }
 }
 
-/// The windows of an account that say something: the fullest first, without rates and without unused ones.
-pub(super) fn windows(info: &AccountInfo) -> Vec<&UsageInfo> {
-    let mut windows: Vec<&UsageInfo> =
-        info.usage.iter().filter(|window| !window.rate && window.utilization > 0.0).collect();
-    windows.sort_by(|a, b| b.utilization.total_cmp(&a.utilization));
+/// The windows of an account of which something is used, the fullest first, and their names. Of an account with several
+/// pools that is the fullest window of each, with the name of the pool.
+fn windows(info: &AccountInfo) -> Vec<(String, &UsageInfo)> {
+    let mut windows: Vec<(String, &UsageInfo)> = Vec::new();
+    for (pool, of_pool) in account::pools(info) {
+        let used = of_pool.into_iter().filter(|window| window.utilization > 0.0);
+        match pool {
+            Some(pool) => windows.extend(used.take(1).map(|window| (clean(pool), window))),
+            None => windows.extend(used.map(|window| (clean(&window.window), window))),
+        }
+    }
+    windows.sort_by(|(_, a), (_, b)| b.utilization.total_cmp(&a.utilization));
     windows
 }
 
@@ -114,14 +120,19 @@ fn quota(info: &AccountInfo, now: u64, width: usize, name: usize) -> Pieces {
     let count = ((width + BETWEEN) / (item + BETWEEN)).max(1);
     let bar_width = if width < short { width.saturating_sub(name + 1 + 1 + PERCENT).min(BAR) } else { BAR };
     let mut pieces = Vec::new();
-    for (number, window) in windows.iter().take(count).enumerate() {
+    for (number, (text, window)) in windows.iter().take(count).enumerate() {
         if number > 0 {
             pieces.push((" ".repeat(BETWEEN), Tone::Plain));
         }
-        let text = cut(&clean(&window.window), name);
-        pieces.push((pad(&text, name) + " ", Tone::Plain));
-        pieces.extend(bar(window.utilization, bar_width, window.stale));
-        pieces.push((format!(" {:>PERCENT$}", percent(window.utilization)), tone_of_use(window)));
+        if text.width() > name && count == 1 {
+            // the name says more than the bar
+            let name = name + 1 + bar_width;
+            pieces.push((pad(&cut(text, name), name), Tone::Plain));
+        } else {
+            pieces.push((pad(&cut(text, name), name) + " ", Tone::Plain));
+            pieces.extend(bar(window.utilization, bar_width, window.stale));
+        }
+        pieces.push((format!(" {:>PERCENT$}", account::percent(window.utilization)), tone_of_use(window)));
         if with_reset {
             let at = window.resets_at.filter(|at| *at > now).map(|at| "→".to_owned() + &short_clock(now, at));
             pieces.push((pad(&format!(" {}", at.unwrap_or_default()), RESET + 1), Tone::Faint));
@@ -132,7 +143,7 @@ fn quota(info: &AccountInfo, now: u64, width: usize, name: usize) -> Pieces {
 
 /// How wide the names of the shown windows are.
 fn window_width(accounts: &[AccountInfo]) -> usize {
-    let names = accounts.iter().filter_map(|info| Some(clean(&windows(info).first()?.window).width()));
+    let names = accounts.iter().flat_map(windows).map(|(name, _)| name.width());
     names.max().unwrap_or(2).min(WINDOW)
 }
 
@@ -143,14 +154,6 @@ fn short_clock(now: u64, at: u64) -> String {
         Some((day, _)) => day.chars().take(6).collect(),
         None => text,
     }
-}
-
-/// `62 %`; a little is not shown as nothing, and a little left not as nothing.
-pub(super) fn percent(share: f64) -> String {
-    let percent = (share * 100.0).round();
-    let shown = if share > 0.0 { percent.max(1.0) } else { percent };
-    let shown = if share < 1.0 { shown.min(99.0) } else { shown };
-    format!("{shown:.0} %")
 }
 
 pub(super) fn tone_of_use(window: &UsageInfo) -> Tone {
@@ -186,7 +189,7 @@ pub(super) fn of_lease(
     let now = dashboard.now;
     match field {
         ColumnField::Holder => one(&clean(&holder_text(row)), Tone::Strong),
-        ColumnField::Account => one(names.get(&row.account.id, shown(&row.account)), Tone::Plain),
+        ColumnField::Account => one(names.get(&row.account.id, account::label(&row.account)), Tone::Plain),
         ColumnField::Directory => {
             let directory = row.directory.as_deref().map(|text| path(text, dashboard.home.as_deref(), width));
             // without a process, what its user called it

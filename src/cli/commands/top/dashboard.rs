@@ -6,10 +6,10 @@ use std::collections::VecDeque;
 use ratatui::crossterm::event::MouseEventKind;
 
 use super::look::Tone;
+use super::message::Targets;
 use super::message::{DaemonChange, DaemonState, ScreenEffect, ScreenMessage, Stop};
 use super::names::Names;
 use super::panel::{ColumnField, Panel};
-use super::targets::Targets;
 use crate::cli::ui::account;
 use crate::daemon::REPLAY_END;
 use crate::protocol::{EventInfo, HistoryInfo, RequestRow};

@@ -6,11 +6,10 @@ use ratatui::crossterm::event::{
 
 use super::dashboard::{Dashboard, InputMode};
 use super::look::Tone;
+use super::message::ClickTarget;
 use super::message::{DaemonChange, NamedItem, ScreenEffect};
 use super::names::path;
-use super::order::shown;
 use super::panel::Panel;
-use super::targets::ClickTarget;
 use crate::cli::ui::{account, clean, format};
 use crate::pool::CredentialKind;
 use crate::protocol::{AccountInfo, LeaseRow};
@@ -273,7 +272,7 @@ impl Dashboard {
 
     fn act_on_lease(&mut self, letter: char, row: &LeaseRow) {
         let lease = NamedItem { id: row.lease.clone(), name: self.lease_name(row) };
-        let account = clean(shown(&row.account));
+        let account = clean(account::label(&row.account));
         if letter == 'x' {
             let question = format!("Release the lease of {} on {account}? Its holder loses the account.", lease.name);
             self.mode = InputMode::Confirm { question, action: DaemonChange::Release(lease) };

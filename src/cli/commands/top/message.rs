@@ -1,7 +1,10 @@
-//! What reaches the dashboard, and what it wants done: the threads around it exchange nothing else.
+//! What reaches the dashboard, what a click on it means, and what it wants done: the threads around it exchange nothing
+//! else.
 
-use ratatui::crossterm::event::{KeyEvent, MouseEvent};
+use ratatui::crossterm::event::{KeyCode, KeyEvent, MouseEvent};
+use ratatui::layout::{Position, Rect};
 
+use super::panel::{ColumnField, Panel};
 use crate::protocol::{AccountInfo, DaemonStatus, EventInfo, HistoryInfo, LeaseRow, RequestRow};
 
 /// Something that happened.
@@ -87,4 +90,40 @@ pub(super) enum DaemonChange {
 pub(super) struct NamedItem {
     pub(super) id: String,
     pub(super) name: String,
+}
+
+/// The places of the screen that was drawn last; later ones lie above earlier ones.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Targets(Vec<(Rect, ClickTarget)>);
+
+/// What a click means.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum ClickTarget {
+    /// A list, outside its rows.
+    Panel(Panel),
+    /// A row of a list, by its number in the order.
+    Row(Panel, usize),
+    /// The title of a column.
+    ListColumn(Panel, ColumnField),
+    /// The same as this key.
+    Key(KeyCode),
+    /// An account of the choice for a lease.
+    Choice(usize),
+    /// A box above the lists.
+    Popup,
+}
+
+impl Targets {
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    pub(super) fn add(&mut self, area: Rect, target: ClickTarget) {
+        self.0.push((area, target));
+    }
+
+    pub(super) fn at(&self, column: u16, row: u16) -> Option<ClickTarget> {
+        let position = Position { x: column, y: row };
+        self.0.iter().rev().find(|(area, _)| area.contains(position)).map(|(_, target)| *target)
+    }
 }

@@ -1,7 +1,7 @@
 //! `top`: a live dashboard on the terminal.
 //!
 //! `dashboard`, `input` and `order` hold its state and what messages change in it, `view` draws it; they do no I/O.
-//! `feed` and `signals` are the threads that send messages, `terminal` takes the terminal and gives it back.
+//! `feed` has the threads that send messages, `terminal` takes the terminal and gives it back, also at a signal.
 
 mod cells;
 mod dashboard;
@@ -12,8 +12,6 @@ mod message;
 mod names;
 mod order;
 mod panel;
-mod signals;
-mod targets;
 mod terminal;
 #[cfg(test)]
 mod tests;
@@ -53,11 +51,11 @@ pub(super) fn execute(context: &Context) -> Result<(), CliError> {
     let (into, messages) = sync_channel(MOST_MESSAGES);
     let feed = Feed::start(&context.places()?, &into);
     let failed = |error: io::Error| CliError::internal(format!("drawing on the terminal: {error}"));
-    signals::forward(&into).map_err(failed)?;
+    terminal::forward_signals(&into).map_err(failed)?;
     let screen = Screen::take().map_err(failed)?;
     let stop = show(screen, &feed, into, &messages).map_err(failed)?;
     if let Some(signal) = stop {
-        signals::end_by(signal);
+        terminal::end_by(signal);
     }
     Ok(())
 }

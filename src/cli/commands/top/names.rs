@@ -1,18 +1,26 @@
-//! Text that must fit into a number of columns; different names stay different.
+//! Names that must fit into a number of columns, and stay different.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+use unicode_width::UnicodeWidthStr;
 
-use crate::cli::ui::{clean, cut};
+use crate::cli::ui::clean;
+use crate::cli::ui::distinct::{cut_distinct, last};
 
-/// What accounts are called, by their id.
+/// What accounts are called, by their id. All names are different.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Names(BTreeMap<String, String>);
 
 impl Names {
     pub(super) fn new<'a>(names: impl Iterator<Item = (&'a str, &'a str)>) -> Self {
-        Self(names.map(|(id, name)| (id.to_owned(), clean(name))).collect())
+        let mut names: BTreeMap<String, String> = names.map(|(id, name)| (id.to_owned(), clean(name))).collect();
+        let mut known: BTreeMap<&String, usize> = BTreeMap::new();
+        names.values().for_each(|name| *known.entry(name).or_default() += 1);
+        // accounts of several providers may have the same address
+        let same = names.iter().filter(|(_, name)| known[name] > 1);
+        let same: Vec<(String, String)> = same.map(|(id, name)| (id.clone(), format!("{name} {id}"))).collect();
+        names.extend(same);
+        Self(names)
     }
 
     /// The width of the longest one.
@@ -20,77 +28,16 @@ impl Names {
         self.0.values().map(|name| name.width()).max().unwrap_or(0)
     }
 
-    /// The names in at most `width` columns, all different: cut at the end, else in the middle, else with the end of
-    /// the id.
+    /// The names in at most `width` columns.
     pub(super) fn fitted(&self, width: usize) -> Self {
-        let mut fitted: BTreeMap<String, String> =
-            self.0.iter().map(|(id, name)| (id.clone(), cut(name, width))).collect();
-        let same = colliding(&fitted);
-        if !same.is_empty() {
-            let tail = (3..width.saturating_sub(2)).find(|tail| {
-                let cuts: BTreeSet<String> = same.iter().map(|id| middle(&self.0[id], width, *tail)).collect();
-                cuts.len() == same.len()
-            });
-            for id in same {
-                let text = match tail {
-                    Some(tail) => middle(&self.0[&id], width, tail),
-                    None => with_id(&self.0[&id], &id, width),
-                };
-                fitted.insert(id, text);
-            }
-            // a name that was cut in the middle may be the name of another account
-            for id in colliding(&fitted) {
-                fitted.insert(id.clone(), with_id(&self.0[&id], &id, width));
-            }
-        }
-        Self(fitted)
+        let whole: Vec<&str> = self.0.values().map(String::as_str).collect();
+        Self(self.0.keys().cloned().zip(cut_distinct(&whole, width)).collect())
     }
 
     /// The name of an account; `otherwise` if it is not known.
     pub(super) fn get<'a>(&'a self, id: &str, otherwise: &'a str) -> &'a str {
         self.0.get(id).map_or(otherwise, String::as_str)
     }
-}
-
-/// The ids whose texts are not different.
-fn colliding(texts: &BTreeMap<String, String>) -> Vec<String> {
-    let mut ids: BTreeMap<&str, Vec<&String>> = BTreeMap::new();
-    texts.iter().for_each(|(id, text)| ids.entry(text).or_default().push(id));
-    ids.into_values().filter(|ids| ids.len() > 1).flatten().cloned().collect()
-}
-
-/// The text in at most `width` columns, with its last `tail` letters.
-fn middle(text: &str, width: usize, tail: usize) -> String {
-    if text.width() <= width {
-        return text.to_owned();
-    }
-    let mut end = String::new();
-    for letter in text.chars().rev() {
-        if end.width() + letter.width().unwrap_or(0) > tail {
-            break;
-        }
-        end.insert(0, letter);
-    }
-    cut_end(text, width.saturating_sub(end.width() + 1)) + "…" + &end
-}
-
-/// The text, and the end of its id.
-fn with_id(text: &str, id: &str, width: usize) -> String {
-    const LETTERS: usize = 4;
-    let end: String = id.chars().skip(id.chars().count().saturating_sub(LETTERS)).collect();
-    let room = width.saturating_sub(end.width() + 1);
-    if text.width() <= room { format!("{text} {end}") } else { cut_end(text, room) + "…" + &end }
-}
-
-/// The beginning of a text, without a mark that it was cut.
-pub(super) fn cut_end(text: &str, width: usize) -> String {
-    let mut used = 0;
-    text.chars()
-        .take_while(|letter| {
-            used += letter.width().unwrap_or(0);
-            used <= width
-        })
-        .collect()
 }
 
 /// A path in at most `width` columns: its end says more than its beginning.
@@ -101,11 +48,13 @@ pub(super) fn path(path: &str, home: Option<&str>, width: usize) -> String {
         Some(rest) if rest.is_empty() || rest.starts_with(['/', '\\']) => format!("~{rest}"),
         _ => text,
     };
-    if text.width() <= width { text } else { middle(&text, width, width.saturating_sub(1)) }
+    if text.width() <= width { text } else { format!("…{}", last(&text, width.saturating_sub(1))) }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     fn names(all: &[(&str, &str)]) -> Names {
@@ -128,7 +77,7 @@ mod tests {
                 assert!(texts.iter().all(|text| text.width() <= width), "{width} {fitted:?}");
             }
         }
-        assert_eq!(names(&same_beginning).fitted(12).get("ac_1111", ""), "team-res…est");
+        assert_eq!(names(&same_beginning).fitted(13).get("ac_1111", ""), "team-r…u-west");
     }
 
     #[test]

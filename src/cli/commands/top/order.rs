@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use super::dashboard::Dashboard;
 use super::panel::{ColumnField, Panel};
 use crate::cli::ui::account;
-use crate::protocol::{AccountInfo, AccountLabel, EventInfo, LeaseRow, QueueRow, RequestRow};
+use crate::protocol::{AccountInfo, EventInfo, LeaseRow, QueueRow, RequestRow};
 
 impl Dashboard {
     pub(super) fn accounts(&self) -> &[AccountInfo] {
@@ -88,7 +88,7 @@ impl Dashboard {
         let program = |row: &LeaseRow| row.holder.as_ref().map(|holder| (holder.program.clone(), holder.pid));
         let order = match by {
             ColumnField::Holder => program(a).cmp(&program(b)),
-            ColumnField::Account => shown(&a.account).cmp(shown(&b.account)),
+            ColumnField::Account => account::label(&a.account).cmp(account::label(&b.account)),
             ColumnField::Directory => a.directory.cmp(&b.directory),
             ColumnField::Model => a.model.cmp(&b.model),
             ColumnField::Session => a.session.cmp(&b.session),
@@ -122,7 +122,7 @@ fn lease_words(row: &LeaseRow) -> Vec<Option<String>> {
     vec![
         Some(row.lease.clone()),
         Some(row.provider.clone()),
-        Some(shown(&row.account).to_owned()),
+        Some(account::label(&row.account).to_owned()),
         row.model.clone(),
         row.session.clone(),
         row.label.clone(),
@@ -139,7 +139,7 @@ fn queue_words(row: &QueueRow) -> Vec<Option<String>> {
 
 fn request_words(row: &RequestRow) -> Vec<Option<String>> {
     let holder = row.holder.as_ref();
-    let accounts = row.attempts.iter().map(|attempt| Some(shown(&attempt.account).to_owned()));
+    let accounts = row.attempts.iter().map(|attempt| Some(account::label(&attempt.account).to_owned()));
     let own = [
         row.agent.clone(),
         row.directory.clone(),
@@ -161,8 +161,8 @@ fn event_words(event: &EventInfo) -> Vec<Option<String>> {
     let holder = event.holder.as_ref();
     vec![
         Some(event.kind.clone()),
-        event.account.as_ref().map(|account| shown(account).to_owned()),
-        event.from.as_ref().map(|account| shown(account).to_owned()),
+        event.account.as_ref().map(|account| account::label(account).to_owned()),
+        event.from.as_ref().map(|account| account::label(account).to_owned()),
         event.provider.clone(),
         event.model.clone(),
         event.label.clone(),
@@ -171,11 +171,6 @@ fn event_words(event: &EventInfo) -> Vec<Option<String>> {
         holder.and_then(|holder| holder.program.clone()),
         holder.map(|holder| holder.pid.to_string()),
     ]
-}
-
-/// What an account is called: its label, else its email address, else its id.
-pub(super) fn shown(account: &AccountLabel) -> &str {
-    account.label.as_deref().or(account.email.as_deref()).unwrap_or(&account.id)
 }
 
 /// The order of the states: what can serve first, then what will, then what needs the user.

@@ -1,7 +1,9 @@
-//! The terminal: taken for the time of the dashboard, and given back whatever ends it.
+//! The terminal: taken for the time of the dashboard, and given back whatever ends it. Signals end or suspend the
+//! program only after that.
 
 use std::io::{self, Stdout, Write};
 use std::sync::Once;
+use std::sync::mpsc::SyncSender;
 
 use ratatui::Terminal;
 use ratatui::backend::CrosstermBackend;
@@ -10,6 +12,8 @@ use ratatui::crossterm::execute;
 use ratatui::crossterm::terminal::{
     Clear, ClearType, EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
 };
+
+use super::message::ScreenMessage;
 
 /// The screen; gives the terminal back when it is dropped.
 #[derive(Debug)]
@@ -155,3 +159,42 @@ mod tests {
         assert!(String::from_utf8_lossy(&output.stderr).contains("on another thread"), "{output:?}");
     }
 }
+
+/// Sends a message for each signal that would end or suspend the program.
+#[cfg(unix)]
+pub(super) fn forward_signals(into: &SyncSender<ScreenMessage>) -> io::Result<()> {
+    use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP};
+
+    use super::message::Stop;
+
+    let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGTSTP, SIGCONT])?;
+    let into = into.clone();
+    std::thread::spawn(move || {
+        for signal in signals.forever() {
+            let stop = match signal {
+                SIGTSTP => Stop::Suspend,
+                SIGCONT => Stop::Continued,
+                other => Stop::End(other),
+            };
+            if into.send(ScreenMessage::Signal(stop)).is_err() {
+                return;
+            }
+        }
+    });
+    Ok(())
+}
+
+/// The console of Windows sends keys instead, and ends the program when its window is closed.
+#[cfg(windows)]
+pub(super) fn forward_signals(_into: &SyncSender<ScreenMessage>) -> io::Result<()> {
+    Ok(())
+}
+
+/// Ends the process as by this signal, so that its parent sees why.
+#[cfg(unix)]
+pub(super) fn end_by(signal: i32) {
+    let _does_not_return = signal_hook::low_level::emulate_default_handler(signal);
+}
+
+#[cfg(windows)]
+pub(super) fn end_by(_signal: i32) {}

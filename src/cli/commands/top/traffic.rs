@@ -4,9 +4,8 @@ use super::cells::{Pieces, one};
 use super::dashboard::{Dashboard, ended_at};
 use super::look::Tone;
 use super::names::Names;
-use super::order::shown;
 use super::panel::ColumnField;
-use crate::cli::ui::{clean, format};
+use crate::cli::ui::{account, clean, format};
 use crate::protocol::{AttemptRow, EventInfo, RequestRow};
 
 pub(super) fn of_request(row: &RequestRow, field: ColumnField, names: &Names) -> Pieces {
@@ -57,7 +56,7 @@ fn chain(row: &RequestRow, names: &Names) -> Pieces {
         if number > 0 {
             pieces.push((" → ".to_owned(), Tone::Faint));
         }
-        let name = names.get(&attempt.account.id, shown(&attempt.account));
+        let name = names.get(&attempt.account.id, account::label(&attempt.account));
         pieces.push((clean(name), if attempt.reason.is_some() { Tone::Warn } else { Tone::Plain }));
         if let Some(why) = why(attempt) {
             pieces.push((format!(" ({why})"), Tone::Warn));
@@ -114,11 +113,16 @@ pub(super) fn of_event(dashboard: &Dashboard, event: &EventInfo, field: ColumnFi
 
 /// A mark, what happened in one line, and its tone.
 pub(super) fn event_text(event: &EventInfo, now: u64, names: &Names) -> (&'static str, String, Tone) {
-    let account = event.account.as_ref().map(|label| clean(names.get(&label.id, shown(label)))).unwrap_or_default();
+    let account =
+        event.account.as_ref().map(|label| clean(names.get(&label.id, account::label(label)))).unwrap_or_default();
     let holder = holder_of_event(event);
     let reason = event.reason.as_deref().map(|reason| clean(&format::short(reason)));
     let until = event.until.map(|at| format!(" {}", format::until_clock(now, at))).unwrap_or_default();
-    let of = event.key.as_deref().filter(|key| !key.is_empty()).map(|key| format!(" for {}", clean(key)));
+    let of = event
+        .key
+        .as_deref()
+        .filter(|key| !key.is_empty())
+        .map(|key| format!(" for {}", clean(account::quota_name(key))));
     let of = of.unwrap_or_default();
     let because = reason.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
     match event.kind.as_str() {
@@ -126,7 +130,8 @@ pub(super) fn event_text(event: &EventInfo, now: u64, names: &Names) -> (&'stati
         "lease.ended" => ("–", format!("{holder} returned {account}{because}"), Tone::Faint),
         "lease.revoked" => ("!", format!("{holder} lost {account}{because}"), Tone::Bad),
         "lease.moved" => {
-            let from = event.from.as_ref().map(|label| clean(names.get(&label.id, shown(label)))).unwrap_or_default();
+            let from =
+                event.from.as_ref().map(|label| clean(names.get(&label.id, account::label(label)))).unwrap_or_default();
             let why = match (&reason, event.until) {
                 (_, Some(_)) => format!(", {from} limited{until}"),
                 (Some(why), None) => format!(": {why}"),

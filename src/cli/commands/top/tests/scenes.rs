@@ -55,6 +55,12 @@ pub(super) fn account(id: &str, label: &str, provider: &str, state: &str) -> Val
     })
 }
 
+/// The window of a model, of one of several pools.
+fn of_pool(pool: &str, mut window: Value) -> Value {
+    window["key"] = format!("{pool}:{}", window["window"].as_str().unwrap()).into();
+    window
+}
+
 pub(super) fn window(name: &str, used: f64, resets_in: u64) -> Value {
     json!({
         "window": name, "utilization": used, "resets_at": NOW + resets_in, "as_of": NOW - MIN, "key": "", "rate": false,
@@ -210,7 +216,11 @@ pub(super) fn mixed_accounts() -> Vec<Value> {
     accounts[4]["usage"] = json!([window("7d-opus", 1.0, 40 * MIN), window("5h", 0.02, 4 * H)]);
     accounts[6]["state_reason"] = json!("the provider ended its login: lessor login openai");
     accounts[8]["limits"] = json!([limit("gemini-cli", "pool", 9 * H)]);
-    accounts[8]["usage"] = json!([window("gemini-cli", 1.0, 9 * H), window("antigravity", 0.12, 9 * H)]);
+    accounts[8]["usage"] = json!([
+        of_pool("gemini-cli", window("gemini-2.5-pro", 1.0, 9 * H)),
+        of_pool("gemini-antigravity", window("gemini-3-pro", 0.12, 9 * H)),
+        of_pool("gemini-antigravity", window("gemini-3-flash", 0.004, 9 * H)),
+    ]);
     accounts[9]["state_reason"] = json!("confirm something with Google");
     accounts[10]["state_reason"] = json!("the OAuth client is missing: lessor account set gem-3 client_id=…");
     accounts[11]["state_reason"] = json!("by the user: holidays");

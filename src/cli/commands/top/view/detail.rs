@@ -1,14 +1,15 @@
 //! Everything about one row, as lines of a box.
 
 use super::paint::columns;
-use crate::cli::commands::top::cells::{Pieces, bar, for_how_long, pad, percent, state_word, tone_of_use};
+use crate::cli::commands::top::cells::{Pieces, bar, for_how_long, pad, state_word, tone_of_use};
 use crate::cli::commands::top::dashboard::{Dashboard, ended_at};
 use crate::cli::commands::top::input::holder_text;
 use crate::cli::commands::top::look::{Tone, of_state};
-use crate::cli::commands::top::order::shown;
 use crate::cli::commands::top::panel::Panel;
 use crate::cli::commands::top::traffic::{agent, event_text, result, took};
 use crate::cli::ui::{account, clean, format, wrap_after};
+use unicode_width::UnicodeWidthStr;
+
 use crate::protocol::{AccountInfo, AttemptRow, EventInfo, LeaseRow, QueueRow, RequestRow, UsageInfo};
 
 /// The column of the names of fields.
@@ -104,10 +105,17 @@ fn of_account(fields: &mut Fields, dashboard: &Dashboard, info: &AccountInfo) ->
         }
     }
     fields.heading("QUOTA");
-    let windows: Vec<&UsageInfo> = info.usage.iter().filter(|window| !window.rate).collect();
-    let names = windows.iter().map(|window| columns(&vec![(clean(&window.window), Tone::Plain)])).max().unwrap_or(0);
-    for window in &windows {
-        fields.lines.push(window_line(window, now, names.max(NAMES - 2)));
+    let mut windows: Vec<(String, &UsageInfo)> = Vec::new();
+    for (pool, of_pool) in account::pools(info) {
+        let name = |window: &UsageInfo| match pool {
+            Some(pool) if pool != window.window => format!("{pool}: {}", window.window),
+            _ => window.window.clone(),
+        };
+        windows.extend(of_pool.into_iter().map(|window| (clean(&name(window)), window)));
+    }
+    let names = windows.iter().map(|(name, _)| name.width()).max().unwrap_or(0).max(NAMES - 2);
+    for (name, window) in &windows {
+        fields.lines.push(window_line(&pad(name, names + 2), window, now, fields.width));
     }
     if let Some(why) = &info.usage_trouble {
         let next = info
@@ -128,10 +136,12 @@ fn of_account(fields: &mut Fields, dashboard: &Dashboard, info: &AccountInfo) ->
     clean(account::name(info))
 }
 
-fn window_line(window: &UsageInfo, now: u64, names: usize) -> Pieces {
-    let mut line: Pieces = vec![(pad(&clean(&window.window), names + 2), Tone::Plain)];
-    line.extend(bar(window.utilization, BAR, window.stale));
-    line.push((format!(" {:>5}", percent(window.utilization)), tone_of_use(window)));
+/// The bar is shorter where the name is long, so that the end of the line has room.
+fn window_line(name: &str, window: &UsageInfo, now: u64, width: usize) -> Pieces {
+    const BEHIND: usize = 38;
+    let mut line: Pieces = vec![(name.to_owned(), Tone::Plain)];
+    line.extend(bar(window.utilization, width.saturating_sub(name.width() + BEHIND).clamp(5, BAR), window.stale));
+    line.push((format!(" {:>5}", account::percent(window.utilization)), tone_of_use(window)));
     if let Some(at) = window.resets_at {
         let reset = if at > now { format::clock_and_span(now, at) } else { "now".to_owned() };
         line.push((format!("  resets {reset}"), Tone::Plain));
@@ -145,7 +155,7 @@ fn window_line(window: &UsageInfo, now: u64, names: usize) -> Pieces {
 fn of_lease(fields: &mut Fields, dashboard: &Dashboard, row: &LeaseRow) -> String {
     let now = dashboard.now;
     let name = holder_text(row);
-    fields.add("account", &format!("{} ({})", shown(&row.account), row.account.id));
+    fields.add("account", &format!("{} ({})", account::label(&row.account), row.account.id));
     fields.add("provider", &row.provider);
     fields.maybe("pool", row.pool.as_deref());
     fields.maybe("model", row.model.as_deref());
@@ -215,7 +225,8 @@ fn of_attempt(fields: &mut Fields, attempt: &AttemptRow, now: u64) {
     let until = attempt.until.map(|at| format!(", {}", format::until_clock(now, at))).unwrap_or_default();
     let after = format!("after {}", took(attempt.after_ms));
     let tone = if attempt.reason.is_some() { Tone::Warn } else { Tone::Plain };
-    let text = format!("{}: {status}{why}{of}{until} ({})", shown(&attempt.account), took(attempt.duration_ms));
+    let text =
+        format!("{}: {status}{why}{of}{until} ({})", account::label(&attempt.account), took(attempt.duration_ms));
     fields.toned(&after, &text, tone);
     attempt.evidence.iter().for_each(|words| fields.toned("", &format!("“{words}”"), Tone::Faint));
 }
@@ -226,8 +237,8 @@ fn of_event(fields: &mut Fields, dashboard: &Dashboard, event: &EventInfo) -> St
     fields.toned("", &text, tone);
     fields.add("kind", &event.kind);
     fields.add("time", &format!("{} ({})", format::clock_with_seconds(event.at), format::ago(now, event.at)));
-    fields.maybe("account", event.account.as_ref().map(shown));
-    fields.maybe("from", event.from.as_ref().map(shown));
+    fields.maybe("account", event.account.as_ref().map(account::label));
+    fields.maybe("from", event.from.as_ref().map(account::label));
     fields.maybe("provider", event.provider.as_deref());
     fields.maybe("pool", event.pool.as_deref());
     fields.maybe("model", event.model.as_deref());

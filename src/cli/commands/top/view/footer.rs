@@ -9,8 +9,8 @@ use super::paint::Canvas;
 use crate::cli::commands::top::cells::Pieces;
 use crate::cli::commands::top::dashboard::{Dashboard, InputMode};
 use crate::cli::commands::top::look::Tone;
+use crate::cli::commands::top::message::ClickTarget;
 use crate::cli::commands::top::panel::Panel;
-use crate::cli::commands::top::targets::ClickTarget;
 use crate::cli::ui::{clean, wrap_after};
 
 /// A key, how it is written, and what it does.

@@ -8,8 +8,7 @@ use super::paint::{Canvas, columns};
 use crate::cli::commands::top::cells::{Pieces, for_how_long};
 use crate::cli::commands::top::dashboard::{Dashboard, Gone, Hour};
 use crate::cli::commands::top::look::Tone;
-use crate::cli::commands::top::order::shown;
-use crate::cli::ui::{clean, cut, format};
+use crate::cli::ui::{account, clean, cut, format};
 use crate::protocol::{AccountLabel, HistoryInfo, ProviderInfo};
 
 const MINUTES: usize = 60;
@@ -94,7 +93,7 @@ fn answer(dashboard: &Dashboard, whole: Rect) -> Vec<Pieces> {
 /// Whether an agent of a provider can start now: on what, or when.
 fn provider_text(info: &ProviderInfo, now: u64) -> Pieces {
     let provider = (format!("{}: ", clean(&info.provider)), Tone::Strong);
-    let name = |account: &Option<AccountLabel>| account.as_ref().map(|account| clean(shown(account)));
+    let name = |account: &Option<AccountLabel>| account.as_ref().map(|account| clean(account::label(account)));
     let (mark, tone, text) = if info.serving > 0 {
         let on = name(&info.next).map(|account| format!(" on {account}")).unwrap_or_default();
         ("● ", Tone::Good, format!("can start now{on}"))

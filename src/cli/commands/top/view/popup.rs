@@ -10,7 +10,7 @@ use super::paint::Canvas;
 use crate::cli::commands::top::cells::{Pieces, pad, state_text};
 use crate::cli::commands::top::dashboard::{Dashboard, InputMode};
 use crate::cli::commands::top::look::{Tone, of_state};
-use crate::cli::commands::top::targets::ClickTarget;
+use crate::cli::commands::top::message::ClickTarget;
 use crate::cli::ui::{account, clean, cut};
 
 const WIDEST: u16 = 100;

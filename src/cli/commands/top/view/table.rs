@@ -9,10 +9,11 @@ use super::paint::{Canvas, columns};
 use crate::cli::commands::top::cells::{self, Pieces};
 use crate::cli::commands::top::dashboard::Dashboard;
 use crate::cli::commands::top::look::{Tone, of_state};
-use crate::cli::commands::top::names::{Names, cut_end};
+use crate::cli::commands::top::message::ClickTarget;
+use crate::cli::commands::top::names::Names;
 use crate::cli::commands::top::panel::{ColumnField, GAP, ListColumn, Panel, fit};
-use crate::cli::commands::top::targets::ClickTarget;
 use crate::cli::commands::top::traffic;
+use crate::cli::ui::distinct::first;
 use crate::protocol::AccountTotals;
 
 /// The mark of the selected row, and the blank behind it.
@@ -168,7 +169,7 @@ fn rows(dashboard: &mut Dashboard, canvas: &mut Canvas<'_>, panel: Panel, shown:
             "▼"
         };
         let text = format!("{}{mark}", column.title);
-        let text = if text.width() > *column_width { cut_end(column.title, column_width - 1) + mark } else { text };
+        let text = if text.width() > *column_width { first(column.title, column_width - 1) + mark } else { text };
         let at = if column.right { x + column_width.saturating_sub(text.width()) } else { x };
         let end = canvas.piece(at, 1, &text, Tone::Faint.style()).min(x + column_width);
         dashboard.targets.add(
