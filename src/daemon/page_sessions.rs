@@ -26,6 +26,10 @@ const MOST_ENDED: usize = 32;
 const MOST_WRONG: u32 = 10;
 /// How long it takes until one more wrong code is looked at.
 const WRONG_INTERVAL: Duration = Duration::from_secs(6);
+/// How many calls a session makes in a row before further ones have to wait; a page makes about eight a second at most.
+const MOST_CALLS: u32 = 100;
+/// How long it takes until one more call is served.
+const CALL_INTERVAL: Duration = Duration::from_millis(25);
 /// The random bytes of a code and of a session's key.
 const RANDOM_BYTES: usize = 32;
 
@@ -45,8 +49,9 @@ struct PageTable {
     codes: Vec<PageCode>,
     ended: Vec<(Hash, CodeState)>,
     sessions: Vec<OpenSession>,
-    own: WrongCodes,
-    others: WrongCodes,
+    /// Wrong codes of this user, and of others.
+    own: RecentCount,
+    others: RecentCount,
 }
 
 #[derive(Debug)]
@@ -61,11 +66,12 @@ struct OpenSession {
     hash: Hash,
     ends: Mono,
     may_act: bool,
+    calls: RecentCount,
 }
 
-/// How many wrong codes have come lately.
+/// How many of something have come lately: one is forgotten in each interval.
 #[derive(Debug, Default)]
-struct WrongCodes {
+struct RecentCount {
     count: u32,
     since: Option<Mono>,
 }
@@ -152,7 +158,7 @@ impl PageSessions {
         let table = &mut *self.table();
         table.tidy(now.mono);
         let wrong = if is_own { &mut table.own } else { &mut table.others };
-        if let Some(wait) = wrong.wait(now.mono) {
+        if let Some(wait) = wrong.wait(now.mono, MOST_WRONG, WRONG_INTERVAL) {
             return Err(CodeRefused::TooMany(wait.as_secs() + 1));
         }
         let hash = key_hash(code);
@@ -166,7 +172,8 @@ impl PageSessions {
         if table.sessions.len() == MOST_SESSIONS {
             table.sessions.remove(0);
         }
-        table.sessions.push(OpenSession { hash: key_hash(&key), ends: now.mono.after(SESSION_LIFE), may_act });
+        let calls = RecentCount::default();
+        table.sessions.push(OpenSession { hash: key_hash(&key), ends: now.mono.after(SESSION_LIFE), may_act, calls });
         self.used.notify_waiters();
         Ok(OpenedSession { key, may_act, ends_at: now.wall.after(SESSION_LIFE) })
     }
@@ -177,6 +184,18 @@ impl PageSessions {
         let table = self.table();
         let found = table.sessions.iter().find(|session| session.hash == hash && session.ends > now.mono)?;
         Some(PageSession { may_act: found.may_act, ends: found.ends })
+    }
+
+    /// Counts a call of a session; `false` if so many have come that it has to wait.
+    pub(crate) fn count_call(&self, now: Now, key: &str) -> bool {
+        let hash = key_hash(key);
+        let mut table = self.table();
+        let Some(session) = table.sessions.iter_mut().find(|session| session.hash == hash) else { return true };
+        let may_call = session.calls.wait(now.mono, MOST_CALLS, CALL_INTERVAL).is_none();
+        if may_call {
+            session.calls.note(now.mono);
+        }
+        may_call
     }
 
     fn table(&self) -> MutexGuard<'_, PageTable> {
@@ -202,18 +221,18 @@ impl PageTable {
     }
 }
 
-impl WrongCodes {
-    /// How long no further code is looked at.
-    fn wait(&mut self, now: Mono) -> Option<Duration> {
+impl RecentCount {
+    /// How long no further one is taken, when at most so many are.
+    fn wait(&mut self, now: Mono, most: u32, interval: Duration) -> Option<Duration> {
         let since = self.since?;
         let passed = now.since(since);
-        let forgotten = (passed.as_millis() / WRONG_INTERVAL.as_millis()) as u32;
+        let forgotten = u32::try_from(passed.as_millis() / interval.as_millis()).unwrap_or(u32::MAX);
         if forgotten > 0 {
             self.count = self.count.saturating_sub(forgotten);
-            self.since = (self.count > 0).then(|| since.after(WRONG_INTERVAL * forgotten));
+            self.since = (self.count > 0).then(|| since.after(interval * forgotten));
         }
-        let wait = WRONG_INTERVAL.saturating_sub(now.since(self.since?));
-        (self.count >= MOST_WRONG).then_some(wait)
+        let wait = interval.saturating_sub(now.since(self.since?));
+        (self.count >= most).then_some(wait)
     }
 
     fn note(&mut self, now: Mono) {
@@ -261,6 +280,20 @@ mod tests {
         assert_eq!(page.find(at(end), &session.key), None);
         assert_eq!(page.find(at(1), &code), None, "a code is no key");
         assert_eq!(page.find(at(1), ""), None);
+    }
+
+    #[test]
+    fn a_session_that_calls_without_end_has_to_wait_and_another_one_does_not() {
+        let page = PageSessions::default();
+        let open = || page.open(at(0), &page.make_code(at(0), false).unwrap().0, true).unwrap().key;
+        let (eager, calm) = (open(), open());
+        assert!((0..MOST_CALLS).all(|_| page.count_call(at(0), &eager)));
+        assert!(!page.count_call(at(0), &eager) && page.count_call(at(0), &calm));
+        let served = (0..1000).filter(|_| page.count_call(at(1), &eager)).count();
+        assert_eq!(served, 40, "of one second");
+        assert!(page.find(at(1), &eager).is_some(), "the session goes on");
+        assert!((0..MOST_CALLS).all(|_| page.count_call(at(3600), &eager)), "a long pause gives no more than that");
+        assert!(!page.count_call(at(3600), &eager));
     }
 
     #[test]

@@ -167,6 +167,59 @@ fn wrong_codes_are_refused_and_soon_have_to_wait() {
 }
 
 #[test]
+fn a_session_that_calls_without_a_pause_has_to_wait() {
+    let gateway = gateway("");
+    let headers = format!("x-lessor-session: {}\r\n", session(&gateway, false));
+    let message = json!({ "jsonrpc": "2.0", "id": 1, "method": "lease.list" }).to_string();
+    let mut refused = None;
+    for _ in 0..1000 {
+        let answer = post(&gateway, "/ui/api/call", &headers, &message);
+        if answer.status() != 200 {
+            refused = Some(answer);
+            break;
+        }
+    }
+    // the test may be slower than what is served
+    let Some(refused) = refused else { return };
+    assert_eq!((refused.status(), refused.header("retry-after")), (429, Some("1")), "{refused:?}");
+    wait_until("a call is served", || post(&gateway, "/ui/api/call", &headers, &message).status() == 200);
+}
+
+#[test]
+fn codes_and_sessions_are_in_no_file() {
+    let mut gateway = gateway("");
+    gateway.home.stop();
+    let mut command = gateway.home.command();
+    command.env("LESSOR_LOG", "trace");
+    gateway.home.start_as(command);
+    gateway.connect();
+    let code = code(&gateway, true);
+    let session = exchange(&gateway, &code).json()["session"].as_str().unwrap().to_owned();
+    call(&gateway, &session, "status", json!({}));
+    call(&gateway, &session, "account.disable", json!({ "account": "a" }));
+    exchange(&gateway, &code);
+    gateway.home.stop();
+    let mut folders = vec![gateway.home.path().to_owned()];
+    let mut files = 0;
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap().flatten() {
+            let kind = entry.file_type().unwrap();
+            if kind.is_dir() {
+                folders.push(entry.path());
+            } else if kind.is_file() {
+                files += 1;
+                let bytes = std::fs::read(entry.path()).unwrap();
+                for secret in [&code, &session] {
+                    let is_there = bytes.windows(secret.len()).any(|part| part == secret.as_bytes());
+                    assert!(!is_there, "{}", entry.path().display());
+                }
+            }
+        }
+    }
+    assert!(files > 2, "log, accounts and history were looked at");
+}
+
+#[test]
 fn the_unix_socket_leads_to_the_page_only_with_a_session_and_for_this_machine() {
     let gateway = gateway("");
     let session = session(&gateway, false);

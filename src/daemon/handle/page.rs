@@ -49,6 +49,12 @@ impl GatewayHandle {
         self.daemon.page.find(clock::now(), key)
     }
 
+    /// Counts a call of the session with this key; `false` if it has made so many that it has to wait.
+    #[must_use]
+    pub fn count_page_call(&self, key: &str) -> bool {
+        self.daemon.page.count_call(clock::now(), key)
+    }
+
     /// Whether a session is still valid.
     #[must_use]
     pub fn is_page_valid(&self, session: PageSession) -> bool {

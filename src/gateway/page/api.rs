@@ -45,7 +45,7 @@ impl PageService {
         if name == "session" {
             return self.open_session(connection, &head.headers, body).await;
         }
-        let session = self.session(&head.headers)?;
+        let (key, session) = self.session(&head.headers)?;
         // its connection is the user's, and is not closed for those that have shown nothing
         if !connection.watch.has_key() {
             connection.watch.show_key();
@@ -54,6 +54,9 @@ impl PageService {
             let streams = self.streams.clone().try_acquire_owned();
             let place = streams.map_err(|_| PageRefusal::too_many("too many pages are open; close some", 10))?;
             return Ok(event_stream::start(self.handle.clone(), connection.id, session, place));
+        }
+        if !self.handle.count_page_call(key) {
+            return Err(PageRefusal::too_many("this page makes too many calls", 1));
         }
         let message = read(&head.headers, body).await?;
         let answer = self.handle.page_call(connection.id, session, &message).await;
@@ -80,10 +83,10 @@ impl PageService {
         Ok(response::json(StatusCode::OK, &session))
     }
 
-    fn session(&self, headers: &HeaderMap) -> Result<PageSession, PageRefusal> {
+    fn session<'a>(&self, headers: &'a HeaderMap) -> Result<(&'a str, PageSession), PageRefusal> {
         let mut keys = headers.get_all(SESSION).iter();
         let key = keys.next().filter(|_| keys.next().is_none()).and_then(|key| key.to_str().ok());
-        let session = key.and_then(|key| self.handle.page_session(key));
+        let session = key.and_then(|key| Some((key, self.handle.page_session(key)?)));
         session.ok_or_else(|| PageRefusal::new(StatusCode::UNAUTHORIZED, "the session has ended; run: lessor ui"))
     }
 }

@@ -20,6 +20,8 @@ const HISTORY_ON_EVENT = 5000;
 const NOTICE = 10000;
 /** The most answers that are read for the usage over time. */
 const MOST_PAGES = 60;
+/** The pause between two of them, in ms. */
+const BETWEEN_PAGES = 100;
 const WEEK = 7 * 86400000;
 /** More events than this that wait for the next frame are not shown one by one. */
 const MOST_WAITING = 2000;
@@ -212,6 +214,7 @@ async function showPastUsage() {
       past.events.forEach((event) => event.account && sample(event.account.id, event.provider, event.usage ?? []));
       before = past.next;
       if (!before) break;
+      await new Promise((done) => setTimeout(done, BETWEEN_PAGES));
     }
   } catch {
     // the timelines begin later

@@ -47,6 +47,7 @@ async function send(path, { method = 'GET', body, signal } = {}) {
 export async function call(method, params = {}) {
   number += 1;
   const response = await send('/ui/api/call', { method: 'POST', body: JSON.stringify({ jsonrpc: '2.0', id: number, method, params }) });
+  if (response.status === 429) throw new Error((await response.json()).error.message);
   if (!response.ok) throw new Unreachable();
   const answer = await response.json();
   if (answer.error) {
