@@ -47,6 +47,12 @@ impl Feed {
         thread::spawn(move || {
             while let Ok(action) = wanted.recv() {
                 let result = carry_out(&of_actions, action).map_err(|error| first_line(&error));
+                // the next key acts on what there is now: a lease that was moved has another id
+                if let Ok(state) = read_state(&mut None, &of_actions)
+                    && results.send(ScreenMessage::State(Box::new(state))).is_err()
+                {
+                    return;
+                }
                 if results.send(ScreenMessage::Done(result)).is_err() {
                     return;
                 }
