@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
-import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync, mkdirSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, statSync, symlinkSync, writeFileSync, lutimesSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -360,6 +360,35 @@ async function actions() {
 
 const memoryOf = (process_) => Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${process_.pid}/status`, 'utf8'))[1]) >> 10;
 
+/** A page that no browser opens: its code ends, and its file is removed. Waits for that while others run. */
+async function unopened() {
+  const of = await daemon();
+  const run = join(of.home, 'run');
+  // what others could have put there is neither followed nor kept
+  const target = join(of.home, 'kept');
+  const link = join(run, 'page-planted.html');
+  writeFileSync(target, 'kept');
+  symlinkSync(target, link);
+  lutimesSync(link, 1, 1);
+  const ui = spawn(lessor, ['ui'], { env: { ...of.env, BROWSER: '/bin/true' } });
+  let said = '';
+  ui.stderr.on('data', (text) => { said += text; });
+  const exited = new Promise((done) => ui.on('exit', done));
+  const files = () => readdirSync(run).filter((name) => name.startsWith('page-'));
+  await until('the file is there', () => files().length === 1 && !existsSync(link));
+  const [name] = files();
+  const [, code] = /#([\w-]{40,})/.exec(readFileSync(join(run, name), 'utf8'));
+  return async () => {
+    assert.notEqual(await exited, 0);
+    assert.match(said, /not opened the page within 60 s/);
+    assert.deepEqual([files(), readFileSync(target, 'utf8')], [[], 'kept']);
+    const late = await fetch(`${of.url}/ui/api/session`, { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify({ code }) });
+    assert.equal(late.status, 403, 'the code has ended');
+    await of.stop();
+    console.log('unopened: the code has ended, and its file is gone');
+  };
+}
+
 /** `lessor ui` hands the browser a file that only this user can read, and removes it. */
 async function command() {
   const of = await states.empty();
@@ -372,6 +401,15 @@ async function command() {
   const file = readFileSync(note, 'utf8');
   assert(!file.includes('#') && file.endsWith('.html'), `the browser got ${file}`);
   assert.equal(statSync(file).mode & 0o777, 0o600);
+  const [, secret] = /#([\w-]{40,})/.exec(readFileSync(file, 'utf8'));
+  const commands = readdirSync('/proc').filter((name) => /^\d+$/.test(name)).flatMap((pid) => ['cmdline', 'environ'].map((name) => {
+    try {
+      return readFileSync(`/proc/${pid}/${name}`, 'latin1');
+    } catch {
+      return '';
+    }
+  }));
+  assert(!commands.some((text) => text.includes(secret)), 'no process has the code as an argument');
   const page = await browser.newPage();
   await page.goto(`file://${file}`);
   await page.waitForFunction(() => location.protocol === 'http:' && document.documentElement.dataset.readAt, { timeout: 20000 });
@@ -386,6 +424,7 @@ async function command() {
 
 try {
   const only = process.argv.slice(2).filter((word) => !word.startsWith('--'));
+  const unopenedEnds = only.length === 0 || only.includes('unopened') ? await unopened() : null;
   if (only.length === 0) await command();
   if (only.length === 0 || only.includes('actions')) await actions();
   for (const [name, make] of Object.entries(states)) {
@@ -450,6 +489,7 @@ try {
     if (!of.isGone) await of.stop();
     console.log(`${name}: looked at`);
   }
+  await unopenedEnds?.();
 } finally {
   await browser.close();
   upstream.close();
