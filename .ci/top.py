@@ -107,7 +107,7 @@ def pid_of_top():
 
     def found():
         children = pathlib.Path(f"/proc/{shell}/task/{shell}/children").read_text().split()
-        return [int(pid) for pid in children if pathlib.Path(f"/proc/{pid}/comm").read_text().startswith("lessor")]
+        return [int(pid) for pid in children if os.readlink(f"/proc/{pid}/exe") == PROGRAM]
 
     return eventually("top runs", found)[0]
 
@@ -122,6 +122,12 @@ def share_of_a_core(seconds):
     begun, before = time.monotonic(), processor_time(pid)
     time.sleep(seconds)
     return (processor_time(pid) - before) / (time.monotonic() - begun)
+
+
+def resident(pid):
+    """KiB."""
+    status = pathlib.Path(f"/proc/{pid}/status").read_text()
+    return int(re.search(r"VmRSS:\s+(\d+)", status)[1])
 
 
 class Daemon:
@@ -482,7 +488,14 @@ def costs():
         keys("5")
         shows("python3", "returned", seconds=30)
         before = pid_of_top()
+        drawn = HOME / "drawn"
+        tmux("pipe-pane", "-t", "top", f"cat > '{drawn}'")
+        memory = resident(before)
         busy = share_of_a_core(10)
+        tmux("pipe-pane", "-t", "top")
+        # each drawing hides the cursor
+        frames = drawn.read_bytes().count(b"\x1b[?25l") / 10
+        grown = resident(before) - memory
         keep("busy")
         keys("1")
         begun = time.monotonic()
@@ -496,11 +509,13 @@ def costs():
         for thread in threads:
             thread.join()
     assert pid_of_top() == before
-    print(f"    with {sum(rates):.0f} events a second: {busy:.2%} of a core; help was open after {delay * 1000:.0f} ms")
+    print(f"    with {sum(rates):.0f} events a second: {busy:.2%} of a core, {frames:.1f} drawings a second, {grown} KiB more memory; help was open after {delay * 1000:.0f} ms")
     hides("read everything")
     keys("q")
     assert idle <= MOST_IDLE, f"{idle:.2%} of a core when idle"
     assert busy <= MOST_BUSY, f"{busy:.2%} of a core with {sum(rates):.0f} events a second"
+    assert 1 <= frames <= 11, f"{frames} drawings a second"
+    assert grown < 10_000, f"{grown} KiB more after 10 s"
     check("it costs little")
 
 
