@@ -56,6 +56,7 @@ fn boxes_have_their_screens() {
     for (name, mut dashboard) in [
         ("help", help),
         ("detail-account", detail(Panel::Accounts, 6)),
+        ("detail-pools", detail(Panel::Accounts, 4)),
         ("detail-lease", detail(Panel::Leases, 0)),
         ("detail-request", detail(Panel::Requests, 2)),
         ("detail-event", detail(Panel::Events, 1)),
