@@ -17,6 +17,7 @@ mod keyring;
 mod leases;
 mod login;
 mod moving;
+mod notifications;
 mod oauth_server;
 mod refresh;
 mod report;

@@ -129,16 +129,21 @@ fn a_webhook_that_redirects_or_refuses_is_asked_once() {
 
 #[test]
 fn an_account_that_needs_a_login_is_said_with_the_remedy() {
-    let home = Home::with_accounts("", 2);
+    let home = Home::with_accounts("", 1);
     let out = home.path().join("out");
     configure(&home, &format!("[notify]\ncommand = [\"sh\", \"-c\", \"cat >> {}\"]\n", out.display()));
-    let mut holder = home.client();
-    let lease = holder.acquire();
-    holder.call("lease.report", json!({ "lease": lease["lease"], "reason": "auth_failed" }));
+    let mut client = home.client();
+    // an access token that has ended, and nothing to refresh it with
+    client.call(
+        "account.add",
+        json!({
+            "provider": "anthropic", "kind": "oauth", "secret": "at-canary", "expires_at": 1, "label": "mine"
+        }),
+    );
     wait_until("it is said", || !of_kind(&documents(&out), "login_needed").is_empty());
     let said = &of_kind(&documents(&out), "login_needed")[0];
-    assert_eq!((&said["account"]["label"], &said["reason"]), (&json!(label(&lease)), &json!("needs_login")));
-    assert!(said["text"].as_str().unwrap().contains("lessor account set"), "{said}");
+    assert_eq!((&said["account"]["label"], &said["reason"]), (&json!("mine"), &json!("needs_login")));
+    assert_eq!(said["text"], "mine needs a new login; lessor login anthropic");
 }
 
 #[cfg(target_os = "linux")]

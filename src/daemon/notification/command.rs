@@ -9,7 +9,7 @@ use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
 use super::outlet::NoticeSender;
-use super::policy::Notice;
+use super::policy::NoticeDocument;
 use crate::visible;
 
 /// How long the program may take.
@@ -54,7 +54,7 @@ const PREFIXES: &[&str] = &["LC_", "XDG_"];
 pub(super) struct CommandRunner;
 
 impl NoticeSender for CommandRunner {
-    type Job = (Vec<String>, Arc<Notice>);
+    type Job = (Vec<String>, Arc<NoticeDocument>);
     const KEY: &'static str = "notify.command";
     const WARNS_EACH: Option<Duration> = Some(Duration::from_secs(60));
 

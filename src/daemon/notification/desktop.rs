@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::outlet::NoticeSender;
-use super::policy::{Notice, NoticeKind};
+use super::policy::{NoticeDocument, NoticeKind};
 use crate::visible;
 
 /// How long the desktop may take.
@@ -23,7 +23,7 @@ struct DesktopText {
 
 impl NoticeSender for DesktopSender {
     /// Without a notice, it is only found out whether one could be shown.
-    type Job = Option<Arc<Notice>>;
+    type Job = Option<Arc<NoticeDocument>>;
     const KEY: &'static str = "notify.desktop";
     const WARNS_EACH: Option<Duration> = None;
 

@@ -1,11 +1,12 @@
 //! Notifications (`[notify]`): on the desktop, to a command, to a webhook. [`policy`] decides; a worker feeds it events
 //! and the state, and one task for each way sends, one notice at a time. Nothing here delays the state: what finds no
-//! room in a queue is dropped and counted.
+//! room in a queue is dropped.
 
 mod command;
 mod desktop;
 mod outlet;
-mod policy;
+pub(in crate::daemon) mod policy;
+pub(in crate::daemon) mod troubles;
 mod webhook;
 
 use std::sync::{Arc, Weak};
@@ -19,22 +20,16 @@ use crate::daemon::view;
 use command::CommandRunner;
 use desktop::DesktopSender;
 use outlet::NoticeOutlet;
-pub(crate) use outlet::NoticeTroubles;
-use policy::NoticePolicy;
-pub(crate) use policy::{FirstFree, LoginNeed, NoticeEvent, Situation};
+use policy::{NoticeEvent, NoticePolicy};
 use webhook::WebhookSender;
 
-/// The most events that wait for the worker; what they have changed is read from the state, too.
-pub(crate) const MOST_EVENTS: usize = 256;
 /// The worker's pause after each look at the state, which may be large.
 const PAUSE: Duration = Duration::from_millis(100);
 /// The longest sleep, because its clock stops in suspend.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 
-/// Whether notices may be about events of this kind.
-pub(crate) fn is_news(kind: &str, is_second_pool: bool) -> bool {
-    is_second_pool || kind == "lease.moved" || kind.starts_with("account.")
-}
+/// The sleep while notifications are off; a change of the configuration ends it.
+const OFF: Duration = Duration::from_secs(86_400);
 
 /// Starts the worker.
 pub(crate) fn start(daemon: &Arc<Daemon>) -> std::io::Result<Worker<NoticeEvent>> {
@@ -64,7 +59,7 @@ async fn run(daemon: Weak<Daemon>, mailbox: Mailbox<NoticeEvent>) {
         to_command.turn(!command.is_empty());
         to_webhook.turn(webhook.is_some());
         let Some(situation) = situation else {
-            (policy, sleep) = (None, LONGEST_SLEEP);
+            (policy, sleep) = (None, OFF);
             continue;
         };
         let current = policy.get_or_insert_with(|| NoticePolicy::new(situation.clone(), clock::day_and_clock));

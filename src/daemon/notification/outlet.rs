@@ -1,7 +1,6 @@
 //! A way that notices are sent on: one at a time, from a bounded queue, with its failures in the log and in `status`.
 
-use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::Weak;
 use std::time::Duration;
 
 use tokio::sync::mpsc::{Receiver, Sender, channel, error::TrySendError};
@@ -24,30 +23,6 @@ pub(super) trait NoticeSender: Send + 'static {
 
     /// Sends one; says why that failed.
     fn send(&mut self, job: Self::Job) -> impl Future<Output = Result<(), String>> + Send;
-}
-
-/// Why the last notice could not be sent, by the key of the configuration.
-#[derive(Debug, Default)]
-pub(crate) struct NoticeTroubles(Mutex<BTreeMap<&'static str, String>>);
-
-impl NoticeTroubles {
-    /// As warnings of `status`.
-    pub(crate) fn warnings(&self) -> Vec<String> {
-        self.entries().iter().map(|(key, why)| format!("{key} fails: {why}")).collect()
-    }
-
-    fn set(&self, key: &'static str, why: Option<String>) {
-        let mut troubles = self.entries();
-        match why {
-            Some(why) => drop(troubles.insert(key, why)),
-            None => drop(troubles.remove(key)),
-        }
-    }
-
-    fn entries(&self) -> MutexGuard<'_, BTreeMap<&'static str, String>> {
-        // an entry is written or not: there is no state in between
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// The queue of one way.

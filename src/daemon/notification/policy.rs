@@ -8,6 +8,8 @@ use serde::Serialize;
 use crate::pool::{Mono, Now};
 use crate::protocol::{AccountLabel, EventInfo};
 
+/// The most events that wait for the worker; what they have changed is read from the state, too.
+pub(crate) const MOST_EVENTS: usize = 256;
 /// The least time between two notices of one kind.
 const INTERVAL: Duration = Duration::from_secs(60);
 
@@ -29,7 +31,7 @@ pub(super) enum NoticeKind {
 
 /// A notice, as commands and webhooks get it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
-pub(super) struct Notice {
+pub(super) struct NoticeDocument {
     pub(super) kind: NoticeKind,
     /// When it happened, epoch ms.
     pub(super) at: u64,
@@ -84,6 +86,11 @@ pub(crate) struct LoginNeed {
     pub(crate) state: &'static str,
     /// What to do.
     pub(crate) remedy: Option<String>,
+}
+
+/// Whether notices may be about events of this kind.
+pub(crate) fn is_news(kind: &str, is_second_pool: bool) -> bool {
+    is_second_pool || kind == "lease.moved" || kind.starts_with("account.")
 }
 
 /// What was said so far, and what waits until it may be said.
@@ -151,7 +158,7 @@ impl NoticePolicy {
     }
 
     /// The notices that are to be sent now.
-    pub(super) fn due(&mut self, now: Now) -> Vec<Notice> {
+    pub(super) fn due(&mut self, now: Now) -> Vec<NoticeDocument> {
         let mut due = Vec::new();
         for kind in [NoticeKind::AccountSwitched, NoticeKind::SecondPool] {
             if self.may_send(kind, now)
@@ -175,7 +182,7 @@ impl NoticePolicy {
         if let Some(provider) = free {
             self.called_limited.remove(&provider);
             let text = format!("{provider} is free again");
-            due.push(Notice { provider: Some(provider), ..notice(NoticeKind::FreeAgain, now.wall.0, text) });
+            due.push(NoticeDocument { provider: Some(provider), ..notice(NoticeKind::FreeAgain, now.wall.0, text) });
         }
         self.last.extend(due.iter().map(|notice| (notice.kind, now.mono)));
         due
@@ -209,7 +216,7 @@ impl NoticePolicy {
         self.called_limited.iter().find(|provider| !self.situation.limited.contains_key(*provider))
     }
 
-    fn of_event(&mut self, kind: NoticeKind, event: EventInfo, left_out: u64) -> Notice {
+    fn of_event(&mut self, kind: NoticeKind, event: EventInfo, left_out: u64) -> NoticeDocument {
         let to = event.account.as_ref().map(|account| self.name(account)).unwrap_or_default();
         let agent = event.agent.as_deref().map(|agent| format!("{agent}: ")).unwrap_or_default();
         let text = match (kind, &event.from) {
@@ -233,7 +240,7 @@ impl NoticePolicy {
             }
         };
         let more = if left_out > 0 { format!(" (and {left_out} before)") } else { String::new() };
-        Notice {
+        NoticeDocument {
             provider: event.provider,
             account: event.account,
             from: event.from,
@@ -247,7 +254,7 @@ impl NoticePolicy {
         }
     }
 
-    fn login_needed(&mut self, need: LoginNeed, now: Now) -> Notice {
+    fn login_needed(&mut self, need: LoginNeed, now: Now) -> NoticeDocument {
         let name = self.name(&need.account);
         let what = match need.state {
             "needs_verification" => "must be confirmed with its provider",
@@ -255,7 +262,7 @@ impl NoticePolicy {
             _ => "needs a new login",
         };
         let remedy = need.remedy.map(|remedy| format!("; {remedy}")).unwrap_or_default();
-        Notice {
+        NoticeDocument {
             provider: Some(need.provider),
             account: Some(need.account),
             reason: Some(need.state.to_owned()),
@@ -263,11 +270,11 @@ impl NoticePolicy {
         }
     }
 
-    fn all_limited(&mut self, provider: String, FirstFree { account, until }: FirstFree, now: Now) -> Notice {
+    fn all_limited(&mut self, provider: String, FirstFree { account, until }: FirstFree, now: Now) -> NoticeDocument {
         let until_text = until.map(|until| format!(" until {}", (self.clock)(now.wall.0, until))).unwrap_or_default();
         let first = account.as_ref().map(|account| self.name(account)).map(|name| format!("; first free: {name}"));
         let text = format!("every account of {provider} is limited{until_text}{}", first.unwrap_or_default());
-        Notice { provider: Some(provider), account, until, ..notice(NoticeKind::AllLimited, now.wall.0, text) }
+        NoticeDocument { provider: Some(provider), account, until, ..notice(NoticeKind::AllLimited, now.wall.0, text) }
     }
 
     /// The name of an account: at the first time with its email address, so that the user learns which account the label
@@ -282,8 +289,8 @@ impl NoticePolicy {
     }
 }
 
-fn notice(kind: NoticeKind, at: u64, text: String) -> Notice {
-    Notice {
+fn notice(kind: NoticeKind, at: u64, text: String) -> NoticeDocument {
+    NoticeDocument {
         kind,
         at,
         text,

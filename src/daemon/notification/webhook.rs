@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::outlet::NoticeSender;
-use super::policy::Notice;
+use super::policy::NoticeDocument;
 use crate::http::{self, ConnectOptions};
 
 /// How long the server may take.
@@ -17,7 +17,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 pub(super) struct WebhookSender(Option<reqwest::Client>);
 
 impl NoticeSender for WebhookSender {
-    type Job = (String, Arc<Notice>);
+    type Job = (String, Arc<NoticeDocument>);
     const KEY: &'static str = "notify.webhook";
     const WARNS_EACH: Option<Duration> = Some(Duration::from_secs(60));
 

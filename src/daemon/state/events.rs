@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::{AccountState, LastingKey, LogLater, Mailbox, Outbox};
 use crate::daemon::event_queue::{EventQueue, NamedEvent};
 use crate::daemon::log;
-use crate::daemon::notification::{self, NoticeEvent};
+use crate::daemon::notification::policy::{self, NoticeEvent};
 use crate::history::{HistoryQueue, HistoryRecord};
 use crate::pool::{ConnectionId, Ending, Event, Lease, Now, Pool, Wall};
 use crate::protocol::{Codec, EventInfo, LeaseKey, RequestRow};
@@ -188,12 +188,12 @@ impl Events {
         let to = self.subscribers_of(recorded.kind());
         let is_kept = self.history.is_kept();
         let is_second_pool = recorded.is_second_pool();
-        let is_news = self.notifies && notification::is_news(recorded.kind(), is_second_pool);
+        let is_news = self.notifies && policy::is_news(recorded.kind(), is_second_pool);
         if is_kept || is_news || !to.is_empty() {
             let named = recorded.info(at, pool, &self.key);
             if is_news {
                 let notice = NoticeEvent { event: named.event.clone(), is_second_pool };
-                self.notices.send_within(notification::MOST_EVENTS, notice);
+                self.notices.send_within(policy::MOST_EVENTS, notice);
             }
             if is_kept {
                 self.history.push(HistoryRecord::Event(Box::new(named.event.clone()), named.holder));

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
 
-use crate::daemon::notification::NoticeEvent;
+use crate::daemon::notification::policy::NoticeEvent;
 use crate::pool::{AccountId, Wall};
 use crate::{protocol::ReloadInfo, usage};
 

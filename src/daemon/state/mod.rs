@@ -32,7 +32,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::credential::{FormerCredential, Link};
 use crate::daemon::attest::AttestState;
-use crate::daemon::notification::NoticeTroubles;
+use crate::daemon::notification::troubles::NoticeTroubles;
 use crate::daemon::os::{blocking, clock};
 use crate::daemon::page_sessions::PageSessions;
 use crate::history::History;

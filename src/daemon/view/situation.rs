@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::remedy::remedy;
-use crate::daemon::notification::{FirstFree, LoginNeed, Situation};
+use crate::daemon::notification::policy::{FirstFree, LoginNeed, Situation};
 use crate::daemon::state::{AccountState, State};
 use crate::pool::{Ineligible, Now};
 use crate::protocol::AccountLabel;
