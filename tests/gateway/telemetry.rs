@@ -111,6 +111,19 @@ fn the_last_requests_are_sent_when_the_daemon_ends() {
 }
 
 #[test]
+fn a_collector_that_never_answers_does_not_delay_the_end_of_the_daemon() {
+    let collector = Upstream::start(|_, stream| {
+        let _closed = std::io::Read::read(stream, &mut [0]);
+        false
+    });
+    let mut gateway = exporting(&collector);
+    wait_until("it is asked", || !documents(&collector, "/v1/metrics").is_empty());
+    let begin = std::time::Instant::now();
+    gateway.home.stop();
+    assert!(begin.elapsed() < std::time::Duration::from_secs(6), "{:?}", begin.elapsed());
+}
+
+#[test]
 fn a_collector_that_fails_is_warned_of_once_and_export_begins_and_ends_with_the_setting() {
     let collector = Upstream::start(|_, stream| respond(stream, 500, "", "{}"));
     let gateway = exporting(&collector);

@@ -3,6 +3,7 @@
 
 mod documents;
 
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -88,9 +89,20 @@ impl TelemetryExporter {
             tokio::select! {
                 changed = changes.changed() => if changed.is_err() { return },
                 () = sleep_until(due), if otlp.is_some() => {
-                    if let Some(url) = &otlp {
-                        self.export(url, TIMEOUT).await;
+                    let Some(url) = &otlp else { continue };
+                    let has_ended = {
+                        let mut export = pin!(self.export(url, TIMEOUT));
+                        tokio::select! {
+                            () = &mut export => continue,
+                            _ = &mut last_ended => {}
+                        }
+                        // the end of the daemon does not wait for a collector that does not answer
+                        timeout(LAST_TIMEOUT, export).await.is_ok()
+                    };
+                    if has_ended {
+                        self.export_last(otlp).await;
                     }
+                    return;
                 }
                 _ = &mut last_ended => return self.export_last(otlp).await,
             }
@@ -106,9 +118,10 @@ impl TelemetryExporter {
     async fn export(&mut self, url: &str, most: Duration) {
         let mut metrics = OtlpMetrics::new(self.began, clock::now().wall.0);
         metrics::write(&mut metrics, &self.handle, &self.metrics);
-        let rows = self.spans.take();
         let mut sent = self.send(url, "v1/metrics", &metrics.finish(), most).await;
-        if !rows.is_empty() && sent.is_ok() {
+        // while the collector takes nothing, the spans wait
+        let rows = if sent.is_ok() { self.spans.take() } else { Vec::new() };
+        if !rows.is_empty() {
             let mut random = vec![0; rows.len() * 24];
             // without randomness, ids would repeat
             if getrandom::fill(&mut random).is_ok() {
