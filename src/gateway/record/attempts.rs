@@ -1,15 +1,19 @@
 //! The attempts of a request: with which account, when, and why one was refused or failed.
 
+use serde_json::Value;
+
 use super::super::waiting::now;
 use super::RequestRecord;
 use super::names::shortened;
 use crate::daemon::{LeasedAccount, ReportOutcome, clock};
-use crate::limits::{Reason, Scope, Verdict};
+use crate::limits::{Reason, Scope, Verdict, lenient_json};
 use crate::pool::millis;
 use crate::protocol::AttemptRow;
 
 /// The longest words of a provider that are recorded, in bytes.
 const MAX_EVIDENCE: usize = 200;
+/// The longest type of an error that is recorded, in bytes.
+const MAX_TYPE: usize = 48;
 
 /// Why an attempt was refused or failed.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -44,6 +48,11 @@ impl AttemptFailure {
         }
     }
 
+    /// With the type of the error in an event as its evidence: a name that cannot be a credential.
+    pub(in crate::gateway) fn of_type(self, event: &[u8]) -> Self {
+        Self { evidence: error_type(event), ..self }
+    }
+
     /// The token was refused, and there is a new one.
     pub(in crate::gateway) fn rejected_token() -> Self {
         Self { reason: Reason::AuthFailed.name(), scope: Some(Scope::Request), ..Self::default() }
@@ -59,6 +68,21 @@ impl AttemptFailure {
     pub(in crate::gateway) fn no_response(error: &str) -> Self {
         Self { reason: "network", scope: Some(Scope::Service), until: None, evidence: Some(error.to_owned()) }
     }
+}
+
+/// The type, status or code of the error in the data of an event, if it is a plain word: letters and `_` only.
+fn error_type(event: &[u8]) -> Option<String> {
+    let document: Value = lenient_json(std::str::from_utf8(event).ok()?.trim()).ok()?;
+    let document = document.get("response").filter(|response| response.get("error").is_some()).unwrap_or(&document);
+    let error = document.get("error").filter(|error| error.is_object()).unwrap_or(document);
+    let is_plain = |word: &&str| {
+        (1..=MAX_TYPE).contains(&word.len()) && word.bytes().all(|byte| byte.is_ascii_alphabetic() || byte == b'_')
+    };
+    ["type", "status", "code"]
+        .into_iter()
+        .filter_map(|name| error.get(name)?.as_str())
+        .find(is_plain)
+        .map(str::to_owned)
 }
 
 impl RequestRecord {
@@ -99,5 +123,30 @@ impl RequestRecord {
                 attempt.reason = Some("cancelled".to_owned());
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_an_error_in_a_stream_only_a_plain_type_is_recorded() {
+        for (event, expected) in [
+            (r#"{"type":"error","error":{"type":"overloaded_error","message":"sk-ant-x"}}"#, Some("overloaded_error")),
+            (
+                r#"{"type":"response.failed","response":{"error":{"code":"server_error","message":"x"}}}"#,
+                Some("server_error"),
+            ),
+            (r#"{"error":{"code":503,"message":"x","status":"UNAVAILABLE"}}"#, Some("UNAVAILABLE")),
+            (r#"{"error":{"type":"sk-ant-api03-abc","code":"k1234567"}}"#, None),
+            (r#"{"error":{"type":"the words of a provider","status":"FAILED"}}"#, Some("FAILED")),
+            (r#"{"error":"gone"}"#, None),
+            ("no document", None),
+        ] {
+            assert_eq!(error_type(event.as_bytes()).as_deref(), expected, "{event}");
+        }
+        let long = format!(r#"{{"error":{{"type":"{}"}}}}"#, "a".repeat(MAX_TYPE + 1));
+        assert_eq!(error_type(long.as_bytes()), None);
     }
 }

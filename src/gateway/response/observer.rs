@@ -105,9 +105,10 @@ impl ResponseObserver {
                 if let Some(lease) = lease {
                     let (report, saved) = lease.report_event(event.name, event.data);
                     *unsaved = saved;
-                    // the credential is not at hand: the words may quote it
+                    // the credential is not at hand, and the words may quote it: the type of the error says enough
                     let failure = report.map(|report| AttemptFailure::reported(&report, false));
-                    request.record.attempt_failed(failure.unwrap_or_else(|| AttemptFailure::classified(None, false)));
+                    let failure = failure.unwrap_or_else(|| AttemptFailure::classified(None, false));
+                    request.record.attempt_failed(failure.of_type(event.data));
                 }
             });
         });
