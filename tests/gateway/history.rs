@@ -1,6 +1,8 @@
 //! What the history says of requests, compared with what the upstream has received.
 
-use std::process::Command;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
@@ -94,4 +96,50 @@ fn a_refused_request_says_why_no_other_account_served() {
     }
     let refused = query(&gateway, json!({ "status": "429", "account": "a" }));
     assert!(refused["totals"]["requests"].as_u64().unwrap() >= 1, "{refused}");
+}
+
+#[test]
+fn requests_follow_prints_a_request_soon_after_its_end() {
+    let gateway = TestGateway::new("a", Upstream::by_key(|_| (200, "content-type: application/json\r\n", "{}")));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lessor"));
+    command.env("LESSOR_HOME", gateway.home.path()).env("LESSOR_NO_START", "1").env_remove("LESSOR_SOCKET");
+    let mut follower = command.args(["requests", "-f"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(follower.stdout.take().unwrap()).lines();
+    // the first ones may have ended before the command has subscribed: it prints those from the history
+    assert_eq!(gateway.send().status(), 200);
+    let first: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+    assert_eq!(first["outcome"], "ok", "{first}");
+    // the quickest of some: the machine may be busy
+    let mut latencies = Vec::new();
+    for number in 0..10 {
+        assert_eq!(gateway.send().status(), 200);
+        let line: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+        let ended = line["at"].as_u64().unwrap() + line["duration_ms"].as_u64().unwrap();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
+        latencies.push(now.saturating_sub(u128::from(ended)));
+        assert!(line["id"].as_u64() > first["id"].as_u64(), "request {number} is another one: {line}");
+    }
+    follower.kill().unwrap();
+    follower.wait().unwrap();
+    assert!(latencies.iter().min() <= Some(&300), "{latencies:?} ms");
+}
+
+#[test]
+fn kept_events_are_printed_also_after_the_next_start() {
+    let mut gateway = TestGateway::new(
+        "ab",
+        Upstream::by_key(|key| if key == "k-a" { (429, AN_HOUR, LIMITED) } else { (200, "", "{}") }),
+    );
+    (0..2).for_each(|_| assert_eq!(gateway.send().status(), 200));
+    let limited = |gateway: &TestGateway| command(gateway, &["events", "--since", "1h", "--kind", "account.limited"]);
+    wait_until("the limit is kept", || !limited(&gateway).is_empty());
+    gateway.home.kill();
+    gateway.home.start();
+    let lines = limited(&gateway);
+    let event: Value = serde_json::from_str(lines.lines().next().unwrap()).unwrap();
+    assert_eq!((&event["kind"], &event["account"]["label"]), (&json!("account.limited"), &json!("a")), "{lines}");
+    let all = command(&gateway, &["events", "--since", "1h"]);
+    let times = all.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["at"].as_u64().unwrap());
+    assert!(times.is_sorted(), "the oldest first: {all}");
+    assert!(command(&gateway, &["events", "--kind", "account.limited"]).is_empty(), "none of this run");
 }

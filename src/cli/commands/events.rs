@@ -2,11 +2,12 @@
 
 use clap::Args;
 
+use super::history::filter::since_time;
 use crate::cli::ui::{self, Output, Tint, clean, format};
 use crate::cli::{context::Context, error::CliError};
 use crate::client::ClientError;
 use crate::daemon::{KINDS, REPLAY_END};
-use crate::protocol::{EventInfo, SubscribeParams};
+use crate::protocol::{EventInfo, HistoryParams, SubscribeParams};
 use crate::visible::escape_json;
 
 #[derive(Debug, Args)]
@@ -14,6 +15,9 @@ pub(crate) struct EventsArgs {
     /// Print new events as they happen
     #[arg(long, short)]
     follow: bool,
+    /// Print the kept events from then on, also of before the daemon was started: 2h, 01:30 or 2026-11-30
+    #[arg(long, value_name = "TIME", conflicts_with = "follow")]
+    since: Option<String>,
     /// Print events of this kind only; may be repeated
     #[arg(long = "kind", value_name = "KIND", value_parser = KINDS)]
     kinds: Vec<String>,
@@ -26,9 +30,29 @@ pub(crate) struct EventsArgs {
 pub(super) fn execute(options: EventsArgs, context: &Context) -> Result<(), CliError> {
     let output = &context.output;
     let as_json = output.json || !output.terminal;
-    let client = context.connect()?;
     let mut lines = EventLines { all: options.all || !options.kinds.is_empty(), ..EventLines::default() };
     let mut seen = false;
+    let mut print = |event: &EventInfo| -> Result<(), CliError> {
+        if as_json {
+            seen = true;
+            let line = serde_json::to_string(event).map_err(|error| CliError::internal(error.to_string()))?;
+            output.text(&(escape_json(&line) + "\n"))?;
+        } else if let Some(line) = lines.line(event, format::now(), output) {
+            seen = true;
+            output.text(&line)?;
+        }
+        Ok(())
+    };
+    if let Some(since) = &options.since {
+        for event in kept(since, &options.kinds, context)?.iter().rev() {
+            print(event)?;
+        }
+        if !seen && !as_json {
+            output.note("no events are kept of this time");
+        }
+        return Ok(());
+    }
+    let client = context.connect()?;
     for event in client.subscribe(SubscribeParams { kinds: options.kinds, recent: true })? {
         let event = match event {
             Ok(event) => event,
@@ -42,19 +66,33 @@ pub(super) fn execute(options: EventsArgs, context: &Context) -> Result<(), CliE
             }
             break;
         }
-        if as_json {
-            seen = true;
-            let line = serde_json::to_string(&event).map_err(|error| CliError::internal(error.to_string()))?;
-            output.text(&(escape_json(&line) + "\n"))?;
-        } else if let Some(line) = lines.line(&event, format::now(), output) {
-            seen = true;
-            output.text(&line)?;
-        }
+        print(&event)?;
     }
     if !seen && !as_json {
         output.note("no events since the daemon was started");
     }
     Ok(())
+}
+
+/// The events that are kept since this time, the newest first.
+fn kept(since: &str, kinds: &[String], context: &Context) -> Result<Vec<EventInfo>, CliError> {
+    let since = since_time(since, format::now())?;
+    let mut params = HistoryParams {
+        of: Some("events".to_owned()),
+        since: Some(since),
+        kinds: kinds.to_vec(),
+        limit: Some(1000),
+        ..HistoryParams::default()
+    };
+    let mut events = Vec::new();
+    loop {
+        let page = context.ask(|client| client.history(params.clone()))?;
+        events.extend(page.events);
+        match page.next {
+            Some(next) => params.before = Some(next),
+            None => return Ok(events),
+        }
+    }
 }
 
 /// Events as lines for people.

@@ -27,6 +27,7 @@ pub(super) fn all(context: &Context) -> Vec<DoctorFinding> {
         }
         Ok((status, accounts, answers)) => {
             daemon(&status, &accounts, &mut findings);
+            findings.push(history(&status, format::now()));
             serving(&status.providers, format::now(), &mut findings);
             self::accounts(&accounts, &mut findings);
             conflicts(&found, &accounts, &answers, &mut findings);
@@ -103,6 +104,24 @@ fn daemon(status: &DaemonStatus, accounts: &[AccountInfo], findings: &mut Vec<Do
     for warning in status.warnings.iter().filter(|warning| !is_of_link(warning)) {
         findings.push(DoctorFinding::warning("daemon", warning));
     }
+}
+
+/// What the history holds.
+fn history(status: &DaemonStatus, now: u64) -> DoctorFinding {
+    let Some(history) = &status.history else {
+        let off = DoctorFinding::ok("history", "no history is kept: it is turned off, or cannot be written");
+        return off.remedy("turn it on: lessor config set history.max_size 64MiB");
+    };
+    let since = history.begins_at.map(|begin| format!(" since {}", format::day_and_clock(now, begin)));
+    let since = since.unwrap_or_else(|| ", empty so far".to_owned());
+    let mib = history.bytes as f64 / f64::from(1 << 20);
+    let message = format!("the history has {mib:.1} MiB{since}");
+    if history.dropped == 0 {
+        return DoctorFinding::ok("history", message);
+    }
+    let dropped = count(usize::try_from(history.dropped).unwrap_or(usize::MAX), "record");
+    let message = format!("{message}; {dropped} dropped since the daemon was started");
+    DoctorFinding::warning("history", message).remedy("see why: lessor logs")
 }
 
 /// Who can serve now. A provider whose accounts are all limited is not broken while another provider can serve.

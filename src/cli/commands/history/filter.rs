@@ -68,6 +68,11 @@ impl HistoryFilterArgs {
     }
 }
 
+/// The time of `--since`, epoch ms.
+pub(in crate::cli::commands) fn since_time(text: &str, now: u64) -> Result<u64, CliError> {
+    parse_time(text, now, &TimeZone::system()).map_err(|why| CliError::bad_request(format!("--since {why}")))
+}
+
 /// Whether a request that has just ended matches a query, as the daemon decides it.
 pub(in crate::cli::commands) fn matches(params: &HistoryParams, row: &RequestRow) -> bool {
     let is = |wanted: &Option<String>, found: Option<&String>| wanted.is_none() || wanted.as_ref() == found;
