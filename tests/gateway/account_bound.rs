@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde_json::{Value, json};
 
 use crate::harness::{TestGateway, request};
+use crate::support::wait_until;
 use crate::upstream::{Message, Upstream, respond};
 
 /// 2100.
@@ -64,6 +65,25 @@ fn a_project_of_another_account_is_replaced_by_that_of_the_leased_one() {
     assert_eq!(http.send(&generate(&key, "s", &longer)).status(), 200);
     assert!(gateway.upstream.received().last().unwrap().text().contains(r#""project":"projects/p-b""#));
     assert_eq!(gateway.account("b")["state"], "ready", "{}", gateway.account("b"));
+}
+
+#[test]
+fn without_memory_for_the_project_a_request_is_refused_as_overloaded_and_recorded() {
+    let gateway = TestGateway::with("[gateway]\nbuffer_total = \"64KiB\"", "", Upstream::start(by_project));
+    let key = google(&gateway, &[("a", true), ("b", true)]);
+    gateway.home.client().call("account.disable", json!({ "account": "a" }));
+    let body = format!(r#"{{"project":"p-a","model":"gemini-3-pro","text":"{}"}}"#, "x".repeat(40_000));
+    let response = gateway.http_client().send(&generate(&key, "s", &body));
+    assert_eq!(response.status(), 503, "{response:?}");
+    assert!(response.text().contains("overloaded") && gateway.upstream.received().is_empty(), "{response:?}");
+    let mut row = Value::Null;
+    wait_until("it is recorded", || {
+        row = gateway.home.client().call("history.query", json!({ "of": "requests" }))["requests"][0].clone();
+        !row.is_null()
+    });
+    assert_eq!((&row["outcome"], &row["status"]), (&json!("refused"), &json!(503)), "{row}");
+    assert_eq!(row["attempts"][0]["reason"], "not_sent", "{row}");
+    assert!(row["reason"].as_str().unwrap().contains("overloaded"), "{row}");
 }
 
 #[test]
