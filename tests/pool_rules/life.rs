@@ -5,7 +5,7 @@ use std::time::Duration;
 use lessor::limits::Reason;
 use lessor::pool::{
     AccountChange, Action, Attestation, Bind, Command, ConnectionId, Effect, Ending, Event, Fence, LeaseRequest,
-    LoginProblem, LoginState, Overflow, Pool, PoolSettings, PoolStart, RefusalDetails, RefusalKind, Reply,
+    LoginProblem, LoginState, Overflow, Pool, PoolSettings, PoolStart, RefusalDetails, RefusalKind, Renewing, Reply,
     RequestNeeds, Snapshot,
 };
 
@@ -373,4 +373,21 @@ fn a_lease_that_changes_its_account_is_an_event_with_its_cause_before_the_new_gr
         assert_eq!(events, [(from, "switched"), (from, cause), (to, "granted")]);
         assert_ne!(from, to);
     }
+}
+
+#[test]
+fn a_lease_that_waits_for_its_next_account_is_moved_when_it_gets_it() {
+    let mut fixture = Fixture::new("ab", |settings| settings.leases.overflow = Overflow::Wait);
+    let (held, other) = (fixture.hold(ask(0)), fixture.hold(ask(1)));
+    let (from, to) = (fixture.pool.lease(held).unwrap().account, fixture.pool.lease(other).unwrap().account);
+    fixture.run(Command::SetRenewing(from, Some(Renewing { until: None }))).unwrap();
+    let reply = fixture.run(Command::Reacquire { fence: held, wait: Some(secs(60)) });
+    assert!(matches!(reply, Ok(Reply::Queued(_))), "{reply:?}");
+    fixture.release(other);
+    let moved = fixture.effects.iter().find_map(|effect| match effect {
+        Effect::Emit(Event::Moved(moved)) => Some((moved.before, moved.from, moved.cause.name())),
+        _ => None,
+    });
+    assert_eq!(moved, Some((held, from, "waiting_for_token")));
+    assert!(fixture.pool.leases().any(|lease| lease.account == to));
 }

@@ -203,8 +203,10 @@ impl Pool {
         let cause = self.obstacle_of(now, &lease).unwrap_or(MoveCause::Unavailable(Ineligible::Renewing, None));
         self.end_lease(now, fence, Ending::Switched, effects);
         let reply = self.acquire(now, request, effects);
-        if let Ok(Reply::Held(to)) = reply {
-            self.emit_move(&lease, to, cause, effects);
+        match reply {
+            Ok(Reply::Held(to)) => self.emit_move(&lease, to, cause, effects),
+            Ok(Reply::Queued(waiter)) => self.queue.note_move(waiter, lease, cause),
+            _ => {}
         }
         reply
     }

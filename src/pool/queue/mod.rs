@@ -2,6 +2,8 @@
 
 pub(crate) mod serve;
 
+use crate::pool::command::MoveCause;
+use crate::pool::lease::Lease;
 use crate::pool::model::{Bind, ConnectionId, LeaseRequest, Mono, Process, WaiterId};
 use crate::pool::timers::Timers;
 use rustc_hash::FxHashMap;
@@ -21,6 +23,8 @@ pub struct QueuedRequest {
     pub since: Mono,
     /// Until when.
     pub deadline: Mono,
+    /// The lease that ended for it, and why: what serves it is a move of that lease.
+    pub(crate) moves: Option<Box<(Lease, MoveCause)>>,
 }
 
 pub(crate) type QueuePosition = (Reverse<i8>, WaiterId);
@@ -63,6 +67,14 @@ impl Queue {
         waiter.ask.holder = retry.holder.clone();
         self.count_process(retry.bind, true);
         self.count_process(before, false);
+    }
+
+    /// Notes that a request waits in place of a lease that has ended.
+    pub(crate) fn note_move(&mut self, id: WaiterId, lease: Lease, cause: MoveCause) {
+        let waiter = self.positions.get(&id).and_then(|position| self.waiting.get_mut(position));
+        if let Some(waiter) = waiter {
+            waiter.moves = Some(Box::new((lease, cause)));
+        }
     }
 
     pub(crate) fn waits_for(&self, process: Process) -> bool {
@@ -183,7 +195,7 @@ mod tests {
     fn request(priority: i8, pid: u32) -> QueuedRequest {
         let bind = Bind::Process(Process { pid, start: 1 });
         let ask = LeaseRequest { priority, bind, ..LeaseRequest::new("p", "f", ConnectionId(u64::from(pid))) };
-        QueuedRequest { ask, since: Mono(0), deadline: Mono(u64::from(pid) * 10) }
+        QueuedRequest { ask, since: Mono(0), deadline: Mono(u64::from(pid) * 10), moves: None }
     }
 
     #[test]

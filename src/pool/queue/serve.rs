@@ -26,7 +26,9 @@ impl Pool {
         if self.queue.len() >= MOST_WAITERS {
             return Err(Refusal::new(RefusalKind::Overloaded, "too many requests are already waiting"));
         }
-        Ok(Reply::Queued(self.queue.push(QueuedRequest { ask, since: now.mono, deadline }, &mut self.timers)))
+        Ok(Reply::Queued(
+            self.queue.push(QueuedRequest { ask, since: now.mono, deadline, moves: None }, &mut self.timers),
+        ))
     }
 
     pub(crate) fn cancel(&mut self, waiter: WaiterId) -> Handled {
@@ -82,9 +84,14 @@ impl Pool {
             let known = alike.is_some();
             match choice {
                 Choice::Grant { slot, by, other } => {
-                    let Some(QueuedRequest { ask, .. }) = self.queue.remove(id, &mut self.timers) else { continue };
+                    let Some(QueuedRequest { ask, moves, .. }) = self.queue.remove(id, &mut self.timers) else {
+                        continue;
+                    };
                     let request = ask.request_id.clone();
                     let fence = self.grant(now, ask, slot, (by, other), effects);
+                    if let Some((before, cause)) = moves.map(|moves| *moves) {
+                        self.emit_move(&before, fence, cause, effects);
+                    }
                     if let Some(request) = request {
                         self.remember_answer(now, &request, &Reply::Held(fence));
                     }
