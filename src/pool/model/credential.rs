@@ -16,27 +16,51 @@ pub enum CredentialKind {
 }
 
 /// The plan of an account, best first.
-#[derive(
-    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize, schemars::JsonSchema,
-)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Tier {
     /// The largest plan; `max` in Claude's own words.
-    #[serde(alias = "max", alias = "MAX", alias = "Max", alias = "ULTRA", alias = "Ultra")]
     Ultra,
     /// A paid plan.
-    #[serde(alias = "PRO", alias = "Pro")]
     Pro,
     /// A free plan.
-    #[serde(alias = "FREE", alias = "Free")]
     Free,
     /// Not known yet.
     #[default]
-    #[serde(alias = "UNKNOWN", alias = "Unknown")]
     Unknown,
 }
 
 stable_names!(Tier: Ultra = "ultra", Pro = "pro", Free = "free", Unknown = "unknown");
+
+/// A plan where it is its number: in the binary codec.
+#[derive(Deserialize)]
+enum TierNumber {
+    Ultra,
+    Pro,
+    Free,
+    Unknown,
+}
+
+impl From<TierNumber> for Tier {
+    fn from(number: TierNumber) -> Self {
+        match number {
+            TierNumber::Ultra => Self::Ultra,
+            TierNumber::Pro => Self::Pro,
+            TierNumber::Free => Self::Free,
+            TierNumber::Unknown => Self::Unknown,
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Tier {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        if !deserializer.is_human_readable() {
+            return TierNumber::deserialize(deserializer).map(Self::from);
+        }
+        let name = std::borrow::Cow::<str>::deserialize(deserializer)?;
+        Self::named(&name).ok_or_else(|| serde::de::Error::unknown_variant(&name, &["ultra", "pro", "free", "unknown"]))
+    }
+}
 
 impl Tier {
     /// The plan of this name, in letters of either case; `max` is `ultra`.
@@ -127,4 +151,27 @@ fn link_in(text: &str) -> Option<String> {
     let start = text.find("https://")?;
     let link = text[start..].split_whitespace().next()?;
     Some(link.trim_end_matches(['.', ',', ')', ';']).to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_is_read_in_letters_of_either_case() {
+        for (text, tier) in [
+            ("ultra", Some(Tier::Ultra)),
+            ("mAx", Some(Tier::Ultra)),
+            ("PRO", Some(Tier::Pro)),
+            ("fReE", Some(Tier::Free)),
+            ("gold", None),
+        ] {
+            assert_eq!(serde_json::from_value::<Tier>(text.into()).ok(), tier, "{text}");
+        }
+        for tier in [Tier::Ultra, Tier::Pro, Tier::Free, Tier::Unknown] {
+            let bytes = bincode::serde::encode_to_vec(tier, bincode::config::standard()).unwrap();
+            let (read, _) = bincode::serde::decode_from_slice(&bytes, bincode::config::standard()).unwrap();
+            assert_eq!(tier, read);
+        }
+    }
 }
