@@ -97,3 +97,76 @@ fn the_log_has_one_line_for_each_limit_and_each_switch() {
     let sentence = format!("from {from} to {to}: {from} limited");
     assert!(moved.contains("switched claude") && moved.contains(&sentence), "{moved}");
 }
+
+/// Options of one command that contradict each other, or of which one has no effect.
+const CONTRADICTIONS: &[&[&str]] = &[
+    &["status", "--oneline", "--json"],
+    &["explain", "--model", "claude-opus-4-5"],
+    &["explain", "LAST", "--model", "claude-opus-4-5"],
+    &["explain", "ls_1a2b3c", "--model", "claude-opus-4-5"],
+    &["acquire", "anthropic", "--account", "work", "--exclude", "work"],
+    &["report", "ls_1", "--ok", "--status", "200"],
+    &["report", "ls_1", "--ok", "--body", "-"],
+    &["report", "ls_1", "--status", "429", "--retry-after", "5m"],
+    &["report", "ls_1", "--reason", "unknown", "--header", "a: b"],
+    &["history", "--since", "1h", "--until", "2h"],
+    &["history", "--since", "yesterday-ish"],
+    &["history", "--leases", "--by", "account"],
+    &["history", "--leases", "--status", "429"],
+    &["history", "--csv", "--json"],
+    &["requests", "--since", "1h", "--until", "2h"],
+    &["requests", "--follow", "--until", "1h"],
+    &["events", "--all", "--json"],
+    &["events", "--all", "--kind", "usage.updated"],
+    &["account", "remove", "work", "--all", "--yes"],
+    &["account", "remove", "--all"],
+    &["account", "set", "work", "label=a", "label=b"],
+    &["account", "set", "work", "--api-key-stdin", "--token-stdin"],
+    &["account", "add", "anthropic", "--api-key-stdin", "--oauth-stdin"],
+    &["export", "--yes"],
+    &["import", "--take-over", "--share"],
+    &["import", "accounts.json", "--from", "codex"],
+    &["login", "anthropic", "--device", "--paste"],
+    &["gateway", "revoke", "gk_1", "--stdin"],
+    &["gateway", "revoke", "gk_1", "--unused", "30d"],
+    &["man", "status", "--dir", "pages"],
+    &["run", "claude", "-p", "openai"],
+];
+
+#[test]
+fn options_that_contradict_each_other_are_refused_before_a_daemon_is_started() {
+    let home = Home::new();
+    for command in CONTRADICTIONS {
+        let done = home.run(command).exits(2);
+        assert_eq!(done.out, "", "{command:?}");
+    }
+    assert!(!home.places().state.exists(), "no daemon was started");
+}
+
+#[test]
+fn the_remedy_of_an_account_that_the_configuration_disables_works_in_a_shell() {
+    for name in ["work", "my work", "ann@example.com", "it's", r#"the "best""#] {
+        let home = Home::with_keys(&[("anthropic", "a")]);
+        home.run(&["account", "set", "a", &format!("label={name}")]).ok();
+        let text = format!("[accounts.{name:?}]\nenabled = false\n");
+        fs::write(home.path().join("config.toml"), text).unwrap();
+        home.run(&["reload"]).ok();
+        let account = home.json(&["account", "show", name]);
+        assert_eq!(account["state"], "disabled", "{name}");
+        assert!(
+            account["state_reason"].as_str().unwrap().starts_with("by the configuration: config.toml:2"),
+            "{account}"
+        );
+        home.run(&["account", "enable", name]).exits(5).complains("lessor config set");
+        let remedy = account["remedy"].as_str().unwrap();
+        let arguments = std::process::Command::new("sh")
+            .args(["-c", &format!("set -- {remedy}; printf '%s\\n' \"$@\"")])
+            .output()
+            .unwrap();
+        let arguments = String::from_utf8(arguments.stdout).unwrap();
+        let arguments: Vec<&str> = arguments.lines().collect();
+        assert_eq!(arguments[0], "lessor");
+        home.run(&arguments[1..]).ok();
+        assert_eq!(home.json(&["account", "show", name])["state"], "ready", "{remedy}");
+    }
+}

@@ -51,11 +51,15 @@ impl HistoryFilterArgs {
     pub(in crate::cli::commands) fn params(&self, now: u64) -> Result<HistoryParams, CliError> {
         let time = |option: &str, text: &Option<String>| {
             let parsed = text.as_deref().map(|text| parse_time(text, now, &TimeZone::system()));
-            parsed.transpose().map_err(|why| CliError::bad_request(format!("{option} {why}")))
+            parsed.transpose().map_err(|why| CliError::usage(format!("{option} {why}")))
         };
+        let (since, until) = (time("--since", &self.since)?, time("--until", &self.until)?);
+        if since.zip(until).is_some_and(|(since, until)| since >= until) {
+            return Err(CliError::usage("--since is not before --until"));
+        }
         Ok(HistoryParams {
-            since: time("--since", &self.since)?,
-            until: time("--until", &self.until)?,
+            since,
+            until,
             account: self.account.clone(),
             provider: self.provider.clone(),
             model: self.model.clone(),

@@ -44,6 +44,9 @@ pub(crate) struct AcquireArgs {
 }
 
 pub(crate) fn acquire(args: AcquireArgs, context: &Context) -> Result<(), CliError> {
+    if let Some(account) = args.options.account.as_ref().filter(|account| args.exclude.contains(account)) {
+        return Err(CliError::usage(format!("--account and --exclude both name {account}")));
+    }
     let (bind, bound_to) = match (args.pid, args.ttl) {
         (Some(pid), _) => (BindTo::Pid(pid), format!("until process {pid} ends")),
         (None, Some(_)) => (BindTo::Ttl, String::new()),
